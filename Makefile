@@ -1,0 +1,50 @@
+# Every target makes what it needs: a clean clone, python3 (3.11 to 3.13) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export CUDA_VISIBLE_DEVICES ?=
+
+.PHONY: help setup demo test test-slow lint format golden bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
+
+setup: $(READY)  ## .venv with everything that tests and demo need
+
+$(READY): setup.py constraints.txt
+	@echo "[setup] $(VENV) from setup.py, pinned by constraints.txt: some minutes once"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("setup: got Python %d.%d; must be 3.11 to 3.13: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,hf,tpu]'
+	@touch $@
+	@echo "[setup] done"
+
+demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
+	$(BIN)/flan train --gin_file=gin/runs/demo.gin
+
+test: $(READY)  ## the default tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(READY)  ## the long ones too
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
+
+lint: $(READY)  ## ruff on the code, flan lint on the templates
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/flan lint
+
+format: $(READY)  ## ruff mends what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: $(READY)  ## writes the golden files anew; read the diff
+	$(BIN)/python -m pytest tests/golden_test.py --update-golden
+
+bench: $(READY)  ## every benchmark, ours and the peer in turn
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## removes what was built, and the runs
+	rm -rf $(VENV) build *.egg-info runs

@@ -1,0 +1,7 @@
+"""`python -m flan_jax VERB` is `flan VERB`."""
+
+import sys
+
+from flan_jax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,216 @@
+"""`flan VERB`: parses and dispatches. Standard library only: `--help` is instant."""
+
+import argparse
+import glob
+import os
+import sys
+from collections.abc import Sequence
+
+from flan_jax import __version__
+from flan_jax.errors import InputError, did_you_mean
+
+
+class _Parser(argparse.ArgumentParser):
+  """Errors are one line, exit code 2."""
+
+  def error(self, message):
+    raise InputError(f'{message}; see `{self.prog} --help`')
+
+
+def _gin(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--gin_file',
+    action='append',
+    default=[],
+    metavar='FILE',
+    help='a gin file, ours (gin/runs/demo.gin) or yours; may be given several times',
+  )
+  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding, after the files.'
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--data-dir', metavar='DIR', help='TFDS data directory (default: $TFDS_DATA_DIR)'
+  )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('--json', action='store_true', help='JSON on standard output')
+
+
+def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
+  parser.add_argument(
+    '--tokenizer',
+    default=default,
+    metavar='FILE',
+    help='SentencePiece .model, tokenizer.json, `bytes`, or `train` '
+    f'(default: {default})',
+  )
+
+
+def _train(parser):
+  """one run, which ends in the zero-shot evaluation of HELD_OUT"""
+  _gin(parser)
+
+
+def _eval(parser):
+  """held-out zero-shot evaluation of a checkpoint"""
+  _gin(parser)
+
+
+def _tasks(parser):
+  """lists datasets, their splits, rates and templates"""
+  parser.add_argument(
+    '--mixture', metavar='NAME', help='counts, rates and shares of it'
+  )
+  _json(parser)
+
+
+def _show(parser):
+  """renders a task's prompts, with fields, options and token counts"""
+  parser.add_argument('task', metavar='TASK', help='as flan_rte')
+  parser.add_argument('--n', type=int, default=1, metavar='N', help='rows (default 1)')
+  parser.add_argument('--template', type=int, metavar='I', help='only this template')
+  parser.add_argument('--split', default='train', choices=('train', 'dev', 'test'))
+  _tokenizer(parser, 'bytes')
+  _data(parser)
+
+
+def _lint(parser):
+  """checks every template"""
+  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='default: all')
+  _json(parser)
+
+
+def _fetch(parser):
+  """prepares raw datasets with TFDS, or from a folder of JSON Lines"""
+  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='as rte')
+  parser.add_argument('--all', action='store_true', help='every declared dataset')
+  parser.add_argument(
+    '--from',
+    dest='folder',
+    metavar='DIR',
+    help='read DIR/<builder>/<config>/<split>.jsonl in place of downloading',
+  )
+  _data(parser)
+  _json(parser)
+
+
+def _materialize(parser):
+  """renders and tokenises a mixture once, into a store"""
+  parser.add_argument('--mixture', required=True, metavar='NAME')
+  parser.add_argument('--out', required=True, metavar='DIR')
+  _tokenizer(parser, 'train')
+  parser.add_argument('--vocab-size', type=int, default=32_000, metavar='N')
+  parser.add_argument('--seed', type=int, default=0, help='of template draws')
+  parser.add_argument('--epochs', type=int, metavar='E')
+  parser.add_argument('--steps', type=int, metavar='N', help='render what N steps need')
+  parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
+  parser.add_argument('--row-length', type=int, metavar='N')
+  parser.add_argument('--missing', default='refuse', choices=('refuse', 'skip'))
+  _data(parser)
+
+
+def _rows(parser):
+  """prints what any row of a run holds"""
+  parser.add_argument('store', metavar='STORE')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--start', type=int, default=0, metavar='K')
+  parser.add_argument('--count', type=int, default=1, metavar='N')
+  parser.add_argument('--row-length', type=int, default=2048, metavar='N')
+  parser.add_argument('--unpacked', action='store_true', help='one example a row')
+  parser.add_argument('--hosts', type=int, default=1, metavar='H')
+  parser.add_argument('--host', type=int, default=0, metavar='I')
+  parser.add_argument('--batch-rows', type=int, metavar='N', help='default: hosts')
+  how = parser.add_mutually_exclusive_group()
+  how.add_argument('--digest', action='store_true', help='sha256 of each row')
+  how.add_argument('--json', action='store_true', help='one JSON object a row')
+  how.add_argument('--text', action='store_true', help='as text (default)')
+
+
+def _report(parser):
+  """prints the table of a report and writes its page anew"""
+  parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
+  _json(parser)
+
+
+VERBS = {
+  'train': _train,
+  'eval': _eval,
+  'tasks': _tasks,
+  'show': _show,
+  'lint': _lint,
+  'fetch': _fetch,
+  'materialize': _materialize,
+  'rows': _rows,
+  'report': _report,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """The parser of every verb."""
+  top = _Parser(
+    prog='flan',
+    description='FLAN instruction tuning in JAX: tune on all clusters but one, '
+    'then measure zero-shot on the one never seen.',
+  )
+  top.add_argument('--version', action='version', version=f'flan {__version__}')
+  verbs = top.add_subparsers(dest='verb', metavar='VERB')
+  for name, add in VERBS.items():
+    add(verbs.add_parser(name, help=add.__doc__, description=add.__doc__))
+  return top
+
+
+def accelerator_environment() -> dict[str, str]:
+  """Variables that keep jax off hardware that is not there.
+
+  libtpu may be installed for ahead-of-time compilation; a machine without TPU or GPU
+  devices must not go looking for them.
+  """
+  if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
+    return {}
+  if os.path.exists('/dev/nvidiactl') or os.path.exists('/dev/nvidia0'):
+    return {}
+  return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+
+
+def _split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """(arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
+  gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
+  return [a for a in arguments if not a.startswith('--gin.')], gin
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
+  arguments = sys.argv[1:] if arguments is None else list(arguments)
+  for name, value in {
+    **accelerator_environment(),
+    'TF_CPP_MIN_LOG_LEVEL': '3',
+  }.items():
+    os.environ.setdefault(name, value)
+  try:
+    arguments, gin = _split_gin(arguments)
+    if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
+      raise InputError(
+        f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'
+        + did_you_mean(arguments[0], VERBS)
+      )
+    options = parser().parse_args(arguments)
+    if options.verb is None:
+      parser().print_help()
+      return 0
+    if gin and not hasattr(options, 'gin_file'):
+      raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
+    options.gin = gin
+    from flan_jax import verbs
+
+    return getattr(verbs, options.verb)(options) or 0
+  except InputError as error:
+    print(f'flan: error: {" ".join(str(error).split())}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('flan: interrupted', file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    sys.stderr.close()
+    return 1

@@ -1,0 +1,79 @@
+"""Packaging: extras, the `flan` command, and the three folders that move on install."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+BASE = [
+  'array_record',
+  'etils[epath,epy]',
+  'flax>=0.12,<0.13',
+  'gin-config>=0.5',
+  'grain>=0.2.18',
+  'jax>=0.10.2,<0.12',
+  'jinja2',
+  'matplotlib',
+  'msgpack',
+  'numpy>=2.0',
+  'optax>=0.2.8',
+  'orbax-checkpoint>=0.12.8',
+  'rich',
+  'rouge-score',
+  'sacrebleu',
+  'safetensors',
+  'sentencepiece',
+  'tensorboardX',
+]
+
+# Raw data: `flan fetch` and `flan materialize`. Training and evaluation from a
+# store never need it.
+DATA = [
+  'importlib_resources',  # used and not declared by tensorflow-datasets 4.9.10
+  'seqio>=0.0.20',
+  'tensorflow>=2.21',
+  'tensorflow-datasets>=4.9.10',
+]
+HF = ['tokenizers']
+TEST = [*DATA, *HF, 'hypothesis', 'pytest', 'pytest-xdist', 'ruff']
+
+setuptools.setup(
+  name='flan_jax',
+  version='0.1.0',
+  description='FLAN instruction tuning in JAX, for TPU pods',
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=[
+    *setuptools.find_packages(include=['flan_jax', 'flan_jax.*']),
+    'flan_jax.tasks',
+    'flan_jax.mixtures',
+    'flan_jax.configs',
+    *(
+      f'flan_jax.configs.{folder.name}'
+      for folder in sorted((HERE / 'gin').iterdir())
+      if folder.is_dir()
+    ),
+  ],
+  package_dir={
+    'flan_jax': 'flan_jax',
+    'flan_jax.tasks': 'tasks',
+    'flan_jax.mixtures': 'mixtures',
+    'flan_jax.configs': 'gin',
+  },
+  package_data={
+    '': ['*.gin', '*.csv', '*.html', '*.css', '*.safetensors', '*.model', '*.json']
+  },
+  install_requires=BASE,
+  extras_require={
+    'data': DATA,
+    'hf': HF,
+    'test': TEST,
+    'dev': [*TEST, 'codespell', 'pre-commit'],
+    'tpu': ['libtpu'],
+    'gpu': ['jax[cuda13]'],
+  },
+  entry_points={'console_scripts': ['flan = flan_jax.cli:main']},
+)
