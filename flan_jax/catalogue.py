@@ -1,0 +1,271 @@
+"""The catalogue: what a Dataset and a Mixture are, and where they are declared.
+
+Plain data: nothing here imports TensorFlow, seqio or jax. `flan_jax.registry` turns
+these declarations into seqio Tasks and Mixtures.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flan_jax import splits as splits_lib
+from flan_jax import templates as templates_lib
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.fields import Answer, Choice, Field, Label, Record, Text
+
+CLUSTERS = (
+  'nli',
+  'reading_comprehension',
+  'closed_book_qa',
+  'commonsense',
+  'coreference',
+  'reading_comp_commonsense',
+  'sentiment',
+  'paraphrase',
+  'struct_to_text',
+  'translation',
+  'summarization',
+  'misc',
+)
+"""The paper's twelve task clusters (FLAN figure 3)."""
+
+SPLITS = ('train', 'dev', 'test')
+
+WORLDS = {
+  'flan': 'flan_jax.tasks',
+  'microworld': 'flan_jax.microworld.tasks',
+}
+"""Family of datasets -> package whose `DATASETS` declares them."""
+
+
+class Row(NamedTuple):
+  """One record, read: its fields and what it expects.
+
+  Attributes:
+    row_id: names the row for ever: TFDS split, shard and position (or the generator's
+      own id). Templates are drawn by a hash of it.
+    values: field name -> string, `answer` included.
+    answer: options, gold indices and references.
+  """
+
+  row_id: str
+  values: dict[str, str]
+  answer: Answer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+  """One dataset and its ten templates.
+
+  Attributes:
+    name: short name, as `rte`; its training task is `flan_rte`.
+    cluster: one of CLUSTERS.
+    tfds: TFDS name with config and pinned version; '' where a generator makes it.
+    train, dev, test: TFDS slices of the full dataset ('' where there is none).
+    sizes: TFDS split -> number of rows of the full dataset.
+    fields: field name -> path in the record, or a Field that cleans it.
+    answer: Label, Choice or Text.
+    metric: name in flan_jax.evaluate.metrics: accuracy, f1, exact_match, bleu, rouge.
+    templates: ten or more.
+    family: the world it belongs to, a key of WORLDS.
+    licence, citation, note: for the reader of the catalogue.
+  """
+
+  name: str
+  cluster: str
+  tfds: str
+  train: str
+  dev: str
+  test: str
+  sizes: Mapping[str, int]
+  fields: Mapping[str, str | Field]
+  answer: Label | Choice | Text
+  metric: str
+  templates: tuple[templates_lib.Template, ...]
+  family: str = 'flan'
+  licence: str = ''
+  citation: str = ''
+  note: str = ''
+
+  def __post_init__(self):
+    if self.cluster not in CLUSTERS:
+      raise InputError(
+        f'dataset {self.name!r}: cluster {self.cluster!r}; must be one of '
+        f'{", ".join(CLUSTERS)}' + did_you_mean(self.cluster, CLUSTERS)
+      )
+    for template in self.templates:
+      template.validate(tuple(self.fields), has_options=self.has_options)
+
+  @property
+  def task(self) -> str:
+    """Name of its seqio training task."""
+    return f'{self.family}_{self.name}'
+
+  @property
+  def has_options(self) -> bool:
+    return not isinstance(self.answer, Text)
+
+  @property
+  def slices(self) -> dict[str, str]:
+    """Canonical split -> declared TFDS slice, without the splits it lacks."""
+    declared = {'train': self.train, 'dev': self.dev, 'test': self.test}
+    return {name: text for name, text in declared.items() if text}
+
+  @property
+  def evaluated_templates(self) -> tuple[int, ...]:
+    """Indices of the templates that ask for the answer (FLAN section 2.4)."""
+    return tuple(i for i, t in enumerate(self.templates) if not t.turned_around)
+
+  def resolve_splits(self, real: Mapping[str, int]) -> dict[str, splits_lib.Slice]:
+    """Canonical split -> slice of the data really there (design decision 8)."""
+    return splits_lib.resolve(self.slices, self.sizes, real)
+
+  def rows(self, split: str, sizes: Mapping[str, int] | None = None) -> int:
+    """Number of rows of a canonical split, of the declared or the given sizes."""
+    part = self.resolve_splits(sizes or self.sizes).get(split)
+    if part is None:
+      return 0
+    start, stop = part.bounds((sizes or self.sizes).get(part.split, 0))
+    return stop - start
+
+  def read(self, record: Record, row_id: str) -> Row:
+    """Reads one record.
+
+    Raises:
+      InputError: if a field is missing or a label is outside its set.
+      flan_jax.fields.Unlabelled: if the row carries no label.
+    """
+    values = {
+      name: (field if isinstance(field, Field) else Field(field))(record)
+      for name, field in self.fields.items()
+    }
+    answer = self.answer(record, values)
+    return Row(row_id, {**values, 'answer': answer.text}, answer)
+
+
+class Prompt(NamedTuple):
+  """A row put into words by one template."""
+
+  inputs: str
+  targets: str
+
+
+def render(dataset: Dataset, template: int, row: Row) -> Prompt:
+  """Puts `row` into words; the only place that renders a dataset's template."""
+  return Prompt(*dataset.templates[template].render(row.values, row.answer.options))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixture:
+  """Datasets that train together, and what is held out of them.
+
+  Attributes:
+    name: its seqio name, as `flan_held_out_nli`.
+    datasets: names of the datasets that train.
+    held_out: clusters measured and never trained on ('' entries never occur).
+    excluded: further clusters left out because they are too near (FLAN footnote 1).
+    family: the world of its datasets.
+  """
+
+  name: str
+  datasets: tuple[str, ...]
+  held_out: tuple[str, ...] = ()
+  excluded: tuple[str, ...] = ()
+  family: str = 'flan'
+
+  @property
+  def trained_on(self) -> tuple[str, ...]:
+    clusters = {get(name, family=self.family).cluster for name in self.datasets}
+    return tuple(c for c in CLUSTERS if c in clusters)
+
+
+@functools.cache
+def family(name: str) -> dict[str, Dataset]:
+  """Every dataset of a world, by short name, in the order of the declarations."""
+  found: dict[str, Dataset] = {}
+  for dataset in importlib.import_module(WORLDS[name]).DATASETS:
+    if dataset.name in found:
+      raise InputError(f'dataset {dataset.name!r}: declared twice in {WORLDS[name]}')
+    found[dataset.name] = dataset
+  return found
+
+
+def get(name: str, *, family: str = 'flan') -> Dataset:
+  """The dataset of that short name.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  datasets = globals()['family'](family)
+  if name not in datasets:
+    raise InputError(
+      f'dataset {name!r}: not declared; `flan tasks` lists them'
+      + did_you_mean(name, datasets)
+    )
+  return datasets[name]
+
+
+@functools.cache
+def tasks() -> dict[str, Dataset]:
+  """Training task name (`flan_rte`) -> dataset, of every world."""
+  return {d.task: d for world in WORLDS for d in family(world).values()}
+
+
+def task(name: str) -> Dataset:
+  """The dataset behind a task name, as `flan_rte`.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  if name not in tasks():
+    raise InputError(
+      f'task {name!r}: not registered; `flan tasks` lists them'
+      + did_you_mean(name, tasks())
+    )
+  return tasks()[name]
+
+
+@functools.cache
+def mixtures() -> dict[str, Mixture]:
+  """Every declared mixture by name."""
+  declared = importlib.import_module('flan_jax.mixtures').MIXTURES
+  return {mixture.name: mixture for mixture in declared}
+
+
+def mixture(name: str) -> Mixture:
+  """The mixture (or the one task, as a mixture) of that name.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  if name in mixtures():
+    return mixtures()[name]
+  if name in tasks():
+    dataset = tasks()[name]
+    return Mixture(name=name, datasets=(dataset.name,), family=dataset.family)
+  raise InputError(
+    f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
+    + did_you_mean(name, [*mixtures(), *tasks()])
+  )
+
+
+def members(names: Iterable[str], *, clusters: Sequence[str]) -> tuple[str, ...]:
+  """Those of `names` (flan datasets) whose cluster is in `clusters`."""
+  return tuple(name for name in names if get(name).cluster in clusters)
+
+
+def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
+  """One object of `flan tasks --json`."""
+  answer_type = {Label: 'classification', Choice: 'multiple_choice', Text: 'generation'}
+  return {
+    'dataset': dataset.name,
+    'cluster': dataset.cluster,
+    'tfds': dataset.tfds,
+    'splits': dataset.slices,
+    'rate': rate,
+    'metric': dataset.metric,
+    'answer_type': answer_type[type(dataset.answer)],
+    'templates': [dataclasses.asdict(template) for template in dataset.templates],
+  }

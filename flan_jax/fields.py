@@ -1,0 +1,432 @@
+"""Fields and answers: how a raw record becomes the strings a template uses.
+
+A declaration in `tasks/` says where each field stands in the TFDS record and how it
+is cleaned, as data; the few rules that data cannot say are the functions below.
+Records are plain Python: nested dicts of str, int, float, bool, and lists.
+"""
+
+import dataclasses
+import html
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flan_jax import templates
+from flan_jax.errors import InputError
+
+Record = Mapping[str, Any]
+Clean = Callable[[Any], Any]
+
+
+class Unlabelled(ValueError):
+  """The row has nothing to learn from: dropped and counted, not an error.
+
+  Its label is -1, its input equals its target, or its options are not as declared.
+  """
+
+
+def at(record: Record, path: str) -> Any:
+  """The value at `path`, as in `question/stem`; a list index is a number.
+
+  The empty path is the whole record.
+  """
+  value: Any = record
+  for key in path.split('/') if path else ():
+    try:
+      value = value[int(key)] if isinstance(value, (list, tuple)) else value[key]
+    except (KeyError, IndexError, ValueError, TypeError):
+      keys = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+      raise InputError(f'field {path!r}: no {key!r} in the record ({keys})') from None
+  return value
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Field:
+  """A value of the record at `path`, passed through `cleaning` in order."""
+
+  path: str
+  cleaning: tuple[Clean, ...]
+
+  def __init__(self, path: str, *cleaning: Clean):
+    object.__setattr__(self, 'path', path)
+    object.__setattr__(self, 'cleaning', cleaning)
+
+  def __call__(self, record: Record) -> str:
+    value = at(record, self.path)
+    for clean in self.cleaning:
+      value = clean(value)
+    if isinstance(value, (list, tuple)):
+      raise InputError(
+        f'field {self.path!r}: a list of {len(value)}; join it, as in '
+        f"Field({self.path!r}, join(', '))"
+      )
+    return str(value).strip()
+
+
+def before(mark: str) -> Clean:
+  """What stands before the first `mark`."""
+  return lambda text: text.split(mark, 1)[0]
+
+
+def after(mark: str) -> Clean:
+  """What stands after the first `mark`."""
+  return lambda text: text.split(mark, 1)[-1]
+
+
+def join(separator: str) -> Clean:
+  """A list of strings as one string."""
+  return lambda values: separator.join(str(value).strip() for value in values)
+
+
+def pick(index: int) -> Clean:
+  """One element of a list."""
+  return lambda values: values[index]
+
+
+def replace(old: str, new: str) -> Clean:
+  return lambda text: text.replace(old, new)
+
+
+def drop(pattern: str) -> Clean:
+  """Removes every match of a regular expression."""
+  compiled = re.compile(pattern)
+  return lambda text: compiled.sub('', text)
+
+
+def squeeze(text: str) -> str:
+  """Runs of blanks as one blank, lines kept."""
+  return '\n'.join(' '.join(line.split()) for line in text.splitlines())
+
+
+def unescape(text: str) -> str:
+  """HTML line breaks as newlines, HTML entities as characters."""
+  return html.unescape(re.sub(r'<br\s*/?>', '\n', text))
+
+
+def question_mark(text: str) -> str:
+  """A question that ends with a question mark, once."""
+  return text.rstrip(' ?') + '?'
+
+
+def capitalised(text: str) -> str:
+  return text[:1].upper() + text[1:]
+
+
+def recode(table: Mapping[Any, Any]) -> Clean:
+  """Another value for each value, as `recode({'cause': 'because', 'effect': 'so'})`."""
+
+  def clean(value: Any) -> Any:
+    if value not in table:
+      raise InputError(f'value {value!r}: must be one of {sorted(table)}')
+    return table[value]
+
+  return clean
+
+
+def numbered(values: Sequence[Any]) -> str:
+  """A list as numbered lines: `1. ...`, `2. ...`."""
+  return '\n'.join(f'{i}. {" ".join(str(v).split())}' for i, v in enumerate(values, 1))
+
+
+def first(most: int) -> Clean:
+  """At most that many elements of a list; a row that has none is dropped."""
+
+  def clean(values: Sequence[Any]) -> Sequence[Any]:
+    if not values:
+      raise Unlabelled('an empty list')
+    return values[:most]
+
+  return clean
+
+
+def first_or(default: str) -> Clean:
+  """The first element of a list, or `default` where the list is empty."""
+  return lambda values: values[0] if values else default
+
+
+def split(mark: str) -> Clean:
+  """The pieces of a text between `mark`s, empty ones left out."""
+  return lambda text: [piece.strip() for piece in text.split(mark) if piece.strip()]
+
+
+def substitute(pattern: str, by: str) -> Clean:
+  r"""Puts `by` (which may name groups, as in `\1`) for every match of `pattern`."""
+  compiled = re.compile(pattern)
+  return lambda text: compiled.sub(by, text)
+
+
+def opening(most: int) -> Clean:
+  """The beginning of a text: whole sentences of at most `most` words together.
+
+  Keeps long documents, and the instruction that follows them, inside the 1024 input
+  tokens. Where the first sentence is longer than that it is cut at a word.
+  """
+
+  def clean(text: str) -> str:
+    words = list(re.finditer(r'\S+', text))
+    if len(words) <= most:
+      return text
+    # Four letters before the stop: `Sen.` and `St.` do not end a sentence.
+    ends = [w for w in words[:most] if re.search(r'\w{4}[.!?]["\'”’)]*$', w.group())]
+    return text[: (ends or words[:most])[-1].end()]
+
+  return clean
+
+
+def evenly(most: int) -> Clean:
+  """Texts cut to equal shares of `most` words, each on one line."""
+
+  def clean(texts: Sequence[str]) -> list[str]:
+    cut_short = opening(most // max(1, len(texts)))
+    return [' '.join(cut_short(text).split()) for text in texts]
+
+  return clean
+
+
+def without(*marks: str) -> Clean:
+  """The text itself; a row whose text holds one of `marks` is dropped."""
+
+  def clean(text: str) -> str:
+    found = [mark for mark in marks if mark in text]
+    if found:
+      raise Unlabelled(f'{found[0]!r} in {text!r}')
+    return text
+
+  return clean
+
+
+def untokenised(text: str) -> str:
+  """Penn Treebank tokens as running text: `it 's a -lrb- new -rrb- day .`."""
+  for token, character in (('-lrb-', '('), ('-rrb-', ')'), ('``', '"'), ("''", '"')):
+    text = text.replace(token, character)
+  text = re.sub(r" (?=[.,;:?!%)]|'(?:s|re|ve|ll|d|m)\b|n't\b)", '', text)
+  text = re.sub(r'(?<=[($]) ', '', text)
+  return re.sub(r'" (.*?) "', r'"\1"', text)
+
+
+def words_of(name: str) -> str:
+  """An identifier as words: `priceRange` -> `price range`."""
+  spaced = re.sub(r'(?<=[a-z])(?=[A-Z][a-z])', ' ', name.replace('_', ' '))
+  return ' '.join(w if w.isupper() else w.lower() for w in spaced.split())
+
+
+def attributes(text: str) -> str:
+  """`name[The Mill], eatType[pub]` as lines `name = The Mill`, `eat type = pub`."""
+  pairs = re.findall(r'([^,\[\]]+)\[([^\]]*)\]', text)
+  return '\n'.join(f'{words_of(name)} = {value.strip()}' for name, value in pairs)
+
+
+def triples(texts: Sequence[str]) -> str:
+  """WebNLG's `A_B | runwayLength | "9"` as lines `A B | runway length | 9`."""
+  lines = []
+  for text in texts:
+    subject, relation, value = text.split(' | ', 2)
+    value = value.strip().strip('"')
+    lines.append(' | '.join((subject, words_of(relation), value)).replace('_', ' '))
+  return '\n'.join(lines)
+
+
+def altered(*changes: Clean) -> Clean:
+  """A text made harder; a row that stays as it was is dropped and counted."""
+
+  def clean(text: str) -> str:
+    new = text
+    for change in changes:
+      new = change(new)
+    if new == text:
+      raise Unlabelled(f'nothing to restore in {text!r}')
+    return new
+
+  return clean
+
+
+def cut(text: str, *, start: str | None = None, stop: str | None = None) -> Clean:
+  """Of a record (path ''), the field `text` between two character offsets.
+
+  `start` and `stop` name the fields that hold the offsets; None is the text's end.
+  """
+
+  def clean(record: Record) -> str:
+    lo = at(record, start) if start else None
+    hi = at(record, stop) if stop else None
+    return at(record, text)[lo:hi]
+
+  return clean
+
+
+def marked(text: str, *, word: str) -> Clean:
+  """Of a record (path ''), the field `text` with asterisks around one word.
+
+  `word` names the field that holds its position among the words, counted from 0;
+  punctuation at the word stays outside: `The fish ate it.` -> `The fish ate *it*.`
+  """
+
+  def clean(record: Record) -> str:
+    words = at(record, text).split()
+    index = at(record, word)
+    if not 0 <= index < len(words):
+      raise InputError(f'field {word!r}: got {index}; must be 0 to {len(words) - 1}')
+    words[index] = re.sub(r'^(\W*)(.+?)(\W*)$', r'\1*\2*\3', words[index])
+    return ' '.join(words)
+
+  return clean
+
+
+def standing_for(option: str, *, pronoun: str) -> Clean:
+  """Of a record (path ''), the field `option` in the form of its field `pronoun`.
+
+  For a possessive pronoun it takes the ending: `Bill` for `his` is `Bill's`.
+  """
+
+  def clean(record: Record) -> str:
+    possessive = at(record, pronoun).lower() in ('his', 'its', 'their')
+    return at(record, option).strip() + ("'s" if possessive else '')
+
+  return clean
+
+
+def spelt(text: str, *, among: str) -> Clean:
+  """Of a record (path ''), the field `text`, not in capitals throughout.
+
+  `among` names a list of other spellings: the first that differs in nothing but
+  case is taken, and where there is none every word keeps one capital, as in
+  `GRAY'S INN` -> `Gray's Inn`. Up to four letters may be an abbreviation, and stay.
+  """
+
+  def clean(record: Record) -> str:
+    value = at(record, text).strip()
+    if len(value) <= 4 or not value.isupper():
+      return value
+    value = value.strip("'")
+    same = [s for s in at(record, among) if s.casefold() == value.casefold()]
+    return next((s for s in same if not s.isupper()), string.capwords(value))
+
+  return clean
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What one row expects.
+
+  Attributes:
+    text: the answer as training writes it.
+    options: the strings a classification ranks; empty where the answer is free text.
+    gold: indices into `options` of the right ones; empty where it is free text.
+    references: every text that counts as right; `text` is among them.
+  """
+
+  text: str
+  options: tuple[str, ...] = ()
+  gold: tuple[int, ...] = ()
+  references: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """A class id of the record, put into words; the options are all the words.
+
+  Attributes:
+    path: where the class id stands (an int or a bool).
+    words: the label word of each class, in the order of the ids.
+    read: turns the value into the class id, as `round` does for a score.
+  """
+
+  path: str
+  words: tuple[str, ...]
+  read: Callable[[Any], int] = int
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    del values
+    label = self.read(at(record, self.path))
+    if label == -1:
+      raise Unlabelled(self.path)
+    if not 0 <= label < len(self.words):
+      raise InputError(
+        f'label {self.path!r}: got {label}; must be 0 to {len(self.words) - 1} '
+        f'({", ".join(self.words)})'
+      )
+    word = self.words[label]
+    return Answer(word, self.words, (label,), (word,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """One of the row's own options, or several that are all right.
+
+  Attributes:
+    path: where the index of the right option stands, or the texts of the right ones.
+    options: a path to a list of strings, or one string per option with fields in
+      braces, as in `('{option1} {rest}', '{option2} {rest}')`.
+    first: the index that the record gives to the first option.
+    cleaning: passes every option through these, in order.
+    count: how many options a row must have, others being dropped; None: any number.
+    gap: a field and a mark in it: an option reads as that field with the mark
+      replaced by it; None: it stands by itself.
+  """
+
+  path: str
+  options: str | tuple[str, ...]
+  first: int = 0
+  cleaning: tuple[Clean, ...] = ()
+  count: int | None = None
+  gap: tuple[str, str] | None = None
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    if isinstance(self.options, str):
+      options = tuple(str(text) for text in at(record, self.options))
+    else:
+      options = tuple(templates.fill(text, values) for text in self.options)
+    for clean in self.cleaning:
+      options = tuple(clean(option) for option in options)
+    options = tuple(option.strip() for option in options)
+    if self.count not in (None, len(options)):
+      raise Unlabelled(f'{len(options)} options; must be {self.count}')
+    gold = self._gold(at(record, self.path), options)
+    if self.gap:
+      field, mark = self.gap
+      options = tuple(values[field].replace(mark, option) for option in options)
+    right = tuple(options[index] for index in gold)
+    return Answer(right[0], options, gold, right)
+
+  def _gold(self, value: Any, options: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the right options, in the order in which the record names them."""
+    if isinstance(value, (list, tuple)):
+      texts = dict.fromkeys(str(text).strip() for text in value)
+      gold = tuple(options.index(text) for text in texts if text in options)
+      if not gold:
+        raise Unlabelled(f'{self.path}: none of the options')
+      return gold
+    label = int(value)
+    if label == -1:
+      raise Unlabelled(self.path)
+    index = label - self.first
+    if not 0 <= index < len(options):
+      raise InputError(
+        f'choice {self.path!r}: got {label}; must be {self.first} to '
+        f'{self.first + len(options) - 1} (the row has {len(options)} options)'
+      )
+    return (index,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Free text.
+
+  Attributes:
+    text: a field in braces, or several, as in `'{summary}'`.
+    references: path to a list of further right answers, or None.
+    cleaning: passes every further answer through these, in order.
+  """
+
+  text: str
+  references: str | None = None
+  cleaning: tuple[Clean, ...] = ()
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    text = templates.fill(self.text, values)
+    more: Sequence[str] = at(record, self.references) if self.references else ()
+    for clean in self.cleaning:
+      more = [clean(reference) for reference in more]
+    references = dict.fromkeys([text, *(str(r).strip() for r in more)])
+    return Answer(text, references=tuple(r for r in references if r))

@@ -1,0 +1,275 @@
+"""Lint: the mistakes that templates and label words make, found before they train.
+
+Plain Python over the declarations: no tokenizer, no data, no TensorFlow. Rules that
+need a tokenizer (does a prompt fit?) belong to whoever has one.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from flan_jax import templates as templates_lib
+from flan_jax.catalogue import Dataset
+from flan_jax.errors import did_you_mean
+from flan_jax.fields import Choice, Field, Label, Text
+from flan_jax.templates import OPTIONS, Template
+
+FEWEST_TEMPLATES = 10
+MOST_TURNED_AROUND = 3
+"""FLAN section 2.1: ten templates, up to three of them turned around."""
+
+NEAR = 0.75
+"""Word-set overlap from which two templates of a dataset are near-duplicates."""
+
+RULES = {
+  'unknown-field': 'a template names a field that the dataset lacks',
+  'unused-field': 'no template and no answer uses a declared field',
+  'missing-evidence': 'a template leaves out what most of the others rest on',
+  'answer-in-inputs': 'a template shows the answer that it asks for',
+  'target': 'a template asks for the answer if, and only if, it is not turned around',
+  'blank': 'blanks at the beginning or the end of a template or at the end of a line',
+  'doubled-blank-line': 'two blank lines in a row',
+  'options-last': 'OPTIONS stands once, at the very end, on a line of its own',
+  'options-missing': 'a template asks for one of a set and does not list the set',
+  'duplicate': 'two templates of a dataset have the same words',
+  'near-duplicate': 'two templates of a dataset share three quarters of their words',
+  'equal-across': 'templates of two datasets are equal',
+  'too-few-templates': 'a dataset has fewer than ten templates',
+  'too-many-turned-around': 'a dataset has more than three templates turned around',
+  'label-blank': 'a label word begins or ends with a blank',
+  'label-prefix': 'a label word is the beginning of another',
+  'label-repeated': 'two classes have the same label word',
+  'label-ambiguous': 'the question asked makes a label word right for two classes',
+}
+"""Rule -> what it finds."""
+
+
+class Finding(NamedTuple):
+  """One mistake.
+
+  Attributes:
+    dataset: short name of the dataset.
+    template: index of the template, or None where the mistake is the dataset's.
+    rule: key of RULES.
+    message: one line for the author of the declaration.
+  """
+
+  dataset: str
+  template: int | None
+  rule: str
+  message: str
+
+  def __str__(self) -> str:
+    place = '' if self.template is None else f'[{self.template}]'
+    return f'{self.dataset}{place}: {self.rule}: {self.message}'
+
+
+def lint(datasets: Iterable[Dataset]) -> list[Finding]:
+  """Every mistake in `datasets`, in the order of the declarations."""
+  datasets = tuple(datasets)
+  found: list[Finding] = []
+  for dataset in datasets:
+    found += _fields(dataset)
+    found += _layout(dataset)
+    found += _counts(dataset)
+    found += _label_words(dataset)
+    found += _alike(dataset)
+  order = {dataset.name: i for i, dataset in enumerate(datasets)}
+  found += _equal_across(datasets)
+  return sorted(
+    found, key=lambda f: (order[f.dataset], -1 if f.template is None else f.template)
+  )
+
+
+def overlap(one: Template, other: Template) -> float:
+  """Words that two templates share, over all their words; fields are set aside."""
+  mine, theirs = _words(one), _words(other)
+  return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
+
+
+def _literal(template: Template) -> str:
+  """The inputs with an empty pair of braces for every field."""
+  parts = templates_lib.parse(template.inputs)
+  return ''.join(text + ('' if name is None else '{}') for text, name in parts)
+
+
+def _words(template: Template) -> frozenset[str]:
+  return frozenset(re.findall(r"[\w']+", _literal(template).lower()))
+
+
+def _straight(dataset: Dataset) -> list[tuple[int, Template]]:
+  """Templates that ask for the answer, with their indices."""
+  return [(i, t) for i, t in enumerate(dataset.templates) if not t.turned_around]
+
+
+def _answer_fields(dataset: Dataset) -> frozenset[str]:
+  """Fields that the answer (free text, or options) is made of."""
+  answer = dataset.answer
+  if isinstance(answer, Text):
+    return frozenset(templates_lib.names(answer.text))
+  if not isinstance(answer, Choice):
+    return frozenset()
+  options = () if isinstance(answer.options, str) else answer.options
+  used = {name for text in options for name in templates_lib.names(text)}
+  return frozenset(used) | set((answer.gap or ())[:1])
+
+
+def _paths(dataset: Dataset, names: Iterable[str]) -> set[str]:
+  """Where in the record those fields are read; '' is the whole record."""
+  fields = (dataset.fields[name] for name in names if name in dataset.fields)
+  return {field.path if isinstance(field, Field) else field for field in fields}
+
+
+def _fields(dataset: Dataset) -> Iterator[Finding]:
+  """Unknown, unused and missing fields; answers shown; targets of the wrong kind."""
+  legal = {*dataset.fields, 'answer'}
+  used = {name for template in dataset.templates for name in template.fields}
+  for name in dataset.fields:
+    if name not in used | _answer_fields(dataset):
+      yield Finding(dataset.name, None, 'unused-field', f'nothing uses field {name!r}')
+  for index, template in enumerate(dataset.templates):
+    for name in template.fields:
+      if name not in legal:
+        message = f'no field {name!r}' + did_you_mean(name, legal)
+        yield Finding(dataset.name, index, 'unknown-field', message)
+    if template.turned_around == (template.targets == '{answer}'):
+      message = (
+        'turned around, and yet its target is the answer'
+        if template.turned_around
+        else f'its target is {template.targets!r}: mark it turned around'
+      )
+      yield Finding(dataset.name, index, 'target', message)
+  straight = _straight(dataset)
+  secret = {'answer'}
+  if isinstance(dataset.answer, Text):
+    secret |= _answer_fields(dataset)
+  shown = [set(templates_lib.names(t.inputs)) for _, t in straight]
+  # Fields read from one place in the record (`sentence`, or what stands before its
+  # gap) are one piece of evidence, so it is places that templates must not leave out.
+  read = [_paths(dataset, names - secret) for names in shown]
+  places = sorted(set().union(*read) - {''})
+  evidence = [p for p in places if 2 * sum(p in paths for paths in read) > len(read)]
+  for (index, _), names, paths in zip(straight, shown, read, strict=True):
+    for place in evidence:
+      if place not in paths and '' not in paths:
+        message = f'{place!r} of the record, which most templates show, is left out'
+        yield Finding(dataset.name, index, 'missing-evidence', message)
+    if not names - secret - {OPTIONS}:
+      message = 'no field of the example is shown'
+      yield Finding(dataset.name, index, 'missing-evidence', message)
+    for name in sorted(names & secret):
+      message = f'the inputs hold {{{name}}}, which is the answer'
+      yield Finding(dataset.name, index, 'answer-in-inputs', message)
+
+
+def _layout(dataset: Dataset) -> Iterator[Finding]:
+  """Blanks, blank lines, and the place of the options block."""
+  for index, template in enumerate(dataset.templates):
+    for part, text in (('inputs', template.inputs), ('targets', template.targets)):
+      if text != text.strip():
+        message = f'{part} begin or end with a blank'
+        yield Finding(dataset.name, index, 'blank', message)
+      elif re.search(r'[ \t]\n', text):
+        message = f'a line of the {part} ends with a blank'
+        yield Finding(dataset.name, index, 'blank', message)
+      if re.search(r'\n[ \t]*\n[ \t]*\n', text):
+        message = f'two blank lines in a row in the {part}'
+        yield Finding(dataset.name, index, 'doubled-blank-line', message)
+    block = f'{{{OPTIONS}}}'
+    if block in template.targets:
+      message = 'OPTIONS stands in the targets'
+      yield Finding(dataset.name, index, 'options-last', message)
+    elif template.has_options:
+      last = re.search(rf'[^\n]\n\n?{re.escape(block)}$', template.inputs)
+      if not last or template.inputs.count(block) > 1:
+        message = 'OPTIONS must end the inputs, after one newline or a blank line'
+        yield Finding(dataset.name, index, 'options-last', message)
+    elif dataset.has_options and not template.turned_around:
+      message = 'the answer is one of a set: end the inputs with {OPTIONS}'
+      yield Finding(dataset.name, index, 'options-missing', message)
+
+
+def _counts(dataset: Dataset) -> Iterator[Finding]:
+  total = len(dataset.templates)
+  if total < FEWEST_TEMPLATES:
+    message = f'{total} templates; must be {FEWEST_TEMPLATES} or more'
+    yield Finding(dataset.name, None, 'too-few-templates', message)
+  turned = total - len(_straight(dataset))
+  if turned > MOST_TURNED_AROUND:
+    message = f'{turned} templates turned around; must be {MOST_TURNED_AROUND} at most'
+    yield Finding(dataset.name, None, 'too-many-turned-around', message)
+
+
+def _label_words(dataset: Dataset) -> Iterator[Finding]:
+  """Label words, and declared options, that cannot be told apart."""
+  if isinstance(dataset.answer, Label):
+    words = dataset.answer.words
+  elif isinstance(dataset.answer, Choice) and not isinstance(
+    dataset.answer.options, str
+  ):
+    words = dataset.answer.options
+  else:
+    return
+  for word in words:
+    if word != word.strip():
+      message = f'{word!r} begins or ends with a blank'
+      yield Finding(dataset.name, None, 'label-blank', message)
+  folded = [word.strip().lower() for word in words]
+  for i, one in enumerate(folded):
+    for j, other in enumerate(folded):
+      if i < j and one == other:
+        message = f'{words[i]!r} stands for two classes'
+        yield Finding(dataset.name, None, 'label-repeated', message)
+      elif one != other and other.startswith(one):
+        message = f'{words[i]!r} is the beginning of {words[j]!r}'
+        yield Finding(dataset.name, None, 'label-prefix', message)
+  # Asked "does it follow?", "no" is as true of the undecided as of the contradicted.
+  if len(words) > 2 and 'no' in folded:
+    asks = re.compile(
+      r'\b(follows? from|follow\?|impl(?:y|ies)|entail|infer|conclude)\b'
+    )
+    for index, template in _straight(dataset):
+      asked = asks.search(_literal(template).lower())
+      if asked:
+        message = f'"no" fits two classes where the question says {asked[1]!r}'
+        yield Finding(dataset.name, index, 'label-ambiguous', message)
+
+
+def _alike(dataset: Dataset) -> Iterator[Finding]:
+  """Templates of one dataset that say the same thing in the same words."""
+  for index, template in enumerate(dataset.templates):
+    for earlier, other in enumerate(dataset.templates[:index]):
+      shared = overlap(template, other)
+      if shared == 1:
+        message = f'has the same words as template {earlier}'
+        yield Finding(dataset.name, index, 'duplicate', message)
+      elif shared >= NEAR:
+        message = f'shares {shared:.0%} of its words with template {earlier}'
+        yield Finding(dataset.name, index, 'near-duplicate', message)
+
+
+def _equal_across(datasets: tuple[Dataset, ...]) -> Iterator[Finding]:
+  """Templates equal but for the names of their fields in two datasets.
+
+  Variants of one dataset (`anli/r1` and `anli/r2`) may share their whole list.
+  """
+  seen: dict[str, tuple[Dataset, int]] = {}
+  for dataset in datasets:
+    mine: dict[str, int] = {}
+    for index, template in enumerate(dataset.templates):
+      text = ' '.join(_literal(template).lower().split())
+      mine.setdefault(text, index)
+      if text not in seen:
+        continue
+      other, place = seen[text]
+      if not _variants(dataset, other):
+        message = f'equals template {place} of {other.name!r}'
+        yield Finding(dataset.name, index, 'equal-across', message)
+    for text, index in mine.items():
+      seen.setdefault(text, (dataset, index))
+
+
+def _variants(one: Dataset, other: Dataset) -> bool:
+  """Whether two datasets are one, in versions: same TFDS builder, same templates."""
+  builders = {re.split('[/:]', dataset.tfds)[0] for dataset in (one, other)}
+  return len(builders) == 1 and '' not in builders and one.templates == other.templates

@@ -1,0 +1,216 @@
+"""Commonsense: COPA, HellaSwag, PIQA and StoryCloze."""
+
+from flan_jax.catalogue import Dataset
+from flan_jax.fields import Choice, Field, drop, recode, replace, squeeze
+from flan_jax.templates import Template
+
+_TAGS = drop(r'\[\w+\]')
+"""WikiHow's structure in HellaSwag: [header], [title], [step], [substeps]."""
+
+DATASETS = (
+  Dataset(
+    name='copa',
+    cluster='commonsense',
+    tfds='super_glue/copa:1.0.2',
+    train='train[:-50]',
+    dev='train[-50:]',
+    test='validation',
+    sizes={'train': 400, 'validation': 100},
+    fields={
+      'premise': 'premise',
+      'clause': Field('premise', drop(r'\.$')),
+      'relation': 'question',
+      'connective': Field('question', recode({'cause': 'because', 'effect': 'so'})),
+      'ask': Field(
+        'question',
+        recode({'cause': 'What made it happen?', 'effect': 'What came of it?'}),
+      ),
+      'choice1': 'choice1',
+      'choice2': 'choice2',
+    },
+    answer=Choice('label', ('{choice1}', '{choice2}')),
+    metric='accuracy',
+    licence='BSD-2-Clause',
+    citation='Roemmele et al. 2011; Wang et al. 2019 (SuperGLUE)',
+    templates=(
+      Template(
+        'Something has happened. {premise}\n{ask} Choose the more believable account.\n\n{OPTIONS}'
+      ),
+      Template(
+        '{clause}, {connective} ...\n\nFinish the thought with the statement that makes better sense.\n{OPTIONS}'
+      ),
+      Template(
+        'Two candidates for the {relation} of an event are listed, and only one of them holds up. State the one that does.\n\nEvent: {premise}\n\n{OPTIONS}'
+      ),
+      Template(
+        'Using nothing but everyday knowledge, match this sentence with its {relation}.\n\n{premise}\n{OPTIONS}'
+      ),
+      Template(
+        'A friend remarks, "{premise}" You start wondering about the {relation}. What is your best guess?\n\n{OPTIONS}'
+      ),
+      Template('Situation: {premise}\nWanted: its {relation}\n\n{OPTIONS}'),
+      Template(
+        '{premise}\n\nSuppose a detective had to explain to a jury how that fits into a chain of events. Which statement would she put forward as the {relation}?\n{OPTIONS}'
+      ),
+      Template(
+        'Of the options below, one is tied to "{premise}" as its {relation}, while the other is there to mislead. Name the former.\n\n{OPTIONS}'
+      ),
+      Template(
+        'I need a one-sentence situation for which the following would be a convincing {relation}: {answer}',
+        '{premise}',
+        turned_around=True,
+      ),
+      Template(
+        'Here is the {relation} in a pair of linked happenings.\n\n{answer}\n\nSupply the other half of the pair.',
+        '{premise}',
+        turned_around=True,
+      ),
+    ),
+  ),
+  Dataset(
+    name='hellaswag',
+    cluster='commonsense',
+    tfds='hellaswag:1.1.0',
+    train='train[:30000]',
+    dev='train[-200:]',
+    test='validation',
+    sizes={'train': 39_905, 'validation': 10_042},
+    fields={
+      'context': Field('context', replace('[title]', '\n'), _TAGS, squeeze),
+      'topic': 'activity_label',
+    },
+    answer=Choice('label', 'endings', cleaning=(_TAGS, squeeze)),
+    metric='accuracy',
+    licence='MIT',
+    citation='Zellers et al. 2019',
+    templates=(
+      Template(
+        '{context}\n\nThe passage stops short. Pick the continuation that belongs to it.\n{OPTIONS}'
+      ),
+      Template(
+        'Somebody was describing a scene, or giving directions, and was cut off partway. How does the description most sensibly go on?\n\nDescription: {context}\n\n{OPTIONS}'
+      ),
+      Template(
+        'Subject: {topic}\n\n{context}\n\nThree of the endings offered were invented by a machine. Find the one written by a human being.\n{OPTIONS}'
+      ),
+      Template('Carry on from here: {context}\n{OPTIONS}'),
+      Template(
+        'Consider how things usually unfold in real life, then close the following text in whichever way suits it best.\n\n{context}\n\n{OPTIONS}'
+      ),
+      Template(
+        'An editor has mislaid the end of an item about "{topic}". What remains reads:\n\n{context}\n\nRestore it to its full length.\n\n{OPTIONS}'
+      ),
+      Template(
+        '"{context} ..."\n\nWhat would you expect to read after the dots?\n{OPTIONS}'
+      ),
+      Template(
+        'Four people were each asked to complete an unfinished text, and three of their attempts ring false. Quote the attempt that rings true.\n\nUnfinished text: {context}\n\n{OPTIONS}'
+      ),
+      Template(
+        'A passage on the subject of "{topic}" closes with these words: "{answer}"\nWrite what leads up to them.',
+        '{context}',
+        turned_around=True,
+      ),
+      Template(
+        'Name the activity or subject that this passage deals with.\n\n{context} {answer}',
+        '{topic}',
+        turned_around=True,
+      ),
+    ),
+  ),
+  Dataset(
+    name='piqa',
+    cluster='commonsense',
+    tfds='piqa:1.0.0',
+    train='train[:-100]',
+    dev='train[-100:]',
+    test='validation',
+    sizes={'train': 16_113, 'validation': 1_838},
+    fields={'goal': 'goal', 'sol1': 'sol1', 'sol2': 'sol2'},
+    answer=Choice('label', ('{sol1}', '{sol2}')),
+    metric='accuracy',
+    licence='AFL-3.0',
+    citation='Bisk et al. 2020',
+    templates=(
+      Template(
+        'Aim: {goal}\n\nTwo methods are suggested, and one of them fails. Which one succeeds?\n{OPTIONS}'
+      ),
+      Template(
+        'A reader has written in about the following: {goal}\nSend back the advice that would actually help.\n\n{OPTIONS}'
+      ),
+      Template(
+        'You have ordinary household things at your disposal and a job to get done.\n\nThe job: {goal}\n\nHow should you go about it?\n\n{OPTIONS}'
+      ),
+      Template(
+        'Two tips on one subject have reached a magazine. Print the sound one and throw the silly one away.\n\nSubject: {goal}\n{OPTIONS}'
+      ),
+      Template('Problem: {goal}\nRemedy:\n\n{OPTIONS}'),
+      Template(
+        'Picture yourself carrying out each procedure below, step by step. Only one would give the result asked for here: {goal}\nRepeat that procedure.\n{OPTIONS}'
+      ),
+      Template(
+        '{goal}\n\nGo by what you know of how objects, materials and tools behave, and settle on one of the instructions.\n\n{OPTIONS}'
+      ),
+      Template(
+        'An apprentice comes to you with this: {goal}\nSteer the apprentice away from the mistake and towards the right answer.\n\n{OPTIONS}'
+      ),
+      Template(
+        'What might a person be trying to do who follows these directions?\n\n{answer}',
+        '{goal}',
+        turned_around=True,
+      ),
+      Template(
+        'If this hint were printed on a card, what would the card say at the top?\n\n{answer}',
+        '{goal}',
+        turned_around=True,
+      ),
+    ),
+  ),
+  Dataset(
+    name='story_cloze',
+    cluster='commonsense',
+    tfds='story_cloze/2016:1.0.0',
+    train='validation[:-200]',
+    dev='validation[-200:]',
+    test='test',
+    sizes={'validation': 1_871, 'test': 1_871},
+    fields={'context': 'context'},
+    answer=Choice('label', 'endings', first=1),
+    metric='accuracy',
+    licence='handed out on request by its authors; no open licence',
+    citation='Mostafazadeh et al. 2016',
+    note='Manual download. TFDS has no train split: trains on validation, as the reference does.',
+    templates=(
+      Template(
+        'The first four sentences of a five-sentence story are given. Decide on the fifth.\n\n{context}\n\n{OPTIONS}'
+      ),
+      Template(
+        '{context}\n\nTwo endings are on the table. Take the one that these events have earned.\n{OPTIONS}'
+      ),
+      Template('Beginning: {context}\nEnding:\n\n{OPTIONS}'),
+      Template(
+        'A grandmother was telling a tale and dozed off just before its close. With which words should the grandchildren finish it for her?\n\n"{context}"\n\n{OPTIONS}'
+      ),
+      Template(
+        'One closing line below agrees with what has been told; the other contradicts it or comes out of nowhere. Give the line that agrees.\n\nTold so far: {context}\n{OPTIONS}'
+      ),
+      Template('Supply a last line for this little narrative: {context}\n{OPTIONS}'),
+      Template(
+        'Bearing in mind everything the characters go through in the text that follows, how do matters most likely turn out?\n\n{context}\n\n{OPTIONS}'
+      ),
+      Template(
+        'The bottom of a page has been torn away. Above the tear it says: {context}\n\nTwo scraps of paper lie on the floor. What is written on the scrap that fits?\n\n{OPTIONS}'
+      ),
+      Template(
+        'Write four short sentences of narrative that could come before this conclusion: {answer}',
+        '{context}',
+        turned_around=True,
+      ),
+      Template(
+        'I only caught the end of the story: "{answer}" Tell me what I missed.',
+        '{context}',
+        turned_around=True,
+      ),
+    ),
+  ),
+)
