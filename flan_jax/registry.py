@@ -1,0 +1,266 @@
+"""Declarations as seqio Tasks and Mixtures, over TFDS.
+
+For every dataset: `flan_<dataset>` (training: one of its templates per example) and
+`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones). The
+strings come from `catalogue.render`, the one implementation of rendering.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from flan_jax import catalogue
+from flan_jax.catalogue import Dataset
+from flan_jax.data import draw
+from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics
+from flan_jax.fields import Record, Unlabelled
+
+SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
+"""seqio's canonical split -> ours."""
+
+
+class _Loader(seqio.LazyTfdsLoader):
+  """TFDS loader that names every row and fits the declared slices to the data."""
+
+  def __init__(self, dataset: Dataset, data_dir: str | None):
+    slices = {s: dataset.slices[ours] for s, ours in SEQIO_SPLITS.items()
+              if ours in dataset.slices}  # fmt: skip
+    super().__init__(dataset.tfds, data_dir=data_dir, split_map=slices, read_only=True)
+    self._dataset = dataset
+
+  @property
+  def read_config(self) -> tfds.ReadConfig:
+    return tfds.ReadConfig(add_tfds_id=True)
+
+  def _get_builder(self, split: str | None = None):
+    try:
+      builder = super()._get_builder(split)
+    except (AssertionError, tfds.core.DatasetNotFoundError) as error:
+      raise InputError(f'dataset {self._dataset.name!r}: {error}') from None
+    if not builder.is_prepared():
+      # Not memoized: it may be prepared before the next call.
+      self._MEMOIZED_BUILDERS.pop((self.name, self.data_dir), None)
+      raise InputError(
+        f'dataset {self._dataset.name!r}: {self._dataset.tfds} is not prepared in '
+        f'{builder.data_path.parent}; `flan fetch {self._dataset.name}` prepares it'
+      )
+    return builder
+
+  def _map_split(self, split: str) -> str:
+    sizes = {name: s.num_examples for name, s in self.builder.info.splits.items()}
+    return str(self._dataset.resolve_splits(sizes)[SEQIO_SPLITS[split]])
+
+  def size(self, split: str) -> int:
+    sizes = {name: s.num_examples for name, s in self.builder.info.splits.items()}
+    return self._dataset.rows(SEQIO_SPLITS[split], sizes)
+
+
+class Source(seqio.TfdsDataSource):
+  """`seqio.TfdsDataSource` of one declared dataset."""
+
+  def __init__(self, dataset: Dataset, data_dir: str | None = None):
+    loader = _Loader(dataset, data_dir)
+    super().__init__(dataset.tfds, data_dir, splits=dict(loader._split_map))
+    self._tfds_dataset = loader
+
+
+def plain(value: Any) -> Any:
+  """A TFDS value as plain Python: str, int, float, bool, list, dict."""
+  if isinstance(value, Mapping):
+    return {key: plain(item) for key, item in value.items()}
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  if isinstance(value, (tf.RaggedTensor, tf.compat.v1.ragged.RaggedTensorValue)):
+    return plain(value.to_list())
+  if isinstance(value, tf.Tensor):
+    return plain(value.numpy())
+  if isinstance(value, np.ndarray):
+    return plain(value.tolist())
+  if isinstance(value, np.generic):
+    return plain(value.item())
+  if isinstance(value, (list, tuple)):
+    return [plain(item) for item in value]
+  return value
+
+
+def row_id(tfds_id: str) -> str:
+  """`super_glue-train.tfrecord-00000-of-00001__12` -> `train.0.12`."""
+  file, _, position = tfds_id.rpartition('__')
+  name, _, shards = file.partition('.')
+  shard = shards.split('-')[1]
+  return f'{name.rpartition("-")[2]}.{int(shard)}.{position}'
+
+
+def records(
+  dataset: Dataset, split: str, *, data_dir: str | None = None
+) -> Iterator[tuple[str, Record]]:
+  """Yields (row id, record) of a canonical split from the prepared TFDS dataset."""
+  names = {ours: theirs for theirs, ours in SEQIO_SPLITS.items()}
+  source = Source(dataset, data_dir)
+  source.tfds_dataset.builder  # noqa: B018 - raises now, not at the first row
+  rows = source.get_dataset(names[split], shuffle=False)
+
+  def read():
+    for record in rows.as_numpy_iterator():
+      tfds_id = record.pop('tfds_id')
+      yield row_id(tfds_id.decode()), plain(record)
+
+  return read()
+
+
+def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
+  """TFDS split -> number of rows prepared."""
+  info = Source(dataset, data_dir).tfds_dataset.info
+  return {name: split.num_examples for name, split in info.splits.items()}
+
+
+def _rendered(dataset: Dataset, template: int | None, seed: int):
+  """Preprocessor: TFDS records -> strings and their metadata."""
+  signature = (tf.string, tf.string, tf.string, tf.int32, tf.string, tf.int32,
+               tf.string, tf.bool)  # fmt: skip
+  shapes = ((), (), (), (), (None,), (None,), (None,), ())
+  keys = ('inputs', 'targets', 'row_id', 'template', 'options', 'gold', 'references')
+
+  def render(dataset_tf: tf.data.Dataset) -> tf.data.Dataset:
+    structure = dataset_tf.element_spec
+
+    def python(*flat):
+      record = plain(tf.nest.pack_sequence_as(structure, flat))
+      name = row_id(record.pop('tfds_id'))
+      try:
+        row = dataset.read(record, name)
+      except Unlabelled:
+        return '', '', name, -1, [''], [-1], [''], False
+      index = template
+      if index is None:
+        index = draw.template(seed, name, 0, len(dataset.templates))
+      prompt = catalogue.render(dataset, index, row)
+      answer = row.answer
+      keep = bool(prompt.inputs.strip() and prompt.targets.strip())
+      return (prompt.inputs, prompt.targets, name, index, list(answer.options) or [''],
+              list(answer.gold) or [-1], list(answer.references) or [''], keep)  # fmt: skip
+
+    def call(record):
+      flat = tf.nest.flatten(record)
+      out = tf.py_function(python, flat, signature)
+      for value, shape in zip(out, shapes, strict=True):
+        value.set_shape(shape)
+      return dict(zip((*keys, 'keep'), out, strict=True))
+
+    rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
+    rows = rows.filter(lambda row: row['keep'])
+    return rows.map(lambda row: {**{key: row[key] for key in keys},
+                                 'dataset': dataset.name})  # fmt: skip
+
+  return render
+
+
+def _metric(dataset: Dataset):
+  """The dataset's metric as seqio calls it."""
+  metric = metrics.METRICS[dataset.metric]
+
+  def compute(
+    targets: Sequence[Sequence[str]], predictions: Sequence[str]
+  ) -> dict[str, float]:
+    return {dataset.metric: metric.aggregate(metric.scores(predictions, targets))}
+
+  return compute
+
+
+def _references(target: str, *, example, is_target: bool = False, **_):
+  """Postprocessor: every right answer for a target, the text for a prediction."""
+  if not is_target:
+    return target
+  return [text.decode() for text in example['references'].tolist()]
+
+
+def mixing_rate(task: seqio.Task) -> int:
+  """Examples-proportional mixing with a maximum of 3,000 (FLAN section 2.2)."""
+  from flan_jax import mixtures
+
+  return min(task.num_input_examples('train'), mixtures.MAXIMUM_RATE)
+
+
+def register(
+  vocabulary: seqio.Vocabulary,
+  *,
+  family: str = 'flan',
+  seed: int = 0,
+  data_dir: str | None = None,
+) -> None:
+  """Registers every task and mixture of a family with seqio.
+
+  Args:
+    vocabulary: of both features; inputs and targets both end with EOS.
+    family: which world.
+    seed: of the template drawn for a training example.
+    data_dir: TFDS data directory; None for TFDS's default (`TFDS_DATA_DIR`).
+  """
+  features = {
+    'inputs': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
+    'targets': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
+  }
+  tokens = (
+    functools.partial(seqio.preprocessors.tokenize, with_eos=False),
+    seqio.preprocessors.append_eos_after_trim,
+  )
+  for dataset in catalogue.family(family).values():
+    source = _task_source(dataset, data_dir)
+    shared = {'source': source, 'output_features': features}
+    if dataset.train:
+      seqio.TaskRegistry.add(
+        dataset.task,
+        preprocessors=[_rendered(dataset, None, seed), *tokens],
+        **shared,
+      )
+    for index in dataset.evaluated_templates:
+      seqio.TaskRegistry.add(
+        f'{dataset.task}_template_{index}',
+        preprocessors=[_rendered(dataset, index, seed), *tokens],
+        postprocess_fn=_references,
+        metric_fns=[_metric(dataset)],
+        **shared,
+      )
+  for mixture in catalogue.mixtures().values():
+    if mixture.family == family:
+      names = [catalogue.get(name, family=family).task for name in mixture.datasets]
+      seqio.MixtureRegistry.add(mixture.name, [(name, mixing_rate) for name in names])
+
+
+def _task_source(dataset: Dataset, data_dir: str | None) -> seqio.DataSource:
+  if dataset.tfds:
+    return Source(dataset, data_dir)
+  return _generated(dataset)
+
+
+def _generated(dataset: Dataset) -> seqio.DataSource:
+  """A source over generated records, rows named like those of TFDS."""
+  from flan_jax import sources
+
+  names = {s: ours for s, ours in SEQIO_SPLITS.items() if ours in dataset.slices}
+
+  def rows(split: str, shuffle_files: bool, seed: int | None = None):
+    del shuffle_files, seed  # the order is the generator's; seqio shuffles later
+    found = list(sources.records(dataset, names[split]))
+    leaves = [tf.nest.flatten(record) for _, record in found]
+    columns = [tf.ragged.constant(column) if _uneven(column) else tf.constant(column)
+               for column in zip(*leaves, strict=True)]  # fmt: skip
+    packed = tf.nest.pack_sequence_as(found[0][1], columns)
+    ids = [f'{dataset.name}-{split}.generated-0-of-1__{name}' for name, _ in found]
+    return tf.data.Dataset.from_tensor_slices({**packed, 'tfds_id': ids})
+
+  return seqio.FunctionDataSource(
+    dataset_fn=rows,
+    splits=list(names),
+    num_input_examples={s: dataset.rows(ours) for s, ours in names.items()},
+  )
+
+
+def _uneven(column: Sequence[Any]) -> bool:
+  return isinstance(column[0], list) and len({len(value) for value in column}) > 1

@@ -1,0 +1,23 @@
+"""Importing this module registers every task and mixture with seqio.
+
+For t5x and any other seqio user: `import flan_jax.seqio_tasks`. The vocabulary is the
+one that the environment variable FLAN_TOKENIZER names (a SentencePiece model), or
+bytes; call `flan_jax.registry.register` yourself for anything else.
+"""
+
+import seqio
+
+from flan_jax import config, registry
+from flan_jax.catalogue import WORLDS
+
+
+def vocabulary() -> seqio.Vocabulary:
+  """The vocabulary that the environment asks for."""
+  path = config.environment('FLAN_TOKENIZER')
+  if path is None:
+    return seqio.ByteVocabulary()
+  return seqio.SentencePieceVocabulary(path)
+
+
+for _family in WORLDS:
+  registry.register(vocabulary(), family=_family)

@@ -1,0 +1,57 @@
+"""Where rows come from: TFDS (through the seqio source) or a generator.
+
+TensorFlow is imported only when a TFDS dataset is read.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from flan_jax.catalogue import Dataset
+from flan_jax.errors import InputError
+from flan_jax.fields import Record
+
+
+def _microworld():
+  from flan_jax.microworld import records
+
+  return records
+
+
+def _registry():
+  try:
+    from flan_jax import registry
+  except ModuleNotFoundError as error:
+    raise InputError(
+      f'module {error.name!r}: not installed; raw TFDS data needs it: '
+      "pip install 'flan_jax[data]'"
+    ) from None
+  return registry
+
+
+def records(
+  dataset: Dataset, split: str, *, data_dir: str | None = None
+) -> Iterator[tuple[str, Record]]:
+  """Yields (row id, record) of a canonical split, in stored order.
+
+  Args:
+    dataset: the declaration.
+    split: `train`, `dev` or `test`.
+    data_dir: TFDS data directory; None for TFDS's own default.
+
+  Raises:
+    InputError: if the dataset is not prepared; says which command prepares it.
+  """
+  if dataset.family == 'microworld':
+    tfds_split = dataset.resolve_splits(dataset.sizes)[split].split
+    return _microworld().records(dataset.name, tfds_split)
+  return _registry().records(dataset, split, data_dir=data_dir)
+
+
+def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]:
+  """TFDS split -> number of rows really prepared.
+
+  Raises:
+    InputError: if the dataset is not prepared; says which command prepares it.
+  """
+  if dataset.family == 'microworld':
+    return dict(dataset.sizes)
+  return _registry().sizes(dataset, data_dir=data_dir)
