@@ -1,0 +1,1 @@
+"""Tokenizers, the store of rendered examples, the plan of rows, the loader."""

@@ -1,0 +1,65 @@
+"""Seeded draws that are the same on every machine and in every library version.
+
+Nothing here depends on position, process or numpy's generators: a draw is a hash of
+its names, so it can be made again from the names alone.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def key(*names: int | str, size: int = 8) -> int:
+  """A hash of `names` (blake2b) as an integer of `size` bytes."""
+  text = '\x1f'.join(str(name) for name in names)
+  digest = hashlib.blake2b(text.encode('utf-8'), digest_size=size).digest()
+  return int.from_bytes(digest, 'little')
+
+
+def walk(seed: int, row_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]:
+  """The order in which a row meets the `count` templates: a seeded permutation.
+
+  Args:
+    seed: data seed.
+    row_id: names the row for ever.
+    count: number of templates.
+    lap: how many times the row has met them all before; each lap has its own order.
+  """
+  # 128 bits against count! (10! < 2**22): the bias of the remainder is below 2**-100.
+  number = key(seed, row_id, lap, size=16) % math.factorial(count)
+  left = list(range(count))
+  order = []
+  for remaining in range(count, 0, -1):
+    number, choice = divmod(number, remaining)
+    order.append(left.pop(choice))
+  return tuple(order)
+
+
+def template(seed: int, row_id: str, epoch: int, count: int) -> int:
+  """Index of the template that a row is put into words by in `epoch`.
+
+  Uniform over the templates in every epoch; `count` successive epochs of one row,
+  from a multiple of `count` on, use each template once.
+  """
+  lap, step = divmod(epoch, count)
+  return walk(seed, row_id, count, lap=lap)[step]
+
+
+def permutation(size: int, *names: int | str) -> np.ndarray:
+  """A permutation of `range(size)` drawn by `names`, int64 [size].
+
+  Sorts splitmix64 hashes of the indices. The hash is a bijection, so there are no
+  ties, and the order does not depend on numpy's generator streams, which may change
+  between versions.
+  """
+  with np.errstate(over='ignore'):
+    hashed = np.arange(1, size + 1, dtype=np.uint64) * _GOLDEN + np.uint64(key(*names))
+    hashed = (hashed ^ (hashed >> np.uint64(30))) * _MIX_1
+    hashed = (hashed ^ (hashed >> np.uint64(27))) * _MIX_2
+    hashed ^= hashed >> np.uint64(31)
+  return np.argsort(hashed, kind='stable')

@@ -1,0 +1,309 @@
+"""Tokenizers: SentencePiece, Hugging Face `tokenizer.json`, or plain UTF-8 bytes.
+
+Whatever a model brings, the rest of the library sees one interface, `Tokenizer`, and
+names a tokenizer by the digest of its file.
+"""
+
+import abc
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from flan_jax.errors import InputError, did_you_mean
+
+BYTES = 'bytes'
+
+_SPACE = '\u2581'
+"""SentencePiece's own sign for a blank: text that holds it needs care."""
+
+_EOS_NAMES = (
+  '</s>',
+  '<|endoftext|>',
+  '<|end_of_text|>',
+  '<|im_end|>',
+  '<eos>',
+  '[SEP]',
+)
+
+
+class Tokenizer(abc.ABC):
+  """Text to token ids and back.
+
+  Attributes:
+    name: for the reader: `bytes`, or the file's name.
+    filename: name of its file in a store; '' where it needs none.
+    vocab_size: number of ids.
+    bos_id: token that starts a sequence; None where the model has none.
+    eos_id: token that ends inputs and targets.
+    pad_id: token of padding.
+    digest: sha256 (hex) of the file.
+  """
+
+  name: str
+  filename: str
+  vocab_size: int
+  bos_id: int | None
+  eos_id: int
+  pad_id: int
+  digest: str
+
+  @abc.abstractmethod
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Token ids of each text, int32 [n] each, without BOS and EOS."""
+
+  @abc.abstractmethod
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of `ids`; special tokens and ids past the vocabulary are left out."""
+
+  @abc.abstractmethod
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes the tokenizer to the file `path`, from which `load` reads it back."""
+
+  def encode(self, text: str) -> np.ndarray:
+    """Token ids of one text, int32 [n]."""
+    return self.encode_batch([text])[0]
+
+
+class Bytes(Tokenizer):
+  """UTF-8 bytes, shifted by three: pad 0, eos 1, unk 2 (the ByT5 layout)."""
+
+  name = BYTES
+  filename = ''
+  vocab_size = 259
+  bos_id = None
+  eos_id = 1
+  pad_id = 0
+  digest = hashlib.sha256(b'utf-8 bytes + 3').hexdigest()
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [
+      np.frombuffer(text.encode('utf-8'), np.uint8).astype(np.int32) + 3
+      for text in texts
+    ]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    values = bytes(int(i) - 3 for i in ids if 3 <= i < self.vocab_size)
+    return values.decode('utf-8', errors='replace')
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Nothing: `load('bytes')` needs no file."""
+
+
+class SentencePiece(Tokenizer):
+  """A SentencePiece model, from the bytes of its `.model` file."""
+
+  filename = 'tokenizer.model'
+
+  def __init__(self, model: bytes, *, name: str):
+    try:
+      self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except (RuntimeError, ValueError):
+      raise InputError(
+        f'tokenizer {name!r}: not a SentencePiece model, or a truncated one'
+      ) from None
+    self._model = model
+    self.name = name
+    self.vocab_size = self._processor.vocab_size()
+    self.eos_id = self._processor.eos_id()
+    if self.eos_id < 0:
+      raise InputError(f'tokenizer {name!r}: no EOS piece; inputs and targets need one')
+    self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else None
+    self.pad_id = max(0, self._processor.pad_id())
+    self.digest = hashlib.sha256(model).hexdigest()
+    pieces = [f'<0x{byte:02X}>' for byte in _SPACE.encode('utf-8')]
+    ids = [self._processor.piece_to_id(piece) for piece in pieces]
+    has_bytes = all(self._processor.is_byte(i) for i in ids)
+    self._space = np.array(ids, np.int32) if has_bytes else None
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    texts = list(texts)
+    threads = min(len(texts), os.cpu_count() or 1)
+    ids = self._processor.encode(texts, out_type=int, num_threads=max(1, threads))
+    out = [np.array(one, np.int32) for one in ids]
+    if self._space is not None:
+      for i, text in enumerate(texts):
+        if _SPACE in text:
+          out[i] = self._with_spaces(text)
+    return out
+
+  def _with_spaces(self, text: str) -> np.ndarray:
+    """Spells SentencePiece's blank sign in bytes, lest it come back as a blank."""
+    first, *rest = (
+      np.array(self._processor.encode(part), np.int32) for part in text.split(_SPACE)
+    )
+    return np.concatenate([first, *(a for part in rest for a in (self._space, part))])
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
+
+  def save(self, path: str | os.PathLike) -> None:
+    pathlib.Path(path).write_bytes(self._model)
+
+
+class HuggingFace(Tokenizer):
+  """A Hugging Face fast tokenizer: `tokenizer.json` and what stands beside it.
+
+  BOS is used where the tokenizer's own post-processor puts it, or where
+  `tokenizer_config.json` says `add_bos_token`.
+  """
+
+  filename = 'tokenizer.json'
+
+  def __init__(self, model: bytes, config: Mapping[str, Any], *, name: str):
+    try:
+      import tokenizers
+    except ModuleNotFoundError:
+      raise InputError(
+        f"tokenizer {name!r}: needs `tokenizers`: pip install 'flan_jax[hf]'"
+      ) from None
+    try:
+      self._tokenizer = tokenizers.Tokenizer.from_buffer(model)
+    except Exception as error:  # tokenizers raises no narrower class
+      raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
+    self._tokenizer.no_truncation()
+    self._tokenizer.no_padding()
+    self._model = model
+    self.name = name
+    self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+    eos = self._special(config, 'eos_token')
+    if eos is None:
+      found = (self._tokenizer.token_to_id(token) for token in _EOS_NAMES)
+      eos = next((i for i in found if i is not None), None)
+    if eos is None:
+      raise InputError(
+        f'tokenizer {name!r}: no EOS token; name it as "eos_token" in a '
+        'tokenizer_config.json beside it'
+      )
+    self.eos_id = eos
+    pad = self._special(config, 'pad_token')
+    self.pad_id = eos if pad is None else pad
+    self.bos_id = self._bos(config)
+    ids = f'{self.bos_id} {self.eos_id} {self.pad_id}'.encode()
+    self.digest = hashlib.sha256(model + ids).hexdigest()
+
+  def _special(self, config: Mapping[str, Any], key: str) -> int | None:
+    token = config.get(key)
+    if isinstance(token, Mapping):
+      token = token.get('content')
+    return None if token is None else self._tokenizer.token_to_id(token)
+
+  def _bos(self, config: Mapping[str, Any]) -> int | None:
+    if 'add_bos_token' in config:
+      return self._special(config, 'bos_token') if config['add_bos_token'] else None
+    plain = self._tokenizer.encode('a', add_special_tokens=False).ids
+    full = self._tokenizer.encode('a', add_special_tokens=True).ids
+    return full[0] if full[:1] != plain[:1] else None
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(one.ids, np.int32) for one in encoded]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    known = [int(i) for i in ids if 0 <= i < self.vocab_size]
+    return self._tokenizer.decode(known, skip_special_tokens=True)
+
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes `path`, and beside it the `tokenizer_config.json` that names EOS."""
+    path = pathlib.Path(path)
+    path.write_bytes(self._model)
+    config: dict[str, Any] = {'add_bos_token': self.bos_id is not None}
+    for key, i in [('bos', self.bos_id), ('eos', self.eos_id), ('pad', self.pad_id)]:
+      if i is not None:
+        config[f'{key}_token'] = self._tokenizer.id_to_token(i)
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+    path.with_name('tokenizer_config.json').write_text(text + '\n', encoding='utf-8')
+
+
+def load(path: str | os.PathLike) -> Tokenizer:
+  """Loads a tokenizer.
+
+  Args:
+    path: the word `bytes`, a SentencePiece `.model` or a Hugging Face
+      `tokenizer.json`.
+
+  Raises:
+    InputError: if there is no such file or it is none of these.
+  """
+  if str(path) == BYTES:
+    return Bytes()
+  file = pathlib.Path(path)
+  if file.suffix not in ('.model', '.json'):
+    raise InputError(
+      f'tokenizer {str(path)!r}: must be a SentencePiece .model, a tokenizer.json or '
+      "'bytes'" + did_you_mean(str(path), [BYTES])
+    )
+  if not file.is_file():
+    near = [p.name for p in file.parent.glob('*') if p.suffix in ('.model', '.json')]
+    raise InputError(
+      f'tokenizer {str(path)!r}: no such file{did_you_mean(file.name, near)}'
+    )
+  if file.suffix == '.model':
+    return SentencePiece(file.read_bytes(), name=file.name)
+  config = file.with_name('tokenizer_config.json')
+  beside = json.loads(config.read_text(encoding='utf-8')) if config.is_file() else {}
+  return HuggingFace(file.read_bytes(), beside, name=file.name)
+
+
+def train(
+  texts: Iterable[str], *, vocab_size: int, path: str | os.PathLike | None = None
+) -> Tokenizer:
+  """Trains a byte-pair encoding on `texts` with SentencePiece.
+
+  The same texts give the same bytes: pairs are counted in whole numbers by one
+  thread. Nothing is normalised, newlines and runs of blanks are tokens, and what the
+  vocabulary lacks is spelled in bytes, so `decode(encode(text)) == text`.
+
+  Args:
+    texts: what to learn from.
+    vocab_size: number of ids; pad 0, eos 1, unk 2 and 256 bytes are among them. Texts
+      too few for it give a smaller vocabulary.
+    path: where to write the `.model`; None to write nothing.
+
+  Raises:
+    InputError: if `vocab_size` leaves no room for the characters of the texts.
+  """
+  lines = (
+    line for text in texts for line in text.replace('\0', '').split('\n') if line
+  )
+  out = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=lines,
+      model_writer=out,
+      model_type='bpe',
+      vocab_size=vocab_size,
+      hard_vocab_limit=False,
+      byte_fallback=True,
+      character_coverage=0.9995,
+      normalization_rule_name='identity',
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      allow_whitespace_only_pieces=True,
+      split_digits=True,
+      user_defined_symbols=['\n'],
+      max_sentence_length=1 << 24,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      num_threads=1,
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    if 'sentences_.empty()' in str(error):
+      raise InputError('tokenizer: no text to train on') from None
+    need = re.search(r'required_chars\D+(\d+) vs (\d+)', str(error))
+    rule = f'must be at least {need[2]} for these texts' if need else str(error)
+    raise InputError(f'vocab_size {vocab_size}: {rule}') from None
+  tokenizer = SentencePiece(out.getvalue(), name=f'bpe-{vocab_size}')
+  if path is not None:
+    tokenizer.save(path)
+  return tokenizer

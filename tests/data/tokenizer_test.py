@@ -1,0 +1,166 @@
+"""Tokenizers: nothing is lost between text and tokens."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from flan_jax.data import tokenizer
+from flan_jax.errors import InputError
+
+TEXTS = [
+  f'Question {i}: is the cat on the mat?\n\nOPTIONS:\n- yes\n- no\n  indented {i}\tx'
+  for i in range(200)
+]
+BAR = '\u2581'
+
+printable = st.text(
+  st.characters(exclude_categories=('Cs', 'Cc', 'Cn')) | st.just('\n')
+)
+
+
+@pytest.fixture(scope='module')
+def trained():
+  return tokenizer.train(TEXTS, vocab_size=400)
+
+
+@given(text=printable)
+@example(text='  two  blanks\n\n\nand lines  \n')
+@example(text=f'{BAR}{BAR} sign {BAR}\n{BAR}')
+@example(text='</s><pad><0x41> <s>')
+@example(text='\tx\u3000\u2028\U0001f600')
+@settings(max_examples=300, deadline=None)
+def test_the_trained_round_trip_is_exact(trained, text):
+  ids = trained.encode(text)
+  assert trained.decode(ids) == text
+  assert ids.dtype == np.int32
+  assert not set(ids.tolist()) & {trained.pad_id, trained.eos_id}
+
+
+@given(text=printable)
+def test_the_round_trip_of_bytes_is_exact(text):
+  found = tokenizer.load('bytes')
+  assert found.decode(found.encode(text)) == text
+
+
+def test_a_newline_is_one_token(trained):
+  assert len(trained.encode('\n')) == 1
+  assert len(trained.encode('yes\nno')) == len(trained.encode('yes')) + 1 + len(
+    trained.encode('no')
+  )
+
+
+def test_training_is_deterministic(trained):
+  assert tokenizer.train(TEXTS, vocab_size=400).digest == trained.digest
+  assert (
+    tokenizer.train([*TEXTS, 'mice ' * 99], vocab_size=400).digest != trained.digest
+  )
+
+
+def test_a_batch_is_its_texts_one_by_one(trained):
+  texts = ['', 'a b', *TEXTS[:5], f'x{BAR}y']
+  for found in (trained, tokenizer.load('bytes')):
+    batch = found.encode_batch(texts)
+    for text, ids in zip(texts, batch, strict=True):
+      np.testing.assert_array_equal(ids, found.encode(text))
+
+
+def test_saved_and_loaded_it_is_the_same(trained, tmp_path):
+  path = tmp_path / 'tokenizer.model'
+  trained.save(path)
+  found = tokenizer.load(path)
+  assert found.digest == trained.digest
+  assert found.vocab_size == trained.vocab_size
+  assert (found.bos_id, found.eos_id, found.pad_id) == (None, 1, 0)
+
+
+def test_ids_past_the_vocabulary_are_left_out(trained):
+  """A model's vocabulary is often padded to a round number."""
+  ids = [*trained.encode('yes').tolist(), trained.vocab_size + 5, trained.eos_id]
+  assert trained.decode(ids) == 'yes'
+
+
+def hugging_face(path, *, bos=False, config=None):
+  """Trains a byte-level tokenizer.json at `path`."""
+  tokenizers = pytest.importorskip('tokenizers')
+  made = tokenizers.Tokenizer(tokenizers.models.BPE())
+  made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  made.decoder = tokenizers.decoders.ByteLevel()
+  made.train_from_iterator(
+    TEXTS,
+    tokenizers.trainers.BpeTrainer(
+      vocab_size=400,
+      special_tokens=['<s>', '</s>'],
+      initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+      show_progress=False,
+    ),
+  )
+  if bos:
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+      single='<s> $A', special_tokens=[('<s>', made.token_to_id('<s>'))]
+    )
+  made.enable_truncation(4)
+  made.save(str(path))
+  if config is not None:
+    path.with_name('tokenizer_config.json').write_text(json.dumps(config))
+  return tokenizer.load(path)
+
+
+@pytest.fixture(scope='module')
+def byte_level(tmp_path_factory):
+  return hugging_face(tmp_path_factory.mktemp('hf') / 'tokenizer.json')
+
+
+@given(text=printable)
+@settings(deadline=None)
+def test_the_round_trip_of_a_hugging_face_tokenizer(byte_level, text):
+  assert byte_level.decode(byte_level.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+  ('bos', 'config', 'want'),
+  [
+    (False, None, None),
+    (True, None, 0),
+    (True, {'add_bos_token': False, 'bos_token': '<s>'}, None),
+    (False, {'add_bos_token': True, 'bos_token': {'content': '<s>'}}, 0),
+  ],
+)
+def test_a_hugging_face_tokenizer_has_bos_where_it_adds_one(
+  tmp_path, bos, config, want
+):
+  found = hugging_face(tmp_path / 'tokenizer.json', bos=bos, config=config)
+  assert (found.bos_id, found.eos_id) == (want, 1)
+  assert len(found.encode(TEXTS[0])) > 4  # the file's own truncation is off
+  (tmp_path / 'saved').mkdir()
+  found.save(tmp_path / 'saved' / 'tokenizer.json')
+  again = tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')
+  assert (again.bos_id, again.eos_id, again.pad_id) == (want, 1, found.pad_id)
+  assert again.digest == found.digest
+
+
+def test_bad_tokenizers_are_named(tmp_path):
+  (tmp_path / 'broken.model').write_bytes(b'nothing')
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  for name, message in [
+    ('byte', "'byte'.*did you mean 'bytes'"),
+    (tmp_path / 'brokn.model', "no such file; did you mean 'broken.model'"),
+    (tmp_path / 'broken.model', 'not a SentencePiece model'),
+    (tmp_path / 'tokenizer.json', 'not a tokenizer.json'),
+  ]:
+    with pytest.raises(InputError, match=message):
+      tokenizer.load(name)
+  with pytest.raises(InputError, match='vocab_size 50: must be at least 2..'):
+    tokenizer.train(TEXTS, vocab_size=50)
+  with pytest.raises(InputError, match='no text'):
+    tokenizer.train([], vocab_size=400)
+
+
+def test_the_missing_library_is_named(tmp_path, monkeypatch):
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  monkeypatch.setitem(sys.modules, 'tokenizers', None)
+  with pytest.raises(InputError, match=r"pip install 'flan_jax\[hf\]'"):
+    tokenizer.load(tmp_path / 'tokenizer.json')
