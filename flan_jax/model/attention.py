@@ -1,0 +1,142 @@
+"""Who attends to whom, where a token stands, and attention itself: pure functions.
+
+Order is told by positions and membership by segment ids, never by the place in an
+array, so the same rule serves packed rows and a cache whose slots came from rows of
+different length.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_MASKED = -1e30  # finite: a query that sees nothing gets no NaN, here or in gradients
+
+
+class Layout(NamedTuple):
+  """Where the tokens of each row stand.
+
+  Attributes:
+    positions: int32 [B, L], within the example.
+    segment_ids: int32 [B, L], 1.. per example of the row, 0 for padding.
+    prefix: bool [B, L], True on tokens that see each other both ways; or None.
+  """
+
+  positions: jax.Array
+  segment_ids: jax.Array
+  prefix: jax.Array | None = None
+
+
+def attention_mask(query: Layout, key: Layout) -> jax.Array:
+  """Returns bool [B, T, S]: True where one of T queries may attend to one of S keys.
+
+  A key is visible if it belongs to the query's segment and stands at or before the
+  query's position, or if both belong to the prefix of that segment (prefix language
+  model: Raffel et al. 2020, arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding:
+  nobody sees them.
+  """
+  mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
+  if query.prefix is not None:
+    mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
+  mask_BxTxS &= query.segment_ids[:, :, None] == key.segment_ids[:, None, :]
+  return mask_BxTxS & (key.segment_ids > 0)[:, None, :]
+
+
+def prefix_mask(
+  loss_mask_BxL: jax.Array, *, positions_BxL: jax.Array, segment_ids_BxL: jax.Array
+) -> jax.Array:
+  """The prefix of every example of packed rows, bool [B, L]: what is read, not written.
+
+  That is each token up to the separator that predicts the first token of the answer.
+  """
+  answer_BxL = loss_mask_BxL > 0
+  before_BxL = jnp.pad(answer_BxL[:, :-1], ((0, 0), (1, 0))) & (positions_BxL > 0)
+  return ~(answer_BxL & before_BxL) & (segment_ids_BxL > 0)
+
+
+def rotary_angles(positions_BxL: jax.Array, *, head_dim: int, base: float) -> jax.Array:
+  """Returns float32 [B, L, head_dim / 2]: by how much each pair of channels turns."""
+  frequencies = base ** -(np.arange(0, head_dim, 2) / head_dim)
+  return positions_BxL[:, :, None] * frequencies.astype(np.float32)[None, None, :]
+
+
+def rotate(x_BxLxHxC: jax.Array, angles_BxLxc: jax.Array) -> jax.Array:
+  """Rotary position embedding (Su et al. 2021, arXiv 2104.09864, 3.2).
+
+  Channel i is paired with channel i + head_dim / 2, the layout of the published Llama
+  weights in Hugging Face form. Computed in float32, returned in the dtype of `x`.
+  """
+  cos_BxLx1xc = jnp.cos(angles_BxLxc)[:, :, None, :]
+  sin_BxLx1xc = jnp.sin(angles_BxLxc)[:, :, None, :]
+  first, second = jnp.split(x_BxLxHxC.astype(jnp.float32), 2, axis=-1)
+  turned = (
+    first * cos_BxLx1xc - second * sin_BxLx1xc,
+    second * cos_BxLx1xc + first * sin_BxLx1xc,
+  )
+  return jnp.concatenate(turned, axis=-1).astype(x_BxLxHxC.dtype)
+
+
+def relative_buckets(*, num_buckets: int, max_distance: int) -> np.ndarray:
+  """The bucket of every distance 0 .. max_distance, int32 [max_distance + 1].
+
+  T5's one-way buckets (Raffel et al. 2020, arXiv 1910.10683, 2.1): half of them hold
+  one distance each, the others grow geometrically up to `max_distance`; the last one
+  also holds everything beyond.
+  """
+  exact = num_buckets // 2
+  distances = np.arange(max_distance + 1)
+  octaves = np.log(np.maximum(distances, exact) / exact) / np.log(max_distance / exact)
+  grown = exact + np.floor(octaves * (num_buckets - exact) + 1e-9).astype(np.int32)
+  buckets = np.where(distances < exact, distances, np.minimum(grown, num_buckets - 1))
+  return buckets.astype(np.int32)
+
+
+def relative_bias(
+  table_RxH: jax.Array,
+  *,
+  query_positions_BxT: jax.Array,
+  key_positions_BxS: jax.Array,
+  max_distance: int,
+) -> jax.Array:
+  """T5's position bias [B, H, T, S], to be added to the attention logits.
+
+  It depends on query position - key position alone; keys that lie ahead (a prefix seen
+  whole) count as distance 0, as in T5's decoder.
+  """
+  buckets = relative_buckets(num_buckets=table_RxH.shape[0], max_distance=max_distance)
+  distance_BxTxS = query_positions_BxT[:, :, None] - key_positions_BxS[:, None, :]
+  by_distance_HxN = table_RxH[buckets].T
+  bias_HxBxTxS = by_distance_HxN[:, jnp.clip(distance_BxTxS, 0, max_distance)]
+  return bias_HxBxTxS.swapaxes(0, 1)
+
+
+def dot_product_attention(
+  query_BxTxHxC: jax.Array,
+  key_BxSxKxC: jax.Array,
+  value_BxSxKxC: jax.Array,
+  *,
+  mask_BxTxS: jax.Array,
+  bias_BxHxTxS: jax.Array | None = None,
+) -> jax.Array:
+  """Grouped-query attention scaled by head_dim**-0.5; returns [B, T, H, C].
+
+  Query head h reads key-value head h // G, with G = H / K heads to the group; keys and
+  values are never repeated in memory (Ainslie et al. 2023, arXiv 2305.13245). Logits
+  and softmax are float32. A query that may attend to nothing gets zeros.
+  """
+  B, T, H, C = query_BxTxHxC.shape
+  S, K = key_BxSxKxC.shape[1:3]
+  logits_BxKxGxTxS = jnp.einsum(
+    'BTKGC,BSKC->BKGTS',
+    (query_BxTxHxC * C**-0.5).reshape(B, T, K, H // K, C),
+    key_BxSxKxC,
+    preferred_element_type=jnp.float32,
+  )
+  if bias_BxHxTxS is not None:
+    logits_BxKxGxTxS += bias_BxHxTxS.reshape(B, K, H // K, T, S)
+  logits_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], logits_BxKxGxTxS, _MASKED)
+  weights_BxKxGxTxS = jax.nn.softmax(logits_BxKxGxTxS).astype(value_BxSxKxC.dtype)
+  mixed_BxTxKxGxC = jnp.einsum('BKGTS,BSKC->BTKGC', weights_BxKxGxTxS, value_BxSxKxC)
+  sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
+  return jnp.where(sees_BxTx1x1, mixed_BxTxKxGxC.reshape(B, T, H, C), 0)

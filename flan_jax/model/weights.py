@@ -1,0 +1,145 @@
+"""A model as a folder: safetensors, the decoder's config, the tokenizer.
+
+MODEL/model.safetensors holds one tensor a parameter, named by its path; layers are
+stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import load_file, save_file
+
+from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
+
+_UNSTACKED = re.compile(r'^layers_(\d+)/(.*)$')
+
+
+def stack(flat: dict[str, Any]) -> dict[str, Any]:
+  """`layers_0/x`, `layers_1/x`, ... as one `layers/x`; numpy arrays by path."""
+  out, layers = {}, {}
+  for name, value in flat.items():
+    match = _UNSTACKED.match(name)
+    if match:
+      layers.setdefault(match[2], {})[int(match[1])] = value
+    else:
+      out[name] = value
+  for name, parts in layers.items():
+    out[f'layers/{name}'] = np.stack([parts[i] for i in range(len(parts))])
+  return out
+
+
+def unstack(flat: dict[str, Any]) -> dict[str, Any]:
+  """The inverse of `stack`."""
+  out = {}
+  for name, value in flat.items():
+    if name.startswith('layers/'):
+      out |= {f'layers_{i}/{name[7:]}': part for i, part in enumerate(value)}
+    else:
+      out[name] = value
+  return out
+
+
+def flatten(params: Any) -> dict[str, np.ndarray]:
+  """Parameter tree -> arrays by path, layers stacked."""
+  flat = traverse_util.flatten_dict(params, sep='/')
+  return stack({name: np.asarray(value) for name, value in flat.items()})
+
+
+def unflatten(flat: dict[str, Any], config: DecoderConfig) -> dict[str, Any]:
+  """Arrays by path -> the parameter tree of `config`'s layout."""
+  flat = stack(flat)
+  if not config.scan_layers:
+    flat = unstack(flat)
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def save(
+  folder: str | os.PathLike,
+  params: Any,
+  *,
+  config: DecoderConfig,
+  dtype: str | None = None,
+) -> None:
+  """Writes model.safetensors and config.json; each appears whole or not at all.
+
+  Args:
+    folder: made if absent.
+    params: the parameter tree, addressable on this host.
+    config: of the decoder.
+    dtype: of the stored tensors; None keeps the parameters' own.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  flat = flatten(params)
+  if dtype is not None:
+    flat = {name: value.astype(dtype) for name, value in flat.items()}
+  flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+  save_file(flat, folder / 'model.safetensors.tmp')
+  os.replace(folder / 'model.safetensors.tmp', folder / 'model.safetensors')
+  text = json.dumps(dataclasses.asdict(config), indent=2) + '\n'
+  (folder / 'config.json.tmp').write_text(text, encoding='utf-8')
+  os.replace(folder / 'config.json.tmp', folder / 'config.json')
+
+
+def load_config(folder: str | os.PathLike) -> DecoderConfig:
+  """The decoder's shape.
+
+  Raises:
+    InputError: if the folder holds no model of ours.
+  """
+  path = pathlib.Path(folder) / 'config.json'
+  if not path.is_file():
+    raise InputError(
+      f'checkpoint {str(folder)!r}: no config.json; must be a model folder '
+      '(model.safetensors, config.json) or the MODEL_DIR of a run'
+    )
+  values = json.loads(path.read_text(encoding='utf-8'))
+  legal = {field.name for field in dataclasses.fields(DecoderConfig)}
+  for name in values:
+    if name not in legal:
+      raise InputError(f'{path}: unknown field {name!r}; the decoder has no such thing')
+  return DecoderConfig(**values)
+
+
+def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
+  """Parameters (numpy) in the layout and dtype of `config`.
+
+  Raises:
+    InputError: if the file is absent or truncated.
+  """
+  path = pathlib.Path(folder) / 'model.safetensors'
+  if not path.is_file():
+    raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
+  try:
+    flat = load_file(path)
+  except Exception as error:
+    raise InputError(f'{path}: not readable ({error})') from None
+  flat = {name: value.astype(config.param_dtype) for name, value in flat.items()}
+  return unflatten(flat, config)
+
+
+def check(params: Any, shapes: Any, *, where: str) -> None:
+  """Checks that parameters fit the model.
+
+  Raises:
+    InputError: naming what is missing, too many, or of another shape.
+  """
+  got = {k: v.shape for k, v in traverse_util.flatten_dict(params, sep='/').items()}
+  want = {k: v.shape for k, v in traverse_util.flatten_dict(shapes, sep='/').items()}
+  problems = [f'{name} is missing' for name in want if name not in got]
+  problems += [f'{name} is not of this model' for name in got if name not in want]
+  problems += [
+    f'{name} is {got[name]}, must be {want[name]}'
+    for name in want
+    if name in got and got[name] != want[name]
+  ]
+  if problems:
+    more = f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''
+    raise InputError(f'checkpoint {where!r}: {"; ".join(problems[:3])}{more}')
