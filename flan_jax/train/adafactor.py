@@ -1,0 +1,400 @@
+"""Adafactor with sublinear memory (Shazeer and Stern, 2018), step for step as t5x's.
+
+`optax.adafactor` looks at shapes alone and at each array as a whole. A scanned decoder
+needs more, and this is where the two differ:
+
+  * a stack of layers is many parameters: its factors, its parameter scale and its
+    update clipping are taken layer by layer;
+  * a kernel with fused axes (embed, heads, kv) is a matrix: embed by heads * kv;
+  * statistics are float32 whatever the dtypes of parameters and gradients are.
+
+Logical axis names say which dimension plays which part. What optax has stays optax's:
+schedules, `apply_updates`, and the clip by global norm, which goes in front, as
+`optax.chain(optax.clip_by_global_norm(1.0), adafactor(3e-5, logical_axes=axes))`.
+"""
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+
+from flan_jax.errors import InputError, did_you_mean
+
+
+class Part(enum.Enum):
+  """What a dimension is to the factored second moment."""
+
+  ROW = 'row'
+  COLUMN = 'column'
+  BATCH = 'batch'  # one parameter per index: nothing is averaged over it
+  NONE = 'none'
+
+
+STANDARD_RULES: Mapping[str, Part] = MappingProxyType(
+  {
+    'embed': Part.ROW,
+    'vocab': Part.COLUMN,
+    'mlp': Part.COLUMN,
+    'mlp_activations': Part.COLUMN,
+    'heads': Part.COLUMN,
+    'kv_heads': Part.COLUMN,
+    'kv': Part.COLUMN,
+    'joined_kv': Part.COLUMN,
+    'layers': Part.BATCH,
+    'stack': Part.BATCH,
+    'relpos_buckets': Part.NONE,
+    'norm': Part.NONE,
+  }
+)
+
+
+class Factoring(NamedTuple):
+  """Dimensions of one parameter; `rows` and `columns` are empty if it is unfactored."""
+
+  rows: tuple[int, ...]
+  columns: tuple[int, ...]
+  block: tuple[int, ...]  # the dimensions of one layer: all but the BATCH ones
+
+
+class Moments(NamedTuple):
+  """Statistics of one parameter, float32 but for `m`; fields as in t5x's checkpoints.
+
+  Those that a parameter does not use are fillers of shape [1], so that the state has
+  the same leaves under every setting.
+  """
+
+  v_row: jax.Array  # mean squared gradient over the columns, shaped like the rest
+  v_col: jax.Array  # the same over the rows
+  v: jax.Array  # squared gradient of an unfactored parameter, in its shape
+  m: jax.Array  # momentum of the update, in the parameter's shape
+
+
+class AdafactorState(NamedTuple):
+  """`count`: int32, steps taken; `moments`: a `Moments` in each parameter's place."""
+
+  count: jax.Array
+  moments: Any
+
+
+def factoring(
+  axes: tuple[str, ...] | None,
+  *,
+  shape: tuple[int, ...],
+  name: str = 'parameter',
+  rules: Mapping[str, Part] = STANDARD_RULES,
+  factored: bool = True,
+  min_dim_size_to_factor: int = 128,
+) -> Factoring:
+  """How one parameter is factored, by t5x's rules.
+
+  A parameter with ROW and COLUMN axes is a matrix of all its rows by all its columns,
+  once per BATCH index; with only one of the two it is left unfactored. Vectors and
+  matrices without a BATCH axis go by size instead, whatever their names: the larger
+  dimension is the columns if the smaller reaches `min_dim_size_to_factor`.
+
+  Args:
+    axes: a logical name per dimension of `shape`; None goes by size.
+    name: how errors call the parameter.
+    rules: axis name -> part.
+    factored: False leaves the parameter unfactored; its layers stay apart (not in t5x).
+    min_dim_size_to_factor: least size of both dimensions of a matrix without BATCH.
+
+  Raises:
+    InputError: names that are unknown, too few, or mix ROW and COLUMN with NONE.
+  """
+  parts = _parts(axes, shape=shape, name=name, rules=rules)
+  block = tuple(i for i, part in enumerate(parts) if part is not Part.BATCH)
+  rows = tuple(i for i, part in enumerate(parts) if part is Part.ROW)
+  columns = tuple(i for i, part in enumerate(parts) if part is Part.COLUMN)
+  if len(block) == len(shape) <= 2:
+    rows = columns = ()
+    if len(shape) == 2 and min(shape) >= min_dim_size_to_factor:
+      rows, columns = ((0,), (1,)) if shape[0] <= shape[1] else ((1,), (0,))
+  if factored and rows and columns:
+    return Factoring(rows, columns, block)
+  return Factoring((), (), block)
+
+
+def _parts(
+  axes: tuple[str, ...] | None,
+  *,
+  shape: tuple[int, ...],
+  name: str,
+  rules: Mapping[str, Part],
+) -> tuple[Part, ...]:
+  if axes is None:
+    if len(shape) > 2:
+      raise InputError(
+        f'{name}: shape {shape} cannot be factored by size (rank 2 at most); '
+        'give it logical axes'
+      )
+    return (Part.NONE,) * len(shape)
+  if len(axes) != len(shape):
+    raise InputError(
+      f'{name}: logical axes {axes} must be one name per dimension of {shape}'
+    )
+  for axis in axes:
+    if axis not in rules:
+      raise InputError(
+        f'{name}: logical axis {axis!r} must be one of {", ".join(rules)}'
+        f'{did_you_mean(str(axis), rules)}'
+      )
+  parts = tuple(rules[axis] for axis in axes)
+  if {Part.ROW, Part.COLUMN, Part.NONE} <= set(parts):
+    raise InputError(
+      f'{name}: logical axes {axes} must not mix rows and columns with an axis '
+      'that is neither'
+    )
+  return parts
+
+
+def adafactor(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  logical_axes: Any,
+  rules: Mapping[str, Part] = STANDARD_RULES,
+  factored: bool = True,
+  min_dim_size_to_factor: int = 128,
+  decay_rate: float = 0.8,
+  decay_offset: int = 0,
+  clipping_threshold: float | None = 1.0,
+  multiply_by_parameter_scale: bool = True,
+  max_parameter_scale: float | None = None,
+  epsilon1: float = 1e-30,
+  epsilon2: float = 1e-3,
+  momentum: float | None = None,
+  momentum_dtype: Any = jnp.float32,
+  weight_decay: optax.ScalarOrSchedule | None = None,
+  weight_decay_lr_exponent: float | None = None,
+  skip_nan_updates: bool = False,
+) -> optax.GradientTransformation:
+  """Builds the optimizer; defaults are t5x's.
+
+  Updates are float32: `optax.apply_updates` adds them in float32 and rounds the sum to
+  the parameter's dtype once. Parameters held back by `optax.masked` or
+  `optax.multi_transform` are left out, `logical_axes` may still name them.
+
+  Args:
+    learning_rate: step size, relative to the parameter's RMS unless
+      `multiply_by_parameter_scale` is off; a float, or a schedule of the step.
+    logical_axes: one tuple of axis names (or a `PartitionSpec` of them, or None) per
+      parameter, in a tree structured like the parameters.
+    rules: axis name -> part in the factoring.
+    factored: keep row and column means of the squared gradient in place of all of it.
+    min_dim_size_to_factor: see `factoring`.
+    decay_rate: step t, counted from 0, keeps 1 - (t + 1)^-decay_rate of the moment.
+    decay_offset: step at which t is 0 (it is never less): where fine-tuning starts.
+    clipping_threshold: an update's RMS above this is scaled down to it, per layer.
+    multiply_by_parameter_scale: makes the step relative to the parameter's RMS.
+    max_parameter_scale: upper bound of that RMS.
+    epsilon1: added to the squared gradient.
+    epsilon2: lower bound of the parameter's RMS.
+    momentum: share of the last update that is kept, in [0, 1); None keeps no buffer.
+    momentum_dtype: dtype of the buffer.
+    weight_decay: share of the parameter taken off a step, not scaled by the learning
+      rate, in float32 (t5x: in the parameter's dtype); a float or schedule of the step.
+    weight_decay_lr_exponent: multiplies the decay by learning_rate^exponent (a decay
+      of None then counts as 1).
+    skip_nan_updates: entries whose update or statistic would be NaN stay as they are.
+
+  Raises:
+    InputError: a setting out of its range, now; logical axes that do not fit the
+      parameters, at `init` and `update`.
+  """
+  if not decay_rate > 0:
+    raise InputError(f'Adafactor decay_rate = {decay_rate}: must be above 0, as 0.8')
+  if not 0 <= (momentum or 0) < 1:
+    raise InputError(f'Adafactor momentum = {momentum}: must be in [0, 1), as 0.9')
+  if clipping_threshold is not None and not clipping_threshold > 0:
+    got = f'clipping_threshold = {clipping_threshold}'
+    raise InputError(f'Adafactor {got}: must be None or above 0, as 1.0')
+  axes_of = _axes_by_path(logical_axes)
+
+  def plan(path: Any, param: jax.Array) -> Factoring:
+    return factoring(
+      _lookup(axes_of, _name(path)),
+      shape=param.shape,
+      name=_name(path),
+      rules=rules,
+      factored=factored,
+      min_dim_size_to_factor=min_dim_size_to_factor,
+    )
+
+  def init(params: Any) -> AdafactorState:
+    def zeros(path: Any, param: jax.Array) -> Moments:
+      shape = param.shape
+      rows, columns, _ = plan(path, param)
+      return Moments(
+        v_row=jnp.zeros(_without(shape, columns) if columns else 1, jnp.float32),
+        v_col=jnp.zeros(_without(shape, rows) if rows else 1, jnp.float32),
+        v=jnp.zeros(1 if columns else shape, jnp.float32),
+        m=jnp.zeros(1 if momentum is None else shape, momentum_dtype),
+      )
+
+    moments = jax.tree_util.tree_map_with_path(zeros, params)
+    return AdafactorState(jnp.zeros([], jnp.int32), moments)
+
+  def update(
+    updates: Any, state: AdafactorState, params: Any = None
+  ) -> tuple[Any, AdafactorState]:
+    if params is None:
+      raise ValueError('Adafactor scales by the parameters: call update with params')
+    count = state.count
+    rate = learning_rate(count) if callable(learning_rate) else learning_rate
+    rate = jnp.asarray(rate, jnp.float32)
+    shrink = weight_decay(count) if callable(weight_decay) else weight_decay
+    if weight_decay_lr_exponent:
+      shrink = (1.0 if shrink is None else shrink) * rate**weight_decay_lr_exponent
+    nth = jnp.maximum(count - decay_offset, 0).astype(jnp.float32) + 1.0
+    keep = 1.0 - nth ** (-decay_rate)
+
+    def leaf(path: Any, param: jax.Array, grad: jax.Array, old: Moments):
+      rows, columns, block = plan(path, param)
+      grad = grad.astype(jnp.float32)
+      square = grad * grad + epsilon1
+      new = old
+      if columns:
+        v_row = keep * old.v_row + (1.0 - keep) * jnp.mean(square, axis=columns)
+        v_col = keep * old.v_col + (1.0 - keep) * jnp.mean(square, axis=rows)
+        new = new._replace(v_row=v_row, v_col=v_col)
+        v_row = jnp.expand_dims(v_row, columns)
+        v_col = jnp.expand_dims(v_col, rows)
+        v_row = v_row / jnp.mean(v_row, axis=rows, keepdims=True)
+        step = grad * v_row**-0.5 * v_col**-0.5
+      else:
+        v = keep * old.v + (1.0 - keep) * square
+        new = new._replace(v=v)
+        step = grad * v**-0.5
+      if clipping_threshold is not None:
+        step /= jnp.maximum(1.0, _rms(step, block) / clipping_threshold)
+      scale = rate
+      if multiply_by_parameter_scale:
+        # The RMS is in the parameter's dtype: t5x's bfloat16 steps come out of that.
+        scale = rate * jnp.clip(_rms(param, block), epsilon2, max_parameter_scale)
+      step = scale * step
+      if momentum is not None:
+        step = momentum * old.m + (1.0 - momentum) * step
+        new = new._replace(m=step.astype(momentum_dtype))
+      if shrink is not None:
+        # As a difference, so that param - step rounds like (1 - decay) * param - step.
+        value = param.astype(jnp.float32)
+        step = value - ((1.0 - shrink) * value - step)
+      if skip_nan_updates:
+        step = jnp.where(jnp.isnan(step), 0.0, step)
+        new = jax.tree.map(lambda a, b: jnp.where(jnp.isnan(a), b, a), new, old)
+      return -step, new
+
+    paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    grads = treedef.flatten_up_to(updates)
+    moments = treedef.flatten_up_to(state.moments)
+    out = [
+      leaf(path, param, grad, old)
+      for (path, param), grad, old in zip(paths, grads, moments, strict=True)
+    ]
+    steps = treedef.unflatten([step for step, _ in out])
+    moments = treedef.unflatten([new for _, new in out])
+    return steps, AdafactorState(optax.safe_increment(count), moments)
+
+  return optax.GradientTransformation(init, update)
+
+
+def state_logical_axes(
+  state: Any,
+  params: Any,
+  *,
+  logical_axes: Any,
+  rules: Mapping[str, Part] = STANDARD_RULES,
+) -> Any:
+  """Logical axes of an optimizer's state, to shard it like the parameters.
+
+  `v` and `m` have their parameter's axes, `v_row` and `v_col` those that survive in
+  them. Around it may be any optax wrapper: trees with the structure and shapes of the
+  parameters (accumulated gradients, say) have their axes, all else is replicated.
+
+  Args:
+    state: the state or its shapes, as `jax.eval_shape(optimizer.init, params)`.
+    params: the parameters or their shapes.
+    logical_axes, rules: as given to `adafactor`.
+
+  Returns:
+    The state's tree with a `PartitionSpec` of logical names for each leaf, as
+    `flax.linen.logical_to_mesh_sharding` takes it.
+  """
+  axes_of = _axes_by_path(logical_axes)
+  pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+  shapes = {_name(path): tuple(leaf.shape) for path, leaf in pairs}
+
+  def survivors(path: Any, leaf: Any, gone: tuple[int, ...] = ()) -> PartitionSpec:
+    axes = _lookup(axes_of, _name(path))
+    if axes is None or tuple(leaf.shape) != _without(shapes[_name(path)], gone):
+      return PartitionSpec()  # a filler
+    return PartitionSpec(*_without(axes, gone))
+
+  def specs(path: Any, leaf: Any) -> Any:
+    if not isinstance(leaf, Moments):
+      return survivors(path, leaf)
+    rows, columns, _ = factoring(
+      _lookup(axes_of, _name(path)),
+      shape=shapes[_name(path)],
+      name=_name(path),
+      rules=rules,
+      min_dim_size_to_factor=0,  # whether it was factored, the fillers tell
+    )
+    return Moments(
+      v_row=survivors(path, leaf.v_row, columns),
+      v_col=survivors(path, leaf.v_col, rows),
+      v=survivors(path, leaf.v),
+      m=survivors(path, leaf.m),
+    )
+
+  def like_params(tree: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+      specs, tree, is_leaf=lambda leaf: isinstance(leaf, Moments)
+    )
+
+  def is_known(tree: Any) -> bool:
+    return isinstance(tree, AdafactorState) or jax.tree.structure(tree) == treedef
+
+  def walk(tree: Any) -> Any:
+    if isinstance(tree, AdafactorState):
+      return AdafactorState(PartitionSpec(), like_params(tree.moments))
+    return like_params(tree) if is_known(tree) else PartitionSpec()
+
+  return jax.tree.map(walk, state, is_leaf=is_known)
+
+
+def _rms(x: jax.Array, dims: tuple[int, ...]) -> jax.Array:
+  return jnp.sqrt(jnp.mean(x * x, axis=dims, keepdims=True))
+
+
+def _without(items: tuple, dims: tuple[int, ...]) -> tuple:
+  return tuple(item for i, item in enumerate(items) if i not in dims)
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _axes_by_path(logical_axes: Any) -> dict[str, tuple[str, ...] | None]:
+  def is_axes(x: Any) -> bool:
+    # The names of one parameter are a tuple, which JAX would take for a tree.
+    if isinstance(x, tuple | list):
+      return all(axis is None or isinstance(axis, str) for axis in x)
+    return x is None or isinstance(x, PartitionSpec)
+
+  pairs, _ = jax.tree_util.tree_flatten_with_path(logical_axes, is_leaf=is_axes)
+  return {_name(path): None if axes is None else tuple(axes) for path, axes in pairs}
+
+
+def _lookup(axes_of: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+  if name not in axes_of:
+    raise InputError(
+      f'{name}: has no logical axes; every parameter needs its tuple of names'
+      f'{did_you_mean(name, axes_of)}'
+    )
+  return axes_of[name]
