@@ -1,0 +1,288 @@
+"""gin at the edge: parse, type-check, provenance, "did you mean".
+
+gin-config's grammar is used through its own parser. Its registry is not: gin 0.5.0
+keeps global state, checks no types, and cannot say where a value came from. Here a
+configuration is parsed into a value of its own; what it fills are frozen dataclasses.
+
+Supported: macros (`TRAIN_STEPS = 100`, `%TRAIN_STEPS`), `%gin.REQUIRED`, includes,
+bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
+"""
+
+import dataclasses
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train import settings
+
+CLASSES: Mapping[str, type] = {
+  'Run': settings.Run,
+  'Mesh': settings.Mesh,
+  'Optimizer': settings.Optimizer,
+  'Evaluate': settings.Evaluate,
+  'Evaluation': settings.Evaluation,
+  'DecoderConfig': DecoderConfig,
+}
+"""What a gin file can bind."""
+
+
+def environment(name: str) -> str | None:
+  """An environment variable; the only place outside the CLI that reads one."""
+  return os.environ.get(name)
+
+
+class Bound(NamedTuple):
+  """A value and where it was given."""
+
+  value: Any
+  origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Macro:
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+  name: str
+  evaluate: bool
+
+
+def shipped() -> pathlib.Path:
+  """The folder of our gin files: `gin/` of a checkout, `configs/` once installed."""
+  here = pathlib.Path(__file__).parent
+  return here / 'configs' if (here / 'configs').is_dir() else here.parent / 'gin'
+
+
+def find(path: str, beside: str | None = None) -> pathlib.Path:
+  """A gin file: as given, beside the including file, or one that we ship.
+
+  Raises:
+    InputError: if there is none; names the nearest of the shipped ones.
+  """
+  tried = [pathlib.Path(path)]
+  if beside is not None:
+    tried.append(pathlib.Path(beside).parent / path)
+  tried.append(shipped() / path.removeprefix('gin/'))
+  for candidate in tried:
+    if candidate.is_file():
+      return candidate
+  ours = shipped()
+  names = [f'gin/{f.relative_to(ours).as_posix()}' for f in ours.rglob('*.gin')]
+  raise InputError(f'gin file {path!r}: no such file{did_you_mean(path, names)}')
+
+
+class Config:
+  """A parsed configuration: macros and bindings, each with its origin."""
+
+  def __init__(self):
+    self.macros: dict[str, Bound] = {}
+    self.bindings: dict[tuple[str, str], Bound] = {}
+    self._used: dict[str, str] = {}
+
+  def parse_file(self, path: str, *, beside: str | None = None) -> None:
+    """Adds the statements of a file, its includes where they stand."""
+    found = find(path, beside)
+    self._parse(found.read_text(encoding='utf-8'), str(found))
+
+  def parse_flag(self, flag: str) -> None:
+    """Adds one `NAME=VALUE` of the command line; unquoted text is a string."""
+    name, equals, value = flag.partition('=')
+    if not equals:
+      raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
+    try:
+      self._parse(f'{name} = {value}', f'--gin.{name}')
+    except SyntaxError:
+      self._parse(f'{name} = {value!r}', f'--gin.{name}')
+
+  def _parse(self, text: str, source: str) -> None:
+    from gin import config_parser
+
+    used = self._used
+
+    class Delegate(config_parser.ParserDelegate):
+      def configurable_reference(self, scoped_configurable_name, evaluate):
+        return _Reference(scoped_configurable_name, evaluate)
+
+      def macro(self, macro_name):
+        used.setdefault(macro_name, source)
+        return _Macro(macro_name)
+
+    try:
+      statements = list(config_parser.ConfigParser(text, Delegate()))
+    except SyntaxError as error:
+      if source.startswith('--gin.'):
+        raise
+      raise InputError(f'{source}:{error.lineno}: {error.msg}') from None
+    for statement in statements:
+      if isinstance(statement, config_parser.ImportStatement):
+        raise InputError(
+          f'{source}: import of {statement.module!r}; a run file binds values and '
+          'imports no code'
+        )
+      if isinstance(statement, config_parser.IncludeStatement):
+        self.parse_file(statement.filename, beside=source)
+      elif isinstance(statement, config_parser.BindingStatement):
+        self._bind(statement, source)
+
+  def _bind(self, statement, source: str) -> None:
+    flag = source.startswith('--gin.')
+    origin = source if flag else f'{source}:{statement.location.line_num}'
+    name, argument = statement.selector, statement.arg_name
+    if statement.scope:
+      raise InputError(f'{origin}: scope {statement.scope!r}; scopes are not supported')
+    bound = Bound(statement.value, origin)
+    if not argument:
+      if flag and name not in self.macros and name not in self._used:
+        legal = [*self.macros, *(f'{c}.' for c in CLASSES)]
+        raise InputError(
+          f'{origin}: no macro of that name; macros are '
+          f'{", ".join(sorted(self.macros))}{did_you_mean(name, legal)}'
+        )
+      self.macros[name] = bound
+      return
+    if name not in CLASSES:
+      raise InputError(
+        f'{origin}: nothing is named {name!r}; names are {", ".join(CLASSES)}'
+        + did_you_mean(name, CLASSES)
+      )
+    legal = [field.name for field in dataclasses.fields(CLASSES[name])]
+    if argument not in legal:
+      raise InputError(
+        f'{origin}: {name} has no {argument!r}; it has {", ".join(legal)}'
+        + did_you_mean(argument, legal)
+      )
+    self.bindings[name, argument] = bound
+
+  def resolve(self, bound: Bound, what: str) -> Bound:
+    """Follows macros and references; the origin is that of the final value."""
+    value, origin = bound
+    if isinstance(value, _Macro):
+      if value.name == 'gin.REQUIRED':
+        raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
+      if value.name not in self.macros:
+        raise InputError(
+          f'{origin}: no macro %{value.name}; macros are '
+          f'{", ".join(sorted(self.macros))}' + did_you_mean(value.name, self.macros)
+        )
+      return self.resolve(self.macros[value.name], value.name)
+    if isinstance(value, _Reference):
+      if value.name not in CLASSES or not value.evaluate:
+        raise InputError(
+          f'{origin}: @{value.name}; must be one of '
+          f'{", ".join(f"@{name}()" for name in CLASSES)}'
+          + did_you_mean(value.name, CLASSES)
+        )
+      return Bound(self.build(value.name), origin)
+    if isinstance(value, (list, tuple)):
+      items = (self.resolve(Bound(item, origin), what).value for item in value)
+      return Bound(tuple(items), origin)
+    return bound
+
+  def build(self, name: str) -> Any:
+    """The dataclass `name`, filled with what is bound.
+
+    Raises:
+      InputError: at a missing value, a value of the wrong type, or a value that the
+        dataclass refuses; each with its origin.
+    """
+    cls = CLASSES[name]
+    hints = typing.get_type_hints(cls)
+    values, origins = {}, {}
+    for field in dataclasses.fields(cls):
+      bound = self.bindings.get((name, field.name))
+      if bound is None:
+        if field.default is dataclasses.MISSING:
+          raise InputError(f'{name}.{field.name}: not set, and it has no default')
+        continue
+      value, origins[field.name] = self.resolve(bound, f'{name}.{field.name}')
+      hint = hints[field.name]
+      if not fits(value, hint):
+        raise InputError(
+          f'{origins[field.name]}: {name}.{field.name} = {value!r}; must be '
+          f'{describe(hint)}'
+        )
+      values[field.name] = float(value) if hint is float else value
+    try:
+      return cls(**values)
+    except InputError as error:
+      named = [origin for field, origin in origins.items() if field in str(error)]
+      where = f'{named[0]}: ' if named else ''
+      raise InputError(f'{where}{error}') from None
+
+  def text(self, values: Any) -> str:
+    """Resolved values, one a line, each with where it came from."""
+    lines = []
+    for name, value in flatten(values):
+      cls, _, argument = name.rpartition('.')
+      bound = self.bindings.get((cls.rpartition('.')[2], argument))
+      origin = 'default'
+      if bound is not None:
+        origin = self.resolve(bound, name).origin
+        if not origin.startswith('--'):
+          file, _, line = origin.rpartition(':')
+          origin = f'{pathlib.PurePath(file).name}:{line}'
+      lines.append(f'{name} = {value!r}  # {origin}')
+    return '\n'.join(lines) + '\n'
+
+
+def flatten(values: Any, prefix: str | None = None) -> Iterator[tuple[str, Any]]:
+  """Yields (`Run.optimizer.learning_rate`-like name, value) of nested dataclasses."""
+  names = {cls: name for name, cls in CLASSES.items()}
+  for field in dataclasses.fields(values):
+    value = getattr(values, field.name)
+    if dataclasses.is_dataclass(value):
+      yield from flatten(value)
+    else:
+      yield f'{names[type(values)]}.{field.name}', value
+
+
+def fits(value: Any, hint: Any) -> bool:
+  """Whether a gin value is of the annotated type; an int passes for a float."""
+  origin = typing.get_origin(hint)
+  if hint is None or hint is type(None):
+    return value is None
+  if origin in (typing.Union, types.UnionType):
+    return any(fits(value, option) for option in typing.get_args(hint))
+  if origin is tuple:
+    arguments = typing.get_args(hint)
+    if not isinstance(value, tuple):
+      return False
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+      return all(fits(item, arguments[0]) for item in value)
+    pairs = zip(value, arguments, strict=False)
+    return len(value) == len(arguments) and all(fits(v, h) for v, h in pairs)
+  if hint is float:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  return isinstance(value, hint)
+
+
+def describe(hint: Any) -> str:
+  """A type in words: `an integer or None`."""
+  words = {int: 'an integer', float: 'a number', str: "a string, as in 'text'",
+           bool: 'True or False', type(None): 'None'}  # fmt: skip
+  if hint in words:
+    return words[hint]
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return ' or '.join(describe(option) for option in typing.get_args(hint))
+  if typing.get_origin(hint) is tuple:
+    return f'a tuple of {describe(typing.get_args(hint)[0])}'
+  return f'@{getattr(hint, "__name__", hint)}()'
+
+
+def load(files: Sequence[str], flags: Sequence[str] = ()) -> Config:
+  """Parses gin files in order, then the command line's `NAME=VALUE` flags."""
+  config = Config()
+  for file in files:
+    config.parse_file(file)
+  for flag in flags:
+    config.parse_flag(flag)
+  return config

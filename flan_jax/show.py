@@ -1,0 +1,106 @@
+"""`flan show`: one task's prompts as a person reads them."""
+
+import itertools
+import sys
+
+from rich import console as console_lib
+from rich import text as text_lib
+
+from flan_jax import catalogue, sources, templates
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.errors import InputError
+from flan_jax.fields import Unlabelled
+
+
+def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
+  """A template filled in, its fields in colour."""
+  out = text_lib.Text()
+  for literal, name in templates.parse(text):
+    out.append(literal)
+    if name == templates.OPTIONS:
+      out.append(values[name], style='magenta')
+    elif name is not None:
+      out.append(values[name], style='cyan')
+  return out
+
+
+def first_rows(
+  dataset: Dataset, split: str, count: int, *, data_dir: str | None
+) -> list[Row]:
+  """The first `count` labelled rows of a split."""
+  if split not in dataset.slices:
+    raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
+  out = []
+  for row_id, record in sources.records(dataset, split, data_dir=data_dir):
+    try:
+      out.append(dataset.read(record, row_id))
+    except Unlabelled:
+      continue
+    if len(out) == count:
+      break
+  return out
+
+
+def show(
+  task: str,
+  *,
+  count: int,
+  template: int | None,
+  split: str,
+  tokenizer: str,
+  data_dir: str | None,
+) -> int:
+  """Prints `count` rows of a task; row k in template k, or each in `template`.
+
+  Raises:
+    InputError: at an unknown task, split or template, or unprepared data.
+  """
+  dataset = catalogue.task(task)
+  many = len(dataset.templates)
+  if template is not None and not 0 <= template < many:
+    raise InputError(f'--template: got {template}; {task} has 0 to {many - 1}')
+  if count < 1:
+    raise InputError(f'--n: got {count}; must be 1 or more')
+  pieces = tokenizer_lib.load(tokenizer)
+  if split == 'train' and 'train' not in dataset.slices:
+    split = 'test'
+  rows = first_rows(dataset, split, count, data_dir=data_dir)
+  console = console_lib.Console(
+    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 1000
+  )
+  cycle = (
+    itertools.cycle(range(many)) if template is None else itertools.repeat(template)
+  )
+  for row, index in zip(rows, cycle, strict=False):
+    _show_one(console, dataset, index, row, pieces)
+  return 0
+
+
+def _show_one(
+  console: console_lib.Console,
+  dataset: Dataset,
+  index: int,
+  row: Row,
+  pieces: Tokenizer,
+) -> None:
+  template = dataset.templates[index]
+  prompt = catalogue.render(dataset, index, row)
+  values = {
+    **row.values,
+    templates.OPTIONS: templates.options_block(row.answer.options),
+  }
+  inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
+  kind = ', turned around' if template.turned_around else ''
+  console.rule(f'{dataset.task} template {index}{kind}, row {row.row_id}', align='left')
+  console.print(text_lib.Text('inputs', style='bold'), f'({len(inputs)} tokens)')
+  console.print(coloured(template.inputs, values))
+  console.print(text_lib.Text('targets', style='bold'), f'({len(targets)} tokens)')
+  console.print(coloured(template.targets, values))
+  if row.answer.options:
+    console.print(text_lib.Text('options', style='bold'))
+    for i, option in enumerate(row.answer.options):
+      right = ' (right)' if i in row.answer.gold else ''
+      console.print(text_lib.Text(f'  {i}: {option}{right}'))
+  console.print()

@@ -1,0 +1,1 @@
+"""The partitioned trainer: mesh, state, optimizer, step, loop, checkpoints."""

@@ -1,0 +1,95 @@
+"""MODEL_DIR: the files of a run, and whether a run may go on in it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+from flan_jax.errors import InputError
+from flan_jax.train import settings
+
+_MAY_CHANGE = (
+  'train_steps',
+  'tfds_data_dir',
+  'store',
+  'log_period',
+  'checkpoint_period',
+  'keep',
+  'mesh',
+  'evaluate',
+)
+"""Settings that do not change what a step computes: a run may go on with others."""
+
+
+class Folder:
+  """Paths of MODEL_DIR.
+
+  Attributes:
+    path: MODEL_DIR itself.
+    store: rendered examples, unless the run names others.
+    model: the tuned model once the run is done: safetensors, config, tokenizer.
+    report: the held-out evaluation.
+    log: one JSON object per log period.
+  """
+
+  def __init__(self, model_dir: str):
+    self.path = pathlib.Path(model_dir)
+    self.store = self.path / 'store'
+    self.model = self.path / 'model'
+    self.report = self.path / 'report'
+    self.log = self.path / 'log.jsonl'
+    self.tensorboard = self.path / 'tensorboard'
+    self._settings = self.path / 'run.json'
+
+  def claim(self, run: settings.Run, *, text: str) -> bool:
+    """Takes MODEL_DIR for this run, or goes on with the run that is there.
+
+    Args:
+      run: the settings.
+      text: their resolved text with origins, kept as config.gin.
+
+    Returns:
+      True where an earlier start of the same run left its settings.
+
+    Raises:
+      InputError: if MODEL_DIR belongs to another configuration (names what differs), or
+        cannot be written to.
+    """
+    values = _values(run)
+    known = self._settings.is_file()
+    if known:
+      before = json.loads(self._settings.read_text(encoding='utf-8'))
+      names = dict.fromkeys([*before, *values])
+      different = [
+        f'{name} was {before.get(name)!r}, is {values.get(name)!r}'
+        for name in names
+        if before.get(name) != values.get(name) and name not in _MAY_CHANGE
+      ]
+      if different:
+        raise InputError(
+          f'MODEL_DIR {str(self.path)!r}: holds a run of another config: '
+          f'{"; ".join(different)}; give another MODEL_DIR, or the same settings'
+        )
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      write(self._settings, json.dumps(values, indent=2) + '\n')
+      write(self.path / 'config.gin', text)
+    except OSError as error:
+      raise InputError(
+        f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
+      ) from None
+    return known
+
+
+def write(path: pathlib.Path, text: str) -> None:
+  """Writes a file whole or not at all."""
+  partial = path.with_name(f'{path.name}.tmp')
+  partial.write_text(text, encoding='utf-8')
+  os.replace(partial, path)
+
+
+def _values(run: settings.Run) -> dict[str, Any]:
+  values = dataclasses.asdict(run)
+  del values['model_dir']
+  return json.loads(json.dumps(values))

@@ -1,0 +1,241 @@
+"""What a run is, as frozen dataclasses that gin fills. Standard library only."""
+
+import dataclasses
+
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.model.config import DecoderConfig
+
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+"""Logical axis name -> mesh axis, several, or None (replicated)."""
+
+DATA_PARALLEL: Rules = (
+  ('activation_batch', ('data', 'fsdp')),
+  ('activation_length', None),
+  ('activation_embed', None),
+  ('activation_heads', 'model'),
+  ('activation_mlp', 'model'),
+  ('activation_vocab', 'model'),
+  ('embed', 'fsdp'),
+  ('vocab', 'model'),
+  ('mlp', 'model'),
+  ('heads', 'model'),
+  ('kv_heads', 'model'),
+  ('kv', None),
+  ('layers', None),
+  ('relpos_buckets', None),
+  ('norm', None),
+)
+
+
+def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
+  if got not in legal:
+    raise InputError(
+      f'{name}: got {got!r}; must be one of {", ".join(legal)}'
+      + did_you_mean(got, legal)
+    )
+
+
+def _at_least(name: str, got: float, least: float) -> None:
+  if got < least:
+    raise InputError(f'{name}: got {got:,}; must be {least:,} or more')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+  """How the devices are laid out and what each logical axis is split over.
+
+  Attributes:
+    data: devices along the batch; -1 takes all that the other axes leave.
+    fsdp: devices along the batch and the parameters' `embed` axis.
+    model: devices along heads, mlp and vocabulary.
+    rules: logical axis -> mesh axis; the first rule of a name that fits is used.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  model: int = 1
+  rules: Rules = DATA_PARALLEL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+  """Adafactor (Shazeer and Stern 2018) as t5x runs it, and its schedule.
+
+  Attributes:
+    learning_rate: of the constant part of the schedule (FLAN section 2.4: 3e-5).
+    schedule: 'constant', or 'rsqrt': learning_rate * sqrt(warmup / step) after it.
+    warmup_steps: linear warm-up from 0; 0 for none.
+    decay_rate: second moments decay by 1 - step ** -decay_rate.
+    multiply_by_parameter_scale: updates relative to each parameter's RMS.
+    clipping_threshold: largest RMS of one parameter's update; None for none.
+    clip_global_norm: largest norm of the whole gradient; None for none.
+    momentum: decay of the first moment; None for none.
+    weight_decay: decay per step, not scaled by the learning rate; None for none.
+  """
+
+  learning_rate: float = 3e-5
+  schedule: str = 'constant'
+  warmup_steps: int = 0
+  decay_rate: float = 0.8
+  multiply_by_parameter_scale: bool = True
+  clipping_threshold: float | None = 1.0
+  clip_global_norm: float | None = None
+  momentum: float | None = None
+  weight_decay: float | None = None
+
+  def __post_init__(self):
+    _one_of('Optimizer.schedule', self.schedule, ('constant', 'rsqrt'))
+    _at_least('Optimizer.warmup_steps', self.warmup_steps, 0)
+    if self.learning_rate <= 0:
+      raise InputError(
+        f'Optimizer.learning_rate: got {self.learning_rate}; must be above 0'
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+  """The held-out evaluation.
+
+  Attributes:
+    max_rows: most rows of test, and as many of dev, per dataset; None for all.
+    templates: most templates per dataset; None for every one not turned around.
+    batch_rows: rows of one scoring batch.
+    row_length: tokens of one scoring row; longer examples get rows of their own size.
+    max_decode: most tokens of a generated answer.
+    base: whether the untuned model is measured beside the tuned one.
+  """
+
+  max_rows: int | None = None
+  templates: int | None = None
+  batch_rows: int = 8
+  row_length: int = 2048
+  max_decode: int = 256
+  base: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One training run, from data to report.
+
+  Attributes:
+    model_dir: where checkpoints, logs and the report go.
+    mixture: what trains: a mixture or a single task.
+    model: the decoder's shape; None takes it from `initial_checkpoint`.
+    train_steps: optimizer steps.
+    batch_tokens: positions per step; batch_tokens / row_length rows.
+    row_length: positions per row, packed.
+    pack: several examples in one row.
+    initial_checkpoint: a folder of ours to start from; None starts at random.
+    held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
+      None for those that the mixture holds out.
+    store: rendered examples; None makes them in model_dir/store.
+    tokenizer: a file, `bytes`, or `train` to train one on the rendered rows;
+      None takes the initial checkpoint's own, or trains one.
+    vocab_size: pieces of a tokenizer that is trained.
+    tfds_data_dir: raw data; None for TFDS's default.
+    missing: 'refuse' or 'skip' datasets that are not prepared.
+    data_seed: of template draws, shuffles and packing.
+    seed: of parameter initialisation.
+    accumulation: microbatches a step is computed in.
+    z_loss: weight of log(Z)**2 per loss token.
+    log_period: steps between log lines.
+    checkpoint_period: steps between checkpoints.
+    keep: how many checkpoints are kept.
+  """
+
+  model_dir: str
+  mixture: str
+  model: DecoderConfig | None = None
+  train_steps: int
+  batch_tokens: int
+  row_length: int
+  pack: bool = True
+  initial_checkpoint: str | None = None
+  held_out: str | tuple[str, ...] | None = None
+  store: str | None = None
+  tokenizer: str | None = None
+  vocab_size: int = 32_000
+  tfds_data_dir: str | None = None
+  missing: str = 'refuse'
+  data_seed: int = 0
+  seed: int = 0
+  accumulation: int = 1
+  z_loss: float = 0.0
+  log_period: int = 10
+  checkpoint_period: int = 1_000
+  keep: int = 2
+  mesh: Mesh = Mesh()
+  optimizer: Optimizer = Optimizer()
+  evaluate: Evaluate = Evaluate()
+
+  def __post_init__(self):
+    _one_of('MISSING', self.missing, ('refuse', 'skip'))
+    for name, value, least in (
+      ('TRAIN_STEPS', self.train_steps, 0),
+      ('ROW_LENGTH', self.row_length, 8),
+      ('BATCH_TOKENS', self.batch_tokens, self.row_length),
+      ('Run.accumulation', self.accumulation, 1),
+      ('Run.log_period', self.log_period, 1),
+      ('Run.checkpoint_period', self.checkpoint_period, 1),
+      ('Run.keep', self.keep, 1),
+    ):
+      _at_least(name, value, least)
+    if self.batch_tokens % self.row_length:
+      nearest = round(self.batch_tokens / self.row_length) * self.row_length
+      raise InputError(
+        f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x ROW_LENGTH '
+        f'({self.row_length:,}); the nearest is {nearest:,}'
+      )
+    if self.batch_rows % self.accumulation:
+      divisors = [n for n in range(1, self.batch_rows + 1) if self.batch_rows % n == 0]
+      nearest = min(divisors, key=lambda n: abs(n - self.accumulation))
+      raise InputError(
+        f'Run.accumulation: got {self.accumulation}; must divide the '
+        f'{self.batch_rows} rows of a step; the nearest is {nearest}'
+      )
+
+  @property
+  def batch_rows(self) -> int:
+    """Rows of one step, over all hosts."""
+    return self.batch_tokens // self.row_length
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """One evaluation of a checkpoint, apart from any run.
+
+  Attributes:
+    checkpoint: a model folder, or the MODEL_DIR of a finished run.
+    output_dir: where report.json, report.html and predictions.jsonl go.
+    clusters: to measure; () where `datasets` names them one by one.
+    datasets: to measure, beside those of `clusters`.
+    base_checkpoint: measured on the same rows and prompts, or None.
+    family: the world of the datasets.
+    store: a store with the evaluation rows; None reads the raw data.
+    tokenizer: None for the checkpoint's own.
+    tfds_data_dir: raw data; None for TFDS's default.
+    missing: 'refuse' or 'skip' datasets that are not prepared.
+    seed: of the sample of rows and of the bootstrap.
+    evaluate: how.
+  """
+
+  checkpoint: str
+  output_dir: str
+  clusters: str | tuple[str, ...] = ()
+  datasets: str | tuple[str, ...] = ()
+  base_checkpoint: str | None = None
+  family: str = 'flan'
+  store: str | None = None
+  tokenizer: str | None = None
+  tfds_data_dir: str | None = None
+  missing: str = 'refuse'
+  seed: int = 0
+  evaluate: Evaluate = Evaluate()
+
+  def __post_init__(self):
+    _one_of('MISSING', self.missing, ('refuse', 'skip'))
+    _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
+    if not self.clusters and not self.datasets:
+      raise InputError(
+        "CLUSTERS: not set, nor DATASETS; name one, as in --gin.CLUSTERS='nli'"
+      )

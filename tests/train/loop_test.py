@@ -1,0 +1,189 @@
+"""A run: stopped at any moment it ends as one never stopped; it guards what it holds."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from flan_jax import catalogue, config
+from flan_jax.data import materialize
+from flan_jax.data import store as store_lib
+from flan_jax.errors import InputError
+from flan_jax.progress import Progress
+from flan_jax.train import loop
+
+TASK = 'microworld_mini_arc'
+SMALL = [
+  'VOCAB_SIZE=512',
+  'NUM_LAYERS=2',
+  'DecoderConfig.d_model=32',
+  'DecoderConfig.d_ff=64',
+  'DecoderConfig.head_dim=8',
+  'ROW_LENGTH=256',
+  'BATCH_TOKENS=4096',
+  'Optimizer.learning_rate=0.01',
+  'Evaluate.row_length=256',
+]
+STEPS = 60
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory) -> pathlib.Path:
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    catalogue.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+  )
+  return out
+
+
+def flags(model_dir: pathlib.Path, store: pathlib.Path, **more) -> list[str]:
+  values = {
+    'MODEL_DIR': str(model_dir),
+    'MIXTURE_OR_TASK_NAME': TASK,
+    'STORE': str(store),
+    'TRAIN_STEPS': STEPS,
+    'Run.checkpoint_period': 10,
+    'Run.log_period': 1,
+    **more,
+  }
+  return [*SMALL, *(f'{name}={value}' for name, value in values.items())]
+
+
+def build(*arguments, **more):
+  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
+  return config.load(files, flags(*arguments, **more)).build('Run')
+
+
+def start(
+  model_dir: pathlib.Path, store: pathlib.Path, *, devices: int
+) -> subprocess.Popen:
+  command = [sys.executable, '-m', 'flan_jax', 'train']
+  command += ['--gin_file=gin/runs/base.gin', '--gin_file=gin/models/tiny.gin']
+  command += [f'--gin.{flag}' for flag in flags(model_dir, store)]
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+  }
+  return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def steps_done(model_dir: pathlib.Path) -> int:
+  log = model_dir / 'log.jsonl'
+  lines = log.read_text().splitlines() if log.is_file() else []
+  return len(lines)
+
+
+def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> int:
+  """Sends the signal `by` once `after` steps are logged; returns the exit code."""
+  deadline = time.monotonic() + 240
+  while steps_done(model_dir) < after and process.poll() is None:
+    assert time.monotonic() < deadline, 'the run does not move'
+    time.sleep(0.005)
+  assert process.poll() is None, process.communicate()[1]
+  process.send_signal(by)
+  process.communicate()
+  return process.returncode
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
+  """SIGTERM, then kill -9, then to the end: the parameters are the same bits."""
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  process = start(whole, store, devices=devices)
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+
+  process = start(broken, store, devices=devices)
+  code = interrupt(process, broken, after=13, by=signal.SIGTERM)
+  assert code == loop.INTERRUPTED
+  saved = steps_done(broken)
+  assert 13 <= saved < STEPS
+
+  process = start(broken, store, devices=devices)
+  code = interrupt(process, broken, after=max(saved + 3, 35), by=signal.SIGKILL)
+  assert code == -signal.SIGKILL
+  assert not (broken / 'model').exists()
+
+  process = start(broken, store, devices=devices)
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+  assert 'Resuming at step' in errors
+
+  one, other = (load_file(d / 'model' / 'model.safetensors') for d in (whole, broken))
+  assert one.keys() == other.keys()
+  for name, value in one.items():
+    assert value.tobytes() == other[name].tobytes(), name
+  losses = [
+    [json.loads(line)['loss'] for line in (d / 'log.jsonl').read_text().splitlines()]
+    for d in (whole, broken)
+  ]
+  assert losses[0] == losses[1]
+
+
+def test_a_run_ends_in_the_held_out_report(tmp_path):
+  """`train_rows` is recounted from the rows; the held-out cluster is in none."""
+  run = build(
+    tmp_path / 'run',
+    'None',
+    MIXTURE_OR_TASK_NAME='microworld_held_out_nli',
+    TOKENIZER='bytes',
+    TRAIN_STEPS=2,
+    ROW_LENGTH=512,
+    BATCH_TOKENS=4096,
+    **{
+      'Evaluate.max_rows': 3,
+      'Evaluate.templates': 2,
+      'Evaluate.row_length': 512,
+      'Run.pack': True,
+    },
+  )
+  outcome = loop.train(run, progress=Progress(quiet=True))
+  found = json.loads((tmp_path / 'run' / 'report' / 'report.json').read_text())
+  assert outcome.report == found
+  assert found['held_out'] == ['nli']
+  assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}
+  assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
+
+  opened = store_lib.Store.open(tmp_path / 'run' / 'store')
+  plan = opened.plan(seed=0, rows=2 * run.batch_rows, row_length=512)
+  counted: dict[str, int] = {}
+  for k in range(2 * run.batch_rows):
+    for segment in store_lib.describe(opened, plan, k)['segments']:
+      counted[segment['cluster']] = counted.get(segment['cluster'], 0) + 1
+  assert found['train_rows'] == counted
+  assert not {'nli', 'paraphrase'} & counted.keys()
+
+
+def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
+  loop.train(build(tmp_path, store, TRAIN_STEPS=1), progress=Progress(quiet=True))
+  before = (tmp_path / 'run.json').read_text()
+  other = build(tmp_path, store, TRAIN_STEPS=1, **{'Optimizer.learning_rate': 0.5})
+  with pytest.raises(InputError, match=r'another config: optimizer was .*0\.01'):
+    loop.train(other, progress=Progress(quiet=True))
+  assert (tmp_path / 'run.json').read_text() == before
+
+
+def test_a_held_out_cluster_may_not_train(store, tmp_path):
+  run = build(tmp_path, store, HELD_OUT='closed_book_qa')
+  with pytest.raises(InputError, match='trains on that very cluster'):
+    loop.train(run, progress=Progress(quiet=True))
+  assert not (tmp_path / 'run.json').exists()
+
+
+def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
+  for more, message in (
+    ({'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nil'}, 'microworld_held_out_nli'),
+    ({'HELD_OUT': 'sentimnt'}, "did you mean 'sentiment'"),
+    ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no config.json'),
+    ({'VOCAB_SIZE': 100}, r'tokenizer has 259 pieces'),
+  ):
+    run = build(tmp_path / 'x', store, **more)
+    with pytest.raises(InputError, match=message):
+      loop.train(run, progress=Progress(quiet=True))

@@ -1,0 +1,179 @@
+"""One step: packed == unpacked, microbatched == whole, any mesh == one device."""
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from flan_jax.data import rows
+from flan_jax.data.rows import Example
+from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import settings
+from flan_jax.train import state as state_lib
+from flan_jax.train import step as step_lib
+
+TINY = DecoderConfig(
+  vocab_size=64,
+  num_layers=2,
+  d_model=32,
+  d_ff=64,
+  num_heads=4,
+  num_kv_heads=4,
+  head_dim=8,
+  positions='rotary',
+)
+
+
+def examples(count: int, *, seed: int = 0) -> list[Example]:
+  rng = np.random.default_rng(seed)
+  draw = lambda low, high: rng.integers(3, 64, rng.integers(low, high), np.int32)  # noqa: E731
+  return [Example(draw(3, 9), draw(1, 5)) for _ in range(count)]
+
+
+def batch(groups: list[list[Example]], *, row_length: int = 32) -> rows.Batch:
+  """One row per group, packed."""
+  return rows.stack([
+    rows.assemble(group, row_length=row_length, bos_id=None, eos_id=1)
+    for group in groups
+  ])  # fmt: skip
+
+
+def eight_rows() -> rows.Batch:
+  found = examples(16)
+  return batch([found[i : i + 2] for i in range(0, 16, 2)])
+
+
+def run_steps(shape: settings.Mesh, *, devices: int, steps: int = 3, accumulation=1):
+  """(losses, parameters) of a few steps on a mesh of the first `devices` devices."""
+  mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
+  shapes, axes = state_lib.abstract_params(TINY)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(learning_rate=0.01), logical_axes=axes
+  )
+  layout = state_lib.layout(
+    TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
+  )
+  params = state_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
+  state = state_lib.create(params, optimizer, layout=layout)
+  step = step_lib.make(
+    TINY,
+    optimizer,
+    layout=layout,
+    mesh=mesh,
+    rules=shape.rules,
+    accumulation=accumulation,
+  )
+  sharding = mesh_lib.batch_sharding(mesh, shape.rules)
+  losses = []
+  with step_lib.sharded(mesh, shape.rules):
+    for _ in range(steps):
+      state, metrics = step(state, mesh_lib.put_batch(eight_rows(), sharding))
+      losses.append(float(metrics.loss) / float(metrics.weight))
+  return np.array(losses), jax.device_get(state.params)
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  return run_steps(settings.Mesh(), devices=1)
+
+
+@pytest.mark.parametrize(
+  'shape',
+  [
+    settings.Mesh(data=8),
+    settings.Mesh(fsdp=8),
+    settings.Mesh(data=2, fsdp=2, model=2),
+    settings.Mesh(data=2, model=4),
+  ],
+  ids=['data', 'fsdp', 'data x fsdp x model', 'data x model'],
+)
+def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
+  losses, _ = run_steps(shape, devices=8)
+  np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
+
+
+@pytest.mark.parametrize('accumulation', [2, 4, 8])
+def test_microbatches_give_the_whole_step(accumulation, one_device):
+  losses, params = run_steps(settings.Mesh(), devices=1, accumulation=accumulation)
+  np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
+  want = traverse_util.flatten_dict(one_device[1], sep='/')
+  for name, value in traverse_util.flatten_dict(params, sep='/').items():
+    np.testing.assert_allclose(value, want[name], atol=2e-5, err_msg=name)
+
+
+def test_parameters_are_really_sharded():
+  shape = settings.Mesh(data=2, fsdp=2, model=2)
+  mesh = mesh_lib.build(shape)
+  shapes, axes = state_lib.abstract_params(TINY)
+  optimizer = state_lib.make_optimizer(settings.Optimizer(), logical_axes=axes)
+  layout = state_lib.layout(
+    TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
+  )
+  params = state_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
+  query = params['layers']['query']
+  assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
+
+
+def test_initial_parameters_do_not_depend_on_the_mesh():
+  shapes, axes = state_lib.abstract_params(TINY)
+  mesh = mesh_lib.build(settings.Mesh(fsdp=2, model=4))
+  shardings = mesh_lib.shardings(axes, mesh=mesh, rules=settings.DATA_PARALLEL)
+  split = state_lib.init_params(TINY, seed=3, shardings=shardings)
+  whole = state_lib.init_params(TINY, seed=3)
+  jax.tree.map(np.testing.assert_array_equal, split, whole)
+
+
+@pytest.mark.parametrize('attention', ['causal', 'prefix'])
+def test_packed_loss_is_unpacked_loss(attention):
+  import dataclasses
+
+  config = dataclasses.replace(TINY, attention=attention)
+  params = state_lib.init_params(config, seed=0)
+  found = examples(6)
+  packed = batch([found[:3], found[3:]], row_length=64)
+  alone = batch([[example] for example in found], row_length=64)
+  one, many = (step_lib.loss_sums(params, b, config=config)[1] for b in (packed, alone))
+  assert one.weight == many.weight == sum(len(e.targets) + 1 for e in found)
+  np.testing.assert_allclose(one.loss, many.loss, rtol=2e-6)
+  assert one.correct == many.correct
+
+
+def test_loss_is_on_targets_only():
+  """Changing an input token's own prediction target changes nothing."""
+  params = state_lib.init_params(TINY, seed=0)
+  b = eight_rows()
+  other = b._replace(targets=np.where(b.loss_mask > 0, b.targets, 7))
+  loss, _ = step_lib.loss_sums(params, b, config=TINY)
+  same, _ = step_lib.loss_sums(params, other, config=TINY)
+  assert loss == same
+
+
+def test_z_loss_adds_the_squared_log_normaliser():
+  params = jax.tree.map(np.zeros_like, state_lib.init_params(TINY, seed=0))
+  plain, metrics = step_lib.loss_sums(params, eight_rows(), config=TINY)
+  with_z, _ = step_lib.loss_sums(params, eight_rows(), config=TINY, z_loss=0.1)
+  expected = 0.1 * np.log(64) ** 2 * metrics.weight
+  np.testing.assert_allclose(with_z - plain, expected, rtol=1e-5)
+
+
+def test_schedules():
+  warm = state_lib.schedule(settings.Optimizer(learning_rate=1.0, warmup_steps=4))
+  np.testing.assert_allclose([warm(s) for s in range(6)], [0.25, 0.5, 0.75, 1, 1, 1])
+  root = state_lib.schedule(
+    settings.Optimizer(learning_rate=1.0, warmup_steps=4, schedule='rsqrt')
+  )
+  np.testing.assert_allclose([root(3), root(15)], [1.0, 0.5])
+
+
+def test_mesh_errors_name_axis_sizes_and_the_nearest():
+  with pytest.raises(InputError, match=r'fsdp=3 x model=1 .* 8 devices; .* is 2'):
+    mesh_lib.build(settings.Mesh(fsdp=3))
+  shapes, axes = state_lib.abstract_params(TINY)
+  mesh = mesh_lib.build(settings.Mesh(model=8))
+  with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=settings.DATA_PARALLEL, batch_rows=8)
+  mesh = mesh_lib.build(settings.Mesh(data=8))
+  with pytest.raises(InputError, match=r'rows of a microbatch has size 6'):
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=settings.DATA_PARALLEL, batch_rows=6)
