@@ -6,6 +6,7 @@ strings come from `catalogue.render`, the one implementation of rendering.
 """
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flan_jax import catalogue
+from flan_jax import catalogue, sources
 from flan_jax.catalogue import Dataset
 from flan_jax.data import draw
 from flan_jax.errors import InputError
@@ -23,6 +24,10 @@ from flan_jax.fields import Record, Unlabelled
 
 SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 """seqio's canonical split -> ours."""
+
+
+_JSON = '_json'
+"""Feature of a generated record: all of it, as JSON."""
 
 
 class _Loader(seqio.LazyTfdsLoader):
@@ -132,7 +137,11 @@ def _rendered(dataset: Dataset, template: int | None, seed: int):
 
     def python(*flat):
       record = plain(tf.nest.pack_sequence_as(structure, flat))
-      name = row_id(record.pop('tfds_id'))
+      name = record.pop('tfds_id')
+      if _JSON in record:
+        record = json.loads(record[_JSON])
+      else:
+        name = row_id(name)
       try:
         row = dataset.read(record, name)
       except Unlabelled:
@@ -163,7 +172,7 @@ def _rendered(dataset: Dataset, template: int | None, seed: int):
 
 def _metric(dataset: Dataset):
   """The dataset's metric as seqio calls it."""
-  metric = metrics.METRICS[dataset.metric]
+  metric = metrics.get(dataset.metric)
 
   def compute(
     targets: Sequence[Sequence[str]], predictions: Sequence[str]
@@ -240,27 +249,19 @@ def _task_source(dataset: Dataset, data_dir: str | None) -> seqio.DataSource:
 
 
 def _generated(dataset: Dataset) -> seqio.DataSource:
-  """A source over generated records, rows named like those of TFDS."""
-  from flan_jax import sources
-
+  """A source over generated records, as JSON under the generator's own row ids."""
   names = {s: ours for s, ours in SEQIO_SPLITS.items() if ours in dataset.slices}
 
   def rows(split: str, shuffle_files: bool, seed: int | None = None):
     del shuffle_files, seed  # the order is the generator's; seqio shuffles later
-    found = list(sources.records(dataset, names[split]))
-    leaves = [tf.nest.flatten(record) for _, record in found]
-    columns = [tf.ragged.constant(column) if _uneven(column) else tf.constant(column)
-               for column in zip(*leaves, strict=True)]  # fmt: skip
-    packed = tf.nest.pack_sequence_as(found[0][1], columns)
-    ids = [f'{dataset.name}-{split}.generated-0-of-1__{name}' for name, _ in found]
-    return tf.data.Dataset.from_tensor_slices({**packed, 'tfds_id': ids})
+    ids, texts = [], []
+    for name, record in sources.records(dataset, names[split]):
+      ids.append(name)
+      texts.append(json.dumps(record))
+    return tf.data.Dataset.from_tensor_slices({'tfds_id': ids, _JSON: texts})
 
   return seqio.FunctionDataSource(
     dataset_fn=rows,
     splits=list(names),
     num_input_examples={s: dataset.rows(ours) for s, ours in names.items()},
   )
-
-
-def _uneven(column: Sequence[Any]) -> bool:
-  return isinstance(column[0], list) and len({len(value) for value in column}) > 1

@@ -1,0 +1,1 @@
+"""Held-out zero-shot evaluation: scores, generations, metrics, report."""

@@ -1,0 +1,196 @@
+"""Figures of a report as SVG: averages like FLAN's figure 1, and template spread.
+
+Drawn with matplotlib's object interface: no display, no global state, and the same
+bytes for the same report.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from flan_jax.evaluate import report as report_lib
+
+TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#c2703d', '#b8bfc6', '#7d8790'
+PUBLISHED = '#5b3a8c'
+_INK, _GRID = '#1c2126', '#dfe3e7'
+
+_WIDTH = 5.2  # inches: text stays legible when a phone shows it at two thirds
+
+_STYLE = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'flan_jax',
+  'font.family': 'sans-serif',
+  'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
+  'font.size': 11,
+  'axes.edgecolor': _GRID,
+  'axes.labelcolor': _INK,
+  'text.color': _INK,
+  'xtick.color': _INK,
+  'ytick.color': _INK,
+}
+
+
+def draw(report: Mapping[str, Any]) -> dict[str, str]:
+  """Every figure of a report: file stem -> SVG document."""
+  return {'averages': averages(report), 'templates': templates(report)}
+
+
+def averages(report: Mapping[str, Any]) -> str:
+  """Bars per cluster: tuned and base with 95 % intervals, chance, majority class."""
+  groups = report_lib.averages(report)
+  models = _models(report)
+  bars = [
+    *models,
+    ('majority', MAJORITY, 'majority class'),
+    ('chance', CHANCE, 'chance'),
+  ]
+  shown = [
+    (group, [bar for bar in bars if bar[0] == 'tuned' or group.get(bar[0]) is not None])
+    for group in groups
+  ]
+  figure, axes = _canvas(1.1 + sum(0.25 + 0.27 * len(some) for _, some in shown))
+  ticks, labels, place = [], [], 0.0
+  for group, some in shown:
+    ticks.append(place + (len(some) - 1) / 2)
+    labels.append(_wrapped(report_lib.CLUSTER_NAMES.get(group['cluster'])))
+    for key, colour, _ in some:
+      measured = group if key == 'tuned' else group[key]
+      if key in ('tuned', 'base'):
+        _bar(axes, place, measured['mean'], measured['ci95'], colour)
+      else:
+        _bar(axes, place, measured, None, colour)
+      place += 1
+    place += 1
+  axes.set_yticks(ticks, labels)
+  axes.set_ylim(place - 1.3, -0.8)
+  handles = [
+    Line2D([], [], color=colour, linewidth=7, label=label) for _, colour, label in bars
+  ]
+  return _finish(figure, axes, handles)
+
+
+def _bar(axes: Axes, place: float, value: float, interval, colour: str) -> None:
+  axes.barh(place, value, height=0.86, color=colour, zorder=2)
+  end = value
+  if interval is not None:
+    low, high = interval
+    axes.plot([low, high], [place, place], color=_INK, linewidth=1.2, zorder=3)
+    end = max(value, high)
+  axes.text(end + 1.2, place, f'{value:.1f}', va='center', fontsize=9.5, zorder=4)
+
+
+def templates(report: Mapping[str, Any]) -> str:
+  """Dots per dataset: one per template, the mean with its 95 % interval as a line."""
+  rows = report['rows']
+  models = _models(report)
+  lanes = len(models)
+  figure, axes = _canvas(1.2 + len(rows) * (0.34 + 0.26 * lanes))
+  for i, row in enumerate(rows):
+    for lane, (key, colour, _) in enumerate(models):
+      measured = row if key == 'tuned' else row.get('base')
+      if measured is None:
+        continue
+      place = i + (lane - (lanes - 1) / 2) * 0.36
+      dots = [entry[row['split']] for entry in measured['per_template']]
+      dots = [dot for dot in dots if dot is not None]
+      axes.plot(measured['ci95'], [place, place], color=colour, linewidth=1.4, zorder=3)
+      axes.plot(dots, [place] * len(dots), 'o', markersize=5, alpha=0.45,
+                color=colour, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
+      axes.plot(measured['mean'], place, '|', markersize=13, markeredgewidth=2.4,
+                color=colour, zorder=4, clip_on=False)  # fmt: skip
+    for key, colour, style in (('chance', MAJORITY, ':'), ('majority', MAJORITY, '-')):
+      if row[key] is not None:
+        axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=colour,
+                  linewidth=1.3, zorder=1)  # fmt: skip
+    known = row['published'].get('flan_137b_zero_shot')
+    if known:
+      filled = 'full' if known['mark'] == 'confirmed' else 'none'
+      axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
+                fillstyle=filled)  # fmt: skip
+  axes.set_yticks(range(len(rows)), [_wrapped(row['dataset'], 16) for row in rows])
+  axes.set_ylim(len(rows) - 0.4, -0.6)
+  handles = [
+    Line2D([], [], color=colour, marker='|', markersize=11, markeredgewidth=2.4,
+           label=f'{label}: mean, 95 %') for _, colour, label in models
+  ]  # fmt: skip
+  handles.append(
+    Line2D(
+      [], [], color='#777777', marker='o', linestyle='', alpha=0.6, label='template'
+    )
+  )
+  if any(row['majority'] is not None for row in rows):
+    handles.append(Line2D([], [], color=MAJORITY, label='majority class'))
+    handles.append(Line2D([], [], color=MAJORITY, linestyle=':', label='chance'))
+  if any('flan_137b_zero_shot' in row['published'] for row in rows):
+    handles.append(
+      Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
+             label='FLAN 137B (hollow: unverified)')
+    )  # fmt: skip
+  return _finish(figure, axes, handles)
+
+
+def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  """(key, colour, label) of each model measured."""
+  if any('base' in row for row in report['rows']):
+    return [('base', BASE, 'before tuning'), ('tuned', TUNED, 'tuned')]
+  return [('tuned', TUNED, 'model')]
+
+
+def _wrapped(text: str | None, width: int = 16) -> str:
+  """Breaks a long name at blanks or underscores, for the margin of a phone."""
+  lines, line = [], ''
+  for word in re.split(r'(?<=[ _])', text or ''):
+    if line and len(line) + len(word.rstrip()) > width:
+      lines.append(line.rstrip())
+      line = ''
+    line += word
+  return '\n'.join([*lines, line])
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(_WIDTH, height), layout='constrained')
+    axes = figure.add_subplot()
+  axes.set_xlim(0, 100)
+  axes.grid(axis='x', color=_GRID, linewidth=0.8, zorder=0)
+  axes.set_axisbelow(True)
+  axes.tick_params(length=0)
+  for side in ('top', 'right', 'left'):
+    axes.spines[side].set_visible(False)
+  axes.set_xlabel('percent')
+  return figure, axes
+
+
+def _finish(figure: Figure, axes: Axes, handles: Sequence[Line2D]) -> str:
+  with matplotlib.rc_context(_STYLE):
+    figure.legend(
+      handles=handles, loc='outside upper left', ncols=2, frameon=False, fontsize=9.5
+    )
+    out = io.StringIO()
+    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+  return out.getvalue()
+
+
+def inline(svg: str, *, name: str, title: str) -> str:
+  """An SVG document as an element of an HTML page.
+
+  The prologue, the metadata and the namespaces go (HTML knows SVG without them), ids
+  are made unique to `name`, and `title` is read aloud in place of the picture.
+  """
+  body = svg[svg.index('<svg') :]
+  body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
+  body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', body)
+  body = re.sub(r'\bid="', f'id="{name}-', body)
+  body = re.sub(r'url\(#', f'url(#{name}-', body)
+  body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
+  opening = f'<svg role="img" aria-labelledby="{name}-title" '
+  body = re.sub(r'<svg\s', lambda _: opening, body, count=1)
+  end = body.index('>') + 1
+  escaped = title.replace('&', '&amp;').replace('<', '&lt;')
+  return f'{body[:end]}<title id="{name}-title">{escaped}</title>{body[end:]}'

@@ -1,0 +1,119 @@
+"""`flan VERB`: instant help, one line per mistake, exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax import cli
+
+
+def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, '-m', 'flan_jax', *arguments],
+    capture_output=True,
+    text=True,
+    env={**os.environ, **environment},
+  )
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['trian'], "verb 'trian': must be one of .*did you mean 'train'"),
+    (['rows'], 'required: STORE'),
+    (['show', 'flan_rtee'], "task 'flan_rtee': not registered.*'flan_rte'"),
+    (['show', 'flan_rte', '--n', '0'], '--n: got 0; must be 1 or more'),
+    (['tasks', '--mixture', 'flan_al'], "mixture 'flan_al'.*'flan_all'"),
+    (['tasks', '--gin.X=1'], 'takes no gin settings'),
+    (['train'], '--gin_file: not given'),
+    (['train', '--gin_file=gin/runs/dem.gin'], "no such file.*'gin/runs/demo.gin'"),
+    (['train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STPES=3'], 'TRAIN_STEPS'),
+    (['train', '--gin_file=gin/runs/demo.gin', "--gin.TRAIN_STEPS='x'"], 'an integer'),
+    (['rows', 'nowhere'], "store 'nowhere': no such directory"),
+    (['report', 'nowhere'], 'no report.json'),
+    (['fetch'], 'give the names of datasets, or --all'),
+    (['fetch', 'ret'], "dataset 'ret': not declared.*did you mean 'rte'"),
+    (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y'], 'CLUSTERS: not set'),
+    (
+      ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y', '--gin.CLUSTERS=nlu'],
+      "no such cluster.*did you mean 'nli'",
+    ),
+    (
+      ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y', '--gin.CLUSTERS=nli'],
+      "checkpoint 'x': no config.json",
+    ),
+  ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(arguments, message, capsys):
+  import re
+
+  assert cli.main(arguments) == 2
+  captured = capsys.readouterr()
+  lines = [line for line in captured.err.splitlines() if not line.startswith(' ')]
+  errors = [line for line in lines if line.startswith('flan: error: ')]
+  assert len(errors) == 1
+  assert re.search(message, errors[0]), errors[0]
+  assert captured.out == ''
+
+
+def test_help_names_every_verb():
+  done = flan('--help')
+  assert done.returncode == 0
+  for verb in cli.VERBS:
+    assert f'    {verb}' in done.stdout
+
+
+def test_tasks_as_json_is_json_alone():
+  done = flan('tasks', '--json')
+  datasets = json.loads(done.stdout)
+  rte = next(d for d in datasets if d['dataset'] == 'rte')
+  assert rte['cluster'] == 'nli'
+  assert rte['rate'] == 2290
+  assert len(rte['templates']) >= 10
+  assert {'inputs', 'targets', 'turned_around'} <= rte['templates'][0].keys()
+
+
+@pytest.mark.parametrize(
+  ('mixture', 'datasets', 'total'),
+  [('flan_all', 69, 188_371), ('flan_held_out_nli', 55, 152_276)],
+)
+def test_mixture_totals_are_the_reference_s(mixture, datasets, total):
+  found = json.loads(flan('tasks', '--mixture', mixture, '--json').stdout)
+  assert (len(found['datasets']), found['total_rate']) == (datasets, total)
+
+
+def test_templates_are_clean():
+  done = flan('lint')
+  assert done.returncode == 0, done.stdout
+
+
+def test_show_prints_prompt_options_and_counts():
+  done = flan('show', 'microworld_mini_rte', '--n', '2')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count('template ') == 2
+  assert 'OPTIONS:' in done.stdout
+  assert '(right)' in done.stdout
+  assert 'tokens)' in done.stdout
+
+
+def test_a_machine_without_accelerators_stays_on_its_cpu(monkeypatch):
+  monkeypatch.setattr(cli.glob, 'glob', lambda _: [])
+  monkeypatch.setattr(cli.os.path, 'exists', lambda _: False)
+  assert cli.accelerator_environment()['JAX_PLATFORMS'] == 'cpu'
+  monkeypatch.setattr(cli.glob, 'glob', lambda _: ['/dev/accel0'])
+  assert cli.accelerator_environment() == {}
+
+
+def test_the_user_s_own_platform_wins():
+  code = 'import os; from flan_jax import cli; cli.main(["lint", "rte"]); '
+  code += 'print(os.environ["JAX_PLATFORMS"])'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'JAX_PLATFORMS': 'tpu,cpu'},
+  )
+  assert done.stdout.strip() == 'tpu,cpu'

@@ -1,0 +1,133 @@
+"""gin at the edge: types, origins, the nearest name; includes and references."""
+
+import pytest
+
+from flan_jax import config
+from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train import settings
+
+BASE = ['MODEL_DIR=/tmp/x', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=10']
+
+
+def build(*flags: str) -> settings.Run:
+  return config.load(['gin/runs/base.gin'], [*BASE, *flags]).build('Run')
+
+
+def write(tmp_path, text: str) -> str:
+  path = tmp_path / 'run.gin'
+  path.write_text(text)
+  return str(path)
+
+
+def test_defaults_are_the_paper_s():
+  run = build()
+  assert (run.batch_tokens, run.row_length, run.batch_rows) == (8192, 2048, 4)
+  assert run.optimizer.learning_rate == 3e-5
+
+
+def test_later_statements_win_and_flags_win_over_files(tmp_path):
+  path = write(
+    tmp_path, "include 'gin/runs/base.gin'\nTRAIN_STEPS = 5\nTRAIN_STEPS = 6\n"
+  )
+  flags = BASE[:2]
+  assert config.load([path], flags).build('Run').train_steps == 6
+  assert config.load([path], [*flags, 'TRAIN_STEPS=7']).build('Run').train_steps == 7
+
+
+def test_unquoted_text_is_a_string():
+  assert build('MODEL_DIR=runs/a-b').model_dir == 'runs/a-b'
+  assert build("MODEL_DIR='runs/a'").model_dir == 'runs/a'
+
+
+def test_an_integer_serves_as_a_number():
+  rate = build('Optimizer.learning_rate=1').optimizer.learning_rate
+  assert rate == 1.0
+  assert isinstance(rate, float)
+
+
+def test_a_reference_builds_the_model():
+  loaded = config.load(
+    ['gin/runs/base.gin', 'gin/models/tiny.gin'], [*BASE, 'NUM_LAYERS=3']
+  )
+  model = loaded.build('Run').model
+  assert isinstance(model, DecoderConfig)
+  assert model.num_layers == 3
+
+
+def test_the_paper_s_model_has_137_billion_parameters():
+  from flan_jax.model.config import parameter_count
+
+  flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
+  run = config.load(['gin/runs/flan_137b.gin'], flags).build('Run')
+  assert parameter_count(run.model) == pytest.approx(137.7e9, rel=2e-3)
+  assert (run.train_steps, run.batch_tokens) == (30_000, 8_192)
+
+
+@pytest.mark.parametrize(
+  ('flag', 'message'),
+  [
+    ('TRAIN_STPES=1', r"--gin\.TRAIN_STPES: no macro.*did you mean 'TRAIN_STEPS'"),
+    (
+      'Optimizr.learning_rate=1',
+      "nothing is named 'Optimizr'.*did you mean 'Optimizer'",
+    ),
+    ('Optimizer.lerning_rate=1', "did you mean 'learning_rate'"),
+    ('Optimizer.learning_rate=-1', 'must be above 0'),
+    ("Optimizer.schedule='constnat'", "must be one of.*did you mean 'constant'"),
+    ('TRAIN_STEPS=1.5', r'Run\.train_steps = 1\.5; must be an integer'),
+    ('TRAIN_STEPS=True', 'must be an integer'),
+    ('BATCH_TOKENS=5000', 'must be rows x ROW_LENGTH.*nearest is 4,096'),
+    ('Run.accumulation=3', 'must divide the 4 rows of a step; the nearest is 2'),
+    ('TRAIN_STEPS=%STEPS', 'no macro %STEPS'),
+    ('Run.model=@Decoder()', "did you mean 'DecoderConfig'"),
+    ('scope/Run.seed=1', 'scopes are not supported'),
+    ("MISSING='ignore'", 'must be one of refuse, skip'),
+  ],
+)
+def test_a_mistake_is_named(flag, message):
+  with pytest.raises(InputError, match=message):
+    build(flag)
+
+
+def test_a_required_macro_says_how_to_give_it():
+  with pytest.raises(
+    InputError, match=r'TRAIN_STEPS: not set; give --gin\.TRAIN_STEPS'
+  ):
+    config.load(['gin/runs/base.gin'], BASE[:2]).build('Run')
+
+
+def test_a_mistake_in_a_file_has_its_line(tmp_path):
+  path = write(tmp_path, "include 'gin/runs/base.gin'\n\nRun.seeed = 3\n")
+  with pytest.raises(InputError, match=r"run\.gin:3: Run has no 'seeed'.*'seed'"):
+    config.load([path], BASE)
+  path = write(tmp_path, "include 'gin/runs/base.gin'\nRun.seed = 'a'\n")
+  with pytest.raises(InputError, match=r"run\.gin:2: Run\.seed = 'a'; must be an int"):
+    config.load([path], BASE).build('Run')
+
+
+def test_a_syntax_error_has_its_line(tmp_path):
+  with pytest.raises(InputError, match=r'run\.gin:2'):
+    config.load([write(tmp_path, 'A = 1\nB = = 2\n')], [])
+
+
+def test_a_run_file_imports_no_code(tmp_path):
+  with pytest.raises(InputError, match='imports no code'):
+    config.load([write(tmp_path, 'import os\n')], [])
+
+
+def test_the_text_says_where_each_value_came_from():
+  loaded = config.load(['gin/runs/base.gin'], BASE)
+  lines = loaded.text(loaded.build('Run')).splitlines()
+  assert "Run.model_dir = '/tmp/x'  # --gin.MODEL_DIR" in lines
+  assert any(line.startswith('Run.batch_tokens = 8192  # base.gin:') for line in lines)
+  assert 'Run.z_loss = 0.0  # default' in lines
+
+
+@pytest.mark.parametrize(
+  'path',
+  sorted(str(p) for p in config.shipped().glob('runs/*.gin') if p.stem != 'base'),
+)
+def test_every_shipped_run_builds(path):
+  flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
+  assert config.load([path], flags).build('Run').train_steps > 0

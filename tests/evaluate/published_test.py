@@ -1,0 +1,66 @@
+"""Published figures: marked, matched to our metrics, and sound where they can be."""
+
+import numpy as np
+import pytest
+
+from flan_jax import catalogue
+from flan_jax.evaluate import metrics, published
+
+
+def test_figures_carry_their_mark():
+  found = published.figures('anli_r1', metric='accuracy')
+  assert found['flan_137b_zero_shot'] == {'value': 47.7, 'mark': 'confirmed'}
+  assert found['gpt3_175b_few_shot'] == {'value': 36.8, 'mark': 'M+'}
+  assert found['lamda_pt_137b_zero_shot'] == {'value': 39.6, 'mark': 'M'}
+
+
+def test_translation_is_into_english():
+  found = published.figures('wmt16_translate_deen', metric='bleu')
+  assert found['flan_137b_zero_shot']['value'] == 38.9
+
+
+def test_rouge_l_is_our_headline():
+  found = published.figures('common_gen', metric='rougeLsum')
+  assert found['flan_137b_zero_shot']['value'] == 48.4
+
+
+def test_nothing_of_another_metric_or_dataset():
+  assert published.figures('anli_r1', metric='f1') == {}
+  assert published.figures('samsum', metric='rougeLsum') == {}
+
+
+@pytest.mark.parametrize(
+  ('setting', 'datasets', 'average'),
+  [
+    ('flan_137b_zero_shot', 'anli_r1 anli_r2 anli_r3 cb rte', 56.2),
+    ('gpt3_175b_zero_shot', 'anli_r1 anli_r2 anli_r3 cb rte', 42.9),
+    ('gpt3_175b_few_shot', 'anli_r1 anli_r2 anli_r3 cb rte', 53.2),
+    ('flan_137b_zero_shot', 'bool_q multirc openbookqa', 77.4),
+    ('gpt3_175b_zero_shot', 'bool_q multirc openbookqa', 63.7),
+    ('gpt3_175b_few_shot', 'bool_q multirc openbookqa', 72.6),
+    (
+      'flan_137b_zero_shot',
+      'arc_easy arc_challenge natural_questions trivia_qa',
+      53.7,
+    ),
+  ],
+)
+def test_agrees_with_the_averages_of_the_papers_figure_1(setting, datasets, average):
+  metrics = {'multirc': 'f1a', 'natural_questions': 'exact_match'}
+  metrics['trivia_qa'] = 'exact_match'
+  values = [
+    published.figures(name, metric=metrics.get(name, 'accuracy'))[setting]['value']
+    for name in datasets.split()
+  ]
+  assert np.mean(values) == pytest.approx(average, abs=0.06)
+
+
+def test_every_evaluated_dataset_finds_its_figures():
+  """The names and metrics of the table are those of the catalogue."""
+  found = {
+    name
+    for name, dataset in catalogue.family('flan').items()
+    if published.figures(name, metric=metrics.METRICS[dataset.metric].name)
+  }
+  assert len(found) >= 40
+  assert {'anli_r1', 'multirc', 'squad_v1', 'trivia_qa', 'common_gen'} <= found

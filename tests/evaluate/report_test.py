@@ -1,0 +1,307 @@
+"""report.json, predictions, the published figures, the terminal table."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.errors import InputError
+from flan_jax.evaluate import page, protocol, report
+from flan_jax.fields import Answer, Label, Text
+from flan_jax.templates import Template
+
+LABELS = ('yes', 'no')
+ABOUT = {
+  'model': 'tiny',
+  'checkpoint': 'runs/tiny',
+  'held_out': ['nli'],
+  'trained_on': ['sentiment'],
+  'train_rows': {'sentiment': 100},
+  'data_digest': 'abc',
+  'seed': 3,
+}
+
+
+def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes):
+  return Dataset(
+    name=name, cluster=cluster, tfds='', train='', dev='dev', test='test', sizes={},
+    fields={'premise': 'premise'}, answer=answer or Label('label', LABELS),
+    metric=metric, templates=(Template('{premise}'),) * 3, **changes,
+  )  # fmt: skip
+
+
+def split(tuned, base=None, options=LABELS):
+  """A split of N rows whose gold is always the first option."""
+  tuned = np.asarray(tuned, float)[..., None]
+  rows = tuple(
+    Row(f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',)))
+    for i in range(tuned.shape[1])
+  )
+  base = None if base is None else np.asarray(base, float)[..., None]
+  return protocol.SplitResult(rows=rows, tuned=tuned, base=base)
+
+
+def results(*parts, warnings=()):
+  found = tuple(
+    protocol.DatasetResult(dataset=d, templates=(0, 1, 2), splits=splits)
+    for d, splits in parts
+  )
+  timing = {'examples_per_s': 1.0, 'tokens_scored': 10, 'tokens_naive': 20}
+  return protocol.Results(datasets=found, timing=timing, warnings=warnings)
+
+
+GENERATOR = np.random.default_rng(0)
+RIGHT = (GENERATOR.random((3, 40)) < 0.7).astype(float)
+WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
+
+
+def build(*parts, **changes):
+  return report.build(results(*parts), **(ABOUT | changes))
+
+
+def test_has_the_agreed_keys():
+  found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
+  assert set(found) == {
+    'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
+    'seed', 'rows', 'timing', 'warnings',
+  }  # fmt: skip
+  (row,) = found['rows']
+  measured = {
+    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template'
+  }  # fmt: skip
+  assert set(row) == measured | {
+    'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'chance', 'majority', 'base',
+    'delta', 'delta_ci95', 'published',
+  }  # fmt: skip
+  assert set(row['base']) == measured
+  assert set(row['per_template'][0]) == {'template', 'dev', 'test', 'n'}
+  assert set(row['best_dev_template']) == {'template', 'dev', 'test'}
+  assert {'examples_per_s', 'tokens_scored', 'tokens_naive'} <= set(found['timing'])
+  assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_figures_are_those_of_the_scores():
+  tuned = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
+  base = [[1, 0, 0, 0]] * 3
+  (row,) = build((dataset(), {'test': split(tuned, base)}))['rows']
+  assert row['n'] == 4
+  assert row['mean'] == 50
+  assert row['std_over_templates'] == pytest.approx(math.sqrt(1250 / 3), abs=1e-4)
+  assert row['base']['mean'] == 25
+  assert row['delta'] == 25
+  assert [entry['test'] for entry in row['per_template']] == [75, 50, 25]
+  assert (row['chance'], row['majority']) == (50, 100)
+  assert row['ci95'][0] < 50 < row['ci95'][1]
+
+
+def test_best_template_is_chosen_on_dev_alone():
+  """Template 2 is best on dev and worst on test, and it is the one reported."""
+  dev = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
+  test = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
+  (row,) = build((dataset(), {'dev': split(dev), 'test': split(test)}))['rows']
+  assert row['best_dev_template'] == {'template': 2, 'dev': 75, 'test': 25}
+
+
+def test_without_dev_there_is_no_best_template():
+  (row,) = build((dataset(), {'test': split(RIGHT)}))['rows']
+  assert row['best_dev_template'] is None
+  assert {entry['dev'] for entry in row['per_template']} == {None}
+
+
+def test_free_text_has_no_chance():
+  written = dataset(metric='exact_match', answer=Text('{premise}'))
+  (row,) = build((written, {'test': split(RIGHT, options=())}))['rows']
+  assert row['chance'] is row['majority'] is None
+
+
+def test_missing_cells_are_counted():
+  scores = RIGHT.copy()
+  scores[1, :4] = np.nan
+  (row,) = build((dataset(), {'test': split(scores)}))['rows']
+  assert [entry['n'] for entry in row['per_template']] == [40, 36, 40]
+
+
+def test_a_template_that_was_not_measured_is_null():
+  scores = RIGHT.copy()
+  scores[1] = np.nan
+  (row,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))['rows']
+  assert row['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
+  assert row['best_dev_template']['template'] != 1
+  assert row['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
+
+
+def test_same_scores_same_report():
+  parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+  assert build(parts) == build(parts)
+
+
+class TestAverages:
+  PARTS = (
+    (dataset('rte'), {'test': split(RIGHT, WRONG)}),
+    (dataset('cb'), {'test': split(WRONG, WRONG)}),
+  )
+
+  def test_mean_over_datasets(self):
+    found = build(*self.PARTS)
+    (average,) = report.averages(found)
+    means = [row['mean'] for row in found['rows']]
+    assert average['mean'] == pytest.approx(np.mean(means))
+    assert average['delta'] == pytest.approx(
+      average['mean'] - average['base']['mean'], abs=1e-3
+    )
+
+  def test_one_dataset_keeps_its_own_interval(self):
+    found = build(self.PARTS[0])
+    (average,) = report.averages(found)
+    assert average['delta_ci95'] == pytest.approx(found['rows'][0]['delta_ci95'])
+
+  def test_headline(self):
+    (average,) = report.averages(build(*self.PARTS))
+    low, high = average['delta_ci95']
+    assert report.headline(average) == (
+      f'NLI, never trained on: {average["base"]["mean"]:.1f} → {average["mean"]:.1f}, '
+      f'{average["delta"]:+.1f} [{low:.1f}, {high:.1f}]'
+    )
+
+  @pytest.mark.parametrize(
+    ('trained_on', 'train_rows', 'seen'),
+    [
+      (['sentiment'], {}, 'never trained on'),
+      (['nli'], {}, 'trained on'),
+      ([], {'nli': 3}, 'trained on'),
+      ([], {}, 'zero-shot'),
+    ],
+  )
+  def test_claims_no_more_than_is_known(self, trained_on, train_rows, seen):
+    found = build(*self.PARTS, trained_on=trained_on, train_rows=train_rows)
+    assert report.headline(report.averages(found)[0]).startswith(f'NLI, {seen}: ')
+
+
+def test_a_generated_world_has_none():
+  (row,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['rows']
+  assert row['published'] == {}
+
+
+def record(i, *, predicted, **changes):
+  return {
+    'row_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0, 'prompt': f'Premise {i}',
+    'options': list(LABELS), 'log_probabilities': [-1.5, -2.25], 'gold': [0],
+    'predicted': predicted,
+  } | changes  # fmt: skip
+
+
+class TestFiles:
+  def write(self, out, *, records=(), warnings=()):
+    with report.Predictions(out) as emit:
+      for one in records:
+        emit(one, split='test', model='tuned')
+        emit(one, split='test', model='base')
+      emit(record(99, predicted=0), split='dev', model='tuned')
+    parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+    return report.write(out, results(parts, warnings=warnings), **ABOUT)
+
+  def test_everything_is_there_and_nothing_else(self, tmp_path):
+    found = self.write(tmp_path, records=[record(0, predicted=0)])
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
+    assert names == {
+      'report.json', 'report.html', 'predictions.jsonl', 'predictions.dev.jsonl',
+      'predictions.base.jsonl', 'plots/averages.svg', 'plots/templates.svg',
+    }  # fmt: skip
+    assert report.load(tmp_path) == found
+
+  def test_predictions_hold_the_reported_rows_of_the_tuned_model(self, tmp_path):
+    self.write(tmp_path, records=[record(i, predicted=0) for i in range(3)])
+    lines = (tmp_path / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+    assert [json.loads(line) for line in lines] == [
+      record(i, predicted=0) for i in range(3)
+    ]
+
+  def fill_the_disk(self, out):
+    with report.Predictions(out) as emit:
+      emit(record(1, predicted=1), split='test', model='tuned')
+      raise OSError(28, 'No space left on device')
+
+  def test_predictions_of_an_earlier_base_model_do_not_stay(self, tmp_path):
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    with report.Predictions(tmp_path) as emit:
+      emit(record(0, predicted=0), split='test', model='tuned')
+    assert [p.name for p in tmp_path.glob('*.jsonl')] == ['predictions.jsonl']
+
+  def test_a_truncated_report_is_refused(self, tmp_path):
+    (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
+    with pytest.raises(InputError, match='not a report'):
+      report.load(tmp_path)
+
+  def test_a_failure_leaves_what_was_there(self, tmp_path):
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
+    with pytest.raises(OSError, match='No space left'):
+      self.fill_the_disk(tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()} == before
+
+  def test_the_same_evaluation_gives_the_same_bytes(self, tmp_path):
+    for name in ('one', 'two'):
+      self.write(tmp_path / name, records=[record(0, predicted=0)])
+    for path in (tmp_path / 'one').rglob('*.*'):
+      other = tmp_path / 'two' / path.relative_to(tmp_path / 'one')
+      assert path.read_bytes() == other.read_bytes(), path
+
+  def test_the_page_reaches_for_nothing_outside(self, tmp_path):
+    records = [record(i, predicted=i % 2, prompt='See <b>x</b>') for i in range(6)]
+    self.write(tmp_path, records=records)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    for outside in ('http:', 'https:', '//', '<script', '<link', '@import', 'src='):
+      assert outside not in html, outside
+
+  def test_the_page_is_accessible(self, tmp_path):
+    self.write(tmp_path, records=[record(i, predicted=i % 2) for i in range(6)])
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '<html lang="en">' in html
+    assert 'name="viewport"' in html
+    assert html.count('<h1') == 1
+    assert html.count('<svg role="img" aria-labelledby=') == html.count('<svg') == 2
+    assert html.count('<table') <= html.count('<caption') + html.count(
+      'aria-label="Opt'
+    )
+    ids = [part.split('"')[0] for part in html.split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+
+  def test_the_page_shows_headline_examples_and_warnings(self, tmp_path):
+    records = [record(i, predicted=i % 2, prompt='Is 1 < 2?') for i in range(6)]
+    found = self.write(tmp_path, records=records, warnings=('rte: something odd',))
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert report.headline(report.averages(found)[0]) in html
+    assert 'rte: something odd' in html
+    assert 'Is 1 &lt; 2?' in html
+    assert html.count('class="right"') == html.count('class="wrong"') == 3
+    assert '-2.250' in html
+
+  def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
+    with report.Predictions(tmp_path):
+      pass
+    report.write(tmp_path, results(), **ABOUT)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'nothing was measured' in html
+
+
+def test_examples_are_at_most_one_template_of_a_row(tmp_path):
+  with report.Predictions(tmp_path) as emit:
+    for i in range(4):
+      for template in range(5):
+        emit(record(i, predicted=0, template=template), split='test', model='tuned')
+  found = page.examples(tmp_path, {'seed': 0, 'rows': [{'dataset': 'rte'}]}, each=3)
+  assert len({one['row_id'] for one in found['rte']}) == len(found['rte']) == 3
+
+
+def test_the_terminal_table_fits_in_lines():
+  parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+  out = io.StringIO()
+  found = build(parts)
+  report.print_table(found, file=out)
+  text = out.getvalue()
+  assert report.headline(report.averages(found)[0]) in text
+  assert f'{found["rows"][0]["mean"]:.1f}' in text
+  assert max(map(len, text.splitlines())) <= 120
