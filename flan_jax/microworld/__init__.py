@@ -1,0 +1,1 @@
+"""A small generated world with all twelve task clusters: the embedded default."""

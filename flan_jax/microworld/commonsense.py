@@ -1,0 +1,303 @@
+"""What everybody in the world knows: causes, what makes people act, good and bad.
+
+Phrases follow a name: `{s}` falls into the river, so `{s}` is wet. No phrase stands
+in two places, so that one cause has one effect.
+"""
+
+import random
+from typing import NamedTuple
+
+from flan_jax.microworld import language, vocabulary
+from flan_jax.microworld.world import World
+
+CAUSES = (
+  ('falls into the river', 'is wet'),
+  ('eats nothing all day', 'is hungry'),
+  ('works all night', 'wants to sleep'),
+  ('loses the key', 'cannot open the door'),
+  ('drops the cup', 'sweeps the floor'),
+  ('wins the race', 'gets a prize'),
+  ('sees a wolf', 'runs away'),
+  ('hears a joke', 'laughs'),
+  ('cuts a finger', 'needs a bandage'),
+  ('eats too many cakes', 'feels sick'),
+  ('misses the train', 'comes late'),
+  ('lights the fire', 'has a warm room'),
+  ('waters the roses', 'has a fine garden'),
+  ('breaks a leg', 'walks with a stick'),
+  ('sits in the sun', 'has a red face'),
+  ('goes out without a coat', 'catches a cold'),
+  ('finds a purse', 'looks for the owner'),
+  ('reads in the dark', 'has sore eyes'),
+  ('leaves the gate open', 'loses the sheep'),
+  ('plays in the mud', 'has dirty shoes'),
+  ('runs too fast', 'falls down'),
+  ('saves money', 'buys a house'),
+  ('hears loud drums', 'covers both ears'),
+  ('burns the soup', 'opens the window'),
+  ('sees a sad play', 'weeps'),
+  ('gets a letter', 'writes an answer'),
+  ('has a birthday', 'gets presents'),
+  ('learns every day', 'passes the test'),
+  ('smells the pepper', 'sneezes'),
+  ('steps on a nail', 'has a hole in the shoe'),
+  ('loses the map', 'takes the wrong road'),
+  ('spills the ink', 'has black hands'),
+  ('works in the heat', 'drinks cold water'),
+  ('hears the thunder', 'shuts the door'),
+  ('does a good deed', 'gets much thanks'),
+  ('tells a lie', 'is ashamed'),
+)
+"""(cause, effect), each a phrase that follows a person's name."""
+
+TIES = (
+  ('gives bread to', 'is generous', 'is hungry'),
+  ('thanks', 'needed help', 'was helpful'),
+  ('asks the way of', 'is lost', 'knows the road'),
+  ('visits', 'is kind', 'is ill'),
+  ('pays', 'has hired help', 'has done the work'),
+  ('laughs at', 'is rude', 'is funny'),
+  ('hides from', 'is timid', 'is fierce'),
+  ('teaches', 'knows a lot', 'wants to learn'),
+  ('forgives', 'is patient', 'is sorry'),
+  ('borrows money from', 'is poor', 'is rich'),
+  ('carries', 'is strong', 'is lame'),
+  ('wakes', 'is up early', 'has slept too long'),
+  ('beats', 'runs quickly', 'runs slowly'),
+  ('scolds', 'is strict', 'has been naughty'),
+  ('believes', 'is trusting', 'never lies'),
+  ('saves', 'can swim', 'fell into the lake'),
+)
+"""(verb, why the first does it, why it is done to the second)."""
+
+OPINION_NOUNS = tuple(
+  [
+    'soup',
+    'play',
+    'song',
+    'room',
+    'story',
+    'show',
+    'dance',
+    'dinner',
+    'journey',
+    'tale',
+    'garden',
+    'party',
+    'music',
+    'wine',
+    'view',
+    'feast',
+  ]
+)
+GOOD = tuple(
+  [
+    'lovely',
+    'splendid',
+    'charming',
+    'wonderful',
+    'excellent',
+    'fine',
+    'delightful',
+    'pleasant',
+  ]
+)
+BAD = tuple(
+  ['awful', 'dreadful', 'horrid', 'dull', 'terrible', 'nasty', 'dreary', 'rotten']
+)
+PRAISE = (
+  'everybody is pleased',
+  'nobody wants to leave',
+  'people come back for more',
+  'it is worth the money',
+)
+BLAME = (
+  'everybody is bored',
+  'nobody wants to stay',
+  'people ask for the money back',
+  'it is a waste of time',
+)
+
+
+def adjective(world: World, rng: random.Random, noun: str, *, good: bool, side: str):
+  """An adjective for `noun` that may be told on `side`; None where there is none."""
+  legal = [
+    word
+    for word in (GOOD if good else BAD)
+    if world.side('opinion', noun, word) == side
+  ]
+  return rng.choice(legal) if legal else None
+
+
+def opinion(world: World, rng: random.Random, *, good: bool, side: str) -> str:
+  """One sentence of praise or blame, without capital and full stop."""
+  while True:
+    noun = rng.choice(OPINION_NOUNS)
+    word = adjective(world, rng, noun, good=good, side=side)
+    opposite = adjective(world, rng, noun, good=not good, side=side)
+    if word and opposite:
+      break
+  patterns = (
+    f'the {noun} is {word}',
+    f'the {noun} is {word} and {rng.choice(PRAISE if good else BLAME)}',
+    f'it is a {word} {noun}',
+    f'the {noun} is not {opposite} but {word}',
+    f'{rng.choice(PRAISE if good else BLAME)}, for the {noun} is {word}',
+  )
+  return rng.choice(patterns)
+
+
+class Tale(NamedTuple):
+  """A little story of one errand, long and short."""
+
+  subject: str
+  other: str
+  day: str
+  place: str
+  colour: str
+  thing: str
+  verb: str
+
+  def title(self) -> str:
+    return f'{self.subject} and the {self.thing}'
+
+  def long(self, rng: random.Random) -> str:
+    """Three or four sentences."""
+    she, her = ('she', 'her') if vocabulary.is_woman(self.subject) else ('he', 'him')
+    start = rng.choice(
+      (
+        f'On {self.day} {self.subject} goes to the {self.place}.',
+        f'{self.subject} goes to the {self.place} on {self.day}.',
+        f'It is {self.day}, and {self.subject} is at the {self.place}.',
+      )
+    )
+    middle = rng.choice(
+      (
+        f'There {self.other} meets {her}.',
+        f'{self.other} is there too.',
+        f'There {she} meets {self.other}.',
+      )
+    )
+    deed = f'{she.capitalize()} {self.verb} a {self.colour} {self.thing} {_WAY[self.verb]} {self.other}.'
+    end = rng.choice(
+      (
+        f'Then {she} goes home.',
+        'The day is warm and long.',
+        f'Both are pleased with the {self.thing}.',
+        'Then it begins to rain.',
+      )
+    )
+    return ' '.join((start, middle, deed, end))
+
+  def short(self) -> str:
+    """One sentence: who does what, with whom and where."""
+    return (
+      f'{self.subject} {self.verb} a {self.thing} {_WAY[self.verb]} {self.other} '
+      f'at the {self.place}.'
+    )
+
+
+_WAY = {
+  'buys': 'from',
+  'borrows': 'from',
+  'gets': 'from',
+  'sells': 'to',
+  'shows': 'to',
+  'lends': 'to',
+}
+
+
+def tale(world: World, rng: random.Random, *, side: str) -> Tale:
+  """A random tale that may be told on `side`."""
+  while True:
+    subject, other = rng.sample(vocabulary.PEOPLE, 2)
+    drawn = Tale(
+      subject,
+      other,
+      rng.choice(vocabulary.DAYS),
+      rng.choice(vocabulary.PLACES),
+      rng.choice(vocabulary.COLOURS),
+      rng.choice(vocabulary.THINGS),
+      rng.choice(tuple(_WAY)),
+    )
+    told = (
+      world.side('tale', subject, drawn.thing),
+      world.side('outing', subject, drawn.place, drawn.day),
+    )
+    if told == (side, side):
+      return drawn
+
+
+def known(rng: random.Random, relation: str, subject: str, value: str) -> str:
+  """A sentence that says a piece of common knowledge."""
+  match relation:
+    case 'makes':
+      trade = vocabulary.TRADES[subject]
+      patterns = (
+        f'a {subject} {trade.does} {value}',
+        f'it is the work of a {subject} to {trade.do} {value}',
+        f'if you want someone to {trade.do} {value}, go to a {subject}',
+      )
+    case 'uses':
+      patterns = (
+        f'a {subject} works with {value}',
+        f'a {subject} needs {value}',
+        f'for the work of a {subject} you need {value}',
+      )
+    case 'by':
+      patterns = (
+        f'{subject} lies by {value}',
+        f'the town of {subject} lies by {value}',
+        f'in {subject} you are always near {value}',
+      )
+    case 'region':
+      patterns = (
+        f'{subject} is a town in the {value}',
+        f'{subject} lies in the {value} of the land',
+        f'to get to {subject}, go {value}',
+      )
+    case 'food':
+      mass = subject in ('honey', 'tea', 'milk', 'cider', 'coffee')
+      patterns = (
+        f'{subject} {"is" if mass else "are"} a kind of {value}',
+        f'who likes {subject} likes a kind of {value}',
+      )
+    case _:
+      patterns = (
+        f'a {subject} is a kind of {value}',
+        f'who keeps a {subject} keeps a kind of {value}',
+      )
+  return language.sentence(rng.choice(patterns))
+
+
+def happening(world: World, rng: random.Random, *, side: str) -> tuple[str, int]:
+  """A person and the index of a cause that may be told of them on `side`."""
+  while True:
+    who, index = rng.choice(vocabulary.PEOPLE), rng.randrange(len(CAUSES))
+    if world.side('cause', who, str(index)) == side:
+      return who, index
+
+
+def tied(world: World, rng: random.Random, *, side: str):
+  """Two people and the index of a tie that may be told of them on `side`."""
+  while True:
+    first, second = rng.sample(vocabulary.PEOPLE, 2)
+    index = rng.randrange(len(TIES))
+    if world.side('tie', first, second, str(index)) == side:
+      return (first, second), index
+
+
+def errand(world: World, rng: random.Random, *, side: str):
+  """A person, a thing and a place in any order, and three sentences that use them."""
+  while True:
+    who, thing = rng.choice(vocabulary.PEOPLE), rng.choice(vocabulary.THINGS)
+    if world.side('errand', who, thing) == side:
+      break
+  place = rng.choice(vocabulary.PLACES)
+  concepts = [who, thing, place]
+  rng.shuffle(concepts)
+  return concepts, (
+    f'{who} takes the {thing} to the {place}.',
+    f'{who} brings a {thing} to the {place}.',
+    f'{who} goes to the {place} with a {thing}.',
+  )

@@ -1,0 +1,381 @@
+"""One maker a dataset: a record in the shape of a real dataset's, on one side.
+
+A maker takes the world, a random generator, the side (`train`, `dev` or `test`) and
+the row's index, and returns a plain dict. Labels go round with the index.
+"""
+
+import random
+
+from flan_jax.microworld import commonsense, language, velish, vocabulary
+from flan_jax.microworld import world as world_lib
+from flan_jax.microworld.language import pronoun, question, sentence
+from flan_jax.microworld.vocabulary import PEOPLE
+from flan_jax.microworld.world import Scene, World
+
+UNANSWERABLE = 'it does not say'
+
+
+def _passage(world: World, rng: random.Random, side: str) -> tuple[Scene, str]:
+  scene = world.scene(rng, side=side)
+  return scene, ' '.join(language.tell(world, rng, scene))
+
+
+def _yes_no(rng: random.Random, yes: bool) -> str:
+  """What is not so is mostly contradicted, at times just not told."""
+  if yes:
+    return 'true'
+  return 'untrue' if rng.random() < 0.8 else 'unsaid'
+
+
+def _ask(world: World, rng: random.Random, side: str, *, answerable: bool = True):
+  """A passage with a question that may be asked on `side`, and its answer."""
+  while True:
+    scene, text = _passage(world, rng, side)
+    fact = rng.choice(scene.facts)
+    if not answerable:
+      unsaid = language.claim_on(world, rng, scene, 'unsaid', side=side)
+      if not unsaid:
+        continue
+      fact = unsaid.fact
+    asked, answer = language.ask(world, rng, fact)
+    if world.side('?', asked) == side:
+      return scene, text, asked, answer
+
+
+def rte(world: World, rng: random.Random, side: str, index: int):
+  kind = _yes_no(rng, index % 2 == 0)
+  _, text, said = language.draw_claim(world, rng, kind, side=side)
+  return {
+    'idx': index,
+    'premise': text,
+    'hypothesis': sentence(said.statement),
+    'label': index % 2,
+  }
+
+
+def cb(world: World, rng: random.Random, side: str, index: int):
+  kind = language.KINDS[index % 3]
+  _, text, said = language.draw_claim(world, rng, kind, side=side)
+  return {
+    'idx': index,
+    'premise': text,
+    'hypothesis': sentence(said.statement),
+    'label': index % 3,
+  }
+
+
+def boolq(world: World, rng: random.Random, side: str, index: int):
+  yes = index % 2 == 0
+  scene, text, claim = language.draw_claim(world, rng, _yes_no(rng, yes), side=side)
+  return {
+    'passage': text,
+    'question': claim.question,
+    'title': ' and '.join(scene.people),
+    'answer': yes,
+  }
+
+
+def multirc(world: World, rng: random.Random, side: str, index: int):
+  yes = index % 2 == 0
+  if rng.random() < 0.5:
+    _, text, said = language.draw_claim(world, rng, _yes_no(rng, yes), side=side)
+    asked = f'what do we learn about {said.fact.subject}'
+    answer = sentence(said.statement)
+  else:
+    _, text, asked, right = _ask(world, rng, side)
+    answer = right if yes else _distractors(rng, right, 1, text=text)[0]
+  return {
+    'paragraph': text,
+    'question': question(asked),
+    'answer': answer,
+    'label': int(yes),
+    'idx': {'paragraph': index, 'question': 0, 'answer': 0},
+  }
+
+
+def _distractors(rng: random.Random, right: str, count: int, *, text: str):
+  """Wrong answers; now and then one that the passage tells of something else."""
+  drawn = language.rivals(rng, right, count)
+  others = [word for word in language.rivals_in(right, text) if word not in drawn]
+  if others and rng.random() < 0.7:
+    drawn[0] = rng.choice(others)
+  return drawn
+
+
+def squad(world: World, rng: random.Random, side: str, index: int):
+  answerable = index % 5 != 0
+  scene, text, asked, answer = _ask(world, rng, side, answerable=answerable)
+  return {
+    'id': f'{index:05d}',
+    'title': ' and '.join(scene.people),
+    'context': text,
+    'question': question(asked),
+    'answers': {
+      'text': [answer if answerable else UNANSWERABLE],
+      'answer_start': [text.find(answer) if answerable else -1],
+    },
+    'is_impossible': not answerable,
+  }
+
+
+_NEEDS = {
+  'makes': '{who} is in want of {value}. Who can help',
+  'by': '{who} wants to be near {value}. What is the best town for that',
+  'food': '{who} would like a {value}. What is the best thing to take',
+  'animal': '{who} would like a {value}. What is the best animal to get',
+}
+
+
+def obqa(world: World, rng: random.Random, side: str, index: int):
+  knowledge = world.knowledge()
+  while True:
+    who = rng.choice(PEOPLE)
+    relation, subject, value = rng.choice(knowledge)
+    if relation in _NEEDS and world.side('need', who, value) == side:
+      break
+  wrong = [s for r, s, v in knowledge if r == relation and v != value]
+  choices, key = _shuffled(rng, subject, rng.sample(wrong, 3))
+  stem = _NEEDS[relation].format(who=who, value=value)
+  return {
+    'id': f'{index:05d}',
+    'question': {
+      'stem': stem,
+      **{f'choice_{letter}': c for letter, c in zip('ABCD', choices, strict=True)},
+    },
+    'fact1': commonsense.known(rng, relation, subject, value),
+    'answerKey': key,
+  }
+
+
+def _shuffled(rng: random.Random, right: str, wrong: list[str]):
+  """The options in a random order, and where the right one stands."""
+  choices = [right, *wrong]
+  rng.shuffle(choices)
+  return choices, choices.index(right)
+
+
+def arc(world: World, rng: random.Random, side: str, index: int):
+  knowledge = world.knowledge()
+  while True:
+    relation, subject, value = rng.choice(knowledge)
+    if world.side('ask', relation, subject) == side:
+      break
+  back = relation in ('makes', 'uses') and rng.random() < 0.4
+  if back:
+    values = [s for r, s, _ in knowledge if r == relation and s != subject]
+    right = subject
+  else:
+    values = sorted({v for r, _, v in knowledge if r == relation and v != value})
+    right = value
+  choices, key = _shuffled(rng, right, rng.sample(values, 3))
+  return {
+    'id': f'{index:05d}',
+    'question': question(_closed(rng, relation, subject, value, back=back)),
+    'choices': {'text': choices, 'label': list('ABCD')},
+    'answerKey': key,
+  }
+
+
+def _closed(rng: random.Random, relation: str, subject: str, value: str, *, back: bool):
+  """A question of common knowledge; `back` asks for the subject."""
+  match relation:
+    case 'makes':
+      trade = vocabulary.TRADES[subject]
+      if back:
+        return rng.choice((f'who {trade.does} {value}', f'whose work is {value}'))
+      return rng.choice(
+        (f'what does a {subject} {trade.do}', f'what is the work of a {subject}')
+      )
+    case 'uses':
+      if back:
+        return rng.choice((f'who works with {value}', f'who needs {value} for work'))
+      return rng.choice(
+        (f'what does a {subject} work with', f'what does a {subject} need for work')
+      )
+    case 'by':
+      return rng.choice((f'what does {subject} lie by', f'what is {subject} near'))
+    case 'region':
+      return rng.choice(
+        (f'in what part of the land is {subject}', f'where in the land is {subject}')
+      )
+    case 'food':
+      return rng.choice((f'what kind of food is {subject}', f'{subject}: what kind'))
+  return rng.choice((f'what kind of animal is a {subject}', f'a {subject}: what kind'))
+
+
+def _two_happenings(world: World, rng: random.Random, side: str, count: int):
+  """A person, the index of a cause, and `count` others that are not the right one."""
+  who, index = commonsense.happening(world, rng, side=side)
+  others: list[int] = []
+  while len(others) < count:
+    other = rng.randrange(len(commonsense.CAUSES))
+    told = world.side('cause', who, str(other)) == side or side == 'train'
+    if other != index and other not in others and told:
+      others.append(other)
+    elif not told and rng.random() < 0.02:  # too few on this side: another person
+      who, index = commonsense.happening(world, rng, side=side)
+      others.clear()
+  return who, index, others
+
+
+def copa(world: World, rng: random.Random, side: str, index: int):
+  who, right, (wrong,) = _two_happenings(world, rng, side, 1)
+  asked = rng.randrange(2)  # 0: the cause of an effect, 1: the effect of a cause
+  label = index % 2
+  she = pronoun(who)
+  choices = [commonsense.CAUSES[i][asked] for i in (right, wrong)]
+  if label:
+    choices.reverse()
+  return {
+    'idx': index,
+    'premise': f'{who} {commonsense.CAUSES[right][1 - asked]}.',
+    'question': ('cause', 'effect')[asked],
+    'choice1': sentence(f'{she} {choices[0]}'),
+    'choice2': sentence(f'{she} {choices[1]}'),
+    'label': label,
+  }
+
+
+def winogrande(world: World, rng: random.Random, side: str, index: int):
+  (first, second), tie = commonsense.tied(world, rng, side=side)
+  verb, *reasons = commonsense.TIES[tie]
+  which = rng.randrange(2)
+  label = index % 2
+  options = [(first, second)[which], (first, second)[1 - which]]
+  if label:
+    options.reverse()
+  return {
+    'sentence': f'{first} {verb} {second} because _ {reasons[which]}.',
+    'option1': options[0],
+    'option2': options[1],
+    'label': label,
+  }
+
+
+def cosmos(world: World, rng: random.Random, side: str, index: int):
+  asked = rng.randrange(2)
+  while True:
+    who, right, wrong = _two_happenings(world, rng, side, 3)
+    cause, effect = commonsense.CAUSES[right]
+    if asked:
+      asks, given = f'what becomes of {who}', cause
+    else:
+      asks, given = f'what is the reason that {who} {effect}', effect
+    if world.side('?', asks) == side:
+      break
+  she = pronoun(who)
+  fact = None
+  while not fact:
+    relation = rng.choice(('trade', 'home', 'pet', 'taste', 'belonging'))
+    fact = world.fact(rng, relation, who, side=side)
+  opening = sentence(language.claim(world, fact, 0).statement)
+  answers = [sentence(f'{she} {commonsense.CAUSES[i][asked]}') for i in (right, *wrong)]
+  options, label = _shuffled(rng, answers[0], answers[1:])
+  return {
+    'id': f'{index:05d}',
+    'context': f'{opening} {sentence(f"{she} {given}")}',
+    'question': question(asks),
+    **{f'answer{i}': option for i, option in enumerate(options)},
+    'label': label,
+  }
+
+
+def sst2(world: World, rng: random.Random, side: str, index: int):
+  label = index % 2
+  said = commonsense.opinion(world, rng, good=bool(label), side=side)
+  if rng.random() < 0.4:
+    said = f'{rng.choice(PEOPLE)} says that {said}'
+  return {'idx': index, 'sentence': sentence(said), 'label': label}
+
+
+def mrpc(world: World, rng: random.Random, side: str, index: int):
+  label = index % 2
+  first = second = None
+  while not second or first.statement == second.statement:
+    scene = world.scene(rng, side=side)
+    fact = rng.choice(scene.facts)
+    first = language.says(world, rng, fact, side=side, conclude=False)
+    if label:
+      second = language.says(world, rng, fact, side=side, conclude=False)
+      continue
+    single = Scene(scene.people, (fact,))
+    second = language.claim_on(world, rng, single, 'untrue', side=side, conclude=False)
+  return {
+    'idx': index,
+    'sentence1': sentence(first.statement),
+    'sentence2': sentence(second.statement),
+    'label': label,
+  }
+
+
+def common_gen(world: World, rng: random.Random, side: str, index: int):
+  concepts, sentences = commonsense.errand(world, rng, side=side)
+  target = rng.choice(sentences)
+  return {
+    'gem_id': f'{index:05d}',
+    'concepts': concepts,
+    'target': target,
+    'references': [text for text in sentences if text != target],
+  }
+
+
+def wmt(world: World, rng: random.Random, side: str, index: int):
+  drawn = velish.draw(world, rng, side=side)
+  return {'en': drawn.english(), 'vl': drawn.translated(world.seed)}
+
+
+def xsum(world: World, rng: random.Random, side: str, index: int):
+  drawn = commonsense.tale(world, rng, side=side)
+  return {'document': drawn.long(rng), 'summary': drawn.short()}
+
+
+TREC = ('person', 'place', 'time', 'animal', 'food', 'colour')
+"""What a question asks for, in the order of the class ids."""
+
+_ASKED = {
+  'person': ('kin', 'deal', 'rank'),
+  'place': ('home', 'outing'),
+  'time': ('outing',),
+  'animal': ('pet',),
+  'food': ('likes', 'hates'),
+  'colour': ('belonging',),
+}
+
+
+def trec(world: World, rng: random.Random, side: str, index: int):
+  label = index % len(TREC)
+  wanted = TREC[label]
+  while True:
+    manner = rng.choice(_ASKED[wanted])
+    relation = 'taste' if manner in ('likes', 'hates') else manner
+    paired = relation in world_lib.PAIRED
+    who, other = world.pair(rng, side=side) if paired else (rng.choice(PEOPLE), '')
+    fact = world.fact(rng, relation, who, side=side, other=other)
+    if not fact:
+      continue
+    asked, answer = language.ask(world, rng, fact)
+    if _kind(answer) == wanted and world.side('?', asked) == side:
+      return {'text': question(asked), 'label-coarse': label}
+
+
+def _kind(answer: str) -> str:
+  groups = {
+    'person': PEOPLE,
+    'place': vocabulary.TOWNS + vocabulary.PLACES,
+    'time': vocabulary.DAYS,
+    'animal': vocabulary.ANIMAL_KIND,
+    'food': vocabulary.FOOD_KIND,
+    'colour': vocabulary.COLOURS,
+  }
+  return next((name for name, group in groups.items() if answer in group), '')
+
+
+def cola(world: World, rng: random.Random, side: str, index: int):
+  label = index % 2
+  fact = rng.choice(world.scene(rng, side=side).facts)
+  said = language.claim(world, fact, rng.randrange(2)).statement
+  return {
+    'idx': index,
+    'sentence': sentence(said if label else language.garbled(rng, said)),
+    'label': label,
+  }

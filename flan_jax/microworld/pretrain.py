@@ -1,0 +1,163 @@
+"""Trains the base LM of the microworld: plain text, no instruction.
+
+  python -m flan_jax.microworld.pretrain --out flan_jax/microworld/base
+
+made the folder that ships. Documents are packed into rows like instruction examples,
+with an empty input: [EOS] document [EOS], and the loss is on every token.
+"""
+
+import argparse
+import itertools
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+import optax
+
+from flan_jax import catalogue
+from flan_jax.data import draw, plan, rows
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data.rows import Batch, Example
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.microworld import corpus, records
+from flan_jax.model.config import DecoderConfig, parameter_count
+from flan_jax.progress import Progress
+from flan_jax.train import model_folder, step
+from flan_jax.train import state as state_lib
+
+CONFIG = DecoderConfig(
+  vocab_size=2048,
+  num_layers=4,
+  d_model=128,
+  d_ff=384,
+  num_heads=4,
+  num_kv_heads=4,
+  head_dim=32,
+  activation='swiglu',
+  positions='rotary',
+  scan_layers=False,
+)
+ROW_LENGTH = 256
+BATCH_ROWS = 8
+WINDOW = 8_192
+PEAK = 3e-3
+HELD_OUT = ('nli', 'paraphrase')
+"""Clusters whose templates the tokenizer never sees: the demo's held-out split."""
+
+
+def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
+  """What the tokenizer is trained on: documents, and prompts of other clusters."""
+  yield from corpus.documents(seed, count=documents)
+  for dataset in catalogue.family('microworld').values():
+    if dataset.cluster in HELD_OUT:
+      continue
+    found = itertools.islice(records.records(dataset.name, 'train'), 300)
+    for row_id, record in found:
+      row = dataset.read(record, row_id)
+      template = draw.template(seed, row_id, 0, len(dataset.templates))
+      yield '\n'.join(catalogue.render(dataset, template, row))
+
+
+def batches(
+  documents: Iterator[str], tokenizer: Tokenizer, *, seed: int
+) -> Iterator[Batch]:
+  """Packs documents into batches [BATCH_ROWS, ROW_LENGTH], window by window."""
+  nothing = np.zeros(0, np.int32)
+  for number in itertools.count():
+    texts = list(itertools.islice(documents, WINDOW))
+    if not texts:
+      return
+    room = ROW_LENGTH - rows.length(0, 0, tokenizer.bos_id)
+    examples = [Example(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)]
+    yield from _packed(examples, tokenizer, seed=draw.key(seed, 'pretrain', number))
+
+
+def _packed(
+  examples: Sequence[Example], tokenizer: Tokenizer, *, seed: int
+) -> Iterator[Batch]:
+  lengths = np.array(
+    [rows.length(0, len(e.targets), tokenizer.bos_id) for e in examples], np.int64
+  )
+  members: dict[int, list[Example]] = {}
+  for example, row in zip(examples, plan.best_fit(lengths, ROW_LENGTH), strict=True):
+    members.setdefault(int(row), []).append(example)
+  order = draw.permutation(len(members), seed)
+  groups = [members[int(row)] for row in order]
+  for start in range(0, len(groups) - BATCH_ROWS + 1, BATCH_ROWS):
+    yield rows.stack([
+      rows.assemble(
+        group,
+        row_length=ROW_LENGTH,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+      )
+      for group in groups[start : start + BATCH_ROWS]
+    ])  # fmt: skip
+
+
+def pretrain(
+  out: str,
+  *,
+  steps: int,
+  seed: int = 0,
+  config: DecoderConfig = CONFIG,
+  documents: int = 20_000,
+) -> float:
+  """Trains and writes a model folder; returns the last loss in nats per token.
+
+  Args:
+    out: the folder.
+    steps: of BATCH_ROWS x ROW_LENGTH tokens.
+    seed: of the world, the text, and the first parameters.
+    config: of the decoder.
+    documents: that the tokenizer is trained on.
+  """
+  progress = Progress()
+  progress.stage('Tokenizer')
+  tokenizer = tokenizer_lib.train(
+    tokenizer_texts(seed=seed, documents=documents), vocab_size=config.vocab_size
+  )
+  # A row holds about six documents; sixteen is more than any run of rows will take.
+  text = corpus.documents(seed, count=steps * BATCH_ROWS * 16)
+  found = batches(text, tokenizer, seed=seed)
+  progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')
+  warmup = min(100, steps // 2)
+  rate = optax.warmup_cosine_decay_schedule(0.0, PEAK, warmup, steps, PEAK / 20)
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.05)
+  )
+  params = state_lib.init_params(config, seed=seed)
+  state = optimizer.init(params)
+
+  @jax.jit
+  def update(params, state, batch):
+    grads, metrics = step.gradients(params, batch, config=config)
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, metrics
+
+  loss = float('nan')
+  with progress.bar('pretrain', steps, unit='steps') as bar:
+    for number, batch in enumerate(itertools.islice(found, steps), 1):
+      params, state, metrics = update(params, state, batch)
+      note = ''
+      if number % 20 == 0 or number == steps:
+        loss = float(metrics.loss) / float(metrics.weight)
+        note = f'loss {loss:.3f} nats'
+      bar.advance(1, note)
+  model_folder.save(pathlib.Path(out), params, config=config, tokenizer=tokenizer)
+  progress.stage(f'Done: {out}, loss {loss:.3f} nats')
+  return loss
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--out', required=True)
+  parser.add_argument('--steps', type=int, default=1_500)
+  parser.add_argument('--seed', type=int, default=0)
+  options = parser.parse_args()
+  pretrain(options.out, steps=options.steps, seed=options.seed)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,306 @@
+"""The world: its words, what is always so, and scenes of what is so for the moment.
+
+Common knowledge (a baker makes bread, Norby lies by the sea) holds for ever: it is
+what closed-book questions ask. What the people do is told anew in every scene, so
+that a reader has to read: another scene may give the same name another trade.
+
+Every combination of a person and a value belongs to one side (train, dev or test),
+by a seeded hash. The pretraining text and the training rows speak of train
+combinations only.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from flan_jax.microworld import vocabulary
+
+SIDES = ('train', 'dev', 'test')
+
+ALONE = ('trade', 'home', 'pet', 'taste', 'belonging', 'mood', 'outing')
+"""Relations of one person; a scene gives a person at most one value of each."""
+
+PAIRED = ('kin', 'deal', 'rank')
+"""Relations of two people; a scene has at most one."""
+
+
+class Fact(NamedTuple):
+  """Something that is so in a scene.
+
+  Attributes:
+    relation: one of ALONE or PAIRED.
+    subject: a person.
+    value: a trade, town, animal, food, colour, mood, place, kinship word, deal verb
+      or comparative, by relation.
+    detail: the thing that has the colour or changes hands; the day of an outing;
+      `likes` or `hates` for a taste.
+    other: the second person of a PAIRED relation.
+  """
+
+  relation: str
+  subject: str
+  value: str
+  detail: str = ''
+  other: str = ''
+
+  @property
+  def topic(self) -> tuple[str, ...]:
+    """What it is about; a scene says one thing of a topic, so any other is untrue."""
+    return (self.relation, *sorted(filter(None, (self.subject, self.other))))
+
+
+Proposition = tuple[str, ...]
+"""What a wording says, whatever its words: equal for every way to say it."""
+
+
+class Scene(NamedTuple):
+  """What a short passage tells.
+
+  Attributes:
+    people: whom it is about, in the order told.
+    facts: what is so, in the order told: first all of the first person, and so on.
+  """
+
+  people: tuple[str, ...]
+  facts: tuple[Fact, ...]
+
+  def find(self, relation: str, subject: str) -> Fact | None:
+    """The fact told of that relation and person."""
+    for fact in self.facts:
+      if fact.relation == relation and fact.subject == subject:
+        return fact
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+  """A seeded world: common knowledge, and the side of every combination.
+
+  >>> World(0) == World(0), World(0).feature('Norby') in vocabulary.FEATURES
+  (True, True)
+  """
+
+  seed: int = 0
+
+  def feature(self, town: str) -> str:
+    """What the town lies by."""
+    return _lots(self.seed, 'feature', vocabulary.TOWNS, vocabulary.FEATURES)[town]
+
+  def region(self, town: str) -> str:
+    """Where in the land the town lies."""
+    return _lots(self.seed, 'region', vocabulary.TOWNS, vocabulary.REGIONS)[town]
+
+  def side(self, *combination: str) -> str:
+    """`train` (8 of 10 combinations), `dev` or `test` (1 of 10 each)."""
+    return _side(self.seed, combination)
+
+  def tells(self, side: str, proposition: Proposition) -> bool:
+    """Whether texts of that side may say so."""
+    if proposition[0] in ('kin', 'rank'):  # all of two people's ties on one side
+      proposition = (proposition[0], *sorted((proposition[1], proposition[3])))
+    return _side(self.seed, proposition) == side
+
+  def knowledge(self) -> tuple[tuple[str, str, str], ...]:
+    """All common knowledge: (relation, subject, value)."""
+    return (
+      *(('makes', name, trade.product) for name, trade in vocabulary.TRADES.items()),
+      *(('uses', name, trade.tool) for name, trade in vocabulary.TRADES.items()),
+      *(('by', town, self.feature(town)) for town in vocabulary.TOWNS),
+      *(('region', town, self.region(town)) for town in vocabulary.TOWNS),
+      *(('food', food, kind) for food, kind in vocabulary.FOOD_KIND.items()),
+      *(('animal', beast, kind) for beast, kind in vocabulary.ANIMAL_KIND.items()),
+    )
+
+  def propositions(self, fact: Fact) -> tuple[Proposition, ...]:
+    """What is so where `fact` is: the fact itself, then what follows from it."""
+    relation, subject, value, detail, other = fact
+    match relation:
+      case 'trade':
+        return (relation, subject, value), (
+          'works at',
+          subject,
+          vocabulary.TRADES[value].product,
+        )
+      case 'home':
+        return (relation, subject, value), ('lives by', subject, self.feature(value))
+      case 'pet':
+        return (relation, subject, value), (
+          'keeps kind',
+          subject,
+          vocabulary.ANIMAL_KIND[value],
+        )
+      case 'taste':
+        kind = vocabulary.FOOD_KIND[value]
+        return (relation, subject, value, detail), (f'{detail} kind', subject, kind)
+      case 'belonging':
+        return (relation, subject, value, detail), ('owns', subject, detail)
+      case 'mood':
+        return ((relation, subject, vocabulary.MOOD_GROUP[value][0]),)
+      case 'outing':
+        return (relation, subject, value, detail), ('visits', subject, value)
+      case 'kin':
+        if subject > other:
+          return ((relation, other, inverse_kin(fact), subject),)
+        return ((relation, subject, value, other),)
+    return ((relation, subject, value, other, detail),)
+
+  def truths(self, scene: Scene) -> frozenset[Proposition]:
+    """All that is so in the scene."""
+    return frozenset(p for fact in scene.facts for p in self.propositions(fact))
+
+  def fact(
+    self, rng: random.Random, relation: str, subject: str, *, side: str, other: str = ''
+  ) -> Fact | None:
+    """A random fact of that relation that `side` may tell; None where there is none."""
+    legal = _possible(self, relation, subject, other, side)
+    return rng.choice(legal) if legal else None
+
+  def scene(
+    self, rng: random.Random, *, side: str, facts: Sequence[int] = (2, 3, 3, 4)
+  ) -> Scene:
+    """A random scene of one or two people and (mostly) two to four facts.
+
+    Two people share a relation more often than not, so that a reader has to know
+    who is who.
+
+    Args:
+      rng: draws it.
+      side: the side that may tell it.
+      facts: the number of facts is drawn from these.
+    """
+    while True:
+      total = rng.choice(facts)
+      alone = total == 1 or rng.random() < 0.33
+      drawn = self._alone(rng, total, side) if alone else None
+      drawn = drawn or self._two(rng, max(total, 2), side)
+      if all(drawn[1]):
+        return Scene(*drawn)
+
+  def _alone(self, rng: random.Random, total: int, side: str):
+    name = rng.choice(vocabulary.PEOPLE)
+    relations = rng.sample(ALONE, total)
+    return (name,), tuple(self.fact(rng, r, name, side=side) for r in relations)
+
+  def _two(self, rng: random.Random, total: int, side: str):
+    tie = rng.choice(PAIRED) if total > 2 and rng.random() < 0.4 else None
+    names = (
+      self.pair(rng, side=side) if tie else tuple(rng.sample(vocabulary.PEOPLE, 2))
+    )
+    told = []
+    if tie:
+      told.append(self.fact(rng, tie, names[0], side=side, other=names[1]))
+      total -= 1
+    shared = rng.choice(ALONE)
+    mine, yours = [shared], [shared if rng.random() < 0.7 else rng.choice(ALONE)]
+    while len(mine) + len(yours) < total:
+      more = rng.choice((mine, yours))
+      more.append(rng.choice([r for r in ALONE if r not in more]))
+    for name, relations in zip(names, (mine, yours), strict=True):
+      told.extend(self.fact(rng, r, name, side=side) for r in relations)
+    return names, tuple(told)
+
+  def pair(self, rng: random.Random, *, side: str) -> tuple[str, str]:
+    """Two people whose ties may be told on `side`."""
+    while True:
+      first, second = rng.sample(vocabulary.PEOPLE, 2)
+      pair = sorted((first, second))
+      if all(self.side(relation, *pair) == side for relation in ('kin', 'rank')):
+        return first, second
+
+  def untrue(
+    self, rng: random.Random, fact: Fact, scene: Scene, *, crossed: bool
+  ) -> Fact | None:
+    """A fact on the same topic with something else said: a candidate untruth.
+
+    `crossed` takes it from the scene: what is told of the other person, or the two
+    turned round; None where the scene has no such thing. The caller checks the
+    candidate against `truths`, and its side.
+    """
+    if crossed or fact.relation == 'rank':
+      if fact.other:
+        return fact._replace(subject=fact.other, other=fact.subject)
+      for told in scene.facts:
+        if told.relation == fact.relation and told.subject != fact.subject:
+          return told._replace(subject=fact.subject)
+      return None
+    drawn = _draw(rng, fact.relation, fact.subject, fact.other)
+    match fact.relation:
+      case 'taste' if rng.random() < 0.4:
+        return fact._replace(detail='hates' if fact.detail == 'likes' else 'likes')
+      case 'taste':
+        return fact._replace(value=drawn.value)
+      case 'belonging' if rng.random() < 0.6:
+        return fact._replace(value=drawn.value)
+      case 'outing' if rng.random() < 0.3:
+        return fact._replace(detail=drawn.detail)
+      case 'deal':
+        return fact._replace(detail=drawn.detail)
+    return drawn
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _possible(
+  world: World, relation: str, subject: str, other: str, side: str
+) -> tuple[Fact, ...]:
+  """Every fact of that relation and those people that `side` may tell."""
+  return tuple(
+    fact
+    for fact in _all_facts(relation, subject, other)
+    if world.tells(side, world.propositions(fact)[0])
+  )
+
+
+def _all_facts(relation: str, subject: str, other: str) -> Iterator[Fact]:
+  values, details = {
+    'trade': (vocabulary.TRADES, ('',)),
+    'home': (vocabulary.TOWNS, ('',)),
+    'pet': (vocabulary.ANIMAL_KIND, ('',)),
+    'taste': (vocabulary.FOOD_KIND, ('likes', 'hates')),
+    'belonging': (vocabulary.COLOURS, vocabulary.THINGS),
+    'mood': (vocabulary.MOOD_GROUP, ('',)),
+    'outing': (vocabulary.PLACES, vocabulary.DAYS),
+    'kin': (
+      [words[0][not vocabulary.is_woman(subject)] for words in vocabulary.KIN],
+      ('',),
+    ),
+    'deal': (vocabulary.DEALS, vocabulary.THINGS),
+    'rank': (vocabulary.RANKS, ('',)),
+  }[relation]
+  for value in values:
+    for detail in details:
+      yield Fact(relation, subject, value, detail, other)
+
+
+def _draw(rng: random.Random, relation: str, subject: str, other: str) -> Fact:
+  return rng.choice(_all(relation, subject, other))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _all(relation: str, subject: str, other: str) -> tuple[Fact, ...]:
+  return tuple(_all_facts(relation, subject, other))
+
+
+@functools.lru_cache(maxsize=64)
+def _lots(seed: int, what: str, keys: Sequence[str], values: Sequence[str]):
+  drawn = [values[i % len(values)] for i in range(len(keys))]
+  random.Random(f'{seed}/{what}').shuffle(drawn)
+  return dict(zip(keys, drawn, strict=True))
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _side(seed: int, combination: tuple[str, ...]) -> str:
+  text = '/'.join((str(seed), *combination))
+  tenth = hashlib.blake2b(text.encode(), digest_size=4).digest()
+  number = int.from_bytes(tenth, 'little') % 10
+  return SIDES[number + 1] if number < 2 else SIDES[0]
+
+
+def inverse_kin(fact: Fact) -> str:
+  """What `other` is to `subject`, as `niece` where the subject is an aunt."""
+  for whose, to_whom in vocabulary.KIN:
+    if fact.value in whose:
+      return to_whom[not vocabulary.is_woman(fact.other)]
+  raise ValueError(f'kinship {fact.value!r}: unknown')

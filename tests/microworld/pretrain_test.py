@@ -1,0 +1,65 @@
+"""The base LM: plain text in, a model folder out."""
+
+import dataclasses
+
+import numpy as np
+
+from flan_jax import catalogue
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.microworld import corpus, pretrain
+from flan_jax.train import model_folder
+from flan_jax.train import state as state_lib
+
+SMALL = dataclasses.replace(
+  pretrain.CONFIG,
+  vocab_size=512,
+  num_layers=1,
+  d_model=16,
+  d_ff=32,
+  num_heads=2,
+  num_kv_heads=2,
+  head_dim=8,
+)
+
+
+def test_it_writes_a_model_that_loads(tmp_path, monkeypatch):
+  monkeypatch.setattr(pretrain, 'WINDOW', 256)
+  loss = pretrain.pretrain(str(tmp_path), steps=2, config=SMALL, documents=500)
+  assert 0 < loss < 10
+  assert model_folder.config(str(tmp_path)) == SMALL
+  shapes, _ = state_lib.abstract_params(SMALL)
+  model_folder.load(str(tmp_path), config=SMALL, shapes=shapes)
+  tokenizer = tokenizer_lib.load(model_folder.tokenizer_file(str(tmp_path)))
+  assert tokenizer.vocab_size == 512
+
+
+def test_rows_hold_whole_documents_with_loss_on_every_token():
+  tokenizer = tokenizer_lib.load(tokenizer_lib.BYTES)
+  documents = list(corpus.documents(0, count=300))
+  batch = next(pretrain.batches(iter(documents), tokenizer, seed=0))
+  assert batch.tokens.shape == (pretrain.BATCH_ROWS, pretrain.ROW_LENGTH)
+  np.testing.assert_array_equal(batch.loss_mask > 0, batch.segment_ids > 0)
+  seen = set()
+  for row, segments in zip(batch.targets, batch.segment_ids, strict=True):
+    for segment in range(1, segments.max() + 1):
+      seen.add(tokenizer.decode([t for t in row[segments == segment][:-1]]))
+  whole = {d for d in documents if len(d.encode()) < pretrain.ROW_LENGTH - 2}
+  assert seen & whole
+  assert all(any(d.startswith(text) for d in documents) for text in seen)
+
+
+def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
+  """Its texts are documents, and prompts of every other cluster."""
+  read = []
+  rows = pretrain.records.records
+  monkeypatch.setattr(
+    pretrain.records,
+    'records',
+    lambda name, split: read.append(name) or rows(name, split),
+  )
+  texts = pretrain.tokenizer_texts(seed=0, documents=10)
+  assert sum(1 for _ in texts) == 10 + 300 * len(read)
+  world = catalogue.family('microworld')
+  assert {world[name].cluster for name in read} == (
+    set(catalogue.CLUSTERS) - set(pretrain.HELD_OUT)
+  )

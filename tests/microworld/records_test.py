@@ -1,0 +1,322 @@
+"""The generated records: shaped, balanced, reproducible, disjoint, and right."""
+
+import collections
+import itertools
+import json
+
+import pytest
+from microworld_reader import Knowledge, answers, mood_of, read, stated
+
+from flan_jax.errors import InputError
+from flan_jax.microworld import (
+  commonsense,
+  corpus,
+  language,
+  makers,
+  records,
+  velish,
+  vocabulary,
+)
+from flan_jax.microworld.world import World
+
+NAMES = tuple(records.DATASETS)
+LABELLED = {
+  'mini_rte': ('label', 2),
+  'mini_cb': ('label', 3),
+  'mini_boolq': ('answer', 2),
+  'mini_multirc': ('label', 2),
+  'mini_obqa': ('answerKey', 4),
+  'mini_arc': ('answerKey', 4),
+  'mini_copa': ('label', 2),
+  'mini_winogrande': ('label', 2),
+  'mini_cosmos': ('label', 4),
+  'mini_sst2': ('label', 2),
+  'mini_mrpc': ('label', 2),
+  'mini_trec': ('label-coarse', 6),
+  'mini_cola': ('label', 2),
+}
+
+
+@pytest.fixture(scope='module')
+def text():
+  return '\n'.join(corpus.documents(0, count=12_000))
+
+
+@pytest.fixture(scope='module')
+def knowledge(text):
+  return Knowledge(text)
+
+
+def rows(name, split='test', count=200):
+  drawn = itertools.islice(records.records(name, split), count)
+  return [record for _, record in drawn]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_sizes_are_kept(name):
+  sizes = records.sizes(name)
+  assert (sizes['validation'], sizes['test']) == (150, 300)
+  assert 500 <= sizes['train'] <= 5000
+  ids = [row_id for row_id, _ in records.records(name, 'validation')]
+  assert len(set(ids)) == 150
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_row_is_a_function_of_its_index_alone(name):
+  in_order = rows(name, 'validation', 12)
+  assert records.record(name, 'validation', 11) == in_order[11]
+  assert records.record(name, 'validation', 3) == in_order[3]
+  assert records.record(name, 'validation', 3, seed=1) != in_order[3]
+  assert records.record(name, 'train', 3) != in_order[3]
+
+
+@pytest.mark.parametrize('name', LABELLED)
+def test_every_label_has_its_share(name):
+  key, classes = LABELLED[name]
+  counts = collections.Counter(int(row[key]) for row in rows(name, 'test', 300))
+  assert len(counts) == classes
+  # Labels of a position go round in turn; the place of an option is drawn.
+  tolerance = 0 if key != 'answerKey' and name != 'mini_cosmos' else 40
+  assert max(counts.values()) - min(counts.values()) <= tolerance
+
+
+def test_an_unknown_dataset_or_split_is_named():
+  with pytest.raises(InputError, match="dataset 'mini_rt'.*did you mean 'mini_rte'"):
+    records.sizes('mini_rt')
+  with pytest.raises(InputError, match="split 'dev'.*train, validation, test"):
+    next(records.records('mini_rte', 'dev'))
+
+
+# What a row says stands on its own side.
+
+CLAIMS = {
+  'mini_rte': lambda row: row['hypothesis'],
+  'mini_cb': lambda row: row['hypothesis'],
+  'mini_boolq': lambda row: language.question(row['question']),
+  'mini_squad': lambda row: row['question'],
+  'mini_arc': lambda row: row['question'],
+  'mini_obqa': lambda row: language.question(row['question']['stem']),
+  'mini_copa': lambda row: row['premise'],
+  'mini_winogrande': lambda row: row['sentence'],
+  'mini_cosmos': lambda row: row['question'],
+  'mini_mrpc': lambda row: row['sentence1'],
+  'mini_common_gen': lambda row: row['target'],
+  'mini_wmt': lambda row: row['en'],
+  'mini_xsum': lambda row: row['summary'],
+  'mini_trec': lambda row: row['text'],
+  'mini_cola': lambda row: row['sentence'],
+}
+
+
+@pytest.mark.parametrize('name', CLAIMS)
+def test_no_test_claim_or_question_stands_in_training_or_text(name, text):
+  claim = CLAIMS[name]
+  train = {claim(row) for row in rows(name, 'train', 5000)}
+  for split in ('validation', 'test'):
+    for row in rows(name, split, 300):
+      assert claim(row) not in train
+      assert claim(row) not in text
+
+
+def test_no_test_hypothesis_stands_in_any_training_passage():
+  passages = ' '.join(
+    row['passage'] for row in rows('mini_boolq', 'train', 4000)
+  ) + ' '.join(row['paragraph'] for row in rows('mini_multirc', 'train', 4000))
+  for row in rows('mini_rte', 'test', 300):
+    assert row['hypothesis'] not in passages
+
+
+# Labels and answers are right, as an independent reader of the passages finds.
+
+
+def test_rte_and_cb_labels(knowledge):
+  for row in rows('mini_rte'):
+    verdict = knowledge.judge(row['premise'], row['hypothesis'])
+    assert (verdict == 'true') == (row['label'] == 0), row
+  for row in rows('mini_cb'):
+    verdict = knowledge.judge(row['premise'], row['hypothesis'])
+    assert verdict == ('true', 'untrue', 'unsaid')[row['label']], row
+
+
+def test_claims_need_more_than_copying():
+  """Some claims repeat the passage; most say it otherwise or draw a conclusion."""
+  copied = followed = 0
+  true = [row for row in rows('mini_rte', count=300) if row['label'] == 0]
+  for row in true:
+    copied += row['hypothesis'] in row['premise']
+    followed += read(row['hypothesis'])[0] in (
+      'deed', 'near', 'pet kind', 'likes kind', 'hates kind', 'owns', 'visits'
+    )  # fmt: skip
+  assert 0.05 < copied / len(true) < 0.5
+  assert 0.15 < followed / len(true) < 0.35
+
+
+def test_boolq_answers(knowledge):
+  for row in rows('mini_boolq'):
+    verdict = knowledge.judge(row['passage'], stated(row['question']))
+    assert (verdict == 'true') == row['answer'], row
+
+
+def short(answer):
+  return mood_of(answer) if answer in vocabulary.MOOD_GROUP else answer
+
+
+def test_multirc_labels(knowledge):
+  for row in rows('mini_multirc'):
+    if row['answer'].endswith('.'):
+      right = knowledge.judge(row['paragraph'], row['answer']) == 'true'
+    else:
+      right = short(row['answer']) in answers(row['paragraph'], row['question'])
+    assert right == row['label'], row
+
+
+def test_squad_answers():
+  for row in rows('mini_squad'):
+    found = answers(row['context'], row['question'])
+    (answer,) = row['answers']['text']
+    if row['is_impossible']:
+      assert (answer, found) == (makers.UNANSWERABLE, set()), row
+    else:
+      assert found == {short(answer)}, row
+      start = row['answers']['answer_start'][0]
+      assert row['context'][start:].startswith(answer)
+
+
+def test_obqa_answers_are_what_the_fact_names():
+  for row in rows('mini_obqa'):
+    choices = [row['question'][f'choice_{letter}'] for letter in 'ABCD']
+    words = row['fact1'].lower().rstrip('.').replace(',', '').split()
+    named = [choice for choice in choices if choice.lower() in words]
+    assert named == [choices[row['answerKey']]], row
+
+
+def test_arc_answers_are_what_the_text_says(text):
+  tables = collections.defaultdict(set)
+  for relation, subject, value in World(0).knowledge():
+    tables[subject].add(value)
+    tables[value].add(subject)
+    saying = [commonsense.known(_Always(i), relation, subject, value) for i in range(3)]
+    assert any(sentence in text for sentence in saying)
+  for row in rows('mini_arc'):
+    asked = row['question'].rstrip('?').lower()
+    known = [
+      key for key in tables if f' {key.lower()} ' in f' {asked} '.replace(':', ' ')
+    ]
+    right = {value for key in known for value in tables[key]}
+    fits = [i for i, choice in enumerate(row['choices']['text']) if choice in right]
+    assert fits == [row['answerKey']], row
+
+
+class _Always:
+  """Draws one given element of a sequence."""
+
+  def __init__(self, index):
+    self.index = index
+
+  def choice(self, options):
+    return options[self.index % len(options)]
+
+
+def predicate(sentence):
+  return sentence.rstrip('.').split(' ', 1)[1]
+
+
+def test_copa_and_cosmos_answers_are_causes_the_text_tells(knowledge):
+  def linked(cause, effect):
+    return predicate(effect) in knowledge.effects.get(predicate(cause), ())
+
+  for row in rows('mini_copa'):
+    for i, choice in enumerate((row['choice1'], row['choice2'])):
+      ends = (
+        (choice, row['premise'])
+        if row['question'] == 'cause'
+        else (row['premise'], choice)
+      )
+      assert linked(*ends) == (i == row['label']), row
+  for row in rows('mini_cosmos'):
+    told = row['context'].split('. ')[-1]
+    for i in range(4):
+      ends = (
+        (row[f'answer{i}'], told)
+        if 'reason' in row['question']
+        else (told, row[f'answer{i}'])
+      )
+      assert linked(*ends) == (i == row['label']), row
+
+
+def test_winogrande_answers_are_reasons_the_text_tells(knowledge):
+  for row in rows('mini_winogrande'):
+    start, reason = row['sentence'].rstrip('.').split(' because _ ')
+    first, *verb, second = start.split()
+    named = (first, second)[knowledge.reasons[' '.join(verb), reason]]
+    assert named == (row['option1'], row['option2'])[row['label']], row
+
+
+def test_sst2_labels_follow_the_adjectives():
+  for row in rows('mini_sst2'):
+    words = row['sentence'].rstrip('.').lower().replace('not ', 'not_').split()
+    praise = sum(word in commonsense.GOOD for word in words)
+    blame = sum(word in commonsense.BAD for word in words)
+    assert (praise > blame, blame > praise) == (bool(row['label']), not row['label']), (
+      row
+    )
+
+
+def test_mrpc_labels():
+  for row in rows('mini_mrpc'):
+    same = read(row['sentence1']) == read(row['sentence2'])
+    assert same == row['label'], row
+    assert row['sentence1'] != row['sentence2']
+
+
+def test_cola_labels():
+  """What is badly said is no sentence of the language."""
+  for row in rows('mini_cola'):
+    said = read(row['sentence'])
+    fine = said is not None and said[0] != 'deed'
+    assert fine == row['label'], row
+
+
+def test_trec_labels():
+  def wanted(question):
+    first = question.split()[0].lower()
+    if first in ('who', 'where', 'when'):
+      return {'who': 'person', 'where': 'place', 'when': 'time'}[first]
+    hints = {
+      'colour': 'colour', 'town': 'place', 'animal': 'animal', 'pet': 'animal',
+      'look': 'animal', 'food': 'food', 'like': 'food', 'fond': 'food',
+      'hate': 'food', 'dislike': 'food',
+    }  # fmt: skip
+    words = question.rstrip('?').lower().split()
+    return next(kind for hint, kind in hints.items() if hint in words)
+
+  for row in rows('mini_trec'):
+    assert wanted(row['text']) == makers.TREC[row['label-coarse']], row
+
+
+def test_common_gen_sentences_hold_every_concept():
+  for row in rows('mini_common_gen'):
+    for sentence in (row['target'], *row['references']):
+      assert set(row['concepts']) <= set(sentence.rstrip('.').split())
+
+
+def test_translations_go_back_word_by_word():
+  back = {new: english for english, new in velish.lexicon(0).items()}
+  assert len(back) == len(velish.lexicon(0))
+  for row in rows('mini_wmt'):
+    words = row['vl'].rstrip('.').split()
+    english = row['en'].rstrip('.').replace('On ', '').split()
+    again = [back.get(word.lower(), word) for word in words]
+    assert sorted(again) == sorted(word for word in english if word != 'a')
+    assert back[words[-1]].endswith('s')  # the verb comes last
+
+
+def test_summaries_say_what_the_story_says():
+  for row in rows('mini_xsum'):
+    story = set(row['document'].replace('.', ' ').replace(',', ' ').lower().split())
+    assert set(row['summary'].rstrip('.').lower().split()) <= story | {'at', 'a'}
+
+
+def test_records_are_plain_data():
+  for name in NAMES:
+    assert json.loads(json.dumps(rows(name, count=1)[0])) == rows(name, count=1)[0]

@@ -1,0 +1,75 @@
+"""The microworld's declarations: all clusters, ten templates each, all rendered."""
+
+import pytest
+
+from flan_jax import catalogue, fields
+from flan_jax.microworld import records
+
+WORLD = catalogue.family('microworld')
+
+
+def test_every_cluster_has_a_dataset_and_nli_has_two():
+  clusters = [dataset.cluster for dataset in WORLD.values()]
+  assert set(clusters) == set(catalogue.CLUSTERS)
+  assert clusters.count('nli') == 2
+  assert set(WORLD) == set(records.DATASETS)
+
+
+@pytest.mark.parametrize('name', WORLD)
+def test_ten_templates_of_which_up_to_three_are_turned_around(name):
+  dataset = WORLD[name]
+  texts = {(template.inputs, template.targets) for template in dataset.templates}
+  assert len(texts) == len(dataset.templates) == 10
+  turned = [template for template in dataset.templates if template.turned_around]
+  assert 1 <= len(turned) <= 3
+  assert dataset.sizes == records.sizes(name)
+
+
+@pytest.mark.parametrize('name', WORLD)
+def test_every_template_renders_every_split(name):
+  dataset = WORLD[name]
+  for split in ('train', 'validation', 'test'):
+    for index in range(6):
+      row = dataset.read(records.record(name, split, index), f'{split}-{index}')
+      assert row.answer.text
+      if row.answer.options:
+        assert len(set(row.answer.options)) == len(row.answer.options)
+        assert row.answer.options[row.answer.gold[0]] == row.answer.text
+      for template in range(10):
+        prompt = catalogue.render(dataset, template, row)
+        assert prompt.inputs
+        assert prompt.targets
+        assert '{' not in prompt.inputs + prompt.targets
+        assert len(prompt.inputs.split()) < 90
+
+
+def test_a_prompt_reads_as_meant():
+  record = {
+    'premise': 'Ida is a baker. She keeps a hen.',
+    'hypothesis': 'Ida makes bread.',
+    'label': 0,
+  }
+  row = WORLD['mini_rte'].read(record, 'one')
+  prompt = catalogue.render(WORLD['mini_rte'], 1, row)
+  assert prompt.inputs == (
+    'Text: Ida is a baker. She keeps a hen.\n'
+    'Claim: Ida makes bread.\n'
+    'Is the claim true?\n'
+    'OPTIONS:\n- yes\n- no'
+  )
+  assert prompt.targets == 'yes'
+
+
+def test_nli_shares_no_template_with_what_trains():
+  def asked(dataset):
+    return {
+      literal.strip()
+      for template in dataset.templates
+      for literal, _ in fields.templates.parse(template.inputs)
+      if len(literal.split()) >= 4
+    }
+
+  held_out = asked(WORLD['mini_rte']) | asked(WORLD['mini_cb'])
+  for dataset in WORLD.values():
+    if dataset.cluster != 'nli':
+      assert not held_out & asked(dataset), dataset.name

@@ -1,0 +1,79 @@
+"""The world: the same for the same seed, and every combination on one side."""
+
+import collections
+import random
+
+import pytest
+
+from flan_jax.microworld import language, velish, vocabulary
+from flan_jax.microworld import world as world_lib
+from flan_jax.microworld.world import SIDES, World
+
+
+def test_a_world_is_its_seed():
+  assert World(0).knowledge() == World(0).knowledge()
+  assert World(0).knowledge() != World(1).knowledge()
+  assert velish.lexicon(0) != velish.lexicon(1)
+
+
+def test_no_word_has_two_parts_in_the_world():
+  groups = (
+    vocabulary.PEOPLE,
+    vocabulary.TOWNS,
+    tuple(vocabulary.TRADES),
+    tuple(vocabulary.FOOD_KIND),
+    tuple(vocabulary.ANIMAL_KIND),
+    vocabulary.THINGS,
+    vocabulary.COLOURS,
+    vocabulary.PLACES,
+    vocabulary.DAYS,
+    tuple(vocabulary.MOOD_GROUP),
+  )
+  words = [word.lower() for group in groups for word in group]
+  assert [word for word, n in collections.Counter(words).items() if n > 1] == []
+  products = [trade.product for trade in vocabulary.TRADES.values()]
+  tools = [trade.tool for trade in vocabulary.TRADES.values()]
+  assert len(set(products)) == len(set(tools)) == len(vocabulary.TRADES)
+
+
+def test_eight_of_ten_combinations_are_for_training():
+  world = World(0)
+  sides = collections.Counter(
+    world.side('trade', name, trade)
+    for name in vocabulary.PEOPLE
+    for trade in vocabulary.TRADES
+  )
+  total = sum(sides.values())
+  assert abs(sides['train'] / total - 0.8) < 0.03
+  assert abs(sides['test'] / total - 0.1) < 0.02
+
+
+@pytest.mark.parametrize('side', SIDES)
+def test_a_scene_tells_only_what_its_side_may(side):
+  world, rng = World(0), random.Random(1)
+  for _ in range(100):
+    scene = world.scene(rng, side=side)
+    assert 2 <= len(scene.facts) <= 4
+    assert 1 <= len(scene.people) <= 2
+    topics = [fact.topic for fact in scene.facts]
+    assert len(set(topics)) == len(topics)
+    for fact in scene.facts:
+      assert world.tells(side, world.propositions(fact)[0])
+
+
+@pytest.mark.parametrize('kind', language.KINDS)
+def test_claims_are_of_their_kind(kind):
+  world, rng = World(0), random.Random(2)
+  for _ in range(60):
+    scene, _, claim = language.draw_claim(world, rng, kind, side='test')
+    topics = {fact.topic for fact in scene.facts}
+    assert (claim.proposition in world.truths(scene)) == (kind == 'true')
+    assert (claim.fact.topic in topics) == (kind != 'unsaid')
+    assert world.tells('test', claim.proposition)
+
+
+def test_kinship_turns_round():
+  aunt = world_lib.Fact('kin', 'Ida', 'aunt', other='Rolf')
+  nephew = world_lib.Fact('kin', 'Rolf', 'nephew', other='Ida')
+  assert world_lib.inverse_kin(aunt) == 'nephew'
+  assert World(0).propositions(aunt) == World(0).propositions(nephew)
