@@ -152,8 +152,8 @@ def _rendered(dataset: Dataset, template: int | None, seed: int):
       prompt = catalogue.render(dataset, index, row)
       answer = row.answer
       keep = bool(prompt.inputs.strip() and prompt.targets.strip())
-      return (prompt.inputs, prompt.targets, name, index, list(answer.options) or [''],
-              list(answer.gold) or [-1], list(answer.references) or [''], keep)  # fmt: skip
+      return (*prompt, name, index, answer.options or [''], answer.gold or [-1],
+              answer.references or [''], keep)  # fmt: skip
 
     def call(record):
       flat = tf.nest.flatten(record)

@@ -1,10 +1,13 @@
 """The held-out evaluation, from parameters or a checkpoint to a report."""
 
 import contextlib
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from jax.sharding import NamedSharding
 
 from flan_jax import catalogue, guard, sources
 from flan_jax.catalogue import Dataset, Row
@@ -35,6 +38,7 @@ def run(
   about: Mapping[str, Any],
   out: pathlib.Path,
   progress: Progress,
+  sharding: NamedSharding | None = None,
 ) -> dict[str, Any]:
   """Evaluates the model that a run has just trained, from the run's own store.
 
@@ -49,6 +53,7 @@ def run(
       seed).
     out: where the report goes.
     progress: where to say what is happening.
+    sharding: of a batch [rows, length] on the run's mesh.
 
   Returns:
     The content of report.json.
@@ -59,13 +64,19 @@ def run(
     for name in store.manifest['evaluation']
     if store.clusters[name] in held_out
   ]
-  tokenizer = store.tokenizer()
+  scorer = functools.partial(
+    _scorer,
+    config=config,
+    tokenizer=store.tokenizer(),
+    evaluate=evaluate,
+    sharding=sharding,
+  )
   return _report(
     evaluate,
     datasets=datasets,
     rows=_held(store),
-    tuned=_scorer(params, config, tokenizer, evaluate),
-    base=None if base is None else _scorer(base, config, tokenizer, evaluate),
+    tuned=scorer(params),
+    base=None if base is None else scorer(base),
     about={**about, 'held_out': held_out, 'data_digest': store.digest},
     out=out,
     progress=progress,
@@ -150,16 +161,22 @@ def _report(
 
 def _scorer(
   params: Any,
+  *,
   config: DecoderConfig,
   tokenizer: Tokenizer,
   evaluate: settings.Evaluate,
+  sharding: NamedSharding | None = None,
 ) -> Scorer:
+  shards = 1  # the rows of a batch are laid over so many devices
+  if sharding is not None:
+    shards = sharding.mesh.size // sharding.mesh.shape['model']
   return Scorer(
     params=params,
     config=config,
     tokenizer=tokenizer,
-    rows=evaluate.batch_rows,
+    rows=-(-evaluate.batch_rows // shards) * shards,
     row_length=evaluate.row_length,
+    sharding=sharding,
   )
 
 
@@ -168,7 +185,12 @@ def _load(checkpoint: str, evaluation: settings.Evaluation) -> Scorer:
   shapes, _ = state_lib.abstract_params(config)
   params = model_folder.load(checkpoint, config=config, shapes=shapes)
   path = evaluation.tokenizer or model_folder.tokenizer_file(checkpoint)
-  return _scorer(params, config, tokenizer_lib.load(path), evaluation.evaluate)
+  return _scorer(
+    params,
+    config=config,
+    tokenizer=tokenizer_lib.load(path),
+    evaluate=evaluation.evaluate,
+  )
 
 
 def _asked(evaluation: settings.Evaluation) -> list[Dataset]:

@@ -39,7 +39,11 @@ class Decoder(nn.Module):
   def setup(self):
     config = self.config
     V, D = config.vocab_size, config.d_model
-    self.embedding = _matrix(self, 'embedding', (V, D), ('vocab', 'embed'), fan_in=D)
+    # As input the table wants variance 1, as output 1 / D. Tied, it gets the mean of
+    # the two: from 1 / D the logits take long to grow, from 1 a token predicts itself.
+    fan_in = D**0.5 if config.tied_embedding else 1
+    axes = ('vocab', 'embed')
+    self.embedding = _matrix(self, 'embedding', (V, D), axes, fan_in=fan_in)
     self.final_norm = _scale(self, 'final_norm', D)
     if not config.tied_embedding:
       self.head_kernel = _matrix(self, 'head', (D, V), ('embed', 'vocab'), fan_in=D)
@@ -130,7 +134,8 @@ class Decoder(nn.Module):
     shared = Shared(
       mask_BxLxS=attention.attention_mask(query, key),
       slots_BxL=slots_BxL,
-      **self._position_terms(query, key),
+      angles_BxLxc=self._angles(query),
+      bias_BxHxLxS=self._bias(query, key),
     )
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     carry = (_constrain(hidden_BxLxD, 'activation_embed'), cache)
@@ -152,27 +157,28 @@ class Decoder(nn.Module):
     else:
       kernel_DxV = self.head_kernel
     logits_BxLxV = jnp.einsum(
-      'BLD,DV->BLV',
-      hidden_BxLxD,
-      kernel_DxV,
-      preferred_element_type=jnp.float32,
+      'BLD,DV->BLV', hidden_BxLxD, kernel_DxV, preferred_element_type=jnp.float32
     )
     return _constrain(logits_BxLxV, 'activation_vocab')
 
-  def _position_terms(self, query: attention.Layout, key: attention.Layout) -> dict:
+  def _angles(self, query: attention.Layout) -> jax.Array | None:
     config = self.config
-    if config.positions == 'rotary':
-      angles = attention.rotary_angles(
-        query.positions, head_dim=config.head_dim, base=config.rope_base
-      )
-      return {'angles_BxLxc': angles, 'bias_BxHxLxS': None}
-    bias = attention.relative_bias(
+    if config.positions != 'rotary':
+      return None
+    return attention.rotary_angles(
+      query.positions, head_dim=config.head_dim, base=config.rope_base
+    )
+
+  def _bias(self, query: attention.Layout, key: attention.Layout) -> jax.Array | None:
+    config = self.config
+    if config.positions != 't5':
+      return None
+    return attention.relative_bias(
       self.relative_bias,
       query_positions_BxT=query.positions,
       key_positions_BxS=key.positions,
       max_distance=config.relative_max_distance,
     )
-    return {'angles_BxLxc': None, 'bias_BxHxLxS': bias}
 
 
 class Shared(NamedTuple):
@@ -272,8 +278,8 @@ def _constrain(x: jax.Array, *names: str | None) -> jax.Array:
 def _matrix(module, name, shape, axes, *, fan_in):
   """A parameter in config.dtype, drawn from a normal cut at two standard deviations.
 
-  Its variance of 1 / fan_in keeps the first logits small, and so the first loss near
-  ln(vocab_size).
+  Its variance of 1 / fan_in keeps activations of order one, so that training starts
+  near the loss of a uniform guess, ln(vocab_size).
   """
   stddev = fan_in**-0.5 / _TRUNCATED_STDDEV
   init = nn.with_logical_partitioning(nn.initializers.truncated_normal(stddev), axes)

@@ -57,7 +57,8 @@ class Checkpoints:
     except (ValueError, KeyError, TypeError) as error:
       first = ' '.join(str(error).split())[:300]
       raise InputError(
-        f'checkpoint {self._folder / str(step)}: of another model or optimizer ({first})'
+        f'checkpoint {self._folder / str(step)}: of another model or optimizer '
+        f'({first})'
       ) from None
     return TrainState(tree['step'], tree['params'], tree['optimizer'])
 

@@ -74,8 +74,8 @@ def note(entry: dict[str, float]) -> str:
   """What the progress bar says beside its count."""
   return (
     f'loss {entry["loss"]:.3f} nats, accuracy {entry["accuracy"]:.1%}, '
-    f'{entry["tokens_per_s"]:,.0f} tokens/s, {entry["model_gflop_per_s"]:,.0f} GFLOP/s, '
-    f'data wait {entry["data_wait"]:.1%}'
+    f'{entry["tokens_per_s"]:,.0f} tokens/s, '
+    f'{entry["model_gflop_per_s"]:,.0f} GFLOP/s, data wait {entry["data_wait"]:.1%}'
   )
 
 

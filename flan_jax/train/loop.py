@@ -188,6 +188,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       },
       out=folder.report,
       progress=progress,
+      sharding=mesh_lib.batch_sharding(mesh, rules),
     )
   return Outcome(state, done, False, report)
 

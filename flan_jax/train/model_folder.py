@@ -15,7 +15,6 @@ from flan_jax.errors import InputError
 from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 
-
 PROVENANCE = 'training.json'
 """What a run says of the model it wrote: mixture, clusters, rows seen."""
 

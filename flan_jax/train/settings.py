@@ -99,8 +99,8 @@ class Evaluate:
   Attributes:
     max_rows: most rows of test, and as many of dev, per dataset; None for all.
     templates: most templates per dataset; None for every one not turned around.
-    batch_rows: rows of one scoring batch.
-    row_length: tokens of one scoring row; longer examples get rows of their own size.
+    batch_rows: rows of one scoring batch; rounded up to what the mesh divides.
+    row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
     base: whether the untuned model is measured beside the tuned one.
   """

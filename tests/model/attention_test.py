@@ -1,5 +1,7 @@
 """Attention, its masks and its two kinds of position, as pure functions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,3 +174,18 @@ def test_the_bias_is_that_of_the_distance_behind():
   assert bias.shape == (1, 2, 3, 3)
   np.testing.assert_array_equal(bias[0, 0], [[0, 0, 0], [2, 1, 0], [7, 7, 7]])
   np.testing.assert_array_equal(bias[0, 1], 100 * np.asarray(bias[0, 0]))
+
+
+def test_the_bias_is_the_same_by_look_up_and_by_product():
+  """Accelerators compile the second form, CPUs the first; gradients too."""
+  table, distance = random(8, 3), np.arange(21).reshape(1, 3, 7)
+  cotangent = random(1, 3, 3, 7, seed=1)
+  forms = [
+    jax.vjp(functools.partial(form, distance_BxTxS=distance, max_distance=20), table)
+    for form in (attention._bias_by_look_up, attention._bias_by_product)
+  ]
+  (look_up, look_up_vjp), (product, product_vjp) = forms
+  np.testing.assert_array_equal(look_up, product)
+  np.testing.assert_allclose(
+    look_up_vjp(cotangent)[0], product_vjp(cotangent)[0], rtol=1e-5, atol=1e-6
+  )

@@ -30,21 +30,27 @@ def config_of(**changes):
 def model(config):
   """(parameters, the jitted forward pass)."""
   one = jnp.ones((1, 1), jnp.int32)
-  init = jax.jit(Decoder(config).init)
-  params = init(jax.random.key(0), one, positions_BxL=one, segment_ids_BxL=one)
-  return nn.meta.unbox(params), jax.jit(Decoder(config).apply)
+  boxed = jax.eval_shape(
+    Decoder(config).init, jax.random.key(0), one, positions_BxL=one, segment_ids_BxL=one
+  )
+  draw = np.random.default_rng(0).uniform
+  params = jax.tree.map(lambda x: draw(-0.5, 0.5, x.shape), nn.meta.unbox(boxed))
+  return jax.tree.map(jnp.float32, params), jax.jit(Decoder(config).apply)
 
 
-def whole(config, row, length):
-  """Logits [length, V] of one row, alone and without a cache."""
+@functools.cache
+def whole(config):
+  """Logits [3, L, V] of all rows, read at once and without a cache."""
   params, apply = model(config)
-  positions = np.arange(length)[None]
-  prefix = positions < LENGTHS[row] if config.attention == 'prefix' else None
-  ones = np.ones((1, length), np.int32)
-  tokens = TOKENS[row : row + 1, :length]
+  positions = np.tile(np.arange(TOKENS.shape[1]), (3, 1))
+  prefix = positions < np.array(LENGTHS)[:, None]
   return apply(
-    params, tokens, positions_BxL=positions, segment_ids_BxL=ones, prefix_BxL=prefix
-  )[0]
+    params,
+    TOKENS,
+    positions_BxL=positions,
+    segment_ids_BxL=np.ones_like(positions),
+    prefix_BxL=prefix if config.attention == 'prefix' else None,
+  )
 
 
 def read(config, cache, starts, ends, *, width):
@@ -86,7 +92,7 @@ def test_a_prompt_then_one_token_at_a_time_gives_the_logits_of_the_whole(changes
     steps.append(logits)
   for row, length in enumerate(LENGTHS):
     got = [steps[0][row, :length], *(step[row] for step in steps[1:])]
-    expected = whole(config, row, length + STEPS)
+    expected = whole(config)[row, : length + STEPS]
     np.testing.assert_allclose(np.concatenate(got), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -96,7 +102,7 @@ def test_a_prompt_may_be_read_in_parts_whose_padding_takes_no_slot():
   _, cache = read(config, cache, [0] * 3, [3, 1, 2], width=4)
   logits, cache = read(config, cache, [3, 1, 2], LENGTHS, width=5)
   for row, (start, end) in enumerate(zip([3, 1, 2], LENGTHS, strict=True)):
-    expected = whole(config, row, end)[start:]
+    expected = whole(config)[row, start:end]
     np.testing.assert_allclose(
       logits[row, : end - start], expected, rtol=1e-5, atol=1e-5
     )

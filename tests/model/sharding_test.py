@@ -54,10 +54,11 @@ def mesh():
 
 def test_a_mesh_gives_the_logits_loss_and_gradients_of_one_device():
   tokens, targets, places = batch()
-  init = functools.partial(Decoder(CONFIG).init, jax.random.key(0), tokens, **places)
-  specs = nn.get_partition_spec(jax.eval_shape(init))
-  shardings = nn.logical_to_mesh_sharding(specs, mesh(), RULES)
-  params = nn.meta.unbox(jax.jit(init)())
+  boxed = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0), tokens, **places)
+  shardings = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh(), RULES)
+  draw = np.random.default_rng(0).uniform
+  params = jax.tree.map(lambda x: draw(-0.5, 0.5, x.shape), nn.meta.unbox(boxed))
+  params = jax.tree.map(jnp.float32, params)
   grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
   (value, logits), gradient = grad(params, tokens, targets, places)
 

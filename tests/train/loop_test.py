@@ -1,4 +1,4 @@
-"""A run: stopped at any moment it ends as one never stopped; it guards what it holds."""
+"""A run: stopped at any moment, it ends as one never stopped; and what it refuses."""
 
 import json
 import os
