@@ -123,10 +123,12 @@ def _bias_by_look_up(table_RxH, distance_BxTxS, *, max_distance):
 def _bias_by_product(table_RxH, distance_BxTxS, *, max_distance):
   R = table_RxH.shape[0]
   buckets = relative_buckets(num_buckets=R, max_distance=max_distance)
-  starts_R = np.searchsorted(buckets, np.arange(R))
-  ends_R = np.append(starts_R[1:], max_distance + 1)
+  edges = np.append(np.searchsorted(buckets, np.arange(R)), max_distance + 1)
+  first_1x1x1xR, end_1x1x1xR = edges[None, None, None, :-1], edges[None, None, None, 1:]
   distance_BxTxSx1 = distance_BxTxS[..., None]
-  one_hot_BxTxSxR = (distance_BxTxSx1 >= starts_R) & (distance_BxTxSx1 < ends_R)
+  one_hot_BxTxSxR = (distance_BxTxSx1 >= first_1x1x1xR) & (
+    distance_BxTxSx1 < end_1x1x1xR
+  )
   return jnp.einsum(
     'BTSR,RH->BHTS',
     one_hot_BxTxSxR.astype(table_RxH.dtype),

@@ -31,7 +31,7 @@ class Decoder(nn.Module):
   Parameters, boxed with their logical axis names: `embedding` [V, D]; `layers`, every
   leaf stacked on a leading axis (or `layers_0`, `layers_1`, ... where
   config.scan_layers is False); `final_norm` [D]; `head` [D, V] if the embedding is not
-  tied; `relative_bias` [R, H] if positions are T5's.
+  tied; `relative_bias` [R, H], of R buckets, if positions are T5's.
   """
 
   config: DecoderConfig

@@ -65,7 +65,7 @@ def read(config, cache, starts, ends, *, width):
     params,
     np.where(real, tokens, 18),
     positions_BxL=np.where(real, positions, 0),
-    segment_ids_BxL=real.astype(np.int32),
+    segment_ids_BxL=real * np.array([[1], [2], [3]]),  # any but 0 is a token
     prefix_BxL=prefix,
     cache=cache,
   )

@@ -15,8 +15,9 @@ from flan_jax import catalogue, config
 from flan_jax.data import materialize
 from flan_jax.data import store as store_lib
 from flan_jax.errors import InputError
+from flan_jax.evaluate import held_out
 from flan_jax.progress import Progress
-from flan_jax.train import loop
+from flan_jax.train import loop, settings
 
 TASK = 'microworld_mini_arc'
 SMALL = [
@@ -128,7 +129,10 @@ def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
 
 
 def test_a_run_ends_in_the_held_out_report(tmp_path):
-  """`train_rows` is recounted from the rows; the held-out cluster is in none."""
+  """`train_rows` is recounted from the rows; the held-out cluster is in none.
+
+  And `flan eval` of what the run wrote gives the figures of the run.
+  """
   run = build(
     tmp_path / 'run',
     'None',
@@ -159,6 +163,19 @@ def test_a_run_ends_in_the_held_out_report(tmp_path):
       counted[segment['cluster']] = counted.get(segment['cluster'], 0) + 1
   assert found['train_rows'] == counted
   assert not {'nli', 'paraphrase'} & counted.keys()
+
+  evaluation = settings.Evaluation(
+    checkpoint=str(tmp_path / 'run'),
+    output_dir=str(tmp_path / 'again'),
+    clusters='nli',
+    family='microworld',
+    evaluate=run.evaluate,
+  )
+  again = held_out.evaluate_checkpoint(evaluation, progress=Progress(quiet=True))
+  assert again['train_rows'] == counted
+  for row, same in zip(found['rows'], again['rows'], strict=True):
+    for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
+      assert row[key] == same[key]
 
 
 def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
