@@ -38,7 +38,7 @@ CONFIG = DecoderConfig(
   positions='rotary',
   scan_layers=False,
 )
-ROW_LENGTH = 256
+ROW_LENGTH = 160
 BATCH_ROWS = 8
 WINDOW = 8_192
 PEAK = 3e-3
@@ -153,7 +153,7 @@ def pretrain(
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--out', required=True)
-  parser.add_argument('--steps', type=int, default=1_500)
+  parser.add_argument('--steps', type=int, default=11_000)
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   pretrain(options.out, steps=options.steps, seed=options.seed)

@@ -39,8 +39,12 @@ class Metrics(NamedTuple):
 
 @contextlib.contextmanager
 def sharded(mesh: Mesh, rules: settings.Rules) -> Iterator[None]:
-  """Where a model is traced: its logical constraints mean this mesh."""
-  with mesh, nn.logical_axis_rules(rules):
+  """Where a model is traced: its logical constraints mean this mesh.
+
+  It must be jax.set_mesh: in a plain `with mesh:` flax finds no mesh, and every
+  constraint is silently dropped.
+  """
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield
 
 

@@ -116,6 +116,21 @@ def test_parameters_are_really_sharded():
   assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
 
 
+def test_activations_are_really_constrained():
+  """On a mesh the traced step holds sharding constraints; without one, none."""
+  shape = settings.Mesh(data=2, model=4)
+  mesh = mesh_lib.build(shape)
+  shapes, _ = state_lib.abstract_params(TINY)
+
+  def constraints() -> int:
+    trace = jax.make_jaxpr(lambda p, b: step_lib.loss_sums(p, b, config=TINY))
+    return str(trace(shapes, eight_rows())).count('sharding_constraint')
+
+  assert constraints() == 0
+  with step_lib.sharded(mesh, shape.rules):
+    assert constraints() > 3
+
+
 def test_initial_parameters_do_not_depend_on_the_mesh():
   shapes, axes = state_lib.abstract_params(TINY)
   mesh = mesh_lib.build(settings.Mesh(fsdp=2, model=4))
