@@ -11,3 +11,16 @@ os.environ['XLA_FLAGS'] = ' '.join([
   '--xla_backend_optimization_level=0',
   '--xla_llvm_disable_expensive_passes=true',
 ])  # fmt: skip
+
+import pytest
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--update-golden', action='store_true', help='write the golden files anew'
+  )
+
+
+@pytest.fixture
+def update_golden(request) -> bool:
+  return request.config.getoption('--update-golden')

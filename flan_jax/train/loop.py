@@ -1,9 +1,9 @@
 """A run from its settings to its report, readable from top to bottom."""
 
-import itertools
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -234,9 +234,22 @@ def open_store(
       f'STORE {str(path)!r}: has no evaluation rows of {", ".join(absent)}; '
       'materialize it with them'
     )
-  for name, why in store.manifest['missing'].items():
-    progress.line(f'missing: {name} ({why})')
+  for line in remarks(store):
+    progress.line(line)
   return store
+
+
+def remarks(store: Store) -> Iterator[str]:
+  """What a person should know of a store: what is missing, dropped, cut, clamped."""
+  for name, why in store.manifest['missing'].items():
+    yield f'missing: {name} ({why})'
+  for name, entry in store.manifest['datasets'].items():
+    said = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
+    cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
+    parts = [f'dropped {", ".join(said)}'] if said else []
+    parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
+    if parts:
+      yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
 
 
 def initial_params(
@@ -303,11 +316,3 @@ def _steps(
         break
   log.close()
   return state, done
-
-
-def read_log(folder: folder_lib.Folder) -> list[dict[str, float]]:
-  """Entries of MODEL_DIR/log.jsonl."""
-  import json
-
-  lines = folder.log.read_text(encoding='utf-8').splitlines()
-  return [json.loads(line) for line in itertools.filterfalse(lambda x: not x, lines)]

@@ -1,0 +1,41 @@
+"""Golden files: a change of any default or any prompt shows in review.
+
+`make golden` writes them anew; read the diff before you commit it.
+"""
+
+import pathlib
+
+import pytest
+
+from flan_jax import catalogue, config
+from flan_jax.microworld import records
+
+HERE = pathlib.Path(__file__).parent / 'golden'
+RUNS = sorted(path.stem for path in config.shipped().glob('runs/*.gin'))
+REQUIRED = ['MODEL_DIR=MODEL_DIR', 'INITIAL_CHECKPOINT_PATH=CHECKPOINT']
+
+
+def compare(path: pathlib.Path, text: str, *, update: bool) -> None:
+  if update:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+  assert path.is_file(), f'no {path.name}: `make golden` writes it'
+  assert text == path.read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('run', [run for run in RUNS if run != 'base'])
+def test_the_resolved_config_of_every_run(run, update_golden):
+  loaded = config.load([f'gin/runs/{run}.gin'], REQUIRED)
+  text = loaded.text(loaded.build('Run'))
+  compare(HERE / 'configs' / f'{run}.txt', text, update=update_golden)
+
+
+@pytest.mark.parametrize('name', catalogue.family('microworld'))
+def test_the_prompts_of_a_row_in_every_template(name, update_golden):
+  dataset = catalogue.get(name, family='microworld')
+  row = dataset.read(records.record(name, 'train', 1), 'train-1')
+  parts = []
+  for index in range(len(dataset.templates)):
+    prompt = catalogue.render(dataset, index, row)
+    parts.append(f'--- {index}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
+  compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
