@@ -31,7 +31,7 @@ SMALL = [
   'Optimizer.learning_rate=0.01',
   'Evaluate.row_length=256',
 ]
-STEPS = 60
+STEPS = 100
 
 
 @pytest.fixture(scope='module')
