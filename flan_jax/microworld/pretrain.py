@@ -118,7 +118,7 @@ def pretrain(
   tokenizer = tokenizer_lib.train(
     tokenizer_texts(seed=seed, documents=documents), vocab_size=config.vocab_size
   )
-  # A row holds about six documents; sixteen is more than any run of rows will take.
+  # A row holds about three documents; sixteen is more than any run of rows will take.
   text = corpus.documents(seed, count=steps * BATCH_ROWS * 16)
   found = batches(text, tokenizer, seed=seed)
   progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')
