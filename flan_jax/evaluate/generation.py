@@ -5,6 +5,7 @@ read, until every row of the batch has written EOS or has its `max_new_tokens`.
 """
 
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,12 +36,14 @@ class Generated(NamedTuple):
     nan: for each prompt, whether the model gave NaN for a token it wrote.
     tokens_read: positions of prompts computed, padding included.
     tokens_written: positions computed one by one, finished rows included.
+    seconds: that it took.
   """
 
   tokens: list[list[int]]
   nan: list[bool]
   tokens_read: int
   tokens_written: int
+  seconds: float = 0.0
 
 
 class _Loop(NamedTuple):
@@ -169,6 +172,7 @@ def generate(
     rows: rows of a batch. Batches are formed by length, the longest first.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do.
   """
+  began = time.monotonic()
   head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   sequences = [
     np.concatenate([head, prompt, [tokenizer.eos_id]]).astype(np.int32)
@@ -206,4 +210,4 @@ def generate(
       end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else len(ids)
       tokens[index] = ids[:end]
       nan[index] = bool(nan_B[row])
-  return Generated(tokens, nan, read, written)
+  return Generated(tokens, nan, read, written, time.monotonic() - began)

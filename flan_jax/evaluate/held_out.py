@@ -1,6 +1,5 @@
 """The held-out evaluation, from parameters or a checkpoint to a report."""
 
-import contextlib
 import functools
 import json
 import pathlib
@@ -17,6 +16,8 @@ from flan_jax.data.store import Store
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import protocol, report
+from flan_jax.evaluate.journal import Journal, fingerprint
+from flan_jax.evaluate.protocol import LanguageModel, Results
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.fields import Unlabelled
 from flan_jax.model.config import DecoderConfig
@@ -27,60 +28,114 @@ from flan_jax.train import state as state_lib
 Rows = Callable[[str, str], Iterable[Row]]
 
 
-def run(
-  evaluate: settings.Evaluate,
-  *,
-  store: Store,
-  params: Any,
-  base: Any | None,
-  config: DecoderConfig,
-  held_out: Sequence[str],
-  about: Mapping[str, Any],
-  out: pathlib.Path,
-  progress: Progress,
-  sharding: NamedSharding | None = None,
-) -> dict[str, Any]:
-  """Evaluates the model that a run has just trained, from the run's own store.
+class Run:
+  """The held-out evaluation of a training run, from the run's own store.
 
-  Args:
-    evaluate: how.
-    store: holds the evaluation rows and the tokenizer.
-    params: the tuned parameters.
-    base: the parameters that the run started from, or None.
-    config: of both.
-    held_out: clusters to measure.
-    about: what report.json says of the run (model, checkpoint, trained_on, train_rows,
-      seed).
-    out: where the report goes.
-    progress: where to say what is happening.
-    sharding: of a batch [rows, length] on the run's mesh.
-
-  Returns:
-    The content of report.json.
+  `before` measures the base model ahead of tuning, `after` the tuned model beside it.
+  Both keep what they computed in a journal, so that an interrupted run goes on where
+  it was, and `after` has the base model's answers from `before`.
   """
-  family = store.manifest['family']
-  datasets = [
-    catalogue.get(name, family=family)
-    for name in store.manifest['evaluation']
-    if store.clusters[name] in held_out
-  ]
-  scorer = functools.partial(
-    _scorer,
-    config=config,
-    tokenizer=store.tokenizer(),
-    evaluate=evaluate,
-    sharding=sharding,
-  )
-  return _report(
-    evaluate,
-    datasets=datasets,
-    rows=_held(store),
-    tuned=scorer(params),
-    base=None if base is None else scorer(base),
-    about={**about, 'held_out': held_out, 'data_digest': store.digest},
-    out=out,
-    progress=progress,
-  )
+
+  def __init__(
+    self,
+    evaluate: settings.Evaluate,
+    *,
+    store: Store,
+    config: DecoderConfig,
+    held_out: Sequence[str],
+    seed: int,
+    out: pathlib.Path,
+    progress: Progress,
+    sharding: NamedSharding | None = None,
+  ):
+    """Gathers what both measurements share.
+
+    Args:
+      evaluate: how.
+      store: holds the evaluation rows and the tokenizer.
+      config: of the model.
+      held_out: clusters to measure.
+      seed: of the sample of rows and the bootstrap.
+      out: where the report goes.
+      progress: where to say what is happening.
+      sharding: of a batch [rows, length] on the run's mesh.
+    """
+    self._held_out = tuple(held_out)
+    self._out = out
+    self._scorer = functools.partial(
+      _scorer,
+      config=config,
+      tokenizer=store.tokenizer(),
+      evaluate=evaluate,
+      sharding=sharding,
+    )
+    self._shared = {
+      'datasets': [
+        catalogue.get(name, family=store.manifest['family'])
+        for name in store.manifest['evaluation']
+        if store.clusters[name] in held_out
+      ],
+      'rows': _held(store),
+      'evaluate': evaluate,
+      'seed': seed,
+      'progress': progress,
+    }
+    self._about = {
+      'held_out': self._held_out,
+      'data_digest': store.digest,
+      'seed': seed,
+    }
+
+  def before(self, params: Any) -> dict[str, Any]:
+    """Measures the base model; returns its figures in the form of report.json."""
+    progress = self._shared['progress']
+    title = _title(self._held_out, self._shared['datasets'])
+    progress.stage(f'Base model {title}')
+    journal = self._journal('base', params)
+    try:
+      results = _measure(journal, **self._shared)
+    finally:
+      journal.close()
+    return report.build(
+      results,
+      model='base model',
+      checkpoint='',
+      trained_on=(),
+      train_rows={},
+      **self._about,
+    )
+
+  def after(
+    self, params: Any, *, base: Any | None, about: Mapping[str, Any]
+  ) -> dict[str, Any]:
+    """Measures the tuned model and writes the report.
+
+    Args:
+      params: the tuned parameters.
+      base: the parameters that the run started from, or None.
+      about: what report.json says of the run (model, checkpoint, trained_on,
+        train_rows).
+
+    Returns:
+      The content of report.json.
+    """
+    journals = [self._journal('tuned', params)]
+    if base is not None:
+      journals.append(self._journal('base', base))
+    try:
+      found = _report(
+        *journals, about={**about, **self._about}, out=self._out, **self._shared
+      )
+    finally:
+      for journal in journals:
+        journal.close()
+    for journal in journals:
+      journal.remove()
+    return found
+
+  def _journal(self, name: str, params: Any) -> Journal:
+    path = self._out / f'{name}.journal.jsonl'
+    return Journal(self._scorer(params), path, of=fingerprint(params))
 
 
 def evaluate_checkpoint(
@@ -106,11 +161,12 @@ def evaluate_checkpoint(
     datasets = [d for d in datasets if _prepared(d, evaluation, progress)]
   trained = _provenance(evaluation.checkpoint)
   return _report(
-    evaluation.evaluate,
+    tuned,
+    base,
+    evaluate=evaluation.evaluate,
     datasets=datasets,
     rows=rows,
-    tuned=tuned,
-    base=base,
+    seed=evaluation.seed,
     about={
       'model': pathlib.Path(evaluation.checkpoint).name,
       'checkpoint': evaluation.checkpoint,
@@ -126,23 +182,46 @@ def evaluate_checkpoint(
 
 
 def _report(
-  evaluate: settings.Evaluate,
+  tuned: LanguageModel,
+  base: LanguageModel | None = None,
   *,
   datasets: Sequence[Dataset],
-  rows: Rows,
-  tuned: Scorer,
-  base: Scorer | None,
   about: Mapping[str, Any],
   out: pathlib.Path,
   progress: Progress,
+  **shared: Any,
 ) -> dict[str, Any]:
-  names = ', '.join(dataset.name for dataset in datasets)
-  progress.stage(f'Zero-shot on {", ".join(about["held_out"])}: {names}')
+  """Measures, writes OUT/report.json and what belongs to it; returns the report."""
+  models = 'Tuned model beside the base' if base is not None else 'Model'
+  progress.stage(f'{models} {_title(about["held_out"], datasets)}')
   out.mkdir(parents=True, exist_ok=True)
-  with contextlib.ExitStack() as stack:
-    count = stack.enter_context(progress.counter())
-    emit = stack.enter_context(report.Predictions(out))
-    results = protocol.evaluate(
+  with report.Predictions(out) as emit:
+    results = _measure(
+      tuned, base=base, datasets=datasets, emit=emit, progress=progress, **shared
+    )
+  for warning in results.warnings:
+    progress.line(f'warning: {warning}')
+  return report.write(out, results, **about)
+
+
+def _title(clusters: Sequence[str], datasets: Sequence[Dataset]) -> str:
+  names = ', '.join(dataset.name for dataset in datasets)
+  return f'zero-shot on {", ".join(clusters)}: {names}'
+
+
+def _measure(
+  tuned: LanguageModel,
+  *,
+  evaluate: settings.Evaluate,
+  datasets: Sequence[Dataset],
+  rows: Rows,
+  seed: int,
+  progress: Progress,
+  base: LanguageModel | None = None,
+  emit: Callable[..., None] | None = None,
+) -> Results:
+  with progress.counter() as count:
+    return protocol.evaluate(
       tuned,
       datasets=datasets,
       rows=rows,
@@ -150,13 +229,10 @@ def _report(
       templates=evaluate.templates,
       max_rows=evaluate.max_rows,
       limits=Limits(min(Limits().inputs, evaluate.row_length), evaluate.max_decode),
-      seed=about['seed'],
+      seed=seed,
       emit=emit,
       progress=count,
     )
-  for warning in results.warnings:
-    progress.line(f'warning: {warning}')
-  return report.write(out, results, **about)
 
 
 def _scorer(

@@ -7,7 +7,6 @@ section 2.4). Nothing here needs TensorFlow.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -282,11 +281,8 @@ class _Work:
         if prompt is not None
       ]
       answer = self._rank if dataset.has_options else self._write
-      start = time.monotonic()
       predictions = answer(dataset, work, name)
-      clock = self.clocks[name]
-      clock.seconds += time.monotonic() - start
-      clock.examples += len(work)
+      self.clocks[name].examples += len(work)
       metric = metrics.get(dataset.metric)
       measured = metric.scores(
         [prediction.text for prediction in predictions],
@@ -340,6 +336,7 @@ class _Work:
       if not any(len(option) for option in request.options):
         raise InputError(f'{request.name}: no option has a token; nothing to rank')
     scored = model.score(requests)
+    self.clocks[name].seconds += scored.seconds
     self.clocks[name].tokens_scored += scored.tokens_scored
     self.clocks[name].tokens_naive += scored.tokens_naive
     out = []
@@ -367,6 +364,7 @@ class _Work:
     generated = model.generate(
       [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
     )
+    self.clocks[name].seconds += generated.seconds
     self.clocks[name].tokens_read += generated.tokens_read
     self.clocks[name].tokens_written += generated.tokens_written
     out = []

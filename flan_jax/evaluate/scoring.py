@@ -9,6 +9,7 @@ section 2.4; t5's rank classification).
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -57,11 +58,13 @@ class Scored(NamedTuple):
     tokens_scored: positions computed, padding included.
     tokens_naive: positions that one row per option would have taken: batches of as
       many rows, in order of length, each padded to its longest.
+    seconds: that it took.
   """
 
   log_probabilities: list[np.ndarray]
   tokens_scored: int
   tokens_naive: int
+  seconds: float = 0.0
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'sharding'))
@@ -190,6 +193,7 @@ class Scorer:
     Raises:
       InputError: if a prompt and its option do not fit in a row; names the request.
     """
+    began = time.monotonic()
     out = [np.full(len(r.options), np.nan, np.float32) for r in requests]
     sequences = _sequences(
       requests, bos_id=self.tokenizer.bos_id, row_length=self.row_length
@@ -214,7 +218,8 @@ class Scorer:
       for (index,), sums in zip(bins, found, strict=False):
         for i, k in sequences[index].places:
           out[i][k] = sums[1]
-    return Scored(out, scored, self._naive(requests))
+    seconds = time.monotonic() - began
+    return Scored(out, scored, self._naive(requests), seconds)
 
   def generate(
     self, prompts: Sequence[np.ndarray], *, max_new_tokens: int

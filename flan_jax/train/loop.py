@@ -1,5 +1,6 @@
 """A run from its settings to its report, readable from top to bottom."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from flan_jax.data import materialize
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
+from flan_jax.evaluate import report as report_lib
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
@@ -33,16 +35,20 @@ class Outcome(NamedTuple):
   """How a run ended.
 
   Attributes:
-    state: the last TrainState.
+    state: the last TrainState; None where the run was interrupted.
     step: its number.
-    interrupted: True where SIGTERM ended it before the last step.
+    interrupted: True where SIGTERM ended it before its report.
     report: the content of report.json, or None where nothing is held out.
   """
 
-  state: TrainState
+  state: TrainState | None
   step: int
   interrupted: bool
   report: dict[str, Any] | None
+
+
+class Stopped(Exception):
+  """SIGTERM ended the run; all that was done is saved."""
 
 
 class Stop:
@@ -50,6 +56,7 @@ class Stop:
 
   def __init__(self):
     self.asked = False
+    self._raises = False
 
   def __enter__(self) -> 'Stop':
     self._main = threading.current_thread() is threading.main_thread()
@@ -61,8 +68,21 @@ class Stop:
     if self._main:
       signal.signal(signal.SIGTERM, self._before)
 
+  @contextlib.contextmanager
+  def at_once(self) -> Iterator[None]:
+    """In here SIGTERM raises Stopped: an evaluation keeps what it has computed."""
+    if self.asked:
+      raise Stopped
+    self._raises = True
+    try:
+      yield
+    finally:
+      self._raises = False
+
   def _ask(self, *_):
     self.asked = True
+    if self._raises:
+      raise Stopped
 
 
 def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
@@ -119,78 +139,88 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
   )
-  checkpoints = Checkpoints(run.model_dir, keep=run.keep)
-  try:
-    start = checkpoints.latest() or 0
-    about = {
-      'plan': plan.stream,
-      'store': store.digest,
-      'data_seed': run.data_seed,
-      'mixture': mixture.name,
-      'held_out': list(held_out),
-      'trained_on': store.manifest['trained_on'],
-    }
-    if start:
-      progress.stage(f'Resuming at step {start:,}')
-      _check_same_data(checkpoints.about(start), about)
-      state = checkpoints.restore(start, layout=layout)
-    else:
-      params = initial_params(run, config, shapes, layout=layout)
-      state = state_lib.create(params, optimizer, layout=layout)
-    train_step = step_lib.make(
-      config,
-      optimizer,
-      layout=layout,
-      mesh=mesh,
-      rules=rules,
-      accumulation=run.accumulation,
-      z_loss=run.z_loss,
-    )
-    with Stop() as stop, step_lib.sharded(mesh, rules):
-      state, done = _steps(
-        run, state, train_step,
-        start=start, store=store, plan=plan, config=config, mesh=mesh,
-        checkpoints=checkpoints, about=about, folder=folder, stop=stop,
-        progress=progress,
-      )  # fmt: skip
-    checkpoints.wait()
-  finally:
-    checkpoints.close()
-  if done < run.train_steps:
-    progress.stage(f'Stopped by SIGTERM; step {done:,} is saved. Start again to go on')
-    return Outcome(state, done, True, None)
-
-  rows_seen = Loader(store, plan, batch_rows=run.batch_rows).rows_seen(done)
-  about |= {'step': done, 'train_rows': rows_seen}
-  model_folder.save(
-    folder.model, state.params, config=config, tokenizer=tokenizer, provenance=about
-  )
-  report = None
+  evaluation = None
   if held_out:
-    from flan_jax.evaluate import held_out as evaluation
+    from flan_jax.evaluate import held_out as evaluate_lib
 
-    base = None
-    if run.evaluate.base:
-      base = initial_params(run, config, shapes, layout=layout)
-    report = evaluation.run(
+    evaluation = evaluate_lib.Run(
       run.evaluate,
       store=store,
-      params=state.params,
-      base=base,
       config=config,
       held_out=held_out,
-      about={
-        'model': run.mixture,
-        'checkpoint': str(folder.model),
-        'trained_on': store.manifest['trained_on'],
-        'train_rows': rows_seen,
-        'seed': run.data_seed,
-      },
+      seed=run.data_seed,
       out=folder.report,
       progress=progress,
       sharding=mesh_lib.batch_sharding(mesh, rules),
     )
-  return Outcome(state, done, False, report)
+  checkpoints = Checkpoints(run.model_dir, keep=run.keep)
+  done = start = checkpoints.latest() or 0
+  about = {
+    'plan': plan.stream,
+    'store': store.digest,
+    'data_seed': run.data_seed,
+    'mixture': mixture.name,
+    'held_out': list(held_out),
+    'trained_on': store.manifest['trained_on'],
+  }
+  with Stop() as stop:
+    try:
+      if start:
+        progress.stage(f'Resuming at step {start:,}')
+        _check_same_data(checkpoints.about(start), about)
+        state = checkpoints.restore(start, layout=layout)
+      else:
+        params = initial_params(run, config, shapes, layout=layout)
+        if evaluation and run.evaluate.base:
+          with stop.at_once():
+            report_lib.print_table(evaluation.before(params))
+        state = state_lib.create(params, optimizer, layout=layout)
+      train_step = step_lib.make(
+        config,
+        optimizer,
+        layout=layout,
+        mesh=mesh,
+        rules=rules,
+        accumulation=run.accumulation,
+        z_loss=run.z_loss,
+      )
+      with step_lib.sharded(mesh, rules):
+        state, done = _steps(
+          run, state, train_step,
+          start=start, store=store, plan=plan, config=config, mesh=mesh,
+          checkpoints=checkpoints, about=about, folder=folder, stop=stop,
+          progress=progress,
+        )  # fmt: skip
+      checkpoints.wait()
+      if done < run.train_steps:
+        raise Stopped
+      rows_seen = Loader(store, plan, batch_rows=run.batch_rows).rows_seen(done)
+      about |= {'step': done, 'train_rows': rows_seen}
+      model_folder.save(
+        folder.model, state.params, config=config, tokenizer=tokenizer, provenance=about
+      )
+      if not evaluation:
+        return Outcome(state, done, False, None)
+      with stop.at_once():
+        report = evaluation.after(
+          state.params,
+          base=initial_params(run, config, shapes, layout=layout)
+          if run.evaluate.base
+          else None,
+          about={
+            'model': run.mixture,
+            'checkpoint': str(folder.model),
+            'trained_on': store.manifest['trained_on'],
+            'train_rows': rows_seen,
+          },
+        )
+      return Outcome(state, done, False, report)
+    except Stopped:
+      where = f'step {done:,} is saved' if done else 'before the first step'
+      progress.stage(f'Stopped by SIGTERM; {where}. Start again to go on')
+      return Outcome(None, done, True, None)
+    finally:
+      checkpoints.close()
 
 
 def open_store(

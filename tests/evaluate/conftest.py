@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ from flax.core import meta
 from flan_jax.data import tokenizer
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # oracle, for the tests here
 
 TINY = DecoderConfig(
   vocab_size=tokenizer.load('bytes').vocab_size, num_layers=2, d_model=32, d_ff=48,

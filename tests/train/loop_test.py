@@ -15,7 +15,7 @@ from flan_jax import catalogue, config
 from flan_jax.data import materialize
 from flan_jax.data import store as store_lib
 from flan_jax.errors import InputError
-from flan_jax.evaluate import held_out
+from flan_jax.evaluate import held_out, journal
 from flan_jax.progress import Progress
 from flan_jax.train import loop, settings
 
@@ -128,10 +128,11 @@ def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
   assert losses[0] == losses[1]
 
 
-def test_a_run_ends_in_the_held_out_report(tmp_path):
+def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   """`train_rows` is recounted from the rows; the held-out cluster is in none.
 
-  And `flan eval` of what the run wrote gives the figures of the run.
+  The first attempt is stopped in the middle of its evaluation and goes on from there;
+  `flan eval` of what the run wrote gives the figures of the run.
   """
   run = build(
     tmp_path / 'run',
@@ -148,8 +149,27 @@ def test_a_run_ends_in_the_held_out_report(tmp_path):
       'Run.pack': True,
     },
   )
+  report = tmp_path / 'run' / 'report'
+  keep, answers = journal.Journal._keep, []
+
+  def stop_after_the_third(self, *answer):
+    keep(self, *answer)
+    answers.append(answer)
+    if len(answers) == 3:  # two of the base before training, one of the tuned model
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(journal.Journal, '_keep', stop_after_the_third)
+    assert loop.train(run, progress=Progress(quiet=True)).interrupted
+  assert {path.name for path in report.iterdir()} == {
+    'base.journal.jsonl',
+    'tuned.journal.jsonl',
+  }
+
   outcome = loop.train(run, progress=Progress(quiet=True))
-  found = json.loads((tmp_path / 'run' / 'report' / 'report.json').read_text())
+  assert not outcome.interrupted
+  assert not list(report.glob('*.journal.jsonl'))
+  found = json.loads((report / 'report.json').read_text())
   assert outcome.report == found
   assert found['held_out'] == ['nli']
   assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}

@@ -1,0 +1,152 @@
+"""What an interrupted evaluation has already computed.
+
+A Journal stands in for a language model and writes down every answer. Asked the same
+again, after an interruption or in a later pass over the same rows, it reads the answer
+instead of computing it: same numbers, same report.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate.generation import Generated
+from flan_jax.evaluate.protocol import LanguageModel
+from flan_jax.evaluate.scoring import Request, Scored
+
+
+@jax.jit
+def _sums(params: Any) -> jax.Array:
+  """Sum and sum of squares of every array, float32 [arrays, 2]."""
+  leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(params)]
+  return jnp.stack([jnp.stack([leaf.sum(), (leaf * leaf).sum()]) for leaf in leaves])
+
+
+def fingerprint(params: Any) -> str:
+  """A short name of these very parameters, the same on the same mesh."""
+  sums = np.asarray(_sums(params), np.float32)
+  return hashlib.blake2b(sums.tobytes(), digest_size=8).hexdigest()
+
+
+class Journal:
+  """A language model whose answers are kept in a file.
+
+  One call of `score` or `generate` is one line, written when the call is done: a torn
+  last line is dropped, and that call computed again. A file of another model is
+  started anew.
+
+  Attributes:
+    replayed: calls answered from the file.
+  """
+
+  def __init__(self, model: LanguageModel, path: str | os.PathLike, *, of: str):
+    """Opens or creates the file.
+
+    Args:
+      model: what answers where the file does not.
+      path: of the file.
+      of: names the parameters, as `fingerprint` does.
+    """
+    self._model = model
+    self._path = pathlib.Path(path)
+    self._at: dict[str, int] = {}  # key of a call -> where its line begins
+    self.replayed = 0
+    end = self._read(of)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._file = self._path.open('r+b' if end else 'w+b')
+    self._file.truncate(end)
+    if not end:
+      self._append({'of': of})
+
+  @property
+  def tokenizer(self) -> Tokenizer:
+    return self._model.tokenizer
+
+  @property
+  def row_length(self) -> int:
+    return self._model.row_length
+
+  def score(self, requests: Sequence[Request]) -> Scored:
+    """As the model's; computed once."""
+    parts = [part for r in requests for part in (r.prompt, *r.options, _END)]
+    key = _key('score', self._model.row_length, parts)
+    if (found := self._find(key)) is not None:
+      scores = [np.array(values, np.float32) for values in found.pop('scores')]
+      return Scored(scores, **found)
+    scored = self._model.score(requests)
+    entry = scored._asdict()
+    scores = [values.tolist() for values in entry.pop('log_probabilities')]
+    self._keep(key, {'scores': scores, **entry})
+    return scored
+
+  def generate(
+    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
+  ) -> Generated:
+    """As the model's; computed once."""
+    key = _key(
+      'generate', max_new_tokens, [p for prompt in prompts for p in (prompt, _END)]
+    )
+    if (found := self._find(key)) is not None:
+      return Generated(**found)
+    generated = self._model.generate(prompts, max_new_tokens=max_new_tokens)
+    self._keep(key, generated._asdict())
+    return generated
+
+  def close(self) -> None:
+    self._file.close()
+
+  def remove(self) -> None:
+    """Closes and deletes the file: its answers are in the report now."""
+    self.close()
+    self._path.unlink(missing_ok=True)
+
+  def _read(self, of: str) -> int:
+    """Indexes the whole lines of the file; returns where they end, 0 to start anew."""
+    if not self._path.is_file():
+      return 0
+    end = 0
+    with self._path.open('rb') as file:
+      for number, line in enumerate(file):
+        if not line.endswith(b'\n'):
+          break
+        entry = json.loads(line)
+        if number == 0 and entry.get('of') != of:
+          return 0
+        if number:
+          self._at[entry['key']] = end
+        end += len(line)
+    return end
+
+  def _find(self, key: str) -> dict[str, Any] | None:
+    if key not in self._at:
+      return None
+    self._file.seek(self._at[key])
+    self.replayed += 1
+    return json.loads(self._file.readline())['answer']
+
+  def _keep(self, key: str, answer: dict[str, Any]) -> None:
+    self._at[key] = self._append({'key': key, 'answer': answer})
+
+  def _append(self, entry: dict[str, Any]) -> int:
+    start = self._file.seek(0, os.SEEK_END)
+    self._file.write(json.dumps(entry).encode() + b'\n')
+    self._file.flush()
+    return start
+
+
+_END = np.array([-1], np.int32)
+
+
+def _key(kind: str, number: int, parts: Sequence[np.ndarray]) -> str:
+  digest = hashlib.blake2b(f'{kind}/{number}/'.encode(), digest_size=16)
+  for part in parts:
+    digest.update(np.int32(len(part)).tobytes())
+    digest.update(np.ascontiguousarray(part, np.int32).tobytes())
+  return digest.hexdigest()
