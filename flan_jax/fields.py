@@ -52,6 +52,12 @@ class Field:
     object.__setattr__(self, 'path', path)
     object.__setattr__(self, 'cleaning', cleaning)
 
+  @property
+  def most_words(self) -> int | None:
+    """How many words its cleaning cuts it to; None where nothing cuts it."""
+    caps = [getattr(clean, 'most_words', None) for clean in self.cleaning]
+    return min((cap for cap in caps if cap is not None), default=None)
+
   def __call__(self, record: Record) -> str:
     value = at(record, self.path)
     for clean in self.cleaning:
@@ -171,6 +177,7 @@ def opening(most: int) -> Clean:
     ends = [w for w in words[:most] if re.search(r'\w{4}[.!?]["\'”’)]*$', w.group())]
     return text[: (ends or words[:most])[-1].end()]
 
+  clean.most_words = most
   return clean
 
 
@@ -181,6 +188,7 @@ def evenly(most: int) -> Clean:
     cut_short = opening(most // max(1, len(texts)))
     return [' '.join(cut_short(text).split()) for text in texts]
 
+  clean.most_words = most
   return clean
 
 

@@ -1,8 +1,10 @@
 """Lint finds each mistake that is planted, and nothing in a clean dataset."""
 
 import dataclasses
+import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -12,7 +14,7 @@ from flan_jax.fields import Choice, Field, Label, opening
 from flan_jax.templates import Template
 
 QUESTIONS = (
-  'Is the claim below supported by this passage?',
+  'Is the claim below true to this passage?',
   'Having read all that, would you sign it?',
   'Tell me whether the statement holds.',
   'A fact-checker has both texts in front of her. Her verdict?',
@@ -80,6 +82,9 @@ TEMPLATE_DEFECTS = [
   ('answer-in-inputs', with_template(BODY + ' Say {answer}, friend.\n{OPTIONS}')),
   ('target', with_template(BODY + ' So what?\n{OPTIONS}', '{claim}')),
   ('target', with_template('{passage} Any luck, then?', turned=True)),
+  ('target-no-label', with_template(BODY + '\nSo?\n{OPTIONS}', '{answer}.')),
+  ('target-no-label', with_template(BODY + '\nSo?\n{OPTIONS}', 'It is {answer}')),
+  ('too-long', with_template(BODY + '\n' + 'luck ' * 740 + 'is all\n{OPTIONS}')),
   ('blank', with_template(' ' + BODY + '\nAny luck?\n{OPTIONS}')),
   ('blank', with_template('Summon {passage}.', '{claim} ', turned=True)),
   ('blank', with_template(BODY + ' \nAny luck?\n{OPTIONS}')),
@@ -113,6 +118,8 @@ DATASET_DEFECTS = [
   ('too-many-turned-around', changed(templates=turned_around(4))),
   ('label-blank', changed(answer=Label('label', ('yes', ' no')))),
   ('label-prefix', changed(answer=Label('label', ('no', 'not at all')))),
+  ('label-blank', changed(answer=Label('label', ('yes', '')))),
+  ('label-blank', changed(answer=Label('label', ('yes', 'by no\nmeans')))),
   ('label-repeated', changed(answer=Label('label', ('yes', 'no', 'Yes')))),
   ('label-prefix', changed(answer=Choice('label', ('{claim}', '{claim} too')))),
 ]
@@ -134,14 +141,69 @@ def test_two_readings_of_one_place_in_the_record_are_one_piece_of_evidence():
   assert lint.lint([changed(fields=fields, templates=templates)]) == []
 
 
-def test_no_is_ambiguous_when_asked_whether_a_claim_follows():
-  three = Label('label', ('yes', 'no', 'cannot say'))
-  ask = with_template(BODY + '\nDoes one line follow from another?\n{OPTIONS}')
-  two_classes, three_classes = ask, changed(answer=three, templates=ask.templates)
-  assert lint.lint([two_classes]) == []
-  assert [(f.template, f.rule) for f in lint.lint([three_classes])] == [
-    (9, 'label-ambiguous')
-  ]
+THREE = Label('label', ('yes', 'no', 'cannot say'))
+
+
+@pytest.mark.parametrize(
+  'question',
+  [
+    'Does one line follow from another?',
+    'Would it be fair to infer the second line?',
+    'Say whether the upper line supports the lower.',
+    'Can one be proved by another?',
+  ],
+)
+def test_no_is_ambiguous_of_three_when_asked_for_a_proof(question):
+  ask = with_template(f'{BODY}\n{question}\n{{OPTIONS}}')
+  three = changed(answer=THREE, templates=ask.templates)
+  assert lint.lint([ask]) == []
+  found = [(f.template, f.rule) for f in lint.lint([three])]
+  assert found == [(9, 'label-ambiguous')]
+
+
+def test_no_is_clear_of_three_when_asked_for_the_truth():
+  ask = with_template(f'Proof first.\n{BODY}\nIs it a true story?\n{{OPTIONS}}')
+  assert lint.lint([changed(answer=THREE, templates=ask.templates)]) == []
+
+
+TONE = Label('label', ('kind', 'harsh'))
+TONES = tuple(
+  Template(f'{opening}\n\n{{passage}}\n{{claim}}\n\n{{OPTIONS}}')
+  for opening in (
+    'Kind or harsh?', 'Name its tone.', 'What is the spirit of these lines?',
+    'How would you put up with such a neighbour?', 'Tone:', 'Pick an adjective.',
+    'Would you call him kind?', 'A critic wrote to us. In which voice?',
+    'Hear both speakers out.',
+  )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('question', 'found'),
+  [
+    ('Was he polite that morning?', ['label-mismatch']),
+    ('By your standards, does he deserve a medal?', ['label-mismatch']),
+    ('Was he polite that morning, or rude?', []),
+    ('By your standards, what does he deserve?', []),
+  ],
+)
+def test_a_yes_or_no_question_wants_yes_or_no_among_its_labels(question, found):
+  last = Template(f'{question}\n{BODY}\n{{OPTIONS}}')
+  tones = changed(answer=TONE, templates=(*TONES, last))
+  assert [f.rule for f in lint.lint([tones])] == found
+  assert lint.lint([changed(templates=(*CLEAN.templates[:9], last))]) == []
+
+
+def test_a_document_cut_to_more_words_than_fit_is_too_long():
+  def cut_to(words):
+    return changed(fields={**CLEAN.fields, 'passage': Field('passage', opening(words))})
+
+  assert lint.lint([cut_to(600)]) == []
+  found = lint.lint([cut_to(730)])
+  assert {f.rule for f in found} == {'too-long'}
+  assert len(found) == 10
+  assert 'about 10' in found[0].message
+  assert 'must be 1023 at most' in found[0].message
 
 
 def test_equal_templates_of_two_datasets_are_found_whatever_their_fields_are_called():
@@ -161,7 +223,8 @@ def test_variants_of_one_dataset_share_their_templates():
 
 def test_every_rule_has_a_planted_defect_and_findings_name_a_known_rule():
   planted = {rule for rule, _ in TEMPLATE_DEFECTS + DATASET_DEFECTS}
-  assert planted | {'label-ambiguous', 'equal-across'} == set(lint.RULES)
+  apart = {'label-ambiguous', 'label-mismatch', 'equal-across'}
+  assert planted | apart == set(lint.RULES)
 
 
 def test_a_finding_reads_as_one_line():
@@ -174,6 +237,17 @@ def test_a_finding_reads_as_one_line():
 
 def test_the_catalogue_is_clean():
   assert [str(f) for f in lint.lint(catalogue.family('flan').values())] == []
+
+
+def test_the_whole_catalogue_takes_under_two_seconds_from_a_cold_start():
+  command = [sys.executable, '-m', 'flan_jax', 'lint', '--json']
+  seconds = []
+  for _ in range(2):  # the first may have to compile the modules
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds.append(time.perf_counter() - start)
+  assert json.loads(done.stdout) == []
+  assert min(seconds) < 2
 
 
 def test_lint_imports_no_tensorflow_and_no_jax():
