@@ -31,7 +31,7 @@ DATASETS = (
     answer=Choice('label', ('{choice1}', '{choice2}')),
     metric='accuracy',
     licence='BSD-2-Clause',
-    citation='Roemmele et al. 2011; Wang et al. 2019 (SuperGLUE)',
+    citation='Roemmele, Bejan and Gordon 2011, "Choice of Plausible Alternatives", AAAI Spring Symposium; Wang et al. 2019, "SuperGLUE", NeurIPS',
     templates=(
       Template(
         'Something has happened. {premise}\n{ask} Choose the more believable account.\n\n{OPTIONS}'
@@ -82,7 +82,7 @@ DATASETS = (
     answer=Choice('label', 'endings', cleaning=(_TAGS, squeeze)),
     metric='accuracy',
     licence='MIT',
-    citation='Zellers et al. 2019',
+    citation='Zellers et al. 2019, "HellaSwag: Can a Machine Really Finish Your Sentence?", ACL',
     templates=(
       Template(
         '{context}\n\nThe passage stops short. Pick the continuation that belongs to it.\n{OPTIONS}'
@@ -130,7 +130,7 @@ DATASETS = (
     answer=Choice('label', ('{sol1}', '{sol2}')),
     metric='accuracy',
     licence='AFL-3.0',
-    citation='Bisk et al. 2020',
+    citation='Bisk et al. 2020, "PIQA: Reasoning about Physical Commonsense in Natural Language", AAAI',
     templates=(
       Template(
         'Aim: {goal}\n\nTwo methods are suggested, and one of them fails. Which one succeeds?\n{OPTIONS}'
@@ -178,7 +178,7 @@ DATASETS = (
     answer=Choice('label', 'endings', first=1),
     metric='accuracy',
     licence='handed out on request by its authors; no open licence',
-    citation='Mostafazadeh et al. 2016',
+    citation='Mostafazadeh et al. 2016, "A Corpus and Cloze Evaluation for Deeper Understanding of Commonsense Stories", NAACL',
     note='Manual download. TFDS has no train split: trains on validation, as the reference does.',
     templates=(
       Template(

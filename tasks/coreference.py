@@ -30,7 +30,7 @@ DATASETS = (
     answer=Choice('label', 'candidates'),
     metric='accuracy',
     licence='none stated',
-    citation='Rahman and Ng 2012',
+    citation='Rahman and Ng 2012, "Resolving Complex Cases of Definite Pronouns: The Winograd Schema Challenge", EMNLP',
     templates=(
       Template(
         '{sentence}\n\nThe word "{pronoun}" in that sentence points back to something or someone already mentioned. Name it.\n{OPTIONS}'
@@ -84,7 +84,7 @@ DATASETS = (
     ),
     metric='accuracy',
     licence='CC BY 4.0',
-    citation='Sakaguchi et al. 2020',
+    citation='Sakaguchi et al. 2020, "WinoGrande: An Adversarial Winograd Schema Challenge at Scale", AAAI',
     note='The reference pins 1.1.0, which TFDS 4.9.10 no longer has; 1.2.0 holds the same splits.',
     templates=(
       Template(
@@ -138,7 +138,7 @@ DATASETS = (
     ),
     metric='accuracy',
     licence='CC BY 4.0',
-    citation='Levesque et al. 2012',
+    citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR',
     note="Test split only: never trained on. One of the paper's 62; in no cluster of the reference.",
     templates=(
       Template(
@@ -187,7 +187,7 @@ DATASETS = (
     answer=Label('label', ('no', 'yes')),
     metric='accuracy',
     licence='CC BY 4.0; SuperGLUE: research use',
-    citation='Levesque et al. 2012; Wang et al. 2019 (SuperGLUE)',
+    citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR; Wang et al. 2019, "SuperGLUE", NeurIPS',
     note='In the reference only: the paper lists WSC273 (here `wsc273`) in its place. The pronoun is marked because it may occur more than once.',
     templates=(
       Template(

@@ -39,7 +39,7 @@ DATASETS = (
     answer=Text('{answers}'),
     metric='f1',
     licence='mixed, by source of the passage',
-    citation='Reddy et al. 2019',
+    citation='Reddy, Chen and Manning 2019, "CoQA: A Conversational Question Answering Challenge", TACL',
     note='A whole conversation is one example: numbered questions, numbered answers. TFDS calls the official development set `test`. Long passages are cut to 450 words.',
     templates=(
       Template(
@@ -95,7 +95,7 @@ DATASETS = (
     answer=Text('{reply}', references='answers/text', cleaning=(_UNANSWERABLE,)),
     metric='f1',
     licence='CC BY-SA 4.0',
-    citation='Choi et al. 2018',
+    citation='Choi et al. 2018, "QuAC: Question Answering in Context", EMNLP',
     note='CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage. Long passages are cut to 520 words.',
     templates=(
       Template(
@@ -146,7 +146,7 @@ DATASETS = (
     answer=Label('label', ('different meanings', 'the same meaning')),
     metric='accuracy',
     licence='CC BY-NC 4.0',
-    citation='Pilehvar and Camacho-Collados 2019; Wang et al. 2019 (SuperGLUE)',
+    citation='Pilehvar and Camacho-Collados 2019, "WiC: the Word-in-Context Dataset", NAACL; Wang et al. 2019, "SuperGLUE", NeurIPS',
     templates=(
       Template(
         'Here is "{word}" at work twice.\n\n{sentence1}\n{sentence2}\n\nWhat does it carry on these two occasions?\n{OPTIONS}'
@@ -199,7 +199,7 @@ DATASETS = (
     answer=Text('{solution}'),
     metric='exact_match',
     licence='Apache-2.0',
-    citation='Saxton et al. 2019',
+    citation='Saxton et al. 2019, "Analysing Mathematical Reasoning Abilities of Neural Models", ICLR',
     templates=(
       Template('{question} Nothing but the number is wanted.'),
       Template('What value must {variable} take for this to hold?\n\n{equation}'),
@@ -241,7 +241,7 @@ DATASETS = (
     answer=Label('label', ('unacceptable', 'acceptable')),
     metric='accuracy',
     licence='published examples; research use',
-    citation='Warstadt et al. 2019; Wang et al. 2019 (GLUE)',
+    citation='Warstadt, Singh and Bowman 2019, "Neural Network Acceptability Judgments", TACL; Wang et al. 2019, "GLUE", ICLR',
     note='The reference pins no version.',
     templates=(
       Template('"{sentence}"\n\nAs a piece of English, that is\n{OPTIONS}'),
@@ -291,7 +291,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     licence='CC0-1.0',
-    citation='Bañón et al. 2020 (ParaCrawl)',
+    citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='The English side alone; a line without punctuation is dropped and counted.',
     templates=(
       Template(
@@ -339,7 +339,7 @@ DATASETS = (
     ),
     metric='accuracy',
     licence='none stated; research use',
-    citation='Li and Roth 2002; Hovy et al. 2001',
+    citation='Li and Roth 2002, "Learning Question Classifiers", COLING; Hovy et al. 2001, "Toward Semantics-Based Answer Pinpointing", HLT',
     templates=(
       Template(
         'A quiz master files her cards by what they call for. In which drawer does this card belong?\n\n{question}\n\n{OPTIONS}'
@@ -386,7 +386,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     licence='CC0-1.0',
-    citation='Bañón et al. 2020 (ParaCrawl)',
+    citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone; a line without capitals is dropped and counted.',
     templates=(
       Template(
@@ -434,7 +434,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     licence='CC0-1.0',
-    citation='Bañón et al. 2020 (ParaCrawl)',
+    citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone.',
     templates=(
       Template(

@@ -35,7 +35,7 @@ _ANLI_TEMPLATES = (
   Template(
     'Imagine that your whole knowledge of the world came from this page:\n\n{context}\n\nDoes the next sentence describe that world truthfully?\n{hypothesis}\n\n{OPTIONS}'
   ),
-  Template('{context}\n\nAnd is this how matters stand?\n{hypothesis}\n\n{OPTIONS}'),
+  Template('{context}\n\nIs this, then, how matters stand?\n{hypothesis}\n\n{OPTIONS}'),
   Template(
     'Write one sentence about the passage below. A reader who is asked whether your sentence is true should have to reply "{answer}".\n\n{context}',
     '{hypothesis}',
@@ -73,7 +73,9 @@ _CB_TEMPLATES = (
   Template(
     'You are reading aloud and come to these lines:\n\n{premise}\n\nYour listener breaks in: "So {hypothesis}?" How do you reply?\n\n{OPTIONS}'
   ),
-  Template('{premise}\n\nAnd is it indeed so that {hypothesis}?\n\n{OPTIONS}'),
+  Template(
+    '{premise}\n\nWhat would the speaker answer if asked whether {hypothesis}?\n\n{OPTIONS}'
+  ),
   Template(
     'Take what is said below at face value. Is it then true that {hypothesis}?\n\n{premise}\n\n{OPTIONS}'
   ),
@@ -90,7 +92,7 @@ _CB_TEMPLATES = (
     'Rumour has it that {hypothesis}. This is the only evidence there is:\n\n{premise}\n\nIs the rumour true?\n\n{OPTIONS}'
   ),
   Template(
-    'Decide, with no help but the passage, whether it is or was a fact that {hypothesis}.\n\nPassage: {premise}\n\n{OPTIONS}'
+    'Relying on the passage alone, would you put a tick (yes), a cross (no) or a question mark (impossible to say) beside the claim that {hypothesis}?\n\nPassage: {premise}\n\n{OPTIONS}'
   ),
   Template(
     'Put forward a short claim about the words below, such that "Is the claim true?" has to be answered with "{answer}".\n\n{premise}',
@@ -207,7 +209,7 @@ _RTE_TEMPLATES = (
     'A pupil was given the text below and wrote in the exam: {hypothesis}\nShould the examiner, who marks strictly by the text, accept this?\n\nText: {premise}\n\n{OPTIONS}'
   ),
   Template(
-    '{hypothesis}\n\nDo we learn as much, in these words or in others, from the lines here?\n\n{premise}\n\n{OPTIONS}'
+    '{hypothesis}\n\nDo the lines below tell us as much, in those words or in others?\n\n{premise}\n\n{OPTIONS}'
   ),
   Template(
     'Report: {premise}\nEntry: {hypothesis}\n\nMay an encyclopedia give the report as its source for the entry?\n{OPTIONS}'
@@ -298,7 +300,7 @@ _WNLI_TEMPLATES = (
     'Tom hears this: {sentence1}\nTom tells Ann: {sentence2}\n\nIf what Tom heard is true, is Ann well informed?\n\n{OPTIONS}'
   ),
   Template(
-    '{sentence2}\n\nWould anybody with common sense believe so on being told the following?\n\n{sentence1}\n\n{OPTIONS}'
+    '{sentence2}\n\nWould anybody with common sense come to believe that on being told the following?\n\n{sentence1}\n\n{OPTIONS}'
   ),
   Template(
     'Confirm this with a yes or reject it with a no: {sentence2}\nYour only information is the following. {sentence1}\n{OPTIONS}'

@@ -19,7 +19,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='Microsoft research licence',
-    citation='Dolan and Brockett 2005; Wang et al. 2019 (GLUE)',
+    citation='Dolan and Brockett 2005, "Automatically Constructing a Corpus of Sentential Paraphrases", IWP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
         'Two newspapers carried these lines.\n\n{sentence1}\n{sentence2}\n\nCould one have been reworded from the other without altering the news?\n{OPTIONS}'
@@ -65,7 +65,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='Quora terms; non-commercial',
-    citation='Iyer et al. 2017; Wang et al. 2019 (GLUE)',
+    citation='Iyer, Dandekar and Csernai 2017, "First Quora Dataset Release: Question Pairs"; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
         'Two people typed these into a help forum.\n\n{question1}\n{question2}\n\nWould a single reply satisfy them both?\n{OPTIONS}'
@@ -111,7 +111,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='free for any purpose, with acknowledgement',
-    citation='Zhang et al. 2019',
+    citation='Zhang, Baldridge and He 2019, "PAWS: Paraphrase Adversaries from Word Scrambling", NAACL',
     templates=(
       Template(
         'The sentences below have nearly all their words in common, which proves nothing. Do they have their meaning in common too?\n\n{sentence1}\n{sentence2}\n\n{OPTIONS}'
@@ -157,7 +157,7 @@ DATASETS = (
     answer=Label('label', ('0', '1', '2', '3', '4', '5'), round),
     metric='pearson',
     licence='CC BY-SA 4.0',
-    citation='Cer et al. 2017; Wang et al. 2019 (GLUE)',
+    citation='Cer et al. 2017, "SemEval-2017 Task 1: Semantic Textual Similarity", SemEval; Wang et al. 2019, "GLUE", ICLR',
     note='The score, 0 to 5, is rounded to the nearest whole number (halves to the even one).',
     templates=(
       Template(

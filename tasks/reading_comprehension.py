@@ -36,7 +36,7 @@ _BOOL_Q_TEMPLATES = (
   ),
   Template('Title: {title}\nText: {passage}\nInquiry: {question}\nVerdict:\n{OPTIONS}'),
   Template(
-    'Put your trust in this extract and in nothing else.\n\n{passage}\n\nThen: {question}\n{OPTIONS}'
+    'Put your trust in this extract and in nothing else.\n\n{passage}\n\nSo: {question}\n{OPTIONS}'
   ),
   Template(
     'At a pub quiz the teams were asked: {question}\nThe organisers had taken the answer from these lines. What was on their sheet?\n\n{passage}\n\n{OPTIONS}'
@@ -269,7 +269,7 @@ DATASETS = (
     metric='accuracy',
     templates=_BOOL_Q_TEMPLATES,
     licence='CC BY-SA 3.0',
-    citation='Clark et al. 2019, "BoolQ", NAACL',
+    citation='Clark et al. 2019, "BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions", NAACL',
     note='questions are queries in lower case without a question mark',
   ),
   Dataset(
@@ -289,7 +289,7 @@ DATASETS = (
     metric='f1',
     templates=_DROP_TEMPLATES,
     licence='CC BY-SA 4.0',
-    citation='Dua et al. 2019, "DROP", NAACL',
+    citation='Dua et al. 2019, "DROP: Discrete Reasoning Over Paragraphs", NAACL',
     note='the further annotations count as right too, as in the DROP paper; the reference code of FLAN has one reference',
   ),
   Dataset(
@@ -349,7 +349,7 @@ DATASETS = (
     },
     answer=Text('{answer}', references='answers/text'),
     templates=_SQUAD_V1_TEMPLATES,
-    citation='Rajpurkar et al. 2016, "SQuAD", EMNLP',
+    citation='Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP',
     **_SQUAD,
   ),
   Dataset(

@@ -19,7 +19,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='research use',
-    citation='Maas et al. 2011',
+    citation='Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis", ACL',
     templates=(
       Template(
         '{text}\n\nPut in one word, the verdict of this film review is\n{OPTIONS}'
@@ -47,7 +47,7 @@ DATASETS = (
         turned_around=True,
       ),
       Template(
-        'What might a moviegoer with a {answer} opinion of a film post about it on the web?',
+        'A moviegoer posts a {answer} opinion of a film on the web. What might it say?',
         '{text}',
         turned_around=True,
       ),
@@ -65,7 +65,7 @@ DATASETS = (
     answer=Label('polarity', _WORDS, recode({0: 0, 2: -1, 4: 1})),
     metric='accuracy',
     licence='academic use; no formal licence',
-    citation='Go et al. 2009',
+    citation='Go, Bhayani and Huang 2009, "Twitter Sentiment Classification using Distant Supervision", Stanford technical report',
     note='Neutral tweets (polarity 2, in the test split only) are dropped and counted; the reference calls them negative.',
     templates=(
       Template('Tweet: {text}\nMood of the writer:\n{OPTIONS}'),
@@ -112,7 +112,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='none stated; research use',
-    citation='Socher et al. 2013; Wang et al. 2019 (GLUE)',
+    citation='Socher et al. 2013, "Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank", EMNLP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
         'From a film critic\'s column: "{sentence}"\nThe critic is being\n{OPTIONS}'
@@ -166,7 +166,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='Yelp dataset terms; academic use',
-    citation='Zhang et al. 2015',
+    citation='Zhang, Zhao and LeCun 2015, "Character-level Convolutional Networks for Text Classification", NeurIPS',
     templates=(
       Template(
         'A customer wrote this about a local business.\n\n{text}\n\nWhat was the experience like, all told?\n{OPTIONS}'

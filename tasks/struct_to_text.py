@@ -62,7 +62,7 @@ COMMON_GEN = Dataset(
     ),
   ),
   licence='MIT',
-  citation='Lin et al. 2020, CommonGen; Gehrmann et al. 2021, GEM',
+  citation='Lin et al. 2020, "CommonGen", Findings of EMNLP; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
 DART = Dataset(
@@ -113,7 +113,7 @@ DART = Dataset(
       'What do we learn from the following entries? Reply in complete sentences and leave nothing out.\n\n{facts}'
     ),
     Template(
-      'Cells picked from a spreadsheet\n{facts}\n\nTheir content as running text'
+      'Cells picked from a spreadsheet:\n{facts}\n\nTheir content as running text:'
     ),
     Template(
       '{text}\n\nBreak that up into separate facts, one a line: the subject, then the relation, then the value.',
@@ -127,7 +127,7 @@ DART = Dataset(
     ),
   ),
   licence='MIT',
-  citation='Nan et al. 2021, DART; Gehrmann et al. 2021, GEM',
+  citation='Nan et al. 2021, "DART: Open-Domain Structured Data Record to Text Generation", NAACL; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
 E2E_NLG = Dataset(
@@ -179,7 +179,7 @@ E2E_NLG = Dataset(
     ),
   ),
   licence='CC BY-SA 4.0',
-  citation='Dušek et al. 2019, cleaned E2E NLG; Gehrmann et al. 2021, GEM',
+  citation='Dušek, Howcroft and Rieser 2019, "Semantic Noise Matters for Neural Natural Language Generation", INLG; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
 WEB_NLG_EN = Dataset(
@@ -217,7 +217,7 @@ WEB_NLG_EN = Dataset(
       'What is a natural way of expressing these statements in English, all of them together?\n\n{triples}'
     ),
     Template(
-      'Statements\n{triples}\n\nA fact-checked passage that uses them and nothing else'
+      'Statements:\n{triples}\n\nA fact-checked passage that uses them and nothing else:'
     ),
     Template(
       'Extract the claims that follow as lines of the form subject | property | value.\n\n{text}',
@@ -231,7 +231,7 @@ WEB_NLG_EN = Dataset(
     ),
   ),
   licence='CC BY-NC-SA 4.0',
-  citation='Gardent et al. 2017, WebNLG; Gehrmann et al. 2021, GEM',
+  citation='Gardent et al. 2017, "The WebNLG Challenge: Generating Text from RDF Data", INLG; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
 DATASETS = (COMMON_GEN, DART, E2E_NLG, WEB_NLG_EN)

@@ -79,7 +79,7 @@ AESLC = Dataset(
     ),
   ),
   licence='CC BY-NC-SA 4.0',
-  citation='Zhang and Tetreault 2019, AESLC',
+  citation='Zhang and Tetreault 2019, "This Email Could Save Your Life: Introducing the Task of Email Subject Line Generation", ACL',
 )
 
 # `LONDON, England (CNN) -- `, `(CNN)`, and the Daily Mail's `By. Name. PUBLISHED: ...`.
@@ -143,7 +143,7 @@ CNN_DAILYMAIL = Dataset(
     ),
   ),
   licence='news text of CNN and the Daily Mail: research use',
-  citation='Hermann et al. 2015; See et al. 2017, CNN/DailyMail',
+  citation='Hermann et al. 2015, "Teaching Machines to Read and Comprehend", NeurIPS; See, Liu and Manning 2017, "Get To The Point", ACL',
   note=(
     'FLAN used 3.1.0, which TFDS no longer has; 3.4.0 has the same rows, without the '
     'blank before added full stops, and two more fields.'
@@ -195,7 +195,7 @@ GIGAWORD = Dataset(
     ),
   ),
   licence='Gigaword: LDC licence',
-  citation='Graff et al. 2003, English Gigaword; Rush et al. 2015',
+  citation='Graff et al. 2003, "English Gigaword", LDC; Rush, Chopra and Weston 2015, "A Neural Attention Model for Abstractive Sentence Summarization", EMNLP',
   note=(
     'Text in lower case, joined up from Penn Treebank tokens. Rows with an unknown '
     'word or a masked number (UNK, #), about 46% of them, are dropped and counted.'
@@ -242,7 +242,7 @@ MULTI_NEWS = Dataset(
       'Where the pieces below agree, say it once; where one adds something, keep it. The result should be one short article.\n\n{reports}'
     ),
     Template(
-      'From the web, all on the same subject\n\n{reports}\n\nA synthesis without repetition'
+      'From the web, all on the same subject:\n\n{reports}\n\nA synthesis without repetition:'
     ),
     Template(
       'Suppose I had read none of the coverage listed here. How would you explain to me what has been going on?\n\n{reports}'
@@ -257,7 +257,7 @@ MULTI_NEWS = Dataset(
     ),
   ),
   licence='non-commercial research and education',
-  citation='Fabbri et al. 2019, Multi-News',
+  citation='Fabbri et al. 2019, "Multi-News: a Large-Scale Multi-Document Summarization Dataset", ACL',
   note=(
     'FLAN used 1.0.0, which TFDS no longer has; 2.1.0 takes the same corpus from its '
     "authors' new address. Every source gets an equal share of the prompt; digests "
@@ -317,7 +317,7 @@ NEWSROOM = Dataset(
     'manual download: register at summari.es; put train.jsonl, dev.jsonl and '
     "test.jsonl into TFDS's manual_dir"
   ),
-  citation='Grusky et al. 2018, Newsroom',
+  citation='Grusky, Naaman and Artzi 2018, "Newsroom", NAACL',
 )
 
 # `<file_photo>` -> `[photo]`.
@@ -351,7 +351,7 @@ SAMSUM = Dataset(
       'Even a very informal meeting deserves minutes. Take them, briefly, from the log.\n\n{chat}\n\nMinutes:'
     ),
     Template('Who tells whom what here, and what comes of it?\n\n{chat}'),
-    Template('Messages\n{chat}\n\nWhat a bystander would gather from them'),
+    Template('Messages:\n{chat}\n\nWhat a bystander would gather from them:'),
     Template(
       'Leave out the greetings and emoticons and give just the outcome of the exchange that follows.\n\n{chat}'
     ),
@@ -370,7 +370,7 @@ SAMSUM = Dataset(
     'CC BY-NC-ND 4.0; manual download: corpus.7z of arXiv 1911.12237, its three '
     "JSON files into TFDS's manual_dir"
   ),
-  citation='Gliwa et al. 2019, SAMSum',
+  citation='Gliwa et al. 2019, "SAMSum Corpus", Workshop on New Frontiers in Summarization; arXiv:1911.12237',
 )
 
 # What stands in the place of a video; copies other than TFDS 1.1.0 have it.
@@ -425,7 +425,7 @@ XSUM = Dataset(
     'BBC text, research use; manual download: xsum-extracts-from-downloads.tar.gz, '
     "made by the authors' scripts (github.com/EdinburghNLP/XSum), into TFDS's manual_dir"
   ),
-  citation='Narayan et al. 2018, XSum',
+  citation='Narayan, Cohen and Lapata 2018, "Don\'t Give Me the Details, Just the Summary!", EMNLP',
   note=(
     "FLAN's first release used 1.0.0 and its last a Hugging Face copy; 1.1.0 is the "
     'current one and leaves out what the crawl took from the page around the text.'
@@ -480,7 +480,7 @@ AG_NEWS_SUBSET = Dataset(
       'Going by both heading and text, tag the following with its subject.\n\n* {title}\n* {text}\n\n{OPTIONS}'
     ),
     Template(
-      'Invent a headline for this piece of {answer} news.\n\n{text}',
+      'Under what headline might our {answer} editor run this?\n\n{text}',
       '{title}',
       turned_around=True,
     ),
@@ -491,7 +491,7 @@ AG_NEWS_SUBSET = Dataset(
     ),
   ),
   licence='AG corpus: non-commercial use',
-  citation='Zhang et al. 2015, AG News',
+  citation='Zhang, Zhao and LeCun 2015, "Character-level Convolutional Networks for Text Classification", NeurIPS',
 )
 
 OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
@@ -545,7 +545,7 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
     ),
   ),
   licence='no licence stated: research use',
-  citation='Wang and Ling 2016, opinion abstracts',
+  citation='Wang and Ling 2016, "Neural Network-Based Abstract Generation for Opinions and Arguments", NAACL',
   note='The first ten reviews of a film are used.',
 )
 
@@ -602,7 +602,7 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
     ),
   ),
   licence='no licence stated: research use',
-  citation='Wang and Ling 2016, opinion abstracts',
+  citation='Wang and Ling 2016, "Neural Network-Based Abstract Generation for Opinions and Arguments", NAACL',
   note='The first ten sentences of an argument are used.',
 )
 
@@ -652,7 +652,7 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
     ),
   ),
   licence='CC BY-NC-SA 3.0 (WikiHow)',
-  citation='Ladhak et al. 2020, WikiLingua; Gehrmann et al. 2021, GEM',
+  citation='Ladhak et al. 2020, "WikiLingua", Findings of EMNLP; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
 DATASETS = (

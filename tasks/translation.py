@@ -115,7 +115,7 @@ DATASETS = (
       metric='bleu',
       templates=PARA_CRAWL[code],
       licence='CC0 1.0 (the packaging; the texts are those of the sites crawled)',
-      citation='Bañón et al. 2020, ParaCrawl',
+      citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
       note=note,
     )
     for name, code, train, note in PARA_CRAWL_PAIRS
@@ -135,9 +135,9 @@ DATASETS = (
       templates=WMT[code],
       licence='free for research (statmt.org)',
       citation=(
-        'Bojar et al. 2014, WMT14'
+        'Bojar et al. 2014, "Findings of the 2014 Workshop on Statistical Machine Translation", WMT'
         if builder == 'wmt14_translate'
-        else 'Bojar et al. 2016, WMT16'
+        else 'Bojar et al. 2016, "Findings of the 2016 Conference on Machine Translation", WMT'
       ),
       note=NOTES.get(name, ''),
     )
