@@ -74,7 +74,7 @@ _CB_TEMPLATES = (
     'You are reading aloud and come to these lines:\n\n{premise}\n\nYour listener breaks in: "So {hypothesis}?" How do you reply?\n\n{OPTIONS}'
   ),
   Template(
-    '{premise}\n\nWhat would the speaker answer if asked whether {hypothesis}?\n\n{OPTIONS}'
+    '{premise}\n\nAsk whoever said this whether {hypothesis}. What do they answer?\n\n{OPTIONS}'
   ),
   Template(
     'Take what is said below at face value. Is it then true that {hypothesis}?\n\n{premise}\n\n{OPTIONS}'

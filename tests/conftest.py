@@ -1,6 +1,8 @@
 """Eight simulated CPU devices for every test, set before jax is imported."""
 
+import json
 import os
+import pathlib
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -24,3 +26,24 @@ def pytest_addoption(parser):
 @pytest.fixture
 def update_golden(request) -> bool:
   return request.config.getoption('--update-golden')
+
+
+ROWS = pathlib.Path(__file__).parent / 'rows'
+
+
+@pytest.fixture
+def own_rows():
+  """Dataset -> its two rows of our own writing, in the shape of its records.
+
+  They stand in `rows/<builder>/<config>/<split>.jsonl`, the layout that
+  `flan fetch --from` takes; datasets of one TFDS name share them.
+  """
+
+  def read(dataset):
+    name = dataset.tfds.rpartition(':')[0]
+    folder = ROWS / (name if '/' in name else f'{name}/default')
+    (path,) = folder.glob('*.jsonl')
+    lines = path.read_text(encoding='utf-8').splitlines()
+    return [dataset.read(json.loads(x), f'own-{i}') for i, x in enumerate(lines, 1)]
+
+  return read

@@ -31,7 +31,7 @@ def test_the_resolved_config_of_every_run(run, update_golden):
 
 
 @pytest.mark.parametrize('name', catalogue.family('microworld'))
-def test_the_prompts_of_a_row_in_every_template(name, update_golden):
+def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
   dataset = catalogue.get(name, family='microworld')
   row = dataset.read(records.record(name, 'train', 1), 'train-1')
   parts = []
@@ -39,3 +39,26 @@ def test_the_prompts_of_a_row_in_every_template(name, update_golden):
     prompt = catalogue.render(dataset, index, row)
     parts.append(f'--- {index}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
+
+
+@pytest.mark.parametrize('name', catalogue.family('flan'))
+def test_the_prompts_of_two_rows_of_our_own_in_every_template(
+  name, own_rows, update_golden
+):
+  """Every template once, the rows taking turns."""
+  dataset = catalogue.get(name)
+  rows = own_rows(dataset)
+  parts = []
+  for index, template in enumerate(dataset.templates):
+    row = rows[index % len(rows)]
+    prompt = catalogue.render(dataset, index, row)
+    kind = ', turned around' if template.turned_around else ''
+    heading = f'--- template {index}{kind}, row {row.row_id}'
+    parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
+  text = '\n'.join(parts)
+  compare(HERE / 'prompts' / f'{name}.txt', text, update=update_golden)
+
+
+def test_no_golden_prompt_outlives_its_dataset():
+  names = {name for world in catalogue.WORLDS for name in catalogue.family(world)}
+  assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

@@ -1,0 +1,31 @@
+"""The rows of our own writing are records that the TFDS builders could have made."""
+
+import json
+import pathlib
+
+import pytest
+
+from flan_jax import catalogue
+
+fetch = pytest.importorskip(
+  'flan_jax.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
+)
+import tensorflow_datasets as tfds
+
+ROWS = pathlib.Path(__file__).parents[1] / 'rows'
+NAMES = list(dict.fromkeys(d.tfds for d in catalogue.family('flan').values()))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_two_rows_fit_the_features_of_their_builder(name):
+  (path,) = fetch.split_files(name, ROWS).values()
+  features = tfds.builder(name).info.features
+  records = [json.loads(line) for line in path.open(encoding='utf-8')]
+  assert len(records) == 2
+  for number, record in enumerate(records, 1):
+    fetch.check(features, record, f'{path}:{number}')
+
+
+def test_every_file_of_rows_belongs_to_a_declared_dataset():
+  used = {p for name in NAMES for p in fetch.split_files(name, ROWS).values()}
+  assert set(ROWS.rglob('*.jsonl')) == used
