@@ -10,7 +10,7 @@ from flan_jax import catalogue
 fetch = pytest.importorskip(
   'flan_jax.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
 )
-import tensorflow_datasets as tfds
+tfds = pytest.importorskip('tensorflow_datasets')
 
 ROWS = pathlib.Path(__file__).parents[1] / 'rows'
 NAMES = list(dict.fromkeys(d.tfds for d in catalogue.family('flan').values()))
