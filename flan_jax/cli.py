@@ -68,10 +68,13 @@ def _tasks(parser):
 
 def _show(parser):
   """renders a task's prompts, with fields, options and token counts"""
-  parser.add_argument('task', metavar='TASK', help='as flan_rte')
+  parser.add_argument('task', metavar='TASK', nargs='?', help='as flan_rte')
   parser.add_argument('--n', type=int, default=1, metavar='N', help='rows (default 1)')
   parser.add_argument('--template', type=int, metavar='I', help='only this template')
   parser.add_argument('--split', default='train', choices=('train', 'dev', 'test'))
+  parser.add_argument(
+    '--html', metavar='FILE', help='a page of the whole catalogue (or of TASK) instead'
+  )
   _tokenizer(parser, 'bytes')
   _data(parser)
 
