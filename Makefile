@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: help setup demo test test-slow lint format golden bench clean
+.PHONY: help setup demo test test-slow lint format golden docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,6 +42,9 @@ format: $(READY)  ## ruff mends what it can
 
 golden: $(READY)  ## writes the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/golden_test.py --update-golden
+
+docs: $(READY)  ## docs/catalogue.md from the declarations
+	$(BIN)/python docs/catalogue.py
 
 bench: $(READY)  ## every benchmark, ours and the peer in turn
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,0 +1,133 @@
+"""Writes docs/catalogue.md from the declarations; `make docs` runs it.
+
+`python docs/catalogue.py --look` first reads prepared rows of every dataset through
+TFDS, renders them in every template, and keeps what it saw in docs/rows_seen.json.
+It looks in $TFDS_DATA_DIR, or in the folder given by --data-dir.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+from typing import Any
+
+import jinja2
+
+from flan_jax import catalogue, sources
+from flan_jax.catalogue import Dataset
+from flan_jax.errors import InputError
+from flan_jax.evaluate import report
+from flan_jax.fields import Choice, Label, Unlabelled
+
+HERE = pathlib.Path(__file__).parent
+PAGE = HERE / 'catalogue.md'
+SEEN = HERE / 'rows_seen.json'
+MOST = 100
+"""Rows read of every split."""
+
+
+def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
+  """Dataset -> what its builder offers, and what its prepared rows gave.
+
+  `versions` are those that the installed TFDS can still build, the newest first;
+  `prepared` counts the rows of every TFDS split; `read` and `dropped` count the rows
+  looked at (dropped: without a label), each rendered in every template.
+  """
+  seen = {}
+  for dataset in catalogue.family('flan').values():
+    seen[dataset.name] = entry = _builder(dataset)
+    try:
+      entry['prepared'] = dict(sources.sizes(dataset, data_dir=data_dir))
+    except InputError:
+      continue
+    entry['read'] = entry['dropped'] = 0
+    for split in dataset.slices:
+      if not dataset.rows(split, entry['prepared']):
+        continue
+      rows = sources.records(dataset, split, data_dir=data_dir)
+      for row_id, record in itertools.islice(rows, MOST):
+        entry['read'] += 1
+        try:
+          row = dataset.read(record, row_id)
+        except Unlabelled:
+          entry['dropped'] += 1
+          continue
+        for index in range(len(dataset.templates)):
+          catalogue.render(dataset, index, row)
+    print(dataset.name, entry, flush=True)
+  return seen
+
+
+def _builder(dataset: Dataset) -> dict[str, Any]:
+  import tensorflow_datasets as tfds
+
+  name, _, config = dataset.tfds.partition(':')[0].partition('/')
+  builder = tfds.builder_cls(name)
+  newest, older = builder.VERSION, builder.SUPPORTED_VERSIONS
+  for other in builder.BUILDER_CONFIGS:
+    if other.name == config and other.version:
+      newest, older = other.version, other.supported_versions
+  versions = dict.fromkeys(str(version) for version in (newest, *older))
+  return {'tfds': tfds.__version__, 'versions': list(versions)}
+
+
+def _answer(dataset: Dataset) -> str:
+  if isinstance(dataset.answer, Label):
+    return ' / '.join(dataset.answer.words)
+  return "one of the row's options" if isinstance(dataset.answer, Choice) else 'text'
+
+
+def _splits(dataset: Dataset) -> dict[str, str]:
+  """Canonical split -> its slice and its rows, for a cell of the table."""
+  return {
+    split: f'`{part}` {dataset.rows(split):,}' for split, part in dataset.slices.items()
+  }
+
+
+def render(seen: dict[str, dict[str, Any]]) -> str:
+  """The page, from the declarations and from what `look` saw."""
+  datasets = [
+    {
+      'declared': dataset,
+      'splits': _splits(dataset),
+      'answer': _answer(dataset),
+      'seen': seen.get(dataset.name, {}),
+    }
+    for dataset in catalogue.family('flan').values()
+  ]
+  environment = jinja2.Environment(
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  page = (HERE / 'catalogue.md.jinja').read_text(encoding='utf-8')
+  return environment.from_string(page).render(
+    clusters=catalogue.CLUSTERS,
+    names=report.CLUSTER_NAMES,
+    datasets=datasets,
+    most=MOST,
+    tfds=sorted({entry['tfds'] for entry in seen.values()}),
+    prepared=sum('read' in entry for entry in seen.values()),
+    read=sum(entry.get('read', 0) for entry in seen.values()),
+    templates=sum(len(d['declared'].templates) for d in datasets),
+  )
+
+
+def load() -> dict[str, dict[str, Any]]:
+  return json.loads(SEEN.read_text(encoding='utf-8'))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--look', action='store_true', help='read prepared rows anew')
+  parser.add_argument('--data-dir', metavar='DIR')
+  options = parser.parse_args()
+  if options.look:
+    text = json.dumps(look(options.data_dir), indent=1, ensure_ascii=False)
+    SEEN.write_text(text + '\n', encoding='utf-8')
+  PAGE.write_text(render(load()), encoding='utf-8')
+
+
+if __name__ == '__main__':
+  main()

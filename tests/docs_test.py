@@ -1,0 +1,60 @@
+"""The committed pages say what the declarations say."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from flan_jax import catalogue
+from flan_jax.progress import Progress
+
+DOCS = pathlib.Path(__file__).parents[1] / 'docs'
+DATASETS = catalogue.family('flan')
+
+
+@pytest.fixture(scope='module')
+def page():
+  spec = importlib.util.spec_from_file_location('page', DOCS / 'catalogue.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_the_catalogue_page_is_current(page):
+  committed = (DOCS / 'catalogue.md').read_text(encoding='utf-8')
+  assert page.render(page.load()) == committed, '`make docs` writes it anew'
+
+
+def test_what_was_seen_is_of_the_datasets_declared_and_of_their_pins(page):
+  seen = page.load()
+  assert set(seen) == set(DATASETS)
+  for name, dataset in DATASETS.items():
+    assert dataset.tfds.rpartition(':')[2] in seen[name]['versions']
+
+
+def test_rows_that_were_not_seen_are_not_claimed(page):
+  seen = page.load()
+  seen['rte'].pop('read')
+  line = next(x for x in page.render(seen).splitlines() if x.startswith('| `rte` |'))
+  assert line.endswith('| no |')
+  assert (
+    'yes'
+    in next(
+      x for x in page.render(seen).splitlines() if x.startswith('| `snli` |')
+    ).rpartition(' | ')[2]
+  )
+
+
+def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
+  fetch = pytest.importorskip('flan_jax.fetch', exc_type=ImportError)
+  rows = str(pathlib.Path(__file__).parent / 'rows')
+  fetch.fetch(
+    [DATASETS['snli'], DATASETS['wsc273']],
+    data_dir=str(tmp_path),
+    folder=rows,
+    progress=Progress(quiet=True),
+  )
+  seen = page.look(str(tmp_path))
+  assert {name for name in seen if 'read' in seen[name]} == {'snli', 'wsc273'}
+  assert seen['wsc273']['prepared'] == {'test': 2}
+  assert (seen['wsc273']['read'], seen['wsc273']['dropped']) == (2, 0)
