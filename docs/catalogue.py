@@ -29,7 +29,7 @@ MOST = 100
 def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
   """Dataset -> what its builder offers, and what its prepared rows gave.
 
-  `versions` are those that the installed TFDS can still build, the newest first;
+  `name` is the pinned name, by which `merged` knows what is out of date; `versions` are those that the installed TFDS can still build, the newest first;
   `prepared` counts the rows of every TFDS split; `read` and `dropped` count the rows
   looked at (dropped: without a label), each rendered in every template.
   """
@@ -68,7 +68,21 @@ def _builder(dataset: Dataset) -> dict[str, Any]:
     if other.name == config and other.version:
       newest, older = other.version, other.supported_versions
   versions = dict.fromkeys(str(version) for version in (newest, *older))
-  return {'tfds': tfds.__version__, 'versions': list(versions)}
+  return {
+    'name': dataset.tfds,
+    'tfds': tfds.__version__,
+    'versions': list(versions),
+  }
+
+
+def merged(old: dict[str, dict], new: dict[str, dict]) -> dict[str, dict]:
+  """What was seen now, and what was seen before of data that is not here now."""
+  kept = {
+    name: old[name]
+    for name, entry in new.items()
+    if 'read' not in entry and old.get(name, {}).get('name') == entry['name']
+  }
+  return {**new, **kept}
 
 
 def _answer(dataset: Dataset) -> str:
@@ -124,7 +138,8 @@ def main() -> None:
   parser.add_argument('--data-dir', metavar='DIR')
   options = parser.parse_args()
   if options.look:
-    text = json.dumps(look(options.data_dir), indent=1, ensure_ascii=False)
+    seen = merged(load(), look(options.data_dir))
+    text = json.dumps(seen, indent=1, ensure_ascii=False)
     SEEN.write_text(text + '\n', encoding='utf-8')
   PAGE.write_text(render(load()), encoding='utf-8')
 
