@@ -29,7 +29,8 @@ MOST = 100
 def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
   """Dataset -> what its builder offers, and what its prepared rows gave.
 
-  `name` is the pinned name, by which `merged` knows what is out of date; `versions` are those that the installed TFDS can still build, the newest first;
+  `name` is the pinned name, by which `merged` knows what is out of date; `versions`
+  are those that the installed TFDS can still build, the newest first;
   `prepared` counts the rows of every TFDS split; `read` and `dropped` count the rows
   looked at (dropped: without a label), each rendered in every template.
   """

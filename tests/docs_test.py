@@ -29,6 +29,7 @@ def test_what_was_seen_is_of_the_datasets_declared_and_of_their_pins(page):
   seen = page.load()
   assert set(seen) == set(DATASETS)
   for name, dataset in DATASETS.items():
+    assert seen[name]['name'] == dataset.tfds, 'docs/catalogue.py --look'
     assert dataset.tfds.rpartition(':')[2] in seen[name]['versions']
 
 
@@ -43,6 +44,17 @@ def test_rows_that_were_not_seen_are_not_claimed(page):
       x for x in page.render(seen).splitlines() if x.startswith('| `snli` |')
     ).rpartition(' | ')[2]
   )
+
+
+def test_looking_where_nothing_is_prepared_forgets_nothing_but_old_pins(page):
+  old = page.load()
+  nothing = {
+    name: {key: entry[key] for key in ('name', 'tfds', 'versions')}
+    for name, entry in old.items()
+  }
+  assert page.merged(old, nothing) == old
+  nothing['rte']['name'] = 'super_glue/rte:9.0.0'
+  assert 'read' not in page.merged(old, nothing)['rte']
 
 
 def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
