@@ -15,7 +15,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flan_jax import catalogue, sources
+from flan_jax import catalogue, sources, splits
 from flan_jax.catalogue import Dataset
 from flan_jax.data import draw
 from flan_jax.errors import InputError
@@ -105,10 +105,21 @@ def row_id(tfds_id: str) -> str:
 def records(
   dataset: Dataset, split: str, *, data_dir: str | None = None
 ) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of a canonical split from the prepared TFDS dataset."""
+  """Yields (row id, record) of a canonical split from the prepared TFDS dataset.
+
+  Raises:
+    InputError: if the dataset, or the TFDS split that it takes, is not prepared.
+  """
   names = {ours: theirs for theirs, ours in SEQIO_SPLITS.items()}
   source = Source(dataset, data_dir)
-  source.tfds_dataset.builder  # noqa: B018 - raises now, not at the first row
+  prepared = source.tfds_dataset.builder.info.splits
+  wanted = splits.parse(dataset.slices[split]).split
+  if wanted not in prepared:
+    raise InputError(
+      f'dataset {dataset.name!r}: its {split} rows come from TFDS split {wanted!r}, '
+      f'which is not prepared (there are {", ".join(prepared)}); '
+      f'`flan fetch {dataset.name}` prepares it'
+    )
   rows = source.get_dataset(names[split], shuffle=False)
 
   def read():

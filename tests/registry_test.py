@@ -19,7 +19,7 @@ CONCEPTS = [['bread', 'oven'], ['boat', 'lake', 'sail'], ['dog'], ['tea', 'cup']
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
-  """rte and common_gen, prepared from rows of our own writing."""
+  """rte, common_gen and half of cb, prepared from rows of our own writing."""
   root = tmp_path_factory.mktemp('data')
   rte = [
     {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a colour.', 'idx': i,
@@ -34,6 +34,7 @@ def data_dir(tmp_path_factory):
   for name, split, rows in (
     ('super_glue/rte', 'train', rte),
     ('super_glue/rte', 'validation', rte[:7]),
+    ('super_glue/cb', 'train', rte),
     ('gem/common_gen', 'train', common_gen),
     ('gem/common_gen', 'validation', common_gen),
   ):
@@ -41,7 +42,7 @@ def data_dir(tmp_path_factory):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(map(json.dumps, rows)))
   fetch.fetch(
-    [catalogue.get('rte'), catalogue.get('common_gen')],
+    [catalogue.get(name) for name in ('rte', 'common_gen', 'cb')],
     data_dir=str(root / 'tfds'),
     folder=str(root / 'raw'),
     progress=Progress(quiet=True),
@@ -150,8 +151,14 @@ def test_the_metric_of_a_task_takes_every_reference(registered):
 
 
 def test_an_unprepared_dataset_says_which_command_prepares_it(registered, data_dir):
-  with pytest.raises(InputError, match='`flan fetch cb` prepares it'):
-    registry.sizes(catalogue.get('cb'), data_dir=data_dir)
+  with pytest.raises(InputError, match='`flan fetch copa` prepares it'):
+    registry.sizes(catalogue.get('copa'), data_dir=data_dir)
+
+
+def test_an_unprepared_split_is_named(registered, data_dir):
+  with pytest.raises(InputError, match="'validation', which is not prepared.*train"):
+    registry.records(catalogue.get('cb'), 'test', data_dir=data_dir)
+  assert len(list(registry.records(catalogue.get('cb'), 'train', data_dir=data_dir)))
 
 
 def test_generated_datasets_are_tasks_too():
