@@ -313,6 +313,7 @@ _WNLI_TEMPLATES = (
 DATASETS = (
   Dataset(
     name='anli_r1',
+    paper_name='ANLI',
     tfds='anli/r1:0.1.0',
     train='train',
     sizes={'train': 16946, 'validation': 1000, 'test': 1000},
@@ -320,6 +321,7 @@ DATASETS = (
   ),
   Dataset(
     name='anli_r2',
+    paper_name='ANLI',
     tfds='anli/r2:0.1.0',
     train='train[:30000]',
     sizes={'train': 45460, 'validation': 1000, 'test': 1000},
@@ -327,6 +329,8 @@ DATASETS = (
   ),
   Dataset(
     name='anli_r3',
+    paper_name='ANLI',
+    derived_from=('story_cloze', 'rte', 'wikiHow'),
     tfds='anli/r3:0.1.0',
     train='train[:30000]',
     sizes={'train': 100459, 'validation': 1200, 'test': 1200},
@@ -334,6 +338,7 @@ DATASETS = (
   ),
   Dataset(
     name='cb',
+    paper_name='CB',
     cluster='nli',
     tfds='super_glue/cb:1.0.2',
     train='train[:-50]',
@@ -353,18 +358,22 @@ DATASETS = (
   ),
   Dataset(
     name='mnli_matched',
+    paper_name='MNLI',
     test='validation_matched',
     sizes={'train': 392702, 'validation_matched': 9815},
     **_MNLI,
   ),
   Dataset(
     name='mnli_mismatched',
+    paper_name='MNLI',
     test='validation_mismatched',
     sizes={'train': 392702, 'validation_mismatched': 9832},
     **_MNLI,
   ),
   Dataset(
     name='qnli',
+    paper_name='QNLI',
+    derived_from=('squad_v1',),
     cluster='nli',
     tfds='glue/qnli:2.0.0',
     train='train[:30000]',
@@ -381,6 +390,7 @@ DATASETS = (
   ),
   Dataset(
     name='rte',
+    paper_name='RTE',
     cluster='nli',
     tfds='super_glue/rte:1.0.2',
     train='train[:-200]',
@@ -397,6 +407,8 @@ DATASETS = (
   ),
   Dataset(
     name='snli',
+    paper_name='SNLI',
+    derived_from=('Flickr30k captions',),
     cluster='nli',
     tfds='snli:1.1.0',
     train='train[:30000]',
@@ -413,6 +425,8 @@ DATASETS = (
   ),
   Dataset(
     name='wnli',
+    paper_name='WNLI',
+    derived_from=('Winograd schemas',),
     cluster='nli',
     tfds='glue/wnli:2.0.0',
     train='train[:-30]',

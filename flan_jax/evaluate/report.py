@@ -213,6 +213,7 @@ def build(
   train_rows: Mapping[str, int],
   data_digest: str,
   seed: int,
+  guard: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -225,7 +226,9 @@ def build(
     train_rows: cluster -> rows seen in tuning.
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
+    guard: the proof that what is held out did not train, or None.
   """
+  guard = dict(guard or {})
   report = {
     'model': model,
     'checkpoint': checkpoint,
@@ -234,9 +237,10 @@ def build(
     'train_rows': dict(train_rows),
     'data_digest': data_digest,
     'seed': seed,
+    'guard': guard,
     'rows': [_row(result, seed=seed) for result in results.datasets],
     'timing': dict(results.timing),
-    'warnings': list(results.warnings),
+    'warnings': [*guard.get('warnings', ()), *results.warnings],
   }
   return _rounded(report)
 
