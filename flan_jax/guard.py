@@ -120,7 +120,8 @@ def prove(
     mixture: what trains.
     asked: HELD_OUT, the clusters; None for those that the mixture holds out.
     accept: datasets, or whole clusters, that may train although they share something
-      with a held-out cluster; each is recorded.
+      with a held-out cluster, or held-out clusters that may share anything; each is
+      recorded.
     datasets: what really trains, of the mixture's datasets; None for all of them.
     setting: where the clusters were asked for; for errors.
 
@@ -145,7 +146,7 @@ def prove(
     near = (cluster, *mixtures.EXCLUDED_WITH.get(cluster, ()), *mixture.excluded)
     for dataset in trained:
       for source in _common(dataset, near, measured):
-        by_run = dataset.name in accept or dataset.cluster in accept
+        by_run = bool(accept & {dataset.name, dataset.cluster, cluster})
         # A declaration cannot accept the held-out cluster itself; a run can.
         declared = source != cluster and (dataset.name, source) in mixture.accepted
         if not by_run and not declared:

@@ -66,7 +66,7 @@ def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
     'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
-    'seed', 'rows', 'timing', 'warnings',
+    'seed', 'guard', 'rows', 'timing', 'warnings',
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
