@@ -182,7 +182,7 @@ def test_the_listing_of_a_mixture_says_what_is_left_out_and_why():
 def test_the_listing_of_all_datasets_has_the_rates_of_the_reference():
   found = listing.datasets()
   assert sum(d['rate'] for d in found.data) == 188_371
-  assert {d['dataset'] for d in found.data if not d['rate']} == {
+  assert {d['dataset'] for d in found.data if not d['rate']} >= {
     'wsc273', 'para_crawl_ende', 'para_crawl_enfr'
   }  # fmt: skip
   assert found.lines[0].startswith("the paper's view: 62 datasets in 12 clusters")
