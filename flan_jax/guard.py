@@ -110,7 +110,7 @@ def prove(
   mixture: Mixture,
   asked: str | Sequence[str] | None = None,
   *,
-  accept: str | Sequence[str] = (),
+  accept: str | Sequence[str] | None = None,
   datasets: Iterable[str] | None = None,
   setting: str = 'HELD_OUT',
 ) -> Proof:
@@ -172,7 +172,7 @@ def prove_checkpoint(
   asked: str | Sequence[str],
   *,
   family: str,
-  accept: str | Sequence[str] = (),
+  accept: str | Sequence[str] | None = None,
 ) -> Proof:
   """Proves that a checkpoint may be measured on some clusters as never seen.
 
@@ -217,8 +217,10 @@ def _trained(provenance: Mapping[str, Any]) -> Mixture | None:
   )
 
 
-def _names(accept: str | Sequence[str], family: Mapping[str, Dataset]) -> set[str]:
-  names = {accept} if isinstance(accept, str) else set(accept)
+def _names(
+  accept: str | Sequence[str] | None, family: Mapping[str, Dataset]
+) -> set[str]:
+  names = {accept} if isinstance(accept, str) else set(accept or ())
   for name in sorted(names):
     if name not in CLUSTERS and name not in family:
       legal = [*family, *CLUSTERS]

@@ -154,7 +154,7 @@ class Run:
   pack: bool = True
   initial_checkpoint: str | None = None
   held_out: str | tuple[str, ...] | None = None
-  accept: str | tuple[str, ...] = ()
+  accept: str | tuple[str, ...] | None = None
   store: str | None = None
   tokenizer: str | None = None
   vocab_size: int = 32_000
@@ -228,7 +228,7 @@ class Evaluation:
   output_dir: str
   clusters: str | tuple[str, ...] = ()
   datasets: str | tuple[str, ...] = ()
-  accept: str | tuple[str, ...] = ()
+  accept: str | tuple[str, ...] | None = None
   base_checkpoint: str | None = None
   family: str = 'flan'
   store: str | None = None
