@@ -6,7 +6,9 @@ strings come from `catalogue.render`, the one implementation of rendering.
 """
 
 import functools
+import hashlib
 import json
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -123,6 +125,16 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
   """TFDS split -> number of rows prepared."""
   info = Source(dataset, data_dir).tfds_dataset.info
   return {name: split.num_examples for name, split in info.splits.items()}
+
+
+def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
+  """Names, sizes and times of the prepared files, as one digest (hex)."""
+  folder = Source(dataset, data_dir).tfds_dataset.builder.data_path
+  found = hashlib.sha256()
+  for path in sorted(pathlib.Path(folder).iterdir()):
+    about = path.stat()
+    found.update(f'{path.name} {about.st_size} {about.st_mtime_ns}\n'.encode())
+  return found.hexdigest()
 
 
 def _rendered(dataset: Dataset, template: int | None, seed: int):

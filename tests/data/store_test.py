@@ -79,13 +79,13 @@ def test_what_is_not_a_store_is_named(tmp_path):
 
 
 def test_a_truncated_store_is_named(out):
-  shard = out / 'train' / 'pairs.array_record'
+  shard = out / 'train' / 'pairs.00.array_record'
   whole = shard.read_bytes()
   shard.write_bytes(whole[:-10])
-  with pytest.raises(InputError, match='train/pairs.array_record has .* truncated'):
+  with pytest.raises(InputError, match='train/pairs.00.array_record has .* the 35 rows of that shard are lost; .*--repair'):
     Store.open(out)
   shard.unlink()
-  with pytest.raises(InputError, match='train/pairs.array_record has no bytes'):
+  with pytest.raises(InputError, match='train/pairs.00.array_record has no bytes'):
     Store.open(out)
   shard.write_bytes(whole)
   manifest = out / 'manifest.json'
@@ -94,17 +94,17 @@ def test_a_truncated_store_is_named(out):
   with pytest.raises(InputError, match='manifest.json is truncated'):
     Store.open(out)
   manifest.write_text(json.dumps({**json.loads(text), 'version': 0}))
-  with pytest.raises(InputError, match='format 0; this version reads 1'):
+  with pytest.raises(InputError, match='format 0; this version reads 2'):
     Store.open(out)
 
 
 def test_a_corrupt_shard_is_named(out):
-  shard = out / 'train' / 'pairs.array_record'
+  shard = out / 'train' / 'pairs.00.array_record'
   data = bytearray(shard.read_bytes())
   data[: len(data) * 3 // 4] = bytes(len(data) * 3 // 4)
   shard.write_bytes(data)
   with pytest.raises(
-    InputError, match='train/pairs.array_record is corrupt at entries'
+    InputError, match='train/pairs.00.array_record is corrupt at rows 3 .* of its 35 rows are lost'
   ):
     Store.open(out).record('pairs', 3)
 
