@@ -209,11 +209,31 @@ def fetch(options: argparse.Namespace) -> int:
   return 1 if any(item.state == 'failed' for item in done) else 0
 
 
+def _repair(options: argparse.Namespace) -> int:
+  progress = Progress()
+  progress.stage(f'Checking {options.out}')
+  from flan_jax.data import repair
+
+  with progress.counter() as count:
+    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in mended:
+    print(
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'lost; made again: {", ".join(damage.files)}'
+    )
+  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  return 0
+
+
 def materialize(options: argparse.Namespace) -> int:
+  if options.repair:
+    return _repair(options)
+  if options.mixture is None:
+    raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   progress = Progress()
   _quiet_absl()
   progress.stage(f'Materialising {options.mixture}')
-  from flan_jax import catalogue
+  from flan_jax import catalogue, pool
   from flan_jax.data import materialize as materialize_lib
 
   mixture = catalogue.mixture(options.mixture)
@@ -230,6 +250,8 @@ def materialize(options: argparse.Namespace) -> int:
       row_length=options.row_length,
       data_dir=options.data_dir,
       missing=options.missing,
+      workers=pool.cores() if options.workers is None else options.workers,
+      runner=options.runner,
       progress=count,
     )
   rows = [
@@ -240,6 +262,13 @@ def materialize(options: argparse.Namespace) -> int:
   sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
   _table(f'{options.out}', sides, rows)
+  for name, why in manifest['missing'].items():
+    print(f'missing: {name} ({why})')
+  planned = manifest['plan']
+  print(
+    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
+    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+  )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
   return 0
 

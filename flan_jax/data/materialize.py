@@ -154,7 +154,9 @@ def materialize(
     tally = pool.Tally(report)
     _gather(job, training, evaluated, run, tally)
     given, job = _tokenizer(job, given, training, vocab_size)
-    trained, needs = _render(job, training, given, steps, batch_tokens, epochs, run, tally)
+    trained, needs = _render(
+      job, training, given, steps, batch_tokens, epochs, run, tally
+    )
     if not any(one.rate for one in trained):
       raise InputError(
         f'mixture {mixture.name!r}: no training rows are left to draw from'
@@ -188,7 +190,11 @@ def _run(
 
 
 def _gather(
-  job: Job, training: Sequence[Sized], evaluated: Sequence[Sized], run, tally: pool.Tally
+  job: Job,
+  training: Sequence[Sized],
+  evaluated: Sequence[Sized],
+  run,
+  tally: pool.Tally,
 ) -> None:
   """Reads every dataset, the largest first."""
   calls = []
@@ -212,16 +218,15 @@ def _tokenizer(
 ) -> tuple[Tokenizer, Job]:
   """The tokenizer, in the store's folder, and the job that knows it."""
   made_from = recipe_lib.digest([job.stamps[dataset.name] for dataset, _ in training])
-  made = given is None
-  if made and build.note(job, 'tokenizer', made_from) is not None:
+  if given is None and build.note(job, 'tokenizer', made_from) is not None:
     given = tokenizer_lib.load(job.path(tokenizer_lib.SentencePiece.filename))
     given.name = tokenizer_lib.trained_name(vocab_size)
-  elif made:
+  elif given is None:
     given = tokenizer_lib.train(_texts(job, training), vocab_size=vocab_size)
-  if given.filename:
     given.save(job.path(given.filename))
-  if made:
     build.finish(job, 'tokenizer', made_from, {'digest': given.digest})
+  elif given.filename:
+    given.save(job.path(given.filename))
   file = given.filename or tokenizer_lib.BYTES
   return given, job._replace(tokenizer=file, tokenizer_digest=given.digest)
 

@@ -7,9 +7,10 @@ The record file has a hash for every record, so damage is found at the rows it h
 """
 
 import hashlib
+import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgpack
@@ -22,7 +23,7 @@ _WRITER = 'group_size:1'
 """One record a group: any of them is read without its neighbours."""
 _READER = 'readahead_buffer_size:0,max_parallelism:0'
 
-DAMAGE = (RuntimeError, OSError, IndexError, ValueError, TypeError)
+DAMAGE = (RuntimeError, OSError, EOFError, IndexError, ValueError, TypeError)
 """What reading a damaged shard raises: array_record and msgpack have no one class."""
 
 
@@ -179,15 +180,10 @@ def digest(folder: pathlib.Path, dataset: str, epoch: int) -> str | None:
 
 def spans(rows: Sequence[int], *, most: int = 6) -> str:
   """Row numbers for a reader: `3, 7-9`; the first `most` spans of them."""
-  return ', '.join(_spans(rows, most))
-
-
-def _spans(rows: Sequence[int], most: int) -> Iterator[str]:
-  breaks = [i for i in range(1, len(rows)) if rows[i] != rows[i - 1] + 1]
-  starts = [0, *breaks]
-  ends = [*(i - 1 for i in breaks), len(rows) - 1]
-  for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-    if number == most:
-      yield '...'
-      return
-    yield str(rows[start]) + (f'-{rows[end]}' if end > start else '')
+  # Neighbours have the same distance from their place in the list.
+  runs = [
+    [row for _, row in run]
+    for _, run in itertools.groupby(enumerate(rows), lambda one: one[1] - one[0])
+  ]
+  text = [f'{run[0]}-{run[-1]}' if len(run) > 1 else f'{run[0]}' for run in runs[:most]]
+  return ', '.join(text + ['...'] * (len(runs) > most))

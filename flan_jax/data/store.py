@@ -160,7 +160,13 @@ class Store:
     """Positions of every entry in a row, int32 [epochs * rows], epoch-major."""
     self._named(dataset)
     epochs = range(self.manifest['datasets'][dataset]['epochs'])
-    parts = [shard_lib.read_index(self.path / 'train', dataset, e) for e in epochs]
+    try:
+      parts = [shard_lib.read_index(self.path / 'train', dataset, e) for e in epochs]
+    except shard_lib.DAMAGE as error:
+      raise InputError(
+        f'store {str(self.path)!r}: an index of {dataset!r} is corrupt '
+        f'({str(error).splitlines()[0]}); {self._cure()}'
+      ) from None
     index = np.concatenate(parts)
     return rows_lib.length(index[:, 0], index[:, 1], self.bos_id)
 
