@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from flan_jax import catalogue, sources
-from flan_jax.catalogue import Dataset
-from flan_jax.data import draw
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.data import draw, rendering
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data.rendering import Limits, Renderer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.fields import Record, Unlabelled
@@ -28,6 +30,7 @@ SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 """seqio's canonical split -> ours."""
 
 
+_NO_LIMIT = 1 << 30
 _JSON = '_json'
 """Feature of a generated record: all of it, as JSON."""
 
@@ -137,49 +140,147 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
   return found.hexdigest()
 
 
-def _rendered(dataset: Dataset, template: int | None, seed: int):
-  """Preprocessor: TFDS records -> strings and their metadata."""
-  signature = (tf.string, tf.string, tf.string, tf.int32, tf.string, tf.int32,
-               tf.string, tf.bool)  # fmt: skip
-  shapes = ((), (), (), (), (None,), (None,), (None,), ())
-  keys = ('inputs', 'targets', 'row_id', 'template', 'options', 'gold', 'references')
+_FEATURES = {
+  'row_id': ('', ()),
+  'template': (-1, ()),
+  'options': ([''], (None,)),
+  'gold': ([-1], (None,)),
+  'references': ([''], (None,)),
+}
+"""What every example carries beside its words: value where there is none, shape."""
 
-  def render(dataset_tf: tf.data.Dataset) -> tf.data.Dataset:
-    structure = dataset_tf.element_spec
+_STRINGS = {'inputs': ('', ()), 'targets': ('', ())}
+_TOKENS = {
+  'inputs': ([], (None,)),
+  'targets': ([], (None,)),
+  'inputs_pretokenized': ('', ()),
+  'targets_pretokenized': ('', ()),
+}
 
-    def python(*flat):
-      record = plain(tf.nest.pack_sequence_as(structure, flat))
-      name = record.pop('tfds_id')
-      if _JSON in record:
-        record = json.loads(record[_JSON])
-      else:
-        name = row_id(name)
-      try:
-        row = dataset.read(record, name)
-      except Unlabelled:
-        return '', '', name, -1, [''], [-1], [''], False
-      index = template
-      if index is None:
-        index = draw.template(seed, name, 0, len(dataset.templates))
-      prompt = catalogue.render(dataset, index, row)
-      answer = row.answer
-      keep = bool(prompt.inputs.strip() and prompt.targets.strip())
-      return (*prompt, name, index, answer.options or [''], answer.gold or [-1],
-              answer.references or [''], keep)  # fmt: skip
 
-    def call(record):
-      flat = tf.nest.flatten(record)
-      out = tf.py_function(python, flat, signature)
-      for value, shape in zip(out, shapes, strict=True):
-        value.set_shape(shape)
-      return dict(zip((*keys, 'keep'), out, strict=True))
+def _type(empty: Any) -> tf.DType:
+  return tf.string if empty in ('', ['']) else tf.int32
 
-    rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
-    rows = rows.filter(lambda row: row['keep'])
-    return rows.map(lambda row: {**{key: row[key] for key in keys},
-                                 'dataset': dataset.name})  # fmt: skip
+
+def _examples(
+  dataset_tf: tf.data.Dataset,
+  dataset: Dataset,
+  spec: Mapping[str, tuple[Any, tuple]],
+  words: Callable[[Row], tuple[int, Sequence[Any]] | None],
+) -> tf.data.Dataset:
+  """Records -> examples.
+
+  Args:
+    dataset_tf: TFDS records, or generated ones as JSON.
+    dataset: the declaration.
+    spec: features beside _FEATURES: value where there is none, shape.
+    words: (template, values of `spec`) of a row; None for a row that is no example.
+  """
+  structure = dataset_tf.element_spec
+  spec = {**spec, **_FEATURES}
+  nothing = (*(empty for empty, _ in spec.values()), False)
+
+  def python(*flat):
+    record = plain(tf.nest.pack_sequence_as(structure, flat))
+    name = record.pop('tfds_id')
+    if _JSON in record:
+      record = json.loads(record[_JSON])
+    else:
+      name = row_id(name)
+    try:
+      row = dataset.read(record, name)
+    except Unlabelled:
+      return nothing
+    found = words(row)
+    if found is None:
+      return nothing
+    template, values = found
+    answer = row.answer
+    return (*values, name, template, answer.options or [''], answer.gold or [-1],
+            answer.references or [''], True)  # fmt: skip
+
+  def call(record):
+    flat = tf.nest.flatten(record)
+    types = (*(_type(empty) for empty, _ in spec.values()), tf.bool)
+    out = tf.py_function(python, flat, types)
+    for value, (_, shape) in zip(out, [*spec.values(), (None, ())], strict=True):
+      value.set_shape(shape)
+    return dict(zip((*spec, 'keep'), out, strict=True))
+
+  rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
+  rows = rows.filter(lambda row: row['keep'])
+  return rows.map(lambda row: {**{key: row[key] for key in spec},
+                               'dataset': dataset.name})  # fmt: skip
+
+
+def _trained(dataset: Dataset, tokenizer: tokenizer_lib.Tokenizer, seed: int):
+  """Preprocessor of training: records -> token ids, fitted to the lengths asked for.
+
+  A row is what it is in epoch 0 of a store of the same seed, tokenizer and limits:
+  one Renderer makes both.
+  """
+
+  def render(
+    dataset_tf: tf.data.Dataset, sequence_length: Mapping[str, int] | None
+  ) -> tf.data.Dataset:
+    asked = sequence_length or {}
+    limits = Limits(*(asked.get(key) or _NO_LIMIT for key in ('inputs', 'targets')))
+    renderer = Renderer(dataset, tokenizer=tokenizer, seed=seed, limits=limits)
+
+    def words(row):
+      first = draw.template(seed, row.row_id, 0, len(dataset.templates))
+      if rendering.is_blank(catalogue.render(dataset, first, row)):
+        return None
+      (found,) = renderer([row], 0)
+      if found is None:
+        return None
+      return found.template, (*found.example, *found.prompt)
+
+    return _examples(dataset_tf, dataset, _TOKENS, words)
 
   return render
+
+
+def _evaluated(dataset: Dataset, template: int):
+  """Preprocessor of evaluation: records -> the strings of one template."""
+
+  def words(row):
+    prompt = catalogue.render(dataset, template, row)
+    return None if rendering.is_blank(prompt) else (template, prompt)
+
+  return lambda dataset_tf: _examples(dataset_tf, dataset, _STRINGS, words)
+
+
+class _Vocabulary(tokenizer_lib.Tokenizer):
+  """Any other seqio vocabulary, for the Renderer alone."""
+
+  filename = ''
+  bos_id = None
+
+  def __init__(self, vocabulary: seqio.Vocabulary):
+    self._vocabulary = vocabulary
+    self.name = self.digest = str(vocabulary)
+    self.vocab_size = vocabulary.vocab_size
+    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._vocabulary.decode([int(i) for i in ids])
+
+  def save(self, path) -> None:
+    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
+
+
+def tokenizer_of(vocabulary: seqio.Vocabulary) -> tokenizer_lib.Tokenizer:
+  """The tokenizer that a store would use where seqio uses `vocabulary`."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    name = str(vocabulary.sentencepiece_model_file)
+    return tokenizer_lib.SentencePiece(vocabulary.sp_model, name=name)
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return tokenizer_lib.Bytes()
+  return _Vocabulary(vocabulary)
 
 
 def _metric(dataset: Dataset):
@@ -231,19 +332,23 @@ def register(
     functools.partial(seqio.preprocessors.tokenize, with_eos=False),
     seqio.preprocessors.append_eos_after_trim,
   )
+  tokenizer = tokenizer_of(vocabulary)
   for dataset in catalogue.family(family).values():
     source = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:
       seqio.TaskRegistry.add(
         dataset.task,
-        preprocessors=[_rendered(dataset, None, seed), *tokens],
+        preprocessors=[
+          _trained(dataset, tokenizer, seed),
+          seqio.preprocessors.append_eos_after_trim,
+        ],
         **shared,
       )
     for index in dataset.evaluated_templates:
       seqio.TaskRegistry.add(
         f'{dataset.task}_template_{index}',
-        preprocessors=[_rendered(dataset, index, seed), *tokens],
+        preprocessors=[_evaluated(dataset, index), *tokens],
         postprocess_fn=_references,
         metric_fns=[_metric(dataset)],
         **shared,

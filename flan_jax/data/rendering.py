@@ -39,13 +39,15 @@ class Rendered(NamedTuple):
 
   Attributes:
     template: index of the template used.
-    example: its token ids.
+    prompt: its words, fields cut as they had to be.
+    example: their token ids, targets cut as they had to be.
     cut_inputs: whether a field was cut to fit.
     cut_targets: whether the target was cut to fit.
     redrawn: whether the drawn template did not fit and another was taken.
   """
 
   template: int
+  prompt: Prompt
   example: Example
   cut_inputs: bool
   cut_targets: bool
@@ -161,7 +163,7 @@ class Renderer:
     targets = self.tokenizer.encode_batch([prompt.targets for *_, prompt in work])
     out: list[Rendered | None] = [None] * len(work)
     long: dict[int, int] = {}
-    for i, (_, template, _) in enumerate(work):
+    for i, (_, template, prompt) in enumerate(work):
       most = self.limits.targets - 1
       cut = len(targets[i]) > most
       if cut and not self._is_free_text(template):
@@ -171,12 +173,13 @@ class Renderer:
       if len(inputs[i]) > room:
         long[i] = room
       example = Example(inputs[i], targets[i])
-      out[i] = Rendered(template, example, False, cut, False)
+      out[i] = Rendered(template, prompt, example, False, cut, False)
     fitted = self._fit({i: (*work[i][:2], inputs[i], room) for i, room in long.items()})
     for i in long:
       if i in fitted:
-        example = Example(fitted[i], targets[i])
-        out[i] = out[i]._replace(example=example, cut_inputs=True)
+        prompt, inputs[i] = fitted[i]
+        example = Example(inputs[i], targets[i])
+        out[i] = out[i]._replace(prompt=prompt, example=example, cut_inputs=True)
       else:
         out[i] = None
     return out
@@ -195,12 +198,12 @@ class Renderer:
 
   def _fit(
     self, work: dict[int, tuple[Row, int, np.ndarray, int]]
-  ) -> dict[int, np.ndarray]:
-    """Input tokens of (row, template, tokens, room), fields cut until they fit.
+  ) -> dict[int, tuple[Prompt, np.ndarray]]:
+    """Words and input tokens of (row, template, tokens, room), cut until they fit.
 
     All of a round are tokenised together; those that cannot fit are left out.
     """
-    out: dict[int, np.ndarray] = {}
+    out: dict[int, tuple[Prompt, np.ndarray]] = {}
     for attempt in range(_ROUNDS):
       fields = {
         i: cuttable(self.dataset, template) for i, (_, template, *_) in work.items()
@@ -224,10 +227,10 @@ class Renderer:
       prompts = [catalogue.render(self.dataset, work[i][1], cut[i]) for i in order]
       encoded = self.tokenizer.encode_batch([prompt.inputs for prompt in prompts])
       again = {}
-      for i, ids in zip(order, encoded, strict=True):
+      for i, prompt, ids in zip(order, prompts, encoded, strict=True):
         _, template, _, room = work[i]
         if len(ids) <= room:
-          out[i] = ids
+          out[i] = prompt, ids
         else:
           again[i] = (cut[i], template, ids, room)
       work = again
