@@ -82,6 +82,8 @@ def feed(store, hosts, *, start=0):
       out, error = process.communicate(timeout=120)
       assert process.returncode == 0, error[-2000:]
       for line in out.splitlines():
+        if not line.startswith(('row ', 'sum ')):
+          continue  # Gloo says on standard output whom it is connected to
         what, number, value = line.split()
         if what == 'row':
           assert int(number) not in rows  # no row is read by two hosts
