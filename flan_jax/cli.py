@@ -92,6 +92,10 @@ def _fetch(parser):
     metavar='DIR',
     help='read DIR/<builder>/<config>/<split>.jsonl in place of downloading',
   )
+  parser.add_argument(
+    '--workers', type=int, default=4, metavar='N',
+    help='datasets downloaded at a time (default 4; 1 with --from)',
+  )  # fmt: skip
   _data(parser)
   _json(parser)
 

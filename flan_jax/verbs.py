@@ -190,21 +190,25 @@ def fetch(options: argparse.Namespace) -> int:
       f"module {error.name!r}: not installed; pip install 'flan_jax[data]'"
     ) from None
   done = fetch_lib.fetch(
-    datasets, data_dir=options.data_dir, folder=options.folder, progress=progress
+    datasets,
+    data_dir=options.data_dir,
+    folder=options.folder,
+    workers=1 if options.folder else min(options.workers, len(datasets)),
+    progress=progress,
   )
   if options.json:
     _print_json([item._asdict() for item in done])
   else:
     rows = [
-      (', '.join(d.datasets), d.tfds, d.state,
+      (d.standing, ', '.join(d.datasets), d.tfds, d.cause or d.state,
        ', '.join(f'{split} {n:,}' for split, n in d.rows.items()), d.note)
       for d in done
     ]  # fmt: skip
-    sides = dict.fromkeys(('datasets', 'TFDS', 'state', 'rows', 'note'), 'left')
-    _table('fetched', sides, rows)
-    states = [item.state for item in done]
-    counts = ', '.join(f'{states.count(s)} {s}' for s in dict.fromkeys(states))
-    print(counts)
+    headings = ('', 'datasets', 'TFDS', 'what happened', 'rows', 'note')
+    _table('fetched', dict.fromkeys(headings, 'left'), rows)
+    standings = [item.standing for item in done]
+    counts = (f'{standings.count(s)} {s}' for s in ('ready', 'partial', 'missing'))
+    print(', '.join(counts))
   # With --from, what the folder lacks is no failure; a failed download is.
   return 1 if any(item.state == 'failed' for item in done) else 0
 

@@ -84,6 +84,7 @@ class Run:
       'held_out': self._held_out,
       'data_digest': store.digest,
       'seed': seed,
+      'missing': tuple(store.manifest['missing']),
     }
 
   def before(self, params: Any) -> dict[str, Any]:
@@ -156,8 +157,9 @@ def evaluate_checkpoint(
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
     rows, digest = _held(store), store.digest
+    missing = tuple(store.manifest['missing'])
   else:
-    rows, digest = _raw(evaluation, progress), ''
+    rows, digest, missing = _raw(evaluation, progress), '', ()
     datasets = [d for d in datasets if _prepared(d, evaluation, progress)]
   trained = _provenance(evaluation.checkpoint)
   return _report(
@@ -175,6 +177,7 @@ def evaluate_checkpoint(
       'train_rows': trained.get('train_rows', {}),
       'data_digest': digest,
       'seed': evaluation.seed,
+      'missing': missing,
     },
     out=pathlib.Path(evaluation.output_dir),
     progress=progress,

@@ -213,6 +213,7 @@ def build(
   train_rows: Mapping[str, int],
   data_digest: str,
   seed: int,
+  missing: Sequence[str] = (),
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -225,6 +226,7 @@ def build(
     train_rows: cluster -> rows seen in tuning.
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
+    missing: datasets of the mixture that the store was made without.
   """
   report = {
     'model': model,
@@ -236,7 +238,10 @@ def build(
     'seed': seed,
     'rows': [_row(result, seed=seed) for result in results.datasets],
     'timing': dict(results.timing),
-    'warnings': list(results.warnings),
+    'warnings': [
+      *results.warnings,
+      *(f'{name}: missing when the store was made; left out' for name in missing),
+    ],
   }
   return _rounded(report)
 

@@ -305,3 +305,13 @@ def test_the_terminal_table_fits_in_lines():
   assert report.headline(report.averages(found)[0]) in text
   assert f'{found["rows"][0]["mean"]:.1f}' in text
   assert max(map(len, text.splitlines())) <= 120
+
+
+def test_datasets_that_the_store_was_made_without_are_named():
+  part = dataset(), {'test': split(RIGHT, WRONG)}
+  found = build(part, missing=('gigaword', 'newsroom'))
+  assert [line.partition(':')[0] for line in found['warnings']] == [
+    'gigaword',
+    'newsroom',
+  ]
+  assert build(part)['warnings'] == []
