@@ -448,3 +448,19 @@ def test_the_trained_tokenizer_is_kept_in_the_store(world, tmp_path):
     'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'digest': found.digest,
   }  # fmt: skip
   assert np.max(Store.open(tmp_path / 'out').record('pairs', 0).example.inputs) < 420
+
+
+def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
+  """Packing changes no draw: the lengths before and after differ by the last window."""
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
+    batch_tokens=8192, row_length=2048,
+  )  # fmt: skip
+  found = manifest['plan']
+  assert (found['rows'], found['row_length']) == (160, 2048)
+  plan = Store.open(tmp_path / 'out').plan(seed=0, rows=160, row_length=2048)
+  assert manifest['fill'] == found['fill'] == plan.fill > 0.99
+  assert found['examples'] == plan.examples
+  drawn, packed = (found[key]['counts'] for key in ('lengths_drawn', 'lengths_packed'))
+  assert sum(drawn) == sum(packed) == plan.examples
+  assert np.abs(np.subtract(drawn, packed)).sum() < 0.2 * plan.examples
