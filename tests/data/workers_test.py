@@ -11,6 +11,7 @@ import time
 import pytest
 
 from flan_jax import catalogue
+from flan_jax.data import exemplars
 from flan_jax.data.materialize import materialize
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
@@ -65,13 +66,13 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
     materialize(few, out=out, vocab_size=700, epochs=2, workers=workers)
   assert digests(tmp_path / '1') == digests(tmp_path / '2')
   store = Store.open(tmp_path / '2')
-  rows = store.rows('mini_copa')
-  shown = [
-    {name for r in store.records('mini_copa', part) for name in r.exemplars}
-    for part in (range(rows), range(rows, 2 * rows))
-  ]
-  assert shown[0] == shown[1]  # 3 x rows draws miss none of a pool of `rows`, by hash
-  assert store.manifest['datasets']['mini_copa']['shots'] == {'3': 2 * rows}
+  count = store.rows('mini_copa')
+  records = store.records('mini_copa', range(2 * count))
+  rows = [record.row_id for record in records[:count]]
+  for record in records:
+    assert len(record.exemplars) == 3
+    assert set(record.exemplars) <= set(rows[: exemplars.ROWS]) - {record.row_id}
+  assert store.manifest['datasets']['mini_copa']['shots'] == {'3': 2 * count}
 
 
 KILLED = """
