@@ -51,6 +51,13 @@ def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
 def _train(parser):
   """one run, which ends in the zero-shot evaluation of HELD_OUT"""
   _gin(parser)
+  parser.add_argument(
+    '--profile',
+    type=int,
+    default=0,
+    metavar='STEPS',
+    help='trace so many steps for xprof, into MODEL_DIR/profile',
+  )
 
 
 def _eval(parser):
@@ -158,6 +165,34 @@ def _report(parser):
   _json(parser)
 
 
+def _plan(parser):
+  """compiles the step of a run for a TPU slice: does it fit, how long, what for"""
+  _gin(parser)
+  parser.add_argument(
+    '--topology', metavar='SLICE', help='by its sides (v3:8x8), or its size (v3-128)'
+  )
+  parser.add_argument(
+    '--step', default='train', choices=('train', 'evaluate', 'decode'), help='of what'
+  )
+  parser.add_argument(
+    '--search',
+    action='store_true',
+    help='compile what takes less memory too, and larger slices, until it fits',
+  )
+  parser.add_argument(
+    '--print-sharding', action='store_true', help='only how parameters lie on the mesh'
+  )
+  parser.add_argument(
+    '--cache', metavar='DIR', help="keep compiled programs in DIR, JAX's own cache"
+  )
+  parser.add_argument(
+    '--chip-watts', type=float, metavar='W', help='mean draw of a chip'
+  )
+  parser.add_argument('--pue', type=float, metavar='X', help='default 1.10')
+  parser.add_argument('--grid', type=float, metavar='KG', help='kg CO2e a kWh: 0.0576')
+  _json(parser)
+
+
 VERBS = {
   'train': _train,
   'eval': _eval,
@@ -168,6 +203,7 @@ VERBS = {
   'materialize': _materialize,
   'rows': _rows,
   'report': _report,
+  'plan': _plan,
 }
 
 
@@ -212,6 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     'TF_CPP_MIN_LOG_LEVEL': '3',
   }.items():
     os.environ.setdefault(name, value)
+  if arguments[:1] == ['plan']:
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
   try:
     arguments, gin = _split_gin(arguments)
     if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:

@@ -160,6 +160,13 @@ class Config:
       )
     self.bindings[name, argument] = bound
 
+  def give(self, values: Mapping[str, Any], *, origin: str) -> None:
+    """Gives values to those of these macros that are %gin.REQUIRED."""
+    for name, value in values.items():
+      bound = self.macros.get(name)
+      if bound is not None and bound.value == _Macro('gin.REQUIRED'):
+        self.macros[name] = Bound(value, origin)
+
   def resolve(self, bound: Bound, what: str) -> Bound:
     """Follows macros and references; the origin is that of the final value."""
     value, origin = bound

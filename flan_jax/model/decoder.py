@@ -212,12 +212,15 @@ class Layer(nn.Module):
     config = self.config
     D = config.d_model
     norm = functools.partial(rms_norm, epsilon=config.norm_epsilon)
-    x_BxLxD = norm(hidden_BxLxD, _scale(self, 'attention_norm', D))
+    # What a layer reads and what it adds are cut like the residual stream, each by
+    # itself: a sum over devices then ends in parts, which moves half of a whole one.
+    cut = lambda x: _constrain(x, 'activation_embed')  # noqa: E731
+    x_BxLxD = cut(norm(hidden_BxLxD, _scale(self, 'attention_norm', D)))
     mixed_BxLxD, cache = self._attend(x_BxLxD, cache, layer, shared)
-    hidden_BxLxD = _constrain(hidden_BxLxD + mixed_BxLxD, 'activation_embed')
-    x_BxLxD = norm(hidden_BxLxD, _scale(self, 'mlp_norm', D))
-    hidden_BxLxD = hidden_BxLxD + self._feed_forward(x_BxLxD)
-    return (_constrain(hidden_BxLxD, 'activation_embed'), cache), None
+    hidden_BxLxD = cut(hidden_BxLxD + cut(mixed_BxLxD))
+    x_BxLxD = cut(norm(hidden_BxLxD, _scale(self, 'mlp_norm', D)))
+    hidden_BxLxD = hidden_BxLxD + cut(self._feed_forward(x_BxLxD))
+    return (cut(hidden_BxLxD), cache), None
 
   def _attend(self, x_BxLxD, cache, layer, shared):
     config = self.config

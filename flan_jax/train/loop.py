@@ -25,6 +25,7 @@ from flan_jax.train import model_folder, settings
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.profile import Profile
 from flan_jax.train.state import TrainState
 
 INTERRUPTED = 143
@@ -85,12 +86,15 @@ class Stop:
       raise Stopped
 
 
-def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
+def train(
+  run: settings.Run, *, text: str = '', profile: int = 0, progress: Progress
+) -> Outcome:
   """Trains, then evaluates the held-out clusters into MODEL_DIR/report.
 
   Args:
     run: the settings.
     text: the resolved configuration, kept in MODEL_DIR.
+    profile: steps to trace into MODEL_DIR/profile.
     progress: where to say what is happening.
 
   Raises:
@@ -189,15 +193,14 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         layout=layout,
         mesh=mesh,
         rules=rules,
-        accumulation=run.accumulation,
-        z_loss=run.z_loss,
+        **step_lib.options(run),
       )
       with step_lib.sharded(mesh, rules):
         state, done = _steps(
           run, state, train_step,
           start=start, store=store, plan=plan, config=config, mesh=mesh,
           checkpoints=checkpoints, about=about, folder=folder, stop=stop,
-          progress=progress,
+          profile=profile, progress=progress,
         )  # fmt: skip
       checkpoints.wait()
       if done < run.train_steps:
@@ -313,7 +316,7 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _steps(
   run, state, train_step, *,
-  start, store, plan, config, mesh, checkpoints, about, folder, stop, progress,
+  start, store, plan, config, mesh, checkpoints, about, folder, stop, profile, progress,
 ):  # fmt: skip
   """Runs steps start .. train_steps; returns (state, steps done)."""
   sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
@@ -337,11 +340,20 @@ def _steps(
   log.pause()
   done = start
   steps = run.train_steps - start
-  with progress.bar('train', steps, unit='steps') as bar:
+  trace = Profile(
+    folder.path / 'profile', steps=profile, start=start, end=run.train_steps
+  )
+  with (
+    contextlib.closing(trace),
+    progress.bar('train', steps, unit='steps') as bar,
+  ):
     while True:
-      state, metrics = compiled(state, batch)
+      with trace.step(done + 1):
+        state, metrics = compiled(state, batch)
       digests = loader.digests(done, rows)  # while the step is computed
       done += 1
+      if trace.after(done, metrics):
+        progress.line(f'steps {trace.first} to {trace.last} traced: {trace.folder}')
       waited = time.monotonic()
       last = done == run.train_steps
       if not last:

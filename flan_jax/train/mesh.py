@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.errors import InputError
-from flan_jax.train import settings
+from flan_jax.train import settings, torus
 
 AXES = ('data', 'fsdp', 'model')
 
@@ -37,6 +38,12 @@ def build(shape: settings.Mesh, *, devices: list | None = None) -> Mesh:
       f'mesh: {data}fsdp={shape.fsdp} x model={shape.model} does not make '
       f'{count} devices; the nearest fsdp x model that divides them is {nearest}'
     )
+  if shape.along is not None:
+    sized = dict(zip(AXES, sizes, strict=True))
+    return Mesh(torus.arrange(devices, along=shape.along, sizes=sized), AXES)
+  if torus.grid(devices) is not None and count > 1:
+    laid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(laid, AXES)
   return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
@@ -46,6 +53,11 @@ def split(name: str | None, rules: settings.Rules) -> tuple[str, ...]:
     if logical == name:
       return (physical,) if isinstance(physical, str) else tuple(physical or ())
   return ()
+
+
+def parts(name: str, *, mesh: Mesh, rules: settings.Rules) -> int:
+  """Into how many parts a logical axis is cut, were it alone in its array."""
+  return int(np.prod([mesh.shape[axis] for axis in split(name, rules)], dtype=int))
 
 
 def check(
@@ -96,8 +108,8 @@ def shardings(axes: Any, *, mesh: Mesh, rules: settings.Rules) -> Any:
 
 
 def batch_sharding(mesh: Mesh, rules: settings.Rules) -> NamedSharding:
-  """How [B, L] arrays of a batch are laid out."""
-  names = PartitionSpec('activation_batch', 'activation_length')
+  """How [B, L] arrays of a batch are laid out: rows are whole at first."""
+  names = PartitionSpec('activation_batch', None)
   return shardings(names, mesh=mesh, rules=rules)
 
 

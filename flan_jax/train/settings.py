@@ -48,13 +48,17 @@ class Mesh:
     data: devices along the batch; -1 takes all that the other axes leave.
     fsdp: devices along the batch and the parameters' `embed` axis.
     model: devices along heads, mlp and vocabulary.
-    rules: logical axis -> mesh axis; the first rule of a name that fits is used.
+    rules: logical axis -> mesh axis; the first rule of a name that fits is used, and of
+      two names of one array that want the same axis, the one whose rule comes first.
+    along: the axes along the torus of a TPU slice, as 'fsdp=x2i.c model=x4.y' (see
+      flan_jax.train.torus); None leaves that to JAX. Elsewhere it means nothing.
   """
 
   data: int = -1
   fsdp: int = 1
   model: int = 1
   rules: Rules = DATA_PARALLEL
+  along: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +144,10 @@ class Run:
     seed: of parameter initialisation.
     accumulation: microbatches a step is computed in.
     z_loss: weight of log(Z)**2 per loss token.
+    loss_chunks: parts of a row whose logits are computed one after the other: less
+      memory where the vocabulary is large and the model small.
+    gradient_dtype: 'bfloat16' halves the gradients of a step (not the sum of several
+      microbatches, which is float32); None leaves them in the parameters' dtype.
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
     keep: how many checkpoints are kept.
@@ -164,6 +172,8 @@ class Run:
   seed: int = 0
   accumulation: int = 1
   z_loss: float = 0.0
+  loss_chunks: int = 1
+  gradient_dtype: str | None = None
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
@@ -178,6 +188,7 @@ class Run:
       ('ROW_LENGTH', self.row_length, 8),
       ('BATCH_TOKENS', self.batch_tokens, self.row_length),
       ('Run.accumulation', self.accumulation, 1),
+      ('Run.loss_chunks', self.loss_chunks, 1),
       ('Run.log_period', self.log_period, 1),
       ('Run.checkpoint_period', self.checkpoint_period, 1),
       ('Run.keep', self.keep, 1),
@@ -188,6 +199,16 @@ class Run:
       raise InputError(
         f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x ROW_LENGTH '
         f'({self.row_length:,}); the nearest is {nearest:,}'
+      )
+    if self.gradient_dtype is not None:
+      legal = ('float32', 'bfloat16')
+      _one_of('Run.gradient_dtype', self.gradient_dtype, legal)
+    if self.row_length % self.loss_chunks:
+      legal = [n for n in range(1, self.row_length + 1) if self.row_length % n == 0]
+      nearest = min(legal, key=lambda n: abs(n - self.loss_chunks))
+      raise InputError(
+        f'Run.loss_chunks: got {self.loss_chunks}; must divide ROW_LENGTH='
+        f'{self.row_length}; the nearest is {nearest}'
       )
     if self.batch_rows % self.accumulation:
       divisors = [n for n in range(1, self.batch_rows + 1) if self.batch_rows % n == 0]

@@ -1,10 +1,13 @@
 """One step: packed == unpacked, microbatched == whole, any mesh == one device."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from flan_jax import config as config_lib
 from flan_jax.data import rows
 from flan_jax.data.rows import Example
 from flan_jax.errors import InputError
@@ -74,6 +77,12 @@ def run_steps(shape: settings.Mesh, *, devices: int, steps: int = 3, accumulatio
   return np.array(losses), jax.device_get(state.params)
 
 
+def layout(name: str, **macros: int) -> settings.Mesh:
+  """A mesh that ships, as gin/mesh/NAME.gin."""
+  flags = [f'{macro}={value}' for macro, value in macros.items()]
+  return config_lib.load([f'gin/mesh/{name}.gin'], flags).build('Mesh')
+
+
 @pytest.fixture(scope='module')
 def one_device():
   return run_steps(settings.Mesh(), devices=1)
@@ -86,8 +95,16 @@ def one_device():
     settings.Mesh(fsdp=8),
     settings.Mesh(data=2, fsdp=2, model=2),
     settings.Mesh(data=2, model=4),
+    *(layout(name, FSDP=2, MODEL=4) for name in ('sequence', 'weight_stationary')),
   ],
-  ids=['data', 'fsdp', 'data x fsdp x model', 'data x model'],
+  ids=[
+    'data',
+    'fsdp',
+    'data x fsdp x model',
+    'data x model',
+    'sequence',
+    'weight_stationary',
+  ],
 )
 def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
   losses, _ = run_steps(shape, devices=8)
@@ -101,6 +118,42 @@ def test_microbatches_give_the_whole_step(accumulation, one_device):
   want = traverse_util.flatten_dict(one_device[1], sep='/')
   for name, value in traverse_util.flatten_dict(params, sep='/').items():
     np.testing.assert_allclose(value, want[name], atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('chunks', [2, 8])
+def test_logits_in_parts_give_the_loss_and_gradients_of_whole_ones(chunks):
+  params = state_lib.init_params(TINY, seed=0)
+  whole, metrics = step_lib.gradients(params, eight_rows(), config=TINY, z_loss=0.1)
+  parts, same = step_lib.gradients(
+    params, eight_rows(), config=TINY, z_loss=0.1, chunks=chunks
+  )
+  np.testing.assert_allclose(same.loss, metrics.loss, rtol=2e-6)
+  assert same.correct == metrics.correct
+  for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+    np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+def test_microbatches_take_no_second_copy_of_the_gradients():
+  """Beside the sum itself, a step of four microbatches needs less than another one."""
+  config = dataclasses.replace(TINY, num_layers=8, d_ff=2048, remat='full')
+  shapes, _ = state_lib.abstract_params(config)
+  size = sum(leaf.size * 4 for leaf in jax.tree.leaves(shapes))
+  grad = jax.jit(
+    lambda p, b: step_lib.gradients(p, b, config=config, accumulation=4)[0]
+  )
+  memory = grad.lower(shapes, eight_rows()).compile().memory_analysis()
+  assert memory.output_size_in_bytes == pytest.approx(size, rel=0.01)
+  assert memory.temp_size_in_bytes < 0.6 * size
+
+
+def test_gradients_in_bfloat16_are_those_in_float32_rounded():
+  params = state_lib.init_params(TINY, seed=0)
+  exact, _ = step_lib.gradients(params, eight_rows(), config=TINY)
+  half, _ = step_lib.gradients(params, eight_rows(), config=TINY, dtype='bfloat16')
+  for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(half), strict=True):
+    assert other.dtype == 'bfloat16'
+    scale = np.abs(one).max()
+    np.testing.assert_allclose(np.float32(other), one, atol=0.05 * scale)
 
 
 def test_parameters_are_really_sharded():
@@ -142,8 +195,6 @@ def test_initial_parameters_do_not_depend_on_the_mesh():
 
 @pytest.mark.parametrize('attention', ['causal', 'prefix'])
 def test_packed_loss_is_unpacked_loss(attention):
-  import dataclasses
-
   config = dataclasses.replace(TINY, attention=attention)
   params = state_lib.init_params(config, seed=0)
   found = examples(6)

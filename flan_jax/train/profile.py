@@ -1,0 +1,55 @@
+"""A trace of a few steps, for xprof: where the time of a step goes, on every device."""
+
+import os
+import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+
+class Profile:
+  """Traces `steps` steps of a run once it is warm.
+
+  The first two steps of a start are left out: they wait for the program to be loaded
+  and for the first rows.
+
+  Attributes:
+    folder: where the trace goes, as `plugins/profile/TIME/HOST.xplane.pb`.
+    first, last: the steps that are traced, counted from 1; last < first for none.
+  """
+
+  WARM = 2
+
+  def __init__(
+    self, folder: str | os.PathLike, *, steps: int, start: int = 0, end: int
+  ):
+    """`steps` of those from `start` to `end`; fewer where a start has no more."""
+    self.folder = pathlib.Path(folder)
+    self.first = min(start + self.WARM, max(start, end - steps)) + 1
+    self.last = min(self.first + steps - 1, end)
+    self._on = False
+
+  @contextmanager
+  def step(self, number: int) -> Iterator[None]:
+    """Around the dispatch of one step; starts the trace at the first that is traced."""
+    if number == self.first and self.last >= self.first:
+      jax.profiler.start_trace(self.folder)
+      self._on = True
+    with jax.profiler.StepTraceAnnotation('train', step_num=number):
+      yield
+
+  def after(self, number: int, outputs: Any) -> bool:
+    """Ends the trace once the last traced step is computed; whether it did."""
+    if not self._on or number < self.last:
+      return False
+    jax.block_until_ready(outputs)
+    self.close()
+    return True
+
+  def close(self) -> None:
+    """Writes what was traced; a run that ends early keeps the steps it has done."""
+    if self._on:
+      self._on = False
+      jax.profiler.stop_trace()

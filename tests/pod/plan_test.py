@@ -1,0 +1,131 @@
+"""`flan plan`: the real step, compiled by the real TPU compiler, without a TPU.
+
+The text of a plan is golden: a change that takes more memory or moves more bytes shows
+in review. `pytest tests/pod/plan_test.py --update-golden` writes it anew.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax import cli
+
+GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'plans'
+LIBTPU = '0.0.42.1'
+"""The compiler that the golden texts are of: another may schedule otherwise."""
+
+SMALL = (
+  '--gin_file=gin/runs/base.gin',
+  '--gin_file=gin/models/tiny.gin',
+  '--gin.DecoderConfig.dtype=bfloat16',
+  '--gin.REMAT=dots',
+  '--gin.BATCH_TOKENS=2048',
+  '--gin.ROW_LENGTH=512',
+  '--gin.TRAIN_STEPS=1000',
+)
+SEQUENCE = ('--gin_file=gin/mesh/sequence.gin', '--gin.MODEL=2')
+
+
+def libtpu() -> str | None:
+  try:
+    return importlib.metadata.version('libtpu')
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+needs_libtpu = pytest.mark.skipif(libtpu() is None, reason='libtpu is not installed')
+
+
+def plan(*arguments: str) -> subprocess.CompletedProcess:
+  """`flan plan`, in a process of its own: XLA_FLAGS of the tests are not for it."""
+  clean = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
+  return subprocess.run(
+    [sys.executable, '-m', 'flan_jax', 'plan', *arguments],
+    env=clean,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+  ('topology', 'layout'),
+  [
+    ('v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
+    ('v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
+  ],
+)
+def test_a_small_step_on_a_small_slice(topology, layout, update_golden):
+  done = plan('--topology', topology, *SMALL, *layout)
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines(keepends=True)
+  text = ''.join(line for line in lines if not line.startswith('compiled in'))
+  assert 'fits' in text
+  assert 'modelled, not measured' in text
+  path = GOLDEN / f'tiny.{topology.replace(":", "_")}.txt'
+  if update_golden:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text.rstrip() + '\n', encoding='utf-8')
+  if libtpu() == LIBTPU:
+    assert text.rstrip() + '\n' == path.read_text(encoding='utf-8')
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_what_does_not_fit_says_how_much_it_wants_and_what_to_try():
+  done = plan(
+    '--topology', 'v3:1x1', '--json', '--gin_file=gin/runs/base.gin',
+    '--gin_file=gin/models/8b.gin', '--gin_file=gin/mesh/tensor.gin', '--gin.MODEL=2',
+  )  # fmt: skip
+  assert done.returncode == 1
+  found = json.loads(done.stdout)
+  assert not found['fits']
+  assert found['bytes_wanted'] > found['hbm_per_core']
+  assert found['advice'][0].startswith("--gin.REMAT='dots'")
+  assert found['step_s'] is None
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (('--topology', 'v3:9x9'), 'nearest are v3:8x8'),
+    ((), '--topology: not given'),
+  ],
+)
+def test_what_cannot_be_planned_is_said_at_once(arguments, message, capsys):
+  assert cli.main(['plan', *arguments, *SMALL]) == 2
+  assert message in capsys.readouterr().err
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+  ('layout', 'message'),
+  [
+    (('--gin.FSDP=2', '--gin.MODEL=3'), 'fsdp=2 x model=3 does not make 4 devices'),
+    (('--gin.FSDP=1', '--gin.MODEL=4'), "'kv_heads' has size 2, which mesh model=4"),
+    (('--gin.ALONG=fsdp=x model=z',), 'y, which is 2 long; must be laid whole'),
+  ],
+)
+def test_what_does_not_divide_is_said_in_words(layout, message, capsys):
+  arguments = ('--topology', 'v5e:2x2', '--print-sharding', *SMALL, *SEQUENCE)
+  assert cli.main(['plan', *arguments, *layout]) == 2
+  assert message in capsys.readouterr().err
+
+
+@needs_libtpu
+def test_the_sharding_of_every_parameter(capsys):
+  arguments = ('--topology', 'v5e:2x2', '--print-sharding', '--json', *SMALL)
+  assert cli.main(['plan', *arguments, *SEQUENCE, '--gin.FSDP=2']) == 0
+  rows = {row['name']: row for row in json.loads(capsys.readouterr().out)}
+  query = rows['layers/query']
+  assert query['axes'] == ['layers', 'embed', 'heads', 'kv']
+  assert query['over'] == ['-', 'fsdp', 'model', '-']
+  assert query['shape'] == [4, 128, 4, 32]
+  assert query['on_device'] == [4, 64, 2, 32]
+  assert query['bytes'] == 4 * 64 * 2 * 32 * 4
