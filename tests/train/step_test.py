@@ -133,19 +133,6 @@ def test_logits_in_parts_give_the_loss_and_gradients_of_whole_ones(chunks):
     np.testing.assert_allclose(other, one, atol=1e-6)
 
 
-def test_microbatches_take_no_second_copy_of_the_gradients():
-  """Beside the sum itself, a step of four microbatches needs less than another one."""
-  config = dataclasses.replace(TINY, num_layers=8, d_ff=2048, remat='full')
-  shapes, _ = state_lib.abstract_params(config)
-  size = sum(leaf.size * 4 for leaf in jax.tree.leaves(shapes))
-  grad = jax.jit(
-    lambda p, b: step_lib.gradients(p, b, config=config, accumulation=4)[0]
-  )
-  memory = grad.lower(shapes, eight_rows()).compile().memory_analysis()
-  assert memory.output_size_in_bytes == pytest.approx(size, rel=0.01)
-  assert memory.temp_size_in_bytes < 0.6 * size
-
-
 def test_gradients_in_bfloat16_are_those_in_float32_rounded():
   params = state_lib.init_params(TINY, seed=0)
   exact, _ = step_lib.gradients(params, eight_rows(), config=TINY)
