@@ -16,7 +16,7 @@ import pytest
 from flan_jax import cli
 
 GOLDEN = pathlib.Path(__file__).parent.parent / 'golden' / 'plans'
-LIBTPU = '0.0.42.1'
+LIBTPU = '0.0.52'
 """The compiler that the golden texts are of: another may schedule otherwise."""
 
 SMALL = (

@@ -133,6 +133,25 @@ def test_logits_in_parts_give_the_loss_and_gradients_of_whole_ones(chunks):
     np.testing.assert_allclose(other, one, atol=1e-6)
 
 
+def test_microbatches_take_no_second_copy_of_the_gradients():
+  """However many there are, the temporaries hardly grow with the model."""
+
+  def temporaries(num_layers: int) -> tuple[int, int]:
+    config = dataclasses.replace(
+      TINY, num_layers=num_layers, d_model=64, d_ff=2048, remat='full'
+    )
+    shapes, _ = state_lib.abstract_params(config)
+    grad = jax.jit(
+      lambda p, b: step_lib.gradients(p, b, config=config, accumulation=4)[0]
+    )
+    memory = grad.lower(shapes, eight_rows()).compile().memory_analysis()
+    return memory.temp_size_in_bytes, memory.output_size_in_bytes
+
+  (few, small), (many, large) = temporaries(4), temporaries(20)
+  assert large - small > 16 * 3 * 64 * 2048 * 4  # sixteen layers of gradients more
+  assert many - few < 0.1 * (large - small)
+
+
 def test_gradients_in_bfloat16_are_those_in_float32_rounded():
   params = state_lib.init_params(TINY, seed=0)
   exact, _ = step_lib.gradients(params, eight_rows(), config=TINY)
