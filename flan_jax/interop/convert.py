@@ -24,13 +24,14 @@ from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop import check, families, gguf_file, vocabularies, writer
 from flan_jax.interop import tensors as tensors_lib
-from flan_jax.interop.source import Folder, Source
+from flan_jax.interop.source import Folder, Source, read_json
 from flan_jax.interop.tensors import Tensor
 from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.weights import Held
 from flan_jax.progress import Progress
+from flan_jax.train import model_folder
 
 PROVENANCE = 'conversion.json'
 """Where a converted model came from, and how it was checked."""
@@ -175,13 +176,16 @@ def to_ours(
   path, destination = pathlib.Path(path), pathlib.Path(destination)
   _check_destination(destination)
   source = open_source(path)
+  if 'model_type' not in source.config and 'd_model' in source.config:
+    raise InputError(f'{path}: is a model of ours already; `--to hf` takes it away')
   family = families.get(source.config.get('model_type'))
   config = family.read(source.config)
   gguf = isinstance(source, gguf_file.File)
   table = gguf_file.tensors(source.architecture) if gguf else family.tensors
   names = _named(source, '' if gguf else family.prefix)
   lines, shapes = plan(table, config)
-  heads = [line.theirs for line in table if line.ours == 'head'] if 'head' not in lines else []  # fmt: skip
+  heads = [line.theirs for line in table if line.ours == 'head']
+  heads = [] if 'head' in lines else heads
   want = expected(lines, shapes, config)
   _check_tensors(source, want, names, buffers=family.buffers, tied=heads)
   for head in heads:
@@ -237,15 +241,19 @@ def to_theirs(
   """Takes a model of ours away: a folder that `transformers` loads.
 
   Args:
-    path: a model folder of ours.
+    path: a model folder of ours, or the MODEL_DIR of a finished run.
     destination: a folder that does not exist yet, or an empty one.
     progress: where to say what goes on.
 
   Raises:
     InputError: if no Hugging Face family computes what the model does.
   """
-  path, destination = pathlib.Path(path), pathlib.Path(destination)
+  path, destination = model_folder.find(path), pathlib.Path(destination)
   _check_destination(destination)
+  if (path / 'config.json').is_file() and 'model_type' in read_json(
+    path / 'config.json'
+  ):
+    raise InputError(f'{path}: is a Hugging Face folder; `--to ours` brings it here')
   config = weights.load_config(path)
   family = families.home(config)
   lines, shapes = plan(family.tensors, families.canonical(config))

@@ -611,8 +611,8 @@ def home(config: DecoderConfig) -> Family:
   """
   if config.attention != 'causal':
     raise InputError(
-      f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder sees '
-      "a prefix whole: only 'causal' models can be taken away"
+      f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder '
+      "sees a prefix whole: only 'causal' models can be taken away"
     )
   wanted = canonical(dataclasses.replace(config, **_layout_defaults()))
   nearest: list[str] | None = None

@@ -145,10 +145,12 @@ class File:
     if not path.is_file():
       raise InputError(f'{path}: no such file')
     try:
-      self._reader = gguf.GGUFReader(path)
+      reader = gguf.GGUFReader(path)
+      # Read out once: the reader keeps an array for every token of the vocabulary.
+      self._fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # a short file gives whatever the parser meets first
       raise InputError(f'{path}: no GGUF file, or a truncated one ({error})') from None
-    self._by_name = {tensor.name: tensor for tensor in self._reader.tensors}
+    self._by_name = {tensor.name: tensor for tensor in reader.tensors}
     self._check_length(path)
     self.architecture = self.field('general.architecture')
     if self.architecture not in ARCHITECTURES:
@@ -166,8 +168,8 @@ class File:
 
   def field(self, name: str, default: Any = None) -> Any:
     """A value of the metadata."""
-    found = self._reader.get_field(name)
-    return default if found is None else found.contents()
+    value = self._fields.get(name)
+    return default if value is None else value
 
   def read(self, name: str) -> np.ndarray:
     """One tensor, dequantised now, float32."""
@@ -207,7 +209,7 @@ class File:
     names = _FIELDS[architecture]
     out: dict[str, Any] = {'model_type': ARCHITECTURES[architecture]}
     prefix = f'{architecture}.'
-    for name in self._reader.fields:
+    for name in self._fields:
       if not name.startswith(prefix):
         continue
       key, value = name.removeprefix(prefix), self.field(name)
@@ -221,6 +223,15 @@ class File:
         raise InputError(
           f'{self.where}: {name}: got {value!r:.60}; not known for {architecture!r}: a '
           'field that may change the maths is never passed over'
+        )
+    turned = self.field(f'{prefix}rope.dimension_count')
+    heads = out.get('num_attention_heads')
+    if turned is not None and heads and architecture != 'gptneox':
+      whole = out.get('head_dim', out['hidden_size'] // heads)
+      if turned != whole:
+        raise InputError(
+          f'{self.where}: {prefix}rope.dimension_count: got {turned}; heads of '
+          f'{architecture!r} turn whole: must be {whole}'
         )
     if 'token_embd.weight' in self.tensors:
       out['vocab_size'] = self.tensors['token_embd.weight'].shape[0]

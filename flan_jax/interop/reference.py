@@ -1,9 +1,9 @@
 """A second reading of the same files: every family forward in plain numpy.
 
-Written apart from the tables and from the decoder, so that the same mistake would have to
-be made twice: it knows the files' own names, and computes on their own layouts (torch's
-[out, in], GPT-2's [in, out], NeoX's fused projection, the neighbouring channels that
-Llama's GGUF turns together). One layer is in memory at a time.
+Written apart from the tables and from the decoder, so that the same mistake would
+have to be made twice: it knows the files' own names, and computes on their own layouts
+(torch's [out, in], GPT-2's [in, out], NeoX's fused projection, the neighbouring
+channels that Llama's GGUF turns together). One layer is in memory at a time.
 """
 
 import math

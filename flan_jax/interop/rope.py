@@ -100,8 +100,8 @@ def rotary_by_layer(*, base: float = 1e6, local: float = 1e4) -> Rule:
     near = parameters.get('sliding_attention') or {}
     if near.get('rope_type', 'default') != 'default':
       raise InputError(
-        f'config.json: rope_type of sliding_attention: got {near["rope_type"]!r}; local '
-        "layers are not scaled: must be 'default'"
+        f'config.json: rope_type of sliding_attention: got {near["rope_type"]!r}; '
+        "local layers are not scaled: must be 'default'"
       )
     theta = far.get('rope_theta') or theirs.get('rope_theta') or base
     slow = near.get('rope_theta') or theirs.get('rope_local_base_freq') or local
