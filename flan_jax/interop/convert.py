@@ -179,7 +179,7 @@ def to_ours(
   if 'model_type' not in source.config and 'd_model' in source.config:
     raise InputError(f'{path}: is a model of ours already; `--to hf` takes it away')
   family = families.get(source.config.get('model_type'))
-  config = family.read(source.config)
+  config = _with_layout(family.read(source.config), source.config)
   gguf = isinstance(source, gguf_file.File)
   table = gguf_file.tensors(source.architecture) if gguf else family.tensors
   names = _named(source, '' if gguf else family.prefix)
@@ -203,7 +203,7 @@ def to_ours(
   reference = check.reference(source, batch)
   with _Beside(destination) as folder:
     progress.stage('Writing')
-    held = _our_headers(source, lines, shapes, names)
+    held = _our_headers(source, lines, shapes, names, config)
     sizes = tensors_lib.sizes(config)
     writer.write(
       folder / 'model.safetensors',
@@ -213,7 +213,7 @@ def to_ours(
         for name in writer.order(held)
       ),
     )
-    weights.save_config(folder, _with_layout(config, source.config))
+    weights.save_config(folder, config)
     if tokenizer is not None:
       vocabularies.save(tokenizer, folder)
     progress.stage('Comparing logits')
@@ -227,10 +227,13 @@ def _pieces(source, line: Tensor, names, config, sizes) -> Iterator[np.ndarray]:
     yield line.to_ours(source.read(names[line.name(layer)]), sizes)
 
 
-def _our_headers(source, lines, shapes, names) -> dict[str, Held]:
+def _our_headers(source, lines, shapes, names, config) -> dict[str, Held]:
+  """A stacked parameter has the type of its layers; float32 where they differ."""
   out = {}
   for ours, line in lines.items():
-    dtype = source.tensors[names[line.name(0 if line.layered else None)]].dtype
+    layers = range(config.num_layers) if line.layered else [None]
+    kinds = {source.tensors[names[line.name(layer)]].dtype for layer in layers}
+    dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
     out[ours] = Held(shapes[ours], dtype)
   return out
 
@@ -310,16 +313,32 @@ def to_theirs(
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
-  return {name: getattr(config, name) for name in families.LAYOUT}
+  """Fields of ours that theirs cannot say, none of which changes the maths."""
+  plain = families.canonical(config)
+  return {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(config)
+    if field.name in families.LAYOUT
+    or getattr(config, field.name) != getattr(plain, field.name)
+  }
 
 
 def _with_layout(config: DecoderConfig, theirs: Mapping[str, Any]) -> DecoderConfig:
-  """`config` laid out as it was when the model was taken away from here, if it was."""
+  """`config` as it was when the model was taken away from here, if it was.
+
+  Raises:
+    InputError: if that were another model than the rest of their config describes.
+  """
   layout = theirs.get('flan_jax')
   if not isinstance(layout, Mapping):
     return config
-  known = {k: v for k, v in layout.items() if k in families.LAYOUT}
-  return dataclasses.replace(config, **known)
+  names = {field.name for field in dataclasses.fields(config)}
+  out = dataclasses.replace(config, **{k: v for k, v in layout.items() if k in names})
+  if families.maths(out) != families.maths(config):
+    raise InputError(
+      f'config.json: flan_jax: got {dict(layout)!r:.200}; contradicts the other fields'
+    )
+  return out
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -367,8 +386,12 @@ class _Beside:
       raise InputError(f'{self._folder.parent}: {error.strerror}') from None
     return self._folder
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, kind, error, trace) -> None:
     shutil.rmtree(self._folder, ignore_errors=True)
+    if isinstance(error, OSError):
+      raise InputError(
+        f'{self._folder.parent}: cannot be written to ({error.strerror})'
+      ) from None
 
 
 def _note(folder, source: str, family: str, agreement: check.Agreement) -> None:

@@ -6,7 +6,6 @@ names, or a tensor that no line takes, is an error, so a table cannot be half ri
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -597,10 +596,11 @@ LAYOUT = ('scan_layers', 'remat', 'dtype', 'param_dtype')
 """Fields of ours that say how a model is run, not which one it is."""
 
 
-@functools.cache
-def _layout_defaults() -> Mapping[str, Any]:
+def maths(config: DecoderConfig) -> DecoderConfig:
+  """`config` without what does not change a logit: equal for the same model."""
   fields = dataclasses.fields(DecoderConfig)
-  return {f.name: f.default for f in fields if f.name in LAYOUT}
+  plain = {f.name: f.default for f in fields if f.name in LAYOUT}
+  return canonical(dataclasses.replace(config, **plain))
 
 
 def home(config: DecoderConfig) -> Family:
@@ -614,7 +614,7 @@ def home(config: DecoderConfig) -> Family:
       f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder '
       "sees a prefix whole: only 'causal' models can be taken away"
     )
-  wanted = canonical(dataclasses.replace(config, **_layout_defaults()))
+  wanted = maths(config)
   nearest: list[str] | None = None
   for family in FAMILIES.values():
     try:

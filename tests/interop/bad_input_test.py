@@ -43,6 +43,7 @@ def refusal(theirs, tmp_path, capsys):
     ({'num_hidden_layers': '3'}, "num_hidden_layers: got '3'; must be a whole number"),
     ({'rope_scaling': {'rope_type': 'yarn', 'factor': 4}}, "rope_type: got 'yarn'"),
     ({'rope_scaling': {'rope_type': 'linear'}}, "rope scaling 'linear': no 'factor'"),
+    ({'flan_jax': {'qk_norm': True}}, "flan_jax: got {'qk_norm': True}; contradicts"),
     ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor: got 0.5'),
     ({'num_attention_heads': 3}, 'num_kv_heads: got 2; must divide num_heads=3'),
     ({'num_hidden_layers': 4}, '9 missing: model.layers.3.'),

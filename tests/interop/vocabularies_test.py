@@ -1,4 +1,4 @@
-"""Tokenizers of models, whatever file they stand in: ids, special tokens, round trips."""
+"""Tokenizers of models, whatever file they stand in: ids, special tokens, text back."""
 
 import json
 
