@@ -51,7 +51,8 @@ class DecoderConfig:
     rope_original_length: llama3: tokens of a row before the scaling.
     relative_buckets: buckets of the T5 bias; the first half hold one distance each.
     relative_max_distance: all distances from here on share the last bucket.
-    max_positions: rows of the table of learned positions; past it there is NaN.
+    max_positions: rows of the table of learned positions (a position past it makes its
+      row NaN); with rotary ones, the longest row it was trained on, for the record.
     position_offset: the row of position 0 in that table (2 in OPT).
     norm: 'rms' (Zhang and Sennrich 2019, arXiv 1910.07467), or 'layer', which also
       subtracts the mean and adds a bias (Ba et al. 2016, arXiv 1607.06450).
