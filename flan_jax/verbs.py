@@ -34,7 +34,7 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
     shown.add_column(heading, justify=side, overflow='fold')
   for row in rows:
     shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
-  width = None if sys.stdout.isatty() else 120
+  width = None if sys.stdout.isatty() else 150
   console.Console(width=width).print(shown)
 
 
@@ -83,53 +83,20 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
 
 
 def tasks(options: argparse.Namespace) -> int:
-  from flan_jax import catalogue, mixtures
-
-  def rate(dataset):
-    return min(dataset.rows('train'), mixtures.MAXIMUM_RATE)
+  from flan_jax import catalogue, listing
 
   if options.mixture is None:
-    datasets = list(catalogue.family('flan').values())
-    if options.json:
-      _print_json([catalogue.as_json(d, rate=rate(d)) for d in datasets])
-      return 0
-    rows = [
-      (d.name, d.cluster, d.tfds, d.rows('train'), d.rows('dev'), d.rows('test'),
-       rate(d), d.metric, len(d.templates))
-      for d in datasets
-    ]  # fmt: skip
-    sides = {'dataset': 'left', 'cluster': 'left', 'TFDS': 'left', 'train': 'right',
-             'dev': 'right', 'test': 'right', 'rate': 'right', 'metric': 'left',
-             'templates': 'right'}  # fmt: skip
-    _table(f'{len(rows)} datasets', sides, rows)
-    return 0
-  mixture = catalogue.mixture(options.mixture)
-  members = [catalogue.get(n, family=mixture.family) for n in mixture.datasets]
-  total = sum(rate(d) for d in members)
+    found = listing.datasets()
+  elif options.mixture:
+    found = listing.mixture(catalogue.mixture(options.mixture))
+  else:
+    found = listing.all_mixtures()
   if options.json:
-    _print_json({
-      'mixture': mixture.name,
-      'held_out': mixture.held_out,
-      'excluded': mixture.excluded,
-      'total_rate': total,
-      'datasets': [
-        {'dataset': d.name, 'cluster': d.cluster, 'rows': d.rows('train'),
-         'rate': rate(d), 'share': rate(d) / total}
-        for d in members
-      ],
-    })  # fmt: skip
+    _print_json(found.data)
     return 0
-  sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'rate': 'right',
-           'share': 'right'}  # fmt: skip
-  rows = [
-    (d.name, d.cluster, d.rows('train'), rate(d), f'{rate(d) / total:.3%}')
-    for d in members
-  ]
-  _table(f'{mixture.name}: {len(rows)} datasets, total rate {total:,}', sides, rows)
-  for cluster in mixture.held_out:
-    print(f'held out: {cluster} (measured, never trained on)')
-  for cluster in mixture.excluded:
-    print(f'left out: {cluster} (too near to what is held out; FLAN footnote 1)')
+  _table(found.title, found.columns, found.rows)
+  for line in found.lines:
+    print(line)
   return 0
 
 
@@ -212,30 +179,54 @@ def fetch(options: argparse.Namespace) -> int:
       f"module {error.name!r}: not installed; pip install 'flan_jax[data]'"
     ) from None
   done = fetch_lib.fetch(
-    datasets, data_dir=options.data_dir, folder=options.folder, progress=progress
+    datasets,
+    data_dir=options.data_dir,
+    folder=options.folder,
+    workers=1 if options.folder else min(options.workers, len(datasets)),
+    progress=progress,
   )
   if options.json:
     _print_json([item._asdict() for item in done])
   else:
     rows = [
-      (', '.join(d.datasets), d.tfds, d.state,
+      (d.standing, ', '.join(d.datasets), d.tfds, d.cause or d.state,
        ', '.join(f'{split} {n:,}' for split, n in d.rows.items()), d.note)
       for d in done
     ]  # fmt: skip
-    sides = dict.fromkeys(('datasets', 'TFDS', 'state', 'rows', 'note'), 'left')
-    _table('fetched', sides, rows)
-    states = [item.state for item in done]
-    counts = ', '.join(f'{states.count(s)} {s}' for s in dict.fromkeys(states))
-    print(counts)
+    headings = ('', 'datasets', 'TFDS', 'what happened', 'rows', 'note')
+    _table('fetched', dict.fromkeys(headings, 'left'), rows)
+    standings = [item.standing for item in done]
+    counts = (f'{standings.count(s)} {s}' for s in ('ready', 'partial', 'missing'))
+    print(', '.join(counts))
   # With --from, what the folder lacks is no failure; a failed download is.
   return 1 if any(item.state == 'failed' for item in done) else 0
 
 
+def _repair(options: argparse.Namespace) -> int:
+  progress = Progress()
+  progress.stage(f'Checking {options.out}')
+  from flan_jax.data import repair
+
+  with progress.counter() as count:
+    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in mended:
+    print(
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'lost; made again: {", ".join(damage.files)}'
+    )
+  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  return 0
+
+
 def materialize(options: argparse.Namespace) -> int:
+  if options.repair:
+    return _repair(options)
+  if options.mixture is None:
+    raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   progress = Progress()
   _quiet_absl()
   progress.stage(f'Materialising {options.mixture}')
-  from flan_jax import catalogue
+  from flan_jax import catalogue, pool
   from flan_jax.data import materialize as materialize_lib
 
   mixture = catalogue.mixture(options.mixture)
@@ -252,6 +243,8 @@ def materialize(options: argparse.Namespace) -> int:
       row_length=options.row_length,
       data_dir=options.data_dir,
       missing=options.missing,
+      workers=pool.cores() if options.workers is None else options.workers,
+      runner=options.runner,
       progress=count,
     )
   rows = [
@@ -262,6 +255,13 @@ def materialize(options: argparse.Namespace) -> int:
   sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
   _table(f'{options.out}', sides, rows)
+  for name, why in manifest['missing'].items():
+    print(f'missing: {name} ({why})')
+  planned = manifest['plan']
+  print(
+    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
+    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+  )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
   return 0
 
