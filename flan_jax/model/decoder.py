@@ -37,6 +37,9 @@ class Decoder(nn.Module):
   tied; `relative_bias` [R, H], of R buckets, if positions are T5's;
   `position_embedding` [P, D] if they are learned. What has a bias has it under its own
   name: `query_bias`, `final_norm_bias`.
+
+  A collection `adapters` beside `params` adds to a layer's matrix `query` the product
+  of `query_a` [D, r] and `query_b` [r, H, C] (train.lora), and so for the others.
   """
 
   config: DecoderConfig
@@ -72,7 +75,7 @@ class Decoder(nn.Module):
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
-        variable_axes={'params': 0},
+        variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
         metadata_params={nn.PARTITION_NAME: 'layers'},
@@ -278,6 +281,7 @@ class Layer(nn.Module):
       axes = ('embed', axis, 'kv')
       kernel = _matrix(self, name, (D, heads, C), axes, fan_in=D)
       out_BxLxHxC = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out_BxLxHxC = _adapt(self, name, x_BxLxD, out_BxLxHxC)
       if config.attention_bias == 'none':
         return out_BxLxHxC
       return out_BxLxHxC + _bias(self, name, (heads, C), (axis, 'kv'))
@@ -309,6 +313,7 @@ class Layer(nn.Module):
     axes = ('heads', 'kv', 'embed')
     output_HxCxD = _matrix(self, 'output', (H, C, D), axes, fan_in=H * C)
     output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
+    output_BxLxD = _adapt(self, 'output', mixed_BxLxHxC, output_BxLxD, over=2)
     if config.attention_bias == 'all':
       output_BxLxD += _bias(self, 'output', (D,), ('norm',))
     return output_BxLxD, cache
@@ -319,6 +324,7 @@ class Layer(nn.Module):
 
     def linear(x, name, shape, axes, bias_axis):
       out = x @ _matrix(self, name, shape, axes, fan_in=shape[0])
+      out = _adapt(self, name, x, out)
       if config.mlp_bias:
         out += _bias(self, name, shape[1:], (bias_axis,))
       return out
@@ -369,6 +375,21 @@ def _matrix(module, name, shape, axes, *, fan_in):
   init = nn.with_logical_partitioning(nn.initializers.truncated_normal(stddev), axes)
   matrix = module.param(name, init, shape, module.config.param_dtype)
   return matrix.astype(module.config.dtype)
+
+
+def _adapt(module, name, x, out, *, over=1):
+  """`out`, the product of x and the matrix `name`, with what its adapter adds.
+
+  x is multiplied over its last `over` axes, first by the narrow matrix and then by the
+  wide one: their own product, as large as the matrix, is never made.
+  """
+  if not module.has_variable('adapters', f'{name}_a'):
+    return out
+  a, b = (
+    module.get_variable('adapters', f'{name}_{part}').astype(module.config.dtype)
+    for part in 'ab'
+  )
+  return out + jnp.tensordot(jnp.tensordot(x, a, axes=over), b, axes=1)
 
 
 def _bias(module, name, shape, axes):

@@ -1,6 +1,7 @@
 """A run from its settings to its report, readable from top to bottom."""
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
@@ -16,12 +17,13 @@ from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import report as report_lib
 from flan_jax.model import config as config_lib
-from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
 from flan_jax.train import folder as folder_lib
 from flan_jax.train import log as log_lib
+from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import model_folder, settings
+from flan_jax.train import start as start_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 from flan_jax.train.checkpoint import Checkpoints
@@ -142,6 +144,14 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
 
   count = config_lib.parameter_count(config)
   progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
+  model = start_lib.Model(
+    run, config, shapes, mesh_lib.shardings(axes, mesh=mesh, rules=rules)
+  )
+  if run.lora.rank:  # what is trained are adapters beside it
+    shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
   optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
@@ -171,18 +181,32 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
     'trained_on': store.manifest['trained_on'],
     'guard': proof.as_json(),
   }
+  if run.lora.rank:
+    about['lora'] = {
+      **dataclasses.asdict(run.lora),
+      'base': str(run.initial_checkpoint),
+      'base_digest': lora_lib.base_digest(run.initial_checkpoint),
+    }
   with Stop() as stop:
     try:
       if start:
         progress.stage(f'Resuming at step {start:,}')
         _check_same_data(checkpoints.about(start), about)
         state = checkpoints.restore(start, layout=layout)
+        frozen = model.initial() if run.lora.rank else None
       else:
-        params = initial_params(run, config, shapes, layout=layout)
+        params = model.initial()
         if evaluation and run.evaluate.base:
           with stop.at_once():
             report_lib.print_table(evaluation.before(params))
+        frozen = None
+        if run.lora.rank:
+          frozen = params
+          params = lora_lib.init(
+            shapes, axes, seed=run.seed, shardings=layout.shardings.params
+          )
         state = state_lib.create(params, optimizer, layout=layout)
+        del params
       train_step = step_lib.make(
         config,
         optimizer,
@@ -190,11 +214,12 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         mesh=mesh,
         rules=rules,
         accumulation=run.accumulation,
-        z_loss=run.z_loss,
+        loss=step_lib.Loss(z_loss=run.z_loss, head_chunk=run.head_chunk, lora=run.lora),
+        frozen_shardings=model.shardings,
       )
       with step_lib.sharded(mesh, rules):
         state, done = _steps(
-          run, state, train_step,
+          run, state, train_step, frozen=frozen,
           start=start, store=store, plan=plan, config=config, mesh=mesh,
           checkpoints=checkpoints, about=about, folder=folder, stop=stop,
           progress=progress,
@@ -204,17 +229,18 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         raise Stopped
       rows_seen = Loader(store, plan, batch_rows=run.batch_rows).rows_seen(done)
       about |= {'step': done, 'train_rows': rows_seen}
+      tuned = state.params
+      if run.lora.rank:
+        tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
       model_folder.save(
-        folder.model, state.params, config=config, tokenizer=tokenizer, provenance=about
+        folder.model, tuned, config=config, tokenizer=tokenizer, provenance=about
       )
       if not evaluation:
         return Outcome(state, done, False, None)
       with stop.at_once():
         report = evaluation.after(
-          state.params,
-          base=initial_params(run, config, shapes, layout=layout)
-          if run.evaluate.base
-          else None,
+          tuned,
+          base=None if not run.evaluate.base else frozen or model.initial(),
           about={
             'model': run.mixture,
             'checkpoint': str(folder.model),
@@ -291,18 +317,13 @@ def remarks(store: Store) -> Iterator[str]:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
 
 
-def initial_params(
-  run: settings.Run, config: DecoderConfig, shapes: Any, *, layout: state_lib.Layout
-) -> Any:
-  """The parameters that the run starts from, on its mesh."""
-  target = layout.shardings.params
-  if run.initial_checkpoint is None:
-    return state_lib.init_params(config, seed=run.seed, shardings=target)
-  params = model_folder.load(run.initial_checkpoint, config=config, shapes=shapes)
-  return jax.device_put(params, target)
-
-
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
+  before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
+  if before != after:
+    raise InputError(
+      f'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
+      f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
+    )
   for name in ('store', 'plan'):
     if saved[name] != now[name]:
       raise InputError(
@@ -312,7 +333,7 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _steps(
-  run, state, train_step, *,
+  run, state, train_step, *, frozen,
   start, store, plan, config, mesh, checkpoints, about, folder, stop, progress,
 ):  # fmt: skip
   """Runs steps start .. train_steps; returns (state, steps done)."""
@@ -321,7 +342,9 @@ def _steps(
   if start >= run.train_steps:
     return state, start
   batches = iter(loader)
-  flops = config_lib.flops_per_token(config, run.row_length).train
+  flops = config_lib.flops_per_token(config, run.row_length)
+  flops = 2 * flops.forward if run.lora.rank else flops.train
+  rest = () if frozen is None else (frozen,)
   rate = state_lib.schedule(run.optimizer)
   log = log_lib.Log(
     folder,
@@ -332,14 +355,14 @@ def _steps(
   progress.stage('Compiling the train step')
   rows = next(batches)
   batch = mesh_lib.put_batch(rows, sharding)
-  compiled = train_step.lower(state, batch).compile()
+  compiled = train_step.lower(state, batch, *rest).compile()
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
   log.pause()
   done = start
   steps = run.train_steps - start
   with progress.bar('train', steps, unit='steps') as bar:
     while True:
-      state, metrics = compiled(state, batch)
+      state, metrics = compiled(state, batch, *rest)
       digests = loader.digests(done, rows)  # while the step is computed
       done += 1
       waited = time.monotonic()

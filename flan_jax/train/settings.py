@@ -24,7 +24,11 @@ DATA_PARALLEL: Rules = (
   ('layers', None),
   ('relpos_buckets', None),
   ('norm', None),
+  ('lora_rank', None),
 )
+
+LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
+"""Matrices of a layer that may have an adapter."""
 
 
 def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
@@ -33,6 +37,11 @@ def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
       f'{name}: got {got!r}; must be one of {", ".join(legal)}'
       + did_you_mean(got, legal)
     )
+
+
+def _nearest_divisor(number: int, to: int) -> int:
+  divisors = (n for n in range(1, number + 1) if number % n == 0)
+  return min(divisors, key=lambda n: abs(n - to))
 
 
 def _at_least(name: str, got: float, least: float) -> None:
@@ -93,6 +102,36 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Low-rank adapters in place of full tuning (Hu et al. 2021, arXiv 2106.09685).
+
+  Attributes:
+    rank: of the matrix that is added to each weight matrix; 0 tunes the whole model.
+    alpha: what is added is scaled by alpha / rank.
+    targets: matrices of every layer that get an adapter, of query, key, value, output,
+      gate, up and down; None for all that the model has.
+  """
+
+  rank: int = 0
+  alpha: float = 16.0
+  targets: tuple[str, ...] | None = None
+
+  def __post_init__(self):
+    _at_least('LORA_RANK', self.rank, 0)
+    if self.alpha <= 0:
+      raise InputError(f'Lora.alpha: got {self.alpha}; must be above 0')
+    for name in self.targets or ():
+      _one_of('Lora.targets', name, LORA_TARGETS)
+    if self.targets == ():
+      raise InputError('Lora.targets: got (); must name one or more, or be None')
+
+  @property
+  def scale(self) -> float:
+    """What the product of an adapter's two matrices is multiplied by."""
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
   """The held-out evaluation.
 
@@ -137,9 +176,12 @@ class Run:
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
     data_seed: of template draws, shuffles and packing.
-    seed: of parameter initialisation.
+    seed: of parameter initialisation, adapters included.
     accumulation: microbatches a step is computed in.
     z_loss: weight of log(Z)**2 per loss token.
+    head_chunk: positions of a row whose logits exist at a time, those with a loss
+      first, and none that has no loss but for filling a chunk; None for a whole row. It
+      spares memory and time where the vocabulary is large, and changes no loss.
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
     keep: how many checkpoints are kept.
@@ -164,11 +206,13 @@ class Run:
   seed: int = 0
   accumulation: int = 1
   z_loss: float = 0.0
+  head_chunk: int | None = None
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
   mesh: Mesh = Mesh()
   optimizer: Optimizer = Optimizer()
+  lora: Lora = Lora()
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
@@ -190,11 +234,24 @@ class Run:
         f'({self.row_length:,}); the nearest is {nearest:,}'
       )
     if self.batch_rows % self.accumulation:
-      divisors = [n for n in range(1, self.batch_rows + 1) if self.batch_rows % n == 0]
-      nearest = min(divisors, key=lambda n: abs(n - self.accumulation))
+      nearest = _nearest_divisor(self.batch_rows, self.accumulation)
       raise InputError(
         f'Run.accumulation: got {self.accumulation}; must divide the '
         f'{self.batch_rows} rows of a step; the nearest is {nearest}'
+      )
+
+    if self.head_chunk is not None and (
+      self.head_chunk < 1 or self.row_length % self.head_chunk
+    ):
+      nearest = _nearest_divisor(self.row_length, self.head_chunk)
+      raise InputError(
+        f'Run.head_chunk: got {self.head_chunk}; must divide ROW_LENGTH '
+        f'({self.row_length:,}); the nearest is {nearest}'
+      )
+    if self.lora.rank and self.initial_checkpoint is None:
+      raise InputError(
+        f'LORA_RANK: got {self.lora.rank}, and no model to adapt; give '
+        '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
       )
 
   @property

@@ -1,6 +1,8 @@
 """One optimizer step: masked loss on targets, microbatches, update."""
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from flan_jax.data.rows import Batch
 from flan_jax.model import attention
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
+from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import settings
 from flan_jax.train.state import Layout, TrainState
@@ -57,35 +60,102 @@ def prefix_of(batch: Batch) -> jax.Array:
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+  """What is minimised, and how it is computed.
+
+  Attributes:
+    z_loss: weight of log(Z)**2 per loss token.
+    head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
+      the whole row. It must divide the row.
+    lora: adapters that are trained beside a frozen model, where its rank is not 0.
+  """
+
+  z_loss: float = 0.0
+  head_chunk: int | None = None
+  lora: settings.Lora = settings.Lora()
+
+  def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
+    """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
+    if not self.lora.rank:
+      return {'params': params}
+    return lora_lib.variables(frozen, params, lora=self.lora)
+
+
 def loss_sums(
-  params: Any, batch: Batch, *, config: DecoderConfig, z_loss: float = 0.0
+  params: Any,
+  batch: Batch,
+  *,
+  config: DecoderConfig,
+  loss: Loss = Loss(),
+  frozen: Any = None,
 ) -> tuple[jax.Array, Metrics]:
   """Summed loss over the target tokens of a batch (FLAN section 2.4).
+
+  Args:
+    params: what is trained: the decoder's parameters, or adapters of `frozen`.
+    batch: packed rows, arrays [B, L].
+    config: of the decoder.
+    loss: what is minimised.
+    frozen: the decoder's parameters where `params` are adapters.
 
   Returns:
     (loss in nats, Metrics); the gradient norm is 0 here.
   """
-  logits_BxLxV = Decoder(config).apply(
-    {'params': params},
+  decoder = functools.partial(Decoder(config).apply, loss.variables(params, frozen))
+  hidden_BxLxD = decoder(
     batch.tokens,
     positions_BxL=batch.positions,
     segment_ids_BxL=batch.segment_ids,
     prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
+    method='hidden',
   )
-  log_z_BxL = jax.nn.logsumexp(logits_BxLxV, axis=-1)
-  picked_BxL = jnp.take_along_axis(
-    logits_BxLxV, batch.targets[..., None], axis=-1
-  ).squeeze(-1)
-  loss_BxL = log_z_BxL - picked_BxL + z_loss * jnp.square(log_z_BxL)
-  loss = jnp.sum(loss_BxL * batch.loss_mask)
-  right_BxL = jnp.argmax(logits_BxLxV, axis=-1) == batch.targets
-  return loss, Metrics(
-    loss=loss,
-    correct=jnp.sum(right_BxL * batch.loss_mask),
+
+  def sums(hidden_BxPxD, targets_BxP, mask_BxP):
+    logits_BxPxV = decoder(hidden_BxPxD, method='head')
+    log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
+    picked_BxP = jnp.take_along_axis(
+      logits_BxPxV, targets_BxP[..., None], axis=-1
+    ).squeeze(-1)
+    loss_BxP = log_z_BxP - picked_BxP + loss.z_loss * jnp.square(log_z_BxP)
+    right_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
+    return jnp.sum(loss_BxP * mask_BxP), jnp.sum(right_BxP * mask_BxP)
+
+  positions = hidden_BxLxD, batch.targets, batch.loss_mask
+  if loss.head_chunk is None:
+    total, correct = sums(*positions)
+  else:
+    total, correct = _chunked(sums, *positions, chunk=loss.head_chunk)
+  return total, Metrics(
+    loss=total,
+    correct=correct,
     weight=jnp.sum(batch.loss_mask),
     tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
     gradient_norm=jnp.zeros(()),
   )
+
+
+def _chunked(sums, hidden_BxLxD, targets_BxL, mask_BxL, *, chunk: int):
+  """Adds up `sums` over chunks of each row, positions with a loss first.
+
+  A chunk without any is skipped, not multiplied by zero: how many are computed follows
+  the data, while every shape is static. Backward, a chunk's logits are computed anew.
+  """
+  order_BxL = jnp.argsort(mask_BxL <= 0, axis=1, stable=True)
+
+  def split(x):
+    index = order_BxL if x.ndim == 2 else order_BxL[..., None]
+    x = jnp.take_along_axis(x, index, axis=1)
+    return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+
+  def add(carry, part):
+    nothing = lambda *_: (jnp.zeros(()), jnp.zeros(()))  # noqa: E731
+    found = jax.lax.cond(jnp.any(part[2] > 0), jax.checkpoint(sums), nothing, *part)
+    return jax.tree.map(jnp.add, carry, found), None
+
+  parts = tuple(split(x) for x in (hidden_BxLxD, targets_BxL, mask_BxL))
+  found, _ = jax.lax.scan(add, (jnp.zeros(()), jnp.zeros(())), parts)
+  return found
 
 
 def gradients(
@@ -94,7 +164,8 @@ def gradients(
   *,
   config: DecoderConfig,
   accumulation: int = 1,
-  z_loss: float = 0.0,
+  loss: Loss = Loss(),
+  frozen: Any = None,
 ) -> tuple[Any, Metrics]:
   """Gradient of the mean loss over the whole batch, in `accumulation` microbatches.
 
@@ -103,8 +174,8 @@ def gradients(
   total = jnp.maximum(jnp.sum(batch.loss_mask), 1.0)
 
   def mean_loss(params, part):
-    loss, metrics = loss_sums(params, part, config=config, z_loss=z_loss)
-    return loss / total, metrics
+    summed, metrics = loss_sums(params, part, config=config, loss=loss, frozen=frozen)
+    return summed / total, metrics
 
   grad = jax.grad(mean_loss, has_aux=True)
   if accumulation == 1:
@@ -131,14 +202,24 @@ def make(
   mesh: Mesh,
   rules: settings.Rules,
   accumulation: int = 1,
-  z_loss: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """The jitted train step; the state it is given is donated."""
+  loss: Loss = Loss(),
+  frozen_shardings: Any = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The jitted train step, of (state, batch); the state it is given is donated.
 
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  Where `loss` is of adapters, frozen_shardings are those of the model that they rest
+  on, and the step takes its parameters as a third argument, which it leaves alone.
+  """
+
+  def step(state: TrainState, batch: Batch, frozen: Any = None):
     with nn.logical_axis_rules(rules):
       grads, metrics = gradients(
-        state.params, batch, config=config, accumulation=accumulation, z_loss=z_loss
+        state.params,
+        batch,
+        config=config,
+        accumulation=accumulation,
+        loss=loss,
+        frozen=frozen,
       )
     norm = optax.global_norm(grads)
     updates, moments = optimizer.update(grads, state.optimizer, state.params)
@@ -147,9 +228,10 @@ def make(
     return state, metrics._replace(gradient_norm=norm)
 
   batch_sharding = mesh_lib.batch_sharding(mesh, rules)
+  takes = (layout.shardings, batch_sharding)
   return jax.jit(
     step,
-    in_shardings=(layout.shardings, batch_sharding),
+    in_shardings=(*takes, frozen_shardings) if loss.lora.rank else takes,
     out_shardings=(layout.shardings, None),
     donate_argnums=0,
   )

@@ -168,7 +168,9 @@ def test_loss_is_on_targets_only():
 def test_z_loss_adds_the_squared_log_normaliser():
   params = jax.tree.map(np.zeros_like, state_lib.init_params(TINY, seed=0))
   plain, metrics = step_lib.loss_sums(params, eight_rows(), config=TINY)
-  with_z, _ = step_lib.loss_sums(params, eight_rows(), config=TINY, z_loss=0.1)
+  with_z, _ = step_lib.loss_sums(
+    params, eight_rows(), config=TINY, loss=step_lib.Loss(z_loss=0.1)
+  )
   expected = 0.1 * np.log(64) ** 2 * metrics.weight
   np.testing.assert_allclose(with_z - plain, expected, rtol=1e-5)
 
