@@ -1,5 +1,7 @@
 """One step: packed == unpacked, microbatched == whole, any mesh == one device."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -173,6 +175,51 @@ def test_z_loss_adds_the_squared_log_normaliser():
   )
   expected = 0.1 * np.log(64) ** 2 * metrics.weight
   np.testing.assert_allclose(with_z - plain, expected, rtol=1e-5)
+
+
+def uneven() -> rows.Batch:
+  """Rows with an answer of 13 tokens, with short ones, and with none at all."""
+  rng = np.random.default_rng(1)
+  long = Example(*(rng.integers(3, 64, n, np.int32) for n in (9, 12)))
+  return batch([[long], examples(2), examples(1, seed=2), []])
+
+
+@pytest.mark.parametrize('chunk', [1, 4, 32])
+def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
+  """Within 1e-6, whatever the number of tokens with a loss in a row."""
+  params = state_lib.init_params(TINY, seed=0)
+
+  def found(head_chunk):
+    loss = step_lib.Loss(z_loss=0.01, head_chunk=head_chunk)
+    grad = jax.jit(
+      lambda p, b: step_lib.gradients(p, b, config=TINY, accumulation=2, loss=loss)
+    )
+    return grad(params, uneven())
+
+  (whole, full), (parts, chunked) = found(None), found(chunk)
+  for name in full._fields:
+    np.testing.assert_allclose(
+      getattr(chunked, name), getattr(full, name), rtol=1e-6, err_msg=name
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts
+  )
+
+
+def test_logits_of_a_whole_row_never_exist_in_chunks():
+  """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
+  shapes, _ = state_lib.abstract_params(TINY)
+
+  def largest(head_chunk) -> int:
+    loss = step_lib.Loss(head_chunk=head_chunk)
+    trace = jax.make_jaxpr(
+      lambda p, b: step_lib.gradients(p, b, config=TINY, loss=loss)
+    )(shapes, uneven())
+    found = re.findall(r'f32\[4,(\d+),64\]', str(trace))
+    return max(int(size) for size in found)
+
+  assert largest(None) == 32
+  assert largest(4) == 4
 
 
 def test_schedules():
