@@ -205,7 +205,7 @@ def build(model_dir, folders, **more) -> settings.Run:
     'INITIAL_CHECKPOINT_PATH': base,
     'TRAIN_STEPS': 8,
     'ROW_LENGTH': 256,
-    'BATCH_TOKENS': 512,
+    'BATCH_TOKENS': 2048,
     'LORA_RANK': 4,
     'Optimizer.learning_rate': 0.01,
     'Optimizer.multiply_by_parameter_scale': False,
