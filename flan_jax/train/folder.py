@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
 from flan_jax.train import settings
 
 _MAY_CHANGE = (
@@ -59,7 +60,7 @@ class Folder:
     values = _values(run)
     known = self._settings.is_file()
     if known:
-      before = json.loads(self._settings.read_text(encoding='utf-8'))
+      before = _as_of_now(json.loads(self._settings.read_text(encoding='utf-8')))
       names = dict.fromkeys([*before, *values])
       different = [
         f'{name} was {before.get(name)!r}, is {values.get(name)!r}'
@@ -93,3 +94,26 @@ def _values(run: settings.Run) -> dict[str, Any]:
   values = dataclasses.asdict(run)
   del values['model_dir']
   return json.loads(json.dumps(values))
+
+
+def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
+  """Settings that an older version wrote: those it did not have are at their defaults.
+
+  A new setting's default changes nothing, so a run goes on over a new version.
+  """
+  out = _defaults(settings.Run) | values
+  for field in dataclasses.fields(settings.Run):
+    kind = type(field.default) if field.name != 'model' else DecoderConfig
+    if dataclasses.is_dataclass(kind) and isinstance(out[field.name], dict):
+      out[field.name] = _defaults(kind) | out[field.name]
+  return out
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+  fields = dataclasses.fields(kind)
+  given = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+  plain = {
+    name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    for name, value in given.items()
+  }
+  return json.loads(json.dumps(plain))
