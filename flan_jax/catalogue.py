@@ -7,13 +7,14 @@ these declarations into seqio Tasks and Mixtures.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax import splits as splits_lib
 from flan_jax import templates as templates_lib
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.fields import Answer, Choice, Field, Label, Record, Text
+from flan_jax.styles import Style
 
 CLUSTERS = (
   'nli',
@@ -70,6 +71,11 @@ class Dataset:
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, exact_match, bleu, rouge.
     templates: ten or more.
     family: the world it belongs to, a key of WORLDS.
+    paper_name: what the paper counts it as, one of its 62; several tasks may be one
+      (ANLI, MNLI, ARC, SQuAD). '' where the paper's view lacks it.
+    in_reference: whether it is one of the 69 tasks that the reference trains on.
+    derived_from: datasets, or texts by name, that its rows are made of; it may give
+      away what another dataset made of them is asked (see flan_jax.guard).
     licence, citation, note: for the reader of the catalogue.
   """
 
@@ -85,6 +91,9 @@ class Dataset:
   metric: str
   templates: tuple[templates_lib.Template, ...]
   family: str = 'flan'
+  paper_name: str = ''
+  in_reference: bool = True
+  derived_from: tuple[str, ...] = ()
   licence: str = ''
   citation: str = ''
   note: str = ''
@@ -102,6 +111,16 @@ class Dataset:
   def task(self) -> str:
     """Name of its seqio training task."""
     return f'{self.family}_{self.name}'
+
+  @property
+  def in_paper(self) -> bool:
+    """Whether it belongs to the paper's 62 datasets."""
+    return bool(self.paper_name)
+
+  @property
+  def sources(self) -> frozenset[str]:
+    """What its rows are made of: itself, and whatever it is derived from."""
+    return frozenset((self.name, *self.derived_from))
 
   @property
   def has_options(self) -> bool:
@@ -152,9 +171,34 @@ class Prompt(NamedTuple):
   targets: str
 
 
-def render(dataset: Dataset, template: int, row: Row) -> Prompt:
-  """Puts `row` into words; the only place that renders a dataset's template."""
-  return Prompt(*dataset.templates[template].render(row.values, row.answer.options))
+ANSWER = 'ANSWER: '
+"""Stands between what an exemplar asks and what it answers."""
+
+NEXT = '\n\n###\n\n'
+"""Stands between two exemplars, and between the last and the prompt."""
+
+
+def render(
+  dataset: Dataset, template: int, row: Row, *, exemplars: Sequence[Row] = ()
+) -> Prompt:
+  """Puts `row` into words; the only place that renders a dataset's template.
+
+  Args:
+    dataset: the declaration.
+    template: index of the template; the exemplars are put into words by it as well.
+    row: what is asked.
+    exemplars: rows shown with their answers beforehand (FLAN section 4.4). Without
+      them the prompt is the zero-shot one, with them it ends in it.
+  """
+  asked = Prompt(*dataset.templates[template].render(row.values, row.answer.options))
+  shown = ''.join(exemplar(dataset, template, row) for row in exemplars)
+  return asked._replace(inputs=shown + asked.inputs)
+
+
+def exemplar(dataset: Dataset, template: int, row: Row) -> str:
+  """One exemplar with its answer, and the line that parts it from what follows."""
+  shown = render(dataset, template, row)
+  return f'{shown.inputs}\n{ANSWER}{shown.targets}{NEXT}'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +211,12 @@ class Mixture:
     held_out: clusters measured and never trained on ('' entries never occur).
     excluded: further clusters left out because they are too near (FLAN footnote 1).
     family: the world of its datasets.
+    style: how its rows are put into words.
+    shared_cap: whether tasks that the paper counts as one dataset share one maximum
+      rate; otherwise each task has its own, as in the reference.
+    accepted: (dataset that trains, what it shares with a held-out one): derivations
+      that the guard lets through with a warning.
+    note: why it holds what it holds, for the reader of `flan tasks --mixture`.
   """
 
   name: str
@@ -174,6 +224,15 @@ class Mixture:
   held_out: tuple[str, ...] = ()
   excluded: tuple[str, ...] = ()
   family: str = 'flan'
+  style: Style = Style()
+  shared_cap: bool = False
+  accepted: tuple[tuple[str, str], ...] = ()
+  note: str = ''
+
+  @property
+  def members(self) -> tuple[Dataset, ...]:
+    """Its datasets, in the words of its style."""
+    return tuple(self.style.of(get(name, family=self.family)) for name in self.datasets)
 
   @property
   def trained_on(self) -> tuple[str, ...]:
@@ -251,21 +310,25 @@ def mixture(name: str) -> Mixture:
   )
 
 
-def members(names: Iterable[str], *, clusters: Sequence[str]) -> tuple[str, ...]:
-  """Those of `names` (flan datasets) whose cluster is in `clusters`."""
-  return tuple(name for name in names if get(name).cluster in clusters)
-
-
 def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
   """One object of `flan tasks --json`."""
   answer_type = {Label: 'classification', Choice: 'multiple_choice', Text: 'generation'}
   return {
     'dataset': dataset.name,
     'cluster': dataset.cluster,
+    'in_paper': dataset.in_paper,
+    'paper_name': dataset.paper_name,
     'tfds': dataset.tfds,
     'splits': dataset.slices,
     'rate': rate,
     'metric': dataset.metric,
     'answer_type': answer_type[type(dataset.answer)],
-    'templates': [dataclasses.asdict(template) for template in dataset.templates],
+    'templates': [
+      {
+        'inputs': template.inputs,
+        'targets': template.targets,
+        'turned_around': template.turned_around,
+      }
+      for template in dataset.templates
+    ],
   }

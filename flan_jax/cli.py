@@ -61,7 +61,11 @@ def _eval(parser):
 def _tasks(parser):
   """lists datasets, their splits, rates and templates"""
   parser.add_argument(
-    '--mixture', metavar='NAME', help='counts, rates and shares of it'
+    '--mixture',
+    nargs='?',
+    const='',
+    metavar='NAME',
+    help='counts, caps, rates and shares of it; without NAME, all mixtures',
   )
   _json(parser)
 

@@ -1,13 +1,16 @@
 """Declarations as seqio Tasks and Mixtures, over TFDS.
 
 For every dataset: `flan_<dataset>` (training: one of its templates per example) and
-`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones). The
+`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones). A
+mixture in another style has training tasks of its own, as `flan_<dataset>_5_shot`. The
 strings come from `catalogue.render`, the one implementation of rendering.
 """
 
+import collections
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,11 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flan_jax import catalogue, sources
-from flan_jax.catalogue import Dataset
-from flan_jax.data import draw
+from flan_jax import catalogue, rates, sources, splits
+from flan_jax.catalogue import Dataset, Prompt, Row
+from flan_jax.data import build, draw
+from flan_jax.data.exemplars import Pool
+from flan_jax.data.rendering import is_blank
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.fields import Record, Unlabelled
@@ -105,10 +110,21 @@ def row_id(tfds_id: str) -> str:
 def records(
   dataset: Dataset, split: str, *, data_dir: str | None = None
 ) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of a canonical split from the prepared TFDS dataset."""
+  """Yields (row id, record) of a canonical split from the prepared TFDS dataset.
+
+  Raises:
+    InputError: if the dataset, or the TFDS split that it takes, is not prepared.
+  """
   names = {ours: theirs for theirs, ours in SEQIO_SPLITS.items()}
   source = Source(dataset, data_dir)
-  source.tfds_dataset.builder  # noqa: B018 - raises now, not at the first row
+  prepared = source.tfds_dataset.builder.info.splits
+  wanted = splits.parse(dataset.slices[split]).split
+  if wanted not in prepared:
+    raise InputError(
+      f'dataset {dataset.name!r}: its {split} rows come from TFDS split {wanted!r}, '
+      f'which is not prepared (there are {", ".join(prepared)}); '
+      f'`flan fetch {dataset.name}` prepares it'
+    )
   rows = source.get_dataset(names[split], shuffle=False)
 
   def read():
@@ -125,7 +141,44 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
   return {name: split.num_examples for name, split in info.splits.items()}
 
 
-def _rendered(dataset: Dataset, template: int | None, seed: int):
+Words = Callable[[Row, int], Prompt]
+"""(row, template) -> the row in words."""
+
+
+def _few_shot(
+  dataset: Dataset,
+  *,
+  shots: int,
+  seed: int,
+  vocabulary: seqio.Vocabulary,
+  data_dir: str | None,
+) -> Words:
+  """Words of rows after their exemplars, which are read at the first row."""
+  lock = threading.Lock()
+  made: list[Pool] = []
+
+  def pool() -> Pool:
+    with lock:
+      if not made:
+        sized = sources.sizes(dataset, data_dir=data_dir)
+        rows = build.read(
+          dataset,
+          'train',
+          sizes=sized,
+          data_dir=data_dir,
+          filters=collections.Counter(),
+        )
+        examples = (row for row in rows if build.is_example(dataset, row, seed))
+        count = lambda texts: [len(vocabulary.encode(text)) for text in texts]  # noqa: E731
+        made.append(Pool(dataset, examples, shots=shots, seed=seed, count=count))
+    return made[0]
+
+  return lambda row, template: pool().prompt(row, template, 0).prompt
+
+
+def _rendered(
+  dataset: Dataset, template: int | None, seed: int, words: Words | None = None
+):
   """Preprocessor: TFDS records -> strings and their metadata."""
   signature = (tf.string, tf.string, tf.string, tf.int32, tf.string, tf.int32,
                tf.string, tf.bool)  # fmt: skip
@@ -150,8 +203,10 @@ def _rendered(dataset: Dataset, template: int | None, seed: int):
       if index is None:
         index = draw.template(seed, name, 0, len(dataset.templates))
       prompt = catalogue.render(dataset, index, row)
+      keep = not is_blank(prompt)
+      if words is not None and keep:
+        prompt = words(row, index)
       answer = row.answer
-      keep = bool(prompt.inputs.strip() and prompt.targets.strip())
       return (*prompt, name, index, answer.options or [''], answer.gold or [-1],
               answer.references or [''], keep)  # fmt: skip
 
@@ -189,11 +244,26 @@ def _references(target: str, *, example, is_target: bool = False, **_):
   return [text.decode() for text in example['references'].tolist()]
 
 
-def mixing_rate(task: seqio.Task) -> int:
-  """Examples-proportional mixing with a maximum of 3,000 (FLAN section 2.2)."""
-  from flan_jax import mixtures
+def mixing_rate(
+  name: str, group: Sequence[str], prefix: str, suffix: str
+) -> Callable[[seqio.Task], int]:
+  """Rate of dataset `name`, from the rows that are prepared.
 
-  return min(task.num_input_examples('train'), mixtures.MAXIMUM_RATE)
+  Examples-proportional mixing with a maximum of 3,000 (FLAN section 2.2), which the
+  datasets of `group` share; their tasks are named PREFIX_dataset SUFFIX.
+  """
+
+  def rate(task: seqio.Task) -> int:
+    del task  # of `name`; the rate may depend on the others of its group
+    rows = {
+      member: seqio.TaskRegistry.get(f'{prefix}_{member}{suffix}').num_input_examples(
+        'train'
+      )
+      for member in group
+    }
+    return rates.shared(rows)[name]
+
+  return rate
 
 
 def register(
@@ -219,10 +289,13 @@ def register(
     functools.partial(seqio.preprocessors.tokenize, with_eos=False),
     seqio.preprocessors.append_eos_after_trim,
   )
+  found: dict[str, seqio.DataSource] = {}
+  styled: set[str] = set()
   for dataset in catalogue.family(family).values():
-    source = _task_source(dataset, data_dir)
+    source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:
+      styled.add(dataset.task)
       seqio.TaskRegistry.add(
         dataset.task,
         preprocessors=[_rendered(dataset, None, seed), *tokens],
@@ -237,9 +310,40 @@ def register(
         **shared,
       )
   for mixture in catalogue.mixtures().values():
-    if mixture.family == family:
-      names = [catalogue.get(name, family=family).task for name in mixture.datasets]
-      seqio.MixtureRegistry.add(mixture.name, [(name, mixing_rate) for name in names])
+    if mixture.family != family:
+      continue
+    style = mixture.style
+    members = mixture.members
+    for dataset in members:
+      if dataset.task + style.suffix in styled:
+        continue
+      styled.add(dataset.task + style.suffix)
+      words = None
+      if style.shots:
+        words = _few_shot(
+          dataset,
+          shots=style.shots,
+          seed=seed,
+          vocabulary=vocabulary,
+          data_dir=data_dir,
+        )
+      seqio.TaskRegistry.add(
+        dataset.task + style.suffix,
+        source=found[dataset.name],
+        output_features=features,
+        preprocessors=[_rendered(dataset, None, seed, words), *tokens],
+      )
+    seqio.MixtureRegistry.add(
+      mixture.name,
+      [
+        (
+          f'{family}_{name}{style.suffix}',
+          mixing_rate(name, group, family, style.suffix),
+        )
+        for group in rates.groups(mixture)
+        for name in group
+      ],
+    )
 
 
 def _task_source(dataset: Dataset, data_dir: str | None) -> seqio.DataSource:

@@ -44,19 +44,19 @@ def parse(text: str) -> Slice:
   return Slice(match['split'], number(match['lo']), number(match['hi']))
 
 
-def _shares(sizes: list[int], total: int) -> list[int]:
-  """Splits `total` rows in proportion to `sizes`, at least one row each if it can."""
+def shares(sizes: list[int], total: int) -> list[int]:
+  """Splits `total` in proportion to `sizes`, at least one each if it can."""
   if total <= len(sizes):
     return [1] * total + [0] * (len(sizes) - total)
   exact = [size * total / sum(sizes) for size in sizes]
-  shares = [max(1, int(share)) for share in exact]
+  found = [max(1, int(share)) for share in exact]
   by_rest = sorted(range(len(sizes)), key=lambda i: int(exact[i]) - exact[i])
   for i in by_rest:
-    if sum(shares) < total:
-      shares[i] += 1
-  while sum(shares) > total:
-    shares[shares.index(max(shares))] -= 1
-  return shares
+    if sum(found) < total:
+      found[i] += 1
+  while sum(found) > total:
+    found[found.index(max(found))] -= 1
+  return found
 
 
 def resolve(
@@ -107,10 +107,10 @@ def resolve(
       continue
     order = sorted(members, key=lambda name: full_spans[name])
     start = 0
-    shares = _shares(
-      [lengths[name] for name in order], min(size, sum(lengths.values()))
-    )
-    for name, share in zip(order, shares, strict=True):
+    total = min(size, sum(lengths.values()))
+    for name, share in zip(
+      order, shares([lengths[name] for name in order], total), strict=True
+    ):
       out[name] = Slice(split, start, start + share)
       start += share
   return {name: out[name] for name in slices}

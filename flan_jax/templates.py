@@ -95,6 +95,11 @@ class Template:
     return tuple(name for name in used if name != OPTIONS)
 
   @property
+  def input_fields(self) -> tuple[str, ...]:
+    """Names of the fields of the inputs, in order, options block left out."""
+    return tuple(name for name in names(self.inputs) if name != OPTIONS)
+
+  @property
   def has_options(self) -> bool:
     return OPTIONS in names(self.inputs)
 

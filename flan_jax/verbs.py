@@ -34,7 +34,7 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
     shown.add_column(heading, justify=side, overflow='fold')
   for row in rows:
     shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
-  width = None if sys.stdout.isatty() else 120
+  width = None if sys.stdout.isatty() else 150
   console.Console(width=width).print(shown)
 
 
@@ -83,53 +83,20 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
 
 
 def tasks(options: argparse.Namespace) -> int:
-  from flan_jax import catalogue, mixtures
-
-  def rate(dataset):
-    return min(dataset.rows('train'), mixtures.MAXIMUM_RATE)
+  from flan_jax import catalogue, listing
 
   if options.mixture is None:
-    datasets = list(catalogue.family('flan').values())
-    if options.json:
-      _print_json([catalogue.as_json(d, rate=rate(d)) for d in datasets])
-      return 0
-    rows = [
-      (d.name, d.cluster, d.tfds, d.rows('train'), d.rows('dev'), d.rows('test'),
-       rate(d), d.metric, len(d.templates))
-      for d in datasets
-    ]  # fmt: skip
-    sides = {'dataset': 'left', 'cluster': 'left', 'TFDS': 'left', 'train': 'right',
-             'dev': 'right', 'test': 'right', 'rate': 'right', 'metric': 'left',
-             'templates': 'right'}  # fmt: skip
-    _table(f'{len(rows)} datasets', sides, rows)
-    return 0
-  mixture = catalogue.mixture(options.mixture)
-  members = [catalogue.get(n, family=mixture.family) for n in mixture.datasets]
-  total = sum(rate(d) for d in members)
+    found = listing.datasets()
+  elif options.mixture:
+    found = listing.mixture(catalogue.mixture(options.mixture))
+  else:
+    found = listing.all_mixtures()
   if options.json:
-    _print_json({
-      'mixture': mixture.name,
-      'held_out': mixture.held_out,
-      'excluded': mixture.excluded,
-      'total_rate': total,
-      'datasets': [
-        {'dataset': d.name, 'cluster': d.cluster, 'rows': d.rows('train'),
-         'rate': rate(d), 'share': rate(d) / total}
-        for d in members
-      ],
-    })  # fmt: skip
+    _print_json(found.data)
     return 0
-  sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'rate': 'right',
-           'share': 'right'}  # fmt: skip
-  rows = [
-    (d.name, d.cluster, d.rows('train'), rate(d), f'{rate(d) / total:.3%}')
-    for d in members
-  ]
-  _table(f'{mixture.name}: {len(rows)} datasets, total rate {total:,}', sides, rows)
-  for cluster in mixture.held_out:
-    print(f'held out: {cluster} (measured, never trained on)')
-  for cluster in mixture.excluded:
-    print(f'left out: {cluster} (too near to what is held out; FLAN footnote 1)')
+  _table(found.title, found.columns, found.rows)
+  for line in found.lines:
+    print(line)
   return 0
 
 

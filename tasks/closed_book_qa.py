@@ -121,18 +121,21 @@ _TRIVIA_QA_TEMPLATES = (
 DATASETS = (
   Dataset(
     name='arc_challenge',
+    paper_name='ARC',
     tfds='ai2_arc/ARC-Challenge:1.0.0',
     sizes={'train': 1119, 'test': 1172},
     **_ARC,
   ),
   Dataset(
     name='arc_easy',
+    paper_name='ARC',
     tfds='ai2_arc/ARC-Easy:1.0.0',
     sizes={'train': 2251, 'test': 2376},
     **_ARC,
   ),
   Dataset(
     name='natural_questions',
+    paper_name='Natural Questions',
     cluster='closed_book_qa',
     tfds='natural_questions_open:1.0.0',
     train='train[:30000]',
@@ -152,6 +155,7 @@ DATASETS = (
   ),
   Dataset(
     name='trivia_qa',
+    paper_name='TriviaQA',
     cluster='closed_book_qa',
     tfds='trivia_qa/rc:1.1.0',
     train='train[:30000]',

@@ -10,6 +10,7 @@ _TAGS = drop(r'\[\w+\]')
 DATASETS = (
   Dataset(
     name='copa',
+    paper_name='CoPA',
     cluster='commonsense',
     tfds='super_glue/copa:1.0.2',
     train='train[:-50]',
@@ -69,6 +70,8 @@ DATASETS = (
   ),
   Dataset(
     name='hellaswag',
+    paper_name='HellaSwag',
+    derived_from=('wikiHow', 'ActivityNet captions'),
     cluster='commonsense',
     tfds='hellaswag:1.1.0',
     train='train[:30000]',
@@ -120,6 +123,7 @@ DATASETS = (
   ),
   Dataset(
     name='piqa',
+    paper_name='PIQA',
     cluster='commonsense',
     tfds='piqa:1.0.0',
     train='train[:-100]',
@@ -168,6 +172,7 @@ DATASETS = (
   ),
   Dataset(
     name='story_cloze',
+    paper_name='StoryCloze',
     cluster='commonsense',
     tfds='story_cloze/2016:1.0.0',
     train='validation[:-200]',

@@ -20,6 +20,7 @@ _CLOSED_UP = drop(r" (?=[.,;:!?]|'s\b)")
 DATASETS = (
   Dataset(
     name='definite_pronoun_resolution',
+    paper_name='DPR',
     cluster='coreference',
     tfds='definite_pronoun_resolution:1.1.0',
     train='train[:-200]',
@@ -66,6 +67,7 @@ DATASETS = (
   ),
   Dataset(
     name='winogrande',
+    paper_name='Winogrande',
     cluster='coreference',
     tfds='winogrande:1.2.0',
     train='train_xl[:30000]',
@@ -119,6 +121,9 @@ DATASETS = (
   ),
   Dataset(
     name='wsc273',
+    paper_name='WSC273',
+    in_reference=False,
+    derived_from=('Winograd schemas',),
     cluster='coreference',
     tfds='wsc273:1.0.0',
     train='',
@@ -173,6 +178,7 @@ DATASETS = (
   ),
   Dataset(
     name='wsc',
+    derived_from=('Winograd schemas',),
     cluster='coreference',
     tfds='super_glue/wsc:1.0.2',
     train='train[:-50]',

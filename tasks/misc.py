@@ -25,6 +25,8 @@ _UNANSWERABLE = replace('CANNOTANSWER', 'unanswerable')
 DATASETS = (
   Dataset(
     name='coqa',
+    paper_name='CoQA',
+    derived_from=('cnn_dailymail',),
     cluster='misc',
     tfds='coqa:1.0.0',
     train='train[:-100]',
@@ -78,6 +80,7 @@ DATASETS = (
   ),
   Dataset(
     name='quac',
+    paper_name='QuAC',
     cluster='misc',
     tfds='quac:1.0.0',
     train='train[:30000]',
@@ -136,6 +139,7 @@ DATASETS = (
   ),
   Dataset(
     name='wic',
+    paper_name='WiC',
     cluster='misc',
     tfds='super_glue/wic:1.0.2',
     train='train[:-200]',
@@ -184,6 +188,7 @@ DATASETS = (
   ),
   Dataset(
     name='math_dataset',
+    paper_name='Math',
     cluster='misc',
     tfds='math_dataset/algebra__linear_1d:1.0.0',
     train='train[:30000]',
@@ -231,6 +236,7 @@ DATASETS = (
   ),
   Dataset(
     name='cola',
+    paper_name='CoLA',
     cluster='misc',
     tfds='glue/cola:2.0.0',
     train='train[:-200]',
@@ -278,6 +284,8 @@ DATASETS = (
   ),
   Dataset(
     name='fix_punct',
+    paper_name='Fix Punctuation',
+    derived_from=('ParaCrawl',),
     cluster='misc',
     tfds='para_crawl/enda:1.2.0',
     train='train[30200:60200]',
@@ -326,6 +334,7 @@ DATASETS = (
   ),
   Dataset(
     name='trec',
+    paper_name='TREC',
     cluster='misc',
     tfds='trec:1.0.0',
     train='train[:-200]',
@@ -373,6 +382,7 @@ DATASETS = (
   ),
   Dataset(
     name='true_case',
+    derived_from=('ParaCrawl',),
     cluster='misc',
     tfds='para_crawl/enda:1.2.0',
     train='train[:30000]',
@@ -421,6 +431,7 @@ DATASETS = (
   ),
   Dataset(
     name='word_segment',
+    derived_from=('ParaCrawl',),
     cluster='misc',
     tfds='para_crawl/enda:1.2.0',
     train='train[60400:90400]',

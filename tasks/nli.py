@@ -315,6 +315,7 @@ _WNLI_TEMPLATES = (
 DATASETS = (
   Dataset(
     name='anli_r1',
+    paper_name='ANLI',
     tfds='anli/r1:0.1.0',
     train='train',
     sizes={'train': 16946, 'validation': 1000, 'test': 1000},
@@ -322,6 +323,7 @@ DATASETS = (
   ),
   Dataset(
     name='anli_r2',
+    paper_name='ANLI',
     tfds='anli/r2:0.1.0',
     train='train[:30000]',
     sizes={'train': 45460, 'validation': 1000, 'test': 1000},
@@ -329,6 +331,8 @@ DATASETS = (
   ),
   Dataset(
     name='anli_r3',
+    paper_name='ANLI',
+    derived_from=('story_cloze', 'rte', 'wikiHow'),
     tfds='anli/r3:0.1.0',
     train='train[:30000]',
     sizes={'train': 100459, 'validation': 1200, 'test': 1200},
@@ -336,6 +340,7 @@ DATASETS = (
   ),
   Dataset(
     name='cb',
+    paper_name='CB',
     cluster='nli',
     tfds='super_glue/cb:1.0.2',
     train='train[:-50]',
@@ -355,18 +360,22 @@ DATASETS = (
   ),
   Dataset(
     name='mnli_matched',
+    paper_name='MNLI',
     test='validation_matched',
     sizes={'train': 392702, 'validation_matched': 9815},
     **_MNLI,
   ),
   Dataset(
     name='mnli_mismatched',
+    paper_name='MNLI',
     test='validation_mismatched',
     sizes={'train': 392702, 'validation_mismatched': 9832},
     **_MNLI,
   ),
   Dataset(
     name='qnli',
+    paper_name='QNLI',
+    derived_from=('squad_v1',),
     cluster='nli',
     tfds='glue/qnli:2.0.0',
     train='train[:30000]',
@@ -383,6 +392,7 @@ DATASETS = (
   ),
   Dataset(
     name='rte',
+    paper_name='RTE',
     cluster='nli',
     tfds='super_glue/rte:1.0.2',
     train='train[:-200]',
@@ -399,6 +409,8 @@ DATASETS = (
   ),
   Dataset(
     name='snli',
+    paper_name='SNLI',
+    derived_from=('Flickr30k captions',),
     cluster='nli',
     tfds='snli:1.1.0',
     train='train[:30000]',
@@ -415,6 +427,8 @@ DATASETS = (
   ),
   Dataset(
     name='wnli',
+    paper_name='WNLI',
+    derived_from=('Winograd schemas',),
     cluster='nli',
     tfds='glue/wnli:2.0.0',
     train='train[:-30]',

@@ -9,6 +9,7 @@ _WORDS = ('no', 'yes')
 DATASETS = (
   Dataset(
     name='glue_mrpc',
+    paper_name='MRPC',
     cluster='paraphrase',
     tfds='glue/mrpc:2.0.0',
     train='train[:-200]',
@@ -55,6 +56,7 @@ DATASETS = (
   ),
   Dataset(
     name='glue_qqp',
+    paper_name='QQP',
     cluster='paraphrase',
     tfds='glue/qqp:2.0.0',
     train='train[:30000]',
@@ -101,6 +103,7 @@ DATASETS = (
   ),
   Dataset(
     name='paws_wiki',
+    paper_name='PAWS Wiki',
     cluster='paraphrase',
     tfds='paws_wiki:1.1.0',
     train='train[:30000]',
@@ -147,6 +150,8 @@ DATASETS = (
   ),
   Dataset(
     name='stsb',
+    paper_name='STS-B',
+    derived_from=('glue_mrpc',),
     cluster='paraphrase',
     tfds='glue/stsb:2.0.0',
     train='train[:-100]',

@@ -80,6 +80,7 @@ _RECORD_TEMPLATES = (
 DATASETS = (
   Dataset(
     name='cosmos_qa',
+    paper_name='CosmosQA',
     cluster='reading_comp_commonsense',
     tfds='cosmos_qa:1.0.0',
     train='train[:-200]',
@@ -103,6 +104,8 @@ DATASETS = (
   ),
   Dataset(
     name='record',
+    paper_name='ReCoRD',
+    derived_from=('cnn_dailymail',),
     cluster='reading_comp_commonsense',
     tfds='super_glue/record:1.0.2',
     train='train[:30000]',

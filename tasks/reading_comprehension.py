@@ -254,6 +254,7 @@ _SQUAD = {
 DATASETS = (
   Dataset(
     name='bool_q',
+    paper_name='BoolQ',
     cluster='reading_comprehension',
     tfds='bool_q:1.0.0',
     train='train[:-200]',
@@ -274,6 +275,7 @@ DATASETS = (
   ),
   Dataset(
     name='drop',
+    paper_name='DROP',
     cluster='reading_comprehension',
     tfds='drop:2.0.0',
     train='train[:30000]',
@@ -294,6 +296,7 @@ DATASETS = (
   ),
   Dataset(
     name='multirc',
+    paper_name='MultiRC',
     cluster='reading_comprehension',
     tfds='super_glue/multirc:1.0.2',
     train='train[:-200]',
@@ -314,6 +317,7 @@ DATASETS = (
   ),
   Dataset(
     name='openbookqa',
+    paper_name='OBQA',
     cluster='reading_comprehension',
     tfds='openbookqa:0.1.0',
     train='train',
@@ -339,6 +343,7 @@ DATASETS = (
   ),
   Dataset(
     name='squad_v1',
+    paper_name='SQuAD',
     tfds='squad/v1.1:3.0.0',
     sizes={'train': 87599, 'validation': 10570},
     fields={
@@ -354,6 +359,8 @@ DATASETS = (
   ),
   Dataset(
     name='squad_v2',
+    paper_name='SQuAD',
+    derived_from=('squad_v1',),
     tfds='squad/v2.0:3.0.0',
     sizes={'train': 130319, 'validation': 11873},
     fields={

@@ -9,6 +9,7 @@ _WORDS = ('negative', 'positive')
 DATASETS = (
   Dataset(
     name='imdb_reviews',
+    paper_name='IMDB',
     cluster='sentiment',
     tfds='imdb_reviews/plain_text:1.0.0',
     train='train[:-200]',
@@ -55,6 +56,7 @@ DATASETS = (
   ),
   Dataset(
     name='sentiment140',
+    paper_name='Sentiment140',
     cluster='sentiment',
     tfds='sentiment140:1.0.0',
     train='train[:30000]',
@@ -102,6 +104,8 @@ DATASETS = (
   ),
   Dataset(
     name='sst2',
+    paper_name='SST-2',
+    derived_from=('Rotten Tomatoes reviews',),
     cluster='sentiment',
     tfds='glue/sst2:2.0.0',
     train='train[:30000]',
@@ -148,6 +152,7 @@ DATASETS = (
   ),
   Dataset(
     name='yelp_polarity_reviews',
+    paper_name='Yelp',
     cluster='sentiment',
     tfds='yelp_polarity_reviews:0.2.0',
     train='train[:30000]',

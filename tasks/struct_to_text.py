@@ -15,6 +15,8 @@ from flan_jax.templates import Template
 
 COMMON_GEN = Dataset(
   name='common_gen',
+  paper_name='CommonGen',
+  derived_from=('Flickr30k captions', 'ActivityNet captions'),
   cluster='struct_to_text',
   tfds='gem/common_gen:1.1.0',
   train='train[:30000]',
@@ -67,6 +69,8 @@ COMMON_GEN = Dataset(
 
 DART = Dataset(
   name='dart',
+  paper_name='DART',
+  derived_from=('web_nlg_en', 'e2e_nlg'),
   cluster='struct_to_text',
   tfds='gem/dart:1.1.0',
   train='train[:30000]',
@@ -132,6 +136,7 @@ DART = Dataset(
 
 E2E_NLG = Dataset(
   name='e2e_nlg',
+  paper_name='E2E NLG',
   cluster='struct_to_text',
   tfds='gem/e2e_nlg:1.1.0',
   train='train[:30000]',
@@ -184,6 +189,7 @@ E2E_NLG = Dataset(
 
 WEB_NLG_EN = Dataset(
   name='web_nlg_en',
+  paper_name='WebNLG (en)',
   cluster='struct_to_text',
   tfds='gem/web_nlg_en:1.1.0',
   train='train[:30000]',

@@ -31,6 +31,7 @@ WORDS = 600
 
 AESLC = Dataset(
   name='aeslc',
+  paper_name='AESLC',
   cluster='summarization',
   tfds='aeslc:1.0.0',
   train='train',
@@ -93,6 +94,7 @@ LINK = r' E-mail to a friend ?\.'
 
 CNN_DAILYMAIL = Dataset(
   name='cnn_dailymail',
+  paper_name='CNN-DM',
   cluster='summarization',
   tfds='cnn_dailymail:3.4.0',
   train='train[:30000]',
@@ -152,6 +154,7 @@ CNN_DAILYMAIL = Dataset(
 
 GIGAWORD = Dataset(
   name='gigaword',
+  paper_name='Gigaword',
   cluster='summarization',
   tfds='gigaword:1.2.0',
   train='train[:30000]',
@@ -207,6 +210,7 @@ ARCHIVE = r'Starting in 1996, Alexa Internet[^|]*?embargo period\.'
 
 MULTI_NEWS = Dataset(
   name='multi_news',
+  paper_name='Multi-News',
   cluster='summarization',
   tfds='multi_news:2.1.0',
   train='train[:30000]',
@@ -267,6 +271,7 @@ MULTI_NEWS = Dataset(
 
 NEWSROOM = Dataset(
   name='newsroom',
+  paper_name='Newsroom',
   cluster='summarization',
   tfds='newsroom:1.0.0',
   train='train[:30000]',
@@ -325,6 +330,7 @@ FILES = substitute(r'<(?:file_)?(\w+)>', r'[\1]')
 
 SAMSUM = Dataset(
   name='samsum',
+  paper_name='SamSum',
   cluster='summarization',
   tfds='samsum:1.0.0',
   train='train',
@@ -378,6 +384,7 @@ PLAYER = r'Media playback is (?:un|not )supported on (?:your|this) device\n?'
 
 XSUM = Dataset(
   name='xsum',
+  paper_name='XSum',
   cluster='summarization',
   tfds='xsum:1.1.0',
   train='train[:30000]',
@@ -444,6 +451,7 @@ AG_CLEANING = (
 
 AG_NEWS_SUBSET = Dataset(
   name='ag_news_subset',
+  paper_name='AG News',
   cluster='summarization',
   tfds='ag_news_subset:1.0.0',
   train='train[:30000]',
@@ -496,6 +504,8 @@ AG_NEWS_SUBSET = Dataset(
 
 OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
   name='opinion_abstracts_rotten_tomatoes',
+  paper_name='Opin-Abs: Movie',
+  derived_from=('Rotten Tomatoes reviews',),
   cluster='summarization',
   tfds='opinion_abstracts/rotten_tomatoes:1.0.0',
   train='train[:-600]',
@@ -551,6 +561,7 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
 
 OPINION_ABSTRACTS_IDEBATE = Dataset(
   name='opinion_abstracts_idebate',
+  paper_name='Opin-Abs: iDebate',
   cluster='summarization',
   tfds='opinion_abstracts/idebate:1.0.0',
   train='train[:-600]',
@@ -608,6 +619,8 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
 
 WIKI_LINGUA_ENGLISH_EN = Dataset(
   name='wiki_lingua_english_en',
+  paper_name='Wiki Lingua EN',
+  derived_from=('wikiHow',),
   cluster='summarization',
   tfds='gem/wiki_lingua_english_en:1.1.0',
   train='train[:30000]',

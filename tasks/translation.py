@@ -73,22 +73,70 @@ PAPER_ONLY = (
   'para_crawl_enes.'
 )
 
-# Name and code of the language, rows of train, note.
+# Name, name in the paper's view of 62, code of the language, rows of train, note.
 PARA_CRAWL_PAIRS = (
-  ('para_crawl_enes', 'es', 21_987_267, ''),
-  ('para_crawl_ende', 'de', 16_264_448, PAPER_ONLY),
-  ('para_crawl_enfr', 'fr', 31_374_161, PAPER_ONLY),
+  ('para_crawl_enes', 'ParaCrawl EN/ES', 'es', 21_987_267, ''),
+  ('para_crawl_ende', '', 'de', 16_264_448, PAPER_ONLY),
+  ('para_crawl_enfr', '', 'fr', 31_374_161, PAPER_ONLY),
 )
 
-# Name, TFDS builder, code of the language, rows of train, validation and test.
+# Name, name in the paper's view, TFDS builder, code of the language, rows of train, validation and test.
 WMT_PAIRS = (
-  ('wmt14_enfr', 'wmt14_translate', 'fr', 40_836_715, 3_000, 3_003),
-  ('wmt16_translate_deen', 'wmt16_translate', 'de', 4_548_885, 2_169, 2_999),
-  ('wmt16_translate_tren', 'wmt16_translate', 'tr', 205_756, 1_001, 3_000),
-  ('wmt16_translate_csen', 'wmt16_translate', 'cs', 52_335_651, 2_656, 2_999),
-  ('wmt16_translate_fien', 'wmt16_translate', 'fi', 2_073_394, 1_370, 6_000),
-  ('wmt16_translate_roen', 'wmt16_translate', 'ro', 610_320, 1_999, 1_999),
-  ('wmt16_translate_ruen', 'wmt16_translate', 'ru', 2_516_162, 2_818, 2_998),
+  ('wmt14_enfr', 'WMT14 EN/FR', 'wmt14_translate', 'fr', 40_836_715, 3_000, 3_003),
+  (
+    'wmt16_translate_deen',
+    'WMT16 EN/DE',
+    'wmt16_translate',
+    'de',
+    4_548_885,
+    2_169,
+    2_999,
+  ),
+  (
+    'wmt16_translate_tren',
+    'WMT16 EN/TR',
+    'wmt16_translate',
+    'tr',
+    205_756,
+    1_001,
+    3_000,
+  ),
+  (
+    'wmt16_translate_csen',
+    'WMT16 EN/CS',
+    'wmt16_translate',
+    'cs',
+    52_335_651,
+    2_656,
+    2_999,
+  ),
+  (
+    'wmt16_translate_fien',
+    'WMT16 EN/FI',
+    'wmt16_translate',
+    'fi',
+    2_073_394,
+    1_370,
+    6_000,
+  ),
+  (
+    'wmt16_translate_roen',
+    'WMT16 EN/RO',
+    'wmt16_translate',
+    'ro',
+    610_320,
+    1_999,
+    1_999,
+  ),
+  (
+    'wmt16_translate_ruen',
+    'WMT16 EN/RU',
+    'wmt16_translate',
+    'ru',
+    2_516_162,
+    2_818,
+    2_998,
+  ),
 )
 
 NOTES = {
@@ -104,6 +152,9 @@ DATASETS = (
   *(
     Dataset(
       name=name,
+      paper_name=paper_name,
+      in_reference=bool(paper_name),
+      derived_from=('ParaCrawl',),
       cluster='translation',
       tfds=f'para_crawl/en{code}:1.2.0',
       train='train[:30000]',
@@ -118,11 +169,12 @@ DATASETS = (
       citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
       note=note,
     )
-    for name, code, train, note in PARA_CRAWL_PAIRS
+    for name, paper_name, code, train, note in PARA_CRAWL_PAIRS
   ),
   *(
     Dataset(
       name=name,
+      paper_name=paper_name,
       cluster='translation',
       tfds=f'{builder}/{code}-en:1.0.0',
       train='train[:30000]',
@@ -141,6 +193,6 @@ DATASETS = (
       ),
       note=NOTES.get(name, ''),
     )
-    for name, builder, code, train, validation, test in WMT_PAIRS
+    for name, paper_name, builder, code, train, validation, test in WMT_PAIRS
   ),
 )

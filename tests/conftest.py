@@ -14,7 +14,12 @@ os.environ['XLA_FLAGS'] = ' '.join([
   '--xla_llvm_disable_expensive_passes=true',
 ])  # fmt: skip
 
+import hypothesis
 import pytest
+
+# The same cases on every machine, however slow it is.
+hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)
+hypothesis.settings.load_profile('tests')
 
 
 def pytest_addoption(parser):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from flan_jax import catalogue, sources
-from flan_jax.data import draw
+from flan_jax.data import draw, exemplars
 from flan_jax.errors import InputError
 
 seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
@@ -19,7 +19,7 @@ CONCEPTS = [['bread', 'oven'], ['boat', 'lake', 'sail'], ['dog'], ['tea', 'cup']
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
-  """rte and common_gen, prepared from rows of our own writing."""
+  """rte, common_gen and half of cb, prepared from rows of our own writing."""
   root = tmp_path_factory.mktemp('data')
   rte = [
     {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a colour.', 'idx': i,
@@ -34,6 +34,7 @@ def data_dir(tmp_path_factory):
   for name, split, rows in (
     ('super_glue/rte', 'train', rte),
     ('super_glue/rte', 'validation', rte[:7]),
+    ('super_glue/cb', 'train', rte),
     ('gem/common_gen', 'train', common_gen),
     ('gem/common_gen', 'validation', common_gen),
   ):
@@ -41,7 +42,7 @@ def data_dir(tmp_path_factory):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(map(json.dumps, rows)))
   fetch.fetch(
-    [catalogue.get('rte'), catalogue.get('common_gen')],
+    [catalogue.get(name) for name in ('rte', 'common_gen', 'cb')],
     data_dir=str(root / 'tfds'),
     folder=str(root / 'raw'),
     progress=Progress(quiet=True),
@@ -136,6 +137,54 @@ def test_rates_are_the_rows_up_to_three_thousand(registered):
   assert rate(seqio.get_mixture_or_task('flan_rte')) == 55
 
 
+def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeypatch):
+  """... of the rows that are there, whichever of the two asks."""
+  group = ('rte', 'common_gen')
+  rows = [
+    seqio.get_mixture_or_task(f'flan_{name}').num_input_examples('train')
+    for name in group
+  ]
+  monkeypatch.setattr('flan_jax.mixtures.MAXIMUM_RATE', 29)
+  found = [registry.mixing_rate(name, group, 'flan', '')(None) for name in group]
+  assert sum(found) == 29
+  assert found[0] == pytest.approx(29 * rows[0] / sum(rows), abs=0.5)
+  mixture = seqio.MixtureRegistry.get('flan_paper62')
+  assert {'flan_squad_v1', 'flan_squad_v2'} <= mixture._task_to_rate.keys()
+  assert 'flan_wsc' not in mixture._task_to_rate
+
+
+def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
+  rte = catalogue.get('rte')
+  rows = [
+    rte.read(record, row_id)
+    for row_id, record in registry.records(rte, 'train', data_dir=data_dir)
+  ]
+  count = lambda texts: [len(text.encode()) for text in texts]  # noqa: E731
+  pool = exemplars.Pool(rte, rows, shots=5, seed=5, count=count)
+  by_id = {row.row_id: row for row in rows}
+  found = strings('flan_rte_5_shot', 'train')
+  assert len(found) == 55
+  for row in found:
+    shown = pool.prompt(by_id[row['row_id'].decode()], int(row['template']), 0)
+    assert row['inputs_pretokenized'].decode() == shown.prompt.inputs
+    assert row['targets_pretokenized'].decode() == shown.prompt.targets
+    assert len(shown.exemplars) >= 2
+  test = {row['row_id'].decode() for row in strings('flan_rte_5_shot', 'test')}
+  assert not test & set(by_id)
+
+
+def test_the_arms_of_the_ablation_are_tasks_of_their_own(registered):
+  for suffix, start in (
+    ('_no_template', 'Barn'),
+    ('_dataset_name', '[nli: RTE]\nBarn'),
+  ):
+    rows = strings(f'flan_rte{suffix}', 'train')
+    assert len(rows) == 55
+    assert all(row['inputs_pretokenized'].decode().startswith(start) for row in rows)
+    mixture = seqio.MixtureRegistry.get(f'flan_held_out_sentiment{suffix}')
+    assert f'flan_rte{suffix}' in mixture._task_to_rate
+
+
 def test_every_held_out_mixture_is_registered(registered):
   names = set(seqio.MixtureRegistry.names())
   for cluster in catalogue.CLUSTERS:
@@ -150,8 +199,14 @@ def test_the_metric_of_a_task_takes_every_reference(registered):
 
 
 def test_an_unprepared_dataset_says_which_command_prepares_it(registered, data_dir):
-  with pytest.raises(InputError, match='`flan fetch cb` prepares it'):
-    registry.sizes(catalogue.get('cb'), data_dir=data_dir)
+  with pytest.raises(InputError, match='`flan fetch copa` prepares it'):
+    registry.sizes(catalogue.get('copa'), data_dir=data_dir)
+
+
+def test_an_unprepared_split_is_named(registered, data_dir):
+  with pytest.raises(InputError, match="'validation', which is not prepared.*train"):
+    registry.records(catalogue.get('cb'), 'test', data_dir=data_dir)
+  assert len(list(registry.records(catalogue.get('cb'), 'train', data_dir=data_dir)))
 
 
 def test_generated_datasets_are_tasks_too():

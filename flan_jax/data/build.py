@@ -14,9 +14,10 @@ import msgpack
 import numpy as np
 from array_record.python import array_record_module
 
-from flan_jax import catalogue, mixtures, sources
+from flan_jax import catalogue, sources
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.data import draw, rendering
+from flan_jax.data.exemplars import Pool
 from flan_jax.data.rendering import Limits, Renderer
 from flan_jax.data.store import Record, ShardWriter
 from flan_jax.data.tokenizer import Tokenizer
@@ -60,6 +61,15 @@ def read(
     yield row
 
 
+def is_example(dataset: Dataset, row: Row, seed: int) -> bool:
+  """Whether a training row has something to read and to write.
+
+  What its first template leaves blank is no example, in a store as in a seqio Task.
+  """
+  first = draw.template(seed, row.row_id, 0, len(dataset.templates))
+  return not rendering.is_blank(catalogue.render(dataset, first, row))
+
+
 def clamped(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
   """Splits with fewer rows than declared (design decision 8)."""
   out = {}
@@ -78,6 +88,7 @@ class Build:
     templates: how many it has.
     epochs: how many are in the shard so far.
     filters: rows read, and rows dropped by reason.
+    shots: entries by the number of exemplars that they show.
     truncated: entries cut, and entries whose template was drawn again.
     index: int32 [epochs * rows, 2], tokens of each entry.
     digest: of the shard's content.
@@ -95,6 +106,7 @@ class Build:
     self.epochs = 0
     self.filters: collections.Counter[str] = collections.Counter()
     self.truncated: collections.Counter[str] = collections.Counter()
+    self.shots: collections.Counter[int] = collections.Counter()
     self.index = np.zeros((0, 2), np.int32)
     self.digest = ''
     self._sizes = sizes
@@ -114,9 +126,7 @@ class Build:
     )  # fmt: skip
     with self._spool.open('wb') as file:
       for row in rows:
-        # As in the seqio task: what the first template leaves blank is no example.
-        first = draw.template(seed, row.row_id, 0, self.templates)
-        if rendering.is_blank(catalogue.render(self.dataset, first, row)):
+        if not is_example(self.dataset, row, seed):
           self.filters['empty'] += 1
           continue
         answer = row.answer
@@ -140,10 +150,25 @@ class Build:
     seed: int,
     limits: Limits,
     row_length: int | None,
+    shots: int = 0,
   ) -> None:
-    """Says how the rows are to be rendered."""
+    """Says how the rows are to be rendered, and after how many exemplars."""
+    pool = None
+    if shots and self._kept:
+      pool = Pool(
+        self.dataset,
+        self.rows(),
+        shots=shots,
+        seed=seed,
+        count=lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)],
+      )
     self._render = Renderer(
-      self.dataset, tokenizer=tokenizer, seed=seed, limits=limits, row_length=row_length
+      self.dataset,
+      tokenizer=tokenizer,
+      seed=seed,
+      limits=limits,
+      row_length=row_length,
+      pool=pool,
     )
 
   def render(self, epochs: int, report: Progress) -> None:
@@ -196,19 +221,25 @@ class Build:
         self.truncated['inputs'] += found.cut_inputs
         self.truncated['targets'] += found.cut_targets
         self.truncated['redrawn'] += found.redrawn
-        options = row.answer.options
-        writer.write(Record(found.example, found.template, row.row_id, epoch, options))
+        self.shots[len(found.exemplars)] += 1
+        about = (found.template, row.row_id, epoch, row.answer.options)
+        writer.write(Record(found.example, *about, found.exemplars))
       yield len(batch)
 
-  def entry(self, needed: int) -> dict[str, Any]:
+  @property
+  def examples(self) -> int:
+    """Rows that train, per epoch."""
+    return len(self.index) // self.epochs
+
+  def entry(self, needed: int, *, rate: int) -> dict[str, Any]:
     """What the manifest says of the dataset."""
-    rows = len(self.index) // self.epochs
+    shots = {str(n): self.shots[n] for n in sorted(self.shots)}
     return {
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
       'rows_read': self.filters['read'],
-      'rows': rows,
-      'rate': min(rows, mixtures.MAXIMUM_RATE),
+      'rows': self.examples,
+      'rate': rate,
       'epochs': self.epochs,
       'epochs_needed': needed,
       'wraps': needed > self.epochs,
@@ -218,6 +249,7 @@ class Build:
       'truncated': {
         key: self.truncated[key] for key in ('inputs', 'targets', 'redrawn')
       },
+      **({'shots': shots} if any(self.shots) else {}),
       'clamped': clamped(self.dataset, self._sizes),
       'tokens': dict(
         zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)

@@ -6,6 +6,7 @@ store appears whole or not at all.
 
 import collections
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import itertools
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax import catalogue, sources
+from flan_jax import catalogue, guard, rates, sources
 from flan_jax.catalogue import CLUSTERS, Dataset, Mixture
 from flan_jax.data import draw, plan, rendering
 from flan_jax.data import recipe as recipe_lib
@@ -112,6 +113,8 @@ def materialize(
     'request': request,
     'limits': {**limits._asdict(), 'policy': rendering.POLICY},
     'missing': absent,
+    'style': dataclasses.asdict(mixture.style),
+    'shared_cap': mixture.shared_cap,
   }
   declared = {
     d.name: recipe_lib.declaration(d, sizes) for d, sizes in training + evaluated
@@ -136,16 +139,26 @@ def materialize(
     if given.filename:
       given.save(folder / given.filename)
     for work in works:
-      work.start(given, seed=seed, limits=limits, row_length=row_length)
+      work.start(
+        given,
+        seed=seed,
+        limits=limits,
+        row_length=row_length,
+        shots=mixture.style.shots,
+      )
       work.render(min(epochs or 1, work.templates), report)
     if steps is None:
       needs = dict.fromkeys([work.dataset.name for work in works], epochs)
     else:
-      needs = _epochs_needed(works, steps * batch_tokens, given.bos_id)
+      needs = _epochs_needed(mixture, works, steps * batch_tokens, given.bos_id)
       for work in works:
         work.render(min(needs[work.dataset.name], work.templates), report)
     shutil.rmtree(folder / 'spool')
-    trained = {w.dataset.name: w.entry(needs[w.dataset.name]) for w in works}
+    drawn = _rates(mixture, works)
+    trained = {
+      name: work.entry(needs[name], rate=drawn[name])
+      for name, work in ((work.dataset.name, work) for work in works)
+    }
     if not any(entry['rate'] for entry in trained.values()):
       raise InputError(
         f'mixture {mixture.name!r}: no training rows are left to draw from'
@@ -190,16 +203,12 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
         f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
         + did_you_mean(cluster, CLUSTERS)
       )
-  out = {*mixture.held_out, *mixture.excluded}
-  for name in mixture.datasets:
-    dataset = catalogue.get(name, family=mixture.family)
-    if dataset.cluster in out:
-      raise InputError(
-        f'mixture {mixture.name!r}: trains on {name!r} of {dataset.cluster}, which is '
-        'held out or excluded'
-      )
+  guard.prove(mixture)
+  for dataset in mixture.members:
     if not dataset.train:
-      raise InputError(f'mixture {mixture.name!r}: {name!r} has no training split')
+      raise InputError(
+        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
+      )
 
 
 Sized = tuple[Dataset, Mapping[str, int]]
@@ -211,7 +220,7 @@ def _datasets(
   """(datasets that train, datasets to evaluate, the missing); with their sizes."""
   family = catalogue.family(mixture.family)
   wanted = [
-    [catalogue.get(name, family=mixture.family) for name in mixture.datasets],
+    mixture.members,
     [dataset for dataset in family.values() if dataset.cluster in evaluate],
   ]
   found: list[list[Sized]] = [[], []]
@@ -298,24 +307,32 @@ def _texts(works: Sequence[Build], seed: int) -> Iterator[str]:
       yield from catalogue.render(work.dataset, template, row)
 
 
+def _rates(mixture: Mixture, works: Sequence[Build]) -> dict[str, int]:
+  """Rates of the rows that are really there (design decision 8)."""
+  return rates.of(mixture, {work.dataset.name: work.examples for work in works})
+
+
 def _epochs_needed(
-  works: Sequence[Build], positions: int, bos_id: int | None
+  mixture: Mixture, works: Sequence[Build], positions: int, bos_id: int | None
 ) -> dict[str, int]:
   """Epochs of each dataset that a run of `positions` positions draws, from epoch 0."""
-  entries = {work.dataset.name: work.entry(1) for work in works}
-  total = sum(entry['rate'] for entry in entries.values())
+  drawn = _rates(mixture, works)
+  total = sum(drawn.values())
   if not total:
-    return dict.fromkeys(entries, 1)
+    return dict.fromkeys(drawn, 1)
   mean = sum(
-    entries[work.dataset.name]['rate'] / total
+    drawn[work.dataset.name] / total
     * float(np.mean(rows_lib.length(*work.index.T, bos_id)))
     for work in works
     if len(work.index)
   )  # fmt: skip
   draws = plan.drawn(math.ceil(positions / mean * MARGIN))
   return {
-    name: max(1, math.ceil(draws * entry['rate'] / total / max(1, entry['rows'])))
-    for name, entry in entries.items()
+    work.dataset.name: max(
+      1,
+      math.ceil(draws * drawn[work.dataset.name] / total / max(1, work.examples)),
+    )
+    for work in works
   }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from flan_jax import catalogue, templates
 from flan_jax.catalogue import Dataset, Prompt, Row
 from flan_jax.data import draw, rows
+from flan_jax.data.exemplars import TOKENS, Pool, Shown
 from flan_jax.data.rows import Example
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.fields import Choice, Text
@@ -43,6 +44,7 @@ class Rendered(NamedTuple):
     cut_inputs: whether a field was cut to fit.
     cut_targets: whether the target was cut to fit.
     redrawn: whether the drawn template did not fit and another was taken.
+    exemplars: ids of the rows shown before it, in their order.
   """
 
   template: int
@@ -50,6 +52,7 @@ class Rendered(NamedTuple):
   cut_inputs: bool
   cut_targets: bool
   redrawn: bool
+  exemplars: tuple[str, ...] = ()
 
 
 def is_blank(prompt: Prompt) -> bool:
@@ -102,6 +105,7 @@ class Renderer:
     seed: data seed, of the templates drawn.
     limits: most tokens of inputs and targets.
     row_length: most positions of a whole example; None for no further limit.
+    pool: exemplars to show before each prompt; None for zero-shot.
   """
 
   def __init__(
@@ -112,12 +116,14 @@ class Renderer:
     seed: int,
     limits: Limits,
     row_length: int | None = None,
+    pool: Pool | None = None,
   ):
     self.dataset = dataset
     self.tokenizer = tokenizer
     self.seed = seed
     self.limits = limits
     self.row_length = row_length
+    self.pool = pool
 
   def __call__(self, batch: Sequence[Row], epoch: int) -> list[Rendered | None]:
     """Renders each row of `batch` by its template of `epoch`.
@@ -128,7 +134,9 @@ class Renderer:
     """
     out: list[Rendered | None] = [None] * len(batch)
     orders = [self._order(row, epoch) for row in batch]
-    prompts = [self._prompts(*one) for one in zip(batch, orders, strict=True)]
+    prompts = [
+      self._prompts(row, order, epoch) for row, order in zip(batch, orders, strict=True)
+    ]
     left = list(range(len(batch)))
     while left:
       drawn = [(i, next(prompts[i], None)) for i in left]
@@ -149,19 +157,28 @@ class Renderer:
     walk = draw.walk(self.seed, row.row_id, count, lap=lap)
     return walk[step:] + walk[:step]
 
-  def _prompts(self, row: Row, order: Sequence[int]) -> Iterator[tuple[int, Prompt]]:
+  def _prompts(
+    self, row: Row, order: Sequence[int], epoch: int
+  ) -> Iterator[tuple[int, Shown]]:
     for template in order:
       prompt = catalogue.render(self.dataset, template, row)
-      if not is_blank(prompt):
-        yield template, prompt
+      if is_blank(prompt):
+        continue
+      shown = Shown(prompt, ())
+      if self.pool is not None:
+        (targets,) = self.tokenizer.encode_batch([prompt.targets])
+        room = self._room(min(len(targets), self.limits.targets - 1))
+        shown = self.pool.prompt(row, template, epoch, most=min(TOKENS, room))
+      yield template, shown
 
-  def _attempt(self, work: Sequence[tuple[Row, int, Prompt]]) -> list[Rendered | None]:
+  def _attempt(self, work: Sequence[tuple[Row, int, Shown]]) -> list[Rendered | None]:
     """Tokenises each (row, template, prompt); None where it cannot be made to fit."""
-    inputs = self.tokenizer.encode_batch([prompt.inputs for *_, prompt in work])
-    targets = self.tokenizer.encode_batch([prompt.targets for *_, prompt in work])
+    prompts = [shown.prompt for *_, shown in work]
+    inputs = self.tokenizer.encode_batch([prompt.inputs for prompt in prompts])
+    targets = self.tokenizer.encode_batch([prompt.targets for prompt in prompts])
     out: list[Rendered | None] = [None] * len(work)
     long: dict[int, int] = {}
-    for i, (_, template, _) in enumerate(work):
+    for i, (_, template, shown) in enumerate(work):
       most = self.limits.targets - 1
       cut = len(targets[i]) > most
       if cut and not self._is_free_text(template):
@@ -171,7 +188,8 @@ class Renderer:
       if len(inputs[i]) > room:
         long[i] = room
       example = Example(inputs[i], targets[i])
-      out[i] = Rendered(template, example, False, cut, False)
+      out[i] = Rendered(template, example, False, cut, False, shown.exemplars)
+    # Only what shows no exemplar can be too long: a pool keeps the others short.
     fitted = self._fit({i: (*work[i][:2], inputs[i], room) for i, room in long.items()})
     for i in long:
       if i in fitted:

@@ -46,6 +46,7 @@ class Record(NamedTuple):
     row_id: names the row of the raw data.
     epoch: which epoch it was rendered for.
     options: what a classification chooses from; empty for free text.
+    exemplars: row ids of what is shown before it; empty for zero-shot.
   """
 
   example: Example
@@ -53,19 +54,22 @@ class Record(NamedTuple):
   row_id: str
   epoch: int
   options: tuple[str, ...]
+  exemplars: tuple[str, ...] = ()
 
 
 def pack_record(record: Record) -> bytes:
   """A record as it stands in the shard: msgpack, token ids as little-endian int32."""
   inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in record.example)
   fields = (inputs, targets, record.template, record.row_id, record.epoch)
-  return msgpack.packb((*fields, record.options))
+  shown = (record.exemplars,) if record.exemplars else ()
+  return msgpack.packb((*fields, record.options, *shown))
 
 
 def unpack_record(data: bytes) -> Record:
-  inputs, targets, template, row_id, epoch, options = msgpack.unpackb(data)
+  inputs, targets, *fields = msgpack.unpackb(data)
+  template, row_id, epoch, options, *shown = fields
   example = Example(np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4'))
-  return Record(example, template, row_id, epoch, tuple(options))
+  return Record(example, template, row_id, epoch, tuple(options), tuple(*shown))
 
 
 class ShardWriter:
@@ -315,7 +319,8 @@ def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
 
   Returns:
     {"row", "length" (positions used), "segments": [{"dataset", "cluster", "template",
-    "row_id", "start", "length"}]}; starts and lengths are positions.
+    "row_id", "start", "length"}]}; starts and lengths are positions. A few-shot
+    segment has "exemplars", the row ids of what it shows.
   """
   segments = []
   start = 0
@@ -331,6 +336,7 @@ def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
         'row_id': record.row_id,
         'start': start,
         'length': size,
+        **({'exemplars': record.exemplars} if record.exemplars else {}),
       }
     )
     start += size

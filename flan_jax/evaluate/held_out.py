@@ -148,6 +148,15 @@ def evaluate_checkpoint(
       dataset that is not prepared.
   """
   datasets = _asked(evaluation)
+  trained = _provenance(evaluation.checkpoint)
+  proof = guard.prove_checkpoint(
+    trained,
+    tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
+    family=evaluation.family,
+    accept=evaluation.accept,
+  )
+  for warning in proof.warnings:
+    progress.line(f'warning: {warning}')
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   tuned = _load(evaluation.checkpoint, evaluation)
   base = None
@@ -159,7 +168,6 @@ def evaluate_checkpoint(
   else:
     rows, digest = _raw(evaluation, progress), ''
     datasets = [d for d in datasets if _prepared(d, evaluation, progress)]
-  trained = _provenance(evaluation.checkpoint)
   return _report(
     tuned,
     base,
@@ -175,6 +183,7 @@ def evaluate_checkpoint(
       'train_rows': trained.get('train_rows', {}),
       'data_digest': digest,
       'seed': evaluation.seed,
+      'guard': proof.as_json(),
     },
     out=pathlib.Path(evaluation.output_dir),
     progress=progress,
@@ -271,7 +280,7 @@ def _load(checkpoint: str, evaluation: settings.Evaluation) -> Scorer:
 
 def _asked(evaluation: settings.Evaluation) -> list[Dataset]:
   family = catalogue.family(evaluation.family)
-  clusters = guard.clusters(evaluation.clusters)
+  clusters = guard.clusters(evaluation.clusters, setting='CLUSTERS')
   named = evaluation.datasets
   named = (named,) if isinstance(named, str) else named
   names = [name for name, d in family.items() if d.cluster in clusters]

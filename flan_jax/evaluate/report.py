@@ -213,6 +213,7 @@ def build(
   train_rows: Mapping[str, int],
   data_digest: str,
   seed: int,
+  guard: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -225,7 +226,9 @@ def build(
     train_rows: cluster -> rows seen in tuning.
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
+    guard: the proof that what is held out did not train, or None.
   """
+  guard = dict(guard or {})
   report = {
     'model': model,
     'checkpoint': checkpoint,
@@ -234,9 +237,10 @@ def build(
     'train_rows': dict(train_rows),
     'data_digest': data_digest,
     'seed': seed,
+    'guard': guard,
     'rows': [_row(result, seed=seed) for result in results.datasets],
     'timing': dict(results.timing),
-    'warnings': list(results.warnings),
+    'warnings': [*guard.get('warnings', ()), *results.warnings],
   }
   return _rounded(report)
 
@@ -279,7 +283,8 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
   Returns:
     One dict per cluster: cluster, seen (in words, whether tuning saw it), datasets, n,
     mean, ci95, chance, majority, and where a base model was measured base (mean,
-    ci95), delta, delta_ci95. Datasets are independent draws, so their intervals
+    ci95), delta, delta_ci95; published is the paper's average where it is over the
+    same datasets. Datasets are independent draws, so their intervals
     combine by MOVER.
   """
   found = []
@@ -298,6 +303,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     if all('base' in row for row in rows):
       average['base'] = _average([row['base'] for row in rows], 'mean', 'ci95')
       average |= _average(rows, 'delta', 'delta_ci95')
+    average['published'] = published.averages(cluster, [row['dataset'] for row in rows])
     found.append(average)
   return found
 
@@ -323,11 +329,13 @@ def headline(average: Mapping[str, Any]) -> str:
   """One line: `NLI, never trained on: 34.1 → 41.7, +7.6 [5.2, 10.0]`."""
   name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
   seen = average['seen']
+  known = average.get('published', {}).get('flan_137b_zero_shot')
+  paper = f' (FLAN 137B: {published.shown(known)})' if known else ''
   if 'base' not in average:
-    return f'{name}, {seen}: {average["mean"]:.1f} [{bounds(average["ci95"])}]'
+    return f'{name}, {seen}: {average["mean"]:.1f} [{bounds(average["ci95"])}]{paper}'
   return (
     f'{name}, {seen}: {average["base"]["mean"]:.1f} → {average["mean"]:.1f}, '
-    f'{points(average["delta"])} [{bounds(average["delta_ci95"])}]'
+    f'{points(average["delta"])} [{bounds(average["delta_ci95"])}]{paper}'
   )
 
 
@@ -357,6 +365,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   if not console.is_terminal:
     console = Console(file=file, stderr=file is None, width=120)
   with_base = any('base' in row for row in report['rows'])
+  with_published = any(_KNOWN in row['published'] for row in report['rows'])
   table = Table(
     title=f'{escape(report["model"])}: zero-shot, percent',
     box=box.SIMPLE,
@@ -364,7 +373,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   )
   cluster = None
   for row in report['rows']:
-    cells = _cells(row, with_base=with_base)
+    cells = _cells(row, with_base=with_base, with_published=with_published)
     if not table.columns:
       for name in cells:
         side = 'left' if name in ('dataset', 'metric') else 'right'
@@ -380,7 +389,13 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console.print(f'warning: {warning}', markup=False, highlight=False)
 
 
-def _cells(row: Mapping[str, Any], *, with_base: bool) -> dict[str, str]:
+_KNOWN = 'flan_137b_zero_shot'
+"""The published figure that is shown beside ours."""
+
+
+def _cells(
+  row: Mapping[str, Any], *, with_base: bool, with_published: bool
+) -> dict[str, str]:
   """Heading -> cell of one line of the terminal table."""
 
   def number(value: float | None) -> str:
@@ -405,4 +420,7 @@ def _cells(row: Mapping[str, Any], *, with_base: bool) -> dict[str, str]:
     cells['delta [95 %]'] = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'
   else:
     cells['delta [95 %]'] = '-'
+  if with_published:
+    known = row['published'].get(_KNOWN)
+    cells['FLAN 137B (?: unverified)'] = published.shown(known) if known else '-'
   return cells

@@ -97,7 +97,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
     InputError: on settings or data that do not fit together, before the first step.
   """
   mixture = catalogue.mixture(run.mixture)
-  held_out = guard.held_out(mixture, run.held_out)
+  held_out = guard.prove(mixture, run.held_out, accept=run.accept).held_out
   folder = folder_lib.Folder(run.model_dir)
 
   # What starts: a model folder, or a shape to fill at random.
@@ -118,6 +118,9 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
 
   progress.stage(f'Data: {mixture.name}')
   store = open_store(run, mixture, held_out, folder, progress=progress)
+  proof = guard.prove(mixture, held_out, accept=run.accept, datasets=store.datasets)
+  for warning in proof.warnings:
+    progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
@@ -162,6 +165,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
     'mixture': mixture.name,
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
+    'guard': proof.as_json(),
   }
   with Stop() as stop:
     try:
@@ -212,6 +216,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
             'checkpoint': str(folder.model),
             'trained_on': store.manifest['trained_on'],
             'train_rows': rows_seen,
+            'guard': proof.as_json(),
           },
         )
       return Outcome(state, done, False, report)

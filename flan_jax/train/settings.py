@@ -128,6 +128,8 @@ class Run:
     initial_checkpoint: a folder of ours to start from; None starts at random.
     held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
       None for those that the mixture holds out.
+    accept: datasets or clusters that may train although they share something with a
+      held-out cluster; the guard records them.
     store: rendered examples; None makes them in model_dir/store.
     tokenizer: a file, `bytes`, or `train` to train one on the rendered rows;
       None takes the initial checkpoint's own, or trains one.
@@ -152,6 +154,7 @@ class Run:
   pack: bool = True
   initial_checkpoint: str | None = None
   held_out: str | tuple[str, ...] | None = None
+  accept: str | tuple[str, ...] | None = None
   store: str | None = None
   tokenizer: str | None = None
   vocab_size: int = 32_000
@@ -209,6 +212,8 @@ class Evaluation:
     output_dir: where report.json, report.html and predictions.jsonl go.
     clusters: to measure; () where `datasets` names them one by one.
     datasets: to measure, beside those of `clusters`.
+    accept: datasets or clusters that may have trained although they share something
+      with what is measured; the guard records them.
     base_checkpoint: measured on the same rows and prompts, or None.
     family: the world of the datasets.
     store: a store with the evaluation rows; None reads the raw data.
@@ -223,6 +228,7 @@ class Evaluation:
   output_dir: str
   clusters: str | tuple[str, ...] = ()
   datasets: str | tuple[str, ...] = ()
+  accept: str | tuple[str, ...] | None = None
   base_checkpoint: str | None = None
   family: str = 'flan'
   store: str | None = None

@@ -303,8 +303,12 @@ def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
   ('change', 'given', 'message'),
   [
     ({'datasets': ()}, {}, 'no datasets'),
-    ({'held_out': ('nli',)}, {}, "trains on 'pairs' of nli, which is held out"),
-    ({'excluded': ('commonsense',)}, {}, "trains on 'picks' of commonsense"),
+    ({'held_out': ('nli',)}, {}, r'trains on that very cluster \(pairs\)'),
+    (
+      {'excluded': ('commonsense',)},
+      {},
+      'on commonsense, too near to it',
+    ),
     ({}, {'missing': 'skipp'}, "did you mean 'skip'"),
     ({}, {'epochs': 0}, 'epochs 0: must be at least 1'),
     ({}, {'epochs': 1, 'steps': 1}, 'give one of them'),

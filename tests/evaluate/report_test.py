@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from flan_jax import catalogue, guard
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.errors import InputError
 from flan_jax.evaluate import page, protocol, report
@@ -66,7 +67,7 @@ def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
     'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
-    'seed', 'rows', 'timing', 'warnings',
+    'seed', 'guard', 'rows', 'timing', 'warnings',
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
@@ -305,3 +306,25 @@ def test_the_terminal_table_fits_in_lines():
   assert report.headline(report.averages(found)[0]) in text
   assert f'{found["rows"][0]["mean"]:.1f}' in text
   assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_terminal_table_marks_what_nobody_has_confirmed():
+  """RTE's published mean is from memory, ANLI's was seen in a second source."""
+  parts = [
+    (dataset(name=name), {'test': split(RIGHT, WRONG)}) for name in ('rte', 'anli_r1')
+  ]
+  out = io.StringIO()
+  report.print_table(build(*parts), file=out)
+  lines = {
+    line.split()[0]: line for line in out.getvalue().splitlines() if line.split()
+  }
+  assert lines['rte'].rstrip().endswith('78.3 ?')
+  assert lines['anli_r1'].rstrip().endswith('47.7')
+
+
+def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
+  proof = guard.prove(catalogue.mixture('flan_held_out_coreference')).as_json()
+  found = build((dataset(), {'test': split(RIGHT)}), guard=proof)
+  assert found['guard'] == proof
+  assert found['warnings'][0] == proof['warnings'][0]
+  assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')

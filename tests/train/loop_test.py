@@ -172,6 +172,14 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   found = json.loads((report / 'report.json').read_text())
   assert outcome.report == found
   assert found['held_out'] == ['nli']
+  assert found['guard']['datasets'] == [
+    d.name
+    for d in catalogue.family('microworld').values()
+    if d.cluster not in ('nli', 'paraphrase')
+  ]
+  assert found['guard']['excluded'] == ['paraphrase']
+  saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
+  assert saved['guard'] == found['guard']
   assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}
   assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
 
@@ -193,9 +201,25 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   )
   again = held_out.evaluate_checkpoint(evaluation, progress=Progress(quiet=True))
   assert again['train_rows'] == counted
+  assert again['guard'] == found['guard']
   for row, same in zip(found['rows'], again['rows'], strict=True):
     for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
       assert row[key] == same[key]
+
+
+def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
+  provenance = {'mixture': 'microworld_held_out_nli'}
+  (tmp_path / 'training.json').write_text(json.dumps(provenance))
+  (tmp_path / 'config.json').write_text('{}')
+  evaluation = settings.Evaluation(
+    checkpoint=str(tmp_path),
+    output_dir=str(tmp_path / 'out'),
+    clusters='sentiment',
+    family='microworld',
+  )
+  with pytest.raises(InputError, match="CLUSTERS 'sentiment'.*that very cluster"):
+    held_out.evaluate_checkpoint(evaluation, progress=Progress(quiet=True))
+  assert not (tmp_path / 'out').exists()
 
 
 def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):

@@ -1,0 +1,111 @@
+"""Held-out splits: every cluster but one, and but those too near to it."""
+
+from flan_jax.catalogue import CLUSTERS, WORLDS, Mixture, family
+
+EXCLUDED_WITH = {
+  'nli': ('paraphrase',),
+  'paraphrase': ('nli',),
+  'reading_comprehension': ('reading_comp_commonsense',),
+  'commonsense': ('reading_comp_commonsense',),
+  'reading_comp_commonsense': ('reading_comprehension', 'commonsense'),
+}
+"""Held-out cluster -> clusters too near to it to train on (FLAN footnote 1)."""
+
+ACCEPTED = {
+  'nli': (
+    ('squad_v1', 'squad_v1'),
+    ('squad_v2', 'squad_v1'),
+    ('story_cloze', 'story_cloze'),
+    ('wsc', 'Winograd schemas'),
+    ('hellaswag', 'wikiHow'),
+    ('wiki_lingua_english_en', 'wikiHow'),
+    ('common_gen', 'Flickr30k captions'),
+  ),
+  'reading_comprehension': (('qnli', 'squad_v1'),),
+  'commonsense': (
+    ('anli_r3', 'story_cloze'),
+    ('anli_r3', 'wikiHow'),
+    ('wiki_lingua_english_en', 'wikiHow'),
+    ('common_gen', 'ActivityNet captions'),
+  ),
+  'coreference': (('wnli', 'Winograd schemas'),),
+  'reading_comp_commonsense': (
+    ('cnn_dailymail', 'cnn_dailymail'),
+    ('coqa', 'cnn_dailymail'),
+  ),
+  'sentiment': (('opinion_abstracts_rotten_tomatoes', 'Rotten Tomatoes reviews'),),
+  'struct_to_text': (
+    ('snli', 'Flickr30k captions'),
+    ('hellaswag', 'ActivityNet captions'),
+  ),
+  'translation': (
+    ('fix_punct', 'ParaCrawl'),
+    ('true_case', 'ParaCrawl'),
+    ('word_segment', 'ParaCrawl'),
+  ),
+  'summarization': (
+    ('record', 'cnn_dailymail'),
+    ('coqa', 'cnn_dailymail'),
+    ('anli_r3', 'wikiHow'),
+    ('hellaswag', 'wikiHow'),
+    ('sst2', 'Rotten Tomatoes reviews'),
+  ),
+  'misc': (
+    ('record', 'cnn_dailymail'),
+    ('cnn_dailymail', 'cnn_dailymail'),
+    ('para_crawl_enes', 'ParaCrawl'),
+  ),
+}
+"""Held-out cluster -> derivations that the paper's mixtures keep: (dataset that trains,
+what it shares with the held-out cluster). The guard warns of them and records them."""
+
+
+def trained(world: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
+  """Tasks of the reference's view (all of another world's) outside some clusters."""
+  return tuple(
+    name
+    for name, dataset in family(world).items()
+    if dataset.train and dataset.in_reference and dataset.cluster not in without
+  )
+
+
+def of_paper(names: tuple[str, ...]) -> tuple[str, ...]:
+  """Those of `names` that are in the paper's view of 62 datasets."""
+  return tuple(name for name in names if family('flan')[name].in_paper)
+
+
+def accepted(
+  held_out: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+  """Accepted derivations of the datasets that train, for some held-out clusters."""
+  pairs = [pair for cluster in held_out for pair in ACCEPTED.get(cluster, ())]
+  return tuple(dict.fromkeys(pair for pair in pairs if pair[0] in names))
+
+
+def split(world: str, cluster: str, **more) -> Mixture:
+  """The mixture that holds out `cluster` (FLAN section 2.2 and footnote 1)."""
+  excluded = EXCLUDED_WITH.get(cluster, ())
+  names = trained(world, without=(cluster, *excluded))
+  return Mixture(
+    **{
+      'name': f'{world}_held_out_{cluster}',
+      'datasets': names,
+      'held_out': (cluster,),
+      'excluded': excluded,
+      'family': world,
+      'accepted': accepted((cluster,), names),
+      **more,
+    }
+  )
+
+
+SPLITS = {
+  (world, cluster): split(world, cluster) for world in WORLDS for cluster in CLUSTERS
+}
+"""(world, held-out cluster) -> its mixture."""
+
+ALL = {
+  world: Mixture(name=f'{world}_all', datasets=trained(world), family=world)
+  for world in WORLDS
+}
+"""World -> all its tasks: nothing is held out."""

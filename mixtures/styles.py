@@ -1,0 +1,40 @@
+"""The same mixtures in other words: few-shot, and the ablation of instructions."""
+
+import dataclasses
+
+from flan_jax.mixtures.held_out import ALL, SPLITS
+
+from flan_jax.styles import MOST_SHOTS, Style
+
+SHOTS = (1, 2, 3, 5, 10, MOST_SHOTS)
+"""Exemplars before every prompt (FLAN section 4.4); the last is as many as fit."""
+
+ARMS = {
+  'instructions': 'the arm that FLAN itself is: all templates',
+  'no_template': 'inputs and outputs, and nothing that says what is asked',
+  'dataset_name': 'inputs after the name of the dataset, and outputs',
+}
+"""Arm of the ablation of instructions (FLAN section 4.3) -> what it is."""
+
+MIXTURES = (
+  *(
+    dataclasses.replace(
+      mixture,
+      name=mixture.name + style.suffix,
+      style=style,
+      note=f'up to {style.shots} exemplars before each prompt (FLAN section 4.4)',
+    )
+    for mixture in (*ALL.values(), *SPLITS.values())
+    for style in (Style(shots=shots) for shots in SHOTS)
+  ),
+  *(
+    dataclasses.replace(
+      mixture,
+      name=f'{mixture.name}_{arm}',
+      style=Style(form=arm),
+      note=f'{what} (FLAN section 4.3)',
+    )
+    for mixture in SPLITS.values()
+    for arm, what in ARMS.items()
+  ),
+)

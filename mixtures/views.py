@@ -1,0 +1,48 @@
+"""The paper's view: its 62 datasets, and one maximum rate for what it counts as one.
+
+Several tasks are one dataset of the paper in four cases: ANLI, MNLI, ARC and SQuAD.
+"""
+
+import dataclasses
+
+from flan_jax.mixtures.held_out import ALL, SPLITS, of_paper, trained
+
+from flan_jax.catalogue import CLUSTERS, Mixture
+
+SHARED = 'one maximum rate for all tasks that the paper counts as one dataset'
+
+PAPER = Mixture(
+  name='flan_paper62',
+  datasets=of_paper(trained('flan')),
+  shared_cap=True,
+  note=f"the paper's 62 datasets; {SHARED}. WSC273 has no training split",
+)
+
+MIXTURES = (
+  PAPER,
+  dataclasses.replace(
+    ALL['flan'], name='flan_all_shared_cap', shared_cap=True, note=SHARED
+  ),
+  *(
+    dataclasses.replace(
+      SPLITS['flan', cluster],
+      name=f'flan_paper62_held_out_{cluster}',
+      datasets=of_paper(SPLITS['flan', cluster].datasets),
+      accepted=tuple(
+        pair for pair in SPLITS['flan', cluster].accepted if pair[0] in PAPER.datasets
+      ),
+      shared_cap=True,
+      note=PAPER.note,
+    )
+    for cluster in CLUSTERS
+  ),
+  *(
+    dataclasses.replace(
+      SPLITS['flan', cluster],
+      name=f'flan_held_out_{cluster}_shared_cap',
+      shared_cap=True,
+      note=SHARED,
+    )
+    for cluster in CLUSTERS
+  ),
+)
