@@ -51,6 +51,13 @@ def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
 def _train(parser):
   """one run, which ends in the zero-shot evaluation of HELD_OUT"""
   _gin(parser)
+  parser.add_argument(
+    '--multihost',
+    nargs='?',
+    const='auto',
+    metavar='ADDRESS:PORT,HOSTS,HOST',
+    help='one of several hosts; without a value, as the cluster says',
+  )
 
 
 def _eval(parser):

@@ -39,7 +39,15 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-  progress = Progress()
+  if options.multihost is None:
+    return _train(options, Progress())
+  from flan_jax.train import hosts
+
+  hosts.initialize(options.multihost)
+  return hosts.guarded(lambda: _train(options, Progress(quiet=not hosts.first())))
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> int:
   _quiet_absl()
   progress.stage('Configuration')
   from flan_jax import config
@@ -277,23 +285,43 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-  from flan_jax.evaluate import page
-  from flan_jax.evaluate import report as report_lib
+  from flan_jax.train import ledger
 
-  folder = pathlib.Path(options.folder)
-  if not (folder / 'report.json').is_file():
-    folder = folder / 'report'
-  if not (folder / 'report.json').is_file():
+  given = pathlib.Path(options.folder)
+  folder = given if (given / 'report.json').is_file() else given / 'report'
+  has_report = (folder / 'report.json').is_file()
+  spent = ledger.summarize(ledger.read(given / ledger.FILE))
+  if not has_report and spent is None:
     raise InputError(
       f'{options.folder!r}: no report.json; must be MODEL_DIR or an evaluation'
     )
-  found = report_lib.load(folder)
+  goodput = {} if spent is None else {'goodput': spent._asdict()}
   if options.json:
-    _print_json(found)
+    found = (
+      json.loads((folder / 'report.json').read_text('utf-8')) if has_report else {}
+    )
+    _print_json({**found, **goodput})
     return 0
-  page.write(folder)
-  report_lib.print_table(found)
-  print(folder / 'report.html')
+  if has_report:
+    from flan_jax.evaluate import page
+    from flan_jax.evaluate import report as report_lib
+
+    page.write(folder)
+    report_lib.print_table(report_lib.load(folder))
+    print(folder / 'report.html')
+  if spent is not None:
+    rows = [
+      (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
+      for kind, seconds in spent.seconds.items()
+      if seconds
+    ]
+    sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
+    _table(
+      f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
+      f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
+      sides,
+      rows,
+    )
   return 0
 
 

@@ -19,7 +19,7 @@ import sys
 
 ROOT = pathlib.Path(os.environ['STAND_IN'])
 STATE = ROOT / 'state.json'
-HOSTS = {'v3-8': 1, 'v3-16': 2, 'v3-128': 16}
+HOSTS = {'v3-8': 1, 'v4-16': 2}
 
 
 def flag(words, name, default=None):

@@ -113,7 +113,7 @@ class Ran:
     self.code, self.lines, self.said = code, lines, said
 
 
-def run(*words: str, type: str = 'v3-16', **more) -> Ran:
+def run(*words: str, type: str = 'v4-16', **more) -> Ran:
   """One launch without waits; (exit code, lines of host 0, what was said)."""
   lines: list[str] = []
   said: list[str] = []
@@ -329,7 +329,7 @@ def wheel(self, folder):
                                          'constraints.txt'))
 commit.Commit.wheel = wheel
 g = gcloud.Gcloud()
-s = slice.Slice(g, 'pod', zone='us-central1-a', type='v3-16', poll_s=0.01)
+s = slice.Slice(g, 'pod', zone='us-central1-a', type='v4-16', poll_s=0.01)
 launch.Launch(s, g, retry_s=0.01).run(
   ['flan', 'train', '--gin_file=gin/runs/demo.gin'])
 """
@@ -392,7 +392,7 @@ def test_without_gcloud_it_says_where_to_get_it(monkeypatch, tmp_path, capsys):
 
 
 PAPER = ['flan', 'train', '--gin_file=gin/runs/flan_137b.gin',
-         "--gin.MODEL_DIR='gs://bucket/flan'"]  # fmt: skip
+         "--gin.MODEL_DIR='/mnt/flan/run'"]  # fmt: skip
 CASES = {
   'tpu_vm.txt': ['--type=v3:8x8', '--delete', '--dry-run'],
   'spot.txt': ['--type=v5e-16', '--spot', '--queued', '--project=p', '--dry-run'],
