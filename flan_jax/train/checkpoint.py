@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from flan_jax.errors import InputError
+from flan_jax.train import hosts
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
@@ -163,16 +164,21 @@ class Checkpoints:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits for saves and lets go; a full disk was said when it was met."""
+    try:
+      self._manager.close()
+    except Exception as error:
+      if not is_full(error):
+        raise
 
   def _put_aside(self, step: int) -> epath.Path:
     aside = self._root / BROKEN / str(step)
-    if jax.process_index() == 0:
+    if hosts.first():
       aside.parent.mkdir(parents=True, exist_ok=True)
       if aside.exists():
         aside.rmtree()
       (self._folder / str(step)).rename(aside)
-    ocp.multihost.sync_global_processes('flan_put_aside')
+    hosts.barrier('put aside')
     self._manager.reload()
     return aside
 

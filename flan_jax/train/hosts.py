@@ -1,11 +1,12 @@
 """The hosts of a run: found, agreed with each other, and missed when one is gone."""
 
+import contextlib
 import hashlib
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 import jax
@@ -74,6 +75,16 @@ def barrier(name: str) -> None:
   """Returns once every host is here."""
   if not alone():
     multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def first_first(name: str) -> Iterator[None]:
+  """What is done in here host 0 does before the others begin."""
+  if not first():
+    barrier(name)
+  yield
+  if first():
+    barrier(name)
 
 
 def agree(facts: Mapping[str, object]) -> list[str]:
@@ -156,6 +167,6 @@ def guarded(run: Callable[[], int]) -> NoReturn:
   os._exit(code)
 
 
-def is_gone(error: BaseException) -> bool:
+def is_gone(error: BaseException | None) -> bool:
   """Whether an error of JAX's says that another host does not answer any more."""
   return not alone() and any(word in str(error) for word in _GONE)

@@ -1,6 +1,7 @@
 """A run from its settings to its report, readable from top to bottom."""
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -88,11 +89,13 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
     folder.claim(run, text=text)
 
   progress.stage(f'Data: {mixture.name}')
-  if hosts.first():
+  with hosts.first_first('data'):  # what host 0 makes, the others find
     store = open_store(run, mixture, held_out, folder, progress=progress)
-  hosts.barrier('the store is there')
-  if not hosts.first():
-    store = open_store(run, mixture, held_out, folder, progress=progress)
+    rows = max(run.train_steps, 1) * run.batch_rows
+    plan = store.plan(
+      seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
+    )
+  hosts.agree({'the data': store.digest, 'the plan': plan.stream})
   proof = guard.prove(mixture, held_out, accept=run.accept, datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
@@ -102,16 +105,10 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
       f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
     )
-  rows = max(run.train_steps, 1) * run.batch_rows
-  plan = store.plan(
-    seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
-  )
   progress.line(
     f'{plan.examples:,} examples in {len(plan):,} rows of {run.row_length:,} tokens, '
     f'{plan.fill:.1%} full'
   )
-
-  hosts.agree({'the data': store.digest, 'the plan': plan.stream})
 
   count = config_lib.parameter_count(config)
   progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
@@ -237,6 +234,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       progress.stage(f'Stopped by SIGTERM; {where}. Start again to go on')
       return Outcome(None, done, True, None)
     except BadStep as error:
+      checkpoints.wait()
       saved = checkpoints.latest()
       where = 'no checkpoint' if saved is None else f'the checkpoint of step {saved:,}'
       raise InputError(
@@ -252,7 +250,9 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         'again'
       ) from None
     finally:
-      checkpoints.close()
+      # Closing waits for the other hosts: for one that is gone it would wait for ever.
+      if not hosts.is_gone(sys.exception()):
+        checkpoints.close()
 
 
 def open_store(
