@@ -50,6 +50,11 @@ class Checkpoints:
     """The newest finished step, or None."""
     return self._manager.latest_step()
 
+  def kept(self) -> str:
+    """What is on the disk whole, in words."""
+    steps = self._manager.all_steps(read=True)
+    return f'step {max(steps):,} is saved whole' if steps else 'no checkpoint was saved'
+
   def save(self, state: TrainState, *, step: int, about: dict[str, Any]) -> None:
     """Starts saving; the arrays are copied off the device before this returns.
 
@@ -183,14 +188,14 @@ class Checkpoints:
     return aside
 
   def _disk(self) -> '_Disk':
-    return _Disk(self._folder, self.latest)
+    return _Disk(self._folder, self.kept)
 
 
 class _Disk:
   """Turns a full disk into one clear line."""
 
-  def __init__(self, folder: epath.Path, latest: Callable[[], int | None]):
-    self._folder, self._latest = folder, latest
+  def __init__(self, folder: epath.Path, kept: Callable[[], str]):
+    self._folder, self._kept = folder, kept
 
   def __enter__(self) -> None:
     pass
@@ -198,12 +203,9 @@ class _Disk:
   def __exit__(self, kind, error, traceback) -> None:
     if error is None or not is_full(error):
       return
-    last = self._latest()
-    kept = (
-      'no checkpoint was saved' if last is None else f'step {last:,} is saved whole'
-    )
     raise InputError(
-      f'{self._folder}: the disk is full; {kept}; free some space and start again'
+      f'{self._folder}: the disk is full; {self._kept()}; free some space and start '
+      'again'
     ) from None
 
 

@@ -235,10 +235,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       return Outcome(None, done, True, None)
     except BadStep as error:
       checkpoints.wait()
-      saved = checkpoints.latest()
-      where = 'no checkpoint' if saved is None else f'the checkpoint of step {saved:,}'
       raise InputError(
-        f'{error}, which is not finite or a spike; {where} is whole: lower '
+        f'{error}, which is not finite or a spike; {checkpoints.kept()}: lower '
         'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
         "Run.bad_step='skip'"
       ) from None
@@ -246,8 +244,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       if not checkpoint_lib.is_full(error):
         raise
       raise InputError(
-        f'MODEL_DIR {run.model_dir!r}: the disk is full; free some space and start '
-        'again'
+        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.kept()}; free '
+        'some space and start again'
       ) from None
     finally:
       # Closing waits for the other hosts: for one that is gone it would wait for ever.

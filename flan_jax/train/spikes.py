@@ -76,5 +76,6 @@ def adopt(optimizer: Any, *, watched: bool) -> Any:
     return optimizer if watched else optimizer.inner
   if not watched:
     return optimizer
-  zero = jnp.zeros((), jnp.int32)
-  return Guarded(jnp.zeros((), jnp.float32), zero, zero, optimizer)
+  # Each in a buffer of its own: the step gives them back to be overwritten.
+  average, good, bad = (jnp.zeros((), d) for d in (jnp.float32, jnp.int32, jnp.int32))
+  return Guarded(average, good, bad, optimizer)

@@ -1,5 +1,6 @@
 """The steps of one start of a run, from the checkpoint it goes on from to its end."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -80,7 +81,11 @@ def run(
   waits = saves = 0.0
   since = time.monotonic()
   steps = run.train_steps - start
-  with progress.bar('train', steps, unit='steps') as bar, Watchdog(run.hang_s) as dog:
+  with (
+    contextlib.closing(log),
+    progress.bar('train', steps, unit='steps') as bar,
+    Watchdog(run.hang_s) as dog,
+  ):
     while True:
       state, metrics = compiled(state, batch)
       done += 1
@@ -112,5 +117,4 @@ def run(
         log.pause()
       if ends:
         break
-  log.close()
   return state, done
