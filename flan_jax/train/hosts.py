@@ -120,6 +120,25 @@ def agree(facts: Mapping[str, object]) -> list[str]:
   return []
 
 
+def union(digests: Mapping[int, str]) -> dict[int, str]:
+  """The digests of all hosts; all must call it, with as many digests each.
+
+  Args:
+    digests: number (below 2**31) -> sha256 (hex), of this host.
+
+  Returns:
+    Number -> sha256 (hex), by number; hosts may hold the same ones.
+  """
+  if alone() or not digests:
+    return dict(digests)
+  words = [[k, *np.frombuffer(bytes.fromhex(d), '<i4')] for k, d in digests.items()]
+  every = multihost_utils.process_allgather(np.array(words, np.int32))
+  found = {
+    int(row[0]): row[1:].astype('<i4').tobytes().hex() for row in every.reshape(-1, 9)
+  }
+  return dict(sorted(found.items()))
+
+
 def disagreements(every: np.ndarray, names: tuple[str, ...]) -> list[str]:
   """What differs, in words.
 

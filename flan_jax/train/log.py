@@ -3,10 +3,11 @@
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
+from flan_jax.train import hosts
 from flan_jax.train.folder import Folder, write
 from flan_jax.train.step import Metrics
 
@@ -15,6 +16,9 @@ class Log:
   """Collects the metrics of steps and writes one entry per log period.
 
   Device values are fetched once per period, so a step is never waited for alone.
+
+  The entry also holds "rows", the digests of all hosts' rows by their numbers, as
+  `flan rows --digest` prints them: what a run has read is there to be compared.
   """
 
   def __init__(
@@ -38,18 +42,30 @@ class Log:
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
+    self._rows: dict[int, str] = {}
     self._wait_s = 0.0
     self._since = time.monotonic()
 
-  def add(self, metrics: Metrics, *, wait_s: float) -> None:
-    """One step: its device metrics, and how long the data kept it waiting."""
+  def add(self, metrics: Metrics, *, rows: Mapping[int, str], wait_s: float) -> None:
+    """One step.
+
+    Args:
+      metrics: of the step, on the device.
+      rows: number of each row that this host fed it -> digest (hex).
+      wait_s: how long the data kept the next step waiting.
+    """
     self._metrics.append(metrics)
+    self._rows.update(rows)
     self._wait_s += wait_s
 
   def flush(self, step: int, *, learning_rate: float) -> dict[str, float]:
     """Writes the entry of the steps since the last one; waits for them to finish.
 
-    Steps judged bad are counted, and left out of the means.
+    Steps judged bad are counted, and left out of the means. With several hosts all must
+    call it: the entry, host 0's to write, holds the rows of them all.
+
+    Returns:
+      Its figures, all but the rows.
 
     Raises:
       BadStep: at the first bad step of a run that stops there.
@@ -77,13 +93,15 @@ class Log:
       'data_wait': self._wait_s / elapsed_s,
       'bad_steps': len(bad),
     }
+    rows = hosts.union(self._rows)
     if self._writer is not None:
       with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(entry) + '\n')
+        file.write(json.dumps({**entry, 'rows': rows}) + '\n')
       for name, value in entry.items():
         if name != 'step' and value is not None:
           self._writer.add_scalar(f'train/{name}', value, step)
-    self._metrics, self._wait_s, self._since = [], 0.0, time.monotonic()
+    self._metrics, self._rows = [], {}
+    self._wait_s, self._since = 0.0, time.monotonic()
     return entry
 
   def pause(self) -> None:

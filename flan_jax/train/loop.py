@@ -100,6 +100,10 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
+  if run.initial_checkpoint is not None:
+    own = model_folder.tokenizer_digest(run.initial_checkpoint)
+    if own is not None:
+      store.require({'tokenizer': own}, of='the checkpoint')
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '

@@ -72,7 +72,8 @@ def run(
   shape = (run.batch_rows, run.row_length)
   progress.stage('Compiling the train step')
   with ledger.span('data wait'):
-    batch = mesh_lib.put_batch(next(batches), sharding, shape=shape)
+    rows = next(batches)
+    batch = mesh_lib.put_batch(rows, sharding, shape=shape)
   with ledger.span('compile'):
     compiled = train_step.lower(state, batch).compile()
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
@@ -88,15 +89,17 @@ def run(
   ):
     while True:
       state, metrics = compiled(state, batch)
+      digests = loader.digests(done, rows)  # while the step is computed
       done += 1
       dog.beat()
       waited = time.monotonic()
       last = done == run.train_steps
       if not last:
-        batch = mesh_lib.put_batch(next(batches), sharding, shape=shape)
+        rows = next(batches)
+        batch = mesh_lib.put_batch(rows, sharding, shape=shape)
       waited = time.monotonic() - waited
       waits += waited
-      log.add(metrics, wait_s=waited)
+      log.add(metrics, rows=digests, wait_s=waited)
       text = ''
       ends = stop.asked(done) or last
       saves_now = ends or done % run.checkpoint_period == 0
