@@ -2,7 +2,10 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
+import pathlib
+import re
 import sys
 import time
 import traceback
@@ -91,33 +94,87 @@ def agree(facts: Mapping[str, object]) -> list[str]:
   """Checks that every host knows the same facts; all hosts must call it.
 
   Args:
-    facts: name -> value, the same names in the same order on every host.
+    facts: name -> value; hosts with other names run other code, and are named.
 
   Returns:
     Warnings: clocks that differ.
 
   Raises:
-    InputError: naming every fact that differs and the hosts that differ from host 0.
+    InputError: naming every fact that differs, the hosts that differ from host 0, and
+      what differs in it.
   """
   if alone():
     return []
-  # Each digest as four 16-bit words, and the clock apart: without x64, JAX gathers
-  # nothing wider than 32 bits.
-  digests = [
-    hashlib.sha256(repr(value).encode()).digest()[:8] for value in facts.values()
-  ]
-  words = np.frombuffer(b''.join(digests), '<u2').astype(np.int32)
-  clock = np.array([int(time.time()) % 1_000_000, len(facts)], np.int32)
-  every = multihost_utils.process_allgather(np.concatenate([clock, words]))
-  found = disagreements(every[:, 2:].reshape(len(every), -1, 4), tuple(facts))
-  if found:
+  # The names first: only hosts that agree on them gather as many digests. Without x64,
+  # JAX gathers nothing wider than 32 bits.
+  clock = np.array([int(time.time()) % 1_000_000], np.int32)
+  every = multihost_utils.process_allgather(np.append(clock, _words(tuple(facts))))
+  others = disagreements(every[:, None, 1:], ('the code',))
+  if not others:
+    mine = np.stack([_words(value) for value in facts.values()])
+    others = disagreements(multihost_utils.process_allgather(mine), tuple(facts))
+  if others:
+    said = [_disagreement(name, who, facts.get(name)) for name, who in others.items()]
     raise InputError(
-      f'hosts disagree: {"; ".join(found)}; they must all be started alike'
+      f'hosts disagree: {"; ".join(said)}; they must all be started alike'
     )
   spread = int(every[:, 0].max() - every[:, 0].min())
   if spread > SKEW_S:
     return [f'clocks of the hosts differ by {spread} s: logs and ledgers will too']
   return []
+
+
+def disagreements(
+  every: np.ndarray, names: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+  """Which facts differ: name -> hosts that differ from host 0.
+
+  Args:
+    every: digests [hosts, facts, words].
+    names: of the facts.
+  """
+  differ = (every != every[:1]).any(-1)
+  hosts = {
+    name: tuple(int(h) for h in np.flatnonzero(differ[:, i]))
+    for i, name in enumerate(names)
+  }
+  return {name: who for name, who in hosts.items() if who}
+
+
+def _disagreement(name: str, who: tuple[int, ...], value: object) -> str:
+  """One fact that differs, in words; all hosts must call it."""
+  text = np.zeros(8_192, np.uint8)
+  own = repr(value).encode()[: len(text)]
+  text[: len(own)] = np.frombuffer(own, np.uint8)
+  every = multihost_utils.process_allgather(text)
+  texts = [row.tobytes().rstrip(b'\0').decode(errors='ignore') for row in every]
+  what = '; '.join(dict.fromkeys(first_difference(texts[0], texts[h]) for h in who))
+  hosts = ', '.join(map(str, who))
+  return f'{name} of host {hosts} is not that of host 0{what and f" ({what})"}'
+
+
+def first_difference(ours: str, theirs: str) -> str:
+  """Where two values' texts part: `THEIRS, not OURS`; '' where they do not."""
+  pieces = [re.split(r', |(?<=\w)\(', text.rstrip(')')) for text in (ours, theirs)]
+  for one, other in itertools.zip_longest(*pieces, fillvalue='nothing'):
+    if one != other:
+      return f'{other}, not {one}'
+  return ''
+
+
+def source_digest() -> str:
+  """sha256 (hex) of this package's Python files: what code this host runs."""
+  digest = hashlib.sha256()
+  root = pathlib.Path(__file__).parents[1]
+  for path in sorted(root.rglob('*.py')):
+    digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
+  return digest.hexdigest()
+
+
+def _words(value: object) -> np.ndarray:
+  """A digest of a value's text as [4] int32 of 16 bits each."""
+  digest = hashlib.sha256(repr(value).encode()).digest()[:8]
+  return np.frombuffer(digest, '<u2').astype(np.int32)
 
 
 def union(digests: Mapping[int, str]) -> dict[int, str]:
@@ -137,22 +194,6 @@ def union(digests: Mapping[int, str]) -> dict[int, str]:
     int(row[0]): row[1:].astype('<i4').tobytes().hex() for row in every.reshape(-1, 9)
   }
   return dict(sorted(found.items()))
-
-
-def disagreements(every: np.ndarray, names: tuple[str, ...]) -> list[str]:
-  """What differs, in words.
-
-  Args:
-    every: digests [hosts, facts, words].
-    names: of the facts.
-  """
-  out = []
-  for i, name in enumerate(names):
-    others = [h for h in range(len(every)) if (every[h, i] != every[0, i]).any()]
-    if others:
-      who = ', '.join(map(str, others))
-      out.append(f'{name} of host {who} is not that of host 0')
-  return out
 
 
 def guarded(run: Callable[[], int]) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import orbax.checkpoint
 
 from flan_jax import __version__, catalogue, guard
 from flan_jax.data import materialize
@@ -329,11 +330,15 @@ def initial_params(
 
 def _facts(run: settings.Run, config: DecoderConfig) -> dict[str, Any]:
   """What every host must know alike, by the names that errors use."""
-  versions = f'{__version__} {jax.__version__} {jax.lib.__version__}'
+  versions = (
+    f'flan_jax {__version__}, jax {jax.__version__}, jaxlib {jax.lib.__version__}, '
+    f'orbax {orbax.checkpoint.__version__}'
+  )
   values = {
     f'Run.{field.name}': getattr(run, field.name) for field in dataclasses.fields(run)
   }
-  return {'the version': versions, **values, 'Run.model': config}
+  code = hosts.source_digest()[:12]
+  return {'the version': versions, 'the code': code, **values, 'Run.model': config}
 
 
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
