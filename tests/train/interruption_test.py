@@ -6,7 +6,6 @@ Runs in this process where nothing has to die; killed ones in processes of their
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
@@ -360,9 +359,6 @@ def test_a_step_that_hangs_dumps_every_stack(store, tmp_path):
   assert 'wait_for_ever' in text
 
 
-# Kills.
-
-
 def train_command(model_dir, store, **more) -> list[str]:
   command = [sys.executable, '-m', 'flan_jax', 'train']
   command += [f'--gin_file={file}' for file in FILES]
@@ -373,76 +369,6 @@ def environment(devices: int) -> dict[str, str]:
   count = f'--xla_force_host_platform_device_count={devices}'
   fast = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{count} {fast}'}
-
-
-EVALUATED = {
-  'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nli',
-  'TOKENIZER': 'bytes',
-  'TRAIN_STEPS': 60,
-  'ROW_LENGTH': 512,
-  'BATCH_TOKENS': 2048,
-  'Run.checkpoint_period': 3,
-  'Evaluate.max_rows': 2,
-  'Evaluate.templates': 1,
-  'Evaluate.row_length': 512,
-}
-
-
-def killed_at_random(tmp_path, kills: int) -> None:
-  """Kills -9 at random moments of steps, saves and evaluation; then compares all."""
-
-  def start(model_dir):
-    command = train_command(model_dir, None, **EVALUATED)
-    return subprocess.Popen(
-      command, env=environment(1), stderr=subprocess.PIPE, text=True
-    )
-
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  _, errors = (process := start(whole)).communicate()
-  assert process.returncode == 0, errors
-  spent = ledger.summarize(ledger.read(whole / ledger.FILE))
-  shutil.copytree(whole / 'store', broken / 'store')
-  draw = random.Random(kills)
-  done = 0
-  while done < kills:
-    process = start(broken)
-    records = len(ledger.read(broken / ledger.FILE))
-    while process.poll() is None and len(ledger.read(broken / ledger.FILE)) == records:
-      time.sleep(0.01)  # until this start has begun
-    # A share of the run after its start, a little more often than not within it.
-    after = draw.uniform(0, 0.7 if done < kills - 1 else 1.0)
-    time.sleep(after * (spent.wall - spent.seconds['init']) / kills**0.5)
-    if process.poll() is not None:  # it came to its end: the next one begins anew
-      _, errors = process.communicate()
-      assert process.returncode == 0, errors
-      assert_same_run(whole, broken)
-      shutil.rmtree(broken)
-      shutil.copytree(whole / 'store', broken / 'store')
-      continue
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done += 1
-  _, errors = (process := start(broken)).communicate()
-  assert process.returncode == 0, errors
-  assert_same_run(whole, broken)
-
-
-def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
-  assert_same_bits(whole, broken)
-  reports = [
-    json.loads((d / 'report/report.json').read_text()) for d in (whole, broken)
-  ]
-  assert reports[0]['rows'] == reports[1]['rows']
-  assert reports[0]['train_rows'] == reports[1]['train_rows']
-
-
-def test_three_kills_at_random_moments(tmp_path):
-  killed_at_random(tmp_path, 3)
-
-
-@pytest.mark.slow
-def test_thirty_kills_at_random_moments(tmp_path):
-  killed_at_random(tmp_path, 30)
 
 
 def test_the_ledger_accounts_for_the_wall_clock(whole, capsys):

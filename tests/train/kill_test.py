@@ -16,11 +16,15 @@ from collections import Counter
 import pytest
 from safetensors.numpy import load_file
 
+from flan_jax import catalogue
+from flan_jax.data import materialize
+
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
+TASK = 'microworld_mini_arc'
 SETTINGS = {
-  'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nli',
-  'TOKENIZER': 'bytes',
+  'MIXTURE_OR_TASK_NAME': TASK,
+  'HELD_OUT': 'nli',
   'TRAIN_STEPS': 30,
   'ROW_LENGTH': 512,
   'BATCH_TOKENS': 4096,
@@ -29,6 +33,20 @@ SETTINGS = {
   'Evaluate.templates': 1,
   'Evaluate.row_length': 512,
 }
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory) -> pathlib.Path:
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    catalogue.mixture(TASK),
+    out=out,
+    tokenizer='bytes',
+    epochs=1,
+    row_length=512,
+    evaluate=('nli',),
+  )
+  return out
 
 
 def lines(path: pathlib.Path) -> int:
@@ -67,21 +85,23 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
     assert one['train_rows'] == other['train_rows']
 
 
-def killed(runs, tmp_path, moments: list[str], *, count: int, seed: int) -> Counter:
+def killed(
+  runs, store, tmp_path, moments: list[str], *, count: int, seed: int
+) -> Counter:
   """Kills hosts at the moments, one start each; returns what was hit, how often."""
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  start = lambda out: runs.start(out, count=count, **SETTINGS)  # noqa: E731
+
+  def start(out):
+    return runs.start(out, count=count, STORE=store, **SETTINGS)
+
   hosts = start(whole)
   assert [host.end() for host in hosts] == [0] * count, hosts[0].said
-  anew = lambda: shutil.copytree(whole / 'store', broken / 'store')  # noqa: E731
-  anew()
   draw = random.Random(seed)
   hit: Counter = Counter()
   left = list(moments)
   while left:
-    moment = left[0]
+    moment, begun = left[0], lines(broken / 'goodput.jsonl')
     hosts = start(broken)
-    begun = lines(broken / 'goodput.jsonl')
     runs.wait(hosts, lambda n=begun: lines(broken / 'goodput.jsonl') > n)
     before, seen = SEEN[moment](broken), set()
     wanted = draw.randint(1, 3)
@@ -94,7 +114,6 @@ def killed(runs, tmp_path, moments: list[str], *, count: int, seed: int) -> Coun
       assert [host.end() for host in hosts] == [0] * count, hosts[0].said
       assert_same_run(whole, broken)
       shutil.rmtree(broken)
-      anew()
       hit['whole runs compared'] += 1
       continue
     time.sleep(draw.uniform(0, 0.03))
@@ -118,23 +137,23 @@ def killed(runs, tmp_path, moments: list[str], *, count: int, seed: int) -> Coun
   return hit
 
 
-def test_three_kills(runs, tmp_path):
-  hit = killed(runs, tmp_path, ['step', 'save', 'evaluation'], count=1, seed=3)
+def test_three_kills(runs, store, tmp_path):
+  hit = killed(runs, store, tmp_path, ['step', 'save', 'evaluation'], count=1, seed=3)
   assert hit['whole runs compared'] == 1
 
 
-def test_three_kills_of_one_or_both_of_two_hosts(runs, tmp_path):
+def test_three_kills_of_one_or_both_of_two_hosts(runs, store, tmp_path):
   """Those that are left end by themselves, within a minute."""
-  hit = killed(runs, tmp_path, ['step', 'save', 'step'], count=2, seed=4)
+  hit = killed(runs, store, tmp_path, ['step', 'save', 'step'], count=2, seed=4)
   assert hit['whole runs compared'] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('count', [1, 2])
-def test_thirty_kills(count, runs, tmp_path, capsys):
+def test_thirty_kills(count, runs, store, tmp_path, capsys):
   kinds = ['step', 'save', 'evaluation'][: 3 if count == 1 else 2]
   moments = random.Random(30).choices(kinds, k=30)
-  hit = killed(runs, tmp_path, moments, count=count, seed=5)
+  hit = killed(runs, store, tmp_path, moments, count=count, seed=5)
   assert sum(hit[kind] for kind in kinds) == 30
   assert all(hit[kind] >= 5 for kind in kinds)
   with capsys.disabled():
