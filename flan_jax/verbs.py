@@ -39,7 +39,15 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-  progress = Progress()
+  if options.multihost is None:
+    return _train(options, Progress())
+  from flan_jax.train import hosts
+
+  hosts.initialize(options.multihost)
+  return hosts.guarded(lambda: _train(options, Progress(quiet=not hosts.first())))
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> int:
   _quiet_absl()
   progress.stage('Configuration')
   from flan_jax import config
@@ -310,23 +318,43 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-  from flan_jax.evaluate import page
-  from flan_jax.evaluate import report as report_lib
+  from flan_jax.train import ledger
 
-  folder = pathlib.Path(options.folder)
-  if not (folder / 'report.json').is_file():
-    folder = folder / 'report'
-  if not (folder / 'report.json').is_file():
+  given = pathlib.Path(options.folder)
+  folder = given if (given / 'report.json').is_file() else given / 'report'
+  has_report = (folder / 'report.json').is_file()
+  spent = ledger.summarize(ledger.read(given / ledger.FILE))
+  if not has_report and spent is None:
     raise InputError(
       f'{options.folder!r}: no report.json; must be MODEL_DIR or an evaluation'
     )
-  found = report_lib.load(folder)
+  goodput = {} if spent is None else {'goodput': spent._asdict()}
   if options.json:
-    _print_json(found)
+    found = (
+      json.loads((folder / 'report.json').read_text('utf-8')) if has_report else {}
+    )
+    _print_json({**found, **goodput})
     return 0
-  page.write(folder)
-  report_lib.print_table(found)
-  print(folder / 'report.html')
+  if has_report:
+    from flan_jax.evaluate import page
+    from flan_jax.evaluate import report as report_lib
+
+    page.write(folder)
+    report_lib.print_table(report_lib.load(folder))
+    print(folder / 'report.html')
+  if spent is not None:
+    rows = [
+      (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
+      for kind, seconds in spent.seconds.items()
+      if seconds
+    ]
+    sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
+    _table(
+      f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
+      f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
+      sides,
+      rows,
+    )
   return 0
 
 
@@ -368,3 +396,96 @@ def convert(options: argparse.Namespace) -> int:
     return 1
   progress.stage(f'Done: {done.folder}')
   return 0
+
+
+def launch(options: argparse.Namespace) -> int:
+  from flan_jax.pod import gcloud as gcloud_lib
+  from flan_jax.pod import launch as launch_lib
+  from flan_jax.pod import slice as slice_lib
+
+  type = slice_lib.accelerator_type(options.type) if options.type else None
+  gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
+  if options.engine != 'tpu-vm':
+    print(_manifest(options, type, gcloud), end='')
+    return 0
+  slice = slice_lib.Slice(
+    gcloud,
+    options.tpu,
+    zone=options.zone,
+    type=type,
+    project=options.project,
+    spot=options.spot,
+    queued=options.queued,
+    runtime=options.runtime,
+    create_arguments=tuple(options.create_arg),
+    say=launch_lib.say,
+  )
+  job = launch_lib.Launch(
+    slice,
+    gcloud,
+    say=launch_lib.say,
+    max_restarts=options.max_restarts,
+    grace_s=options.grace,
+  )
+  code = 0
+  try:
+    if options.command:
+      code = job.run(options.command)
+      launch_lib.say(f'Done: exit code {code}')
+    if options.stop:
+      job.stop()
+    if options.delete:
+      launch_lib.say(f'Deleting TPU {options.tpu}')
+      slice.delete()
+    elif options.command:
+      launch_lib.say(
+        f'TPU {options.tpu} stays, and costs: `flan launch --tpu {options.tpu} '
+        f'--zone {options.zone} --delete` gives it back'
+      )
+    if not (options.command or options.stop or options.delete):
+      launch_lib.Launch(slice, gcloud).run(())  # says what a command looks like
+  except gcloud_lib.Failed as error:
+    launch_lib.say(f'error: {error}')
+    return 1
+  except KeyboardInterrupt:
+    launch_lib.say(
+      'the run goes on there: the same command follows it again, --stop ends it'
+    )
+    return 130
+  return code
+
+
+def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str:
+  from flan_jax.pod import commit as commit_lib
+  from flan_jax.pod import launch as launch_lib
+  from flan_jax.pod import manifests
+
+  needed = ('type', 'cluster', 'image') if options.engine == 'xpk' else ('type',)
+  for name in needed:
+    if getattr(options, name) is None:
+      raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
+  commit = commit_lib.Commit(gcloud)
+  job = launch_lib.job(options.command, commit=commit)
+  if job.files:
+    raise InputError(
+      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which is what '
+      f'{options.engine} installs; commit it'
+    )
+  common = {
+    'name': options.tpu,
+    'accelerator': type,
+    'zone': options.zone,
+    'commit': commit.name,
+    'spot': options.spot,
+    'max_restarts': options.max_restarts,
+  }
+  if options.engine == 'skypilot':
+    return manifests.skypilot(job.command, runtime=options.runtime, **common)
+  return manifests.xpk(
+    job.command,
+    cluster=options.cluster,
+    image=options.image,
+    project=options.project,
+    grace_s=options.grace,
+    **common,
+  )

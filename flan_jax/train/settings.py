@@ -143,6 +143,10 @@ class Run:
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
     keep: how many checkpoints are kept.
+    bad_step: what becomes of a step whose loss or gradient is not finite, or whose loss
+      spikes: 'stop' ends the run, 'skip' leaves the parameters as they are and counts.
+    spike: a loss above so many times its running average is a spike; None for none.
+    hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
   model_dir: str
@@ -167,13 +171,23 @@ class Run:
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
+  bad_step: str = 'stop'
+  spike: float | None = None
+  hang_s: float = 1_800.0
   mesh: Mesh = Mesh()
   optimizer: Optimizer = Optimizer()
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
+    _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'))
+    if self.spike is not None and self.spike <= 1:
+      raise InputError(
+        f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
+        'the average'
+      )
     for name, value, least in (
+      ('Run.hang_s', self.hang_s, 0),
       ('TRAIN_STEPS', self.train_steps, 0),
       ('ROW_LENGTH', self.row_length, 8),
       ('BATCH_TOKENS', self.batch_tokens, self.row_length),
