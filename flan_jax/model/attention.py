@@ -22,11 +22,15 @@ class Layout(NamedTuple):
     positions: int32 [B, L], within the example.
     segment_ids: int32 [B, L], 1.. per example of the row, 0 for padding.
     prefix: bool [B, L], True on tokens that see each other both ways; or None.
+    ends: int32 [B, L], where the segments are trees laid out depth first: one past the
+      last place of the row that descends from the token; None where they are plain
+      sequences.
   """
 
   positions: jax.Array
   segment_ids: jax.Array
   prefix: jax.Array | None = None
+  ends: jax.Array | None = None
 
 
 def attention_mask(query: Layout, key: Layout) -> jax.Array:
@@ -35,9 +39,13 @@ def attention_mask(query: Layout, key: Layout) -> jax.Array:
   A key is visible if it belongs to the query's segment and stands at or before the
   query's position, or if both belong to the prefix of that segment (prefix language
   model: Raffel et al. 2020, arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding:
-  nobody sees them.
+  nobody sees them. Of a tree, a token sees itself and those that it descends from.
   """
   mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
+  if key.ends is not None:
+    places_S = jnp.arange(key.ends.shape[1])
+    mask_BxTxS &= (places_S[:, None] >= places_S[None, :])[None]
+    mask_BxTxS &= places_S[None, :, None] < key.ends[:, None, :]
   if query.prefix is not None:
     mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
   mask_BxTxS &= query.segment_ids[:, :, None] == key.segment_ids[:, None, :]
