@@ -39,10 +39,10 @@ def attention_mask(query: Layout, key: Layout) -> jax.Array:
   A key is visible if it belongs to the query's segment and stands at or before the
   query's position, or if both belong to the prefix of that segment (prefix language
   model: Raffel et al. 2020, arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding:
-  nobody sees them. Of a tree, a token sees itself and those that it descends from.
+  nobody sees them.
   """
   mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
-  if key.ends is not None:
+  if key.ends is not None:  # of a tree, a token sees those that it descends from
     places_S = jnp.arange(key.ends.shape[1])
     mask_BxTxS &= (places_S[:, None] >= places_S[None, :])[None]
     mask_BxTxS &= places_S[None, :, None] < key.ends[:, None, :]
