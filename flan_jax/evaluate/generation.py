@@ -194,9 +194,7 @@ def write(
     token_B = choose(
       logits_BxV, decoding=decoding, prompt_B=state.prompt_B, count_B=state.count_B
     )
-    at_B = jnp.where(
-      state.done_B, N, state.count_B
-    )  # a row that is done writes nothing
+    at_B = jnp.where(state.done_B, N, state.count_B)  # N: written nowhere
     rows_B = jnp.arange(len(at_B))
     count_B = jnp.where(state.done_B, state.count_B, state.count_B + 1)
     return state._replace(

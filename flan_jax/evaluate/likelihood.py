@@ -48,7 +48,7 @@ def read_forest(
       windows; on one device, for nothing here spreads a kernel over a mesh.
   """
   prefix = config.attention == 'prefix'
-  kernel = kernel and not prefix and getattr(config, 'window', None) is None
+  kernel = kernel and not prefix and config.window is None
   return Decoder(config).apply(
     {'params': params},
     forest.tokens,

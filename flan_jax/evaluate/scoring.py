@@ -79,8 +79,9 @@ class Scorer:
     rows: rows of a batch, for scoring and for generation.
     row_length: positions of a row when scoring, at most: rows are made shorter, and
       as many more of them, where that is cheaper. A prompt that does not fit with its
-      option is read in parts.
-    max_length: most tokens of a prompt with its option, where the model has a limit.
+      option is read in parts. Not more than config.longest, where the model has that.
+    max_length: most tokens of a prompt with its option or answer, for models that can
+      read more than they were made for; none reads more than config.longest.
     eos: whether the EOS after an option counts (FLAN), or not (lm-eval).
     separator: whether EOS stands between prompt and option, as in FLAN's training; a
       model that never saw it there may do better without.
@@ -109,6 +110,9 @@ class Scorer:
   sharding: NamedSharding | None = None
 
   def __post_init__(self):
+    if self.config.longest is not None:
+      shorter = min(self.row_length, self.config.longest)
+      object.__setattr__(self, 'row_length', shorter)
     if self.normalisation not in NORMALISATIONS:
       raise InputError(
         f'normalisation: got {self.normalisation!r}; must be one of '
@@ -133,8 +137,8 @@ class Scorer:
     its own, so that it cannot spoil its neighbours in the packed row.
 
     Raises:
-      InputError: a prompt with its option exceeds max_length, or an option has no
-        token to score; names the request.
+      InputError: a prompt with its option exceeds what the model can read, or an
+        option has no token to score; names the request.
     """
     began = time.monotonic()
     paths = _Paths()
@@ -171,7 +175,14 @@ class Scorer:
   def generate(
     self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
   ) -> Generated:
-    """Continuations of `[BOS] prompt EOS` by `decoding`, in the caller's order."""
+    """Continuations of `[BOS] prompt EOS` by `decoding`, in the caller's order.
+
+    Raises:
+      InputError: a prompt with its answer may exceed what the model can read.
+    """
+    for i, prompt in enumerate(prompts):
+      length = len(self._context(prompt)) + max_new_tokens - 1  # the last is not read
+      self._check(length, f'prompt {i} and {max_new_tokens} new tokens')
     return generation.generate(
       self.params,
       prompts,
@@ -195,12 +206,16 @@ class Scorer:
         f'{name}: option {k} has no token, and without EOS nothing to score; must '
         'have one or more'
       )
-    if self.max_length is not None and path.length > self.max_length:
-      raise InputError(
-        f'{name}: prompt and option {k} take up {path.length} positions; must be at '
-        f'most {self.max_length}, the length that the model was made for'
-      )
+    self._check(path.length, f'{name}: prompt and option {k}')
     return path
+
+  def _check(self, length: int, what: str) -> None:
+    limits = [n for n in (self.max_length, self.config.longest) if n is not None]
+    if limits and length > min(limits):
+      raise InputError(
+        f'{what} take up {length} positions; must be at most {min(limits)}, the length '
+        'that the model was made for'
+      )
 
   def _size(self, option: np.ndarray) -> int:
     """What the score of an option is divided by."""

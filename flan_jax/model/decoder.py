@@ -132,7 +132,7 @@ class Decoder(nn.Module):
     Arguments, the cache in the return value, and errors are those of `__call__`. Where
     segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
     only without a cache. With tree_kernel, attention over them is one TPU kernel
-    (tree_attention); there must be one device, then, and no prefix.
+    (tree_attention); there must be one device, then, no prefix and no window.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -305,14 +305,17 @@ class Layer(nn.Module):
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
       key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    attend = attention.dot_product_attention
-    if shared.ends_BxL is not None:
-      attend = functools.partial(tree_attention.attend, ends_BxT=shared.ends_BxL)
+    if shared.ends_BxL is None:
+      attend = attention.dot_product_attention
+      seen = {'mask_BxTxS': view.mask_BxLxS}
+    else:
+      attend = tree_attention.kernel_attention
+      seen = {'ends_BxT': shared.ends_BxL}
     mixed_BxLxHxC = attend(
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,
-      mask_BxTxS=view.mask_BxLxS,
+      **seen,
       bias_BxHxTxS=shared.bias_BxHxLxS,
       scale=config.query_scale,
       softcap=config.attention_softcap,

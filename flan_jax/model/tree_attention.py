@@ -12,43 +12,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from flan_jax.model import attention
-
 _MASKED = -1e30
 _LANES = 128
 """Rows are padded to a multiple of this, the width of a TPU's vector registers."""
 
 _BLOCK = 512
 """Most queries, and most keys, of a block."""
-
-
-def attend(
-  query_BxTxHxC: jax.Array,
-  key_BxTxKxC: jax.Array,
-  value_BxTxKxC: jax.Array,
-  *,
-  ends_BxT: jax.Array,
-  mask_BxTxS: jax.Array,
-  bias_BxHxTxS: jax.Array | None = None,
-  **others,
-) -> jax.Array:
-  """`attention.dot_product_attention` by the kernel, where it can do what is asked.
-
-  Args:
-    query_BxTxHxC: H heads.
-    key_BxTxKxC: K heads, which divide H.
-    value_BxTxKxC: likewise.
-    ends_BxT: of attention.Layout, 0 on padding: all that the kernel knows of the mask.
-    mask_BxTxS: the same as a mask, for dense attention.
-    bias_BxHxTxS: added to the logits, or None.
-    **others: of `dot_product_attention`; if one is not None, attention is dense.
-  """
-  operands = query_BxTxHxC, key_BxTxKxC, value_BxTxKxC
-  if any(value is not None for value in others.values()):
-    return attention.dot_product_attention(
-      *operands, mask_BxTxS=mask_BxTxS, bias_BxHxTxS=bias_BxHxTxS, **others
-    )
-  return kernel_attention(*operands, ends_BxT=ends_BxT, bias_BxHxTxS=bias_BxHxTxS)
 
 
 def kernel_attention(
@@ -58,6 +27,8 @@ def kernel_attention(
   *,
   ends_BxT: jax.Array,
   bias_BxHxTxS: jax.Array | None = None,
+  scale: float | None = None,
+  softcap: float | None = None,
   block: int = _BLOCK,
   interpret: bool = False,
 ) -> jax.Array:
@@ -69,11 +40,14 @@ def kernel_attention(
     value_BxTxKxC: likewise.
     ends_BxT: int32, one past the last place that descends from the token; 0 on padding.
     bias_BxHxTxS: added to the logits, or None.
+    scale: of queries; None: C**-0.5.
+    softcap: logits pass softcap * tanh(logits / softcap) first; None: they do not.
     block: most queries, and most keys, of a block.
     interpret: whether to run without a TPU, slowly.
   """
   B, T, H, C = query_BxTxHxC.shape
   G = H // key_BxTxKxC.shape[2]
+  scale = C**-0.5 if scale is None else scale
   length = -(-T // _LANES) * _LANES
   block = max(n for n in range(_LANES, block + 1, _LANES) if length % n == 0)
   blocks = length // block
@@ -86,7 +60,7 @@ def kernel_attention(
   ends_BxT = jnp.pad(ends_BxT, ((0, 0), (0, unused)))
   until_BxN = ends_BxT.reshape(B, blocks, block).max(-1)
   operands = [
-    heads_first(query_BxTxHxC * C**-0.5),
+    heads_first(query_BxTxHxC * scale),
     heads_first(key_BxTxKxC),
     heads_first(value_BxTxKxC),
     ends_BxT[:, None],
@@ -109,7 +83,9 @@ def kernel_attention(
       )
     )
   out_BxHxTxC = pl.pallas_call(
-    functools.partial(_kernel, block=block, biased=bias_BxHxTxS is not None),
+    functools.partial(
+      _kernel, block=block, biased=bias_BxHxTxS is not None, softcap=softcap
+    ),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=1,
       grid=(B, H, blocks, blocks),
@@ -133,7 +109,9 @@ def kernel_attention(
   return out_BxHxTxC.swapaxes(1, 2)[:, :T]
 
 
-def _kernel(until_ref, query_ref, key_ref, value_ref, ends_ref, *refs, block, biased):
+def _kernel(
+  until_ref, query_ref, key_ref, value_ref, ends_ref, *refs, block, biased, softcap
+):
   """One block of queries against one of keys; i and j count them."""
   bias_ref = refs[0] if biased else None
   out_ref, most_ref, total_ref, mixed_ref = refs[biased:]
@@ -154,6 +132,8 @@ def _kernel(until_ref, query_ref, key_ref, value_ref, ends_ref, *refs, block, bi
       precision=_precision(query_ref.dtype),
       preferred_element_type=jnp.float32,
     )
+    if softcap is not None:
+      logits = softcap * jnp.tanh(logits / softcap)
     if biased:
       logits += bias_ref[...].astype(jnp.float32)
     rows = i * block + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 0)

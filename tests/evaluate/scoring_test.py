@@ -61,17 +61,19 @@ def one_row_per_option(model, request, tokens):
 
 
 @pytest.mark.parametrize(
-  ('attention', 'positions', 'tokens'),
+  ('tokens', 'changes'),
   [
-    ('causal', 'rotary', BYTES),
-    ('causal', 't5', WITH_BOS),
-    ('prefix', 'rotary', WITH_BOS),
-    ('prefix', 't5', BYTES),
+    (BYTES, {'positions': 'rotary'}),
+    (WITH_BOS, {'positions': 't5'}),
+    (BYTES, {'positions': 'learned', 'max_positions': 130, 'position_offset': 2}),
+    (WITH_BOS, {'positions': 'rotary', 'attention': 'prefix'}),
+    (BYTES, {'positions': 't5', 'attention': 'prefix'}),
+    (BYTES, {'layer_pattern': 'LG', 'window': 7, 'rope_local_base': 100.0}),
   ],
-  ids=['causal-rotary', 'causal-t5-bos', 'prefix-rotary-bos', 'prefix-t5'],
+  ids=['rotary', 't5-bos', 'learned', 'prefix-rotary-bos', 'prefix-t5', 'windows'],
 )
-def test_equals_one_row_per_option(tiny_model, attention, positions, tokens):
-  model = tiny_model(attention=attention, positions=positions)
+def test_equals_one_row_per_option(tiny_model, tokens, changes):
+  model = tiny_model(**changes)
   found = requests(8)
   scored = make_scorer(model, tokenizer=tokens).score(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
@@ -286,6 +288,19 @@ def test_longer_than_the_model_was_made_for_is_refused_by_name(scorer):
   bounded = dataclasses.replace(scorer, max_length=128)
   with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 132 .*most 128'):
     bounded.score([long])
+
+
+def test_no_row_is_longer_than_the_table_of_positions(tiny_model):
+  model = tiny_model(positions='learned', max_positions=66, position_offset=2)
+  short = make_scorer(model)
+  assert short.row_length == 64
+  long = Request(np.full(60, 4, np.int32), (np.full(5, 4, np.int32),), 'rte, row 3')
+  with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 66 .*most 64'):
+    short.score([long])
+  with pytest.raises(InputError, match=r'prompt 1 and 5 new .* 65 .*most 64'):
+    short.generate([long.prompt[:3], long.prompt], max_new_tokens=5)
+  assert np.isfinite(short.score([long._replace(prompt=long.prompt[:58])])[0]).all()
+  assert not any(short.generate([long.prompt], max_new_tokens=4).nan)
 
 
 def test_an_option_without_a_token_needs_eos(scorer):

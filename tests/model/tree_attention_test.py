@@ -40,10 +40,14 @@ def random(*shape, seed):
 
 
 @pytest.mark.parametrize(
-  ('row_length', 'block', 'biased'),
-  [(160, 128, False), (384, 128, True), (256, 256, False)],
+  ('row_length', 'block', 'biased', 'others'),
+  [
+    (160, 128, False, {}),
+    (384, 128, True, {}),
+    (256, 256, False, {'scale': 0.3, 'softcap': 2.0}),
+  ],
 )
-def test_equals_dense_attention(row_length, block, biased):
+def test_equals_dense_attention(row_length, block, biased, others):
   B, H, K, C = 2, 4, 2, 64
   laid = forest(rows=B, row_length=row_length)
   ends = jnp.array(laid.ends)
@@ -53,10 +57,11 @@ def test_equals_dense_attention(row_length, block, biased):
   tokens = Layout(jnp.array(laid.positions), jnp.array(laid.segment_ids), None, ends)
   mask = attention.attention_mask(tokens, tokens)
   got = tree_attention.kernel_attention(
-    query, key, value, ends_BxT=ends, bias_BxHxTxS=bias, block=block, interpret=True
-  )
+    query, key, value, ends_BxT=ends, bias_BxHxTxS=bias, block=block, interpret=True,
+    **others,
+  )  # fmt: skip
   wanted = attention.dot_product_attention(
-    query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias
+    query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias, **others
   )
   np.testing.assert_allclose(got, wanted, atol=2e-6)
 
@@ -80,12 +85,3 @@ def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch)
   by_kernel = read_forest(params, laid, config=config, kernel=True)
   read = laid.segment_ids > 0
   np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
-
-
-def test_what_the_kernel_does_not_know_is_left_to_dense_attention():
-  """A keyword beyond mask and bias reaches dense attention, which knows none such."""
-  x = jnp.ones((1, 4, 1, 8))
-  ends = jnp.array([[4, 4, 4, 4]])
-  mask = jnp.ones((1, 4, 4), bool)
-  with pytest.raises(TypeError, match='unheard_of'):
-    tree_attention.attend(x, x, x, ends_BxT=ends, mask_BxTxS=mask, unheard_of=1)
