@@ -45,7 +45,7 @@ def read_forest(
       have the same context.
     config: of the model.
     kernel: whether attention is one TPU kernel, if the model is causal and without
-      windows; on one device, for nothing here spreads a kernel over a mesh.
+      windows; on one device, since nothing here spreads a kernel over a mesh.
   """
   prefix = config.attention == 'prefix'
   kernel = kernel and not prefix and config.window is None
@@ -269,7 +269,7 @@ class Likelihood:
       )
       if self.sharding is not None:
         forest = jax.device_put(forest, self.sharding)
-      kernel = self.sharding is None and jax.default_backend() == 'tpu'
+      kernel = self.sharding is None and _runs_kernel(self.config)
       hidden_BxLxD = read_forest(
         self._params, forest, config=self.config, kernel=kernel
       )
@@ -351,6 +351,13 @@ class Likelihood:
       out[places] = np.asarray(found)[: stop - start]
       start = stop
     return out
+
+
+def _runs_kernel(config: DecoderConfig) -> bool:
+  """Whether these devices run the tree kernel: TPUs, v2 and v3 in float32 alone."""
+  device = jax.devices()[0]
+  old = device.device_kind in ('TPU v2', 'TPU v3')
+  return device.platform == 'tpu' and (config.dtype == 'float32' or not old)
 
 
 class _Layout(NamedTuple):

@@ -1,6 +1,7 @@
 """Tree scoring is one row per option, faster; nothing else changes."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -181,8 +182,9 @@ def test_nothing_to_score(scorer):
   assert scorer.score([])[:-1] == ([], 0, 0)
 
 
-@pytest.mark.parametrize('attention', ['causal', 'prefix'])
-@pytest.mark.parametrize('positions', ['rotary', 't5'])
+@pytest.mark.parametrize(
+  ('attention', 'positions'), [('causal', 'rotary'), ('prefix', 't5')]
+)
 def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positions):
   """Prompts and options longer than a row, beside others that fit, score the same."""
   model = tiny_model(attention=attention, positions=positions)
@@ -342,3 +344,21 @@ def test_a_model_that_is_broken_throughout_is_not_asked_row_by_row(tiny_model):
   scored = scorer.score(found)
   assert all(np.isnan(values).all() for values in scored.log_probabilities)
   assert scored.tokens_scored < scored.tokens_naive
+
+
+@pytest.mark.parametrize(
+  ('platform', 'kind', 'dtype', 'runs'),
+  [
+    ('cpu', 'cpu', 'float32', False),
+    ('gpu', 'NVIDIA H200', 'float32', False),
+    ('tpu', 'TPU v3', 'float32', True),
+    ('tpu', 'TPU v3', 'bfloat16', False),  # its compiler takes no such product
+    ('tpu', 'TPU v5 lite', 'bfloat16', True),
+  ],
+)
+def test_where_the_tree_kernel_runs(
+  tiny_model, monkeypatch, platform, kind, dtype, runs
+):
+  device = types.SimpleNamespace(platform=platform, device_kind=kind)
+  monkeypatch.setattr(likelihood.jax, 'devices', lambda: [device])
+  assert likelihood._runs_kernel(tiny_model(dtype=dtype).config) == runs

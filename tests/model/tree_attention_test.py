@@ -1,6 +1,9 @@
 """The kernel computes what dense attention computes under the same tree."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -85,3 +88,45 @@ def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch)
   by_kernel = read_forest(params, laid, config=config, kernel=True)
   read = laid.segment_ids > 0
   np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
+
+
+COMPILE = """
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flan_jax.model.tree_attention import kernel_attention
+
+B, T, H, K, C = 2, 1280, 9, 3, 64
+for name, dtype, biased in (('v3:2x2', 'float32', True), ('v5e:2x2', 'bfloat16', False)):
+  found = topologies.get_topology_desc(name, platform='tpu')
+  one = NamedSharding(Mesh(np.array(found.devices[:1]), ('x',)), PartitionSpec())
+
+  def array(*shape, dtype):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=one)
+
+  compiled = jax.jit(kernel_attention).lower(
+    *(array(B, T, heads, C, dtype=dtype) for heads in (H, K, K)),
+    ends_BxT=array(B, T, dtype='int32'),
+    bias_BxHxTxS=array(B, H, T, T, dtype='float32') if biased else None,
+  ).compile()
+  assert 'tree_attention' in compiled.as_text()
+"""
+
+
+def test_the_tpu_compiler_takes_it_without_a_tpu():
+  pytest.importorskip('libtpu')
+  alone = {
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    'TPU_SKIP_MDS_QUERY': '1',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', COMPILE],
+    env=os.environ | alone,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
