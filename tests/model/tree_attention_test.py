@@ -99,7 +99,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flan_jax.model.tree_attention import kernel_attention
 
 B, T, H, K, C = 2, 1280, 9, 3, 64
-for name, dtype, biased in (('v3:2x2', 'float32', True), ('v5e:2x2', 'bfloat16', False)):
+cases = ('v3:2x2', 'float32', True), ('v5e:2x2', 'bfloat16', False)
+for name, dtype, biased in cases:
   found = topologies.get_topology_desc(name, platform='tpu')
   one = NamedSharding(Mesh(np.array(found.devices[:1]), ('x',)), PartitionSpec())
 
