@@ -57,9 +57,9 @@ def train(options: argparse.Namespace) -> int:
   if outcome.interrupted:
     return loop.INTERRUPTED
   if outcome.report is not None:
-    from flan_jax.evaluate import report
+    from flan_jax.evaluate import tables
 
-    report.print_table(outcome.report)
+    tables.print_table(outcome.report)
     progress.stage(f'Done: {pathlib.Path(run.model_dir) / "report" / "report.html"}')
   else:
     progress.stage(f'Done: {pathlib.Path(run.model_dir) / "model"}')
@@ -73,11 +73,14 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
   from flan_jax import config
 
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
-  settings = config.load(files, options.gin).build('Evaluation')
-  from flan_jax.evaluate import held_out, report
+  parsed = config.load(files, options.gin)
+  settings = parsed.build('Evaluation')
+  from flan_jax.evaluate import held_out, tables
 
-  found = held_out.evaluate_checkpoint(settings, progress=progress)
-  report.print_table(found)
+  found = held_out.evaluate_checkpoint(
+    settings, text=parsed.text(settings), progress=progress
+  )
+  tables.print_table(found)
   progress.stage(f'Done: {pathlib.Path(settings.output_dir) / "report.html"}')
   return 0
 

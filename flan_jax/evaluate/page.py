@@ -14,6 +14,7 @@ from flan_jax.data import draw
 from flan_jax.evaluate import figures
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.metrics import normalise
+from flan_jax.evaluate.predictions import replacing
 
 EXAMPLES = 3
 """Right and wrong examples shown per dataset, each."""
@@ -28,9 +29,9 @@ def write(out: str | os.PathLike) -> None:
   report = report_lib.load(out)
   drawn = figures.draw(report)
   for name, svg in drawn.items():
-    with report_lib.replacing(out / 'plots' / f'{name}.svg') as file:
+    with replacing(out / 'plots' / f'{name}.svg') as file:
       file.write(svg)
-  with report_lib.replacing(out / 'report.html') as file:
+  with replacing(out / 'report.html') as file:
     file.write(render(report, plots=drawn, examples=examples(out, report)))
 
 

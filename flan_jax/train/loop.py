@@ -14,7 +14,7 @@ from flan_jax.data import materialize
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import report as report_lib
+from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
@@ -177,7 +177,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         params = initial_params(run, config, shapes, layout=layout)
         if evaluation and run.evaluate.base:
           with stop.at_once():
-            report_lib.print_table(evaluation.before(params))
+            tables.print_table(evaluation.before(params))
         state = state_lib.create(params, optimizer, layout=layout)
       train_step = step_lib.make(
         config,

@@ -70,7 +70,8 @@ def test_free_text_is_generated_and_matched_with_any_reference():
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
-  assert found.datasets[0].splits['test'].tuned.tolist() == [[[1], [1], [1]]]
+  exact = found.datasets[0].splits['test'].tuned[..., 0]
+  assert exact.tolist() == [[1, 1, 1]]
   assert seen[2] == {
     'row_id': 'test.0.2',
     'dataset': 'tiny_qa',
@@ -100,7 +101,7 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
   )
   ranked, written = found.datasets
   assert ranked.splits['dev'].tuned.shape == (2, 4, 1)
-  assert written.splits['dev'].tuned.shape == (1, 4, 1)
+  assert written.splits['dev'].tuned.shape == (1, 4, 2)
   assert found.timing['examples'] == 2 * (2 * 4) + 2 * 4
   assert found.timing['tokens_scored'] % (4 * 128) == 0
   assert found.timing['examples_per_s'] > 0
