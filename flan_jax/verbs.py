@@ -280,21 +280,32 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-  from flan_jax.evaluate import page
+  from flan_jax.evaluate import difference, tables
   from flan_jax.evaluate import report as report_lib
 
-  folder = pathlib.Path(options.folder)
-  if not (folder / 'report.json').is_file():
-    folder = folder / 'report'
-  if not (folder / 'report.json').is_file():
-    raise InputError(
-      f'{options.folder!r}: no report.json; must be MODEL_DIR or an evaluation'
-    )
+  folder = _report_folder(options.folder)
+  if options.against is not None:
+    old = _report_folder(options.against)
+    changed = difference.write(folder, old)
+    if options.json:
+      _print_json(changed)
+      return 0
+    tables.print_difference(changed)
+    print(folder / 'difference.html')
+    return 0
   found = report_lib.load(folder)
   if options.json:
     _print_json(found)
     return 0
-  page.write(folder)
-  report_lib.print_table(found)
+  report_lib.render(folder)
+  tables.print_table(found)
   print(folder / 'report.html')
   return 0
+
+
+def _report_folder(name: str) -> pathlib.Path:
+  """The folder of a report: that one, or its report/."""
+  for folder in (pathlib.Path(name), pathlib.Path(name) / 'report'):
+    if (folder / 'report.json').is_file():
+      return folder
+  raise InputError(f'{name!r}: no report.json; must be MODEL_DIR or an evaluation')

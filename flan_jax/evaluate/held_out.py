@@ -7,19 +7,16 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.sharding import NamedSharding
 
 from flan_jax import catalogue, guard
 from flan_jax.catalogue import Dataset
-from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.rendering import Limits
 from flan_jax.data.store import Store
-from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.errors import InputError
 from flan_jax.evaluate import (
   contamination,
   hosts,
+  loading,
   predictions,
   protocol,
   provenance,
@@ -33,9 +30,7 @@ from flan_jax.evaluate.rows import Rows
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
-from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import model_folder, settings
-from flan_jax.train import state as state_lib
+from flan_jax.train import settings
 
 LOOKS = 'evaluations.jsonl'
 """Beside the report: one line for each look at dev during training."""
@@ -84,7 +79,7 @@ class Run:
     self._tokenizer = store.tokenizer()
     self._text = text
     self._scorer = functools.partial(
-      _scorer,
+      loading.scorer,
       config=config,
       tokenizer=self._tokenizer,
       evaluate=evaluate,
@@ -243,7 +238,9 @@ def evaluate_checkpoint(
     store = Store.open(evaluation.store)
     rows = rows_lib.stored(store, data_dir=data_dir, progress=progress)
     digest = store.digest
-    datasets = _in_store(datasets, store, evaluation, progress)
+    datasets = rows_lib.in_store(
+      datasets, store, missing=evaluation.missing, progress=progress
+    )
   else:
     rows = rows_lib.raw(evaluation.family, data_dir=data_dir, progress=progress)
     digest = ''
@@ -256,9 +253,9 @@ def evaluate_checkpoint(
     ]
   suspects = contamination.suspects(evaluation.contamination)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
-  scorers = {'tuned': _load(evaluation.checkpoint, evaluation)}
+  scorers = {'tuned': loading.checkpoint(evaluation.checkpoint, evaluation)}
   if evaluation.base_checkpoint is not None:
-    scorers['base'] = _load(evaluation.base_checkpoint, evaluation)
+    scorers['base'] = loading.checkpoint(evaluation.base_checkpoint, evaluation)
   of = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     for name, s in scorers.items()
@@ -400,73 +397,3 @@ def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
           kept.append(line)
   with predictions.replacing(path) as file:
     file.writelines(f'{line}\n' for line in [*kept, json.dumps(look)])
-
-
-def _scorer(
-  params: Any,
-  *,
-  config: DecoderConfig,
-  tokenizer: Tokenizer,
-  evaluate: settings.Evaluate,
-  sharding: NamedSharding | None = None,
-) -> Scorer:
-  shards = 1  # the rows of a batch are laid over so many devices
-  if sharding is not None:
-    shards = sharding.mesh.size // sharding.mesh.shape['model']
-  return Scorer(
-    params=params,
-    config=config,
-    tokenizer=tokenizer,
-    rows=-(-evaluate.batch_rows // shards) * shards,
-    row_length=evaluate.row_length,
-    sharding=sharding,
-  )
-
-
-def _load(checkpoint: str, evaluation: settings.Evaluation) -> Scorer:
-  """The model at `checkpoint`, on the devices of all hosts."""
-  config = model_folder.config(checkpoint)
-  shapes, axes = state_lib.abstract_params(config)
-  params = model_folder.load(checkpoint, config=config, shapes=shapes)
-  path = evaluation.tokenizer or model_folder.tokenizer_file(checkpoint)
-  mesh = mesh_lib.build(evaluation.mesh)
-  sharding = None
-  if mesh.size == 1:
-    params = jax.device_put(params)
-  else:
-    rules = evaluation.mesh.rules
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=mesh.size)
-    params = jax.device_put(params, mesh_lib.shardings(axes, mesh=mesh, rules=rules))
-    sharding = mesh_lib.batch_sharding(mesh, rules)
-  return _scorer(
-    params,
-    config=config,
-    tokenizer=tokenizer_lib.load(path),
-    evaluate=evaluation.evaluate,
-    sharding=sharding,
-  )
-
-
-def _in_store(
-  datasets: Sequence[Dataset],
-  store: Store,
-  evaluation: settings.Evaluation,
-  progress: Progress,
-) -> list[Dataset]:
-  """Those of `datasets` whose rows the store holds.
-
-  Raises:
-    InputError: if one is not there, and MISSING is 'refuse'.
-  """
-  out = []
-  for dataset in datasets:
-    if dataset.name in store.manifest['evaluation']:
-      out.append(dataset)
-      continue
-    try:
-      store.evaluation_rows(dataset.name, 'test')
-    except InputError as error:
-      if evaluation.missing == 'refuse':
-        raise
-      progress.line(f'skipped: {error}')
-  return out

@@ -38,12 +38,12 @@ CLUSTER_NAMES = {
 """Cluster -> its name in headlines and figures."""
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
   """Floats to four decimals, inside lists and dicts too; NaN as None."""
   if isinstance(value, Mapping):
-    return {key: _rounded(item) for key, item in value.items()}
+    return {key: rounded(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
-    return [_rounded(item) for item in value]
+    return [rounded(item) for item in value]
   if isinstance(value, float | np.floating):
     return None if np.isnan(value) else round(float(value), 4)
   return value
@@ -241,7 +241,7 @@ def build(
       'against': list(contamination.against),
       'words': contamination.words,
     }
-  return _rounded(report)
+  return rounded(report)
 
 
 def load(out: str | os.PathLike) -> dict[str, Any]:

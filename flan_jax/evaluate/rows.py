@@ -1,6 +1,6 @@
 """Rows to evaluate: which datasets were asked for, and where their rows are read."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from flan_jax import catalogue, guard, sources
 from flan_jax.catalogue import Dataset, Row
@@ -46,6 +46,28 @@ def prepared(
     progress.line(f'skipped: {error}')
     return False
   return True
+
+
+def in_store(
+  datasets: Sequence[Dataset], store: Store, *, missing: str, progress: Progress
+) -> list[Dataset]:
+  """Those of `datasets` whose evaluation rows a store holds; says which it lacks.
+
+  Raises:
+    InputError: if it lacks one, and `missing` is 'refuse'.
+  """
+  out = []
+  for dataset in datasets:
+    if dataset.name in store.manifest['evaluation']:
+      out.append(dataset)
+      continue
+    try:
+      store.evaluation_rows(dataset.name, 'test')
+    except InputError as error:
+      if missing == 'refuse':
+        raise
+      progress.line(f'skipped: {error}')
+  return out
 
 
 def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Rows:

@@ -199,6 +199,41 @@ _KNOWN = 'flan_137b_zero_shot'
 """The published figure that is shown beside ours."""
 
 
+def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
+  """Prints what changed, one line per dataset.
+
+  Args:
+    found: what `difference.compare` returned.
+    file: where to; standard error when None.
+  """
+  from rich import box
+  from rich.console import Console
+  from rich.markup import escape
+  from rich.table import Table
+
+  console = Console(file=file, stderr=file is None)
+  if not console.is_terminal:
+    console = Console(file=file, stderr=file is None, width=120)
+  title = f'{found["old"]["model"]} to {found["new"]["model"]}, percent'
+  table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
+  for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'better', 'worse'):
+    table.add_column(name, justify='left' if name == 'dataset' else 'right')
+  for row in found['rows']:
+    p, counts = row['p_holm'], (row['gained'], row['lost'])
+    table.add_row(
+      escape(row['dataset']),
+      f'{row["n"]:,}',
+      f'{row["old"]:.1f}',
+      f'{row["new"]:.1f}',
+      f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
+      '-' if p is None else f'{p:.3f}',
+      *('-' if count is None else f'{count:,}' for count in counts),
+    )
+  console.print(table)
+  for name, old, new in found['settings']:
+    console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
+
+
 def how(report: Mapping[str, Any]) -> str:
   """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
   kinds = dict.fromkeys((row['shots'], row['form']) for row in report['rows'])

@@ -155,6 +155,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       out=folder.report,
       progress=progress,
       sharding=mesh_lib.batch_sharding(mesh, rules),
+      data_dir=run.tfds_data_dir,
+      text=text,
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
   done = start = checkpoints.latest() or 0
@@ -193,7 +195,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
           run, state, train_step,
           start=start, store=store, plan=plan, config=config, mesh=mesh,
           checkpoints=checkpoints, about=about, folder=folder, stop=stop,
-          progress=progress,
+          progress=progress, evaluation=evaluation,
         )  # fmt: skip
       checkpoints.wait()
       if done < run.train_steps:
@@ -310,6 +312,7 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
 def _steps(
   run, state, train_step, *,
   start, store, plan, config, mesh, checkpoints, about, folder, stop, progress,
+  evaluation,
 ):  # fmt: skip
   """Runs steps start .. train_steps; returns (state, steps done)."""
   sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
@@ -349,5 +352,8 @@ def _steps(
         checkpoints.save(state, step=done, about={**about, 'step': done})
       if last or stop.asked:
         break
+      if evaluation and run.evaluate.period and done % run.evaluate.period == 0:
+        evaluation.during(state.params, step=done)
+        log.pause()
   log.close()
   return state, done
