@@ -24,12 +24,14 @@ class _Answers(NamedTuple):
   Attributes:
     scores: statistics of the metric, float64 [T, N, S]; NaN where there is no answer.
     templates, rows: what the first two axes are.
+    gold: row id -> what was right.
     lines: where each answer stands in its file, by (row id, template).
   """
 
   scores: np.ndarray
   templates: tuple[int, ...]
   rows: tuple[str, ...]
+  gold: Mapping[str, str]
   lines: Mapping[tuple[str, int], int]
 
 
@@ -106,7 +108,10 @@ def _row(
   row = {name: new[name] for name in ('dataset', 'cluster', 'metric')}
   if ours is None or theirs is None:
     return row | _apart(new, old)
-  rows = [row_id for row_id in ours.rows if row_id in set(theirs.rows)]
+  # The same name with another right answer is another row: the data differ.
+  rows = [
+    row_id for row_id in ours.rows if theirs.gold.get(row_id) == ours.gold[row_id]
+  ]
   same = new.get('form') == old.get('form') and new['shots'] == old['shots']
   shared = [t for t in ours.templates if t in theirs.templates] if same else []
   if not rows:
@@ -178,10 +183,12 @@ def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]
     return {}
   said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in datasets}
   scores: dict[str, list[np.ndarray]] = {name: [] for name in datasets}
+  gold: dict[str, dict[str, str]] = {name: {} for name in datasets}
   for start, record in _records(path):
     name = record['dataset']
     if name in said:
       said[name].append((record['row_id'], record['template'], start))
+      gold[name][record['row_id']] = _right(record)
       scores[name].append(_score(record, _metric(name)))
   out = {}
   for name, entries in said.items():
@@ -194,7 +201,7 @@ def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]
     for (row_id, template, _), one in zip(entries, scores[name], strict=True):
       whole[templates.index(template), place[row_id]] = one
     lines = {(row_id, template): start for row_id, template, start in entries}
-    out[name] = _Answers(whole, templates, rows, lines)
+    out[name] = _Answers(whole, templates, rows, gold[name], lines)
   return out
 
 
@@ -244,11 +251,12 @@ def _changed(
 
 
 def _examples(changed, ours, theirs, *, folders, seed) -> list[dict[str, Any]]:
-  """Some of the answers that changed, drawn by a seeded hash."""
+  """Some of the answers that changed, one a row, drawn by a seeded hash."""
   out = []
   for kind, entries in changed.items():
     order = sorted(entries, key=lambda entry: draw.key('changed', seed, *entry))
-    for entry in order[:EXAMPLES]:
+    one_a_row = {row_id: (row_id, template) for row_id, template in order[::-1]}
+    for entry in [e for e in order if one_a_row[e[0]] == e][:EXAMPLES]:
       records = [
         _read(folder / 'predictions.jsonl', part.lines[entry])
         for folder, part in zip(folders, (ours, theirs), strict=True)

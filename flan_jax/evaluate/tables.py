@@ -149,7 +149,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
   if with_published:
     known = row['published'].get(_KNOWN)
     cells.append(published.shown(known) if known else '--')
-  return ' & '.join(cells) + ' \\\\'
+  return ' & '.join(cells).replace('-', '$-$').replace('$-$$-$', '--') + ' \\\\'
 
 
 def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
