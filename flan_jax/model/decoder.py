@@ -113,11 +113,14 @@ class Decoder(nn.Module):
     positions_BxL: jax.Array,
     segment_ids_BxL: jax.Array,
     prefix_BxL: jax.Array | None = None,
+    ends_BxL: jax.Array | None = None,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
 
-    Arguments, the cache in the return value, and errors are those of `__call__`.
+    Arguments, the cache in the return value, and errors are those of `__call__`. Where
+    segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
+    only without a cache.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -125,7 +128,7 @@ class Decoder(nn.Module):
         f'prefix_BxL: got a mask, but config.attention is {config.attention!r}; must '
         "be None, or config.attention 'prefix'"
       )
-    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL)
+    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL, ends_BxL)
     key, slots_BxL = query, None
     if cache is not None:
       cache, slots_BxL = cache_lib.reserve(cache, query)

@@ -105,7 +105,7 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
   assert ranked.splits['dev'].tuned.shape == (2, 4, 1)
   assert written.splits['dev'].tuned.shape == (1, 4, 2)
   assert found.timing['examples'] == 2 * (2 * 4) + 2 * 4
-  assert found.timing['tokens_scored'] % (4 * 128) == 0
+  assert found.timing['tokens_scored'] % 64 == 0
   assert found.timing['examples_per_s'] > 0
   assert reports[-1] == ('evaluate', 'tiny_qa', 8, 8)
 

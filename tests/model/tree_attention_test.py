@@ -1,0 +1,70 @@
+"""The kernel computes what dense attention computes under the same tree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flan_jax.evaluate import tree
+from flan_jax.evaluate.tree import Grove, Path
+from flan_jax.model import attention, tree_attention
+from flan_jax.model.attention import Layout
+
+
+def forest(*, rows, row_length, seed=0):
+  """Rows of trees with prompts of 5 to 60 tokens and 1 to 5 options, and padding."""
+  generator = np.random.default_rng(seed)
+
+  def draw(low, high):
+    return generator.integers(0, 9, generator.integers(low, high), dtype=np.int32)
+
+  paths = []
+  for _ in range(3 * rows):
+    prompt = draw(5, 60)
+    paths += [Path(prompt, draw(1, 12)) for _ in range(generator.integers(1, 6))]
+  grove = Grove(paths, whole_contexts=False)
+  places, sizes = grove.cut(row_length)
+  trees = [grove.tree(p, size=int(n)) for p, n in zip(places, sizes, strict=True)]
+  packed = tree.pack(sizes, row_length=row_length)[:rows]
+  laid = [[trees[i] for i in row] for row in packed]
+  return tree.plant(grove, laid, rows=rows, row_length=row_length)[0]
+
+
+def random(*shape, seed):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  ('row_length', 'block', 'biased'),
+  [(160, 128, False), (384, 128, True), (256, 256, False)],
+)
+def test_equals_dense_attention(row_length, block, biased):
+  B, H, K, C = 2, 4, 2, 64
+  laid = forest(rows=B, row_length=row_length)
+  ends = jnp.array(laid.ends)
+  query = random(B, row_length, H, C, seed=1)
+  key, value = (random(B, row_length, K, C, seed=s) for s in (2, 3))
+  bias = random(B, H, row_length, row_length, seed=4) if biased else None
+  tokens = Layout(jnp.array(laid.positions), jnp.array(laid.segment_ids), None, ends)
+  mask = attention.attention_mask(tokens, tokens)
+  got = tree_attention.kernel_attention(
+    query, key, value, ends_BxT=ends, bias_BxHxTxS=bias, block=block, interpret=True
+  )
+  wanted = attention.dot_product_attention(
+    query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias
+  )
+  np.testing.assert_allclose(got, wanted, atol=2e-6)
+  # Off a TPU it is dense attention that runs.
+  here = jax.jit(tree_attention.attend)(
+    query, key, value, ends_BxT=ends, mask_BxTxS=mask, bias_BxHxTxS=bias
+  )
+  np.testing.assert_allclose(here, wanted, atol=1e-6)
+
+
+def test_what_the_kernel_does_not_know_is_left_to_dense_attention():
+  """A keyword beyond mask and bias reaches dense attention, which knows none such."""
+  x = jnp.ones((1, 4, 1, 8))
+  ends = jnp.array([[4, 4, 4, 4]])
+  mask = jnp.ones((1, 4, 4), bool)
+  with pytest.raises(TypeError, match='unheard_of'):
+    tree_attention.attend(x, x, x, ends_BxT=ends, mask_BxTxS=mask, unheard_of=1)
