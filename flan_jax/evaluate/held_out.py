@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import NamedSharding
@@ -23,11 +23,10 @@ from flan_jax.evaluate import (
   report,
 )  # fmt: skip
 from flan_jax.evaluate import rows as rows_lib
-from flan_jax.evaluate.journal import Journal, fingerprint
+from flan_jax.evaluate.journal import fingerprint
 from flan_jax.evaluate.measurement import LanguageModel
 from flan_jax.evaluate.protocol import Results
 from flan_jax.evaluate.rows import Rows
-from flan_jax.evaluate.scoring import Scorer
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
 from flan_jax.train import settings
@@ -108,7 +107,11 @@ class Run:
     evaluate = self._shared['evaluate']
     title = _title(self._held_out, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
-    journal = self._journal('base', params)
+    journal = loading.journal(
+      self._scorer(params, form=evaluate.base_form or evaluate.form),
+      self._out / loading.JOURNAL.format('base'),
+      fingerprint=fingerprint(params),
+    )
     try:
       results = _measure(
         journal, form=evaluate.base_form or evaluate.form, **self._shared
@@ -141,7 +144,7 @@ class Run:
     """
     evaluate = self._shared['evaluate']
     results = _measure(
-      self._scorer(params),
+      self._scorer(params, form=evaluate.form),
       **{**self._shared, 'progress': Progress(quiet=True)},
       splits=('dev',),
       max_rows=evaluate.period_rows,
@@ -182,6 +185,7 @@ class Run:
       The content of report.json.
     """
     models = {'tuned': params} | ({} if base is None else {'base': base})
+    forms = _forms(self._shared['evaluate'])
     of = {
       name: provenance.of_model(found, config=self._config, tokenizer=self._tokenizer)
       for name, found in models.items()
@@ -195,15 +199,14 @@ class Run:
         'versions': provenance.versions(),
       },
     }
-    with _journals(
-      {name: (self._scorer(p), of[name]['fingerprint']) for name, p in models.items()},
+    with loading.journals(
+      {
+        name: (self._scorer(p, form=forms[name]), of[name]['fingerprint'])
+        for name, p in models.items()
+      },
       self._out,
     ) as journals:
       return _report(**journals, about=about, out=self._out, **self._shared)
-
-  def _journal(self, name: str, params: Any) -> Journal:
-    path = self._out / f'{name}.journal.jsonl'
-    return Journal(self._scorer(params), path, of=fingerprint(params))
 
 
 def evaluate_checkpoint(
@@ -253,9 +256,14 @@ def evaluate_checkpoint(
     ]
   suspects = contamination.suspects(evaluation.contamination)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
-  scorers = {'tuned': loading.checkpoint(evaluation.checkpoint, evaluation)}
+  forms = _forms(evaluation.evaluate)
+  scorers = {
+    'tuned': loading.checkpoint(evaluation.checkpoint, evaluation, form=forms['tuned'])
+  }
   if evaluation.base_checkpoint is not None:
-    scorers['base'] = loading.checkpoint(evaluation.base_checkpoint, evaluation)
+    scorers['base'] = loading.checkpoint(
+      evaluation.base_checkpoint, evaluation, form=forms['base']
+    )
   of = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     for name, s in scorers.items()
@@ -272,7 +280,7 @@ def evaluate_checkpoint(
     'guard': proof.as_json(),
     'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
   }
-  with _journals(
+  with loading.journals(
     {name: (s, of[name]['fingerprint']) for name, s in scorers.items()}, out
   ) as journals:
     return _report(
@@ -295,20 +303,9 @@ def evaluate_checkpoint(
     )
 
 
-@contextlib.contextmanager
-def _journals(
-  scorers: Mapping[str, tuple[Scorer, str]], out: pathlib.Path
-) -> Iterator[dict[str, Journal]]:
-  """Each model behind its journal; they go once what is in here has ended well."""
-  with contextlib.ExitStack() as stack:
-    journals = {}
-    for name, (scorer, of) in scorers.items():
-      path = out / f'{name}.journal.jsonl'
-      journals[name] = Journal(scorer, path, of=of)
-      stack.callback(journals[name].close)
-    yield journals
-  for journal in journals.values():
-    journal.remove()
+def _forms(evaluate: settings.Evaluate) -> dict[str, str]:
+  """Model -> the words of its prompts."""
+  return {'tuned': evaluate.form, 'base': evaluate.base_form or evaluate.form}
 
 
 def _report(

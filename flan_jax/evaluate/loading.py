@@ -1,5 +1,8 @@
 """Loading: a checkpoint as a model that can be asked."""
 
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -7,11 +10,16 @@ from jax.sharding import NamedSharding
 
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate import continuation
+from flan_jax.evaluate.journal import Journal
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import model_folder, settings
 from flan_jax.train import state as state_lib
+
+JOURNAL = '{}.journal.jsonl'
+"""Beside the report while it is made: what a model has answered."""
 
 
 def scorer(
@@ -20,9 +28,14 @@ def scorer(
   config: DecoderConfig,
   tokenizer: Tokenizer,
   evaluate: settings.Evaluate,
+  form: str,
   sharding: NamedSharding | None = None,
 ) -> Scorer:
-  """A model as the protocol asks it; its batches are what the mesh divides."""
+  """A model as the protocol asks it; its batches are what the mesh divides.
+
+  A prompt that the answer continues is not parted from it by EOS, nor is the end of
+  the answer scored: an untuned model has seen neither (Brown et al. 2020, 2.4).
+  """
   shards = 1  # the rows of a batch are laid over so many devices
   if sharding is not None:
     shards = sharding.mesh.size // sharding.mesh.shape['model']
@@ -32,12 +45,36 @@ def scorer(
     tokenizer=tokenizer,
     rows=-(-evaluate.batch_rows // shards) * shards,
     row_length=evaluate.row_length,
+    separator=form != continuation.FORM,
+    eos=form != continuation.FORM,
     sharding=sharding,
   )
 
 
-def checkpoint(path: str, evaluation: settings.Evaluation) -> Scorer:
-  """The model at `path`, on the devices of all hosts.
+def journal(model: Scorer, path: pathlib.Path, *, fingerprint: str) -> Journal:
+  """A model behind its journal, which belongs to these weights asked in this way."""
+  how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
+  return Journal(model, path, of='/'.join(map(str, (fingerprint, *how))))
+
+
+@contextlib.contextmanager
+def journals(
+  models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path
+) -> Iterator[dict[str, Journal]]:
+  """Each model behind its journal; they go once what is in here has ended well."""
+  with contextlib.ExitStack() as stack:
+    opened = {}
+    for name, (model, of) in models.items():
+      path = out / JOURNAL.format(name)
+      opened[name] = journal(model, path, fingerprint=of)
+      stack.callback(opened[name].close)
+    yield opened
+  for each in opened.values():
+    each.remove()
+
+
+def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scorer:
+  """The model at `path`, on the devices of all hosts, asked in the words of `form`.
 
   Raises:
     InputError: if there is none, or the mesh does not divide it.
@@ -60,5 +97,6 @@ def checkpoint(path: str, evaluation: settings.Evaluation) -> Scorer:
     config=config,
     tokenizer=tokenizer_lib.load(tokenizer),
     evaluate=evaluation.evaluate,
+    form=form,
     sharding=sharding,
   )
