@@ -38,8 +38,8 @@ def of(confidence: np.ndarray) -> dict[str, Any] | None:
         'low': 100 * i / BINS,
         'high': 100 * (i + 1) / BINS,
         'n': int((at == i).sum()),
-        'confidence': float(mean[0]),
-        'right': float(mean[1]),
+        'confidence': round(float(mean[0]), 2),
+        'right': round(float(mean[1]), 2),
       }
     )
   return _summary(bins)
@@ -73,4 +73,4 @@ def pooled(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 def _summary(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   n = sum(found['n'] for found in bins)
   gaps = (found['n'] * abs(found['confidence'] - found['right']) for found in bins)
-  return {'ece': sum(gaps) / n, 'n': n, 'bins': list(bins)}
+  return {'ece': round(sum(gaps) / n, 2), 'n': n, 'bins': list(bins)}

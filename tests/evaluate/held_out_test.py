@@ -137,18 +137,6 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   assert files(tmp_path) == files(whole)
 
 
-def test_a_missing_dataset_is_refused_or_skipped(tmp_path):
-  ask = {
-    'FAMILY': 'flan',
-    'TFDS_DATA_DIR': str(tmp_path / 'tfds'),
-    'DATASETS': "('rte',)",
-  }
-  with pytest.raises(InputError, match='rte'):
-    evaluate(tmp_path / 'out', **ask)
-  made = evaluate(tmp_path / 'out', MISSING='skip', **ask)
-  assert made['rows'] == []
-
-
 @pytest.mark.parametrize(
   ('flag', 'value', 'message'),
   [
@@ -174,6 +162,15 @@ def store(tmp_path_factory):
     evaluate=('closed_book_qa',), row_length=256,
   )  # fmt: skip
   return out
+
+
+def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
+  ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
+  with pytest.raises(InputError, match=r'mini_squad\.test: not in the store; it holds'):
+    evaluate(tmp_path, **ask)
+  made = evaluate(tmp_path, MISSING='skip', **ask)
+  assert [row['dataset'] for row in made['rows']] == ['mini_arc']
+  assert made['data_digest'] == Store.open(store).digest
 
 
 def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
@@ -236,15 +233,21 @@ def test_several_hosts_write_the_report_of_one(whole, tmp_path):
     )
     for host in range(2)
   ]
-  said = [host.communicate(timeout=240) for host in hosts]
+  said = [host.communicate(timeout=900) for host in hosts]
   assert [host.returncode for host in hosts] == [0, 0], said
   told = [out.splitlines()[-1] for out, _ in said]  # gloo talks before it
   assert told[0] == told[1]
   assert told[0].startswith('2 2 ')
   ours, theirs = files(whole), files(tmp_path)
   assert set(ours) == set(theirs)
-  for name in ('report.csv', 'templates.csv', 'report.tex', 'plots/averages.svg'):
+  for name in ('templates.csv', 'report.tex', 'plots/averages.svg'):
     assert ours[name] == theirs[name], name
+  made = [report.load(out)['rows'] for out in (whole, tmp_path)]
+  for row, same in zip(*made, strict=True):
+    calibrations = row.pop('calibration', {}), same.pop('calibration', {})
+    assert row == same
+    errors = [found.get('ece', 0) for found in calibrations]
+    assert errors[0] == pytest.approx(errors[1], abs=0.02)
   lines = [
     [json.loads(line) for line in found['predictions.jsonl'].splitlines()]
     for found in (ours, theirs)
