@@ -70,6 +70,7 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
+    'beam': [*DATA, 'apache-beam>=2.77'],
     'test': TEST,
     'dev': [*TEST, 'codespell', 'pre-commit'],
     'tpu': ['libtpu'],

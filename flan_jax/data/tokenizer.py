@@ -45,8 +45,10 @@ class Tokenizer(abc.ABC):
     eos_id: token that ends inputs and targets.
     pad_id: token of padding.
     digest: sha256 (hex) of the file.
+    threads: most threads that a batch is encoded in; None for one per core.
   """
 
+  threads: int | None = None
   name: str
   filename: str
   vocab_size: int
@@ -125,7 +127,7 @@ class SentencePiece(Tokenizer):
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     texts = list(texts)
-    threads = min(len(texts), os.cpu_count() or 1)
+    threads = min(len(texts), self.threads or os.cpu_count() or 1)
     ids = self._processor.encode(texts, out_type=int, num_threads=max(1, threads))
     out = [np.array(one, np.int32) for one in ids]
     if self._space is not None:
@@ -252,6 +254,11 @@ def load(path: str | os.PathLike) -> Tokenizer:
   return HuggingFace(file.read_bytes(), beside, name=file.name)
 
 
+def trained_name(vocab_size: int) -> str:
+  """What `train` calls a tokenizer of that size."""
+  return f'bpe-{vocab_size}'
+
+
 def train(
   texts: Iterable[str], *, vocab_size: int, path: str | os.PathLike | None = None
 ) -> Tokenizer:
@@ -303,7 +310,7 @@ def train(
     need = re.search(r'required_chars\D+(\d+) vs (\d+)', str(error))
     rule = f'must be at least {need[2]} for these texts' if need else str(error)
     raise InputError(f'vocab_size {vocab_size}: {rule}') from None
-  tokenizer = SentencePiece(out.getvalue(), name=f'bpe-{vocab_size}')
+  tokenizer = SentencePiece(out.getvalue(), name=trained_name(vocab_size))
   if path is not None:
     tokenizer.save(path)
   return tokenizer

@@ -99,6 +99,7 @@ class Run:
       'held_out': self._held_out,
       'data_digest': store.digest,
       'seed': seed,
+      'missing': tuple(store.manifest['missing']),
     }
 
   def before(self, params: Any) -> dict[str, Any]:
@@ -240,13 +241,13 @@ def evaluate_checkpoint(
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
     rows = rows_lib.stored(store, data_dir=data_dir, progress=progress)
-    digest = store.digest
+    digest, missing = store.digest, tuple(store.manifest['missing'])
     datasets = rows_lib.in_store(
       datasets, store, missing=evaluation.missing, progress=progress
     )
   else:
     rows = rows_lib.raw(evaluation.family, data_dir=data_dir, progress=progress)
-    digest = ''
+    digest, missing = '', ()
     datasets = [
       d
       for d in datasets
@@ -278,6 +279,7 @@ def evaluate_checkpoint(
     'data_digest': digest,
     'seed': evaluation.seed,
     'guard': proof.as_json(),
+    'missing': missing,
     'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
   }
   with loading.journals(

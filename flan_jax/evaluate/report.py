@@ -193,6 +193,7 @@ def build(
   guard: Mapping[str, Any] | None = None,
   provenance: Mapping[str, Any] | None = None,
   contamination: 'Found | None' = None,
+  missing: Sequence[str] = (),
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -208,6 +209,7 @@ def build(
     guard: the proof that what is held out did not train, or None.
     provenance: the configuration with its origins, the models, the versions.
     contamination: the rows that stand in texts which the model may have read.
+    missing: datasets of the mixture that the store was made without.
   """
   guard = dict(guard or {})
   overlaps = contamination.datasets if contamination else {}
@@ -231,7 +233,11 @@ def build(
     'guard': guard,
     'rows': rows,
     'timing': dict(results.timing),
-    'warnings': [*guard.get('warnings', ()), *results.warnings],
+    'warnings': [
+      *guard.get('warnings', ()),
+      *results.warnings,
+      *(f'{name}: missing when the store was made; left out' for name in missing),
+    ],
   }
   if provenance:
     report['provenance'] = dict(provenance)

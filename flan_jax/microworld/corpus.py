@@ -9,7 +9,7 @@ question of common knowledge.
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from flan_jax.microworld import commonsense, implied, language, velish, vocabulary
+from flan_jax.microworld import commonsense, language, velish, vocabulary
 from flan_jax.microworld.language import Claim, pronoun, question, sentence
 from flan_jax.microworld.world import Fact, Scene, World
 
@@ -161,73 +161,17 @@ def inventory(world: World, rng: random.Random) -> str:
 
 
 def lists(world: World, rng: random.Random) -> str:
-  """A passage, several answers, and the one that is right."""
+  """A passage, several answers in a list, and the one that is right."""
   scene, told = _passage(world, rng)
   asked, answer = language.ask(world, rng, rng.choice(scene.facts))
   if world.side('?', asked) != SIDE:
     return ' '.join(told)
-  return ' '.join(told) + _choice(rng, asked, answer, language.rivals(rng, answer, 3))
-
-
-def quiz(world: World, rng: random.Random) -> str:
-  """What several people do, and what that implies for one of them, among others."""
-  who = implied.people(rng, rng.choice((1, 1, 2, 3)))
-  asked = implied.draw_asked(world, rng, who[0], side=SIDE)
-  told = [asked, *(implied.draw(world, rng, name, side=SIDE) for name in who[1:])]
-  rng.shuffle(told)
-  text = ' '.join(sentence(piece.given) for piece in told)
-  return text + _choice(rng, asked.question, asked.answer, asked.rivals)
-
-
-def school(world: World, rng: random.Random) -> str:
-  """Questions of common knowledge; those of the other sides are never asked."""
-  knowledge, out = world.knowledge(), []
-  while len(out) < 3:
-    relation, subject, value = rng.choice(knowledge)
-    if world.side('ask', relation, subject) == SIDE:
-      asked = commonsense.asks(rng, relation, subject, value)
-      values = {v for r, _, v in knowledge if r == relation and v != value}
-      out.append(_choice(rng, asked, value, sorted(values)).lstrip())
-  return '\n'.join(out)
-
-
-def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -> str:
-  """The question, the right answer among others, and which it is."""
-  listed = [answer, *rng.sample(wrong, min(len(wrong), rng.choice((1, 2, 3))))]
-  rng.shuffle(listed)
-  match rng.randrange(6):
-    case 0:
-      who = rng.choice(vocabulary.PEOPLE)
-      ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f'\n{question(asked)}\n{lines}\n{ending}:\n{answer}'
-    case 1:
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f' {question(asked)}\n{lines}\n\n{answer}'
-    case 2:
-      return f' {question(asked)} {sentence(_either(rng, listed))} {sentence(answer)}'
-    case 3:
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f'\n{lines}\n{question(asked)}\n{answer}'
-    case 4:
-      lead, reply = rng.sample(vocabulary.PEOPLE, 2)
-      either = _either(rng, listed)
-      return (
-        f' {lead} asks: {question(f"{asked}, {either}")} {reply} answers: {answer}.'
-      )
-  return f' {question(asked)} {sentence(answer)}'
-
-
-def day(world: World, rng: random.Random) -> str:
-  """What many people do and say; then, in another order, what that implies."""
-  told = [
-    implied.draw(world, rng, name, side=SIDE)
-    for name in implied.people(rng, rng.choice((2, 3, 3, 4, 5)))
-  ]
-  out = [sentence(piece.given) for piece in told]
-  rng.shuffle(told)
-  out.extend(sentence(piece.follows) for piece in told)
-  return ' '.join(out)
+  answers = [answer, *language.rivals(rng, answer, 3)]
+  rng.shuffle(answers)
+  who = _stranger(rng, scene.people)
+  listed = '\n'.join(f'* {text}' for text in answers)
+  ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
+  return f'{" ".join(told)} {question(asked)}\n{listed}\n{ending}:\n{answer}'
 
 
 def portrait(world: World, rng: random.Random) -> str:
@@ -382,22 +326,19 @@ def lessons(world: World, rng: random.Random) -> str:
 
 
 KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
-  (beliefs, 14),
-  (talk, 12),
-  (inventory, 6),
-  (lists, 10),
-  (quiz, 16),
-  (school, 6),
-  (day, 16),
-  (portrait, 6),
-  (conclusions, 4),
-  (knowledge, 4),
-  (example, 4),
-  (causes, 4),
-  (opinions, 4),
-  (notice, 6),
-  (story, 4),
-  (ties, 6),
+  (beliefs, 26),
+  (talk, 20),
+  (inventory, 12),
+  (lists, 6),
+  (portrait, 9),
+  (conclusions, 6),
+  (knowledge, 5),
+  (example, 6),
+  (causes, 6),
+  (opinions, 5),
+  (notice, 7),
+  (story, 5),
+  (ties, 5),
   (words, 3),
   (lessons, 4),
 )

@@ -170,10 +170,37 @@ def arc(world: World, rng: random.Random, side: str, index: int):
   choices, key = _shuffled(rng, right, rng.sample(values, 3))
   return {
     'id': f'{index:05d}',
-    'question': question(commonsense.asks(rng, relation, subject, value, back=back)),
+    'question': question(_closed(rng, relation, subject, value, back=back)),
     'choices': {'text': choices, 'label': list('ABCD')},
     'answerKey': key,
   }
+
+
+def _closed(rng: random.Random, relation: str, subject: str, value: str, *, back: bool):
+  """A question of common knowledge; `back` asks for the subject."""
+  match relation:
+    case 'makes':
+      trade = vocabulary.TRADES[subject]
+      if back:
+        return rng.choice((f'who {trade.does} {value}', f'whose work is {value}'))
+      return rng.choice(
+        (f'what does a {subject} {trade.do}', f'what is the work of a {subject}')
+      )
+    case 'uses':
+      if back:
+        return rng.choice((f'who works with {value}', f'who needs {value} for work'))
+      return rng.choice(
+        (f'what does a {subject} work with', f'what does a {subject} need for work')
+      )
+    case 'by':
+      return rng.choice((f'what does {subject} lie by', f'what is {subject} near'))
+    case 'region':
+      return rng.choice(
+        (f'in what part of the land is {subject}', f'where in the land is {subject}')
+      )
+    case 'food':
+      return rng.choice((f'what kind of food is {subject}', f'{subject}: what kind'))
+  return rng.choice((f'what kind of animal is a {subject}', f'a {subject}: what kind'))
 
 
 def _two_happenings(world: World, rng: random.Random, side: str, count: int):
