@@ -33,8 +33,10 @@ Progress = Callable[[int, int], None]
 """Called with (sequences done, sequences in all)."""
 
 
-@functools.partial(jax.jit, static_argnames=('config',))
-def read_forest(params: Any, forest: Forest, *, config: DecoderConfig) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=('config', 'kernel'))
+def read_forest(
+  params: Any, forest: Forest, *, config: DecoderConfig, kernel: bool = False
+) -> jax.Array:
   """The states [B, L, D] of a forest's tokens, for `predict`.
 
   Args:
@@ -42,14 +44,19 @@ def read_forest(params: Any, forest: Forest, *, config: DecoderConfig) -> jax.Ar
     forest: arrays [B, L]. If config.attention is 'prefix', all paths of a tree must
       have the same context.
     config: of the model.
+    kernel: whether attention is one TPU kernel, if the model is causal and without
+      windows; on one device, for nothing here spreads a kernel over a mesh.
   """
+  prefix = config.attention == 'prefix'
+  kernel = kernel and not prefix and getattr(config, 'window', None) is None
   return Decoder(config).apply(
     {'params': params},
     forest.tokens,
     positions_BxL=forest.positions,
     segment_ids_BxL=forest.segment_ids,
-    prefix_BxL=forest.context if config.attention == 'prefix' else None,
+    prefix_BxL=forest.context if prefix else None,
     ends_BxL=forest.ends,
+    tree_kernel=kernel,
     method='hidden',
   )
 
@@ -262,7 +269,10 @@ class Likelihood:
       )
       if self.sharding is not None:
         forest = jax.device_put(forest, self.sharding)
-      hidden_BxLxD = read_forest(self._params, forest, config=self.config)
+      kernel = self.sharding is None and jax.default_backend() == 'tpu'
+      hidden_BxLxD = read_forest(
+        self._params, forest, config=self.config, kernel=kernel
+      )
       members, sums = _summed(edges, self._predicted(hidden_BxLxD, edges))
       yield members, sums, rows * layout.row_length
 

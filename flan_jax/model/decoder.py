@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention
+from flan_jax.model import attention, tree_attention
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -114,13 +114,15 @@ class Decoder(nn.Module):
     segment_ids_BxL: jax.Array,
     prefix_BxL: jax.Array | None = None,
     ends_BxL: jax.Array | None = None,
+    tree_kernel: bool = False,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
 
     Arguments, the cache in the return value, and errors are those of `__call__`. Where
     segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
-    only without a cache.
+    only without a cache. With tree_kernel, attention over them is one TPU kernel
+    (tree_attention); there must be one device, then, and no prefix.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -139,6 +141,7 @@ class Decoder(nn.Module):
       slots_BxL=slots_BxL,
       angles_BxLxc=self._angles(query),
       bias_BxHxLxS=self._bias(query, key),
+      ends_BxL=ends_BxL if tree_kernel else None,
     )
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     carry = (_constrain(hidden_BxLxD, 'activation_embed'), cache)
@@ -192,12 +195,14 @@ class Shared(NamedTuple):
     slots_BxL: the cache slot of each token, or None without a cache.
     angles_BxLxc: rotary angles, or None.
     bias_BxHxLxS: T5 position bias, or None.
+    ends_BxL: of trees that the kernel attends over, or None.
   """
 
   mask_BxLxS: jax.Array
   slots_BxL: jax.Array | None
   angles_BxLxc: jax.Array | None
   bias_BxHxLxS: jax.Array | None
+  ends_BxL: jax.Array | None = None
 
 
 class Layer(nn.Module):
@@ -243,7 +248,10 @@ class Layer(nn.Module):
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
       key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    mixed_BxLxHxC = attention.dot_product_attention(
+    attend = attention.dot_product_attention
+    if shared.ends_BxL is not None:
+      attend = functools.partial(tree_attention.attend, ends_BxT=shared.ends_BxL)
+    mixed_BxLxHxC = attend(
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,

@@ -32,45 +32,23 @@ def attend(
   bias_BxHxTxS: jax.Array | None = None,
   **others,
 ) -> jax.Array:
-  """`attention.dot_product_attention`, by the kernel where that runs: on a TPU.
+  """`attention.dot_product_attention` by the kernel, where it can do what is asked.
 
   Args:
     query_BxTxHxC: H heads.
     key_BxTxKxC: K heads, which divide H.
     value_BxTxKxC: likewise.
     ends_BxT: of attention.Layout, 0 on padding: all that the kernel knows of the mask.
-    mask_BxTxS: the same as a mask, for the others.
+    mask_BxTxS: the same as a mask, for dense attention.
     bias_BxHxTxS: added to the logits, or None.
-    **others: of `dot_product_attention`; where one is not None there is no kernel.
+    **others: of `dot_product_attention`; if one is not None, attention is dense.
   """
-  dense = functools.partial(attention.dot_product_attention, **others)
+  operands = query_BxTxHxC, key_BxTxKxC, value_BxTxKxC
   if any(value is not None for value in others.values()):
-    return dense(
-      query_BxTxHxC,
-      key_BxTxKxC,
-      value_BxTxKxC,
-      mask_BxTxS=mask_BxTxS,
-      bias_BxHxTxS=bias_BxHxTxS,
+    return attention.dot_product_attention(
+      *operands, mask_BxTxS=mask_BxTxS, bias_BxHxTxS=bias_BxHxTxS, **others
     )
-
-  def on_tpu(query, key, value, ends, mask, bias):
-    del mask
-    return kernel_attention(query, key, value, ends_BxT=ends, bias_BxHxTxS=bias)
-
-  def elsewhere(query, key, value, ends, mask, bias):
-    del ends
-    return dense(query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias)
-
-  return jax.lax.platform_dependent(
-    query_BxTxHxC,
-    key_BxTxKxC,
-    value_BxTxKxC,
-    ends_BxT,
-    mask_BxTxS,
-    bias_BxHxTxS,
-    tpu=on_tpu,
-    default=elsewhere,
-  )
+  return kernel_attention(*operands, ends_BxT=ends_BxT, bias_BxHxTxS=bias_BxHxTxS)
 
 
 def kernel_attention(
@@ -115,7 +93,7 @@ def kernel_attention(
   ]
 
   def keys(b, h, i, j, _):
-    return b, h // G, jnp.minimum(i, j), 0  # those of blocks ahead are never read
+    return b, jax.lax.div(h, G), jnp.minimum(i, j), 0  # blocks ahead are never read
 
   in_specs = [
     pl.BlockSpec((None, None, block, C), lambda b, h, i, j, _: (b, h, i, 0)),

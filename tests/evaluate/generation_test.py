@@ -48,8 +48,9 @@ def by_full_forward(model, prompt):
   return answer
 
 
-@pytest.mark.parametrize('attention', ['causal', 'prefix'])
-@pytest.mark.parametrize('positions', ['rotary', 't5'])
+@pytest.mark.parametrize(
+  ('attention', 'positions'), [('causal', 'rotary'), ('prefix', 't5')]
+)
 def test_equals_the_argmax_of_full_forward_passes(tiny_model, attention, positions):
   model = fond_of_eos(tiny_model(attention=attention, positions=positions))
   given = prompts([7, 28, 3, 18, 25])

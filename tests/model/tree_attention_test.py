@@ -1,14 +1,19 @@
 """The kernel computes what dense attention computes under the same tree."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from flan_jax.evaluate import tree
+from flan_jax.evaluate.likelihood import read_forest
 from flan_jax.evaluate.tree import Grove, Path
 from flan_jax.model import attention, tree_attention
 from flan_jax.model.attention import Layout
+from flan_jax.model.config import DecoderConfig
+from flan_jax.model.decoder import Decoder
 
 
 def forest(*, rows, row_length, seed=0):
@@ -54,11 +59,27 @@ def test_equals_dense_attention(row_length, block, biased):
     query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias
   )
   np.testing.assert_allclose(got, wanted, atol=2e-6)
-  # Off a TPU it is dense attention that runs.
-  here = jax.jit(tree_attention.attend)(
-    query, key, value, ends_BxT=ends, mask_BxTxS=mask, bias_BxHxTxS=bias
-  )
-  np.testing.assert_allclose(here, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize('positions', ['rotary', 't5'])
+def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch):
+  config = DecoderConfig(
+    vocab_size=9, num_layers=2, d_model=16, d_ff=16, num_heads=4, num_kv_heads=2,
+    head_dim=8, positions=positions,
+  )  # fmt: skip
+  laid = forest(rows=1, row_length=160)
+  params = Decoder(config).init(
+    jax.random.key(0),
+    laid.tokens,
+    positions_BxL=laid.positions,
+    segment_ids_BxL=laid.segment_ids,
+  )['params']
+  plain = read_forest(params, laid, config=config)
+  slowly = functools.partial(tree_attention.kernel_attention, interpret=True)
+  monkeypatch.setattr(tree_attention, 'kernel_attention', slowly)
+  by_kernel = read_forest(params, laid, config=config, kernel=True)
+  read = laid.segment_ids > 0
+  np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
 
 
 def test_what_the_kernel_does_not_know_is_left_to_dense_attention():
