@@ -161,6 +161,21 @@ def _report(parser):
   _json(parser)
 
 
+def _convert(parser):
+  """brings a Hugging Face or GGUF model here, or takes one of ours away"""
+  parser.add_argument(
+    'source',
+    metavar='SRC',
+    help='a Hugging Face folder, a .gguf file, the word `smollm2`, or (--to hf) a '
+    'model of ours',
+  )
+  parser.add_argument('destination', metavar='DST', help='a folder that is not there')
+  parser.add_argument(
+    '--to', default='ours', choices=('ours', 'hf'), help='default: ours'
+  )
+  _json(parser)
+
+
 VERBS = {
   'train': _train,
   'eval': _eval,
@@ -171,6 +186,7 @@ VERBS = {
   'materialize': _materialize,
   'rows': _rows,
   'report': _report,
+  'convert': _convert,
 }
 
 

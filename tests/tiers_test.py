@@ -35,6 +35,7 @@ TIERS = {
   'flan_jax.train.loop': TENSORFLOW,
   'flan_jax.evaluate.held_out': TENSORFLOW,
   'flan_jax.evaluate.page': TENSORFLOW,
+  'flan_jax.interop.convert': (*TENSORFLOW, 'torch', 'transformers'),
   'flan_jax.catalogue_page': TENSORFLOW,
   'flan_jax.microworld.pretrain': TENSORFLOW,
 }
