@@ -258,18 +258,22 @@ def evaluate_checkpoint(
   suspects = contamination.suspects(evaluation.contamination)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   forms = _forms(evaluation.evaluate)
-  scorers = {
-    'tuned': loading.checkpoint(evaluation.checkpoint, evaluation, form=forms['tuned'])
+  out = pathlib.Path(evaluation.output_dir)
+  folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
+  folders = {
+    name: loading.brought(path, out=out, progress=progress)
+    for name, path in folders.items()
+    if path is not None
   }
-  if evaluation.base_checkpoint is not None:
-    scorers['base'] = loading.checkpoint(
-      evaluation.base_checkpoint, evaluation, form=forms['base']
-    )
+  scorers = {
+    name: loading.checkpoint(folder, evaluation, form=forms[name])
+    for name, folder in folders.items()
+  }
   of = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
+    | provenance.of_conversion(folders[name])
     for name, s in scorers.items()
   }
-  out = pathlib.Path(evaluation.output_dir)
   about = {
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,

@@ -99,6 +99,10 @@ class Journal:
   def row_length(self) -> int:
     return self._model.row_length
 
+  @property
+  def max_length(self) -> int | None:
+    return self._model.max_length
+
   def score(self, requests: Sequence[Request]) -> Scored:
     """As the model's; computed once."""
     parts = [part for r in requests for part in (r.prompt, *r.options, _END)]

@@ -10,16 +10,21 @@ from jax.sharding import NamedSharding
 
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate import continuation
+from flan_jax.evaluate import continuation, hosts
 from flan_jax.evaluate.journal import Journal
 from flan_jax.evaluate.scoring import Scorer
+from flan_jax.interop import cache as cache_lib
 from flan_jax.model.config import DecoderConfig
+from flan_jax.progress import Progress
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import model_folder, settings
 from flan_jax.train import state as state_lib
 
 JOURNAL = '{}.journal.jsonl'
 """Beside the report while it is made: what a model has answered."""
+
+CONVERTED = 'converted'
+"""Beside the folder of the report: models from elsewhere, as ours."""
 
 
 def scorer(
@@ -45,6 +50,7 @@ def scorer(
     tokenizer=tokenizer,
     rows=-(-evaluate.batch_rows // shards) * shards,
     row_length=evaluate.row_length,
+    max_length=config.longest,
     separator=form != continuation.FORM,
     eos=form != continuation.FORM,
     sharding=sharding,
@@ -71,6 +77,22 @@ def journals(
     yield opened
   for each in opened.values():
     each.remove()
+
+
+def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
+  """A folder of ours with the model at `path`, which may be a model from elsewhere.
+
+  A Hugging Face folder or a GGUF file is converted into `converted` beside `out`, once.
+  Hosts that see one disk share what the first of them wrote.
+
+  Raises:
+    InputError: if it is a model that cannot be converted.
+  """
+  cache = out.absolute().parent / CONVERTED
+  if hosts.leads():
+    path = str(cache_lib.ours(path, cache=cache, progress=progress))
+  hosts.told(b'')  # that the first is done
+  return str(cache_lib.ours(path, cache=cache, progress=Progress(quiet=True)))
 
 
 def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scorer:

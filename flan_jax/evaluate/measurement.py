@@ -30,6 +30,7 @@ class LanguageModel(Protocol):
 
   tokenizer: Tokenizer
   row_length: int
+  max_length: int | None  # of a prompt with its answer
 
   def score(self, requests: Sequence[Request]) -> Scored: ...
 
@@ -158,7 +159,8 @@ class Measurement:
     for name, model in self.models.items():
       question = questions[name]
       pairs = [(row, template) for template in question.templates for _, row in rows]
-      words = (id(question), model.tokenizer.digest, model.row_length)
+      sizes = (model.row_length, model.max_length)
+      words = (id(question), model.tokenizer.digest, *sizes)
       if words not in fitted:
         fitted[words] = self._fit(question, pairs, model)
       splits = [split for _ in question.templates for split, _ in rows]
@@ -199,14 +201,18 @@ class Measurement:
   ) -> list[Fitted | None]:
     dataset = question.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
+    most, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
+      most = min(model.row_length, most or model.row_length)
       ids = _encoded(question, [row for row, _ in pairs], model.tokenizer)
       for row in {row.row_id: row for row, _ in pairs}.values():
         self._alike(question, row, ids)
       for i, (row, _) in enumerate(pairs):
         longest = max((len(ids[option]) for option in question.options(row)), default=0)
-        taken = rows_lib.length(0, longest, model.tokenizer.bos_id)
-        rooms[i] = min(rooms[i], model.row_length - taken)
+        rooms[i] = min(rooms[i], most - rows_lib.length(0, longest, bos_id))
+    elif most is not None:
+      room = most - rows_lib.length(0, self.max_new_tokens, bos_id)
+      rooms = [min(rooms[0], room)] * len(pairs)
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, rooms=rooms, pool=question.pool
     )

@@ -13,6 +13,9 @@ from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import model_folder
 
+CONVERSION = 'conversion.json'
+"""What `flan_jax.interop.convert` says of the model it wrote."""
+
 PACKAGES = ('jax', 'flax', 'numpy', 'sacrebleu', 'rouge-score', 'tokenizers')
 
 
@@ -37,6 +40,16 @@ def of_model(
     'config': dataclasses.asdict(config),
     'tokenizer': {'name': tokenizer.name, 'digest': tokenizer.digest},
   }
+
+
+def of_conversion(folder: str) -> dict[str, Any]:
+  """Where a model from elsewhere was converted from, and what it was held against."""
+  path = model_folder.find(folder) / CONVERSION
+  if not path.is_file():
+    return {}
+  found = json.loads(path.read_text(encoding='utf-8'))
+  about = {'source': found['source'], 'family': found['family']}
+  return {'converted': {**about, 'logits_of': found['check']['method']}}
 
 
 def of_training(checkpoint: str) -> dict[str, Any]:

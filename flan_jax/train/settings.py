@@ -242,7 +242,9 @@ class Evaluation:
   """One evaluation of a checkpoint, apart from any run.
 
   Attributes:
-    checkpoint: a model folder, or the MODEL_DIR of a finished run.
+    checkpoint: a model folder, the MODEL_DIR of a finished run, a Hugging Face folder
+      or a GGUF file; the latter two are converted once, into `converted` beside
+      output_dir.
     output_dir: where report.json, report.html and predictions.jsonl go.
     clusters: to measure; () where `datasets` names them one by one.
     datasets: to measure, beside those of `clusters`.

@@ -15,6 +15,7 @@ from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import held_out, loading, report
 from flan_jax.evaluate.scoring import Scorer
+from flan_jax.interop import check, convert
 from flan_jax.progress import Progress
 from flan_jax.train import model_folder, settings
 
@@ -164,6 +165,31 @@ def store(tmp_path_factory):
   return out
 
 
+def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
+  tiny_model, tmp_path, monkeypatch
+):
+  """Converted once beside the report; the guard knows nothing of its training."""
+  monkeypatch.setattr(check, '_installed', lambda name: False)  # torch takes long
+  model = tiny_model(activation='swiglu', scaled_head=False)
+  model_folder.save(
+    tmp_path / 'ours', model.params, config=model.config,
+    tokenizer=tokenizer.load('bytes'),
+  )  # fmt: skip
+  convert.to_theirs(
+    tmp_path / 'ours', tmp_path / 'theirs', progress=Progress(quiet=True)
+  )
+  few = {'TEMPLATES': 1, 'MAX_ROWS': 2}
+  wanted = evaluate(tmp_path / 'a', CHECKPOINT=tmp_path / 'ours', **few)
+  found = evaluate(tmp_path / 'b', CHECKPOINT=tmp_path / 'theirs', **few)
+  assert found['rows'] == wanted['rows']
+  assert found['model'] == 'theirs'
+  of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
+  assert of['fingerprint'] == same['fingerprint']
+  assert of['converted']['family'] == 'llama'
+  assert found['guard']['datasets'] is None
+  assert len(list((tmp_path / loading.CONVERTED).iterdir())) == 1
+
+
 def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
   with pytest.raises(InputError, match=r'mini_squad\.test: not in the store; it holds'):
@@ -214,8 +240,9 @@ print(jax.process_count(), len(made['rows']), made['rows'][0]['mean'])
 """
 
 
-def test_several_hosts_write_the_report_of_one(whole, tmp_path):
-  """Two real processes share the mesh; the first writes, and both know the figures."""
+@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_hosts_write_the_report_of_one(count, whole, tmp_path):
+  """Real processes share the mesh; the first writes, and all know the figures."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
@@ -225,19 +252,28 @@ def test_several_hosts_write_the_report_of_one(whole, tmp_path):
   }  # fmt: skip
   hosts = [
     subprocess.Popen(
-      [sys.executable, '-c', HOST, address, '2', str(host), str(tmp_path), *more],
+      [
+        sys.executable,
+        '-c',
+        HOST,
+        address,
+        str(count),
+        str(host),
+        str(tmp_path),
+        *more,
+      ],
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
       env=environment,
     )
-    for host in range(2)
+    for host in range(count)
   ]
   said = [host.communicate(timeout=900) for host in hosts]
-  assert [host.returncode for host in hosts] == [0, 0], said
+  assert [host.returncode for host in hosts] == [0] * count, said
   told = [out.splitlines()[-1] for out, _ in said]  # gloo talks before it
-  assert told[0] == told[1]
-  assert told[0].startswith('2 2 ')
+  assert set(told) == {told[0]}
+  assert told[0].startswith(f'{count} 2 ')
   ours, theirs = files(whole), files(tmp_path)
   assert set(ours) == set(theirs)
   for name in ('templates.csv', 'report.tex', 'plots/averages.svg'):

@@ -17,6 +17,16 @@ from flan_jax.evaluate.scoring import Request, Scorer
 BYTES = tokenizer.load('bytes')
 WITH_BOS = type('WithBos', (tokenizer.Bytes,), {'bos_id': 2})()
 ROW_LENGTH = 128
+POSITIONS = {
+  'rotary': {'positions': 'rotary'},
+  't5': {'positions': 't5'},
+  # The table ends before the rows do: padding stands past its end.
+  'learned': {'positions': 'learned', 'max_positions': 64, 'norm': 'layer'},
+  'windows': {
+    'positions': 'rotary', 'layer_pattern': 'LG', 'window': 6, 'rope_local_base': 100.0,
+    'attention_softcap': 2.0, 'query_scale': 0.3,
+  },
+}  # fmt: skip
 
 
 def make_scorer(model, **changes):
@@ -67,11 +77,13 @@ def one_row_per_option(model, request, tokens):
     ('causal', 't5', WITH_BOS),
     ('prefix', 'rotary', WITH_BOS),
     ('prefix', 't5', BYTES),
+    ('causal', 'learned', BYTES),
+    ('causal', 'windows', BYTES),
   ],
-  ids=['causal-rotary', 'causal-t5-bos', 'prefix-rotary-bos', 'prefix-t5'],
+  ids=lambda value: value if isinstance(value, str) else value.name,
 )
 def test_equals_one_row_per_option(tiny_model, attention, positions, tokens):
-  model = tiny_model(attention=attention, positions=positions)
+  model = tiny_model(attention=attention, **POSITIONS[positions])
   found = requests(8)
   scored = make_scorer(model, tokenizer=tokens).score(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
