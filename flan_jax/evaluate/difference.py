@@ -296,7 +296,9 @@ def _right(record: Mapping[str, Any]) -> str:
 
 
 def _settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[list[str]]:
-  """What was set otherwise: [name, old, new]."""
+  """What was set otherwise: [name, old, new]; nothing where one does not say."""
+  if not all(report.get('provenance') for report in (new, old)):
+    return []
   both = [_flat(report.get('provenance', {})) for report in (new, old)]
   names = dict.fromkeys([*both[1], *both[0]])
   return [

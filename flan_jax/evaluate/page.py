@@ -67,6 +67,9 @@ def render(
       for cluster in dict.fromkeys(row['cluster'] for row in report['rows'])
     ],
     with_base=with_base,
+    with_published=any(
+      'flan_137b_zero_shot' in row['published'] for row in report['rows']
+    ),
     plots=inline,
     examples=examples,
     how=tables.how(report),

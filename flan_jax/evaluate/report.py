@@ -253,16 +253,24 @@ def build(
 def load(out: str | os.PathLike) -> dict[str, Any]:
   """Reads OUT/report.json.
 
+  What an older one does not say is filled in as it was then: no guard, instructions.
+
   Raises:
     InputError: if there is none, or it is truncated.
   """
   path = pathlib.Path(out) / 'report.json'
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
+    report = json.loads(path.read_text(encoding='utf-8'))
+    rows = report['rows']
+  except (OSError, ValueError, TypeError, KeyError) as error:
     raise InputError(
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
+  report.setdefault('guard', {})
+  for row in rows:
+    for of in (row, row.get('base', {})):
+      of.setdefault('form', 'instructions')
+  return report
 
 
 def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str, Any]:

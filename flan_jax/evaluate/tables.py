@@ -190,7 +190,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console.print(headline(average), markup=False, highlight=False)
   if with_base:
     compared = sum('p_holm' in row for row in report['rows'])
-    console.print(f'* differs, at 5 % after Holm for {compared} datasets', markup=False)
+    if compared:
+      for_all = f'for {compared} dataset{"s" if compared > 1 else ""}'
+      console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
   for warning in report.get('warnings', ()):
     console.print(f'warning: {warning}', markup=False, highlight=False)
 
@@ -270,7 +272,7 @@ def _cells(
   if not with_base:
     cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
   elif base:
-    mark = '*' if row['p_holm'] < SIGNIFICANT else ''
+    mark = '*' if row.get('p_holm', 1) < SIGNIFICANT else ''
     delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]{mark}'
     cells['delta [95 %]'] = delta
   else:

@@ -237,6 +237,20 @@ class TestFiles:
     with pytest.raises(InputError, match='not a report'):
       report.load(tmp_path)
 
+  def test_an_older_report_is_shown_as_far_as_it_goes(self, tmp_path):
+    """Before there were forms, tests and the guard's proof in it."""
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    whole = report.load(tmp_path)
+    del whole['guard']
+    for row in whole['rows']:
+      for name in ('form', 'p', 'p_holm', 'detectable'):
+        del row[name]
+      del row['base']['form']
+    (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
+    report.render(tmp_path)
+    assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'p < ' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
   def test_a_failure_leaves_what_was_there(self, tmp_path):
     self.write(tmp_path, records=[record(0, predicted=0)])
     before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
