@@ -48,8 +48,9 @@ class Vocabulary(seqio.Vocabulary):
     return self.tokenizer.decode(ids)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-    def encode(text: bytes) -> np.ndarray:
-      return self.tokenizer.encode(text.decode('utf-8'))
+    def encode(text: bytes | np.ndarray) -> np.ndarray:
+      text = np.asarray(text, object).item()  # eagerly called, it gets an array
+      return self.tokenizer.encode(tf.compat.as_text(text))
 
     ids = tf.numpy_function(encode, [s], tf.int32)
     ids.set_shape([None])
