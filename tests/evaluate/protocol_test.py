@@ -170,6 +170,26 @@ def test_long_prompts_are_cut_and_counted():
   assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
 
 
+@pytest.mark.parametrize(('dataset', 'more'), [(RANKED, {}), (WRITTEN, {'most': 8})])
+def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset, more):
+  """The oracle's tokens are bytes: EOS, and the longest option or what is written."""
+  model, lengths = says('yes'), []
+  whole = sum(len(text) for text in ('Who is ', 'Fact 0 of test.', '?'))
+  model.max_length = 46 + 1 + len('yes') if dataset is RANKED else whole - 2 + 1 + 8
+  found = protocol.evaluate(
+    model,
+    datasets=[dataset],
+    rows=rows(dataset, 3),
+    splits=('test',),
+    max_new_tokens=more.get('most'),
+    emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
+  )
+  assert 'prompts with fields cut to fit' in found.warnings[0]
+  answer = len('yes') if dataset is RANKED else 8
+  assert max(lengths) + 1 + answer <= model.max_length
+  assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
+
+
 def test_what_cannot_be_cut_is_left_out_and_said():
   found = protocol.evaluate(
     says('yes'),
