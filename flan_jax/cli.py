@@ -160,8 +160,11 @@ def _rows(parser):
 
 
 def _report(parser):
-  """prints the table of a report and writes its page anew"""
+  """prints the table of a report, or its difference from another; writes the page"""
   parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
+  parser.add_argument(
+    '--against', metavar='OLD', help='another report: what changed from it to DIR'
+  )
   _json(parser)
 
 

@@ -65,9 +65,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   if outcome.interrupted:
     return loop.INTERRUPTED
   if outcome.report is not None:
-    from flan_jax.evaluate import report
+    from flan_jax.evaluate import tables
 
-    report.print_table(outcome.report)
+    tables.print_table(outcome.report)
     progress.stage(f'Done: {pathlib.Path(run.model_dir) / "report" / "report.html"}')
   else:
     progress.stage(f'Done: {pathlib.Path(run.model_dir) / "model"}')
@@ -81,11 +81,14 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
   from flan_jax import config
 
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
-  settings = config.load(files, options.gin).build('Evaluation')
-  from flan_jax.evaluate import held_out, report
+  parsed = config.load(files, options.gin)
+  settings = parsed.build('Evaluation')
+  from flan_jax.evaluate import held_out, tables
 
-  found = held_out.evaluate_checkpoint(settings, progress=progress)
-  report.print_table(found)
+  found = held_out.evaluate_checkpoint(
+    settings, text=parsed.text(settings), progress=progress
+  )
+  tables.print_table(found)
   progress.stage(f'Done: {pathlib.Path(settings.output_dir) / "report.html"}')
   return 0
 
@@ -318,44 +321,65 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+  from flan_jax.evaluate import difference, tables
+  from flan_jax.evaluate import report as report_lib
   from flan_jax.train import ledger
 
   given = pathlib.Path(options.folder)
-  folder = given if (given / 'report.json').is_file() else given / 'report'
-  has_report = (folder / 'report.json').is_file()
   spent = ledger.summarize(ledger.read(given / ledger.FILE))
-  if not has_report and spent is None:
-    raise InputError(
-      f'{options.folder!r}: no report.json; must be MODEL_DIR or an evaluation'
-    )
-  goodput = {} if spent is None else {'goodput': spent._asdict()}
-  if options.json:
-    found = (
-      json.loads((folder / 'report.json').read_text('utf-8')) if has_report else {}
-    )
-    _print_json({**found, **goodput})
+  if spent is not None and options.against is None and not _has_report(given):
+    if options.json:
+      _print_json({'goodput': spent._asdict()})
+    else:
+      _print_goodput(spent)
     return 0
-  if has_report:
-    from flan_jax.evaluate import page
-    from flan_jax.evaluate import report as report_lib
-
-    page.write(folder)
-    report_lib.print_table(report_lib.load(folder))
-    print(folder / 'report.html')
+  folder = _report_folder(options.folder)
+  if options.against is not None:
+    changed = difference.write(folder, _report_folder(options.against))
+    if options.json:
+      _print_json(changed)
+    else:
+      tables.print_difference(changed)
+      print(folder / 'difference.html')
+    return 0
+  found = report_lib.load(folder)
+  if options.json:
+    _print_json(found if spent is None else {**found, 'goodput': spent._asdict()})
+    return 0
+  report_lib.render(folder)
+  tables.print_table(found)
+  print(folder / 'report.html')
   if spent is not None:
-    rows = [
-      (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
-      for kind, seconds in spent.seconds.items()
-      if seconds
-    ]
-    sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
-    _table(
-      f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
-      f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
-      sides,
-      rows,
-    )
+    _print_goodput(spent)
   return 0
+
+
+def _print_goodput(spent: Any) -> None:
+  """A `ledger.Summary`, as a table."""
+  rows = [
+    (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
+    for kind, seconds in spent.seconds.items()
+    if seconds
+  ]
+  sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
+  _table(
+    f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
+    f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
+    sides,
+    rows,
+  )
+
+
+def _has_report(given: pathlib.Path) -> bool:
+  return any((place / 'report.json').is_file() for place in (given, given / 'report'))
+
+
+def _report_folder(name: str) -> pathlib.Path:
+  """The folder of a report: that one, or its report/."""
+  for folder in (pathlib.Path(name), pathlib.Path(name) / 'report'):
+    if (folder / 'report.json').is_file():
+      return folder
+  raise InputError(f'{name!r}: no report.json; must be MODEL_DIR or an evaluation')
 
 
 def convert(options: argparse.Namespace) -> int:

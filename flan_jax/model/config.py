@@ -193,6 +193,11 @@ class DecoderConfig:
     return self.max_positions - self.position_offset
 
   @property
+  def context(self) -> int | None:
+    """Most positions of a sequence that it was made for; None where any will do."""
+    return None if self.positions == 't5' else self.max_positions - self.position_offset
+
+  @property
   def local_layers(self) -> tuple[bool, ...]:
     """For each layer, whether it sees its window only."""
     pattern = self.layer_pattern

@@ -157,7 +157,9 @@ class Decoder(nn.Module):
     if config.scaled_embedding:
       hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)
     if config.positions == 'learned':
-      rows_BxL = positions_BxL + config.position_offset
+      # Padding may stand past the end of the table, and NaN there would spread.
+      rows_BxL = jnp.where(segment_ids_BxL > 0, positions_BxL, 0)
+      rows_BxL += config.position_offset
       hidden_BxLxD += jnp.take(
         self.position_embedding, rows_BxL, axis=0, mode='fill', fill_value=jnp.nan
       )

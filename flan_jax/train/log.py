@@ -104,9 +104,10 @@ class Log:
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry
 
-  def pause(self) -> None:
-    """Starts the clock anew, after something that is not training."""
-    self._since = time.monotonic()
+  def pause(self, seconds: float | None = None) -> None:
+    """Leaves out the last `seconds`, which were not training; None: all till now."""
+    now = time.monotonic()
+    self._since = now if seconds is None else min(now, self._since + seconds)
 
   def close(self) -> None:
     if self._writer is not None:

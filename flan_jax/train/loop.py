@@ -14,7 +14,7 @@ from flan_jax.data import materialize
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import report as report_lib
+from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
@@ -145,6 +145,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       out=folder.report,
       progress=progress,
       sharding=mesh_lib.batch_sharding(mesh, rules),
+      data_dir=run.tfds_data_dir,
+      text=text,
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
   ledger = Ledger(folder.ledger, began=began, write=hosts.first())
@@ -186,7 +188,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
         params = initial_params(run, config, shapes, layout=layout)
         if evaluation and run.evaluate.base:
           with stop.at_once(), ledger.span('evaluation'):
-            report_lib.print_table(evaluation.before(params))
+            tables.print_table(evaluation.before(params))
         state = state_lib.create(params, optimizer, layout=layout)
       train_step = step_lib.make(
         config,
@@ -202,7 +204,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
           run, state, train_step,
           start=done, store=store, plan=plan, config=config, mesh=mesh,
           checkpoints=checkpoints, about=about, folder=folder, ledger=ledger,
-          stop=stop, progress=progress,
+          stop=stop, progress=progress, evaluation=evaluation,
         )  # fmt: skip
       with ledger.span('save'):
         checkpoints.wait()

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from flan_jax.data.loader import Loader
 from flan_jax.data.plan import Plan
 from flan_jax.data.store import Store
+from flan_jax.evaluate import held_out
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
@@ -40,11 +41,13 @@ def run(
   ledger: Ledger,
   stop: Stop,
   progress: Progress,
+  evaluation: held_out.Run | None = None,
 ) -> tuple[TrainState, int]:
   """Runs steps start .. train_steps, or until a stop is asked for.
 
   Before a checkpoint is saved the metrics of every step up to it are fetched: a state
-  that a bad step has spoilt is never saved.
+  that a bad step has spoilt is never saved. `evaluation` is asked every
+  `evaluate.period` steps, where that is set.
 
   Returns:
     (state, steps done); the checkpoint of the last one has been started.
@@ -120,4 +123,12 @@ def run(
         log.pause()
       if ends:
         break
+      if evaluation and run.evaluate.period and done % run.evaluate.period == 0:
+        looking = time.monotonic()
+        evaluation.during(state.params, step=done)
+        looking = time.monotonic() - looking
+        ledger.add('evaluation', looking)
+        since += looking
+        log.pause(looking)
+        dog.beat()
   return state, done
