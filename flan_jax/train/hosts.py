@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from flan_jax.errors import InputError
@@ -24,6 +25,11 @@ HEARTBEAT_S = 30
 
 SKEW_S = 60.0
 """Most seconds that the clocks of two hosts may differ by without a warning."""
+
+_PATIENCE_MS = 24 * 3600 * 1000
+"""How long hosts wait for one that is alive: data may take it hours to make."""
+
+_barriers = itertools.count()
 
 _GONE = (
   'Gloo', 'Connection closed', 'Connection reset', 'coordination', 'Coordination',
@@ -75,9 +81,14 @@ def first() -> bool:
 
 
 def barrier(name: str) -> None:
-  """Returns once every host is here."""
+  """Returns once every host is here; all must call it, and in the same order.
+
+  Hosts wait for each other at the coordination service, as long as all of them are
+  alive: a collective would give up after half a minute (gloo).
+  """
   if not alone():
-    multihost_utils.sync_global_devices(name)
+    key = f'{name} {next(_barriers)}'
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=_PATIENCE_MS)
 
 
 @contextlib.contextmanager
@@ -105,6 +116,7 @@ def agree(facts: Mapping[str, object]) -> list[str]:
   """
   if alone():
     return []
+  barrier('agree')
   # The names first: only hosts that agree on them gather as many digests. Without x64,
   # JAX gathers nothing wider than 32 bits.
   clock = np.array([int(time.time()) % 1_000_000], np.int32)

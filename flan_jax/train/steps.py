@@ -79,6 +79,7 @@ def run(
     batch = mesh_lib.put_batch(rows, sharding, shape=shape)
   with ledger.span('compile'):
     compiled = train_step.lower(state, batch).compile()
+    hosts.barrier('compiled')
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
   log.pause()
   done = noted = start
