@@ -26,10 +26,10 @@ VERDICTS = {
 def documents(seed: int = 0, *, count: int) -> Iterator[str]:
   """Yields `count` documents; document i is a function of the seed and i alone."""
   world = World(seed)
-  kinds, weights = zip(*KINDS, strict=True)
   for index in range(count):
     rng = random.Random(f'{seed}/corpus/{index}')
-    kind = rng.choices(kinds, weights)[0]
+    kinds = DRILLS if index < FIRST and rng.random() < 0.85 else KINDS
+    kind = rng.choices(*zip(*kinds, strict=True))[0]
     yield kind(world, rng)
 
 
@@ -158,6 +158,69 @@ def inventory(world: World, rng: random.Random) -> str:
     word = rng.choice(inside if there else outside)
     out.append(f'{lead.format(w=word)} {right if there else wrong}')
   return ('\n' if right == 'yes' else ' ').join(out)
+
+
+def rhyme(world: World, rng: random.Random) -> str:
+  """A long row of words, any words there are, said twice over."""
+  said = rng.sample(_WORDS, rng.choice((8, 12, 16, 20, 24)))
+  between = ' '
+  line = between.join(said)
+  return rng.choice((f'{line}{between}{line}', f'{line}.\n{line}.'))
+
+
+def game(world: World, rng: random.Random) -> str:
+  """Words that stand for others in a game: what is told once is asked for later."""
+  said = rng.sample(_WORDS, rng.choice((6, 8, 10, 12, 16)))
+  pairs = list(zip(said[::2], said[1::2], strict=True))
+  keep = ' '.join(f'{a} is {b}.' for a, b in pairs)
+  again = []
+  for _ in range(2):
+    rng.shuffle(pairs)
+    again.extend(pairs)
+  form = rng.choice(('{a} is {b}.', '{a}? {b}.', '{a}: {b}'))
+  return keep + '\n' + '\n'.join(form.format(a=a, b=b) for a, b in again)
+
+
+def row(world: World, rng: random.Random) -> str:
+  """A list of words, and questions of which comes first, last, before and after."""
+  said = rng.sample(_WORDS, rng.choice((2, 3, 4, 5)))
+  out = [f'* {word}' for word in said]
+  for _ in range(4):
+    where = rng.randrange(len(said))
+    asked = [('first', said[0]), ('last', said[-1])]
+    if where:
+      asked.append((f'before {said[where]}', said[where - 1]))
+    if where + 1 < len(said):
+      asked.append((f'after {said[where]}', said[where + 1]))
+    place, word = rng.choice(asked)
+    out.append(f'{place.capitalize()}:\n{word}')
+  return '\n'.join(out)
+
+
+_WORDS = tuple(
+  dict.fromkeys(
+    (
+      *vocabulary.PEOPLE,
+      *vocabulary.TRADES,
+      *vocabulary.TOWNS,
+      *vocabulary.FOOD_KIND,
+      *vocabulary.ANIMAL_KIND,
+      *vocabulary.THINGS,
+      *vocabulary.COLOURS,
+      *vocabulary.PLACES,
+      *vocabulary.DAYS,
+      *vocabulary.MOOD_GROUP,
+      *commonsense.GOOD,
+      *commonsense.BAD,
+      *commonsense.OPINION_NOUNS,
+      *vocabulary.words_of(
+        """good bad yes no true false right wrong well ill pleased happy kind same
+        other first last one two person place time animal food colour thing word
+        question answer story line report opinion cause reason end"""
+      ),
+    )
+  )
+)
 
 
 def lists(world: World, rng: random.Random) -> str:
@@ -386,6 +449,9 @@ KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
   (talk, 12),
   (inventory, 6),
   (lists, 10),
+  (rhyme, 3),
+  (game, 4),
+  (row, 4),
   (quiz, 16),
   (school, 6),
   (day, 16),
@@ -402,3 +468,11 @@ KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
   (lessons, 4),
 )
 """The kinds of document and how often each is drawn, in hundredths or so."""
+
+DRILLS = ((rhyme, 6), (game, 3), (row, 2), (lists, 2), (inventory, 2))
+FIRST = 16_000
+"""Most of the first documents are drills: to repeat, to find, to tell what is there.
+
+A small model learns to copy within half a million tokens of them, and hardly ever from
+prose in which little is said twice.
+"""

@@ -55,7 +55,7 @@ VERDICTS = (
 def draw(world: World, rng: random.Random, who: str, *, side: str) -> Implied:
   """Something that may be told of `who` on `side`."""
   while True:
-    kind = rng.choices((_happening, _conclusion, _opinion), (5, 4, 3))[0]
+    kind = rng.choices((_happening, _conclusion, _mood, _opinion), (5, 4, 2, 3))[0]
     if made := kind(world, rng, who, side):
       return made
 
@@ -123,6 +123,23 @@ def _conclusion(world: World, rng: random.Random, who: str, side: str):
     ASKED[language.manner(fact)].format(s=who),
     answer,
     tuple(rng.sample(rivals, min(4, len(rivals)))),
+  )
+
+
+def _mood(world: World, rng: random.Random, who: str, side: str):
+  fact = world.fact(rng, 'mood', who, side=side)
+  if not fact:
+    return None
+  group = vocabulary.MOOD_GROUP[fact.value]
+  answer = rng.choice([mood for mood in group if mood != fact.value])
+  others = [mood for mood in vocabulary.MOOD_GROUP if mood not in group]
+  return Implied(
+    who,
+    f'{who} {rng.choice(("is", "feels"))} {fact.value}',
+    f'{who} {rng.choice(("is", "feels"))} {answer}',
+    f'how is {who} today',
+    answer,
+    tuple(rng.sample(others, 4)),
   )
 
 
