@@ -28,7 +28,7 @@ def documents(seed: int = 0, *, count: int) -> Iterator[str]:
   world = World(seed)
   for index in range(count):
     rng = random.Random(f'{seed}/corpus/{index}')
-    kinds = DRILLS if index < FIRST and rng.random() < 0.85 else KINDS
+    kinds = DRILLS if index < FIRST and rng.random() < 0.7 else KINDS
     kind = rng.choices(*zip(*kinds, strict=True))[0]
     yield kind(world, rng)
 
@@ -445,32 +445,32 @@ def lessons(world: World, rng: random.Random) -> str:
 
 
 KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
-  (beliefs, 14),
+  (beliefs, 10),
   (talk, 12),
-  (inventory, 6),
+  (inventory, 4),
   (lists, 10),
-  (rhyme, 3),
-  (game, 4),
-  (row, 4),
-  (quiz, 16),
+  (rhyme, 2),
+  (game, 3),
+  (row, 3),
+  (quiz, 22),
   (school, 6),
-  (day, 16),
+  (day, 18),
   (portrait, 6),
   (conclusions, 4),
-  (knowledge, 4),
-  (example, 4),
-  (causes, 4),
+  (knowledge, 6),
+  (example, 5),
+  (causes, 3),
   (opinions, 4),
-  (notice, 6),
+  (notice, 4),
   (story, 4),
-  (ties, 6),
+  (ties, 8),
   (words, 3),
   (lessons, 4),
 )
 """The kinds of document and how often each is drawn, in hundredths or so."""
 
 DRILLS = ((rhyme, 6), (game, 3), (row, 2), (lists, 2), (inventory, 2))
-FIRST = 16_000
+FIRST = 8_000
 """Most of the first documents are drills: to repeat, to find, to tell what is there.
 
 A small model learns to copy within half a million tokens of them, and hardly ever from

@@ -55,9 +55,14 @@ VERDICTS = (
 def draw(world: World, rng: random.Random, who: str, *, side: str) -> Implied:
   """Something that may be told of `who` on `side`."""
   while True:
-    kind = rng.choices((_happening, _conclusion, _mood, _opinion), (5, 4, 2, 3))[0]
+    kind = rng.choices((_happening, _conclusion, _mood, _opinion), (4, 6, 3, 2))[0]
     if made := kind(world, rng, who, side):
       return made
+
+
+def about(world: World, rng: random.Random, who: str, *, side: str) -> Implied | None:
+  """A conclusion on `who` or a mood in other words; None where `side` has none."""
+  return rng.choice((_conclusion, _mood))(world, rng, who, side)
 
 
 def draw_asked(world: World, rng: random.Random, who: str, *, side: str) -> Implied:
