@@ -258,20 +258,22 @@ def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -
   """The question, the right answer among others, and which it is."""
   listed = [answer, *rng.sample(wrong, min(len(wrong), rng.choice((1, 2, 3))))]
   rng.shuffle(listed)
+  if rng.random() < 0.5:
+    spelled, picked = [sentence(text) for text in listed], sentence(answer)
+  else:
+    spelled, picked = listed, answer
+  lines = '\n'.join(f'* {text}' for text in spelled)
   match rng.randrange(6):
     case 0:
       who = rng.choice(vocabulary.PEOPLE)
       ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f'\n{question(asked)}\n{lines}\n{ending}:\n{answer}'
+      return f'\n{question(asked)}\n{lines}\n{ending}:\n{picked}'
     case 1:
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f' {question(asked)}\n{lines}\n\n{answer}'
+      return f' {question(asked)}\n{lines}\n\n{picked}'
     case 2:
       return f' {question(asked)} {sentence(_either(rng, listed))} {sentence(answer)}'
     case 3:
-      lines = '\n'.join(f'* {text}' for text in listed)
-      return f'\n{lines}\n{question(asked)}\n{answer}'
+      return f'\n{lines}\n{question(asked)}\n{picked}'
     case 4:
       lead, reply = rng.sample(vocabulary.PEOPLE, 2)
       either = _either(rng, listed)

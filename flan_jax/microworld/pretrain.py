@@ -2,8 +2,9 @@
 
   python -m flan_jax.microworld.pretrain --out flan_jax/microworld/base
 
-made the folder that ships. Documents are packed into rows like instruction examples,
-with an empty input: [EOS] document [EOS], and the loss is on every token.
+made the folder that ships. Documents are packed into rows, each a segment of its own:
+[BOS] document [EOS], and the loss is on every token. No document goes on after an EOS,
+so that what it parts, an instruction from its answer, is left for tuning to say.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def batches(
     texts = list(itertools.islice(documents, WINDOW))
     if not texts:
       return
-    room = ROW_LENGTH - rows.length(0, 0, tokenizer.bos_id)
+    room = ROW_LENGTH - rows.length(0, 0, None)
     examples = [Example(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)]
     yield from _packed(examples, tokenizer, seed=draw.key(seed, 'pretrain', number))
 
@@ -80,7 +81,7 @@ def _packed(
   examples: Sequence[Example], tokenizer: Tokenizer, *, seed: int
 ) -> Iterator[Batch]:
   lengths = np.array(
-    [rows.length(0, len(e.targets), tokenizer.bos_id) for e in examples], np.int64
+    [rows.length(0, len(e.targets), None) for e in examples], np.int64
   )
   members: dict[int, list[Example]] = {}
   for example, row in zip(examples, plan.best_fit(lengths, ROW_LENGTH), strict=True):
@@ -89,14 +90,16 @@ def _packed(
   groups = [members[int(row)] for row in order]
   for start in range(0, len(groups) - BATCH_ROWS + 1, BATCH_ROWS):
     yield rows.stack([
-      rows.assemble(
-        group,
-        row_length=ROW_LENGTH,
-        bos_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-      )
-      for group in groups[start : start + BATCH_ROWS]
+      _row(group, tokenizer) for group in groups[start : start + BATCH_ROWS]
     ])  # fmt: skip
+
+
+def _row(documents: Sequence[Example], tokenizer: Tokenizer) -> Batch:
+  row = rows.assemble(
+    documents, row_length=ROW_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
+  )
+  first = (row.positions == 0) & (row.segment_ids > 0)
+  return row._replace(tokens=np.where(first, tokenizer.bos_id, row.tokens))
 
 
 def pretrain(
@@ -119,7 +122,7 @@ def pretrain(
   progress = Progress()
   progress.stage('Tokenizer')
   tokenizer = tokenizer_lib.train(
-    tokenizer_texts(seed=seed, documents=documents), vocab_size=config.vocab_size
+    tokenizer_texts(seed=seed, documents=documents), vocab_size=config.vocab_size, bos=True
   )
   # A row holds about three documents; sixteen is more than any run of rows will take.
   text = corpus.documents(seed, count=steps * BATCH_ROWS * 16)
