@@ -99,14 +99,31 @@ def _fetch(parser):
     metavar='DIR',
     help='read DIR/<builder>/<config>/<split>.jsonl in place of downloading',
   )
+  parser.add_argument(
+    '--workers', type=int, default=4, metavar='N',
+    help='datasets downloaded at a time (default 4; 1 with --from)',
+  )  # fmt: skip
   _data(parser)
   _json(parser)
 
 
 def _materialize(parser):
   """renders and tokenises a mixture once, into a store"""
-  parser.add_argument('--mixture', required=True, metavar='NAME')
+  parser.add_argument('--mixture', metavar='NAME', help='a mixture or one task')
   parser.add_argument('--out', required=True, metavar='DIR')
+  parser.add_argument(
+    '--repair',
+    action='store_true',
+    help='find what is damaged in the store DIR, and make just that again',
+  )
+  parser.add_argument(
+    '--workers', type=int, metavar='N', help='processes (default: one per core)'
+  )
+  parser.add_argument(
+    '--runner',
+    metavar='NAME',
+    help='work on Apache Beam instead: DirectRunner, FlinkRunner, ...',
+  )
   _tokenizer(parser, 'train')
   parser.add_argument('--vocab-size', type=int, default=32_000, metavar='N')
   parser.add_argument('--seed', type=int, default=0, help='of template draws')
@@ -141,6 +158,21 @@ def _report(parser):
   _json(parser)
 
 
+def _convert(parser):
+  """brings a Hugging Face or GGUF model here, or takes one of ours away"""
+  parser.add_argument(
+    'source',
+    metavar='SRC',
+    help='a Hugging Face folder, a .gguf file, the word `smollm2`, or (--to hf) a '
+    'model of ours',
+  )
+  parser.add_argument('destination', metavar='DST', help='a folder that is not there')
+  parser.add_argument(
+    '--to', default='ours', choices=('ours', 'hf'), help='default: ours'
+  )
+  _json(parser)
+
+
 VERBS = {
   'train': _train,
   'eval': _eval,
@@ -151,6 +183,7 @@ VERBS = {
   'materialize': _materialize,
   'rows': _rows,
   'report': _report,
+  'convert': _convert,
 }
 
 

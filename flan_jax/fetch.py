@@ -7,15 +7,23 @@ read; each record is checked against the builder's features before anything is w
 """
 
 import contextlib
+import errno
+import functools
 import io
+import itertools
 import json
+import logging
 import pathlib
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
+from absl import logging as absl_logging
 
+from flan_jax import catalogue, pool
 from flan_jax.catalogue import Dataset
 from flan_jax.errors import InputError
 from flan_jax.progress import Progress
@@ -27,16 +35,42 @@ class Fetched(NamedTuple):
   Attributes:
     datasets: names of the declared datasets it serves.
     tfds: TFDS name, config and version.
+    standing: `ready`, `partial` (fewer rows than declared) or `missing`.
     state: `prepared`, `ready` (it was there already), `absent` or `failed`.
     rows: TFDS split -> rows.
+    cause: why it is missing: one of CAUSES; '' if it is not.
     note: what was clamped, or why it failed and what to do.
   """
 
   datasets: tuple[str, ...]
   tfds: str
+  standing: str
   state: str
   rows: dict[str, int]
+  cause: str
   note: str
+
+
+CAUSES = {
+  'version': 'TFDS has it no more, or not yet: install a tensorflow-datasets that has '
+  'that version, or give a copy with --from DIR',
+  'manual': 'download it by hand, then start again',
+  'checksum': 'the file is not the one that TFDS knows: start again in case it was cut '
+  'short; if it stays so its source has changed: give a copy with --from DIR',
+  'dead link': 'the source is gone: give a copy with --from DIR',
+  'network': 'no answer: start again when there is a network; what was downloaded is '
+  'kept',
+  'disk': 'make room, then start again; what was downloaded is kept',
+  'not in the folder': 'add it there, or download it without --from',
+  'failed': 'give a copy with --from DIR if you have one',
+}
+"""Why a dataset is missing -> what to do."""
+
+
+def _missing(names: tuple[str, ...], tfds_name: str, cause: str, why: str) -> Fetched:
+  state = 'absent' if cause == 'not in the folder' else 'failed'
+  note = f'{why}; {CAUSES[cause]}'
+  return Fetched(names, tfds_name, 'missing', state, {}, cause, note)
 
 
 def fetch(
@@ -44,18 +78,22 @@ def fetch(
   *,
   data_dir: str | None = None,
   folder: str | None = None,
+  workers: int = 1,
   progress: Progress,
 ) -> list[Fetched]:
   """Prepares the TFDS datasets behind `datasets`.
+
+  What TFDS has downloaded or prepared before is not fetched again.
 
   Args:
     datasets: declarations; those that share a TFDS dataset are prepared once.
     data_dir: TFDS data directory; None for TFDS's default.
     folder: JSON Lines to read in place of the datasets' own sources.
+    workers: datasets fetched at a time, each by a process of its own.
     progress: where to say what is happening.
 
   Returns:
-    One entry per TFDS dataset.
+    One entry per TFDS dataset; a download that fails does not stop the others.
 
   Raises:
     InputError: at a record that does not fit (file, line, field); what was prepared
@@ -67,21 +105,49 @@ def fetch(
   for dataset in datasets:
     if dataset.tfds:
       groups.setdefault(dataset.tfds, []).append(dataset)
-  out = []
-  for number, (name, members) in enumerate(groups.items(), 1):
-    progress.line(f'{number}/{len(groups)} {name}')
-    out.append(_fetch_one(name, members, data_dir, folder))
-    if out[-1].note:
-      progress.line(f'  {out[-1].state}: {out[-1].note}')
-  return out
+  done = itertools.count(1)
+
+  def report(state: str, name: str, _: int) -> None:
+    progress.line(f'{next(done)}/{len(groups)} {name}: {state}')
+
+  with tempfile.TemporaryDirectory(prefix='flan-fetch-') as said:
+    files = [pathlib.Path(said, f'{number}.json') for number in range(len(groups))]
+    calls = [
+      functools.partial(
+        _fetch_to, str(file), name, [(d.name, d.family) for d in members], data_dir,
+        folder,
+      )
+      for file, (name, members) in zip(files, groups.items(), strict=True)
+    ]  # fmt: skip
+    pool.run(calls, workers=workers, report=report)
+    out = [Fetched(**json.loads(file.read_text(encoding='utf-8'))) for file in files]
+  return [one._replace(datasets=tuple(one.datasets)) for one in out]
+
+
+def _fetch_to(
+  file: str,
+  name: str,
+  members: list[tuple[str, str]],
+  data_dir: str | None,
+  folder: str | None,
+  report: pool.Report,
+) -> None:
+  """Prepares one TFDS dataset and writes what became of it to `file`."""
+  datasets = [catalogue.get(short, family=family) for short, family in members]
+  # TFDS logs every file that it opens, urllib3 every time that it tries again.
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  logging.getLogger('urllib3').setLevel(logging.ERROR)
+  found = _fetch_one(name, datasets, data_dir, folder)
+  pathlib.Path(file).write_text(json.dumps(found._asdict()), encoding='utf-8')
+  report(found.cause or found.state, name, 1)
 
 
 def _fetch_one(name, members, data_dir, folder) -> Fetched:
   names = tuple(dataset.name for dataset in members)
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-  except (AssertionError, tfds.core.DatasetNotFoundError) as error:
-    return Fetched(names, name, 'failed', {}, str(error).splitlines()[0])
+  except (AssertionError, ValueError, tfds.core.DatasetNotFoundError) as error:
+    return _missing(names, name, 'version', _first_line(error))
   state = 'ready'
   if not builder.is_prepared():
     state = 'prepared'
@@ -90,17 +156,20 @@ def _fetch_one(name, members, data_dir, folder) -> Fetched:
       try:
         with _quiet():
           builder.download_and_prepare()
-      except Exception as error:
-        return Fetched(names, name, 'failed', {}, _why(builder, error))
+      except Exception as error:  # a builder's own code may raise anything
+        return _missing(names, name, *_why(builder, error))
     else:
       files = split_files(name, pathlib.Path(folder))
       if not files:
         where = pathlib.Path(folder) / _relative(name)
-        return Fetched(names, name, 'absent', {}, f'no {where}/<split>.jsonl')
+        why = f'no {where}/<split>.jsonl'
+        return _missing(names, name, 'not in the folder', why)
       prepare(builder, files)
       builder = tfds.builder(name, data_dir=data_dir)
   rows = {key: split.num_examples for key, split in builder.info.splits.items()}
-  return Fetched(names, name, state, rows, '; '.join(clamped(members, rows)))
+  short = '; '.join(clamped(members, rows))
+  standing = 'partial' if short else 'ready'
+  return Fetched(names, name, standing, state, rows, '', short)
 
 
 def clamped(members: Iterable[Dataset], rows: dict[str, int]) -> Iterator[str]:
@@ -120,12 +189,32 @@ def _quiet() -> Iterator[None]:
     yield
 
 
-def _why(builder: tfds.core.DatasetBuilder, error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.:;')
+
+
+def _why(builder: tfds.core.DatasetBuilder, error: BaseException) -> tuple[str, str]:
+  """(one of CAUSES, what happened) of a preparation that failed."""
+  text = str(error)
+  kinds = {kind.__name__ for kind in type(error).__mro__}
   manual = getattr(builder, 'MANUAL_DOWNLOAD_INSTRUCTIONS', None)
+  if manual and kinds & {'AssertionError', 'FileNotFoundError', 'NotFoundError'}:
+    return 'manual', 'manual download: ' + ' '.join(str(manual).split())
+  if 'NonMatchingChecksumError' in kinds:
+    return 'checksum', 'checksum mismatch: ' + ' '.join(text.split())[:300]
+  code = re.search(r'HTTP code: (\d+)|HTTP Error (\d+)', text)
+  if code:
+    number = int(code[1] or code[2])
+    # 408, 429 and 5xx may pass; the others say that the file is not there (for us).
+    passing = number >= 500 or number in (408, 429)
+    return 'network' if passing else 'dead link', _first_line(error)
+  if kinds & {'ConnectionError', 'Timeout', 'URLError', 'TimeoutError', 'SSLError'}:
+    return 'network', _first_line(error)
+  if getattr(error, 'errno', None) == errno.ENOSPC or 'Not enough disk space' in text:
+    return 'disk', _first_line(error)
   if manual:
-    return 'manual download: ' + ' '.join(str(manual).split())
-  first = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return f'download failed ({first}); --from DIR reads a copy you already have'
+    return 'manual', 'manual download: ' + ' '.join(str(manual).split())
+  return 'failed', f'{type(error).__name__}: {_first_line(error)}'
 
 
 def _relative(name: str) -> pathlib.Path:

@@ -13,6 +13,7 @@ class Progress:
   """Stage banners with elapsed time; bars on a terminal, lines elsewhere.
 
   Attributes:
+    quiet: whether it says nothing.
     period_s: seconds between two plain lines of one bar, where there is no terminal.
   """
 
@@ -20,27 +21,59 @@ class Progress:
 
   def __init__(self, *, quiet: bool = False):
     self._start = time.monotonic()
-    self._quiet = quiet
+    self.quiet = quiet
     self._tty = sys.stderr.isatty()
 
   def stage(self, name: str) -> None:
     """A banner: `[  12.3 s] Compiling the train step`."""
-    if not self._quiet:
+    if not self.quiet:
       elapsed = time.monotonic() - self._start
       print(f'[{elapsed:7.1f} s] {name}', file=sys.stderr, flush=True)
 
   def line(self, text: str) -> None:
-    if not self._quiet:
+    if not self.quiet:
       print(f'            {text}', file=sys.stderr, flush=True)
 
   @contextlib.contextmanager
   def bar(self, name: str, total: int, *, unit: str) -> Iterator['Bar']:
     """A bar of `total` units; `advance` moves it, `note` says more."""
     bar = Bar(self, name, total, unit)
-    if self._quiet or not self._tty:
+    if self.quiet or not self._tty:
       yield bar
       bar.finish()
       return
+    with self._screen(unit) as shown:
+      bar.attach(shown, shown.add_task(name, total=total, note=''))
+      yield bar
+
+  @contextlib.contextmanager
+  def counter(self) -> Iterator[Callable[[str, str, int, int], None]]:
+    """A callback (stage, name, done, total) that shows one bar per (stage, name).
+
+    Bars may be under way side by side; each closes when it is full.
+    """
+    with contextlib.ExitStack() as stack:
+      shown = None
+      if self._tty and not self.quiet:
+        shown = stack.enter_context(self._screen('rows'))
+      bars: dict[tuple[str, str], Bar] = {}
+
+      def count(stage: str, name: str, done: int, total: int) -> None:
+        title = f'{stage} {name}'
+        bar = bars.get((stage, name))
+        if bar is None:
+          bar = bars[stage, name] = Bar(self, title, total, 'rows')
+          if shown is not None:
+            bar.attach(shown, shown.add_task(title, total=total, note=''))
+        bar.advance(done - bar.done)
+        if done == total:
+          bar.finish()
+
+      yield count
+      for bar in bars.values():
+        bar.finish()
+
+  def _screen(self, unit: str):
     from rich import console, progress
 
     columns = (
@@ -51,27 +84,7 @@ class Progress:
       progress.TextColumn('{task.fields[note]}'),
     )
     screen = console.Console(stderr=True)
-    with progress.Progress(*columns, console=screen, transient=False) as shown:
-      bar.attach(shown, shown.add_task(name, total=total, note=''))
-      yield bar
-
-  @contextlib.contextmanager
-  def counter(self) -> Iterator[Callable[[str, str, int, int], None]]:
-    """A callback (stage, name, done, total) that shows one bar per (stage, name)."""
-    with contextlib.ExitStack() as stack:
-      bars: dict[tuple[str, str], tuple[Bar, contextlib.ExitStack]] = {}
-
-      def count(stage: str, name: str, done: int, total: int) -> None:
-        if (stage, name) not in bars:
-          for _, open_bar in bars.values():
-            open_bar.close()
-          inner = stack.enter_context(contextlib.ExitStack())
-          opened = self.bar(f'{stage} {name}', total, unit='rows')
-          bars[stage, name] = inner.enter_context(opened), inner
-        bar, _ = bars[stage, name]
-        bar.advance(done - bar.done)
-
-      yield count
+    return progress.Progress(*columns, console=screen, transient=False)
 
 
 class Bar:
@@ -104,10 +117,20 @@ class Bar:
       self._print()
 
   def finish(self) -> None:
-    if self.done != self._printed and self.done:
+    """Says where it ended, once; on a terminal as a line above the bars under way."""
+    if self.done == self._printed or not self.done or self._progress.quiet:
+      return
+    if self._shown is not None:
+      self._printed = self.done
+      self._shown.remove_task(self._task)
+      self._shown.console.print(f'            {self._text()}', highlight=False)
+    else:
       self._print()
+
+  def _text(self) -> str:
+    text = f'{self._name}: {self.done:,}/{self._total:,} {self._unit}'
+    return f'{text}  {self._note}'.rstrip()
 
   def _print(self) -> None:
     self._printed = self.done
-    text = f'{self._name}: {self.done:,}/{self._total:,} {self._unit}'
-    self._progress.line(f'{text}  {self._note}'.rstrip())
+    self._progress.line(self._text())

@@ -8,9 +8,11 @@ strings come from `catalogue.render`, the one implementation of rendering.
 
 import collections
 import functools
+import hashlib
 import json
+import pathlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +21,21 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from flan_jax import catalogue, rates, sources, splits
-from flan_jax.catalogue import Dataset, Prompt, Row
-from flan_jax.data import build, draw
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.data import build, rendering
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.exemplars import Pool
-from flan_jax.data.rendering import is_blank
+from flan_jax.data.rendering import Limits, Renderer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.fields import Record, Unlabelled
+from flan_jax.styles import Style
 
 SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 """seqio's canonical split -> ours."""
 
 
+_NO_LIMIT = 1 << 30
 _JSON = '_json'
 """Feature of a generated record: all of it, as JSON."""
 
@@ -141,8 +146,87 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
   return {name: split.num_examples for name, split in info.splits.items()}
 
 
-Words = Callable[[Row, int], Prompt]
-"""(row, template) -> the row in words."""
+def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
+  """Names, sizes and times of the prepared files, as one digest (hex)."""
+  folder = Source(dataset, data_dir).tfds_dataset.builder.data_path
+  found = hashlib.sha256()
+  for path in sorted(pathlib.Path(folder).iterdir()):
+    about = path.stat()
+    found.update(f'{path.name} {about.st_size} {about.st_mtime_ns}\n'.encode())
+  return found.hexdigest()
+
+
+_FEATURES = {
+  'row_id': ('', ()),
+  'template': (-1, ()),
+  'options': ([''], (None,)),
+  'gold': ([-1], (None,)),
+  'references': ([''], (None,)),
+}
+"""What every example carries beside its words: value where there is none, shape."""
+
+_STRINGS = {'inputs': ('', ()), 'targets': ('', ())}
+_TOKENS = {
+  'inputs': ([], (None,)),
+  'targets': ([], (None,)),
+  'inputs_pretokenized': ('', ()),
+  'targets_pretokenized': ('', ()),
+}
+
+
+def _type(empty: Any) -> tf.DType:
+  return tf.string if empty in ('', ['']) else tf.int32
+
+
+def _examples(
+  dataset_tf: tf.data.Dataset,
+  dataset: Dataset,
+  spec: Mapping[str, tuple[Any, tuple]],
+  words: Callable[[Row], tuple[int, Sequence[Any]] | None],
+) -> tf.data.Dataset:
+  """Records -> examples.
+
+  Args:
+    dataset_tf: TFDS records, or generated ones as JSON.
+    dataset: the declaration.
+    spec: features beside _FEATURES: value where there is none, shape.
+    words: (template, values of `spec`) of a row; None for a row that is no example.
+  """
+  structure = dataset_tf.element_spec
+  spec = {**spec, **_FEATURES}
+  nothing = (*(empty for empty, _ in spec.values()), False)
+
+  def python(*flat):
+    record = plain(tf.nest.pack_sequence_as(structure, flat))
+    name = record.pop('tfds_id')
+    if _JSON in record:
+      record = json.loads(record[_JSON])
+    else:
+      name = row_id(name)
+    try:
+      row = dataset.read(record, name)
+    except Unlabelled:
+      return nothing
+    found = words(row)
+    if found is None:
+      return nothing
+    template, values = found
+    answer = row.answer
+    return (*values, name, template, answer.options or [''], answer.gold or [-1],
+            answer.references or [''], True)  # fmt: skip
+
+  def call(record):
+    flat = tf.nest.flatten(record)
+    types = (*(_type(empty) for empty, _ in spec.values()), tf.bool)
+    out = tf.py_function(python, flat, types)
+    for value, (_, shape) in zip(out, [*spec.values(), (None, ())], strict=True):
+      value.set_shape(shape)
+    return dict(zip((*spec, 'keep'), out, strict=True))
+
+  rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
+  rows = rows.filter(lambda row: row['keep'])
+  return rows.map(lambda row: {**{key: row[key] for key in spec},
+                               'dataset': dataset.name})  # fmt: skip
 
 
 def _few_shot(
@@ -150,79 +234,105 @@ def _few_shot(
   *,
   shots: int,
   seed: int,
-  vocabulary: seqio.Vocabulary,
+  tokenizer: tokenizer_lib.Tokenizer,
   data_dir: str | None,
-) -> Words:
-  """Words of rows after their exemplars, which are read at the first row."""
+) -> Callable[[], Pool]:
+  """The exemplars of a training task, read when its first row asks for them."""
   lock = threading.Lock()
   made: list[Pool] = []
 
   def pool() -> Pool:
     with lock:
       if not made:
-        sized = sources.sizes(dataset, data_dir=data_dir)
-        rows = build.read(
+        rows = build.examples(
           dataset,
-          'train',
-          sizes=sized,
+          seed=seed,
+          sizes=sources.sizes(dataset, data_dir=data_dir),
           data_dir=data_dir,
           filters=collections.Counter(),
         )
-        examples = (row for row in rows if build.is_example(dataset, row, seed))
-        count = lambda texts: [len(vocabulary.encode(text)) for text in texts]  # noqa: E731
-        made.append(Pool(dataset, examples, shots=shots, seed=seed, count=count))
+        made.append(
+          build.pool_of(dataset, rows, shots=shots, seed=seed, tokenizer=tokenizer)
+        )
     return made[0]
 
-  return lambda row, template: pool().prompt(row, template, 0).prompt
+  return pool
 
 
-def _rendered(
-  dataset: Dataset, template: int | None, seed: int, words: Words | None = None
+def _trained(
+  dataset: Dataset,
+  tokenizer: tokenizer_lib.Tokenizer,
+  seed: int,
+  pool: Callable[[], Pool | None] = lambda: None,
 ):
-  """Preprocessor: TFDS records -> strings and their metadata."""
-  signature = (tf.string, tf.string, tf.string, tf.int32, tf.string, tf.int32,
-               tf.string, tf.bool)  # fmt: skip
-  shapes = ((), (), (), (), (None,), (None,), (None,), ())
-  keys = ('inputs', 'targets', 'row_id', 'template', 'options', 'gold', 'references')
+  """Preprocessor of training: records -> token ids, fitted to the lengths asked for.
 
-  def render(dataset_tf: tf.data.Dataset) -> tf.data.Dataset:
-    structure = dataset_tf.element_spec
+  A row is what it is in epoch 0 of a store of the same seed, tokenizer and limits:
+  one Renderer makes both, after the exemplars of one `pool`.
+  """
 
-    def python(*flat):
-      record = plain(tf.nest.pack_sequence_as(structure, flat))
-      name = record.pop('tfds_id')
-      if _JSON in record:
-        record = json.loads(record[_JSON])
-      else:
-        name = row_id(name)
-      try:
-        row = dataset.read(record, name)
-      except Unlabelled:
-        return '', '', name, -1, [''], [-1], [''], False
-      index = template
-      if index is None:
-        index = draw.template(seed, name, 0, len(dataset.templates))
-      prompt = catalogue.render(dataset, index, row)
-      keep = not is_blank(prompt)
-      if words is not None and keep:
-        prompt = words(row, index)
-      answer = row.answer
-      return (*prompt, name, index, answer.options or [''], answer.gold or [-1],
-              answer.references or [''], keep)  # fmt: skip
+  def render(
+    dataset_tf: tf.data.Dataset, sequence_length: Mapping[str, int] | None
+  ) -> tf.data.Dataset:
+    asked = sequence_length or {}
+    limits = Limits(*(asked.get(key) or _NO_LIMIT for key in ('inputs', 'targets')))
 
-    def call(record):
-      flat = tf.nest.flatten(record)
-      out = tf.py_function(python, flat, signature)
-      for value, shape in zip(out, shapes, strict=True):
-        value.set_shape(shape)
-      return dict(zip((*keys, 'keep'), out, strict=True))
+    def words(row):
+      if not build.is_example(dataset, row, seed):
+        return None
+      renderer = Renderer(
+        dataset, tokenizer=tokenizer, seed=seed, limits=limits, pool=pool()
+      )
+      (found,) = renderer([row], 0)
+      if found is None:
+        return None
+      return found.template, (*found.example, *found.prompt)
 
-    rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
-    rows = rows.filter(lambda row: row['keep'])
-    return rows.map(lambda row: {**{key: row[key] for key in keys},
-                                 'dataset': dataset.name})  # fmt: skip
+    return _examples(dataset_tf, dataset, _TOKENS, words)
 
   return render
+
+
+def _evaluated(dataset: Dataset, template: int):
+  """Preprocessor of evaluation: records -> the strings of one template."""
+
+  def words(row):
+    prompt = catalogue.render(dataset, template, row)
+    return None if rendering.is_blank(prompt) else (template, prompt)
+
+  return lambda dataset_tf: _examples(dataset_tf, dataset, _STRINGS, words)
+
+
+class _Vocabulary(tokenizer_lib.Tokenizer):
+  """Any other seqio vocabulary, for the Renderer alone."""
+
+  filename = ''
+  bos_id = None
+
+  def __init__(self, vocabulary: seqio.Vocabulary):
+    self._vocabulary = vocabulary
+    self.name = self.digest = str(vocabulary)
+    self.vocab_size = vocabulary.vocab_size
+    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._vocabulary.decode([int(i) for i in ids])
+
+  def save(self, path) -> None:
+    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
+
+
+def tokenizer_of(vocabulary: seqio.Vocabulary) -> tokenizer_lib.Tokenizer:
+  """The tokenizer that a store would use where seqio uses `vocabulary`."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    name = str(vocabulary.sentencepiece_model_file)
+    return tokenizer_lib.SentencePiece(vocabulary.sp_model, name=name)
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return tokenizer_lib.Bytes()
+  return _Vocabulary(vocabulary)
 
 
 def _metric(dataset: Dataset):
@@ -289,22 +399,39 @@ def register(
     functools.partial(seqio.preprocessors.tokenize, with_eos=False),
     seqio.preprocessors.append_eos_after_trim,
   )
+  tokenizer = tokenizer_of(vocabulary)
   found: dict[str, seqio.DataSource] = {}
-  styled: set[str] = set()
+  trained: set[str] = set()
+
+  def train(dataset: Dataset, style: Style) -> None:
+    name = dataset.task + style.suffix
+    if name in trained:
+      return
+    trained.add(name)
+    more = {}
+    if style.shots:
+      more['pool'] = _few_shot(
+        dataset, shots=style.shots, seed=seed, tokenizer=tokenizer, data_dir=data_dir
+      )
+    seqio.TaskRegistry.add(
+      name,
+      source=found[dataset.name],
+      preprocessors=[
+        _trained(dataset, tokenizer, seed, **more),
+        seqio.preprocessors.append_eos_after_trim,
+      ],
+      output_features=features,
+    )
+
   for dataset in catalogue.family(family).values():
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:
-      styled.add(dataset.task)
-      seqio.TaskRegistry.add(
-        dataset.task,
-        preprocessors=[_rendered(dataset, None, seed), *tokens],
-        **shared,
-      )
+      train(dataset, Style())
     for index in dataset.evaluated_templates:
       seqio.TaskRegistry.add(
         f'{dataset.task}_template_{index}',
-        preprocessors=[_rendered(dataset, index, seed), *tokens],
+        preprocessors=[_evaluated(dataset, index), *tokens],
         postprocess_fn=_references,
         metric_fns=[_metric(dataset)],
         **shared,
@@ -312,34 +439,13 @@ def register(
   for mixture in catalogue.mixtures().values():
     if mixture.family != family:
       continue
-    style = mixture.style
-    members = mixture.members
-    for dataset in members:
-      if dataset.task + style.suffix in styled:
-        continue
-      styled.add(dataset.task + style.suffix)
-      words = None
-      if style.shots:
-        words = _few_shot(
-          dataset,
-          shots=style.shots,
-          seed=seed,
-          vocabulary=vocabulary,
-          data_dir=data_dir,
-        )
-      seqio.TaskRegistry.add(
-        dataset.task + style.suffix,
-        source=found[dataset.name],
-        output_features=features,
-        preprocessors=[_rendered(dataset, None, seed, words), *tokens],
-      )
+    for dataset in mixture.members:
+      train(dataset, mixture.style)
+    suffix = mixture.style.suffix
     seqio.MixtureRegistry.add(
       mixture.name,
       [
-        (
-          f'{family}_{name}{style.suffix}',
-          mixing_rate(name, group, family, style.suffix),
-        )
+        (f'{family}_{name}{suffix}', mixing_rate(name, group, family, suffix))
         for group in rates.groups(mixture)
         for name in group
       ],

@@ -55,3 +55,13 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
   if dataset.family == 'microworld':
     return dict(dataset.sizes)
   return _registry().sizes(dataset, data_dir=data_dir)
+
+
+def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
+  """Changes when the raw data on this machine does: of its files, not their content.
+
+  For work that is taken up again; a store never depends on it.
+  """
+  if dataset.family == 'microworld':
+    return ''
+  return _registry().stamp(dataset, data_dir=data_dir)

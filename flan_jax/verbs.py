@@ -179,30 +179,54 @@ def fetch(options: argparse.Namespace) -> int:
       f"module {error.name!r}: not installed; pip install 'flan_jax[data]'"
     ) from None
   done = fetch_lib.fetch(
-    datasets, data_dir=options.data_dir, folder=options.folder, progress=progress
+    datasets,
+    data_dir=options.data_dir,
+    folder=options.folder,
+    workers=1 if options.folder else min(options.workers, len(datasets)),
+    progress=progress,
   )
   if options.json:
     _print_json([item._asdict() for item in done])
   else:
     rows = [
-      (', '.join(d.datasets), d.tfds, d.state,
+      (d.standing, ', '.join(d.datasets), d.tfds, d.cause or d.state,
        ', '.join(f'{split} {n:,}' for split, n in d.rows.items()), d.note)
       for d in done
     ]  # fmt: skip
-    sides = dict.fromkeys(('datasets', 'TFDS', 'state', 'rows', 'note'), 'left')
-    _table('fetched', sides, rows)
-    states = [item.state for item in done]
-    counts = ', '.join(f'{states.count(s)} {s}' for s in dict.fromkeys(states))
-    print(counts)
+    headings = ('', 'datasets', 'TFDS', 'what happened', 'rows', 'note')
+    _table('fetched', dict.fromkeys(headings, 'left'), rows)
+    standings = [item.standing for item in done]
+    counts = (f'{standings.count(s)} {s}' for s in ('ready', 'partial', 'missing'))
+    print(', '.join(counts))
   # With --from, what the folder lacks is no failure; a failed download is.
   return 1 if any(item.state == 'failed' for item in done) else 0
 
 
+def _repair(options: argparse.Namespace) -> int:
+  progress = Progress()
+  progress.stage(f'Checking {options.out}')
+  from flan_jax.data import repair
+
+  with progress.counter() as count:
+    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in mended:
+    print(
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'lost; made again: {", ".join(damage.files)}'
+    )
+  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  return 0
+
+
 def materialize(options: argparse.Namespace) -> int:
+  if options.repair:
+    return _repair(options)
+  if options.mixture is None:
+    raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   progress = Progress()
   _quiet_absl()
   progress.stage(f'Materialising {options.mixture}')
-  from flan_jax import catalogue
+  from flan_jax import catalogue, pool
   from flan_jax.data import materialize as materialize_lib
 
   mixture = catalogue.mixture(options.mixture)
@@ -219,6 +243,8 @@ def materialize(options: argparse.Namespace) -> int:
       row_length=options.row_length,
       data_dir=options.data_dir,
       missing=options.missing,
+      workers=pool.cores() if options.workers is None else options.workers,
+      runner=options.runner,
       progress=count,
     )
   rows = [
@@ -229,6 +255,13 @@ def materialize(options: argparse.Namespace) -> int:
   sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
   _table(f'{options.out}', sides, rows)
+  for name, why in manifest['missing'].items():
+    print(f'missing: {name} ({why})')
+  planned = manifest['plan']
+  print(
+    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
+    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+  )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
   return 0
 
@@ -294,4 +327,44 @@ def report(options: argparse.Namespace) -> int:
   page.write(folder)
   report_lib.print_table(found)
   print(folder / 'report.html')
+  return 0
+
+
+def convert(options: argparse.Namespace) -> int:
+  from flan_jax.interop import convert as convert_lib
+  from flan_jax.interop import packages
+
+  progress = Progress()
+  _quiet_absl()
+  progress.stage(f'Converting {options.source}')
+  source = packages.find(options.source)
+  turn = convert_lib.to_ours if options.to == 'ours' else convert_lib.to_theirs
+  done = turn(source, options.destination, progress=progress)
+  found = done.agreement
+  if options.json:
+    _print_json({
+      'destination': str(done.folder) if found.passed else None,
+      'family': done.family,
+      'check': found.as_json(),
+    })  # fmt: skip
+  else:
+    print(
+      f'logits against {found.method}: max difference {found.max_difference:.2g} of '
+      f'{found.largest:.3g} (allowed {found.allowed:.2g}), KL {found.kl:.2g}, same '
+      f'choice at {found.same_choice:.1%} of {found.positions} positions'
+    )
+    if found.perplexity is not None:
+      print(
+        f'perplexity of a paragraph {found.perplexity:.1f}, of its words shuffled '
+        f'{found.perplexity_shuffled:.0f}'
+      )
+  if not found.passed:
+    print(
+      f'flan: error: {options.source}: the logits of the two sides differ by '
+      f'{found.max_difference:.2g} (allowed {found.allowed:.2g}; KL {found.kl:.2g}): '
+      'nothing is written',
+      file=sys.stderr,
+    )
+    return 1
+  progress.stage(f'Done: {done.folder}')
   return 0

@@ -30,9 +30,12 @@ TIERS = {
   'flan_jax.model.decoder': TENSORFLOW,
   'flan_jax.data.loader': TENSORFLOW,
   'flan_jax.data.materialize': TENSORFLOW,
+  'flan_jax.data.repair': TENSORFLOW,
+  'flan_jax.pool': (*HEAVY, *TENSORFLOW),
   'flan_jax.train.loop': TENSORFLOW,
   'flan_jax.evaluate.held_out': TENSORFLOW,
   'flan_jax.evaluate.page': TENSORFLOW,
+  'flan_jax.interop.convert': (*TENSORFLOW, 'torch', 'transformers'),
   'flan_jax.catalogue_page': TENSORFLOW,
   'flan_jax.microworld.pretrain': TENSORFLOW,
 }

@@ -1,40 +1,121 @@
-"""Build: one dataset on its way into a store.
+"""Build: the parts of a store in the making, each a function of names and files.
 
-A dataset is read once, into a spool of its rows, so that every epoch is rendered
-without reading the raw data again and memory does not grow with the data.
+  read      the training rows of a dataset -> a spool of them
+  render    one epoch of a spool -> a shard
+  evaluate  the dev and test rows of a dataset -> JSON Lines
+
+A part leaves its files and then a note of what it did; where the note is there the
+part is finished, whichever process made it, and is not made again. A dataset is read
+once, so every epoch is rendered without the raw data, and memory does not grow with it.
 """
 
 import collections
+import contextlib
+import hashlib
 import itertools
+import json
+import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
-import numpy as np
-from array_record.python import array_record_module
 
 from flan_jax import catalogue, sources
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.data import draw, rendering
+from flan_jax.data import store as store_lib
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.exemplars import Pool
 from flan_jax.data.rendering import Limits, Renderer
-from flan_jax.data.store import Record, ShardWriter
+from flan_jax.data.shard import Record, ShardWriter
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.fields import Answer, Unlabelled
+from flan_jax.pool import Report
+from flan_jax.styles import Style
 
-Progress = Callable[[str, str, int, int], None]
-"""progress(stage, dataset, rows done, rows in all).
-
-Stages are read, render (what is known to be needed), extend (the epochs that a run of
-`steps` needs beyond the first) and evaluate.
-"""
+WORK = 'work'
+"""Folder of spools and notes in an unfinished store; gone from a finished one."""
 
 _CHUNK = 1024
 
 
-def read(
+class Job(NamedTuple):
+  """What every part of one build must know; plain data, for any process.
+
+  Attributes:
+    folder: the unfinished store.
+    family: the world that its datasets are declared in.
+    style: how its rows are put into words.
+    seed: data seed.
+    limits: most tokens of inputs and of targets.
+    row_length: most positions of an example; None for no further limit.
+    data_dir: TFDS data directory.
+    sizes: dataset -> TFDS split -> rows really there.
+    stamps: dataset -> state of its raw data on this machine; a part made from another
+      state is made again.
+    tokenizer: its file in `folder`, or `bytes`; '' until there is one.
+    tokenizer_digest: of that tokenizer.
+    threads: that a part may use in its tokenizer.
+  """
+
+  folder: str
+  family: str
+  seed: int
+  limits: Limits
+  row_length: int | None
+  data_dir: str | None
+  sizes: Mapping[str, Mapping[str, int]]
+  stamps: Mapping[str, str]
+  style: Style = Style()
+  tokenizer: str = ''
+  tokenizer_digest: str = ''
+  threads: int | None = None
+
+  def path(self, *names: str) -> pathlib.Path:
+    return pathlib.Path(self.folder, *names)
+
+  def dataset(self, name: str) -> Dataset:
+    """The dataset of that name, in the words of the build's style."""
+    return self.style.of(catalogue.get(name, family=self.family))
+
+
+def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
+  """What a finished part says of itself; None if it is not finished.
+
+  Args:
+    job: of the build.
+    part: its name.
+    made_from: what it must have been made from.
+  """
+  path = job.path(WORK, f'{part}.json')
+  if not path.is_file():
+    return None
+  found = json.loads(path.read_text(encoding='utf-8'))
+  return found['said'] if found['made_from'] == made_from else None
+
+
+def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None:
+  """Leaves the note that a part is finished."""
+  text = json.dumps({'made_from': made_from, 'said': said})
+  with whole(job.path(WORK, f'{part}.json')) as file:
+    file.write(text.encode('utf-8'))
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """A file to write that appears under its name when it is whole, or not at all."""
+  part = path.with_name(f'.{os.getpid()}.{path.name}')
+  try:
+    with part.open('wb') as file:
+      yield file
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def rows_of(
   dataset: Dataset,
   split: str,
   *,
@@ -70,189 +151,191 @@ def is_example(dataset: Dataset, row: Row, seed: int) -> bool:
   return not rendering.is_blank(catalogue.render(dataset, first, row))
 
 
-def clamped(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
-  """Splits with fewer rows than declared (design decision 8)."""
-  out = {}
-  for split in dataset.slices:
-    declared, real = dataset.rows(split), dataset.rows(split, sizes)
-    if real < declared:
-      out[split] = {'declared': declared, 'real': real}
-  return out
+def examples(
+  dataset: Dataset,
+  *,
+  seed: int,
+  sizes: Mapping[str, int],
+  data_dir: str | None,
+  filters: collections.Counter,
+) -> Iterator[Row]:
+  """The rows of `dataset` that train, in stored order; counts the rest in `filters`."""
+  for row in rows_of(dataset, 'train', sizes=sizes, data_dir=data_dir, filters=filters):
+    if is_example(dataset, row, seed):
+      yield row
+    else:
+      filters['empty'] += 1
 
 
-class Build:
-  """One dataset on its way into a store.
+def pool_of(
+  dataset: Dataset, rows: Iterable[Row], *, shots: int, seed: int, tokenizer: Tokenizer
+) -> Pool:
+  """The exemplars of a dataset: the same from its `examples` as from their spool."""
+  return Pool(
+    dataset,
+    rows,
+    shots=shots,
+    seed=seed,
+    count=lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)],
+  )
 
-  Attributes:
-    dataset: the declaration.
-    templates: how many it has.
-    epochs: how many are in the shard so far.
-    filters: rows read, and rows dropped by reason.
-    shots: entries by the number of exemplars that they show.
-    truncated: entries cut, and entries whose template was drawn again.
-    index: int32 [epochs * rows, 2], tokens of each entry.
-    digest: of the shard's content.
+
+class _Steps:
+  """Reports every _CHUNK units of a part's work, and the rest at its end."""
+
+  def __init__(self, report: Report, stage: str, name: str):
+    self._report, self._stage, self._name = report, stage, name
+    self._done = self._said = 0
+
+  def to(self, done: int, *, end: bool = False) -> None:
+    if done - self._said >= _CHUNK or (end and done > self._said):
+      self._report(self._stage, self._name, done - self._said)
+      self._said = done
+
+
+def read(job: Job, name: str, report: Report) -> None:
+  """Reads the training rows of a dataset into its spool.
+
+  The note: {"filters": {"read", "unlabelled", "empty"}, "kept": rows in the spool}.
   """
+  dataset = job.dataset(name)
+  part = f'read.{name}'
+  steps = _Steps(report, 'read', name)
+  found = note(job, part, job.stamps[name])
+  if found is not None:
+    steps.to(found['filters']['read'], end=True)
+    return
+  filters = collections.Counter(read=0, unlabelled=0, empty=0)
+  rows = examples(
+    dataset, seed=job.seed, sizes=job.sizes[name], data_dir=job.data_dir,
+    filters=filters,
+  )  # fmt: skip
+  kept = 0
+  with whole(job.path(WORK, f'{name}.spool')) as spool:
+    for row in rows:
+      steps.to(filters['read'])
+      answer = row.answer
+      parts = (answer.text, answer.options, answer.gold, answer.references)
+      spool.write(msgpack.packb((row.row_id, row.values, parts)))
+      kept += 1
+  steps.to(filters['read'], end=True)
+  finish(job, part, job.stamps[name], {'filters': dict(filters), 'kept': kept})
 
-  def __init__(
-    self,
-    folder: pathlib.Path,
-    dataset: Dataset,
-    sizes: Mapping[str, int],
-    data_dir: str | None,
-  ):
-    self.dataset = dataset
-    self.templates = len(dataset.templates)
-    self.epochs = 0
-    self.filters: collections.Counter[str] = collections.Counter()
-    self.truncated: collections.Counter[str] = collections.Counter()
-    self.shots: collections.Counter[int] = collections.Counter()
-    self.index = np.zeros((0, 2), np.int32)
-    self.digest = ''
-    self._sizes = sizes
-    self._data_dir = data_dir
-    self._folder = folder
-    self._spool = folder / 'spool' / f'{dataset.name}.msgpack'
-    self._kept = 0
-    self._render: Renderer | None = None
 
-  def read(self, seed: int, report: Progress) -> None:
-    """Reads the training rows into the spool."""
-    name = self.dataset.name
-    total = self.dataset.rows('train', self._sizes)
-    rows = read(
-      self.dataset, 'train', sizes=self._sizes, data_dir=self._data_dir,
-      filters=self.filters,
-    )  # fmt: skip
-    with self._spool.open('wb') as file:
-      for row in rows:
-        if not is_example(self.dataset, row, seed):
-          self.filters['empty'] += 1
-          continue
-        answer = row.answer
-        parts = (answer.text, answer.options, answer.gold, answer.references)
-        file.write(msgpack.packb((row.row_id, row.values, parts)))
-        self._kept += 1
-        if self._kept % _CHUNK == 0:
-          report('read', name, self.filters['read'], total)
-    report('read', name, self.filters['read'], total)
+def spooled(job: Job, name: str) -> Iterator[Row]:
+  """The rows of a dataset's spool."""
+  with job.path(WORK, f'{name}.spool').open('rb') as file:
+    for row_id, values, (text, *more) in msgpack.Unpacker(file):
+      yield Row(row_id, values, Answer(text, *map(tuple, more)))
 
-  def rows(self) -> Iterator[Row]:
-    """The rows of the spool."""
-    with self._spool.open('rb') as file:
-      for row_id, values, (text, *more) in msgpack.Unpacker(file):
-        yield Row(row_id, values, Answer(text, *map(tuple, more)))
 
-  def start(
-    self,
-    tokenizer: Tokenizer,
-    *,
-    seed: int,
-    limits: Limits,
-    row_length: int | None,
-    shots: int = 0,
-  ) -> None:
-    """Says how the rows are to be rendered, and after how many exemplars."""
-    pool = None
-    if shots and self._kept:
-      pool = Pool(
-        self.dataset,
-        self.rows(),
-        shots=shots,
-        seed=seed,
-        count=lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)],
-      )
-    self._render = Renderer(
-      self.dataset,
+def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
+  """The note of a shard.
+
+  {"digest", "too_long", "truncated": {why: entries}, "shots": {exemplars: entries}}
+  """
+  made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
+  return note(job, f'render.{name}.{epoch}', made_from)
+
+
+def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
+  """Renders one epoch of a dataset into its shard. `read` comes first.
+
+  Args:
+    job: of the build, with its tokenizer.
+    name: of the dataset.
+    epoch: which.
+    stage: `render`, or `extend` for an epoch that was found to be needed later.
+    report: told the rows done.
+  """
+  steps = _Steps(report, stage, name)
+  kept = note(job, f'read.{name}', job.stamps[name])['kept']
+  if render_note(job, name, epoch) is not None:
+    steps.to(kept, end=True)
+    return
+  tokenizer = tokenizer_lib.load(
+    job.path(job.tokenizer) if job.tokenizer != tokenizer_lib.BYTES else job.tokenizer
+  )
+  tokenizer.threads = job.threads
+  dataset = job.dataset(name)
+  shown = None
+  if job.style.shots and kept:
+    # Of the spool's first rows, so every part of the dataset shows the same ones.
+    shown = pool_of(
+      dataset, spooled(job, name), shots=job.style.shots, seed=job.seed,
       tokenizer=tokenizer,
-      seed=seed,
-      limits=limits,
-      row_length=row_length,
-      pool=pool,
-    )
-
-  def render(self, epochs: int, report: Progress) -> None:
-    """Brings the shard to `epochs` epochs; those already in it are copied.
-
-    `start` comes first.
-    """
-    if epochs <= self.epochs:
-      return
-    scratch = self._folder / 'spool' / 'shard'
-    scratch.mkdir(exist_ok=True)
-    writer = ShardWriter(scratch, self.dataset.name)
-    try:
-      self._copy(writer)
-      stage = 'extend' if self.epochs else 'render'
-      total = self._kept * (epochs - self.epochs)
-      done = 0
-      for epoch in range(self.epochs, epochs):
-        for rows in self._epoch(writer, epoch):
-          done += rows
-          report(stage, self.dataset.name, done, total)
-      self.digest = writer.close()
-    finally:
-      writer.abandon()
-    for path in scratch.iterdir():
-      path.replace(self._folder / 'train' / path.name)
-    self.index = np.array(writer.index, np.int32).reshape(-1, 2)
-    self.epochs = epochs
-
-  def _copy(self, writer: ShardWriter) -> None:
-    if not len(self.index):
-      return
-    path = self._folder / 'train' / f'{self.dataset.name}.array_record'
-    reader = array_record_module.ArrayRecordReader(str(path))
-    for start in range(0, len(self.index), _CHUNK):
-      sizes = self.index[start : start + _CHUNK].tolist()
-      found = reader.read(start, start + len(sizes))
-      for data, size in zip(found, sizes, strict=True):
-        writer.write_packed(data, size)
-    reader.close()
-
-  def _epoch(self, writer: ShardWriter, epoch: int) -> Iterator[int]:
-    """Writes one epoch; yields the number of rows of each chunk."""
-    rows = self.rows()
+    )  # fmt: skip
+  renderer = Renderer(
+    dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
+    row_length=job.row_length, pool=shown,
+  )  # fmt: skip
+  shots: collections.Counter[int] = collections.Counter()
+  truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
+  done = too_long = 0
+  writer = ShardWriter(job.path('train'), name, epoch)
+  try:
+    rows = spooled(job, name)
     while batch := list(itertools.islice(rows, _CHUNK)):
-      for row, found in zip(batch, self._render(batch, epoch), strict=True):
+      for row, found in zip(batch, renderer(batch, epoch), strict=True):
         if found is None:
-          self.filters['too_long'] += epoch == 0
+          too_long += 1
           continue
-        self.truncated['inputs'] += found.cut_inputs
-        self.truncated['targets'] += found.cut_targets
-        self.truncated['redrawn'] += found.redrawn
-        self.shots[len(found.exemplars)] += 1
+        truncated['inputs'] += found.cut_inputs
+        truncated['targets'] += found.cut_targets
+        truncated['redrawn'] += found.redrawn
+        shots[len(found.exemplars)] += 1
         about = (found.template, row.row_id, epoch, row.answer.options)
         writer.write(Record(found.example, *about, found.exemplars))
-      yield len(batch)
+      done += len(batch)
+      steps.to(done, end=True)
+    digest = writer.close()
+  finally:
+    writer.abandon()
+  said = {
+    'digest': digest,
+    'too_long': too_long,
+    'truncated': dict(truncated),
+    'shots': {str(n): shots[n] for n in sorted(shots)},
+  }
+  made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
+  finish(job, f'render.{name}.{epoch}', made_from, said)
 
-  @property
-  def examples(self) -> int:
-    """Rows that train, per epoch."""
-    return len(self.index) // self.epochs
 
-  def entry(self, needed: int, *, rate: int) -> dict[str, Any]:
-    """What the manifest says of the dataset."""
-    shots = {str(n): self.shots[n] for n in sorted(self.shots)}
-    return {
-      'cluster': self.dataset.cluster,
-      'tfds': self.dataset.tfds,
-      'rows_read': self.filters['read'],
-      'rows': self.examples,
-      'rate': rate,
-      'epochs': self.epochs,
-      'epochs_needed': needed,
-      'wraps': needed > self.epochs,
-      'filters': {
-        key: self.filters[key] for key in ('unlabelled', 'empty', 'too_long')
-      },
-      'truncated': {
-        key: self.truncated[key] for key in ('inputs', 'targets', 'redrawn')
-      },
-      **({'shots': shots} if any(self.shots) else {}),
-      'clamped': clamped(self.dataset, self._sizes),
-      'tokens': dict(
-        zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)
-      ),
-      'digest': self.digest,
-    }
+def evaluate(job: Job, name: str, report: Report) -> None:
+  """Writes the dev and test rows of a dataset.
+
+  The note: {"filters": {"read", "unlabelled", "empty"}, "rows": {split: rows},
+  "digest": {split: hex}}.
+  """
+  dataset = job.dataset(name)
+  part = f'evaluate.{name}'
+  steps = _Steps(report, 'evaluate', name)
+  found = note(job, part, job.stamps[name])
+  if found is not None:
+    steps.to(found['filters']['read'], end=True)
+    return
+  filters = collections.Counter(read=0, unlabelled=0, empty=0)
+  rows = {}
+  digests = {}
+  for split in ('dev', 'test'):
+    if split not in dataset.slices:
+      continue
+    digest = hashlib.sha256()
+    rows[split] = 0
+    source = rows_of(
+      dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
+    )
+    with whole(job.path('evaluation', f'{name}.{split}.jsonl')) as file:
+      for row in source:
+        steps.to(filters['read'])
+        if not row.answer.text.strip():
+          filters['empty'] += 1
+          continue
+        line = store_lib.evaluation_line(row).encode('utf-8')
+        digest.update(line)
+        file.write(line)
+        rows[split] += 1
+    digests[split] = digest.hexdigest()
+  steps.to(filters['read'], end=True)
+  said = {'filters': dict(filters), 'rows': rows, 'digest': digests}
+  finish(job, part, job.stamps[name], said)

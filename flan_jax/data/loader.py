@@ -10,7 +10,7 @@ import grain
 import jax
 
 from flan_jax.data.plan import Plan
-from flan_jax.data.rows import Batch, stack
+from flan_jax.data.rows import Batch, row_digest, stack
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 
@@ -114,6 +114,14 @@ class Loader:
   def batch(self, step: int) -> Batch:
     """This host's batch of one step, arrays [batch_rows / hosts, row_length]."""
     return stack(self.store.assembled(self.plan, self.global_rows(step)))
+
+  def digests(self, step: int, batch: Batch) -> dict[int, str]:
+    """Number of each row of this host's `batch` of `step` -> digest (hex) of the row.
+
+    The same words as `flan rows --digest`.
+    """
+    rows = (row_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
+    return dict(zip(self.global_rows(step), rows, strict=True))
 
   def rows_seen(self, steps: int) -> dict[str, int]:
     """Cluster -> examples that all hosts together see in the first `steps` steps."""

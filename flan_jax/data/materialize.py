@@ -1,35 +1,42 @@
 """Materialise a mixture: records -> words -> tokens, once, into a store.
 
-The same mixture, data, tokenizer and seed give the same bytes on any machine, and a
-store appears whole or not at all.
+The same mixture, data, tokenizer and seed give the same bytes on any machine, with any
+number of workers. A store appears whole or not at all; what an interrupted run had
+finished is kept beside it, in `.NAME.partial`, and the next run goes on from there.
 """
 
-import collections
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
+import functools
 import itertools
 import json
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from flan_jax import catalogue, guard, rates, sources
-from flan_jax.catalogue import CLUSTERS, Dataset, Mixture
-from flan_jax.data import draw, plan, rendering
+from flan_jax import catalogue, guard, pool, sources
+from flan_jax.catalogue import CLUSTERS, Mixture
+from flan_jax.data import build, draw, plan, rendering
+from flan_jax.data import manifest as manifest_lib
 from flan_jax.data import recipe as recipe_lib
-from flan_jax.data import rows as rows_lib
 from flan_jax.data import store as store_lib
 from flan_jax.data import tokenizer as tokenizer_lib
-from flan_jax.data.build import Build, Progress, clamped, read
+from flan_jax.data.build import WORK, Job
+from flan_jax.data.manifest import Sized, Trained
 from flan_jax.data.rendering import Limits
+from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
+
+Progress = Callable[[str, str, int, int], None]
+"""progress(stage, dataset, rows done, rows in all).
+
+Stages are read, render (what is known to be needed), extend (the epochs that a run of
+`steps` needs beyond the first) and evaluate.
+"""
 
 TRAIN = 'train'
 """As a tokenizer: train one on the rendered rows."""
@@ -39,8 +46,6 @@ TOKENIZER_ROWS = 4_000
 
 MARGIN = 1.02
 """Draws are estimated from mean lengths: render a little more than they say."""
-
-_BAR = 64
 
 
 def materialize(
@@ -58,6 +63,8 @@ def materialize(
   evaluate: Sequence[str] | None = None,
   missing: str = 'refuse',
   limits: tuple[int, int] = Limits(),
+  workers: int = 1,
+  runner: str | None = None,
   progress: Progress | None = None,
 ) -> dict[str, Any]:
   """Writes the store of a mixture, or opens it if the same one is there already.
@@ -77,6 +84,9 @@ def materialize(
     evaluate: clusters to keep dev and test rows of; None for those held out.
     missing: `refuse`, or `skip` datasets that are not prepared.
     limits: most tokens of inputs and of targets, each with its EOS.
+    workers: processes to work in; 1 for this one alone.
+    runner: an Apache Beam runner (`DirectRunner`, ...) to work on instead; its
+      workers must see `out` and the raw data under the same paths.
     progress: called as work goes on.
 
   Returns:
@@ -84,7 +94,7 @@ def materialize(
 
   Raises:
     InputError: on bad arguments, a dataset that is not prepared, a bad row (named),
-      or another store at `out`.
+      another store at `out`, or a disk that is full. What was finished is kept.
   """
   limits = Limits(*limits)
   out = pathlib.Path(out)
@@ -122,62 +132,150 @@ def materialize(
   recipe = recipe_lib.digest(
     {**head, 'declared': declared, 'trains': [d.name for d, _ in training]}
   )
+  run = functools.partial(_run, workers=workers, runner=runner)
   done = _finished(out, recipe)
   if done is not None:
     return done
-  with _partial(out) as folder:
+  job = Job(
+    folder='',
+    family=mixture.family,
+    style=mixture.style,
+    seed=seed,
+    limits=limits,
+    row_length=row_length,
+    data_dir=data_dir,
+    sizes={d.name: dict(sizes) for d, sizes in training + evaluated},
+    stamps={
+      d.name: sources.stamp(d, data_dir=data_dir) for d, _ in training + evaluated
+    },
+    threads=1 if workers > 1 or runner else None,
+  )
+  with _partial(out, recipe) as folder:
     done = _finished(out, recipe)  # another process may have been first
     if done is not None:
       return done
-    for name in ('train', 'evaluation', 'spool'):
-      (folder / name).mkdir()
-    works = [Build(folder, dataset, sizes, data_dir) for dataset, sizes in training]
-    for work in works:
-      work.read(seed, report)
-    if given is None:
-      given = tokenizer_lib.train(_texts(works, seed), vocab_size=vocab_size)
-    if given.filename:
-      given.save(folder / given.filename)
-    for work in works:
-      work.start(
-        given,
-        seed=seed,
-        limits=limits,
-        row_length=row_length,
-        shots=mixture.style.shots,
-      )
-      work.render(min(epochs or 1, work.templates), report)
-    if steps is None:
-      needs = dict.fromkeys([work.dataset.name for work in works], epochs)
-    else:
-      needs = _epochs_needed(mixture, works, steps * batch_tokens, given.bos_id)
-      for work in works:
-        work.render(min(needs[work.dataset.name], work.templates), report)
-    shutil.rmtree(folder / 'spool')
-    drawn = _rates(mixture, works)
-    trained = {
-      name: work.entry(needs[name], rate=drawn[name])
-      for name, work in ((work.dataset.name, work) for work in works)
-    }
-    if not any(entry['rate'] for entry in trained.values()):
+    job = job._replace(folder=str(folder))
+    tally = pool.Tally(report)
+    _gather(job, training, evaluated, run, tally)
+    given, job = _tokenizer(job, given, training, vocab_size)
+    trained, needs = _render(
+      job, mixture, training, given, steps, batch_tokens, epochs, run, tally
+    )
+    if not any(one.rate for one in trained):
       raise InputError(
         f'mixture {mixture.name!r}: no training rows are left to draw from'
       )
-    held = {
-      dataset.name: _evaluation(folder, dataset, sizes, data_dir, report)
-      for dataset, sizes in evaluated
-    }
-    manifest = _manifest(head, recipe, given, training + evaluated, trained, held)
-    lengths = [rows_lib.length(*w.index.T, given.bos_id) for w in works]
-    manifest['length_histogram'] = _histogram(np.concatenate(lengths))
+    manifest = manifest_lib.assemble(
+      head, job=job, recipe=recipe, tokenizer=given, training=trained, needs=needs,
+      evaluated=evaluated,
+    )  # fmt: skip
+    shutil.rmtree(folder / WORK)
     files = sorted(path for path in folder.rglob('*') if path.is_file())
     manifest['files'] = {
       path.relative_to(folder).as_posix(): path.stat().st_size for path in files
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'
-    (folder / store_lib.MANIFEST).write_text(text, encoding='utf-8')
+    with build.whole(folder / store_lib.MANIFEST) as file:
+      file.write(text.encode('utf-8'))
     folder.rename(out)
   return manifest
+
+
+def _run(
+  calls: Sequence[pool.Call], report: pool.Report, *, workers: int, runner: str | None
+) -> None:
+  """Runs the parts of a store, here or on Beam."""
+  if runner is None:
+    pool.run(calls, workers=workers, report=report)
+    return
+  from flan_jax.data import beam
+
+  beam.run(calls, runner=runner, report=report)
+
+
+def _gather(
+  job: Job,
+  training: Sequence[Sized],
+  evaluated: Sequence[Sized],
+  run,
+  tally: pool.Tally,
+) -> None:
+  """Reads every dataset, the largest first."""
+  calls = []
+  for dataset, sizes in training:
+    rows = dataset.rows('train', sizes)
+    tally.expect('read', dataset.name, rows)
+    calls.append((rows, functools.partial(build.read, job, dataset.name)))
+  for dataset, sizes in evaluated:
+    rows = sum(dataset.rows(s, sizes) for s in ('dev', 'test') if s in dataset.slices)
+    tally.expect('evaluate', dataset.name, rows)
+    calls.append((rows, functools.partial(build.evaluate, job, dataset.name)))
+  run(_largest_first(calls), tally)
+
+
+def _largest_first(calls: Sequence[tuple[int, pool.Call]]) -> list[pool.Call]:
+  return [call for _, call in sorted(calls, key=lambda one: -one[0])]
+
+
+def _tokenizer(
+  job: Job, given: Tokenizer | None, training: Sequence[Sized], vocab_size: int
+) -> tuple[Tokenizer, Job]:
+  """The tokenizer, in the store's folder, and the job that knows it."""
+  made_from = recipe_lib.digest([job.stamps[dataset.name] for dataset, _ in training])
+  if given is None and build.note(job, 'tokenizer', made_from) is not None:
+    given = tokenizer_lib.load(job.path(tokenizer_lib.SentencePiece.filename))
+    given.name = tokenizer_lib.trained_name(vocab_size)
+  elif given is None:
+    given = tokenizer_lib.train(_texts(job, training), vocab_size=vocab_size)
+    given.save(job.path(given.filename))
+    build.finish(job, 'tokenizer', made_from, {'digest': given.digest})
+  elif given.filename:
+    given.save(job.path(given.filename))
+  file = given.filename or tokenizer_lib.BYTES
+  return given, job._replace(tokenizer=file, tokenizer_digest=given.digest)
+
+
+def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
+  """Rendered rows of epoch 0, to train a tokenizer on."""
+  for dataset, _ in training:
+    for row in itertools.islice(build.spooled(job, dataset.name), TOKENIZER_ROWS):
+      template = draw.template(job.seed, row.row_id, 0, len(dataset.templates))
+      yield from catalogue.render(dataset, template, row)
+
+
+def _render(
+  job: Job, mixture: Mixture, training: Sequence[Sized], tokenizer: Tokenizer,
+  steps: int | None, batch_tokens: int | None, epochs: int | None, run,
+  tally: pool.Tally,
+) -> tuple[list[Trained], dict[str, int]]:  # fmt: skip
+  """Renders what is asked for; (the datasets, dataset -> epochs asked for)."""
+
+  def to(have: Mapping[str, int], want: Mapping[str, int], stage: str) -> None:
+    calls = []
+    for dataset, _ in training:
+      name = dataset.name
+      kept = build.note(job, f'read.{name}', job.stamps[name])['kept']
+      for epoch in range(have[name], want[name]):
+        tally.expect(stage, name, kept)
+        call = functools.partial(build.render, job, name, epoch, stage)
+        calls.append((kept, call))
+    run(_largest_first(calls), tally)
+
+  def capped(needs: Mapping[str, int]) -> dict[str, int]:
+    return {d.name: min(needs[d.name], len(d.templates)) for d, _ in training}
+
+  datasets = [dataset for dataset, _ in training]
+  names = [dataset.name for dataset in datasets]
+  none = dict.fromkeys(names, 0)
+  needs = dict.fromkeys(names, epochs or 1)
+  have = capped(needs)
+  to(none, have, 'render')
+  if steps is not None:
+    first = manifest_lib.collect(job, mixture, datasets, dict.fromkeys(names, 1))
+    needs = _epochs_needed(first, steps * batch_tokens, tokenizer.bos_id)
+    to(have, capped(needs), 'extend')
+    have = capped(needs)
+  return manifest_lib.collect(job, mixture, datasets, have), needs
 
 
 def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
@@ -209,9 +307,6 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
       raise InputError(
         f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
       )
-
-
-Sized = tuple[Dataset, Mapping[str, int]]
 
 
 def _datasets(
@@ -264,10 +359,14 @@ def _finished(out: pathlib.Path, recipe: str) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _partial(out: pathlib.Path) -> Iterator[pathlib.Path]:
-  """An empty sibling of `out` to write in; gone afterwards if it was not renamed.
+def _partial(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
+  """A sibling of `out` to write in, with what an interrupted run had finished.
 
-  What a killed process left is cleared; a living one keeps it locked.
+  A living process keeps it locked. Afterwards it is gone if it was renamed, or if no
+  part in it is finished; no half-written file stays in it.
+
+  Raises:
+    InputError: if another process has it, or nothing more can be written.
   """
   out.parent.mkdir(parents=True, exist_ok=True)
   folder = out.parent / f'.{out.name}.partial'
@@ -283,146 +382,61 @@ def _partial(out: pathlib.Path) -> Iterator[pathlib.Path]:
       raise InputError(
         f'store {str(out)!r}: another process is writing it; wait until it is done'
       )
+    try:
+      _prepare(folder, recipe)
+      yield folder
+    except OSError as error:
+      raise InputError(
+        f'store {str(out)!r}: {error}; what is finished is kept: mend that, then '
+        'start again to go on'
+      ) from None
+    finally:
+      # Once renamed, the name may already be another process's.
+      with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+          _tidy(folder)
+          if not any((folder / WORK).glob('*.json')):
+            shutil.rmtree(folder)
+  finally:
+    os.close(descriptor)
+
+
+_RECIPE = 'recipe'
+
+
+def _prepare(folder: pathlib.Path, recipe: str) -> None:
+  """Keeps what was finished for this very recipe; clears anything else."""
+  kept = folder / WORK / _RECIPE
+  if not (kept.is_file() and kept.read_text(encoding='utf-8') == recipe):
     for left in folder.iterdir():
       if left.is_dir():
         shutil.rmtree(left)
       else:
         left.unlink()
-    try:
-      yield folder
-    finally:
-      # Once renamed, the name may already be another process's.
-      with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-          shutil.rmtree(folder)
-  finally:
-    os.close(descriptor)
+    for name in ('train', 'evaluation', WORK):
+      (folder / name).mkdir()
+    kept.write_text(recipe, encoding='utf-8')
+  _tidy(folder)
 
 
-def _texts(works: Sequence[Build], seed: int) -> Iterator[str]:
-  """Rendered rows of epoch 0, to train a tokenizer on."""
-  for work in works:
-    for row in itertools.islice(work.rows(), TOKENIZER_ROWS):
-      template = draw.template(seed, row.row_id, 0, work.templates)
-      yield from catalogue.render(work.dataset, template, row)
-
-
-def _rates(mixture: Mixture, works: Sequence[Build]) -> dict[str, int]:
-  """Rates of the rows that are really there (design decision 8)."""
-  return rates.of(mixture, {work.dataset.name: work.examples for work in works})
+def _tidy(folder: pathlib.Path) -> None:
+  """Removes files that were being written."""
+  for path in folder.rglob('.*'):
+    path.unlink()
 
 
 def _epochs_needed(
-  mixture: Mixture, works: Sequence[Build], positions: int, bos_id: int | None
+  trained: Sequence[Trained], positions: int, bos_id: int | None
 ) -> dict[str, int]:
   """Epochs of each dataset that a run of `positions` positions draws, from epoch 0."""
-  drawn = _rates(mixture, works)
-  total = sum(drawn.values())
+  total = sum(one.rate for one in trained)
   if not total:
-    return dict.fromkeys(drawn, 1)
+    return {one.dataset.name: 1 for one in trained}
   mean = sum(
-    drawn[work.dataset.name] / total
-    * float(np.mean(rows_lib.length(*work.index.T, bos_id)))
-    for work in works
-    if len(work.index)
-  )  # fmt: skip
+    one.rate / total * float(one.lengths(bos_id).mean()) for one in trained if one.rate
+  )
   draws = plan.drawn(math.ceil(positions / mean * MARGIN))
   return {
-    work.dataset.name: max(
-      1,
-      math.ceil(draws * drawn[work.dataset.name] / total / max(1, work.examples)),
-    )
-    for work in works
-  }
-
-
-def _evaluation(
-  folder: pathlib.Path,
-  dataset: Dataset,
-  sizes: Mapping[str, int],
-  data_dir: str | None,
-  report: Progress,
-) -> dict[str, Any]:
-  """Writes the dev and test rows of a dataset; returns its entry in the manifest."""
-  filters: collections.Counter[str] = collections.Counter()
-  rows = {}
-  digests = {}
-  for split in ('dev', 'test'):
-    if split not in dataset.slices:
-      continue
-    total = dataset.rows(split, sizes)
-    digest = hashlib.sha256()
-    kept = 0
-    path = folder / 'evaluation' / f'{dataset.name}.{split}.jsonl'
-    with path.open('wb') as file:
-      for row in read(dataset, split, sizes=sizes, data_dir=data_dir, filters=filters):
-        if not row.answer.text.strip():
-          filters['empty'] += 1
-          continue
-        line = store_lib.evaluation_line(row).encode('utf-8')
-        digest.update(line)
-        file.write(line)
-        kept += 1
-    report('evaluate', f'{dataset.name}.{split}', total, total)
-    rows[split] = kept
-    digests[split] = digest.hexdigest()
-  return {
-    'cluster': dataset.cluster,
-    'tfds': dataset.tfds,
-    'rows_read': filters['read'],
-    'rows': rows,
-    'filters': {key: filters[key] for key in ('unlabelled', 'empty')},
-    'clamped': clamped(dataset, sizes),
-    'digest': digests,
-  }
-
-
-def _histogram(lengths: np.ndarray) -> dict[str, list[int]]:
-  """How many entries have a length in [edge, next edge), in positions."""
-  counts = np.bincount(lengths // _BAR)
-  return {
-    'edges': (np.arange(len(counts) + 1) * _BAR).tolist(),
-    'counts': counts.tolist(),
-  }
-
-
-def _manifest(
-  head: Mapping[str, Any],
-  recipe: str,
-  tokenizer: tokenizer_lib.Tokenizer,
-  datasets: Sequence[Sized],
-  trained: Mapping[str, Mapping[str, Any]],
-  held: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-  clusters = {entry['cluster'] for entry in trained.values() if entry['rate']}
-  digests = {
-    'templates': recipe_lib.digest(
-      {dataset.name: recipe_lib.templates(dataset) for dataset, _ in datasets}
-    ),
-    'tokenizer': tokenizer.digest,
-    'recipe': recipe,
-  }
-  keys = ('rows', 'rate', 'epochs', 'digest')
-  content = {
-    'tokenizer': tokenizer.digest,
-    'train': {name: {k: entry[k] for k in keys} for name, entry in trained.items()},
-    'evaluation': {name: entry['digest'] for name, entry in held.items()},
-  }
-  return {
-    **head,
-    'digest': recipe_lib.digest(content),
-    'digests': digests,
-    'trained_on': [cluster for cluster in CLUSTERS if cluster in clusters],
-    'tokenizer': {
-      'name': tokenizer.name,
-      'file': tokenizer.filename,
-      'vocab_size': tokenizer.vocab_size,
-      'bos_id': tokenizer.bos_id,
-      'eos_id': tokenizer.eos_id,
-      'pad_id': tokenizer.pad_id,
-      'digest': tokenizer.digest,
-    },
-    'tfds': {dataset.name: dataset.tfds for dataset, _ in datasets if dataset.tfds},
-    'datasets': dict(trained),
-    'evaluation': dict(held),
+    one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.rows)))
+    for one in trained
   }

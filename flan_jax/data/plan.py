@@ -214,6 +214,18 @@ def drawn(count: int) -> int:
   return next(stop for _, stop in _bounds() if stop >= count)
 
 
+def drawn_lengths(
+  lengths: Mapping[str, np.ndarray],
+  rates: Mapping[str, int],
+  rendered: Mapping[str, int],
+  *,
+  seed: int,
+  count: int,
+) -> np.ndarray:
+  """Positions of the first `count` draws, before any packing, int32 [count]."""
+  return _Draws(lengths, rates, rendered, seed)(0, count)[2]
+
+
 def _windows(
   draws: _Draws, *, seed: int, row_length: int, pack: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
@@ -378,6 +390,18 @@ class Plan:
   def used(self, k: int) -> int:
     """Positions of row `k` that examples take up."""
     return int(self._used[k])
+
+  def lengths(self, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Positions of each example as they stand in the rows, int64 [examples].
+
+    Args:
+      lengths: dataset -> positions of each entry, as `build` had them.
+    """
+    out = np.empty(self.examples, np.int64)
+    for i, name in enumerate(self.datasets):
+      at = np.flatnonzero(self._dataset == i)
+      out[at] = lengths[name][self._entry[at]]
+    return out
 
   def counts(self, rows: int | None = None) -> dict[str, int]:
     """Dataset -> number of its examples in the first `rows` rows, or in all."""

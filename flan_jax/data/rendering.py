@@ -40,7 +40,8 @@ class Rendered(NamedTuple):
 
   Attributes:
     template: index of the template used.
-    example: its token ids.
+    prompt: its words, fields cut as they had to be.
+    example: their token ids, targets cut as they had to be.
     cut_inputs: whether a field was cut to fit.
     cut_targets: whether the target was cut to fit.
     redrawn: whether the drawn template did not fit and another was taken.
@@ -48,6 +49,7 @@ class Rendered(NamedTuple):
   """
 
   template: int
+  prompt: Prompt
   example: Example
   cut_inputs: bool
   cut_targets: bool
@@ -188,13 +190,16 @@ class Renderer:
       if len(inputs[i]) > room:
         long[i] = room
       example = Example(inputs[i], targets[i])
-      out[i] = Rendered(template, example, False, cut, False, shown.exemplars)
+      out[i] = Rendered(
+        template, shown.prompt, example, False, cut, False, shown.exemplars
+      )
     # Only what shows no exemplar can be too long: a pool keeps the others short.
     fitted = self._fit({i: (*work[i][:2], inputs[i], room) for i, room in long.items()})
     for i in long:
       if i in fitted:
-        example = Example(fitted[i], targets[i])
-        out[i] = out[i]._replace(example=example, cut_inputs=True)
+        prompt, inputs[i] = fitted[i]
+        example = Example(inputs[i], targets[i])
+        out[i] = out[i]._replace(prompt=prompt, example=example, cut_inputs=True)
       else:
         out[i] = None
     return out
@@ -213,12 +218,12 @@ class Renderer:
 
   def _fit(
     self, work: dict[int, tuple[Row, int, np.ndarray, int]]
-  ) -> dict[int, np.ndarray]:
-    """Input tokens of (row, template, tokens, room), fields cut until they fit.
+  ) -> dict[int, tuple[Prompt, np.ndarray]]:
+    """Words and input tokens of (row, template, tokens, room), cut until they fit.
 
     All of a round are tokenised together; those that cannot fit are left out.
     """
-    out: dict[int, np.ndarray] = {}
+    out: dict[int, tuple[Prompt, np.ndarray]] = {}
     for attempt in range(_ROUNDS):
       fields = {
         i: cuttable(self.dataset, template) for i, (_, template, *_) in work.items()
@@ -242,10 +247,10 @@ class Renderer:
       prompts = [catalogue.render(self.dataset, work[i][1], cut[i]) for i in order]
       encoded = self.tokenizer.encode_batch([prompt.inputs for prompt in prompts])
       again = {}
-      for i, ids in zip(order, encoded, strict=True):
+      for i, prompt, ids in zip(order, prompts, encoded, strict=True):
         _, template, _, room = work[i]
         if len(ids) <= room:
-          out[i] = ids
+          out[i] = prompt, ids
         else:
           again[i] = (cut[i], template, ids, room)
       work = again

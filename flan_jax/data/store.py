@@ -2,108 +2,38 @@
 
   STORE/manifest.json                       what is in it, and its digests
   STORE/tokenizer.model or tokenizer.json   none where the tokenizer is bytes
-  STORE/train/DATASET.array_record          one record per (epoch, row)
-  STORE/train/DATASET.index.npy             int32 [epochs * rows, 2], tokens of each
+  STORE/train/DATASET.EPOCH.array_record    a shard: one record per row
+  STORE/train/DATASET.EPOCH.index.npy       int32 [rows, 2], tokens of each
   STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation row a line, as fields
   STORE/plans/DIGEST/                       plans over it, as they are asked for
 
 Entry `e * rows + i` of a dataset is row i in epoch e. Nothing here needs TensorFlow.
 """
 
-import hashlib
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgpack
 import numpy as np
-from array_record.python import array_record_module
 
 from flan_jax.catalogue import Row
 from flan_jax.data import rows as rows_lib
+from flan_jax.data import shard as shard_lib
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.plan import Plan
 from flan_jax.data.rows import Batch, Example
+from flan_jax.data.shard import Record, ShardReader
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.fields import Answer
 
-VERSION = 1
+VERSION = 2
 MANIFEST = 'manifest.json'
 
-_WRITER = 'group_size:1'
-"""One record a group: any of them is read without its neighbours."""
-_READER = 'readahead_buffer_size:0,max_parallelism:0'
-
-
-class Record(NamedTuple):
-  """One rendered example.
-
-  Attributes:
-    example: its token ids.
-    template: index of the template that put it into words.
-    row_id: names the row of the raw data.
-    epoch: which epoch it was rendered for.
-    options: what a classification chooses from; empty for free text.
-    exemplars: row ids of what is shown before it; empty for zero-shot.
-  """
-
-  example: Example
-  template: int
-  row_id: str
-  epoch: int
-  options: tuple[str, ...]
-  exemplars: tuple[str, ...] = ()
-
-
-def pack_record(record: Record) -> bytes:
-  """A record as it stands in the shard: msgpack, token ids as little-endian int32."""
-  inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in record.example)
-  fields = (inputs, targets, record.template, record.row_id, record.epoch)
-  shown = (record.exemplars,) if record.exemplars else ()
-  return msgpack.packb((*fields, record.options, *shown))
-
-
-def unpack_record(data: bytes) -> Record:
-  inputs, targets, *fields = msgpack.unpackb(data)
-  template, row_id, epoch, options, *shown = fields
-  example = Example(np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4'))
-  return Record(example, template, row_id, epoch, tuple(options), tuple(*shown))
-
-
-class ShardWriter:
-  """Writes one dataset's shard and index; deterministic to the byte.
-
-  Attributes:
-    index: (input tokens, target tokens) of each record so far.
-  """
-
-  def __init__(self, folder: pathlib.Path, dataset: str):
-    self._path = folder / f'{dataset}.array_record'
-    self._index_path = folder / f'{dataset}.index.npy'
-    self._writer = array_record_module.ArrayRecordWriter(str(self._path), _WRITER)
-    self._digest = hashlib.sha256()
-    self.index: list[tuple[int, int]] = []
-
-  def write(self, record: Record) -> None:
-    self.write_packed(pack_record(record), map(len, record.example))
-
-  def write_packed(self, data: bytes, sizes: Iterable[int]) -> None:
-    self._writer.write(data)
-    self._digest.update(data)
-    self.index.append(tuple(sizes))
-
-  def close(self) -> str:
-    """Finishes both files; returns the digest (hex) of what they hold."""
-    self._writer.close()
-    np.save(self._index_path, np.array(self.index, np.int32).reshape(-1, 2))
-    return self._digest.hexdigest()
-
-  def abandon(self) -> None:
-    """Lets go of the file after a failure."""
-    if self._writer.is_open():
-      self._writer.close()
+READERS = 128
+"""Most shards held open; well below what a process may open (1,024 as a rule)."""
 
 
 def evaluation_line(row: Row) -> str:
@@ -142,11 +72,16 @@ class Store:
     }
     self.bos_id: int | None = manifest['tokenizer']['bos_id']
     self.eos_id: int = manifest['tokenizer']['eos_id']
-    self._readers: dict[str, array_record_module.ArrayRecordReader] = {}
+    self._readers: dict[tuple[str, int], ShardReader] = {}
+    self._lock = threading.Lock()
 
   @classmethod
-  def open(cls, path: str | os.PathLike) -> 'Store':
+  def open(cls, path: str | os.PathLike, *, whole: bool = True) -> 'Store':
     """Opens a store.
+
+    Args:
+      path: its directory.
+      whole: False to open one whose files are damaged, as a repair must.
 
     Raises:
       InputError: if `path` is not a store, or a file of it is missing or truncated.
@@ -168,15 +103,35 @@ class Store:
         f'store {str(path)!r}: format {version}; this version reads {VERSION}: '
         'materialize it again'
       )
-    for name, size in found['files'].items():
-      file = path / name
-      got = file.stat().st_size if file.is_file() else 'no'
-      if got != size:
-        raise InputError(
-          f'store {str(path)!r}: {name} has {got} bytes, the manifest says {size}; '
-          'truncated: materialize it again'
-        )
-    return cls(path, found)
+    store = cls(path, found)
+    if whole:
+      for name in found['files']:
+        store.check_size(name)
+    return store
+
+  def check_size(self, name: str) -> None:
+    """Checks the size of one file of the store.
+
+    Raises:
+      InputError: if it is not what the manifest says; names what is lost with it.
+    """
+    file = self.path / name
+    size = self.manifest['files'][name]
+    got = file.stat().st_size if file.is_file() else 'no'
+    if got == size:
+      return
+    dataset = file.name.partition('.')[0]
+    rows = self.manifest['datasets'].get(dataset, {'rows': 0})['rows']
+    lost = ''
+    if file.parent.name == 'train':
+      lost = f'; the {rows:,} rows of that shard are lost'
+    raise InputError(
+      f'store {str(self.path)!r}: {name} has {got} bytes, the manifest says {size}'
+      f'{lost}; {self._cure()}'
+    )
+
+  def _cure(self) -> str:
+    return f'`flan materialize --repair --out {self.path}` rebuilds just it'
 
   def _named(self, dataset: str) -> Mapping[str, Any]:
     datasets = self.manifest['datasets']
@@ -204,7 +159,15 @@ class Store:
   def lengths(self, dataset: str) -> np.ndarray:
     """Positions of every entry in a row, int32 [epochs * rows], epoch-major."""
     self._named(dataset)
-    index = np.load(self.path / 'train' / f'{dataset}.index.npy')
+    epochs = range(self.manifest['datasets'][dataset]['epochs'])
+    try:
+      parts = [shard_lib.read_index(self.path / 'train', dataset, e) for e in epochs]
+    except shard_lib.DAMAGE as error:
+      raise InputError(
+        f'store {str(self.path)!r}: an index of {dataset!r} is corrupt '
+        f'({str(error).splitlines()[0]}); {self._cure()}'
+      ) from None
+    index = np.concatenate(parts)
     return rows_lib.length(index[:, 0], index[:, 1], self.bos_id)
 
   def records(self, dataset: str, entries: Sequence[int]) -> list[Record]:
@@ -215,22 +178,43 @@ class Store:
     """
     found = self._named(dataset)
     count = found['rows'] * found['epochs']
-    for entry in entries:
+    by_epoch: dict[int, list[int]] = {}
+    for at, entry in enumerate(entries):
       if not 0 <= entry < count:
         raise InputError(f'entry {entry} of {dataset!r}: must be 0 to {count - 1}')
-    try:
-      if dataset not in self._readers:
-        path = self.path / 'train' / f'{dataset}.array_record'
-        self._readers[dataset] = array_record_module.ArrayRecordReader(
-          str(path), _READER
-        )
-      read = self._readers[dataset].read([int(entry) for entry in entries])
-      return [unpack_record(data) for data in read]
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
-      raise InputError(
-        f'store {str(self.path)!r}: train/{dataset}.array_record is corrupt at entries '
-        f'{list(entries)} ({str(error).splitlines()[0]}); materialize it again'
-      ) from None
+      by_epoch.setdefault(int(entry) // found['rows'], []).append(at)
+    out: list[Record | None] = [None] * len(entries)
+    for epoch, places in by_epoch.items():
+      wanted = [int(entries[at]) % found['rows'] for at in places]
+      try:
+        read = self._reader(dataset, epoch).records(wanted)
+      except shard_lib.DAMAGE as error:
+        raise self._corrupt(dataset, epoch, wanted, error) from None
+      for at, record in zip(places, read, strict=True):
+        out[at] = record
+    return out
+
+  def _reader(self, dataset: str, epoch: int) -> ShardReader:
+    """The open shard; the one opened first is let go when there are too many."""
+    with self._lock:
+      if (dataset, epoch) not in self._readers:
+        if len(self._readers) >= READERS:
+          self._readers.pop(next(iter(self._readers)))
+        reader = ShardReader(self.path / 'train', dataset, epoch)
+        self._readers[dataset, epoch] = reader
+      return self._readers[dataset, epoch]
+
+  def _corrupt(
+    self, dataset: str, epoch: int, wanted: Sequence[int], error: Exception
+  ) -> InputError:
+    rows = self.rows(dataset)
+    lost = shard_lib.lost(self.path / 'train', dataset, epoch, rows)
+    return InputError(
+      f'store {str(self.path)!r}: train/{shard_lib.records_file(dataset, epoch)} is '
+      f'corrupt at rows {shard_lib.spans(wanted)} ({str(error).splitlines()[0]}); '
+      f'{len(lost):,} of its {rows:,} rows are lost ({shard_lib.spans(lost)}); '
+      f'{self._cure()}'
+    )
 
   def record(self, dataset: str, entry: int) -> Record:
     """One example with its template, row id, epoch and options."""
@@ -269,6 +253,24 @@ class Store:
     found = tokenizer_lib.load(self.path / file if file else tokenizer_lib.BYTES)
     found.name = self.manifest['tokenizer']['name']
     return found
+
+  def require(self, digests: Mapping[str, str], *, of: str) -> None:
+    """Checks that the store was made with what a checkpoint was trained with.
+
+    Args:
+      digests: `tokenizer`, `templates` or both -> the digest wanted.
+      of: whose they are, for the message.
+
+    Raises:
+      InputError: naming both digests where one differs.
+    """
+    for name, want in digests.items():
+      got = self.manifest['digests'][name]
+      if got != want:
+        raise InputError(
+          f'store {str(self.path)!r}: {name} of digest {got[:12]}, {of} has '
+          f'{want[:12]}; they must be the same: materialize with its {name}'
+        )
 
   def plan(self, *, seed: int, rows: int, row_length: int, pack: bool = True) -> Plan:
     """The plan of a run over this store: opened if it was made before, else made.

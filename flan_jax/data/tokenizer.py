@@ -45,8 +45,10 @@ class Tokenizer(abc.ABC):
     eos_id: token that ends inputs and targets.
     pad_id: token of padding.
     digest: sha256 (hex) of the file.
+    threads: most threads that a batch is encoded in; None for one per core.
   """
 
+  threads: int | None = None
   name: str
   filename: str
   vocab_size: int
@@ -98,7 +100,11 @@ class Bytes(Tokenizer):
 
 
 class SentencePiece(Tokenizer):
-  """A SentencePiece model, from the bytes of its `.model` file."""
+  """A SentencePiece model, from the bytes of its `.model` file.
+
+  Attributes:
+    model: those bytes.
+  """
 
   filename = 'tokenizer.model'
 
@@ -109,7 +115,7 @@ class SentencePiece(Tokenizer):
       raise InputError(
         f'tokenizer {name!r}: not a SentencePiece model, or a truncated one'
       ) from None
-    self._model = model
+    self.model = model
     self.name = name
     self.vocab_size = self._processor.vocab_size()
     self.eos_id = self._processor.eos_id()
@@ -125,7 +131,7 @@ class SentencePiece(Tokenizer):
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     texts = list(texts)
-    threads = min(len(texts), os.cpu_count() or 1)
+    threads = min(len(texts), self.threads or os.cpu_count() or 1)
     ids = self._processor.encode(texts, out_type=int, num_threads=max(1, threads))
     out = [np.array(one, np.int32) for one in ids]
     if self._space is not None:
@@ -145,7 +151,7 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def save(self, path: str | os.PathLike) -> None:
-    pathlib.Path(path).write_bytes(self._model)
+    pathlib.Path(path).write_bytes(self.model)
 
 
 class HuggingFace(Tokenizer):
@@ -252,6 +258,11 @@ def load(path: str | os.PathLike) -> Tokenizer:
   return HuggingFace(file.read_bytes(), beside, name=file.name)
 
 
+def trained_name(vocab_size: int) -> str:
+  """What `train` calls a tokenizer of that size."""
+  return f'bpe-{vocab_size}'
+
+
 def train(
   texts: Iterable[str],
   *,
@@ -308,7 +319,7 @@ def train(
     need = re.search(r'required_chars\D+(\d+) vs (\d+)', str(error))
     rule = f'must be at least {need[2]} for these texts' if need else str(error)
     raise InputError(f'vocab_size {vocab_size}: {rule}') from None
-  tokenizer = SentencePiece(out.getvalue(), name=f'bpe-{vocab_size}')
+  tokenizer = SentencePiece(out.getvalue(), name=trained_name(vocab_size))
   if path is not None:
     tokenizer.save(path)
   return tokenizer

@@ -84,6 +84,7 @@ class Run:
       'held_out': self._held_out,
       'data_digest': store.digest,
       'seed': seed,
+      'missing': tuple(store.manifest['missing']),
     }
 
   def before(self, params: Any) -> dict[str, Any]:
@@ -165,8 +166,9 @@ def evaluate_checkpoint(
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
     rows, digest = _held(store), store.digest
+    missing = tuple(store.manifest['missing'])
   else:
-    rows, digest = _raw(evaluation, progress), ''
+    rows, digest, missing = _raw(evaluation, progress), '', ()
     datasets = [d for d in datasets if _prepared(d, evaluation, progress)]
   return _report(
     tuned,
@@ -184,6 +186,7 @@ def evaluate_checkpoint(
       'data_digest': digest,
       'seed': evaluation.seed,
       'guard': proof.as_json(),
+      'missing': missing,
     },
     out=pathlib.Path(evaluation.output_dir),
     progress=progress,

@@ -214,6 +214,7 @@ def build(
   data_digest: str,
   seed: int,
   guard: Mapping[str, Any] | None = None,
+  missing: Sequence[str] = (),
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -227,6 +228,7 @@ def build(
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
     guard: the proof that what is held out did not train, or None.
+    missing: datasets of the mixture that the store was made without.
   """
   guard = dict(guard or {})
   report = {
@@ -240,7 +242,11 @@ def build(
     'guard': guard,
     'rows': [_row(result, seed=seed) for result in results.datasets],
     'timing': dict(results.timing),
-    'warnings': [*guard.get('warnings', ()), *results.warnings],
+    'warnings': [
+      *guard.get('warnings', ()),
+      *results.warnings,
+      *(f'{name}: missing when the store was made; left out' for name in missing),
+    ],
   }
   return _rounded(report)
 

@@ -12,7 +12,7 @@ from flan_jax.microworld.world import World
 
 CAUSES = (
   ('falls into the river', 'is wet'),
-  ('eats nothing all day', 'is hungry'),
+  ('eats nothing all day', 'gets very hungry'),
   ('works all night', 'wants to sleep'),
   ('loses the key', 'cannot open the door'),
   ('drops the cup', 'sweeps the floor'),

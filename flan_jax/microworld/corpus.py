@@ -2,8 +2,9 @@
 
 A document is one of a dozen kinds: what people believe and whether they are right,
 talk, restatements, common knowledge, causes, opinions, notices in two languages,
-stories with titles. It speaks of train combinations only (`World.side`), and asks no
-question of common knowledge.
+stories with titles, and questions on all this with their answers, free or picked from
+a list. It speaks of train combinations only (`World.side`), asks no question that
+another side asks, and gives no instruction.
 """
 
 import random
@@ -172,12 +173,12 @@ def game(world: World, rng: random.Random) -> str:
   """Words that stand for others in a game: what is told once is asked for later."""
   said = rng.sample(_WORDS, rng.choice((6, 8, 10, 12, 16)))
   pairs = list(zip(said[::2], said[1::2], strict=True))
-  keep = ' '.join(f'{a} is {b}.' for a, b in pairs)
+  keep = ' '.join(f'{a} means {b}.' for a, b in pairs)
   again = []
   for _ in range(2):
     rng.shuffle(pairs)
     again.extend(pairs)
-  form = rng.choice(('{a} is {b}.', '{a}? {b}.', '{a}: {b}'))
+  form = rng.choice(('{a} means {b}.', '{a}? {b}.', '{a}: {b}'))
   return keep + '\n' + '\n'.join(form.format(a=a, b=b) for a, b in again)
 
 
@@ -454,14 +455,14 @@ KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
   (rhyme, 2),
   (game, 3),
   (row, 3),
-  (quiz, 22),
+  (quiz, 20),
   (school, 6),
   (day, 18),
   (portrait, 6),
   (conclusions, 4),
   (knowledge, 6),
   (example, 5),
-  (causes, 3),
+  (causes, 6),
   (opinions, 4),
   (notice, 4),
   (story, 4),

@@ -46,7 +46,7 @@ ROW_LENGTH = 160
 BATCH_ROWS = 8
 WINDOW = 8_192
 PEAK = 3e-3
-HELD_OUT = ('sentiment',)
+HELD_OUT = ('commonsense',)
 """Clusters whose templates the tokenizer never sees: the demo's held-out cluster."""
 
 
@@ -80,9 +80,7 @@ def batches(
 def _packed(
   examples: Sequence[Example], tokenizer: Tokenizer, *, seed: int
 ) -> Iterator[Batch]:
-  lengths = np.array(
-    [rows.length(0, len(e.targets), None) for e in examples], np.int64
-  )
+  lengths = np.array([rows.length(0, len(e.targets), None) for e in examples], np.int64)
   members: dict[int, list[Example]] = {}
   for example, row in zip(examples, plan.best_fit(lengths, ROW_LENGTH), strict=True):
     members.setdefault(int(row), []).append(example)
@@ -122,7 +120,9 @@ def pretrain(
   progress = Progress()
   progress.stage('Tokenizer')
   tokenizer = tokenizer_lib.train(
-    tokenizer_texts(seed=seed, documents=documents), vocab_size=config.vocab_size, bos=True
+    tokenizer_texts(seed=seed, documents=documents),
+    vocab_size=config.vocab_size,
+    bos=True,
   )
   # A row holds about three documents; sixteen is more than any run of rows will take.
   text = corpus.documents(seed, count=steps * BATCH_ROWS * 16)
@@ -162,7 +162,7 @@ def pretrain(
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--out', required=True)
-  parser.add_argument('--steps', type=int, default=11_000)
+  parser.add_argument('--steps', type=int, default=5_000)
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   if 'JAX_PLATFORMS' not in os.environ:

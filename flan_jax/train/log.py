@@ -3,7 +3,7 @@
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -15,6 +15,9 @@ class Log:
   """Collects the metrics of steps and writes one entry per log period.
 
   Device values are fetched once per period, so a step is never waited for alone.
+
+  The entry also holds "rows", the digests of this host's rows by their numbers, as
+  `flan rows --digest` prints them: what a run has read is there to be compared.
   """
 
   def __init__(
@@ -28,16 +31,28 @@ class Log:
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
+    self._rows: dict[int, str] = {}
     self._wait_s = 0.0
     self._since = time.monotonic()
 
-  def add(self, metrics: Metrics, *, wait_s: float) -> None:
-    """One step: its device metrics, and how long the data kept it waiting."""
+  def add(self, metrics: Metrics, *, rows: Mapping[int, str], wait_s: float) -> None:
+    """One step.
+
+    Args:
+      metrics: of the step, on the device.
+      rows: number of each row that this host fed it -> digest (hex).
+      wait_s: how long the data kept the next step waiting.
+    """
     self._metrics.append(metrics)
+    self._rows.update(rows)
     self._wait_s += wait_s
 
   def flush(self, step: int, *, learning_rate: float) -> dict[str, float]:
-    """Writes the entry of the steps since the last one; waits for them to finish."""
+    """Writes the entry of the steps since the last one; waits for them to finish.
+
+    Returns:
+      Its figures, all but the rows.
+    """
     steps: Sequence[Metrics] = jax.device_get(self._metrics)
     elapsed_s = time.monotonic() - self._since
     weight = sum(float(m.weight) for m in steps)
@@ -55,11 +70,12 @@ class Log:
       'data_wait': self._wait_s / elapsed_s,
     }
     with self._path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps(entry) + '\n')
+      file.write(json.dumps({**entry, 'rows': self._rows}) + '\n')
     for name, value in entry.items():
       if name != 'step':
         self._writer.add_scalar(f'train/{name}', value, step)
-    self._metrics, self._wait_s, self._since = [], 0.0, time.monotonic()
+    self._metrics, self._rows = [], {}
+    self._wait_s, self._since = 0.0, time.monotonic()
     return entry
 
   def pause(self) -> None:

@@ -122,6 +122,10 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
+  if run.initial_checkpoint is not None:
+    own = model_folder.tokenizer_digest(run.initial_checkpoint)
+    if own is not None:
+      store.require({'tokenizer': own}, of='the checkpoint')
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
@@ -326,7 +330,8 @@ def _steps(
     flops_per_token=flops,
   )
   progress.stage('Compiling the train step')
-  batch = mesh_lib.put_batch(next(batches), sharding)
+  rows = next(batches)
+  batch = mesh_lib.put_batch(rows, sharding)
   compiled = train_step.lower(state, batch).compile()
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
   log.pause()
@@ -335,19 +340,25 @@ def _steps(
   with progress.bar('train', steps, unit='steps') as bar:
     while True:
       state, metrics = compiled(state, batch)
+      digests = loader.digests(done, rows)  # while the step is computed
       done += 1
       waited = time.monotonic()
       last = done == run.train_steps
-      batch = None if last else mesh_lib.put_batch(next(batches), sharding)
-      log.add(metrics, wait_s=time.monotonic() - waited)
+      if not last:
+        rows = next(batches)
+        batch = mesh_lib.put_batch(rows, sharding)
+      log.add(metrics, rows=digests, wait_s=time.monotonic() - waited)
       text = ''
-      if done % run.log_period == 0 or last or stop.asked:
+      ends = last or stop.asked  # read once: SIGTERM may come at any line
+      saves = ends or done % run.checkpoint_period == 0
+      # Before a checkpoint as well: a run that goes on from it lacks no row in its log.
+      if done % run.log_period == 0 or saves:
         entry = log.flush(done, learning_rate=float(rate(done - 1)))
         text = log_lib.note(entry)
       bar.advance(1, text)
-      if done % run.checkpoint_period == 0 or last or stop.asked:
+      if saves:
         checkpoints.save(state, step=done, about={**about, 'step': done})
-      if last or stop.asked:
+      if ends:
         break
   log.close()
   return state, done

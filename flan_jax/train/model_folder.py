@@ -76,15 +76,28 @@ def tokenizer_file(path: str) -> str:
     InputError: if the folder has none.
   """
   folder = find(path)
+  found = _tokenizer(folder)
+  if found is None:
+    raise InputError(
+      f'checkpoint {path!r}: no tokenizer.model or tokenizer.json in {folder}; '
+      'give TOKENIZER'
+    )
+  return found
+
+
+def tokenizer_digest(path: str) -> str | None:
+  """Digest (hex) of the model's own tokenizer; None where its folder has none."""
+  found = _tokenizer(find(path))
+  return None if found is None else tokenizer_lib.load(found).digest
+
+
+def _tokenizer(folder: pathlib.Path) -> str | None:
   for name in ('tokenizer.model', 'tokenizer.json'):
     if (folder / name).is_file():
       return str(folder / name)
   if (folder / 'tokenizer.bytes').is_file():
     return tokenizer_lib.BYTES
-  raise InputError(
-    f'checkpoint {path!r}: no tokenizer.model or tokenizer.json in {folder}; '
-    'give TOKENIZER'
-  )
+  return None
 
 
 def save(

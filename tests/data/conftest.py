@@ -1,5 +1,7 @@
 """A tiny world: four datasets of three answer types, declared as in `tasks/`."""
 
+import hashlib
+import json
 import sys
 import types
 
@@ -122,6 +124,9 @@ class World:
       raise InputError(f'dataset {dataset.name!r}: not prepared in {data_dir}')
     return {split: len(rows) for split, rows in self.rows[dataset.name].items()}
 
+  def stamp(self, dataset, *, data_dir=None):
+    return hashlib.sha256(json.dumps(self.rows[dataset.name]).encode()).hexdigest()
+
   def records(self, dataset, split, *, data_dir=None):
     part = dataset.resolve_splits(self.sizes(dataset))[split]
     for i in range(part.lo or 0, len(self.rows[dataset.name][part.split])):
@@ -138,5 +143,6 @@ def world(monkeypatch):
   found = World()
   monkeypatch.setattr(sources, 'records', found.records)
   monkeypatch.setattr(sources, 'sizes', found.sizes)
+  monkeypatch.setattr(sources, 'stamp', found.stamp)
   yield found
   catalogue.family.cache_clear()

@@ -5,12 +5,14 @@ import dataclasses
 import fcntl
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from flan_jax import catalogue
-from flan_jax.data import draw, store, tokenizer
+from flan_jax import catalogue, sources
+from flan_jax.data import build, draw, shard, tokenizer
 from flan_jax.data.materialize import materialize
 from flan_jax.data.rendering import POLICY
 from flan_jax.data.store import Store
@@ -132,8 +134,10 @@ def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
     world.mixture, out=tmp_path / 'epochs', tokenizer='bytes', epochs=epochs
   )
   assert steps['datasets']['picks']['digest'] == at_once['datasets']['picks']['digest']
-  shards = [tmp_path / n / 'train' / 'picks.array_record' for n in ('steps', 'epochs')]
-  assert shards[0].read_bytes() == shards[1].read_bytes()
+  folders = [tmp_path / name / 'train' for name in ('steps', 'epochs')]
+  for epoch in range(epochs):
+    one, two = (f / shard.records_file('picks', epoch) for f in folders)
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_more_epochs_than_templates_wrap(world, tmp_path):
@@ -211,33 +215,133 @@ def test_a_finished_store_is_reused_and_never_rewritten(world, tmp_path):
   assert (tmp_path / 'notes' / 'mine.txt').read_text() == 'keep'
 
 
-def test_nothing_half_written_stays(world, tmp_path):
+def partial(tmp_path):
+  """Files of the unfinished store, by the part they belong to."""
+  folder = tmp_path / '.out.partial'
+  return {path.relative_to(folder).as_posix() for path in folder.rglob('*.*')}
+
+
+def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
+  world, tmp_path, monkeypatch
+):
   world.rows['picks']['train'][7]['label'] = 3
   with pytest.raises(
     InputError, match="dataset 'picks', row 'train.0.7'.* got 3; must"
   ):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
-  assert list(tmp_path.iterdir()) == []
+  assert [path.name for path in tmp_path.iterdir()] == ['.out.partial']
+  assert {'work/pairs.spool', 'work/stories.spool'} <= partial(tmp_path)
+  assert not any('picks' in name for name in partial(tmp_path))
+
+  world.rows['picks']['train'][7]['label'] = 1
+  read = []
+
+  def records(dataset, split, **where):
+    read.append(dataset.name)
+    return world.records(dataset, split, **where)
+
+  monkeypatch.setattr(sources, 'records', records)
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  assert 'pairs' not in read
+  assert 'picks' in read
+  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
-def test_a_failure_late_in_the_work_leaves_nothing(world, tmp_path, monkeypatch):
-  def full(self, record):
-    raise OSError(28, 'No space left on device')
+def test_raw_data_that_changed_in_between_is_read_again(world, tmp_path):
+  world.rows['picks']['train'][7]['label'] = 3
+  with pytest.raises(InputError, match='must'):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  world.rows['picks']['train'][7]['label'] = 1
+  world.rows['pairs']['train'][0]['premise'] = 'rewritten since'
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
-  monkeypatch.setattr(store.ShardWriter, 'write', full)
-  with pytest.raises(OSError, match='No space'):
+
+def test_nothing_stays_where_nothing_was_finished(world, tmp_path):
+  world.rows['pairs']['train'][7]['label'] = 3
+  with pytest.raises(InputError, match='must'):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+def test_a_failure_late_in_the_work_keeps_the_finished_shards(
+  world, tmp_path, monkeypatch, words
+):
+  """... and no half-written file; the next run goes on and ends in the same store."""
+  write = shard.ShardWriter.write
+  rendered = []
+
+  def breaks(self, record):
+    if record.epoch == 1 and self.index:
+      raise OSError(28, 'No space left on device')
+    write(self, record)
+
+  monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
+  with pytest.raises(InputError, match='No space left.*what is finished is kept'):
+    materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+  shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
+  assert shards == {'train/pairs.00.array_record'}
+  assert not [name for name in partial(tmp_path) if '/.' in name]
+
+  monkeypatch.setattr(shard.ShardWriter, 'write', write)
+  epoch = build.rendering.Renderer.__call__
+  monkeypatch.setattr(
+    build.rendering.Renderer,
+    '__call__',
+    lambda self, batch, e: (
+      rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
+    ),
+  )
+  materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+  assert ('pairs', 0) not in rendered
+  assert len(rendered) == 5
+  materialize(world.mixture, out=tmp_path / 'at_once', epochs=2, **words)
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
+
+
+def test_a_disk_that_is_full_is_named_and_loses_nothing(tmp_path):
+  """The real writer at a real limit: no file may grow past 96 KiB."""
+  code = """
+import resource, signal, sys
+from flan_jax import catalogue, sources
+from flan_jax.data.materialize import materialize
+from flan_jax.errors import InputError
+out, limit = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if limit:
+  resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+  mixture = catalogue.mixture('microworld_mini_rte')
+  materialize(mixture, out=out, tokenizer='bytes', epochs=1)
+except InputError as error:
+  print(error)
+"""
+
+  def run(limit):
+    command = [sys.executable, '-c', code, str(tmp_path / 'out'), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
+
+  said = run(96 * 1024)
+  assert 'File too large' in said
+  assert 'what is finished is kept' in said
+  assert not (tmp_path / 'out').exists()
+  assert not [name for name in partial(tmp_path) if '/.' in name]
+  assert run(0) == ''
+  assert Store.open(tmp_path / 'out').rows('mini_rte') == 2400
 
 
 def test_what_a_killed_process_left_is_cleared(world, tmp_path):
   left = tmp_path / '.out.partial' / 'train'
   left.mkdir(parents=True)
-  (left / 'pairs.array_record').write_bytes(b'half')
+  (left / '.77.pairs.00.array_record').write_bytes(b'half')
   manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert [path.name for path in tmp_path.iterdir()] == ['out']
   assert set(manifest['files']) == {
-    *(f'train/{n}.{end}' for n in ('pairs', 'stories', 'picks')
+    *(f'train/{n}.00.{end}' for n in ('pairs', 'stories', 'picks')
       for end in ('array_record', 'index.npy')),
     'evaluation/twins.dev.jsonl', 'evaluation/twins.test.jsonl',
   }  # fmt: skip
@@ -348,3 +452,19 @@ def test_the_trained_tokenizer_is_kept_in_the_store(world, tmp_path):
     'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'digest': found.digest,
   }  # fmt: skip
   assert np.max(Store.open(tmp_path / 'out').record('pairs', 0).example.inputs) < 420
+
+
+def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
+  """Packing changes no draw: the lengths before and after differ by the last window."""
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
+    batch_tokens=8192, row_length=2048,
+  )  # fmt: skip
+  found = manifest['plan']
+  assert (found['rows'], found['row_length']) == (160, 2048)
+  plan = Store.open(tmp_path / 'out').plan(seed=0, rows=160, row_length=2048)
+  assert manifest['fill'] == found['fill'] == plan.fill > 0.99
+  assert found['examples'] == plan.examples
+  drawn, packed = (found[key]['counts'] for key in ('lengths_drawn', 'lengths_packed'))
+  assert sum(drawn) == sum(packed) == plan.examples
+  assert np.abs(np.subtract(drawn, packed)).sum() < 0.2 * plan.examples

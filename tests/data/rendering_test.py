@@ -44,7 +44,7 @@ def test_what_fits_is_rendered_by_its_drawn_template(world):
       )
       assert inputs_of(got) == prompt.inputs
       assert BYTES.decode(got.example.targets) == prompt.targets
-      assert got[2:] == (False, False, False, ())
+      assert got[3:] == (False, False, False, ())
 
 
 @given(

@@ -79,13 +79,16 @@ def test_what_is_not_a_store_is_named(tmp_path):
 
 
 def test_a_truncated_store_is_named(out):
-  shard = out / 'train' / 'pairs.array_record'
+  shard = out / 'train' / 'pairs.00.array_record'
   whole = shard.read_bytes()
   shard.write_bytes(whole[:-10])
-  with pytest.raises(InputError, match='train/pairs.array_record has .* truncated'):
+  with pytest.raises(
+    InputError,
+    match='pairs.00.array_record has .*; the 35 rows of that shard are lost; .*repair',
+  ):
     Store.open(out)
   shard.unlink()
-  with pytest.raises(InputError, match='train/pairs.array_record has no bytes'):
+  with pytest.raises(InputError, match='train/pairs.00.array_record has no bytes'):
     Store.open(out)
   shard.write_bytes(whole)
   manifest = out / 'manifest.json'
@@ -94,19 +97,51 @@ def test_a_truncated_store_is_named(out):
   with pytest.raises(InputError, match='manifest.json is truncated'):
     Store.open(out)
   manifest.write_text(json.dumps({**json.loads(text), 'version': 0}))
-  with pytest.raises(InputError, match='format 0; this version reads 1'):
+  with pytest.raises(InputError, match='format 0; this version reads 2'):
     Store.open(out)
 
 
 def test_a_corrupt_shard_is_named(out):
-  shard = out / 'train' / 'pairs.array_record'
+  shard = out / 'train' / 'pairs.00.array_record'
   data = bytearray(shard.read_bytes())
   data[: len(data) * 3 // 4] = bytes(len(data) * 3 // 4)
   shard.write_bytes(data)
   with pytest.raises(
-    InputError, match='train/pairs.array_record is corrupt at entries'
+    InputError,
+    match='train/pairs.00.array_record is corrupt at rows 3 .* of its 35 rows are lost',
   ):
     Store.open(out).record('pairs', 3)
+
+
+def test_a_corrupt_index_is_named(out):
+  index = out / 'train' / 'pairs.01.index.npy'
+  index.write_bytes(bytes(index.stat().st_size))
+  with pytest.raises(InputError, match="an index of 'pairs' is corrupt .*--repair"):
+    Store.open(out).lengths('pairs')
+
+
+def test_a_store_of_another_tokenizer_or_templates_is_refused_with_both_digests(out):
+  store = Store.open(out)
+  digests = {key: store.manifest['digests'][key] for key in ('tokenizer', 'templates')}
+  store.require(digests, of='the checkpoint')
+  for key in digests:
+    other = {**digests, key: 'f' * 64}
+    with pytest.raises(InputError, match=key) as raised:
+      store.require(other, of='the checkpoint')
+    assert digests[key][:12] in str(raised.value)
+    assert 'the checkpoint has ffffffffffff' in str(raised.value)
+
+
+def test_many_shards_are_read_with_few_open(out, monkeypatch):
+  """A process may open about a thousand files; a store may have more shards."""
+  monkeypatch.setattr('flan_jax.data.store.READERS', 2)
+  store = Store.open(out)
+  want = {name: Store.open(out).records(name, [0]) for name in store.datasets}
+  for _ in range(2):
+    for name in store.datasets:
+      for entry in (0, store.rows(name)):
+        assert store.record(name, entry).row_id == want[name][0].row_id
+  assert len(store._readers) == 2
 
 
 def test_what_the_store_does_not_hold_is_named(out):

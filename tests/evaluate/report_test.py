@@ -328,3 +328,13 @@ def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
   assert found['guard'] == proof
   assert found['warnings'][0] == proof['warnings'][0]
   assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')
+
+
+def test_datasets_that_the_store_was_made_without_are_named():
+  part = dataset(), {'test': split(RIGHT, WRONG)}
+  found = build(part, missing=('gigaword', 'newsroom'))
+  assert [line.partition(':')[0] for line in found['warnings']] == [
+    'gigaword',
+    'newsroom',
+  ]
+  assert build(part)['warnings'] == []

@@ -119,7 +119,9 @@ def test_rotary_products_depend_on_the_distance_alone():
   positions = np.arange(6)[None]
 
   def products(shift):
-    angles = attention.rotary_angles(positions + shift, head_dim=8, base=10_000.0)
+    angles = attention.rotary_angles(
+      positions + shift, frequencies_c=10_000.0 ** -np.arange(0, 1, 0.25)
+    )
     turned = attention.rotate(query, angles), attention.rotate(key, angles)
     return jnp.einsum('BTHC,BSHC->BHTS', *turned)
 
@@ -130,7 +132,7 @@ def test_rotary_products_depend_on_the_distance_alone():
 def test_rotary_turns_channel_i_with_channel_i_plus_half():
   """At position 1 the first pair turns by 1 radian, the second by base ** -0.5."""
   x = np.array([1, 0, 0, 1], np.float32).reshape(1, 1, 1, 4)
-  angles = attention.rotary_angles(np.array([[1]]), head_dim=4, base=100.0)
+  angles = attention.rotary_angles(np.array([[1]]), frequencies_c=np.array([1, 0.1]))
   np.testing.assert_allclose(angles[0, 0], [1, 0.1], rtol=1e-6)
   np.testing.assert_allclose(
     attention.rotate(x, angles)[0, 0, 0],

@@ -11,13 +11,13 @@ import time
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax import catalogue, config
-from flan_jax.data import materialize
+from flan_jax import catalogue, cli, config
+from flan_jax.data import materialize, tokenizer
 from flan_jax.data import store as store_lib
 from flan_jax.errors import InputError
 from flan_jax.evaluate import held_out, journal
 from flan_jax.progress import Progress
-from flan_jax.train import loop, settings
+from flan_jax.train import log, loop, settings
 
 TASK = 'microworld_mini_arc'
 SMALL = [
@@ -121,11 +121,65 @@ def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
   assert one.keys() == other.keys()
   for name, value in one.items():
     assert value.tobytes() == other[name].tobytes(), name
-  losses = [
-    [json.loads(line)['loss'] for line in (d / 'log.jsonl').read_text().splitlines()]
-    for d in (whole, broken)
-  ]
-  assert losses[0] == losses[1]
+  for name in ('loss', 'rows'):
+    logged = [
+      [json.loads(line)[name] for line in (d / 'log.jsonl').read_text().splitlines()]
+      for d in (whole, broken)
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
+  store, tmp_path, monkeypatch, capsys
+):
+  """Of every step once, also where it broke off between two checkpoints."""
+  run = build(
+    tmp_path,
+    store,
+    TRAIN_STEPS=7,
+    **{'Run.log_period': 2, 'Run.checkpoint_period': 3},
+  )
+  add, steps = log.Log.add, []
+
+  def break_in_step_six(self, *metrics, **more):
+    steps.append(metrics)
+    if len(steps) == 6:
+      raise KeyboardInterrupt
+    add(self, *metrics, **more)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(log.Log, 'add', break_in_step_six)
+    with pytest.raises(KeyboardInterrupt):
+      loop.train(run, progress=Progress(quiet=True))
+  loop.train(run, progress=Progress(quiet=True))
+
+  lines = (tmp_path / 'log.jsonl').read_text().splitlines()
+  entries = [json.loads(line) for line in lines]
+  assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
+  logged = [f'{k} {hex}' for entry in entries for k, hex in entry['rows'].items()]
+  capsys.readouterr()
+  options = ['--digest', '--row-length=256', f'--count={7 * run.batch_rows}']
+  assert cli.main(['rows', str(store), *options]) == 0
+  assert capsys.readouterr().out.splitlines() == logged
+
+
+def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_path):
+  first = build(tmp_path / 'first', store, TRAIN_STEPS=1)
+  loop.train(first, progress=Progress(quiet=True))
+  more = {'TRAIN_STEPS': 1, 'INITIAL_CHECKPOINT_PATH': str(tmp_path / 'first')}
+  loop.train(build(tmp_path / 'same', store, **more), progress=Progress(quiet=True))
+
+  other = tmp_path / 'other'
+  mixture = catalogue.mixture(TASK)
+  manifest = materialize.materialize(mixture, out=other, vocab_size=500, row_length=256)
+  own, theirs = tokenizer.Bytes.digest[:12], manifest['tokenizer']['digest'][:12]
+  run = build(tmp_path / 'run', other, **more)
+  with pytest.raises(InputError, match=f'digest {theirs}, the checkpoint has {own}'):
+    loop.train(run, progress=Progress(quiet=True))
+  assert not (tmp_path / 'run' / 'log.jsonl').exists()
+
+  (tmp_path / 'first' / 'model' / 'tokenizer.bytes').unlink()
+  loop.train(run, progress=Progress(quiet=True))  # nothing is known to differ
 
 
 def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):

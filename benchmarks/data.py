@@ -1,0 +1,237 @@
+"""The data path beside its peers: seqio's pipeline and packer, Grain's packers.
+
+  python benchmarks/data.py                                   # generated rows
+  TFDS_DATA_DIR=DIR python benchmarks/data.py rte sst2 ...    # real rows, prepared
+
+Everything runs in this one process, one thread of ours, ours and the peer in turn; a
+figure is the median of REPEATS. On a shared machine read the ratios.
+"""
+
+import collections
+import functools
+import itertools
+import os
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from flan_jax import catalogue, sources
+from flan_jax.catalogue import Mixture
+from flan_jax.data import build
+from flan_jax.data.loader import Loader
+from flan_jax.data.materialize import materialize
+from flan_jax.data.plan import Plan
+from flan_jax.data.rendering import Limits
+from flan_jax.data.store import Store
+
+GENERATED = ('mini_trec', 'mini_copa', 'mini_cb')
+EXAMPLES = 200_000
+PEER_EXAMPLES = 10_000
+"""Peers pack a part of them: they are that much slower."""
+ROW_LENGTH = 2048
+BATCH_ROWS = 4
+STEPS = 30_000
+REPEATS = 3
+BINS = 64
+"""Rows that a Grain packer fills at a time."""
+
+LENGTHS = {'inputs': 1024, 'targets': 256}
+
+
+def in_turn(works: dict, size: dict) -> dict[str, float]:
+  """Name -> units per second, the median of REPEATS rounds."""
+  rates = collections.defaultdict(list)
+  for _ in range(REPEATS):
+    for name, work in works.items():
+      start = time.perf_counter()
+      work()
+      rates[name].append(size[name] / (time.perf_counter() - start))
+  return {name: float(np.median(found)) for name, found in rates.items()}
+
+
+def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) -> None:
+  """Records -> words -> tokens: ours, and the same tasks through seqio."""
+  import seqio
+
+  from flan_jax import registry
+
+  tokenizer = store.tokenizer()
+  path = str(store.path / tokenizer.filename)
+  registry.register(
+    seqio.SentencePieceVocabulary(path), family=family, data_dir=data_dir
+  )
+  datasets = [catalogue.get(name, family=family) for name in names]
+  runs = itertools.count()
+
+  def ours():
+    out = folder / f'run{next(runs)}'
+    for part in ('train', build.WORK):
+      (out / part).mkdir(parents=True)
+    tokenizer.save(out / tokenizer.filename)
+    job = build.Job(
+      folder=str(out),
+      family=family,
+      seed=0,
+      limits=Limits(),
+      row_length=None,
+      data_dir=data_dir,
+      sizes={d.name: sources.sizes(d, data_dir=data_dir) for d in datasets},
+      stamps=dict.fromkeys(names, ''),
+      tokenizer=tokenizer.filename,
+      tokenizer_digest=tokenizer.digest,
+      threads=1,
+    )
+    for name in names:
+      build.read(job, name, lambda *_: None)
+      build.render(job, name, 0, 'render', lambda *_: None)
+
+  def peer(task):
+    for dataset in datasets:
+      rows = seqio.get_mixture_or_task(task(dataset)).get_dataset(
+        LENGTHS, split='train', shuffle=False
+      )
+      for _ in rows:
+        pass
+
+  rows = sum(store.rows(name) for name in names)
+  tokens = sum(int(store.lengths(name).sum(dtype=np.int64)) for name in names)
+  works = {
+    'flan materialize': ours,
+    'seqio, our training task': functools.partial(peer, lambda d: d.task),
+    'seqio, one template': functools.partial(peer, lambda d: f'{d.task}_template_0'),
+  }
+  rates = in_turn(works, dict.fromkeys(works, rows))
+  first = rates['flan materialize']
+  print(f'\nrendering and tokenising, {rows:,} rows of {", ".join(names)}, one process')
+  print('| | examples/s | tokens/s | ours is |\n|---|--:|--:|--:|')
+  for name, rate in rates.items():
+    print(
+      f'| {name} | {rate:,.0f} | {rate * tokens / rows:,.0f} | {first / rate:.1f} x |'
+    )
+
+
+def plan_of(sizes: np.ndarray) -> Plan:
+  """A plan of all of them (but those of the last rows): one epoch of one dataset."""
+  rows = int(sizes.sum() / ROW_LENGTH * 0.99)
+  names = {'seed': 0, 'rows': rows, 'row_length': ROW_LENGTH, 'digest': 'benchmark'}
+  return Plan.build({'all': sizes}, {'all': 1}, {'all': 1}, **names)
+
+
+def seqio_packs(sizes: np.ndarray) -> float:
+  """Fill of `seqio.utils.trim_and_pack_dataset`."""
+  import seqio
+  import tensorflow as tf
+
+  def generate():
+    for size in sizes:
+      yield {'targets': np.ones(size, np.int32)}
+
+  signature = {'targets': tf.TensorSpec([None], tf.int32)}
+  dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+  packed = seqio.utils.trim_and_pack_dataset(dataset, {'targets': ROW_LENGTH})
+  return fill(packed.as_numpy_iterator())
+
+
+def grain_packs(sizes: np.ndarray, kind: str) -> float:
+  """Fill of one of Grain's packers."""
+  import grain
+
+  source = grain.MapDataset.source(sizes.tolist())
+  source = source.map(lambda size: {'targets': np.ones(size, np.int32)})
+  packer = getattr(grain.experimental, kind)
+  return fill(
+    packer(
+      source.to_iter_dataset(),
+      length_struct={'targets': ROW_LENGTH},
+      num_packing_bins=BINS,
+    )
+  )
+
+
+def fill(rows) -> float:
+  used = [int((row['targets'] > 0).sum()) for row in rows]
+  return sum(used) / (len(used) * ROW_LENGTH)
+
+
+def packing(store: Store) -> None:
+  real = np.concatenate([store.lengths(name) for name in store.datasets])
+  sizes = np.random.default_rng(0).choice(real, EXAMPLES).astype(np.int64)
+  part = sizes[:PEER_EXAMPLES]
+  packers = {
+    'our plan': lambda: plan_of(sizes).fill,
+    'seqio trim_and_pack_dataset': lambda: seqio_packs(part),
+    'Grain first fit': lambda: grain_packs(part, 'FirstFitPackIterDataset'),
+    'Grain best fit': lambda: grain_packs(part, 'BestFitPackIterDataset'),
+  }
+  fills = {}
+
+  def keep(name, work):
+    fills[name] = work()
+
+  works = {name: functools.partial(keep, name, work) for name, work in packers.items()}
+  count = {name: PEER_EXAMPLES for name in works} | {'our plan': EXAMPLES}
+  rates = in_turn(works, count)
+  print(f'\npacking {EXAMPLES:,} examples ({PEER_EXAMPLES:,} by the peers)')
+  print(f'lengths drawn from the store, {sizes.mean():.0f} positions on average')
+  print('| | examples/s | rows/s | fill | ours is |\n|---|--:|--:|--:|--:|')
+  for name, rate in rates.items():
+    rows = rate * sizes.mean() / ROW_LENGTH / fills[name]
+    ratio = rates['our plan'] / rate
+    print(
+      f'| {name} | {rate:,.0f} | {rows:,.0f} | {fills[name]:.2%} | {ratio:,.0f} x |'
+    )
+
+
+def loading(store: Store) -> None:
+  plan = store.plan(seed=0, rows=STEPS * BATCH_ROWS, row_length=ROW_LENGTH)
+
+  def batches(start, count):
+    loader = Loader(
+      store, plan, batch_rows=BATCH_ROWS, start_step=start, host=0, hosts=1
+    )
+    for _ in itertools.islice(iter(loader), count):
+      pass
+
+  batches(0, 1)  # opens the shards
+  last = f'first batch at step {STEPS - 1:,}'
+  works = {
+    'first batch at step 0': functools.partial(batches, 0, 1),
+    last: functools.partial(batches, STEPS - 1, 1),
+    'a batch after that': functools.partial(batches, 0, 200),
+  }
+  rates = in_turn(works, dict.fromkeys(works, 1) | {'a batch after that': 200})
+  print(f'\nloader, {BATCH_ROWS} rows of {ROW_LENGTH:,} a batch, {STEPS:,} steps')
+  print('| | ms |\n|---|--:|')
+  for name, rate in rates.items():
+    print(f'| {name} | {1000 / rate:.2f} |')
+
+
+def memory() -> None:
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  which = 'with' if 'tensorflow' in sys.modules else 'without'
+  print(f'\npeak memory so far, {which} TensorFlow: {peak:,.0f} MB')
+
+
+def main() -> None:
+  names = tuple(sys.argv[1:]) or GENERATED
+  family = 'flan' if sys.argv[1:] else 'microworld'
+  data_dir = os.environ.get('TFDS_DATA_DIR')
+  mixture = Mixture(name='benchmark', datasets=names, held_out=(), family=family)
+  print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything began')
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch)
+    materialize(mixture, out=folder / 'store', vocab_size=4_000, data_dir=data_dir)
+    store = Store.open(folder / 'store')
+    memory()
+    loading(store)
+    memory()
+    packing(store)
+    rendering(store, names, family, data_dir, folder)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,135 @@
+"""Pool: independent calls over processes, with what they report, in one place.
+
+A call is a function of names and files: it can run in this process, in another, or on
+a machine that sees the same files. What it makes it leaves in files.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+
+from flan_jax.errors import InputError
+
+Report = Callable[[str, str, int], None]
+"""report(stage, name, how many more are done)."""
+
+Call = Callable[[Report], None]
+"""What a pool runs. Picklable: a `functools.partial` of a module's function."""
+
+_POLL_S = 0.1
+
+
+class _Stopped(Exception):
+  """Another call failed; this one need not go on."""
+
+
+class _Worker:
+  """What a worker process was given: where to report, and when to stop."""
+
+  reports = None
+  stop = None
+
+
+def _begin(reports, stop) -> None:
+  """Starts a worker: no Ctrl-C of its own, one thread per library, no orphan."""
+  _Worker.reports, _Worker.stop = reports, stop
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  os.environ['RAYON_NUM_THREADS'] = '1'
+  parent = multiprocessing.parent_process()
+
+  def watch() -> None:
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)  # the parent was killed: what this one writes is nobody's
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def _report(stage: str, name: str, more: int) -> None:
+  if _Worker.stop.is_set():
+    raise _Stopped
+  _Worker.reports.put((stage, name, more))
+
+
+def _work(call: Call) -> None:
+  with contextlib.suppress(_Stopped):
+    call(_report)
+
+
+def cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0))
+
+
+def run(calls: Sequence[Call], *, workers: int, report: Report) -> None:
+  """Runs every call; the first in order are begun first.
+
+  Args:
+    calls: what to run.
+    workers: processes; 1 runs them one by one in this one.
+    report: told, in this process, what the calls report.
+
+  Raises:
+    InputError: if a worker was killed (as where memory ends).
+    Exception: the first that a call raised; calls that had not begun are dropped, the
+      others are stopped at their next report.
+  """
+  if workers < 1:
+    raise InputError(f'workers {workers}: must be at least 1')
+  if min(workers, len(calls)) <= 1:
+    for call in calls:
+      call(report)
+    return
+  context = multiprocessing.get_context('spawn')
+  reports, stop = context.Queue(), context.Event()
+
+  def drain() -> None:
+    with contextlib.suppress(queue.Empty):
+      while True:
+        report(*reports.get_nowait())
+
+  executor = concurrent.futures.ProcessPoolExecutor(
+    min(workers, len(calls)), context, _begin, (reports, stop)
+  )
+  with executor:
+    waiting = [executor.submit(_work, call) for call in calls]
+    try:
+      while waiting:
+        done, waiting = concurrent.futures.wait(
+          waiting, _POLL_S, concurrent.futures.FIRST_COMPLETED
+        )
+        drain()
+        for future in done:
+          future.result()
+    except concurrent.futures.BrokenExecutor:
+      raise InputError(
+        f'workers {workers}: one was killed (out of memory, as a rule); what is '
+        'finished is kept: start again with fewer'
+      ) from None
+    except BaseException:
+      stop.set()
+      executor.shutdown(wait=False, cancel_futures=True)
+      raise
+  drain()
+
+
+class Tally:
+  """Sums the reports of many calls into bars: (stage, name, done, total)."""
+
+  def __init__(self, progress: Callable[[str, str, int, int], None]):
+    self._progress = progress
+    self._done: collections.Counter[tuple[str, str]] = collections.Counter()
+    self._total: collections.Counter[tuple[str, str]] = collections.Counter()
+
+  def expect(self, stage: str, name: str, total: int) -> None:
+    self._total[stage, name] += total
+
+  def __call__(self, stage: str, name: str, more: int) -> None:
+    self._done[stage, name] += more
+    done, total = self._done[stage, name], self._total[stage, name]
+    self._progress(stage, name, done, max(done, total))
