@@ -4,6 +4,7 @@ Each function imports what it needs and no more; `flan --help` imports none of i
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -83,6 +84,13 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
   settings = config.load(files, options.gin).build('Evaluation')
   from flan_jax.evaluate import held_out, report
+  from flan_jax.train import bucket
+
+  settings = dataclasses.replace(
+    settings,
+    checkpoint=bucket.here('CHECKPOINT', settings.checkpoint),
+    store=bucket.here('STORE', settings.store),
+  )
 
   found = held_out.evaluate_checkpoint(settings, progress=progress)
   report.print_table(found)
@@ -318,9 +326,9 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-  from flan_jax.train import ledger
+  from flan_jax.train import bucket, ledger
 
-  given = pathlib.Path(options.folder)
+  given = pathlib.Path(bucket.here('MODEL_DIR', options.folder))
   folder = given if (given / 'report.json').is_file() else given / 'report'
   has_report = (folder / 'report.json').is_file()
   spent = ledger.summarize(ledger.read(given / ledger.FILE))
