@@ -232,6 +232,8 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
     int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(layout.shapes)
   )
+  if '://' in model_dir:
+    return  # an object store has no end
   folder = pathlib.Path(model_dir) / 'checkpoints'
   there = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
   free = shutil.disk_usage(model_dir).free

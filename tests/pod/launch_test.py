@@ -179,6 +179,15 @@ def test_143_on_any_host_starts_all_again_and_restarts_are_counted(cloud):
   assert len(follows) == 2
 
 
+def test_host_0_killed_and_the_others_ended_by_jax_starts_again(cloud):
+  """Killed by the machine, that is: the others end by SIGABRT. All so is a bug."""
+  cloud.flan('[ -f again ] && exit; touch again\n'
+             'case "$PWD" in */hosts/0/*) exit 137;; esac; exit 134')  # fmt: skip
+  assert run(*TRAIN).code == 0
+  cloud.flan('exit 134')
+  assert run(*TRAIN).code == 134
+
+
 def test_another_exit_code_ends_it(cloud):
   cloud.flan('echo broken; exit 2')
   ran = run(*TRAIN)
