@@ -1,0 +1,43 @@
+"""What the gin files of `gin/t5x/` ask for: the model's shape and the schedule."""
+
+from collections.abc import Callable
+
+import jax
+
+from flan_jax import config as config_lib
+from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train import model_folder, settings, state
+
+
+def decoder(
+  model: str | None = None, gin_files: tuple[str, ...] = (), flags: tuple[str, ...] = ()
+) -> DecoderConfig:
+  """The shape of the decoder, from where our own runs have it.
+
+  Args:
+    model: a model folder of ours, or `microworld`.
+    gin_files: in its place, gin files of ours that bind `DecoderConfig`, as
+      `gin/models/10m.gin`.
+    flags: `NAME=VALUE` for them, as on our command line.
+
+  Raises:
+    InputError: both or none of them are given, or they do not describe a decoder.
+  """
+  if (model is None) == (not gin_files):
+    raise InputError(
+      f'decoder: got model {model!r} and gin_files {tuple(gin_files)!r}; must be one of '
+      "the two, as model = 'microworld'"
+    )
+  if model is not None:
+    return model_folder.config(model)
+  return config_lib.load(list(gin_files), list(flags)).build('DecoderConfig')
+
+
+def learning_rate(
+  rate: float = 3e-5, schedule: str = 'constant', warmup_steps: int = 0
+) -> Callable[[int], jax.Array]:
+  """The schedule of our `Optimizer`, as `Trainer.learning_rate_fn`."""
+  return state.schedule(
+    settings.Optimizer(learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps)
+  )
