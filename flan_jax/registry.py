@@ -197,7 +197,7 @@ def _examples(
   nothing = (*(empty for empty, _ in spec.values()), False)
 
   def python(*flat):
-    record = plain(tf.nest.pack_sequence_as(structure, flat))
+    record = plain(tf.nest.pack_sequence_as(structure, flat, expand_composites=True))
     name = record.pop('tfds_id')
     if _JSON in record:
       record = json.loads(record[_JSON])
@@ -216,9 +216,10 @@ def _examples(
             answer.references or [''], True)  # fmt: skip
 
   def call(record):
-    flat = tf.nest.flatten(record)
+    flat = tf.nest.flatten(record, expand_composites=True)
     types = (*(_type(empty) for empty, _ in spec.values()), tf.bool)
-    out = tf.py_function(python, flat, types)
+    # Stateless, and so an iterator over it can be saved: t5x resumes where it was.
+    out = tf.numpy_function(python, flat, types, stateful=False)
     for value, (_, shape) in zip(out, [*spec.values(), (None, ())], strict=True):
       value.set_shape(shape)
     return dict(zip((*spec, 'keep'), out, strict=True))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import traverse_util
 
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError

@@ -26,8 +26,8 @@ def decoder(
   """
   if (model is None) == (not gin_files):
     raise InputError(
-      f'decoder: got model {model!r} and gin_files {tuple(gin_files)!r}; must be one of '
-      "the two, as model = 'microworld'"
+      f'decoder: got model {model!r} and gin_files {tuple(gin_files)!r}; must be one '
+      "of the two, as model = 'microworld'"
     )
   if model is not None:
     return model_folder.config(model)
