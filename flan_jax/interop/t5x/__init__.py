@@ -1,6 +1,7 @@
 """The same Decoder, mixtures and optimizer under Google's t5x.
 
 `network` is the module that `t5x.models.DecoderOnlyModel` drives, `mixtures` the seqio
-side, `recipe` what gin files ask for, `checkpoints` the way there and back. Only
-`mixtures` imports seqio; none of them imports t5x: t5x imports them.
+side, `recipe` what gin files ask for, `checkpoints` the way there and back, `manager`
+a repair of t5x's checkpoint manager. Only `manager` imports t5x, and only `mixtures`
+seqio: t5x imports the rest.
 """

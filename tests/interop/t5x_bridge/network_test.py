@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 from batches import TINY, examples, ours, pairs, theirs
+from flax import traverse_util
 
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import network
