@@ -10,11 +10,11 @@ from flan_jax.errors import InputError, did_you_mean
 from flan_jax.train import model_folder
 
 _registered: dict[str, tuple] = {}
-"""Family -> what it was registered with; seqio's registry forgets."""
+"""Family -> tokenizer, seed and data_dir that it was registered with."""
 
 
 @functools.cache
-def vocabulary(tokenizer: str) -> seqio.Vocabulary:
+def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
   """The vocabulary of a tokenizer.
 
   Args:
@@ -24,6 +24,10 @@ def vocabulary(tokenizer: str) -> seqio.Vocabulary:
   Raises:
     InputError: t5x could not tell its padding from its text.
   """
+  if tokenizer is None:
+    raise InputError(
+      "TOKENIZER: not set, nor DECODER; must be a model folder, a .model or 'bytes'"
+    )
   path = tokenizer
   if path != 'bytes' and not path.endswith(('.model', '.json')):
     path = model_folder.tokenizer_file(path)
@@ -116,7 +120,14 @@ def _register(
   family: str, tokenizer: str, seed: int | None, data_dir: str | None
 ) -> None:
   """Registers a family unless it is; a seed of None is any seed."""
-  have = _registered.get(family)
+  known = seqio.TaskRegistry.names()
+  there = any(dataset.task in known for dataset in catalogue.family(family).values())
+  have = _registered.get(family) if there else None
+  if there and have is None:
+    raise InputError(
+      f'{family} tasks: registered already, and not by the bridge; leave out `import '
+      'flan_jax.seqio_tasks`'
+    )
   if have is None:
     registry.register(
       vocabulary(tokenizer), family=family, seed=seed or 0, data_dir=data_dir
