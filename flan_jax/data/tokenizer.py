@@ -100,7 +100,11 @@ class Bytes(Tokenizer):
 
 
 class SentencePiece(Tokenizer):
-  """A SentencePiece model, from the bytes of its `.model` file."""
+  """A SentencePiece model, from the bytes of its `.model` file.
+
+  Attributes:
+    model: those bytes.
+  """
 
   filename = 'tokenizer.model'
 
@@ -111,7 +115,7 @@ class SentencePiece(Tokenizer):
       raise InputError(
         f'tokenizer {name!r}: not a SentencePiece model, or a truncated one'
       ) from None
-    self._model = model
+    self.model = model
     self.name = name
     self.vocab_size = self._processor.vocab_size()
     self.eos_id = self._processor.eos_id()
@@ -147,7 +151,7 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def save(self, path: str | os.PathLike) -> None:
-    pathlib.Path(path).write_bytes(self._model)
+    pathlib.Path(path).write_bytes(self.model)
 
 
 class HuggingFace(Tokenizer):

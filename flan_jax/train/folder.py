@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from flan_jax.errors import InputError
-from flan_jax.train import settings
+from flan_jax.train import ledger, settings
 
 _MAY_CHANGE = (
   'train_steps',
@@ -16,6 +16,9 @@ _MAY_CHANGE = (
   'log_period',
   'checkpoint_period',
   'keep',
+  'bad_step',
+  'spike',
+  'hang_s',
   'mesh',
   'evaluate',
 )
@@ -31,14 +34,22 @@ class Folder:
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
+    ledger: where the time went.
   """
 
   def __init__(self, model_dir: str):
+    """Names the files; nothing is made.
+
+    Raises:
+      InputError: if it is no folder of this machine, as gs://BUCKET/PATH.
+    """
+    local('MODEL_DIR', model_dir)
     self.path = pathlib.Path(model_dir)
     self.store = self.path / 'store'
     self.model = self.path / 'model'
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
+    self.ledger = self.path / ledger.FILE
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
 
@@ -80,6 +91,20 @@ class Folder:
         f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
       ) from None
     return known
+
+
+def local(name: str, path: str | None) -> None:
+  """Refuses a path of an object store.
+
+  Raises:
+    InputError: for `gs://...` and the like.
+  """
+  if path is not None and '://' in path:
+    mounted = '/mnt/' + path.partition('://')[2]
+    raise InputError(
+      f'{name}: got {path!r}; must be a folder, the same one mounted on every host '
+      f'(docs/tpu.md), as {mounted!r}'
+    )
 
 
 def write(path: pathlib.Path, text: str) -> None:
