@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import seqio
 
 from flan_jax import catalogue, registry
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.train import model_folder
+from flan_jax.interop import seqio_vocabulary
+from flan_jax.interop.t5x import recipe
 
 _registered: dict[str, tuple] = {}
 """Family -> tokenizer, seed and data_dir that it was registered with."""
@@ -15,30 +17,18 @@ _registered: dict[str, tuple] = {}
 
 @functools.cache
 def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
-  """The vocabulary of a tokenizer.
-
-  Args:
-    tokenizer: a SentencePiece `.model`, `bytes`, or a model folder of ours (or
-      `microworld`), which holds its own.
+  """The vocabulary of a tokenizer, named as for `recipe.tokenizer_file`.
 
   Raises:
     InputError: t5x could not tell its padding from its text.
   """
-  if tokenizer is None:
-    raise InputError(
-      "TOKENIZER: not set, nor DECODER; must be a model folder, a .model or 'bytes'"
-    )
-  path = tokenizer
-  if path != 'bytes' and not path.endswith(('.model', '.json')):
-    path = model_folder.tokenizer_file(path)
-  if path == 'bytes':
+  path = recipe.tokenizer_file(tokenizer)
+  if path == tokenizer_lib.BYTES:
     return seqio.ByteVocabulary()
   if path.endswith('.json'):
-    raise InputError(
-      f'TOKENIZER: got {tokenizer!r}; under t5x it must be a SentencePiece .model or '
-      "'bytes'"
-    )
-  found = seqio.SentencePieceVocabulary(path)
+    found = seqio_vocabulary.Vocabulary(tokenizer_lib.load(path))
+  else:
+    found = seqio.SentencePieceVocabulary(path)
   if found.pad_id != 0 or found.eos_id == 0:
     raise InputError(
       f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id} and EOS '

@@ -1,10 +1,11 @@
-"""What the gin files of `gin/t5x/` ask for: the model's shape and the schedule."""
+"""What the gin files of `gin/t5x/` ask for: the model's shape, BOS and schedule."""
 
 from collections.abc import Callable
 
 import jax
 
 from flan_jax import config as config_lib
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import model_folder, settings, state
@@ -32,6 +33,30 @@ def decoder(
   if model is not None:
     return model_folder.config(model)
   return config_lib.load(list(gin_files), list(flags)).build('DecoderConfig')
+
+
+def tokenizer_file(tokenizer: str | None) -> str:
+  """The file of a tokenizer, or `bytes`.
+
+  Args:
+    tokenizer: a `.model` or `tokenizer.json`, `bytes`, or a model folder of ours (or
+      `microworld`), which holds its own.
+
+  Raises:
+    InputError: none is given, or the folder has none.
+  """
+  if tokenizer is None:
+    raise InputError(
+      "TOKENIZER: not set, nor DECODER; must be a model folder, a .model or 'bytes'"
+    )
+  if tokenizer == tokenizer_lib.BYTES or tokenizer.endswith(('.model', '.json')):
+    return tokenizer
+  return model_folder.tokenizer_file(tokenizer)
+
+
+def bos_id(tokenizer: str | None) -> int | None:
+  """The BOS that starts our rows under a tokenizer; None where it has none."""
+  return tokenizer_lib.load(tokenizer_file(tokenizer)).bos_id
 
 
 def learning_rate(

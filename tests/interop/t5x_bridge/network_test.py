@@ -19,12 +19,19 @@ from flan_jax.model.decoder import Decoder
 from flan_jax.train import state, step
 
 LENGTH = 40
+# fmt: off
 VARIANTS = {
   'causal': {},
   'prefix': {'attention': 'prefix'},
   't5 positions': {'positions': 't5'},
   'unrolled': {'scan_layers': False},
+  'of others': {
+    'positions': 'learned', 'max_positions': 64, 'norm': 'layer', 'activation': 'gelu',
+    'attention_bias': 'all', 'mlp_bias': True, 'layer_pattern': 'GL', 'window': 4,
+    'qk_norm': True, 'post_norms': True, 'tied_embedding': False,
+  },
 }
+# fmt: on
 
 
 def variant(name: str):
