@@ -47,7 +47,7 @@ def make_model(config, **settings):
       logical_factor_rules=adafactor.standard_logical_factor_rules(),
     ),
     inputs_bidirectional_attention=config.attention == 'prefix',
-    loss_normalizing_factor='NUM_REAL_TARGET_TOKENS',
+    loss_normalizing_factor=None,
     z_loss=Z_LOSS,
     **settings,
   )
@@ -99,7 +99,7 @@ def run_t5x(config, params, *, submesh=(1, 1), microbatches=None):
   for groups in batches():
     batch = theirs(groups, row_length=LENGTH)
     loss, _ = jax.jit(model.loss_fn)(made.train_state.params, batch, None)
-    losses.append(float(loss))
+    losses.append(float(loss) / batch['decoder_loss_weights'].sum())
     made.train_state, _ = made._partitioned_train_step(made.train_state, batch)
   tree = jax.device_get(made.train_state.state_dict())
   return losses, tree['target']['decoder'], tree['state']['param_states']['decoder']
