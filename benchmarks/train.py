@@ -342,8 +342,6 @@ def whole(options: argparse.Namespace) -> None:
   """The two commands on the same mixture, base model, rows and steps, in turn."""
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    export = [sys.executable, '-m', 'flan_jax.interop.t5x', 'export', 'microworld']
-    subprocess.run([*export, str(folder / 'base')], check=True, capture_output=True)
     task, steps = 'microworld_mini_copa', options.steps
     for turn in range(options.rounds):
       commands = {
@@ -357,7 +355,6 @@ def whole(options: argparse.Namespace) -> None:
           '--gin_file=gin/t5x/train.gin', f"--gin.MODEL_DIR='{folder / f't5x{turn}'}'",
           f"--gin.MIXTURE_OR_TASK_NAME='{task}'", f'--gin.TRAIN_STEPS={steps}',
           '--gin.TRAIN_EVAL=None', '--gin.CHECKPOINT_PERIOD=100000',
-          f"--gin.INITIAL_CHECKPOINT_PATH='{folder / 'base' / 'checkpoint_0'}'",
         ],
       }  # fmt: skip
       for name, command in commands.items():

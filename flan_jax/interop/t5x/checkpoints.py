@@ -24,23 +24,16 @@ _MODULE = 'decoder'
 """The decoder's name inside `network.Network`."""
 
 
-def export(source: str, destination: str) -> pathlib.Path:
-  """Writes DESTINATION/checkpoint_<step>, from which t5x restores.
-
-  A model folder gives step 0 and an optimizer that has seen nothing; the MODEL_DIR of a
-  run of ours gives its newest checkpoint, optimizer included, so that t5x goes on where
-  the run stopped.
+def train_state(source: str) -> dict[str, Any]:
+  """A train state of t5x, as numpy arrays, from a model or a run of ours.
 
   Args:
-    source: a model folder (or `microworld`), or the MODEL_DIR of a run that is done.
-    destination: a folder; made if absent.
-
-  Returns:
-    The checkpoint: `INITIAL_CHECKPOINT_PATH` of `gin/t5x/train.gin`.
+    source: a model folder (or `microworld`): step 0 and an optimizer that has seen
+      nothing; or the MODEL_DIR of a run that is done: its newest checkpoint, Adafactor
+      included.
 
   Raises:
-    InputError: if there is no such model, the destination has that checkpoint already,
-      or the run's optimizer keeps something that t5x's Adafactor does not.
+    InputError: if there is no such model, or the run's optimizer is not Adafactor.
   """
   config = model_folder.config(source)
   shapes, axes = state.abstract_params(config)
@@ -52,17 +45,34 @@ def export(source: str, destination: str) -> pathlib.Path:
     params = model_folder.load(source, config=config, shapes=shapes)
     optimizer = adafactor.adafactor(1.0, logical_axes=axes)
     moments = jax.device_get(optimizer.init(params)).moments
-  folder = pathlib.Path(destination).absolute()
-  done = folder / f'{_PREFIX}{step}'
-  if done.exists():
-    raise InputError(f'{done}: is there already; must be a folder without it')
-  tree = {
+  return {
     'target': {_MODULE: params},
     'state': {
       'step': np.asarray(step, np.int32),
       'param_states': {_MODULE: _as_dicts(moments)},
     },
   }
+
+
+def export(source: str, destination: str) -> pathlib.Path:
+  """Writes DESTINATION/checkpoint_<step>, which t5x restores, evaluates and infers from.
+
+  Args:
+    source: as for `train_state`.
+    destination: a folder; made if absent.
+
+  Returns:
+    The checkpoint.
+
+  Raises:
+    InputError: as `train_state`, or the destination has that checkpoint already.
+  """
+  tree = train_state(source)
+  step = int(tree['state']['step'])
+  folder = pathlib.Path(destination).absolute()
+  done = folder / f'{_PREFIX}{step}'
+  if done.exists():
+    raise InputError(f'{done}: is there already; must be a folder without it')
   options = ocp.CheckpointManagerOptions(
     step_prefix=_PREFIX.removesuffix('_'), enable_async_checkpointing=False
   )
