@@ -55,7 +55,7 @@ def train_state(source: str) -> dict[str, Any]:
 
 
 def export(source: str, destination: str) -> pathlib.Path:
-  """Writes DESTINATION/checkpoint_<step>, which t5x restores, evaluates and infers from.
+  """Writes DESTINATION/checkpoint_<step>, for `t5x.eval`, `t5x.infer` and others.
 
   Args:
     source: as for `train_state`.

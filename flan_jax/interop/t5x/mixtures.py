@@ -25,16 +25,15 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
   path = recipe.tokenizer_file(tokenizer)
   if path == tokenizer_lib.BYTES:
     return seqio.ByteVocabulary()
-  if path.endswith('.json'):
-    found = seqio_vocabulary.Vocabulary(tokenizer_lib.load(path))
-  else:
-    found = seqio.SentencePieceVocabulary(path)
+  found = tokenizer_lib.load(path)  # seqio's own says 0 whatever the padding is
   if found.pad_id != 0 or found.eos_id == 0:
     raise InputError(
       f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id} and EOS '
       f'{found.eos_id}; t5x pads with id 0, so 0 must be its padding and nothing else'
     )
-  return found
+  if path.endswith('.json'):
+    return seqio_vocabulary.Vocabulary(found)
+  return seqio.SentencePieceVocabulary(path)
 
 
 def mixture(
