@@ -46,6 +46,7 @@ def cloud(monkeypatch, tmp_path):
   server.stop()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_path):
   """Stopped after four of six steps: the same bits as a run in a folder."""
   files, machine = cloud
