@@ -107,6 +107,8 @@ class Network(nn.Module):
       max_decode_length: ignored: the cache knows.
     """
     del enable_dropout, max_decode_length
+    # t5x.eval and t5x.infer make the module from float tokens.
+    decoder_input_tokens = jnp.asarray(decoder_input_tokens, jnp.int32)
     if decode:
       if not self.has_variable('cache', 'cache_index'):
         return self._make_cache(decoder_input_tokens)

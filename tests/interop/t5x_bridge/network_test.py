@@ -118,8 +118,11 @@ def test_every_parameter_has_axes_that_the_rules_of_t5x_know(name):
 
 
 def test_the_parameters_are_those_of_our_trainer():
+  """t5x.eval makes them from tokens of type float."""
   shapes, _ = state.abstract_params(TINY)
-  params = init(Network(TINY))['params']['decoder']
+  ones = jnp.ones((2, LENGTH), jnp.float32)
+  made = Network(TINY).init(jax.random.key(0), ones, ones, enable_dropout=False)
+  params = made['params']['decoder']
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda s: s.shape, shapes)
 
 
