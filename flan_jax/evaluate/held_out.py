@@ -228,8 +228,6 @@ def evaluate_checkpoint(
       dataset that is not prepared.
   """
   datasets = rows_lib.asked(evaluation)
-  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
-    loading.check(path)
   trained = provenance.of_training(evaluation.checkpoint)
   proof = guard.prove_checkpoint(
     trained,
@@ -239,6 +237,8 @@ def evaluate_checkpoint(
   )
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
+  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
+    loading.check(path)
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
