@@ -223,7 +223,7 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
 
   timed(ours)
   found, cost = timed(ours)
-  tokens = sum(len(answer) + 1 for answer in found.tokens)
+  tokens = sum(min(len(answer) + 1, args.new_tokens) for answer in found.tokens)
   print(
     f'ours: {len(prompts)} prompts, {tokens} tokens, {tokens / cost.wall:.1f} tokens/s '
     f'({tokens / cost.cpu:.1f} a processor second); {found.tokens_read} positions '

@@ -286,6 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   for name, value in {
     **accelerator_environment(),
     'TF_CPP_MIN_LOG_LEVEL': '3',
+    'EPATH_USE_TF': 'false',  # gs:// through gcsfs, TensorFlow or none
   }.items():
     os.environ.setdefault(name, value)
   try:

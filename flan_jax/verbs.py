@@ -4,6 +4,7 @@ Each function imports what it needs and no more; `flan --help` imports none of i
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -68,9 +69,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
     from flan_jax.evaluate import tables
 
     tables.print_table(outcome.report)
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "report" / "report.html"}')
+    progress.stage(f'Done: {run.model_dir}/report/report.html')
   else:
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "model"}')
+    progress.stage(f'Done: {run.model_dir}/model')
   return 0
 
 
@@ -83,11 +84,17 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
   parsed = config.load(files, options.gin)
   settings = parsed.build('Evaluation')
+  text = parsed.text(settings)
   from flan_jax.evaluate import held_out, tables
+  from flan_jax.train import bucket
 
-  found = held_out.evaluate_checkpoint(
-    settings, text=parsed.text(settings), progress=progress
+  settings = dataclasses.replace(
+    settings,
+    checkpoint=bucket.here('CHECKPOINT', settings.checkpoint),
+    store=bucket.here('STORE', settings.store),
   )
+
+  found = held_out.evaluate_checkpoint(settings, text=text, progress=progress)
   tables.print_table(found)
   progress.stage(f'Done: {pathlib.Path(settings.output_dir) / "report.html"}')
   return 0
@@ -323,9 +330,9 @@ def rows(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
   from flan_jax.evaluate import difference, tables
   from flan_jax.evaluate import report as report_lib
-  from flan_jax.train import ledger
+  from flan_jax.train import bucket, ledger
 
-  given = pathlib.Path(options.folder)
+  given = pathlib.Path(bucket.here('MODEL_DIR', options.folder))
   spent = ledger.summarize(ledger.read(given / ledger.FILE))
   if spent is not None and options.against is None and not _has_report(given):
     if options.json:
@@ -333,7 +340,7 @@ def report(options: argparse.Namespace) -> int:
     else:
       _print_goodput(spent)
     return 0
-  folder = _report_folder(options.folder)
+  folder = _report_folder(str(given))
   if options.against is not None:
     changed = difference.write(folder, _report_folder(options.against))
     if options.json:

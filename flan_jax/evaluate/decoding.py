@@ -177,22 +177,24 @@ def choose(
   decoding: Decoding,
   prompt_B: jax.Array,
   count_B: jax.Array,
+  seed: jax.Array | int = 0,
 ) -> jax.Array:
   """The next token of each row, int32 [B].
 
   Args:
     logits_BxV: float32.
-    decoding: greedy, or how to draw.
+    decoding: greedy, or how to draw; its seed is not looked at.
     prompt_B: int32, the place of each row's prompt among all of them.
     count_B: int32, the tokens that the row has written.
+    seed: uint32, of the draws; another one needs no other program.
   """
   if not decoding.temperature:
     return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
   logits_BxV = likely(logits_BxV / decoding.temperature, decoding=decoding)
-  seed = jax.random.key(decoding.seed)
+  root = jax.random.key(seed)
 
   def draw(logits_V, prompt, count):
-    key = jax.random.fold_in(jax.random.fold_in(seed, prompt), count)
+    key = jax.random.fold_in(jax.random.fold_in(root, prompt), count)
     return jax.random.categorical(key, logits_V)
 
   return jax.vmap(draw)(logits_BxV, prompt_B, count_B).astype(jnp.int32)

@@ -5,6 +5,7 @@ read. Prompts wait in order of length, the longest first; a row that has written
 its `max_new_tokens` is handed to a prompt that waits (Yu et al. 2022, Orca, 3.1).
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ class Writing(NamedTuple):
     done_B: bool, whether the answer has ended; rows without a prompt are done.
     nan_B: bool, whether NaN was met.
     steps: int32, that all rows have taken.
+    seed: uint32, of what is drawn.
   """
 
   cache: cache_lib.Cache
@@ -81,6 +83,7 @@ class Writing(NamedTuple):
   done_B: jax.Array
   nan_B: jax.Array
   steps: jax.Array
+  seed: jax.Array
 
 
 @functools.partial(
@@ -120,7 +123,9 @@ def admit(
     params, prompts_RxL, lengths_R, config=config, cache_length=L
   )
   count_R = jnp.zeros_like(lengths_R)
-  token_R = choose(logits_RxV, decoding=decoding, prompt_B=prompt_R, count_B=count_R)
+  token_R = choose(
+    logits_RxV, decoding=decoding, prompt_B=prompt_R, count_B=count_R, seed=state.seed
+  )
   S, N = state.cache.positions.shape[1], state.tokens_BxN.shape[1]
   written_RxN = jnp.full((len(rows_R), N), eos_id, jnp.int32).at[:, 0].set(token_R)
   unused = ((0, 0), (0, S - L))
@@ -143,6 +148,7 @@ def admit(
     done_B=put(state.done_B, (token_R == eos_id) | (N == 1)),
     nan_B=put(state.nan_B, jnp.isnan(logits_RxV).any(-1)),
     steps=state.steps,
+    seed=state.seed,
   )
   return replicated(small, sharding)._replace(cache=cache)
 
@@ -192,7 +198,11 @@ def write(
     )
     logits_BxV = logits_Bx1xV[:, 0]
     token_B = choose(
-      logits_BxV, decoding=decoding, prompt_B=state.prompt_B, count_B=state.count_B
+      logits_BxV,
+      decoding=decoding,
+      prompt_B=state.prompt_B,
+      count_B=state.count_B,
+      seed=state.seed,
     )
     at_B = jnp.where(state.done_B, N, state.count_B)  # N: written nowhere
     rows_B = jnp.arange(len(at_B))
@@ -240,7 +250,8 @@ def generate(
   settings = {
     'config': config,
     'eos_id': tokenizer.eos_id,
-    'decoding': decoding,
+    # Programs are compiled for the way of choosing, whatever the seed and the stops.
+    'decoding': dataclasses.replace(decoding, seed=0, stop=()),
     'sharding': sharding,
   }
   if decoding.beams > 1:
@@ -250,7 +261,7 @@ def generate(
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
     nan, read, written = found.nan, found.tokens_read, found.tokens_written
   else:
-    desk = _Desk(params, sequences, tokenizer, settings, max_new_tokens, rows)
+    desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
     answers, nan, read, written = desk.run()
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   return Generated(answers, nan, read, written, time.monotonic() - began, texts)
@@ -280,13 +291,15 @@ def _stops(tokens: list[int], decoding: Decoding, tokenizer: Tokenizer) -> bool:
 class _Desk:
   """Prompts that wait, and rows that answer them."""
 
-  def __init__(self, params, sequences, tokenizer, settings, max_new_tokens, rows):
+  def __init__(
+    self, params, sequences, tokenizer, decoding, settings, max_new_tokens, rows
+  ):
     self._params = params
     self._sequences = sequences
     self._tokenizer = tokenizer
     self._settings = settings
     self._config: DecoderConfig = settings['config']
-    self._decoding: Decoding = settings['decoding']
+    self._decoding: Decoding = decoding
     self._sharding: NamedSharding | None = settings['sharding']
     self._new = max_new_tokens
     parts = shards(self._sharding)
@@ -340,6 +353,7 @@ class _Desk:
       done_B=jnp.ones(B, bool),
       nan_B=jnp.zeros(B, bool),
       steps=jnp.int32(0),
+      seed=jnp.uint32(self._decoding.seed % 2**32),
     )
 
   def _admit(self, state: Writing) -> Writing:

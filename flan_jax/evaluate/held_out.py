@@ -228,6 +228,8 @@ def evaluate_checkpoint(
       dataset that is not prepared.
   """
   datasets = rows_lib.asked(evaluation)
+  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
+    loading.check(path)
   trained = provenance.of_training(evaluation.checkpoint)
   proof = guard.prove_checkpoint(
     trained,

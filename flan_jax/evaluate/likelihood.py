@@ -217,12 +217,18 @@ class Likelihood:
     return best[1]
 
   def _batches(self, rows: int, most: int) -> list[int]:
-    """Rows of each batch: all of them `most`, but the last, which wastes little."""
+    """Rows of each batch: `most`, and for the rest up to three powers of two."""
     whole, rest = divmod(rows, most)
-    last = self._shards
-    while last < rest:
-      last *= 2
-    return [most] * whole + ([min(last, most)] if rest else [])
+    out = [most] * whole
+    for last in (False, False, True):
+      if rest <= 0:
+        break
+      size = self._shards * _power_of_two(rest // self._shards)
+      if last and size < rest:
+        size *= 2
+      out.append(min(size, most))
+      rest -= out[-1]
+    return out
 
   def _alone(
     self, grove: Grove, layout: '_Layout', sums: np.ndarray

@@ -79,6 +79,16 @@ def journals(
     each.remove()
 
 
+def check(path: str) -> None:
+  """That there is a model at `path`, before anything that takes time.
+
+  Raises:
+    InputError: if there is none.
+  """
+  if not cache_lib.is_theirs(path):
+    model_folder.config(path)
+
+
 def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
   """A folder of ours with the model at `path`, which may be a model from elsewhere.
 

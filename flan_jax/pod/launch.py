@@ -27,6 +27,10 @@ from flan_jax.pod.slice import NoSlice, Slice
 RESTART = 143
 """Exit code of a run that saved its state and asks to be started again."""
 
+_KILLED = (None, 137)
+_ABORTED = 134
+"""Exit code of the others where host 0 was killed: JAX ends them by SIGABRT."""
+
 MULTIHOST = '--multihost'
 PYTHON = '3.12'
 
@@ -285,7 +289,7 @@ class Launch:
     if codes == [0] * len(codes):
       return 0
     self._there(f'exit codes {codes}')
-    if RESTART in codes:
+    if RESTART in codes or (codes[0] in _KILLED and _ABORTED in codes[1:]):
       return RESTART
     bad = [code for code in codes if code != 0]
     shown = ', '.join('killed' if code is None else str(code) for code in codes)

@@ -33,7 +33,8 @@ class Checkpoints:
   """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it."""
 
   def __init__(self, model_dir: str, *, keep: int):
-    self._root = epath.Path(model_dir).resolve()
+    root = epath.Path(model_dir)
+    self._root = root if '://' in model_dir else root.resolve()
     self._folder = self._root / 'checkpoints'
     self._manager = ocp.CheckpointManager(
       self._folder,
@@ -232,6 +233,8 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
     int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(layout.shapes)
   )
+  if '://' in model_dir:
+    return  # an object store has no end
   folder = pathlib.Path(model_dir) / 'checkpoints'
   there = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
   free = shutil.disk_usage(model_dir).free

@@ -8,6 +8,7 @@ from typing import Any
 
 from flan_jax.errors import InputError
 from flan_jax.train import ledger, settings
+from flan_jax.train.bucket import Bucket
 
 _MAY_CHANGE = (
   'train_steps',
@@ -29,7 +30,8 @@ class Folder:
   """Paths of MODEL_DIR.
 
   Attributes:
-    path: MODEL_DIR itself.
+    path: MODEL_DIR itself, or its copy on this machine.
+    bucket: MODEL_DIR where it is gs://BUCKET/PATH, else None.
     store: rendered examples, unless the run names others.
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
@@ -41,10 +43,10 @@ class Folder:
     """Names the files; nothing is made.
 
     Raises:
-      InputError: if it is no folder of this machine, as gs://BUCKET/PATH.
+      InputError: if it is neither a folder nor gs://BUCKET/PATH.
     """
-    local('MODEL_DIR', model_dir)
-    self.path = pathlib.Path(model_dir)
+    self.bucket = Bucket('MODEL_DIR', model_dir) if '://' in model_dir else None
+    self.path = self.bucket.local if self.bucket else pathlib.Path(model_dir)
     self.store = self.path / 'store'
     self.model = self.path / 'model'
     self.report = self.path / 'report'
@@ -52,6 +54,16 @@ class Folder:
     self.ledger = self.path / ledger.FILE
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
+
+  def bring(self) -> None:
+    """Brings in what an earlier start left in an object store."""
+    if self.bucket:
+      self.bucket.pull()
+
+  def send(self) -> None:
+    """Sends out what there is now to an object store."""
+    if self.bucket:
+      self.bucket.push()
 
   def claim(self, run: settings.Run, *, text: str) -> bool:
     """Takes MODEL_DIR for this run, or goes on with the run that is there.
@@ -91,20 +103,6 @@ class Folder:
         f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
       ) from None
     return known
-
-
-def local(name: str, path: str | None) -> None:
-  """Refuses a path of an object store.
-
-  Raises:
-    InputError: for `gs://...` and the like.
-  """
-  if path is not None and '://' in path:
-    mounted = '/mnt/' + path.partition('://')[2]
-    raise InputError(
-      f'{name}: got {path!r}; must be a folder, the same one mounted on every host '
-      f'(docs/tpu.md), as {mounted!r}'
-    )
 
 
 def write(path: pathlib.Path, text: str) -> None:

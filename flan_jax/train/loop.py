@@ -18,14 +18,15 @@ from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
+from flan_jax.train import bucket, hosts, model_folder, settings, spikes
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import folder as folder_lib
-from flan_jax.train import hosts, model_folder, settings, spikes
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 from flan_jax.train import steps as steps_lib
 from flan_jax.train import stop as stop_lib
+from flan_jax.train.bucket import Bucket
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.ledger import Ledger
 from flan_jax.train.log import BadStep
@@ -67,8 +68,13 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
   mixture = catalogue.mixture(run.mixture)
   held_out = guard.prove(mixture, run.held_out, accept=run.accept).held_out
   folder = folder_lib.Folder(run.model_dir)
-  folder_lib.local('STORE', run.store)
-  folder_lib.local('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
+  given = run  # its paths as all hosts have them; those of object stores come here
+  with hosts.first_first('bucket'):
+    run = dataclasses.replace(
+      run,
+      store=bucket.here('STORE', run.store),
+      initial_checkpoint=bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint),
+    )
 
   # What starts: a model folder, or a shape to fill at random.
   config = run.model
@@ -79,7 +85,7 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       'Run.model: not set; include one of gin/models/*.gin, or give '
       '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
     )
-  for warning in hosts.agree(_facts(run, config)):
+  for warning in hosts.agree(_facts(given, config)):
     progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
   shapes, axes = state_lib.abstract_params(config)
@@ -87,7 +93,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
   rules = run.mesh.rules
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
   if hosts.first():
-    folder.claim(run, text=text)
+    folder.bring()
+    folder.claim(given, text=text)
 
   progress.stage(f'Data: {mixture.name}')
   with hosts.first_first('data'):  # what host 0 makes, the others find
@@ -258,6 +265,8 @@ def train(run: settings.Run, *, text: str = '', progress: Progress) -> Outcome:
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
       if not hosts.is_gone(sys.exception()):
         checkpoints.close()
+        if hosts.first():
+          folder.send()
 
 
 def open_store(
@@ -270,6 +279,9 @@ def open_store(
 ) -> Store:
   """The run's store: the one it names, the one in MODEL_DIR, or a new one there."""
   path = folder.store if run.store is None else run.store
+  kept = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
+  if kept and run.store is None:
+    kept.pull()
   if run.store is None and not (folder.store / 'manifest.json').is_file():
     tokenizer = run.tokenizer
     if tokenizer is None and run.initial_checkpoint is not None:
@@ -289,6 +301,8 @@ def open_store(
         missing=run.missing,
         progress=count,
       )
+    if kept:
+      kept.push()
   store = Store.open(path)
   if store.manifest['mixture'] != mixture.name:
     raise InputError(

@@ -118,6 +118,8 @@ def run(
       bar.advance(1, text)
       if saves_now:
         saving = time.monotonic()
+        if hosts.first():
+          folder.send()  # the log first: it may hold steps that no checkpoint has
         checkpoints.save(state, step=done, about={**about, 'step': done})
         saves = time.monotonic() - saving
         ledger.add('save', saves)

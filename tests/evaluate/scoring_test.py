@@ -183,7 +183,11 @@ def test_nothing_to_score(scorer):
 
 
 @pytest.mark.parametrize(
-  ('attention', 'positions'), [('causal', 'rotary'), ('prefix', 't5')]
+  ('attention', 'positions'),
+  [
+    ('causal', 'rotary'),
+    pytest.param('prefix', 't5', marks=pytest.mark.slow),
+  ],
 )
 def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positions):
   """Prompts and options longer than a row, beside others that fit, score the same."""

@@ -201,13 +201,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(store)
 
 
 @pytest.mark.parametrize('name', ['MODEL_DIR', 'STORE', 'INITIAL_CHECKPOINT_PATH'])
-def test_an_object_store_is_refused_and_no_folder_of_that_name_is_made(
+def test_another_object_store_is_refused_and_no_folder_of_that_name_is_made(
   name, store, tmp_path
 ):
-  with pytest.raises(InputError, match=f"{name}: got 'gs://b/x'; .* as '/mnt/b/x'"):
-    run(tmp_path / 'run', store, **{name: 'gs://b/x'})
+  with pytest.raises(InputError, match=f"{name}: got 's3://b/x'; .* as 'gs://b/x'"):
+    run(tmp_path / 'run', store, **{name: 's3://b/x'})
   assert not (tmp_path / 'run').exists()
-  assert not pathlib.Path('gs:').exists()
+  assert not pathlib.Path('s3:').exists()
 
 
 FILLS = """
