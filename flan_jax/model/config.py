@@ -186,6 +186,18 @@ class DecoderConfig:
     return int(self.head_dim * self.rotary_fraction)
 
   @property
+  def longest(self) -> int | None:
+    """Most tokens of a row: learned positions end somewhere; None: they do not."""
+    if self.positions != 'learned':
+      return None
+    return self.max_positions - self.position_offset
+
+  @property
+  def context(self) -> int | None:
+    """Most positions of a sequence that it was made for; None where any will do."""
+    return None if self.positions == 't5' else self.max_positions - self.position_offset
+
+  @property
   def local_layers(self) -> tuple[bool, ...]:
     """For each layer, whether it sees its window only."""
     pattern = self.layer_pattern

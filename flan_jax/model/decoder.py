@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention
+from flan_jax.model import attention, tree_attention
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -126,11 +126,16 @@ class Decoder(nn.Module):
     positions_BxL: jax.Array,
     segment_ids_BxL: jax.Array,
     prefix_BxL: jax.Array | None = None,
+    ends_BxL: jax.Array | None = None,
+    tree_kernel: bool = False,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
 
-    Arguments, the cache in the return value, and errors are those of `__call__`.
+    Arguments, the cache in the return value, and errors are those of `__call__`. Where
+    segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
+    only without a cache. With tree_kernel, attention over them is one TPU kernel
+    (tree_attention); there must be one device, then, no prefix and no window.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -138,7 +143,7 @@ class Decoder(nn.Module):
         f'prefix_BxL: got a mask, but config.attention is {config.attention!r}; must '
         "be None, or config.attention 'prefix'"
       )
-    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL)
+    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL, ends_BxL)
     key, slots_BxL = query, None
     if cache is not None:
       cache, slots_BxL = cache_lib.reserve(cache, query)
@@ -149,12 +154,15 @@ class Decoder(nn.Module):
       near=self._view(query, key, local=True) if any(config.local_layers) else None,
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
+      ends_BxL=ends_BxL if tree_kernel else None,
     )
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     if config.scaled_embedding:
       hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)
     if config.positions == 'learned':
-      rows_BxL = positions_BxL + config.position_offset
+      # Padding may stand past the end of the table, and NaN there would spread.
+      rows_BxL = jnp.where(segment_ids_BxL > 0, positions_BxL, 0)
+      rows_BxL += config.position_offset
       hidden_BxLxD += jnp.take(
         self.position_embedding, rows_BxL, axis=0, mode='fill', fill_value=jnp.nan
       )
@@ -231,12 +239,14 @@ class Shared(NamedTuple):
     near: that of local layers, or None where there are none.
     slots_BxL: the cache slot of each token, or None without a cache.
     bias_BxHxLxS: T5 position bias, or None.
+    ends_BxL: of trees that the kernel attends over, or None.
   """
 
   everywhere: View
   near: View | None
   slots_BxL: jax.Array | None
   bias_BxHxLxS: jax.Array | None
+  ends_BxL: jax.Array | None = None
 
   def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
     """The view of one layer."""
@@ -301,11 +311,17 @@ class Layer(nn.Module):
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
       key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    mixed_BxLxHxC = attention.dot_product_attention(
+    if shared.ends_BxL is None:
+      attend = attention.dot_product_attention
+      seen = {'mask_BxTxS': view.mask_BxLxS}
+    else:
+      attend = tree_attention.kernel_attention
+      seen = {'ends_BxT': shared.ends_BxL}
+    mixed_BxLxHxC = attend(
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,
-      mask_BxTxS=view.mask_BxLxS,
+      **seen,
       bias_BxHxTxS=shared.bias_BxHxLxS,
       scale=config.query_scale,
       softcap=config.attention_softcap,

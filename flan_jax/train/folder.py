@@ -8,7 +8,8 @@ from typing import Any
 
 from flan_jax.errors import InputError
 from flan_jax.model.config import DecoderConfig
-from flan_jax.train import settings
+from flan_jax.train import ledger, settings
+from flan_jax.train.bucket import Bucket
 
 _MAY_CHANGE = (
   'train_steps',
@@ -17,6 +18,9 @@ _MAY_CHANGE = (
   'log_period',
   'checkpoint_period',
   'keep',
+  'bad_step',
+  'spike',
+  'hang_s',
   'mesh',
   'evaluate',
 )
@@ -27,21 +31,40 @@ class Folder:
   """Paths of MODEL_DIR.
 
   Attributes:
-    path: MODEL_DIR itself.
+    path: MODEL_DIR itself, or its copy on this machine.
+    bucket: MODEL_DIR where it is gs://BUCKET/PATH, else None.
     store: rendered examples, unless the run names others.
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
+    ledger: where the time went.
   """
 
   def __init__(self, model_dir: str):
-    self.path = pathlib.Path(model_dir)
+    """Names the files; nothing is made.
+
+    Raises:
+      InputError: if it is neither a folder nor gs://BUCKET/PATH.
+    """
+    self.bucket = Bucket('MODEL_DIR', model_dir) if '://' in model_dir else None
+    self.path = self.bucket.local if self.bucket else pathlib.Path(model_dir)
     self.store = self.path / 'store'
     self.model = self.path / 'model'
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
+    self.ledger = self.path / ledger.FILE
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
+
+  def bring(self) -> None:
+    """Brings in what an earlier start left in an object store."""
+    if self.bucket:
+      self.bucket.pull()
+
+  def send(self) -> None:
+    """Sends out what there is now to an object store."""
+    if self.bucket:
+      self.bucket.push()
 
   def claim(self, run: settings.Run, *, text: str) -> bool:
     """Takes MODEL_DIR for this run, or goes on with the run that is there.

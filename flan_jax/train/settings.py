@@ -4,6 +4,7 @@ import dataclasses
 
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.model.config import DecoderConfig
+from flan_jax.styles import FORMS, MOST_SHOTS
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 """Logical axis name -> mesh axis, several, or None (replicated)."""
@@ -142,6 +143,15 @@ class Evaluate:
     row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
     base: whether the untuned model is measured beside the tuned one.
+    shots: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
+    form: the words of the prompts: 'instructions', or 'no_options', 'no_template',
+      'dataset_name' (the ablations of section 4.3), or 'continuation'.
+    base_form: the words that the untuned model reads; None for the same.
+      'continuation' is a prompt that the answer goes on from, for a model that was
+      never told to follow instructions.
+    period: training steps between two looks at dev of the held-out clusters; None for
+      none before the end.
+    period_rows: rows of each dataset in such a look, by their first template.
   """
 
   max_rows: int | None = None
@@ -150,6 +160,30 @@ class Evaluate:
   row_length: int = 2048
   max_decode: int = 256
   base: bool = True
+  shots: int = 0
+  form: str = 'instructions'
+  base_form: str | None = None
+  period: int | None = None
+  period_rows: int = 64
+
+  def __post_init__(self):
+    forms = (*FORMS, 'continuation')
+    _one_of('FORM', self.form, forms)
+    if self.base_form is not None:
+      _one_of('BASE_FORM', self.base_form, forms)
+    if not 0 <= self.shots <= MOST_SHOTS:
+      nearest = min(max(self.shots, 0), MOST_SHOTS)
+      raise InputError(
+        f'SHOTS: got {self.shots}; must be 0 to {MOST_SHOTS}; the nearest is {nearest}'
+      )
+    for name, value in (
+      ('MAX_ROWS', self.max_rows),
+      ('TEMPLATES', self.templates),
+      ('EVAL_PERIOD', self.period),
+      ('Evaluate.period_rows', self.period_rows),
+    ):
+      if value is not None:
+        _at_least(name, value, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +219,10 @@ class Run:
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
     keep: how many checkpoints are kept.
+    bad_step: what becomes of a step whose loss or gradient is not finite, or whose loss
+      spikes: 'stop' ends the run, 'skip' leaves the parameters as they are and counts.
+    spike: a loss above so many times its running average is a spike; None for none.
+    hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
   model_dir: str
@@ -210,6 +248,9 @@ class Run:
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
+  bad_step: str = 'stop'
+  spike: float | None = None
+  hang_s: float = 1_800.0
   mesh: Mesh = Mesh()
   optimizer: Optimizer = Optimizer()
   lora: Lora = Lora()
@@ -217,7 +258,14 @@ class Run:
 
   def __post_init__(self):
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
+    _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'))
+    if self.spike is not None and self.spike <= 1:
+      raise InputError(
+        f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
+        'the average'
+      )
     for name, value, least in (
+      ('Run.hang_s', self.hang_s, 0),
       ('TRAIN_STEPS', self.train_steps, 0),
       ('ROW_LENGTH', self.row_length, 8),
       ('BATCH_TOKENS', self.batch_tokens, self.row_length),
@@ -265,7 +313,9 @@ class Evaluation:
   """One evaluation of a checkpoint, apart from any run.
 
   Attributes:
-    checkpoint: a model folder, or the MODEL_DIR of a finished run.
+    checkpoint: a model folder, the MODEL_DIR of a finished run, a Hugging Face folder
+      or a GGUF file; the latter two are converted once, into `converted` beside
+      output_dir.
     output_dir: where report.json, report.html and predictions.jsonl go.
     clusters: to measure; () where `datasets` names them one by one.
     datasets: to measure, beside those of `clusters`.
@@ -277,7 +327,11 @@ class Evaluation:
     tokenizer: None for the checkpoint's own.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    seed: of the sample of rows and of the bootstrap.
+    seed: of the sample of rows, of the exemplars and of the bootstrap.
+    contamination: stores and folders of text to look for the measured rows in, n-gram
+      by n-gram; () for none.
+    ngram: words of such an n-gram (FLAN appendix C: 13).
+    mesh: how the devices of all hosts are laid out.
     evaluate: how.
   """
 
@@ -293,9 +347,17 @@ class Evaluation:
   tfds_data_dir: str | None = None
   missing: str = 'refuse'
   seed: int = 0
+  contamination: str | tuple[str, ...] = ()
+  ngram: int = 13
+  mesh: Mesh = Mesh()
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
+    if not 2 <= self.ngram <= 64:
+      raise InputError(
+        f'Evaluation.ngram: got {self.ngram}; must be 2 to 64; the nearest is '
+        f'{min(max(self.ngram, 2), 64)}'
+      )
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
     _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
     if not self.clusters and not self.datasets:

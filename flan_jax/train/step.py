@@ -18,7 +18,7 @@ from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.train import settings, spikes
 from flan_jax.train.state import Layout, TrainState
 
 
@@ -31,6 +31,7 @@ class Metrics(NamedTuple):
     weight: loss tokens.
     tokens: tokens that are not padding.
     gradient_norm: of the mean loss.
+    bad: 1 where the loss or the gradient is not finite, or the loss spikes; else 0.
   """
 
   loss: jax.Array
@@ -38,6 +39,7 @@ class Metrics(NamedTuple):
   weight: jax.Array
   tokens: jax.Array
   gradient_norm: jax.Array
+  bad: jax.Array
 
 
 @contextlib.contextmanager
@@ -100,7 +102,7 @@ def loss_sums(
     frozen: the decoder's parameters where `params` are adapters.
 
   Returns:
-    (loss in nats, Metrics); the gradient norm is 0 here.
+    (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
   """
   decoder = functools.partial(Decoder(config).apply, loss.variables(params, frozen))
   hidden_BxLxD = decoder(
@@ -132,6 +134,7 @@ def loss_sums(
     weight=jnp.sum(batch.loss_mask),
     tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
     gradient_norm=jnp.zeros(()),
+    bad=jnp.zeros(()),
   )
 
 
@@ -222,10 +225,18 @@ def make(
         frozen=frozen,
       )
     norm = optax.global_norm(grads)
-    updates, moments = optimizer.update(grads, state.optimizer, state.params)
+    loss = metrics.loss / jnp.maximum(metrics.weight, 1.0)
+    if isinstance(state.optimizer, spikes.Guarded):
+      updates, moments = optimizer.update(
+        grads, state.optimizer, state.params, loss=loss, norm=norm
+      )
+      bad = moments.bad > state.optimizer.bad
+    else:
+      updates, moments = optimizer.update(grads, state.optimizer, state.params)
+      bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
     params = optax.apply_updates(state.params, updates)
     state = TrainState(state.step + 1, params, moments)
-    return state, metrics._replace(gradient_norm=norm)
+    return state, metrics._replace(gradient_norm=norm, bad=bad.astype(jnp.float32))
 
   batch_sharding = mesh_lib.batch_sharding(mesh, rules)
   takes = (layout.shardings, batch_sharding)

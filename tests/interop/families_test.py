@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small_models as models
 
+from flan_jax.data import tokenizer
 from flan_jax.evaluate import generation
 from flan_jax.interop import check, convert, reference
 from flan_jax.interop.source import Folder
@@ -59,7 +60,6 @@ def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
   model = models.make(name, tmp_path / 'theirs')
   came = convert.to_ours(tmp_path / 'theirs', tmp_path / 'ours', progress=quiet)
   prompts = np.random.default_rng(1).integers(3, models.VOCAB, (2, 5)).astype(np.int32)
-  nobody = models.VOCAB  # no token ends the text
   with torch.inference_mode():
     there = model.generate(
       torch.from_numpy(prompts.astype(np.int64)),
@@ -70,12 +70,13 @@ def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
       eos_token_id=None,
     )[:, 5:].numpy()
   params = weights.load(tmp_path / 'ours', came.config)
+  endless = type('Endless', (tokenizer.Bytes,), {'eos_id': models.VOCAB})()
   with jax.default_matmul_precision('highest'):
-    here, _, _ = generation.greedy(
-      params, prompts, np.full(2, 5, np.int32), config=came.config, eos_id=nobody,
-      max_new_tokens=64,
+    here = generation.generate(
+      params, list(prompts), config=came.config, tokenizer=endless, max_new_tokens=64,
+      separator=False,
     )  # fmt: skip
-  np.testing.assert_array_equal(here, there)
+  np.testing.assert_array_equal(here.tokens, there)
 
 
 def test_a_model_in_many_files_is_read_as_one(tmp_path, quiet):

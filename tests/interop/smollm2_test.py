@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flan_jax import config as config_lib
+from flan_jax.data.tokenizer import Bytes
 from flan_jax.errors import InputError
 from flan_jax.evaluate import generation
 from flan_jax.interop import check, convert, packages
@@ -77,12 +78,13 @@ def test_transformers_says_and_writes_the_same(came, tmp_path):
       eos_token_id=None,
     )[0, len(prompt) :].numpy()
   params = weights.load(came.folder, came.config)
+  endless = type('Endless', (Bytes,), {'eos_id': came.config.vocab_size})()
   with jax.default_matmul_precision('highest'):
-    here, _, _ = generation.greedy(
-      params, np.array([prompt], np.int32), np.array([len(prompt)], np.int32),
-      config=came.config, eos_id=came.config.vocab_size, max_new_tokens=64,
+    here = generation.generate(
+      params, [np.array(prompt, np.int32)], config=came.config, tokenizer=endless,
+      max_new_tokens=64, separator=False,
     )  # fmt: skip
-  np.testing.assert_array_equal(here[0], there)
+  np.testing.assert_array_equal(here.tokens[0], there)
   assert json.loads((tmp_path / 'hf' / 'config.json').read_text())['model_type'] == (
     'llama'
   )

@@ -48,6 +48,29 @@ def test_who_may_attend_to_whom(segments, prefix, expected):
   assert drawn(attention.attention_mask(tokens, tokens)) == expected
 
 
+@pytest.mark.parametrize(
+  ('prefix', 'expected'),
+  [
+    (
+      None,
+      ['#......', '##.....', '###....', '##.#...', '##.##..', '.....#.', '.......'],
+    ),
+    (
+      'pp.....',
+      ['##.....', '##.....', '###....', '##.#...', '##.##..', '.....#.', '.......'],
+    ),
+  ],
+)
+def test_of_a_tree_a_token_sees_those_it_descends_from(prefix, expected):
+  """Two tokens, then a branch of one and a branch of two; another tree; padding."""
+  plain = layout('1111120', prefix)
+  tokens = plain._replace(
+    positions=jnp.array([[0, 1, 2, 2, 3, 0, 0]]),
+    ends=jnp.array([[5, 5, 3, 5, 5, 6, 0]]),
+  )
+  assert drawn(attention.attention_mask(tokens, tokens)) == expected
+
+
 def test_order_is_told_by_positions_not_by_places_in_the_array():
   query = Layout(positions=jnp.array([[2]]), segment_ids=jnp.array([[1]]))
   stored = Layout(
