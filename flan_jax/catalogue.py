@@ -68,7 +68,7 @@ class Dataset:
     sizes: TFDS split -> number of rows of the full dataset.
     fields: field name -> path in the record, or a Field that cleans it.
     answer: Label, Choice or Text.
-    metric: name in flan_jax.evaluate.metrics: accuracy, f1, exact_match, bleu, rouge.
+    metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
     templates: ten or more.
     family: the world it belongs to, a key of WORLDS.
     paper_name: what the paper counts it as, one of its 62; several tasks may be one

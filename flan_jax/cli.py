@@ -52,6 +52,13 @@ def _train(parser):
   """one run, which ends in the zero-shot evaluation of HELD_OUT"""
   _gin(parser)
   parser.add_argument(
+    '--multihost',
+    nargs='?',
+    const='auto',
+    metavar='ADDRESS:PORT,HOSTS,HOST',
+    help='one of several hosts; without a value, as the cluster says',
+  )
+  parser.add_argument(
     '--profile',
     type=int,
     default=0,
@@ -160,9 +167,67 @@ def _rows(parser):
 
 
 def _report(parser):
-  """prints the table of a report and writes its page anew"""
+  """prints the table of a report, or its difference from another; writes the page"""
   parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
+  parser.add_argument(
+    '--against', metavar='OLD', help='another report: what changed from it to DIR'
+  )
   _json(parser)
+
+
+def _convert(parser):
+  """brings a Hugging Face or GGUF model here, or takes one of ours away"""
+  parser.add_argument(
+    'source',
+    metavar='SRC',
+    help='a Hugging Face folder, a .gguf file, the word `smollm2`, or (--to hf) a '
+    'model of ours',
+  )
+  parser.add_argument('destination', metavar='DST', help='a folder that is not there')
+  parser.add_argument(
+    '--to', default='ours', choices=('ours', 'hf'), help='default: ours'
+  )
+  _json(parser)
+
+
+def _launch(parser):
+  """the same run on every host of a TPU slice"""
+  parser.usage = 'flan launch --tpu NAME --zone ZONE [options] -- flan train ...'
+  parser.add_argument('--tpu', required=True, metavar='NAME', help='of the slice')
+  parser.add_argument('--zone', required=True, metavar='ZONE', help='as us-central1-a')
+  parser.add_argument('--project', metavar='ID', help="default: gcloud's own")
+  parser.add_argument('--type', metavar='TYPE', help='v3-128, or a topology: v3:8x8')
+  parser.add_argument(
+    '--engine',
+    default='tpu-vm',
+    choices=('tpu-vm', 'xpk', 'skypilot'),
+    help='tpu-vm runs it with gcloud; the others print a script or a task',
+  )
+  parser.add_argument('--spot', action='store_true', help='cheaper, may be preempted')
+  parser.add_argument(
+    '--queued', action='store_true', help='wait in the queue until there is a slice'
+  )
+  parser.add_argument('--runtime', metavar='IMAGE', help='of the VMs')
+  parser.add_argument(
+    '--create-arg',
+    action='append',
+    default=[],
+    metavar='ARG',
+    help='further argument of gcloud ... create, as --create-arg=--network=tpu',
+  )
+  parser.add_argument('--max-restarts', type=int, default=20, metavar='N')
+  parser.add_argument(
+    '--grace', type=int, default=120, metavar='S', help='seconds to save and end in'
+  )
+  parser.add_argument('--cluster', metavar='NAME', help='of GKE (--engine xpk)')
+  parser.add_argument('--image', metavar='PATH', help='to push to (--engine xpk)')
+  parser.add_argument('--stop', action='store_true', help='SIGTERM the run; it saves')
+  parser.add_argument(
+    '--delete', action='store_true', help='delete the slice: after the run, or now'
+  )
+  parser.add_argument(
+    '--dry-run', action='store_true', help='print every command, run none'
+  )
 
 
 def _plan(parser):
@@ -203,6 +268,8 @@ VERBS = {
   'materialize': _materialize,
   'rows': _rows,
   'report': _report,
+  'convert': _convert,
+  'launch': _launch,
   'plan': _plan,
 }
 
@@ -240,17 +307,28 @@ def _split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   return [a for a in arguments if not a.startswith('--gin.')], gin
 
 
+def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """(what stands before `--`, what stands after it)."""
+  arguments = list(arguments)
+  if '--' not in arguments:
+    return arguments, []
+  at = arguments.index('--')
+  return arguments[:at], arguments[at + 1 :]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
   arguments = sys.argv[1:] if arguments is None else list(arguments)
   for name, value in {
     **accelerator_environment(),
     'TF_CPP_MIN_LOG_LEVEL': '3',
+    'EPATH_USE_TF': 'false',  # gs:// through gcsfs, TensorFlow or none
   }.items():
     os.environ.setdefault(name, value)
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
   try:
+    arguments, command = _split_command(arguments)
     arguments, gin = _split_gin(arguments)
     if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
       raise InputError(
@@ -263,7 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       return 0
     if gin and not hasattr(options, 'gin_file'):
       raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
-    options.gin = gin
+    if command and options.verb != 'launch':
+      raise InputError(f'--: `flan {options.verb}` takes no command after it')
+    options.gin, options.command = gin, command
     from flan_jax import verbs
 
     return getattr(verbs, options.verb)(options) or 0

@@ -24,6 +24,7 @@ CLASSES: Mapping[str, type] = {
   'Run': settings.Run,
   'Mesh': settings.Mesh,
   'Optimizer': settings.Optimizer,
+  'Lora': settings.Lora,
   'Evaluate': settings.Evaluate,
   'Evaluation': settings.Evaluation,
   'DecoderConfig': DecoderConfig,

@@ -178,6 +178,15 @@ def _type(empty: Any) -> tf.DType:
   return tf.string if empty in ('', ['']) else tf.int32
 
 
+def _array(value: Any, kind: tf.DType) -> np.ndarray | list[bytes] | bytes:
+  """A Python value as `tf.numpy_function` takes it."""
+  if kind != tf.string:
+    return np.asarray(value, kind.as_numpy_dtype)
+  if isinstance(value, str):
+    return value.encode()
+  return [text.encode() for text in value]
+
+
 def _examples(
   dataset_tf: tf.data.Dataset,
   dataset: Dataset,
@@ -197,7 +206,7 @@ def _examples(
   nothing = (*(empty for empty, _ in spec.values()), False)
 
   def python(*flat):
-    record = plain(tf.nest.pack_sequence_as(structure, flat))
+    record = plain(tf.nest.pack_sequence_as(structure, flat, expand_composites=True))
     name = record.pop('tfds_id')
     if _JSON in record:
       record = json.loads(record[_JSON])
@@ -215,10 +224,17 @@ def _examples(
     return (*values, name, template, answer.options or [''], answer.gold or [-1],
             answer.references or [''], True)  # fmt: skip
 
+  types = (*(_type(empty) for empty, _ in spec.values()), tf.bool)
+
+  def arrays(*flat):
+    return [
+      _array(value, kind) for value, kind in zip(python(*flat), types, strict=True)
+    ]
+
   def call(record):
-    flat = tf.nest.flatten(record)
-    types = (*(_type(empty) for empty, _ in spec.values()), tf.bool)
-    out = tf.py_function(python, flat, types)
+    flat = tf.nest.flatten(record, expand_composites=True)
+    # Stateless, and so an iterator over it can be saved: t5x resumes where it was.
+    out = tf.numpy_function(arrays, flat, types, stateful=False)
     for value, (_, shape) in zip(out, [*spec.values(), (None, ())], strict=True):
       value.set_shape(shape)
     return dict(zip((*spec, 'keep'), out, strict=True))

@@ -1,14 +1,17 @@
 """Importing this module registers every task and mixture with seqio.
 
 For t5x and any other seqio user: `import flan_jax.seqio_tasks`. The vocabulary is the
-one that the environment variable FLAN_TOKENIZER names (a SentencePiece model), or
-bytes; call `flan_jax.registry.register` yourself for anything else.
+one that the environment variable FLAN_TOKENIZER names (a SentencePiece model, or a
+Hugging Face tokenizer.json), or bytes; call `flan_jax.registry.register` yourself for
+anything else.
 """
 
 import seqio
 
 from flan_jax import config, registry
 from flan_jax.catalogue import WORLDS
+from flan_jax.data import tokenizer
+from flan_jax.interop import seqio_vocabulary
 
 
 def vocabulary() -> seqio.Vocabulary:
@@ -16,6 +19,8 @@ def vocabulary() -> seqio.Vocabulary:
   path = config.environment('FLAN_TOKENIZER')
   if path is None:
     return seqio.ByteVocabulary()
+  if path.endswith('.json'):
+    return seqio_vocabulary.Vocabulary(tokenizer.load(path))
   return seqio.SentencePieceVocabulary(path)
 
 

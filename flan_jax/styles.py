@@ -8,13 +8,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.templates import Template
+from flan_jax.templates import OPTIONS, Template
 
 if TYPE_CHECKING:
   from flan_jax.catalogue import Dataset
 
-FORMS = ('instructions', 'no_template', 'dataset_name')
-"""The three arms of the ablation of instructions (FLAN section 4.3)."""
+FORMS = ('instructions', 'no_options', 'no_template', 'dataset_name')
+"""The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
 
 MOST_SHOTS = 16
 """Most exemplars of a few-shot prompt (FLAN section 4.4)."""
@@ -25,8 +25,9 @@ class Style:
   """How rows are put into words.
 
   Attributes:
-    form: `instructions` for the dataset's templates, `no_template` for its fields
-      alone, `dataset_name` for its fields after its name.
+    form: `instructions` for the dataset's templates, `no_options` for the same without
+      their OPTIONS block, `no_template` for its fields alone, `dataset_name` for its
+      fields after its name.
     templates: only the first so many templates; None for all of them.
     shots: exemplars before every prompt; fewer where no more fit.
   """
@@ -62,7 +63,9 @@ class Style:
   def of(self, dataset: 'Dataset') -> 'Dataset':
     """The dataset with the templates of this style."""
     templates = dataset.templates
-    if self.form != 'instructions':
+    if self.form == 'no_options':
+      templates = tuple(map(without_options, templates))
+    elif self.form != 'instructions':
       text = bare(dataset)
       if self.form == 'dataset_name':
         text = f'{title(dataset)}\n{text}'
@@ -71,6 +74,14 @@ class Style:
     if templates == dataset.templates:
       return dataset
     return dataclasses.replace(dataset, templates=templates)
+
+
+def without_options(template: Template) -> Template:
+  """The same words without the block of OPTIONS, which stands at their end."""
+  if not template.has_options:
+    return template
+  text = template.inputs.replace(f'{{{OPTIONS}}}', '').rstrip()
+  return dataclasses.replace(template, inputs=text)
 
 
 def bare(dataset: 'Dataset') -> str:

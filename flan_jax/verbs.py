@@ -4,6 +4,7 @@ Each function imports what it needs and no more; `flan --help` imports none of i
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -39,7 +40,15 @@ def _table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-  progress = Progress()
+  if options.multihost is None:
+    return _train(options, Progress())
+  from flan_jax.train import hosts
+
+  hosts.initialize(options.multihost)
+  return hosts.guarded(lambda: _train(options, Progress(quiet=not hosts.first())))
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> int:
   _quiet_absl()
   progress.stage('Configuration')
   from flan_jax import config
@@ -61,12 +70,12 @@ def train(options: argparse.Namespace) -> int:
   if outcome.interrupted:
     return loop.INTERRUPTED
   if outcome.report is not None:
-    from flan_jax.evaluate import report
+    from flan_jax.evaluate import tables
 
-    report.print_table(outcome.report)
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "report" / "report.html"}')
+    tables.print_table(outcome.report)
+    progress.stage(f'Done: {run.model_dir}/report/report.html')
   else:
-    progress.stage(f'Done: {pathlib.Path(run.model_dir) / "model"}')
+    progress.stage(f'Done: {run.model_dir}/model')
   return 0
 
 
@@ -77,11 +86,20 @@ def eval(options: argparse.Namespace) -> int:  # the verb's own name
   from flan_jax import config
 
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
-  settings = config.load(files, options.gin).build('Evaluation')
-  from flan_jax.evaluate import held_out, report
+  parsed = config.load(files, options.gin)
+  settings = parsed.build('Evaluation')
+  text = parsed.text(settings)
+  from flan_jax.evaluate import held_out, tables
+  from flan_jax.train import bucket
 
-  found = held_out.evaluate_checkpoint(settings, progress=progress)
-  report.print_table(found)
+  settings = dataclasses.replace(
+    settings,
+    checkpoint=bucket.here('CHECKPOINT', settings.checkpoint),
+    store=bucket.here('STORE', settings.store),
+  )
+
+  found = held_out.evaluate_checkpoint(settings, text=text, progress=progress)
+  tables.print_table(found)
   progress.stage(f'Done: {pathlib.Path(settings.output_dir) / "report.html"}')
   return 0
 
@@ -314,24 +332,198 @@ def rows(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-  from flan_jax.evaluate import page
+  from flan_jax.evaluate import difference, tables
   from flan_jax.evaluate import report as report_lib
+  from flan_jax.train import bucket, ledger
 
-  folder = pathlib.Path(options.folder)
-  if not (folder / 'report.json').is_file():
-    folder = folder / 'report'
-  if not (folder / 'report.json').is_file():
-    raise InputError(
-      f'{options.folder!r}: no report.json; must be MODEL_DIR or an evaluation'
-    )
+  given = pathlib.Path(bucket.here('MODEL_DIR', options.folder))
+  spent = ledger.summarize(ledger.read(given / ledger.FILE))
+  if spent is not None and options.against is None and not _has_report(given):
+    if options.json:
+      _print_json({'goodput': spent._asdict()})
+    else:
+      _print_goodput(spent)
+    return 0
+  folder = _report_folder(str(given))
+  if options.against is not None:
+    changed = difference.write(folder, _report_folder(options.against))
+    if options.json:
+      _print_json(changed)
+    else:
+      tables.print_difference(changed)
+      print(folder / 'difference.html')
+    return 0
   found = report_lib.load(folder)
   if options.json:
-    _print_json(found)
+    _print_json(found if spent is None else {**found, 'goodput': spent._asdict()})
     return 0
-  page.write(folder)
-  report_lib.print_table(found)
+  report_lib.render(folder)
+  tables.print_table(found)
   print(folder / 'report.html')
+  if spent is not None:
+    _print_goodput(spent)
   return 0
+
+
+def _print_goodput(spent: Any) -> None:
+  """A `ledger.Summary`, as a table."""
+  rows = [
+    (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
+    for kind, seconds in spent.seconds.items()
+    if seconds
+  ]
+  sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
+  _table(
+    f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
+    f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
+    sides,
+    rows,
+  )
+
+
+def _has_report(given: pathlib.Path) -> bool:
+  return any((place / 'report.json').is_file() for place in (given, given / 'report'))
+
+
+def _report_folder(name: str) -> pathlib.Path:
+  """The folder of a report: that one, or its report/."""
+  for folder in (pathlib.Path(name), pathlib.Path(name) / 'report'):
+    if (folder / 'report.json').is_file():
+      return folder
+  raise InputError(f'{name!r}: no report.json; must be MODEL_DIR or an evaluation')
+
+
+def convert(options: argparse.Namespace) -> int:
+  from flan_jax.interop import convert as convert_lib
+  from flan_jax.interop import packages
+
+  progress = Progress()
+  _quiet_absl()
+  progress.stage(f'Converting {options.source}')
+  source = packages.find(options.source)
+  turn = convert_lib.to_ours if options.to == 'ours' else convert_lib.to_theirs
+  done = turn(source, options.destination, progress=progress)
+  found = done.agreement
+  if options.json:
+    _print_json({
+      'destination': str(done.folder) if found.passed else None,
+      'family': done.family,
+      'check': found.as_json(),
+    })  # fmt: skip
+  else:
+    print(
+      f'logits against {found.method}: max difference {found.max_difference:.2g} of '
+      f'{found.largest:.3g} (allowed {found.allowed:.2g}), KL {found.kl:.2g}, same '
+      f'choice at {found.same_choice:.1%} of {found.positions} positions'
+    )
+    if found.perplexity is not None:
+      print(
+        f'perplexity of a paragraph {found.perplexity:.1f}, of its words shuffled '
+        f'{found.perplexity_shuffled:.0f}'
+      )
+  if not found.passed:
+    print(
+      f'flan: error: {options.source}: the logits of the two sides differ by '
+      f'{found.max_difference:.2g} (allowed {found.allowed:.2g}; KL {found.kl:.2g}): '
+      'nothing is written',
+      file=sys.stderr,
+    )
+    return 1
+  progress.stage(f'Done: {done.folder}')
+  return 0
+
+
+def launch(options: argparse.Namespace) -> int:
+  from flan_jax.pod import gcloud as gcloud_lib
+  from flan_jax.pod import launch as launch_lib
+  from flan_jax.pod import slice as slice_lib
+
+  type = slice_lib.accelerator_type(options.type) if options.type else None
+  gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
+  if options.engine != 'tpu-vm':
+    print(_manifest(options, type, gcloud), end='')
+    return 0
+  slice = slice_lib.Slice(
+    gcloud,
+    options.tpu,
+    zone=options.zone,
+    type=type,
+    project=options.project,
+    spot=options.spot,
+    queued=options.queued,
+    runtime=options.runtime,
+    create_arguments=tuple(options.create_arg),
+    say=launch_lib.say,
+  )
+  job = launch_lib.Launch(
+    slice,
+    gcloud,
+    say=launch_lib.say,
+    max_restarts=options.max_restarts,
+    grace_s=options.grace,
+  )
+  code = 0
+  try:
+    if options.command:
+      code = job.run(options.command)
+      launch_lib.say(f'Done: exit code {code}')
+    if options.stop:
+      job.stop()
+    if options.delete:
+      launch_lib.say(f'Deleting TPU {options.tpu}')
+      slice.delete()
+    elif options.command:
+      launch_lib.say(
+        f'TPU {options.tpu} stays, and costs: `flan launch --tpu {options.tpu} '
+        f'--zone {options.zone} --delete` gives it back'
+      )
+    if not (options.command or options.stop or options.delete):
+      launch_lib.Launch(slice, gcloud).run(())  # says what a command looks like
+  except gcloud_lib.Failed as error:
+    launch_lib.say(f'error: {error}')
+    return 1
+  except KeyboardInterrupt:
+    launch_lib.say(
+      'the run goes on there: the same command follows it again, --stop ends it'
+    )
+    return 130
+  return code
+
+
+def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str:
+  from flan_jax.pod import commit as commit_lib
+  from flan_jax.pod import launch as launch_lib
+  from flan_jax.pod import manifests
+
+  needed = ('type', 'cluster', 'image') if options.engine == 'xpk' else ('type',)
+  for name in needed:
+    if getattr(options, name) is None:
+      raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
+  commit = commit_lib.Commit(gcloud)
+  job = launch_lib.job(options.command, commit=commit)
+  if job.files:
+    raise InputError(
+      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which is what '
+      f'{options.engine} installs; commit it'
+    )
+  common = {
+    'name': options.tpu,
+    'accelerator': type,
+    'zone': options.zone,
+    'commit': commit.name,
+    'spot': options.spot,
+    'max_restarts': options.max_restarts,
+  }
+  if options.engine == 'skypilot':
+    return manifests.skypilot(job.command, runtime=options.runtime, **common)
+  return manifests.xpk(
+    job.command,
+    cluster=options.cluster,
+    image=options.image,
+    project=options.project,
+    grace_s=options.grace,
+    **common,
+  )
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -102,6 +102,28 @@ def test_order_and_sharding_do_not_change_what_a_row_becomes(registered):
   )
 
 
+def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
+  registered, tmp_path
+):
+  """What t5x does at a checkpoint; a stateful Python function would forbid it."""
+  import tensorflow as tf
+
+  rows = seqio.get_mixture_or_task('flan_rte').get_dataset(
+    LENGTHS, split='train', shuffle=True, seed=1, num_epochs=None
+  )
+
+  def take(iterator, count):
+    return [next(iterator)['targets'].numpy().tolist() for _ in range(count)]
+
+  first, second = iter(rows), iter(rows)
+  before = take(first, 5)
+  saved = tf.train.Checkpoint(iterator=first).save(str(tmp_path / 'saved'))
+  after = take(first, 5)
+  tf.train.Checkpoint(iterator=second).restore(saved).assert_consumed()
+  assert take(second, 5) == after
+  assert after != before
+
+
 def test_evaluation_tasks_keep_template_options_and_row(registered):
   rows = strings('flan_rte_template_0', 'test')
   assert len(rows) == 7

@@ -11,6 +11,8 @@ TENSORFLOW = ('tensorflow', 'seqio', 'tensorflow_datasets')
 
 TIERS = {
   'flan_jax.cli': (*HEAVY, *TENSORFLOW),
+  'flan_jax.pod.launch': (*HEAVY, *TENSORFLOW),
+  'flan_jax.pod.manifests': (*HEAVY, *TENSORFLOW),
   'flan_jax.templates': JAX,
   'flan_jax.catalogue': JAX,
   'flan_jax.tasks': JAX,
@@ -35,6 +37,7 @@ TIERS = {
   'flan_jax.train.loop': TENSORFLOW,
   'flan_jax.evaluate.held_out': TENSORFLOW,
   'flan_jax.evaluate.page': TENSORFLOW,
+  'flan_jax.interop.convert': (*TENSORFLOW, 'torch', 'transformers'),
   'flan_jax.catalogue_page': TENSORFLOW,
   'flan_jax.microworld.pretrain': TENSORFLOW,
 }

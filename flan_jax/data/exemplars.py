@@ -52,12 +52,18 @@ class Pool:
     shots: int,
     seed: int,
     count: Count,
+    exemplar: Callable[[Dataset, int, Row], str] = catalogue.exemplar,
   ):
-    """Takes the first ROWS of `rows`, which are training rows in stored order."""
+    """Takes the first ROWS of `rows`, which are training rows in stored order.
+
+    `exemplar` puts one row into words with its answer, and what parts it from the
+    next.
+    """
     self.dataset = dataset
     self.shots = shots
     self.seed = seed
     self._count = count
+    self._exemplar = exemplar
     self._rows = list(itertools.islice(rows, ROWS))
     self._sizes: dict[tuple[str, int], int] = {}
     if not self._rows:
@@ -113,16 +119,21 @@ class Pool:
     while fitting and not self._fits(row, template, drawn[:fitting], most):
       fitting -= 1
     shown = drawn[:fitting]
-    prompt = catalogue.render(self.dataset, template, row, exemplars=shown)
+    prompt = self._together(row, template, shown)
     return Shown(prompt, tuple(other.row_id for other in shown))
 
   def _size(self, row: Row, template: int) -> int:
     key = (row.row_id, template)
     if key not in self._sizes:
-      text = catalogue.exemplar(self.dataset, template, row)
+      text = self._exemplar(self.dataset, template, row)
       self._sizes[key] = self._count([text])[0]
     return self._sizes[key]
 
   def _fits(self, row: Row, template: int, shown: Sequence[Row], most: int) -> bool:
-    prompt = catalogue.render(self.dataset, template, row, exemplars=shown)
+    prompt = self._together(row, template, shown)
     return self._count([prompt.inputs])[0] <= most
+
+  def _together(self, row: Row, template: int, shown: Sequence[Row]) -> Prompt:
+    asked = catalogue.render(self.dataset, template, row)
+    before = ''.join(self._exemplar(self.dataset, template, other) for other in shown)
+    return asked._replace(inputs=before + asked.inputs)

@@ -100,7 +100,11 @@ class Bytes(Tokenizer):
 
 
 class SentencePiece(Tokenizer):
-  """A SentencePiece model, from the bytes of its `.model` file."""
+  """A SentencePiece model, from the bytes of its `.model` file.
+
+  Attributes:
+    model: those bytes.
+  """
 
   filename = 'tokenizer.model'
 
@@ -111,7 +115,7 @@ class SentencePiece(Tokenizer):
       raise InputError(
         f'tokenizer {name!r}: not a SentencePiece model, or a truncated one'
       ) from None
-    self._model = model
+    self.model = model
     self.name = name
     self.vocab_size = self._processor.vocab_size()
     self.eos_id = self._processor.eos_id()
@@ -147,7 +151,7 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def save(self, path: str | os.PathLike) -> None:
-    pathlib.Path(path).write_bytes(self._model)
+    pathlib.Path(path).write_bytes(self.model)
 
 
 class HuggingFace(Tokenizer):
@@ -260,7 +264,11 @@ def trained_name(vocab_size: int) -> str:
 
 
 def train(
-  texts: Iterable[str], *, vocab_size: int, path: str | os.PathLike | None = None
+  texts: Iterable[str],
+  *,
+  vocab_size: int,
+  bos: bool = False,
+  path: str | os.PathLike | None = None,
 ) -> Tokenizer:
   """Trains a byte-pair encoding on `texts` with SentencePiece.
 
@@ -272,6 +280,7 @@ def train(
     texts: what to learn from.
     vocab_size: number of ids; pad 0, eos 1, unk 2 and 256 bytes are among them. Texts
       too few for it give a smaller vocabulary.
+    bos: whether sequences start with a token of their own, id 3.
     path: where to write the `.model`; None to write nothing.
 
   Raises:
@@ -300,7 +309,7 @@ def train(
       pad_id=0,
       eos_id=1,
       unk_id=2,
-      bos_id=-1,
+      bos_id=3 if bos else -1,
       num_threads=1,
       minloglevel=2,
     )

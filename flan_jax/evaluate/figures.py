@@ -1,4 +1,4 @@
-"""Figures of a report as SVG: averages like FLAN's figure 1, and template spread.
+"""Figures of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
 
 Drawn with matplotlib's object interface: no display, no global state, and the same
 bytes for the same report.
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from flan_jax.evaluate import calibration, published
 from flan_jax.evaluate import report as report_lib
 
 TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#c2703d', '#b8bfc6', '#7d8790'
@@ -38,15 +39,24 @@ _STYLE = {
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
   """Every figure of a report: file stem -> SVG document."""
-  return {'averages': averages(report), 'templates': templates(report)}
+  drawn = {'averages': averages(report), 'templates': templates(report)}
+  if any('calibration' in row for row in report['rows']):
+    drawn['calibration'] = reliability(report)
+  return drawn
 
 
 def averages(report: Mapping[str, Any]) -> str:
-  """Bars per cluster: tuned and base with 95 % intervals, chance, majority class."""
-  groups = report_lib.averages(report)
+  """Bars per cluster: base, tuned, published; chance and majority class below.
+
+  Ours have 95 % intervals. A published average stands where it is over the same
+  datasets, hollow where it is unverified.
+  """
+  groups = [_with_published(group) for group in report_lib.averages(report)]
   models = _models(report)
+  known = any(group['flan'] for group in groups)
   bars = [
     *models,
+    *([('flan', PUBLISHED, 'FLAN 137B (hollow: unverified)')] if known else []),
     ('majority', MAJORITY, 'majority class'),
     ('chance', CHANCE, 'chance'),
   ]
@@ -63,6 +73,9 @@ def averages(report: Mapping[str, Any]) -> str:
       measured = group if key == 'tuned' else group[key]
       if key in ('tuned', 'base'):
         _bar(axes, place, measured['mean'], measured['ci95'], colour)
+      elif key == 'flan':
+        _bar(axes, place, measured['value'], None, colour,
+             text=published.shown(measured))  # fmt: skip
       else:
         _bar(axes, place, measured, None, colour)
       place += 1
@@ -75,14 +88,21 @@ def averages(report: Mapping[str, Any]) -> str:
   return _finish(figure, axes, handles)
 
 
-def _bar(axes: Axes, place: float, value: float, interval, colour: str) -> None:
-  axes.barh(place, value, height=0.86, color=colour, zorder=2)
+def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
+  return {**group, 'flan': group['published'].get('flan_137b_zero_shot')}
+
+
+def _bar(axes, place: float, value: float, interval, colour: str, text='') -> None:
+  hollow = text.endswith('?')
+  axes.barh(place, value, height=0.86, zorder=2, edgecolor=colour,
+            color='none' if hollow else colour)  # fmt: skip
   end = value
   if interval is not None:
     low, high = interval
     axes.plot([low, high], [place, place], color=_INK, linewidth=1.2, zorder=3)
     end = max(value, high)
-  axes.text(end + 1.2, place, f'{value:.1f}', va='center', fontsize=9.5, zorder=4)
+  text = text or f'{value:.1f}'
+  axes.text(end + 1.2, place, text, va='center', fontsize=9.5, zorder=4)
 
 
 def templates(report: Mapping[str, Any]) -> str:
@@ -135,6 +155,68 @@ def templates(report: Mapping[str, Any]) -> str:
   return _finish(figure, axes, handles)
 
 
+def reliability(report: Mapping[str, Any]) -> str:
+  """How often answers are right, over how probable the model held them.
+
+  All ranked datasets together; the area of a dot is its number of answers, and what
+  lies below the diagonal is overconfident.
+  """
+  figure, axes = _canvas(4.6)
+  axes.set_ylim(0, 100)
+  axes.set_aspect('equal')
+  axes.plot([0, 100], [0, 100], color=MAJORITY, linewidth=1, linestyle=':', zorder=1)
+  handles = []
+  for key, colour, label in _models(report):
+    found = calibration.pooled(
+      (row if key == 'tuned' else row.get('base', {})).get('calibration')
+      for row in report['rows']
+    )
+    if found is None:
+      continue
+    places = [(part['confidence'], part['right']) for part in found['bins']]
+    sizes = [16 + 500 * part['n'] / found['n'] for part in found['bins']]
+    axes.plot(*zip(*places, strict=True), color=colour, linewidth=1.4, zorder=2)
+    axes.scatter(*zip(*places, strict=True), s=sizes, color=colour, alpha=0.55,
+                 linewidths=0, zorder=3, clip_on=False)  # fmt: skip
+    text = f'{label}: off by {found["ece"]:.1f} points'
+    handles.append(Line2D([], [], color=colour, marker='o', label=text))
+  axes.set_xlabel('confidence, percent')
+  axes.set_ylabel('right, percent')
+  return _finish(figure, axes, handles, columns=1)
+
+
+_STRIP = (112, 22)
+
+
+def strip(row: Mapping[str, Any]) -> str:
+  """The templates of one dataset as dots on a line from 0 to 100, for a table's cell.
+
+  Base above, tuned below, chance a tick. The cell says the range in words beside it,
+  so that the drawing is not read aloud.
+  """
+  width, height = _STRIP
+  middle = height / 2
+  place = lambda value: f'{4 + value / 100 * (width - 8):.1f}'  # noqa: E731
+  parts = [f'<path d="M4 {middle}H{width - 4}" stroke="{_GRID}"/>']
+  if row['chance'] is not None:
+    at = place(row['chance'])
+    parts.append(f'<path d="M{at} 3V{height - 3}" stroke="{MAJORITY}"/>')
+  lanes = [('base', BASE, middle - 4), ('tuned', TUNED, middle + 4)]
+  if 'base' not in row:
+    lanes = [('tuned', TUNED, middle)]
+  for key, colour, y in lanes:
+    for entry in (row if key == 'tuned' else row['base'])['per_template']:
+      if entry[row['split']] is not None:
+        at = place(min(max(entry[row['split']], 0), 100))
+        parts.append(
+          f'<circle cx="{at}" cy="{y}" r="3" fill="{colour}" fill-opacity=".6"/>'
+        )
+  return (
+    f'<svg aria-hidden="true" class="strip" viewBox="0 0 {width} {height}" '
+    f'width="{width}" height="{height}">{"".join(parts)}</svg>'
+  )
+
+
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   """(key, colour, label) of each model measured."""
   if any('base' in row for row in report['rows']):
@@ -167,10 +249,16 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
   return figure, axes
 
 
-def _finish(figure: Figure, axes: Axes, handles: Sequence[Line2D]) -> str:
+def _finish(
+  figure: Figure, axes: Axes, handles: Sequence[Line2D], columns: int = 2
+) -> str:
   with matplotlib.rc_context(_STYLE):
     figure.legend(
-      handles=handles, loc='outside upper left', ncols=2, frameon=False, fontsize=9.5
+      handles=handles,
+      loc='outside upper left',
+      ncols=columns,
+      frameon=False,
+      fontsize=9.5,
     )
     out = io.StringIO()
     figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})

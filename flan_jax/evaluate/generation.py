@@ -1,9 +1,11 @@
-"""Greedy generation with a key-value cache.
+"""Generation with a key-value cache and continuous batching.
 
 A prompt is read once, as `[BOS] prompt EOS`; then one token at a time is chosen and
-read, until every row of the batch has written EOS or has its `max_new_tokens`.
+read. Prompts wait in order of length, the longest first; a row that has written EOS or
+its `max_new_tokens` is handed to a prompt that waits (Yu et al. 2022, Orca, 3.1).
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -12,31 +14,42 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate import beam
+from flan_jax.evaluate.decoding import (
+  GREEDY,
+  Decoding,
+  choose,
+  context,
+  padded_length,
+  read_prompts,
+  replicated,
+  shards,
+)
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 
+_SHARE = 4
+"""A quarter of the rows take up new prompts together: one program reads them."""
 
-def replicated(tree: Any, sharding: NamedSharding | None) -> Any:
-  """`tree` on every device of the mesh of `sharding`; as it is without one."""
-  if sharding is None:
-    return tree
-  everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-  return jax.lax.with_sharding_constraint(tree, everywhere)
+_STEPS = 8
+"""Tokens written between two looks for a stop string."""
 
 
 class Generated(NamedTuple):
   """What `generate` returns.
 
   Attributes:
-    tokens: for each prompt the ids written, without EOS.
+    tokens: for each prompt the ids written, without EOS; up to the token that completes
+      a stop string.
     nan: for each prompt, whether the model gave NaN for a token it wrote.
     tokens_read: positions of prompts computed, padding included.
-    tokens_written: positions computed one by one, finished rows included.
+    tokens_written: positions computed one by one, idle rows included.
     seconds: that it took.
+    texts: for each prompt the text of its tokens, up to a stop string.
   """
 
   tokens: list[list[int]]
@@ -44,111 +57,167 @@ class Generated(NamedTuple):
   tokens_read: int
   tokens_written: int
   seconds: float = 0.0
+  texts: list[str] | None = None
 
 
-class _Loop(NamedTuple):
-  """State of the loop: tokens_BxN holds what is written, `step` how much of it."""
+class Writing(NamedTuple):
+  """B rows that write.
 
-  step: jax.Array
+  Attributes:
+    cache: what each row has read.
+    prompt_B: int32, the prompt that a row answers.
+    length_B: int32, tokens of that prompt.
+    count_B: int32, tokens written.
+    tokens_BxN: int32, those tokens; EOS from the end of the answer on.
+    done_B: bool, whether the answer has ended; rows without a prompt are done.
+    nan_B: bool, whether NaN was met.
+    steps: int32, that all rows have taken.
+    seed: uint32, of what is drawn.
+  """
+
+  cache: cache_lib.Cache
+  prompt_B: jax.Array
+  length_B: jax.Array
+  count_B: jax.Array
   tokens_BxN: jax.Array
   done_B: jax.Array
   nan_B: jax.Array
-  cache: cache_lib.Cache
+  steps: jax.Array
+  seed: jax.Array
 
 
 @functools.partial(
-  jax.jit, static_argnames=('config', 'eos_id', 'max_new_tokens', 'sharding')
+  jax.jit,
+  static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
+  donate_argnames=('state',),
 )
-def greedy(
+def admit(
   params: Any,
-  prompts_BxL: jax.Array,
-  lengths_B: jax.Array,
+  state: Writing,
+  prompts_RxL: jax.Array,
+  lengths_R: jax.Array,
+  prompt_R: jax.Array,
+  rows_R: jax.Array,
   *,
   config: DecoderConfig,
   eos_id: int,
-  max_new_tokens: int,
+  decoding: Decoding,
   sharding: NamedSharding | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Continues every prompt by its most probable next token, again and again.
+) -> Writing:
+  """Reads R prompts, gives them rows that are done, and writes their first tokens.
 
   Args:
     params: of `Decoder(config)`.
-    prompts_BxL: int32, padded on the right.
-    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
+    state: of B rows, whose caches hold L tokens or more.
+    prompts_RxL: int32, padded on the right.
+    lengths_R: int32, tokens of each.
+    prompt_R: int32, their places among all prompts.
+    rows_R: int32, the rows they are given; B for padding.
     config: of the model.
     eos_id: the token that ends an answer.
-    max_new_tokens: most tokens to write, EOS included.
-    sharding: of the prompts, where there is a mesh; the results are on every device.
-
-  Returns:
-    int32 [B, max_new_tokens], EOS from the end of the answer on; bool [B], whether
-    NaN was met; int32, the number of steps taken.
+    decoding: how tokens are chosen.
+    sharding: of the prompts, where there is a mesh.
   """
-  B, L = prompts_BxL.shape
-  decoder = Decoder(config)
-  variables = {'params': params}
-  positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
-  real_BxL = positions_BxL < lengths_B[:, None]
-  hidden_BxLxD, cache = decoder.apply(
-    variables,
-    prompts_BxL,
-    positions_BxL=positions_BxL,
-    segment_ids_BxL=real_BxL.astype(jnp.int32),
-    prefix_BxL=real_BxL if config.attention == 'prefix' else None,
-    cache=cache_lib.init(config, batch=B, length=L + max_new_tokens),
-    method='hidden',
+  L = prompts_RxL.shape[1]
+  logits_RxV, read = read_prompts(
+    params, prompts_RxL, lengths_R, config=config, cache_length=L
   )
-  last_Bx1x1 = jnp.maximum(lengths_B - 1, 0)[:, None, None]
-  hidden_Bx1xD = jnp.take_along_axis(hidden_BxLxD, last_Bx1x1, axis=1)
-  logits_Bx1xV = decoder.apply(variables, hidden_Bx1xD, method='head')
+  count_R = jnp.zeros_like(lengths_R)
+  token_R = choose(
+    logits_RxV, decoding=decoding, prompt_B=prompt_R, count_B=count_R, seed=state.seed
+  )
+  S, N = state.cache.positions.shape[1], state.tokens_BxN.shape[1]
+  written_RxN = jnp.full((len(rows_R), N), eos_id, jnp.int32).at[:, 0].set(token_R)
+  unused = ((0, 0), (0, S - L))
+  read_RxS = jnp.pad(read.positions, unused, constant_values=-1)
 
-  def choose(logits_Bx1xV, state: _Loop) -> _Loop:
-    token_B = jnp.argmax(logits_Bx1xV[:, 0], axis=-1).astype(jnp.int32)
-    token_B = jnp.where(state.done_B, eos_id, token_B)
-    nan_B = jnp.isnan(logits_Bx1xV[:, 0]).any(-1) & ~state.done_B
-    return state._replace(
-      step=state.step + 1,
-      tokens_BxN=state.tokens_BxN.at[:, state.step].set(token_B),
-      done_B=state.done_B | (token_B == eos_id),
-      nan_B=state.nan_B | nan_B,
-    )
+  def put(old, new):
+    return old.at[rows_R].set(new, mode='drop')
 
-  def unfinished(state: _Loop) -> jax.Array:
-    return (state.step < max_new_tokens) & ~state.done_B.all()
+  cache = cache_lib.Cache(
+    keys=state.cache.keys.at[:, rows_R, :L].set(read.keys, mode='drop'),
+    values=state.cache.values.at[:, rows_R, :L].set(read.values, mode='drop'),
+    positions=put(state.cache.positions, read_RxS),
+  )
+  small = Writing(
+    cache=None,
+    prompt_B=put(state.prompt_B, prompt_R),
+    length_B=put(state.length_B, lengths_R),
+    count_B=put(state.count_B, count_R + 1),
+    tokens_BxN=put(state.tokens_BxN, written_RxN),
+    done_B=put(state.done_B, (token_R == eos_id) | (N == 1)),
+    nan_B=put(state.nan_B, jnp.isnan(logits_RxV).any(-1)),
+    steps=state.steps,
+    seed=state.seed,
+  )
+  return replicated(small, sharding)._replace(cache=cache)
 
-  def advance(state: _Loop) -> _Loop:
-    before = state.step - 1
-    logits_Bx1xV, cache = decoder.apply(
-      variables,
-      jax.lax.dynamic_slice_in_dim(state.tokens_BxN, before, 1, axis=1),
-      positions_BxL=(lengths_B + before)[:, None],
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
+  donate_argnames=('state',),
+)
+def write(
+  params: Any,
+  state: Writing,
+  enough: jax.Array,
+  most: jax.Array,
+  *,
+  config: DecoderConfig,
+  eos_id: int,
+  decoding: Decoding,
+  sharding: NamedSharding | None = None,
+) -> Writing:
+  """Writes token by token until enough rows are done.
+
+  Args:
+    params: of `Decoder(config)`.
+    state: of B rows.
+    enough: int32, rows that are to be done.
+    most: int32, steps to take at most.
+    config: of the model.
+    eos_id: the token that ends an answer.
+    decoding: how tokens are chosen.
+    sharding: of the prompts, where there is a mesh.
+  """
+  N = state.tokens_BxN.shape[1]
+  last = state.steps + most
+
+  def unfinished(state: Writing) -> jax.Array:
+    return (state.done_B.sum() < enough) & (state.steps < last)
+
+  def advance(state: Writing) -> Writing:
+    before_Bx1 = state.count_B[:, None] - 1
+    logits_Bx1xV, cache = Decoder(config).apply(
+      {'params': params},
+      jnp.take_along_axis(state.tokens_BxN, jnp.maximum(before_Bx1, 0), axis=1),
+      positions_BxL=state.length_B[:, None] + before_Bx1,
       segment_ids_BxL=(~state.done_B).astype(jnp.int32)[:, None],
       cache=state.cache,
     )
-    return choose(logits_Bx1xV, state._replace(cache=cache))
+    logits_BxV = logits_Bx1xV[:, 0]
+    token_B = choose(
+      logits_BxV,
+      decoding=decoding,
+      prompt_B=state.prompt_B,
+      count_B=state.count_B,
+      seed=state.seed,
+    )
+    at_B = jnp.where(state.done_B, N, state.count_B)  # N: written nowhere
+    rows_B = jnp.arange(len(at_B))
+    count_B = jnp.where(state.done_B, state.count_B, state.count_B + 1)
+    return state._replace(
+      cache=cache,
+      count_B=count_B,
+      tokens_BxN=state.tokens_BxN.at[rows_B, at_B].set(token_B, mode='drop'),
+      done_B=state.done_B | (token_B == eos_id) | (count_B == N),
+      nan_B=state.nan_B | (jnp.isnan(logits_BxV).any(-1) & ~state.done_B),
+      steps=state.steps + 1,
+    )
 
-  state = _Loop(
-    step=jnp.int32(0),
-    tokens_BxN=jnp.full((B, max_new_tokens), eos_id, jnp.int32),
-    done_B=lengths_B == 0,
-    nan_B=jnp.zeros(B, bool),
-    cache=cache,
-  )
-  state = jax.lax.while_loop(unfinished, advance, choose(logits_Bx1xV, state))
-  return replicated((state.tokens_BxN, state.nan_B, state.step), sharding)
-
-
-def padded_length(length: int) -> int:
-  """`length` rounded up to a power of two or one and a half of it, 32 or more.
-
-  Few different shapes are compiled, and at most a third of a row is padding.
-  """
-  power = 32
-  while power < length:
-    if length <= power * 3 // 2:
-      return power * 3 // 2
-    power *= 2
-  return power
+  state = jax.lax.while_loop(unfinished, advance, state)
+  return replicated(state._replace(cache=None), sharding)._replace(cache=state.cache)
 
 
 def generate(
@@ -158,56 +227,193 @@ def generate(
   config: DecoderConfig,
   tokenizer: Tokenizer,
   max_new_tokens: int,
+  decoding: Decoding = GREEDY,
+  separator: bool = True,
   rows: int = 8,
   sharding: NamedSharding | None = None,
 ) -> Generated:
-  """Greedy continuations of `prompts`, in the caller's order.
+  """Continuations of `prompts`, in the caller's order.
 
   Args:
     params: of `Decoder(config)`.
     prompts: token ids without BOS and EOS, int32 [n] each.
     config: of the model.
-    tokenizer: gives BOS and EOS.
+    tokenizer: gives BOS and EOS, and texts.
     max_new_tokens: most tokens to write, EOS included.
-    rows: rows of a batch. Batches are formed by length, the longest first.
+    decoding: greedy, sampling or beam search, and where to stop.
+    separator: whether EOS stands between prompt and answer.
+    rows: rows of a batch; of beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do.
   """
   began = time.monotonic()
-  head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  sequences = [
-    np.concatenate([head, prompt, [tokenizer.eos_id]]).astype(np.int32)
-    for prompt in prompts
-  ]
-  order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-  tokens: list[list[int]] = [[] for _ in prompts]
-  nan = [False] * len(prompts)
-  read = written = 0
-  for start in range(0, len(order), rows):
-    batch = order[start : start + rows]
-    width = padded_length(len(sequences[batch[0]]))
-    prompts_BxL = np.zeros((rows, width), np.int32)
-    lengths_B = np.zeros(rows, np.int32)
-    for row, index in enumerate(batch):
-      lengths_B[row] = len(sequences[index])
-      prompts_BxL[row, : lengths_B[row]] = sequences[index]
-    if sharding is not None:
-      prompts_BxL = jax.device_put(prompts_BxL, sharding)
-    out_BxN, nan_B, steps = jax.device_get(
-      greedy(
-        params,
-        prompts_BxL,
-        lengths_B,
-        config=config,
-        eos_id=tokenizer.eos_id,
-        max_new_tokens=max_new_tokens,
-        sharding=sharding,
-      )
+  sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
+  settings = {
+    'config': config,
+    'eos_id': tokenizer.eos_id,
+    # Programs are compiled for the way of choosing, whatever the seed and the stops.
+    'decoding': dataclasses.replace(decoding, seed=0, stop=()),
+    'sharding': sharding,
+  }
+  if decoding.beams > 1:
+    found = beam.search(
+      params, sequences, max_new_tokens=max_new_tokens, rows=rows, **settings
     )
-    read += prompts_BxL.size
-    written += rows * int(steps)
-    for row, index in enumerate(batch):
-      ids = out_BxN[row].tolist()
-      end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else len(ids)
-      tokens[index] = ids[:end]
-      nan[index] = bool(nan_B[row])
-  return Generated(tokens, nan, read, written, time.monotonic() - began)
+    answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
+    nan, read, written = found.nan, found.tokens_read, found.tokens_written
+  else:
+    desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
+    answers, nan, read, written = desk.run()
+  texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
+  return Generated(answers, nan, read, written, time.monotonic() - began, texts)
+
+
+def _until_stop(
+  tokens: list[int], decoding: Decoding, tokenizer: Tokenizer
+) -> list[int]:
+  """The tokens up to the one that completes a stop string, or all of them."""
+  if not decoding.stop or not _stops(tokens, decoding, tokenizer):
+    return tokens
+  low, high = 0, len(tokens)  # fewest tokens whose text has a stop string
+  while low + 1 < high:
+    middle = (low + high) // 2
+    if _stops(tokens[:middle], decoding, tokenizer):
+      high = middle
+    else:
+      low = middle
+  return tokens[:high]
+
+
+def _stops(tokens: list[int], decoding: Decoding, tokenizer: Tokenizer) -> bool:
+  text = tokenizer.decode(tokens)
+  return any(stop in text for stop in decoding.stop)
+
+
+class _Desk:
+  """Prompts that wait, and rows that answer them."""
+
+  def __init__(
+    self, params, sequences, tokenizer, decoding, settings, max_new_tokens, rows
+  ):
+    self._params = params
+    self._sequences = sequences
+    self._tokenizer = tokenizer
+    self._settings = settings
+    self._config: DecoderConfig = settings['config']
+    self._decoding: Decoding = decoding
+    self._sharding: NamedSharding | None = settings['sharding']
+    self._new = max_new_tokens
+    parts = shards(self._sharding)
+    self._rows = parts
+    while self._rows < min(rows, len(sequences)):
+      self._rows *= 2
+    self._rows = max(parts, min(self._rows, rows))
+    self._together = max(1, self._rows // _SHARE // parts) * parts
+    lengths = [len(sequence) for sequence in sequences]
+    self._waiting = sorted(range(len(sequences)), key=lambda i: -lengths[i])
+    self._answers: list[list[int]] = [[] for _ in sequences]
+    self._nan = [False] * len(sequences)
+    self._of_row = [-1] * self._rows  # the prompt that a row answers
+    self._read = 0
+
+  def run(self) -> tuple[list[list[int]], list[bool], int, int]:
+    """Answers, whether NaN was met, positions read and written."""
+    if not self._waiting:
+      return [], [], 0, 0
+    state = self._empty(self._width())
+    while self._waiting or any(i >= 0 for i in self._of_row):
+      state = self._admit(state)
+      enough = self._rows
+      if self._waiting:
+        idle = sum(i < 0 for i in self._of_row)
+        enough = min(idle + min(self._together, len(self._waiting)), self._rows)
+      state = write(
+        self._params,
+        state,
+        np.int32(enough),
+        np.int32(_STEPS if self._decoding.stop else self._new),
+        **self._settings,
+      )
+      state = self._collect(state)
+    return self._answers, self._nan, self._read, self._rows * int(state.steps)
+
+  def _width(self) -> int:
+    """Slots that the longest prompt and its answer need."""
+    prompts = [i for i in self._of_row if i >= 0] + self._waiting[:1]
+    longest = max((len(self._sequences[i]) for i in prompts), default=0)
+    return padded_length(longest) + self._new
+
+  def _empty(self, slots: int) -> Writing:
+    B = self._rows
+    return Writing(
+      cache=cache_lib.init(self._config, batch=B, length=slots),
+      prompt_B=jnp.zeros(B, jnp.int32),
+      length_B=jnp.zeros(B, jnp.int32),
+      count_B=jnp.zeros(B, jnp.int32),
+      tokens_BxN=jnp.zeros((B, self._new), jnp.int32),
+      done_B=jnp.ones(B, bool),
+      nan_B=jnp.zeros(B, bool),
+      steps=jnp.int32(0),
+      seed=jnp.uint32(self._decoding.seed % 2**32),
+    )
+
+  def _admit(self, state: Writing) -> Writing:
+    """Gives idle rows to prompts that wait."""
+    state = self._shrunk(state)
+    R = self._together
+    while self._waiting:
+      idle = [row for row, i in enumerate(self._of_row) if i < 0][:R]
+      if len(idle) < min(R, len(self._waiting)):
+        break
+      group, self._waiting = self._waiting[: len(idle)], self._waiting[len(idle) :]
+      L = padded_length(len(self._sequences[group[0]]))
+      prompts_RxL = np.zeros((R, L), np.int32)
+      lengths_R, prompt_R = np.zeros((2, R), np.int32)
+      rows_R = np.full(R, self._rows, np.int32)
+      for place, (row, i) in enumerate(zip(idle, group, strict=False)):
+        sequence = self._sequences[i]
+        prompts_RxL[place, : len(sequence)] = sequence
+        lengths_R[place], prompt_R[place], rows_R[place] = len(sequence), i, row
+        self._of_row[row] = i
+      if self._sharding is not None:
+        prompts_RxL = jax.device_put(prompts_RxL, self._sharding)
+      state = admit(
+        self._params, state, prompts_RxL, lengths_R, prompt_R, rows_R, **self._settings
+      )
+      self._read += R * L
+    return state
+
+  def _shrunk(self, state: Writing) -> Writing:
+    """A shorter cache, once the long prompts are answered."""
+    slots = self._width()
+    if 2 * slots > state.cache.positions.shape[1]:
+      return state
+    cache = cache_lib.Cache(
+      keys=state.cache.keys[:, :, :slots],
+      values=state.cache.values[:, :, :slots],
+      positions=state.cache.positions[:, :slots],
+    )
+    return state._replace(cache=cache)
+
+  def _collect(self, state: Writing) -> Writing:
+    """Takes the answers of rows that are done, by EOS, length or a stop string."""
+    tokens_BxN, count_B, done_B, nan_B = jax.device_get(
+      (state.tokens_BxN, state.count_B, state.done_B, state.nan_B)
+    )
+    stopped_B = np.zeros_like(done_B)
+    for row, i in enumerate(self._of_row):
+      if i < 0:
+        continue
+      answer = tokens_BxN[row, : count_B[row]].tolist()
+      if self._tokenizer.eos_id in answer:
+        answer = answer[: answer.index(self._tokenizer.eos_id)]
+      if self._decoding.stop:
+        kept = _until_stop(answer, self._decoding, self._tokenizer)
+        stopped_B[row] = _stops(kept, self._decoding, self._tokenizer)
+        answer = kept
+      if done_B[row] or stopped_B[row]:
+        self._answers[i] = answer
+        self._nan[i] = bool(nan_B[row])
+        self._of_row[row] = -1
+    if not (stopped_B & ~done_B).any():
+      return state
+    return state._replace(done_B=jnp.asarray(done_B | stopped_B))

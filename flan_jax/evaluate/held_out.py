@@ -1,39 +1,47 @@
 """The held-out evaluation, from parameters or a checkpoint to a report."""
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import NamedSharding
 
-from flan_jax import catalogue, guard, sources
-from flan_jax.catalogue import Dataset, Row
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax import catalogue, guard
+from flan_jax.catalogue import Dataset
 from flan_jax.data.rendering import Limits
 from flan_jax.data.store import Store
-from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.errors import InputError
-from flan_jax.evaluate import protocol, report
-from flan_jax.evaluate.journal import Journal, fingerprint
-from flan_jax.evaluate.protocol import LanguageModel, Results
-from flan_jax.evaluate.scoring import Scorer
-from flan_jax.fields import Unlabelled
+from flan_jax.evaluate import (
+  contamination,
+  hosts,
+  loading,
+  predictions,
+  protocol,
+  provenance,
+  report,
+)  # fmt: skip
+from flan_jax.evaluate import rows as rows_lib
+from flan_jax.evaluate.journal import fingerprint
+from flan_jax.evaluate.measurement import LanguageModel
+from flan_jax.evaluate.protocol import Results
+from flan_jax.evaluate.rows import Rows
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
-from flan_jax.train import model_folder, settings
-from flan_jax.train import state as state_lib
+from flan_jax.train import settings
 
-Rows = Callable[[str, str], Iterable[Row]]
+LOOKS = 'evaluations.jsonl'
+"""Beside the report: one line for each look at dev during training."""
 
 
 class Run:
   """The held-out evaluation of a training run, from the run's own store.
 
-  `before` measures the base model ahead of tuning, `after` the tuned model beside it.
-  Both keep what they computed in a journal, so that an interrupted run goes on where
-  it was, and `after` has the base model's answers from `before`.
+  `before` measures the base model ahead of tuning, `during` takes a look at dev, and
+  `after` measures the tuned model beside the base. What they computed is kept in
+  journals, so that an interrupted run goes on where it was, and `after` has the base
+  model's answers from `before`.
   """
 
   def __init__(
@@ -47,8 +55,10 @@ class Run:
     out: pathlib.Path,
     progress: Progress,
     sharding: NamedSharding | None = None,
+    data_dir: str | None = None,
+    text: str = '',
   ):
-    """Gathers what both measurements share.
+    """Gathers what the measurements share.
 
     Args:
       evaluate: how.
@@ -59,13 +69,18 @@ class Run:
       out: where the report goes.
       progress: where to say what is happening.
       sharding: of a batch [rows, length] on the run's mesh.
+      data_dir: raw data, for exemplars; None for TFDS's default.
+      text: the resolved configuration with its origins, for the report.
     """
     self._held_out = tuple(held_out)
     self._out = out
+    self._config = config
+    self._tokenizer = store.tokenizer()
+    self._text = text
     self._scorer = functools.partial(
-      _scorer,
+      loading.scorer,
       config=config,
-      tokenizer=store.tokenizer(),
+      tokenizer=self._tokenizer,
       evaluate=evaluate,
       sharding=sharding,
     )
@@ -75,7 +90,7 @@ class Run:
         for name in store.manifest['evaluation']
         if store.clusters[name] in held_out
       ],
-      'rows': _held(store),
+      'rows': rows_lib.stored(store, data_dir=data_dir, progress=progress),
       'evaluate': evaluate,
       'seed': seed,
       'progress': progress,
@@ -90,11 +105,18 @@ class Run:
   def before(self, params: Any) -> dict[str, Any]:
     """Measures the base model; returns its figures in the form of report.json."""
     progress = self._shared['progress']
-    title = _title(self._held_out, self._shared['datasets'])
+    evaluate = self._shared['evaluate']
+    title = _title(self._held_out, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
-    journal = self._journal('base', params)
+    journal = loading.journal(
+      self._scorer(params, form=evaluate.base_form or evaluate.form),
+      self._out / loading.JOURNAL.format('base'),
+      fingerprint=fingerprint(params),
+    )
     try:
-      results = _measure(journal, **self._shared)
+      results = _measure(
+        journal, form=evaluate.base_form or evaluate.form, **self._shared
+      )
     finally:
       journal.close()
     return report.build(
@@ -105,6 +127,49 @@ class Run:
       train_rows={},
       **self._about,
     )
+
+  def during(self, params: Any, *, step: int) -> dict[str, Any]:
+    """A look at dev in the middle of training: few rows, one template, no test.
+
+    It is one line of evaluations.jsonl beside the report; steps that a restart runs
+    again replace their lines. Test rows are never looked at: nothing can be chosen by
+    them.
+
+    Args:
+      params: the parameters as they are.
+      step: steps done.
+
+    Returns:
+      {'step', 'rows', 'clusters': {cluster: mean over its datasets, in percent},
+      'datasets': {dataset: percent}}.
+    """
+    evaluate = self._shared['evaluate']
+    results = _measure(
+      self._scorer(params, form=evaluate.form),
+      **{**self._shared, 'progress': Progress(quiet=True)},
+      splits=('dev',),
+      max_rows=evaluate.period_rows,
+      templates=1,
+    )
+    found = report.build(
+      results,
+      model='',
+      checkpoint='',
+      trained_on=(),
+      train_rows={},
+      **self._about,
+    )
+    look = {
+      'step': step,
+      'rows': evaluate.period_rows,
+      'clusters': {a['cluster']: round(a['mean'], 4) for a in report.averages(found)},
+      'datasets': {row['dataset']: row['mean'] for row in found['rows']},
+    }
+    if hosts.leads():
+      _look(self._out.parent / LOOKS, look)
+    means = ', '.join(f'{name} {mean:.1f}' for name, mean in look['clusters'].items())
+    self._shared['progress'].line(f'step {step:,}, dev, percent: {means or "no rows"}')
+    return look
 
   def after(
     self, params: Any, *, base: Any | None, about: Mapping[str, Any]
@@ -120,36 +185,50 @@ class Run:
     Returns:
       The content of report.json.
     """
-    journals = [self._journal('tuned', params)]
-    if base is not None:
-      journals.append(self._journal('base', base))
-    try:
-      found = _report(
-        *journals, about={**about, **self._about}, out=self._out, **self._shared
-      )
-    finally:
-      for journal in journals:
-        journal.close()
-    for journal in journals:
-      journal.remove()
-    return found
-
-  def _journal(self, name: str, params: Any) -> Journal:
-    path = self._out / f'{name}.journal.jsonl'
-    return Journal(self._scorer(params), path, of=fingerprint(params))
+    models = {'tuned': params} | ({} if base is None else {'base': base})
+    forms = _forms(self._shared['evaluate'])
+    of = {
+      name: provenance.of_model(found, config=self._config, tokenizer=self._tokenizer)
+      for name, found in models.items()
+    }
+    about = {
+      **about,
+      **self._about,
+      'provenance': {
+        'config': self._text,
+        'models': of,
+        'versions': provenance.versions(),
+      },
+    }
+    with loading.journals(
+      {
+        name: (self._scorer(p, form=forms[name]), of[name]['fingerprint'])
+        for name, p in models.items()
+      },
+      self._out,
+    ) as journals:
+      return _report(**journals, about=about, out=self._out, **self._shared)
 
 
 def evaluate_checkpoint(
-  evaluation: settings.Evaluation, *, progress: Progress
+  evaluation: settings.Evaluation, *, text: str = '', progress: Progress
 ) -> dict[str, Any]:
   """Evaluates a checkpoint, and a base beside it; `flan eval`.
+
+  Killed, it goes on where it was when it is asked the same again. Several hosts that
+  run it together compute together, and the first writes.
+
+  Args:
+    evaluation: the settings.
+    text: the resolved configuration with its origins, for the report.
+    progress: where to say what is happening.
 
   Raises:
     InputError: at an unknown cluster or dataset, a checkpoint that is none, or a
       dataset that is not prepared.
   """
-  datasets = _asked(evaluation)
-  trained = _provenance(evaluation.checkpoint)
+  datasets = rows_lib.asked(evaluation)
+  trained = provenance.of_training(evaluation.checkpoint)
   proof = guard.prove_checkpoint(
     trained,
     tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
@@ -158,39 +237,83 @@ def evaluate_checkpoint(
   )
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
-  progress.stage(f'Checkpoint {evaluation.checkpoint}')
-  tuned = _load(evaluation.checkpoint, evaluation)
-  base = None
-  if evaluation.base_checkpoint is not None:
-    base = _load(evaluation.base_checkpoint, evaluation)
+  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
+    loading.check(path)
+  data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
-    rows, digest = _held(store), store.digest
-    missing = tuple(store.manifest['missing'])
+    rows = rows_lib.stored(store, data_dir=data_dir, progress=progress)
+    digest, missing = store.digest, tuple(store.manifest['missing'])
+    datasets = rows_lib.in_store(
+      datasets, store, missing=evaluation.missing, progress=progress
+    )
   else:
-    rows, digest, missing = _raw(evaluation, progress), '', ()
-    datasets = [d for d in datasets if _prepared(d, evaluation, progress)]
-  return _report(
-    tuned,
-    base,
-    evaluate=evaluation.evaluate,
-    datasets=datasets,
-    rows=rows,
-    seed=evaluation.seed,
-    about={
-      'model': pathlib.Path(evaluation.checkpoint).name,
-      'checkpoint': evaluation.checkpoint,
-      'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
-      'trained_on': trained.get('trained_on', []),
-      'train_rows': trained.get('train_rows', {}),
-      'data_digest': digest,
-      'seed': evaluation.seed,
-      'guard': proof.as_json(),
-      'missing': missing,
-    },
-    out=pathlib.Path(evaluation.output_dir),
-    progress=progress,
-  )
+    rows = rows_lib.raw(evaluation.family, data_dir=data_dir, progress=progress)
+    digest, missing = '', ()
+    datasets = [
+      d
+      for d in datasets
+      if rows_lib.prepared(
+        d, data_dir=data_dir, missing=evaluation.missing, progress=progress
+      )
+    ]
+  suspects = contamination.suspects(evaluation.contamination)
+  progress.stage(f'Checkpoint {evaluation.checkpoint}')
+  forms = _forms(evaluation.evaluate)
+  out = pathlib.Path(evaluation.output_dir)
+  folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
+  folders = {
+    name: loading.brought(path, out=out, progress=progress)
+    for name, path in folders.items()
+    if path is not None
+  }
+  scorers = {
+    name: loading.checkpoint(folder, evaluation, form=forms[name])
+    for name, folder in folders.items()
+  }
+  of = {
+    name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
+    | provenance.of_conversion(folders[name])
+    for name, s in scorers.items()
+  }
+  about = {
+    'model': pathlib.Path(evaluation.checkpoint).name,
+    'checkpoint': evaluation.checkpoint,
+    'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
+    'trained_on': trained.get('trained_on', []),
+    'train_rows': trained.get('train_rows', {}),
+    'data_digest': digest,
+    'seed': evaluation.seed,
+    'guard': proof.as_json(),
+    'missing': missing,
+    'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
+  }
+  with loading.journals(
+    {name: (s, of[name]['fingerprint']) for name, s in scorers.items()}, out
+  ) as journals:
+    return _report(
+      **journals,
+      evaluate=evaluation.evaluate,
+      datasets=datasets,
+      rows=rows,
+      seed=evaluation.seed,
+      about=about,
+      out=out,
+      progress=progress,
+      look_up=functools.partial(
+        contamination.look_up,
+        suspects=suspects,
+        ngram=evaluation.ngram,
+        progress=progress,
+      )
+      if suspects
+      else None,
+    )
+
+
+def _forms(evaluate: settings.Evaluate) -> dict[str, str]:
+  """Model -> the words of its prompts."""
+  return {'tuned': evaluate.form, 'base': evaluate.base_form or evaluate.form}
 
 
 def _report(
@@ -201,24 +324,38 @@ def _report(
   about: Mapping[str, Any],
   out: pathlib.Path,
   progress: Progress,
+  evaluate: settings.Evaluate,
+  look_up: Callable[[Results], Mapping[str, Any]] | None = None,
   **shared: Any,
 ) -> dict[str, Any]:
   """Measures, writes OUT/report.json and what belongs to it; returns the report."""
   models = 'Tuned model beside the base' if base is not None else 'Model'
-  progress.stage(f'{models} {_title(about["held_out"], datasets)}')
-  out.mkdir(parents=True, exist_ok=True)
-  with report.Predictions(out) as emit:
+  progress.stage(f'{models} {_title(about["held_out"], datasets, evaluate)}')
+  with contextlib.ExitStack() as stack:
+    emit = None
+    if hosts.leads():
+      out.mkdir(parents=True, exist_ok=True)
+      emit = stack.enter_context(predictions.Predictions(out))
     results = _measure(
-      tuned, base=base, datasets=datasets, emit=emit, progress=progress, **shared
-    )
+      tuned, base=base, datasets=datasets, emit=emit, progress=progress,
+      evaluate=evaluate, **shared,
+    )  # fmt: skip
   for warning in results.warnings:
     progress.line(f'warning: {warning}')
-  return report.write(out, results, **about)
+  found = None
+  if hosts.leads():
+    overlaps = look_up(results) if look_up is not None else None
+    made = report.write(out, results, contamination=overlaps, **about)
+    found = json.dumps(made).encode()
+  return json.loads(hosts.told(found))
 
 
-def _title(clusters: Sequence[str], datasets: Sequence[Dataset]) -> str:
+def _title(
+  clusters: Sequence[str], datasets: Sequence[Dataset], evaluate: settings.Evaluate
+) -> str:
   names = ', '.join(dataset.name for dataset in datasets)
-  return f'zero-shot on {", ".join(clusters)}: {names}'
+  how = f'{evaluate.shots}-shot' if evaluate.shots else 'zero-shot'
+  return f'{how} on {", ".join(clusters)}: {names}'
 
 
 def _measure(
@@ -231,113 +368,37 @@ def _measure(
   progress: Progress,
   base: LanguageModel | None = None,
   emit: Callable[..., None] | None = None,
+  **changes: Any,
 ) -> Results:
+  settled = {
+    'templates': evaluate.templates,
+    'max_rows': evaluate.max_rows,
+    'shots': evaluate.shots,
+    'form': evaluate.form,
+    'base_form': evaluate.base_form,
+  }
   with progress.counter() as count:
     return protocol.evaluate(
       tuned,
       datasets=datasets,
       rows=rows,
       base=base,
-      templates=evaluate.templates,
-      max_rows=evaluate.max_rows,
       limits=Limits(min(Limits().inputs, evaluate.row_length), evaluate.max_decode),
       seed=seed,
       emit=emit,
       progress=count,
+      **{**settled, **changes},
     )
 
 
-def _scorer(
-  params: Any,
-  *,
-  config: DecoderConfig,
-  tokenizer: Tokenizer,
-  evaluate: settings.Evaluate,
-  sharding: NamedSharding | None = None,
-) -> Scorer:
-  shards = 1  # the rows of a batch are laid over so many devices
-  if sharding is not None:
-    shards = sharding.mesh.size // sharding.mesh.shape['model']
-  return Scorer(
-    params=params,
-    config=config,
-    tokenizer=tokenizer,
-    rows=-(-evaluate.batch_rows // shards) * shards,
-    row_length=evaluate.row_length,
-    sharding=sharding,
-  )
-
-
-def _load(checkpoint: str, evaluation: settings.Evaluation) -> Scorer:
-  config = model_folder.config(checkpoint)
-  shapes, _ = state_lib.abstract_params(config)
-  params = model_folder.load(checkpoint, config=config, shapes=shapes)
-  path = evaluation.tokenizer or model_folder.tokenizer_file(checkpoint)
-  return _scorer(
-    params,
-    config=config,
-    tokenizer=tokenizer_lib.load(path),
-    evaluate=evaluation.evaluate,
-  )
-
-
-def _asked(evaluation: settings.Evaluation) -> list[Dataset]:
-  family = catalogue.family(evaluation.family)
-  clusters = guard.clusters(evaluation.clusters, setting='CLUSTERS')
-  named = evaluation.datasets
-  named = (named,) if isinstance(named, str) else named
-  names = [name for name, d in family.items() if d.cluster in clusters]
-  names += [catalogue.get(name, family=evaluation.family).name for name in named]
-  return [family[name] for name in dict.fromkeys(names)]
-
-
-def _held(store: Store) -> Rows:
-  """Rows of a store; a dataset without a dev split has none there."""
-
-  def rows(dataset: str, split: str) -> Iterable[Row]:
-    if split not in store.manifest['evaluation'][dataset]['rows']:
-      return []
-    return store.evaluation_rows(dataset, split)
-
-  return rows
-
-
-def _raw(evaluation: settings.Evaluation, progress: Progress) -> Rows:
-  """Rows read from the raw data; unlabelled ones are left out and counted."""
-
-  def rows(name: str, split: str) -> list[Row]:
-    dataset = catalogue.get(name, family=evaluation.family)
-    out, dropped = [], 0
-    for row_id, record in sources.records(
-      dataset, split, data_dir=evaluation.tfds_data_dir
-    ):
-      try:
-        out.append(dataset.read(record, row_id))
-      except Unlabelled:
-        dropped += 1
-    if dropped:
-      progress.line(f'{name} {split}: {dropped:,} rows without a label left out')
-    return out
-
-  return rows
-
-
-def _prepared(
-  dataset: Dataset, evaluation: settings.Evaluation, progress: Progress
-) -> bool:
-  try:
-    sources.sizes(dataset, data_dir=evaluation.tfds_data_dir)
-  except InputError as error:
-    if evaluation.missing == 'refuse':
-      raise
-    progress.line(f'skipped: {error}')
-    return False
-  return True
-
-
-def _provenance(checkpoint: str) -> dict[str, Any]:
-  """What a run says of the model it wrote, where it is one of ours."""
-  path = model_folder.find(checkpoint) / model_folder.PROVENANCE
-  if not path.is_file():
-    return {}
-  return json.loads(path.read_text(encoding='utf-8'))
+def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
+  """Adds a line, in place of those of the same step and later ones."""
+  kept = []
+  if path.is_file():
+    lines = path.read_text(encoding='utf-8').splitlines()
+    for line in lines:
+      with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
+        if json.loads(line)['step'] < look['step']:
+          kept.append(line)
+  with predictions.replacing(path) as file:
+    file.writelines(f'{line}\n' for line in [*kept, json.dumps(look)])

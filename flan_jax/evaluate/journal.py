@@ -2,7 +2,8 @@
 
 A Journal stands in for a language model and writes down every answer. Asked the same
 again, after an interruption or in a later pass over the same rows, it reads the answer
-instead of computing it: same numbers, same report.
+instead of computing it: same numbers, same report. Of several hosts the first keeps
+the file, and tells the others what it finds there.
 """
 
 import hashlib
@@ -15,23 +16,45 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate import hosts
 from flan_jax.evaluate.generation import Generated
-from flan_jax.evaluate.protocol import LanguageModel
+from flan_jax.evaluate.measurement import LanguageModel
 from flan_jax.evaluate.scoring import Request, Scored
 
 
-@jax.jit
 def _sums(params: Any) -> jax.Array:
-  """Sum and sum of squares of every array, float32 [arrays, 2]."""
-  leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(params)]
-  return jnp.stack([jnp.stack([leaf.sum(), (leaf * leaf).sum()]) for leaf in leaves])
+  """Two sums over the bits of every array, modulo 2**32, uint32 [arrays, 2].
+
+  Each number's bits are weighted by its place, so that the order counts; whole numbers
+  add up to the same however an array is laid over devices.
+  """
+
+  def of(leaf: jax.Array) -> jax.Array:
+    kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32)
+    place = jnp.zeros(leaf.shape, jnp.uint32)
+    for axis, size in enumerate(leaf.shape):
+      along = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+      place = place * jnp.uint32(size % 2**32) + along
+    weights = [place * jnp.uint32(odd) | jnp.uint32(1) for odd in _ODD]
+    return jnp.stack([(bits * weight).sum(dtype=jnp.uint32) for weight in weights])
+
+  return jnp.stack([of(leaf) for leaf in jax.tree.leaves(params)])
+
+
+_ODD = (0x9E3779B1, 0x85EBCA77)
 
 
 def fingerprint(params: Any) -> str:
-  """A short name of these very parameters, the same on the same mesh."""
-  sums = np.asarray(_sums(params), np.float32)
+  """A short name of these very parameters, the same on any mesh."""
+  first = jax.tree.leaves(params)[0]
+  where = getattr(first, 'sharding', None)
+  if isinstance(where, NamedSharding):
+    where = NamedSharding(where.mesh, PartitionSpec())
+  sums = np.asarray(jax.jit(_sums, out_shardings=where)(params))
   return hashlib.blake2b(sums.tobytes(), digest_size=8).hexdigest()
 
 
@@ -58,6 +81,9 @@ class Journal:
     self._path = pathlib.Path(path)
     self._at: dict[str, int] = {}  # key of a call -> where its line begins
     self.replayed = 0
+    self._file = None
+    if not hosts.leads():
+      return
     end = self._read(of)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._file = self._path.open('r+b' if end else 'w+b')
@@ -72,6 +98,10 @@ class Journal:
   @property
   def row_length(self) -> int:
     return self._model.row_length
+
+  @property
+  def max_length(self) -> int | None:
+    return self._model.max_length
 
   def score(self, requests: Sequence[Request]) -> Scored:
     """As the model's; computed once."""
@@ -100,12 +130,14 @@ class Journal:
     return generated
 
   def close(self) -> None:
-    self._file.close()
+    if self._file is not None:
+      self._file.close()
 
   def remove(self) -> None:
     """Closes and deletes the file: its answers are in the report now."""
     self.close()
-    self._path.unlink(missing_ok=True)
+    if self._file is not None:
+      self._path.unlink(missing_ok=True)
 
   def _read(self, of: str) -> int:
     """Indexes the whole lines of the file; returns where they end, 0 to start anew."""
@@ -125,14 +157,19 @@ class Journal:
     return end
 
   def _find(self, key: str) -> dict[str, Any] | None:
-    if key not in self._at:
+    line = None
+    if key in self._at:
+      self._file.seek(self._at[key])
+      line = self._file.readline()
+    line = hosts.told(line)
+    if line is None:
       return None
-    self._file.seek(self._at[key])
     self.replayed += 1
-    return json.loads(self._file.readline())['answer']
+    return json.loads(line)['answer']
 
   def _keep(self, key: str, answer: dict[str, Any]) -> None:
-    self._at[key] = self._append({'key': key, 'answer': answer})
+    if self._file is not None:
+      self._at[key] = self._append({'key': key, 'answer': answer})
 
   def _append(self, entry: dict[str, Any]) -> int:
     start = self._file.seek(0, os.SEEK_END)

@@ -11,7 +11,7 @@ import collections
 import functools
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -49,11 +49,18 @@ class Metric(Protocol):
   def aggregate(self, rows: np.ndarray) -> float:
     """The figure in percent of `rows`, float64 [rows, statistics]."""
 
+  def others(self, rows: np.ndarray) -> dict[str, float]:
+    """Further figures of `rows` in percent, by name; {} where there are none."""
+
 
 class _Metric:
   def aggregate(self, rows: np.ndarray) -> float:
     rows = np.asarray(rows, np.float64)
     return float(self.combine(rows.sum(0), np.asarray(len(rows))))
+
+  def others(self, rows: np.ndarray) -> dict[str, float]:
+    del rows
+    return {}
 
 
 def _best(score, predictions, references) -> np.ndarray:
@@ -95,17 +102,60 @@ def normalise(text: str) -> str:
   return ' '.join(_ARTICLES.sub(' ', text).split())
 
 
+_BLANKS = str.maketrans(dict.fromkeys(string.punctuation + '\u2018\u2019\u00b4', ' '))
+
+
+def normalise_trivia(text: str) -> str:
+  """TriviaQA's normal form: as SQuAD's, but punctuation parts words.
+
+  >>> normalise_trivia("Jean-Luc's ship_yard")
+  'jean luc s ship yard'
+  """
+  return ' '.join(_ARTICLES.sub(' ', text.lower().translate(_BLANKS)).split())
+
+
 def _same(prediction: str, reference: str) -> float:
   return float(prediction.strip() == reference.strip())
 
 
-def _exact_match(prediction: str, reference: str) -> float:
-  return float(normalise(prediction) == normalise(reference))
+class Words(_Metric):
+  """Exact match and word F1 of normal forms, each with the best of the references.
+
+  Statistics: exact match, F1.
+  """
+
+  types = ('exact_match', 'f1')
+
+  def __init__(self, name: str, normal: Callable[[str], str]):
+    self.name = name
+    self._normal = normal
+
+  def scores(self, predictions, references):
+    rows = np.zeros((len(predictions), len(self.types)))
+    for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+      said = self._normal(prediction)
+      for reference in map(self._normal, wanted):
+        row[:] = np.maximum(row, [said == reference, _token_f1(said, reference)])
+    return rows
+
+  def combine(self, totals, count):
+    return 100 * totals[..., self.types.index(self.name)] / np.maximum(count, 1)
+
+  def others(self, rows):
+    return _others(self, rows)
+
+
+def _others(metric, rows: np.ndarray) -> dict[str, float]:
+  """Every type of a metric but its headline, in percent."""
+  if not len(rows):
+    return {}
+  means = zip(metric.types, 100 * np.mean(rows, 0), strict=True)
+  return {name: float(mean) for name, mean in means if name != metric.name}
 
 
 def _token_f1(prediction: str, reference: str) -> float:
-  """Harmonic mean of precision and recall over the words of the normal forms."""
-  got, wanted = normalise(prediction).split(), normalise(reference).split()
+  """Harmonic mean of precision and recall over the words of two normal forms."""
+  got, wanted = prediction.split(), reference.split()
   if not got or not wanted:
     return float(got == wanted)
   common = sum((collections.Counter(got) & collections.Counter(wanted)).values())
@@ -123,7 +173,8 @@ def _edit_similarity(prediction: str, reference: str) -> float:
 class Pearson(_Metric):
   """100 times Pearson's r of the predicted and the right number (STS-B).
 
-  A prediction that is no number counts as 0. Statistics: 1, x, y, x^2, y^2, xy.
+  A prediction that is no number counts as 0. Spearman's rank correlation stands
+  beside it. Statistics: 1, x, y, x^2, y^2, xy.
   """
 
   name = 'pearson'
@@ -139,6 +190,18 @@ class Pearson(_Metric):
     spread = (n * xx - x * x) * (n * yy - y * y)
     # Without spread in one of them there is no correlation to speak of.
     return 100 * (n * xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.inf))
+
+  def others(self, rows):
+    return {'spearman': spearman(rows[:, 1], rows[:, 2])} if len(rows) else {}
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+  """100 times the rank correlation of x and y; 0 where one of them does not vary."""
+  if len(set(x.tolist())) < 2 or len(set(y.tolist())) < 2:
+    return 0.0
+  from scipy.stats import spearmanr
+
+  return 100 * float(spearmanr(x, y).statistic)
 
 
 def _number(text: str) -> float:
@@ -243,9 +306,8 @@ class Rouge(_Metric):
   def combine(self, totals, count):
     return 100 * totals[..., self.types.index(self.name)] / np.maximum(count, 1)
 
-  def types_of(self, rows: np.ndarray) -> dict[str, float]:
-    """Every type in percent, of float64 [rows, 3]."""
-    return dict(zip(self.types, 100 * np.mean(rows, 0).astype(float), strict=True))
+  def others(self, rows):
+    return _others(self, rows)
 
 
 _SENTENCE_END = re.compile(r'(?<=[.!?])\s+')
@@ -257,8 +319,10 @@ def _lines(text: str) -> str:
 
 METRICS: dict[str, Metric] = {
   'accuracy': Mean('accuracy', _same),
-  'exact_match': Mean('exact_match', _exact_match),
-  'f1': Mean('f1', _token_f1),
+  'exact_match': Words('exact_match', normalise),
+  'f1': Words('f1', normalise),
+  'trivia_em': Words('exact_match', normalise_trivia),
+  'trivia_f1': Words('f1', normalise_trivia),
   'f1a': F1A(),
   'bleu': Bleu(),
   'rouge': Rouge(),

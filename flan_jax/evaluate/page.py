@@ -11,9 +11,10 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalogue import CLUSTERS
 from flan_jax.data import draw
-from flan_jax.evaluate import figures
+from flan_jax.evaluate import calibration, figures, tables
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.metrics import normalise
+from flan_jax.evaluate.predictions import replacing
 
 EXAMPLES = 3
 """Right and wrong examples shown per dataset, each."""
@@ -28,9 +29,9 @@ def write(out: str | os.PathLike) -> None:
   report = report_lib.load(out)
   drawn = figures.draw(report)
   for name, svg in drawn.items():
-    with report_lib.replacing(out / 'plots' / f'{name}.svg') as file:
+    with replacing(out / 'plots' / f'{name}.svg') as file:
       file.write(svg)
-  with report_lib.replacing(out / 'report.html') as file:
+  with replacing(out / 'report.html') as file:
     file.write(render(report, plots=drawn, examples=examples(out, report)))
 
 
@@ -47,23 +48,7 @@ def render(
     plots: `averages` and `templates`, SVG documents.
     examples: dataset -> what `examples` found.
   """
-  environment = jinja2.Environment(
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
-  environment.filters |= {
-    'percent': lambda value: '–' if value is None else f'{value:.1f}',
-    'points': report_lib.points,
-    'interval': report_lib.bounds,
-    'cluster': lambda name: report_lib.CLUSTER_NAMES.get(name, name),
-    'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),
-    'thousands': lambda value: f'{value:,}',
-  }
-  template = environment.from_string(
-    (pathlib.Path(__file__).parent / 'report.html').read_text(encoding='utf-8')
-  )
+  template = _template('report.html')
   averages = report_lib.averages(report)
   headlines = [report_lib.headline(average) for average in averages]
   with_base = any('base' in row for row in report['rows'])
@@ -82,10 +67,93 @@ def render(
       for cluster in dict.fromkeys(row['cluster'] for row in report['rows'])
     ],
     with_base=with_base,
+    with_published=any(
+      'flan_137b_zero_shot' in row['published'] for row in report['rows']
+    ),
     plots=inline,
     examples=examples,
+    how=tables.how(report),
+    strip=lambda row: Markup(figures.strip(row)),
+    same_prompts=_same_prompts,
+    calibrations=_calibrations(report),
+    significant=tables.SIGNIFICANT,
+    sources=_sources(report),
     trained_on=[c for c in CLUSTERS if c in report['trained_on']],
   )
+
+
+def difference(found: Mapping[str, Any]) -> str:
+  """The page of the difference of two reports, as `difference.compare` gives it."""
+  verdicts = [_verdict(row) for row in found['rows']]
+  return _template('difference.html').render(
+    found=found,
+    better=verdicts.count('up'),
+    worse=verdicts.count('down'),
+    significant=tables.SIGNIFICANT,
+  )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+  """The class of a difference: `up`, `down`, or `quiet` where it may be none."""
+  if row['p_holm'] is None or row['p_holm'] >= tables.SIGNIFICANT:
+    return 'quiet'
+  return 'up' if row['delta'] > 0 else 'down'
+
+
+def _template(name: str) -> jinja2.Template:
+  here = pathlib.Path(__file__).parent
+  environment = jinja2.Environment(
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  environment.filters |= {
+    'percent': lambda value: '–' if value is None else f'{value:.1f}',
+    'points': report_lib.points,
+    'interval': report_lib.bounds,
+    'cluster': lambda name: report_lib.CLUSTER_NAMES.get(name, name),
+    'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),
+    'thousands': lambda value: f'{value:,}',
+    'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
+    'range': _range,
+    'verdict': _verdict,
+  }
+  environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
+  return environment.from_string((here / name).read_text(encoding='utf-8'))
+
+
+def _range(row: Mapping[str, Any]) -> str:
+  """Lowest and highest template of the tuned model: `41.2–55.0`."""
+  dots = [entry[row['split']] for entry in row['per_template']]
+  dots = [dot for dot in dots if dot is not None]
+  return f'{min(dots):.1f}–{max(dots):.1f}' if dots else '–'
+
+
+def _same_prompts(row: Mapping[str, Any]) -> bool:
+  """Whether base and tuned model were asked in the same words."""
+  return 'base' in row and row['base'].get('form') == row.get('form')
+
+
+def _calibrations(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Model -> its calibration over all ranked datasets; those that ranked nothing go."""
+  found = {
+    'tuned': calibration.pooled(row.get('calibration') for row in report['rows']),
+    'base': calibration.pooled(
+      row.get('base', {}).get('calibration') for row in report['rows']
+    ),
+  }
+  return {name: part for name, part in found.items() if part}
+
+
+def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  """The configuration as (name, value, where it came from)."""
+  out = []
+  for line in report.get('provenance', {}).get('config', '').splitlines():
+    setting, _, origin = line.rpartition('  # ')
+    name, _, value = setting.partition(' = ')
+    out.append((name, value, origin))
+  return out
 
 
 def _alternative(
@@ -95,6 +163,16 @@ def _alternative(
   if name == 'averages':
     parts = [report_lib.headline(average) for average in averages]
     return 'Bar chart of the average over datasets, in percent. ' + '. '.join(parts)
+  if name == 'calibration':
+    parts = [
+      f'{model}: '
+      + ', '.join(
+        f'{part["confidence"]:.0f} confident, {part["right"]:.0f} right'
+        for part in found['bins']
+      )
+      for model, found in _calibrations(report).items()
+    ]
+    return 'Calibration curve, in percent. ' + '. '.join(parts)
   parts = []
   for row in report['rows']:
     dots = [entry[row['split']] for entry in row['per_template']]
@@ -131,9 +209,16 @@ def examples(
     for kept in drawn.values()
     for _, r in kept.values()
   }
+  other = {row['dataset'] for row in report['rows'] if not _same_prompts(row)}
+  by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  for (dataset, row_id, _), record in chosen.items():
+    by_row.setdefault((dataset, row_id), []).append(record)
   for record in _lines(out / 'predictions.base.jsonl'):
     key = (record['dataset'], record['row_id'], record['template'])
-    if key in chosen:
+    if record['dataset'] in other:  # one prompt of its own stands beside all
+      for ours in by_row.get(key[:2], ()):
+        ours['base'] = record
+    elif key in chosen:
       chosen[key]['base'] = record
   found: dict[str, list[dict[str, Any]]] = {}
   for row in report['rows']:

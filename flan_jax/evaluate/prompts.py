@@ -12,7 +12,11 @@ import numpy as np
 from flan_jax import catalogue
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.data import rendering
+from flan_jax.data.exemplars import TOKENS, Pool, Shown
 from flan_jax.data.tokenizer import Tokenizer
+
+_EPOCH = 0
+"""Evaluation reads every row once: the exemplars of the first epoch."""
 
 _WORD = 32
 """A cut goes back to the last blank if it is this near, in characters."""
@@ -25,11 +29,13 @@ class Fitted(NamedTuple):
     text: the string.
     ids: its tokens, int32 [n], without BOS and EOS.
     cut: whether a field was cut to fit.
+    exemplars: ids of the rows shown before it, in their order.
   """
 
   text: str
   ids: np.ndarray
   cut: bool
+  exemplars: tuple[str, ...] = ()
 
 
 def fit(
@@ -38,6 +44,7 @@ def fit(
   *,
   tokenizer: Tokenizer,
   rooms: Sequence[int],
+  pool: Pool | None = None,
 ) -> list[Fitted | None]:
   """Renders and tokenises each (row, template).
 
@@ -46,18 +53,30 @@ def fit(
     work: rows, each with the index of a template.
     tokenizer: of the prompts.
     rooms: for each, the most tokens it may have (without BOS and EOS).
+    pool: shows exemplars before each prompt, as many as fit in its room and in
+      exemplars.TOKENS (FLAN section 4.4); the same ones whoever asks. None: none.
 
   Returns:
     None for a prompt that is blank, or that no cut makes short enough.
   """
-  texts = [catalogue.render(dataset, template, row).inputs for row, template in work]
+  if pool is None:
+    shown = [
+      Shown(catalogue.render(dataset, template, row), ()) for row, template in work
+    ]
+  else:
+    shown = [
+      pool.prompt(row, template, _EPOCH, most=min(TOKENS, room))
+      for (row, template), room in zip(work, rooms, strict=True)
+    ]
+  texts = [each.prompt.inputs for each in shown]
   encoded = tokenizer.encode_batch(texts)
   out: list[Fitted | None] = []
-  for (row, template), text, ids, room in zip(work, texts, encoded, rooms, strict=True):
+  for (row, template), each, ids, room in zip(work, shown, encoded, rooms, strict=True):
+    text = each.prompt.inputs
     if not text.strip():
       out.append(None)
     elif len(ids) <= room:
-      out.append(Fitted(text, ids, False))
+      out.append(Fitted(text, ids, False, each.exemplars))
     else:
       out.append(_cut(dataset, template, row, tokenizer=tokenizer, room=room))
   return out

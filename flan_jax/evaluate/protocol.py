@@ -1,48 +1,37 @@
-"""The zero-shot protocol: what is rendered, scored and measured, in which order.
+"""The protocol: which rows, in which words, what is measured, in which order.
 
 Every template of a dataset that asks for the answer is measured on the same rows of
 dev and test; classification and multiple choice are ranked by log-probability, free
-text is generated; the base model reads the same prompts as the tuned one (FLAN
-section 2.4). Nothing here needs TensorFlow.
+text is generated; the base model reads the same rows as the tuned one, in the same
+words or in its own (FLAN section 2.4). Nothing here needs TensorFlow.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.data import draw
-from flan_jax.data import rows as rows_lib
+from flan_jax.data.exemplars import ROWS, Pool
 from flan_jax.data.rendering import Limits
-from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, prompts
-from flan_jax.evaluate.generation import Generated
-from flan_jax.evaluate.prompts import Fitted
-from flan_jax.evaluate.scoring import Request, Scored
+from flan_jax.evaluate import continuation
+from flan_jax.evaluate.measurement import (
+  Block,
+  Clock,
+  LanguageModel,
+  Measurement,
+  Question,
+  Warnings,
+)  # fmt: skip
+from flan_jax.styles import Style
 
 SPLITS = ('dev', 'test')
 
 _BLOCK = 1024
 """Prompts rendered, scored and let go of together, so that memory stays bounded."""
-
-_NAMED = 3
-"""Rows named in a warning; the others are counted."""
-
-
-class LanguageModel(Protocol):
-  """What is evaluated; `flan_jax.evaluate.scoring.Scorer` is one."""
-
-  tokenizer: Tokenizer
-  row_length: int
-
-  def score(self, requests: Sequence[Request]) -> Scored: ...
-
-  def generate(
-    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
-  ) -> Generated: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,12 +42,18 @@ class SplitResult:
     rows: those measured.
     tuned: statistics of the dataset's metric, float64 [T, N, S] for T templates, N
       rows; NaN where a prompt could not be made to fit.
-    base: the same of the base model, or None.
+    base: the same of the base model, with as many templates as it was asked by; or
+      None.
+    confidence: model -> float64 [T, N, 2] of a ranked answer: its probability among
+      the options, and 1 where it was right; NaN where nothing was ranked.
+    shown: model -> exemplars before each prompt, int64 [T, N].
   """
 
   rows: tuple[Row, ...]
   tuned: np.ndarray
   base: np.ndarray | None
+  confidence: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  shown: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   @property
   def measured(self) -> bool:
@@ -69,11 +64,34 @@ class SplitResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetResult:
-  """One dataset: its measured templates, and its splits by name."""
+  """One dataset.
+
+  Attributes:
+    dataset: the declaration.
+    templates: indices of those that the tuned model was asked by.
+    splits: by name.
+    base_templates: of those that the base model was asked by; None for the same.
+    shots: exemplars asked for.
+    form: the words that the tuned model read.
+    base_form: those that the base model read.
+  """
 
   dataset: Dataset
   templates: tuple[int, ...]
   splits: Mapping[str, SplitResult]
+  base_templates: tuple[int, ...] | None = None
+  shots: int = 0
+  form: str = 'instructions'
+  base_form: str = 'instructions'
+
+  @property
+  def split(self) -> str:
+    """The split whose figures are reported: test, or dev where there is no other."""
+    return 'test' if 'test' in self.splits else 'dev'
+
+  @property
+  def reported(self) -> SplitResult:
+    return self.splits[self.split]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,27 +133,37 @@ def evaluate(
   templates: int | Sequence[int] | None = None,
   max_rows: int | None = None,
   splits: Sequence[str] = SPLITS,
+  shots: int = 0,
+  form: str = 'instructions',
+  base_form: str | None = None,
   limits: Limits | None = None,
   max_new_tokens: int | None = None,
   seed: int = 0,
   emit: Callable[..., None] | None = None,
   progress: Callable[[str, str, int, int], None] | None = None,
 ) -> Results:
-  """Measures a model, and a base model beside it, zero-shot.
+  """Measures a model, and a base model beside it.
 
   Args:
     scorer: the tuned model.
     datasets: those of the held-out clusters.
-    rows: (dataset name, split) -> rows, as `Store.evaluation_rows`.
-    base: the model before tuning; it sees the same rows and prompts.
+    rows: (dataset name, split) -> rows, as `Store.evaluation_rows`; split `train` is
+      asked for only where exemplars are shown.
+    base: the model before tuning; it sees the same rows.
     templates: the first so many, or these indices, of `Dataset.evaluated_templates`;
       None for all of them. Turned-around templates are never measured.
     max_rows: most rows of each split, drawn by `seed`; None for all.
     splits: `dev` chooses the best template, `test` is reported.
+    shots: most exemplars before each prompt, drawn by `seed` from train, never the
+      row itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
+    form: the words: `instructions`; `no_options`, the same without their OPTIONS;
+      `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
+      an untuned model goes on with.
+    base_form: the words of the base model; None for the same.
     limits: most tokens of inputs; longer prompts have their fields cut, and are
       counted in a warning.
     max_new_tokens: most tokens of a generated answer; None for limits.targets.
-    seed: of the sample of rows.
+    seed: of the sample of rows, and of the exemplars.
     emit: called as emit(prediction, split=, model=) for every prediction, as
       `report.Predictions` is.
     progress: called as progress(stage, dataset, rows done, rows in all).
@@ -146,59 +174,161 @@ def evaluate(
   """
   limits = limits or Limits()
   models = {'tuned': scorer} | ({} if base is None else {'base': base})
-  work = _Work(
+  forms = {'tuned': form, 'base': base_form or form}
+  warnings = Warnings()
+  work = Measurement(
     models=models,
     limits=limits,
     max_new_tokens=max_new_tokens or limits.targets,
     emit=emit,
-    clocks={name: _Clock() for name in models},
-    warnings=_Warnings(),
+    clocks={name: Clock() for name in models},
+    warnings=warnings,
   )
   found = []
   for dataset in datasets:
-    indices = _templates(dataset, templates)
+    _templates(dataset, templates)  # refused before anything is computed
+  for dataset in datasets:
     drawn = {
-      split: sample(rows(dataset.name, split), most=max_rows, seed=seed)
+      split: sample(
+        _askable(dataset, rows(dataset.name, split), warnings),
+        most=max_rows,
+        seed=seed,
+      )
       for split in splits
       if split in dataset.slices
     }
     drawn = {split: some for split, some in drawn.items() if some}
     if not drawn:
-      work.warnings.add(dataset.name, f'no rows in {" or ".join(splits)}; left out')
+      warnings.add(dataset.name, f'no rows in {" or ".join(splits)}; left out')
       continue
+    pool_rows = _exemplar_rows(dataset, rows) if shots else []
+    if shots and not pool_rows:
+      warnings.add(dataset.name, 'no training rows to show as exemplars; left out')
+      continue
+    questions = _questions(
+      dataset, models, forms, templates=templates, shots=shots, rows=pool_rows,
+      seed=seed,
+    )  # fmt: skip
     queue = [(split, row) for split, some in drawn.items() for row in some]
-    block = max(1, _BLOCK // len(indices))
+    most = max(len(question.templates) for question in questions.values())
+    block = max(1, _BLOCK // most)
     measured = []
     for start in range(0, len(queue), block):
-      measured.append(work.measure(dataset, indices, queue[start : start + block]))
+      measured.append(work.measure(questions, queue[start : start + block]))
       if progress is not None:
         done = min(start + block, len(queue))
         progress('evaluate', dataset.name, done, len(queue))
     parts = _by_split(drawn, measured)
     parts = {split: part for split, part in parts.items() if part.measured}
     if parts:
-      found.append(DatasetResult(dataset=dataset, templates=indices, splits=parts))
+      found.append(
+        DatasetResult(
+          dataset=dataset,
+          templates=questions['tuned'].templates,
+          splits=parts,
+          base_templates=questions['base'].templates if base is not None else None,
+          shots=shots,
+          form=forms['tuned'],
+          base_form=forms['base'],
+        )
+      )
   timing = work.clocks['tuned'].as_json()
   if base is not None:
     timing['base'] = work.clocks['base'].as_json()
-  return Results(datasets=tuple(found), timing=timing, warnings=work.warnings.lines())
+  return Results(datasets=tuple(found), timing=timing, warnings=warnings.lines())
+
+
+def _askable(
+  dataset: Dataset, rows: Iterable[Row], warnings: Warnings
+) -> Iterable[Row]:
+  """Rows whose right answer is among their options; the others are named."""
+  for row in rows:
+    options, gold = row.answer.options, row.answer.gold
+    if dataset.has_options and not (gold and all(0 <= i < len(options) for i in gold)):
+      what = 'left out: the right answer is not among the options'
+      warnings.add(dataset.name, what, f'row {row.row_id}')
+      continue
+    yield row
+
+
+def _exemplar_rows(
+  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
+) -> list[Row]:
+  """The rows that exemplars are drawn from: the first of train."""
+  if 'train' not in dataset.slices:
+    return []
+  return [row for row, _ in zip(rows(dataset.name, 'train'), range(ROWS), strict=False)]
+
+
+def _questions(
+  dataset: Dataset,
+  models: Mapping[str, LanguageModel],
+  forms: Mapping[str, str],
+  *,
+  templates: int | Sequence[int] | None,
+  shots: int,
+  rows: Sequence[Row],
+  seed: int,
+) -> dict[str, Question]:
+  """How each model is asked; one and the same question where nothing differs."""
+  made: dict[tuple[str, str], Question] = {}
+  out = {}
+  for name, model in models.items():
+    key = (forms[name], model.tokenizer.digest if shots else '')
+    if key not in made:
+      made[key] = _question(
+        dataset, forms[name], model, templates=templates, shots=shots, rows=rows,
+        seed=seed,
+      )  # fmt: skip
+    out[name] = made[key]
+  return out
+
+
+def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question:
+  if form == continuation.FORM:
+    styled, how = continuation.of(dataset), continuation.HOW
+  else:
+    styled, how = Style(form=form).of(dataset), {}
+  pool = None
+  if shots:
+    encode = model.tokenizer.encode_batch
+    pool = Pool(
+      styled,
+      rows,
+      shots=shots,
+      seed=seed,
+      count=lambda texts: [len(ids) for ids in encode(texts)],
+      **({'exemplar': continuation.exemplar} if form == continuation.FORM else {}),
+    )
+  if len(styled.templates) == len(dataset.templates):
+    indices = _templates(styled, templates)
+  else:
+    indices = styled.evaluated_templates
+  return Question(dataset=styled, templates=indices, pool=pool, **how)
 
 
 def _by_split(
-  drawn: Mapping[str, Sequence[Row]], measured: Sequence[Mapping[str, np.ndarray]]
+  drawn: Mapping[str, Sequence[Row]], measured: Sequence[Mapping[str, Block]]
 ) -> dict[str, SplitResult]:
-  """Blocks of scores, whose rows are those of all splits in turn, taken apart."""
+  """Blocks, whose rows are those of all splits in turn, taken apart."""
   joined = {
-    model: np.concatenate([block[model] for block in measured], axis=1)
+    model: Block(
+      *(np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
+    )
     for model in measured[0]
+    for blocks in [[block[model] for block in measured]]
   }
   parts = {}
   start = 0
   for split, some in drawn.items():
     at = slice(start, start + len(some))
-    scores = {model: whole[:, at] for model, whole in joined.items()}
+    of = {model: Block(*(a[:, at] for a in whole)) for model, whole in joined.items()}
     parts[split] = SplitResult(
-      rows=tuple(some), tuned=scores['tuned'], base=scores.get('base')
+      rows=tuple(some),
+      tuned=of['tuned'].scores,
+      base=of['base'].scores if 'base' in of else None,
+      confidence={model: block.confidence for model, block in of.items()},
+      shown={model: block.shown for model, block in of.items()},
     )
     start += len(some)
   return parts
@@ -216,201 +346,3 @@ def _templates(dataset: Dataset, asked: int | Sequence[int] | None) -> tuple[int
       f'{dataset.name!r}; those that do are {", ".join(map(str, legal))}'
     )
   return kept
-
-
-@dataclasses.dataclass
-class _Clock:
-  """What one model computed, and how long it took."""
-
-  examples: int = 0
-  seconds: float = 0.0
-  tokens_scored: int = 0
-  tokens_naive: int = 0
-  tokens_read: int = 0
-  tokens_written: int = 0
-
-  def as_json(self) -> dict[str, Any]:
-    rate = self.examples / self.seconds if self.seconds else 0.0
-    return {'examples_per_s': rate, **dataclasses.asdict(self)}
-
-
-class _Warnings:
-  """Lines for people: rows named up to a few, and counted."""
-
-  def __init__(self):
-    self._rows: dict[tuple[str, str], list[str]] = {}
-
-  def add(self, dataset: str, what: str, row: str = '') -> None:
-    self._rows.setdefault((dataset, what), []).append(row)
-
-  def lines(self) -> tuple[str, ...]:
-    out = []
-    for (dataset, what), rows in self._rows.items():
-      names = ', '.join(dict.fromkeys(filter(None, rows[:_NAMED])))
-      more = f' and {len(rows) - _NAMED:,} more' if len(rows) > _NAMED else ''
-      out.append(f'{dataset}: {what}' + (f' ({names}{more})' if names else ''))
-    return tuple(out)
-
-
-@dataclasses.dataclass
-class _Work:
-  """What stays the same over all datasets of one evaluation."""
-
-  models: Mapping[str, LanguageModel]
-  limits: Limits
-  max_new_tokens: int
-  emit: Callable[..., None] | None
-  clocks: Mapping[str, _Clock]
-  warnings: _Warnings
-
-  def measure(
-    self, dataset: Dataset, templates: Sequence[int], rows: Sequence[tuple[str, Row]]
-  ) -> dict[str, np.ndarray]:
-    """Statistics of each model on a block of (split, row), float64 [T, N, S]."""
-    pairs = [(row, template) for template in templates for _, row in rows]
-    splits = [split for _ in templates for split, _ in rows]
-    out = {}
-    fitted: dict[str, list[Fitted | None]] = {}
-    for name, model in self.models.items():
-      digest = model.tokenizer.digest
-      if digest not in fitted:
-        fitted[digest] = self._fit(dataset, pairs, model)
-      work = [
-        (row, template, prompt)
-        for (row, template), prompt in zip(pairs, fitted[digest], strict=True)
-        if prompt is not None
-      ]
-      answer = self._rank if dataset.has_options else self._write
-      predictions = answer(dataset, work, name)
-      self.clocks[name].examples += len(work)
-      metric = metrics.get(dataset.metric)
-      measured = metric.scores(
-        [prediction.text for prediction in predictions],
-        [prediction.references for prediction in predictions],
-      )
-      kept = [i for i, prompt in enumerate(fitted[digest]) if prompt is not None]
-      scores = np.full((len(pairs), measured.shape[1]), np.nan)
-      scores[kept] = measured
-      out[name] = scores.reshape(len(templates), len(rows), -1)
-      if self.emit is not None:
-        for i, prediction in zip(kept, predictions, strict=True):
-          self.emit(prediction.record, split=splits[i], model=name)
-    return out
-
-  def _fit(
-    self, dataset: Dataset, pairs: Sequence[tuple[Row, int]], model: LanguageModel
-  ) -> list[Fitted | None]:
-    rooms = [self.limits.inputs - 1] * len(pairs)
-    if dataset.has_options:
-      ids = _encoded(
-        [o for row, _ in pairs for o in row.answer.options], model.tokenizer
-      )
-      for i, (row, _) in enumerate(pairs):
-        longest = max((len(ids[option]) for option in row.answer.options), default=0)
-        taken = rows_lib.length(0, longest, model.tokenizer.bos_id)
-        rooms[i] = min(rooms[i], model.row_length - taken)
-    fitted = prompts.fit(dataset, pairs, tokenizer=model.tokenizer, rooms=rooms)
-    for (row, template), prompt in zip(pairs, fitted, strict=True):
-      where = f'row {row.row_id} template {template}'
-      if prompt is None:
-        what = 'prompts left out: blank, or too long whatever is cut'
-        self.warnings.add(dataset.name, what, where)
-      elif prompt.cut:
-        self.warnings.add(dataset.name, 'prompts with fields cut to fit', where)
-    return fitted
-
-  def _rank(
-    self, dataset: Dataset, work: Sequence[tuple[Row, int, Fitted]], name: str
-  ) -> list['_Prediction']:
-    model = self.models[name]
-    ids = _encoded([o for row, *_ in work for o in row.answer.options], model.tokenizer)
-    requests = [
-      Request(
-        prompt.ids,
-        tuple(ids[option] for option in row.answer.options),
-        f'dataset {dataset.name!r}, row {row.row_id!r}, template {template}',
-      )
-      for row, template, prompt in work
-    ]
-    for request in requests:
-      if not any(len(option) for option in request.options):
-        raise InputError(f'{request.name}: no option has a token; nothing to rank')
-    scored = model.score(requests)
-    self.clocks[name].seconds += scored.seconds
-    self.clocks[name].tokens_scored += scored.tokens_scored
-    self.clocks[name].tokens_naive += scored.tokens_naive
-    out = []
-    for (row, template, prompt), found in zip(
-      work, scored.log_probabilities, strict=True
-    ):
-      options, gold = row.answer.options, row.answer.gold
-      broken = bool(np.isnan(found).any())
-      if broken:
-        self._nan(dataset, row, template, name)
-      best = None if broken else int(found.argmax())
-      record = _record(dataset, row, template, prompt) | {
-        'log_probabilities': [float(v) if np.isfinite(v) else None for v in found],
-        'gold': list(gold),
-        'predicted': best,
-      }
-      text = '' if best is None else options[best]
-      out.append(_Prediction(record, text, [options[i] for i in gold]))
-    return out
-
-  def _write(
-    self, dataset: Dataset, work: Sequence[tuple[Row, int, Fitted]], name: str
-  ) -> list['_Prediction']:
-    model = self.models[name]
-    generated = model.generate(
-      [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
-    )
-    self.clocks[name].seconds += generated.seconds
-    self.clocks[name].tokens_read += generated.tokens_read
-    self.clocks[name].tokens_written += generated.tokens_written
-    out = []
-    for (row, template, prompt), tokens, broken in zip(
-      work, generated.tokens, generated.nan, strict=True
-    ):
-      if broken:
-        self._nan(dataset, row, template, name)
-      text = '' if broken else model.tokenizer.decode(tokens).strip()
-      references = list(row.answer.references) or [row.answer.text]
-      record = _record(dataset, row, template, prompt) | {
-        'text': text,
-        'gold': references,
-        'predicted': None if broken else text,
-      }
-      out.append(_Prediction(record, text, references))
-    return out
-
-  def _nan(self, dataset: Dataset, row: Row, template: int, name: str) -> None:
-    where = f'row {row.row_id} template {template}'
-    what = f'NaN from the {name} model, counted as wrong'
-    self.warnings.add(dataset.name, what, where)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Prediction:
-  """A line of predictions.jsonl, and the texts that the metric compares."""
-
-  record: dict[str, Any]
-  text: str
-  references: list[str]
-
-
-def _encoded(texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, np.ndarray]:
-  """Token ids of every distinct text."""
-  distinct = list(dict.fromkeys(texts))
-  return dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
-
-
-def _record(
-  dataset: Dataset, row: Row, template: int, prompt: Fitted
-) -> dict[str, Any]:
-  return {
-    'row_id': row.row_id,
-    'dataset': dataset.name,
-    'template': template,
-    'prompt': prompt.text,
-    'options': list(row.answer.options),
-  }

@@ -1,23 +1,24 @@
-"""The report of an evaluation: report.json, predictions, and the terminal table.
+"""The report of an evaluation: report.json, predictions, averages and headlines.
 
 Everything is written under a temporary name and renamed when whole, so that a reader
 never sees half a file and a full disk costs nothing that was there before.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, published, statistics
+from flan_jax.evaluate import calibration, metrics, published, statistics
+from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.statistics import Interval
 
 if TYPE_CHECKING:
+  from flan_jax.evaluate.contamination import Found, Overlap
   from flan_jax.evaluate.protocol import DatasetResult, Results
 
 CLUSTER_NAMES = {
@@ -37,81 +38,12 @@ CLUSTER_NAMES = {
 """Cluster -> its name in headlines and figures."""
 
 
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[IO[str]]:
-  """Opens a new text file that takes the place of `path` once it is whole."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    with draft.open('w', encoding='utf-8', newline='\n') as file:
-      yield file
-    draft.replace(path)
-  finally:
-    draft.unlink(missing_ok=True)
-
-
-_PREDICTIONS = tuple(
-  f'predictions{model}{split}.jsonl'
-  for model in ('', '.base')
-  for split in ('', '.dev')
-)
-
-
-class Predictions:
-  """Writes predictions as they come, one JSON object a line.
-
-  `predictions.jsonl` holds what the report's figures are made of: the evaluated
-  model on the reported split. Dev rows and the base model have files of their own:
-  `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
-
-  >>> with Predictions(out) as predictions:  # doctest: +SKIP
-  ...   results = protocol.evaluate(scorer, emit=predictions, ...)
-  """
-
-  def __init__(self, out: str | os.PathLike):
-    self._out = pathlib.Path(out)
-    self._files: dict[str, IO[str]] = {}
-    self._stack = contextlib.ExitStack()
-
-  def __enter__(self) -> 'Predictions':
-    self._stack.__enter__()
-    self._file('predictions.jsonl')
-    return self
-
-  def __exit__(self, *error) -> bool | None:
-    handled = self._stack.__exit__(*error)
-    if error == (None, None, None):
-      for name in _PREDICTIONS:
-        if name not in self._files:  # of an earlier evaluation in the same folder
-          (self._out / name).unlink(missing_ok=True)
-    return handled
-
-  def _file(self, name: str) -> IO[str]:
-    if name not in self._files:
-      self._files[name] = self._stack.enter_context(replacing(self._out / name))
-    return self._files[name]
-
-  def __call__(self, prediction: Mapping[str, Any], *, split: str, model: str) -> None:
-    """Writes one prediction.
-
-    Args:
-      prediction: row_id, dataset, template, prompt, options, log_probabilities or
-        text, gold, predicted.
-      split: `dev`, or the reported one.
-      model: `tuned` or `base`.
-    """
-    of_base = '.base' if model == 'base' else ''
-    of_dev = '.dev' if split == 'dev' else ''
-    file = self._file(f'predictions{of_base}{of_dev}.jsonl')
-    file.write(json.dumps(prediction, ensure_ascii=False) + '\n')
-
-
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
   """Floats to four decimals, inside lists and dicts too; NaN as None."""
   if isinstance(value, Mapping):
-    return {key: _rounded(item) for key, item in value.items()}
+    return {key: rounded(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
-    return [_rounded(item) for item in value]
+    return [rounded(item) for item in value]
   if isinstance(value, float | np.floating):
     return None if np.isnan(value) else round(float(value), 4)
   return value
@@ -138,8 +70,12 @@ def _measures(
     name: statistics.figures(getattr(part, model), metric=metric)
     for name, part in result.splits.items()
   }
-  name = _reported(result)
-  counts = (~np.isnan(getattr(result.splits[name], model)).any(-1)).sum(1)
+  name = result.split
+  part = result.reported
+  counts = (~np.isnan(getattr(part, model)).any(-1)).sum(1)
+  templates = result.templates
+  if model == 'base' and result.base_templates is not None:
+    templates = result.base_templates
   per_template = [
     {
       'template': template,
@@ -147,16 +83,35 @@ def _measures(
       'test': _figure(figures, 'test', i),
       'n': int(counts[i]),
     }
-    for i, template in enumerate(result.templates)
+    for i, template in enumerate(templates)
   ]
   mean, std = statistics.spread(figures[name])
+  also = _also(getattr(part, model), metric)
   return {
     'mean': mean,
     'std_over_templates': std,
     'ci95': statistics.percentiles(replicates),
     'per_template': per_template,
     'best_dev_template': best_dev_template(per_template),
+    'form': result.form if model == 'tuned' else result.base_form,
+    **({'also': also} if also else {}),
+    **_calibration(part.confidence.get(model)),
   }
+
+
+def _also(scores_TxNxS: np.ndarray, metric: metrics.Metric) -> dict[str, float]:
+  """The metric's further figures, each the mean over templates."""
+  by_template = [metric.others(rows[~np.isnan(rows).any(-1)]) for rows in scores_TxNxS]
+  names = dict.fromkeys(name for found in by_template for name in found)
+  return {
+    name: float(np.mean([found[name] for found in by_template if name in found]))
+    for name in names
+  }
+
+
+def _calibration(confidence: np.ndarray | None) -> dict[str, Any]:
+  found = None if confidence is None else calibration.of(confidence)
+  return {} if found is None else {'calibration': found}
 
 
 def _figure(figures: Mapping[str, np.ndarray], split: str, i: int) -> float | None:
@@ -166,14 +121,10 @@ def _figure(figures: Mapping[str, np.ndarray], split: str, i: int) -> float | No
   return float(figures[split][i])
 
 
-def _reported(result: 'DatasetResult') -> str:
-  """The split whose figures are the row's: test, or dev where there is no other."""
-  return 'test' if 'test' in result.splits else 'dev'
-
-
-def _row(result: 'DatasetResult', *, seed: int) -> dict[str, Any]:
-  name = _reported(result)
-  split = result.splits[name]
+def _row(
+  result: 'DatasetResult', *, seed: int, overlap: 'Overlap | None'
+) -> dict[str, Any]:
+  split = result.reported
   dataset = result.dataset
   metric = metrics.get(dataset.metric)
   answers = [row.answer for row in split.rows]
@@ -182,25 +133,51 @@ def _row(result: 'DatasetResult', *, seed: int) -> dict[str, Any]:
     'dataset': dataset.name,
     'cluster': dataset.cluster,
     'metric': metric.name,
-    'split': name,
+    'split': result.split,
     'n': len(split.rows),
-    'shots': 0,
+    'shots': result.shots,
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
     **_measures(result, 'tuned', replicates=tuned),
   }
+  if result.shots and 'tuned' in split.shown:
+    row['shown'] = float(split.shown['tuned'].mean())
   if split.base is not None:
     # The same seed draws the same rows for both: the difference is paired.
     base = statistics.replicates(split.base, metric=metric, seed=seed)
     row['base'] = _measures(result, 'base', replicates=base)
     row['delta'] = row['mean'] - row['base']['mean']
     row['delta_ci95'] = statistics.percentiles(tuned - base)
+    row['p'] = statistics.paired_p_value(
+      split.tuned, split.base, metric=metric, seed=seed
+    )
+    row['detectable'] = statistics.detectable(tuned - base)
+  if overlap is not None:
+    row['contamination'] = _contamination(split.tuned, overlap, metric, seed)
   row['published'] = (
     published.figures(dataset.name, metric=metric.name)
     if dataset.family == 'flan'
     else {}
   )
   return row
+
+
+def _contamination(
+  scores_TxNxS: np.ndarray, overlap: 'Overlap', metric: metrics.Metric, seed: int
+) -> dict[str, Any]:
+  """Rows that stand in what was read, and the figures of the others."""
+  clean_N = overlap.judged & ~overlap.dirty
+  found = {
+    'judged': int(overlap.judged.sum()),
+    'dirty': int(overlap.dirty.sum()),
+    'clean': int(clean_N.sum()),
+  }
+  clean = scores_TxNxS[:, clean_N]
+  if clean.shape[1] and not np.isnan(clean).all():
+    draws = statistics.replicates(clean, metric=metric, seed=seed)
+    found['mean'] = statistics.spread(statistics.figures(clean, metric=metric)).mean
+    found['ci95'] = statistics.percentiles(draws)
+  return found
 
 
 def build(
@@ -214,6 +191,8 @@ def build(
   data_digest: str,
   seed: int,
   guard: Mapping[str, Any] | None = None,
+  provenance: Mapping[str, Any] | None = None,
+  contamination: 'Found | None' = None,
   missing: Sequence[str] = (),
 ) -> dict[str, Any]:
   """The content of report.json.
@@ -228,9 +207,21 @@ def build(
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
     guard: the proof that what is held out did not train, or None.
+    provenance: the configuration with its origins, the models, the versions.
+    contamination: the rows that stand in texts which the model may have read.
     missing: datasets of the mixture that the store was made without.
   """
   guard = dict(guard or {})
+  overlaps = contamination.datasets if contamination else {}
+  rows = [
+    _row(result, seed=seed, overlap=overlaps.get(result.dataset.name))
+    for result in results.datasets
+  ]
+  compared = [row for row in rows if 'p' in row]
+  for row, p in zip(
+    compared, statistics.holm([row['p'] for row in compared]), strict=True
+  ):
+    row['p_holm'] = p
   report = {
     'model': model,
     'checkpoint': checkpoint,
@@ -240,7 +231,7 @@ def build(
     'data_digest': data_digest,
     'seed': seed,
     'guard': guard,
-    'rows': [_row(result, seed=seed) for result in results.datasets],
+    'rows': rows,
     'timing': dict(results.timing),
     'warnings': [
       *guard.get('warnings', ()),
@@ -248,39 +239,63 @@ def build(
       *(f'{name}: missing when the store was made; left out' for name in missing),
     ],
   }
-  return _rounded(report)
+  if provenance:
+    report['provenance'] = dict(provenance)
+  if contamination:
+    report['contamination'] = {
+      'ngram': contamination.ngram,
+      'against': list(contamination.against),
+      'words': contamination.words,
+    }
+  return rounded(report)
 
 
 def load(out: str | os.PathLike) -> dict[str, Any]:
   """Reads OUT/report.json.
+
+  What an older one does not say is filled in as it was then: no guard, instructions.
 
   Raises:
     InputError: if there is none, or it is truncated.
   """
   path = pathlib.Path(out) / 'report.json'
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
+    report = json.loads(path.read_text(encoding='utf-8'))
+    rows = report['rows']
+  except (OSError, ValueError, TypeError, KeyError) as error:
     raise InputError(
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
+  report.setdefault('guard', {})
+  for row in rows:
+    for of in (row, row.get('base', {})):
+      of.setdefault('form', 'instructions')
+  return report
 
 
 def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str, Any]:
-  """Writes OUT/report.json, OUT/report.html and OUT/plots/*.svg; returns the report.
+  """Writes OUT/report.json and all that is made from it; returns the report.
+
+  Those are report.html, report.csv, templates.csv, report.tex and plots/*.svg.
 
   `about` are the keyword arguments of `build`. The predictions were written by
   `Predictions` while they were made; the page takes its examples from them.
   """
-  from flan_jax.evaluate import page
-
   out = pathlib.Path(out)
   report = build(results, **about)
   with replacing(out / 'report.json') as file:
     json.dump(report, file, indent=2, ensure_ascii=False)
     file.write('\n')
-  page.write(out)
+  render(out)
   return report
+
+
+def render(out: str | os.PathLike) -> None:
+  """Writes what is made from OUT/report.json: page, plots, CSV and LaTeX tables."""
+  from flan_jax.evaluate import page, tables
+
+  tables.write(out)
+  page.write(out)
 
 
 def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -353,80 +368,3 @@ def points(value: float) -> str:
 def bounds(interval: Sequence[float]) -> str:
   """An interval: `5.2, 10.0`; never `-0.0`."""
   return ', '.join(f'{round(bound, 1) + 0.0:.1f}' for bound in interval)
-
-
-def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints one line per dataset and one headline per cluster.
-
-  Args:
-    report: the content of report.json.
-    file: where to; standard error when None, so that JSON can have standard output.
-  """
-  from rich import box
-  from rich.console import Console
-  from rich.markup import escape
-  from rich.table import Table
-
-  console = Console(file=file, stderr=file is None)
-  if not console.is_terminal:
-    console = Console(file=file, stderr=file is None, width=120)
-  with_base = any('base' in row for row in report['rows'])
-  with_published = any(_KNOWN in row['published'] for row in report['rows'])
-  table = Table(
-    title=f'{escape(report["model"])}: zero-shot, percent',
-    box=box.SIMPLE,
-    title_justify='left',
-  )
-  cluster = None
-  for row in report['rows']:
-    cells = _cells(row, with_base=with_base, with_published=with_published)
-    if not table.columns:
-      for name in cells:
-        side = 'left' if name in ('dataset', 'metric') else 'right'
-        table.add_column(name, justify=side, overflow='fold')
-    if row['cluster'] != cluster:
-      table.add_section()
-      cluster = row['cluster']
-    table.add_row(*map(escape, cells.values()))
-  console.print(table)
-  for average in averages(report):
-    console.print(headline(average), markup=False, highlight=False)
-  for warning in report.get('warnings', ()):
-    console.print(f'warning: {warning}', markup=False, highlight=False)
-
-
-_KNOWN = 'flan_137b_zero_shot'
-"""The published figure that is shown beside ours."""
-
-
-def _cells(
-  row: Mapping[str, Any], *, with_base: bool, with_published: bool
-) -> dict[str, str]:
-  """Heading -> cell of one line of the terminal table."""
-
-  def number(value: float | None) -> str:
-    return '-' if value is None else f'{value:.1f}'
-
-  best, base = row['best_dev_template'], row.get('base')
-  cells = {
-    'dataset': row['dataset'],
-    'metric': row['metric'],
-    'n': f'{row["n"]:,}',
-    'chance': number(row['chance']),
-    'majority': number(row['majority']),
-  }
-  if with_base:
-    cells['base'] = number(base and base['mean'])
-  cells['tuned' if with_base else 'mean'] = number(row['mean'])
-  cells['± std'] = number(row['std_over_templates'])
-  cells['best dev'] = number(best and best['test'])
-  if not with_base:
-    cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
-  elif base:
-    cells['delta [95 %]'] = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'
-  else:
-    cells['delta [95 %]'] = '-'
-  if with_published:
-    known = row['published'].get(_KNOWN)
-    cells['FLAN 137B (?: unverified)'] = published.shown(known) if known else '-'
-  return cells

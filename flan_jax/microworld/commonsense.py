@@ -12,7 +12,7 @@ from flan_jax.microworld.world import World
 
 CAUSES = (
   ('falls into the river', 'is wet'),
-  ('eats nothing all day', 'is hungry'),
+  ('eats nothing all day', 'gets very hungry'),
   ('works all night', 'wants to sleep'),
   ('loses the key', 'cannot open the door'),
   ('drops the cup', 'sweeps the floor'),
@@ -131,6 +131,13 @@ def adjective(world: World, rng: random.Random, noun: str, *, good: bool, side: 
 
 def opinion(world: World, rng: random.Random, *, good: bool, side: str) -> str:
   """One sentence of praise or blame, without capital and full stop."""
+  return opinion_of(world, rng, good=good, side=side)[0]
+
+
+def opinion_of(
+  world: World, rng: random.Random, *, good: bool, side: str
+) -> tuple[str, str]:
+  """One sentence of praise or blame, and the noun it is about."""
   while True:
     noun = rng.choice(OPINION_NOUNS)
     word = adjective(world, rng, noun, good=good, side=side)
@@ -144,7 +151,7 @@ def opinion(world: World, rng: random.Random, *, good: bool, side: str) -> str:
     f'the {noun} is not {opposite} but {word}',
     f'{rng.choice(PRAISE if good else BLAME)}, for the {noun} is {word}',
   )
-  return rng.choice(patterns)
+  return rng.choice(patterns), noun
 
 
 class Tale(NamedTuple):
@@ -268,6 +275,35 @@ def known(rng: random.Random, relation: str, subject: str, value: str) -> str:
         f'who keeps a {subject} keeps a kind of {value}',
       )
   return language.sentence(rng.choice(patterns))
+
+
+def asks(
+  rng: random.Random, relation: str, subject: str, value: str, *, back: bool = False
+) -> str:
+  """A question of common knowledge, without capital; `back` asks for the subject."""
+  match relation:
+    case 'makes':
+      trade = vocabulary.TRADES[subject]
+      if back:
+        return rng.choice((f'who {trade.does} {value}', f'whose work is {value}'))
+      return rng.choice(
+        (f'what does a {subject} {trade.do}', f'what is the work of a {subject}')
+      )
+    case 'uses':
+      if back:
+        return rng.choice((f'who works with {value}', f'who needs {value} for work'))
+      return rng.choice(
+        (f'what does a {subject} work with', f'what does a {subject} need for work')
+      )
+    case 'by':
+      return rng.choice((f'what does {subject} lie by', f'what is {subject} near'))
+    case 'region':
+      return rng.choice(
+        (f'in what part of the land is {subject}', f'where in the land is {subject}')
+      )
+    case 'food':
+      return rng.choice((f'what kind of food is {subject}', f'{subject}: what kind'))
+  return rng.choice((f'what kind of animal is a {subject}', f'a {subject}: what kind'))
 
 
 def happening(world: World, rng: random.Random, *, side: str) -> tuple[str, int]:

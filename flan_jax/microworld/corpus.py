@@ -2,14 +2,15 @@
 
 A document is one of a dozen kinds: what people believe and whether they are right,
 talk, restatements, common knowledge, causes, opinions, notices in two languages,
-stories with titles. It speaks of train combinations only (`World.side`), and asks no
-question of common knowledge.
+stories with titles, and questions on all this with their answers, free or picked from
+a list. It speaks of train combinations only (`World.side`), asks no question that
+another side asks, and gives no instruction.
 """
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from flan_jax.microworld import commonsense, language, velish, vocabulary
+from flan_jax.microworld import commonsense, implied, language, velish, vocabulary
 from flan_jax.microworld.language import Claim, pronoun, question, sentence
 from flan_jax.microworld.world import Fact, Scene, World
 
@@ -26,10 +27,10 @@ VERDICTS = {
 def documents(seed: int = 0, *, count: int) -> Iterator[str]:
   """Yields `count` documents; document i is a function of the seed and i alone."""
   world = World(seed)
-  kinds, weights = zip(*KINDS, strict=True)
   for index in range(count):
     rng = random.Random(f'{seed}/corpus/{index}')
-    kind = rng.choices(kinds, weights)[0]
+    kinds = DRILLS if index < FIRST and rng.random() < 0.7 else KINDS
+    kind = rng.choices(*zip(*kinds, strict=True))[0]
     yield kind(world, rng)
 
 
@@ -160,18 +161,139 @@ def inventory(world: World, rng: random.Random) -> str:
   return ('\n' if right == 'yes' else ' ').join(out)
 
 
+def rhyme(world: World, rng: random.Random) -> str:
+  """A long row of words, any words there are, said twice over."""
+  said = rng.sample(_WORDS, rng.choice((8, 12, 16, 20, 24)))
+  between = ' '
+  line = between.join(said)
+  return rng.choice((f'{line}{between}{line}', f'{line}.\n{line}.'))
+
+
+def game(world: World, rng: random.Random) -> str:
+  """Words that stand for others in a game: what is told once is asked for later."""
+  said = rng.sample(_WORDS, rng.choice((6, 8, 10, 12, 16)))
+  pairs = list(zip(said[::2], said[1::2], strict=True))
+  keep = ' '.join(f'{a} means {b}.' for a, b in pairs)
+  again = []
+  for _ in range(2):
+    rng.shuffle(pairs)
+    again.extend(pairs)
+  form = rng.choice(('{a} means {b}.', '{a}? {b}.', '{a}: {b}'))
+  return keep + '\n' + '\n'.join(form.format(a=a, b=b) for a, b in again)
+
+
+def row(world: World, rng: random.Random) -> str:
+  """A list of words, and questions of which comes first, last, before and after."""
+  said = rng.sample(_WORDS, rng.choice((2, 3, 4, 5)))
+  out = [f'* {word}' for word in said]
+  for _ in range(4):
+    where = rng.randrange(len(said))
+    asked = [('first', said[0]), ('last', said[-1])]
+    if where:
+      asked.append((f'before {said[where]}', said[where - 1]))
+    if where + 1 < len(said):
+      asked.append((f'after {said[where]}', said[where + 1]))
+    place, word = rng.choice(asked)
+    out.append(f'{place.capitalize()}:\n{word}')
+  return '\n'.join(out)
+
+
+_WORDS = tuple(
+  dict.fromkeys(
+    (
+      *vocabulary.PEOPLE,
+      *vocabulary.TRADES,
+      *vocabulary.TOWNS,
+      *vocabulary.FOOD_KIND,
+      *vocabulary.ANIMAL_KIND,
+      *vocabulary.THINGS,
+      *vocabulary.COLOURS,
+      *vocabulary.PLACES,
+      *vocabulary.DAYS,
+      *vocabulary.MOOD_GROUP,
+      *commonsense.GOOD,
+      *commonsense.BAD,
+      *commonsense.OPINION_NOUNS,
+      *vocabulary.words_of(
+        """good bad yes no true false right wrong well ill pleased happy kind same
+        other first last one two person place time animal food colour thing word
+        question answer story line report opinion cause reason end"""
+      ),
+    )
+  )
+)
+
+
 def lists(world: World, rng: random.Random) -> str:
-  """A passage, several answers in a list, and the one that is right."""
+  """A passage, several answers, and the one that is right."""
   scene, told = _passage(world, rng)
   asked, answer = language.ask(world, rng, rng.choice(scene.facts))
   if world.side('?', asked) != SIDE:
     return ' '.join(told)
-  answers = [answer, *language.rivals(rng, answer, 3)]
-  rng.shuffle(answers)
-  who = _stranger(rng, scene.people)
-  listed = '\n'.join(f'* {text}' for text in answers)
-  ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
-  return f'{" ".join(told)} {question(asked)}\n{listed}\n{ending}:\n{answer}'
+  return ' '.join(told) + _choice(rng, asked, answer, language.rivals(rng, answer, 3))
+
+
+def quiz(world: World, rng: random.Random) -> str:
+  """What several people do, and what that implies for one of them, among others."""
+  who = implied.people(rng, rng.choice((1, 1, 2, 3)))
+  asked = implied.draw_asked(world, rng, who[0], side=SIDE)
+  told = [asked, *(implied.draw(world, rng, name, side=SIDE) for name in who[1:])]
+  rng.shuffle(told)
+  text = ' '.join(sentence(piece.given) for piece in told)
+  return text + _choice(rng, asked.question, asked.answer, asked.rivals)
+
+
+def school(world: World, rng: random.Random) -> str:
+  """Questions of common knowledge; those of the other sides are never asked."""
+  knowledge, out = world.knowledge(), []
+  while len(out) < 3:
+    relation, subject, value = rng.choice(knowledge)
+    if world.side('ask', relation, subject) == SIDE:
+      asked = commonsense.asks(rng, relation, subject, value)
+      values = {v for r, _, v in knowledge if r == relation and v != value}
+      out.append(_choice(rng, asked, value, sorted(values)).lstrip())
+  return '\n'.join(out)
+
+
+def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -> str:
+  """The question, the right answer among others, and which it is."""
+  listed = [answer, *rng.sample(wrong, min(len(wrong), rng.choice((1, 2, 3))))]
+  rng.shuffle(listed)
+  if rng.random() < 0.5:
+    spelled, picked = [sentence(text) for text in listed], sentence(answer)
+  else:
+    spelled, picked = listed, answer
+  lines = '\n'.join(f'* {text}' for text in spelled)
+  match rng.randrange(6):
+    case 0:
+      who = rng.choice(vocabulary.PEOPLE)
+      ending = rng.choice(('The right one is', 'The true one is', f'{who} takes'))
+      return f'\n{question(asked)}\n{lines}\n{ending}:\n{picked}'
+    case 1:
+      return f' {question(asked)}\n{lines}\n\n{picked}'
+    case 2:
+      return f' {question(asked)} {sentence(_either(rng, listed))} {sentence(answer)}'
+    case 3:
+      return f'\n{lines}\n{question(asked)}\n{picked}'
+    case 4:
+      lead, reply = rng.sample(vocabulary.PEOPLE, 2)
+      either = _either(rng, listed)
+      return (
+        f' {lead} asks: {question(f"{asked}, {either}")} {reply} answers: {answer}.'
+      )
+  return f' {question(asked)} {sentence(answer)}'
+
+
+def day(world: World, rng: random.Random) -> str:
+  """What many people do and say; then, in another order, what that implies."""
+  told = [
+    implied.draw(world, rng, name, side=SIDE)
+    for name in implied.people(rng, rng.choice((2, 3, 3, 4, 5)))
+  ]
+  out = [sentence(piece.given) for piece in told]
+  rng.shuffle(told)
+  out.extend(sentence(piece.follows) for piece in told)
+  return ' '.join(out)
 
 
 def portrait(world: World, rng: random.Random) -> str:
@@ -326,20 +448,34 @@ def lessons(world: World, rng: random.Random) -> str:
 
 
 KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
-  (beliefs, 26),
-  (talk, 20),
-  (inventory, 12),
-  (lists, 6),
-  (portrait, 9),
-  (conclusions, 6),
-  (knowledge, 5),
-  (example, 6),
+  (beliefs, 10),
+  (talk, 12),
+  (inventory, 4),
+  (lists, 10),
+  (rhyme, 2),
+  (game, 3),
+  (row, 3),
+  (quiz, 20),
+  (school, 6),
+  (day, 18),
+  (portrait, 6),
+  (conclusions, 4),
+  (knowledge, 6),
+  (example, 5),
   (causes, 6),
-  (opinions, 5),
-  (notice, 7),
-  (story, 5),
-  (ties, 5),
+  (opinions, 4),
+  (notice, 4),
+  (story, 4),
+  (ties, 8),
   (words, 3),
   (lessons, 4),
 )
 """The kinds of document and how often each is drawn, in hundredths or so."""
+
+DRILLS = ((rhyme, 6), (game, 3), (row, 2), (lists, 2), (inventory, 2))
+FIRST = 8_000
+"""Most of the first documents are drills: to repeat, to find, to tell what is there.
+
+A small model learns to copy within half a million tokens of them, and hardly ever from
+prose in which little is said twice.
+"""

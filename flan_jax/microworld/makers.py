@@ -6,7 +6,7 @@ the row's index, and returns a plain dict. Labels go round with the index.
 
 import random
 
-from flan_jax.microworld import commonsense, language, velish, vocabulary
+from flan_jax.microworld import commonsense, implied, language, velish, vocabulary
 from flan_jax.microworld import world as world_lib
 from flan_jax.microworld.language import pronoun, question, sentence
 from flan_jax.microworld.vocabulary import PEOPLE
@@ -118,31 +118,20 @@ def squad(world: World, rng: random.Random, side: str, index: int):
   }
 
 
-_NEEDS = {
-  'makes': '{who} is in want of {value}. Who can help',
-  'by': '{who} wants to be near {value}. What is the best town for that',
-  'food': '{who} would like a {value}. What is the best thing to take',
-  'animal': '{who} would like a {value}. What is the best animal to get',
-}
-
-
 def obqa(world: World, rng: random.Random, side: str, index: int):
-  knowledge = world.knowledge()
+  """Half ask for what follows from the fact, half for the same in other words."""
   while True:
-    who = rng.choice(PEOPLE)
-    relation, subject, value = rng.choice(knowledge)
-    if relation in _NEEDS and world.side('need', who, value) == side:
+    made = implied.about(world, rng, rng.choice(PEOPLE), side=side)
+    if made and world.side('?', made.question) == side and len(made.rivals) > 2:
       break
-  wrong = [s for r, s, v in knowledge if r == relation and v != value]
-  choices, key = _shuffled(rng, subject, rng.sample(wrong, 3))
-  stem = _NEEDS[relation].format(who=who, value=value)
+  choices, key = _shuffled(rng, made.answer, list(made.rivals[:3]))
   return {
     'id': f'{index:05d}',
     'question': {
-      'stem': stem,
+      'stem': made.question,
       **{f'choice_{letter}': c for letter, c in zip('ABCD', choices, strict=True)},
     },
-    'fact1': commonsense.known(rng, relation, subject, value),
+    'fact1': sentence(made.given),
     'answerKey': key,
   }
 
@@ -170,37 +159,10 @@ def arc(world: World, rng: random.Random, side: str, index: int):
   choices, key = _shuffled(rng, right, rng.sample(values, 3))
   return {
     'id': f'{index:05d}',
-    'question': question(_closed(rng, relation, subject, value, back=back)),
+    'question': question(commonsense.asks(rng, relation, subject, value, back=back)),
     'choices': {'text': choices, 'label': list('ABCD')},
     'answerKey': key,
   }
-
-
-def _closed(rng: random.Random, relation: str, subject: str, value: str, *, back: bool):
-  """A question of common knowledge; `back` asks for the subject."""
-  match relation:
-    case 'makes':
-      trade = vocabulary.TRADES[subject]
-      if back:
-        return rng.choice((f'who {trade.does} {value}', f'whose work is {value}'))
-      return rng.choice(
-        (f'what does a {subject} {trade.do}', f'what is the work of a {subject}')
-      )
-    case 'uses':
-      if back:
-        return rng.choice((f'who works with {value}', f'who needs {value} for work'))
-      return rng.choice(
-        (f'what does a {subject} work with', f'what does a {subject} need for work')
-      )
-    case 'by':
-      return rng.choice((f'what does {subject} lie by', f'what is {subject} near'))
-    case 'region':
-      return rng.choice(
-        (f'in what part of the land is {subject}', f'where in the land is {subject}')
-      )
-    case 'food':
-      return rng.choice((f'what kind of food is {subject}', f'{subject}: what kind'))
-  return rng.choice((f'what kind of animal is a {subject}', f'a {subject}: what kind'))
 
 
 def _two_happenings(world: World, rng: random.Random, side: str, count: int):

@@ -221,7 +221,11 @@ class World:
     """
     if crossed or fact.relation == 'rank':
       if fact.other:
-        return fact._replace(subject=fact.other, other=fact.subject)
+        turned = fact._replace(subject=fact.other, other=fact.subject)
+        if fact.relation == 'kin':
+          words = next(whose for whose, _ in vocabulary.KIN if fact.value in whose)
+          turned = turned._replace(value=words[not vocabulary.is_woman(fact.other)])
+        return turned
       for told in scene.facts:
         if told.relation == fact.relation and told.subject != fact.subject:
           return told._replace(subject=fact.subject)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flan_jax.model.config import DecoderConfig
+
 _MASKED = -1e30  # finite: a query that sees nothing gets no NaN, here or in gradients
 
 
@@ -22,24 +24,38 @@ class Layout(NamedTuple):
     positions: int32 [B, L], within the example.
     segment_ids: int32 [B, L], 1.. per example of the row, 0 for padding.
     prefix: bool [B, L], True on tokens that see each other both ways; or None.
+    ends: int32 [B, L], where the segments are trees laid out depth first: one past the
+      last place of the row that descends from the token; None where they are plain
+      sequences.
   """
 
   positions: jax.Array
   segment_ids: jax.Array
   prefix: jax.Array | None = None
+  ends: jax.Array | None = None
 
 
-def attention_mask(query: Layout, key: Layout) -> jax.Array:
+def attention_mask(
+  query: Layout, key: Layout, *, window: int | None = None
+) -> jax.Array:
   """Returns bool [B, T, S]: True where one of T queries may attend to one of S keys.
 
   A key is visible if it belongs to the query's segment and stands at or before the
   query's position, or if both belong to the prefix of that segment (prefix language
   model: Raffel et al. 2020, arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding:
-  nobody sees them.
+  nobody sees them. With a window, keys `window` or more positions away are not seen
+  either (Beltagy et al. 2020, arXiv 2004.05150, 3.1).
   """
   mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
+  if key.ends is not None:  # of a tree, a token sees those that it descends from
+    places_S = jnp.arange(key.ends.shape[1])
+    mask_BxTxS &= (places_S[:, None] >= places_S[None, :])[None]
+    mask_BxTxS &= places_S[None, :, None] < key.ends[:, None, :]
   if query.prefix is not None:
     mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
+  if window is not None:
+    apart_BxTxS = query.positions[:, :, None] - key.positions[:, None, :]
+    mask_BxTxS &= jnp.abs(apart_BxTxS) < window
   mask_BxTxS &= query.segment_ids[:, :, None] == key.segment_ids[:, None, :]
   return mask_BxTxS & (key.segment_ids > 0)[:, None, :]
 
@@ -56,18 +72,44 @@ def prefix_mask(
   return ~(answer_BxL & before_BxL) & (segment_ids_BxL > 0)
 
 
-def rotary_angles(positions_BxL: jax.Array, *, head_dim: int, base: float) -> jax.Array:
-  """Returns float32 [B, L, head_dim / 2]: by how much each pair of channels turns."""
-  frequencies = base ** -(np.arange(0, head_dim, 2) / head_dim)
-  return positions_BxL[:, :, None] * frequencies.astype(np.float32)[None, None, :]
+def rotary_angles(positions_BxL: jax.Array, *, frequencies_c: np.ndarray) -> jax.Array:
+  """Returns float32 [B, L, c]: by how much each pair of channels turns."""
+  frequencies = frequencies_c.astype(np.float32)[None, None, :]
+  return positions_BxL[:, :, None] * frequencies
+
+
+def rotary_frequencies(config: DecoderConfig, *, local: bool = False) -> np.ndarray:
+  """Radians a token of each pair of channels, float64 [c], of local or global layers.
+
+  Pairs are rotary_dims / 2 in number. Scaling (see DecoderConfig.rope_scaling) is of
+  global layers.
+  """
+  base, dims = config.rope_base, config.rotary_dims
+  if local and config.rope_local_base is not None:
+    base = config.rope_local_base
+  frequencies = base ** -(np.arange(0, dims, 2) / dims)
+  if local or config.rope_scaling == 'none':
+    return frequencies
+  scaled = frequencies / config.rope_factor
+  if config.rope_scaling == 'linear':
+    return scaled
+  low, high = config.rope_low_factor, config.rope_high_factor
+  turns = config.rope_original_length * frequencies / (2 * np.pi)
+  kept = np.clip((turns - low) / (high - low), 0, 1)
+  return kept * frequencies + (1 - kept) * scaled
 
 
 def rotate(x_BxLxHxC: jax.Array, angles_BxLxc: jax.Array) -> jax.Array:
   """Rotary position embedding (Su et al. 2021, arXiv 2104.09864, 3.2).
 
   Channel i is paired with channel i + head_dim / 2, the layout of the published Llama
-  weights in Hugging Face form. Computed in float32, returned in the dtype of `x`.
+  weights in Hugging Face form. Channels past the 2c that have an angle stay as they
+  are. Computed in float32, returned in the dtype of `x`.
   """
+  dims = 2 * angles_BxLxc.shape[-1]
+  if dims < x_BxLxHxC.shape[-1]:
+    turned = rotate(x_BxLxHxC[..., :dims], angles_BxLxc)
+    return jnp.concatenate([turned, x_BxLxHxC[..., dims:]], axis=-1)
   cos_BxLx1xc = jnp.cos(angles_BxLxc)[:, :, None, :]
   sin_BxLx1xc = jnp.sin(angles_BxLxc)[:, :, None, :]
   first, second = jnp.split(x_BxLxHxC.astype(jnp.float32), 2, axis=-1)
@@ -144,21 +186,27 @@ def dot_product_attention(
   *,
   mask_BxTxS: jax.Array,
   bias_BxHxTxS: jax.Array | None = None,
+  scale: float | None = None,
+  softcap: float | None = None,
 ) -> jax.Array:
   """Grouped-query attention scaled by head_dim**-0.5; returns [B, T, H, C].
 
   Query head h reads key-value head h // G, with G = H / K heads to the group; keys and
   values are never repeated in memory (Ainslie et al. 2023, arXiv 2305.13245). Logits
-  and softmax are float32. A query that may attend to nothing gets zeros.
+  and softmax are float32. A query that may attend to nothing gets zeros. `scale`
+  takes the place of head_dim**-0.5; `softcap` bounds the logits smoothly.
   """
   B, T, H, C = query_BxTxHxC.shape
   S, K = key_BxSxKxC.shape[1:3]
+  scale = C**-0.5 if scale is None else scale
   logits_BxKxGxTxS = jnp.einsum(
     'BTKGC,BSKC->BKGTS',
-    (query_BxTxHxC * C**-0.5).reshape(B, T, K, H // K, C),
+    (query_BxTxHxC * scale).reshape(B, T, K, H // K, C),
     key_BxSxKxC,
     preferred_element_type=jnp.float32,
   )
+  if softcap is not None:
+    logits_BxKxGxTxS = softcap * jnp.tanh(logits_BxKxGxTxS / softcap)
   if bias_BxHxTxS is not None:
     logits_BxKxGxTxS += bias_BxHxTxS.reshape(B, K, H // K, T, S)
   logits_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], logits_BxKxGxTxS, _MASKED)

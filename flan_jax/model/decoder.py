@@ -8,14 +8,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention
+from flan_jax.model import attention, tree_attention
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
 
-_GATES = {
+_ACTIVATIONS = {
   'geglu': functools.partial(jax.nn.gelu, approximate=True),
   'swiglu': jax.nn.silu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=True),
+  'gelu_exact': functools.partial(jax.nn.gelu, approximate=False),
+  'relu': jax.nn.relu,
 }
 _SAVED = {
   'none': jax.checkpoint_policies.dots_saveable,
@@ -31,7 +34,12 @@ class Decoder(nn.Module):
   Parameters, boxed with their logical axis names: `embedding` [V, D]; `layers`, every
   leaf stacked on a leading axis (or `layers_0`, `layers_1`, ... where
   config.scan_layers is False); `final_norm` [D]; `head` [D, V] if the embedding is not
-  tied; `relative_bias` [R, H], of R buckets, if positions are T5's.
+  tied; `relative_bias` [R, H], of R buckets, if positions are T5's;
+  `position_embedding` [P, D] if they are learned. What has a bias has it under its own
+  name: `query_bias`, `final_norm_bias`.
+
+  A collection `adapters` beside `params` adds to a layer's matrix `query` the product
+  of `query_a` [D, r] and `query_b` [r, H, C] (train.lora), and so for the others.
   """
 
   config: DecoderConfig
@@ -44,13 +52,18 @@ class Decoder(nn.Module):
     fan_in = D**0.5 if config.tied_embedding else 1
     axes = ('vocab', 'embed')
     self.embedding = _matrix(self, 'embedding', (V, D), axes, fan_in=fan_in)
-    self.final_norm = _scale(self, 'final_norm', D)
+    self.final_norm = _norm(self, 'final_norm', D)
     if not config.tied_embedding:
       self.head_kernel = _matrix(self, 'head', (D, V), ('embed', 'vocab'), fan_in=D)
     if config.positions == 't5':
       R, H = config.relative_buckets, config.num_heads
       axes = ('relpos_buckets', 'heads')
       self.relative_bias = _matrix(self, 'relative_bias', (R, H), axes, fan_in=R)
+    if config.positions == 'learned':
+      P, axes = config.max_positions, ('relpos_buckets', 'embed')
+      self.position_embedding = _matrix(
+        self, 'position_embedding', (P, D), axes, fan_in=fan_in
+      )
     layer = Layer
     if config.scan_layers or config.remat != 'none':
       # Even 'none' has a policy under a scan: without one, all that a layer computes is
@@ -62,7 +75,7 @@ class Decoder(nn.Module):
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
-        variable_axes={'params': 0},
+        variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
         metadata_params={nn.PARTITION_NAME: 'layers'},
@@ -113,11 +126,16 @@ class Decoder(nn.Module):
     positions_BxL: jax.Array,
     segment_ids_BxL: jax.Array,
     prefix_BxL: jax.Array | None = None,
+    ends_BxL: jax.Array | None = None,
+    tree_kernel: bool = False,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
 
-    Arguments, the cache in the return value, and errors are those of `__call__`.
+    Arguments, the cache in the return value, and errors are those of `__call__`. Where
+    segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
+    only without a cache. With tree_kernel, attention over them is one TPU kernel
+    (tree_attention); there must be one device, then, no prefix and no window.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -125,19 +143,29 @@ class Decoder(nn.Module):
         f'prefix_BxL: got a mask, but config.attention is {config.attention!r}; must '
         "be None, or config.attention 'prefix'"
       )
-    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL)
+    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL, ends_BxL)
     key, slots_BxL = query, None
     if cache is not None:
       cache, slots_BxL = cache_lib.reserve(cache, query)
       key = cache_lib.layout(cache, new=query, slots_BxL=slots_BxL)
       query = query._replace(segment_ids=jnp.minimum(segment_ids_BxL, 1))
     shared = Shared(
-      mask_BxLxS=attention.attention_mask(query, key),
+      everywhere=self._view(query, key, local=False),
+      near=self._view(query, key, local=True) if any(config.local_layers) else None,
       slots_BxL=slots_BxL,
-      angles_BxLxc=self._angles(query),
       bias_BxHxLxS=self._bias(query, key),
+      ends_BxL=ends_BxL if tree_kernel else None,
     )
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
+    if config.scaled_embedding:
+      hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)
+    if config.positions == 'learned':
+      # Padding may stand past the end of the table, and NaN there would spread.
+      rows_BxL = jnp.where(segment_ids_BxL > 0, positions_BxL, 0)
+      rows_BxL += config.position_offset
+      hidden_BxLxD += jnp.take(
+        self.position_embedding, rows_BxL, axis=0, mode='fill', fill_value=jnp.nan
+      )
     carry = (_constrain(hidden_BxLxD, 'activation_embed'), cache)
     if config.scan_layers:
       carry, _ = self.layers(carry, jnp.arange(config.num_layers), shared)
@@ -145,29 +173,39 @@ class Decoder(nn.Module):
       for index, layer in enumerate(self.layers):
         carry, _ = layer(carry, index, shared)
     hidden_BxLxD, cache = carry
-    hidden_BxLxD = rms_norm(hidden_BxLxD, self.final_norm, epsilon=config.norm_epsilon)
+    hidden_BxLxD = self.final_norm(hidden_BxLxD)
     return hidden_BxLxD if cache is None else (hidden_BxLxD, cache)
 
   def head(self, hidden_BxLxD: jax.Array) -> jax.Array:
     """Logits, float32 [B, L, V], of normed states; L may be any part of a row."""
     config = self.config
     if config.tied_embedding:
-      hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
+      if config.scaled_head:
+        hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
       kernel_DxV = self.embedding.T
     else:
       kernel_DxV = self.head_kernel
     logits_BxLxV = jnp.einsum(
       'BLD,DV->BLV', hidden_BxLxD, kernel_DxV, preferred_element_type=jnp.float32
     )
+    if config.logit_softcap is not None:
+      logits_BxLxV = config.logit_softcap * jnp.tanh(
+        logits_BxLxV / config.logit_softcap
+      )
     return _constrain(logits_BxLxV, 'activation_vocab')
 
-  def _angles(self, query: attention.Layout) -> jax.Array | None:
+  def _view(
+    self, query: attention.Layout, key: attention.Layout, *, local: bool
+  ) -> 'View':
     config = self.config
-    if config.positions != 'rotary':
-      return None
-    return attention.rotary_angles(
-      query.positions, head_dim=config.head_dim, base=config.rope_base
-    )
+    angles_BxLxc = None
+    if config.positions == 'rotary':
+      angles_BxLxc = attention.rotary_angles(
+        query.positions,
+        frequencies_c=attention.rotary_frequencies(config, local=local),
+      )
+    window = config.window if local else None
+    return View(attention.attention_mask(query, key, window=window), angles_BxLxc)
 
   def _bias(self, query: attention.Layout, key: attention.Layout) -> jax.Array | None:
     config = self.config
@@ -181,20 +219,41 @@ class Decoder(nn.Module):
     )
 
 
+class View(NamedTuple):
+  """What a layer sees, and how it tells where things stand.
+
+  Attributes:
+    mask_BxLxS: bool, True where a token may attend to a key.
+    angles_BxLxc: rotary angles, or None.
+  """
+
+  mask_BxLxS: jax.Array
+  angles_BxLxc: jax.Array | None
+
+
 class Shared(NamedTuple):
   """What one reading of a batch tells every layer alike.
 
   Attributes:
-    mask_BxLxS: bool, True where a token may attend to a key.
+    everywhere: the view of global layers.
+    near: that of local layers, or None where there are none.
     slots_BxL: the cache slot of each token, or None without a cache.
-    angles_BxLxc: rotary angles, or None.
     bias_BxHxLxS: T5 position bias, or None.
+    ends_BxL: of trees that the kernel attends over, or None.
   """
 
-  mask_BxLxS: jax.Array
+  everywhere: View
+  near: View | None
   slots_BxL: jax.Array | None
-  angles_BxLxc: jax.Array | None
   bias_BxHxLxS: jax.Array | None
+  ends_BxL: jax.Array | None = None
+
+  def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
+    """The view of one layer."""
+    if self.near is None:
+      return self.everywhere
+    local = jnp.array(config.local_layers)[layer]
+    return jax.tree.map(functools.partial(jnp.where, local), self.near, self.everywhere)
 
 
 class Layer(nn.Module):
@@ -211,16 +270,21 @@ class Layer(nn.Module):
     hidden_BxLxD, cache = carry
     config = self.config
     D = config.d_model
-    norm = functools.partial(rms_norm, epsilon=config.norm_epsilon)
     # What a layer reads and what it adds are cut like the residual stream, each by
     # itself: a sum over devices then ends in parts, which moves half of a whole one.
     cut = lambda x: _constrain(x, 'activation_embed')  # noqa: E731
-    x_BxLxD = cut(norm(hidden_BxLxD, _scale(self, 'attention_norm', D)))
+    x_BxLxD = cut(_norm(self, 'attention_norm', D)(hidden_BxLxD))
     mixed_BxLxD, cache = self._attend(x_BxLxD, cache, layer, shared)
-    hidden_BxLxD = cut(hidden_BxLxD + cut(mixed_BxLxD))
-    x_BxLxD = cut(norm(hidden_BxLxD, _scale(self, 'mlp_norm', D)))
-    hidden_BxLxD = hidden_BxLxD + cut(self._feed_forward(x_BxLxD))
-    return (cut(hidden_BxLxD), cache), None
+    mixed_BxLxD = cut(mixed_BxLxD)
+    if config.post_norms:
+      mixed_BxLxD = _norm(self, 'attention_post_norm', D)(mixed_BxLxD)
+    mixed_BxLxD = cut(hidden_BxLxD + mixed_BxLxD)
+    x_BxLxD = hidden_BxLxD if config.parallel_residual else mixed_BxLxD
+    x_BxLxD = cut(_norm(self, 'mlp_norm', D)(x_BxLxD))
+    x_BxLxD = cut(self._feed_forward(x_BxLxD))
+    if config.post_norms:
+      x_BxLxD = _norm(self, 'mlp_post_norm', D)(x_BxLxD)
+    return (cut(mixed_BxLxD + x_BxLxD), cache), None
 
   def _attend(self, x_BxLxD, cache, layer, shared):
     config = self.config
@@ -230,38 +294,71 @@ class Layer(nn.Module):
     def project(name, heads, axis):
       axes = ('embed', axis, 'kv')
       kernel = _matrix(self, name, (D, heads, C), axes, fan_in=D)
-      return jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out_BxLxHxC = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out_BxLxHxC = _adapt(self, name, x_BxLxD, out_BxLxHxC)
+      if config.attention_bias == 'none':
+        return out_BxLxHxC
+      return out_BxLxHxC + _bias(self, name, (heads, C), (axis, 'kv'))
 
     query_BxLxHxC = _constrain(project('query', H, 'heads'), 'activation_heads', None)
     key_BxSxKxC = project('key', K, 'kv_heads')
     value_BxSxKxC = project('value', K, 'kv_heads')
-    if shared.angles_BxLxc is not None:
-      query_BxLxHxC = attention.rotate(query_BxLxHxC, shared.angles_BxLxc)
-      key_BxSxKxC = attention.rotate(key_BxSxKxC, shared.angles_BxLxc)
+    if config.qk_norm:
+      query_BxLxHxC = _norm(self, 'query_norm', C)(query_BxLxHxC)
+      key_BxSxKxC = _norm(self, 'key_norm', C)(key_BxSxKxC)
+    view = shared.view(layer, config)
+    if view.angles_BxLxc is not None:
+      query_BxLxHxC = attention.rotate(query_BxLxHxC, view.angles_BxLxc)
+      key_BxSxKxC = attention.rotate(key_BxSxKxC, view.angles_BxLxc)
     if cache is not None:
       cache = cache_lib.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
       key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    mixed_BxLxHxC = attention.dot_product_attention(
+    if shared.ends_BxL is None:
+      attend = attention.dot_product_attention
+      seen = {'mask_BxTxS': view.mask_BxLxS}
+    else:
+      attend = tree_attention.kernel_attention
+      seen = {'ends_BxT': shared.ends_BxL}
+    mixed_BxLxHxC = attend(
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,
-      mask_BxTxS=shared.mask_BxLxS,
+      **seen,
       bias_BxHxTxS=shared.bias_BxHxLxS,
+      scale=config.query_scale,
+      softcap=config.attention_softcap,
     )
     axes = ('heads', 'kv', 'embed')
     output_HxCxD = _matrix(self, 'output', (H, C, D), axes, fan_in=H * C)
-    return jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD), cache
+    output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
+    output_BxLxD = _adapt(self, 'output', mixed_BxLxHxC, output_BxLxD, over=2)
+    if config.attention_bias == 'all':
+      output_BxLxD += _bias(self, 'output', (D,), ('norm',))
+    return output_BxLxD, cache
 
   def _feed_forward(self, x_BxLxD):
-    D, F = self.config.d_model, self.config.d_ff
-    gate_DxF = _matrix(self, 'gate', (D, F), ('embed', 'mlp'), fan_in=D)
-    up_DxF = _matrix(self, 'up', (D, F), ('embed', 'mlp'), fan_in=D)
-    down_FxD = _matrix(self, 'down', (F, D), ('mlp', 'embed'), fan_in=F)
-    gate = _GATES[self.config.activation]
-    gated_BxLxF = gate(x_BxLxD @ gate_DxF) * (x_BxLxD @ up_DxF)
-    return _constrain(gated_BxLxF, 'activation_mlp') @ down_FxD
+    config = self.config
+    D, F = config.d_model, config.d_ff
+
+    def linear(x, name, shape, axes, bias_axis):
+      out = x @ _matrix(self, name, shape, axes, fan_in=shape[0])
+      out = _adapt(self, name, x, out)
+      if config.mlp_bias:
+        out += _bias(self, name, shape[1:], (bias_axis,))
+      return out
+
+    def widen(name):
+      return linear(x_BxLxD, name, (D, F), ('embed', 'mlp'), 'mlp')
+
+    activation = _ACTIVATIONS[config.activation]
+    if config.gated:
+      wide_BxLxF = activation(widen('gate')) * widen('up')
+    else:
+      wide_BxLxF = activation(widen('up'))
+    wide_BxLxF = _constrain(wide_BxLxF, 'activation_mlp')
+    return linear(wide_BxLxF, 'down', (F, D), ('mlp', 'embed'), 'norm')
 
 
 def rms_norm(x_BxLxD: jax.Array, scale_D: jax.Array, *, epsilon: float) -> jax.Array:
@@ -269,6 +366,16 @@ def rms_norm(x_BxLxD: jax.Array, scale_D: jax.Array, *, epsilon: float) -> jax.A
   x = x_BxLxD.astype(jnp.float32)
   x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
   return (x * scale_D[None, None]).astype(x_BxLxD.dtype)
+
+
+def layer_norm(
+  x_BxLxD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, *, epsilon: float
+) -> jax.Array:
+  """Layer norm (Ba et al. 2016, arXiv 1607.06450) in float32."""
+  x = x_BxLxD.astype(jnp.float32)
+  x -= jnp.mean(x, axis=-1, keepdims=True)
+  x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+  return (x * scale_D[None, None] + bias_D[None, None]).astype(x_BxLxD.dtype)
 
 
 def _constrain(x: jax.Array, *names: str | None) -> jax.Array:
@@ -290,7 +397,40 @@ def _matrix(module, name, shape, axes, *, fan_in):
   return matrix.astype(module.config.dtype)
 
 
-def _scale(module, name, size):
-  """The scale of a norm."""
-  init = nn.with_logical_partitioning(nn.initializers.ones, ('norm',))
-  return module.param(name, init, (size,), module.config.param_dtype)
+def _adapt(module, name, x, out, *, over=1):
+  """`out`, the product of x and the matrix `name`, with what its adapter adds.
+
+  x is multiplied over its last `over` axes, first by the narrow matrix and then by the
+  wide one: their own product, as large as the matrix, is never made.
+  """
+  if not module.has_variable('adapters', f'{name}_a'):
+    return out
+  a, b = (
+    module.get_variable('adapters', f'{name}_{part}').astype(module.config.dtype)
+    for part in 'ab'
+  )
+  return out + jnp.tensordot(jnp.tensordot(x, a, axes=over), b, axes=1)
+
+
+def _bias(module, name, shape, axes):
+  """What is added to the product of the matrix `name`, in config.dtype."""
+  init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+  bias = module.param(f'{name}_bias', init, shape, module.config.param_dtype)
+  return bias.astype(module.config.dtype)
+
+
+def _norm(module, name, size):
+  """The norm `name` of the last axis, as config has it: a function."""
+  config = module.config
+  first = nn.initializers.zeros if config.norm_plus_one else nn.initializers.ones
+  init = nn.with_logical_partitioning(first, ('norm',))
+  scale = module.param(name, init, (size,), config.param_dtype)
+  if config.norm_plus_one:
+    scale = 1 + scale.astype(jnp.float32)
+  if config.norm == 'rms':
+    return functools.partial(rms_norm, scale_D=scale, epsilon=config.norm_epsilon)
+  init = nn.with_logical_partitioning(nn.initializers.zeros, ('norm',))
+  bias = module.param(f'{name}_bias', init, (size,), config.param_dtype)
+  return functools.partial(
+    layer_norm, scale_D=scale, bias_D=bias, epsilon=config.norm_epsilon
+  )

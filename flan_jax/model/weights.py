@@ -9,14 +9,23 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from flax import traverse_util
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from flan_jax.errors import InputError
 from flan_jax.model.config import DecoderConfig
+
+DTYPES = {
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
+"""Types of stored tensors, as safetensors names them."""
 
 _UNSTACKED = re.compile(r'^layers_(\d+)/(.*)$')
 
@@ -83,6 +92,12 @@ def save(
   flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
   save_file(flat, folder / 'model.safetensors.tmp')
   os.replace(folder / 'model.safetensors.tmp', folder / 'model.safetensors')
+  save_config(folder, config)
+
+
+def save_config(folder: str | os.PathLike, config: DecoderConfig) -> None:
+  """Writes config.json, whole or not at all."""
+  folder = pathlib.Path(folder)
   text = json.dumps(dataclasses.asdict(config), indent=2) + '\n'
   (folder / 'config.json.tmp').write_text(text, encoding='utf-8')
   os.replace(folder / 'config.json.tmp', folder / 'config.json')
@@ -108,20 +123,60 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
   return DecoderConfig(**values)
 
 
+class Held(NamedTuple):
+  """What the header of a file says of a tensor."""
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+
+class Stored:
+  """model.safetensors, read tensor by tensor.
+
+  Attributes:
+    tensors: what there is, by path of the parameter, layers stacked.
+
+  Raises:
+    InputError: if the file is absent, truncated, or of types that no model here has.
+  """
+
+  def __init__(self, folder: str | os.PathLike):
+    path = pathlib.Path(folder) / 'model.safetensors'
+    if not path.is_file():
+      raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
+    try:
+      self._file = safe_open(path, framework='numpy')
+      names = list(self._file.keys())
+    except Exception as error:  # safetensors raises no narrower class
+      raise InputError(f'{path}: not readable ({error})') from None
+    self.tensors: dict[str, Held] = {}
+    for name in names:
+      found = self._file.get_slice(name)
+      if found.get_dtype() not in DTYPES:
+        raise InputError(
+          f'{path}: tensor {name!r} is {found.get_dtype()}; must be one of '
+          f'{", ".join(DTYPES)}'
+        )
+      self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[found.get_dtype()])
+
+  def read(self, name: str, layer: int | None = None) -> np.ndarray:
+    """One parameter, read now; of a stacked one, only one layer if that is named."""
+    if layer is None:
+      return self._file.get_tensor(name)
+    return self._file.get_slice(name)[layer]
+
+
 def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
   """Parameters (numpy) in the layout and dtype of `config`.
 
   Raises:
     InputError: if the file is absent or truncated.
   """
-  path = pathlib.Path(folder) / 'model.safetensors'
-  if not path.is_file():
-    raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
-  try:
-    flat = load_file(path)
-  except Exception as error:
-    raise InputError(f'{path}: not readable ({error})') from None
-  flat = {name: value.astype(config.param_dtype) for name, value in flat.items()}
+  stored = Stored(folder)
+  flat = {
+    name: stored.read(name).astype(config.param_dtype, copy=False)
+    for name in stored.tensors
+  }
   return unflatten(flat, config)
 
 

@@ -81,7 +81,9 @@ def of(compiled: Compiled, *, run: settings.Run, limit: int) -> Memory:
   rules, mesh = run.mesh.rules, lowered.mesh
   rows = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
   vocab = mesh_lib.parts('activation_vocab', mesh=mesh, rules=rules)
-  chunks = run.loss_chunks * run.accumulation if train else 1
+  chunks = run.accumulation if train else 1
+  if train and run.head_chunk:
+    chunks *= run.row_length // run.head_chunk
   logits = 4 * lowered.tokens // rows // chunks * -(-config.vocab_size // vocab)
   known = params + optimizer + gradients + weights + activations + cache + logits
   return Memory(

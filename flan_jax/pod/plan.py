@@ -223,8 +223,12 @@ def changes(run: settings.Run, topology: Topology, *, kind: str) -> list[Change]
         f'--gin.Run.accumulation={rows} (one row of a device at a time)',
         accumulation=rows,
       )
-    if run.loss_chunks == 1 and run.row_length % 8 == 0:
-      add('--gin.Run.loss_chunks=8 (an eighth of the logits at a time)', loss_chunks=8)
+    if run.head_chunk is None and run.row_length % 8 == 0:
+      eighth = run.row_length // 8
+      add(
+        f'--gin.Run.head_chunk={eighth} (an eighth of the logits at a time)',
+        head_chunk=eighth,
+      )
   return found
 
 

@@ -109,6 +109,10 @@ def lower(
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
     rows = -(-rows // parts) * parts  # as the evaluation rounds it
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=rows)
+  if run.lora.rank:
+    raise InputError(
+      f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
+    )
   optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules

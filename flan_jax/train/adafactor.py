@@ -49,6 +49,7 @@ STANDARD_RULES: Mapping[str, Part] = MappingProxyType(
     'stack': Part.BATCH,
     'relpos_buckets': Part.NONE,
     'norm': Part.NONE,
+    'lora_rank': Part.NONE,
   }
 )
 

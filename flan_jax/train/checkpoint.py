@@ -1,73 +1,289 @@
-"""Checkpoints of a run: Orbax, asynchronous, whole or absent."""
+"""Checkpoints of a run: Orbax, asynchronous, whole or absent, checked when read.
 
+Beside the arrays stands what is said about them, among it a checksum of every array: a
+sum of its bits, the same on every mesh and number of hosts. A checkpoint that is torn,
+or whose bits are not those that were saved, is put aside for the one before.
+"""
+
+import errno
 import pathlib
+import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from flan_jax.errors import InputError
+from flan_jax.train import hosts
 from flan_jax.train.state import Layout, TrainState
+
+BROKEN = 'checkpoints.broken'
+"""Where checkpoints that could not be read are put, beside `checkpoints`."""
+
+
+class Corrupt(Exception):
+  """A checkpoint that is torn, or holds other bits than were saved."""
 
 
 class Checkpoints:
   """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it."""
 
   def __init__(self, model_dir: str, *, keep: int):
-    self._folder = pathlib.Path(model_dir).absolute() / 'checkpoints'
+    root = epath.Path(model_dir)
+    self._root = root if '://' in model_dir else root.resolve()
+    self._folder = self._root / 'checkpoints'
     self._manager = ocp.CheckpointManager(
       self._folder,
-      item_names=('state', 'about'),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+      item_handlers={
+        'state': ocp.StandardCheckpointHandler(),
+        'about': ocp.JsonCheckpointHandler(),
+      },
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, create=True, cleanup_tmp_directories=True
+      ),
     )
 
   def latest(self) -> int | None:
     """The newest finished step, or None."""
     return self._manager.latest_step()
 
+  def kept(self) -> str:
+    """What is on the disk whole, in words."""
+    steps = self._manager.all_steps(read=True)
+    return f'step {max(steps):,} is saved whole' if steps else 'no checkpoint was saved'
+
   def save(self, state: TrainState, *, step: int, about: dict[str, Any]) -> None:
     """Starts saving; the arrays are copied off the device before this returns.
 
     A step that was saved before is not saved again.
+
+    Raises:
+      InputError: if the disk is full, now or in the save before: what was saved before
+        is whole.
     """
     if step in self._manager.all_steps():
       return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(about)
-      ),
+    about = {**about, 'checksums': checksums(_tree(state))}
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(about)
     )
+    with self._disk():
+      self._manager.save(step, args=args)
 
   def about(self, step: int) -> dict[str, Any]:
-    """What was said when `step` was saved."""
-    args = ocp.args.Composite(about=ocp.args.JsonRestore())
-    return self._manager.restore(step, args=args)['about']
-
-  def restore(self, step: int, *, layout: Layout) -> TrainState:
-    """The state of `step`, on the mesh of `layout` (any mesh).
+    """What was said when `step` was saved.
 
     Raises:
-      InputError: if the checkpoint is of another model or optimizer.
+      Corrupt: if it cannot be read.
     """
-    target = jax.tree.map(_struct, _tree(layout.shapes), _tree(layout.shardings))
+    args = ocp.args.Composite(about=ocp.args.JsonRestore())
+    try:
+      return dict(self._manager.restore(step, args=args)['about'])
+    except Exception as error:
+      raise Corrupt(f'what is said of it cannot be read ({_first(error)})') from None
+
+  def newest(
+    self, restore: Callable[[int], Any], *, say: Callable[[str], None]
+  ) -> tuple[int, Any] | None:
+    """The newest checkpoint that can be read, and what `restore` makes of it.
+
+    Args:
+      restore: of a step; raises Corrupt where it cannot be read.
+      say: told of each checkpoint that was put aside, which happens only once an older
+        one could be read: what fails for all of them may not be theirs to blame.
+
+    Returns:
+      (step, restored), or None where there was never a checkpoint.
+
+    Raises:
+      InputError: if there are checkpoints and none can be read.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    broken = {}
+    for step in steps:
+      try:
+        found = restore(step)
+      except Corrupt as error:
+        broken[step] = str(error)
+        continue
+      for other, why in broken.items():
+        aside = self._put_aside(other)
+        say(f'checkpoint of step {other:,} is broken: {why}; moved to {aside}')
+      return step, found
+    if not steps:
+      return None
+    raise InputError(
+      f'{self._folder}: none of the checkpoints {steps} can be read; of the newest '
+      f'{broken[steps[0]]}; to start from the first step, give another MODEL_DIR'
+    )
+
+  def restore(self, step: int, *, layout: Layout, about: dict[str, Any]) -> TrainState:
+    """The state of `step`, on the mesh of `layout` (any mesh).
+
+    Args:
+      step: a finished one.
+      layout: what the run wants.
+      about: what was said of this very step.
+
+    Raises:
+      InputError: if the checkpoint is of another model or optimizer; says what differs.
+      Corrupt: if it is torn, or its checksums differ.
+    """
+    wanted = _tree(layout.shapes)
+    try:
+      saved = self._manager.item_metadata(step)['state'].tree
+    except Exception as error:
+      raise Corrupt(f'its description cannot be read ({_first(error)})') from None
+    different = differences(saved, wanted)
+    if different:
+      more = f' and {len(different) - 5} more' if len(different) > 5 else ''
+      raise InputError(
+        f'checkpoint {self._folder / str(step)}: of another model or optimizer: '
+        f'{"; ".join(different[:5])}{more}; give the settings it was made with, or '
+        'another MODEL_DIR'
+      )
+    target = jax.tree.map(_struct, wanted, _tree(layout.shardings))
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
     try:
       tree = self._manager.restore(step, args=args)['state']
-    except (ValueError, KeyError, TypeError) as error:
-      first = ' '.join(str(error).split())[:300]
-      raise InputError(
-        f'checkpoint {self._folder / str(step)}: of another model or optimizer '
-        f'({first})'
-      ) from None
+    except Exception as error:
+      raise Corrupt(f'its arrays cannot be read ({_first(error)})') from None
+    expected = about.get('checksums')
+    if expected is not None:
+      got = checksums(tree)
+      wrong = [name for name in expected if got.get(name) != expected[name]]
+      if wrong:
+        raise Corrupt(f'other bits than were saved in {", ".join(wrong[:3])}')
     return TrainState(tree['step'], tree['params'], tree['optimizer'])
 
   def wait(self) -> None:
-    """Until every save is finished."""
-    self._manager.wait_until_finished()
+    """Until every save is finished.
+
+    Raises:
+      InputError: if the disk is full.
+    """
+    with self._disk():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits for saves and lets go; a full disk was said when it was met."""
+    try:
+      self._manager.close()
+    except Exception as error:
+      if not is_full(error):
+        raise
+
+  def _put_aside(self, step: int) -> epath.Path:
+    aside = self._root / BROKEN / str(step)
+    if hosts.first():
+      aside.parent.mkdir(parents=True, exist_ok=True)
+      if aside.exists():
+        aside.rmtree()
+      (self._folder / str(step)).rename(aside)
+    hosts.barrier('put aside')
+    self._manager.reload()
+    return aside
+
+  def _disk(self) -> '_Disk':
+    return _Disk(self._folder, self.kept)
+
+
+class _Disk:
+  """Turns a full disk into one clear line."""
+
+  def __init__(self, folder: epath.Path, kept: Callable[[], str]):
+    self._folder, self._kept = folder, kept
+
+  def __enter__(self) -> None:
+    pass
+
+  def __exit__(self, kind, error, traceback) -> None:
+    if error is None or not is_full(error):
+      return
+    raise InputError(
+      f'{self._folder}: the disk is full; {self._kept()}; free some space and start '
+      'again'
+    ) from None
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether an error of Python, Orbax or TensorStore says that a disk is full."""
+  if isinstance(error, OSError) and error.errno in (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
+  ):  # fmt: skip
+    return True
+  text = str(error)
+  return any(
+    words in text
+    for words in ('No space left', 'Disk quota exceeded', 'File too large')
+  )
+
+
+def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
+  """Checks that the disk holds `keep` checkpoints and the one being written.
+
+  Raises:
+    InputError: with the bytes needed and free, before anything is computed.
+  """
+  one = sum(
+    int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(layout.shapes)
+  )
+  if '://' in model_dir:
+    return  # an object store has no end
+  folder = pathlib.Path(model_dir) / 'checkpoints'
+  there = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+  free = shutil.disk_usage(model_dir).free
+  needed = (keep + 1) * one
+  if free + there < needed:
+    raise InputError(
+      f'MODEL_DIR {model_dir!r}: {free / 1e9:,.2f} GB free; {keep} checkpoints of '
+      f'{one / 1e9:,.2f} GB and the one being written need {needed / 1e9:,.2f} GB; '
+      'free some space, or set Run.keep lower'
+    )
+
+
+def checksums(tree: Any) -> dict[str, int]:
+  """Path -> sum of the bits of the array in words, modulo 2**32; exact on any mesh."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  sums = jax.device_get(_sums([leaf for _, leaf in flat]))
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in flat]
+  return {name: int(total) for name, total in zip(names, sums, strict=True)}
+
+
+@jax.jit
+def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
+  def total(leaf):
+    words = jnp.dtype(f'uint{8 * leaf.dtype.itemsize}')
+    bits = jax.lax.bitcast_convert_type(leaf, words).astype(jnp.uint32)
+    return jnp.sum(bits, dtype=jnp.uint32)
+
+  return [total(leaf) for leaf in leaves]
+
+
+def differences(saved: Any, wanted: Any) -> list[str]:
+  """What differs between two trees of arrays or of their descriptions, in words."""
+
+  def shapes(tree):
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+      jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+      for path, leaf in flat
+    }
+
+  before, now = shapes(saved), shapes(wanted)
+  out = [f'{name} is not in the run' for name in before if name not in now]
+  out += [f'{name} is not in the checkpoint' for name in now if name not in before]
+  out += [
+    f'{name} is {before[name]} in the checkpoint, {now[name]} in the run'
+    for name in now
+    if name in before and before[name] != now[name]
+  ]
+  return out
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
@@ -76,3 +292,7 @@ def _tree(state: TrainState) -> dict[str, Any]:
 
 def _struct(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+
+def _first(error: Exception) -> str:
+  return ' '.join(f'{type(error).__name__}: {error}'.split())[:160]

@@ -7,7 +7,9 @@ import pathlib
 from typing import Any
 
 from flan_jax.errors import InputError
-from flan_jax.train import settings
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train import ledger, settings
+from flan_jax.train.bucket import Bucket
 
 _MAY_CHANGE = (
   'train_steps',
@@ -16,6 +18,9 @@ _MAY_CHANGE = (
   'log_period',
   'checkpoint_period',
   'keep',
+  'bad_step',
+  'spike',
+  'hang_s',
   'mesh',
   'evaluate',
 )
@@ -26,21 +31,40 @@ class Folder:
   """Paths of MODEL_DIR.
 
   Attributes:
-    path: MODEL_DIR itself.
+    path: MODEL_DIR itself, or its copy on this machine.
+    bucket: MODEL_DIR where it is gs://BUCKET/PATH, else None.
     store: rendered examples, unless the run names others.
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
+    ledger: where the time went.
   """
 
   def __init__(self, model_dir: str):
-    self.path = pathlib.Path(model_dir)
+    """Names the files; nothing is made.
+
+    Raises:
+      InputError: if it is neither a folder nor gs://BUCKET/PATH.
+    """
+    self.bucket = Bucket('MODEL_DIR', model_dir) if '://' in model_dir else None
+    self.path = self.bucket.local if self.bucket else pathlib.Path(model_dir)
     self.store = self.path / 'store'
     self.model = self.path / 'model'
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
+    self.ledger = self.path / ledger.FILE
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
+
+  def bring(self) -> None:
+    """Brings in what an earlier start left in an object store."""
+    if self.bucket:
+      self.bucket.pull()
+
+  def send(self) -> None:
+    """Sends out what there is now to an object store."""
+    if self.bucket:
+      self.bucket.push()
 
   def claim(self, run: settings.Run, *, text: str) -> bool:
     """Takes MODEL_DIR for this run, or goes on with the run that is there.
@@ -59,7 +83,7 @@ class Folder:
     values = _values(run)
     known = self._settings.is_file()
     if known:
-      before = json.loads(self._settings.read_text(encoding='utf-8'))
+      before = _as_of_now(json.loads(self._settings.read_text(encoding='utf-8')))
       names = dict.fromkeys([*before, *values])
       different = [
         f'{name} was {before.get(name)!r}, is {values.get(name)!r}'
@@ -93,3 +117,26 @@ def _values(run: settings.Run) -> dict[str, Any]:
   values = dataclasses.asdict(run)
   del values['model_dir']
   return json.loads(json.dumps(values))
+
+
+def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
+  """Settings that an older version wrote: those it did not have are at their defaults.
+
+  A new setting's default changes nothing, so a run goes on over a new version.
+  """
+  out = _defaults(settings.Run) | values
+  for field in dataclasses.fields(settings.Run):
+    kind = type(field.default) if field.name != 'model' else DecoderConfig
+    if dataclasses.is_dataclass(kind) and isinstance(out[field.name], dict):
+      out[field.name] = _defaults(kind) | out[field.name]
+  return out
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+  fields = dataclasses.fields(kind)
+  given = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+  plain = {
+    name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    for name, value in given.items()
+  }
+  return json.loads(json.dumps(plain))

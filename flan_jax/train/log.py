@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from flan_jax.train import hosts
 from flan_jax.train.folder import Folder, write
 from flan_jax.train.step import Metrics
 
@@ -16,18 +17,28 @@ class Log:
 
   Device values are fetched once per period, so a step is never waited for alone.
 
-  The entry also holds "rows", the digests of this host's rows by their numbers, as
+  The entry also holds "rows", the digests of all hosts' rows by their numbers, as
   `flan rows --digest` prints them: what a run has read is there to be compared.
   """
 
   def __init__(
-    self, folder: Folder, *, start_step: int, batch_tokens: int, flops_per_token: float
+    self,
+    folder: Folder,
+    *,
+    start_step: int,
+    batch_tokens: int,
+    flops_per_token: float,
+    write: bool = True,
+    bad_step: str = 'stop',
   ):
-    from tensorboardX import SummaryWriter
-
     self._path = folder.log
-    _forget_after(self._path, start_step)
-    self._writer = SummaryWriter(str(folder.tensorboard), purge_step=start_step + 1)
+    self._writer = None
+    self._bad_step = bad_step
+    if write:
+      from tensorboardX import SummaryWriter
+
+      _forget_after(self._path, start_step)
+      self._writer = SummaryWriter(str(folder.tensorboard), purge_step=start_step + 1)
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
@@ -50,48 +61,75 @@ class Log:
   def flush(self, step: int, *, learning_rate: float) -> dict[str, float]:
     """Writes the entry of the steps since the last one; waits for them to finish.
 
+    Steps judged bad are counted, and left out of the means. With several hosts all must
+    call it: the entry, host 0's to write, holds the rows of them all.
+
     Returns:
       Its figures, all but the rows.
+
+    Raises:
+      BadStep: at the first bad step of a run that stops there.
     """
     steps: Sequence[Metrics] = jax.device_get(self._metrics)
+    before = step - len(steps)
+    bad = [i for i, m in enumerate(steps, before + 1) if m.bad]
+    if bad and self._bad_step == 'stop':
+      m = steps[bad[0] - before - 1]
+      raise BadStep(bad[0], float(m.loss / max(m.weight, 1.0)), float(m.gradient_norm))
+    steps, every = [m for m in steps if not m.bad], steps
     elapsed_s = time.monotonic() - self._since
     weight = sum(float(m.weight) for m in steps)
-    positions = self._batch_tokens * len(steps)
+    positions = self._batch_tokens * len(every)
     entry = {
       'step': step,
-      'loss': sum(float(m.loss) for m in steps) / max(weight, 1.0),
+      'loss': sum(float(m.loss) for m in steps) / max(weight, 1.0) if steps else None,
       'accuracy': sum(float(m.correct) for m in steps) / max(weight, 1.0),
-      'gradient_norm': float(steps[-1].gradient_norm),
+      'gradient_norm': float(steps[-1].gradient_norm) if steps else 0.0,
       'learning_rate': learning_rate,
       'loss_tokens': weight,
       'tokens_per_s': sum(float(m.tokens) for m in steps) / elapsed_s,
-      'step_s': elapsed_s / len(steps),
+      'step_s': elapsed_s / len(every),
       'model_gflop_per_s': positions * self._flops_per_token / elapsed_s / 1e9,
       'data_wait': self._wait_s / elapsed_s,
+      'bad_steps': len(bad),
     }
-    with self._path.open('a', encoding='utf-8') as file:
-      file.write(json.dumps({**entry, 'rows': self._rows}) + '\n')
-    for name, value in entry.items():
-      if name != 'step':
-        self._writer.add_scalar(f'train/{name}', value, step)
+    rows = hosts.union(self._rows)
+    if self._writer is not None:
+      with self._path.open('a', encoding='utf-8') as file:
+        file.write(json.dumps({**entry, 'rows': rows}) + '\n')
+      for name, value in entry.items():
+        if name != 'step' and value is not None:
+          self._writer.add_scalar(f'train/{name}', value, step)
     self._metrics, self._rows = [], {}
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry
 
-  def pause(self) -> None:
-    """Starts the clock anew, after something that is not training."""
-    self._since = time.monotonic()
+  def pause(self, seconds: float | None = None) -> None:
+    """Leaves out the last `seconds`, which were not training; None: all till now."""
+    now = time.monotonic()
+    self._since = now if seconds is None else min(now, self._since + seconds)
 
   def close(self) -> None:
-    self._writer.close()
+    if self._writer is not None:
+      self._writer.close()
+
+
+class BadStep(Exception):
+  """A step whose loss or gradient is not finite, or whose loss spikes."""
+
+  def __init__(self, step: int, loss: float, norm: float):
+    super().__init__(f'step {step:,}: loss {loss:.3g} nats, gradient norm {norm:.3g}')
 
 
 def note(entry: dict[str, float]) -> str:
   """What the progress bar says beside its count."""
+  loss = 'no good step' if entry['loss'] is None else f'loss {entry["loss"]:.3f} nats'
+  bad = f', {entry["bad_steps"]:.0f} bad steps' if entry['bad_steps'] else ''
+  speed = f'{entry["model_gflop_per_s"]:,.0f} GFLOP/s'
   return (
-    f'loss {entry["loss"]:.3f} nats, accuracy {entry["accuracy"]:.1%}, '
-    f'{entry["tokens_per_s"]:,.0f} tokens/s, '
-    f'{entry["model_gflop_per_s"]:,.0f} GFLOP/s, data wait {entry["data_wait"]:.1%}'
+    f'{loss}, accuracy {entry["accuracy"]:.1%}, '
+    f'{entry["tokens_per_s"]:,.0f} tokens/s, {speed}, '
+    f'data wait {entry["data_wait"]:.1%}{bad}'
   )
 
 

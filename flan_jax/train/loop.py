@@ -1,35 +1,41 @@
 """A run from its settings to its report, readable from top to bottom."""
 
-import contextlib
-import signal
-import threading
+import dataclasses
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import orbax.checkpoint
 
-from flan_jax import catalogue, guard
+from flan_jax import __version__, catalogue, guard
 from flan_jax.data import materialize
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import report as report_lib
+from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
+from flan_jax.train import bucket, hosts, model_folder, settings, spikes
+from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import folder as folder_lib
-from flan_jax.train import log as log_lib
+from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import model_folder, settings
+from flan_jax.train import start as start_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
+from flan_jax.train import steps as steps_lib
+from flan_jax.train import stop as stop_lib
+from flan_jax.train.bucket import Bucket
 from flan_jax.train.checkpoint import Checkpoints
-from flan_jax.train.profile import Profile
+from flan_jax.train.ledger import Ledger
+from flan_jax.train.log import BadStep
 from flan_jax.train.state import TrainState
+from flan_jax.train.stop import Stop, Stopped
 
-INTERRUPTED = 143
-"""Exit code after SIGTERM: a checkpoint was saved, start again to go on."""
+INTERRUPTED = stop_lib.INTERRUPTED
 
 
 class Outcome(NamedTuple):
@@ -48,44 +54,6 @@ class Outcome(NamedTuple):
   report: dict[str, Any] | None
 
 
-class Stopped(Exception):
-  """SIGTERM ended the run; all that was done is saved."""
-
-
-class Stop:
-  """SIGTERM as a flag that the loop reads between two steps."""
-
-  def __init__(self):
-    self.asked = False
-    self._raises = False
-
-  def __enter__(self) -> 'Stop':
-    self._main = threading.current_thread() is threading.main_thread()
-    if self._main:
-      self._before = signal.signal(signal.SIGTERM, self._ask)
-    return self
-
-  def __exit__(self, *_):
-    if self._main:
-      signal.signal(signal.SIGTERM, self._before)
-
-  @contextlib.contextmanager
-  def at_once(self) -> Iterator[None]:
-    """In here SIGTERM raises Stopped: an evaluation keeps what it has computed."""
-    if self.asked:
-      raise Stopped
-    self._raises = True
-    try:
-      yield
-    finally:
-      self._raises = False
-
-  def _ask(self, *_):
-    self.asked = True
-    if self._raises:
-      raise Stopped
-
-
 def train(
   run: settings.Run, *, text: str = '', profile: int = 0, progress: Progress
 ) -> Outcome:
@@ -98,11 +66,20 @@ def train(
     progress: where to say what is happening.
 
   Raises:
-    InputError: on settings or data that do not fit together, before the first step.
+    InputError: on settings, data or hosts that do not fit together and on a disk too
+      small, before the first step; on a bad step and a full disk, with what is saved.
   """
+  began, clock = time.time(), time.monotonic()
   mixture = catalogue.mixture(run.mixture)
   held_out = guard.prove(mixture, run.held_out, accept=run.accept).held_out
   folder = folder_lib.Folder(run.model_dir)
+  given = run  # its paths as all hosts have them; those of object stores come here
+  with hosts.first_first('bucket'):
+    run = dataclasses.replace(
+      run,
+      store=bucket.here('STORE', run.store),
+      initial_checkpoint=bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint),
+    )
 
   # What starts: a model folder, or a shape to fill at random.
   config = run.model
@@ -113,15 +90,25 @@ def train(
       'Run.model: not set; include one of gin/models/*.gin, or give '
       '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
     )
+  for warning in hosts.agree(_facts(given, config)):
+    progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
   shapes, axes = state_lib.abstract_params(config)
   microbatch = run.batch_rows // run.accumulation
   rules = run.mesh.rules
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
-  folder.claim(run, text=text)
+  if hosts.first():
+    folder.bring()
+    folder.claim(given, text=text)
 
   progress.stage(f'Data: {mixture.name}')
-  store = open_store(run, mixture, held_out, folder, progress=progress)
+  with hosts.first_first('data'):  # what host 0 makes, the others find
+    store = open_store(run, mixture, held_out, folder, progress=progress)
+    rows = max(run.train_steps, 1) * run.batch_rows
+    plan = store.plan(
+      seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
+    )
+  hosts.agree({'the data': store.digest, 'the plan': plan.stream})
   proof = guard.prove(mixture, held_out, accept=run.accept, datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
@@ -135,10 +122,6 @@ def train(
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
       f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
     )
-  rows = max(run.train_steps, 1) * run.batch_rows
-  plan = store.plan(
-    seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
-  )
   progress.line(
     f'{plan.examples:,} examples in {len(plan):,} rows of {run.row_length:,} tokens, '
     f'{plan.fill:.1%} full'
@@ -146,12 +129,31 @@ def train(
 
   count = config_lib.parameter_count(config)
   progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
-  optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
-  layout = state_lib.layout(
-    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
+  model = start_lib.Model(
+    run, config, shapes, mesh_lib.shardings(axes, mesh=mesh, rules=rules)
   )
+  if run.lora.rank:  # what is trained are adapters beside it
+    shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
+  plain = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  watched = run.spike is not None or run.bad_step == 'skip'
+  skip = run.bad_step == 'skip'
+  watch = spikes.watch(plain, spike=run.spike, skip=skip)
+  layouts = {
+    guarded: state_lib.layout(
+      config, watch if guarded else plain,
+      axes=axes, shapes=shapes, mesh=mesh, rules=rules,
+    )
+    for guarded in (False, True)
+  }  # fmt: skip
+  optimizer, layout = watch if watched else plain, layouts[watched]
+  checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
   evaluation = None
-  if held_out:
+  if held_out and not hosts.alone():
+    progress.line('held out: not measured on several hosts; `flan eval` does it after')
+  elif held_out:
     from flan_jax.evaluate import held_out as evaluate_lib
 
     evaluation = evaluate_lib.Run(
@@ -163,9 +165,12 @@ def train(
       out=folder.report,
       progress=progress,
       sharding=mesh_lib.batch_sharding(mesh, rules),
+      data_dir=run.tfds_data_dir,
+      text=text,
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
-  done = start = checkpoints.latest() or 0
+  ledger = Ledger(folder.ledger, began=began, write=hosts.first())
+  done = 0
   about = {
     'plan': plan.stream,
     'store': store.digest,
@@ -174,50 +179,90 @@ def train(
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
     'guard': proof.as_json(),
+    'watched': watched,
   }
+  if run.lora.rank:
+    about['lora'] = {
+      **dataclasses.asdict(run.lora),
+      'base': str(run.initial_checkpoint),
+      'base_digest': lora_lib.base_digest(run.initial_checkpoint),
+    }
+
+  def restore(step: int) -> TrainState:
+    said = checkpoints.about(step)
+    _check_same_data(said, about)
+    was = said.get('watched', False)
+    state = checkpoints.restore(step, layout=layouts[was], about=said)
+    if was == watched:
+      return state
+    moments = spikes.adopt(state.optimizer, watched=watched)
+    return jax.device_put(state._replace(optimizer=moments), layout.shardings)
+
   with Stop() as stop:
     try:
-      if start:
-        progress.stage(f'Resuming at step {start:,}')
-        _check_same_data(checkpoints.about(start), about)
-        state = checkpoints.restore(start, layout=layout)
-      else:
-        params = initial_params(run, config, shapes, layout=layout)
+      found = checkpoints.newest(restore, say=progress.line)
+      if found is not None:
+        done, state = found
+        progress.stage(f'Resuming at step {done:,}')
+      ledger.start(done)
+      ledger.add('init', time.monotonic() - clock)
+      if ledger.lost[0]:
+        progress.line(
+          f'{ledger.lost[0]:,} steps were done after it, and are done again'
+        )
+      frozen = None
+      if found is not None and run.lora.rank:
+        frozen = model.initial()
+      if found is None:
+        params = model.initial()
         if evaluation and run.evaluate.base:
-          with stop.at_once():
-            report_lib.print_table(evaluation.before(params))
+          with stop.at_once(), ledger.span('evaluation'):
+            tables.print_table(evaluation.before(params))
+        if run.lora.rank:
+          frozen = params
+          params = lora_lib.init(
+            shapes, axes, seed=run.seed, shardings=layout.shardings.params
+          )
         state = state_lib.create(params, optimizer, layout=layout)
+        del params
       train_step = step_lib.make(
         config,
         optimizer,
         layout=layout,
         mesh=mesh,
         rules=rules,
+        frozen_shardings=model.shardings,
         **step_lib.options(run),
       )
       with step_lib.sharded(mesh, rules):
-        state, done = _steps(
-          run, state, train_step,
-          start=start, store=store, plan=plan, config=config, mesh=mesh,
-          checkpoints=checkpoints, about=about, folder=folder, stop=stop,
-          profile=profile, progress=progress,
+        state, done = steps_lib.run(
+          run, state, train_step, frozen=frozen, profile=profile,
+          start=done, store=store, plan=plan, config=config, mesh=mesh,
+          checkpoints=checkpoints, about=about, folder=folder, ledger=ledger,
+          stop=stop, progress=progress, evaluation=evaluation,
         )  # fmt: skip
-      checkpoints.wait()
+      with ledger.span('save'):
+        checkpoints.wait()
       if done < run.train_steps:
         raise Stopped
-      rows_seen = Loader(store, plan, batch_rows=run.batch_rows).rows_seen(done)
+      rows_seen = Loader(
+        store, plan, batch_rows=run.batch_rows, host=0, hosts=1
+      ).rows_seen(done)
       about |= {'step': done, 'train_rows': rows_seen}
-      model_folder.save(
-        folder.model, state.params, config=config, tokenizer=tokenizer, provenance=about
-      )
+      tuned = state.params
+      if run.lora.rank:
+        tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
+      with ledger.span('save'):
+        model_folder.save(
+          folder.model, tuned, config=config, tokenizer=tokenizer,
+          provenance=about,
+        )  # fmt: skip
       if not evaluation:
         return Outcome(state, done, False, None)
-      with stop.at_once():
+      with stop.at_once(), ledger.span('evaluation'):
         report = evaluation.after(
-          state.params,
-          base=initial_params(run, config, shapes, layout=layout)
-          if run.evaluate.base
-          else None,
+          tuned,
+          base=None if not run.evaluate.base else frozen or model.initial(),
           about={
             'model': run.mixture,
             'checkpoint': str(folder.model),
@@ -231,8 +276,26 @@ def train(
       where = f'step {done:,} is saved' if done else 'before the first step'
       progress.stage(f'Stopped by SIGTERM; {where}. Start again to go on')
       return Outcome(None, done, True, None)
+    except BadStep as error:
+      checkpoints.wait()
+      raise InputError(
+        f'{error}, which is not finite or a spike; {checkpoints.kept()}: lower '
+        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
+        "Run.bad_step='skip'"
+      ) from None
+    except OSError as error:
+      if not checkpoint_lib.is_full(error):
+        raise
+      raise InputError(
+        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.kept()}; free '
+        'some space and start again'
+      ) from None
     finally:
-      checkpoints.close()
+      # Closing waits for the other hosts: for one that is gone it would wait for ever.
+      if not hosts.is_gone(sys.exception()):
+        checkpoints.close()
+        if hosts.first():
+          folder.send()
 
 
 def open_store(
@@ -245,6 +308,9 @@ def open_store(
 ) -> Store:
   """The run's store: the one it names, the one in MODEL_DIR, or a new one there."""
   path = folder.store if run.store is None else run.store
+  kept = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
+  if kept and run.store is None:
+    kept.pull()
   if run.store is None and not (folder.store / 'manifest.json').is_file():
     tokenizer = run.tokenizer
     if tokenizer is None and run.initial_checkpoint is not None:
@@ -264,6 +330,8 @@ def open_store(
         missing=run.missing,
         progress=count,
       )
+    if kept:
+      kept.push()
   store = Store.open(path)
   if store.manifest['mixture'] != mixture.name:
     raise InputError(
@@ -294,83 +362,29 @@ def remarks(store: Store) -> Iterator[str]:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
 
 
-def initial_params(
-  run: settings.Run, config: DecoderConfig, shapes: Any, *, layout: state_lib.Layout
-) -> Any:
-  """The parameters that the run starts from, on its mesh."""
-  target = layout.shardings.params
-  if run.initial_checkpoint is None:
-    return state_lib.init_params(config, seed=run.seed, shardings=target)
-  params = model_folder.load(run.initial_checkpoint, config=config, shapes=shapes)
-  return jax.device_put(params, target)
+def _facts(run: settings.Run, config: DecoderConfig) -> dict[str, Any]:
+  """What every host must know alike, by the names that errors use."""
+  versions = (
+    f'flan_jax {__version__}, jax {jax.__version__}, jaxlib {jax.lib.__version__}, '
+    f'orbax {orbax.checkpoint.__version__}'
+  )
+  values = {
+    f'Run.{field.name}': getattr(run, field.name) for field in dataclasses.fields(run)
+  }
+  code = hosts.source_digest()[:12]
+  return {'the version': versions, 'the code': code, **values, 'Run.model': config}
 
 
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
+  before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
+  if before != after:
+    raise InputError(
+      f'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
+      f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
+    )
   for name in ('store', 'plan'):
     if saved[name] != now[name]:
       raise InputError(
         f'MODEL_DIR: the checkpoint was trained from {name} {saved[name]}, the run has '
         f'{now[name]}; restore that {name} or give another MODEL_DIR'
       )
-
-
-def _steps(
-  run, state, train_step, *,
-  start, store, plan, config, mesh, checkpoints, about, folder, stop, profile, progress,
-):  # fmt: skip
-  """Runs steps start .. train_steps; returns (state, steps done)."""
-  sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
-  loader = Loader(store, plan, batch_rows=run.batch_rows, start_step=start)
-  if start >= run.train_steps:
-    return state, start
-  batches = iter(loader)
-  flops = config_lib.flops_per_token(config, run.row_length).train
-  rate = state_lib.schedule(run.optimizer)
-  log = log_lib.Log(
-    folder,
-    start_step=start,
-    batch_tokens=run.batch_tokens,
-    flops_per_token=flops,
-  )
-  progress.stage('Compiling the train step')
-  rows = next(batches)
-  batch = mesh_lib.put_batch(rows, sharding)
-  compiled = train_step.lower(state, batch).compile()
-  progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
-  log.pause()
-  done = start
-  steps = run.train_steps - start
-  trace = Profile(
-    folder.path / 'profile', steps=profile, start=start, end=run.train_steps
-  )
-  with (
-    contextlib.closing(trace),
-    progress.bar('train', steps, unit='steps') as bar,
-  ):
-    while True:
-      with trace.step(done + 1):
-        state, metrics = compiled(state, batch)
-      digests = loader.digests(done, rows)  # while the step is computed
-      done += 1
-      if trace.after(done, metrics):
-        progress.line(f'steps {trace.first} to {trace.last} traced: {trace.folder}')
-      waited = time.monotonic()
-      last = done == run.train_steps
-      if not last:
-        rows = next(batches)
-        batch = mesh_lib.put_batch(rows, sharding)
-      log.add(metrics, rows=digests, wait_s=time.monotonic() - waited)
-      text = ''
-      ends = last or stop.asked  # read once: SIGTERM may come at any line
-      saves = ends or done % run.checkpoint_period == 0
-      # Before a checkpoint as well: a run that goes on from it lacks no row in its log.
-      if done % run.log_period == 0 or saves:
-        entry = log.flush(done, learning_rate=float(rate(done - 1)))
-        text = log_lib.note(entry)
-      bar.advance(1, text)
-      if saves:
-        checkpoints.save(state, step=done, about={**about, 'step': done})
-      if ends:
-        break
-  log.close()
-  return state, done

@@ -113,11 +113,43 @@ def batch_sharding(mesh: Mesh, rules: settings.Rules) -> NamedSharding:
   return shardings(names, mesh=mesh, rules=rules)
 
 
-def put_batch(batch: Any, sharding: NamedSharding) -> Any:
-  """This host's rows as global arrays: [rows / hosts, L] -> [rows, L] sharded."""
+def put_batch(
+  batch: Any, sharding: NamedSharding, *, shape: tuple[int, int] | None = None
+) -> Any:
+  """This host's rows as global arrays: its `share` -> [rows, L] sharded.
+
+  Args:
+    batch: tree of arrays [rows of this host, L].
+    sharding: of the batch.
+    shape: of the global arrays; None where hosts share no rows.
+  """
   return jax.tree.map(
-    lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch
+    lambda rows: jax.make_array_from_process_local_data(sharding, rows, shape), batch
   )
+
+
+def share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int, int]:
+  """Which part of every batch this host reads: (part, parts).
+
+  Hosts that hold replicas of the same rows read the same part.
+
+  Args:
+    sharding: of the batch.
+    shape: of the global batch, [rows, length].
+
+  Raises:
+    InputError: if this host's devices hold rows that do not lie side by side.
+  """
+  indices = sharding.addressable_devices_indices_map(shape).values()
+  bounds = {index[0].indices(shape[0])[:2] for index in indices}
+  low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+  held = high - low
+  if sum(b[1] - b[0] for b in bounds) != held or shape[0] % held or low % held:
+    raise InputError(
+      f'mesh: rows {sorted(bounds)} of a batch lie on one host, and not side by side; '
+      'the batch axes must be the outer ones of the mesh'
+    )
+  return low // held, shape[0] // held
 
 
 def describe(mesh: Mesh) -> str:

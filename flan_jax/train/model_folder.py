@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
@@ -109,7 +110,9 @@ def save(
   provenance: Mapping[str, Any] | None = None,
   dtype: str | None = None,
 ) -> None:
-  """Writes a model folder from parameters that this process can address.
+  """Writes a model folder; with several hosts all must call it, and host 0 writes.
+
+  The parameters are gathered whole in the memory of every host.
 
   Args:
     folder: made if absent.
@@ -119,6 +122,10 @@ def save(
     provenance: what trained it, kept beside it.
     dtype: of the stored tensors; None keeps the parameters' own.
   """
+  if jax.process_count() > 1:
+    params = multihost_utils.process_allgather(params, tiled=True)
+    if jax.process_index():
+      return
   folder.mkdir(parents=True, exist_ok=True)
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)

@@ -4,6 +4,7 @@ import dataclasses
 
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.model.config import DecoderConfig
+from flan_jax.styles import FORMS, MOST_SHOTS
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 """Logical axis name -> mesh axis, several, or None (replicated)."""
@@ -24,7 +25,11 @@ DATA_PARALLEL: Rules = (
   ('layers', None),
   ('relpos_buckets', None),
   ('norm', None),
+  ('lora_rank', None),
 )
+
+LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
+"""Matrices of a layer that may have an adapter."""
 
 
 def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
@@ -33,6 +38,11 @@ def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
       f'{name}: got {got!r}; must be one of {", ".join(legal)}'
       + did_you_mean(got, legal)
     )
+
+
+def _nearest_divisor(number: int, to: int) -> int:
+  divisors = (n for n in range(1, number + 1) if number % n == 0)
+  return min(divisors, key=lambda n: abs(n - to))
 
 
 def _at_least(name: str, got: float, least: float) -> None:
@@ -97,6 +107,36 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Low-rank adapters in place of full tuning (Hu et al. 2021, arXiv 2106.09685).
+
+  Attributes:
+    rank: of the matrix that is added to each weight matrix; 0 tunes the whole model.
+    alpha: what is added is scaled by alpha / rank.
+    targets: matrices of every layer that get an adapter, of query, key, value, output,
+      gate, up and down; None for all that the model has.
+  """
+
+  rank: int = 0
+  alpha: float = 16.0
+  targets: tuple[str, ...] | None = None
+
+  def __post_init__(self):
+    _at_least('LORA_RANK', self.rank, 0)
+    if self.alpha <= 0:
+      raise InputError(f'Lora.alpha: got {self.alpha}; must be above 0')
+    for name in self.targets or ():
+      _one_of('Lora.targets', name, LORA_TARGETS)
+    if self.targets == ():
+      raise InputError('Lora.targets: got (); must name one or more, or be None')
+
+  @property
+  def scale(self) -> float:
+    """What the product of an adapter's two matrices is multiplied by."""
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
   """The held-out evaluation.
 
@@ -107,6 +147,15 @@ class Evaluate:
     row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
     base: whether the untuned model is measured beside the tuned one.
+    shots: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
+    form: the words of the prompts: 'instructions', or 'no_options', 'no_template',
+      'dataset_name' (the ablations of section 4.3), or 'continuation'.
+    base_form: the words that the untuned model reads; None for the same.
+      'continuation' is a prompt that the answer goes on from, for a model that was
+      never told to follow instructions.
+    period: training steps between two looks at dev of the held-out clusters; None for
+      none before the end.
+    period_rows: rows of each dataset in such a look, by their first template.
   """
 
   max_rows: int | None = None
@@ -115,6 +164,30 @@ class Evaluate:
   row_length: int = 2048
   max_decode: int = 256
   base: bool = True
+  shots: int = 0
+  form: str = 'instructions'
+  base_form: str | None = None
+  period: int | None = None
+  period_rows: int = 64
+
+  def __post_init__(self):
+    forms = (*FORMS, 'continuation')
+    _one_of('FORM', self.form, forms)
+    if self.base_form is not None:
+      _one_of('BASE_FORM', self.base_form, forms)
+    if not 0 <= self.shots <= MOST_SHOTS:
+      nearest = min(max(self.shots, 0), MOST_SHOTS)
+      raise InputError(
+        f'SHOTS: got {self.shots}; must be 0 to {MOST_SHOTS}; the nearest is {nearest}'
+      )
+    for name, value in (
+      ('MAX_ROWS', self.max_rows),
+      ('TEMPLATES', self.templates),
+      ('EVAL_PERIOD', self.period),
+      ('Evaluate.period_rows', self.period_rows),
+    ):
+      if value is not None:
+        _at_least(name, value, 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,16 +214,21 @@ class Run:
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
     data_seed: of template draws, shuffles and packing.
-    seed: of parameter initialisation.
+    seed: of parameter initialisation, adapters included.
     accumulation: microbatches a step is computed in.
     z_loss: weight of log(Z)**2 per loss token.
-    loss_chunks: parts of a row whose logits are computed one after the other: less
-      memory where the vocabulary is large and the model small.
+    head_chunk: positions of a row whose logits exist at a time, those with a loss
+      first, and none that has no loss but for filling a chunk; None for a whole row. It
+      spares memory and time where the vocabulary is large, and changes no loss.
     gradient_dtype: 'bfloat16' halves the gradients of a step (not the sum of several
       microbatches, which is float32); None leaves them in the parameters' dtype.
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
     keep: how many checkpoints are kept.
+    bad_step: what becomes of a step whose loss or gradient is not finite, or whose loss
+      spikes: 'stop' ends the run, 'skip' leaves the parameters as they are and counts.
+    spike: a loss above so many times its running average is a spike; None for none.
+    hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
   model_dir: str
@@ -172,23 +250,33 @@ class Run:
   seed: int = 0
   accumulation: int = 1
   z_loss: float = 0.0
-  loss_chunks: int = 1
+  head_chunk: int | None = None
   gradient_dtype: str | None = None
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
+  bad_step: str = 'stop'
+  spike: float | None = None
+  hang_s: float = 1_800.0
   mesh: Mesh = Mesh()
   optimizer: Optimizer = Optimizer()
+  lora: Lora = Lora()
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
+    _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'))
+    if self.spike is not None and self.spike <= 1:
+      raise InputError(
+        f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
+        'the average'
+      )
     for name, value, least in (
+      ('Run.hang_s', self.hang_s, 0),
       ('TRAIN_STEPS', self.train_steps, 0),
       ('ROW_LENGTH', self.row_length, 8),
       ('BATCH_TOKENS', self.batch_tokens, self.row_length),
       ('Run.accumulation', self.accumulation, 1),
-      ('Run.loss_chunks', self.loss_chunks, 1),
       ('Run.log_period', self.log_period, 1),
       ('Run.checkpoint_period', self.checkpoint_period, 1),
       ('Run.keep', self.keep, 1),
@@ -203,19 +291,25 @@ class Run:
     if self.gradient_dtype is not None:
       legal = ('float32', 'bfloat16')
       _one_of('Run.gradient_dtype', self.gradient_dtype, legal)
-    if self.row_length % self.loss_chunks:
-      legal = [n for n in range(1, self.row_length + 1) if self.row_length % n == 0]
-      nearest = min(legal, key=lambda n: abs(n - self.loss_chunks))
-      raise InputError(
-        f'Run.loss_chunks: got {self.loss_chunks}; must divide ROW_LENGTH='
-        f'{self.row_length}; the nearest is {nearest}'
-      )
     if self.batch_rows % self.accumulation:
-      divisors = [n for n in range(1, self.batch_rows + 1) if self.batch_rows % n == 0]
-      nearest = min(divisors, key=lambda n: abs(n - self.accumulation))
+      nearest = _nearest_divisor(self.batch_rows, self.accumulation)
       raise InputError(
         f'Run.accumulation: got {self.accumulation}; must divide the '
         f'{self.batch_rows} rows of a step; the nearest is {nearest}'
+      )
+
+    if self.head_chunk is not None and (
+      self.head_chunk < 1 or self.row_length % self.head_chunk
+    ):
+      nearest = _nearest_divisor(self.row_length, self.head_chunk)
+      raise InputError(
+        f'Run.head_chunk: got {self.head_chunk}; must divide ROW_LENGTH '
+        f'({self.row_length:,}); the nearest is {nearest}'
+      )
+    if self.lora.rank and self.initial_checkpoint is None:
+      raise InputError(
+        f'LORA_RANK: got {self.lora.rank}, and no model to adapt; give '
+        '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
       )
 
   @property
@@ -229,7 +323,9 @@ class Evaluation:
   """One evaluation of a checkpoint, apart from any run.
 
   Attributes:
-    checkpoint: a model folder, or the MODEL_DIR of a finished run.
+    checkpoint: a model folder, the MODEL_DIR of a finished run, a Hugging Face folder
+      or a GGUF file; the latter two are converted once, into `converted` beside
+      output_dir.
     output_dir: where report.json, report.html and predictions.jsonl go.
     clusters: to measure; () where `datasets` names them one by one.
     datasets: to measure, beside those of `clusters`.
@@ -241,7 +337,11 @@ class Evaluation:
     tokenizer: None for the checkpoint's own.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    seed: of the sample of rows and of the bootstrap.
+    seed: of the sample of rows, of the exemplars and of the bootstrap.
+    contamination: stores and folders of text to look for the measured rows in, n-gram
+      by n-gram; () for none.
+    ngram: words of such an n-gram (FLAN appendix C: 13).
+    mesh: how the devices of all hosts are laid out.
     evaluate: how.
   """
 
@@ -257,9 +357,17 @@ class Evaluation:
   tfds_data_dir: str | None = None
   missing: str = 'refuse'
   seed: int = 0
+  contamination: str | tuple[str, ...] = ()
+  ngram: int = 13
+  mesh: Mesh = Mesh()
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
+    if not 2 <= self.ngram <= 64:
+      raise InputError(
+        f'Evaluation.ngram: got {self.ngram}; must be 2 to 64; the nearest is '
+        f'{min(max(self.ngram, 2), 64)}'
+      )
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
     _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
     if not self.clusters and not self.datasets:

@@ -1,6 +1,7 @@
 """One optimizer step: masked loss on targets, microbatches, update."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ from flan_jax.data.rows import Batch
 from flan_jax.model import attention
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
+from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.train import settings, spikes
 from flan_jax.train.state import Layout, TrainState
 
 
@@ -29,6 +31,7 @@ class Metrics(NamedTuple):
     weight: loss tokens.
     tokens: tokens that are not padding.
     gradient_norm: of the mean loss.
+    bad: 1 where the loss or the gradient is not finite, or the loss spikes; else 0.
   """
 
   loss: jax.Array
@@ -36,6 +39,7 @@ class Metrics(NamedTuple):
   weight: jax.Array
   tokens: jax.Array
   gradient_norm: jax.Array
+  bad: jax.Array
 
 
 @contextlib.contextmanager
@@ -58,76 +62,106 @@ def prefix_of(batch: Batch) -> jax.Array:
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+  """What is minimised, and how it is computed.
+
+  Attributes:
+    z_loss: weight of log(Z)**2 per loss token.
+    head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
+      the whole row. It must divide the row.
+    lora: adapters that are trained beside a frozen model, where its rank is not 0.
+  """
+
+  z_loss: float = 0.0
+  head_chunk: int | None = None
+  lora: settings.Lora = settings.Lora()
+
+  def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
+    """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
+    if not self.lora.rank:
+      return {'params': params}
+    return lora_lib.variables(frozen, params, lora=self.lora)
+
+
 def loss_sums(
   params: Any,
   batch: Batch,
   *,
   config: DecoderConfig,
-  z_loss: float = 0.0,
-  chunks: int = 1,
+  loss: Loss = Loss(),
+  frozen: Any = None,
 ) -> tuple[jax.Array, Metrics]:
   """Summed loss over the target tokens of a batch (FLAN section 2.4).
 
   Args:
-    params: of the decoder.
-    batch: rows.
+    params: what is trained: the decoder's parameters, or adapters of `frozen`.
+    batch: packed rows, arrays [B, L].
     config: of the decoder.
-    z_loss: weight of the squared log-normaliser.
-    chunks: parts of a row whose logits are computed one after the other, forwards and
-      backwards: only one part's logits are ever in memory.
+    loss: what is minimised.
+    frozen: the decoder's parameters where `params` are adapters.
 
   Returns:
-    (loss in nats, Metrics); the gradient norm is 0 here.
+    (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
   """
-  decoder = Decoder(config)
-  inputs = {
-    'positions_BxL': batch.positions,
-    'segment_ids_BxL': batch.segment_ids,
-    'prefix_BxL': prefix_of(batch) if config.attention == 'prefix' else None,
-  }
-  if chunks == 1:
-    logits_BxLxV = decoder.apply({'params': params}, batch.tokens, **inputs)
-    sums = _sums(logits_BxLxV, batch.targets, batch.loss_mask, z_loss=z_loss)
-  else:
-    hidden_BxLxD = decoder.apply(
-      {'params': params}, batch.tokens, **inputs, method='hidden'
-    )
-    hidden_BxLxD = nn.with_logical_constraint(
-      hidden_BxLxD, ('activation_batch', None, None)
-    )
+  decoder = functools.partial(Decoder(config).apply, loss.variables(params, frozen))
+  hidden_BxLxD = decoder(
+    batch.tokens,
+    positions_BxL=batch.positions,
+    segment_ids_BxL=batch.segment_ids,
+    prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
+    method='hidden',
+  )
 
-    @jax.checkpoint
-    def part(params, hidden_BxPxD, targets_BxP, mask_BxP):
-      logits_BxPxV = decoder.apply({'params': params}, hidden_BxPxD, method='head')
-      return _sums(logits_BxPxV, targets_BxP, mask_BxP, z_loss=z_loss)
+  def sums(hidden_BxPxD, targets_BxP, mask_BxP):
+    logits_BxPxV = decoder(hidden_BxPxD, method='head')
+    log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
+    picked_BxP = jnp.take_along_axis(
+      logits_BxPxV, targets_BxP[..., None], axis=-1
+    ).squeeze(-1)
+    loss_BxP = log_z_BxP - picked_BxP + loss.z_loss * jnp.square(log_z_BxP)
+    right_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
+    return jnp.sum(loss_BxP * mask_BxP), jnp.sum(right_BxP * mask_BxP)
 
-    def add(sums, parts):
-      return jax.tree.map(jnp.add, sums, part(params, *parts)), None
-
-    def cut(x):
-      return x.reshape(x.shape[0], chunks, -1, *x.shape[2:]).swapaxes(0, 1)
-
-    parts = jax.tree.map(cut, (hidden_BxLxD, batch.targets, batch.loss_mask))
-    sums, _ = jax.lax.scan(add, (jnp.zeros(()), jnp.zeros(())), parts)
-  loss, correct = sums
-  return loss, Metrics(
-    loss=loss,
+  positions = hidden_BxLxD, batch.targets, batch.loss_mask
+  if loss.head_chunk is None:
+    total, correct = sums(*positions)
+  else:  # rows are whole again, where a mesh has cut them by position
+    whole = ('activation_batch', None, None)
+    hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
+    positions = hidden_BxLxD, batch.targets, batch.loss_mask
+    total, correct = _chunked(sums, *positions, chunk=loss.head_chunk)
+  return total, Metrics(
+    loss=total,
     correct=correct,
     weight=jnp.sum(batch.loss_mask),
     tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
     gradient_norm=jnp.zeros(()),
+    bad=jnp.zeros(()),
   )
 
 
-def _sums(logits_BxLxV, targets_BxL, loss_mask_BxL, *, z_loss):
-  """(loss, correct), summed over the loss tokens."""
-  log_z_BxL = jax.nn.logsumexp(logits_BxLxV, axis=-1)
-  picked_BxL = jnp.take_along_axis(
-    logits_BxLxV, targets_BxL[..., None], axis=-1
-  ).squeeze(-1)
-  loss_BxL = log_z_BxL - picked_BxL + z_loss * jnp.square(log_z_BxL)
-  right_BxL = jnp.argmax(logits_BxLxV, axis=-1) == targets_BxL
-  return jnp.sum(loss_BxL * loss_mask_BxL), jnp.sum(right_BxL * loss_mask_BxL)
+def _chunked(sums, hidden_BxLxD, targets_BxL, mask_BxL, *, chunk: int):
+  """Adds up `sums` over chunks of each row, positions with a loss first.
+
+  A chunk without any is skipped, not multiplied by zero: how many are computed follows
+  the data, while every shape is static. Backward, a chunk's logits are computed anew.
+  """
+  order_BxL = jnp.argsort(mask_BxL <= 0, axis=1, stable=True)
+
+  def split(x):
+    index = order_BxL if x.ndim == 2 else order_BxL[..., None]
+    x = jnp.take_along_axis(x, index, axis=1)
+    return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
+
+  def add(carry, part):
+    nothing = lambda *_: (jnp.zeros(()), jnp.zeros(()))  # noqa: E731
+    found = jax.lax.cond(jnp.any(part[2] > 0), jax.checkpoint(sums), nothing, *part)
+    return jax.tree.map(jnp.add, carry, found), None
+
+  parts = tuple(split(x) for x in (hidden_BxLxD, targets_BxL, mask_BxL))
+  found, _ = jax.lax.scan(add, (jnp.zeros(()), jnp.zeros(())), parts)
+  return found
 
 
 def gradients(
@@ -136,8 +170,8 @@ def gradients(
   *,
   config: DecoderConfig,
   accumulation: int = 1,
-  z_loss: float = 0.0,
-  chunks: int = 1,
+  loss: Loss = Loss(),
+  frozen: Any = None,
   dtype: str | None = None,
   shardings: Any = None,
 ) -> tuple[Any, Metrics]:
@@ -148,11 +182,8 @@ def gradients(
   gradients, however many microbatches there are.
 
   Args:
-    params: of the decoder.
-    batch: rows.
-    config: of the decoder.
+    params, batch, config, loss, frozen: see `loss_sums`.
     accumulation: microbatches.
-    z_loss, chunks: see `loss_sums`.
     dtype: of the gradient of one microbatch; None has that of the parameters. The sum
       of several is float32.
     shardings: of the parameters, where there is a mesh.
@@ -160,8 +191,8 @@ def gradients(
   total = jnp.maximum(jnp.sum(batch.loss_mask), 1.0)
 
   def mean_loss(params, part):
-    loss, metrics = loss_sums(params, part, config=config, z_loss=z_loss, chunks=chunks)
-    return loss / total, metrics
+    summed, metrics = loss_sums(params, part, config=config, loss=loss, frozen=frozen)
+    return summed / total, metrics
 
   if dtype is not None:
     params = jax.tree.map(lambda x: x.astype(dtype), params)
@@ -193,8 +224,7 @@ def options(run: settings.Run) -> dict[str, Any]:
   """What `make` takes from the settings of a run."""
   return {
     'accumulation': run.accumulation,
-    'z_loss': run.z_loss,
-    'chunks': run.loss_chunks,
+    'loss': Loss(z_loss=run.z_loss, head_chunk=run.head_chunk, lora=run.lora),
     'gradient_dtype': run.gradient_dtype,
   }
 
@@ -207,34 +237,47 @@ def make(
   mesh: Mesh,
   rules: settings.Rules,
   accumulation: int = 1,
-  z_loss: float = 0.0,
-  chunks: int = 1,
+  loss: Loss = Loss(),
   gradient_dtype: str | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """The jitted train step; the state it is given is donated."""
+  frozen_shardings: Any = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The jitted train step, of (state, batch); the state it is given is donated.
 
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  Where `loss` is of adapters, frozen_shardings are those of the model that they rest
+  on, and the step takes its parameters as a third argument, which it leaves alone.
+  """
+
+  def step(state: TrainState, batch: Batch, frozen: Any = None):
     with nn.logical_axis_rules(rules):
       grads, metrics = gradients(
         state.params,
         batch,
         config=config,
         accumulation=accumulation,
-        z_loss=z_loss,
-        chunks=chunks,
+        loss=loss,
+        frozen=frozen,
         dtype=gradient_dtype,
         shardings=layout.shardings.params,
       )
     norm = optax.global_norm(grads)
-    updates, moments = optimizer.update(grads, state.optimizer, state.params)
+    mean = metrics.loss / jnp.maximum(metrics.weight, 1.0)
+    if isinstance(state.optimizer, spikes.Guarded):
+      updates, moments = optimizer.update(
+        grads, state.optimizer, state.params, loss=mean, norm=norm
+      )
+      bad = moments.bad > state.optimizer.bad
+    else:
+      updates, moments = optimizer.update(grads, state.optimizer, state.params)
+      bad = ~(jnp.isfinite(mean) & jnp.isfinite(norm))
     params = optax.apply_updates(state.params, updates)
     state = TrainState(state.step + 1, params, moments)
-    return state, metrics._replace(gradient_norm=norm)
+    return state, metrics._replace(gradient_norm=norm, bad=bad.astype(jnp.float32))
 
   batch_sharding = mesh_lib.batch_sharding(mesh, rules)
+  takes = (layout.shardings, batch_sharding)
   return jax.jit(
     step,
-    in_shardings=(layout.shardings, batch_sharding),
+    in_shardings=(*takes, frozen_shardings) if loss.lora.rank else takes,
     out_shardings=(layout.shardings, None),
     donate_argnums=0,
   )

@@ -159,8 +159,10 @@ def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
   entries = store.manifest['datasets']
   assert entries['rte']['truncated']['inputs'] > 0
   assert entries['common_gen']['filters']['empty'] == 1
-  if 'style' in words:  # some have room for every exemplar, some for none
-    assert entries['rte']['shots'].keys() >= {'0', '5'}
+  if 'style' in words:  # some have room for exemplars, some for none
+    shown = entries['rte']['shots']
+    assert '0' in shown
+    assert max(map(int, shown)) > 0
   if words.get('tokenizer') == 'bytes':
     assert entries['common_gen']['truncated']['targets'] > 0
 

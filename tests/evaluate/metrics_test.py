@@ -63,11 +63,51 @@ def test_corpus_figure_is_the_mean_of_its_rows():
   assert figure('accuracy', ['a', 'b', 'c', 'd'], [['a'], ['b'], ['x'], ['x']]) == 50
 
 
-def test_rouge_names_its_headline_and_keeps_the_others():
-  rouge = metrics.METRICS['rouge']
-  rows = rouge.scores(['b a'], [['a b']])
-  assert rouge.name == 'rougeLsum'
-  assert rouge.types_of(rows) == {'rouge1': 100, 'rouge2': 0, 'rougeLsum': 50}
+@pytest.mark.parametrize(
+  ('name', 'said', 'wanted', 'headline', 'others'),
+  [
+    ('rouge', 'b a', 'a b', ('rougeLsum', 50), {'rouge1': 100, 'rouge2': 0}),
+    ('f1', 'red house', 'a red hat', ('f1', 50), {'exact_match': 0}),
+    ('exact_match', 'The hat', 'hat', ('exact_match', 100), {'f1': 100}),
+    ('trivia_em', 'Jean-Luc', 'jean luc', ('exact_match', 100), {'f1': 100}),
+    ('accuracy', 'yes', 'yes', ('accuracy', 100), {}),
+  ],
+)
+def test_a_headline_and_the_other_figures(name, said, wanted, headline, others):
+  metric = metrics.METRICS[name]
+  rows = metric.scores([said], [[wanted]])
+  assert (metric.name, metric.aggregate(rows)) == headline
+  assert metric.others(rows) == pytest.approx(others)
+
+
+@pytest.mark.parametrize(
+  ('text', 'squad', 'trivia'),
+  [
+    ("The O'Neill-Smith co.", 'oneillsmith co', 'o neill smith co'),
+    ('an_apple', 'anapple', 'apple'),
+    ('A  Tale', 'tale', 'tale'),
+    ('rock \u2019n\u2019 roll', 'rock \u2019n\u2019 roll', 'rock n roll'),
+  ],
+)
+def test_trivia_qa_parts_words_where_squad_joins_them(text, squad, trivia):
+  assert metrics.normalise(text) == squad
+  assert metrics.normalise_trivia(text) == trivia
+
+
+@pytest.mark.parametrize(
+  ('said', 'wanted', 'percent'),
+  [
+    ([1, 2, 3], [10, 20, 900], 100),
+    ([3, 2, 1], [10, 20, 900], -100),
+    ([1, 2, 3, 4], [1, 3, 2, 4], 80),
+    ([1, 1, 2, 2], [1, 2, 3, 4], 100 * 2 / 5**0.5),
+    ([3, 3, 3], [1, 2, 3], 0),
+  ],
+)
+def test_spearman_is_of_ranks(said, wanted, percent):
+  metric = metrics.METRICS['pearson']
+  rows = metric.scores([str(x) for x in said], [[str(y)] for y in wanted])
+  assert metric.others(rows)['spearman'] == pytest.approx(percent)
 
 
 def test_rouge_lsum_matches_sentences_out_of_order():

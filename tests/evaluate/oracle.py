@@ -54,6 +54,7 @@ class Oracle:
 
   tokenizer = BYTES
   row_length = 256
+  max_length = None
 
   def __init__(self, rule):
     self._rule = rule

@@ -1,5 +1,7 @@
 """The protocol: which rows, which templates, what is measured, what is written."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, rows, says
@@ -8,7 +10,7 @@ from flan_jax.catalogue import Row
 from flan_jax.data.rendering import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate import protocol
-from flan_jax.evaluate.scoring import Scorer
+from flan_jax.evaluate.scoring import Scored, Scorer
 from flan_jax.fields import Answer
 
 
@@ -70,7 +72,8 @@ def test_free_text_is_generated_and_matched_with_any_reference():
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
-  assert found.datasets[0].splits['test'].tuned.tolist() == [[[1], [1], [1]]]
+  exact = found.datasets[0].splits['test'].tuned[..., 0]
+  assert exact.tolist() == [[1, 1, 1]]
   assert seen[2] == {
     'row_id': 'test.0.2',
     'dataset': 'tiny_qa',
@@ -100,9 +103,9 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
   )
   ranked, written = found.datasets
   assert ranked.splits['dev'].tuned.shape == (2, 4, 1)
-  assert written.splits['dev'].tuned.shape == (1, 4, 1)
+  assert written.splits['dev'].tuned.shape == (1, 4, 2)
   assert found.timing['examples'] == 2 * (2 * 4) + 2 * 4
-  assert found.timing['tokens_scored'] % (4 * 128) == 0
+  assert found.timing['tokens_scored'] % 64 == 0
   assert found.timing['examples_per_s'] > 0
   assert reports[-1] == ('evaluate', 'tiny_qa', 8, 8)
 
@@ -167,6 +170,26 @@ def test_long_prompts_are_cut_and_counted():
   assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
 
 
+@pytest.mark.parametrize(('dataset', 'more'), [(RANKED, {}), (WRITTEN, {'most': 8})])
+def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset, more):
+  """The oracle's tokens are bytes: EOS, and the longest option or what is written."""
+  model, lengths = says('yes'), []
+  whole = sum(len(text) for text in ('Who is ', 'Fact 0 of test.', '?'))
+  model.max_length = 46 + 1 + len('yes') if dataset is RANKED else whole - 2 + 1 + 8
+  found = protocol.evaluate(
+    model,
+    datasets=[dataset],
+    rows=rows(dataset, 3),
+    splits=('test',),
+    max_new_tokens=more.get('most'),
+    emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
+  )
+  assert 'prompts with fields cut to fit' in found.warnings[0]
+  answer = len('yes') if dataset is RANKED else 8
+  assert max(lengths) + 1 + answer <= model.max_length
+  assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
+
+
 def test_what_cannot_be_cut_is_left_out_and_said():
   found = protocol.evaluate(
     says('yes'),
@@ -217,3 +240,219 @@ def test_options_without_a_token_are_refused_by_name():
 
   with pytest.raises(InputError, match="'tiny_nli', row 'test.0.9'.*no option"):
     protocol.evaluate(says('yes'), datasets=[RANKED], rows=empty)
+
+
+class TestShots:
+  """Few-shot prompts (FLAN section 4.4)."""
+
+  def ask(self, model=None, *, count=6, **more):
+    seen = []
+    model = model or says('yes')
+    # Room for a few-shot prompt: the oracle's tokenizer counts bytes.
+    model.row_length = more.pop('row_length', 2048)
+    found = protocol.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=rows(RANKED, count),
+      splits=('test',),
+      emit=lambda record, **_: seen.append(record),
+      **more,
+    )
+    return found, seen
+
+  def test_exemplars_stand_before_the_zero_shot_prompt_with_their_answers(self):
+    _, plain = self.ask()
+    found, seen = self.ask(shots=2)
+    assert found.datasets[0].shots == 2
+    for one, other in zip(plain, seen, strict=True):
+      assert other['prompt'].endswith(one['prompt'])
+      assert len(other['exemplars']) == 2
+      assert all(row_id.startswith('train.') for row_id in other['exemplars'])
+      for row_id in other['exemplars']:
+        i = int(row_id.rpartition('.')[2])
+        assert f'Fact {i} of train.' in other['prompt']
+      assert other['prompt'].count('ANSWER: ') == 2
+
+  def test_every_template_shows_the_same_exemplars_of_a_row(self):
+    _, seen = self.ask(shots=3)
+    by_row = {}
+    for record in seen:
+      by_row.setdefault(record['row_id'], set()).add(tuple(record['exemplars']))
+    assert all(len(shown) == 1 for shown in by_row.values())
+    assert len(set().union(*by_row.values())) > 1
+
+  def test_depend_on_the_seed_alone(self):
+    shown = lambda seed: [r['exemplars'] for r in self.ask(shots=3, seed=seed)[1]]  # noqa: E731
+    assert shown(1) == shown(1)
+    assert shown(1) != shown(2)
+
+  def test_as_many_as_fit_and_never_more_than_960_tokens(self):
+    _, seen = self.ask(shots=16, count=40)
+    tokens = [len(BYTES.encode(record['prompt'])) for record in seen]
+    assert max(tokens) <= 960
+    assert all(1 <= len(record['exemplars']) < 16 for record in seen)
+    assert min(tokens) > 960 - 120  # another one would not have fitted
+
+  def test_a_short_row_of_the_scorer_has_room_for_fewer(self):
+    _, seen = self.ask(shots=16, row_length=300)
+    assert {len(record['exemplars']) for record in seen} == {2, 3}
+
+  def test_a_row_is_never_its_own_exemplar(self):
+    """Here train and test hold the same rows by another name."""
+    same = [row._replace(row_id=f'x.{row.row_id}') for row in
+            rows(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
+    seen = []
+    model = says('yes')
+    model.row_length = 2048
+    protocol.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=lambda name, split: (
+        same if split == 'train' else rows(RANKED, 4)(name, split)
+      ),
+      splits=('test',),
+      shots=16,
+      emit=lambda record, **_: seen.append(record),
+    )
+    for record in seen:
+      assert len(record['exemplars']) == 3
+      assert f'x.{record["row_id"]}' not in record['exemplars']
+
+  def test_a_dataset_without_training_rows_is_left_out_and_said(self):
+    alone = dataclasses.replace(RANKED, train='')
+    found = protocol.evaluate(
+      says('yes'), datasets=[alone], rows=rows(RANKED, 3), shots=1
+    )
+    assert found.datasets == ()
+    assert found.warnings == (
+      'tiny_nli: no training rows to show as exemplars; left out',
+    )
+
+
+class TestForms:
+  """The same rows in other words (FLAN section 4.3)."""
+
+  def prompts(self, **more):
+    seen = {}
+    found = protocol.evaluate(
+      says('yes'),
+      datasets=[RANKED],
+      rows=rows(RANKED, 1),
+      splits=('test',),
+      emit=lambda record, split, model: seen.setdefault(model, []).append(record),
+      **more,
+    )
+    return found.datasets[0], {
+      model: [record['prompt'] for record in records] for model, records in seen.items()
+    }
+
+  def test_without_options_the_instruction_stays(self):
+    result, said = self.prompts(form='no_options')
+    assert result.templates == (0, 2)
+    assert said['tuned'] == [
+      'Fact 0 of test. So it is 0?',
+      'Given Fact 0 of test., is it so that it is 0?',
+    ]
+
+  @pytest.mark.parametrize(
+    ('form', 'prompt'),
+    [
+      ('no_template', 'Fact 0 of test.\nit is 0'),
+      ('dataset_name', '[nli: tiny_nli]\nFact 0 of test.\nit is 0'),
+      ('continuation', 'premise: Fact 0 of test.\nhypothesis: it is 0\nanswer:'),
+    ],
+  )
+  def test_one_prompt_instead_of_the_templates(self, form, prompt):
+    result, said = self.prompts(form=form)
+    assert result.templates == (0,)
+    assert said['tuned'] == [prompt]
+
+  def test_an_untuned_model_can_read_its_own_words(self):
+    result, said = self.prompts(base=says('yes'), base_form='continuation')
+    assert (len(said['tuned']), len(said['base'])) == (2, 1)
+    assert result.base_templates == (0,)
+    assert said['base'][0].endswith('answer:')
+    assert result.splits['test'].tuned.shape == (2, 1, 1)
+    assert result.splits['test'].base.shape == (1, 1, 1)
+
+
+def test_a_continuation_is_scored_and_read_after_a_blank():
+  """A base LM writes on; what counts is the rest of the line."""
+  writes_on = Oracle(lambda prompt: ' it is 1\npremise: and so on')
+  model = Oracle(lambda prompt: ' no')
+  ask = lambda scorer, dataset: protocol.evaluate(  # noqa: E731
+    scorer,
+    datasets=[dataset],
+    rows=rows(dataset, 2),
+    splits=('test',),
+    form='continuation',
+    emit=lambda record, **_: seen.append(record),
+  ).datasets[0].splits['test'].tuned[0, :, 0].tolist()  # fmt: skip
+  seen = []
+  assert ask(model, RANKED) == [0, 1]
+  assert seen[0]['options'] == [' yes', ' no']
+  seen.clear()
+  assert ask(writes_on, WRITTEN) == [0, 1]
+  assert seen[0]['text'] == 'it is 1'
+
+
+class TestTies:
+  def measure(self, options, gold, found, tokenizer=BYTES):
+    class Fixed(Oracle):
+      def score(self, requests):
+        scores = [np.array(found, np.float32) for _ in requests]
+        return Scored(scores, 1, 1)
+
+    model = Fixed(lambda prompt: '')
+    model.tokenizer = tokenizer
+    answer = Answer(options[gold], options, (gold,), (options[gold],))
+    values = {'premise': 'a', 'hypothesis': 'b', 'answer': options[gold]}
+    seen = []
+    results = protocol.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=lambda *_: [Row('test.0.0', values, answer)],
+      splits=('test',),
+      templates=1,
+      emit=lambda record, **_: seen.append(record),
+    )
+    return results, seen[0]
+
+  @pytest.mark.parametrize('gold', [0, 1, 2])
+  def test_a_tie_is_worth_its_share_wherever_the_right_answer_stands(self, gold):
+    found, record = self.measure(('a', 'b', 'c'), gold, [-1.0, -2.0, -1.0])
+    score = found.datasets[0].splits['test'].tuned[0, 0, 0]
+    assert score == (0 if gold == 1 else 0.5)
+    assert record['tied'] == [0, 2]
+    assert record['predicted'] == 0
+
+  def test_options_that_the_tokenizer_cannot_tell_apart_are_named(self):
+    class Blind(type(BYTES)):
+      def encode_batch(self, texts):
+        return super().encode_batch([text.lower() for text in texts])
+
+    found, record = self.measure(('May', 'may', 'no'), 1, [-1, -1, -2], Blind())
+    assert found.warnings == (
+      'tiny_nli: options that tokenise alike, counted as tied (row test.0.0)',
+    )
+    assert found.datasets[0].splits['test'].tuned[0, 0, 0] == 0.5
+    assert record['tied'] == [0, 1]
+
+  def test_confidence_is_the_share_of_all_options(self):
+    found, _ = self.measure(('a', 'b'), 0, [np.log(0.06), np.log(0.02)])
+    confidence = found.datasets[0].splits['test'].confidence['tuned'][0, 0]
+    assert confidence == pytest.approx([0.75, 1])
+
+
+@pytest.mark.parametrize('gold', [(), (2,), (-1,)])
+def test_a_right_answer_that_is_no_option_is_named_and_left_out(gold):
+  def read(name, split):
+    good = rows(RANKED, 2)(name, split)
+    bad = good[0]._replace(row_id='test.0.9')
+    return [*good, bad._replace(answer=Answer('x', LABELS, gold, ('x',)))]
+
+  found = protocol.evaluate(says('yes'), datasets=[RANKED], rows=read, splits=('test',))
+  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert found.warnings == (
+    'tiny_nli: left out: the right answer is not among the options (row test.0.9)',
+  )

@@ -10,7 +10,7 @@ import pytest
 from flan_jax import catalogue, guard
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.errors import InputError
-from flan_jax.evaluate import page, protocol, report
+from flan_jax.evaluate import page, predictions, protocol, report, tables
 from flan_jax.fields import Answer, Label, Text
 from flan_jax.templates import Template
 
@@ -71,11 +71,11 @@ def test_has_the_agreed_keys():
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
-    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template'
+    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'form'
   }  # fmt: skip
   assert set(row) == measured | {
     'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'chance', 'majority', 'base',
-    'delta', 'delta_ci95', 'published',
+    'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
   }  # fmt: skip
   assert set(row['base']) == measured
   assert set(row['per_template'][0]) == {'template', 'dev', 'test', 'n'}
@@ -113,7 +113,7 @@ def test_without_dev_there_is_no_best_template():
 
 
 def test_free_text_has_no_chance():
-  written = dataset(metric='exact_match', answer=Text('{premise}'))
+  written = dataset(metric='edit_distance', answer=Text('{premise}'))
   (row,) = build((written, {'test': split(RIGHT, options=())}))['rows']
   assert row['chance'] is row['majority'] is None
 
@@ -196,7 +196,7 @@ def record(i, *, predicted, **changes):
 
 class TestFiles:
   def write(self, out, *, records=(), warnings=()):
-    with report.Predictions(out) as emit:
+    with predictions.Predictions(out) as emit:
       for one in records:
         emit(one, split='test', model='tuned')
         emit(one, split='test', model='base')
@@ -210,6 +210,7 @@ class TestFiles:
     assert names == {
       'report.json', 'report.html', 'predictions.jsonl', 'predictions.dev.jsonl',
       'predictions.base.jsonl', 'plots/averages.svg', 'plots/templates.svg',
+      'report.csv', 'templates.csv', 'report.tex',
     }  # fmt: skip
     assert report.load(tmp_path) == found
 
@@ -221,13 +222,13 @@ class TestFiles:
     ]
 
   def fill_the_disk(self, out):
-    with report.Predictions(out) as emit:
+    with predictions.Predictions(out) as emit:
       emit(record(1, predicted=1), split='test', model='tuned')
       raise OSError(28, 'No space left on device')
 
   def test_predictions_of_an_earlier_base_model_do_not_stay(self, tmp_path):
     self.write(tmp_path, records=[record(0, predicted=0)])
-    with report.Predictions(tmp_path) as emit:
+    with predictions.Predictions(tmp_path) as emit:
       emit(record(0, predicted=0), split='test', model='tuned')
     assert [p.name for p in tmp_path.glob('*.jsonl')] == ['predictions.jsonl']
 
@@ -235,6 +236,20 @@ class TestFiles:
     (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
     with pytest.raises(InputError, match='not a report'):
       report.load(tmp_path)
+
+  def test_an_older_report_is_shown_as_far_as_it_goes(self, tmp_path):
+    """Before there were forms, tests and the guard's proof in it."""
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    whole = report.load(tmp_path)
+    del whole['guard']
+    for row in whole['rows']:
+      for name in ('form', 'p', 'p_holm', 'detectable'):
+        del row[name]
+      del row['base']['form']
+    (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
+    report.render(tmp_path)
+    assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'p < ' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
 
   def test_a_failure_leaves_what_was_there(self, tmp_path):
     self.write(tmp_path, records=[record(0, predicted=0)])
@@ -263,7 +278,8 @@ class TestFiles:
     assert '<html lang="en">' in html
     assert 'name="viewport"' in html
     assert html.count('<h1') == 1
-    assert html.count('<svg role="img" aria-labelledby=') == html.count('<svg') == 2
+    assert html.count('<svg role="img" aria-labelledby=') == 2
+    assert html.count('<svg aria-hidden="true"') == html.count('<svg') - 2 == 1
     assert html.count('<table') <= html.count('<caption') + html.count(
       'aria-label="Opt'
     )
@@ -281,7 +297,7 @@ class TestFiles:
     assert '-2.250' in html
 
   def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
-    with report.Predictions(tmp_path):
+    with predictions.Predictions(tmp_path):
       pass
     report.write(tmp_path, results(), **ABOUT)
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
@@ -289,7 +305,7 @@ class TestFiles:
 
 
 def test_examples_are_at_most_one_template_of_a_row(tmp_path):
-  with report.Predictions(tmp_path) as emit:
+  with predictions.Predictions(tmp_path) as emit:
     for i in range(4):
       for template in range(5):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
@@ -301,7 +317,7 @@ def test_the_terminal_table_fits_in_lines():
   parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
   out = io.StringIO()
   found = build(parts)
-  report.print_table(found, file=out)
+  tables.print_table(found, file=out)
   text = out.getvalue()
   assert report.headline(report.averages(found)[0]) in text
   assert f'{found["rows"][0]["mean"]:.1f}' in text
@@ -314,7 +330,7 @@ def test_the_terminal_table_marks_what_nobody_has_confirmed():
     (dataset(name=name), {'test': split(RIGHT, WRONG)}) for name in ('rte', 'anli_r1')
   ]
   out = io.StringIO()
-  report.print_table(build(*parts), file=out)
+  tables.print_table(build(*parts), file=out)
   lines = {
     line.split()[0]: line for line in out.getvalue().splitlines() if line.split()
   }

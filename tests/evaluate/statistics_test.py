@@ -105,6 +105,88 @@ def test_a_template_without_a_row_leaves_the_others():
   assert statistics.interval(scores, metric=ACCURACY, seed=0) == (100, 100)
 
 
+class TestPairedPValue:
+  def p(self, tuned, base, seed=0, resamples=400):
+    return statistics.paired_p_value(
+      tuned, base, metric=ACCURACY, seed=seed, resamples=resamples
+    )
+
+  def test_models_that_do_not_differ_are_told_apart_5_times_in_100(self):
+    """Though ten templates of a row agree: rows are swapped, not answers."""
+    generator = np.random.default_rng(0)
+    below = sum(
+      self.p(shared_rows(generator), shared_rows(generator), seed=trial) < 0.05
+      for trial in range(300)
+    )
+    assert 0.02 <= below / 300 <= 0.09
+
+  def test_a_real_difference_is_seen(self):
+    generator = np.random.default_rng(1)
+    base = shared_rows(generator, rows=200, rate=0.4)
+    tuned = np.where(generator.random(base.shape) < 0.3, 1.0, base)
+    assert self.p(tuned, base) == pytest.approx(1 / 401)
+
+  def test_a_model_against_itself(self):
+    scores = shared_rows(np.random.default_rng(2))
+    assert self.p(scores, scores) == 1
+
+  def test_a_corpus_metric_is_swapped_by_its_sums(self):
+    bleu = metrics.METRICS['bleu']
+    wanted = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
+    good = bleu.scores([row[0] for row in wanted], wanted)[None]
+    bad = bleu.scores(['a dog ran in the park at noon'] * 12, wanted)[None]
+    p = statistics.paired_p_value(good, bad, metric=bleu, seed=0, resamples=200)
+    assert p < 0.02
+    assert statistics.paired_p_value(good, good, metric=bleu, seed=0) == 1
+
+  def test_one_prompt_of_the_base_stands_beside_every_template(self):
+    scores = shared_rows(np.random.default_rng(3), rows=30)
+    one = scores[:1]
+    assert self.p(scores, one) == self.p(scores, np.repeat(one, 10, axis=0))
+
+  def test_other_rows_are_refused(self):
+    scores = shared_rows(np.random.default_rng(4))
+    with pytest.raises(ValueError, match='same'):
+      self.p(scores, scores[:, :-1])
+
+
+@pytest.mark.parametrize(
+  ('raw', 'corrected'),
+  [
+    ([0.01], [0.01]),
+    ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+    ([0.04, 0.01, 0.03], [0.06, 0.03, 0.06]),
+    ([0.5, 0.9], [1.0, 1.0]),
+    ([], []),
+  ],
+)
+def test_holm(raw, corrected):
+  assert statistics.holm(raw) == pytest.approx(corrected)
+
+
+def test_what_is_detectable_is_seen_80_times_in_100():
+  """A coin that is right 10 points more often, tossed as often as power asks."""
+  generator = np.random.default_rng(0)
+
+  def once(trial, difference):
+    base = (generator.random((1, 400, 1)) < 0.5).astype(float)
+    tuned = (generator.random((1, 400, 1)) < 0.5 + difference).astype(float)
+    draw = lambda scores: statistics.replicates(  # noqa: E731
+      scores, metric=ACCURACY, seed=trial, resamples=300
+    )
+    differences = draw(tuned) - draw(base)
+    return statistics.detectable(differences), statistics.percentiles(differences)
+
+  size = once(0, 0.0)[0]
+  assert size == pytest.approx(2.8 * 100 * (0.5 / 400) ** 0.5, rel=0.1)
+  seen = sum(once(trial, size / 100)[1].low > 0 for trial in range(200))
+  assert 0.7 <= seen / 200 <= 0.9
+
+
+def test_nothing_is_said_of_what_does_not_vary():
+  assert statistics.detectable(np.zeros(100)) is None
+
+
 def test_average_interval_of_one_figure_is_its_own():
   assert statistics.average_interval([50], [(44, 58)]) == (44, 58)
 

@@ -60,5 +60,5 @@ def test_right_and_wrong_beliefs_are_told_alike(documents):
   text = ' '.join(documents)
   right = len(re.findall(r'is right|is true|That follows', text))
   wrong = len(re.findall(r'is wrong|That is false|That does not follow', text))
-  assert right + wrong > COUNT / 2
+  assert right + wrong > COUNT / 10
   assert 0.85 < right / wrong < 1.15

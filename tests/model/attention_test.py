@@ -48,6 +48,29 @@ def test_who_may_attend_to_whom(segments, prefix, expected):
   assert drawn(attention.attention_mask(tokens, tokens)) == expected
 
 
+@pytest.mark.parametrize(
+  ('prefix', 'expected'),
+  [
+    (
+      None,
+      ['#......', '##.....', '###....', '##.#...', '##.##..', '.....#.', '.......'],
+    ),
+    (
+      'pp.....',
+      ['##.....', '##.....', '###....', '##.#...', '##.##..', '.....#.', '.......'],
+    ),
+  ],
+)
+def test_of_a_tree_a_token_sees_those_it_descends_from(prefix, expected):
+  """Two tokens, then a branch of one and a branch of two; another tree; padding."""
+  plain = layout('1111120', prefix)
+  tokens = plain._replace(
+    positions=jnp.array([[0, 1, 2, 2, 3, 0, 0]]),
+    ends=jnp.array([[5, 5, 3, 5, 5, 6, 0]]),
+  )
+  assert drawn(attention.attention_mask(tokens, tokens)) == expected
+
+
 def test_order_is_told_by_positions_not_by_places_in_the_array():
   query = Layout(positions=jnp.array([[2]]), segment_ids=jnp.array([[1]]))
   stored = Layout(
@@ -119,7 +142,9 @@ def test_rotary_products_depend_on_the_distance_alone():
   positions = np.arange(6)[None]
 
   def products(shift):
-    angles = attention.rotary_angles(positions + shift, head_dim=8, base=10_000.0)
+    angles = attention.rotary_angles(
+      positions + shift, frequencies_c=10_000.0 ** -np.arange(0, 1, 0.25)
+    )
     turned = attention.rotate(query, angles), attention.rotate(key, angles)
     return jnp.einsum('BTHC,BSHC->BHTS', *turned)
 
@@ -130,7 +155,7 @@ def test_rotary_products_depend_on_the_distance_alone():
 def test_rotary_turns_channel_i_with_channel_i_plus_half():
   """At position 1 the first pair turns by 1 radian, the second by base ** -0.5."""
   x = np.array([1, 0, 0, 1], np.float32).reshape(1, 1, 1, 4)
-  angles = attention.rotary_angles(np.array([[1]]), head_dim=4, base=100.0)
+  angles = attention.rotary_angles(np.array([[1]]), frequencies_c=np.array([1, 0.1]))
   np.testing.assert_allclose(angles[0, 0], [1, 0.1], rtol=1e-6)
   np.testing.assert_allclose(
     attention.rotate(x, angles)[0, 0, 0],

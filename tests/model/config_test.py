@@ -42,8 +42,8 @@ LAMDA_137B = DecoderConfig(
     (
       'activation',
       'gegelu',
-      "activation: got 'gegelu'; must be one of 'geglu', 'swiglu'; "
-      "did you mean 'geglu'?",
+      "activation: got 'gegelu'; must be one of 'geglu', 'swiglu', 'gelu', "
+      "'gelu_exact', 'relu'; did you mean 'geglu'?",
     ),
     ('positions', 'T5', "positions: got 'T5'; must be one of 'rotary', 't5'"),
     (

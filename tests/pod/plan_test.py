@@ -110,7 +110,10 @@ def test_what_cannot_be_planned_is_said_at_once(arguments, message, capsys):
   [
     (('--gin.FSDP=2', '--gin.MODEL=3'), 'fsdp=2 x model=3 does not make 4 devices'),
     (('--gin.FSDP=1', '--gin.MODEL=4'), "'kv_heads' has size 2, which mesh model=4"),
-    (('--gin.FSDP=2', '--gin.ALONG=fsdp=x model=z'), 'y, which is 2 long; must be laid whole'),
+    (
+      ('--gin.FSDP=2', '--gin.ALONG=fsdp=x model=z'),
+      'y, which is 2 long; must be laid whole',
+    ),
   ],
 )
 def test_what_does_not_divide_is_said_in_words(layout, message, capsys):

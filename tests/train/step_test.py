@@ -1,6 +1,7 @@
 """One step: packed == unpacked, microbatched == whole, any mesh == one device."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -120,19 +121,6 @@ def test_microbatches_give_the_whole_step(accumulation, one_device):
     np.testing.assert_allclose(value, want[name], atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize('chunks', [2, 8])
-def test_logits_in_parts_give_the_loss_and_gradients_of_whole_ones(chunks):
-  params = state_lib.init_params(TINY, seed=0)
-  whole, metrics = step_lib.gradients(params, eight_rows(), config=TINY, z_loss=0.1)
-  parts, same = step_lib.gradients(
-    params, eight_rows(), config=TINY, z_loss=0.1, chunks=chunks
-  )
-  np.testing.assert_allclose(same.loss, metrics.loss, rtol=2e-6)
-  assert same.correct == metrics.correct
-  for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-    np.testing.assert_allclose(other, one, atol=1e-6)
-
-
 def test_microbatches_take_no_second_copy_of_the_gradients():
   """However many there are, the temporaries hardly grow with the model."""
 
@@ -225,9 +213,57 @@ def test_loss_is_on_targets_only():
 def test_z_loss_adds_the_squared_log_normaliser():
   params = jax.tree.map(np.zeros_like, state_lib.init_params(TINY, seed=0))
   plain, metrics = step_lib.loss_sums(params, eight_rows(), config=TINY)
-  with_z, _ = step_lib.loss_sums(params, eight_rows(), config=TINY, z_loss=0.1)
+  with_z, _ = step_lib.loss_sums(
+    params, eight_rows(), config=TINY, loss=step_lib.Loss(z_loss=0.1)
+  )
   expected = 0.1 * np.log(64) ** 2 * metrics.weight
   np.testing.assert_allclose(with_z - plain, expected, rtol=1e-5)
+
+
+def uneven() -> rows.Batch:
+  """Rows with an answer of 13 tokens, with short ones, and with none at all."""
+  rng = np.random.default_rng(1)
+  long = Example(*(rng.integers(3, 64, n, np.int32) for n in (9, 12)))
+  return batch([[long], examples(2), examples(1, seed=2), []])
+
+
+@pytest.mark.parametrize('chunk', [1, 4, 32])
+def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
+  """Within 1e-6, whatever the number of tokens with a loss in a row."""
+  params = state_lib.init_params(TINY, seed=0)
+
+  def found(head_chunk):
+    loss = step_lib.Loss(z_loss=0.01, head_chunk=head_chunk)
+    grad = jax.jit(
+      lambda p, b: step_lib.gradients(p, b, config=TINY, accumulation=2, loss=loss)
+    )
+    return grad(params, uneven())
+
+  (whole, full), (parts, chunked) = found(None), found(chunk)
+  for name in full._fields:
+    np.testing.assert_allclose(
+      getattr(chunked, name), getattr(full, name), rtol=1e-6, err_msg=name
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts
+  )
+
+
+def test_logits_of_a_whole_row_never_exist_in_chunks():
+  """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
+  config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
+  shapes, _ = state_lib.abstract_params(config)
+
+  def largest(head_chunk) -> int:
+    loss = step_lib.Loss(head_chunk=head_chunk)
+    trace = jax.make_jaxpr(
+      lambda p, b: step_lib.gradients(p, b, config=config, loss=loss)
+    )(shapes, uneven())
+    found = re.findall(r'f32\[4,(\d+),96\]', str(trace))
+    return max(int(size) for size in found)
+
+  assert largest(None) == 32
+  assert largest(4) == 4
 
 
 def test_schedules():

@@ -164,13 +164,13 @@ MINI_COLA = Dataset(
   answer=Label('label', ('badly said', 'well said')),
   metric='accuracy',
   templates=(
-    Template('{sentence}\nIs the sentence well said?\n{OPTIONS}'),
+    Template('{sentence}\nIs the sentence well said or badly said?\n{OPTIONS}'),
     Template('Look at the order of the words: {sentence}\n{OPTIONS}'),
     Template('{sentence}\nHow would a teacher of English judge this?\n{OPTIONS}'),
-    Template('Would anybody say it in this way? {sentence}\n{OPTIONS}'),
-    Template('A stranger said: {sentence} Was it good English?\n{OPTIONS}'),
+    Template('Judge the way this is put. {sentence}\n{OPTIONS}'),
+    Template('A stranger said: {sentence} In what manner was it said?\n{OPTIONS}'),
     Template('Sentence: {sentence}\nWell or badly?\n{OPTIONS}'),
-    Template('Is something wrong with these words? {sentence}\n{OPTIONS}'),
+    Template('Look for slips among these words: {sentence}\nYour verdict:\n{OPTIONS}'),
     Template('{sentence}\nJudge only the words, not the sense.\n{OPTIONS}'),
     Template('Write a line that is {answer}.', '{sentence}', turned_around=True),
     Template(

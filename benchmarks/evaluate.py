@@ -1,0 +1,295 @@
+"""Evaluation: our tree scoring and generation against lm-eval and transformers.
+
+  flan convert HF_FOLDER OURS
+  python benchmarks/evaluate.py --data FOLDER --checkpoint OURS --against HF_FOLDER
+
+Both score the same rows, prompts and token ids with the same weights, in float32 on
+the CPU: options without EOS, no separator, one space before an option. lm-eval runs
+its Hugging Face backend. Printed for each dataset: examples per second of the clock
+and of the processor (all cores; what other processes take does not count), positions
+computed, padding included, the largest difference of a log-probability, and how often
+the same option wins. Without --against, ours alone.
+
+FOLDER holds TFDS records as JSON Lines, as `flan fetch --from` takes them.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flan_jax import catalogue
+from flan_jax.catalogue import Row
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate.scoring import Request, Scorer
+from flan_jax.styles import Style
+from flan_jax.train import model_folder
+from flan_jax.train import state as state_lib
+
+DATASETS = {
+  'bool_q': 'bool_q/default/validation',
+  'arc_easy': 'ai2_arc/ARC-Easy/test',
+  'arc_challenge': 'ai2_arc/ARC-Challenge/test',
+  'piqa': 'piqa/default/validation',
+  'hellaswag': 'hellaswag/default/validation',
+  'cosmos_qa': 'cosmos_qa/default/validation',
+  'record': 'super_glue/record/validation',
+}
+TIE = 1e-4
+"""Two logits this near are a tie, which rounding may turn."""
+
+
+class Cost(NamedTuple):
+  """What a piece of work took: seconds of the clock and of the processor."""
+
+  wall: float
+  cpu: float
+
+
+def timed(work: Callable):
+  """(what `work` returns, its Cost)."""
+  wall, cpu = time.perf_counter(), time.process_time()
+  out = work()
+  return out, Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def rows(data: pathlib.Path, name: str, count: int) -> list[Row]:
+  """The first rows of a dataset."""
+  dataset = catalogue.get(name)
+  path = data / f'{DATASETS[name]}.jsonl'
+  with path.open(encoding='utf-8') as lines:
+    return [
+      dataset.read(json.loads(line), str(i))
+      for i, line in enumerate(itertools.islice(lines, count))
+    ]
+
+
+def requests(
+  name: str, found: Sequence[Row], *, form: str, tokenizer: Tokenizer
+) -> list[Request]:
+  """Prompts by the first template of that form, and options after a space."""
+  dataset = Style(form=form).of(catalogue.get(name))
+  template = dataset.evaluated_templates[0]
+  out = []
+  for row in found:
+    prompt = catalogue.render(dataset, template, row).inputs
+    texts = [prompt, *(f' {option}' for option in row.answer.options)]
+    ids, *options = tokenizer.encode_batch(texts)
+    out.append(Request(ids, tuple(options), f'{name} {row.row_id}'))
+  return out
+
+
+class Theirs:
+  """lm-eval's Hugging Face backend, and the model inside."""
+
+  def __init__(self, folder: str, *, batch: int):
+    import torch
+    import transformers
+    from lm_eval.models.huggingface import HFLM
+
+    self.torch = torch
+    self.model = transformers.AutoModelForCausalLM.from_pretrained(
+      folder, dtype=torch.float32
+    ).eval()
+    self.backend = HFLM(
+      pretrained=self.model,
+      tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
+      device='cpu',
+      batch_size=batch,
+      max_length=1 << 20,
+    )
+    self.computed = 0
+    forward = self.backend._model_call
+
+    def counted(inputs, *args, **kwargs):
+      self.computed += inputs.numel()
+      return forward(inputs, *args, **kwargs)
+
+    self.backend._model_call = counted
+
+  def score(self, found: Sequence[Request]) -> list[np.ndarray]:
+    """Log-probability of every option of every request."""
+    asked = [
+      (('', ''), request.prompt.tolist(), option.tolist())
+      for request in found
+      for option in request.options
+    ]
+    scores = self.backend._loglikelihood_tokens(asked, disable_tqdm=True)
+    counts = np.cumsum([len(request.options) for request in found])
+    return np.split(np.array([score for score, _ in scores]), counts)[:-1]
+
+  def write(
+    self, prompts: Sequence[np.ndarray], *, most: int, batch: int, eos_id: int
+  ) -> list[list[int]]:
+    """Greedy answers by transformers' own `generate`, in batches by length."""
+    torch = self.torch
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    out: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(order), batch):
+      some = order[start : start + batch]
+      width = len(prompts[some[0]])
+      ids = torch.full((len(some), width), eos_id)
+      mask = torch.zeros((len(some), width), dtype=torch.long)
+      for row, i in enumerate(some):
+        ids[row, width - len(prompts[i]) :] = torch.as_tensor(prompts[i])
+        mask[row, width - len(prompts[i]) :] = 1
+      with torch.no_grad():
+        written = self.model.generate(
+          ids,
+          attention_mask=mask,
+          max_new_tokens=most,
+          do_sample=False,
+          eos_token_id=eos_id,
+          pad_token_id=eos_id,
+        )
+      for row, i in enumerate(some):
+        answer = written[row, width:].tolist()
+        out[i] = answer[: answer.index(eos_id)] if eos_id in answer else answer
+    return out
+
+  def gap(self, prompt: np.ndarray, written: Sequence[int], other: int) -> float:
+    """How far the logit of `other` is below the best one, after what was written."""
+    read = self.torch.as_tensor([[*prompt.tolist(), *written]])
+    with self.torch.no_grad():
+      logits = self.model(read).logits[0, -1]
+    return float(logits.max() - logits[other])
+
+
+def scoring(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> None:
+  """A line for each dataset, and the sum."""
+  print(
+    f'{"dataset":>14} {"rows":>5} {"options":>7} {"ours/s":>8} {"again":>8} {"cpu":>8} '
+    f'{"theirs/s":>8} {"cpu":>8} {"faster":>7} {"cpu":>6} {"ours":>9} {"theirs":>9} '
+    f'{"share":>6} {"differ":>8} {"agree":>6}',
+    flush=True,
+  )
+  total = np.zeros(8)
+  for name in args.datasets:
+    found = requests(
+      name,
+      rows(args.data, name, args.rows),
+      form=args.form,
+      tokenizer=scorer.tokenizer,
+    )
+    first, first_cost = timed(lambda found=found: scorer.score(found))
+    ours, cost = timed(lambda found=found: scorer.score(found))
+    numbers = [len(found), first_cost.wall, cost.wall, cost.cpu, ours.tokens_scored]
+    other, differ, agree = Cost(np.nan, np.nan), np.nan, np.nan
+    if theirs is not None:
+      theirs.computed = 0
+      scores, other = timed(lambda found=found: theirs.score(found))
+      pairs = list(zip(ours.log_probabilities, scores, strict=True))
+      differ = max(float(abs(one - two).max()) for one, two in pairs)
+      agree = float(np.mean([one.argmax() == two.argmax() for one, two in pairs]))
+    numbers += [other.wall, other.cpu, theirs.computed if theirs else ours.tokens_naive]
+    total += numbers
+    options = np.mean([len(request.options) for request in found])
+    print(_line(name, options, numbers, differ, agree), flush=True)
+  print(_line('sum', np.nan, total, np.nan, np.nan))
+
+
+def _line(name, options, numbers, differ, agree) -> str:
+  count, first, wall, cpu, ours, other_wall, other_cpu, theirs = numbers
+  return (
+    f'{name:>14} {count:>5.0f} {options:>7.1f} {count / first:>8.2f} '
+    f'{count / wall:>8.2f} {count / cpu:>8.2f} {count / other_wall:>8.2f} '
+    f'{count / other_cpu:>8.2f} {other_wall / wall:>6.1f}x {other_cpu / cpu:>5.1f}x '
+    f'{ours:>9,.0f} {theirs:>9,.0f} {ours / theirs:>6.2f} {differ:>8.1e} {agree:>6.1%}'
+  )
+
+
+def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> None:
+  """Greedy answers to prompts of BoolQ and CosmosQA, of many lengths."""
+  prompts = [
+    request.prompt
+    for name in ('bool_q', 'cosmos_qa')
+    for request in requests(
+      name,
+      rows(args.data, name, args.generate // 2),
+      form='no_template',
+      tokenizer=scorer.tokenizer,
+    )
+  ]
+
+  def ours():
+    return scorer.generate(prompts, max_new_tokens=args.new_tokens)
+
+  timed(ours)
+  found, cost = timed(ours)
+  tokens = sum(min(len(answer) + 1, args.new_tokens) for answer in found.tokens)
+  print(
+    f'ours: {len(prompts)} prompts, {tokens} tokens, {tokens / cost.wall:.1f} tokens/s '
+    f'({tokens / cost.cpu:.1f} a processor second); {found.tokens_read} positions '
+    f'read, {found.tokens_written} written',
+    flush=True,
+  )
+  if theirs is None:
+    return
+  eos_id = scorer.tokenizer.eos_id
+  written, other = timed(
+    lambda: theirs.write(
+      prompts, most=args.new_tokens, batch=scorer.rows, eos_id=eos_id
+    )
+  )
+  print(
+    f'transformers: {tokens / other.wall:.1f} tokens/s ({tokens / other.cpu:.1f} a '
+    f'processor second): {other.wall / cost.wall:.2f}x, {other.cpu / cost.cpu:.2f}x'
+  )
+  same, ties, gaps = 0, 0, []
+  for prompt, one, two in zip(prompts, found.tokens, written, strict=True):
+    one, two = [*one, eos_id], [*two, eos_id]
+    part = next((k for k, ids in enumerate(zip(one, two)) if len({*ids}) > 1), None)  # noqa: B905
+    if part is None:
+      same += 1
+    else:
+      gaps.append(theirs.gap(prompt, two[:part], one[part]))
+      ties += gaps[-1] <= TIE
+  print(
+    f'the same text: {same} of {len(prompts)}; parted at a tie (within {TIE}): {ties}; '
+    f'largest gap: {max(gaps, default=0):.1e}'
+  )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--checkpoint', required=True, help='a model folder of ours')
+  parser.add_argument('--against', help='the same model as a Hugging Face folder')
+  parser.add_argument('--rows', type=int, default=16, help='of each dataset')
+  parser.add_argument('--datasets', nargs='+', default=list(DATASETS))
+  parser.add_argument(
+    '--form', default='instructions', choices=('instructions', 'no_template')
+  )
+  parser.add_argument('--batch', type=int, default=8, help='rows of a batch of either')
+  parser.add_argument('--row-length', type=int, default=512)
+  parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
+  parser.add_argument('--new-tokens', type=int, default=64)
+  args = parser.parse_args()
+  config = model_folder.config(args.checkpoint)
+  shapes, _ = state_lib.abstract_params(config)
+  params = model_folder.load(args.checkpoint, config=config, shapes=shapes)
+  scorer = Scorer(
+    params=jax.device_put(params),
+    config=config,
+    tokenizer=tokenizer_lib.load(model_folder.tokenizer_file(args.checkpoint)),
+    rows=args.batch,
+    row_length=args.row_length,
+    eos=False,
+    separator=False,
+  )
+  theirs = Theirs(args.against, batch=args.batch) if args.against else None
+  if args.rows:
+    scoring(scorer, theirs, args)
+  if args.generate:
+    writing(scorer, theirs, args)
+
+
+if __name__ == '__main__':
+  main()

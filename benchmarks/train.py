@@ -1,0 +1,405 @@
+"""Training beside its peers: t5x, t5x with our Decoder in it, torch and transformers.
+
+  python benchmarks/train.py                       # the step, engines in turn
+  python benchmarks/train.py --rows 2 --steps 2 --rounds 3
+  python benchmarks/train.py --whole --steps 20    # whole commands: flan and t5x.train
+
+Every engine trains the same 10.8M-parameter decoder (t5x's decoder_only example: 384
+wide, 6 layers, 6 heads of 64, gated GELU of 1,024, T5 relative positions, embedding of
+384 pieces on both ends) on the same packed rows with the same Adafactor, in float32,
+without dropout. torch has a Llama of those sizes, rotary and SwiGLU, since
+`transformers` has no such decoder. An engine whose packages are absent is named and
+left out.
+
+One process an engine, all children of this one. They start one after another, then run
+their steps in turn: on a shared machine read the ratios, and CPU seconds before wall
+seconds. `--cores 1` pins everything to one core.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+ENGINES = ('ours', 't5x', 't5x, our Decoder', 'torch')
+VOCAB, LAYERS, D, F, HEADS, C = 384, 6, 384, 1024, 6, 64
+RATE = 1e-3
+EXAMPLES = 5
+"""Examples packed in a row."""
+
+
+def shape(**changes):
+  """The decoder of every engine; unrolled, which is faster on a CPU."""
+  from flan_jax.model.config import DecoderConfig
+
+  sizes = {
+    'vocab_size': VOCAB, 'num_layers': LAYERS, 'd_model': D, 'd_ff': F,
+    'num_heads': HEADS, 'num_kv_heads': HEADS, 'head_dim': C,
+  }  # fmt: skip
+  return DecoderConfig(**sizes, positions='t5', scan_layers=False, **changes)
+
+
+def groups(rows: int, length: int):
+  """Examples that fill every row, their seqio BOS counted."""
+  from flan_jax.data.rows import Example
+
+  rng = np.random.default_rng(0)
+  size = length // EXAMPLES
+
+  def example():
+    inputs = rng.integers(3, VOCAB, int(size * 0.75) - 1, np.int32)
+    return Example(inputs, rng.integers(3, VOCAB, size - len(inputs) - 2, np.int32))
+
+  return [[example() for _ in range(EXAMPLES)] for _ in range(rows)]
+
+
+def our_batch(rows: int, length: int):
+  from flan_jax.data import rows as rows_lib
+
+  return rows_lib.stack([
+    rows_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
+    for group in groups(rows, length)
+  ])  # fmt: skip
+
+
+def their_batch(rows: int, length: int) -> dict[str, np.ndarray]:
+  """The same rows with seqio's BOS of 0 before every example."""
+  names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids', 'positions')
+  out = {f'decoder_{name}': np.zeros((rows, length), np.int32) for name in names}
+  for row, group in enumerate(groups(rows, length)):
+    start = 0
+    for segment, (inputs, targets) in enumerate(group, start=1):
+      tokens = np.concatenate([inputs, [1], targets, [1]])
+      stop = start + len(tokens)
+      out['decoder_target_tokens'][row, start:stop] = tokens
+      out['decoder_input_tokens'][row, start + 1 : stop] = tokens[:-1]
+      out['decoder_loss_weights'][row, start + len(inputs) + 1 : stop] = 1
+      out['decoder_segment_ids'][row, start:stop] = segment
+      out['decoder_positions'][row, start:stop] = np.arange(len(tokens))
+      start = stop
+  return out
+
+
+def ours(rows: int, length: int) -> Callable[[], float]:
+  import jax
+
+  from flan_jax.train import mesh as mesh_lib
+  from flan_jax.train import settings
+  from flan_jax.train import state as state_lib
+  from flan_jax.train import step as step_lib
+
+  config, run = shape(), settings.Mesh()
+  mesh = mesh_lib.build(run)
+  shapes, axes = state_lib.abstract_params(config)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(learning_rate=RATE), logical_axes=axes
+  )
+  layout = state_lib.layout(
+    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules
+  )
+  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  state = state_lib.create(params, optimizer, layout=layout)
+  step = step_lib.make(config, optimizer, layout=layout, mesh=mesh, rules=run.rules)
+  sharding = mesh_lib.batch_sharding(mesh, run.rules)
+  batch = our_batch(rows, length)
+
+  def advance() -> float:
+    nonlocal state
+    with step_lib.sharded(mesh, run.rules):
+      state, metrics = step(state, mesh_lib.put_batch(batch, sharding))
+    return float(jax.device_get(metrics.loss / metrics.weight))
+
+  return advance
+
+
+def t5x(rows: int, length: int, *, network: str = 'theirs') -> Callable[[], float]:
+  import jax
+  import jax.numpy as jnp
+  import seqio
+  from t5x import adafactor, models, partitioning, trainer, utils
+
+  if network == 'theirs':
+    from t5x.examples.decoder_only import network as example
+
+    module = example.DecoderWrapper(
+      config=example.TransformerConfig(
+        vocab_size=VOCAB, emb_dim=D, num_heads=HEADS, num_layers=LAYERS, head_dim=C,
+        mlp_dim=F, mlp_activations=('gelu', 'linear'), dropout_rate=0.0,
+        logits_via_embedding=True,
+      )
+    )  # fmt: skip
+  else:
+    from flan_jax.interop.t5x.network import Network
+
+    module = Network(shape())
+  model = models.DecoderOnlyModel(
+    module=module,
+    vocabulary=seqio.ByteVocabulary(),
+    optimizer_def=adafactor.Adafactor(
+      decay_rate=0.8,
+      step_offset=0,
+      logical_factor_rules=adafactor.standard_logical_factor_rules(),
+    ),
+    loss_normalizing_factor='NUM_REAL_TARGET_TOKENS',
+  )
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=1, logical_axis_rules=partitioning.standard_logical_axis_rules()
+  )
+  batch = their_batch(rows, length)
+  initializer = utils.TrainStateInitializer(
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={name: value.shape for name, value in batch.items()},
+    input_types={name: value.dtype for name, value in batch.items()},
+    partitioner=partitioner,
+  )
+  key = jax.random.PRNGKey(0)
+  made = trainer.Trainer(
+    model=model,
+    train_state=initializer.from_scratch(key),
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=initializer.train_state_axes,
+    rng=key,
+    learning_rate_fn=lambda step: jnp.asarray(RATE),
+    num_microbatches=None,
+  )
+
+  def advance() -> float:
+    made.train_state, metrics = made._partitioned_train_step(made.train_state, batch)
+    return float(metrics['loss'].compute())
+
+  return advance
+
+
+def torch(rows: int, length: int) -> Callable[[], float]:
+  import torch as torch_lib
+  import transformers
+
+  torch_lib.manual_seed(0)
+  torch_lib.set_num_threads(len(os.sched_getaffinity(0)))
+  model = transformers.LlamaForCausalLM(
+    transformers.LlamaConfig(
+      vocab_size=VOCAB, hidden_size=D, intermediate_size=F, num_hidden_layers=LAYERS,
+      num_attention_heads=HEADS, num_key_value_heads=HEADS, head_dim=C,
+      tie_word_embeddings=True,
+    )
+  )  # fmt: skip
+  optimizer = torch_lib.optim.Adafactor(model.parameters(), lr=RATE)
+  batch = our_batch(rows, length)
+  tokens = torch_lib.tensor(batch.tokens, dtype=torch_lib.long)
+  targets = torch_lib.tensor(batch.targets, dtype=torch_lib.long)
+  targets[torch_lib.tensor(batch.loss_mask) == 0] = -100
+  positions = torch_lib.tensor(batch.positions, dtype=torch_lib.long)
+  segments = torch_lib.tensor(batch.segment_ids)
+  seen = (segments[:, :, None] == segments[:, None, :]) & torch_lib.ones(
+    length, length, dtype=torch_lib.bool
+  ).tril()
+  seen |= torch_lib.eye(length, dtype=torch_lib.bool)  # padding sees itself: no NaN
+  mask = torch_lib.zeros(seen.shape).masked_fill(~seen, float('-inf'))[:, None]
+
+  def advance() -> float:
+    logits = model(input_ids=tokens, attention_mask=mask, position_ids=positions).logits
+    loss = torch_lib.nn.functional.cross_entropy(
+      logits.reshape(-1, VOCAB), targets.reshape(-1)
+    )
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+  return advance
+
+
+MAKERS: dict[str, Callable[[int, int], Callable[[], float]]] = {
+  'ours': ours,
+  't5x': t5x,
+  't5x, our Decoder': lambda rows, length: t5x(rows, length, network='ours'),
+  'torch': torch,
+}
+
+
+def matmul_peak() -> float:
+  """GFLOP per CPU second of a float32 product of 2,048: the best of five."""
+  import jax
+
+  x = jax.numpy.ones((2048, 2048), jax.numpy.float32)
+  product = jax.jit(lambda x: x @ x)
+  product(x).block_until_ready()
+  best = 0.0
+  for _ in range(5):
+    start = time.process_time()
+    product(x).block_until_ready()
+    best = max(best, 2 * 2048**3 / 1e9 / (time.process_time() - start))
+  return best
+
+
+def work(engine: str, rows: int, length: int) -> None:
+  """One engine: makes itself, takes a step, then as many as it is told."""
+
+  def say(**what) -> None:
+    print('BENCH ' + json.dumps(what), flush=True)
+
+  try:
+    advance = MAKERS[engine](rows, length)
+  except ImportError as error:
+    say(absent=str(error))
+    return
+  say(loss=advance(), cpu=time.process_time())
+  for line in sys.stdin:
+    if line.strip() == 'peak':
+      say(peak=matmul_peak())
+      continue
+    wall, cpu, loss = time.perf_counter(), time.process_time(), 0.0
+    for _ in range(int(line)):
+      loss = advance()
+    say(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu, loss=loss)
+
+
+class Child:
+  """An engine in a process of its own."""
+
+  def __init__(self, engine: str, rows: int, length: int):
+    self.engine = engine
+    start = time.perf_counter()
+    command = [sys.executable, __file__, '--worker', engine]
+    command += ['--rows', str(rows), '--length', str(length)]
+    self._process = subprocess.Popen(
+      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+      stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    self.first = self.hear()
+    self.first['wall'] = time.perf_counter() - start
+    self.rounds: list[dict] = []
+
+  def hear(self) -> dict:
+    for line in self._process.stdout:
+      if line.startswith('BENCH '):
+        return json.loads(line.removeprefix('BENCH '))
+    return {'absent': f'ended with {self._process.wait()}'}
+
+  def ask(self, what: str) -> dict:
+    self._process.stdin.write(f'{what}\n')
+    self._process.stdin.flush()
+    return self.hear()
+
+  def end(self) -> float:
+    """Peak memory, MiB."""
+    self._process.stdin.close()
+    _, _, usage = os.wait4(self._process.pid, 0)
+    return usage.ru_maxrss / 1024
+
+
+def steps_in_turn(options: argparse.Namespace) -> None:
+  children = []
+  for engine in options.engines:
+    child = Child(engine, options.rows, options.length)
+    if 'absent' in child.first:
+      print(f'{engine}: left out, {child.first["absent"]}')
+    else:
+      children.append(child)
+  for _ in range(options.rounds):
+    for child in children:
+      child.rounds.append(child.ask(str(options.steps)))
+  peak = children[0].ask('peak')['peak'] if children[0].engine == 'ours' else None
+  tokens = options.rows * options.length
+
+  def per_step(child: Child, key: str) -> float:
+    return float(np.median([r[key] for r in child.rounds])) / options.steps
+
+  head = children[0]
+  print(
+    f'\n{"engine":<18}{"tokens/CPU s":>13}{"tokens/s":>10}{"of the first":>13}'
+    f'{"first step CPU s":>18}{"wall s":>8}{"peak MiB":>10}{"loss":>8}'
+  )
+  for child in children:
+    cpu, wall = per_step(child, 'cpu'), per_step(child, 'wall')
+    print(
+      f'{child.engine:<18}{tokens / cpu:>13,.0f}{tokens / wall:>10,.0f}'
+      f'{per_step(head, "cpu") / cpu:>12.2f}x{child.first["cpu"]:>18.1f}'
+      f'{child.first["wall"]:>8.1f}{child.end():>10,.0f}{child.rounds[-1]["loss"]:>8.3f}'
+    )
+  if peak is not None:
+    from flan_jax.model.config import flops_per_token
+
+    flops = flops_per_token(shape(), options.length).train / 1e9
+    share = flops * tokens / per_step(head, 'cpu') / peak
+    print(
+      f'\nours: {share:.0%} of the {peak:.0f} GFLOP a CPU second of a float32 matrix '
+      'product (6 N + 12 A FLOP a token)'
+    )
+
+
+def whole(options: argparse.Namespace) -> None:
+  """The two commands on the same mixture, base model, rows and steps, in turn."""
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch)
+    task, steps = 'microworld_mini_copa', options.steps
+    for turn in range(options.rounds):
+      commands = {
+        'flan train': [
+          '-m', 'flan_jax', 'train', '--gin_file=gin/runs/demo.gin',
+          f'--gin.MODEL_DIR={folder / f"ours{turn}"}', '--gin.HELD_OUT=()',
+          f'--gin.MIXTURE_OR_TASK_NAME={task}', f'--gin.TRAIN_STEPS={steps}',
+        ],
+        't5x.train': [
+          '-m', 't5x.train', '--gin_file=gin/t5x/model.gin',
+          '--gin_file=gin/t5x/train.gin', f"--gin.MODEL_DIR='{folder / f't5x{turn}'}'",
+          f"--gin.MIXTURE_OR_TASK_NAME='{task}'", f'--gin.TRAIN_STEPS={steps}',
+          '--gin.TRAIN_EVAL=None', '--gin.CHECKPOINT_PERIOD=100000',
+        ],
+      }  # fmt: skip
+      for name, command in commands.items():
+        start = time.perf_counter()
+        process = subprocess.Popen(
+          [sys.executable, *command],
+          stdout=subprocess.DEVNULL,
+          stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        print(
+          f'{name:<12} {steps} steps: exit {os.waitstatus_to_exitcode(status)}, '
+          f'{time.perf_counter() - start:.1f} s, '
+          f'{usage.ru_utime + usage.ru_stime:.1f} CPU s, '
+          f'peak {usage.ru_maxrss / 1024:,.0f} MiB',
+          flush=True,
+        )
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rows', type=int, default=8)
+  parser.add_argument('--length', type=int, default=512)
+  parser.add_argument('--steps', type=int, default=3, help='of one turn')
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--engines', nargs='+', default=ENGINES, choices=ENGINES)
+  parser.add_argument('--cores', type=int, help='pin to the first N allowed cores')
+  parser.add_argument('--whole', action='store_true', help='whole commands instead')
+  parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
+  options = parser.parse_args()
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  if options.cores:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+  if options.worker:
+    work(options.worker, options.rows, options.length)
+    return
+  cores = len(os.sched_getaffinity(0))
+  print(f'{cores} cores allowed, load {os.getloadavg()[0]:.1f} before anything began')
+  if options.whole:
+    whole(options)
+  else:
+    print(f'{options.rows} rows of {options.length}, float32')
+    steps_in_turn(options)
+
+
+if __name__ == '__main__':
+  main()

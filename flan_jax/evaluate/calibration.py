@@ -1,0 +1,76 @@
+"""Calibration: whether an answer given with 80 % confidence is right 80 times in 100.
+
+The confidence of a ranked answer is its share of the probability that the options have
+together. Templates of one row are pooled with those of all others.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+BINS = 10
+"""Of equal width, from 0 to 1 (Guo et al. 2017)."""
+
+
+def of(confidence: np.ndarray) -> dict[str, Any] | None:
+  """Calibration of one dataset.
+
+  Args:
+    confidence: float64 [T, N, 2]: confidence of the answer, and 1 where it was right
+      (a part of 1 where options are tied); NaN where nothing was ranked.
+
+  Returns:
+    {'ece' (expected calibration error, in points), 'n' (answers), 'bins': [{'low',
+    'high', 'n', 'confidence', 'right'}], in percent, those without an answer left
+    out}; None where nothing was ranked.
+  """
+  pairs = confidence.reshape(-1, 2)
+  pairs = pairs[~np.isnan(pairs).any(-1)]
+  if not len(pairs):
+    return None
+  at = np.minimum((pairs[:, 0] * BINS).astype(int), BINS - 1)
+  bins = []
+  for i in np.unique(at):
+    mean = 100 * pairs[at == i].mean(0)
+    bins.append(
+      {
+        'low': 100 * i / BINS,
+        'high': 100 * (i + 1) / BINS,
+        'n': int((at == i).sum()),
+        'confidence': round(float(mean[0]), 2),
+        'right': round(float(mean[1]), 2),
+      }
+    )
+  return _summary(bins)
+
+
+def pooled(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+  """Calibration over several datasets together, from that of each."""
+  by_bin: dict[float, list[Mapping[str, Any]]] = {}
+  for part in parts:
+    for found in part['bins'] if part else ():
+      by_bin.setdefault(found['low'], []).append(found)
+  if not by_bin:
+    return None
+  bins = []
+  for _, found in sorted(by_bin.items()):
+    n = sum(part['n'] for part in found)
+    bins.append(
+      {
+        'low': found[0]['low'],
+        'high': found[0]['high'],
+        'n': n,
+        **{
+          key: sum(part['n'] * part[key] for part in found) / n
+          for key in ('confidence', 'right')
+        },
+      }
+    )
+  return _summary(bins)
+
+
+def _summary(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  n = sum(found['n'] for found in bins)
+  gaps = (found['n'] * abs(found['confidence'] - found['right']) for found in bins)
+  return {'ece': round(sum(gaps) / n, 2), 'n': n, 'bins': list(bins)}

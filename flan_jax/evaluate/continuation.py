@@ -1,0 +1,106 @@
+"""Prompts that an untuned model goes on with: no instruction, no OPTIONS.
+
+A base LM has never been told what to do; FLAN measures it with prompts whose natural
+next words are the answer (section 2.4, where they are GPT-3's; these are our own). The
+options stay those of the dataset, so that chance, majority and metric are the same.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flan_jax import catalogue
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.templates import Template
+
+FORM = 'continuation'
+
+HOW: Mapping[str, Any] = {'joint': ' ', 'end': '\n'}
+"""The answer follows its prompt after a blank, and a written one ends with its line."""
+
+_FOLLOWS = '{premise}\nQuestion: Is it so that {hypothesis}\nAnswer:'
+_ANLI = '{context}\nQuestion: Is it so that {hypothesis}\nAnswer:'
+_SAME = 'A: {sentence1}\nB: {sentence2}\nQuestion: Do A and B mean the same?\nAnswer:'
+_READ = '{context}\nQuestion: {question}\nAnswer:'
+_READ_PASSAGE = '{passage}\nQuestion: {question}\nAnswer:'
+_ASKED = 'Question: {question}\nAnswer:'
+_REVIEW = '{text}\nThe feeling of this text is'
+_TO_ENGLISH = '{foreign}\nIn English:'
+
+PROMPTS: Mapping[str, str] = {
+  **dict.fromkeys(('anli_r1', 'anli_r2', 'anli_r3'), _ANLI),
+  **dict.fromkeys(
+    ('cb', 'mnli_matched', 'mnli_mismatched', 'rte', 'snli', 'mini_rte', 'mini_cb'),
+    _FOLLOWS,
+  ),
+  'qnli': '{sentence}\nQuestion: Does this tell us {question}\nAnswer:',
+  'wnli': '{sentence1}\nQuestion: Is it so that {sentence2}\nAnswer:',
+  'bool_q': '{title}\n{passage}\nQuestion: {question}?\nAnswer:',
+  'mini_boolq': _READ_PASSAGE,
+  'drop': _READ_PASSAGE,
+  **dict.fromkeys(
+    ('multirc', 'mini_multirc'),
+    '{paragraph}\nQuestion: {question}\nIs "{response}" right?\nAnswer:',
+  ),
+  'openbookqa': '{fact}.\n{question}',
+  'mini_obqa': '{fact}\n{stem}',
+  **dict.fromkeys(('squad_v1', 'squad_v2'), '{title}\n' + _READ),
+  **dict.fromkeys(('mini_squad', 'cosmos_qa', 'mini_cosmos'), _READ),
+  **dict.fromkeys(
+    ('arc_challenge', 'arc_easy', 'natural_questions', 'trivia_qa', 'mini_arc'), _ASKED
+  ),
+  'copa': '{clause} {connective}',
+  'mini_copa': '{premise}\nThe {wanted}:',
+  'hellaswag': '{topic}: {context}',
+  'piqa': '{goal}\nAnswer:',
+  'story_cloze': '{context}',
+  'definite_pronoun_resolution': '{sentence}\nThe word "{pronoun}" here stands for',
+  **dict.fromkeys(('winogrande', 'wsc273', 'mini_winogrande'), '{start}'),
+  'wsc': '{text}\nQuestion: Does "{pronoun}" here stand for {noun}?\nAnswer:',
+  'record': '{passage}\n{opening}',
+  **dict.fromkeys(('imdb_reviews', 'sentiment140', 'yelp_polarity_reviews'), _REVIEW),
+  **dict.fromkeys(('sst2', 'mini_sst2'), '{sentence}\nThe feeling of this text is'),
+  **dict.fromkeys(('glue_mrpc', 'paws_wiki', 'mini_mrpc'), _SAME),
+  'glue_qqp': (
+    'A: {question1}\nB: {question2}\nQuestion: Do A and B ask the same?\nAnswer:'
+  ),
+  'stsb': (
+    'A: {sentence1}\nB: {sentence2}\n'
+    'From 0 (nothing shared) to 5 (the same), A and B score'
+  ),
+  'common_gen': 'Words: {concepts}\nA sentence with all of them:',
+  'mini_common_gen': 'Words: {concepts}\nA sentence with all of them:',
+  'dart': 'Facts: {facts}\nThe same as a sentence:',
+  'e2e_nlg': 'Facts: {listing}\nThe same as a sentence:',
+  'web_nlg_en': 'Facts: {triples}\nThe same as a sentence:',
+  **dict.fromkeys(
+    (
+      'para_crawl_enes', 'para_crawl_ende', 'para_crawl_enfr', 'wmt14_enfr',
+      'wmt16_translate_deen', 'wmt16_translate_tren', 'wmt16_translate_csen',
+      'wmt16_translate_fien', 'wmt16_translate_roen', 'wmt16_translate_ruen',
+    ),
+    _TO_ENGLISH,
+  ),
+  'mini_wmt': '{vl}\nIn English:',
+}  # fmt: skip
+"""Dataset -> the text that its answer continues."""
+
+
+def of(dataset: Dataset) -> Dataset:
+  """The dataset with one template, that its answer continues.
+
+  A dataset without a prompt of its own shows the fields of its first template, a line
+  each with their names, and `answer:` on the last.
+  """
+  text = PROMPTS.get(dataset.name)
+  if text is None:
+    first = dataset.templates[dataset.evaluated_templates[0]]
+    lines = [f'{name.replace("_", " ")}: {{{name}}}' for name in first.input_fields]
+    text = '\n'.join([*lines, 'answer:'])
+  return dataclasses.replace(dataset, templates=(Template(text),))
+
+
+def exemplar(dataset: Dataset, template: int, row: Row) -> str:
+  """One exemplar with its answer, and the empty line after it."""
+  shown = catalogue.render(dataset, template, row)
+  return f'{shown.inputs}{HOW["joint"]}{shown.targets}\n\n'

@@ -1,0 +1,216 @@
+"""Decoding: how the next token is chosen, and what is read before the first one."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.errors import InputError
+from flan_jax.model import cache as cache_lib
+from flan_jax.model.cache import Cache
+from flan_jax.model.config import DecoderConfig
+from flan_jax.model.decoder import Decoder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding:
+  """How answers are written.
+
+  Attributes:
+    temperature: 0 takes the most probable token every time (greedy, as FLAN does);
+      above it tokens are drawn, from the softmax of logits / temperature.
+    top_k: drawn from the so many most probable tokens; None: from all.
+    top_p: then from the fewest most probable ones that hold so much of the probability
+      (Holtzman et al. 2020, arXiv 1904.09751); None: from all.
+    seed: of the draws; what a prompt gets depends on its place among the prompts and
+      on nothing else.
+    beams: above 1, beam search: so many answers grow side by side.
+    length_penalty: alpha of ((5 + tokens) / 6) ** alpha, which the log-probability of
+      a beam is divided by (Wu et al. 2016, arXiv 1609.08144, 7); 0: by nothing.
+    stop: an answer ends before the first of these strings.
+
+  Raises:
+    InputError: a value is out of range, or has no effect beside another.
+  """
+
+  temperature: float = 0.0
+  top_k: int | None = None
+  top_p: float | None = None
+  seed: int = 0
+  beams: int = 1
+  length_penalty: float = 0.0
+  stop: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if not 0 <= self.temperature < math.inf:
+      raise InputError(
+        f'temperature: got {self.temperature}; must be 0 (greedy) or more; the nearest '
+        'is 0'
+      )
+    for name in ('top_k', 'beams'):
+      value = getattr(self, name)
+      if value is not None and (not isinstance(value, int) or value < 1):
+        raise InputError(
+          f'{name}: got {value}; must be a whole number, 1 or more; the nearest is 1'
+        )
+    if self.top_p is not None and not 0 < self.top_p <= 1:
+      raise InputError(
+        f'top_p: got {self.top_p}; must be above 0 and at most 1; the nearest is 1'
+      )
+    for name in ('top_k', 'top_p'):
+      if getattr(self, name) is not None and not self.temperature:
+        raise InputError(
+          f'{name}: got {getattr(self, name)} with temperature 0, which draws nothing; '
+          'must be None, or temperature above 0'
+        )
+    if self.beams > 1 and self.temperature:
+      raise InputError(
+        f'temperature: got {self.temperature} with {self.beams} beams, which draw '
+        'nothing; must be 0'
+      )
+    if self.length_penalty < 0 or (self.length_penalty and self.beams == 1):
+      raise InputError(
+        f'length_penalty: got {self.length_penalty} with {self.beams} beams; must be 0 '
+        'or more, and 0 where there is one beam; the nearest is 0'
+      )
+    if isinstance(self.stop, str) or not all(self.stop):
+      raise InputError(
+        f'stop: got {self.stop!r}; must be a tuple of strings, none of them empty'
+      )
+
+  def trimmed(self, text: str) -> str:
+    """`text` up to the first stop string; the whole of it if there is none."""
+    found = [at for at in map(text.find, self.stop) if at >= 0]
+    return text[: min(found)] if found else text
+
+
+GREEDY = Decoding()
+
+
+def context(
+  prompt: np.ndarray, tokenizer: Tokenizer, *, separator: bool = True
+) -> np.ndarray:
+  """What an answer follows: `[BOS] prompt EOS`, int32 [n].
+
+  Without the separator there is no EOS, unless there would be nothing at all.
+  """
+  head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  nothing = not head and not len(prompt)
+  tail = [tokenizer.eos_id] if separator or nothing else []
+  return np.concatenate([head, prompt, tail]).astype(np.int32)
+
+
+def replicated(tree: Any, sharding: NamedSharding | None) -> Any:
+  """`tree` on every device of the mesh of `sharding`; as it is without one."""
+  if sharding is None:
+    return tree
+  everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+  return jax.lax.with_sharding_constraint(tree, everywhere)
+
+
+def shards(sharding: NamedSharding | None) -> int:
+  """In how many parts a mesh splits the rows of a batch."""
+  if sharding is None or not sharding.spec:
+    return 1
+  over = sharding.spec[0]
+  axes = (over,) if isinstance(over, str) else tuple(over or ())
+  return math.prod(sharding.mesh.shape[axis] for axis in axes)
+
+
+def padded_length(length: int) -> int:
+  """`length` rounded up to a power of two or one and a half of it, 32 or more.
+
+  Few different shapes are compiled, and at most a third of a row is padding.
+  """
+  power = 32
+  while power < length:
+    if length <= power * 3 // 2:
+      return power * 3 // 2
+    power *= 2
+  return power
+
+
+def read_prompts(
+  params: Any,
+  prompts_BxL: jax.Array,
+  lengths_B: jax.Array,
+  *,
+  config: DecoderConfig,
+  cache_length: int,
+) -> tuple[jax.Array, Cache]:
+  """Logits of the token after each prompt, float32 [B, V], and the cache.
+
+  Args:
+    params: of `Decoder(config)`.
+    prompts_BxL: int32, padded on the right.
+    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
+    config: of the model.
+    cache_length: slots of the cache.
+  """
+  B, L = prompts_BxL.shape
+  decoder = Decoder(config)
+  positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
+  real_BxL = positions_BxL < lengths_B[:, None]
+  hidden_BxLxD, cache = decoder.apply(
+    {'params': params},
+    prompts_BxL,
+    positions_BxL=positions_BxL,
+    segment_ids_BxL=real_BxL.astype(jnp.int32),
+    prefix_BxL=real_BxL if config.attention == 'prefix' else None,
+    cache=cache_lib.init(config, batch=B, length=cache_length),
+    method='hidden',
+  )
+  last_Bx1x1 = jnp.maximum(lengths_B - 1, 0)[:, None, None]
+  hidden_Bx1xD = jnp.take_along_axis(hidden_BxLxD, last_Bx1x1, axis=1)
+  logits_Bx1xV = decoder.apply({'params': params}, hidden_Bx1xD, method='head')
+  return logits_Bx1xV[:, 0], cache
+
+
+def choose(
+  logits_BxV: jax.Array,
+  *,
+  decoding: Decoding,
+  prompt_B: jax.Array,
+  count_B: jax.Array,
+  seed: jax.Array | int = 0,
+) -> jax.Array:
+  """The next token of each row, int32 [B].
+
+  Args:
+    logits_BxV: float32.
+    decoding: greedy, or how to draw; its seed is not looked at.
+    prompt_B: int32, the place of each row's prompt among all of them.
+    count_B: int32, the tokens that the row has written.
+    seed: uint32, of the draws; another one needs no other program.
+  """
+  if not decoding.temperature:
+    return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+  logits_BxV = likely(logits_BxV / decoding.temperature, decoding=decoding)
+  root = jax.random.key(seed)
+
+  def draw(logits_V, prompt, count):
+    key = jax.random.fold_in(jax.random.fold_in(root, prompt), count)
+    return jax.random.categorical(key, logits_V)
+
+  return jax.vmap(draw)(logits_BxV, prompt_B, count_B).astype(jnp.int32)
+
+
+def likely(logits_BxV: jax.Array, *, decoding: Decoding) -> jax.Array:
+  """`logits_BxV` with -inf for tokens that top_k and top_p rule out."""
+  V = logits_BxV.shape[-1]
+  if decoding.top_k is not None and decoding.top_k < V:
+    least_B = jax.lax.top_k(logits_BxV, decoding.top_k)[0][:, -1]
+    logits_BxV = jnp.where(logits_BxV < least_B[:, None], -jnp.inf, logits_BxV)
+  if decoding.top_p is not None and decoding.top_p < 1:
+    sorted_BxV = jnp.sort(logits_BxV, axis=-1, descending=True)
+    chance_BxV = jax.nn.softmax(sorted_BxV, axis=-1)
+    before_BxV = jnp.cumsum(chance_BxV, axis=-1) - chance_BxV
+    kept_BxV = jnp.where(before_BxV < decoding.top_p, sorted_BxV, jnp.inf)
+    least_B = kept_BxV.min(axis=-1)
+    logits_BxV = jnp.where(logits_BxV < least_B[:, None], -jnp.inf, logits_BxV)
+  return logits_BxV

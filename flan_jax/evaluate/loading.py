@@ -1,0 +1,134 @@
+"""Loading: a checkpoint as a model that can be asked."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.evaluate import continuation, hosts
+from flan_jax.evaluate.journal import Journal
+from flan_jax.evaluate.scoring import Scorer
+from flan_jax.interop import cache as cache_lib
+from flan_jax.model.config import DecoderConfig
+from flan_jax.progress import Progress
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import model_folder, settings
+from flan_jax.train import state as state_lib
+
+JOURNAL = '{}.journal.jsonl'
+"""Beside the report while it is made: what a model has answered."""
+
+CONVERTED = 'converted'
+"""Beside the folder of the report: models from elsewhere, as ours."""
+
+
+def scorer(
+  params: Any,
+  *,
+  config: DecoderConfig,
+  tokenizer: Tokenizer,
+  evaluate: settings.Evaluate,
+  form: str,
+  sharding: NamedSharding | None = None,
+) -> Scorer:
+  """A model as the protocol asks it; its batches are what the mesh divides.
+
+  A prompt that the answer continues is not parted from it by EOS, nor is the end of
+  the answer scored: an untuned model has seen neither (Brown et al. 2020, 2.4).
+  """
+  shards = 1  # the rows of a batch are laid over so many devices
+  if sharding is not None:
+    shards = sharding.mesh.size // sharding.mesh.shape['model']
+  return Scorer(
+    params=params,
+    config=config,
+    tokenizer=tokenizer,
+    rows=-(-evaluate.batch_rows // shards) * shards,
+    row_length=evaluate.row_length,
+    max_length=config.context,
+    separator=form != continuation.FORM,
+    eos=form != continuation.FORM,
+    sharding=sharding,
+  )
+
+
+def journal(model: Scorer, path: pathlib.Path, *, fingerprint: str) -> Journal:
+  """A model behind its journal, which belongs to these weights asked in this way."""
+  how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
+  return Journal(model, path, of='/'.join(map(str, (fingerprint, *how))))
+
+
+@contextlib.contextmanager
+def journals(
+  models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path
+) -> Iterator[dict[str, Journal]]:
+  """Each model behind its journal; they go once what is in here has ended well."""
+  with contextlib.ExitStack() as stack:
+    opened = {}
+    for name, (model, of) in models.items():
+      path = out / JOURNAL.format(name)
+      opened[name] = journal(model, path, fingerprint=of)
+      stack.callback(opened[name].close)
+    yield opened
+  for each in opened.values():
+    each.remove()
+
+
+def check(path: str) -> None:
+  """That there is a model at `path`, before anything that takes time.
+
+  Raises:
+    InputError: if there is none.
+  """
+  if not cache_lib.is_theirs(path):
+    model_folder.config(path)
+
+
+def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
+  """A folder of ours with the model at `path`, which may be a model from elsewhere.
+
+  A Hugging Face folder or a GGUF file is converted into `converted` beside `out`, once.
+  Hosts that see one disk share what the first of them wrote.
+
+  Raises:
+    InputError: if it is a model that cannot be converted.
+  """
+  cache = out.absolute().parent / CONVERTED
+  if hosts.leads():
+    path = str(cache_lib.ours(path, cache=cache, progress=progress))
+  hosts.told(b'')  # that the first is done
+  return str(cache_lib.ours(path, cache=cache, progress=Progress(quiet=True)))
+
+
+def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scorer:
+  """The model at `path`, on the devices of all hosts, asked in the words of `form`.
+
+  Raises:
+    InputError: if there is none, or the mesh does not divide it.
+  """
+  config = model_folder.config(path)
+  shapes, axes = state_lib.abstract_params(config)
+  params = model_folder.load(path, config=config, shapes=shapes)
+  tokenizer = evaluation.tokenizer or model_folder.tokenizer_file(path)
+  mesh = mesh_lib.build(evaluation.mesh)
+  sharding = None
+  if mesh.size == 1:
+    params = jax.device_put(params)
+  else:
+    rules = evaluation.mesh.rules
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=mesh.size)
+    params = jax.device_put(params, mesh_lib.shardings(axes, mesh=mesh, rules=rules))
+    sharding = mesh_lib.batch_sharding(mesh, rules)
+  return scorer(
+    params,
+    config=config,
+    tokenizer=tokenizer_lib.load(tokenizer),
+    evaluate=evaluation.evaluate,
+    form=form,
+    sharding=sharding,
+  )

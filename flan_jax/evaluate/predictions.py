@@ -1,0 +1,81 @@
+"""Predictions: every answer of an evaluation as a line of JSON.
+
+A file is written under a temporary name and renamed when whole, so that a reader never
+sees half a file and a full disk costs nothing that was there before.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[IO[str]]:
+  """Opens a new text file that takes the place of `path` once it is whole."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    with draft.open('w', encoding='utf-8', newline='\n') as file:
+      yield file
+    draft.replace(path)
+  finally:
+    draft.unlink(missing_ok=True)
+
+
+_PREDICTIONS = tuple(
+  f'predictions{model}{split}.jsonl'
+  for model in ('', '.base')
+  for split in ('', '.dev')
+)
+
+
+class Predictions:
+  """Writes predictions as they come, one JSON object a line.
+
+  `predictions.jsonl` holds what the report's figures are made of: the evaluated
+  model on the reported split. Dev rows and the base model have files of their own:
+  `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
+
+  >>> with Predictions(out) as predictions:  # doctest: +SKIP
+  ...   results = protocol.evaluate(scorer, emit=predictions, ...)
+  """
+
+  def __init__(self, out: str | os.PathLike):
+    self._out = pathlib.Path(out)
+    self._files: dict[str, IO[str]] = {}
+    self._stack = contextlib.ExitStack()
+
+  def __enter__(self) -> 'Predictions':
+    self._stack.__enter__()
+    self._file('predictions.jsonl')
+    return self
+
+  def __exit__(self, *error) -> bool | None:
+    handled = self._stack.__exit__(*error)
+    if error == (None, None, None):
+      for name in _PREDICTIONS:
+        if name not in self._files:  # of an earlier evaluation in the same folder
+          (self._out / name).unlink(missing_ok=True)
+    return handled
+
+  def _file(self, name: str) -> IO[str]:
+    if name not in self._files:
+      self._files[name] = self._stack.enter_context(replacing(self._out / name))
+    return self._files[name]
+
+  def __call__(self, prediction: Mapping[str, Any], *, split: str, model: str) -> None:
+    """Writes one prediction.
+
+    Args:
+      prediction: row_id, dataset, template, prompt, options, log_probabilities or
+        text, gold, predicted.
+      split: `dev`, or the reported one.
+      model: `tuned` or `base`.
+    """
+    of_base = '.base' if model == 'base' else ''
+    of_dev = '.dev' if split == 'dev' else ''
+    file = self._file(f'predictions{of_base}{of_dev}.jsonl')
+    file.write(json.dumps(prediction, ensure_ascii=False) + '\n')

@@ -1,0 +1,283 @@
+"""Tables of a report: in the terminal, as CSV, and as LaTeX for a paper."""
+
+import csv
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from flan_jax.evaluate import published
+from flan_jax.evaluate.predictions import replacing
+from flan_jax.evaluate.report import (
+  CLUSTER_NAMES,
+  averages,
+  bounds,
+  headline,
+  load,
+  points,
+)  # fmt: skip
+
+SIGNIFICANT = 0.05
+"""Differences are marked where their corrected p-value is below this."""
+
+COLUMNS = (
+  'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'form', 'mean',
+  'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
+  'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
+  'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
+  'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
+  'flan_137b_zero_shot', 'flan_137b_mark',
+)  # fmt: skip
+"""Of report.csv, one line a dataset; figures are percent, differences points."""
+
+
+def write(out: str | os.PathLike) -> None:
+  """Writes OUT/report.csv, OUT/templates.csv and OUT/report.tex from report.json."""
+  out = pathlib.Path(out)
+  report = load(out)
+  with replacing(out / 'report.csv') as file:
+    lines = csv.DictWriter(file, COLUMNS, lineterminator='\n')
+    lines.writeheader()
+    lines.writerows(_line(row) for row in report['rows'])
+  with replacing(out / 'templates.csv') as file:
+    lines = csv.writer(file, lineterminator='\n')
+    lines.writerow(('dataset', 'model', 'template', 'dev', 'test', 'n'))
+    lines.writerows(_by_template(report))
+  with replacing(out / 'report.tex') as file:
+    file.write(latex(report))
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A dataset as a line of report.csv; what is not known is left empty."""
+  best = row['best_dev_template'] or {}
+  base = row.get('base', {})
+  known = row['published'].get(_KNOWN, {})
+  found = {name: row.get(name) for name in COLUMNS}
+  for name, values in (
+    ('ci95', row['ci95']),
+    ('base_ci95', base.get('ci95', (None, None))),
+    ('delta_ci95', row.get('delta_ci95', (None, None))),
+  ):
+    found[f'{name}_low'], found[f'{name}_high'] = values
+  return found | {
+    'best_dev_template': best.get('template'),
+    'best_dev_test': best.get('test'),
+    'base_form': base.get('form'),
+    'base_mean': base.get('mean'),
+    'base_std_over_templates': base.get('std_over_templates'),
+    'ece': row.get('calibration', {}).get('ece'),
+    'dirty': row.get('contamination', {}).get('dirty'),
+    'clean': row.get('contamination', {}).get('clean'),
+    'clean_mean': row.get('contamination', {}).get('mean'),
+    'flan_137b_zero_shot': known.get('value'),
+    'flan_137b_mark': known.get('mark'),
+  }
+
+
+def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
+  for row in report['rows']:
+    for name, of in (('tuned', row), ('base', row.get('base'))):
+      for entry in of['per_template'] if of else ():
+        values = (entry[key] for key in ('template', 'dev', 'test', 'n'))
+        yield row['dataset'], name, *values
+
+
+def latex(report: Mapping[str, Any]) -> str:
+  """The table of a paper, in LaTeX with booktabs: a line a dataset, then averages.
+
+  Bold differences have an interval without zero after correction for their number.
+  """
+  with_base = any('base' in row for row in report['rows'])
+  with_published = any(_KNOWN in row['published'] for row in report['rows'])
+  heads = ['Dataset', '$n$', 'Chance']
+  heads += (
+    ['Base', 'Tuned', 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
+  )
+  heads += ['Best dev'] + (['FLAN 137B'] if with_published else [])
+  lines = [
+    f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
+    '% needs \\usepackage{booktabs}',
+    f'\\begin{{tabular}}{{l{"r" * (len(heads) - 1)}}}',
+    '\\toprule',
+    ' & '.join(heads) + ' \\\\',
+  ]
+  for average in averages(report):
+    rows = [row for row in report['rows'] if row['cluster'] == average['cluster']]
+    name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+    lines += [
+      '\\midrule',
+      f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',
+    ]
+    for row in rows:
+      lines.append(_tex_line(row, with_base, with_published))
+    if len(rows) > 1:
+      whole = {
+        'dataset': 'average', 'best_dev_template': None, 'std_over_templates': None,
+        **average,
+      }  # fmt: skip
+      lines.append(_tex_line(whole, with_base, with_published))
+  lines += ['\\bottomrule', '\\end{tabular}', '']
+  return '\n'.join(lines)
+
+
+def _tex(text: str) -> str:
+  return text.replace('\\', '').replace('_', '\\_').replace('&', '\\&')
+
+
+def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
+  def figure(of: Mapping[str, Any] | None) -> str:
+    if of is None:
+      return '--'
+    std = of.get('std_over_templates')
+    return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
+
+  chance = row['chance']
+  cells = [_tex(row['dataset']), f'{row["n"]:,}'.replace(',', '\\,')]
+  cells.append('--' if chance is None else f'{chance:.1f}')
+  if with_base:
+    cells += [figure(row.get('base')), figure(row)]
+    delta = '--'
+    if 'delta' in row:
+      delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'
+      if row.get('p_holm', 1) < SIGNIFICANT:
+        delta = f'\\textbf{{{delta}}}'
+    cells.append(delta)
+  else:
+    cells += [figure(row), f'[{bounds(row["ci95"])}]']
+  best = row['best_dev_template']
+  cells.append('--' if best is None else f'{best["test"]:.1f}')
+  if with_published:
+    known = row['published'].get(_KNOWN)
+    cells.append(published.shown(known) if known else '--')
+  return ' & '.join(cells).replace('-', '$-$').replace('$-$$-$', '--') + ' \\\\'
+
+
+def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
+  """Prints one line per dataset and one headline per cluster.
+
+  Args:
+    report: the content of report.json.
+    file: where to; standard error when None, so that JSON can have standard output.
+  """
+  from rich import box
+  from rich.console import Console
+  from rich.markup import escape
+  from rich.table import Table
+
+  console = Console(file=file, stderr=file is None)
+  if not console.is_terminal:
+    console = Console(file=file, stderr=file is None, width=120)
+  with_base = any('base' in row for row in report['rows'])
+  with_published = any(_KNOWN in row['published'] for row in report['rows'])
+  table = Table(
+    title=f'{escape(report["model"])}: {how(report)}, percent',
+    box=box.SIMPLE,
+    title_justify='left',
+  )
+  cluster = None
+  for row in report['rows']:
+    cells = _cells(row, with_base=with_base, with_published=with_published)
+    if not table.columns:
+      for name in cells:
+        side = 'left' if name in ('dataset', 'metric') else 'right'
+        table.add_column(name, justify=side, overflow='fold')
+    if row['cluster'] != cluster:
+      table.add_section()
+      cluster = row['cluster']
+    table.add_row(*map(escape, cells.values()))
+  console.print(table)
+  for average in averages(report):
+    console.print(headline(average), markup=False, highlight=False)
+  if with_base:
+    compared = sum('p_holm' in row for row in report['rows'])
+    if compared:
+      for_all = f'for {compared} dataset{"s" if compared > 1 else ""}'
+      console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
+  for warning in report.get('warnings', ()):
+    console.print(f'warning: {warning}', markup=False, highlight=False)
+
+
+_KNOWN = 'flan_137b_zero_shot'
+"""The published figure that is shown beside ours."""
+
+
+def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
+  """Prints what changed, one line per dataset.
+
+  Args:
+    found: what `difference.compare` returned.
+    file: where to; standard error when None.
+  """
+  from rich import box
+  from rich.console import Console
+  from rich.markup import escape
+  from rich.table import Table
+
+  console = Console(file=file, stderr=file is None)
+  if not console.is_terminal:
+    console = Console(file=file, stderr=file is None, width=120)
+  title = f'{found["old"]["model"]} to {found["new"]["model"]}, percent'
+  table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
+  for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'better', 'worse'):
+    table.add_column(name, justify='left' if name == 'dataset' else 'right')
+  for row in found['rows']:
+    p, counts = row['p_holm'], (row['gained'], row['lost'])
+    table.add_row(
+      escape(row['dataset']),
+      f'{row["n"]:,}',
+      f'{row["old"]:.1f}',
+      f'{row["new"]:.1f}',
+      f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
+      '-' if p is None else f'{p:.3f}',
+      *('-' if count is None else f'{count:,}' for count in counts),
+    )
+  console.print(table)
+  for name, old, new in found['settings']:
+    console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
+
+
+def how(report: Mapping[str, Any]) -> str:
+  """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
+  kinds = dict.fromkeys((row['shots'], row['form']) for row in report['rows'])
+  said = []
+  for shots, form in kinds or {(0, 'instructions'): None}:
+    words = 'zero-shot' if not shots else f'{shots}-shot'
+    if form != 'instructions':
+      words += f', {form.replace("_", " ")}'
+    said.append(words)
+  return '; '.join(said)
+
+
+def _cells(
+  row: Mapping[str, Any], *, with_base: bool, with_published: bool
+) -> dict[str, str]:
+  """Heading -> cell of one line of the terminal table."""
+
+  def number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.1f}'
+
+  best, base = row['best_dev_template'], row.get('base')
+  cells = {
+    'dataset': row['dataset'],
+    'metric': row['metric'],
+    'n': f'{row["n"]:,}',
+    'chance': number(row['chance']),
+    'majority': number(row['majority']),
+  }
+  if with_base:
+    cells['base'] = number(base and base['mean'])
+  cells['tuned' if with_base else 'mean'] = number(row['mean'])
+  cells['± std'] = number(row['std_over_templates'])
+  cells['best dev'] = number(best and best['test'])
+  if not with_base:
+    cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
+  elif base:
+    mark = '*' if row.get('p_holm', 1) < SIGNIFICANT else ''
+    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]{mark}'
+    cells['delta [95 %]'] = delta
+  else:
+    cells['delta [95 %]'] = '-'
+  if with_published:
+    known = row['published'].get(_KNOWN)
+    cells['FLAN 137B (?: unverified)'] = published.shown(known) if known else '-'
+  return cells

@@ -1,0 +1,1 @@
+"""Models that others made, brought here; ours, taken away."""

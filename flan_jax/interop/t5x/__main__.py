@@ -1,0 +1,49 @@
+"""`python -m flan_jax.interop.t5x`: checkpoints to t5x and from it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flan_jax.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Returns the exit code: 0 done, 2 bad input."""
+  parser = argparse.ArgumentParser(
+    prog='python -m flan_jax.interop.t5x', description=__doc__.splitlines()[0]
+  )
+  verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
+  out = verbs.add_parser('export', help='a model or a run of ours -> t5x checkpoint')
+  out.add_argument('source', metavar='SRC', help='model folder, MODEL_DIR, microworld')
+  out.add_argument('destination', metavar='DST', help='checkpoint_<step> goes into it')
+  back = verbs.add_parser('import', help='t5x checkpoint -> model folder of ours')
+  back.add_argument(
+    'source', metavar='SRC', help="checkpoint_<step>, or t5x's MODEL_DIR"
+  )
+  back.add_argument('destination', metavar='DST', help='a folder that is not there')
+  back.add_argument(
+    '--model', help="whose shape and tokenizer (default: t5x's DECODER)"
+  )
+  back.add_argument('--mixture', help="what trained it (default: t5x's)")
+  options = parser.parse_args(arguments)
+  from flan_jax.interop.t5x import checkpoints
+
+  try:
+    if options.verb == 'export':
+      done = checkpoints.export(options.source, options.destination)
+    else:
+      done = checkpoints.import_(
+        options.source,
+        options.destination,
+        model=options.model,
+        mixture=options.mixture,
+      )
+  except InputError as error:
+    print(f't5x: error: {" ".join(str(error).split())}', file=sys.stderr)
+    return 2
+  print(done)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,233 @@
+"""Checkpoints there and back: our model folders and runs, t5x's Orbax checkpoints.
+
+t5x keeps one tree: `target` (the parameters), `state/step` and `state/param_states`
+(Adafactor's `m`, `v`, `v_row`, `v_col`, as our own Adafactor has them).
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.errors import InputError
+from flan_jax.model import weights
+from flan_jax.train import adafactor, model_folder, state
+
+_PREFIX = 'checkpoint_'
+_MODULE = 'decoder'
+"""The decoder's name inside `network.Network`."""
+
+
+def train_state(source: str) -> dict[str, Any]:
+  """A train state of t5x, as numpy arrays, from a model or a run of ours.
+
+  Args:
+    source: a model folder (or `microworld`): step 0 and an optimizer that has seen
+      nothing; or the MODEL_DIR of a run that is done: its newest checkpoint, Adafactor
+      included.
+
+  Raises:
+    InputError: if there is no such model, or the run's optimizer is not Adafactor.
+  """
+  config = model_folder.config(source)
+  shapes, axes = state.abstract_params(config)
+  run = pathlib.Path(source) / 'checkpoints'
+  if run.is_dir():
+    step, params, moments = _read_run(run, shapes)
+  else:
+    step = 0
+    params = model_folder.load(source, config=config, shapes=shapes)
+    optimizer = adafactor.adafactor(1.0, logical_axes=axes)
+    moments = jax.device_get(optimizer.init(params)).moments
+  return {
+    'target': {_MODULE: params},
+    'state': {
+      'step': np.asarray(step, np.int32),
+      'param_states': {_MODULE: _as_dicts(moments)},
+    },
+  }
+
+
+def export(source: str, destination: str) -> pathlib.Path:
+  """Writes DESTINATION/checkpoint_<step>, for `t5x.eval`, `t5x.infer` and others.
+
+  Args:
+    source: as for `train_state`.
+    destination: a folder; made if absent.
+
+  Returns:
+    The checkpoint.
+
+  Raises:
+    InputError: as `train_state`, or the destination has that checkpoint already.
+  """
+  tree = train_state(source)
+  step = int(tree['state']['step'])
+  folder = pathlib.Path(destination).absolute()
+  done = folder / f'{_PREFIX}{step}'
+  if done.exists():
+    raise InputError(f'{done}: is there already; must be a folder without it')
+  options = ocp.CheckpointManagerOptions(
+    step_prefix=_PREFIX.removesuffix('_'), enable_async_checkpointing=False
+  )
+  handlers = {'state': ocp.PyTreeCheckpointHandler(use_ocdbt=True)}
+  with ocp.CheckpointManager(
+    folder, options=options, item_handlers=handlers
+  ) as manager:
+    manager.save(step, args=ocp.args.Composite(state=ocp.args.PyTreeSave(tree)))
+  return done
+
+
+def import_(
+  source: str,
+  destination: str,
+  *,
+  model: str | None = None,
+  mixture: str | None = None,
+) -> pathlib.Path:
+  """Makes a model folder of ours from a checkpoint of t5x.
+
+  Args:
+    source: `.../checkpoint_<step>`, or a MODEL_DIR of t5x: its newest one.
+    destination: the model folder; its parent is made if absent.
+    model: the model folder whose shape and tokenizer it has (`DECODER`); None reads it
+      from the `config.gin` that t5x leaves in MODEL_DIR.
+    mixture: what trained it, for the guard of our evaluation; None as for `model`.
+
+  Raises:
+    InputError: no such checkpoint, or one of another model (names what is missing, too
+      many or of another shape), or a destination that is there already.
+  """
+  checkpoint = _find(pathlib.Path(source).absolute())
+  said = _said(checkpoint.parent)
+  model = model or said.get('DECODER')
+  mixture = mixture or said.get('MIXTURE_OR_TASK_NAME')
+  if model is None:
+    raise InputError(
+      f'{source}: no config.gin of t5x that names DECODER; give --model FOLDER, the '
+      'model folder whose shape it has'
+    )
+  folder = pathlib.Path(destination)
+  if folder.exists():
+    raise InputError(f'{folder}: is there already; must be a folder that is not')
+  config = model_folder.config(model)
+  shapes, _ = state.abstract_params(config)
+  found = _metadata(checkpoint)
+  weights.check(found.get(_MODULE, found), shapes, where=str(checkpoint))
+  params = _read(checkpoint, {_MODULE: shapes})[_MODULE]
+  provenance: dict[str, Any] = {
+    'by': 't5x',
+    'step': int(checkpoint.name.removeprefix(_PREFIX)),
+  }
+  if mixture is not None:
+    provenance['mixture'] = mixture
+  model_folder.save(
+    folder,
+    params,
+    config=config,
+    tokenizer=tokenizer_lib.load(model_folder.tokenizer_file(model)),
+    provenance=provenance,
+  )
+  return folder
+
+
+def _as_dicts(moments: Any) -> Any:
+  """A tree of `Moments` as a tree of dicts: what t5x reads by name."""
+  return jax.tree.map(
+    lambda one: one._asdict(),
+    moments,
+    is_leaf=lambda node: isinstance(node, adafactor.Moments),
+  )
+
+
+def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
+  """(step, parameters, moments) of the newest checkpoint of one of our runs."""
+  with ocp.CheckpointManager(folder.absolute(), item_names=('state', 'about')) as found:
+    step = found.latest_step()
+    if step is None:
+      raise InputError(f'{folder}: no finished checkpoint')
+    args = ocp.args.Composite(state=ocp.args.StandardRestore())
+    tree = found.restore(step, args=args)['state']
+  params = jax.device_get(tree['params'])
+  weights.check(params, shapes, where=str(folder))
+  moments = _moments(tree['optimizer'])
+  if moments is None:
+    raise InputError(
+      f'{folder / str(step)}: its optimizer is not Adafactor; export MODEL_DIR/model, '
+      'which leaves the optimizer behind'
+    )
+  return step, params, jax.device_get(moments)
+
+
+def _moments(tree: Any) -> Any:
+  """Adafactor's moments, wherever optax's wrappers have put them; None without."""
+  if isinstance(tree, Mapping):
+    if set(tree) == set(adafactor.AdafactorState._fields):
+      return tree['moments']
+    tree = list(tree.values())
+  if isinstance(tree, (list, tuple)):
+    found = (_moments(item) for item in tree)
+    return next((one for one in found if one is not None), None)
+  return None
+
+
+def _find(path: pathlib.Path) -> pathlib.Path:
+  """The checkpoint itself, or the newest one in a MODEL_DIR of t5x."""
+  if not path.name.startswith(_PREFIX):
+    steps = [
+      int(child.name.removeprefix(_PREFIX))
+      for child in path.glob(f'{_PREFIX}*')
+      if child.name.removeprefix(_PREFIX).isdigit()
+    ]
+    if not steps:
+      raise InputError(f'{path}: no checkpoint_<step> of t5x in it')
+    path = path / f'{_PREFIX}{max(steps)}'
+  if (path / 'checkpoint').is_file():
+    raise InputError(
+      f"{path}: in t5x's old format; must be an Orbax one: restore and save it once "
+      'with t5x.train, whose default they are'
+    )
+  if not (path / 'state').is_dir():
+    raise InputError(f'{path}: no t5x checkpoint; must be a folder that holds state/')
+  return path
+
+
+def _said(model_dir: pathlib.Path) -> dict[str, str]:
+  """Macros of MODEL_DIR/config.gin whose values are strings."""
+  path = model_dir / 'config.gin'
+  if not path.is_file():
+    return {}
+  text = path.read_text(encoding='utf-8')
+  return dict(re.findall(r"^([A-Z_]+) = (?:\\\n *)?'([^'\n]*)'$", text, re.MULTILINE))
+
+
+def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:
+  """Shapes of the parameters, nothing read."""
+  handler = ocp.PyTreeCheckpointHandler()
+  tree = handler.metadata(checkpoint / 'state').tree
+  if 'target' not in tree:
+    raise InputError(f'{checkpoint}: no target in it; must be a train state of t5x')
+  return tree['target']
+
+
+def _read(checkpoint: pathlib.Path, shapes: Any) -> Any:
+  """The parameters alone, as numpy; the optimizer stays on disk."""
+  restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    tree = checkpointer.restore(
+      checkpoint / 'state',
+      args=ocp.args.PyTreeRestore(
+        {'target': shapes}, restore_args={'target': restore}, partial_restore=True
+      ),
+    )
+  return jax.tree.map(
+    lambda value, shape: np.asarray(value, jnp.dtype(shape.dtype)),
+    tree['target'],
+    shapes,
+  )

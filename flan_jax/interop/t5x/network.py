@@ -1,0 +1,225 @@
+"""The Decoder as the flax module that `t5x.models.DecoderOnlyModel` calls.
+
+t5x shifts every example right by one and puts id 0 in front (seqio's BOS); our rows
+begin with the first token, or with the tokenizer's own BOS. So the network takes that
+front token out of every example, or puts the BOS in its place, and the decoder reads
+the very tokens, at the very positions, that it reads in our trainer.
+
+t5x gives the module no types; its names, and the order of its arguments, are t5x's.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import traverse_util
+from flax.linen import partitioning
+
+from flan_jax.errors import InputError
+from flan_jax.model import cache as cache_lib
+from flan_jax.model.cache import Cache
+from flan_jax.model.config import DecoderConfig
+from flan_jax.model.decoder import Decoder
+
+AXES: Mapping[str, str] = {
+  'embed': 'embed',
+  'vocab': 'vocab',
+  'mlp': 'mlp',
+  'heads': 'heads',
+  'kv_heads': 'heads',
+  'kv': 'kv',
+  'layers': 'layers',
+  'relpos_buckets': 'relpos_buckets',
+  'norm': 'embed',
+}
+"""Our logical axis name -> that of t5x's standard partitioning and factoring rules.
+
+Under both, `embed` alone in a parameter is what `norm` is to us: never factored.
+"""
+
+
+class Tokens(NamedTuple):
+  """What the decoder reads: int32 [B, L] each, as `Decoder.__call__` says."""
+
+  ids: jax.Array
+  positions: jax.Array
+  segment_ids: jax.Array
+
+
+class Network(nn.Module):
+  """`DecoderOnlyModel.module`: parameters in `params`, their axes in `params_axes`.
+
+  Attributes:
+    config: of the decoder.
+    bos_id: the tokenizer's BOS, which takes the place of seqio's at the start of every
+      example; None where it has none, as in the models that we train. A model without
+      BOS predicts nothing before it has read a token: train it on mixtures that have
+      inputs.
+
+  Raises:
+    InputError: `config.attention` and t5x's `inputs_bidirectional_attention` disagree.
+  """
+
+  config: DecoderConfig
+  bos_id: int | None = None
+
+  def setup(self):
+    self.decoder = Decoder(self.config)
+
+  @nn.nowrap
+  def init(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """As flax's, but parameters come unboxed and beside their axes."""
+    boxed = super().init(*args, **kwargs)['params']
+    return {'params': nn.meta.unbox(boxed), 'params_axes': params_axes(boxed)}
+
+  def __call__(
+    self,
+    decoder_input_tokens: jax.Array,
+    decoder_target_tokens: jax.Array,
+    decoder_segment_ids: jax.Array | None = None,
+    decoder_positions: jax.Array | None = None,
+    decoder_causal_attention: jax.Array | None = None,
+    *,
+    enable_dropout: bool = False,
+    decode: bool = False,
+    prefill: bool = False,
+    prefill_lengths: jax.Array | None = None,
+    max_decode_length: int | None = None,
+  ) -> jax.Array:
+    """Returns logits, float32 [B, L, V].
+
+    Args:
+      decoder_input_tokens: int32 [B, L], each example after a BOS of 0.
+      decoder_target_tokens: int32 [B, L], the same unshifted; 0 in padding.
+      decoder_segment_ids: int32 [B, L], 1.. per packed example, or None: a row is one
+        example.
+      decoder_positions: int32 [B, L], within the example, its BOS at 0; or None.
+      decoder_causal_attention: [B, L], 1 on the tokens of a prefix-LM's prefix, BOS
+        and separator included.
+      enable_dropout: ignored: the decoder has none (FLAN trains without).
+      decode: read one token a row after those in the cache; with no cache yet, make an
+        empty one for rows of L tokens, and nothing else.
+      prefill: read the prompts into the cache.
+      prefill_lengths: int32 [B], tokens of each prompt, BOS apart.
+      max_decode_length: ignored: the cache knows.
+    """
+    del enable_dropout, max_decode_length
+    # t5x.eval and t5x.infer make the module from float tokens.
+    decoder_input_tokens = jnp.asarray(decoder_input_tokens, jnp.int32)
+    if decode:
+      if not self.has_variable('cache', 'cache_index'):
+        return self._make_cache(decoder_input_tokens)
+      return self._decode(decoder_input_tokens)
+    if prefill:
+      return self._prefill(
+        decoder_input_tokens, prefill_lengths, decoder_causal_attention
+      )
+    if not self.is_initializing():
+      self._check_attention(decoder_causal_attention)
+    if decoder_segment_ids is None:
+      decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
+    if decoder_positions is None:
+      decoder_positions = _count(decoder_input_tokens)
+    tokens = self._tokens(decoder_input_tokens, decoder_positions, decoder_segment_ids)
+    prefix_BxL = self._prefix(decoder_causal_attention, tokens.segment_ids)
+    return self._read(tokens, prefix_BxL)
+
+  def _tokens(self, ids_BxL, positions_BxL, segment_ids_BxL) -> Tokens:
+    """Without seqio's BOS, which stands at position 0 of every example."""
+    first_BxL = positions_BxL <= 0
+    if self.bos_id is None:
+      positions_BxL = jnp.maximum(positions_BxL - 1, 0)
+      return Tokens(ids_BxL, positions_BxL, jnp.where(first_BxL, 0, segment_ids_BxL))
+    ids_BxL = jnp.where(first_BxL, self.bos_id, ids_BxL)
+    return Tokens(ids_BxL, positions_BxL, segment_ids_BxL)
+
+  def _read(self, tokens: Tokens, prefix_BxL=None, cache: Cache | None = None):
+    return self.decoder(
+      tokens.ids,
+      positions_BxL=tokens.positions,
+      segment_ids_BxL=tokens.segment_ids,
+      prefix_BxL=prefix_BxL,
+      cache=cache,
+    )
+
+  def _prefix(self, causal_attention_BxL, segment_ids_BxL):
+    if causal_attention_BxL is None or self.config.attention != 'prefix':
+      return None
+    return (causal_attention_BxL > 0) & (segment_ids_BxL > 0)
+
+  def _check_attention(self, causal_attention_BxL) -> None:
+    asked = self.config.attention
+    given = 'causal' if causal_attention_BxL is None else 'prefix'
+    if asked != given:
+      raise InputError(
+        f'DecoderConfig.attention: got {asked!r}; t5x runs a {given} model; must be '
+        f'{given!r}, or DecoderOnlyModel.inputs_bidirectional_attention = '
+        f'{asked == "prefix"}'
+      )
+
+  def _make_cache(self, ids_BxL) -> jax.Array:
+    batch, length = ids_BxL.shape
+    cache = cache_lib.init(self.config, batch=batch, length=length)
+    self._put(cache, jnp.zeros((), jnp.int32))
+    return jnp.zeros((batch, length, self.config.vocab_size), jnp.float32)
+
+  def _prefill(self, ids_BxL, lengths_B, causal_attention_BxL) -> jax.Array:
+    self._check_attention(causal_attention_BxL)
+    positions_BxL = _count(ids_BxL)
+    read_BxL = (positions_BxL <= lengths_B[:, None]).astype(jnp.int32)
+    tokens = self._tokens(ids_BxL, positions_BxL, read_BxL)
+    prefix_BxL = self._prefix(causal_attention_BxL, tokens.segment_ids)
+    logits_BxLxV, cache = self._read(tokens, prefix_BxL, self._get())
+    self._put(cache, lengths_B)
+    return logits_BxLxV
+
+  def _decode(self, ids_Bx1) -> jax.Array:
+    cache = self._get()
+    index_B = self.get_variable('cache', 'cache_index')
+    index_Bx1 = jnp.broadcast_to(index_B, ids_Bx1.shape[:1])[:, None]
+    tokens = self._tokens(ids_Bx1, index_Bx1, jnp.ones_like(ids_Bx1))
+    # t5x reads the last token of a prompt twice: what is read again gives way.
+    kept_BxS = cache.positions < tokens.positions
+    cache = cache._replace(positions=jnp.where(kept_BxS, cache.positions, -1))
+    logits_Bx1xV, cache = self._read(tokens, cache=cache)
+    self._put(cache, index_B + 1)
+    return logits_Bx1xV
+
+  def _get(self) -> Cache:
+    get = functools.partial(self.get_variable, 'cache')
+    keys, values = (get(name).swapaxes(0, 1) for name in ('keys', 'values'))
+    return Cache(keys, values, get('positions'))
+
+  def _put(self, cache: Cache, index: jax.Array) -> None:
+    """t5x expands and gathers its beams on the first axis of every array."""
+    self.put_variable('cache', 'keys', cache.keys.swapaxes(0, 1))
+    self.put_variable('cache', 'values', cache.values.swapaxes(0, 1))
+    self.put_variable('cache', 'positions', cache.positions)
+    self.put_variable('cache', 'cache_index', index)
+
+
+def _count(ids_BxL: jax.Array) -> jax.Array:
+  return jnp.broadcast_to(jnp.arange(ids_BxL.shape[1]), ids_BxL.shape)
+
+
+def params_axes(boxed: Any) -> dict[str, Any]:
+  """t5x's collection `params_axes` of boxed parameters.
+
+  Raises:
+    InputError: a parameter has an axis that t5x's rules do not know.
+  """
+  specs = traverse_util.flatten_dict(nn.get_partition_spec(boxed))
+  found = {}
+  for path, spec in specs.items():
+    for axis in spec:
+      if axis not in AXES:
+        raise InputError(
+          f'{"/".join(path)}: logical axis {axis!r} has no name in t5x; the bridge '
+          f'carries {", ".join(AXES)}'
+        )
+    names = tuple(AXES[axis] for axis in spec)
+    found[*path[:-1], f'{path[-1]}_axes'] = partitioning.AxisMetadata(names=names)
+  return traverse_util.unflatten_dict(found)

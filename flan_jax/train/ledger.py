@@ -1,0 +1,148 @@
+"""Goodput ledger: where the wall-clock time of a run went, over all of its starts.
+
+MODEL_DIR/goodput.jsonl, one JSON object a line, appended as things happen:
+
+  {"kind": "start", "at", "step"}                a process took the run up at a step
+  {"kind": KIND, "at", "seconds", ...}           seconds spent, ending at `at`
+  {"kind": "lost", "at", "seconds", "steps"}     steps done before, to be done again
+
+`at` is seconds since 1970. Host 0 alone writes. Standard library only.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
+"""What time is spent on; `step` records carry `from` and `to`, steps done."""
+
+FILE = 'goodput.jsonl'
+
+
+class Ledger:
+  """The ledger of one start of a run.
+
+  Attributes:
+    lost: (steps, seconds) that earlier starts did after `step`, to be done again.
+  """
+
+  def __init__(self, path: str | os.PathLike, *, began: float, write: bool = True):
+    """Opens the ledger; a line torn by a kill is dropped.
+
+    Args:
+      path: of the file.
+      began: when this start began, seconds since 1970.
+      write: whether this host keeps it.
+    """
+    self._path = pathlib.Path(path)
+    self._began = began
+    self._write = write
+    self.lost = (0, 0.0)
+
+  def start(self, step: int) -> None:
+    """This start goes on from `step`; what was done after it is lost."""
+    if not self._write:
+      return
+    records = read(self._path)
+    text = ''.join(f'{json.dumps(record)}\n' for record in records)
+    if not self._path.is_file() or self._path.read_text(encoding='utf-8') != text:
+      partial = self._path.with_name(f'{self._path.name}.tmp')
+      partial.write_text(text, encoding='utf-8')
+      os.replace(partial, self._path)
+    self.lost = lost_after(records, step)
+    self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
+    steps, seconds = self.lost
+    if steps:
+      self.add('lost', seconds, steps=steps)
+
+  def add(self, kind: str, seconds: float, **more: Any) -> None:
+    """So many seconds went into `kind`, until now."""
+    if self._write:
+      at = round(time.time(), 3)
+      self._append({'kind': kind, 'at': at, 'seconds': round(seconds, 4), **more})
+
+  @contextlib.contextmanager
+  def span(self, kind: str) -> Iterator[None]:
+    """The time spent in here; counted too where it ends in an exception."""
+    began = time.monotonic()
+    try:
+      yield
+    finally:
+      self.add(kind, time.monotonic() - began)
+
+  def _append(self, record: dict[str, Any]) -> None:
+    with self._path.open('a', encoding='utf-8') as file:
+      file.write(json.dumps(record) + '\n')
+
+
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The whole records of a ledger; [] where there is none."""
+  path = pathlib.Path(path)
+  records = []
+  for line in path.read_text('utf-8').splitlines() if path.is_file() else ():
+    try:
+      record = json.loads(line)
+    except ValueError:
+      continue
+    if isinstance(record, dict) and 'kind' in record:
+      records.append(record)
+  return records
+
+
+def lost_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int, float]:
+  """Steps after `step`, and their seconds, that records count as done and not lost."""
+  done = [r for r in records if r['kind'] == 'step']
+  start = max((i for i, r in enumerate(records) if r['kind'] == 'start'), default=0)
+  last = [r for r in records[start:] if r['kind'] == 'step']
+  seconds = sum(
+    r['seconds'] * (r['to'] - max(r['from'], step)) / (r['to'] - r['from'])
+    for r in last
+    if r['to'] > max(r['from'], step)
+  )
+  furthest = max((r['to'] for r in last), default=step)
+  return (max(0, furthest - step), seconds) if done else (0, 0.0)
+
+
+class Summary(NamedTuple):
+  """A ledger added up; all in seconds of wall clock.
+
+  Attributes:
+    starts: processes that took the run up.
+    wall: from the first start to the last record.
+    seconds: by kind; `step` without what was lost, `down` between two starts, `other`
+      the rest (among it what a killed process did after its last record).
+    lost_steps: steps that were done again.
+    steps: steps done, each once.
+    goodput: share of the wall clock in steps that count.
+  """
+
+  starts: int
+  wall: float
+  seconds: dict[str, float]
+  lost_steps: int
+  steps: int
+  goodput: float
+
+
+def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
+  """Adds a ledger up; None where it holds no start."""
+  starts = [i for i, r in enumerate(records) if r['kind'] == 'start']
+  if not starts:
+    return None
+  seconds = dict.fromkeys((*KINDS, 'lost', 'down', 'other'), 0.0)
+  for record in records:
+    if record['kind'] in seconds:
+      seconds[record['kind']] += record['seconds']
+  seconds['step'] -= seconds['lost']
+  for i in starts[1:]:
+    seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
+  wall = max(r['at'] for r in records) - records[starts[0]]['at']
+  seconds['other'] = max(0.0, wall - sum(seconds.values()))
+  lost_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'lost')
+  steps = sum(r['to'] - r['from'] for r in records if r['kind'] == 'step')
+  goodput = seconds['step'] / wall if wall > 0 else 0.0
+  return Summary(len(starts), wall, seconds, lost_steps, steps - lost_steps, goodput)

@@ -1,0 +1,165 @@
+"""Adapters of low rank beside a frozen model (LoRA; Hu et al. 2021, arXiv 2106.09685).
+
+A weight matrix W [in, out] of a layer is used as W + scale * A B, with A [in, r] and
+B [r, out]. A is drawn, B starts at zero: before the first step the model is the one it
+starts from. Adapters are a tree of their own, laid out as the parameters are; the
+decoder reads them as its collection `adapters`.
+"""
+
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax.sharding import PartitionSpec
+
+from flan_jax.errors import InputError
+from flan_jax.model import weights
+from flan_jax.train import model_folder, settings
+
+_IN = {name: 2 if name == 'output' else 1 for name in settings.LORA_TARGETS}
+"""How many axes of a matrix are multiplied with what the layer reads."""
+
+
+class _Matrix(NamedTuple):
+  """A matrix that gets an adapter.
+
+  Attributes:
+    name: its path among the parameters.
+    stack: axes that count layers, in front.
+    inside: axes that the layer's input is multiplied over, after them.
+  """
+
+  name: str
+  stack: int
+  inside: int
+
+
+def _matrices(shapes: Any, axes: Any, lora: settings.Lora) -> list[_Matrix]:
+  flat_axes = traverse_util.flatten_dict(axes, sep='/')
+  found = []
+  for name in traverse_util.flatten_dict(shapes, sep='/'):
+    group, _, last = name.rpartition('/')
+    if group.startswith('layers') and last in (lora.targets or settings.LORA_TARGETS):
+      stack = int(tuple(flat_axes[name])[:1] == ('layers',))
+      found.append(_Matrix(name, stack, _IN[last]))
+  have = {matrix.name.rpartition('/')[2] for matrix in found}
+  for name in lora.targets or ():
+    if name not in have:
+      raise InputError(
+        f'Lora.targets: the model has no {name!r}; leave it out, or give None for all '
+        'that there are'
+      )
+  return found
+
+
+def abstract(shapes: Any, axes: Any, *, lora: settings.Lora) -> tuple[Any, Any]:
+  """(shapes, logical axes) of the adapters of a model.
+
+  Args:
+    shapes: of the model's parameters.
+    axes: the same tree, of PartitionSpecs of logical names.
+    lora: which matrices, and of what rank.
+
+  Raises:
+    InputError: if the model lacks a matrix that is named.
+  """
+  flat = traverse_util.flatten_dict(shapes, sep='/')
+  names = traverse_util.flatten_dict(axes, sep='/')
+  out_shapes, out_axes = {}, {}
+  for name, stack, inside in _matrices(shapes, axes, lora):
+    shape, axis = flat[name].shape, tuple(names[name])
+    split = stack + inside
+    for part, size, logical in (
+      ('a', (*shape[:split], lora.rank), (*axis[:split], 'lora_rank')),
+      (
+        'b',
+        (*shape[:stack], lora.rank, *shape[split:]),
+        (*axis[:stack], 'lora_rank', *axis[split:]),
+      ),
+    ):
+      out_shapes[f'{name}_{part}'] = jax.ShapeDtypeStruct(size, jnp.float32)
+      out_axes[f'{name}_{part}'] = PartitionSpec(*logical)
+  unflatten = traverse_util.unflatten_dict
+  return unflatten(out_shapes, sep='/'), unflatten(out_axes, sep='/')
+
+
+def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
+  """Adapters that change nothing yet, float32; the same on every mesh.
+
+  Args:
+    shapes: of the adapters.
+    axes: their logical axes.
+    seed: of A, normal with variance 1 / in.
+    shardings: of the adapters, or None.
+  """
+  flat = traverse_util.flatten_dict(shapes, sep='/')
+  names = traverse_util.flatten_dict(axes, sep='/')
+
+  def draw():
+    out = {}
+    for index, (name, leaf) in enumerate(sorted(flat.items())):
+      if name.endswith('_b'):
+        out[name] = jnp.zeros(leaf.shape, leaf.dtype)
+        continue
+      stack = int(tuple(names[name])[:1] == ('layers',))
+      key = jax.random.fold_in(jax.random.key(seed), index)
+      fan_in = np.prod(leaf.shape[stack:-1])
+      out[name] = jax.random.normal(key, leaf.shape, leaf.dtype) * fan_in**-0.5
+    return traverse_util.unflatten_dict(out, sep='/')
+
+  return jax.jit(draw, out_shardings=shardings)()
+
+
+def variables(params: Any, adapters: Any, *, lora: settings.Lora) -> dict[str, Any]:
+  """What `Decoder.apply` takes: the frozen parameters and the scaled adapters."""
+  flat = traverse_util.flatten_dict(adapters, sep='/')
+  scaled = {
+    name: value * lora.scale if name.endswith('_b') else value
+    for name, value in flat.items()
+  }
+  return {
+    'params': params,
+    'adapters': traverse_util.unflatten_dict(scaled, sep='/'),
+  }
+
+
+def merge(params: Any, adapters: Any, *, lora: settings.Lora) -> Any:
+  """W + scale * A B in W's place: parameters that need no adapters any more.
+
+  Sums are float32 and rounded to each parameter's dtype once. Arrays keep the sharding
+  of the parameters.
+  """
+  flat = traverse_util.flatten_dict(params, sep='/')
+  pairs = traverse_util.flatten_dict(adapters, sep='/')
+
+  def add(weight, a, b):
+    stack = int(a.ndim + b.ndim - 2 == weight.ndim + 1)  # both have the layers' axis
+    wide = jax.vmap(_outer) if stack else _outer
+    return (weight.astype(jnp.float32) + lora.scale * wide(a, b)).astype(weight.dtype)
+
+  out = dict(flat)
+  for name in flat:
+    if f'{name}_a' in pairs:
+      join = jax.jit(add, out_shardings=flat[name].sharding)
+      out[name] = join(flat[name], pairs[f'{name}_a'], pairs[f'{name}_b'])
+  return traverse_util.unflatten_dict(out, sep='/')
+
+
+def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.tensordot(a, b, axes=1, precision='highest')
+
+
+def base_digest(checkpoint: str) -> str:
+  """SHA-256 (hex) of the weights that adapters rest on, as they lie on disk.
+
+  Raises:
+    InputError: if there is no model.
+  """
+  path = pathlib.Path(model_folder.find(checkpoint)) / 'model.safetensors'
+  weights.Stored(path.parent)  # says what is wrong where it cannot be read
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

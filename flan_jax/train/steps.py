@@ -1,0 +1,160 @@
+"""The steps of one start of a run, from the checkpoint it goes on from to its end."""
+
+import contextlib
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from flan_jax.data.loader import Loader
+from flan_jax.data.plan import Plan
+from flan_jax.data.store import Store
+from flan_jax.evaluate import held_out
+from flan_jax.model import config as config_lib
+from flan_jax.model.config import DecoderConfig
+from flan_jax.progress import Progress
+from flan_jax.train import hosts, settings
+from flan_jax.train import log as log_lib
+from flan_jax.train import lora as lora_lib
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import state as state_lib
+from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.folder import Folder
+from flan_jax.train.ledger import Ledger
+from flan_jax.train.profile import Profile
+from flan_jax.train.state import TrainState
+from flan_jax.train.stop import Stop, Watchdog
+
+
+def run(
+  run: settings.Run,
+  state: TrainState,
+  train_step: jax.stages.Wrapped,
+  *,
+  frozen: Any,
+  profile: int = 0,
+  start: int,
+  store: Store,
+  plan: Plan,
+  config: DecoderConfig,
+  mesh: Mesh,
+  checkpoints: Checkpoints,
+  about: dict[str, Any],
+  folder: Folder,
+  ledger: Ledger,
+  stop: Stop,
+  progress: Progress,
+  evaluation: held_out.Run | None = None,
+) -> tuple[TrainState, int]:
+  """Runs steps start .. train_steps, or until a stop is asked for.
+
+  Before a checkpoint is saved the metrics of every step up to it are fetched: a state
+  that a bad step has spoilt is never saved. `evaluation` is asked every
+  `evaluate.period` steps, where that is set. `frozen` are the parameters that adapters
+  rest on; None where the state holds the whole model. `profile` steps are traced into
+  MODEL_DIR/profile, in the first host's process.
+
+  Returns:
+    (state, steps done); the checkpoint of the last one has been started.
+
+  Raises:
+    BadStep: at a bad step, where the settings say to stop.
+  """
+  if start >= run.train_steps:
+    return state, start
+  sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
+  host, parts = mesh_lib.share(sharding, (run.batch_rows, run.row_length))
+  loader = Loader(
+    store, plan, batch_rows=run.batch_rows, start_step=start, host=host, hosts=parts
+  )
+  batches = iter(loader)
+  rate = state_lib.schedule(run.optimizer)
+  flops = config_lib.flops_per_token(config, run.row_length)
+  flops = 2 * flops.forward if run.lora.rank else flops.train
+  rest = () if frozen is None else (frozen,)
+  log = log_lib.Log(
+    folder,
+    start_step=start,
+    batch_tokens=run.batch_tokens,
+    flops_per_token=flops,
+    write=hosts.first(),
+    bad_step=run.bad_step,
+  )
+  shape = (run.batch_rows, run.row_length)
+  progress.stage('Compiling the train step')
+  with ledger.span('data wait'):
+    rows = next(batches)
+    batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+  with ledger.span('compile'):
+    compiled = train_step.lower(state, batch, *rest).compile()
+    hosts.barrier('compiled')
+  progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
+  log.pause()
+  done = noted = start
+  waits = saves = 0.0
+  since = time.monotonic()
+  steps = run.train_steps - start
+  trace = Profile(
+    folder.path / 'profile',
+    steps=profile if hosts.first() else 0,
+    start=start,
+    end=run.train_steps,
+  )
+  with (
+    contextlib.closing(log),
+    contextlib.closing(trace),
+    progress.bar('train', steps, unit='steps') as bar,
+    Watchdog(run.hang_s) as dog,
+  ):
+    while True:
+      with trace.step(done + 1):
+        state, metrics = compiled(state, batch, *rest)
+      digests = loader.digests(done, rows)  # while the step is computed
+      done += 1
+      dog.beat()
+      if trace.after(done, metrics):
+        progress.line(f'steps {trace.first} to {trace.last} traced: {trace.folder}')
+      waited = time.monotonic()
+      last = done == run.train_steps
+      if not last:
+        rows = next(batches)
+        batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+      waited = time.monotonic() - waited
+      waits += waited
+      log.add(metrics, rows=digests, wait_s=waited)
+      text = ''
+      ends = stop.asked(done) or last
+      saves_now = ends or done % run.checkpoint_period == 0
+      if saves_now or done % run.log_period == 0:
+        entry = log.flush(done, learning_rate=float(rate(done - 1)))
+        text = log_lib.note(entry)
+        now = time.monotonic()
+        ledger.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
+        if waits:
+          ledger.add('data wait', waits)
+        noted, since, waits, saves = done, now, 0.0, 0.0
+      bar.advance(1, text)
+      if saves_now:
+        saving = time.monotonic()
+        if hosts.first():
+          folder.send()  # the log first: it may hold steps that no checkpoint has
+        checkpoints.save(state, step=done, about={**about, 'step': done})
+        saves = time.monotonic() - saving
+        ledger.add('save', saves)
+        log.pause()
+      if ends:
+        break
+      if evaluation and run.evaluate.period and done % run.evaluate.period == 0:
+        looking = time.monotonic()
+        tuned = state.params
+        if run.lora.rank:
+          tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
+        evaluation.during(tuned, step=done)
+        del tuned
+        looking = time.monotonic() - looking
+        ledger.add('evaluation', looking)
+        since += looking
+        log.pause(looking)
+        dog.beat()
+  return state, done

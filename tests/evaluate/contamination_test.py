@@ -1,0 +1,198 @@
+"""Contamination: a planted row is found wherever it stands, and nothing else is."""
+
+import gzip
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from oracle import RANKED, says
+
+from flan_jax import catalogue, sources
+from flan_jax.catalogue import Row
+from flan_jax.data import materialize
+from flan_jax.data.store import Store
+from flan_jax.errors import InputError
+from flan_jax.evaluate import contamination, protocol, report
+from flan_jax.evaluate.contamination import Index
+from flan_jax.fields import Answer
+from flan_jax.progress import Progress
+
+LABELS = ('yes', 'no')
+
+
+def sentence(*names, words=20):
+  """Words that no two names share."""
+  name = ''.join(map(str, names))
+  return ' '.join(f'{name}w{k}' for k in range(words))
+
+
+def row(i, premise, hypothesis='short one'):
+  values = {'premise': premise, 'hypothesis': hypothesis, 'answer': 'yes'}
+  return Row(f'test.0.{i}', values, Answer('yes', LABELS, (0,), ('yes',)))
+
+
+ROWS = [row(i, sentence('row', i)) for i in range(6)]
+
+
+def dirty(rows, *texts, ngram=13):
+  index = Index(rows, ngram=ngram)
+  index.read(texts)
+  return index.overlap().dirty.tolist()
+
+
+def test_a_row_in_the_text_is_dirty_and_the_others_are_clean():
+  assert dirty(ROWS, 'Before. ' + sentence('row', 2) + ' And after.') == [
+    False, False, True, False, False, False,
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(('kept', 'found'), [(20, True), (13, True), (12, False)])
+def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not(kept, found):
+  part = ' '.join(sentence('row', 0).split()[:kept])
+  assert dirty(ROWS[:1], f'{part} something else') == [found]
+
+
+def test_case_punctuation_and_line_breaks_do_not_hide_it():
+  text = 'A man, (who was old) walked -- slowly! -- down the road to the sea today.'
+  said = 'a MAN who was\nold walked slowly down the road; to the sea TODAY'
+  assert dirty([row(0, text)], said) == [True]
+
+
+@pytest.mark.parametrize(('words', 'judged'), [(7, False), (8, True), (12, True)])
+def test_a_short_field_counts_whole_and_a_shorter_one_is_not_judged(words, judged):
+  rows = [row(0, sentence('s', words=words))]
+  index = Index(rows, ngram=13)
+  index.read([f'so {sentence("s", words=words)} it was'])
+  found = index.overlap()
+  assert (found.judged.tolist(), found.dirty.tolist()) == ([judged], [judged])
+
+
+def test_share_is_the_part_of_the_ngrams_that_occur():
+  index = Index(ROWS[:1], ngram=13)
+  index.read([' '.join(sentence('row', 0).split()[:14])])
+  assert index.overlap().share.tolist() == [2 / 8]
+
+
+def test_words_are_not_joined_over_two_texts():
+  words = sentence('row', 0).split()
+  assert dirty(ROWS[:1], ' '.join(words[:10]), ' '.join(words[10:])) == [False]
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A folder of texts, with one row in each kind of file, however deep."""
+  (tmp_path / 'deep').mkdir()
+  (tmp_path / 'a.txt').write_text(sentence('row', 0), encoding='utf-8')
+  line = {'meta': {'id': 3}, 'texts': ['x', sentence('row', 1)]}
+  (tmp_path / 'deep' / 'b.jsonl').write_text(json.dumps(line) + '\n\n')
+  with gzip.open(tmp_path / 'deep' / 'c.txt.gz', 'wt', encoding='utf-8') as file:
+    file.write(sentence('row', 2))
+  (tmp_path / 'd.bin').write_text(sentence('row', 3), encoding='utf-8')
+  return tmp_path
+
+
+def test_a_folder_is_read_to_its_depth(folder):
+  (texts,) = contamination.suspects(str(folder))
+  assert dirty(ROWS, *texts) == [True, True, True, False, False, False]
+
+
+def test_nothing_falls_between_two_pieces_of_a_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(contamination, '_BUFFER', 97)
+  text = ' '.join(sentence('filler', k) for k in range(5))
+  text += ' ' + ' '.join(r.values['premise'] for r in ROWS)
+  (tmp_path / 'a.txt').write_text(text, encoding='utf-8')
+  (texts,) = contamination.suspects(str(tmp_path))
+  assert dirty(ROWS, *texts) == [True] * 6
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+  line = sentence('filler', words=2_000) + '\n'
+  with (tmp_path / 'a.txt').open('w', encoding='utf-8') as file:
+    file.writelines(line for _ in range(600))  # about 20 MB
+  index = Index(ROWS, ngram=13)
+  (texts,) = contamination.suspects(str(tmp_path))
+  pieces = iter(texts)
+  index.read([next(pieces)])
+  tracemalloc.start()
+  first = 0
+  for k, piece in enumerate(pieces):
+    index.read([piece])
+    if k == 2:
+      first = tracemalloc.get_traced_memory()[1]
+    if k == 12:
+      break
+  assert tracemalloc.get_traced_memory()[1] < 1.5 * first
+  tracemalloc.stop()
+
+
+def test_a_training_store_is_read_in_words(tmp_path):
+  """Rows that trained are dirty; rows of the same world that did not train are not."""
+  out = tmp_path / 'store'
+  materialize.materialize(
+    catalogue.mixture('microworld_mini_squad'),
+    out=out,
+    tokenizer='bytes',
+    epochs=1,
+  )
+  dataset = catalogue.get('mini_squad', family='microworld')
+  store = Store.open(out)
+  (texts,) = contamination.suspects(str(out))
+  some = [
+    dataset.read(record, row_id)
+    for (row_id, record), _ in zip(
+      sources.records(dataset, 'train'), range(20), strict=False
+    )
+  ]
+  planted = some + [row(i, sentence('row', i)) for i in range(5)]
+  index = Index(planted, ngram=13)
+  assert index.read(texts) > 10 * store.rows('mini_squad')
+  found = index.overlap()
+  assert found.dirty[:20][found.judged[:20]].all()
+  assert found.judged[:20].any()
+  assert not found.dirty[20:].any()
+
+
+def test_what_is_neither_store_nor_text_is_refused(tmp_path):
+  with pytest.raises(InputError, match='no such folder'):
+    contamination.suspects(str(tmp_path / 'absent'))
+  with pytest.raises(InputError, match=r'no text in it.*\.txt'):
+    contamination.suspects(str(tmp_path))
+  (tmp_path / 'a.jsonl').write_text('{"text": ', encoding='utf-8')
+  (texts,) = contamination.suspects(str(tmp_path))
+  with pytest.raises(InputError, match=r'a\.jsonl.*, line 1: not JSON'):
+    list(texts)
+
+
+def test_the_report_has_the_clean_rows_beside_all(folder):
+  """Three rows are planted, and the model is right on those alone."""
+  rows = {'dev': [], 'test': ROWS}
+  remembers = [sentence('row', i) for i in range(3)]
+
+  class Parrot(type(says('yes'))):
+    def __init__(self):
+      super().__init__(
+        lambda prompt: 'yes' if any(m in prompt for m in remembers) else 'no'
+      )
+
+  results = protocol.evaluate(
+    Parrot(), datasets=[RANKED], rows=lambda _, split: rows[split]
+  )
+  found = contamination.look_up(
+    results,
+    suspects=contamination.suspects(str(folder)),
+    ngram=13,
+    progress=Progress(quiet=True),
+  )
+  assert found.against == (str(folder),)
+  made = report.build(
+    results, model='m', checkpoint='', held_out=(), trained_on=(), train_rows={},
+    data_digest='', seed=0, contamination=found,
+  )  # fmt: skip
+  (line,) = made['rows']
+  assert line['mean'] == 50
+  told = {key: line['contamination'][key] for key in ('judged', 'dirty', 'clean')}
+  assert told == {'judged': 6, 'dirty': 3, 'clean': 3}
+  assert line['contamination']['mean'] == 0
+  assert made['contamination']['ngram'] == 13
+  assert np.isfinite(line['contamination']['ci95']).all()

@@ -1,0 +1,296 @@
+"""From a checkpoint to a report: stopped and gone on with, alone and on two hosts."""
+
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from flan_jax import catalogue, config
+from flan_jax.data import materialize, tokenizer
+from flan_jax.data.store import Store
+from flan_jax.errors import InputError
+from flan_jax.evaluate import held_out, loading, report
+from flan_jax.evaluate.scoring import Scorer
+from flan_jax.interop import check, convert
+from flan_jax.progress import Progress
+from flan_jax.train import model_folder, settings
+
+SMALL = {
+  'FAMILY': 'microworld',
+  'DATASETS': 'mini_arc',
+  'MAX_ROWS': 3,
+  'TEMPLATES': 2,
+  'Evaluate.row_length': 512,
+  'Evaluate.batch_rows': 4,
+  'Evaluate.max_decode': 4,
+  'Mesh.data': 1,
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def checkpoint(tmp_path_factory, tiny_model):
+  """A model folder of ours, small and never trained."""
+  folder = tmp_path_factory.mktemp('checkpoint')
+  model = tiny_model()
+  model_folder.save(
+    folder, model.params, config=model.config, tokenizer=tokenizer.load('bytes')
+  )
+  SMALL['CHECKPOINT'] = str(folder)
+  return folder
+
+
+def flags(out, **more):
+  values = {**SMALL, 'OUTPUT_DIR': str(out), **more}
+  return [f'{name}={value}' for name, value in values.items()]
+
+
+def evaluate(out, **more):
+  parsed = config.load(['gin/evaluate/zero_shot.gin'], flags(out, **more))
+  evaluation = parsed.build('Evaluation')
+  return held_out.evaluate_checkpoint(
+    evaluation, text=parsed.text(evaluation), progress=Progress(quiet=True)
+  )
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+  """These evaluations run on one of the simulated devices, unless a test says so."""
+  build = loading.mesh_lib.build
+  monkeypatch.setattr(
+    loading.mesh_lib, 'build', lambda shape: build(shape, devices=jax.devices()[:1])
+  )
+
+
+def files(out: pathlib.Path) -> dict[str, bytes]:
+  """What an evaluation left, without what is a matter of time or place."""
+  found = {
+    path.relative_to(out).as_posix(): path.read_bytes()
+    for path in out.rglob('*')
+    if path.is_file() and path.name != 'report.html'  # shows the timing as well
+  }
+  whole = json.loads(found['report.json'])
+  del whole['timing'], whole['provenance']['config']
+  found['report.json'] = json.dumps(whole).encode()
+  return found
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, checkpoint):
+  """An evaluation that nothing stopped, of a base model's prompts as well."""
+  out = tmp_path_factory.mktemp('whole')
+  with pytest.MonkeyPatch.context() as patch:
+    build = loading.mesh_lib.build
+    patch.setattr(
+      loading.mesh_lib, 'build', lambda shape: build(shape, devices=jax.devices()[:1])
+    )
+    evaluate(out, DATASETS="('mini_arc', 'mini_squad')")
+  return out
+
+
+def test_an_evaluation_leaves_a_report_and_no_journal(whole):
+  made = report.load(whole)
+  assert [row['dataset'] for row in made['rows']] == ['mini_arc', 'mini_squad']
+  assert not list(whole.glob('*.journal.jsonl'))
+  names = {path.name for path in whole.iterdir()}
+  assert {'report.html', 'report.csv', 'report.tex', 'predictions.jsonl'} <= names
+
+
+def test_the_report_says_where_its_figures_come_from(whole):
+  found = report.load(whole)['provenance']
+  (line,) = [x for x in found['config'].splitlines() if 'max_rows' in x]
+  assert line == 'Evaluate.max_rows = 3  # --gin.MAX_ROWS'
+  assert found['models']['tuned']['parameters'] > 1e4
+  assert len(found['models']['tuned']['fingerprint']) == 16
+  assert found['versions']['jax'] == jax.__version__
+
+
+@pytest.mark.parametrize('calls', [0, 1])
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
+  calls, whole, tmp_path, monkeypatch
+):
+  """Killed at its first call of the model, and at its second and last."""
+  made = 0
+
+  def dying(ask):
+    def answer(self, *arguments, **more):
+      nonlocal made
+      made += 1
+      if made > calls:
+        raise KeyboardInterrupt
+      return ask(self, *arguments, **more)
+
+    return answer
+
+  both = "('mini_arc', 'mini_squad')"
+  with monkeypatch.context() as patch:
+    patch.setattr(Scorer, 'score', dying(Scorer.score))
+    patch.setattr(Scorer, 'generate', dying(Scorer.generate))
+    with pytest.raises(KeyboardInterrupt):
+      evaluate(tmp_path, DATASETS=both)
+    assert not (tmp_path / 'report.json').exists()
+    assert (tmp_path / 'tuned.journal.jsonl').read_bytes().count(b'\n') == 1 + calls
+    made, calls = 0, 2 - calls  # what is left is all that is asked
+    evaluate(tmp_path, DATASETS=both)
+  assert files(tmp_path) == files(whole)
+
+
+@pytest.mark.parametrize(
+  ('flag', 'value', 'message'),
+  [
+    ('SHOTS', 17, 'SHOTS: got 17; must be 0 to 16; the nearest is 16'),
+    ('FORM', 'no_option', "did you mean 'no_options'"),
+    ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
+    ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
+    ('CONTAMINATION', '/nowhere', 'no such folder'),
+  ],
+)
+def test_bad_settings_are_refused_before_anything_is_computed(
+  flag, value, message, tmp_path
+):
+  with pytest.raises(InputError, match=message):
+    evaluate(tmp_path, **{flag: value})
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    catalogue.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
+    evaluate=('closed_book_qa',), row_length=256,
+  )  # fmt: skip
+  return out
+
+
+def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
+  tiny_model, tmp_path, monkeypatch
+):
+  """Converted once beside the report; the guard knows nothing of its training."""
+  monkeypatch.setattr(check, '_installed', lambda name: False)  # torch takes long
+  model = tiny_model(activation='swiglu', scaled_head=False)
+  model_folder.save(
+    tmp_path / 'ours', model.params, config=model.config,
+    tokenizer=tokenizer.load('bytes'),
+  )  # fmt: skip
+  convert.to_theirs(
+    tmp_path / 'ours', tmp_path / 'theirs', progress=Progress(quiet=True)
+  )
+  few = {'TEMPLATES': 1, 'MAX_ROWS': 2}
+  wanted = evaluate(tmp_path / 'a', CHECKPOINT=tmp_path / 'ours', **few)
+  found = evaluate(tmp_path / 'b', CHECKPOINT=tmp_path / 'theirs', **few)
+  assert found['rows'] == wanted['rows']
+  assert found['model'] == 'theirs'
+  of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
+  assert of['fingerprint'] == same['fingerprint']
+  assert of['converted']['family'] == 'llama'
+  assert found['guard']['datasets'] is None
+  assert len(list((tmp_path / loading.CONVERTED).iterdir())) == 1
+
+
+def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
+  ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
+  with pytest.raises(InputError, match=r'mini_squad\.test: not in the store; it holds'):
+    evaluate(tmp_path, **ask)
+  made = evaluate(tmp_path, MISSING='skip', **ask)
+  assert [row['dataset'] for row in made['rows']] == ['mini_arc']
+  assert made['data_digest'] == Store.open(store).digest
+
+
+def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
+  store, tmp_path, tiny_model
+):
+  model = tiny_model()
+  asked = []
+  run = held_out.Run(
+    settings.Evaluate(period=10, period_rows=5, row_length=512, base=False),
+    store=Store.open(store),
+    config=model.config,
+    held_out=('closed_book_qa',),
+    seed=0,
+    out=tmp_path / 'report',
+    progress=Progress(quiet=True),
+  )
+  read = run._shared['rows']
+  run._shared['rows'] = lambda name, split: asked.append(split) or read(name, split)
+  for step in (10, 20, 30, 20):
+    look = run.during(model.params, step=step)
+  assert set(asked) == {'dev'}
+  assert set(look['datasets']) == {'mini_arc'}
+  assert look['clusters']['closed_book_qa'] == pytest.approx(
+    look['datasets']['mini_arc']
+  )
+  lines = (tmp_path / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
+  assert [json.loads(line)['step'] for line in lines] == [10, 20]
+
+
+HOST = """
+import sys
+import jax
+address, hosts, host, out, *more = sys.argv[1:]
+jax.distributed.initialize(address, int(hosts), int(host))
+from flan_jax import config
+from flan_jax.evaluate import held_out
+from flan_jax.progress import Progress
+found = config.load(['gin/evaluate/zero_shot.gin'], more).build('Evaluation')
+made = held_out.evaluate_checkpoint(found, progress=Progress(quiet=True))
+print(jax.process_count(), len(made['rows']), made['rows'][0]['mean'])
+"""
+
+
+@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_hosts_write_the_report_of_one(count, whole, tmp_path):
+  """Real processes share the mesh; the first writes, and all know the figures."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  more = flags(tmp_path, **{'DATASETS': "('mini_arc', 'mini_squad')", 'Mesh.data': -1})
+  environment = {
+    'PATH': '', 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'TPU_SKIP_MDS_QUERY': '1',
+  }  # fmt: skip
+  hosts = [
+    subprocess.Popen(
+      [
+        sys.executable,
+        '-c',
+        HOST,
+        address,
+        str(count),
+        str(host),
+        str(tmp_path),
+        *more,
+      ],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=environment,
+    )
+    for host in range(count)
+  ]
+  said = [host.communicate(timeout=900) for host in hosts]
+  assert [host.returncode for host in hosts] == [0] * count, said
+  told = [out.splitlines()[-1] for out, _ in said]  # gloo talks before it
+  assert set(told) == {told[0]}
+  assert told[0].startswith(f'{count} 2 ')
+  ours, theirs = files(whole), files(tmp_path)
+  assert set(ours) == set(theirs)
+  for name in ('templates.csv', 'report.tex', 'plots/averages.svg'):
+    assert ours[name] == theirs[name], name
+  made = [report.load(out)['rows'] for out in (whole, tmp_path)]
+  for row, same in zip(*made, strict=True):
+    calibrations = row.pop('calibration', {}), same.pop('calibration', {})
+    assert row == same
+    errors = [found.get('ece', 0) for found in calibrations]
+    assert errors[0] == pytest.approx(errors[1], abs=0.02)
+  lines = [
+    [json.loads(line) for line in found['predictions.jsonl'].splitlines()]
+    for found in (ours, theirs)
+  ]
+  for one, other in zip(*lines, strict=True):
+    scores = one.pop('log_probabilities', []), other.pop('log_probabilities', [])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert one == other
+  models = [report.load(out)['provenance']['models'] for out in (whole, tmp_path)]
+  assert models[0] == models[1]

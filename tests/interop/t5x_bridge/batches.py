@@ -1,0 +1,67 @@
+"""The same examples as a Batch of ours and as the features that t5x feeds a model."""
+
+import numpy as np
+
+from flan_jax.data import rows
+from flan_jax.data.rows import Batch, Example
+from flan_jax.model.config import DecoderConfig
+
+EOS = 1
+TINY = DecoderConfig(
+  vocab_size=64,
+  num_layers=2,
+  d_model=32,
+  d_ff=64,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+  positions='rotary',
+)
+
+
+def examples(count: int, *, seed: int = 0) -> list[Example]:
+  rng = np.random.default_rng(seed)
+
+  def draw(low, high):
+    return rng.integers(3, 64, rng.integers(low, high), np.int32)
+
+  return [Example(draw(2, 8), draw(1, 5)) for _ in range(count)]
+
+
+def ours(
+  groups: list[list[Example]], *, row_length: int, bos_id: int | None = None
+) -> Batch:
+  """One packed row a group, as the trainer reads it."""
+  return rows.stack([
+    rows.assemble(group, row_length=row_length, bos_id=bos_id, eos_id=EOS)
+    for group in groups
+  ])  # fmt: skip
+
+
+def theirs(groups: list[list[Example]], *, row_length: int) -> dict[str, np.ndarray]:
+  """The same rows as seqio's DecoderFeatureConverter makes them: [B, L], int32."""
+  names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids',
+           'positions', 'causal_attention')  # fmt: skip
+  out = {
+    f'decoder_{name}': np.zeros((len(groups), row_length), np.int32) for name in names
+  }
+  for row, group in enumerate(groups):
+    start = 0
+    for segment, (inputs, targets) in enumerate(group, start=1):
+      sequence = np.concatenate([inputs, [EOS], targets, [EOS]])
+      stop, answer = start + len(sequence), start + len(inputs) + 1
+      features = {name: value[row] for name, value in out.items()}
+      features['decoder_target_tokens'][start:stop] = sequence
+      features['decoder_input_tokens'][start + 1 : stop] = sequence[:-1]
+      features['decoder_loss_weights'][answer:stop] = 1
+      features['decoder_segment_ids'][start:stop] = segment
+      features['decoder_positions'][start:stop] = np.arange(len(sequence))
+      features['decoder_causal_attention'][start : answer + 1] = 1
+      start = stop
+  return out
+
+
+def pairs(count: int = 8, *, seed: int = 0) -> list[list[Example]]:
+  """Groups of two examples: a packed row each."""
+  found = examples(count, seed=seed)
+  return [found[i : i + 2] for i in range(0, count, 2)]

@@ -1,0 +1,241 @@
+"""Under the real t5x: the same batch gives our loss, our update and our answers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from batches import EOS, TINY, examples, ours, pairs, theirs
+from flax import traverse_util
+
+from flan_jax.interop.t5x import recipe
+from flan_jax.interop.t5x.network import Network
+from flan_jax.model import weights
+from flan_jax.model.decoder import Decoder
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import settings
+from flan_jax.train import state as state_lib
+from flan_jax.train import step as step_lib
+
+pytestmark = pytest.mark.t5x
+
+LENGTH = 40
+RATE, WARMUP = 0.03, 2
+STEPS = 3
+# Large enough for t5x to factor the second moments of the embedding, by size.
+WIDE = dataclasses.replace(TINY, vocab_size=160, d_model=128, d_ff=160)
+CONFIGS = {
+  'scanned': WIDE,
+  'unrolled': dataclasses.replace(WIDE, scan_layers=False),
+  't5 positions, prefix': dataclasses.replace(WIDE, positions='t5', attention='prefix'),
+  'remat': dataclasses.replace(WIDE, remat='full'),
+}
+Z_LOSS = 1e-3
+
+
+def make_model(config, **settings):
+  """t5x's model around our network, with t5x's Adafactor."""
+  import seqio
+  from t5x import adafactor, models
+
+  return models.DecoderOnlyModel(
+    module=Network(config),
+    vocabulary=seqio.ByteVocabulary(),
+    optimizer_def=adafactor.Adafactor(
+      decay_rate=0.8,
+      step_offset=0,
+      logical_factor_rules=adafactor.standard_logical_factor_rules(),
+    ),
+    inputs_bidirectional_attention=config.attention == 'prefix',
+    loss_normalizing_factor='NUM_REAL_TARGET_TOKENS',
+    z_loss=Z_LOSS,
+    **settings,
+  )
+
+
+def batches():
+  return [pairs(16, seed=seed) for seed in range(STEPS)]
+
+
+def run_t5x(config, params):
+  """(losses, parameters, moments) of a few steps of t5x's train step, one device."""
+  from t5x import train_state, trainer
+
+  model = make_model(config)
+  ones = {'decoder_input_tokens': (2, LENGTH)}
+  key = jax.random.PRNGKey(0)
+  variables = model.get_initial_variables(key, ones, {'decoder_input_tokens': 'int32'})
+  state = train_state.FlaxOptimTrainState.create(model.optimizer_def, variables)
+  tree = state.state_dict()
+  tree['target'] = {'decoder': params}
+  state = state.restore_state(tree)
+  rate = recipe.learning_rate(RATE, 'rsqrt', WARMUP)
+
+  @jax.jit
+  def step(state, batch):
+    loss, _ = model.loss_fn(state.params, batch, None)
+    state, _ = trainer.train_with_lr(state, batch, rate(state.step), key, model, None)
+    return state, loss
+
+  losses = []
+  for groups in batches():
+    batch = theirs(groups, row_length=LENGTH)
+    state, loss = step(state, batch)
+    losses.append(float(loss))
+  return results(losses, state)
+
+
+def run_t5x_on_a_mesh(config, params, tmp_path):
+  """The same by t5x's Trainer and partitioner, data 4 x model 2, from a folder."""
+  from t5x import partitioning, trainer
+
+  weights.save(tmp_path, params, config=config)
+  partitioner = partitioning.PjitPartitioner(
+    model_parallel_submesh=(1, 2),
+    logical_axis_rules=partitioning.standard_logical_axis_rules(),
+  )
+  model = make_model(config)
+  from flan_jax.interop.t5x.initializer import Initializer
+
+  initializer = Initializer(
+    source=str(tmp_path),
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={'decoder_input_tokens': (8, LENGTH)},
+    input_types={'decoder_input_tokens': jnp.int32},
+    partitioner=partitioner,
+  )
+  key = jax.random.PRNGKey(0)
+  made = trainer.Trainer(
+    model=model,
+    train_state=initializer.from_scratch(key),
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=initializer.train_state_axes,
+    rng=key,
+    learning_rate_fn=recipe.learning_rate(RATE, 'rsqrt', WARMUP),
+    num_microbatches=None,
+  )
+  gate = made.train_state.params['decoder']['layers']['gate']
+  assert gate.sharding.shard_shape(gate.shape) == (2, 128, 80)
+  losses = []
+  for groups in batches():
+    batch = theirs(groups, row_length=LENGTH)
+    made.train_state, metrics = made._partitioned_train_step(made.train_state, batch)
+    losses.append(float(metrics['loss'].compute()))
+  return results(losses, made.train_state)
+
+
+def results(losses, state):
+  tree = jax.device_get(state.state_dict())
+  return losses, tree['target']['decoder'], tree['state']['param_states']['decoder']
+
+
+def run_ours(config, params):
+  """The same of our own train step."""
+  run = settings.Mesh()
+  mesh = mesh_lib.build(run, devices=jax.devices()[:1])
+  shapes, axes = state_lib.abstract_params(config)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP),
+    logical_axes=axes,
+  )
+  layout = state_lib.layout(
+    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules
+  )
+  params = jax.device_put(params, layout.shardings.params)
+  state = state_lib.create(params, optimizer, layout=layout)
+  step = step_lib.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=run.rules, z_loss=Z_LOSS
+  )
+  sharding = mesh_lib.batch_sharding(mesh, run.rules)
+  losses = []
+  with step_lib.sharded(mesh, run.rules):
+    for groups in batches():
+      batch = mesh_lib.put_batch(ours(groups, row_length=LENGTH), sharding)
+      state, metrics = step(state, batch)
+      losses.append(float(metrics.loss) / float(metrics.weight))
+  moments = jax.tree.map(
+    lambda one: one._asdict(),
+    jax.device_get(state.optimizer.moments),
+    is_leaf=lambda node: hasattr(node, '_asdict'),
+  )
+  return losses, jax.device_get(state.params), moments
+
+
+def assert_same(got, want):
+  losses, params, moments = got
+  np.testing.assert_allclose(losses, want[0], rtol=1e-5)
+  for mine, other, tolerance in ((params, want[1], 1e-5), (moments, want[2], 1e-4)):
+    mine, other = (traverse_util.flatten_dict(t, sep='/') for t in (mine, other))
+    assert set(mine) == set(other)
+    for name, value in mine.items():
+      assert value.shape == other[name].shape, name
+      scale = np.max(np.abs(other[name])) + 1e-30
+      np.testing.assert_allclose(
+        value / scale, other[name] / scale, atol=tolerance, err_msg=name
+      )
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_the_same_batches_give_the_same_losses_and_the_same_adafactor_updates(name):
+  config = CONFIGS[name]
+  params = jax.device_get(state_lib.init_params(config, seed=0))
+  want = run_ours(config, params)
+  assert want[0][-1] < want[0][0]
+  assert_same(run_t5x(config, params), want)
+
+
+def test_so_they_do_on_a_mesh_of_t5x_from_a_model_folder(tmp_path):
+  """Its partitioner finds an axis for every parameter."""
+  params = jax.device_get(state_lib.init_params(WIDE, seed=0))
+  got = run_t5x_on_a_mesh(WIDE, params, tmp_path)
+  assert_same(got, run_ours(WIDE, params))
+
+
+@pytest.mark.parametrize('attention', ['causal', 'prefix'])
+def test_t5x_writes_the_answers_that_we_write(attention):
+  """Greedy, from prompts of different length, by t5x's own decoding loop."""
+  from t5x import decoding
+
+  config = dataclasses.replace(WIDE, attention=attention)
+  params = jax.device_get(state_lib.init_params(config, seed=3))
+  batch = theirs([[one] for one in examples(4)], row_length=24)
+  given = batch['decoder_causal_attention']
+  lengths = given.sum(-1) - 1
+  model = make_model(config, decode_fn=decoding.temperature_sample)
+  found, _ = model.predict_batch_with_aux(
+    {'decoder': params}, batch, decoder_params={'temperature': 0.0, 'eos_id': EOS}
+  )
+  read = jax.jit(Decoder(config).apply)
+  tokens = batch['decoder_target_tokens'] * (np.arange(24) < lengths[:, None])
+  row = np.arange(len(lengths))
+  prefix_BxL = np.arange(24) < lengths[:, None] if attention == 'prefix' else None
+  for end in lengths + np.arange(24 - lengths.max())[:, None]:
+    real = np.arange(24) < end[:, None]
+    logits = read(
+      {'params': params},
+      tokens,
+      positions_BxL=np.broadcast_to(np.arange(24), tokens.shape),
+      segment_ids_BxL=real.astype(np.int32),
+      prefix_BxL=prefix_BxL,
+    )
+    tokens[row, end] = np.argmax(logits[row, end - 1], axis=-1)
+  for got, wrote, length in zip(np.asarray(found), tokens, lengths, strict=True):
+    want = wrote[length : length + 24 - lengths.max()]
+    ends = np.flatnonzero(want == EOS)
+    answer = want[: ends[0] + 1 if len(ends) else None]
+    np.testing.assert_array_equal(got[: len(answer)], answer)
+
+
+def test_scores_are_summed_log_probabilities_of_the_targets():
+  params = jax.device_get(state_lib.init_params(TINY, seed=1))
+  groups = [[one] for one in examples(4)]
+  got = make_model(TINY).score_batch({'decoder': params}, theirs(groups, row_length=24))
+  want = [
+    -float(step_lib.loss_sums(params, ours([group], row_length=24), config=TINY)[0])
+    for group in groups
+  ]
+  np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -1,0 +1,109 @@
+"""Checkpoints there and back, on disk as t5x has them; t5x itself is not needed."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import traverse_util
+
+from flan_jax.errors import InputError
+from flan_jax.interop.t5x import __main__ as command
+from flan_jax.interop.t5x import checkpoints
+from flan_jax.train import model_folder
+
+MICROWORLD = model_folder.SHIPPED
+
+
+def flat_tree(checkpoint) -> dict[str, np.ndarray]:
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    tree = reader.restore(checkpoint / 'state')
+  return traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+  return checkpoints.export('microworld', str(tmp_path_factory.mktemp('out')))
+
+
+def test_a_model_folder_comes_back_to_the_byte(exported, tmp_path):
+  back = checkpoints.import_(
+    str(exported), str(tmp_path / 'back'), model='microworld', mixture='microworld_mix'
+  )
+  for name in ('model.safetensors', 'tokenizer.model'):
+    assert (back / name).read_bytes() == (MICROWORLD / name).read_bytes()
+  ours, theirs = (
+    json.loads((folder / 'config.json').read_text()) for folder in (MICROWORLD, back)
+  )
+  assert ours.items() <= theirs.items()
+  said = json.loads((back / model_folder.PROVENANCE).read_text())
+  assert said == {'by': 't5x', 'step': 0, 'mixture': 'microworld_mix'}
+
+
+def test_the_tree_is_that_of_t5x(exported):
+  """`target`, `state/step`, and four moments for every parameter."""
+  flat = flat_tree(exported)
+  assert exported.name == 'checkpoint_0'
+  target = {name for name in flat if name.startswith('target/decoder/')}
+  moments = {name for name in flat if name.startswith('state/param_states/decoder/')}
+  assert set(flat) == target | moments | {'state/step'}
+  assert moments == {
+    f'{name.replace("target", "state/param_states")}/{moment}'
+    for name in target
+    for moment in ('m', 'v', 'v_row', 'v_col')
+  }
+  assert flat['state/step'].dtype == np.int32
+
+
+def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp_path):
+  """t5x leaves MODEL_DIR/config.gin; long values stand on a line of their own."""
+  (tmp_path / 'run' / 'checkpoint_2').mkdir(parents=True)
+  shutil.copytree(exported, tmp_path / 'run' / 'checkpoint_10')
+  (tmp_path / 'run' / 'config.gin').write_text(
+    "DECODER = 'microworld'\nMIXTURE_OR_TASK_NAME = \\\n    'microworld_mini_copa'\n"
+  )
+  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  said = json.loads((back / model_folder.PROVENANCE).read_text())
+  assert said == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
+
+
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda folder: folder, 'no checkpoint_<step>'),
+    (lambda folder: folder / 'checkpoint_5', 'no t5x checkpoint'),
+    (lambda folder: folder / 'checkpoint_7', 'old format'),
+  ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, make, message):
+  if 'old' in message:
+    (tmp_path / 'checkpoint_7').mkdir()
+    (tmp_path / 'checkpoint_7' / 'checkpoint').touch()
+  with pytest.raises(InputError, match=message):
+    checkpoints.import_(str(make(tmp_path)), str(tmp_path / 'x'), model='microworld')
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_its_tensors(exported, tmp_path):
+  other = tmp_path / 'other'
+  other.mkdir()
+  config = json.loads((MICROWORLD / 'config.json').read_text()) | {'d_ff': 512}
+  (other / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(InputError, match=r'gate is \(128, 384\), must be \(128, 512\)'):
+    checkpoints.import_(str(exported), str(tmp_path / 'x'), model=str(other))
+  assert not (tmp_path / 'x').exists()
+
+
+def test_nothing_is_written_over(exported, tmp_path, capsys):
+  target = str(exported.parent)
+  assert command.main(['export', 'microworld', target]) == 2
+  assert 'is there already' in capsys.readouterr().err
+  arguments = ['import', str(exported), str(tmp_path), '--model', 'microworld']
+  assert command.main(arguments) == 2
+  assert 'is there already' in capsys.readouterr().err
+
+
+def test_without_a_model_to_go_by_it_asks_for_one(exported, tmp_path, capsys):
+  assert command.main(['import', str(exported), str(tmp_path / 'x')]) == 2
+  assert '--model' in capsys.readouterr().err

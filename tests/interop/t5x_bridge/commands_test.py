@@ -1,0 +1,101 @@
+"""The real commands: t5x.train from our base, resumed, t5x.eval and t5x.infer."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from flan_jax import config
+from flan_jax.interop.t5x import checkpoints
+from flan_jax.train import model_folder
+
+pytestmark = [pytest.mark.t5x, pytest.mark.slow]
+
+TASK = 'microworld_mini_copa'
+
+
+def t5x(command: str, *flags: str) -> str:
+  """Runs `python -m t5x.COMMAND` with our gin files; returns its log."""
+  files = ('model', command)
+  gin = [f'--gin_file={config.shipped() / "t5x" / f"{name}.gin"}' for name in files]
+  done = subprocess.run(
+    [sys.executable, '-m', f't5x.{command}', *gin, *flags],
+    env=os.environ | {'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done.stderr
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  return checkpoints.export('microworld', str(tmp_path_factory.mktemp('base')))
+
+
+def train(folder, steps: int) -> str:
+  return t5x(
+    'train',
+    f"--gin.MODEL_DIR='{folder}'",
+    f"--gin.MIXTURE_OR_TASK_NAME='{TASK}'",
+    f'--gin.TRAIN_STEPS={steps}',
+    '--gin.CHECKPOINT_PERIOD=2',
+    '--gin.STATS_PERIOD=1',
+    '--gin.BATCH_SIZE=2',
+    '--gin.TRAIN_EVAL=None',
+  )
+
+
+def test_train_stops_and_goes_on_as_if_it_had_not(tmp_path):
+  """Four steps, and two and two: the same parameters, so the same rows were read."""
+  train(tmp_path / 'whole', 4)
+  train(tmp_path / 'parts', 2)
+  assert 'estor' in train(tmp_path / 'parts', 4)
+  whole, parts = (
+    load_file(
+      checkpoints.import_(str(tmp_path / name), str(tmp_path / f'{name}_model'))
+      / 'model.safetensors'
+    )
+    for name in ('whole', 'parts')
+  )
+  start = load_file(model_folder.SHIPPED / 'model.safetensors')
+  for name, value in whole.items():
+    np.testing.assert_array_equal(value, parts[name])
+    assert not np.array_equal(value, start[name])
+  said = json.loads((tmp_path / 'whole_model' / model_folder.PROVENANCE).read_text())
+  assert said == {'by': 't5x', 'step': 4, 'mixture': TASK}
+
+
+def test_eval_scores_the_tasks_of_a_cluster(base, tmp_path):
+  t5x(
+    'eval',
+    f"--gin.CHECKPOINT_PATH='{base}'",
+    f"--gin.EVAL_OUTPUT_DIR='{tmp_path}'",
+    "--gin.CLUSTERS='nli'",
+    "--gin.SPLIT='validation'",
+    '--gin.NUM_EXAMPLES=4',
+  )
+  metrics = sorted(tmp_path.rglob('*-metrics.jsonl'))
+  assert metrics
+  for path in metrics:
+    values = json.loads(path.read_text().splitlines()[-1])
+    assert any(isinstance(value, float) for value in values.values())
+
+
+def test_infer_writes_an_answer_for_every_example(base, tmp_path):
+  t5x(
+    'infer',
+    f"--gin.CHECKPOINT_PATH='{base}'",
+    f"--gin.INFER_OUTPUT_DIR='{tmp_path}'",
+    f"--gin.MIXTURE_OR_TASK_NAME='{TASK}_template_0'",
+    "--gin.SPLIT='validation'",
+    '--gin.BATCH_SIZE=64',
+  )
+  (path,) = tmp_path.glob(f'{TASK}*.jsonl*')
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  assert len(rows) > 10
+  assert all(row['prediction'] for row in rows)

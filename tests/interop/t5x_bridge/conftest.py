@@ -1,0 +1,19 @@
+"""Lets the tests here share `batches`, and says why they skip where t5x is absent."""
+
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+
+def pytest_collection_modifyitems(items):
+  if importlib.util.find_spec('t5x') is not None:
+    return
+  here = pathlib.Path(__file__).parent
+  skip = pytest.mark.skip(reason='needs t5x: pip install --no-deps -r requirements-t5x')
+  for item in items:
+    if here in item.path.parents and item.get_closest_marker('t5x'):
+      item.add_marker(skip)

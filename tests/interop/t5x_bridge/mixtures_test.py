@@ -1,0 +1,77 @@
+"""The seqio side: registered once, under the tokenizer that t5x is told."""
+
+import numpy as np
+import pytest
+
+seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
+
+from flan_jax.data import tokenizer  # noqa: E402
+from flan_jax.errors import InputError  # noqa: E402
+from flan_jax.interop.t5x import mixtures  # noqa: E402
+from flan_jax.train import model_folder  # noqa: E402
+
+TASK = 'microworld_mini_copa'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def empty_registry():
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  yield
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+
+
+def test_the_vocabulary_is_the_tokenizer_of_the_model():
+  found = mixtures.vocabulary('microworld')
+  ours = tokenizer.load(model_folder.tokenizer_file('microworld'))
+  text = 'Is the dog in the barn?'
+  assert found.encode(text) == ours.encode(text).tolist()
+  assert (found.pad_id, found.eos_id) == (ours.pad_id, ours.eos_id)
+  assert mixtures.vocabulary('bytes') == seqio.ByteVocabulary()
+
+
+def test_a_tokenizer_that_t5x_would_misread_is_refused(tmp_path):
+  with pytest.raises(InputError, match='TOKENIZER: not set'):
+    mixtures.vocabulary(None)
+  import sentencepiece
+
+  path = tmp_path / 'padded.model'
+  with path.open('wb') as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(['some words of a text'] * 8), model_writer=file,
+      vocab_size=32, hard_vocab_limit=False, pad_id=3, unk_id=0, bos_id=1, eos_id=2,
+      minloglevel=2,
+    )  # fmt: skip
+  with pytest.raises(InputError, match='padding 3 and EOS 2'):
+    mixtures.vocabulary(str(path))
+
+
+def test_tasks_and_mixtures_are_registered_once_and_known_by_our_names():
+  assert mixtures.mixture(TASK, 'microworld') == TASK
+  assert mixtures.mixture('microworld_held_out_nli', 'microworld')
+  with pytest.raises(InputError, match=f"did you mean .*'{TASK}'"):
+    mixtures.mixture('microworld_mini_coppa', 'microworld')
+  with pytest.raises(InputError, match='seqio keeps one of a name'):
+    mixtures.mixture(TASK, 'bytes')
+  row = next(
+    seqio.get_mixture_or_task(TASK)
+    .get_dataset({'inputs': 192, 'targets': 64}, 'train', shuffle=False)
+    .as_numpy_iterator()
+  )
+  ours = tokenizer.load(model_folder.tokenizer_file('microworld'))
+  words = row['inputs_pretokenized'].decode()
+  np.testing.assert_array_equal(row['inputs'], [*ours.encode(words), ours.eos_id])
+
+
+def test_evaluation_is_a_mixture_of_one_task_a_template():
+  name = mixtures.evaluation(
+    ('nli', 'commonsense'), 'microworld', family='microworld', templates=2
+  )
+  tasks = seqio.get_subtasks(seqio.MixtureRegistry.get(name))
+  names = [task.name for task in tasks]
+  assert {f'{TASK}_template_{i}' for i in (0, 1)} < set(names)
+  assert len(set(names)) == len(names)
+  assert all(task.metric_fns for task in tasks)
+  with pytest.raises(InputError, match="did you mean 'commonsense'"):
+    mixtures.evaluation('comonsense', 'microworld', family='microworld')

@@ -1,0 +1,221 @@
+"""The module that t5x drives reads what our Decoder reads; t5x itself is not needed.
+
+The calls are those that t5x makes, by the names and in the order that it makes them.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from batches import TINY, examples, ours, pairs, theirs
+from flax import traverse_util
+
+from flan_jax.errors import InputError
+from flan_jax.interop.t5x import network
+from flan_jax.interop.t5x.network import Network
+from flan_jax.model.decoder import Decoder
+from flan_jax.train import state, step
+
+LENGTH = 40
+# fmt: off
+VARIANTS = {
+  'causal': {},
+  'prefix': {'attention': 'prefix'},
+  't5 positions': {'positions': 't5'},
+  'unrolled': {'scan_layers': False},
+  'of others': {
+    'positions': 'learned', 'max_positions': 64, 'norm': 'layer', 'activation': 'gelu',
+    'attention_bias': 'all', 'mlp_bias': True, 'layer_pattern': 'GL', 'window': 4,
+    'qk_norm': True, 'post_norms': True, 'tied_embedding': False,
+  },
+}
+# fmt: on
+
+
+def variant(name: str):
+  return dataclasses.replace(TINY, **VARIANTS[name])
+
+
+def init(module: Network) -> dict:
+  ones = jnp.ones((2, LENGTH), jnp.int32)
+  return module.init(jax.random.key(0), ones, ones, enable_dropout=False)
+
+
+def answers(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """Logits where the loss counts, [N, V]: in one order, whatever the shift."""
+  return np.asarray(logits)[np.asarray(weights) > 0]
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize('bos_id', [None, 2])
+def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
+  config = variant(name)
+  groups = pairs()
+  mine, batch = (
+    ours(groups, row_length=LENGTH, bos_id=bos_id),
+    theirs(groups, row_length=LENGTH),
+  )
+  module = Network(config, bos_id=bos_id)
+  params = init(module)['params']
+  want = Decoder(config).apply(
+    {'params': params['decoder']},
+    mine.tokens,
+    positions_BxL=mine.positions,
+    segment_ids_BxL=mine.segment_ids,
+    prefix_BxL=step.prefix_of(mine) if config.attention == 'prefix' else None,
+  )
+  prefix = batch['decoder_causal_attention']
+  got = module.apply(
+    {'params': params},
+    batch['decoder_input_tokens'],
+    batch['decoder_target_tokens'],
+    decoder_segment_ids=batch['decoder_segment_ids'],
+    decoder_positions=batch['decoder_positions'],
+    decoder_causal_attention=prefix if config.attention == 'prefix' else None,
+    rngs=None,
+    decode=False,
+    enable_dropout=False,
+    mutable=False,
+  )
+  np.testing.assert_allclose(
+    answers(got, batch['decoder_loss_weights']),
+    answers(want, mine.loss_mask),
+    atol=2e-6,
+  )
+
+
+def test_a_row_of_one_example_needs_neither_segments_nor_positions():
+  groups = [[one] for one in examples(4)]
+  batch = theirs(groups, row_length=16)
+  module = Network(TINY)
+  params = init(module)['params']
+  tokens = batch['decoder_input_tokens'], batch['decoder_target_tokens']
+  alone = module.apply({'params': params}, *tokens, enable_dropout=False)
+  told = module.apply(
+    {'params': params},
+    *tokens,
+    decoder_segment_ids=batch['decoder_segment_ids'],
+    decoder_positions=batch['decoder_positions'],
+    enable_dropout=False,
+  )
+  weights = batch['decoder_loss_weights']
+  np.testing.assert_allclose(answers(alone, weights), answers(told, weights), atol=1e-6)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_every_parameter_has_axes_that_the_rules_of_t5x_know(name):
+  variables = init(Network(variant(name)))
+  params = traverse_util.flatten_dict(variables['params'], sep='/')
+  axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
+  assert {f'{path}_axes' for path in params} == set(axes)
+  for path, value in params.items():
+    assert isinstance(value, jax.Array)
+    names = axes[f'{path}_axes'].names
+    assert len(names) == value.ndim
+    assert set(names) <= set(network.AXES.values())
+
+
+def test_the_parameters_are_those_of_our_trainer():
+  """t5x.eval makes them from tokens of type float."""
+  shapes, _ = state.abstract_params(TINY)
+  ones = jnp.ones((2, LENGTH), jnp.float32)
+  made = Network(TINY).init(jax.random.key(0), ones, ones, enable_dropout=False)
+  params = made['params']['decoder']
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda s: s.shape, shapes)
+
+
+def test_an_axis_without_a_name_in_t5x_is_refused_with_its_parameter():
+  boxed = {'adapter': {'a': jax.ShapeDtypeStruct((2, 3), 'float32')}}
+  boxed['adapter']['a'] = network.nn.LogicallyPartitioned(
+    jnp.zeros((2, 3)), ('embed', 'rank')
+  )
+  with pytest.raises(InputError, match="adapter/a: logical axis 'rank'"):
+    network.params_axes(boxed)
+
+
+@pytest.mark.parametrize(('attention', 'given'), [('prefix', False), ('causal', True)])
+def test_two_opinions_on_the_prefix_are_refused(attention, given):
+  config = dataclasses.replace(TINY, attention=attention)
+  batch = theirs(pairs(), row_length=LENGTH)
+  module = Network(config)
+  params = init(module)['params']
+  with pytest.raises(InputError, match='inputs_bidirectional_attention'):
+    module.apply(
+      {'params': params},
+      batch['decoder_input_tokens'],
+      batch['decoder_target_tokens'],
+      decoder_causal_attention=batch['decoder_causal_attention'] if given else None,
+    )
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize('bos_id', [None, 2])
+def test_reading_by_the_cache_equals_reading_the_row(name, bos_id):
+  """Prompts of different length, then the answers token by token, as t5x does it."""
+  config = variant(name)
+  prefix = config.attention == 'prefix'
+  batch = theirs([[one] for one in examples(4)], row_length=16)
+  tokens, given = batch['decoder_input_tokens'], batch['decoder_causal_attention']
+  module = Network(config, bos_id=bos_id)
+  params = init(module)['params']
+  whole = module.apply(
+    {'params': params},
+    tokens,
+    batch['decoder_target_tokens'],
+    decoder_causal_attention=given if prefix else None,
+    enable_dropout=False,
+  )
+  ones = jnp.ones_like(tokens)
+  _, made = module.apply(
+    {'params': params}, ones, ones, enable_dropout=False, decode=True, mutable=['cache']
+  )
+  assert made['cache']['cache_index'].shape == ()
+  prompts = tokens * given
+  lengths = np.sum(prompts[:, 1:] != 0, axis=-1)
+  _, read = module.apply(
+    {'params': params, 'cache': made['cache']},
+    decoder_input_tokens=prompts,
+    decoder_target_tokens=given,
+    decoder_causal_attention=given if prefix else None,
+    mutable=['cache'],
+    enable_dropout=False,
+    prefill=True,
+    prefill_lengths=lengths,
+  )
+  cache = read['cache']
+  np.testing.assert_array_equal(cache['cache_index'], lengths)
+  row = np.arange(len(lengths))
+  for offset in range(3):
+    index = np.minimum(lengths + offset, tokens.shape[1] - 1)
+    ids = tokens[row, index][:, None]
+    logits, new = module.apply(
+      {'params': params, 'cache': cache},
+      ids,
+      ids,
+      enable_dropout=False,
+      decode=True,
+      max_decode_length=16,
+      mutable=['cache'],
+    )
+    cache = new['cache']
+    inside = batch['decoder_loss_weights'][row, index] > 0
+    assert inside.any()
+    np.testing.assert_allclose(
+      logits[:, 0][inside], whole[row, index][inside], atol=2e-5
+    )
+
+
+def test_every_array_of_the_cache_has_the_batch_in_front():
+  module = Network(TINY)
+  params = init(module)['params']
+  ones = jnp.ones((3, 16), jnp.int32)
+  _, made = module.apply({'params': params}, ones, ones, decode=True, mutable=['cache'])
+  arrays = dict(made['cache'])
+  assert arrays.pop('cache_index').shape == ()
+  assert {name: array.shape[0] for name, array in arrays.items()} == {
+    'keys': 3,
+    'values': 3,
+    'positions': 3,
+  }

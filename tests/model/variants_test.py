@@ -1,0 +1,261 @@
+"""What other people's decoders do differently: windows, norms, positions, biases.
+
+That each variant computes what its family does is shown against `transformers`, in
+tests/interop; here is what must hold whatever the weights are.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import traverse_util
+
+from flan_jax.data import rows
+from flan_jax.data.rows import Example
+from flan_jax.errors import InputError
+from flan_jax.model import attention
+from flan_jax.model import cache as cache_lib
+from flan_jax.model.config import DecoderConfig, parameter_count
+from flan_jax.model.decoder import Decoder
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import settings
+from flan_jax.train import state as state_lib
+from flan_jax.train import step as step_lib
+
+TINY = DecoderConfig(
+  vocab_size=31, num_layers=3, d_model=16, d_ff=24, num_heads=4, num_kv_heads=2,
+  head_dim=8, positions='rotary', norm_epsilon=1e-5,
+)  # fmt: skip
+L = 12
+VARIANTS = {
+  'window': {'layer_pattern': 'LG', 'window': 4, 'rope_local_base': 50.0},
+  'window-everywhere': {'layer_pattern': 'L', 'window': 4},
+  'layer-norm': {'norm': 'layer', 'attention_bias': 'all', 'mlp_bias': True},
+  'gated-biases': {'attention_bias': 'qkv', 'mlp_bias': True},
+  'plain': {'activation': 'gelu_exact', 'parallel_residual': True,
+            'rotary_fraction': 0.5},
+  'learned': {'positions': 'learned', 'max_positions': 14, 'position_offset': 2,
+              'activation': 'relu'},
+  'gemma': {'norm_plus_one': True, 'qk_norm': True, 'post_norms': True,
+            'scaled_embedding': True, 'scaled_head': False, 'query_scale': 0.3,
+            'attention_softcap': 2.0, 'logit_softcap': 3.0},
+  'llama3': {'rope_scaling': 'llama3', 'rope_factor': 8.0, 'rope_original_length': 8},
+}  # fmt: skip
+
+
+def tiny(**changes):
+  return dataclasses.replace(TINY, **changes)
+
+
+def row(length=L, start=0):
+  tokens = np.random.default_rng(0).permutation(TINY.vocab_size)[:length]
+  return jnp.array([tokens]), {
+    'positions_BxL': jnp.arange(start, start + length)[None],
+    'segment_ids_BxL': jnp.ones((1, length), jnp.int32),
+  }
+
+
+def params_of(config):
+  tokens, places = row(1)
+  boxed = jax.eval_shape(Decoder(config).init, jax.random.key(0), tokens, **places)
+  draw = np.random.default_rng(0).uniform
+  return jax.tree.map(
+    lambda leaf: jnp.array(draw(-0.5, 0.5, leaf.shape), leaf.dtype),
+    nn.meta.unbox(boxed),
+  )
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_the_parameters_counted_are_those_there_are(name):
+  config = tiny(**VARIANTS[name])
+  assert sum(x.size for x in jax.tree.leaves(params_of(config))) == parameter_count(
+    config
+  )
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_scanned_layers_say_what_unrolled_ones_do(name):
+  scanned = tiny(**VARIANTS[name])
+  unrolled = dataclasses.replace(scanned, scan_layers=False)
+  tokens, places = row()
+  params = params_of(scanned)['params']
+  split = {k: v for k, v in params.items() if k != 'layers'}
+  for i in range(scanned.num_layers):
+    split[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
+  first = Decoder(scanned).apply({'params': params}, tokens, **places)
+  second = Decoder(unrolled).apply({'params': split}, tokens, **places)
+  np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_reading_token_by_token_says_what_reading_at_once_does(name):
+  config = tiny(**VARIANTS[name])
+  tokens, places = row()
+  params = params_of(config)
+  whole = Decoder(config).apply(params, tokens, **places)
+  cache = cache_lib.init(config, batch=1, length=L)
+  step = jax.jit(Decoder(config).apply)
+  for i in range(L):
+    logits, cache = step(
+      params,
+      tokens[:, i : i + 1],
+      positions_BxL=jnp.array([[i]]),
+      segment_ids_BxL=jnp.array([[1]]),
+      cache=cache,
+    )
+    np.testing.assert_allclose(logits[0, 0], whole[0, i], atol=1e-4)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_packed_examples_have_the_logits_of_lone_ones(name):
+  config = tiny(**VARIANTS[name])
+  tokens, _ = row()
+  params = params_of(config)
+  places = {
+    'positions_BxL': jnp.array([[*range(7), *range(5)]]),
+    'segment_ids_BxL': jnp.array([[1] * 7 + [2] * 5]),
+  }
+  packed = Decoder(config).apply(params, tokens, **places)
+  for start, end in ((0, 7), (7, 12)):
+    _, alone = row(end - start)
+    lone = Decoder(config).apply(params, tokens[:, start:end], **alone)
+    np.testing.assert_allclose(packed[:, start:end], lone, atol=1e-4)
+
+
+def test_a_local_layer_sees_the_last_tokens_of_its_window():
+  layout = attention.Layout(jnp.arange(5)[None], jnp.ones((1, 5), jnp.int32))
+  seen = attention.attention_mask(layout, layout, window=2)[0]
+  picture = [''.join('#' if x else '.' for x in line) for line in seen]
+  assert picture == ['#....', '##...', '.##..', '..##.', '...##']
+
+
+def test_a_prefix_is_seen_no_farther_ahead_than_behind():
+  prefix = jnp.array([[True] * 4 + [False]])
+  layout = attention.Layout(jnp.arange(5)[None], jnp.ones((1, 5), jnp.int32), prefix)
+  seen = attention.attention_mask(layout, layout, window=2)[0]
+  picture = [''.join('#' if x else '.' for x in line) for line in seen]
+  assert picture == ['##...', '###..', '.###.', '..##.', '...##']
+
+
+def test_only_the_global_layers_of_a_pattern_see_everything():
+  """One layer, by gradient: the first token reaches the last if the layer is global."""
+
+  def reach(pattern):
+    config = tiny(num_layers=1, layer_pattern=pattern, window=4)
+    tokens, places = row()
+    params = params_of(config)['params']
+
+    def last(table):
+      changed = {'params': {**params, 'embedding': table}}
+      return Decoder(config).apply(changed, tokens, **places, method='hidden')[0, -1, 0]
+
+    gradient = jax.grad(last)(params['embedding'])
+    return [bool(np.abs(gradient[t]).max() > 0) for t in np.asarray(tokens[0])]
+
+  assert reach('G') == [True] * L
+  assert reach('L') == [False] * (L - 4) + [True] * 4
+
+
+def test_a_position_without_a_row_in_the_table_is_nan_and_never_another_row():
+  config = tiny(**VARIANTS['learned'])  # rows for positions 0 to 11
+  params = params_of(config)
+  tokens, places = row()
+  assert np.isfinite(Decoder(config).apply(params, tokens, **places)).all()
+  tokens, places = row(start=1)
+  logits = Decoder(config).apply(params, tokens, **places)
+  assert np.isnan(logits[0, -1]).all()
+
+
+def test_soft_caps_bound_the_logits():
+  config = tiny(logit_softcap=0.25)
+  tokens, places = row()
+  logits = Decoder(config).apply(params_of(config), tokens, **places)
+  assert 0 < np.abs(logits).max() <= 0.25
+
+
+def test_scaled_frequencies_change_the_long_wavelengths_alone():
+  """Llama 3.1: short wavelengths stay, long ones are divided by the factor."""
+  config = tiny(
+    head_dim=32, rope_scaling='llama3', rope_factor=8.0, rope_original_length=64
+  )
+  plain = attention.rotary_frequencies(dataclasses.replace(config, rope_scaling='none'))
+  scaled = attention.rotary_frequencies(config)
+  wavelengths = 2 * np.pi / plain
+  np.testing.assert_allclose(scaled[wavelengths < 16], plain[wavelengths < 16])
+  np.testing.assert_allclose(scaled[wavelengths > 64], plain[wavelengths > 64] / 8)
+  between = (wavelengths > 16) & (wavelengths < 64)
+  assert between.any()
+  assert (scaled[between] < plain[between]).all()
+  assert (scaled[between] > plain[between] / 8).all()
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'layer_pattern': 'GX'}, "layer_pattern: got 'GX'; must be letters 'G'"),
+    ({'layer_pattern': ''}, "layer_pattern: got ''"),
+    ({'layer_pattern': 'L'}, "window: got None; layer_pattern 'L' has local layers"),
+    ({'window': 0}, 'window: got 0; must be 1 or more; the nearest is 1'),
+    ({'rotary_fraction': 1.5}, 'rotary_fraction: got 1.5; must be at most 1'),
+    ({'rotary_fraction': 0.4}, 'rotary_fraction: got 0.4, 3 of 8 channels'),
+    ({'position_offset': -1}, 'position_offset: got -1; must be 1 or more'),
+    (
+      {'positions': 'learned', 'max_positions': 2, 'position_offset': 2},
+      'position_offset: got 2; must be below max_positions=2; the nearest is 1',
+    ),
+    ({'norm': 'batch'}, "norm: got 'batch'; must be one of 'rms', 'layer'"),
+    ({'logit_softcap': -1.0}, 'logit_softcap: got -1.0; must be a finite number'),
+  ],
+)
+def test_a_bad_field_gets_one_line(fields, message):
+  with pytest.raises(InputError) as caught:
+    tiny(**fields)
+  assert str(caught.value).startswith(message)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'names', [('gemma', 'window'), ('layer-norm', 'learned'), ('plain', 'gated-biases')]
+)
+def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
+  """Every new parameter has its logical axes, and learns."""
+  config = dataclasses.replace(
+    tiny(vocab_size=32, num_heads=4, num_kv_heads=4),
+    **{k: v for name in names for k, v in VARIANTS[name].items()},
+  )
+  if config.positions == 'learned':
+    config = dataclasses.replace(config, max_positions=32, position_offset=2)
+  one, before = _step(config, settings.Mesh(data=1), devices=1)
+  four, _ = _step(config, settings.Mesh(data=1, fsdp=2, model=2), devices=4)
+  assert one[0] == pytest.approx(four[0], rel=2e-6)
+  for name, after in traverse_util.flatten_dict(one[1], sep='/').items():
+    assert (after != traverse_util.flatten_dict(before, sep='/')[name]).any(), name
+
+
+def _step(config, shape, *, devices):
+  mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
+  shapes, axes = state_lib.abstract_params(config)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(learning_rate=0.01), logical_axes=axes
+  )
+  layout = state_lib.layout(
+    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
+  )
+  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  before = jax.device_get(params)
+  state = state_lib.create(params, optimizer, layout=layout)
+  step = step_lib.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=shape.rules, accumulation=1
+  )
+  draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
+  rows_ = [
+    rows.assemble([Example(ids[:8], ids[8:])], row_length=24, bos_id=None, eos_id=1)
+    for ids in draw
+  ]
+  sharding = mesh_lib.batch_sharding(mesh, shape.rules)
+  with step_lib.sharded(mesh, shape.rules):
+    state, metrics = step(state, mesh_lib.put_batch(rows.stack(rows_), sharding))
+  return (float(metrics.loss), jax.device_get(state.params)), before

@@ -1,0 +1,72 @@
+"""MODEL_DIR: whether a run may go on in it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from flan_jax.errors import InputError
+from flan_jax.model.config import DecoderConfig
+from flan_jax.train.folder import Folder
+from flan_jax.train.settings import Lora, Optimizer, Run
+
+MODEL = DecoderConfig(
+  vocab_size=64,
+  num_layers=2,
+  d_model=32,
+  d_ff=64,
+  num_heads=4,
+  num_kv_heads=4,
+  head_dim=8,
+)
+RUN = Run(
+  model_dir='',
+  mixture='flan_rte',
+  model=MODEL,
+  train_steps=1,
+  batch_tokens=64,
+  row_length=64,
+  initial_checkpoint='base',
+)
+
+
+def written_by_an_older_version(folder: Folder) -> None:
+  """One without adapters, parameter scale and windows."""
+  path = folder.path / 'run.json'
+  values = json.loads(path.read_text())
+  del values['lora'], values['head_chunk']
+  del values['optimizer']['multiply_by_parameter_scale'], values['model']['window']
+  path.write_text(json.dumps(values))
+
+
+def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
+  folder = Folder(str(tmp_path))
+  assert not folder.claim(RUN, text='')
+  written_by_an_older_version(folder)
+  assert folder.claim(RUN, text='')
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'lora': Lora(rank=4)},
+    {'head_chunk': 32},
+    {'optimizer': Optimizer(multiply_by_parameter_scale=False)},
+    {'model': dataclasses.replace(MODEL, layer_pattern='LG', window=8)},
+  ],
+  ids=lambda change: next(iter(change)),
+)
+def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_path):
+  folder = Folder(str(tmp_path))
+  folder.claim(RUN, text='')
+  written_by_an_older_version(folder)
+  before = (tmp_path / 'run.json').read_bytes()
+  with pytest.raises(InputError, match=f'another config: {next(iter(change))} was'):
+    folder.claim(dataclasses.replace(RUN, **change), text='')
+  assert (tmp_path / 'run.json').read_bytes() == before
+
+
+def test_what_does_not_change_a_step_may_change(tmp_path):
+  folder = Folder(str(tmp_path))
+  folder.claim(RUN, text='')
+  assert folder.claim(dataclasses.replace(RUN, train_steps=9, keep=5), text='')

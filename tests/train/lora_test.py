@@ -1,0 +1,300 @@
+"""Adapters: what they add, what is trained, and what a run leaves behind."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import traverse_util
+from safetensors.numpy import load_file
+
+from flan_jax import catalogue, config
+from flan_jax.data import materialize
+from flan_jax.data import store as store_lib
+from flan_jax.errors import InputError
+from flan_jax.model import weights
+from flan_jax.model.config import DecoderConfig
+from flan_jax.model.decoder import Decoder
+from flan_jax.progress import Progress
+from flan_jax.train import checkpoint, log, loop, lora, model_folder, settings
+from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import state as state_lib
+from flan_jax.train import step as step_lib
+from tests.train.step_test import TINY, eight_rows
+
+TASK = 'microworld_mini_arc'
+LORA = settings.Lora(rank=4, alpha=8.0)
+MODELS = {
+  'gated': TINY,
+  'unrolled': dataclasses.replace(TINY, scan_layers=False),
+  'biased': dataclasses.replace(
+    TINY, activation='gelu', norm='layer', attention_bias='all', mlp_bias=True
+  ),
+  'grouped': dataclasses.replace(TINY, num_kv_heads=2, qk_norm=True, post_norms=True),
+}
+
+
+def flat(tree) -> dict:
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
+def drawn(shapes, *, seed: int = 0):
+  """Adapters that do change the model: neither matrix is zero."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda s: jnp.asarray(rng.normal(size=s.shape, scale=0.1), s.dtype), shapes
+  )
+
+
+def logits(config: DecoderConfig, variables) -> np.ndarray:
+  batch = eight_rows()
+  return np.asarray(
+    Decoder(config).apply(
+      variables,
+      batch.tokens,
+      positions_BxL=batch.positions,
+      segment_ids_BxL=batch.segment_ids,
+    )
+  )
+
+
+@pytest.mark.parametrize('config', MODELS.values(), ids=MODELS)
+def test_merged_weights_are_the_model_with_its_adapters(config):
+  shapes, axes = state_lib.abstract_params(config)
+  params = state_lib.init_params(config, seed=0)
+  small, _ = lora.abstract(shapes, axes, lora=LORA)
+  adapters = drawn(small)
+  beside = logits(config, lora.variables(params, adapters, lora=LORA))
+  merged = lora.merge(params, adapters, lora=LORA)
+  np.testing.assert_allclose(logits(config, {'params': merged}), beside, atol=2e-5)
+  assert np.abs(beside - logits(config, {'params': params})).max() > 0.1
+  layer = 'layers/' if config.scan_layers else 'layers_1/'
+  changed = {
+    name for name, value in flat(merged).items() if (value != flat(params)[name]).any()
+  }
+  assert {f'{layer}{name}' for name in ('query', 'output', 'up', 'down')} <= changed
+  assert not {'embedding', 'final_norm', f'{layer}mlp_norm'} & changed
+
+
+def test_adapters_start_as_nothing():
+  shapes, axes = state_lib.abstract_params(TINY)
+  params = state_lib.init_params(TINY, seed=0)
+  adapters = lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0)
+  variables = lora.variables(params, adapters, lora=LORA)
+  assert (logits(TINY, variables) == logits(TINY, {'params': params})).all()
+  assert all((v != 0).any() for k, v in flat(adapters).items() if k.endswith('_a'))
+
+
+def test_their_gradient_is_that_of_the_sum_they_stand_for():
+  """By the chain rule over W + scale * A B, without the decoder's short cut."""
+  shapes, axes = state_lib.abstract_params(TINY)
+  params = state_lib.init_params(TINY, seed=0)
+  adapters = drawn(lora.abstract(shapes, axes, lora=LORA)[0])
+  batch = eight_rows()
+
+  def through_the_sum(adapters):
+    merged = dict(flat(params))
+    for name, weight in merged.items():
+      if f'{name}_a' in flat(adapters):
+        a, b = (flat(adapters)[f'{name}_{part}'] for part in 'ab')
+        pattern = 'ndr,nrhc->ndhc' if b.ndim == 4 else 'n...r,nrd->n...d'
+        merged[name] = weight + LORA.scale * jnp.einsum(pattern, a, b)
+    tree = traverse_util.unflatten_dict(merged, sep='/')
+    return step_lib.loss_sums(tree, batch, config=TINY)[0]
+
+  def beside(adapters):
+    return step_lib.loss_sums(
+      adapters, batch, config=TINY, loss=step_lib.Loss(lora=LORA), frozen=params
+    )[0]
+
+  want, got = jax.grad(through_the_sum)(adapters), jax.grad(beside)(adapters)
+  for name, value in flat(want).items():
+    np.testing.assert_allclose(flat(got)[name], value, rtol=1e-4, atol=1e-4)
+
+
+def run_steps(shape: settings.Mesh, *, devices: int, base_dtype='float32', steps=30):
+  """(losses, adapters, optimizer state, base) of a few steps."""
+  config = dataclasses.replace(TINY, param_dtype=base_dtype)
+  mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
+  shapes, axes = state_lib.abstract_params(config)
+  shardings = mesh_lib.shardings(axes, mesh=mesh, rules=shape.rules)
+  base = state_lib.init_params(config, seed=0, shardings=shardings)
+  small, small_axes = lora.abstract(shapes, axes, lora=LORA)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=False),
+    logical_axes=small_axes,
+  )
+  layout = state_lib.layout(
+    config, optimizer, axes=small_axes, shapes=small, mesh=mesh, rules=shape.rules
+  )
+  adapters = lora.init(small, small_axes, seed=0, shardings=layout.shardings.params)
+  state = state_lib.create(adapters, optimizer, layout=layout)
+  step = step_lib.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=shape.rules,
+    loss=step_lib.Loss(lora=LORA), frozen_shardings=shardings,
+  )  # fmt: skip
+  batch = mesh_lib.put_batch(eight_rows(), mesh_lib.batch_sharding(mesh, shape.rules))
+  losses = []
+  with step_lib.sharded(mesh, shape.rules):
+    for _ in range(steps):
+      state, metrics = step(state, batch, base)
+      losses.append(float(metrics.loss) / float(metrics.weight))
+  return np.array(losses), state, base
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
+  losses, state, base = run_steps(settings.Mesh(), devices=1, base_dtype=dtype)
+  assert losses[-1] < losses[0] - 0.5
+  assert {str(leaf.dtype) for leaf in jax.tree.leaves(base)} == {dtype}
+  assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {'float32'}
+  # Nothing that is carried from step to step has the size of the model.
+  sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
+  adapters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  assert sizes < 2.1 * adapters
+  assert jax.tree.structure(state.params) == jax.tree.structure(
+    lora.abstract(*state_lib.abstract_params(TINY), lora=LORA)[0]
+  )
+
+
+def test_on_a_mesh_they_learn_as_on_one_device():
+  one, _, _ = run_steps(settings.Mesh(), devices=1, steps=3)
+  many, _, _ = run_steps(settings.Mesh(fsdp=2, model=2), devices=8, steps=3)
+  np.testing.assert_allclose(many, one, rtol=2e-6)
+
+
+def test_targets_that_are_named_are_the_only_ones():
+  shapes, axes = state_lib.abstract_params(TINY)
+  some = settings.Lora(rank=2, targets=('query', 'value'))
+  small, _ = lora.abstract(shapes, axes, lora=some)
+  found = {f'layers/{name}_{part}' for name in ('query', 'value') for part in 'ab'}
+  assert set(flat(small)) == found
+  ungated, axes = state_lib.abstract_params(MODELS['biased'])
+  with pytest.raises(InputError, match="Lora.targets: the model has no 'gate'"):
+    lora.abstract(ungated, axes, lora=settings.Lora(rank=2, targets=('gate',)))
+  with pytest.raises(InputError, match="got 'querry'.*did you mean 'query'"):
+    settings.Lora(rank=2, targets=('querry',))
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+  """(store, model folder) that runs below start from."""
+  out = tmp_path_factory.mktemp('lora')
+  materialize.materialize(
+    catalogue.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
+    row_length=256,
+  )  # fmt: skip
+  model = dataclasses.replace(TINY, vocab_size=512)
+  model_folder.save(
+    out / 'base',
+    state_lib.init_params(model, seed=5),
+    config=model,
+    tokenizer=store_lib.Store.open(out / 'store').tokenizer(),
+  )
+  return out / 'store', out / 'base'
+
+
+def build(model_dir, folders, **more) -> settings.Run:
+  store, base = folders
+  values = {
+    'MODEL_DIR': model_dir,
+    'MIXTURE_OR_TASK_NAME': TASK,
+    'STORE': store,
+    'INITIAL_CHECKPOINT_PATH': base,
+    'TRAIN_STEPS': 8,
+    'ROW_LENGTH': 256,
+    'BATCH_TOKENS': 2048,
+    'LORA_RANK': 4,
+    'Optimizer.learning_rate': 0.01,
+    'Optimizer.multiply_by_parameter_scale': False,
+    'Run.head_chunk': 64,
+    'Run.checkpoint_period': 3,
+    'Run.log_period': 1,
+    **more,
+  }
+  flags = [f'{name}={value}' for name, value in values.items()]
+  return config.load(['gin/runs/base.gin'], flags).build('Run')
+
+
+QUIET = Progress(quiet=True)
+
+
+class Killed(Exception):
+  pass
+
+
+def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
+  """Bit for bit; and what it leaves is a model like any other."""
+  whole = loop.train(build(tmp_path / 'whole', folders), progress=QUIET)
+  flush = log.Log.flush
+
+  def dies(self, step, **more):
+    if step == 5:
+      raise Killed
+    return flush(self, step, **more)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(log.Log, 'flush', dies)
+    with pytest.raises(Killed):
+      loop.train(build(tmp_path / 'broken', folders), progress=QUIET)
+  assert not (tmp_path / 'broken' / 'model').exists()
+  loop.train(build(tmp_path / 'broken', folders), progress=QUIET)
+
+  one, other = (
+    load_file(tmp_path / name / 'model' / 'model.safetensors')
+    for name in ('whole', 'broken')
+  )
+  base = load_file(folders[1] / 'model.safetensors')
+  assert one.keys() == other.keys() == base.keys()
+  for name, value in one.items():
+    assert value.tobytes() == other[name].tobytes(), name
+  assert (one['layers/query'] != base['layers/query']).any()
+  assert (one['embedding'] == base['embedding']).all()
+
+  about = json.loads((tmp_path / 'whole' / 'model' / 'training.json').read_text())
+  assert about['lora']['rank'] == 4
+  assert about['lora']['base_digest'] == lora.base_digest(str(folders[1]))
+  assert set(flat(whole.state.params)) == {
+    f'layers/{name}_{part}' for name in settings.LORA_TARGETS for part in 'ab'
+  }
+  # It opens as a model that knows nothing of adapters.
+  found = weights.load_config(tmp_path / 'whole' / 'model')
+  weights.load(tmp_path / 'whole' / 'model', found)
+
+
+def test_adapters_do_not_go_on_upon_another_base(folders, tmp_path):
+  store, base = folders
+  mine = tmp_path / 'base'
+  mine.mkdir()
+  for file in base.iterdir():
+    (mine / file.name).write_bytes(file.read_bytes())
+  run = build(tmp_path / 'run', (store, mine), TRAIN_STEPS=3)
+  loop.train(run, progress=QUIET)
+  model = weights.load_config(mine)
+  weights.save(mine, state_lib.init_params(model, seed=6), config=model)
+  with pytest.raises(InputError, match='INITIAL_CHECKPOINT_PATH: the adapters'):
+    loop.train(dataclasses.replace(run, train_steps=4), progress=QUIET)
+
+
+def test_checkpoints_hold_the_adapters_alone(folders, tmp_path):
+  loop.train(build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET)
+  saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
+  assert saved.about(3)['lora']['base'] == str(folders[1])
+  saved.close()
+  state = ocp.StandardCheckpointer().restore(tmp_path / 'checkpoints' / '3' / 'state')
+  assert all(name.endswith(('_a', '_b')) for name in flat(state['params']))
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+  base = load_file(folders[1] / 'model.safetensors')
+  assert numbers < sum(tensor.size for tensor in base.values()) / 2
+
+
+def test_bad_settings_are_refused(folders, tmp_path):
+  with pytest.raises(InputError, match='LORA_RANK: got 4, and no model to adapt'):
+    build(tmp_path, folders, INITIAL_CHECKPOINT_PATH=None)
+  with pytest.raises(InputError, match='LORA_RANK: got -1; must be 0 or more'):
+    build(tmp_path, folders, LORA_RANK=-1)
+  with pytest.raises(InputError, match='Run.head_chunk: got 60; .* nearest is 64'):
+    build(tmp_path, folders, **{'Run.head_chunk': 60})
