@@ -135,8 +135,8 @@ def admit(
     return old.at[rows_R].set(new, mode='drop')
 
   cache = cache_lib.Cache(
-    keys=state.cache.keys.at[:, rows_R, :L].set(read.keys, mode='drop'),
-    values=state.cache.values.at[:, rows_R, :L].set(read.values, mode='drop'),
+    keys=state.cache.keys.at[:, rows_R, :, :L].set(read.keys, mode='drop'),
+    values=state.cache.values.at[:, rows_R, :, :L].set(read.values, mode='drop'),
     positions=put(state.cache.positions, read_RxS),
   )
   small = Writing(
@@ -388,8 +388,8 @@ class _Desk:
     if 2 * slots > state.cache.positions.shape[1]:
       return state
     cache = cache_lib.Cache(
-      keys=state.cache.keys[:, :, :slots],
-      values=state.cache.values[:, :, :slots],
+      keys=state.cache.keys[:, :, :, :slots],
+      values=state.cache.values[:, :, :, :slots],
       positions=state.cache.positions[:, :slots],
     )
     return state._replace(cache=cache)

@@ -18,8 +18,9 @@ class Cache(NamedTuple):
   step.
 
   Attributes:
-    keys: [N, B, S, K, C] in config.dtype, already rotated where positions are rotary.
-    values: [N, B, S, K, C] in config.dtype.
+    keys: [N, B, K, S, C] in config.dtype, already rotated where positions are rotary.
+      A head's slots lie together, so that reading it is one product of matrices.
+    values: [N, B, K, S, C] in config.dtype.
     positions: int32 [B, S], of the token in each slot; -1 where the slot is unused.
   """
 
@@ -30,7 +31,7 @@ class Cache(NamedTuple):
 
 def init(config: DecoderConfig, *, batch: int, length: int) -> Cache:
   """An empty cache for `batch` rows of up to `length` tokens, prompt and answer."""
-  shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+  shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
   return Cache(
     keys=jnp.zeros(shape, config.dtype),
     values=jnp.zeros(shape, config.dtype),
@@ -85,7 +86,7 @@ def write(
   slots_BxL: jax.Array,
 ) -> Cache:
   """Puts the new keys and values of one layer in their slots."""
-  at = (layer, _rows(slots_BxL.shape[0]), slots_BxL)
+  at = (layer, _rows(slots_BxL.shape[0]), slice(None), slots_BxL)  # [B, L, K, C]
   return cache._replace(
     keys=cache.keys.at[at].set(keys_BxLxKxC, mode='drop'),
     values=cache.values.at[at].set(values_BxLxKxC, mode='drop'),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention, tree_attention
+from flan_jax.model import attention, block_attention, tree_attention
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -154,8 +154,10 @@ class Decoder(nn.Module):
       near=self._view(query, key, local=True) if any(config.local_layers) else None,
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
-      ends_BxL=ends_BxL if tree_kernel else None,
+      ends_BxL=ends_BxL if prefix_BxL is None else None,
     )
+    if tree_kernel:
+      shared = shared._replace(everywhere=shared.everywhere._replace(mask_BxLxS=None))
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     if config.scaled_embedding:
       hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)
@@ -223,11 +225,12 @@ class View(NamedTuple):
   """What a layer sees, and how it tells where things stand.
 
   Attributes:
-    mask_BxLxS: bool, True where a token may attend to a key.
+    mask_BxLxS: bool, True where a token may attend to a key; None where a kernel reads
+      that from the ends.
     angles_BxLxc: rotary angles, or None.
   """
 
-  mask_BxLxS: jax.Array
+  mask_BxLxS: jax.Array | None
   angles_BxLxc: jax.Array | None
 
 
@@ -239,7 +242,7 @@ class Shared(NamedTuple):
     near: that of local layers, or None where there are none.
     slots_BxL: the cache slot of each token, or None without a cache.
     bias_BxHxLxS: T5 position bias, or None.
-    ends_BxL: of trees that the kernel attends over, or None.
+    ends_BxL: of trees in which no token sees what comes after it in the row, or None.
   """
 
   everywhere: View
@@ -314,22 +317,39 @@ class Layer(nn.Module):
       cache = cache_lib.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
-      key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    if shared.ends_BxL is None:
-      attend = attention.dot_product_attention
-      seen = {'mask_BxTxS': view.mask_BxLxS}
+    settings = {
+      'bias_BxHxTxS': shared.bias_BxHxLxS,
+      'scale': config.query_scale,
+      'softcap': config.attention_softcap,
+    }
+    if cache is None and shared.ends_BxL is None:
+      mixed_BxLxHxC = attention.dot_product_attention(
+        query_BxLxHxC,
+        key_BxSxKxC,
+        value_BxSxKxC,
+        mask_BxTxS=view.mask_BxLxS,
+        **settings,
+      )
+    elif view.mask_BxLxS is None:
+      mixed_BxLxHxC = tree_attention.kernel_attention(
+        query_BxLxHxC,
+        key_BxSxKxC,
+        value_BxSxKxC,
+        ends_BxT=shared.ends_BxL,
+        **settings,
+      )
     else:
-      attend = tree_attention.kernel_attention
-      seen = {'ends_BxT': shared.ends_BxL}
-    mixed_BxLxHxC = attend(
-      query_BxLxHxC,
-      key_BxSxKxC,
-      value_BxSxKxC,
-      **seen,
-      bias_BxHxTxS=shared.bias_BxHxLxS,
-      scale=config.query_scale,
-      softcap=config.attention_softcap,
-    )
+      if cache is None:
+        heads_first = key_BxSxKxC.swapaxes(1, 2), value_BxSxKxC.swapaxes(1, 2)
+      else:
+        heads_first = cache.keys[layer], cache.values[layer]
+      mixed_BxLxHxC = block_attention.attend(
+        query_BxLxHxC,
+        *heads_first,
+        mask_BxTxS=view.mask_BxLxS,
+        ordered=cache is None,
+        **settings,
+      )
     axes = ('heads', 'kv', 'embed')
     output_HxCxD = _matrix(self, 'output', (H, C, D), axes, fan_in=H * C)
     output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)

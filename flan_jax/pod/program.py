@@ -149,7 +149,7 @@ def lower(
 def _decode(config, *, rows, length, sharding, layout, rules, mesh):
   """One token of each of `rows` rows, whose cache holds `length` tokens."""
   cache = jax.eval_shape(lambda: cache_lib.init(config, batch=rows, length=length))
-  names = ('layers', 'activation_batch', None, 'kv_heads', 'kv')
+  names = ('layers', 'activation_batch', 'kv_heads', None, 'kv')
   spread = mesh_lib.shardings(
     jax.sharding.PartitionSpec(*names), mesh=mesh, rules=rules
   )
