@@ -123,16 +123,15 @@ def shards(sharding: NamedSharding | None) -> int:
 
 
 def padded_length(length: int) -> int:
-  """`length` rounded up to a power of two or one and a half of it, 32 or more.
+  """`length` rounded up to a power of two or 5, 6 or 7 quarters of one, 32 or more.
 
-  Few different shapes are compiled, and at most a third of a row is padding.
+  Few different shapes are compiled, and at most a fifth of a row is padding.
   """
   power = 32
-  while power < length:
-    if length <= power * 3 // 2:
-      return power * 3 // 2
+  while 2 * power <= length:
     power *= 2
-  return power
+  quarter = power // 4
+  return max(power, -(-length // quarter) * quarter)
 
 
 def read_prompts(

@@ -29,6 +29,7 @@ from flan_jax.evaluate.decoding import (
   shards,
 )
 from flan_jax.model import cache as cache_lib
+from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 
@@ -243,10 +244,13 @@ def generate(
     decoding: greedy, sampling or beam search, and where to stop.
     separator: whether EOS stands between prompt and answer.
     rows: rows of a batch; of beam search, beams.
-    sharding: how [rows, length] arrays lie on a mesh, where `params` do.
+    sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
+      a CPU writes with a second copy of the layers (weights.apart).
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
+  if sharding is None and jax.default_backend() == 'cpu':
+    params, config = weights.apart(params, config)
   settings = {
     'config': config,
     'eos_id': tokenizer.eos_id,

@@ -26,8 +26,9 @@ _SHORTEST = 64
 _LOGITS = 2**25
 """Most logits computed together, so that memory stays bounded: 128 MiB."""
 
-_PREDICTIONS = 512
-"""Most tokens whose logits are computed together."""
+_PREDICTIONS = 128
+"""Most tokens whose logits are computed together: few, since those of the last ones are
+padded to a power of two, and enough to make up for reading the vocabulary."""
 
 Progress = Callable[[int, int], None]
 """Called with (sequences done, sequences in all)."""
@@ -390,7 +391,7 @@ def _places(layout: _Layout, row: Sequence[int]) -> list[int]:
 
 
 def _row_lengths(most: int) -> Iterator[int]:
-  """Powers of two and one and a half of them, from _SHORTEST below `most`."""
+  """Those of `padded_length`, from _SHORTEST below `most`."""
   length = _SHORTEST
   while length < most:
     yield length

@@ -11,6 +11,7 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
+import jax
 import ml_dtypes
 import numpy as np
 from flax import traverse_util
@@ -53,6 +54,20 @@ def unstack(flat: dict[str, Any]) -> dict[str, Any]:
     else:
       out[name] = value
   return out
+
+
+def apart(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig]:
+  """The same model with every layer's parameters in arrays of their own, and no scan.
+
+  A scan on a CPU copies a layer's matrices before it multiplies by them, which takes as
+  long as a token of a few rows does. This copies the layers once.
+  """
+  if not config.scan_layers:
+    return params, config
+  out = {name: value for name, value in params.items() if name != 'layers'}
+  for i in range(config.num_layers):
+    out[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
+  return out, dataclasses.replace(config, scan_layers=False, remat='none')
 
 
 def flatten(params: Any) -> dict[str, np.ndarray]:

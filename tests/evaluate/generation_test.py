@@ -114,7 +114,8 @@ def test_nothing_to_write(tiny_model):
 
 
 @pytest.mark.parametrize(
-  ('length', 'padded'), [(1, 32), (32, 32), (33, 48), (49, 64), (65, 96), (1025, 1536)]
+  ('length', 'padded'),
+  [(1, 32), (32, 32), (33, 40), (49, 56), (57, 64), (65, 80), (1025, 1280)],
 )
 def test_few_shapes_are_compiled(length, padded):
   assert padded_length(length) == padded
