@@ -53,6 +53,22 @@ def plan(*arguments: str) -> subprocess.CompletedProcess:
   )
 
 
+def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -> None:
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines(keepends=True)
+  text = ''.join(line for line in lines if not line.startswith('compiled in'))
+  text = text.rstrip() + '\n'
+  assert 'fits' in text
+  assert 'modelled, not measured' in text
+  path = GOLDEN / f'{name}.txt'
+  if update:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+  if libtpu() != LIBTPU:
+    pytest.skip(f'it compiles; the golden text is of libtpu {LIBTPU}')
+  assert text == path.read_text(encoding='utf-8')
+
+
 @needs_libtpu
 @pytest.mark.parametrize(
   ('topology', 'layout'),
@@ -63,18 +79,18 @@ def plan(*arguments: str) -> subprocess.CompletedProcess:
 )
 def test_a_small_step_on_a_small_slice(topology, layout, update_golden):
   done = plan('--topology', topology, *SMALL, *layout)
-  assert done.returncode == 0, done.stderr
-  lines = done.stdout.splitlines(keepends=True)
-  text = ''.join(line for line in lines if not line.startswith('compiled in'))
-  assert 'fits' in text
-  assert 'modelled, not measured' in text
-  path = GOLDEN / f'tiny.{topology.replace(":", "_")}.txt'
-  if update_golden:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text.rstrip() + '\n', encoding='utf-8')
-  if libtpu() != LIBTPU:
-    pytest.skip(f'it compiles; the golden text is of libtpu {LIBTPU}')
-  assert text.rstrip() + '\n' == path.read_text(encoding='utf-8')
+  same_as_golden(done, f'tiny.{topology.replace(":", "_")}', update_golden)
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'changes'), [('flan_137b', ()), ('flan_137b_half', ('--gin.NUM_LAYERS=32',))]
+)
+def test_the_papers_run_on_its_slice(name, changes, update_golden):
+  """137B parameters on 128 cores of v3; and half the layers take half of it."""
+  run = ('--topology', 'v3:8x8', '--gin_file=gin/runs/flan_137b.gin', *changes)
+  same_as_golden(plan(*run), f'{name}.v3_8x8', update_golden)
 
 
 @needs_libtpu
