@@ -22,7 +22,7 @@ from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.pod.hlo import Module
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.train import settings, spikes
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 
@@ -114,6 +114,8 @@ def lower(
       f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
     )
   optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
+    optimizer = spikes.watch(optimizer, spike=run.spike, skip=run.bad_step == 'skip')
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
   )
