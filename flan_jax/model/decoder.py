@@ -10,6 +10,7 @@ from flax import linen as nn
 from flan_jax.errors import InputError
 from flan_jax.model import attention, tree_attention
 from flan_jax.model import cache as cache_lib
+from flan_jax.model import splash as splash_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
 
@@ -128,6 +129,7 @@ class Decoder(nn.Module):
     prefix_BxL: jax.Array | None = None,
     ends_BxL: jax.Array | None = None,
     tree_kernel: bool = False,
+    splash: bool = False,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
@@ -135,7 +137,8 @@ class Decoder(nn.Module):
     Arguments, the cache in the return value, and errors are those of `__call__`. Where
     segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
     only without a cache. With tree_kernel, attention over them is one TPU kernel
-    (tree_attention); there must be one device, then, no prefix and no window.
+    (tree_attention); there must be one device, then, no prefix and no window. With
+    splash, rows without a cache are read by another (splash), on any mesh.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -155,6 +158,7 @@ class Decoder(nn.Module):
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
       ends_BxL=ends_BxL if tree_kernel else None,
+      segment_ids_BxL=segment_ids_BxL if splash else None,
     )
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     if config.scaled_embedding:
@@ -239,7 +243,8 @@ class Shared(NamedTuple):
     near: that of local layers, or None where there are none.
     slots_BxL: the cache slot of each token, or None without a cache.
     bias_BxHxLxS: T5 position bias, or None.
-    ends_BxL: of trees that the kernel attends over, or None.
+    ends_BxL: of trees that the tree kernel attends over, or None.
+    segment_ids_BxL: of rows that the splash kernel attends over, or None.
   """
 
   everywhere: View
@@ -247,6 +252,7 @@ class Shared(NamedTuple):
   slots_BxL: jax.Array | None
   bias_BxHxLxS: jax.Array | None
   ends_BxL: jax.Array | None = None
+  segment_ids_BxL: jax.Array | None = None
 
   def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
     """The view of one layer."""
@@ -315,18 +321,18 @@ class Layer(nn.Module):
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
       key_BxSxKxC, value_BxSxKxC = cache.keys[layer], cache.values[layer]
-    if shared.ends_BxL is None:
-      attend = attention.dot_product_attention
-      seen = {'mask_BxTxS': view.mask_BxLxS}
+    seen = {'bias_BxHxTxS': shared.bias_BxHxLxS}
+    if shared.segment_ids_BxL is not None:
+      attend, seen = splash_lib.attend, {'segment_ids_BxL': shared.segment_ids_BxL}
+    elif shared.ends_BxL is not None:
+      attend, seen['ends_BxT'] = tree_attention.kernel_attention, shared.ends_BxL
     else:
-      attend = tree_attention.kernel_attention
-      seen = {'ends_BxT': shared.ends_BxL}
+      attend, seen['mask_BxTxS'] = attention.dot_product_attention, view.mask_BxLxS
     mixed_BxLxHxC = attend(
       query_BxLxHxC,
       key_BxSxKxC,
       value_BxSxKxC,
       **seen,
-      bias_BxHxTxS=shared.bias_BxHxLxS,
       scale=config.query_scale,
       softcap=config.attention_softcap,
     )

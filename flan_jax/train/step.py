@@ -72,11 +72,13 @@ class Loss:
     head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
       the whole row. It must divide the row.
     lora: adapters that are trained beside a frozen model, where its rank is not 0.
+    attention_kernel: 'xla', or 'splash' (settings.Run).
   """
 
   z_loss: float = 0.0
   head_chunk: int | None = None
   lora: settings.Lora = settings.Lora()
+  attention_kernel: str = 'xla'
 
   def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
     """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
@@ -113,6 +115,7 @@ def loss_sums(
     positions_BxL=batch.positions,
     segment_ids_BxL=batch.segment_ids,
     prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
+    splash=loss.attention_kernel == 'splash',
     method='hidden',
   )
 
@@ -205,7 +208,12 @@ def options(run: settings.Run) -> dict[str, Any]:
   """What `make` takes from the settings of a run."""
   return {
     'accumulation': run.accumulation,
-    'loss': Loss(z_loss=run.z_loss, head_chunk=run.head_chunk, lora=run.lora),
+    'loss': Loss(
+      z_loss=run.z_loss,
+      head_chunk=run.head_chunk,
+      lora=run.lora,
+      attention_kernel=run.attention_kernel,
+    ),
     'gradient_dtype': run.gradient_dtype,
   }
 

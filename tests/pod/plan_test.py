@@ -28,6 +28,11 @@ SMALL = (
   '--gin.ROW_LENGTH=512',
   '--gin.TRAIN_STEPS=1000',
 )
+SPLASH = (
+  '--gin.DecoderConfig.head_dim=128',
+  '--gin.ROW_LENGTH=1024',
+  '--gin.Run.attention_kernel=splash',
+)
 SEQUENCE = ('--gin_file=gin/mesh/sequence.gin', '--gin.MODEL=2')
 
 
@@ -71,15 +76,16 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
 
 @needs_libtpu
 @pytest.mark.parametrize(
-  ('topology', 'layout'),
+  ('name', 'topology', 'layout'),
   [
-    ('v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
-    ('v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
+    ('tiny', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
+    ('tiny', 'v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
+    ('splash', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2', *SPLASH)),
   ],
 )
-def test_a_small_step_on_a_small_slice(topology, layout, update_golden):
+def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
   done = plan('--topology', topology, *SMALL, *layout)
-  same_as_golden(done, f'tiny.{topology.replace(":", "_")}', update_golden)
+  same_as_golden(done, f'{name}.{topology.replace(":", "_")}', update_golden)
 
 
 @needs_libtpu
