@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -344,9 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
     options.gin, options.command = gin, command
-    from flan_jax import verbs
-
-    return getattr(verbs, options.verb)(options) or 0
+    verb = importlib.import_module(f'flan_jax.verbs.{options.verb}')
+    return verb.run(options)
   except InputError as error:
     print(f'flan: error: {" ".join(str(error).split())}', file=sys.stderr)
     return 2

@@ -31,6 +31,9 @@ from flan_jax.evaluate import metrics
 from flan_jax.fields import Record, Unlabelled
 from flan_jax.styles import Style
 
+# TFDS calls functions that TensorFlow calls deprecated; nobody here can mend that.
+tf.get_logger().setLevel('ERROR')
+
 SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 """seqio's canonical split -> ours."""
 

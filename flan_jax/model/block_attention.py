@@ -88,7 +88,7 @@ def attend(
 
 
 def _product(one, other, *, over, dtype):
-  """Of two arrays [B, K, ...]: over the last axis of one and axis `over` of the other."""
+  """Of two [B, K, ...]: over the last axis of one and axis `over` of the other."""
   return jax.lax.dot_general(
     one, other, (((3,), (over,)), ((0, 1), (0, 1))), preferred_element_type=dtype
   )

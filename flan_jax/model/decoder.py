@@ -1,14 +1,13 @@
 """The decoder-only language model: a thin flax.linen layer over pure functions."""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention, block_attention, tree_attention
+from flan_jax.model import attention, views
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -128,6 +127,7 @@ class Decoder(nn.Module):
     prefix_BxL: jax.Array | None = None,
     ends_BxL: jax.Array | None = None,
     tree_kernel: bool = False,
+    splash: bool = False,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
@@ -135,7 +135,8 @@ class Decoder(nn.Module):
     Arguments, the cache in the return value, and errors are those of `__call__`. Where
     segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
     only without a cache. With tree_kernel, attention over them is one TPU kernel
-    (tree_attention); there must be one device, then, no prefix and no window.
+    (tree_attention); there must be one device, then, no prefix and no window. With
+    splash, rows without a cache are read by another (splash), on any mesh.
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -149,12 +150,13 @@ class Decoder(nn.Module):
       cache, slots_BxL = cache_lib.reserve(cache, query)
       key = cache_lib.layout(cache, new=query, slots_BxL=slots_BxL)
       query = query._replace(segment_ids=jnp.minimum(segment_ids_BxL, 1))
-    shared = Shared(
+    shared = views.Shared(
       everywhere=self._view(query, key, local=False),
       near=self._view(query, key, local=True) if any(config.local_layers) else None,
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
       ends_BxL=ends_BxL if prefix_BxL is None else None,
+      segment_ids_BxL=segment_ids_BxL if splash else None,
     )
     if tree_kernel:
       shared = shared._replace(everywhere=shared.everywhere._replace(mask_BxLxS=None))
@@ -198,7 +200,7 @@ class Decoder(nn.Module):
 
   def _view(
     self, query: attention.Layout, key: attention.Layout, *, local: bool
-  ) -> 'View':
+  ) -> views.View:
     config = self.config
     angles_BxLxc = None
     if config.positions == 'rotary':
@@ -207,7 +209,7 @@ class Decoder(nn.Module):
         frequencies_c=attention.rotary_frequencies(config, local=local),
       )
     window = config.window if local else None
-    return View(attention.attention_mask(query, key, window=window), angles_BxLxc)
+    return views.View(attention.attention_mask(query, key, window=window), angles_BxLxc)
 
   def _bias(self, query: attention.Layout, key: attention.Layout) -> jax.Array | None:
     config = self.config
@@ -221,44 +223,6 @@ class Decoder(nn.Module):
     )
 
 
-class View(NamedTuple):
-  """What a layer sees, and how it tells where things stand.
-
-  Attributes:
-    mask_BxLxS: bool, True where a token may attend to a key; None where a kernel reads
-      that from the ends.
-    angles_BxLxc: rotary angles, or None.
-  """
-
-  mask_BxLxS: jax.Array | None
-  angles_BxLxc: jax.Array | None
-
-
-class Shared(NamedTuple):
-  """What one reading of a batch tells every layer alike.
-
-  Attributes:
-    everywhere: the view of global layers.
-    near: that of local layers, or None where there are none.
-    slots_BxL: the cache slot of each token, or None without a cache.
-    bias_BxHxLxS: T5 position bias, or None.
-    ends_BxL: of trees in which no token sees what comes after it in the row, or None.
-  """
-
-  everywhere: View
-  near: View | None
-  slots_BxL: jax.Array | None
-  bias_BxHxLxS: jax.Array | None
-  ends_BxL: jax.Array | None = None
-
-  def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
-    """The view of one layer."""
-    if self.near is None:
-      return self.everywhere
-    local = jnp.array(config.local_layers)[layer]
-    return jax.tree.map(functools.partial(jnp.where, local), self.near, self.everywhere)
-
-
 class Layer(nn.Module):
   """Attention, then a gated feed-forward layer; each reads a norm and adds its result.
 
@@ -269,7 +233,7 @@ class Layer(nn.Module):
   config: DecoderConfig
 
   @nn.compact
-  def __call__(self, carry, layer: jax.Array | int, shared: Shared):
+  def __call__(self, carry, layer: jax.Array | int, shared: views.Shared):
     hidden_BxLxD, cache = carry
     config = self.config
     D = config.d_model
@@ -317,39 +281,9 @@ class Layer(nn.Module):
       cache = cache_lib.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
-    settings = {
-      'bias_BxHxTxS': shared.bias_BxHxLxS,
-      'scale': config.query_scale,
-      'softcap': config.attention_softcap,
-    }
-    if cache is None and shared.ends_BxL is None:
-      mixed_BxLxHxC = attention.dot_product_attention(
-        query_BxLxHxC,
-        key_BxSxKxC,
-        value_BxSxKxC,
-        mask_BxTxS=view.mask_BxLxS,
-        **settings,
-      )
-    elif view.mask_BxLxS is None:
-      mixed_BxLxHxC = tree_attention.kernel_attention(
-        query_BxLxHxC,
-        key_BxSxKxC,
-        value_BxSxKxC,
-        ends_BxT=shared.ends_BxL,
-        **settings,
-      )
-    else:
-      if cache is None:
-        heads_first = key_BxSxKxC.swapaxes(1, 2), value_BxSxKxC.swapaxes(1, 2)
-      else:
-        heads_first = cache.keys[layer], cache.values[layer]
-      mixed_BxLxHxC = block_attention.attend(
-        query_BxLxHxC,
-        *heads_first,
-        mask_BxTxS=view.mask_BxLxS,
-        ordered=cache is None,
-        **settings,
-      )
+    mixed_BxLxHxC = views.mix(
+      query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
+    )
     axes = ('heads', 'kv', 'embed')
     output_HxCxD = _matrix(self, 'output', (H, C, D), axes, fan_in=H * C)
     output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)

@@ -17,12 +17,13 @@ from jax.sharding import Mesh, NamedSharding
 from flan_jax.data.rows import Batch
 from flan_jax.errors import InputError
 from flan_jax.model import cache as cache_lib
+from flan_jax.model import splash
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.pod.hlo import Module
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.train import settings, spikes
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 
@@ -109,11 +110,15 @@ def lower(
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
     rows = -(-rows // parts) * parts  # as the evaluation rounds it
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=rows)
+  if run.attention_kernel == 'splash':
+    splash.check(config, row_length=run.row_length, device_kind=devices[0].device_kind)
   if run.lora.rank:
     raise InputError(
       f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
     )
   optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
+    optimizer = spikes.watch(optimizer, spike=run.spike, skip=run.bad_step == 'skip')
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
   )

@@ -16,6 +16,7 @@ from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
+from flan_jax.model import splash
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
 from flan_jax.train import bucket, hosts, model_folder, settings, spikes
@@ -97,6 +98,9 @@ def train(
   microbatch = run.batch_rows // run.accumulation
   rules = run.mesh.rules
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+  if run.attention_kernel == 'splash':
+    kind = mesh.devices.flat[0].device_kind
+    splash.check(config, row_length=run.row_length, device_kind=kind)
   if hosts.first():
     folder.bring()
     folder.claim(given, text=text)

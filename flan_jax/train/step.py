@@ -16,6 +16,7 @@ from flan_jax.data.rows import Batch
 from flan_jax.model import attention
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
+from flan_jax.train import head as head_lib
 from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
 from flan_jax.train import settings, spikes
@@ -71,11 +72,13 @@ class Loss:
     head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
       the whole row. It must divide the row.
     lora: adapters that are trained beside a frozen model, where its rank is not 0.
+    attention_kernel: 'xla', or 'splash' (settings.Run).
   """
 
   z_loss: float = 0.0
   head_chunk: int | None = None
   lora: settings.Lora = settings.Lora()
+  attention_kernel: str = 'xla'
 
   def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
     """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
@@ -104,33 +107,37 @@ def loss_sums(
   Returns:
     (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
   """
-  decoder = functools.partial(Decoder(config).apply, loss.variables(params, frozen))
-  hidden_BxLxD = decoder(
+  decoder = Decoder(config)
+  variables = loss.variables(params, frozen)
+  hidden_BxLxD = decoder.apply(
+    variables,
     batch.tokens,
     positions_BxL=batch.positions,
     segment_ids_BxL=batch.segment_ids,
     prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
+    splash=loss.attention_kernel == 'splash',
     method='hidden',
   )
 
-  def sums(hidden_BxPxD, targets_BxP, mask_BxP):
-    logits_BxPxV = decoder(hidden_BxPxD, method='head')
-    log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
-    picked_BxP = jnp.take_along_axis(
-      logits_BxPxV, targets_BxP[..., None], axis=-1
-    ).squeeze(-1)
-    loss_BxP = log_z_BxP - picked_BxP + loss.z_loss * jnp.square(log_z_BxP)
-    right_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
-    return jnp.sum(loss_BxP * mask_BxP), jnp.sum(right_BxP * mask_BxP)
+  def sums(trained, frozen, hidden_BxPxD, targets_BxP, mask_BxP):
+    weights = {**frozen, **trained}
+    logits_BxPxV = decoder.apply({'params': weights}, hidden_BxPxD, method='head')
+    return head_lib.sums(logits_BxPxV, targets_BxP, mask_BxP, z_loss=loss.z_loss)
 
-  positions = hidden_BxLxD, batch.targets, batch.loss_mask
+  other = dict(variables['params'])
+  trained = {}
+  if not loss.lora.rank:
+    name = 'embedding' if config.tied_embedding else 'head'
+    trained = {name: other.pop(name)}
+  parts = trained, other
   if loss.head_chunk is None:
-    total, correct = sums(*positions)
+    total, correct = sums(*parts, hidden_BxLxD, batch.targets, batch.loss_mask)
   else:  # rows are whole again, where a mesh has cut them by position
     whole = ('activation_batch', None, None)
     hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
-    positions = hidden_BxLxD, batch.targets, batch.loss_mask
-    total, correct = _chunked(sums, *positions, chunk=loss.head_chunk)
+    total, correct = head_lib.in_chunks(
+      sums, *parts, hidden_BxLxD, batch.targets, batch.loss_mask, chunk=loss.head_chunk
+    )
   return total, Metrics(
     loss=total,
     correct=correct,
@@ -139,29 +146,6 @@ def loss_sums(
     gradient_norm=jnp.zeros(()),
     bad=jnp.zeros(()),
   )
-
-
-def _chunked(sums, hidden_BxLxD, targets_BxL, mask_BxL, *, chunk: int):
-  """Adds up `sums` over chunks of each row, positions with a loss first.
-
-  A chunk without any is skipped, not multiplied by zero: how many are computed follows
-  the data, while every shape is static. Backward, a chunk's logits are computed anew.
-  """
-  order_BxL = jnp.argsort(mask_BxL <= 0, axis=1, stable=True)
-
-  def split(x):
-    index = order_BxL if x.ndim == 2 else order_BxL[..., None]
-    x = jnp.take_along_axis(x, index, axis=1)
-    return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
-
-  def add(carry, part):
-    nothing = lambda *_: (jnp.zeros(()), jnp.zeros(()))  # noqa: E731
-    found = jax.lax.cond(jnp.any(part[2] > 0), jax.checkpoint(sums), nothing, *part)
-    return jax.tree.map(jnp.add, carry, found), None
-
-  parts = tuple(split(x) for x in (hidden_BxLxD, targets_BxL, mask_BxL))
-  found, _ = jax.lax.scan(add, (jnp.zeros(()), jnp.zeros(())), parts)
-  return found
 
 
 def gradients(
@@ -224,7 +208,12 @@ def options(run: settings.Run) -> dict[str, Any]:
   """What `make` takes from the settings of a run."""
   return {
     'accumulation': run.accumulation,
-    'loss': Loss(z_loss=run.z_loss, head_chunk=run.head_chunk, lora=run.lora),
+    'loss': Loss(
+      z_loss=run.z_loss,
+      head_chunk=run.head_chunk,
+      lora=run.lora,
+      attention_kernel=run.attention_kernel,
+    ),
     'gradient_dtype': run.gradient_dtype,
   }
 

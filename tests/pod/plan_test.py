@@ -28,6 +28,11 @@ SMALL = (
   '--gin.ROW_LENGTH=512',
   '--gin.TRAIN_STEPS=1000',
 )
+SPLASH = (
+  '--gin.DecoderConfig.head_dim=128',
+  '--gin.ROW_LENGTH=1024',
+  '--gin.Run.attention_kernel=splash',
+)
 SEQUENCE = ('--gin_file=gin/mesh/sequence.gin', '--gin.MODEL=2')
 
 
@@ -53,28 +58,45 @@ def plan(*arguments: str) -> subprocess.CompletedProcess:
   )
 
 
-@needs_libtpu
-@pytest.mark.parametrize(
-  ('topology', 'layout'),
-  [
-    ('v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
-    ('v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
-  ],
-)
-def test_a_small_step_on_a_small_slice(topology, layout, update_golden):
-  done = plan('--topology', topology, *SMALL, *layout)
+def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -> None:
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines(keepends=True)
   text = ''.join(line for line in lines if not line.startswith('compiled in'))
+  text = text.rstrip() + '\n'
   assert 'fits' in text
   assert 'modelled, not measured' in text
-  path = GOLDEN / f'tiny.{topology.replace(":", "_")}.txt'
-  if update_golden:
+  path = GOLDEN / f'{name}.txt'
+  if update:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text.rstrip() + '\n', encoding='utf-8')
+    path.write_text(text, encoding='utf-8')
   if libtpu() != LIBTPU:
     pytest.skip(f'it compiles; the golden text is of libtpu {LIBTPU}')
-  assert text.rstrip() + '\n' == path.read_text(encoding='utf-8')
+  assert text == path.read_text(encoding='utf-8')
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+  ('name', 'topology', 'layout'),
+  [
+    ('tiny', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
+    ('tiny', 'v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
+    ('splash', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2', *SPLASH)),
+  ],
+)
+def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
+  done = plan('--topology', topology, *SMALL, *layout)
+  same_as_golden(done, f'{name}.{topology.replace(":", "_")}', update_golden)
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'changes'), [('flan_137b', ()), ('flan_137b_half', ('--gin.NUM_LAYERS=32',))]
+)
+def test_the_papers_run_on_its_slice(name, changes, update_golden):
+  """137B parameters on 128 cores of v3; and half the layers take half of it."""
+  run = ('--topology', 'v3:8x8', '--gin_file=gin/runs/flan_137b.gin', *changes)
+  same_as_golden(plan(*run), f'{name}.v3_8x8', update_golden)
 
 
 @needs_libtpu

@@ -1,0 +1,92 @@
+"""What a reading of a batch shows every layer, and the attention over it."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flan_jax.model import attention, block_attention, splash, tree_attention
+from flan_jax.model.cache import Cache
+from flan_jax.model.config import DecoderConfig
+
+
+class View(NamedTuple):
+  """What a layer sees, and how it tells where things stand.
+
+  Attributes:
+    mask_BxLxS: bool, True where a token may attend to a key; None where a kernel reads
+      that from the ends.
+    angles_BxLxc: rotary angles, or None.
+  """
+
+  mask_BxLxS: jax.Array | None
+  angles_BxLxc: jax.Array | None
+
+
+class Shared(NamedTuple):
+  """What one reading of a batch tells every layer alike.
+
+  Attributes:
+    everywhere: the view of global layers.
+    near: that of local layers, or None where there are none.
+    slots_BxL: the cache slot of each token, or None without a cache.
+    bias_BxHxLxS: T5 position bias, or None.
+    ends_BxL: of trees in which no token sees what comes after it in the row, or None.
+    segment_ids_BxL: of rows that the splash kernel attends over, or None.
+  """
+
+  everywhere: View
+  near: View | None
+  slots_BxL: jax.Array | None
+  bias_BxHxLxS: jax.Array | None
+  ends_BxL: jax.Array | None = None
+  segment_ids_BxL: jax.Array | None = None
+
+  def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
+    """The view of one layer."""
+    if self.near is None:
+      return self.everywhere
+    local = jnp.array(config.local_layers)[layer]
+    return jax.tree.map(functools.partial(jnp.where, local), self.near, self.everywhere)
+
+
+def mix(
+  query_BxLxHxC: jax.Array,
+  key_BxLxKxC: jax.Array,
+  value_BxLxKxC: jax.Array,
+  cache: Cache | None,
+  layer: jax.Array | int,
+  shared: Shared,
+  config: DecoderConfig,
+) -> jax.Array:
+  """The values [B, L, H, C] that each query attends to, by the way that suits the rows.
+
+  Rows to train on are read by XLA's products or by splash; trees by the tree kernel or,
+  with rows that have a cache, in blocks of queries. All say the same.
+
+  Args:
+    query_BxLxHxC: rotated, where positions are rotary.
+    key_BxLxKxC: of the same tokens; a cache has them already.
+    value_BxLxKxC: likewise.
+    cache: of all layers, or None.
+    layer: which of them this is.
+    shared: what the reading tells every layer.
+    config: of the decoder.
+  """
+  mask_BxLxS = shared.view(layer, config).mask_BxLxS
+  rows = query_BxLxHxC, key_BxLxKxC, value_BxLxKxC
+  settings = {'scale': config.query_scale, 'softcap': config.attention_softcap}
+  if cache is None and shared.segment_ids_BxL is not None:
+    return splash.attend(*rows, segment_ids_BxL=shared.segment_ids_BxL, **settings)
+  settings['bias_BxHxTxS'] = shared.bias_BxHxLxS
+  if mask_BxLxS is None:
+    return tree_attention.kernel_attention(*rows, ends_BxT=shared.ends_BxL, **settings)
+  settings['mask_BxTxS'] = mask_BxLxS
+  if cache is not None:
+    heads_first = cache.keys[layer], cache.values[layer]
+    return block_attention.attend(query_BxLxHxC, *heads_first, **settings)
+  if shared.ends_BxL is not None:
+    heads_first = key_BxLxKxC.swapaxes(1, 2), value_BxLxKxC.swapaxes(1, 2)
+    return block_attention.attend(query_BxLxHxC, *heads_first, ordered=True, **settings)
+  return attention.dot_product_attention(*rows, **settings)

@@ -1,0 +1,71 @@
+"""`flan materialize`: renders and tokenises a mixture."""
+
+import argparse
+
+from flan_jax.errors import InputError
+from flan_jax.progress import Progress
+from flan_jax.verbs import output
+
+
+def run(options: argparse.Namespace) -> int:
+  if options.repair:
+    return _repair(options)
+  if options.mixture is None:
+    raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
+  progress = Progress()
+  output.quiet_absl()
+  progress.stage(f'Materialising {options.mixture}')
+  from flan_jax import catalogue, pool
+  from flan_jax.data import materialize as materialize_lib
+
+  mixture = catalogue.mixture(options.mixture)
+  with progress.counter() as count:
+    manifest = materialize_lib.materialize(
+      mixture,
+      out=options.out,
+      tokenizer=options.tokenizer,
+      vocab_size=options.vocab_size,
+      seed=options.seed,
+      epochs=options.epochs,
+      steps=options.steps,
+      batch_tokens=options.batch_tokens if options.steps else None,
+      row_length=options.row_length,
+      data_dir=options.data_dir,
+      missing=options.missing,
+      workers=pool.cores() if options.workers is None else options.workers,
+      runner=options.runner,
+      progress=count,
+    )
+  rows = [
+    (name, entry['cluster'], entry['rows'], entry['epochs'], entry['rate'],
+     ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
+    for name, entry in manifest['datasets'].items()
+  ]  # fmt: skip
+  sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
+           'rate': 'right', 'dropped': 'left'}  # fmt: skip
+  output.table(f'{options.out}', sides, rows)
+  for name, why in manifest['missing'].items():
+    print(f'missing: {name} ({why})')
+  planned = manifest['plan']
+  print(
+    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
+    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+  )
+  progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
+  return 0
+
+
+def _repair(options: argparse.Namespace) -> int:
+  progress = Progress()
+  progress.stage(f'Checking {options.out}')
+  from flan_jax.data import repair
+
+  with progress.counter() as count:
+    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in mended:
+    print(
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'lost; made again: {", ".join(damage.files)}'
+    )
+  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  return 0

@@ -1,0 +1,30 @@
+"""What several verbs print with."""
+
+import json
+import sys
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+  json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+  print()
+
+
+def quiet_absl() -> None:
+  """TFDS and Orbax log every file they open; errors are enough."""
+  from absl import logging
+
+  logging.set_verbosity(logging.ERROR)
+
+
+def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
+  """A table on standard output; `columns` are heading -> 'left' or 'right'."""
+  from rich import box, console, table
+
+  shown = table.Table(title=title, box=box.SIMPLE, title_justify='left')
+  for heading, side in columns.items():
+    shown.add_column(heading, justify=side, overflow='fold')
+  for row in rows:
+    shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
+  width = None if sys.stdout.isatty() else 150
+  console.Console(width=width).print(shown)

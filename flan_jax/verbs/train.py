@@ -1,0 +1,47 @@
+"""`flan train`: trains, then measures what was held out."""
+
+import argparse
+
+from flan_jax.errors import InputError
+from flan_jax.progress import Progress
+from flan_jax.verbs import output
+
+
+def run(options: argparse.Namespace) -> int:
+  if options.multihost is None:
+    return _train(options, Progress())
+  from flan_jax.train import hosts
+
+  hosts.initialize(options.multihost)
+  return hosts.guarded(lambda: _train(options, Progress(quiet=not hosts.first())))
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> int:
+  output.quiet_absl()
+  progress.stage('Configuration')
+  from flan_jax import config
+
+  if not options.gin_file:
+    raise InputError('--gin_file: not given; try --gin_file=gin/runs/demo.gin')
+  if options.profile < 0:
+    raise InputError(f'--profile: got {options.profile}; must be 0 or more steps')
+  parsed = config.load(options.gin_file, options.gin)
+  run = parsed.build('Run')
+  progress.line(
+    f'MODEL_DIR {run.model_dir}, seed {run.seed}, data seed {run.data_seed}'
+  )
+  from flan_jax.train import loop
+
+  outcome = loop.train(
+    run, text=parsed.text(run), profile=options.profile, progress=progress
+  )
+  if outcome.interrupted:
+    return loop.INTERRUPTED
+  if outcome.report is not None:
+    from flan_jax.evaluate import tables
+
+    tables.print_table(outcome.report)
+    progress.stage(f'Done: {run.model_dir}/report/report.html')
+  else:
+    progress.stage(f'Done: {run.model_dir}/model')
+  return 0
