@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention, tree_attention
+from flan_jax.model import attention, cpu, tree_attention
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -75,6 +75,7 @@ class Decoder(nn.Module):
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
+        unroll=1 if self.is_initializing() else cpu.unrolled(config.num_layers),
         variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
@@ -341,9 +342,11 @@ class Layer(nn.Module):
   def _feed_forward(self, x_BxLxD):
     config = self.config
     D, F = config.d_model, config.d_ff
+    on_cpu = cpu.compiling()
 
     def linear(x, name, shape, axes, bias_axis):
-      out = x @ _matrix(self, name, shape, axes, fan_in=shape[0])
+      matrix = _matrix(self, name, shape, axes, fan_in=shape[0])
+      out = cpu.product(x, matrix) if on_cpu else x @ matrix
       out = _adapt(self, name, x, out)
       if config.mlp_bias:
         out += _bias(self, name, shape[1:], (bias_axis,))
@@ -353,7 +356,9 @@ class Layer(nn.Module):
       return linear(x_BxLxD, name, (D, F), ('embed', 'mlp'), 'mlp')
 
     activation = _ACTIVATIONS[config.activation]
-    if config.gated:
+    if config.gated and on_cpu:
+      wide_BxLxF = cpu.gate(activation, widen('gate'), widen('up'))
+    elif config.gated:
       wide_BxLxF = activation(widen('gate')) * widen('up')
     else:
       wide_BxLxF = activation(widen('up'))
