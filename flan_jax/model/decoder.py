@@ -72,10 +72,12 @@ class Decoder(nn.Module):
         layer, policy=_SAVED[config.remat], prevent_cse=not config.scan_layers
       )
     if config.scan_layers:
+      # Who computes anew to save memory wants the loop, which holds less at a time.
+      loop = config.remat != 'none' or self.is_initializing()
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
-        unroll=1 if self.is_initializing() else cpu.unrolled(config.num_layers),
+        unroll=1 if loop else cpu.unrolled(config.num_layers),
         variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
