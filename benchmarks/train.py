@@ -88,6 +88,9 @@ def their_batch(rows: int, length: int) -> dict[str, np.ndarray]:
 
 
 def ours(rows: int, length: int) -> Callable[[], float]:
+  from flan_jax import heap
+
+  heap.keep()  # as `flan train` does
   import jax
 
   from flan_jax.train import mesh as mesh_lib

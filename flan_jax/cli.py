@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flan_jax import __version__
+from flan_jax import __version__, heap
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -345,6 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
     options.gin, options.command = gin, command
+    if options.verb in ('train', 'eval'):
+      heap.keep()
     verb = importlib.import_module(f'flan_jax.verbs.{options.verb}')
     return verb.run(options)
   except InputError as error:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.errors import InputError
-from flan_jax.model import attention, views
+from flan_jax.model import attention, cpu, views
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
@@ -71,9 +71,12 @@ class Decoder(nn.Module):
         layer, policy=_SAVED[config.remat], prevent_cse=not config.scan_layers
       )
     if config.scan_layers:
+      # Who computes anew to save memory wants the loop, which holds less at a time.
+      loop = config.remat != 'none' or self.is_initializing()
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
+        unroll=1 if loop else cpu.unrolled(config.num_layers),
         variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
@@ -295,9 +298,11 @@ class Layer(nn.Module):
   def _feed_forward(self, x_BxLxD):
     config = self.config
     D, F = config.d_model, config.d_ff
+    on_cpu = cpu.compiling()
 
     def linear(x, name, shape, axes, bias_axis):
-      out = x @ _matrix(self, name, shape, axes, fan_in=shape[0])
+      matrix = _matrix(self, name, shape, axes, fan_in=shape[0])
+      out = cpu.product(x, matrix) if on_cpu else x @ matrix
       out = _adapt(self, name, x, out)
       if config.mlp_bias:
         out += _bias(self, name, shape[1:], (bias_axis,))
@@ -307,7 +312,9 @@ class Layer(nn.Module):
       return linear(x_BxLxD, name, (D, F), ('embed', 'mlp'), 'mlp')
 
     activation = _ACTIVATIONS[config.activation]
-    if config.gated:
+    if config.gated and on_cpu:
+      wide_BxLxF = cpu.gate(activation, widen('gate'), widen('up'))
+    elif config.gated:
       wide_BxLxF = activation(widen('gate')) * widen('up')
     else:
       wide_BxLxF = activation(widen('up'))

@@ -1,0 +1,144 @@
+"""The decoder's inner products as a CPU wants them: same values, other gradients.
+
+XLA's CPU compiler multiplies at the speed of the processor where the left operand ends
+and the right one begins with what is summed over; anything else it transposes in memory
+first, or hands to a slower routine. What JAX derives from a forward pass has such
+transposes of the largest arrays there are. The functions here say their own gradients:
+of two operands the smaller is transposed, the softmax is divided by its sum after its
+product with the values, and what is cheap to compute is not kept.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def compiling() -> bool:
+  """Whether what is traced here is compiled for a CPU.
+
+  That is what the mesh in use consists of (jax.set_mesh); without one, JAX's default.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return (jax.default_backend() if device is None else device.platform) == 'cpu'
+
+
+def unrolled(layers: int) -> int:
+  """Layers of a scan that are compiled one after another, up to 8; 1 elsewhere.
+
+  A loop stacks what its turns keep for the backward pass: a third of a step of the
+  microworld's decoder (1.1M parameters), 4 % of one of 10.8M.
+  """
+  if not compiling():
+    return 1
+  return max(n for n in range(1, 9) if layers % n == 0)
+
+
+@jax.custom_vjp
+def product(x_BxLxD: jax.Array, matrix_DxF: jax.Array) -> jax.Array:
+  """x @ matrix, [B, L, F]."""
+  return x_BxLxD @ matrix_DxF
+
+
+def _product_forward(x_BxLxD, matrix_DxF):
+  return x_BxLxD @ matrix_DxF, (x_BxLxD, matrix_DxF)
+
+
+def _product_backward(residuals, grad_BxLxF):
+  x_BxLxD, matrix_DxF = residuals
+  D, F = matrix_DxF.shape
+  if D <= F:
+    matrix_grad_DxF = jnp.einsum('BLD,BLF->DF', x_BxLxD, grad_BxLxF)
+  else:  # the barrier keeps XLA from turning the product round again
+    turned_FxD = jnp.einsum('BLF,BLD->FD', grad_BxLxF, x_BxLxD)
+    matrix_grad_DxF = jax.lax.optimization_barrier(turned_FxD).T
+  return grad_BxLxF @ matrix_DxF.T, matrix_grad_DxF
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gate(
+  activation: Callable[[jax.Array], jax.Array], gate: jax.Array, up: jax.Array
+) -> jax.Array:
+  """activation(gate) * up; backward the activation is computed anew."""
+  return activation(gate) * up
+
+
+def _gate_forward(activation, gate, up):
+  return activation(gate) * up, (gate, up)
+
+
+def _gate_backward(activation, residuals, grad):
+  gate, up, grad = jax.lax.optimization_barrier((*residuals, grad))
+  active, pull_back = jax.vjp(activation, gate)
+  return *pull_back(grad * up), grad * active
+
+
+gate.defvjp(_gate_forward, _gate_backward)
+
+
+@jax.custom_vjp
+def attend(
+  query_BxKxRxC: jax.Array,
+  key_BxKxSxC: jax.Array,
+  value_BxKxSxC: jax.Array,
+  bias: jax.Array,
+) -> jax.Array:
+  """softmax(query @ key.T + bias) @ value, [B, K, R, C], in the dtype of the values.
+
+  Args:
+    query_BxKxRxC: scaled; R are the queries that read a key head, over all its groups.
+    key_BxKxSxC, value_BxKxSxC: one head of each.
+    bias: float32, broadcasts to [B, K, R, S]; very negative where a key is not seen.
+  """
+  return _attend_forward(query_BxKxRxC, key_BxKxSxC, value_BxKxSxC, bias)[0]
+
+
+def _attend_forward(query, key, value, bias):
+  logits_BxKxRxS = bias + jnp.einsum(
+    'BKRC,BKSC->BKRS', query, key, preferred_element_type=jnp.float32
+  )
+  most_BxKxRx1 = jnp.max(logits_BxKxRxS, axis=-1, keepdims=True)
+  parts_BxKxRxS = jnp.exp(logits_BxKxRxS - most_BxKxRx1)
+  share_BxKxRx1 = 1 / jnp.sum(parts_BxKxRxS, axis=-1, keepdims=True)
+  parts_BxKxRxS = parts_BxKxRxS.astype(value.dtype)
+  mixed_BxKxRxC = jnp.einsum(
+    'BKRS,BKSC->BKRC', parts_BxKxRxS, value, preferred_element_type=jnp.float32
+  )
+  mixed_BxKxRxC = (mixed_BxKxRxC * share_BxKxRx1).astype(value.dtype)
+  kept = query, key, value, bias, parts_BxKxRxS, share_BxKxRx1, mixed_BxKxRxC
+  return mixed_BxKxRxC, kept
+
+
+def _attend_backward(kept, grad_BxKxRxC):
+  query, key, value, bias, parts_BxKxRxS, share_BxKxRx1, mixed_BxKxRxC = kept
+  grad_BxKxRxC = grad_BxKxRxC.astype(jnp.float32) * share_BxKxRx1
+  # What a softmax takes off each gradient, from the short axis (Dao et al. 2022,
+  # arXiv 2205.14135, B.4).
+  along_BxKxRx1 = jnp.sum(grad_BxKxRxC * mixed_BxKxRxC, axis=-1, keepdims=True)
+  grad_BxKxRxC = grad_BxKxRxC.astype(value.dtype)
+  value_grad_BxKxCxS = jnp.einsum('BKRC,BKRS->BKCS', grad_BxKxRxC, parts_BxKxRxS)
+  logits_grad_BxKxRxS = parts_BxKxRxS * (
+    jnp.einsum(
+      'BKRC,BKSC->BKRS', grad_BxKxRxC, value, preferred_element_type=jnp.float32
+    )
+    - along_BxKxRx1
+  )
+  narrow_BxKxRxS = logits_grad_BxKxRxS.astype(key.dtype)
+  query_grad_BxKxRxC = jnp.einsum('BKRS,BKSC->BKRC', narrow_BxKxRxS, key)
+  key_grad_BxKxCxS = jnp.einsum('BKRC,BKRS->BKCS', query, narrow_BxKxRxS)
+  summed = [
+    axis for axis in range(4) if bias.shape[axis] < logits_grad_BxKxRxS.shape[axis]
+  ]
+  return (
+    query_grad_BxKxRxC,
+    key_grad_BxKxCxS.swapaxes(2, 3),
+    value_grad_BxKxCxS.swapaxes(2, 3),
+    jnp.sum(logits_grad_BxKxRxS, axis=summed, keepdims=True),
+  )
+
+
+attend.defvjp(_attend_forward, _attend_backward)
