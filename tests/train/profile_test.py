@@ -1,41 +1,62 @@
 """A trace holds the steps that were asked for, and no more."""
 
-import jax
-import jax.numpy as jnp
+import json
+import subprocess
+import sys
+
 import pytest
 
 from flan_jax.train.profile import Profile
 
+RUN = """
+import json
+import pathlib
+import sys
 
-def traced(folder) -> list[int]:
-  """The numbers of the steps in the newest trace."""
-  (path,) = folder.glob('plugins/profile/*/*.xplane.pb')
-  data = jax.profiler.ProfileData.from_file(str(path))
-  events = (e for plane in data.planes for line in plane.lines for e in line.events)
-  stats = [dict(event.stats) for event in events if event.name == 'train']
-  return sorted(int(each['step_num']) for each in stats if 'step_num' in each)
+import jax
+import jax.numpy as jnp
+
+from flan_jax.train.profile import Profile
+
+folder, steps, stop = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+step = jax.jit(lambda x: x @ x / 100)
+x = jnp.ones((64, 64))
+profile = Profile(folder, steps=steps, end=10)
+for number in range(1, stop + 1):
+  with profile.step(number):
+    x = step(x)
+  profile.after(number, x)
+profile.close()
+
+(path,) = folder.glob('plugins/profile/*/*.xplane.pb')
+data = jax.profiler.ProfileData.from_file(str(path))
+events = (e for plane in data.planes for line in plane.lines for e in line.events)
+stats = [dict(event.stats) for event in events if event.name == 'train']
+print(json.dumps(sorted(int(s['step_num']) for s in stats if 'step_num' in s)))
+"""
+
+
+def traced(folder, *, steps: int, stop: int) -> list[int]:
+  """The steps in the trace of a run of ten that ends after `stop`.
+
+  It runs in a process of its own: where a plan has loaded libtpu to compile for a TPU
+  that is not there, libtpu's profiler ends the process.
+  """
+  done = subprocess.run(
+    [sys.executable, '-c', RUN, str(folder), str(steps), str(stop)],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout)
 
 
 def test_a_run_of_ten_steps_is_traced_for_two_once_it_is_warm(tmp_path):
-  step = jax.jit(lambda x: x @ x / 100)
-  x = jnp.ones((64, 64))
-  profile = Profile(tmp_path, steps=2, end=10)
-  for number in range(1, 11):
-    with profile.step(number):
-      x = step(x)
-    profile.after(number, x)
-  profile.close()
-  assert traced(tmp_path) == [3, 4]
+  assert traced(tmp_path, steps=2, stop=10) == [3, 4]
 
 
 def test_a_run_that_is_stopped_keeps_what_was_traced(tmp_path):
-  profile = Profile(tmp_path, steps=5, end=10)
-  for number in range(1, 5):
-    with profile.step(number):
-      x = jnp.ones(()) + number
-    profile.after(number, x)
-  profile.close()
-  assert traced(tmp_path) == [3, 4]
+  assert traced(tmp_path, steps=5, stop=4) == [3, 4]
 
 
 @pytest.mark.parametrize(
