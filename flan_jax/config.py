@@ -16,6 +16,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flan_jax.decoding import Decoding
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import settings
@@ -27,6 +28,7 @@ CLASSES: Mapping[str, type] = {
   'Lora': settings.Lora,
   'Evaluate': settings.Evaluate,
   'Evaluation': settings.Evaluation,
+  'Decoding': Decoding,
   'DecoderConfig': DecoderConfig,
 }
 """What a gin file can bind."""

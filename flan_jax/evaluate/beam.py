@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flan_jax.decoding import Decoding
 from flan_jax.evaluate.decoding import (
-  Decoding,
   padded_length,
   read_prompts,
   replicated,

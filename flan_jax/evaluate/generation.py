@@ -17,10 +17,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.decoding import GREEDY, Decoding
 from flan_jax.evaluate import beam
 from flan_jax.evaluate.decoding import (
-  GREEDY,
-  Decoding,
   choose,
   context,
   padded_length,

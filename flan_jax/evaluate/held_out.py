@@ -1,6 +1,7 @@
 """The held-out evaluation, from parameters or a checkpoint to a report."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
@@ -345,7 +346,11 @@ def _report(
   found = None
   if hosts.leads():
     overlaps = look_up(results) if look_up is not None else None
-    made = report.write(out, results, contamination=overlaps, **about)
+    asked = {
+      'normalisation': evaluate.normalisation,
+      'decoding': dataclasses.asdict(evaluate.decoding),
+    }
+    made = report.write(out, results, contamination=overlaps, answers=asked, **about)
     found = json.dumps(made).encode()
   return json.loads(hosts.told(found))
 

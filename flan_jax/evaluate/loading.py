@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.decoding import GREEDY
 from flan_jax.evaluate import continuation, hosts
 from flan_jax.evaluate.journal import Journal
 from flan_jax.evaluate.scoring import Scorer
@@ -53,6 +54,8 @@ def scorer(
     max_length=config.context,
     separator=form != continuation.FORM,
     eos=form != continuation.FORM,
+    normalisation=evaluate.normalisation,
+    decoding=evaluate.decoding,
     sharding=sharding,
   )
 
@@ -60,6 +63,8 @@ def scorer(
 def journal(model: Scorer, path: pathlib.Path, *, fingerprint: str) -> Journal:
   """A model behind its journal, which belongs to these weights asked in this way."""
   how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
+  if model.decoding != GREEDY:
+    how += (model.decoding,)
   return Journal(model, path, of='/'.join(map(str, (fingerprint, *how))))
 
 

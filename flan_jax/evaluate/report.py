@@ -194,6 +194,7 @@ def build(
   provenance: Mapping[str, Any] | None = None,
   contamination: 'Found | None' = None,
   missing: Sequence[str] = (),
+  answers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -210,6 +211,8 @@ def build(
     provenance: the configuration with its origins, the models, the versions.
     contamination: the rows that stand in texts which the model may have read.
     missing: datasets of the mixture that the store was made without.
+    answers: what ranks an option (`normalisation`) and how free text is written
+      (`decoding`); None where the report is not kept.
   """
   guard = dict(guard or {})
   overlaps = contamination.datasets if contamination else {}
@@ -239,6 +242,8 @@ def build(
       *(f'{name}: missing when the store was made; left out' for name in missing),
     ],
   }
+  if answers:
+    report['answers'] = dict(answers)
   if provenance:
     report['provenance'] = dict(provenance)
   if contamination:

@@ -16,16 +16,14 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.decoding import GREEDY, NORMALISATIONS, Decoding
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import generation
-from flan_jax.evaluate.decoding import GREEDY, Decoding, context, shards
+from flan_jax.evaluate.decoding import context, shards
 from flan_jax.evaluate.generation import Generated
 from flan_jax.evaluate.likelihood import Likelihood, Progress
 from flan_jax.evaluate.tree import Path
 from flan_jax.model.config import DecoderConfig
-
-NORMALISATIONS = ('none', 'token', 'byte', 'unconditional')
-"""What a score is divided by, or compared with: see Scorer.normalisation."""
 
 
 class Request(NamedTuple):

@@ -1,11 +1,13 @@
 """Tables of a report: in the terminal, as CSV, and as LaTeX for a paper."""
 
 import csv
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from flan_jax.decoding import GREEDY
 from flan_jax.evaluate import published
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.report import (
@@ -245,7 +247,19 @@ def how(report: Mapping[str, Any]) -> str:
     if form != 'instructions':
       words += f', {form.replace("_", " ")}'
     said.append(words)
-  return '; '.join(said)
+  return '; '.join([*said, *_answers(report)])
+
+
+def _answers(report: Mapping[str, Any]) -> Iterator[str]:
+  """What is not FLAN's way to find an answer: `scores by byte`, `beams 4`."""
+  asked = report.get('answers', {})
+  by = asked.get('normalisation', 'none')
+  if by != 'none':
+    yield f'scores {by}' if by == 'unconditional' else f'scores by {by}'
+  usual = dataclasses.asdict(GREEDY) | {'stop': []}
+  for name, value in asked.get('decoding', {}).items():
+    if value != usual.get(name) and value != ():
+      yield f'{name.replace("_", " ")} {value}'
 
 
 def _cells(

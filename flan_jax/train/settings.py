@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from flan_jax.decoding import GREEDY, NORMALISATIONS, Decoding
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.model.config import DecoderConfig
 from flan_jax.styles import FORMS, MOST_SHOTS
@@ -146,6 +147,9 @@ class Evaluate:
     batch_rows: rows of one scoring batch; rounded up to what the mesh divides.
     row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
+    normalisation: what the score of an option is divided by: 'none' (FLAN), 'token' or
+      'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
+    decoding: how free text is written; greedily, as FLAN does, unless said otherwise.
     base: whether the untuned model is measured beside the tuned one.
     shots: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
     form: the words of the prompts: 'instructions', or 'no_options', 'no_template',
@@ -163,6 +167,8 @@ class Evaluate:
   batch_rows: int = 8
   row_length: int = 2048
   max_decode: int = 256
+  normalisation: str = 'none'
+  decoding: Decoding = GREEDY
   base: bool = True
   shots: int = 0
   form: str = 'instructions'
@@ -171,6 +177,7 @@ class Evaluate:
   period_rows: int = 64
 
   def __post_init__(self):
+    _one_of('NORMALISATION', self.normalisation, NORMALISATIONS)
     forms = (*FORMS, 'continuation')
     _one_of('FORM', self.form, forms)
     if self.base_form is not None:

@@ -9,9 +9,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flan_jax.data import tokenizer
+from flan_jax.decoding import GREEDY, Decoding
 from flan_jax.errors import InputError
 from flan_jax.evaluate import generation
-from flan_jax.evaluate.decoding import GREEDY, Decoding, choose, likely, padded_length
+from flan_jax.evaluate.decoding import choose, likely, padded_length
 
 BYTES = tokenizer.load('bytes')
 EOS = BYTES.eos_id

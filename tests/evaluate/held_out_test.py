@@ -13,7 +13,7 @@ from flan_jax import catalogue, config
 from flan_jax.data import materialize, tokenizer
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import held_out, loading, report
+from flan_jax.evaluate import held_out, loading, report, tables
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.interop import check, convert
 from flan_jax.progress import Progress
@@ -108,6 +108,34 @@ def test_the_report_says_where_its_figures_come_from(whole):
   assert found['versions']['jax'] == jax.__version__
 
 
+def predictions(out: pathlib.Path) -> list[dict]:
+  lines = (out / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_path):
+  written = [p['predicted'] for p in predictions(whole) if not p['options']]
+  stop = next(letter for text in written for letter in text if letter.isalnum())
+  evaluate(
+    tmp_path,
+    DATASETS="('mini_arc', 'mini_squad')",
+    NORMALISATION='byte',
+    **{'Decoding.stop': repr((stop,))},
+  )
+  for new, old in zip(predictions(tmp_path), predictions(whole), strict=True):
+    if old['options']:
+      sizes = [len(option.encode()) for option in old['options']]
+      sums = zip(old['log_probabilities'], sizes, strict=True)
+      expected = [score / size for score, size in sums]
+      assert new['log_probabilities'] == pytest.approx(expected, abs=1e-5)
+    else:
+      assert new['predicted'] == old['predicted'].split(stop)[0].strip()
+  assert (
+    tables.how(report.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
+  )
+  assert tables.how(report.load(whole)) == 'zero-shot'
+
+
 @pytest.mark.parametrize('calls', [0, 1])
 def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   calls, whole, tmp_path, monkeypatch
@@ -143,6 +171,8 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   [
     ('SHOTS', 17, 'SHOTS: got 17; must be 0 to 16; the nearest is 16'),
     ('FORM', 'no_option', "did you mean 'no_options'"),
+    ('NORMALISATION', 'bytes', "did you mean 'byte'"),
+    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
     ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
