@@ -45,19 +45,19 @@ class Generated(NamedTuple):
   Attributes:
     tokens: for each prompt the ids written, without EOS; up to the token that completes
       a stop string.
+    texts: for each prompt the text of its tokens, up to a stop string.
     nan: for each prompt, whether the model gave NaN for a token it wrote.
     tokens_read: positions of prompts computed, padding included.
     tokens_written: positions computed one by one, idle rows included.
     seconds: that it took.
-    texts: for each prompt the text of its tokens, up to a stop string.
   """
 
   tokens: list[list[int]]
+  texts: list[str]
   nan: list[bool]
   tokens_read: int
   tokens_written: int
   seconds: float = 0.0
-  texts: list[str] | None = None
 
 
 class Writing(NamedTuple):
@@ -267,7 +267,7 @@ def generate(
     desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
     answers, nan, read, written = desk.run()
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
-  return Generated(answers, nan, read, written, time.monotonic() - began, texts)
+  return Generated(answers, texts, nan, read, written, time.monotonic() - began)
 
 
 def _until_stop(

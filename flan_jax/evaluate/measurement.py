@@ -304,12 +304,12 @@ class Measurement:
     self.clocks[name].tokens_read += generated.tokens_read
     self.clocks[name].tokens_written += generated.tokens_written
     out = []
-    for (row, template, prompt), tokens, broken in zip(
-      work, generated.tokens, generated.nan, strict=True
+    for (row, template, prompt), written, broken in zip(
+      work, generated.texts, generated.nan, strict=True
     ):
       if broken:
         self._nan(question, row, template, name)
-      text = '' if broken else question.answer(model.tokenizer.decode(tokens))
+      text = '' if broken else question.answer(written)
       references = list(row.answer.references) or [row.answer.text]
       record = _record(question, row, template, prompt) | {
         'text': text,

@@ -111,7 +111,7 @@ def test_counts_what_was_computed(tiny_model):
 
 
 def test_nothing_to_write(tiny_model):
-  assert generate(tiny_model(), [])[:4] == ([], [], 0, 0)
+  assert generate(tiny_model(), [])[:5] == ([], [], [], 0, 0)
 
 
 @pytest.mark.parametrize(

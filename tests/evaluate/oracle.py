@@ -70,7 +70,8 @@ class Oracle:
   def generate(self, prompts, *, max_new_tokens):
     texts = [self._rule(BYTES.decode(prompt)) for prompt in prompts]
     tokens = [BYTES.encode_batch([t])[0].tolist()[:max_new_tokens] for t in texts]
-    return Generated(tokens, [False] * len(prompts), 10, 20)
+    texts = [self.tokenizer.decode(ids) for ids in tokens]
+    return Generated(tokens, texts, [False] * len(prompts), 10, 20)
 
 
 def says(word):
