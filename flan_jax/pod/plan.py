@@ -217,7 +217,9 @@ def changes(run: settings.Run, topology: Topology, *, kind: str) -> list[Change]
         "--gin.Run.gradient_dtype='bfloat16' (halves the gradients of a step)",
         gradient_dtype='bfloat16',
       )
-    rows = run.batch_rows // (run.mesh.fsdp * max(1, run.mesh.data))
+    mesh = run.mesh
+    parts = topology.cores // mesh.model if mesh.data == -1 else mesh.data * mesh.fsdp
+    rows = run.batch_rows // parts
     if rows > run.accumulation:
       add(
         f'--gin.Run.accumulation={rows} (one row of a device at a time)',

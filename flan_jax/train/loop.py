@@ -24,6 +24,7 @@ from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import folder as folder_lib
 from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import profile as profile_lib
 from flan_jax.train import start as start_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
@@ -98,6 +99,8 @@ def train(
   microbatch = run.batch_rows // run.accumulation
   rules = run.mesh.rules
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+  if profile:
+    profile_lib.check()
   if run.attention_kernel == 'splash':
     kind = mesh.devices.flat[0].device_kind
     splash.check(config, row_length=run.row_length, device_kind=kind)

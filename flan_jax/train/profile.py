@@ -8,6 +8,24 @@ from typing import Any
 
 import jax
 
+from flan_jax.errors import InputError
+
+
+def check() -> None:
+  """That a trace can be made here, asked before anything takes time.
+
+  Raises:
+    InputError: libtpu was loaded and there is no TPU; its profiler then kills the
+      process that starts a trace.
+  """
+  maps = pathlib.Path('/proc/self/maps')  # of Linux, where alone there is a libtpu
+  loaded = maps.is_file() and 'libtpu' in maps.read_text(errors='replace')
+  if loaded and jax.default_backend() != 'tpu':
+    raise InputError(
+      '--profile: libtpu is loaded and there is no TPU, so its profiler would end the '
+      'process; set JAX_PLATFORMS=cpu (or cuda) in the environment'
+    )
+
 
 class Profile:
   """Traces `steps` steps of a run once it is warm.

@@ -1,6 +1,7 @@
 """A trace holds the steps that were asked for, and no more."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -39,8 +40,7 @@ print(json.dumps(sorted(int(s['step_num']) for s in stats if 'step_num' in s)))
 def traced(folder, *, steps: int, stop: int) -> list[int]:
   """The steps in the trace of a run of ten that ends after `stop`.
 
-  It runs in a process of its own: where a plan has loaded libtpu to compile for a TPU
-  that is not there, libtpu's profiler ends the process.
+  It runs in a process of its own, for other tests load libtpu (see below).
   """
   done = subprocess.run(
     [sys.executable, '-c', RUN, str(folder), str(steps), str(stop)],
@@ -57,6 +57,27 @@ def test_a_run_of_ten_steps_is_traced_for_two_once_it_is_warm(tmp_path):
 
 def test_a_run_that_is_stopped_keeps_what_was_traced(tmp_path):
   assert traced(tmp_path, steps=5, stop=4) == [3, 4]
+
+
+def test_a_trace_that_libtpu_would_crash_at_is_refused():
+  """Without JAX_PLATFORMS, JAX loads libtpu where it is installed, TPU or none."""
+  pytest.importorskip('libtpu')
+  code = (
+    'import jax; print(jax.default_backend()); '
+    'from flan_jax.train import profile; profile.check()'
+  )
+  anything = {name: x for name, x in os.environ.items() if name != 'JAX_PLATFORMS'}
+  cpu = anything | {'JAX_PLATFORMS': 'cpu'}
+  refused, passed = (
+    subprocess.run(
+      [sys.executable, '-c', code], env=env, capture_output=True, text=True
+    )
+    for env in (anything, cpu)
+  )
+  if 'tpu' in refused.stdout:
+    pytest.skip('there is a TPU')
+  assert 'set JAX_PLATFORMS=cpu' in refused.stderr.splitlines()[-1]
+  assert passed.returncode == 0, passed.stderr
 
 
 @pytest.mark.parametrize(
