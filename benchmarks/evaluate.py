@@ -163,14 +163,14 @@ class Theirs:
 
 
 def scoring(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> None:
-  """A line for each dataset, and the sum."""
+  """A line for each dataset, the sum, and the sum if all had as many rows."""
   print(
     f'{"dataset":>14} {"rows":>5} {"options":>7} {"ours/s":>8} {"again":>8} {"cpu":>8} '
     f'{"theirs/s":>8} {"cpu":>8} {"faster":>7} {"cpu":>6} {"ours":>9} {"theirs":>9} '
     f'{"share":>6} {"differ":>8} {"agree":>6}',
     flush=True,
   )
-  total = np.zeros(8)
+  total, alike = np.zeros(8), np.zeros(8)
   for name in args.datasets:
     found = requests(
       name,
@@ -190,9 +190,11 @@ def scoring(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
       agree = float(np.mean([one.argmax() == two.argmax() for one, two in pairs]))
     numbers += [other.wall, other.cpu, theirs.computed if theirs else ours.tokens_naive]
     total += numbers
+    alike += np.array(numbers) * args.rows / len(found)
     options = np.mean([len(request.options) for request in found])
     print(_line(name, options, numbers, differ, agree), flush=True)
   print(_line('sum', np.nan, total, np.nan, np.nan))
+  print(_line('rows alike', np.nan, alike, np.nan, np.nan))
 
 
 def _line(name, options, numbers, differ, agree) -> str:
