@@ -23,6 +23,8 @@ from flan_jax.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import ledger, loop
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
 TASK = 'microworld_mini_arc'
 SMALL = [
   'VOCAB_SIZE=512',
@@ -35,21 +37,6 @@ SMALL = [
   'Optimizer.learning_rate=0.01',
   'Evaluate.row_length=256',
 ]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def compiled_once(tmp_path_factory):
-  """The same programs in every test and process: compiled once, then read."""
-  names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
-  before = [getattr(jax.config, name) for name in names]
-  folder = tmp_path_factory.mktemp('compiled')
-  for name, value in zip(names, (str(folder), 0.0), strict=True):
-    jax.config.update(name, value)
-    os.environ[name.upper()] = str(value)
-  yield
-  for name, value in zip(names, before, strict=True):
-    jax.config.update(name, value)
-    del os.environ[name.upper()]
 
 
 @pytest.fixture(scope='module')

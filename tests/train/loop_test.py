@@ -19,6 +19,8 @@ from flan_jax.evaluate import held_out, journal
 from flan_jax.progress import Progress
 from flan_jax.train import log, loop, settings
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
 TASK = 'microworld_mini_arc'
 SMALL = [
   'VOCAB_SIZE=512',
@@ -31,7 +33,7 @@ SMALL = [
   'Optimizer.learning_rate=0.01',
   'Evaluate.row_length=256',
 ]
-STEPS = 100
+STEPS = 50
 
 
 @pytest.fixture(scope='module')
@@ -93,7 +95,7 @@ def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> i
   return process.returncode
 
 
-@pytest.mark.parametrize('devices', [1, 8])
+@pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
   """SIGTERM, then kill -9, then to the end: the parameters are the same bits."""
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
