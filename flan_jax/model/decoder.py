@@ -1,5 +1,6 @@
 """The decoder-only language model: a thin flax.linen layer over pure functions."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,9 +20,21 @@ _ACTIVATIONS = {
   'gelu_exact': functools.partial(jax.nn.gelu, approximate=False),
   'relu': jax.nn.relu,
 }
+
+
+def _and_attention(policy):
+  """The policy, and what cuDNN's kernel returns: no longer than the queries."""
+
+  def saved(primitive, *arguments, **parameters):
+    fused = primitive.name.startswith('dot_product_attention')
+    return fused or policy(primitive, *arguments, **parameters)
+
+  return saved
+
+
 _SAVED = {
-  'none': jax.checkpoint_policies.dots_saveable,
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'none': _and_attention(jax.checkpoint_policies.dots_saveable),
+  'dots': _and_attention(jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
   'full': jax.checkpoint_policies.nothing_saveable,
 }
 _TRUNCATED_STDDEV = 0.8796  # of a standard normal cut at two standard deviations
@@ -130,7 +143,7 @@ class Decoder(nn.Module):
     prefix_BxL: jax.Array | None = None,
     ends_BxL: jax.Array | None = None,
     tree_kernel: bool = False,
-    splash: bool = False,
+    kernel: str = 'xla',
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
     """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
@@ -138,8 +151,8 @@ class Decoder(nn.Module):
     Arguments, the cache in the return value, and errors are those of `__call__`. Where
     segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
     only without a cache. With tree_kernel, attention over them is one TPU kernel
-    (tree_attention); there must be one device, then, no prefix and no window. With
-    splash, rows without a cache are read by another (splash), on any mesh.
+    (tree_attention); there must be one device, then, no prefix and no window. `kernel`
+    says what attends over rows without a cache (views.check).
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -159,10 +172,12 @@ class Decoder(nn.Module):
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
       ends_BxL=ends_BxL if prefix_BxL is None else None,
-      segment_ids_BxL=segment_ids_BxL if splash else None,
+      segment_ids_BxL=segment_ids_BxL,
+      kernel=kernel,
     )
     if tree_kernel:
-      shared = shared._replace(everywhere=shared.everywhere._replace(mask_BxLxS=None))
+      everywhere = shared.everywhere._replace(mask_BxLxS=None)
+      shared = dataclasses.replace(shared, everywhere=everywhere)
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     if config.scaled_embedding:
       hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from flan_jax.data.rows import Batch
 from flan_jax.errors import InputError
 from flan_jax.model import cache as cache_lib
-from flan_jax.model import splash
+from flan_jax.model import views
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
@@ -110,8 +110,10 @@ def lower(
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
     rows = -(-rows // parts) * parts  # as the evaluation rounds it
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=rows)
-  if run.attention_kernel == 'splash':
-    splash.check(config, row_length=run.row_length, device_kind=devices[0].device_kind)
+  views.check(
+    run.attention_kernel, config, row_length=run.row_length,
+    device_kind=devices[0].device_kind,
+  )  # fmt: skip
   if run.lora.rank:
     raise InputError(
       f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'

@@ -16,7 +16,7 @@ from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
-from flan_jax.model import splash
+from flan_jax.model import views
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
 from flan_jax.train import bucket, hosts, model_folder, settings, spikes
@@ -101,9 +101,10 @@ def train(
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
   if profile:
     profile_lib.check()
-  if run.attention_kernel == 'splash':
-    kind = mesh.devices.flat[0].device_kind
-    splash.check(config, row_length=run.row_length, device_kind=kind)
+  views.check(
+    run.attention_kernel, config, row_length=run.row_length,
+    device_kind=mesh.devices.flat[0].device_kind,
+  )  # fmt: skip
   if hosts.first():
     folder.bring()
     folder.claim(given, text=text)

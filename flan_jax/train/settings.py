@@ -228,7 +228,8 @@ class Run:
       first, and none that has no loss but for filling a chunk; None for a whole row. It
       spares memory and time where the vocabulary is large, and changes no loss.
     attention_kernel: 'splash' trains with JAX's TPU kernel of that name (v4 and later;
-      causal models without a position bias); 'xla' with what XLA makes of dense masks.
+      causal models without a position bias), 'cudnn' with cuDNN's on NVIDIA GPUs (in
+      bfloat16); 'xla' with what XLA makes of dense masks.
     gradient_dtype: 'bfloat16' halves the gradients of a step (not the sum of several
       microbatches, which is float32); None leaves them in the parameters' dtype.
     log_period: steps between log lines.
@@ -298,7 +299,7 @@ class Run:
         f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x ROW_LENGTH '
         f'({self.row_length:,}); the nearest is {nearest:,}'
       )
-    _one_of('Run.attention_kernel', self.attention_kernel, ('xla', 'splash'))
+    _one_of('Run.attention_kernel', self.attention_kernel, ('xla', 'splash', 'cudnn'))
     if self.gradient_dtype is not None:
       legal = ('float32', 'bfloat16')
       _one_of('Run.gradient_dtype', self.gradient_dtype, legal)

@@ -72,7 +72,7 @@ class Loss:
     head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
       the whole row. It must divide the row.
     lora: adapters that are trained beside a frozen model, where its rank is not 0.
-    attention_kernel: 'xla', or 'splash' (settings.Run).
+    attention_kernel: 'xla', 'splash' or 'cudnn' (settings.Run).
   """
 
   z_loss: float = 0.0
@@ -115,7 +115,7 @@ def loss_sums(
     positions_BxL=batch.positions,
     segment_ids_BxL=batch.segment_ids,
     prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
-    splash=loss.attention_kernel == 'splash',
+    kernel=loss.attention_kernel,
     method='hidden',
   )
 
