@@ -1,0 +1,198 @@
+"""The train step of one of our gin models on the accelerator that is here: MFU.
+
+  python benchmarks/accelerator.py --gin_file gin/models/2b.gin --tokens 32768 \
+    --variant 'Run.attention_kernel=cudnn' --variant 'Run.attention_kernel=xla'
+
+Each variant is a list of gin settings, compiled and run in a process of its own, on the
+same packed rows of random examples (about 250 tokens each, as FLAN's), from random
+parameters with Adafactor: the step that `flan train` runs. Beside each stands what a
+matrix product of bfloat16 reaches in the same process.
+
+MFU is (6 N + 6 A) FLOP a token over the peak of the chip, with N and A as in
+flan_jax.model.config.flops_per_token: the parameters that a token is multiplied by, and
+the half of attention that a causal model needs. Recomputing earns nothing.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+PEAK = {
+  'H100': 989e12, 'H200': 989e12, 'A100': 312e12,
+  'TPU v4': 275e12, 'TPU v5 lite': 197e12,
+}  # fmt: skip
+"""Dense bfloat16 FLOP/s of a chip, by its name in JAX; from the makers' data sheets."""
+
+ROUNDS, STEPS = 3, 4
+
+
+def groups(rows: int, length: int, vocabulary: int):
+  """Examples, by row: log-normal lengths, packed one after another."""
+  from flan_jax.data import rows as rows_lib
+  from flan_jax.data.rows import Example
+
+  rng = np.random.default_rng(0)
+  for _ in range(rows):
+    group, used = [], 0
+    while True:
+      inputs = int(np.clip(rng.lognormal(5.0, 0.8), 8, 1024))
+      targets = int(np.clip(rng.lognormal(2.5, 1.0), 1, 256))
+      inputs = min(inputs, length - used - targets - 1)
+      if inputs < 8:
+        break
+      draw = [rng.integers(3, vocabulary, n, np.int32) for n in (inputs, targets)]
+      group.append(Example(*draw))
+      used += rows_lib.length(inputs, targets, None)
+    yield group
+
+
+def ceiling() -> float:
+  """FLOP/s of a square bfloat16 product on random numbers: the best of five."""
+  import jax
+  import jax.numpy as jnp
+
+  n = 512 if jax.default_backend() == 'cpu' else 8192
+  x = jax.random.normal(jax.random.key(0), (n, n), jnp.bfloat16)
+  product = jax.jit(lambda x: x @ x)
+  product(x).block_until_ready()
+  best = float('inf')
+  for _ in range(5):
+    start = time.perf_counter()
+    for _ in range(10):
+      out = product(x)
+    out.block_until_ready()
+    best = min(best, (time.perf_counter() - start) / 10)
+  return 2 * n**3 / best
+
+
+def measure(files: list[str], settings_: list[str], tokens: int, length: int) -> dict:
+  """Compiles and runs one variant in this process."""
+  import jax
+
+  from flan_jax import config as config_lib
+  from flan_jax.data import rows as rows_lib
+  from flan_jax.model import config as model_config
+  from flan_jax.model import views
+  from flan_jax.train import mesh as mesh_lib
+  from flan_jax.train import state as state_lib
+  from flan_jax.train import step as step_lib
+
+  given = {
+    'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': 'flan_all', 'TRAIN_STEPS': '1',
+    'BATCH_TOKENS': str(tokens), 'ROW_LENGTH': str(length),
+  }  # fmt: skip
+  given |= dict(pair.split('=', 1) for pair in settings_)
+  overrides = [f'{name}={value}' for name, value in given.items()]
+  run = config_lib.load(['gin/runs/base.gin', *files], overrides).build('Run')
+  config, rules = run.model, run.mesh.rules
+  device = jax.devices()[0]
+  mesh = mesh_lib.build(run.mesh, devices=[device])
+  views.check(
+    run.attention_kernel, config, row_length=length, device_kind=device.device_kind
+  )
+  shapes, axes = state_lib.abstract_params(config)
+  optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  layout = state_lib.layout(
+    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
+  )
+  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  state = state_lib.create(params, optimizer, layout=layout)
+  del params
+  batch = rows_lib.stack([
+    rows_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
+    for group in groups(run.batch_rows, length, config.vocab_size)
+  ])  # fmt: skip
+  batch = mesh_lib.put_batch(batch, mesh_lib.batch_sharding(mesh, rules))
+  step = step_lib.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=rules, **step_lib.options(run)
+  )
+  start = time.perf_counter()
+  with step_lib.sharded(mesh, rules):
+    compiled = step.lower(state, batch).compile()
+  compile_s = time.perf_counter() - start
+  losses, took = [], []
+  for _ in range(ROUNDS + 1):  # the first warms up
+    start = time.perf_counter()
+    for _ in range(STEPS):
+      state, metrics = compiled(state, batch)
+    losses.append(float(metrics.loss / metrics.weight))  # waits for the steps
+    took.append((time.perf_counter() - start) / STEPS)
+  step_s = float(np.median(took[1:]))
+  memory = (device.memory_stats() or {}).get('peak_bytes_in_use', 0) / 2**30
+  del state
+  flops = model_config.flops_per_token(config, length)
+  attention = 12 * config.num_layers * length * config.num_heads * config.head_dim
+  return {
+    'device': device.device_kind,
+    'parameters': model_config.parameter_count(config),
+    'filled': float((batch.segment_ids > 0).mean()),
+    'compile_s': compile_s,
+    'step_s': step_s,
+    'spread': (max(took[1:]) - min(took[1:])) / step_s,
+    'flop_per_s': (flops.train - attention / 2) * tokens / step_s,
+    'with_whole_attention': flops.train * tokens / step_s,
+    'peak_gib': memory,
+    'losses': losses,
+    'ceiling': ceiling(),
+  }
+
+
+def peak(kind: str) -> float | None:
+  return next((flops for name, flops in PEAK.items() if name in kind), None)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--gin_file', nargs='+', required=True)
+  parser.add_argument('--tokens', type=int, default=32_768, help='of a step')
+  parser.add_argument('--length', type=int, default=2_048, help='of a row')
+  parser.add_argument('--variant', action='append', help='NAME=VALUE NAME=VALUE ...')
+  parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
+  options = parser.parse_args()
+  variants = options.variant or ['']
+  if options.worker:
+    found = measure(
+      options.gin_file, variants[0].split(), options.tokens, options.length
+    )
+    print('BENCH ' + json.dumps(found), flush=True)
+    return
+  print(f'{", ".join(options.gin_file)}: {options.tokens:,} tokens a step, '
+        f'rows of {options.length:,}')  # fmt: skip
+  print(
+    f'{"step ms":>8} {"spread":>7} {"tokens/s":>9} {"TFLOP/s":>8} {"MFU":>6} '
+    f'{"of matmul":>9} {"peak GiB":>9} {"compile s":>9} {"loss":>14}  variant'
+  )
+  for variant in variants:
+    command = [
+      sys.executable, __file__, '--worker', '--gin_file', *options.gin_file,
+      '--tokens', str(options.tokens), '--length', str(options.length),
+      '--variant', variant,
+    ]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in run.stdout.splitlines() if line.startswith('BENCH ')]
+    if not lines:
+      why = [x for x in run.stderr.strip().splitlines() if x.strip()] or ['no output']
+      told = next((x for x in why if 'RESOURCE_EXHAUSTED' in x), why[-1])
+      print(f'failed: {told[:300]}  {variant}', flush=True)
+      continue
+    found = json.loads(lines[0].removeprefix('BENCH '))
+    top = peak(found['device'])
+    mfu = f'{found["flop_per_s"] / top:.1%}' if top else '?'
+    print(
+      f'{found["step_s"] * 1e3:>8.1f} {found["spread"]:>7.1%} '
+      f'{options.tokens / found["step_s"]:>9,.0f} {found["flop_per_s"] / 1e12:>8.1f} '
+      f'{mfu:>6} {found["flop_per_s"] / found["ceiling"]:>9.1%} '
+      f'{found["peak_gib"]:>9.1f} {found["compile_s"]:>9.1f} '
+      f'{found["losses"][0]:>6.2f} {found["losses"][-1]:>6.2f}  '
+      f'{variant or "as it is"} ({found["device"]}, {found["parameters"]:,} '
+      f'parameters, {found["filled"]:.0%} filled)',
+      flush=True,
+    )
+
+
+if __name__ == '__main__':
+  main()
