@@ -234,8 +234,8 @@ class Store:
     if split not in held.get(dataset, {'rows': {}})['rows']:
       names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
       raise InputError(
-        f'evaluation rows {dataset}.{split}: not in the store; it holds '
-        f'{", ".join(names) or "none"}' + did_you_mean(f'{dataset}.{split}', names)
+        f'evaluation rows {dataset}.{split}: not in the store, which holds those of '
+        f'{len(held):,} datasets' + did_you_mean(f'{dataset}.{split}', names)
       )
     out = []
     path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'

@@ -32,6 +32,9 @@ from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
 from flan_jax.train import settings
 
+_NAMED = 12
+"""Most datasets that a stage names one by one."""
+
 LOOKS = 'evaluations.jsonl'
 """Beside the report: one line for each look at dev during training."""
 
@@ -358,7 +361,9 @@ def _report(
 def _title(
   clusters: Sequence[str], datasets: Sequence[Dataset], evaluate: settings.Evaluate
 ) -> str:
-  names = ', '.join(dataset.name for dataset in datasets)
+  names = f'{len(datasets)} datasets'
+  if len(datasets) <= _NAMED:
+    names = ', '.join(dataset.name for dataset in datasets)
   how = f'{evaluate.shots}-shot' if evaluate.shots else 'zero-shot'
   return f'{how} on {", ".join(clusters)}: {names}'
 

@@ -56,18 +56,15 @@ def in_store(
   Raises:
     InputError: if it lacks one, and `missing` is 'refuse'.
   """
-  out = []
-  for dataset in datasets:
-    if dataset.name in store.manifest['evaluation']:
-      out.append(dataset)
-      continue
-    try:
-      store.evaluation_rows(dataset.name, 'test')
-    except InputError as error:
-      if missing == 'refuse':
-        raise
-      progress.line(f'skipped: {error}')
-  return out
+  absent = [d.name for d in datasets if d.name not in store.manifest['evaluation']]
+  if absent and missing == 'refuse':
+    raise InputError(
+      f'STORE {str(store.path)!r}: has no evaluation rows of {", ".join(absent)}; give '
+      'another, or --gin.MISSING=skip'
+    )
+  if absent:
+    progress.line(f'skipped, not in the store: {", ".join(absent)}')
+  return [d for d in datasets if d.name not in absent]
 
 
 def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Rows:
