@@ -235,7 +235,7 @@ class Store:
       names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
       raise InputError(
         f'evaluation rows {dataset}.{split}: not in the store; it holds '
-        f'{", ".join(names) or "none"}' + did_you_mean(f'{dataset}.{split}', names)
+        f'{", ".join(names) or "none"}; materialize it with that cluster held out'
       )
     out = []
     path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'

@@ -11,6 +11,12 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.pod import launch as launch_lib
   from flan_jax.pod import slice as slice_lib
 
+  for name, got in (
+    ('--max-restarts', options.max_restarts),
+    ('--grace', options.grace),
+  ):
+    if got < 0:
+      raise InputError(f'{name}: got {got}; must be 0 or more')
   type = slice_lib.accelerator_type(options.type) if options.type else None
   gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
   if options.engine != 'tpu-vm':

@@ -378,6 +378,12 @@ def test_types_and_topologies(text, type, hosts):
   [
     (['--type', 'v3x128', '--', 'flan', 'train'], 'must be like v3-128'),
     (['--type', 'v7-8', '--', 'flan', 'train'], "the nearest is 'v4'"),
+    (
+      ['--type', 'v3-7', '--', 'flan', 'train'],
+      'there is no such slice of the 2-dim',
+    ),
+    (['--type', 'v5e:3x3', '--', 'flan'], 'the nearest are v5e:2x4 (8 chips)'),
+    (['--type', 'v3-8', '--grace', '-1', '--', 'flan'], '--grace: got -1; must be 0'),
     (['--type', 'v3-8'], 'no command; give it after --'),
     (['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'], "'no.gin' is no"),
     (['--engine', 'xpk', '--type', 'v4-8', '--', 'flan'], '--cluster: not given'),
