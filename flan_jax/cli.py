@@ -302,7 +302,7 @@ def accelerator_environment() -> dict[str, str]:
   return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
 
 
-def _split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """(arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
   gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
   return [a for a in arguments if not a.startswith('--gin.')], gin
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
   try:
     arguments, command = _split_command(arguments)
-    arguments, gin = _split_gin(arguments)
+    arguments, gin = split_gin(arguments)
     if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
       raise InputError(
         f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import pathlib
 
 from flan_jax.errors import InputError
 from flan_jax.progress import Progress
@@ -26,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
   ):
     if got is not None and not least <= got < math.inf:
       raise InputError(f'{name}: got {got:g}; must be {least} or more')
+  if options.cache is not None and pathlib.Path(options.cache).is_file():
+    raise InputError(f'--cache {options.cache!r}: a file; must be a folder')
   topology = topology_lib.parse(options.topology)
   parsed = config.load(options.gin_file, options.gin)
   # What a run needs to start, and a plan does not.
