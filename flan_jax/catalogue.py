@@ -278,6 +278,11 @@ def task(name: str) -> Dataset:
   Raises:
     InputError: if there is none; names the nearest.
   """
+  if name in mixtures():
+    raise InputError(
+      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
+      'lists them'
+    )
   if name not in tasks():
     raise InputError(
       f'task {name!r}: not registered; `flan tasks` lists them'

@@ -302,7 +302,7 @@ def accelerator_environment() -> dict[str, str]:
   return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
 
 
-def _split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """(arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
   gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
   return [a for a in arguments if not a.startswith('--gin.')], gin
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
   try:
     arguments, command = _split_command(arguments)
-    arguments, gin = _split_gin(arguments)
+    arguments, gin = split_gin(arguments)
     if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
       raise InputError(
         f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'
@@ -350,11 +350,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = importlib.import_module(f'flan_jax.verbs.{options.verb}')
     return verb.run(options)
   except InputError as error:
-    print(f'flan: error: {" ".join(str(error).split())}', file=sys.stderr)
-    return 2
+    return _failed(str(error), code=2)
   except KeyboardInterrupt:
     print('flan: interrupted', file=sys.stderr)
     return 130
   except BrokenPipeError:
     sys.stderr.close()
     return 1
+  except OSError as error:
+    if error.filename is None:
+      raise
+    code = 2 if isinstance(error, _BAD_PATHS) else 1
+    return _failed(f'{str(error.filename)!r}: {error.strerror}', code=code)
+  except (MemoryError, RuntimeError) as error:
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    return _failed(
+      f'out of memory ({error}); try a smaller BATCH_TOKENS, Run.accumulation, '
+      "Run.head_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
+      'Evaluate.batch_rows',
+      code=1,
+    )
+
+
+_BAD_PATHS = (
+  FileExistsError,
+  FileNotFoundError,
+  IsADirectoryError,
+  NotADirectoryError,
+  PermissionError,
+)
+"""What a path that the user gave may meet: bad input, where others are failures."""
+
+
+def _failed(why: str, *, code: int) -> int:
+  print(f'flan: error: {" ".join(why.split())}', file=sys.stderr)
+  return code

@@ -11,6 +11,7 @@ bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
 import dataclasses
 import os
 import pathlib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ CLASSES: Mapping[str, type] = {
   'DecoderConfig': DecoderConfig,
 }
 """What a gin file can bind."""
+
+
+_NAME = re.compile(r'[A-Za-z_][\w/.]*')
 
 
 def environment(name: str) -> str | None:
@@ -88,17 +92,35 @@ class Config:
     self.macros: dict[str, Bound] = {}
     self.bindings: dict[tuple[str, str], Bound] = {}
     self._used: dict[str, str] = {}
+    self._open: list[pathlib.Path] = []  # files being read, the outermost first
 
   def parse_file(self, path: str, *, beside: str | None = None) -> None:
-    """Adds the statements of a file, its includes where they stand."""
+    """Adds the statements of a file, its includes where they stand.
+
+    Raises:
+      InputError: if it cannot be read, or includes itself.
+    """
     found = find(path, beside)
-    self._parse(found.read_text(encoding='utf-8'), str(found))
+    if found.resolve() in self._open:
+      raise InputError(f'{beside}: include of {path!r}, which includes this file')
+    try:
+      text = found.read_text(encoding='utf-8')
+    except UnicodeDecodeError:
+      raise InputError(f'gin file {path!r}: not text; must be UTF-8') from None
+    self._open.append(found.resolve())
+    self._parse(text, str(found))
+    self._open.pop()
 
   def parse_flag(self, flag: str) -> None:
     """Adds one `NAME=VALUE` of the command line; unquoted text is a string."""
     name, equals, value = flag.partition('=')
     if not equals:
       raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
+    if not _NAME.fullmatch(name):
+      raise InputError(
+        f'--gin.{flag}: {name!r} is no name; must be --gin.NAME=VALUE, as '
+        '--gin.TRAIN_STEPS=500'
+      )
     try:
       self._parse(f'{name} = {value}', f'--gin.{name}')
     except SyntaxError:
@@ -170,7 +192,7 @@ class Config:
       if bound is not None and bound.value == _Macro('gin.REQUIRED'):
         self.macros[name] = Bound(value, origin)
 
-  def resolve(self, bound: Bound, what: str) -> Bound:
+  def resolve(self, bound: Bound, what: str, *, seen: tuple[str, ...] = ()) -> Bound:
     """Follows macros and references; the origin is that of the final value."""
     value, origin = bound
     if isinstance(value, _Macro):
@@ -181,7 +203,11 @@ class Config:
           f'{origin}: no macro %{value.name}; macros are '
           f'{", ".join(sorted(self.macros))}' + did_you_mean(value.name, self.macros)
         )
-      return self.resolve(self.macros[value.name], value.name)
+      if value.name in seen:
+        chain = ' -> '.join(f'%{name}' for name in (*seen, value.name))
+        raise InputError(f'{origin}: {chain}: a macro must not come to itself')
+      seen = (*seen, value.name)
+      return self.resolve(self.macros[value.name], value.name, seen=seen)
     if isinstance(value, _Reference):
       if value.name not in CLASSES or not value.evaluate:
         raise InputError(
@@ -191,7 +217,9 @@ class Config:
         )
       return Bound(self.build(value.name), origin)
     if isinstance(value, (list, tuple)):
-      items = (self.resolve(Bound(item, origin), what).value for item in value)
+      items = (
+        self.resolve(Bound(item, origin), what, seen=seen).value for item in value
+      )
       return Bound(tuple(items), origin)
     return bound
 
@@ -203,13 +231,32 @@ class Config:
         dataclass refuses; each with its origin.
     """
     cls = CLASSES[name]
-    hints = typing.get_type_hints(cls)
-    values, origins = {}, {}
+    values, origins = self._values(name)
     for field in dataclasses.fields(cls):
+      if field.default is dataclasses.MISSING and field.name not in values:
+        raise InputError(f'{name}.{field.name}: not set, and it has no default')
+    try:
+      return cls(**values)
+    except InputError as error:
+      named = [origin for field, origin in origins.items() if field in str(error)]
+      where = f'{named[0]}: ' if named else ''
+      raise InputError(f'{where}{error}') from None
+
+  def bound(self, name: str) -> dict[str, Any]:
+    """Field -> value of what is bound of the dataclass `name`; {} where nothing is.
+
+    Raises:
+      InputError: at a value of the wrong type.
+    """
+    return self._values(name)[0]
+
+  def _values(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """(field -> value, field -> where it was given) of what is bound."""
+    hints = typing.get_type_hints(CLASSES[name])
+    values, origins = {}, {}
+    for field in dataclasses.fields(CLASSES[name]):
       bound = self.bindings.get((name, field.name))
       if bound is None:
-        if field.default is dataclasses.MISSING:
-          raise InputError(f'{name}.{field.name}: not set, and it has no default')
         continue
       value, origins[field.name] = self.resolve(bound, f'{name}.{field.name}')
       hint = hints[field.name]
@@ -219,12 +266,7 @@ class Config:
           f'{describe(hint)}'
         )
       values[field.name] = float(value) if hint is float else value
-    try:
-      return cls(**values)
-    except InputError as error:
-      named = [origin for field, origin in origins.items() if field in str(error)]
-      where = f'{named[0]}: ' if named else ''
-      raise InputError(f'{where}{error}') from None
+    return values, origins
 
   def text(self, values: Any) -> str:
     """Resolved values, one a line, each with where it came from."""

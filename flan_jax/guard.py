@@ -207,7 +207,15 @@ def _trained(provenance: Mapping[str, Any]) -> Mixture | None:
   if name in catalogue.mixtures() or name in catalogue.tasks():
     declared = catalogue.mixture(name)
   proof = provenance.get('guard')
-  if not proof or proof['datasets'] is None:
+  if not proof:
+    return declared
+  lacking = [part for part in ('mixture', 'datasets', 'family') if part not in proof]
+  if lacking:
+    raise InputError(
+      f'training.json: guard lacks {", ".join(lacking)}; must be as a run wrote it, or '
+      'without a guard'
+    )
+  if proof['datasets'] is None:
     return declared
   return Mixture(
     name=proof['mixture'],

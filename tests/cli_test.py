@@ -32,6 +32,39 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     (['train', '--gin_file=gin/runs/dem.gin'], "no such file.*'gin/runs/demo.gin'"),
     (['train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STPES=3'], 'TRAIN_STEPS'),
     (['train', '--gin_file=gin/runs/demo.gin', "--gin.TRAIN_STEPS='x'"], 'an integer'),
+    (['rows', 'x', '--start', '-4'], '--start: got -4; must be 0 or more'),
+    (['rows', 'x', '--count', '0'], '--count: got 0; must be 1 or more'),
+    (['rows', 'x', '--hosts', '0'], '--hosts: got 0; must be 1 or more'),
+    (['rows', 'x', '--batch-rows', '-2'], '--batch-rows: got -2; must be 1 or more'),
+    (['show', 'flan_all'], "task 'flan_all': a mixture.*tasks --mixture flan_all"),
+    (
+      ['show', 'microworld_mini_rte', '--html', 'setup.py/x.html'],
+      "'setup.py': File exists|Not a directory",
+    ),
+    (
+      ['materialize', '--mixture=m', '--out=x', '--vocab-size=-1'],
+      '--vocab-size: got -1; must be 1 or more',
+    ),
+    (
+      [
+        'materialize',
+        '--mixture=m',
+        '--out=x',
+        '--steps=3',
+        '--row-length=256',
+        '--batch-tokens=300',
+      ],
+      r'--batch-tokens: got 300; must be rows x --row-length \(256\).* is 256',
+    ),
+    (
+      ['plan', '--gin_file=gin/runs/demo.gin', '--topology=v3:2x2', '--pue=0.5'],
+      '--pue: got 0.5; must be 1 or more',
+    ),
+    (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR='], 'OUTPUT_DIR: got an empty'),
+    (
+      ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=gs://b/x'],
+      "OUTPUT_DIR: got 'gs://b/x'; must be a folder of this machine",
+    ),
     (['rows', 'nowhere'], "store 'nowhere': no such directory"),
     (['report', 'nowhere'], 'no report.json'),
     (['fetch'], 'give the names of datasets, or --all'),
@@ -57,6 +90,44 @@ def test_a_mistake_is_one_line_and_exit_code_two(arguments, message, capsys):
   assert len(errors) == 1
   assert re.search(message, errors[0]), errors[0]
   assert captured.out == ''
+
+
+@pytest.mark.parametrize(
+  ('error', 'code', 'said'),
+  [
+    (PermissionError(13, 'Permission denied', 'a/b'), 2, "'a/b': Permission denied"),
+    (OSError(28, 'No space left on device', 'a/b'), 1, "'a/b': No space left"),
+    (
+      RuntimeError('RESOURCE_EXHAUSTED: 27 GB'),
+      1,
+      'out of memory.*BATCH_TOKENS',
+    ),
+  ],
+  ids=['path', 'disk', 'memory'],
+)
+def test_what_the_machine_refuses_is_one_line(error, code, said, monkeypatch, capsys):
+  import re
+
+  from flan_jax.verbs import lint
+
+  def refused(options):
+    raise error
+
+  monkeypatch.setattr(lint, 'run', refused)
+  assert cli.main(['lint']) == code
+  (line,) = capsys.readouterr().err.splitlines()
+  assert re.search(said, line), line
+
+
+def test_a_mistake_of_ours_is_not_passed_off_as_the_user_s(monkeypatch):
+  from flan_jax.verbs import lint
+
+  def broken(options):
+    raise RuntimeError('a bug')
+
+  monkeypatch.setattr(lint, 'run', broken)
+  with pytest.raises(RuntimeError, match='a bug'):
+    cli.main(['lint'])
 
 
 def test_help_names_every_verb():

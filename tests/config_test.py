@@ -83,6 +83,18 @@ def test_the_paper_s_model_has_137_billion_parameters():
     ('Run.model=@Decoder()', "did you mean 'DecoderConfig'"),
     ('scope/Run.seed=1', 'scopes are not supported'),
     ("MISSING='ignore'", 'must be one of refuse, skip'),
+    ('=3', "'' is no name; must be --gin.NAME=VALUE"),
+    ('TRAIN STEPS=3', "'TRAIN STEPS' is no name"),
+    ('SEED=%SEED', '%SEED -> %SEED: a macro must not come to itself'),
+    ('MODEL_DIR=', 'MODEL_DIR: got an empty name'),
+    ('SEED=-1', r'SEED: got -1; must be 0 to 4294967295; the nearest is 0'),
+    ('Run.z_loss=-1', 'z_loss: got -1.0; must be 0 or more'),
+    ('Run.vocab_size=0', 'vocab_size: got 0; must be 1 or more'),
+    ('Optimizer.learning_rate=1e999', 'learning_rate: got inf; must be above 0'),
+    ('Evaluate.batch_rows=0', 'batch_rows: got 0; must be 1 or more'),
+    ('Evaluate.max_decode=0', 'max_decode: got 0; must be 1 or more'),
+    ("Mesh.rules=(('embed', 'modle'),)", "must be one of data.*did you mean 'model'"),
+    ("Mesh.rules=(('embd', 'model'),)", "did you mean 'embed'"),
   ],
 )
 def test_a_mistake_is_named(flag, message):
@@ -109,6 +121,20 @@ def test_a_mistake_in_a_file_has_its_line(tmp_path):
 def test_a_syntax_error_has_its_line(tmp_path):
   with pytest.raises(InputError, match=r'run\.gin:2'):
     config.load([write(tmp_path, 'A = 1\nB = = 2\n')], [])
+
+
+def test_a_file_that_is_no_text_or_includes_itself_is_named(tmp_path):
+  path = write(tmp_path, "include 'run.gin'\n")
+  with pytest.raises(InputError, match="run.gin', which includes this file"):
+    config.load([path])
+  (tmp_path / 'run.gin').write_bytes(b'\xff\xfe\x00')
+  with pytest.raises(InputError, match='not text; must be UTF-8'):
+    config.load([path])
+
+
+def test_a_file_may_be_included_twice(tmp_path):
+  path = write(tmp_path, "include 'gin/runs/base.gin'\ninclude 'gin/runs/base.gin'\n")
+  assert config.load([path], BASE).build('Run').train_steps == 10
 
 
 def test_a_run_file_imports_no_code(tmp_path):

@@ -28,6 +28,9 @@ WINDOW = 8192
 FIRST_WINDOW = 1024
 """The first window; each is twice the last up to WINDOW. A short run draws little."""
 
+MOST_ROWS = 2**27
+"""A plan of more would not fit in memory; the paper's whole run has 120,000."""
+
 _ARRAYS = ('starts', 'dataset', 'entry', 'used')
 
 
@@ -327,6 +330,8 @@ class Plan:
       raise InputError('mixture: no dataset has rows to draw from')
     if rows < 1:
       raise InputError(f'rows {rows}: must be at least 1')
+    if rows > MOST_ROWS:
+      raise InputError(f'rows {rows:,}: must be {MOST_ROWS:,} or fewer')
     for name in rates:
       if not len(lengths[name]):
         raise InputError(f'dataset {name!r}: rate {rates[name]} and no rows')

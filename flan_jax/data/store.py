@@ -233,9 +233,13 @@ class Store:
     held = self.manifest['evaluation']
     if split not in held.get(dataset, {'rows': {}})['rows']:
       names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
+      if dataset in held:
+        advice = did_you_mean(f'{dataset}.{split}', names)
+      else:  # a name that is near is another dataset, and no help
+        advice = '; materialize it with that cluster held out'
       raise InputError(
         f'evaluation rows {dataset}.{split}: not in the store, which holds those of '
-        f'{len(held):,} datasets' + did_you_mean(f'{dataset}.{split}', names)
+        f'{len(held):,} datasets{advice}'
       )
     out = []
     path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'

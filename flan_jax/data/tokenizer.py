@@ -286,6 +286,8 @@ def train(
   Raises:
     InputError: if `vocab_size` leaves no room for the characters of the texts.
   """
+  if vocab_size < 1:
+    raise InputError(f'vocab_size {vocab_size}: must be above 0, as 32000')
   lines = (
     line for text in texts for line in text.replace('\0', '').split('\n') if line
   )

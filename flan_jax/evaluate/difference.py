@@ -3,14 +3,15 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flan_jax import catalogue
 from flan_jax.data import draw
-from flan_jax.evaluate import metrics, statistics
+from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics, predictions, statistics
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.predictions import replacing
 
@@ -58,6 +59,12 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   reports = [report_lib.load(folder) for folder in folders]
   by_name = [{row['dataset']: row for row in report['rows']} for report in reports]
   common = [name for name in by_name[0] if name in by_name[1]]
+  if not common:
+    named = ', '.join
+    raise InputError(
+      f'--against {str(old)!r}: measured {named(by_name[1]) or "nothing"}, and '
+      f'{str(new)!r} {named(by_name[0]) or "nothing"}; must have a dataset in common'
+    )
   rows = []
   answers = [_answers(folder / 'predictions.jsonl', common) for folder in folders]
   for name in common:
@@ -184,7 +191,7 @@ def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]
   said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in datasets}
   scores: dict[str, list[np.ndarray]] = {name: [] for name in datasets}
   gold: dict[str, dict[str, str]] = {name: {} for name in datasets}
-  for start, record in _records(path):
+  for start, record in predictions.records(path):
     name = record['dataset']
     if name in said:
       said[name].append((record['row_id'], record['template'], start))
@@ -203,15 +210,6 @@ def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]
     lines = {(row_id, template): start for row_id, template, start in entries}
     out[name] = _Answers(whole, templates, rows, gold[name], lines)
   return out
-
-
-def _records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(where it begins, record) of every line."""
-  start = 0
-  with path.open('rb') as file:
-    for line in file:
-      yield start, json.loads(line)
-      start += len(line)
 
 
 def _score(record: Mapping[str, Any], metric: metrics.Metric) -> np.ndarray:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from flan_jax.evaluate import calibration, published
 from flan_jax.evaluate import report as report_lib
 
-TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#c2703d', '#b8bfc6', '#7d8790'
+TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
 PUBLISHED = '#5b3a8c'
 _INK, _GRID = '#1c2126', '#dfe3e7'
 

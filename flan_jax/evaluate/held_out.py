@@ -14,6 +14,7 @@ from flan_jax import catalogue, guard
 from flan_jax.catalogue import Dataset
 from flan_jax.data.rendering import Limits
 from flan_jax.data.store import Store
+from flan_jax.errors import InputError
 from flan_jax.evaluate import (
   contamination,
   hosts,
@@ -261,10 +262,17 @@ def evaluate_checkpoint(
         d, data_dir=data_dir, missing=evaluation.missing, progress=progress
       )
     ]
+  if not datasets:
+    raise InputError(
+      'CLUSTERS, DATASETS: none of the datasets named is there to be measured; `flan '
+      'fetch` says what is prepared'
+    )
   suspects = contamination.suspects(evaluation.contamination)
+  out = pathlib.Path(evaluation.output_dir)
+  if hosts.leads():
+    _claim(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   forms = _forms(evaluation.evaluate)
-  out = pathlib.Path(evaluation.output_dir)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
   folders = {
     name: loading.brought(path, out=out, progress=progress)
@@ -313,6 +321,24 @@ def evaluate_checkpoint(
       if suspects
       else None,
     )
+
+
+def _claim(out: pathlib.Path) -> None:
+  """Makes the folder of the report, before anything that takes time.
+
+  Raises:
+    InputError: if nothing can be written there.
+  """
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    with predictions.replacing(out / 'writable'):
+      pass
+    (out / 'writable').unlink()
+  except OSError as error:
+    raise InputError(
+      f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
+      'folder, made if absent'
+    ) from None
 
 
 def _forms(evaluate: settings.Evaluate) -> dict[str, str]:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.decoding import GREEDY
+from flan_jax.errors import InputError
 from flan_jax.evaluate import continuation, hosts
 from flan_jax.evaluate.journal import Journal
 from flan_jax.evaluate.scoring import Scorer
@@ -118,8 +119,8 @@ def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scor
   """
   config = model_folder.config(path)
   shapes, axes = state_lib.abstract_params(config)
+  tokenizer = _tokenizer(path, evaluation.tokenizer, config=config)
   params = model_folder.load(path, config=config, shapes=shapes)
-  tokenizer = evaluation.tokenizer or model_folder.tokenizer_file(path)
   mesh = mesh_lib.build(evaluation.mesh)
   sharding = None
   if mesh.size == 1:
@@ -132,8 +133,29 @@ def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scor
   return scorer(
     params,
     config=config,
-    tokenizer=tokenizer_lib.load(tokenizer),
+    tokenizer=tokenizer,
     evaluate=evaluation.evaluate,
     form=form,
     sharding=sharding,
   )
+
+
+def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokenizer:
+  """The model's own tokenizer, or the one asked for where it has none.
+
+  Raises:
+    InputError: if it has another one, or one with more pieces than the embedding.
+  """
+  tokenizer = tokenizer_lib.load(asked or model_folder.tokenizer_file(path))
+  own = model_folder.tokenizer_digest(path) if asked else None
+  if own is not None and own != tokenizer.digest:
+    raise InputError(
+      f'TOKENIZER: got {asked!r} of digest {tokenizer.digest[:12]}; the checkpoint '
+      f'{path!r} has one of {own[:12]}; leave TOKENIZER out, or give that one'
+    )
+  if tokenizer.vocab_size > config.vocab_size:
+    raise InputError(
+      f'checkpoint {path!r}: its tokenizer has {tokenizer.vocab_size:,} pieces, its '
+      f'embedding {config.vocab_size:,} rows; must have as many or more'
+    )
+  return tokenizer

@@ -1,6 +1,5 @@
 """The report as one static page: no server, no network, nothing beside it."""
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalogue import CLUSTERS
 from flan_jax.data import draw
-from flan_jax.evaluate import calibration, figures, tables
+from flan_jax.evaluate import calibration, figures, predictions, tables
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.metrics import normalise
 from flan_jax.evaluate.predictions import replacing
@@ -231,9 +230,7 @@ def examples(
 
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  if path.is_file():
-    with path.open(encoding='utf-8') as file:
-      yield from map(json.loads, file)
+  return (record for _, record in predictions.records(path))
 
 
 def _right(record: Mapping[str, Any]) -> bool:

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from flan_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[IO[str]]:
@@ -23,6 +25,34 @@ def replacing(path: pathlib.Path) -> Iterator[IO[str]]:
     draft.replace(path)
   finally:
     draft.unlink(missing_ok=True)
+
+
+KEYS = ('row_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
+"""What every prediction has."""
+
+
+def records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+  """(where its line begins, prediction) of a file; nothing where there is none.
+
+  Raises:
+    InputError: at a line that is no prediction.
+  """
+  if not path.is_file():
+    return
+  start = 0
+  with path.open('rb') as file:
+    for number, line in enumerate(file, 1):
+      try:
+        record = json.loads(line)
+      except ValueError:
+        record = None
+      if not isinstance(record, dict) or not record.keys() >= set(KEYS):
+        raise InputError(
+          f'{path}: line {number} is no prediction, or a torn one; evaluate again, or '
+          'delete the file: the report then has no examples'
+        )
+      yield start, record
+      start += len(line)
 
 
 _PREDICTIONS = tuple(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import platform
 from typing import Any
 
@@ -10,6 +9,7 @@ from flan_jax import __version__
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.evaluate.journal import fingerprint
 from flan_jax.model import config as config_lib
+from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import model_folder
 
@@ -47,7 +47,7 @@ def of_conversion(folder: str) -> dict[str, Any]:
   path = model_folder.find(folder) / CONVERSION
   if not path.is_file():
     return {}
-  found = json.loads(path.read_text(encoding='utf-8'))
+  found = weights.read_object(path)
   about = {'source': found['source'], 'family': found['family']}
   return {'converted': {**about, 'logits_of': found['check']['method']}}
 
@@ -57,4 +57,4 @@ def of_training(checkpoint: str) -> dict[str, Any]:
   path = model_folder.find(checkpoint) / model_folder.PROVENANCE
   if not path.is_file():
     return {}
-  return json.loads(path.read_text(encoding='utf-8'))
+  return weights.read_object(path)

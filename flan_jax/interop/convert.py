@@ -216,6 +216,8 @@ def to_ours(
     weights.save_config(folder, config)
     if tokenizer is not None:
       vocabularies.save(tokenizer, folder)
+    else:
+      progress.line(_NO_TOKENIZER)
     progress.stage('Comparing logits')
     agreement = check.compare(folder, config, batch, reference)
     _note(folder, source.where, family.model_type, agreement)
@@ -262,9 +264,16 @@ def to_theirs(
   lines, shapes = plan(family.tensors, families.canonical(config))
   stored = weights.Stored(path)
   found = {name: held.shape for name, held in stored.tensors.items()}
-  if found != shapes:
-    off = sorted(set(found.items()) ^ set(shapes.items()))
-    raise InputError(f'{path}: tensors do not fit config.json: {off[0][0]}')
+  off = [
+    f'{name} is {found.get(name, "missing")}, must be {shapes.get(name, "absent")}'
+    for name in sorted({*found, *shapes})
+    if found.get(name) != shapes.get(name)
+  ]
+  if off:
+    more = f' (and {len(off) - 3} more)' if len(off) > 3 else ''
+    raise InputError(
+      f'{path}: tensors do not fit config.json: {"; ".join(off[:3])}{more}'
+    )
   tokenizer = vocabularies.of_ours(path)
   _check_room(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
@@ -303,6 +312,8 @@ def to_theirs(
     (folder / 'config.json').write_text(text, encoding='utf-8')
     if tokenizer is not None:
       vocabularies.save_hugging_face(tokenizer, folder)
+    else:
+      progress.line(_NO_TOKENIZER)
     batch = check.batch(tokenizer, config, bos=theirs.get('bos_token_id'))
     progress.stage('Logits of the destination')
     reference = check.reference(Folder(folder), batch)
@@ -343,6 +354,9 @@ def _with_layout(config: DecoderConfig, theirs: Mapping[str, Any]) -> DecoderCon
 
 def _count(shapes: Mapping[str, tuple[int, ...]]) -> int:
   return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+_NO_TOKENIZER = 'warning: the source has no tokenizer; none is written'
 
 
 def _check_vocabulary(tokenizer: Tokenizer | None, config: DecoderConfig) -> None:

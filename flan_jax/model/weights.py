@@ -130,12 +130,37 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
       f'checkpoint {str(folder)!r}: no config.json; must be a model folder '
       '(model.safetensors, config.json) or the MODEL_DIR of a run'
     )
-  values = json.loads(path.read_text(encoding='utf-8'))
+  values = read_object(path)
   legal = {field.name for field in dataclasses.fields(DecoderConfig)}
   for name in values:
     if name not in legal:
       raise InputError(f'{path}: unknown field {name!r}; the decoder has no such thing')
-  return DecoderConfig(**values)
+  try:
+    return DecoderConfig(**values)
+  except InputError as error:
+    raise InputError(f'{path}: {error}') from None
+  except TypeError:  # what has no default is not there
+    absent = [
+      field.name
+      for field in dataclasses.fields(DecoderConfig)
+      if field.default is dataclasses.MISSING and field.name not in values
+    ]
+    raise InputError(f'{path}: lacks {", ".join(absent)}') from None
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in a file.
+
+  Raises:
+    InputError: if there is something else in it.
+  """
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:  # JSON that is none, or no text
+    raise InputError(f'{path}: not readable as JSON ({error})') from None
+  if not isinstance(values, dict):
+    raise InputError(f'{path}: got {values!r:.40}; must be a JSON object')
+  return values
 
 
 class Held(NamedTuple):

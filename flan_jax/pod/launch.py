@@ -108,9 +108,10 @@ def job(words: Sequence[str], *, commit: Commit) -> Job:
   """The command to run, its local gin files turned into copies beside the run.
 
   Raises:
-    InputError: if there is no command, or a gin file is nowhere.
+    InputError: if there is no command, a gin file is nowhere, or a setting of `flan
+      train` or `flan eval` is wrong: before a slice is paid for.
   """
-  words = list(words)
+  given, words = words, list(words)
   if not words:
     raise InputError(
       'launch: no command; give it after --, as in `flan launch --tpu NAME --zone Z '
@@ -128,7 +129,22 @@ def job(words: Sequence[str], *, commit: Commit) -> Job:
     files.append(path)
     copied = pathlib.Path(path).name
     words[i] = copied if before else f'{name}={copied}'
+  _check(given)
   return Job(tuple(words), tuple(files))
+
+
+def _check(words: Sequence[str]) -> None:
+  """Reads the settings of a run or an evaluation as its hosts will."""
+  kinds = {('flan', 'train'): 'Run', ('flan', 'eval'): 'Evaluation'}
+  kind = kinds.get(tuple(words[:2]))
+  if kind is None:
+    return
+  from flan_jax import cli, config
+
+  rest, gin = cli.split_gin(words[1:])
+  files = cli.parser().parse_args(rest).gin_file
+  if files:
+    config.load(files, gin).build(kind)
 
 
 class Launch:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from flan_jax.errors import InputError
 from flan_jax.pod import gcloud as gcloud_lib
+from flan_jax.pod import topology as topology_lib
 from flan_jax.pod.gcloud import Failed, Gcloud, Result
 
 
@@ -61,6 +62,12 @@ def accelerator_type(text: str) -> str:
       f'--type: got {text!r}; the generation must be one of '
       f'{", ".join(GENERATIONS)}; the nearest is {near[0]!r}'
     )
+  if name != 'v2':  # whose slices are not known here
+    plain = {'v5litepod': 'v5e'}.get(name, name)
+    try:
+      topology_lib.parse(f'{plain}{text[len((found or topology)[1]) :]}')
+    except InputError as error:
+      raise InputError(str(error).replace('--topology', '--type')) from None
   if found:
     return f'{name}-{int(found[2])}'
   chips = 1

@@ -73,15 +73,18 @@ class Folder:
       run: the settings.
       text: their resolved text with origins, kept as config.gin.
 
+    Settings that a start left behind which ended before it had made anything are no
+    run: others take their place.
+
     Returns:
-      True where an earlier start of the same run left its settings.
+      True where an earlier start of the same run left its settings and more.
 
     Raises:
       InputError: if MODEL_DIR belongs to another configuration (names what differs), or
         cannot be written to.
     """
     values = _values(run)
-    known = self._settings.is_file()
+    known = self._settings.is_file() and self._begun()
     if known:
       before = _as_of_now(json.loads(self._settings.read_text(encoding='utf-8')))
       names = dict.fromkeys([*before, *values])
@@ -104,6 +107,15 @@ class Folder:
         f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
       ) from None
     return known
+
+  def _begun(self) -> bool:
+    """Whether MODEL_DIR holds more than settings; of an object store: it may."""
+    made = ('checkpoints', 'checkpoints.broken', 'store', 'model', 'report')
+    return (
+      self.bucket is not None
+      or self.log.is_file()
+      or any(any((self.path / name).glob('*')) for name in made)
+    )
 
 
 def write(path: pathlib.Path, text: str) -> None:

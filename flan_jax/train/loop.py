@@ -11,6 +11,8 @@ import orbax.checkpoint
 
 from flan_jax import __version__, catalogue, guard
 from flan_jax.data import materialize
+from flan_jax.data import plan as plan_lib
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
@@ -74,6 +76,13 @@ def train(
   began, clock = time.time(), time.monotonic()
   mixture = catalogue.mixture(run.mixture)
   held_out = guard.prove(mixture, run.held_out, accept=run.accept).held_out
+  rows = max(run.train_steps, 1) * run.batch_rows
+  if rows > plan_lib.MOST_ROWS:
+    nearest = plan_lib.MOST_ROWS // run.batch_rows
+    raise InputError(
+      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_rows} rows; must be '
+      f'{nearest:,} or fewer'
+    )
   folder = folder_lib.Folder(run.model_dir)
   given = run  # its paths as all hosts have them; those of object stores come here
   with hosts.first_first('bucket'):
@@ -112,7 +121,6 @@ def train(
   progress.stage(f'Data: {mixture.name}')
   with hosts.first_first('data'):  # what host 0 makes, the others find
     store = open_store(run, mixture, held_out, folder, progress=progress)
-    rows = max(run.train_steps, 1) * run.batch_rows
     plan = store.plan(
       seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
     )
@@ -345,6 +353,10 @@ def open_store(
     raise InputError(
       f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
       f'for {mixture.name!r}; they must be the same'
+    )
+  if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
+    store.require(
+      {'tokenizer': tokenizer_lib.load(run.tokenizer).digest}, of='TOKENIZER'
     )
   absent = [c for c in held_out if c not in store.manifest['evaluate']]
   if absent:

@@ -7,6 +7,7 @@ decoder reads them as its collection `adapters`.
 """
 
 import hashlib
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -73,6 +74,12 @@ def abstract(shapes: Any, axes: Any, *, lora: settings.Lora) -> tuple[Any, Any]:
   for name, stack, inside in _matrices(shapes, axes, lora):
     shape, axis = flat[name].shape, tuple(names[name])
     split = stack + inside
+    most = min(math.prod(shape[stack:split]), math.prod(shape[split:]))
+    if lora.rank > most:
+      raise InputError(
+        f'LORA_RANK: got {lora.rank:,}; must be at most {most:,}, the smaller side of '
+        f'{name}; 8 or 16 are usual'
+      )
     for part, size, logical in (
       ('a', (*shape[:split], lora.rank), (*axis[:split], 'lora_rank')),
       (

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flan_jax.errors import InputError
 from flan_jax.train import settings, torus
 
-AXES = ('data', 'fsdp', 'model')
+AXES = settings.MESH_AXES
 
 
 def build(shape: settings.Mesh, *, devices: list | None = None) -> Mesh:

@@ -1,6 +1,7 @@
 """What a run is, as frozen dataclasses that gin fills. Standard library only."""
 
 import dataclasses
+import math
 
 from flan_jax.decoding import GREEDY, NORMALISATIONS, Decoding
 from flan_jax.errors import InputError, did_you_mean
@@ -29,6 +30,8 @@ DATA_PARALLEL: Rules = (
   ('lora_rank', None),
 )
 
+MESH_AXES = ('data', 'fsdp', 'model')
+
 LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
 """Matrices of a layer that may have an adapter."""
 
@@ -51,6 +54,19 @@ def _at_least(name: str, got: float, least: float) -> None:
     raise InputError(f'{name}: got {got:,}; must be {least:,} or more')
 
 
+def _seed(name: str, got: int) -> None:
+  if not 0 <= got < 2**32:
+    nearest = min(max(got, 0), 2**32 - 1)
+    raise InputError(
+      f'{name}: got {got}; must be 0 to {2**32 - 1}; the nearest is {nearest}'
+    )
+
+
+def _named(name: str, got: str) -> None:
+  if not got:
+    raise InputError(f'{name}: got an empty name; must be a folder, as runs/mine')
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mesh:
   """How the devices are laid out and what each logical axis is split over.
@@ -70,6 +86,13 @@ class Mesh:
   model: int = 1
   rules: Rules = DATA_PARALLEL
   along: str | None = None
+
+  def __post_init__(self):
+    logical = [name for name, _ in DATA_PARALLEL]
+    for name, over in self.rules:
+      _one_of('Mesh.rules', name, tuple(logical))
+      for axis in (over,) if isinstance(over, str) else over or ():
+        _one_of(f'Mesh.rules: mesh axis of {name!r}', axis, MESH_AXES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,9 +124,9 @@ class Optimizer:
   def __post_init__(self):
     _one_of('Optimizer.schedule', self.schedule, ('constant', 'rsqrt'))
     _at_least('Optimizer.warmup_steps', self.warmup_steps, 0)
-    if self.learning_rate <= 0:
+    if not 0 < self.learning_rate < math.inf:
       raise InputError(
-        f'Optimizer.learning_rate: got {self.learning_rate}; must be above 0'
+        f'Optimizer.learning_rate: got {self.learning_rate}; must be above 0, as 3e-5'
       )
 
 
@@ -192,6 +215,9 @@ class Evaluate:
       ('TEMPLATES', self.templates),
       ('EVAL_PERIOD', self.period),
       ('Evaluate.period_rows', self.period_rows),
+      ('Evaluate.batch_rows', self.batch_rows),
+      ('Evaluate.row_length', self.row_length),
+      ('Evaluate.max_decode', self.max_decode),
     ):
       if value is not None:
         _at_least(name, value, 1)
@@ -275,6 +301,7 @@ class Run:
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
+    _named('MODEL_DIR', self.model_dir)
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
     _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'))
     if self.spike is not None and self.spike <= 1:
@@ -282,8 +309,12 @@ class Run:
         f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
         'the average'
       )
+    _seed('SEED', self.seed)
+    _seed('Run.data_seed', self.data_seed)
     for name, value, least in (
       ('Run.hang_s', self.hang_s, 0),
+      ('Run.z_loss', self.z_loss, 0),
+      ('Run.vocab_size', self.vocab_size, 1),
       ('TRAIN_STEPS', self.train_steps, 0),
       ('ROW_LENGTH', self.row_length, 8),
       ('BATCH_TOKENS', self.batch_tokens, self.row_length),
@@ -380,6 +411,12 @@ class Evaluation:
         f'Evaluation.ngram: got {self.ngram}; must be 2 to 64; the nearest is '
         f'{min(max(self.ngram, 2), 64)}'
       )
+    _named('OUTPUT_DIR', self.output_dir)
+    if '://' in self.output_dir:
+      raise InputError(
+        f'OUTPUT_DIR: got {self.output_dir!r}; must be a folder of this machine'
+      )
+    _seed('SEED', self.seed)
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
     _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
     if not self.clusters and not self.datasets:

@@ -1,12 +1,40 @@
 """What a run starts from: parameters of a model folder, or drawn at random."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from flan_jax.model.config import DecoderConfig
-from flan_jax.train import model_folder, settings
+from flan_jax.train import bucket, hosts, model_folder, settings
 from flan_jax.train import state as state_lib
+
+
+def shaped(run: settings.Run, fields: Mapping[str, Any]) -> settings.Run:
+  """The run with what is bound of DecoderConfig, also where it names no model.
+
+  A run may leave its model's shape to the checkpoint and still set how it is computed:
+  REMAT, `DecoderConfig.dtype`. Fields at their defaults leave the checkpoint's own.
+
+  Args:
+    run: the settings.
+    fields: field of DecoderConfig -> value, as they are bound.
+
+  Raises:
+    InputError: if the checkpoint is of another size, or there is none.
+  """
+  default = {f.name: f.default for f in dataclasses.fields(DecoderConfig)}
+  fields = {name: value for name, value in fields.items() if value != default[name]}
+  if run.model is not None or run.initial_checkpoint is None or not fields:
+    return run
+  with hosts.first_first('shape'):
+    path = bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
+  own = model_folder.config(path)
+  asked = dataclasses.replace(own, **fields)
+  if asked == own:
+    return run
+  return dataclasses.replace(run, model=model_folder.config(path, asked=asked))
 
 
 class Model(NamedTuple):

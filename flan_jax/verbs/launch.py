@@ -1,6 +1,7 @@
 """`flan launch`: runs on every host of a slice."""
 
 import argparse
+import re
 from typing import Any
 
 from flan_jax.errors import InputError
@@ -11,6 +12,16 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.pod import launch as launch_lib
   from flan_jax.pod import slice as slice_lib
 
+  for name, got in (
+    ('--max-restarts', options.max_restarts),
+    ('--grace', options.grace),
+  ):
+    if got < 0:
+      raise InputError(f'{name}: got {got}; must be 0 or more')
+  if not re.fullmatch('[a-z]([-a-z0-9]{0,61}[a-z0-9])?', options.tpu):
+    raise InputError(
+      f'--tpu: got {options.tpu!r}; must be 1 to 63 of a-z, 0-9 and -, a letter first'
+    )
   type = slice_lib.accelerator_type(options.type) if options.type else None
   gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
   if options.engine != 'tpu-vm':

@@ -12,6 +12,20 @@ def run(options: argparse.Namespace) -> int:
     return _repair(options)
   if options.mixture is None:
     raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
+  for name, got, least in (
+    ('--vocab-size', options.vocab_size, 1),
+    ('--seed', options.seed, 0),
+    ('--batch-tokens', options.batch_tokens, 1),
+    ('--row-length', options.row_length, 8),
+  ):
+    if got is not None and got < least:
+      raise InputError(f'{name}: got {got}; must be {least} or more')
+  if options.steps and options.row_length and options.batch_tokens % options.row_length:
+    nearest = round(options.batch_tokens / options.row_length) * options.row_length
+    raise InputError(
+      f'--batch-tokens: got {options.batch_tokens:,}; must be rows x --row-length '
+      f'({options.row_length:,}); the nearest is {max(nearest, options.row_length):,}'
+    )
   progress = Progress()
   output.quiet_absl()
   progress.stage(f'Materialising {options.mixture}')

@@ -26,5 +26,6 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
     shown.add_column(heading, justify=side, overflow='fold')
   for row in rows:
     shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
-  width = None if sys.stdout.isatty() else 150
+  # What is read by a program is not folded: a name would not be found again.
+  width = None if sys.stdout.isatty() else 200
   console.Console(width=width).print(shown)

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import math
+import pathlib
 
 from flan_jax.errors import InputError
 from flan_jax.progress import Progress
@@ -18,17 +20,28 @@ def run(options: argparse.Namespace) -> int:
     raise InputError('--gin_file: not given; try --gin_file=gin/runs/flan_137b.gin')
   if options.topology is None:
     raise InputError('--topology: not given; try --topology v3:8x8')
+  for name, got, least in (
+    ('--chip-watts', options.chip_watts, 0),
+    ('--pue', options.pue, 1),
+    ('--grid', options.grid, 0),
+  ):
+    if got is not None and not least <= got < math.inf:
+      raise InputError(f'{name}: got {got:g}; must be {least} or more')
+  if options.cache is not None and pathlib.Path(options.cache).is_file():
+    raise InputError(f'--cache {options.cache!r}: a file; must be a folder')
   topology = topology_lib.parse(options.topology)
   parsed = config.load(options.gin_file, options.gin)
   # What a run needs to start, and a plan does not.
   parsed.give(
     {
-      'MODEL_DIR': '', 'MIXTURE_OR_TASK_NAME': '', 'INITIAL_CHECKPOINT_PATH': None,
+      'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': '', 'INITIAL_CHECKPOINT_PATH': None,
       'TRAIN_STEPS': 1,
     },
     origin='--topology',
   )  # fmt: skip
-  run = parsed.build('Run')
+  from flan_jax.train import start
+
+  run = start.shaped(parsed.build('Run'), parsed.bound('DecoderConfig'))
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.train import model_folder
 

@@ -10,6 +10,16 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.data import rows as rows_lib
   from flan_jax.data import store as store_lib
 
+  batch = options.hosts if options.batch_rows is None else options.batch_rows
+  for name, got, least in (
+    ('--start', options.start, 0),
+    ('--count', options.count, 1),
+    ('--seed', options.seed, 0),
+    ('--hosts', options.hosts, 1),
+    ('--batch-rows', batch, 1),
+  ):
+    if got < least:
+      raise InputError(f'{name}: got {got}; must be {least} or more')
   if not 0 <= options.host < options.hosts:
     raise InputError(f'--host: got {options.host}; must be 0 to {options.hosts - 1}')
   store = store_lib.Store.open(options.store)
@@ -19,7 +29,6 @@ def run(options: argparse.Namespace) -> int:
     row_length=options.row_length,
     pack=not options.unpacked,
   )
-  batch = options.batch_rows or options.hosts
   if batch % options.hosts:
     raise InputError(
       f'--batch-rows: got {batch}; must be a multiple of the {options.hosts} hosts'

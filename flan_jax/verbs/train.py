@@ -27,6 +27,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
     raise InputError(f'--profile: got {options.profile}; must be 0 or more steps')
   parsed = config.load(options.gin_file, options.gin)
   run = parsed.build('Run')
+  from flan_jax.train import start
+
+  run = start.shaped(run, parsed.bound('DecoderConfig'))
   progress.line(
     f'MODEL_DIR {run.model_dir}, seed {run.seed}, data seed {run.data_seed}'
   )

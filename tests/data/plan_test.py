@@ -201,6 +201,12 @@ def test_the_digest_names_what_a_plan_depends_on():
   assert len(set(digests)) == len(digests)
 
 
+def test_a_plan_too_long_for_memory_is_refused_at_once():
+  with pytest.raises(InputError, match='must be 134,217,728 or fewer'):
+    Plan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, rows=2**27 + 1, row_length=8,
+               digest='x')  # fmt: skip
+
+
 def test_bad_plans_are_named():
   with pytest.raises(InputError, match="row_length 64: an example of 'd0' .* at least"):
     build([70], row_length=64)

@@ -10,6 +10,7 @@ import pytest
 from oracle import Oracle, rows
 
 from flan_jax import catalogue
+from flan_jax.errors import InputError
 from flan_jax.evaluate import difference, page, predictions, protocol, report, tables
 
 RTE = dataclasses.replace(
@@ -103,6 +104,30 @@ def test_datasets_of_one_alone_are_listed(tmp_path):
   (tmp_path / 'old' / 'report.json').write_text(json.dumps(made), encoding='utf-8')
   found = difference.compare(tmp_path / 'new', tmp_path / 'old')
   assert (found['only_new'], found['only_old']) == ([], ['cb'])
+
+
+def test_reports_without_a_dataset_in_common_are_refused(tmp_path):
+  evaluated(tmp_path / 'new', lambda i: True)
+  made = evaluated(tmp_path / 'old', lambda i: True)
+  made['rows'][0]['dataset'] = 'cb'
+  (tmp_path / 'old' / 'report.json').write_text(json.dumps(made), encoding='utf-8')
+  with pytest.raises(InputError, match=r'measured cb, and .* rte; must have a dataset'):
+    difference.write(tmp_path / 'new', tmp_path / 'old')
+  assert not (tmp_path / 'new' / 'difference.json').exists()
+
+
+@pytest.mark.parametrize('line', ['{"row_id": "r', '[]', '{}', ''])
+def test_a_torn_line_of_predictions_is_named(line, tmp_path):
+  evaluated(tmp_path, lambda i: True)
+  path = tmp_path / 'predictions.jsonl'
+  lines = path.read_text(encoding='utf-8').splitlines()
+  path.write_text('\n'.join([lines[0], line, lines[2]]), encoding='utf-8')
+  for reader in (
+    lambda: difference.compare(tmp_path, tmp_path),
+    lambda: page.write(tmp_path),
+  ):
+    with pytest.raises(InputError, match='predictions.jsonl: line 2 is no prediction'):
+      reader()
 
 
 def test_the_page_and_the_terminal_say_the_same(tmp_path):

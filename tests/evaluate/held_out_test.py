@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -176,6 +177,9 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
+    ('SEED', -1, 'SEED: got -1; must be 0 to'),
+    ('OUTPUT_DIR', __file__, "OUTPUT_DIR '.*held_out_test.py': cannot be written to"),
+    ('OUTPUT_DIR', f'{__file__}/x', "held_out_test.py/x': cannot be written to"),
   ],
 )
 def test_bad_settings_are_refused_before_anything_is_computed(
@@ -183,6 +187,46 @@ def test_bad_settings_are_refused_before_anything_is_computed(
 ):
   with pytest.raises(InputError, match=message):
     evaluate(tmp_path, **{flag: value})
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('config.json', '{', 'config.json: not readable as JSON'),
+    ('config.json', '[]', r'config.json: got \[\]; must be a JSON object'),
+    ('config.json', '{"vocab_size": 9}', 'config.json: lacks num_layers, d_model'),
+    ('training.json', '{"mixture": ', 'training.json: not readable as JSON'),
+    ('training.json', '[5]', r'training.json: got \[5\]; must be a JSON object'),
+    ('training.json', '{"guard": {"mixture": "x"}}', 'guard lacks datasets, family'),
+  ],
+)
+def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path):
+  shutil.copytree(checkpoint, tmp_path / 'model')
+  (tmp_path / 'model' / name).write_text(text)
+  with pytest.raises(InputError, match=message):
+    evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_path):
+  other = tokenizer.train(['some words of a text'] * 9, vocab_size=300)
+  other.save(tmp_path / 'other.model')
+  with pytest.raises(InputError, match=r"TOKENIZER: got '.*other.model' of digest"):
+    evaluate(tmp_path / 'out', TOKENIZER=str(tmp_path / 'other.model'))
+
+  config = json.loads((checkpoint / 'config.json').read_text())
+  shutil.copytree(checkpoint, tmp_path / 'model')
+  config['vocab_size'] = 100
+  (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(InputError, match='tokenizer has 259 pieces, its embedding 100'):
+    evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
+
+
+def test_nothing_to_measure_is_no_report(tmp_path):
+  asked = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
+  with pytest.raises(InputError, match='none of the datasets named is there'):
+    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **asked)
+  assert not (tmp_path / 'out').exists()
 
 
 @pytest.fixture(scope='module')

@@ -191,3 +191,23 @@ def test_one_of_theirs_where_ours_is_wanted(theirs, tmp_path, capsys):
   arguments = ['convert', str(theirs), str(tmp_path / 'new'), '--to', 'hf']
   assert cli.main(arguments) == 2
   assert 'is a Hugging Face folder' in capsys.readouterr().err
+
+
+def test_tensors_of_ours_that_do_not_fit_are_listed(ours, tmp_path, capsys):
+  config = json.loads((ours / 'config.json').read_text())
+  config['num_layers'] += 1
+  (ours / 'config.json').write_text(json.dumps(config))
+  assert cli.main(['convert', str(ours), str(tmp_path / 'new'), '--to', 'hf']) == 2
+  said = capsys.readouterr().err
+  assert 'layers/attention_norm is (3, 32), must be (4, 32)' in said
+  assert 'more)' in said
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_model_without_a_tokenizer_leaves_without_one_and_says_so(
+  ours, tmp_path, by_numpy, capsys
+):
+  for path in ours.glob('tokenizer*'):
+    path.unlink()
+  assert cli.main(['convert', str(ours), str(tmp_path / 'new'), '--to', 'hf']) == 0
+  assert 'the source has no tokenizer; none is written' in capsys.readouterr().err

@@ -156,10 +156,10 @@ def test_one_host_needs_no_multihost(cloud):
 
 def test_an_own_gin_file_goes_along(cloud, tmp_path):
   own = tmp_path / 'mine.gin'
-  own.write_text('TRAIN_STEPS = 3\n')
+  own.write_text("include 'gin/runs/demo.gin'\nTRAIN_STEPS = 3\n")
   cloud.flan('echo "$2"; cat "${2#--gin_file=}"')
   ran = run('flan', 'train', f'--gin_file={own}')
-  assert ran.lines == ['--gin_file=mine.gin', 'TRAIN_STEPS = 3']
+  assert ran.lines == ['--gin_file=mine.gin', *own.read_text().splitlines()]
 
 
 def test_exit_code_143_starts_again_until_done(cloud):
@@ -378,6 +378,24 @@ def test_types_and_topologies(text, type, hosts):
   [
     (['--type', 'v3x128', '--', 'flan', 'train'], 'must be like v3-128'),
     (['--type', 'v7-8', '--', 'flan', 'train'], "the nearest is 'v4'"),
+    (
+      ['--type', 'v3-7', '--', 'flan', 'train'],
+      'there is no such slice of the 2-dim',
+    ),
+    (['--type', 'v5e:3x3', '--', 'flan'], 'the nearest are v5e:2x4 (8 chips)'),
+    (['--type', 'v3-8', '--grace', '-1', '--', 'flan'], '--grace: got -1; must be 0'),
+    (
+      [
+        '--type=v3-8',
+        '--',
+        'flan',
+        'train',
+        '--gin_file=gin/runs/demo.gin',
+        '--gin.TRAIN_STPES=3',
+      ],
+      "did you mean 'TRAIN_STEPS'",
+    ),
+    (['--type=v3-8', '--tpu=a b', '--', 'flan'], "--tpu: got 'a b'; must be 1 to 63"),
     (['--type', 'v3-8'], 'no command; give it after --'),
     (['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'], "'no.gin' is no"),
     (['--engine', 'xpk', '--type', 'v4-8', '--', 'flan'], '--cluster: not given'),
@@ -404,7 +422,8 @@ def test_without_gcloud_it_says_where_to_get_it(monkeypatch, tmp_path, capsys):
 
 
 PAPER = ['flan', 'train', '--gin_file=gin/runs/flan_137b.gin',
-         "--gin.MODEL_DIR='gs://bucket/flan'"]  # fmt: skip
+         "--gin.MODEL_DIR='gs://bucket/flan'",
+         '--gin.INITIAL_CHECKPOINT_PATH=gs://bucket/lm']  # fmt: skip
 CASES = {
   'tpu_vm.txt': ['--type=v3:8x8', '--delete', '--dry-run'],
   'spot.txt': ['--type=v5e-16', '--spot', '--queued', '--project=p', '--dry-run'],

@@ -20,7 +20,7 @@ MODEL = DecoderConfig(
   head_dim=8,
 )
 RUN = Run(
-  model_dir='',
+  model_dir='here',
   mixture='flan_rte',
   model=MODEL,
   train_steps=1,
@@ -42,6 +42,7 @@ def written_by_an_older_version(folder: Folder) -> None:
 def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
   folder = Folder(str(tmp_path))
   assert not folder.claim(RUN, text='')
+  folder.log.touch()
   written_by_an_older_version(folder)
   assert folder.claim(RUN, text='')
 
@@ -59,6 +60,7 @@ def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
 def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_path):
   folder = Folder(str(tmp_path))
   folder.claim(RUN, text='')
+  folder.log.touch()
   written_by_an_older_version(folder)
   before = (tmp_path / 'run.json').read_bytes()
   with pytest.raises(InputError, match=f'another config: {next(iter(change))} was'):
@@ -69,4 +71,20 @@ def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_pat
 def test_what_does_not_change_a_step_may_change(tmp_path):
   folder = Folder(str(tmp_path))
   folder.claim(RUN, text='')
+  folder.log.touch()
   assert folder.claim(dataclasses.replace(RUN, train_steps=9, keep=5), text='')
+
+
+@pytest.mark.parametrize('made', ['checkpoints/10', 'store/train', 'log.jsonl'])
+def test_a_start_that_made_nothing_is_no_run_and_may_be_corrected(made, tmp_path):
+  folder = Folder(str(tmp_path))
+  (tmp_path / 'checkpoints').mkdir()
+  folder.claim(RUN, text='')
+  corrected = dataclasses.replace(RUN, seed=1)
+  assert not folder.claim(corrected, text='')
+  (tmp_path / made).mkdir(parents=True)
+  if made == 'log.jsonl':
+    (tmp_path / made).rmdir()
+    (tmp_path / made).touch()
+  with pytest.raises(InputError, match='another config: seed was 1, is 0'):
+    folder.claim(RUN, text='')

@@ -18,6 +18,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import held_out, journal
 from flan_jax.progress import Progress
 from flan_jax.train import log, loop, settings
+from flan_jax.train import start as start_lib
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -287,6 +288,34 @@ def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
   assert (tmp_path / 'run.json').read_text() == before
 
 
+def test_a_tokenizer_that_the_store_was_not_made_with_is_refused(store, tmp_path):
+  tokenizer.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
+  run = build(tmp_path / 'run', store, TOKENIZER=str(tmp_path / 'other.model'))
+  with pytest.raises(InputError, match='tokenizer of digest .*, TOKENIZER has'):
+    loop.train(run, progress=Progress(quiet=True))
+
+
+def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
+  """REMAT and dtype hold where the shape is the checkpoint's, and typos are found."""
+  base = [
+    'MODEL_DIR=x', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=1',
+    'INITIAL_CHECKPOINT_PATH=microworld',
+  ]  # fmt: skip
+
+  def shaped(*more):
+    parsed = config.load(['gin/runs/base.gin'], [*base, *more])
+    return start_lib.shaped(parsed.build('Run'), parsed.bound('DecoderConfig')).model
+
+  assert shaped() is None
+  found = shaped('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
+  assert (found.remat, found.dtype) == ('dots', 'bfloat16')
+  assert found.d_model == 128
+  with pytest.raises(InputError, match="remat: got 'dot'.*did you mean 'dots'"):
+    shaped('REMAT=dot')
+  with pytest.raises(InputError, match=r'num_layers: got 5; the checkpoint .* has'):
+    shaped('DecoderConfig.num_layers=5')
+
+
 def test_a_held_out_cluster_may_not_train(store, tmp_path):
   run = build(tmp_path, store, HELD_OUT='closed_book_qa')
   with pytest.raises(InputError, match='trains on that very cluster'):
@@ -300,6 +329,8 @@ def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
     ({'HELD_OUT': 'sentimnt'}, "did you mean 'sentiment'"),
     ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no config.json'),
     ({'VOCAB_SIZE': 100}, r'tokenizer has 259 pieces'),
+    ({'TOKENIZER': 'nowhere.model'}, "tokenizer 'nowhere.model': no such file"),
+    ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 8,388,608 or fewer'),
   ):
     run = build(tmp_path / 'x', store, **more)
     with pytest.raises(InputError, match=message):

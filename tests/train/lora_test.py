@@ -294,6 +294,8 @@ def test_checkpoints_hold_the_adapters_alone(folders, tmp_path):
 def test_bad_settings_are_refused(folders, tmp_path):
   with pytest.raises(InputError, match='LORA_RANK: got 4, and no model to adapt'):
     build(tmp_path, folders, INITIAL_CHECKPOINT_PATH=None)
+  with pytest.raises(InputError, match=r'LORA_RANK: got 999; must be at most \d+, the'):
+    loop.train(build(tmp_path, folders, LORA_RANK=999), progress=Progress(quiet=True))
   with pytest.raises(InputError, match='LORA_RANK: got -1; must be 0 or more'):
     build(tmp_path, folders, LORA_RANK=-1)
   with pytest.raises(InputError, match='Run.head_chunk: got 60; .* nearest is 64'):

@@ -25,4 +25,4 @@ xpk workload create \
   --max-restarts=20 \
   --restart-on-exit-codes=143 \
   --termination-grace-period-seconds=120 \
-  --command='flan train --gin_file=gin/runs/flan_137b.gin '"'"'--gin.MODEL_DIR='"'"'"'"'"'"'"'"'gs://bucket/flan'"'"'"'"'"'"'"'"''"'"' --multihost'
+  --command='flan train --gin_file=gin/runs/flan_137b.gin '"'"'--gin.MODEL_DIR='"'"'"'"'"'"'"'"'gs://bucket/flan'"'"'"'"'"'"'"'"''"'"' --gin.INITIAL_CHECKPOINT_PATH=gs://bucket/lm --multihost'
