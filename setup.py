@@ -24,7 +24,6 @@ BASE = [
   'sacrebleu',
   'safetensors',
   'sentencepiece',
-  'tensorboardX',
 ]
 
 # Raw data: `flan fetch` and `flan materialize`. Training and evaluation from a
