@@ -9,6 +9,7 @@ HERE = pathlib.Path(__file__).parent
 BASE = [
   'array_record',
   'etils[epath,epy]',
+  'filelock',  # of JAX's cache of programs
   'flax>=0.12,<0.13',
   'gin-config>=0.5',
   'grain>=0.2.18',
@@ -24,7 +25,6 @@ BASE = [
   'sacrebleu',
   'safetensors',
   'sentencepiece',
-  'tensorboardX',
 ]
 
 # Raw data: `flan fetch` and `flan materialize`. Training and evaluation from a

@@ -3,6 +3,7 @@
   python benchmarks/train.py                       # the step, engines in turn
   python benchmarks/train.py --rows 2 --steps 2 --rounds 3
   python benchmarks/train.py --whole --steps 20    # whole commands: flan and t5x.train
+  python benchmarks/train.py --startup --cores 1   # launch to first step, and resume
 
 Every engine trains the same 10.8M-parameter decoder (t5x's decoder_only example: 384
 wide, 6 layers, 6 heads of 64, gated GELU of 1,024, T5 relative positions, embedding of
@@ -377,6 +378,134 @@ def whole(options: argparse.Namespace) -> None:
         )
 
 
+OUR_RUN = f"""
+include 'gin/runs/base.gin'
+Run.model = @DecoderConfig()
+DecoderConfig.vocab_size = {VOCAB}
+DecoderConfig.num_layers = {LAYERS}
+DecoderConfig.d_model = {D}
+DecoderConfig.d_ff = {F}
+DecoderConfig.num_heads = {HEADS}
+DecoderConfig.num_kv_heads = {HEADS}
+DecoderConfig.head_dim = {C}
+DecoderConfig.positions = 't5'
+HELD_OUT = ()
+TOKENIZER = 'bytes'
+"""
+
+THEIR_MODEL = f"""
+from __gin__ import dynamic_registration
+from flan_jax.interop.t5x import mixtures
+from t5x import adafactor
+from t5x import models
+from t5x.examples.decoder_only import network
+TOKENIZER = 'bytes'
+mixtures.vocabulary.tokenizer = %TOKENIZER
+OPTIMIZER = @adafactor.Adafactor()
+adafactor.Adafactor.decay_rate = 0.8
+adafactor.Adafactor.step_offset = 0
+adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules()
+MODEL = @models.DecoderOnlyModel()
+models.DecoderOnlyModel.module = @network.DecoderWrapper()
+models.DecoderOnlyModel.vocabulary = @mixtures.vocabulary()
+models.DecoderOnlyModel.optimizer_def = %OPTIMIZER
+models.DecoderOnlyModel.loss_normalizing_factor = 'NUM_REAL_TARGET_TOKENS'
+network.DecoderWrapper.config = @network.TransformerConfig()
+network.TransformerConfig.vocab_size = {VOCAB}
+network.TransformerConfig.emb_dim = {D}
+network.TransformerConfig.num_heads = {HEADS}
+network.TransformerConfig.num_layers = {LAYERS}
+network.TransformerConfig.head_dim = {C}
+network.TransformerConfig.mlp_dim = {F}
+network.TransformerConfig.mlp_activations = ('gelu', 'linear')
+network.TransformerConfig.dropout_rate = 0.0
+network.TransformerConfig.logits_via_embedding = True
+"""
+
+STARTS = {
+  'ours, first': ('Training steps', 'train: '),
+  'ours, again': ('Training steps', 'train: '),
+  'ours, resumed': ('Training steps', 'train: '),
+  't5x, fresh': ('BEGIN Train loop', 'Saving checkpoint.'),
+  't5x, resumed': ('BEGIN Train loop', 'Saving checkpoint.'),
+}
+"""Start -> what the command says once it may step, and once a step is done."""
+
+
+def startup(options: argparse.Namespace) -> None:
+  """From launch to the first step: fresh, with compiled programs kept, resumed."""
+  found = {name: [] for name in STARTS}
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch)
+    (folder / 'ours.gin').write_text(OUR_RUN)
+    (folder / 'theirs.gin').write_text(THEIR_MODEL)
+    for turn in range(options.rounds):
+      for name in STARTS:
+        command = _start_command(name, folder, turn, options)
+        environment = {**os.environ, 'XDG_CACHE_HOME': str(folder / f'cache{turn}')}
+        marks = _watch(command, STARTS[name], environment)
+        found[name].append(marks)
+        said = ', '.join(f'{wall:.1f} s ({cpu:.1f} CPU s)' for wall, cpu in marks)
+        print(f'{name:<14} ready, stepped: {said or "failed"}', flush=True)
+  print(
+    f'\n{"start":<14}{"ready CPU s":>12}{"wall s":>8}{"step CPU s":>12}{"wall s":>8}'
+  )
+  for name, rounds in found.items():
+    whole = [marks for marks in rounds if len(marks) == 2]
+    if whole:
+      ready, stepped = np.median(np.array(whole), axis=0)
+      print(
+        f'{name:<14}{ready[1]:>12.1f}{ready[0]:>8.1f}{stepped[1]:>12.1f}{stepped[0]:>8.1f}'
+      )
+
+
+def _start_command(
+  name: str, folder: pathlib.Path, turn: int, options: argparse.Namespace
+) -> list[str]:
+  side, kind = name.split(', ')
+  model_dir = folder / (f'{side}{turn}' + ('again' if kind == 'again' else ''))
+  steps = 2 if kind == 'resumed' else 1
+  task = 'microworld_mini_copa'
+  if side == 'ours':
+    flags = {
+      'MODEL_DIR': model_dir, 'MIXTURE_OR_TASK_NAME': task, 'TRAIN_STEPS': steps,
+      'ROW_LENGTH': options.length, 'BATCH_TOKENS': options.rows * options.length,
+    }  # fmt: skip
+    files = ['-m', 'flan_jax', 'train', f'--gin_file={folder / "ours.gin"}']
+  else:
+    targets = options.length // 4
+    lengths = {'inputs': options.length - targets, 'targets': targets}
+    flags = {
+      'MODEL_DIR': f"'{model_dir}'", 'MIXTURE_OR_TASK_NAME': f"'{task}'",
+      'TRAIN_STEPS': steps, 'TASK_FEATURE_LENGTHS': lengths, 'TRAIN_EVAL': None,
+      'BATCH_SIZE': options.rows, 'INITIAL_CHECKPOINT_PATH': None, 'STATS_PERIOD': 1,
+    }  # fmt: skip
+    files = ['-m', 't5x.train', f'--gin_file={folder / "theirs.gin"}']
+    files += ['--gin_file=gin/t5x/train.gin', '--alsologtostderr']
+  return [sys.executable, *files, *(f'--gin.{k}={v}' for k, v in flags.items())]
+
+
+def _watch(
+  command: list[str], words: tuple[str, ...], environment: dict[str, str]
+) -> list[tuple[float, float]]:
+  """(wall, CPU) seconds from launch to each of `words` on standard error, in order."""
+  start, marks, said = time.perf_counter(), [], []
+  process = subprocess.Popen(
+    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    env=environment,
+  )  # fmt: skip
+  for line in process.stderr:
+    said.append(line)
+    if len(marks) < len(words) and words[len(marks)] in line:
+      wall = time.perf_counter() - start
+      fields = pathlib.Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2]
+      ticks = sum(map(int, fields.split()[11:13]))
+      marks.append((wall, ticks / os.sysconf('SC_CLK_TCK')))
+  if process.wait():
+    print(''.join(said[-3:]), file=sys.stderr)
+  return marks
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rows', type=int, default=8)
@@ -386,6 +515,7 @@ def main() -> None:
   parser.add_argument('--engines', nargs='+', default=ENGINES, choices=ENGINES)
   parser.add_argument('--cores', type=int, help='pin to the first N allowed cores')
   parser.add_argument('--whole', action='store_true', help='whole commands instead')
+  parser.add_argument('--startup', action='store_true', help='launch to first step')
   parser.add_argument('--worker', choices=ENGINES, help=argparse.SUPPRESS)
   options = parser.parse_args()
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -397,7 +527,10 @@ def main() -> None:
     return
   cores = len(os.sched_getaffinity(0))
   print(f'{cores} cores allowed, load {os.getloadavg()[0]:.1f} before anything began')
-  if options.whole:
+  if options.startup:
+    print(f'{options.rows} rows of {options.length}, float32')
+    startup(options)
+  elif options.whole:
     whole(options)
   else:
     print(f'{options.rows} rows of {options.length}, float32')

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flan_jax import __version__, heap
+from flan_jax import __version__, heap, programs
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -347,6 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.gin, options.command = gin, command
     if options.verb in ('train', 'eval'):
       heap.keep()
+      if getattr(options, 'multihost', None) is None:
+        os.environ.update(programs.environment(os.environ))
     verb = importlib.import_module(f'flan_jax.verbs.{options.verb}')
     return verb.run(options)
   except InputError as error:

@@ -6,6 +6,7 @@ import pathlib
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # none in the user's home
 # The programs of tests are small: compiling them well takes longer than running them.
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),

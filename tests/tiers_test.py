@@ -43,11 +43,49 @@ TIERS = {
 }
 
 
+UNUSED = (
+  'torch',
+  'tensorflow',
+  'tensorboard',
+  'tensorboardX',
+  'matplotlib',
+  'sacrebleu',
+  'rouge_score',
+  'jinja2',
+  'jax.experimental.pallas.tpu',
+)
+"""What no run needs before its first step: seconds, where they are installed."""
+
+
+def loaded(code: str) -> set[str]:
+  """The modules that a fresh process has after `code`."""
+  done = subprocess.run(
+    [sys.executable, '-c', f'{code}; import sys; print(*sys.modules)'],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  return set(done.stdout.split())
+
+
 @pytest.mark.parametrize('module', TIERS)
 def test_a_module_stays_in_its_tier(module):
-  code = f'import {module}, sys; print(*sys.modules)'
-  done = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  loaded = {name.partition('.')[0] for name in done.stdout.split()}
-  assert not loaded & set(TIERS[module])
+  tops = {name.partition('.')[0] for name in loaded(f'import {module}')}
+  assert not tops & set(TIERS[module])
+
+
+def test_a_run_starts_without_what_it_does_not_use(tmp_path):
+  """To the end of its steps, its log and its checkpoint; nothing is held out."""
+  flags = {
+    'MODEL_DIR': tmp_path / 'run', 'MIXTURE_OR_TASK_NAME': 'microworld_mini_copa',
+    'TRAIN_STEPS': 1, 'HELD_OUT': '()', 'TOKENIZER': 'bytes', 'VOCAB_SIZE': 384,
+    'NUM_LAYERS': 1, 'DecoderConfig.d_model': 16, 'DecoderConfig.d_ff': 16,
+    'ROW_LENGTH': 256, 'BATCH_TOKENS': 2048,
+  }  # fmt: skip
+  arguments = [
+    'train',
+    '--gin_file=gin/runs/base.gin',
+    '--gin_file=gin/models/tiny.gin',
+  ]
+  arguments += [f'--gin.{name}={value}' for name, value in flags.items()]
+  names = loaded(f'from flan_jax import cli; assert cli.main({arguments!r}) == 0')
+  assert (tmp_path / 'run' / 'model' / 'config.json').is_file()
+  assert not names & set(UNUSED)

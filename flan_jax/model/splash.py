@@ -3,6 +3,7 @@
 It goes over keys a block at a time with a running maximum and sum (Dao et al. 2022,
 arXiv 2205.14135), passes over blocks that lie wholly ahead of their queries, and
 computes blocks anew on the way back, so that memory grows with a row, not its square.
+Pallas is imported where the kernel is made: it is slow, and most runs make none.
 """
 
 import functools
@@ -10,7 +11,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 from jax.sharding import PartitionSpec
 
 from flan_jax.errors import InputError
@@ -114,6 +114,8 @@ def attend(
 
 def _attend(query, key, value, segment_ids_BxL, *, scale, softcap, block, interpret):
   """On one device."""
+  from jax.experimental.pallas.ops.tpu import splash_attention as pallas
+
   L, H = query.shape[1:3]
   block = max(n for n in range(_LANES, block + 1, _LANES) if L % n == 0)
   kernel = pallas.make_splash_mha(

@@ -7,13 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flan_jax.model import (
-  attention,
-  block_attention,
-  cudnn,
-  splash,
-  tree_attention,
-)  # fmt: skip
+from flan_jax.model import attention, block_attention, cudnn, splash
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig
 
@@ -114,6 +108,8 @@ def mix(
     return splash.attend(*rows, segment_ids_BxL=shared.segment_ids_BxL, **settings)
   settings['bias_BxHxTxS'] = shared.bias_BxHxLxS
   if mask_BxLxS is None:
+    from flan_jax.model import tree_attention  # Pallas is slow to import
+
     return tree_attention.kernel_attention(*rows, ends_BxT=shared.ends_BxL, **settings)
   settings['mask_BxTxS'] = mask_BxLxS
   if cache is not None:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from flan_jax.data.rows import Batch
 from flan_jax.errors import InputError
 from flan_jax.model import cache as cache_lib
 from flan_jax.model import views
@@ -134,7 +133,7 @@ def lower(
         rules=rules,
         **step_lib.options(run),
       )
-      batch = _batch(run.batch_rows, run.row_length)
+      batch = step_lib.batch_shapes(run.batch_rows, run.row_length)
       stage = step.lower(layout.shapes, batch)
       return Lowered(kind, config, mesh, layout, stage, run.batch_tokens)
     params = layout.shapes.params
@@ -146,7 +145,7 @@ def lower(
         return step_lib.loss_sums(params, batch, config=config)[1]
 
       forward = jax.jit(score, in_shardings=(layout.shardings.params, sharding))
-      stage = forward.lower(params, _batch(rows, length))
+      stage = forward.lower(params, step_lib.batch_shapes(rows, length))
       return Lowered(kind, config, mesh, layout, stage, rows * length)
     stage = _decode(config, rows=rows, length=length, sharding=sharding, layout=layout,
                     rules=rules, mesh=mesh)  # fmt: skip
@@ -180,17 +179,6 @@ def _decode(config, *, rows, length, sharding, layout, rules, mesh):
   )
   one = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
   return step.lower(layout.shapes.params, cache, one, one)
-
-
-def _batch(rows: int, length: int) -> Batch:
-  ints = jax.ShapeDtypeStruct((rows, length), np.int32)
-  return Batch(
-    tokens=ints,
-    targets=ints,
-    loss_mask=jax.ShapeDtypeStruct((rows, length), np.float32),
-    segment_ids=ints,
-    positions=ints,
-  )
 
 
 def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Compiled:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from flan_jax.train import hosts
+from flan_jax.train import hosts, tensorboard
 from flan_jax.train.folder import Folder, write
 from flan_jax.train.step import Metrics
 
@@ -35,10 +35,8 @@ class Log:
     self._writer = None
     self._bad_step = bad_step
     if write:
-      from tensorboardX import SummaryWriter
-
       _forget_after(self._path, start_step)
-      self._writer = SummaryWriter(str(folder.tensorboard), purge_step=start_step + 1)
+      self._writer = tensorboard.Writer(folder.tensorboard, purge_step=start_step + 1)
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
@@ -97,9 +95,9 @@ class Log:
     if self._writer is not None:
       with self._path.open('a', encoding='utf-8') as file:
         file.write(json.dumps({**entry, 'rows': rows}) + '\n')
-      for name, value in entry.items():
-        if name != 'step' and value is not None:
-          self._writer.add_scalar(f'train/{name}', value, step)
+      scalars = {f'train/{k}': v for k, v in entry.items() if v is not None}
+      del scalars['train/step']
+      self._writer.scalars(scalars, step=step)
     self._metrics, self._rows = [], {}
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry

@@ -1,6 +1,7 @@
 """A run from its settings to its report, readable from top to bottom."""
 
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from flan_jax.model import config as config_lib
 from flan_jax.model import views
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
-from flan_jax.train import bucket, hosts, model_folder, settings, spikes
+from flan_jax.train import ahead, bucket, hosts, model_folder, settings, spikes
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import folder as folder_lib
 from flan_jax.train import lora as lora_lib
@@ -185,6 +186,16 @@ def train(
       text=text,
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
+  train_step = step_lib.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=rules,
+    frozen_shardings=model.shardings, **step_lib.options(run),
+  )  # fmt: skip
+  compile_step = functools.partial(
+    ahead.compile_step, train_step, run=run, layout=layout, mesh=mesh,
+    frozen=model.shapes if run.lora.rank else None,
+  )  # fmt: skip
+  to_do = (checkpoints.latest() or 0) < run.train_steps
+  compiling = compile_step() if to_do else None
   ledger = Ledger(folder.ledger, began=began, write=hosts.first())
   done = 0
   about = {
@@ -241,18 +252,11 @@ def train(
           )
         state = state_lib.create(params, optimizer, layout=layout)
         del params
-      train_step = step_lib.make(
-        config,
-        optimizer,
-        layout=layout,
-        mesh=mesh,
-        rules=rules,
-        frozen_shardings=model.shardings,
-        **step_lib.options(run),
-      )
+      if compiling is None and done < run.train_steps:  # the newest could not be read
+        compiling = compile_step()
       with step_lib.sharded(mesh, rules):
         state, done = steps_lib.run(
-          run, state, train_step, frozen=frozen, profile=profile,
+          run, state, compiling, frozen=frozen, profile=profile,
           start=done, store=store, plan=plan, config=config, mesh=mesh,
           checkpoints=checkpoints, about=about, folder=folder, ledger=ledger,
           stop=stop, progress=progress, evaluation=evaluation,

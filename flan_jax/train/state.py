@@ -4,10 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
+from flan_jax.model import keys
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.train import adafactor, settings
@@ -48,7 +50,7 @@ def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> A
   def init():
     tokens = jnp.ones((1, 8), jnp.int32)
     boxed = Decoder(config).init(
-      jax.random.key(seed), tokens, positions_BxL=tokens, segment_ids_BxL=tokens
+      keys.key(seed), tokens, positions_BxL=tokens, segment_ids_BxL=tokens
     )['params']
     return nn.meta.unbox(boxed)
 
@@ -56,14 +58,15 @@ def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> A
 
 
 def schedule(optimizer: settings.Optimizer) -> optax.Schedule:
-  """The learning rate of each step, counted from 0."""
+  """The learning rate of each step, counted from 0; of an int, without compiling."""
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
 
   def rate(step):
-    done = jnp.asarray(step, jnp.float32) + 1
-    scale = jnp.minimum(1.0, done / warmup) if warmup else 1.0
+    at = np if isinstance(step, int) else jnp
+    done = at.asarray(step, at.float32) + 1
+    scale = at.minimum(1.0, done / warmup) if warmup else 1.0
     if optimizer.schedule == 'rsqrt':
-      scale = scale * jnp.sqrt(max(warmup, 1) / jnp.maximum(done, max(warmup, 1)))
+      scale = scale * at.sqrt(max(warmup, 1) / at.maximum(done, max(warmup, 1)))
     return peak * scale
 
   return rate
@@ -125,5 +128,5 @@ def create(
 ) -> TrainState:
   """The state of step 0."""
   moments = jax.jit(optimizer.init, out_shardings=layout.shardings.optimizer)(params)
-  step = jax.device_put(jnp.zeros((), jnp.int32), layout.shardings.step)
+  step = jax.device_put(np.zeros((), np.int32), layout.shardings.step)
   return TrainState(step, params, moments)

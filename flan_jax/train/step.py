@@ -54,6 +54,18 @@ def sharded(mesh: Mesh, rules: settings.Rules) -> Iterator[None]:
     yield
 
 
+def batch_shapes(rows: int, length: int) -> Batch:
+  """What a batch of so many rows looks like."""
+  ints = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+  return Batch(
+    tokens=ints,
+    targets=ints,
+    loss_mask=jax.ShapeDtypeStruct((rows, length), jnp.float32),
+    segment_ids=ints,
+    positions=ints,
+  )
+
+
 def prefix_of(batch: Batch) -> jax.Array:
   """The tokens that a prefix-LM reads both ways, bool [B, L]."""
   return attention.prefix_mask(

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -30,7 +31,7 @@ from flan_jax.train.stop import Stop, Watchdog
 def run(
   run: settings.Run,
   state: TrainState,
-  train_step: jax.stages.Wrapped,
+  compiling: Future[jax.stages.Compiled] | None,
   *,
   frozen: Any,
   profile: int = 0,
@@ -50,7 +51,8 @@ def run(
   """Runs steps start .. train_steps, or until a stop is asked for.
 
   Before a checkpoint is saved the metrics of every step up to it are fetched: a state
-  that a bad step has spoilt is never saved. `evaluation` is asked every
+  that a bad step has spoilt is never saved. `compiling` is the train step
+  (train.ahead), None where no step is left. `evaluation` is asked every
   `evaluate.period` steps, where that is set. `frozen` are the parameters that adapters
   rest on; None where the state holds the whole model. `profile` steps are traced into
   MODEL_DIR/profile, in the first host's process.
@@ -87,7 +89,7 @@ def run(
     rows = next(batches)
     batch = mesh_lib.put_batch(rows, sharding, shape=shape)
   with ledger.span('compile'):
-    compiled = train_step.lower(state, batch, *rest).compile()
+    compiled = compiling.result()
     hosts.barrier('compiled')
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
   log.pause()

@@ -42,6 +42,7 @@ def compiled_once(tmp_path_factory):
   for name, value in zip(names, before, strict=True):
     jax.config.update(name, value)
     del os.environ[name.upper()]
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = ''
 
 
 class Host:
