@@ -25,6 +25,7 @@ BASE = [
   'sacrebleu',
   'safetensors',
   'sentencepiece',
+  'tensorboardX',
 ]
 
 # Raw data: `flan fetch` and `flan materialize`. Training and evaluation from a

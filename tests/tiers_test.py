@@ -44,17 +44,14 @@ TIERS = {
 
 
 UNUSED = (
-  'torch',
   'tensorflow',
-  'tensorboard',
-  'tensorboardX',
   'matplotlib',
   'sacrebleu',
   'rouge_score',
   'jinja2',
   'jax.experimental.pallas.tpu',
 )
-"""What no run needs before its first step: seconds, where they are installed."""
+"""What no run needs to train: seconds, where they are installed."""
 
 
 def loaded(code: str) -> set[str]:

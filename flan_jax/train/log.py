@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from flan_jax.train import hosts, tensorboard
+from flan_jax.train import hosts
 from flan_jax.train.folder import Folder, write
 from flan_jax.train.step import Metrics
 
@@ -32,11 +32,13 @@ class Log:
     bad_step: str = 'stop',
   ):
     self._path = folder.log
+    self._tensorboard = folder.tensorboard
+    self._start_step = start_step
+    self._write = write
     self._writer = None
     self._bad_step = bad_step
     if write:
       _forget_after(self._path, start_step)
-      self._writer = tensorboard.Writer(folder.tensorboard, purge_step=start_step + 1)
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
@@ -92,12 +94,18 @@ class Log:
       'bad_steps': len(bad),
     }
     rows = hosts.union(self._rows)
-    if self._writer is not None:
+    if self._write:
       with self._path.open('a', encoding='utf-8') as file:
         file.write(json.dumps({**entry, 'rows': rows}) + '\n')
-      scalars = {f'train/{k}': v for k, v in entry.items() if v is not None}
-      del scalars['train/step']
-      self._writer.scalars(scalars, step=step)
+      if self._writer is None:  # the package is slow to import: after the first steps
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(
+          str(self._tensorboard), purge_step=self._start_step + 1
+        )
+      for name, value in entry.items():
+        if name != 'step' and value is not None:
+          self._writer.add_scalar(f'train/{name}', value, step)
     self._metrics, self._rows = [], {}
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry

@@ -18,7 +18,7 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 
 from flan_jax.errors import InputError
-from flan_jax.model import keys, weights
+from flan_jax.model import weights
 from flan_jax.train import model_folder, settings
 
 _IN = {name: 2 if name == 'output' else 1 for name in settings.LORA_TARGETS}
@@ -113,7 +113,7 @@ def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
         out[name] = jnp.zeros(leaf.shape, leaf.dtype)
         continue
       stack = int(tuple(names[name])[:1] == ('layers',))
-      key = jax.random.fold_in(keys.key(seed), index)
+      key = jax.random.fold_in(jax.random.key(seed), index)
       fan_in = np.prod(leaf.shape[stack:-1])
       out[name] = jax.random.normal(key, leaf.shape, leaf.dtype) * fan_in**-0.5
     return traverse_util.unflatten_dict(out, sep='/')

@@ -9,7 +9,6 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
-from flan_jax.model import keys
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.train import adafactor, settings
@@ -50,7 +49,7 @@ def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> A
   def init():
     tokens = jnp.ones((1, 8), jnp.int32)
     boxed = Decoder(config).init(
-      keys.key(seed), tokens, positions_BxL=tokens, segment_ids_BxL=tokens
+      jax.random.key(seed), tokens, positions_BxL=tokens, segment_ids_BxL=tokens
     )['params']
     return nn.meta.unbox(boxed)
 
