@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
-
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import model_folder, settings
 from flan_jax.train import state as state_lib
@@ -31,5 +29,6 @@ class Model(NamedTuple):
       return state_lib.init_params(
         self.config, seed=self.run.seed, shardings=self.shardings
       )
-    params = model_folder.load(checkpoint, config=self.config, shapes=self.shapes)
-    return jax.device_put(params, self.shardings)
+    return model_folder.load(
+      checkpoint, config=self.config, shapes=self.shapes, shardings=self.shardings
+    )
