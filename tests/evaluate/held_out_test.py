@@ -18,6 +18,8 @@ from flan_jax.progress import Progress
 from flan_jax.stop import INTERRUPTED
 from flan_jax.train import model_folder, settings
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
 SMALL = {
   'FAMILY': 'microworld',
   'DATASETS': 'mini_arc',
@@ -290,8 +292,10 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
   assert not hosts[1].said
   ours, found = files(whole), files(out)
   assert set(ours) == set(found)
-  for name in ('templates.csv', 'report.tex', 'plots/averages.svg'):
+  for name in ('templates.csv', 'plots/averages.svg'):
     assert ours[name] == found[name], name
+  tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
+  assert tables[0] == tables[1]
   made = [report.load(place)['rows'] for place in (whole, out)]
   for row, same in zip(*made, strict=True):
     calibrations = row.pop('calibration', {}), same.pop('calibration', {})
@@ -328,13 +332,20 @@ def test_hosts_with_other_settings_are_named_before_anything_is_computed(
   assert not (tmp_path / 'out').exists()
 
 
-def test_bad_input_that_one_host_meets_ends_them_all(runs, tmp_path):
-  """Host 0 alone converts: the others end with its line, and do not wait for it."""
-  (tmp_path / 'gpt').mkdir()
-  (tmp_path / 'gpt' / 'config.json').write_text('{"model_type": "gpt_j"}')
-  asked = {**SMALL, 'CHECKPOINT': tmp_path / 'gpt'}
-  both = runs.start(tmp_path / 'out', verb='eval', count=2, **asked)
+REFUSES = """
+from flan_jax.errors import InputError
+from flan_jax.interop import cache
+def refuse(*_, **__):
+  raise InputError('CHECKPOINT: cannot be converted here')
+cache.ours = refuse
+"""
+
+
+def test_bad_input_that_host_0_alone_meets_ends_them_all(runs, checkpoint, tmp_path):
+  """Each with its line, and none waits for a host that is gone."""
+  apart = {0: {'before': REFUSES}}
+  both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=apart, **SMALL)
   assert [host.end(60) for host in both] == [2, 2], both[0].said
-  lines = [host.said.strip().splitlines()[-1] for host in both]
-  assert 'gpt_j' in lines[0]
-  assert lines[0] == lines[1]
+  for host in both:
+    line = 'flan: error: CHECKPOINT: cannot be converted here'
+    assert host.said.strip().splitlines()[-1] == line
