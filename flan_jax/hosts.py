@@ -281,8 +281,7 @@ def guarded(run: Callable[[], int]) -> NoReturn:
       first_line = str(error).splitlines()[0]
       print(
         f'flan: host {jax.process_index()}: another host does not answer any more '
-        f'({first_line[:200]}); start all of them again to go on from the last '
-        'checkpoint',
+        f'({first_line[:200]}); start all of them again to go on from what is saved',
         file=sys.stderr,
       )
       code = INTERRUPTED

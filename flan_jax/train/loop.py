@@ -102,12 +102,12 @@ def train(
   if run.attention_kernel == 'splash':
     kind = mesh.devices.flat[0].device_kind
     splash.check(config, row_length=run.row_length, device_kind=kind)
-  if hosts.first():
-    folder.bring()
-    folder.claim(given, text=text)
 
   progress.stage(f'Data: {mixture.name}')
   with hosts.first_first():  # what host 0 makes, the others find
+    if hosts.first():
+      folder.bring()
+      folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
     rows = max(run.train_steps, 1) * run.batch_rows
     plan = store.plan(

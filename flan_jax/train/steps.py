@@ -53,9 +53,9 @@ def run(
   Before a checkpoint is saved the metrics of every step up to it are fetched: a state
   that a bad step has spoilt is never saved. `evaluation` looks at dev every
   `evaluate.period` steps, where that is set; a look that an earlier start did not come
-  to is taken first. `frozen` are the parameters that adapters
-  rest on; None where the state holds the whole model. `profile` steps are traced into
-  MODEL_DIR/profile, in the first host's process.
+  to is taken first. `frozen` are the parameters that adapters rest on; None where the
+  state holds the whole model. `profile` steps are traced into MODEL_DIR/profile, in the
+  first host's process.
 
   Returns:
     (state, steps done); the checkpoint of the last one has been started.

@@ -191,6 +191,17 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
+def test_a_folder_of_another_run_is_refused_by_all_hosts(runs, settings, tmp_path):
+  """Host 0 alone looks at it; the others do not take it for dead."""
+  out = tmp_path / 'run'
+  out.mkdir()
+  (out / 'run.json').write_text('{"mixture": "flan_rte"}')
+  both = runs.start(out, count=2, **settings)
+  assert [host.end(120) for host in both] == [2, 2], both[0].said
+  for host in both:
+    assert "mixture was 'flan_rte', is" in host.said.strip().splitlines()[-1]
+
+
 def test_every_difference_is_found():
   every = np.zeros((4, 3, 4), np.int32)
   every[1, 0] = every[3, 0] = 7
