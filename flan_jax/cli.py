@@ -49,9 +49,7 @@ def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
   )
 
 
-def _train(parser):
-  """one run, which ends in the zero-shot evaluation of HELD_OUT"""
-  _gin(parser)
+def _multihost(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--multihost',
     nargs='?',
@@ -59,6 +57,12 @@ def _train(parser):
     metavar='ADDRESS:PORT,HOSTS,HOST',
     help='one of several hosts; without a value, as the cluster says',
   )
+
+
+def _train(parser):
+  """one run, which ends in the zero-shot evaluation of HELD_OUT"""
+  _gin(parser)
+  _multihost(parser)
   parser.add_argument(
     '--profile',
     type=int,
@@ -71,6 +75,7 @@ def _train(parser):
 def _eval(parser):
   """held-out zero-shot evaluation of a checkpoint"""
   _gin(parser)
+  _multihost(parser)
 
 
 def _tasks(parser):

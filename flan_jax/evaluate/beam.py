@@ -1,7 +1,7 @@
 """Beam search: several answers to a prompt grow side by side, and the best is kept."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from flan_jax.decoding import Decoding
 from flan_jax.evaluate.decoding import (
   padded_length,
+  placed,
   read_prompts,
   replicated,
   shards,
@@ -174,6 +175,7 @@ def search(
   max_new_tokens: int,
   rows: int,
   sharding: NamedSharding | None = None,
+  between: Callable[[], None] = lambda: None,
 ) -> Found:
   """The best answer to each prompt, in the caller's order.
 
@@ -187,6 +189,7 @@ def search(
     rows: beams of a batch, of all its prompts together. Batches are formed by length,
       the longest first.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do.
+    between: called before each batch.
   """
   parts = shards(sharding)
   together = max(1, rows // decoding.beams // parts) * parts
@@ -202,12 +205,11 @@ def search(
     for row, index in enumerate(batch):
       lengths_B[row] = len(sequences[index])
       prompts_BxL[row, : lengths_B[row]] = sequences[index]
-    if sharding is not None:
-      prompts_BxL = jax.device_put(prompts_BxL, sharding)
+    between()
     out_BxN, nan_B, steps = jax.device_get(
       search_batch(
         params,
-        prompts_BxL,
+        placed(prompts_BxL, sharding),
         lengths_B,
         config=config,
         eos_id=eos_id,

@@ -1,6 +1,8 @@
 """Decoding: how the next token is chosen, and what is read before the first one."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -44,6 +46,42 @@ def shards(sharding: NamedSharding | None) -> int:
   over = sharding.spec[0]
   axes = (over,) if isinstance(over, str) else tuple(over or ())
   return math.prod(sharding.mesh.shape[axis] for axis in axes)
+
+
+def placed(tree: Any, sharding: NamedSharding | None) -> Any:
+  """Numpy arrays that every host has whole, laid over the mesh; none asks another."""
+  if sharding is None:
+    return tree
+  if sharding.is_fully_addressable:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(x.shape, sharding, lambda part: x[part]),
+    tree,
+  )
+
+
+def empty_cache(
+  config: DecoderConfig, *, batch: int, length: int, sharding: NamedSharding | None
+) -> Cache:
+  """An empty cache, its rows over the mesh as `sharding` lays those of a batch.
+
+  Heads lie over the axis `model`, where it divides them: no device holds it whole.
+  """
+  if sharding is None:
+    return cache_lib.init(config, batch=batch, length=length)
+  mesh, rows = sharding.mesh, (sharding.spec or (None,))[0]
+  heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
+  over = NamedSharding(mesh, PartitionSpec(None, rows, heads))
+  make = _empty_cache(config, batch, length, Cache(over, over, sharding))
+  return make()
+
+
+@functools.lru_cache(maxsize=64)
+def _empty_cache(
+  config: DecoderConfig, batch: int, length: int, shardings: Cache
+) -> Callable[[], Cache]:
+  init = functools.partial(cache_lib.init, config, batch=batch, length=length)
+  return jax.jit(init, out_shardings=shardings)
 
 
 def padded_length(length: int) -> int:

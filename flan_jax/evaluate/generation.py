@@ -8,7 +8,7 @@ its `max_new_tokens` is handed to a prompt that waits (Yu et al. 2022, Orca, 3.1
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,9 @@ from flan_jax.evaluate import beam
 from flan_jax.evaluate.decoding import (
   choose,
   context,
+  empty_cache,
   padded_length,
+  placed,
   read_prompts,
   replicated,
   shards,
@@ -231,6 +233,7 @@ def generate(
   separator: bool = True,
   rows: int = 8,
   sharding: NamedSharding | None = None,
+  between: Callable[[], None] = lambda: None,
 ) -> Generated:
   """Continuations of `prompts`, in the caller's order.
 
@@ -245,6 +248,7 @@ def generate(
     rows: rows of a batch; of beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
       a CPU writes with a second copy of the layers (weights.apart).
+    between: called before each of the programs that the answers take.
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
@@ -259,13 +263,14 @@ def generate(
   }
   if decoding.beams > 1:
     found = beam.search(
-      params, sequences, max_new_tokens=max_new_tokens, rows=rows, **settings
-    )
+      params, sequences, max_new_tokens=max_new_tokens, rows=rows, between=between,
+      **settings,
+    )  # fmt: skip
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
     nan, read, written = found.nan, found.tokens_read, found.tokens_written
   else:
     desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
-    answers, nan, read, written = desk.run()
+    answers, nan, read, written = desk.run(between)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   return Generated(answers, texts, nan, read, written, time.monotonic() - began)
 
@@ -318,12 +323,15 @@ class _Desk:
     self._of_row = [-1] * self._rows  # the prompt that a row answers
     self._read = 0
 
-  def run(self) -> tuple[list[list[int]], list[bool], int, int]:
+  def run(
+    self, between: Callable[[], None]
+  ) -> tuple[list[list[int]], list[bool], int, int]:
     """Answers, whether NaN was met, positions read and written."""
     if not self._waiting:
       return [], [], 0, 0
     state = self._empty(self._width())
     while self._waiting or any(i >= 0 for i in self._of_row):
+      between()
       state = self._admit(state)
       enough = self._rows
       if self._waiting:
@@ -348,7 +356,7 @@ class _Desk:
   def _empty(self, slots: int) -> Writing:
     B = self._rows
     return Writing(
-      cache=cache_lib.init(self._config, batch=B, length=slots),
+      cache=empty_cache(self._config, batch=B, length=slots, sharding=self._sharding),
       prompt_B=jnp.zeros(B, jnp.int32),
       length_B=jnp.zeros(B, jnp.int32),
       count_B=jnp.zeros(B, jnp.int32),
@@ -377,10 +385,14 @@ class _Desk:
         prompts_RxL[place, : len(sequence)] = sequence
         lengths_R[place], prompt_R[place], rows_R[place] = len(sequence), i, row
         self._of_row[row] = i
-      if self._sharding is not None:
-        prompts_RxL = jax.device_put(prompts_RxL, self._sharding)
       state = admit(
-        self._params, state, prompts_RxL, lengths_R, prompt_R, rows_R, **self._settings
+        self._params,
+        state,
+        placed(prompts_RxL, self._sharding),
+        lengths_R,
+        prompt_R,
+        rows_R,
+        **self._settings,
       )
       self._read += R * L
     return state

@@ -10,14 +10,13 @@ from typing import Any
 
 from jax.sharding import NamedSharding
 
-from flan_jax import catalogue, guard
+from flan_jax import catalogue, guard, hosts
 from flan_jax.catalogue import Dataset
 from flan_jax.data.rendering import Limits
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import (
   contamination,
-  hosts,
   loading,
   predictions,
   protocol,
@@ -62,6 +61,7 @@ class Run:
     sharding: NamedSharding | None = None,
     data_dir: str | None = None,
     text: str = '',
+    between: Callable[[], None] = lambda: None,
   ):
     """Gathers what the measurements share.
 
@@ -76,6 +76,7 @@ class Run:
       sharding: of a batch [rows, length] on the run's mesh.
       data_dir: raw data, for exemplars; None for TFDS's default.
       text: the resolved configuration with its origins, for the report.
+      between: called between two batches, on every host as often.
     """
     self._held_out = tuple(held_out)
     self._out = out
@@ -88,6 +89,7 @@ class Run:
       tokenizer=self._tokenizer,
       evaluate=evaluate,
       sharding=sharding,
+      between=between,
     )
     self._shared = {
       'datasets': [
@@ -170,11 +172,16 @@ class Run:
       'clusters': {a['cluster']: round(a['mean'], 4) for a in report.averages(found)},
       'datasets': {row['dataset']: row['mean'] for row in found['rows']},
     }
-    if hosts.leads():
+    if hosts.first():
       _look(self._out.parent / LOOKS, look)
     means = ', '.join(f'{name} {mean:.1f}' for name, mean in look['clusters'].items())
     self._shared['progress'].line(f'step {step:,}, dev, percent: {means or "no rows"}')
     return look
+
+  def looked(self, step: int) -> bool:
+    """Whether the look at this step was taken."""
+    there = hosts.first() and step in _looks(self._out.parent / LOOKS)
+    return hosts.told(b'' if there else None) is not None
 
   def after(
     self, params: Any, *, base: Any | None, about: Mapping[str, Any]
@@ -216,21 +223,27 @@ class Run:
 
 
 def evaluate_checkpoint(
-  evaluation: settings.Evaluation, *, text: str = '', progress: Progress
+  evaluation: settings.Evaluation,
+  *,
+  text: str = '',
+  progress: Progress,
+  between: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint, and a base beside it; `flan eval`.
 
   Killed, it goes on where it was when it is asked the same again. Several hosts that
-  run it together compute together, and the first writes.
+  run it together compute together, with the model laid over all of them; the first
+  writes.
 
   Args:
     evaluation: the settings.
     text: the resolved configuration with its origins, for the report.
     progress: where to say what is happening.
+    between: called between two batches, on every host as often.
 
   Raises:
-    InputError: at an unknown cluster or dataset, a checkpoint that is none, or a
-      dataset that is not prepared.
+    InputError: at an unknown cluster or dataset, a checkpoint that is none, a dataset
+      that is not prepared, or hosts that do not have the same before them.
   """
   datasets = rows_lib.asked(evaluation)
   trained = provenance.of_training(evaluation.checkpoint)
@@ -279,8 +292,11 @@ def evaluate_checkpoint(
     for name, path in folders.items()
     if path is not None
   }
+  hosts.agree(
+    {'the data': digest, 'the models': [*map(loading.digest, folders.values())]}
+  )
   scorers = {
-    name: loading.checkpoint(folder, evaluation, form=forms[name])
+    name: loading.checkpoint(folder, evaluation, form=forms[name], between=between)
     for name, folder in folders.items()
   }
   of = {
@@ -363,7 +379,7 @@ def _report(
   progress.stage(f'{models} {_title(about["held_out"], datasets, evaluate)}')
   with contextlib.ExitStack() as stack:
     emit = None
-    if hosts.leads():
+    if hosts.first():
       out.mkdir(parents=True, exist_ok=True)
       emit = stack.enter_context(predictions.Predictions(out))
     results = _measure(
@@ -373,7 +389,7 @@ def _report(
   for warning in results.warnings:
     progress.line(f'warning: {warning}')
   found = None
-  if hosts.leads():
+  if hosts.first():
     overlaps = look_up(results) if look_up is not None else None
     asked = {
       'normalisation': evaluate.normalisation,
@@ -429,12 +445,16 @@ def _measure(
 
 def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
   """Adds a line, in place of those of the same step and later ones."""
-  kept = []
-  if path.is_file():
-    lines = path.read_text(encoding='utf-8').splitlines()
-    for line in lines:
-      with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
-        if json.loads(line)['step'] < look['step']:
-          kept.append(line)
+  kept = [found for step, found in _looks(path).items() if step < look['step']]
   with predictions.replacing(path) as file:
-    file.writelines(f'{line}\n' for line in [*kept, json.dumps(look)])
+    file.writelines(f'{json.dumps(found)}\n' for found in [*kept, look])
+
+
+def _looks(path: pathlib.Path) -> dict[int, dict[str, Any]]:
+  """Step -> the look at it, of those whose lines are whole."""
+  found = {}
+  for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
+    with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
+      look = json.loads(line)
+      found[look['step']] = look
+  return found

@@ -3,7 +3,8 @@
 A Journal stands in for a language model and writes down every answer. Asked the same
 again, after an interruption or in a later pass over the same rows, it reads the answer
 instead of computing it: same numbers, same report. Of several hosts the first keeps
-the file, and tells the others what it finds there.
+the file, and tells the others what it finds there; those that ask something else than
+it does are named.
 """
 
 import hashlib
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from flan_jax import hosts
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate import hosts
 from flan_jax.evaluate.generation import Generated
 from flan_jax.evaluate.measurement import LanguageModel
 from flan_jax.evaluate.scoring import Request, Scored
@@ -82,7 +83,7 @@ class Journal:
     self._at: dict[str, int] = {}  # key of a call -> where its line begins
     self.replayed = 0
     self._file = None
-    if not hosts.leads():
+    if not hosts.first():
       return
     end = self._read(of)
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +158,12 @@ class Journal:
     return end
 
   def _find(self, key: str) -> dict[str, Any] | None:
+    """The answer to a call; all hosts must ask it.
+
+    Raises:
+      InputError: if they do not ask the same, as where their data differ.
+    """
+    hosts.agree({'the evaluated data': key})
     line = None
     if key in self._at:
       self._file.seek(self._at[key])

@@ -13,9 +13,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from flan_jax.evaluate import tree
-from flan_jax.evaluate.decoding import padded_length, replicated, shards
+from flan_jax.evaluate.decoding import (
+  empty_cache,
+  padded_length,
+  placed,
+  replicated,
+  shards,
+)
 from flan_jax.evaluate.tree import Edges, Forest, Grove, Path
-from flan_jax.model import cache as cache_lib
 from flan_jax.model.cache import Cache
 from flan_jax.model.config import DecoderConfig, flops_per_token
 from flan_jax.model.decoder import Decoder
@@ -131,6 +136,7 @@ class Likelihood:
     row_length: positions of a row, at most: rows are made shorter, and as many more of
       them, where that is cheaper. A longer path is read in parts.
     sharding: how [rows, length] arrays lie on a mesh; it must divide `rows`.
+    between: called before each batch.
   """
 
   def __init__(
@@ -141,6 +147,7 @@ class Likelihood:
     rows: int,
     row_length: int,
     sharding: NamedSharding | None = None,
+    between: Callable[[], None] = lambda: None,
   ):
     """Of a model with `params`, as `Decoder(config)` has them."""
     self._params = params
@@ -148,6 +155,7 @@ class Likelihood:
     self.rows = rows
     self.row_length = row_length
     self.sharding = sharding
+    self.between = between
     self._shards = shards(sharding)
 
   def sums(
@@ -274,8 +282,8 @@ class Likelihood:
       forest, edges = tree.plant(
         grove, planted, rows=rows, row_length=layout.row_length
       )
-      if self.sharding is not None:
-        forest = jax.device_put(forest, self.sharding)
+      self.between()
+      forest = placed(forest, self.sharding)
       kernel = self.sharding is None and _runs_kernel(self.config)
       hidden_BxLxD = read_forest(
         self._params, forest, config=self.config, kernel=kernel
@@ -312,13 +320,15 @@ class Likelihood:
       positions = np.broadcast_to(
         np.arange(tokens.shape[1], dtype=np.int32), real.shape
       )
-      cache = cache_lib.init(self.config, batch=B, length=parts * part)
+      cache = empty_cache(
+        self.config, batch=B, length=parts * part, sharding=self.sharding
+      )
       total = np.zeros(len(group))
       for at in range(0, tokens.shape[1], part):
         window = slice(at, at + part)
         arrays = [array[:, window] for array in (tokens, positions, real, prefix)]
-        if self.sharding is not None:
-          arrays = jax.device_put(arrays, self.sharding)
+        self.between()
+        arrays = placed(arrays, self.sharding)
         if self.config.attention != 'prefix' or at:
           arrays[3] = None
         hidden_BxLxD, cache = read_part(

@@ -2,17 +2,18 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from jax.sharding import NamedSharding
 
+from flan_jax import hosts
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.decoding import GREEDY
 from flan_jax.errors import InputError
-from flan_jax.evaluate import continuation, hosts
+from flan_jax.evaluate import continuation
 from flan_jax.evaluate.journal import Journal
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.interop import cache as cache_lib
@@ -37,6 +38,7 @@ def scorer(
   evaluate: settings.Evaluate,
   form: str,
   sharding: NamedSharding | None = None,
+  between: Callable[[], None] = lambda: None,
 ) -> Scorer:
   """A model as the protocol asks it; its batches are what the mesh divides.
 
@@ -58,6 +60,7 @@ def scorer(
     normalisation=evaluate.normalisation,
     decoding=evaluate.decoding,
     sharding=sharding,
+    between=between,
   )
 
 
@@ -104,15 +107,26 @@ def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
   Raises:
     InputError: if it is a model that cannot be converted.
   """
-  cache = out.absolute().parent / CONVERTED
-  if hosts.leads():
-    path = str(cache_lib.ours(path, cache=cache, progress=progress))
-  hosts.told(b'')  # that the first is done
-  return str(cache_lib.ours(path, cache=cache, progress=Progress(quiet=True)))
+  with hosts.first_first():
+    cache = out.absolute().parent / CONVERTED
+    return str(cache_lib.ours(path, cache=cache, progress=progress))
 
 
-def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scorer:
+def digest(path: str) -> str:
+  """Names the model at `path`, a folder of ours, and its tokenizer."""
+  return f'{model_folder.digest(path)} {model_folder.tokenizer_digest(path)}'
+
+
+def checkpoint(
+  path: str,
+  evaluation: settings.Evaluation,
+  *,
+  form: str,
+  between: Callable[[], None] = lambda: None,
+) -> Scorer:
   """The model at `path`, on the devices of all hosts, asked in the words of `form`.
+
+  Each host reads what its own devices hold.
 
   Raises:
     InputError: if there is none, or the mesh does not divide it.
@@ -120,15 +134,19 @@ def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scor
   config = model_folder.config(path)
   shapes, axes = state_lib.abstract_params(config)
   tokenizer = _tokenizer(path, evaluation.tokenizer, config=config)
-  params = model_folder.load(path, config=config, shapes=shapes)
   mesh = mesh_lib.build(evaluation.mesh)
   sharding = None
   if mesh.size == 1:
-    params = jax.device_put(params)
+    params = jax.device_put(model_folder.load(path, config=config, shapes=shapes))
   else:
     rules = evaluation.mesh.rules
     mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=mesh.size)
-    params = jax.device_put(params, mesh_lib.shardings(axes, mesh=mesh, rules=rules))
+    params = model_folder.load(
+      path,
+      config=config,
+      shapes=shapes,
+      shardings=mesh_lib.shardings(axes, mesh=mesh, rules=rules),
+    )
     sharding = mesh_lib.batch_sharding(mesh, rules)
   return scorer(
     params,
@@ -137,6 +155,7 @@ def checkpoint(path: str, evaluation: settings.Evaluation, *, form: str) -> Scor
     evaluate=evaluation.evaluate,
     form=form,
     sharding=sharding,
+    between=between,
   )
 
 

@@ -9,7 +9,7 @@ length (FLAN section 2.4; t5's rank classification), unless asked otherwise.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +89,8 @@ class Scorer:
     decoding: how answers are generated.
     sharding: how [rows, length] arrays lie on a mesh (train.mesh.batch_sharding), where
       `params` do; it must divide `rows`.
+    between: called between two batches, at the same places on every host: it may raise,
+      to end the work there.
 
   Raises:
     InputError: the mesh does not divide `rows` (names the nearest legal number), or
@@ -106,6 +108,7 @@ class Scorer:
   normalisation: str = 'none'
   decoding: Decoding = GREEDY
   sharding: NamedSharding | None = None
+  between: Callable[[], None] = lambda: None
 
   def __post_init__(self):
     if self.config.longest is not None:
@@ -155,6 +158,7 @@ class Scorer:
       rows=self.rows,
       row_length=self.row_length,
       sharding=self.sharding,
+      between=self.between,
     )
     sums, scored = likelihood.sums(paths.found, progress=progress)
     scores = sums[conditional]
@@ -191,6 +195,7 @@ class Scorer:
       separator=self.separator,
       rows=self.rows,
       sharding=self.sharding,
+      between=self.between,
     )
 
   def _context(self, prompt: np.ndarray) -> np.ndarray:

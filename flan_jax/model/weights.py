@@ -5,6 +5,7 @@ stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -34,15 +35,21 @@ _UNSTACKED = re.compile(r'^layers_(\d+)/(.*)$')
 def stack(flat: dict[str, Any]) -> dict[str, Any]:
   """`layers_0/x`, `layers_1/x`, ... as one `layers/x`; numpy arrays by path."""
   out, layers = {}, {}
-  for name, value in flat.items():
-    match = _UNSTACKED.match(name)
-    if match:
-      layers.setdefault(match[2], {})[int(match[1])] = value
-    else:
+  for path, value in flat.items():
+    name, layer = place(path)
+    if layer is None:
       out[name] = value
+    else:
+      layers.setdefault(name, {})[layer] = value
   for name, parts in layers.items():
-    out[f'layers/{name}'] = np.stack([parts[i] for i in range(len(parts))])
+    out[name] = np.stack([parts[i] for i in range(len(parts))])
   return out
+
+
+def place(path: str) -> tuple[str, int | None]:
+  """The tensor that holds a parameter, and which layer of it: None for the whole."""
+  match = _UNSTACKED.match(path)
+  return (f'layers/{match[2]}', int(match[1])) if match else (path, None)
 
 
 def unstack(flat: dict[str, Any]) -> dict[str, Any]:
@@ -199,11 +206,20 @@ class Stored:
         )
       self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[found.get_dtype()])
 
-  def read(self, name: str, layer: int | None = None) -> np.ndarray:
-    """One parameter, read now; of a stacked one, only one layer if that is named."""
-    if layer is None:
+  def read(
+    self, name: str, layer: int | None = None, part: tuple[slice, ...] | None = None
+  ) -> np.ndarray:
+    """One parameter, read now; of a stacked one, only one layer if that is named.
+
+    Args:
+      name: of the tensor.
+      layer: of a stacked one.
+      part: what of each axis is wanted, of that layer or of the whole; None for all.
+    """
+    index = (*(() if layer is None else (layer,)), *(part or ()))
+    if not index:
       return self._file.get_tensor(name)
-    return self._file.get_slice(name)[layer]
+    return self._file.get_slice(name)[index]
 
 
 def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
@@ -218,6 +234,73 @@ def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
     for name in stored.tensors
   }
   return unflatten(flat, config)
+
+
+def load_onto(
+  folder: str | os.PathLike, config: DecoderConfig, *, shapes: Any, shardings: Any
+) -> Any:
+  """As `load`, laid over devices; each host reads only what its own devices hold.
+
+  Args:
+    folder: of the model.
+    config: of the decoder.
+    shapes: what the model needs.
+    shardings: of the same tree.
+
+  Raises:
+    InputError: as `load` and `check` do.
+  """
+  stored = Stored(folder)
+  sources = _sources(stored, config)
+  there = {
+    name: stored.tensors[tensor].shape[0 if layer is None else 1 :]
+    for name, (tensor, layer) in sources.items()
+  }
+  found = {name: jax.ShapeDtypeStruct(shape, 'int8') for name, shape in there.items()}
+  check(traverse_util.unflatten_dict(found, sep='/'), shapes, where=str(folder))
+  out = {}
+  for name, sharding in traverse_util.flatten_dict(shardings, sep='/').items():
+    parts: dict[str, np.ndarray] = {}
+
+    def read(index, name=name, parts=parts):
+      if (key := str(index)) not in parts:  # replicas are read once
+        part = stored.read(*sources[name], part=index)
+        parts[key] = part.astype(config.param_dtype, copy=False)
+      return parts[key]
+
+    out[name] = jax.make_array_from_callback(there[name], sharding, read)
+  return traverse_util.unflatten_dict(out, sep='/')
+
+
+def _sources(
+  stored: Stored, config: DecoderConfig
+) -> dict[str, tuple[str, int | None]]:
+  """Parameter -> the tensor it is in, and which layer of it."""
+  out: dict[str, tuple[str, int | None]] = {}
+  for tensor, held in stored.tensors.items():
+    if tensor.startswith('layers/') and not config.scan_layers:
+      for layer in range(held.shape[0]):
+        out[f'layers_{layer}/{tensor[7:]}'] = tensor, layer
+    else:
+      out[tensor] = tensor, None
+  return out
+
+
+def digest(folder: str | os.PathLike) -> str:
+  """Names the weights in a folder by their shapes and the beginning of each (hex).
+
+  Quick however large they are: two models that were trained apart differ in it.
+
+  Raises:
+    InputError: as `Stored` does.
+  """
+  stored = Stored(folder)
+  found = hashlib.sha256()
+  for name, held in sorted(stored.tensors.items()):
+    first = tuple(slice(0, min(size, 2)) for size in held.shape[:-1])
+    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
+    found.update(stored.read(name, part=first or None).tobytes())
+  return found.hexdigest()
 
 
 def check(params: Any, shapes: Any, *, where: str) -> None:

@@ -147,6 +147,13 @@ def _check(words: Sequence[str]) -> None:
     config.load(files, gin).build(kind)
 
 
+def on_hosts(words: Sequence[str], count: int) -> list[str]:
+  """The command as each of `count` hosts runs it: verbs that join say so."""
+  joins = list(words[:2]) in (['flan', 'train'], ['flan', 'eval'])
+  said = any(word.partition('=')[0] == MULTIHOST for word in words)
+  return [*words, MULTIHOST] if count > 1 and joins and not said else list(words)
+
+
 class Launch:
   """One job on one slice."""
 
@@ -253,11 +260,7 @@ class Launch:
       self._must(self._copy(*what.files, to='~/flan/run/'), 'scp of gin files')
 
   def _start(self, commit: Commit, what: Job) -> None:
-    words = list(what.command)
-    verb = words[1:2] if words[0] == 'flan' else []
-    if self._slice.hosts > 1 and verb in (['train'], ['eval']):
-      words += [MULTIHOST] if MULTIHOST not in words else []
-    command = shlex.join(words)
+    command = shlex.join(on_hosts(what.command, self._slice.hosts))
     self._say(f'Starting on {self._slice.hosts} host(s): {command}')
     identity = hashlib.sha256(f'{commit.name} {command}'.encode()).hexdigest()[:12]
     script = _START.format(

@@ -11,15 +11,11 @@ from collections.abc import Sequence
 
 from flan_jax.errors import InputError
 from flan_jax.pod import slice as slice_lib
-from flan_jax.pod.launch import MULTIHOST, PYTHON, RESTART
+from flan_jax.pod.launch import PYTHON, RESTART, on_hosts
 
 
 def _words(words: Sequence[str], accelerator: str) -> list[str]:
-  words = list(words)
-  several = slice_lib.hosts(accelerator) > 1
-  if several and words[:2] in (['flan', 'train'], ['flan', 'eval']):
-    words += [] if MULTIHOST in words else [MULTIHOST]
-  return words
+  return on_hosts(words, slice_lib.hosts(accelerator))
 
 
 def _name(text: str) -> str:

@@ -73,6 +73,8 @@ class Bucket:
   def push(self) -> None:
     """Sends out every file of the copy, but for APART, that is not there alike.
 
+    Journals that are done with here go there too.
+
     Raises:
       InputError: if the object store does not answer.
     """
@@ -82,6 +84,9 @@ class Bucket:
         if there.get(path) != size or _grows(path):
           (self.remote / path).parent.mkdir(parents=True, exist_ok=True)
           (self.remote / path).write_bytes((self.local / path).read_bytes())
+      for path in there:
+        if path.endswith('.journal.jsonl') and not (self.local / path).exists():
+          (self.remote / path).unlink()
 
 
 def here(name: str, path: str | None) -> str | None:

@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from flan_jax import hosts
 from flan_jax.errors import InputError
-from flan_jax.train import hosts
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
@@ -72,7 +72,8 @@ class Checkpoints:
       state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(about)
     )
     with self._disk():
-      self._manager.save(step, args=args)
+      # Forced: asked whether to save, Orbax would ask about preemption in between.
+      self._manager.save(step, args=args, force=True)
 
   def about(self, step: int) -> dict[str, Any]:
     """What was said when `step` was saved.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from flan_jax.train import hosts
+from flan_jax import hosts
 from flan_jax.train.folder import Folder, write
 from flan_jax.train.step import Metrics
 

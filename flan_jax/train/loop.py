@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import orbax.checkpoint
 
-from flan_jax import __version__, catalogue, guard
+from flan_jax import catalogue, guard, hosts
+from flan_jax import stop as stop_lib
 from flan_jax.data import materialize
 from flan_jax.data import plan as plan_lib
 from flan_jax.data import tokenizer as tokenizer_lib
@@ -20,9 +20,9 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import tables
 from flan_jax.model import config as config_lib
 from flan_jax.model import views
-from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
-from flan_jax.train import ahead, bucket, hosts, model_folder, settings, spikes
+from flan_jax.stop import Stop, Stopped
+from flan_jax.train import ahead, bucket, model_folder, settings, spikes
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import folder as folder_lib
 from flan_jax.train import lora as lora_lib
@@ -32,13 +32,11 @@ from flan_jax.train import start as start_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import step as step_lib
 from flan_jax.train import steps as steps_lib
-from flan_jax.train import stop as stop_lib
 from flan_jax.train.bucket import Bucket
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.ledger import Ledger
 from flan_jax.train.log import BadStep
 from flan_jax.train.state import TrainState
-from flan_jax.train.stop import Stop, Stopped
 
 INTERRUPTED = stop_lib.INTERRUPTED
 
@@ -86,7 +84,7 @@ def train(
     )
   folder = folder_lib.Folder(run.model_dir)
   given = run  # its paths as all hosts have them; those of object stores come here
-  with hosts.first_first('bucket'):
+  with hosts.first_first():
     run = dataclasses.replace(
       run,
       store=bucket.here('STORE', run.store),
@@ -102,7 +100,7 @@ def train(
       'Run.model: not set; include one of gin/models/*.gin, or give '
       '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
     )
-  for warning in hosts.agree(_facts(given, config)):
+  for warning in hosts.agree({**hosts.facts(given), 'Run.model': config}):
     progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
   shapes, axes = state_lib.abstract_params(config)
@@ -115,17 +113,23 @@ def train(
     run.attention_kernel, config, row_length=run.row_length,
     device_kind=mesh.devices.flat[0].device_kind,
   )  # fmt: skip
-  if hosts.first():
-    folder.bring()
-    folder.claim(given, text=text)
 
   progress.stage(f'Data: {mixture.name}')
-  with hosts.first_first('data'):  # what host 0 makes, the others find
+  with hosts.first_first():  # what host 0 makes, the others find
+    if hosts.first():
+      folder.bring()
+      folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
     plan = store.plan(
       seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
     )
-  hosts.agree({'the data': store.digest, 'the plan': plan.stream})
+  hosts.agree(
+    {
+      'the data': store.digest,
+      'the plan': plan.stream,
+      'the initial model': model_folder.digest(run.initial_checkpoint),
+    }
+  )
   proof = guard.prove(mixture, held_out, accept=run.accept, datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
@@ -167,10 +171,9 @@ def train(
   }  # fmt: skip
   optimizer, layout = watch if watched else plain, layouts[watched]
   checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
+  stop = Stop()
   evaluation = None
-  if held_out and not hosts.alone():
-    progress.line('held out: not measured on several hosts; `flan eval` does it after')
-  elif held_out:
+  if held_out:
     from flan_jax.evaluate import held_out as evaluate_lib
 
     evaluation = evaluate_lib.Run(
@@ -184,6 +187,7 @@ def train(
       sharding=mesh_lib.batch_sharding(mesh, rules),
       data_dir=run.tfds_data_dir,
       text=text,
+      between=stop.between,
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
   train_step = step_lib.make(
@@ -225,7 +229,7 @@ def train(
     moments = spikes.adopt(state.optimizer, watched=watched)
     return jax.device_put(state._replace(optimizer=moments), layout.shardings)
 
-  with Stop() as stop:
+  with stop:
     try:
       found = checkpoints.newest(restore, say=progress.line)
       if found is not None:
@@ -244,7 +248,9 @@ def train(
         params = model.initial()
         if evaluation and run.evaluate.base:
           with stop.at_once(), ledger.span('evaluation'):
-            tables.print_table(evaluation.before(params))
+            before = evaluation.before(params)
+          if hosts.first():
+            tables.print_table(before)
         if run.lora.rank:
           frozen = params
           params = lora_lib.init(
@@ -314,8 +320,8 @@ def train(
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
       if not hosts.is_gone(sys.exception()):
         checkpoints.close()
-        if hosts.first():
-          folder.send()
+      if hosts.first():
+        folder.send()
 
 
 def open_store(
@@ -384,19 +390,6 @@ def remarks(store: Store) -> Iterator[str]:
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
-
-
-def _facts(run: settings.Run, config: DecoderConfig) -> dict[str, Any]:
-  """What every host must know alike, by the names that errors use."""
-  versions = (
-    f'flan_jax {__version__}, jax {jax.__version__}, jaxlib {jax.lib.__version__}, '
-    f'orbax {orbax.checkpoint.__version__}'
-  )
-  values = {
-    f'Run.{field.name}': getattr(run, field.name) for field in dataclasses.fields(run)
-  }
-  code = hosts.source_digest()[:12]
-  return {'the version': versions, 'the code': code, **values, 'Run.model': config}
 
 
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:

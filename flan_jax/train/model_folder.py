@@ -1,18 +1,23 @@
 """A model to start from or to take away: weights, config and tokenizer in a folder."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
+from flax import traverse_util
+from jax.sharding import NamedSharding, PartitionSpec
 
+from flan_jax import hosts
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
+from flan_jax.interop import writer
 from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 
@@ -59,15 +64,31 @@ def config(path: str, *, asked: DecoderConfig | None = None) -> DecoderConfig:
   return asked
 
 
-def load(path: str, *, config: DecoderConfig, shapes: Any) -> Any:
-  """Parameters (numpy) of the model at `path`, in the layout of `config`.
+def load(
+  path: str, *, config: DecoderConfig, shapes: Any, shardings: Any = None
+) -> Any:
+  """Parameters of the model at `path`, in the layout of `config`.
+
+  Args:
+    path: a model folder, or the MODEL_DIR of a finished run.
+    config: of the decoder.
+    shapes: of its parameters.
+    shardings: the same tree; each host reads what its own devices hold. None for the
+      whole as numpy arrays.
 
   Raises:
     InputError: naming tensors that are missing, too many, or of another shape.
   """
+  if shardings is not None:
+    return weights.load_onto(find(path), config, shapes=shapes, shardings=shardings)
   params = weights.load(find(path), config)
   weights.check(params, shapes, where=path)
   return params
+
+
+def digest(path: str | None) -> str | None:
+  """Names the weights at `path`, for hosts to compare; None where there are none."""
+  return None if path is None else weights.digest(find(path))
 
 
 def tokenizer_file(path: str) -> str:
@@ -112,7 +133,8 @@ def save(
 ) -> None:
   """Writes a model folder; with several hosts all must call it, and host 0 writes.
 
-  The parameters are gathered whole in the memory of every host.
+  One matrix of one layer is gathered at a time: so much room is needed on every device,
+  and on host 0. The file is the same, to the byte, on any mesh and number of hosts.
 
   Args:
     folder: made if absent.
@@ -122,10 +144,12 @@ def save(
     provenance: what trained it, kept beside it.
     dtype: of the stored tensors; None keeps the parameters' own.
   """
-  if jax.process_count() > 1:
-    params = multihost_utils.process_allgather(params, tiled=True)
-    if jax.process_index():
-      return
+  held, pieces = _stored(params, dtype)
+  if not hosts.first():
+    for name in writer.order(held):
+      for piece in pieces[name]:
+        _whole(piece)
+    return
   folder.mkdir(parents=True, exist_ok=True)
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
@@ -134,4 +158,60 @@ def save(
   if provenance is not None:
     text = json.dumps(dict(provenance), indent=2) + '\n'
     (folder / PROVENANCE).write_text(text, encoding='utf-8')
-  weights.save(folder, jax.device_get(params), config=config, dtype=dtype)
+  partial = folder / 'model.safetensors.tmp'
+  writer.write(
+    partial, held, ((name, map(_whole, pieces[name])) for name in writer.order(held))
+  )
+  os.replace(partial, folder / 'model.safetensors')
+  weights.save_config(folder, config)
+
+
+class _Piece(NamedTuple):
+  """A parameter, or one layer of it."""
+
+  array: Any
+  layer: int | None = None
+
+
+def _stored(
+  params: Any, dtype: str | None
+) -> tuple[dict[str, weights.Held], dict[str, list[_Piece]]]:
+  """What a file of these parameters holds, and the pieces that it is written in."""
+  found: dict[str, dict[int | None, Any]] = {}
+  for path, leaf in traverse_util.flatten_dict(params, sep='/').items():
+    name, layer = weights.place(path)
+    found.setdefault(name, {})[layer] = leaf
+  held, pieces = {}, {}
+  for name, parts in found.items():
+    leaf = next(iter(parts.values()))
+    kind, stacked = np.dtype(dtype or leaf.dtype), None not in parts
+    shape = (len(parts), *leaf.shape) if stacked else leaf.shape
+    held[name] = weights.Held(shape, kind)
+    if stacked:
+      pieces[name] = [_Piece(parts[layer]) for layer in range(len(parts))]
+    elif name.startswith('layers/') and not _here(leaf):
+      pieces[name] = [_Piece(leaf, layer) for layer in range(len(leaf))]
+    else:
+      pieces[name] = [_Piece(leaf)]
+  return held, pieces
+
+
+def _here(array: Any) -> bool:
+  return not isinstance(array, jax.Array) or array.is_fully_addressable
+
+
+def _whole(piece: _Piece) -> np.ndarray:
+  """A piece in host memory; with several hosts all must ask for it."""
+  if _here(piece.array):
+    return np.asarray(piece.array)
+  hosts.barrier('piece')  # host 0 writes in between
+  layer = None if piece.layer is None else np.int32(piece.layer)
+  everywhere = NamedSharding(piece.array.sharding.mesh, PartitionSpec())
+  return np.asarray(_one(piece.array, layer, everywhere).addressable_data(0))
+
+
+@functools.partial(jax.jit, static_argnames=('where',))
+def _one(array: jax.Array, layer: jax.Array | None, where: NamedSharding) -> jax.Array:
+  if layer is not None:
+    array = jax.lax.dynamic_index_in_dim(array, layer, keepdims=False)
+  return jax.lax.with_sharding_constraint(array, where)

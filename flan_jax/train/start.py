@@ -4,10 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-
 from flan_jax.model.config import DecoderConfig
-from flan_jax.train import bucket, hosts, model_folder, settings
+from flan_jax.train import bucket, model_folder, settings
 from flan_jax.train import state as state_lib
 
 
@@ -28,8 +26,7 @@ def shaped(run: settings.Run, fields: Mapping[str, Any]) -> settings.Run:
   fields = {name: value for name, value in fields.items() if value != default[name]}
   if run.model is not None or run.initial_checkpoint is None or not fields:
     return run
-  with hosts.first_first('shape'):
-    path = bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
+  path = bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
   own = model_folder.config(path)
   asked = dataclasses.replace(own, **fields)
   if asked == own:
@@ -59,5 +56,6 @@ class Model(NamedTuple):
       return state_lib.init_params(
         self.config, seed=self.run.seed, shardings=self.shardings
       )
-    params = model_folder.load(checkpoint, config=self.config, shapes=self.shapes)
-    return jax.device_put(params, self.shardings)
+    return model_folder.load(
+      checkpoint, config=self.config, shapes=self.shapes, shardings=self.shardings
+    )

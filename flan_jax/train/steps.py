@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from flan_jax import hosts
 from flan_jax.data.loader import Loader
 from flan_jax.data.plan import Plan
 from flan_jax.data.store import Store
@@ -15,17 +16,17 @@ from flan_jax.evaluate import held_out
 from flan_jax.model import config as config_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.progress import Progress
-from flan_jax.train import hosts, settings
+from flan_jax.stop import Stop, Stopped, Watchdog
 from flan_jax.train import log as log_lib
 from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
+from flan_jax.train import settings
 from flan_jax.train import state as state_lib
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.folder import Folder
 from flan_jax.train.ledger import Ledger
 from flan_jax.train.profile import Profile
 from flan_jax.train.state import TrainState
-from flan_jax.train.stop import Stop, Watchdog
 
 
 def run(
@@ -52,10 +53,11 @@ def run(
 
   Before a checkpoint is saved the metrics of every step up to it are fetched: a state
   that a bad step has spoilt is never saved. `compiling` is the train step
-  (train.ahead), None where no step is left. `evaluation` is asked every
-  `evaluate.period` steps, where that is set. `frozen` are the parameters that adapters
-  rest on; None where the state holds the whole model. `profile` steps are traced into
-  MODEL_DIR/profile, in the first host's process.
+  (train.ahead), None where no step is left. `evaluation` looks at dev every
+  `evaluate.period` steps, where that is set; a look that an earlier start did not come
+  to is taken first. `frozen` are the parameters that adapters rest on; None where the
+  state holds the whole model. `profile` steps are traced into MODEL_DIR/profile, in the
+  first host's process.
 
   Returns:
     (state, steps done); the checkpoint of the last one has been started.
@@ -103,12 +105,44 @@ def run(
     start=start,
     end=run.train_steps,
   )
+
+  def note() -> str:
+    """Log and ledger of the steps since the last time; what the bar says of them."""
+    nonlocal noted, since, waits, saves
+    entry = log.flush(done, learning_rate=float(rate(done - 1)))
+    now = time.monotonic()
+    ledger.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
+    if waits:
+      ledger.add('data wait', waits)
+    noted, since, waits, saves = done, now, 0.0, 0.0
+    return log_lib.note(entry)
+
+  def look() -> None:
+    tuned = state.params
+    if run.lora.rank:
+      tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
+    with stop.at_once(), ledger.span('evaluation'):
+      evaluation.during(tuned, step=done)
+
+  def save() -> None:
+    if hosts.first():
+      folder.send()  # the log first: it may hold steps that no checkpoint has
+    checkpoints.save(state, step=done, about={**about, 'step': done})
+
+  def due() -> bool:
+    period = run.evaluate.period
+    return bool(evaluation and period and done) and done % period == 0
+
   with (
     contextlib.closing(log),
     contextlib.closing(trace),
     progress.bar('train', steps, unit='steps') as bar,
     Watchdog(run.hang_s) as dog,
   ):
+    if due() and not evaluation.looked(done):
+      look()
+      dog.beat()
+    since = time.monotonic()
     while True:
       with trace.step(done + 1):
         state, metrics = compiled(state, batch, *rest)
@@ -126,36 +160,29 @@ def run(
       waits += waited
       log.add(metrics, rows=digests, wait_s=waited)
       text = ''
-      ends = stop.asked(done) or last
+      ends = stop.asked() or last
       saves_now = ends or done % run.checkpoint_period == 0
       if saves_now or done % run.log_period == 0:
-        entry = log.flush(done, learning_rate=float(rate(done - 1)))
-        text = log_lib.note(entry)
-        now = time.monotonic()
-        ledger.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
-        if waits:
-          ledger.add('data wait', waits)
-        noted, since, waits, saves = done, now, 0.0, 0.0
+        text = note()
       bar.advance(1, text)
       if saves_now:
         saving = time.monotonic()
-        if hosts.first():
-          folder.send()  # the log first: it may hold steps that no checkpoint has
-        checkpoints.save(state, step=done, about={**about, 'step': done})
+        save()
         saves = time.monotonic() - saving
         ledger.add('save', saves)
         log.pause()
       if ends:
         break
-      if evaluation and run.evaluate.period and done % run.evaluate.period == 0:
+      if due():
         looking = time.monotonic()
-        tuned = state.params
-        if run.lora.rank:
-          tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
-        evaluation.during(tuned, step=done)
-        del tuned
+        try:
+          look()
+        except Stopped:  # in the middle of it: the step is done
+          if noted < done:
+            note()
+          save()
+          break
         looking = time.monotonic() - looking
-        ledger.add('evaluation', looking)
         since += looking
         log.pause(looking)
         dog.beat()

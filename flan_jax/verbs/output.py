@@ -1,13 +1,31 @@
-"""What several verbs print with."""
+"""What several verbs print with, and on which host."""
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from flan_jax.progress import Progress
 
 
 def print_json(value: Any) -> None:
   json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
   print()
+
+
+def on_hosts(multihost: str | None, verb: Callable[[Progress], int]) -> int:
+  """Runs a verb as one of several hosts, of which the first alone says anything.
+
+  Args:
+    multihost: what --multihost says; None for a process that is alone.
+    verb: from the Progress to say things with to its exit code.
+  """
+  if multihost is None:
+    return verb(Progress())
+  from flan_jax import hosts
+
+  hosts.initialize(multihost)
+  return hosts.guarded(lambda: verb(Progress(quiet=not hosts.first())))
 
 
 def quiet_absl() -> None:

@@ -8,12 +8,7 @@ from flan_jax.verbs import output
 
 
 def run(options: argparse.Namespace) -> int:
-  if options.multihost is None:
-    return _train(options, Progress())
-  from flan_jax.train import hosts
-
-  hosts.initialize(options.multihost)
-  return hosts.guarded(lambda: _train(options, Progress(quiet=not hosts.first())))
+  return output.on_hosts(options.multihost, lambda progress: _train(options, progress))
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> int:
@@ -43,7 +38,8 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   if outcome.report is not None:
     from flan_jax.evaluate import tables
 
-    tables.print_table(outcome.report)
+    if not progress.quiet:
+      tables.print_table(outcome.report)
     progress.stage(f'Done: {run.model_dir}/report/report.html')
   else:
     progress.stage(f'Done: {run.model_dir}/model')

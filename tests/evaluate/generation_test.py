@@ -127,12 +127,22 @@ def test_few_shapes_are_compiled(length, padded):
   [GREEDY, pytest.param(Decoding(beams=2), marks=pytest.mark.slow)],
   ids=['greedy', 'beams'],
 )
-def test_a_mesh_does_not_matter(tiny_model, decoding):
+def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
+  """Nor does one of its devices hold more of the cache than its rows and heads."""
+  write, held = generation.write, set()
+
+  def writes(params, state, *limits, **settings):
+    state = write(params, state, *limits, **settings)
+    keys = state.cache.keys
+    held.add((keys.shape[1:3], keys.sharding.shard_shape(keys.shape)[1:3]))
+    return state
+
   model = fond_of_eos(tiny_model())
   given = prompts([7, 28, 3, 18, 25, 9])
   mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ('data', 'model'))
   params = jax.device_put(model.params, NamedSharding(mesh, P()))
   one = generate(model, given, rows=4, decoding=decoding)
+  monkeypatch.setattr(generation, 'write', writes)
   other = generation.generate(
     params,
     given,
@@ -144,6 +154,7 @@ def test_a_mesh_does_not_matter(tiny_model, decoding):
     sharding=NamedSharding(mesh, P('data', None)),
   )
   assert other.tokens == one.tokens
+  assert held == (set() if decoding.beams > 1 else {((4, 2), (2, 1))})
 
 
 class TestSampling:

@@ -3,9 +3,7 @@
 import json
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
+import signal
 
 import jax
 import pytest
@@ -18,7 +16,10 @@ from flan_jax.evaluate import held_out, loading, report, tables
 from flan_jax.evaluate.scoring import Scorer
 from flan_jax.interop import check, convert
 from flan_jax.progress import Progress
+from flan_jax.stop import INTERRUPTED
 from flan_jax.train import model_folder, settings
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
 
 SMALL = {
   'FAMILY': 'microworld',
@@ -34,13 +35,23 @@ SMALL = {
 
 @pytest.fixture(scope='module', autouse=True)
 def checkpoint(tmp_path_factory, tiny_model):
-  """A model folder of ours, small and never trained."""
+  """A model folder of ours, small and never trained, that others could load."""
   folder = tmp_path_factory.mktemp('checkpoint')
-  model = tiny_model()
+  model = tiny_model(activation='swiglu', scaled_head=False)
   model_folder.save(
     folder, model.params, config=model.config, tokenizer=tokenizer.load('bytes')
   )
   SMALL['CHECKPOINT'] = str(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def theirs(tmp_path_factory, checkpoint):
+  """The same model as a Hugging Face folder."""
+  folder = tmp_path_factory.mktemp('elsewhere') / 'theirs'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(check, '_installed', lambda name: False)  # torch takes long
+    convert.to_theirs(checkpoint, folder, progress=Progress(quiet=True))
   return folder
 
 
@@ -240,21 +251,13 @@ def store(tmp_path_factory):
 
 
 def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
-  tiny_model, tmp_path, monkeypatch
+  theirs, tmp_path, monkeypatch
 ):
   """Converted once beside the report; the guard knows nothing of its training."""
   monkeypatch.setattr(check, '_installed', lambda name: False)  # torch takes long
-  model = tiny_model(activation='swiglu', scaled_head=False)
-  model_folder.save(
-    tmp_path / 'ours', model.params, config=model.config,
-    tokenizer=tokenizer.load('bytes'),
-  )  # fmt: skip
-  convert.to_theirs(
-    tmp_path / 'ours', tmp_path / 'theirs', progress=Progress(quiet=True)
-  )
   few = {'TEMPLATES': 1, 'MAX_ROWS': 2}
-  wanted = evaluate(tmp_path / 'a', CHECKPOINT=tmp_path / 'ours', **few)
-  found = evaluate(tmp_path / 'b', CHECKPOINT=tmp_path / 'theirs', **few)
+  wanted = evaluate(tmp_path / 'a', **few)
+  found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
   assert found['rows'] == wanted['rows']
   assert found['model'] == 'theirs'
   of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
@@ -302,71 +305,93 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   assert [json.loads(line)['step'] for line in lines] == [10, 20]
 
 
-HOST = """
-import sys
-import jax
-address, hosts, host, out, *more = sys.argv[1:]
-jax.distributed.initialize(address, int(hosts), int(host))
-from flan_jax import config
-from flan_jax.evaluate import held_out
-from flan_jax.progress import Progress
-found = config.load(['gin/evaluate/zero_shot.gin'], more).build('Evaluation')
-made = held_out.evaluate_checkpoint(found, progress=Progress(quiet=True))
-print(jax.process_count(), len(made['rows']), made['rows'][0]['mean'])
+SLOWLY = """
+import time
+from flan_jax import stop
+from flan_jax.interop import check
+between = stop.Stop.between
+stop.Stop.between = lambda self: (time.sleep(0.3), between(self))
+check._installed = lambda name: False  # torch takes long
 """
 
 
 @pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_hosts_write_the_report_of_one(count, whole, tmp_path):
-  """Real processes share the mesh; the first writes, and all know the figures."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
-  more = flags(tmp_path, **{'DATASETS': "('mini_arc', 'mini_squad')", 'Mesh.data': -1})
-  environment = {
-    'PATH': '', 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'TPU_SKIP_MDS_QUERY': '1',
+def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_path):
+  """A model from elsewhere, converted once; SIGTERM to one host ends them all."""
+  out = tmp_path / 'out'
+  asked = {
+    **SMALL, 'CHECKPOINT': theirs, 'DATASETS': "('mini_arc', 'mini_squad')",
+    'Mesh.data': -1, 'Mesh.fsdp': 2,
   }  # fmt: skip
-  hosts = [
-    subprocess.Popen(
-      [
-        sys.executable,
-        '-c',
-        HOST,
-        address,
-        str(count),
-        str(host),
-        str(tmp_path),
-        *more,
-      ],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      env=environment,
-    )
-    for host in range(count)
-  ]
-  said = [host.communicate(timeout=900) for host in hosts]
-  assert [host.returncode for host in hosts] == [0] * count, said
-  told = [out.splitlines()[-1] for out, _ in said]  # gloo talks before it
-  assert set(told) == {told[0]}
-  assert told[0].startswith(f'{count} 2 ')
-  ours, theirs = files(whole), files(tmp_path)
-  assert set(ours) == set(theirs)
-  for name in ('templates.csv', 'report.tex', 'plots/averages.svg'):
-    assert ours[name] == theirs[name], name
-  made = [report.load(out)['rows'] for out in (whole, tmp_path)]
+  apart = {i: {'before': SLOWLY, 'devices': 8 // count} for i in range(count)}
+  journal = out / loading.JOURNAL.format('tuned')
+  for stopped in (True, False):
+    hosts = runs.start(out, verb='eval', count=count, apart=apart, **asked)
+    if stopped:
+      assert runs.wait(hosts, journal.is_file), hosts[0].said
+      hosts[-1].process.send_signal(signal.SIGTERM)
+    codes = [host.end() for host in hosts]
+    assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].said
+    assert journal.is_file() == stopped
+  assert len(list((tmp_path / loading.CONVERTED).iterdir())) == 1
+  assert 'Converting' not in hosts[0].said
+  assert not hosts[1].said
+  ours, found = files(whole), files(out)
+  assert set(ours) == set(found)
+  for name in ('templates.csv', 'plots/averages.svg'):
+    assert ours[name] == found[name], name
+  tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
+  assert tables[0] == tables[1]
+  made = [report.load(place)['rows'] for place in (whole, out)]
   for row, same in zip(*made, strict=True):
     calibrations = row.pop('calibration', {}), same.pop('calibration', {})
     assert row == same
-    errors = [found.get('ece', 0) for found in calibrations]
+    errors = [each.get('ece', 0) for each in calibrations]
     assert errors[0] == pytest.approx(errors[1], abs=0.02)
   lines = [
-    [json.loads(line) for line in found['predictions.jsonl'].splitlines()]
-    for found in (ours, theirs)
+    [json.loads(line) for line in some['predictions.jsonl'].splitlines()]
+    for some in (ours, found)
   ]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities', []), other.pop('log_probabilities', [])
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert one == other
-  models = [report.load(out)['provenance']['models'] for out in (whole, tmp_path)]
+  models = [
+    report.load(place)['provenance']['models']['tuned'] for place in (whole, out)
+  ]
+  assert models[1].pop('converted')['family'] == 'llama'
   assert models[0] == models[1]
+
+
+def test_hosts_with_other_settings_are_named_before_anything_is_computed(
+  runs, checkpoint, tmp_path
+):
+  other = {1: {'settings': {'SEED': 7, 'TEMPLATES': 1}}}
+  both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=other, **SMALL)
+  assert [host.end() for host in both] == [2, 2], both[0].said
+  for host in both:
+    last = host.said.strip().splitlines()[-1]
+    assert 'hosts disagree: Evaluation.seed of host 1 is not that of host 0' in last
+    assert '(7, not 0)' in last
+    assert 'templates=1, not templates=2' in last
+    assert 'Evaluation.checkpoint' not in last
+  assert not (tmp_path / 'out').exists()
+
+
+REFUSES = """
+from flan_jax.errors import InputError
+from flan_jax.interop import cache
+def refuse(*_, **__):
+  raise InputError('CHECKPOINT: cannot be converted here')
+cache.ours = refuse
+"""
+
+
+def test_bad_input_that_host_0_alone_meets_ends_them_all(runs, checkpoint, tmp_path):
+  """Each with its line, and none waits for a host that is gone."""
+  apart = {0: {'before': REFUSES}}
+  both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=apart, **SMALL)
+  assert [host.end(60) for host in both] == [2, 2], both[0].said
+  for host in both:
+    line = 'flan: error: CHECKPOINT: cannot be converted here'
+    assert host.said.strip().splitlines()[-1] == line

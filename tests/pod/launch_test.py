@@ -154,6 +154,23 @@ def test_one_host_needs_no_multihost(cloud):
   assert run(*TRAIN, type='v3-8').lines == ['train --gin_file=gin/runs/demo.gin']
 
 
+@pytest.mark.parametrize(
+  ('words', 'more'),
+  [
+    (['flan', 'train'], ['--multihost']),
+    (['flan', 'eval', '--gin.CHECKPOINT=x'], ['--multihost']),
+    (['flan', 'eval', '--multihost=10.0.0.2:8476,2,0'], []),
+    (['flan', 'report', 'x'], []),
+    (['echo', 'eval'], []),
+  ],
+)
+def test_verbs_that_join_other_hosts_are_told_to(words, more):
+  assert launch_lib.on_hosts(words, 2) == words + more
+  assert launch_lib.on_hosts(words, 1) == words
+  if more:  # the command line knows it
+    assert cli.parser().parse_args([*words[1:2], *more]).multihost == 'auto'
+
+
 def test_an_own_gin_file_goes_along(cloud, tmp_path):
   own = tmp_path / 'mine.gin'
   own.write_text("include 'gin/runs/demo.gin'\nTRAIN_STEPS = 3\n")

@@ -5,7 +5,9 @@ preconditions; gcsfs (through etils) and TensorStore are the real ones. Each sta
 home of its own, as a fresh machine has.
 """
 
+import json
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -18,11 +20,18 @@ from safetensors.numpy import load_file
 from flan_jax import catalogue
 from flan_jax.data import materialize
 from flan_jax.errors import InputError
+from flan_jax.stop import INTERRUPTED
 from flan_jax.train.bucket import Bucket
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
 TASK = 'microworld_mini_arc'
+SLOWLY = """
+import time
+from flan_jax import stop
+between = stop.Stop.between
+stop.Stop.between = lambda self: (time.sleep(0.4), between(self))
+"""
 
 
 @pytest.fixture
@@ -91,6 +100,58 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert '6 steps in' in done.stdout
+
+
+@pytest.mark.slow
+def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
+  """A run stopped in its evaluation goes on on fresh machines; then `flan eval`."""
+  files, machine = cloud
+  store = tmp_path / 'store'
+  materialize.materialize(
+    catalogue.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256,
+    evaluate=('nli',),
+  )  # fmt: skip
+  few = {'Evaluate.max_rows': 8, 'Evaluate.templates': 4}
+  run = "'gs://bucket/runs/two'"
+  train = {
+    'MODEL_DIR': run, 'STORE': store, 'MIXTURE_OR_TASK_NAME': TASK, 'TRAIN_STEPS': 2,
+    'HELD_OUT': 'nli', **few,
+  }  # fmt: skip
+  slowly = {i: {'before': SLOWLY} for i in range(2)}
+
+  def report(folder: str) -> dict:
+    names = {path.rpartition('/')[2] for path in files.ls(folder)}
+    assert {'report.html', 'predictions.jsonl'} <= names
+    assert not any('journal' in name for name in names)
+    return json.loads(files.cat(f'{folder}/report.json'))
+
+  for stopped in (True, False):
+    home = machine()
+    both = runs.start(tmp_path / 'said', count=2, apart=slowly, **train)
+    if stopped:
+      journal = home / 'flan_jax/gs/bucket/runs/two/report/tuned.journal.jsonl'
+      assert runs.wait(both, journal.is_file), both[0].said
+      both[0].process.send_signal(signal.SIGTERM)
+    codes = [host.end() for host in both]
+    assert codes == [INTERRUPTED if stopped else 0] * 2, both[0].said
+    there = files.exists('bucket/runs/two/report/tuned.journal.jsonl')
+    assert there == stopped
+  made = report('bucket/runs/two/report')
+
+  machine()
+  both = runs.start(
+    tmp_path / 'said',
+    verb='eval',
+    count=2,
+    CHECKPOINT=run,
+    STORE=store,
+    CLUSTERS='nli',
+    FAMILY='microworld',
+    **{'OUTPUT_DIR': "'gs://bucket/again'", 'Evaluate.row_length': 256, **few},
+  )
+  assert [host.end() for host in both] == [0, 0], both[0].said
+  again = report('bucket/again')
+  assert [row['mean'] for row in again['rows']] == [row['mean'] for row in made['rows']]
 
 
 @pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///'])

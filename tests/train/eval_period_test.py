@@ -1,14 +1,20 @@
 """EVAL_PERIOD: looks at dev while training, that change nothing of it."""
 
 import json
+import os
+import signal
 
 import pytest
 from safetensors.numpy import load_file
 
 from flan_jax import catalogue, config
 from flan_jax.data import materialize
+from flan_jax.evaluate import held_out
+from flan_jax.evaluate.scoring import Scorer
 from flan_jax.progress import Progress
 from flan_jax.train import loop
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
 
 FLAGS = [
   'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
@@ -36,20 +42,55 @@ def train(model_dir, store, *more):
   return loop.train(run, progress=Progress(quiet=True))
 
 
-def test_looks_are_written_and_the_weights_are_those_without_them(store, tmp_path):
-  train(tmp_path / 'plain', store)
-  train(tmp_path / 'looking', store, 'EVAL_PERIOD=2')
-  weights = [
-    load_file(tmp_path / name / 'model' / 'model.safetensors')
-    for name in ('plain', 'looking')
-  ]
+@pytest.fixture(scope='module')
+def looking(store, tmp_path_factory):
+  """A run that looks at steps 2 and 4 of 5, and nothing interrupts it."""
+  out = tmp_path_factory.mktemp('looking') / 'run'
+  train(out, store, 'EVAL_PERIOD=2')
+  return out
+
+
+def looks(out) -> list[dict]:
+  lines = (out / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def assert_same_weights(one, other) -> None:
+  weights = [load_file(out / 'model' / 'model.safetensors') for out in (one, other)]
   for name, tensor in weights[0].items():
     assert tensor.tobytes() == weights[1][name].tobytes(), name
-  assert not (tmp_path / 'plain' / 'evaluations.jsonl').exists()
-  lines = (tmp_path / 'looking' / 'evaluations.jsonl').read_text(encoding='utf-8')
-  looks = [json.loads(line) for line in lines.splitlines()]
-  assert [look['step'] for look in looks] == [2, 4]
-  for look in looks:
+
+
+def test_looks_are_written_and_the_weights_are_those_without_them(
+  store, looking, tmp_path
+):
+  train(tmp_path / 'plain', store)
+  assert_same_weights(tmp_path / 'plain', looking)
+  assert not (tmp_path / 'plain' / held_out.LOOKS).exists()
+  assert [look['step'] for look in looks(looking)] == [2, 4]
+  for look in looks(looking):
     assert look['rows'] == 6
     assert set(look['datasets']) == {'mini_arc'}
     assert look['datasets']['mini_arc'] * 6 / 100 % 1 == pytest.approx(0, abs=1e-3)
+
+
+def test_sigterm_in_a_look_saves_the_step_and_the_look_is_taken_again(
+  store, looking, tmp_path, monkeypatch
+):
+  """In the first look, and in the one that is taken again."""
+  out, ask = tmp_path / 'run', Scorer.score
+
+  def asked_to_end(self, *arguments, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return ask(self, *arguments, **more)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Scorer, 'score', asked_to_end)
+    for _ in range(2):
+      outcome = train(out, store, 'EVAL_PERIOD=2')
+      assert (outcome.interrupted, outcome.step) == (True, 2)
+      assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
+      assert not (out / held_out.LOOKS).exists()
+  train(out, store, 'EVAL_PERIOD=2')
+  assert looks(out) == looks(looking)
+  assert_same_weights(out, looking)

@@ -13,11 +13,11 @@ import time
 import numpy as np
 import pytest
 
-from flan_jax import catalogue, cli, config
+from flan_jax import catalogue, cli, config, hosts
 from flan_jax.data import materialize
 from flan_jax.errors import InputError
 from flan_jax.progress import Progress
-from flan_jax.train import hosts, loop
+from flan_jax.train import loop
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -154,7 +154,7 @@ def test_hosts_with_other_settings_or_versions_are_named(runs, settings, tmp_pat
   out = tmp_path / 'run'
   other = {
     'settings': {'Optimizer.learning_rate': 0.02, 'Run.keep': 3},
-    'before': "from flan_jax.train import loop; loop.__version__ = '9.9'",
+    'before': "from flan_jax import hosts; hosts.__version__ = '9.9'",
   }
   both = runs.start(out, count=2, apart={1: other}, **settings)
   assert [host.end() for host in both] == [2, 2]
@@ -189,6 +189,17 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
     last = host.said.strip().splitlines()[-1]
     assert 'hosts disagree: the data of host 1 is not that of host 0' in last
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
+
+
+def test_a_folder_of_another_run_is_refused_by_all_hosts(runs, settings, tmp_path):
+  """Host 0 alone looks at it; the others do not take it for dead."""
+  out = tmp_path / 'run'
+  out.mkdir()
+  (out / 'run.json').write_text('{"mixture": "flan_rte"}')
+  both = runs.start(out, count=2, **settings)
+  assert [host.end(120) for host in both] == [2, 2], both[0].said
+  for host in both:
+    assert "mixture was 'flan_rte', is" in host.said.strip().splitlines()[-1]
 
 
 def test_every_difference_is_found():

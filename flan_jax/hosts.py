@@ -1,7 +1,13 @@
-"""The hosts of a run: found, agreed with each other, and missed when one is gone."""
+"""Hosts: processes that compute together. Found, agreed, told, missed when one is gone.
+
+All of them train, evaluate, or whatever is done, in the same order; what is written
+once is written by the first.
+"""
 
 import contextlib
+import dataclasses
 import hashlib
+import importlib.metadata
 import itertools
 import os
 import pathlib
@@ -10,15 +16,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from flan_jax import __version__
 from flan_jax.errors import InputError
-from flan_jax.train.stop import INTERRUPTED
+from flan_jax.stop import INTERRUPTED
 
 HEARTBEAT_S = 30
 """Seconds without a sign of life after which a host counts as gone."""
@@ -87,18 +93,68 @@ def barrier(name: str) -> None:
   alive: a collective would give up after half a minute (gloo).
   """
   if not alone():
+    import orbax.checkpoint as ocp  # one process does without it
+
     key = f'{name} {next(_barriers)}'
     ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=_PATIENCE_MS)
 
 
-@contextlib.contextmanager
-def first_first(name: str) -> Iterator[None]:
-  """What is done in here host 0 does before the others begin."""
-  if not first():
-    barrier(name)
-  yield
+def told(value: bytes | None) -> bytes | None:
+  """What host 0 has in `value`, on every host; all must call it.
+
+  They wait for each other first, however long one takes to get here.
+  """
+  if alone():
+    return value
+  barrier('told')
+  size = np.int32(-1 if value is None or not first() else len(value))
+  size = int(multihost_utils.broadcast_one_to_all(size))
+  if size <= 0:
+    return None if size else b''
+  data = np.zeros(size, np.uint8)
   if first():
-    barrier(name)
+    data[:] = np.frombuffer(value, np.uint8)
+  return np.asarray(multihost_utils.broadcast_one_to_all(data)).tobytes()
+
+
+@contextlib.contextmanager
+def first_first() -> Iterator[None]:
+  """What is done in here host 0 does before the others begin.
+
+  Bad input that host 0 meets is said on all of them. Nothing in here may wait for
+  another host.
+
+  Raises:
+    InputError: host 0's own.
+  """
+  if not first() and (error := told(None)) is not None:
+    raise InputError(error.decode())
+  try:
+    yield
+  except InputError as error:
+    if first():
+      told(str(error).encode())
+    raise
+  if first():
+    told(None)
+
+
+def facts(settings: Any) -> dict[str, Any]:
+  """What hosts must know alike before anything is computed, by the names errors use.
+
+  Args:
+    settings: a dataclass; its fields, and the code and versions that read them.
+  """
+  versions = [f'flan_jax {__version__}']
+  for name in ('jax', 'jaxlib', 'orbax-checkpoint'):
+    versions.append(f'{name} {importlib.metadata.version(name)}')
+  kind = type(settings).__name__
+  values = {
+    f'{kind}.{field.name}': getattr(settings, field.name)
+    for field in dataclasses.fields(settings)
+  }
+  code = source_digest()[:12]
+  return {'the version': ', '.join(versions), 'the code': code, **values}
 
 
 def agree(facts: Mapping[str, object]) -> list[str]:
@@ -177,7 +233,7 @@ def first_difference(ours: str, theirs: str) -> str:
 def source_digest() -> str:
   """sha256 (hex) of this package's Python files: what code this host runs."""
   digest = hashlib.sha256()
-  root = pathlib.Path(__file__).parents[1]
+  root = pathlib.Path(__file__).parent
   for path in sorted(root.rglob('*.py')):
     digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
   return digest.hexdigest()
@@ -225,8 +281,7 @@ def guarded(run: Callable[[], int]) -> NoReturn:
       first_line = str(error).splitlines()[0]
       print(
         f'flan: host {jax.process_index()}: another host does not answer any more '
-        f'({first_line[:200]}); start all of them again to go on from the last '
-        'checkpoint',
+        f'({first_line[:200]}); start all of them again to go on from what is saved',
         file=sys.stderr,
       )
       code = INTERRUPTED

@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import itertools
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ import jax
 from jax.experimental import multihost_utils
 
 INTERRUPTED = 143
-"""Exit code after SIGTERM: a checkpoint was saved, start again to go on."""
+"""Exit code after SIGTERM: what was done is saved, start again to go on."""
 
 
 class Stopped(Exception):
@@ -19,16 +20,19 @@ class Stopped(Exception):
 
 
 class Stop:
-  """SIGTERM as a flag that the loop reads between two steps.
+  """SIGTERM as a flag that is read between two steps, or two batches.
 
   With several hosts the signal may reach one of them first: JAX's preemption service
-  has seen it and names a step that all of them have yet to reach.
+  has seen it and names a question that none of them has asked yet. Every host must ask
+  as often as the others and in the same order; none then leaves another waiting in a
+  collective.
   """
 
   def __init__(self):
     self._asked = False
     self._raises = False
     self._alone = jax.process_count() == 1
+    self._questions = itertools.count(1)
 
   def __enter__(self) -> 'Stop':
     main = threading.current_thread() is threading.main_thread()
@@ -41,22 +45,32 @@ class Stop:
     if self._handles:
       signal.signal(signal.SIGTERM, self._before)
 
-  def asked(self, step: int) -> bool:
-    """Whether to save and end now, at `step`; the same on all hosts."""
-    if self._alone:
-      return self._asked
-    return multihost_utils.reached_preemption_sync_point(step)
+  def asked(self) -> bool:
+    """Whether to save and end now; the same on all hosts."""
+    if not self._alone and not self._asked:
+      # Question by question: the service waits for one number, and must not miss it.
+      number = next(self._questions)
+      self._asked = multihost_utils.reached_preemption_sync_point(number)
+    return self._asked
 
   @contextlib.contextmanager
   def at_once(self) -> Iterator[None]:
-    """In here SIGTERM raises Stopped: an evaluation keeps what it has computed."""
-    if self._asked:
-      raise Stopped
+    """In here SIGTERM raises Stopped: what was computed is kept.
+
+    With several hosts it is `between` that raises it, on all of them.
+    """
     self._raises = True
     try:
+      if self.asked():
+        raise Stopped
       yield
     finally:
       self._raises = False
+
+  def between(self) -> None:
+    """Raises Stopped where hosts are to end now, in `at_once`; all must call it."""
+    if not self._alone and self._raises and self.asked():
+      raise Stopped
 
   def _ask(self, *_):
     self._asked = True
