@@ -282,8 +282,9 @@ def evaluate_checkpoint(
     )
   suspects = contamination.suspects(evaluation.contamination)
   out = pathlib.Path(evaluation.output_dir)
-  if hosts.leads():
-    _claim(out)
+  with hosts.first_first():
+    if hosts.first():
+      _claim(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   forms = _forms(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}

@@ -196,6 +196,7 @@ def test_a_folder_of_another_run_is_refused_by_all_hosts(runs, settings, tmp_pat
   out = tmp_path / 'run'
   out.mkdir()
   (out / 'run.json').write_text('{"mixture": "flan_rte"}')
+  (out / 'log.jsonl').touch()  # it had begun
   both = runs.start(out, count=2, **settings)
   assert [host.end(120) for host in both] == [2, 2], both[0].said
   for host in both:
