@@ -412,10 +412,6 @@ class Evaluation:
         f'{min(max(self.ngram, 2), 64)}'
       )
     _named('OUTPUT_DIR', self.output_dir)
-    if '://' in self.output_dir:
-      raise InputError(
-        f'OUTPUT_DIR: got {self.output_dir!r}; must be a folder of this machine'
-      )
     _seed('SEED', self.seed)
     _one_of('MISSING', self.missing, ('refuse', 'skip'))
     _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
