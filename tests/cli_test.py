@@ -62,8 +62,13 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     ),
     (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR='], 'OUTPUT_DIR: got an empty'),
     (
-      ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=gs://b/x'],
-      "OUTPUT_DIR: got 'gs://b/x'; must be a folder of this machine",
+      [
+        'eval',
+        '--gin.CHECKPOINT=microworld',
+        '--gin.CLUSTERS=nli',
+        '--gin.OUTPUT_DIR=s3://b/x',
+      ],
+      "OUTPUT_DIR: got 's3://b/x'; must be a folder or gs://BUCKET/PATH",
     ),
     (['rows', 'nowhere'], "store 'nowhere': no such directory"),
     (['report', 'nowhere'], 'no report.json'),
