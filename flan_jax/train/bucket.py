@@ -7,6 +7,7 @@ it saves. Checkpoints do not pass through it: Orbax and TensorStore write them t
 
 import os
 import pathlib
+from typing import NamedTuple
 
 from etils import epath
 
@@ -57,16 +58,17 @@ class Bucket:
       InputError: if the object store does not answer.
     """
     with _Answers(self._name, self.remote):
-      there = _files(self.remote)
-      for path in _files(epath.Path(self.local)).keys() - there.keys():
+      there, here = _files(self.remote), _files(epath.Path(self.local))
+      for path in here.keys() - there.keys():
         (self.local / path).unlink()
       self.local.mkdir(parents=True, exist_ok=True)
-      for path, size in there.items():
-        target = self.local / path
-        if not target.is_file() or target.stat().st_size != size or _grows(path):
+      for path, state in there.items():
+        if here.get(path) != state or _grows(path):
+          target = self.local / path
           target.parent.mkdir(parents=True, exist_ok=True)
           partial = target.with_name(f'{target.name}.{os.getpid()}.tmp')
           partial.write_bytes((self.remote / path).read_bytes())
+          os.utime(partial, (state.mtime, state.mtime))
           os.replace(partial, target)
     return self.local
 
@@ -80,10 +82,12 @@ class Bucket:
     """
     with _Answers(self._name, self.remote):
       there = _files(self.remote)
-      for path, size in _files(epath.Path(self.local)).items():
-        if there.get(path) != size or _grows(path):
+      for path, state in _files(epath.Path(self.local)).items():
+        if there.get(path) != state or _grows(path):
           (self.remote / path).parent.mkdir(parents=True, exist_ok=True)
           (self.remote / path).write_bytes((self.local / path).read_bytes())
+          sent = (self.remote / path).stat().mtime
+          os.utime(self.local / path, (sent, sent))
       for path in there:
         if path.endswith('.journal.jsonl') and not (self.local / path).exists():
           (self.remote / path).unlink()
@@ -101,12 +105,24 @@ def here(name: str, path: str | None) -> str | None:
 
 
 def _grows(path: str) -> bool:
-  """Whether a file may change at the same size: small ones, copied every time."""
+  """Whether a file may change within a second: small ones, copied every time."""
   return path.endswith(('.json', '.jsonl', '.gin', '.html'))
 
 
-def _files(root: epath.Path) -> dict[str, int]:
-  """Paths of all files under a folder, relative to it and but for APART -> bytes."""
+class _State(NamedTuple):
+  """What tells one content of a file from another; a copy has both of the original.
+
+  Attributes:
+    size: bytes.
+    mtime: of the last change, seconds since the epoch.
+  """
+
+  size: int
+  mtime: int
+
+
+def _files(root: epath.Path) -> dict[str, _State]:
+  """Every file under a folder, by its path relative to it, but for APART."""
   found, folders = {}, ['']
   while folders:
     folder = folders.pop()
@@ -118,7 +134,8 @@ def _files(root: epath.Path) -> dict[str, int]:
       if path.is_dir():
         folders.append(name)
       else:
-        found[name] = path.stat().length
+        stat = path.stat()
+        found[name] = _State(stat.length, stat.mtime)
   return found
 
 

