@@ -148,8 +148,9 @@ def run_ours(config, params):
   params = jax.device_put(params, layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   step = step_lib.make(
-    config, optimizer, layout=layout, mesh=mesh, rules=run.rules, z_loss=Z_LOSS
-  )
+    config, optimizer, layout=layout, mesh=mesh, rules=run.rules,
+    loss=step_lib.Loss(z_loss=Z_LOSS),
+  )  # fmt: skip
   sharding = mesh_lib.batch_sharding(mesh, run.rules)
   losses = []
   with step_lib.sharded(mesh, run.rules):
