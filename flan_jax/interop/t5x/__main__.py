@@ -1,9 +1,11 @@
 """`python -m flan_jax.interop.t5x`: checkpoints to t5x and from it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+from flan_jax import cli
 from flan_jax.errors import InputError
 
 
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   back.add_argument('--mixture', help="what trained it (default: t5x's)")
   options = parser.parse_args(arguments)
+  for name, value in cli.accelerator_environment().items():
+    os.environ.setdefault(name, value)
   from flan_jax.interop.t5x import checkpoints
 
   try:

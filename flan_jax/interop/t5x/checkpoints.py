@@ -5,7 +5,6 @@ t5x keeps one tree: `target` (the parameters), `state/step` and `state/param_sta
 """
 
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
+import gin
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError
+from flan_jax.interop.t5x import recipe
 from flan_jax.model import weights
 from flan_jax.train import adafactor, model_folder, state
 
@@ -96,8 +98,9 @@ def import_(
   Args:
     source: `.../checkpoint_<step>`, or a MODEL_DIR of t5x: its newest one.
     destination: the model folder; its parent is made if absent.
-    model: the model folder whose shape and tokenizer it has (`DECODER`); None reads it
-      from the `config.gin` that t5x leaves in MODEL_DIR.
+    model: the model folder whose shape and tokenizer it has (`DECODER`); None takes
+      both from the `config.gin` that t5x leaves in MODEL_DIR: from DECODER, or from
+      `recipe.decoder.gin_files` and TOKENIZER where DECODER is None.
     mixture: what trained it, for the guard of our evaluation; None as for `model`.
 
   Raises:
@@ -105,18 +108,25 @@ def import_(
       many or of another shape), or a destination that is there already.
   """
   checkpoint = _find(pathlib.Path(source).absolute())
-  said = _said(checkpoint.parent)
-  model = model or said.get('DECODER')
-  mixture = mixture or said.get('MIXTURE_OR_TASK_NAME')
-  if model is None:
+  settings = _settings(checkpoint.parent)
+  mixture = mixture or settings.get('MIXTURE_OR_TASK_NAME')
+  model = model or settings.get('DECODER')
+  gin_files = settings.get('recipe.decoder.gin_files', ())
+  if model is None and not gin_files:
     raise InputError(
-      f'{source}: no config.gin of t5x that names DECODER; give --model FOLDER, the '
-      'model folder whose shape it has'
+      f'{source}: no config.gin of t5x that names DECODER, or the gin files of its '
+      'shape; give --model FOLDER, the model folder whose shape it has'
     )
   folder = pathlib.Path(destination)
   if folder.exists():
     raise InputError(f'{folder}: is there already; must be a folder that is not')
-  config = model_folder.config(model)
+  if model is not None:
+    config = model_folder.config(model)
+    tokenizer = model
+  else:
+    flags = settings.get('recipe.decoder.flags', ())
+    config = recipe.decoder(None, tuple(gin_files), tuple(flags))
+    tokenizer = settings.get('TOKENIZER')
   shapes, _ = state.abstract_params(config)
   found = _metadata(checkpoint)
   weights.check(found.get(_MODULE, found), shapes, where=str(checkpoint))
@@ -131,19 +141,22 @@ def import_(
     folder,
     params,
     config=config,
-    tokenizer=tokenizer_lib.load(model_folder.tokenizer_file(model)),
+    tokenizer=tokenizer_lib.load(recipe.tokenizer_file(tokenizer)),
     provenance=provenance,
   )
   return folder
 
 
 def _as_dicts(moments: Any) -> Any:
-  """A tree of `Moments` as a tree of dicts: what t5x reads by name."""
-  return jax.tree.map(
-    lambda one: one._asdict(),
-    moments,
-    is_leaf=lambda node: isinstance(node, adafactor.Moments),
-  )
+  """A tree of `Moments` as a tree of dicts: what t5x reads by name.
+
+  A checkpoint that was read back holds dicts already.
+  """
+  if isinstance(moments, adafactor.Moments):
+    return moments._asdict()
+  if isinstance(moments, Mapping):
+    return {name: _as_dicts(part) for name, part in moments.items()}
+  return moments
 
 
 def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
@@ -155,6 +168,12 @@ def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
     args = ocp.args.Composite(state=ocp.args.StandardRestore())
     tree = found.restore(step, args=args)['state']
   params = jax.device_get(tree['params'])
+  leaves = traverse_util.flatten_dict(params, sep='/')
+  if all(name.endswith(('_a', '_b')) for name in leaves):
+    raise InputError(
+      f'{folder}: holds LoRA adapters; export {folder.parent / "model"}, where they '
+      'are merged'
+    )
   weights.check(params, shapes, where=str(folder))
   moments = _moments(tree['optimizer'])
   if moments is None:
@@ -198,13 +217,36 @@ def _find(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _said(model_dir: pathlib.Path) -> dict[str, str]:
-  """Macros of MODEL_DIR/config.gin whose values are strings."""
+class _Names(gin.config_parser.ParserDelegate):
+  """Reads a gin file without calling anything: macros by name, references as None."""
+
+  def configurable_reference(self, scoped_configurable_name, evaluate):
+    del scoped_configurable_name, evaluate
+
+  def macro(self, macro_name):
+    return _Macro(macro_name)
+
+
+class _Macro(str):
+  """The name of a macro that a value refers to."""
+
+
+def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
+  """Macros and bindings of MODEL_DIR/config.gin by name; {} without such a file."""
   path = model_dir / 'config.gin'
   if not path.is_file():
     return {}
+  found = {}
   text = path.read_text(encoding='utf-8')
-  return dict(re.findall(r"^([A-Z_]+) = (?:\\\n *)?'([^'\n]*)'$", text, re.MULTILINE))
+  for statement in gin.config_parser.ConfigParser(text, _Names()):
+    if isinstance(statement, gin.config_parser.BindingStatement):
+      name = '.'.join(filter(None, (statement.selector, statement.arg_name)))
+      found[name] = statement.value
+  for name, value in found.items():
+    while isinstance(value, _Macro):
+      value = found.get(value)
+    found[name] = value
+  return found
 
 
 def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import functools
 from collections.abc import Sequence
 
 import seqio
+from absl import logging
 
-from flan_jax import catalogue, registry
+from flan_jax import catalogue, rates, registry, sources
+from flan_jax.catalogue import Dataset, Mixture
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop import seqio_vocabulary
@@ -37,7 +39,11 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
 
 
 def mixture(
-  name: str, tokenizer: str, seed: int = 0, data_dir: str | None = None
+  name: str,
+  tokenizer: str,
+  seed: int = 0,
+  data_dir: str | None = None,
+  missing: str = 'refuse',
 ) -> str:
   """Registers the world of a mixture or task, once, and returns its name.
 
@@ -47,11 +53,17 @@ def mixture(
     tokenizer: see `vocabulary`.
     seed: of the template drawn for a training example.
     data_dir: TFDS data directory; None for TFDS's default.
+    missing: `refuse`, or `skip` the mixture's datasets that are not prepared.
+
+  Returns:
+    The name; with datasets left out, that of a mixture of the others at their rates,
+    as `flan_held_out_nli_prepared`.
 
   Raises:
-    InputError: nothing is named so, or this process has registered the same tasks
-      otherwise.
+    InputError: nothing is named so, a dataset is not prepared, or this process has
+      registered the same tasks otherwise.
   """
+  _check(missing)
   family = 'microworld' if name.startswith('microworld') else 'flan'
   _register(family, tokenizer, seed, data_dir)
   known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
@@ -60,7 +72,27 @@ def mixture(
       f'MIXTURE_OR_TASK_NAME: got {name!r}; must be a mixture or a task of `flan tasks`'
       + did_you_mean(name, known)
     )
-  return name
+  if name not in catalogue.mixtures():
+    return name
+  declared = catalogue.mixture(name)
+  kept = _prepared(declared.members, data_dir, missing, of=name)
+  if len(kept) == len(declared.members):
+    return name
+  left = f'{name}_prepared'
+  if left not in seqio.MixtureRegistry.names():
+    suffix = declared.style.suffix
+    seqio.MixtureRegistry.add(
+      left,
+      [
+        (
+          f'{family}_{member}{suffix}',
+          registry.mixing_rate(member, group, family, suffix),
+        )
+        for group in _groups(declared, kept)
+        for member in group
+      ],
+    )
+  return left
 
 
 def evaluation(
@@ -69,6 +101,7 @@ def evaluation(
   family: str = 'flan',
   templates: int | None = None,
   data_dir: str | None = None,
+  missing: str = 'refuse',
 ) -> str:
   """Registers one mixture of every evaluation task of some clusters; its name.
 
@@ -78,10 +111,12 @@ def evaluation(
     family: `flan` or `microworld`.
     templates: most templates of each dataset; None for all that are not turned around.
     data_dir: TFDS data directory; None for TFDS's default.
+    missing: `refuse`, or `skip` the datasets that are not prepared.
 
   Raises:
-    InputError: a cluster has no datasets.
+    InputError: a cluster has no datasets, or one is not prepared.
   """
+  _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
   _register(family, tokenizer, None, data_dir)
   datasets = catalogue.family(family).values()
@@ -92,10 +127,10 @@ def evaluation(
         f'CLUSTERS: got {cluster!r}; must be of {", ".join(legal)}'
         + did_you_mean(cluster, legal)
       )
+  asked = [dataset for dataset in datasets if dataset.cluster in clusters]
   tasks = [
     f'{dataset.task}_template_{index}'
-    for dataset in datasets
-    if dataset.cluster in clusters
+    for dataset in _prepared(asked, data_dir, missing, of=', '.join(clusters))
     for index in dataset.evaluated_templates[:templates]
   ]
   some = '' if templates is None else f'_{templates}_templates'
@@ -103,6 +138,43 @@ def evaluation(
   if name not in seqio.MixtureRegistry.names():
     seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
   return name
+
+
+def _groups(mixture: Mixture, kept: Sequence[Dataset]) -> list[list[str]]:
+  """The datasets of `kept`, those together that share one maximum rate."""
+  names = {dataset.name for dataset in kept}
+  return [[n for n in group if n in names] for group in rates.groups(mixture)]
+
+
+def _check(missing: str) -> None:
+  if missing not in ('refuse', 'skip'):
+    raise InputError(
+      f"MISSING: got {missing!r}; must be 'refuse' or 'skip'"
+      + did_you_mean(missing, ('refuse', 'skip'))
+    )
+
+
+def _prepared(
+  datasets: Sequence[Dataset], data_dir: str | None, missing: str, *, of: str
+) -> list[Dataset]:
+  """The datasets whose raw data are prepared; the others are logged by name.
+
+  Raises:
+    InputError: one is not prepared and `missing` is `refuse`, or none is.
+  """
+  kept = []
+  for dataset in datasets:
+    try:
+      sources.sizes(dataset, data_dir=data_dir)
+    except InputError as error:
+      if missing == 'refuse':
+        raise InputError(f"{error}; or leave it out: MISSING = 'skip'") from None
+      logging.warning('%s: left out (%s)', of, error)
+    else:
+      kept.append(dataset)
+  if not kept:
+    raise InputError(f'{of}: none of its {len(datasets)} datasets is prepared')
+  return kept
 
 
 def _register(

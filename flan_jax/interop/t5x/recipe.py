@@ -1,5 +1,6 @@
-"""What the gin files of `gin/t5x/` ask for: the model's shape, BOS and schedule."""
+"""What the gin files of `gin/t5x/` ask for: the model's shape, BOS, schedule, paths."""
 
+import os
 from collections.abc import Callable
 
 import jax
@@ -66,3 +67,8 @@ def learning_rate(
   return state.schedule(
     settings.Optimizer(learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps)
   )
+
+
+def absolute(path: str) -> str:
+  """Makes a path absolute, as Orbax wants it of t5x; a bucket's stays as it is."""
+  return path if '://' in path else os.path.abspath(path)

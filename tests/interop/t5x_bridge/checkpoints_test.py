@@ -9,10 +9,13 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
+from flan_jax import cli
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import __main__ as command
 from flan_jax.interop.t5x import checkpoints
 from flan_jax.train import model_folder
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
 
 MICROWORLD = model_folder.SHIPPED
 
@@ -57,6 +60,47 @@ def test_the_tree_is_that_of_t5x(exported):
   assert flat['state/step'].dtype == np.int32
 
 
+def trained(folder, *more: str) -> str:
+  """The MODEL_DIR of a run of two steps on the microworld."""
+  settings = {
+    'MODEL_DIR': folder,
+    'INITIAL_CHECKPOINT_PATH': 'microworld',
+    'MIXTURE_OR_TASK_NAME': 'microworld_mini_cb',
+    'HELD_OUT': (),
+    'TRAIN_STEPS': 2,
+    'BATCH_TOKENS': 2048,
+    'ROW_LENGTH': 256,
+    'Optimizer.warmup_steps': 1,
+  }
+  flags = [f'--gin.{name}={value}' for name, value in settings.items()]
+  assert cli.main(['train', '--gin_file=gin/runs/demo.gin', *flags, *more]) == 0
+  return str(folder)
+
+
+def test_a_run_is_exported_with_its_step_and_optimizer(tmp_path):
+  """`t5x.train` goes on with them; and the parameters come back to the byte."""
+  run = trained(tmp_path / 'run')
+  done = checkpoints.export(run, str(tmp_path / 'out'))
+  flat = flat_tree(done)
+  assert done.name == 'checkpoint_2'
+  assert int(flat['state/step']) == 2
+  second_moments = [v for name, v in flat.items() if name.endswith(('/v', '/v_row'))]
+  assert all(np.any(value) for value in second_moments if value.size > 1)
+  back = checkpoints.import_(str(done), str(tmp_path / 'back'), model=run)
+  for name in ('model.safetensors', 'tokenizer.model'):
+    ours = tmp_path / 'run' / 'model' / name
+    assert (back / name).read_bytes() == ours.read_bytes()
+
+
+def test_adapters_are_refused_and_their_merged_model_is_named(tmp_path):
+  run = trained(tmp_path / 'run', '--gin.LORA_RANK=2')
+  with pytest.raises(InputError, match='LoRA adapters; export .*model, where'):
+    checkpoints.export(run, str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
+  merged = checkpoints.export(str(tmp_path / 'run' / 'model'), str(tmp_path / 'out'))
+  assert merged.name == 'checkpoint_0'
+
+
 def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp_path):
   """t5x leaves MODEL_DIR/config.gin; long values stand on a line of their own."""
   (tmp_path / 'run' / 'checkpoint_2').mkdir(parents=True)
@@ -67,6 +111,26 @@ def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp
   back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
   said = json.loads((back / model_folder.PROVENANCE).read_text())
   assert said == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
+
+
+def test_a_shape_of_gin_files_is_read_from_the_config_of_the_run(exported, tmp_path):
+  """With DECODER = None, t5x's config.gin names gin files of ours and a tokenizer."""
+  shape = tmp_path / 'shape.gin'
+  config = json.loads((MICROWORLD / 'config.json').read_text())
+  shape.write_text(
+    ''.join(f'DecoderConfig.{name} = {value!r}\n' for name, value in config.items())
+  )
+  shutil.copytree(exported, tmp_path / 'run' / 'checkpoint_0')
+  (tmp_path / 'run' / 'config.gin').write_text(
+    'DECODER = None\n'
+    f"TOKENIZER = '{MICROWORLD / 'tokenizer.model'}'\n"
+    'MODEL = @models.DecoderOnlyModel()\n'
+    f"recipe.decoder.gin_files = \\\n    ('{shape}',)\n"
+    'recipe.decoder.model = %DECODER\n'
+  )
+  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  for name in ('model.safetensors', 'tokenizer.model'):
+    assert (back / name).read_bytes() == (MICROWORLD / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax import config
+from flan_jax import cli, config
 from flan_jax.interop.t5x import checkpoints
 from flan_jax.train import model_folder
 
@@ -37,7 +37,7 @@ def base(tmp_path_factory):
   return checkpoints.export('microworld', str(tmp_path_factory.mktemp('base')))
 
 
-def train(folder, steps: int) -> str:
+def train(folder, steps: int, *more: str) -> str:
   return t5x(
     'train',
     f"--gin.MODEL_DIR='{folder}'",
@@ -47,6 +47,7 @@ def train(folder, steps: int) -> str:
     '--gin.STATS_PERIOD=1',
     '--gin.BATCH_SIZE=2',
     '--gin.TRAIN_EVAL=None',
+    *more,
   )
 
 
@@ -68,6 +69,41 @@ def test_train_stops_and_goes_on_as_if_it_had_not(tmp_path):
     assert not np.array_equal(value, start[name])
   said = json.loads((tmp_path / 'whole_model' / model_folder.PROVENANCE).read_text())
   assert said == {'by': 't5x', 'step': 4, 'mixture': TASK}
+
+
+def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
+  """Both start at our step, with our Adafactor, and do the same two steps."""
+  run = str(tmp_path / 'run')
+  flags = {
+    'MODEL_DIR': run,
+    'MIXTURE_OR_TASK_NAME': TASK,
+    'HELD_OUT': '()',
+    'TRAIN_STEPS': 2,
+    'BATCH_TOKENS': 2048,
+    'Optimizer.warmup_steps': 1,
+  }
+  gin = [f'--gin.{name}={value}' for name, value in flags.items()]
+  assert cli.main(['train', '--gin_file=gin/runs/demo.gin', *gin]) == 0
+  checkpoints.export(run, str(tmp_path / 'exported'))
+  train(tmp_path / 'initial', 4, f"--gin.INITIAL_CHECKPOINT_PATH='{run}'")
+  train(tmp_path / 'exported', 4, '--gin.SAVE_DATASET=False')
+  ends = [
+    load_file(
+      checkpoints.import_(str(tmp_path / name), str(tmp_path / f'{name}_model'))
+      / 'model.safetensors'
+    )
+    for name in ('initial', 'exported')
+  ]
+  start = load_file(tmp_path / 'run' / 'model' / 'model.safetensors')
+  for name, value in start.items():
+    np.testing.assert_array_equal(ends[0][name], ends[1][name])
+    assert not np.array_equal(value, ends[0][name])
+
+
+def test_a_relative_path_is_one_of_the_working_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  train('runs/here', 2)
+  assert (tmp_path / 'runs' / 'here' / 'checkpoint_2' / 'state').is_dir()
 
 
 def test_eval_scores_the_tasks_of_a_cluster(base, tmp_path):
@@ -95,7 +131,8 @@ def test_infer_writes_an_answer_for_every_example(base, tmp_path):
     "--gin.SPLIT='validation'",
     '--gin.BATCH_SIZE=64',
   )
-  (path,) = tmp_path.glob(f'{TASK}*.jsonl*')
+  # t5x leaves an empty `.COMPLETED` beside it.
+  (path,) = tmp_path.glob(f'{TASK}*.jsonl-00000-of-00001')
   rows = [json.loads(line) for line in path.read_text().splitlines()]
   assert len(rows) > 10
   assert all(row['prediction'] for row in rows)

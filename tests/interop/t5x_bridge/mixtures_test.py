@@ -75,3 +75,29 @@ def test_evaluation_is_a_mixture_of_one_task_a_template():
   assert all(task.metric_fns for task in tasks)
   with pytest.raises(InputError, match="did you mean 'commonsense'"):
     mixtures.evaluation('comonsense', 'microworld', family='microworld')
+
+
+def test_datasets_that_are_not_prepared_are_refused_or_left_out(monkeypatch):
+  """Rates of the others are theirs in the whole mixture."""
+  whole = 'microworld_held_out_nli'
+  assert mixtures.mixture(whole, 'microworld', missing='skip') == whole
+  sizes = mixtures.sources.sizes
+
+  def without_arc(dataset, **more):
+    if dataset.name == 'mini_arc':
+      raise InputError("dataset 'mini_arc': not prepared")
+    return sizes(dataset, **more)
+
+  monkeypatch.setattr(mixtures.sources, 'sizes', without_arc)
+  with pytest.raises(InputError, match="mini_arc.*leave it out: MISSING = 'skip'"):
+    mixtures.mixture(whole, 'microworld')
+  with pytest.raises(InputError, match="MISSING: got 'skipp'.*did you mean 'skip'"):
+    mixtures.mixture(whole, 'microworld', missing='skipp')
+  left = seqio.MixtureRegistry.get(
+    mixtures.mixture(whole, 'microworld', missing='skip')
+  )
+  every = seqio.MixtureRegistry.get(whole)
+  names = {task.name for task in left.tasks}
+  assert {task.name for task in every.tasks} - names == {'microworld_mini_arc'}
+  for task in left.tasks:
+    assert left.get_rate(task) == every.get_rate(task)
