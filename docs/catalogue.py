@@ -16,7 +16,7 @@ import jinja2
 from flan_jax import catalogue, sources
 from flan_jax.catalogue import Dataset
 from flan_jax.errors import InputError
-from flan_jax.evaluate import report
+from flan_jax.evaluate import metrics, report
 from flan_jax.fields import Choice, Label, Unlabelled
 
 HERE = pathlib.Path(__file__).parent
@@ -99,6 +99,12 @@ def _splits(dataset: Dataset) -> dict[str, str]:
   }
 
 
+def _metrics() -> dict[str, metrics.Metric]:
+  """The metrics that a dataset of the catalogue is measured with, by name."""
+  used = {dataset.metric for dataset in catalogue.family('flan').values()}
+  return {name: metric for name, metric in metrics.METRICS.items() if name in used}
+
+
 def render(seen: dict[str, dict[str, Any]]) -> str:
   """The page, from the declarations and from what `look` saw."""
   datasets = [
@@ -120,6 +126,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
   return environment.from_string(page).render(
     clusters=catalogue.CLUSTERS,
     names=report.CLUSTER_NAMES,
+    metrics=_metrics(),
     datasets=datasets,
     most=MOST,
     tfds=sorted({entry['tfds'] for entry in seen.values()}),

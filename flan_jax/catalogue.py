@@ -69,6 +69,9 @@ class Dataset:
     fields: field name -> path in the record, or a Field that cleans it.
     answer: Label, Choice or Text.
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
+    reference_metric: what the reference's code computes instead of it or beside it;
+      '' where that is the same.
+    differs: why its figure is not comparable with the published one; '' where it is.
     templates: ten or more.
     family: the world it belongs to, a key of WORLDS.
     paper_name: what the paper counts it as, one of its 62; several tasks may be one
@@ -93,6 +96,8 @@ class Dataset:
   family: str = 'flan'
   paper_name: str = ''
   in_reference: bool = True
+  reference_metric: str = ''
+  differs: str = ''
   derived_from: tuple[str, ...] = ()
   licence: str = ''
   citation: str = ''
@@ -264,6 +269,12 @@ def get(name: str, *, family: str = 'flan') -> Dataset:
       + did_you_mean(name, datasets)
     )
   return datasets[name]
+
+
+def find(name: str) -> Dataset | None:
+  """The dataset of that short name in any world; None where there is none."""
+  found = (family(world).get(name) for world in WORLDS)
+  return next((dataset for dataset in found if dataset is not None), None)
 
 
 @functools.cache

@@ -130,6 +130,24 @@ def recode(table: Mapping[Any, Any]) -> Clean:
   return clean
 
 
+_MONTHS = (
+  'January|February|March|April|May|June|July|August|September|October|November|'
+  'December'
+)
+_DATE = re.compile(rf'(\d*)-({_MONTHS}|)-(\d{{1,2}})', re.IGNORECASE)
+
+
+def date_in_words(text: str) -> str:
+  """A date of TFDS's DROP as it is written: `1917-November-7` -> `7 November 1917`.
+
+  Its year or its month may be missing. Any other text stays as it is.
+  """
+  found = _DATE.fullmatch(text.strip())
+  if found is None or not (found[1] or found[2]):
+    return text
+  return ' '.join(part for part in reversed(found.groups()) if part)
+
+
 def numbered(values: Sequence[Any]) -> str:
   """A list as numbered lines: `1. ...`, `2. ...`."""
   return '\n'.join(f'{i}. {" ".join(str(v).split())}' for i, v in enumerate(values, 1))
@@ -321,13 +339,24 @@ class Answer:
     text: the answer as training writes it.
     options: the strings a classification ranks; empty where the answer is free text.
     gold: indices into `options` of the right ones; empty where it is free text.
-    references: every text that counts as right; `text` is among them.
+    references: every text that counts as right; `text` is among them, or where
+      `Label.measured` says so the number that `text` rounds.
   """
 
   text: str
   options: tuple[str, ...] = ()
   gold: tuple[int, ...] = ()
   references: tuple[str, ...] = ()
+
+  @property
+  def is_blank(self) -> bool:
+    """Whether there is nothing to write, so that nothing can be measured."""
+    return not self.text.strip()
+
+  @property
+  def right(self) -> list[str]:
+    """What a metric compares an answer with."""
+    return list(self.references) or [self.options[i] for i in self.gold] or [self.text]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,15 +367,19 @@ class Label:
     path: where the class id stands (an int or a bool).
     words: the label word of each class, in the order of the ids.
     read: turns the value into the class id, as `round` does for a score.
+    measured: whether an answer is compared with the value itself, a number, and not
+      with the word that stands for it.
   """
 
   path: str
   words: tuple[str, ...]
   read: Callable[[Any], int] = int
+  measured: bool = False
 
   def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
     del values
-    label = self.read(at(record, self.path))
+    value = at(record, self.path)
+    label = self.read(value)
     if label == -1:
       raise Unlabelled(self.path)
     if not 0 <= label < len(self.words):
@@ -355,7 +388,8 @@ class Label:
         f'({", ".join(self.words)})'
       )
     word = self.words[label]
-    return Answer(word, self.words, (label,), (word,))
+    right = f'{value:g}' if self.measured else word
+    return Answer(word, self.words, (label,), (right,))
 
 
 @dataclasses.dataclass(frozen=True)

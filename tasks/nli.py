@@ -353,6 +353,7 @@ DATASETS = (
     },
     answer=Label('label', ('Yes', 'No', "It's impossible to say")),
     metric='accuracy',
+    reference_metric='accuracy, and the mean F1 of the classes; the paper reports accuracy',
     templates=_CB_TEMPLATES,
     licence='CC BY-SA (CommitmentBank); SuperGLUE: research use',
     citation='de Marneffe, Simons and Tonhauser 2019, "The CommitmentBank", Sinn und Bedeutung 23',

@@ -19,6 +19,7 @@ DATASETS = (
     fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
     answer=Label('label', _WORDS),
     metric='accuracy',
+    reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
     licence='Microsoft research licence',
     citation='Dolan and Brockett 2005, "Automatically Constructing a Corpus of Sentential Paraphrases", IWP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
@@ -66,6 +67,7 @@ DATASETS = (
     fields={'question1': 'question1', 'question2': 'question2'},
     answer=Label('label', _WORDS),
     metric='accuracy',
+    reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
     licence='Quora terms; non-commercial',
     citation='Iyer, Dandekar and Csernai 2017, "First Quora Dataset Release: Question Pairs"; Wang et al. 2019, "GLUE", ICLR',
     templates=(
@@ -159,11 +161,12 @@ DATASETS = (
     test='validation',
     sizes={'train': 5_749, 'validation': 1_500},
     fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
-    answer=Label('label', ('0', '1', '2', '3', '4', '5'), round),
+    answer=Label('label', ('0', '1', '2', '3', '4', '5'), round, measured=True),
     metric='pearson',
+    reference_metric='the same two correlations, with the score rounded as it is trained on',
     licence='CC BY-SA 4.0',
     citation='Cer et al. 2017, "SemEval-2017 Task 1: Semantic Textual Similarity", SemEval; Wang et al. 2019, "GLUE", ICLR',
-    note='The score, 0 to 5, is rounded to the nearest whole number (halves to the even one).',
+    note='The score, 0 to 5, is rounded to the nearest whole number to be trained on (halves to the even one), and measured as it is.',
     templates=(
       Template(
         'How near do these two come to each other in what they say? Mark them from 0 (nothing shared) to 5 (equivalent).\n\n{sentence1}\n{sentence2}\n\n{OPTIONS}'

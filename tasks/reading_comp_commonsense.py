@@ -119,6 +119,7 @@ DATASETS = (
     },
     answer=Choice('answers', 'entities', gap=('ending', '@placeholder')),
     metric='accuracy',
+    reference_metric="exact match and F1 in SQuAD's form, of text that is generated; the paper reports accuracy",
     templates=_RECORD_TEMPLATES,
     licence='CNN and Daily Mail text: research use (SuperGLUE)',
     citation='Zhang et al. 2018, "ReCoRD"; arXiv:1810.12885',

@@ -66,6 +66,7 @@ DATASETS = (
     fields={'text': Field('text', unescape)},
     answer=Label('polarity', _WORDS, recode({0: 0, 2: -1, 4: 1})),
     metric='accuracy',
+    differs="without the neutral tweets of the test set, which FLAN's code counts as negative",
     licence='academic use; no formal licence',
     citation='Go, Bhayani and Huang 2009, "Twitter Sentiment Classification using Distant Supervision", Stanford technical report',
     note='Neutral tweets (polarity 2, in the test split only) are dropped and counted; the reference calls them negative.',

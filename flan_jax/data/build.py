@@ -328,7 +328,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
     with whole(job.path('evaluation', f'{name}.{split}.jsonl')) as file:
       for row in source:
         steps.to(filters['read'])
-        if not row.answer.text.strip():
+        if row.answer.is_blank:
           filters['empty'] += 1
           continue
         line = store_lib.evaluation_line(row).encode('utf-8')

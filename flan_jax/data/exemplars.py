@@ -56,6 +56,8 @@ class Pool:
   ):
     """Takes the first ROWS of `rows`, which are training rows in stored order.
 
+    A row whose answer is blank is never shown.
+
     `exemplar` puts one row into words with its answer, and what parts it from the
     next.
     """
@@ -64,7 +66,8 @@ class Pool:
     self.seed = seed
     self._count = count
     self._exemplar = exemplar
-    self._rows = list(itertools.islice(rows, ROWS))
+    shown = (row for row in rows if not row.answer.is_blank)
+    self._rows = list(itertools.islice(shown, ROWS))
     self._sizes: dict[tuple[str, int], int] = {}
     if not self._rows:
       raise InputError(

@@ -29,7 +29,7 @@ from flan_jax.data.shard import Record, ShardReader
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.fields import Answer
 
-VERSION = 2
+VERSION = 3
 MANIFEST = 'manifest.json'
 
 READERS = 128

@@ -11,12 +11,15 @@ import numpy as np
 from flan_jax import catalogue
 from flan_jax.data import draw
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, predictions, statistics
+from flan_jax.evaluate import metrics, predictions, statistics, tables
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.predictions import replacing
 
 EXAMPLES = 3
-"""Answers shown per dataset that became right, and as many that became wrong."""
+"""Answers shown per dataset that became better, and as many that became worse."""
+
+_EQUAL = 1e-9
+"""Two values of a metric that are as near as this are the same."""
 
 
 class _Answers(NamedTuple):
@@ -35,22 +38,31 @@ class _Answers(NamedTuple):
   gold: Mapping[str, str]
   lines: Mapping[tuple[str, int], int]
 
+  def line(self, row_id: str, template: int | None) -> int:
+    """Where an answer stands; of the first template that has one for None."""
+    if template is None:
+      template = next(t for t in self.templates if (row_id, t) in self.lines)
+    return self.lines[row_id, template]
+
 
 def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   """What changed from one evaluation to another.
 
-  Where both kept their predictions, the difference is paired: over the rows (and, asked
-  in the same words, the templates) that both measured. Otherwise it is that of two
-  independent figures.
+  Where both kept their predictions, the difference is paired: over the examples that
+  both measured, and over the templates where a template of one is the same template of
+  the other. Otherwise it is that of two independent figures.
 
   Args:
     new, old: folders with report.json.
 
   Returns:
-    {'new', 'old': {'model', 'checkpoint', 'data_digest', 'seed'}, 'rows': [{'dataset',
-    'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new', 'delta',
-    'delta_ci95', 'p', 'p_holm', 'gained', 'lost', 'examples'}], 'only_new', 'only_old':
-    [dataset], 'settings': [[name, old, new]]}; figures in percent, rounded.
+    {'new', 'old': {'model', 'checkpoint', 'data_digest', 'seed', 'title'}, 'rows':
+    [{'dataset', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
+    'delta', 'delta_ci95', 'p', 'p_holm', 'unit', 'gained', 'lost', 'examples'}],
+    'only_new', 'only_old': [dataset], 'settings': [[name, old, new]]}; figures in
+    percent, rounded. `gained` and `lost` count answers, by `unit`: each with its
+    `template`, or the mean over the templates of an `example`; None where the answers
+    of the two cannot be paired.
 
   Raises:
     InputError: if one of them is no report.
@@ -66,7 +78,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       f'{str(new)!r} {named(by_name[0]) or "nothing"}; must have a dataset in common'
     )
   rows = []
-  answers = [_answers(folder / 'predictions.jsonl', common) for folder in folders]
+  measured = {name: by_name[0][name]['metric'] for name in common}
+  answers = [_answers(folder / 'predictions.jsonl', measured) for folder in folders]
   for name in common:
     pair = by_name[0][name], by_name[1][name]
     found = [part.get(name) for part in answers]
@@ -78,16 +91,36 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   for row, p in zip(tested, corrected, strict=True):
     row['p_holm'] = p
   about = ('model', 'checkpoint', 'data_digest', 'seed')
+  settings = _settings(*reports)
+  titles = _titles(*reports, settings)
   return report_lib.rounded(
     {
-      'new': {name: reports[0][name] for name in about},
-      'old': {name: reports[1][name] for name in about},
+      **{
+        which: {name: report[name] for name in about} | {'title': title}
+        for which, report, title in zip(('new', 'old'), reports, titles, strict=True)
+      },
       'rows': rows,
       'only_new': [name for name in by_name[0] if name not in by_name[1]],
       'only_old': [name for name in by_name[1] if name not in by_name[0]],
-      'settings': _settings(*reports),
+      'settings': settings,
     }
   )
+
+
+def _titles(
+  new: Mapping[str, Any], old: Mapping[str, Any], settings: Sequence[Sequence[str]]
+) -> tuple[str, str]:
+  """What to call each of the two: the model, and what tells them apart."""
+  parts = [(new['model'], old['model'])]
+  asked = tables.how(new), tables.how(old)
+  if asked[0] != asked[1]:
+    parts.append(asked)
+  elif new['model'] == old['model'] and new['checkpoint'] != old['checkpoint']:
+    parts.append((new['checkpoint'], old['checkpoint']))
+  elif new['model'] == old['model'] and settings:
+    name, theirs, ours = settings[0]
+    parts.append((f'{name} {ours or "-"}', f'{name} {theirs or "-"}'))
+  return tuple(', '.join(part) for part in zip(*parts, strict=True))
 
 
 def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
@@ -119,14 +152,15 @@ def _row(
   rows = [
     row_id for row_id in ours.rows if theirs.gold.get(row_id) == ours.gold[row_id]
   ]
-  same = new.get('form') == old.get('form') and new['shots'] == old['shots']
-  shared = [t for t in ours.templates if t in theirs.templates] if same else []
   if not rows:
     return row | _apart(new, old)
+  shared: list[int] = []
+  if _templated(new, old):
+    shared = [t for t in ours.templates if t in theirs.templates]
   scores = [
     _part(part, rows, shared or part.templates) for part in (ours, theirs)
   ]  # fmt: skip
-  metric = _metric(row['dataset'])
+  metric = metrics.of(row['dataset'], headline=row['metric'])
   draws = {'metric': metric, 'seed': seed}
   means = [
     statistics.spread(statistics.figures(part, metric=metric)).mean for part in scores
@@ -142,18 +176,37 @@ def _row(
     'delta_ci95': statistics.percentiles(replicates[0] - replicates[1]),
     'p': None,
   }
-  if len(scores[0]) == len(scores[1]) or len(scores[1]) == 1:
-    found['p'] = statistics.paired_p_value(*scores, **draws)
-  changed = _changed(*scores, rows, shared) if shared else {'gained': [], 'lost': []}
-  return (
-    row
-    | found
-    | {
-      'gained': len(changed['gained']),
-      'lost': len(changed['lost']),
-      'examples': _examples(changed, ours, theirs, folders=folders, seed=seed),
-    }
-  )
+  if len(scores[0]) == len(scores[1]) or 1 in map(len, scores):
+    more, fewer = sorted(scores, key=len, reverse=True)
+    found['p'] = statistics.paired_p_value(more, fewer, **draws)
+  values = [metric.value(part) for part in scores]
+  if not shared:
+    values = [_mean(part)[None] for part in values]
+  gain = values[0] - values[1]
+  counts: dict[str, Any] = {'gained': None, 'lost': None, 'examples': []}
+  if not np.isnan(gain).all():
+    changed = _changed(gain, rows, shared or [None])
+    counts = {name: len(entries) for name, entries in changed.items()}
+    counts['examples'] = _examples(changed, ours, theirs, folders=folders, seed=seed)
+  return row | found | {'unit': 'template' if shared else 'example'} | counts
+
+
+def _templated(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+  """Whether a template of one has the number of the same template of the other.
+
+  Exemplars and the block of OPTIONS are added to the templates of a dataset; the other
+  forms have one prompt in their place.
+  """
+  forms = {of.get('form', 'instructions') for of in (new, old)}
+  return len(forms) == 1 or forms <= {'instructions', 'no_options'}
+
+
+def _mean(values_TxN: np.ndarray) -> np.ndarray:
+  """The mean over templates, [N]; NaN where no template was measured."""
+  present_TxN = ~np.isnan(values_TxN)
+  counts_N = present_TxN.sum(0)
+  sums_N = np.where(present_TxN, values_TxN, 0.0).sum(0)
+  return np.where(counts_N > 0, sums_N / np.maximum(counts_N, 1), np.nan)
 
 
 def _apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,32 +224,32 @@ def _apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     'delta': delta,
     'delta_ci95': [float(delta - below), float(delta + above)],
     'p': None,
+    'unit': None,
     'gained': None,
     'lost': None,
     'examples': [],
   }
 
 
-def _metric(dataset: str) -> metrics.Metric:
-  for world in catalogue.WORLDS:
-    if dataset in catalogue.family(world):
-      return metrics.get(catalogue.get(dataset, family=world).metric)
-  return metrics.get('accuracy')
+def _answers(path: pathlib.Path, datasets: Mapping[str, str]) -> dict[str, _Answers]:
+  """The answers of a file of predictions, by dataset; {} where there is no file.
 
-
-def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]:
-  """The answers of a file of predictions, by dataset; {} where there is no file."""
+  Args:
+    path: of the file.
+    datasets: dataset -> the metric that its report names.
+  """
   if not path.is_file():
     return {}
   said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in datasets}
   scores: dict[str, list[np.ndarray]] = {name: [] for name in datasets}
   gold: dict[str, dict[str, str]] = {name: {} for name in datasets}
+  metric = {name: metrics.of(name, headline=of) for name, of in datasets.items()}
   for start, record in predictions.records(path):
     name = record['dataset']
     if name in said:
       said[name].append((record['row_id'], record['template'], start))
       gold[name][record['row_id']] = _right(record)
-      scores[name].append(_score(record, _metric(name)))
+      scores[name].append(predictions.statistics(record, metric[name]))
   out = {}
   for name, entries in said.items():
     if not entries:
@@ -212,19 +265,6 @@ def _answers(path: pathlib.Path, datasets: Sequence[str]) -> dict[str, _Answers]
   return out
 
 
-def _score(record: Mapping[str, Any], metric: metrics.Metric) -> np.ndarray:
-  """Statistics of one answer, float64 [S]; the mean over options that tie."""
-  if 'text' in record:
-    return metric.scores([record['predicted'] or ''], [record['gold']])[0]
-  options = [option.strip() for option in record['options']]
-  right = [options[i] for i in record['gold']]
-  if record['predicted'] is None:
-    said = ['']
-  else:
-    said = [options[i] for i in record.get('tied', [record['predicted']])]
-  return metric.scores(said, [right] * len(said)).mean(0)
-
-
 def _part(answers: _Answers, rows: Sequence[str], templates: Sequence[int]):
   place = {row_id: i for i, row_id in enumerate(answers.rows)}
   at = [place[row_id] for row_id in rows]
@@ -232,19 +272,19 @@ def _part(answers: _Answers, rows: Sequence[str], templates: Sequence[int]):
 
 
 def _changed(
-  new: np.ndarray, old: np.ndarray, rows: Sequence[str], templates: Sequence[int]
-) -> dict[str, list[tuple[str, int]]]:
+  gain_TxN: np.ndarray, rows: Sequence[str], templates: Sequence[int | None]
+) -> dict[str, list[tuple[str, int | None]]]:
   """(row id, template) of answers that became better, and of those that became worse.
 
-  Better and worse are of the metric's first statistic (for F1a, the hits and the false
-  alarms).
+  Args:
+    gain_TxN: by how much the metric's value grew; NaN where it cannot be paired.
+    rows: ids of the second axis.
+    templates: of the first axis; None for the mean over templates.
   """
-  gain = new[..., 0] - old[..., 0]
-  if new.shape[-1] == 3:  # hits, false alarms, misses
-    gain = gain - (new[..., 1:] - old[..., 1:]).sum(-1)
   found = {}
-  for name, where in (('gained', gain > 0), ('lost', gain < 0)):
-    found[name] = [(rows[n], templates[t]) for t, n in np.argwhere(where).tolist()]
+  for name, sign in (('gained', 1), ('lost', -1)):
+    changed = np.argwhere(sign * gain_TxN > _EQUAL)
+    found[name] = [(rows[n], templates[t]) for t, n in changed.tolist()]
   return found
 
 
@@ -255,22 +295,34 @@ def _examples(changed, ours, theirs, *, folders, seed) -> list[dict[str, Any]]:
     order = sorted(entries, key=lambda entry: draw.key('changed', seed, *entry))
     one_a_row = {row_id: (row_id, template) for row_id, template in order[::-1]}
     for entry in [e for e in order if one_a_row[e[0]] == e][:EXAMPLES]:
+      row_id, template = entry
       records = [
-        _read(folder / 'predictions.jsonl', part.lines[entry])
+        _read(folder / 'predictions.jsonl', part.line(row_id, template))
         for folder, part in zip(folders, (ours, theirs), strict=True)
       ]
+      prompts = [record['prompt'] for record in records]
       out.append(
         {
           'kind': kind,
-          'row_id': entry[0],
-          'template': entry[1],
-          'prompt': records[0]['prompt'],
+          'row_id': row_id,
+          'template': template,
+          'words': _words(records[0]) if template is not None else None,
+          'prompt': prompts[0],
+          'old_prompt': prompts[1] if prompts[0] != prompts[1] else None,
           'expected': _right(records[0]),
           'new': _said(records[0]),
           'old': _said(records[1]),
         }
       )
   return out
+
+
+def _words(record: Mapping[str, Any]) -> str | None:
+  """The template of a prediction, as it is declared."""
+  found = catalogue.find(record['dataset'])
+  if found is None or record['template'] >= len(found.templates):
+    return None
+  return found.templates[record['template']].inputs
 
 
 def _read(path: pathlib.Path, start: int) -> dict[str, Any]:
@@ -287,10 +339,7 @@ def _said(record: Mapping[str, Any]) -> str:
 
 
 def _right(record: Mapping[str, Any]) -> str:
-  gold = record['gold']
-  if 'text' not in record:
-    gold = [record['options'][i].strip() for i in gold]
-  return ' / '.join(gold)
+  return ' / '.join(predictions.right(record))
 
 
 def _settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[list[str]]:

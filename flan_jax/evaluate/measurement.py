@@ -15,11 +15,11 @@ from flan_jax.data import rows as rows_lib
 from flan_jax.data.exemplars import Pool
 from flan_jax.data.rendering import Limits
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, prompts
 from flan_jax.evaluate.generation import Generated
 from flan_jax.evaluate.prompts import Fitted
 from flan_jax.evaluate.scoring import Request, Scored
+from flan_jax.fields import Label
 
 _NAMED = 3
 """Rows named in a warning; the others are counted."""
@@ -151,8 +151,7 @@ class Measurement:
       Model -> what it made of them.
 
     Raises:
-      InputError: if no option of a row has a token, or one does not fit in a row of
-        the scorer.
+      InputError: if an option does not fit in a row of the scorer.
     """
     fitted: dict[Any, list[Fitted | None]] = {}
     out = {}
@@ -201,12 +200,14 @@ class Measurement:
   ) -> list[Fitted | None]:
     dataset = question.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
+    silent: set[str] = set()
     most, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
       most = min(model.row_length, most or model.row_length)
       ids = _encoded(question, [row for row, _ in pairs], model.tokenizer)
       for row in {row.row_id: row for row, _ in pairs}.values():
         self._alike(question, row, ids)
+      silent = {row.row_id for row, _ in pairs if _silent(question, row, ids)}
       for i, (row, _) in enumerate(pairs):
         longest = max((len(ids[option]) for option in question.options(row)), default=0)
         rooms[i] = min(rooms[i], most - rows_lib.length(0, longest, bos_id))
@@ -216,9 +217,13 @@ class Measurement:
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, rooms=rooms, pool=question.pool
     )
-    for (row, template), prompt in zip(pairs, fitted, strict=True):
+    for i, ((row, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
       where = f'row {row.row_id} template {template}'
-      if prompt is None:
+      if row.row_id in silent:
+        what = 'left out: no option has a token'
+        self.warnings.add(dataset.name, what, f'row {row.row_id}')
+        fitted[i] = None
+      elif prompt is None:
         what = 'prompts left out: blank, or too long whatever is cut'
         self.warnings.add(dataset.name, what, where)
       elif prompt.cut:
@@ -246,9 +251,6 @@ class Measurement:
       )
       for row, template, prompt in work
     ]
-    for request in requests:
-      if not any(len(option) for option in request.options):
-        raise InputError(f'{request.name}: no option has a token; nothing to rank')
     scored = model.score(requests)
     self.clocks[name].seconds += scored.seconds
     self.clocks[name].tokens_scored += scored.tokens_scored
@@ -282,16 +284,18 @@ class Measurement:
     }
     if len(tied) > 1:
       record['tied'] = tied
-    right = [options[i] for i in gold]
-    said = [options[i] for i in tied] or ['']
+    said = [options[i] for i in tied] or [None]
     confidence = (np.nan, np.nan)
     if tied:
+      right = [options[i] for i in gold]
       hit = sum(text in right for text in said) / len(said)
       confidence = (
         1 / float(np.exp(found.astype(np.float64) - found.max()).sum()),
         hit,
       )
-    return _Prediction(record, said, right, confidence)
+    if isinstance(question.dataset.answer, Label) and question.dataset.answer.measured:
+      record['references'] = row.answer.right
+    return _Prediction(record, said, row.answer.right, confidence)
 
   def _write(
     self, question: Question, work: Sequence[tuple[Row, int, Fitted]], name: str
@@ -310,13 +314,14 @@ class Measurement:
       if broken:
         self._nan(question, row, template, name)
       text = '' if broken else question.answer(written)
-      references = list(row.answer.references) or [row.answer.text]
+      references = row.answer.right
       record = _record(question, row, template, prompt) | {
         'text': text,
         'gold': references,
         'predicted': None if broken else text,
       }
-      out.append(_Prediction(record, [text], references, (np.nan, np.nan)))
+      said = [None if broken else text]
+      out.append(_Prediction(record, said, references, (np.nan, np.nan)))
     return out
 
   def _nan(self, question: Question, row: Row, template: int, name: str) -> None:
@@ -330,13 +335,14 @@ class _Prediction(NamedTuple):
 
   Attributes:
     record: the line.
-    texts: what was answered; several where options are tied.
+    texts: what was answered; several where options are tied, None where the model
+      gave NaN.
     references: what counts as right.
     confidence: (probability among the options, 1 where right), or NaN.
   """
 
   record: dict[str, Any]
-  texts: list[str]
+  texts: list[str | None]
   references: list[str]
   confidence: tuple[float, float]
 
@@ -352,6 +358,11 @@ def _scores(predictions: Sequence[_Prediction], metric: metrics.Metric) -> np.nd
     return each
   starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
   return np.add.reduceat(each, starts, axis=0) / counts[:, None]
+
+
+def _silent(question: Question, row: Row, ids: Mapping[str, np.ndarray]) -> bool:
+  """Whether no option of a row has a token, so that there is nothing to rank."""
+  return not any(len(ids[option]) for option in question.options(row))
 
 
 def _encoded(

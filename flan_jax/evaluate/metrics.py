@@ -2,13 +2,15 @@
 
 A metric turns every row into a vector of statistics that add up over rows. What is
 reported is a function of their sum, so a bootstrap resample of a corpus metric such
-as BLEU costs one matrix product and no second look at the text.
+as BLEU costs one matrix product and no second look at the text. How good one answer
+is, and so which of two is better, is the metric's `value`.
 
 numpy only; sacrebleu and rouge-score are imported when their metric is first used.
 """
 
 import collections
 import functools
+import importlib.metadata
 import re
 import string
 from collections.abc import Callable, Sequence
@@ -16,7 +18,9 @@ from typing import Protocol
 
 import numpy as np
 
+from flan_jax import catalogue
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.evaluate import drop
 
 
 class Metric(Protocol):
@@ -24,19 +28,35 @@ class Metric(Protocol):
 
   Attributes:
     name: the headline figure, as the report names it.
+    about: what it computes, in one line.
   """
 
   name: str
+  about: str
 
   def scores(
-    self, predictions: Sequence[str], references: Sequence[Sequence[str]]
+    self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
   ) -> np.ndarray:
     """Statistics of each row, float64 [rows, statistics]; they add up over rows.
 
     Args:
-      predictions: one text per row.
+      predictions: one text per row; None for no answer, which is wrong whatever the
+        references are.
       references: for each row, every text that counts as right.
     """
+
+  def value(self, statistics: np.ndarray) -> np.ndarray:
+    """How good each answer is, [...]: higher is better, and 1 the best there is.
+
+    Args:
+      statistics: of single answers, float64 [..., statistics].
+    """
+
+  def same(self, prediction: str, references: Sequence[str]) -> bool:
+    """Whether an answer is one of the references, in the metric's normal form."""
+
+  def signature(self, references: Sequence[Sequence[str]]) -> str:
+    """What another must set to get the same figure; '' where the name says it all."""
 
   def combine(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The figure in percent, [...], of summed statistics.
@@ -54,6 +74,15 @@ class Metric(Protocol):
 
 
 class _Metric:
+  _normal: Callable[[str], str] = staticmethod(str.strip)
+
+  def same(self, prediction: str, references: Sequence[str]) -> bool:
+    return self._normal(prediction) in map(self._normal, references)
+
+  def signature(self, references: Sequence[Sequence[str]]) -> str:
+    del references
+    return ''
+
   def aggregate(self, rows: np.ndarray) -> float:
     rows = np.asarray(rows, np.float64)
     return float(self.combine(rows.sum(0), np.asarray(len(rows))))
@@ -65,24 +94,26 @@ class _Metric:
 
 def _best(score, predictions, references) -> np.ndarray:
   """The best `score(prediction, reference)` over each row's references, [rows, 1]."""
-  return np.array(
-    [
-      [max((score(prediction, reference) for reference in row), default=0.0)]
-      for prediction, row in zip(predictions, references, strict=True)
-    ],
-    np.float64,
-  ).reshape(-1, 1)
+  rows = np.zeros((len(predictions), 1))
+  for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+    if prediction is not None:
+      row[0] = max((score(prediction, one) for one in wanted), default=0.0)
+  return rows
 
 
 class Mean(_Metric):
   """100 times the mean over rows of the best match with any reference."""
 
-  def __init__(self, name: str, score):
+  def __init__(self, name: str, score, about: str):
     self.name = name
+    self.about = about
     self._score = score
 
   def scores(self, predictions, references):
     return _best(self._score, predictions, references)
+
+  def value(self, statistics):
+    return statistics[..., 0]
 
   def combine(self, totals, count):
     return 100 * totals[..., 0] / np.maximum(count, 1)
@@ -118,48 +149,83 @@ def _same(prediction: str, reference: str) -> float:
   return float(prediction.strip() == reference.strip())
 
 
-class Words(_Metric):
-  """Exact match and word F1 of normal forms, each with the best of the references.
+class _Several(_Metric):
+  """Figures of one answer side by side, each a mean over rows; `name` is one of them.
+
+  Attributes:
+    types: of the figures; there are as many statistics.
+  """
+
+  types: tuple[str, ...] = ()
+
+  @property
+  def _headline(self) -> int:
+    return self.types.index(self.name)
+
+  def value(self, statistics):
+    return statistics[..., self._headline]
+
+  def combine(self, totals, count):
+    return 100 * totals[..., self._headline] / np.maximum(count, 1)
+
+  def others(self, rows):
+    if not len(rows):
+      return {}
+    means = zip(self.types, 100 * np.mean(rows, 0), strict=True)
+    return {name: float(mean) for name, mean in means if name != self.name}
+
+
+class Words(_Several):
+  """Exact match and F1, each with the best of the references.
+
+  As the scripts of SQuAD 1.1 and TriviaQA and t5 have it, two texts without a word in
+  their normal forms match exactly and have an F1 of 0.
 
   Statistics: exact match, F1.
   """
 
   types = ('exact_match', 'f1')
 
-  def __init__(self, name: str, normal: Callable[[str], str]):
+  def __init__(self, name: str, normal: Callable[[str], str], about: str):
     self.name = name
+    self.about = about
     self._normal = normal
 
   def scores(self, predictions, references):
     rows = np.zeros((len(predictions), len(self.types)))
     for row, prediction, wanted in zip(rows, predictions, references, strict=True):
-      said = self._normal(prediction)
-      for reference in map(self._normal, wanted):
-        row[:] = np.maximum(row, [said == reference, _token_f1(said, reference)])
+      if prediction is None:
+        continue
+      said = self._prepared(prediction)
+      for reference in map(self._prepared, wanted):
+        row[:] = np.maximum(row, self._pair(said, reference))
     return rows
 
-  def combine(self, totals, count):
-    return 100 * totals[..., self.types.index(self.name)] / np.maximum(count, 1)
+  def _prepared(self, text: str):
+    return self._normal(text)
 
-  def others(self, rows):
-    return _others(self, rows)
+  def _pair(self, said, reference) -> tuple[float, float]:
+    return float(said == reference), _token_f1(said, reference)
 
 
-def _others(metric, rows: np.ndarray) -> dict[str, float]:
-  """Every type of a metric but its headline, in percent."""
-  if not len(rows):
-    return {}
-  means = zip(metric.types, 100 * np.mean(rows, 0), strict=True)
-  return {name: float(mean) for name, mean in means if name != metric.name}
+class Drop(Words):
+  """The same by the rules of DROP's script; see `flan_jax.evaluate.drop`."""
+
+  def __init__(self, name: str, about: str):
+    super().__init__(name, lambda text: '\n'.join(sorted(drop.spans(text))), about)
+
+  def _prepared(self, text):
+    return drop.spans(text)
+
+  def _pair(self, said, reference):
+    return drop.scores(said, reference)
 
 
 def _token_f1(prediction: str, reference: str) -> float:
   """Harmonic mean of precision and recall over the words of two normal forms."""
   got, wanted = prediction.split(), reference.split()
-  if not got or not wanted:
-    return float(got == wanted)
   common = sum((collections.Counter(got) & collections.Counter(wanted)).values())
-  return 2 * common / (len(got) + len(wanted))
+  return 2 * common / (len(got) + len(wanted)) if common else 0.0
 
 
 def _edit_similarity(prediction: str, reference: str) -> float:
@@ -173,16 +239,21 @@ def _edit_similarity(prediction: str, reference: str) -> float:
 class Pearson(_Metric):
   """100 times Pearson's r of the predicted and the right number (STS-B).
 
-  A prediction that is no number counts as 0. Spearman's rank correlation stands
-  beside it. Statistics: 1, x, y, x^2, y^2, xy.
+  A prediction that is no number counts as -1, as in t5, which on a scale from 0 is
+  wrong whatever is right. Of two answers the nearer one is better. Spearman's rank
+  correlation stands beside it. Statistics: 1, x, y, x^2, y^2, xy.
   """
 
   name = 'pearson'
+  about = "Pearson's r with the right number, and Spearman's rank correlation"
 
   def scores(self, predictions, references):
     x = np.array([_number(prediction) for prediction in predictions])
     y = np.array([_number(wanted[0]) for wanted in references])
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
+
+  def value(self, statistics):
+    return 1 - np.abs(statistics[..., 1] - statistics[..., 2])
 
   def combine(self, totals, count):
     del count
@@ -204,21 +275,27 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
   return 100 * float(spearmanr(x, y).statistic)
 
 
-def _number(text: str) -> float:
+_NO_NUMBER = -1.0
+
+
+def _number(text: str | None) -> float:
   try:
-    value = float(text)
+    value = float(text or '')
   except ValueError:
-    return 0.0
-  return value if np.isfinite(value) else 0.0
+    return _NO_NUMBER
+  return value if np.isfinite(value) else _NO_NUMBER
 
 
 class F1A(_Metric):
   """F1 of the positive answer over all rows (MultiRC's F1a; FLAN table 1).
 
-  Statistics: true positives, false positives, false negatives.
+  No answer counts as the opposite of the right one, as in t5. Statistics: true
+  positives, false positives, false negatives.
   """
 
   name = 'f1a'
+  about = 'F1 of the answer "yes" over all rows'
+  _normal = staticmethod(normalise)
 
   def __init__(self, positive: str = 'yes'):
     self._positive = positive
@@ -226,10 +303,15 @@ class F1A(_Metric):
   def scores(self, predictions, references):
     rows = np.zeros((len(predictions), 3))
     for row, prediction, wanted in zip(rows, predictions, references, strict=True):
-      said = normalise(prediction) == self._positive
       true = any(normalise(reference) == self._positive for reference in wanted)
+      said = not true
+      if prediction is not None:
+        said = normalise(prediction) == self._positive
       row[:] = said and true, said and not true, true and not said
     return rows
+
+  def value(self, statistics):
+    return 1 - statistics[..., 1] - statistics[..., 2]
 
   def combine(self, totals, count):
     del count
@@ -238,55 +320,81 @@ class F1A(_Metric):
 
 
 class Bleu(_Metric):
-  """Corpus BLEU of sacrebleu: 13a tokens, mixed case, exponential smoothing.
+  """Corpus BLEU of sacrebleu, set as t5 sets it: `intl` tokens, mixed case.
+
+  Orders without a match are smoothed (`exp`). One answer by itself has the BLEU of
+  the orders that it is long enough for.
 
   Statistics: length of the prediction, length of the nearest reference, matching
   n-grams of orders 1 to 4, n-grams of orders 1 to 4 in the prediction.
   """
 
   name = 'bleu'
+  about = 'corpus BLEU of sacrebleu: `intl` tokens, mixed case, smoothing `exp`'
+  _tokens = 'intl'
 
   @functools.cached_property
   def _bleu(self):
     from sacrebleu.metrics import BLEU
 
-    return BLEU(effective_order=True)
+    return BLEU(tokenize=self._tokens, effective_order=True)
+
+  def signature(self, references):
+    from sacrebleu.metrics import BLEU
+
+    counts = {len(wanted) for wanted in references}
+    whole = BLEU(tokenize=self._tokens)
+    whole.num_refs = counts.pop() if len(counts) == 1 else -1  # `var`
+    return str(whole.get_signature())
 
   def scores(self, predictions, references):
     rows = np.zeros((len(predictions), 10))
     for row, prediction, wanted in zip(rows, predictions, references, strict=True):
-      found = self._bleu.sentence_score(prediction, list(wanted) or [''])
+      found = self._bleu.sentence_score(prediction or '', list(wanted) or [''])
       row[:] = found.sys_len, found.ref_len, *found.counts, *found.totals
     return rows
 
+  def value(self, statistics):
+    return _bleu(statistics, statistics[..., 6:10] > 0)
+
   def combine(self, totals, count):
     del count
-    length, wanted = totals[..., 0], totals[..., 1]
-    matched, possible = totals[..., 2:6], totals[..., 6:10]
-    # An order without a match counts as a half, a quarter, ... of one: each further
-    # empty order halves again (sacrebleu's `exp`). An order that cannot occur
-    # (everything is shorter than n words) makes the corpus score zero.
-    empty = (matched == 0) & (possible > 0)
-    halvings = np.cumsum(empty, -1)
-    counted = np.where(empty, 0.5**halvings, matched)
-    with np.errstate(divide='ignore', invalid='ignore'):
-      precision = np.log(counted) - np.log(possible)
-      brevity = np.where(length < wanted, 1 - wanted / length, 0.0)
-      score = 100 * np.exp(precision.mean(-1) + brevity)
-    return np.where((possible > 0).all(-1) & (matched.sum(-1) > 0), score, 0.0)
+    # An order that cannot occur (everything is shorter) makes the corpus score zero.
+    score = 100 * _bleu(totals, np.ones_like(totals[..., 6:10], bool))
+    return np.where((totals[..., 6:10] > 0).all(-1), score, 0.0)
 
 
-class Rouge(_Metric):
-  """ROUGE F-measures of rouge-score; the headline is `rougeLsum`.
+def _bleu(sums: np.ndarray, counted: np.ndarray) -> np.ndarray:
+  """BLEU from 0 to 1 of sums of statistics, over the orders that are `counted`."""
+  length, wanted = sums[..., 0], sums[..., 1]
+  matched, possible = sums[..., 2:6], sums[..., 6:10]
+  # An order without a match counts as a half, a quarter, ... of one: each further
+  # empty order halves again (sacrebleu's `exp`).
+  empty = (matched == 0) & (possible > 0)
+  smoothed = np.where(empty, 0.5 ** np.cumsum(empty, -1), matched)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    logarithms = np.where(counted, np.log(smoothed) - np.log(possible), 0.0)
+    precision = logarithms.sum(-1) / np.maximum(counted.sum(-1), 1)
+    brevity = np.where(length < wanted, 1 - wanted / length, 0.0)
+    return np.where(matched.sum(-1) > 0, np.exp(precision + brevity), 0.0)
 
-  Sentences are split at full stops, question and exclamation marks, as ROUGE-Lsum
-  wants them on lines of their own. No stemming.
+
+class Rouge(_Several):
+  """ROUGE F-measures of rouge-score, set as t5 sets them; the headline is `rougeLsum`.
+
+  Sentences are the lines of a text, and what a full stop between two blanks ends. No
+  stemming. The figure is the mean over rows, of which t5 prints a bootstrap's median.
 
   Statistics: rouge1, rouge2, rougeLsum, each the best over the row's references.
   """
 
   types = ('rouge1', 'rouge2', 'rougeLsum')
   name = 'rougeLsum'
+  about = (
+    'ROUGE-Lsum of rouge-score without stemming, sentences parted at newlines and '
+    "` . `: the mean over rows, of which t5 prints a bootstrap's median; the paper's "
+    'tables call it ROUGE-L'
+  )
 
   @functools.cached_property
   def _scorer(self):
@@ -294,39 +402,44 @@ class Rouge(_Metric):
 
     return RougeScorer(list(self.types), use_stemmer=False)
 
+  def signature(self, references):
+    del references
+    version = importlib.metadata.version('rouge_score')
+    return f'stem:no|sentences:newline, " . "|version:{version}'
+
   def scores(self, predictions, references):
     rows = np.zeros((len(predictions), len(self.types)))
     for row, prediction, wanted in zip(rows, predictions, references, strict=True):
       found = self._scorer.score_multi(
-        [_lines(reference) for reference in wanted] or [''], _lines(prediction)
+        [_lines(reference) for reference in wanted] or [''], _lines(prediction or '')
       )
       row[:] = [found[kind].fmeasure for kind in self.types]
     return rows
 
-  def combine(self, totals, count):
-    return 100 * totals[..., self.types.index(self.name)] / np.maximum(count, 1)
-
-  def others(self, rows):
-    return _others(self, rows)
-
-
-_SENTENCE_END = re.compile(r'(?<=[.!?])\s+')
-
 
 def _lines(text: str) -> str:
-  return _SENTENCE_END.sub('\n', text.strip())
+  """A text with each sentence on a line of its own."""
+  return text.replace(' . ', ' .\n')
 
+
+_SQUAD = "in SQuAD's form: no case, punctuation or articles"
+_TRIVIA = "in TriviaQA's form: as SQuAD's, but punctuation parts words"
 
 METRICS: dict[str, Metric] = {
-  'accuracy': Mean('accuracy', _same),
-  'exact_match': Words('exact_match', normalise),
-  'f1': Words('f1', normalise),
-  'trivia_em': Words('exact_match', normalise_trivia),
-  'trivia_f1': Words('f1', normalise_trivia),
+  'accuracy': Mean('accuracy', _same, 'the very text, but for blanks around it'),
+  'exact_match': Words('exact_match', normalise, f'exact match {_SQUAD}'),
+  'f1': Words('f1', normalise, f'F1 over words {_SQUAD}'),
+  'trivia_em': Words('exact_match', normalise_trivia, f'exact match {_TRIVIA}'),
+  'trivia_f1': Words('f1', normalise_trivia, f'F1 over words {_TRIVIA}'),
+  'drop_f1': Drop('f1', "F1 of DROP's script: numbers by value, spans matched"),
   'f1a': F1A(),
   'bleu': Bleu(),
   'rouge': Rouge(),
-  'edit_distance': Mean('edit_similarity', _edit_similarity),
+  'edit_distance': Mean(
+    'edit_similarity',
+    _edit_similarity,
+    '1 minus the edit distance in characters over the longer length',
+  ),
   'pearson': Pearson(),
 }
 
@@ -343,3 +456,11 @@ def get(name: str) -> Metric:
       + did_you_mean(name, METRICS)
     )
   return METRICS[name]
+
+
+def of(dataset: str, *, headline: str = 'accuracy') -> Metric:
+  """The metric of a dataset, or where it is not declared one of that headline."""
+  found = catalogue.find(dataset)
+  if found is not None:
+    return get(found.metric)
+  return next((m for m in METRICS.values() if m.name == headline), METRICS['accuracy'])

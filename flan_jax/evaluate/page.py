@@ -10,9 +10,8 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalogue import CLUSTERS
 from flan_jax.data import draw
-from flan_jax.evaluate import calibration, figures, predictions, tables
+from flan_jax.evaluate import calibration, figures, metrics, predictions, tables
 from flan_jax.evaluate import report as report_lib
-from flan_jax.evaluate.metrics import normalise
 from flan_jax.evaluate.predictions import replacing
 
 EXAMPLES = 3
@@ -72,6 +71,7 @@ def render(
     plots=inline,
     examples=examples,
     how=tables.how(report),
+    footnotes=tables.footnotes(report),
     strip=lambda row: Markup(figures.strip(row)),
     same_prompts=_same_prompts,
     calibrations=_calibrations(report),
@@ -189,8 +189,8 @@ def examples(
   """Predictions to show per dataset: up to `each` right ones, then as many wrong.
 
   Drawn by a seeded hash, at most one per row. An answer that was generated is right if
-  it is one of the references in SQuAD's normal form. The base model's scores of the
-  same prompt are put beside, where it was measured.
+  it is one of the references in the normal form of the metric. The base model's scores
+  of the same prompt are put beside, where it was measured.
   """
   out = pathlib.Path(out)
   drawn: dict[tuple[str, bool], dict[str, tuple[int, dict[str, Any]]]] = {}
@@ -236,7 +236,8 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 def _right(record: Mapping[str, Any]) -> bool:
   predicted, gold = record['predicted'], record['gold']
   if 'text' in record:
-    return predicted is not None and normalise(predicted) in map(normalise, gold)
+    metric = metrics.of(record['dataset'])
+    return predicted is not None and metric.same(predicted, gold)
   if predicted is None:
     return False
   options = record['options']

@@ -11,7 +11,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+import numpy as np
+
 from flan_jax.errors import InputError
+from flan_jax.evaluate.metrics import Metric
 
 
 @contextlib.contextmanager
@@ -53,6 +56,27 @@ def records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         )
       yield start, record
       start += len(line)
+
+
+def statistics(record: Mapping[str, Any], metric: Metric) -> np.ndarray:
+  """Statistics of one prediction, float64 [S]; the mean over options that tie."""
+  wanted = right(record)
+  if record['predicted'] is None:
+    said = [None]
+  elif 'text' in record:
+    said = [record['predicted']]
+  else:
+    tied = record.get('tied', [record['predicted']])
+    said = [record['options'][i].strip() for i in tied]
+  return metric.scores(said, [wanted] * len(said)).mean(0)
+
+
+def right(record: Mapping[str, Any]) -> list[str]:
+  """The texts that a prediction was compared with."""
+  if 'text' in record:
+    return record['gold']
+  options = (record['options'][i].strip() for i in record['gold'])
+  return record.get('references') or list(options)
 
 
 _PREDICTIONS = tuple(

@@ -241,14 +241,26 @@ def evaluate(
 def _askable(
   dataset: Dataset, rows: Iterable[Row], warnings: Warnings
 ) -> Iterable[Row]:
-  """Rows whose right answer is among their options; the others are named."""
+  """Rows with a right answer, among their options if they have any.
+
+  The others are named: a store leaves out those whose answer is blank, so rows that
+  are read raw must lose them too.
+  """
   for row in rows:
     options, gold = row.answer.options, row.answer.gold
-    if dataset.has_options and not (gold and all(0 <= i < len(options) for i in gold)):
+    what = ''
+    if dataset.has_options and not any(option.strip() for option in options):
+      what = 'left out: no option has any text'
+    elif dataset.has_options and not (
+      gold and all(0 <= i < len(options) for i in gold)
+    ):
       what = 'left out: the right answer is not among the options'
+    elif row.answer.is_blank:
+      what = 'left out: the right answer is blank'
+    if what:
       warnings.add(dataset.name, what, f'row {row.row_id}')
-      continue
-    yield row
+    else:
+      yield row
 
 
 def _exemplar_rows(

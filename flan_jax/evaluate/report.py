@@ -16,6 +16,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import calibration, metrics, published, statistics
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.statistics import Interval
+from flan_jax.fields import Answer
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
@@ -133,6 +134,7 @@ def _row(
     'dataset': dataset.name,
     'cluster': dataset.cluster,
     'metric': metric.name,
+    **_signature(metric, answers),
     'split': result.split,
     'n': len(split.rows),
     'shots': result.shots,
@@ -159,7 +161,15 @@ def _row(
     if dataset.family == 'flan'
     else {}
   )
+  if row['published'] and dataset.differs:
+    row['differs'] = dataset.differs
   return row
+
+
+def _signature(metric: metrics.Metric, answers: Sequence[Answer]) -> dict[str, str]:
+  """What another must set to get the metric's figure, where its name is not enough."""
+  found = metric.signature([answer.right for answer in answers])
+  return {'signature': found} if found else {}
 
 
 def _contamination(

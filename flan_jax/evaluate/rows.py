@@ -95,11 +95,14 @@ def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
     out, dropped = [], 0
     for row_id, record in sources.records(dataset, split, data_dir=data_dir):
       try:
-        out.append(dataset.read(record, row_id))
+        row = dataset.read(record, row_id)
       except Unlabelled:
         dropped += 1
       except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(f'dataset {name!r}, row {row_id!r}: {error}') from None
+      else:
+        if split != 'train' or not row.answer.is_blank:
+          out.append(row)
       if split == 'train' and len(out) == ROWS:
         break
     if dropped:

@@ -247,10 +247,6 @@ def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Inter
   return Interval(float(centre - below), float(centre + above))
 
 
-def _right(answer: Answer) -> list[str]:
-  return [answer.options[i] for i in answer.gold]
-
-
 def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:
   """What drawing an option at random scores on average; None for free text.
 
@@ -260,7 +256,7 @@ def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:
   if not answers or not all(answer.options for answer in answers):
     return None
   expected = [
-    metric.scores(answer.options, [_right(answer)] * len(answer.options)).mean(0)
+    metric.scores(answer.options, [answer.right] * len(answer.options)).mean(0)
     for answer in answers
   ]
   return metric.aggregate(np.stack(expected))
@@ -274,7 +270,7 @@ def majority(answers: Sequence[Answer], *, metric: Metric) -> float | None:
   """
   if not answers or not all(answer.options for answer in answers):
     return None
-  right = [_right(answer) for answer in answers]
+  right = [answer.right for answer in answers]
   words = set(answers[0].options)
   if all(set(answer.options) == words for answer in answers):
     constants = [[word] * len(answers) for word in sorted(words)]

@@ -28,7 +28,7 @@ COLUMNS = (
   'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
-  'flan_137b_zero_shot', 'flan_137b_mark',
+  'flan_137b_zero_shot', 'flan_137b_mark', 'signature', 'differs',
 )  # fmt: skip
 """Of report.csv, one line a dataset; figures are percent, differences points."""
 
@@ -99,6 +99,7 @@ def latex(report: Mapping[str, Any]) -> str:
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
     '% needs \\usepackage{booktabs}',
+    *(f'% {line}' for line in footnotes(report)),
     f'\\begin{{tabular}}{{l{"r" * (len(heads) - 1)}}}',
     '\\toprule',
     ' & '.join(heads) + ' \\\\',
@@ -150,7 +151,8 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
   cells.append('--' if best is None else f'{best["test"]:.1f}')
   if with_published:
     known = row['published'].get(_KNOWN)
-    cells.append(published.shown(known) if known else '--')
+    dagger = '$^\\dagger$' if row.get('differs') else ''
+    cells.append(published.shown(known) + dagger if known else '--')
   return ' & '.join(cells).replace('-', '$-$').replace('$-$$-$', '--') + ' \\\\'
 
 
@@ -195,8 +197,30 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     if compared:
       for_all = f'for {compared} dataset{"s" if compared > 1 else ""}'
       console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
+  for line in footnotes(report):
+    console.print(line, markup=False, highlight=False)
   for warning in report.get('warnings', ()):
     console.print(f'warning: {warning}', markup=False, highlight=False)
+
+
+DIFFERS = '†'
+"""After a published figure that ours is not comparable with."""
+
+
+def footnotes(report: Mapping[str, Any]) -> list[str]:
+  """What a reader must know to compare the figures: differences, then settings."""
+  differ: dict[str, list[str]] = {}
+  signed: dict[str, list[str]] = {}
+  for row in report['rows']:
+    if row.get('differs'):
+      differ.setdefault(row['differs'], []).append(row['dataset'])
+    if row.get('signature'):
+      signature = f'{row["metric"]}: {row["signature"]}'
+      signed.setdefault(signature, []).append(row['dataset'])
+  lines = [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
+  for what, names in signed.items():
+    lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
+  return lines
 
 
 _KNOWN = 'flan_137b_zero_shot'
@@ -218,7 +242,7 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   console = Console(file=file, stderr=file is None)
   if not console.is_terminal:
     console = Console(file=file, stderr=file is None, width=120)
-  title = f'{found["old"]["model"]} to {found["new"]["model"]}, percent'
+  title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'better', 'worse'):
     table.add_column(name, justify='left' if name == 'dataset' else 'right')
@@ -293,5 +317,8 @@ def _cells(
     cells['delta [95 %]'] = '-'
   if with_published:
     known = row['published'].get(_KNOWN)
-    cells['FLAN 137B (?: unverified)'] = published.shown(known) if known else '-'
+    dagger = f' {DIFFERS}' if row.get('differs') else ''
+    cells['FLAN 137B (?: unverified)'] = (
+      published.shown(known) + dagger if known else '-'
+    )
   return cells
