@@ -1,7 +1,9 @@
-"""Every metric against a literal table, and BLEU's sums against sacrebleu itself."""
+"""Every metric against a literal table, and BLEU against sacrebleu itself."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
@@ -44,7 +46,12 @@ def test_squad_normal_form(text, normal):
     ('f1', 'red red', ['red house'], 50),
     ('f1', 'green', ['red house', 'a green house'], 200 / 3),
     ('f1', 'green', ['red house'], 0),
-    ('f1', 'the', ['a'], 100),
+    ('f1', 'the', ['a'], 0),
+    ('exact_match', 'the', ['a'], 100),
+    ('exact_match', '', [')'], 100),
+    ('f1', '', [')'], 0),
+    ('accuracy', '-5', ['5'], 0),
+    ('accuracy', '1.5', ['15'], 0),
     ('f1', 'the', ['house'], 0),
     ('rouge', 'a cat sat', ['a cat sat'], 100),
     ('rouge', 'a cat', ['a cat sat down'], 200 / 3),
@@ -110,9 +117,46 @@ def test_spearman_is_of_ranks(said, wanted, percent):
   assert metric.others(rows)['spearman'] == pytest.approx(percent)
 
 
-def test_rouge_lsum_matches_sentences_out_of_order():
-  said, wanted = 'It rains. We stay.', 'We stay. It rains.'
-  assert figure('rouge', [said], [[wanted]]) == 100
+@pytest.mark.parametrize(
+  ('said', 'wanted', 'percent'),
+  [
+    ('It rains . We stay .', 'We stay . It rains .', 100),
+    ('It rains.\nWe stay.', 'We stay.\nIt rains.', 100),
+    ('It rains. We stay.', 'We stay. It rains.', 50),
+    ('it rains on runners', 'it rained on a runner', 100 * 2 * 2 / 9),
+  ],
+)
+def test_rouge_lsum_parts_sentences_as_t5_does_and_stems_nothing(said, wanted, percent):
+  assert figure('rouge', [said], [[wanted]]) == pytest.approx(percent)
+
+
+@pytest.mark.parametrize(
+  ('said', 'wanted', 'exact', 'f1'),
+  [
+    ('15', ['15.0'], 100, 100),
+    ('1,500 yards', ['1500 yards'], 100, 100),
+    ('1.5', ['15'], 0, 0),
+    ('5 yards', ['7 yards'], 0, 0),
+    ('5', ['5 yards'], 0, 67),
+    ('yards', ['5 yards'], 0, 0),
+    ('7 November 1917', ['November 7, 1917'], 0, 100),
+    ('the Bears', ['Bears', 'Chicago Bears'], 100, 100),
+    ('Bears', ['Chicago Bears'], 0, 67),
+    ('x\ny', ['y\nx'], 100, 100),
+    ('x\ny', ['y\nx\nz'], 0, 67),
+    ('x', ['x\ny'], 0, 50),
+    ('x y', ['x\ny'], 0, 33),
+    ('7\n5', ['5\n7'], 100, 100),
+    ('house house', ['house'], 0, 100),
+    ('', ['house'], 0, 0),
+  ],
+)
+def test_drop_by_the_rules_of_its_own_script(said, wanted, exact, f1):
+  metric = metrics.get('drop_f1')
+  rows = metric.scores([said], [wanted])
+  assert metric.name == 'f1'
+  assert metric.aggregate(rows) == pytest.approx(f1)
+  assert metric.others(rows) == {'exact_match': exact}
 
 
 @pytest.mark.parametrize(
@@ -151,8 +195,116 @@ def test_bleu_of_summed_statistics_is_sacrebleu(rows):
   streams = [
     [WANTED[i][k] if k < len(WANTED[i]) else None for i in rows] for k in range(most)
   ]
-  expected = BLEU().corpus_score(said, streams).score
+  expected = BLEU(tokenize='intl').corpus_score(said, streams).score
   assert figure('bleu', said, [WANTED[i] for i in rows]) == pytest.approx(expected)
+
+
+TEXT = st.text('ab .,-$%\u00a3\u2013\u00e9', max_size=12).map(
+  lambda text: text.replace(' ', ' the ')
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5))
+def test_bleu_is_what_t5_asks_sacrebleu_for(rows):
+  """Any texts, two references each, with the settings of t5's metric."""
+  import sacrebleu
+
+  said, *streams = map(list, zip(*rows, strict=True))
+  expected = sacrebleu.corpus_bleu(
+    said, streams, smooth_method='exp', lowercase=False, tokenize='intl',
+    use_effective_order=False,
+  ).score  # fmt: skip
+  wanted = [list(row[1:]) for row in rows]
+  assert figure('bleu', said, wanted) == pytest.approx(expected, abs=1e-6)
+  metric = metrics.get('bleu')
+  for one, references in zip(said, wanted, strict=True):
+    alone = sacrebleu.sentence_bleu(one, references, tokenize='intl').score
+    (value,) = metric.value(metric.scores([one], [references]))
+    assert 100 * value == pytest.approx(alone, abs=1e-6)
+
+
+def test_bleu_reads_punctuation_as_the_reference_does():
+  """`intl` parts what `13a` leaves joined: the signs of other languages."""
+  from sacrebleu.metrics import BLEU
+
+  said, wanted = 'Er sagte: \u201ees ist so weit\u201c', 'Er sagte: es ist so weit'
+  by = {
+    name: BLEU(tokenize=name).corpus_score([said], [[wanted]]).score
+    for name in ('13a', 'intl')
+  }
+  assert by['13a'] < by['intl'] - 1
+  assert figure('bleu', [said], [[wanted]]) == pytest.approx(by['intl'], abs=1e-6)
+
+
+def test_the_signature_of_bleu_is_sacrebleus():
+  metric = metrics.get('bleu')
+  assert metric.signature([['a'], ['b']]).startswith(
+    'nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp|version:'
+  )
+  assert metric.signature([['a', 'b'], ['b', 'c']]).startswith('nrefs:2|')
+  assert metric.signature([['a', 'b'], ['b']]).startswith('nrefs:var|')
+  assert metrics.get('rouge').signature([['a']]).startswith('stem:no|')
+  assert metrics.get('accuracy').signature([['a']]) == ''
+
+
+GOLD = {'f1a': ['yes', 'no'], 'pearson': ['0', '5', '2.6']}
+each_metric = pytest.mark.parametrize('name', sorted(metrics.METRICS))
+
+
+@each_metric
+def test_no_answer_is_wrong_whatever_is_right(name):
+  """Also where the right answer has no word left in the metric's normal form."""
+  metric = metrics.get(name)
+  golds = GOLD.get(name, ['word', ')', 'the', '-5', ''])
+  rows = metric.scores([None] * len(golds), [[gold] for gold in golds])
+  assert (metric.value(rows) <= 0).all()
+  assert metric.aggregate(rows) <= 0
+
+
+@each_metric
+def test_the_right_answer_has_the_highest_value(name):
+  metric = metrics.get(name)
+  golds = GOLD.get(name, ['one', 'the old house by the sea', '-5 apples . So what'])
+  rows = metric.scores(golds, [[gold] for gold in golds])
+  np.testing.assert_allclose(metric.value(rows), 1)
+  assert metric.value(rows[None]).shape == (1, len(golds))
+
+
+WORDS = st.lists(
+  st.sampled_from(['red', 'house', 'the', 'sea', '.', '5', '1.5', '-']), max_size=8
+)
+MEANS = sorted(metrics.METRICS.keys() - {'bleu', 'f1a', 'pearson'})
+
+
+@pytest.mark.parametrize('name', MEANS)
+@settings(deadline=None, max_examples=30)
+@given(WORDS, WORDS, WORDS)
+def test_of_two_answers_the_one_with_the_higher_figure_is_better(name, one, two, gold):
+  """For a metric that is a mean over rows, the value is the figure of the row alone."""
+  metric = metrics.get(name)
+  said = [' '.join(one), ' '.join(two)]
+  rows = metric.scores(said, [[' '.join(gold)]] * 2)
+  alone = [metric.aggregate(row[None]) for row in rows]
+  np.testing.assert_allclose(100 * metric.value(rows), alone)
+
+
+@pytest.mark.parametrize(
+  ('name', 'gold', 'worse', 'better'),
+  [
+    ('f1a', 'no', 'yes', 'no'),
+    ('f1a', 'yes', 'no', 'yes'),
+    ('pearson', '3.8', '0', '5'),
+    ('pearson', '3.8', '5', '4'),
+    ('pearson', '0', 'none', '0'),
+    ('bleu', 'it is a red house', 'red', 'a red house'),
+    ('rouge', 'a b c d', 'd c b a', 'a b c'),
+  ],
+)
+def test_better_is_the_metrics_own(name, gold, worse, better):
+  metric = metrics.get(name)
+  low, high = metric.value(metric.scores([worse, better], [[gold]] * 2))
+  assert low < high
 
 
 @pytest.mark.parametrize('name', sorted(metrics.METRICS))
@@ -192,6 +344,7 @@ def test_edit_distance_is_a_share_of_the_longer_text(prediction, reference, perc
     (['1', '2', '3', '4'], ['1', '3', '2', '4'], 80.0),
     (['3', '3', '3'], ['0', '2', '5'], 0.0),
     (['two', '0', 'nan'], ['0', '0', '0'], 0.0),
+    (['two', '0'], ['0', '5'], 100.0),
   ],
 )
 def test_pearson(predictions, references, percent):
