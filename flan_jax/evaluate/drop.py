@@ -59,13 +59,15 @@ def scores(said: Sequence[str], wanted: Sequence[str]) -> tuple[float, float]:
   exact = len(said) == len(wanted) and set(said) == set(wanted)
   bags = [[set(span.split()) for span in part] for part in (wanted, said)]
   found = np.array([[_overlap(ours, right) for ours in bags[1]] for right in bags[0]])
+  each = np.zeros(max(found.shape))
   if found.size == 1:
-    total = float(found[0, 0])
+    each[0] = found[0, 0]
   else:
     from scipy.optimize import linear_sum_assignment
 
-    total = float(found[linear_sum_assignment(found, maximize=True)].sum())
-  return float(exact), round(total / max(found.shape), 2)
+    matched = linear_sum_assignment(found, maximize=True)
+    each[matched[0]] = found[matched]
+  return float(exact), float(np.round(each.mean(), 2))
 
 
 def _overlap(said: Set[str], wanted: Set[str]) -> float:
@@ -74,6 +76,8 @@ def _overlap(said: Set[str], wanted: Set[str]) -> float:
   numbers = {word for word in wanted if _is_number(word)}
   if numbers and not numbers & common:
     return 0.0
-  if not said or not wanted:
+  if not common:
     return float(said == wanted)
-  return 2 * len(common) / (len(said) + len(wanted))
+  # Written so that what is rounded is the script's own number to the last bit.
+  precision, recall = len(common) / len(said), len(common) / len(wanted)
+  return 2 * precision * recall / (precision + recall)

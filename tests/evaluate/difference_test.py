@@ -7,11 +7,23 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import Oracle, rows
+from sacrebleu import sentence_bleu
 
 from flan_jax import catalogue
 from flan_jax.errors import InputError
-from flan_jax.evaluate import difference, page, predictions, protocol, report, tables
+from flan_jax.evaluate import (
+  difference,
+  metrics,
+  page,
+  predictions,
+  protocol,
+  report,
+  tables,
+)
+from flan_jax.fields import Answer
 
 RTE = dataclasses.replace(
   catalogue.get('rte'), templates=catalogue.get('rte').templates[:3], test='test'
@@ -23,19 +35,27 @@ ABOUT = {
 }  # fmt: skip
 
 
-def evaluated(out, right, *, some=None, seed=0, config='Evaluate.shots = 0  # default'):
-  """An evaluation of a model that is right on the rows `right(i)`."""
+def evaluated(
+  out, right, *, some=None, seed=0, config='Evaluate.shots = 0  # default', said=None,
+  dataset=RTE, **more,
+):  # fmt: skip
+  """An evaluation of a model that is right on the rows `right(i)`, or says `said`."""
   some = ROWS if some is None else some
 
   def rule(prompt):
-    i = int(re.search(r'Fact (\d+) of', prompt)[1])
-    said = i % 2 if right(i) else 1 - i % 2
-    return ('yes', 'no')[said]
+    blank = ' ' * (more.get('form') == 'continuation')
+    if said is not None:
+      return blank + said
+    i = int(re.findall(r'Fact (\d+) of', prompt)[-1])
+    return blank + ('yes', 'no')[i % 2 if right(i) else 1 - i % 2]
 
+  model = Oracle(rule)
+  model.row_length = 4096  # the oracle's tokens are bytes
+  train = rows(RTE, 8)('rte', 'train')
   with predictions.Predictions(out) as emit:
     results = protocol.evaluate(
-      Oracle(rule), datasets=[RTE], rows=lambda _, split: some, splits=('test',),
-      emit=emit,
+      model, datasets=[dataset], splits=('test',), emit=emit, **more,
+      rows=lambda _, split: train if split == 'train' else some,
     )  # fmt: skip
   provenance = {'config': config, 'models': {}, 'versions': {}}
   return report.write(out, results, seed=seed, provenance=provenance, **ABOUT)
@@ -75,6 +95,170 @@ def test_only_rows_with_the_same_right_answer_are_paired(tmp_path):
   evaluated(tmp_path / 'old', lambda i: True, some=other)
   (row,) = difference.compare(tmp_path / 'new', tmp_path / 'old')['rows']
   assert row['n'] == 30
+
+
+SAMSUM = dataclasses.replace(
+  catalogue.get('samsum'), templates=catalogue.get('samsum').templates[:2], test='test'
+)
+GOLD = 'the old red house by the sea was sold to a young man from the town'
+NOVEL = GOLD.split()
+
+
+def summaries(out, texts, gold):
+  """An evaluation of a model that writes `texts`, a summary a row."""
+  some = [
+    catalogue.Row(
+      f'test.0.{i}',
+      {'chat': f'Dialogue number {i} it is', 'summary': gold, 'answer': gold},
+      Answer(gold, references=(gold,)),
+    )
+    for i in range(len(texts))
+  ]
+  model = Oracle(lambda prompt: texts[int(re.search(r'number (\d+) it', prompt)[1])])
+  with predictions.Predictions(out) as emit:
+    results = protocol.evaluate(
+      model, datasets=[SAMSUM], rows=lambda *_: some, splits=('test',), emit=emit
+    )
+  return report.write(out, results, seed=0, **ABOUT)
+
+
+@pytest.mark.parametrize('worse', [NOVEL[:4], NOVEL[::-1]])
+def test_where_rouge_is_better_nothing_is_lost(worse, tmp_path):
+  """Whether every ROUGE is better, or ROUGE-Lsum alone, which is the headline."""
+  new, old = tmp_path / 'new', tmp_path / 'old'
+  summaries(new, [' '.join(NOVEL[:9])] * 8, GOLD)
+  summaries(old, [' '.join(worse)] * 8, GOLD)
+  (row,) = difference.compare(new, old)['rows']
+  assert row['delta'] > 20
+  assert (row['gained'], row['lost']) == (8 * 2, 0)
+  (row,) = difference.compare(old, new)['rows']
+  assert (row['gained'], row['lost']) == (0, 8 * 2)
+
+
+TEXTS = st.lists(st.sampled_from(NOVEL), max_size=6).map(' '.join)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(sorted(metrics.METRICS)), st.data())
+def test_a_better_answer_is_never_listed_as_lost(name, data):
+  """By the figure of the one answer, where the metric has one."""
+  metric = metrics.get(name)
+  texts = {'f1a': st.sampled_from(['yes', 'no']), 'pearson': st.sampled_from('012345')}
+  some = texts.get(name, TEXTS)
+  pairs = data.draw(st.lists(st.tuples(some, some, some), min_size=1, max_size=6))
+  new, old, gold = zip(*pairs, strict=True)
+  scores = [metric.scores(said, [[g] for g in gold]) for said in (new, old)]
+  gain = metric.value(scores[0]) - metric.value(scores[1])
+  ids = [str(i) for i in range(len(pairs))]
+  found = difference._changed(gain[None], ids, [0])
+  lost = {row_id for row_id, _ in found['lost']}
+  gained = {row_id for row_id, _ in found['gained']}
+  assert not lost & gained
+  for row_id, ours, theirs, right in zip(ids, new, old, gold, strict=True):
+    better = round(alone(name, ours, right) - alone(name, theirs, right), 6)
+    assert (row_id in gained, row_id in lost) == (better > 0, better < 0)
+
+
+def alone(name, said, right):
+  """How good one answer is, found without the metric's own `value`."""
+  if name == 'f1a':
+    return float(said == right)
+  if name == 'pearson':
+    return -abs(int(said) - int(right))
+  if name == 'bleu':
+    return sentence_bleu(said, [right], tokenize='intl').score
+  metric = metrics.get(name)
+  return metric.aggregate(metric.scores([said], [[right]]))
+
+
+def test_f1a_counts_a_false_alarm_that_is_gone_as_better(tmp_path):
+  multirc = catalogue.get('multirc')
+  multirc = dataclasses.replace(multirc, templates=multirc.templates[:1])
+  words = ('no', 'yes')
+  some = [
+    row._replace(
+      values={'paragraph': row.values['premise'], 'question': 'q', 'response': 'r'}
+      | {'answer': words[i % 3 == 0]},
+      answer=Answer(words[i % 3 == 0], words, (int(i % 3 == 0),)),
+    )
+    for i, row in enumerate(ROWS)
+  ]
+  for name, said in (('new', 'no'), ('old', 'yes')):
+    evaluated(tmp_path / name, None, said=said, some=some, dataset=multirc)
+  (row,) = difference.compare(tmp_path / 'new', tmp_path / 'old')['rows']
+  assert (row['gained'], row['lost']) == (40, 20)
+  assert row['delta'] == -50  # F1 of no `yes` at all is 0, of nothing but `yes` 50
+
+
+class TestAskedOtherwise:
+  """SHOTS and FORM differ: the answers are paired all the same."""
+
+  def write(self, out, right, **more):
+    evaluated(out, right, **more)
+    return out
+
+  def test_shots_pair_template_by_template(self, tmp_path):
+    new = self.write(tmp_path / 'new', lambda i: i < 50, shots=2)
+    old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
+    found = difference.compare(new, old)
+    (row,) = found['rows']
+    assert (row['unit'], row['paired']) == ('template', True)
+    assert (row['gained'], row['lost']) == (15 * 3, 0)
+    assert row['p'] < 0.01
+    assert found['old']['title'] == 'm, zero-shot'
+    assert found['new']['title'] == 'm, 2-shot'
+    for example in row['examples']:
+      assert example['words'] == RTE.templates[example['template']].inputs
+      assert example['old_prompt'] is not None
+      assert example['prompt'].endswith(example['old_prompt'])
+
+  def test_other_forms_pair_row_by_row(self, tmp_path):
+    """One prompt against three templates: 38 rows better and 14 worse are so named."""
+    new = self.write(tmp_path / 'new', lambda i: i < 38, form='continuation')
+    old = self.write(tmp_path / 'old', lambda i: i >= 46)
+    found = difference.compare(new, old)
+    (row,) = found['rows']
+    assert (row['unit'], row['paired']) == ('example', True)
+    assert (row['gained'], row['lost']) == (38, 14)
+    assert row['delta'] == pytest.approx(100 * (38 - 14) / 60, abs=1e-3)
+    assert row['p'] is not None
+    assert [example['template'] for example in row['examples']] == [None] * 6
+    assert found['new']['title'] == 'm, zero-shot, continuation'
+    (back,) = difference.compare(old, new)['rows']
+    assert (back['gained'], back['lost']) == (14, 38)
+    assert back['p'] == row['p']
+
+  def test_without_options_the_templates_are_the_same(self, tmp_path):
+    new = self.write(tmp_path / 'new', lambda i: i < 50, form='no_options')
+    old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
+    (row,) = difference.compare(new, old)['rows']
+    assert (row['unit'], row['gained'], row['lost']) == ('template', 45, 0)
+
+  def test_what_cannot_be_paired_is_unknown_and_not_zero(self, tmp_path):
+    new = self.write(tmp_path / 'new', lambda i: True)
+    other = [row._replace(row_id=f'x{row.row_id}') for row in ROWS]
+    old = self.write(tmp_path / 'old', lambda i: False, some=other)
+    (row,) = difference.write(new, old)['rows']
+    assert (row['gained'], row['lost'], row['unit']) == (None, None, None)
+    html = (new / 'difference.html').read_text(encoding='utf-8')
+    assert '<td>\u2013</td><td>\u2013</td>' in html
+
+  def test_the_page_names_what_differs_and_shows_the_template(self, tmp_path):
+    new = self.write(tmp_path / 'new', lambda i: i < 50, shots=2)
+    old = self.write(tmp_path / 'old', lambda i: i < 20)
+    difference.write(new, old)
+    html = (new / 'difference.html').read_text(encoding='utf-8')
+    assert '<h1>m, zero-shot \u2192 m, 2-shot</h1>' in html
+    assert 'Template: <code>' in html
+    assert 'The old prompt' in html
+
+
+def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
+  evaluated(tmp_path / 'new', lambda i: True)
+  evaluated(tmp_path / 'old', lambda i: True, config='Evaluate.max_rows = 9  # flag')
+  found = difference.compare(tmp_path / 'new', tmp_path / 'old')
+  assert found['old']['title'] == 'm, Evaluate.max_rows 9'
+  assert found['new']['title'] == 'm, Evaluate.max_rows -'
 
 
 def test_without_predictions_two_figures_stand_apart(tmp_path):

@@ -1,6 +1,7 @@
 """The protocol: which rows, which templates, what is measured, what is written."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, rows, says
 from flan_jax.catalogue import Row
 from flan_jax.data.rendering import Limits
 from flan_jax.errors import InputError
-from flan_jax.evaluate import protocol
+from flan_jax.evaluate import metrics, predictions, protocol
 from flan_jax.evaluate.scoring import Scored, Scorer
-from flan_jax.fields import Answer
+from flan_jax.fields import Answer, Label
 
 
 def test_measures_every_template_that_asks_for_the_answer():
@@ -232,14 +233,148 @@ def test_a_dataset_without_rows_is_left_out_and_said():
   assert found.warnings == ('tiny_nli: no rows in dev or test; left out',)
 
 
-def test_options_without_a_token_are_refused_by_name():
-  def empty(name, split):
-    answer = Answer('', ('', ''), (0,), ('',))
-    values = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
-    return [Row('test.0.9', values, answer)]
+def with_row(row):
+  """The rows of RANKED, and one more."""
+  return lambda name, split: [*rows(RANKED, 2)(name, split), row]
 
-  with pytest.raises(InputError, match="'tiny_nli', row 'test.0.9'.*no option"):
-    protocol.evaluate(says('yes'), datasets=[RANKED], rows=empty)
+
+VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
+
+
+@pytest.mark.parametrize(
+  ('options', 'why'),
+  [
+    (('', ' '), 'left out: no option has any text'),
+    ((), 'left out: no option has any text'),
+    (('', 'no'), 'left out: the right answer is blank'),
+  ],
+)
+def test_a_row_without_text_to_choose_is_named_and_the_others_are_measured(
+  options, why
+):
+  row = Row('test.0.9', VALUES, Answer('', options, (0,), ('',)))
+  found = protocol.evaluate(
+    says('yes'), datasets=[RANKED], rows=with_row(row), splits=('test',)
+  )
+  (result,) = found.datasets
+  assert result.splits['test'].tuned.shape == (2, 2, 1)
+  assert found.warnings == (f'tiny_nli: {why} (row test.0.9)',)
+
+
+def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured():
+  """A vocabulary may have nothing for a text that is not blank."""
+
+  class Mute(type(BYTES)):
+    def encode_batch(self, texts):
+      return super().encode_batch([text.replace('\u2603', '') for text in texts])
+
+  model = says('yes')
+  model.tokenizer = Mute()
+  answer = Answer('\u2603', ('\u2603', '\u2603\u2603'), (0,), ('\u2603',))
+  found = protocol.evaluate(
+    model,
+    datasets=[RANKED],
+    rows=with_row(Row('test.0.9', VALUES, answer)),
+    splits=('test',),
+  )
+  scores = found.datasets[0].splits['test'].tuned[..., 0]
+  assert np.isnan(scores[:, 2]).all()
+  assert scores[:, :2].tolist() == [[1, 0], [1, 0]]
+  assert 'tiny_nli: left out: no option has a token (row test.0.9)' in found.warnings
+
+
+def test_a_blank_answer_is_left_out_of_what_is_written_too():
+  def read(name, split):
+    blank = Row('test.0.9', {**VALUES, 'hypothesis': ' '}, Answer(' '))
+    return [*rows(WRITTEN, 2)(name, split), blank]
+
+  found = protocol.evaluate(
+    says('it is 0'), datasets=[WRITTEN], rows=read, splits=('test',)
+  )
+  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert found.warnings == (
+    'tiny_qa: left out: the right answer is blank (row test.0.9)',
+  )
+
+
+@pytest.mark.parametrize(
+  ('metric', 'gold'),
+  [
+    *itertools.product(sorted(metrics.METRICS.keys() - {'pearson'}), (')', 'the', '0')),
+    ('pearson', '0'),
+  ],
+)
+def test_nan_that_is_written_is_wrong_whatever_is_right(metric, gold):
+  """Also where nothing of the right answer is left in the metric's normal form."""
+
+  class Broken(Oracle):
+    def generate(self, prompts, *, max_new_tokens):
+      return (
+        super()
+        .generate(prompts, max_new_tokens=max_new_tokens)
+        ._replace(nan=[True] * len(prompts))
+      )
+
+  dataset = dataclasses.replace(WRITTEN, metric=metric)
+  row = Row(
+    'test.0.0', {'premise': 'A.', 'answer': gold}, Answer(gold, (), (), (gold,))
+  )
+  seen = []
+  found = protocol.evaluate(
+    Broken(lambda prompt: gold),
+    datasets=[dataset],
+    rows=lambda *_: [row],
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  (scores,) = found.datasets[0].splits['test'].tuned[0]
+  assert metrics.get(metric).value(scores) <= 0
+  assert seen[0]['predicted'] is None
+  assert 'counted as wrong' in found.warnings[0]
+
+
+def test_nan_that_is_ranked_is_no_correct_rejection():
+  """F1a: an unanswered `no` is a false alarm, as in t5, and not a right `no`."""
+
+  class Broken(Oracle):
+    def score(self, requests):
+      return Scored([np.array([np.nan, -1.0], np.float32) for _ in requests], 1, 1)
+
+  found = protocol.evaluate(
+    Broken(lambda prompt: 'yes'),
+    datasets=[dataclasses.replace(RANKED, metric='f1a')],
+    rows=rows(RANKED, 2),
+    splits=('test',),
+  )
+  first = found.datasets[0].splits['test'].tuned[0]
+  assert first.tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_a_choice_is_compared_with_the_number_behind_the_right_word():
+  words = tuple('012345')
+  dataset = dataclasses.replace(
+    RANKED, answer=Label('label', words, round, measured=True), metric='pearson'
+  )
+  values = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
+  read = [
+    Row(f'test.0.{i}', values, dataset.answer({'label': label}, values))
+    for i, label in enumerate((0.4, 3.8, 2.6))
+  ]
+  seen = []
+  found = protocol.evaluate(
+    says('3'),
+    datasets=[dataset],
+    rows=lambda *_: read,
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  statistics = found.datasets[0].splits['test'].tuned[0]
+  assert statistics[:, 1].tolist() == [3, 3, 3]
+  assert statistics[:, 2].tolist() == [0.4, 3.8, 2.6]
+  assert [record['references'] for record in seen[:3]] == [['0.4'], ['3.8'], ['2.6']]
+  assert [record['gold'] for record in seen[:3]] == [[0], [4], [3]]
+  again = predictions.statistics(seen[1], metrics.get('pearson'))
+  np.testing.assert_allclose(again, statistics[1])
 
 
 class TestShots:
