@@ -17,6 +17,9 @@ from flan_jax.data.materialize import materialize
 from flan_jax.data.rendering import POLICY
 from flan_jax.data.store import Store
 from flan_jax.errors import InputError
+from flan_jax.evaluate import protocol, rows
+from flan_jax.evaluate.measurement import Warnings
+from flan_jax.progress import Progress
 
 
 def contents(folder):
@@ -380,6 +383,25 @@ def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
   world.rows['picks'].pop('train')
   with pytest.raises(InputError, match='no training rows are left'):
     materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes')
+
+
+def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
+  world, tmp_path
+):
+  world.rows['stories']['test'][1]['title'] = '  '
+  held_out = dataclasses.replace(
+    world.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
+  )
+  manifest = materialize(held_out, out=tmp_path / 'out', tokenizer='bytes')
+  assert manifest['evaluation']['stories']['filters']['empty'] == 1
+  about = {'data_dir': None, 'progress': Progress(quiet=True)}
+  store = Store.open(tmp_path / 'out')
+  dataset = catalogue.get('stories', family='tiny')
+  measured = []
+  for source in (rows.stored(store, **about), rows.raw('tiny', **about)):
+    found = protocol._askable(dataset, source('stories', 'test'), Warnings())
+    measured.append([row.row_id for row in found])
+  assert measured == [['test.0.0', 'test.0.2']] * 2
 
 
 def test_a_missing_field_is_named(world, tmp_path):

@@ -139,6 +139,48 @@ def test_same_scores_same_report():
   assert build(parts) == build(parts)
 
 
+def test_bleu_is_named_with_its_signature():
+  written = dataset('wmt14_enfr', 'translation', 'bleu', Text('{premise}'))
+  statistics = np.ones((3, 4, 10))
+  rows = tuple(
+    Row(f'test.0.{i}', {}, Answer('a b', references=('a b',))) for i in range(4)
+  )
+  part = protocol.SplitResult(rows=rows, tuned=statistics, base=None)
+  found = build((written, {'test': part}))
+  (row,) = found['rows']
+  assert row['signature'].startswith('nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp')
+  assert f'bleu: {row["signature"]}' in tables.footnotes(found)
+  (ranked,) = build((dataset(), {'test': split(RIGHT)}))['rows']
+  assert 'signature' not in ranked
+
+
+def test_a_published_figure_of_other_rows_is_marked(tmp_path):
+  """Sentiment140 is measured without the tweets that the paper calls negative."""
+  declared = catalogue.get('sentiment140')
+  other = dataset(name='sentiment140', cluster='sentiment', differs=declared.differs)
+  found = build(
+    (other, {'test': split(RIGHT)}),
+    (dataset(name='imdb_reviews', cluster='sentiment'), {'test': split(RIGHT)}),
+  )
+  assert [row.get('differs') for row in found['rows']] == [declared.differs, None]
+  note = f'\u2020 sentiment140: {declared.differs}'
+  out = io.StringIO()
+  tables.print_table(found, file=out)
+  assert note in out.getvalue()
+  marked = {
+    line.split()[0]: line.rstrip().endswith(tables.DIFFERS)
+    for line in out.getvalue().splitlines()
+    if line.startswith(('  sentiment140', '  imdb'))
+  }
+  assert marked == {'sentiment140': True, 'imdb_reviews': False}
+  assert '$^\\dagger$' in tables.latex(found)
+  (tmp_path / 'report.json').write_text(json.dumps(found), encoding='utf-8')
+  report.render(tmp_path)
+  html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+  assert note in html.replace('&#39;', "'")
+  assert html.count('\u2020') == 2
+
+
 class TestAverages:
   PARTS = (
     (dataset('rte'), {'test': split(RIGHT, WRONG)}),
@@ -311,6 +353,18 @@ def test_examples_are_at_most_one_template_of_a_row(tmp_path):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
   found = page.examples(tmp_path, {'seed': 0, 'rows': [{'dataset': 'rte'}]}, each=3)
   assert len({one['row_id'] for one in found['rte']}) == len(found['rte']) == 3
+
+
+def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
+  with predictions.Predictions(tmp_path) as emit:
+    for i, said in enumerate(('-5', '5')):
+      one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
+      emit(one | {'options': []}, split='test', model='tuned')
+  found = page.examples(tmp_path, {'seed': 0, 'rows': [{'dataset': 'math_dataset'}]})
+  assert {one['text']: one['right'] for one in found['math_dataset']} == {
+    '-5': False,
+    '5': True,
+  }
 
 
 def test_the_terminal_table_fits_in_lines():
