@@ -97,7 +97,7 @@ def test_a_truncated_store_is_named(out):
   with pytest.raises(InputError, match='manifest.json is truncated'):
     Store.open(out)
   manifest.write_text(json.dumps({**json.loads(text), 'version': 0}))
-  with pytest.raises(InputError, match='format 0; this version reads 2'):
+  with pytest.raises(InputError, match='format 0; this version reads 3'):
     Store.open(out)
 
 
