@@ -333,6 +333,7 @@ class _Vocabulary(tokenizer_lib.Tokenizer):
     self.name = self.digest = str(vocabulary)
     self.vocab_size = vocabulary.vocab_size
     self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+    self.unk_id = vocabulary.unk_id
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]

@@ -11,18 +11,26 @@ import json
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import sentencepiece
 
+from flan_jax.data import control_tokens
 from flan_jax.errors import InputError, did_you_mean
 
 BYTES = 'bytes'
 
 _SPACE = '\u2581'
 """SentencePiece's own sign for a blank: text that holds it needs care."""
+
+_STAND_INS = ('\ue000', '\uf8ff', '\U000f0000')
+"""Characters of private use, which vocabularies spell in bytes."""
+
+UNKNOWN = ' \u2047 '
+"""How SentencePiece, and `decode` here, shows a token that stands for lost text."""
 
 _EOS_NAMES = (
   '</s>',
@@ -44,6 +52,8 @@ class Tokenizer(abc.ABC):
     bos_id: token that starts a sequence; None where the model has none.
     eos_id: token that ends inputs and targets.
     pad_id: token of padding.
+    unk_id: token that stands for text that the vocabulary lacks; None where it lacks
+      none.
     digest: sha256 (hex) of the file.
     threads: most threads that a batch is encoded in; None for one per core.
   """
@@ -55,15 +65,23 @@ class Tokenizer(abc.ABC):
   bos_id: int | None
   eos_id: int
   pad_id: int
+  unk_id: int | None
   digest: str
 
   @abc.abstractmethod
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Token ids of each text, int32 [n] each, without BOS and EOS."""
+    """Token ids of each text, int32 [n] each, without BOS and EOS.
+
+    No text becomes BOS, EOS, PAD or another control token, even if it spells one.
+    """
 
   @abc.abstractmethod
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of `ids`; special tokens and ids past the vocabulary are left out."""
+    """The text of `ids`.
+
+    Control tokens and ids past the vocabulary are left out; a token that stands for
+    unknown text is shown as UNKNOWN.
+    """
 
   @abc.abstractmethod
   def save(self, path: str | os.PathLike) -> None:
@@ -72,6 +90,22 @@ class Tokenizer(abc.ABC):
   def encode(self, text: str) -> np.ndarray:
     """Token ids of one text, int32 [n]."""
     return self.encode_batch([text])[0]
+
+  def keeps(self, text: str, ids: Sequence[int]) -> bool:
+    """Whether `ids` are decoded to `text`, but for what `even` evens out."""
+    back = self.decode(ids)
+    return back == text or even(back) == even(text)
+
+
+def even(text: str) -> str:
+  """`text` without what a vocabulary may change unseen.
+
+  Runs of blanks count as one, those at the ends as none, and characters are in
+  Unicode's compatibility form (NFKC). Newlines and tabs stay what they are.
+  """
+  if not text.isascii():
+    text = unicodedata.normalize('NFKC', text)
+  return ' '.join(part for part in text.split(' ') if part)
 
 
 class Bytes(Tokenizer):
@@ -83,6 +117,7 @@ class Bytes(Tokenizer):
   bos_id = None
   eos_id = 1
   pad_id = 0
+  unk_id = 2
   digest = hashlib.sha256(b'utf-8 bytes + 3').hexdigest()
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -123,29 +158,46 @@ class SentencePiece(Tokenizer):
       raise InputError(f'tokenizer {name!r}: no EOS piece; inputs and targets need one')
     self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else None
     self.pad_id = max(0, self._processor.pad_id())
+    self.unk_id = self._processor.unk_id()
     self.digest = hashlib.sha256(model).hexdigest()
-    pieces = [f'<0x{byte:02X}>' for byte in _SPACE.encode('utf-8')]
-    ids = [self._processor.piece_to_id(piece) for piece in pieces]
-    has_bytes = all(self._processor.is_byte(i) for i in ids)
-    self._space = np.array(ids, np.int32) if has_bytes else None
+    self._in_bytes = {sign: self._spelled(sign) for sign in (_SPACE, *_STAND_INS)}
+
+  def _spelled(self, sign: str) -> tuple[int, ...] | None:
+    """The byte pieces that spell `sign`; None where the model has none."""
+    ids = [self._processor.piece_to_id(f'<0x{b:02X}>') for b in sign.encode('utf-8')]
+    return tuple(ids) if all(self._processor.is_byte(i) for i in ids) else None
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     texts = list(texts)
     threads = min(len(texts), self.threads or os.cpu_count() or 1)
     ids = self._processor.encode(texts, out_type=int, num_threads=max(1, threads))
     out = [np.array(one, np.int32) for one in ids]
-    if self._space is not None:
+    if self._in_bytes[_SPACE] is not None:
       for i, text in enumerate(texts):
         if _SPACE in text:
-          out[i] = self._with_spaces(text)
+          out[i] = self._with_spaces(text, out[i])
     return out
 
-  def _with_spaces(self, text: str) -> np.ndarray:
-    """Spells SentencePiece's blank sign in bytes, lest it come back as a blank."""
-    first, *rest = (
-      np.array(self._processor.encode(part), np.int32) for part in text.split(_SPACE)
-    )
-    return np.concatenate([first, *(a for part in rest for a in (self._space, part))])
+  def _with_spaces(self, text: str, plain: np.ndarray) -> np.ndarray:
+    """Spells SentencePiece's blank sign in bytes, lest it come back as a blank.
+
+    The text is tokenized whole, with a character in the sign's place that the model
+    spells in bytes; `plain` is returned where there is no such character.
+    """
+    for sign in _STAND_INS:
+      spelled = list(self._in_bytes[sign])
+      if sign in text or self._processor.encode(sign)[-len(spelled) :] != spelled:
+        continue
+      found = self._processor.encode(text.replace(_SPACE, sign))
+      at = 0
+      while at < len(found):
+        if found[at : at + len(spelled)] == spelled:
+          found[at : at + len(spelled)] = self._in_bytes[_SPACE]
+          at += len(spelled)
+        else:
+          at += 1
+      return np.array(found, np.int32)
+    return plain
 
   def decode(self, ids: Iterable[int]) -> str:
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
@@ -157,8 +209,16 @@ class SentencePiece(Tokenizer):
 class HuggingFace(Tokenizer):
   """A Hugging Face fast tokenizer: `tokenizer.json` and what stands beside it.
 
-  BOS is used where the tokenizer's own post-processor puts it, or where
-  `tokenizer_config.json` says `add_bos_token`.
+  BOS is used where `tokenizer_config.json` says `add_bos_token: true`, and not used
+  where it says `false`; where it says nothing, or `null`, the tokenizer's own
+  post-processor decides.
+
+  Text never becomes a control token. Control tokens are those of a role (BOS, EOS, PAD,
+  UNK, SEP, CLS, MASK) and the special tokens that came with the model: added tokens
+  marked special that stand in the model's own vocabulary, or look like `<|im_start|>`.
+  All other added tokens, special or not, are taken for a user's own: text that spells
+  one becomes it, and `decode` keeps it. A token of yours that looks like `<|ctx|>` is
+  added with `special=False`, as `add_tokens` does, to be one of those.
   """
 
   filename = 'tokenizer.json'
@@ -171,39 +231,57 @@ class HuggingFace(Tokenizer):
         f"tokenizer {name!r}: needs `tokenizers`: pip install 'flan_jax[hf]'"
       ) from None
     try:
-      self._tokenizer = tokenizers.Tokenizer.from_buffer(model)
-    except Exception as error:  # tokenizers raises no narrower class
+      file = json.loads(model)
+      known = control_tokens.vocabulary(file)
+    except (ValueError, KeyError, TypeError) as error:
       raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
-    self._tokenizer.no_truncation()
-    self._tokenizer.no_padding()
-    self._model = model
+    ids = known.ids
+    self._roles = _roles(config, ids)
+    if 'eos' not in self._roles:
+      eos = next((token for token in _EOS_NAMES if token in ids), None)
+      if eos is None:
+        raise InputError(
+          f'tokenizer {name!r}: no EOS token; name it as "eos_token" in a '
+          'tokenizer_config.json beside it'
+        )
+      self._roles['eos'] = eos
     self.name = name
+    control = control_tokens.find(known, self._roles.values())
+    hidden, names = control_tokens.hide(file, control, ids)
+    self._tokenizer = self._loaded(tokenizers, hidden)
+    self.bos_id = self._bos(config, ids)
+    if self.bos_id is not None and 'bos' not in self._roles:
+      self._roles['bos'] = next(t for t, i in ids.items() if i == self.bos_id)
+      if self._roles['bos'] not in control:
+        control = control_tokens.find(known, self._roles.values())
+        hidden, names = control_tokens.hide(file, control, ids)
+        self._tokenizer = self._loaded(tokenizers, hidden)
+    self._model = model
     self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
-    eos = self._special(config, 'eos_token')
-    if eos is None:
-      found = (self._tokenizer.token_to_id(token) for token in _EOS_NAMES)
-      eos = next((i for i in found if i is not None), None)
-    if eos is None:
+    self.eos_id = ids[self._roles['eos']]
+    self.pad_id = ids[self._roles.get('pad', self._roles['eos'])]
+    self.unk_id = None if known.unk is None else ids[known.unk]
+    self._unk = None
+    if self.unk_id not in (None, self.bos_id, self.eos_id, self.pad_id):
+      self._unk = names.get(known.unk)
+    self._left_out = frozenset(ids[t] for t in control if names[t] != self._unk)
+    marks = f'{self.bos_id} {self.eos_id} {self.pad_id} {sorted(self._left_out)}'
+    self.digest = hashlib.sha256(model + marks.encode()).hexdigest()
+
+  def _loaded(self, library, file: Mapping[str, Any]):
+    try:
+      found = library.Tokenizer.from_str(json.dumps(file))
+    except Exception as error:  # tokenizers raises no narrower class
       raise InputError(
-        f'tokenizer {name!r}: no EOS token; name it as "eos_token" in a '
-        'tokenizer_config.json beside it'
-      )
-    self.eos_id = eos
-    pad = self._special(config, 'pad_token')
-    self.pad_id = eos if pad is None else pad
-    self.bos_id = self._bos(config)
-    ids = f'{self.bos_id} {self.eos_id} {self.pad_id}'.encode()
-    self.digest = hashlib.sha256(model + ids).hexdigest()
+        f'tokenizer {self.name!r}: not a tokenizer.json ({error})'
+      ) from None
+    found.no_truncation()
+    found.no_padding()
+    return found
 
-  def _special(self, config: Mapping[str, Any], key: str) -> int | None:
-    token = config.get(key)
-    if isinstance(token, Mapping):
-      token = token.get('content')
-    return None if token is None else self._tokenizer.token_to_id(token)
-
-  def _bos(self, config: Mapping[str, Any]) -> int | None:
-    if 'add_bos_token' in config:
-      return self._special(config, 'bos_token') if config['add_bos_token'] else None
+  def _bos(self, config: Mapping[str, Any], ids: Mapping[str, int]) -> int | None:
+    if config.get('add_bos_token') is not None:
+      return ids.get(self._roles.get('bos')) if config['add_bos_token'] else None
     plain = self._tokenizer.encode('a', add_special_tokens=False).ids
     full = self._tokenizer.encode('a', add_special_tokens=True).ids
     return full[0] if full[:1] != plain[:1] else None
@@ -213,19 +291,31 @@ class HuggingFace(Tokenizer):
     return [np.array(one.ids, np.int32) for one in encoded]
 
   def decode(self, ids: Iterable[int]) -> str:
-    known = [int(i) for i in ids if 0 <= i < self.vocab_size]
-    return self._tokenizer.decode(known, skip_special_tokens=True)
+    known = [
+      int(i) for i in ids if 0 <= i < self.vocab_size and i not in self._left_out
+    ]
+    text = self._tokenizer.decode(known, skip_special_tokens=False)
+    return text if self._unk is None else text.replace(self._unk, UNKNOWN)
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes `path`, and beside it the `tokenizer_config.json` that names EOS."""
+    """Writes `path`, and beside it the `tokenizer_config.json` with its roles."""
     path = pathlib.Path(path)
     path.write_bytes(self._model)
     config: dict[str, Any] = {'add_bos_token': self.bos_id is not None}
-    for key, i in [('bos', self.bos_id), ('eos', self.eos_id), ('pad', self.pad_id)]:
-      if i is not None:
-        config[f'{key}_token'] = self._tokenizer.id_to_token(i)
+    config |= {f'{role}_token': token for role, token in self._roles.items()}
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     path.with_name('tokenizer_config.json').write_text(text + '\n', encoding='utf-8')
+
+
+def _roles(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, str]:
+  """Role -> token, of the tokens that a tokenizer_config.json names."""
+  out = {}
+  for role in control_tokens.ROLES:
+    token = config.get(f'{role}_token')
+    token = token.get('content') if isinstance(token, Mapping) else token
+    if isinstance(token, str) and token in ids:
+      out[role] = token
+  return out
 
 
 def load(path: str | os.PathLike) -> Tokenizer:

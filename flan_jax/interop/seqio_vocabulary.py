@@ -34,7 +34,8 @@ class Vocabulary(seqio.Vocabulary):
 
   @property
   def unk_id(self) -> int | None:
-    """None: what the vocabulary lacks is spelled in bytes, or left out in decoding."""
+    """None: seqio would put it in place of ids past the vocabulary; ours leaves those
+    out, and encodes unknown text by itself."""
     return None
 
   @property

@@ -32,7 +32,8 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
 }
 """tokenizer.ggml.pre -> the patterns by which text is cut before pairs are merged."""
 
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+_ROLES = ('bos', 'eos', 'padding')
 _SPACE = '\u2581'
 
 
@@ -125,9 +126,13 @@ def _sentencepiece(file: File) -> bytes:
       f'{file.where}: tokenizer.ggml: tokens, scores and types must be as many'
     )
   unknown = file.field('tokenizer.ggml.unknown_token_id', 0)
+  roles = {file.field(f'tokenizer.ggml.{key}_token_id') for key in _ROLES}
   model = spm.ModelProto()
   for i, (token, score, kind) in enumerate(zip(tokens, scores, kinds, strict=True)):
-    kind = spm.ModelProto.SentencePiece.UNKNOWN if i == unknown else kind
+    if i == unknown:
+      kind = spm.ModelProto.SentencePiece.UNKNOWN
+    elif i in roles and len(token) > 1 and kind in (_NORMAL, _USER_DEFINED):
+      kind = _CONTROL  # text must not become what ends or pads a sequence
     model.pieces.add(piece=token, score=score, type=kind)
   trainer = model.trainer_spec
   trainer.model_type = spm.TrainerSpec.BPE

@@ -152,8 +152,48 @@ def test_special_ids_are_the_models_where_the_tokenizer_names_none(
 def test_vocabulary_and_merges_make_the_same_tokenizer(byte_level, tmp_path):
   byte_level.model.save(str(tmp_path))
   found = vocabularies.of_folder(tmp_path, {'eos_token_id': 0})
-  for text in (*TEXTS, 'text<|end|>'):
+  for text in TEXTS:
     assert found.encode(text).tolist() == byte_level.encode(text).ids
+
+
+@pytest.mark.parametrize('way', ['folder', 'merges', 'gguf'])
+def test_text_that_spells_a_control_token_stays_text(way, byte_level, tmp_path):
+  if way == 'gguf':
+    found = vocabularies.of_gguf(bpe_metadata(byte_level))
+  else:
+    if way == 'folder':
+      (tmp_path / 'tokenizer.json').write_text(byte_level.to_str())
+    else:
+      byte_level.model.save(str(tmp_path))
+    found = vocabularies.of_folder(tmp_path, {'eos_token_id': 0})
+  text = 'text<|end|> and <|start|><|pad|>'
+  assert not set(found.encode(text).tolist()) & {0, 1, 2}
+  assert found.decode(found.encode(text)) == text
+
+
+def test_the_roles_of_pieces_inside_a_gguf_are_control_tokens(pieces):
+  """Some files mark the token that ends a turn as one that text may become."""
+  from sentencepiece import sentencepiece_model_pb2 as spm
+
+  model = spm.ModelProto.FromString(pieces.model)
+  tokens = [piece.piece for piece in model.pieces] + ['<end_of_turn>', '<ctx>']
+  found = vocabularies.of_gguf(
+    Metadata(
+      model='llama',
+      tokens=tokens,
+      scores=[piece.score for piece in model.pieces] + [0.0, 0.0],
+      token_type=[piece.type for piece in model.pieces] + [4, 4],
+      eos_token_id=len(tokens) - 2,
+      padding_token_id=0,
+      unknown_token_id=2,
+      add_bos_token=False,
+    )
+  )
+  text = 'a <ctx> b <end_of_turn>'
+  ids = found.encode(text).tolist()
+  assert len(tokens) - 1 in ids
+  assert found.eos_id not in ids
+  assert found.decode(ids) == text
 
 
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):

@@ -1,0 +1,110 @@
+"""Control tokens of a `tokenizer.json`: which they are, and how text is kept from them.
+
+`tokenizers` turns text that spells an added token into that token. Here control tokens
+are renamed, before the file is loaded, to names that no text spells: their ids stay
+where they were, and the text `<|im_end|>` is tokenized like any other.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+ROLES = ('bos', 'eos', 'pad', 'unk', 'sep', 'cls', 'mask')
+"""Roles that a tokenizer_config.json gives to tokens, as `eos_token`."""
+
+_RESERVED = re.compile(r'<[|\uff5c].*[|\uff5c]>', re.DOTALL)
+"""How released models write the tokens that mark turns: `<|im_start|>`."""
+
+
+class Vocabulary(NamedTuple):
+  """A parsed tokenizer.json.
+
+  Attributes:
+    ids: token -> id, of the model and of the added tokens.
+    pieces: tokens of the model itself.
+    special: added tokens marked special.
+    unk: the token that stands for what the model lacks; None where it has none.
+  """
+
+  ids: Mapping[str, int]
+  pieces: frozenset[str]
+  special: frozenset[str]
+  unk: str | None
+
+
+def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
+  """Reads the tokens of a parsed tokenizer.json.
+
+  Raises:
+    KeyError, TypeError: it is not one.
+  """
+  model = file['model']
+  pieces = model['vocab']
+  if isinstance(pieces, Mapping):
+    ids, unk = dict(pieces), model.get('unk_token')
+  else:
+    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+    unk = None if model.get('unk_id') is None else pieces[model['unk_id']][0]
+  added = file.get('added_tokens') or []
+  return Vocabulary(
+    ids | {token['content']: token['id'] for token in added},
+    frozenset(ids),
+    frozenset(token['content'] for token in added if token['special']),
+    unk if unk in ids else None,
+  )
+
+
+def find(known: Vocabulary, roles: Iterable[str]) -> frozenset[str]:
+  """The tokens that text never becomes.
+
+  Those are the tokens of a role, and of the added tokens marked special those that
+  came with the model: they stand in its own vocabulary, or look like `<|im_start|>`.
+  The other added tokens a user has added on purpose. A token of one character is
+  none: nothing else could spell that character.
+  """
+  own = {
+    token
+    for token in known.special
+    if token in known.pieces or _RESERVED.fullmatch(token)
+  }
+  named = {token for token in roles if token in known.ids}
+  unk = set() if known.unk is None else {known.unk}
+  return frozenset(token for token in own | named | unk if len(token) > 1)
+
+
+def hide(
+  file: Mapping[str, Any], control: Iterable[str], ids: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, str]]:
+  """Renames the tokens `control` of a parsed tokenizer.json.
+
+  Args:
+    file: the tokenizer.json.
+    control: tokens, as `find` gives them.
+    ids: token -> id.
+
+  Returns:
+    The file with other names, and token -> its new name.
+  """
+  control = sorted(control)
+  stamp = hashlib.sha256(json.dumps(control).encode()).hexdigest()
+  new = {token: f'{stamp}-{ids[token]}' for token in control}
+  model = dict(file['model'])
+  if isinstance(model['vocab'], Mapping):
+    model['vocab'] = {new.get(token, token): i for token, i in model['vocab'].items()}
+    if model.get('unk_token') is not None:
+      model['unk_token'] = new.get(model['unk_token'], model['unk_token'])
+  else:
+    model['vocab'] = [[new.get(piece, piece), score] for piece, score in model['vocab']]
+  if 'merges' in model:
+    pairs = (m.split(' ', 1) if isinstance(m, str) else m for m in model['merges'])
+    merges = [
+      [a, b] for a, b in pairs if a not in new and b not in new and a + b not in new
+    ]
+    model['merges'] = merges
+  added = [
+    {**token, 'content': new.get(token['content'], token['content'])}
+    for token in file.get('added_tokens') or []
+  ]
+  return {**file, 'model': model, 'added_tokens': added}, new

@@ -1,0 +1,92 @@
+"""Small tokenizers of every kind that text behaves differently under.
+
+`CORPUS` is what they learn from; `of(kind, folder)` trains one and loads it.
+"""
+
+import io
+import json
+
+import sentencepiece
+import tokenizers
+
+from flan_jax.data import tokenizer as tokenizer_lib
+
+CORPUS = [
+  'Question: is the cat on the mat?\nAnswer: yes',
+  'Question: does the dog eat the bread?\nAnswer: no',
+  'Premise: two birds sing.\nSo a bird sings: true or false',
+  'The feeling of this text is positive', 'The feeling of this text is negative',
+  '{"a": [1, 2]} <b> & more: it rains, they say; 10 dogs  and   12 cats',
+] * 8  # fmt: skip
+BAR = '\u2581'
+
+
+def sentence_pieces(*, without: str = '', **changes) -> bytes:
+  """A SentencePiece model, in its file's bytes; it never saw `without`."""
+  out = io.BytesIO()
+  settings = {
+    'model_type': 'bpe', 'vocab_size': 420, 'byte_fallback': True, 'pad_id': 0,
+    'eos_id': 1, 'unk_id': 2, 'bos_id': -1, 'normalization_rule_name': 'identity',
+    'remove_extra_whitespaces': False, 'add_dummy_prefix': True,
+    'hard_vocab_limit': False, 'minloglevel': 2, 'num_threads': 1,
+  }  # fmt: skip
+  lines = [line for text in CORPUS for line in text.split('\n')]
+  lines = [line.translate(dict.fromkeys(map(ord, without))) for line in lines]
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(lines), model_writer=out, **settings | changes
+  )
+  return out.getvalue()
+
+
+def byte_level(*, special=('<s>', '</s>', '<pad>')) -> tokenizers.Tokenizer:
+  """A byte-level BPE, as GPT-2 and its heirs have it."""
+  out = tokenizers.Tokenizer(tokenizers.models.BPE())
+  out.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  out.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=420,
+    special_tokens=list(special),
+    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  out.train_from_iterator(CORPUS, trainer)
+  return out
+
+
+def prepending() -> str:
+  """The dummy-prefix pieces as a tokenizer.json with Prepend and Replace."""
+  from flan_jax.interop import sentencepiece_json
+
+  pieces = tokenizer_lib.SentencePiece(sentence_pieces(), name='dummy')
+  return sentencepiece_json.translate(pieces)[0].decode()
+
+
+def t5_like(**changes) -> bytes:
+  """Unigram pieces without bytes, newline or braces that collapse blanks, as T5's."""
+  lines = {
+    'model_type': 'unigram', 'vocab_size': 140, 'byte_fallback': False,
+    'remove_extra_whitespaces': True, 'normalization_rule_name': 'nmt_nfkc',
+    'character_coverage': 1.0, 'without': '{}<>',
+  }  # fmt: skip
+  return sentence_pieces(**lines | changes)
+
+
+def of(kind: str, folder) -> tokenizer_lib.Tokenizer:
+  """A tokenizer of `kind`, its file in `folder`."""
+  if kind == 'bytes':
+    return tokenizer_lib.Bytes()
+  if kind in ('dummy_prefix', 't5_like', 'own'):
+    path = folder / 'tokenizer.model'
+    if kind == 'own':
+      return tokenizer_lib.train(CORPUS, vocab_size=400, path=path)
+    path.write_bytes(sentence_pieces() if kind == 'dummy_prefix' else t5_like())
+    return tokenizer_lib.load(path)
+  path = folder / 'tokenizer.json'
+  text = byte_level().to_str() if kind == 'byte_level' else prepending()
+  path.write_text(text, encoding='utf-8')
+  names = {'eos_token': '</s>', 'pad_token': '<pad>', 'add_bos_token': False}
+  path.with_name('tokenizer_config.json').write_text(json.dumps(names))
+  return tokenizer_lib.load(path)
+
+
+KINDS = ('bytes', 'own', 'byte_level', 'dummy_prefix', 'prepending', 't5_like')
