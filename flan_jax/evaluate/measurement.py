@@ -15,7 +15,7 @@ from flan_jax.data import rows as rows_lib
 from flan_jax.data.exemplars import Pool
 from flan_jax.data.rendering import Limits
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate import metrics, prompts
+from flan_jax.evaluate import metrics, prompts, seam
 from flan_jax.evaluate.generation import Generated
 from flan_jax.evaluate.prompts import Fitted
 from flan_jax.evaluate.scoring import Request, Scored
@@ -47,8 +47,8 @@ class Question:
     dataset: the declaration, in the words that this model reads.
     templates: indices of those that are measured.
     pool: exemplars to show before each prompt; None for zero-shot.
-    joint: stands before every option as it is tokenised, as a blank does where the
-      answer continues the prompt.
+    joint: what stands between prompt and answer where they are one text, as a blank
+      does; '' where EOS parts them, and each is a text of its own.
     end: a generated answer ends before this text; None for the model's own end.
   """
 
@@ -59,7 +59,7 @@ class Question:
   end: str | None = None
 
   def options(self, row: Row) -> list[str]:
-    """The options of a row as they are tokenised."""
+    """The options of a row, each with what stands before it."""
     return [self.joint + option for option in row.answer.options]
 
   def answer(self, text: str) -> str:
@@ -200,14 +200,17 @@ class Measurement:
   ) -> list[Fitted | None]:
     dataset = question.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
-    silent: set[str] = set()
+    silent: dict[str, str] = {}
     most, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
       most = min(model.row_length, most or model.row_length)
       ids = _encoded(question, [row for row, _ in pairs], model.tokenizer)
       for row in {row.row_id: row for row, _ in pairs}.values():
-        self._alike(question, row, ids)
-      silent = {row.row_id for row, _ in pairs if _silent(question, row, ids)}
+        if _silent(question, row, ids):
+          silent[row.row_id] = 'left out: no option has a token'
+        elif not question.joint:
+          options = [ids[option] for option in question.options(row)]
+          self._alike(question, row, options)
       for i, (row, _) in enumerate(pairs):
         longest = max((len(ids[option]) for option in question.options(row)), default=0)
         rooms[i] = min(rooms[i], most - rows_lib.length(0, longest, bos_id))
@@ -217,10 +220,16 @@ class Measurement:
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, rooms=rooms, pool=question.pool
     )
+    if dataset.has_options and question.joint:
+      room = most - rows_lib.length(0, 0, bos_id)
+      for row_id in self._fit_joined(
+        question, pairs, fitted, rooms, room, model.tokenizer
+      ):
+        silent.setdefault(row_id, 'left out: an option has no token after the prompt')
     for i, ((row, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
       where = f'row {row.row_id} template {template}'
       if row.row_id in silent:
-        what = 'left out: no option has a token'
+        what = silent[row.row_id]
         self.warnings.add(dataset.name, what, f'row {row.row_id}')
         fitted[i] = None
       elif prompt is None:
@@ -230,10 +239,49 @@ class Measurement:
         self.warnings.add(dataset.name, 'prompts with fields cut to fit', where)
     return fitted
 
-  def _alike(self, question: Question, row: Row, ids: Mapping[str, np.ndarray]) -> None:
+  def _fit_joined(
+    self,
+    question: Question,
+    pairs: Sequence[tuple[Row, int]],
+    fitted: list[Fitted | None],
+    rooms: list[int],
+    room: int,
+    tokenizer: Tokenizer,
+  ) -> set[str]:
+    """Cuts in `fitted` the prompts whose joined texts have more than `room` tokens.
+
+    Returns:
+      The rows an option of which has no token of its own: nothing could be ranked.
+    """
+    silent = set()
+    left = [i for i, prompt in enumerate(fitted) if prompt is not None]
+    while left:
+      work = [(fitted[i].text, question.options(pairs[i][0])) for i in left]
+      long = []
+      for i, joined in zip(left, seam.join(work, tokenizer), strict=True):
+        if joined.longest > room:
+          rooms[i] = min(rooms[i], len(fitted[i].ids)) - (joined.longest - room)
+          long.append(i)
+        elif not all(map(len, joined.options)):
+          silent.add(pairs[i][0].row_id)
+        else:
+          self._alike(question, pairs[i][0], joined.options)
+      again = prompts.fit(
+        question.dataset,
+        [pairs[i] for i in long],
+        tokenizer=tokenizer,
+        rooms=[rooms[i] for i in long],
+        pool=question.pool,
+      )
+      for i, prompt in zip(long, again, strict=True):
+        fitted[i] = prompt
+      left = [i for i in long if fitted[i] is not None]
+    return silent
+
+  def _alike(self, question: Question, row: Row, ids: Sequence[np.ndarray]) -> None:
     """Names a row with different options that the tokenizer cannot tell apart."""
     texts = set(question.options(row))
-    if len({ids[text].tobytes() for text in texts}) < len(texts):
+    if len({option.tobytes() for option in ids}) < len(texts):
       what = 'options that tokenise alike, counted as tied'
       self.warnings.add(question.dataset.name, what, f'row {row.row_id}')
 
@@ -241,15 +289,12 @@ class Measurement:
     self, question: Question, work: Sequence[tuple[Row, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
-    ids = _encoded(question, [row for row, *_ in work], model.tokenizer)
     about = f'dataset {question.dataset.name!r}'
     requests = [
-      Request(
-        prompt.ids,
-        tuple(ids[option] for option in question.options(row)),
-        f'{about}, row {row.row_id!r}, template {template}',
+      Request(*asked, f'{about}, row {row.row_id!r}, template {template}')
+      for (row, template, _), asked in zip(
+        work, _asked(question, work, model.tokenizer), strict=True
       )
-      for row, template, prompt in work
     ]
     scored = model.score(requests)
     self.clocks[name].seconds += scored.seconds
@@ -362,6 +407,8 @@ def _scores(predictions: Sequence[_Prediction], metric: metrics.Metric) -> np.nd
 
 def _silent(question: Question, row: Row, ids: Mapping[str, np.ndarray]) -> bool:
   """Whether no option of a row has a token, so that there is nothing to rank."""
+  if question.joint:  # a blank after a prompt may well be a token
+    return not any(option.strip() for option in row.answer.options)
   return not any(len(ids[option]) for option in question.options(row))
 
 
@@ -371,6 +418,22 @@ def _encoded(
   """Token ids of every distinct option of `rows`."""
   distinct = list(dict.fromkeys(o for row in rows for o in question.options(row)))
   return dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
+
+
+def _asked(
+  question: Question,
+  work: Sequence[tuple[Row, int, Fitted]],
+  tokenizer: Tokenizer,
+) -> list[seam.Joined]:
+  """The tokens of each prompt and of its options, joined where they are one text."""
+  if question.joint:
+    texts = [(prompt.text, question.options(row)) for row, _, prompt in work]
+    return seam.join(texts, tokenizer)
+  ids = _encoded(question, [row for row, *_ in work], tokenizer)
+  return [
+    seam.Joined(prompt.ids, tuple(ids[o] for o in question.options(row)))
+    for row, _, prompt in work
+  ]
 
 
 def _record(

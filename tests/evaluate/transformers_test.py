@@ -5,18 +5,24 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import small_tokenizers
+from oracle import RANKED, rows
 
-from flan_jax.data.tokenizer import Bytes
+from flan_jax.data.rendering import Limits
+from flan_jax.data.tokenizer import Bytes, SentencePiece
+from flan_jax.evaluate import continuation
+from flan_jax.evaluate.measurement import Clock, Measurement, Question, Warnings
 from flan_jax.evaluate.scoring import Request, Scorer
-from flan_jax.interop import convert
+from flan_jax.interop import convert, sentencepiece_json
 from flan_jax.model import weights
 from flan_jax.progress import Progress
+from flan_jax.templates import Template
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.torch
 
-VOCAB, EOS, STEPS = 64, 1, 24
+VOCAB, EOS, STEPS = 512, 1, 24
 TIE = 1e-4
 """Two logits this near are a tie, which rounding may turn."""
 
@@ -80,6 +86,43 @@ def test_sums_of_log_probabilities(theirs, ours):
       total = logp[np.arange(len(option)), option].sum()
       assert got[k] == pytest.approx(total, abs=1e-4)
       assert got_eos[k] == pytest.approx(total + logp[-1, EOS], abs=1e-4)
+
+
+@pytest.mark.parametrize('kind', small_tokenizers.KINDS[1:])
+def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
+  kind, theirs, ours, tmp_path
+):
+  """Asked by the protocol in plain prose; beside `transformers` on one whole text."""
+  found = small_tokenizers.of(kind, tmp_path)
+  file = tmp_path / 'tokenizer.json'
+  if isinstance(found, SentencePiece):
+    file.write_bytes(sentencepiece_json.translate(found)[0])
+  there = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
+  dataset = dataclasses.replace(
+    RANKED, templates=(Template('{premise}\nSo {hypothesis}:'),)
+  )
+  kept = []
+  measurement = Measurement(
+    models={'tuned': dataclasses.replace(ours, tokenizer=found)},
+    limits=Limits(),
+    max_new_tokens=4,
+    emit=lambda record, **_: kept.append(record),
+    clocks={'tuned': Clock()},
+    warnings=Warnings(),
+  )
+  question = Question(dataset=dataset, templates=(0,), **continuation.HOW)
+  asked = [('test', row) for row in rows(dataset, 3)(dataset.name, 'test')]
+  measurement.measure({'tuned': question}, asked)
+  assert len(kept) == 3
+  for record in kept:
+    prompt = there(record['prompt'], add_special_tokens=False)['input_ids']
+    for option, got in zip((' yes', ' no'), record['log_probabilities'], strict=True):
+      ids = there(record['prompt'] + option, add_special_tokens=False)['input_ids']
+      assert ids[: len(prompt)] == prompt
+      logp = logits(theirs, ids)
+      logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
+      total = sum(logp[i - 1, ids[i]] for i in range(len(prompt), len(ids)))
+      assert got == pytest.approx(total, abs=1e-4)
 
 
 def test_greedy_text_parts_only_at_a_tie(theirs, ours):
