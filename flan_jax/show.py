@@ -3,6 +3,7 @@
 import itertools
 import sys
 
+import numpy as np
 from rich import console as console_lib
 from rich import text as text_lib
 
@@ -94,9 +95,13 @@ def _show_one(
   inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
   kind = ', turned around' if template.turned_around else ''
   console.rule(f'{dataset.task} template {index}{kind}, row {row.row_id}', align='left')
-  console.print(text_lib.Text('inputs', style='bold'), f'({len(inputs)} tokens)')
+  counts = [
+    _counts(pieces, text, ids)
+    for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
+  ]
+  console.print(text_lib.Text('inputs', style='bold'), counts[0])
   console.print(coloured(template.inputs, values))
-  console.print(text_lib.Text('targets', style='bold'), f'({len(targets)} tokens)')
+  console.print(text_lib.Text('targets', style='bold'), counts[1])
   console.print(coloured(template.targets, values))
   if row.answer.options:
     console.print(text_lib.Text('options', style='bold'))
@@ -104,3 +109,13 @@ def _show_one(
       right = ' (right)' if i in row.answer.gold else ''
       console.print(text_lib.Text(f'  {i}: {option}{right}'))
   console.print()
+
+
+def _counts(pieces: Tokenizer, text: str, ids: np.ndarray) -> str:
+  """How many tokens a text has, and what the vocabulary loses of it."""
+  unknown = int((ids == pieces.unk_id).sum()) if pieces.unk_id is not None else 0
+  said = [f'{len(ids)} tokens']
+  said += [f'{unknown} unknown'] if unknown else []
+  if not pieces.keeps(text, ids.tolist()):
+    said.append('changed by a round trip')
+  return f'({", ".join(said)})'

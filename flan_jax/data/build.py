@@ -27,6 +27,7 @@ from flan_jax.data import draw, rendering
 from flan_jax.data import store as store_lib
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.exemplars import Pool
+from flan_jax.data.losses import Losses
 from flan_jax.data.rendering import Limits, Renderer
 from flan_jax.data.shard import Record, ShardWriter
 from flan_jax.data.tokenizer import Tokenizer
@@ -232,7 +233,8 @@ def spooled(job: Job, name: str) -> Iterator[Row]:
 def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
   """The note of a shard.
 
-  {"digest", "too_long", "truncated": {why: entries}, "shots": {exemplars: entries}}
+  {"digest", "too_long", "truncated": {why: entries}, "shots": {exemplars: entries},
+  "losses": of `Losses.as_json`}
   """
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
   return note(job, f'render.{name}.{epoch}', made_from)
@@ -271,6 +273,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   )  # fmt: skip
   shots: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
+  losses = Losses(tokenizer)
   done = too_long = 0
   writer = ShardWriter(job.path('train'), name, epoch)
   try:
@@ -280,6 +283,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         if found is None:
           too_long += 1
           continue
+        losses.add(found)
         truncated['inputs'] += found.cut_inputs
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn
@@ -296,6 +300,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'too_long': too_long,
     'truncated': dict(truncated),
     'shots': {str(n): shots[n] for n in sorted(shots)},
+    'losses': losses.as_json(),
   }
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
   finish(job, f'render.{name}.{epoch}', made_from, said)

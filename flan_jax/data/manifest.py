@@ -9,7 +9,7 @@ import numpy as np
 
 from flan_jax import rates
 from flan_jax.catalogue import CLUSTERS, Dataset, Mixture
-from flan_jax.data import build
+from flan_jax.data import build, losses
 from flan_jax.data import recipe as recipe_lib
 from flan_jax.data import rows as rows_lib
 from flan_jax.data import shard as shard_lib
@@ -96,6 +96,7 @@ class Trained:
       'tokens': dict(
         zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)
       ),
+      'losses': losses.total(found['losses'] for found in self._notes),
       'digest': recipe_lib.digest(digests),
       'shards': digests,
     }
@@ -257,6 +258,7 @@ def assemble(
       'bos_id': tokenizer.bos_id,
       'eos_id': tokenizer.eos_id,
       'pad_id': tokenizer.pad_id,
+      'unk_id': tokenizer.unk_id,
       'digest': tokenizer.digest,
     },
     'tfds': {dataset.name: dataset.tfds for dataset in every if dataset.tfds},

@@ -11,7 +11,7 @@ import jax
 
 from flan_jax import catalogue, guard, hosts
 from flan_jax import stop as stop_lib
-from flan_jax.data import materialize
+from flan_jax.data import losses, materialize
 from flan_jax.data import plan as plan_lib
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.loader import Loader
@@ -380,7 +380,7 @@ def open_store(
 
 
 def remarks(store: Store) -> Iterator[str]:
-  """What a person should know of a store: what is missing, dropped, cut, clamped."""
+  """What a person should know of a store: what is missing, dropped, cut, lost."""
   for name, why in store.manifest['missing'].items():
     yield f'missing: {name} ({why})'
   for name, entry in store.manifest['datasets'].items():
@@ -390,6 +390,8 @@ def remarks(store: Store) -> Iterator[str]:
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
+  if line := losses.warning(store.manifest):
+    yield line
 
 
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:

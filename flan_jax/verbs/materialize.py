@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
   output.quiet_absl()
   progress.stage(f'Materialising {options.mixture}')
   from flan_jax import catalogue, pool
+  from flan_jax.data import losses
   from flan_jax.data import materialize as materialize_lib
 
   mixture = catalogue.mixture(options.mixture)
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
   output.table(f'{options.out}', sides, rows)
   for name, why in manifest['missing'].items():
     print(f'missing: {name} ({why})')
+  if line := losses.warning(manifest):
+    print(line)
   planned = manifest['plan']
   print(
     f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '

@@ -471,7 +471,7 @@ def test_the_trained_tokenizer_is_kept_in_the_store(world, tmp_path):
   assert isinstance(found, tokenizer.SentencePiece)
   assert manifest['tokenizer'] == {
     'name': 'bpe-420', 'file': 'tokenizer.model', 'vocab_size': found.vocab_size,
-    'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'digest': found.digest,
+    'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'unk_id': 2, 'digest': found.digest,
   }  # fmt: skip
   assert np.max(Store.open(tmp_path / 'out').record('pairs', 0).example.inputs) < 420
 
