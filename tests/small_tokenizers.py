@@ -16,6 +16,7 @@ CORPUS = [
   'Question: does the dog eat the bread?\nAnswer: no',
   'Premise: two birds sing.\nSo a bird sings: true or false',
   'The feeling of this text is positive', 'The feeling of this text is negative',
+  'Fact 345 of test 6789.',
   '{"a": [1, 2]} <b> & more: it rains, they say; 10 dogs  and   12 cats',
 ] * 8  # fmt: skip
 BAR = '\u2581'

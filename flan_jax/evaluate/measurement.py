@@ -237,6 +237,9 @@ class Measurement:
         self.warnings.add(dataset.name, what, where)
       elif prompt.cut:
         self.warnings.add(dataset.name, 'prompts with fields cut to fit', where)
+      if fitted[i] is not None and model.tokenizer.unk_id in fitted[i].ids:
+        what = 'prompts with words that the vocabulary lacks'
+        self.warnings.add(dataset.name, what, where)
     return fitted
 
   def _fit_joined(

@@ -16,6 +16,7 @@ from flan_jax.evaluate.scoring import Scored
 from flan_jax.templates import Template
 
 KINDS = small_tokenizers.KINDS
+PLAIN = dataclasses.replace(RANKED, templates=(Template('{premise}\nAnswer:'),))
 WORDS = 'Answer: yes no The cat mat . : , is {a} true\nQuestion 12 é Я <b> \u2581'
 words = st.lists(st.sampled_from(WORDS.split(' ')), min_size=1, max_size=6)
 texts = words.map(' '.join)
@@ -81,6 +82,18 @@ def test_no_option_leaves_the_prompt_as_it_is():
   assert joined.options == ()
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_written_answer_brings_its_own_blank(kinds, kind):
+  """Generation reads the prompt alone: what follows it in the text is the answer."""
+  found = kinds[kind]
+  prompt = found.encode('The cat is on the mat.\nAnswer:').tolist()
+  whole = found.encode('The cat is on the mat.\nAnswer: yes\n\nThe').tolist()
+  assert whole[: len(prompt)] == prompt
+  question = Question(dataset=PLAIN, templates=(0,), **continuation.HOW)
+  said = question.answer(found.decode(whole[len(prompt) :]))
+  assert said == ('yes The' if kind == 't5_like' else 'yes')  # it has no newline
+
+
 class Listener(Oracle):
   """Keeps what it is asked."""
 
@@ -105,9 +118,6 @@ def ask(dataset, model, *, count=2, change=lambda row: row, **how):
   asked = [('test', change(row)) for row in rows(dataset, count)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)
   return measurement.warnings.lines()
-
-
-PLAIN = dataclasses.replace(RANKED, templates=(Template('{premise}\nAnswer:'),))
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -145,6 +155,15 @@ def test_a_joined_text_is_cut_to_fit(kinds, kind):
   longest = len(request.prompt) + max(map(len, request.options))
   assert 30 < longest + 1 <= 60
   assert kinds[kind].decode(request.prompt.tolist()).endswith('Answer:')
+
+
+def test_prompts_with_unknown_words_are_named(kinds):
+  def russian(row):
+    return row._replace(values=row.values | {'premise': 'кот на ковре'})
+
+  (line,) = ask(PLAIN, Listener(kinds['t5_like']), count=1, change=russian)
+  assert 'prompts with words that the vocabulary lacks (row test.0.0' in line
+  assert not ask(PLAIN, Listener(kinds['own']), count=1, change=russian)
 
 
 def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):

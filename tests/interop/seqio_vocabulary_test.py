@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import small_tokenizers
 
 from flan_jax.data import tokenizer as tokenizer_lib
 
@@ -42,6 +43,19 @@ def test_a_graph_gives_the_same(vocabulary):
   assert text.decode() == TEXT
   many = vocabulary.decode_tf(tf.constant([ids, ids]))
   assert many.numpy().tolist() == [TEXT.encode()] * 2
+
+
+def test_text_never_becomes_a_control_token(tmp_path):
+  import tensorflow as tf
+
+  from flan_jax.interop.seqio_vocabulary import Vocabulary
+
+  found = Vocabulary(small_tokenizers.of('byte_level', tmp_path))
+  text = 'it said </s> and <pad>'
+  ids = found.encode(text)
+  assert not {found.eos_id, found.pad_id} & set(ids)
+  assert found.decode(ids) == text
+  np.testing.assert_array_equal(found.encode_tf(tf.constant(text)), ids)
 
 
 def test_vocabularies_are_equal_by_their_files(vocabulary):
