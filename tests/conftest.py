@@ -44,6 +44,17 @@ def update_golden(request) -> bool:
   return request.config.getoption('--update-golden')
 
 
+@pytest.fixture(scope='session')
+def kinds(tmp_path_factory):
+  """kind -> a small tokenizer of that kind."""
+  import small_tokenizers
+
+  return {
+    kind: small_tokenizers.of(kind, tmp_path_factory.mktemp(kind))
+    for kind in small_tokenizers.KINDS
+  }
+
+
 ROWS = pathlib.Path(__file__).parent / 'rows'
 
 

@@ -6,8 +6,8 @@
 import io
 import json
 
+import pytest
 import sentencepiece
-import tokenizers
 
 from flan_jax.data import tokenizer as tokenizer_lib
 
@@ -39,8 +39,9 @@ def sentence_pieces(*, without: str = '', **changes) -> bytes:
   return out.getvalue()
 
 
-def byte_level(*, special=('<s>', '</s>', '<pad>')) -> tokenizers.Tokenizer:
-  """A byte-level BPE, as GPT-2 and its heirs have it."""
+def byte_level(*, special=('<s>', '</s>', '<pad>')):
+  """A byte-level BPE of `tokenizers`, as GPT-2 and its heirs have it."""
+  tokenizers = pytest.importorskip('tokenizers')
   out = tokenizers.Tokenizer(tokenizers.models.BPE())
   out.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   out.decoder = tokenizers.decoders.ByteLevel()
@@ -56,6 +57,7 @@ def byte_level(*, special=('<s>', '</s>', '<pad>')) -> tokenizers.Tokenizer:
 
 def prepending() -> str:
   """The dummy-prefix pieces as a tokenizer.json with Prepend and Replace."""
+  pytest.importorskip('tokenizers')
   from flan_jax.interop import sentencepiece_json
 
   pieces = tokenizer_lib.SentencePiece(sentence_pieces(), name='dummy')

@@ -22,13 +22,6 @@ words = st.lists(st.sampled_from(WORDS.split(' ')), min_size=1, max_size=6)
 texts = words.map(' '.join)
 
 
-@pytest.fixture(scope='module')
-def kinds(tmp_path_factory):
-  return {
-    kind: small_tokenizers.of(kind, tmp_path_factory.mktemp(kind)) for kind in KINDS
-  }
-
-
 @pytest.mark.parametrize('kind', KINDS)
 @given(
   prompt=texts,
