@@ -38,7 +38,7 @@ def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
   """Reads the tokens of a parsed tokenizer.json.
 
   Raises:
-    KeyError, TypeError: it is not one.
+    LookupError, TypeError, ValueError: it is not one.
   """
   model = file['model']
   pieces = model['vocab']

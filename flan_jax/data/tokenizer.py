@@ -233,7 +233,7 @@ class HuggingFace(Tokenizer):
     try:
       file = json.loads(model)
       known = control_tokens.vocabulary(file)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
       raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
     ids = known.ids
     self._roles = _roles(config, ids)
@@ -250,12 +250,12 @@ class HuggingFace(Tokenizer):
     hidden, names = control_tokens.hide(file, control, ids)
     self._tokenizer = self._loaded(tokenizers, hidden)
     self.bos_id = self._bos(config, ids)
-    if self.bos_id is not None and 'bos' not in self._roles:
+    if self.bos_id not in (None, ids.get(self._roles.get('bos'))):
+      # The post-processor's BOS has the role, whatever the config calls so.
       self._roles['bos'] = next(t for t, i in ids.items() if i == self.bos_id)
-      if self._roles['bos'] not in control:
-        control = control_tokens.find(known, self._roles.values())
-        hidden, names = control_tokens.hide(file, control, ids)
-        self._tokenizer = self._loaded(tokenizers, hidden)
+      control = control_tokens.find(known, self._roles.values())
+      hidden, names = control_tokens.hide(file, control, ids)
+      self._tokenizer = self._loaded(tokenizers, hidden)
     self._model = model
     self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
     self.eos_id = ids[self._roles['eos']]

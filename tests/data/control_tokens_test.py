@@ -84,6 +84,28 @@ def test_saved_and_loaded_a_chat_model_keeps_the_same_tokens_out(tmp_path):
   assert again.encode(CONTROL).tolist() == found.encode(CONTROL).tolist()
 
 
+def test_the_bos_of_the_post_processor_stays_out_of_text_and_in_saved_files(tmp_path):
+  from tokenizers.processors import TemplateProcessing
+
+  made = small_tokenizers.byte_level(special=('</s>', '<bos>'))
+  made.add_tokens(['START'])
+  start = made.token_to_id('START')
+  made.post_processor = TemplateProcessing(
+    single='START $A', special_tokens=[('START', start)]
+  )
+  (tmp_path / 'tokenizer.json').write_text(made.to_str())
+  config = {'bos_token': '<bos>', 'add_bos_token': None}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+  found = tokenizer.load(tmp_path / 'tokenizer.json')
+  (tmp_path / 'saved').mkdir()
+  found.save(tmp_path / 'saved' / 'tokenizer.json')
+  for one in (found, tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')):
+    assert one.bos_id == start
+    assert start not in one.encode('START <bos>').tolist()
+    assert one.decode(one.encode('START <bos>')) == 'START <bos>'
+    assert one.digest == found.digest
+
+
 def test_a_role_keeps_its_token_out_though_it_is_not_special(tmp_path):
   made = small_tokenizers.byte_level(special=('</s>',))
   made.add_tokens(['END', 'stop'])
