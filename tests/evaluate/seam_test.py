@@ -159,13 +159,27 @@ def test_prompts_with_unknown_words_are_named(kinds):
   assert not ask(PLAIN, Listener(kinds['own']), count=1, change=russian)
 
 
-def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):
-  def silent(row):
+def with_options(options):
+  """Changes the options of the first example."""
+
+  def change(row):
     if row.row_id.endswith('.1'):
       return row
-    return row._replace(answer=dataclasses.replace(row.answer, options=('yes', '')))
+    return row._replace(answer=dataclasses.replace(row.answer, options=options))
 
+  return change
+
+
+def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):
   model = Listener(kinds['t5_like'])
-  (line,) = ask(PLAIN, model, change=silent, **continuation.HOW)
+  (line,) = ask(PLAIN, model, change=with_options(('yes', '')), **continuation.HOW)
   assert 'an option has no token after the prompt (row test.0.0)' in line
+  assert len(model.heard) == 1
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_row_without_any_option_text_is_named_and_left_out(kinds, kind):
+  model = Listener(kinds[kind])
+  (line,) = ask(PLAIN, model, change=with_options(('', ' ')), **continuation.HOW)
+  assert 'left out: no option has a token (row test.0.0)' in line
   assert len(model.heard) == 1
