@@ -7,6 +7,7 @@ these declarations into seqio Tasks and Mixtures.
 import dataclasses
 import functools
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ CLUSTERS = (
 """The paper's twelve task clusters (FLAN figure 3)."""
 
 SPLITS = ('train', 'dev', 'test')
+
+_TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
 
 WORLDS = {
   'flan': 'flan_jax.tasks',
@@ -111,6 +114,54 @@ class Dataset:
       )
     for template in self.templates:
       template.validate(tuple(self.fields), has_options=self.has_options)
+    self._check_answer()
+    self._check_source()
+
+  def _check_answer(self) -> None:
+    """Refuses an answer that names no field, or one that is not declared.
+
+    `Text('response')` would train on the word "response".
+    """
+    if isinstance(self.answer, Text):
+      texts = (self.answer.text,)
+      if not templates_lib.names(self.answer.text):
+        word = self.answer.text
+        near = (
+          f"'{{{word}}}'" if word in self.fields else f"'{{{next(iter(self.fields))}}}'"
+        )
+        raise InputError(
+          f'dataset {self.name!r}: answer Text({word!r}) names no field; every target '
+          f'would be these words; must have a field in braces, as Text({near})'
+        )
+    elif isinstance(self.answer, Choice) and not isinstance(self.answer.options, str):
+      texts = self.answer.options
+    else:
+      return
+    for name in (name for text in texts for name in templates_lib.names(text)):
+      if name not in self.fields:
+        raise InputError(
+          f'dataset {self.name!r}: the answer names field {name!r}; must be one of '
+          f'{", ".join(self.fields)}{did_you_mean(name, self.fields)}'
+        )
+
+  def _check_source(self) -> None:
+    """Refuses a TFDS name without version, and slices that cannot be read."""
+    if self.tfds and not _TFDS_NAME.fullmatch(self.tfds):
+      raise InputError(
+        f'dataset {self.name!r}: tfds {self.tfds!r}; must be a TFDS name with its '
+        "version, as 'super_glue/rte:1.0.2'"
+      )
+    for setting, text in self.slices.items():
+      try:
+        split = splits_lib.parse(text).split
+      except InputError as error:
+        raise InputError(f'dataset {self.name!r}: {setting}: {error}') from None
+      if split not in self.sizes and (self.sizes or self.tfds):
+        raise InputError(
+          f'dataset {self.name!r}: {setting} is {text!r}, and sizes has no {split!r}; '
+          f'must be a slice of {", ".join(self.sizes) or "a split that sizes names"}'
+          + did_you_mean(split, self.sizes)
+        )
 
   @property
   def task(self) -> str:
@@ -247,11 +298,21 @@ class Mixture:
 
 @functools.cache
 def family(name: str) -> dict[str, Dataset]:
-  """Every dataset of a world, by short name, in the order of the declarations."""
+  """Every dataset of a world, by short name, in the order of the declarations.
+
+  Raises:
+    InputError: if a name is declared twice, or a dataset names no metric there is.
+  """
+  from flan_jax.evaluate import metrics  # needs this module
+
   found: dict[str, Dataset] = {}
   for dataset in importlib.import_module(WORLDS[name]).DATASETS:
     if dataset.name in found:
       raise InputError(f'dataset {dataset.name!r}: declared twice in {WORLDS[name]}')
+    try:
+      metrics.get(dataset.metric)
+    except InputError as error:
+      raise InputError(f'dataset {dataset.name!r}: {error}') from None
     found[dataset.name] = dataset
   return found
 

@@ -1,17 +1,21 @@
 """Lint: the mistakes that templates and label words make, found before they train.
 
-Plain Python over the declarations: no tokenizer, no data, no TensorFlow. What only
-data can show (a row whose text is too long, two options of one row that are equal) is
-dropped and counted where rows are rendered, by `flan materialize`.
+Plain Python over the declarations, and over the features of what is prepared: no
+tokenizer, no record, no TensorFlow. What a Dataset refuses as it is declared (an answer
+that names no field, a slice that TFDS cannot read, a metric that does not exist) is not
+repeated here. What only records can show (a row whose text is too long, two options of
+one row that are equal) is dropped and counted where rows are rendered, by `flan
+materialize`.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from flan_jax import schema
 from flan_jax import templates as templates_lib
 from flan_jax.catalogue import Dataset
-from flan_jax.errors import did_you_mean
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.fields import Choice, Field, Label, Text
 from flan_jax.templates import OPTIONS, Template
 
@@ -29,6 +33,7 @@ TOKENS_PER_WORD = 1.4
 """Median over documents of 14 of the datasets, by T5's vocabulary of 32,000 pieces."""
 
 RULES = {
+  'unknown-path': 'a field or the answer reads what no prepared record has',
   'unknown-field': 'a template names a field that the dataset lacks',
   'unused-field': 'no template and no answer uses a declared field',
   'missing-evidence': 'a template leaves out what most of the others rest on',
@@ -79,6 +84,7 @@ def lint(datasets: Iterable[Dataset]) -> list[Finding]:
   datasets = tuple(datasets)
   found: list[Finding] = []
   for dataset in datasets:
+    found += _paths_read(dataset)
     found += _fields(dataset)
     found += _layout(dataset)
     found += _length(dataset)
@@ -130,6 +136,15 @@ def _paths(dataset: Dataset, names: Iterable[str]) -> set[str]:
   """Where in the record those fields are read; '' is the whole record."""
   fields = (dataset.fields[name] for name in names if name in dataset.fields)
   return {field.path if isinstance(field, Field) else field for field in fields}
+
+
+def _paths_read(dataset: Dataset) -> Iterator[Finding]:
+  """Paths that the features of the prepared data lack, where they are prepared."""
+  try:
+    schema.check(dataset)
+  except InputError as error:
+    message = str(error).partition(': ')[2]
+    yield Finding(dataset.name, None, 'unknown-path', message)
 
 
 def _fields(dataset: Dataset) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ TensorFlow is imported only when a TFDS dataset is read.
 
 from collections.abc import Iterator, Mapping
 
+from flan_jax import schema
 from flan_jax.catalogue import Dataset
 from flan_jax.errors import InputError
 from flan_jax.fields import Record
@@ -50,11 +51,14 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
   """TFDS split -> number of rows really prepared.
 
   Raises:
-    InputError: if the dataset is not prepared; says which command prepares it.
+    InputError: if the dataset is not prepared (says which command prepares it), or its
+      records lack a path that the declaration reads.
   """
   if dataset.family == 'microworld':
     return dict(dataset.sizes)
-  return _registry().sizes(dataset, data_dir=data_dir)
+  found = _registry().sizes(dataset, data_dir=data_dir)
+  schema.check(dataset, data_dir=data_dir)
+  return found
 
 
 def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:

@@ -129,7 +129,7 @@ def _tex(text: str) -> str:
 
 def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
   def figure(of: Mapping[str, Any] | None) -> str:
-    if of is None:
+    if of is None or of['mean'] is None:  # no test split, or no template fitted
       return '--'
     std = of.get('std_over_templates')
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
@@ -148,7 +148,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
   else:
     cells += [figure(row), f'[{bounds(row["ci95"])}]']
   best = row['best_dev_template']
-  cells.append('--' if best is None else f'{best["test"]:.1f}')
+  cells.append(figure({'mean': best['test']} if best else None))
   if with_published:
     known = row['published'].get(_KNOWN)
     dagger = '$^\\dagger$' if row.get('differs') else ''

@@ -106,6 +106,23 @@ def test_best_template_is_chosen_on_dev_alone():
   assert row['best_dev_template'] == {'template': 2, 'dev': 75, 'test': 25}
 
 
+def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
+  """Its dev figures are reported, and no template was chosen by them."""
+  found = report.write(
+    tmp_path, results((dataset(), {'dev': split(RIGHT, WRONG)})), **ABOUT
+  )
+  (row,) = found['rows']
+  assert row['split'] == 'dev'
+  assert row['mean'] == pytest.approx(100 * RIGHT.mean(), abs=1e-3)
+  assert row['best_dev_template']['test'] is None
+  (line,) = [
+    text for text in (tmp_path / 'report.tex').read_text().splitlines() if 'rte' in text
+  ]
+  assert '--' in line
+  assert 'rte' in (tmp_path / 'report.html').read_text()
+  tables.print_table(found, file=io.StringIO())
+
+
 def test_without_dev_there_is_no_best_template():
   (row,) = build((dataset(), {'test': split(RIGHT)}))['rows']
   assert row['best_dev_template'] is None
