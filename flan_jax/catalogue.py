@@ -76,6 +76,11 @@ class Dataset:
       '' where that is the same.
     differs: why its figure is not comparable with the published one; '' where it is.
     templates: ten or more.
+    directions: ways of a translation, as `fr-en`, each with the text of its answer. The
+      first is the way of `answer`; each is evaluated by its own templates, with a
+      result of its own.
+    direction: the one of them that is asked about, in a member of `by_direction`; ''
+      in a declaration.
     family: the world it belongs to, a key of WORLDS.
     paper_name: what the paper counts it as, one of its 62; several tasks may be one
       (ANLI, MNLI, ARC, SQuAD). '' where the paper's view lacks it.
@@ -96,6 +101,8 @@ class Dataset:
   answer: Label | Choice | Text
   metric: str
   templates: tuple[templates_lib.Template, ...]
+  directions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  direction: str = ''
   family: str = 'flan'
   paper_name: str = ''
   in_reference: bool = True
@@ -116,6 +123,7 @@ class Dataset:
       template.validate(tuple(self.fields), has_options=self.has_options)
     self._check_answer()
     self._check_source()
+    self._check_directions()
 
   def _check_answer(self) -> None:
     """Refuses an answer that names no field, or one that is not declared.
@@ -163,6 +171,38 @@ class Dataset:
           + did_you_mean(split, self.sizes)
         )
 
+  def _check_directions(self) -> None:
+    """Checks that every template that is evaluated has a direction of the dataset's.
+
+    Raises:
+      InputError: naming the dataset, and the template where one is to blame.
+    """
+    if self.directions and self.has_options:
+      raise InputError(
+        f'dataset {self.name!r}: has directions; its answer must be a Text'
+      )
+    if self.direction and self.direction not in self.directions:
+      raise InputError(
+        f'dataset {self.name!r}: no direction {self.direction!r}; directions are '
+        f'{", ".join(self.directions) or "none"}'
+        + did_you_mean(self.direction, self.directions)
+      )
+    if self.directions and not self.direction:
+      first, text = next(iter(self.directions.items()))
+      if text != self.answer.text:
+        raise InputError(
+          f'dataset {self.name!r}: direction {first!r} has the answer {text!r}; the '
+          f'first direction must have that of the dataset, {self.answer.text!r}'
+        )
+    legal = tuple(self.directions) or ('',)
+    for template in self.templates:
+      if not template.turned_around and template.direction not in legal:
+        raise InputError(
+          f'dataset {self.name!r}, template {template.inputs!r}: direction '
+          f'{template.direction!r}; must be one of {", ".join(map(repr, legal))}'
+          + did_you_mean(template.direction, legal)
+        )
+
   @property
   def task(self) -> str:
     """Name of its seqio training task."""
@@ -191,7 +231,38 @@ class Dataset:
   @property
   def evaluated_templates(self) -> tuple[int, ...]:
     """Indices of the templates that ask for the answer (FLAN section 2.4)."""
-    return tuple(i for i, t in enumerate(self.templates) if not t.turned_around)
+    return tuple(
+      i
+      for i, template in enumerate(self.templates)
+      if not template.turned_around and self.direction in ('', template.direction)
+    )
+
+  @property
+  def label(self) -> str:
+    """Its name, and its direction where it has one: `wmt14_enfr en-fr`."""
+    return f'{self.name} {self.direction}'.rstrip()
+
+  @property
+  def by_direction(self) -> tuple['Dataset', ...]:
+    """What is evaluated: the dataset in each direction that a template goes.
+
+    They have the templates of the dataset under the same indices. A dataset without
+    directions is the only one.
+    """
+    if self.direction or not self.directions:
+      return (self,)
+    ways = (
+      dataclasses.replace(self, direction=name, answer=Text(text))
+      for name, text in self.directions.items()
+    )
+    return tuple(way for way in ways if way.evaluated_templates)
+
+  def directed(self, row: Row) -> Row:
+    """A row of the declaration, with the answer of this direction."""
+    if not self.direction:
+      return row
+    answer = self.answer({}, row.values)
+    return Row(row.row_id, {**row.values, 'answer': answer.text}, answer)
 
   def resolve_splits(self, real: Mapping[str, int]) -> dict[str, splits_lib.Slice]:
     """Canonical split -> slice of the data really there (design decision 8)."""
@@ -405,6 +476,7 @@ def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
         'inputs': template.inputs,
         'targets': template.targets,
         'turned_around': template.turned_around,
+        **({'direction': template.direction} if template.direction else {}),
       }
       for template in dataset.templates
     ],

@@ -36,6 +36,7 @@ RULES = {
   'unknown-path': 'a field or the answer reads what no prepared record has',
   'unknown-field': 'a template names a field that the dataset lacks',
   'unused-field': 'no template and no answer uses a declared field',
+  'unused-direction': 'no template goes a declared direction',
   'missing-evidence': 'a template leaves out what most of the others rest on',
   'answer-in-inputs': 'a template shows the answer that it asks for',
   'target': 'a template asks for the answer if, and only if, it is not turned around',
@@ -117,7 +118,7 @@ def _words(template: Template) -> frozenset[str]:
 
 def _straight(dataset: Dataset) -> list[tuple[int, Template]]:
   """Templates that ask for the answer, with their indices."""
-  return [(i, t) for i, t in enumerate(dataset.templates) if not t.turned_around]
+  return [(i, dataset.templates[i]) for i in dataset.evaluated_templates]
 
 
 def _answer_fields(dataset: Dataset) -> frozenset[str]:
@@ -154,22 +155,37 @@ def _fields(dataset: Dataset) -> Iterator[Finding]:
   for name in dataset.fields:
     if name not in used | _answer_fields(dataset):
       yield Finding(dataset.name, None, 'unused-field', f'nothing uses field {name!r}')
+  for name in dataset.directions:
+    if name not in (template.direction for template in dataset.templates):
+      message = f'no template goes {name!r}'
+      yield Finding(dataset.name, None, 'unused-direction', message)
   for index, template in enumerate(dataset.templates):
     for name in template.fields:
       if name not in legal:
         message = f'no field {name!r}' + did_you_mean(name, legal)
         yield Finding(dataset.name, index, 'unknown-field', message)
     embedded = '{answer}' in template.targets and template.targets != '{answer}'
+    answers = {'{answer}'}
+    if template.direction in dataset.directions:
+      text = dataset.directions[template.direction]
+      # `{answer}` is that of the first direction: the others name their field.
+      answers = {text} | (answers if text == dataset.answer.text else set())
     if embedded and not template.turned_around and dataset.has_options:
       message = f'{template.targets!r} decodes to no label; must be {{answer}}'
       yield Finding(dataset.name, index, 'target-no-label', message)
-    elif template.turned_around == (template.targets == '{answer}'):
+    elif template.turned_around == (template.targets in answers):
       message = (
         'turned around, and yet its target is the answer'
         if template.turned_around
         else f'its target is {template.targets!r}: mark it turned around'
       )
       yield Finding(dataset.name, index, 'target', message)
+  for way in dataset.by_direction:
+    yield from _evidence(way)
+
+
+def _evidence(dataset: Dataset) -> Iterator[Finding]:
+  """Templates of one direction that show too little, or the answer."""
   straight = _straight(dataset)
   secret = {'answer'}
   if isinstance(dataset.answer, Text):

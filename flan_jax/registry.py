@@ -1,9 +1,10 @@
 """Declarations as seqio Tasks and Mixtures, over TFDS.
 
 For every dataset: `flan_<dataset>` (training: one of its templates per example) and
-`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones). A
-mixture in another style has training tasks of its own, as `flan_<dataset>_5_shot`. The
-strings come from `catalogue.render`, the one implementation of rendering.
+`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones, the
+answer of its direction where it translates). A mixture in another style has training
+tasks of its own, as `flan_<dataset>_5_shot`. The strings come from `catalogue.render`,
+the one implementation of rendering.
 """
 
 import collections
@@ -448,14 +449,15 @@ def register(
     shared = {'source': source, 'output_features': features}
     if dataset.train:
       train(dataset, Style())
-    for index in dataset.evaluated_templates:
-      seqio.TaskRegistry.add(
-        f'{dataset.task}_template_{index}',
-        preprocessors=[_evaluated(dataset, index), *tokens],
-        postprocess_fn=_references,
-        metric_fns=[_metric(dataset)],
-        **shared,
-      )
+    for way in dataset.by_direction:
+      for index in way.evaluated_templates:
+        seqio.TaskRegistry.add(
+          f'{dataset.task}_template_{index}',
+          preprocessors=[_evaluated(way, index), *tokens],
+          postprocess_fn=_references,
+          metric_fns=[_metric(dataset)],
+          **shared,
+        )
   for mixture in catalogue.mixtures().values():
     if mixture.family != family:
       continue

@@ -93,7 +93,7 @@ def _show_one(
     templates.OPTIONS: templates.options_block(row.answer.options),
   }
   inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
-  kind = ', turned around' if template.turned_around else ''
+  kind = f', {template.kind}' if template.kind else ''
   console.rule(f'{dataset.task} template {index}{kind}, row {row.row_id}', align='left')
   counts = [
     _counts(pieces, text, ids)

@@ -69,7 +69,8 @@ class Style:
       text = bare(dataset)
       if self.form == 'dataset_name':
         text = f'{title(dataset)}\n{text}'
-      templates = (Template(text),)
+      first = dataset.templates[dataset.evaluated_templates[0]]
+      templates = (Template(text, direction=first.direction),)
     templates = templates[: self.templates]
     if templates == dataset.templates:
       return dataset
@@ -87,13 +88,17 @@ def without_options(template: Template) -> Template:
 def bare(dataset: 'Dataset') -> str:
   """A template of the dataset's fields alone, a line each: no word, no OPTIONS.
 
-  They are the fields that the first template shows, in its order.
+  They are the fields that the first template of its direction shows, in its order.
   """
-  shown = dataset.templates[0].input_fields
+  shown = dataset.templates[dataset.evaluated_templates[0]].input_fields
   return '\n'.join(f'{{{name}}}' for name in shown)
 
 
 def title(dataset: 'Dataset') -> str:
-  """Task and dataset by name, as in `[nli: RTE]`; what paper section 4.3 prepends."""
+  """Task and dataset by name, as in `[nli: RTE]`; what paper section 4.3 prepends.
+
+  One direction of a translation is named: `[translation: WMT14 EN/FR, en-fr]`.
+  """
   cluster = dataset.cluster.replace('_', ' ')
-  return f'[{cluster}: {dataset.paper_name or dataset.name}]'
+  way = f', {dataset.direction}' if dataset.direction else ''
+  return f'[{cluster}: {dataset.paper_name or dataset.name}{way}]'

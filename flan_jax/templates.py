@@ -82,11 +82,14 @@ class Template:
     turned_around: True where the task is inverted (FLAN section 2.1: up to three of
       ten ask for something else than the answer). Such templates train and are
       never evaluated.
+    direction: which way it translates, a key of `Dataset.directions`; '' in a dataset
+      that has none.
   """
 
   inputs: str
   targets: str = '{answer}'
   turned_around: bool = False
+  direction: str = ''
 
   @property
   def fields(self) -> tuple[str, ...]:
@@ -98,6 +101,11 @@ class Template:
   def input_fields(self) -> tuple[str, ...]:
     """Names of the fields of the inputs, in order, options block left out."""
     return tuple(name for name in names(self.inputs) if name != OPTIONS)
+
+  @property
+  def kind(self) -> str:
+    """What sets it apart from the others of its dataset, for people."""
+    return 'turned around' if self.turned_around else self.direction
 
   @property
   def has_options(self) -> bool:

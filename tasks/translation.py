@@ -1,4 +1,4 @@
-"""Translation: seven templates into English and three, turned around, out of it.
+"""Translation: seven templates into English and three out of it, measured apart.
 
 The pairs of one corpus share a list; the name of the language is put in for LANGUAGE.
 """
@@ -53,9 +53,12 @@ LANGUAGES = {
 WMT, PARA_CRAWL = (
   {
     code: (
-      *(Template(text.replace('LANGUAGE', name)) for text in into_english),
       *(
-        Template(text.replace('LANGUAGE', name), '{foreign}', turned_around=True)
+        Template(text.replace('LANGUAGE', name), direction=f'{code}-en')
+        for text in into_english
+      ),
+      *(
+        Template(text.replace('LANGUAGE', name), '{foreign}', direction=f'en-{code}')
         for text in out_of_english
       ),
     )
@@ -66,6 +69,10 @@ WMT, PARA_CRAWL = (
     (PARA_CRAWL_IN, PARA_CRAWL_OUT),
   )
 )
+
+DIRECTIONS = {
+  code: {f'{code}-en': '{english}', f'en-{code}': '{foreign}'} for code in LANGUAGES
+}
 
 PAPER_ONLY = (
   'Listed in the figure of the FLAN paper and absent from its released code, which '
@@ -165,6 +172,7 @@ DATASETS = (
       answer=Text('{english}'),
       metric='bleu',
       templates=PARA_CRAWL[code],
+      directions=DIRECTIONS[code],
       licence='CC0 1.0 (the packaging; the texts are those of the sites crawled)',
       citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
       note=note,
@@ -185,6 +193,7 @@ DATASETS = (
       answer=Text('{english}'),
       metric='bleu',
       templates=WMT[code],
+      directions=DIRECTIONS[code],
       licence='free for research (statmt.org)',
       citation=(
         'Bojar et al. 2014, "Findings of the 2014 Workshop on Statistical Machine Translation", WMT'

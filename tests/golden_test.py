@@ -52,7 +52,7 @@ def test_the_prompts_of_two_rows_of_our_own_in_every_template(
   for index, template in enumerate(dataset.templates):
     row = rows[index % len(rows)]
     prompt = catalogue.render(dataset, index, row)
-    kind = ', turned around' if template.turned_around else ''
+    kind = f', {template.kind}' if template.kind else ''
     heading = f'--- template {index}{kind}, row {row.row_id}'
     parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   text = '\n'.join(parts)

@@ -10,7 +10,7 @@ import pytest
 
 from flan_jax import catalogue, lint
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, Label, opening
+from flan_jax.fields import Choice, Field, Label, Text, opening
 from flan_jax.templates import Template
 
 QUESTIONS = (
@@ -113,6 +113,17 @@ def turned_around(count: int) -> tuple[Template, ...]:
 
 
 DATASET_DEFECTS = [
+  (
+    'unused-direction',
+    changed(
+      answer=Text('{claim}'),
+      directions={'a-b': '{claim}', 'b-a': '{passage}'},
+      templates=tuple(
+        Template(f'{question}\n\n{{passage}}', direction='a-b')
+        for question in QUESTIONS
+      ),
+    ),
+  ),
   ('unused-field', changed(fields={**CLEAN.fields, 'source': 'source'})),
   ('too-few-templates', changed(templates=CLEAN.templates[:9])),
   ('too-many-turned-around', changed(templates=turned_around(4))),

@@ -254,3 +254,21 @@ def test_generated_datasets_are_tasks_too():
     assert len(found) == 150
   seqio.TaskRegistry.reset()
   seqio.MixtureRegistry.reset()
+
+
+def test_a_translation_is_evaluated_both_ways():
+  """Each template's task has the answer of its direction."""
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  registry.register(seqio.ByteVocabulary(), family='microworld', seed=3)
+  wmt = catalogue.get('mini_wmt', family='microworld')
+  records = dict(sources.records(wmt, 'dev'))
+  for way in wmt.by_direction:
+    for index in way.evaluated_templates:
+      (row, *_) = strings(f'microworld_mini_wmt_template_{index}', 'validation')
+      language = way.direction.rpartition('-')[2]
+      wanted = records[row['row_id'].decode()][language]
+      assert row['targets_pretokenized'].decode() == wanted
+      assert [text.decode() for text in row['references']] == [wanted]
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()

@@ -237,7 +237,7 @@ def look_up(
     ngram: words of an n-gram.
     progress: where to say what is happening.
   """
-  rows = {result.dataset.name: result.reported.rows for result in results.datasets}
+  rows = {result.dataset.label: result.reported.rows for result in results.datasets}
   index = Index([row for some in rows.values() for row in some], ngram=ngram)
   total = 0
   for suspect in suspects:

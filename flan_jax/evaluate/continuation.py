@@ -25,9 +25,30 @@ _READ = '{context}\nQuestion: {question}\nAnswer:'
 _READ_PASSAGE = '{passage}\nQuestion: {question}\nAnswer:'
 _ASKED = 'Question: {question}\nAnswer:'
 _REVIEW = '{text}\nThe feeling of this text is'
-_TO_ENGLISH = '{foreign}\nIn English:'
+_LANGUAGES = {
+  'para_crawl_enes': ('es', 'Spanish'),
+  'para_crawl_ende': ('de', 'German'),
+  'para_crawl_enfr': ('fr', 'French'),
+  'wmt14_enfr': ('fr', 'French'),
+  'wmt16_translate_deen': ('de', 'German'),
+  'wmt16_translate_tren': ('tr', 'Turkish'),
+  'wmt16_translate_csen': ('cs', 'Czech'),
+  'wmt16_translate_fien': ('fi', 'Finnish'),
+  'wmt16_translate_roen': ('ro', 'Romanian'),
+  'wmt16_translate_ruen': ('ru', 'Russian'),
+}
+"""Dataset of translation -> code and name of the language beside English."""
 
-PROMPTS: Mapping[str, str] = {
+
+def _translation(code: str, name: str) -> dict[str, str]:
+  """Direction -> the text that its translation continues."""
+  return {
+    f'{code}-en': '{foreign}\nIn English:',
+    f'en-{code}': f'{{english}}\nIn {name}:',
+  }
+
+
+PROMPTS: Mapping[str, str | Mapping[str, str]] = {
   **dict.fromkeys(('anli_r1', 'anli_r2', 'anli_r3'), _ANLI),
   **dict.fromkeys(
     ('cb', 'mnli_matched', 'mnli_mismatched', 'rte', 'snli', 'mini_rte', 'mini_cb'),
@@ -73,31 +94,28 @@ PROMPTS: Mapping[str, str] = {
   'dart': 'Facts: {facts}\nThe same as a sentence:',
   'e2e_nlg': 'Facts: {listing}\nThe same as a sentence:',
   'web_nlg_en': 'Facts: {triples}\nThe same as a sentence:',
-  **dict.fromkeys(
-    (
-      'para_crawl_enes', 'para_crawl_ende', 'para_crawl_enfr', 'wmt14_enfr',
-      'wmt16_translate_deen', 'wmt16_translate_tren', 'wmt16_translate_csen',
-      'wmt16_translate_fien', 'wmt16_translate_roen', 'wmt16_translate_ruen',
-    ),
-    _TO_ENGLISH,
-  ),
-  'mini_wmt': '{vl}\nIn English:',
-}  # fmt: skip
-"""Dataset -> the text that its answer continues."""
+  **{name: _translation(*language) for name, language in _LANGUAGES.items()},
+  'mini_wmt': {'vl-en': '{vl}\nIn English:', 'en-vl': '{en}\nIn Velish:'},
+}
+"""Dataset -> the text that its answer continues, by direction where it has any."""
 
 
 def of(dataset: Dataset) -> Dataset:
   """The dataset with one template, that its answer continues.
 
   A dataset without a prompt of its own shows the fields of its first template, a line
-  each with their names, and `answer:` on the last.
+  each with their names, and `answer:` on the last. A declaration with directions is
+  asked in its first.
   """
+  first = dataset.templates[dataset.evaluated_templates[0]]
   text = PROMPTS.get(dataset.name)
+  if isinstance(text, Mapping):
+    text = text.get(first.direction)
   if text is None:
-    first = dataset.templates[dataset.evaluated_templates[0]]
     lines = [f'{name.replace("_", " ")}: {{{name}}}' for name in first.input_fields]
     text = '\n'.join([*lines, 'answer:'])
-  return dataclasses.replace(dataset, templates=(Template(text),))
+  template = Template(text, direction=first.direction)
+  return dataclasses.replace(dataset, templates=(template,))
 
 
 def exemplar(dataset: Dataset, template: int, row: Row) -> str:

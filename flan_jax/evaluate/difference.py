@@ -23,7 +23,7 @@ _EQUAL = 1e-9
 
 
 class _Answers(NamedTuple):
-  """The answers to one dataset.
+  """The answers to one dataset, or one direction of a translation.
 
   Attributes:
     scores: statistics of the metric, float64 [T, N, S]; NaN where there is no answer.
@@ -62,14 +62,17 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     'only_new', 'only_old': [dataset], 'settings': [[name, old, new]]}; figures in
     percent, rounded. `gained` and `lost` count answers, by `unit`: each with its
     `template`, or the mean over the templates of an `example`; None where the answers
-    of the two cannot be paired.
+    of the two cannot be paired. A direction of a translation is a row of its own, with
+    'direction', and pairs with itself only.
 
   Raises:
     InputError: if one of them is no report.
   """
   folders = pathlib.Path(new), pathlib.Path(old)
   reports = [report_lib.load(folder) for folder in folders]
-  by_name = [{row['dataset']: row for row in report['rows']} for report in reports]
+  by_name = [
+    {report_lib.label(row): row for row in report['rows']} for report in reports
+  ]
   common = [name for name in by_name[0] if name in by_name[1]]
   if not common:
     named = ', '.join
@@ -78,7 +81,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       f'{str(new)!r} {named(by_name[0]) or "nothing"}; must have a dataset in common'
     )
   rows = []
-  measured = {name: by_name[0][name]['metric'] for name in common}
+  measured = {name: by_name[0][name] for name in common}
   answers = [_answers(folder / 'predictions.jsonl', measured) for folder in folders]
   for name in common:
     pair = by_name[0][name], by_name[1][name]
@@ -145,7 +148,8 @@ def _row(
   folders: Sequence[pathlib.Path],
   seed: int,
 ) -> dict[str, Any]:
-  row = {name: new[name] for name in ('dataset', 'cluster', 'metric')}
+  named = ('dataset', 'direction', 'cluster', 'metric')
+  row = {name: new[name] for name in named if name in new}
   if ours is None or theirs is None:
     return row | _apart(new, old)
   # The same name with another right answer is another row: the data differ.
@@ -231,21 +235,26 @@ def _apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _answers(path: pathlib.Path, datasets: Mapping[str, str]) -> dict[str, _Answers]:
-  """The answers of a file of predictions, by dataset; {} where there is no file.
+def _answers(
+  path: pathlib.Path, rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, _Answers]:
+  """The answers of a file of predictions, by label; {} where there is no file.
 
   Args:
     path: of the file.
-    datasets: dataset -> the metric that its report names.
+    rows: label -> the row of the report, which names the metric.
   """
   if not path.is_file():
     return {}
-  said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in datasets}
-  scores: dict[str, list[np.ndarray]] = {name: [] for name in datasets}
-  gold: dict[str, dict[str, str]] = {name: {} for name in datasets}
-  metric = {name: metrics.of(name, headline=of) for name, of in datasets.items()}
+  said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in rows}
+  scores: dict[str, list[np.ndarray]] = {name: [] for name in rows}
+  gold: dict[str, dict[str, str]] = {name: {} for name in rows}
+  metric = {
+    name: metrics.of(row['dataset'], headline=row['metric'])
+    for name, row in rows.items()
+  }
   for start, record in predictions.records(path):
-    name = record['dataset']
+    name = report_lib.label(record)
     if name in said:
       said[name].append((record['row_id'], record['template'], start))
       gold[name][record['row_id']] = _right(record)

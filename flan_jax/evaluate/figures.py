@@ -89,7 +89,7 @@ def averages(report: Mapping[str, Any]) -> str:
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
-  return {**group, 'flan': group['published'].get('flan_137b_zero_shot')}
+  return {**group, 'flan': published.beside(group)}
 
 
 def _bar(axes, place: float, value: float, interval, colour: str, text='') -> None:
@@ -106,7 +106,7 @@ def _bar(axes, place: float, value: float, interval, colour: str, text='') -> No
 
 
 def templates(report: Mapping[str, Any]) -> str:
-  """Dots per dataset: one per template, the mean with its 95 % interval as a line."""
+  """Dots per result: one per template, the mean with its 95 % interval as a line."""
   rows = report['rows']
   models = _models(report)
   lanes = len(models)
@@ -128,12 +128,14 @@ def templates(report: Mapping[str, Any]) -> str:
       if row[key] is not None:
         axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=colour,
                   linewidth=1.3, zorder=1)  # fmt: skip
-    known = row['published'].get('flan_137b_zero_shot')
+    known = published.beside(row)
     if known:
       filled = 'full' if known['mark'] == 'confirmed' else 'none'
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
-  axes.set_yticks(range(len(rows)), [_wrapped(row['dataset'], 16) for row in rows])
+  axes.set_yticks(
+    range(len(rows)), [_wrapped(report_lib.label(row), 16) for row in rows]
+  )
   axes.set_ylim(len(rows) - 0.4, -0.6)
   handles = [
     Line2D([], [], color=colour, marker='|', markersize=11, markeredgewidth=2.4,
@@ -147,7 +149,7 @@ def templates(report: Mapping[str, Any]) -> str:
   if any(row['majority'] is not None for row in rows):
     handles.append(Line2D([], [], color=MAJORITY, label='majority class'))
     handles.append(Line2D([], [], color=MAJORITY, linestyle=':', label='chance'))
-  if any('flan_137b_zero_shot' in row['published'] for row in rows):
+  if any(map(published.beside, rows)):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
              label='FLAN 137B (hollow: unverified)')

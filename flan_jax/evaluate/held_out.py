@@ -148,7 +148,7 @@ class Run:
 
     Returns:
       {'step', 'rows', 'clusters': {cluster: mean over its datasets, in percent},
-      'datasets': {dataset: percent}}.
+      'datasets': {label of a result: percent}}.
     """
     evaluate = self._shared['evaluate']
     results = _measure(
@@ -170,7 +170,7 @@ class Run:
       'step': step,
       'rows': evaluate.period_rows,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in report.averages(found)},
-      'datasets': {row['dataset']: row['mean'] for row in found['rows']},
+      'datasets': {report.label(row): row['mean'] for row in found['rows']},
     }
     if hosts.first():
       _look(self._out.parent / LOOKS, look)

@@ -230,16 +230,16 @@ class Measurement:
       where = f'row {row.row_id} template {template}'
       if row.row_id in silent:
         what = silent[row.row_id]
-        self.warnings.add(dataset.name, what, f'row {row.row_id}')
+        self.warnings.add(dataset.label, what, f'row {row.row_id}')
         fitted[i] = None
       elif prompt is None:
         what = 'prompts left out: blank, or too long whatever is cut'
-        self.warnings.add(dataset.name, what, where)
+        self.warnings.add(dataset.label, what, where)
       elif prompt.cut:
-        self.warnings.add(dataset.name, 'prompts with fields cut to fit', where)
+        self.warnings.add(dataset.label, 'prompts with fields cut to fit', where)
       if fitted[i] is not None and model.tokenizer.unk_id in fitted[i].ids:
         what = 'prompts with words that the vocabulary lacks'
-        self.warnings.add(dataset.name, what, where)
+        self.warnings.add(dataset.label, what, where)
     return fitted
 
   def _fit_joined(
@@ -286,13 +286,13 @@ class Measurement:
     texts = set(question.options(row))
     if len({option.tobytes() for option in ids}) < len(texts):
       what = 'options that tokenise alike, counted as tied'
-      self.warnings.add(question.dataset.name, what, f'row {row.row_id}')
+      self.warnings.add(question.dataset.label, what, f'row {row.row_id}')
 
   def _rank(
     self, question: Question, work: Sequence[tuple[Row, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
-    about = f'dataset {question.dataset.name!r}'
+    about = f'dataset {question.dataset.label!r}'
     requests = [
       Request(*asked, f'{about}, row {row.row_id!r}, template {template}')
       for (row, template, _), asked in zip(
@@ -375,7 +375,7 @@ class Measurement:
   def _nan(self, question: Question, row: Row, template: int, name: str) -> None:
     where = f'row {row.row_id} template {template}'
     what = f'NaN from the {name} model, counted as wrong'
-    self.warnings.add(question.dataset.name, what, where)
+    self.warnings.add(question.dataset.label, what, where)
 
 
 class _Prediction(NamedTuple):
@@ -443,9 +443,11 @@ def _record(
   question: Question, row: Row, template: int, prompt: Fitted
 ) -> dict[str, Any]:
   shown = {'exemplars': list(prompt.exemplars)} if prompt.exemplars else {}
+  direction = question.dataset.direction
   return {
     'row_id': row.row_id,
     'dataset': question.dataset.name,
+    **({'direction': direction} if direction else {}),
     'template': template,
     'prompt': prompt.text,
     'options': question.options(row),

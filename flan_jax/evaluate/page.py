@@ -10,7 +10,14 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalogue import CLUSTERS
 from flan_jax.data import draw
-from flan_jax.evaluate import calibration, figures, metrics, predictions, tables
+from flan_jax.evaluate import (
+  calibration,
+  figures,
+  metrics,
+  predictions,
+  published,
+  tables,
+)  # fmt: skip
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.predictions import replacing
 
@@ -44,7 +51,7 @@ def render(
   Args:
     report: the content of report.json.
     plots: `averages` and `templates`, SVG documents.
-    examples: dataset -> what `examples` found.
+    examples: label of a result -> what `examples` found.
   """
   template = _template('report.html')
   averages = report_lib.averages(report)
@@ -65,9 +72,8 @@ def render(
       for cluster in dict.fromkeys(row['cluster'] for row in report['rows'])
     ],
     with_base=with_base,
-    with_published=any(
-      'flan_137b_zero_shot' in row['published'] for row in report['rows']
-    ),
+    with_published=any(map(published.beside, report['rows'])),
+    published=published,
     plots=inline,
     examples=examples,
     how=tables.how(report),
@@ -112,6 +118,7 @@ def _template(name: str) -> jinja2.Template:
     'points': report_lib.points,
     'interval': report_lib.bounds,
     'cluster': lambda name: report_lib.CLUSTER_NAMES.get(name, name),
+    'label': report_lib.label,
     'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),
     'thousands': lambda value: f'{value:,}',
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
@@ -177,7 +184,7 @@ def _alternative(
     dots = [entry[row['split']] for entry in row['per_template']]
     dots = [dot for dot in dots if dot is not None]
     if dots:
-      parts.append(f'{row["dataset"]}: {min(dots):.1f} to {max(dots):.1f}')
+      parts.append(f'{report_lib.label(row)}: {min(dots):.1f} to {max(dots):.1f}')
   return 'Dot plot of every template, lowest to highest, in percent. ' + '. '.join(
     parts
   )
@@ -186,7 +193,7 @@ def _alternative(
 def examples(
   out: str | os.PathLike, report: Mapping[str, Any], *, each: int = EXAMPLES
 ) -> dict[str, list[dict[str, Any]]]:
-  """Predictions to show per dataset: up to `each` right ones, then as many wrong.
+  """Predictions to show per result: up to `each` right ones, then as many wrong.
 
   Drawn by a seeded hash, at most one per row. An answer that was generated is right if
   it is one of the references in the normal form of the metric. The base model's scores
@@ -195,37 +202,39 @@ def examples(
   out = pathlib.Path(out)
   drawn: dict[tuple[str, bool], dict[str, tuple[int, dict[str, Any]]]] = {}
   for record in _lines(out / 'predictions.jsonl'):
-    names = (record['dataset'], record['row_id'], record['template'])
+    name = report_lib.label(record)
+    names = (name, record['row_id'], record['template'])
     rank = draw.key('example', report['seed'], *names)
-    kept = drawn.setdefault((record['dataset'], _right(record)), {})
+    kept = drawn.setdefault((name, _right(record)), {})
     rival = kept.get(record['row_id'])
     if rival is None or rank < rival[0]:
       kept[record['row_id']] = rank, record
     if len(kept) > each:
       del kept[max(kept, key=lambda row_id: kept[row_id][0])]
   chosen = {
-    (r['dataset'], r['row_id'], r['template']): r
+    (report_lib.label(r), r['row_id'], r['template']): r
     for kept in drawn.values()
     for _, r in kept.values()
   }
-  other = {row['dataset'] for row in report['rows'] if not _same_prompts(row)}
+  other = {report_lib.label(row) for row in report['rows'] if not _same_prompts(row)}
   by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for (dataset, row_id, _), record in chosen.items():
     by_row.setdefault((dataset, row_id), []).append(record)
   for record in _lines(out / 'predictions.base.jsonl'):
-    key = (record['dataset'], record['row_id'], record['template'])
-    if record['dataset'] in other:  # one prompt of its own stands beside all
+    key = (report_lib.label(record), record['row_id'], record['template'])
+    if key[0] in other:  # one prompt of its own stands beside all
       for ours in by_row.get(key[:2], ()):
         ours['base'] = record
     elif key in chosen:
       chosen[key]['base'] = record
   found: dict[str, list[dict[str, Any]]] = {}
   for row in report['rows']:
+    name = report_lib.label(row)
     for right in (True, False):
-      kept = drawn.get((row['dataset'], right), {})
+      kept = drawn.get((name, right), {})
       for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
         shown = {**record, 'right': right, 'choices': _choices(record)}
-        found.setdefault(row['dataset'], []).append(shown)
+        found.setdefault(name, []).append(shown)
   return found
 
 

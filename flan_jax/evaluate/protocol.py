@@ -64,10 +64,10 @@ class SplitResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetResult:
-  """One dataset.
+  """One dataset, or one direction of a translation.
 
   Attributes:
-    dataset: the declaration.
+    dataset: the declaration, of its direction.
     templates: indices of those that the tuned model was asked by.
     splits: by name.
     base_templates: of those that the base model was asked by; None for the same.
@@ -150,7 +150,8 @@ def evaluate(
     rows: (dataset name, split) -> rows, as `Store.evaluation_rows`; split `train` is
       asked for only where exemplars are shown.
     base: the model before tuning; it sees the same rows.
-    templates: the first so many, or these indices, of `Dataset.evaluated_templates`;
+    templates: the first so many of each direction, or these indices, of
+      `Dataset.evaluated_templates`;
       None for all of them. Turned-around templates are never measured.
     max_rows: most rows of each split, drawn by `seed`; None for all.
     splits: `dev` chooses the best template, `test` is reported.
@@ -185,12 +186,11 @@ def evaluate(
     warnings=warnings,
   )
   found = []
-  for dataset in datasets:
-    _templates(dataset, templates)  # refused before anything is computed
-  for dataset in datasets:
+  for dataset in _ways(datasets, templates):
+    read = _directed(dataset, rows)
     drawn = {
       split: sample(
-        _askable(dataset, rows(dataset.name, split), warnings),
+        _askable(dataset, read(dataset.name, split), warnings),
         most=max_rows,
         seed=seed,
       )
@@ -199,11 +199,11 @@ def evaluate(
     }
     drawn = {split: some for split, some in drawn.items() if some}
     if not drawn:
-      warnings.add(dataset.name, f'no rows in {" or ".join(splits)}; left out')
+      warnings.add(dataset.label, f'no rows in {" or ".join(splits)}; left out')
       continue
-    pool_rows = _exemplar_rows(dataset, rows) if shots else []
+    pool_rows = _exemplar_rows(dataset, read) if shots else []
     if shots and not pool_rows:
-      warnings.add(dataset.name, 'no training rows to show as exemplars; left out')
+      warnings.add(dataset.label, 'no training rows to show as exemplars; left out')
       continue
     questions = _questions(
       dataset, models, forms, templates=templates, shots=shots, rows=pool_rows,
@@ -217,7 +217,7 @@ def evaluate(
       measured.append(work.measure(questions, queue[start : start + block]))
       if progress is not None:
         done = min(start + block, len(queue))
-        progress('evaluate', dataset.name, done, len(queue))
+        progress('evaluate', dataset.label, done, len(queue))
     parts = _by_split(drawn, measured)
     parts = {split: part for split, part in parts.items() if part.measured}
     if parts:
@@ -236,6 +236,30 @@ def evaluate(
   if base is not None:
     timing['base'] = work.clocks['base'].as_json()
   return Results(datasets=tuple(found), timing=timing, warnings=warnings.lines())
+
+
+def _ways(
+  datasets: Sequence[Dataset], templates: int | Sequence[int] | None
+) -> list[Dataset]:
+  """The datasets in each of their directions that some of `templates` goes.
+
+  Raises:
+    InputError: if a dataset has none of them.
+  """
+  found = []
+  for dataset in datasets:
+    chosen = _templates(dataset, templates)  # refused before anything is computed
+    for way in dataset.by_direction:
+      if isinstance(templates, int) or set(chosen) & set(way.evaluated_templates):
+        found.append(way)
+  return found
+
+
+def _directed(
+  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
+) -> Callable[[str, str], Iterable[Row]]:
+  """The rows of a declaration, with the answers of one of its directions."""
+  return lambda name, split: (dataset.directed(row) for row in rows(name, split))
 
 
 def _askable(
@@ -258,7 +282,7 @@ def _askable(
     elif row.answer.is_blank:
       what = 'left out: the right answer is blank'
     if what:
-      warnings.add(dataset.name, what, f'row {row.row_id}')
+      warnings.add(dataset.label, what, f'row {row.row_id}')
     else:
       yield row
 
@@ -355,6 +379,6 @@ def _templates(dataset: Dataset, asked: int | Sequence[int] | None) -> tuple[int
   if not kept:
     raise InputError(
       f'templates {asked!r}: none of them asks for the answer of dataset '
-      f'{dataset.name!r}; those that do are {", ".join(map(str, legal))}'
+      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}'
     )
   return kept

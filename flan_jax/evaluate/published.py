@@ -3,7 +3,7 @@
 import csv
 import functools
 import importlib.resources
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MARKS = {
@@ -16,6 +16,12 @@ MARKS = {
 
 AVERAGE = 'average:'
 """Before the cluster, in the table's column of datasets: a mean over datasets."""
+
+FIGURE = 'figure_'
+"""Before the number, in the table's column of datasets: a point of an ablation."""
+
+_OVER = 'mean over '
+"""Before the results, in the source of an average; a direction after a colon."""
 
 
 @functools.cache
@@ -31,6 +37,25 @@ def shown(figure: dict[str, Any]) -> str:
   return f'{figure["value"]:.1f}' + ('' if figure['mark'] == 'confirmed' else ' ?')
 
 
+def setting(shots: int) -> str:
+  """The setting of the paper that a result of `shots` exemplars stands beside."""
+  return 'few_shot' if shots else 'zero_shot'
+
+
+def model(shots: int) -> str:
+  """What the published figure beside such a result is called."""
+  return 'FLAN 137B' + (' few-shot' if shots else '')
+
+
+def beside(of: Mapping[str, Any]) -> dict[str, Any] | None:
+  """FLAN's own figure for a result, or an average, of a report; None if unknown.
+
+  It is the mean over templates: zero-shot beside a zero-shot result, few-shot (with as
+  many exemplars as the paper shows, up to 16) beside any other.
+  """
+  return of.get('published', {}).get(f'flan_137b_{setting(of.get("shots", 0))}')
+
+
 def _by_setting(lines: Iterable[dict[str, str]]) -> dict[str, dict[str, Any]]:
   return {
     f'{line["model"]}_{line["setting"]}': {
@@ -41,40 +66,65 @@ def _by_setting(lines: Iterable[dict[str, str]]) -> dict[str, dict[str, Any]]:
   }
 
 
-def figures(dataset: str, *, metric: str) -> dict[str, dict[str, Any]]:
+def _of(shots: int | None, line: dict[str, str]) -> bool:
+  """Whether a line is of that many exemplars: none, some, or (None) whichever."""
+  return shots is None or line['setting'].startswith(setting(shots))
+
+
+def figures(
+  dataset: str, *, metric: str, shots: int | None = None, direction: str = ''
+) -> dict[str, dict[str, Any]]:
   """Published figures of a FLAN dataset, in percent, each with its source mark.
 
   Args:
     dataset: short name of a dataset of the `flan` family.
-    metric: headline name of the dataset's metric. Translation is measured into
-      English; the paper's ROUGE-L is our rougeLsum.
+    metric: headline name of the dataset's metric. The paper's ROUGE-L is our rougeLsum.
+    shots: exemplars of the result that they stand beside: the zero-shot figures for 0,
+      the few-shot ones for more, all of them for None.
+    direction: of a translation, as `en-fr`.
 
   Returns:
     `{'flan_137b_zero_shot': {'value': 47.7, 'mark': 'confirmed'}, ...}`, the mark being
     one of MARKS.
   """
-  wanted = {'rougeLsum': 'rougeL'}.get(metric, metric)
-  found = []
-  for line in table():
-    name, _, direction = line['metric'].partition(' ')
-    if line['dataset'] != dataset or name != wanted:
-      continue
-    if not direction or direction.endswith('-en'):
-      found.append(line)
-  return _by_setting(found)
+  name = {'rougeLsum': 'rougeL'}.get(metric, metric)
+  wanted = f'{name} {direction}'.rstrip()
+  return _by_setting(
+    line
+    for line in table()
+    if line['dataset'] == dataset and line['metric'] == wanted and _of(shots, line)
+  )
 
 
-def averages(cluster: str, datasets: Iterable[str]) -> dict[str, dict[str, Any]]:
-  """The paper's averages over a cluster (FLAN figure 1), if they are over `datasets`.
+def averages(
+  cluster: str, results: Iterable[str], *, shots: int | None = None
+) -> dict[str, dict[str, Any]]:
+  """The paper's averages over a cluster (figures 1 and 9), if they are over `results`.
+
+  Args:
+    cluster: name of the cluster.
+    results: the datasets averaged over, each with its direction where it has one
+      (`wmt14_enfr en-fr`).
+    shots: as in `figures`.
 
   Returns:
-    As `figures`; {} where the paper averages over other datasets.
+    As `figures`; {} where the paper averages over others.
   """
-  found = [
+  wanted = sorted(result.replace(' ', ':') for result in results)
+  return _by_setting(
     line
     for line in table()
     if line['dataset'] == AVERAGE + cluster
-    and sorted(line['source'].partition('mean over ')[2].split('; ')[0].split())
-    == sorted(datasets)
-  ]
-  return _by_setting(found)
+    and sorted(line['source'].partition(_OVER)[2].split('; ')[0].split()) == wanted
+    and _of(shots, line)
+  )
+
+
+def points(figure: int) -> tuple[dict[str, str], ...]:
+  """The points of one of the paper's ablations, as lines of the table, in its order.
+
+  Figure 6 adds clusters to what tunes; figure 8 takes the instructions away. Figure 7
+  (scale) has no numbers printed.
+  """
+  name = f'{FIGURE}{figure}'
+  return tuple(line for line in table() if line['dataset'].partition(':')[0] == name)

@@ -50,6 +50,11 @@ def rounded(value: Any) -> Any:
   return value
 
 
+def label(of: Mapping[str, Any]) -> str:
+  """A result, or a prediction, by name: `rte`, `wmt14_enfr en-fr`."""
+  return ' '.join(filter(None, (of['dataset'], of.get('direction'))))
+
+
 def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
   """The template that scores highest on dev, with its test score; None without dev.
 
@@ -132,6 +137,7 @@ def _row(
   tuned = statistics.replicates(split.tuned, metric=metric, seed=seed)
   row = {
     'dataset': dataset.name,
+    **({'direction': dataset.direction} if dataset.direction else {}),
     'cluster': dataset.cluster,
     'metric': metric.name,
     **_signature(metric, answers),
@@ -157,7 +163,12 @@ def _row(
   if overlap is not None:
     row['contamination'] = _contamination(split.tuned, overlap, metric, seed)
   row['published'] = (
-    published.figures(dataset.name, metric=metric.name)
+    published.figures(
+      dataset.name,
+      metric=metric.name,
+      shots=result.shots,
+      direction=dataset.direction,
+    )
     if dataset.family == 'flan'
     else {}
   )
@@ -227,7 +238,7 @@ def build(
   guard = dict(guard or {})
   overlaps = contamination.datasets if contamination else {}
   rows = [
-    _row(result, seed=seed, overlap=overlaps.get(result.dataset.name))
+    _row(result, seed=seed, overlap=overlaps.get(result.dataset.label))
     for result in results.datasets
   ]
   compared = [row for row in rows if 'p' in row]
@@ -314,14 +325,17 @@ def render(out: str | os.PathLike) -> None:
 
 
 def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The mean over the datasets of each cluster, as in FLAN figure 1.
+  """The mean over the results of each cluster, as in FLAN figure 1.
+
+  Every dataset is one result, and each direction of a translation, as in the paper.
 
   Returns:
-    One dict per cluster: cluster, seen (in words, whether tuning saw it), datasets, n,
-    mean, ci95, chance, majority, and where a base model was measured base (mean,
-    ci95), delta, delta_ci95; published is the paper's average where it is over the
-    same datasets. Datasets are independent draws, so their intervals
-    combine by MOVER.
+    One dict per cluster: cluster, seen (in words, whether tuning saw it), datasets,
+    results, n (over the results), shots, mean, ci95, chance, majority, and where a base
+    model was measured base (mean, ci95), delta, delta_ci95; published is the paper's
+    average where it is over the same results. Datasets are independent draws, so their
+    intervals combine by MOVER; the directions of one dataset have the same rows, so
+    their bounds are averaged, which is wide enough however they depend on each other.
   """
   found = []
   for cluster in dict.fromkeys(row['cluster'] for row in report['rows']):
@@ -329,17 +343,22 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     average = {
       'cluster': cluster,
       'seen': _seen(cluster, report),
-      'datasets': len(rows),
+      'datasets': len({row['dataset'] for row in rows}),
+      'results': len(rows),
       'n': sum(row['n'] for row in rows),
+      'shots': rows[0]['shots'],
       **_average(rows, 'mean', 'ci95'),
     }
     for key in ('chance', 'majority'):
       known = [row[key] for row in rows]
       average[key] = None if None in known else float(np.mean(known))
     if all('base' in row for row in rows):
-      average['base'] = _average([row['base'] for row in rows], 'mean', 'ci95')
+      base = [{'dataset': row['dataset'], **row['base']} for row in rows]
+      average['base'] = _average(base, 'mean', 'ci95')
       average |= _average(rows, 'delta', 'delta_ci95')
-    average['published'] = published.averages(cluster, [row['dataset'] for row in rows])
+    average['published'] = published.averages(
+      cluster, map(label, rows), shots=average['shots']
+    )
     found.append(average)
   return found
 
@@ -353,11 +372,17 @@ def _seen(cluster: str, report: Mapping[str, Any]) -> str:
 
 
 def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
-  means = [row[key] for row in rows]
-  parts = [Interval(*row[interval]) for row in rows]
+  parts: dict[str, list[tuple[float, ...]]] = {}
+  for row in rows:
+    parts.setdefault(row['dataset'], []).append((row[key], *row[interval]))
+  # Each dataset counts as often as it has results.
+  weight = len(parts) / len(rows)
+  whole = [weight * np.sum(part, axis=0) for part in parts.values()]
   return {
-    key: float(np.mean(means)),
-    interval: statistics.average_interval(means, parts),
+    key: float(np.mean([row[key] for row in rows])),
+    interval: statistics.average_interval(
+      [mean for mean, *_ in whole], [Interval(*bounds) for _, *bounds in whole]
+    ),
   }
 
 
@@ -365,8 +390,9 @@ def headline(average: Mapping[str, Any]) -> str:
   """One line: `NLI, never trained on: 34.1 → 41.7, +7.6 [5.2, 10.0]`."""
   name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
   seen = average['seen']
-  known = average.get('published', {}).get('flan_137b_zero_shot')
-  paper = f' (FLAN 137B: {published.shown(known)})' if known else ''
+  known = published.beside(average)
+  model = published.model(average.get('shots', 0))
+  paper = f' ({model}: {published.shown(known)})' if known else ''
   if 'base' not in average:
     return f'{name}, {seen}: {average["mean"]:.1f} [{bounds(average["ci95"])}]{paper}'
   return (

@@ -15,6 +15,7 @@ from flan_jax.evaluate.report import (
   averages,
   bounds,
   headline,
+  label,
   load,
   points,
 )  # fmt: skip
@@ -23,14 +24,15 @@ SIGNIFICANT = 0.05
 """Differences are marked where their corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'form', 'mean',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'shots', 'form', 'mean',
   'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
-  'flan_137b_zero_shot', 'flan_137b_mark', 'signature', 'differs',
+  'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
+  'differs',
 )  # fmt: skip
-"""Of report.csv, one line a dataset; figures are percent, differences points."""
+"""Of report.csv, one line a result; figures are percent, differences points."""
 
 
 def write(out: str | os.PathLike) -> None:
@@ -43,17 +45,17 @@ def write(out: str | os.PathLike) -> None:
     lines.writerows(_line(row) for row in report['rows'])
   with replacing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
-    lines.writerow(('dataset', 'model', 'template', 'dev', 'test', 'n'))
+    lines.writerow(('dataset', 'direction', 'model', 'template', 'dev', 'test', 'n'))
     lines.writerows(_by_template(report))
   with replacing(out / 'report.tex') as file:
     file.write(latex(report))
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-  """A dataset as a line of report.csv; what is not known is left empty."""
+  """A result as a line of report.csv; what is not known is left empty."""
   best = row['best_dev_template'] or {}
   base = row.get('base', {})
-  known = row['published'].get(_KNOWN, {})
+  known = published.beside(row) or {}
   found = {name: row.get(name) for name in COLUMNS}
   for name, values in (
     ('ci95', row['ci95']),
@@ -71,7 +73,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     'dirty': row.get('contamination', {}).get('dirty'),
     'clean': row.get('contamination', {}).get('clean'),
     'clean_mean': row.get('contamination', {}).get('mean'),
-    'flan_137b_zero_shot': known.get('value'),
+    f'flan_137b_{published.setting(row["shots"])}': known.get('value'),
     'flan_137b_mark': known.get('mark'),
   }
 
@@ -81,21 +83,23 @@ def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
     for name, of in (('tuned', row), ('base', row.get('base'))):
       for entry in of['per_template'] if of else ():
         values = (entry[key] for key in ('template', 'dev', 'test', 'n'))
-        yield row['dataset'], name, *values
+        yield row['dataset'], row.get('direction'), name, *values
 
 
 def latex(report: Mapping[str, Any]) -> str:
-  """The table of a paper, in LaTeX with booktabs: a line a dataset, then averages.
+  """The table of a paper, in LaTeX with booktabs: a line a result, then averages.
 
   Bold differences have an interval without zero after correction for their number.
   """
   with_base = any('base' in row for row in report['rows'])
-  with_published = any(_KNOWN in row['published'] for row in report['rows'])
+  with_published = any(map(published.beside, report['rows']))
   heads = ['Dataset', '$n$', 'Chance']
   heads += (
     ['Base', 'Tuned', 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
   )
-  heads += ['Best dev'] + (['FLAN 137B'] if with_published else [])
+  heads += ['Best dev'] + (
+    [published.model(report['rows'][0]['shots'])] if with_published else []
+  )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
     '% needs \\usepackage{booktabs}',
@@ -135,7 +139,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
   chance = row['chance']
-  cells = [_tex(row['dataset']), f'{row["n"]:,}'.replace(',', '\\,')]
+  cells = [_tex(label(row)), f'{row["n"]:,}'.replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
     cells += [figure(row.get('base')), figure(row)]
@@ -150,14 +154,16 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
   best = row['best_dev_template']
   cells.append(figure({'mean': best['test']} if best else None))
   if with_published:
-    known = row['published'].get(_KNOWN)
+    known = published.beside(row)
     dagger = '$^\\dagger$' if row.get('differs') else ''
     cells.append(published.shown(known) + dagger if known else '--')
-  return ' & '.join(cells).replace('-', '$-$').replace('$-$$-$', '--') + ' \\\\'
+  name, *figures = cells
+  typeset = [text.replace('-', '$-$').replace('$-$$-$', '--') for text in figures]
+  return ' & '.join([name, *typeset]) + ' \\\\'
 
 
 def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints one line per dataset and one headline per cluster.
+  """Prints one line per result and one headline per cluster.
 
   Args:
     report: the content of report.json.
@@ -172,7 +178,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   if not console.is_terminal:
     console = Console(file=file, stderr=file is None, width=120)
   with_base = any('base' in row for row in report['rows'])
-  with_published = any(_KNOWN in row['published'] for row in report['rows'])
+  with_published = any(map(published.beside, report['rows']))
   table = Table(
     title=f'{escape(report["model"])}: {how(report)}, percent',
     box=box.SIMPLE,
@@ -195,7 +201,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   if with_base:
     compared = sum('p_holm' in row for row in report['rows'])
     if compared:
-      for_all = f'for {compared} dataset{"s" if compared > 1 else ""}'
+      for_all = f'for {compared} result{"s" if compared > 1 else ""}'
       console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
@@ -213,22 +219,18 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
   signed: dict[str, list[str]] = {}
   for row in report['rows']:
     if row.get('differs'):
-      differ.setdefault(row['differs'], []).append(row['dataset'])
+      differ.setdefault(row['differs'], []).append(label(row))
     if row.get('signature'):
       signature = f'{row["metric"]}: {row["signature"]}'
-      signed.setdefault(signature, []).append(row['dataset'])
+      signed.setdefault(signature, []).append(label(row))
   lines = [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
   for what, names in signed.items():
     lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
   return lines
 
 
-_KNOWN = 'flan_137b_zero_shot'
-"""The published figure that is shown beside ours."""
-
-
 def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints what changed, one line per dataset.
+  """Prints what changed, one line per result.
 
   Args:
     found: what `difference.compare` returned.
@@ -249,7 +251,7 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   for row in found['rows']:
     p, counts = row['p_holm'], (row['gained'], row['lost'])
     table.add_row(
-      escape(row['dataset']),
+      escape(label(row)),
       f'{row["n"]:,}',
       f'{row["old"]:.1f}',
       f'{row["new"]:.1f}',
@@ -296,7 +298,7 @@ def _cells(
 
   best, base = row['best_dev_template'], row.get('base')
   cells = {
-    'dataset': row['dataset'],
+    'dataset': label(row),
     'metric': row['metric'],
     'n': f'{row["n"]:,}',
     'chance': number(row['chance']),
@@ -316,9 +318,9 @@ def _cells(
   else:
     cells['delta [95 %]'] = '-'
   if with_published:
-    known = row['published'].get(_KNOWN)
+    known = published.beside(row)
     dagger = f' {DIFFERS}' if row.get('differs') else ''
-    cells['FLAN 137B (?: unverified)'] = (
+    cells[f'{published.model(row["shots"])} (?: unverified)'] = (
       published.shown(known) + dagger if known else '-'
     )
   return cells

@@ -118,8 +118,8 @@ def test_csv_has_a_line_a_template_and_model(written):
   lines = read(written / 'templates.csv')
   assert len(lines) == 3 * 2 + 2 * 2
   assert lines[1] == {
-    'dataset': 'anli_r1', 'model': 'tuned', 'template': '3', 'dev': '',
-    'test': '52.75', 'n': '79',
+    'dataset': 'anli_r1', 'direction': '', 'model': 'tuned', 'template': '3',
+    'dev': '', 'test': '52.75', 'n': '79',
   }  # fmt: skip
 
 

@@ -222,8 +222,10 @@ def check(dataset: Dataset, found: list[catalogue.Row]) -> None:
       if template.has_options:
         assert prompt.inputs.endswith(options_block(options))
         assert f'{{{OPTIONS}}}' not in prompt.inputs
-      if not template.turned_around:
-        assert prompt.targets == row.answer.text
+    for way in dataset.by_direction:
+      asked = way.directed(row)
+      for index in way.evaluated_templates:
+        assert catalogue.render(dataset, index, row).targets == asked.answer.text
 
 
 @each_dataset

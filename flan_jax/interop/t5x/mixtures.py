@@ -131,7 +131,8 @@ def evaluation(
   tasks = [
     f'{dataset.task}_template_{index}'
     for dataset in _prepared(asked, data_dir, missing, of=', '.join(clusters))
-    for index in dataset.evaluated_templates[:templates]
+    for way in dataset.by_direction
+    for index in way.evaluated_templates[:templates]
   ]
   some = '' if templates is None else f'_{templates}_templates'
   name = f'{family}_evaluate_{"_".join(clusters)}{some}'
