@@ -89,7 +89,11 @@ def merged(old: dict[str, dict], new: dict[str, dict]) -> dict[str, dict]:
 def _answer(dataset: Dataset) -> str:
   if isinstance(dataset.answer, Label):
     return ' / '.join(dataset.answer.words)
-  return "one of the row's options" if isinstance(dataset.answer, Choice) else 'text'
+  if isinstance(dataset.answer, Choice):
+    return "one of the row's options"
+  ways = (f'{way.direction} by {len(way.evaluated_templates)} templates'
+          for way in dataset.by_direction if way.direction)  # fmt: skip
+  return 'text' + ''.join(f', {way}' for way in ways)
 
 
 def _splits(dataset: Dataset) -> dict[str, str]:

@@ -107,7 +107,10 @@ def _answer(dataset: Dataset) -> str:
     return 'one of: ' + ', '.join(dataset.answer.words)
   if isinstance(dataset.answer, Choice):
     return "one of the row's own options"
-  return 'free text'
+  ways = (way for way in dataset.by_direction if way.direction)
+  return 'free text' + ''.join(
+    f', {way.direction} by {len(way.evaluated_templates)} templates' for way in ways
+  )
 
 
 def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:

@@ -14,7 +14,7 @@ class Decoding:
   """How answers are written.
 
   Attributes:
-    temperature: 0 takes the most probable token every time (greedy, as FLAN does);
+    temperature: 0 takes the most probable token every time (greedy);
       above it tokens are drawn, from the softmax of logits / temperature.
     top_k: drawn from the so many most probable tokens; None: from all.
     top_p: then from the fewest most probable ones that hold so much of the probability

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flan_jax import config
+from flan_jax import catalogue, config
+from flan_jax.decoding import GREEDY
 from flan_jax.errors import InputError
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import settings
@@ -62,6 +63,28 @@ def test_the_paper_s_model_has_137_billion_parameters():
   run = config.load(['gin/runs/flan_137b.gin'], flags).build('Run')
   assert parameter_count(run.model) == pytest.approx(137.7e9, rel=2e-3)
   assert (run.train_steps, run.batch_tokens) == (30_000, 8_192)
+
+
+def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose():
+  """... and its header names what the paper does not say, with what is assumed."""
+  flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
+  run = config.load(['gin/runs/flan_137b.gin'], flags).build('Run')
+  mixture = catalogue.mixture(run.mixture)
+  assert mixture.held_out == ('nli',)
+  assert all(dataset.in_paper for dataset in mixture.members)
+  assert mixture.shared_cap
+  assert run.evaluate.base_form == 'continuation'
+  header = (config.shipped() / 'runs' / 'flan_137b.gin').read_text(encoding='utf-8')
+  said = header.partition('does not say')[2].partition('flan train')[0]
+  for name in ('schedule', 'warm-up', 'parameter scaling', 'z-loss', 'dropout',
+               'decoding'):  # fmt: skip
+    assert f'#   {name} ' in said
+  optimizer = run.optimizer
+  assert (optimizer.schedule, optimizer.warmup_steps) == ('constant', 0)
+  assert optimizer.multiply_by_parameter_scale
+  assert (optimizer.decay_rate, optimizer.clipping_threshold) == (0.8, 1.0)
+  assert (optimizer.momentum, optimizer.weight_decay, run.z_loss) == (None, None, 0)
+  assert run.evaluate.decoding == GREEDY
 
 
 @pytest.mark.parametrize(

@@ -166,13 +166,14 @@ class Evaluate:
 
   Attributes:
     max_rows: most rows of test, and as many of dev, per dataset; None for all.
-    templates: most templates per dataset; None for every one not turned around.
+    templates: most templates per dataset, of each direction of a translation; None for
+      every one not turned around.
     batch_rows: rows of one scoring batch; rounded up to what the mesh divides.
     row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
-    normalisation: what the score of an option is divided by: 'none' (FLAN), 'token' or
+    normalisation: what the score of an option is divided by: 'none', 'token' or
       'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
-    decoding: how free text is written; greedily, as FLAN does, unless said otherwise.
+    decoding: how free text is written; greedily unless said otherwise.
     base: whether the untuned model is measured beside the tuned one.
     shots: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
     form: the words of the prompts: 'instructions', or 'no_options', 'no_template',

@@ -99,7 +99,7 @@ class Network(nn.Module):
       decoder_positions: int32 [B, L], within the example, its BOS at 0; or None.
       decoder_causal_attention: [B, L], 1 on the tokens of a prefix-LM's prefix, BOS
         and separator included.
-      enable_dropout: ignored: the decoder has none (FLAN trains without).
+      enable_dropout: ignored: the decoder has none.
       decode: read one token a row after those in the cache; with no cache yet, make an
         empty one for rows of L tokens, and nothing else.
       prefill: read the prompts into the cache.
