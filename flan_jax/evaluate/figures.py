@@ -56,7 +56,7 @@ def averages(report: Mapping[str, Any]) -> str:
   known = any(group['flan'] for group in groups)
   bars = [
     *models,
-    *([('flan', PUBLISHED, 'FLAN 137B (hollow: unverified)')] if known else []),
+    *([('flan', PUBLISHED, _published(report))] if known else []),
     ('majority', MAJORITY, 'majority class'),
     ('chance', CHANCE, 'chance'),
   ]
@@ -86,6 +86,10 @@ def averages(report: Mapping[str, Any]) -> str:
     Line2D([], [], color=colour, linewidth=7, label=label) for _, colour, label in bars
   ]
   return _finish(figure, axes, handles)
+
+
+def _published(report: Mapping[str, Any]) -> str:
+  return f'{published.model(report["rows"][0]["shots"])} (hollow: unverified)'
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +156,7 @@ def templates(report: Mapping[str, Any]) -> str:
   if any(map(published.beside, rows)):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
-             label='FLAN 137B (hollow: unverified)')
+             label=_published(report))
     )  # fmt: skip
   return _finish(figure, axes, handles)
 
