@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from flan_jax import splits as splits_lib
 from flan_jax import templates as templates_lib
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.evidence import Evidence
 from flan_jax.fields import Answer, Choice, Field, Label, Record, Text
 from flan_jax.styles import Style
 
@@ -71,6 +72,8 @@ class Dataset:
     sizes: TFDS split -> number of rows of the full dataset.
     fields: field name -> path in the record, or a Field that cleans it.
     answer: Label, Choice or Text.
+    evidence: which field holds the answer, where one does: a long prompt is cut in that
+      field, around the answer.
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
     reference_metric: what the reference's code computes instead of it or beside it;
       '' where that is the same.
@@ -105,6 +108,7 @@ class Dataset:
   direction: str = ''
   family: str = 'flan'
   paper_name: str = ''
+  evidence: Evidence | None = None
   in_reference: bool = True
   reference_metric: str = ''
   differs: str = ''
@@ -118,6 +122,12 @@ class Dataset:
       raise InputError(
         f'dataset {self.name!r}: cluster {self.cluster!r}; must be one of '
         f'{", ".join(CLUSTERS)}' + did_you_mean(self.cluster, CLUSTERS)
+      )
+    if self.evidence and self.evidence.field not in self.fields:
+      raise InputError(
+        f'dataset {self.name!r}: evidence in {self.evidence.field!r}; must be one of '
+        f'its fields, {", ".join(self.fields)}'
+        + did_you_mean(self.evidence.field, self.fields)
       )
     for template in self.templates:
       template.validate(tuple(self.fields), has_options=self.has_options)
@@ -276,6 +286,11 @@ class Dataset:
     start, stop = part.bounds((sizes or self.sizes).get(part.split, 0))
     return stop - start
 
+  def field(self, name: str) -> Field:
+    """How the field of that name is read."""
+    field = self.fields[name]
+    return field if isinstance(field, Field) else Field(field)
+
   def read(self, record: Record, row_id: str) -> Row:
     """Reads one record.
 
@@ -283,11 +298,12 @@ class Dataset:
       InputError: if a field is missing or a label is outside its set.
       flan_jax.fields.Unlabelled: if the row carries no label.
     """
-    values = {
-      name: (field if isinstance(field, Field) else Field(field))(record)
-      for name, field in self.fields.items()
-    }
+    values = {name: self.field(name)(record) for name in self.fields}
     answer = self.answer(record, values)
+    if self.evidence is not None:
+      field = self.field(self.evidence.field)
+      span = self.evidence(record, field, values, answer)
+      answer = dataclasses.replace(answer, span=span)
     return Row(row_id, {**values, 'answer': answer.text}, answer)
 
 

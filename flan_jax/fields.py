@@ -53,6 +53,11 @@ class Field:
     object.__setattr__(self, 'cleaning', cleaning)
 
   @property
+  def by_sentences(self) -> bool:
+    """Whether it is cut to whole sentences, and may be cut to fewer of them."""
+    return any(getattr(clean, 'by_sentences', False) for clean in self.cleaning)
+
+  @property
   def most_words(self) -> int | None:
     """How many words its cleaning cuts it to; None where nothing cuts it."""
     caps = [getattr(clean, 'most_words', None) for clean in self.cleaning]
@@ -178,36 +183,6 @@ def substitute(pattern: str, by: str) -> Clean:
   r"""Puts `by` (which may name groups, as in `\1`) for every match of `pattern`."""
   compiled = re.compile(pattern)
   return lambda text: compiled.sub(by, text)
-
-
-def opening(most: int) -> Clean:
-  """The beginning of a text: whole sentences of at most `most` words together.
-
-  Keeps long documents, and the instruction that follows them, inside the 1024 input
-  tokens. Where the first sentence is longer than that it is cut at a word.
-  """
-
-  def clean(text: str) -> str:
-    words = list(re.finditer(r'\S+', text))
-    if len(words) <= most:
-      return text
-    # Four letters before the stop: `Sen.` and `St.` do not end a sentence.
-    ends = [w for w in words[:most] if re.search(r'\w{4}[.!?]["\'”’)]*$', w.group())]
-    return text[: (ends or words[:most])[-1].end()]
-
-  clean.most_words = most
-  return clean
-
-
-def evenly(most: int) -> Clean:
-  """Texts cut to equal shares of `most` words, each on one line."""
-
-  def clean(texts: Sequence[str]) -> list[str]:
-    cut_short = opening(most // max(1, len(texts)))
-    return [' '.join(cut_short(text).split()) for text in texts]
-
-  clean.most_words = most
-  return clean
 
 
 def without(*marks: str) -> Clean:
@@ -341,12 +316,15 @@ class Answer:
     gold: indices into `options` of the right ones; empty where it is free text.
     references: every text that counts as right; `text` is among them, or where
       `Label.measured` says so the number that `text` rounds.
+    span: (first, last) character of the evidence, `last` exclusive, in the field that
+      the dataset declares to hold it; () where none is known.
   """
 
   text: str
   options: tuple[str, ...] = ()
   gold: tuple[int, ...] = ()
   references: tuple[str, ...] = ()
+  span: tuple[int, ...] = ()
 
   @property
   def is_blank(self) -> bool:

@@ -8,7 +8,6 @@ the one implementation of rendering.
 """
 
 import collections
-import functools
 import hashlib
 import json
 import pathlib
@@ -23,7 +22,7 @@ import tensorflow_datasets as tfds
 
 from flan_jax import catalogue, rates, sources, splits
 from flan_jax.catalogue import Dataset, Row
-from flan_jax.data import build, rendering
+from flan_jax.data import build, prompts
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.exemplars import Pool
 from flan_jax.data.rendering import Limits, Renderer
@@ -169,7 +168,6 @@ _FEATURES = {
 }
 """What every example carries beside its words: value where there is none, shape."""
 
-_STRINGS = {'inputs': ('', ()), 'targets': ('', ())}
 _TOKENS = {
   'inputs': ([], (None,)),
   'targets': ([], (None,)),
@@ -313,14 +311,33 @@ def _trained(
   return render
 
 
-def _evaluated(dataset: Dataset, template: int):
-  """Preprocessor of evaluation: records -> the strings of one template."""
+def _evaluated(dataset: Dataset, template: int, tokenizer: tokenizer_lib.Tokenizer):
+  """Preprocessor of evaluation: records -> token ids of one template.
 
-  def words(row):
-    prompt = catalogue.render(dataset, template, row)
-    return None if rendering.is_blank(prompt) else (template, prompt)
+  Inputs are fitted to the length asked for, as the evaluator fits them. Targets are
+  whole; seqio trims one that is too long, EOS and all. What counts as right is in
+  `references`.
+  """
 
-  return lambda dataset_tf: _examples(dataset_tf, dataset, _STRINGS, words)
+  def render(
+    dataset_tf: tf.data.Dataset, sequence_length: Mapping[str, int] | None
+  ) -> tf.data.Dataset:
+    room = ((sequence_length or {}).get('inputs') or _NO_LIMIT) - 1
+
+    def words(row):
+      text = catalogue.render(dataset, template, row).targets
+      if not text.strip():
+        return None
+      (found,) = prompts.fit(
+        dataset, [(row, template)], tokenizer=tokenizer, rooms=[room]
+      )
+      if found is None:
+        return None
+      return template, (found.ids, tokenizer.encode(text), found.text, text)
+
+    return _examples(dataset_tf, dataset, _TOKENS, words)
+
+  return render
 
 
 class _Vocabulary(tokenizer_lib.Tokenizer):
@@ -416,10 +433,6 @@ def register(
     'inputs': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
     'targets': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
   }
-  tokens = (
-    functools.partial(seqio.preprocessors.tokenize, with_eos=False),
-    seqio.preprocessors.append_eos_after_trim,
-  )
   tokenizer = tokenizer_of(vocabulary)
   found: dict[str, seqio.DataSource] = {}
   trained: set[str] = set()
@@ -453,7 +466,10 @@ def register(
       for index in way.evaluated_templates:
         seqio.TaskRegistry.add(
           f'{dataset.task}_template_{index}',
-          preprocessors=[_evaluated(way, index), *tokens],
+          preprocessors=[
+            _evaluated(way, index, tokenizer),
+            seqio.preprocessors.append_eos,
+          ],
           postprocess_fn=_references,
           metric_fns=[_metric(dataset)],
           **shared,

@@ -1,6 +1,8 @@
 """Miscellaneous: conversations, word senses, algebra, grammar, question types, text repair."""
 
 from flan_jax.catalogue import Dataset
+from flan_jax.evidence import Evidence
+from flan_jax.excerpts import opening
 from flan_jax.fields import (
   Field,
   Label,
@@ -10,7 +12,6 @@ from flan_jax.fields import (
   before,
   drop,
   numbered,
-  opening,
   replace,
   squeeze,
 )
@@ -34,16 +35,19 @@ DATASETS = (
     test='test',
     sizes={'train': 7_199, 'test': 500},
     fields={
-      'story': Field('story', opening(450)),
+      'story': 'story',
       'questions': Field('questions', numbered),
       'answers': Field('answers/input_text', numbered),
     },
     answer=Text('{answers}'),
+    evidence=Evidence(
+      field='story', start='answers/answer_start', stop='answers/answer_end'
+    ),
     metric='f1',
     reference_metric='the same, of the whole list at once; the paper of CoQA takes F1 question by question',
     licence='mixed, by source of the passage',
     citation='Reddy, Chen and Manning 2019, "CoQA: A Conversational Question Answering Challenge", TACL',
-    note='A whole conversation is one example: numbered questions, numbered answers. TFDS calls the official development set `test`. Long passages are cut to 450 words.',
+    note='A whole conversation is one example: numbered questions, numbered answers. TFDS calls the official development set `test`.',
     templates=(
       Template(
         '{story}\n\nGo through the questions on what you have just read and answer each under its own number.\n\n{questions}'
@@ -92,16 +96,17 @@ DATASETS = (
       'title': 'title',
       'section': 'section_title',
       'background': Field('background', opening(80)),
-      'context': Field('context', drop(r'\s*CANNOTANSWER\s*$'), opening(520)),
+      'context': Field('context', drop(r'\s*CANNOTANSWER\s*$')),
       'question': 'question',
       'reply': Field('orig_answer/text', _UNANSWERABLE),
     },
     answer=Text('{reply}', references='answers/text', cleaning=(_UNANSWERABLE,)),
+    evidence=Evidence(field='context', start='orig_answer/answer_start'),
     metric='f1',
     reference_metric="exact match and F1 in TriviaQA's form, against one annotator; the paper of QuAC has F1 in SQuAD's form against all of them, as here",
     licence='CC BY-SA 4.0',
     citation='Choi et al. 2018, "QuAC: Question Answering in Context", EMNLP',
-    note='CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage. Long passages are cut to 520 words.',
+    note='CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage.',
     templates=(
       Template(
         'Article: {title}\nSection: {section}\n\n{context}\n\nQ: {question}\n(Write "unanswerable" should it not be found there.)\nA:'

@@ -1,7 +1,8 @@
 """Reading comprehension with commonsense: the text does not say it outright."""
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, before, substitute, untokenised
+from flan_jax.evidence import Evidence
+from flan_jax.fields import Choice, Field, substitute, untokenised
 from flan_jax.templates import Template
 
 _COSMOS_QA_TEMPLATES = (
@@ -113,16 +114,17 @@ DATASETS = (
     test='validation',
     sizes={'train': 100730, 'validation': 10000},
     fields={
-      'passage': Field('passage', before('@highlight')),
+      'passage': Field('passage', substitute(r'\s*@highlight\s*', '\n')),
       'opening': Field('query', substitute(r'(?s)\s*@placeholder.*', ' ...')),
       'ending': Field('query', substitute(r'(?s)^.*?(?=@placeholder)', '')),
     },
     answer=Choice('answers', 'entities', gap=('ending', '@placeholder')),
+    evidence=Evidence(field='passage', texts='entities'),
     metric='accuracy',
     reference_metric="exact match and F1 in SQuAD's form, of text that is generated; the paper reports accuracy",
     templates=_RECORD_TEMPLATES,
     licence='CNN and Daily Mail text: research use (SuperGLUE)',
     citation='Zhang et al. 2018, "ReCoRD"; arXiv:1810.12885',
-    note='as many options as the passage has entities, each with the rest of the sentence; several may be right',
+    note='as many options as the passage has entities, each with the rest of the sentence; several may be right. The highlights at the end of an article are lines of the passage: some answers stand nowhere else',
   ),
 )

@@ -1,12 +1,15 @@
 """Reading comprehension: the answer stands in, or follows from, a text that is given.
 
-Texts of more than 600 words are cut after a sentence, so that the question beside
-them stays inside the input's 1024 tokens.
+A text that answers a question with its own words is cut around them, by tokens, where
+a prompt is too long. Where nobody says which words those are (BoolQ, MultiRC), texts of
+more than 600 words are cut after a sentence.
 """
 
 from urllib.parse import unquote
 
 from flan_jax.catalogue import Dataset
+from flan_jax.evidence import Evidence
+from flan_jax.excerpts import opening
 from flan_jax.fields import (
   Choice,
   Field,
@@ -15,7 +18,6 @@ from flan_jax.fields import (
   capitalised,
   date_in_words,
   first_or,
-  opening,
   question_mark,
   replace,
   squeeze,
@@ -284,11 +286,12 @@ DATASETS = (
     test='dev',
     sizes={'train': 77409, 'dev': 9536},
     fields={
-      'passage': Field('passage', unescape, squeeze, opening(600)),
+      'passage': Field('passage', unescape, squeeze),
       'question': Field('question', squeeze),
       'answer': Field('answer', date_in_words),
     },
     answer=Text('{answer}', references='validated_answers', cleaning=(date_in_words,)),
+    evidence=Evidence(field='passage'),
     metric='drop_f1',
     reference_metric="exact match and F1 in SQuAD's form (1.5 is 15), against one annotation",
     differs="F1 of DROP's own script, where FLAN's code has SQuAD's",
@@ -352,11 +355,12 @@ DATASETS = (
     sizes={'train': 87599, 'validation': 10570},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),
-      'context': Field('context', opening(600)),
+      'context': 'context',
       'question': 'question',
       'answer': Field('answers/text', first_or('')),
     },
     answer=Text('{answer}', references='answers/text'),
+    evidence=Evidence(field='context', start='answers/answer_start'),
     templates=_SQUAD_V1_TEMPLATES,
     citation='Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", EMNLP',
     **_SQUAD,
@@ -369,11 +373,12 @@ DATASETS = (
     sizes={'train': 130319, 'validation': 11873},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),
-      'context': Field('context', opening(600)),
+      'context': 'context',
       'question': 'question',
       'answer': Field('answers/text', first_or('unanswerable')),
     },
     answer=Text('{answer}', references='answers/text'),
+    evidence=Evidence(field='context', start='answers/answer_start'),
     templates=_SQUAD_V2_TEMPLATES,
     citation='Rajpurkar, Jia and Liang 2018, "Know What You Don\'t Know", ACL',
     note='a question that the text does not answer expects the word "unanswerable"',

@@ -1,10 +1,14 @@
 """Sentiment: IMDB, Sentiment140, SST-2 and Yelp."""
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Label, drop, opening, recode, replace, unescape
+from flan_jax.excerpts import opening, sentences
+from flan_jax.fields import Field, Label, drop, recode, replace, unescape
 from flan_jax.templates import Template
 
 _WORDS = ('negative', 'positive')
+
+_YELP = (replace('\\n', '\n'), drop(r'\\\s?(?=")'), replace('""', '"'))
+"""What the file of Yelp's reviews escapes, as it was written."""
 
 DATASETS = (
   Dataset(
@@ -16,7 +20,10 @@ DATASETS = (
     dev='train[-200:]',
     test='test',
     sizes={'train': 25_000, 'test': 25_000},
-    fields={'text': Field('text', unescape, opening(600))},
+    fields={
+      'text': Field('text', unescape, opening(600)),
+      'beginning': Field('text', unescape, sentences(150)),
+    },
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='research use',
@@ -44,12 +51,12 @@ DATASETS = (
       ),
       Template(
         'You have been to the pictures and your reaction is {answer}. Explain it to people who are deciding whether to go.',
-        '{text}',
+        '{beginning}',
         turned_around=True,
       ),
       Template(
         'A moviegoer posts a {answer} opinion of a film on the web. What might it say?',
-        '{text}',
+        '{beginning}',
         turned_around=True,
       ),
     ),
@@ -161,13 +168,8 @@ DATASETS = (
     test='test',
     sizes={'train': 560_000, 'test': 38_000},
     fields={
-      'text': Field(
-        'text',
-        replace('\\n', '\n'),
-        drop(r'\\\s?(?=")'),
-        replace('""', '"'),
-        opening(600),
-      ),
+      'text': Field('text', *_YELP, opening(600)),
+      'beginning': Field('text', *_YELP, sentences(150)),
     },
     answer=Label('label', _WORDS),
     metric='accuracy',
@@ -196,12 +198,12 @@ DATASETS = (
       ),
       Template(
         'A visitor leaves a shop or restaurant with a {answer} impression and goes home to write about it. What do they write?',
-        '{text}',
+        '{beginning}',
         turned_around=True,
       ),
       Template(
         'In the voice of a real customer, compose a {answer} appraisal of a business such as a hotel, a garage or a café.',
-        '{text}',
+        '{beginning}',
         turned_around=True,
       ),
     ),

@@ -2,19 +2,19 @@
 
 Documents are cut to whole sentences of about 600 words: with its template such a
 prompt fits the 1024 input tokens, and an instruction that stands last is not lost.
-Where a document is asked for (turned around) the target is its opening, not all of it.
+Where a document is asked for (turned around) the target is its opening, not all of it:
+whole sentences, so that what is learned to be written has an end.
 """
 
 from flan_jax.catalogue import Dataset
+from flan_jax.excerpts import evenly, opening, sentences
 from flan_jax.fields import (
   Field,
   Label,
   Text,
   drop,
-  evenly,
   first,
   numbered,
-  opening,
   pick,
   replace,
   split,
@@ -40,7 +40,7 @@ AESLC = Dataset(
   sizes={'train': 14_436, 'validation': 1_960, 'test': 1_906},
   fields={
     'email': Field('email_body', replace('=20', ''), squeeze, opening(WORDS)),
-    'beginning': Field('email_body', replace('=20', ''), squeeze, opening(120)),
+    'beginning': Field('email_body', replace('=20', ''), squeeze, sentences(120)),
     'subject': Field('subject_line', squeeze),
   },
   answer=Text('{subject}'),
@@ -103,7 +103,7 @@ CNN_DAILYMAIL = Dataset(
   sizes={'train': 287_113, 'validation': 13_368, 'test': 11_490},
   fields={
     'article': Field('article', drop(DATELINE), drop(LINK), opening(WORDS)),
-    'beginning': Field('article', drop(DATELINE), drop(LINK), opening(80)),
+    'beginning': Field('article', drop(DATELINE), drop(LINK), sentences(80)),
     'points': 'highlights',
   },
   answer=Text('{points}'),
@@ -222,9 +222,9 @@ MULTI_NEWS = Dataset(
       'document', drop(ARCHIVE), split('|||||'), first(10), evenly(WORDS), numbered
     ),
     'beginning': Field(
-      'document', drop(ARCHIVE), split('|||||'), pick(0), squeeze, opening(100)
+      'document', drop(ARCHIVE), split('|||||'), pick(0), squeeze, sentences(100)
     ),
-    'digest': Field('summary', drop(r'^– '), opening(160)),
+    'digest': Field('summary', drop(r'^– '), sentences(160)),
   },
   answer=Text('{digest}'),
   metric='rouge',
@@ -281,8 +281,8 @@ NEWSROOM = Dataset(
   fields={
     'title': Field('title', unescape, squeeze),
     'text': Field('text', unescape, squeeze, opening(WORDS)),
-    'beginning': Field('text', unescape, squeeze, opening(80)),
-    'blurb': Field('summary', unescape, squeeze, opening(170)),
+    'beginning': Field('text', unescape, squeeze, sentences(80)),
+    'blurb': Field('summary', unescape, squeeze, sentences(170)),
   },
   answer=Text('{blurb}'),
   metric='rouge',
@@ -339,7 +339,7 @@ SAMSUM = Dataset(
   sizes={'train': 14_732, 'validation': 818, 'test': 819},
   fields={
     'chat': Field('dialogue', FILES, squeeze),
-    'beginning': Field('dialogue', FILES, squeeze, opening(130)),
+    'beginning': Field('dialogue', FILES, squeeze, sentences(130)),
     'summary': Field('summary', squeeze),
   },
   answer=Text('{summary}'),
@@ -393,7 +393,7 @@ XSUM = Dataset(
   sizes={'train': 203_577, 'validation': 11_305, 'test': 11_301},
   fields={
     'document': Field('document', drop(PLAYER), opening(WORDS)),
-    'beginning': Field('document', drop(PLAYER), opening(80)),
+    'beginning': Field('document', drop(PLAYER), sentences(80)),
     'sentence': 'summary',
   },
   answer=Text('{sentence}'),
@@ -629,8 +629,8 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
   sizes={'train': 99_020, 'validation': 13_823, 'test': 28_614},
   fields={
     'guide': Field('source', squeeze, opening(WORDS)),
-    'beginning': Field('source', squeeze, opening(80)),
-    'steps': Field('target', squeeze, opening(170)),
+    'beginning': Field('source', squeeze, sentences(80)),
+    'steps': Field('target', squeeze, sentences(170)),
   },
   answer=Text('{steps}'),
   metric='rouge',

@@ -10,7 +10,8 @@ import pytest
 
 from flan_jax import catalogue, lint
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, Label, Text, opening
+from flan_jax.excerpts import opening
+from flan_jax.fields import Choice, Field, Label, Text
 from flan_jax.templates import Template
 
 QUESTIONS = (

@@ -24,6 +24,7 @@ TIERS = {
   'flan_jax.listing': JAX,
   'flan_jax.data.exemplars': JAX,
   'flan_jax.data.plan': JAX,
+  'flan_jax.data.prompts': JAX,
   'flan_jax.data.rows': JAX,
   'flan_jax.evaluate.metrics': JAX,
   'flan_jax.evaluate.statistics': JAX,

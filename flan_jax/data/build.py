@@ -144,12 +144,18 @@ def rows_of(
 
 
 def is_example(dataset: Dataset, row: Row, seed: int) -> bool:
-  """Whether a training row has something to read and to write.
+  """Whether a training row has an answer, and a template that is not blank with it.
 
-  What its first template leaves blank is no example, in a store as in a seqio Task.
+  In a store as in a seqio Task, and whatever the order of its templates.
   """
+  if row.answer.is_blank:
+    return False
   first = draw.template(seed, row.row_id, 0, len(dataset.templates))
-  return not rendering.is_blank(catalogue.render(dataset, first, row))
+  # The drawn one is blank in few rows: only those look at the others.
+  return any(
+    not rendering.is_blank(catalogue.render(dataset, template, row))
+    for template in (first, *range(len(dataset.templates)))
+  )
 
 
 def examples(
@@ -216,7 +222,9 @@ def read(job: Job, name: str, report: Report) -> None:
     for row in rows:
       steps.to(filters['read'])
       answer = row.answer
-      parts = (answer.text, answer.options, answer.gold, answer.references)
+      parts = (
+        answer.text, answer.options, answer.gold, answer.references, answer.span
+      )  # fmt: skip
       spool.write(msgpack.packb((row.row_id, row.values, parts)))
       kept += 1
   steps.to(filters['read'], end=True)

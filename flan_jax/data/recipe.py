@@ -52,5 +52,6 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
     'slices': {name: str(part) for name, part in dataset.resolve_splits(sizes).items()},
     'fields': data(dataset.fields),
     'answer': data(dataset.answer),
+    'evidence': data(dataset.evidence),
     'templates': templates(dataset),
   }

@@ -1,31 +1,29 @@
-"""Rendering: rows put into words by their drawn template, tokenised, fitted to limits.
+"""Rendering: training examples put into words by their drawn template, and tokens.
 
-An example that is too long keeps its instruction and its OPTIONS whole: what is cut
-is the longest field, from its far end, and the row is rendered again.
+Inputs are fitted to their limit by `flan_jax.data.prompts`, as everywhere; targets are
+never cut in a sentence.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from flan_jax import catalogue, templates
 from flan_jax.catalogue import Dataset, Prompt, Row
-from flan_jax.data import draw, rows
-from flan_jax.data.exemplars import TOKENS, Pool, Shown
+from flan_jax.data import draw, prompts, rows
+from flan_jax.data.exemplars import Pool
 from flan_jax.data.rows import Example
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.fields import Choice, Text
+from flan_jax.excerpts import sentence_ends
+from flan_jax.fields import Text
 
 POLICY = (
-  'inputs: the longest field is cut from its far end, never the instruction or '
-  'OPTIONS; targets: cut from the far end where they are free text; a row that no '
-  'template fits is dropped as too_long'
+  'inputs: the field that holds the answer is cut around it, where none does the '
+  'longest field from its far end, never the instruction or OPTIONS; targets: a text '
+  'declared by sentences is cut after a sentence, any other is whole; a row that does '
+  'not fit so takes its next template; one that no template fits is dropped as too_long'
 )
-
-_ROUNDS = 16
-_WORD = 32
-"""A cut goes back to the last blank if it is this near, in characters."""
 
 
 class Limits(NamedTuple):
@@ -40,10 +38,10 @@ class Rendered(NamedTuple):
 
   Attributes:
     template: index of the template used.
-    prompt: its words, fields cut as they had to be.
-    example: their token ids, targets cut as they had to be.
+    prompt: its words, cut as they had to be.
+    example: their token ids.
     cut_inputs: whether a field was cut to fit.
-    cut_targets: whether the target was cut to fit.
+    cut_targets: whether the target lost sentences to fit.
     redrawn: whether the drawn template did not fit and another was taken.
     exemplars: ids of the rows shown before it, in their order.
   """
@@ -60,42 +58,6 @@ class Rendered(NamedTuple):
 def is_blank(prompt: Prompt) -> bool:
   """Whether a prompt has nothing to read or nothing to write."""
   return not (prompt.inputs.strip() and prompt.targets.strip())
-
-
-def cuttable(dataset: Dataset, template: int) -> dict[str, int]:
-  """Fields of a template's inputs that may be cut -> how often each occurs.
-
-  The answer and the parts of OPTIONS of a classification are never cut.
-  """
-  text = dataset.templates[template].inputs
-  kept = {templates.OPTIONS}
-  if dataset.has_options:
-    kept.add('answer')
-  if isinstance(dataset.answer, Choice) and not isinstance(dataset.answer.options, str):
-    kept.update(n for option in dataset.answer.options for n in templates.names(option))
-  found = [name for _, name in templates.parse(text) if name is not None]
-  return {name: found.count(name) for name in found if name not in kept}
-
-
-def _cap(lengths: Sequence[int], counts: Sequence[int], excess: int) -> int:
-  """The largest cap on every field that takes `excess` tokens off; below 1: none."""
-  lo, hi = 0, max(lengths, default=0)
-  while lo < hi:
-    cap = (lo + hi + 1) // 2
-    off = sum(c * max(0, n - cap) for n, c in zip(lengths, counts, strict=True))
-    lo, hi = (cap, hi) if off >= excess else (lo, cap - 1)
-  return lo
-
-
-def _shorten(text: str, tokens: int, cap: int) -> str:
-  """The head of a text of `tokens` tokens that has about `cap`, at a word's end."""
-  keep = min(len(text) - 1, len(text) * cap // tokens)
-  head = text[:keep]
-  if not text[keep].isspace():
-    blank = max(head.rfind(' '), head.rfind('\n'))
-    if blank > keep - _WORD:
-      head = head[:blank]
-  return head.rstrip()
 
 
 class Renderer:
@@ -136,20 +98,15 @@ class Renderer:
     """
     out: list[Rendered | None] = [None] * len(batch)
     orders = [self._order(row, epoch) for row in batch]
-    prompts = [
-      self._prompts(row, order, epoch) for row, order in zip(batch, orders, strict=True)
-    ]
     left = list(range(len(batch)))
-    while left:
-      drawn = [(i, next(prompts[i], None)) for i in left]
-      work = [(i, *found) for i, found in drawn if found is not None]
-      tried = self._attempt([(batch[i], *found) for i, *found in work])
-      left = []
-      for (i, *_), rendered in zip(work, tried, strict=True):
-        if rendered is None:
-          left.append(i)
-        else:
-          out[i] = rendered._replace(redrawn=rendered.template != orders[i][0])
+    for step in range(len(self.dataset.templates)):
+      work = [(batch[i], orders[i][step]) for i in left]
+      tried = self._attempt(work, epoch, redrawn=step > 0)
+      for i, rendered in zip(left, tried, strict=True):
+        out[i] = rendered
+      left = [i for i in left if out[i] is None]
+      if not left:
+        break
     return out
 
   def _order(self, row: Row, epoch: int) -> tuple[int, ...]:
@@ -159,54 +116,61 @@ class Renderer:
     walk = draw.walk(self.seed, row.row_id, count, lap=lap)
     return walk[step:] + walk[:step]
 
-  def _prompts(
-    self, row: Row, order: Sequence[int], epoch: int
-  ) -> Iterator[tuple[int, Shown]]:
-    for template in order:
-      prompt = catalogue.render(self.dataset, template, row)
-      if is_blank(prompt):
-        continue
-      shown = Shown(prompt, ())
-      if self.pool is not None:
-        (targets,) = self.tokenizer.encode_batch([prompt.targets])
-        room = self._room(min(len(targets), self.limits.targets - 1))
-        shown = self.pool.prompt(row, template, epoch, most=min(TOKENS, room))
-      yield template, shown
-
-  def _attempt(self, work: Sequence[tuple[Row, int, Shown]]) -> list[Rendered | None]:
-    """Tokenises each (row, template, prompt); None where it cannot be made to fit."""
-    prompts = [shown.prompt for *_, shown in work]
-    inputs = self.tokenizer.encode_batch([prompt.inputs for prompt in prompts])
-    targets = self.tokenizer.encode_batch([prompt.targets for prompt in prompts])
+  def _attempt(
+    self, work: Sequence[tuple[Row, int]], epoch: int, *, redrawn: bool
+  ) -> list[Rendered | None]:
+    """Tokenizes each (row, template); None where it is blank or does not fit."""
     out: list[Rendered | None] = [None] * len(work)
-    long: dict[int, int] = {}
-    for i, (_, template, shown) in enumerate(work):
-      most = self.limits.targets - 1
-      cut = len(targets[i]) > most
-      if cut and not self._is_free_text(template):
-        continue
-      targets[i] = targets[i][:most]
-      room = self._room(len(targets[i]))
-      if len(inputs[i]) > room:
-        long[i] = room
-      example = Example(inputs[i], targets[i])
-      out[i] = Rendered(
-        template, shown.prompt, example, False, cut, False, shown.exemplars
-      )
-    # Only what shows no exemplar can be too long: a pool keeps the others short.
-    fitted = self._fit({i: (*work[i][:2], inputs[i], room) for i, room in long.items()})
-    for i in long:
-      if i in fitted:
-        prompt, inputs[i] = fitted[i]
-        example = Example(inputs[i], targets[i])
-        out[i] = out[i]._replace(prompt=prompt, example=example, cut_inputs=True)
-      else:
-        out[i] = None
+    asked = [catalogue.render(self.dataset, template, row) for row, template in work]
+    written = [prompt.targets for prompt in asked]
+    targets = self._targets([template for _, template in work], written)
+    kept = [i for i, found in enumerate(targets) if found is not None]
+    fitted = prompts.fit(
+      self.dataset,
+      [work[i] for i in kept],
+      tokenizer=self.tokenizer,
+      rooms=[self._room(len(targets[i].ids)) for i in kept],
+      pool=self.pool,
+      epoch=epoch,
+      rendered=[asked[i] for i in kept],
+    )
+    for i, prompt in zip(kept, fitted, strict=True):
+      if prompt is not None:
+        text, ids, cut = targets[i]
+        out[i] = Rendered(
+          work[i][1],
+          Prompt(prompt.text, text),
+          Example(prompt.ids, ids),
+          prompt.cut,
+          cut,
+          redrawn,
+          prompt.exemplars,
+        )
     return out
 
-  def _is_free_text(self, template: int) -> bool:
-    turned = self.dataset.templates[template].turned_around
-    return turned or isinstance(self.dataset.answer, Text)
+  def _targets(
+    self, drawn: Sequence[int], texts: Sequence[str]
+  ) -> list['_Target | None']:
+    """Targets with their tokens; None where they are blank or do not fit."""
+    most = self.limits.targets - 1
+    out: list[_Target | None] = []
+    encoded = self.tokenizer.encode_batch(texts)
+    for template, text, ids in zip(drawn, texts, encoded, strict=True):
+      found = None
+      if not text.strip():
+        pass
+      elif len(ids) <= most:
+        found = _Target(text, ids, False)
+      elif is_by_sentences(self.dataset, template):
+        heads = [text[:end] for end in sentence_ends(text)]
+        fitting = [
+          _Target(head, ids, True)
+          for head, ids in zip(heads, self.tokenizer.encode_batch(heads), strict=True)
+          if len(ids) <= most
+        ]
+        found = fitting[-1] if fitting else None
+      out.append(found)
+    return out
 
   def _room(self, n_targets: int) -> int:
     """Most input tokens beside `n_targets` target tokens."""
@@ -216,44 +180,21 @@ class Renderer:
       room = min(room, self.row_length - taken)
     return room
 
-  def _fit(
-    self, work: dict[int, tuple[Row, int, np.ndarray, int]]
-  ) -> dict[int, tuple[Prompt, np.ndarray]]:
-    """Words and input tokens of (row, template, tokens, room), cut until they fit.
 
-    All of a round are tokenised together; those that cannot fit are left out.
-    """
-    out: dict[int, tuple[Prompt, np.ndarray]] = {}
-    for attempt in range(_ROUNDS):
-      fields = {
-        i: cuttable(self.dataset, template) for i, (_, template, *_) in work.items()
-      }
-      texts = [row.values[name] for i, (row, *_) in work.items() for name in fields[i]]
-      sizes = iter([len(ids) for ids in self.tokenizer.encode_batch(texts)])
-      cut: dict[int, Row] = {}
-      for i, (row, _, tokens, room) in work.items():
-        lengths = [next(sizes) for _ in fields[i]]
-        # Tokens are not spread evenly over a field: each round takes off more.
-        excess = len(tokens) - room + 2**attempt - 1
-        cap = _cap(lengths, list(fields[i].values()), excess)
-        if cap >= 1:
-          values = dict(row.values)
-          for name, n in zip(fields[i], lengths, strict=True):
-            if n > cap:
-              values[name] = _shorten(values[name], n, cap)
-          if all(values[name] or not row.values[name] for name in fields[i]):
-            cut[i] = row._replace(values=values)
-      order = list(cut)
-      prompts = [catalogue.render(self.dataset, work[i][1], cut[i]) for i in order]
-      encoded = self.tokenizer.encode_batch([prompt.inputs for prompt in prompts])
-      again = {}
-      for i, prompt, ids in zip(order, prompts, encoded, strict=True):
-        _, template, _, room = work[i]
-        if len(ids) <= room:
-          out[i] = prompt, ids
-        else:
-          again[i] = (cut[i], template, ids, room)
-      work = again
-      if not work:
-        break
-    return out
+class _Target(NamedTuple):
+  """What is written: its string, its tokens, and whether it lost sentences."""
+
+  text: str
+  ids: np.ndarray
+  cut: bool
+
+
+def is_by_sentences(dataset: Dataset, template: int) -> bool:
+  """Whether a template's target is one field that its first sentences can stand for."""
+  text = dataset.templates[template].targets
+  if text == '{answer}' and isinstance(dataset.answer, Text):
+    text = dataset.answer.text
+  names = templates.names(text)
+  if len(names) != 1 or text != f'{{{names[0]}}}' or names[0] not in dataset.fields:
+    return False
+  return dataset.field(names[0]).by_sentences

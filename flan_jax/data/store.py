@@ -29,7 +29,8 @@ from flan_jax.data.shard import Record, ShardReader
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.fields import Answer
 
-VERSION = 3
+VERSION = 4
+"""Of the format and of the rules by which examples are rendered and cut."""
 MANIFEST = 'manifest.json'
 
 READERS = 128
@@ -44,6 +45,7 @@ def evaluation_line(row: Row) -> str:
     'options': row.answer.options,
     'gold': row.answer.gold,
     'references': row.answer.references,
+    'span': row.answer.span,
   }
   return json.dumps(fields, ensure_ascii=False) + '\n'
 
@@ -101,7 +103,7 @@ class Store:
     if version != VERSION:
       raise InputError(
         f'store {str(path)!r}: format {version}; this version reads {VERSION}: '
-        'materialize it again'
+        'materialize again, into a new directory or where this one is deleted'
       )
     store = cls(path, found)
     if whole:
@@ -246,7 +248,9 @@ class Store:
     with path.open(encoding='utf-8') as file:
       for line in file:
         row = json.loads(line)
-        sequences = (tuple(row[key]) for key in ('options', 'gold', 'references'))
+        sequences = (
+          tuple(row[key]) for key in ('options', 'gold', 'references', 'span')
+        )
         answer = Answer(row['values']['answer'], *sequences)
         out.append(Row(row['row_id'], row['values'], answer))
     return out

@@ -119,6 +119,7 @@ class Run:
       self._scorer(params, form=evaluate.base_form or evaluate.form),
       self._out / loading.JOURNAL.format('base'),
       fingerprint=fingerprint(params),
+      progress=progress,
     )
     try:
       results = _measure(
@@ -218,6 +219,7 @@ class Run:
         for name, p in models.items()
       },
       self._out,
+      progress=self._shared['progress'],
     ) as journals:
       return _report(**journals, about=about, out=self._out, **self._shared)
 
@@ -318,7 +320,9 @@ def evaluate_checkpoint(
     'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
   }
   with loading.journals(
-    {name: (s, of[name]['fingerprint']) for name, s in scorers.items()}, out
+    {name: (s, of[name]['fingerprint']) for name, s in scorers.items()},
+    out,
+    progress=progress,
   ) as journals:
     return _report(
       **journals,

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -59,24 +59,36 @@ def fingerprint(params: Any) -> str:
   return hashlib.blake2b(sums.tobytes(), digest_size=8).hexdigest()
 
 
+FORMAT = 2
+"""Of the file, and of how its answers were computed: other files are not read."""
+
+
 class Journal:
   """A language model whose answers are kept in a file.
 
   One call of `score` or `generate` is one line, written when the call is done: a torn
-  last line is dropped, and that call computed again. A file of another model is
-  started anew.
+  last line is dropped, and that call computed again. A file of another model, or of
+  another format, is started anew.
 
   Attributes:
     replayed: calls answered from the file.
   """
 
-  def __init__(self, model: LanguageModel, path: str | os.PathLike, *, of: str):
+  def __init__(
+    self,
+    model: LanguageModel,
+    path: str | os.PathLike,
+    *,
+    of: str,
+    say: Callable[[str], None] = lambda line: None,
+  ):
     """Opens or creates the file.
 
     Args:
       model: what answers where the file does not.
       path: of the file.
       of: names the parameters, as `fingerprint` does.
+      say: told, in a line, of a file that is started anew for its format.
     """
     self._model = model
     self._path = pathlib.Path(path)
@@ -85,12 +97,12 @@ class Journal:
     self._file = None
     if not hosts.first():
       return
-    end = self._read(of)
+    end = self._read(of, say)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._file = self._path.open('r+b' if end else 'w+b')
     self._file.truncate(end)
     if not end:
-      self._append({'of': of})
+      self._append({'format': FORMAT, 'of': of})
 
   @property
   def tokenizer(self) -> Tokenizer:
@@ -140,7 +152,7 @@ class Journal:
     if self._file is not None:
       self._path.unlink(missing_ok=True)
 
-  def _read(self, of: str) -> int:
+  def _read(self, of: str, say: Callable[[str], None]) -> int:
     """Indexes the whole lines of the file; returns where they end, 0 to start anew."""
     if not self._path.is_file():
       return 0
@@ -150,6 +162,12 @@ class Journal:
         if not line.endswith(b'\n'):
           break
         entry = json.loads(line)
+        if number == 0 and entry.get('format') != FORMAT:
+          say(
+            f'journal {str(self._path)!r}: format {entry.get("format", 1)}; this '
+            f'version writes {FORMAT}: started anew'
+          )
+          return 0
         if number == 0 and entry.get('of') != of:
           return 0
         if number:

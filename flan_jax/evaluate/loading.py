@@ -64,24 +64,27 @@ def scorer(
   )
 
 
-def journal(model: Scorer, path: pathlib.Path, *, fingerprint: str) -> Journal:
+def journal(
+  model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
+) -> Journal:
   """A model behind its journal, which belongs to these weights asked in this way."""
   how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
   if model.decoding != GREEDY:
     how += (model.decoding,)
-  return Journal(model, path, of='/'.join(map(str, (fingerprint, *how))))
+  of = '/'.join(map(str, (fingerprint, *how)))
+  return Journal(model, path, of=of, say=progress.line)
 
 
 @contextlib.contextmanager
 def journals(
-  models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path
+  models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path, *, progress: Progress
 ) -> Iterator[dict[str, Journal]]:
   """Each model behind its journal; they go once what is in here has ended well."""
   with contextlib.ExitStack() as stack:
     opened = {}
     for name, (model, of) in models.items():
       path = out / JOURNAL.format(name)
-      opened[name] = journal(model, path, fingerprint=of)
+      opened[name] = journal(model, path, fingerprint=of, progress=progress)
       stack.callback(opened[name].close)
     yield opened
   for each in opened.values():

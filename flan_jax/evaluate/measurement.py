@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from flan_jax.catalogue import Dataset, Row
+from flan_jax.data import prompts
 from flan_jax.data import rows as rows_lib
 from flan_jax.data.exemplars import Pool
+from flan_jax.data.prompts import Fitted
 from flan_jax.data.rendering import Limits
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate import metrics, prompts, seam
+from flan_jax.evaluate import metrics, seam
 from flan_jax.evaluate.generation import Generated
-from flan_jax.evaluate.prompts import Fitted
 from flan_jax.evaluate.scoring import Request, Scored
 from flan_jax.fields import Label
 

@@ -65,9 +65,10 @@ def test_the_manifest_counts_every_row(world, tmp_path):
   )
   assert (pairs['rows_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
   assert pairs['filters'] == {'unlabelled': 1, 'empty': 0, 'too_long': 0}
-  assert (stories['rows_read'], stories['rows']) == (23, 22)
-  assert stories['filters'] == {'unlabelled': 0, 'empty': 1, 'too_long': 0}
-  assert stories['truncated'] == {'inputs': 3, 'targets': 3, 'redrawn': 0}
+  assert (stories['rows_read'], stories['rows']) == (23, 21)
+  # An answer is whole or it is not written.
+  assert stories['filters'] == {'unlabelled': 0, 'empty': 1, 'too_long': 1}
+  assert stories['truncated'] == {'inputs': 3, 'targets': 0, 'redrawn': 0}
   assert picks['filters']['too_long'] == 1
   assert manifest['trained_on'] == ['nli', 'commonsense', 'summarization']
   assert manifest['held_out'] == ['paraphrase']
@@ -75,7 +76,7 @@ def test_the_manifest_counts_every_row(world, tmp_path):
   assert manifest['tfds'] == {'pairs': 'pairs:1.0.0', 'stories': 'stories:1.0.0',
                               'twins': 'twins:1.0.0'}  # fmt: skip
   assert manifest['limits'] == {'inputs': 400, 'targets': 64, 'policy': POLICY}
-  assert sum(manifest['length_histogram']['counts']) == 3 * (34 + 22 + 11)
+  assert sum(manifest['length_histogram']['counts']) == 3 * (34 + 21 + 11)
   assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
 
 
@@ -185,6 +186,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
     'options': ['no', 'yes'],
     'gold': [1],
     'references': ['yes'],
+    'span': [],
   }  # fmt: skip
 
 

@@ -1,12 +1,17 @@
-"""Rendering: what is too long loses the end of its longest field and nothing else."""
+"""Rendering: long inputs lose the end of a field; a target is never half a sentence."""
+
+import dataclasses
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flan_jax import catalogue, templates
-from flan_jax.data import draw, rendering, tokenizer
+from flan_jax.data import draw, prompts, tokenizer
 from flan_jax.data.rendering import Limits, Renderer
+from flan_jax.excerpts import sentences
+from flan_jax.fields import Field
+from flan_jax.templates import Template
 
 BYTES = tokenizer.load('bytes')
 
@@ -99,11 +104,62 @@ def test_options_that_cannot_fit_drop_the_row(world):
   assert render('picks', [short], limits=Limits(150, 64))[0] is not None
 
 
-def test_only_free_text_targets_are_cut(world):
+STORY = 'Then Ada walked home. They were hungry already, and the road was long. '
+
+
+def stories(*cleaning):
+  """Tales whose title is written, and a tale that is made up after it."""
+  stories = catalogue.get('stories', family='tiny')
+  return dataclasses.replace(
+    stories,
+    fields={'story': 'story', 'title': 'title', 'tale': Field('story', *cleaning)},
+    templates=(
+      *stories.templates,
+      Template('Tell "{title}".', '{tale}', turned_around=True),
+    ),
+  )
+
+
+def tell(dataset, story, targets, *, title='Home', count=40):
+  rows = [
+    dataset.read({'story': story, 'title': title}, f'train.0.{i}') for i in range(count)
+  ]
+  renderer = Renderer(dataset, tokenizer=BYTES, seed=0, limits=Limits(4096, targets))
+  return renderer(rows, 0)
+
+
+def test_a_target_declared_by_sentences_ends_with_one(world):
+  """... whichever limit it meets, and is as long as that allows."""
+  for targets in (30, 60, 90, 120, 300):
+    told = tell(stories(sentences(60)), STORY * 6, targets)
+    written = [BYTES.decode(got.example.targets) for got in told if got.template == 10]
+    assert written or targets < len('Then Ada walked home.') + 1
+    for text in written:
+      assert text.endswith(('home.', 'long.'))
+      assert STORY.startswith(text) or text.startswith(STORY.strip())
+      assert targets - len(STORY) < len(text) < targets
+    assert {got.cut_targets for got in told if got.template == 10} <= {True}
+
+
+def test_any_other_target_is_whole_or_another_template_is_taken(world):
+  """No target is half a sentence that ends as if it were whole."""
+  whole = tell(stories(), STORY * 3, 1000)
+  short = tell(stories(), STORY * 3, 100)
+  assert 10 in [got.template for got in whole]
+  for before, after in zip(whole, short, strict=True):
+    assert after.redrawn == (before.template == 10)
+    assert BYTES.decode(after.example.targets) == 'Home'
+
+
+def test_a_text_without_the_end_of_a_sentence_is_not_written(world):
+  told = tell(stories(sentences(20)), 'and on and ' * 30, 4000)
+  assert {BYTES.decode(got.example.targets) for got in told} == {'Home'}
+  assert any(got.redrawn for got in told)
+
+
+def test_an_answer_that_does_not_fit_drops_the_row(world):
   story = row_of('stories', {'story': 'Once.', 'title': 'long ' * 30})
-  (got,) = render('stories', [story], limits=Limits(1024, 32))
-  assert got.cut_targets
-  assert BYTES.decode(got.example.targets) == ('long ' * 30)[:31]
+  assert render('stories', [story], limits=Limits(1024, 32)) == [None]
   record = {'start': 'Go on.', 'one': 'x' * 40, 'two': 'y', 'label': 1}
   assert render('picks', [row_of('picks', record)], limits=Limits(1024, 32)) == [None]
 
@@ -152,5 +208,5 @@ def test_a_row_length_bounds_the_whole_example(world):
 
 
 def test_cuttable_fields_leave_out_answers_and_options(world):
-  assert rendering.cuttable(catalogue.get('picks', family='tiny'), 0) == {'start': 1}
-  assert rendering.cuttable(catalogue.get('pairs', family='tiny'), 9) == {'premise': 1}
+  assert prompts.cuttable(catalogue.get('picks', family='tiny'), 0) == {'start': 1}
+  assert prompts.cuttable(catalogue.get('pairs', family='tiny'), 9) == {'premise': 1}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from flan_jax.data import rows
+from flan_jax.data import repair, rows
 from flan_jax.data.materialize import materialize
 from flan_jax.data.store import Store, describe
 from flan_jax.errors import InputError
@@ -96,9 +96,21 @@ def test_a_truncated_store_is_named(out):
   manifest.write_text(text[:200])
   with pytest.raises(InputError, match='manifest.json is truncated'):
     Store.open(out)
-  manifest.write_text(json.dumps({**json.loads(text), 'version': 0}))
-  with pytest.raises(InputError, match='format 0; this version reads 3'):
+
+
+@pytest.mark.parametrize('version', [0, 2, 3])
+def test_a_store_of_an_older_format_is_refused(out, version):
+  """... by whatever opens it: its prompts were cut by other rules."""
+  manifest = out / 'manifest.json'
+  found = json.loads(manifest.read_text())
+  manifest.write_text(json.dumps({**found, 'version': version}))
+  with pytest.raises(
+    InputError, match=f'format {version}; .* 4: materialize again'
+  ) as e:
     Store.open(out)
+  assert '\n' not in str(e.value)
+  with pytest.raises(InputError, match='materialize again'):
+    repair.repair(out)
 
 
 def test_a_corrupt_shard_is_named(out):

@@ -1,5 +1,7 @@
 """The journal: an evaluation that was interrupted goes on where it was."""
 
+import json
+
 import numpy as np
 import pytest
 from oracle import BYTES, RANKED, WRITTEN, Oracle, rows
@@ -82,6 +84,25 @@ def test_another_model_starts_anew(model, tmp_path):
     asked.score(requests('one'))
     asked.close()
   assert model.calls == 3
+
+
+@pytest.mark.parametrize('head', [{'of': 'a'}, {'format': 1, 'of': 'a'}])
+def test_a_file_of_an_older_format_starts_anew_and_says_so(head, model, tmp_path):
+  """Its answers are never read, though it is of the same model."""
+  path, said = tmp_path / 'journal.jsonl', []
+  first = Journal(model, path, of='a', say=said.append)
+  first.score(requests('one'))
+  first.close()
+  now, answer = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(json.dumps(head).encode() + b'\n' + answer)
+
+  second = Journal(model, path, of='a', say=said.append)
+  second.score(requests('one'))
+  second.close()
+  assert (model.calls, second.replayed) == (2, 0)
+  assert path.read_bytes() == now + answer
+  (line,) = said
+  assert line.endswith("journal.jsonl': format 1; this version writes 2: started anew")
 
 
 def test_an_interrupted_evaluation_ends_as_one_never_stopped(model, tmp_path):

@@ -104,7 +104,7 @@ def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones()
       'answers': ['Lund', 'Ada Lund'],
     },
   )
-  assert row.values['passage'] == 'Ada Lund won the race.'
+  assert row.values['passage'] == 'Ada Lund won the race.\nLund wins at last'
   assert row.values['opening'] == 'It was ...'
   assert row.answer.options == (
     "Ada Lund's third attempt.",
