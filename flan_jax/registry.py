@@ -12,7 +12,7 @@ import hashlib
 import json
 import pathlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from flan_jax.data.rendering import Limits, Renderer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.fields import Record, Unlabelled
+from flan_jax.interop import seqio_vocabulary
 from flan_jax.styles import Style
 
 # TFDS calls functions that TensorFlow calls deprecated; nobody here can mend that.
@@ -340,39 +341,6 @@ def _evaluated(dataset: Dataset, template: int, tokenizer: tokenizer_lib.Tokeniz
   return render
 
 
-class _Vocabulary(tokenizer_lib.Tokenizer):
-  """Any other seqio vocabulary, for the Renderer alone."""
-
-  filename = ''
-  bos_id = None
-
-  def __init__(self, vocabulary: seqio.Vocabulary):
-    self._vocabulary = vocabulary
-    self.name = self.digest = str(vocabulary)
-    self.vocab_size = vocabulary.vocab_size
-    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
-    self.unk_id = vocabulary.unk_id
-
-  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]
-
-  def decode(self, ids: Iterable[int]) -> str:
-    return self._vocabulary.decode([int(i) for i in ids])
-
-  def save(self, path) -> None:
-    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
-
-
-def tokenizer_of(vocabulary: seqio.Vocabulary) -> tokenizer_lib.Tokenizer:
-  """The tokenizer that a store would use where seqio uses `vocabulary`."""
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    name = str(vocabulary.sentencepiece_model_file)
-    return tokenizer_lib.SentencePiece(vocabulary.sp_model, name=name)
-  if isinstance(vocabulary, seqio.ByteVocabulary):
-    return tokenizer_lib.Bytes()
-  return _Vocabulary(vocabulary)
-
-
 def _metric(dataset: Dataset):
   """The dataset's metric as seqio calls it."""
   metric = metrics.get(dataset.metric)
@@ -433,7 +401,7 @@ def register(
     'inputs': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
     'targets': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
   }
-  tokenizer = tokenizer_of(vocabulary)
+  tokenizer = seqio_vocabulary.tokenizer_of(vocabulary)
   found: dict[str, seqio.DataSource] = {}
   trained: set[str] = set()
 

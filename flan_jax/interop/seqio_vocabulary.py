@@ -1,12 +1,14 @@
-"""A tokenizer as seqio and t5x know one. Imports TensorFlow."""
+"""A tokenizer as seqio and t5x know one, and theirs as ours. Imports TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
+from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.errors import InputError
 
 
 class Vocabulary(seqio.Vocabulary):
@@ -78,3 +80,36 @@ class Vocabulary(seqio.Vocabulary):
 
   def __str__(self) -> str:
     return f'Vocabulary({self.tokenizer.name}, {self.tokenizer.digest[:12]})'
+
+
+class _Vocabulary(Tokenizer):
+  """Any other seqio vocabulary, for the Renderer alone."""
+
+  filename = ''
+  bos_id = None
+
+  def __init__(self, vocabulary: seqio.Vocabulary):
+    self._vocabulary = vocabulary
+    self.name = self.digest = str(vocabulary)
+    self.vocab_size = vocabulary.vocab_size
+    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+    self.unk_id = vocabulary.unk_id
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._vocabulary.decode([int(i) for i in ids])
+
+  def save(self, path) -> None:
+    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
+
+
+def tokenizer_of(vocabulary: seqio.Vocabulary) -> Tokenizer:
+  """The tokenizer that a store would use where seqio uses `vocabulary`."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    name = str(vocabulary.sentencepiece_model_file)
+    return tokenizer_lib.SentencePiece(vocabulary.sp_model, name=name)
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return tokenizer_lib.Bytes()
+  return _Vocabulary(vocabulary)
