@@ -95,7 +95,7 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
     run.attention_kernel, config, row_length=length, device_kind=device.device_kind
   )
   shapes, axes = state_lib.abstract_params(config)
-  optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  optimizer = state_lib.make_optimizer(run.optimizer, config=config, logical_axes=axes)
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
   )

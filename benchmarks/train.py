@@ -103,7 +103,7 @@ def ours(rows: int, length: int) -> Callable[[], float]:
   mesh = mesh_lib.build(run)
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=RATE), logical_axes=axes
+    settings.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules

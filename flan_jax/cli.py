@@ -146,7 +146,10 @@ def _materialize(parser):
   )
   _tokenizer(parser, 'train')
   parser.add_argument('--vocab-size', type=int, default=32_000, metavar='N')
-  parser.add_argument('--seed', type=int, default=0, help='of template draws')
+  parser.add_argument(
+    '--template-seed', type=int, default=0, metavar='N',
+    help='which template each example gets; TEMPLATE_SEED of a run (default 0)',
+  )  # fmt: skip
   parser.add_argument('--epochs', type=int, metavar='E')
   parser.add_argument('--steps', type=int, metavar='N', help='render what N steps need')
   parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
@@ -158,7 +161,7 @@ def _materialize(parser):
 def _rows(parser):
   """prints what any row of a run holds"""
   parser.add_argument('store', metavar='STORE')
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--seed', type=int, default=0, help='SEED of the run (default 0)')
   parser.add_argument('--start', type=int, default=0, metavar='K')
   parser.add_argument('--count', type=int, default=1, metavar='N')
   parser.add_argument('--row-length', type=int, default=2048, metavar='N')

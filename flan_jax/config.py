@@ -8,7 +8,9 @@ Supported: macros (`TRAIN_STEPS = 100`, `%TRAIN_STEPS`), `%gin.REQUIRED`, includ
 bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
 """
 
+import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -85,13 +87,42 @@ def find(path: str, beside: str | None = None) -> pathlib.Path:
   raise InputError(f'gin file {path!r}: no such file{did_you_mean(path, names)}')
 
 
+@functools.cache
+def known_macros() -> frozenset[str]:
+  """Names of the macros that the gin files of our own verbs set."""
+  names = set()
+  for folder in ('runs', 'evaluate', 'models', 'mesh'):
+    for path in (shipped() / folder).glob('*.gin'):
+      names.update(load([str(path)]).macros)
+  return frozenset(names)
+
+
+def _is_ours(origin: str) -> bool:
+  """Whether a value was given in a gin file that we ship."""
+  path = pathlib.Path(origin.rpartition(':')[0]).resolve()
+  return path.is_relative_to(shipped().resolve())
+
+
+def _macros_in(value: Any) -> Iterator[str]:
+  """Names of the macros that a parsed value refers to."""
+  if isinstance(value, _Macro):
+    yield value.name
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from _macros_in(item)
+  elif isinstance(value, dict):
+    for pair in value.items():
+      yield from _macros_in(pair)
+
+
 class Config:
   """A parsed configuration: macros and bindings, each with its origin."""
 
   def __init__(self):
     self.macros: dict[str, Bound] = {}
     self.bindings: dict[tuple[str, str], Bound] = {}
-    self._used: dict[str, str] = {}
+    self._named: dict[str, str] = {}
+    self._built: set[str] = set()
     self._open: list[pathlib.Path] = []  # files being read, the outermost first
 
   def parse_file(self, path: str, *, beside: str | None = None) -> None:
@@ -129,14 +160,14 @@ class Config:
   def _parse(self, text: str, source: str) -> None:
     from gin import config_parser
 
-    used = self._used
+    named = self._named
 
     class Delegate(config_parser.ParserDelegate):
       def configurable_reference(self, scoped_configurable_name, evaluate):
         return _Reference(scoped_configurable_name, evaluate)
 
       def macro(self, macro_name):
-        used.setdefault(macro_name, source)
+        named.setdefault(macro_name, source)
         return _Macro(macro_name)
 
     try:
@@ -164,7 +195,7 @@ class Config:
       raise InputError(f'{origin}: scope {statement.scope!r}; scopes are not supported')
     bound = Bound(statement.value, origin)
     if not argument:
-      if flag and name not in self.macros and name not in self._used:
+      if flag and name not in self.macros and name not in self._named:
         legal = [*self.macros, *(f'{c}.' for c in CLASSES)]
         raise InputError(
           f'{origin}: no macro of that name; macros are '
@@ -231,16 +262,29 @@ class Config:
         dataclass refuses; each with its origin.
     """
     cls = CLASSES[name]
-    values, origins = self._values(name)
+    values = self._values(name)
     for field in dataclasses.fields(cls):
       if field.default is dataclasses.MISSING and field.name not in values:
         raise InputError(f'{name}.{field.name}: not set, and it has no default')
-    try:
+    with self.located(name):
       return cls(**values)
+
+  @contextlib.contextmanager
+  def located(self, name: str) -> Iterator[None]:
+    """Puts where a value was given in front of the error that refuses it.
+
+    Args:
+      name: of the dataclass whose fields errors mean (InputError.field).
+    """
+    try:
+      yield
     except InputError as error:
-      named = [origin for field, origin in origins.items() if field in str(error)]
-      where = f'{named[0]}: ' if named else ''
-      raise InputError(f'{where}{error}') from None
+      cls, _, field = (error.field or '').rpartition('.')
+      bound = self.bindings.get((cls or name, field))
+      if bound is None:
+        raise
+      origin = self.resolve(bound, f'{cls or name}.{field}').origin
+      raise InputError(f'{origin}: {error}') from None
 
   def bound(self, name: str) -> dict[str, Any]:
     """Field -> value of what is bound of the dataclass `name`; {} where nothing is.
@@ -248,25 +292,75 @@ class Config:
     Raises:
       InputError: at a value of the wrong type.
     """
-    return self._values(name)[0]
+    return self._values(name)
 
-  def _values(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """(field -> value, field -> where it was given) of what is bound."""
+  def refuse_unused(self, verb: str) -> list[str]:
+    """Refuses what `verb` does not use, once it has built all that it builds.
+
+    A file may set macros of ours that another verb uses; any other macro that nothing
+    refers to is a typo.
+
+    Args:
+      verb: of the command line, for messages.
+
+    Returns:
+      Warnings: macros of ours in the user's files that have no effect here.
+
+    Raises:
+      InputError: at a macro or binding that has no effect; names the nearest that has.
+    """
+    built = [name for name in CLASSES if name in self._built]
+    for (cls, field), bound in self.bindings.items():
+      if cls not in self._built:
+        raise InputError(
+          f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` builds '
+          f'{", ".join(built)} here, and no {cls}{did_you_mean(cls, built)}'
+        )
+    used = self._reachable()
+    warnings = []
+    for name, bound in self.macros.items():
+      if name in used or _is_ours(bound.origin):
+        continue
+      known, flag = name in known_macros(), bound.origin.startswith('--')
+      if known and not flag:
+        warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`')
+        continue
+      where = bound.origin if flag else f'{bound.origin}: {name}'
+      rule = 'nothing here refers to it' if known else 'no macro of that name'
+      raise InputError(
+        f'{where}: {rule}; macros are {", ".join(sorted(used))}'
+        + did_you_mean(name, used)
+      )
+    return warnings
+
+  def _reachable(self) -> set[str]:
+    """Names of the macros that the bindings come to."""
+    found: set[str] = set()
+    left = [m for bound in self.bindings.values() for m in _macros_in(bound.value)]
+    while left:
+      name = left.pop()
+      if name in self.macros and name not in found:
+        found.add(name)
+        left.extend(_macros_in(self.macros[name].value))
+    return found
+
+  def _values(self, name: str) -> dict[str, Any]:
+    """Field -> value of what is bound."""
+    self._built.add(name)
     hints = typing.get_type_hints(CLASSES[name])
-    values, origins = {}, {}
+    values = {}
     for field in dataclasses.fields(CLASSES[name]):
       bound = self.bindings.get((name, field.name))
       if bound is None:
         continue
-      value, origins[field.name] = self.resolve(bound, f'{name}.{field.name}')
+      value, origin = self.resolve(bound, f'{name}.{field.name}')
       hint = hints[field.name]
       if not fits(value, hint):
         raise InputError(
-          f'{origins[field.name]}: {name}.{field.name} = {value!r}; must be '
-          f'{describe(hint)}'
+          f'{origin}: {name}.{field.name} = {value!r}; must be {describe(hint)}'
         )
       values[field.name] = float(value) if hint is float else value
-    return values, origins
+    return values
 
   def text(self, values: Any) -> str:
     """Resolved values, one a line, each with where it came from."""

@@ -42,37 +42,44 @@ class Decoding:
     if not 0 <= self.temperature < math.inf:
       raise InputError(
         f'temperature: got {self.temperature}; must be 0 (greedy) or more; the nearest '
-        'is 0'
+        'is 0',
+        field='temperature',
       )
     for name in ('top_k', 'beams'):
       value = getattr(self, name)
       if value is not None and (not isinstance(value, int) or value < 1):
         raise InputError(
-          f'{name}: got {value}; must be a whole number, 1 or more; the nearest is 1'
+          f'{name}: got {value}; must be a whole number, 1 or more; the nearest is 1',
+          field=name,
         )
     if self.top_p is not None and not 0 < self.top_p <= 1:
       raise InputError(
-        f'top_p: got {self.top_p}; must be above 0 and at most 1; the nearest is 1'
+        f'top_p: got {self.top_p}; must be above 0 and at most 1; the nearest is 1',
+        field='top_p',
       )
     for name in ('top_k', 'top_p'):
       if getattr(self, name) is not None and not self.temperature:
         raise InputError(
           f'{name}: got {getattr(self, name)} with temperature 0, which draws nothing; '
-          'must be None, or temperature above 0'
+          'must be None, or temperature above 0',
+          field=name,
         )
     if self.beams > 1 and self.temperature:
       raise InputError(
         f'temperature: got {self.temperature} with {self.beams} beams, which draw '
-        'nothing; must be 0'
+        'nothing; must be 0',
+        field='temperature',
       )
     if self.length_penalty < 0 or (self.length_penalty and self.beams == 1):
       raise InputError(
         f'length_penalty: got {self.length_penalty} with {self.beams} beams; must be 0 '
-        'or more, and 0 where there is one beam; the nearest is 0'
+        'or more, and 0 where there is one beam; the nearest is 0',
+        field='length_penalty',
       )
     if isinstance(self.stop, str) or not all(self.stop):
       raise InputError(
-        f'stop: got {self.stop!r}; must be a tuple of strings, none of them empty'
+        f'stop: got {self.stop!r}; must be a tuple of strings, none of them empty',
+        field='stop',
       )
 
   def trimmed(self, text: str) -> str:

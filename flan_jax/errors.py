@@ -8,7 +8,16 @@ class InputError(ValueError):
   """Bad input from the user: one line, shown as it is, exit code 2.
 
   The message says the name, the value got, the rule, and the nearest legal value.
+
+  Attributes:
+    field: the field of a settings class that is at fault, or None. Of another class
+      than the one that refuses it: with its name, as 'Lora.rank'. Who has read the
+      value from somewhere says where by it.
   """
+
+  def __init__(self, message: str, *, field: str | None = None):
+    super().__init__(message)
+    self.field = field
 
 
 def did_you_mean(got: str, legal: Iterable[str], *, most: int = 3) -> str:

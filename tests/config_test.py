@@ -1,10 +1,15 @@
 """gin at the edge: types, origins, the nearest name; includes and references."""
 
+import ast
+import inspect
+import re
+
 import pytest
 
-from flan_jax import catalogue, config
+from flan_jax import catalogue, cli, config, decoding
 from flan_jax.decoding import GREEDY
 from flan_jax.errors import InputError
+from flan_jax.model import config as model_config
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import settings
 
@@ -81,7 +86,7 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
     assert f'#   {name} ' in said
   optimizer = run.optimizer
   assert (optimizer.schedule, optimizer.warmup_steps) == ('constant', 0)
-  assert optimizer.multiply_by_parameter_scale
+  assert optimizer.scales(run.lora)
   assert (optimizer.decay_rate, optimizer.clipping_threshold) == (0.8, 1.0)
   assert (optimizer.momentum, optimizer.weight_decay, run.z_loss) == (None, None, 0)
   assert run.evaluate.decoding == GREEDY
@@ -141,6 +146,148 @@ def test_a_mistake_in_a_file_has_its_line(tmp_path):
     config.load([path], BASE).build('Run')
 
 
+RUN = """include 'gin/runs/base.gin'
+include 'gin/models/tiny.gin'
+MODEL_DIR = 'x'
+MIXTURE_OR_TASK_NAME = 'flan_rte'
+TRAIN_STEPS = 1
+"""
+EVALUATION = """include 'gin/evaluate/zero_shot.gin'
+CHECKPOINT = 'x'
+OUTPUT_DIR = 'y'
+CLUSTERS = 'nli'
+SHOTS = 0
+"""
+
+
+@pytest.mark.parametrize(
+  ('kind', 'line', 'message'),
+  [
+    ('Run', 'LORA_RANK = 8', 'LORA_RANK: got 8, and no model to adapt'),
+    ('Run', 'SEED = -1', 'SEED: got -1'),
+    ('Run', 'Run.accumulation = 3', 'Run.accumulation: got 3'),
+    ('Run', "Mesh.rules = (('embed', 'modle'),)", 'Mesh.rules: mesh axis of'),
+    ('Run', "Optimizer.schedule = 'linear'", 'Optimizer.schedule: got'),
+    ('Run', 'Lora.alpha = 0', 'Lora.alpha: got 0'),
+    ('Run', 'EVAL_PERIOD = 0', 'EVAL_PERIOD: got 0'),
+    ('Run', "Evaluate.form = 'none'", 'FORM: got'),
+    ('Run', 'Decoding.top_k = 4', 'top_k: got 4 with temperature 0'),
+    ('Run', 'DecoderConfig.num_kv_heads = 3', 'num_kv_heads: got 3; must divide'),
+    ('Run', "REMAT = 'dot'", "remat: got 'dot'"),
+    ('Evaluation', 'Evaluation.ngram = 1', 'Evaluation.ngram: got 1'),
+    ('Evaluation', 'EVAL_SEED = -1', 'EVAL_SEED: got -1'),
+    ('Evaluation', 'CLUSTERS = ()', 'CLUSTERS: not set'),
+  ],
+)
+def test_what_a_class_refuses_has_the_line_that_set_it(kind, line, message, tmp_path):
+  """That line and no other, whatever words the message shares with other settings."""
+  start = RUN if kind == 'Run' else EVALUATION
+  path = write(tmp_path, f'{start}{line}\n')
+  with pytest.raises(InputError) as caught:
+    config.load([path]).build(kind)
+  assert str(caught.value).startswith(f'{path}:6: {message}')
+
+
+def test_what_is_refused_at_its_default_blames_no_line(tmp_path):
+  path = write(
+    tmp_path, 'DecoderConfig.num_kv_heads = 2\nDecoderConfig.num_heads = 3\n'
+  )
+  shape = ('vocab_size', 'num_layers', 'd_model', 'd_ff', 'head_dim')
+  flags = [f'DecoderConfig.{name}=8' for name in shape]
+  with pytest.raises(InputError, match=r'^.*run\.gin:1: num_kv_heads: got 2; must div'):
+    config.load([path], flags).build('DecoderConfig')
+  with pytest.raises(InputError, match='^temperature: got -1'):
+    decoding.Decoding(temperature=-1)
+
+
+@pytest.mark.parametrize('module', [settings, decoding, model_config])
+def test_every_refusal_of_a_settings_class_names_its_field(module):
+  calls = [
+    node
+    for node in ast.walk(ast.parse(inspect.getsource(module)))
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'InputError'
+  ]
+  assert calls
+  for call in calls:
+    assert 'field' in [keyword.arg for keyword in call.keywords], call.lineno
+
+
+def unused(verb: str, *lines: str, flags: tuple[str, ...] = (), tmp_path) -> list[str]:
+  start, kind = {'train': (RUN, 'Run'), 'eval': (EVALUATION, 'Evaluation')}[verb]
+  path = write(tmp_path, '\n'.join([start, *lines, '']))
+  parsed = config.load([path], flags)
+  parsed.build(kind)
+  return parsed.refuse_unused(verb)
+
+
+@pytest.mark.parametrize(
+  ('verb', 'line', 'message'),
+  [
+    ('train', 'TRAIN_STPES = 1', r"run\.gin:7: TRAIN_STPES: no macro of that name.*"
+     "did you mean 'TRAIN_STEPS'"),
+    ('eval', 'SHOT = 3', r"run\.gin:7: SHOT: no macro.*did you mean 'SHOTS'"),
+    ('train', 'Evaluation.seed = 1', r'run\.gin:7: Evaluation\.seed has no effect.*and '
+     "no Evaluation; did you mean 'Evaluate'"),
+    ('eval', 'Optimizer.schedule = 7', r'Optimizer\.schedule has no effect: `flan ev'),
+    ('eval', 'Evaluate.decoding = None', r'Evaluate\.decoding = None; must be @Decod'),
+    ('train', "Decoding.temperature = 'banana'", r"run\.gin:7: Decoding\.temperature = "
+     "'banana'; must be a number"),
+  ],
+)  # fmt: skip
+def test_what_has_no_effect_in_a_file_is_a_typo(verb, line, message, tmp_path):
+  with pytest.raises(InputError, match=message):
+    unused(verb, line, tmp_path=tmp_path)
+
+
+def test_a_class_that_nothing_builds_is_not_bound(tmp_path):
+  path = write(tmp_path, "Decoding.temperature = 'banana'\nMesh.data = 1\n")
+  parsed = config.load([path])
+  parsed.build('Mesh')
+  with pytest.raises(InputError, match=r'run\.gin:1: Decoding\.temperature has no eff'):
+    parsed.refuse_unused('train')
+
+
+def test_macros_of_ours_may_stand_in_a_file_of_several_verbs(tmp_path):
+  """With a word where they do nothing; on the command line they are refused."""
+  assert unused('eval', 'SHOTS = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
+  warnings = unused('train', 'SHOTS = 3', 'SEED = 3', tmp_path=tmp_path)
+  assert [w.partition('run.gin:')[2] for w in warnings] == [
+    '7: SHOTS has no effect on `flan train`'
+  ]
+  with pytest.raises(InputError, match=r'^--gin\.SHOTS: nothing here refers to it'):
+    unused('train', 'SHOTS = 3', flags=('SHOTS=4',), tmp_path=tmp_path)
+
+
+def test_a_macro_that_a_binding_has_replaced_is_refused_as_a_flag(tmp_path):
+  with pytest.raises(InputError, match=r'^--gin\.SEED: nothing here refers to it'):
+    unused('train', 'Run.seed = 3', flags=('SEED=4',), tmp_path=tmp_path)
+
+
+def test_a_macro_that_only_another_unused_one_refers_to_is_unused(tmp_path):
+  with pytest.raises(InputError, match=r'MINE: no macro of that name'):
+    unused('train', 'MINE = 3', 'THEIRS = %MINE', tmp_path=tmp_path)
+  assert unused('train', 'MINE = 3', 'SEED = %MINE', tmp_path=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'text', 'message'),
+  [
+    (['train'], RUN, 'run.gin:6: TRAIN_STPES: no macro of that name'),
+    (['plan', '--topology=v5e:2x2'], RUN, 'run.gin:6: TRAIN_STPES: no macro of that'),
+    (['eval'], EVALUATION, 'run.gin:6: TRAIN_STPES: no macro of that name'),
+    (['eval', '--gin.SEED=3'], EVALUATION, "SEED: no macro.*did you mean 'EVAL_SEED'"),
+  ],
+)
+def test_a_verb_says_so_before_anything_is_written(
+  arguments, text, message, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  write(tmp_path, f'{text}TRAIN_STPES = 1\n')
+  assert cli.main([*arguments, '--gin_file=run.gin']) == 2
+  assert re.search(message, capsys.readouterr().err)
+  assert [path.name for path in tmp_path.iterdir()] == ['run.gin']
+
+
 def test_a_syntax_error_has_its_line(tmp_path):
   with pytest.raises(InputError, match=r'run\.gin:2'):
     config.load([write(tmp_path, 'A = 1\nB = = 2\n')], [])
@@ -179,4 +326,25 @@ def test_the_text_says_where_each_value_came_from():
 )
 def test_every_shipped_run_builds(path):
   flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
-  assert config.load([path], flags).build('Run').train_steps > 0
+  parsed = config.load([path], flags)
+  assert parsed.build('Run').train_steps > 0
+  parsed.bound('DecoderConfig')
+  assert parsed.refuse_unused('train') == []
+
+
+@pytest.mark.parametrize(
+  'path',
+  sorted(str(p) for d in ('models', 'mesh') for p in config.shipped().glob(f'{d}/*')),
+)
+def test_every_shipped_model_and_mesh_adds_to_a_run(path):
+  parsed = config.load(['gin/runs/base.gin', path], BASE)
+  parsed.build('Run')
+  parsed.bound('DecoderConfig')
+  assert parsed.refuse_unused('train') == []
+
+
+def test_the_shipped_evaluation_builds():
+  flags = ['CHECKPOINT=x', 'OUTPUT_DIR=y', 'CLUSTERS=nli']
+  parsed = config.load(['gin/evaluate/zero_shot.gin'], flags)
+  parsed.build('Evaluation')
+  assert parsed.refuse_unused('eval') == []

@@ -74,7 +74,7 @@ def materialize(
     out: directory of the store. It appears whole or not at all.
     tokenizer: what `flan_jax.data.tokenizer.load` takes, or the word `train`.
     vocab_size: of the tokenizer that `train` makes.
-    seed: data seed: which template each row and epoch gets.
+    seed: template seed: which template each row and epoch gets.
     epochs: how many epochs to render; 1 if `steps` is not given either.
     steps: length of the run instead: render what it will draw of each dataset. Never
       more epochs than templates: after those, the plan takes up the first again.

@@ -80,7 +80,8 @@ class DecoderConfig:
     remat: which matrix products the backward pass computes anew: 'none' of them, all
       but the products with weights ('dots'), or all ('full'). Less memory, more time.
     dtype: of activations; norms, softmax and logits are always float32.
-    param_dtype: of stored parameters.
+    param_dtype: of stored parameters; training adds to 'bfloat16' ones by stochastic
+      rounding, so that small steps are not lost.
 
   Raises:
     InputError: a field has the wrong type or an illegal value.
@@ -138,41 +139,48 @@ class DecoderConfig:
       nearest = min(divisors, key=lambda k: abs(k - self.num_kv_heads))
       raise InputError(
         f'num_kv_heads: got {self.num_kv_heads}; must divide '
-        f'num_heads={self.num_heads}; the nearest is {nearest}'
+        f'num_heads={self.num_heads}; the nearest is {nearest}',
+        field='num_kv_heads',
       )
     if self.positions == 'rotary' and self.head_dim % 2:
       raise InputError(
         f'head_dim: got {self.head_dim}; rotary positions turn pairs of channels, so '
-        f'it must be even; the nearest is {self.head_dim + 1}'
+        f'it must be even; the nearest is {self.head_dim + 1}',
+        field='head_dim',
       )
     if self.positions == 'rotary' and (self.rotary_dims % 2 or not self.rotary_dims):
       nearest = max(2, self.rotary_dims + 1) / self.head_dim
       raise InputError(
         f'rotary_fraction: got {self.rotary_fraction}, {self.rotary_dims} of '
-        f'{self.head_dim} channels; must turn pairs of them; the nearest is {nearest}'
+        f'{self.head_dim} channels; must turn pairs of them; the nearest is {nearest}',
+        field='rotary_fraction',
       )
     if 'L' in self.layer_pattern and self.window is None:
       raise InputError(
         f'window: got None; layer_pattern {self.layer_pattern!r} has local layers, so '
-        'it must be a whole number, 1 or more'
+        'it must be a whole number, 1 or more',
+        field='layer_pattern',
       )
     if self.positions == 'learned' and self.position_offset >= self.max_positions:
       raise InputError(
         f'position_offset: got {self.position_offset}; must be below '
-        f'max_positions={self.max_positions}; the nearest is {self.max_positions - 1}'
+        f'max_positions={self.max_positions}; the nearest is {self.max_positions - 1}',
+        field='position_offset',
       )
     if self.positions == 't5':
       if self.relative_buckets < 2 or self.relative_buckets % 2:
         nearest = max(2, self.relative_buckets + 1)
         raise InputError(
           f'relative_buckets: got {self.relative_buckets}; half of them hold one '
-          f'distance each, so it must be even; the nearest is {nearest}'
+          f'distance each, so it must be even; the nearest is {nearest}',
+          field='relative_buckets',
         )
       if self.relative_max_distance <= self.relative_buckets // 2:
         raise InputError(
           f'relative_max_distance: got {self.relative_max_distance}; must exceed half '
           f'of relative_buckets={self.relative_buckets}; the nearest is '
-          f'{self.relative_buckets // 2 + 1}'
+          f'{self.relative_buckets // 2 + 1}',
+          field='relative_max_distance',
         )
 
   @property
@@ -206,27 +214,31 @@ class DecoderConfig:
 
 def _check_integer(name: str, value: object) -> None:
   if not isinstance(value, int) or isinstance(value, bool):
-    raise InputError(f'{name}: got {value!r}; must be a whole number, 1 or more')
+    message = f'{name}: got {value!r}; must be a whole number, 1 or more'
+    raise InputError(message, field=name)
   if value < 1:
-    raise InputError(f'{name}: got {value}; must be 1 or more; the nearest is 1')
+    message = f'{name}: got {value}; must be 1 or more; the nearest is 1'
+    raise InputError(message, field=name)
 
 
 def _check_positive(name: str, value: object) -> None:
   number = isinstance(value, (int, float)) and not isinstance(value, bool)
   if not number or not 0 < value < float('inf'):
-    raise InputError(f'{name}: got {value!r}; must be a finite number above 0')
+    message = f'{name}: got {value!r}; must be a finite number above 0'
+    raise InputError(message, field=name)
 
 
 def _check_switch(name: str, value: object) -> None:
   if not isinstance(value, bool):
-    raise InputError(f'{name}: got {value!r}; must be True or False')
+    raise InputError(f'{name}: got {value!r}; must be True or False', field=name)
 
 
 def _check_word(name: str, value: object) -> None:
   if value not in _WORDS[name]:
     legal = ', '.join(map(repr, _WORDS[name]))
     near = did_you_mean(str(value), _WORDS[name], most=1)
-    raise InputError(f'{name}: got {value!r}; must be one of {legal}{near}')
+    message = f'{name}: got {value!r}; must be one of {legal}{near}'
+    raise InputError(message, field=name)
 
 
 def _check_offset(name: str, value: object) -> None:
@@ -237,14 +249,16 @@ def _check_offset(name: str, value: object) -> None:
 def _check_fraction(name: str, value: object) -> None:
   _check_positive(name, value)
   if value > 1:
-    raise InputError(f'{name}: got {value}; must be at most 1; the nearest is 1')
+    message = f'{name}: got {value}; must be at most 1; the nearest is 1'
+    raise InputError(message, field=name)
 
 
 def _check_pattern(name: str, value: object) -> None:
   if not isinstance(value, str) or not value or set(value) - {'G', 'L'}:
     raise InputError(
       f"{name}: got {value!r}; must be letters 'G' (global) and 'L' (local), as "
-      "'LLLLLG'"
+      "'LLLLLG'",
+      field=name,
     )
 
 

@@ -361,6 +361,14 @@ def _constrain(x: jax.Array, *names: str | None) -> jax.Array:
   )
 
 
+def starts_at_zero(name: str, config: DecoderConfig) -> bool:
+  """Whether the parameter of this path is zero where a model begins at random."""
+  last = name.rpartition('/')[2]
+  if last.endswith('_bias'):
+    return last != 'relative_bias'
+  return config.norm_plus_one and last.endswith('norm')
+
+
 def _matrix(module, name, shape, axes, *, fan_in):
   """A parameter in config.dtype, drawn from a normal cut at two standard deviations.
 

@@ -144,7 +144,11 @@ def _check(words: Sequence[str]) -> None:
   rest, gin = cli.split_gin(words[1:])
   files = cli.parser().parse_args(rest).gin_file
   if files:
-    config.load(files, gin).build(kind)
+    parsed = config.load(files, gin)
+    parsed.build(kind)
+    if kind == 'Run':
+      parsed.bound('DecoderConfig')
+    parsed.refuse_unused(words[1])
 
 
 def on_hosts(words: Sequence[str], count: int) -> list[str]:

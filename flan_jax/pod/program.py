@@ -117,7 +117,7 @@ def lower(
     raise InputError(
       f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
     )
-  optimizer = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  optimizer = state_lib.make_optimizer(run.optimizer, config=config, logical_axes=axes)
   if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
     optimizer = spikes.watch(optimizer, spike=run.spike, skip=run.bad_step == 'skip')
   layout = state_lib.layout(

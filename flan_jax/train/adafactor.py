@@ -14,7 +14,7 @@ schedules, `apply_updates`, and the clip by global norm, which goes in front, as
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -164,7 +164,7 @@ def adafactor(
   decay_rate: float = 0.8,
   decay_offset: int = 0,
   clipping_threshold: float | None = 1.0,
-  multiply_by_parameter_scale: bool = True,
+  multiply_by_parameter_scale: bool | Callable[[str], bool] = True,
   max_parameter_scale: float | None = None,
   epsilon1: float = 1e-30,
   epsilon2: float = 1e-3,
@@ -191,7 +191,8 @@ def adafactor(
     decay_rate: step t, counted from 0, keeps 1 - (t + 1)^-decay_rate of the moment.
     decay_offset: step at which t is 0 (it is never less): where fine-tuning starts.
     clipping_threshold: an update's RMS above this is scaled down to it, per layer.
-    multiply_by_parameter_scale: makes the step relative to the parameter's RMS.
+    multiply_by_parameter_scale: makes the step relative to the parameter's RMS; a
+      function says so of each parameter, by its name.
     max_parameter_scale: upper bound of that RMS.
     epsilon1: added to the squared gradient.
     epsilon2: lower bound of the parameter's RMS.
@@ -274,7 +275,8 @@ def adafactor(
       if clipping_threshold is not None:
         step /= jnp.maximum(1.0, _rms(step, block) / clipping_threshold)
       scale = rate
-      if multiply_by_parameter_scale:
+      scaled = multiply_by_parameter_scale
+      if scaled(_name(path)) if callable(scaled) else scaled:
         # The RMS is in the parameter's dtype: t5x's bfloat16 steps come out of that.
         scale = rate * jnp.clip(_rms(param, block), epsilon2, max_parameter_scale)
       step = scale * step

@@ -25,6 +25,14 @@ BROKEN = 'checkpoints.broken'
 """Where checkpoints that could not be read are put, beside `checkpoints`."""
 
 
+def newest_step(model_dir: str) -> int | None:
+  """The newest finished step under MODEL_DIR, or None; nothing is made there."""
+  folder = epath.Path(model_dir) / 'checkpoints'
+  return (
+    max(ocp.utils.checkpoint_steps(folder), default=None) if folder.exists() else None
+  )
+
+
 class Corrupt(Exception):
   """A checkpoint that is torn, or holds other bits than were saved."""
 

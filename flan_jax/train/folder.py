@@ -13,6 +13,7 @@ from flan_jax.train.bucket import Bucket
 
 _MAY_CHANGE = (
   'train_steps',
+  'eval_seed',
   'tfds_data_dir',
   'store',
   'log_period',
@@ -87,11 +88,11 @@ class Folder:
     known = self._settings.is_file() and self._begun()
     if known:
       before = _as_of_now(json.loads(self._settings.read_text(encoding='utf-8')))
-      names = dict.fromkeys([*before, *values])
+      before, now = _scaled(before, run), _scaled(values, run)
       different = [
-        f'{name} was {before.get(name)!r}, is {values.get(name)!r}'
-        for name in names
-        if before.get(name) != values.get(name) and name not in _MAY_CHANGE
+        f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name) and name not in _MAY_CHANGE
       ]
       if different:
         raise InputError(
@@ -131,11 +132,25 @@ def _values(run: settings.Run) -> dict[str, Any]:
   return json.loads(json.dumps(values))
 
 
+def _scaled(values: dict[str, Any], run: settings.Run) -> dict[str, Any]:
+  """With what the optimizer's None stands for, which once was True."""
+  optimizer = dict(values['optimizer'])
+  if optimizer['multiply_by_parameter_scale'] is None:
+    optimizer['multiply_by_parameter_scale'] = settings.Optimizer().scales(run.lora)
+  return {**values, 'optimizer': optimizer}
+
+
 def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
   """Settings that an older version wrote: those it did not have are at their defaults.
 
-  A new setting's default changes nothing, so a run goes on over a new version.
+  A new setting's default changes nothing, so a run goes on over a new version. What was
+  once the one seed of all data is now that of the store and of the evaluation; where
+  the order of examples is another one now, the checkpoint says so.
   """
+  values = dict(values)
+  if 'data_seed' in values:
+    seed = values.pop('data_seed')
+    values = {'template_seed': seed, 'eval_seed': seed} | values
   out = _defaults(settings.Run) | values
   for field in dataclasses.fields(settings.Run):
     kind = type(field.default) if field.name != 'model' else DecoderConfig

@@ -118,10 +118,11 @@ def train(
   with hosts.first_first():  # what host 0 makes, the others find
     if hosts.first():
       folder.bring()
+      _check_steps(run)
       folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
     plan = store.plan(
-      seed=run.data_seed, rows=rows, row_length=run.row_length, pack=run.pack
+      seed=run.seed, rows=rows, row_length=run.row_length, pack=run.pack
     )
   hosts.agree(
     {
@@ -158,7 +159,9 @@ def train(
     mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
-  plain = state_lib.make_optimizer(run.optimizer, logical_axes=axes)
+  plain = state_lib.make_optimizer(
+    run.optimizer, config=config, logical_axes=axes, lora=run.lora
+  )
   watched = run.spike is not None or run.bad_step == 'skip'
   skip = run.bad_step == 'skip'
   watch = spikes.watch(plain, spike=run.spike, skip=skip)
@@ -181,7 +184,7 @@ def train(
       store=store,
       config=config,
       held_out=held_out,
-      seed=run.data_seed,
+      seed=run.eval_seed,
       out=folder.report,
       progress=progress,
       sharding=mesh_lib.batch_sharding(mesh, rules),
@@ -205,7 +208,8 @@ def train(
   about = {
     'plan': plan.stream,
     'store': store.digest,
-    'data_seed': run.data_seed,
+    'seed': run.seed,
+    'template_seed': run.template_seed,
     'mixture': mixture.name,
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
@@ -347,7 +351,7 @@ def open_store(
         out=path,
         tokenizer=tokenizer or materialize.TRAIN,
         vocab_size=run.vocab_size,
-        seed=run.data_seed,
+        seed=run.template_seed,
         steps=max(run.train_steps, 1),
         batch_tokens=run.batch_tokens,
         row_length=min(run.row_length, run.evaluate.row_length),
@@ -363,6 +367,12 @@ def open_store(
     raise InputError(
       f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
       f'for {mixture.name!r}; they must be the same'
+    )
+  seed = store.manifest['seed']
+  if run.store is not None and seed != run.template_seed:
+    raise InputError(
+      f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
+      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}'
     )
   if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
     store.require(
@@ -392,6 +402,16 @@ def remarks(store: Store) -> Iterator[str]:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
   if line := losses.warning(store.manifest):
     yield line
+
+
+def _check_steps(run: settings.Run) -> None:
+  done = checkpoint_lib.newest_step(run.model_dir)
+  if done is not None and run.train_steps < done:
+    raise InputError(
+      f'TRAIN_STEPS: got {run.train_steps:,}; MODEL_DIR {run.model_dir!r} has a '
+      f'checkpoint of step {done:,}, so it must be {done:,} or more; for fewer steps '
+      'give another MODEL_DIR'
+    )
 
 
 def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:

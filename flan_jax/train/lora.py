@@ -94,6 +94,11 @@ def abstract(shapes: Any, axes: Any, *, lora: settings.Lora) -> tuple[Any, Any]:
   return unflatten(out_shapes, sep='/'), unflatten(out_axes, sep='/')
 
 
+def starts_at_zero(name: str) -> bool:
+  """Whether the adapter parameter `name` is zero before the first step."""
+  return name.endswith('_b')
+
+
 def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
   """Adapters that change nothing yet, float32; the same on every mesh.
 
@@ -109,7 +114,7 @@ def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
   def draw():
     out = {}
     for index, (name, leaf) in enumerate(sorted(flat.items())):
-      if name.endswith('_b'):
+      if starts_at_zero(name):
         out[name] = jnp.zeros(leaf.shape, leaf.dtype)
         continue
       stack = int(tuple(names[name])[:1] == ('layers',))

@@ -59,7 +59,9 @@ def config(path: str, *, asked: DecoderConfig | None = None) -> DecoderConfig:
     got, want = getattr(asked, field.name), getattr(found, field.name)
     if field.name not in free and got != want:
       raise InputError(
-        f'DecoderConfig.{field.name}: got {got!r}; the checkpoint {path!r} has {want!r}'
+        f'DecoderConfig.{field.name}: got {got!r}; the checkpoint {path!r} has '
+        f'{want!r}',
+        field=f'DecoderConfig.{field.name}',
       )
   return asked
 

@@ -36,11 +36,12 @@ LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
 """Matrices of a layer that may have an adapter."""
 
 
-def _one_of(name: str, got: str, legal: tuple[str, ...]) -> None:
+def _one_of(name: str, got: str, legal: tuple[str, ...], *, field: str) -> None:
   if got not in legal:
     raise InputError(
       f'{name}: got {got!r}; must be one of {", ".join(legal)}'
-      + did_you_mean(got, legal)
+      + did_you_mean(got, legal),
+      field=field,
     )
 
 
@@ -49,22 +50,25 @@ def _nearest_divisor(number: int, to: int) -> int:
   return min(divisors, key=lambda n: abs(n - to))
 
 
-def _at_least(name: str, got: float, least: float) -> None:
+def _at_least(name: str, got: float, least: float, *, field: str) -> None:
   if got < least:
-    raise InputError(f'{name}: got {got:,}; must be {least:,} or more')
+    message = f'{name}: got {got:,}; must be {least:,} or more'
+    raise InputError(message, field=field)
 
 
-def _seed(name: str, got: int) -> None:
+def _seed(name: str, got: int, *, field: str) -> None:
   if not 0 <= got < 2**32:
     nearest = min(max(got, 0), 2**32 - 1)
     raise InputError(
-      f'{name}: got {got}; must be 0 to {2**32 - 1}; the nearest is {nearest}'
+      f'{name}: got {got}; must be 0 to {2**32 - 1}; the nearest is {nearest}',
+      field=field,
     )
 
 
-def _named(name: str, got: str) -> None:
+def _named(name: str, got: str, *, field: str) -> None:
   if not got:
-    raise InputError(f'{name}: got an empty name; must be a folder, as runs/mine')
+    message = f'{name}: got an empty name; must be a folder, as runs/mine'
+    raise InputError(message, field=field)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,9 +94,10 @@ class Mesh:
   def __post_init__(self):
     logical = [name for name, _ in DATA_PARALLEL]
     for name, over in self.rules:
-      _one_of('Mesh.rules', name, tuple(logical))
+      _one_of('Mesh.rules', name, tuple(logical), field='rules')
       for axis in (over,) if isinstance(over, str) else over or ():
-        _one_of(f'Mesh.rules: mesh axis of {name!r}', axis, MESH_AXES)
+        over_what = f'Mesh.rules: mesh axis of {name!r}'
+        _one_of(over_what, axis, MESH_AXES, field='rules')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +109,9 @@ class Optimizer:
     schedule: 'constant', or 'rsqrt': learning_rate * sqrt(warmup / step) after it.
     warmup_steps: linear warm-up from 0; 0 for none.
     decay_rate: second moments decay by 1 - step ** -decay_rate.
-    multiply_by_parameter_scale: updates relative to each parameter's RMS.
+    multiply_by_parameter_scale: updates relative to each parameter's RMS, but for
+      parameters that begin at zero; None: so where the whole model is tuned, and not
+      where adapters are (LORA_RANK).
     clipping_threshold: largest RMS of one parameter's update; None for none.
     clip_global_norm: largest norm of the whole gradient; None for none.
     momentum: decay of the first moment; None for none.
@@ -115,19 +122,27 @@ class Optimizer:
   schedule: str = 'constant'
   warmup_steps: int = 0
   decay_rate: float = 0.8
-  multiply_by_parameter_scale: bool = True
+  multiply_by_parameter_scale: bool | None = None
   clipping_threshold: float | None = 1.0
   clip_global_norm: float | None = None
   momentum: float | None = None
   weight_decay: float | None = None
 
   def __post_init__(self):
-    _one_of('Optimizer.schedule', self.schedule, ('constant', 'rsqrt'))
-    _at_least('Optimizer.warmup_steps', self.warmup_steps, 0)
+    known = ('constant', 'rsqrt')
+    _one_of('Optimizer.schedule', self.schedule, known, field='schedule')
+    _at_least('Optimizer.warmup_steps', self.warmup_steps, 0, field='warmup_steps')
     if not 0 < self.learning_rate < math.inf:
       raise InputError(
-        f'Optimizer.learning_rate: got {self.learning_rate}; must be above 0, as 3e-5'
+        f'Optimizer.learning_rate: got {self.learning_rate}; must be above 0, as 3e-5',
+        field='learning_rate',
       )
+
+  def scales(self, lora: 'Lora') -> bool:
+    """Whether updates are relative to each parameter's RMS, beside these adapters."""
+    if self.multiply_by_parameter_scale is None:
+      return not lora.rank
+    return self.multiply_by_parameter_scale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,13 +161,15 @@ class Lora:
   targets: tuple[str, ...] | None = None
 
   def __post_init__(self):
-    _at_least('LORA_RANK', self.rank, 0)
+    _at_least('LORA_RANK', self.rank, 0, field='rank')
     if self.alpha <= 0:
-      raise InputError(f'Lora.alpha: got {self.alpha}; must be above 0')
+      message = f'Lora.alpha: got {self.alpha}; must be above 0'
+      raise InputError(message, field='alpha')
     for name in self.targets or ():
-      _one_of('Lora.targets', name, LORA_TARGETS)
+      _one_of('Lora.targets', name, LORA_TARGETS, field='targets')
     if self.targets == ():
-      raise InputError('Lora.targets: got (); must name one or more, or be None')
+      message = 'Lora.targets: got (); must name one or more, or be None'
+      raise InputError(message, field='targets')
 
   @property
   def scale(self) -> float:
@@ -201,27 +218,30 @@ class Evaluate:
   period_rows: int = 64
 
   def __post_init__(self):
-    _one_of('NORMALISATION', self.normalisation, NORMALISATIONS)
+    legal = NORMALISATIONS
+    _one_of('NORMALISATION', self.normalisation, legal, field='normalisation')
     forms = (*FORMS, 'continuation')
-    _one_of('FORM', self.form, forms)
+    _one_of('FORM', self.form, forms, field='form')
     if self.base_form is not None:
-      _one_of('BASE_FORM', self.base_form, forms)
+      _one_of('BASE_FORM', self.base_form, forms, field='base_form')
     if not 0 <= self.shots <= MOST_SHOTS:
       nearest = min(max(self.shots, 0), MOST_SHOTS)
       raise InputError(
-        f'SHOTS: got {self.shots}; must be 0 to {MOST_SHOTS}; the nearest is {nearest}'
+        f'SHOTS: got {self.shots}; must be 0 to {MOST_SHOTS}; the nearest is {nearest}',
+        field='shots',
       )
-    for name, value in (
-      ('MAX_ROWS', self.max_rows),
-      ('TEMPLATES', self.templates),
-      ('EVAL_PERIOD', self.period),
-      ('Evaluate.period_rows', self.period_rows),
-      ('Evaluate.batch_rows', self.batch_rows),
-      ('Evaluate.row_length', self.row_length),
-      ('Evaluate.max_decode', self.max_decode),
+    for name, field in (
+      ('MAX_ROWS', 'max_rows'),
+      ('TEMPLATES', 'templates'),
+      ('EVAL_PERIOD', 'period'),
+      ('Evaluate.period_rows', 'period_rows'),
+      ('Evaluate.batch_rows', 'batch_rows'),
+      ('Evaluate.row_length', 'row_length'),
+      ('Evaluate.max_decode', 'max_decode'),
     ):
+      value = getattr(self, field)
       if value is not None:
-        _at_least(name, value, 1)
+        _at_least(name, value, 1, field=field)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,8 +267,12 @@ class Run:
     vocab_size: pieces of a tokenizer that is trained.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    data_seed: of template draws, shuffles and packing.
-    seed: of parameter initialisation, adapters included.
+    seed: of everything random in training: parameters, adapters, the draw of the
+      mixture, the order and packing of its examples, stochastic rounding.
+    template_seed: of the store: which template each example gets. Runs of several
+      seeds share one store.
+    eval_seed: of the evaluation: the sample of rows, exemplars and the bootstrap. Runs
+      of several seeds are measured on the same examples.
     accumulation: microbatches a step is computed in.
     z_loss: weight of log(Z)**2 per loss token.
     head_chunk: positions of a row whose logits exist at a time, those with a loss
@@ -283,8 +307,9 @@ class Run:
   vocab_size: int = 32_000
   tfds_data_dir: str | None = None
   missing: str = 'refuse'
-  data_seed: int = 0
   seed: int = 0
+  template_seed: int = 0
+  eval_seed: int = 0
   accumulation: int = 1
   z_loss: float = 0.0
   head_chunk: int | None = None
@@ -302,58 +327,66 @@ class Run:
   evaluate: Evaluate = Evaluate()
 
   def __post_init__(self):
-    _named('MODEL_DIR', self.model_dir)
-    _one_of('MISSING', self.missing, ('refuse', 'skip'))
-    _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'))
+    _named('MODEL_DIR', self.model_dir, field='model_dir')
+    _one_of('MISSING', self.missing, ('refuse', 'skip'), field='missing')
+    _one_of('Run.bad_step', self.bad_step, ('stop', 'skip'), field='bad_step')
     if self.spike is not None and self.spike <= 1:
       raise InputError(
         f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
-        'the average'
+        'the average',
+        field='spike',
       )
-    _seed('SEED', self.seed)
-    _seed('Run.data_seed', self.data_seed)
-    for name, value, least in (
-      ('Run.hang_s', self.hang_s, 0),
-      ('Run.z_loss', self.z_loss, 0),
-      ('Run.vocab_size', self.vocab_size, 1),
-      ('TRAIN_STEPS', self.train_steps, 0),
-      ('ROW_LENGTH', self.row_length, 8),
-      ('BATCH_TOKENS', self.batch_tokens, self.row_length),
-      ('Run.accumulation', self.accumulation, 1),
-      ('Run.log_period', self.log_period, 1),
-      ('Run.checkpoint_period', self.checkpoint_period, 1),
-      ('Run.keep', self.keep, 1),
+    _seed('SEED', self.seed, field='seed')
+    _seed('TEMPLATE_SEED', self.template_seed, field='template_seed')
+    _seed('EVAL_SEED', self.eval_seed, field='eval_seed')
+    for name, field, least in (
+      ('Run.hang_s', 'hang_s', 0),
+      ('Run.z_loss', 'z_loss', 0),
+      ('Run.vocab_size', 'vocab_size', 1),
+      ('TRAIN_STEPS', 'train_steps', 0),
+      ('ROW_LENGTH', 'row_length', 8),
+      ('BATCH_TOKENS', 'batch_tokens', self.row_length),
+      ('Run.accumulation', 'accumulation', 1),
+      ('Run.log_period', 'log_period', 1),
+      ('Run.checkpoint_period', 'checkpoint_period', 1),
+      ('Run.keep', 'keep', 1),
     ):
-      _at_least(name, value, least)
+      _at_least(name, getattr(self, field), least, field=field)
     if self.batch_tokens % self.row_length:
       nearest = round(self.batch_tokens / self.row_length) * self.row_length
       raise InputError(
         f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x ROW_LENGTH '
-        f'({self.row_length:,}); the nearest is {nearest:,}'
+        f'({self.row_length:,}); the nearest is {nearest:,}',
+        field='batch_tokens',
       )
-    _one_of('Run.attention_kernel', self.attention_kernel, ('xla', 'splash', 'cudnn'))
+    kernels = ('xla', 'splash', 'cudnn')
+    kernel = self.attention_kernel
+    _one_of('Run.attention_kernel', kernel, kernels, field='attention_kernel')
     if self.gradient_dtype is not None:
       legal = ('float32', 'bfloat16')
-      _one_of('Run.gradient_dtype', self.gradient_dtype, legal)
+      got = self.gradient_dtype
+      _one_of('Run.gradient_dtype', got, legal, field='gradient_dtype')
     if self.batch_rows % self.accumulation:
       nearest = _nearest_divisor(self.batch_rows, self.accumulation)
       raise InputError(
         f'Run.accumulation: got {self.accumulation}; must divide the '
-        f'{self.batch_rows} rows of a step; the nearest is {nearest}'
+        f'{self.batch_rows} rows of a step; the nearest is {nearest}',
+        field='accumulation',
       )
-
     if self.head_chunk is not None and (
       self.head_chunk < 1 or self.row_length % self.head_chunk
     ):
       nearest = _nearest_divisor(self.row_length, self.head_chunk)
       raise InputError(
         f'Run.head_chunk: got {self.head_chunk}; must divide ROW_LENGTH '
-        f'({self.row_length:,}); the nearest is {nearest}'
+        f'({self.row_length:,}); the nearest is {nearest}',
+        field='head_chunk',
       )
     if self.lora.rank and self.initial_checkpoint is None:
       raise InputError(
         f'LORA_RANK: got {self.lora.rank}, and no model to adapt; give '
-        '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
+        '--gin.INITIAL_CHECKPOINT_PATH=FOLDER',
+        field='Lora.rank',
       )
 
   @property
@@ -410,13 +443,16 @@ class Evaluation:
     if not 2 <= self.ngram <= 64:
       raise InputError(
         f'Evaluation.ngram: got {self.ngram}; must be 2 to 64; the nearest is '
-        f'{min(max(self.ngram, 2), 64)}'
+        f'{min(max(self.ngram, 2), 64)}',
+        field='ngram',
       )
-    _named('OUTPUT_DIR', self.output_dir)
-    _seed('SEED', self.seed)
-    _one_of('MISSING', self.missing, ('refuse', 'skip'))
-    _one_of('Evaluation.family', self.family, ('flan', 'microworld'))
+    _named('OUTPUT_DIR', self.output_dir, field='output_dir')
+    _seed('EVAL_SEED', self.seed, field='seed')
+    _one_of('MISSING', self.missing, ('refuse', 'skip'), field='missing')
+    families = ('flan', 'microworld')
+    _one_of('Evaluation.family', self.family, families, field='family')
     if not self.clusters and not self.datasets:
       raise InputError(
-        "CLUSTERS: not set, nor DATASETS; name one, as in --gin.CLUSTERS='nli'"
+        "CLUSTERS: not set, nor DATASETS; name one, as in --gin.CLUSTERS='nli'",
+        field='clusters',
       )

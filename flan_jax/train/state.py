@@ -9,9 +9,11 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
+from flan_jax.model import decoder as decoder_lib
 from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
 from flan_jax.train import adafactor, settings
+from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
 
 
@@ -72,15 +74,37 @@ def schedule(optimizer: settings.Optimizer) -> optax.Schedule:
 
 
 def make_optimizer(
-  optimizer: settings.Optimizer, *, logical_axes: Any
+  optimizer: settings.Optimizer,
+  *,
+  config: DecoderConfig,
+  logical_axes: Any,
+  lora: settings.Lora | None = None,
 ) -> optax.GradientTransformation:
-  """Adafactor as t5x runs it, behind a global-norm clip where one is asked for."""
+  """Adafactor as t5x runs it, behind a global-norm clip where one is asked for.
+
+  Parameters that begin at zero have no size that a step could be relative to: theirs
+  is the learning rate itself.
+
+  Args:
+    optimizer: the settings.
+    config: of the decoder.
+    logical_axes: of what is trained.
+    lora: adapters, where they are what is trained; of rank 0 or None, none are.
+  """
+
+  lora = lora or settings.Lora()
+
+  def scaled(name: str) -> bool:
+    if lora.rank:
+      return not lora_lib.starts_at_zero(name)
+    return not decoder_lib.starts_at_zero(name, config)
+
   transform = adafactor.adafactor(
     schedule(optimizer),
     logical_axes=logical_axes,
     decay_rate=optimizer.decay_rate,
     clipping_threshold=optimizer.clipping_threshold,
-    multiply_by_parameter_scale=optimizer.multiply_by_parameter_scale,
+    multiply_by_parameter_scale=scaled if optimizer.scales(lora) else False,
     momentum=optimizer.momentum,
     weight_decay=optimizer.weight_decay,
   )

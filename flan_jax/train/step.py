@@ -19,7 +19,7 @@ from flan_jax.model.decoder import Decoder
 from flan_jax.train import head as head_lib
 from flan_jax.train import lora as lora_lib
 from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings, spikes
+from flan_jax.train import rounding, settings, spikes
 from flan_jax.train.state import Layout, TrainState
 
 
@@ -227,6 +227,7 @@ def options(run: settings.Run) -> dict[str, Any]:
       attention_kernel=run.attention_kernel,
     ),
     'gradient_dtype': run.gradient_dtype,
+    'seed': run.seed,
   }
 
 
@@ -240,12 +241,14 @@ def make(
   accumulation: int = 1,
   loss: Loss = Loss(),
   gradient_dtype: str | None = None,
+  seed: int = 0,
   frozen_shardings: Any = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted train step, of (state, batch); the state it is given is donated.
 
   Where `loss` is of adapters, frozen_shardings are those of the model that they rest
   on, and the step takes its parameters as a third argument, which it leaves alone.
+  `seed` is of stochastic rounding, where parameters are bfloat16.
   """
 
   def step(state: TrainState, batch: Batch, frozen: Any = None):
@@ -270,7 +273,7 @@ def make(
     else:
       updates, moments = optimizer.update(grads, state.optimizer, state.params)
       bad = ~(jnp.isfinite(mean) & jnp.isfinite(norm))
-    params = optax.apply_updates(state.params, updates)
+    params = rounding.apply_updates(state.params, updates, seed=seed, step=state.step)
     state = TrainState(state.step + 1, params, moments)
     return state, metrics._replace(gradient_norm=norm, bad=bad.astype(jnp.float32))
 

@@ -21,6 +21,8 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
   parsed = config.load(files, options.gin)
   settings = parsed.build('Evaluation')
+  for warning in parsed.refuse_unused('eval'):
+    progress.line(f'warning: {warning}')
   text = parsed.text(settings)
   from flan_jax import hosts
   from flan_jax import stop as stop_lib

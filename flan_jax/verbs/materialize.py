@@ -14,7 +14,7 @@ def run(options: argparse.Namespace) -> int:
     raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
   for name, got, least in (
     ('--vocab-size', options.vocab_size, 1),
-    ('--seed', options.seed, 0),
+    ('--template-seed', options.template_seed, 0),
     ('--batch-tokens', options.batch_tokens, 1),
     ('--row-length', options.row_length, 8),
   ):
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
       out=options.out,
       tokenizer=options.tokenizer,
       vocab_size=options.vocab_size,
-      seed=options.seed,
+      seed=options.template_seed,
       epochs=options.epochs,
       steps=options.steps,
       batch_tokens=options.batch_tokens if options.steps else None,

@@ -41,7 +41,11 @@ def run(options: argparse.Namespace) -> int:
   )  # fmt: skip
   from flan_jax.train import start
 
-  run = start.shaped(parsed.build('Run'), parsed.bound('DecoderConfig'))
+  run, fields = parsed.build('Run'), parsed.bound('DecoderConfig')
+  for warning in parsed.refuse_unused('plan'):
+    progress.line(f'warning: {warning}')
+  with parsed.located('DecoderConfig'):
+    run = start.shaped(run, fields)
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.train import model_folder
 

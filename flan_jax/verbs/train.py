@@ -24,9 +24,14 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   run = parsed.build('Run')
   from flan_jax.train import start
 
-  run = start.shaped(run, parsed.bound('DecoderConfig'))
+  fields = parsed.bound('DecoderConfig')
+  for warning in parsed.refuse_unused('train'):
+    progress.line(f'warning: {warning}')
+  with parsed.located('DecoderConfig'):
+    run = start.shaped(run, fields)
   progress.line(
-    f'MODEL_DIR {run.model_dir}, seed {run.seed}, data seed {run.data_seed}'
+    f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
+    f'evaluation seed {run.eval_seed}'
   )
   from flan_jax.train import loop
 

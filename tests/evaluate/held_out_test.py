@@ -188,7 +188,8 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
-    ('SEED', -1, 'SEED: got -1; must be 0 to'),
+    ('EVAL_SEED', -1, 'EVAL_SEED: got -1; must be 0 to'),
+    ('SEED', 1, "SEED: no macro of that name.*did you mean 'EVAL_SEED'"),
     ('OUTPUT_DIR', __file__, "OUTPUT_DIR '.*held_out_test.py': cannot be written to"),
     ('OUTPUT_DIR', f'{__file__}/x', "held_out_test.py/x': cannot be written to"),
   ],
@@ -366,7 +367,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
 def test_hosts_with_other_settings_are_named_before_anything_is_computed(
   runs, checkpoint, tmp_path
 ):
-  other = {1: {'settings': {'SEED': 7, 'TEMPLATES': 1}}}
+  other = {1: {'settings': {'EVAL_SEED': 7, 'TEMPLATES': 1}}}
   both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=other, **SMALL)
   assert [host.end() for host in both] == [2, 2], both[0].said
   for host in both:

@@ -16,7 +16,7 @@ from flax import traverse_util
 from flan_jax.data import rows
 from flan_jax.data.rows import Example
 from flan_jax.errors import InputError
-from flan_jax.model import attention
+from flan_jax.model import attention, decoder
 from flan_jax.model import cache as cache_lib
 from flan_jax.model.config import DecoderConfig, parameter_count
 from flan_jax.model.decoder import Decoder
@@ -74,6 +74,14 @@ def test_the_parameters_counted_are_those_there_are(name):
   assert sum(x.size for x in jax.tree.leaves(params_of(config))) == parameter_count(
     config
   )
+
+
+@pytest.mark.parametrize('name', [*VARIANTS, 't5'])
+def test_what_begins_at_zero_is_known_by_name(name):
+  config = tiny(**VARIANTS.get(name, {'positions': 't5'}))
+  found = state_lib.init_params(config, seed=0)
+  for path, value in traverse_util.flatten_dict(found, sep='/').items():
+    assert decoder.starts_at_zero(path, config) == (not value.any()), path
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -239,7 +247,7 @@ def _step(config, shape, *, devices):
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=0.01), logical_axes=axes
+    settings.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules

@@ -68,6 +68,26 @@ def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_pat
   assert (tmp_path / 'run.json').read_bytes() == before
 
 
+@pytest.mark.parametrize(('rank', 'goes_on'), [(0, True), (4, False)])
+def test_a_scaling_that_was_written_out_is_what_it_stands_for_now(
+  rank, goes_on, tmp_path
+):
+  """Older versions scaled adapters too by default: that is another run now."""
+  folder = Folder(str(tmp_path))
+  run = dataclasses.replace(RUN, lora=Lora(rank=rank))
+  folder.claim(run, text='')
+  folder.log.touch()
+  path = tmp_path / 'run.json'
+  values = json.loads(path.read_text())
+  values['optimizer']['multiply_by_parameter_scale'] = True
+  path.write_text(json.dumps(values))
+  if goes_on:
+    assert folder.claim(run, text='')
+    return
+  with pytest.raises(InputError, match='another config: optimizer was'):
+    folder.claim(run, text='')
+
+
 def test_what_does_not_change_a_step_may_change(tmp_path):
   folder = Folder(str(tmp_path))
   folder.claim(RUN, text='')

@@ -115,7 +115,14 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
     np.testing.assert_allclose(flat(got)[name], value, rtol=1e-4, atol=1e-4)
 
 
-def run_steps(shape: settings.Mesh, *, devices: int, base_dtype='float32', steps=30):
+def run_steps(
+  shape: settings.Mesh,
+  *,
+  devices: int,
+  base_dtype='float32',
+  steps=30,
+  scaled: bool | None = None,
+):
   """(losses, adapters, optimizer state, base) of a few steps."""
   config = dataclasses.replace(TINY, param_dtype=base_dtype)
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
@@ -124,8 +131,10 @@ def run_steps(shape: settings.Mesh, *, devices: int, base_dtype='float32', steps
   base = state_lib.init_params(config, seed=0, shardings=shardings)
   small, small_axes = lora.abstract(shapes, axes, lora=LORA)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=False),
+    settings.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
+    config=config,
     logical_axes=small_axes,
+    lora=LORA,
   )
   layout = state_lib.layout(
     config, optimizer, axes=small_axes, shapes=small, mesh=mesh, rules=shape.rules
@@ -158,6 +167,19 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   assert jax.tree.structure(state.params) == jax.tree.structure(
     lora.abstract(*state_lib.abstract_params(TINY), lora=LORA)[0]
   )
+
+
+def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
+  """As without scaling; with it, what begins at zero learns all the same."""
+  ours, off, on = (
+    run_steps(settings.Mesh(), devices=1, scaled=scaled)
+    for scaled in (None, False, True)
+  )
+  np.testing.assert_array_equal(ours[0], off[0])
+  for losses, state, _ in (ours, on):
+    assert losses[-1] < losses[0] - 0.5
+    largest = {n: float(np.abs(v).max()) for n, v in flat(state.params).items()}
+    assert all(v > 0.05 for n, v in largest.items() if n.endswith('_b')), largest
 
 
 def test_on_a_mesh_they_learn_as_on_one_device():
@@ -209,7 +231,6 @@ def build(model_dir, folders, **more) -> settings.Run:
     'BATCH_TOKENS': 2048,
     'LORA_RANK': 4,
     'Optimizer.learning_rate': 0.01,
-    'Optimizer.multiply_by_parameter_scale': False,
     'Run.head_chunk': 64,
     'Run.checkpoint_period': 3,
     'Run.log_period': 1,

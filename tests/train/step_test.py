@@ -54,7 +54,7 @@ def run_steps(shape: settings.Mesh, *, devices: int, steps: int = 3, accumulatio
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
   shapes, axes = state_lib.abstract_params(TINY)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=0.01), logical_axes=axes
+    settings.Optimizer(learning_rate=0.01), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
@@ -154,7 +154,9 @@ def test_parameters_are_really_sharded():
   shape = settings.Mesh(data=2, fsdp=2, model=2)
   mesh = mesh_lib.build(shape)
   shapes, axes = state_lib.abstract_params(TINY)
-  optimizer = state_lib.make_optimizer(settings.Optimizer(), logical_axes=axes)
+  optimizer = state_lib.make_optimizer(
+    settings.Optimizer(), config=TINY, logical_axes=axes
+  )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )

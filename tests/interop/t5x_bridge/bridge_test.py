@@ -140,6 +140,7 @@ def run_ours(config, params):
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
     settings.Optimizer(learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP),
+    config=config,
     logical_axes=axes,
   )
   layout = state_lib.layout(
