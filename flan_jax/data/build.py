@@ -49,7 +49,7 @@ class Job(NamedTuple):
     folder: the unfinished store.
     family: the world that its datasets are declared in.
     style: how its rows are put into words.
-    seed: data seed.
+    seed: template seed.
     limits: most tokens of inputs and of targets.
     row_length: most positions of an example; None for no further limit.
     data_dir: TFDS data directory.

@@ -25,7 +25,7 @@ def walk(seed: int, row_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]
   """The order in which a row meets the `count` templates: a seeded permutation.
 
   Args:
-    seed: data seed.
+    seed: template seed.
     row_id: names the row for ever.
     count: number of templates.
     lap: how many times the row has met them all before; each lap has its own order.

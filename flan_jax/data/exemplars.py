@@ -41,7 +41,7 @@ class Pool:
   Attributes:
     dataset: the declaration.
     shots: most exemplars of a prompt.
-    seed: data seed, of the draws.
+    seed: template seed, of the draws.
   """
 
   def __init__(

@@ -158,7 +158,7 @@ def planned(
     trained: its datasets.
     digest: of the store.
     bos_id: of its tokenizer.
-    seed: data seed.
+    seed: template seed.
     positions: that the run has; None for those of one pass over the mixture.
     row_length: positions of a row; None for ROW_LENGTH, or the longest example.
 

@@ -66,7 +66,7 @@ class Renderer:
   Attributes:
     dataset: the declaration.
     tokenizer: of inputs and targets.
-    seed: data seed, of the templates drawn.
+    seed: template seed, of the templates drawn.
     limits: most tokens of inputs and targets.
     row_length: most positions of a whole example; None for no further limit.
     pool: exemplars to show before each prompt; None for zero-shot.
