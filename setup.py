@@ -6,6 +6,27 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 
+PACKAGES = {
+  'flan_jax': 'flan_jax',
+  'flan_jax.tasks': 'tasks',
+  'flan_jax.mixtures': 'mixtures',
+  'flan_jax.configs': 'gin',
+}
+"""Package -> its folder."""
+
+
+def data(folder: str) -> list[str]:
+  """Every file of a folder that is no code, however deep: none has to be named."""
+  root = HERE / folder
+  return sorted(
+    path.relative_to(root).as_posix()
+    for path in root.rglob('*')
+    if path.is_file()
+    and path.suffix not in ('.py', '.pyc')
+    and not any(part.startswith('.') for part in path.relative_to(root).parts)
+  )
+
+
 BASE = [
   'array_record',
   'etils[epath,epy]',
@@ -48,6 +69,7 @@ TEST = [
   'pytest-timeout',
   'pytest-xdist',
   'ruff',
+  'setuptools>=77',  # builds the wheel that a test installs
 ]
 
 setuptools.setup(
@@ -60,24 +82,11 @@ setuptools.setup(
   python_requires='>=3.11,<3.14',
   packages=[
     *setuptools.find_packages(include=['flan_jax', 'flan_jax.*']),
-    'flan_jax.tasks',
-    'flan_jax.mixtures',
-    'flan_jax.configs',
-    *(
-      f'flan_jax.configs.{folder.name}'
-      for folder in sorted((HERE / 'gin').iterdir())
-      if folder.is_dir()
-    ),
+    *(name for name in PACKAGES if name != 'flan_jax'),
   ],
-  package_dir={
-    'flan_jax': 'flan_jax',
-    'flan_jax.tasks': 'tasks',
-    'flan_jax.mixtures': 'mixtures',
-    'flan_jax.configs': 'gin',
-  },
-  package_data={
-    '': ['*.gin', '*.csv', '*.html', '*.css', '*.safetensors', '*.model', '*.json']
-  },
+  package_dir=PACKAGES,
+  package_data={name: data(folder) for name, folder in PACKAGES.items()},
+  include_package_data=False,
   install_requires=BASE,
   extras_require={
     'data': DATA,

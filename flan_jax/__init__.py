@@ -1,3 +1,10 @@
 """FLAN instruction tuning in JAX: templates, mixtures, trainer, held-out evaluation."""
 
+import pathlib
+
 __version__ = '0.1.0'
+
+_BESIDE = pathlib.Path(__file__).parents[1]
+if (_BESIDE / 'setup.py').is_file() and (_BESIDE / 'tasks').is_dir():
+  # A clone that is on the path itself: `tasks` and `mixtures` lie beside this folder.
+  __path__.append(str(_BESIDE))

@@ -1,0 +1,103 @@
+"""The wheel: it holds every file of the package, and the demo runs from it alone."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PLACES = {
+  'flan_jax/': 'flan_jax/',
+  'tasks/': 'flan_jax/tasks/',
+  'mixtures/': 'flan_jax/mixtures/',
+  'gin/': 'flan_jax/configs/',
+}
+"""Folder of the repository -> where an installation has it."""
+
+
+def run(*command, cwd=None, **environment) -> str:
+  done = subprocess.run(
+    [str(word) for word in command],
+    cwd=cwd,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory) -> pathlib.Path:
+  """The last commit, and nothing else."""
+  if not (ROOT / '.git').exists():
+    pytest.skip('not a git checkout: nothing to clone')
+  out = tmp_path_factory.mktemp('clean') / 'clone'
+  run('git', 'clone', '--quiet', ROOT, out)
+  return out
+
+
+@pytest.fixture(scope='module')
+def wheel(clone, tmp_path_factory) -> pathlib.Path:
+  out = tmp_path_factory.mktemp('wheel')
+  build = (
+    f'from setuptools import build_meta; build_meta.build_wheel({str(out)!r})'
+  )
+  run(sys.executable, '-c', build, cwd=clone)
+  (found,) = out.glob('*.whl')
+  return found
+
+
+@pytest.fixture(scope='module')
+def python(wheel, tmp_path_factory) -> pathlib.Path:
+  """A fresh environment with the wheel, which borrows what the wheel depends on."""
+  folder = tmp_path_factory.mktemp('fresh') / 'venv'
+  venv.create(folder, with_pip=True)
+  python = folder / 'bin' / 'python'
+  run(python, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', wheel)
+  (site,) = folder.glob('lib/python*/site-packages')
+  borrowed = [
+    path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))
+  ]
+  (site / 'borrowed.pth').write_text('\n'.join(borrowed) + '\n')
+  return python
+
+
+def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
+  """Code and data alike: no folder has to be named to be packed."""
+  expected = {
+    place + name.removeprefix(folder)
+    for name in run('git', 'ls-files', cwd=clone).splitlines()
+    for folder, place in PLACES.items()
+    if name.startswith(folder)
+  }
+  assert 'flan_jax/microworld/base/model.safetensors' in expected
+  assert 'flan_jax/configs/runs/demo.gin' in expected
+  with zipfile.ZipFile(wheel) as file:
+    held = {name for name in file.namelist() if '.dist-info/' not in name}
+  assert held == expected
+
+
+def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
+  """Neither the checkout nor a path into it: what is shipped is found."""
+  flan = python.with_name('flan')
+  few = ('--gin.Evaluate.max_rows=4', '--gin.Evaluate.templates=1')
+  command = ('train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STEPS=2')
+  run(flan, *command, '--gin.Optimizer.warmup_steps=1', *few, cwd=tmp_path)
+  made = tmp_path / 'runs' / 'demo'
+  assert (made / 'model' / 'model.safetensors').is_file()
+  assert 'Commonsense' in (made / 'report' / 'report.html').read_text(encoding='utf-8')
+  where = 'import flan_jax; print(flan_jax.__file__)'
+  found = pathlib.Path(run(python, '-c', where, cwd=tmp_path).strip())
+  assert found.is_relative_to(python.parents[1])
+
+
+def test_a_clone_works_beside_an_installed_wheel(python, clone):
+  """There the clone's `flan_jax` comes first, with `tasks` and `mixtures` beside it."""
+  code = 'import flan_jax.tasks, flan_jax.mixtures; print(flan_jax.tasks.__file__)'
+  found = run(python, '-c', code, cwd=clone).strip()
+  assert pathlib.Path(found) == clone / 'tasks' / '__init__.py'
