@@ -1,17 +1,26 @@
 """The guard: nothing of a held-out cluster, or too near to it, may train.
 
 A dataset is unseen only if nothing of its cluster trained (FLAN section 2.2), nor of
-a cluster too near to it (footnote 1), nor anything made of the same texts. What is let
-through all the same is let through by name, and every proof says so.
+a cluster too near to it (footnote 1), nor anything made of the same texts; now, or in
+any model that this one was tuned from. What is let through all the same is let through
+by name, and every proof says so. What nobody recorded is unknown, and proves nothing.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax import catalogue, mixtures
+from flan_jax import lineage as lineage_lib
 from flan_jax.catalogue import CLUSTERS, Dataset, Mixture
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.lineage import Lineage, Trained, Training
+
+NEVER = 'never trained on'
+"""Of a cluster: every training is known, and nothing near to it was in one."""
+
+UNKNOWN = 'training unknown'
+"""Of a cluster: what some ancestor was trained on is not recorded."""
 
 
 class Shared(NamedTuple):
@@ -23,6 +32,7 @@ class Shared(NamedTuple):
     source: what it shares: a dataset, a text by name, or a cluster.
     held_out: the held-out cluster.
     by: `mixture` where its declaration accepts it, `run` where the settings do.
+    model: the ancestor that it trained; '' for what trains now.
   """
 
   dataset: str
@@ -30,15 +40,17 @@ class Shared(NamedTuple):
   source: str
   held_out: str
   by: str
+  model: str = ''
 
   def __str__(self) -> str:
+    who = f'{self.dataset} trained {self.model!r}' if self.model else self.dataset
     if self.source in CLUSTERS:
       what = 'which is held out' if self.cluster == self.held_out else 'too near to it'
-      return (
-        f'{self.dataset} trains, of {self.cluster}, {what} (accepted by the {self.by})'
-      )
+      verb = ',' if self.model else ' trains,'
+      return f'{who}{verb} of {self.cluster}, {what} (accepted by the {self.by})'
+    verb = 'and' if self.model else 'trains and'
     return (
-      f'{self.dataset} trains and shares {self.source} with held-out {self.held_out} '
+      f'{who} {verb} shares {self.source} with held-out {self.held_out} '
       f'(accepted by the {self.by})'
     )
 
@@ -48,31 +60,59 @@ class Proof:
   """What trained, what is held out of it, and what they have in common all the same.
 
   Attributes:
-    mixture: name of what trained; '' where nobody knows.
+    mixture: name of what trained last; '' where nobody knows.
     family: the world of its datasets.
+    measured: the world of the held-out clusters.
     held_out: clusters that may be measured as never seen.
     excluded: clusters left out with them.
-    trained_on: clusters that trained.
-    datasets: datasets that trained; None where nobody knows.
-    accepted: what they share, accepted by name.
+    trained_on: clusters that trained last.
+    datasets: datasets that trained last; None where nobody knows.
+    accepted: what they share, accepted by name, ancestors included.
+    lineage: every training, the last one included.
   """
 
   mixture: str
   family: str
+  measured: str
   held_out: tuple[str, ...]
   excluded: tuple[str, ...]
   trained_on: tuple[str, ...]
   datasets: tuple[str, ...] | None
   accepted: tuple[Shared, ...]
+  lineage: Lineage
 
   @property
   def warnings(self) -> tuple[str, ...]:
     """One line for each thing that a reader of the figures should know."""
-    if self.datasets is None:
-      return (
-        'guard: the checkpoint does not say what it was trained on; nothing is proven',
-      )
-    return tuple(f'guard: {shared}' for shared in self.accepted)
+    found = []
+    for training in self.lineage.trainings:
+      if training.datasets is None:
+        why = f' ({training.note})' if training.note else ''
+        found.append(
+          f'guard: what {training.model!r} was trained on is unknown{why}; nothing is '
+          'proven of what it saw'
+        )
+      elif training.datasets and not training.related(self.measured):
+        found.append(
+          f'guard: {training.model!r} was trained on datasets of {training.family}, '
+          f'which have nothing to do with those of {self.measured}'
+        )
+    return (*dict.fromkeys(found), *(f'guard: {shared}' for shared in self.accepted))
+
+  @property
+  def seen(self) -> dict[str, str]:
+    """Held-out cluster -> what may be claimed of it, in words."""
+    return {cluster: self._seen(cluster) for cluster in self.held_out}
+
+  def _seen(self, cluster: str) -> str:
+    related = [t for t in self.lineage.trainings if t.related(self.measured)]
+    if any(cluster in (training.clusters or ()) for training in related):
+      return 'trained on'
+    if not self.lineage.known:
+      return f'zero-shot ({UNKNOWN})'
+    if any(s.held_out == cluster and s.by == 'run' for s in self.accepted):
+      return 'zero-shot (its kin trained)'
+    return NEVER
 
   def as_json(self) -> dict[str, Any]:
     """The proof as it stands in a checkpoint and in a report."""
@@ -84,8 +124,27 @@ class Proof:
       'trained_on': list(self.trained_on),
       'datasets': None if self.datasets is None else list(self.datasets),
       'accepted': [shared._asdict() for shared in self.accepted],
+      'seen': self.seen,
       'warnings': list(self.warnings),
     }
+
+
+def beside(proof: Proof, base: Proof | None) -> dict[str, Any]:
+  """The proof of a report: of a model, and of a base that is measured beside it.
+
+  A cluster that only the model never saw was not unseen for both of them.
+  """
+  found = proof.as_json()
+  if base is None:
+    return found
+  for cluster, said in base.seen.items():
+    if found['seen'][cluster] == NEVER and said != NEVER:
+      said = said.removeprefix('zero-shot (').removesuffix(')')
+      found['seen'][cluster] = f'zero-shot (base model: {said})'
+  lines = [line.replace('guard: ', 'guard: base model: ', 1) for line in base.warnings]
+  mine = {line.replace('guard: ', 'guard: base model: ', 1) for line in proof.warnings}
+  found['warnings'] += [line for line in lines if line not in mine]
+  return {**found, 'base': base.as_json()}
 
 
 def clusters(
@@ -112,6 +171,7 @@ def prove(
   *,
   accept: str | Sequence[str] | None = None,
   datasets: Iterable[str] | None = None,
+  lineage: Lineage = lineage_lib.RANDOM,
   setting: str = 'HELD_OUT',
 ) -> Proof:
   """Proves that a run of `mixture` may measure some clusters as never seen.
@@ -123,133 +183,171 @@ def prove(
       with a held-out cluster, or held-out clusters that may share anything; each is
       recorded.
     datasets: what really trains, of the mixture's datasets; None for all of them.
+    lineage: of the model that the run starts from; none for random parameters.
     setting: where the clusters were asked for; for errors.
 
   Raises:
     InputError: if the mixture trains on a held-out cluster, on one that the paper
-      excludes with it (FLAN footnote 1), or on a dataset made of the same texts, and
-      nobody accepted it by name.
+      excludes with it (FLAN footnote 1), or on a dataset made of the same texts, or an
+      ancestor was trained on such a thing, and nobody accepted it by name.
   """
-  family = catalogue.family(mixture.family)
   held_out = mixture.held_out if asked is None else clusters(asked, setting=setting)
-  accept = _names(accept, family)
   names = mixture.datasets if datasets is None else tuple(datasets)
   foreign = [name for name in names if name not in mixture.datasets]
   if foreign:
     raise InputError(
       f'mixture {mixture.name!r}: {foreign[0]!r} trains and is not one of its datasets'
     )
-  trained = [catalogue.get(name, family=mixture.family) for name in names]
-  accepted: list[Shared] = []
-  for cluster in held_out:
-    measured = [dataset for dataset in family.values() if dataset.cluster == cluster]
-    near = (cluster, *mixtures.EXCLUDED_WITH.get(cluster, ()), *mixture.excluded)
-    for dataset in trained:
-      for source in _common(dataset, near, measured):
-        by_run = bool(accept & {dataset.name, dataset.cluster, cluster})
-        # A declaration cannot accept the held-out cluster itself; a run can.
-        declared = source != cluster and (dataset.name, source) in mixture.accepted
-        if not by_run and not declared:
-          raise _refusal(mixture, dataset, cluster, source, setting)
-        by = 'run' if by_run else 'mixture'
-        shared = Shared(dataset.name, dataset.cluster, source, cluster, by)
-        accepted.append(shared)
-  seen = {dataset.cluster for dataset in trained}
+  own = lineage_lib.of_mixture(mixture, names, model='')
+  accepted = _judge(
+    lineage.then(own),
+    held_out,
+    family=mixture.family,
+    near=mixture.excluded,
+    accept=accept,
+    refusal=lambda training, *found: (
+      _refusal(mixture, *found, setting)
+      if training is own
+      else _inherited(training, *found, setting, 'INITIAL_CHECKPOINT_PATH')
+    ),
+  )
   too_near = {c for name in held_out for c in mixtures.EXCLUDED_WITH.get(name, ())}
   return Proof(
     mixture=mixture.name,
     family=mixture.family,
+    measured=mixture.family,
     held_out=held_out,
-    excluded=tuple(c for c in CLUSTERS if c in too_near and c not in seen),
-    trained_on=tuple(c for c in CLUSTERS if c in seen),
+    excluded=tuple(c for c in CLUSTERS if c in too_near and c not in own.clusters),
+    trained_on=own.clusters,
     datasets=names,
-    accepted=tuple(accepted),
+    accepted=accepted,
+    lineage=lineage.then(own),
   )
 
 
 def prove_checkpoint(
-  provenance: Mapping[str, Any],
+  lineage: Lineage,
   asked: str | Sequence[str],
   *,
   family: str,
   accept: str | Sequence[str] | None = None,
+  which: str = 'CHECKPOINT',
+  setting: str = 'CLUSTERS',
 ) -> Proof:
   """Proves that a checkpoint may be measured on some clusters as never seen.
 
   Args:
-    provenance: what the checkpoint says of its training; {} where it says nothing.
+    lineage: what the checkpoint and its ancestors say of their training.
     asked: the clusters.
     family: the world of the clusters.
     accept: as for `prove`; here it also lets a cluster be measured that trained.
+    which: the setting that names the checkpoint; for errors.
+    setting: where the clusters were asked for; for errors.
 
   Raises:
     InputError: as `prove`.
   """
-  mixture = _trained(provenance)
-  if mixture is None or mixture.family != family:
-    # Nothing known to compare, or a world that shares nothing with this one.
-    return Proof(
-      mixture=provenance.get('mixture', ''),
-      family=mixture.family if mixture else family,
-      held_out=clusters(asked, setting='CLUSTERS'),
-      excluded=(),
-      trained_on=mixture.trained_on if mixture else (),
-      datasets=mixture.datasets if mixture else None,
-      accepted=(),
-    )
-  return prove(mixture, asked, accept=accept, setting='CLUSTERS')
-
-
-def _trained(provenance: Mapping[str, Any]) -> Mixture | None:
-  """What a checkpoint says that it was trained on; None where nobody knows."""
-  name = provenance.get('mixture', '')
-  declared = None
-  if name in catalogue.mixtures() or name in catalogue.tasks():
-    declared = catalogue.mixture(name)
-  proof = provenance.get('guard')
-  if not proof:
-    return declared
-  lacking = [part for part in ('mixture', 'datasets', 'family') if part not in proof]
-  if lacking:
-    raise InputError(
-      f'training.json: guard lacks {", ".join(lacking)}; must be as a run wrote it, or '
-      'without a guard'
-    )
-  if proof['datasets'] is None:
-    return declared
-  return Mixture(
-    name=proof['mixture'],
-    datasets=tuple(proof['datasets']),
-    family=proof['family'],
-    accepted=declared.accepted if declared else (),
+  held_out = clusters(asked, setting=setting)
+  accepted = _judge(
+    lineage,
+    held_out,
+    family=family,
+    near=(),
+    accept=accept,
+    refusal=lambda *found: _inherited(*found, setting, which),
+  )
+  last = lineage.trainings[-1] if lineage.trainings else None
+  trained = last is not None and last.datasets is not None
+  seen = last.clusters if trained else ()
+  too_near = {c for name in held_out for c in mixtures.EXCLUDED_WITH.get(name, ())}
+  known = trained and last.datasets and last.related(family)
+  return Proof(
+    mixture=last.mixture if last else '',
+    family=last.family if trained else family,
+    measured=family,
+    held_out=held_out,
+    excluded=tuple(c for c in CLUSTERS if c in too_near and c not in seen)
+    if known
+    else (),
+    trained_on=seen,
+    datasets=tuple(dict.fromkeys(d.name for d in last.datasets))
+    if trained
+    else None
+    if last
+    else (),
+    accepted=accepted,
+    lineage=lineage,
   )
 
 
-def _names(
-  accept: str | Sequence[str] | None, family: Mapping[str, Dataset]
-) -> set[str]:
+def _judge(
+  lineage: Lineage,
+  held_out: Iterable[str],
+  *,
+  family: str,
+  near: Iterable[str],
+  accept: str | Sequence[str] | None,
+  refusal: Callable[[Training, Trained, str, str], InputError],
+) -> tuple[Shared, ...]:
+  """What any training shares with the held-out clusters, all of it accepted.
+
+  Args:
+    lineage: every training.
+    held_out: the clusters.
+    family: their world.
+    near: clusters too near to them, beside the paper's.
+    accept: what the run accepts.
+    refusal: the error of (training, dataset, held-out cluster, what they share).
+
+  Raises:
+    InputError: that refusal, at the first thing that nobody accepted.
+  """
+  declared = catalogue.family(family)
+  related = [t for t in lineage.trainings if t.datasets and t.related(family)]
+  recorded = {dataset.name for training in related for dataset in training.datasets}
+  accept = _names(accept, [*declared, *sorted(recorded.difference(declared))])
+  accepted: list[Shared] = []
+  for cluster in held_out:
+    measured = [dataset for dataset in declared.values() if dataset.cluster == cluster]
+    close = (cluster, *mixtures.EXCLUDED_WITH.get(cluster, ()), *near)
+    for training in related:
+      for dataset in training.datasets:
+        for source in _common(dataset, close, measured):
+          by_run = bool(accept & {dataset.name, dataset.cluster, cluster})
+          # A declaration cannot accept the held-out cluster itself; a run can.
+          granted = source != cluster and (dataset.name, source) in training.accepted
+          if not by_run and not granted:
+            raise refusal(training, dataset, cluster, source)
+          by = 'run' if by_run else 'mixture'
+          accepted.append(
+            Shared(dataset.name, dataset.cluster, source, cluster, by, training.model)
+          )
+  return tuple(dict.fromkeys(accepted))
+
+
+def _names(accept: str | Sequence[str] | None, datasets: Sequence[str]) -> set[str]:
   names = {accept} if isinstance(accept, str) else set(accept or ())
   for name in sorted(names):
-    if name not in CLUSTERS and name not in family:
-      legal = [*family, *CLUSTERS]
+    if name not in CLUSTERS and name not in datasets:
       raise InputError(
-        f'accept {name!r}: must be a dataset or a cluster' + did_you_mean(name, legal)
+        f'accept {name!r}: must be a dataset or a cluster'
+        + did_you_mean(name, [*datasets, *CLUSTERS])
       )
   return names
 
 
 def _common(
-  dataset: Dataset, near: Iterable[str], measured: Iterable[Dataset]
+  dataset: Trained, near: Iterable[str], measured: Iterable[Dataset]
 ) -> tuple[str, ...]:
   """What `dataset` shares with held-out datasets: a cluster, or texts by name."""
   if dataset.cluster in near:
     return (dataset.cluster,)
   theirs = set().union(*(other.sources for other in measured))
-  return tuple(sorted(dataset.sources & theirs))
+  return tuple(sorted(theirs.intersection(dataset.sources)))
 
 
 def _refusal(
-  mixture: Mixture, dataset: Dataset, cluster: str, source: str, setting: str
+  mixture: Mixture, dataset: Trained, cluster: str, source: str, setting: str
 ) -> InputError:
   head = f'{setting} {cluster!r}: mixture {mixture.name!r} trains on '
   if source not in CLUSTERS:
@@ -261,4 +359,29 @@ def _refusal(
   return InputError(
     f"{head}{what} ({dataset.name}); use '{mixture.family}_held_out_{cluster}', or "
     f"accept it by name: ACCEPT = ('{source}',)"
+  )
+
+
+def _inherited(
+  training: Training,
+  dataset: Trained,
+  cluster: str,
+  source: str,
+  setting: str,
+  which: str,
+) -> InputError:
+  """The refusal of a checkpoint, for what it or an ancestor was trained on."""
+  of = f' (mixture {training.mixture!r})' if training.mixture else ''
+  head = f'{setting} {cluster!r}: {which}: {training.model!r}{of} was trained on '
+  if source not in CLUSTERS:
+    what, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name
+    world = training.family
+    if world not in catalogue.WORLDS or name not in catalogue.family(world):
+      name = cluster  # what is declared no more cannot be named
+  else:
+    very = source == cluster
+    what = 'that very cluster' if very else f'{source}, too near to it'
+    what, name = f'{what} ({dataset.name})', source
+  return InputError(
+    f"{head}{what}; give another checkpoint, or accept it by name: ACCEPT = ('{name}',)"
   )

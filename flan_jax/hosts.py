@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -137,6 +138,22 @@ def first_first() -> Iterator[None]:
     raise
   if first():
     told(None)
+
+
+def from_first(read: Callable[[], Any]) -> Any:
+  """What host 0 reads, on every host; all must call it.
+
+  Args:
+    read: called on host 0 alone; gives what JSON can say.
+
+  Raises:
+    InputError: host 0's own.
+  """
+  found = None
+  with first_first():
+    if first():
+      found = json.dumps(read()).encode()
+  return json.loads(told(found))
 
 
 def facts(settings: Any) -> dict[str, Any]:

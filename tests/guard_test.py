@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from flan_jax import catalogue, guard
+from flan_jax import catalogue, guard, lineage
 from flan_jax.errors import InputError
 
 NLI = catalogue.mixture('flan_held_out_nli')
@@ -52,7 +52,7 @@ def test_a_dataset_made_of_the_same_texts_is_refused():
 def test_what_the_mixture_accepts_is_a_warning_on_record():
   proof = guard.prove(COREFERENCE)
   (shared,) = proof.accepted
-  assert shared == ('wnli', 'nli', 'Winograd schemas', 'coreference', 'mixture')
+  assert shared == ('wnli', 'nli', 'Winograd schemas', 'coreference', 'mixture', '')
   assert proof.warnings == (
     'guard: wnli trains and shares Winograd schemas with held-out coreference '
     '(accepted by the mixture)',
@@ -98,38 +98,166 @@ def test_unknown_names_are_refused_with_the_nearest(given, message):
     guard.prove(COREFERENCE, **given)
 
 
+def trained_on(mixture, *, model='m', **more):
+  """The lineage of a model that was trained on a mixture, and on nothing else."""
+  mixture = catalogue.mixture(mixture) if isinstance(mixture, str) else mixture
+  return lineage.RANDOM.then(lineage.of_mixture(mixture, model=model, **more))
+
+
+def of_own_data(*, name='mine', cluster='misc', sources=('mine',), family='flan'):
+  """The training on a dataset that nothing here declares."""
+  data = lineage.Trained(name, cluster, tuple(sources))
+  return lineage.Training(model='m', datasets=(data,), family=family)
+
+
+UNKNOWN = lineage.Lineage((lineage.unknown('gemma'),))
+SST2 = trained_on('flan_sst2')
+
+
 class TestCheckpoint:
   def test_a_run_of_ours_is_measured_on_what_it_held_out(self):
-    saved = {'mixture': COREFERENCE.name, 'guard': guard.prove(COREFERENCE).as_json()}
-    proof = guard.prove_checkpoint(saved, 'coreference', family='flan')
-    assert proof == guard.prove(COREFERENCE)
+    proof = guard.prove_checkpoint(
+      trained_on(COREFERENCE), 'coreference', family='flan'
+    )
+    assert proof.seen == {'coreference': guard.NEVER}
+    own = guard.prove(COREFERENCE)
+    assert proof.datasets == own.datasets
+    assert [shared._replace(model='') for shared in proof.accepted] == [*own.accepted]
 
   def test_and_on_nothing_else_unless_told_by_name(self):
-    saved = {'mixture': COREFERENCE.name, 'guard': guard.prove(COREFERENCE).as_json()}
     with pytest.raises(InputError, match="CLUSTERS 'sentiment'.*very cluster"):
-      guard.prove_checkpoint(saved, 'sentiment', family='flan')
+      guard.prove_checkpoint(trained_on(COREFERENCE), 'sentiment', family='flan')
     proof = guard.prove_checkpoint(
-      saved, 'sentiment', family='flan', accept='sentiment'
+      trained_on(COREFERENCE), 'sentiment', family='flan', accept='sentiment'
     )
     assert [s.dataset for s in proof.accepted if s.source == 'sentiment'] == [
       'imdb_reviews', 'sentiment140', 'sst2', 'yelp_polarity_reviews'
     ]  # fmt: skip
-
-  def test_an_older_run_is_judged_by_the_name_of_its_mixture(self):
-    proof = guard.prove_checkpoint({'mixture': NLI.name}, 'nli', family='flan')
-    assert proof.datasets == NLI.datasets
-    with pytest.raises(InputError, match='very cluster'):
-      guard.prove_checkpoint({'mixture': 'flan_all'}, 'nli', family='flan')
+    assert proof.seen == {'sentiment': 'trained on'}
 
   def test_what_says_nothing_proves_nothing(self):
-    proof = guard.prove_checkpoint({}, 'nli', family='flan')
+    proof = guard.prove_checkpoint(UNKNOWN, 'nli', family='flan')
     assert proof.datasets is None
-    assert proof.warnings[0].endswith('nothing is proven')
+    assert proof.warnings == (
+      "guard: what 'gemma' was trained on is unknown; nothing is proven of what it saw",
+    )
+    assert proof.seen == {'nli': 'zero-shot (training unknown)'}
 
-  def test_another_world_shares_nothing(self):
-    saved = {'mixture': 'microworld_all'}
-    proof = guard.prove_checkpoint(saved, 'nli', family='flan')
-    assert (proof.family, proof.warnings) == ('microworld', ())
+  def test_names_of_another_world_are_no_relation_and_that_is_said(self):
+    proof = guard.prove_checkpoint(
+      trained_on('microworld_all'), ('nli', 'sentiment'), family='flan'
+    )
+    assert set(proof.seen.values()) == {guard.NEVER}
+    assert proof.warnings == (
+      "guard: 'm' was trained on datasets of microworld, which have nothing to do with "
+      'those of flan',
+    )
+    assert proof.lineage.about('flan')['trained_on'] == []
+
+  def test_what_is_declared_no_more_is_judged_by_what_was_recorded(self):
+    other = lineage.Lineage((of_own_data(),))
+    proof = guard.prove_checkpoint(other, 'nli', family='flan')
+    assert proof.seen == {'nli': guard.NEVER}
+    assert proof.datasets == ('mine',)
+    for own, message in (
+      (of_own_data(cluster='nli'), r'very cluster \(mine\)'),
+      (of_own_data(cluster='nli', family='a world of mine'), r'very cluster \(mine\)'),
+      (of_own_data(cluster='paraphrase'), r'paraphrase, too near to it \(mine\)'),
+      (of_own_data(sources=('mine', 'rte')), r"shares 'rte' with it.*ACCEPT = \('nli'"),
+    ):
+      with pytest.raises(InputError, match=message):
+        guard.prove_checkpoint(lineage.Lineage((own,)), 'nli', family='flan')
+    kin = lineage.Lineage((of_own_data(sources=('rte',)),))
+    proof = guard.prove_checkpoint(kin, 'nli', family='flan', accept='mine')
+    assert proof.seen == {'nli': 'zero-shot (its kin trained)'}
+
+
+class TestLineage:
+  """What any ancestor saw is refused as what trains now is."""
+
+  CHAINS = pytest.mark.parametrize(
+    'chain',
+    [
+      SST2,
+      SST2.then(lineage.of_mixture(catalogue.mixture('flan_rte'), model='child')),
+      UNKNOWN.then(*SST2.trainings),
+      SST2.then(*UNKNOWN.trainings),
+      trained_on('microworld_all').then(*SST2.trainings),
+    ],
+    ids=['parent', 'grandparent', 'unknown before', 'unknown since', 'after a world'],
+  )
+
+  @CHAINS
+  def test_a_run_from_it_is_refused(self, chain):
+    with pytest.raises(InputError) as refused:
+      guard.prove(catalogue.mixture('flan_rte'), 'sentiment', lineage=chain)
+    message = str(refused.value)
+    assert message.startswith(
+      "HELD_OUT 'sentiment': INITIAL_CHECKPOINT_PATH: 'm' (mixture 'flan_sst2') was "
+      'trained on that very cluster (sst2); '
+    )
+    assert "ACCEPT = ('sentiment',)" in message
+
+  @CHAINS
+  @pytest.mark.parametrize('which', ['CHECKPOINT', 'BASE_CHECKPOINT'])
+  def test_so_is_its_measurement(self, chain, which):
+    with pytest.raises(InputError, match=f"'sentiment': {which}: 'm' .*very cluster"):
+      guard.prove_checkpoint(chain, 'sentiment', family='flan', which=which)
+
+  @CHAINS
+  @pytest.mark.parametrize('accept', ['sentiment', 'sst2'])
+  def test_accepted_by_name_it_is_on_record(self, chain, accept):
+    proof = guard.prove(
+      catalogue.mixture('flan_rte'), 'sentiment', lineage=chain, accept=accept
+    )
+    assert proof.accepted == (
+      ('sst2', 'sentiment', 'sentiment', 'sentiment', 'run', 'm'),
+    )
+    assert (
+      "guard: sst2 trained 'm', of sentiment, which is held out (accepted by the run)"
+    ) in proof.warnings
+    assert proof.seen == {'sentiment': 'trained on'}
+
+  def test_clusters_too_near_and_shared_texts_are_inherited_too(self):
+    with pytest.raises(InputError, match=r"'m' .* paraphrase, too near to it \(glue_q"):
+      guard.prove(NLI, lineage=trained_on('flan_glue_qqp'))
+    with pytest.raises(InputError, match="'m' .* 'wnli', which shares 'Winograd schem"):
+      guard.prove(COREFERENCE, lineage=trained_on('flan_wnli'))
+
+  def test_what_an_ancestor_s_mixture_accepts_is_a_warning(self):
+    """A run that goes on from a run of the same mixture is refused nothing new."""
+    proof = guard.prove(COREFERENCE, lineage=trained_on(COREFERENCE))
+    assert proof.seen == {'coreference': guard.NEVER}
+    assert [shared.model for shared in proof.accepted] == ['m', '']
+
+  def test_a_known_and_clean_lineage_alone_is_never_trained_on(self):
+    rte = catalogue.mixture('flan_rte')
+    words = {
+      'zero-shot (training unknown)': UNKNOWN,
+      guard.NEVER: trained_on('flan_bool_q').then(
+        lineage.Training(model='base', datasets=())
+      ),
+    }
+    for seen, chain in words.items():
+      proof = guard.prove(rte, 'sentiment', lineage=chain)
+      assert proof.seen == {'sentiment': seen}
+
+  def test_a_base_beside_it_is_part_of_the_claim(self):
+    model, base, seen = (
+      guard.prove_checkpoint(chain, 'sentiment', family='flan', accept='sentiment')
+      for chain in (trained_on('flan_rte'), UNKNOWN, SST2)
+    )
+    assert guard.beside(model, None)['seen'] == {'sentiment': guard.NEVER}
+    found = guard.beside(model, base)
+    assert found['seen'] == {'sentiment': 'zero-shot (base model: training unknown)'}
+    assert found['warnings'] == [
+      "guard: base model: what 'gemma' was trained on is unknown; nothing is proven of "
+      'what it saw'
+    ]
+    found = guard.beside(model, seen)
+    assert found['seen'] == {'sentiment': 'zero-shot (base model: trained on)'}
+    assert found['base']['accepted'][0]['dataset'] == 'sst2'
+    assert guard.beside(seen, model)['seen'] == {'sentiment': 'trained on'}
 
 
 @pytest.mark.parametrize('world', catalogue.WORLDS)

@@ -44,9 +44,7 @@ def clone(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope='module')
 def wheel(clone, tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('wheel')
-  build = (
-    f'from setuptools import build_meta; build_meta.build_wheel({str(out)!r})'
-  )
+  build = f'from setuptools import build_meta; build_meta.build_wheel({str(out)!r})'
   run(sys.executable, '-c', build, cwd=clone)
   (found,) = out.glob('*.whl')
   return found

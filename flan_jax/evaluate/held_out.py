@@ -11,6 +11,7 @@ from typing import Any
 from jax.sharding import NamedSharding
 
 from flan_jax import catalogue, guard, hosts
+from flan_jax import lineage as lineage_lib
 from flan_jax.catalogue import Dataset
 from flan_jax.data.rendering import Limits
 from flan_jax.data.store import Store
@@ -62,6 +63,7 @@ class Run:
     data_dir: str | None = None,
     text: str = '',
     between: Callable[[], None] = lambda: None,
+    untrained: guard.Proof | None = None,
   ):
     """Gathers what the measurements share.
 
@@ -77,7 +79,10 @@ class Run:
       data_dir: raw data, for exemplars; None for TFDS's default.
       text: the resolved configuration with its origins, for the report.
       between: called between two batches, on every host as often.
+      untrained: what is proven of the model that the run starts from; None where
+        nothing is.
     """
+    self._untrained = untrained
     self._held_out = tuple(held_out)
     self._out = out
     self._config = config
@@ -128,13 +133,15 @@ class Run:
     finally:
       journal.close()
     return report.build(
-      results,
-      model='base model',
-      checkpoint='',
-      trained_on=(),
-      train_rows={},
-      **self._about,
+      results, model='base model', checkpoint='', **self._of_base(), **self._about
     )
+
+  def _of_base(self) -> dict[str, Any]:
+    """What is known of the base model's training."""
+    proof = self._untrained
+    if proof is None:
+      return {'trained_on': lineage_lib.UNKNOWN, 'train_rows': {}}
+    return {**proof.lineage.about(proof.measured), 'guard': proof.as_json()}
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
     """A look at dev in the middle of training: few rows, one template, no test.
@@ -163,7 +170,7 @@ class Run:
       results,
       model='',
       checkpoint='',
-      trained_on=(),
+      trained_on=lineage_lib.UNKNOWN,
       train_rows={},
       **self._about,
     )
@@ -192,8 +199,8 @@ class Run:
     Args:
       params: the tuned parameters.
       base: the parameters that the run started from, or None.
-      about: what report.json says of the run (model, checkpoint, trained_on,
-        train_rows).
+      about: what report.json says of the run (model, checkpoint, guard, lineage,
+        trained_on, train_rows).
 
     Returns:
       The content of report.json.
@@ -248,14 +255,23 @@ def evaluate_checkpoint(
       that is not prepared, or hosts that do not have the same before them.
   """
   datasets = rows_lib.asked(evaluation)
-  trained = provenance.of_training(evaluation.checkpoint)
-  proof = guard.prove_checkpoint(
-    trained,
-    tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
-    family=evaluation.family,
-    accept=evaluation.accept,
-  )
-  for warning in proof.warnings:
+  proofs = {
+    which: guard.prove_checkpoint(
+      provenance.lineage(path),
+      tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
+      family=evaluation.family,
+      accept=evaluation.accept,
+      which=which,
+    )
+    for which, path in (
+      ('CHECKPOINT', evaluation.checkpoint),
+      ('BASE_CHECKPOINT', evaluation.base_checkpoint),
+    )
+    if path is not None
+  }
+  lineage = proofs['CHECKPOINT'].lineage
+  proof = guard.beside(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
+  for warning in proof['warnings']:
     progress.line(f'warning: {warning}')
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     loading.check(path)
@@ -311,11 +327,10 @@ def evaluate_checkpoint(
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
-    'trained_on': trained.get('trained_on', []),
-    'train_rows': trained.get('train_rows', {}),
+    **lineage.about(evaluation.family),
     'data_digest': digest,
     'seed': evaluation.seed,
-    'guard': proof.as_json(),
+    'guard': proof,
     'missing': missing,
     'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
   }

@@ -20,6 +20,7 @@ from flan_jax.evaluate import (
 )  # fmt: skip
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.predictions import replacing
+from flan_jax.lineage import UNKNOWN
 
 EXAMPLES = 3
 """Right and wrong examples shown per dataset, each."""
@@ -83,8 +84,35 @@ def render(
     calibrations=_calibrations(report),
     significant=tables.SIGNIFICANT,
     sources=_sources(report),
-    trained_on=[c for c in CLUSTERS if c in report['trained_on']],
+    trained_on=_trained_on(report),
+    lineage=_lineage(report),
   )
+
+
+def _trained_on(report: Mapping[str, Any]) -> str:
+  """Clusters that it or an ancestor was trained on, in words."""
+  told = report['trained_on']
+  if told == UNKNOWN or (report['lineage'] == UNKNOWN and not told):
+    return UNKNOWN
+  before = '; before that unknown' if report['lineage'] == UNKNOWN else ''
+  return _clusters(told) + before
+
+
+def _clusters(names: Sequence[str]) -> str:
+  """Clusters in their order, in words."""
+  named = [report_lib.CLUSTER_NAMES[name] for name in CLUSTERS if name in names]
+  return ', '.join(named) or 'no dataset'
+
+
+def _lineage(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """(model, what it was trained on), the oldest first; [] where nobody knows."""
+  found = []
+  for one in report['lineage'] if report['lineage'] != UNKNOWN else ():
+    known = one['trained_on'] != UNKNOWN
+    words = _clusters(one['trained_on']) if known else UNKNOWN
+    more = [part for part in (one['mixture'], one['note']) if part]
+    found.append((one['model'], f'{words} ({"; ".join(more)})' if more else words))
+  return found
 
 
 def difference(found: Mapping[str, Any]) -> str:

@@ -5,9 +5,13 @@ import importlib.metadata
 import platform
 from typing import Any
 
-from flan_jax import __version__
+from flan_jax import __version__, hosts
+from flan_jax import lineage as lineage_lib
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.evaluate.journal import fingerprint
+from flan_jax.interop import cache as cache_lib
+from flan_jax.interop import history, packages
+from flan_jax.lineage import Lineage
 from flan_jax.model import config as config_lib
 from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
@@ -52,9 +56,20 @@ def of_conversion(folder: str) -> dict[str, Any]:
   return {'converted': {**about, 'logits_of': found['check']['method']}}
 
 
-def of_training(checkpoint: str) -> dict[str, Any]:
-  """What a run says of the model it wrote, where it is one of ours; else {}."""
-  path = model_folder.find(checkpoint) / model_folder.PROVENANCE
-  if not path.is_file():
-    return {}
-  return weights.read_object(path)
+def lineage(checkpoint: str) -> Lineage:
+  """What a model was trained on and its ancestors; all hosts must call it.
+
+  Args:
+    checkpoint: a model of ours, a Hugging Face folder, a GGUF file, or the word for
+      one.
+
+  Raises:
+    InputError: if what it says of its training cannot be read.
+  """
+
+  def read() -> list[dict[str, Any]]:
+    if cache_lib.is_theirs(checkpoint):
+      return history.read(packages.find(checkpoint)).as_json()
+    return model_folder.lineage(checkpoint).as_json()
+
+  return lineage_lib.of_json(hosts.from_first(read), where=checkpoint)

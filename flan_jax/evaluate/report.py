@@ -17,6 +17,7 @@ from flan_jax.evaluate import calibration, metrics, published, statistics
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.statistics import Interval
 from flan_jax.fields import Answer
+from flan_jax.lineage import UNKNOWN
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
@@ -207,10 +208,11 @@ def build(
   model: str,
   checkpoint: str,
   held_out: Sequence[str],
-  trained_on: Sequence[str],
+  trained_on: Sequence[str] | str,
   train_rows: Mapping[str, int],
   data_digest: str,
   seed: int,
+  lineage: Sequence[Mapping[str, Any]] | None = None,
   guard: Mapping[str, Any] | None = None,
   provenance: Mapping[str, Any] | None = None,
   contamination: 'Found | None' = None,
@@ -224,10 +226,13 @@ def build(
     model: name of the model.
     checkpoint: where its parameters came from.
     held_out: clusters measured and never trained on.
-    trained_on: clusters it was tuned on.
-    train_rows: cluster -> rows seen in tuning.
+    trained_on: clusters that it or an ancestor was tuned on; 'unknown' where one of
+      them does not say.
+    train_rows: cluster -> rows that are known to have been seen in tuning.
     data_digest: digest of the store of training and evaluation rows.
     seed: of the row sample and the bootstrap.
+    lineage: every training that the model came out of, as `Lineage.as_json` says it;
+      None where nobody knows.
     guard: the proof that what is held out did not train, or None.
     provenance: the configuration with its origins, the models, the versions.
     contamination: the rows that stand in texts which the model may have read.
@@ -250,8 +255,9 @@ def build(
     'model': model,
     'checkpoint': checkpoint,
     'held_out': list(held_out),
-    'trained_on': list(trained_on),
+    'trained_on': trained_on if trained_on == UNKNOWN else list(trained_on),
     'train_rows': dict(train_rows),
+    'lineage': UNKNOWN if lineage is None else list(lineage),
     'data_digest': data_digest,
     'seed': seed,
     'guard': guard,
@@ -279,7 +285,8 @@ def build(
 def load(out: str | os.PathLike) -> dict[str, Any]:
   """Reads OUT/report.json.
 
-  What an older one does not say is filled in as it was then: no guard, instructions.
+  What an older one does not say is filled in as it was then: no guard, instructions,
+  a lineage that nobody kept.
 
   Raises:
     InputError: if there is none, or it is truncated.
@@ -293,6 +300,7 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
   report.setdefault('guard', {})
+  report.setdefault('lineage', UNKNOWN)
   for row in rows:
     for of in (row, row.get('base', {})):
       of.setdefault('form', 'instructions')
@@ -364,11 +372,14 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _seen(cluster: str, report: Mapping[str, Any]) -> str:
-  """What may be claimed of a cluster, from what the report knows of the tuning."""
-  trained = {*report['trained_on'], *(c for c, n in report['train_rows'].items() if n)}
-  if cluster in trained:
-    return 'trained on'
-  return 'never trained on' if trained else 'zero-shot'
+  """What may be claimed of a cluster: what the guard has proven, and no more."""
+  proven = report.get('guard', {}).get('seen', {})
+  if cluster in proven:
+    return proven[cluster]
+  trained = {c for c, n in report['train_rows'].items() if n}
+  if report['trained_on'] != UNKNOWN:
+    trained.update(report['trained_on'])
+  return 'trained on' if cluster in trained else 'zero-shot (training unknown)'
 
 
 def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:

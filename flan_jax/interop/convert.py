@@ -22,7 +22,7 @@ from flax import traverse_util
 
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.interop import check, families, gguf_file, vocabularies, writer
+from flan_jax.interop import check, families, gguf_file, history, vocabularies, writer
 from flan_jax.interop import tensors as tensors_lib
 from flan_jax.interop.source import Folder, Source, read_json
 from flan_jax.interop.tensors import Tensor
@@ -176,6 +176,7 @@ def to_ours(
   path, destination = pathlib.Path(path), pathlib.Path(destination)
   _check_destination(destination)
   source = open_source(path)
+  lineage = history.read(path)
   if 'model_type' not in source.config and 'd_model' in source.config:
     raise InputError(f'{path}: is a model of ours already; `--to hf` takes it away')
   family = families.get(source.config.get('model_type'))
@@ -220,6 +221,8 @@ def to_ours(
       progress.line(_NO_TOKENIZER)
     progress.stage('Comparing logits')
     agreement = check.compare(folder, config, batch, reference)
+    checksum = model_folder.checksum(folder)
+    model_folder.record(folder, {'lineage': lineage.as_json()}, checksum=checksum)
     _note(folder, source.where, family.model_type, agreement)
     return _finish(folder, destination, family.model_type, config, agreement)
 
@@ -274,6 +277,7 @@ def to_theirs(
     raise InputError(
       f'{path}: tensors do not fit config.json: {"; ".join(off[:3])}{more}'
     )
+  lineage = model_folder.lineage(path)
   tokenizer = vocabularies.of_ours(path)
   _check_room(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
@@ -319,6 +323,7 @@ def to_theirs(
     reference = check.reference(Folder(folder), batch)
     progress.stage('Comparing logits')
     agreement = check.compare(path, config, batch, reference)
+    history.write(folder, lineage)
     _note(folder, str(path), family.model_type, agreement)
     return _finish(folder, destination, family.model_type, config, agreement)
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flan_jax import catalogue, cli
+from flan_jax import catalogue, cli, lineage
 from flan_jax.data import draw, plan, rows
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.rows import Batch, Example
@@ -46,6 +47,8 @@ ROW_LENGTH = 160
 BATCH_ROWS = 8
 WINDOW = 8_192
 PEAK = 3e-3
+NOTE = 'pretrained on prose of the microworld, tuned on none of its datasets'
+"""What trained the base, in words."""
 HELD_OUT = ('commonsense',)
 """Clusters whose templates the tokenizer never sees: the demo's held-out cluster."""
 
@@ -154,9 +157,20 @@ def pretrain(
         loss = float(metrics.loss) / float(metrics.weight)
         note = f'loss {loss:.3f} nats'
       bar.advance(1, note)
-  model_folder.save(pathlib.Path(out), params, config=config, tokenizer=tokenizer)
+  folder = pathlib.Path(out)
+  model_folder.save(
+    folder, params, config=config, tokenizer=tokenizer, provenance=provenance()
+  )
   progress.stage(f'Done: {out}, loss {loss:.3f} nats')
   return loss
+
+
+def provenance() -> dict[str, Any]:
+  """What the base says of its training: prose, and no dataset of any world."""
+  training = lineage.Training(
+    model='microworld', datasets=(), family='microworld', note=NOTE
+  )
+  return {'lineage': lineage.Lineage((training,)).as_json()}
 
 
 def main() -> None:

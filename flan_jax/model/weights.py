@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -300,6 +301,23 @@ def digest(folder: str | os.PathLike) -> str:
     first = tuple(slice(0, min(size, 2)) for size in held.shape[:-1])
     found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
     found.update(stored.read(name, part=first or None).tobytes())
+  return found.hexdigest()
+
+
+def checksum(tensors: Mapping[str, Held], read: Callable[..., np.ndarray]) -> str:
+  """Names weights by every byte of every tensor (hex), however files hold them.
+
+  Args:
+    tensors: what there is, by name; stacked layers are read one at a time.
+    read: (name) or (name, layer) -> the tensor, or one layer of it.
+  """
+  found = hashlib.sha256()
+  for name, held in sorted(tensors.items()):
+    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
+    stacked = name.startswith('layers/') and held.shape
+    for layer in range(held.shape[0]) if stacked else [None]:
+      array = read(name) if layer is None else read(name, layer)
+      found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
   return found.hexdigest()
 
 

@@ -33,6 +33,7 @@ class Folder:
 
   Attributes:
     path: MODEL_DIR itself, or its copy on this machine.
+    name: what to call the run.
     bucket: MODEL_DIR where it is gs://BUCKET/PATH, else None.
     store: rendered examples, unless the run names others.
     model: the tuned model once the run is done: safetensors, config, tokenizer.
@@ -49,6 +50,7 @@ class Folder:
     """
     self.bucket = Bucket('MODEL_DIR', model_dir) if '://' in model_dir else None
     self.path = self.bucket.local if self.bucket else pathlib.Path(model_dir)
+    self.name = self.path.absolute().name
     self.store = self.path / 'store'
     self.model = self.path / 'model'
     self.report = self.path / 'report'

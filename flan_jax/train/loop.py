@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flan_jax import catalogue, guard, hosts
+from flan_jax import lineage as lineage_lib
 from flan_jax import stop as stop_lib
 from flan_jax.data import losses, materialize
 from flan_jax.data import plan as plan_lib
@@ -114,6 +115,12 @@ def train(
     device_kind=mesh.devices.flat[0].device_kind,
   )  # fmt: skip
 
+  parent = start_lib.lineage(run.initial_checkpoint)
+  prove = functools.partial(
+    guard.prove, mixture, held_out, accept=run.accept, lineage=parent
+  )
+  prove()
+
   progress.stage(f'Data: {mixture.name}')
   with hosts.first_first():  # what host 0 makes, the others find
     if hosts.first():
@@ -131,7 +138,7 @@ def train(
       'the initial model': model_folder.digest(run.initial_checkpoint),
     }
   )
-  proof = guard.prove(mixture, held_out, accept=run.accept, datasets=store.datasets)
+  proof = prove(datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
@@ -191,6 +198,9 @@ def train(
       data_dir=run.tfds_data_dir,
       text=text,
       between=stop.between,
+      untrained=guard.prove_checkpoint(
+        parent, held_out, family=mixture.family, accept=run.accept, setting='HELD_OUT'
+      ),
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
   train_step = step_lib.make(
@@ -214,6 +224,7 @@ def train(
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
     'guard': proof.as_json(),
+    'lineage': parent.as_json(),
     'watched': watched,
   }
   if run.lora.rank:
@@ -278,15 +289,23 @@ def train(
       rows_seen = Loader(
         store, plan, batch_rows=run.batch_rows, host=0, hosts=1
       ).rows_seen(done)
-      about |= {'step': done, 'train_rows': rows_seen}
+      own = lineage_lib.of_mixture(
+        mixture, store.datasets, model=folder.name, train_rows=rows_seen
+      )
+      about |= {
+        'step': done,
+        'train_rows': rows_seen,
+        'lineage': parent.then(own).as_json(),
+      }
       tuned = state.params
       if run.lora.rank:
         tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
       with ledger.span('save'):
-        model_folder.save(
+        checksum = model_folder.save(
           folder.model, tuned, config=config, tokenizer=tokenizer,
           provenance=about,
         )  # fmt: skip
+      lineage = parent.then(dataclasses.replace(own, weights=checksum))
       if not evaluation:
         return Outcome(state, done, False, None)
       with stop.at_once(), ledger.span('evaluation'):
@@ -296,9 +315,8 @@ def train(
           about={
             'model': run.mixture,
             'checkpoint': str(folder.model),
-            'trained_on': store.manifest['trained_on'],
-            'train_rows': rows_seen,
             'guard': proof.as_json(),
+            **lineage.about(mixture.family),
           },
         )
       return Outcome(state, done, False, report)
@@ -418,8 +436,15 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
   before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
   if before != after:
     raise InputError(
-      f'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
+      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
       f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
+    )
+  trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
+  before, after = ([training['weights'] for training in each] for each in trainings)
+  if before != after:
+    raise InputError(
+      'INITIAL_CHECKPOINT_PATH: is not the model that this run started from (digest of '
+      f'weights {before[-1:]}, now {after[-1:]}); give that one, or another MODEL_DIR'
     )
   for name in ('store', 'plan'):
     if saved[name] != now[name]:

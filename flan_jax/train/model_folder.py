@@ -14,15 +14,17 @@ from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 
 from flan_jax import hosts
+from flan_jax import lineage as lineage_lib
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop import writer
+from flan_jax.lineage import Lineage
 from flan_jax.model import weights
 from flan_jax.model.config import DecoderConfig
 
 PROVENANCE = 'training.json'
-"""What a run says of the model it wrote: mixture, clusters, rows seen."""
+"""What a run says of the model it wrote: mixture, clusters, rows seen, its lineage."""
 
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'microworld' / 'base'
@@ -93,6 +95,58 @@ def digest(path: str | None) -> str | None:
   return None if path is None else weights.digest(find(path))
 
 
+def checksum(path: str | os.PathLike) -> str:
+  """Names the weights at `path` by every byte of them; reads the whole file."""
+  stored = weights.Stored(find(path))
+  return weights.checksum(stored.tensors, stored.read)
+
+
+def lineage(path: str | os.PathLike) -> Lineage:
+  """What the model at `path` was trained on, and its ancestors.
+
+  Weights that are not those which training.json is of were tuned elsewhere since: their
+  history is unknown from there on.
+
+  Raises:
+    InputError: if training.json is not as a run wrote it.
+  """
+  folder = find(path)
+  model = _name(folder)
+  record = folder / PROVENANCE
+  if not record.is_file():
+    return Lineage((lineage_lib.unknown(model),))
+  said = weights.read_object(record)
+  if 'lineage' not in said:
+    return lineage_lib.of_record(said, parent=_started_from(folder, said), model=model)
+  found = lineage_lib.of_json(said['lineage'], where=str(record))
+  if said.get('weights') != checksum(folder):
+    changed = 'its weights are not those that training.json is of'
+    return found.then(lineage_lib.unknown(model, changed))
+  return found
+
+
+def _name(folder: pathlib.Path) -> str:
+  """What to call a model: MODEL_DIR of a run, or its folder."""
+  if folder == SHIPPED:
+    return 'microworld'
+  folder = folder.absolute()
+  return folder.parent.name if folder.name == 'model' else folder.name
+
+
+def _started_from(folder: pathlib.Path, said: Mapping[str, Any]) -> Lineage:
+  """What a run of before there were lineages says that it started from."""
+  base = said.get('lora', {}).get('base')
+  settings = folder.parent / 'run.json'
+  if base is None and folder.name == 'model' and settings.is_file():
+    base = weights.read_object(settings).get('initial_checkpoint', '')
+    if base is None:
+      return lineage_lib.RANDOM  # random parameters
+  if base == 'microworld':
+    return lineage(base)
+  model = pathlib.PurePath(base).name if base else f'what {_name(folder)} started from'
+  return Lineage((lineage_lib.unknown(model),))
+
+
 def tokenizer_file(path: str) -> str:
   """The tokenizer that belongs to the model at `path`.
 
@@ -132,7 +186,7 @@ def save(
   tokenizer: Tokenizer,
   provenance: Mapping[str, Any] | None = None,
   dtype: str | None = None,
-) -> None:
+) -> str:
   """Writes a model folder; with several hosts all must call it, and host 0 writes.
 
   One matrix of one layer is gathered at a time: so much room is needed on every device,
@@ -143,29 +197,53 @@ def save(
     params: the parameter tree.
     config: of the decoder.
     tokenizer: of the model.
-    provenance: what trained it, kept beside it.
+    provenance: what trained it, kept beside it with the checksum of the weights, which
+      is also put into the last training of its `lineage`. None where nobody knows.
     dtype: of the stored tensors; None keeps the parameters' own.
+
+  Returns:
+    The checksum on host 0; '' on the others.
   """
   held, pieces = _stored(params, dtype)
   if not hosts.first():
     for name in writer.order(held):
       for piece in pieces[name]:
         _whole(piece)
-    return
+    return ''
   folder.mkdir(parents=True, exist_ok=True)
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
   else:
     (folder / 'tokenizer.bytes').touch()
-  if provenance is not None:
-    text = json.dumps(dict(provenance), indent=2) + '\n'
-    (folder / PROVENANCE).write_text(text, encoding='utf-8')
   partial = folder / 'model.safetensors.tmp'
   writer.write(
     partial, held, ((name, map(_whole, pieces[name])) for name in writer.order(held))
   )
   os.replace(partial, folder / 'model.safetensors')
+  found = checksum(folder)
+  (folder / PROVENANCE).unlink(missing_ok=True)  # of weights that were here before
+  if provenance is not None:
+    record(folder, provenance, checksum=found)
   weights.save_config(folder, config)
+  return found
+
+
+def record(
+  folder: pathlib.Path, provenance: Mapping[str, Any], *, checksum: str
+) -> None:
+  """Writes training.json.
+
+  Args:
+    folder: of the model.
+    provenance: what trained it.
+    checksum: of its weights.
+  """
+  said = {**provenance, 'weights': checksum}
+  if said.get('lineage'):
+    *before, last = said['lineage']
+    said['lineage'] = [*before, {**last, 'weights': checksum}]
+  text = json.dumps(said, indent=2) + '\n'
+  (folder / PROVENANCE).write_text(text, encoding='utf-8')
 
 
 class _Piece(NamedTuple):

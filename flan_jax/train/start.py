@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from flan_jax import hosts
+from flan_jax import lineage as lineage_lib
+from flan_jax.lineage import Lineage
 from flan_jax.model.config import DecoderConfig
 from flan_jax.train import bucket, model_folder, settings
 from flan_jax.train import state as state_lib
@@ -32,6 +35,21 @@ def shaped(run: settings.Run, fields: Mapping[str, Any]) -> settings.Run:
   if asked == own:
     return run
   return dataclasses.replace(run, model=model_folder.config(path, asked=asked))
+
+
+def lineage(checkpoint: str | None) -> Lineage:
+  """The lineage of what a run starts from; all hosts must call it.
+
+  Args:
+    checkpoint: INITIAL_CHECKPOINT_PATH; None for random parameters, which saw nothing.
+
+  Raises:
+    InputError: if what the checkpoint says of itself cannot be read.
+  """
+  if checkpoint is None:
+    return lineage_lib.RANDOM
+  found = hosts.from_first(lambda: model_folder.lineage(checkpoint).as_json())
+  return lineage_lib.of_json(found, where=checkpoint)
 
 
 class Model(NamedTuple):

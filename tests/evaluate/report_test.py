@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from flan_jax import catalogue, guard
+from flan_jax import catalogue, guard, lineage
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.errors import InputError
 from flan_jax.evaluate import page, predictions, protocol, report, tables
@@ -54,6 +54,10 @@ def results(*parts, warnings=()):
   return protocol.Results(datasets=found, timing=timing, warnings=warnings)
 
 
+TUNED = lineage.RANDOM.then(
+  lineage.of_mixture(catalogue.mixture('flan_sst2'), model='m')
+)
+UNKNOWN = lineage.Lineage((lineage.unknown('gemma'),))
 GENERATOR = np.random.default_rng(0)
 RIGHT = (GENERATOR.random((3, 40)) < 0.7).astype(float)
 WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
@@ -67,7 +71,7 @@ def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
     'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
-    'seed', 'guard', 'rows', 'timing', 'warnings',
+    'seed', 'lineage', 'guard', 'rows', 'timing', 'warnings',
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
@@ -219,7 +223,8 @@ class TestAverages:
     assert average['delta_ci95'] == pytest.approx(found['rows'][0]['delta_ci95'])
 
   def test_headline(self):
-    (average,) = report.averages(build(*self.PARTS))
+    never = {'seen': {'nli': guard.NEVER}}
+    (average,) = report.averages(build(*self.PARTS, guard=never))
     low, high = average['delta_ci95']
     assert report.headline(average) == (
       f'NLI, never trained on: {average["base"]["mean"]:.1f} → {average["mean"]:.1f}, '
@@ -229,15 +234,67 @@ class TestAverages:
   @pytest.mark.parametrize(
     ('trained_on', 'train_rows', 'seen'),
     [
-      (['sentiment'], {}, 'never trained on'),
+      (['sentiment'], {}, 'zero-shot (training unknown)'),
       (['nli'], {}, 'trained on'),
       ([], {'nli': 3}, 'trained on'),
-      ([], {}, 'zero-shot'),
+      ('unknown', {'nli': 3}, 'trained on'),
+      ([], {}, 'zero-shot (training unknown)'),
+      ('unknown', {}, 'zero-shot (training unknown)'),
     ],
   )
   def test_claims_no_more_than_is_known(self, trained_on, train_rows, seen):
+    """What nobody has proven is not claimed, whatever did not train."""
     found = build(*self.PARTS, trained_on=trained_on, train_rows=train_rows)
     assert report.headline(report.averages(found)[0]).startswith(f'NLI, {seen}: ')
+
+  @pytest.mark.parametrize(
+    ('chain', 'accept', 'seen', 'trained_on', 'history'),
+    [
+      (TUNED, None, 'never trained on', 'Sentiment', 'Sentiment (flan_sst2)'),
+      (
+        UNKNOWN.then(*TUNED.trainings),
+        None,
+        'zero-shot (training unknown)',
+        'unknown',
+        '<code>gemma</code>: unknown → <code>m</code>: Sentiment (flan_sst2)',
+      ),
+      (
+        UNKNOWN,
+        None,
+        'zero-shot (training unknown)',
+        'unknown',
+        'gemma</code>: unknown',
+      ),
+      (
+        TUNED.then(lineage.of_mixture(catalogue.mixture('flan_rte'), model='n')),
+        'nli',
+        'trained on',
+        'NLI, Sentiment',
+        'Sentiment (flan_sst2) → <code>n</code>: NLI (flan_rte)',
+      ),
+      (
+        lineage.Lineage((lineage.Training(model='b', datasets=(), note='prose'),)),
+        None,
+        'never trained on',
+        'no dataset',
+        '<code>b</code>: no dataset (prose)',
+      ),
+    ],
+    ids=['clean', 'unknown base', 'unknown', 'accepted', 'a base'],
+  )
+  def test_headline_and_provenance_say_what_the_lineage_does(
+    self, chain, accept, seen, trained_on, history, tmp_path
+  ):
+    proof = guard.prove_checkpoint(chain, 'nli', family='flan', accept=accept)
+    parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
+    about = {**ABOUT, **chain.about('flan'), 'guard': proof.as_json()}
+    found = report.write(tmp_path, results(*parts), **about)
+    assert report.headline(report.averages(found)[0]).startswith(f'NLI, {seen}: ')
+    assert found['lineage'] == chain.as_json()
+    page = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert f'<dt>trained on</dt><dd>{trained_on}</dd>' in page
+    assert history in page
+    assert ('never trained on' in page) == (seen == guard.NEVER)
 
 
 def test_a_generated_world_has_none():

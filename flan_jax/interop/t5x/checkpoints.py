@@ -15,9 +15,12 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 import gin
+from flan_jax import catalogue
+from flan_jax import lineage as lineage_lib
 from flan_jax.data import tokenizer as tokenizer_lib
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import recipe
+from flan_jax.lineage import Lineage
 from flan_jax.model import weights
 from flan_jax.train import adafactor, model_folder, state
 
@@ -134,6 +137,7 @@ def import_(
   provenance: dict[str, Any] = {
     'by': 't5x',
     'step': int(checkpoint.name.removeprefix(_PREFIX)),
+    'lineage': _lineage(said, mixture, model=folder.name).as_json(),
   }
   if mixture is not None:
     provenance['mixture'] = mixture
@@ -247,6 +251,20 @@ def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
       value = found.get(value)
     found[name] = value
   return found
+
+
+def _lineage(said: Mapping[str, Any], mixture: str | None, *, model: str) -> Lineage:
+  """What the model was trained on, as far as t5x's config.gin says."""
+  start = said.get('INITIAL_CHECKPOINT_PATH', '')
+  if start is None:
+    parent = lineage_lib.RANDOM
+  elif start and (model_folder.find(start) / 'config.json').is_file():
+    parent = model_folder.lineage(start)
+  else:
+    parent = Lineage((lineage_lib.unknown(f'what {model} started from'),))
+  if mixture in catalogue.mixtures() or mixture in catalogue.tasks():
+    return parent.then(lineage_lib.of_mixture(catalogue.mixture(mixture), model=model))
+  return parent.then(lineage_lib.unknown(model))
 
 
 def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:
