@@ -264,7 +264,8 @@ def _lineage(said: Mapping[str, Any], mixture: str | None, *, model: str) -> Lin
     parent = Lineage((lineage_lib.unknown(f'what {model} started from'),))
   if mixture in catalogue.mixtures() or mixture in catalogue.tasks():
     return parent.then(lineage_lib.of_mixture(catalogue.mixture(mixture), model=model))
-  return parent.then(lineage_lib.unknown(model))
+  note = '' if mixture is None else f'mixture {mixture} is not declared here'
+  return parent.then(lineage_lib.unknown(model, note))
 
 
 def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def test_a_model_folder_comes_back_to_the_byte(exported, tmp_path):
   )
   assert ours.items() <= theirs.items()
   said = json.loads((back / model_folder.PROVENANCE).read_text())
-  assert said == {'by': 't5x', 'step': 0, 'mixture': 'microworld_mix'}
+  parts = {key: said[key] for key in ('by', 'step', 'mixture')}
+  assert parts == {'by': 't5x', 'step': 0, 'mixture': 'microworld_mix'}
+  assert not model_folder.lineage(back).known
 
 
 def test_the_tree_is_that_of_t5x(exported):
@@ -110,7 +112,22 @@ def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp
   )
   back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
   said = json.loads((back / model_folder.PROVENANCE).read_text())
-  assert said == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
+  parts = {key: said[key] for key in ('by', 'step', 'mixture')}
+  assert parts == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
+  start, own = model_folder.lineage(back).trainings  # nobody says what it started from
+  assert (start.clusters, own.clusters) == (None, ('commonsense',))
+
+
+def test_an_import_has_the_lineage_of_what_t5x_started_from(exported, tmp_path):
+  shutil.copytree(exported, tmp_path / 'run' / 'checkpoint_10')
+  (tmp_path / 'run' / 'config.gin').write_text(
+    "DECODER = 'microworld'\nINITIAL_CHECKPOINT_PATH = 'microworld'\n"
+    "MIXTURE_OR_TASK_NAME = 'microworld_mini_copa'\n"
+  )
+  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  found = model_folder.lineage(back)
+  assert [training.model for training in found.trainings] == ['microworld', 'back']
+  assert found.trained_on('microworld') == ('commonsense',)
 
 
 def test_a_shape_of_gin_files_is_read_from_the_config_of_the_run(exported, tmp_path):
