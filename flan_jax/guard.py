@@ -144,7 +144,7 @@ def beside(proof: Proof, base: Proof | None) -> dict[str, Any]:
   lines = [line.replace('guard: ', 'guard: base model: ', 1) for line in base.warnings]
   mine = {line.replace('guard: ', 'guard: base model: ', 1) for line in proof.warnings}
   found['warnings'] += [line for line in lines if line not in mine]
-  return {**found, 'base': base.as_json()}
+  return {**found, 'base': {**base.as_json(), 'lineage': base.lineage.as_json()}}
 
 
 def clusters(

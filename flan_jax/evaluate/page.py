@@ -85,7 +85,10 @@ def render(
     significant=tables.SIGNIFICANT,
     sources=_sources(report),
     trained_on=_trained_on(report),
-    lineage=_lineage(report),
+    lineages={
+      'lineage': _lineage(report['lineage']),
+      'of the base': _lineage(report['guard'].get('base', {}).get('lineage', ())),
+    },
   )
 
 
@@ -104,10 +107,10 @@ def _clusters(names: Sequence[str]) -> str:
   return ', '.join(named) or 'no dataset'
 
 
-def _lineage(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _lineage(told: Sequence[Mapping[str, Any]] | str) -> list[tuple[str, str]]:
   """(model, what it was trained on), the oldest first; [] where nobody knows."""
   found = []
-  for one in report['lineage'] if report['lineage'] != UNKNOWN else ():
+  for one in told if told != UNKNOWN else ():
     known = one['trained_on'] != UNKNOWN
     words = _clusters(one['trained_on']) if known else UNKNOWN
     more = [part for part in (one['mixture'], one['note']) if part]

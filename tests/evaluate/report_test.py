@@ -296,6 +296,18 @@ class TestAverages:
     assert history in page
     assert ('never trained on' in page) == (seen == guard.NEVER)
 
+  def test_the_base_s_lineage_is_told_too(self, tmp_path):
+    model, base = (
+      guard.prove_checkpoint(chain, 'nli', family='flan') for chain in (TUNED, UNKNOWN)
+    )
+    about = {**ABOUT, **TUNED.about('flan'), 'guard': guard.beside(model, base)}
+    found = report.write(tmp_path, results(*self.PARTS), **about)
+    assert report.headline(report.averages(found)[0]).startswith(
+      'NLI, zero-shot (base model: training unknown): '
+    )
+    page = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '<dt>of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
+
 
 def test_a_generated_world_has_none():
   (row,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['rows']
