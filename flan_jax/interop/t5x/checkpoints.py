@@ -137,7 +137,7 @@ def import_(
   provenance: dict[str, Any] = {
     'by': 't5x',
     'step': int(checkpoint.name.removeprefix(_PREFIX)),
-    'lineage': _lineage(said, mixture, model=folder.name).as_json(),
+    'lineage': _lineage(settings, mixture, model=folder.name).as_json(),
   }
   if mixture is not None:
     provenance['mixture'] = mixture
@@ -253,9 +253,11 @@ def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
   return found
 
 
-def _lineage(said: Mapping[str, Any], mixture: str | None, *, model: str) -> Lineage:
+def _lineage(
+  settings: Mapping[str, Any], mixture: str | None, *, model: str
+) -> Lineage:
   """What the model was trained on, as far as t5x's config.gin says."""
-  start = said.get('INITIAL_CHECKPOINT_PATH', '')
+  start = settings.get('INITIAL_CHECKPOINT_PATH', '')
   if start is None:
     parent = lineage_lib.RANDOM
   elif start and (model_folder.find(start) / 'config.json').is_file():
