@@ -118,6 +118,26 @@ def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp
   assert (start.clusters, own.clusters) == (None, ('commonsense',))
 
 
+def test_a_shape_of_gin_files_is_read_from_the_config_of_the_run(exported, tmp_path):
+  """With DECODER = None, t5x's config.gin names gin files of ours and a tokenizer."""
+  shape = tmp_path / 'shape.gin'
+  config = json.loads((MICROWORLD / 'config.json').read_text())
+  shape.write_text(
+    ''.join(f'DecoderConfig.{name} = {value!r}\n' for name, value in config.items())
+  )
+  shutil.copytree(exported, tmp_path / 'run' / 'checkpoint_0')
+  (tmp_path / 'run' / 'config.gin').write_text(
+    'DECODER = None\n'
+    f"TOKENIZER = '{MICROWORLD / 'tokenizer.model'}'\n"
+    'MODEL = @models.DecoderOnlyModel()\n'
+    f"recipe.decoder.gin_files = \\\n    ('{shape}',)\n"
+    'recipe.decoder.model = %DECODER\n'
+  )
+  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  for name in ('model.safetensors', 'tokenizer.model'):
+    assert (back / name).read_bytes() == (MICROWORLD / name).read_bytes()
+
+
 @pytest.mark.parametrize(
   ('start', 'models'),
   [("'microworld'", ['microworld', 'back']), ('None', ['back'])],
