@@ -26,7 +26,7 @@ from flan_jax.evaluate import (
 from flan_jax.fields import Answer
 
 RTE = dataclasses.replace(
-  catalogue.get('rte'), templates=catalogue.get('rte').templates[:3], test='test'
+  catalogue.get('rte'), templates=catalogue.get('rte').templates[:3], test='validation'
 )
 ROWS = rows(RTE, 60)('rte', 'test')
 ABOUT = {
