@@ -169,7 +169,6 @@ def _row(
   means = [
     statistics.spread(statistics.figures(part, metric=metric)).mean for part in scores
   ]
-  replicates = [statistics.replicates(part, **draws) for part in scores]
   found = {
     'n': len(rows),
     'templates': len(shared) or len(ours.templates),
@@ -177,7 +176,7 @@ def _row(
     'old': means[1],
     'new': means[0],
     'delta': means[0] - means[1],
-    'delta_ci95': statistics.percentiles(replicates[0] - replicates[1]),
+    'delta_ci95': statistics.paired_interval(*scores, metric=metric),
     'p': None,
   }
   if len(scores[0]) == len(scores[1]) or 1 in map(len, scores):

@@ -72,7 +72,7 @@ class Run:
       store: holds the evaluation rows and the tokenizer.
       config: of the model.
       held_out: clusters to measure.
-      seed: of the sample of rows and the bootstrap.
+      seed: of the sample of rows and the test of a difference.
       out: where the report goes.
       progress: where to say what is happening.
       sharding: of a batch [rows, length] on the run's mesh.

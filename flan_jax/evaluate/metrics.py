@@ -1,8 +1,8 @@
 """Metrics: one registry, per-row sufficient statistics, a percentage at the end.
 
 A metric turns every row into a vector of statistics that add up over rows. What is
-reported is a function of their sum, so a bootstrap resample of a corpus metric such
-as BLEU costs one matrix product and no second look at the text. How good one answer
+reported is a function of their sum, so leaving a row out of a corpus metric such
+as BLEU, or swapping it, costs one sum and no second look at the text. How good one answer
 is, and so which of two is better, is the metric's `value`.
 
 numpy only; sacrebleu and rouge-score are imported when their metric is first used.
@@ -29,10 +29,13 @@ class Metric(Protocol):
   Attributes:
     name: the headline figure, as the report names it.
     about: what it computes, in one line.
+    kind: `mean`, a mean over rows of values from 0 to 1; `share`, another figure from 0
+      to 100; `correlation`, one from -100 to 100.
   """
 
   name: str
   about: str
+  kind: str
 
   def scores(
     self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
@@ -66,6 +69,9 @@ class Metric(Protocol):
       count: [...], the number of rows in each sum.
     """
 
+  def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """On how many right or wrong decisions a figure stands, [...]; see `combine`."""
+
   def aggregate(self, rows: np.ndarray) -> float:
     """The figure in percent of `rows`, float64 [rows, statistics]."""
 
@@ -74,6 +80,7 @@ class Metric(Protocol):
 
 
 class _Metric:
+  kind = 'mean'
   _normal: Callable[[str], str] = staticmethod(str.strip)
 
   def same(self, prediction: str, references: Sequence[str]) -> bool:
@@ -82,6 +89,10 @@ class _Metric:
   def signature(self, references: Sequence[Sequence[str]]) -> str:
     del references
     return ''
+
+  def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
+    del totals
+    return count
 
   def aggregate(self, rows: np.ndarray) -> float:
     rows = np.asarray(rows, np.float64)
@@ -246,6 +257,7 @@ class Pearson(_Metric):
 
   name = 'pearson'
   about = "Pearson's r with the right number, and Spearman's rank correlation"
+  kind = 'correlation'
 
   def scores(self, predictions, references):
     x = np.array([_number(prediction) for prediction in predictions])
@@ -296,6 +308,7 @@ class F1A(_Metric):
   name = 'f1a'
   about = 'F1 of the answer "yes" over all rows'
   _normal = staticmethod(normalise)
+  kind = 'share'
 
   def __init__(self, positive: str = 'yes'):
     self._positive = positive
@@ -318,6 +331,13 @@ class F1A(_Metric):
     hits, false_alarms, misses = np.moveaxis(totals, -1, 0)
     return 200 * hits / np.maximum(2 * hits + false_alarms + misses, 1e-12)
 
+  def cases(self, totals, count):
+    # Hits are a share of all but the true negatives, and F1 a function of that share:
+    # so many coins have the variance that F1 then has (delta method).
+    del count
+    counted = totals.sum(-1)
+    return (counted + totals[..., 0]) ** 2 / (2 * np.maximum(counted, 1e-12))
+
 
 class Bleu(_Metric):
   """Corpus BLEU of sacrebleu, set as t5 sets it: `intl` tokens, mixed case.
@@ -332,6 +352,7 @@ class Bleu(_Metric):
   name = 'bleu'
   about = 'corpus BLEU of sacrebleu: `intl` tokens, mixed case, smoothing `exp`'
   _tokens = 'intl'
+  kind = 'share'
 
   @functools.cached_property
   def _bleu(self):

@@ -79,6 +79,10 @@ def render(
     examples=examples,
     how=tables.how(report),
     footnotes=tables.footnotes(report),
+    some_templates=any(
+      report_lib.measured_templates(row) < row.get('templates_declared', 0)
+      for row in report['rows']
+    ),
     strip=lambda row: Markup(figures.strip(row)),
     same_prompts=_same_prompts,
     calibrations=_calibrations(report),
@@ -147,6 +151,7 @@ def _template(name: str) -> jinja2.Template:
   environment.filters |= {
     'percent': lambda value: '–' if value is None else f'{value:.1f}',
     'points': report_lib.points,
+    'rows_of': report_lib.rows_of,
     'interval': report_lib.bounds,
     'cluster': lambda name: report_lib.CLUSTER_NAMES.get(name, name),
     'label': report_lib.label,

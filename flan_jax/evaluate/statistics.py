@@ -6,16 +6,17 @@ template's sums; it stays in the other templates'.
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from flan_jax.evaluate import intervals
 from flan_jax.evaluate.metrics import Metric
 from flan_jax.fields import Answer
 
 RESAMPLES = 2_000
-_BLOCK = 4_000_000  # resampled rows held at once: 32 MB of weights
+_BLOCK = 4_000_000  # resampled rows held at once: 32 MB of swaps
 
 
 class Interval(NamedTuple):
@@ -52,91 +53,140 @@ def figures(scores_TxNxS: np.ndarray, *, metric: Metric) -> np.ndarray:
   return _combined(metric, totals_TxS, present_TxN.sum(1))
 
 
-def _weights(rows: int, *, seed: int, resamples: int) -> Iterator[np.ndarray]:
-  """How often each row stands in each resample, float64 [block of R, N]."""
-  generator = np.random.default_rng(seed)
-  block = max(1, _BLOCK // rows)
-  for start in range(0, resamples, block):
-    size = min(block, resamples - start)
-    drawn_RxN = generator.integers(0, rows, (size, rows))
-    drawn_RxN += np.arange(size)[:, None] * rows
-    counts = np.bincount(drawn_RxN.ravel(), minlength=size * rows)
-    yield counts.reshape(size, rows).astype(np.float64)
+class _Estimate(NamedTuple):
+  """A mean over templates, and what each row does to it.
 
-
-def replicates(
-  scores_TxNxS: np.ndarray,
-  *,
-  metric: Metric,
-  seed: int,
-  resamples: int = RESAMPLES,
-) -> np.ndarray:
-  """Bootstrap replicates of the mean over templates, in percent, float64 [R].
-
-  Rows are resampled, and a drawn row brings all its templates: ten templates of one
-  row are ten looks at one draw from the world, not ten draws. Equal seeds and equal
-  N draw equal rows, which is what pairs two models.
+  Attributes:
+    figure: from 0 to 1 (a correlation from -1).
+    influences: of each row, float64 [N], 0 on average; their variance over N is that of
+      the figure. For a mean of row values they are those values less the figure.
+    present: which rows any template was measured on, bool [N].
+    cases: on how many right or wrong decisions the figure stands: the rows, for a mean.
+    most: the largest design effect, 1 where every template has every row.
   """
-  templates, rows, kinds = scores_TxNxS.shape
+
+  figure: float
+  influences: np.ndarray
+  present: np.ndarray
+  cases: float
+  most: float
+
+  @property
+  def variance(self) -> float:
+    """The variance of the influences, in units of the cases."""
+    rows = max(int(self.present.sum()), 1)
+    return float(np.square(self.influences).sum()) / rows * self.cases / rows
+
+
+def _estimate(scores_TxNxS: np.ndarray, metric: Metric) -> _Estimate:
+  """The mean over templates with the jackknife's influences (Efron and Stein 1981).
+
+  All templates of a row are one draw from the world: their influences are added before
+  anything is squared.
+  """
   present_TxN = ~np.isnan(scores_TxNxS).any(-1)
-  filled_TxNxS = np.where(present_TxN[..., None], scores_TxNxS, 0.0)
-  by_row_Nx_TS = filled_TxNxS.transpose(1, 0, 2).reshape(rows, templates * kinds)
-  out = []
-  for weights_RxN in _weights(rows, seed=seed, resamples=resamples):
-    totals_RxTxS = (weights_RxN @ by_row_Nx_TS).reshape(-1, templates, kinds)
-    count_RxT = weights_RxN @ present_TxN.T
-    figures_RxT = _combined(metric, totals_RxTxS, count_RxT)
-    measured_R = np.maximum((~np.isnan(figures_RxT)).sum(-1), 1)
-    out.append(np.nansum(figures_RxT, axis=-1) / measured_R)
-  return np.concatenate(out)
+  measured_T = present_TxN.any(-1)
+  if not measured_T.any():
+    return _Estimate(np.nan, np.zeros(present_TxN.shape[1]), present_TxN[0], 1.0, 1.0)
+  present_TxN = present_TxN[measured_T]
+  filled_TxNxS = np.where(present_TxN[..., None], scores_TxNxS[measured_T], 0.0)
+  totals_TxS, count_T = filled_TxNxS.sum(1), present_TxN.sum(1)
+  figures_T = metric.combine(totals_TxS, count_T) / 100
+  others_TxN = np.maximum(count_T[:, None] - 1, 0)
+  without_TxN = metric.combine(totals_TxS[:, None] - filled_TxNxS, others_TxN) / 100
+  influences_TxN = np.where(present_TxN, figures_T[:, None] - without_TxN, 0.0)
+  influences_TxN *= others_TxN
+  influences_TxN -= np.where(
+    present_TxN, influences_TxN.sum(1, keepdims=True) / count_T[:, None], 0.0
+  )
+  present_N = present_TxN.any(0)
+  scale_T = present_N.sum() / count_T
+  return _Estimate(
+    figure=float(figures_T.mean()),
+    influences=(influences_TxN * scale_T[:, None]).mean(0),
+    present=present_N,
+    cases=float(np.mean(metric.cases(totals_TxS, count_T) * scale_T)),
+    most=float(scale_T.mean()),
+  )
 
 
-def percentiles(values: np.ndarray) -> Interval:
-  """The middle 95 % of bootstrap replicates, float64 [R]."""
-  low, high = np.percentile(values, [2.5, 97.5])
-  return Interval(float(low), float(high))
+def _limits(of: _Estimate, metric: Metric) -> tuple[float, float]:
+  if metric.kind == 'correlation':
+    limits = intervals.of_correlation(of.figure, of.variance, of.present.sum())
+  else:
+    most = of.most if metric.kind == 'mean' else np.inf
+    limits = intervals.of_mean(of.figure, of.variance, of.cases, most=most)
+  low, high = map(float, limits)
+  return low, high
 
 
-def interval(
-  scores_TxNxS: np.ndarray,
-  *,
-  metric: Metric,
-  seed: int,
-  resamples: int = RESAMPLES,
-) -> Interval:
-  """95 % percentile bootstrap interval of the mean over templates, by row.
+def _percent(low: float, high: float) -> Interval:
+  return Interval(100 * low, 100 * high)
+
+
+def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
+  """95 % interval of the mean over templates, over the rows of the world.
+
+  A mean of row values and a corpus metric that goes from 0 to 100 have Wilson's score
+  interval at their effective size, a correlation has Fisher's; see
+  `flan_jax.evaluate.intervals`. NaN where nothing was measured.
 
   Args:
     scores_TxNxS: statistics of `metric` per template and row, NaN where missing.
     metric: one of flan_jax.evaluate.metrics.METRICS.
-    seed: of the resampling; the interval is a function of scores and seed.
-    resamples: number of bootstrap resamples.
   """
-  return percentiles(
-    replicates(scores_TxNxS, metric=metric, seed=seed, resamples=resamples)
-  )
+  of = _estimate(scores_TxNxS, metric)
+  if np.isnan(of.figure):
+    return Interval(np.nan, np.nan)
+  return _percent(*_limits(of, metric))
+
+
+_EQUAL = 1e-9  # two values of a row that differ by less are the same
 
 
 def paired_interval(
-  tuned_TxNxS: np.ndarray,
-  base_TxNxS: np.ndarray,
-  *,
-  metric: Metric,
-  seed: int,
-  resamples: int = RESAMPLES,
+  tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, *, metric: Metric
 ) -> Interval:
   """95 % interval of tuned minus base, in points, over the same rows.
 
-  Each resample draws the same rows for both models, so that what makes a row hard
-  for both cancels.
+  What makes a row hard for both cancels. The difference of two means has the interval
+  of `intervals.of_pair`; that of other metrics is recovered from the interval of each
+  (MOVER), with the correlation of their influences. The two may have been asked by
+  different numbers of templates.
   """
   if tuned_TxNxS.shape[1] != base_TxNxS.shape[1]:
     raise ValueError(
       f'paired interval: {tuned_TxNxS.shape[1]} rows against '
       f'{base_TxNxS.shape[1]}; both models must be measured on the same rows'
     )
-  draws = {'metric': metric, 'seed': seed, 'resamples': resamples}
-  return percentiles(replicates(tuned_TxNxS, **draws) - replicates(base_TxNxS, **draws))
+  tuned, base = (_estimate(of, metric) for of in (tuned_TxNxS, base_TxNxS))
+  if np.isnan(tuned.figure) or np.isnan(base.figure):
+    return Interval(np.nan, np.nan)
+  if metric.kind != 'mean':
+    sums = np.square(tuned.influences).sum() * np.square(base.influences).sum()
+    both = float((tuned.influences * base.influences).sum())
+    together = both / sums**0.5 if sums > 0 else 0.0
+    one, other = ((of.figure, *_limits(of, metric)) for of in (tuned, base))
+    return _percent(*map(float, intervals.subtracted(one, other, together)))
+  present_N = tuned.present | base.present
+  effects = [of.influences[present_N] for of in (tuned, base)]
+  differences = tuned.figure - base.figure + effects[0] - effects[1]
+  differences[np.abs(differences) < _EQUAL] = 0.0
+  pair = intervals.Pair(
+    gain=np.maximum(differences, 0.0).mean(),
+    loss=np.maximum(-differences, 0.0).mean(),
+    square=np.square(differences).mean(),
+    means=(tuned.figure, base.figure),
+    variances=(np.square(effects[0]).mean(), np.square(effects[1]).mean()),
+    covariance=(effects[0] * effects[1]).mean(),
+  )
+  limits = intervals.of_pair(
+    pair,
+    present_N.sum(),
+    templates=(len(tuned_TxNxS), len(base_TxNxS)),
+    most=(tuned.most, base.most),
+  )
+  return _percent(*map(float, limits))
 
 
 def _like(base_TxNxS: np.ndarray, tuned_TxNxS: np.ndarray) -> np.ndarray:
@@ -217,20 +267,21 @@ _NORMAL = statistics.NormalDist()
 _SEEN = _NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(0.8)
 
 
-def detectable(differences: np.ndarray) -> float | None:
+def detectable(interval: Interval) -> float | None:
   """The smallest true difference that would be seen, in points.
 
   Seen is: an interval of 95 % without zero, in 80 of 100 evaluations of this size. A
-  difference that varies by s over resamples must be 2.8 s (Card et al. 2020).
+  difference with a standard error s must be 2.8 s (Card et al. 2020); s is what the
+  width of the interval says.
 
   Args:
-    differences: bootstrap replicates of the difference, float64 [R].
+    interval: of the difference.
 
   Returns:
-    None where nothing varies, and nothing can be said.
+    None where not even 100 points would be seen.
   """
-  spread_ = float(np.std(differences))
-  return _SEEN * spread_ if spread_ > 1e-9 else None
+  found = (interval.high - interval.low) / 2 * _SEEN / _NORMAL.inv_cdf(0.975)
+  return found if found <= 100 else None
 
 
 def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Interval:

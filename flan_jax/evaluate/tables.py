@@ -17,14 +17,17 @@ from flan_jax.evaluate.report import (
   headline,
   label,
   load,
+  measured_templates,
   points,
+  rows_of,
 )  # fmt: skip
 
 SIGNIFICANT = 0.05
 """Differences are marked where their corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'shots', 'form', 'mean',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'shots', 'form',
+  'templates', 'templates_declared', 'mean',
   'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
@@ -64,6 +67,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
   ):
     found[f'{name}_low'], found[f'{name}_high'] = values
   return found | {
+    'templates': measured_templates(row),
     'best_dev_template': best.get('template'),
     'best_dev_test': best.get('test'),
     'base_form': base.get('form'),
@@ -139,7 +143,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
   chance = row['chance']
-  cells = [_tex(label(row)), f'{row["n"]:,}'.replace(',', '\\,')]
+  cells = [_tex(label(row)), rows_of(row).replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
     cells += [figure(row.get('base')), figure(row)]
@@ -179,6 +183,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console = Console(file=file, stderr=file is None, width=120)
   with_base = any('base' in row for row in report['rows'])
   with_published = any(map(published.beside, report['rows']))
+  with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
   table = Table(
     title=f'{escape(report["model"])}: {how(report)}, percent',
     box=box.SIMPLE,
@@ -186,7 +191,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   )
   cluster = None
   for row in report['rows']:
-    cells = _cells(row, with_base=with_base, with_published=with_published)
+    cells = _cells(
+      row, with_base=with_base, with_spread=with_spread, with_published=with_published
+    )
     if not table.columns:
       for name in cells:
         side = 'left' if name in ('dataset', 'metric') else 'right'
@@ -198,11 +205,10 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
-  if with_base:
-    compared = sum('p_holm' in row for row in report['rows'])
-    if compared:
-      for_all = f'for {compared} result{"s" if compared > 1 else ""}'
-      console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
+  compared = [row['p_holm'] for row in report['rows'] if 'p_holm' in row]
+  if any(p < SIGNIFICANT for p in compared):
+    for_all = f'for {len(compared)} result{"s" if len(compared) > 1 else ""}'
+    console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
   for warning in report.get('warnings', ()):
@@ -214,16 +220,25 @@ DIFFERS = '†'
 
 
 def footnotes(report: Mapping[str, Any]) -> list[str]:
-  """What a reader must know to compare the figures: differences, then settings."""
+  """What a reader must know to compare the figures: templates, differences, settings."""
+  some: dict[str, list[str]] = {}
   differ: dict[str, list[str]] = {}
   signed: dict[str, list[str]] = {}
   for row in report['rows']:
+    measured, declared = measured_templates(row), row.get('templates_declared', 0)
+    if measured < declared:
+      said = f'mean over {measured} of {declared} templates'
+      some.setdefault(said, []).append(label(row))
     if row.get('differs'):
       differ.setdefault(row['differs'], []).append(label(row))
     if row.get('signature'):
       signature = f'{row["metric"]}: {row["signature"]}'
       signed.setdefault(signature, []).append(label(row))
-  lines = [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
+  lines = [
+    what if len(names) == len(report['rows']) else f'{", ".join(names)}: {what}'
+    for what, names in some.items()
+  ]
+  lines += [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
   for what, names in signed.items():
     lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
   return lines
@@ -246,17 +261,19 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     console = Console(file=file, stderr=file is None, width=120)
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
-  for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'better', 'worse'):
+  for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better',
+               'worse'):  # fmt: skip
     table.add_column(name, justify='left' if name == 'dataset' else 'right')
   for row in found['rows']:
-    p, counts = row['p_holm'], (row['gained'], row['lost'])
+    counts = row['gained'], row['lost']
     table.add_row(
       escape(label(row)),
       f'{row["n"]:,}',
       f'{row["old"]:.1f}',
       f'{row["new"]:.1f}',
       f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
-      '-' if p is None else f'{p:.3f}',
+      p_value(row['p']),
+      p_value(row['p_holm']),
       *('-' if count is None else f'{count:,}' for count in counts),
     )
   console.print(table)
@@ -288,8 +305,15 @@ def _answers(report: Mapping[str, Any]) -> Iterator[str]:
       yield f'{name.replace("_", " ")} {value}'
 
 
+def p_value(p: float | None) -> str:
+  """A p-value as a cell: `0.012`, `<0.001`, `-` where there was no test."""
+  if p is None:
+    return '-'
+  return '<0.001' if p < 0.001 else f'{p:.3f}'
+
+
 def _cells(
-  row: Mapping[str, Any], *, with_base: bool, with_published: bool
+  row: Mapping[str, Any], *, with_base: bool, with_spread: bool, with_published: bool
 ) -> dict[str, str]:
   """Heading -> cell of one line of the terminal table."""
 
@@ -300,14 +324,15 @@ def _cells(
   cells = {
     'dataset': label(row),
     'metric': row['metric'],
-    'n': f'{row["n"]:,}',
+    'n': rows_of(row),
     'chance': number(row['chance']),
     'majority': number(row['majority']),
   }
   if with_base:
     cells['base'] = number(base and base['mean'])
   cells['tuned' if with_base else 'mean'] = number(row['mean'])
-  cells['± std'] = number(row['std_over_templates'])
+  if with_spread:
+    cells['± std'] = number(row['std_over_templates'])
   cells['best dev'] = number(best and best['test'])
   if not with_base:
     cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
@@ -315,8 +340,9 @@ def _cells(
     mark = '*' if row.get('p_holm', 1) < SIGNIFICANT else ''
     delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]{mark}'
     cells['delta [95 %]'] = delta
+    cells['p (Holm)'] = f'{p_value(row.get("p"))} ({p_value(row.get("p_holm"))})'
   else:
-    cells['delta [95 %]'] = '-'
+    cells['delta [95 %]'] = cells['p (Holm)'] = '-'
   if with_published:
     known = published.beside(row)
     dagger = f' {DIFFERS}' if row.get('differs') else ''

@@ -414,7 +414,8 @@ class Evaluation:
     tokenizer: None for the checkpoint's own.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    seed: of the sample of rows, of the exemplars and of the bootstrap.
+    seed: of the sample of rows, of the exemplars and of the test of a
+      difference.
     contamination: stores and folders of text to look for the measured rows in, n-gram
       by n-gram; () for none.
     ngram: words of such an n-gram (FLAN appendix C: 13).
