@@ -1,8 +1,8 @@
 """Metrics: one registry, per-row sufficient statistics, a percentage at the end.
 
 A metric turns every row into a vector of statistics that add up over rows. What is
-reported is a function of their sum, so leaving a row out of a corpus metric such
-as BLEU, or swapping it, costs one sum and no second look at the text. How good one answer
+reported is a function of their sum, so leaving a row out of a corpus metric such as
+BLEU, or swapping it, costs one sum and no second look at the text. How good one answer
 is, and so which of two is better, is the metric's `value`.
 
 numpy only; sacrebleu and rouge-score are imported when their metric is first used.

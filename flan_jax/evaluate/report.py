@@ -76,9 +76,7 @@ def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
   return {key: best[key] for key in ('template', 'dev', 'test')}
 
 
-def _measures(
-  result: 'DatasetResult', model: str
-) -> dict[str, Any]:
+def _measures(result: 'DatasetResult', model: str) -> dict[str, Any]:
   """The figures of one model on one dataset."""
   metric = metrics.get(result.dataset.metric)
   figures = {

@@ -26,9 +26,9 @@ SIGNIFICANT = 0.05
 """Differences are marked where their corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'shots', 'form',
-  'templates', 'templates_declared', 'mean',
-  'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'shots',
+  'form', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
+  'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
@@ -220,7 +220,7 @@ DIFFERS = '†'
 
 
 def footnotes(report: Mapping[str, Any]) -> list[str]:
-  """What a reader must know to compare the figures: templates, differences, settings."""
+  """What a reader must know to compare the figures: templates, then differences."""
   some: dict[str, list[str]] = {}
   differ: dict[str, list[str]] = {}
   signed: dict[str, list[str]] = {}
@@ -261,8 +261,10 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     console = Console(file=file, stderr=file is None, width=120)
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
-  for name in ('dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better',
-               'worse'):  # fmt: skip
+  heads = (
+    'dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
+  )  # fmt: skip
+  for name in heads:
     table.add_column(name, justify='left' if name == 'dataset' else 'right')
   for row in found['rows']:
     counts = row['gained'], row['lost']

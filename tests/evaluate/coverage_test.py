@@ -135,7 +135,9 @@ def test_the_average_of_four_datasets(rates, templates, n):
     parts.append((mean, *intervals.of_mean(mean, variance, n)))
   covered = 0
   for one in np.moveaxis(np.array(parts), -1, 0):  # [dataset, (mean, low, high)]
-    low, high = statistics.average_interval(one[:, 0], [Interval(*of[1:]) for of in one])
+    low, high = statistics.average_interval(
+      one[:, 0], [Interval(*of[1:]) for of in one]
+    )
     covered += low <= np.mean(rates) <= high
   # Recovered variances are a little too large where 20 examples meet rates of .97.
   assert LEAST <= covered / draws <= (0.99 if n == 20 else MOST)

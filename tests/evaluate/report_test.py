@@ -1,5 +1,6 @@
 """report.json, predictions, the published figures, the terminal table."""
 
+import dataclasses
 import io
 import json
 import math
@@ -45,9 +46,9 @@ def split(tuned, base=None, options=LABELS):
   return protocol.SplitResult(rows=rows, tuned=tuned, base=base)
 
 
-def results(*parts, warnings=()):
+def results(*parts, warnings=(), templates=(0, 1, 2)):
   found = tuple(
-    protocol.DatasetResult(dataset=d, templates=(0, 1, 2), splits=splits)
+    protocol.DatasetResult(dataset=d, templates=templates, splits=splits)
     for d, splits in parts
   )
   timing = {'examples_per_s': 1.0, 'tokens_scored': 10, 'tokens_naive': 20}
@@ -63,8 +64,8 @@ RIGHT = (GENERATOR.random((3, 40)) < 0.7).astype(float)
 WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
 
 
-def build(*parts, **changes):
-  return report.build(results(*parts), **(ABOUT | changes))
+def build(*parts, templates=(0, 1, 2), **changes):
+  return report.build(results(*parts, templates=templates), **(ABOUT | changes))
 
 
 def test_has_the_agreed_keys():
@@ -80,6 +81,7 @@ def test_has_the_agreed_keys():
   assert set(row) == measured | {
     'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'chance', 'majority', 'base',
     'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
+    'n_declared', 'templates_declared',
   }  # fmt: skip
   assert set(row['base']) == measured
   assert set(row['per_template'][0]) == {'template', 'dev', 'test', 'n'}
@@ -153,6 +155,37 @@ def test_a_template_that_was_not_measured_is_null():
   assert row['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
   assert row['best_dev_template']['template'] != 1
   assert row['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
+
+
+def test_of_one_template_there_is_no_spread():
+  (row,) = build((dataset(), {'test': split(RIGHT[:1])}), templates=(0,))['rows']
+  assert row['std_over_templates'] is None
+  assert row['templates_declared'] == 3
+
+
+class TestTheBestTemplateOfAFewRows:
+  def warnings(self, rows, templates=3):
+    dev, test = split(RIGHT[:templates, :rows]), split(RIGHT[:templates])
+    splits = {'dev': dev, 'test': test}
+    return build((dataset(), splits), templates=tuple(range(templates)))['warnings']
+
+  def test_is_chosen_with_a_warning(self):
+    (line,) = self.warnings(4)
+    assert line.startswith('rte: the best template was chosen by 4 rows of dev')
+
+  def test_is_a_choice_where_rows_are_enough(self):
+    assert self.warnings(report.FEW) == []
+
+  def test_is_no_choice_where_there_is_one(self):
+    assert self.warnings(4, templates=1) == []
+
+
+def test_the_declared_size_stands_beside_a_part_of_it():
+  declared = dataclasses.replace(dataset(), sizes={'dev': 9, 'test': 1080})
+  (row,) = build((declared, {'test': split(RIGHT)}))['rows']
+  assert (row['n'], row['n_declared']) == (40, 1080)
+  assert report.rows_of(row) == '40 of 1,080'
+  assert report.rows_of({**row, 'n_declared': 40}) == '40'
 
 
 def test_same_scores_same_report():
@@ -423,6 +456,18 @@ class TestFiles:
     assert 'Is 1 &lt; 2?' in html
     assert html.count('class="right"') == html.count('class="wrong"') == 3
     assert '-2.250' in html
+
+  def test_the_page_shows_raw_p_and_holms_and_no_spread_of_one_template(self, tmp_path):
+    found = self.write(tmp_path, records=[record(0, predicted=0)])
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert found['rows'][0]['p'] < 0.001
+    assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
+    assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
+    one = {'test': split(RIGHT[:1], WRONG[:1])}
+    report.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '±' not in html.partition('<tbody>')[2].partition('</tbody>')[0]
+    assert 'mean over 1 of 3 templates' in html
 
   def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
     with predictions.Predictions(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flan_jax.evaluate import metrics, statistics
+from flan_jax.evaluate import intervals, metrics, statistics
 from flan_jax.fields import Answer
 
 ACCURACY = metrics.METRICS['accuracy']
@@ -26,21 +26,89 @@ def test_spread_is_over_templates():
   assert statistics.spread([40]) == (40, 0)
 
 
-def test_interval_covers_the_truth_about_95_times_in_100():
-  generator = np.random.default_rng(0)
-  covered = 0
-  for trial in range(300):
-    scores = shared_rows(generator)
-    low, high = statistics.interval(scores, metric=ACCURACY, seed=trial, resamples=400)
-    covered += low <= 60 <= high
-  assert 0.91 <= covered / 300 <= 0.98
+def of_rows(scores):
+  """The interval from the rows' own values, where every template has every row."""
+  values = scores[..., 0].mean(0)
+  low, high = intervals.of_mean(values.mean(), values.var(), len(values))
+  return 100 * low, 100 * high
+
+
+def test_the_interval_of_a_mean_is_that_of_its_rows():
+  scores = shared_rows(np.random.default_rng(0))
+  found = statistics.interval(scores, metric=ACCURACY)
+  assert found == pytest.approx(of_rows(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('right', 'n', 'wilson'),
+  [(56, 56, (93.58, 100)), (0, 56, (0, 6.42)), (18, 20, (69.90, 97.21))],
+)
+def test_right_or_wrong_under_one_template_has_wilsons_interval(right, n, wilson):
+  scores = (np.arange(n) < right).astype(float)[None, :, None]
+  found = statistics.interval(scores, metric=ACCURACY)
+  assert found == pytest.approx(wilson, abs=0.01)
+
+
+@pytest.mark.parametrize(
+  ('gained', 'lost', 'tango'),
+  # Of 50 pairs: b = 15, c = 6 and b = c = 0, by the score test's closed form.
+  [(0, 0, (-7.13, 7.13))],
+)
+def test_right_or_wrong_of_two_models_has_tangos_interval(gained, lost, tango):
+  tuned, base = np.zeros((2, 1, 50, 1))
+  tuned[0, :gained] = 1
+  base[0, gained : gained + lost] = 1
+  found = statistics.paired_interval(tuned, base, metric=ACCURACY)
+  assert found == pytest.approx(tango, abs=0.01)
+
+
+def test_the_interval_of_two_models_is_where_the_score_test_just_rejects():
+  """Tango 1998: without a difference the score is McNemar's (b - c) / sqrt(b + c)."""
+  rejected = [
+    intervals.of_difference(b / 80, c / 80, (b + c) / 80, 80)[0] > 0
+    for b, c in ((4, 0), (3, 0), (8, 1), (6, 1), (15, 5), (13, 5))
+  ]
+  assert rejected == [True, False, True, False, True, False]
+
+
+@pytest.mark.parametrize('name', ['accuracy', 'f1', 'rouge', 'f1a', 'bleu', 'pearson'])
+@pytest.mark.parametrize('templates', [1, 3])
+def test_an_interval_of_answers_that_are_all_right_is_no_point(name, templates):
+  metric = metrics.METRICS[name]
+  said = ['yes', 'no'] * 10
+  if name in ('bleu', 'rouge'):
+    said = [f'a text of {i} long words to be said' for i in range(20)]
+  if name == 'pearson':
+    said = [str(i) for i in range(20)]
+  one = metric.scores(said, [[text] for text in said])
+  scores = np.repeat(one[None], templates, axis=0)
+  low, high = statistics.interval(scores, metric=metric)
+  assert 60 < low < 97
+  assert high == pytest.approx(100)
+  low, high = statistics.paired_interval(scores, scores, metric=metric)
+  assert low < -3 < 3 < high
+
+
+@pytest.mark.parametrize('name', metrics.METRICS)
+def test_a_mean_is_the_mean_of_its_values_and_nothing_else_says_so(name):
+  """`kind` chooses the interval: a metric that says mean must be one."""
+  metric = metrics.METRICS[name]
+  said = ['3', '4.5', 'yes', 'no', 'a longer text', 'yes']
+  wanted = [['3'], ['5'], ['yes'], ['yes'], ['a long text'], ['no']]
+  scores = metric.scores(said, wanted)
+  values = metric.value(scores)
+  if metric.kind == 'mean':
+    assert metric.aggregate(scores) == pytest.approx(100 * values.mean())
+    assert ((values >= 0) & (values <= 1)).all()
+  else:
+    assert metric.aggregate(scores) != pytest.approx(100 * values.mean())
 
 
 def test_clustering_by_row_widens_what_naive_resampling_reports():
   """Six hundred answers about sixty rows are not six hundred rows."""
   scores = shared_rows(np.random.default_rng(1))
-  clustered = statistics.interval(scores, metric=ACCURACY, seed=0)
-  naive = statistics.interval(scores.reshape(1, -1, 1), metric=ACCURACY, seed=0)
+  clustered = statistics.interval(scores, metric=ACCURACY)
+  naive = statistics.interval(scores.reshape(1, -1, 1), metric=ACCURACY)
   assert width(clustered) > 2 * width(naive)
 
 
@@ -48,39 +116,45 @@ def test_pairing_is_tighter_than_two_separate_intervals():
   generator = np.random.default_rng(2)
   base = shared_rows(generator, rows=200)
   tuned = np.where(generator.random(base.shape) < 0.1, 1.0, base)
-  paired = statistics.paired_interval(tuned, base, metric=ACCURACY, seed=0)
+  paired = statistics.paired_interval(tuned, base, metric=ACCURACY)
   apart = statistics.paired_interval(
-    tuned, base[:, generator.permutation(200)], metric=ACCURACY, seed=0
+    tuned, base[:, generator.permutation(200)], metric=ACCURACY
   )
   assert width(paired) < 0.6 * width(apart)
   assert paired.low > 0
 
 
-def test_a_model_against_itself_differs_by_nothing():
+def test_a_model_against_itself_differs_by_no_more_than_its_rows_can_tell():
   scores = shared_rows(np.random.default_rng(3))
-  assert statistics.paired_interval(scores, scores, metric=ACCURACY, seed=4) == (0, 0)
+  low, high = statistics.paired_interval(scores, scores, metric=ACCURACY)
+  assert -low == pytest.approx(high)
+  assert 3 < high < 8  # 60 rows without a difference: 3.84 / 63.84
 
 
-def test_same_seed_same_interval():
+def test_the_two_may_have_been_asked_by_other_numbers_of_templates():
+  scores = shared_rows(np.random.default_rng(5), rows=100, rate=0.8)
+  low, high = statistics.paired_interval(scores, scores[:1], metric=ACCURACY)
+  delta = 100 * (scores.mean() - scores[:1].mean())
+  assert low < delta < high
+  backward = statistics.paired_interval(scores[:1], scores, metric=ACCURACY)
+  assert backward == pytest.approx((-high, -low))
+
+
+def test_nothing_is_drawn():
   scores = shared_rows(np.random.default_rng(4))
-  draw = lambda seed: statistics.interval(scores, metric=ACCURACY, seed=seed)  # noqa: E731
-  assert draw(1) == draw(1)
-  assert draw(1) != draw(2)
+  order = np.random.default_rng(5).permutation(scores.shape[1])
+  found = statistics.interval(scores, metric=ACCURACY)
+  assert found == statistics.interval(scores, metric=ACCURACY)
+  again = statistics.interval(scores[:, order], metric=ACCURACY)
+  assert again == pytest.approx(found)
 
 
-def test_interval_does_not_depend_on_how_resampling_is_blocked(monkeypatch):
-  scores = shared_rows(np.random.default_rng(5))
-  whole = statistics.interval(scores, metric=ACCURACY, seed=0, resamples=100)
-  monkeypatch.setattr(statistics, '_BLOCK', 60 * 7)
-  assert statistics.interval(scores, metric=ACCURACY, seed=0, resamples=100) == whole
-
-
-def test_a_corpus_metric_is_resampled_by_its_sums():
+def test_a_corpus_metric_has_its_interval_from_its_sums():
   bleu = metrics.METRICS['bleu']
   said = ['the cat sat on the mat', 'a dog ran in the park', 'birds sing in the tree']
   wanted = [['the cat sat on a mat'], ['the dog ran to the park'], ['birds sing in it']]
   scores = np.tile(bleu.scores(said, wanted)[None], (1, 8, 1))
-  low, high = statistics.interval(scores, metric=bleu, seed=0)
+  low, high = statistics.interval(scores, metric=bleu)
   assert low < statistics.figures(scores, metric=bleu)[0] < high
 
 
@@ -91,8 +165,8 @@ def test_a_missing_cell_leaves_only_its_template():
   np.testing.assert_allclose(
     statistics.figures(scores, metric=ACCURACY), [200 / 3, 100]
   )
-  low, high = statistics.interval(scores, metric=ACCURACY, seed=0)
-  assert 50 <= low < high <= 100
+  low, high = statistics.interval(scores, metric=ACCURACY)
+  assert low < (200 / 3 + 100) / 2 < high <= 100
 
 
 def test_a_template_without_a_row_leaves_the_others():
@@ -102,7 +176,8 @@ def test_a_template_without_a_row_leaves_the_others():
   assert found[0] == 100
   assert np.isnan(found[1])
   assert statistics.spread(found) == (100, 0)
-  assert statistics.interval(scores, metric=ACCURACY, seed=0) == (100, 100)
+  one = statistics.interval(scores[:1], metric=ACCURACY)
+  assert statistics.interval(scores, metric=ACCURACY) == one
 
 
 class TestPairedPValue:
@@ -168,23 +243,20 @@ def test_what_is_detectable_is_seen_80_times_in_100():
   """A coin that is right 10 points more often, tossed as often as power asks."""
   generator = np.random.default_rng(0)
 
-  def once(trial, difference):
+  def once(difference):
     base = (generator.random((1, 400, 1)) < 0.5).astype(float)
     tuned = (generator.random((1, 400, 1)) < 0.5 + difference).astype(float)
-    draw = lambda scores: statistics.replicates(  # noqa: E731
-      scores, metric=ACCURACY, seed=trial, resamples=300
-    )
-    differences = draw(tuned) - draw(base)
-    return statistics.detectable(differences), statistics.percentiles(differences)
+    found = statistics.paired_interval(tuned, base, metric=ACCURACY)
+    return statistics.detectable(found), found
 
-  size = once(0, 0.0)[0]
+  size = once(0.0)[0]
   assert size == pytest.approx(2.8 * 100 * (0.5 / 400) ** 0.5, rel=0.1)
-  seen = sum(once(trial, size / 100)[1].low > 0 for trial in range(200))
+  seen = sum(once(size / 100)[1].low > 0 for _ in range(200))
   assert 0.7 <= seen / 200 <= 0.9
 
 
-def test_nothing_is_said_of_what_does_not_vary():
-  assert statistics.detectable(np.zeros(100)) is None
+def test_what_no_evaluation_of_this_size_would_show_is_not_said():
+  assert statistics.detectable(statistics.Interval(-90, 90)) is None
 
 
 def test_average_interval_of_one_figure_is_its_own():

@@ -1,6 +1,7 @@
 """CSV and LaTeX: what report.json says, and nothing that breaks a paper."""
 
 import csv
+import io
 import json
 
 import pytest
@@ -135,6 +136,39 @@ def test_csv_has_a_line_a_template_and_model(written):
 )
 def test_how_the_models_were_asked(rows, words):
   assert tables.how(made(*rows)) == words
+
+
+def printed(report_):
+  out = io.StringIO()
+  tables.print_table(report_, file=out)
+  return out.getvalue()
+
+
+class TestTheTerminal:
+  def test_raw_p_stands_beside_holms(self):
+    text = printed(made({**compared('rte', -16.7, 0.982), 'p': 0.031}))
+    assert 'p (Holm)' in text
+    assert '0.031 (0.982)' in text
+
+  def test_a_star_has_its_footnote_and_no_star_has_none(self):
+    assert '* differs' in printed(made(compared('rte', 8.5, 0.01)))
+    without = printed(made(compared('rte', 8.5, 0.2)))
+    assert '*' not in without
+    assert '* differs' not in printed(made(row('rte')))
+
+  def test_of_one_template_no_spread_is_printed(self):
+    assert '± std' in printed(made(row('rte')))
+    assert '±' not in printed(made(row('rte', std_over_templates=None)))
+
+  def test_rows_stand_beside_those_declared(self):
+    assert '56 of 1,080' in printed(made(row('rte', n=56, n_declared=1080)))
+
+  def test_templates_stand_beside_those_declared(self):
+    three = row('rte', templates_declared=10)
+    assert 'mean over 2 of 10 templates' in printed(made(three))
+    both = printed(made(three, row('cb', templates_declared=2)))
+    assert 'rte: mean over 2 of 10 templates' in both
+    assert 'mean over' not in printed(made(row('rte', templates_declared=2)))
 
 
 def test_the_average_of_a_table_is_that_of_the_report():

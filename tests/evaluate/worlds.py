@@ -3,8 +3,8 @@
   python tests/evaluate/worlds.py   # the table of docs/evaluation.md; two minutes
 
 A world says how likely an example has k of T templates right. Intervals look at the
-values of the examples alone, so that an evaluation of n examples is one draw of how many
-have which value, and 4,000 evaluations cost milliseconds.
+values of the examples alone, so that an evaluation of n examples is one draw of how
+many have which value, and 4,000 evaluations cost milliseconds.
 """
 
 import dataclasses
@@ -140,7 +140,7 @@ def pair(
 
 
 def nearly_the_same(rate: float, correlation: float, changed: float) -> World:
-  """A tuned model that says what the base says, but is wholly right on some examples."""
+  """A tuned model that says what the base says, but is wholly right here and there."""
   count = np.arange(TEMPLATES + 1)
   strength = 1 / correlation - 1
   base = stats.betabinom(TEMPLATES, rate * strength, (1 - rate) * strength).pmf(count)
