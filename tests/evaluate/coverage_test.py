@@ -139,8 +139,10 @@ def test_the_average_of_four_datasets(rates, templates, n):
       one[:, 0], [Interval(*of[1:]) for of in one]
     )
     covered += low <= np.mean(rates) <= high
-  # Recovered variances are a little too large where 20 examples meet rates of .97.
-  assert LEAST <= covered / draws <= (0.99 if n == 20 else MOST)
+  # From the limits of 20 examples each, near 0 and 1, the average's are recovered a
+  # little too narrow or too wide: 90.7 to 98.8 % (docs/evaluation.md).
+  least, most = (0.90, 0.99) if n == 20 else (LEAST, MOST)
+  assert least <= covered / draws <= most
 
 
 def test_the_interval_and_mcnemars_test_say_the_same():
