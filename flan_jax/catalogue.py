@@ -15,7 +15,8 @@ from flan_jax import splits as splits_lib
 from flan_jax import templates as templates_lib
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evidence import Evidence
-from flan_jax.fields import Answer, Choice, Field, Label, Record, Text
+from flan_jax.fields import Answer, Choice, Clean, Field, Label, Record, Text
+from flan_jax.prose import verbatim
 from flan_jax.styles import Style
 
 CLUSTERS = (
@@ -49,8 +50,7 @@ class Row(NamedTuple):
   """One record, read: its fields and what it expects.
 
   Attributes:
-    row_id: names the row for ever: TFDS split, shard and position (or the generator's
-      own id). Templates are drawn by a hash of it.
+    row_id: TFDS split, shard and position, or a generator's id; draws its templates.
     values: field name -> string, `answer` included.
     answer: options, gold indices and references.
   """
@@ -71,6 +71,7 @@ class Dataset:
     train, dev, test: TFDS slices of the full dataset ('' where there is none).
     sizes: TFDS split -> number of rows of the full dataset.
     fields: field name -> path in the record, or a Field that cleans it.
+    cleaning: of every text of a row: `prose`, or `verbatim` if every character counts.
     answer: Label, Choice or Text.
     evidence: which field holds the answer, where one does: a long prompt is cut in that
       field, around the answer.
@@ -106,6 +107,7 @@ class Dataset:
   templates: tuple[templates_lib.Template, ...]
   directions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   direction: str = ''
+  cleaning: Clean = verbatim
   family: str = 'flan'
   paper_name: str = ''
   evidence: Evidence | None = None
@@ -298,11 +300,13 @@ class Dataset:
       InputError: if a field is missing or a label is outside its set.
       flan_jax.fields.Unlabelled: if the row carries no label.
     """
-    values = {name: self.field(name)(record) for name in self.fields}
+    values = {name: self.cleaning(self.field(name)(record)) for name in self.fields}
     answer = self.answer(record, values)
+    if not isinstance(self.answer, Label):
+      answer = answer.cleaned(self.cleaning)
     if self.evidence is not None:
       field = self.field(self.evidence.field)
-      span = self.evidence(record, field, values, answer)
+      span = self.evidence(record, field, values, answer, clean=self.cleaning)
       answer = dataclasses.replace(answer, span=span)
     return Row(row_id, {**values, 'answer': answer.text}, answer)
 

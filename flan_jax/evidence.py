@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_jax.errors import InputError
-from flan_jax.fields import Answer, Field, Record, at
+from flan_jax.fields import Answer, Clean, Field, Record, at
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,8 @@ class Evidence:
     field: Field,
     values: Mapping[str, str],
     answer: Answer,
+    *,
+    clean: Clean = str,
   ) -> tuple[int, ...]:
     """Finds the evidence of one example.
 
@@ -53,7 +55,8 @@ class Evidence:
       record: as it was read.
       field: declaration of the field named `field`.
       values: the fields, cleaned.
-      answer: what the example expects.
+      answer: what the example expects, cleaned.
+      clean: cleaning of every text of the dataset, for pieces that the record names.
 
     Returns:
       (first, last) character of the field that has to stay, `last` exclusive; () where
@@ -65,9 +68,9 @@ class Evidence:
       raw = str(at(record, field.path))
       stops = _offsets(at(record, self.stop))
       pairs = [(a, b) for a, b in zip(starts, stops, strict=True) if 0 <= a < b]
-      pieces = [(raw[a:b].strip(), a) for a, b in pairs]
+      pieces = [(clean(raw[a:b]).strip(), a) for a, b in pairs]
     elif self.texts:
-      pieces = [(str(piece), 0) for piece in at(record, self.texts)]
+      pieces = [(clean(str(piece)), 0) for piece in at(record, self.texts)]
     else:
       pieces = [(answer.text, starts[0] if starts else 0)]
     spans = [

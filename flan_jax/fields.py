@@ -6,9 +6,7 @@ Records are plain Python: nested dicts of str, int, float, bool, and lists.
 """
 
 import dataclasses
-import html
 import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -110,18 +108,47 @@ def squeeze(text: str) -> str:
   return '\n'.join(' '.join(line.split()) for line in text.splitlines())
 
 
-def unescape(text: str) -> str:
-  """HTML line breaks as newlines, HTML entities as characters."""
-  return html.unescape(re.sub(r'<br\s*/?>', '\n', text))
-
-
 def question_mark(text: str) -> str:
-  """A question that ends with a question mark, once."""
+  """A question that ends with one question mark; a request keeps its full stop."""
+  text = text.strip()
+  if text.endswith(('.', '!', ':', '?"', "?'", '?)')):
+    return text
   return text.rstrip(' ?') + '?'
 
 
+def full_stop(text: str) -> str:
+  """A sentence that ends with a full stop, if nothing else ends it."""
+  text = text.strip()
+  return text + '.' if text[-1:].isalnum() or text[-1:] in (')', '%') else text
+
+
 def capitalised(text: str) -> str:
+  """The text with a capital for its first letter."""
+  text = text.lstrip()
   return text[:1].upper() + text[1:]
+
+
+_FIRST_LETTER = re.compile(r'(?m)(?:^|(?<=[a-z]{3}[.!?] ))[a-z]')
+
+
+def sentence_case(text: str) -> str:
+  """The text with a capital for the first letter of every sentence and line.
+
+  Three letters must stand before the stop: `vs.` and `e.g.` end no sentence.
+  """
+  return _FIRST_LETTER.sub(lambda match: match[0].upper(), text)
+
+
+def each(*cleaning: Clean) -> Clean:
+  """Every element of a list passed through `cleaning` in order."""
+
+  def clean(values: Sequence[Any]) -> list[Any]:
+    out = list(values)
+    for change in cleaning:
+      out = [change(value) for value in out]
+    return out
+
+  return clean
 
 
 def recode(table: Mapping[Any, Any]) -> Clean:
@@ -197,15 +224,6 @@ def without(*marks: str) -> Clean:
   return clean
 
 
-def untokenised(text: str) -> str:
-  """Penn Treebank tokens as running text: `it 's a -lrb- new -rrb- day .`."""
-  for token, character in (('-lrb-', '('), ('-rrb-', ')'), ('``', '"'), ("''", '"')):
-    text = text.replace(token, character)
-  text = re.sub(r" (?=[.,;:?!%)]|'(?:s|re|ve|ll|d|m)\b|n't\b)", '', text)
-  text = re.sub(r'(?<=[($]) ', '', text)
-  return re.sub(r'" (.*?) "', r'"\1"', text)
-
-
 def words_of(name: str) -> str:
   """An identifier as words: `priceRange` -> `price range`."""
   spaced = re.sub(r'(?<=[a-z])(?=[A-Z][a-z])', ' ', name.replace('_', ' '))
@@ -242,70 +260,6 @@ def altered(*changes: Clean) -> Clean:
   return clean
 
 
-def cut(text: str, *, start: str | None = None, stop: str | None = None) -> Clean:
-  """Of a record (path ''), the field `text` between two character offsets.
-
-  `start` and `stop` name the fields that hold the offsets; None is the text's end.
-  """
-
-  def clean(record: Record) -> str:
-    lo = at(record, start) if start else None
-    hi = at(record, stop) if stop else None
-    return at(record, text)[lo:hi]
-
-  return clean
-
-
-def marked(text: str, *, word: str) -> Clean:
-  """Of a record (path ''), the field `text` with asterisks around one word.
-
-  `word` names the field that holds its position among the words, counted from 0;
-  punctuation at the word stays outside: `The fish ate it.` -> `The fish ate *it*.`
-  """
-
-  def clean(record: Record) -> str:
-    words = at(record, text).split()
-    index = at(record, word)
-    if not 0 <= index < len(words):
-      raise InputError(f'field {word!r}: got {index}; must be 0 to {len(words) - 1}')
-    words[index] = re.sub(r'^(\W*)(.+?)(\W*)$', r'\1*\2*\3', words[index])
-    return ' '.join(words)
-
-  return clean
-
-
-def standing_for(option: str, *, pronoun: str) -> Clean:
-  """Of a record (path ''), the field `option` in the form of its field `pronoun`.
-
-  For a possessive pronoun it takes the ending: `Bill` for `his` is `Bill's`.
-  """
-
-  def clean(record: Record) -> str:
-    possessive = at(record, pronoun).lower() in ('his', 'its', 'their')
-    return at(record, option).strip() + ("'s" if possessive else '')
-
-  return clean
-
-
-def spelt(text: str, *, among: str) -> Clean:
-  """Of a record (path ''), the field `text`, not in capitals throughout.
-
-  `among` names a list of other spellings: the first that differs in nothing but
-  case is taken, and where there is none every word keeps one capital, as in
-  `GRAY'S INN` -> `Gray's Inn`. Up to four letters may be an abbreviation, and stay.
-  """
-
-  def clean(record: Record) -> str:
-    value = at(record, text).strip()
-    if len(value) <= 4 or not value.isupper():
-      return value
-    value = value.strip("'")
-    same = [s for s in at(record, among) if s.casefold() == value.casefold()]
-    return next((s for s in same if not s.isupper()), string.capwords(value))
-
-  return clean
-
-
 @dataclasses.dataclass(frozen=True)
 class Answer:
   """What one row expects.
@@ -335,6 +289,18 @@ class Answer:
   def right(self) -> list[str]:
     """What a metric compares an answer with."""
     return list(self.references) or [self.options[i] for i in self.gold] or [self.text]
+
+  def cleaned(self, clean: Callable[[str], str]) -> 'Answer':
+    """The same answer with every text of it cleaned."""
+    references = dict.fromkeys(map(clean, self.references))
+    return dataclasses.replace(
+      self,
+      text=clean(self.text),
+      options=tuple(map(clean, self.options)),
+      references=tuple(references)
+      if not self.options
+      else tuple(map(clean, self.references)),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Closed-book question answering: nothing to go by but what the model knows."""
 
 from flan_jax.catalogue import Dataset
+from flan_jax.extracts import spelt
 from flan_jax.fields import (
   Choice,
   Field,
@@ -8,10 +9,8 @@ from flan_jax.fields import (
   capitalised,
   first_or,
   question_mark,
-  replace,
-  spelt,
-  substitute,
 )
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 _ARC_TEMPLATES = (
@@ -33,7 +32,7 @@ _ARC_TEMPLATES = (
     "It is the final of a children's science competition, and the next card is turned over:\n{question}\nGive the reply that wins the point.\n\n{OPTIONS}"
   ),
   Template(
-    '{question}\n\nThree of the lines that follow are wrong. Keep the fourth.\n{OPTIONS}'
+    '{question}\n\nAll but one of the lines that follow are wrong. Copy the one that is right.\n{OPTIONS}'
   ),
   Template(
     'No textbook is allowed for this problem, only your own understanding of matter, energy, living things and the earth.\n\n{question}\n\n{OPTIONS}'
@@ -42,7 +41,7 @@ _ARC_TEMPLATES = (
     'How would you complete or answer this if you had to explain it to ten-year-olds afterwards? {question}\n\n{OPTIONS}'
   ),
   Template(
-    'You are drafting an examination in the natural sciences. The correct choice in one of the items is to be the one below. Write that item, without its choices.\n\n{answer}',
+    'You are drafting an examination in the natural sciences. Write an item whose correct choice is the one given here, and leave all of its choices out.\n\nCorrect choice: {answer}',
     '{question}',
     turned_around=True,
   ),
@@ -54,6 +53,7 @@ _ARC = {
   'dev': 'train[-200:]',
   'test': 'test',
   'fields': {'question': 'question'},
+  'cleaning': prose,
   'answer': Choice('answerKey', 'choices/text', count=4),
   'metric': 'accuracy',
   'templates': _ARC_TEMPLATES,
@@ -82,7 +82,7 @@ _NATURAL_QUESTIONS_TEMPLATES = (
     'A name, a date, a place, a number: whatever kind of thing is called for, write just that.\n\n{question}'
   ),
   Template(
-    'Somebody typed something into a search box and was glad to be shown "{answer}". What had they typed?',
+    'Somebody typed something into a search box and was glad to be shown this: {answer}\nWhat had they typed?',
     '{question}',
     turned_around=True,
   ),
@@ -112,7 +112,7 @@ _TRIVIA_QA_TEMPLATES = (
     'Call to mind what you have picked up about history, sport, film, music, science and the wide world, and reply as tersely as possible to what is put to you.\n\nPut to you: {question}\nYour reply:'
   ),
   Template(
-    'You set the puzzles for a radio show. Tonight the listeners have to come up with "{answer}". What will you ask them?',
+    'You set the puzzles for a radio show. Tonight the listeners have to come up with this: {answer}\nWhat will you ask them?',
     '{question}',
     turned_around=True,
   ),
@@ -146,6 +146,7 @@ DATASETS = (
       'question': Field('question', question_mark, capitalised),
       'answer': Field('answer', first_or('')),
     },
+    cleaning=prose,
     answer=Text('{answer}', references='answer'),
     metric='trivia_em',
     templates=_NATURAL_QUESTIONS_TEMPLATES,
@@ -164,13 +165,10 @@ DATASETS = (
     sizes={'train': 138384, 'validation': 18669},
     fields={
       # Some questions carry the quoting of a CSV file: "Who wrote ""Emma""?"
-      'question': Field(
-        'question',
-        substitute(r'(?s)^"((?:[^"]|"")*)"$', r'\1'),
-        replace('""', '"'),
-      ),
+      'question': Field('question', prose, question_mark, capitalised),
       'answer': Field('', spelt('answer/value', among='answer/aliases')),
     },
+    cleaning=prose,
     answer=Text('{answer}', references='answer/aliases'),
     metric='trivia_em',
     templates=_TRIVIA_QA_TEMPLATES,

@@ -1,7 +1,16 @@
 """Commonsense: COPA, HellaSwag, PIQA and StoryCloze."""
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, drop, recode, replace, squeeze
+from flan_jax.fields import (
+  Choice,
+  Field,
+  capitalised,
+  drop,
+  recode,
+  replace,
+  sentence_case,
+)
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 _TAGS = drop(r'\[\w+\]')
@@ -19,7 +28,7 @@ DATASETS = (
     sizes={'train': 400, 'validation': 100},
     fields={
       'premise': 'premise',
-      'clause': Field('premise', drop(r'\.$')),
+      'clause': Field('premise', prose, drop(r'\.$')),
       'relation': 'question',
       'connective': Field('question', recode({'cause': 'because', 'effect': 'so'})),
       'ask': Field(
@@ -29,6 +38,7 @@ DATASETS = (
       'choice1': 'choice1',
       'choice2': 'choice2',
     },
+    cleaning=prose,
     answer=Choice('label', ('{choice1}', '{choice2}')),
     metric='accuracy',
     licence='BSD-2-Clause',
@@ -54,7 +64,7 @@ DATASETS = (
         '{premise}\n\nSuppose a detective had to explain to a jury how that fits into a chain of events. Which statement would she put forward as the {relation}?\n{OPTIONS}'
       ),
       Template(
-        'Of the options below, one is tied to "{premise}" as its {relation}, while the other is there to mislead. Name the former.\n\n{OPTIONS}'
+        'Of the options below, one is tied to the sentence "{clause}" as its {relation}, while the other is there to mislead. Name the former.\n\n{OPTIONS}'
       ),
       Template(
         'I need a one-sentence situation for which the following would be a convincing {relation}: {answer}',
@@ -79,10 +89,13 @@ DATASETS = (
     test='validation',
     sizes={'train': 39_905, 'validation': 10_042},
     fields={
-      'context': Field('context', replace('[title]', '\n'), _TAGS, squeeze),
+      'context': Field(
+        'context', replace('[title]', '\n'), _TAGS, prose, sentence_case
+      ),
       'topic': 'activity_label',
     },
-    answer=Choice('label', 'endings', cleaning=(_TAGS, squeeze)),
+    cleaning=prose,
+    answer=Choice('label', 'endings', cleaning=(_TAGS,)),
     metric='accuracy',
     licence='MIT',
     citation='Zellers et al. 2019, "HellaSwag: Can a Machine Really Finish Your Sentence?", ACL',
@@ -104,7 +117,7 @@ DATASETS = (
         'An editor has mislaid the end of an item about "{topic}". What remains reads:\n\n{context}\n\nRestore it to its full length.\n\n{OPTIONS}'
       ),
       Template(
-        '"{context} ..."\n\nWhat would you expect to read after the dots?\n{OPTIONS}'
+        '{context} ...\n\nWhat would you expect to read after the dots?\n{OPTIONS}'
       ),
       Template(
         'Four people were each asked to complete an unfinished text, and three of their attempts ring false. Quote the attempt that rings true.\n\nUnfinished text: {context}\n\n{OPTIONS}'
@@ -130,7 +143,12 @@ DATASETS = (
     dev='train[-100:]',
     test='validation',
     sizes={'train': 16_113, 'validation': 1_838},
-    fields={'goal': 'goal', 'sol1': 'sol1', 'sol2': 'sol2'},
+    fields={
+      'goal': Field('goal', capitalised),
+      'sol1': Field('sol1', capitalised),
+      'sol2': Field('sol2', capitalised),
+    },
+    cleaning=prose,
     answer=Choice('label', ('{sol1}', '{sol2}')),
     metric='accuracy',
     licence='AFL-3.0',
@@ -156,7 +174,7 @@ DATASETS = (
         '{goal}\n\nGo by what you know of how objects, materials and tools behave, and settle on one of the instructions.\n\n{OPTIONS}'
       ),
       Template(
-        'An apprentice comes to you with this: {goal}\nSteer the apprentice away from the mistake and towards the right answer.\n\n{OPTIONS}'
+        'An apprentice comes to you with this: {goal}\nSteer the apprentice away from the mistake and toward the right answer.\n\n{OPTIONS}'
       ),
       Template(
         'What might a person be trying to do who follows these directions?\n\n{answer}',
@@ -180,6 +198,7 @@ DATASETS = (
     test='test',
     sizes={'validation': 1_871, 'test': 1_871},
     fields={'context': 'context'},
+    cleaning=prose,
     answer=Choice('label', 'endings', first=1),
     metric='accuracy',
     licence='handed out on request by its authors; no open licence',

@@ -1,21 +1,16 @@
 """Coreference: definite pronouns, WinoGrande and the Winograd schemas."""
 
+import functools
+
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import (
-  Choice,
-  Field,
-  Label,
-  after,
-  before,
-  cut,
-  drop,
-  marked,
-  standing_for,
-)
+from flan_jax.extracts import as_in, cut, marked, standing_for
+from flan_jax.fields import Choice, Field, Label, after, before, capitalised, full_stop
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
-_CLOSED_UP = drop(r" (?=[.,;:!?]|'s\b)")
-"""No blank between an option and the punctuation or ending that follows it."""
+_standing_for = functools.partial(
+  standing_for, pronoun='pronoun_text', text='text', end='pronoun_end'
+)
 
 DATASETS = (
   Dataset(
@@ -28,6 +23,7 @@ DATASETS = (
     test='test',
     sizes={'train': 1_322, 'test': 564},
     fields={'sentence': 'sentence', 'pronoun': 'pronoun'},
+    cleaning=prose,
     answer=Choice('label', 'candidates'),
     metric='accuracy',
     licence='none stated',
@@ -75,15 +71,14 @@ DATASETS = (
     test='validation',
     sizes={'train_xl': 40_398, 'validation': 1_267},
     fields={
-      'sentence': 'sentence',
-      'start': Field('sentence', before('_')),
+      'sentence': Field('sentence', capitalised),
+      'start': Field('sentence', before('_'), capitalised),
       'rest': Field('sentence', after('_')),
       'option1': 'option1',
       'option2': 'option2',
     },
-    answer=Choice(
-      'label', ('{option1} {rest}', '{option2} {rest}'), cleaning=(_CLOSED_UP,)
-    ),
+    cleaning=prose,
+    answer=Choice('label', ('{option1} {rest}', '{option2} {rest}')),
     metric='accuracy',
     licence='CC BY 4.0',
     citation='Sakaguchi et al. 2020, "WinoGrande: An Adversarial Winograd Schema Challenge at Scale", AAAI',
@@ -96,7 +91,7 @@ DATASETS = (
         'Sentence with a gap: {sentence}\n\nWrite out the part that starts at the gap, with the gap filled correctly.\n{OPTIONS}'
       ),
       Template(
-        'Someone broke off after saying "{start}" and left the remainder to you. Finish so that it all makes sense.\n\n{OPTIONS}'
+        'Someone broke off here and left the remainder to you: {start}\nFinish so that it all makes sense.\n\n{OPTIONS}'
       ),
       Template('Bring this line to a reasonable close.\n\n{start}\n\n{OPTIONS}'),
       Template(
@@ -107,7 +102,7 @@ DATASETS = (
         'Two conclusions differ only in the person or thing they mention. Which of the two follows from the opening words?\n\nOpening words: {start}\n{OPTIONS}'
       ),
       Template(
-        'Ask yourself what would account for the situation described, then end the sentence accordingly.\n\n"{start} ..."\n\n{OPTIONS}'
+        'Ask yourself what would account for the situation described, then end the sentence accordingly.\n\n{start} ...\n\n{OPTIONS}'
       ),
       Template(
         'An author left a blank in a manuscript because she had not decided whom or what to name there: {sentence}\nHelp her by continuing from the blank in the only way that her story allows.\n\n{OPTIONS}'
@@ -131,16 +126,15 @@ DATASETS = (
     test='test',
     sizes={'test': 273},
     fields={
-      'text': 'text',
+      'text': Field('text', full_stop),
       'pronoun': 'pronoun_text',
       'start': Field('', cut('text', stop='pronoun_start')),
-      'rest': Field('', cut('text', start='pronoun_end')),
-      'option1': Field('', standing_for('option1_normalized', pronoun='pronoun_text')),
-      'option2': Field('', standing_for('option2_normalized', pronoun='pronoun_text')),
+      'rest': Field('', cut('text', start='pronoun_end'), full_stop),
+      'option1': Field('', _standing_for('option1_normalized')),
+      'option2': Field('', _standing_for('option2_normalized')),
     },
-    answer=Choice(
-      'label', ('{option1} {rest}', '{option2} {rest}'), cleaning=(_CLOSED_UP,)
-    ),
+    cleaning=prose,
+    answer=Choice('label', ('{option1} {rest}', '{option2} {rest}')),
     metric='accuracy',
     licence='CC BY 4.0',
     citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR',
@@ -186,10 +180,11 @@ DATASETS = (
     test='validation',
     sizes={'train': 554, 'validation': 104},
     fields={
-      'text': Field('', marked('text', word='span2_index')),
-      'noun': 'span1_text',
+      'text': Field('', marked('text', word='span2_index'), full_stop),
+      'noun': Field('', as_in('text', field='span1_text')),
       'pronoun': 'span2_text',
     },
+    cleaning=prose,
     answer=Label('label', ('no', 'yes')),
     metric='accuracy',
     licence='CC BY 4.0; SuperGLUE: research use',
@@ -215,7 +210,7 @@ DATASETS = (
         'Text: {text}\nPronoun: {pronoun}\nProposed antecedent: {noun}\nCorrect?\n{OPTIONS}'
       ),
       Template(
-        'I take the word between the asterisks to mean "{noun}". Have I understood properly?\n\n"{text}"\n\n{OPTIONS}'
+        'I take the word between the asterisks to mean "{noun}". Have I understood properly?\n\n{text}\n\n{OPTIONS}'
       ),
       Template(
         'Would a careful reader connect the pronoun in asterisks with "{noun}", rather than with anything else that is mentioned?\n\n{text}\n\n{OPTIONS}'

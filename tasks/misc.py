@@ -10,11 +10,15 @@ from flan_jax.fields import (
   after,
   altered,
   before,
+  capitalised,
   drop,
+  each,
   numbered,
+  question_mark,
   replace,
   squeeze,
 )
+from flan_jax.prose import prose, verbatim
 from flan_jax.templates import Template
 
 _MARKS = r'[.,;:!?"\'()\[\]{}…“”„‘’«»]'
@@ -35,10 +39,13 @@ DATASETS = (
     test='test',
     sizes={'train': 7_199, 'test': 500},
     fields={
-      'story': 'story',
-      'questions': Field('questions', numbered),
+      'story': Field('story', prose),
+      'questions': Field(
+        'questions', each(prose, question_mark, capitalised), numbered
+      ),
       'answers': Field('answers/input_text', numbered),
     },
+    cleaning=prose,
     answer=Text('{answers}'),
     evidence=Evidence(
       field='story', start='answers/answer_start', stop='answers/answer_end'
@@ -95,50 +102,51 @@ DATASETS = (
     fields={
       'title': 'title',
       'section': 'section_title',
-      'background': Field('background', opening(80)),
-      'context': Field('context', drop(r'\s*CANNOTANSWER\s*$')),
-      'question': 'question',
+      'background': Field('background', prose, opening(80)),
+      'context': Field('context', drop(r'\s*CANNOTANSWER\s*$'), prose),
+      'question': Field('question', prose, question_mark, capitalised),
       'reply': Field('orig_answer/text', _UNANSWERABLE),
     },
+    cleaning=prose,
     answer=Text('{reply}', references='answers/text', cleaning=(_UNANSWERABLE,)),
     evidence=Evidence(field='context', start='orig_answer/answer_start'),
     metric='f1',
     reference_metric="exact match and F1 in TriviaQA's form, against one annotator; the paper of QuAC has F1 in SQuAD's form against all of them, as here",
     licence='CC BY-SA 4.0',
     citation='Choi et al. 2018, "QuAC: Question Answering in Context", EMNLP',
-    note='CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage.',
+    note='A record holds one question of a dialogue and none of its earlier turns; the prompts say so, and name article and section. CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage.',
     templates=(
       Template(
-        'Article: {title}\nSection: {section}\n\n{context}\n\nQ: {question}\n(Write "unanswerable" should it not be found there.)\nA:'
+        'Article: {title}\nSection: {section}\n\n{context}\n\nTwo people are talking about this section, and one of them has just asked:\nQ: {question}\n(The reply is "unanswerable" if the section does not give it.)\nA:'
       ),
       Template(
-        '{background}\n\nSo begins an article on {title}. Further down it says:\n\n{context}\n\nA reader would like to know: {question}\nQuote the words that settle the matter, or write "unanswerable" if none do.'
+        '{background}\n\nSo begins the encyclopedia\'s article "{title}". Further down, under "{section}", it says:\n\n{context}\n\nIn the course of a conversation about that, a reader would like to know: {question}\nQuote the words that settle the matter, or write "unanswerable" if none do.'
       ),
       Template(
-        'A student who cannot see the article on {title} asks a teacher who can: {question}\nThe teacher looks at the part below and reads out the relevant words, or says "unanswerable" if there are none. What does the student hear?\n\n{context}'
+        'Article: {title}\nSection: {section}\n\nA student who cannot see the article questions a teacher who can. One of the things the student asks is this: {question}\nThe teacher looks at the text below and reads out the relevant words, or says "unanswerable" if there are none. What does the student hear?\n\n{context}'
       ),
       Template(
-        '{context}\n\nOn the evidence of this extract about {title}, how would you respond to the following? Should the extract be silent on the point, put "unanswerable".\n\n{question}'
+        '{context}\n\nThat is the section "{section}" of the article "{title}". While it is being discussed, how would you respond to the following? Should it be silent on the point, put "unanswerable".\n\n{question}'
       ),
       Template(
-        'Find the stretch of text that gives the reader what is wanted. Where there is no such stretch, return "unanswerable".\n\nReader: {question}\nTopic: {title} ({section})\nText: {context}'
+        'A reader asks one thing after another about a text, and only the latest is shown. Find the stretch of text that gives what is wanted. Where there is no such stretch, return "unanswerable".\n\nReader: {question}\nTopic: {title}\nSection: {section}\nText: {context}'
       ),
       Template(
-        'You are looking something up about {title}.\n\nWhat you know already: {background}\n\nWhat you have in front of you: {context}\n\nWhat you are after: {question}\n\nReport your finding, and report "unanswerable" if you find nothing.'
+        'You are looking something up in an encyclopedia.\n\nArticle: {title}\nSection: {section}\nWhat you know already: {background}\nWhat you have in front of you: {context}\nWhat you are after next: {question}\n\nReport your finding, and report "unanswerable" if you find nothing.'
       ),
       Template(
-        '{question}\n\nThis concerns {title}. Search under the heading "{section}", reproduced here, and take the answer word for word; "unanswerable" is permitted too.\n\n{context}'
+        '{question}\n\nThat is one turn of a dialogue on the article "{title}". Search under the heading "{section}", reproduced here, and take the answer word for word; "unanswerable" is permitted too.\n\n{context}'
       ),
       Template(
-        'Copy out the portion that responds to the query. Failing that, write "unanswerable".\n\nFrom "{title}": {context}\n\nQuery: {question}'
+        'Copy out the portion that responds to the query, which is one in a series. Failing that, write "unanswerable".\n\nFrom "{title}", section "{section}": {context}\n\nQuery: {question}'
       ),
       Template(
-        'Read about {title}.\n\n{context}\n\nIn a conversation about this, one turn received the following answer: {answer}\nWhat had been asked?',
+        'Article: {title}\nSection: {section}\n\n{context}\n\nIn a conversation about this, one turn received the following answer: {answer}\nWhat had been asked?',
         '{question}',
         turned_around=True,
       ),
       Template(
-        'Suggest a heading for this part of an encyclopedia entry on {title}.\n\n{context}',
+        'Suggest a heading for this part of an encyclopedia entry.\n\nEntry: {title}\nPart: {context}',
         '{section}',
         turned_around=True,
       ),
@@ -154,6 +162,7 @@ DATASETS = (
     test='validation',
     sizes={'train': 5_428, 'validation': 638},
     fields={'word': 'word', 'sentence1': 'sentence1', 'sentence2': 'sentence2'},
+    cleaning=prose,
     answer=Label('label', ('different meanings', 'the same meaning')),
     metric='accuracy',
     licence='CC BY-NC 4.0',
@@ -163,7 +172,7 @@ DATASETS = (
         'Here is "{word}" at work twice.\n\n{sentence1}\n{sentence2}\n\nWhat does it carry on these two occasions?\n{OPTIONS}'
       ),
       Template(
-        "Complete the lexicographer's note: in the quotations given, {word} has ...\n\nQuotation 1: {sentence1}\nQuotation 2: {sentence2}\n\n{OPTIONS}"
+        'A lexicographer leaves a note unfinished: in the quotations given, "{word}" has ...\n\nQuotation 1: {sentence1}\nQuotation 2: {sentence2}\n\n{OPTIONS}'
       ),
       Template(
         'Word: {word}\nUse A: {sentence1}\nUse B: {sentence2}\nFinding:\n{OPTIONS}'
@@ -181,10 +190,10 @@ DATASETS = (
         'Decide what the writers of (1) and (2) attach to the form "{word}".\n\n(1) {sentence1}\n(2) {sentence2}\n\n{OPTIONS}'
       ),
       Template(
-        '"{sentence1}"\n"{sentence2}"\n\nImagine that each speaker were asked to say "{word}" in plainer words. Their explanations would reveal\n{OPTIONS}'
+        '* {sentence1}\n* {sentence2}\n\nImagine that each speaker were asked to say "{word}" in plainer words. Their explanations would reveal\n{OPTIONS}'
       ),
       Template(
-        'Sense comparison for {word}\nLeft: {sentence1}\nRight: {sentence2}\nResult:\n\n{OPTIONS}'
+        'Sense comparison for "{word}"\nLeft: {sentence1}\nRight: {sentence2}\nResult:\n\n{OPTIONS}'
       ),
       Template(
         'Here is one half of a pair: {sentence1}\nAdd the other half, so that the pair shows {answer} of the word "{word}".',
@@ -208,6 +217,7 @@ DATASETS = (
       'variable': Field('question', after(' for '), drop(r'\.\s*$')),
       'solution': 'answer',
     },
+    cleaning=verbatim,
     answer=Text('{solution}'),
     metric='accuracy',
     licence='Apache-2.0',
@@ -251,6 +261,7 @@ DATASETS = (
     test='validation',
     sizes={'train': 8_551, 'validation': 1_043},
     fields={'sentence': 'sentence'},
+    cleaning=prose,
     answer=Label('label', ('unacceptable', 'acceptable')),
     metric='accuracy',
     reference_metric='accuracy; the papers of CoLA and GLUE report Matthews correlation',
@@ -258,7 +269,7 @@ DATASETS = (
     citation='Warstadt, Singh and Bowman 2019, "Neural Network Acceptability Judgments", TACL; Wang et al. 2019, "GLUE", ICLR',
     note='The reference pins no version.',
     templates=(
-      Template('"{sentence}"\n\nAs a piece of English, that is\n{OPTIONS}'),
+      Template('{sentence}\n\nAs a piece of English, that is\n{OPTIONS}'),
       Template(
         'Native speakers were shown this example and asked for their gut reaction to its grammar. How did they mark it?\n\n{sentence}\n\n{OPTIONS}'
       ),
@@ -304,6 +315,7 @@ DATASETS = (
       'text': Field('en', squeeze),
       'bare': Field('en', squeeze, altered(_PUNCTUATION, squeeze)),
     },
+    cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
@@ -351,6 +363,7 @@ DATASETS = (
     test='test',
     sizes={'train': 5_452, 'test': 500},
     fields={'question': 'text'},
+    cleaning=prose,
     answer=Label(
       'label-coarse',
       ('description', 'entity', 'abbreviation', 'human', 'numeric', 'location'),
@@ -370,17 +383,17 @@ DATASETS = (
         'A search system decides what it is looking for before it looks. Somebody has just typed in the following. What should be looked for?\n\n{question}\n\n{OPTIONS}'
       ),
       Template(
-        'Is the asker after a person, a place, a figure, some other thing, an explanation, or the short or long form of a term? Use the corresponding label.\n\n{question}\n\n{OPTIONS}'
+        'Is the asker after an explanation, some thing, the short or long form of a term, a person, a figure or a place? Use the corresponding label.\n\n{question}\n\n{OPTIONS}'
       ),
       Template('Tag this for a trivia database: {question}\n{OPTIONS}'),
       Template(
-        'A member of the audience stands up and says, "{question}" Under which heading would the lecturer\'s response fall?\n\n{OPTIONS}'
+        'A member of the audience stands up and has this for the lecturer: {question}\nUnder which heading would the response fall?\n\n{OPTIONS}'
       ),
       Template(
         'Do not answer the question. Just assign it to a category according to the answer it expects.\n\n{question}\n\n{OPTIONS}'
       ),
       Template(
-        'Six assistants share the work of a reference library, each with one speciality. To whose speciality does this enquiry belong?\n\nEnquiry: {question}\n{OPTIONS}'
+        'Six assistants share the work of a reference library, each with one specialty. To whose specialty does this inquiry belong?\n\nInquiry: {question}\n{OPTIONS}'
       ),
       Template(
         'Think of a general-knowledge question whose answer would be classed as "{answer}".',
@@ -402,6 +415,7 @@ DATASETS = (
       'text': Field('en', squeeze),
       'lowered': Field('en', squeeze, altered(str.lower)),
     },
+    cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
@@ -423,7 +437,7 @@ DATASETS = (
         'A program has flattened everything below to lower case. Undo the damage.\n\n{lowered}'
       ),
       Template(
-        'Make the following fit for publication. Nothing is wrong with it except its capitalisation.\n\n{lowered}'
+        'Make the following fit for publication. Nothing is wrong with it except its capitalization.\n\n{lowered}'
       ),
       Template(
         'Spot the proper nouns, acronyms and sentence openings, and restore the upper case that they have lost.\n\n{lowered}'
@@ -452,6 +466,7 @@ DATASETS = (
       'text': Field('en', squeeze),
       'joined': Field('en', drop(r'\s+')),
     },
+    cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
@@ -479,7 +494,7 @@ DATASETS = (
       Template(
         '{joined}\n\nThese letters were copied from a scanned page, and all white space got lost on the way. Recover the original wording.'
       ),
-      Template('Split {joined} into its words.'),
+      Template('Split this into its words: {joined}'),
       Template(
         'Write this as one unbroken string of characters.\n\n{text}',
         '{joined}',

@@ -7,7 +7,8 @@ templates ask whether the text *establishes* it.
 """
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Label, replace, substitute
+from flan_jax.fields import Field, Label, capitalised, full_stop, question_mark, replace
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 _ANLI_TEMPLATES = (
@@ -48,14 +49,20 @@ _ANLI_TEMPLATES = (
   ),
 )
 
+_PREMISE_AND_HYPOTHESIS = {
+  'premise': Field('premise', prose, capitalised),
+  'hypothesis': Field('hypothesis', prose, capitalised, full_stop),
+}
+
 _ANLI = {
   'cluster': 'nli',
   'dev': 'validation[:200]',
   'test': 'test',
   'fields': {
-    'context': Field('context', substitute(r'(?i)<br\s*/?>', '\n')),
-    'hypothesis': Field('hypothesis', replace('\n', ' ')),
+    'context': Field('context', prose, capitalised),
+    'hypothesis': Field('hypothesis', replace('\n', ' '), capitalised, full_stop),
   },
+  'cleaning': prose,
   'answer': Label('label', ('Yes', "It's impossible to say", 'No')),
   'metric': 'accuracy',
   'templates': _ANLI_TEMPLATES,
@@ -89,7 +96,7 @@ _CB_TEMPLATES = (
     'Think of what is taken for granted in the quotation, what is denied and what is left open. Is it correct, then, that {hypothesis}?\n\nQuotation: {premise}\n{OPTIONS}'
   ),
   Template(
-    'Rumour has it that {hypothesis}. This is the only evidence there is:\n\n{premise}\n\nIs the rumour true?\n\n{OPTIONS}'
+    'Rumor has it that {hypothesis}. This is the only evidence there is:\n\n{premise}\n\nIs the rumor true?\n\n{OPTIONS}'
   ),
   Template(
     'Relying on the passage alone, would you put a tick (yes), a cross (no) or a question mark (impossible to say) beside the claim that {hypothesis}?\n\nPassage: {premise}\n\n{OPTIONS}'
@@ -146,7 +153,8 @@ _MNLI = {
   'tfds': 'glue/mnli:2.0.0',
   'train': 'train[:30000]',
   'dev': 'train[-200:]',
-  'fields': {'premise': 'premise', 'hypothesis': 'hypothesis'},
+  'fields': _PREMISE_AND_HYPOTHESIS,
+  'cleaning': prose,
   'answer': Label('label', ('yes', 'it is not possible to tell', 'no')),
   'metric': 'accuracy',
   'templates': _MNLI_TEMPLATES,
@@ -169,7 +177,7 @@ _QNLI_TEMPLATES = (
     'You are building a search engine. For the query\n{question}\nit returned\n{sentence}\nIs this a hit, that is, does it tell the searcher what they set out to learn?\n\n{OPTIONS}'
   ),
   Template(
-    'With a marker pen, colour the words in the sentence that reply to the question. Are there any such words?\n\nSentence: {sentence}\nQuestion: {question}\n\n{OPTIONS}'
+    'With a marker pen, color the words in the sentence that reply to the question. Are there any such words?\n\nSentence: {sentence}\nQuestion: {question}\n\n{OPTIONS}'
   ),
   Template(
     'Somebody wonders: {question}\nWill the next sentence put an end to their wondering?\n{sentence}\n\n{OPTIONS}'
@@ -262,7 +270,7 @@ _SNLI_TEMPLATES = (
     'In our book for blind readers every image is put into words. For one of them the words are these:\n{premise}\n\nA reader would like to know if this is true of the image as well: {hypothesis}\nAnswer the reader.\n\n{OPTIONS}'
   ),
   Template(
-    "What a camera recorded: {premise}\nWhat a neighbour claims was going on just then: {hypothesis}\n\nJudged by the recording, is the neighbour's claim true?\n{OPTIONS}"
+    "What a camera recorded: {premise}\nWhat a neighbor claims was going on just then: {hypothesis}\n\nJudged by the recording, is the neighbor's claim true?\n{OPTIONS}"
   ),
   Template(
     '{premise}\n\nThat describes a photo. Say something more about the same photo. People who know the description but have not seen the photo, asked if what you say is true, should reply: {answer}',
@@ -288,7 +296,7 @@ _WNLI_TEMPLATES = (
   ),
   Template('A. {sentence1}\nB. {sentence2}\n\nDoes A tell us what B says?\n{OPTIONS}'),
   Template(
-    '"{sentence1}"\n\nIn saying that, did I also say this?\n\n"{sentence2}"\n\n{OPTIONS}'
+    '{sentence1}\n\nIn saying that, did I also say this?\n\n{sentence2}\n\n{OPTIONS}'
   ),
   Template(
     'Original: {sentence1}\nPart of it, retold without its pronoun: {sentence2}\n\nIs the retelling faithful?\n\n{OPTIONS}'
@@ -348,9 +356,10 @@ DATASETS = (
     test='validation',
     sizes={'train': 250, 'validation': 56},
     fields={
-      'premise': Field('premise', substitute(r"``|''", '"')),
+      'premise': Field('premise', prose, capitalised),
       'hypothesis': 'hypothesis',
     },
+    cleaning=prose,
     answer=Label('label', ('Yes', 'No', "It's impossible to say")),
     metric='accuracy',
     reference_metric='accuracy, and the mean F1 of the classes; the paper reports accuracy',
@@ -383,7 +392,11 @@ DATASETS = (
     dev='train[-200:]',
     test='validation',
     sizes={'train': 104743, 'validation': 5463},
-    fields={'question': 'question', 'sentence': 'sentence'},
+    fields={
+      'question': Field('question', prose, question_mark, capitalised),
+      'sentence': Field('sentence', prose, capitalised),
+    },
+    cleaning=prose,
     answer=Label('label', ('yes', 'no')),
     metric='accuracy',
     templates=_QNLI_TEMPLATES,
@@ -400,7 +413,8 @@ DATASETS = (
     dev='train[-200:]',
     test='validation',
     sizes={'train': 2490, 'validation': 277},
-    fields={'premise': 'premise', 'hypothesis': 'hypothesis'},
+    fields=_PREMISE_AND_HYPOTHESIS,
+    cleaning=prose,
     answer=Label('label', ('yes', 'no')),
     metric='accuracy',
     templates=_RTE_TEMPLATES,
@@ -418,7 +432,8 @@ DATASETS = (
     dev='validation[:200]',
     test='test',
     sizes={'train': 550152, 'validation': 10000, 'test': 10000},
-    fields={'premise': 'premise', 'hypothesis': 'hypothesis'},
+    fields=_PREMISE_AND_HYPOTHESIS,
+    cleaning=prose,
     answer=Label('label', ('yes', 'it is not possible to tell', 'no')),
     metric='accuracy',
     templates=_SNLI_TEMPLATES,
@@ -436,7 +451,11 @@ DATASETS = (
     dev='train[-30:]',
     test='validation',
     sizes={'train': 635, 'validation': 71},
-    fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
+    fields={
+      'sentence1': 'sentence1',
+      'sentence2': Field('sentence2', prose, capitalised, full_stop),
+    },
+    cleaning=prose,
     answer=Label('label', ('no', 'yes')),
     metric='accuracy',
     templates=_WNLI_TEMPLATES,

@@ -1,9 +1,14 @@
 """Paraphrase: MRPC, QQP, PAWS Wiki and STS-B."""
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Label
+from flan_jax.fields import Field, Label, capitalised, question_mark
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
+_PAIR = {
+  'sentence1': Field('sentence1', prose, capitalised),
+  'sentence2': Field('sentence2', prose, capitalised),
+}
 _WORDS = ('no', 'yes')
 
 DATASETS = (
@@ -16,7 +21,8 @@ DATASETS = (
     dev='train[-200:]',
     test='validation',
     sizes={'train': 3_668, 'validation': 408},
-    fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
+    fields=_PAIR,
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
@@ -48,7 +54,7 @@ DATASETS = (
         'Check a rewrite for the copy desk.\n\nOriginal: {sentence1}\nRewrite: {sentence2}\n\nHas its message been preserved?\n{OPTIONS}'
       ),
       Template(
-        '"{sentence2}"\n\nDoes this amount to a restatement of the line below?\n\n"{sentence1}"\n\n{OPTIONS}'
+        '{sentence2}\n\nDoes this amount to a restatement of the line below?\n\n{sentence1}\n\n{OPTIONS}'
       ),
       Template(
         'Match or mismatch? Write yes if both members of the pair tell us the same facts, and no if they do not.\n\n{sentence1}\n{sentence2}\n{OPTIONS}'
@@ -64,7 +70,11 @@ DATASETS = (
     dev='train[-200:]',
     test='validation',
     sizes={'train': 363_846, 'validation': 40_430},
-    fields={'question1': 'question1', 'question2': 'question2'},
+    fields={
+      'question1': Field('question1', prose, question_mark, capitalised),
+      'question2': Field('question2', prose, question_mark, capitalised),
+    },
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
@@ -112,7 +122,8 @@ DATASETS = (
     dev='validation[:200]',
     test='test',
     sizes={'train': 49_401, 'validation': 8_000, 'test': 8_000},
-    fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
+    fields=_PAIR,
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='free for any purpose, with acknowledgement',
@@ -143,7 +154,7 @@ DATASETS = (
         '{sentence1}\n{sentence2}\n\nWatch the word order and what modifies what. Is the latter a faithful paraphrase of the former?\n\n{OPTIONS}'
       ),
       Template(
-        '"{sentence2}"\n\nA student offers that as another way to put "{sentence1}"\n\nDoes the attempt deserve full marks?\n{OPTIONS}'
+        '{sentence2}\n\nA student offers that as another way to put the following.\n\n{sentence1}\n\nDoes the attempt deserve full marks?\n{OPTIONS}'
       ),
       Template(
         'Is wording all that sets this statement apart from the next?\n\n{sentence1}\n{sentence2}\n{OPTIONS}'
@@ -160,7 +171,8 @@ DATASETS = (
     dev='train[-100:]',
     test='validation',
     sizes={'train': 5_749, 'validation': 1_500},
-    fields={'sentence1': 'sentence1', 'sentence2': 'sentence2'},
+    fields=_PAIR,
+    cleaning=prose,
     answer=Label('label', ('0', '1', '2', '3', '4', '5'), round, measured=True),
     metric='pearson',
     reference_metric='the same two correlations, with the score rounded as it is trained on',
@@ -175,7 +187,7 @@ DATASETS = (
         'One line: {sentence1}\nThe other line: {sentence2}\nCloseness of content, out of 5:\n{OPTIONS}'
       ),
       Template(
-        'Award 5 points for full agreement, 0 for lines on unrelated matters, and something in between for partial agreement.\n\n"{sentence1}"\n"{sentence2}"\n\n{OPTIONS}'
+        'Award 5 points for full agreement, 0 for lines on unrelated matters, and something in between for partial agreement.\n\n* {sentence1}\n* {sentence2}\n\n{OPTIONS}'
       ),
       Template(
         'As an exercise, a student was given the upper sentence to put differently and handed in the lower. How many of five marks has the student earned for keeping the sense?\n\n{sentence1}\n\n{sentence2}\n\n{OPTIONS}'
@@ -190,7 +202,7 @@ DATASETS = (
         'Estimate the overlap in meaning as a score of at most 5.\n\n(a) {sentence1}\n(b) {sentence2}\n\n{OPTIONS}'
       ),
       Template(
-        'A dial points to 5 for texts that coincide in substance and sinks towards 0 the further they drift apart. Read the dial.\n\nText one: {sentence1}\nText two: {sentence2}\n\n{OPTIONS}'
+        'A dial points to 5 for texts that coincide in substance and sinks toward 0 the further they drift apart. Read the dial.\n\nText one: {sentence1}\nText two: {sentence2}\n\n{OPTIONS}'
       ),
       Template(
         '{sentence1}\n\nWrite a companion to that sentence, such that judges would rate the likeness of the two at {answer} out of 5.',

@@ -2,7 +2,15 @@
 
 from flan_jax.catalogue import Dataset
 from flan_jax.evidence import Evidence
-from flan_jax.fields import Choice, Field, substitute, untokenised
+from flan_jax.fields import (
+  Choice,
+  Field,
+  capitalised,
+  question_mark,
+  replace,
+  substitute,
+)
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 _COSMOS_QA_TEMPLATES = (
@@ -47,34 +55,34 @@ _COSMOS_QA_TEMPLATES = (
 
 _RECORD_TEMPLATES = (
   Template(
-    '{passage}\n\nThe story goes on:\n{opening}\n\nTake up the sentence where it was dropped.\n\n{OPTIONS}'
+    '{passage}\n\nThe story goes on with a line that lacks a name:\n{line}\n\nGive it again from the gap to the end, name and all.\n\n{OPTIONS}'
   ),
   Template(
-    'News report: {passage}\n\nLater in the report a sentence sets out like this: {opening}\nWhich ending belongs to it?\n\n{OPTIONS}'
+    'News report: {passage}\n\nA line further on in the report has lost a name: {line}\nCopy it from the gap to its end, with the right name put in.\n\n{OPTIONS}'
   ),
   Template(
-    'A page was torn, and the rest of the last sentence is gone. Restore it.\n\n{passage}\n\n{opening}\n\n{OPTIONS}'
+    'A page is stained, and in the last line a name cannot be read. Restore the name, and what comes after it.\n\n{passage}\n\n{line}\n\n{OPTIONS}'
   ),
   Template(
-    'The sub-editor has a beginning but lacks the name that comes next and all that stands after it.\n\nBeginning: {opening}\nArticle so far: {passage}\n\nSupply what is lacking.\n{OPTIONS}'
+    'The sub-editor has a sentence in which a blank stands for a name she cannot make out.\n\nSentence: {line}\nArticle so far: {passage}\n\nWrite it out for her, from that name onward.\n{OPTIONS}'
   ),
   Template(
-    'Who or what is meant at the point where this line breaks off?\n{opening}\n\nThe article will tell you. Take the continuation in which the right person, place or thing is named.\n\n{passage}\n\n{OPTIONS}'
+    'Who or what is meant by the blank in this line?\n{line}\n\nThe article will tell you. Of the versions listed, all of which start at the blank, take the one in which the right person, place or thing is named.\n\n{passage}\n\n{OPTIONS}'
   ),
   Template(
-    '{passage}\n{opening}\n\nComplete the text so that it agrees with the facts reported in it.\n{OPTIONS}'
+    '{passage}\n{line}\n\nFill the gap so that the report agrees with itself, and go on to the end of the line.\n{OPTIONS}'
   ),
   Template(
-    'You typed up a story from a newspaper until your keyboard failed.\n\nTyped before it failed: {passage}\n\nAnd then only: {opening}\n\nOf the versions in the list, one is what the newspaper had. Find it.\n\n{OPTIONS}'
+    'You typed up a story from a newspaper and left out a name that you could not make out.\n\nTyped: {passage}\n\nLast line: {line}\n\nOf the versions in the list, which start at the gap, one is what the newspaper had. Find it.\n\n{OPTIONS}'
   ),
   Template(
-    'The candidates at the end differ in a single name only. Having studied the background, choose the one that makes sense after the words shown.\n\nBackground: {passage}\n\nWords: {opening}\n\n{OPTIONS}'
+    'The candidates at the end differ in a single name only. Having studied the background, choose the one that makes sense from the gap on.\n\nBackground: {passage}\n\nSentence with a gap: {line}\n\n{OPTIONS}'
   ),
   Template(
-    'A newsreader loses her place in the middle of this item:\n\n{passage}\n\nShe had just begun to say: {opening}\nWhat must she say next?\n\n{OPTIONS}'
+    'A newsreader has this item to read aloud:\n\n{passage}\n\nOn her screen the last line lacks a name: {line}\nWhat should she say from there on?\n\n{OPTIONS}'
   ),
   Template(
-    'Source: {passage}\nQuotation to be finished: {opening}\nEnding:\n{OPTIONS}'
+    'Source: {passage}\nQuotation with a name left out: {line}\nThe same from the name to the end:\n{OPTIONS}'
   ),
 )
 
@@ -89,19 +97,20 @@ DATASETS = (
     test='validation',
     sizes={'train': 25262, 'validation': 2985},
     fields={
-      'context': Field('context', untokenised),
-      'question': Field('question', untokenised),
-      'answer0': Field('answer0', untokenised),
-      'answer1': Field('answer1', untokenised),
-      'answer2': Field('answer2', untokenised),
-      'answer3': Field('answer3', untokenised),
+      'context': Field('context', prose, capitalised),
+      'question': Field('question', prose, question_mark, capitalised),
+      'answer0': 'answer0',
+      'answer1': 'answer1',
+      'answer2': 'answer2',
+      'answer3': 'answer3',
     },
+    cleaning=prose,
     answer=Choice('label', ('{answer0}', '{answer1}', '{answer2}', '{answer3}')),
     metric='accuracy',
     templates=_COSMOS_QA_TEMPLATES,
     licence='CC BY 4.0',
     citation='Huang et al. 2019, "Cosmos QA", EMNLP',
-    note='the text is tokenised in the source; it is joined up here',
+    note='the text is tokenized in the source; it is joined up here, but for hyphens, which may be dashes',
   ),
   Dataset(
     name='record',
@@ -115,9 +124,10 @@ DATASETS = (
     sizes={'train': 100730, 'validation': 10000},
     fields={
       'passage': Field('passage', substitute(r'\s*@highlight\s*', '\n')),
-      'opening': Field('query', substitute(r'(?s)\s*@placeholder.*', ' ...')),
+      'line': Field('query', replace('@placeholder', '____')),
       'ending': Field('query', substitute(r'(?s)^.*?(?=@placeholder)', '')),
     },
+    cleaning=prose,
     answer=Choice('answers', 'entities', gap=('ending', '@placeholder')),
     evidence=Evidence(field='passage', texts='entities'),
     metric='accuracy',

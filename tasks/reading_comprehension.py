@@ -18,13 +18,18 @@ from flan_jax.fields import (
   capitalised,
   date_in_words,
   first_or,
+  full_stop,
   question_mark,
   replace,
-  squeeze,
   substitute,
-  unescape,
 )
+from flan_jax.prose import prose
 from flan_jax.templates import Template
+
+_NO_FACT = 'Common knowledge of the world is enough here.'
+"""Stands for the fact of OpenBookQA in copies of the data that lack it."""
+
+_QUESTION = Field('question', prose, question_mark, capitalised)
 
 _BOOL_Q_TEMPLATES = (
   Template('{passage}\n\nA single word will do for a reply: {question}\n\n{OPTIONS}'),
@@ -42,7 +47,7 @@ _BOOL_Q_TEMPLATES = (
     'Put your trust in this extract and in nothing else.\n\n{passage}\n\nSo: {question}\n{OPTIONS}'
   ),
   Template(
-    'At a pub quiz the teams were asked: {question}\nThe organisers had taken the answer from these lines. What was on their sheet?\n\n{passage}\n\n{OPTIONS}'
+    'At a pub quiz the teams were asked: {question}\nThe organizers had taken the answer from these lines. What was on their sheet?\n\n{passage}\n\n{OPTIONS}'
   ),
   Template(
     '"{title}" is our subject. Below stands what is known about it, and after that a point to be cleared up.\n\nKnown: {passage}\n\nTo be cleared up: {question}\n\n{OPTIONS}'
@@ -89,12 +94,12 @@ _DROP_TEMPLATES = (
     'Keep pencil and paper ready.\n\n{question}\n\n{passage}\n\nWrite down what you arrive at, nothing else.'
   ),
   Template(
-    '{passage}\n\nThe solution is {answer}. What was the problem? Make it one that calls for some reckoning or comparing.',
+    '{passage}\n\nHere is a solution. What was the problem? Make it one that calls for some reckoning or comparing.\n\nSolution: {answer}',
     '{question}',
     turned_around=True,
   ),
   Template(
-    'Set an exercise in careful reading: a question on the passage at the end whose only acceptable answer is "{answer}".\n\n{passage}',
+    'Set an exercise in careful reading: a question on the passage at the end whose only acceptable answer is the one given here.\n\nAnswer: {answer}\n\nPassage: {passage}',
     '{question}',
     turned_around=True,
   ),
@@ -134,7 +139,7 @@ _MULTIRC_TEMPLATES = (
     turned_around=True,
   ),
   Template(
-    'Think up a question about the text. A person who responds to it with "{response}" and wonders whether that is right must be told "{answer}".\n\n{paragraph}',
+    'Think up a question about the text. A person who responds to it as below and wonders whether that is right must be told "{answer}".\n\nResponse: {response}\n\nText: {paragraph}',
     '{question}',
     turned_around=True,
   ),
@@ -156,7 +161,7 @@ _OPENBOOKQA_TEMPLATES = (
     'Open book: {fact}\nTest paper: {question}\n\nWhat would you circle?\n\n{OPTIONS}'
   ),
   Template(
-    '{question}\n\nOf the four ways to go on, one is sensible in view of the principle printed here; take it. Principle: {fact}\n\n{OPTIONS}'
+    '{question}\n\nOf the four ways to go on or to reply, one is sensible in view of the principle printed here; take it. Principle: {fact}\n\n{OPTIONS}'
   ),
   Template(
     'Teacher: Do not forget what I told you: {fact}\nTeacher: Next on the sheet: {question}\nAttentive pupil:\n{OPTIONS}'
@@ -168,7 +173,7 @@ _OPENBOOKQA_TEMPLATES = (
     'A museum guide has just told a group of children: {fact}\nShe turns to a boy who was listening and tries him out: {question}\nThe boy gets it right. What does he answer?\n\n{OPTIONS}'
   ),
   Template(
-    'Today the class learned this: {fact}\nSet a test item, perhaps a sentence to be finished, for which "{answer}" is the right choice.',
+    'Today the class learned this: {fact}\nSet a test item, perhaps a sentence to be finished, for which this is the right choice: {answer}',
     '{question}',
     turned_around=True,
   ),
@@ -199,7 +204,7 @@ _SQUAD_V1_TEMPLATES = (
     'A reader writes to the editor of our encyclopedia: {question}\nReply to the letter with a quotation from the entry concerned.\n\nEntry: {context}'
   ),
   Template(
-    'Somebody was curious about "{title}" and found what they were after in the paragraph below, namely: {answer}. What had they asked?\n\n{context}',
+    'Somebody was curious about "{title}" and found what they were after in the paragraph below. What had they asked?\n\nFound: {answer}\n\nParagraph: {context}',
     '{question}',
     turned_around=True,
   ),
@@ -239,7 +244,7 @@ _SQUAD_V2_TEMPLATES = (
     '{context}\n\nTwo students are at odds. One says that the solution can be had from those lines; the other calls the question unanswerable. Settle it, either with the solution or with the word that the other used.\n\nTheir question: {question}'
   ),
   Template(
-    '{context}\n\nAsk something about "{title}" to which this text replies "{answer}". (Where that is "unanswerable", stay close to the topic but ask what the text leaves open.)',
+    '{context}\n\nAsk something about "{title}" to which this text gives the reply below. (If that is the word "unanswerable", stay close to the topic but ask what the text leaves open.)\n\nReply: {answer}',
     '{question}',
     turned_around=True,
   ),
@@ -266,9 +271,10 @@ DATASETS = (
     sizes={'train': 9427, 'validation': 3270},
     fields={
       'title': 'title',
-      'passage': Field('passage', substitute(r"``|''", '"'), opening(600)),
-      'question': Field('question', question_mark, capitalised),
+      'passage': Field('passage', prose, opening(600)),
+      'question': _QUESTION,
     },
+    cleaning=prose,
     answer=Label('answer', ('no', 'yes')),
     metric='accuracy',
     templates=_BOOL_Q_TEMPLATES,
@@ -286,10 +292,11 @@ DATASETS = (
     test='dev',
     sizes={'train': 77409, 'dev': 9536},
     fields={
-      'passage': Field('passage', unescape, squeeze),
-      'question': Field('question', squeeze),
+      'passage': Field('passage', prose),
+      'question': _QUESTION,
       'answer': Field('answer', date_in_words),
     },
+    cleaning=prose,
     answer=Text('{answer}', references='validated_answers', cleaning=(date_in_words,)),
     evidence=Evidence(field='passage'),
     metric='drop_f1',
@@ -310,10 +317,11 @@ DATASETS = (
     test='validation',
     sizes={'train': 27243, 'validation': 4848},
     fields={
-      'paragraph': Field('paragraph', squeeze, opening(600)),
-      'question': 'question',
+      'paragraph': Field('paragraph', prose, opening(600)),
+      'question': _QUESTION,
       'response': 'answer',
     },
+    cleaning=prose,
     answer=Label('label', ('no', 'yes')),
     metric='f1a',
     reference_metric='the same, and the share of questions with all answers right',
@@ -332,13 +340,14 @@ DATASETS = (
     test='test',
     sizes={'train': 4957, 'validation': 500, 'test': 500},
     fields={
-      'fact': Field('fact1', substitute(r'^\s*$', '(not given)'), capitalised),
+      'fact': Field('fact1', substitute(r'^\s*$', _NO_FACT), capitalised, full_stop),
       'question': Field('question/stem', capitalised),
       'choice_a': 'question/choice_A',
       'choice_b': 'question/choice_B',
       'choice_c': 'question/choice_C',
       'choice_d': 'question/choice_D',
     },
+    cleaning=prose,
     answer=Choice(
       'answerKey', ('{choice_a}', '{choice_b}', '{choice_c}', '{choice_d}')
     ),
@@ -355,10 +364,11 @@ DATASETS = (
     sizes={'train': 87599, 'validation': 10570},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),
-      'context': 'context',
-      'question': 'question',
+      'context': Field('context', prose),
+      'question': _QUESTION,
       'answer': Field('answers/text', first_or('')),
     },
+    cleaning=prose,
     answer=Text('{answer}', references='answers/text'),
     evidence=Evidence(field='context', start='answers/answer_start'),
     templates=_SQUAD_V1_TEMPLATES,
@@ -373,10 +383,11 @@ DATASETS = (
     sizes={'train': 130319, 'validation': 11873},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),
-      'context': 'context',
-      'question': 'question',
+      'context': Field('context', prose),
+      'question': _QUESTION,
       'answer': Field('answers/text', first_or('unanswerable')),
     },
+    cleaning=prose,
     answer=Text('{answer}', references='answers/text'),
     evidence=Evidence(field='context', start='answers/answer_start'),
     templates=_SQUAD_V2_TEMPLATES,

@@ -2,12 +2,13 @@
 
 from flan_jax.catalogue import Dataset
 from flan_jax.excerpts import opening, sentences
-from flan_jax.fields import Field, Label, drop, recode, replace, unescape
+from flan_jax.fields import Field, Label, drop, recode, replace
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 _WORDS = ('negative', 'positive')
 
-_YELP = (replace('\\n', '\n'), drop(r'\\\s?(?=")'), replace('""', '"'))
+_YELP = (replace('\\n', '\n'), drop(r'\\\s?(?=")'), prose)
 """What the file of Yelp's reviews escapes, as it was written."""
 
 DATASETS = (
@@ -21,9 +22,10 @@ DATASETS = (
     test='test',
     sizes={'train': 25_000, 'test': 25_000},
     fields={
-      'text': Field('text', unescape, opening(600)),
-      'beginning': Field('text', unescape, sentences(150)),
+      'text': Field('text', prose, opening(600)),
+      'beginning': Field('text', prose, sentences(150)),
     },
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='research use',
@@ -44,7 +46,7 @@ DATASETS = (
       ),
       Template('Label the opinion by its tone: {text}\n{OPTIONS}'),
       Template(
-        'Read to the end before you judge, since a writer may praise the cast and still dislike the picture. Taken as a whole, of what sort is the judgement passed here?\n\n{text}\n\n{OPTIONS}'
+        'Read to the end before you judge, since a writer may praise the cast and still dislike the picture. Taken as a whole, of what sort is the judgment passed here?\n\n{text}\n\n{OPTIONS}'
       ),
       Template(
         'Would the director be pleased or hurt by these remarks? Answer "positive" for pleased and "negative" for hurt.\n\n{text}\n\n{OPTIONS}'
@@ -70,7 +72,8 @@ DATASETS = (
     dev='train[-200:]',
     test='test',
     sizes={'train': 1_600_000, 'test': 498},
-    fields={'text': Field('text', unescape)},
+    fields={'text': 'text'},
+    cleaning=prose,
     answer=Label('polarity', _WORDS, recode({0: 0, 2: -1, 4: 1})),
     metric='accuracy',
     differs="without the neutral tweets of the test set, which FLAN's code counts as negative",
@@ -83,7 +86,7 @@ DATASETS = (
         '{text}\n\nThat was posted on a microblog. What sort of feeling does it give off?\n\n{OPTIONS}'
       ),
       Template(
-        'A company keeps two tallies of what people say about it online, one for the good things and one for the bad. To which tally should it add this message?\n\n"{text}"\n\n{OPTIONS}'
+        'A company keeps two tallies of what people say about it online, one for the good things and one for the bad. To which tally should it add this message?\n\n{text}\n\n{OPTIONS}'
       ),
       Template(
         'Emoticons, slang and misspellings notwithstanding, which way does the following lean?\n\n{text}\n{OPTIONS}'
@@ -96,7 +99,7 @@ DATASETS = (
         'Going through a friend\'s feed, you come to this entry.\n\n{text}\n\nShould it worry you or cheer you? Say "negative" if it should worry you, "positive" if it should cheer you.\n\n{OPTIONS}'
       ),
       Template(
-        'Social media post, up to 140 characters:\n"{text}"\n\nWhich single adjective sums up how its author feels?\n{OPTIONS}'
+        'Social media post, up to 140 characters:\n{text}\n\nWhich single adjective sums up how its author feels?\n{OPTIONS}'
       ),
       Template(
         'Say something {answer} in 140 characters or fewer.',
@@ -121,27 +124,28 @@ DATASETS = (
     test='validation',
     sizes={'train': 67_349, 'validation': 872},
     fields={'sentence': 'sentence'},
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='none stated; research use',
     citation='Socher et al. 2013, "Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank", EMNLP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
-        'From a film critic\'s column: "{sentence}"\nThe critic is being\n{OPTIONS}'
+        "From a film critic's column: {sentence}\nThe critic is being\n{OPTIONS}"
       ),
       Template(
         'Posters quote reviewers a few words at a time. Would this quotation count as negative or positive publicity?\n\n{sentence}\n\n{OPTIONS}'
       ),
       Template(
-        '{sentence}\n\nBrief as it is, the phrase passes judgement on a movie. Of what kind?\n{OPTIONS}'
+        '{sentence}\n\nBrief as it is, the phrase passes judgment on a movie. Of what kind?\n{OPTIONS}'
       ),
       Template('Mark the polarity of this snippet: {sentence}\n{OPTIONS}'),
       Template('Quote: {sentence}\nSlant:\n\n{OPTIONS}'),
       Template(
-        'Is the writer kind or harsh here? Kind goes down as positive, harsh as negative.\n\n"{sentence}"\n\n{OPTIONS}'
+        'Is the writer kind or harsh here? Kind goes down as positive, harsh as negative.\n\n{sentence}\n\n{OPTIONS}'
       ),
       Template(
-        'Some words lifted from an article on a new release are shown below. What feeling towards the release do they convey?\n\n{sentence}\n\n{OPTIONS}'
+        'Some words lifted from an article on a new release are shown below. What feeling toward the release do they convey?\n\n{sentence}\n\n{OPTIONS}'
       ),
       Template(
         'An actor checks every mention of her latest picture and pastes the pleasant ones into an album. Decide whether the following line will strike her as negative or positive.\n\n{sentence}\n\n{OPTIONS}'
@@ -171,6 +175,7 @@ DATASETS = (
       'text': Field('text', *_YELP, opening(600)),
       'beginning': Field('text', *_YELP, sentences(150)),
     },
+    cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     licence='Yelp dataset terms; academic use',
@@ -187,7 +192,7 @@ DATASETS = (
       ),
       Template('Guest book entry:\n{text}\n\nThe entry is\n{OPTIONS}'),
       Template(
-        'Would this person send friends there? Reply "positive" if they would recommend the visit and "negative" if they would warn against it.\n\n"{text}"\n\n{OPTIONS}'
+        'Would this person send friends there? Reply "positive" if they would recommend the visit and "negative" if they would warn against it.\n\n{text}\n\n{OPTIONS}'
       ),
       Template('Sum up the outcome of the visit in a word.\n\n{text}\n{OPTIONS}'),
       Template(

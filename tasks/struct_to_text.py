@@ -9,8 +9,8 @@ from flan_jax.fields import (
   join,
   replace,
   triples,
-  unescape,
 )
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 COMMON_GEN = Dataset(
@@ -27,6 +27,7 @@ COMMON_GEN = Dataset(
     'concepts': Field('concepts', join(', ')),
     'sentence': 'target',
   },
+  cleaning=prose,
   answer=Text('{sentence}', references='references'),
   metric='rouge',
   templates=(
@@ -50,7 +51,7 @@ COMMON_GEN = Dataset(
       'Required words: {concepts}\nRemark about ordinary life that has room for every one of them:'
     ),
     Template(
-      'Someone filmed a brief clip and labelled it "{concepts}". What does the clip show?'
+      'Someone filmed a brief clip and labeled it "{concepts}". What does the clip show?'
     ),
     Template(
       '{sentence}\n\nWhich bare words, in dictionary form, was that built around? Separate them with commas.',
@@ -85,13 +86,13 @@ DART = Dataset(
       drop(r'\[TABLECONTEXT\] '),
       replace('[TITLE]', 'TITLE'),
       replace('_', ' '),
-      unescape,
       replace(' eatType ', ' eat type '),
       replace(' priceRange ', ' price range '),
       replace(' familyFriendly ', ' family friendly '),
     ),
     'text': 'target',
   },
+  cleaning=prose,
   answer=Text('{text}', references='references'),
   metric='rouge',
   templates=(
@@ -147,6 +148,7 @@ E2E_NLG = Dataset(
     'listing': Field('meaning_representation', attributes),
     'description': 'target',
   },
+  cleaning=prose,
   answer=Text('{description}', references='references'),
   metric='rouge',
   templates=(
@@ -197,16 +199,17 @@ WEB_NLG_EN = Dataset(
   test='validation',
   sizes={'train': 35_426, 'validation': 1_667},
   fields={
-    'triples': Field('input', triples, unescape),
+    'triples': Field('input', triples),
     'text': 'target',
   },
+  cleaning=prose,
   answer=Text('{text}', references='references'),
   metric='rouge',
   templates=(
     Template(
       '{triples}\n\nEach row reads subject, property, value. Retell the rows in plain sentences.'
     ),
-    Template('Verbalise this small knowledge graph:\n\n{triples}'),
+    Template('Verbalize this small knowledge graph:\n\n{triples}'),
     Template(
       'A radio presenter has only the card below to read from, and cannot simply read out a list. What goes on air?\n\n{triples}'
     ),

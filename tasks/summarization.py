@@ -13,17 +13,16 @@ from flan_jax.fields import (
   Label,
   Text,
   drop,
+  each,
   first,
   numbered,
   pick,
   replace,
   split,
-  squeeze,
   substitute,
-  unescape,
-  untokenised,
   without,
 )
+from flan_jax.prose import prose
 from flan_jax.templates import Template
 
 WORDS = 600
@@ -39,10 +38,11 @@ AESLC = Dataset(
   test='test',
   sizes={'train': 14_436, 'validation': 1_960, 'test': 1_906},
   fields={
-    'email': Field('email_body', replace('=20', ''), squeeze, opening(WORDS)),
-    'beginning': Field('email_body', replace('=20', ''), squeeze, sentences(120)),
-    'subject': Field('subject_line', squeeze),
+    'email': Field('email_body', replace('=20', ''), prose, opening(WORDS)),
+    'beginning': Field('email_body', replace('=20', ''), prose, sentences(120)),
+    'subject': 'subject_line',
   },
+  cleaning=prose,
   answer=Text('{subject}'),
   metric='rouge',
   templates=(
@@ -69,7 +69,7 @@ AESLC = Dataset(
       '{email}\n\nSomeone forwarded me that under the heading "FYI", which is no help. Suggest a better one.'
     ),
     Template(
-      'How might an e-mail begin whose subject is "{subject}"?',
+      'With which lines might an e-mail on this subject begin?\n\nSubject: {subject}',
       '{beginning}',
       turned_around=True,
     ),
@@ -83,9 +83,9 @@ AESLC = Dataset(
   citation='Zhang and Tetreault 2019, "This Email Could Save Your Life: Introducing the Task of Email Subject Line Generation", ACL',
 )
 
-# `LONDON, England (CNN) -- `, `(CNN)`, and the Daily Mail's `By. Name. PUBLISHED: ...`.
+# `LONDON, England (CNN) -- `, `Hong Kong (CNN)`, and the Daily Mail's `By. Name. PUBLISHED: ...`.
 DATELINE = (
-  r"^(?:[A-Z][A-Z .'-]+(?:, [A-Z][\w. ]+)? )?(?:\([\w. ]+\) )?-- |^\(CNN\) ?"
+  r"^(?:[A-Z][A-Z .'-]+(?:, [A-Z][\w. ]+)? )?(?:\([\w. ]+\) )?-- |^(?:[A-Z][\w.,' -]{0,40} )?\(CNN\) ?(?:-- )?"
   r'|^By ?\. .{1,120}?PUBLISHED: ?\. .{1,60}?\d{4} ?\. '
   r'(?:\| ?\. UPDATED: ?\. .{1,60}?\d{4} ?\. )?'
 )
@@ -102,10 +102,11 @@ CNN_DAILYMAIL = Dataset(
   test='test',
   sizes={'train': 287_113, 'validation': 13_368, 'test': 11_490},
   fields={
-    'article': Field('article', drop(DATELINE), drop(LINK), opening(WORDS)),
-    'beginning': Field('article', drop(DATELINE), drop(LINK), sentences(80)),
+    'article': Field('article', drop(DATELINE), drop(LINK), prose, opening(WORDS)),
+    'beginning': Field('article', drop(DATELINE), drop(LINK), prose, sentences(80)),
     'points': 'highlights',
   },
+  cleaning=prose,
   answer=Text('{points}'),
   metric='rouge',
   templates=(
@@ -128,7 +129,7 @@ CNN_DAILYMAIL = Dataset(
       'A friend saw me reading this and wants to know what it says.\n\n{article}\n\nHelp me put it briefly.'
     ),
     Template(
-      'Brief the editor, in four sentences at most, on the copy that follows.\n\n{article}\n\nBriefing:'
+      'Brief the editor, in a few sentences, on the copy that follows.\n\n{article}\n\nBriefing:'
     ),
     Template(
       'If the piece below had to lose nine tenths of its length, which facts would you save? Write them out.\n\n{article}'
@@ -162,9 +163,10 @@ GIGAWORD = Dataset(
   test='test',
   sizes={'train': 3_803_957, 'validation': 189_651, 'test': 1_951},
   fields={
-    'sentence': Field('document', without('UNK', '<unk>', '#'), untokenised),
-    'headline': Field('summary', without('UNK', '<unk>', '#'), untokenised),
+    'sentence': Field('document', without('UNK', '<unk>', '#')),
+    'headline': Field('summary', without('UNK', '<unk>', '#')),
   },
+  cleaning=prose,
   answer=Text('{headline}'),
   metric='rouge',
   templates=(
@@ -219,13 +221,20 @@ MULTI_NEWS = Dataset(
   sizes={'train': 44_972, 'validation': 5_622, 'test': 5_622},
   fields={
     'reports': Field(
-      'document', drop(ARCHIVE), split('|||||'), first(10), evenly(WORDS), numbered
+      'document',
+      drop(ARCHIVE),
+      split('|||||'),
+      first(10),
+      each(prose),
+      evenly(WORDS),
+      numbered,
     ),
     'beginning': Field(
-      'document', drop(ARCHIVE), split('|||||'), pick(0), squeeze, sentences(100)
+      'document', drop(ARCHIVE), split('|||||'), pick(0), prose, sentences(100)
     ),
-    'digest': Field('summary', drop(r'^– '), sentences(160)),
+    'digest': Field('summary', drop(r'^– '), prose, sentences(160)),
   },
+  cleaning=prose,
   answer=Text('{digest}'),
   metric='rouge',
   templates=(
@@ -279,11 +288,12 @@ NEWSROOM = Dataset(
   test='test',
   sizes={'train': 995_041, 'validation': 108_837, 'test': 108_862},
   fields={
-    'title': Field('title', unescape, squeeze),
-    'text': Field('text', unescape, squeeze, opening(WORDS)),
-    'beginning': Field('text', unescape, squeeze, sentences(80)),
-    'blurb': Field('summary', unescape, squeeze, sentences(170)),
+    'title': 'title',
+    'text': Field('text', prose, opening(WORDS)),
+    'beginning': Field('text', prose, sentences(80)),
+    'blurb': Field('summary', prose, sentences(170)),
   },
+  cleaning=prose,
   answer=Text('{blurb}'),
   metric='rouge',
   templates=(
@@ -338,10 +348,11 @@ SAMSUM = Dataset(
   test='test',
   sizes={'train': 14_732, 'validation': 818, 'test': 819},
   fields={
-    'chat': Field('dialogue', FILES, squeeze),
-    'beginning': Field('dialogue', FILES, squeeze, sentences(130)),
-    'summary': Field('summary', squeeze),
+    'chat': Field('dialogue', FILES),
+    'beginning': Field('dialogue', FILES, prose, sentences(130)),
+    'summary': 'summary',
   },
+  cleaning=prose,
   answer=Text('{summary}'),
   metric='rouge',
   templates=(
@@ -392,10 +403,11 @@ XSUM = Dataset(
   test='test',
   sizes={'train': 203_577, 'validation': 11_305, 'test': 11_301},
   fields={
-    'document': Field('document', drop(PLAYER), opening(WORDS)),
-    'beginning': Field('document', drop(PLAYER), sentences(80)),
+    'document': Field('document', drop(PLAYER), prose, opening(WORDS)),
+    'beginning': Field('document', drop(PLAYER), prose, sentences(80)),
     'sentence': 'summary',
   },
+  cleaning=prose,
   answer=Text('{sentence}'),
   metric='rouge',
   templates=(
@@ -442,11 +454,10 @@ XSUM = Dataset(
 # AG's lost ampersands: ` #39;s`, ` quot;`; and backslashes for line breaks.
 AG_CLEANING = (
   substitute(r' ?(?<![&\w])(#\d+|quot|amp|lt|gt);', r'&\1;'),
-  unescape,
+  prose,
   drop(r'<[^>]*>'),
   replace('\\$', '$'),
   replace('\\', ' '),
-  squeeze,
 )
 
 AG_NEWS_SUBSET = Dataset(
@@ -462,6 +473,7 @@ AG_NEWS_SUBSET = Dataset(
     'title': Field('title', *AG_CLEANING),
     'text': Field('description', *AG_CLEANING),
   },
+  cleaning=prose,
   answer=Label('label', ('World', 'Sports', 'Business', 'Science/Tech')),
   metric='accuracy',
   templates=(
@@ -513,11 +525,12 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
   test='train[-500:]',
   sizes={'train': 3_731},
   fields={
-    'movie': Field('_movie_name', squeeze),
-    'reviews': Field('_critics/value', first(10), numbered, squeeze),
-    'review': Field('_critics/value', pick(0), squeeze),
-    'consensus': Field('_critic_consensus', squeeze),
+    'movie': '_movie_name',
+    'reviews': Field('_critics/value', first(10), numbered),
+    'review': Field('_critics/value', pick(0)),
+    'consensus': '_critic_consensus',
   },
+  cleaning=prose,
   answer=Text('{consensus}'),
   metric='rouge',
   templates=(
@@ -531,10 +544,10 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
       'What do reviewers as a body make of the film {movie}? Judge from these excerpts.\n\n{reviews}'
     ),
     Template(
-      'A cinema wants an honest line for its programme, true to what was written about {movie}.\n\n{reviews}\n\nLine:'
+      'A cinema wants an honest line for its program, true to what was written about {movie}.\n\n{reviews}\n\nLine:'
     ),
     Template(
-      'Find the common ground among the opinions below and phrase it as a balanced judgement of {movie}.\n\n{reviews}'
+      'Find the common ground among the opinions below and phrase it as a balanced judgment of {movie}.\n\n{reviews}'
     ),
     Template(
       "Should I see {movie}? I would rather have the critics' view than yours, and briefly.\n\n{reviews}"
@@ -569,11 +582,12 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
   test='train[-500:]',
   sizes={'train': 2_259},
   fields={
-    'motion': Field('_debate_name', squeeze),
-    'arguments': Field('_argument_sentences/value', first(10), numbered, squeeze),
-    'argument': Field('_argument_sentences/value', pick(0), squeeze),
-    'claim': Field('_claim', squeeze),
+    'motion': '_debate_name',
+    'arguments': Field('_argument_sentences/value', first(10), numbered),
+    'argument': Field('_argument_sentences/value', pick(0)),
+    'claim': '_claim',
   },
+  cleaning=prose,
   answer=Text('{claim}'),
   metric='rouge',
   templates=(
@@ -602,7 +616,7 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
       'Topic: {motion}\n\n{arguments}\n\nCapture, as tersely as you can, the position that somebody who says all this is taking.'
     ),
     Template(
-      'The motion is "{motion}", and someone maintains: {claim}\n\nOffer an argument in favour of that.',
+      'The motion is "{motion}", and someone maintains: {claim}\n\nOffer an argument in favor of that.',
       '{argument}',
       turned_around=True,
     ),
@@ -628,10 +642,11 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
   test='test',
   sizes={'train': 99_020, 'validation': 13_823, 'test': 28_614},
   fields={
-    'guide': Field('source', squeeze, opening(WORDS)),
-    'beginning': Field('source', squeeze, sentences(80)),
-    'steps': Field('target', squeeze, sentences(170)),
+    'guide': Field('source', prose, opening(WORDS)),
+    'beginning': Field('source', prose, sentences(80)),
+    'steps': Field('target', prose, sentences(170)),
   },
+  cleaning=prose,
   answer=Text('{steps}'),
   metric='rouge',
   templates=(

@@ -27,7 +27,7 @@ WMT_OUT = (
 PARA_CRAWL_IN = (
   'The following was lifted from a LANGUAGE website. Render it in English.\n\n{foreign}',
   '{foreign}\n\nThe site offers this in LANGUAGE alone. What would an English edition say?',
-  'Localise one string of a user interface for visitors from Britain and America.\n\nString (LANGUAGE): {foreign}',
+  'Localize one string of a user interface for visitors from Britain and America.\n\nString (LANGUAGE): {foreign}',
   'A browser extension lets people without any LANGUAGE read the web. It has met this segment:\n\n{foreign}\n\nWhich English segment should it display instead?',
   'Here is one half of a bilingual page, the LANGUAGE half.\n\n{foreign}\n\nProvide the English half.',
   'My LANGUAGE is poor and I have landed on a page with these words. Tell me in English what I am looking at.\n\n{foreign}',

@@ -51,6 +51,7 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
     'sizes': dict(sizes),
     'slices': {name: str(part) for name, part in dataset.resolve_splits(sizes).items()},
     'fields': data(dataset.fields),
+    'cleaning': data(dataset.cleaning),
     'answer': data(dataset.answer),
     'evidence': data(dataset.evidence),
     'templates': templates(dataset),

@@ -18,9 +18,11 @@ FORM = 'continuation'
 HOW: Mapping[str, Any] = {'joint': ' ', 'end': '\n'}
 """The answer follows its prompt after a blank, and a written one ends with its line."""
 
-_FOLLOWS = '{premise}\nQuestion: Is it so that {hypothesis}\nAnswer:'
-_ANLI = '{context}\nQuestion: Is it so that {hypothesis}\nAnswer:'
-_SAME = 'A: {sentence1}\nB: {sentence2}\nQuestion: Do A and B mean the same?\nAnswer:'
+_FOLLOWS = '{premise}\nQuestion: Is this so? {hypothesis}\nAnswer:'
+_ANLI = '{context}\nQuestion: Is this so? {hypothesis}\nAnswer:'
+_SAME = (
+  'A: {sentence1}\nB: {sentence2}\nQuestion: Do A and B mean the same thing?\nAnswer:'
+)
 _READ = '{context}\nQuestion: {question}\nAnswer:'
 _READ_PASSAGE = '{passage}\nQuestion: {question}\nAnswer:'
 _ASKED = 'Question: {question}\nAnswer:'
@@ -51,39 +53,41 @@ def _translation(code: str, name: str) -> dict[str, str]:
 PROMPTS: Mapping[str, str | Mapping[str, str]] = {
   **dict.fromkeys(('anli_r1', 'anli_r2', 'anli_r3'), _ANLI),
   **dict.fromkeys(
-    ('cb', 'mnli_matched', 'mnli_mismatched', 'rte', 'snli', 'mini_rte', 'mini_cb'),
+    ('mnli_matched', 'mnli_mismatched', 'rte', 'snli', 'mini_rte', 'mini_cb'),
     _FOLLOWS,
   ),
-  'qnli': '{sentence}\nQuestion: Does this tell us {question}\nAnswer:',
-  'wnli': '{sentence1}\nQuestion: Is it so that {sentence2}\nAnswer:',
-  'bool_q': '{title}\n{passage}\nQuestion: {question}?\nAnswer:',
+  'cb': '{premise}\nQuestion: Is it so that {hypothesis}?\nAnswer:',
+  'qnli': '{sentence}\nQuestion: Does that answer this? {question}\nAnswer:',
+  'wnli': '{sentence1}\nQuestion: Is this so? {sentence2}\nAnswer:',
+  'bool_q': '{title}\n' + _READ_PASSAGE,
   'mini_boolq': _READ_PASSAGE,
   'drop': _READ_PASSAGE,
   **dict.fromkeys(
     ('multirc', 'mini_multirc'),
-    '{paragraph}\nQuestion: {question}\nIs "{response}" right?\nAnswer:',
+    '{paragraph}\nQuestion: {question}\nReply: {response}\n'
+    'Is the reply right?\nAnswer:',
   ),
-  'openbookqa': '{fact}.\n{question}',
+  'openbookqa': '{fact}\n{question}',
   'mini_obqa': '{fact}\n{stem}',
   **dict.fromkeys(('squad_v1', 'squad_v2'), '{title}\n' + _READ),
   **dict.fromkeys(('mini_squad', 'cosmos_qa', 'mini_cosmos'), _READ),
   **dict.fromkeys(
     ('arc_challenge', 'arc_easy', 'natural_questions', 'trivia_qa', 'mini_arc'), _ASKED
   ),
-  'copa': '{clause} {connective}',
+  'copa': '{premise}\nThe {relation}:',
   'mini_copa': '{premise}\nThe {wanted}:',
   'hellaswag': '{topic}: {context}',
   'piqa': '{goal}\nAnswer:',
   'story_cloze': '{context}',
   'definite_pronoun_resolution': '{sentence}\nThe word "{pronoun}" here stands for',
   **dict.fromkeys(('winogrande', 'wsc273', 'mini_winogrande'), '{start}'),
-  'wsc': '{text}\nQuestion: Does "{pronoun}" here stand for {noun}?\nAnswer:',
-  'record': '{passage}\n{opening}',
+  'wsc': '{text}\nQuestion: Does "{pronoun}" here stand for "{noun}"?\nAnswer:',
+  'record': '{passage}\nWith a gap: {line}\nFrom the gap on:',
   **dict.fromkeys(('imdb_reviews', 'sentiment140', 'yelp_polarity_reviews'), _REVIEW),
   **dict.fromkeys(('sst2', 'mini_sst2'), '{sentence}\nThe feeling of this text is'),
   **dict.fromkeys(('glue_mrpc', 'paws_wiki', 'mini_mrpc'), _SAME),
   'glue_qqp': (
-    'A: {question1}\nB: {question2}\nQuestion: Do A and B ask the same?\nAnswer:'
+    'A: {question1}\nB: {question2}\nQuestion: Do A and B ask the same thing?\nAnswer:'
   ),
   'stsb': (
     'A: {sentence1}\nB: {sentence2}\n'

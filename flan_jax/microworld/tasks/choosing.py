@@ -25,11 +25,11 @@ MINI_COPA = Dataset(
   templates=(
     Template('{premise}\nWhat is the {wanted}?\n{OPTIONS}'),
     Template('{premise} Find the {wanted} of this.\n{OPTIONS}'),
-    Template('We look for a {wanted}. {premise}\nWhich line is it?\n{OPTIONS}'),
+    Template('We look for the {wanted}. {premise}\nWhich line is it?\n{OPTIONS}'),
     Template('{premise}\nOne of two things is the {wanted}. Which?\n{OPTIONS}'),
     Template('Cause or effect? The {wanted}, please. {premise}\n{OPTIONS}'),
     Template(
-      '{premise}\nHere are two lines. Does the first or the second tell the {wanted}?\n{OPTIONS}'
+      '{premise}\nHere are two lines. Which of them tells the {wanted}?\n{OPTIONS}'
     ),
     Template('What is the most likely {wanted} here? {premise}\n{OPTIONS}'),
     Template('{premise}\nTake the line that tells the {wanted}.\n{OPTIONS}'),

@@ -146,7 +146,7 @@ MINI_COSMOS = Dataset(
     Template('{context}\nThink about it: {question}\nWhat is best?\n{OPTIONS}'),
     Template('{question}\nThe story goes like this. {context}\n{OPTIONS}'),
     Template('{context} Choose what fits. {question}\n{OPTIONS}'),
-    Template('This is what happened. {context}\nSo {question}\n{OPTIONS}'),
+    Template('This is what happened. {context}\nSo answer this. {question}\n{OPTIONS}'),
     Template('{context}\nWhat do you make of it? {question}\n{OPTIONS}'),
     Template('Read the lines and take one answer. {context} {question}\n{OPTIONS}'),
     Template(

@@ -1,0 +1,192 @@
+"""Prompts read as a careful writer would read them: on our own rows, and on real ones.
+
+Real rows stand beside the checkout, if anywhere; see ROWS in catalogue_test.
+"""
+
+import functools
+import itertools
+import json
+import pathlib
+import re
+
+import pytest
+
+from flan_jax import catalogue, splits, templates
+from flan_jax.catalogue import Dataset, Row
+from flan_jax.evaluate import continuation
+from flan_jax.fields import Label, Unlabelled
+from flan_jax.prose import prose, verbatim
+from flan_jax.templates import OPTIONS
+
+DATASETS = catalogue.family('flan')
+BESIDE = [
+  folder / 'shared' / 'data' for folder in list(pathlib.Path(__file__).parents)[3:]
+]
+REAL = next(filter(pathlib.Path.is_dir, BESIDE), BESIDE[0])
+OWN = pathlib.Path(__file__).parents[1] / 'rows'
+VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
+"""Spacing and punctuation are what these ask for; translations are so as well."""
+
+each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
+each_prose = pytest.mark.parametrize(
+  'dataset', [d for d in DATASETS.values() if d.cleaning is prose], ids=lambda d: d.name
+)
+
+
+def files(dataset: Dataset) -> list[pathlib.Path]:
+  name = dataset.tfds.rpartition(':')[0]
+  name = name if '/' in name else f'{name}/default'
+  used = sorted({splits.parse(part).split for part in dataset.slices.values()})
+  real = [REAL / name / f'{split}.jsonl' for split in used]
+  return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
+
+
+@functools.cache
+def read(name: str) -> tuple[tuple[dict, Row], ...]:
+  """Records and rows of a dataset, those without a label left out."""
+  dataset, found = DATASETS[name], []
+  for path in files(dataset):
+    with path.open(encoding='utf-8') as lines:
+      for number, line in enumerate(lines):
+        record = json.loads(line)
+        try:
+          found.append((record, dataset.read(record, f'{path.stem}:{number}')))
+        except Unlabelled:
+          continue
+  assert found, 'every row is dropped'
+  return tuple(found)
+
+
+def texts(dataset: Dataset, row: Row) -> dict[str, str]:
+  """Every text that a prompt or a metric can show of a row, by where it stands."""
+  found = dict(row.values)
+  if not isinstance(dataset.answer, Label):
+    found |= {f'option {i}': text for i, text in enumerate(row.answer.options)}
+    found |= {f'reference {i}': text for i, text in enumerate(row.answer.references)}
+  return found
+
+
+TRACES = {
+  'a clitic apart': r"(?<=\w) '(?:s|re|ve|ll|d|m)\b(?! ?')",
+  "n't apart": r"(?<=\w) n't\b",
+  'a split apostrophe': r"\w ' (?:s|t|re|ve|ll|d|m)\b(?! ?')",
+  'a blank before punctuation': r'\w [,?!](?!\w)|\w [;:.](?=\s|$)',
+  'a blank inside brackets': r'(?:^|[\w\s])\( \w|\w \)(?!\w)',
+  'a blank inside quotes': r'^[^"\n]*(?<!\S)" [^"\n]+ "(?!\w)[^"\n]*$',
+  'a bracket spelled out': r'-(?i:lrb|rrb|lsb|rsb)-',
+  'quotes of a tokenizer': r"``|(?<!\w)''|''(?!\w)",
+  'a line break of HTML': r'(?i)<br',
+  'an entity of HTML': r'&(?:amp|lt|gt|quot|nbsp|apos|#\d+);',
+  'blanks': r'[^\S\n]{2,}|[^\S\n]$|\u00a0|\t|\n{3,}',
+  'an invisible character': r'[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]',
+  'a character read in the wrong encoding': r'Â[£©°»]|Ã[©¨¼¶¤]|â€[™œ“”]',
+  'a price or a share apart': r'[$£] \d|\d %(?!\w)',
+}
+
+
+@each_prose
+def test_no_trace_of_a_tokenizer_or_of_a_page_is_left(dataset):
+  for _, row in read(dataset.name):
+    for place, text in texts(dataset, row).items():
+      for trace, pattern in TRACES.items():
+        found = re.search(pattern, text, re.MULTILINE)
+        assert not found, f'{row.row_id}, {place}: {trace}: {found[0]!r} in {text!r}'
+
+
+@each_prose
+def test_cleaning_a_clean_row_again_changes_nothing(dataset):
+  for _, row in read(dataset.name):
+    for text in texts(dataset, row).values():
+      assert prose(text) == text
+
+
+def test_every_dataset_is_cleaned_but_those_that_ask_for_the_very_characters():
+  kept = {d.name for d in DATASETS.values() if d.cleaning is verbatim}
+  assert kept == VERBATIM | {
+    d.name for d in DATASETS.values() if d.cluster == 'translation'
+  }
+
+
+SPANS = {
+  'squad_v1': ('context', lambda record: record['answers']['text']),
+  'squad_v2': ('context', lambda record: record['answers']['text']),
+  'quac': ('context', lambda record: record['answers']['text']),
+  'record': ('passage', lambda record: record['entities']),
+}
+"""Dataset -> the field of the passage, and the spans of it that a record names."""
+
+
+@pytest.mark.parametrize('name', SPANS)
+def test_a_span_of_a_passage_is_still_one_when_both_are_clean(name):
+  field, spans = SPANS[name]
+  kept = lost = 0
+  for record, _ in read(name):
+    for span in map(str.strip, spans(record)):
+      if span and span in record[field]:
+        kept += 1
+        lost += prose(span) not in prose(record[field])
+  assert kept
+  assert not lost
+
+
+def prompts(dataset: Dataset, row: Row):
+  """(where, template) of the templates and of the prompt that an answer continues."""
+  yield from enumerate(dataset.templates)
+  yield continuation.FORM, continuation.of(dataset).templates[0]
+
+
+SEPARATE = set('.,;:?!')
+
+
+@each_dataset
+def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
+  """... as in `he asked "Why??"` or `on William Buckley Jr..`."""
+  for _, row in read(dataset.name):
+    for where, template in prompts(dataset, row):
+      parts = templates.parse(template.inputs)
+      for (_, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
+        if name in (None, OPTIONS) or after.startswith('...'):
+          continue
+        ends = row.values[name][-1:] + after[:1]
+        doubled = len(ends) == 2 and set(ends) <= SEPARATE
+        assert not doubled, f'{row.row_id}, template {where}, {name}: {ends}'
+
+
+@each_dataset
+def test_every_field_that_a_template_shows_has_a_word_in_it(dataset):
+  """... but an answer: one of Natural Questions is `)`."""
+  for _, row in read(dataset.name):
+    for where, template in prompts(dataset, row):
+      for name in set(template.input_fields) - {'answer'}:
+        shown = row.values[name]
+        assert re.search(r'\w', shown), f'{row.row_id}, template {where}, {name}'
+
+
+@each_dataset
+def test_an_option_is_one_line(dataset):
+  for _, row in read(dataset.name):
+    assert all('\n' not in option for option in row.answer.options)
+
+
+@each_dataset
+def test_what_stands_between_quotes_begins_and_ends_with_none(dataset):
+  """... a whole passage is never put between quotes: it has some of its own."""
+  for _, row in read(dataset.name):
+    for where, template in prompts(dataset, row):
+      parts = templates.parse(template.inputs)
+      for (before, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
+        if name in (None, OPTIONS) or not (before.endswith('"') and after[:1] == '"'):
+          continue
+        shown = row.values[name]
+        assert '\n' not in shown, f'{row.row_id}, template {where}, {name}'
+
+
+@each_dataset
+def test_templates_are_in_american_spelling(dataset):
+  british = re.compile(
+    r'\b\w*(?:colour|neighbour|rumour|favour|honour|labelled|programme|isation|judgement|'
+    r'speciality|enquir|centre|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
+  )
+  for template in dataset.templates:
+    text = ' '.join(literal for literal, _ in templates.parse(template.inputs))
+    assert not british.search(text.lower())
