@@ -16,7 +16,6 @@ from flan_jax import templates as templates_lib
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evidence import Evidence
 from flan_jax.fields import Answer, Choice, Clean, Field, Label, Record, Text
-from flan_jax.prose import verbatim
 from flan_jax.styles import Style
 
 CLUSTERS = (
@@ -73,8 +72,7 @@ class Dataset:
     fields: field name -> path in the record, or a Field that cleans it.
     cleaning: of every text of a row: `prose`, or `verbatim` if every character counts.
     answer: Label, Choice or Text.
-    evidence: which field holds the answer, where one does: a long prompt is cut in that
-      field, around the answer.
+    evidence: the field, if any, that holds the answer; long prompts are cut around it.
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
     reference_metric: what the reference's code computes instead of it or beside it;
       '' where that is the same.
@@ -107,7 +105,7 @@ class Dataset:
   templates: tuple[templates_lib.Template, ...]
   directions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   direction: str = ''
-  cleaning: Clean = verbatim
+  cleaning: Clean = str
   family: str = 'flan'
   paper_name: str = ''
   evidence: Evidence | None = None
@@ -301,9 +299,7 @@ class Dataset:
       flan_jax.fields.Unlabelled: if the row carries no label.
     """
     values = {name: self.cleaning(self.field(name)(record)) for name in self.fields}
-    answer = self.answer(record, values)
-    if not isinstance(self.answer, Label):
-      answer = answer.cleaned(self.cleaning)
+    answer = self.answer(record, values).cleaned(self.cleaning)
     if self.evidence is not None:
       field = self.field(self.evidence.field)
       span = self.evidence(record, field, values, answer, clean=self.cleaning)
