@@ -17,6 +17,12 @@ from flan_jax.fields import Choice, Field, Label
 _DEFAULT_DATA_DIR = '~/tensorflow_datasets'
 
 
+def directory(data_dir: str | None = None) -> str:
+  """Where TFDS reads: `data_dir`, or `TFDS_DATA_DIR`, or TFDS's own default."""
+  found = data_dir or os.environ.get('TFDS_DATA_DIR') or _DEFAULT_DATA_DIR
+  return found if '://' in found else os.path.abspath(os.path.expanduser(found))
+
+
 def paths(dataset: Dataset) -> Iterator[tuple[str, str]]:
   """Yields (setting of the declaration, path that it reads in a record).
 
@@ -63,9 +69,8 @@ def _features(dataset: Dataset, data_dir: str | None) -> Mapping[str, Any] | Non
   """The content of features.json; None where the dataset is not prepared."""
   if not dataset.tfds:
     return None
-  root = data_dir or os.environ.get('TFDS_DATA_DIR') or _DEFAULT_DATA_DIR
   name = dataset.tfds.replace(':', '/')
-  path = pathlib.Path(root).expanduser() / name / 'features.json'
+  path = pathlib.Path(directory(data_dir)) / name / 'features.json'
   if not path.is_file():
     return None
   return json.loads(path.read_text(encoding='utf-8'))

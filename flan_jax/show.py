@@ -1,6 +1,7 @@
 """`flan show`: one task's prompts as a person reads them."""
 
 import itertools
+import os
 import sys
 
 import numpy as np
@@ -69,7 +70,7 @@ def show(
     split = 'test'
   rows = first_rows(dataset, split, count, data_dir=data_dir)
   console = console_lib.Console(
-    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 1000
+    soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH
   )
   cycle = (
     itertools.cycle(range(many)) if template is None else itertools.repeat(template)
@@ -94,7 +95,8 @@ def _show_one(
   }
   inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
   kind = f', {template.kind}' if template.kind else ''
-  console.rule(f'{dataset.task} template {index}{kind}, row {row.row_id}', align='left')
+  title = f'{dataset.task} template {index}{kind}, row {row.row_id} '
+  console.print(title + '─' * (console.width - len(title)))
   counts = [
     _counts(pieces, text, ids)
     for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
@@ -109,6 +111,14 @@ def _show_one(
       right = ' (right)' if i in row.answer.gold else ''
       console.print(text_lib.Text(f'  {i}: {option}{right}'))
   console.print()
+
+
+_WIDTH = 80
+"""Where neither a terminal nor COLUMNS says it."""
+
+
+def _sized() -> bool:
+  return sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit()
 
 
 def _counts(pieces: Tokenizer, text: str, ids: np.ndarray) -> str:

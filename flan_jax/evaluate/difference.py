@@ -59,7 +59,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     {'new', 'old': {'model', 'checkpoint', 'data_digest', 'seed', 'title'}, 'rows':
     [{'dataset', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
     'delta', 'delta_ci95', 'p', 'p_holm', 'unit', 'gained', 'lost', 'examples'}],
-    'only_new', 'only_old': [dataset], 'settings': [[name, old, new]]}; figures in
+    'only_new', 'only_old': [dataset], 'other_rows': [those of both that were measured
+    on other rows], 'settings': [[name, old, new]]}; figures in
     percent, rounded. `gained` and `lost` count answers, by `unit`: each with its
     `template`, or the mean over the templates of an `example`; None where the answers
     of the two cannot be paired. A direction of a translation is a row of its own, with
@@ -105,9 +106,25 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       'rows': rows,
       'only_new': [name for name in by_name[0] if name not in by_name[1]],
       'only_old': [name for name in by_name[1] if name not in by_name[0]],
+      'other_rows': _other_rows(*reports, common),
       'settings': settings,
     }
   )
+
+
+def _other_rows(
+  new: Mapping[str, Any], old: Mapping[str, Any], common: Sequence[str]
+) -> list[str]:
+  """Results of both, by label, whose rows were not the same."""
+  digests = [
+    {report_lib.label(part): part['digest'] for part in report['data']['datasets']}
+    if 'datasets' in report['data']
+    else dict.fromkeys(common, report['data_digest'])
+    for report in (new, old)
+  ]
+  if len({'datasets' in report['data'] for report in (new, old)}) > 1:
+    return []  # an older report has no digest to compare
+  return [name for name in common if digests[0][name] != digests[1][name]]
 
 
 def _titles(
@@ -373,6 +390,7 @@ def _flat(found: Mapping[str, Any]) -> dict[str, str]:
   for name, version in found.get('versions', {}).items():
     out[f'version of {name}'] = version
   for name, of in found.get('models', {}).items():
-    out[f'weights of {name}'] = of['fingerprint']
-    out[f'tokenizer of {name}'] = of['tokenizer']['digest'][:12]
+    which = 'the base' if name == 'base' else 'the model'
+    out[f'weights of {which}'] = of['fingerprint']
+    out[f'tokenizer of {which}'] = of['tokenizer']['digest'][:12]
   return out

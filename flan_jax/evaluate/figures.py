@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flan_jax.evaluate import calibration, published
+from flan_jax.evaluate import calibration, published, statements
 from flan_jax.evaluate import report as report_lib
 
 TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
@@ -60,6 +60,11 @@ def averages(report: Mapping[str, Any]) -> str:
     ('majority', MAJORITY, 'majority class'),
     ('chance', CHANCE, 'chance'),
   ]
+  bars = [
+    bar
+    for bar in bars
+    if bar[0] == 'tuned' or any(group.get(bar[0]) is not None for group in groups)
+  ]
   shown = [
     (group, [bar for bar in bars if bar[0] == 'tuned' or group.get(bar[0]) is not None])
     for group in groups
@@ -82,6 +87,7 @@ def averages(report: Mapping[str, Any]) -> str:
     place += 1
   axes.set_yticks(ticks, labels)
   axes.set_ylim(place - 1.3, -0.8)
+  axes.set_xlabel(_percent(report))
   handles = [
     Line2D([], [], color=colour, linewidth=7, label=label) for _, colour, label in bars
   ]
@@ -141,6 +147,7 @@ def templates(report: Mapping[str, Any]) -> str:
     range(len(rows)), [_wrapped(report_lib.label(row), 16) for row in rows]
   )
   axes.set_ylim(len(rows) - 0.4, -0.6)
+  axes.set_xlabel(_percent(report))
   handles = [
     Line2D([], [], color=colour, marker='|', markersize=11, markeredgewidth=2.4,
            label=f'{label}: mean, 95 %') for _, colour, label in models
@@ -150,9 +157,12 @@ def templates(report: Mapping[str, Any]) -> str:
       [], [], color='#777777', marker='o', linestyle='', alpha=0.6, label='template'
     )
   )
-  if any(row['majority'] is not None for row in rows):
-    handles.append(Line2D([], [], color=MAJORITY, label='majority class'))
-    handles.append(Line2D([], [], color=MAJORITY, linestyle=':', label='chance'))
+  for key, style, text in (
+    ('majority', '-', 'majority class'),
+    ('chance', ':', 'chance'),
+  ):
+    if any(row[key] is not None for row in rows):
+      handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
   if any(map(published.beside, rows)):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
@@ -225,9 +235,20 @@ def strip(row: Mapping[str, Any]) -> str:
 
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   """(key, colour, label) of each model measured."""
+  names = statements.models(report)
+  model = ('tuned', TUNED, _short(names['tuned']))
   if any('base' in row for row in report['rows']):
-    return [('base', BASE, 'before tuning'), ('tuned', TUNED, 'tuned')]
-  return [('tuned', TUNED, 'model')]
+    return [('base', BASE, names['base']), model]
+  return [model]
+
+
+def _short(name: str, most: int = 28) -> str:
+  return name if len(name) <= most else f'{name[: most - 1]}…'
+
+
+def _percent(report: Mapping[str, Any]) -> str:
+  """The label of an axis: what was measured, and how it was asked."""
+  return f'percent, {statements.asked(report)}' + statements.on(report)
 
 
 def _wrapped(text: str | None, width: int = 16) -> str:

@@ -19,6 +19,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import (
   contamination,
   loading,
+  measured,
   predictions,
   protocol,
   provenance,
@@ -112,6 +113,7 @@ class Run:
       'data_digest': store.digest,
       'seed': seed,
       'missing': tuple(store.manifest['missing']),
+      'data': measured.in_store(store, shots=evaluate.shots, data_dir=data_dir),
     }
 
   def before(self, params: Any) -> dict[str, Any]:
@@ -280,12 +282,14 @@ def evaluate_checkpoint(
     store = Store.open(evaluation.store)
     rows = rows_lib.stored(store, data_dir=data_dir, progress=progress)
     digest, missing = store.digest, tuple(store.manifest['missing'])
+    where = measured.in_store(store, shots=evaluation.evaluate.shots, data_dir=data_dir)
     datasets = rows_lib.in_store(
       datasets, store, missing=evaluation.missing, progress=progress
     )
   else:
     rows = rows_lib.raw(evaluation.family, data_dir=data_dir, progress=progress)
     digest, missing = '', ()
+    where = measured.in_raw(evaluation.family, data_dir)
     datasets = [
       d
       for d in datasets
@@ -329,6 +333,8 @@ def evaluate_checkpoint(
     'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
     **lineage.about(evaluation.family),
     'data_digest': digest,
+    'data': where,
+    'base': evaluation.base_checkpoint,
     'seed': evaluation.seed,
     'guard': proof,
     'missing': missing,
@@ -395,7 +401,7 @@ def _report(
   **shared: Any,
 ) -> dict[str, Any]:
   """Measures, writes OUT/report.json and what belongs to it; returns the report."""
-  models = 'Tuned model beside the base' if base is not None else 'Model'
+  models = 'Model beside the base' if base is not None else 'Model'
   progress.stage(f'{models} {_title(about["held_out"], datasets, evaluate)}')
   with contextlib.ExitStack() as stack:
     emit = None

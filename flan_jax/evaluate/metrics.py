@@ -31,11 +31,13 @@ class Metric(Protocol):
     about: what it computes, in one line.
     kind: `mean`, a mean over rows of values from 0 to 1; `share`, another figure from 0
       to 100; `correlation`, one from -100 to 100.
+    graded: whether one answer can be better than wrong without being right.
   """
 
   name: str
   about: str
   kind: str
+  graded: bool
 
   def scores(
     self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
@@ -81,6 +83,7 @@ class Metric(Protocol):
 
 class _Metric:
   kind = 'mean'
+  graded = True
   _normal: Callable[[str], str] = staticmethod(str.strip)
 
   def same(self, prediction: str, references: Sequence[str]) -> bool:
@@ -115,9 +118,10 @@ def _best(score, predictions, references) -> np.ndarray:
 class Mean(_Metric):
   """100 times the mean over rows of the best match with any reference."""
 
-  def __init__(self, name: str, score, about: str):
+  def __init__(self, name: str, score, about: str, *, graded: bool = True):
     self.name = name
     self.about = about
+    self.graded = graded
     self._score = score
 
   def scores(self, predictions, references):
@@ -168,6 +172,10 @@ class _Several(_Metric):
   """
 
   types: tuple[str, ...] = ()
+
+  @property
+  def graded(self) -> bool:
+    return self.name != 'exact_match'
 
   @property
   def _headline(self) -> int:
@@ -307,6 +315,7 @@ class F1A(_Metric):
 
   name = 'f1a'
   about = 'F1 of the answer "yes" over all rows'
+  graded = False
   _normal = staticmethod(normalise)
   kind = 'share'
 
@@ -447,7 +456,9 @@ _SQUAD = "in SQuAD's form: no case, punctuation or articles"
 _TRIVIA = "in TriviaQA's form: as SQuAD's, but punctuation parts words"
 
 METRICS: dict[str, Metric] = {
-  'accuracy': Mean('accuracy', _same, 'the very text, but for blanks around it'),
+  'accuracy': Mean(
+    'accuracy', _same, 'the very text, but for blanks around it', graded=False
+  ),
   'exact_match': Words('exact_match', normalise, f'exact match {_SQUAD}'),
   'f1': Words('f1', normalise, f'F1 over words {_SQUAD}'),
   'trivia_em': Words('exact_match', normalise_trivia, f'exact match {_TRIVIA}'),

@@ -16,6 +16,7 @@ from flan_jax.evaluate import (
   metrics,
   predictions,
   published,
+  statements,
   tables,
 )  # fmt: skip
 from flan_jax.evaluate import report as report_lib
@@ -56,6 +57,7 @@ def render(
   """
   template = _template('report.html')
   averages = report_lib.averages(report)
+  names = statements.models(report)
   headlines = [report_lib.headline(average) for average in averages]
   with_base = any('base' in row for row in report['rows'])
   inline = {
@@ -77,7 +79,13 @@ def render(
     published=published,
     plots=inline,
     examples=examples,
+    names=names,
     how=tables.how(report),
+    on=statements.on(report),
+    claims=_claims(report, averages),
+    source=statements.source(report),
+    scores=statements.scores(report),
+    sizes=statements.sizes,
     footnotes=tables.footnotes(report),
     some_templates=any(
       report_lib.measured_templates(row) < row.get('templates_declared', 0)
@@ -93,6 +101,17 @@ def render(
       'lineage': _lineage(report['lineage']),
       'of the base': _lineage(report['guard'].get('base', {}).get('lineage', ())),
     },
+  )
+
+
+def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) -> str:
+  """What may be claimed of each cluster that was to be measured."""
+  seen = dict(report['guard'].get('seen', {}))
+  seen |= {average['cluster']: average['seen'] for average in averages}
+  shots = averages[0]['shots'] if averages else 0
+  return '; '.join(
+    f'{report_lib.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, shots)}'
+    for cluster, said in seen.items()
   )
 
 
@@ -202,12 +221,14 @@ def _alternative(
   name: str, report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]
 ) -> str:
   """What a screen reader says in place of a figure."""
+  how = f'percent, {statements.asked(report)}{statements.on(report)}'
   if name == 'averages':
     parts = [report_lib.headline(average) for average in averages]
-    return 'Bar chart of the average over datasets, in percent. ' + '. '.join(parts)
+    return f'Bar chart of the average over datasets, in {how}. ' + '. '.join(parts)
   if name == 'calibration':
+    names = statements.models(report)
     parts = [
-      f'{model}: '
+      f'{names[model]}: '
       + ', '.join(
         f'{part["confidence"]:.0f} confident, {part["right"]:.0f} right'
         for part in found['bins']
@@ -221,8 +242,9 @@ def _alternative(
     dots = [dot for dot in dots if dot is not None]
     if dots:
       parts.append(f'{report_lib.label(row)}: {min(dots):.1f} to {max(dots):.1f}')
-  return 'Dot plot of every template, lowest to highest, in percent. ' + '. '.join(
-    parts
+  return (
+    f'Dot plot of every template that was measured, lowest to highest, in {how}. '
+    + '. '.join(parts)
   )
 
 
@@ -232,11 +254,12 @@ def examples(
   """Predictions to show per result: up to `each` right ones, then as many wrong.
 
   Drawn by a seeded hash, at most one per row. An answer that was generated is right if
-  it is one of the references in the normal form of the metric. The base model's scores
-  of the same prompt are put beside, where it was measured.
+  it is one of the references in the normal form of the metric; where the metric grades
+  answers it is neither, and has its `score` in percent. The base model's scores of the
+  same prompt are put beside, where it was measured.
   """
   out = pathlib.Path(out)
-  drawn: dict[tuple[str, bool], dict[str, tuple[int, dict[str, Any]]]] = {}
+  drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
   for record in _lines(out / 'predictions.jsonl'):
     name = report_lib.label(record)
     names = (name, record['row_id'], record['template'])
@@ -245,7 +268,7 @@ def examples(
     rival = kept.get(record['row_id'])
     if rival is None or rank < rival[0]:
       kept[record['row_id']] = rank, record
-    if len(kept) > each:
+    if len(kept) > (2 * each if _right(record) is None else each):
       del kept[max(kept, key=lambda row_id: kept[row_id][0])]
   chosen = {
     (report_lib.label(r), r['row_id'], r['template']): r
@@ -266,10 +289,12 @@ def examples(
   found: dict[str, list[dict[str, Any]]] = {}
   for row in report['rows']:
     name = report_lib.label(row)
-    for right in (True, False):
+    for right in (True, False, None):
       kept = drawn.get((name, right), {})
       for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
         shown = {**record, 'right': right, 'choices': _choices(record)}
+        if right is None:
+          shown |= _graded(record)
         found.setdefault(name, []).append(shown)
   return found
 
@@ -278,10 +303,26 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   return (record for _, record in predictions.records(path))
 
 
-def _right(record: Mapping[str, Any]) -> bool:
+def _graded(record: Mapping[str, Any]) -> dict[str, Any]:
+  """The score of an answer by its metric, in percent, and of the base model's."""
+  metric = metrics.of(record['dataset'])
+
+  def score(of: Mapping[str, Any]) -> float:
+    return 100 * float(metric.value(predictions.statistics(of, metric)))
+
+  found = {'score': score(record), 'metric': metric.name}
+  if 'base' in record:
+    found['base_score'] = score(record['base'])
+  return found
+
+
+def _right(record: Mapping[str, Any]) -> bool | None:
+  """Whether an answer is right; None where it was written and is graded."""
   predicted, gold = record['predicted'], record['gold']
   if 'text' in record:
     metric = metrics.of(record['dataset'])
+    if metric.graded:
+      return None
     return predicted is not None and metric.same(predicted, gold)
   if predicted is None:
     return False

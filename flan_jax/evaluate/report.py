@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flan_jax import catalogue
 from flan_jax.errors import InputError
-from flan_jax.evaluate import calibration, metrics, published, statistics
+from flan_jax.evaluate import (
+  calibration,
+  measured,
+  metrics,
+  published,
+  statements,
+  statistics,
+)  # fmt: skip
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.statistics import Interval
 from flan_jax.fields import Answer
@@ -244,6 +252,8 @@ def build(
   contamination: 'Found | None' = None,
   missing: Sequence[str] = (),
   answers: Mapping[str, Any] | None = None,
+  data: Mapping[str, Any] | None = None,
+  base: str | None = None,
 ) -> dict[str, Any]:
   """The content of report.json.
 
@@ -255,7 +265,8 @@ def build(
     trained_on: clusters that it or an ancestor was tuned on; 'unknown' where one of
       them does not say.
     train_rows: cluster -> rows that are known to have been seen in tuning.
-    data_digest: digest of the store of training and evaluation rows.
+    data_digest: digest of the store of training and evaluation rows; '' for that of
+      the measured rows.
     seed: of the row sample and the test of a difference.
     lineage: every training that the model came out of, as `Lineage.as_json` says it;
       None where nobody knows.
@@ -265,6 +276,9 @@ def build(
     missing: datasets of the mixture that the store was made without.
     answers: what ranks an option (`normalisation`) and how free text is written
       (`decoding`); None where the report is not kept.
+    data: where the rows were read, as `measured.in_raw` or `in_store` says it.
+    base: where the parameters of the base model came from; None where the lineage of
+      the model says it.
   """
   guard = dict(guard or {})
   overlaps = contamination.datasets if contamination else {}
@@ -277,6 +291,7 @@ def build(
     compared, statistics.holm([row['p'] for row in compared]), strict=True
   ):
     row['p_holm'] = p
+  data = measured.of(results, data)
   report = {
     'model': model,
     'checkpoint': checkpoint,
@@ -284,7 +299,8 @@ def build(
     'trained_on': trained_on if trained_on == UNKNOWN else list(trained_on),
     'train_rows': dict(train_rows),
     'lineage': UNKNOWN if lineage is None else list(lineage),
-    'data_digest': data_digest,
+    'data_digest': data_digest or data['digest'],
+    'data': data,
     'seed': seed,
     'guard': guard,
     'rows': rows,
@@ -296,6 +312,8 @@ def build(
       *(f'{name}: missing when the store was made; left out' for name in missing),
     ],
   }
+  if base:
+    report['base_checkpoint'] = base
   if answers:
     report['answers'] = dict(answers)
   if provenance:
@@ -313,7 +331,7 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
   """Reads OUT/report.json.
 
   What an older one does not say is filled in as it was then: no guard, instructions,
-  a lineage that nobody kept.
+  a lineage that nobody kept, the family that has such a dataset.
 
   Raises:
     InputError: if there is none, or it is truncated.
@@ -328,6 +346,8 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
     ) from None
   report.setdefault('guard', {})
   report.setdefault('lineage', UNKNOWN)
+  declared = catalogue.find(rows[0]['dataset']) if rows else None
+  report.setdefault('data', {'family': declared.family if declared else None})
   for row in rows:
     row.setdefault('n_declared', None)
     row.setdefault('templates_declared', len(row['per_template']))
@@ -369,10 +389,11 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
   Every dataset is one result, and each direction of a translation, as in the paper.
 
   Returns:
-    One dict per cluster: cluster, seen (in words, whether tuning saw it), datasets,
-    results, n (over the results), shots, mean, ci95, chance, majority, and where a base
-    model was measured base (mean, ci95), delta, delta_ci95; published is the paper's
-    average where it is over the same results. Datasets are independent draws, so their
+    One dict per cluster: cluster, family, models (what they are called), seen (in
+    words, whether tuning saw it), datasets, results, n (over the results), shots, mean,
+    ci95, chance, majority, and where a base model was measured base (mean, ci95),
+    delta, delta_ci95; published is the paper's average where it is over the same
+    results. Datasets are independent draws, so their
     intervals combine by MOVER; the directions of one dataset have the same rows, so
     their bounds are averaged, which is wide enough however they depend on each other.
   """
@@ -381,6 +402,8 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [row for row in report['rows'] if row['cluster'] == cluster]
     average = {
       'cluster': cluster,
+      'family': report.get('data', {}).get('family'),
+      'models': statements.models(report),
       'seen': _seen(cluster, report),
       'datasets': len({row['dataset'] for row in rows}),
       'results': len(rows),
@@ -429,16 +452,22 @@ def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict
 
 
 def headline(average: Mapping[str, Any]) -> str:
-  """One line: `NLI, never trained on: 34.1 → 41.7, +7.6 [5.2, 10.0]`."""
+  """One line: `NLI, zero-shot, never trained on: base 34.1 → tuned 41.7, +7.6 [5, 10]`.
+
+  What was measured, how it was asked, what may be claimed, and of which model.
+  """
   name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
-  seen = average['seen']
+  what = name + statements.world(average['family'])
+  claim = statements.claim(average['seen'], average['shots'])
   known = published.beside(average)
-  model = published.model(average.get('shots', 0))
-  paper = f' ({model}: {published.shown(known)})' if known else ''
+  paper = ''
+  if known:
+    paper = f' ({published.model(average["shots"])}: {published.shown(known)})'
+  figure = f'{average["models"]["tuned"]} {average["mean"]:.1f}'
   if 'base' not in average:
-    return f'{name}, {seen}: {average["mean"]:.1f} [{bounds(average["ci95"])}]{paper}'
+    return f'{what}, {claim}: {figure} [{bounds(average["ci95"])}]{paper}'
   return (
-    f'{name}, {seen}: {average["base"]["mean"]:.1f} → {average["mean"]:.1f}, '
+    f'{what}, {claim}: base {average["base"]["mean"]:.1f} → {figure}, '
     f'{points(average["delta"])} [{bounds(average["delta_ci95"])}]{paper}'
   )
 

@@ -1,14 +1,12 @@
 """Tables of a report: in the terminal, as CSV, and as LaTeX for a paper."""
 
 import csv
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from flan_jax.decoding import GREEDY
-from flan_jax.evaluate import published
+from flan_jax.evaluate import published, statements
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.report import (
   CLUSTER_NAMES,
@@ -22,6 +20,10 @@ from flan_jax.evaluate.report import (
   rows_of,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+  from rich.console import Console
+  from rich.table import Table
+
 SIGNIFICANT = 0.05
 """Differences are marked where their corrected p-value is below this."""
 
@@ -33,7 +35,7 @@ COLUMNS = (
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
-  'differs',
+  'differs', 'tfds', 'rows_digest',
 )  # fmt: skip
 """Of report.csv, one line a result; figures are percent, differences points."""
 
@@ -45,7 +47,11 @@ def write(out: str | os.PathLike) -> None:
   with replacing(out / 'report.csv') as file:
     lines = csv.DictWriter(file, COLUMNS, lineterminator='\n')
     lines.writeheader()
-    lines.writerows(_line(row) for row in report['rows'])
+    measured = {label(part): part for part in report['data'].get('datasets', ())}
+    for row in report['rows']:
+      part = measured.get(label(row), {})
+      more = {'tfds': part.get('tfds'), 'rows_digest': part.get('digest')}
+      lines.writerow(_line(row) | more)
   with replacing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
     lines.writerow(('dataset', 'direction', 'model', 'template', 'dev', 'test', 'n'))
@@ -83,8 +89,9 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
+  names = statements.models(report)
   for row in report['rows']:
-    for name, of in (('tuned', row), ('base', row.get('base'))):
+    for name, of in ((names['tuned'], row), (names['base'], row.get('base'))):
       for entry in of['per_template'] if of else ():
         values = (entry[key] for key in ('template', 'dev', 'test', 'n'))
         yield row['dataset'], row.get('direction'), name, *values
@@ -97,15 +104,17 @@ def latex(report: Mapping[str, Any]) -> str:
   """
   with_base = any('base' in row for row in report['rows'])
   with_published = any(map(published.beside, report['rows']))
+  name = statements.models(report)['tuned']
+  name = 'Tuned' if name == 'tuned' else _tex(name)
   heads = ['Dataset', '$n$', 'Chance']
-  heads += (
-    ['Base', 'Tuned', 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
-  )
+  heads += ['Base', name, 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
   heads += ['Best dev'] + (
     [published.model(report['rows'][0]['shots'])] if with_published else []
   )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
+    f'% {how(report)}',
+    *(f'% {line}' for line in data(report)),
     '% needs \\usepackage{booktabs}',
     *(f'% {line}' for line in footnotes(report)),
     f'\\begin{{tabular}}{{l{"r" * (len(heads) - 1)}}}',
@@ -174,34 +183,35 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     file: where to; standard error when None, so that JSON can have standard output.
   """
   from rich import box
-  from rich.console import Console
   from rich.markup import escape
   from rich.table import Table
 
-  console = Console(file=file, stderr=file is None)
-  if not console.is_terminal:
-    console = Console(file=file, stderr=file is None, width=120)
   with_base = any('base' in row for row in report['rows'])
   with_published = any(map(published.beside, report['rows']))
   with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
+  name = statements.models(report)['tuned']
   table = Table(
-    title=f'{escape(report["model"])}: {how(report)}, percent',
+    title=escape(f'{report["model"]}{statements.on(report)}: {how(report)}, percent'),
     box=box.SIMPLE,
     title_justify='left',
   )
   cluster = None
   for row in report['rows']:
     cells = _cells(
-      row, with_base=with_base, with_spread=with_spread, with_published=with_published
-    )
+      row, model=name, with_base=with_base, with_spread=with_spread,
+      with_published=with_published,
+    )  # fmt: skip
     if not table.columns:
-      for name in cells:
-        side = 'left' if name in ('dataset', 'metric') else 'right'
-        table.add_column(name, justify=side, overflow='fold')
+      for head in cells:
+        side = 'left' if head in ('dataset', 'metric') else 'right'
+        # Names give way last: one that is broken would not be found again.
+        whole = head == 'dataset' or head.startswith('delta')
+        table.add_column(escape(head), justify=side, overflow='fold', no_wrap=whole)
     if row['cluster'] != cluster:
       table.add_section()
       cluster = row['cluster']
     table.add_row(*map(escape, cells.values()))
+  console = _console(file, table)
   console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
@@ -211,6 +221,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
+  source = statements.source(report)
+  if source:
+    console.print(f'data: {source}', markup=False, highlight=False)
   for warning in report.get('warnings', ()):
     console.print(f'warning: {warning}', markup=False, highlight=False)
 
@@ -238,10 +251,37 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
     what if len(names) == len(report['rows']) else f'{", ".join(names)}: {what}'
     for what, names in some.items()
   ]
+  lines += list(statements.exemplars(report, label))
   lines += [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
   for what, names in signed.items():
     lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
   return lines
+
+
+def data(report: Mapping[str, Any]) -> list[str]:
+  """The data that were measured, a line each: where they were read, then by name."""
+  source = statements.source(report)
+  lines = [f'data: {source}'] if source else []
+  for part in report.get('data', {}).get('datasets', ()):
+    named = f'{part["tfds"]}, ' if part['tfds'] else ''
+    lines.append(
+      f'{label(part)}: {named}{statements.sizes(part)}, digest {part["digest"][:16]}'
+    )
+  return lines
+
+
+def _console(file: IO[str] | None, table: 'Table') -> 'Console':
+  """A console as wide as COLUMNS, the terminal, or what a table needs."""
+  from rich.console import Console
+
+  console = Console(file=file, stderr=file is None)
+  if console.is_terminal or os.environ.get('COLUMNS', '').isdigit():
+    return console
+  least = Console(file=file, width=_UNFOLDED).measure(table).minimum
+  return Console(file=file, stderr=file is None, width=max(_WIDTH, least))
+
+
+_WIDTH, _UNFOLDED = 120, 1000
 
 
 def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
@@ -252,20 +292,19 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     file: where to; standard error when None.
   """
   from rich import box
-  from rich.console import Console
   from rich.markup import escape
   from rich.table import Table
 
-  console = Console(file=file, stderr=file is None)
-  if not console.is_terminal:
-    console = Console(file=file, stderr=file is None, width=120)
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   heads = (
     'dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
   )  # fmt: skip
   for name in heads:
-    table.add_column(name, justify='left' if name == 'dataset' else 'right')
+    left = name == 'dataset'
+    table.add_column(
+      escape(name), justify='left' if left else 'right', overflow='fold', no_wrap=left
+    )
   for row in found['rows']:
     counts = row['gained'], row['lost']
     table.add_row(
@@ -278,33 +317,15 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
       p_value(row['p_holm']),
       *('-' if count is None else f'{count:,}' for count in counts),
     )
+  console = _console(file, table)
   console.print(table)
   for name, old, new in found['settings']:
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
 
 
 def how(report: Mapping[str, Any]) -> str:
-  """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
-  kinds = dict.fromkeys((row['shots'], row['form']) for row in report['rows'])
-  said = []
-  for shots, form in kinds or {(0, 'instructions'): None}:
-    words = 'zero-shot' if not shots else f'{shots}-shot'
-    if form != 'instructions':
-      words += f', {form.replace("_", " ")}'
-    said.append(words)
-  return '; '.join([*said, *_answers(report)])
-
-
-def _answers(report: Mapping[str, Any]) -> Iterator[str]:
-  """What is not FLAN's way to find an answer: `scores by byte`, `beams 4`."""
-  asked = report.get('answers', {})
-  by = asked.get('normalisation', 'none')
-  if by != 'none':
-    yield f'scores {by}' if by == 'unconditional' else f'scores by {by}'
-  usual = dataclasses.asdict(GREEDY) | {'stop': []}
-  for name, value in asked.get('decoding', {}).items():
-    if value != usual.get(name) and value != ():
-      yield f'{name.replace("_", " ")} {value}'
+  """In words how the models were asked and answered: `5-shot, no options; beams 4`."""
+  return '; '.join([statements.asked(report), *statements.answers(report)])
 
 
 def p_value(p: float | None) -> str:
@@ -315,7 +336,12 @@ def p_value(p: float | None) -> str:
 
 
 def _cells(
-  row: Mapping[str, Any], *, with_base: bool, with_spread: bool, with_published: bool
+  row: Mapping[str, Any],
+  *,
+  model: str,
+  with_base: bool,
+  with_spread: bool,
+  with_published: bool,
 ) -> dict[str, str]:
   """Heading -> cell of one line of the terminal table."""
 
@@ -332,7 +358,7 @@ def _cells(
   }
   if with_base:
     cells['base'] = number(base and base['mean'])
-  cells['tuned' if with_base else 'mean'] = number(row['mean'])
+  cells[model if with_base else 'mean'] = number(row['mean'])
   if with_spread:
     cells['± std'] = number(row['std_over_templates'])
   cells['best dev'] = number(best and best['test'])

@@ -47,8 +47,8 @@ def checkpoint(tmp_path_factory, tiny_model):
 
 @pytest.fixture(scope='module')
 def theirs(tmp_path_factory, checkpoint):
-  """The same model as a Hugging Face folder."""
-  folder = tmp_path_factory.mktemp('elsewhere') / 'theirs'
+  """The same model as a Hugging Face folder of the same name."""
+  folder = tmp_path_factory.mktemp('elsewhere') / checkpoint.name
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(check, '_installed', lambda name: False)  # torch takes long
     convert.to_theirs(checkpoint, folder, progress=Progress(quiet=True))

@@ -140,7 +140,9 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
   assert found['lineage'][-1]['weights'] == model_folder.checksum(out)
   assert HELD_OUT in found['trained_on']
   (average,) = report.averages(found)
-  assert report.headline(average).startswith('Commonsense, trained on: ')
+  assert report.headline(average).startswith(
+    'Commonsense of the microworld, no exemplars, trained on: '
+  )
   assert found['warnings'][0] == (
     "guard: mini_copa trained 'parent', of commonsense, which is held out (accepted by "
     'the run)'
@@ -159,7 +161,7 @@ def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
   assert found['trained_on'] == 'unknown'
   (average,) = report.averages(found)
   assert report.headline(average).startswith(
-    'Commonsense, zero-shot (training unknown): '
+    'Commonsense of the microworld, zero-shot (training unknown): '
   )
   assert found['warnings'][0].startswith("guard: what 'lost' was trained on is unknown")
   page = (tmp_path / 'run' / 'report' / 'report.html').read_text(encoding='utf-8')
