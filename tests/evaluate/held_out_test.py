@@ -260,7 +260,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
   wanted = evaluate(tmp_path / 'a', **few)
   found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
   assert found['rows'] == wanted['rows']
-  assert found['model'] == 'theirs'
+  assert found['model'] == theirs.name
   of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
   assert of['fingerprint'] == same['fingerprint']
   assert of['converted']['family'] == 'llama'
@@ -276,7 +276,11 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
     evaluate(tmp_path, **ask)
   made = evaluate(tmp_path, MISSING='skip', **ask)
   assert [row['dataset'] for row in made['rows']] == ['mini_arc']
-  assert made['data_digest'] == Store.open(store).digest
+  opened = Store.open(store)
+  assert made['data_digest'] == made['data']['store_digest'] == opened.digest
+  assert made['data']['template_seed'] == opened.manifest['seed']
+  raw = evaluate(tmp_path / 'raw')
+  assert raw['data']['digest'] == raw['data_digest'] == made['data']['digest']
 
 
 def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
