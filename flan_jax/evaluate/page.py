@@ -235,7 +235,7 @@ def _alternative(
       )
       for model, found in _calibrations(report).items()
     ]
-    return 'Calibration curve, in percent. ' + '. '.join(parts)
+    return f'Calibration curve, in {how}. ' + '. '.join(parts)
   parts = []
   for row in report['rows']:
     dots = [entry[row['split']] for entry in row['per_template']]
