@@ -144,7 +144,7 @@ def _titles(
 
 
 def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
-  """Writes NEW/difference.json and NEW/difference.html; returns the former."""
+  """Writes NEW/difference.json, .html, .csv and .tex; returns the first."""
   from flan_jax.evaluate import page
 
   found = compare(new, old)
@@ -153,6 +153,7 @@ def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     file.write('\n')
   with replacing(pathlib.Path(new) / 'difference.html') as file:
     file.write(page.difference(found))
+  tables.write_difference(new, found)
   return found
 
 

@@ -69,8 +69,10 @@ def models(report: Mapping[str, Any]) -> dict[str, str]:
 
   The measured model is `tuned` where it is known to be, else it has its own name.
   """
-  name = 'tuned' if is_tuned(report) else report['model'] or 'model'
-  return {'base': 'base', 'tuned': 'the model' if name == 'base' else name}
+  name = 'tuned' if is_tuned(report) else report.get('model') or 'model'
+  if name == 'base' and any('base' in row for row in report['rows']):
+    name = 'the model'
+  return {'base': 'base', 'tuned': name}
 
 
 def asked(report: Mapping[str, Any]) -> str:

@@ -205,7 +205,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
       for head in cells:
         side = 'left' if head in ('dataset', 'metric') else 'right'
         # Names give way last: one that is broken would not be found again.
-        whole = head == 'dataset' or head.startswith('delta')
+        whole = head == 'dataset' or head.startswith(('delta', 'p ('))
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=whole)
     if row['cluster'] != cluster:
       table.add_section()
@@ -256,6 +256,51 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
   for what, names in signed.items():
     lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
   return lines
+
+
+PAIR = (
+  'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
+  'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
+)  # fmt: skip
+"""Of difference.csv, one line a result that both evaluations measured."""
+
+
+def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
+  """Writes OUT/difference.csv and OUT/difference.tex."""
+  out = pathlib.Path(out)
+  with replacing(out / 'difference.csv') as file:
+    lines = csv.DictWriter(file, PAIR, lineterminator='\n')
+    lines.writeheader()
+    for row in found['rows']:
+      line = {name: row.get(name) for name in PAIR}
+      line['delta_ci95_low'], line['delta_ci95_high'] = row['delta_ci95']
+      lines.writerow(line)
+  with replacing(out / 'difference.tex') as file:
+    file.write(latex_of_pair(found))
+
+
+def latex_of_pair(found: Mapping[str, Any]) -> str:
+  """The table of a difference, in LaTeX with booktabs; bold as in `latex`."""
+  lines = [
+    *(f'% {which}: {found[which]["title"]}' for which in ('old', 'new')),
+    *(f'% other rows: {name}' for name in found['other_rows']),
+    '% needs \\usepackage{booktabs}',
+    '\\begin{tabular}{lrrrrr}',
+    '\\toprule',
+    'Dataset & $n$ & Old & New & Difference & $p$ (Holm) \\\\',
+    '\\midrule',
+  ]
+  for row in found['rows']:
+    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'.replace('-', '$-$')
+    p = row['p_holm']
+    if p is not None and p < SIGNIFICANT:
+      delta = f'\\textbf{{{delta}}}'
+    cells = (
+      _tex(label(row)), f'{row["n"]:,}'.replace(',', '\\,'), f'{row["old"]:.1f}',
+      f'{row["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
+    )  # fmt: skip
+    lines.append(' & '.join(cells) + ' \\\\')
+  return '\n'.join([*lines, '\\bottomrule', '\\end{tabular}', ''])
 
 
 def data(report: Mapping[str, Any]) -> list[str]:

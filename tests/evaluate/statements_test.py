@@ -263,7 +263,9 @@ def test_a_difference_names_the_weights_of_the_model_and_of_the_base():
 
 
 def test_a_model_called_base_is_not_taken_for_the_base():
-  found = {'model': 'base', 'lineage': PROSE.as_json()}
+  found = {'model': 'base', 'lineage': PROSE.as_json(), 'rows': [{}]}
+  assert statements.models(found)['tuned'] == 'base'
+  found['rows'] = [{'base': {}}]
   assert statements.models(found) == {'base': 'base', 'tuned': 'the model'}
 
 
@@ -381,6 +383,22 @@ def test_templates_are_counted_as_they_were_measured(templates, words, tmp_path)
   assert f'<span class="quiet">{words}' in page(tmp_path)
   assert '1 templates' not in page(tmp_path)
   assert 'over every template' not in page(tmp_path)
+
+
+def test_a_difference_has_a_table_for_a_paper_and_one_for_a_program(tmp_path):
+  evaluated(tmp_path / 'new')
+  evaluated(tmp_path / 'old', model=NO)
+  (row,) = difference.write(tmp_path / 'new', tmp_path / 'old')['rows']
+  with (tmp_path / 'new' / 'difference.csv').open(encoding='utf-8', newline='') as file:
+    (line,) = csv.DictReader(file)
+  assert (line['dataset'], line['old'], line['new']) == ('rte', '50.0', '75.0')
+  assert [line['gained'], line['lost'], line['p']] == [
+    str(row[name]) for name in ('gained', 'lost', 'p')
+  ]
+  text = (tmp_path / 'new' / 'difference.tex').read_text(encoding='utf-8')
+  assert 'rte & 20 & 50.0 & 75.0 & ' in text
+  assert text.count('{') == text.count('}')
+  assert len({line.count('&') for line in text.splitlines() if '&' in line}) == 1
 
 
 class TestGeneration:
