@@ -189,24 +189,26 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   with_base = any('base' in row for row in report['rows'])
   with_published = any(map(published.beside, report['rows']))
   with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
-  name = statements.models(report)['tuned']
+  model = statements.models(report)['tuned']
   table = Table(
     title=escape(f'{report["model"]}{statements.on(report)}: {how(report)}, percent'),
     box=box.SIMPLE,
     title_justify='left',
+    collapse_padding=True,
+    pad_edge=False,
   )
   cluster = None
   for row in report['rows']:
     cells = _cells(
-      row, model=name, with_base=with_base, with_spread=with_spread,
+      row, model=model, with_base=with_base, with_spread=with_spread,
       with_published=with_published,
     )  # fmt: skip
     if not table.columns:
       for head in cells:
-        side = 'left' if head in ('dataset', 'metric') else 'right'
+        name = head in ('dataset', 'metric')
+        side = 'left' if name else 'right'
         # Names give way last: one that is broken would not be found again.
-        whole = head == 'dataset' or head.startswith(('delta', 'p ('))
-        table.add_column(escape(head), justify=side, overflow='fold', no_wrap=whole)
+        table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)
     if row['cluster'] != cluster:
       table.add_section()
       cluster = row['cluster']
@@ -322,8 +324,8 @@ def _console(file: IO[str] | None, table: 'Table') -> 'Console':
   console = Console(file=file, stderr=file is None)
   if console.is_terminal or os.environ.get('COLUMNS', '').isdigit():
     return console
-  least = Console(file=file, width=_UNFOLDED).measure(table).minimum
-  return Console(file=file, stderr=file is None, width=max(_WIDTH, least))
+  whole = Console(file=file, width=_UNFOLDED).measure(table).maximum
+  return Console(file=file, stderr=file is None, width=max(_WIDTH, whole))
 
 
 _WIDTH, _UNFOLDED = 120, 1000
@@ -419,7 +421,8 @@ def _cells(
   if with_published:
     known = published.beside(row)
     dagger = f' {DIFFERS}' if row.get('differs') else ''
-    cells[f'{published.model(row["shots"])} (?: unverified)'] = (
-      published.shown(known) + dagger if known else '-'
-    )
+    # A line each: the heading is no reason for a wide column.
+    paper = published.model(row['shots']).removesuffix(' few-shot')
+    lines = (paper, *(['few-shot'] if row['shots'] else []), '(?:', 'unverified)')
+    cells['\n'.join(lines)] = published.shown(known) + dagger if known else '-'
   return cells

@@ -226,7 +226,7 @@ def test_a_published_figure_of_other_rows_is_marked(tmp_path):
   marked = {
     line.split()[0]: line.rstrip().endswith(tables.DIFFERS)
     for line in out.getvalue().splitlines()
-    if line.startswith(('  sentiment140', '  imdb'))
+    if line.startswith((' sentiment140', ' imdb'))
   }
   assert marked == {'sentiment140': True, 'imdb_reviews': False}
   assert '$^\\dagger$' in tables.latex(found)
@@ -506,7 +506,8 @@ def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
   }
 
 
-def test_the_terminal_table_fits_in_lines():
+def test_the_terminal_table_fits_in_lines(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '120')
   parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
   out = io.StringIO()
   found = build(parts)
