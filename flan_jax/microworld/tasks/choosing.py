@@ -132,7 +132,7 @@ MINI_TREC = Dataset(
   metric='accuracy',
   templates=(
     Template('{text}\nWhat kind of thing is asked for?\n{OPTIONS}'),
-    Template('Question: {text}\nThe answer will be a\n{OPTIONS}'),
+    Template('Question: {text}\nThe kind of the answer is\n{OPTIONS}'),
     Template('Do not answer, only sort the question: {text}\n{OPTIONS}'),
     Template('{text} To answer that, what must one name?\n{OPTIONS}'),
     Template('Which of these does the question want? {text}\n{OPTIONS}'),

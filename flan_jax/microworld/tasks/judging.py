@@ -38,7 +38,7 @@ MINI_RTE = Dataset(
       turned_around=True,
     ),
     Template(
-      'Make up a report. If it is asked whether "{hypothesis}" is so, one must say {answer}.',
+      'Make up a report. One must say {answer} if it is asked whether this is so: {hypothesis}',
       '{premise}',
       turned_around=True,
     ),
@@ -190,7 +190,7 @@ MINI_MRPC = Dataset(
   templates=(
     Template('{sentence1}\n{sentence2}\nDo the two say the same?\n{OPTIONS}'),
     Template('Line one, line two.\n{sentence1}\n{sentence2}\nSame thing?\n{OPTIONS}'),
-    Template('Is "{sentence1}" another way to say "{sentence2}"?\n{OPTIONS}'),
+    Template('{sentence1}\nIs that another way to say this? {sentence2}\n{OPTIONS}'),
     Template('One: {sentence1}\nTwo: {sentence2}\nDoes two repeat one?\n{OPTIONS}'),
     Template(
       '{sentence1}\nIn other words, is it this? {sentence2}\nAnswer.\n{OPTIONS}'

@@ -55,7 +55,7 @@ MINI_OBQA = Dataset(
   sizes=sizes('mini_obqa'),
   fields={
     'fact': 'fact1',
-    'stem': Field('question/stem', question_mark),
+    'stem': Field('question/stem', question_mark, capitalised),
     'a': 'question/choice_A',
     'b': 'question/choice_B',
     'c': 'question/choice_C',
