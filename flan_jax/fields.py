@@ -128,15 +128,35 @@ def capitalised(text: str) -> str:
   return text[:1].upper() + text[1:]
 
 
-_FIRST_LETTER = re.compile(r'(?m)(?:^|(?<=[a-z]{3}[.!?] ))[a-z]')
+_FIRST_LETTER = re.compile(
+  r'(?m)^(["“(]?)([a-z])|((?<!\.)[.!?])( ["“(]?| *\n["“(]?)([a-z])|(\."|\.”)( )([a-z])'
+)
+_ABBREVIATION = re.compile(
+  r'(?i)(?:\b(?:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|approx|ca|cf|inc|ltd|co|corp|dept|fig)'
+  r'|\d ?(?:in|ft|yd|oz|lbs?|tbsp|tsp|pt|qt|gal|min|hrs?|sec|cm|mm|km|kg|ml)'
+  r'|\.[a-z]|\b[a-hj-z])\Z'
+)
+_SAID = re.compile(
+  r'(?:\w+ ){0,2}\w*(?:said|says?|told|tells|asks?|asked|adds|added)\b'
+)
 
 
 def sentence_case(text: str) -> str:
   """The text with a capital for the first letter of every sentence and line.
 
-  Three letters must stand before the stop: `vs.` and `e.g.` end no sentence.
+  A few abbreviations end no sentence, nor do units after a number: `vs.`, `e.g.`,
+  `12 oz.`; nor does a quotation before `he says`.
   """
-  return _FIRST_LETTER.sub(lambda match: match[0].upper(), text)
+
+  def capital(match: re.Match[str]) -> str:
+    before = text[: match.start()][-12:]
+    if match[3] == '.' and _ABBREVIATION.search(before):
+      return match[0]
+    if match[6] and _SAID.match(text, match.end() - 1):
+      return match[0]
+    return match[0][:-1] + match[0][-1].upper()
+
+  return _FIRST_LETTER.sub(capital, text)
 
 
 def each(*cleaning: Clean) -> Clean:
@@ -236,12 +256,25 @@ def attributes(text: str) -> str:
   return '\n'.join(f'{words_of(name)} = {value.strip()}' for name, value in pairs)
 
 
+_ENCLOSED = re.compile(r'\A"([^"]*)"\Z')
+_DATATYPE = re.compile(r'\A"([^"]*)"\((\w+)\)\Z')
+
+
 def triples(texts: Sequence[str]) -> str:
-  """WebNLG's `A_B | runwayLength | "9"` as lines `A B | runway length | 9`."""
+  """WebNLG's `A_B | runwayLength | "9"` as lines `A B | runway length | 9`.
+
+  Quotes are dropped where they enclose the value or have no partner, and the datatype
+  is set apart: `"10.0"(minutes)` -> `10.0 (minutes)`.
+  """
   lines = []
   for text in texts:
     subject, relation, value = text.split(' | ', 2)
-    value = value.strip().strip('"')
+    value = _DATATYPE.sub(r'\1 (\2)', value.strip())
+    value = _ENCLOSED.sub(r'\1', value)
+    if value.endswith('"') and value.count('"') % 2:
+      value = value[:-1]
+    if value.count("''") == 1:
+      value = value.replace("''", '')
     lines.append(' | '.join((subject, words_of(relation), value)).replace('_', ' '))
   return '\n'.join(lines)
 

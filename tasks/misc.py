@@ -26,6 +26,8 @@ _PUNCTUATION = drop(rf'(?<!\d){_MARKS}|{_MARKS}(?!\d)|(?<=\s)[-–—](?=\s)')
 """Punctuation, but not within a number: nobody could put the point of 1.5 back."""
 
 _UNANSWERABLE = replace('CANNOTANSWER', 'unanswerable')
+_OPEN_END = drop(r'[\s,;]+$')
+"""A span of QuAC may end in the comma that follows it."""
 
 DATASETS = (
   Dataset(
@@ -105,10 +107,12 @@ DATASETS = (
       'background': Field('background', prose, opening(80)),
       'context': Field('context', drop(r'\s*CANNOTANSWER\s*$'), prose),
       'question': Field('question', prose, question_mark, capitalised),
-      'reply': Field('orig_answer/text', _UNANSWERABLE),
+      'reply': Field('orig_answer/text', _UNANSWERABLE, _OPEN_END),
     },
     cleaning=prose,
-    answer=Text('{reply}', references='answers/text', cleaning=(_UNANSWERABLE,)),
+    answer=Text(
+      '{reply}', references='answers/text', cleaning=(_UNANSWERABLE, _OPEN_END)
+    ),
     evidence=Evidence(field='context', start='orig_answer/answer_start'),
     metric='f1',
     reference_metric="exact match and F1 in TriviaQA's form, against one annotator; the paper of QuAC has F1 in SQuAD's form against all of them, as here",

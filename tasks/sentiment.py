@@ -1,6 +1,7 @@
 """Sentiment: IMDB, Sentiment140, SST-2 and Yelp."""
 
 from flan_jax.catalogue import Dataset
+from flan_jax.encodings import unescaped
 from flan_jax.excerpts import opening, sentences
 from flan_jax.fields import Field, Label, drop, recode, replace
 from flan_jax.prose import prose
@@ -8,7 +9,7 @@ from flan_jax.templates import Template
 
 _WORDS = ('negative', 'positive')
 
-_YELP = (replace('\\n', '\n'), drop(r'\\\s?(?=")'), prose)
+_YELP = (replace('\\n', '\n'), unescaped, drop(r'\\\s?(?=")'), prose)
 """What the file of Yelp's reviews escapes, as it was written."""
 
 DATASETS = (

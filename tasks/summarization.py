@@ -7,6 +7,7 @@ whole sentences, so that what is learned to be written has an end.
 """
 
 from flan_jax.catalogue import Dataset
+from flan_jax.encodings import quoted_printable
 from flan_jax.excerpts import evenly, opening, sentences
 from flan_jax.fields import (
   Field,
@@ -28,6 +29,12 @@ from flan_jax.templates import Template
 WORDS = 600
 """Most words of a document that a prompt holds."""
 
+_MAIL = (quoted_printable, drop(r'\s*<mailto:[^>]*>'), drop(r'\bmailto:'), prose)
+"""What the transport of mail and its programs left in a body."""
+
+_SUBJECT = drop(r'(?s)\s{10,}.*\Z|\s*\[(?=[a-z]*[b-df-hj-np-tv-xz]{4})[a-z]+\]\s*\Z')
+"""The number or mark by which a mass mailing gets through a filter: ` [uclck]`."""
+
 AESLC = Dataset(
   name='aeslc',
   paper_name='AESLC',
@@ -38,9 +45,9 @@ AESLC = Dataset(
   test='test',
   sizes={'train': 14_436, 'validation': 1_960, 'test': 1_906},
   fields={
-    'email': Field('email_body', replace('=20', ''), prose, opening(WORDS)),
-    'beginning': Field('email_body', replace('=20', ''), prose, sentences(120)),
-    'subject': 'subject_line',
+    'email': Field('email_body', *_MAIL, opening(WORDS)),
+    'beginning': Field('email_body', *_MAIL, sentences(120)),
+    'subject': Field('subject_line', quoted_printable, _SUBJECT),
   },
   cleaning=prose,
   answer=Text('{subject}'),

@@ -38,6 +38,42 @@ def test_sentences_begin_with_a_capital_and_abbreviations_end_none():
   )
 
 
+@pytest.mark.parametrize(
+  ('text', 'cased'),
+  [
+    ('musicians look on. the woman', 'Musicians look on. The woman'),
+    ('pulls herself up. in', 'Pulls herself up. In'),
+    ('he rubs it. he', 'He rubs it. He'),
+    ('it is over. "the end', 'It is over. "The end'),
+    ('he says "no." the man', 'He says "no." The man'),
+    ('"no." he says. "go!" she adds', '"No." he says. "Go!" she adds'),
+    ('it ends.\nthen', 'It ends.\nThen'),
+    ('a 5 in. board, 2 tbsp. oil, mr. roe', 'A 5 in. board, 2 tbsp. oil, mr. roe'),
+    ('well... perhaps', 'Well... perhaps'),
+  ],
+)
+def test_a_sentence_begins_with_a_capital(text, cased):
+  assert fields.sentence_case(text) == cased
+  assert fields.sentence_case(cased) == cased
+
+
+@pytest.mark.parametrize(
+  ('value', 'shown'),
+  [
+    ('"9"', '9'),
+    ('"Squeezed" or "smashed" fried chicken"', '"Squeezed" or "smashed" fried chicken'),
+    ('"Squeezed" or "smashed"', '"Squeezed" or "smashed"'),
+    ('"100305.0"(minutes)', '100305.0 (minutes)'),
+    ('"\'\'Alvinegro"', 'Alvinegro'),
+    ("Giants' Ring", "Giants' Ring"),
+  ],
+)
+def test_a_value_of_webnlg_loses_the_quotes_around_it_and_no_others(value, shown):
+  assert fields.triples([f'A_B | runwayLength | {value}']) == (
+    f'A B | runway length | {shown}'
+  )
+
+
 def test_each_element_of_a_list_is_cleaned():
   clean = fields.each(fields.question_mark, fields.capitalised)
   assert clean(['why', 'and when?']) == ['Why?', 'And when?']

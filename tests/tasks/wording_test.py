@@ -72,13 +72,19 @@ TRACES = {
   'a blank before punctuation': r'\w [,?!](?!\w)|\w [;:.](?=\s|$)',
   'a blank inside brackets': r'(?:^|[\w\s])\( \w|\w \)(?!\w)',
   'a blank inside quotes': r'^[^"\n]*(?<!\S)" [^"\n]+ "(?!\w)[^"\n]*$',
-  'a bracket spelled out': r'-(?i:lrb|rrb|lsb|rsb)-',
-  'quotes of a tokenizer': r"``|(?<!\w)''|''(?!\w)",
+  'a bracket spelled out': r'-(?i:[lr][rsc]b)-',
+  'quotes of a tokenizer': r"``|[.,!?]''(?!\w)|(?<!\w)''\w[^'\n]*\w''(?!\w)",
   'a line break of HTML': r'(?i)<br',
   'an entity of HTML': r'&(?:amp|lt|gt|quot|nbsp|apos|#\d+);',
   'blanks': r'[^\S\n]{2,}|[^\S\n]$|\u00a0|\t|\n{3,}',
   'an invisible character': r'[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]',
-  'a character read in the wrong encoding': r'Â[£©°»]|Ã[©¨¼¶¤]|â€[™œ“”]',
+  'a character read in the wrong encoding': (
+    r'[ÂÃ][\x80-\xbf]|[ÐÑ][\x80-\xbf]|â€[\x80-\xbf™œ“”¦‹]|â‚¬|â[\x80-\x9f]'
+  ),
+  'brackets left empty': r'\w \( *[;,] +\w[^()\n]*\)|\w \( +\)',
+  'a note of a wiki': r'(?i)\[citation needed\]',
+  'a full stop after another mark': r'[?!]\.\Z',
+  'a date run into another': r'(?:ber|ary|March|April|May|Ju[nl]\w) \d{4}-\d+ [A-Z]',
   'a price or a share apart': r'[$£] \d|\d %(?!\w)',
 }
 
@@ -113,6 +119,17 @@ SPANS = {
   'squad_v1': ('context', lambda record: record['answers']['text']),
   'squad_v2': ('context', lambda record: record['answers']['text']),
   'quac': ('context', lambda record: record['answers']['text']),
+  'coqa': (
+    'story',
+    lambda record: [
+      record['story'][start:stop]
+      for start, stop in zip(
+        record['answers']['answer_start'], record['answers']['answer_end'], strict=True
+      )
+      if 0 <= start < stop
+    ],
+  ),
+  'drop': ('passage', lambda record: record['validated_answers']),
   'record': ('passage', lambda record: record['entities']),
 }
 """Dataset -> the field of the passage, and the spans of it that a record names."""
@@ -129,6 +146,41 @@ def test_a_span_of_a_passage_is_still_one_when_both_are_clean(name):
         lost += prose(span) not in prose(record[field])
   assert kept
   assert not lost
+
+
+def test_an_answer_of_quac_ends_in_no_comma_and_still_stands_in_its_passage():
+  for _, row in read('quac'):
+    for text in {row.answer.text, *row.answer.references} - {'unanswerable'}:
+      assert text[-1] not in ',;', row.row_id
+    if row.answer.span:
+      first, last = row.answer.span
+      assert row.values['context'][first:last] == row.answer.text
+
+
+def test_a_subject_line_has_no_mark_of_a_mass_mailing():
+  read_one = DATASETS['aeslc'].read
+  for subject, kept in [
+    ('Expand Your Business!' + ' ' * 52 + '[uclck]', 'Expand Your Business!'),
+    ('Major Breakthrough!' + ' ' * 25 + '7944', 'Major Breakthrough!'),
+    ('Free cable [xkrtq]', 'Free cable'),
+    ('[smu-betas] Beta at SMU [draft]', '[smu-betas] Beta at SMU [draft]'),
+  ]:
+    row = read_one({'email_body': 'Hello.', 'subject_line': subject}, 'train:0')
+    assert row.answer.text == kept
+
+
+def test_a_mail_has_its_words_whole_and_every_address_once():
+  row = DATASETS['aeslc'].read(
+    {
+      'email_body': 'I write of t= he Delivery=20 o= f power.\nIt=01,s at '
+      'a@b.org <mailto:a@b.org>, or [mailto:c@b.org].',
+      'subject_line': 'Power',
+    },
+    'train:0',
+  )
+  assert row.values['email'] == (
+    "I write of the Delivery of power.\nIt's at a@b.org, or [c@b.org]."
+  )
 
 
 def prompts(dataset: Dataset, row: Row):
