@@ -58,7 +58,7 @@ def _is_misread(character: str, run: str, after: str) -> bool:
   if second.isalpha() and first not in 'ÂÃÄÅÐÑð':
     return len(character) > 2 and last not in _TYPED and not last.isalpha()
   if first == 'â' and second in '™–—':  # symbols, as in `â™«`
-    return last not in _TYPED and not last.isalpha()
+    return second == '™' or (last not in _TYPED and not last.isalpha())
   return second not in _TYPED
 
 
@@ -87,7 +87,9 @@ def unescaped(text: str) -> str:
 
 _SOFT_BREAK = re.compile(r'=(?:[ \n]|\Z)')
 _CODE = re.compile(r'(?:=(?:20|3D|0[0-9A-F]|[89A-F][0-9A-F]))+')
-_TRANSPORTED = re.compile(r'=(?:20|09|01)|(?:[a-z]= [a-z].*){2}', re.DOTALL)
+_TRANSPORTED = re.compile(
+  r'=20(?=\s|\Z)|=09(?=[\s$A-Z])|=01[,)*&]|(?:[a-z]= [a-z].*){2}', re.DOTALL
+)
 _MARKS_OF_01 = {'=01,': "'", '=01)': '-', '=01*': ' - ', '=01&': '"', '=018': '"'}
 """Marks of the Enron mails: what their codes stood for in the text processor."""
 

@@ -62,7 +62,7 @@ def test_escapes_of_characters_are_decoded():
     ('a =01&clean-up=018 bill', 'a "clean-up" bill'),
     ('caf=E9=20 or caf=C3=A9', 'café  or café'),
     ('where x = 5 and A= 7', 'where x = 5 and A= 7'),
-    ('see http://a.org/?id=80', 'see http://a.org/?id=80'),
+    ('see a.org/?id=80&y=2001&z=0123', 'see a.org/?id=80&y=2001&z=0123'),
   ],
 )
 def test_quoted_printable_is_read(text, read):
