@@ -70,7 +70,7 @@ _NATURAL_QUESTIONS_TEMPLATES = (
   Template('From memory, and in as few words as you can: {question}'),
   Template('Query: {question}\nResult:'),
   Template(
-    'You work at the information desk of a library, and the telephone rings. "{question}" What do you tell the caller?'
+    'You work at the information desk of a library, and the telephone rings.\n\nCaller: {question}\n\nWhat do you tell the caller?'
   ),
   Template('Fill in the back of this flash card.\n\nFront: {question}\nBack:'),
   Template(
@@ -102,7 +102,7 @@ _TRIVIA_QA_TEMPLATES = (
   ),
   Template('Do you happen to know this?\n{question}'),
   Template(
-    'How broad is your general knowledge? A word or two will be enough to show it.\n\n{question}'
+    'How broad is your general knowledge? A few words will be enough to show it.\n\n{question}'
   ),
   Template('For ten points: {question}'),
   Template(

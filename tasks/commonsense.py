@@ -4,6 +4,7 @@ from flan_jax.catalogue import Dataset
 from flan_jax.fields import (
   Choice,
   Field,
+  Record,
   capitalised,
   drop,
   recode,
@@ -15,6 +16,16 @@ from flan_jax.templates import Template
 
 _TAGS = drop(r'\[\w+\]')
 """WikiHow's structure in HellaSwag: [header], [title], [step], [substeps]."""
+
+_APART = drop(r'^[\s,.;:]+')
+"""What joins an ending to its context, and does not begin a text of its own."""
+
+
+def _right_ending(record: Record) -> str:
+  """The right ending of HellaSwag; '' where the record has no label."""
+  label = int(record['label'])
+  return '' if label < 0 else str(record['endings'][label])
+
 
 DATASETS = (
   Dataset(
@@ -57,14 +68,14 @@ DATASETS = (
         'Using nothing but everyday knowledge, match this sentence with its {relation}.\n\n{premise}\n{OPTIONS}'
       ),
       Template(
-        'A friend remarks, "{premise}" You start wondering about the {relation}. What is your best guess?\n\n{OPTIONS}'
+        'A friend tells you something.\n\n{premise}\n\nYou start wondering about the {relation}. What is your best guess?\n\n{OPTIONS}'
       ),
       Template('Situation: {premise}\nWanted: its {relation}\n\n{OPTIONS}'),
       Template(
         '{premise}\n\nSuppose a detective had to explain to a jury how that fits into a chain of events. Which statement would she put forward as the {relation}?\n{OPTIONS}'
       ),
       Template(
-        'Of the options below, one is tied to the sentence "{clause}" as its {relation}, while the other is there to mislead. Name the former.\n\n{OPTIONS}'
+        'Of the options below, one is tied to this sentence as its {relation}, while the other is there to mislead. Name the former.\n\n{premise}\n\n{OPTIONS}'
       ),
       Template(
         'I need a one-sentence situation for which the following would be a convincing {relation}: {answer}',
@@ -93,6 +104,7 @@ DATASETS = (
         'context', replace('[title]', '\n'), _TAGS, prose, sentence_case
       ),
       'topic': 'activity_label',
+      'close': Field('', _right_ending, _TAGS, _APART),
     },
     cleaning=prose,
     answer=Choice('label', 'endings', cleaning=(_TAGS,)),
@@ -114,7 +126,7 @@ DATASETS = (
         'Consider how things usually unfold in real life, then close the following text in whichever way suits it best.\n\n{context}\n\n{OPTIONS}'
       ),
       Template(
-        'An editor has mislaid the end of an item about "{topic}". What remains reads:\n\n{context}\n\nRestore it to its full length.\n\n{OPTIONS}'
+        'An editor has mislaid the end of an item. Its subject and what remains of it:\n\n{topic}\n\n{context}\n\nRestore it to its full length.\n\n{OPTIONS}'
       ),
       Template(
         '{context} ...\n\nWhat would you expect to read after the dots?\n{OPTIONS}'
@@ -123,7 +135,7 @@ DATASETS = (
         'Four people were each asked to complete an unfinished text, and three of their attempts ring false. Quote the attempt that rings true.\n\nUnfinished text: {context}\n\n{OPTIONS}'
       ),
       Template(
-        'A passage on the subject of "{topic}" closes with these words: "{answer}"\nWrite what leads up to them.',
+        'Subject: {topic}\nClosing words of a passage: {close}\n\nWrite what leads up to them.',
         '{context}',
         turned_around=True,
       ),
@@ -144,7 +156,7 @@ DATASETS = (
     test='validation',
     sizes={'train': 16_113, 'validation': 1_838},
     fields={
-      'goal': Field('goal', capitalised),
+      'goal': Field('goal', prose, drop(r'[\s,]+$'), capitalised),
       'sol1': Field('sol1', capitalised),
       'sol2': Field('sol2', capitalised),
     },
@@ -155,13 +167,13 @@ DATASETS = (
     citation='Bisk et al. 2020, "PIQA: Reasoning about Physical Commonsense in Natural Language", AAAI',
     templates=(
       Template(
-        'Aim: {goal}\n\nTwo methods are suggested, and one of them fails. Which one succeeds?\n{OPTIONS}'
+        'On the table: {goal}\n\nTwo methods are suggested, and one of them fails. Which one succeeds?\n{OPTIONS}'
       ),
       Template(
         'A reader has written in about the following: {goal}\nSend back the advice that would actually help.\n\n{OPTIONS}'
       ),
       Template(
-        'You have ordinary household things at your disposal and a job to get done.\n\nThe job: {goal}\n\nHow should you go about it?\n\n{OPTIONS}'
+        'You have ordinary household things at your disposal and a job to get done.\n\nWhat it is about: {goal}\n\nHow should you go about it?\n\n{OPTIONS}'
       ),
       Template(
         'Two tips on one subject have reached a magazine. Print the sound one and throw the silly one away.\n\nSubject: {goal}\n{OPTIONS}'
@@ -213,7 +225,7 @@ DATASETS = (
       ),
       Template('Beginning: {context}\nEnding:\n\n{OPTIONS}'),
       Template(
-        'A grandmother was telling a tale and dozed off just before its close. With which words should the grandchildren finish it for her?\n\n"{context}"\n\n{OPTIONS}'
+        'A grandmother was telling a tale and dozed off just before its close. With which words should the grandchildren finish it for her?\n\n{context}\n\n{OPTIONS}'
       ),
       Template(
         'One closing line below agrees with what has been told; the other contradicts it or comes out of nowhere. Give the line that agrees.\n\nTold so far: {context}\n{OPTIONS}'
@@ -231,7 +243,7 @@ DATASETS = (
         turned_around=True,
       ),
       Template(
-        'I only caught the end of the story: "{answer}" Tell me what I missed.',
+        'I only caught the end of the story.\n\n{answer}\n\nTell me what I missed.',
         '{context}',
         turned_around=True,
       ),

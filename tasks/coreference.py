@@ -43,7 +43,7 @@ DATASETS = (
         'Two noun phrases compete to be the meaning of "{pronoun}" below. Which wins?\n\n{sentence}\n{OPTIONS}'
       ),
       Template(
-        'Read this with care.\n\n"{sentence}"\n\nNow complete a note for the margin: by "{pronoun}", the author means\n\n{OPTIONS}'
+        'Read this with care.\n\n{sentence}\n\nNow complete a note for the margin: by "{pronoun}", the author means\n\n{OPTIONS}'
       ),
       Template(
         'Grammar alone leaves "{pronoun}" ambiguous here; good sense does not. Resolve the ambiguity.\n\n{sentence}\n\n{OPTIONS}'
@@ -55,7 +55,7 @@ DATASETS = (
         'A translator has to choose between two renderings of "{pronoun}", because in her language it must agree with the noun that it replaces. Which noun phrase should she make it agree with?\n\nText to translate: {sentence}\n\n{OPTIONS}'
       ),
       Template(
-        'Write one sentence in which the pronoun "{pronoun}" stands for "{answer}", though another reading is conceivable.',
+        'Write a line or two in which a pronoun stands for the words given here, though another reading is conceivable.\n\nPronoun: {pronoun}\nStands for: {answer}',
         '{sentence}',
         turned_around=True,
       ),
@@ -105,10 +105,10 @@ DATASETS = (
         'Ask yourself what would account for the situation described, then end the sentence accordingly.\n\n{start} ...\n\n{OPTIONS}'
       ),
       Template(
-        'An author left a blank in a manuscript because she had not decided whom or what to name there: {sentence}\nHelp her by continuing from the blank in the only way that her story allows.\n\n{OPTIONS}'
+        'An author could not settle whom or what to name at one point, and left a blank there: {sentence}\nDecide it for her by what makes sense, and write out the text from the blank to its end.\n\n{OPTIONS}'
       ),
       Template(
-        'A sentence ends like this: {answer}\nCompose the part that comes before.',
+        'A short text ends like this: {answer}\nCompose the part that comes before.',
         '{start}',
         turned_around=True,
       ),
@@ -157,13 +157,13 @@ DATASETS = (
       ),
       Template('Opening: {start}\nClosing:\n\n{OPTIONS}'),
       Template(
-        'Everyday experience tells you what is meant by "{pronoun}" in this remark: {text}\nSpell the meaning out. Take the remark up where these words leave off, and go on without the pronoun.\n\n"{start}"\n\n{OPTIONS}'
+        'Everyday experience tells you what is meant by "{pronoun}" in this remark: {text}\nSpell the meaning out. Take the remark up where these words leave off, and go on without the pronoun.\n\n{start}\n\n{OPTIONS}'
       ),
       Template(
-        'A listener breaks in at this point: "{start}"\nThe remainder has to be told without a pronoun to puzzle over. What should the speaker say next?\n\n{OPTIONS}'
+        'A listener breaks in at this point: {start} ...\nThe remainder has to be told without a pronoun to puzzle over. What should the speaker say next?\n\n{OPTIONS}'
       ),
       Template(
-        '{text}\n\nAn edition for young readers has a plain noun or name instead of "{pronoun}". Up to there it is word for word the same: "{start}"\nGo on from there as that edition does.\n\n{OPTIONS}'
+        '{text}\n\nAn edition for young readers has a plain noun or name instead of "{pronoun}". Up to there it is word for word the same: {start}\nGo on from there as that edition does.\n\n{OPTIONS}'
       ),
       Template(
         'Which completion is credible, given the way the world works?\n\n{start}\n{OPTIONS}'

@@ -124,13 +124,13 @@ DATASETS = (
         'Article: {title}\nSection: {section}\n\n{context}\n\nTwo people are talking about this section, and one of them has just asked:\nQ: {question}\n(The reply is "unanswerable" if the section does not give it.)\nA:'
       ),
       Template(
-        '{background}\n\nSo begins the encyclopedia\'s article "{title}". Further down, under "{section}", it says:\n\n{context}\n\nIn the course of a conversation about that, a reader would like to know: {question}\nQuote the words that settle the matter, or write "unanswerable" if none do.'
+        'Article: {title}\n{background}\n\nSo the article begins. Further down it has a section with a heading of its own.\n\nSection: {section}\n{context}\n\nIn the course of a conversation about that, a reader would like to know: {question}\nQuote the words that settle the matter, or write "unanswerable" if none do.'
       ),
       Template(
         'Article: {title}\nSection: {section}\n\nA student who cannot see the article questions a teacher who can. One of the things the student asks is this: {question}\nThe teacher looks at the text below and reads out the relevant words, or says "unanswerable" if there are none. What does the student hear?\n\n{context}'
       ),
       Template(
-        '{context}\n\nThat is the section "{section}" of the article "{title}". While it is being discussed, how would you respond to the following? Should it be silent on the point, put "unanswerable".\n\n{question}'
+        '{context}\n\nThat is one section of an article. While it is being discussed, how would you respond to the following? Should it be silent on the point, put "unanswerable".\n\nArticle: {title}\nSection: {section}\nTo respond to: {question}'
       ),
       Template(
         'A reader asks one thing after another about a text, and only the latest is shown. Find the stretch of text that gives what is wanted. Where there is no such stretch, return "unanswerable".\n\nReader: {question}\nTopic: {title}\nSection: {section}\nText: {context}'
@@ -139,10 +139,10 @@ DATASETS = (
         'You are looking something up in an encyclopedia.\n\nArticle: {title}\nSection: {section}\nWhat you know already: {background}\nWhat you have in front of you: {context}\nWhat you are after next: {question}\n\nReport your finding, and report "unanswerable" if you find nothing.'
       ),
       Template(
-        '{question}\n\nThat is one turn of a dialogue on the article "{title}". Search under the heading "{section}", reproduced here, and take the answer word for word; "unanswerable" is permitted too.\n\n{context}'
+        '{question}\n\nThat is one turn of a dialogue on an article. Search the section reproduced here, and take the answer word for word; "unanswerable" is permitted too.\n\nArticle: {title}\nSection: {section}\n{context}'
       ),
       Template(
-        'Copy out the portion that responds to the query, which is one in a series. Failing that, write "unanswerable".\n\nFrom "{title}", section "{section}": {context}\n\nQuery: {question}'
+        'Copy out the portion that responds to the query, which is one in a series. Failing that, write "unanswerable".\n\nArticle: {title}\nSection: {section}\nText: {context}\n\nQuery: {question}'
       ),
       Template(
         'Article: {title}\nSection: {section}\n\n{context}\n\nIn a conversation about this, one turn received the following answer: {answer}\nWhat had been asked?',
@@ -328,7 +328,7 @@ DATASETS = (
     note='The English side alone; a line without punctuation is dropped and counted.',
     templates=(
       Template(
-        'All commas, full stops and other marks have fallen out of this line. Put them back.\n\n{bare}'
+        'Commas, full stops and the like have fallen out of this line, except from inside numbers. Put them back.\n\n{bare}'
       ),
       Template(
         '{bare}\n\nThe words above were sent in a hurry. Type them again as a copy-editor would print them, without rewording anything.'
@@ -338,7 +338,7 @@ DATASETS = (
         'Where does a reader need to pause, stop or raise the voice? Show it by punctuating the following.\n\n{bare}'
       ),
       Template(
-        'Speech recognition delivered bare words: {bare}\nTurn them into properly written text.'
+        'Speech recognition wrote this down without heeding pauses: {bare}\nTurn it into properly written text.'
       ),
       Template(
         'My keyboard lacks the keys for stops, brackets and quotation marks. Could you set this right for me? {bare}'
@@ -347,11 +347,11 @@ DATASETS = (
         '{bare}\n\nWhich signs are missing between these words, or at the end? Return the corrected version.'
       ),
       Template(
-        'Proofreading exercise: spelling and order are sound, but every point, comma and apostrophe is absent. What did the author originally write?\n\n{bare}'
+        'Proofreading exercise: spelling and order are sound, but points, commas and apostrophes have been lost, save those inside numbers. What did the author originally write?\n\n{bare}'
       ),
       Template('Repeat this with due punctuation: {bare}'),
       Template(
-        'Copy the text, leaving out any punctuation that is not part of a number.\n\n{text}',
+        'Copy the text without its stops, commas, colons, brackets, quotation marks and apostrophes, and without dashes between words. Marks inside a number stay.\n\n{text}',
         '{bare}',
         turned_around=True,
       ),

@@ -7,7 +7,15 @@ templates ask whether the text *establishes* it.
 """
 
 from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Label, capitalised, full_stop, question_mark, replace
+from flan_jax.fields import (
+  Field,
+  Label,
+  capitalised,
+  full_stop,
+  question_mark,
+  replace,
+  substitute,
+)
 from flan_jax.prose import prose
 from flan_jax.templates import Template
 
@@ -49,9 +57,18 @@ _ANLI_TEMPLATES = (
   ),
 )
 
+_STATEMENT = (
+  prose,
+  substitute(r'[\s,;:/]+$', ''),
+  capitalised,
+  full_stop,
+  substitute(r'(?<=\w)(["\'’”]+)$', r'\1.'),
+)
+"""A sentence that ends as one: not with a comma, and with a stop after a quotation."""
+
 _PREMISE_AND_HYPOTHESIS = {
   'premise': Field('premise', prose, capitalised),
-  'hypothesis': Field('hypothesis', prose, capitalised, full_stop),
+  'hypothesis': Field('hypothesis', *_STATEMENT),
 }
 
 _ANLI = {
@@ -60,7 +77,7 @@ _ANLI = {
   'test': 'test',
   'fields': {
     'context': Field('context', prose, capitalised),
-    'hypothesis': Field('hypothesis', replace('\n', ' '), capitalised, full_stop),
+    'hypothesis': Field('hypothesis', replace('\n', ' '), *_STATEMENT),
   },
   'cleaning': prose,
   'answer': Label('label', ('Yes', "It's impossible to say", 'No')),
@@ -78,16 +95,16 @@ _CB_TEMPLATES = (
     'Here is a snatch of text:\n{premise}\n\nIs it a fact, as far as anyone can see from this, that {hypothesis}?\n{OPTIONS}'
   ),
   Template(
-    'You are reading aloud and come to these lines:\n\n{premise}\n\nYour listener breaks in: "So {hypothesis}?" How do you reply?\n\n{OPTIONS}'
+    'You are reading aloud and come to these lines:\n\n{premise}\n\nYour listener breaks in:\nSo {hypothesis}?\nHow do you reply?\n\n{OPTIONS}'
   ),
   Template(
-    '{premise}\n\nAsk whoever said this whether {hypothesis}. What do they answer?\n\n{OPTIONS}'
+    '{premise}\n\nSomebody who has nothing else to go by is asked whether {hypothesis}. What is the proper reply?\n\n{OPTIONS}'
   ),
   Template(
     'Take what is said below at face value. Is it then true that {hypothesis}?\n\n{premise}\n\n{OPTIONS}'
   ),
   Template(
-    'Extract: {premise}\nPoint at issue: {hypothesis}\n\nSettle the point from the extract. Answer yes if it holds and no if it does not hold; where nobody could know, admit as much.\n\n{OPTIONS}'
+    'Extract: {premise}\nPoint at issue: {claim}\n\nSettle the point from the extract. Answer yes if it holds and no if it does not hold; where nobody could know, admit as much.\n\n{OPTIONS}'
   ),
   Template(
     'Picture the scene to which the lines below belong.\n\n{premise}\n\nIn that scene, is it really the case that {hypothesis}?\n\n{OPTIONS}'
@@ -103,7 +120,7 @@ _CB_TEMPLATES = (
   ),
   Template(
     'Put forward a short claim about the words below, such that "Is the claim true?" has to be answered with "{answer}".\n\n{premise}',
-    '{hypothesis}',
+    '{claim}',
     turned_around=True,
   ),
 )
@@ -186,7 +203,7 @@ _QNLI_TEMPLATES = (
     'Interviewer: {question}\nGuest: {sentence}\n\nDid the guest give the interviewer the information asked for?\n\n{OPTIONS}'
   ),
   Template(
-    'Sort extracts into useful and useless ones. An extract is useful when the question can be answered from it. Is the one below useful?\n\n{question}\n\n{sentence}\n\n{OPTIONS}'
+    'Sort extracts into useful and useless ones. An extract is useful when the question can be answered from it. Is the one below useful?\n\nQuestion: {question}\nExtract: {sentence}\n\n{OPTIONS}'
   ),
   Template(
     '{question}\n\nA class was set that as homework and given this hint, word for word: {sentence}\nDoes the hint give the solution away?\n\n{OPTIONS}'
@@ -358,6 +375,7 @@ DATASETS = (
     fields={
       'premise': Field('premise', prose, capitalised),
       'hypothesis': 'hypothesis',
+      'claim': Field('hypothesis', *_STATEMENT),
     },
     cleaning=prose,
     answer=Label('label', ('Yes', 'No', "It's impossible to say")),
@@ -366,7 +384,7 @@ DATASETS = (
     templates=_CB_TEMPLATES,
     licence='CC BY-SA (CommitmentBank); SuperGLUE: research use',
     citation='de Marneffe, Simons and Tonhauser 2019, "The CommitmentBank", Sinn und Bedeutung 23',
-    note='hypotheses are clauses without a full stop, so templates put them after "that"',
+    note='hypotheses are clauses without a full stop, so templates put them after "that"; where one stands alone it is a sentence',
   ),
   Dataset(
     name='mnli_matched',
@@ -453,7 +471,7 @@ DATASETS = (
     sizes={'train': 635, 'validation': 71},
     fields={
       'sentence1': 'sentence1',
-      'sentence2': Field('sentence2', prose, capitalised, full_stop),
+      'sentence2': Field('sentence2', *_STATEMENT),
     },
     cleaning=prose,
     answer=Label('label', ('no', 'yes')),

@@ -106,7 +106,7 @@ DATASETS = (
         'Suppose that somebody answers one of the following questions in full. Does that settle the other one too?\n\n{question1}\n\n{question2}\n\n{OPTIONS}'
       ),
       Template(
-        'A search engine treats the queries "{question1}" and "{question2}" as interchangeable. Is it justified in doing so?\n\n{OPTIONS}'
+        'A search engine treats these two queries as interchangeable. Is it justified in doing so?\n\n{question1}\n{question2}\n\n{OPTIONS}'
       ),
       Template(
         'For a page of frequently asked questions, copies are to be struck out.\n\nOn the page: {question2}\nCandidate: {question1}\n\nIs the candidate a copy?\n{OPTIONS}'

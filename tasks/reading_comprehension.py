@@ -26,8 +26,8 @@ from flan_jax.fields import (
 from flan_jax.prose import prose
 from flan_jax.templates import Template
 
-_NO_FACT = 'Common knowledge of the world is enough here.'
-"""Stands for the fact of OpenBookQA in copies of the data that lack it."""
+_NO_FACT = 'The laws of nature are the same at all times and in all places.'
+"""Stands for the fact of OpenBookQA in copies that lack it: true, and no hint."""
 
 _QUESTION = Field('question', prose, question_mark, capitalised)
 

@@ -51,7 +51,7 @@ COMMON_GEN = Dataset(
       'Required words: {concepts}\nRemark about ordinary life that has room for every one of them:'
     ),
     Template(
-      'Someone filmed a brief clip and labeled it "{concepts}". What does the clip show?'
+      'Someone filmed a brief clip and labeled it with these words.\n\n{concepts}\n\nWhat does the clip show?'
     ),
     Template(
       '{sentence}\n\nWhich bare words, in dictionary form, was that built around? Separate them with commas.',
@@ -59,7 +59,7 @@ COMMON_GEN = Dataset(
       turned_around=True,
     ),
     Template(
-      'I am indexing captions by keyword. Which keywords should this one get? "{sentence}"',
+      'I am indexing captions by keyword. Which keywords should this one get?\n\n{sentence}',
       '{concepts}',
       turned_around=True,
     ),
@@ -103,7 +103,7 @@ DART = Dataset(
       'Turn these database entries into something a person would actually write:\n{facts}'
     ),
     Template(
-      '{facts}\n\nWork every one of the facts above into a sentence or two of good English.'
+      '{facts}\n\nWork every one of the facts above into good English, briefly.'
     ),
     Template(
       'Each line pairs a thing with one of its properties.\n\n{facts}\n\nHow would you put all this to somebody who cannot see the table?'
@@ -153,7 +153,7 @@ E2E_NLG = Dataset(
   metric='rouge',
   templates=(
     Template(
-      'Contribute a line or two to a dining guide, about the place with this profile.\n\n{listing}'
+      'Contribute a short entry to a dining guide, about the place with this profile.\n\n{listing}'
     ),
     Template(
       '{listing}\n\nTell a friend about the venue above without skipping any detail.'
@@ -161,7 +161,7 @@ E2E_NLG = Dataset(
     Template(
       'A phone assistant has looked up somewhere to eat and found this:\n{listing}\n\nWhat should it say out loud?'
     ),
-    Template('Turn the form into a sentence.\n\n{listing}'),
+    Template('Put the form into words.\n\n{listing}'),
     Template(
       'Record of a venue:\n{listing}\n\nThe same information as a short paragraph for a website:'
     ),

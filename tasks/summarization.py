@@ -117,9 +117,7 @@ CNN_DAILYMAIL = Dataset(
   answer=Text('{points}'),
   metric='rouge',
   templates=(
-    Template(
-      '{article}\n\nPick out the three or four points a hurried reader must not miss.'
-    ),
+    Template('{article}\n\nPick out the points a hurried reader must not miss.'),
     Template(
       'A news site prints a few bullet points beside each story. Provide them for this story.\n\n{article}'
     ),
@@ -181,7 +179,7 @@ GIGAWORD = Dataset(
     Template(
       'A wire story starts with the sentence below. What did the sub-editor put above it?\n\n{sentence}'
     ),
-    Template('In headline style and in under a dozen words: {sentence}'),
+    Template('In headline style and in few words: {sentence}'),
     Template('Opening of the report: {sentence}\nWorking title:'),
     Template(
       'Imagine selling the paper that printed this. What would you shout in the street?\n\n{sentence}'
@@ -196,7 +194,7 @@ GIGAWORD = Dataset(
       'Telegrams are charged by the word. Send the news below as cheaply as you can.\n\n{sentence}'
     ),
     Template(
-      'The headline was "{headline}". Write the sentence the report led with.',
+      'Headline: {headline}\n\nWrite the sentence the report led with.',
       '{sentence}',
       turned_around=True,
     ),
@@ -308,21 +306,21 @@ NEWSROOM = Dataset(
       '{title}\n\n{text}\n\nWhat standfirst would you set between that title and the body?'
     ),
     Template(
-      'A search engine shows a line or two of description under every link. What should it show for the page below?\n\n{text}'
+      'A search engine shows a short description under every link. What should it show for the page below?\n\n{text}'
     ),
     Template(
       "Compose this item's teaser for the paper's home page.\n\nHeadline: {title}\nBody: {text}"
     ),
     Template('{text}\n\nSum that up for somebody deciding whether to click on it.'),
     Template(
-      'Social media editors get a sentence or two to promote a piece. Promote this one.\n\n{text}'
+      'Social media editors have little room to promote a piece. Promote this one.\n\n{text}'
     ),
     Template(
       'There is no time to read all of this, so give me its main point.\n\n{text}'
     ),
-    Template('Précis wanted, a couple of sentences at the outside:\n\n{text}'),
+    Template('Précis wanted, no longer than it need be:\n\n{text}'),
     Template(
-      '"{title}" is filed in our library with its full text and, on the index card, an abstract. The card is blank. Fill it in.\n\n{text}\n\nAbstract:'
+      'Our library files an article with its full text and, on an index card, an abstract. The card of this one has only its title. Complete it.\n\nTitle: {title}\nText: {text}\nAbstract:'
     ),
     Template(
       'The compositor has dropped the title of what follows. Restore it.\n\n{text}',
@@ -330,7 +328,7 @@ NEWSROOM = Dataset(
       turned_around=True,
     ),
     Template(
-      'An article called "{title}" is announced like this:\n\n{blurb}\n\nHow does the article begin?',
+      'An article is announced like this:\n\n{title}\n{blurb}\n\nHow does the article begin?',
       '{beginning}',
       turned_around=True,
     ),
@@ -363,7 +361,7 @@ SAMSUM = Dataset(
   answer=Text('{summary}'),
   metric='rouge',
   templates=(
-    Template('{chat}\n\nI missed this. Catch me up in a sentence or two.'),
+    Template('{chat}\n\nI missed this. Catch me up briefly.'),
     Template(
       'Report in the third person what the people below wrote to each other.\n\n{chat}'
     ),
@@ -385,7 +383,7 @@ SAMSUM = Dataset(
       turned_around=True,
     ),
     Template(
-      'Screenwriters work from a treatment. Script the chat with which yours sets out, putting the name of the sender before each turn.\n\nTreatment: {summary}',
+      "A treatment tells a screenwriter what a scene is about. Write the opening of the chat that this one describes, with the sender's name before each turn.\n\nTreatment: {summary}",
       '{beginning}',
       turned_around=True,
     ),
@@ -491,13 +489,13 @@ AG_NEWS_SUBSET = Dataset(
       'An editor routes each item to one of the desks listed. Choose for this item.\n\n{title}\n\n{text}\n{OPTIONS}'
     ),
     Template(
-      'You see "{title}" and read on: {text}\nWhat sort of news is it?\n{OPTIONS}'
+      'You see this heading and read on.\n\n{title}\n{text}\n\nWhat sort of news is it?\n{OPTIONS}'
     ),
     Template(
       'Put the clipping into the right folder.\n\nClipping: {text}\nIts heading: {title}\n\n{OPTIONS}'
     ),
     Template(
-      '{text}\n\nThese words were printed under the heading "{title}". Name the section that carried them.\n\n{OPTIONS}'
+      '{text}\n\nName the section that carried these words. They were printed under the following heading.\n\n{title}\n\n{OPTIONS}'
     ),
     Template(
       'Every reader of our newsletter has signed up for one kind of story. Under which kind does the one below go out?\n\nStory: {title}\n{text}\n\n{OPTIONS}'
@@ -545,7 +543,7 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
       'Critics on {movie}:\n\n{reviews}\n\nBoil their verdicts down to one on which they could all agree.'
     ),
     Template(
-      '{reviews}\n\nThose are press notices for {movie}. How was it received, in a sentence?'
+      '{reviews}\n\nThose are press notices for {movie}. How was it received, in brief?'
     ),
     Template(
       'What do reviewers as a body make of the film {movie}? Judge from these excerpts.\n\n{reviews}'
@@ -599,31 +597,31 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
   metric='rouge',
   templates=(
     Template(
-      'In a debate on "{motion}" a speaker gives these grounds:\n\n{arguments}\n\nWhat is the speaker getting at?'
+      'Under debate: {motion}\n\nA speaker gives these grounds:\n\n{arguments}\n\nWhat is the speaker getting at?'
     ),
     Template(
-      '{arguments}\n\nEach statement above supports one and the same claim, made when the house debated "{motion}". Spell the claim out.'
+      '{arguments}\n\nEach statement above supports one and the same claim, made when the house debated the motion below. Spell the claim out.\n\n{motion}'
     ),
     Template(
       'Motion: {motion}\nEvidence offered:\n{arguments}\nThesis it is meant to establish:'
     ),
     Template(
-      'Name the conclusion to which the reasons below lead. They were put forward when the motion was "{motion}".\n\n{arguments}'
+      'Name the conclusion to which the reasons below lead. They were put forward on this motion: {motion}\n\n{arguments}'
     ),
     Template(
-      'A judge\'s notes on "{motion}" list only supporting sentences. Add the heading they belong under.\n\n{arguments}'
+      'A judge has noted the motion, and then only supporting sentences. Add the claim that they support.\n\nMotion: {motion}\nNotes:\n{arguments}'
     ),
     Template(
       'What single assertion is being argued for here?\n\n{arguments}\n\n(Under debate: {motion})'
     ),
     Template(
-      'You will close for your side on "{motion}". Tell the house in a sentence what your points amount to.\n\nPoints:\n{arguments}'
+      'You will close for your side in a debate. Tell the house briefly what your points amount to.\n\nMotion: {motion}\nPoints:\n{arguments}'
     ),
     Template(
       'Topic: {motion}\n\n{arguments}\n\nCapture, as tersely as you can, the position that somebody who says all this is taking.'
     ),
     Template(
-      'The motion is "{motion}", and someone maintains: {claim}\n\nOffer an argument in favor of that.',
+      'Motion: {motion}\nSomeone maintains: {claim}\n\nOffer an argument in favor of that.',
       '{argument}',
       turned_around=True,
     ),
@@ -681,7 +679,7 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
       turned_around=True,
     ),
     Template(
-      'The advice in brief was "{steps}" How might the detailed form of it begin?',
+      'Advice in brief: {steps}\n\nHow might the detailed form of it begin?',
       '{beginning}',
       turned_around=True,
     ),

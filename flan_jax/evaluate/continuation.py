@@ -6,6 +6,7 @@ options stay those of the dataset, so that chance, majority and metric are the s
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,13 @@ from flan_jax.templates import Template
 
 FORM = 'continuation'
 
-HOW: Mapping[str, Any] = {'joint': ' ', 'end': '\n'}
-"""The answer follows its prompt after a blank, and a written one ends with its line."""
+JOINT = ' '
+"""The answer follows its prompt after a blank."""
+
+IN_LINES = ('coqa', 'cnn_dailymail')
+"""Datasets whose answers have several lines: an empty line ends one."""
+
+_UNANSWERABLE = '(If the text does not say: unanswerable)'
 
 _FOLLOWS = '{premise}\nQuestion: Is this so? {hypothesis}\nAnswer:'
 _ANLI = '{context}\nQuestion: Is this so? {hypothesis}\nAnswer:'
@@ -69,7 +75,10 @@ PROMPTS: Mapping[str, str | Mapping[str, str]] = {
   ),
   'openbookqa': '{fact}\n{question}',
   'mini_obqa': '{fact}\n{stem}',
-  **dict.fromkeys(('squad_v1', 'squad_v2'), '{title}\n' + _READ),
+  'squad_v1': '{title}\n' + _READ,
+  'squad_v2': (
+    f'{{title}}\n{{context}}\n{_UNANSWERABLE}\nQuestion: {{question}}\nAnswer:'
+  ),
   **dict.fromkeys(('mini_squad', 'cosmos_qa', 'mini_cosmos'), _READ),
   **dict.fromkeys(
     ('arc_challenge', 'arc_easy', 'natural_questions', 'trivia_qa', 'mini_arc'), _ASKED
@@ -95,9 +104,39 @@ PROMPTS: Mapping[str, str | Mapping[str, str]] = {
   ),
   'common_gen': 'Words: {concepts}\nA sentence with all of them:',
   'mini_common_gen': 'Words: {concepts}\nA sentence with all of them:',
-  'dart': 'Facts: {facts}\nThe same as a sentence:',
-  'e2e_nlg': 'Facts: {listing}\nThe same as a sentence:',
-  'web_nlg_en': 'Facts: {triples}\nThe same as a sentence:',
+  'dart': 'Facts: {facts}\nIn words:',
+  'e2e_nlg': 'Facts: {listing}\nIn words:',
+  'web_nlg_en': 'Facts: {triples}\nIn words:',
+  'aeslc': '{email}\nSubject of this e-mail:',
+  'cnn_dailymail': '{article}\nThe main points:',
+  'gigaword': '{sentence}\nHeadline:',
+  'multi_news': '{reports}\nAll of this as one short article:',
+  'newsroom': '{title}\n{text}\nIn short:',
+  'samsum': '{chat}\nSummary of this chat:',
+  'xsum': '{document}\nIn one sentence:',
+  'mini_xsum': '{document}\nIn one sentence:',
+  'ag_news_subset': '{title}\n{text}\nSection of the newspaper:',
+  'opinion_abstracts_rotten_tomatoes': (
+    'Reviews of {movie}:\n{reviews}\nWhat the critics say on the whole:'
+  ),
+  'opinion_abstracts_idebate': (
+    'Motion: {motion}\nArguments:\n{arguments}\nWhat they show, in short:'
+  ),
+  'wiki_lingua_english_en': '{guide}\nThe steps in short:',
+  'coqa': '{story}\nQuestions:\n{questions}\nAnswers:',
+  'quac': (
+    'Article: {title}\nSection: {section}\n{context}\n'
+    f'{_UNANSWERABLE}\nQuestion: {{question}}\nAnswer:'
+  ),
+  'wic': '{sentence1}\n{sentence2}\nIn these two lines the word "{word}" has',
+  'math_dataset': '{equation}\n{variable} =',
+  'cola': '{sentence}\nAs a sentence of English, this is',
+  'mini_cola': '{sentence}\nThis sentence is',
+  'fix_punct': 'Without punctuation: {bare}\nWith punctuation:',
+  'trec': 'Question: {question}\nType of answer:',
+  'mini_trec': 'Question: {text}\nType of answer:',
+  'true_case': 'In small letters: {lowered}\nWith its capitals:',
+  'word_segment': 'Without spaces: {joined}\nWith spaces:',
   **{name: _translation(*language) for name, language in _LANGUAGES.items()},
   'mini_wmt': {'vl-en': '{vl}\nIn English:', 'en-vl': '{en}\nIn Velish:'},
 }
@@ -107,8 +146,9 @@ PROMPTS: Mapping[str, str | Mapping[str, str]] = {
 def of(dataset: Dataset) -> Dataset:
   """The dataset with one template, that its answer continues.
 
-  A dataset without a prompt of its own shows the fields of its first template, a line
-  each with their names, and `answer:` on the last. A declaration with directions is
+  Every dataset of the catalogue has a prompt of its own. One of a user's that has none
+  shows the fields of its first template, a line each with their names, and `answer:` on
+  the last. A declaration with directions is
   asked in its first.
   """
   first = dataset.templates[dataset.evaluated_templates[0]]
@@ -122,7 +162,21 @@ def of(dataset: Dataset) -> Dataset:
   return dataclasses.replace(dataset, templates=(template,))
 
 
+_CLOSED_UP = re.compile(r"[,;:.?!)](?=\s|$)|'s\b|n't\b")
+"""How text begins that has no blank before it: HellaSwag has such endings."""
+
+
+def after(joint: str, answer: str) -> str:
+  """The answer after what joins it to its prompt, which is nothing before a comma."""
+  return answer if _CLOSED_UP.match(answer) else joint + answer
+
+
+def how(dataset: Dataset) -> dict[str, Any]:
+  """What parts an answer from its prompt, and what ends an answer that is written."""
+  return {'joint': JOINT, 'end': '\n\n' if dataset.name in IN_LINES else '\n'}
+
+
 def exemplar(dataset: Dataset, template: int, row: Row) -> str:
   """One exemplar with its answer, and the empty line after it."""
   shown = catalogue.render(dataset, template, row)
-  return f'{shown.inputs}{HOW["joint"]}{shown.targets}\n\n'
+  return f'{shown.inputs}{after(JOINT, shown.targets)}\n\n'

@@ -17,7 +17,7 @@ from flan_jax.data.exemplars import Pool
 from flan_jax.data.prompts import Fitted
 from flan_jax.data.rendering import Limits
 from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate import metrics, seam
+from flan_jax.evaluate import continuation, metrics, seam
 from flan_jax.evaluate.generation import Generated
 from flan_jax.evaluate.scoring import Request, Scored
 from flan_jax.fields import Label
@@ -49,7 +49,8 @@ class Question:
     templates: indices of those that are measured.
     pool: exemplars to show before each prompt; None for zero-shot.
     joint: what stands between prompt and answer where they are one text, as a blank
-      does; '' where EOS parts them, and each is a text of its own.
+      does, but before a comma or another mark that closes up to its text; '' where EOS
+      parts them, and each is a text of its own.
     end: a generated answer ends before this text; None for the model's own end.
   """
 
@@ -61,7 +62,7 @@ class Question:
 
   def options(self, row: Row) -> list[str]:
     """The options of a row, each with what stands before it."""
-    return [self.joint + option for option in row.answer.options]
+    return [continuation.after(self.joint, option) for option in row.answer.options]
 
   def answer(self, text: str) -> str:
     """What counts of a generated text."""

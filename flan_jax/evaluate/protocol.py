@@ -322,7 +322,7 @@ def _questions(
 
 def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question:
   if form == continuation.FORM:
-    styled, how = continuation.of(dataset), continuation.HOW
+    styled, how = continuation.of(dataset), continuation.how(dataset)
   else:
     styled, how = Style(form=form).of(dataset), {}
   pool = None

@@ -1,11 +1,17 @@
 """Prompts of an untuned model: whole for every dataset, and none of an instruction."""
 
+import dataclasses
+
 import pytest
 
 from flan_jax import catalogue
 from flan_jax.evaluate import continuation
+from flan_jax.evaluate.measurement import Question
+from flan_jax.fields import Answer
 
 DATASETS = [d for world in catalogue.WORLDS for d in catalogue.family(world).values()]
+
+FLAN = catalogue.family('flan')
 
 
 @pytest.mark.parametrize('dataset', DATASETS, ids=lambda d: d.name)
@@ -24,11 +30,58 @@ def test_a_prompt_of_its_own_belongs_to_a_dataset_that_is_there():
   assert set(continuation.PROMPTS) <= {dataset.name for dataset in DATASETS}
 
 
+def test_every_dataset_of_the_catalogue_has_its_own():
+  assert {dataset.name for dataset in DATASETS} == set(continuation.PROMPTS)
+
+
+def test_a_dataset_of_a_user_is_asked_by_the_names_of_its_fields():
+  mine = dataclasses.replace(FLAN['trec'], name='my_questions')
+  (template,) = continuation.of(mine).templates
+  assert template.inputs == 'question: {question}\nanswer:'
+
+
+def prompt(name: str, **values: str) -> str:
+  (template,) = continuation.of(FLAN[name]).templates
+  return template.render(values)[0] if values else template.inputs
+
+
+def test_a_question_is_sorted_and_not_answered():
+  shown = prompt('trec', question='Who wrote Emma?', answer='human')
+  assert shown == 'Question: Who wrote Emma?\nType of answer:'
+
+
+@pytest.mark.parametrize('name', ['squad_v2', 'quac'])
+def test_an_untuned_model_is_told_the_word_for_no_answer(name):
+  assert '(If the text does not say: unanswerable)' in prompt(name)
+
+
 @pytest.mark.parametrize(
-  'cluster',
-  [c for c in catalogue.CLUSTERS if c not in ('summarization', 'misc')],
+  ('answer', 'expected'),
+  [
+    ('people sail.', ' people sail.'),
+    (', people sail.', ', people sail.'),
+    ("'s boat sails.", "'s boat sails."),
+    (': it sails.', ': it sails.'),
+    ('.5 and more', ' .5 and more'),
+    (':) so happy', ' :) so happy'),
+    ('(twice)', ' (twice)'),
+  ],
 )
-def test_every_dataset_that_the_paper_evaluates_has_its_own(cluster):
-  family = catalogue.family('flan').values()
-  names = {dataset.name for dataset in family if dataset.cluster == cluster}
-  assert names <= set(continuation.PROMPTS)
+def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
+  assert continuation.after(' ', answer) == expected
+  question = Question(
+    dataset=FLAN['hellaswag'], templates=(0,), **continuation.how(FLAN['hellaswag'])
+  )
+  row = catalogue.Row('test:0', {}, Answer(answer, (answer,), (0,), (answer,)))
+  assert question.options(row) == [expected]
+
+
+def test_a_list_of_answers_ends_with_an_empty_line_and_others_with_theirs():
+  ends = {dataset.name: continuation.how(dataset)['end'] for dataset in DATASETS}
+  assert {name for name, end in ends.items() if end == '\n\n'} == {
+    'coqa', 'cnn_dailymail',
+  }  # fmt: skip
+  question = Question(
+    dataset=FLAN['coqa'], templates=(0,), **continuation.how(FLAN['coqa'])
+  )
+  assert question.answer(' 1. yes\n2. white\n\nQuestions:') == '1. yes\n2. white'

@@ -110,7 +110,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     clocks={'tuned': Clock()},
     warnings=Warnings(),
   )
-  question = Question(dataset=dataset, templates=(0,), **continuation.HOW)
+  question = Question(dataset=dataset, templates=(0,), **continuation.how(dataset))
   asked = [('test', row) for row in rows(dataset, 3)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)
   assert len(kept) == 3

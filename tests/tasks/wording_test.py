@@ -14,7 +14,7 @@ import pytest
 from flan_jax import catalogue, splits, templates
 from flan_jax.catalogue import Dataset, Row
 from flan_jax.evaluate import continuation
-from flan_jax.fields import Unlabelled
+from flan_jax.fields import Label, Unlabelled
 from flan_jax.prose import prose
 from flan_jax.templates import OPTIONS
 
@@ -26,6 +26,15 @@ REAL = next(filter(pathlib.Path.is_dir, BESIDE), BESIDE[0])
 OWN = pathlib.Path(__file__).parents[1] / 'rows'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""
+
+STATEMENT = {
+  **dict.fromkeys(('anli_r1', 'anli_r2', 'anli_r3', 'rte', 'snli'), 'hypothesis'),
+  **dict.fromkeys(('mnli_matched', 'mnli_mismatched'), 'hypothesis'),
+  'cb': 'claim',
+  'wnli': 'sentence2',
+}
+"""Dataset -> the field of a statement to be judged."""
+STATEMENTS = [DATASETS[name] for name in STATEMENT]
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
 each_prose = pytest.mark.parametrize(
@@ -183,7 +192,7 @@ def test_a_mail_has_its_words_whole_and_every_address_once():
   )
 
 
-def prompts(dataset: Dataset, row: Row):
+def prompts(dataset: Dataset):
   """(where, template) of the templates and of the prompt that an answer continues."""
   yield from enumerate(dataset.templates)
   yield continuation.FORM, continuation.of(dataset).templates[0]
@@ -196,7 +205,7 @@ SEPARATE = set('.,;:?!')
 def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
   """... as in `he asked "Why??"` or `on William Buckley Jr..`."""
   for _, row in read(dataset.name):
-    for where, template in prompts(dataset, row):
+    for where, template in prompts(dataset):
       parts = templates.parse(template.inputs)
       for (_, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
         if name in (None, OPTIONS) or after.startswith('...'):
@@ -210,7 +219,7 @@ def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
 def test_every_field_that_a_template_shows_has_a_word_in_it(dataset):
   """... but an answer: one of Natural Questions is `)`."""
   for _, row in read(dataset.name):
-    for where, template in prompts(dataset, row):
+    for where, template in prompts(dataset):
       for name in set(template.input_fields) - {'answer'}:
         shown = row.values[name]
         assert re.search(r'\w', shown), f'{row.row_id}, template {where}, {name}'
@@ -222,17 +231,72 @@ def test_an_option_is_one_line(dataset):
     assert all('\n' not in option for option in row.answer.options)
 
 
+NAMES = {'word', 'pronoun', 'noun', 'title'}
+"""Fields of one name or one expression, which a template may put between quotes."""
+
+
+def between_quotes(template: templates.Template) -> set[str]:
+  """Fields that the inputs of a template put a quotation mark next to."""
+  parts = [*templates.parse(template.inputs), ('', None)]
+  return {
+    name
+    for (before, name), (after, _) in itertools.pairwise(parts)
+    if name not in (None, OPTIONS) and (before[-1:] in QUOTES or after[:1] in QUOTES)
+  } - {''}
+
+
+QUOTES = tuple('"\'“”‘’')
+
+
 @each_dataset
-def test_what_stands_between_quotes_begins_and_ends_with_none(dataset):
-  """... a whole passage is never put between quotes: it has some of its own."""
+def test_no_template_puts_quotes_around_free_text(dataset):
+  """... which has some of its own; a name, an expression or a label word may have."""
+  allowed = NAMES | ({'answer'} if isinstance(dataset.answer, Label) else set())
+  for where, template in prompts(dataset):
+    assert between_quotes(template) <= allowed, f'template {where}'
+
+
+@each_dataset
+def test_what_stands_between_quotes_has_none(dataset):
   for _, row in read(dataset.name):
-    for where, template in prompts(dataset, row):
-      parts = templates.parse(template.inputs)
-      for (before, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
-        if name in (None, OPTIONS) or not (before.endswith('"') and after[:1] == '"'):
-          continue
-        shown = row.values[name]
-        assert '\n' not in shown, f'{row.row_id}, template {where}, {name}'
+    for where, template in prompts(dataset):
+      for name in between_quotes(template):
+        assert not re.search(r'["\n]', row.values[name]), (
+          f'{row.row_id}, template {where}, {name}'
+        )
+
+
+@pytest.mark.parametrize('dataset', STATEMENTS, ids=lambda d: d.name)
+def test_a_statement_ends_as_a_sentence(dataset):
+  """... inside quotation marks or after them."""
+  field = STATEMENT[dataset.name]
+  for _, row in read(dataset.name):
+    shown = row.values[field]
+    assert re.search(r'[.!?…][)\]"\'’”]*$', shown), f'{row.row_id}: {shown!r}'
+
+
+def test_a_goal_of_piqa_ends_without_a_comma():
+  for _, row in read('piqa'):
+    assert not row.values['goal'].endswith(',')
+
+
+def test_a_prompt_shows_how_an_ending_of_hellaswag_reads_by_itself():
+  for _, row in read('hellaswag'):
+    close = row.values['close']
+    assert close[0] not in ',.;:'
+    assert row.answer.text.endswith(close)
+
+
+def test_what_fix_punct_leaves_out_is_what_its_templates_say():
+  """Marks go, and those inside a number stay, as hyphens and slashes do."""
+  dataset = DATASETS['fix_punct']
+  row = dataset.read({'en': "At 1.5%, it's a (well-known) and/or - 2:1!"}, 'train:0')
+  assert row.values['bare'] == 'At 1.5% its a well-known and/or 2:1'
+  for template in dataset.templates:
+    text = ' '.join(literal for literal, _ in templates.parse(template.inputs))
+    assert not re.search(
+      r'\b(?:all|every|each|any)\b[^.]*\b(?:marks?|comma)', text.lower()
+    )
 
 
 @each_dataset
