@@ -81,7 +81,7 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     ),
     (
       ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y', '--gin.CLUSTERS=nli'],
-      "checkpoint 'x': no config.json",
+      "checkpoint 'x': no such folder",
     ),
   ],
 )

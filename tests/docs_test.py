@@ -2,10 +2,11 @@
 
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
-from flan_jax import catalogue
+from flan_jax import catalogue, cli
 from flan_jax.progress import Progress
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
@@ -70,3 +71,29 @@ def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
   assert {name for name in seen if 'read' in seen[name]} == {'snli', 'wsc273'}
   assert seen['wsc273']['prepared'] == {'test': 2}
   assert (seen['wsc273']['read'], seen['wsc273']['dropped']) == (2, 0)
+
+
+README = (DOCS.parent / 'README.md').read_text(encoding='utf-8')
+
+
+def test_the_error_that_the_readme_quotes_is_what_is_printed(capsys, monkeypatch):
+  monkeypatch.chdir(DOCS.parent)
+  command, quoted = re.search(
+    r'\$ flan (train [^\n]*TRAIN_STPES[^\n]*)\n(.+?)\n\n', README, re.DOTALL
+  ).groups()
+  assert cli.main(command.split()) == 2
+  printed = capsys.readouterr().err
+  assert ' '.join(quoted.split()) in printed.splitlines()
+
+
+def test_the_declaration_that_the_readme_shows_is_the_repositorys():
+  (shown,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  source = (DOCS.parent / 'tasks' / 'nli.py').read_text(encoding='utf-8')
+  there = [line.strip() for line in source.splitlines()]
+  lines = [
+    line.strip() for line in shown.splitlines() if line.strip() not in ('', '...')
+  ]
+  assert DATASETS['rte'].templates[0].inputs.encode('unicode_escape').decode() in shown
+  assert not set(lines) - set(there)
+  (field,) = re.findall(r"`('premise': Field\(.*?\))`", README)
+  assert f'{field},' in there

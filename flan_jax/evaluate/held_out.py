@@ -257,6 +257,8 @@ def evaluate_checkpoint(
       that is not prepared, or hosts that do not have the same before them.
   """
   datasets = rows_lib.asked(evaluation)
+  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
+    loading.check(path)
   proofs = {
     which: guard.prove_checkpoint(
       provenance.lineage(path),
@@ -275,8 +277,6 @@ def evaluate_checkpoint(
   proof = guard.beside(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
   for warning in proof['warnings']:
     progress.line(f'warning: {warning}')
-  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
-    loading.check(path)
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)

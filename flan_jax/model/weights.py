@@ -134,8 +134,9 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
   """
   path = pathlib.Path(folder) / 'config.json'
   if not path.is_file():
+    lacking = 'no config.json' if path.parent.is_dir() else 'no such folder'
     raise InputError(
-      f'checkpoint {str(folder)!r}: no config.json; must be a model folder '
+      f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
       '(model.safetensors, config.json) or the MODEL_DIR of a run'
     )
   values = read_object(path)

@@ -327,7 +327,7 @@ def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
   for more, message in (
     ({'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nil'}, 'microworld_held_out_nli'),
     ({'HELD_OUT': 'sentimnt'}, "did you mean 'sentiment'"),
-    ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no config.json'),
+    ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no such folder'),
     ({'VOCAB_SIZE': 100}, r'tokenizer has 259 pieces'),
     ({'TOKENIZER': 'nowhere.model'}, "tokenizer 'nowhere.model': no such file"),
     ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 8,388,608 or fewer'),
