@@ -193,3 +193,11 @@ def test_the_user_s_own_platform_wins():
     env={**os.environ, 'JAX_PLATFORMS': 'tpu,cpu'},
   )
   assert done.stdout.strip() == 'tpu,cpu'
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_any_warning(capsys):
+  arguments = ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y']
+  assert cli.main([*arguments, '--gin.CLUSTERS=nli']) == 2
+  said = capsys.readouterr().err
+  assert "checkpoint 'x': no such folder" in said
+  assert 'warning' not in said
