@@ -7,10 +7,10 @@ these declarations into seqio Tasks and Mixtures.
 import dataclasses
 import functools
 import importlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flan_jax import declaration
 from flan_jax import splits as splits_lib
 from flan_jax import templates as templates_lib
 from flan_jax.errors import InputError, did_you_mean
@@ -35,8 +35,6 @@ CLUSTERS = (
 """The paper's twelve task clusters (FLAN figure 3)."""
 
 SPLITS = ('train', 'dev', 'test')
-
-_TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
 
 WORLDS = {
   'flan': 'flan_jax.tasks',
@@ -123,95 +121,7 @@ class Dataset:
         f'dataset {self.name!r}: cluster {self.cluster!r}; must be one of '
         f'{", ".join(CLUSTERS)}' + did_you_mean(self.cluster, CLUSTERS)
       )
-    if self.evidence and self.evidence.field not in self.fields:
-      raise InputError(
-        f'dataset {self.name!r}: evidence in {self.evidence.field!r}; must be one of '
-        f'its fields, {", ".join(self.fields)}'
-        + did_you_mean(self.evidence.field, self.fields)
-      )
-    for template in self.templates:
-      template.validate(tuple(self.fields), has_options=self.has_options)
-    self._check_answer()
-    self._check_source()
-    self._check_directions()
-
-  def _check_answer(self) -> None:
-    """Refuses an answer that names no field, or one that is not declared.
-
-    `Text('response')` would train on the word "response".
-    """
-    if isinstance(self.answer, Text):
-      texts = (self.answer.text,)
-      if not templates_lib.names(self.answer.text):
-        word = self.answer.text
-        near = (
-          f"'{{{word}}}'" if word in self.fields else f"'{{{next(iter(self.fields))}}}'"
-        )
-        raise InputError(
-          f'dataset {self.name!r}: answer Text({word!r}) names no field; every target '
-          f'would be these words; must have a field in braces, as Text({near})'
-        )
-    elif isinstance(self.answer, Choice) and not isinstance(self.answer.options, str):
-      texts = self.answer.options
-    else:
-      return
-    for name in (name for text in texts for name in templates_lib.names(text)):
-      if name not in self.fields:
-        raise InputError(
-          f'dataset {self.name!r}: the answer names field {name!r}; must be one of '
-          f'{", ".join(self.fields)}{did_you_mean(name, self.fields)}'
-        )
-
-  def _check_source(self) -> None:
-    """Refuses a TFDS name without version, and slices that cannot be read."""
-    if self.tfds and not _TFDS_NAME.fullmatch(self.tfds):
-      raise InputError(
-        f'dataset {self.name!r}: tfds {self.tfds!r}; must be a TFDS name with its '
-        "version, as 'super_glue/rte:1.0.2'"
-      )
-    for setting, text in self.slices.items():
-      try:
-        split = splits_lib.parse(text).split
-      except InputError as error:
-        raise InputError(f'dataset {self.name!r}: {setting}: {error}') from None
-      if split not in self.sizes and (self.sizes or self.tfds):
-        raise InputError(
-          f'dataset {self.name!r}: {setting} is {text!r}, and sizes has no {split!r}; '
-          f'must be a slice of {", ".join(self.sizes) or "a split that sizes names"}'
-          + did_you_mean(split, self.sizes)
-        )
-
-  def _check_directions(self) -> None:
-    """Checks that every template that is evaluated has a direction of the dataset's.
-
-    Raises:
-      InputError: naming the dataset, and the template where one is to blame.
-    """
-    if self.directions and self.has_options:
-      raise InputError(
-        f'dataset {self.name!r}: has directions; its answer must be a Text'
-      )
-    if self.direction and self.direction not in self.directions:
-      raise InputError(
-        f'dataset {self.name!r}: no direction {self.direction!r}; directions are '
-        f'{", ".join(self.directions) or "none"}'
-        + did_you_mean(self.direction, self.directions)
-      )
-    if self.directions and not self.direction:
-      first, text = next(iter(self.directions.items()))
-      if text != self.answer.text:
-        raise InputError(
-          f'dataset {self.name!r}: direction {first!r} has the answer {text!r}; the '
-          f'first direction must have that of the dataset, {self.answer.text!r}'
-        )
-    legal = tuple(self.directions) or ('',)
-    for template in self.templates:
-      if not template.turned_around and template.direction not in legal:
-        raise InputError(
-          f'dataset {self.name!r}, template {template.inputs!r}: direction '
-          f'{template.direction!r}; must be one of {", ".join(map(repr, legal))}'
-          + did_you_mean(template.direction, legal)
-        )
+    declaration.check(self)
 
   @property
   def task(self) -> str:

@@ -1,6 +1,8 @@
 """Extracts: fields that are made of several places of a record.
 
-Each is the cleaning of a Field whose path is '', the whole record.
+Each is the first cleaning of a Field whose path is '', the whole record. Its attribute
+`paths` says what it reads there, so that `flan_jax.schema` finds a path that no record
+has; a function of your own that reads several places sets it likewise.
 """
 
 import re
@@ -21,6 +23,7 @@ def cut(text: str, *, start: str | None = None, stop: str | None = None) -> Clea
     hi = at(record, stop) if stop else None
     return at(record, text)[lo:hi]
 
+  clean.paths = tuple(path for path in (text, start, stop) if path)
   return clean
 
 
@@ -39,6 +42,7 @@ def marked(text: str, *, word: str) -> Clean:
     words[index] = re.sub(r'^(\W*)(.+?)(\W*)$', r'\1*\2*\3', words[index])
     return ' '.join(words)
 
+  clean.paths = (text, word)
   return clean
 
 
@@ -75,6 +79,7 @@ def standing_for(option: str, *, pronoun: str, text: str, end: str) -> Clean:
     plural = word.startswith('their') and noun.endswith('s')
     return noun + ("'" if plural else "'s")
 
+  clean.paths = (option, pronoun, text, end)
   return clean
 
 
@@ -90,6 +95,7 @@ def as_in(text: str, *, field: str) -> Clean:
     whole = ' '.join(at(record, text).split())
     return lowered if value not in whole and lowered in whole else value
 
+  clean.paths = (text, field)
   return clean
 
 
@@ -109,4 +115,5 @@ def spelt(text: str, *, among: str) -> Clean:
     same = [s for s in at(record, among) if s.casefold() == value.casefold()]
     return next((s for s in same if not s.isupper()), string.capwords(value))
 
+  clean.paths = (text, among)
   return clean

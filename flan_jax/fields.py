@@ -61,6 +61,12 @@ class Field:
     caps = [getattr(clean, 'most_words', None) for clean in self.cleaning]
     return min((cap for cap in caps if cap is not None), default=None)
 
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """Places in the record that its first cleaning reads, beside `path`."""
+    found = getattr(self.cleaning[0], 'paths', ()) if self.cleaning else ()
+    return tuple('/'.join(filter(None, (self.path, path))) for path in found)
+
   def __call__(self, record: Record) -> str:
     value = at(record, self.path)
     for clean in self.cleaning:
@@ -168,6 +174,8 @@ def each(*cleaning: Clean) -> Clean:
       out = [change(value) for value in out]
     return out
 
+  inside = getattr(cleaning[0], 'paths', ()) if cleaning else ()
+  clean.paths = tuple(f'0/{path}' for path in inside)
   return clean
 
 
@@ -290,6 +298,7 @@ def altered(*changes: Clean) -> Clean:
       raise Unlabelled(f'nothing to restore in {text!r}')
     return new
 
+  clean.paths = getattr(changes[0], 'paths', ()) if changes else ()
   return clean
 
 

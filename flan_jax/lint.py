@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from flan_jax import schema
+from flan_jax import catalogue, schema
 from flan_jax import templates as templates_lib
 from flan_jax.catalogue import Dataset
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.errors import did_you_mean
 from flan_jax.fields import Choice, Field, Label, Text
 from flan_jax.templates import OPTIONS, Template
 
@@ -33,7 +33,8 @@ TOKENS_PER_WORD = 1.4
 """Median over documents of 14 of the datasets, by T5's vocabulary of 32,000 pieces."""
 
 RULES = {
-  'unknown-path': 'a field or the answer reads what no prepared record has',
+  'unknown-path': 'a field, the answer or the evidence reads what no record has',
+  'unknown-source': 'derived_from names what no other dataset is, or is made of',
   'unknown-field': 'a template names a field that the dataset lacks',
   'unused-field': 'no template and no answer uses a declared field',
   'unused-direction': 'no template goes a declared direction',
@@ -53,6 +54,7 @@ RULES = {
   'too-many-turned-around': 'a dataset has more than three templates turned around',
   'label-blank': 'a label word is empty, of two lines, or begins or ends with a blank',
   'label-prefix': 'a label word is the beginning of another',
+  'label-count': 'label words are fewer than two, or not one for each class',
   'label-repeated': 'two classes have the same label word',
   'label-ambiguous': 'the question asked makes a label word right for two classes',
   'label-mismatch': 'a question asks for yes or no, and neither is a label word',
@@ -85,7 +87,8 @@ def lint(datasets: Iterable[Dataset]) -> list[Finding]:
   datasets = tuple(datasets)
   found: list[Finding] = []
   for dataset in datasets:
-    found += _paths_read(dataset)
+    found += _records(dataset)
+    found += _sources(dataset, datasets)
     found += _fields(dataset)
     found += _layout(dataset)
     found += _length(dataset)
@@ -139,13 +142,34 @@ def _paths(dataset: Dataset, names: Iterable[str]) -> set[str]:
   return {field.path if isinstance(field, Field) else field for field in fields}
 
 
-def _paths_read(dataset: Dataset) -> Iterator[Finding]:
-  """Paths that the features of the prepared data lack, where they are prepared."""
-  try:
-    schema.check(dataset)
-  except InputError as error:
-    message = str(error).partition(': ')[2]
-    yield Finding(dataset.name, None, 'unknown-path', message)
+def _records(dataset: Dataset) -> Iterator[Finding]:
+  """What the features of the prepared data contradict, where they are prepared."""
+  for fault in schema.faults(dataset):
+    yield Finding(dataset.name, None, *fault)
+
+
+def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]:
+  """Names in `derived_from` that no other dataset of the world shares.
+
+  Texts have no list of their own: the guard compares names, so that a name guards
+  something only where another dataset is called so, or is made of it too.
+  """
+  if not dataset.derived_from:
+    return
+  world = [*catalogue.family(dataset.family).values(), *datasets]
+  shared = {
+    source
+    for other in world
+    if other.name != dataset.name and other.family == dataset.family
+    for source in other.sources
+  }
+  for source in dataset.derived_from:
+    if source not in shared:
+      message = (
+        f'derived_from {source!r} is no other dataset, and none is made of it: it '
+        f'guards nothing{did_you_mean(source, sorted(shared))}'
+      )
+      yield Finding(dataset.name, None, 'unknown-source', message)
 
 
 def _fields(dataset: Dataset) -> Iterator[Finding]:
@@ -282,6 +306,9 @@ def _label_words(dataset: Dataset) -> Iterator[Finding]:
     words = dataset.answer.options
   else:
     return
+  if isinstance(dataset.answer, Label) and len(words) < 2:
+    message = f'{len(words)} label words; must be 2 or more, or nothing is asked'
+    yield Finding(dataset.name, None, 'label-count', message)
   for word in words:
     if word != word.strip() or not word or '\n' in word:
       message = f'{word!r} is empty, has two lines, or begins or ends with a blank'

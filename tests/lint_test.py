@@ -114,6 +114,8 @@ def turned_around(count: int) -> tuple[Template, ...]:
 
 
 DATASET_DEFECTS = [
+  ('unknown-source', changed(derived_from=('squad',))),
+  ('label-count', changed(answer=Label('label', ('yes',)))),
   (
     'unused-direction',
     changed(
@@ -273,3 +275,33 @@ def test_lint_imports_no_tensorflow_and_no_jax():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert out.stdout.strip() == 'set()'
+
+
+@pytest.mark.parametrize(
+  ('source', 'near'),
+  [
+    ('squad', "; did you mean 'squad_v2' or 'squad_v1' or 'quac'?"),
+    ('wikihow', "; did you mean 'wikiHow'?"),
+    ('claims', ''),
+    ('Zq 9', ''),
+  ],
+)
+def test_a_source_that_no_other_dataset_shares_guards_nothing(source, near):
+  """A dataset's own name is none: others must be called so, or be made of it too."""
+  (found,) = lint.lint([changed(derived_from=(source,))])
+  assert found.rule == 'unknown-source'
+  guards = f'derived_from {source!r} is no other dataset, and none is made of it'
+  assert found.message.startswith(f'{guards}: it guards nothing{near}')
+
+
+def test_a_source_is_another_dataset_or_a_text_that_another_names():
+  named = changed(derived_from=('squad_v1', 'wikiHow', 'The Times'))
+  other = changed(
+    name='rumours',
+    tfds='rumours:1.0.0',
+    derived_from=('The Times',),
+    templates=tuple(
+      Template(f'Rumour {i}: {t.inputs}') for i, t in enumerate(CLEAN.templates)
+    ),
+  )
+  assert lint.lint([named, other]) == []
