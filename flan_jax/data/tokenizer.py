@@ -51,7 +51,7 @@ class Tokenizer(abc.ABC):
     vocab_size: number of ids.
     bos_id: token that starts a sequence; None where the model has none.
     eos_id: token that ends inputs and targets.
-    pad_id: token of padding.
+    pad_id: token of padding; one that no text becomes.
     unk_id: token that stands for text that the vocabulary lacks; None where it lacks
       none.
     digest: sha256 (hex) of the file.
@@ -157,10 +157,21 @@ class SentencePiece(Tokenizer):
     if self.eos_id < 0:
       raise InputError(f'tokenizer {name!r}: no EOS piece; inputs and targets need one')
     self.bos_id = self._processor.bos_id() if self._processor.bos_id() >= 0 else None
-    self.pad_id = max(0, self._processor.pad_id())
     self.unk_id = self._processor.unk_id()
     self.digest = hashlib.sha256(model).hexdigest()
     self._in_bytes = {sign: self._spelled(sign) for sign in (_SPACE, *_STAND_INS)}
+    self.pad_id = self._padding()
+
+  def _padding(self) -> int:
+    """The pad piece, or another that no text becomes.
+
+    Without a pad piece that is the unknown piece where letters that the model lacks are
+    spelled in bytes, and EOS where they become it.
+    """
+    if self._processor.pad_id() >= 0:
+      return self._processor.pad_id()
+    in_bytes = self._in_bytes[_STAND_INS[0]] is not None
+    return self.unk_id if in_bytes else self.eos_id
 
   def _spelled(self, sign: str) -> tuple[int, ...] | None:
     """The byte pieces that spell `sign`; None where the model has none."""
@@ -236,7 +247,7 @@ class HuggingFace(Tokenizer):
     except (ValueError, LookupError, TypeError) as error:
       raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
     ids = known.ids
-    self._roles = _roles(config, ids)
+    self._roles = _roles(config, ids, name=name)
     if 'eos' not in self._roles:
       eos = next((token for token in _EOS_NAMES if token in ids), None)
       if eos is None:
@@ -261,6 +272,10 @@ class HuggingFace(Tokenizer):
     self.eos_id = ids[self._roles['eos']]
     self.pad_id = ids[self._roles.get('pad', self._roles['eos'])]
     self.unk_id = None if known.unk is None else ids[known.unk]
+    if self.pad_id == self.unk_id and self.pad_id in self.encode(_STAND_INS[0]):
+      # Letters that it lacks would be padding.
+      self._roles['pad'] = self._roles['eos']
+      self.pad_id = self.eos_id
     self._unk = None
     if self.unk_id not in (None, self.bos_id, self.eos_id, self.pad_id):
       self._unk = names.get(known.unk)
@@ -307,14 +322,28 @@ class HuggingFace(Tokenizer):
     path.with_name('tokenizer_config.json').write_text(text + '\n', encoding='utf-8')
 
 
-def _roles(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, str]:
-  """Role -> token, of the tokens that a tokenizer_config.json names."""
+def _roles(
+  config: Mapping[str, Any], ids: Mapping[str, int], *, name: str
+) -> dict[str, str]:
+  """Role -> token, of the tokens that a tokenizer_config.json names.
+
+  A role that nothing here rests on may name a token that the vocabulary lacks.
+
+  Raises:
+    InputError: if EOS, or a BOS that is to be added, is such a token.
+  """
   out = {}
+  needed = {'eos': True, 'bos': config.get('add_bos_token') is True}
   for role in control_tokens.ROLES:
     token = config.get(f'{role}_token')
     token = token.get('content') if isinstance(token, Mapping) else token
     if isinstance(token, str) and token in ids:
       out[role] = token
+    elif token is not None and needed.get(role):
+      raise InputError(
+        f'tokenizer {name!r}: "{role}_token" in tokenizer_config.json is {token!r}; '
+        'must be a token of its vocabulary' + did_you_mean(str(token), ids)
+      )
   return out
 
 

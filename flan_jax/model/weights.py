@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -134,12 +135,16 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
   """
   path = pathlib.Path(folder) / 'config.json'
   if not path.is_file():
+    if path.parent.suffix == '.gguf' and path.parent.is_file():
+      raise InputError(_theirs(path.parent, 'a GGUF file'))
     lacking = 'no config.json' if path.parent.is_dir() else 'no such folder'
     raise InputError(
       f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
       '(model.safetensors, config.json) or the MODEL_DIR of a run'
     )
   values = read_object(path)
+  if 'model_type' in values or 'architectures' in values:
+    raise InputError(_theirs(path.parent, 'a Hugging Face folder'))
   legal = {field.name for field in dataclasses.fields(DecoderConfig)}
   for name in values:
     if name not in legal:
@@ -155,6 +160,13 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
       if field.default is dataclasses.MISSING and field.name not in values
     ]
     raise InputError(f'{path}: lacks {", ".join(absent)}') from None
+
+
+def _theirs(path: pathlib.Path, what: str) -> str:
+  """Says that a model is of another library, and how it comes here."""
+  here = path.with_name(f'{path.stem if path.is_file() else path.name}_flan')
+  command = shlex.join(['flan', 'convert', str(path), str(here)])
+  return f'checkpoint {str(path)!r}: {what}; convert it and give the copy: {command}'
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:

@@ -170,6 +170,14 @@ class Lora:
     if self.targets == ():
       message = 'Lora.targets: got (); must name one or more, or be None'
       raise InputError(message, field='targets')
+    for setting in dataclasses.fields(self) if not self.rank else ():
+      got = getattr(self, setting.name)
+      if got != setting.default:
+        raise InputError(
+          f'Lora.{setting.name}: got {got!r} with LORA_RANK 0, which tunes every '
+          'weight and has no adapters; give --gin.LORA_RANK=8, or leave it out',
+          field=setting.name,
+        )
 
   @property
   def scale(self) -> float:

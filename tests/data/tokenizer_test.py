@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import small_tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,46 @@ def test_ids_past_the_vocabulary_are_left_out(trained):
   assert trained.decode(ids) == 'yes'
 
 
+@pytest.mark.parametrize(
+  ('changes', 'padding'),
+  [
+    ({'pad_id': 3}, 3),
+    ({'pad_id': -1}, 2),  # EOS, since unknown letters become piece 0
+    ({'pad_id': -1, 'byte_fallback': True, 'vocab_size': 420}, 0),  # unused by text
+    ({'pad_id': -1, 'unk_id': 1, 'bos_id': 0}, 2),
+  ],
+)
+def test_no_text_becomes_padding_whatever_pieces_a_model_has(changes, padding):
+  roles = {'unk_id': 0, 'bos_id': 1, 'eos_id': 2}
+  model = small_tokenizers.t5_like(**roles | changes)
+  found = tokenizer.SentencePiece(model, name='pieces')
+  assert found.pad_id == padding
+  text = 'a cat, \u2047 \ue000 Да {<pad></s><unk>}'
+  ids = found.encode(text).tolist()
+  assert found.pad_id not in ids
+  assert (found.unk_id in ids) == ('byte_fallback' not in changes)
+
+
+def test_no_letter_that_a_tokenizer_json_lacks_becomes_its_padding(tmp_path):
+  """Its config may say that the unknown token is the padding."""
+  tokenizers = pytest.importorskip('tokenizers')
+  ids = {'<unk>': 0, '</s>': 1, 'cat': 2}
+  made = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token='<unk>'))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  made.add_special_tokens(['<unk>', '</s>'])
+  path = tmp_path / 'tokenizer.json'
+  made.save(str(path))
+  roles = {'pad_token': '<unk>', 'unk_token': '<unk>', 'eos_token': '</s>'}
+  path.with_name('tokenizer_config.json').write_text(json.dumps(roles))
+  found = tokenizer.load(path)
+  assert found.encode('cat dog').tolist() == [2, 0]
+  assert (found.pad_id, found.eos_id, found.unk_id) == (1, 1, 0)
+  (tmp_path / 'saved').mkdir()
+  found.save(tmp_path / 'saved' / 'tokenizer.json')
+  again = tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')
+  assert (again.pad_id, again.digest) == (1, found.digest)
+
+
 def hugging_face(path, *, bos=False, config=None):
   """Trains a byte-level tokenizer.json at `path`."""
   tokenizers = pytest.importorskip('tokenizers')
@@ -143,6 +184,44 @@ def test_a_hugging_face_tokenizer_has_bos_where_it_adds_one(
   again = tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')
   assert (again.bos_id, again.eos_id, again.pad_id) == (want, 1, found.pad_id)
   assert again.digest == found.digest
+
+
+@pytest.mark.parametrize(
+  ('config', 'message'),
+  [
+    (
+      {'eos_token': '<|eot|>'},
+      '"eos_token" in tokenizer_config.json is \'<|eot|>\'; must be a token of its '
+      'vocabulary',
+    ),
+    (
+      {'eos_token': {'content': '</S>'}},
+      '"eos_token" in tokenizer_config.json is \'</S>\'; must be a token of its '
+      "vocabulary; did you mean '</s>'",
+    ),
+    (
+      {'bos_token': '<bos>', 'add_bos_token': True},
+      '"bos_token" in tokenizer_config.json is \'<bos>\'; must be a token of its '
+      'vocabulary',
+    ),
+  ],
+)
+def test_a_role_of_a_token_that_does_not_exist_is_refused(tmp_path, config, message):
+  """Another token in its place would end, or begin, sequences unlike the model's."""
+  with pytest.raises(InputError) as caught:
+    hugging_face(tmp_path / 'tokenizer.json', config=config)
+  assert str(caught.value).startswith(f"tokenizer 'tokenizer.json': {message}")
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'config', [{'pad_token': '[PAD]'}, {'bos_token': '<bos>'}, {'eos_token': None}]
+)
+def test_a_role_that_nothing_rests_on_may_name_a_token_that_does_not_exist(
+  tmp_path, config
+):
+  found = hugging_face(tmp_path / 'tokenizer.json', config=config)
+  assert (found.bos_id, found.eos_id, found.pad_id) == (None, 1, 1)
 
 
 @pytest.mark.parametrize('post_processor', [True, False])

@@ -1,6 +1,7 @@
 """A model folder is the same whatever mesh it was written from, or is read onto."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -98,3 +99,31 @@ def test_the_digest_names_the_weights(folder, params, tmp_path):
   save(tmp_path / 'other', jax.tree.map(lambda x: x + 1, params), CONFIG)
   assert model_folder.digest(str(tmp_path / 'other')) != digest
   assert model_folder.digest(None) is None
+
+
+@pytest.mark.parametrize(
+  'fields', [{'architectures': ['GPT2LMHeadModel']}, {'model_type': 'llama'}]
+)
+def test_a_hugging_face_folder_is_named_with_the_command_that_brings_it(
+  tmp_path, fields
+):
+  theirs = tmp_path / 'gpt 2'
+  theirs.mkdir()
+  (theirs / 'config.json').write_text(json.dumps({'n_embd': 8, **fields}))
+  with pytest.raises(InputError) as caught:
+    model_folder.config(str(theirs))
+  assert str(caught.value) == (
+    f"checkpoint '{theirs}': a Hugging Face folder; convert it and give the copy: "
+    f"flan convert '{theirs}' '{theirs}_flan'"
+  )
+
+
+def test_a_gguf_file_is_named_with_the_command_that_brings_it(tmp_path):
+  theirs = tmp_path / 'llama.gguf'
+  theirs.write_bytes(b'GGUF')
+  with pytest.raises(InputError) as caught:
+    model_folder.config(str(theirs))
+  assert str(caught.value) == (
+    f"checkpoint '{theirs}': a GGUF file; convert it and give the copy: "
+    f'flan convert {theirs} {tmp_path}/llama_flan'
+  )

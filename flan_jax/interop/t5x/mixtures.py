@@ -29,9 +29,11 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
     return seqio.ByteVocabulary()
   found = tokenizer_lib.load(path)  # seqio's own says 0 whatever the padding is
   if found.pad_id != 0 or found.eos_id == 0:
+    zero = ' and 0 for letters that it lacks' if found.unk_id == 0 else ''
     raise InputError(
-      f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id} and EOS '
-      f'{found.eos_id}; t5x pads with id 0, so 0 must be its padding and nothing else'
+      f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id}, EOS '
+      f'{found.eos_id}{zero}; t5x pads with id 0, so 0 must be its padding and '
+      'nothing else'
     )
   if path.endswith('.json'):
     return seqio_vocabulary.Vocabulary(found)

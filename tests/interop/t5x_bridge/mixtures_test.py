@@ -13,6 +13,20 @@ from flan_jax.train import model_folder  # noqa: E402
 TASK = 'microworld_mini_copa'
 
 
+def pieces(folder, **changes) -> str:
+  """A SentencePiece model whose unknown piece is id 0, EOS id 2."""
+  import sentencepiece
+
+  path = folder / f'pieces{len(changes)}.model'
+  settings = {'vocab_size': 32, 'unk_id': 0, 'bos_id': 1, 'eos_id': 2, 'pad_id': -1}
+  with path.open('wb') as file:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(['some words of a text'] * 8), model_writer=file,
+      hard_vocab_limit=False, minloglevel=2, **settings | changes,
+    )  # fmt: skip
+  return str(path)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def empty_registry():
   seqio.TaskRegistry.reset()
@@ -34,17 +48,18 @@ def test_the_vocabulary_is_the_tokenizer_of_the_model():
 def test_a_tokenizer_that_t5x_would_misread_is_refused(tmp_path):
   with pytest.raises(InputError, match='TOKENIZER: not set'):
     mixtures.vocabulary(None)
-  import sentencepiece
+  with pytest.raises(InputError, match='padding 3, EOS 2 and 0 for letters that it'):
+    mixtures.vocabulary(pieces(tmp_path, pad_id=3))
 
-  path = tmp_path / 'padded.model'
-  with path.open('wb') as file:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=iter(['some words of a text'] * 8), model_writer=file,
-      vocab_size=32, hard_vocab_limit=False, pad_id=3, unk_id=0, bos_id=1, eos_id=2,
-      minloglevel=2,
-    )  # fmt: skip
-  with pytest.raises(InputError, match='padding 3 and EOS 2'):
-    mixtures.vocabulary(str(path))
+
+def test_letters_that_a_tokenizer_lacks_are_no_padding(tmp_path):
+  """Its unknown piece is id 0, with which t5x pads; in bytes, no text becomes it."""
+  refused = 'padding 2, EOS 2 and 0 for letters that it lacks; t5x pads with id 0'
+  with pytest.raises(InputError, match=refused):
+    mixtures.vocabulary(pieces(tmp_path))
+  in_bytes = mixtures.vocabulary(pieces(tmp_path, byte_fallback=True, vocab_size=300))
+  assert in_bytes.pad_id == 0
+  assert 0 not in in_bytes.encode('Да, words \u2047 \ue000')
 
 
 def test_tasks_and_mixtures_are_registered_once_and_known_by_our_names():
