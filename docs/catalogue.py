@@ -16,7 +16,7 @@ import jinja2
 from flan_jax import catalogue, sources
 from flan_jax.catalogue import Dataset
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, report
+from flan_jax.evaluate import metrics, statements
 from flan_jax.fields import Choice, Label, Unlabelled
 
 HERE = pathlib.Path(__file__).parent
@@ -129,7 +129,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
   page = (HERE / 'catalogue.md.jinja').read_text(encoding='utf-8')
   return environment.from_string(page).render(
     clusters=catalogue.CLUSTERS,
-    names=report.CLUSTER_NAMES,
+    names=statements.CLUSTER_NAMES,
     metrics=_metrics(),
     datasets=datasets,
     most=MOST,

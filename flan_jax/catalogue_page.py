@@ -12,7 +12,7 @@ from flan_jax import catalogue, show, sources, templates
 from flan_jax.catalogue import CLUSTERS, Dataset, Row
 from flan_jax.data.tokenizer import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.evaluate import report
+from flan_jax.evaluate import report, statements
 from flan_jax.fields import Choice, Label
 from flan_jax.progress import Progress
 
@@ -78,7 +78,7 @@ def render(
   groups = {cluster: group for cluster, group in groups.items() if group}
   return environment.from_string(page.read_text(encoding='utf-8')).render(
     clusters=groups,
-    names=report.CLUSTER_NAMES,
+    names=statements.CLUSTER_NAMES,
     total=sum(len(group) for group in groups.values()),
     templates=sum(len(d['templates']) for group in groups.values() for d in group),
     seen=sum(row is not None for row in rows.values()),

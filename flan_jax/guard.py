@@ -22,6 +22,13 @@ NEVER = 'never trained on'
 UNKNOWN = 'training unknown'
 """Of a cluster: what some ancestor was trained on is not recorded."""
 
+_KIN = 'zero-shot (its kin trained)'
+_UNRECORDED = f'zero-shot ({UNKNOWN})'
+_TRAINED_ON = 'trained on'
+
+CLAIMS = (NEVER, _KIN, _UNRECORDED, _TRAINED_ON)
+"""All that is said of a cluster, from the best to the worst."""
+
 
 class Shared(NamedTuple):
   """Something that training and the held-out clusters share, and that was accepted.
@@ -107,11 +114,11 @@ class Proof:
   def _seen(self, cluster: str) -> str:
     related = [t for t in self.lineage.trainings if t.related(self.measured)]
     if any(cluster in (training.clusters or ()) for training in related):
-      return 'trained on'
+      return _TRAINED_ON
     if not self.lineage.known:
-      return f'zero-shot ({UNKNOWN})'
+      return _UNRECORDED
     if any(s.held_out == cluster and s.by == 'run' for s in self.accepted):
-      return 'zero-shot (its kin trained)'
+      return _KIN
     return NEVER
 
   def as_json(self) -> dict[str, Any]:
@@ -132,19 +139,27 @@ class Proof:
 def beside(proof: Proof, base: Proof | None) -> dict[str, Any]:
   """The proof of a report: of a model, and of a base that is measured beside it.
 
-  A cluster that only the model never saw was not unseen for both of them.
+  The claim of a cluster holds for both: where the base's is the worse of the two, it
+  is said beside the model's.
   """
   found = proof.as_json()
   if base is None:
     return found
   for cluster, said in base.seen.items():
-    if found['seen'][cluster] == NEVER and said != NEVER:
-      said = said.removeprefix('zero-shot (').removesuffix(')')
-      found['seen'][cluster] = f'zero-shot (base model: {said})'
+    own = found['seen'][cluster]
+    if CLAIMS.index(said) > CLAIMS.index(own):
+      both = [] if own == NEVER else [_reason(own)]
+      both.append(f'base model: {_reason(said)}')
+      found['seen'][cluster] = f'zero-shot ({"; ".join(both)})'
   lines = [line.replace('guard: ', 'guard: base model: ', 1) for line in base.warnings]
   mine = {line.replace('guard: ', 'guard: base model: ', 1) for line in proof.warnings}
   found['warnings'] += [line for line in lines if line not in mine]
   return {**found, 'base': {**base.as_json(), 'lineage': base.lineage.as_json()}}
+
+
+def _reason(said: str) -> str:
+  """A claim without its `zero-shot (...)`."""
+  return said.removeprefix('zero-shot (').removesuffix(')')
 
 
 def clusters(

@@ -8,7 +8,7 @@ import pytest
 from flan_jax import catalogue, catalogue_page, cli
 from flan_jax.catalogue import CLUSTERS
 from flan_jax.data import tokenizer as tokenizer_lib
-from flan_jax.evaluate.report import CLUSTER_NAMES
+from flan_jax.evaluate.statements import CLUSTER_NAMES
 
 FLAN = catalogue.family('flan')
 VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}

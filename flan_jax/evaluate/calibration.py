@@ -70,6 +70,20 @@ def pooled(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
   return _summary(bins)
 
 
+def of_models(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Calibration of each model of a report over all its ranked datasets.
+
+  Returns:
+    {'tuned', 'base': as `of`}; a model is left out that ranked nothing, or gave no
+    number.
+  """
+  found = {
+    'tuned': pooled(row.get('calibration') for row in report['rows']),
+    'base': pooled(row.get('base', {}).get('calibration') for row in report['rows']),
+  }
+  return {name: part for name, part in found.items() if part}
+
+
 def _summary(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   n = sum(found['n'] for found in bins)
   gaps = (found['n'] * abs(found['confidence'] - found['right']) for found in bins)

@@ -11,7 +11,7 @@ import numpy as np
 from flan_jax import catalogue
 from flan_jax.data import draw
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, predictions, statistics, tables
+from flan_jax.evaluate import metrics, predictions, statements, statistics, tables
 from flan_jax.evaluate import report as report_lib
 from flan_jax.evaluate.predictions import replacing
 
@@ -30,6 +30,7 @@ class _Answers(NamedTuple):
     templates, rows: what the first two axes are.
     gold: row id -> what was right.
     lines: where each answer stands in its file, by (row id, template).
+    path: that file.
   """
 
   scores: np.ndarray
@@ -37,6 +38,7 @@ class _Answers(NamedTuple):
   rows: tuple[str, ...]
   gold: Mapping[str, str]
   lines: Mapping[tuple[str, int], int]
+  path: pathlib.Path
 
   def line(self, row_id: str, template: int | None) -> int:
     """Where an answer stands; of the first template that has one for None."""
@@ -57,11 +59,13 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
 
   Returns:
     {'new', 'old': {'model', 'checkpoint', 'data_digest', 'seed', 'title'}, 'rows':
-    [{'dataset', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
-    'delta', 'delta_ci95', 'p', 'p_holm', 'unit', 'gained', 'lost', 'examples'}],
-    'only_new', 'only_old': [dataset], 'other_rows': [those of both that were measured
+    [{'dataset', 'cluster', 'metric', 'splits', 'n', 'templates', 'paired', 'apart',
+    'old', 'new', 'reports', 'delta', 'delta_ci95', 'p', 'p_holm', 'unit', 'gained',
+    'lost', 'examples'}], 'only_new', 'only_old': [dataset], 'other_rows': [those of both that were measured
     on other rows], 'settings': [[name, old, new]]}; figures in
-    percent, rounded. `gained` and `lost` count answers, by `unit`: each with its
+    percent, rounded. `n` and `templates` are those of both, None and 0 where there are
+    none; `reports` has the `mean`, `n` and `templates` of each of the two; `apart` says
+    why the answers cannot be paired, None where they can. `gained` and `lost` count answers, by `unit`: each with its
     `template`, or the mean over the templates of an `example`; None where the answers
     of the two cannot be paired. A direction of a translation is a row of its own, with
     'direction', and pairs with itself only.
@@ -82,12 +86,14 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       f'{str(new)!r} {named(by_name[0]) or "nothing"}; must have a dataset in common'
     )
   rows = []
-  measured = {name: by_name[0][name] for name in common}
-  answers = [_answers(folder / 'predictions.jsonl', measured) for folder in folders]
+  answers = [
+    _answers(folder, {name: rows[name] for name in common})
+    for folder, rows in zip(folders, by_name, strict=True)
+  ]
   for name in common:
     pair = by_name[0][name], by_name[1][name]
     found = [part.get(name) for part in answers]
-    rows.append(_row(*pair, *found, folders=folders, seed=reports[0]['seed']))
+    rows.append(_row(*pair, *found, seed=reports[0]['seed']))
   tested = [row for row in rows if row['p'] is not None]
   corrected = statistics.holm([row['p'] for row in tested])
   for row in rows:
@@ -131,7 +137,7 @@ def _titles(
   new: Mapping[str, Any], old: Mapping[str, Any], settings: Sequence[Sequence[str]]
 ) -> tuple[str, str]:
   """What to call each of the two: the model, and what tells them apart."""
-  parts = [(new['model'], old['model'])]
+  parts = [(statements.title(new), statements.title(old))]
   asked = tables.how(new), tables.how(old)
   if asked[0] != asked[1]:
     parts.append(asked)
@@ -163,19 +169,32 @@ def _row(
   ours: _Answers | None,
   theirs: _Answers | None,
   *,
-  folders: Sequence[pathlib.Path],
   seed: int,
 ) -> dict[str, Any]:
   named = ('dataset', 'direction', 'cluster', 'metric')
   row = {name: new[name] for name in named if name in new}
-  if ours is None or theirs is None:
-    return row | _apart(new, old)
+  both = {'new': new, 'old': old}
+  row['splits'] = {which: of['split'] for which, of in both.items()}
+  row['reports'] = {
+    which: {
+      'mean': of['mean'],
+      'n': of['n'],
+      'templates': report_lib.measured_templates(of),
+    }
+    for which, of in both.items()
+  }
+  kept = {'new': ours, 'old': theirs}
+  lacking = [which for which, of in kept.items() if of is None]
+  if lacking:
+    have = 'has' if len(lacking) == 1 else 'have'
+    return row | _apart(new, old, f'{" and ".join(lacking)} {have} no predictions')
   # The same name with another right answer is another row: the data differ.
   rows = [
     row_id for row_id in ours.rows if theirs.gold.get(row_id) == ours.gold[row_id]
   ]
   if not rows:
-    return row | _apart(new, old)
+    why = 'no row of one is a row of the other, with the same right answer'
+    return row | _apart(new, old, why)
   shared: list[int] = []
   if _templated(new, old):
     shared = [t for t in ours.templates if t in theirs.templates]
@@ -189,8 +208,9 @@ def _row(
   ]
   found = {
     'n': len(rows),
-    'templates': len(shared) or len(ours.templates),
+    'templates': len(shared),
     'paired': True,
+    'apart': None,
     'old': means[1],
     'new': means[0],
     'delta': means[0] - means[1],
@@ -208,7 +228,9 @@ def _row(
   if not np.isnan(gain).all():
     changed = _changed(gain, rows, shared or [None])
     counts = {name: len(entries) for name, entries in changed.items()}
-    counts['examples'] = _examples(changed, ours, theirs, folders=folders, seed=seed)
+    counts['examples'] = _examples(changed, ours, theirs, seed=seed)
+  else:
+    found['apart'] = 'no prompt that one answered has a figure in the other'
   return row | found | {'unit': 'template' if shared else 'example'} | counts
 
 
@@ -230,16 +252,17 @@ def _mean(values_TxN: np.ndarray) -> np.ndarray:
   return np.where(counts_N > 0, sums_N / np.maximum(counts_N, 1), np.nan)
 
 
-def _apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+def _apart(new: Mapping[str, Any], old: Mapping[str, Any], why: str) -> dict[str, Any]:
   """Two independent figures: their variances add (MOVER; Zou and Donner 2008)."""
   delta = new['mean'] - old['mean']
   (low, high), (their_low, their_high) = new['ci95'], old['ci95']
   below = np.hypot(new['mean'] - low, their_high - old['mean'])
   above = np.hypot(high - new['mean'], old['mean'] - their_low)
   return {
-    'n': min(new['n'], old['n']),
-    'templates': len(new['per_template']),
+    'n': None,
+    'templates': 0,
     'paired': False,
+    'apart': why,
     'old': old['mean'],
     'new': new['mean'],
     'delta': delta,
@@ -253,16 +276,26 @@ def _apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answers(
-  path: pathlib.Path, rows: Mapping[str, Mapping[str, Any]]
+  folder: pathlib.Path, rows: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, _Answers]:
-  """The answers of a file of predictions, by label; {} where there is no file.
+  """The answers of an evaluation, by label; those without a file of them are left out.
 
   Args:
-    path: of the file.
-    rows: label -> the row of the report, which names the metric.
+    folder: of the report.
+    rows: label -> the row of the report, which names the metric and the split.
   """
-  if not path.is_file():
-    return {}
+  out: dict[str, _Answers] = {}
+  for split in dict.fromkeys(row['split'] for row in rows.values()):
+    path = folder / predictions.name(split)
+    if path.is_file():
+      some = {name: row for name, row in rows.items() if row['split'] == split}
+      out |= _answers_of(path, some)
+  return out
+
+
+def _answers_of(
+  path: pathlib.Path, rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, _Answers]:
   said: dict[str, list[tuple[str, int, int]]] = {name: [] for name in rows}
   scores: dict[str, list[np.ndarray]] = {name: [] for name in rows}
   gold: dict[str, dict[str, str]] = {name: {} for name in rows}
@@ -287,7 +320,7 @@ def _answers(
     for (row_id, template, _), one in zip(entries, scores[name], strict=True):
       whole[templates.index(template), place[row_id]] = one
     lines = {(row_id, template): start for row_id, template, start in entries}
-    out[name] = _Answers(whole, templates, rows, gold[name], lines)
+    out[name] = _Answers(whole, templates, rows, gold[name], lines, path)
   return out
 
 
@@ -314,7 +347,7 @@ def _changed(
   return found
 
 
-def _examples(changed, ours, theirs, *, folders, seed) -> list[dict[str, Any]]:
+def _examples(changed, ours, theirs, *, seed) -> list[dict[str, Any]]:
   """Some of the answers that changed, one a row, drawn by a seeded hash."""
   out = []
   for kind, entries in changed.items():
@@ -323,8 +356,7 @@ def _examples(changed, ours, theirs, *, folders, seed) -> list[dict[str, Any]]:
     for entry in [e for e in order if one_a_row[e[0]] == e][:EXAMPLES]:
       row_id, template = entry
       records = [
-        _read(folder / 'predictions.jsonl', part.line(row_id, template))
-        for folder, part in zip(folders, (ours, theirs), strict=True)
+        _read(part.path, part.line(row_id, template)) for part in (ours, theirs)
       ]
       prompts = [record['prompt'] for record in records]
       out.append(

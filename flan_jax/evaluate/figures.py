@@ -40,7 +40,7 @@ _STYLE = {
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
   """Every figure of a report: file stem -> SVG document."""
   drawn = {'averages': averages(report), 'templates': templates(report)}
-  if any('calibration' in row for row in report['rows']):
+  if calibration.of_models(report):
     drawn['calibration'] = reliability(report)
   return drawn
 
@@ -73,7 +73,8 @@ def averages(report: Mapping[str, Any]) -> str:
   ticks, labels, place = [], [], 0.0
   for group, some in shown:
     ticks.append(place + (len(some) - 1) / 2)
-    labels.append(_wrapped(report_lib.CLUSTER_NAMES.get(group['cluster'])))
+    name = statements.CLUSTER_NAMES.get(group['cluster'], group['cluster'])
+    labels.append(_wrapped(name + statements.dev(group['splits'])))
     for key, colour, _ in some:
       measured = group if key == 'tuned' else group[key]
       if key in ('tuned', 'base'):
@@ -144,7 +145,7 @@ def templates(report: Mapping[str, Any]) -> str:
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
   axes.set_yticks(
-    range(len(rows)), [_wrapped(report_lib.label(row), 16) for row in rows]
+    range(len(rows)), [_wrapped(report_lib.shown(row), 16) for row in rows]
   )
   axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
@@ -182,11 +183,9 @@ def reliability(report: Mapping[str, Any]) -> str:
   axes.set_aspect('equal')
   axes.plot([0, 100], [0, 100], color=MAJORITY, linewidth=1, linestyle=':', zorder=1)
   handles = []
+  measured = calibration.of_models(report)
   for key, colour, label in _models(report):
-    found = calibration.pooled(
-      (row if key == 'tuned' else row.get('base', {})).get('calibration')
-      for row in report['rows']
-    )
+    found = measured.get(key)
     if found is None:
       continue
     places = [(part['confidence'], part['right']) for part in found['bins']]

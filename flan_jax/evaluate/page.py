@@ -93,13 +93,15 @@ def render(
     ),
     strip=lambda row: Markup(figures.strip(row)),
     same_prompts=_same_prompts,
-    calibrations=_calibrations(report),
+    calibrations=calibration.of_models(report),
     significant=tables.SIGNIFICANT,
     sources=_sources(report),
     trained_on=_trained_on(report),
     lineages={
-      'lineage': _lineage(report['lineage']),
-      'of the base': _lineage(report['guard'].get('base', {}).get('lineage', ())),
+      'lineage': _lineage(report['lineage'], report),
+      'of the base': _lineage(
+        report['guard'].get('base', {}).get('lineage', ()), report
+      ),
     },
   )
 
@@ -110,32 +112,50 @@ def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) ->
   seen |= {average['cluster']: average['seen'] for average in averages}
   shots = averages[0]['shots'] if averages else 0
   return '; '.join(
-    f'{report_lib.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, shots)}'
+    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, shots)}'
     for cluster, said in seen.items()
   )
 
 
 def _trained_on(report: Mapping[str, Any]) -> str:
-  """Clusters that it or an ancestor was trained on, in words."""
-  told = report['trained_on']
-  if told == UNKNOWN or (report['lineage'] == UNKNOWN and not told):
+  """Clusters of any world that it or an ancestor was trained on, in words."""
+  told, lineage = report['trained_on'], report['lineage']
+  if told == UNKNOWN or (lineage == UNKNOWN and not told):
     return UNKNOWN
-  before = '; before that unknown' if report['lineage'] == UNKNOWN else ''
-  return _clusters(told) + before
+  if lineage == UNKNOWN:
+    return f'{_clusters({"": told}, report)}; before that unknown'
+  worlds: dict[str, list[str]] = {}
+  for training in lineage:
+    worlds.setdefault(training['family'], []).extend(training['trained_on'])
+  return _clusters(worlds, report)
 
 
-def _clusters(names: Sequence[str]) -> str:
-  """Clusters in their order, in words."""
-  named = [report_lib.CLUSTER_NAMES[name] for name in CLUSTERS if name in names]
+def _clusters(worlds: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
+  """Clusters in their order, in words: `NLI, Commonsense of the microworld`.
+
+  Args:
+    worlds: world -> its clusters; '' for the world that was measured.
+    report: of which it is said; a world that it did not measure is named.
+  """
+  named = [
+    statements.CLUSTER_NAMES[cluster]
+    + statements.elsewhere(world, report['data'].get('family'))
+    for world, names in worlds.items()
+    for cluster in CLUSTERS
+    if cluster in names
+  ]
   return ', '.join(named) or 'no dataset'
 
 
-def _lineage(told: Sequence[Mapping[str, Any]] | str) -> list[tuple[str, str]]:
+def _lineage(
+  told: Sequence[Mapping[str, Any]] | str, report: Mapping[str, Any]
+) -> list[tuple[str, str]]:
   """(model, what it was trained on), the oldest first; [] where nobody knows."""
   found = []
   for one in told if told != UNKNOWN else ():
     known = one['trained_on'] != UNKNOWN
-    words = _clusters(one['trained_on']) if known else UNKNOWN
+    worlds = {one['family']: one['trained_on']}
+    words = _clusters(worlds, report) if known else UNKNOWN
     more = [part for part in (one['mixture'], one['note']) if part]
     found.append((one['model'], f'{words} ({"; ".join(more)})' if more else words))
   return found
@@ -143,20 +163,18 @@ def _lineage(told: Sequence[Mapping[str, Any]] | str) -> list[tuple[str, str]]:
 
 def difference(found: Mapping[str, Any]) -> str:
   """The page of the difference of two reports, as `difference.compare` gives it."""
-  verdicts = [_verdict(row) for row in found['rows']]
   return _template('difference.html').render(
     found=found,
-    better=verdicts.count('up'),
-    worse=verdicts.count('down'),
+    verdicts=tables.verdicts(found),
+    remarks=tables.remarks(found),
+    unpaired=statements.unpaired,
     significant=tables.SIGNIFICANT,
   )
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
   """The class of a difference: `up`, `down`, or `quiet` where it may be none."""
-  if row['p_holm'] is None or row['p_holm'] >= tables.SIGNIFICANT:
-    return 'quiet'
-  return 'up' if row['delta'] > 0 else 'down'
+  return {'better': 'up', 'worse': 'down'}.get(tables.verdict(row), 'quiet')
 
 
 def _template(name: str) -> jinja2.Template:
@@ -172,13 +190,16 @@ def _template(name: str) -> jinja2.Template:
     'points': report_lib.points,
     'rows_of': report_lib.rows_of,
     'interval': report_lib.bounds,
-    'cluster': lambda name: report_lib.CLUSTER_NAMES.get(name, name),
+    'cluster': lambda name: statements.CLUSTER_NAMES.get(name, name),
     'label': report_lib.label,
+    'shown': report_lib.shown,
     'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),
     'thousands': lambda value: f'{value:,}',
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
     'range': _range,
     'verdict': _verdict,
+    'pair': lambda row: report_lib.label(row) + statements.dev_of_pair(row),
+    'pair_rows': statements.pair_rows,
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
@@ -194,17 +215,6 @@ def _range(row: Mapping[str, Any]) -> str:
 def _same_prompts(row: Mapping[str, Any]) -> bool:
   """Whether base and tuned model were asked in the same words."""
   return 'base' in row and row['base'].get('form') == row.get('form')
-
-
-def _calibrations(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Model -> its calibration over all ranked datasets; those that ranked nothing go."""
-  found = {
-    'tuned': calibration.pooled(row.get('calibration') for row in report['rows']),
-    'base': calibration.pooled(
-      row.get('base', {}).get('calibration') for row in report['rows']
-    ),
-  }
-  return {name: part for name, part in found.items() if part}
 
 
 def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -233,7 +243,7 @@ def _alternative(
         f'{part["confidence"]:.0f} confident, {part["right"]:.0f} right'
         for part in found['bins']
       )
-      for model, found in _calibrations(report).items()
+      for model, found in calibration.of_models(report).items()
     ]
     return f'Calibration curve, in {how}. ' + '. '.join(parts)
   parts = []
@@ -241,7 +251,7 @@ def _alternative(
     dots = [entry[row['split']] for entry in row['per_template']]
     dots = [dot for dot in dots if dot is not None]
     if dots:
-      parts.append(f'{report_lib.label(row)}: {min(dots):.1f} to {max(dots):.1f}')
+      parts.append(f'{report_lib.shown(row)}: {min(dots):.1f} to {max(dots):.1f}')
   return (
     f'Dot plot of every template that was measured, lowest to highest, in {how}. '
     + '. '.join(parts)
@@ -260,7 +270,7 @@ def examples(
   """
   out = pathlib.Path(out)
   drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
-  for record in _lines(out / 'predictions.jsonl'):
+  for record in _lines(out, report, 'tuned'):
     name = report_lib.label(record)
     names = (name, record['row_id'], record['template'])
     rank = draw.key('example', report['seed'], *names)
@@ -279,7 +289,7 @@ def examples(
   by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for (dataset, row_id, _), record in chosen.items():
     by_row.setdefault((dataset, row_id), []).append(record)
-  for record in _lines(out / 'predictions.base.jsonl'):
+  for record in _lines(out, report, 'base'):
     key = (report_lib.label(record), record['row_id'], record['template'])
     if key[0] in other:  # one prompt of its own stands beside all
       for ours in by_row.get(key[:2], ()):
@@ -299,8 +309,15 @@ def examples(
   return found
 
 
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  return (record for _, record in predictions.records(path))
+def _lines(
+  out: pathlib.Path, report: Mapping[str, Any], model: str
+) -> Iterator[dict[str, Any]]:
+  """The answers of a model that the figures of a report are made of."""
+  splits = {report_lib.label(row): row['split'] for row in report['rows']}
+  for split in dict.fromkeys(splits.values()):
+    for _, record in predictions.records(out / predictions.name(split, model)):
+      if splits.get(report_lib.label(record)) == split:
+        yield record
 
 
 def _graded(record: Mapping[str, Any]) -> dict[str, Any]:

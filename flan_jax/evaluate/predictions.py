@@ -79,18 +79,23 @@ def right(record: Mapping[str, Any]) -> list[str]:
   return record.get('references') or list(options)
 
 
+def name(split: str, model: str = 'tuned') -> str:
+  """The file that holds the answers of a model to a split."""
+  of_base = '.base' if model == 'base' else ''
+  of_dev = '.dev' if split == 'dev' else ''
+  return f'predictions{of_base}{of_dev}.jsonl'
+
+
 _PREDICTIONS = tuple(
-  f'predictions{model}{split}.jsonl'
-  for model in ('', '.base')
-  for split in ('', '.dev')
+  name(split, model) for model in ('tuned', 'base') for split in ('test', 'dev')
 )
 
 
 class Predictions:
   """Writes predictions as they come, one JSON object a line.
 
-  `predictions.jsonl` holds what the report's figures are made of: the evaluated
-  model on the reported split. Dev rows and the base model have files of their own:
+  `predictions.jsonl` holds what the report's figures of test are made of: the answers
+  of the evaluated model. Dev rows and the base model have files of their own:
   `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
 
   >>> with Predictions(out) as predictions:  # doctest: +SKIP
@@ -129,7 +134,5 @@ class Predictions:
       split: `dev`, or the reported one.
       model: `tuned` or `base`.
     """
-    of_base = '.base' if model == 'base' else ''
-    of_dev = '.dev' if split == 'dev' else ''
-    file = self._file(f'predictions{of_base}{of_dev}.jsonl')
+    file = self._file(name(split, model))
     file.write(json.dumps(prediction, ensure_ascii=False) + '\n')

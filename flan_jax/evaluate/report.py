@@ -39,22 +39,6 @@ dataset differ by less (the standard deviations of FLAN's tables 1 and 2 are mos
 under 10); intervals, too, are checked from 20 rows on.
 """
 
-CLUSTER_NAMES = {
-  'nli': 'NLI',
-  'reading_comprehension': 'Reading comprehension',
-  'closed_book_qa': 'Closed-book QA',
-  'commonsense': 'Commonsense',
-  'coreference': 'Coreference',
-  'reading_comp_commonsense': 'Reading comprehension with commonsense',
-  'sentiment': 'Sentiment',
-  'paraphrase': 'Paraphrase',
-  'struct_to_text': 'Struct to text',
-  'translation': 'Translation',
-  'summarization': 'Summarization',
-  'misc': 'Miscellaneous',
-}
-"""Cluster -> its name in headlines and figures."""
-
 
 def rounded(value: Any) -> Any:
   """Floats to four decimals, inside lists and dicts too; NaN as None."""
@@ -70,6 +54,11 @@ def rounded(value: Any) -> Any:
 def label(of: Mapping[str, Any]) -> str:
   """A result, or a prediction, by name: `rte`, `wmt14_enfr en-fr`."""
   return ' '.join(filter(None, (of['dataset'], of.get('direction'))))
+
+
+def shown(of: Mapping[str, Any]) -> str:
+  """The same where its figures stand: `cb (dev)` where they are not of test."""
+  return label(of) + statements.dev(of.get('splits') or [of['split']])
 
 
 def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
@@ -390,7 +379,8 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
   Returns:
     One dict per cluster: cluster, family, models (what they are called), seen (in
-    words, whether tuning saw it), datasets, results, n (over the results), shots, mean,
+    words, whether tuning saw it), datasets, results, splits (of each result), n (over
+    the results), shots, mean,
     ci95, chance, majority, and where a base model was measured base (mean, ci95),
     delta, delta_ci95; published is the paper's average where it is over the same
     results. Datasets are independent draws, so their
@@ -407,6 +397,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
       'seen': _seen(cluster, report),
       'datasets': len({row['dataset'] for row in rows}),
       'results': len(rows),
+      'splits': [row['split'] for row in rows],
       'n': sum(row['n'] for row in rows),
       'shots': rows[0]['shots'],
       **_average(rows, 'mean', 'ci95'),
@@ -456,8 +447,8 @@ def headline(average: Mapping[str, Any]) -> str:
 
   What was measured, how it was asked, what may be claimed, and of which model.
   """
-  name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
-  what = name + statements.world(average['family'])
+  name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+  what = name + statements.world(average['family']) + statements.dev(average['splits'])
   claim = statements.claim(average['seen'], average['shots'])
   known = published.beside(average)
   paper = ''

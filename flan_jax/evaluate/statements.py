@@ -5,7 +5,7 @@ its name, and exemplars are never passed over as zero-shot.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flan_jax.decoding import GREEDY
@@ -13,6 +13,22 @@ from flan_jax.lineage import UNKNOWN
 
 OWN = 'flan'
 """The family that needs no naming."""
+
+CLUSTER_NAMES = {
+  'nli': 'NLI',
+  'reading_comprehension': 'Reading comprehension',
+  'closed_book_qa': 'Closed-book QA',
+  'commonsense': 'Commonsense',
+  'coreference': 'Coreference',
+  'reading_comp_commonsense': 'Reading comprehension with commonsense',
+  'sentiment': 'Sentiment',
+  'paraphrase': 'Paraphrase',
+  'struct_to_text': 'Struct to text',
+  'translation': 'Translation',
+  'summarization': 'Summarization',
+  'misc': 'Miscellaneous',
+}
+"""Cluster -> its name in headlines and figures."""
 
 _SCORES = {
   'none': 'log-probabilities of the whole option, in nats',
@@ -48,6 +64,13 @@ def world(family: str | None) -> str:
   return f' of the {family}' if family and family != OWN else ''
 
 
+def elsewhere(family: str, measured: str | None) -> str:
+  """A family to stand after a noun, where it is not the one that was measured."""
+  if family in ('', measured):
+    return ''
+  return world(family) or ' of FLAN'
+
+
 def on(report: Mapping[str, Any]) -> str:
   """The same, to stand after what was done: ` on the microworld`."""
   family = report.get('data', {}).get('family') or OWN
@@ -55,24 +78,114 @@ def on(report: Mapping[str, Any]) -> str:
 
 
 def is_tuned(report: Mapping[str, Any]) -> bool:
-  """Whether some training of the model is known to have read a dataset."""
+  """Whether some training of the model is known to have read a dataset.
+
+  A model with the weights of the base beside it was not tuned from it.
+  """
   lineage = report.get('lineage', UNKNOWN)
+  weights = report.get('provenance', {}).get('models', {})
+  if len({of['fingerprint'] for of in weights.values()}) < len(weights):
+    return False  # it is its base
   if lineage == UNKNOWN:  # an older report
     return report['trained_on'] not in (UNKNOWN, []) or any(
       report['train_rows'].values()
     )
-  return any(training['datasets'] not in (UNKNOWN, []) for training in lineage)
+  return any(map(_read, lineage))
+
+
+def _read(training: Mapping[str, Any]) -> bool:
+  """Whether a training is known to have read a dataset: not where it took no step."""
+  counts = training['train_rows'].values()
+  stood = bool(counts) and not any(counts)
+  return training['datasets'] not in (UNKNOWN, []) and not stood
 
 
 def models(report: Mapping[str, Any]) -> dict[str, str]:
   """What the models of a report are called, the base first.
 
-  The measured model is `tuned` where it is known to be, else it has its own name.
+  The measured model is `tuned` where it is known to be, else it has its own name, or
+  `the model` where that name would be a claim.
   """
-  name = 'tuned' if is_tuned(report) else report.get('model') or 'model'
-  if name == 'base' and any('base' in row for row in report['rows']):
-    name = 'the model'
-  return {'base': 'base', 'tuned': name}
+  if is_tuned(report):
+    return {'base': 'base', 'tuned': 'tuned'}
+  taken = ['tuned']
+  if any('base' in row for row in report['rows']):
+    taken.append('base')
+  name = report.get('model') or 'model'
+  return {'base': 'base', 'tuned': 'the model' if name.lower() in taken else name}
+
+
+def title(report: Mapping[str, Any]) -> str:
+  """What to call a report: by its model, or by its checkpoint where that misleads."""
+  if report['model'].lower() == 'tuned' and not is_tuned(report):
+    return report['checkpoint'] or models(report)['tuned']
+  return report['model']
+
+
+def dev(splits: Iterable[str]) -> str:
+  """What must stand after a name whose figures are of dev: ` (dev)`; else ''."""
+  splits = list(splits)
+  count = splits.count('dev')
+  if not count:
+    return ''
+  return ' (dev)' if count == len(splits) else f' (dev in {count} of {len(splits)})'
+
+
+def dev_of_pair(row: Mapping[str, Any]) -> str:
+  """The same for a row of a difference: ` (old dev, new test)`."""
+  old, new = row['splits']['old'], row['splits']['new']
+  return dev([old]) if old == new else f' (old {old}, new {new})'
+
+
+def unpaired(row: Mapping[str, Any]) -> str:
+  """Why no answer of a row of a difference could be paired; '' where some could."""
+  return f'the answers could not be paired: {row["apart"]}' if row['apart'] else ''
+
+
+def over(row: Mapping[str, Any]) -> str:
+  """What the two figures of a row of a difference are over, and the reports' own.
+
+  `over the 1 template of both; the reports themselves: 50.7 → 58.3`; '' where the
+  figures are those of the reports.
+  """
+  reports = row['reports']
+  whole = f'the reports themselves: {_arrow(reports, "mean", "{:.1f}")}'
+  if not row['paired']:
+    return 'each over its own rows'
+  some = [
+    f'the {row[key]:,} {noun}{"s" if row[key] != 1 else ""}'
+    for key, noun in (('templates', 'template'), ('n', 'row'))
+    if row[key] and row[key] < max(of[key] for of in reports.values())
+  ]
+  said = [f'over {" and ".join(some)} of both'] if some else []
+  if not row['templates'] and len({of['templates'] for of in reports.values()}) > 1:
+    said.append(f'over templates of its own each ({_arrow(reports, "templates")})')
+  elif not row['templates']:
+    said.append('over templates of its own each')
+  return '; '.join([*said, whole]) if said else ''
+
+
+def pair_rows(row: Mapping[str, Any]) -> str:
+  """How many rows a difference is over: `60`, or `6 → 3` where none is of both."""
+  counts = {of['n'] for of in row['reports'].values()}
+  if row['n'] is not None or len(counts) == 1:
+    return f'{row["n"] or counts.pop():,}'
+  return _arrow(row['reports'], 'n')
+
+
+def _arrow(reports: Mapping[str, Any], key: str, form: str = '{:,}') -> str:
+  """A value of the old report, and of the new one."""
+  return ' → '.join(form.format(reports[which][key]) for which in ('old', 'new'))
+
+
+def not_test(report: Mapping[str, Any], label: Any) -> Iterator[str]:
+  """A line that names the results whose figures are of dev."""
+  names = [label(row) for row in report['rows'] if row['split'] == 'dev']
+  if names:
+    yield (
+      f'{", ".join(names)}: figures of dev, not of test: no test split was measured, '
+      'and no template chosen'
+    )
 
 
 def asked(report: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING, Any
 from flan_jax.evaluate import published, statements
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.report import (
-  CLUSTER_NAMES,
   averages,
   bounds,
   headline,
@@ -18,6 +17,7 @@ from flan_jax.evaluate.report import (
   measured_templates,
   points,
   rows_of,
+  shown,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def latex(report: Mapping[str, Any]) -> str:
   ]
   for average in averages(report):
     rows = [row for row in report['rows'] if row['cluster'] == average['cluster']]
-    name = CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+    name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
     lines += [
       '\\midrule',
       f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',
@@ -152,7 +152,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
   chance = row['chance']
-  cells = [_tex(label(row)), rows_of(row).replace(',', '\\,')]
+  cells = [_tex(shown(row)), rows_of(row).replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
     cells += [figure(row.get('base')), figure(row)]
@@ -191,7 +191,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
   model = statements.models(report)['tuned']
   table = Table(
-    title=escape(f'{report["model"]}{statements.on(report)}: {how(report)}, percent'),
+    title=escape(
+      f'{statements.title(report)}{statements.on(report)}: {how(report)}, percent'
+    ),
     box=box.SIMPLE,
     title_justify='left',
     collapse_padding=True,
@@ -253,6 +255,7 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
     what if len(names) == len(report['rows']) else f'{", ".join(names)}: {what}'
     for what, names in some.items()
   ]
+  lines += list(statements.not_test(report, label))
   lines += list(statements.exemplars(report, label))
   lines += [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
   for what, names in signed.items():
@@ -263,6 +266,8 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
 PAIR = (
   'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
   'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
+  'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n', 'old_templates',
+  'new_templates', 'apart',
 )  # fmt: skip
 """Of difference.csv, one line a result that both evaluations measured."""
 
@@ -276,16 +281,50 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
     for row in found['rows']:
       line = {name: row.get(name) for name in PAIR}
       line['delta_ci95_low'], line['delta_ci95_high'] = row['delta_ci95']
+      for which, of in row['reports'].items():
+        line[f'{which}_split'] = row['splits'][which]
+        line |= {f'{which}_{name}': value for name, value in of.items()}
       lines.writerow(line)
   with replacing(out / 'difference.tex') as file:
     file.write(latex_of_pair(found))
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+  """What a difference is: `better`, `worse`, `not told apart`, or `not tested`."""
+  if row['p_holm'] is None:
+    return 'not tested'
+  if row['p_holm'] >= SIGNIFICANT:
+    return 'not told apart'
+  return 'better' if row['delta'] > 0 else 'worse'
+
+
+def verdicts(found: Mapping[str, Any]) -> str:
+  """How many results are what: `2 datasets in both: 1 better, 1 not tested`."""
+  count = len(found['rows'])
+  said = [verdict(row) for row in found['rows']]
+  kinds = ('better', 'worse', 'not told apart', 'not tested')
+  parts = [f'{said.count(kind)} {kind}' for kind in kinds if kind in said]
+  return f'{count} result{"s" if count != 1 else ""} in both: {", ".join(parts)}'
+
+
+def remarks(found: Mapping[str, Any]) -> list[str]:
+  """What a reader of a difference must know of its figures, a line each."""
+  lines = []
+  if found['other_rows']:
+    names = ', '.join(found['other_rows'])
+    lines.append(f'The two did not measure the same rows of {names}.')
+  for row in found['rows']:
+    for said in (statements.over(row), statements.unpaired(row)):
+      if said:
+        lines.append(f'{label(row)}: {said}')
+  return lines
 
 
 def latex_of_pair(found: Mapping[str, Any]) -> str:
   """The table of a difference, in LaTeX with booktabs; bold as in `latex`."""
   lines = [
     *(f'% {which}: {found[which]["title"]}' for which in ('old', 'new')),
-    *(f'% other rows: {name}' for name in found['other_rows']),
+    *(f'% {line}' for line in remarks(found)),
     '% needs \\usepackage{booktabs}',
     '\\begin{tabular}{lrrrrr}',
     '\\toprule',
@@ -298,7 +337,9 @@ def latex_of_pair(found: Mapping[str, Any]) -> str:
     if p is not None and p < SIGNIFICANT:
       delta = f'\\textbf{{{delta}}}'
     cells = (
-      _tex(label(row)), f'{row["n"]:,}'.replace(',', '\\,'), f'{row["old"]:.1f}',
+      _tex(label(row) + statements.dev_of_pair(row)),
+      statements.pair_rows(row).replace(',', '\\,').replace('→', '$\\to$'),
+      f'{row["old"]:.1f}',
       f'{row["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
     )  # fmt: skip
     lines.append(' & '.join(cells) + ' \\\\')
@@ -355,8 +396,8 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   for row in found['rows']:
     counts = row['gained'], row['lost']
     table.add_row(
-      escape(label(row)),
-      f'{row["n"]:,}',
+      escape(label(row) + statements.dev_of_pair(row)),
+      statements.pair_rows(row),
       f'{row["old"]:.1f}',
       f'{row["new"]:.1f}',
       f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
@@ -366,6 +407,9 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     )
   console = _console(file, table)
   console.print(table)
+  console.print(verdicts(found), markup=False, highlight=False)
+  for line in remarks(found):
+    console.print(line, markup=False, highlight=False)
   for name, old, new in found['settings']:
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
 
@@ -397,7 +441,7 @@ def _cells(
 
   best, base = row['best_dev_template'], row.get('base')
   cells = {
-    'dataset': label(row),
+    'dataset': shown(row),
     'metric': row['metric'],
     'n': rows_of(row),
     'chance': number(row['chance']),
