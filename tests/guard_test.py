@@ -259,6 +259,36 @@ class TestLineage:
     assert found['base']['accepted'][0]['dataset'] == 'sst2'
     assert guard.beside(seen, model)['seen'] == {'sentiment': 'trained on'}
 
+  WORSE = (
+    ('never', 'kin', 'zero-shot (base model: its kin trained)'),
+    ('never', 'unknown', 'zero-shot (base model: training unknown)'),
+    ('never', 'seen', 'zero-shot (base model: trained on)'),
+    ('kin', 'unknown', 'zero-shot (its kin trained; base model: training unknown)'),
+    ('kin', 'seen', 'zero-shot (its kin trained; base model: trained on)'),
+    ('unknown', 'seen', 'zero-shot (training unknown; base model: trained on)'),
+  )
+
+  @pytest.mark.parametrize('model', ['never', 'kin', 'unknown', 'seen'])
+  @pytest.mark.parametrize('base', ['never', 'kin', 'unknown', 'seen'])
+  def test_the_worse_claim_of_two_is_said(self, model, base):
+    chains = {
+      'never': trained_on('flan_rte'),
+      'kin': lineage.Lineage((of_own_data(sources=('sst2',)),)),
+      'unknown': UNKNOWN,
+      'seen': SST2,
+    }
+    proofs = {
+      name: guard.prove_checkpoint(
+        chain, 'sentiment', family='flan', accept='mine' if name == 'kin' else 'sst2'
+      )
+      for name, chain in chains.items()
+    }
+    alone = {name: proof.seen['sentiment'] for name, proof in proofs.items()}
+    assert tuple(alone.values()) == guard.CLAIMS
+    words = {(ours, theirs): said for ours, theirs, said in self.WORSE}
+    found = guard.beside(proofs[model], proofs[base])['seen']['sentiment']
+    assert found == words.get((model, base), alone[model])
+
 
 @pytest.mark.parametrize('world', catalogue.WORLDS)
 def test_what_a_dataset_is_derived_from_is_spelt_like_others_or_shared(world):

@@ -61,14 +61,14 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     {'new', 'old': {'model', 'checkpoint', 'data_digest', 'seed', 'title'}, 'rows':
     [{'dataset', 'cluster', 'metric', 'splits', 'n', 'templates', 'paired', 'apart',
     'old', 'new', 'reports', 'delta', 'delta_ci95', 'p', 'p_holm', 'unit', 'gained',
-    'lost', 'examples'}], 'only_new', 'only_old': [dataset], 'other_rows': [those of both that were measured
-    on other rows], 'settings': [[name, old, new]]}; figures in
+    'lost', 'examples'}], 'only_new', 'only_old': [dataset], 'other_rows': [those of
+    both that were measured on other rows], 'settings': [[name, old, new]]}; figures in
     percent, rounded. `n` and `templates` are those of both, None and 0 where there are
     none; `reports` has the `mean`, `n` and `templates` of each of the two; `apart` says
-    why the answers cannot be paired, None where they can. `gained` and `lost` count answers, by `unit`: each with its
-    `template`, or the mean over the templates of an `example`; None where the answers
-    of the two cannot be paired. A direction of a translation is a row of its own, with
-    'direction', and pairs with itself only.
+    why the answers cannot be paired, None where they can. `gained` and `lost` count
+    answers, by `unit`: each with its `template`, or the mean over the templates of an
+    `example`; None where the answers of the two cannot be paired. A direction of a
+    translation is a row of its own, with 'direction', and pairs with itself only.
 
   Raises:
     InputError: if one of them is no report.

@@ -80,6 +80,7 @@ def render(
     plots=inline,
     examples=examples,
     names=names,
+    title=statements.title(report),
     how=tables.how(report),
     on=statements.on(report),
     claims=_claims(report, averages),

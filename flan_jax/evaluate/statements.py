@@ -108,18 +108,26 @@ def models(report: Mapping[str, Any]) -> dict[str, str]:
   """
   if is_tuned(report):
     return {'base': 'base', 'tuned': 'tuned'}
-  taken = ['tuned']
-  if any('base' in row for row in report['rows']):
-    taken.append('base')
   name = report.get('model') or 'model'
-  return {'base': 'base', 'tuned': 'the model' if name.lower() in taken else name}
+  misleads = _claims_tuning(report)
+  if any('base' in row for row in report['rows']):
+    misleads |= name == 'base'
+  return {'base': 'base', 'tuned': 'the model' if misleads else name}
 
 
 def title(report: Mapping[str, Any]) -> str:
   """What to call a report: by its model, or by its checkpoint where that misleads."""
-  if report['model'].lower() == 'tuned' and not is_tuned(report):
-    return report['checkpoint'] or models(report)['tuned']
+  if _claims_tuning(report) and not is_tuned(report):
+    return report.get('checkpoint') or 'the model'
   return report['model']
+
+
+def _claims_tuning(report: Mapping[str, Any]) -> bool:
+  """Whether the name of a model says that it was tuned: `tuned`, or a mixture."""
+  lineage = report.get('lineage', UNKNOWN)
+  mixtures = {one['mixture'] for one in lineage} if lineage != UNKNOWN else set()
+  name = report.get('model')
+  return bool(name) and (name.lower() == 'tuned' or name in mixtures)
 
 
 def dev(splits: Iterable[str]) -> str:

@@ -255,6 +255,103 @@ class TestAskedOtherwise:
     assert 'The old prompt' in html
 
 
+def both_say(new, old):
+  """The difference, its page without tags, and what the terminal says."""
+  found = difference.write(new, old)
+  out = io.StringIO()
+  tables.print_difference(found, file=out)
+  written = (new / 'difference.html').read_text(encoding='utf-8')
+  return found, re.sub(r'<[^>]+>', '', written), out.getvalue()
+
+
+class TestOverLess:
+  """What the two have in common is less than what one of them measured."""
+
+  def test_of_other_templates_those_of_both_are_compared_and_named(self, tmp_path):
+    other = dataclasses.replace(RTE, templates=RTE.templates[:1])
+    new = evaluated(tmp_path / 'new', lambda i: i < 35, dataset=other)
+    old = evaluated(tmp_path / 'old', lambda i: i < 35)
+    # Of the other two templates the old model answered half as much.
+    path = tmp_path / 'old' / 'report.json'
+    old['rows'][0]['mean'] = 50.7
+    path.write_text(json.dumps(old), encoding='utf-8')
+    found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
+    (row,) = found['rows']
+    assert (row['old'], row['new'], row['templates']) == (58.3333, 58.3333, 1)
+    assert row['reports']['old'] == {'mean': 50.7, 'n': 60, 'templates': 3}
+    assert row['reports']['new']['mean'] == new['rows'][0]['mean'] == 58.3333
+    words = 'rte: over the 1 template of both; the reports themselves: 50.7 → 58.3'
+    for text in texts:
+      assert words in text
+    tex = (tmp_path / 'new' / 'difference.tex').read_text(encoding='utf-8')
+    assert f'% {words}' in tex
+
+  def test_of_fewer_rows_those_of_both(self, tmp_path):
+    evaluated(tmp_path / 'new', lambda i: True, some=ROWS[:30])
+    evaluated(tmp_path / 'old', lambda i: i < 15)
+    found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
+    assert found['rows'][0]['n'] == 30
+    for text in texts:
+      assert (
+        'rte: over the 30 rows of both; the reports themselves: 25.0 → 100.0'
+      ) in text
+
+  def test_other_forms_have_templates_of_their_own(self, tmp_path):
+    evaluated(tmp_path / 'new', lambda i: True, form='continuation')
+    evaluated(tmp_path / 'old', lambda i: True)
+    _, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
+    for text in texts:
+      assert 'rte: over templates of its own each (3 → 1); the reports' in text
+
+  def test_nothing_is_said_where_all_is_of_both(self, tmp_path):
+    evaluated(tmp_path / 'new', lambda i: True)
+    evaluated(tmp_path / 'old', lambda i: True)
+    found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
+    assert tables.remarks(found) == []
+    for text in texts:
+      assert '1 result in both: 1 not told apart' in text
+    assert 'None.' in texts[0]
+
+
+class TestNotPaired:
+  """No answer of one is an answer of the other: that is said, and nothing counted."""
+
+  def check(self, new, old, why, rows):
+    found, written, printed = both_say(new, old)
+    (row,) = found['rows']
+    assert (row['n'], row['templates'], row['apart']) == (None, 0, why)
+    for text in (written, printed):
+      assert f'rte: the answers could not be paired: {why}' in text
+      assert '1 result in both: 1 not tested' in text
+      assert 'not told apart' not in text
+      assert rows in text
+    assert 'None.' not in written
+    return found, printed
+
+  def test_other_rows(self, tmp_path):
+    other = [row._replace(row_id=f'x{row.row_id}') for row in ROWS[:6]]
+    evaluated(tmp_path / 'new', lambda i: True, some=ROWS[:3])
+    evaluated(tmp_path / 'old', lambda i: False, some=other)
+    why = 'no row of one is a row of the other, with the same right answer'
+    found, printed = self.check(tmp_path / 'new', tmp_path / 'old', why, '6 → 3')
+    assert found['other_rows'] == ['rte']
+    assert 'The two did not measure the same rows of rte.' in printed
+
+  @pytest.mark.parametrize(
+    ('lost', 'why'),
+    [
+      (['old'], 'old has no predictions'),
+      (['new', 'old'], 'new and old have no predictions'),
+    ],
+  )
+  def test_without_predictions(self, lost, why, tmp_path):
+    for name in ('new', 'old'):
+      evaluated(tmp_path / name, lambda i: True)
+    for name in lost:
+      (tmp_path / name / 'predictions.jsonl').unlink()
+    self.check(tmp_path / 'new', tmp_path / 'old', why, '60')
+
+
 def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
   evaluated(tmp_path / 'old', lambda i: True, config='Evaluate.max_rows = 9  # flag')

@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 
+import numpy as np
 import pytest
 from oracle import Oracle
 
@@ -77,7 +78,8 @@ def small_world(name, split):
 
 def evaluated(
   out, *, dataset='rte', family='flan', model=MOSTLY, base=None, name='tiny',
-  chain=CLEAN, accept=None, rows=rte, where=None, answers=None, **more
+  chain=CLEAN, accept=None, rows=rte, where=None, answers=None,
+  weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
   declared = catalogue.get(dataset, family=family)
@@ -95,14 +97,14 @@ def evaluated(
     data_digest='',
     data=where or measured.in_raw(family, '/data/tfds'),
     seed=0,
-    guard=proof.as_json(),
+    guard=guard.beside(proof, beside),
     answers=answers,
     provenance={
       'config': '',
       'versions': {},
       'models': {
         which: {
-          'fingerprint': 'f',
+          'fingerprint': (weights or {}).get(which, which),
           'parameters': 1,
           'tokenizer': {'name': 'b', 'digest': 'd'},
         }  # fmt: skip
@@ -281,6 +283,169 @@ def test_a_model_called_base_is_not_taken_for_the_base():
 )
 def test_only_a_model_that_read_a_dataset_is_tuned(chain, tuned):
   assert statements.is_tuned({'lineage': chain.as_json()}) == tuned
+
+
+STOOD = Lineage((dataclasses.replace(CLEAN.trainings[0], train_rows={'sentiment': 0}),))
+
+
+class TestNotTuned:
+  """`tuned` is said of a model that read a dataset, whatever its folder is called."""
+
+  def everything(self, out, found):
+    printed = io.StringIO()
+    tables.print_table(found, file=printed)
+    written = page(out)
+    shown = written[written.index('</style>') : written.index('id="provenance"')]
+    paths = ('templates.csv', *(path for path in out.glob('plots/*')))
+    texts = [(out / path).read_text(encoding='utf-8') for path in paths]
+    body = [line for line in tables.latex(found).splitlines() if line[0] != '%']
+    return '\n'.join([printed.getvalue(), shown, *texts, *body])
+
+  @pytest.mark.parametrize(
+    ('changes', 'headline'),
+    [
+      (
+        {'chain': STOOD, 'base': NO},
+        'NLI, zero-shot, never trained on: base 50.0 → tiny 75.0, +25.0 [..]',
+      ),
+      (
+        {'chain': STOOD, 'name': 'flan_sentiment140'},
+        'NLI, zero-shot, never trained on: the model 75.0 [..]',
+      ),
+      (
+        {'base': NO, 'weights': {'tuned': 'f', 'base': 'f'}},
+        'NLI, zero-shot, never trained on: base 50.0 → tiny 75.0, +25.0 [..]',
+      ),
+      (
+        {'chain': UNKNOWN, 'name': 'tuned', 'base': NO},
+        'NLI, zero-shot (training unknown): base 50.0 → the model 75.0, +25.0 [..]',
+      ),
+    ],
+    ids=['no step', 'no step of a mixture', 'the weights of its base', 'folder'],
+  )
+  def test_it_is_not_called_so(self, changes, headline, tmp_path):
+    found = evaluated(tmp_path, **changes)
+    (average,) = report.averages(found)
+    assert re.sub(r'\[[^]]*\]', '[..]', report.headline(average)) == headline
+    text = self.everything(tmp_path, found).replace('runs/tuned', '')
+    assert not re.findall(r'\btuned\b', re.sub(r'fill="[^"]*"', '', text), re.I)
+
+  def test_one_step_tunes(self):
+    rows = {'sentiment': 8}
+    chain = Lineage((dataclasses.replace(CLEAN.trainings[0], train_rows=rows),))
+    for lineages, tuned in (
+      (chain, True),
+      (Lineage((*chain.trainings, *STOOD.trainings)), True),
+      (STOOD, False),
+    ):
+      assert statements.is_tuned({'lineage': lineages.as_json()}) == tuned
+
+
+@pytest.mark.parametrize(
+  ('chain', 'about', 'words'),
+  [
+    (SMALL_WORLD, {}, 'NLI of the microworld'),
+    (CLEAN.then(*SMALL_WORLD.trainings), {}, 'Sentiment, NLI of the microworld'),
+    (CLEAN, 'microworld', 'Sentiment of FLAN'),
+    (SMALL_WORLD, 'microworld', 'NLI'),
+  ],
+)
+def test_what_trained_is_named_with_its_world(chain, about, words, tmp_path):
+  evaluated(
+    tmp_path,
+    chain=chain,
+    **(KINDS['microworld'][0] | {'chain': chain} if about else {}),
+  )
+  assert provenance(tmp_path, 'trained on') == words
+  lineages = provenance(tmp_path, 'lineage')
+  assert words.split(', ')[-1] in lineages
+
+
+class TestNoNumbers:
+  """Every answer of a model is NaN, and of the other none is."""
+
+  class Broken(Oracle):
+    def score(self, requests):
+      found = super().score(requests)
+      return found._replace(scores=[np.full_like(one, np.nan) for one in found.scores])
+
+  @pytest.mark.parametrize('broken', ['tuned', 'base', 'both'])
+  def test_the_page_is_written(self, broken, tmp_path):
+    wrong = self.Broken(lambda prompt: 'no')
+    wrong.row_length = 2048
+    models = {'model': MOSTLY, 'base': NO}
+    models |= {'model': wrong} if broken != 'base' else {}
+    models |= {'base': wrong} if broken != 'tuned' else {}
+    (row,) = evaluated(tmp_path, **models)['rows']
+    assert ('calibration' in row) == (broken == 'base')
+    assert ('calibration' in row['base']) == (broken == 'tuned')
+    drawn = (tmp_path / 'plots' / 'calibration.svg').is_file()
+    assert drawn == ('id="calibration"' in page(tmp_path)) == (broken != 'both')
+    if broken == 'tuned':
+      ece = row['base']['calibration']['ece']
+      n = row['base']['calibration']['n']
+      cells = f'<td>–</td><td>{ece:.1f}</td><td>0, base {n:,}</td>'
+      assert f'<tr><th scope="row">rte</th>{cells}</tr>' in page(tmp_path)
+
+
+class TestDev:
+  """A dataset without test is reported by dev, and that is said wherever it is named."""
+
+  def of_dev(self, name, split):
+    return rte(name, split) if split == 'dev' else []
+
+  def test_on_the_page_in_the_terminal_and_in_tex(self, tmp_path):
+    found = evaluated(tmp_path, rows=self.of_dev, **BASE)
+    (average,) = report.averages(found)
+    assert report.headline(average).startswith('NLI (dev), zero-shot, never trained on')
+    out = io.StringIO()
+    tables.print_table(found, file=out)
+    line = 'rte: figures of dev, not of test: no test split was measured'
+    assert re.search(r'^ *rte \(dev\) ', out.getvalue(), re.MULTILINE)
+    assert line in out.getvalue()
+    text = tables.latex(found)
+    assert '\nrte (dev) & 20' in text
+    assert f'% {line}' in text
+    written = page(tmp_path)
+    assert '<h1>NLI (dev), ' in written
+    assert '<th scope="row">rte (dev)</th>' in written
+    assert line in written
+    for words in ('its test score reported', 'best on dev', 'class="best"'):
+      assert words not in written
+    for plot in ('averages', 'templates'):
+      svg = (tmp_path / 'plots' / f'{plot}.svg').read_text(encoding='utf-8')
+      assert '(dev)' in svg
+    assert 'id="examples"' in written, 'its answers are in predictions.dev.jsonl'
+
+  def test_of_test_nothing_is_said(self, tmp_path):
+    evaluated(tmp_path, **BASE)
+    assert '(dev)' not in page(tmp_path)
+    assert 'its test score reported' in page(tmp_path)
+
+  def test_a_cluster_says_in_how_many(self):
+    assert statements.dev(['dev', 'test', 'test']) == ' (dev in 1 of 3)'
+    assert statements.dev(['dev', 'dev']) == ' (dev)'
+    assert statements.dev(['test']) == ''
+
+  def test_two_are_paired_by_the_answers_to_dev(self, tmp_path):
+    evaluated(tmp_path / 'new', rows=self.of_dev)
+    evaluated(tmp_path / 'old', rows=self.of_dev, model=NO)
+    (row,) = difference.write(tmp_path / 'new', tmp_path / 'old')['rows']
+    assert (row['n'], row['paired']) == (20, True)
+    evaluated(tmp_path / 'test', model=NO)
+    (row,) = difference.write(tmp_path / 'new', tmp_path / 'test')['rows']
+    assert not row['paired']
+    written = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
+    assert 'rte (old test, new dev)' in written
+
+
+def test_a_base_that_trained_on_the_cluster_is_said_beside_any_model(tmp_path):
+  beside = guard.prove_checkpoint(SEEN, 'nli', family='flan', accept='nli')
+  found = evaluated(tmp_path, chain=UNKNOWN, name='smollm2', base=NO, beside=beside)
+  (average,) = report.averages(found)
+  assert report.headline(average).startswith(
+    'NLI, zero-shot (training unknown; base model: trained on): base 50.0 → smollm2'
+  )
 
 
 class TestData:
