@@ -376,7 +376,8 @@ class Measurement:
 
   def _nan(self, question: Question, row: Row, template: int, name: str) -> None:
     where = f'row {row.row_id} template {template}'
-    what = f'NaN from the {name} model, counted as wrong'
+    of = 'base model' if name == 'base' else 'model'
+    what = f'NaN from the {of}, counted as wrong'
     self.warnings.add(question.dataset.label, what, where)
 
 

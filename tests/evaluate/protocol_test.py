@@ -220,7 +220,7 @@ def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
     emit=lambda record, **_: seen.append(record),
   )
   assert found.warnings == (
-    'tiny_nli: NaN from the tuned model, counted as wrong (row test.0.1 template 0)',
+    'tiny_nli: NaN from the model, counted as wrong (row test.0.1 template 0)',
   )
   assert seen[1]['predicted'] is None
   assert seen[1]['log_probabilities'] == [None, -1.0]

@@ -490,7 +490,8 @@ def test_examples_are_at_most_one_template_of_a_row(tmp_path):
     for i in range(4):
       for template in range(5):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
-  found = page.examples(tmp_path, {'seed': 0, 'rows': [{'dataset': 'rte'}]}, each=3)
+  of = {'seed': 0, 'rows': [{'dataset': 'rte', 'split': 'test'}]}
+  found = page.examples(tmp_path, of, each=3)
   assert len({one['row_id'] for one in found['rte']}) == len(found['rte']) == 3
 
 
@@ -499,7 +500,8 @@ def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
     for i, said in enumerate(('-5', '5')):
       one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
       emit(one | {'options': []}, split='test', model='tuned')
-  found = page.examples(tmp_path, {'seed': 0, 'rows': [{'dataset': 'math_dataset'}]})
+  of = {'seed': 0, 'rows': [{'dataset': 'math_dataset', 'split': 'test'}]}
+  found = page.examples(tmp_path, of)
   assert {one['text']: one['right'] for one in found['math_dataset']} == {
     '-5': False,
     '5': True,

@@ -104,7 +104,7 @@ def evaluated(
       'versions': {},
       'models': {
         which: {
-          'fingerprint': (weights or {}).get(which, which),
+          'fingerprint': (weights or {}).get(which, which[0]),
           'parameters': 1,
           'tokenizer': {'name': 'b', 'digest': 'd'},
         }  # fmt: skip
@@ -342,20 +342,17 @@ class TestNotTuned:
 
 
 @pytest.mark.parametrize(
-  ('chain', 'about', 'words'),
+  ('chain', 'on', 'words'),
   [
-    (SMALL_WORLD, {}, 'NLI of the microworld'),
-    (CLEAN.then(*SMALL_WORLD.trainings), {}, 'Sentiment, NLI of the microworld'),
+    (SMALL_WORLD, '', 'NLI of the microworld'),
+    (CLEAN.then(*SMALL_WORLD.trainings), '', 'Sentiment, NLI of the microworld'),
     (CLEAN, 'microworld', 'Sentiment of FLAN'),
     (SMALL_WORLD, 'microworld', 'NLI'),
   ],
 )
-def test_what_trained_is_named_with_its_world(chain, about, words, tmp_path):
-  evaluated(
-    tmp_path,
-    chain=chain,
-    **(KINDS['microworld'][0] | {'chain': chain} if about else {}),
-  )
+def test_what_trained_is_named_with_its_world(chain, on, words, tmp_path):
+  measured = KINDS['microworld'][0]
+  evaluated(tmp_path, **((measured if on else {}) | {'chain': chain}))
   assert provenance(tmp_path, 'trained on') == words
   lineages = provenance(tmp_path, 'lineage')
   assert words.split(', ')[-1] in lineages
@@ -367,7 +364,9 @@ class TestNoNumbers:
   class Broken(Oracle):
     def score(self, requests):
       found = super().score(requests)
-      return found._replace(scores=[np.full_like(one, np.nan) for one in found.scores])
+      return found._replace(
+        log_probabilities=[np.full_like(one, np.nan) for one in found.log_probabilities]
+      )
 
   @pytest.mark.parametrize('broken', ['tuned', 'base', 'both'])
   def test_the_page_is_written(self, broken, tmp_path):
@@ -389,7 +388,7 @@ class TestNoNumbers:
 
 
 class TestDev:
-  """A dataset without test is reported by dev, and that is said wherever it is named."""
+  """A dataset without test is reported by dev; that is said wherever it is named."""
 
   def of_dev(self, name, split):
     return rte(name, split) if split == 'dev' else []
