@@ -250,7 +250,8 @@ def test_directions_of_one_dataset_are_not_independent_draws():
   def row(dataset, mean, half, **direction):
     bounds = [mean - half, mean + half]
     return {
-      'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10, 'shots': 0,
+      'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10,
+      'shots': 0,
       'mean': mean, 'ci95': bounds, 'chance': None, 'majority': None, **direction,
     }  # fmt: skip
 
