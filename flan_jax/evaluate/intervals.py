@@ -30,7 +30,12 @@ _NOTHING = 1e-12
 
 
 def of_mean(
-  mean: ArrayLike, variance: ArrayLike, count: ArrayLike, *, most: ArrayLike = 1.0
+  mean: ArrayLike,
+  variance: ArrayLike,
+  count: ArrayLike,
+  *,
+  most: ArrayLike = 1.0,
+  usual: ArrayLike = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Wilson's score interval of a mean of values in [0, 1], at its effective size.
 
@@ -43,6 +48,8 @@ def of_mean(
     variance: of the values, divided by the count.
     count: number of examples; at least 1.
     most: the largest design effect; np.inf where there is none.
+    usual: the design effect that is taken for what was not seen, of templates that
+      agree: above 1 where some of them have few of the examples.
 
   Returns:
     The lower and the upper limit.
@@ -52,8 +59,8 @@ def of_mean(
   )
   sums = _unbiased(variance, count) * count
   coin = np.maximum(mean * (1 - mean), 0.0) * count
-  low, _ = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * mean, most))
-  _, high = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * (1 - mean), most))
+  low, _ = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * mean, most, usual))
+  _, high = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * (1 - mean), most, usual))
   return low, high
 
 
@@ -64,6 +71,7 @@ def of_difference(
   count: ArrayLike,
   *,
   most: ArrayLike = 1.0,
+  usual: ArrayLike = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Tango's score interval of a mean of differences in [-1, 1], at its effective size.
 
@@ -78,6 +86,7 @@ def of_difference(
     square: mean of the squares.
     count: number of examples; at least 1.
     most: the largest design effect.
+    usual: the design effect that is taken for what was not seen.
 
   Returns:
     The lower and the upper limit.
@@ -92,7 +101,7 @@ def of_difference(
   lost = np.where(moved > _NOTHING, loss / np.maximum(moved, _NOTHING), 0.5)
   limits = []
   for end, unseen in ((-1.0, lost), (1.0, 1 - lost)):
-    size = count / _ratio(sums, whole, _UNSEEN * unseen, most)
+    size = count / _ratio(sums, whole, _UNSEEN * unseen, most, usual)
     limits.append(_tango(gain * size, loss * size, size, end=end))
   return limits[0], limits[1]
 
@@ -155,6 +164,7 @@ def of_pair(
   *,
   templates: tuple[int, int] = (1, 1),
   most: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
+  usual: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
 ) -> tuple[np.ndarray, np.ndarray]:
   """The interval of one model's mean minus another's, over the same examples.
 
@@ -169,15 +179,23 @@ def of_pair(
     count: number of examples; at least 1.
     templates: how many each model was asked by.
     most: the largest design effect of each.
+    usual: the design effect of each that is taken for what was not seen.
   """
   tango = of_difference(
-    pair.gain, pair.loss, pair.square, count, most=np.maximum(*most)
+    pair.gain,
+    pair.loss,
+    pair.square,
+    count,
+    most=np.maximum(*most),
+    usual=np.maximum(*usual),
   )
   if tuple(templates) == (1, 1):
     return tango
   one, other = (
-    (mean, *of_mean(mean, variance, count, most=each))
-    for mean, variance, each in zip(pair.means, pair.variances, most, strict=True)
+    (mean, *of_mean(mean, variance, count, most=largest, usual=unseen))
+    for mean, variance, largest, unseen in zip(
+      pair.means, pair.variances, most, usual, strict=True
+    )
   )
   product = np.sqrt(np.multiply(*pair.variances))
   together = np.where(
@@ -223,10 +241,11 @@ def _unbiased(variance: np.ndarray, count: np.ndarray) -> np.ndarray:
   return variance * count / np.maximum(count - 1, 1)
 
 
-def _ratio(sums, whole, unseen, most) -> np.ndarray:
-  """The design effect, drawn toward 1 by what was not seen."""
+def _ratio(sums, whole, unseen, most, usual) -> np.ndarray:
+  """The design effect, drawn toward the usual one by what was not seen."""
   below = whole + unseen
-  found = np.where(below > _NOTHING, (sums + unseen) / np.maximum(below, _NOTHING), 1.0)
+  drawn = (sums + usual * unseen) / np.maximum(below, _NOTHING)
+  found = np.where(below > _NOTHING, drawn, usual)
   return np.clip(found, _NOTHING, most)
 
 

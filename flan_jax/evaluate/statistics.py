@@ -60,34 +60,94 @@ class _Estimate(NamedTuple):
     figure: from 0 to 1 (a correlation from -1).
     influences: of each row, float64 [N], 0 on average; their variance over N is that of
       the figure. For a mean of row values they are those values less the figure.
+    spread: the variance of the influences, more where templates have few of the rows.
     present: which rows any template was measured on, bool [N].
     cases: on how many right or wrong decisions the figure stands: the rows, for a mean.
     most: the largest design effect, 1 where every template has every row.
+    usual: the design effect of templates that agree, likewise.
   """
 
   figure: float
   influences: np.ndarray
+  spread: float
   present: np.ndarray
   cases: float
   most: float
+  usual: float
 
   @property
   def variance(self) -> float:
     """The variance of the influences, in units of the cases."""
-    rows = max(int(self.present.sum()), 1)
-    return float(np.square(self.influences).sum()) / rows * self.cases / rows
+    return self.spread * self.cases / max(int(self.present.sum()), 1)
 
 
-def _estimate(scores_TxNxS: np.ndarray, metric: Metric) -> _Estimate:
-  """The mean over templates with the jackknife's influences (Efron and Stein 1981).
+_BORROWED = 10.0
+"""Rows of the pooled templates that stand beside those of a template with few."""
 
-  All templates of a row are one draw from the world: their influences are added before
-  anything is squared.
+_AGREED = 5.0
+"""Rows on which templates agree wholly, beside those where two were both measured."""
+
+
+def _spread(
+  influences_TxN: np.ndarray, values_TxN: np.ndarray, present_TxN: np.ndarray
+) -> tuple[float, float]:
+  """N times the variance of the mean over templates, and that of a unit which agree.
+
+  Where every template has every row it is the variance of the rows' means. The two rows
+  of a template that fits on two say little of how much its answers vary: covariances
+  on a part of the rows are drawn toward those of all templates together.
+
+  Args:
+    influences_TxN: less their mean under each template, 0 where missing.
+    values_TxN: with the template's figure, 0 where missing.
+    present_TxN: which cells were measured.
   """
+  counts_TxT = present_TxN.astype(np.float64) @ present_TxN.T
+  count_T = np.diag(counts_TxT)
+  rows, templates = int(present_TxN.any(0).sum()), len(count_T)
+  products_TxT = influences_TxN @ influences_TxN.T
+  centre = values_TxN.sum() / count_T.sum()
+  pooled = float(np.square(values_TxN - centre)[present_TxN].sum() / count_T.sum())
+  apart_TxT = ~np.eye(templates, dtype=bool)
+  shared = np.maximum(counts_TxT - 1, 0.0)[apart_TxT].sum()
+  together = products_TxT[apart_TxT].sum() + _AGREED * pooled
+  alike = np.clip(together / (shared + _AGREED), 0.0, pooled)
+  prior_TxT = np.where(apart_TxT, alike, pooled)
+  drawn_TxT = (products_TxT + _BORROWED * prior_TxT) / (
+    np.maximum(counts_TxT - 1, 0.0) + _BORROWED
+  )
+  whole_TxT = counts_TxT == rows
+  covariances_TxT = np.where(
+    whole_TxT, products_TxT / np.maximum(counts_TxT, 1.0), drawn_TxT
+  )
+  weights_TxT = counts_TxT / np.outer(count_T, count_T) * rows / templates**2
+  return float((weights_TxT * covariances_TxT).sum()), float(weights_TxT.sum())
+
+
+class _Cells(NamedTuple):
+  """What each row does under each template that was measured at all.
+
+  Attributes:
+    figures: of the templates, float64 [T], from 0 to 1.
+    influences: less their mean, 0 where missing, float64 [T, N].
+    present: bool [T, N].
+    cases: of each template, float64 [T].
+  """
+
+  figures: np.ndarray
+  influences: np.ndarray
+  present: np.ndarray
+  cases: np.ndarray
+
+  @property
+  def values(self) -> np.ndarray:
+    return np.where(self.present, self.influences + self.figures[:, None], 0.0)
+
+
+def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
+  """The jackknife's influences (Efron and Stein 1981)."""
   present_TxN = ~np.isnan(scores_TxNxS).any(-1)
   measured_T = present_TxN.any(-1)
-  if not measured_T.any():
-    return _Estimate(np.nan, np.zeros(present_TxN.shape[1]), present_TxN[0], 1.0, 1.0)
   present_TxN = present_TxN[measured_T]
   filled_TxNxS = np.where(present_TxN[..., None], scores_TxNxS[measured_T], 0.0)
   totals_TxS, count_T = filled_TxNxS.sum(1), present_TxN.sum(1)
@@ -99,14 +159,30 @@ def _estimate(scores_TxNxS: np.ndarray, metric: Metric) -> _Estimate:
   influences_TxN -= np.where(
     present_TxN, influences_TxN.sum(1, keepdims=True) / count_T[:, None], 0.0
   )
-  present_N = present_TxN.any(0)
-  scale_T = present_N.sum() / count_T
+  return _Cells(
+    figures_T, influences_TxN, present_TxN, metric.cases(totals_TxS, count_T)
+  )
+
+
+def _estimate(cells: _Cells) -> _Estimate | None:
+  """The mean over templates; None where nothing was measured.
+
+  All templates of a row are one draw from the world: their influences are added before
+  anything is squared.
+  """
+  if not len(cells.figures):
+    return None
+  present_N = cells.present.any(0)
+  scale_T = present_N.sum() / cells.present.sum(1)
+  spread_, usual = _spread(cells.influences, cells.values, cells.present)
   return _Estimate(
-    figure=float(figures_T.mean()),
-    influences=(influences_TxN * scale_T[:, None]).mean(0),
+    figure=float(cells.figures.mean()),
+    influences=(cells.influences * scale_T[:, None]).mean(0),
+    spread=spread_,
     present=present_N,
-    cases=float(np.mean(metric.cases(totals_TxS, count_T) * scale_T)),
+    cases=float(np.mean(cells.cases * scale_T)),
     most=float(scale_T.mean()),
+    usual=usual,
   )
 
 
@@ -115,7 +191,9 @@ def _limits(of: _Estimate, metric: Metric) -> tuple[float, float]:
     limits = intervals.of_correlation(of.figure, of.variance, of.present.sum())
   else:
     most = of.most if metric.kind == 'mean' else np.inf
-    limits = intervals.of_mean(of.figure, of.variance, of.cases, most=most)
+    limits = intervals.of_mean(
+      of.figure, of.variance, of.cases, most=most, usual=of.usual
+    )
   low, high = map(float, limits)
   return low, high
 
@@ -135,8 +213,8 @@ def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
     scores_TxNxS: statistics of `metric` per template and row, NaN where missing.
     metric: one of flan_jax.evaluate.metrics.METRICS.
   """
-  of = _estimate(scores_TxNxS, metric)
-  if np.isnan(of.figure):
+  of = _estimate(_cells(scores_TxNxS, metric))
+  if of is None:
     return Interval(np.nan, np.nan)
   return _percent(*_limits(of, metric))
 
@@ -151,42 +229,115 @@ def paired_interval(
 
   What makes a row hard for both cancels. The difference of two means has the interval
   of `intervals.of_pair`; that of other metrics is recovered from the interval of each
-  (MOVER), with the correlation of their influences. The two may have been asked by
-  different numbers of templates.
+  (MOVER), with the correlation of their influences, and is never narrower than what the
+  rows that differ can tell (`_of_swaps`). The two may have been asked by different
+  numbers of templates.
   """
   if tuned_TxNxS.shape[1] != base_TxNxS.shape[1]:
     raise ValueError(
       f'paired interval: {tuned_TxNxS.shape[1]} rows against '
       f'{base_TxNxS.shape[1]}; both models must be measured on the same rows'
     )
-  tuned, base = (_estimate(of, metric) for of in (tuned_TxNxS, base_TxNxS))
-  if np.isnan(tuned.figure) or np.isnan(base.figure):
+  cells = [_cells(of, metric) for of in (tuned_TxNxS, base_TxNxS)]
+  tuned, base = (_estimate(of) for of in cells)
+  if tuned is None or base is None:
     return Interval(np.nan, np.nan)
+  present_N = tuned.present | base.present
+  rows = int(present_N.sum())
+  effects = [of.influences[present_N] for of in (tuned, base)]
   if metric.kind != 'mean':
-    sums = np.square(tuned.influences).sum() * np.square(base.influences).sum()
-    both = float((tuned.influences * base.influences).sum())
+    sums = np.square(effects[0]).sum() * np.square(effects[1]).sum()
+    both = float((effects[0] * effects[1]).sum())
     together = both / sums**0.5 if sums > 0 else 0.0
     one, other = ((of.figure, *_limits(of, metric)) for of in (tuned, base))
-    return _percent(*map(float, intervals.subtracted(one, other, together)))
-  present_N = tuned.present | base.present
-  effects = [of.influences[present_N] for of in (tuned, base)]
+    low, high = map(float, intervals.subtracted(one, other, together))
+    least = _of_swaps(tuned_TxNxS, base_TxNxS, metric, (tuned, base), rows)
+    return _percent(min(low, least[0]), max(high, least[1]))
   differences = tuned.figure - base.figure + effects[0] - effects[1]
   differences[np.abs(differences) < _EQUAL] = 0.0
+  found = [np.square(of).mean() for of in effects]
+  unseen = [of.spread - square for of, square in zip((tuned, base), found, strict=True)]
+  moved = np.square(effects[0] - effects[1]).mean()
+  extra = sum(unseen)
+  if np.array_equal(cells[0].present, cells[1].present):
+    extra = _spread(
+      cells[0].influences - cells[1].influences,
+      cells[0].values - cells[1].values,
+      cells[0].present,
+    )[0] - float(moved)
+  variances = tuned.spread, base.spread
   pair = intervals.Pair(
     gain=np.maximum(differences, 0.0).mean(),
     loss=np.maximum(-differences, 0.0).mean(),
-    square=np.square(differences).mean(),
+    square=np.square(differences).mean() + extra,
     means=(tuned.figure, base.figure),
-    variances=(np.square(effects[0]).mean(), np.square(effects[1]).mean()),
-    covariance=(effects[0] * effects[1]).mean(),
+    variances=variances,
+    covariance=(sum(variances) - moved - extra) / 2,
   )
   limits = intervals.of_pair(
     pair,
-    present_N.sum(),
+    rows,
     templates=(len(tuned_TxNxS), len(base_TxNxS)),
     most=(tuned.most, base.most),
+    usual=(tuned.usual, base.usual),
   )
   return _percent(*map(float, limits))
+
+
+def _of_swaps(
+  tuned_TxNxS: np.ndarray,
+  base_TxNxS: np.ndarray,
+  metric: Metric,
+  estimates: tuple[_Estimate, _Estimate],
+  rows: int,
+) -> tuple[float, float]:
+  """Tango's interval of a corpus metric, from what each row's other answer changes.
+
+  A row does so much as the metric moves when the other model's answer takes its place;
+  rows with the same answer do nothing, whatever the others do. In units of a whole
+  answer these are differences like those of right and wrong: two models that differ on
+  no row have the interval of as many differences of 0.
+  """
+  forward_N = _swapped(tuned_TxNxS, base_TxNxS, metric)
+  backward_N = _swapped(base_TxNxS, tuned_TxNxS, metric)
+  changes_N = rows * (forward_N - backward_N) / 2
+  changes_N[np.abs(changes_N) < _EQUAL] = 0.0
+  if metric.kind == 'correlation':
+    whole = max(float(np.abs(of.influences).max()) for of in estimates)
+  else:
+    whole = max(of.present.sum() / max(of.cases, 1e-12) for of in estimates)
+    whole *= max(of.most for of in estimates)
+  whole = max(whole, float(np.abs(changes_N).max()), 1e-12)
+  changes_N /= whole
+  low, high = intervals.of_difference(
+    np.maximum(changes_N, 0.0).sum() / rows,
+    np.maximum(-changes_N, 0.0).sum() / rows,
+    np.square(changes_N).sum() / rows,
+    rows,
+  )
+  delta = float(estimates[0].figure - estimates[1].figure)
+  middle = float(changes_N.sum()) / rows
+  return delta + whole * (float(low) - middle), delta + whole * (float(high) - middle)
+
+
+def _swapped(
+  tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, metric: Metric
+) -> np.ndarray:
+  """The change of base, mean over templates, where one row is tuned's, float64 [N]."""
+  count = max(len(tuned_TxNxS), len(base_TxNxS))
+  pair = [of[np.arange(count) % len(of)] for of in (tuned_TxNxS, base_TxNxS)]
+  present = [~np.isnan(of).any(-1) for of in pair]
+  measured_T = present[0].any(-1) & present[1].any(-1)
+  ours_TxN, theirs_TxN = (of[measured_T] for of in present)
+  tuned, base = (
+    np.where(here[..., None], of[measured_T], 0.0)
+    for of, here in zip(pair, (ours_TxN, theirs_TxN), strict=True)
+  )
+  totals_TxS, count_T = base.sum(1), theirs_TxN.sum(1)
+  counts_TxN = count_T[:, None] - theirs_TxN + ours_TxN
+  swapped_TxN = _combined(metric, totals_TxS[:, None] - base + tuned, counts_TxN)
+  changes_TxN = swapped_TxN - metric.combine(totals_TxS, count_T)[:, None]
+  return np.nan_to_num(changes_TxN).sum(0) / max(len(changes_TxN), 1) / 100
 
 
 def _like(base_TxNxS: np.ndarray, tuned_TxNxS: np.ndarray) -> np.ndarray:
