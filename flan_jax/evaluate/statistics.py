@@ -89,9 +89,13 @@ _AGREED = 5.0
 
 
 def _spread(
-  influences_TxN: np.ndarray, values_TxN: np.ndarray, present_TxN: np.ndarray
+  influences_TxN: np.ndarray,
+  values_TxN: np.ndarray,
+  present_TxN: np.ndarray,
+  *,
+  coin: bool,
 ) -> tuple[float, float]:
-  """N times the variance of the mean over templates, and that of a unit which agree.
+  """N times the variance of the mean over templates, and its design effect if alike.
 
   Where every template has every row it is the variance of the rows' means. The two rows
   of a template that fits on two say little of how much its answers vary: covariances
@@ -101,6 +105,8 @@ def _spread(
     influences_TxN: less their mean under each template, 0 where missing.
     values_TxN: with the template's figure, 0 where missing.
     present_TxN: which cells were measured.
+    coin: whether values are in [0, 1]. Their variance is then taken in units of that of
+      a coin: the mean over templates is not the mean of all cells.
   """
   counts_TxT = present_TxN.astype(np.float64) @ present_TxN.T
   count_T = np.diag(counts_TxT)
@@ -108,6 +114,10 @@ def _spread(
   products_TxT = influences_TxN @ influences_TxN.T
   centre = values_TxN.sum() / count_T.sum()
   pooled = float(np.square(values_TxN - centre)[present_TxN].sum() / count_T.sum())
+  if coin:
+    figure = float((values_TxN.sum(1) / count_T).mean())
+    found = figure * (1 - figure), float(centre * (1 - centre))
+    pooled *= found[0] / found[1] if 1e-12 < found[1] < found[0] else 1.0
   apart_TxT = ~np.eye(templates, dtype=bool)
   shared = np.maximum(counts_TxT - 1, 0.0)[apart_TxT].sum()
   together = products_TxT[apart_TxT].sum() + _AGREED * pooled
@@ -116,12 +126,15 @@ def _spread(
   drawn_TxT = (products_TxT + _BORROWED * prior_TxT) / (
     np.maximum(counts_TxT - 1, 0.0) + _BORROWED
   )
-  whole_TxT = counts_TxT == rows
-  covariances_TxT = np.where(
-    whole_TxT, products_TxT / np.maximum(counts_TxT, 1.0), drawn_TxT
-  )
+  covariances_TxT = np.where(counts_TxT == rows, products_TxT / rows, drawn_TxT)
   weights_TxT = counts_TxT / np.outer(count_T, count_T) * rows / templates**2
-  return float((weights_TxT * covariances_TxT).sum()), float(weights_TxT.sum())
+  found, usual = float((weights_TxT * covariances_TxT).sum()), float(weights_TxT.sum())
+  if count_T.min() < min(intervals.FEW, rows):
+    # One answer then moves the figure more than one of the effective number would.
+    heaviest = float((present_TxN / count_T[:, None]).mean(0).max())
+    usual = max(usual, rows * heaviest)
+    found = max(found, usual * pooled)
+  return found, usual
 
 
 class _Cells(NamedTuple):
@@ -164,7 +177,7 @@ def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
   )
 
 
-def _estimate(cells: _Cells) -> _Estimate | None:
+def _estimate(cells: _Cells, metric: Metric) -> _Estimate | None:
   """The mean over templates; None where nothing was measured.
 
   All templates of a row are one draw from the world: their influences are added before
@@ -174,7 +187,9 @@ def _estimate(cells: _Cells) -> _Estimate | None:
     return None
   present_N = cells.present.any(0)
   scale_T = present_N.sum() / cells.present.sum(1)
-  spread_, usual = _spread(cells.influences, cells.values, cells.present)
+  spread_, usual = _spread(
+    cells.influences, cells.values, cells.present, coin=metric.kind == 'mean'
+  )
   return _Estimate(
     figure=float(cells.figures.mean()),
     influences=(cells.influences * scale_T[:, None]).mean(0),
@@ -213,7 +228,7 @@ def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
     scores_TxNxS: statistics of `metric` per template and row, NaN where missing.
     metric: one of flan_jax.evaluate.metrics.METRICS.
   """
-  of = _estimate(_cells(scores_TxNxS, metric))
+  of = _estimate(_cells(scores_TxNxS, metric), metric)
   if of is None:
     return Interval(np.nan, np.nan)
   return _percent(*_limits(of, metric))
@@ -239,7 +254,7 @@ def paired_interval(
       f'{base_TxNxS.shape[1]}; both models must be measured on the same rows'
     )
   cells = [_cells(of, metric) for of in (tuned_TxNxS, base_TxNxS)]
-  tuned, base = (_estimate(of) for of in cells)
+  tuned, base = (_estimate(of, metric) for of in cells)
   if tuned is None or base is None:
     return Interval(np.nan, np.nan)
   present_N = tuned.present | base.present
@@ -255,24 +270,22 @@ def paired_interval(
     return _percent(min(low, least[0]), max(high, least[1]))
   differences = tuned.figure - base.figure + effects[0] - effects[1]
   differences[np.abs(differences) < _EQUAL] = 0.0
-  found = [np.square(of).mean() for of in effects]
-  unseen = [of.spread - square for of, square in zip((tuned, base), found, strict=True)]
   moved = np.square(effects[0] - effects[1]).mean()
-  extra = sum(unseen)
+  extra = tuned.spread + base.spread - sum(np.square(of).mean() for of in effects)
   if np.array_equal(cells[0].present, cells[1].present):
     extra = _spread(
       cells[0].influences - cells[1].influences,
       cells[0].values - cells[1].values,
       cells[0].present,
+      coin=False,
     )[0] - float(moved)
-  variances = tuned.spread, base.spread
   pair = intervals.Pair(
     gain=np.maximum(differences, 0.0).mean(),
     loss=np.maximum(-differences, 0.0).mean(),
     square=np.square(differences).mean() + extra,
     means=(tuned.figure, base.figure),
-    variances=variances,
-    covariance=(sum(variances) - moved - extra) / 2,
+    variances=(tuned.spread, base.spread),
+    covariance=(tuned.spread + base.spread - moved - extra) / 2,
   )
   limits = intervals.of_pair(
     pair,

@@ -131,6 +131,31 @@ def test_a_model_against_itself_differs_by_no_more_than_its_rows_can_tell():
   assert 3 < high < 8  # 60 rows without a difference: 3.84 / 63.84
 
 
+@pytest.mark.parametrize(('name', 'least'), [('f1a', 3), ('bleu', 3), ('pearson', 2)])
+@pytest.mark.parametrize('n', [3, 60])
+def test_a_corpus_metric_of_a_model_against_itself_is_no_point(name, least, n):
+  """Also in the middle of its range, where the limits of each would cancel."""
+  metric = metrics.METRICS[name]
+  said = ['yes', 'no', 'no', 'yes', 'yes', 'no'] * 10
+  wanted = ['yes', 'yes', 'no', 'no', 'yes', 'yes'] * 10
+  if name == 'bleu':
+    wanted = [f'one {i} two three {i + 1} four five six' for i in range(60)]
+    said = [text.replace('two', 'ten') for text in wanted]
+  if name == 'pearson':
+    said, wanted = (
+      [str(of) for of in (0, 2, 1, 4, 3, 5) * 10],
+      [str(of) for of in (1, 2, 0, 3, 5, 4) * 10],
+    )
+  scores = metric.scores(said, [[text] for text in wanted])[None, :n]
+  low, high = statistics.paired_interval(scores, scores, metric=metric)
+  assert -low == pytest.approx(high)
+  assert high > least
+  # The answer of one template beside two: as much is known.
+  twice = np.repeat(scores, 2, axis=0)
+  found = statistics.paired_interval(twice, scores, metric=metric)
+  assert found == pytest.approx((low, high))
+
+
 def test_the_two_may_have_been_asked_by_other_numbers_of_templates():
   scores = shared_rows(np.random.default_rng(5), rows=100, rate=0.8)
   low, high = statistics.paired_interval(scores, scores[:1], metric=ACCURACY)

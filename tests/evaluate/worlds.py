@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from scipy import stats
 
-from flan_jax.evaluate import intervals
+from flan_jax.evaluate import intervals, metrics, statistics
 
 RATES = (0.03, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.97)
 SIZES = (20, 56, 100, 250, 500)
@@ -263,6 +263,125 @@ def _covers(limits, truth: float) -> np.ndarray:
   return (low <= truth + 1e-9) & (truth - 1e-9 <= high)
 
 
+POSITIVE = 0.44
+"""The share of examples whose right answer is the positive one (MultiRC)."""
+
+NEARLY = ((100, 0.6, 0.01), (250, 0.6, 0.005), (20, 0.6, 0.03), (100, 0.75, 0.01),
+          (100, 0.6, 0.05), (100, 0.9, 0.02), (500, 0.6, 0.004))  # fmt: skip
+"""Examples, the rate of the base model, the share on which the tuned one differs."""
+
+
+def f1a_nearly_the_same(*, draws: int) -> list[Cell]:
+  """A tuned model that mends a few answers of the base, and F1a of both."""
+  generator = np.random.default_rng(0)
+
+  def truth(rate):
+    return 2 * POSITIVE * rate / (2 * POSITIVE * rate + 1 - rate)
+
+  def counted(true, said):
+    return np.stack([said & true, said & ~true, true & ~said], -1).astype(float)[None]
+
+  cells = []
+  for n, rate, changed in NEARLY:
+    covered = 0
+    for _ in range(draws):
+      true, right = generator.random(n) < POSITIVE, generator.random(n) < rate
+      mended = right | (generator.random(n) < changed / (1 - rate))
+      low, high = statistics.paired_interval(
+        counted(true, true == mended),
+        counted(true, true == right),
+        metric=metrics.METRICS['f1a'],
+      )
+      covered += low <= 100 * (truth(rate + changed) - truth(rate)) <= high
+    cells.append(Cell(f'F1a {rate} {changed}', n, covered / draws, n * changed))
+  return cells
+
+
+def sentences_nearly_the_same(name: str, *, draws: int) -> list[Cell]:
+  """BLEU of texts with a word wrong in four, of which a few have one in twelve.
+
+  Or Pearson's r of scores with an error, of which a few have none.
+
+  Args:
+    name: `bleu` or `pearson`.
+    draws: evaluations of each cell.
+  """
+  generator = np.random.default_rng(0)
+  metric, size = metrics.METRICS[name], 400
+  if name == 'bleu':
+    right = generator.integers(0, 30, (size, 12))
+    wrong = np.argsort(generator.random((size, 12)), axis=1)
+    texts = [right, *(np.where(wrong < k, 30 + wrong, right) for k in (3, 1))]
+    texts = [[' '.join(f'w{word}' for word in row) for row in of] for of in texts]
+  else:
+    right = generator.uniform(0, 5, size)
+    said = np.clip(np.round(right + generator.normal(0, 1.2, size)), 0, 5)
+    texts = [[str(one) for one in of] for of in (right, said, np.round(right))]
+  wanted = [[text] for text in texts[0]]
+  base, tuned = (metric.scores(of, wanted) for of in texts[1:])
+  cells = []
+  for n, changed in ((100, 0.01), (50, 0.03), (100, 0.05)):
+    mixed = (1 - changed) * base + changed * tuned
+    truth = float(metric.combine(mixed.sum(0), np.asarray(size))) - metric.aggregate(
+      base
+    )
+    covered = 0
+    for _ in range(draws):
+      at = generator.integers(0, size, n)
+      moved = generator.random(n) < changed
+      ours = np.where(moved[:, None], tuned[at], base[at])
+      low, high = statistics.paired_interval(ours[None], base[at][None], metric=metric)
+      covered += low <= truth <= high
+    cells.append(Cell(f'{name} {changed}', n, covered / draws, n * changed))
+  return cells
+
+
+FITS = (
+  (20, (1, 0.25, 0.5)), (20, (1, 0.1, 0.1)), (56, (1, 0.1, 0.1)), (56, (0.5, 0.5, 0.3)),
+  (100, (1, 0.02, 0.02)), (100, (1, 0.1, 0.1)), (100, (1, 1, 0.9, 0.8)),
+)  # fmt: skip
+"""Examples, and the share of them that fits under each template."""
+
+
+def few_fit(
+  *,
+  draws: int,
+  rates=(0.5, 0.75, 0.9, 0.97),
+  agreements=(0.0, 0.8),
+  mended: float | None = None,
+) -> list[Cell]:
+  """Templates that were measured on a part of the rows: the first of them.
+
+  Args:
+    draws: evaluations of each cell.
+    rates: of the model.
+    agreements: how often a template answers as the row says and not by itself.
+    mended: share of the rows that a tuned model has right, beside this one as its base.
+  """
+  generator = np.random.default_rng(0)
+  accuracy = metrics.METRICS['accuracy']
+  cells = []
+  for (n, fits), rate, agreement in itertools.product(FITS, rates, agreements):
+    missing = np.arange(n) >= np.maximum(1, np.array(fits)[:, None] * n)
+    truth, covered = rate if mended is None else mended * (1 - rate), 0
+    for _ in range(draws):
+      own = generator.random(missing.shape) < rate
+      agree = generator.random(missing.shape) < agreement
+      right = np.where(agree, generator.random(n) < rate, own).astype(float)
+      right[missing] = np.nan
+      if mended is None:
+        low, high = statistics.interval(right[..., None], metric=accuracy)
+      else:
+        tuned = np.where((generator.random(n) < mended) & ~missing, 1.0, right)
+        low, high = statistics.paired_interval(
+          tuned[..., None], right[..., None], metric=accuracy
+        )
+      covered += low - 1e-9 <= 100 * truth <= high + 1e-9
+    name = f'{fits} {rate} {agreement} {mended}'
+    cells.append(Cell(name, n, covered / draws, np.inf))
+  return cells
+
+
 def whole() -> dict[str, list[Cell]]:
   """Every family of worlds: name -> its cells."""
   return {
@@ -273,6 +392,13 @@ def whole() -> dict[str, list[Cell]]:
     'difference, ten templates, unlike': drawn(pairs_of_ten(correlations=UNLIKE)),
     'difference, nearly the same': drawn(pairs_nearly_the_same()),
     'difference, ten against one': drawn(pairs_of_ten(templates=(TEMPLATES, 1))),
+    'difference of F1a, nearly the same': f1a_nearly_the_same(draws=1_000),
+    'difference of BLEU, nearly the same': sentences_nearly_the_same('bleu', draws=500),
+    'difference of r, nearly the same': sentences_nearly_the_same('pearson', draws=500),
+    'mean, templates that fit few rows': few_fit(draws=1_000),
+    'difference, templates that fit few rows': few_fit(
+      draws=500, rates=(0.6, 0.9), mended=0.1
+    ),
   }
 
 
