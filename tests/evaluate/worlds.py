@@ -1,6 +1,6 @@
 """Worlds whose truth is known, and how often the intervals of evaluations cover it.
 
-  python tests/evaluate/worlds.py   # the table of docs/evaluation.md; two minutes
+  python tests/evaluate/worlds.py   # the table of docs/evaluation.md; five minutes
 
 A world says how likely an example has k of T templates right. Intervals look at the
 values of the examples alone, so that an evaluation of n examples is one draw of how
@@ -349,20 +349,24 @@ def few_fit(
   rates=(0.5, 0.75, 0.9, 0.97),
   agreements=(0.0, 0.8),
   mended: float | None = None,
+  scattered: bool = False,
 ) -> list[Cell]:
-  """Templates that were measured on a part of the rows: the first of them.
+  """Templates that were measured on a part of the rows, the same or each its own.
 
   Args:
     draws: evaluations of each cell.
     rates: of the model.
     agreements: how often a template answers as the row says and not by itself.
     mended: share of the rows that a tuned model has right, beside this one as its base.
+    scattered: whether each template has rows of its own, and not the first.
   """
   generator = np.random.default_rng(0)
   accuracy = metrics.METRICS['accuracy']
   cells = []
   for (n, fits), rate, agreement in itertools.product(FITS, rates, agreements):
     missing = np.arange(n) >= np.maximum(1, np.array(fits)[:, None] * n)
+    if scattered:
+      missing = generator.permuted(missing, axis=1)
     truth, covered = rate if mended is None else mended * (1 - rate), 0
     for _ in range(draws):
       own = generator.random(missing.shape) < rate
@@ -396,6 +400,9 @@ def whole() -> dict[str, list[Cell]]:
     'difference of BLEU, nearly the same': sentences_nearly_the_same('bleu', draws=500),
     'difference of r, nearly the same': sentences_nearly_the_same('pearson', draws=500),
     'mean, templates that fit few rows': few_fit(draws=1_000),
+    'mean, templates that fit few rows of their own': few_fit(
+      draws=1_000, scattered=True
+    ),
     'difference, templates that fit few rows': few_fit(
       draws=500, rates=(0.6, 0.9), mended=0.1
     ),
