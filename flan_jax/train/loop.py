@@ -128,16 +128,16 @@ def train(
       _check_steps(run)
       folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
+  initial = model_folder.digest(run.initial_checkpoint)
+  hosts.agree({'the data': store.digest, 'the initial model': initial})
+  check_store(run, mixture, held_out, store)
+  for line in remarks(store):
+    progress.line(line)
+  with hosts.first_first():
     plan = store.plan(
       seed=run.seed, rows=rows, row_length=run.row_length, pack=run.pack
     )
-  hosts.agree(
-    {
-      'the data': store.digest,
-      'the plan': plan.stream,
-      'the initial model': model_folder.digest(run.initial_checkpoint),
-    }
-  )
+  hosts.agree({'the plan': plan.stream})
   proof = prove(datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
@@ -380,7 +380,24 @@ def open_store(
       )
     if kept:
       kept.push()
-  store = Store.open(path)
+  return Store.open(path)
+
+
+def check_store(
+  run: settings.Run,
+  mixture: catalogue.Mixture,
+  held_out: tuple[str, ...],
+  store: Store,
+) -> None:
+  """Checks that a store is the one that the run asks for.
+
+  Hosts first agree on what they opened: an error here is then every host's.
+
+  Raises:
+    InputError: if it holds another mixture, was made with other settings, or lacks the
+      evaluation rows of a held-out cluster.
+  """
+  path = store.path if run.store is None else run.store
   if store.manifest['mixture'] != mixture.name:
     raise InputError(
       f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
@@ -402,9 +419,6 @@ def open_store(
       f'STORE {str(path)!r}: has no evaluation rows of {", ".join(absent)}; '
       'materialize it with them'
     )
-  for line in remarks(store):
-    progress.line(line)
-  return store
 
 
 def remarks(store: Store) -> Iterator[str]:
