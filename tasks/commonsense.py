@@ -27,6 +27,9 @@ def _right_ending(record: Record) -> str:
   return '' if label < 0 else str(record['endings'][label])
 
 
+_right_ending.paths = ('label', 'endings')
+
+
 DATASETS = (
   Dataset(
     name='copa',

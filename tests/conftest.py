@@ -39,6 +39,12 @@ def pytest_addoption(parser):
   )
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+  """Tables are as wide as they need, whatever the width of who runs the tests."""
+  monkeypatch.delenv('COLUMNS', raising=False)
+
+
 @pytest.fixture
 def update_golden(request) -> bool:
   return request.config.getoption('--update-golden')
