@@ -26,7 +26,7 @@ os.environ['XLA_FLAGS'] = ' '.join([
 import hypothesis
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # small_tokenizers, for all
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
 
 # The same cases on every machine, however slow it is.
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)

@@ -5,10 +5,10 @@ exemplar, and the seqio Tasks, training and evaluation.
 """
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
+import real_rows
 
 from flan_jax import catalogue
 from flan_jax.data import draw, tokenizer
@@ -70,14 +70,11 @@ def made(name, i):
   }  # fmt: skip
 
 
-SHARED = pathlib.Path('/work/shared/data')
-
-
 def records(name, source):
   if source == 'made':
     return [made(name, i) for i in range(ROWS)]
   dataset = catalogue.get(name)
-  folder = SHARED / dataset.tfds.rpartition(':')[0]
+  folder = real_rows.ROWS / dataset.tfds.rpartition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   files = sorted(folder.glob('train*.jsonl'))
   if not files:

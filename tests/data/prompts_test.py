@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-import pathlib
 
 import pytest
+import real_rows
 
 from flan_jax import catalogue
 from flan_jax.catalogue import Dataset, Row
@@ -153,13 +153,10 @@ def test_the_question_beside_the_evidence_is_never_cut():
   assert fit_all(QUESTIONS, [row], 250) == [None]
 
 
-DATA = pathlib.Path('/work/shared/data')
-
-
 @pytest.mark.parametrize('name', ['quac', 'squad_v1', 'coqa'])
 def test_real_answers_stay_in_their_prompts(name):
   dataset = catalogue.get(name)
-  folder = DATA / dataset.tfds.partition(':')[0]
+  folder = real_rows.ROWS / dataset.tfds.partition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   if not folder.is_dir():
     pytest.skip(f'no rows of {name} at hand')

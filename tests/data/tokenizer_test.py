@@ -1,11 +1,11 @@
 """Tokenizers: nothing is lost between text and tokens."""
 
 import json
-import pathlib
 import sys
 
 import numpy as np
 import pytest
+import real_rows
 import small_tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -285,9 +285,7 @@ def test_what_a_vocabulary_loses(kinds, text, kept):
 
 
 def test_the_real_vocabulary_of_t5_loses_newlines_braces_and_cyrillic():
-  path = pathlib.Path(
-    '/work/shared/data/vocabs/t5_cc_all.32000.100extra.sentencepiece.model'
-  )
+  path = real_rows.ROWS / 'vocabs/t5_cc_all.32000.100extra.sentencepiece.model'
   if not path.is_file():
     pytest.skip('no T5 vocabulary here')
   found = tokenizer.load(path)

@@ -2,9 +2,9 @@
 
 import itertools
 import json
-import pathlib
 
 import pytest
+import real_rows
 
 from flan_jax import catalogue, lint, splits
 from flan_jax.catalogue import Dataset
@@ -13,11 +13,6 @@ from flan_jax.fields import Unlabelled
 from flan_jax.templates import options_block
 
 DATASETS = catalogue.family('flan')
-BESIDE = [
-  folder / 'shared' / 'data' for folder in list(pathlib.Path(__file__).parents)[3:]
-]
-ROWS = next(filter(pathlib.Path.is_dir, BESIDE), BESIDE[0])
-"""Real rows as `<builder>/<config>/<split>.jsonl`, beside the checkout if anywhere."""
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
 
@@ -54,7 +49,7 @@ def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
 def _records(dataset: Dataset, most: int):
   """At most that many records of every split that the dataset uses, with row ids."""
   name = dataset.tfds.rsplit(':', 1)[0]
-  folder = ROWS / (name if '/' in name else f'{name}/default')
+  folder = real_rows.ROWS / (name if '/' in name else f'{name}/default')
   for split in sorted({splits.parse(part).split for part in dataset.slices.values()}):
     path = folder / f'{split}.jsonl'
     if path.exists():

@@ -10,6 +10,7 @@ import pathlib
 import re
 
 import pytest
+import real_rows
 
 from flan_jax import catalogue, splits, templates
 from flan_jax.catalogue import Dataset, Row
@@ -19,10 +20,6 @@ from flan_jax.prose import prose
 from flan_jax.templates import OPTIONS
 
 DATASETS = catalogue.family('flan')
-BESIDE = [
-  folder / 'shared' / 'data' for folder in list(pathlib.Path(__file__).parents)[3:]
-]
-REAL = next(filter(pathlib.Path.is_dir, BESIDE), BESIDE[0])
 OWN = pathlib.Path(__file__).parents[1] / 'rows'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""
@@ -46,7 +43,7 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
   name = dataset.tfds.rpartition(':')[0]
   name = name if '/' in name else f'{name}/default'
   used = sorted({splits.parse(part).split for part in dataset.slices.values()})
-  real = [REAL / name / f'{split}.jsonl' for split in used]
+  real = [real_rows.ROWS / name / f'{split}.jsonl' for split in used]
   return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
 
 
