@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from flan_jax.data import store as store_lib
 from flan_jax.errors import InputError
 from flan_jax.evaluate import held_out, journal
 from flan_jax.progress import Progress
-from flan_jax.train import log, loop, settings
+from flan_jax.train import log, loop, model_folder, settings
 from flan_jax.train import start as start_lib
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
@@ -267,7 +268,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
 def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
   provenance = {'mixture': 'microworld_held_out_nli'}
   (tmp_path / 'training.json').write_text(json.dumps(provenance))
-  (tmp_path / 'config.json').write_text('{}')
+  shutil.copy(model_folder.SHIPPED / 'config.json', tmp_path)
   evaluation = settings.Evaluation(
     checkpoint=str(tmp_path),
     output_dir=str(tmp_path / 'out'),
