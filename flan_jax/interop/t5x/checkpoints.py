@@ -169,9 +169,8 @@ def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
     step = found.latest_step()
     if step is None:
       raise InputError(f'{folder}: no finished checkpoint')
-    args = ocp.args.Composite(state=ocp.args.StandardRestore())
-    tree = found.restore(step, args=args)['state']
-  params = jax.device_get(tree['params'])
+  tree = _as_numpy(folder.absolute() / str(step) / 'state')
+  params = tree['params']
   leaves = traverse_util.flatten_dict(params, sep='/')
   if all(name.endswith(('_a', '_b')) for name in leaves):
     raise InputError(
@@ -186,6 +185,14 @@ def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
       'which leaves the optimizer behind'
     )
   return step, params, jax.device_get(moments)
+
+
+def _as_numpy(path: pathlib.Path) -> Any:
+  """A tree of a checkpoint as numpy, whatever devices it was saved on."""
+  shapes = ocp.PyTreeCheckpointHandler().metadata(path).tree
+  whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=whole))
 
 
 def _moments(tree: Any) -> Any:
