@@ -44,7 +44,7 @@ format: $(READY)  ## ruff mends what it can
 	$(BIN)/ruff check --fix .
 
 golden: $(READY)  ## writes the golden files anew; read the diff
-	$(BIN)/python -m pytest tests/golden_test.py tests/pod/plan_test.py --update-golden
+	$(BIN)/python -m pytest tests/golden_test.py tests/tpu/plan/plan_test.py --update-golden
 
 docs: $(READY)  ## docs/catalogue.md from the declarations
 	$(BIN)/python docs/catalogue.py

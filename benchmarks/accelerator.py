@@ -9,8 +9,8 @@ parameters with Adafactor: the step that `flan train` runs. Beside each stands w
 matrix product of bfloat16 reaches in the same process.
 
 MFU is (6 N + 6 A) FLOP a token over the peak of the chip, with N and A as in
-flan_jax.model.config.flops_per_token: the parameters that a token is multiplied by, and
-the half of attention that a causal model needs. Recomputing earns nothing.
+flan_jax.config.decoder.flops_per_token: the parameters that a token is multiplied by,
+and the half of attention that a causal model needs. Recomputing earns nothing.
 """
 
 import argparse
@@ -32,8 +32,8 @@ ROUNDS, STEPS = 3, 4
 
 def groups(rows: int, length: int, vocabulary: int):
   """Examples, by row: log-normal lengths, packed one after another."""
-  from flan_jax.data import rows as rows_lib
-  from flan_jax.data.rows import Example
+  from flan_jax.data import batch as batch_lib
+  from flan_jax.data.batch import Example
 
   rng = np.random.default_rng(0)
   for _ in range(rows):
@@ -46,7 +46,7 @@ def groups(rows: int, length: int, vocabulary: int):
         break
       draw = [rng.integers(3, vocabulary, n, np.int32) for n in (inputs, targets)]
       group.append(Example(*draw))
-      used += rows_lib.length(inputs, targets, None)
+      used += batch_lib.length(inputs, targets, None)
     yield group
 
 
@@ -73,13 +73,12 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   """Compiles and runs one variant in this process."""
   import jax
 
-  from flan_jax import config as config_lib
-  from flan_jax.data import rows as rows_lib
-  from flan_jax.model import config as model_config
-  from flan_jax.model import views
-  from flan_jax.train import mesh as mesh_lib
+  from flan_jax.config import decoder, gin
+  from flan_jax.data import batch as batch_lib
+  from flan_jax.model import attention_dispatch
+  from flan_jax.partitioning import mesh as mesh_lib
   from flan_jax.train import state as state_lib
-  from flan_jax.train import step as step_lib
+  from flan_jax.train import train_step
 
   given = {
     'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': 'flan_all', 'TRAIN_STEPS': '1',
@@ -87,11 +86,11 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   }  # fmt: skip
   given |= dict(pair.split('=', 1) for pair in settings_)
   overrides = [f'{name}={value}' for name, value in given.items()]
-  run = config_lib.load(['gin/runs/base.gin', *files], overrides).build('Run')
+  run = gin.load(['gin/runs/base.gin', *files], overrides).build('Run')
   config, rules = run.model, run.mesh.rules
   device = jax.devices()[0]
   mesh = mesh_lib.build(run.mesh, devices=[device])
-  views.check(
+  attention_dispatch.check(
     run.attention_kernel, config, row_length=length, device_kind=device.device_kind
   )
   shapes, axes = state_lib.abstract_params(config)
@@ -102,16 +101,16 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   del params
-  batch = rows_lib.stack([
-    rows_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
+  batch = batch_lib.stack([
+    batch_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
     for group in groups(run.batch_rows, length, config.vocab_size)
   ])  # fmt: skip
   batch = mesh_lib.put_batch(batch, mesh_lib.batch_sharding(mesh, rules))
-  step = step_lib.make(
-    config, optimizer, layout=layout, mesh=mesh, rules=rules, **step_lib.options(run)
+  step = train_step.make(
+    config, optimizer, layout=layout, mesh=mesh, rules=rules, **train_step.options(run)
   )
   start = time.perf_counter()
-  with step_lib.sharded(mesh, rules):
+  with train_step.sharded(mesh, rules):
     compiled = step.lower(state, batch).compile()
   compile_s = time.perf_counter() - start
   losses, took = [], []
@@ -124,11 +123,11 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   step_s = float(np.median(took[1:]))
   memory = (device.memory_stats() or {}).get('peak_bytes_in_use', 0) / 2**30
   del state
-  flops = model_config.flops_per_token(config, length)
+  flops = decoder.flops_per_token(config, length)
   attention = 12 * config.num_layers * length * config.num_heads * config.head_dim
   return {
     'device': device.device_kind,
-    'parameters': model_config.parameter_count(config),
+    'parameters': decoder.parameter_count(config),
     'filled': float((batch.segment_ids > 0).mean()),
     'compile_s': compile_s,
     'step_s': step_s,

@@ -19,14 +19,15 @@ import time
 
 import numpy as np
 
-from flan_jax import catalogue, sources
-from flan_jax.catalogue import Mixture
-from flan_jax.data import build
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Mixture
+from flan_jax.data import raw_records
 from flan_jax.data.loader import Loader
-from flan_jax.data.materialize import materialize
-from flan_jax.data.plan import Plan
-from flan_jax.data.rendering import Limits
-from flan_jax.data.store import Store
+from flan_jax.data.packing import Plan
+from flan_jax.data.preprocess import Limits
+from flan_jax.data.store import parts
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store
 
 GENERATED = ('mini_trec', 'mini_copa', 'mini_cb')
 EXAMPLES = 200_000
@@ -57,37 +58,35 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
   """Records -> words -> tokens: ours, and the same tasks through seqio."""
   import seqio
 
-  from flan_jax import registry
+  from flan_jax.interop.seqio import tasks
 
   tokenizer = store.tokenizer()
   path = str(store.path / tokenizer.filename)
-  registry.register(
-    seqio.SentencePieceVocabulary(path), family=family, data_dir=data_dir
-  )
-  datasets = [catalogue.get(name, family=family) for name in names]
+  tasks.register(seqio.SentencePieceVocabulary(path), family=family, data_dir=data_dir)
+  datasets = [dataset_lib.get(name, family=family) for name in names]
   runs = itertools.count()
 
   def ours():
     out = folder / f'run{next(runs)}'
-    for part in ('train', build.WORK):
+    for part in ('train', parts.WORK):
       (out / part).mkdir(parents=True)
     tokenizer.save(out / tokenizer.filename)
-    job = build.Job(
+    job = parts.Job(
       folder=str(out),
       family=family,
       seed=0,
       limits=Limits(),
       row_length=None,
       data_dir=data_dir,
-      sizes={d.name: sources.sizes(d, data_dir=data_dir) for d in datasets},
+      sizes={d.name: raw_records.sizes(d, data_dir=data_dir) for d in datasets},
       stamps=dict.fromkeys(names, ''),
       tokenizer=tokenizer.filename,
       tokenizer_digest=tokenizer.digest,
       threads=1,
     )
     for name in names:
-      build.read(job, name, lambda *_: None)
-      build.render(job, name, 0, 'render', lambda *_: None)
+      parts.read(job, name, lambda *_: None)
+      parts.render(job, name, 0, 'render', lambda *_: None)
 
   def peer(task):
     for dataset in datasets:

@@ -24,13 +24,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flan_jax import catalogue
-from flan_jax.catalogue import Row
-from flan_jax.data import tokenizer as tokenizer_lib
-from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.evaluate.scoring import Request, Scorer
-from flan_jax.styles import Style
-from flan_jax.train import model_folder
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.checkpoints import model_dir
+from flan_jax.data import tokenizers
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.train import state as state_lib
 
 DATASETS = {
@@ -62,7 +62,7 @@ def timed(work: Callable):
 
 def rows(data: pathlib.Path, name: str, count: int) -> list[Row]:
   """The first rows of a dataset."""
-  dataset = catalogue.get(name)
+  dataset = dataset_lib.get(name)
   path = data / f'{DATASETS[name]}.jsonl'
   with path.open(encoding='utf-8') as lines:
     return [
@@ -75,11 +75,11 @@ def requests(
   name: str, found: Sequence[Row], *, form: str, tokenizer: Tokenizer
 ) -> list[Request]:
   """Prompts by the first template of that form, and options after a space."""
-  dataset = Style(form=form).of(catalogue.get(name))
+  dataset = Style(form=form).of(dataset_lib.get(name))
   template = dataset.evaluated_templates[0]
   out = []
   for row in found:
-    prompt = catalogue.render(dataset, template, row).inputs
+    prompt = dataset_lib.render(dataset, template, row).inputs
     texts = [prompt, *(f' {option}' for option in row.answer.options)]
     ids, *options = tokenizer.encode_batch(texts)
     out.append(Request(ids, tuple(options), f'{name} {row.row_id}'))
@@ -274,13 +274,13 @@ def main() -> None:
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
   parser.add_argument('--new-tokens', type=int, default=64)
   args = parser.parse_args()
-  config = model_folder.config(args.checkpoint)
+  config = model_dir.config(args.checkpoint)
   shapes, _ = state_lib.abstract_params(config)
-  params = model_folder.load(args.checkpoint, config=config, shapes=shapes)
+  params = model_dir.load(args.checkpoint, config=config, shapes=shapes)
   scorer = Scorer(
     params=jax.device_put(params),
     config=config,
-    tokenizer=tokenizer_lib.load(model_folder.tokenizer_file(args.checkpoint)),
+    tokenizer=tokenizers.load(model_dir.tokenizer_file(args.checkpoint)),
     rows=args.batch,
     row_length=args.row_length,
     eos=False,

@@ -38,7 +38,7 @@ EXAMPLES = 5
 
 def shape(**changes):
   """The decoder of every engine; unrolled, which is faster on a CPU."""
-  from flan_jax.model.config import DecoderConfig
+  from flan_jax.config.decoder import DecoderConfig
 
   sizes = {
     'vocab_size': VOCAB, 'num_layers': LAYERS, 'd_model': D, 'd_ff': F,
@@ -49,7 +49,7 @@ def shape(**changes):
 
 def groups(rows: int, length: int):
   """Examples that fill every row, their seqio BOS counted."""
-  from flan_jax.data.rows import Example
+  from flan_jax.data.batch import Example
 
   rng = np.random.default_rng(0)
   size = length // EXAMPLES
@@ -62,10 +62,10 @@ def groups(rows: int, length: int):
 
 
 def our_batch(rows: int, length: int):
-  from flan_jax.data import rows as rows_lib
+  from flan_jax.data import batch as batch_lib
 
-  return rows_lib.stack([
-    rows_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
+  return batch_lib.stack([
+    batch_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
     for group in groups(rows, length)
   ])  # fmt: skip
 
@@ -89,34 +89,34 @@ def their_batch(rows: int, length: int) -> dict[str, np.ndarray]:
 
 
 def ours(rows: int, length: int) -> Callable[[], float]:
-  from flan_jax import heap
+  from flan_jax.runtime import malloc
 
-  heap.keep()  # as `flan train` does
+  malloc.keep()  # as `flan train` does
   import jax
 
-  from flan_jax.train import mesh as mesh_lib
-  from flan_jax.train import settings
+  from flan_jax.config import training
+  from flan_jax.partitioning import mesh as mesh_lib
   from flan_jax.train import state as state_lib
-  from flan_jax.train import step as step_lib
+  from flan_jax.train import train_step
 
-  config, run = shape(), settings.Mesh()
+  config, run = shape(), training.Mesh()
   mesh = mesh_lib.build(run)
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
+    training.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules
   )
   params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
-  step = step_lib.make(config, optimizer, layout=layout, mesh=mesh, rules=run.rules)
+  step = train_step.make(config, optimizer, layout=layout, mesh=mesh, rules=run.rules)
   sharding = mesh_lib.batch_sharding(mesh, run.rules)
   batch = our_batch(rows, length)
 
   def advance() -> float:
     nonlocal state
-    with step_lib.sharded(mesh, run.rules):
+    with train_step.sharded(mesh, run.rules):
       state, metrics = step(state, mesh_lib.put_batch(batch, sharding))
     return float(jax.device_get(metrics.loss / metrics.weight))
 
@@ -332,7 +332,7 @@ def steps_in_turn(options: argparse.Namespace) -> None:
       f'{child.first["wall"]:>8.1f}{child.end():>10,.0f}{child.rounds[-1]["loss"]:>8.3f}'
     )
   if peak is not None:
-    from flan_jax.model.config import flops_per_token
+    from flan_jax.config.decoder import flops_per_token
 
     flops = flops_per_token(shape(), options.length).train / 1e9
     share = flops * tokens / per_step(head, 'cpu') / peak

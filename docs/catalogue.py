@@ -13,11 +13,13 @@ from typing import Any
 
 import jinja2
 
-from flan_jax import catalogue, sources
-from flan_jax.catalogue import Dataset
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Choice, Label, Unlabelled
+from flan_jax.data import raw_records
 from flan_jax.errors import InputError
-from flan_jax.evaluate import metrics, statements
-from flan_jax.fields import Choice, Label, Unlabelled
+from flan_jax.evaluate import metrics
+from flan_jax.report import statements
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE / 'catalogue.md'
@@ -35,17 +37,17 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
   looked at (dropped: without a label), each rendered in every template.
   """
   seen = {}
-  for dataset in catalogue.family('flan').values():
+  for dataset in dataset_lib.family('flan').values():
     seen[dataset.name] = entry = _builder(dataset)
     try:
-      entry['prepared'] = dict(sources.sizes(dataset, data_dir=data_dir))
+      entry['prepared'] = dict(raw_records.sizes(dataset, data_dir=data_dir))
     except InputError:
       continue
     entry['read'] = entry['dropped'] = 0
     for split in dataset.slices:
       if not dataset.rows(split, entry['prepared']):
         continue
-      rows = sources.records(dataset, split, data_dir=data_dir)
+      rows = raw_records.records(dataset, split, data_dir=data_dir)
       for row_id, record in itertools.islice(rows, MOST):
         entry['read'] += 1
         try:
@@ -54,7 +56,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
           entry['dropped'] += 1
           continue
         for index in range(len(dataset.templates)):
-          catalogue.render(dataset, index, row)
+          dataset_lib.render(dataset, index, row)
     print(dataset.name, entry, flush=True)
   return seen
 
@@ -105,7 +107,7 @@ def _splits(dataset: Dataset) -> dict[str, str]:
 
 def _metrics() -> dict[str, metrics.Metric]:
   """The metrics that a dataset of the catalogue is measured with, by name."""
-  used = {dataset.metric for dataset in catalogue.family('flan').values()}
+  used = {dataset.metric for dataset in dataset_lib.family('flan').values()}
   return {name: metric for name, metric in metrics.METRICS.items() if name in used}
 
 
@@ -118,7 +120,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
       'answer': _answer(dataset),
       'seen': seen.get(dataset.name, {}),
     }
-    for dataset in catalogue.family('flan').values()
+    for dataset in dataset_lib.family('flan').values()
   ]
   environment = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
@@ -128,7 +130,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
   )
   page = (HERE / 'catalogue.md.jinja').read_text(encoding='utf-8')
   return environment.from_string(page).render(
-    clusters=catalogue.CLUSTERS,
+    clusters=dataset_lib.CLUSTERS,
     names=statements.CLUSTER_NAMES,
     metrics=_metrics(),
     datasets=datasets,

@@ -2,6 +2,6 @@
 
 import sys
 
-from flan_jax.cli import main
+from flan_jax.cli.dispatch import main
 
 sys.exit(main())

@@ -1,6 +1,6 @@
 """Held-out splits: every cluster but one, and but those too near to it."""
 
-from flan_jax.catalogue import CLUSTERS, WORLDS, Mixture, family
+from flan_jax.catalog.dataset import CLUSTERS, WORLDS, Mixture, family
 
 EXCLUDED_WITH = {
   'nli': ('paraphrase',),

@@ -4,7 +4,7 @@ import dataclasses
 
 from flan_jax.mixtures.held_out import ALL, SPLITS
 
-from flan_jax.styles import MOST_SHOTS, Style
+from flan_jax.catalog.prompt_style import MOST_SHOTS, Style
 
 SHOTS = (1, 2, 3, 5, 10, MOST_SHOTS)
 """Exemplars before every prompt (FLAN section 4.4); the last is as many as fit."""

@@ -1,8 +1,8 @@
 """Closed-book question answering: nothing to go by but what the model knows."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.extracts import spelt
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.extracts import spelt
+from flan_jax.catalog.fields import (
   Choice,
   Field,
   Text,
@@ -10,8 +10,8 @@ from flan_jax.fields import (
   first_or,
   question_mark,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _ARC_TEMPLATES = (
   Template('Science, multiple choice. Mark the right line.\n\n{question}\n\n{OPTIONS}'),

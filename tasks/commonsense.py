@@ -1,7 +1,7 @@
 """Commonsense: COPA, HellaSwag, PIQA and StoryCloze."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import (
   Choice,
   Field,
   Record,
@@ -11,8 +11,8 @@ from flan_jax.fields import (
   replace,
   sentence_case,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _TAGS = drop(r'\[\w+\]')
 """WikiHow's structure in HellaSwag: [header], [title], [step], [substeps]."""

@@ -2,11 +2,19 @@
 
 import functools
 
-from flan_jax.catalogue import Dataset
-from flan_jax.extracts import as_in, cut, marked, standing_for
-from flan_jax.fields import Choice, Field, Label, after, before, capitalised, full_stop
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.extracts import as_in, cut, marked, standing_for
+from flan_jax.catalog.fields import (
+  Choice,
+  Field,
+  Label,
+  after,
+  before,
+  capitalised,
+  full_stop,
+)
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _standing_for = functools.partial(
   standing_for, pronoun='pronoun_text', text='text', end='pronoun_end'

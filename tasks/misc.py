@@ -1,9 +1,9 @@
 """Miscellaneous: conversations, word senses, algebra, grammar, question types, text repair."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.evidence import Evidence
-from flan_jax.excerpts import opening
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.evidence import Evidence
+from flan_jax.catalog.excerpts import opening
+from flan_jax.catalog.fields import (
   Field,
   Label,
   Text,
@@ -18,8 +18,8 @@ from flan_jax.fields import (
   replace,
   squeeze,
 )
-from flan_jax.prose import prose, verbatim
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose, verbatim
+from flan_jax.catalog.template import Template
 
 _MARKS = r'[.,;:!?"\'()\[\]{}…“”„‘’«»]'
 _PUNCTUATION = drop(rf'(?<!\d){_MARKS}|{_MARKS}(?!\d)|(?<=\s)[-–—](?=\s)')

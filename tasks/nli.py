@@ -6,8 +6,8 @@ is *true*; of two labels it says that the text does not settle the hypothesis, s
 templates ask whether the text *establishes* it.
 """
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import (
   Field,
   Label,
   capitalised,
@@ -16,8 +16,8 @@ from flan_jax.fields import (
   replace,
   substitute,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _ANLI_TEMPLATES = (
   Template(

@@ -1,9 +1,9 @@
 """Paraphrase: MRPC, QQP, PAWS Wiki and STS-B."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Label, capitalised, question_mark
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Field, Label, capitalised, question_mark
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _PAIR = {
   'sentence1': Field('sentence1', prose, capitalised),

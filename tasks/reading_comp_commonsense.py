@@ -1,8 +1,8 @@
 """Reading comprehension with commonsense: the text does not say it outright."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.evidence import Evidence
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.evidence import Evidence
+from flan_jax.catalog.fields import (
   Choice,
   Field,
   capitalised,
@@ -10,8 +10,8 @@ from flan_jax.fields import (
   replace,
   substitute,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _COSMOS_QA_TEMPLATES = (
   Template(

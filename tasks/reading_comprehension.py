@@ -7,10 +7,10 @@ more than 600 words are cut after a sentence.
 
 from urllib.parse import unquote
 
-from flan_jax.catalogue import Dataset
-from flan_jax.evidence import Evidence
-from flan_jax.excerpts import opening
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.evidence import Evidence
+from flan_jax.catalog.excerpts import opening
+from flan_jax.catalog.fields import (
   Choice,
   Field,
   Label,
@@ -23,8 +23,8 @@ from flan_jax.fields import (
   replace,
   substitute,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _NO_FACT = 'The laws of nature are the same at all times and in all places.'
 """Stands for the fact of OpenBookQA in copies that lack it: true, and no hint."""

@@ -1,11 +1,11 @@
 """Sentiment: IMDB, Sentiment140, SST-2 and Yelp."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.encodings import unescaped
-from flan_jax.excerpts import opening, sentences
-from flan_jax.fields import Field, Label, drop, recode, replace
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.encodings import unescaped
+from flan_jax.catalog.excerpts import opening, sentences
+from flan_jax.catalog.fields import Field, Label, drop, recode, replace
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 _WORDS = ('negative', 'positive')
 

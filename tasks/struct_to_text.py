@@ -1,7 +1,7 @@
 """Struct-to-text: tables, graphs and forms in, sentences out."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import (
   Field,
   Text,
   attributes,
@@ -10,8 +10,8 @@ from flan_jax.fields import (
   replace,
   triples,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 COMMON_GEN = Dataset(
   name='common_gen',

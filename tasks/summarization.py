@@ -6,10 +6,10 @@ Where a document is asked for (turned around) the target is its opening, not all
 whole sentences, so that what is learned to be written has an end.
 """
 
-from flan_jax.catalogue import Dataset
-from flan_jax.encodings import quoted_printable
-from flan_jax.excerpts import evenly, opening, sentences
-from flan_jax.fields import (
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.encodings import quoted_printable
+from flan_jax.catalog.excerpts import evenly, opening, sentences
+from flan_jax.catalog.fields import (
   Field,
   Label,
   Text,
@@ -23,8 +23,8 @@ from flan_jax.fields import (
   substitute,
   without,
 )
-from flan_jax.prose import prose
-from flan_jax.templates import Template
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import Template
 
 WORDS = 600
 """Most words of a document that a prompt holds."""

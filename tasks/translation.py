@@ -3,9 +3,9 @@
 The pairs of one corpus share a list; the name of the language is put in for LANGUAGE.
 """
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Text
-from flan_jax.templates import Template
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Text
+from flan_jax.catalog.template import Template
 
 # News and speeches (WMT): into English, then out of it.
 WMT_IN = (

@@ -28,6 +28,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
 
+pytest_plugins = ['run_log', 'tiny_datasets', 'tiny_model']
+
 # The same cases on every machine, however slow it is.
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)
 hypothesis.settings.load_profile('tests')
@@ -100,7 +102,7 @@ SMALL = {
   'Run.checkpoint_period': 2,
   'Run.log_period': 1,
 }
-MAIN = 'import sys; from flan_jax import cli; sys.exit(cli.main(sys.argv[1:]))'
+MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
 
 
 @pytest.fixture(scope='module')

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from flan_jax import catalogue, cli
-from flan_jax.progress import Progress
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.cli import dispatch
+from flan_jax.runtime.progress import Progress
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
-DATASETS = catalogue.family('flan')
+DATASETS = dataset_lib.family('flan')
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +60,7 @@ def test_looking_where_nothing_is_prepared_forgets_nothing_but_old_pins(page):
 
 
 def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
-  fetch = pytest.importorskip('flan_jax.fetch', exc_type=ImportError)
+  fetch = pytest.importorskip('flan_jax.data.fetch', exc_type=ImportError)
   rows = str(pathlib.Path(__file__).parent / 'rows')
   fetch.fetch(
     [DATASETS['snli'], DATASETS['wsc273']],
@@ -81,7 +82,7 @@ def test_the_error_that_the_readme_quotes_is_what_is_printed(capsys, monkeypatch
   command, quoted = re.search(
     r'\$ flan (train [^\n]*TRAIN_STPES[^\n]*)\n(.+?)\n\n', README, re.DOTALL
   ).groups()
-  assert cli.main(command.split()) == 2
+  assert dispatch.main(command.split()) == 2
   printed = capsys.readouterr().err
   assert ' '.join(quoted.split()) in printed.splitlines()
 

@@ -7,11 +7,12 @@ import pathlib
 
 import pytest
 
-from flan_jax import catalogue, config
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.config import gin
 from flan_jax.microworld import records
 
 HERE = pathlib.Path(__file__).parent / 'golden'
-RUNS = sorted(path.stem for path in config.shipped().glob('runs/*.gin'))
+RUNS = sorted(path.stem for path in gin.shipped().glob('runs/*.gin'))
 REQUIRED = ['MODEL_DIR=MODEL_DIR', 'INITIAL_CHECKPOINT_PATH=CHECKPOINT']
 
 
@@ -25,33 +26,33 @@ def compare(path: pathlib.Path, text: str, *, update: bool) -> None:
 
 @pytest.mark.parametrize('run', [run for run in RUNS if run != 'base'])
 def test_the_resolved_config_of_every_run(run, update_golden):
-  loaded = config.load([f'gin/runs/{run}.gin'], REQUIRED)
+  loaded = gin.load([f'gin/runs/{run}.gin'], REQUIRED)
   text = loaded.text(loaded.build('Run'))
   compare(HERE / 'configs' / f'{run}.txt', text, update=update_golden)
 
 
-@pytest.mark.parametrize('name', catalogue.family('microworld'))
+@pytest.mark.parametrize('name', dataset_lib.family('microworld'))
 def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
-  dataset = catalogue.get(name, family='microworld')
+  dataset = dataset_lib.get(name, family='microworld')
   row = dataset.read(records.record(name, 'train', 1), 'train-1')
   parts = []
   for index in range(len(dataset.templates)):
-    prompt = catalogue.render(dataset, index, row)
+    prompt = dataset_lib.render(dataset, index, row)
     parts.append(f'--- {index}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
 
 
-@pytest.mark.parametrize('name', catalogue.family('flan'))
+@pytest.mark.parametrize('name', dataset_lib.family('flan'))
 def test_the_prompts_of_two_rows_of_our_own_in_every_template(
   name, own_rows, update_golden
 ):
   """Every template once, the rows taking turns."""
-  dataset = catalogue.get(name)
+  dataset = dataset_lib.get(name)
   rows = own_rows(dataset)
   parts = []
   for index, template in enumerate(dataset.templates):
     row = rows[index % len(rows)]
-    prompt = catalogue.render(dataset, index, row)
+    prompt = dataset_lib.render(dataset, index, row)
     kind = f', {template.kind}' if template.kind else ''
     heading = f'--- template {index}{kind}, row {row.row_id}'
     parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
@@ -60,5 +61,5 @@ def test_the_prompts_of_two_rows_of_our_own_in_every_template(
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for world in catalogue.WORLDS for name in catalogue.family(world)}
+  names = {name for world in dataset_lib.WORLDS for name in dataset_lib.family(world)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

@@ -9,7 +9,7 @@ import json
 import pytest
 import sentencepiece
 
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.data import tokenizers as tokenizers_lib
 
 CORPUS = [
   'Question: is the cat on the mat?\nAnswer: yes',
@@ -58,9 +58,9 @@ def byte_level(*, special=('<s>', '</s>', '<pad>')):
 def prepending() -> str:
   """The dummy-prefix pieces as a tokenizer.json with Prepend and Replace."""
   pytest.importorskip('tokenizers')
-  from flan_jax.interop import sentencepiece_json
+  from flan_jax.interop.huggingface import sentencepiece_json
 
-  pieces = tokenizer_lib.SentencePiece(sentence_pieces(), name='dummy')
+  pieces = tokenizers_lib.SentencePiece(sentence_pieces(), name='dummy')
   return sentencepiece_json.translate(pieces)[0].decode()
 
 
@@ -74,22 +74,22 @@ def t5_like(**changes) -> bytes:
   return sentence_pieces(**lines | changes)
 
 
-def of(kind: str, folder) -> tokenizer_lib.Tokenizer:
+def of(kind: str, folder) -> tokenizers_lib.Tokenizer:
   """A tokenizer of `kind`, its file in `folder`."""
   if kind == 'bytes':
-    return tokenizer_lib.Bytes()
+    return tokenizers_lib.Bytes()
   if kind in ('dummy_prefix', 't5_like', 'own'):
     path = folder / 'tokenizer.model'
     if kind == 'own':
-      return tokenizer_lib.train(CORPUS, vocab_size=400, path=path)
+      return tokenizers_lib.train(CORPUS, vocab_size=400, path=path)
     path.write_bytes(sentence_pieces() if kind == 'dummy_prefix' else t5_like())
-    return tokenizer_lib.load(path)
+    return tokenizers_lib.load(path)
   path = folder / 'tokenizer.json'
   text = byte_level().to_str() if kind == 'byte_level' else prepending()
   path.write_text(text, encoding='utf-8')
   names = {'eos_token': '</s>', 'pad_token': '<pad>', 'add_bos_token': False}
   path.with_name('tokenizer_config.json').write_text(json.dumps(names))
-  return tokenizer_lib.load(path)
+  return tokenizers_lib.load(path)
 
 
 KINDS = ('bytes', 'own', 'byte_level', 'dummy_prefix', 'prepending', 't5_like')

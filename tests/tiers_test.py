@@ -10,36 +10,36 @@ JAX = ('jax', 'flax', 'optax', 'orbax', 'grain', 'tensorflow', 'seqio')
 TENSORFLOW = ('tensorflow', 'seqio', 'tensorflow_datasets')
 
 TIERS = {
-  'flan_jax.cli': (*HEAVY, *TENSORFLOW),
-  'flan_jax.pod.launch': (*HEAVY, *TENSORFLOW),
-  'flan_jax.pod.manifests': (*HEAVY, *TENSORFLOW),
-  'flan_jax.templates': JAX,
-  'flan_jax.catalogue': JAX,
+  'flan_jax.cli.dispatch': (*HEAVY, *TENSORFLOW),
+  'flan_jax.tpu.launch.launch': (*HEAVY, *TENSORFLOW),
+  'flan_jax.tpu.launch.manifests': (*HEAVY, *TENSORFLOW),
+  'flan_jax.catalog.template': JAX,
+  'flan_jax.catalog.dataset': JAX,
   'flan_jax.tasks': JAX,
   'flan_jax.mixtures': JAX,
-  'flan_jax.lint': JAX,
-  'flan_jax.guard': JAX,
-  'flan_jax.rates': JAX,
-  'flan_jax.styles': JAX,
-  'flan_jax.listing': JAX,
-  'flan_jax.data.exemplars': JAX,
-  'flan_jax.data.plan': JAX,
+  'flan_jax.catalog.lint': JAX,
+  'flan_jax.catalog.leakage': JAX,
+  'flan_jax.catalog.mixing_rates': JAX,
+  'flan_jax.catalog.prompt_style': JAX,
+  'flan_jax.cli.task_table': JAX,
+  'flan_jax.data.few_shot': JAX,
+  'flan_jax.data.packing': JAX,
   'flan_jax.data.prompts': JAX,
-  'flan_jax.data.rows': JAX,
+  'flan_jax.data.batch': JAX,
   'flan_jax.evaluate.metrics': JAX,
   'flan_jax.evaluate.statistics': JAX,
   'flan_jax.microworld.tasks': JAX,
-  'flan_jax.config': JAX,
+  'flan_jax.config.gin': JAX,
   'flan_jax.model.decoder': TENSORFLOW,
   'flan_jax.data.loader': TENSORFLOW,
-  'flan_jax.data.materialize': TENSORFLOW,
-  'flan_jax.data.repair': TENSORFLOW,
-  'flan_jax.pool': (*HEAVY, *TENSORFLOW),
-  'flan_jax.train.loop': TENSORFLOW,
-  'flan_jax.evaluate.held_out': TENSORFLOW,
-  'flan_jax.evaluate.page': TENSORFLOW,
-  'flan_jax.interop.convert': (*TENSORFLOW, 'torch', 'transformers'),
-  'flan_jax.catalogue_page': TENSORFLOW,
+  'flan_jax.data.store.materialize': TENSORFLOW,
+  'flan_jax.data.store.repair': TENSORFLOW,
+  'flan_jax.runtime.worker_pool': (*HEAVY, *TENSORFLOW),
+  'flan_jax.train.trainer': TENSORFLOW,
+  'flan_jax.jobs.evaluate_checkpoint': TENSORFLOW,
+  'flan_jax.report.html': TENSORFLOW,
+  'flan_jax.interop.huggingface.convert': (*TENSORFLOW, 'torch', 'transformers'),
+  'flan_jax.report.catalog_page': TENSORFLOW,
   'flan_jax.microworld.pretrain': TENSORFLOW,
 }
 
@@ -84,6 +84,8 @@ def test_a_run_starts_without_what_it_does_not_use(tmp_path):
     '--gin_file=gin/models/tiny.gin',
   ]
   arguments += [f'--gin.{name}={value}' for name, value in flags.items()]
-  names = loaded(f'from flan_jax import cli; assert cli.main({arguments!r}) == 0')
+  names = loaded(
+    f'from flan_jax.cli import dispatch; assert dispatch.main({arguments!r}) == 0'
+  )
   assert (tmp_path / 'run' / 'model' / 'config.json').is_file()
   assert not names & set(UNUSED)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import grain
 import jax
 
-from flan_jax.data.plan import Plan
-from flan_jax.data.rows import Batch, row_digest, stack
-from flan_jax.data.store import Store
+from flan_jax.data.batch import Batch, row_digest, stack
+from flan_jax.data.packing import Plan
+from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
 

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flan_jax import catalogue, templates
-from flan_jax.catalogue import Dataset, Prompt, Row
-from flan_jax.data import draw
-from flan_jax.data.exemplars import TOKENS, Pool
-from flan_jax.data.tokenizer import Tokenizer
-from flan_jax.fields import Choice
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.dataset import Dataset, Prompt, Row
+from flan_jax.catalog.fields import Choice
+from flan_jax.data import stable_hash
+from flan_jax.data.few_shot import TOKENS, Pool
+from flan_jax.data.tokenizers import Tokenizer
 
 _ROUNDS = 16
 _REFINED = 3
@@ -51,12 +52,14 @@ def cuttable(dataset: Dataset, template: int) -> dict[str, int]:
   OPTIONS of a classification.
   """
   text = dataset.templates[template].inputs
-  kept = {templates.OPTIONS}
+  kept = {template_lib.OPTIONS}
   if dataset.has_options:
     kept.add('answer')
   if isinstance(dataset.answer, Choice) and not isinstance(dataset.answer.options, str):
-    kept.update(n for option in dataset.answer.options for n in templates.names(option))
-  found = [name for _, name in templates.parse(text) if name is not None]
+    kept.update(
+      n for option in dataset.answer.options for n in template_lib.names(option)
+    )
+  found = [name for _, name in template_lib.parse(text) if name is not None]
   if dataset.evidence is not None and dataset.evidence.field in found:
     return {dataset.evidence.field: found.count(dataset.evidence.field)}
   return {name: found.count(name) for name in found if name not in kept}
@@ -100,7 +103,7 @@ def fit(
     rendered = [each.prompt for each in shown]
     exemplars = [each.exemplars for each in shown]
   elif rendered is None:
-    rendered = [catalogue.render(dataset, template, row) for row, template in work]
+    rendered = [dataset_lib.render(dataset, template, row) for row, template in work]
   texts = [prompt.inputs for prompt in rendered]
   encoded = tokenizer.encode_batch(texts)
   out: list[Fitted | None] = [None] * len(work)
@@ -196,7 +199,7 @@ def _cut(dataset: Dataset, work: list[_Cut], tokenizer: Tokenizer) -> None:
 
 def _text(dataset: Dataset, template: int, row: Row, values: Mapping[str, str]) -> str:
   changed = row._replace(values={**row.values, **values})
-  return catalogue.render(dataset, template, changed).inputs
+  return dataset_lib.render(dataset, template, changed).inputs
 
 
 def _caps(
@@ -235,14 +238,14 @@ def around(text: str, keep: int, row: Row) -> str:
   Returns:
     '' where the evidence does not fit.
   """
-  place = draw.key('evidence', row.row_id) % len(text)
+  place = stable_hash.key('evidence', row.row_id) % len(text)
   first, last = row.answer.span or (place, place)
   if last - first > keep:
     return ''
   if last <= keep:
     return _part(text, 0, keep, last=last)
   low, high = max(0, last - keep), min(first, len(text) - keep)
-  start = low + draw.key('window', row.row_id) % (high - low + 1)
+  start = low + stable_hash.key('window', row.row_id) % (high - low + 1)
   return _part(text, start, start + keep, first=first, last=last)
 
 

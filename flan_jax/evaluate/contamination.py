@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flan_jax.catalogue import Row
-from flan_jax.data import store as store_lib
-from flan_jax.data.store import Store
+from flan_jax.catalog.dataset import Row
+from flan_jax.data.store import store as store_lib
+from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.progress import Progress
+from flan_jax.runtime.progress import Progress
 
 SHORTEST = 8
 """Fewest words that are looked for: shorter phrases occur by chance."""

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from flan_jax import catalogue
+from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import drop
 
@@ -492,7 +492,7 @@ def get(name: str) -> Metric:
 
 def of(dataset: str, *, headline: str = 'accuracy') -> Metric:
   """The metric of a dataset, or where it is not declared one of that headline."""
-  found = catalogue.find(dataset)
+  found = dataset_lib.find(dataset)
   if found is not None:
     return get(found.metric)
   return next((m for m in METRICS.values() if m.name == headline), METRICS['accuracy'])

@@ -20,16 +20,19 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flan_jax import catalogue, cli, lineage
-from flan_jax.data import draw, plan, rows
-from flan_jax.data import tokenizer as tokenizer_lib
-from flan_jax.data.rows import Batch, Example
-from flan_jax.data.tokenizer import Tokenizer
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import lineage
+from flan_jax.checkpoints import model_dir
+from flan_jax.cli import dispatch
+from flan_jax.config.decoder import DecoderConfig, parameter_count
+from flan_jax.data import batch as batch_lib
+from flan_jax.data import packing, stable_hash, tokenizers
+from flan_jax.data.batch import Batch, Example
+from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.microworld import corpus, records
-from flan_jax.model.config import DecoderConfig, parameter_count
-from flan_jax.progress import Progress
-from flan_jax.train import model_folder, step
+from flan_jax.runtime.progress import Progress
 from flan_jax.train import state as state_lib
+from flan_jax.train import train_step
 
 CONFIG = DecoderConfig(
   vocab_size=2048,
@@ -56,14 +59,14 @@ HELD_OUT = ('commonsense',)
 def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
   """What the tokenizer is trained on: documents, and prompts of other clusters."""
   yield from corpus.documents(seed, count=documents)
-  for dataset in catalogue.family('microworld').values():
+  for dataset in dataset_lib.family('microworld').values():
     if dataset.cluster in HELD_OUT:
       continue
     found = itertools.islice(records.records(dataset.name, 'train'), 300)
     for row_id, record in found:
       row = dataset.read(record, row_id)
-      template = draw.template(seed, row_id, 0, len(dataset.templates))
-      yield '\n'.join(catalogue.render(dataset, template, row))
+      template = stable_hash.template(seed, row_id, 0, len(dataset.templates))
+      yield '\n'.join(dataset_lib.render(dataset, template, row))
 
 
 def batches(
@@ -75,28 +78,32 @@ def batches(
     texts = list(itertools.islice(documents, WINDOW))
     if not texts:
       return
-    room = ROW_LENGTH - rows.length(0, 0, None)
+    room = ROW_LENGTH - batch_lib.length(0, 0, None)
     examples = [Example(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)]
-    yield from _packed(examples, tokenizer, seed=draw.key(seed, 'pretrain', number))
+    yield from _packed(
+      examples, tokenizer, seed=stable_hash.key(seed, 'pretrain', number)
+    )
 
 
 def _packed(
   examples: Sequence[Example], tokenizer: Tokenizer, *, seed: int
 ) -> Iterator[Batch]:
-  lengths = np.array([rows.length(0, len(e.targets), None) for e in examples], np.int64)
+  lengths = np.array(
+    [batch_lib.length(0, len(e.targets), None) for e in examples], np.int64
+  )
   members: dict[int, list[Example]] = {}
-  for example, row in zip(examples, plan.best_fit(lengths, ROW_LENGTH), strict=True):
+  for example, row in zip(examples, packing.best_fit(lengths, ROW_LENGTH), strict=True):
     members.setdefault(int(row), []).append(example)
-  order = draw.permutation(len(members), seed)
+  order = stable_hash.permutation(len(members), seed)
   groups = [members[int(row)] for row in order]
   for start in range(0, len(groups) - BATCH_ROWS + 1, BATCH_ROWS):
-    yield rows.stack([
+    yield batch_lib.stack([
       _row(group, tokenizer) for group in groups[start : start + BATCH_ROWS]
     ])  # fmt: skip
 
 
 def _row(documents: Sequence[Example], tokenizer: Tokenizer) -> Batch:
-  row = rows.assemble(
+  row = batch_lib.assemble(
     documents, row_length=ROW_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
   first = (row.positions == 0) & (row.segment_ids > 0)
@@ -122,7 +129,7 @@ def pretrain(
   """
   progress = Progress()
   progress.stage('Tokenizer')
-  tokenizer = tokenizer_lib.train(
+  tokenizer = tokenizers.train(
     tokenizer_texts(seed=seed, documents=documents),
     vocab_size=config.vocab_size,
     bos=True,
@@ -143,7 +150,7 @@ def pretrain(
 
   @jax.jit
   def update(params, state, batch):
-    grads, metrics = step.gradients(params, batch, config=config)
+    grads, metrics = train_step.gradients(params, batch, config=config)
     updates, state = optimizer.update(grads, state, params)
     return optax.apply_updates(params, updates), state, metrics
 
@@ -158,7 +165,7 @@ def pretrain(
         note = f'loss {loss:.3f} nats'
       bar.advance(1, note)
   folder = pathlib.Path(out)
-  model_folder.save(
+  model_dir.save(
     folder, params, config=config, tokenizer=tokenizer, provenance=provenance()
   )
   progress.stage(f'Done: {out}, loss {loss:.3f} nats')
@@ -180,7 +187,7 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   if 'JAX_PLATFORMS' not in os.environ:
-    platforms = cli.accelerator_environment().get('JAX_PLATFORMS')
+    platforms = dispatch.accelerator_environment().get('JAX_PLATFORMS')
     jax.config.update('jax_platforms', platforms)
   pretrain(options.out, steps=options.steps, seed=options.seed)
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flan_jax.model import cpu
-from flan_jax.model.config import DecoderConfig
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model.kernels import cpu
 
 _MASKED = -1e30  # finite: a query that sees nothing gets no NaN, here or in gradients
 

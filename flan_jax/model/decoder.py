@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
-from flan_jax.model import attention, cpu, views
-from flan_jax.model import cache as cache_lib
-from flan_jax.model.cache import Cache
-from flan_jax.model.config import DecoderConfig
+from flan_jax.model import attention, attention_dispatch, kv_cache
+from flan_jax.model.kernels import cpu
+from flan_jax.model.kv_cache import Cache
 
 _ACTIVATIONS = {
   'geglu': functools.partial(jax.nn.gelu, approximate=True),
@@ -163,10 +163,10 @@ class Decoder(nn.Module):
     query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL, ends_BxL)
     key, slots_BxL = query, None
     if cache is not None:
-      cache, slots_BxL = cache_lib.reserve(cache, query)
-      key = cache_lib.layout(cache, new=query, slots_BxL=slots_BxL)
+      cache, slots_BxL = kv_cache.reserve(cache, query)
+      key = kv_cache.layout(cache, new=query, slots_BxL=slots_BxL)
       query = query._replace(segment_ids=jnp.minimum(segment_ids_BxL, 1))
-    shared = views.Shared(
+    shared = attention_dispatch.Shared(
       everywhere=self._view(query, key, local=False),
       near=self._view(query, key, local=True) if any(config.local_layers) else None,
       slots_BxL=slots_BxL,
@@ -218,7 +218,7 @@ class Decoder(nn.Module):
 
   def _view(
     self, query: attention.Layout, key: attention.Layout, *, local: bool
-  ) -> views.View:
+  ) -> attention_dispatch.View:
     config = self.config
     angles_BxLxc = None
     if config.positions == 'rotary':
@@ -227,7 +227,9 @@ class Decoder(nn.Module):
         frequencies_c=attention.rotary_frequencies(config, local=local),
       )
     window = config.window if local else None
-    return views.View(attention.attention_mask(query, key, window=window), angles_BxLxc)
+    return attention_dispatch.View(
+      attention.attention_mask(query, key, window=window), angles_BxLxc
+    )
 
   def _bias(self, query: attention.Layout, key: attention.Layout) -> jax.Array | None:
     config = self.config
@@ -251,7 +253,7 @@ class Layer(nn.Module):
   config: DecoderConfig
 
   @nn.compact
-  def __call__(self, carry, layer: jax.Array | int, shared: views.Shared):
+  def __call__(self, carry, layer: jax.Array | int, shared: attention_dispatch.Shared):
     hidden_BxLxD, cache = carry
     config = self.config
     D = config.d_model
@@ -296,10 +298,10 @@ class Layer(nn.Module):
       query_BxLxHxC = attention.rotate(query_BxLxHxC, view.angles_BxLxc)
       key_BxSxKxC = attention.rotate(key_BxSxKxC, view.angles_BxLxc)
     if cache is not None:
-      cache = cache_lib.write(
+      cache = kv_cache.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
-    mixed_BxLxHxC = views.mix(
+    mixed_BxLxHxC = attention_dispatch.mix(
       query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
     )
     axes = ('heads', 'kv', 'embed')

@@ -17,8 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from flan_jax import hosts
 from flan_jax.errors import InputError
+from flan_jax.runtime import multihost
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
@@ -188,12 +188,12 @@ class Checkpoints:
 
   def _put_aside(self, step: int) -> epath.Path:
     aside = self._root / BROKEN / str(step)
-    if hosts.first():
+    if multihost.first():
       aside.parent.mkdir(parents=True, exist_ok=True)
       if aside.exists():
         aside.rmtree()
       (self._folder / str(step)).rename(aside)
-    hosts.barrier('put aside')
+    multihost.barrier('put aside')
     self._manager.reload()
     return aside
 
@@ -260,7 +260,7 @@ def checksums(tree: Any) -> dict[str, int]:
   """Path -> sum of the bits of the array in words, modulo 2**32; exact on any mesh."""
   flat, _ = jax.tree_util.tree_flatten_with_path(tree)
   leaves = [leaf for _, leaf in flat]
-  on_cpu = jax.default_backend() == 'cpu' and hosts.alone()
+  on_cpu = jax.default_backend() == 'cpu' and multihost.alone()
   sums = map(_sum, leaves) if on_cpu else jax.device_get(_sums(leaves))
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in flat]
   return {name: int(total) for name, total in zip(names, sums, strict=True)}

@@ -1,468 +1,188 @@
-"""A run from its settings to its report, readable from top to bottom."""
+"""The steps of one start of a run, from the checkpoint it goes on from to its end."""
 
-import dataclasses
-import functools
-import sys
+import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
-from flan_jax import catalogue, guard, hosts
-from flan_jax import lineage as lineage_lib
-from flan_jax import stop as stop_lib
-from flan_jax.data import losses, materialize
-from flan_jax.data import plan as plan_lib
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.config import decoder, training
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.loader import Loader
-from flan_jax.data.store import Store
-from flan_jax.errors import InputError
-from flan_jax.evaluate import tables
-from flan_jax.model import config as config_lib
-from flan_jax.model import views
-from flan_jax.progress import Progress
-from flan_jax.stop import Stop, Stopped
-from flan_jax.train import ahead, bucket, model_folder, settings, spikes
-from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import folder as folder_lib
+from flan_jax.data.packing import Plan
+from flan_jax.data.store.store import Store
+from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.runtime import multihost
+from flan_jax.runtime.preemption import Stop, Stopped, Watchdog
+from flan_jax.runtime.progress import Progress
 from flan_jax.train import lora as lora_lib
-from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import profile as profile_lib
-from flan_jax.train import start as start_lib
+from flan_jax.train import metric_writer
 from flan_jax.train import state as state_lib
-from flan_jax.train import step as step_lib
-from flan_jax.train import steps as steps_lib
-from flan_jax.train.bucket import Bucket
 from flan_jax.train.checkpoint import Checkpoints
-from flan_jax.train.ledger import Ledger
-from flan_jax.train.log import BadStep
+from flan_jax.train.goodput import Ledger
+from flan_jax.train.profiler import Profile
+from flan_jax.train.run_dir import Folder
 from flan_jax.train.state import TrainState
 
-INTERRUPTED = stop_lib.INTERRUPTED
 
-
-class Outcome(NamedTuple):
-  """How a run ended.
-
-  Attributes:
-    state: the last TrainState; None where the run was interrupted.
-    step: its number.
-    interrupted: True where SIGTERM ended it before its report.
-    report: the content of report.json, or None where nothing is held out.
-  """
-
-  state: TrainState | None
-  step: int
-  interrupted: bool
-  report: dict[str, Any] | None
-
-
-def train(
-  run: settings.Run, *, text: str = '', profile: int = 0, progress: Progress
-) -> Outcome:
-  """Trains, then evaluates the held-out clusters into MODEL_DIR/report.
-
-  Args:
-    run: the settings.
-    text: the resolved configuration, kept in MODEL_DIR.
-    profile: steps to trace into MODEL_DIR/profile.
-    progress: where to say what is happening.
-
-  Raises:
-    InputError: on settings, data or hosts that do not fit together and on a disk too
-      small, before the first step; on a bad step and a full disk, with what is saved.
-  """
-  began, clock = time.time(), time.monotonic()
-  mixture = catalogue.mixture(run.mixture)
-  held_out = guard.prove(mixture, run.held_out, accept=run.accept).held_out
-  rows = max(run.train_steps, 1) * run.batch_rows
-  if rows > plan_lib.MOST_ROWS:
-    nearest = plan_lib.MOST_ROWS // run.batch_rows
-    raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_rows} rows; must be '
-      f'{nearest:,} or fewer'
-    )
-  folder = folder_lib.Folder(run.model_dir)
-  given = run  # its paths as all hosts have them; those of object stores come here
-  with hosts.first_first():
-    run = dataclasses.replace(
-      run,
-      store=bucket.here('STORE', run.store),
-      initial_checkpoint=bucket.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint),
-    )
-
-  # What starts: a model folder, or a shape to fill at random.
-  config = run.model
-  if run.initial_checkpoint is not None:
-    config = model_folder.config(run.initial_checkpoint, asked=run.model)
-  if config is None:
-    raise InputError(
-      'Run.model: not set; include one of gin/models/*.gin, or give '
-      '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
-    )
-  for warning in hosts.agree({**hosts.facts(given), 'Run.model': config}):
-    progress.line(f'warning: {warning}')
-  mesh = mesh_lib.build(run.mesh)
-  shapes, axes = state_lib.abstract_params(config)
-  microbatch = run.batch_rows // run.accumulation
-  rules = run.mesh.rules
-  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
-  if profile:
-    profile_lib.check()
-  views.check(
-    run.attention_kernel, config, row_length=run.row_length,
-    device_kind=mesh.devices.flat[0].device_kind,
-  )  # fmt: skip
-
-  parent = start_lib.lineage(run.initial_checkpoint)
-  prove = functools.partial(
-    guard.prove, mixture, held_out, accept=run.accept, lineage=parent
-  )
-  prove()
-
-  progress.stage(f'Data: {mixture.name}')
-  with hosts.first_first():  # what host 0 makes, the others find
-    if hosts.first():
-      folder.bring()
-      _check_steps(run)
-      folder.claim(given, text=text)
-    store = open_store(run, mixture, held_out, folder, progress=progress)
-  initial = model_folder.digest(run.initial_checkpoint)
-  hosts.agree({'the data': store.digest, 'the initial model': initial})
-  check_store(run, mixture, held_out, store)
-  for line in remarks(store):
-    progress.line(line)
-  with hosts.first_first():
-    plan = store.plan(
-      seed=run.seed, rows=rows, row_length=run.row_length, pack=run.pack
-    )
-  hosts.agree({'the plan': plan.stream})
-  proof = prove(datasets=store.datasets)
-  for warning in proof.warnings:
-    progress.line(f'warning: {warning}')
-  tokenizer = store.tokenizer()
-  if run.initial_checkpoint is not None:
-    own = model_folder.tokenizer_digest(run.initial_checkpoint)
-    if own is not None:
-      store.require({'tokenizer': own}, of='the checkpoint')
-  if tokenizer.vocab_size > config.vocab_size:
-    raise InputError(
-      f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
-      f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
-    )
-  progress.line(
-    f'{plan.examples:,} examples in {len(plan):,} rows of {run.row_length:,} tokens, '
-    f'{plan.fill:.1%} full'
-  )
-
-  count = config_lib.parameter_count(config)
-  progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
-  model = start_lib.Model(
-    run, config, shapes, mesh_lib.shardings(axes, mesh=mesh, rules=rules)
-  )
-  if run.lora.rank:  # what is trained are adapters beside it
-    shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
-    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
-  plain = state_lib.make_optimizer(
-    run.optimizer, config=config, logical_axes=axes, lora=run.lora
-  )
-  watched = run.spike is not None or run.bad_step == 'skip'
-  skip = run.bad_step == 'skip'
-  watch = spikes.watch(plain, spike=run.spike, skip=skip)
-  layouts = {
-    guarded: state_lib.layout(
-      config, watch if guarded else plain,
-      axes=axes, shapes=shapes, mesh=mesh, rules=rules,
-    )
-    for guarded in (False, True)
-  }  # fmt: skip
-  optimizer, layout = watch if watched else plain, layouts[watched]
-  checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
-  stop = Stop()
-  evaluation = None
-  if held_out:
-    from flan_jax.evaluate import held_out as evaluate_lib
-
-    evaluation = evaluate_lib.Run(
-      run.evaluate,
-      store=store,
-      config=config,
-      held_out=held_out,
-      seed=run.eval_seed,
-      out=folder.report,
-      progress=progress,
-      sharding=mesh_lib.batch_sharding(mesh, rules),
-      data_dir=run.tfds_data_dir,
-      text=text,
-      between=stop.between,
-      untrained=guard.prove_checkpoint(
-        parent, held_out, family=mixture.family, accept=run.accept, setting='HELD_OUT'
-      ),
-    )
-  checkpoints = Checkpoints(run.model_dir, keep=run.keep)
-  train_step = step_lib.make(
-    config, optimizer, layout=layout, mesh=mesh, rules=rules,
-    frozen_shardings=model.shardings, **step_lib.options(run),
-  )  # fmt: skip
-  compile_step = functools.partial(
-    ahead.compile_step, train_step, run=run, layout=layout, mesh=mesh,
-    frozen=model.shapes if run.lora.rank else None,
-  )  # fmt: skip
-  to_do = (checkpoints.latest() or 0) < run.train_steps
-  compiling = compile_step() if to_do else None
-  ledger = Ledger(folder.ledger, began=began, write=hosts.first())
-  done = 0
-  about = {
-    'plan': plan.stream,
-    'store': store.digest,
-    'seed': run.seed,
-    'template_seed': run.template_seed,
-    'mixture': mixture.name,
-    'held_out': list(held_out),
-    'trained_on': store.manifest['trained_on'],
-    'guard': proof.as_json(),
-    'lineage': parent.as_json(),
-    'watched': watched,
-  }
-  if run.lora.rank:
-    about['lora'] = {
-      **dataclasses.asdict(run.lora),
-      'base': str(run.initial_checkpoint),
-      'base_digest': lora_lib.base_digest(run.initial_checkpoint),
-    }
-
-  def restore(step: int) -> TrainState:
-    said = checkpoints.about(step)
-    _check_same_data(said, about)
-    was = said.get('watched', False)
-    state = checkpoints.restore(step, layout=layouts[was], about=said)
-    if was == watched:
-      return state
-    moments = spikes.adopt(state.optimizer, watched=watched)
-    return jax.device_put(state._replace(optimizer=moments), layout.shardings)
-
-  with stop:
-    try:
-      found = checkpoints.newest(restore, say=progress.line)
-      if found is not None:
-        done, state = found
-        progress.stage(f'Resuming at step {done:,}')
-      ledger.start(done)
-      ledger.add('init', time.monotonic() - clock)
-      if ledger.lost[0]:
-        progress.line(
-          f'{ledger.lost[0]:,} steps were done after it, and are done again'
-        )
-      frozen = None
-      if found is not None and run.lora.rank:
-        frozen = model.initial()
-      if found is None:
-        params = model.initial()
-        if evaluation and run.evaluate.base:
-          with stop.at_once(), ledger.span('evaluation'):
-            before = evaluation.before(params)
-          if hosts.first():
-            tables.print_table(before)
-        if run.lora.rank:
-          frozen = params
-          params = lora_lib.init(
-            shapes, axes, seed=run.seed, shardings=layout.shardings.params
-          )
-        state = state_lib.create(params, optimizer, layout=layout)
-        del params
-      if compiling is None and done < run.train_steps:  # the newest could not be read
-        compiling = compile_step()
-      with step_lib.sharded(mesh, rules):
-        state, done = steps_lib.run(
-          run, state, compiling, frozen=frozen, profile=profile,
-          start=done, store=store, plan=plan, config=config, mesh=mesh,
-          checkpoints=checkpoints, about=about, folder=folder, ledger=ledger,
-          stop=stop, progress=progress, evaluation=evaluation,
-        )  # fmt: skip
-      with ledger.span('save'):
-        checkpoints.wait()
-      if done < run.train_steps:
-        raise Stopped
-      rows_seen = Loader(
-        store, plan, batch_rows=run.batch_rows, host=0, hosts=1
-      ).rows_seen(done)
-      own = lineage_lib.of_mixture(
-        mixture, store.datasets, model=folder.name, train_rows=rows_seen
-      )
-      about |= {
-        'step': done,
-        'train_rows': rows_seen,
-        'lineage': parent.then(own).as_json(),
-      }
-      tuned = state.params
-      if run.lora.rank:
-        tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
-      with ledger.span('save'):
-        checksum = model_folder.save(
-          folder.model, tuned, config=config, tokenizer=tokenizer,
-          provenance=about,
-        )  # fmt: skip
-      lineage = parent.then(dataclasses.replace(own, weights=checksum))
-      if not evaluation:
-        return Outcome(state, done, False, None)
-      with stop.at_once(), ledger.span('evaluation'):
-        report = evaluation.after(
-          tuned,
-          base=None if not run.evaluate.base else frozen or model.initial(),
-          about={
-            'model': run.mixture,
-            'checkpoint': str(folder.model),
-            'guard': proof.as_json(),
-            **lineage.about(mixture.family),
-          },
-        )
-      return Outcome(state, done, False, report)
-    except Stopped:
-      where = f'step {done:,} is saved' if done else 'before the first step'
-      progress.stage(f'Stopped by SIGTERM; {where}. Start again to go on')
-      return Outcome(None, done, True, None)
-    except BadStep as error:
-      checkpoints.wait()
-      raise InputError(
-        f'{error}, which is not finite or a spike; {checkpoints.kept()}: lower '
-        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
-        "Run.bad_step='skip'"
-      ) from None
-    except OSError as error:
-      if not checkpoint_lib.is_full(error):
-        raise
-      raise InputError(
-        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.kept()}; free '
-        'some space and start again'
-      ) from None
-    finally:
-      # Closing waits for the other hosts: for one that is gone it would wait for ever.
-      if not hosts.is_gone(sys.exception()):
-        checkpoints.close()
-      if hosts.first():
-        folder.send()
-
-
-def open_store(
-  run: settings.Run,
-  mixture: catalogue.Mixture,
-  held_out: tuple[str, ...],
-  folder: folder_lib.Folder,
+def run(
+  run: training.Run,
+  state: TrainState,
+  compiling: Future[jax.stages.Compiled] | None,
   *,
-  progress: Progress,
-) -> Store:
-  """The run's store: the one it names, the one in MODEL_DIR, or a new one there."""
-  path = folder.store if run.store is None else run.store
-  kept = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
-  if kept and run.store is None:
-    kept.pull()
-  if run.store is None and not (folder.store / 'manifest.json').is_file():
-    tokenizer = run.tokenizer
-    if tokenizer is None and run.initial_checkpoint is not None:
-      tokenizer = model_folder.tokenizer_file(run.initial_checkpoint)
-    with progress.counter() as count:
-      materialize.materialize(
-        mixture,
-        out=path,
-        tokenizer=tokenizer or materialize.TRAIN,
-        vocab_size=run.vocab_size,
-        seed=run.template_seed,
-        steps=max(run.train_steps, 1),
-        batch_tokens=run.batch_tokens,
-        row_length=min(run.row_length, run.evaluate.row_length),
-        data_dir=run.tfds_data_dir,
-        evaluate=held_out,
-        missing=run.missing,
-        progress=count,
-      )
-    if kept:
-      kept.push()
-  return Store.open(path)
-
-
-def check_store(
-  run: settings.Run,
-  mixture: catalogue.Mixture,
-  held_out: tuple[str, ...],
+  frozen: Any,
+  profile: int = 0,
+  start: int,
   store: Store,
-) -> None:
-  """Checks that a store is the one that the run asks for.
+  plan: Plan,
+  config: DecoderConfig,
+  mesh: Mesh,
+  checkpoints: Checkpoints,
+  about: dict[str, Any],
+  folder: Folder,
+  ledger: Ledger,
+  stop: Stop,
+  progress: Progress,
+  evaluation: evaluate_checkpoint.Run | None = None,
+) -> tuple[TrainState, int]:
+  """Runs steps start .. train_steps, or until a stop is asked for.
 
-  Hosts first agree on what they opened: an error here is then every host's.
+  Before a checkpoint is saved the metrics of every step up to it are fetched: a state
+  that a bad step has spoilt is never saved. `compiling` is the train step
+  (train.ahead), None where no step is left. `evaluation` looks at dev every
+  `evaluate.period` steps, where that is set; a look that an earlier start did not come
+  to is taken first. `frozen` are the parameters that adapters rest on; None where the
+  state holds the whole model. `profile` steps are traced into MODEL_DIR/profile, in the
+  first host's process.
+
+  Returns:
+    (state, steps done); the checkpoint of the last one has been started.
 
   Raises:
-    InputError: if it holds another mixture, was made with other settings, or lacks the
-      evaluation rows of a held-out cluster.
+    BadStep: at a bad step, where the settings say to stop.
   """
-  path = store.path if run.store is None else run.store
-  if store.manifest['mixture'] != mixture.name:
-    raise InputError(
-      f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
-      f'for {mixture.name!r}; they must be the same'
-    )
-  seed = store.manifest['seed']
-  if run.store is not None and seed != run.template_seed:
-    raise InputError(
-      f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
-      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}'
-    )
-  if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
-    store.require(
-      {'tokenizer': tokenizer_lib.load(run.tokenizer).digest}, of='TOKENIZER'
-    )
-  absent = [c for c in held_out if c not in store.manifest['evaluate']]
-  if absent:
-    raise InputError(
-      f'STORE {str(path)!r}: has no evaluation rows of {", ".join(absent)}; '
-      'materialize it with them'
-    )
+  if start >= run.train_steps:
+    return state, start
+  sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
+  host, parts = mesh_lib.share(sharding, (run.batch_rows, run.row_length))
+  loader = Loader(
+    store, plan, batch_rows=run.batch_rows, start_step=start, host=host, hosts=parts
+  )
+  batches = iter(loader)
+  rate = state_lib.schedule(run.optimizer)
+  flops = decoder.flops_per_token(config, run.row_length)
+  flops = 2 * flops.forward if run.lora.rank else flops.train
+  rest = () if frozen is None else (frozen,)
+  log = metric_writer.Log(
+    folder,
+    start_step=start,
+    batch_tokens=run.batch_tokens,
+    flops_per_token=flops,
+    write=multihost.first(),
+    bad_step=run.bad_step,
+  )
+  shape = (run.batch_rows, run.row_length)
+  progress.stage('Compiling the train step')
+  with ledger.span('data wait'):
+    rows = next(batches)
+    batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+  with ledger.span('compile'):
+    compiled = compiling.result()
+    multihost.barrier('compiled')
+  progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
+  log.pause()
+  done = noted = start
+  waits = saves = 0.0
+  since = time.monotonic()
+  steps = run.train_steps - start
+  trace = Profile(
+    folder.path / 'profile',
+    steps=profile if multihost.first() else 0,
+    start=start,
+    end=run.train_steps,
+  )
 
+  def note() -> str:
+    """Log and ledger of the steps since the last time; what the bar says of them."""
+    nonlocal noted, since, waits, saves
+    entry = log.flush(done, learning_rate=float(rate(done - 1)))
+    now = time.monotonic()
+    ledger.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
+    if waits:
+      ledger.add('data wait', waits)
+    noted, since, waits, saves = done, now, 0.0, 0.0
+    return metric_writer.note(entry)
 
-def remarks(store: Store) -> Iterator[str]:
-  """What a person should know of a store: what is missing, dropped, cut, lost."""
-  for name, why in store.manifest['missing'].items():
-    yield f'missing: {name} ({why})'
-  for name, entry in store.manifest['datasets'].items():
-    said = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
-    cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
-    parts = [f'dropped {", ".join(said)}'] if said else []
-    parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
-    if parts:
-      yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
-  if line := losses.warning(store.manifest):
-    yield line
+  def look() -> None:
+    tuned = state.params
+    if run.lora.rank:
+      tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
+    with stop.at_once(), ledger.span('evaluation'):
+      evaluation.during(tuned, step=done)
 
+  def save() -> None:
+    if multihost.first():
+      folder.send()  # the log first: it may hold steps that no checkpoint has
+    checkpoints.save(state, step=done, about={**about, 'step': done})
 
-def _check_steps(run: settings.Run) -> None:
-  done = checkpoint_lib.newest_step(run.model_dir)
-  if done is not None and run.train_steps < done:
-    raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,}; MODEL_DIR {run.model_dir!r} has a '
-      f'checkpoint of step {done:,}, so it must be {done:,} or more; for fewer steps '
-      'give another MODEL_DIR'
-    )
+  def due() -> bool:
+    period = run.evaluate.period
+    return bool(evaluation and period and done) and done % period == 0
 
-
-def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
-  before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
-  if before != after:
-    raise InputError(
-      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
-      f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
-    )
-  trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
-  before, after = ([training['weights'] for training in each] for each in trainings)
-  if before != after:
-    raise InputError(
-      'INITIAL_CHECKPOINT_PATH: is not the model that this run started from (digest of '
-      f'weights {before[-1:]}, now {after[-1:]}); give that one, or another MODEL_DIR'
-    )
-  for name in ('store', 'plan'):
-    if saved[name] != now[name]:
-      raise InputError(
-        f'MODEL_DIR: the checkpoint was trained from {name} {saved[name]}, the run has '
-        f'{now[name]}; restore that {name} or give another MODEL_DIR'
-      )
+  with (
+    contextlib.closing(log),
+    contextlib.closing(trace),
+    progress.bar('train', steps, unit='steps') as bar,
+    Watchdog(run.hang_s) as dog,
+  ):
+    if due() and not evaluation.looked(done):
+      look()
+      dog.beat()
+    since = time.monotonic()
+    while True:
+      with trace.step(done + 1):
+        state, metrics = compiled(state, batch, *rest)
+      digests = loader.digests(done, rows)  # while the step is computed
+      done += 1
+      dog.beat()
+      if trace.after(done, metrics):
+        progress.line(f'steps {trace.first} to {trace.last} traced: {trace.folder}')
+      waited = time.monotonic()
+      last = done == run.train_steps
+      if not last:
+        rows = next(batches)
+        batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+      waited = time.monotonic() - waited
+      waits += waited
+      log.add(metrics, rows=digests, wait_s=waited)
+      text = ''
+      ends = stop.asked() or last
+      saves_now = ends or done % run.checkpoint_period == 0
+      if saves_now or done % run.log_period == 0:
+        text = note()
+      bar.advance(1, text)
+      if saves_now:
+        saving = time.monotonic()
+        save()
+        saves = time.monotonic() - saving
+        ledger.add('save', saves)
+        log.pause()
+      if ends:
+        break
+      if due():
+        looking = time.monotonic()
+        try:
+          look()
+        except Stopped:  # in the middle of it: the step is done
+          if noted < done:
+            note()
+          save()
+          break
+        looking = time.monotonic() - looking
+        since += looking
+        log.pause(looking)
+        dog.beat()
+  return state, done

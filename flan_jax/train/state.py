@@ -9,12 +9,13 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model import decoder as decoder_lib
-from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
-from flan_jax.train import adafactor, settings
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.train import adafactor
 from flan_jax.train import lora as lora_lib
-from flan_jax.train import mesh as mesh_lib
 
 
 class TrainState(NamedTuple):
@@ -58,7 +59,7 @@ def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> A
   return jax.jit(init, out_shardings=shardings)()
 
 
-def schedule(optimizer: settings.Optimizer) -> optax.Schedule:
+def schedule(optimizer: training.Optimizer) -> optax.Schedule:
   """The learning rate of each step, counted from 0; of an int, without compiling."""
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
 
@@ -74,11 +75,11 @@ def schedule(optimizer: settings.Optimizer) -> optax.Schedule:
 
 
 def make_optimizer(
-  optimizer: settings.Optimizer,
+  optimizer: training.Optimizer,
   *,
   config: DecoderConfig,
   logical_axes: Any,
-  lora: settings.Lora | None = None,
+  lora: training.Lora | None = None,
 ) -> optax.GradientTransformation:
   """Adafactor as t5x runs it, behind a global-norm clip where one is asked for.
 
@@ -92,7 +93,7 @@ def make_optimizer(
     lora: adapters, where they are what is trained; of rank 0 or None, none are.
   """
 
-  lora = lora or settings.Lora()
+  lora = lora or training.Lora()
 
   def scaled(name: str) -> bool:
     if lora.rank:
@@ -134,7 +135,7 @@ def layout(
   axes: Any,
   shapes: Any,
   mesh: Mesh,
-  rules: settings.Rules,
+  rules: training.Rules,
 ) -> Layout:
   """How a TrainState of this model and optimizer lies on the mesh."""
   state = jax.eval_shape(optimizer.init, shapes)

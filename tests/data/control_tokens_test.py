@@ -7,7 +7,7 @@ import small_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flan_jax.data import tokenizer
+from flan_jax.data import tokenizers
 
 CONTROL = '<|im_end|> and </s> or <s>, <pad>; <|im_start|>user <unk> <|endoftext|>'
 
@@ -22,7 +22,7 @@ def chat(path, *, special=True):
   path.write_text(made.to_str(), encoding='utf-8')
   config = {'bos_token': '<s>', 'eos_token': '<|im_end|>', 'pad_token': '<pad>'}
   path.with_name('tokenizer_config.json').write_text(json.dumps(config))
-  return tokenizer.load(path), made
+  return tokenizers.load(path), made
 
 
 @pytest.mark.parametrize('kind', small_tokenizers.KINDS)
@@ -79,7 +79,7 @@ def test_saved_and_loaded_a_chat_model_keeps_the_same_tokens_out(tmp_path):
   found, _ = chat(tmp_path / 'tokenizer.json')
   (tmp_path / 'saved').mkdir()
   found.save(tmp_path / 'saved' / 'tokenizer.json')
-  again = tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')
+  again = tokenizers.load(tmp_path / 'saved' / 'tokenizer.json')
   assert again.digest == found.digest
   assert again.encode(CONTROL).tolist() == found.encode(CONTROL).tolist()
 
@@ -96,10 +96,10 @@ def test_the_bos_of_the_post_processor_stays_out_of_text_and_in_saved_files(tmp_
   (tmp_path / 'tokenizer.json').write_text(made.to_str())
   config = {'bos_token': '<bos>', 'add_bos_token': None}
   (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
-  found = tokenizer.load(tmp_path / 'tokenizer.json')
+  found = tokenizers.load(tmp_path / 'tokenizer.json')
   (tmp_path / 'saved').mkdir()
   found.save(tmp_path / 'saved' / 'tokenizer.json')
-  for one in (found, tokenizer.load(tmp_path / 'saved' / 'tokenizer.json')):
+  for one in (found, tokenizers.load(tmp_path / 'saved' / 'tokenizer.json')):
     assert one.bos_id == start
     assert start not in one.encode('START <bos>').tolist()
     assert one.decode(one.encode('START <bos>')) == 'START <bos>'
@@ -112,7 +112,7 @@ def test_a_role_keeps_its_token_out_though_it_is_not_special(tmp_path):
   (tmp_path / 'tokenizer.json').write_text(made.to_str())
   path = tmp_path / 'tokenizer_config.json'
   path.write_text(json.dumps({'eos_token': 'END', 'pad_token': '!'}))
-  found = tokenizer.load(tmp_path / 'tokenizer.json')
+  found = tokenizers.load(tmp_path / 'tokenizer.json')
   assert found.eos_id == made.token_to_id('END')
   ids = found.encode('END stop !').tolist()
   assert found.eos_id not in ids
@@ -121,12 +121,12 @@ def test_a_role_keeps_its_token_out_though_it_is_not_special(tmp_path):
 
 def test_pieces_of_a_unigram_model_are_kept_out_of_text(tmp_path):
   """`tokenizers` takes every piece of a unigram vocabulary for text."""
-  from flan_jax.interop import sentencepiece_json
+  from flan_jax.interop.huggingface import sentencepiece_json
 
   model = small_tokenizers.sentence_pieces(model_type='unigram', vocab_size=330)
-  pieces = tokenizer.SentencePiece(model, name='unigram')
+  pieces = tokenizers.SentencePiece(model, name='unigram')
   text, names = sentencepiece_json.translate(pieces)
-  found = tokenizer.HuggingFace(text, names, name='tokenizer.json')
+  found = tokenizers.HuggingFace(text, names, name='tokenizer.json')
   for spelled in ('</s>', '<pad>', 'a</s>b <unk>'):
     assert found.encode(spelled).tolist() == pieces.encode(spelled).tolist()
     assert found.decode(found.encode(spelled)) == spelled
@@ -135,7 +135,7 @@ def test_pieces_of_a_unigram_model_are_kept_out_of_text(tmp_path):
 
 def test_symbols_that_a_sentencepiece_user_defined_are_tokens():
   model = small_tokenizers.sentence_pieces(user_defined_symbols=['<ctx>'])
-  found = tokenizer.SentencePiece(model, name='user')
+  found = tokenizers.SentencePiece(model, name='user')
   ids = found.encode('a <ctx> b').tolist()
   assert found._processor.piece_to_id('<ctx>') in ids
   assert found.decode(ids) == 'a <ctx> b'

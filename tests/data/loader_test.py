@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from flan_jax.data.batch import Batch, row_digest
 from flan_jax.data.loader import Loader
-from flan_jax.data.materialize import materialize
-from flan_jax.data.rows import Batch, row_digest
-from flan_jax.data.store import Store
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
 ROWS = 8
@@ -98,7 +98,7 @@ def test_loading_never_imports_tensorflow(store, plan):
   code = f"""
 import sys
 from flan_jax.data.loader import Loader
-from flan_jax.data.store import Store
+from flan_jax.data.store.store import Store
 store = Store.open({str(store.path)!r})
 plan = store.plan(seed=7, rows={len(plan)}, row_length={LENGTH})
 next(iter(Loader(store, plan, batch_rows={ROWS})))

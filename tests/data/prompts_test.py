@@ -6,14 +6,14 @@ import json
 import pytest
 import real_rows
 
-from flan_jax import catalogue
-from flan_jax.catalogue import Dataset, Row
-from flan_jax.data import prompts, tokenizer
-from flan_jax.evidence import Evidence
-from flan_jax.fields import Answer, Label, Text
-from flan_jax.templates import Template
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.evidence import Evidence
+from flan_jax.catalog.fields import Answer, Label, Text
+from flan_jax.catalog.template import Template
+from flan_jax.data import prompts, tokenizers
 
-BYTES = tokenizer.load('bytes')
+BYTES = tokenizers.load('bytes')
 DATASET = Dataset(
   name='tiny', cluster='nli', tfds='', train='', dev='', test='test', sizes={},
   fields={'premise': 'premise', 'hypothesis': 'hypothesis'},
@@ -155,7 +155,7 @@ def test_the_question_beside_the_evidence_is_never_cut():
 
 @pytest.mark.parametrize('name', ['quac', 'squad_v1', 'coqa'])
 def test_real_answers_stay_in_their_prompts(name):
-  dataset = catalogue.get(name)
+  dataset = dataset_lib.get(name)
   folder = real_rows.ROWS / dataset.tfds.partition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   if not folder.is_dir():

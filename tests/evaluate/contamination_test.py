@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from oracle import RANKED, says
 
-from flan_jax import catalogue, sources
-from flan_jax.catalogue import Row
-from flan_jax.data import materialize
-from flan_jax.data.store import Store
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.fields import Answer
+from flan_jax.data import raw_records
+from flan_jax.data.store import materialize
+from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import contamination, protocol, report
+from flan_jax.evaluate import contamination, evaluator
 from flan_jax.evaluate.contamination import Index
-from flan_jax.fields import Answer
-from flan_jax.progress import Progress
+from flan_jax.report import build
+from flan_jax.runtime.progress import Progress
 
 LABELS = ('yes', 'no')
 
@@ -130,18 +132,18 @@ def test_a_training_store_is_read_in_words(tmp_path):
   """Rows that trained are dirty; rows of the same world that did not train are not."""
   out = tmp_path / 'store'
   materialize.materialize(
-    catalogue.mixture('microworld_mini_squad'),
+    dataset_lib.mixture('microworld_mini_squad'),
     out=out,
     tokenizer='bytes',
     epochs=1,
   )
-  dataset = catalogue.get('mini_squad', family='microworld')
+  dataset = dataset_lib.get('mini_squad', family='microworld')
   store = Store.open(out)
   (texts,) = contamination.suspects(str(out))
   some = [
     dataset.read(record, row_id)
     for (row_id, record), _ in zip(
-      sources.records(dataset, 'train'), range(20), strict=False
+      raw_records.records(dataset, 'train'), range(20), strict=False
     )
   ]
   planted = some + [row(i, sentence('row', i)) for i in range(5)]
@@ -175,7 +177,7 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
         lambda prompt: 'yes' if any(m in prompt for m in remembers) else 'no'
       )
 
-  results = protocol.evaluate(
+  results = evaluator.evaluate(
     Parrot(), datasets=[RANKED], rows=lambda _, split: rows[split]
   )
   found = contamination.look_up(
@@ -185,7 +187,7 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
     progress=Progress(quiet=True),
   )
   assert found.against == (str(folder),)
-  made = report.build(
+  made = build.build(
     results, model='m', checkpoint='', held_out=(), trained_on=(), train_rows={},
     data_digest='', seed=0, contamination=found,
   )  # fmt: skip

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from flan_jax.catalog.fields import Answer
 from flan_jax.evaluate import intervals, metrics, statistics
-from flan_jax.fields import Answer
 
 ACCURACY = metrics.METRICS['accuracy']
 

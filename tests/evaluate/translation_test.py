@@ -9,31 +9,22 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-from flan_jax import catalogue
-from flan_jax.catalogue import Row
-from flan_jax.data import materialize
-from flan_jax.data.store import Store
+from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.fields import Answer
+from flan_jax.data.store import materialize
+from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import (
-  contamination,
-  continuation,
-  difference,
-  metrics,
-  page,
-  predictions,
-  protocol,
-  published,
-  report,
-  tables,
-)  # fmt: skip
-from flan_jax.fields import Answer
-from flan_jax.progress import Progress
+from flan_jax.evaluate import contamination, evaluator, metrics, predictions
+from flan_jax.report import build, compare, html, published, tables  # fmt: skip
+from flan_jax.runtime.progress import Progress
 
-WMT = catalogue.get('wmt14_enfr')
+WMT = dataset_lib.get('wmt14_enfr')
 TRANSLATION = [
   dataset
-  for world in catalogue.WORLDS
-  for dataset in catalogue.family(world).values()
+  for world in dataset_lib.WORLDS
+  for dataset in dataset_lib.family(world).values()
   if dataset.cluster == 'translation'
 ]
 ABOUT = {
@@ -70,7 +61,7 @@ def evaluate(rule=into_french, datasets=(WMT,), rows=rows, **more):
   seen = []
   model = Oracle(rule)
   model.row_length = 2048
-  found = protocol.evaluate(
+  found = evaluator.evaluate(
     model,
     datasets=datasets,
     rows=rows,
@@ -92,12 +83,12 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
       shown = way.templates[index].input_fields
       assert shown == other.by_direction[0].templates[index].input_fields
       assert f'{{{shown[0]}}}' == other.answer.text, 'reads the one, writes the other'
-      assert continuation.of(way).templates[0].input_fields == shown
+      assert continuation_prompts.of(way).templates[0].input_fields == shown
 
 
 def test_only_translations_have_directions():
-  for world in catalogue.WORLDS:
-    for dataset in catalogue.family(world).values():
+  for world in dataset_lib.WORLDS:
+    for dataset in dataset_lib.family(world).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
         assert dataset.by_direction == (dataset,)
@@ -161,7 +152,7 @@ def test_an_untuned_model_is_asked_for_the_language_by_name():
 @pytest.mark.parametrize('way', [w for d in TRANSLATION for w in d.by_direction],
                          ids=lambda way: way.label)  # fmt: skip
 def test_the_language_asked_for_is_that_of_the_templates(way):
-  prompt = continuation.of(way).templates[0].inputs
+  prompt = continuation_prompts.of(way).templates[0].inputs
   language = prompt.rpartition('In ')[2].rstrip(':')
   assert (language == 'English') == way.direction.endswith('-en')
   assert any(language in way.templates[index].inputs
@@ -190,11 +181,11 @@ def test_without_instructions_the_sentence_stands_alone(form, into, out):
 def test_exemplars_are_translated_the_same_way():
   _, seen = evaluate(shots=2, templates=1, splits=('test',))
   for record, *_ in seen:
-    *shown, asked = record['prompt'].split(catalogue.NEXT)
+    *shown, asked = record['prompt'].split(dataset_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
     for text, row_id in zip(shown, record['exemplars'], strict=True):
       english, french = PAIRS[int(row_id.split('.')[2])]
-      question, _, answer = text.partition(f'\n{catalogue.ANSWER}')
+      question, _, answer = text.partition(f'\n{dataset_lib.ANSWER}')
       if record['direction'] == 'en-fr':
         assert english in question
         assert answer == f'{french} de train'
@@ -221,13 +212,13 @@ def test_a_sentence_without_a_translation_is_left_out_one_way_only():
 def test_what_trains_is_drawn_from_all_ten_templates_as_before():
   """The declaration itself renders every template, the answer in English."""
   (row, *_) = rows('', 'train')
-  targets = [catalogue.render(WMT, index, row).targets for index in range(10)]
+  targets = [dataset_lib.render(WMT, index, row).targets for index in range(10)]
   assert targets == [row.values['english']] * 7 + [row.values['foreign']] * 3
 
 
 def test_a_store_gives_both_directions_their_answers(tmp_path):
   manifest = materialize.materialize(
-    catalogue.mixture('microworld_mini_wmt'),
+    dataset_lib.mixture('microworld_mini_wmt'),
     out=tmp_path / 'store',
     tokenizer='bytes',
     evaluate=('translation',),
@@ -235,7 +226,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
   )
   assert manifest['evaluation']['mini_wmt']['rows']['dev'] > 0
   store = Store.open(tmp_path / 'store')
-  into, out = catalogue.get('mini_wmt', family='microworld').by_direction
+  into, out = dataset_lib.get('mini_wmt', family='microworld').by_direction
   (row, *_) = store.evaluation_rows('mini_wmt', 'dev')
   assert into.directed(row) == row
   assert out.directed(row).answer == Answer(
@@ -257,7 +248,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 
   def average(*rows):
     made = {'rows': rows, 'trained_on': [], 'train_rows': {}}
-    (found,) = report.averages(made)
+    (found,) = build.averages(made)
     return found['mean'], pytest.approx(found['ci95'])
 
   two = average(
@@ -278,7 +269,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 
 def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
   found, _ = evaluate(shots=2, splits=('test',))
-  made = report.write(tmp_path, found, **ABOUT)
+  made = build.write(tmp_path, found, **ABOUT)
   assert [row['published'] for row in made['rows']] == [
     published.figures('wmt14_enfr', metric='bleu', shots=2, direction=way)
     for way in ('fr-en', 'en-fr')
@@ -301,15 +292,15 @@ class TestReport:
   def out(self, tmp_path_factory):
     out = tmp_path_factory.mktemp('report')
     with predictions.Predictions(out) as emit:
-      results = protocol.evaluate(
+      results = evaluator.evaluate(
         Oracle(into_french), base=Oracle(into_french), datasets=[WMT], rows=rows,
         emit=emit,
       )  # fmt: skip
-    report.write(out, results, **ABOUT)
+    build.write(out, results, **ABOUT)
     return out
 
   def test_every_result_has_its_direction_and_its_published_figure(self, out):
-    into, back = report.load(out)['rows']
+    into, back = build.load(out)['rows']
     assert [(r['dataset'], r['direction']) for r in (into, back)] == [
       ('wmt14_enfr', 'fr-en'),
       ('wmt14_enfr', 'en-fr'),
@@ -319,7 +310,7 @@ class TestReport:
     assert (into['mean'], back['mean']) == (0, pytest.approx(100))
 
   def test_the_average_counts_each_direction(self, out):
-    (average,) = report.averages(report.load(out))
+    (average,) = build.averages(build.load(out))
     assert (average['datasets'], average['results']) == (1, 2)
     assert average['mean'] == pytest.approx(50)
 
@@ -342,14 +333,14 @@ class TestReport:
     text = (out / 'report.tex').read_text(encoding='utf-8')
     assert 'wmt14\\_enfr en-fr &' in text
     said = io.StringIO()
-    tables.print_table(report.load(out), file=said)
+    tables.print_table(build.load(out), file=said)
     lines = [line.split() for line in said.getvalue().splitlines()]
     assert [x[1] for x in lines if x[:1] == ['wmt14_enfr']] == ['fr-en', 'en-fr']
     assert {'fr-en', 'en-fr'} <= set(said.getvalue().split())
 
   def test_the_page_names_it_and_shows_examples_of_both(self, out):
-    made = report.load(out)
-    shown = page.examples(out, made)
+    made = build.load(out)
+    shown = html.examples(out, made)
     assert set(shown) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
     assert all(e['base']['prompt'] for found in shown.values() for e in found)
     text = (out / 'report.html').read_text(encoding='utf-8')
@@ -358,12 +349,12 @@ class TestReport:
 
   def test_a_direction_is_compared_with_itself(self, out, tmp_path):
     with predictions.Predictions(tmp_path) as emit:
-      results = protocol.evaluate(
+      results = evaluator.evaluate(
         Oracle(lambda prompt: 'rien'), datasets=[WMT], rows=rows, emit=emit,
         templates=(7, 8, 9),
       )  # fmt: skip
-    report.write(tmp_path, results, **ABOUT)
-    found = difference.write(out, tmp_path)
+    build.write(tmp_path, results, **ABOUT)
+    found = compare.write(out, tmp_path)
     (row,) = found['rows']
     assert (row['dataset'], row['direction']) == ('wmt14_enfr', 'en-fr')
     assert row['paired']
@@ -387,7 +378,7 @@ def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
   assert set(overlaps.datasets) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
   for overlap in overlaps.datasets.values():
     assert overlap.dirty[0]
-  made = report.build(found, contamination=overlaps, **ABOUT)
+  made = build.build(found, contamination=overlaps, **ABOUT)
   assert all(row['contamination']['judged'] for row in made['rows'])
 
 
@@ -396,7 +387,7 @@ def test_the_six_directions_of_the_paper_have_its_average():
   six = [
     (name, way.direction)
     for name in ('wmt14_enfr', 'wmt16_translate_deen', 'wmt16_translate_roen')
-    for way in catalogue.get(name).by_direction
+    for way in dataset_lib.get(name).by_direction
   ]
   for shots, average in ((0, 31.0), (5, 33.0)):
     found = [

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from flan_jax import catalogue, templates
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import corpus
 
 COUNT = 12_000
@@ -31,7 +32,7 @@ def test_documents_are_short_prose_of_a_small_vocabulary(documents):
 
 def literal_pieces(text):
   """The lines of a template's own words, cut at its fields; four words or more."""
-  for literal, _ in templates.parse(text):
+  for literal, _ in template_lib.parse(text):
     for line in literal.split('\n'):
       if len(line.split()) >= 4:
         yield line.strip()
@@ -41,7 +42,7 @@ def test_no_template_stands_in_the_text(documents):
   text = '\n'.join(documents)
   pieces = {
     piece
-    for dataset in catalogue.family('microworld').values()
+    for dataset in dataset_lib.family('microworld').values()
     for template in dataset.templates
     for side in (template.inputs, template.targets)
     for piece in literal_pieces(side)
@@ -52,7 +53,7 @@ def test_no_template_stands_in_the_text(documents):
 
 def test_no_options_block_stands_in_the_text(documents):
   text = '\n'.join(documents)
-  assert templates.OPTIONS not in text
+  assert template_lib.OPTIONS not in text
   assert '\n- ' not in text
 
 

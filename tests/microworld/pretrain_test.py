@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from flan_jax import catalogue
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.catalog import dataset
+from flan_jax.checkpoints import model_dir
+from flan_jax.data import tokenizers
 from flan_jax.microworld import corpus, pretrain
-from flan_jax.train import model_folder
 from flan_jax.train import state as state_lib
 
 SMALL = dataclasses.replace(
@@ -26,15 +26,15 @@ def test_it_writes_a_model_that_loads(tmp_path, monkeypatch):
   monkeypatch.setattr(pretrain, 'WINDOW', 256)
   loss = pretrain.pretrain(str(tmp_path), steps=2, config=SMALL, documents=500)
   assert 0 < loss < 10
-  assert model_folder.config(str(tmp_path)) == SMALL
+  assert model_dir.config(str(tmp_path)) == SMALL
   shapes, _ = state_lib.abstract_params(SMALL)
-  model_folder.load(str(tmp_path), config=SMALL, shapes=shapes)
-  tokenizer = tokenizer_lib.load(model_folder.tokenizer_file(str(tmp_path)))
+  model_dir.load(str(tmp_path), config=SMALL, shapes=shapes)
+  tokenizer = tokenizers.load(model_dir.tokenizer_file(str(tmp_path)))
   assert tokenizer.vocab_size == 512
 
 
 def test_rows_hold_whole_documents_with_loss_on_every_token():
-  tokenizer = tokenizer_lib.load(tokenizer_lib.BYTES)
+  tokenizer = tokenizers.load(tokenizers.BYTES)
   documents = list(corpus.documents(0, count=300))
   batch = next(pretrain.batches(iter(documents), tokenizer, seed=0))
   assert batch.tokens.shape == (pretrain.BATCH_ROWS, pretrain.ROW_LENGTH)
@@ -59,7 +59,7 @@ def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
   )
   texts = pretrain.tokenizer_texts(seed=0, documents=10)
   assert sum(1 for _ in texts) == 10 + 300 * len(read)
-  world = catalogue.family('microworld')
+  world = dataset.family('microworld')
   assert {world[name].cluster for name in read} == (
-    set(catalogue.CLUSTERS) - set(pretrain.HELD_OUT)
+    set(dataset.CLUSTERS) - set(pretrain.HELD_OUT)
   )

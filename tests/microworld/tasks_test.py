@@ -2,15 +2,16 @@
 
 import pytest
 
-from flan_jax import catalogue, fields
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import records
 
-WORLD = catalogue.family('microworld')
+WORLD = dataset_lib.family('microworld')
 
 
 def test_every_cluster_has_a_dataset_and_nli_has_two():
   clusters = [dataset.cluster for dataset in WORLD.values()]
-  assert set(clusters) == set(catalogue.CLUSTERS)
+  assert set(clusters) == set(dataset_lib.CLUSTERS)
   assert clusters.count('nli') == 2
   assert set(WORLD) == set(records.DATASETS)
 
@@ -37,7 +38,7 @@ def test_every_template_renders_every_split(name):
         assert len(set(row.answer.options)) == len(row.answer.options)
         assert row.answer.options[row.answer.gold[0]] == row.answer.text
       for template in range(10):
-        prompt = catalogue.render(dataset, template, row)
+        prompt = dataset_lib.render(dataset, template, row)
         assert prompt.inputs
         assert prompt.targets
         assert '{' not in prompt.inputs + prompt.targets
@@ -51,7 +52,7 @@ def test_a_prompt_reads_as_meant():
     'label': 0,
   }
   row = WORLD['mini_rte'].read(record, 'one')
-  prompt = catalogue.render(WORLD['mini_rte'], 1, row)
+  prompt = dataset_lib.render(WORLD['mini_rte'], 1, row)
   assert prompt.inputs == (
     'Text: Ida is a baker. She keeps a hen.\n'
     'Claim: Ida makes bread.\n'
@@ -66,7 +67,7 @@ def test_nli_shares_no_template_with_what_trains():
     return {
       literal.strip()
       for template in dataset.templates
-      for literal, _ in fields.templates.parse(template.inputs)
+      for literal, _ in template_lib.parse(template.inputs)
       if len(literal.split()) >= 4
     }
 

@@ -15,8 +15,8 @@ import optax
 import pytest
 from flax import linen as nn
 
+from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.errors import InputError
-from flan_jax.model.config import DecoderConfig, parameter_count
 from flan_jax.model.decoder import Decoder
 
 TINY = DecoderConfig(

@@ -13,17 +13,16 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from flan_jax.data import rows
-from flan_jax.data.rows import Example
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig, parameter_count
+from flan_jax.data import batch
+from flan_jax.data.batch import Example
 from flan_jax.errors import InputError
-from flan_jax.model import attention, decoder
-from flan_jax.model import cache as cache_lib
-from flan_jax.model.config import DecoderConfig, parameter_count
+from flan_jax.model import attention, decoder, kv_cache
 from flan_jax.model.decoder import Decoder
-from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import state as state_lib
-from flan_jax.train import step as step_lib
+from flan_jax.train import train_step
 
 TINY = DecoderConfig(
   vocab_size=31, num_layers=3, d_model=16, d_ff=24, num_heads=4, num_kv_heads=2,
@@ -104,7 +103,7 @@ def test_reading_token_by_token_says_what_reading_at_once_does(name):
   tokens, places = row()
   params = params_of(config)
   whole = Decoder(config).apply(params, tokens, **places)
-  cache = cache_lib.init(config, batch=1, length=L)
+  cache = kv_cache.init(config, batch=1, length=L)
   step = jax.jit(Decoder(config).apply)
   for i in range(L):
     logits, cache = step(
@@ -236,8 +235,8 @@ def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)
-  one, before = _step(config, settings.Mesh(data=1), devices=1)
-  four, _ = _step(config, settings.Mesh(data=1, fsdp=2, model=2), devices=4)
+  one, before = _step(config, training.Mesh(data=1), devices=1)
+  four, _ = _step(config, training.Mesh(data=1, fsdp=2, model=2), devices=4)
   assert one[0] == pytest.approx(four[0], rel=2e-6)
   for name, after in traverse_util.flatten_dict(one[1], sep='/').items():
     assert (after != traverse_util.flatten_dict(before, sep='/')[name]).any(), name
@@ -247,7 +246,7 @@ def _step(config, shape, *, devices):
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
+    training.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
@@ -255,15 +254,15 @@ def _step(config, shape, *, devices):
   params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   before = jax.device_get(params)
   state = state_lib.create(params, optimizer, layout=layout)
-  step = step_lib.make(
+  step = train_step.make(
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules, accumulation=1
   )
   draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
   rows_ = [
-    rows.assemble([Example(ids[:8], ids[8:])], row_length=24, bos_id=None, eos_id=1)
+    batch.assemble([Example(ids[:8], ids[8:])], row_length=24, bos_id=None, eos_id=1)
     for ids in draw
   ]
   sharding = mesh_lib.batch_sharding(mesh, shape.rules)
-  with step_lib.sharded(mesh, shape.rules):
-    state, metrics = step(state, mesh_lib.put_batch(rows.stack(rows_), sharding))
+  with train_step.sharded(mesh, shape.rules):
+    state, metrics = step(state, mesh_lib.put_batch(batch.stack(rows_), sharding))
   return (float(metrics.loss), jax.device_get(state.params)), before

@@ -11,18 +11,20 @@ import random
 
 import pytest
 
-from flan_jax import catalogue, sources, splits
-from flan_jax.catalogue import Dataset
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import splits
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Choice, Field, Label, Unlabelled, at
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.template import OPTIONS, options_block
+from flan_jax.data import raw_records
 from flan_jax.errors import InputError
-from flan_jax.fields import Choice, Field, Label, Unlabelled, at
-from flan_jax.styles import Style
-from flan_jax.templates import OPTIONS, options_block
 
 tfds = pytest.importorskip(
   'tensorflow_datasets', reason='needs TFDS', exc_type=ImportError
 )
 
-DATASETS = catalogue.family('flan')
+DATASETS = dataset_lib.family('flan')
 RECORDS = 12
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
@@ -142,7 +144,7 @@ def records(dataset: Dataset, spec) -> list[dict]:
   return out
 
 
-def rows(dataset: Dataset, spec) -> list[catalogue.Row]:
+def rows(dataset: Dataset, spec) -> list[dataset_lib.Row]:
   found = []
   for i, record in enumerate(records(dataset, spec)):
     try:
@@ -190,13 +192,13 @@ def test_prepared_rows_read_and_render(dataset):
   if not data_dir:
     pytest.skip('TFDS_DATA_DIR is not set')
   try:
-    sources.sizes(dataset, data_dir=data_dir)
+    raw_records.sizes(dataset, data_dir=data_dir)
   except InputError:
     pytest.skip(f'{dataset.tfds} is not prepared in TFDS_DATA_DIR')
   found = []
   stored = {splits.parse(part).split: s for s, part in dataset.slices.items()}
   for split in stored.values():
-    read = sources.records(dataset, split, data_dir=data_dir)
+    read = raw_records.records(dataset, split, data_dir=data_dir)
     for row_id, record in itertools.islice(read, RECORDS):
       try:
         found.append(dataset.read(record, row_id))
@@ -206,7 +208,7 @@ def test_prepared_rows_read_and_render(dataset):
   check(dataset, found)
 
 
-def check(dataset: Dataset, found: list[catalogue.Row]) -> None:
+def check(dataset: Dataset, found: list[dataset_lib.Row]) -> None:
   """Each row by each template: fields whole, OPTIONS last, the answer written."""
   for row in found:
     options = row.answer.options
@@ -216,7 +218,7 @@ def check(dataset: Dataset, found: list[catalogue.Row]) -> None:
     else:
       assert row.answer.text in row.answer.references
     for index, template in enumerate(dataset.templates):
-      prompt = catalogue.render(dataset, index, row)
+      prompt = dataset_lib.render(dataset, index, row)
       for name in template.input_fields:
         assert row.values[name] in prompt.inputs
       if template.has_options:
@@ -225,7 +227,7 @@ def check(dataset: Dataset, found: list[catalogue.Row]) -> None:
     for way in dataset.by_direction:
       asked = way.directed(row)
       for index in way.evaluated_templates:
-        assert catalogue.render(dataset, index, row).targets == asked.answer.text
+        assert dataset_lib.render(dataset, index, row).targets == asked.answer.text
 
 
 @each_dataset
@@ -234,9 +236,9 @@ def test_every_style_renders_it_too(dataset, features):
   for form in ('no_template', 'dataset_name'):
     styled = Style(form=form).of(dataset)
     for row in found:
-      prompt = catalogue.render(styled, 0, row)
+      prompt = dataset_lib.render(styled, 0, row)
       assert prompt.inputs.strip()
       assert prompt.targets == row.answer.text
-  shown = catalogue.render(dataset, 0, found[0], exemplars=found[1:4])
-  assert shown.inputs.endswith(catalogue.render(dataset, 0, found[0]).inputs)
-  assert shown.inputs.count(catalogue.NEXT) == len(found[1:4])
+  shown = dataset_lib.render(dataset, 0, found[0], exemplars=found[1:4])
+  assert shown.inputs.endswith(dataset_lib.render(dataset, 0, found[0]).inputs)
+  assert shown.inputs.count(dataset_lib.NEXT) == len(found[1:4])

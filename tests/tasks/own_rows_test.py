@@ -5,15 +5,15 @@ import pathlib
 
 import pytest
 
-from flan_jax import catalogue
+from flan_jax.catalog import dataset
 
 fetch = pytest.importorskip(
-  'flan_jax.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
+  'flan_jax.data.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
 )
 tfds = pytest.importorskip('tensorflow_datasets')
 
 ROWS = pathlib.Path(__file__).parents[1] / 'rows'
-NAMES = list(dict.fromkeys(d.tfds for d in catalogue.family('flan').values()))
+NAMES = list(dict.fromkeys(d.tfds for d in dataset.family('flan').values()))
 
 
 @pytest.mark.parametrize('name', NAMES)

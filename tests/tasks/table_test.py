@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from flan_jax import catalogue, rates
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import mixing_rates
 
-DATASETS = catalogue.family('flan')
+DATASETS = dataset_lib.family('flan')
 with (pathlib.Path(__file__).parent / 'declared.csv').open(encoding='utf-8') as file:
   TABLE = {line['dataset']: line for line in csv.DictReader(file)}
 
@@ -39,13 +40,13 @@ def test_cluster_builder_and_views_are_those_of_the_table(line):
 def test_splits_and_their_sizes_are_those_of_the_table(line):
   """Two datasets are named by the paper alone; nobody gives their splits."""
   dataset = DATASETS[line['dataset']]
-  for split in catalogue.SPLITS:
+  for split in dataset_lib.SPLITS:
     assert dataset.slices.get(split, '') == line[split]
     assert dataset.rows(split) == int(line[f'{split}_rows'])
 
 
 def test_the_rate_of_every_task_is_that_of_the_table():
-  found = rates.of(catalogue.mixture('flan_all'))
+  found = mixing_rates.of(dataset_lib.mixture('flan_all'))
   assert found == {
     name: int(line['rate']) for name, line in TABLE.items() if int(line['rate'] or 0)
   }
@@ -64,7 +65,7 @@ def test_the_paper_counts_sixty_two_datasets_in_twelve_clusters():
     'reading_comp_commonsense': 2, 'coreference': 3, 'misc': 7, 'summarization': 11,
   }  # fmt: skip
   assert by_cluster.total() == 62
-  assert tuple(c for c in catalogue.CLUSTERS if by_cluster[c]) == catalogue.CLUSTERS
+  assert tuple(c for c in dataset_lib.CLUSTERS if by_cluster[c]) == dataset_lib.CLUSTERS
 
 
 def test_four_datasets_of_the_paper_are_several_tasks():
@@ -98,11 +99,11 @@ def test_the_views_differ_in_what_the_paper_and_its_code_disagree_on():
 
 
 def test_an_object_of_the_json_has_the_agreed_keys():
-  found = catalogue.as_json(DATASETS['anli_r1'], rate=3000)
+  found = dataset_lib.as_json(DATASETS['anli_r1'], rate=3000)
   assert list(found) == [
     'dataset', 'cluster', 'in_paper', 'paper_name', 'tfds', 'splits', 'rate', 'metric',
     'answer_type', 'templates',
   ]  # fmt: skip
   assert (found['in_paper'], found['paper_name']) == (True, 'ANLI')
   assert set(found['templates'][0]) == {'inputs', 'targets', 'turned_around'}
-  assert catalogue.as_json(DATASETS['wsc'], rate=504)['in_paper'] is False
+  assert dataset_lib.as_json(DATASETS['wsc'], rate=504)['in_paper'] is False

@@ -12,14 +12,15 @@ import re
 import pytest
 import real_rows
 
-from flan_jax import catalogue, splits, templates
-from flan_jax.catalogue import Dataset, Row
-from flan_jax.evaluate import continuation
-from flan_jax.fields import Label, Unlabelled
-from flan_jax.prose import prose
-from flan_jax.templates import OPTIONS
+from flan_jax.catalog import continuation_prompts, splits
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.fields import Label, Unlabelled
+from flan_jax.catalog.prose import prose
+from flan_jax.catalog.template import OPTIONS
 
-DATASETS = catalogue.family('flan')
+DATASETS = dataset_lib.family('flan')
 OWN = pathlib.Path(__file__).parents[1] / 'rows'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""
@@ -192,7 +193,7 @@ def test_a_mail_has_its_words_whole_and_every_address_once():
 def prompts(dataset: Dataset):
   """(where, template) of the templates and of the prompt that an answer continues."""
   yield from enumerate(dataset.templates)
-  yield continuation.FORM, continuation.of(dataset).templates[0]
+  yield continuation_prompts.FORM, continuation_prompts.of(dataset).templates[0]
 
 
 SEPARATE = set('.,;:?!')
@@ -203,7 +204,7 @@ def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
   """... as in `he asked "Why??"` or `on William Buckley Jr..`."""
   for _, row in read(dataset.name):
     for where, template in prompts(dataset):
-      parts = templates.parse(template.inputs)
+      parts = template_lib.parse(template.inputs)
       for (_, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
         if name in (None, OPTIONS) or after.startswith('...'):
           continue
@@ -232,9 +233,9 @@ NAMES = {'word', 'pronoun', 'noun', 'title'}
 """Fields of one name or one expression, which a template may put between quotes."""
 
 
-def between_quotes(template: templates.Template) -> set[str]:
+def between_quotes(template: template_lib.Template) -> set[str]:
   """Fields that the inputs of a template put a quotation mark next to."""
-  parts = [*templates.parse(template.inputs), ('', None)]
+  parts = [*template_lib.parse(template.inputs), ('', None)]
   return {
     name
     for (before, name), (after, _) in itertools.pairwise(parts)
@@ -290,7 +291,7 @@ def test_what_fix_punct_leaves_out_is_what_its_templates_say():
   row = dataset.read({'en': "At 1.5%, it's a (well-known) and/or - 2:1!"}, 'train:0')
   assert row.values['bare'] == 'At 1.5% its a well-known and/or 2:1'
   for template in dataset.templates:
-    text = ' '.join(literal for literal, _ in templates.parse(template.inputs))
+    text = ' '.join(literal for literal, _ in template_lib.parse(template.inputs))
     assert not re.search(
       r'\b(?:all|every|each|any)\b[^.]*\b(?:marks?|comma)', text.lower()
     )
@@ -303,5 +304,5 @@ def test_templates_are_in_american_spelling(dataset):
     r'speciality|enquir|centre|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
   )
   for template in dataset.templates:
-    text = ' '.join(literal for literal, _ in templates.parse(template.inputs))
+    text = ' '.join(literal for literal, _ in template_lib.parse(template.inputs))
     assert not british.search(text.lower())

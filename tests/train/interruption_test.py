@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax import catalogue, cli, config
-from flan_jax.data import materialize
+from flan_jax.catalog import dataset
+from flan_jax.cli import dispatch
+from flan_jax.config import gin
 from flan_jax.data.loader import Loader
+from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
-from flan_jax.progress import Progress
+from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import ledger, loop
+from flan_jax.train import goodput, trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -43,7 +45,7 @@ SMALL = [
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    catalogue.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
   )
   return out
 
@@ -64,9 +66,9 @@ def flags(model_dir: pathlib.Path, store: pathlib.Path | None, **more) -> list[s
 FILES = ['gin/runs/base.gin', 'gin/models/tiny.gin']
 
 
-def run(model_dir, store, **more) -> loop.Outcome:
-  settings = config.load(FILES, flags(model_dir, store, **more)).build('Run')
-  return loop.train(settings, progress=Progress())
+def run(model_dir, store, **more) -> trainer.Outcome:
+  settings = gin.load(FILES, flags(model_dir, store, **more)).build('Run')
+  return trainer.train(settings, progress=Progress())
 
 
 def losses(model_dir: pathlib.Path) -> list[float]:
@@ -199,7 +201,7 @@ def test_another_object_store_is_refused_and_no_folder_of_that_name_is_made(
 
 FILLS = """
 import pathlib, sys
-from flan_jax import cli
+from flan_jax.cli import dispatch
 from flan_jax.train import checkpoint
 model_dir, pad = sys.argv[1], pathlib.Path(sys.argv[1]) / 'pad'
 save = checkpoint.Checkpoints.save
@@ -214,7 +216,7 @@ def fills(self, state, *, step, about):
         pass
   save(self, state, step=step, about=about)
 checkpoint.Checkpoints.save = fills
-sys.exit(cli.main(sys.argv[2:]))
+sys.exit(dispatch.main(sys.argv[2:]))
 """
 
 
@@ -261,7 +263,7 @@ class Spoilt(Loader):
 
 @pytest.fixture
 def spoilt(monkeypatch):
-  monkeypatch.setattr('flan_jax.train.steps.Loader', Spoilt)
+  monkeypatch.setattr('flan_jax.train.loop.Loader', Spoilt)
 
   def at(*steps):
     monkeypatch.setattr(Spoilt, 'steps', steps)
@@ -310,17 +312,17 @@ def test_a_stopped_run_may_go_on_skipping(spoilt, store, tmp_path):
 
 HANGS = """
 import sys, threading
-from flan_jax import cli
-from flan_jax.train import steps
-class Stuck(steps.Loader):
+from flan_jax.cli import dispatch
+from flan_jax.train import loop
+class Stuck(loop.Loader):
   def batch(self, step):
     if step == 3:
       wait_for_ever()
     return super().batch(step)
 def wait_for_ever():
   threading.Event().wait()
-steps.Loader = Stuck
-sys.exit(cli.main(sys.argv[1:]))
+loop.Loader = Stuck
+sys.exit(dispatch.main(sys.argv[1:]))
 """
 
 
@@ -357,14 +359,14 @@ def environment(devices: int) -> dict[str, str]:
 
 
 def test_the_ledger_accounts_for_the_wall_clock(whole, capsys):
-  spent = ledger.summarize(ledger.read(whole / ledger.FILE))
+  spent = goodput.summarize(goodput.read(whole / goodput.FILE))
   assert (spent.starts, spent.steps, spent.lost_steps) == (1, 6, 0)
   assert sum(spent.seconds.values()) == pytest.approx(spent.wall, rel=1e-3)
   assert spent.seconds['compile'] > 0
   assert spent.seconds['save'] > 0
-  assert cli.main(['report', str(whole)]) == 0
+  assert dispatch.main(['report', str(whole)]) == 0
   shown = capsys.readouterr().out
   assert '6 steps in' in shown
   assert 'compile' in shown
-  assert cli.main(['report', '--json', str(whole)]) == 0
+  assert dispatch.main(['report', '--json', str(whole)]) == 0
   assert json.loads(capsys.readouterr().out)['goodput']['steps'] == 6

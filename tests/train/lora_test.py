@@ -11,22 +11,23 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file
 
-from flan_jax import catalogue, config
-from flan_jax.data import materialize
-from flan_jax.data import store as store_lib
+from flan_jax.catalog import dataset
+from flan_jax.checkpoints import model_dir as model_dir_lib
+from flan_jax.checkpoints import weights
+from flan_jax.config import gin, training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data.store import materialize
+from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
-from flan_jax.model import weights
-from flan_jax.model.config import DecoderConfig
 from flan_jax.model.decoder import Decoder
-from flan_jax.progress import Progress
-from flan_jax.train import checkpoint, log, loop, lora, model_folder, settings
-from flan_jax.train import mesh as mesh_lib
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import checkpoint, lora, metric_writer, train_step, trainer
 from flan_jax.train import state as state_lib
-from flan_jax.train import step as step_lib
-from tests.train.step_test import TINY, eight_rows
+from tests.train.train_step_test import TINY, eight_rows
 
 TASK = 'microworld_mini_arc'
-LORA = settings.Lora(rank=4, alpha=8.0)
+LORA = training.Lora(rank=4, alpha=8.0)
 MODELS = {
   'gated': TINY,
   'unrolled': dataclasses.replace(TINY, scan_layers=False),
@@ -103,11 +104,11 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
         pattern = 'ndr,nrhc->ndhc' if b.ndim == 4 else 'n...r,nrd->n...d'
         merged[name] = weight + LORA.scale * jnp.einsum(pattern, a, b)
     tree = traverse_util.unflatten_dict(merged, sep='/')
-    return step_lib.loss_sums(tree, batch, config=TINY)[0]
+    return train_step.loss_sums(tree, batch, config=TINY)[0]
 
   def beside(adapters):
-    return step_lib.loss_sums(
-      adapters, batch, config=TINY, loss=step_lib.Loss(lora=LORA), frozen=params
+    return train_step.loss_sums(
+      adapters, batch, config=TINY, loss=train_step.Loss(lora=LORA), frozen=params
     )[0]
 
   want, got = jax.grad(through_the_sum)(adapters), jax.grad(beside)(adapters)
@@ -116,7 +117,7 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
 
 
 def run_steps(
-  shape: settings.Mesh,
+  shape: training.Mesh,
   *,
   devices: int,
   base_dtype='float32',
@@ -131,7 +132,7 @@ def run_steps(
   base = state_lib.init_params(config, seed=0, shardings=shardings)
   small, small_axes = lora.abstract(shapes, axes, lora=LORA)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
+    training.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
     config=config,
     logical_axes=small_axes,
     lora=LORA,
@@ -141,13 +142,13 @@ def run_steps(
   )
   adapters = lora.init(small, small_axes, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(adapters, optimizer, layout=layout)
-  step = step_lib.make(
+  step = train_step.make(
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules,
-    loss=step_lib.Loss(lora=LORA), frozen_shardings=shardings,
+    loss=train_step.Loss(lora=LORA), frozen_shardings=shardings,
   )  # fmt: skip
   batch = mesh_lib.put_batch(eight_rows(), mesh_lib.batch_sharding(mesh, shape.rules))
   losses = []
-  with step_lib.sharded(mesh, shape.rules):
+  with train_step.sharded(mesh, shape.rules):
     for _ in range(steps):
       state, metrics = step(state, batch, base)
       losses.append(float(metrics.loss) / float(metrics.weight))
@@ -156,7 +157,7 @@ def run_steps(
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
-  losses, state, base = run_steps(settings.Mesh(), devices=1, base_dtype=dtype)
+  losses, state, base = run_steps(training.Mesh(), devices=1, base_dtype=dtype)
   assert losses[-1] < losses[0] - 0.5
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(base)} == {dtype}
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {'float32'}
@@ -172,7 +173,7 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
 def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
   """As without scaling; with it, what begins at zero learns all the same."""
   ours, off, on = (
-    run_steps(settings.Mesh(), devices=1, scaled=scaled)
+    run_steps(training.Mesh(), devices=1, scaled=scaled)
     for scaled in (None, False, True)
   )
   np.testing.assert_array_equal(ours[0], off[0])
@@ -183,22 +184,22 @@ def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
 
 
 def test_on_a_mesh_they_learn_as_on_one_device():
-  one, _, _ = run_steps(settings.Mesh(), devices=1, steps=3)
-  many, _, _ = run_steps(settings.Mesh(fsdp=2, model=2), devices=8, steps=3)
+  one, _, _ = run_steps(training.Mesh(), devices=1, steps=3)
+  many, _, _ = run_steps(training.Mesh(fsdp=2, model=2), devices=8, steps=3)
   np.testing.assert_allclose(many, one, rtol=2e-6)
 
 
 def test_targets_that_are_named_are_the_only_ones():
   shapes, axes = state_lib.abstract_params(TINY)
-  some = settings.Lora(rank=2, targets=('query', 'value'))
+  some = training.Lora(rank=2, targets=('query', 'value'))
   small, _ = lora.abstract(shapes, axes, lora=some)
   found = {f'layers/{name}_{part}' for name in ('query', 'value') for part in 'ab'}
   assert set(flat(small)) == found
   ungated, axes = state_lib.abstract_params(MODELS['biased'])
   with pytest.raises(InputError, match="Lora.targets: the model has no 'gate'"):
-    lora.abstract(ungated, axes, lora=settings.Lora(rank=2, targets=('gate',)))
+    lora.abstract(ungated, axes, lora=training.Lora(rank=2, targets=('gate',)))
   with pytest.raises(InputError, match="got 'querry'.*did you mean 'query'"):
-    settings.Lora(rank=2, targets=('querry',))
+    training.Lora(rank=2, targets=('querry',))
 
 
 @pytest.fixture(scope='module')
@@ -206,11 +207,11 @@ def folders(tmp_path_factory):
   """(store, model folder) that runs below start from."""
   out = tmp_path_factory.mktemp('lora')
   materialize.materialize(
-    catalogue.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
+    dataset.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
     row_length=256,
   )  # fmt: skip
   model = dataclasses.replace(TINY, vocab_size=512)
-  model_folder.save(
+  model_dir_lib.save(
     out / 'base',
     state_lib.init_params(model, seed=5),
     config=model,
@@ -219,7 +220,7 @@ def folders(tmp_path_factory):
   return out / 'store', out / 'base'
 
 
-def build(model_dir, folders, **more) -> settings.Run:
+def build(model_dir, folders, **more) -> training.Run:
   store, base = folders
   values = {
     'MODEL_DIR': model_dir,
@@ -237,7 +238,7 @@ def build(model_dir, folders, **more) -> settings.Run:
     **more,
   }
   flags = [f'{name}={value}' for name, value in values.items()]
-  return config.load(['gin/runs/base.gin'], flags).build('Run')
+  return gin.load(['gin/runs/base.gin'], flags).build('Run')
 
 
 QUIET = Progress(quiet=True)
@@ -249,8 +250,8 @@ class Killed(Exception):
 
 def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   """Bit for bit; and what it leaves is a model like any other."""
-  whole = loop.train(build(tmp_path / 'whole', folders), progress=QUIET)
-  flush = log.Log.flush
+  whole = trainer.train(build(tmp_path / 'whole', folders), progress=QUIET)
+  flush = metric_writer.Log.flush
 
   def dies(self, step, **more):
     if step == 5:
@@ -258,11 +259,11 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
     return flush(self, step, **more)
 
   with monkeypatch.context() as patch:
-    patch.setattr(log.Log, 'flush', dies)
+    patch.setattr(metric_writer.Log, 'flush', dies)
     with pytest.raises(Killed):
-      loop.train(build(tmp_path / 'broken', folders), progress=QUIET)
+      trainer.train(build(tmp_path / 'broken', folders), progress=QUIET)
   assert not (tmp_path / 'broken' / 'model').exists()
-  loop.train(build(tmp_path / 'broken', folders), progress=QUIET)
+  trainer.train(build(tmp_path / 'broken', folders), progress=QUIET)
 
   one, other = (
     load_file(tmp_path / name / 'model' / 'model.safetensors')
@@ -279,7 +280,7 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   assert about['lora']['rank'] == 4
   assert about['lora']['base_digest'] == lora.base_digest(str(folders[1]))
   assert set(flat(whole.state.params)) == {
-    f'layers/{name}_{part}' for name in settings.LORA_TARGETS for part in 'ab'
+    f'layers/{name}_{part}' for name in training.LORA_TARGETS for part in 'ab'
   }
   # It opens as a model that knows nothing of adapters.
   found = weights.load_config(tmp_path / 'whole' / 'model')
@@ -293,15 +294,15 @@ def test_adapters_do_not_go_on_upon_another_base(folders, tmp_path):
   for file in base.iterdir():
     (mine / file.name).write_bytes(file.read_bytes())
   run = build(tmp_path / 'run', (store, mine), TRAIN_STEPS=3)
-  loop.train(run, progress=QUIET)
+  trainer.train(run, progress=QUIET)
   model = weights.load_config(mine)
   weights.save(mine, state_lib.init_params(model, seed=6), config=model)
   with pytest.raises(InputError, match='INITIAL_CHECKPOINT_PATH: the adapters'):
-    loop.train(dataclasses.replace(run, train_steps=4), progress=QUIET)
+    trainer.train(dataclasses.replace(run, train_steps=4), progress=QUIET)
 
 
 def test_checkpoints_hold_the_adapters_alone(folders, tmp_path):
-  loop.train(build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET)
+  trainer.train(build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET)
   saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
   assert saved.about(3)['lora']['base'] == str(folders[1])
   saved.close()
@@ -316,7 +317,9 @@ def test_bad_settings_are_refused(folders, tmp_path):
   with pytest.raises(InputError, match='LORA_RANK: got 4, and no model to adapt'):
     build(tmp_path, folders, INITIAL_CHECKPOINT_PATH=None)
   with pytest.raises(InputError, match=r'LORA_RANK: got 999; must be at most \d+, the'):
-    loop.train(build(tmp_path, folders, LORA_RANK=999), progress=Progress(quiet=True))
+    trainer.train(
+      build(tmp_path, folders, LORA_RANK=999), progress=Progress(quiet=True)
+    )
   with pytest.raises(InputError, match='LORA_RANK: got -1; must be 0 or more'):
     build(tmp_path, folders, LORA_RANK=-1)
   with pytest.raises(InputError, match='Run.head_chunk: got 60; .* nearest is 64'):

@@ -15,14 +15,15 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 import gin
-from flan_jax import catalogue
-from flan_jax import lineage as lineage_lib
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.catalog import dataset
+from flan_jax.catalog import lineage as lineage_lib
+from flan_jax.catalog.lineage import Lineage
+from flan_jax.checkpoints import model_dir as model_dir_lib
+from flan_jax.checkpoints import weights
+from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import recipe
-from flan_jax.lineage import Lineage
-from flan_jax.model import weights
-from flan_jax.train import adafactor, model_folder, state
+from flan_jax.train import adafactor, state
 
 _PREFIX = 'checkpoint_'
 _MODULE = 'decoder'
@@ -40,14 +41,14 @@ def train_state(source: str) -> dict[str, Any]:
   Raises:
     InputError: if there is no such model, or the run's optimizer is not Adafactor.
   """
-  config = model_folder.config(source)
+  config = model_dir_lib.config(source)
   shapes, axes = state.abstract_params(config)
   run = pathlib.Path(source) / 'checkpoints'
   if run.is_dir():
     step, params, moments = _read_run(run, shapes)
   else:
     step = 0
-    params = model_folder.load(source, config=config, shapes=shapes)
+    params = model_dir_lib.load(source, config=config, shapes=shapes)
     optimizer = adafactor.adafactor(1.0, logical_axes=axes)
     moments = jax.device_get(optimizer.init(params)).moments
   return {
@@ -124,7 +125,7 @@ def import_(
   if folder.exists():
     raise InputError(f'{folder}: is there already; must be a folder that is not')
   if model is not None:
-    config = model_folder.config(model)
+    config = model_dir_lib.config(model)
     tokenizer = model
   else:
     flags = settings.get('recipe.decoder.flags', ())
@@ -141,11 +142,11 @@ def import_(
   }
   if mixture is not None:
     provenance['mixture'] = mixture
-  model_folder.save(
+  model_dir_lib.save(
     folder,
     params,
     config=config,
-    tokenizer=tokenizer_lib.load(recipe.tokenizer_file(tokenizer)),
+    tokenizer=tokenizers.load(recipe.tokenizer_file(tokenizer)),
     provenance=provenance,
   )
   return folder
@@ -267,12 +268,12 @@ def _lineage(
   start = settings.get('INITIAL_CHECKPOINT_PATH', '')
   if start is None:
     parent = lineage_lib.RANDOM
-  elif start and (model_folder.find(start) / 'config.json').is_file():
-    parent = model_folder.lineage(start)
+  elif start and (model_dir_lib.find(start) / 'config.json').is_file():
+    parent = model_dir_lib.lineage(start)
   else:
     parent = Lineage((lineage_lib.unknown(f'what {model} started from'),))
-  if mixture in catalogue.mixtures() or mixture in catalogue.tasks():
-    return parent.then(lineage_lib.of_mixture(catalogue.mixture(mixture), model=model))
+  if mixture in dataset.mixtures() or mixture in dataset.tasks():
+    return parent.then(lineage_lib.of_mixture(dataset.mixture(mixture), model=model))
   note = '' if mixture is None else f'mixture {mixture} is not declared here'
   return parent.then(lineage_lib.unknown(model, note))
 

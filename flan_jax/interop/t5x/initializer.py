@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from t5x import utils
 
+from flan_jax.checkpoints import weights
 from flan_jax.interop.t5x import checkpoints
-from flan_jax.model import weights
 
 
 class Initializer(utils.TrainStateInitializer):

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import seqio
 from absl import logging
 
-from flan_jax import catalogue, rates, registry, sources
-from flan_jax.catalogue import Dataset, Mixture
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import mixing_rates
+from flan_jax.catalog.dataset import Dataset, Mixture
+from flan_jax.data import raw_records, tokenizers
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.interop import seqio_vocabulary
+from flan_jax.interop.seqio import tasks as tasks_lib
+from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 from flan_jax.interop.t5x import recipe
 
 _registered: dict[str, tuple] = {}
@@ -25,9 +27,9 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
     InputError: t5x could not tell its padding from its text.
   """
   path = recipe.tokenizer_file(tokenizer)
-  if path == tokenizer_lib.BYTES:
+  if path == tokenizers.BYTES:
     return seqio.ByteVocabulary()
-  found = tokenizer_lib.load(path)  # seqio's own says 0 whatever the padding is
+  found = tokenizers.load(path)  # seqio's own says 0 whatever the padding is
   if found.pad_id != 0 or found.eos_id == 0:
     zero = ' and 0 for letters that it lacks' if found.unk_id == 0 else ''
     raise InputError(
@@ -36,7 +38,7 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
       'nothing else'
     )
   if path.endswith('.json'):
-    return seqio_vocabulary.Vocabulary(found)
+    return vocabulary_lib.Vocabulary(found)
   return seqio.SentencePieceVocabulary(path)
 
 
@@ -74,9 +76,9 @@ def mixture(
       f'MIXTURE_OR_TASK_NAME: got {name!r}; must be a mixture or a task of `flan tasks`'
       + did_you_mean(name, known)
     )
-  if name not in catalogue.mixtures():
+  if name not in dataset_lib.mixtures():
     return name
-  declared = catalogue.mixture(name)
+  declared = dataset_lib.mixture(name)
   kept = _prepared(declared.members, data_dir, missing, of=name)
   if len(kept) == len(declared.members):
     return name
@@ -88,7 +90,7 @@ def mixture(
       [
         (
           f'{family}_{member}{suffix}',
-          registry.mixing_rate(member, group, family, suffix),
+          tasks_lib.mixing_rate(member, group, family, suffix),
         )
         for group in _groups(declared, kept)
         for member in group
@@ -121,7 +123,7 @@ def evaluation(
   _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
   _register(family, tokenizer, None, data_dir)
-  datasets = catalogue.family(family).values()
+  datasets = dataset_lib.family(family).values()
   legal = sorted({dataset.cluster for dataset in datasets})
   for cluster in clusters:
     if cluster not in legal:
@@ -146,7 +148,7 @@ def evaluation(
 def _groups(mixture: Mixture, kept: Sequence[Dataset]) -> list[list[str]]:
   """The datasets of `kept`, those together that share one maximum rate."""
   names = {dataset.name for dataset in kept}
-  return [[n for n in group if n in names] for group in rates.groups(mixture)]
+  return [[n for n in group if n in names] for group in mixing_rates.groups(mixture)]
 
 
 def _check(missing: str) -> None:
@@ -168,7 +170,7 @@ def _prepared(
   kept = []
   for dataset in datasets:
     try:
-      sources.sizes(dataset, data_dir=data_dir)
+      raw_records.sizes(dataset, data_dir=data_dir)
     except InputError as error:
       if missing == 'refuse':
         raise InputError(f"{error}; or leave it out: MISSING = 'skip'") from None
@@ -185,7 +187,7 @@ def _register(
 ) -> None:
   """Registers a family unless it is; a seed of None is any seed."""
   known = seqio.TaskRegistry.names()
-  there = any(dataset.task in known for dataset in catalogue.family(family).values())
+  there = any(dataset.task in known for dataset in dataset_lib.family(family).values())
   have = _registered.get(family) if there else None
   if there and have is None:
     raise InputError(
@@ -193,7 +195,7 @@ def _register(
       'flan_jax.seqio_tasks`'
     )
   if have is None:
-    registry.register(
+    tasks_lib.register(
       vocabulary(tokenizer), family=family, seed=seed or 0, data_dir=data_dir
     )
     _registered[family] = (tokenizer, seed or 0, data_dir)

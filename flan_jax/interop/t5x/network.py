@@ -18,11 +18,11 @@ from flax import linen as nn
 from flax import traverse_util
 from flax.linen import partitioning
 
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
-from flan_jax.model import cache as cache_lib
-from flan_jax.model.cache import Cache
-from flan_jax.model.config import DecoderConfig
+from flan_jax.model import kv_cache
 from flan_jax.model.decoder import Decoder
+from flan_jax.model.kv_cache import Cache
 
 AXES: Mapping[str, str] = {
   'embed': 'embed',
@@ -162,7 +162,7 @@ class Network(nn.Module):
 
   def _make_cache(self, ids_BxL) -> jax.Array:
     batch, length = ids_BxL.shape
-    cache = cache_lib.init(self.config, batch=batch, length=length)
+    cache = kv_cache.init(self.config, batch=batch, length=length)
     self._put(cache, jnp.zeros((), jnp.int32))
     return jnp.zeros((batch, length, self.config.vocab_size), jnp.float32)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import jax
 
-from flan_jax import config as config_lib
-from flan_jax.data import tokenizer as tokenizer_lib
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import gin, training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
-from flan_jax.model.config import DecoderConfig
-from flan_jax.train import model_folder, settings, state
+from flan_jax.train import state
 
 
 def decoder(
@@ -32,8 +33,8 @@ def decoder(
       "of the two, as model = 'microworld'"
     )
   if model is not None:
-    return model_folder.config(model)
-  return config_lib.load(list(gin_files), list(flags)).build('DecoderConfig')
+    return model_dir.config(model)
+  return gin.load(list(gin_files), list(flags)).build('DecoderConfig')
 
 
 def tokenizer_file(tokenizer: str | None) -> str:
@@ -50,14 +51,14 @@ def tokenizer_file(tokenizer: str | None) -> str:
     raise InputError(
       "TOKENIZER: not set, nor DECODER; must be a model folder, a .model or 'bytes'"
     )
-  if tokenizer == tokenizer_lib.BYTES or tokenizer.endswith(('.model', '.json')):
+  if tokenizer == tokenizers.BYTES or tokenizer.endswith(('.model', '.json')):
     return tokenizer
-  return model_folder.tokenizer_file(tokenizer)
+  return model_dir.tokenizer_file(tokenizer)
 
 
 def bos_id(tokenizer: str | None) -> int | None:
   """The BOS that starts our rows under a tokenizer; None where it has none."""
-  return tokenizer_lib.load(tokenizer_file(tokenizer)).bos_id
+  return tokenizers.load(tokenizer_file(tokenizer)).bos_id
 
 
 def learning_rate(
@@ -65,7 +66,7 @@ def learning_rate(
 ) -> Callable[[int], jax.Array]:
   """The schedule of our `Optimizer`, as `Trainer.learning_rate_fn`."""
   return state.schedule(
-    settings.Optimizer(learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps)
+    training.Optimizer(learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps)
   )
 
 

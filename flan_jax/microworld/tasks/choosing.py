@@ -1,10 +1,10 @@
 """Which one? Commonsense, coreference, sentiment, and the miscellaneous cluster."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, Label, after, before
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Choice, Field, Label, after, before
+from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import TREC
 from flan_jax.microworld.records import sizes
-from flan_jax.templates import Template
 
 MINI_COPA = Dataset(
   name='mini_copa',

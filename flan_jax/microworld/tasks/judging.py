@@ -1,10 +1,10 @@
 """Is it so? Inference, paraphrase, and reading comprehension by yes and no."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Label, capitalised, question_mark
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Field, Label, capitalised, question_mark
+from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import UNANSWERABLE
 from flan_jax.microworld.records import sizes
-from flan_jax.templates import Template
 
 MINI_RTE = Dataset(
   name='mini_rte',

@@ -1,9 +1,16 @@
 """What is it? Questions on a passage, on a given fact, and on common knowledge."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Choice, Field, Text, capitalised, pick, question_mark
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import (
+  Choice,
+  Field,
+  Text,
+  capitalised,
+  pick,
+  question_mark,
+)
+from flan_jax.catalog.template import Template
 from flan_jax.microworld.records import sizes
-from flan_jax.templates import Template
 
 MINI_SQUAD = Dataset(
   name='mini_squad',

@@ -1,9 +1,9 @@
 """Put it into words: sentences from concepts, translation, summaries."""
 
-from flan_jax.catalogue import Dataset
-from flan_jax.fields import Field, Text, join
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Field, Text, join
+from flan_jax.catalog.template import Template
 from flan_jax.microworld.records import sizes
-from flan_jax.templates import Template
 
 MINI_COMMON_GEN = Dataset(
   name='mini_common_gen',

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from flan_jax.data import rows
-from flan_jax.data.rows import Batch, Example
-from flan_jax.model.config import DecoderConfig
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import batch
+from flan_jax.data.batch import Batch, Example
 
 EOS = 1
 TINY = DecoderConfig(
@@ -32,8 +32,8 @@ def ours(
   groups: list[list[Example]], *, row_length: int, bos_id: int | None = None
 ) -> Batch:
   """One packed row a group, as the trainer reads it."""
-  return rows.stack([
-    rows.assemble(group, row_length=row_length, bos_id=bos_id, eos_id=EOS)
+  return batch.stack([
+    batch.assemble(group, row_length=row_length, bos_id=bos_id, eos_id=EOS)
     for group in groups
   ])  # fmt: skip
 

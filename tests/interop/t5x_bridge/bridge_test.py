@@ -9,14 +9,14 @@ import pytest
 from batches import EOS, TINY, examples, ours, pairs, theirs
 from flax import traverse_util
 
+from flan_jax.checkpoints import weights
+from flan_jax.config import training
 from flan_jax.interop.t5x import recipe
 from flan_jax.interop.t5x.network import Network
-from flan_jax.model import weights
 from flan_jax.model.decoder import Decoder
-from flan_jax.train import mesh as mesh_lib
-from flan_jax.train import settings
+from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import state as state_lib
-from flan_jax.train import step as step_lib
+from flan_jax.train import train_step
 
 pytestmark = pytest.mark.t5x
 
@@ -135,11 +135,11 @@ def results(losses, state):
 
 def run_ours(config, params):
   """The same of our own train step."""
-  run = settings.Mesh()
+  run = training.Mesh()
   mesh = mesh_lib.build(run, devices=jax.devices()[:1])
   shapes, axes = state_lib.abstract_params(config)
   optimizer = state_lib.make_optimizer(
-    settings.Optimizer(learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP),
+    training.Optimizer(learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP),
     config=config,
     logical_axes=axes,
   )
@@ -148,13 +148,13 @@ def run_ours(config, params):
   )
   params = jax.device_put(params, layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
-  step = step_lib.make(
+  step = train_step.make(
     config, optimizer, layout=layout, mesh=mesh, rules=run.rules,
-    loss=step_lib.Loss(z_loss=Z_LOSS),
+    loss=train_step.Loss(z_loss=Z_LOSS),
   )  # fmt: skip
   sharding = mesh_lib.batch_sharding(mesh, run.rules)
   losses = []
-  with step_lib.sharded(mesh, run.rules):
+  with train_step.sharded(mesh, run.rules):
     for groups in batches():
       batch = mesh_lib.put_batch(ours(groups, row_length=LENGTH), sharding)
       state, metrics = step(state, batch)
@@ -237,7 +237,7 @@ def test_scores_are_summed_log_probabilities_of_the_targets():
   groups = [[one] for one in examples(4)]
   got = make_model(TINY).score_batch({'decoder': params}, theirs(groups, row_length=24))
   want = [
-    -float(step_lib.loss_sums(params, ours([group], row_length=24), config=TINY)[0])
+    -float(train_step.loss_sums(params, ours([group], row_length=24), config=TINY)[0])
     for group in groups
   ]
   np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -9,15 +9,15 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
-from flan_jax import cli
+from flan_jax.checkpoints import model_dir
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import __main__ as command
 from flan_jax.interop.t5x import checkpoints
-from flan_jax.train import model_folder
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
-MICROWORLD = model_folder.SHIPPED
+MICROWORLD = model_dir.SHIPPED
 
 
 def flat_tree(checkpoint) -> dict[str, np.ndarray]:
@@ -41,10 +41,10 @@ def test_a_model_folder_comes_back_to_the_byte(exported, tmp_path):
     json.loads((folder / 'config.json').read_text()) for folder in (MICROWORLD, back)
   )
   assert ours.items() <= theirs.items()
-  said = json.loads((back / model_folder.PROVENANCE).read_text())
+  said = json.loads((back / model_dir.PROVENANCE).read_text())
   parts = {key: said[key] for key in ('by', 'step', 'mixture')}
   assert parts == {'by': 't5x', 'step': 0, 'mixture': 'microworld_mix'}
-  assert not model_folder.lineage(back).known
+  assert not model_dir.lineage(back).known
 
 
 def test_the_tree_is_that_of_t5x(exported):
@@ -75,7 +75,7 @@ def trained(folder, *more: str) -> str:
     'Optimizer.warmup_steps': 1,
   }
   flags = [f'--gin.{name}={value}' for name, value in settings.items()]
-  assert cli.main(['train', '--gin_file=gin/runs/demo.gin', *flags, *more]) == 0
+  assert dispatch.main(['train', '--gin_file=gin/runs/demo.gin', *flags, *more]) == 0
   return str(folder)
 
 
@@ -111,10 +111,10 @@ def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp
     "DECODER = 'microworld'\nMIXTURE_OR_TASK_NAME = \\\n    'microworld_mini_copa'\n"
   )
   back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
-  said = json.loads((back / model_folder.PROVENANCE).read_text())
+  said = json.loads((back / model_dir.PROVENANCE).read_text())
   parts = {key: said[key] for key in ('by', 'step', 'mixture')}
   assert parts == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
-  start, own = model_folder.lineage(back).trainings  # nobody says what it started from
+  start, own = model_dir.lineage(back).trainings  # nobody says what it started from
   assert (start.clusters, own.clusters) == (None, ('commonsense',))
 
 
@@ -151,7 +151,7 @@ def test_an_import_has_the_lineage_of_what_t5x_started_from(
     "MIXTURE_OR_TASK_NAME = 'microworld_mini_copa'\n"
   )
   back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
-  found = model_folder.lineage(back)
+  found = model_dir.lineage(back)
   assert [training.model for training in found.trainings] == models
   assert found.trained_on('microworld') == ('commonsense',)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax import cli, config
+from flan_jax.checkpoints import model_dir
+from flan_jax.cli import dispatch
+from flan_jax.config import gin as gin_lib
 from flan_jax.interop.t5x import checkpoints
-from flan_jax.train import model_folder
 
 pytestmark = [pytest.mark.t5x, pytest.mark.slow]
 
@@ -21,7 +22,7 @@ TASK = 'microworld_mini_copa'
 def t5x(command: str, *flags: str) -> str:
   """Runs `python -m t5x.COMMAND` with our gin files; returns its log."""
   files = ('model', command)
-  gin = [f'--gin_file={config.shipped() / "t5x" / f"{name}.gin"}' for name in files]
+  gin = [f'--gin_file={gin_lib.shipped() / "t5x" / f"{name}.gin"}' for name in files]
   done = subprocess.run(
     [sys.executable, '-m', f't5x.{command}', *gin, *flags],
     env=os.environ | {'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'},
@@ -63,11 +64,11 @@ def test_train_stops_and_goes_on_as_if_it_had_not(tmp_path):
     )
     for name in ('whole', 'parts')
   )
-  start = load_file(model_folder.SHIPPED / 'model.safetensors')
+  start = load_file(model_dir.SHIPPED / 'model.safetensors')
   for name, value in whole.items():
     np.testing.assert_array_equal(value, parts[name])
     assert not np.array_equal(value, start[name])
-  said = json.loads((tmp_path / 'whole_model' / model_folder.PROVENANCE).read_text())
+  said = json.loads((tmp_path / 'whole_model' / model_dir.PROVENANCE).read_text())
   assert {'by': 't5x', 'step': 4, 'mixture': TASK}.items() <= said.items()
   assert [part['mixture'] for part in said['lineage']] == ['', TASK]
 
@@ -84,7 +85,7 @@ def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
     'Optimizer.warmup_steps': 1,
   }
   gin = [f'--gin.{name}={value}' for name, value in flags.items()]
-  assert cli.main(['train', '--gin_file=gin/runs/demo.gin', *gin]) == 0
+  assert dispatch.main(['train', '--gin_file=gin/runs/demo.gin', *gin]) == 0
   checkpoints.export(run, str(tmp_path / 'exported'))
   train(tmp_path / 'initial', 4, f"--gin.INITIAL_CHECKPOINT_PATH='{run}'")
   train(tmp_path / 'exported', 4, '--gin.SAVE_DATASET=False')

@@ -5,10 +5,10 @@ import pytest
 
 seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
 
-from flan_jax.data import tokenizer  # noqa: E402
+from flan_jax.checkpoints import model_dir  # noqa: E402
+from flan_jax.data import raw_records, tokenizers  # noqa: E402
 from flan_jax.errors import InputError  # noqa: E402
 from flan_jax.interop.t5x import mixtures  # noqa: E402
-from flan_jax.train import model_folder  # noqa: E402
 
 TASK = 'microworld_mini_copa'
 
@@ -38,7 +38,7 @@ def empty_registry():
 
 def test_the_vocabulary_is_the_tokenizer_of_the_model():
   found = mixtures.vocabulary('microworld')
-  ours = tokenizer.load(model_folder.tokenizer_file('microworld'))
+  ours = tokenizers.load(model_dir.tokenizer_file('microworld'))
   text = 'Is the dog in the barn?'
   assert found.encode(text) == ours.encode(text).tolist()
   assert (found.pad_id, found.eos_id) == (ours.pad_id, ours.eos_id)
@@ -74,7 +74,7 @@ def test_tasks_and_mixtures_are_registered_once_and_known_by_our_names():
     .get_dataset({'inputs': 192, 'targets': 64}, 'train', shuffle=False)
     .as_numpy_iterator()
   )
-  ours = tokenizer.load(model_folder.tokenizer_file('microworld'))
+  ours = tokenizers.load(model_dir.tokenizer_file('microworld'))
   words = row['inputs_pretokenized'].decode()
   np.testing.assert_array_equal(row['inputs'], [*ours.encode(words), ours.eos_id])
 
@@ -96,14 +96,14 @@ def test_datasets_that_are_not_prepared_are_refused_or_left_out(monkeypatch):
   """Rates of the others are theirs in the whole mixture."""
   whole = 'microworld_held_out_nli'
   assert mixtures.mixture(whole, 'microworld', missing='skip') == whole
-  sizes = mixtures.sources.sizes
+  sizes = raw_records.sizes
 
   def without_arc(dataset, **more):
     if dataset.name == 'mini_arc':
       raise InputError("dataset 'mini_arc': not prepared")
     return sizes(dataset, **more)
 
-  monkeypatch.setattr(mixtures.sources, 'sizes', without_arc)
+  monkeypatch.setattr(raw_records, 'sizes', without_arc)
   with pytest.raises(InputError, match="mini_arc.*leave it out: MISSING = 'skip'"):
     mixtures.mixture(whole, 'microworld')
   with pytest.raises(InputError, match="MISSING: got 'skipp'.*did you mean 'skip'"):

@@ -16,7 +16,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.t5x import network
 from flan_jax.interop.t5x.network import Network
 from flan_jax.model.decoder import Decoder
-from flan_jax.train import state, step
+from flan_jax.train import state, train_step
 
 LENGTH = 40
 # fmt: off
@@ -64,7 +64,7 @@ def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
     mine.tokens,
     positions_BxL=mine.positions,
     segment_ids_BxL=mine.segment_ids,
-    prefix_BxL=step.prefix_of(mine) if config.attention == 'prefix' else None,
+    prefix_BxL=train_step.prefix_of(mine) if config.attention == 'prefix' else None,
   )
   prefix = batch['decoder_causal_attention']
   got = module.apply(

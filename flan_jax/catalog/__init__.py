@@ -1,0 +1,1 @@
+"""Declarations: templates, datasets, mixtures, splits and leakage. numpy at most."""

@@ -1,0 +1,460 @@
+"""Fields and answers: how a raw record becomes the strings a template uses.
+
+A declaration in `tasks/` says where each field stands in the TFDS record and how it
+is cleaned, as data; the few rules that data cannot say are the functions below.
+Records are plain Python: nested dicts of str, int, float, bool, and lists.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flan_jax.catalog import template
+from flan_jax.errors import InputError
+
+Record = Mapping[str, Any]
+Clean = Callable[[Any], Any]
+
+
+class Unlabelled(ValueError):
+  """The row has nothing to learn from: dropped and counted, not an error.
+
+  Its label is -1, its input equals its target, or its options are not as declared.
+  """
+
+
+def at(record: Record, path: str) -> Any:
+  """The value at `path`, as in `question/stem`; a list index is a number.
+
+  The empty path is the whole record.
+  """
+  value: Any = record
+  for key in path.split('/') if path else ():
+    try:
+      value = value[int(key)] if isinstance(value, (list, tuple)) else value[key]
+    except (KeyError, IndexError, ValueError, TypeError):
+      keys = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+      raise InputError(f'field {path!r}: no {key!r} in the record ({keys})') from None
+  return value
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Field:
+  """A value of the record at `path`, passed through `cleaning` in order."""
+
+  path: str
+  cleaning: tuple[Clean, ...]
+
+  def __init__(self, path: str, *cleaning: Clean):
+    object.__setattr__(self, 'path', path)
+    object.__setattr__(self, 'cleaning', cleaning)
+
+  @property
+  def by_sentences(self) -> bool:
+    """Whether it is cut to whole sentences, and may be cut to fewer of them."""
+    return any(getattr(clean, 'by_sentences', False) for clean in self.cleaning)
+
+  @property
+  def most_words(self) -> int | None:
+    """How many words its cleaning cuts it to; None where nothing cuts it."""
+    caps = [getattr(clean, 'most_words', None) for clean in self.cleaning]
+    return min((cap for cap in caps if cap is not None), default=None)
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """Places in the record that its first cleaning reads, beside `path`."""
+    found = getattr(self.cleaning[0], 'paths', ()) if self.cleaning else ()
+    return tuple('/'.join(filter(None, (self.path, path))) for path in found)
+
+  def __call__(self, record: Record) -> str:
+    value = at(record, self.path)
+    for clean in self.cleaning:
+      value = clean(value)
+    if isinstance(value, (list, tuple)):
+      raise InputError(
+        f'field {self.path!r}: a list of {len(value)}; join it, as in '
+        f"Field({self.path!r}, join(', '))"
+      )
+    return str(value).strip()
+
+
+def before(mark: str) -> Clean:
+  """What stands before the first `mark`."""
+  return lambda text: text.split(mark, 1)[0]
+
+
+def after(mark: str) -> Clean:
+  """What stands after the first `mark`."""
+  return lambda text: text.split(mark, 1)[-1]
+
+
+def join(separator: str) -> Clean:
+  """A list of strings as one string."""
+  return lambda values: separator.join(str(value).strip() for value in values)
+
+
+def pick(index: int) -> Clean:
+  """One element of a list."""
+  return lambda values: values[index]
+
+
+def replace(old: str, new: str) -> Clean:
+  return lambda text: text.replace(old, new)
+
+
+def drop(pattern: str) -> Clean:
+  """Removes every match of a regular expression."""
+  compiled = re.compile(pattern)
+  return lambda text: compiled.sub('', text)
+
+
+def squeeze(text: str) -> str:
+  """Runs of blanks as one blank, lines kept."""
+  return '\n'.join(' '.join(line.split()) for line in text.splitlines())
+
+
+def question_mark(text: str) -> str:
+  """A question that ends with one question mark; a request keeps its full stop."""
+  text = text.strip()
+  if text.endswith(('.', '!', ':', '?"', "?'", '?)')):
+    return text
+  return text.rstrip(' ?') + '?'
+
+
+def full_stop(text: str) -> str:
+  """A sentence that ends with a full stop, if nothing else ends it."""
+  text = text.strip()
+  return text + '.' if text[-1:].isalnum() or text[-1:] in (')', '%') else text
+
+
+def capitalised(text: str) -> str:
+  """The text with a capital for its first letter."""
+  text = text.lstrip()
+  return text[:1].upper() + text[1:]
+
+
+_FIRST_LETTER = re.compile(
+  r'(?m)^(["“(]?)([a-z])|((?<!\.)[.!?])( ["“(]?| *\n["“(]?)([a-z])|(\."|\.”)( )([a-z])'
+)
+_ABBREVIATION = re.compile(
+  r'(?i)(?:\b(?:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|approx|ca|cf|inc|ltd|co|corp|dept|fig)'
+  r'|\d ?(?:in|ft|yd|oz|lbs?|tbsp|tsp|pt|qt|gal|min|hrs?|sec|cm|mm|km|kg|ml)'
+  r'|\.[a-z]|\b[a-hj-z])\Z'
+)
+_SAID = re.compile(
+  r'(?:\w+ ){0,2}\w*(?:said|says?|told|tells|asks?|asked|adds|added)\b'
+)
+
+
+def sentence_case(text: str) -> str:
+  """The text with a capital for the first letter of every sentence and line.
+
+  A few abbreviations end no sentence, nor do units after a number: `vs.`, `e.g.`,
+  `12 oz.`; nor does a quotation before `he says`.
+  """
+
+  def capital(match: re.Match[str]) -> str:
+    before = text[: match.start()][-12:]
+    if match[3] == '.' and _ABBREVIATION.search(before):
+      return match[0]
+    if match[6] and _SAID.match(text, match.end() - 1):
+      return match[0]
+    return match[0][:-1] + match[0][-1].upper()
+
+  return _FIRST_LETTER.sub(capital, text)
+
+
+def each(*cleaning: Clean) -> Clean:
+  """Every element of a list passed through `cleaning` in order."""
+
+  def clean(values: Sequence[Any]) -> list[Any]:
+    out = list(values)
+    for change in cleaning:
+      out = [change(value) for value in out]
+    return out
+
+  inside = getattr(cleaning[0], 'paths', ()) if cleaning else ()
+  clean.paths = tuple(f'0/{path}' for path in inside)
+  return clean
+
+
+def recode(table: Mapping[Any, Any]) -> Clean:
+  """Another value for each value, as `recode({'cause': 'because', 'effect': 'so'})`."""
+
+  def clean(value: Any) -> Any:
+    if value not in table:
+      raise InputError(f'value {value!r}: must be one of {sorted(table)}')
+    return table[value]
+
+  return clean
+
+
+_MONTHS = (
+  'January|February|March|April|May|June|July|August|September|October|November|'
+  'December'
+)
+_DATE = re.compile(rf'(\d*)-({_MONTHS}|)-(\d{{1,2}})', re.IGNORECASE)
+
+
+def date_in_words(text: str) -> str:
+  """A date of TFDS's DROP as it is written: `1917-November-7` -> `7 November 1917`.
+
+  Its year or its month may be missing. Any other text stays as it is.
+  """
+  found = _DATE.fullmatch(text.strip())
+  if found is None or not (found[1] or found[2]):
+    return text
+  return ' '.join(part for part in reversed(found.groups()) if part)
+
+
+def numbered(values: Sequence[Any]) -> str:
+  """A list as numbered lines: `1. ...`, `2. ...`."""
+  return '\n'.join(f'{i}. {" ".join(str(v).split())}' for i, v in enumerate(values, 1))
+
+
+def first(most: int) -> Clean:
+  """At most that many elements of a list; a row that has none is dropped."""
+
+  def clean(values: Sequence[Any]) -> Sequence[Any]:
+    if not values:
+      raise Unlabelled('an empty list')
+    return values[:most]
+
+  return clean
+
+
+def first_or(default: str) -> Clean:
+  """The first element of a list, or `default` where the list is empty."""
+  return lambda values: values[0] if values else default
+
+
+def split(mark: str) -> Clean:
+  """The pieces of a text between `mark`s, empty ones left out."""
+  return lambda text: [piece.strip() for piece in text.split(mark) if piece.strip()]
+
+
+def substitute(pattern: str, by: str) -> Clean:
+  r"""Puts `by` (which may name groups, as in `\1`) for every match of `pattern`."""
+  compiled = re.compile(pattern)
+  return lambda text: compiled.sub(by, text)
+
+
+def without(*marks: str) -> Clean:
+  """The text itself; a row whose text holds one of `marks` is dropped."""
+
+  def clean(text: str) -> str:
+    found = [mark for mark in marks if mark in text]
+    if found:
+      raise Unlabelled(f'{found[0]!r} in {text!r}')
+    return text
+
+  return clean
+
+
+def words_of(name: str) -> str:
+  """An identifier as words: `priceRange` -> `price range`."""
+  spaced = re.sub(r'(?<=[a-z])(?=[A-Z][a-z])', ' ', name.replace('_', ' '))
+  return ' '.join(w if w.isupper() else w.lower() for w in spaced.split())
+
+
+def attributes(text: str) -> str:
+  """`name[The Mill], eatType[pub]` as lines `name = The Mill`, `eat type = pub`."""
+  pairs = re.findall(r'([^,\[\]]+)\[([^\]]*)\]', text)
+  return '\n'.join(f'{words_of(name)} = {value.strip()}' for name, value in pairs)
+
+
+_ENCLOSED = re.compile(r'\A"([^"]*)"\Z')
+_DATATYPE = re.compile(r'\A"([^"]*)"\((\w+)\)\Z')
+
+
+def triples(texts: Sequence[str]) -> str:
+  """WebNLG's `A_B | runwayLength | "9"` as lines `A B | runway length | 9`.
+
+  Quotes are dropped where they enclose the value or have no partner, and the datatype
+  is set apart: `"10.0"(minutes)` -> `10.0 (minutes)`.
+  """
+  lines = []
+  for text in texts:
+    subject, relation, value = text.split(' | ', 2)
+    value = _DATATYPE.sub(r'\1 (\2)', value.strip())
+    value = _ENCLOSED.sub(r'\1', value)
+    if value.endswith('"') and value.count('"') % 2:
+      value = value[:-1]
+    if value.count("''") == 1:
+      value = value.replace("''", '')
+    lines.append(' | '.join((subject, words_of(relation), value)).replace('_', ' '))
+  return '\n'.join(lines)
+
+
+def altered(*changes: Clean) -> Clean:
+  """A text made harder; a row that stays as it was is dropped and counted."""
+
+  def clean(text: str) -> str:
+    new = text
+    for change in changes:
+      new = change(new)
+    if new == text:
+      raise Unlabelled(f'nothing to restore in {text!r}')
+    return new
+
+  clean.paths = getattr(changes[0], 'paths', ()) if changes else ()
+  return clean
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What one row expects.
+
+  Attributes:
+    text: the answer as training writes it.
+    options: the strings a classification ranks; empty where the answer is free text.
+    gold: indices into `options` of the right ones; empty where it is free text.
+    references: every text that counts as right; `text` is among them, or where
+      `Label.measured` says so the number that `text` rounds.
+    span: (first, last) character of the evidence, `last` exclusive, in the field that
+      the dataset declares to hold it; () where none is known.
+  """
+
+  text: str
+  options: tuple[str, ...] = ()
+  gold: tuple[int, ...] = ()
+  references: tuple[str, ...] = ()
+  span: tuple[int, ...] = ()
+
+  @property
+  def is_blank(self) -> bool:
+    """Whether there is nothing to write, so that nothing can be measured."""
+    return not self.text.strip()
+
+  @property
+  def right(self) -> list[str]:
+    """What a metric compares an answer with."""
+    return list(self.references) or [self.options[i] for i in self.gold] or [self.text]
+
+  def cleaned(self, clean: Callable[[str], str]) -> 'Answer':
+    """The same answer with every text of it cleaned."""
+    references = dict.fromkeys(map(clean, self.references))
+    return dataclasses.replace(
+      self,
+      text=clean(self.text),
+      options=tuple(map(clean, self.options)),
+      references=tuple(references)
+      if not self.options
+      else tuple(map(clean, self.references)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """A class id of the record, put into words; the options are all the words.
+
+  Attributes:
+    path: where the class id stands (an int or a bool).
+    words: the label word of each class, in the order of the ids.
+    read: turns the value into the class id, as `round` does for a score.
+    measured: whether an answer is compared with the value itself, a number, and not
+      with the word that stands for it.
+  """
+
+  path: str
+  words: tuple[str, ...]
+  read: Callable[[Any], int] = int
+  measured: bool = False
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    del values
+    value = at(record, self.path)
+    label = self.read(value)
+    if label == -1:
+      raise Unlabelled(self.path)
+    if not 0 <= label < len(self.words):
+      raise InputError(
+        f'label {self.path!r}: got {label}; must be 0 to {len(self.words) - 1} '
+        f'({", ".join(self.words)})'
+      )
+    word = self.words[label]
+    right = f'{value:g}' if self.measured else word
+    return Answer(word, self.words, (label,), (right,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """One of the row's own options, or several that are all right.
+
+  Attributes:
+    path: where the index of the right option stands, or the texts of the right ones.
+    options: a path to a list of strings, or one string per option with fields in
+      braces, as in `('{option1} {rest}', '{option2} {rest}')`.
+    first: the index that the record gives to the first option.
+    cleaning: passes every option through these, in order.
+    count: how many options a row must have, others being dropped; None: any number.
+    gap: a field and a mark in it: an option reads as that field with the mark
+      replaced by it; None: it stands by itself.
+  """
+
+  path: str
+  options: str | tuple[str, ...]
+  first: int = 0
+  cleaning: tuple[Clean, ...] = ()
+  count: int | None = None
+  gap: tuple[str, str] | None = None
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    if isinstance(self.options, str):
+      options = tuple(str(text) for text in at(record, self.options))
+    else:
+      options = tuple(template.fill(text, values) for text in self.options)
+    for clean in self.cleaning:
+      options = tuple(clean(option) for option in options)
+    options = tuple(option.strip() for option in options)
+    if self.count not in (None, len(options)):
+      raise Unlabelled(f'{len(options)} options; must be {self.count}')
+    gold = self._gold(at(record, self.path), options)
+    if self.gap:
+      field, mark = self.gap
+      options = tuple(values[field].replace(mark, option) for option in options)
+    right = tuple(options[index] for index in gold)
+    return Answer(right[0], options, gold, right)
+
+  def _gold(self, value: Any, options: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the right options, in the order in which the record names them."""
+    if isinstance(value, (list, tuple)):
+      texts = dict.fromkeys(str(text).strip() for text in value)
+      gold = tuple(options.index(text) for text in texts if text in options)
+      if not gold:
+        raise Unlabelled(f'{self.path}: none of the options')
+      return gold
+    label = int(value)
+    if label == -1:
+      raise Unlabelled(self.path)
+    index = label - self.first
+    if not 0 <= index < len(options):
+      raise InputError(
+        f'choice {self.path!r}: got {label}; must be {self.first} to '
+        f'{self.first + len(options) - 1} (the row has {len(options)} options)'
+      )
+    return (index,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Free text.
+
+  Attributes:
+    text: a field in braces, or several, as in `'{summary}'`.
+    references: path to a list of further right answers, or None.
+    cleaning: passes every further answer through these, in order.
+  """
+
+  text: str
+  references: str | None = None
+  cleaning: tuple[Clean, ...] = ()
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    text = template.fill(self.text, values)
+    more: Sequence[str] = at(record, self.references) if self.references else ()
+    for clean in self.cleaning:
+      more = [clean(reference) for reference in more]
+    references = dict.fromkeys([text, *(str(r).strip() for r in more)])
+    return Answer(text, references=tuple(r for r in references if r))

@@ -1,0 +1,412 @@
+"""Lint: the mistakes that templates and label words make, found before they train.
+
+Plain Python over the declarations, and over the features of what is prepared: no
+tokenizer, no record, no TensorFlow. What a Dataset refuses as it is declared (an answer
+that names no field, a slice that TFDS cannot read, a metric that does not exist) is not
+repeated here. What only records can show (a row whose text is too long, two options of
+one row that are equal) is dropped and counted where rows are rendered, by `flan
+materialize`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
+from flan_jax.catalog import tfds_features
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Choice, Field, Label, Text
+from flan_jax.catalog.template import OPTIONS, Template
+from flan_jax.errors import did_you_mean
+
+FEWEST_TEMPLATES = 10
+MOST_TURNED_AROUND = 3
+"""FLAN section 2.1: ten templates, up to three of them turned around."""
+
+NEAR = 0.75
+"""Word-set overlap from which two templates of a dataset are near-duplicates."""
+
+MOST_TOKENS = 1023
+"""Input tokens that FLAN allows, 1024, without the mark at their end (section 2.4)."""
+
+TOKENS_PER_WORD = 1.4
+"""Median over documents of 14 of the datasets, by T5's vocabulary of 32,000 pieces."""
+
+RULES = {
+  'unknown-path': 'a field, the answer or the evidence reads what no record has',
+  'unknown-source': 'derived_from names what no other dataset is, or is made of',
+  'unknown-field': 'a template names a field that the dataset lacks',
+  'unused-field': 'no template and no answer uses a declared field',
+  'unused-direction': 'no template goes a declared direction',
+  'missing-evidence': 'a template leaves out what most of the others rest on',
+  'answer-in-inputs': 'a template shows the answer that it asks for',
+  'target': 'a template asks for the answer if, and only if, it is not turned around',
+  'target-no-label': 'a target adds to the label word, and is none of the labels',
+  'too-long': 'words alone fill 1024 tokens, options and longest documents included',
+  'blank': 'blanks at the beginning or the end of a template or at the end of a line',
+  'doubled-blank-line': 'two blank lines in a row',
+  'options-last': 'OPTIONS stands once, at the very end, on a line of its own',
+  'options-missing': 'a template asks for one of a set and does not list the set',
+  'duplicate': 'two templates of a dataset have the same words',
+  'near-duplicate': 'two templates of a dataset share three quarters of their words',
+  'equal-across': 'templates of two datasets are equal',
+  'too-few-templates': 'a dataset has fewer than ten templates',
+  'too-many-turned-around': 'a dataset has more than three templates turned around',
+  'label-blank': 'a label word is empty, of two lines, or begins or ends with a blank',
+  'label-prefix': 'a label word is the beginning of another',
+  'label-count': 'label words are fewer than two, or not one for each class',
+  'label-repeated': 'two classes have the same label word',
+  'label-ambiguous': 'the question asked makes a label word right for two classes',
+  'label-mismatch': 'a question asks for yes or no, and neither is a label word',
+}
+"""Rule -> what it finds."""
+
+
+class Finding(NamedTuple):
+  """One mistake.
+
+  Attributes:
+    dataset: short name of the dataset.
+    template: index of the template, or None where the mistake is the dataset's.
+    rule: key of RULES.
+    message: one line for the author of the declaration.
+  """
+
+  dataset: str
+  template: int | None
+  rule: str
+  message: str
+
+  def __str__(self) -> str:
+    place = '' if self.template is None else f'[{self.template}]'
+    return f'{self.dataset}{place}: {self.rule}: {self.message}'
+
+
+def lint(datasets: Iterable[Dataset]) -> list[Finding]:
+  """Every mistake in `datasets`, in the order of the declarations."""
+  datasets = tuple(datasets)
+  found: list[Finding] = []
+  for dataset in datasets:
+    found += _records(dataset)
+    found += _sources(dataset, datasets)
+    found += _fields(dataset)
+    found += _layout(dataset)
+    found += _length(dataset)
+    found += _counts(dataset)
+    found += _label_words(dataset)
+    found += _questions(dataset)
+    found += _alike(dataset)
+  order = {dataset.name: i for i, dataset in enumerate(datasets)}
+  found += _equal_across(datasets)
+  return sorted(
+    found, key=lambda f: (order[f.dataset], -1 if f.template is None else f.template)
+  )
+
+
+def overlap(one: Template, other: Template) -> float:
+  """Words that two templates share, over all their words; fields are set aside."""
+  mine, theirs = _words(one), _words(other)
+  return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
+
+
+def _literal(template: Template) -> str:
+  """The inputs with an empty pair of braces for every field."""
+  parts = template_lib.parse(template.inputs)
+  return ''.join(text + ('' if name is None else '{}') for text, name in parts)
+
+
+def _words(template: Template) -> frozenset[str]:
+  return frozenset(re.findall(r"[\w']+", _literal(template).lower()))
+
+
+def _straight(dataset: Dataset) -> list[tuple[int, Template]]:
+  """Templates that ask for the answer, with their indices."""
+  return [(i, dataset.templates[i]) for i in dataset.evaluated_templates]
+
+
+def _answer_fields(dataset: Dataset) -> frozenset[str]:
+  """Fields that the answer (free text, or options) is made of."""
+  answer = dataset.answer
+  if isinstance(answer, Text):
+    return frozenset(template_lib.names(answer.text))
+  if not isinstance(answer, Choice):
+    return frozenset()
+  options = () if isinstance(answer.options, str) else answer.options
+  used = {name for text in options for name in template_lib.names(text)}
+  return frozenset(used) | set((answer.gap or ())[:1])
+
+
+def _paths(dataset: Dataset, names: Iterable[str]) -> set[str]:
+  """Where in the record those fields are read; '' is the whole record."""
+  fields = (dataset.fields[name] for name in names if name in dataset.fields)
+  return {field.path if isinstance(field, Field) else field for field in fields}
+
+
+def _records(dataset: Dataset) -> Iterator[Finding]:
+  """What the features of the prepared data contradict, where they are prepared."""
+  for fault in tfds_features.faults(dataset):
+    yield Finding(dataset.name, None, *fault)
+
+
+def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]:
+  """Names in `derived_from` that no other dataset of the world shares.
+
+  Texts have no list of their own: the guard compares names, so that a name guards
+  something only where another dataset is called so, or is made of it too.
+  """
+  if not dataset.derived_from:
+    return
+  world = [*dataset_lib.family(dataset.family).values(), *datasets]
+  shared = {
+    source
+    for other in world
+    if other.name != dataset.name and other.family == dataset.family
+    for source in other.sources
+  }
+  for source in dataset.derived_from:
+    if source not in shared:
+      message = (
+        f'derived_from {source!r} is no other dataset, and none is made of it: it '
+        f'guards nothing{did_you_mean(source, sorted(shared))}'
+      )
+      yield Finding(dataset.name, None, 'unknown-source', message)
+
+
+def _fields(dataset: Dataset) -> Iterator[Finding]:
+  """Unknown, unused and missing fields; answers shown; targets of the wrong kind."""
+  legal = {*dataset.fields, 'answer'}
+  used = {name for template in dataset.templates for name in template.fields}
+  for name in dataset.fields:
+    if name not in used | _answer_fields(dataset):
+      yield Finding(dataset.name, None, 'unused-field', f'nothing uses field {name!r}')
+  for name in dataset.directions:
+    if name not in (template.direction for template in dataset.templates):
+      message = f'no template goes {name!r}'
+      yield Finding(dataset.name, None, 'unused-direction', message)
+  for index, template in enumerate(dataset.templates):
+    for name in template.fields:
+      if name not in legal:
+        message = f'no field {name!r}' + did_you_mean(name, legal)
+        yield Finding(dataset.name, index, 'unknown-field', message)
+    embedded = '{answer}' in template.targets and template.targets != '{answer}'
+    answers = {'{answer}'}
+    if template.direction in dataset.directions:
+      text = dataset.directions[template.direction]
+      # `{answer}` is that of the first direction: the others name their field.
+      answers = {text} | (answers if text == dataset.answer.text else set())
+    if embedded and not template.turned_around and dataset.has_options:
+      message = f'{template.targets!r} decodes to no label; must be {{answer}}'
+      yield Finding(dataset.name, index, 'target-no-label', message)
+    elif template.turned_around == (template.targets in answers):
+      message = (
+        'turned around, and yet its target is the answer'
+        if template.turned_around
+        else f'its target is {template.targets!r}: mark it turned around'
+      )
+      yield Finding(dataset.name, index, 'target', message)
+  for way in dataset.by_direction:
+    yield from _evidence(way)
+
+
+def _evidence(dataset: Dataset) -> Iterator[Finding]:
+  """Templates of one direction that show too little, or the answer."""
+  straight = _straight(dataset)
+  secret = {'answer'}
+  if isinstance(dataset.answer, Text):
+    secret |= _answer_fields(dataset)
+  shown = [set(template_lib.names(t.inputs)) for _, t in straight]
+  # Fields read from one place in the record (`sentence`, or what stands before its
+  # gap) are one piece of evidence, so it is places that templates must not leave out.
+  read = [_paths(dataset, names - secret) for names in shown]
+  places = sorted(set().union(*read) - {''})
+  evidence = [p for p in places if 2 * sum(p in paths for paths in read) > len(read)]
+  for (index, _), names, paths in zip(straight, shown, read, strict=True):
+    for place in evidence:
+      if place not in paths and '' not in paths:
+        message = f'{place!r} of the record, which most templates show, is left out'
+        yield Finding(dataset.name, index, 'missing-evidence', message)
+    if not names - secret - {OPTIONS}:
+      message = 'no field of the example is shown'
+      yield Finding(dataset.name, index, 'missing-evidence', message)
+    for name in sorted(names & secret):
+      message = f'the inputs hold {{{name}}}, which is the answer'
+      yield Finding(dataset.name, index, 'answer-in-inputs', message)
+
+
+def _layout(dataset: Dataset) -> Iterator[Finding]:
+  """Blanks, blank lines, and the place of the options block."""
+  for index, template in enumerate(dataset.templates):
+    for part, text in (('inputs', template.inputs), ('targets', template.targets)):
+      if text != text.strip():
+        message = f'{part} begin or end with a blank'
+        yield Finding(dataset.name, index, 'blank', message)
+      elif re.search(r'[ \t]\n', text):
+        message = f'a line of the {part} ends with a blank'
+        yield Finding(dataset.name, index, 'blank', message)
+      if re.search(r'\n[ \t]*\n[ \t]*\n', text):
+        message = f'two blank lines in a row in the {part}'
+        yield Finding(dataset.name, index, 'doubled-blank-line', message)
+    block = f'{{{OPTIONS}}}'
+    if block in template.targets:
+      message = 'OPTIONS stands in the targets'
+      yield Finding(dataset.name, index, 'options-last', message)
+    elif template.has_options:
+      last = re.search(rf'[^\n]\n\n?{re.escape(block)}$', template.inputs)
+      if not last or template.inputs.count(block) > 1:
+        message = 'OPTIONS must end the inputs, after one newline or a blank line'
+        yield Finding(dataset.name, index, 'options-last', message)
+    elif dataset.has_options and not template.turned_around:
+      message = 'the answer is one of a set: end the inputs with {OPTIONS}'
+      yield Finding(dataset.name, index, 'options-missing', message)
+
+
+def _length(dataset: Dataset) -> Iterator[Finding]:
+  """Prompts that are full before a row has been seen.
+
+  Words of the template, of the label words in its OPTIONS, and of the documents that
+  its fields cut to so many words; any other field counts as a single word.
+  """
+  shown = dataset.answer.words if isinstance(dataset.answer, Label) else ()
+  for index, template in enumerate(dataset.templates):
+    words = len(_literal(template).replace('{}', ' ').split())
+    for name in template_lib.names(template.inputs):
+      field = dataset.fields.get(name)
+      if name == OPTIONS:
+        words += len(template_lib.options_block(shown).split())
+      elif isinstance(field, Field):
+        words += field.most_words or 1
+      else:
+        words += 1
+    tokens = round(words * TOKENS_PER_WORD)
+    if tokens > MOST_TOKENS:
+      message = (
+        f'{words} words are about {tokens} tokens; must be {MOST_TOKENS} at most'
+      )
+      yield Finding(dataset.name, index, 'too-long', message)
+
+
+def _counts(dataset: Dataset) -> Iterator[Finding]:
+  total = len(dataset.templates)
+  if total < FEWEST_TEMPLATES:
+    message = f'{total} templates; must be {FEWEST_TEMPLATES} or more'
+    yield Finding(dataset.name, None, 'too-few-templates', message)
+  turned = total - len(_straight(dataset))
+  if turned > MOST_TURNED_AROUND:
+    message = f'{turned} templates turned around; must be {MOST_TURNED_AROUND} at most'
+    yield Finding(dataset.name, None, 'too-many-turned-around', message)
+
+
+def _label_words(dataset: Dataset) -> Iterator[Finding]:
+  """Label words, and declared options, that cannot be told apart."""
+  if isinstance(dataset.answer, Label):
+    words = dataset.answer.words
+  elif isinstance(dataset.answer, Choice) and not isinstance(
+    dataset.answer.options, str
+  ):
+    words = dataset.answer.options
+  else:
+    return
+  if isinstance(dataset.answer, Label) and len(words) < 2:
+    message = f'{len(words)} label words; must be 2 or more, or nothing is asked'
+    yield Finding(dataset.name, None, 'label-count', message)
+  for word in words:
+    if word != word.strip() or not word or '\n' in word:
+      message = f'{word!r} is empty, has two lines, or begins or ends with a blank'
+      yield Finding(dataset.name, None, 'label-blank', message)
+  folded = [word.strip().lower() for word in words]
+  for i, one in enumerate(folded):
+    for j, other in enumerate(folded):
+      if i < j and one == other:
+        message = f'{words[i]!r} stands for two classes'
+        yield Finding(dataset.name, None, 'label-repeated', message)
+      elif one and one != other and other.startswith(one):
+        message = f'{words[i]!r} is the beginning of {words[j]!r}'
+        yield Finding(dataset.name, None, 'label-prefix', message)
+
+
+def _questions(dataset: Dataset) -> Iterator[Finding]:
+  """Questions that the label words do not answer, or of which one answers two ways."""
+  if not isinstance(dataset.answer, Label):
+    return
+  words = dataset.answer.words
+  folded = {word.strip().lower() for word in words}
+  for index, template in _straight(dataset):
+    text = _literal(template).lower()
+    asks = [s for s in _sentences(text) if s.endswith('?') or ' whether ' in s]
+    # Asked whether it follows, "no" fits the undecided and the contradicted alike.
+    asked = _ASKS_FOR_PROOF.search(' '.join(asks))
+    if asked and len(words) > 2 and 'no' in folded:
+      message = f'"no" fits two classes where the question says {asked[1]!r}'
+      yield Finding(dataset.name, index, 'label-ambiguous', message)
+    named = any(re.search(rf'\b{re.escape(word)}\b', text) for word in folded)
+    if named or {'yes', 'no'} & folded:
+      continue
+    for question in filter(_asks_yes_or_no, asks):
+      message = f'{question!r} asks for yes or no; labels: {", ".join(words)}'
+      yield Finding(dataset.name, index, 'label-mismatch', message)
+
+
+def _sentences(text: str) -> list[str]:
+  """Sentences and headings of a literal text, each with the mark at its end."""
+  return [s.strip() for s in re.findall(r'[^.?!:\n]+[.?!:]?', text) if s.strip()]
+
+
+_ASKS_FOR_PROOF = re.compile(
+  r'\b(follows? from|follow\?|impl(?:y|ies|ied)|entail\w*|infer\w*|conclu\w+|'
+  r'support(?:s|ed)?|prove[dns]?|proof|establish\w*|confirm(?:s|ed)?|'
+  r'bear(?:s)? out|borne out|back(?:s|ed)? up|guarantee\w*|justif\w+)\b'
+)
+"""Words of a question about the evidence, to which "no" is "not proved"."""
+
+_AUXILIARY = re.compile(
+  r'(?:^|, )["\W]*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|'
+  r'shall|should|may|might|must)\b'
+)
+_OPEN = re.compile(r'\b(?:what|which|who|whom|whose|where|when|why|how|or)\b')
+
+
+def _asks_yes_or_no(sentence: str) -> bool:
+  """Whether it is a question with its verb first, and neither open nor either-or."""
+  asks = sentence.endswith('?') and _AUXILIARY.search(sentence)
+  return bool(asks) and not _OPEN.search(sentence)
+
+
+def _alike(dataset: Dataset) -> Iterator[Finding]:
+  """Templates of one dataset that say the same thing in the same words."""
+  for index, template in enumerate(dataset.templates):
+    for earlier, other in enumerate(dataset.templates[:index]):
+      shared = overlap(template, other)
+      if shared == 1:
+        message = f'has the same words as template {earlier}'
+        yield Finding(dataset.name, index, 'duplicate', message)
+      elif shared >= NEAR:
+        message = f'shares {shared:.0%} of its words with template {earlier}'
+        yield Finding(dataset.name, index, 'near-duplicate', message)
+
+
+def _equal_across(datasets: tuple[Dataset, ...]) -> Iterator[Finding]:
+  """Templates equal but for the names of their fields in two datasets.
+
+  Variants of one dataset (`anli/r1` and `anli/r2`) may share their whole list.
+  """
+  seen: dict[str, tuple[Dataset, int]] = {}
+  for dataset in datasets:
+    mine: dict[str, int] = {}
+    for index, template in enumerate(dataset.templates):
+      text = ' '.join(_literal(template).lower().split())
+      mine.setdefault(text, index)
+      if text not in seen:
+        continue
+      other, place = seen[text]
+      if not _variants(dataset, other):
+        message = f'equals template {place} of {other.name!r}'
+        yield Finding(dataset.name, index, 'equal-across', message)
+    for text, index in mine.items():
+      seen.setdefault(text, (dataset, index))
+
+
+def _variants(one: Dataset, other: Dataset) -> bool:
+  """Whether two datasets are one, in versions: same TFDS builder, same templates."""
+  builders = {re.split('[/:]', dataset.tfds)[0] for dataset in (one, other)}
+  return len(builders) == 1 and '' not in builders and one.templates == other.templates

@@ -1,0 +1,60 @@
+"""Rates: how often a mixture draws each of its datasets.
+
+Examples-proportional mixing with a maximum rate (FLAN section 2.2). The maximum holds
+per task, as in the reference, or once for all tasks that the paper counts as one
+dataset (ANLI, MNLI, ARC, SQuAD).
+"""
+
+from collections.abc import Mapping
+
+from flan_jax import mixtures
+from flan_jax.catalog import dataset, splits
+from flan_jax.catalog.dataset import Mixture
+
+
+def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int]:
+  """Dataset -> mixing rate.
+
+  Args:
+    mixture: what trains.
+    rows: dataset -> training rows really there; None for the declared ones. Those of
+      the mixture that it lacks have no rate.
+
+  >>> sum(of(catalogue.mixture('flan_all')).values())
+  188371
+  >>> sum(of(catalogue.mixture('flan_paper62')).values())
+  169867
+  """
+  if rows is None:
+    family = dataset.family(mixture.family)
+    rows = {name: family[name].rows('train') for name in mixture.datasets}
+  out = {}
+  for group in groups(mixture):
+    out |= shared({name: rows[name] for name in group if name in rows})
+  return {name: out[name] for name in mixture.datasets if name in out}
+
+
+def groups(mixture: Mixture) -> list[list[str]]:
+  """Its datasets, those together that share one maximum rate."""
+  family = dataset.family(mixture.family)
+  found: dict[str, list[str]] = {}
+  for name in mixture.datasets:
+    paper_name = family[name].paper_name if mixture.shared_cap else ''
+    found.setdefault(paper_name or name, []).append(name)
+  return list(found.values())
+
+
+def shared(rows: Mapping[str, int]) -> dict[str, int]:
+  """Rates of tasks with `rows` training rows that have one maximum together.
+
+  It is split in proportion to `min(n, CAP)`, by largest remainders.
+
+  >>> shared({'anli_r1': 16_946, 'anli_r2': 45_460, 'anli_r3': 100_459})
+  {'anli_r1': 661, 'anli_r2': 1170, 'anli_r3': 1169}
+  >>> shared({'arc_challenge': 919, 'arc_easy': 2_051})
+  {'arc_challenge': 919, 'arc_easy': 2051}
+  """
+  counts = {name: min(n, mixtures.CAP) for name, n in rows.items() if n}
+  total = min(sum(counts.values()), mixtures.MAXIMUM_RATE)
+  parts = splits.shares(list(counts.values()), total) if counts else []
+  return dict.fromkeys(rows, 0) | dict(zip(counts, parts, strict=True))

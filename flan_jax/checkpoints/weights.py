@@ -1,0 +1,354 @@
+"""A model as a folder: safetensors, the decoder's config, the tokenizer.
+
+MODEL/model.safetensors holds one tensor a parameter, named by its path; layers are
+stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax import traverse_util
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
+
+DTYPES = {
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
+"""Types of stored tensors, as safetensors names them."""
+
+_UNSTACKED = re.compile(r'^layers_(\d+)/(.*)$')
+
+
+def stack(flat: dict[str, Any]) -> dict[str, Any]:
+  """`layers_0/x`, `layers_1/x`, ... as one `layers/x`; numpy arrays by path."""
+  out, layers = {}, {}
+  for path, value in flat.items():
+    name, layer = place(path)
+    if layer is None:
+      out[name] = value
+    else:
+      layers.setdefault(name, {})[layer] = value
+  for name, parts in layers.items():
+    out[name] = np.stack([parts[i] for i in range(len(parts))])
+  return out
+
+
+def place(path: str) -> tuple[str, int | None]:
+  """The tensor that holds a parameter, and which layer of it: None for the whole."""
+  match = _UNSTACKED.match(path)
+  return (f'layers/{match[2]}', int(match[1])) if match else (path, None)
+
+
+def unstack(flat: dict[str, Any]) -> dict[str, Any]:
+  """The inverse of `stack`."""
+  out = {}
+  for name, value in flat.items():
+    if name.startswith('layers/'):
+      out |= {f'layers_{i}/{name[7:]}': part for i, part in enumerate(value)}
+    else:
+      out[name] = value
+  return out
+
+
+def apart(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig]:
+  """The same model with every layer's parameters in arrays of their own, and no scan.
+
+  A scan on a CPU copies a layer's matrices before it multiplies by them, which takes as
+  long as a token of a few rows does. This copies the layers once.
+  """
+  if not config.scan_layers:
+    return params, config
+  out = {name: value for name, value in params.items() if name != 'layers'}
+  for i in range(config.num_layers):
+    out[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
+  return out, dataclasses.replace(config, scan_layers=False, remat='none')
+
+
+def flatten(params: Any) -> dict[str, np.ndarray]:
+  """Parameter tree -> arrays by path, layers stacked."""
+  flat = traverse_util.flatten_dict(params, sep='/')
+  return stack({name: np.asarray(value) for name, value in flat.items()})
+
+
+def unflatten(flat: dict[str, Any], config: DecoderConfig) -> dict[str, Any]:
+  """Arrays by path -> the parameter tree of `config`'s layout."""
+  flat = stack(flat)
+  if not config.scan_layers:
+    flat = unstack(flat)
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def save(
+  folder: str | os.PathLike,
+  params: Any,
+  *,
+  config: DecoderConfig,
+  dtype: str | None = None,
+) -> None:
+  """Writes model.safetensors and config.json; each appears whole or not at all.
+
+  Args:
+    folder: made if absent.
+    params: the parameter tree, addressable on this host.
+    config: of the decoder.
+    dtype: of the stored tensors; None keeps the parameters' own.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  flat = flatten(params)
+  if dtype is not None:
+    flat = {name: value.astype(dtype) for name, value in flat.items()}
+  flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+  save_file(flat, folder / 'model.safetensors.tmp')
+  os.replace(folder / 'model.safetensors.tmp', folder / 'model.safetensors')
+  save_config(folder, config)
+
+
+def save_config(folder: str | os.PathLike, config: DecoderConfig) -> None:
+  """Writes config.json, whole or not at all."""
+  folder = pathlib.Path(folder)
+  text = json.dumps(dataclasses.asdict(config), indent=2) + '\n'
+  (folder / 'config.json.tmp').write_text(text, encoding='utf-8')
+  os.replace(folder / 'config.json.tmp', folder / 'config.json')
+
+
+def load_config(folder: str | os.PathLike) -> DecoderConfig:
+  """The decoder's shape.
+
+  Raises:
+    InputError: if the folder holds no model of ours.
+  """
+  path = pathlib.Path(folder) / 'config.json'
+  if not path.is_file():
+    if path.parent.suffix == '.gguf' and path.parent.is_file():
+      raise InputError(_theirs(path.parent, 'a GGUF file'))
+    lacking = 'no config.json' if path.parent.is_dir() else 'no such folder'
+    raise InputError(
+      f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
+      '(model.safetensors, config.json) or the MODEL_DIR of a run'
+    )
+  values = read_object(path)
+  if 'model_type' in values or 'architectures' in values:
+    raise InputError(_theirs(path.parent, 'a Hugging Face folder'))
+  legal = {field.name for field in dataclasses.fields(DecoderConfig)}
+  for name in values:
+    if name not in legal:
+      raise InputError(f'{path}: unknown field {name!r}; the decoder has no such thing')
+  try:
+    return DecoderConfig(**values)
+  except InputError as error:
+    raise InputError(f'{path}: {error}') from None
+  except TypeError:  # what has no default is not there
+    absent = [
+      field.name
+      for field in dataclasses.fields(DecoderConfig)
+      if field.default is dataclasses.MISSING and field.name not in values
+    ]
+    raise InputError(f'{path}: lacks {", ".join(absent)}') from None
+
+
+def _theirs(path: pathlib.Path, what: str) -> str:
+  """Says that a model is of another library, and how it comes here."""
+  here = path.with_name(f'{path.stem if path.is_file() else path.name}_flan')
+  command = shlex.join(['flan', 'convert', str(path), str(here)])
+  return f'checkpoint {str(path)!r}: {what}; convert it and give the copy: {command}'
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in a file.
+
+  Raises:
+    InputError: if there is something else in it.
+  """
+  try:
+    values = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:  # JSON that is none, or no text
+    raise InputError(f'{path}: not readable as JSON ({error})') from None
+  if not isinstance(values, dict):
+    raise InputError(f'{path}: got {values!r:.40}; must be a JSON object')
+  return values
+
+
+class Held(NamedTuple):
+  """What the header of a file says of a tensor."""
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+
+class Stored:
+  """model.safetensors, read tensor by tensor.
+
+  Attributes:
+    tensors: what there is, by path of the parameter, layers stacked.
+
+  Raises:
+    InputError: if the file is absent, truncated, or of types that no model here has.
+  """
+
+  def __init__(self, folder: str | os.PathLike):
+    path = pathlib.Path(folder) / 'model.safetensors'
+    if not path.is_file():
+      raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
+    try:
+      self._file = safe_open(path, framework='numpy')
+      names = list(self._file.keys())
+    except Exception as error:  # safetensors raises no narrower class
+      raise InputError(f'{path}: not readable ({error})') from None
+    self.tensors: dict[str, Held] = {}
+    for name in names:
+      found = self._file.get_slice(name)
+      if found.get_dtype() not in DTYPES:
+        raise InputError(
+          f'{path}: tensor {name!r} is {found.get_dtype()}; must be one of '
+          f'{", ".join(DTYPES)}'
+        )
+      self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[found.get_dtype()])
+
+  def read(
+    self, name: str, layer: int | None = None, part: tuple[slice, ...] | None = None
+  ) -> np.ndarray:
+    """One parameter, read now; of a stacked one, only one layer if that is named.
+
+    Args:
+      name: of the tensor.
+      layer: of a stacked one.
+      part: what of each axis is wanted, of that layer or of the whole; None for all.
+    """
+    index = (*(() if layer is None else (layer,)), *(part or ()))
+    if not index:
+      return self._file.get_tensor(name)
+    return self._file.get_slice(name)[index]
+
+
+def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
+  """Parameters (numpy) in the layout and dtype of `config`.
+
+  Raises:
+    InputError: if the file is absent or truncated.
+  """
+  stored = Stored(folder)
+  flat = {
+    name: stored.read(name).astype(config.param_dtype, copy=False)
+    for name in stored.tensors
+  }
+  return unflatten(flat, config)
+
+
+def load_onto(
+  folder: str | os.PathLike, config: DecoderConfig, *, shapes: Any, shardings: Any
+) -> Any:
+  """As `load`, laid over devices; each host reads only what its own devices hold.
+
+  Args:
+    folder: of the model.
+    config: of the decoder.
+    shapes: what the model needs.
+    shardings: of the same tree.
+
+  Raises:
+    InputError: as `load` and `check` do.
+  """
+  stored = Stored(folder)
+  sources = _sources(stored, config)
+  there = {
+    name: stored.tensors[tensor].shape[0 if layer is None else 1 :]
+    for name, (tensor, layer) in sources.items()
+  }
+  found = {name: jax.ShapeDtypeStruct(shape, 'int8') for name, shape in there.items()}
+  check(traverse_util.unflatten_dict(found, sep='/'), shapes, where=str(folder))
+  out = {}
+  for name, sharding in traverse_util.flatten_dict(shardings, sep='/').items():
+    parts: dict[str, np.ndarray] = {}
+
+    def read(index, name=name, parts=parts):
+      if (key := str(index)) not in parts:  # replicas are read once
+        part = stored.read(*sources[name], part=index)
+        parts[key] = part.astype(config.param_dtype, copy=False)
+      return parts[key]
+
+    out[name] = jax.make_array_from_callback(there[name], sharding, read)
+  return traverse_util.unflatten_dict(out, sep='/')
+
+
+def _sources(
+  stored: Stored, config: DecoderConfig
+) -> dict[str, tuple[str, int | None]]:
+  """Parameter -> the tensor it is in, and which layer of it."""
+  out: dict[str, tuple[str, int | None]] = {}
+  for tensor, held in stored.tensors.items():
+    if tensor.startswith('layers/') and not config.scan_layers:
+      for layer in range(held.shape[0]):
+        out[f'layers_{layer}/{tensor[7:]}'] = tensor, layer
+    else:
+      out[tensor] = tensor, None
+  return out
+
+
+def digest(folder: str | os.PathLike) -> str:
+  """Names the weights in a folder by their shapes and the beginning of each (hex).
+
+  Quick however large they are: two models that were trained apart differ in it.
+
+  Raises:
+    InputError: as `Stored` does.
+  """
+  stored = Stored(folder)
+  found = hashlib.sha256()
+  for name, held in sorted(stored.tensors.items()):
+    first = tuple(slice(0, min(size, 2)) for size in held.shape[:-1])
+    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
+    found.update(stored.read(name, part=first or None).tobytes())
+  return found.hexdigest()
+
+
+def checksum(tensors: Mapping[str, Held], read: Callable[..., np.ndarray]) -> str:
+  """Names weights by every byte of every tensor (hex), however files hold them.
+
+  Args:
+    tensors: what there is, by name; stacked layers are read one at a time.
+    read: (name) or (name, layer) -> the tensor, or one layer of it.
+  """
+  found = hashlib.sha256()
+  for name, held in sorted(tensors.items()):
+    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
+    stacked = name.startswith('layers/') and held.shape
+    for layer in range(held.shape[0]) if stacked else [None]:
+      array = read(name) if layer is None else read(name, layer)
+      found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+  return found.hexdigest()
+
+
+def check(params: Any, shapes: Any, *, where: str) -> None:
+  """Checks that parameters fit the model.
+
+  Raises:
+    InputError: naming what is missing, too many, or of another shape.
+  """
+  got = {k: v.shape for k, v in traverse_util.flatten_dict(params, sep='/').items()}
+  want = {k: v.shape for k, v in traverse_util.flatten_dict(shapes, sep='/').items()}
+  problems = [f'{name} is missing' for name in want if name not in got]
+  problems += [f'{name} is not of this model' for name in got if name not in want]
+  problems += [
+    f'{name} is {got[name]}, must be {want[name]}'
+    for name in want
+    if name in got and got[name] != want[name]
+  ]
+  if problems:
+    more = f' (and {len(problems) - 3} more)' if len(problems) > 3 else ''
+    raise InputError(f'checkpoint {where!r}: {"; ".join(problems[:3])}{more}')

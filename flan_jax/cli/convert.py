@@ -1,0 +1,47 @@
+"""`flan convert`: carries models here and away."""
+
+import argparse
+import sys
+
+from flan_jax.cli import console
+from flan_jax.runtime.progress import Progress
+
+
+def run(options: argparse.Namespace) -> int:
+  from flan_jax.interop.huggingface import convert as convert_lib
+  from flan_jax.interop.huggingface import packages
+
+  progress = Progress()
+  console.quiet_absl()
+  progress.stage(f'Converting {options.source}')
+  source = packages.find(options.source)
+  turn = convert_lib.to_ours if options.to == 'ours' else convert_lib.to_theirs
+  done = turn(source, options.destination, progress=progress)
+  found = done.agreement
+  if options.json:
+    console.print_json({
+      'destination': str(done.folder) if found.passed else None,
+      'family': done.family,
+      'check': found.as_json(),
+    })  # fmt: skip
+  else:
+    print(
+      f'logits against {found.method}: max difference {found.max_difference:.2g} of '
+      f'{found.largest:.3g} (allowed {found.allowed:.2g}), KL {found.kl:.2g}, same '
+      f'choice at {found.same_choice:.1%} of {found.positions} positions'
+    )
+    if found.perplexity is not None:
+      print(
+        f'perplexity of a paragraph {found.perplexity:.1f}, of its words shuffled '
+        f'{found.perplexity_shuffled:.0f}'
+      )
+  if not found.passed:
+    print(
+      f'flan: error: {options.source}: the logits of the two sides differ by '
+      f'{found.max_difference:.2g} (allowed {found.allowed:.2g}; KL {found.kl:.2g}): '
+      'nothing is written',
+      file=sys.stderr,
+    )
+    return 1
+  progress.stage(f'Done: {done.folder}')
+  return 0

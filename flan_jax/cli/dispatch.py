@@ -1,0 +1,399 @@
+"""`flan VERB`: parses and dispatches. Standard library only: `--help` is instant."""
+
+import argparse
+import glob
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from flan_jax import __version__
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import compilation_cache, malloc
+
+
+class _Parser(argparse.ArgumentParser):
+  """Errors are one line, exit code 2."""
+
+  def error(self, message):
+    raise InputError(f'{message}; see `{self.prog} --help`')
+
+
+def _gin(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--gin_file',
+    action='append',
+    default=[],
+    metavar='FILE',
+    help='a gin file, ours (gin/runs/demo.gin) or yours; may be given several times',
+  )
+  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding, after the files.'
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--data-dir', metavar='DIR', help='TFDS data directory (default: $TFDS_DATA_DIR)'
+  )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('--json', action='store_true', help='JSON on standard output')
+
+
+def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
+  parser.add_argument(
+    '--tokenizer',
+    default=default,
+    metavar='FILE',
+    help='SentencePiece .model, tokenizer.json, `bytes`, or `train` '
+    f'(default: {default})',
+  )
+
+
+def _multihost(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--multihost',
+    nargs='?',
+    const='auto',
+    metavar='ADDRESS:PORT,HOSTS,HOST',
+    help='one of several hosts; without a value, as the cluster says',
+  )
+
+
+def _train(parser):
+  """one run, which ends in the zero-shot evaluation of HELD_OUT"""
+  _gin(parser)
+  _multihost(parser)
+  parser.add_argument(
+    '--profile',
+    type=int,
+    default=0,
+    metavar='STEPS',
+    help='trace so many steps for xprof, into MODEL_DIR/profile',
+  )
+
+
+def _eval(parser):
+  """held-out zero-shot evaluation of a checkpoint"""
+  _gin(parser)
+  _multihost(parser)
+
+
+def _tasks(parser):
+  """lists datasets, their splits, rates and templates"""
+  parser.add_argument(
+    '--mixture',
+    nargs='?',
+    const='',
+    metavar='NAME',
+    help='counts, caps, rates and shares of it; without NAME, all mixtures',
+  )
+  _json(parser)
+
+
+def _show(parser):
+  """renders a task's prompts, with fields, options and token counts"""
+  parser.add_argument('task', metavar='TASK', nargs='?', help='as flan_rte')
+  parser.add_argument('--n', type=int, default=1, metavar='N', help='rows (default 1)')
+  parser.add_argument('--template', type=int, metavar='I', help='only this template')
+  parser.add_argument('--split', default='train', choices=('train', 'dev', 'test'))
+  parser.add_argument(
+    '--html', metavar='FILE', help='a page of the whole catalogue (or of TASK) instead'
+  )
+  _tokenizer(parser, 'bytes')
+  _data(parser)
+
+
+def _lint(parser):
+  """checks every template"""
+  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='default: all')
+  _json(parser)
+
+
+def _fetch(parser):
+  """prepares raw datasets with TFDS, or from a folder of JSON Lines"""
+  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='as rte')
+  parser.add_argument('--all', action='store_true', help='every declared dataset')
+  parser.add_argument(
+    '--from',
+    dest='folder',
+    metavar='DIR',
+    help='read DIR/<builder>/<config>/<split>.jsonl in place of downloading',
+  )
+  parser.add_argument(
+    '--workers', type=int, default=4, metavar='N',
+    help='datasets downloaded at a time (default 4; 1 with --from)',
+  )  # fmt: skip
+  _data(parser)
+  _json(parser)
+
+
+def _materialize(parser):
+  """renders and tokenises a mixture once, into a store"""
+  parser.add_argument('--mixture', metavar='NAME', help='a mixture or one task')
+  parser.add_argument('--out', required=True, metavar='DIR')
+  parser.add_argument(
+    '--repair',
+    action='store_true',
+    help='find what is damaged in the store DIR, and make just that again',
+  )
+  parser.add_argument(
+    '--workers', type=int, metavar='N', help='processes (default: one per core)'
+  )
+  parser.add_argument(
+    '--runner',
+    metavar='NAME',
+    help='work on Apache Beam instead: DirectRunner, FlinkRunner, ...',
+  )
+  _tokenizer(parser, 'train')
+  parser.add_argument('--vocab-size', type=int, default=32_000, metavar='N')
+  parser.add_argument(
+    '--template-seed', type=int, default=0, metavar='N',
+    help='which template each example gets; TEMPLATE_SEED of a run (default 0)',
+  )  # fmt: skip
+  parser.add_argument('--epochs', type=int, metavar='E')
+  parser.add_argument('--steps', type=int, metavar='N', help='render what N steps need')
+  parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
+  parser.add_argument('--row-length', type=int, metavar='N')
+  parser.add_argument('--missing', default='refuse', choices=('refuse', 'skip'))
+  _data(parser)
+
+
+def _rows(parser):
+  """prints what any row of a run holds"""
+  parser.add_argument('store', metavar='STORE')
+  parser.add_argument('--seed', type=int, default=0, help='SEED of the run (default 0)')
+  parser.add_argument('--start', type=int, default=0, metavar='K')
+  parser.add_argument('--count', type=int, default=1, metavar='N')
+  parser.add_argument('--row-length', type=int, default=2048, metavar='N')
+  parser.add_argument('--unpacked', action='store_true', help='one example a row')
+  parser.add_argument('--hosts', type=int, default=1, metavar='H')
+  parser.add_argument('--host', type=int, default=0, metavar='I')
+  parser.add_argument('--batch-rows', type=int, metavar='N', help='default: hosts')
+  how = parser.add_mutually_exclusive_group()
+  how.add_argument('--digest', action='store_true', help='sha256 of each row')
+  how.add_argument('--json', action='store_true', help='one JSON object a row')
+  how.add_argument('--text', action='store_true', help='as text (default)')
+
+
+def _report(parser):
+  """prints the table of a report, or its difference from another; writes the page"""
+  parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
+  parser.add_argument(
+    '--against', metavar='OLD', help='another report: what changed from it to DIR'
+  )
+  _json(parser)
+
+
+def _convert(parser):
+  """brings a Hugging Face or GGUF model here, or takes one of ours away"""
+  parser.add_argument(
+    'source',
+    metavar='SRC',
+    help='a Hugging Face folder, a .gguf file, the word `smollm2`, or (--to hf) a '
+    'model of ours',
+  )
+  parser.add_argument('destination', metavar='DST', help='a folder that is not there')
+  parser.add_argument(
+    '--to', default='ours', choices=('ours', 'hf'), help='default: ours'
+  )
+  _json(parser)
+
+
+def _launch(parser):
+  """the same run on every host of a TPU slice"""
+  parser.usage = 'flan launch --tpu NAME --zone ZONE [options] -- flan train ...'
+  parser.add_argument('--tpu', required=True, metavar='NAME', help='of the slice')
+  parser.add_argument('--zone', required=True, metavar='ZONE', help='as us-central1-a')
+  parser.add_argument('--project', metavar='ID', help="default: gcloud's own")
+  parser.add_argument('--type', metavar='TYPE', help='v3-128, or a topology: v3:8x8')
+  parser.add_argument(
+    '--engine',
+    default='tpu-vm',
+    choices=('tpu-vm', 'xpk', 'skypilot'),
+    help='tpu-vm runs it with gcloud; the others print a script or a task',
+  )
+  parser.add_argument('--spot', action='store_true', help='cheaper, may be preempted')
+  parser.add_argument(
+    '--queued', action='store_true', help='wait in the queue until there is a slice'
+  )
+  parser.add_argument('--runtime', metavar='IMAGE', help='of the VMs')
+  parser.add_argument(
+    '--create-arg',
+    action='append',
+    default=[],
+    metavar='ARG',
+    help='further argument of gcloud ... create, as --create-arg=--network=tpu',
+  )
+  parser.add_argument('--max-restarts', type=int, default=20, metavar='N')
+  parser.add_argument(
+    '--grace', type=int, default=120, metavar='S', help='seconds to save and end in'
+  )
+  parser.add_argument('--cluster', metavar='NAME', help='of GKE (--engine xpk)')
+  parser.add_argument('--image', metavar='PATH', help='to push to (--engine xpk)')
+  parser.add_argument('--stop', action='store_true', help='SIGTERM the run; it saves')
+  parser.add_argument(
+    '--delete', action='store_true', help='delete the slice: after the run, or now'
+  )
+  parser.add_argument(
+    '--dry-run', action='store_true', help='print every command, run none'
+  )
+
+
+def _plan(parser):
+  """compiles the step of a run for a TPU slice: does it fit, how long, what for"""
+  _gin(parser)
+  parser.add_argument(
+    '--topology', metavar='SLICE', help='by its sides (v3:8x8), or its size (v3-128)'
+  )
+  parser.add_argument(
+    '--step', default='train', choices=('train', 'evaluate', 'decode'), help='of what'
+  )
+  parser.add_argument(
+    '--search',
+    action='store_true',
+    help='compile what takes less memory too, and larger slices, until it fits',
+  )
+  parser.add_argument(
+    '--print-sharding', action='store_true', help='only how parameters lie on the mesh'
+  )
+  parser.add_argument(
+    '--cache', metavar='DIR', help="keep compiled programs in DIR, JAX's own cache"
+  )
+  parser.add_argument(
+    '--chip-watts', type=float, metavar='W', help='mean draw of a chip'
+  )
+  parser.add_argument('--pue', type=float, metavar='X', help='default 1.10')
+  parser.add_argument('--grid', type=float, metavar='KG', help='kg CO2e a kWh: 0.0576')
+  _json(parser)
+
+
+VERBS = {
+  'train': _train,
+  'eval': _eval,
+  'tasks': _tasks,
+  'show': _show,
+  'lint': _lint,
+  'fetch': _fetch,
+  'materialize': _materialize,
+  'rows': _rows,
+  'report': _report,
+  'convert': _convert,
+  'launch': _launch,
+  'plan': _plan,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """The parser of every verb."""
+  top = _Parser(
+    prog='flan',
+    description='FLAN instruction tuning in JAX: tune on all clusters but one, '
+    'then measure zero-shot on the one never seen.',
+  )
+  top.add_argument('--version', action='version', version=f'flan {__version__}')
+  verbs = top.add_subparsers(dest='verb', metavar='VERB')
+  for name, add in VERBS.items():
+    add(verbs.add_parser(name, help=add.__doc__, description=add.__doc__))
+  return top
+
+
+def accelerator_environment() -> dict[str, str]:
+  """Variables that keep jax off hardware that is not there.
+
+  libtpu may be installed for ahead-of-time compilation; a machine without TPU or GPU
+  devices must not go looking for them.
+  """
+  if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
+    return {}
+  if os.path.exists('/dev/nvidiactl') or os.path.exists('/dev/nvidia0'):
+    return {}
+  return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+
+
+def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """(arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
+  gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
+  return [a for a in arguments if not a.startswith('--gin.')], gin
+
+
+def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """(what stands before `--`, what stands after it)."""
+  arguments = list(arguments)
+  if '--' not in arguments:
+    return arguments, []
+  at = arguments.index('--')
+  return arguments[:at], arguments[at + 1 :]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
+  arguments = sys.argv[1:] if arguments is None else list(arguments)
+  for name, value in {
+    **accelerator_environment(),
+    'TF_CPP_MIN_LOG_LEVEL': '3',
+    'EPATH_USE_TF': 'false',  # gs:// through gcsfs, TensorFlow or none
+  }.items():
+    os.environ.setdefault(name, value)
+  if arguments[:1] == ['plan']:
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
+  try:
+    arguments, command = _split_command(arguments)
+    arguments, gin = split_gin(arguments)
+    if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
+      raise InputError(
+        f'verb {arguments[0]!r}: must be one of {", ".join(VERBS)}'
+        + did_you_mean(arguments[0], VERBS)
+      )
+    options = parser().parse_args(arguments)
+    if options.verb is None:
+      parser().print_help()
+      return 0
+    if gin and not hasattr(options, 'gin_file'):
+      raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
+    if command and options.verb != 'launch':
+      raise InputError(f'--: `flan {options.verb}` takes no command after it')
+    options.gin, options.command = gin, command
+    if options.verb in ('train', 'eval'):
+      malloc.keep()
+      if getattr(options, 'multihost', None) is None:
+        os.environ.update(compilation_cache.environment(os.environ))
+    verb = importlib.import_module(f'flan_jax.cli.{options.verb}')
+    return verb.run(options)
+  except InputError as error:
+    return _failed(str(error), code=2)
+  except KeyboardInterrupt:
+    print('flan: interrupted', file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    sys.stderr.close()
+    return 1
+  except OSError as error:
+    if error.filename is None:
+      raise
+    code = 2 if isinstance(error, _BAD_PATHS) else 1
+    return _failed(f'{str(error.filename)!r}: {error.strerror}', code=code)
+  except (MemoryError, RuntimeError) as error:
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    return _failed(
+      f'out of memory ({error}); try a smaller BATCH_TOKENS, Run.accumulation, '
+      "Run.head_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
+      'Evaluate.batch_rows',
+      code=1,
+    )
+
+
+_BAD_PATHS = (
+  FileExistsError,
+  FileNotFoundError,
+  IsADirectoryError,
+  NotADirectoryError,
+  PermissionError,
+)
+"""What a path that the user gave may meet: bad input, where others are failures."""
+
+
+def _failed(why: str, *, code: int) -> int:
+  print(f'flan: error: {" ".join(why.split())}', file=sys.stderr)
+  return code

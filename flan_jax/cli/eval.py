@@ -1,0 +1,73 @@
+"""`flan eval`: measures a checkpoint."""
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from flan_jax.cli import console
+from flan_jax.runtime.progress import Progress
+
+
+def run(options: argparse.Namespace) -> int:
+  return console.on_hosts(options.multihost, lambda progress: _eval(options, progress))
+
+
+def _eval(options: argparse.Namespace, progress: Progress) -> int:
+  console.quiet_absl()
+  progress.stage('Configuration')
+  from flan_jax.config import gin
+
+  files = options.gin_file or ['gin/evaluate/zero_shot.gin']
+  parsed = gin.load(files, options.gin)
+  settings = parsed.build('Evaluation')
+  for warning in parsed.refuse_unused('eval'):
+    progress.line(f'warning: {warning}')
+  text = parsed.text(settings)
+  from flan_jax.jobs import evaluate_checkpoint
+  from flan_jax.report import tables
+  from flan_jax.runtime import multihost, object_store, preemption
+
+  given = settings.output_dir
+  for warning in multihost.agree(multihost.facts(settings)):
+    progress.line(f'warning: {warning}')
+  with multihost.first_first():
+    settings = dataclasses.replace(
+      settings,
+      checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
+      store=object_store.here('STORE', settings.store),
+    )
+  with preemption.Stop() as stop, _kept(given) as out:
+    settings = dataclasses.replace(settings, output_dir=out)
+    try:
+      with stop.at_once():
+        found = evaluate_checkpoint.evaluate_checkpoint(
+          settings, text=text, progress=progress, between=stop.between
+        )
+    except preemption.Stopped:
+      progress.stage('Stopped by SIGTERM; its answers are kept. Start again to go on')
+      return preemption.INTERRUPTED
+  if not progress.quiet:
+    tables.print_table(found)
+  progress.stage(f'Done: {given.rstrip("/")}/report.html')
+  return 0
+
+
+@contextlib.contextmanager
+def _kept(output_dir: str) -> Iterator[str]:
+  """A folder of this machine for OUTPUT_DIR; that of host 0 is sent to gs://."""
+  from flan_jax.runtime import multihost
+  from flan_jax.runtime.object_store import Bucket
+
+  if '://' not in output_dir:
+    yield output_dir
+    return
+  bucket = Bucket('OUTPUT_DIR', output_dir)
+  with multihost.first_first():
+    if multihost.first():
+      bucket.pull()
+  try:
+    yield str(bucket.local)
+  finally:
+    if multihost.first():
+      bucket.push()

@@ -1,0 +1,109 @@
+"""`flan launch`: runs on every host of a slice."""
+
+import argparse
+import re
+from typing import Any
+
+from flan_jax.errors import InputError
+
+
+def run(options: argparse.Namespace) -> int:
+  from flan_jax.tpu.launch import gcloud as gcloud_lib
+  from flan_jax.tpu.launch import launch as launch_lib
+  from flan_jax.tpu.launch import tpu_slice
+
+  for name, got in (
+    ('--max-restarts', options.max_restarts),
+    ('--grace', options.grace),
+  ):
+    if got < 0:
+      raise InputError(f'{name}: got {got}; must be 0 or more')
+  if not re.fullmatch('[a-z]([-a-z0-9]{0,61}[a-z0-9])?', options.tpu):
+    raise InputError(
+      f'--tpu: got {options.tpu!r}; must be 1 to 63 of a-z, 0-9 and -, a letter first'
+    )
+  type = tpu_slice.accelerator_type(options.type) if options.type else None
+  gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
+  if options.engine != 'tpu-vm':
+    print(_manifest(options, type, gcloud), end='')
+    return 0
+  slice = tpu_slice.Slice(
+    gcloud,
+    options.tpu,
+    zone=options.zone,
+    type=type,
+    project=options.project,
+    spot=options.spot,
+    queued=options.queued,
+    runtime=options.runtime,
+    create_arguments=tuple(options.create_arg),
+    say=launch_lib.say,
+  )
+  job = launch_lib.Launch(
+    slice,
+    gcloud,
+    say=launch_lib.say,
+    max_restarts=options.max_restarts,
+    grace_s=options.grace,
+  )
+  code = 0
+  try:
+    if options.command:
+      code = job.run(options.command)
+      launch_lib.say(f'Done: exit code {code}')
+    if options.stop:
+      job.stop()
+    if options.delete:
+      launch_lib.say(f'Deleting TPU {options.tpu}')
+      slice.delete()
+    elif options.command:
+      launch_lib.say(
+        f'TPU {options.tpu} stays, and costs: `flan launch --tpu {options.tpu} '
+        f'--zone {options.zone} --delete` gives it back'
+      )
+    if not (options.command or options.stop or options.delete):
+      launch_lib.Launch(slice, gcloud).run(())  # says what a command looks like
+  except gcloud_lib.Failed as error:
+    launch_lib.say(f'error: {error}')
+    return 1
+  except KeyboardInterrupt:
+    launch_lib.say(
+      'the run goes on there: the same command follows it again, --stop ends it'
+    )
+    return 130
+  return code
+
+
+def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str:
+  from flan_jax.tpu.launch import launch as launch_lib
+  from flan_jax.tpu.launch import manifests, source_bundle
+
+  needed = ('type', 'cluster', 'image') if options.engine == 'xpk' else ('type',)
+  for name in needed:
+    if getattr(options, name) is None:
+      raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
+  commit = source_bundle.Commit(gcloud)
+  job = launch_lib.job(options.command, commit=commit)
+  if job.files:
+    raise InputError(
+      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which is what '
+      f'{options.engine} installs; commit it'
+    )
+  common = {
+    'name': options.tpu,
+    'accelerator': type,
+    'zone': options.zone,
+    'commit': commit.name,
+    'spot': options.spot,
+    'max_restarts': options.max_restarts,
+  }
+  if options.engine == 'skypilot':
+    return manifests.skypilot(job.command, runtime=options.runtime, **common)
+  return manifests.xpk(
+    job.command,
+    cluster=options.cluster,
+    image=options.image,
+    project=options.project,
+    grace_s=options.grace,
+    **common,
+  )

@@ -1,0 +1,89 @@
+"""`flan materialize`: renders and tokenises a mixture."""
+
+import argparse
+
+from flan_jax.cli import console
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+
+def run(options: argparse.Namespace) -> int:
+  if options.repair:
+    return _repair(options)
+  if options.mixture is None:
+    raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
+  for name, got, least in (
+    ('--vocab-size', options.vocab_size, 1),
+    ('--template-seed', options.template_seed, 0),
+    ('--batch-tokens', options.batch_tokens, 1),
+    ('--row-length', options.row_length, 8),
+  ):
+    if got is not None and got < least:
+      raise InputError(f'{name}: got {got}; must be {least} or more')
+  if options.steps and options.row_length and options.batch_tokens % options.row_length:
+    nearest = round(options.batch_tokens / options.row_length) * options.row_length
+    raise InputError(
+      f'--batch-tokens: got {options.batch_tokens:,}; must be rows x --row-length '
+      f'({options.row_length:,}); the nearest is {max(nearest, options.row_length):,}'
+    )
+  progress = Progress()
+  console.quiet_absl()
+  progress.stage(f'Materialising {options.mixture}')
+  from flan_jax.catalog import dataset
+  from flan_jax.data import tokenization_loss
+  from flan_jax.data.store import materialize as materialize_lib
+  from flan_jax.runtime import worker_pool
+
+  mixture = dataset.mixture(options.mixture)
+  with progress.counter() as count:
+    manifest = materialize_lib.materialize(
+      mixture,
+      out=options.out,
+      tokenizer=options.tokenizer,
+      vocab_size=options.vocab_size,
+      seed=options.template_seed,
+      epochs=options.epochs,
+      steps=options.steps,
+      batch_tokens=options.batch_tokens if options.steps else None,
+      row_length=options.row_length,
+      data_dir=options.data_dir,
+      missing=options.missing,
+      workers=worker_pool.cores() if options.workers is None else options.workers,
+      runner=options.runner,
+      progress=count,
+    )
+  rows = [
+    (name, entry['cluster'], entry['rows'], entry['epochs'], entry['rate'],
+     ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
+    for name, entry in manifest['datasets'].items()
+  ]  # fmt: skip
+  sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
+           'rate': 'right', 'dropped': 'left'}  # fmt: skip
+  console.table(f'{options.out}', sides, rows)
+  for name, why in manifest['missing'].items():
+    print(f'missing: {name} ({why})')
+  if line := tokenization_loss.warning(manifest):
+    print(line)
+  planned = manifest['plan']
+  print(
+    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
+    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+  )
+  progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
+  return 0
+
+
+def _repair(options: argparse.Namespace) -> int:
+  progress = Progress()
+  progress.stage(f'Checking {options.out}')
+  from flan_jax.data.store import repair
+
+  with progress.counter() as count:
+    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in mended:
+    print(
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'lost; made again: {", ".join(damage.files)}'
+    )
+  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  return 0

@@ -1,0 +1,87 @@
+"""`flan plan`: compiles for a slice that is not here."""
+
+import argparse
+import dataclasses
+import math
+import pathlib
+
+from flan_jax.cli import console
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+
+def run(options: argparse.Namespace) -> int:
+
+  progress = Progress()
+  from flan_jax.config import gin
+  from flan_jax.tpu.plan import topology as topology_lib
+
+  if not options.gin_file:
+    raise InputError('--gin_file: not given; try --gin_file=gin/runs/flan_137b.gin')
+  if options.topology is None:
+    raise InputError('--topology: not given; try --topology v3:8x8')
+  for name, got, least in (
+    ('--chip-watts', options.chip_watts, 0),
+    ('--pue', options.pue, 1),
+    ('--grid', options.grid, 0),
+  ):
+    if got is not None and not least <= got < math.inf:
+      raise InputError(f'{name}: got {got:g}; must be {least} or more')
+  if options.cache is not None and pathlib.Path(options.cache).is_file():
+    raise InputError(f'--cache {options.cache!r}: a file; must be a folder')
+  topology = topology_lib.parse(options.topology)
+  parsed = gin.load(options.gin_file, options.gin)
+  # What a run needs to start, and a plan does not.
+  parsed.give(
+    {
+      'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': '', 'INITIAL_CHECKPOINT_PATH': None,
+      'TRAIN_STEPS': 1,
+    },
+    origin='--topology',
+  )  # fmt: skip
+  from flan_jax.train import initial_model
+
+  run, fields = parsed.build('Run'), parsed.bound('DecoderConfig')
+  for warning in parsed.refuse_unused('plan'):
+    progress.line(f'warning: {warning}')
+  with parsed.located('DecoderConfig'):
+    run = initial_model.shaped(run, fields)
+  if run.model is None and run.initial_checkpoint is not None:
+    from flan_jax.checkpoints import model_dir
+
+    shape = model_dir.config(run.initial_checkpoint, asked=None)
+    run = dataclasses.replace(run, model=shape)
+  progress.stage(f'Loading the TPU compiler for {topology.name}')
+  from flan_jax.tpu.plan import plan as plan_lib
+  from flan_jax.tpu.plan import search, text_report
+
+  devices = topology_lib.devices(topology)
+  if options.print_sharding:
+    rows = plan_lib.sharding(run, devices=devices)
+    if options.json:
+      console.print_json([row._asdict() for row in rows])
+    else:
+      print(text_report.table(rows), end='')
+    return 0
+  given = {'watts': options.chip_watts, 'pue': options.pue, 'grid': options.grid}
+  asked = {
+    'kind': options.step,
+    'assumptions': plan_lib.Assumptions(
+      **{name: value for name, value in given.items() if value is not None}
+    ),
+    'cache': options.cache,
+  }
+  progress.stage(f'Compiling the {options.step} step of {topology.cores:,} devices')
+  if options.search:
+    found = search.search(run, topology, progress=progress.line, **asked)
+    plans = [trial.plan for trial in found]
+    if not options.json:
+      print(search.text(found), end='')
+  else:
+    plans = [plan_lib.plan(run, topology, devices=devices, **asked)]
+  last = plans[-1]
+  if options.json:
+    console.print_json(text_report.as_json(last))
+  else:
+    print(text_report.text(last), end='')
+  return 0 if last.fits else 1

@@ -1,0 +1,58 @@
+"""`flan rows`: prints rows of a run."""
+
+import argparse
+import json
+
+from flan_jax.errors import InputError
+
+
+def run(options: argparse.Namespace) -> int:
+  from flan_jax.data import batch as batch_lib
+  from flan_jax.data.store import store as store_lib
+
+  batch = options.hosts if options.batch_rows is None else options.batch_rows
+  for name, got, least in (
+    ('--start', options.start, 0),
+    ('--count', options.count, 1),
+    ('--seed', options.seed, 0),
+    ('--hosts', options.hosts, 1),
+    ('--batch-rows', batch, 1),
+  ):
+    if got < least:
+      raise InputError(f'{name}: got {got}; must be {least} or more')
+  if not 0 <= options.host < options.hosts:
+    raise InputError(f'--host: got {options.host}; must be 0 to {options.hosts - 1}')
+  store = store_lib.Store.open(options.store)
+  plan = store.plan(
+    seed=options.seed,
+    rows=options.start + options.count,
+    row_length=options.row_length,
+    pack=not options.unpacked,
+  )
+  if batch % options.hosts:
+    raise InputError(
+      f'--batch-rows: got {batch}; must be a multiple of the {options.hosts} hosts'
+    )
+  share = batch // options.hosts
+  tokenizer = None
+  for k in range(options.start, options.start + options.count):
+    if k % batch // share != options.host:
+      continue
+    if options.digest:
+      print(k, batch_lib.row_digest(store.row(plan, k)))
+      continue
+    described = store_lib.describe(store, plan, k)
+    if options.json:
+      print(json.dumps(described, ensure_ascii=False))
+      continue
+    tokenizer = tokenizer or store.tokenizer()
+    print(f'row {k}: {described["length"]} of {options.row_length} tokens')
+    for (name, entry), part in zip(plan.row(k), described['segments'], strict=True):
+      example = store.example(name, entry)
+      print(
+        f'  {name} [{part["cluster"]}] template {part["template"]} {part["row_id"]}'
+      )
+      for title, ids in (('inputs', example.inputs), ('targets', example.targets)):
+        text = tokenizer.decode(ids).replace('\n', '\n           ')
+        print(f'  {title:>7}: {text}')
+  return 0

@@ -1,0 +1,132 @@
+"""`flan show`: one task's prompts as a person reads them."""
+
+import itertools
+import os
+import sys
+
+import numpy as np
+from rich import console as console_lib
+from rich import text as text_lib
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.fields import Unlabelled
+from flan_jax.data import raw_records, tokenizers
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+
+
+def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
+  """A template filled in, its fields in colour."""
+  out = text_lib.Text()
+  for literal, name in template_lib.parse(text):
+    out.append(literal)
+    if name == template_lib.OPTIONS:
+      out.append(values[name], style='magenta')
+    elif name is not None:
+      out.append(values[name], style='cyan')
+  return out
+
+
+def first_rows(
+  dataset: Dataset, split: str, count: int, *, data_dir: str | None
+) -> list[Row]:
+  """The first `count` labelled rows of a split."""
+  if split not in dataset.slices:
+    raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
+  out = []
+  for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
+    try:
+      out.append(dataset.read(record, row_id))
+    except Unlabelled:
+      continue
+    if len(out) == count:
+      break
+  return out
+
+
+def show(
+  task: str,
+  *,
+  count: int,
+  template: int | None,
+  split: str,
+  tokenizer: str,
+  data_dir: str | None,
+) -> int:
+  """Prints `count` rows of a task; row k in template k, or each in `template`.
+
+  Raises:
+    InputError: at an unknown task, split or template, or unprepared data.
+  """
+  dataset = dataset_lib.task(task)
+  many = len(dataset.templates)
+  if template is not None and not 0 <= template < many:
+    raise InputError(f'--template: got {template}; {task} has 0 to {many - 1}')
+  if count < 1:
+    raise InputError(f'--n: got {count}; must be 1 or more')
+  pieces = tokenizers.load(tokenizer)
+  if split == 'train' and 'train' not in dataset.slices:
+    split = 'test'
+  rows = first_rows(dataset, split, count, data_dir=data_dir)
+  console = console_lib.Console(
+    soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH
+  )
+  cycle = (
+    itertools.cycle(range(many)) if template is None else itertools.repeat(template)
+  )
+  for row, index in zip(rows, cycle, strict=False):
+    _show_one(console, dataset, index, row, pieces)
+  return 0
+
+
+def _show_one(
+  console: console_lib.Console,
+  dataset: Dataset,
+  index: int,
+  row: Row,
+  pieces: Tokenizer,
+) -> None:
+  template = dataset.templates[index]
+  prompt = dataset_lib.render(dataset, index, row)
+  values = {
+    **row.values,
+    template_lib.OPTIONS: template_lib.options_block(row.answer.options),
+  }
+  inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
+  kind = f', {template.kind}' if template.kind else ''
+  title = f'{dataset.task} template {index}{kind}, row {row.row_id} '
+  console.print(title + '─' * (console.width - len(title)))
+  counts = [
+    _counts(pieces, text, ids)
+    for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
+  ]
+  console.print(text_lib.Text('inputs', style='bold'), counts[0])
+  console.print(coloured(template.inputs, values))
+  console.print(text_lib.Text('targets', style='bold'), counts[1])
+  console.print(coloured(template.targets, values))
+  if row.answer.options:
+    console.print(text_lib.Text('options', style='bold'))
+    for i, option in enumerate(row.answer.options):
+      right = ' (right)' if i in row.answer.gold else ''
+      console.print(text_lib.Text(f'  {i}: {option}{right}'))
+  console.print()
+
+
+_WIDTH = 80
+"""Where neither a terminal nor COLUMNS says it."""
+
+
+def _sized() -> bool:
+  return sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit()
+
+
+def _counts(pieces: Tokenizer, text: str, ids: np.ndarray) -> str:
+  """How many tokens a text has, and what the vocabulary loses of it."""
+  unknown = int((ids == pieces.unk_id).sum()) if pieces.unk_id is not None else 0
+  said = [f'{len(ids)} tokens']
+  said += [f'{unknown} unknown'] if unknown else []
+  if not pieces.keeps(text, ids.tolist()):
+    said.append('changed by a round trip')
+  return f'({", ".join(said)})'

@@ -1,0 +1,155 @@
+"""What `flan tasks` lists: datasets, one mixture, all of them; as data and as text."""
+
+from typing import Any, NamedTuple
+
+from flan_jax import mixtures
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import leakage, mixing_rates, splits
+from flan_jax.catalog.dataset import CLUSTERS, Dataset, Mixture
+
+
+class Listing(NamedTuple):
+  """Something to print.
+
+  Attributes:
+    data: for `--json`.
+    title: of the table.
+    columns: heading -> 'left' or 'right'.
+    rows: cells of the table.
+    lines: what stands below the table.
+  """
+
+  data: Any
+  title: str
+  columns: dict[str, str]
+  rows: list[tuple]
+  lines: list[str]
+
+
+def datasets() -> Listing:
+  """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
+  family = dataset_lib.family('flan').values()
+  rate = mixing_rates.of(dataset_lib.mixture('flan_all'))
+  rows = [
+    (d.name, d.cluster, d.paper_name or '-', d.tfds, d.rows('train'), d.rows('dev'),
+     d.rows('test'), rate.get(d.name, 0), d.metric, len(d.templates))
+    for d in family
+  ]  # fmt: skip
+  right = dict.fromkeys(('train', 'dev', 'test', 'rate'), 'right')
+  left = dict.fromkeys(('dataset', 'cluster', 'in the paper', 'TFDS'), 'left')
+  paper = [d for d in family if d.in_paper]
+  lines = [
+    f"the paper's view: {len({d.paper_name for d in paper})} datasets in "
+    f'{len({d.cluster for d in paper})} clusters ({len(paper)} tasks)',
+    f"the reference's view: {sum(d.in_reference for d in family)} tasks, total rate "
+    f'{sum(rate.values()):,}',
+  ]
+  return Listing(
+    [dataset_lib.as_json(d, rate=rate.get(d.name, 0)) for d in family],
+    f'{len(rows)} datasets',
+    {**left, **right, 'metric': 'left', 'templates': 'right'},
+    rows,
+    lines,
+  )
+
+
+def mixture(found: Mixture) -> Listing:
+  """One mixture: rows, caps, rates, shares, what is left out and why, totals."""
+  members = found.members
+  rate = mixing_rates.of(found)
+  total = sum(rate.values())
+  share = {name: value / total for name, value in rate.items()}
+  left_out = why_left_out(found)
+  proof = leakage.prove(found)
+  style = found.style
+  data = {
+    'mixture': found.name,
+    'note': found.note,
+    'held_out': found.held_out,
+    'excluded': found.excluded,
+    'left_out': left_out,
+    'accepted': [shared._asdict() for shared in proof.accepted],
+    'cap': mixtures.CAP,
+    'maximum_rate': mixtures.MAXIMUM_RATE,
+    'shared_cap': found.shared_cap,
+    'form': style.form,
+    'shots': style.shots,
+    'total_rate': total,
+    'datasets': [
+      {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,
+       'split_rows': whole(d), 'rows': d.rows('train'), 'rate': rate[d.name],
+       'share': share[d.name], 'templates': len(d.templates)}
+      for d in members
+    ],
+  }  # fmt: skip
+  rows = [
+    (d.name, d.cluster, whole(d), d.rows('train'), rate[d.name],
+     f'{share[d.name]:.3%}', len(d.templates))
+    for d in members
+  ]  # fmt: skip
+  of_paper = {d.paper_name for d in members if d.in_paper}
+  counted = f" ({len(of_paper)} of the paper's 62 datasets)" if of_paper else ''
+  rows.append(
+    (f'total: {len(members)}', f'{len(found.trained_on)} clusters',
+     sum(whole(d) for d in members), sum(d.rows('train') for d in members), total,
+     '100.000%', sum(len(d.templates) for d in members))
+  )  # fmt: skip
+  per = 'for all tasks of a paper dataset' if found.shared_cap else 'a task'
+  lines = [
+    *([found.note] if found.note else []),
+    f'{len(members)} tasks{counted}; at most {mixtures.CAP:,} rows a task, maximum '
+    f'rate {mixtures.MAXIMUM_RATE:,} {per}',
+    *(f'{cluster}: {why}' for cluster, why in left_out.items()),
+    *proof.warnings,
+  ]
+  right = dict.fromkeys(
+    ('rows of split', 'rows', 'rate', 'share', 'templates'), 'right'
+  )
+  return Listing(
+    data,
+    f'{found.name}: {len(members)} tasks, total rate {total:,}',
+    {'dataset': 'left', 'cluster': 'left', **right},
+    rows,
+    lines,
+  )
+
+
+def whole(dataset: Dataset) -> int:
+  """Rows of the TFDS split that a dataset trains on, before cap and carve-outs."""
+  return dataset.sizes[splits.parse(dataset.train).split]
+
+
+def why_left_out(found: Mixture) -> dict[str, str]:
+  """Cluster that does not train -> why."""
+  out = {}
+  for cluster in CLUSTERS:
+    near = [c for c in found.held_out if cluster in mixtures.EXCLUDED_WITH.get(c, ())]
+    if cluster in found.held_out:
+      out[cluster] = 'held out: measured, never trained on'
+    elif cluster in found.excluded:
+      out[cluster] = f'left out: too near to {" and ".join(near)} (FLAN footnote 1)'
+    elif cluster not in found.trained_on:
+      out[cluster] = 'left out: no part of this mixture'
+  return out
+
+
+def all_mixtures() -> Listing:
+  """Every mixture, a line each."""
+  names = ('mixture', 'tasks', 'total rate', 'held out', 'shots', 'form', 'templates',
+           'shared cap')  # fmt: skip
+  rows = [
+    (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
+     ', '.join(found.held_out) or '-', found.style.shots, found.style.form,
+     found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
+    for found in dataset_lib.mixtures().values()
+  ]  # fmt: skip
+
+  right = ('tasks', 'total rate', 'shots', 'templates')
+  return Listing(
+    [dict(zip((name.replace(' ', '_') for name in names), row, strict=True))
+     for row in rows],
+    f'{len(rows)} mixtures',
+    {name: 'right' if name in right else 'left' for name in names},
+    rows,
+    [],
+  )  # fmt: skip

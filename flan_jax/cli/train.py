@@ -1,0 +1,51 @@
+"""`flan train`: trains, then measures what was held out."""
+
+import argparse
+
+from flan_jax.cli import console
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+
+def run(options: argparse.Namespace) -> int:
+  return console.on_hosts(options.multihost, lambda progress: _train(options, progress))
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> int:
+  console.quiet_absl()
+  progress.stage('Configuration')
+  from flan_jax.config import gin
+
+  if not options.gin_file:
+    raise InputError('--gin_file: not given; try --gin_file=gin/runs/demo.gin')
+  if options.profile < 0:
+    raise InputError(f'--profile: got {options.profile}; must be 0 or more steps')
+  parsed = gin.load(options.gin_file, options.gin)
+  run = parsed.build('Run')
+  from flan_jax.train import initial_model
+
+  fields = parsed.bound('DecoderConfig')
+  for warning in parsed.refuse_unused('train'):
+    progress.line(f'warning: {warning}')
+  with parsed.located('DecoderConfig'):
+    run = initial_model.shaped(run, fields)
+  progress.line(
+    f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
+    f'evaluation seed {run.eval_seed}'
+  )
+  from flan_jax.train import trainer
+
+  outcome = trainer.train(
+    run, text=parsed.text(run), profile=options.profile, progress=progress
+  )
+  if outcome.interrupted:
+    return trainer.INTERRUPTED
+  if outcome.report is not None:
+    from flan_jax.report import tables
+
+    if not progress.quiet:
+      tables.print_table(outcome.report)
+    progress.stage(f'Done: {run.model_dir}/report/report.html')
+  else:
+    progress.stage(f'Done: {run.model_dir}/model')
+  return 0

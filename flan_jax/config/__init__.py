@@ -1,0 +1,1 @@
+"""gin at the edge, and the frozen dataclasses that it fills."""

@@ -1,0 +1,434 @@
+"""gin at the edge: parse, type-check, provenance, "did you mean".
+
+gin-config's grammar is used through its own parser. Its registry is not: gin 0.5.0
+keeps global state, checks no types, and cannot say where a value came from. Here a
+configuration is parsed into a value of its own; what it fills are frozen dataclasses.
+
+Supported: macros (`TRAIN_STEPS = 100`, `%TRAIN_STEPS`), `%gin.REQUIRED`, includes,
+bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import Decoding
+from flan_jax.errors import InputError, did_you_mean
+
+CLASSES: Mapping[str, type] = {
+  'Run': training.Run,
+  'Mesh': training.Mesh,
+  'Optimizer': training.Optimizer,
+  'Lora': training.Lora,
+  'Evaluate': training.Evaluate,
+  'Evaluation': training.Evaluation,
+  'Decoding': Decoding,
+  'DecoderConfig': DecoderConfig,
+}
+"""What a gin file can bind."""
+
+
+_NAME = re.compile(r'[A-Za-z_][\w/.]*')
+
+
+def environment(name: str) -> str | None:
+  """An environment variable; the only place outside the CLI that reads one."""
+  return os.environ.get(name)
+
+
+class Bound(NamedTuple):
+  """A value and where it was given."""
+
+  value: Any
+  origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Macro:
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+  name: str
+  evaluate: bool
+
+
+def shipped() -> pathlib.Path:
+  """The folder of our gin files: `gin/` of a checkout, `configs/` once installed."""
+  here = pathlib.Path(__file__).parents[1]
+  return here / 'configs' if (here / 'configs').is_dir() else here.parent / 'gin'
+
+
+def find(path: str, beside: str | None = None) -> pathlib.Path:
+  """A gin file: as given, beside the including file, or one that we ship.
+
+  Raises:
+    InputError: if there is none; names the nearest of the shipped ones.
+  """
+  tried = [pathlib.Path(path)]
+  if beside is not None:
+    tried.append(pathlib.Path(beside).parent / path)
+  tried.append(shipped() / path.removeprefix('gin/'))
+  for candidate in tried:
+    if candidate.is_file():
+      return candidate
+  ours = shipped()
+  names = [f'gin/{f.relative_to(ours).as_posix()}' for f in ours.rglob('*.gin')]
+  raise InputError(f'gin file {path!r}: no such file{did_you_mean(path, names)}')
+
+
+@functools.cache
+def known_macros() -> frozenset[str]:
+  """Names of the macros that the gin files of our own verbs set."""
+  names = set()
+  for folder in ('runs', 'evaluate', 'models', 'mesh'):
+    for path in (shipped() / folder).glob('*.gin'):
+      names.update(load([str(path)]).macros)
+  return frozenset(names)
+
+
+def _is_ours(origin: str) -> bool:
+  """Whether a value was given in a gin file that we ship."""
+  path = pathlib.Path(origin.rpartition(':')[0]).resolve()
+  return path.is_relative_to(shipped().resolve())
+
+
+def _macros_in(value: Any) -> Iterator[str]:
+  """Names of the macros that a parsed value refers to."""
+  if isinstance(value, _Macro):
+    yield value.name
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from _macros_in(item)
+  elif isinstance(value, dict):
+    for pair in value.items():
+      yield from _macros_in(pair)
+
+
+class Config:
+  """A parsed configuration: macros and bindings, each with its origin."""
+
+  def __init__(self):
+    self.macros: dict[str, Bound] = {}
+    self.bindings: dict[tuple[str, str], Bound] = {}
+    self._named: dict[str, str] = {}
+    self._built: set[str] = set()
+    self._open: list[pathlib.Path] = []  # files being read, the outermost first
+
+  def parse_file(self, path: str, *, beside: str | None = None) -> None:
+    """Adds the statements of a file, its includes where they stand.
+
+    Raises:
+      InputError: if it cannot be read, or includes itself.
+    """
+    found = find(path, beside)
+    if found.resolve() in self._open:
+      raise InputError(f'{beside}: include of {path!r}, which includes this file')
+    try:
+      text = found.read_text(encoding='utf-8')
+    except UnicodeDecodeError:
+      raise InputError(f'gin file {path!r}: not text; must be UTF-8') from None
+    self._open.append(found.resolve())
+    self._parse(text, str(found))
+    self._open.pop()
+
+  def parse_flag(self, flag: str) -> None:
+    """Adds one `NAME=VALUE` of the command line; unquoted text is a string."""
+    name, equals, value = flag.partition('=')
+    if not equals:
+      raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
+    if not _NAME.fullmatch(name):
+      raise InputError(
+        f'--gin.{flag}: {name!r} is no name; must be --gin.NAME=VALUE, as '
+        '--gin.TRAIN_STEPS=500'
+      )
+    try:
+      self._parse(f'{name} = {value}', f'--gin.{name}')
+    except SyntaxError:
+      self._parse(f'{name} = {value!r}', f'--gin.{name}')
+
+  def _parse(self, text: str, source: str) -> None:
+    from gin import config_parser
+
+    named = self._named
+
+    class Delegate(config_parser.ParserDelegate):
+      def configurable_reference(self, scoped_configurable_name, evaluate):
+        return _Reference(scoped_configurable_name, evaluate)
+
+      def macro(self, macro_name):
+        named.setdefault(macro_name, source)
+        return _Macro(macro_name)
+
+    try:
+      statements = list(config_parser.ConfigParser(text, Delegate()))
+    except SyntaxError as error:
+      if source.startswith('--gin.'):
+        raise
+      raise InputError(f'{source}:{error.lineno}: {error.msg}') from None
+    for statement in statements:
+      if isinstance(statement, config_parser.ImportStatement):
+        raise InputError(
+          f'{source}: import of {statement.module!r}; a run file binds values and '
+          'imports no code'
+        )
+      if isinstance(statement, config_parser.IncludeStatement):
+        self.parse_file(statement.filename, beside=source)
+      elif isinstance(statement, config_parser.BindingStatement):
+        self._bind(statement, source)
+
+  def _bind(self, statement, source: str) -> None:
+    flag = source.startswith('--gin.')
+    origin = source if flag else f'{source}:{statement.location.line_num}'
+    name, argument = statement.selector, statement.arg_name
+    if statement.scope:
+      raise InputError(f'{origin}: scope {statement.scope!r}; scopes are not supported')
+    bound = Bound(statement.value, origin)
+    if not argument:
+      if flag and name not in self.macros and name not in self._named:
+        legal = [*self.macros, *(f'{c}.' for c in CLASSES)]
+        raise InputError(
+          f'{origin}: no macro of that name; macros are '
+          f'{", ".join(sorted(self.macros))}{did_you_mean(name, legal)}'
+        )
+      self.macros[name] = bound
+      return
+    if name not in CLASSES:
+      raise InputError(
+        f'{origin}: nothing is named {name!r}; names are {", ".join(CLASSES)}'
+        + did_you_mean(name, CLASSES)
+      )
+    legal = [field.name for field in dataclasses.fields(CLASSES[name])]
+    if argument not in legal:
+      raise InputError(
+        f'{origin}: {name} has no {argument!r}; it has {", ".join(legal)}'
+        + did_you_mean(argument, legal)
+      )
+    self.bindings[name, argument] = bound
+
+  def give(self, values: Mapping[str, Any], *, origin: str) -> None:
+    """Gives values to those of these macros that are %gin.REQUIRED."""
+    for name, value in values.items():
+      bound = self.macros.get(name)
+      if bound is not None and bound.value == _Macro('gin.REQUIRED'):
+        self.macros[name] = Bound(value, origin)
+
+  def resolve(self, bound: Bound, what: str, *, seen: tuple[str, ...] = ()) -> Bound:
+    """Follows macros and references; the origin is that of the final value."""
+    value, origin = bound
+    if isinstance(value, _Macro):
+      if value.name == 'gin.REQUIRED':
+        raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
+      if value.name not in self.macros:
+        raise InputError(
+          f'{origin}: no macro %{value.name}; macros are '
+          f'{", ".join(sorted(self.macros))}' + did_you_mean(value.name, self.macros)
+        )
+      if value.name in seen:
+        chain = ' -> '.join(f'%{name}' for name in (*seen, value.name))
+        raise InputError(f'{origin}: {chain}: a macro must not come to itself')
+      seen = (*seen, value.name)
+      return self.resolve(self.macros[value.name], value.name, seen=seen)
+    if isinstance(value, _Reference):
+      if value.name not in CLASSES or not value.evaluate:
+        raise InputError(
+          f'{origin}: @{value.name}; must be one of '
+          f'{", ".join(f"@{name}()" for name in CLASSES)}'
+          + did_you_mean(value.name, CLASSES)
+        )
+      return Bound(self.build(value.name), origin)
+    if isinstance(value, (list, tuple)):
+      items = (
+        self.resolve(Bound(item, origin), what, seen=seen).value for item in value
+      )
+      return Bound(tuple(items), origin)
+    return bound
+
+  def build(self, name: str) -> Any:
+    """The dataclass `name`, filled with what is bound.
+
+    Raises:
+      InputError: at a missing value, a value of the wrong type, or a value that the
+        dataclass refuses; each with its origin.
+    """
+    cls = CLASSES[name]
+    values = self._values(name)
+    for field in dataclasses.fields(cls):
+      if field.default is dataclasses.MISSING and field.name not in values:
+        raise InputError(f'{name}.{field.name}: not set, and it has no default')
+    with self.located(name):
+      return cls(**values)
+
+  @contextlib.contextmanager
+  def located(self, name: str) -> Iterator[None]:
+    """Puts where a value was given in front of the error that refuses it.
+
+    Args:
+      name: of the dataclass whose fields errors mean (InputError.field).
+    """
+    try:
+      yield
+    except InputError as error:
+      cls, _, field = (error.field or '').rpartition('.')
+      bound = self.bindings.get((cls or name, field))
+      if bound is None:
+        raise
+      origin = self.resolve(bound, f'{cls or name}.{field}').origin
+      raise InputError(f'{origin}: {error}') from None
+
+  def bound(self, name: str) -> dict[str, Any]:
+    """Field -> value of what is bound of the dataclass `name`; {} where nothing is.
+
+    Raises:
+      InputError: at a value of the wrong type.
+    """
+    return self._values(name)
+
+  def refuse_unused(self, verb: str) -> list[str]:
+    """Refuses what `verb` does not use, once it has built all that it builds.
+
+    A file may set macros of ours that another verb uses; any other macro that nothing
+    refers to is a typo.
+
+    Args:
+      verb: of the command line, for messages.
+
+    Returns:
+      Warnings: macros of ours in the user's files that have no effect here.
+
+    Raises:
+      InputError: at a macro or binding that has no effect; names the nearest that has.
+    """
+    built = [name for name in CLASSES if name in self._built]
+    for (cls, field), bound in self.bindings.items():
+      if cls not in self._built:
+        raise InputError(
+          f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` builds '
+          f'{", ".join(built)} here, and no {cls}{did_you_mean(cls, built)}'
+        )
+    used = self._reachable()
+    warnings = []
+    for name, bound in self.macros.items():
+      if name in used or _is_ours(bound.origin):
+        continue
+      known, flag = name in known_macros(), bound.origin.startswith('--')
+      if known and not flag:
+        warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`')
+        continue
+      where = bound.origin if flag else f'{bound.origin}: {name}'
+      rule = 'nothing here refers to it' if known else 'no macro of that name'
+      raise InputError(
+        f'{where}: {rule}; macros are {", ".join(sorted(used))}'
+        + did_you_mean(name, used)
+      )
+    return warnings
+
+  def _reachable(self) -> set[str]:
+    """Names of the macros that the bindings come to."""
+    found: set[str] = set()
+    left = [m for bound in self.bindings.values() for m in _macros_in(bound.value)]
+    while left:
+      name = left.pop()
+      if name in self.macros and name not in found:
+        found.add(name)
+        left.extend(_macros_in(self.macros[name].value))
+    return found
+
+  def _values(self, name: str) -> dict[str, Any]:
+    """Field -> value of what is bound."""
+    self._built.add(name)
+    hints = typing.get_type_hints(CLASSES[name])
+    values = {}
+    for field in dataclasses.fields(CLASSES[name]):
+      bound = self.bindings.get((name, field.name))
+      if bound is None:
+        continue
+      value, origin = self.resolve(bound, f'{name}.{field.name}')
+      hint = hints[field.name]
+      if not fits(value, hint):
+        raise InputError(
+          f'{origin}: {name}.{field.name} = {value!r}; must be {describe(hint)}'
+        )
+      values[field.name] = float(value) if hint is float else value
+    return values
+
+  def text(self, values: Any) -> str:
+    """Resolved values, one a line, each with where it came from."""
+    lines = []
+    for name, value in flatten(values):
+      cls, _, argument = name.rpartition('.')
+      bound = self.bindings.get((cls.rpartition('.')[2], argument))
+      origin = 'default'
+      if bound is not None:
+        origin = self.resolve(bound, name).origin
+        if not origin.startswith('--'):
+          file, _, line = origin.rpartition(':')
+          origin = f'{pathlib.PurePath(file).name}:{line}'
+      lines.append(f'{name} = {value!r}  # {origin}')
+    return '\n'.join(lines) + '\n'
+
+
+def flatten(values: Any, prefix: str | None = None) -> Iterator[tuple[str, Any]]:
+  """Yields (`Run.optimizer.learning_rate`-like name, value) of nested dataclasses."""
+  names = {cls: name for name, cls in CLASSES.items()}
+  for field in dataclasses.fields(values):
+    value = getattr(values, field.name)
+    if dataclasses.is_dataclass(value):
+      yield from flatten(value)
+    else:
+      yield f'{names[type(values)]}.{field.name}', value
+
+
+def fits(value: Any, hint: Any) -> bool:
+  """Whether a gin value is of the annotated type; an int passes for a float."""
+  origin = typing.get_origin(hint)
+  if hint is None or hint is type(None):
+    return value is None
+  if origin in (typing.Union, types.UnionType):
+    return any(fits(value, option) for option in typing.get_args(hint))
+  if origin is tuple:
+    arguments = typing.get_args(hint)
+    if not isinstance(value, tuple):
+      return False
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+      return all(fits(item, arguments[0]) for item in value)
+    pairs = zip(value, arguments, strict=False)
+    return len(value) == len(arguments) and all(fits(v, h) for v, h in pairs)
+  if hint is float:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  return isinstance(value, hint)
+
+
+def describe(hint: Any) -> str:
+  """A type in words: `an integer or None`."""
+  words = {int: 'an integer', float: 'a number', str: "a string, as in 'text'",
+           bool: 'True or False', type(None): 'None'}  # fmt: skip
+  if hint in words:
+    return words[hint]
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return ' or '.join(describe(option) for option in typing.get_args(hint))
+  if typing.get_origin(hint) is tuple:
+    return f'a tuple of {describe(typing.get_args(hint)[0])}'
+  return f'@{getattr(hint, "__name__", hint)}()'
+
+
+def load(files: Sequence[str], flags: Sequence[str] = ()) -> Config:
+  """Parses gin files in order, then the command line's `NAME=VALUE` flags."""
+  config = Config()
+  for file in files:
+    config.parse_file(file)
+  for flag in flags:
+    config.parse_flag(flag)
+  return config

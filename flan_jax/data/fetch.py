@@ -1,0 +1,321 @@
+"""`flan fetch`: prepares raw datasets with TFDS, from their sources or from a folder.
+
+A folder holds JSON Lines as `<builder>/<config>/<split>.jsonl` (config `default` for a
+builder without configs), one record a line in the builder's own shape. It becomes a
+prepared TFDS dataset of the same name, config and version, that every TFDS user can
+read; each record is checked against the builder's features before anything is written.
+"""
+
+import contextlib
+import errno
+import functools
+import io
+import itertools
+import json
+import logging
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+from absl import logging as absl_logging
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.errors import InputError
+from flan_jax.runtime import worker_pool
+from flan_jax.runtime.progress import Progress
+
+
+class Fetched(NamedTuple):
+  """What became of one TFDS dataset.
+
+  Attributes:
+    datasets: names of the declared datasets it serves.
+    tfds: TFDS name, config and version.
+    standing: `ready`, `partial` (fewer rows than declared) or `missing`.
+    state: `prepared`, `ready` (it was there already), `absent` or `failed`.
+    rows: TFDS split -> rows.
+    cause: why it is missing: one of CAUSES; '' if it is not.
+    note: what was clamped, or why it failed and what to do.
+  """
+
+  datasets: tuple[str, ...]
+  tfds: str
+  standing: str
+  state: str
+  rows: dict[str, int]
+  cause: str
+  note: str
+
+
+CAUSES = {
+  'version': 'TFDS has it no more, or not yet: install a tensorflow-datasets that has '
+  'that version, or give a copy with --from DIR',
+  'manual': 'download it by hand, then start again',
+  'checksum': 'the file is not the one that TFDS knows: start again in case it was cut '
+  'short; if it stays so its source has changed: give a copy with --from DIR',
+  'dead link': 'the source is gone: give a copy with --from DIR',
+  'network': 'no answer: start again when there is a network; what was downloaded is '
+  'kept',
+  'disk': 'make room, then start again; what was downloaded is kept',
+  'not in the folder': 'add it there, or download it without --from',
+  'failed': 'give a copy with --from DIR if you have one',
+}
+"""Why a dataset is missing -> what to do."""
+
+
+def _missing(names: tuple[str, ...], tfds_name: str, cause: str, why: str) -> Fetched:
+  state = 'absent' if cause == 'not in the folder' else 'failed'
+  note = f'{why}; {CAUSES[cause]}'
+  return Fetched(names, tfds_name, 'missing', state, {}, cause, note)
+
+
+def fetch(
+  datasets: Sequence[Dataset],
+  *,
+  data_dir: str | None = None,
+  folder: str | None = None,
+  workers: int = 1,
+  progress: Progress,
+) -> list[Fetched]:
+  """Prepares the TFDS datasets behind `datasets`.
+
+  What TFDS has downloaded or prepared before is not fetched again.
+
+  Args:
+    datasets: declarations; those that share a TFDS dataset are prepared once.
+    data_dir: TFDS data directory; None for TFDS's default.
+    folder: JSON Lines to read in place of the datasets' own sources.
+    workers: datasets fetched at a time, each by a process of its own.
+    progress: where to say what is happening.
+
+  Returns:
+    One entry per TFDS dataset; a download that fails does not stop the others.
+
+  Raises:
+    InputError: at a record that does not fit (file, line, field); what was prepared
+      before stays, nothing half-written does.
+  """
+  if folder is not None and not pathlib.Path(folder).is_dir():
+    raise InputError(f'--from {folder!r}: no such folder')
+  groups: dict[str, list[Dataset]] = {}
+  for dataset in datasets:
+    if dataset.tfds:
+      groups.setdefault(dataset.tfds, []).append(dataset)
+  done = itertools.count(1)
+
+  def report(state: str, name: str, _: int) -> None:
+    progress.line(f'{next(done)}/{len(groups)} {name}: {state}')
+
+  with tempfile.TemporaryDirectory(prefix='flan-fetch-') as said:
+    files = [pathlib.Path(said, f'{number}.json') for number in range(len(groups))]
+    calls = [
+      functools.partial(
+        _fetch_to, str(file), name, [(d.name, d.family) for d in members], data_dir,
+        folder,
+      )
+      for file, (name, members) in zip(files, groups.items(), strict=True)
+    ]  # fmt: skip
+    worker_pool.run(calls, workers=workers, report=report)
+    out = [Fetched(**json.loads(file.read_text(encoding='utf-8'))) for file in files]
+  return [one._replace(datasets=tuple(one.datasets)) for one in out]
+
+
+def _fetch_to(
+  file: str,
+  name: str,
+  members: list[tuple[str, str]],
+  data_dir: str | None,
+  folder: str | None,
+  report: worker_pool.Report,
+) -> None:
+  """Prepares one TFDS dataset and writes what became of it to `file`."""
+  datasets = [dataset_lib.get(short, family=family) for short, family in members]
+  # TFDS logs every file that it opens, urllib3 every time that it tries again.
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  logging.getLogger('urllib3').setLevel(logging.ERROR)
+  found = _fetch_one(name, datasets, data_dir, folder)
+  pathlib.Path(file).write_text(json.dumps(found._asdict()), encoding='utf-8')
+  report(found.cause or found.state, name, 1)
+
+
+def _fetch_one(name, members, data_dir, folder) -> Fetched:
+  names = tuple(dataset.name for dataset in members)
+  try:
+    builder = tfds.builder(name, data_dir=data_dir)
+  except (AssertionError, ValueError, tfds.core.DatasetNotFoundError) as error:
+    return _missing(names, name, 'version', _first_line(error))
+  state = 'ready'
+  if not builder.is_prepared():
+    state = 'prepared'
+    _clear_interrupted(builder)
+    if folder is None:
+      try:
+        with _quiet():
+          builder.download_and_prepare()
+      except Exception as error:  # a builder's own code may raise anything
+        return _missing(names, name, *_why(builder, error))
+    else:
+      files = split_files(name, pathlib.Path(folder))
+      if not files:
+        where = pathlib.Path(folder) / _relative(name)
+        why = f'no {where}/<split>.jsonl'
+        return _missing(names, name, 'not in the folder', why)
+      prepare(builder, files)
+      builder = tfds.builder(name, data_dir=data_dir)
+  rows = {key: split.num_examples for key, split in builder.info.splits.items()}
+  short = '; '.join(clamped(members, rows))
+  standing = 'partial' if short else 'ready'
+  return Fetched(names, name, standing, state, rows, '', short)
+
+
+def clamped(members: Iterable[Dataset], rows: dict[str, int]) -> Iterator[str]:
+  """Says which declared splits the data is too small for, and what they became."""
+  for dataset in members:
+    for split, part in dataset.resolve_splits(rows).items():
+      declared, real = dataset.rows(split), dataset.rows(split, rows)
+      if real < declared:
+        yield f'{dataset.name} {split}: {real:,} of {declared:,} rows ({part})'
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """TFDS prints to standard output, which belongs to the verb's own result."""
+  tfds.disable_progress_bar()
+  with contextlib.redirect_stdout(io.StringIO()):
+    yield
+
+
+def _first_line(error: BaseException) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.:;')
+
+
+def _why(builder: tfds.core.DatasetBuilder, error: BaseException) -> tuple[str, str]:
+  """(one of CAUSES, what happened) of a preparation that failed."""
+  text = str(error)
+  kinds = {kind.__name__ for kind in type(error).__mro__}
+  manual = getattr(builder, 'MANUAL_DOWNLOAD_INSTRUCTIONS', None)
+  if manual and kinds & {'AssertionError', 'FileNotFoundError', 'NotFoundError'}:
+    return 'manual', 'manual download: ' + ' '.join(str(manual).split())
+  if 'NonMatchingChecksumError' in kinds:
+    return 'checksum', 'checksum mismatch: ' + ' '.join(text.split())[:300]
+  code = re.search(r'HTTP code: (\d+)|HTTP Error (\d+)', text)
+  if code:
+    number = int(code[1] or code[2])
+    # 408, 429 and 5xx may pass; the others say that the file is not there (for us).
+    passing = number >= 500 or number in (408, 429)
+    return 'network' if passing else 'dead link', _first_line(error)
+  if kinds & {'ConnectionError', 'Timeout', 'URLError', 'TimeoutError', 'SSLError'}:
+    return 'network', _first_line(error)
+  if getattr(error, 'errno', None) == errno.ENOSPC or 'Not enough disk space' in text:
+    return 'disk', _first_line(error)
+  if manual:
+    return 'manual', 'manual download: ' + ' '.join(str(manual).split())
+  return 'failed', f'{type(error).__name__}: {_first_line(error)}'
+
+
+def _relative(name: str) -> pathlib.Path:
+  """`glue/rte:2.0.0` -> glue/rte; a name without a config -> NAME/default."""
+  builder, _, config = name.partition(':')[0].partition('/')
+  return pathlib.Path(builder) / (config or 'default')
+
+
+def _clear_interrupted(builder: tfds.core.DatasetBuilder) -> None:
+  """Removes what a killed preparation of this very dataset left behind."""
+  final = pathlib.Path(builder.data_path)
+  for left in final.parent.glob(f'incomplete.*_{final.name}'):
+    shutil.rmtree(left)
+
+
+def split_files(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """TFDS split -> its JSON Lines file under `folder`."""
+  return {f.stem: f for f in sorted((folder / _relative(name)).glob('*.jsonl'))}
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields (line number, record); blank lines are passed over."""
+  with path.open(encoding='utf-8') as file:
+    number = 0
+    try:
+      for number, line in enumerate(file, 1):
+        if line.strip():
+          record = json.loads(line)
+          if not isinstance(record, dict):
+            raise InputError(
+              f'{path}:{number}: a JSON {type(record).__name__}; must be an object'
+            )
+          yield number, record
+    except json.JSONDecodeError as error:
+      raise InputError(f'{path}:{number}: not JSON ({error})') from None
+    except UnicodeDecodeError as error:
+      raise InputError(f'{path}:{number + 1}: not UTF-8 ({error})') from None
+
+
+def _keys(spec: Any, value: Any, path: str = '') -> Iterator[str]:
+  """Names the fields that `value` lacks or that the features do not know."""
+  if isinstance(spec, tfds.features.Sequence):
+    spec = spec.feature
+    if not isinstance(spec, tfds.features.FeaturesDict):
+      return
+  if not isinstance(spec, tfds.features.FeaturesDict):
+    return
+  if isinstance(value, list):
+    for item in value:
+      yield from _keys(spec, item, path)
+    return
+  if not isinstance(value, dict):
+    yield f'field {path or "record"!r} is {type(value).__name__}; must be an object'
+    return
+  for key in spec:
+    if key not in value:
+      yield f'field {path + key!r} is missing'
+    else:
+      yield from _keys(spec[key], value[key], f'{path}{key}/')
+  for key in value:
+    if key not in spec:
+      yield f'field {path + key!r} is not in the builder; it has {", ".join(spec)}'
+
+
+def check(features: Any, record: dict[str, Any], where: str) -> None:
+  """Checks one record against the builder's features.
+
+  Raises:
+    InputError: naming the file, the line, and what does not fit.
+  """
+  for complaint in _keys(features, record):
+    raise InputError(f'{where}: {complaint}')
+  try:
+    features.serialize_example(features.encode_example(record))
+  except Exception as error:
+    message = ' '.join(str(error).split())[:300]
+    raise InputError(f'{where}: {message}') from None
+
+
+def prepare(builder: tfds.core.DatasetBuilder, files: dict[str, pathlib.Path]) -> None:
+  """Writes a prepared TFDS dataset from JSON Lines, after checking every record."""
+  features = builder.info.features
+  for path in files.values():
+    count = 0
+    for number, record in _lines(path):
+      check(features, record, f'{path}:{number}')
+      count += 1
+    if not count:
+      raise InputError(f'{path}: no record; a split holds at least one')
+  config = builder.builder_config.name if builder.builder_config else None
+  with _quiet():
+    tfds.dataset_builders.store_as_tfds_dataset(
+      name=builder.name,
+      config=config,
+      version=builder.version,
+      features=features,
+      split_datasets={
+        split: ((str(number), record) for number, record in _lines(path))
+        for split, path in files.items()
+      },
+      data_dir=builder.data_dir_root,
+      description=f'Prepared from JSON Lines by flan_jax, as {builder.name} has them.',
+    )

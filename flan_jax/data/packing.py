@@ -1,0 +1,467 @@
+"""Plan: which examples stand in row k of a run, fixed before the run starts.
+
+Draw first, pack second. The draw is an exact schedule of the mixture: over any prefix
+the number of examples drawn from a dataset differs from its share by less than one.
+Packing then lays the draws of a window into rows, so it never changes which examples
+are seen. numpy only.
+"""
+
+import hashlib
+import heapq
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from flan_jax.data import stable_hash
+from flan_jax.errors import InputError
+
+VERSION = 2
+
+WINDOW = 8192
+"""Draws packed together: enough that hardly a gap is left, few enough to stay local."""
+
+FIRST_WINDOW = 1024
+"""The first window; each is twice the last up to WINDOW. A short run draws little."""
+
+MOST_ROWS = 2**27
+"""A plan of more would not fit in memory; the paper's whole run has 120,000."""
+
+_ARRAYS = ('starts', 'dataset', 'entry', 'used')
+
+
+def schedule(rates: Sequence[int], order: Sequence[int]) -> np.ndarray:
+  """One period of the mixture: dataset indices, int32 [sum(rates)].
+
+  Draw k of a dataset with share p has the window [floor(k/p), ceil((k+1)/p)); the
+  earliest deadline goes first. Serving every draw inside its window keeps each count
+  within one of its share at all times (Baruah et al. 1996, proportionate progress),
+  and one server with earliest deadlines first always can.
+
+  Args:
+    rates: how often each dataset occurs in a period; all at least 1.
+    order: rank of each dataset among equal deadlines.
+  """
+  total = sum(rates)
+  future = [(0, i) for i in range(len(rates))]
+  ready: list[tuple[int, int, int]] = []
+  served = [0] * len(rates)
+  out = np.empty(total, np.int32)
+  for slot in range(total):
+    while future and future[0][0] <= slot:
+      i = heapq.heappop(future)[1]
+      deadline = -(-(served[i] + 1) * total // rates[i])
+      heapq.heappush(ready, (deadline, order[i], i))
+    i = heapq.heappop(ready)[2]
+    out[slot] = i
+    served[i] += 1
+    if served[i] < rates[i]:
+      heapq.heappush(future, (served[i] * total // rates[i], i))
+  return out
+
+
+def best_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
+  """Best-fit decreasing: row number of each example, int32 [n].
+
+  Longest first, each into the fullest row that still holds it. Which rows have how
+  much room is a bit mask, so the search is one shift.
+  """
+  rows = np.empty(len(lengths), np.int32)
+  order = np.argsort(-lengths.astype(np.int64), kind='stable')
+  with_room: list[list[int]] = [[] for _ in range(row_length + 1)]
+  mask = 0
+  opened = 0
+  for i, size in zip(order.tolist(), lengths[order].tolist(), strict=True):
+    fitting = mask >> size
+    if fitting:
+      room = size + (fitting & -fitting).bit_length() - 1
+      row = with_room[room].pop()
+      if not with_room[room]:
+        mask ^= 1 << room
+    else:
+      room, row = row_length, opened
+      opened += 1
+    rows[i] = row
+    room -= size
+    if room:
+      with_room[room].append(row)
+      mask |= 1 << room
+  return rows
+
+
+def exact_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
+  """Rows in the order of the draws, each ended to be full: row numbers, int32 [n].
+
+  Best-fit decreasing fills rows with examples of one length, so of few datasets.
+  Here a row takes the draws as they come until about two more fit, and then the two
+  (or the one) of all that are left that fill it exactly. Which lengths are left, and
+  which complement is, are bit masks, so the search is one shift.
+  """
+  sizes = lengths.tolist()
+  left: dict[int, list[int]] = {}
+  for i in range(len(sizes) - 1, -1, -1):
+    left.setdefault(sizes[i], []).append(i)
+  mask = sum(1 << size for size in left)
+  mirror = sum(1 << (row_length - size) for size in left)
+  rows = np.full(len(sizes), -1, np.int32)
+  placed = bytearray(len(sizes))
+  ending = 2 * int(lengths.mean())
+  head = row = 0
+
+  def take(size: int) -> int:
+    nonlocal mask, mirror
+    i = left[size].pop()
+    rows[i], placed[i] = row, 1
+    if not left[size]:
+      mask ^= 1 << size
+      mirror ^= 1 << (row_length - size)
+    return size
+
+  while mask:
+    room = row_length
+    while True:
+      head = placed.find(0, head)
+      if head < 0 or sizes[head] > room:
+        break
+      if room < row_length and room - sizes[head] < ending:
+        break
+      room -= take(sizes[head])
+    head = max(head, 0)
+    while fitting := mask & ((2 << room) - 1):
+      if fitting >> room:
+        take(room)
+        break
+      pairs = fitting & (mirror >> (row_length - room))
+      half = room // 2
+      if 2 * half == room and pairs >> half & 1 and len(left[half]) == 1:
+        pairs ^= 1 << half  # it would need to be there twice
+      if pairs:
+        size = pairs.bit_length() - 1
+        take(size)
+        take(room - size)
+        break
+      room -= take(fitting.bit_length() - 1)
+    row += 1
+  return rows
+
+
+class _Draws:
+  """The endless sequence of draws of a mixture, by slices."""
+
+  def __init__(
+    self,
+    lengths: Mapping[str, np.ndarray],
+    rates: Mapping[str, int],
+    rendered: Mapping[str, int],
+    seed: int,
+  ):
+    self.names = tuple(rates)
+    self._lengths = [lengths[name] for name in self.names]
+    self._rendered = [rendered[name] for name in self.names]
+    self._rows = [len(lengths[name]) // rendered[name] for name in self.names]
+    divisor = int(np.gcd.reduce([rates[name] for name in self.names]))
+    self._rates = np.array([rates[name] // divisor for name in self.names], np.int64)
+    order = stable_hash.permutation(len(self.names), 'ties', seed).tolist()
+    self._period = schedule(self._rates.tolist(), order)
+    self._rank = np.empty(len(self._period), np.int64)
+    for i in range(len(self.names)):
+      self._rank[self._period == i] = np.arange(self._rates[i])
+    self._seed = seed
+    self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+  def _order(self, i: int, epoch: int) -> np.ndarray:
+    """Order of the rows of dataset `i` in `epoch`; the latest epoch is remembered."""
+    known = self._orders.get(i)
+    if known is None or known[0] != epoch:
+      names = ('rows', self._seed, self.names[i], epoch)
+      known = (epoch, stable_hash.permutation(self._rows[i], *names))
+      self._orders[i] = known
+    return known[1]
+
+  def __call__(
+    self, start: int, stop: int
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dataset, entry, length) of draws [start, stop)."""
+    lap, phase = np.divmod(np.arange(start, stop), len(self._period))
+    dataset = self._period[phase]
+    nth = self._rank[phase] + lap * self._rates[dataset]
+    entry = np.empty(stop - start, np.int32)
+    length = np.empty(stop - start, np.int32)
+    by_dataset = np.argsort(dataset, kind='stable')
+    present, first = np.unique(dataset[by_dataset], return_index=True)
+    for i, at in zip(present.tolist(), np.split(by_dataset, first[1:]), strict=True):
+      epoch, position = np.divmod(nth[at], self._rows[i])
+      for e in range(int(epoch[0]), int(epoch[-1]) + 1):
+        now = at[epoch == e]
+        row = self._order(i, e)[position[epoch == e]]
+        entry[now] = (e % self._rendered[i]) * self._rows[i] + row
+      length[at] = self._lengths[i][entry[at]]
+    return dataset, entry, length
+
+
+def _bounds() -> Iterator[tuple[int, int]]:
+  """(start, stop) of each window of draws: short at first, then WINDOW each."""
+  start, size = 0, FIRST_WINDOW
+  while True:
+    yield start, start + size
+    start += size
+    size = min(2 * size, WINDOW)
+
+
+def drawn(count: int) -> int:
+  """How many draws a plan makes that must hold the first `count` of them."""
+  return next(stop for _, stop in _bounds() if stop >= count)
+
+
+def drawn_lengths(
+  lengths: Mapping[str, np.ndarray],
+  rates: Mapping[str, int],
+  rendered: Mapping[str, int],
+  *,
+  seed: int,
+  count: int,
+) -> np.ndarray:
+  """Positions of the first `count` draws, before any packing, int32 [count]."""
+  return _Draws(lengths, rates, rendered, seed)(0, count)[2]
+
+
+def _windows(
+  draws: _Draws, *, seed: int, row_length: int, pack: bool
+) -> Iterator[tuple[np.ndarray, ...]]:
+  """(examples per row, positions used per row, dataset, entry) of each window."""
+  for start, stop in _bounds():
+    dataset, entry, length = draws(start, stop)
+    if pack:
+      row = exact_fit(length, row_length)
+      row = stable_hash.permutation(int(row.max()) + 1, 'pack', seed, start)[row]
+      order = np.argsort(row, kind='stable')
+      dataset, entry = dataset[order], entry[order]
+      used = np.bincount(row, weights=length).astype(np.int32)
+      yield np.bincount(row), used, dataset, entry
+    else:
+      yield np.ones(stop - start, np.int64), length, dataset, entry
+
+
+class Plan:
+  """Rows of a run: row k is a look-up.
+
+  Row k depends on the store, the seed, the row length and `pack`, and not on the
+  number of rows: a longer plan begins with the shorter one.
+
+  Attributes:
+    datasets: names, in the order that the arrays count them.
+    seed: of the order of rows.
+    row_length: positions of a row.
+    pack: whether a row holds several examples.
+    digest: names the plan; `key` makes it.
+    stream: the same for plans that differ in their number of rows only.
+  """
+
+  def __init__(self, meta: Mapping, arrays: Mapping[str, np.ndarray]):
+    self.datasets: tuple[str, ...] = tuple(meta['datasets'])
+    self.seed: int = meta['seed']
+    self.row_length: int = meta['row_length']
+    self.pack: bool = meta['pack']
+    self.digest: str = meta['digest']
+    self.stream: str = meta['stream']
+    self._arrays = dict(arrays)
+    self._starts, self._dataset, self._entry, self._used = (
+      arrays[name] for name in _ARRAYS
+    )
+
+  @staticmethod
+  def key(
+    digest: str,
+    rates: Mapping[str, int],
+    *,
+    seed: int,
+    row_length: int,
+    pack: bool = True,
+    rows: int | None = None,
+  ) -> str:
+    """Digest (hex) of a plan over the store `digest`; without `rows`, of its stream."""
+    names = {
+      'plan': VERSION,
+      'windows': [FIRST_WINDOW, WINDOW],
+      'store': digest,
+      'rates': {name: int(rate) for name, rate in rates.items() if rate > 0},
+      'seed': seed,
+      'row_length': row_length,
+      'pack': pack,
+      'rows': rows,
+    }
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:32]
+
+  @classmethod
+  def build(
+    cls,
+    lengths: Mapping[str, np.ndarray],
+    rates: Mapping[str, int],
+    rendered: Mapping[str, int],
+    *,
+    seed: int,
+    rows: int,
+    row_length: int,
+    digest: str,
+    pack: bool = True,
+  ) -> 'Plan':
+    """Plans `rows` rows.
+
+    Args:
+      lengths: dataset -> int [epochs * n], positions of each entry, epoch-major.
+      rates: dataset -> its rate; datasets of rate 0 are left out.
+      rendered: dataset -> number of epochs in `lengths`; a draw past the last one
+        takes up the first again.
+      seed: of the draws.
+      rows: how many rows.
+      row_length: positions of a row.
+      digest: of the store.
+      pack: False to give every example a row of its own.
+
+    Raises:
+      InputError: if nothing can be drawn, or an example does not fit a row.
+    """
+    rates = {name: int(rate) for name, rate in rates.items() if rate > 0}
+    if not rates:
+      raise InputError('mixture: no dataset has rows to draw from')
+    if rows < 1:
+      raise InputError(f'rows {rows}: must be at least 1')
+    if rows > MOST_ROWS:
+      raise InputError(f'rows {rows:,}: must be {MOST_ROWS:,} or fewer')
+    for name in rates:
+      if not len(lengths[name]):
+        raise InputError(f'dataset {name!r}: rate {rates[name]} and no rows')
+      longest = int(np.max(lengths[name]))
+      if longest > row_length:
+        raise InputError(
+          f'row_length {row_length}: an example of {name!r} takes up {longest} '
+          f'positions; must be at least {longest}, or materialize with a lower limit'
+        )
+    draws = _Draws(lengths, rates, rendered, seed)
+    parts: list[tuple[np.ndarray, ...]] = []
+    planned = 0
+    for part in _windows(draws, seed=seed, row_length=row_length, pack=pack):
+      parts.append(part)
+      planned += len(part[0])
+      if planned >= rows:
+        break
+    counts, used, dataset, entry = map(np.concatenate, zip(*parts, strict=True))
+    starts = np.concatenate([[0], np.cumsum(counts[:rows])]).astype(np.int64)
+    arrays = {
+      'starts': starts,
+      'dataset': dataset[: starts[-1]].astype(np.uint16),
+      'entry': entry[: starts[-1]].astype(np.int32),
+      'used': used[:rows].astype(np.int32),
+    }
+    names = {'seed': seed, 'row_length': row_length, 'pack': pack}
+    meta = {
+      'datasets': list(rates),
+      **names,
+      'digest': cls.key(digest, rates, rows=rows, **names),
+      'stream': cls.key(digest, rates, **names),
+    }
+    return cls(meta, arrays)
+
+  def __len__(self) -> int:
+    """Number of rows."""
+    return len(self._used)
+
+  @property
+  def examples(self) -> int:
+    """Number of examples in all rows."""
+    return int(self._starts[-1])
+
+  @property
+  def fill(self) -> float:
+    """Share of the positions that an example takes up."""
+    return float(np.sum(self._used, dtype=np.int64)) / (len(self) * self.row_length)
+
+  def row(self, k: int) -> list[tuple[str, int]]:
+    """(dataset, entry) of each example of row `k`, in order.
+
+    Raises:
+      InputError: if the plan has no row `k`.
+    """
+    if not 0 <= k < len(self):
+      raise InputError(f'row {k}: must be 0 to {len(self) - 1} in this plan')
+    part = slice(int(self._starts[k]), int(self._starts[k + 1]))
+    names = (self.datasets[i] for i in self._dataset[part].tolist())
+    return list(zip(names, self._entry[part].tolist(), strict=True))
+
+  def used(self, k: int) -> int:
+    """Positions of row `k` that examples take up."""
+    return int(self._used[k])
+
+  def lengths(self, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Positions of each example as they stand in the rows, int64 [examples].
+
+    Args:
+      lengths: dataset -> positions of each entry, as `build` had them.
+    """
+    out = np.empty(self.examples, np.int64)
+    for i, name in enumerate(self.datasets):
+      at = np.flatnonzero(self._dataset == i)
+      out[at] = lengths[name][self._entry[at]]
+    return out
+
+  def counts(self, rows: int | None = None) -> dict[str, int]:
+    """Dataset -> number of its examples in the first `rows` rows, or in all."""
+    stop = int(self._starts[len(self) if rows is None else min(rows, len(self))])
+    found = np.bincount(self._dataset[:stop], minlength=len(self.datasets))
+    return dict(zip(self.datasets, found.tolist(), strict=True))
+
+  def save(self, folder: str | os.PathLike) -> None:
+    """Writes the plan to `folder`, whole or not at all; one that is there stays."""
+    folder = pathlib.Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix='.partial-', dir=folder.parent))
+    try:
+      for name, array in self._arrays.items():
+        np.save(partial / f'{name}.npy', array)
+      meta = {
+        'datasets': self.datasets,
+        'seed': self.seed,
+        'row_length': self.row_length,
+        'pack': self.pack,
+        'digest': self.digest,
+        'stream': self.stream,
+        'rows': len(self),
+        'examples': self.examples,
+        'fill': self.fill,
+      }
+      text = json.dumps(meta, indent=2) + '\n'
+      (partial / 'plan.json').write_text(text, encoding='utf-8')
+      partial.chmod(0o755)
+      try:
+        partial.rename(folder)
+      except OSError:
+        # Another process was first: the same plan by name, so the same bytes.
+        if not (folder / 'plan.json').is_file():
+          raise
+    finally:
+      shutil.rmtree(partial, ignore_errors=True)
+
+  @classmethod
+  def open(cls, folder: str | os.PathLike) -> 'Plan':
+    """Opens a saved plan; its arrays stay on disk, mapped into memory.
+
+    Raises:
+      InputError: if there is none, or it is truncated.
+    """
+    folder = pathlib.Path(folder)
+    try:
+      meta = json.loads((folder / 'plan.json').read_text(encoding='utf-8'))
+      arrays = {n: np.load(folder / f'{n}.npy', mmap_mode='r') for n in _ARRAYS}
+      whole = (
+        len(arrays['starts']) == len(arrays['used']) + 1 == meta['rows'] + 1
+        and len(arrays['entry']) == len(arrays['dataset']) == meta['examples']
+      )
+    except (OSError, ValueError, KeyError):
+      whole = False
+    if not whole:
+      raise InputError(f'plan {str(folder)!r}: none there, or truncated; delete it')
+    return cls(meta, arrays)

@@ -1,0 +1,1 @@
+"""Materialized examples: ArrayRecord shards and their manifest."""

@@ -1,0 +1,58 @@
+"""Recipe: what a store is made from, as data that is the same in every process."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flan_jax.catalog.dataset import Dataset
+
+
+def digest(value: Any) -> str:
+  """sha256 (hex) of a JSON value; the order of its keys does not matter."""
+  text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+  return hashlib.sha256(text.encode('utf-8')).hexdigest()
+
+
+def templates(dataset: Dataset) -> list[list[Any]]:
+  """The templates of a dataset, as data."""
+  return [[t.inputs, t.targets, t.turned_around] for t in dataset.templates]
+
+
+def data(value: Any) -> Any:
+  """A declaration as data that is the same in every process.
+
+  A function is its name and what it closes over: `drop(r'<.*>')` and `drop(r'#')`
+  differ.
+  """
+  if isinstance(value, (str, int, float, type(None))):
+    return value
+  if isinstance(value, re.Pattern):
+    return value.pattern
+  if isinstance(value, Mapping):
+    return [[data(key), data(item)] for key, item in value.items()]
+  if isinstance(value, (list, tuple)):
+    return [data(item) for item in value]
+  if dataclasses.is_dataclass(value):
+    return [type(value).__name__, data(vars(value))]
+  if callable(value):
+    cells = getattr(value, '__closure__', None) or ()
+    name = getattr(value, '__qualname__', type(value).__qualname__)
+    return [name, [data(cell.cell_contents) for cell in cells]]
+  return type(value).__qualname__
+
+
+def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
+  """What the rows of a dataset depend on, as data."""
+  return {
+    'tfds': dataset.tfds,
+    'sizes': dict(sizes),
+    'slices': {name: str(part) for name, part in dataset.resolve_splits(sizes).items()},
+    'fields': data(dataset.fields),
+    'cleaning': data(dataset.cleaning),
+    'answer': data(dataset.answer),
+    'evidence': data(dataset.evidence),
+    'templates': templates(dataset),
+  }

@@ -1,0 +1,449 @@
+"""Materialise a mixture: records -> words -> tokens, once, into a store.
+
+The same mixture, data, tokenizer and seed give the same bytes on any machine, with any
+number of workers. A store appears whole or not at all; what an interrupted run had
+finished is kept beside it, in `.NAME.partial`, and the next run goes on from there.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import itertools
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import leakage
+from flan_jax.catalog.dataset import CLUSTERS, Mixture
+from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
+from flan_jax.data.preprocess import Limits
+from flan_jax.data.store import fingerprint, parts
+from flan_jax.data.store import manifest as manifest_lib
+from flan_jax.data.store import store as store_lib
+from flan_jax.data.store.manifest import Sized, Trained
+from flan_jax.data.store.parts import WORK, Job
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import worker_pool
+
+Progress = Callable[[str, str, int, int], None]
+"""progress(stage, dataset, rows done, rows in all).
+
+Stages are read, render (what is known to be needed), extend (the epochs that a run of
+`steps` needs beyond the first) and evaluate.
+"""
+
+TRAIN = 'train'
+"""As a tokenizer: train one on the rendered rows."""
+
+TOKENIZER_ROWS = 4_000
+"""Most rows of one dataset that a tokenizer is trained on."""
+
+MARGIN = 1.02
+"""Draws are estimated from mean lengths: render a little more than they say."""
+
+
+def materialize(
+  mixture: Mixture,
+  *,
+  out: str | os.PathLike,
+  tokenizer: str | os.PathLike = TRAIN,
+  vocab_size: int = 8192,
+  seed: int = 0,
+  epochs: int | None = None,
+  steps: int | None = None,
+  batch_tokens: int | None = None,
+  row_length: int | None = None,
+  data_dir: str | None = None,
+  evaluate: Sequence[str] | None = None,
+  missing: str = 'refuse',
+  limits: tuple[int, int] = Limits(),
+  workers: int = 1,
+  runner: str | None = None,
+  progress: Progress | None = None,
+) -> dict[str, Any]:
+  """Writes the store of a mixture, or opens it if the same one is there already.
+
+  Args:
+    mixture: what trains, and what is held out.
+    out: directory of the store. It appears whole or not at all.
+    tokenizer: what `flan_jax.data.tokenizers.load` takes, or the word `train`.
+    vocab_size: of the tokenizer that `train` makes.
+    seed: template seed: which template each row and epoch gets.
+    epochs: how many epochs to render; 1 if `steps` is not given either.
+    steps: length of the run instead: render what it will draw of each dataset. Never
+      more epochs than templates: after those, the plan takes up the first again.
+    batch_tokens: positions of a step (rows x row_length); needed with `steps`.
+    row_length: most positions of an example; None for the sum of the limits.
+    data_dir: TFDS data directory.
+    evaluate: clusters to keep dev and test rows of; None for those held out.
+    missing: `refuse`, or `skip` datasets that are not prepared.
+    limits: most tokens of inputs and of targets, each with its EOS.
+    workers: processes to work in; 1 for this one alone.
+    runner: an Apache Beam runner (`DirectRunner`, ...) to work on instead; its
+      workers must see `out` and the raw data under the same paths.
+    progress: called as work goes on.
+
+  Returns:
+    The manifest.
+
+  Raises:
+    InputError: on bad arguments, a dataset that is not prepared, a bad row (named),
+      another store at `out`, or a disk that is full. What was finished is kept.
+  """
+  limits = Limits(*limits)
+  out = pathlib.Path(out)
+  evaluate = tuple(mixture.held_out if evaluate is None else evaluate)
+  _check(mixture, evaluate, epochs, steps, batch_tokens, missing)
+  if epochs is None and steps is None:
+    epochs = 1
+  report = progress or (lambda *_: None)
+  given = None if str(tokenizer) == TRAIN else tokenizers.load(tokenizer)
+  training, evaluated, absent = _datasets(mixture, evaluate, data_dir, missing)
+  request = {
+    'epochs': epochs,
+    'steps': steps,
+    'batch_tokens': batch_tokens,
+    'row_length': row_length,
+    'tokenizer': given.digest if given else f'{TRAIN}:{vocab_size}',
+  }
+  head = {
+    'version': store_lib.VERSION,
+    'mixture': mixture.name,
+    'family': mixture.family,
+    'held_out': list(mixture.held_out),
+    'excluded': list(mixture.excluded),
+    'evaluate': list(evaluate),
+    'seed': seed,
+    'request': request,
+    'limits': {**limits._asdict(), 'policy': preprocess.POLICY},
+    'missing': absent,
+    'style': dataclasses.asdict(mixture.style),
+    'shared_cap': mixture.shared_cap,
+  }
+  declared = {
+    d.name: fingerprint.declaration(d, sizes) for d, sizes in training + evaluated
+  }
+  recipe = fingerprint.digest(
+    {**head, 'declared': declared, 'trains': [d.name for d, _ in training]}
+  )
+  run = functools.partial(_run, workers=workers, runner=runner)
+  done = _finished(out, recipe)
+  if done is not None:
+    return done
+  job = Job(
+    folder='',
+    family=mixture.family,
+    style=mixture.style,
+    seed=seed,
+    limits=limits,
+    row_length=row_length,
+    data_dir=data_dir,
+    sizes={d.name: dict(sizes) for d, sizes in training + evaluated},
+    stamps={
+      d.name: raw_records.stamp(d, data_dir=data_dir) for d, _ in training + evaluated
+    },
+    threads=1 if workers > 1 or runner else None,
+  )
+  with _partial(out, recipe) as folder:
+    done = _finished(out, recipe)  # another process may have been first
+    if done is not None:
+      return done
+    job = job._replace(folder=str(folder))
+    tally = worker_pool.Tally(report)
+    _gather(job, training, evaluated, run, tally)
+    given, job = _tokenizer(job, given, training, vocab_size)
+    trained, needs = _render(
+      job, mixture, training, given, steps, batch_tokens, epochs, run, tally
+    )
+    if not any(one.rate for one in trained):
+      raise InputError(
+        f'mixture {mixture.name!r}: no training rows are left to draw from'
+      )
+    manifest = manifest_lib.assemble(
+      head, job=job, recipe=recipe, tokenizer=given, training=trained, needs=needs,
+      evaluated=evaluated,
+    )  # fmt: skip
+    shutil.rmtree(folder / WORK)
+    files = sorted(path for path in folder.rglob('*') if path.is_file())
+    manifest['files'] = {
+      path.relative_to(folder).as_posix(): path.stat().st_size for path in files
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'
+    with parts.whole(folder / store_lib.MANIFEST) as file:
+      file.write(text.encode('utf-8'))
+    folder.rename(out)
+  return manifest
+
+
+def _run(
+  calls: Sequence[worker_pool.Call],
+  report: worker_pool.Report,
+  *,
+  workers: int,
+  runner: str | None,
+) -> None:
+  """Runs the parts of a store, here or on Beam."""
+  if runner is None:
+    worker_pool.run(calls, workers=workers, report=report)
+    return
+  from flan_jax.data.store import beam_runner
+
+  beam_runner.run(calls, runner=runner, report=report)
+
+
+def _gather(
+  job: Job,
+  training: Sequence[Sized],
+  evaluated: Sequence[Sized],
+  run,
+  tally: worker_pool.Tally,
+) -> None:
+  """Reads every dataset, the largest first."""
+  calls = []
+  for dataset, sizes in training:
+    rows = dataset.rows('train', sizes)
+    tally.expect('read', dataset.name, rows)
+    calls.append((rows, functools.partial(parts.read, job, dataset.name)))
+  for dataset, sizes in evaluated:
+    rows = sum(dataset.rows(s, sizes) for s in ('dev', 'test') if s in dataset.slices)
+    tally.expect('evaluate', dataset.name, rows)
+    calls.append((rows, functools.partial(parts.evaluate, job, dataset.name)))
+  run(_largest_first(calls), tally)
+
+
+def _largest_first(
+  calls: Sequence[tuple[int, worker_pool.Call]],
+) -> list[worker_pool.Call]:
+  return [call for _, call in sorted(calls, key=lambda one: -one[0])]
+
+
+def _tokenizer(
+  job: Job, given: Tokenizer | None, training: Sequence[Sized], vocab_size: int
+) -> tuple[Tokenizer, Job]:
+  """The tokenizer, in the store's folder, and the job that knows it."""
+  made_from = fingerprint.digest([job.stamps[dataset.name] for dataset, _ in training])
+  if given is None and parts.note(job, 'tokenizer', made_from) is not None:
+    given = tokenizers.load(job.path(tokenizers.SentencePiece.filename))
+    given.name = tokenizers.trained_name(vocab_size)
+  elif given is None:
+    given = tokenizers.train(_texts(job, training), vocab_size=vocab_size)
+    given.save(job.path(given.filename))
+    parts.finish(job, 'tokenizer', made_from, {'digest': given.digest})
+  elif given.filename:
+    given.save(job.path(given.filename))
+  file = given.filename or tokenizers.BYTES
+  return given, job._replace(tokenizer=file, tokenizer_digest=given.digest)
+
+
+def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
+  """Rendered rows of epoch 0, to train a tokenizer on."""
+  for dataset, _ in training:
+    for row in itertools.islice(parts.spooled(job, dataset.name), TOKENIZER_ROWS):
+      template = stable_hash.template(job.seed, row.row_id, 0, len(dataset.templates))
+      yield from dataset_lib.render(dataset, template, row)
+
+
+def _render(
+  job: Job, mixture: Mixture, training: Sequence[Sized], tokenizer: Tokenizer,
+  steps: int | None, batch_tokens: int | None, epochs: int | None, run,
+  tally: worker_pool.Tally,
+) -> tuple[list[Trained], dict[str, int]]:  # fmt: skip
+  """Renders what is asked for; (the datasets, dataset -> epochs asked for)."""
+
+  def to(have: Mapping[str, int], want: Mapping[str, int], stage: str) -> None:
+    calls = []
+    for dataset, _ in training:
+      name = dataset.name
+      kept = parts.note(job, f'read.{name}', job.stamps[name])['kept']
+      for epoch in range(have[name], want[name]):
+        tally.expect(stage, name, kept)
+        call = functools.partial(parts.render, job, name, epoch, stage)
+        calls.append((kept, call))
+    run(_largest_first(calls), tally)
+
+  def capped(needs: Mapping[str, int]) -> dict[str, int]:
+    return {d.name: min(needs[d.name], len(d.templates)) for d, _ in training}
+
+  datasets = [dataset for dataset, _ in training]
+  names = [dataset.name for dataset in datasets]
+  none = dict.fromkeys(names, 0)
+  needs = dict.fromkeys(names, epochs or 1)
+  have = capped(needs)
+  to(none, have, 'render')
+  if steps is not None:
+    first = manifest_lib.collect(job, mixture, datasets, dict.fromkeys(names, 1))
+    needs = _epochs_needed(first, steps * batch_tokens, tokenizer.bos_id)
+    to(have, capped(needs), 'extend')
+    have = capped(needs)
+  return manifest_lib.collect(job, mixture, datasets, have), needs
+
+
+def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
+  if not mixture.datasets:
+    raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
+  if missing not in ('refuse', 'skip'):
+    raise InputError(
+      f"missing {missing!r}: must be 'refuse' or 'skip'"
+      + did_you_mean(missing, ['refuse', 'skip'])
+    )
+  if epochs is not None and steps is not None:
+    raise InputError(f'epochs {epochs} and steps {steps}: give one of them')
+  for name, value in (('epochs', epochs), ('steps', steps)):
+    if value is not None and value < 1:
+      raise InputError(f'{name} {value}: must be at least 1')
+  if steps is not None and not batch_tokens:
+    raise InputError(
+      f'steps {steps}: needs batch_tokens as well, the positions of a step'
+    )
+  for cluster in evaluate:
+    if cluster not in CLUSTERS:
+      raise InputError(
+        f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
+        + did_you_mean(cluster, CLUSTERS)
+      )
+  leakage.prove(mixture)
+  for dataset in mixture.members:
+    if not dataset.train:
+      raise InputError(
+        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
+      )
+
+
+def _datasets(
+  mixture: Mixture, evaluate: Sequence[str], data_dir: str | None, missing: str
+) -> tuple[list[Sized], list[Sized], dict[str, str]]:
+  """(datasets that train, datasets to evaluate, the missing); with their sizes."""
+  family = dataset_lib.family(mixture.family)
+  wanted = [
+    mixture.members,
+    [dataset for dataset in family.values() if dataset.cluster in evaluate],
+  ]
+  found: list[list[Sized]] = [[], []]
+  absent = {}
+  for here, datasets in zip(found, wanted, strict=True):
+    for dataset in datasets:
+      try:
+        here.append((dataset, dict(raw_records.sizes(dataset, data_dir=data_dir))))
+      except InputError as error:
+        if missing == 'refuse':
+          raise
+        absent[dataset.name] = str(error)
+  if not found[0]:
+    raise InputError(
+      f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
+      'prepared'
+    )
+  return found[0], found[1], absent
+
+
+def _finished(out: pathlib.Path, recipe: str) -> dict[str, Any] | None:
+  """The manifest at `out` if that recipe is done there; None if nothing is there.
+
+  Raises:
+    InputError: if something else is there.
+  """
+  if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    return None
+  if not (out / store_lib.MANIFEST).is_file():
+    raise InputError(
+      f'out {str(out)!r}: exists and is not a store; name a new directory'
+    )
+  manifest = dict(store_lib.Store.open(out).manifest)
+  got = manifest['digests']['recipe']
+  if got != recipe:
+    raise InputError(
+      f'store {str(out)!r}: holds {manifest["mixture"]!r} of recipe {got[:12]}, not '
+      f'{recipe[:12]}; a finished store is not rewritten: delete it or name another'
+    )
+  return manifest
+
+
+@contextlib.contextmanager
+def _partial(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
+  """A sibling of `out` to write in, with what an interrupted run had finished.
+
+  A living process keeps it locked. Afterwards it is gone if it was renamed, or if no
+  part in it is finished; no half-written file stays in it.
+
+  Raises:
+    InputError: if another process has it, or nothing more can be written.
+  """
+  out.parent.mkdir(parents=True, exist_ok=True)
+  folder = out.parent / f'.{out.name}.partial'
+  folder.mkdir(exist_ok=True)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      ours = os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    except (BlockingIOError, FileNotFoundError):
+      ours = False
+    if not ours:
+      raise InputError(
+        f'store {str(out)!r}: another process is writing it; wait until it is done'
+      )
+    try:
+      _prepare(folder, recipe)
+      yield folder
+    except OSError as error:
+      raise InputError(
+        f'store {str(out)!r}: {error}; what is finished is kept: mend that, then '
+        'start again to go on'
+      ) from None
+    finally:
+      # Once renamed, the name may already be another process's.
+      with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+          _tidy(folder)
+          if not any((folder / WORK).glob('*.json')):
+            shutil.rmtree(folder)
+  finally:
+    os.close(descriptor)
+
+
+_RECIPE = 'recipe'
+
+
+def _prepare(folder: pathlib.Path, recipe: str) -> None:
+  """Keeps what was finished for this very recipe; clears anything else."""
+  kept = folder / WORK / _RECIPE
+  if not (kept.is_file() and kept.read_text(encoding='utf-8') == recipe):
+    for left in folder.iterdir():
+      if left.is_dir():
+        shutil.rmtree(left)
+      else:
+        left.unlink()
+    for name in ('train', 'evaluation', WORK):
+      (folder / name).mkdir()
+    kept.write_text(recipe, encoding='utf-8')
+  _tidy(folder)
+
+
+def _tidy(folder: pathlib.Path) -> None:
+  """Removes files that were being written."""
+  for path in folder.rglob('.*'):
+    path.unlink()
+
+
+def _epochs_needed(
+  trained: Sequence[Trained], positions: int, bos_id: int | None
+) -> dict[str, int]:
+  """Epochs of each dataset that a run of `positions` positions draws, from epoch 0."""
+  total = sum(one.rate for one in trained)
+  if not total:
+    return {one.dataset.name: 1 for one in trained}
+  mean = sum(
+    one.rate / total * float(one.lengths(bos_id).mean()) for one in trained if one.rate
+  )
+  draws = packing.drawn(math.ceil(positions / mean * MARGIN))
+  return {
+    one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.rows)))
+    for one in trained
+  }

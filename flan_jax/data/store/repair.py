@@ -1,0 +1,166 @@
+"""Repair: finds what is damaged in a store and makes just that again, byte for byte.
+
+The manifest says how every file was made and what its digest was, so a file is made
+again from the raw data, compared, and only then put in its place.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.data import raw_records, tokenizers
+from flan_jax.data.preprocess import Limits
+from flan_jax.data.store import parts
+from flan_jax.data.store import shard as shard_lib
+from flan_jax.data.store.parts import WORK, Job
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+from flan_jax.runtime import worker_pool
+
+
+class Damage(NamedTuple):
+  """One damaged part of a store.
+
+  Attributes:
+    dataset: whose it is.
+    part: `epoch 3` of a dataset that trains, or the split of one that is evaluated.
+    rows: rows of that part.
+    lost: how many of them cannot be read, or are not what they were.
+    files: names in the store.
+  """
+
+  dataset: str
+  part: str
+  rows: int
+  lost: int
+  files: tuple[str, ...]
+
+
+def damages(store: Store) -> list[Damage]:
+  """Everything in `store` that is not what its manifest says.
+
+  Raises:
+    InputError: if the tokenizer is damaged: it cannot be made again.
+  """
+  file = store.manifest['tokenizer']['file']
+  if file:
+    path = store.path / file
+    want = store.manifest['tokenizer']['digest']
+    if not path.is_file() or store.tokenizer().digest != want:
+      raise InputError(
+        f'store {str(store.path)!r}: {file} is not the tokenizer of digest {want[:12]} '
+        'that it was made with; copy that one there'
+      )
+  out = []
+  folder = store.path / 'train'
+  for name, entry in store.manifest['datasets'].items():
+    for epoch, want in enumerate(entry['shards']):
+      if shard_lib.digest(folder, name, epoch) != want:
+        files = shard_lib.records_file(name, epoch), shard_lib.index_file(name, epoch)
+        lost = len(shard_lib.lost(folder, name, epoch, entry['rows']))
+        out.append(
+          Damage(name, f'epoch {epoch}', entry['rows'], lost,
+                 tuple(f'train/{file}' for file in files))
+        )  # fmt: skip
+  for name, entry in store.manifest['evaluation'].items():
+    for split, want in entry['digest'].items():
+      file = f'evaluation/{name}.{split}.jsonl'
+      path = store.path / file
+      data = path.read_bytes() if path.is_file() else b''
+      if hashlib.sha256(data).hexdigest() != want:
+        rows = entry['rows'][split]
+        lost = max(0, rows - data.count(b'\n'))
+        out.append(Damage(name, split, rows, lost, (file,)))
+  return out
+
+
+def repair(
+  path: str | os.PathLike,
+  *,
+  data_dir: str | None = None,
+  progress: Callable[[str, str, int, int], None] | None = None,
+) -> list[Damage]:
+  """Makes every damaged part of the store at `path` again.
+
+  Args:
+    path: of the store.
+    data_dir: TFDS data directory.
+    progress: as `materialize` has it.
+
+  Returns:
+    What was damaged, and is whole now.
+
+  Raises:
+    InputError: if it is no store, or raw data, declarations or code have changed so
+      that another part would come out; the store is then as it was.
+  """
+  store = Store.open(path, whole=False)
+  found = damages(store)
+  if not found:
+    return found
+  manifest = store.manifest
+  names = list(dict.fromkeys(damage.dataset for damage in found))
+  datasets = {n: dataset_lib.get(n, family=manifest['family']) for n in names}
+  file = manifest['tokenizer']['file']
+  limits = manifest['limits']
+  scratch = pathlib.Path(
+    tempfile.mkdtemp(prefix=f'.{store.path.name}.repair-', dir=store.path.parent)
+  )
+  try:
+    for name in ('train', 'evaluation', WORK):
+      (scratch / name).mkdir()
+    if file:
+      store.tokenizer().save(scratch / file)
+    job = Job(
+      folder=str(scratch),
+      family=manifest['family'],
+      style=Style(**manifest['style']),
+      seed=manifest['seed'],
+      limits=Limits(limits['inputs'], limits['targets']),
+      row_length=manifest['request']['row_length'],
+      data_dir=data_dir,
+      sizes={
+        n: dict(raw_records.sizes(d, data_dir=data_dir)) for n, d in datasets.items()
+      },
+      stamps=dict.fromkeys(names, ''),
+      tokenizer=file or tokenizers.BYTES,
+      tokenizer_digest=manifest['tokenizer']['digest'],
+    )
+    _make(job, found, manifest, worker_pool.Tally(progress or (lambda *_: None)))
+    for damage in found:
+      for name in damage.files:
+        (scratch / name).replace(store.path / name)
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
+  return found
+
+
+def _make(
+  job: Job, found: list[Damage], manifest: Mapping[str, Any], tally: worker_pool.Tally
+) -> None:
+  """Makes the damaged parts in the job's folder and compares their digests."""
+  for damage in found:
+    name = damage.dataset
+    if damage.part.startswith('epoch'):
+      epoch = int(damage.part.split()[1])
+      want = manifest['datasets'][name]['shards'][epoch]
+      parts.read(job, name, tally)
+      parts.render(job, name, epoch, 'render', tally)
+      got = parts.render_note(job, name, epoch)['digest']
+    else:
+      want = manifest['evaluation'][name]['digest'][damage.part]
+      parts.evaluate(job, name, tally)
+      note = parts.note(job, f'evaluate.{name}', job.stamps[name])
+      got = note['digest'].get(damage.part)
+    if got != want:
+      raise InputError(
+        f'{name!r}, {damage.part}: comes out with digest {str(got)[:12]}, the store '
+        f'had {want[:12]}: raw data or templates have changed since; materialize the '
+        'whole mixture into a new directory'
+      )

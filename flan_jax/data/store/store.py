@@ -1,0 +1,352 @@
+"""Store: a mixture, rendered and tokenised once, on disk.
+
+  STORE/manifest.json                       what is in it, and its digests
+  STORE/tokenizer.model or tokenizer.json   none where the tokenizer is bytes
+  STORE/train/DATASET.EPOCH.array_record    a shard: one record per row
+  STORE/train/DATASET.EPOCH.index.npy       int32 [rows, 2], tokens of each
+  STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation row a line, as fields
+  STORE/plans/DIGEST/                       plans over it, as they are asked for
+
+Entry `e * rows + i` of a dataset is row i in epoch e. Nothing here needs TensorFlow.
+"""
+
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.fields import Answer
+from flan_jax.data import batch, tokenizers
+from flan_jax.data.batch import Batch, Example
+from flan_jax.data.packing import Plan
+from flan_jax.data.store import shard as shard_lib
+from flan_jax.data.store.shard import Record, ShardReader
+from flan_jax.errors import InputError, did_you_mean
+
+VERSION = 4
+"""Of the format and of the rules by which examples are rendered and cut."""
+MANIFEST = 'manifest.json'
+
+READERS = 128
+"""Most shards held open; well below what a process may open (1,024 as a rule)."""
+
+
+def evaluation_line(row: Row) -> str:
+  """An evaluation row as a line of JSON: fields, not prompts."""
+  fields = {
+    'row_id': row.row_id,
+    'values': row.values,
+    'options': row.answer.options,
+    'gold': row.answer.gold,
+    'references': row.answer.references,
+    'span': row.answer.span,
+  }
+  return json.dumps(fields, ensure_ascii=False) + '\n'
+
+
+class Store:
+  """A finished store, open for reading. Safe to read from several threads.
+
+  Attributes:
+    path: its directory.
+    manifest: what the manifest says.
+    digest: of its whole content.
+    datasets: names of the datasets that train (those with a rate).
+    clusters: dataset -> cluster.
+    bos_id, eos_id: of its tokenizer.
+  """
+
+  def __init__(self, path: pathlib.Path, manifest: Mapping[str, Any]):
+    self.path = path
+    self.manifest = manifest
+    self.digest: str = manifest['digest']
+    trained = {n: d for n, d in manifest['datasets'].items() if d['rate']}
+    self.datasets = tuple(trained)
+    self.clusters = {
+      name: found['cluster']
+      for name, found in (manifest['datasets'] | manifest['evaluation']).items()
+    }
+    self.bos_id: int | None = manifest['tokenizer']['bos_id']
+    self.eos_id: int = manifest['tokenizer']['eos_id']
+    self._readers: dict[tuple[str, int], ShardReader] = {}
+    self._lock = threading.Lock()
+
+  @classmethod
+  def open(cls, path: str | os.PathLike, *, whole: bool = True) -> 'Store':
+    """Opens a store.
+
+    Args:
+      path: its directory.
+      whole: False to open one whose files are damaged, as a repair must.
+
+    Raises:
+      InputError: if `path` is not a store, or a file of it is missing or truncated.
+    """
+    path = pathlib.Path(path)
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+      what = 'no manifest.json in it' if path.is_dir() else 'no such directory'
+      raise InputError(
+        f'store {str(path)!r}: {what}; `flan materialize --out {path}` makes one'
+      )
+    try:
+      found = json.loads(manifest.read_text(encoding='utf-8'))
+      version = found['version']
+    except (ValueError, KeyError, TypeError):
+      raise InputError(f'store {str(path)!r}: manifest.json is truncated') from None
+    if version != VERSION:
+      raise InputError(
+        f'store {str(path)!r}: format {version}; this version reads {VERSION}: '
+        'materialize again, into a new directory or where this one is deleted'
+      )
+    store = cls(path, found)
+    if whole:
+      for name in found['files']:
+        store.check_size(name)
+    return store
+
+  def check_size(self, name: str) -> None:
+    """Checks the size of one file of the store.
+
+    Raises:
+      InputError: if it is not what the manifest says; names what is lost with it.
+    """
+    file = self.path / name
+    size = self.manifest['files'][name]
+    got = file.stat().st_size if file.is_file() else 'no'
+    if got == size:
+      return
+    dataset = file.name.partition('.')[0]
+    rows = self.manifest['datasets'].get(dataset, {'rows': 0})['rows']
+    lost = ''
+    if file.parent.name == 'train':
+      lost = f'; the {rows:,} rows of that shard are lost'
+    raise InputError(
+      f'store {str(self.path)!r}: {name} has {got} bytes, the manifest says {size}'
+      f'{lost}; {self._cure()}'
+    )
+
+  def _cure(self) -> str:
+    return f'`flan materialize --repair --out {self.path}` rebuilds just it'
+
+  def _named(self, dataset: str) -> Mapping[str, Any]:
+    datasets = self.manifest['datasets']
+    if dataset not in datasets:
+      raise InputError(
+        f'dataset {dataset!r}: not in the store; it holds {", ".join(datasets)}'
+        + did_you_mean(dataset, datasets)
+      )
+    return datasets[dataset]
+
+  def rows(self, dataset: str) -> int:
+    """Rows that train, per epoch."""
+    return self._named(dataset)['rows']
+
+  @property
+  def rates(self) -> dict[str, int]:
+    """Dataset that trains -> mixing rate."""
+    return {name: self.manifest['datasets'][name]['rate'] for name in self.datasets}
+
+  @property
+  def rendered(self) -> dict[str, int]:
+    """Dataset that trains -> epochs rendered."""
+    return {name: self.manifest['datasets'][name]['epochs'] for name in self.datasets}
+
+  def lengths(self, dataset: str) -> np.ndarray:
+    """Positions of every entry in a row, int32 [epochs * rows], epoch-major."""
+    self._named(dataset)
+    epochs = range(self.manifest['datasets'][dataset]['epochs'])
+    try:
+      parts = [shard_lib.read_index(self.path / 'train', dataset, e) for e in epochs]
+    except shard_lib.DAMAGE as error:
+      raise InputError(
+        f'store {str(self.path)!r}: an index of {dataset!r} is corrupt '
+        f'({str(error).splitlines()[0]}); {self._cure()}'
+      ) from None
+    index = np.concatenate(parts)
+    return batch.length(index[:, 0], index[:, 1], self.bos_id)
+
+  def records(self, dataset: str, entries: Sequence[int]) -> list[Record]:
+    """The records of `entries`, in their order; one read for all of them.
+
+    Raises:
+      InputError: if an entry does not exist, or the shard is corrupt.
+    """
+    found = self._named(dataset)
+    count = found['rows'] * found['epochs']
+    by_epoch: dict[int, list[int]] = {}
+    for at, entry in enumerate(entries):
+      if not 0 <= entry < count:
+        raise InputError(f'entry {entry} of {dataset!r}: must be 0 to {count - 1}')
+      by_epoch.setdefault(int(entry) // found['rows'], []).append(at)
+    out: list[Record | None] = [None] * len(entries)
+    for epoch, places in by_epoch.items():
+      wanted = [int(entries[at]) % found['rows'] for at in places]
+      try:
+        read = self._reader(dataset, epoch).records(wanted)
+      except shard_lib.DAMAGE as error:
+        raise self._corrupt(dataset, epoch, wanted, error) from None
+      for at, record in zip(places, read, strict=True):
+        out[at] = record
+    return out
+
+  def _reader(self, dataset: str, epoch: int) -> ShardReader:
+    """The open shard; the one opened first is let go when there are too many."""
+    with self._lock:
+      if (dataset, epoch) not in self._readers:
+        if len(self._readers) >= READERS:
+          self._readers.pop(next(iter(self._readers)))
+        reader = ShardReader(self.path / 'train', dataset, epoch)
+        self._readers[dataset, epoch] = reader
+      return self._readers[dataset, epoch]
+
+  def _corrupt(
+    self, dataset: str, epoch: int, wanted: Sequence[int], error: Exception
+  ) -> InputError:
+    rows = self.rows(dataset)
+    lost = shard_lib.lost(self.path / 'train', dataset, epoch, rows)
+    return InputError(
+      f'store {str(self.path)!r}: train/{shard_lib.records_file(dataset, epoch)} is '
+      f'corrupt at rows {shard_lib.spans(wanted)} ({str(error).splitlines()[0]}); '
+      f'{len(lost):,} of its {rows:,} rows are lost ({shard_lib.spans(lost)}); '
+      f'{self._cure()}'
+    )
+
+  def record(self, dataset: str, entry: int) -> Record:
+    """One example with its template, row id, epoch and options."""
+    return self.records(dataset, [entry])[0]
+
+  def example(self, dataset: str, entry: int) -> Example:
+    """Token ids of one example."""
+    return self.record(dataset, entry).example
+
+  def evaluation_rows(self, dataset: str, split: str) -> list[Row]:
+    """Evaluation rows of a split (`dev`, `test`), as `Dataset.read` gave them.
+
+    Raises:
+      InputError: if the store holds none for that dataset and split.
+    """
+    held = self.manifest['evaluation']
+    if split not in held.get(dataset, {'rows': {}})['rows']:
+      names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
+      if dataset in held:
+        advice = did_you_mean(f'{dataset}.{split}', names)
+      else:  # a name that is near is another dataset, and no help
+        advice = '; materialize it with that cluster held out'
+      raise InputError(
+        f'evaluation rows {dataset}.{split}: not in the store, which holds those of '
+        f'{len(held):,} datasets{advice}'
+      )
+    out = []
+    path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'
+    with path.open(encoding='utf-8') as file:
+      for line in file:
+        row = json.loads(line)
+        sequences = (
+          tuple(row[key]) for key in ('options', 'gold', 'references', 'span')
+        )
+        answer = Answer(row['values']['answer'], *sequences)
+        out.append(Row(row['row_id'], row['values'], answer))
+    return out
+
+  def tokenizer(self) -> tokenizers.Tokenizer:
+    """The tokenizer that the store was written with."""
+    file = self.manifest['tokenizer']['file']
+    found = tokenizers.load(self.path / file if file else tokenizers.BYTES)
+    found.name = self.manifest['tokenizer']['name']
+    return found
+
+  def require(self, digests: Mapping[str, str], *, of: str) -> None:
+    """Checks that the store was made with what a checkpoint was trained with.
+
+    Args:
+      digests: `tokenizer`, `templates` or both -> the digest wanted.
+      of: whose they are, for the message.
+
+    Raises:
+      InputError: naming both digests where one differs.
+    """
+    for name, want in digests.items():
+      got = self.manifest['digests'][name]
+      if got != want:
+        raise InputError(
+          f'store {str(self.path)!r}: {name} of digest {got[:12]}, {of} has '
+          f'{want[:12]}; they must be the same: materialize with its {name}'
+        )
+
+  def plan(self, *, seed: int, rows: int, row_length: int, pack: bool = True) -> Plan:
+    """The plan of a run over this store: opened if it was made before, else made.
+
+    It is kept in STORE/plans; a store that cannot be written to gives the same plan
+    without keeping it.
+    """
+    names = {'seed': seed, 'rows': rows, 'row_length': row_length, 'pack': pack}
+    folder = self.path / 'plans' / Plan.key(self.digest, self.rates, **names)
+    if (folder / 'plan.json').is_file():
+      return Plan.open(folder)
+    lengths = {name: self.lengths(name) for name in self.datasets}
+    made = Plan.build(lengths, self.rates, self.rendered, digest=self.digest, **names)
+    try:
+      made.save(folder)
+    except OSError:
+      return made
+    return Plan.open(folder)
+
+  def row(self, plan: Plan, k: int) -> Batch:
+    """Row `k` of a run, a Batch of arrays [L]."""
+    return self.assembled(plan, range(k, k + 1))[0]
+
+  def assembled(self, plan: Plan, ks: Iterable[int]) -> list[Batch]:
+    """Rows `ks` of a run, each a Batch of arrays [L]; one read per dataset."""
+    planned = [plan.row(k) for k in ks]
+    wanted: dict[str, list[int]] = {}
+    for row in planned:
+      for dataset, entry in row:
+        wanted.setdefault(dataset, []).append(entry)
+    found = {
+      dataset: iter(self.records(dataset, entries))
+      for dataset, entries in wanted.items()
+    }
+    return [
+      batch.assemble(
+        [next(found[dataset]).example for dataset, _ in row],
+        row_length=plan.row_length,
+        bos_id=self.bos_id,
+        eos_id=self.eos_id,
+      )
+      for row in planned
+    ]
+
+
+def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
+  """What stands in row `k` of a run: one JSON object of `flan rows`.
+
+  Returns:
+    {"row", "length" (positions used), "segments": [{"dataset", "cluster", "template",
+    "row_id", "start", "length"}]}; starts and lengths are positions. A few-shot
+    segment has "exemplars", the row ids of what it shows.
+  """
+  segments = []
+  start = 0
+  for dataset, entry in plan.row(k):
+    record = store.record(dataset, entry)
+    n_inputs, n_targets = map(len, record.example)
+    size = batch.length(n_inputs, n_targets, store.bos_id)
+    segments.append(
+      {
+        'dataset': dataset,
+        'cluster': store.clusters[dataset],
+        'template': record.template,
+        'row_id': record.row_id,
+        'start': start,
+        'length': size,
+        **({'exemplars': record.exemplars} if record.exemplars else {}),
+      }
+    )
+    start += size
+  return {'row': k, 'length': start, 'segments': segments}

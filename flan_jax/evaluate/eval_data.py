@@ -1,0 +1,117 @@
+"""Rows to evaluate: which datasets were asked for, and where their rows are read."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import leakage
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.fields import Unlabelled
+from flan_jax.config import training
+from flan_jax.data import raw_records
+from flan_jax.data.few_shot import ROWS
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+Rows = Callable[[str, str], Iterable[Row]]
+"""(dataset, split) -> its rows."""
+
+
+def asked(evaluation: training.Evaluation) -> list[Dataset]:
+  """The datasets of CLUSTERS and DATASETS, each once.
+
+  Raises:
+    InputError: at a name that is none; names the nearest.
+  """
+  family = dataset_lib.family(evaluation.family)
+  clusters = leakage.clusters(evaluation.clusters, setting='CLUSTERS')
+  named = evaluation.datasets
+  named = (named,) if isinstance(named, str) else named
+  names = [name for name, d in family.items() if d.cluster in clusters]
+  names += [dataset_lib.get(name, family=evaluation.family).name for name in named]
+  return [family[name] for name in dict.fromkeys(names)]
+
+
+def prepared(
+  dataset: Dataset, *, data_dir: str | None, missing: str, progress: Progress
+) -> bool:
+  """Whether the raw data of a dataset is there; says so where it is not.
+
+  Raises:
+    InputError: if it is not, and `missing` is 'refuse'.
+  """
+  try:
+    raw_records.sizes(dataset, data_dir=data_dir)
+  except InputError as error:
+    if missing == 'refuse':
+      raise
+    progress.line(f'skipped: {error}')
+    return False
+  return True
+
+
+def in_store(
+  datasets: Sequence[Dataset], store: Store, *, missing: str, progress: Progress
+) -> list[Dataset]:
+  """Those of `datasets` whose evaluation rows a store holds; says which it lacks.
+
+  Raises:
+    InputError: if it lacks one, and `missing` is 'refuse'.
+  """
+  absent = [d.name for d in datasets if d.name not in store.manifest['evaluation']]
+  if absent and missing == 'refuse':
+    raise InputError(
+      f'STORE {str(store.path)!r}: has no evaluation rows of {", ".join(absent)}; give '
+      'another, or --gin.MISSING=skip'
+    )
+  if absent:
+    progress.line(f'skipped, not in the store: {", ".join(absent)}')
+  return [d for d in datasets if d.name not in absent]
+
+
+def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Rows:
+  """Rows of a store; exemplars, which it does not keep as fields, are read raw.
+
+  A dataset without a dev split has none there.
+  """
+  from_raw = raw(store.manifest['family'], data_dir=data_dir, progress=progress)
+
+  def rows(dataset: str, split: str) -> Iterable[Row]:
+    if split == 'train':
+      return from_raw(dataset, split)
+    if split not in store.manifest['evaluation'][dataset]['rows']:
+      return []
+    return store.evaluation_rows(dataset, split)
+
+  return rows
+
+
+def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
+  """Rows read from the raw data; unlabelled ones are left out and counted.
+
+  Of train, only as many as exemplars are drawn from.
+  """
+
+  def rows(name: str, split: str) -> list[Row]:
+    dataset = dataset_lib.get(name, family=family)
+    out, dropped = [], 0
+    for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
+      try:
+        row = dataset.read(record, row_id)
+      except Unlabelled:
+        dropped += 1
+      except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InputError(f'dataset {name!r}, row {row_id!r}: {error}') from None
+      else:
+        if split != 'train' or not row.answer.is_blank:
+          out.append(row)
+      if split == 'train' and len(out) == ROWS:
+        break
+    if dropped:
+      progress.line(
+        f'{name} {split}: {dropped:,} rows left out: no label, or none among the '
+        'options'
+      )
+    return out
+
+  return rows

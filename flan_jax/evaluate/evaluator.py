@@ -1,0 +1,388 @@
+"""The protocol: which rows, in which words, what is measured, in which order.
+
+Every template of a dataset that asks for the answer is measured on the same rows of
+dev and test; classification and multiple choice are ranked by log-probability, free
+text is generated; the base model reads the same rows as the tuned one, in the same
+words or in its own (FLAN section 2.4). Nothing here needs TensorFlow.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.data import stable_hash
+from flan_jax.data.few_shot import ROWS, Pool
+from flan_jax.data.preprocess import Limits
+from flan_jax.errors import InputError
+from flan_jax.evaluate.predict import (  # fmt: skip
+  Block,
+  Clock,
+  LanguageModel,
+  Measurement,
+  Question,
+  Warnings,
+)
+
+SPLITS = ('dev', 'test')
+
+_BLOCK = 1024
+"""Prompts rendered, scored and let go of together, so that memory stays bounded."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitResult:
+  """One split of one dataset.
+
+  Attributes:
+    rows: those measured.
+    tuned: statistics of the dataset's metric, float64 [T, N, S] for T templates, N
+      rows; NaN where a prompt could not be made to fit.
+    base: the same of the base model, with as many templates as it was asked by; or
+      None.
+    confidence: model -> float64 [T, N, 2] of a ranked answer: its probability among
+      the options, and 1 where it was right; NaN where nothing was ranked.
+    shown: model -> exemplars before each prompt, int64 [T, N].
+  """
+
+  rows: tuple[Row, ...]
+  tuned: np.ndarray
+  base: np.ndarray | None
+  confidence: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  shown: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+  @property
+  def measured(self) -> bool:
+    """Whether every model could be given at least one prompt."""
+    models = [self.tuned, *([] if self.base is None else [self.base])]
+    return not any(np.isnan(scores).all() for scores in models)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetResult:
+  """One dataset, or one direction of a translation.
+
+  Attributes:
+    dataset: the declaration, of its direction.
+    templates: indices of those that the tuned model was asked by.
+    splits: by name.
+    base_templates: of those that the base model was asked by; None for the same.
+    shots: exemplars asked for.
+    form: the words that the tuned model read.
+    base_form: those that the base model read.
+  """
+
+  dataset: Dataset
+  templates: tuple[int, ...]
+  splits: Mapping[str, SplitResult]
+  base_templates: tuple[int, ...] | None = None
+  shots: int = 0
+  form: str = 'instructions'
+  base_form: str = 'instructions'
+
+  @property
+  def split(self) -> str:
+    """The split whose figures are reported: test, or dev where there is no other."""
+    return 'test' if 'test' in self.splits else 'dev'
+
+  @property
+  def reported(self) -> SplitResult:
+    return self.splits[self.split]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+  """What `evaluate` returns.
+
+  Attributes:
+    datasets: in the order asked for; those without a row are left out.
+    timing: the `timing` of report.json.
+    warnings: one line each, for people.
+  """
+
+  datasets: tuple[DatasetResult, ...]
+  timing: Mapping[str, Any]
+  warnings: tuple[str, ...]
+
+
+def sample(rows: Iterable[Row], *, most: int | None, seed: int) -> list[Row]:
+  """At most `most` rows, drawn by a seeded hash of their ids, in their own order.
+
+  Which rows are drawn does not depend on how they are stored, and a smaller sample is
+  part of a larger one.
+  """
+  found = list(rows)
+  if most is None or len(found) <= most:
+    return found
+  order = sorted(
+    range(len(found)), key=lambda i: stable_hash.key('sample', seed, found[i].row_id)
+  )
+  return [found[i] for i in sorted(order[:most])]
+
+
+def evaluate(
+  scorer: LanguageModel,
+  *,
+  datasets: Sequence[Dataset],
+  rows: Callable[[str, str], Iterable[Row]],
+  base: LanguageModel | None = None,
+  templates: int | Sequence[int] | None = None,
+  max_rows: int | None = None,
+  splits: Sequence[str] = SPLITS,
+  shots: int = 0,
+  form: str = 'instructions',
+  base_form: str | None = None,
+  limits: Limits | None = None,
+  max_new_tokens: int | None = None,
+  seed: int = 0,
+  emit: Callable[..., None] | None = None,
+  progress: Callable[[str, str, int, int], None] | None = None,
+) -> Results:
+  """Measures a model, and a base model beside it.
+
+  Args:
+    scorer: the tuned model.
+    datasets: those of the held-out clusters.
+    rows: (dataset name, split) -> rows, as `Store.evaluation_rows`; split `train` is
+      asked for only where exemplars are shown.
+    base: the model before tuning; it sees the same rows.
+    templates: the first so many of each direction, or these indices, of
+      `Dataset.evaluated_templates`;
+      None for all of them. Turned-around templates are never measured.
+    max_rows: most rows of each split, drawn by `seed`; None for all.
+    splits: `dev` chooses the best template, `test` is reported.
+    shots: most exemplars before each prompt, drawn by `seed` from train, never the
+      row itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
+    form: the words: `instructions`; `no_options`, the same without their OPTIONS;
+      `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
+      an untuned model goes on with.
+    base_form: the words of the base model; None for the same.
+    limits: most tokens of inputs; longer prompts have their fields cut, and are
+      counted in a warning.
+    max_new_tokens: most tokens of a generated answer; None for limits.targets.
+    seed: of the sample of rows, and of the exemplars.
+    emit: called as emit(prediction, split=, model=) for every prediction, as
+      `report.Predictions` is.
+    progress: called as progress(stage, dataset, rows done, rows in all).
+
+  Raises:
+    InputError: if a dataset has none of the templates, or an option does not fit in
+      a scoring row.
+  """
+  limits = limits or Limits()
+  models = {'tuned': scorer} | ({} if base is None else {'base': base})
+  forms = {'tuned': form, 'base': base_form or form}
+  warnings = Warnings()
+  work = Measurement(
+    models=models,
+    limits=limits,
+    max_new_tokens=max_new_tokens or limits.targets,
+    emit=emit,
+    clocks={name: Clock() for name in models},
+    warnings=warnings,
+  )
+  found = []
+  for dataset in _ways(datasets, templates):
+    read = _directed(dataset, rows)
+    drawn = {
+      split: sample(
+        _askable(dataset, read(dataset.name, split), warnings),
+        most=max_rows,
+        seed=seed,
+      )
+      for split in splits
+      if split in dataset.slices
+    }
+    drawn = {split: some for split, some in drawn.items() if some}
+    if not drawn:
+      warnings.add(dataset.label, f'no rows in {" or ".join(splits)}; left out')
+      continue
+    pool_rows = _exemplar_rows(dataset, read) if shots else []
+    if shots and not pool_rows:
+      warnings.add(dataset.label, 'no training rows to show as exemplars; left out')
+      continue
+    questions = _questions(
+      dataset, models, forms, templates=templates, shots=shots, rows=pool_rows,
+      seed=seed,
+    )  # fmt: skip
+    queue = [(split, row) for split, some in drawn.items() for row in some]
+    most = max(len(question.templates) for question in questions.values())
+    block = max(1, _BLOCK // most)
+    measured = []
+    for start in range(0, len(queue), block):
+      measured.append(work.measure(questions, queue[start : start + block]))
+      if progress is not None:
+        done = min(start + block, len(queue))
+        progress('evaluate', dataset.label, done, len(queue))
+    parts = _by_split(drawn, measured)
+    parts = {split: part for split, part in parts.items() if part.measured}
+    if parts:
+      found.append(
+        DatasetResult(
+          dataset=dataset,
+          templates=questions['tuned'].templates,
+          splits=parts,
+          base_templates=questions['base'].templates if base is not None else None,
+          shots=shots,
+          form=forms['tuned'],
+          base_form=forms['base'],
+        )
+      )
+  timing = work.clocks['tuned'].as_json()
+  if base is not None:
+    timing['base'] = work.clocks['base'].as_json()
+  return Results(datasets=tuple(found), timing=timing, warnings=warnings.lines())
+
+
+def _ways(
+  datasets: Sequence[Dataset], templates: int | Sequence[int] | None
+) -> list[Dataset]:
+  """The datasets in each of their directions that some of `templates` goes.
+
+  Raises:
+    InputError: if a dataset has none of them.
+  """
+  found = []
+  for dataset in datasets:
+    chosen = _templates(dataset, templates)  # refused before anything is computed
+    for way in dataset.by_direction:
+      if isinstance(templates, int) or set(chosen) & set(way.evaluated_templates):
+        found.append(way)
+  return found
+
+
+def _directed(
+  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
+) -> Callable[[str, str], Iterable[Row]]:
+  """The rows of a declaration, with the answers of one of its directions."""
+  return lambda name, split: (dataset.directed(row) for row in rows(name, split))
+
+
+def _askable(
+  dataset: Dataset, rows: Iterable[Row], warnings: Warnings
+) -> Iterable[Row]:
+  """Rows with a right answer, among their options if they have any.
+
+  The others are named: a store leaves out those whose answer is blank, so rows that
+  are read raw must lose them too.
+  """
+  for row in rows:
+    options, gold = row.answer.options, row.answer.gold
+    what = ''
+    if dataset.has_options and not any(option.strip() for option in options):
+      what = 'left out: no option has any text'
+    elif dataset.has_options and not (
+      gold and all(0 <= i < len(options) for i in gold)
+    ):
+      what = 'left out: the right answer is not among the options'
+    elif row.answer.is_blank:
+      what = 'left out: the right answer is blank'
+    if what:
+      warnings.add(dataset.label, what, f'row {row.row_id}')
+    else:
+      yield row
+
+
+def _exemplar_rows(
+  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
+) -> list[Row]:
+  """The rows that exemplars are drawn from: the first of train."""
+  if 'train' not in dataset.slices:
+    return []
+  return [row for row, _ in zip(rows(dataset.name, 'train'), range(ROWS), strict=False)]
+
+
+def _questions(
+  dataset: Dataset,
+  models: Mapping[str, LanguageModel],
+  forms: Mapping[str, str],
+  *,
+  templates: int | Sequence[int] | None,
+  shots: int,
+  rows: Sequence[Row],
+  seed: int,
+) -> dict[str, Question]:
+  """How each model is asked; one and the same question where nothing differs."""
+  made: dict[tuple[str, str], Question] = {}
+  out = {}
+  for name, model in models.items():
+    key = (forms[name], model.tokenizer.digest if shots else '')
+    if key not in made:
+      made[key] = _question(
+        dataset, forms[name], model, templates=templates, shots=shots, rows=rows,
+        seed=seed,
+      )  # fmt: skip
+    out[name] = made[key]
+  return out
+
+
+def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question:
+  if form == continuation_prompts.FORM:
+    styled, how = continuation_prompts.of(dataset), continuation_prompts.how(dataset)
+  else:
+    styled, how = Style(form=form).of(dataset), {}
+  pool = None
+  if shots:
+    encode = model.tokenizer.encode_batch
+    pool = Pool(
+      styled,
+      rows,
+      shots=shots,
+      seed=seed,
+      count=lambda texts: [len(ids) for ids in encode(texts)],
+      **(
+        {'exemplar': continuation_prompts.exemplar}
+        if form == continuation_prompts.FORM
+        else {}
+      ),
+    )
+  if len(styled.templates) == len(dataset.templates):
+    indices = _templates(styled, templates)
+  else:
+    indices = styled.evaluated_templates
+  return Question(dataset=styled, templates=indices, pool=pool, **how)
+
+
+def _by_split(
+  drawn: Mapping[str, Sequence[Row]], measured: Sequence[Mapping[str, Block]]
+) -> dict[str, SplitResult]:
+  """Blocks, whose rows are those of all splits in turn, taken apart."""
+  joined = {
+    model: Block(
+      *(np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
+    )
+    for model in measured[0]
+    for blocks in [[block[model] for block in measured]]
+  }
+  parts = {}
+  start = 0
+  for split, some in drawn.items():
+    at = slice(start, start + len(some))
+    of = {model: Block(*(a[:, at] for a in whole)) for model, whole in joined.items()}
+    parts[split] = SplitResult(
+      rows=tuple(some),
+      tuned=of['tuned'].scores,
+      base=of['base'].scores if 'base' in of else None,
+      confidence={model: block.confidence for model, block in of.items()},
+      shown={model: block.shown for model, block in of.items()},
+    )
+    start += len(some)
+  return parts
+
+
+def _templates(dataset: Dataset, asked: int | Sequence[int] | None) -> tuple[int, ...]:
+  legal = dataset.evaluated_templates
+  if asked is None:
+    return legal
+  kept = legal[:asked] if isinstance(asked, int) else tuple(asked)
+  kept = tuple(index for index in kept if index in legal)
+  if not kept:
+    raise InputError(
+      f'templates {asked!r}: none of them asks for the answer of dataset '
+      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}'
+    )
+  return kept

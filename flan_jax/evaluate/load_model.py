@@ -1,0 +1,184 @@
+"""Loading: a checkpoint as a model that can be asked."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+
+from flan_jax.catalog import continuation_prompts
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import GREEDY
+from flan_jax.data import tokenizers
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+from flan_jax.evaluate.response_cache import Journal
+from flan_jax.inference.rank_options import Scorer
+from flan_jax.interop.huggingface import conversion_cache
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.runtime import multihost
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import state as state_lib
+
+JOURNAL = '{}.journal.jsonl'
+"""Beside the report while it is made: what a model has answered."""
+
+CONVERTED = 'converted'
+"""Beside the folder of the report: models from elsewhere, as ours."""
+
+
+def scorer(
+  params: Any,
+  *,
+  config: DecoderConfig,
+  tokenizer: Tokenizer,
+  evaluate: training.Evaluate,
+  form: str,
+  sharding: NamedSharding | None = None,
+  between: Callable[[], None] = lambda: None,
+) -> Scorer:
+  """A model as the protocol asks it; its batches are what the mesh divides.
+
+  A prompt that the answer continues is not parted from it by EOS, nor is the end of
+  the answer scored: an untuned model has seen neither (Brown et al. 2020, 2.4).
+  """
+  shards = 1  # the rows of a batch are laid over so many devices
+  if sharding is not None:
+    shards = sharding.mesh.size // sharding.mesh.shape['model']
+  return Scorer(
+    params=params,
+    config=config,
+    tokenizer=tokenizer,
+    rows=-(-evaluate.batch_rows // shards) * shards,
+    row_length=evaluate.row_length,
+    max_length=config.context,
+    separator=form != continuation_prompts.FORM,
+    eos=form != continuation_prompts.FORM,
+    normalisation=evaluate.normalisation,
+    decoding=evaluate.decoding,
+    sharding=sharding,
+    between=between,
+  )
+
+
+def journal(
+  model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
+) -> Journal:
+  """A model behind its journal, which belongs to these weights asked in this way."""
+  how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
+  if model.decoding != GREEDY:
+    how += (model.decoding,)
+  of = '/'.join(map(str, (fingerprint, *how)))
+  return Journal(model, path, of=of, say=progress.line)
+
+
+@contextlib.contextmanager
+def journals(
+  models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path, *, progress: Progress
+) -> Iterator[dict[str, Journal]]:
+  """Each model behind its journal; they go once what is in here has ended well."""
+  with contextlib.ExitStack() as stack:
+    opened = {}
+    for name, (model, of) in models.items():
+      path = out / JOURNAL.format(name)
+      opened[name] = journal(model, path, fingerprint=of, progress=progress)
+      stack.callback(opened[name].close)
+    yield opened
+  for each in opened.values():
+    each.remove()
+
+
+def check(path: str) -> None:
+  """That there is a model at `path`, before anything that takes time.
+
+  Raises:
+    InputError: if there is none.
+  """
+  if not conversion_cache.is_theirs(path):
+    model_dir.config(path)
+
+
+def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
+  """A folder of ours with the model at `path`, which may be a model from elsewhere.
+
+  A Hugging Face folder or a GGUF file is converted into `converted` beside `out`, once.
+  Hosts that see one disk share what the first of them wrote.
+
+  Raises:
+    InputError: if it is a model that cannot be converted.
+  """
+  with multihost.first_first():
+    cache = out.absolute().parent / CONVERTED
+    return str(conversion_cache.ours(path, cache=cache, progress=progress))
+
+
+def digest(path: str) -> str:
+  """Names the model at `path`, a folder of ours, and its tokenizer."""
+  return f'{model_dir.digest(path)} {model_dir.tokenizer_digest(path)}'
+
+
+def checkpoint(
+  path: str,
+  evaluation: training.Evaluation,
+  *,
+  form: str,
+  between: Callable[[], None] = lambda: None,
+) -> Scorer:
+  """The model at `path`, on the devices of all hosts, asked in the words of `form`.
+
+  Each host reads what its own devices hold.
+
+  Raises:
+    InputError: if there is none, or the mesh does not divide it.
+  """
+  config = model_dir.config(path)
+  shapes, axes = state_lib.abstract_params(config)
+  tokenizer = _tokenizer(path, evaluation.tokenizer, config=config)
+  mesh = mesh_lib.build(evaluation.mesh)
+  sharding = None
+  if mesh.size == 1:
+    params = jax.device_put(model_dir.load(path, config=config, shapes=shapes))
+  else:
+    rules = evaluation.mesh.rules
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=mesh.size)
+    params = model_dir.load(
+      path,
+      config=config,
+      shapes=shapes,
+      shardings=mesh_lib.shardings(axes, mesh=mesh, rules=rules),
+    )
+    sharding = mesh_lib.batch_sharding(mesh, rules)
+  return scorer(
+    params,
+    config=config,
+    tokenizer=tokenizer,
+    evaluate=evaluation.evaluate,
+    form=form,
+    sharding=sharding,
+    between=between,
+  )
+
+
+def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokenizer:
+  """The model's own tokenizer, or the one asked for where it has none.
+
+  Raises:
+    InputError: if it has another one, or one with more pieces than the embedding.
+  """
+  tokenizer = tokenizers.load(asked or model_dir.tokenizer_file(path))
+  own = model_dir.tokenizer_digest(path) if asked else None
+  if own is not None and own != tokenizer.digest:
+    raise InputError(
+      f'TOKENIZER: got {asked!r} of digest {tokenizer.digest[:12]}; the checkpoint '
+      f'{path!r} has one of {own[:12]}; leave TOKENIZER out, or give that one'
+    )
+  if tokenizer.vocab_size > config.vocab_size:
+    raise InputError(
+      f'checkpoint {path!r}: its tokenizer has {tokenizer.vocab_size:,} pieces, its '
+      f'embedding {config.vocab_size:,} rows; must have as many or more'
+    )
+  return tokenizer

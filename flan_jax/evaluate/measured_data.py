@@ -1,0 +1,89 @@
+"""Measured data: the rows that the figures of a report are of, by name and digest."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from flan_jax.catalog import tfds_features
+from flan_jax.catalog.dataset import Row
+from flan_jax.data.store.store import Store
+
+if TYPE_CHECKING:
+  from flan_jax.evaluate.evaluator import DatasetResult, Results
+
+
+def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
+  """Where raw rows are read: a TFDS data directory, None where they are generated."""
+  made = family == 'microworld'
+  return {'directory': None if made else tfds_features.directory(data_dir)}
+
+
+def in_store(store: Store, *, shots: int, data_dir: str | None) -> dict[str, Any]:
+  """Where the rows of a store come from; exemplars are read raw.
+
+  Args:
+    store: it.
+    shots: exemplars before each prompt.
+    data_dir: raw data, for them.
+  """
+  return {
+    'store': str(store.path),
+    'store_digest': store.digest,
+    'template_seed': store.manifest['seed'],
+    **(in_raw(store.manifest['family'], data_dir) if shots else {}),
+  }
+
+
+def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
+  """The `data` of report.json.
+
+  Args:
+    results: what was measured.
+    where: what `in_raw` or `in_store` returned, or None.
+
+  Returns:
+    `where`, and 'family', 'digest' (of all rows), 'datasets': [{'dataset',
+    'direction', 'tfds' (name and version), 'digest', 'splits': {split: {'rows',
+    'declared'}}}].
+  """
+  parts = [_of_one(result) for result in results.datasets]
+  families = dict.fromkeys(result.dataset.family for result in results.datasets)
+  named = [
+    (part['dataset'], part.get('direction', ''), part['digest']) for part in parts
+  ]
+  return {
+    'family': next(iter(families), None),
+    **(where or {}),
+    'digest': hashlib.sha256(json.dumps(named).encode()).hexdigest(),
+    'datasets': parts,
+  }
+
+
+def _of_one(result: 'DatasetResult') -> dict[str, Any]:
+  dataset = result.dataset
+  return {
+    'dataset': dataset.name,
+    **({'direction': dataset.direction} if dataset.direction else {}),
+    'tfds': dataset.tfds,
+    'digest': digest(result.splits[name].rows for name in sorted(result.splits)),
+    'splits': {
+      name: {'rows': len(part.rows), 'declared': dataset.rows(name) or None}
+      for name, part in result.splits.items()
+    },
+  }
+
+
+def digest(splits: Iterable[Iterable[Row]]) -> str:
+  """SHA-256 of rows, their ids, texts and answers; the same from a store as raw."""
+  found = hashlib.sha256()
+  for rows in splits:
+    for row in rows:
+      answer = row.answer
+      parts = (
+        row.row_id, sorted(row.values.items()), answer.text, list(answer.options),
+        list(answer.gold), list(answer.references),
+      )  # fmt: skip
+      found.update(json.dumps(parts).encode() + b'\n')
+    found.update(b'\n')
+  return found.hexdigest()

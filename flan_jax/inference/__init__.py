@@ -1,0 +1,1 @@
+"""Log-likelihoods, generation and sampling from a decoder."""

@@ -1,0 +1,227 @@
+"""Beam search: several answers to a prompt grow side by side, and the best is kept."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import Decoding
+from flan_jax.inference.sampling import (
+  padded_length,
+  placed,
+  read_prompts,
+  replicated,
+  shards,
+)
+from flan_jax.model.decoder import Decoder
+from flan_jax.model.kv_cache import Cache
+
+
+class Found(NamedTuple):
+  """What `search` returns: see generation.Generated."""
+
+  tokens: list[list[int]]
+  nan: list[bool]
+  tokens_read: int
+  tokens_written: int
+
+
+class _Beams(NamedTuple):
+  """W beams for each of B prompts, best first: those that grow, and those that ended.
+
+  Scores of what does not exist are -inf.
+  """
+
+  step: jax.Array
+  cache: Cache  # of B * W rows
+  tokens_BxWxN: jax.Array
+  logp_BxW: jax.Array
+  ended_BxWxN: jax.Array
+  score_BxW: jax.Array
+  nan_B: jax.Array
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'eos_id', 'max_new_tokens', 'decoding', 'sharding'),
+)
+def search_batch(
+  params: Any,
+  prompts_BxL: jax.Array,
+  lengths_B: jax.Array,
+  *,
+  config: DecoderConfig,
+  eos_id: int,
+  max_new_tokens: int,
+  decoding: Decoding,
+  sharding: NamedSharding | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The best answer to each prompt, of those that end in EOS or fill the length.
+
+  An answer's score is its log-probability over the length penalty of its tokens, EOS
+  included. The search ends once no growing beam can beat the best that has ended; what
+  goes on beside one that is finished does not change it.
+
+  Args:
+    params: of `Decoder(config)`.
+    prompts_BxL: int32, padded on the right.
+    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
+    config: of the model.
+    eos_id: the token that ends an answer.
+    max_new_tokens: most tokens to write, EOS included.
+    decoding: beams and length penalty.
+    sharding: of the prompts, where there is a mesh; the results are on every device.
+
+  Returns:
+    int32 [B, max_new_tokens], EOS from the end of the answer on; bool [B], whether
+    NaN was met; int32, the number of steps taken.
+  """
+  B, L = prompts_BxL.shape
+  W, N, V = decoding.beams, max_new_tokens, config.vocab_size
+  rows_Bx1 = jnp.arange(B)[:, None]
+  empty_B = lengths_B == 0
+
+  def penalty(length):
+    return ((5.0 + length) / 6.0) ** decoding.length_penalty
+
+  def grow(logits_BxWxV, state: _Beams) -> _Beams:
+    logp_BxWxV = state.logp_BxW[..., None] + jax.nn.log_softmax(logits_BxWxV)
+    logp_BxWxV = jnp.where(jnp.isnan(logp_BxWxV), -jnp.inf, logp_BxWxV)
+    # Of any W candidates W may end, and W that do not are wanted: 2 W hold them.
+    best_BxC, at_BxC = jax.lax.top_k(logp_BxWxV.reshape(B, W * V), 2 * W)
+    beam_BxC, token_BxC = at_BxC // V, at_BxC % V
+    tokens_BxCxN = state.tokens_BxWxN[rows_Bx1, beam_BxC]
+    tokens_BxCxN = tokens_BxCxN.at[:, :, state.step].set(token_BxC)
+    step = state.step + 1
+    ends_BxC = (token_BxC == eos_id) | (step == N)
+    score_BxC = jnp.where(ends_BxC, best_BxC / penalty(step), -jnp.inf)
+    score_BxW, kept_BxW = jax.lax.top_k(
+      jnp.concatenate([state.score_BxW, score_BxC], axis=1), W
+    )
+    ended_BxWxN = jnp.concatenate([state.ended_BxWxN, tokens_BxCxN], axis=1)
+    logp_BxW, on_BxW = jax.lax.top_k(jnp.where(ends_BxC, -jnp.inf, best_BxC), W)
+    source_R = (rows_Bx1 * W + beam_BxC[rows_Bx1, on_BxW]).reshape(-1)
+    cache = Cache(
+      keys=state.cache.keys[:, source_R],
+      values=state.cache.values[:, source_R],
+      positions=state.cache.positions[source_R],
+    )
+    broken_B = jnp.isnan(logits_BxWxV).any((1, 2)) & ~finished(state) & ~empty_B
+    return _Beams(
+      step=step,
+      cache=cache,
+      tokens_BxWxN=tokens_BxCxN[rows_Bx1, on_BxW],
+      logp_BxW=logp_BxW,
+      ended_BxWxN=ended_BxWxN[rows_Bx1, kept_BxW],
+      score_BxW=score_BxW,
+      nan_B=state.nan_B | broken_B,
+    )
+
+  def finished(state: _Beams) -> jax.Array:
+    possible_B = state.logp_BxW[:, 0] / penalty(N)
+    return empty_B | (state.score_BxW[:, 0] >= possible_B)
+
+  def unfinished(state: _Beams) -> jax.Array:
+    return (state.step < N) & ~finished(state).all()
+
+  def advance(state: _Beams) -> _Beams:
+    before = state.step - 1
+    last_BxWx1 = jax.lax.dynamic_slice_in_dim(state.tokens_BxWxN, before, 1, axis=2)
+    position_B = jnp.repeat(lengths_B + before, W)
+    logits_RxTxV, cache = Decoder(config).apply(
+      {'params': params},
+      last_BxWx1.reshape(B * W, 1),
+      positions_BxL=position_B[:, None],
+      segment_ids_BxL=jnp.ones((B * W, 1), jnp.int32),
+      cache=state.cache,
+    )
+    return grow(logits_RxTxV.reshape(B, W, V), state._replace(cache=cache))
+
+  logits_BxV, cache = read_prompts(
+    params, prompts_BxL, lengths_B, config=config, cache_length=L + N
+  )
+  cache = Cache(
+    keys=jnp.repeat(cache.keys, W, axis=1),
+    values=jnp.repeat(cache.values, W, axis=1),
+    positions=jnp.repeat(cache.positions, W, axis=0),
+  )
+  first_W = jnp.where(jnp.arange(W) == 0, 0.0, -jnp.inf)  # one beam to begin with
+  state = _Beams(
+    step=jnp.int32(0),
+    cache=cache,
+    tokens_BxWxN=jnp.full((B, W, N), eos_id, jnp.int32),
+    logp_BxW=jnp.broadcast_to(first_W, (B, W)),
+    ended_BxWxN=jnp.full((B, W, N), eos_id, jnp.int32),
+    score_BxW=jnp.full((B, W), -jnp.inf),
+    nan_B=jnp.zeros(B, bool),
+  )
+  logits_BxWxV = jnp.broadcast_to(logits_BxV[:, None], (B, W, V))
+  state = jax.lax.while_loop(unfinished, advance, grow(logits_BxWxV, state))
+  return replicated((state.ended_BxWxN[:, 0], state.nan_B, state.step), sharding)
+
+
+def search(
+  params: Any,
+  sequences: Sequence[np.ndarray],
+  *,
+  config: DecoderConfig,
+  eos_id: int,
+  decoding: Decoding,
+  max_new_tokens: int,
+  rows: int,
+  sharding: NamedSharding | None = None,
+  between: Callable[[], None] = lambda: None,
+) -> Found:
+  """The best answer to each prompt, in the caller's order.
+
+  Args:
+    params: of `Decoder(config)`.
+    sequences: prompts as they are read, int32 [n] each.
+    config: of the model.
+    eos_id: the token that ends an answer.
+    decoding: beams and length penalty.
+    max_new_tokens: most tokens to write, EOS included.
+    rows: beams of a batch, of all its prompts together. Batches are formed by length,
+      the longest first.
+    sharding: how [rows, length] arrays lie on a mesh, where `params` do.
+    between: called before each batch.
+  """
+  parts = shards(sharding)
+  together = max(1, rows // decoding.beams // parts) * parts
+  order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+  tokens: list[list[int]] = [[] for _ in sequences]
+  nan = [False] * len(sequences)
+  read = written = 0
+  for start in range(0, len(order), together):
+    batch = order[start : start + together]
+    width = padded_length(len(sequences[batch[0]]))
+    prompts_BxL = np.zeros((together, width), np.int32)
+    lengths_B = np.zeros(together, np.int32)
+    for row, index in enumerate(batch):
+      lengths_B[row] = len(sequences[index])
+      prompts_BxL[row, : lengths_B[row]] = sequences[index]
+    between()
+    out_BxN, nan_B, steps = jax.device_get(
+      search_batch(
+        params,
+        placed(prompts_BxL, sharding),
+        lengths_B,
+        config=config,
+        eos_id=eos_id,
+        max_new_tokens=max_new_tokens,
+        decoding=decoding,
+        sharding=sharding,
+      )
+    )
+    read += prompts_BxL.size
+    written += together * decoding.beams * int(steps)
+    for row, index in enumerate(batch):
+      ids = out_BxN[row].tolist()
+      tokens[index] = ids[: ids.index(eos_id)] if eos_id in ids else ids
+      nan[index] = bool(nan_B[row])
+  return Found(tokens, nan, read, written)

@@ -1,0 +1,248 @@
+"""Rank classification: the log-probability of every option, given its prompt.
+
+A prompt is read once and its options are branches that grow from it; several such
+trees are packed into a row, and no token sees another tree or another branch. That
+is exactly as if every option had a row `[BOS] prompt EOS option EOS` of its own. The
+score is the sum of the log-probabilities of the option and its EOS, not normalised by
+length (FLAN section 2.4; t5's rank classification), unless asked otherwise.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import NamedSharding
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import GREEDY, NORMALISATIONS, Decoding
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.inference import generate as generate_lib
+from flan_jax.inference.generate import Generated
+from flan_jax.inference.log_likelihood import Likelihood, Progress
+from flan_jax.inference.prefix_tree import Path
+from flan_jax.inference.sampling import context, shards
+
+
+class Request(NamedTuple):
+  """A prompt and its options, as token ids without BOS and EOS.
+
+  Attributes:
+    prompt: int32 [n].
+    options: one int32 [m] per option.
+    name: dataset, template and row, for messages.
+  """
+
+  prompt: np.ndarray
+  options: tuple[np.ndarray, ...]
+  name: str = ''
+
+
+class Scored(NamedTuple):
+  """What `Scorer.score` returns.
+
+  Attributes:
+    log_probabilities: float32 [options] for each request, in nats, normalised as the
+      scorer was told; NaN where the model gave no number.
+    tokens_scored: positions computed, padding included.
+    tokens_naive: positions that one row per option would have taken: batches of as
+      many rows, in order of length, each padded to its longest.
+    seconds: that it took.
+  """
+
+  log_probabilities: list[np.ndarray]
+  tokens_scored: int
+  tokens_naive: int
+  seconds: float = 0.0
+
+
+def alike(options: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
+  """Groups of options that tokenise alike, as indices: their scores tie exactly."""
+  groups: dict[bytes, list[int]] = {}
+  for k, option in enumerate(options):
+    groups.setdefault(np.asarray(option, np.int32).tobytes(), []).append(k)
+  return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Scorer:
+  """A language model as the evaluator sees it.
+
+  Attributes:
+    params: of `Decoder(config)`.
+    config: of the model.
+    tokenizer: of prompts and options.
+    rows: rows of a batch, for scoring and for generation.
+    row_length: positions of a row when scoring, at most: rows are made shorter, and
+      as many more of them, where that is cheaper. A prompt that does not fit with its
+      option is read in parts. Not more than config.longest, where the model has that.
+    max_length: most tokens of a prompt with its option or answer, for models that can
+      read more than they were made for; none reads more than config.longest.
+    eos: whether the EOS after an option counts (FLAN), or not (lm-eval).
+    separator: whether EOS stands between prompt and option, as in FLAN's training; a
+      model that never saw it there may do better without.
+    normalisation: 'none'; 'token' and 'byte' divide by the length of the option, EOS
+      being one token and no byte; 'unconditional' subtracts the score of the option
+      after an empty prompt (Brown et al. 2020, arXiv 2005.14165, 2.4).
+    decoding: how answers are generated.
+    sharding: how [rows, length] arrays lie on a mesh (train.mesh.batch_sharding), where
+      `params` do; it must divide `rows`.
+    between: called between two batches, at the same places on every host: it may raise,
+      to end the work there.
+
+  Raises:
+    InputError: the mesh does not divide `rows` (names the nearest legal number), or
+      there is no such normalisation.
+  """
+
+  params: Any
+  config: DecoderConfig
+  tokenizer: Tokenizer
+  rows: int = 8
+  row_length: int = 1280
+  max_length: int | None = None
+  eos: bool = True
+  separator: bool = True
+  normalisation: str = 'none'
+  decoding: Decoding = GREEDY
+  sharding: NamedSharding | None = None
+  between: Callable[[], None] = lambda: None
+
+  def __post_init__(self):
+    if self.config.longest is not None:
+      shorter = min(self.row_length, self.config.longest)
+      object.__setattr__(self, 'row_length', shorter)
+    if self.normalisation not in NORMALISATIONS:
+      raise InputError(
+        f'normalisation: got {self.normalisation!r}; must be one of '
+        f'{", ".join(map(repr, NORMALISATIONS))}'
+        f'{did_you_mean(str(self.normalisation), NORMALISATIONS, most=1)}'
+      )
+    parts = shards(self.sharding)
+    if self.rows % parts:
+      nearest = max(1, round(self.rows / parts)) * parts
+      raise InputError(
+        f'rows of an evaluation batch: got {self.rows}; the mesh splits them in '
+        f'{parts}; the nearest multiple is {nearest}'
+      )
+
+  def score(
+    self, requests: Sequence[Request], *, progress: Progress | None = None
+  ) -> Scored:
+    """Scores every option of every request, in the caller's order.
+
+    Every batch has at most rows x row_length positions, in one of a few shapes: few
+    programs are compiled. A sequence whose score is NaN is scored again in a row of
+    its own, so that it cannot spoil its neighbours in the packed row.
+
+    Raises:
+      InputError: a prompt with its option exceeds what the model can read, or an
+        option has no token to score; names the request.
+    """
+    began = time.monotonic()
+    paths = _Paths()
+    conditional, unconditional = [], []
+    for i, request in enumerate(requests):
+      follows = self._context(request.prompt)
+      for k, option in enumerate(request.options):
+        path = self._path(follows, option, f'{request.name or f"request {i}"}', k)
+        conditional.append(paths.add(path))
+        if self.normalisation == 'unconditional':
+          empty = path._replace(context=self._context(request.prompt[:0]))
+          unconditional.append(paths.add(empty))
+    likelihood = Likelihood(
+      self.params,
+      config=self.config,
+      rows=self.rows,
+      row_length=self.row_length,
+      sharding=self.sharding,
+      between=self.between,
+    )
+    sums, scored = likelihood.sums(paths.found, progress=progress)
+    scores = sums[conditional]
+    if self.normalisation == 'unconditional':
+      scores = scores - sums[unconditional]
+    elif self.normalisation != 'none':
+      sizes = [self._size(option) for r in requests for option in r.options]
+      scores = scores / np.array(sizes, np.float64)
+    counts = [len(request.options) for request in requests]
+    out = np.split(scores.astype(np.float32), np.cumsum(counts))[:-1]
+    naive = [paths.found[i].length for i in conditional]
+    naive += [paths.found[i].length for i in set(unconditional)]
+    seconds = time.monotonic() - began
+    return Scored(out, scored, self._naive(naive), seconds)
+
+  def generate(
+    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
+  ) -> Generated:
+    """Continuations of `[BOS] prompt EOS` by `decoding`, in the caller's order.
+
+    Raises:
+      InputError: a prompt with its answer may exceed what the model can read.
+    """
+    for i, prompt in enumerate(prompts):
+      length = len(self._context(prompt)) + max_new_tokens - 1  # the last is not read
+      self._check(length, f'prompt {i} and {max_new_tokens} new tokens')
+    return generate_lib.generate(
+      self.params,
+      prompts,
+      config=self.config,
+      tokenizer=self.tokenizer,
+      max_new_tokens=max_new_tokens,
+      decoding=self.decoding,
+      separator=self.separator,
+      rows=self.rows,
+      sharding=self.sharding,
+      between=self.between,
+    )
+
+  def _context(self, prompt: np.ndarray) -> np.ndarray:
+    return context(prompt, self.tokenizer, separator=self.separator)
+
+  def _path(self, follows: np.ndarray, option: np.ndarray, name: str, k: int) -> Path:
+    end = [self.tokenizer.eos_id] if self.eos else []
+    path = Path(follows, np.concatenate([option, end]).astype(np.int32))
+    if not len(path.answer):
+      raise InputError(
+        f'{name}: option {k} has no token, and without EOS nothing to score; must '
+        'have one or more'
+      )
+    self._check(path.length, f'{name}: prompt and option {k}')
+    return path
+
+  def _check(self, length: int, what: str) -> None:
+    limits = [n for n in (self.max_length, self.config.longest) if n is not None]
+    if limits and length > min(limits):
+      raise InputError(
+        f'{what} take up {length} positions; must be at most {min(limits)}, the length '
+        'that the model was made for'
+      )
+
+  def _size(self, option: np.ndarray) -> int:
+    """What the score of an option is divided by."""
+    if self.normalisation == 'token':
+      return len(option) + self.eos
+    return max(1, len(self.tokenizer.decode(option.tolist()).encode('utf-8')))
+
+  def _naive(self, lengths: Sequence[int]) -> int:
+    lengths = sorted(lengths, reverse=True)
+    batches = (lengths[i : i + self.rows] for i in range(0, len(lengths), self.rows))
+    return sum(len(batch) * batch[0] for batch in batches)
+
+
+class _Paths:
+  """Distinct paths; options that tokenise alike are one, so that they tie exactly."""
+
+  def __init__(self):
+    self.found: list[Path] = []
+    self._at: dict[tuple[bytes, bytes], int] = {}
+
+  def add(self, path: Path) -> int:
+    """The index of the path."""
+    key = path.context.tobytes(), path.answer.tobytes()
+    at = self._at.setdefault(key, len(self.found))
+    if at == len(self.found):
+      self.found.append(path)
+    return at

@@ -1,0 +1,177 @@
+"""Decoding: how the next token is chosen, and what is read before the first one."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import Decoding
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.model import kv_cache
+from flan_jax.model.decoder import Decoder
+from flan_jax.model.kv_cache import Cache
+
+
+def context(
+  prompt: np.ndarray, tokenizer: Tokenizer, *, separator: bool = True
+) -> np.ndarray:
+  """What an answer follows: `[BOS] prompt EOS`, int32 [n].
+
+  Without the separator there is no EOS, unless there would be nothing at all.
+  """
+  head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  nothing = not head and not len(prompt)
+  tail = [tokenizer.eos_id] if separator or nothing else []
+  return np.concatenate([head, prompt, tail]).astype(np.int32)
+
+
+def replicated(tree: Any, sharding: NamedSharding | None) -> Any:
+  """`tree` on every device of the mesh of `sharding`; as it is without one."""
+  if sharding is None:
+    return tree
+  everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+  return jax.lax.with_sharding_constraint(tree, everywhere)
+
+
+def shards(sharding: NamedSharding | None) -> int:
+  """In how many parts a mesh splits the rows of a batch."""
+  if sharding is None or not sharding.spec:
+    return 1
+  over = sharding.spec[0]
+  axes = (over,) if isinstance(over, str) else tuple(over or ())
+  return math.prod(sharding.mesh.shape[axis] for axis in axes)
+
+
+def placed(tree: Any, sharding: NamedSharding | None) -> Any:
+  """Numpy arrays that every host has whole, laid over the mesh; none asks another."""
+  if sharding is None:
+    return tree
+  if sharding.is_fully_addressable:
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(x.shape, sharding, lambda part: x[part]),
+    tree,
+  )
+
+
+def empty_cache(
+  config: DecoderConfig, *, batch: int, length: int, sharding: NamedSharding | None
+) -> Cache:
+  """An empty cache, its rows over the mesh as `sharding` lays those of a batch.
+
+  Heads lie over the axis `model`, where it divides them: no device holds it whole.
+  """
+  if sharding is None:
+    return kv_cache.init(config, batch=batch, length=length)
+  mesh, rows = sharding.mesh, (sharding.spec or (None,))[0]
+  heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
+  over = NamedSharding(mesh, PartitionSpec(None, rows, heads))
+  make = _empty_cache(config, batch, length, Cache(over, over, sharding))
+  return make()
+
+
+@functools.lru_cache(maxsize=64)
+def _empty_cache(
+  config: DecoderConfig, batch: int, length: int, shardings: Cache
+) -> Callable[[], Cache]:
+  init = functools.partial(kv_cache.init, config, batch=batch, length=length)
+  return jax.jit(init, out_shardings=shardings)
+
+
+def padded_length(length: int) -> int:
+  """`length` rounded up to a power of two or 5, 6 or 7 quarters of one, 32 or more.
+
+  Few different shapes are compiled, and at most a fifth of a row is padding.
+  """
+  power = 32
+  while 2 * power <= length:
+    power *= 2
+  quarter = power // 4
+  return max(power, -(-length // quarter) * quarter)
+
+
+def read_prompts(
+  params: Any,
+  prompts_BxL: jax.Array,
+  lengths_B: jax.Array,
+  *,
+  config: DecoderConfig,
+  cache_length: int,
+) -> tuple[jax.Array, Cache]:
+  """Logits of the token after each prompt, float32 [B, V], and the cache.
+
+  Args:
+    params: of `Decoder(config)`.
+    prompts_BxL: int32, padded on the right.
+    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
+    config: of the model.
+    cache_length: slots of the cache.
+  """
+  B, L = prompts_BxL.shape
+  decoder = Decoder(config)
+  positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
+  real_BxL = positions_BxL < lengths_B[:, None]
+  hidden_BxLxD, cache = decoder.apply(
+    {'params': params},
+    prompts_BxL,
+    positions_BxL=positions_BxL,
+    segment_ids_BxL=real_BxL.astype(jnp.int32),
+    prefix_BxL=real_BxL if config.attention == 'prefix' else None,
+    cache=kv_cache.init(config, batch=B, length=cache_length),
+    method='hidden',
+  )
+  last_Bx1x1 = jnp.maximum(lengths_B - 1, 0)[:, None, None]
+  hidden_Bx1xD = jnp.take_along_axis(hidden_BxLxD, last_Bx1x1, axis=1)
+  logits_Bx1xV = decoder.apply({'params': params}, hidden_Bx1xD, method='head')
+  return logits_Bx1xV[:, 0], cache
+
+
+def choose(
+  logits_BxV: jax.Array,
+  *,
+  decoding: Decoding,
+  prompt_B: jax.Array,
+  count_B: jax.Array,
+  seed: jax.Array | int = 0,
+) -> jax.Array:
+  """The next token of each row, int32 [B].
+
+  Args:
+    logits_BxV: float32.
+    decoding: greedy, or how to draw; its seed is not looked at.
+    prompt_B: int32, the place of each row's prompt among all of them.
+    count_B: int32, the tokens that the row has written.
+    seed: uint32, of the draws; another one needs no other program.
+  """
+  if not decoding.temperature:
+    return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+  logits_BxV = likely(logits_BxV / decoding.temperature, decoding=decoding)
+  root = jax.random.key(seed)
+
+  def draw(logits_V, prompt, count):
+    key = jax.random.fold_in(jax.random.fold_in(root, prompt), count)
+    return jax.random.categorical(key, logits_V)
+
+  return jax.vmap(draw)(logits_BxV, prompt_B, count_B).astype(jnp.int32)
+
+
+def likely(logits_BxV: jax.Array, *, decoding: Decoding) -> jax.Array:
+  """`logits_BxV` with -inf for tokens that top_k and top_p rule out."""
+  V = logits_BxV.shape[-1]
+  if decoding.top_k is not None and decoding.top_k < V:
+    least_B = jax.lax.top_k(logits_BxV, decoding.top_k)[0][:, -1]
+    logits_BxV = jnp.where(logits_BxV < least_B[:, None], -jnp.inf, logits_BxV)
+  if decoding.top_p is not None and decoding.top_p < 1:
+    sorted_BxV = jnp.sort(logits_BxV, axis=-1, descending=True)
+    chance_BxV = jax.nn.softmax(sorted_BxV, axis=-1)
+    before_BxV = jnp.cumsum(chance_BxV, axis=-1) - chance_BxV
+    kept_BxV = jnp.where(before_BxV < decoding.top_p, sorted_BxV, jnp.inf)
+    least_B = kept_BxV.min(axis=-1)
+    logits_BxV = jnp.where(logits_BxV < least_B[:, None], -jnp.inf, logits_BxV)
+  return logits_BxV

@@ -1,0 +1,436 @@
+"""`flan convert`: a model of theirs as ours, and one of ours as theirs.
+
+Both ways go tensor by tensor into a folder beside the destination; it gets its name
+only when the logits of the two have been compared and agree.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+from flan_jax.checkpoints import model_dir, safetensors_writer, weights
+from flan_jax.checkpoints.weights import Held
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import (
+  families,
+  logit_check,
+  tensor_map,
+  tokenizers,
+  training_history,
+)
+from flan_jax.interop.huggingface import gguf as gguf_lib
+from flan_jax.interop.huggingface.source import Folder, Source, read_json
+from flan_jax.interop.huggingface.tensor_map import Tensor
+from flan_jax.model.decoder import Decoder
+from flan_jax.runtime.progress import Progress
+
+PROVENANCE = 'conversion.json'
+"""Where a converted model came from, and how it was checked."""
+
+
+class Converted(NamedTuple):
+  """What a conversion found.
+
+  Attributes:
+    folder: the destination; nothing is there unless `agreement.passed`.
+    family: model_type.
+    config: of our side.
+    agreement: of the logits of both sides.
+  """
+
+  folder: pathlib.Path
+  family: str
+  config: DecoderConfig
+  agreement: logit_check.Agreement
+
+
+def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+  """Every parameter of the decoder by path, layers stacked -> its shape."""
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  decoder = Decoder(dataclasses.replace(config, scan_layers=True))
+  shapes = jax.eval_shape(
+    decoder.init, jax.random.key(0), tokens, positions_BxL=tokens,
+    segment_ids_BxL=tokens,
+  )  # fmt: skip
+  flat = traverse_util.flatten_dict(nn.meta.unbox(shapes)['params'], sep='/')
+  return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def plan(
+  table: Sequence[Tensor], config: DecoderConfig
+) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
+  """The lines of a table that a config needs, by our name; and our shapes.
+
+  Raises:
+    InputError: if the decoder has a parameter that the table does not know.
+  """
+  shapes = parameter_shapes(config)
+  lines = {line.ours: line for line in table if line.ours in shapes}
+  lost = [name for name in shapes if name not in lines]
+  if lost:
+    raise InputError(f'parameters {", ".join(lost)}: the family has no such tensors')
+  return lines, shapes
+
+
+def expected(
+  lines: Mapping[str, Tensor],
+  shapes: Mapping[str, tuple[int, ...]],
+  config: DecoderConfig,
+) -> dict[str, tuple[int, ...]]:
+  """Their tensors by name -> the shape that each must have."""
+  sizes = tensor_map.sizes(config)
+  out = {}
+  for ours, line in lines.items():
+    shape = shapes[ours][1:] if line.layered else shapes[ours]
+    for layer in range(config.num_layers) if line.layered else [None]:
+      out[line.name(layer)] = line.their_shape(shape, sizes)
+  return out
+
+
+def _named(source: Source, prefix: str) -> dict[str, str]:
+  """Names as the table has them -> as the files do, which may lack the prefix."""
+  have = source.tensors
+  if not prefix or any(name.startswith(prefix) for name in have):
+    return {name: name for name in have}
+  return {name if name.startswith('lm_head') else prefix + name: name for name in have}
+
+
+def _check_tensors(
+  source: Source,
+  want: Mapping[str, tuple[int, ...]],
+  names: Mapping[str, str],
+  *,
+  buffers: str,
+  tied: Sequence[str],
+) -> None:
+  """Checks names and shapes from the headers; lists what is wrong."""
+  missing = [name for name in want if name not in names]
+  extra = [
+    name
+    for name in names
+    if name not in want and name not in tied and not re.fullmatch(buffers, name)
+  ]
+  wrong = [
+    f'{name} is {list(source.tensors[names[name]].shape)}, must be {list(shape)}'
+    for name, shape in want.items()
+    if name in names and source.tensors[names[name]].shape != shape
+  ]
+  problems = [
+    f'{len(found)} {what}: {"; ".join(found[:6])}{" ..." if len(found) > 6 else ""}'
+    for what, found in [('missing', missing), ('too many', extra), ('wrong', wrong)]
+    if found
+  ]
+  if problems:
+    raise InputError(f'{source.where}: tensors: {". ".join(problems)}')
+
+
+def _check_tied(source: Source, names: Mapping[str, str], table: str, head: str):
+  """A head that a tied model stores all the same must be the embedding."""
+  if head in names and table in names:
+    a, b = source.read(names[table]), source.read(names[head])
+    if a.shape != b.shape or not np.array_equal(a, b):
+      raise InputError(
+        f'{source.where}: tensor {head!r} differs from {table!r}, but config.json says '
+        'tie_word_embeddings'
+      )
+
+
+def open_source(path: pathlib.Path) -> Source:
+  """A Hugging Face folder or a GGUF file.
+
+  Raises:
+    InputError: if it is neither.
+  """
+  if path.is_dir():
+    return Folder(path)
+  if path.suffix == '.gguf':
+    return gguf_lib.File(path)
+  if not path.exists():
+    raise InputError(f'{path}: no such file or folder')
+  raise InputError(f'{path}: must be a Hugging Face folder or a .gguf file')
+
+
+def to_ours(
+  path: str | os.PathLike, destination: str | os.PathLike, *, progress: Progress
+) -> Converted:
+  """Brings a model here: a folder that INITIAL_CHECKPOINT_PATH takes.
+
+  Args:
+    path: a Hugging Face folder, or a `.gguf` file.
+    destination: a folder that does not exist yet, or an empty one.
+    progress: where to say what goes on.
+
+  Raises:
+    InputError: if the model is not one that the decoder computes, or its files are not
+      whole; nothing is written then.
+  """
+  path, destination = pathlib.Path(path), pathlib.Path(destination)
+  _check_destination(destination)
+  source = open_source(path)
+  lineage = training_history.read(path)
+  if 'model_type' not in source.config and 'd_model' in source.config:
+    raise InputError(f'{path}: is a model of ours already; `--to hf` takes it away')
+  family = families.get(source.config.get('model_type'))
+  config = _with_layout(family.read(source.config), source.config)
+  gguf = isinstance(source, gguf_lib.File)
+  table = gguf_lib.tensors(source.architecture) if gguf else family.tensors
+  names = _named(source, '' if gguf else family.prefix)
+  lines, shapes = plan(table, config)
+  heads = [line.theirs for line in table if line.ours == 'head']
+  heads = [] if 'head' in lines else heads
+  want = expected(lines, shapes, config)
+  _check_tensors(source, want, names, buffers=family.buffers, tied=heads)
+  for head in heads:
+    _check_tied(source, names, lines['embedding'].theirs, head)
+  tokenizer = (
+    tokenizers.of_gguf(source) if gguf else tokenizers.of_folder(path, source.config)
+  )
+  _check_vocabulary(tokenizer, config)
+  _check_room(destination, source, shapes)
+  progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
+  batch = logit_check.batch(tokenizer, config, bos=source.config.get('bos_token_id'))
+  progress.stage('Logits of the source')
+  reference = logit_check.reference(source, batch)
+  with _Beside(destination) as folder:
+    progress.stage('Writing')
+    held = _our_headers(source, lines, shapes, names, config)
+    sizes = tensor_map.sizes(config)
+    safetensors_writer.write(
+      folder / 'model.safetensors',
+      held,
+      (
+        (name, _pieces(source, lines[name], names, config, sizes))
+        for name in safetensors_writer.order(held)
+      ),
+    )
+    weights.save_config(folder, config)
+    if tokenizer is not None:
+      tokenizers.save(tokenizer, folder)
+    else:
+      progress.line(_NO_TOKENIZER)
+    progress.stage('Comparing logits')
+    agreement = logit_check.compare(folder, config, batch, reference)
+    checksum = model_dir.checksum(folder)
+    model_dir.record(folder, {'lineage': lineage.as_json()}, checksum=checksum)
+    _note(folder, source.where, family.model_type, agreement)
+    return _finish(folder, destination, family.model_type, config, agreement)
+
+
+def _pieces(source, line: Tensor, names, config, sizes) -> Iterator[np.ndarray]:
+  for layer in range(config.num_layers) if line.layered else [None]:
+    yield line.to_ours(source.read(names[line.name(layer)]), sizes)
+
+
+def _our_headers(source, lines, shapes, names, config) -> dict[str, Held]:
+  """A stacked parameter has the type of its layers; float32 where they differ."""
+  out = {}
+  for ours, line in lines.items():
+    layers = range(config.num_layers) if line.layered else [None]
+    kinds = {source.tensors[names[line.name(layer)]].dtype for layer in layers}
+    dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
+    out[ours] = Held(shapes[ours], dtype)
+  return out
+
+
+def to_theirs(
+  path: str | os.PathLike, destination: str | os.PathLike, *, progress: Progress
+) -> Converted:
+  """Takes a model of ours away: a folder that `transformers` loads.
+
+  Args:
+    path: a model folder of ours, or the MODEL_DIR of a finished run.
+    destination: a folder that does not exist yet, or an empty one.
+    progress: where to say what goes on.
+
+  Raises:
+    InputError: if no Hugging Face family computes what the model does.
+  """
+  path, destination = model_dir.find(path), pathlib.Path(destination)
+  _check_destination(destination)
+  if (path / 'config.json').is_file() and 'model_type' in read_json(
+    path / 'config.json'
+  ):
+    raise InputError(f'{path}: is a Hugging Face folder; `--to ours` brings it here')
+  config = weights.load_config(path)
+  family = families.home(config)
+  lines, shapes = plan(family.tensors, families.canonical(config))
+  stored = weights.Stored(path)
+  found = {name: held.shape for name, held in stored.tensors.items()}
+  off = [
+    f'{name} is {found.get(name, "missing")}, must be {shapes.get(name, "absent")}'
+    for name in sorted({*found, *shapes})
+    if found.get(name) != shapes.get(name)
+  ]
+  if off:
+    more = f' (and {len(off) - 3} more)' if len(off) > 3 else ''
+    raise InputError(
+      f'{path}: tensors do not fit config.json: {"; ".join(off[:3])}{more}'
+    )
+  lineage = model_dir.lineage(path)
+  tokenizer = tokenizers.of_ours(path)
+  _check_room(destination, stored, shapes)
+  progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
+  theirs = {
+    **family.write(families.canonical(config)),
+    'flan_jax': {**_layout(config), **tokenizers.mark(tokenizer)},
+  }
+  dtypes = {held.dtype.name for held in stored.tensors.values()}
+  theirs['torch_dtype'] = dtypes.pop() if len(dtypes) == 1 else 'float32'
+  theirs |= tokenizers.special_ids(tokenizer)
+  sizes = tensor_map.sizes(config)
+  groups = defaultdict(list)
+  for ours, line in lines.items():
+    for layer in range(config.num_layers) if line.layered else [None]:
+      groups[line.name(layer)].append((line, ours, layer))
+  want = expected(lines, shapes, config)
+  held = {
+    name: Held(want[name], stored.tensors[parts[0][1]].dtype)
+    for name, parts in groups.items()
+  }
+
+  def pieces(name):
+    parts = sorted(groups[name], key=lambda part: part[0].part or 0)
+    arrays = [stored.read(ours, layer) for _, ours, layer in parts]
+    yield parts[0][0].to_theirs(arrays, sizes)
+
+  with _Beside(destination) as folder:
+    progress.stage('Writing')
+    safetensors_writer.write(
+      folder / 'model.safetensors',
+      held,
+      ((name, pieces(name)) for name in safetensors_writer.order(held)),
+      metadata={'format': 'pt'},
+    )
+    text = json.dumps(theirs, indent=2, sort_keys=True) + '\n'
+    (folder / 'config.json').write_text(text, encoding='utf-8')
+    if tokenizer is not None:
+      tokenizers.save_hugging_face(tokenizer, folder)
+    else:
+      progress.line(_NO_TOKENIZER)
+    batch = logit_check.batch(tokenizer, config, bos=theirs.get('bos_token_id'))
+    progress.stage('Logits of the destination')
+    reference = logit_check.reference(Folder(folder), batch)
+    progress.stage('Comparing logits')
+    agreement = logit_check.compare(path, config, batch, reference)
+    training_history.write(folder, lineage)
+    _note(folder, str(path), family.model_type, agreement)
+    return _finish(folder, destination, family.model_type, config, agreement)
+
+
+def _layout(config: DecoderConfig) -> dict[str, Any]:
+  """Fields of ours that theirs cannot say, none of which changes the maths."""
+  plain = families.canonical(config)
+  return {
+    field.name: getattr(config, field.name)
+    for field in dataclasses.fields(config)
+    if field.name in families.LAYOUT
+    or getattr(config, field.name) != getattr(plain, field.name)
+  }
+
+
+def _with_layout(config: DecoderConfig, theirs: Mapping[str, Any]) -> DecoderConfig:
+  """`config` as it was when the model was taken away from here, if it was.
+
+  Raises:
+    InputError: if that were another model than the rest of their config describes.
+  """
+  layout = theirs.get('flan_jax')
+  if not isinstance(layout, Mapping):
+    return config
+  names = {field.name for field in dataclasses.fields(config)}
+  out = dataclasses.replace(config, **{k: v for k, v in layout.items() if k in names})
+  if families.maths(out) != families.maths(config):
+    raise InputError(
+      f'config.json: flan_jax: got {dict(layout)!r:.200}; contradicts the other fields'
+    )
+  return out
+
+
+def _count(shapes: Mapping[str, tuple[int, ...]]) -> int:
+  return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+_NO_TOKENIZER = 'warning: the source has no tokenizer; none is written'
+
+
+def _check_vocabulary(tokenizer: Tokenizer | None, config: DecoderConfig) -> None:
+  if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+    raise InputError(
+      f'tokenizer {tokenizer.name!r}: {tokenizer.vocab_size:,} ids; the embedding has '
+      f'{config.vocab_size:,} rows, and must have as many or more'
+    )
+
+
+def _check_destination(destination: pathlib.Path) -> None:
+  if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    raise InputError(
+      f'{destination}: exists; must be a folder that does not exist yet, or is empty'
+    )
+
+
+def _check_room(destination: pathlib.Path, source: Any, shapes) -> None:
+  width = max(held.dtype.itemsize for held in source.tensors.values())
+  need = _count(shapes) * width
+  parent = next(p for p in destination.absolute().parents if p.exists())
+  free = shutil.disk_usage(parent).free
+  if need > free:
+    raise InputError(
+      f'{destination}: needs {need / 1e9:.1f} GB; {parent} has {free / 1e9:.1f} GB free'
+    )
+
+
+class _Beside:
+  """A folder beside the destination, which is gone when the block ends."""
+
+  def __init__(self, destination: pathlib.Path):
+    self._folder = destination.absolute().with_name(
+      f'.{destination.name}.partial-{os.getpid()}'
+    )
+
+  def __enter__(self) -> pathlib.Path:
+    try:
+      self._folder.mkdir(parents=True)
+    except OSError as error:
+      raise InputError(f'{self._folder.parent}: {error.strerror}') from None
+    return self._folder
+
+  def __exit__(self, kind, error, trace) -> None:
+    shutil.rmtree(self._folder, ignore_errors=True)
+    if isinstance(error, OSError):
+      raise InputError(
+        f'{self._folder.parent}: cannot be written to ({error.strerror})'
+      ) from None
+
+
+def _note(folder, source: str, family: str, agreement: logit_check.Agreement) -> None:
+  text = json.dumps(
+    {
+      'source': pathlib.Path(source).name,
+      'family': family,
+      'check': agreement.as_json(),
+    },
+    indent=2,
+  )
+  (folder / PROVENANCE).write_text(text + '\n', encoding='utf-8')
+
+
+def _finish(folder, destination, family, config, agreement) -> Converted:
+  if agreement.passed:
+    if destination.is_dir():
+      destination.rmdir()
+    os.replace(folder, destination)
+  return Converted(destination, family, config, agreement)

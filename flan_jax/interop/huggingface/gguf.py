@@ -1,0 +1,259 @@
+"""A GGUF file as a source: its metadata as a Hugging Face config, dequantised tensors.
+
+The names and turns of GGUF differ from Hugging Face's: Llama's queries and keys are
+stored for rotations of neighbouring channels, and Gemma's norms already contain the 1
+that its code adds.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flan_jax.checkpoints.weights import Held
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.interop.huggingface.tensor_map import Tensor
+
+ARCHITECTURES = {
+  'llama': 'llama',
+  'qwen2': 'qwen2',
+  'qwen3': 'qwen3',
+  'gemma': 'gemma',
+  'gemma2': 'gemma2',
+  'gemma3': 'gemma3_text',
+  'gptneox': 'gpt_neox',
+  'gpt2': 'gpt2',
+}
+"""GGUF's architecture -> model_type."""
+
+_COMMON = {
+  'embedding_length': 'hidden_size',
+  'block_count': 'num_hidden_layers',
+  'feed_forward_length': 'intermediate_size',
+  'attention.head_count': 'num_attention_heads',
+  'context_length': 'max_position_embeddings',
+}
+_RMS = {
+  **_COMMON,
+  'attention.head_count_kv': 'num_key_value_heads',
+  'attention.key_length': 'head_dim',
+  'attention.layer_norm_rms_epsilon': 'rms_norm_eps',
+  'rope.freq_base': 'rope_theta',
+}
+_GEMMA2 = {
+  **_RMS,
+  'attention.sliding_window': 'sliding_window',
+  'attn_logit_softcapping': 'attn_logit_softcapping',
+  'final_logit_softcapping': 'final_logit_softcapping',
+}
+_FIELDS = {
+  'llama': _RMS,
+  'qwen2': _RMS,
+  'qwen3': _RMS,
+  'gemma': _RMS,
+  'gemma2': _GEMMA2,
+  'gemma3': _GEMMA2,
+  'gptneox': {
+    **_COMMON,
+    'attention.layer_norm_epsilon': 'layer_norm_eps',
+    'rope.freq_base': 'rotary_emb_base',
+    'use_parallel_residual': 'use_parallel_residual',
+  },
+  'gpt2': {
+    'embedding_length': 'n_embd',
+    'block_count': 'n_layer',
+    'feed_forward_length': 'n_inner',
+    'attention.head_count': 'n_head',
+    'context_length': 'n_positions',
+    'attention.layer_norm_epsilon': 'layer_norm_epsilon',
+  },
+}
+_HARMLESS = ('attention.value_length', 'rope.dimension_count', 'vocab_size')
+
+_LAYER = {
+  'attention_norm': ('attn_norm', ''),
+  'query': ('attn_q', '(h c) d -> d h c'),
+  'key': ('attn_k', '(k c) d -> d k c'),
+  'value': ('attn_v', '(k c) d -> d k c'),
+  'output': ('attn_output', 'd (h c) -> h c d'),
+  'query_norm': ('attn_q_norm', ''),
+  'key_norm': ('attn_k_norm', ''),
+  'attention_post_norm': ('post_attention_norm', ''),
+  'mlp_norm': ('ffn_norm', ''),
+  'gate': ('ffn_gate', 'f d -> d f'),
+  'up': ('ffn_up', 'f d -> d f'),
+  'down': ('ffn_down', 'd f -> f d'),
+  'mlp_post_norm': ('post_ffw_norm', ''),
+}
+_BIASES = {
+  'query': '(h c) -> h c',
+  'key': '(k c) -> k c',
+  'value': '(k c) -> k c',
+}
+_TURNED = {
+  'query': '(h j t) d -> d h (t j)',
+  'key': '(k j t) d -> d k (t j)',
+}
+"""Llama: channels 2j and 2j + 1 turn together there, j and j + head_dim / 2 here."""
+
+
+def tensors(architecture: str) -> tuple[Tensor, ...]:
+  """The table of an architecture, as `Family.tensors` is for Hugging Face files."""
+  gemma = architecture.startswith('gemma')
+  out = [
+    Tensor('embedding', 'token_embd.weight'),
+    Tensor('position_embedding', 'position_embd.weight'),
+    Tensor('final_norm', 'output_norm.weight', add=-1.0 if gemma else 0.0),
+    Tensor('final_norm_bias', 'output_norm.bias'),
+    Tensor('head', 'output.weight', 'v d -> d v'),
+  ]
+  for ours, (theirs, turn) in _LAYER.items():
+    rest: dict[str, Any] = {}
+    bias = _BIASES.get(ours, '')
+    if architecture == 'llama':
+      turn = _TURNED.get(ours, turn)
+    if architecture in ('gpt2', 'gptneox') and ours in _BIASES:
+      theirs, turn, bias = 'attn_qkv', '(n h c) d -> n d h c', '(n h c) -> n h c'
+      rest = {'part': list(_BIASES).index(ours), 'of': 3}
+    if gemma and ours.endswith('norm'):
+      rest = {'add': -1.0}
+    name = f'blk.{{}}.{theirs}'
+    out += [
+      Tensor(f'layers/{ours}', f'{name}.weight', turn, **rest),
+      Tensor(f'layers/{ours}_bias', f'{name}.bias', bias, **rest),
+    ]
+  return tuple(out)
+
+
+def _plain(value: Any) -> Any:
+  """A number of the file; float32 as the decimal that was meant."""
+  if isinstance(value, float):
+    return float(str(np.float32(value)))
+  return value
+
+
+class File:
+  """A `.gguf` file; tensors are float32 however they are stored."""
+
+  def __init__(self, path: pathlib.Path):
+    try:
+      import gguf
+    except ModuleNotFoundError:
+      raise InputError(f"{path}: needs `gguf`: pip install 'flan_jax[hf]'") from None
+    self.where = str(path)
+    if not path.is_file():
+      raise InputError(f'{path}: no such file')
+    try:
+      reader = gguf.GGUFReader(path)
+      # Read out once: the reader keeps an array for every token of the vocabulary.
+      self._fields = {name: field.contents() for name, field in reader.fields.items()}
+    except Exception as error:  # a short file gives whatever the parser meets first
+      raise InputError(f'{path}: no GGUF file, or a truncated one ({error})') from None
+    self._by_name = {tensor.name: tensor for tensor in reader.tensors}
+    self._check_length(path)
+    self.architecture = self.field('general.architecture')
+    if self.architecture not in ARCHITECTURES:
+      near = did_you_mean(str(self.architecture), ARCHITECTURES)
+      raise InputError(
+        f'{path}: general.architecture: got {self.architecture!r}; must be one of '
+        f'{", ".join(ARCHITECTURES)}{near}'
+      )
+    self.tensors: dict[str, Held] = {}
+    for name, tensor in self._by_name.items():
+      shape = tuple(int(n) for n in reversed(tensor.shape))
+      self.tensors[name] = Held(shape, np.dtype(np.float32))
+    self._check_types()
+    self.config = self._config()
+
+  def field(self, name: str, default: Any = None) -> Any:
+    """A value of the metadata."""
+    value = self._fields.get(name)
+    return default if value is None else value
+
+  def read(self, name: str) -> np.ndarray:
+    """One tensor, dequantised now, float32."""
+    from gguf import quants
+
+    tensor = self._by_name[name]
+    out = quants.dequantize(tensor.data, tensor.tensor_type)
+    return np.ascontiguousarray(out, np.float32).reshape(self.tensors[name].shape)
+
+  def _check_length(self, path: pathlib.Path) -> None:
+    ends = [
+      (int(t.data_offset) + int(t.n_bytes), t.name) for t in self._by_name.values()
+    ]
+    end, name = max(ends, default=(0, ''))
+    if path.stat().st_size < end:
+      raise InputError(
+        f'{path}: truncated: {path.stat().st_size:,} bytes; tensor {name!r} ends at '
+        f'{end:,}'
+      )
+
+  def _check_types(self) -> None:
+    """Dequantises one row of every type that occurs."""
+    from gguf import quants
+
+    for kind, name in {t.tensor_type: n for n, t in self._by_name.items()}.items():
+      data = self._by_name[name].data
+      try:
+        quants.dequantize(data.reshape(-1, data.shape[-1])[:1], kind)
+      except (NotImplementedError, ValueError) as error:
+        raise InputError(
+          f'{self.where}: tensor {name!r} is {kind.name}, which the `gguf` package '
+          f'cannot dequantise ({error})'
+        ) from None
+
+  def _config(self) -> Mapping[str, Any]:
+    architecture = self.architecture
+    names = _FIELDS[architecture]
+    out: dict[str, Any] = {'model_type': ARCHITECTURES[architecture]}
+    prefix = f'{architecture}.'
+    for name in self._fields:
+      if not name.startswith(prefix):
+        continue
+      key, value = name.removeprefix(prefix), self.field(name)
+      if key in names:
+        out[names[key]] = _plain(value)
+      elif key == 'rope.scaling.type' and value in ('none', 'linear'):
+        if value == 'linear':
+          factor = _plain(self.field(f'{prefix}rope.scaling.factor', 1.0))
+          out['rope_scaling'] = {'rope_type': 'linear', 'factor': factor}
+      elif key not in _HARMLESS and not key.startswith('rope.scaling.f'):
+        raise InputError(
+          f'{self.where}: {name}: got {value!r:.60}; not known for {architecture!r}: a '
+          'field that may change the maths is never passed over'
+        )
+    turned = self.field(f'{prefix}rope.dimension_count')
+    heads = out.get('num_attention_heads')
+    if turned is not None and heads and architecture != 'gptneox':
+      whole = out.get('head_dim', out['hidden_size'] // heads)
+      if turned != whole:
+        raise InputError(
+          f'{self.where}: {prefix}rope.dimension_count: got {turned}; heads of '
+          f'{architecture!r} turn whole: must be {whole}'
+        )
+    if 'token_embd.weight' in self.tensors:
+      out['vocab_size'] = self.tensors['token_embd.weight'].shape[0]
+    out['tie_word_embeddings'] = 'output.weight' not in self.tensors
+    if architecture == 'llama':
+      out['attention_bias'] = 'blk.0.attn_q.bias' in self.tensors
+    for name in ('bos', 'eos', 'padding'):
+      value = self.field(f'tokenizer.ggml.{name}_token_id')
+      key = 'pad' if name == 'padding' else name
+      out[f'{key}_token_id'] = value
+    return {**out, **self._unwritten(out)}
+
+  def _unwritten(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What llama.cpp holds in its code, not in the file."""
+    layers = config.get('num_hidden_layers')
+    largest = {'gemma2': 46, 'gemma3': 62}.get(self.architecture)
+    if self.architecture in ('gemma2', 'gemma3'):
+      width = config.get('hidden_size', 0) // config.get('num_attention_heads', 1)
+      scalar = width if layers == largest else config.get('head_dim', 256)
+      return {'query_pre_attn_scalar': scalar}
+    if self.architecture == 'gptneox':
+      head = config['hidden_size'] // config['num_attention_heads']
+      turned = self.field('gptneox.rope.dimension_count', head)
+      return {'rotary_pct': turned / head}
+    return {}

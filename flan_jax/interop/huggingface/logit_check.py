@@ -1,0 +1,245 @@
+"""Do two models say the same? Logits of both on a fixed batch, and how far they part.
+
+What they are held against is `transformers` where torch is installed, and a plain numpy
+reading of the source's own tensors (reference.py) where it is not, or where the source
+is a GGUF file.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+import pathlib
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flan_jax.checkpoints import weights
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.interop.huggingface import numpy_reference
+from flan_jax.interop.huggingface.source import Folder, Source
+from flan_jax.model.decoder import Decoder
+
+TOLERANCE = 1e-4
+"""Largest difference of two logits; of their largest value, where that is above 1."""
+
+KL_TOLERANCE = 1e-6
+"""Largest mean Kullback-Leibler divergence, in nats a position."""
+
+PARAGRAPH = (
+  'The city council met on Tuesday evening to discuss the new library. Several '
+  'residents spoke in favour of the plan, saying that the old building was too small '
+  'and that children had nowhere quiet to read after school. The mayor promised that '
+  'the project would be finished within two years, although one member worried about '
+  'the cost.'
+)
+_LONGEST = 1024
+_KEPT = 64
+
+
+class Row(NamedTuple):
+  """One sequence of the batch.
+
+  Attributes:
+    tokens: int32 [L].
+    text: whether its perplexity means something.
+  """
+
+  tokens: np.ndarray
+  text: bool
+
+
+class Logits(NamedTuple):
+  """What one side said: float32 [min(L, 64), V] a row, of its last positions."""
+
+  method: str
+  rows: list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agreement:
+  """How far two models part.
+
+  Attributes:
+    method: what our logits were held against.
+    max_difference: largest of two logits.
+    largest: logit of the reference.
+    kl: mean Kullback-Leibler divergence from the reference, in nats a position.
+    same_choice: share of positions where both choose the same token.
+    positions: compared.
+    perplexity: of ours on the paragraph; None without a tokenizer.
+    perplexity_shuffled: with the words of the paragraph in another order.
+  """
+
+  method: str
+  max_difference: float
+  largest: float
+  kl: float
+  same_choice: float
+  positions: int
+  perplexity: float | None = None
+  perplexity_shuffled: float | None = None
+
+  @property
+  def allowed(self) -> float:
+    """The largest difference that passes."""
+    return TOLERANCE * max(1.0, self.largest)
+
+  @property
+  def passed(self) -> bool:
+    return self.max_difference <= self.allowed and self.kl <= KL_TOLERANCE
+
+  def as_json(self) -> dict[str, Any]:
+    return {**dataclasses.asdict(self), 'allowed': self.allowed, 'passed': self.passed}
+
+
+def batch(
+  tokenizer: Tokenizer | None, config: DecoderConfig, *, bos: int | None
+) -> list[Row]:
+  """The paragraph, its words shuffled, and a row of random ids.
+
+  The random row is longer than a window of the model, so that local layers have
+  something not to see.
+  """
+  longest = _LONGEST
+  if config.positions == 'learned':
+    longest = min(longest, config.max_positions - config.position_offset)
+  rows = []
+  if tokenizer is not None:
+    words = PARAGRAPH.split()
+    random.Random(0).shuffle(words)
+    head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    for text in (PARAGRAPH, ' '.join(words)):
+      ids = np.concatenate([head, tokenizer.encode(text)]).astype(np.int32)
+      rows.append(Row(ids[: min(longest, _KEPT)], text=True))
+  length = min(longest, 48 if config.window is None else config.window + 16)
+  ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
+  if bos is not None:
+    ids[0] = bos
+  return [*rows, Row(ids.astype(np.int32), text=False)]
+
+
+def reference(source: Source, rows: Sequence[Row]) -> Logits:
+  """What the source's own model says, tensor by tensor or through `transformers`."""
+  kept = functools.partial(_last, kept=_KEPT)
+  tokens = [row.tokens for row in rows]
+  if isinstance(source, Folder) and _installed('torch') and _installed('transformers'):
+    return _transformers(source.folder, tokens)
+  found = numpy_reference.logits(source, tokens, kept=_KEPT)
+  return Logits('numpy', [kept(row) for row in found])
+
+
+def _installed(name: str) -> bool:
+  return importlib.util.find_spec(name) is not None
+
+
+def _last(array: np.ndarray, *, kept: int) -> np.ndarray:
+  return array[-kept:]
+
+
+def _transformers(folder: pathlib.Path, rows: Sequence[np.ndarray]) -> Logits:
+  import torch
+  import transformers
+
+  transformers.utils.logging.set_verbosity_error()
+  transformers.utils.logging.disable_progress_bar()
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    folder,
+    dtype=torch.float32,
+    attn_implementation='eager',
+    local_files_only=True,
+    trust_remote_code=False,
+    use_safetensors=True,
+  ).eval()
+  out = []
+  with torch.inference_mode():
+    for tokens in rows:
+      ids = torch.from_numpy(tokens.astype(np.int64))[None]
+      found = model(input_ids=ids, use_cache=False, logits_to_keep=_KEPT).logits[0]
+      out.append(found.float().numpy())
+  return Logits(f'transformers {transformers.__version__}', out)
+
+
+@functools.partial(jax.jit, static_argnames='config')
+def _ours(params: Any, tokens_1xL: jax.Array, *, config: DecoderConfig) -> jax.Array:
+  L = tokens_1xL.shape[1]
+  decoder, variables = Decoder(config), {'params': params}
+  hidden_1xLxD = decoder.apply(
+    variables,
+    tokens_1xL,
+    positions_BxL=jnp.arange(L)[None],
+    segment_ids_BxL=jnp.ones((1, L), jnp.int32),
+    method='hidden',
+  )
+  return decoder.apply(variables, hidden_1xLxD[:, -_KEPT:], method='head')[0]
+
+
+def compare(
+  folder: str | os.PathLike,
+  config: DecoderConfig,
+  rows: Sequence[Row],
+  reference: Logits,
+) -> Agreement:
+  """Runs the model in `folder` in float32 and holds its logits against the reference.
+
+  Args:
+    folder: a model of ours.
+    config: of it.
+    rows: the batch.
+    reference: what the other side said of it.
+  """
+  plain = dataclasses.replace(
+    config, dtype='float32', param_dtype='float32', scan_layers=True, remat='none'
+  )
+  params = _on_device(folder, plain)
+  worst = largest = total_kl = same = positions = 0.0
+  perplexities = []
+  with jax.default_matmul_precision('highest'):
+    for row, theirs in zip(rows, reference.rows, strict=True):
+      ours = np.asarray(_ours(params, row.tokens[None], config=plain))
+      difference = float(np.abs(ours - theirs).max())
+      worst = difference if math.isnan(difference) else max(worst, difference)
+      if math.isnan(worst):
+        total_kl = math.nan
+        break
+      largest = max(largest, float(np.abs(theirs).max()))
+      p, q = _log_softmax(theirs), _log_softmax(ours)
+      total_kl += float((np.exp(p) * (p - q)).sum())
+      same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+      positions += len(ours)
+      if row.text:
+        chosen = q[np.arange(len(q) - 1), row.tokens[1:]]
+        perplexities.append(float(np.exp(-chosen.mean())))
+  positions = max(1.0, positions)
+  return Agreement(
+    method=reference.method,
+    max_difference=worst,
+    largest=largest,
+    kl=total_kl / positions,
+    same_choice=same / positions,
+    positions=int(positions),
+    perplexity=perplexities[0] if perplexities else None,
+    perplexity_shuffled=perplexities[1] if len(perplexities) > 1 else None,
+  )
+
+
+def _on_device(folder: str | os.PathLike, config: DecoderConfig) -> Any:
+  """Parameters as jax has them, taken over tensor by tensor."""
+  stored = weights.Stored(folder)
+  flat = {
+    name: jnp.asarray(stored.read(name).astype(np.float32, copy=False))
+    for name in stored.tensors
+  }
+  return weights.unflatten(flat, config)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+  x = logits.astype(np.float64)
+  x -= x.max(-1, keepdims=True)
+  return x - np.log(np.exp(x).sum(-1, keepdims=True))

@@ -1,0 +1,280 @@
+"""The tokenizer that belongs to a model, from whatever its files hold.
+
+Which token starts, ends and pads is taken from the model; text is never guessed at. All
+come out as `flan_jax.data.tokenizers.Tokenizer`.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from flan_jax.checkpoints import model_dir
+from flan_jax.data import tokenizers as tokenizers_lib
+from flan_jax.data.tokenizers import Bytes, HuggingFace, SentencePiece, Tokenizer
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.interop.huggingface.gguf import File
+from flan_jax.interop.huggingface.source import inside, read_json
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_MODERN = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}|"
+  r' ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
+_SPLITS: Mapping[str, tuple[str, ...]] = {
+  'gpt-2': (_GPT2,),
+  'olmo': (_GPT2,),
+  'smollm': (r'\p{N}', _GPT2),
+  'starcoder': (r'\p{N}', _GPT2),
+  'refact': (r'\p{N}', _GPT2),
+  'llama-bpe': (_MODERN.format(digits=r'\p{N}{1,3}'),),
+  'qwen2': (_MODERN.format(digits=r'\p{N}'),),
+}
+"""tokenizer.ggml.pre -> the patterns by which text is cut before pairs are merged."""
+
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+_ROLES = ('bos', 'eos', 'padding')
+_SPACE = '\u2581'
+
+
+def _library():
+  try:
+    import tokenizers
+  except ModuleNotFoundError:
+    raise InputError(
+      "`tokenizers`: not installed; pip install 'flan_jax[hf]'"
+    ) from None
+  return tokenizers
+
+
+def _byte_level(
+  vocabulary: Mapping[str, int],
+  merges: list[tuple[str, str]],
+  *,
+  splits: tuple[str, ...],
+  special: list[str],
+  defined: list[str],
+  whole_words: bool = False,
+) -> bytes:
+  """A byte-level BPE as tokenizer.json."""
+  lib = _library()
+  model = lib.models.BPE(dict(vocabulary), merges, ignore_merges=whole_words)
+  out = lib.Tokenizer(model)
+  cut = [
+    lib.pre_tokenizers.Split(lib.Regex(pattern), behavior='isolated')
+    for pattern in splits
+  ]
+  last = lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  out.pre_tokenizer = lib.pre_tokenizers.Sequence([*cut, last])
+  out.decoder = lib.decoders.ByteLevel()
+  out.add_special_tokens([lib.AddedToken(t, normalized=False) for t in special])
+  out.add_tokens([lib.AddedToken(t, normalized=False) for t in defined])
+  return out.to_str().encode('utf-8')
+
+
+def of_gguf(file: File) -> Tokenizer | None:
+  """The vocabulary inside a GGUF file; None where it has none.
+
+  Raises:
+    InputError: if it is of a kind, or cuts text in a way, that is not known here.
+  """
+  kind = file.field('tokenizer.ggml.model')
+  if kind is None:
+    return None
+  if kind == 'llama':
+    return SentencePiece(_sentencepiece(file), name='tokenizer.model')
+  if kind != 'gpt2':
+    raise InputError(
+      f"{file.where}: tokenizer.ggml.model: got {kind!r}; must be 'llama' "
+      "(SentencePiece) or 'gpt2' (byte-level BPE)"
+    )
+  cut = file.field('tokenizer.ggml.pre', 'gpt-2')
+  if cut not in _SPLITS:
+    raise InputError(
+      f'{file.where}: tokenizer.ggml.pre: got {cut!r}; must be one of '
+      f'{", ".join(_SPLITS)}{did_you_mean(cut, _SPLITS)}'
+    )
+  tokens = file.field('tokenizer.ggml.tokens')
+  kinds = file.field('tokenizer.ggml.token_type') or [1] * len(tokens)
+  merges = [tuple(m.split(' ', 1)) for m in file.field('tokenizer.ggml.merges')]
+  model = _byte_level(
+    {token: i for i, token in enumerate(tokens)},
+    merges,
+    splits=_SPLITS[cut],
+    special=[t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL],
+    defined=[t for t, k in zip(tokens, kinds, strict=True) if k == _USER_DEFINED],
+    whole_words=cut == 'llama-bpe',
+  )
+  ids = {
+    f'{ours}_token': file.field(f'tokenizer.ggml.{theirs}_token_id')
+    for ours, theirs in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]
+  }
+  names = {key: tokens[i] for key, i in ids.items() if i is not None}
+  starts = bool(file.field('tokenizer.ggml.add_bos_token', cut == 'llama-bpe'))
+  return HuggingFace(model, {**names, 'add_bos_token': starts}, name='tokenizer.json')
+
+
+def _sentencepiece(file: File) -> bytes:
+  """The pieces of a GGUF file as a SentencePiece model."""
+  from sentencepiece import sentencepiece_model_pb2 as spm
+
+  tokens = file.field('tokenizer.ggml.tokens')
+  scores = file.field('tokenizer.ggml.scores')
+  kinds = file.field('tokenizer.ggml.token_type')
+  if not (scores and kinds and len(tokens) == len(scores) == len(kinds)):
+    raise InputError(
+      f'{file.where}: tokenizer.ggml: tokens, scores and types must be as many'
+    )
+  unknown = file.field('tokenizer.ggml.unknown_token_id', 0)
+  roles = {file.field(f'tokenizer.ggml.{key}_token_id') for key in _ROLES}
+  model = spm.ModelProto()
+  for i, (token, score, kind) in enumerate(zip(tokens, scores, kinds, strict=True)):
+    if i == unknown:
+      kind = spm.ModelProto.SentencePiece.UNKNOWN
+    elif i in roles and len(token) > 1 and kind in (_NORMAL, _USER_DEFINED):
+      kind = _CONTROL  # text must not become what ends or pads a sequence
+    model.pieces.add(piece=token, score=score, type=kind)
+  trainer = model.trainer_spec
+  trainer.model_type = spm.TrainerSpec.BPE
+  trainer.vocab_size = len(tokens)
+  trainer.byte_fallback = True
+  trainer.unk_id = unknown
+  trainer.unk_piece = tokens[unknown]
+  starts = file.field('tokenizer.ggml.add_bos_token', True)
+  for name, key in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]:
+    i = file.field(f'tokenizer.ggml.{key}_token_id')
+    if name == 'bos' and not starts:
+      i = None
+    setattr(trainer, f'{name}_id', -1 if i is None else i)
+    if i is not None:
+      setattr(trainer, f'{name}_piece', tokens[i])
+  model.normalizer_spec.name = 'identity'
+  model.normalizer_spec.add_dummy_prefix = bool(
+    file.field('tokenizer.ggml.add_space_prefix', True)
+  )
+  model.normalizer_spec.remove_extra_whitespaces = False
+  return model.SerializeToString(deterministic=True)
+
+
+def of_folder(folder: pathlib.Path, config: Mapping[str, Any]) -> Tokenizer | None:
+  """The tokenizer of a Hugging Face folder; None where it has none.
+
+  Args:
+    folder: with tokenizer.json, tokenizer.model, or vocab.json and merges.txt.
+    config: of the model, whose token ids hold where the tokenizer names none.
+  """
+  ours = (config.get('flan_jax') or {}).get('tokenizer')
+  if ours == tokenizers_lib.BYTES:
+    return Bytes()
+  files = {
+    name: inside(folder, name)
+    for name in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'merges.txt')
+  }
+  have = {name for name, path in files.items() if path.is_file()}
+  if 'tokenizer.model' in have and ('tokenizer.json' not in have or ours == 'model'):
+    return SentencePiece(files['tokenizer.model'].read_bytes(), name='tokenizer.model')
+  if 'tokenizer.json' in have:
+    model = files['tokenizer.json'].read_bytes()
+  elif {'vocab.json', 'merges.txt'} <= have:
+    model = _from_merges(files['vocab.json'], files['merges.txt'])
+  else:
+    return None
+  beside: dict[str, Any] = {}
+  for name in ('special_tokens_map.json', 'tokenizer_config.json'):
+    path = inside(folder, name)
+    beside |= read_json(path) if path.is_file() else {}
+  return HuggingFace(model, _named(model, beside, config), name='tokenizer.json')
+
+
+def _named(model: bytes, beside: dict[str, Any], config: Mapping[str, Any]):
+  """What tokenizer_config.json leaves open, by the model's own token ids."""
+  tokenizer = _library().Tokenizer.from_str(model.decode('utf-8'))
+  for name in ('bos', 'eos', 'pad'):
+    i = config.get(f'{name}_token_id')
+    i = i[0] if isinstance(i, list) and i else i
+    if isinstance(i, int) and beside.get(f'{name}_token') is None:
+      beside[f'{name}_token'] = tokenizer.id_to_token(i)
+  return beside
+
+
+def _from_merges(vocabulary: pathlib.Path, merges: pathlib.Path) -> bytes:
+  lines = merges.read_text(encoding='utf-8').split('\n')
+  pairs = [
+    tuple(line.split(' ', 1))
+    for line in lines
+    if line and not line.startswith('#version') and ' ' in line
+  ]
+  pieces = read_json(vocabulary)
+  made = {a + b for a, b in pairs}
+  special = [t for t in pieces if len(t) > 1 and t not in made]
+  return _byte_level(pieces, pairs, splits=(_GPT2,), special=special, defined=[])
+
+
+def of_ours(folder: pathlib.Path) -> Tokenizer | None:
+  """The tokenizer of a model of ours; None where it has none."""
+  try:
+    return tokenizers_lib.load(model_dir.tokenizer_file(str(folder)))
+  except InputError:
+    names = ('tokenizer.model', 'tokenizer.json', 'tokenizer.bytes')
+    if any((folder / name).exists() for name in names):
+      raise
+    return None
+
+
+def save(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
+  """Beside a model of ours."""
+  if tokenizer.filename:
+    tokenizer.save(folder / tokenizer.filename)
+  else:
+    (folder / 'tokenizer.bytes').touch()
+
+
+def special_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
+  """The fields of config.json that name special tokens."""
+  if tokenizer is None:
+    return {}
+  return {
+    'bos_token_id': tokenizer.bos_id,
+    'eos_token_id': tokenizer.eos_id,
+    'pad_token_id': tokenizer.pad_id,
+  }
+
+
+def mark(tokenizer: Tokenizer | None) -> dict[str, str]:
+  """By what file the tokenizer comes back as it was."""
+  if isinstance(tokenizer, Bytes):
+    return {'tokenizer': tokenizers_lib.BYTES}
+  if isinstance(tokenizer, SentencePiece):
+    return {'tokenizer': 'model'}
+  return {}
+
+
+def save_hugging_face(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
+  """As `transformers` loads it: tokenizer.json; for bytes, ByT5's own class.
+
+  A SentencePiece model is written too, as it is, besides its translation.
+
+  Raises:
+    InputError: if the translation of a SentencePiece model tokenises otherwise.
+  """
+  if isinstance(tokenizer, Bytes):
+    config = {'tokenizer_class': 'ByT5Tokenizer', 'extra_ids': 0}
+    _write(folder / 'tokenizer_config.json', config)
+    return
+  tokenizer.save(folder / tokenizer.filename)
+  if isinstance(tokenizer, SentencePiece):
+    from flan_jax.interop.huggingface import sentencepiece_json
+
+    model, names = sentencepiece_json.translate(tokenizer)
+    (folder / 'tokenizer.json').write_bytes(model)
+  else:
+    names = read_json(folder / 'tokenizer_config.json')
+  _write(
+    folder / 'tokenizer_config.json',
+    {**names, 'tokenizer_class': 'PreTrainedTokenizerFast'},
+  )
+
+
+def _write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  text = json.dumps(dict(value), indent=2, sort_keys=True, ensure_ascii=False)
+  path.write_text(text + '\n', encoding='utf-8')

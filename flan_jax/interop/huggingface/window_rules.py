@@ -1,0 +1,119 @@
+"""Rules for which layers see only a window of the row."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface.config_rules import Fields, Rule, custom, take
+
+_TYPES = {'full_attention': 'G', 'sliding_attention': 'L'}
+
+
+def shortest(letters: str) -> str:
+  """The shortest pattern that, repeated and cut, gives `letters`."""
+  for size in range(1, len(letters) + 1):
+    repeated = letters[:size] * (len(letters) // size + 1)
+    if repeated[: len(letters)] == letters:
+      return letters[:size]
+  return letters
+
+
+def letters(config: DecoderConfig) -> str:
+  """One letter a layer."""
+  return ''.join('L' if local else 'G' for local in config.local_layers)
+
+
+def _listed(types: Any, layers: int) -> str:
+  if not isinstance(types, list) or len(types) != layers or set(types) - set(_TYPES):
+    raise InputError(
+      f'config.json: layer_types: got {types!r:.80}; must name each of the {layers} '
+      f'layers as one of {", ".join(map(repr, _TYPES))}'
+    )
+  return ''.join(_TYPES[kind] for kind in types)
+
+
+def _types(config: DecoderConfig) -> list[str]:
+  back = {letter: kind for kind, letter in _TYPES.items()}
+  return [back[letter] for letter in letters(config)]
+
+
+def _fields(pattern: str, window: int | None) -> Fields:
+  if 'L' not in pattern:
+    return {'layer_pattern': 'G', 'window': None}
+  if not isinstance(window, int) or isinstance(window, bool):
+    raise InputError(
+      f'config.json: sliding_window: got {window!r}; there are local layers, so it '
+      'must be a whole number'
+    )
+  return {'layer_pattern': shortest(pattern), 'window': window}
+
+
+def every_layer() -> Rule:
+  """A window for all layers, or for none (Mistral)."""
+
+  def read(theirs, sofar):
+    window = theirs.get('sliding_window', 4096)
+    return _fields('G' if window is None else 'L', window)
+
+  def write(config):
+    return {'sliding_window': config.window if any(config.local_layers) else None}
+
+  return custom(['sliding_window'], read, write)
+
+
+def some_layers(*, window: int, pattern: Callable[[Mapping[str, Any], int], str],
+                keys: tuple[str, ...] = (), write_pattern=None) -> Rule:  # fmt: skip
+  """Layers listed by type; where they are not, as `pattern` has it."""
+
+  def read(theirs, sofar):
+    layers = sofar['num_layers']
+    types = theirs.get('layer_types')
+    found = pattern(theirs, layers) if types is None else _listed(types, layers)
+    return _fields(found, take(theirs, 'sliding_window', window))
+
+  def write(config):
+    extra = write_pattern(config) if write_pattern else {}
+    return {
+      'layer_types': _types(config),
+      'sliding_window': config.window or window,
+      **extra,
+    }
+
+  return custom(['layer_types', 'sliding_window', *keys], read, write)
+
+
+def _qwen_pattern(theirs: Mapping[str, Any], layers: int) -> str:
+  if not theirs.get('use_sliding_window'):
+    return 'G'
+  full = min(layers, take(theirs, 'max_window_layers', 28))
+  return 'G' * full + 'L' * (layers - full)
+
+
+def _qwen_fields(config: DecoderConfig) -> Fields:
+  found = letters(config)
+  return {
+    'use_sliding_window': 'L' in found,
+    'max_window_layers': found.index('L') if 'L' in found else len(found),
+  }
+
+
+def qwen() -> Rule:
+  """The first layers see everything, the others a window, if the switch is on."""
+  return some_layers(
+    window=4096,
+    pattern=_qwen_pattern,
+    keys=('use_sliding_window', 'max_window_layers'),
+    write_pattern=_qwen_fields,
+  )
+
+
+def every_nth_global(default: int, *, window: int = 4096) -> Rule:
+  """All layers but every n-th see a window (Gemma 2 and 3)."""
+
+  def pattern(theirs, layers):
+    every = take(theirs, 'sliding_window_pattern', default)
+    return ''.join('L' if (i + 1) % every else 'G' for i in range(layers))
+
+  keys = ('sliding_window_pattern', '_sliding_window_pattern')
+  return some_layers(window=window, pattern=pattern, keys=keys)

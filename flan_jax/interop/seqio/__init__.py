@@ -1,0 +1,1 @@
+"""seqio Tasks, Mixtures and vocabularies."""

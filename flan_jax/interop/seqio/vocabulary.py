@@ -1,0 +1,115 @@
+"""A tokenizer as seqio and t5x know one, and theirs as ours. Imports TensorFlow."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from flan_jax.data import tokenizers
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+
+
+class Vocabulary(seqio.Vocabulary):
+  """`seqio.Vocabulary` of any of our tokenizers.
+
+  Text is tokenised in Python, inside a `tf.numpy_function`, by the same code that
+  materialises stores.
+  """
+
+  def __init__(self, tokenizer: Tokenizer, *, extra_ids: int = 0):
+    super().__init__(extra_ids=extra_ids)
+    self.tokenizer = tokenizer
+
+  @property
+  def bos_id(self) -> int | None:
+    return self.tokenizer.bos_id
+
+  @property
+  def eos_id(self) -> int:
+    return self.tokenizer.eos_id
+
+  @property
+  def pad_id(self) -> int:
+    return self.tokenizer.pad_id
+
+  @property
+  def unk_id(self) -> int | None:
+    """None: seqio would put it in place of ids past the vocabulary; ours leaves those
+    out, and encodes unknown text by itself."""
+    return None
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.tokenizer.vocab_size
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self.tokenizer.encode(s).tolist()
+
+  def _decode(self, ids: Sequence[int]) -> str:
+    return self.tokenizer.decode(ids)
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    def encode(text: bytes | np.ndarray) -> np.ndarray:
+      text = np.asarray(text, object).item()  # eagerly called, it gets an array
+      return self.tokenizer.encode(tf.compat.as_text(text))
+
+    ids = tf.numpy_function(encode, [s], tf.int32)
+    ids.set_shape([None])
+    return ids
+
+  def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+    def decode(values: np.ndarray) -> np.ndarray:
+      rows = values.reshape(-1, values.shape[-1])
+      texts = [self.tokenizer.decode(row.tolist()).encode('utf-8') for row in rows]
+      return np.array(texts, object).reshape(values.shape[:-1])
+
+    text = tf.numpy_function(decode, [ids], tf.string)
+    text.set_shape(ids.shape[:-1])
+    return text
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, Vocabulary):
+      return False
+    mine = (self.tokenizer.digest, self.extra_ids)
+    return mine == (other.tokenizer.digest, other.extra_ids)
+
+  def __hash__(self) -> int:
+    return hash((self.tokenizer.digest, self.extra_ids))
+
+  def __str__(self) -> str:
+    return f'Vocabulary({self.tokenizer.name}, {self.tokenizer.digest[:12]})'
+
+
+class _Vocabulary(Tokenizer):
+  """Any other seqio vocabulary, for the Renderer alone."""
+
+  filename = ''
+  bos_id = None
+
+  def __init__(self, vocabulary: seqio.Vocabulary):
+    self._vocabulary = vocabulary
+    self.name = self.digest = str(vocabulary)
+    self.vocab_size = vocabulary.vocab_size
+    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+    self.unk_id = vocabulary.unk_id
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.array(self._vocabulary.encode(text), np.int32) for text in texts]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self._vocabulary.decode([int(i) for i in ids])
+
+  def save(self, path) -> None:
+    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
+
+
+def tokenizer_of(vocabulary: seqio.Vocabulary) -> Tokenizer:
+  """The tokenizer that a store would use where seqio uses `vocabulary`."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    name = str(vocabulary.sentencepiece_model_file)
+    return tokenizers.SentencePiece(vocabulary.sp_model, name=name)
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return tokenizers.Bytes()
+  return _Vocabulary(vocabulary)

@@ -1,0 +1,1 @@
+"""Whole jobs: training with evaluation, and evaluation of a checkpoint."""

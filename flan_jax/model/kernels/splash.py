@@ -1,0 +1,142 @@
+"""Attention of packed causal rows as JAX's TPU kernel `splash`: no [T, S] logits.
+
+It goes over keys a block at a time with a running maximum and sum (Dao et al. 2022,
+arXiv 2205.14135), passes over blocks that lie wholly ahead of their queries, and
+computes blocks anew on the way back, so that memory grows with a row, not its square.
+Pallas is imported where the kernel is made: it is slow, and most runs make none.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import PartitionSpec
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
+
+_LANES = 128
+"""Rows must be a multiple of this, the width of a TPU's vector registers."""
+
+_BLOCK = 512
+"""Most queries, and most keys, of a block."""
+
+
+def check(config: DecoderConfig, *, row_length: int, device_kind: str) -> None:
+  """Refuses what the kernel cannot compute, before anything is compiled.
+
+  Args:
+    config: of the decoder.
+    row_length: L, positions of a row.
+    device_kind: what JAX calls the devices, as 'TPU v4'.
+
+  Raises:
+    InputError: naming the setting.
+  """
+  prefix = 'Run.attention_kernel: splash'
+  if 'TPU' not in device_kind or 'TPU v3' in device_kind or 'TPU v2' in device_kind:
+    raise InputError(
+      f'{prefix} runs on TPU v4 and later, these devices are {device_kind!r}; must be '
+      "'xla'"
+    )
+  unable = {
+    'positions': config.positions == 't5',
+    'attention': config.attention != 'causal',
+    'layer_pattern': any(config.local_layers),
+  }
+  for name, refused in unable.items():
+    if refused:
+      raise InputError(
+        f'{prefix} has no DecoderConfig.{name}={getattr(config, name)!r}; must be '
+        "'xla', or the model one of causal, global layers without a position bias"
+      )
+  if row_length % _LANES:
+    nearest = max(1, round(row_length / _LANES)) * _LANES
+    raise InputError(
+      f'ROW_LENGTH: got {row_length:,}; {prefix} needs a multiple of {_LANES}; the '
+      f'nearest is {nearest:,}'
+    )
+
+
+def attend(
+  query_BxLxHxC: jax.Array,
+  key_BxLxKxC: jax.Array,
+  value_BxLxKxC: jax.Array,
+  *,
+  segment_ids_BxL: jax.Array,
+  scale: float | None = None,
+  softcap: float | None = None,
+  block: int = _BLOCK,
+  interpret: bool = False,
+) -> jax.Array:
+  """Grouped-query attention within the examples of packed rows, [B, L, H, C].
+
+  A token sees those of its own segment that stand at its place of the row or before.
+  Where a mesh is set (jax.set_mesh), every device attends over its own rows and heads.
+
+  Args:
+    query_BxLxHxC: H heads.
+    key_BxLxKxC: K heads, which divide H.
+    value_BxLxKxC: likewise.
+    segment_ids_BxL: int32, 1.. per example of the row, 0 for padding, which sees
+      padding: what it gets means nothing.
+    scale: of queries; None: C**-0.5.
+    softcap: logits pass softcap * tanh(logits / softcap) first; None: they do not.
+    block: most queries, and most keys, of a block.
+    interpret: whether to run without a TPU, slowly.
+  """
+  C = query_BxLxHxC.shape[-1]
+  run = functools.partial(
+    _attend,
+    scale=C**-0.5 if scale is None else scale,
+    softcap=softcap,
+    block=block,
+    interpret=interpret,
+  )
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return run(query_BxLxHxC, key_BxLxKxC, value_BxLxKxC, segment_ids_BxL)
+  rows, heads, kv_heads = nn.logical_to_mesh_axes(
+    ('activation_batch', 'activation_heads', 'kv_heads')
+  )
+  if heads != kv_heads:  # a device's query heads find theirs among keys of their own
+    group = query_BxLxHxC.shape[2] // key_BxLxKxC.shape[2]
+    key_BxLxKxC, value_BxLxKxC = (
+      jnp.repeat(x, group, axis=2) for x in (key_BxLxKxC, value_BxLxKxC)
+    )
+  spec = PartitionSpec(rows, None, heads, None)
+  return jax.shard_map(
+    run, in_specs=(spec, spec, spec, PartitionSpec(rows, None)), out_specs=spec,
+    check_vma=False,
+  )(query_BxLxHxC, key_BxLxKxC, value_BxLxKxC, segment_ids_BxL)  # fmt: skip
+
+
+def _attend(query, key, value, segment_ids_BxL, *, scale, softcap, block, interpret):
+  """On one device."""
+  from jax.experimental.pallas.ops.tpu import splash_attention as pallas
+
+  L, H = query.shape[1:3]
+  block = max(n for n in range(_LANES, block + 1, _LANES) if L % n == 0)
+  kernel = pallas.make_splash_mha(
+    pallas.MultiHeadMask([pallas.CausalMask((L, L))] * H),
+    block_sizes=pallas.BlockSizes(
+      block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
+      block_q_dq=block, block_kv_dq=block,
+    ),
+    attn_logits_soft_cap=softcap,
+    head_shards=1,
+    q_seq_shards=1,
+    interpret=interpret,
+  )  # fmt: skip
+
+  def one(query_LxHxC, key_LxKxC, value_LxKxC, segment_ids_L):
+    mixed_HxLxC = kernel(
+      (query_LxHxC * scale).swapaxes(0, 1),
+      key_LxKxC.swapaxes(0, 1),
+      value_LxKxC.swapaxes(0, 1),
+      segment_ids=pallas.SegmentIds(segment_ids_L, segment_ids_L),
+    )
+    return mixed_HxLxC.swapaxes(0, 1)
+
+  return jax.vmap(one)(query, key, value, segment_ids_BxL)

@@ -1,0 +1,160 @@
+"""The device mesh, and how logical axes map onto it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.experimental import mesh_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flan_jax.config import training
+from flan_jax.errors import InputError
+from flan_jax.partitioning import torus
+
+AXES = training.MESH_AXES
+
+
+def build(shape: training.Mesh, *, devices: list | None = None) -> Mesh:
+  """The mesh (data, fsdp, model) over `devices` (all of them by default).
+
+  Raises:
+    InputError: if the axes do not multiply to the devices; names the nearest shape.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [shape.data, shape.fsdp, shape.model]
+  for name, size in zip(AXES, sizes, strict=True):
+    if size < 1 and not (name == 'data' and size == -1):
+      raise InputError(f'Mesh.{name}: got {size}; must be 1 or more')
+  others = shape.fsdp * shape.model
+  count = len(devices)
+  if shape.data == -1:
+    sizes[0] = count // others
+  if sizes[0] * others != count:
+    legal = [n for n in range(1, count + 1) if count % n == 0]
+    nearest = min(legal, key=lambda n: abs(n - others))
+    data = '' if shape.data == -1 else f'data={shape.data} x '
+    raise InputError(
+      f'mesh: {data}fsdp={shape.fsdp} x model={shape.model} does not make '
+      f'{count} devices; the nearest fsdp x model that divides them is {nearest}'
+    )
+  if shape.along is not None:
+    sized = dict(zip(AXES, sizes, strict=True))
+    return Mesh(torus.arrange(devices, along=shape.along, sizes=sized), AXES)
+  if torus.grid(devices) is not None and count > 1:
+    laid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(laid, AXES)
+  return Mesh(np.asarray(devices).reshape(sizes), AXES)
+
+
+def split(name: str | None, rules: training.Rules) -> tuple[str, ...]:
+  """Mesh axes of a logical axis."""
+  for logical, physical in rules:
+    if logical == name:
+      return (physical,) if isinstance(physical, str) else tuple(physical or ())
+  return ()
+
+
+def parts(name: str, *, mesh: Mesh, rules: training.Rules) -> int:
+  """Into how many parts a logical axis is cut, were it alone in its array."""
+  return int(np.prod([mesh.shape[axis] for axis in split(name, rules)], dtype=int))
+
+
+def check(
+  shapes: Any, axes: Any, *, mesh: Mesh, rules: training.Rules, batch_rows: int
+) -> None:
+  """Checks that every sharded dimension divides, before anything is compiled.
+
+  Args:
+    shapes: tree of arrays or their shapes.
+    axes: the same tree, of PartitionSpecs of logical names.
+    mesh: the device mesh.
+    rules: logical axis -> mesh axes.
+    batch_rows: rows of a microbatch.
+
+  Raises:
+    InputError: naming parameter, axis, both sizes and the nearest legal one.
+  """
+  for path, shape, spec in _named(shapes, axes):
+    for size, name in zip(shape, spec, strict=True):
+      _check_one(f'{path} axis {name!r}', size, split(name, rules), mesh)
+  _check_one('rows of a microbatch', batch_rows, split('activation_batch', rules), mesh)
+
+
+def _check_one(what: str, size: int, over: tuple[str, ...], mesh: Mesh) -> None:
+  parts = int(np.prod([mesh.shape[axis] for axis in over], dtype=int))
+  if size % parts:
+    nearest = max(1, round(size / parts)) * parts
+    names = ' x '.join(f'{axis}={mesh.shape[axis]}' for axis in over)
+    raise InputError(
+      f'mesh: {what} has size {size}, which mesh {names} does not divide; '
+      f'the nearest size is {nearest}'
+    )
+
+
+def _named(shapes: Any, axes: Any) -> Iterator[tuple[str, tuple[int, ...], tuple]]:
+  is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+  flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
+  specs = jax.tree.leaves(axes, is_leaf=is_spec)
+  for (path, leaf), spec in zip(flat, specs, strict=True):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    padded = (*spec, *([None] * (len(leaf.shape) - len(spec))))
+    yield name, leaf.shape, padded
+
+
+def shardings(axes: Any, *, mesh: Mesh, rules: training.Rules) -> Any:
+  """Tree of logical PartitionSpecs -> tree of NamedShardings."""
+  return nn.logical_to_mesh_sharding(axes, mesh, rules)
+
+
+def batch_sharding(mesh: Mesh, rules: training.Rules) -> NamedSharding:
+  """How [B, L] arrays of a batch are laid out: rows are whole at first."""
+  names = PartitionSpec('activation_batch', None)
+  return shardings(names, mesh=mesh, rules=rules)
+
+
+def put_batch(
+  batch: Any, sharding: NamedSharding, *, shape: tuple[int, int] | None = None
+) -> Any:
+  """This host's rows as global arrays: its `share` -> [rows, L] sharded.
+
+  Args:
+    batch: tree of arrays [rows of this host, L].
+    sharding: of the batch.
+    shape: of the global arrays; None where hosts share no rows.
+  """
+  return jax.tree.map(
+    lambda rows: jax.make_array_from_process_local_data(sharding, rows, shape), batch
+  )
+
+
+def share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int, int]:
+  """Which part of every batch this host reads: (part, parts).
+
+  Hosts that hold replicas of the same rows read the same part.
+
+  Args:
+    sharding: of the batch.
+    shape: of the global batch, [rows, length].
+
+  Raises:
+    InputError: if this host's devices hold rows that do not lie side by side.
+  """
+  indices = sharding.addressable_devices_indices_map(shape).values()
+  bounds = {index[0].indices(shape[0])[:2] for index in indices}
+  low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+  held = high - low
+  if sum(b[1] - b[0] for b in bounds) != held or shape[0] % held or low % held:
+    raise InputError(
+      f'mesh: rows {sorted(bounds)} of a batch lie on one host, and not side by side; '
+      'the batch axes must be the outer ones of the mesh'
+    )
+  return low // held, shape[0] // held
+
+
+def describe(mesh: Mesh) -> str:
+  """`8 x cpu (data=8, fsdp=1, model=1)`."""
+  sizes: Mapping[str, int] = mesh.shape
+  shape = ', '.join(f'{name}={size}' for name, size in sizes.items())
+  return f'{mesh.size} x {mesh.devices.flat[0].device_kind} ({shape})'

@@ -1,0 +1,308 @@
+"""Figures of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
+
+Drawn with matplotlib's object interface: no display, no global state, and the same
+bytes for the same report.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from flan_jax.evaluate import calibration
+from flan_jax.report import build, published, statements
+
+TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
+PUBLISHED = '#5b3a8c'
+_INK, _GRID = '#1c2126', '#dfe3e7'
+
+_WIDTH = 5.2  # inches: text stays legible when a phone shows it at two thirds
+
+_STYLE = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'flan_jax',
+  'font.family': 'sans-serif',
+  'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
+  'font.size': 11,
+  'axes.edgecolor': _GRID,
+  'axes.labelcolor': _INK,
+  'text.color': _INK,
+  'xtick.color': _INK,
+  'ytick.color': _INK,
+}
+
+
+def draw(report: Mapping[str, Any]) -> dict[str, str]:
+  """Every figure of a report: file stem -> SVG document."""
+  drawn = {'averages': averages(report), 'templates': templates(report)}
+  if calibration.of_models(report):
+    drawn['calibration'] = reliability(report)
+  return drawn
+
+
+def averages(report: Mapping[str, Any]) -> str:
+  """Bars per cluster: base, tuned, published; chance and majority class below.
+
+  Ours have 95 % intervals. A published average stands where it is over the same
+  datasets, hollow where it is unverified.
+  """
+  groups = [_with_published(group) for group in build.averages(report)]
+  models = _models(report)
+  known = any(group['flan'] for group in groups)
+  bars = [
+    *models,
+    *([('flan', PUBLISHED, _published(report))] if known else []),
+    ('majority', MAJORITY, 'majority class'),
+    ('chance', CHANCE, 'chance'),
+  ]
+  bars = [
+    bar
+    for bar in bars
+    if bar[0] == 'tuned' or any(group.get(bar[0]) is not None for group in groups)
+  ]
+  shown = [
+    (group, [bar for bar in bars if bar[0] == 'tuned' or group.get(bar[0]) is not None])
+    for group in groups
+  ]
+  figure, axes = _canvas(1.1 + sum(0.25 + 0.27 * len(some) for _, some in shown))
+  ticks, labels, place = [], [], 0.0
+  for group, some in shown:
+    ticks.append(place + (len(some) - 1) / 2)
+    name = statements.CLUSTER_NAMES.get(group['cluster'], group['cluster'])
+    labels.append(_wrapped(name + statements.dev(group['splits'])))
+    for key, colour, _ in some:
+      measured = group if key == 'tuned' else group[key]
+      if key in ('tuned', 'base'):
+        _bar(axes, place, measured['mean'], measured['ci95'], colour)
+      elif key == 'flan':
+        _bar(axes, place, measured['value'], None, colour,
+             text=published.shown(measured))  # fmt: skip
+      else:
+        _bar(axes, place, measured, None, colour)
+      place += 1
+    place += 1
+  axes.set_yticks(ticks, labels)
+  axes.set_ylim(place - 1.3, -0.8)
+  axes.set_xlabel(_percent(report))
+  handles = [
+    Line2D([], [], color=colour, linewidth=7, label=label) for _, colour, label in bars
+  ]
+  return _finish(figure, axes, handles)
+
+
+def _published(report: Mapping[str, Any]) -> str:
+  return f'{published.model(report["rows"][0]["shots"])} (hollow: unverified)'
+
+
+def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
+  return {**group, 'flan': published.beside(group)}
+
+
+def _bar(axes, place: float, value: float, interval, colour: str, text='') -> None:
+  hollow = text.endswith('?')
+  axes.barh(place, value, height=0.86, zorder=2, edgecolor=colour,
+            color='none' if hollow else colour)  # fmt: skip
+  end = value
+  if interval is not None:
+    low, high = interval
+    axes.plot([low, high], [place, place], color=_INK, linewidth=1.2, zorder=3)
+    end = max(value, high)
+  text = text or f'{value:.1f}'
+  axes.text(end + 1.2, place, text, va='center', fontsize=9.5, zorder=4)
+
+
+def templates(report: Mapping[str, Any]) -> str:
+  """Dots per result: one per template, the mean with its 95 % interval as a line."""
+  rows = report['rows']
+  models = _models(report)
+  lanes = len(models)
+  figure, axes = _canvas(1.2 + len(rows) * (0.34 + 0.26 * lanes))
+  for i, row in enumerate(rows):
+    for lane, (key, colour, _) in enumerate(models):
+      measured = row if key == 'tuned' else row.get('base')
+      if measured is None:
+        continue
+      place = i + (lane - (lanes - 1) / 2) * 0.36
+      dots = [entry[row['split']] for entry in measured['per_template']]
+      dots = [dot for dot in dots if dot is not None]
+      axes.plot(measured['ci95'], [place, place], color=colour, linewidth=1.4, zorder=3)
+      axes.plot(dots, [place] * len(dots), 'o', markersize=5, alpha=0.45,
+                color=colour, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
+      axes.plot(measured['mean'], place, '|', markersize=13, markeredgewidth=2.4,
+                color=colour, zorder=4, clip_on=False)  # fmt: skip
+    for key, colour, style in (('chance', MAJORITY, ':'), ('majority', MAJORITY, '-')):
+      if row[key] is not None:
+        axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=colour,
+                  linewidth=1.3, zorder=1)  # fmt: skip
+    known = published.beside(row)
+    if known:
+      filled = 'full' if known['mark'] == 'confirmed' else 'none'
+      axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
+                fillstyle=filled)  # fmt: skip
+  axes.set_yticks(range(len(rows)), [_wrapped(build.shown(row), 16) for row in rows])
+  axes.set_ylim(len(rows) - 0.4, -0.6)
+  axes.set_xlabel(_percent(report))
+  handles = [
+    Line2D([], [], color=colour, marker='|', markersize=11, markeredgewidth=2.4,
+           label=f'{label}: mean, 95 %') for _, colour, label in models
+  ]  # fmt: skip
+  handles.append(
+    Line2D(
+      [], [], color='#777777', marker='o', linestyle='', alpha=0.6, label='template'
+    )
+  )
+  for key, style, text in (
+    ('majority', '-', 'majority class'),
+    ('chance', ':', 'chance'),
+  ):
+    if any(row[key] is not None for row in rows):
+      handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
+  if any(map(published.beside, rows)):
+    handles.append(
+      Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
+             label=_published(report))
+    )  # fmt: skip
+  return _finish(figure, axes, handles)
+
+
+def reliability(report: Mapping[str, Any]) -> str:
+  """How often answers are right, over how probable the model held them.
+
+  All ranked datasets together; the area of a dot is its number of answers, and what
+  lies below the diagonal is overconfident.
+  """
+  figure, axes = _canvas(4.6)
+  axes.set_ylim(0, 100)
+  axes.set_aspect('equal')
+  axes.plot([0, 100], [0, 100], color=MAJORITY, linewidth=1, linestyle=':', zorder=1)
+  handles = []
+  measured = calibration.of_models(report)
+  for key, colour, label in _models(report):
+    found = measured.get(key)
+    if found is None:
+      continue
+    places = [(part['confidence'], part['right']) for part in found['bins']]
+    sizes = [16 + 500 * part['n'] / found['n'] for part in found['bins']]
+    axes.plot(*zip(*places, strict=True), color=colour, linewidth=1.4, zorder=2)
+    axes.scatter(*zip(*places, strict=True), s=sizes, color=colour, alpha=0.55,
+                 linewidths=0, zorder=3, clip_on=False)  # fmt: skip
+    text = f'{label}: off by {found["ece"]:.1f} points'
+    handles.append(Line2D([], [], color=colour, marker='o', label=text))
+  axes.set_xlabel('confidence, percent')
+  axes.set_ylabel('right, percent')
+  return _finish(figure, axes, handles, columns=1)
+
+
+_STRIP = (112, 22)
+
+
+def strip(row: Mapping[str, Any]) -> str:
+  """The templates of one dataset as dots on a line from 0 to 100, for a table's cell.
+
+  Base above, tuned below, chance a tick. The cell says the range in words beside it,
+  so that the drawing is not read aloud.
+  """
+  width, height = _STRIP
+  middle = height / 2
+  place = lambda value: f'{4 + value / 100 * (width - 8):.1f}'  # noqa: E731
+  parts = [f'<path d="M4 {middle}H{width - 4}" stroke="{_GRID}"/>']
+  if row['chance'] is not None:
+    at = place(row['chance'])
+    parts.append(f'<path d="M{at} 3V{height - 3}" stroke="{MAJORITY}"/>')
+  lanes = [('base', BASE, middle - 4), ('tuned', TUNED, middle + 4)]
+  if 'base' not in row:
+    lanes = [('tuned', TUNED, middle)]
+  for key, colour, y in lanes:
+    for entry in (row if key == 'tuned' else row['base'])['per_template']:
+      if entry[row['split']] is not None:
+        at = place(min(max(entry[row['split']], 0), 100))
+        parts.append(
+          f'<circle cx="{at}" cy="{y}" r="3" fill="{colour}" fill-opacity=".6"/>'
+        )
+  return (
+    f'<svg aria-hidden="true" class="strip" viewBox="0 0 {width} {height}" '
+    f'width="{width}" height="{height}">{"".join(parts)}</svg>'
+  )
+
+
+def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  """(key, colour, label) of each model measured."""
+  names = statements.models(report)
+  model = ('tuned', TUNED, _short(names['tuned']))
+  if any('base' in row for row in report['rows']):
+    return [('base', BASE, names['base']), model]
+  return [model]
+
+
+def _short(name: str, most: int = 28) -> str:
+  return name if len(name) <= most else f'{name[: most - 1]}…'
+
+
+def _percent(report: Mapping[str, Any]) -> str:
+  """The label of an axis: what was measured, and how it was asked."""
+  return f'percent, {statements.asked(report)}' + statements.on(report)
+
+
+def _wrapped(text: str | None, width: int = 16) -> str:
+  """Breaks a long name at blanks or underscores, for the margin of a phone."""
+  lines, line = [], ''
+  for word in re.split(r'(?<=[ _])', text or ''):
+    if line and len(line) + len(word.rstrip()) > width:
+      lines.append(line.rstrip())
+      line = ''
+    line += word
+  return '\n'.join([*lines, line])
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(_WIDTH, height), layout='constrained')
+    axes = figure.add_subplot()
+  axes.set_xlim(0, 100)
+  axes.grid(axis='x', color=_GRID, linewidth=0.8, zorder=0)
+  axes.set_axisbelow(True)
+  axes.tick_params(length=0)
+  for side in ('top', 'right', 'left'):
+    axes.spines[side].set_visible(False)
+  axes.set_xlabel('percent')
+  return figure, axes
+
+
+def _finish(
+  figure: Figure, axes: Axes, handles: Sequence[Line2D], columns: int = 2
+) -> str:
+  with matplotlib.rc_context(_STYLE):
+    figure.legend(
+      handles=handles,
+      loc='outside upper left',
+      ncols=columns,
+      frameon=False,
+      fontsize=9.5,
+    )
+    out = io.StringIO()
+    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+  return out.getvalue()
+
+
+def inline(svg: str, *, name: str, title: str) -> str:
+  """An SVG document as an element of an HTML page.
+
+  The prologue, the metadata and the namespaces go (HTML knows SVG without them), ids
+  are made unique to `name`, and `title` is read aloud in place of the picture.
+  """
+  body = svg[svg.index('<svg') :]
+  body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
+  body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', body)
+  body = re.sub(r'\bid="', f'id="{name}-', body)
+  body = re.sub(r'url\(#', f'url(#{name}-', body)
+  body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
+  opening = f'<svg role="img" aria-labelledby="{name}-title" '
+  body = re.sub(r'<svg\s', lambda _: opening, body, count=1)
+  end = body.index('>') + 1
+  escaped = title.replace('&', '&amp;').replace('<', '&lt;')
+  return f'{body[:end]}<title id="{name}-title">{escaped}</title>{body[end:]}'

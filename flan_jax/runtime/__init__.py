@@ -1,0 +1,1 @@
+"""Process plumbing: progress, preemption, processes, workers, files."""

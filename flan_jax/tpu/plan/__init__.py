@@ -1,0 +1,1 @@
+"""Compile a step for a TPU slice without one: memory, time, fit."""

@@ -1,0 +1,232 @@
+"""The programs of a run, lowered and compiled for devices that are not here.
+
+The train step is `flan_jax.train.train_step.make`, the very function that the trainer
+calls; what the compiler says of it here holds there.
+"""
+
+import os
+import re
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
+from flan_jax.model import attention_dispatch, kv_cache
+from flan_jax.model.decoder import Decoder
+from flan_jax.model.kv_cache import Cache
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.tpu.plan.hlo import Module
+from flan_jax.train import loss_guard, train_step
+from flan_jax.train import state as state_lib
+
+KINDS = ('train', 'evaluate', 'decode')
+"""A whole step; the loss of a batch, forwards only; one more token of every row."""
+
+
+class TooLarge(Exception):
+  """The compiler found no room.
+
+  Attributes:
+    wanted_gib, limit_gib: per device; None where the compiler did not say.
+  """
+
+  def __init__(self, message: str):
+    super().__init__(message)
+    sizes = [
+      float(n) * _UNITS[u] for n, u in re.findall(r'\b([\d.]+)([KMG])\b', message)
+    ]
+    self.wanted_gib = sizes[0] if sizes else None
+    self.limit_gib = sizes[1] if len(sizes) > 1 else None
+
+
+_UNITS = {'K': 2**-20, 'M': 2**-10, 'G': 1.0}
+
+
+class Lowered(NamedTuple):
+  """One program of a run, before it is compiled.
+
+  Attributes:
+    kind: one of KINDS.
+    config: of the model.
+    mesh: of the devices.
+    layout: of the train state.
+    stage: what JAX lowered.
+    tokens: that one call of it computes.
+  """
+
+  kind: str
+  config: DecoderConfig
+  mesh: Mesh
+  layout: state_lib.Layout
+  stage: jax.stages.Lowered
+  tokens: int
+
+
+class Compiled(NamedTuple):
+  """What the compiler made of it.
+
+  Attributes:
+    lowered: of what.
+    seconds: that the compiler took.
+    arguments, temporaries, peak: bytes of one device.
+    module: the program; None where this libtpu cannot write it as text.
+  """
+
+  lowered: Lowered
+  seconds: float
+  arguments: int
+  temporaries: int
+  peak: int
+  module: Module | None
+
+
+def lower(
+  run: training.Run, config: DecoderConfig, *, devices: list[Any], kind: str = 'train'
+) -> Lowered:
+  """Traces one program of a run for these devices.
+
+  Raises:
+    InputError: where mesh, model and batch do not divide; in words.
+  """
+  if kind not in KINDS:
+    raise InputError(f'--step: got {kind!r}; must be one of {", ".join(KINDS)}')
+  rules = run.mesh.rules
+  mesh = mesh_lib.build(run.mesh, devices=devices)
+  shapes, axes = state_lib.abstract_params(config)
+  rows = {
+    'train': run.batch_rows // run.accumulation,
+    'evaluate': run.evaluate.batch_rows,
+    'decode': run.evaluate.batch_rows,
+  }[kind]
+  if kind != 'train':
+    parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
+    rows = -(-rows // parts) * parts  # as the evaluation rounds it
+  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=rows)
+  attention_dispatch.check(
+    run.attention_kernel, config, row_length=run.row_length,
+    device_kind=devices[0].device_kind,
+  )  # fmt: skip
+  if run.lora.rank:
+    raise InputError(
+      f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
+    )
+  optimizer = state_lib.make_optimizer(run.optimizer, config=config, logical_axes=axes)
+  if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
+    optimizer = loss_guard.watch(
+      optimizer, spike=run.spike, skip=run.bad_step == 'skip'
+    )
+  layout = state_lib.layout(
+    config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
+  )
+  with train_step.sharded(mesh, rules):
+    if kind == 'train':
+      step = train_step.make(
+        config,
+        optimizer,
+        layout=layout,
+        mesh=mesh,
+        rules=rules,
+        **train_step.options(run),
+      )
+      batch = train_step.batch_shapes(run.batch_rows, run.row_length)
+      stage = step.lower(layout.shapes, batch)
+      return Lowered(kind, config, mesh, layout, stage, run.batch_tokens)
+    params = layout.shapes.params
+    length = run.evaluate.row_length
+    sharding = mesh_lib.batch_sharding(mesh, rules)
+    if kind == 'evaluate':
+
+      def score(params, batch):
+        return train_step.loss_sums(params, batch, config=config)[1]
+
+      forward = jax.jit(score, in_shardings=(layout.shardings.params, sharding))
+      stage = forward.lower(params, train_step.batch_shapes(rows, length))
+      return Lowered(kind, config, mesh, layout, stage, rows * length)
+    stage = _decode(config, rows=rows, length=length, sharding=sharding, layout=layout,
+                    rules=rules, mesh=mesh)  # fmt: skip
+    return Lowered(kind, config, mesh, layout, stage, rows)
+
+
+def _decode(config, *, rows, length, sharding, layout, rules, mesh):
+  """One token of each of `rows` rows, whose cache holds `length` tokens."""
+  cache = jax.eval_shape(lambda: kv_cache.init(config, batch=rows, length=length))
+  names = ('layers', 'activation_batch', 'kv_heads', None, 'kv')
+  spread = mesh_lib.shardings(
+    jax.sharding.PartitionSpec(*names), mesh=mesh, rules=rules
+  )
+  shardings = Cache(spread, spread, sharding)
+
+  def advance(params, cache, tokens_Bx1, positions_Bx1):
+    logits_Bx1xV, cache = Decoder(config).apply(
+      {'params': params},
+      tokens_Bx1,
+      positions_BxL=positions_Bx1,
+      segment_ids_BxL=jnp.ones_like(tokens_Bx1),
+      cache=cache,
+    )
+    return jnp.argmax(logits_Bx1xV[:, 0], axis=-1), cache
+
+  step = jax.jit(
+    advance,
+    in_shardings=(layout.shardings.params, shardings, sharding, sharding),
+    out_shardings=(None, shardings),
+    donate_argnums=1,
+  )
+  one = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
+  return step.lower(layout.shapes.params, cache, one, one)
+
+
+def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Compiled:
+  """Compiles it.
+
+  Args:
+    lowered: what `lower` made.
+    cache: a folder where JAX keeps compiled programs, in its own form. A trainer on
+      such a slice that is given the same folder finds its step there.
+
+  Raises:
+    TooLarge: where a device has too little memory.
+  """
+  if cache is not None:
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+  since = time.monotonic()
+  try:
+    compiled = lowered.stage.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' in str(error):
+      raise TooLarge(str(error)) from None
+    raise
+  seconds = time.monotonic() - since
+  memory = compiled.memory_analysis()
+  try:
+    module = Module(compiled.as_text())
+  except jax.errors.JaxRuntimeError:
+    module = None  # libtpu fails its own check on some asynchronous programs
+  return Compiled(
+    lowered,
+    seconds,
+    memory.argument_size_in_bytes,
+    memory.temp_size_in_bytes,
+    memory.peak_memory_in_bytes,
+    module,
+  )
+
+
+def per_device(shapes: Any, shardings: Any) -> int:
+  """Bytes of a tree of arrays on one device, without the padding of layouts."""
+  is_sharding = lambda x: isinstance(x, NamedSharding)  # noqa: E731
+  sizes = jax.tree.map(
+    lambda s, x: int(np.prod(s.shard_shape(x.shape), dtype=int)) * x.dtype.itemsize,
+    shardings,
+    shapes,
+    is_leaf=is_sharding,
+  )
+  return sum(jax.tree.leaves(sizes))

@@ -1,0 +1,289 @@
+"""One optimizer step: masked loss on targets, microbatches, update."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data.batch import Batch
+from flan_jax.model import attention
+from flan_jax.model.decoder import Decoder
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.train import chunked_loss, loss_guard, stochastic_rounding
+from flan_jax.train import lora as lora_lib
+from flan_jax.train.state import Layout, TrainState
+
+
+class Metrics(NamedTuple):
+  """Sums over the loss tokens of a step; float32 scalars.
+
+  Attributes:
+    loss: negative log-likelihood in nats, plus the z-loss.
+    correct: loss tokens whose target is the argmax.
+    weight: loss tokens.
+    tokens: tokens that are not padding.
+    gradient_norm: of the mean loss.
+    bad: 1 where the loss or the gradient is not finite, or the loss spikes; else 0.
+  """
+
+  loss: jax.Array
+  correct: jax.Array
+  weight: jax.Array
+  tokens: jax.Array
+  gradient_norm: jax.Array
+  bad: jax.Array
+
+
+@contextlib.contextmanager
+def sharded(mesh: Mesh, rules: training.Rules) -> Iterator[None]:
+  """Where a model is traced: its logical constraints mean this mesh.
+
+  It must be jax.set_mesh: in a plain `with mesh:` flax finds no mesh, and every
+  constraint is silently dropped.
+  """
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+    yield
+
+
+def batch_shapes(rows: int, length: int) -> Batch:
+  """What a batch of so many rows looks like."""
+  ints = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+  return Batch(
+    tokens=ints,
+    targets=ints,
+    loss_mask=jax.ShapeDtypeStruct((rows, length), jnp.float32),
+    segment_ids=ints,
+    positions=ints,
+  )
+
+
+def prefix_of(batch: Batch) -> jax.Array:
+  """The tokens that a prefix-LM reads both ways, bool [B, L]."""
+  return attention.prefix_mask(
+    batch.loss_mask,
+    positions_BxL=batch.positions,
+    segment_ids_BxL=batch.segment_ids,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+  """What is minimised, and how it is computed.
+
+  Attributes:
+    z_loss: weight of log(Z)**2 per loss token.
+    head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
+      the whole row. It must divide the row.
+    lora: adapters that are trained beside a frozen model, where its rank is not 0.
+    attention_kernel: 'xla', 'splash' or 'cudnn' (settings.Run).
+  """
+
+  z_loss: float = 0.0
+  head_chunk: int | None = None
+  lora: training.Lora = training.Lora()
+  attention_kernel: str = 'xla'
+
+  def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
+    """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
+    if not self.lora.rank:
+      return {'params': params}
+    return lora_lib.variables(frozen, params, lora=self.lora)
+
+
+def loss_sums(
+  params: Any,
+  batch: Batch,
+  *,
+  config: DecoderConfig,
+  loss: Loss = Loss(),
+  frozen: Any = None,
+) -> tuple[jax.Array, Metrics]:
+  """Summed loss over the target tokens of a batch (FLAN section 2.4).
+
+  Args:
+    params: what is trained: the decoder's parameters, or adapters of `frozen`.
+    batch: packed rows, arrays [B, L].
+    config: of the decoder.
+    loss: what is minimised.
+    frozen: the decoder's parameters where `params` are adapters.
+
+  Returns:
+    (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
+  """
+  decoder = Decoder(config)
+  variables = loss.variables(params, frozen)
+  hidden_BxLxD = decoder.apply(
+    variables,
+    batch.tokens,
+    positions_BxL=batch.positions,
+    segment_ids_BxL=batch.segment_ids,
+    prefix_BxL=prefix_of(batch) if config.attention == 'prefix' else None,
+    kernel=loss.attention_kernel,
+    method='hidden',
+  )
+
+  def sums(trained, frozen, hidden_BxPxD, targets_BxP, mask_BxP):
+    weights = {**frozen, **trained}
+    logits_BxPxV = decoder.apply({'params': weights}, hidden_BxPxD, method='head')
+    return chunked_loss.sums(logits_BxPxV, targets_BxP, mask_BxP, z_loss=loss.z_loss)
+
+  other = dict(variables['params'])
+  trained = {}
+  if not loss.lora.rank:
+    name = 'embedding' if config.tied_embedding else 'head'
+    trained = {name: other.pop(name)}
+  parts = trained, other
+  if loss.head_chunk is None:
+    total, correct = sums(*parts, hidden_BxLxD, batch.targets, batch.loss_mask)
+  else:  # rows are whole again, where a mesh has cut them by position
+    whole = ('activation_batch', None, None)
+    hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
+    total, correct = chunked_loss.in_chunks(
+      sums, *parts, hidden_BxLxD, batch.targets, batch.loss_mask, chunk=loss.head_chunk
+    )
+  return total, Metrics(
+    loss=total,
+    correct=correct,
+    weight=jnp.sum(batch.loss_mask),
+    tokens=jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
+    gradient_norm=jnp.zeros(()),
+    bad=jnp.zeros(()),
+  )
+
+
+def gradients(
+  params: Any,
+  batch: Batch,
+  *,
+  config: DecoderConfig,
+  accumulation: int = 1,
+  loss: Loss = Loss(),
+  frozen: Any = None,
+  dtype: str | None = None,
+  shardings: Any = None,
+) -> tuple[Any, Metrics]:
+  """Gradient of the mean loss over the whole batch, in `accumulation` microbatches.
+
+  Microbatch k takes rows k, k + accumulation, ...: a row stays on its device. Every
+  layer adds its gradient to the sum where that stands, so that there is one copy of the
+  gradients, however many microbatches there are.
+
+  Args:
+    params, batch, config, loss, frozen: see `loss_sums`.
+    accumulation: microbatches.
+    dtype: of the gradient of one microbatch; None has that of the parameters. The sum
+      of several is float32.
+    shardings: of the parameters, where there is a mesh.
+  """
+  total = jnp.maximum(jnp.sum(batch.loss_mask), 1.0)
+
+  def mean_loss(params, part):
+    summed, metrics = loss_sums(params, part, config=config, loss=loss, frozen=frozen)
+    return summed / total, metrics
+
+  if dtype is not None:
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+  if accumulation == 1:
+    return jax.grad(mean_loss, has_aux=True)(params, batch)
+
+  def split(x):
+    return x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1)
+
+  summed = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
+  if shardings is not None:
+    summed = jax.lax.with_sharding_constraint(summed, shardings)
+  refs = jax.tree.map(jax.new_ref, summed)
+
+  def add(metrics, part):
+    _, pull_back, new = jax.vjp(
+      functools.partial(mean_loss, part=part), params, has_aux=True
+    )
+    pull_back.with_refs(refs)(jnp.ones(()))
+    return jax.tree.map(jnp.add, metrics, new), None
+
+  parts = jax.tree.map(split, batch)
+  zeros = jax.tree.map(lambda _: jnp.zeros(()), Metrics(*Metrics._fields))
+  metrics, _ = jax.lax.scan(add, zeros, parts)
+  return jax.tree.map(lambda ref: ref[...], refs), metrics
+
+
+def options(run: training.Run) -> dict[str, Any]:
+  """What `make` takes from the settings of a run."""
+  return {
+    'accumulation': run.accumulation,
+    'loss': Loss(
+      z_loss=run.z_loss,
+      head_chunk=run.head_chunk,
+      lora=run.lora,
+      attention_kernel=run.attention_kernel,
+    ),
+    'gradient_dtype': run.gradient_dtype,
+    'seed': run.seed,
+  }
+
+
+def make(
+  config: DecoderConfig,
+  optimizer: optax.GradientTransformation,
+  *,
+  layout: Layout,
+  mesh: Mesh,
+  rules: training.Rules,
+  accumulation: int = 1,
+  loss: Loss = Loss(),
+  gradient_dtype: str | None = None,
+  seed: int = 0,
+  frozen_shardings: Any = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The jitted train step, of (state, batch); the state it is given is donated.
+
+  Where `loss` is of adapters, frozen_shardings are those of the model that they rest
+  on, and the step takes its parameters as a third argument, which it leaves alone.
+  `seed` is of stochastic rounding, where parameters are bfloat16.
+  """
+
+  def step(state: TrainState, batch: Batch, frozen: Any = None):
+    with nn.logical_axis_rules(rules):
+      grads, metrics = gradients(
+        state.params,
+        batch,
+        config=config,
+        accumulation=accumulation,
+        loss=loss,
+        frozen=frozen,
+        dtype=gradient_dtype,
+        shardings=layout.shardings.params,
+      )
+    norm = optax.global_norm(grads)
+    mean = metrics.loss / jnp.maximum(metrics.weight, 1.0)
+    if isinstance(state.optimizer, loss_guard.Guarded):
+      updates, moments = optimizer.update(
+        grads, state.optimizer, state.params, loss=mean, norm=norm
+      )
+      bad = moments.bad > state.optimizer.bad
+    else:
+      updates, moments = optimizer.update(grads, state.optimizer, state.params)
+      bad = ~(jnp.isfinite(mean) & jnp.isfinite(norm))
+    params = stochastic_rounding.apply_updates(
+      state.params, updates, seed=seed, step=state.step
+    )
+    state = TrainState(state.step + 1, params, moments)
+    return state, metrics._replace(gradient_norm=norm, bad=bad.astype(jnp.float32))
+
+  batch_sharding = mesh_lib.batch_sharding(mesh, rules)
+  takes = (layout.shardings, batch_sharding)
+  return jax.jit(
+    step,
+    in_shardings=(*takes, frozen_shardings) if loss.lora.rank else takes,
+    out_shardings=(layout.shardings, None),
+    donate_argnums=0,
+  )

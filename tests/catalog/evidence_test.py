@@ -1,0 +1,94 @@
+"""Evidence: the span of the answer in a cleaned field, from what the record says."""
+
+import dataclasses
+
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.evidence import Evidence
+from flan_jax.data.store import fingerprint
+from flan_jax.errors import InputError
+
+
+def span(dataset, row):
+  first, last = row.answer.span
+  return row.values[dataset.evidence.field][first:last]
+
+
+def test_the_occurrence_nearest_to_the_offset_is_taken():
+  dataset = dataset_lib.get('squad_v1')
+  context = 'Born in 1970, she swam. In 1970 she won, and not 19701.'
+  for start, taken in ((8, 8), (27, 27), (25, 27), (40, 27)):
+    answers = {'text': ['1970'], 'answer_start': [start]}
+    record = {'title': 'A', 'context': context, 'question': 'When?', 'answers': answers}
+    row = dataset.read(record, 'test.0.0')
+    assert row.answer.span == (taken, taken + 4)
+
+
+def test_blanks_at_the_beginning_do_not_move_it():
+  dataset = dataset_lib.get('squad_v1')
+  answers = {'text': ['Ada Birch'], 'answer_start': [7]}
+  record = {
+    'title': 'A', 'context': '   The Ada Birch prize.', 'question': 'Who?',
+    'answers': answers,
+  }  # fmt: skip
+  assert span(dataset, dataset.read(record, 'test.0.0')) == 'Ada Birch'
+
+
+def test_an_answer_that_stands_nowhere_has_no_span():
+  """A sum, or a question that the text does not answer."""
+  dataset = dataset_lib.get('drop')
+  for answer, found in (('12', True), ('13', False), ('2', False)):
+    record = {
+      'passage': 'He ran 12 yards, then 120.', 'question': 'How far?',
+      'answer': answer, 'validated_answers': [],
+    }  # fmt: skip
+    row = dataset.read(record, 'test.0.0')
+    assert bool(row.answer.span) == found
+    if found:
+      assert span(dataset, row) == '12'
+
+
+def test_a_conversation_keeps_what_is_behind_every_answer():
+  dataset = dataset_lib.get('coqa')
+  story = 'A barn stood there. Ada lived in it. She had a cat. It was red.'
+  answers = {
+    'input_text': ['Ada', 'a cat', 'unknown'],
+    'answer_start': [20, 37, -1],
+    'answer_end': [35, 50, -1],
+  }
+  record = {'story': story, 'questions': ['Who?', 'Pet?', 'Why?'], 'answers': answers}
+  row = dataset.read(record, 'test.0.0')
+  assert span(dataset, row) == 'Ada lived in it. She had a cat'
+
+
+def test_options_are_kept_alike_right_or_wrong():
+  dataset = dataset_lib.get('record')
+  record = {
+    'passage': 'It rained. Eva met Ada, and Ada met Bo. All went home.\n@highlight\nX',
+    'query': '@placeholder left.', 'entities': ['Bo', 'Eva', 'Ada', 'Zoe'],
+    'answers': ['Ada'],
+  }  # fmt: skip
+  other = dataset.read(record | {'answers': ['Bo']}, 'test.0.0')
+  row = dataset.read(record, 'test.0.0')
+  assert span(dataset, row) == 'Eva met Ada, and Ada met Bo'
+  assert row.answer.span == other.answer.span
+
+
+def test_a_dataset_with_other_evidence_is_another_recipe():
+  dataset = dataset_lib.get('quac')
+  moved = dataclasses.replace(dataset, evidence=Evidence(field='background'))
+  one, other = (fingerprint.declaration(d, d.sizes) for d in (dataset, moved))
+  assert fingerprint.digest(one) != fingerprint.digest(other)
+
+
+def test_what_is_declared_must_agree():
+  with pytest.raises(InputError, match="evidence 'text': stop 'stops' needs a start"):
+    Evidence(field='text', stop='stops')
+  with pytest.raises(InputError, match='give one of them'):
+    Evidence(field='text', start='starts', stop='stops', texts='entities')
+  dataset = dataset_lib.get('quac')
+  with pytest.raises(
+    InputError, match="evidence in 'contxt'; .*did you mean 'context'"
+  ):
+    dataclasses.replace(dataset, evidence=Evidence(field='contxt'))

@@ -1,0 +1,86 @@
+"""Fields: the functions that clean a value of a record."""
+
+import pytest
+
+from flan_jax.catalog import fields
+from flan_jax.catalog.fields import Answer
+
+
+@pytest.mark.parametrize(
+  ('text', 'asked'),
+  [
+    ('who sold it', 'who sold it?'),
+    ('who sold it ??', 'who sold it?'),
+    ('Name a stimulant.', 'Name a stimulant.'),
+    ('Who said "why?"', 'Who said "why?"'),
+    ('Who said "so"', 'Who said "so"?'),
+    ('Who wrote it (both names)', 'Who wrote it (both names)?'),
+  ],
+)
+def test_a_question_ends_with_one_question_mark(text, asked):
+  assert fields.question_mark(text) == asked
+  assert fields.question_mark(asked) == asked
+
+
+@pytest.mark.parametrize(
+  ('text', 'ended'),
+  [('It rained', 'It rained.'), ('It rained.', 'It rained.'), ('"Go!"', '"Go!"'),
+   ('ten (10)', 'ten (10).'), ('', '')],
+)  # fmt: skip
+def test_a_sentence_ends_with_a_stop(text, ended):
+  assert fields.full_stop(text) == ended
+
+
+def test_sentences_begin_with_a_capital_and_abbreviations_end_none():
+  text = 'a man kneels on a mat. he stands up, e.g. for us vs. them.\nthen he bows'
+  assert fields.sentence_case(text) == (
+    'A man kneels on a mat. He stands up, e.g. for us vs. them.\nThen he bows'
+  )
+
+
+@pytest.mark.parametrize(
+  ('text', 'cased'),
+  [
+    ('musicians look on. the woman', 'Musicians look on. The woman'),
+    ('pulls herself up. in', 'Pulls herself up. In'),
+    ('he rubs it. he', 'He rubs it. He'),
+    ('it is over. "the end', 'It is over. "The end'),
+    ('he says "no." the man', 'He says "no." The man'),
+    ('"no." he says. "go!" she adds', '"No." he says. "Go!" she adds'),
+    ('it ends.\nthen', 'It ends.\nThen'),
+    ('a 5 in. board, 2 tbsp. oil, mr. roe', 'A 5 in. board, 2 tbsp. oil, mr. roe'),
+    ('well... perhaps', 'Well... perhaps'),
+  ],
+)
+def test_a_sentence_begins_with_a_capital(text, cased):
+  assert fields.sentence_case(text) == cased
+  assert fields.sentence_case(cased) == cased
+
+
+@pytest.mark.parametrize(
+  ('value', 'shown'),
+  [
+    ('"9"', '9'),
+    ('"Squeezed" or "smashed" fried chicken"', '"Squeezed" or "smashed" fried chicken'),
+    ('"Squeezed" or "smashed"', '"Squeezed" or "smashed"'),
+    ('"100305.0"(minutes)', '100305.0 (minutes)'),
+    ('"\'\'Alvinegro"', 'Alvinegro'),
+    ("Giants' Ring", "Giants' Ring"),
+  ],
+)
+def test_a_value_of_webnlg_loses_the_quotes_around_it_and_no_others(value, shown):
+  assert fields.triples([f'A_B | runwayLength | {value}']) == (
+    f'A B | runway length | {shown}'
+  )
+
+
+def test_each_element_of_a_list_is_cleaned():
+  clean = fields.each(fields.question_mark, fields.capitalised)
+  assert clean(['why', 'and when?']) == ['Why?', 'And when?']
+
+
+def test_every_text_of_an_answer_is_cleaned_alike():
+  chosen = Answer('b', ('a', 'b'), (1,), ('b',)).cleaned(str.upper)
+  assert chosen == Answer('B', ('A', 'B'), (1,), ('B',))
+  written = Answer('one', references=('one', 'ONE', 'two')).cleaned(str.upper)
+  assert written == Answer('ONE', references=('ONE', 'TWO'))

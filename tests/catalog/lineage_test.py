@@ -1,0 +1,90 @@
+"""Lineage: kept as it was said, and read from what older runs said."""
+
+import json
+
+import pytest
+
+from flan_jax.catalog import dataset, leakage, lineage
+from flan_jax.errors import InputError
+
+NLI = dataset.mixture('flan_held_out_nli')
+UNKNOWN = lineage.Lineage((lineage.unknown('before'),))
+
+
+def test_it_is_read_as_it_was_written():
+  chain = lineage.Lineage((
+    lineage.unknown('gemma', 'converted'),
+    lineage.of_mixture(NLI, model='m', weights='abc', train_rows={'sentiment': 7}),
+  ))  # fmt: skip
+  said = json.loads(json.dumps(chain.as_json()))
+  assert said[0]['trained_on'] == said[0]['datasets'] == 'unknown'
+  assert 'nli' not in said[1]['trained_on']
+  assert lineage.of_json(said, where='training.json') == chain
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    None,
+    'unknown',
+    [5],
+    [{}],
+    [{**UNKNOWN.as_json()[0], 'trained_on': []}],
+    [{**UNKNOWN.as_json()[0], 'train_rows': 3}],
+    [{**UNKNOWN.as_json()[0], 'datasets': [{}], 'trained_on': []}],
+    [{**UNKNOWN.as_json()[0], 'more': 1}],
+  ],
+)
+def test_a_damaged_one_is_refused_by_the_name_of_its_file(damage):
+  with pytest.raises(InputError, match=r'^training\.json: lineage: not as a run wrote'):
+    lineage.of_json(damage, where='training.json')
+
+
+def test_rows_and_clusters_of_one_world_are_added_up():
+  chain = lineage.RANDOM
+  for name, rows in (
+    ('flan_sst2', {'sentiment': 3}),
+    ('microworld_mini_rte', {'nli': 5}),
+    ('flan_held_out_nli', {'sentiment': 4, 'misc': 1}),
+  ):
+    mixture = dataset.mixture(name)
+    chain = chain.then(lineage.of_mixture(mixture, model=name, train_rows=rows))
+  assert chain.train_rows('flan') == {'sentiment': 7, 'misc': 1}
+  assert chain.train_rows('microworld') == {'nli': 5}
+  assert chain.trained_on('microworld') == ('nli',)
+  assert chain.trained_on('flan') == NLI.trained_on
+  assert UNKNOWN.trained_on('flan') is None
+  assert lineage.RANDOM.trained_on('flan') == ()
+
+
+class TestOlderRecords:
+  """training.json of a run of before there were lineages."""
+
+  def read(self, record, parent=lineage.RANDOM):
+    return lineage.of_record(record, parent=parent, model='m')
+
+  def test_what_trained_is_what_its_guard_says(self):
+    saved = {'mixture': NLI.name, 'guard': leakage.prove(NLI).as_json()}
+    assert self.read(saved) == lineage.RANDOM.then(lineage.of_mixture(NLI, model='m'))
+
+  def test_or_the_name_of_its_mixture(self):
+    chain = self.read({'mixture': 'flan_all', 'train_rows': {'nli': 2}}, UNKNOWN)
+    assert not chain.known
+    with pytest.raises(InputError, match='very cluster'):
+      leakage.prove_checkpoint(chain, 'nli', family='flan')
+    assert chain.train_rows('flan') == {'nli': 2}
+
+  def test_or_unknown(self):
+    for saved in ({}, {'mixture': 'mine'}, {'guard': None}):
+      assert not self.read(saved).known
+
+  def test_a_dataset_that_is_declared_no_more_keeps_its_cluster(self):
+    guarded = {'mixture': 'mine', 'family': 'flan', 'datasets': ['sst2', 'mine']}
+    saved = {'guard': guarded, 'trained_on': ['nli', 'sentiment']}
+    chain = self.read(saved)
+    assert chain.trained_on('flan') == ('nli', 'sentiment')
+    proof = leakage.prove_checkpoint(chain, 'translation', family='flan')
+    assert proof.seen == {'translation': leakage.NEVER}
+    with pytest.raises(InputError, match=r'very cluster \(mine\)'):
+      leakage.prove_checkpoint(chain, 'nli', family='flan')
+    assert not self.read({'guard': guarded}).known

@@ -1,0 +1,79 @@
+"""Styles: the ablation of instructions, fewer templates, more shots."""
+
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import lint
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.errors import InputError
+
+EVERY = [d for world in dataset_lib.WORLDS for d in dataset_lib.family(world).values()]
+each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EVERY])
+
+
+def rte(style: Style) -> str:
+  answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
+  row = Row('r', {'premise': 'It rained.', 'hypothesis': 'It is wet.'}, answer)
+  dataset = style.of(dataset_lib.get('rte'))
+  return dataset_lib.render(
+    dataset, 0, row._replace(values={**row.values, 'answer': 'yes'})
+  )
+
+
+def test_without_a_template_there_are_inputs_and_outputs():
+  assert rte(Style(form='no_template')) == ('It rained.\nIt is wet.', 'yes')
+
+
+def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
+  assert rte(Style(form='dataset_name')) == (
+    '[nli: RTE]\nIt rained.\nIt is wet.',
+    'yes',
+  )
+
+
+@each_dataset
+def test_the_bare_form_shows_all_that_an_answer_rests_on(dataset):
+  """It is the first template's fields, so that one must lack none, nor the answer."""
+  assert not dataset.templates[0].turned_around
+  bare = Style(form='no_template').of(dataset)
+  assert 'answer' not in bare.templates[0].fields[:-1]
+  found = {f.rule for f in lint.lint([dataset]) if f.template == 0}
+  assert not found & {'missing-evidence', 'answer-in-inputs'}
+
+
+@each_dataset
+def test_fewer_templates_are_the_first(dataset):
+  few = Style(templates=4).of(dataset)
+  assert few.templates == dataset.templates[:4]
+  assert Style(templates=99).of(dataset) is dataset
+  assert Style(shots=5).of(dataset) is dataset
+
+
+@pytest.mark.parametrize(
+  ('style', 'suffix'),
+  [
+    (Style(), ''),
+    (Style(form='no_template'), '_no_template'),
+    (Style(templates=4), '_4_templates'),
+    (Style(shots=5), '_5_shot'),
+    (Style(shots=16), '_multi_shot'),
+    (Style(templates=2, shots=1), '_2_templates_1_shot'),
+  ],
+)
+def test_a_style_names_its_tasks(style, suffix):
+  assert style.suffix == suffix
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'form': 'no_templat'}, "did you mean 'no_template'"),
+    ({'templates': 0}, 'templates 0: must be 1 or more'),
+    ({'shots': 17}, 'shots 17: must be 0 to 16'),
+  ],
+)
+def test_bad_styles_are_named(given, message):
+  with pytest.raises(InputError, match=message):
+    Style(**given)

@@ -1,0 +1,213 @@
+"""Rendering: long inputs lose the end of a field; a target is never half a sentence."""
+
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.excerpts import sentences
+from flan_jax.catalog.fields import Field
+from flan_jax.catalog.template import Template
+from flan_jax.data import prompts, stable_hash, tokenizers
+from flan_jax.data.preprocess import Limits, Renderer
+
+BYTES = tokenizers.load('bytes')
+
+
+def row_of(name, record, row_id='train.0.0'):
+  return dataset_lib.get(name, family='tiny').read(record, row_id)
+
+
+def pair(premise, hypothesis='It is so.', label=0, row_id='train.0.0'):
+  record = {'premise': premise, 'text': {'hypothesis': hypothesis}, 'label': label}
+  return row_of('pairs', record, row_id)
+
+
+def render(name, rows, *, limits, epoch=0, row_length=None):
+  dataset = dataset_lib.get(name, family='tiny')
+  renderer = Renderer(
+    dataset, tokenizer=BYTES, seed=0, limits=limits, row_length=row_length
+  )
+  return renderer(rows, epoch)
+
+
+def inputs_of(rendered):
+  return BYTES.decode(rendered.example.inputs)
+
+
+def test_what_fits_is_rendered_by_its_drawn_template(world):
+  rows = [pair('a b c', row_id=f'train.0.{i}') for i in range(40)]
+  for epoch in (0, 3):
+    for row, got in zip(
+      rows, render('pairs', rows, limits=Limits(), epoch=epoch), strict=True
+    ):
+      assert got.template == stable_hash.template(0, row.row_id, epoch, 10)
+      prompt = dataset_lib.render(
+        dataset_lib.get('pairs', family='tiny'), got.template, row
+      )
+      assert inputs_of(got) == prompt.inputs
+      assert BYTES.decode(got.example.targets) == prompt.targets
+      assert got[3:] == (False, False, False, ())
+
+
+@given(
+  premise=st.lists(
+    st.text('abcdefgh', min_size=1, max_size=12), min_size=1, max_size=200
+  ),
+  limit=st.integers(90, 300),
+  number=st.integers(0, 50),
+)
+@settings(
+  max_examples=60,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, number):
+  """Instruction, hypothesis and OPTIONS stay; the premise keeps its beginning."""
+  text = ' '.join(premise)
+  row = pair(text, row_id=f'train.0.{number}')
+  limits = Limits(limit, 64)
+  (got,) = render('pairs', [row], limits=limits)
+  dataset = dataset_lib.get('pairs', family='tiny')
+  template = dataset.templates[got.template]
+  whole = dataset_lib.render(dataset, got.template, row).inputs
+  inputs = inputs_of(got)
+  assert len(got.example.inputs) <= limit - 1
+  assert got.cut_inputs == (len(whole) > limit - 1)
+  before, after = whole.split(text, 1)
+  assert inputs.startswith(before)
+  assert inputs.endswith(after)
+  assert text.startswith(inputs[len(before) : len(inputs) - len(after)])
+  if template.has_options:
+    assert template_lib.options_block(('yes', 'no')) in inputs
+  if got.cut_inputs:
+    assert len(got.example.inputs) >= limit - 40  # no more is lost than a long word
+
+
+def test_a_field_as_long_as_another_shares_the_cut(world):
+  row = pair('premise ' * 40, 'hypothesis ' * 30)
+  (got,) = render('pairs', [row], limits=Limits(300, 64))
+  text = inputs_of(got)
+  assert 250 < len(text) < 300
+  assert (
+    abs(len('premise ') * text.count('premise') - 11 * text.count('hypothesis')) < 20
+  )
+
+
+def test_options_that_cannot_fit_drop_the_row(world):
+  """Every template that fits is tried first; options are never cut."""
+  record = {'start': 'Go on.', 'one': 'x' * 200, 'two': 'y', 'label': 2}
+  assert render('picks', [row_of('picks', record)], limits=Limits(150, 64)) == [None]
+  short = row_of('picks', {**record, 'one': 'x'})
+  assert render('picks', [short], limits=Limits(150, 64))[0] is not None
+
+
+STORY = 'Then Ada walked home. They were hungry already, and the road was long. '
+
+
+def stories(*cleaning):
+  """Tales whose title is written, and a tale that is made up after it."""
+  stories = dataset_lib.get('stories', family='tiny')
+  return dataclasses.replace(
+    stories,
+    fields={'story': 'story', 'title': 'title', 'tale': Field('story', *cleaning)},
+    templates=(
+      *stories.templates,
+      Template('Tell "{title}".', '{tale}', turned_around=True),
+    ),
+  )
+
+
+def tell(dataset, story, targets, *, title='Home', count=40):
+  rows = [
+    dataset.read({'story': story, 'title': title}, f'train.0.{i}') for i in range(count)
+  ]
+  renderer = Renderer(dataset, tokenizer=BYTES, seed=0, limits=Limits(4096, targets))
+  return renderer(rows, 0)
+
+
+def test_a_target_declared_by_sentences_ends_with_one(world):
+  """... whichever limit it meets, and is as long as that allows."""
+  for targets in (30, 60, 90, 120, 300):
+    told = tell(stories(sentences(60)), STORY * 6, targets)
+    written = [BYTES.decode(got.example.targets) for got in told if got.template == 10]
+    assert written or targets < len('Then Ada walked home.') + 1
+    for text in written:
+      assert text.endswith(('home.', 'long.'))
+      assert STORY.startswith(text) or text.startswith(STORY.strip())
+      assert targets - len(STORY) < len(text) < targets
+    assert {got.cut_targets for got in told if got.template == 10} <= {True}
+
+
+def test_any_other_target_is_whole_or_another_template_is_taken(world):
+  """No target is half a sentence that ends as if it were whole."""
+  whole = tell(stories(), STORY * 3, 1000)
+  short = tell(stories(), STORY * 3, 100)
+  assert 10 in [got.template for got in whole]
+  for before, after in zip(whole, short, strict=True):
+    assert after.redrawn == (before.template == 10)
+    assert BYTES.decode(after.example.targets) == 'Home'
+
+
+def test_a_text_without_the_end_of_a_sentence_is_not_written(world):
+  told = tell(stories(sentences(20)), 'and on and ' * 30, 4000)
+  assert {BYTES.decode(got.example.targets) for got in told} == {'Home'}
+  assert any(got.redrawn for got in told)
+
+
+def test_an_answer_that_does_not_fit_drops_the_row(world):
+  story = row_of('stories', {'story': 'Once.', 'title': 'long ' * 30})
+  assert render('stories', [story], limits=Limits(1024, 32)) == [None]
+  record = {'start': 'Go on.', 'one': 'x' * 40, 'two': 'y', 'label': 1}
+  assert render('picks', [row_of('picks', record)], limits=Limits(1024, 32)) == [None]
+
+
+def test_a_template_that_does_not_fit_gives_way_to_the_next(world):
+  """Only the turned-around template writes the hypothesis; here it is blank."""
+  rows = [pair('a b', hypothesis='', row_id=f'train.0.{i}') for i in range(60)]
+  turned = 9
+  drawn = [stable_hash.template(0, row.row_id, 0, 10) for row in rows]
+  assert turned in drawn
+  for template, got in zip(drawn, render('pairs', rows, limits=Limits()), strict=True):
+    assert got.redrawn == (template == turned)
+    assert got.template != turned
+
+
+@pytest.mark.parametrize('epoch', [0, 4, 13])
+def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(world, epoch):
+  rows = [
+    row_of(
+      'picks', {'start': 's', 'one': 'x' * n, 'two': 'y', 'label': 2}, f'train.0.{n}'
+    )
+    for n in range(20, 120, 7)
+  ]
+  first = [got is None for got in render('picks', rows, limits=Limits(90, 64))]
+  again = [
+    got is None for got in render('picks', rows, limits=Limits(90, 64), epoch=epoch)
+  ]
+  assert first == again
+  assert True in first
+  assert False in first
+
+
+def test_a_row_of_the_result_does_not_depend_on_its_batch(world):
+  rows = [pair('word ' * n, row_id=f'train.0.{n}') for n in range(1, 60, 5)]
+  together = render('pairs', rows, limits=Limits(128, 64))
+  for row, got in zip(rows, together, strict=True):
+    (alone,) = render('pairs', [row], limits=Limits(128, 64))
+    assert alone.example.inputs.tolist() == got.example.inputs.tolist()
+
+
+def test_a_row_length_bounds_the_whole_example(world):
+  row = row_of('stories', {'story': 'word ' * 100, 'title': 'title ' * 10})
+  (got,) = render('stories', [row], limits=Limits(1024, 256), row_length=200)
+  assert 160 < len(got.example.inputs) + len(got.example.targets) + 1 <= 200
+  assert len(got.example.targets) == 59
+
+
+def test_cuttable_fields_leave_out_answers_and_options(world):
+  assert prompts.cuttable(dataset_lib.get('picks', family='tiny'), 0) == {'start': 1}
+  assert prompts.cuttable(dataset_lib.get('pairs', family='tiny'), 9) == {'premise': 1}

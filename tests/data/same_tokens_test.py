@@ -1,0 +1,239 @@
+"""One example, template and length: the same tokens whoever asks.
+
+Training (the store's Renderer), evaluation, few-shot prompts without room for an
+exemplar, and the seqio Tasks, training and evaluation.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import real_rows
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.data import stable_hash, tokenizers
+from flan_jax.data.few_shot import Pool
+from flan_jax.data.preprocess import Limits, Renderer
+from flan_jax.evaluate import evaluator
+from flan_jax.inference.generate import Generated
+from flan_jax.inference.rank_options import Scored
+
+WORDS = (
+  'barn', 'harbour', 'the', '1970', 'red.', 'née', 'Ada', 'swam', 'lake', '語', 'so,',
+  'unquestionably', '\n', 'old', 'three',
+)  # fmt: skip
+NAMES = ('quac', 'squad_v2', 'rte', 'imdb_reviews', 'record', 'wmt16_translate_deen')
+LIMITS = Limits(500, 4096)
+ROWS = 12
+
+
+def text(name, least, most):
+  """So many words, drawn by a name."""
+  count = least + stable_hash.key('length', name) % (most - least)
+  return ' '.join(WORDS[stable_hash.key(name, i) % len(WORDS)] for i in range(count))
+
+
+def made(name, i):
+  """A record of a dataset whose longest fields have 1 to 300 words each."""
+  own, long = f'{name}.{i}', text(f'{name}.{i}', 10, 300)
+  answer = f'Birch {i}'
+  if name == 'rte':
+    return {'premise': long, 'hypothesis': text(f'h{own}', 2, 30), 'idx': i, 'label': 1}
+  if name == 'imdb_reviews':
+    return {'text': long, 'label': i % 2}
+  if name == 'wmt16_translate_deen':
+    return {'de': long, 'en': text(f'en{own}', 5, 300)}
+  before = text(f'before{own}', 1, 300)
+  context, start = f'{before} {answer} {long}', len(before) + 1
+  if name == 'record':
+    return {
+      'passage': f'{context}\n@highlight\nNo more', 'query': 'It was @placeholder.',
+      'entities': [answer, 'barn'], 'answers': [answer],
+      'idx': {'passage': 0, 'query': i},
+    }  # fmt: skip
+  if name == 'squad_v2':
+    found = {'text': [answer], 'answer_start': [start]}
+    none = {'text': [], 'answer_start': []}
+    return {
+      'id': own, 'title': 'A_barn', 'context': context, 'question': 'Who swam?',
+      'plausible_answers': none, 'is_impossible': i % 3 == 0,
+      'answers': none if i % 3 == 0 else found,
+    }  # fmt: skip
+  spoken = {'text': answer, 'answer_start': start}
+  if i % 3 == 0:
+    spoken = {'text': 'CANNOTANSWER', 'answer_start': len(context) + 1}
+  return {
+    'title': 'Ada', 'section_title': 'Youth', 'background': 'A swimmer.',
+    'context': f'{context} CANNOTANSWER', 'question': 'Who?', 'followup': 'y',
+    'yesno': 'x', 'orig_answer': spoken,
+    'answers': {key: [value] for key, value in spoken.items()},
+  }  # fmt: skip
+
+
+def records(name, source):
+  if source == 'made':
+    return [made(name, i) for i in range(ROWS)]
+  dataset = dataset_lib.get(name)
+  folder = real_rows.ROWS / dataset.tfds.rpartition(':')[0]
+  folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
+  files = sorted(folder.glob('train*.jsonl'))
+  if not files:
+    pytest.skip(f'no rows of {name} at hand')
+  lines = [json.loads(line) for line in files[0].open(encoding='utf-8')]
+  return sorted(lines, key=lambda record: -len(json.dumps(record)))[:ROWS]
+
+
+class Listener:
+  """A model that writes down the prompts that it is asked."""
+
+  row_length, max_length = 4096, None
+
+  def __init__(self, words):
+    self.tokenizer = words
+    self.heard = []
+
+  def score(self, requests):
+    self.heard += [request.prompt.tolist() for request in requests]
+    found = [np.zeros(len(r.options), np.float32) for r in requests]
+    return Scored(found, 1, 1)
+
+  def generate(self, prompts, *, max_new_tokens):
+    self.heard += [prompt.tolist() for prompt in prompts]
+    return Generated([[]] * len(prompts), [''] * len(prompts), [False] * len(prompts),
+                     1, 1)  # fmt: skip
+
+
+def evaluated(dataset, rows, words, *, shots=0):
+  """(row id, template) -> tokens of the prompt that the evaluator asks."""
+  model, asked = Listener(words), []
+
+  def note(prediction, *, split, model):
+    asked.append((prediction['row_id'], prediction['template']))
+
+  evaluator.evaluate(
+    model,
+    datasets=[dataset],
+    rows=lambda name, split: rows,
+    splits=('test',),
+    limits=LIMITS,
+    shots=shots,
+    emit=note,
+  )
+  return dict(zip(asked, model.heard, strict=True))
+
+
+def trained(dataset, rows, words, *, pool=None, epochs=None):
+  """(row id, template) -> tokens of the inputs that train, over all epochs or some."""
+  renderer = Renderer(dataset, tokenizer=words, seed=0, limits=LIMITS, pool=pool)
+  out = {}
+  for epoch in range(epochs or len(dataset.templates)):
+    for row, found in zip(rows, renderer(rows, epoch), strict=True):
+      if found is not None:
+        out[row.row_id, found.template] = found.example.inputs.tolist()
+  return out
+
+
+@pytest.fixture(scope='module')
+def vocabularies(tmp_path_factory):
+  path = tmp_path_factory.mktemp('words') / 'tokenizer.model'
+  texts = [text(f'words{i}', 20, 40) for i in range(200)]
+  return {
+    'bytes': tokenizers.load('bytes'),
+    'pieces': tokenizers.train(texts, vocab_size=420, path=path),
+  }
+
+
+def common(some, other):
+  """What both have; most of what is evaluated must be trained on as well."""
+  keys = some.keys() & other.keys()
+  assert len(keys) > len(other) / 2
+  return keys
+
+
+@pytest.mark.parametrize(
+  ('name', 'source'),
+  [*((name, 'made') for name in NAMES), *((name, 'real') for name in NAMES[:4])],
+)
+@pytest.mark.parametrize('kind', ['bytes', 'pieces'])
+def test_training_evaluation_and_few_shot_give_the_same_tokens(
+  name, source, kind, vocabularies
+):
+  dataset, words = dataset_lib.get(name), vocabularies[kind]
+  rows = [dataset.read(r, f'test.0.{i}') for i, r in enumerate(records(name, source))]
+  train = trained(dataset, rows, words)
+  test = evaluated(dataset, rows, words)
+  long = 0
+  for key in common(train, test):
+    assert train[key] == test[key]
+    assert len(train[key]) < LIMITS.inputs
+    long += len(train[key]) > LIMITS.inputs * 0.8
+  assert long
+  count = lambda texts: [len(ids) for ids in words.encode_batch(texts)]  # noqa: E731
+  pool = Pool(dataset, rows, shots=2, seed=0, count=count)
+  # The exemplars of evaluation are those of the first epoch.
+  shown = trained(dataset, rows, words, pool=pool, epochs=1)
+  also = evaluated(dataset, rows, words, shots=2)
+  both = shown.keys() & also.keys()
+  for key in both:
+    assert also[key] == shown[key]
+  assert any(shown[key] == train[key] for key in both)  # no exemplar fits before it
+
+
+@pytest.mark.parametrize('name', ['quac', 'rte'])
+def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
+  seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
+  from flan_jax.data import fetch, raw_records
+  from flan_jax.interop.seqio import tasks as tasks_lib
+  from flan_jax.runtime.progress import Progress
+
+  dataset, words = dataset_lib.get(name), vocabularies['bytes']
+  builder = dataset.tfds.rpartition(':')[0]
+  folder = tmp_path / 'raw' / (builder if '/' in builder else f'{builder}/default')
+  folder.mkdir(parents=True)
+  lines = '\n'.join(json.dumps(made(name, i)) for i in range(ROWS))
+  for split in ('train', 'validation'):
+    (folder / f'{split}.jsonl').write_text(lines)
+  data_dir = str(tmp_path / 'tfds')
+  fetch.fetch(
+    [dataset], data_dir=data_dir, folder=str(tmp_path / 'raw'),
+    progress=Progress(quiet=True),
+  )  # fmt: skip
+  rows = [
+    dataset.read(record, row_id)
+    for row_id, record in raw_records.records(dataset, 'train', data_dir=data_dir)
+  ]
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  tasks_lib.register(seqio.ByteVocabulary(), data_dir=data_dir)
+  try:
+    lengths = {'inputs': LIMITS.inputs, 'targets': LIMITS.targets}
+
+    def read(task):
+      found = seqio.get_mixture_or_task(task).get_dataset(
+        lengths, split='train', shuffle=False
+      )
+      return {
+        (row['row_id'].decode(), int(row['template'])): row['inputs'].tolist()
+        for row in found.as_numpy_iterator()
+      }
+
+    want = evaluated(dataset, rows, words) | trained(dataset, rows, words)
+    cut = 0
+    tasks = [f'{dataset.task}_template_{i}' for i in dataset.evaluated_templates]
+    for task in (dataset.task, *tasks[:2]):
+      found = read(task)
+      assert len(found) >= len(rows) - 2
+      for key, ids in found.items():
+        assert ids == [*want[key], words.eos_id]
+        cut += len(ids) > LIMITS.inputs * 0.8
+    assert cut > ROWS
+    short = {'inputs': LIMITS.inputs, 'targets': 3}
+    found = seqio.get_mixture_or_task(tasks[0]).get_dataset(
+      short, split='train', shuffle=False
+    )
+    for row in found.as_numpy_iterator():  # no half of an answer ends in EOS
+      whole = len(words.encode(row['targets_pretokenized'].decode())) < 3
+      assert (row['targets'][-1] == words.eos_id) == whole
+  finally:
+    seqio.TaskRegistry.reset()
+    seqio.MixtureRegistry.reset()

@@ -1,0 +1,495 @@
+"""Materialisation: the same bytes every time, whole or not at all, nothing lost."""
+
+import collections
+import dataclasses
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
+from flan_jax.data.preprocess import POLICY
+from flan_jax.data.store import shard
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+from flan_jax.evaluate import eval_data, evaluator
+from flan_jax.evaluate.predict import Warnings
+from flan_jax.runtime.progress import Progress
+
+
+def contents(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+def test_two_runs_give_the_same_bytes(world, tmp_path, words):
+  one = materialize(world.mixture, out=tmp_path / 'one', epochs=2, **words)
+  two = materialize(world.mixture, out=tmp_path / 'two', epochs=2, **words)
+  assert one == two
+  assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['one', 'two']
+
+
+def test_the_digest_follows_the_content(world, tmp_path):
+  def digest(**kwargs):
+    out = tmp_path / str(len(list(tmp_path.iterdir())))
+    given = {'tokenizer': 'bytes'} | kwargs
+    return materialize(world.mixture, out=out, **given)['digest']
+
+  digests = [digest(), digest(seed=1), digest(epochs=2), digest(limits=(60, 32))]
+  world.rows['pairs']['train'][0]['premise'] = 'another'
+  digests.append(digest())
+  assert len(set(digests)) == len(digests)
+
+
+def test_the_manifest_counts_every_row(world, tmp_path):
+  world.rows['pairs']['train'][3]['label'] = -1
+  world.rows['stories']['train'][4]['title'] = '  '
+  world.rows['stories']['train'][5]['title'] = 'long ' * 99
+  world.rows['stories']['train'][6]['story'] = 'word ' * 99
+  world.rows['picks']['train'][1]['one'] = 'x' * 500
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, limits=(400, 64)
+  )
+  pairs, stories, picks = (
+    manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
+  )
+  assert (pairs['rows_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
+  assert pairs['filters'] == {'unlabelled': 1, 'empty': 0, 'too_long': 0}
+  assert (stories['rows_read'], stories['rows']) == (23, 21)
+  # An answer is whole or it is not written.
+  assert stories['filters'] == {'unlabelled': 0, 'empty': 1, 'too_long': 1}
+  assert stories['truncated'] == {'inputs': 3, 'targets': 0, 'redrawn': 0}
+  assert picks['filters']['too_long'] == 1
+  assert manifest['trained_on'] == ['nli', 'commonsense', 'summarization']
+  assert manifest['held_out'] == ['paraphrase']
+  assert manifest['excluded'] == ['sentiment']
+  assert manifest['tfds'] == {'pairs': 'pairs:1.0.0', 'stories': 'stories:1.0.0',
+                              'twins': 'twins:1.0.0'}  # fmt: skip
+  assert manifest['limits'] == {'inputs': 400, 'targets': 64, 'policy': POLICY}
+  assert sum(manifest['length_histogram']['counts']) == 3 * (34 + 21 + 11)
+  assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
+
+
+def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
+  """Entry e * rows + i: row i, by the template that is drawn for epoch e."""
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5)
+  found = Store.open(tmp_path / 'out')
+  dataset = dataset_lib.get('pairs', family='tiny')
+  decode = found.tokenizer().decode
+  for entry in range(3 * 35):
+    epoch, i = divmod(entry, 35)
+    record = found.record('pairs', entry)
+    assert (record.row_id, record.epoch) == (f'train.0.{i}', epoch)
+    assert record.template == stable_hash.template(5, record.row_id, epoch, 10)
+    assert record.options == ('yes', 'no')
+    row = dataset.read(world.rows['pairs']['train'][i], record.row_id)
+    prompt = dataset_lib.render(dataset, record.template, row)
+    assert tuple(map(decode, record.example)) == prompt
+
+
+def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
+  """A rate is a size below 3,000, so small datasets are drawn equally often."""
+  short = materialize(
+    world.mixture, out=tmp_path / 'short', tokenizer='bytes', steps=1, batch_tokens=64
+  )
+  epochs = {name: entry['epochs'] for name, entry in short['datasets'].items()}
+  assert set(epochs.values()) == {10}  # a window of 1024 draws is 14 epochs of 70 rows
+  assert all(entry['wraps'] for entry in short['datasets'].values())
+
+  world.rows['pairs']['train'] *= 300
+  big = materialize(
+    world.mixture, out=tmp_path / 'big', tokenizer='bytes', steps=100, batch_tokens=2048
+  )
+  pairs = big['datasets']['pairs']
+  assert (pairs['rate'], pairs['rows']) == (3000, 11_995)
+  assert pairs['epochs'] == 1
+  assert not pairs['wraps']
+  assert big['datasets']['picks']['epochs'] == 2
+  found = Store.open(tmp_path / 'big')
+  assert len(found.lengths('picks')) == 2 * 12
+  plan = found.plan(seed=0, rows=100, row_length=2048)
+  for name, drawn in plan.counts().items():
+    assert drawn <= big['datasets'][name]['epochs'] * big['datasets'][name]['rows']
+
+
+def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
+  """`steps` renders epoch 0 first and the rest later: the same shard."""
+  world.rows['pairs']['train'] *= 300
+  steps = materialize(
+    world.mixture,
+    out=tmp_path / 'steps',
+    tokenizer='bytes',
+    steps=100,
+    batch_tokens=2048,
+  )
+  epochs = steps['datasets']['picks']['epochs']
+  assert epochs > 1
+  at_once = materialize(
+    world.mixture, out=tmp_path / 'epochs', tokenizer='bytes', epochs=epochs
+  )
+  assert steps['datasets']['picks']['digest'] == at_once['datasets']['picks']['digest']
+  folders = [tmp_path / name / 'train' for name in ('steps', 'epochs')]
+  for epoch in range(epochs):
+    one, two = (f / shard.records_file('picks', epoch) for f in folders)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_more_epochs_than_templates_wrap(world, tmp_path):
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=12
+  )
+  pairs = manifest['datasets']['pairs']
+  assert (pairs['epochs'], pairs['epochs_needed'], pairs['wraps']) == (10, 12, True)
+
+
+def test_ten_epochs_show_a_row_all_ten_templates(world, tmp_path):
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=10)
+  records = Store.open(tmp_path / 'out').records('stories', range(230))
+  seen = collections.defaultdict(set)
+  for record in records:
+    seen[record.row_id].add(record.template)
+  assert set(map(len, seen.values())) == {10}
+
+
+def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path):
+  world.rows['twins']['test'][1]['same'] = -1
+  manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  twins = manifest['evaluation']['twins']
+  assert twins['rows'] == {'dev': 3, 'test': 4}
+  assert twins['filters'] == {'unlabelled': 1, 'empty': 0}
+  found = Store.open(tmp_path / 'out')
+  dataset = dataset_lib.get('twins', family='tiny')
+  want = [
+    dataset.read(record, f'test.0.{i}')
+    for i, record in enumerate(world.rows['twins']['test'])
+    if i != 1
+  ]
+  assert found.evaluation_rows('twins', 'test') == want
+  assert 'twins' not in found.datasets
+  line = (
+    (tmp_path / 'out' / 'evaluation' / 'twins.dev.jsonl').read_text().splitlines()[1]
+  )
+  assert json.loads(line) == {
+    'row_id': 'validation.0.1',
+    'values': {'left': 'word7 word8 word9 word10 word11 word12',
+               'right': 'word7 word8 word9 word10 word11 word12!', 'answer': 'yes'},
+    'options': ['no', 'yes'],
+    'gold': [1],
+    'references': ['yes'],
+    'span': [],
+  }  # fmt: skip
+
+
+def test_smaller_data_is_clamped_and_said_so(world, tmp_path):
+  """Design decision 8: carve-outs shrink in proportion; the rate is the real one."""
+  world.rows['pairs']['train'] = world.rows['pairs']['train'][:16]
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', evaluate=('nli',)
+  )
+  pairs = manifest['datasets']['pairs']
+  assert pairs['clamped'] == {
+    'train': {'declared': 35, 'real': 14},
+    'dev': {'declared': 5, 'real': 2},
+  }
+  assert pairs['rate'] == pairs['rows'] == 14
+  assert manifest['evaluation']['pairs']['rows'] == {'dev': 2, 'test': 7}
+
+
+def test_a_finished_store_is_reused_and_never_rewritten(world, tmp_path):
+  out = tmp_path / 'out'
+  first = materialize(world.mixture, out=out, tokenizer='bytes')
+  stamp = (out / 'manifest.json').stat().st_mtime_ns
+  assert materialize(world.mixture, out=out, tokenizer='bytes') == first
+  assert (out / 'manifest.json').stat().st_mtime_ns == stamp
+  with pytest.raises(InputError, match=r"store '.*out'.*not rewritten"):
+    materialize(world.mixture, out=out, tokenizer='bytes', seed=1)
+  (tmp_path / 'notes').mkdir()
+  (tmp_path / 'notes' / 'mine.txt').write_text('keep')
+  with pytest.raises(InputError, match='not a store'):
+    materialize(world.mixture, out=tmp_path / 'notes', tokenizer='bytes')
+  assert (tmp_path / 'notes' / 'mine.txt').read_text() == 'keep'
+
+
+def partial(tmp_path):
+  """Files of the unfinished store, by the part they belong to."""
+  folder = tmp_path / '.out.partial'
+  return {path.relative_to(folder).as_posix() for path in folder.rglob('*.*')}
+
+
+def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
+  world, tmp_path, monkeypatch
+):
+  world.rows['picks']['train'][7]['label'] = 3
+  with pytest.raises(
+    InputError, match="dataset 'picks', row 'train.0.7'.* got 3; must"
+  ):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  assert [path.name for path in tmp_path.iterdir()] == ['.out.partial']
+  assert {'work/pairs.spool', 'work/stories.spool'} <= partial(tmp_path)
+  assert not any('picks' in name for name in partial(tmp_path))
+
+  world.rows['picks']['train'][7]['label'] = 1
+  read = []
+
+  def records(dataset, split, **where):
+    read.append(dataset.name)
+    return world.records(dataset, split, **where)
+
+  monkeypatch.setattr(raw_records, 'records', records)
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  assert 'pairs' not in read
+  assert 'picks' in read
+  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
+
+
+def test_raw_data_that_changed_in_between_is_read_again(world, tmp_path):
+  world.rows['picks']['train'][7]['label'] = 3
+  with pytest.raises(InputError, match='must'):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  world.rows['picks']['train'][7]['label'] = 1
+  world.rows['pairs']['train'][0]['premise'] = 'rewritten since'
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
+
+
+def test_nothing_stays_where_nothing_was_finished(world, tmp_path):
+  world.rows['pairs']['train'][7]['label'] = 3
+  with pytest.raises(InputError, match='must'):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+def test_a_failure_late_in_the_work_keeps_the_finished_shards(
+  world, tmp_path, monkeypatch, words
+):
+  """... and no half-written file; the next run goes on and ends in the same store."""
+  write = shard.ShardWriter.write
+  rendered = []
+
+  def breaks(self, record):
+    if record.epoch == 1 and self.index:
+      raise OSError(28, 'No space left on device')
+    write(self, record)
+
+  monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
+  with pytest.raises(InputError, match='No space left.*what is finished is kept'):
+    materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+  shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
+  assert shards == {'train/pairs.00.array_record'}
+  assert not [name for name in partial(tmp_path) if '/.' in name]
+
+  monkeypatch.setattr(shard.ShardWriter, 'write', write)
+  epoch = preprocess.Renderer.__call__
+  monkeypatch.setattr(
+    preprocess.Renderer,
+    '__call__',
+    lambda self, batch, e: (
+      rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
+    ),
+  )
+  materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+  assert ('pairs', 0) not in rendered
+  assert len(rendered) == 5
+  materialize(world.mixture, out=tmp_path / 'at_once', epochs=2, **words)
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
+
+
+def test_a_disk_that_is_full_is_named_and_loses_nothing(tmp_path):
+  """The real writer at a real limit: no file may grow past 96 KiB."""
+  code = """
+import resource, signal, sys
+from flan_jax.catalog import dataset
+from flan_jax.data.store.materialize import materialize
+from flan_jax.errors import InputError
+out, limit = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if limit:
+  resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+  mixture = dataset.mixture('microworld_mini_rte')
+  materialize(mixture, out=out, tokenizer='bytes', epochs=1)
+except InputError as error:
+  print(error)
+"""
+
+  def run(limit):
+    command = [sys.executable, '-c', code, str(tmp_path / 'out'), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
+
+  said = run(96 * 1024)
+  assert 'File too large' in said
+  assert 'what is finished is kept' in said
+  assert not (tmp_path / 'out').exists()
+  assert not [name for name in partial(tmp_path) if '/.' in name]
+  assert run(0) == ''
+  assert Store.open(tmp_path / 'out').rows('mini_rte') == 2400
+
+
+def test_what_a_killed_process_left_is_cleared(world, tmp_path):
+  left = tmp_path / '.out.partial' / 'train'
+  left.mkdir(parents=True)
+  (left / '.77.pairs.00.array_record').write_bytes(b'half')
+  manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  assert [path.name for path in tmp_path.iterdir()] == ['out']
+  assert set(manifest['files']) == {
+    *(f'train/{n}.00.{end}' for n in ('pairs', 'stories', 'picks')
+      for end in ('array_record', 'index.npy')),
+    'evaluation/twins.dev.jsonl', 'evaluation/twins.test.jsonl',
+  }  # fmt: skip
+
+
+def test_a_store_that_is_being_written_is_left_alone(world, tmp_path):
+  partial = tmp_path / '.out.partial'
+  partial.mkdir()
+  (partial / 'half').write_text('another process writes this')
+  descriptor = os.open(partial, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match='another process is writing it'):
+      materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    assert (partial / 'half').exists()
+  finally:
+    os.close(descriptor)
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+
+
+def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
+  del world.rows['stories']['train'], world.rows['twins']['validation']
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
+  )
+  stories = manifest['datasets']['stories']
+  assert (stories['rows_read'], stories['rows'], stories['rate']) == (0, 0, 0)
+  assert stories['clamped'] == {'train': {'declared': 23, 'real': 0}}
+  assert manifest['evaluation']['twins']['rows'] == {'dev': 0, 'test': 5}
+  assert manifest['trained_on'] == ['nli', 'commonsense']
+  found = Store.open(tmp_path / 'out')
+  assert found.datasets == ('pairs', 'picks')
+  assert found.evaluation_rows('twins', 'dev') == []
+  assert set(found.plan(seed=0, rows=9, row_length=512).counts()) == {'pairs', 'picks'}
+  world.rows['pairs'].pop('train')
+  world.rows['picks'].pop('train')
+  with pytest.raises(InputError, match='no training rows are left'):
+    materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes')
+
+
+def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
+  world, tmp_path
+):
+  world.rows['stories']['test'][1]['title'] = '  '
+  held_out = dataclasses.replace(
+    world.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
+  )
+  manifest = materialize(held_out, out=tmp_path / 'out', tokenizer='bytes')
+  assert manifest['evaluation']['stories']['filters']['empty'] == 1
+  about = {'data_dir': None, 'progress': Progress(quiet=True)}
+  store = Store.open(tmp_path / 'out')
+  dataset = dataset_lib.get('stories', family='tiny')
+  measured = []
+  for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
+    found = evaluator._askable(dataset, source('stories', 'test'), Warnings())
+    measured.append([row.row_id for row in found])
+  assert measured == [['test.0.0', 'test.0.2']] * 2
+
+
+def test_a_missing_field_is_named(world, tmp_path):
+  del world.rows['pairs']['train'][2]['text']['hypothesis']
+  with pytest.raises(InputError, match=r"'pairs', row 'train.0.2': field .*hypothesis"):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+
+
+def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
+  del world.rows['picks'], world.rows['twins']
+  with pytest.raises(InputError, match="'picks': not prepared"):
+    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', missing='skip'
+  )
+  assert set(manifest['missing']) == {'picks', 'twins'}
+  assert manifest['trained_on'] == ['nli', 'summarization']
+  assert Store.open(tmp_path / 'out').datasets == ('pairs', 'stories')
+  world.rows.clear()
+  with pytest.raises(InputError, match='none of its 3 datasets is prepared'):
+    materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip')
+
+
+@pytest.mark.parametrize(
+  ('change', 'given', 'message'),
+  [
+    ({'datasets': ()}, {}, 'no datasets'),
+    ({'held_out': ('nli',)}, {}, r'trains on that very cluster \(pairs\)'),
+    (
+      {'excluded': ('commonsense',)},
+      {},
+      'on commonsense, too near to it',
+    ),
+    ({}, {'missing': 'skipp'}, "did you mean 'skip'"),
+    ({}, {'epochs': 0}, 'epochs 0: must be at least 1'),
+    ({}, {'epochs': 1, 'steps': 1}, 'give one of them'),
+    ({}, {'steps': 1}, 'needs batch_tokens'),
+    ({}, {'evaluate': ('nlj',)}, "did you mean 'nli'"),
+  ],
+)
+def test_bad_arguments_are_named(world, tmp_path, change, given, message):
+  mixture = dataclasses.replace(world.mixture, **change)
+  with pytest.raises(InputError, match=message):
+    materialize(mixture, out=tmp_path / 'out', **{'tokenizer': 'bytes'} | given)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_told_by_dataset(world, tmp_path):
+  calls = []
+  materialize(
+    world.mixture,
+    out=tmp_path / 'out',
+    tokenizer='bytes',
+    epochs=2,
+    progress=lambda *call: calls.append(call),
+  )
+  assert ('read', 'pairs', 35, 35) in calls
+  assert [c for c in calls if c[:2] == ('render', 'picks')] == [
+    ('render', 'picks', 12, 24),
+    ('render', 'picks', 24, 24),
+  ]
+
+
+def test_the_trained_tokenizer_is_kept_in_the_store(world, tmp_path):
+  manifest = materialize(world.mixture, out=tmp_path / 'out', vocab_size=420)
+  found = Store.open(tmp_path / 'out').tokenizer()
+  assert isinstance(found, tokenizers.SentencePiece)
+  assert manifest['tokenizer'] == {
+    'name': 'bpe-420', 'file': 'tokenizer.model', 'vocab_size': found.vocab_size,
+    'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'unk_id': 2, 'digest': found.digest,
+  }  # fmt: skip
+  assert np.max(Store.open(tmp_path / 'out').record('pairs', 0).example.inputs) < 420
+
+
+def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
+  """Packing changes no draw: the lengths before and after differ by the last window."""
+  manifest = materialize(
+    world.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
+    batch_tokens=8192, row_length=2048,
+  )  # fmt: skip
+  found = manifest['plan']
+  assert (found['rows'], found['row_length']) == (160, 2048)
+  plan = Store.open(tmp_path / 'out').plan(seed=0, rows=160, row_length=2048)
+  assert manifest['fill'] == found['fill'] == plan.fill > 0.99
+  assert found['examples'] == plan.examples
+  drawn, packed = (found[key]['counts'] for key in ('lengths_drawn', 'lengths_packed'))
+  assert sum(drawn) == sum(packed) == plan.examples
+  assert np.abs(np.subtract(drawn, packed)).sum() < 0.2 * plan.examples

@@ -1,0 +1,107 @@
+"""Repair: what was damaged is named, and made again just as it was."""
+
+import dataclasses
+
+import pytest
+
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.data.store import shard
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.repair import repair
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+
+
+@pytest.fixture
+def out(world, tmp_path):
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+  return tmp_path / 'out'
+
+
+def contents(folder):
+  return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def overwrite(path, start, count):
+  """Zeroes `count` bytes from `start`; the size stays."""
+  data = bytearray(path.read_bytes())
+  data[start : start + count] = bytes(count)
+  path.write_bytes(data)
+
+
+def test_a_whole_store_has_nothing_to_mend(out):
+  before = contents(out)
+  assert repair(out) == []
+  assert contents(out) == before
+
+
+def test_only_the_damaged_shard_is_made_again(out):
+  before = contents(out)
+  path = out / 'train' / 'pairs.01.array_record'
+  overwrite(path, 3_000, 40)
+  with pytest.raises(InputError, match=r'pairs.01.array_record is corrupt') as raised:
+    Store.open(out).records('pairs', range(35, 70))
+  assert f'`flan materialize --repair --out {out}`' in str(raised.value)
+  lost = shard.lost(out / 'train', 'pairs', 1, 35)
+  assert 1 <= len(lost) <= 3  # the records that the forty bytes hit
+  assert f'{len(lost)} of its 35 rows are lost' in str(raised.value)
+  others = [i for i in range(35) if i not in lost]
+  assert len(Store.open(out).records('pairs', [35 + i for i in others])) == len(others)
+
+  (damage,) = repair(out)
+  assert damage.dataset == 'pairs'
+  assert (damage.part, damage.rows, damage.lost) == ('epoch 1', 35, len(lost))
+  assert contents(out) == before
+  assert [path.name for path in out.parent.iterdir()] == ['out']
+
+
+@pytest.mark.parametrize('style', [Style(shots=2), Style(form='dataset_name')])
+def test_a_shard_in_another_style_is_made_again_in_it(world, tmp_path, style):
+  mixture = dataclasses.replace(world.mixture, style=style)
+  out = tmp_path / 'out'
+  materialize(mixture, out=out, tokenizer='bytes')
+  before = contents(out)
+  (out / 'train' / 'pairs.00.array_record').unlink()
+  (damage,) = repair(out)
+  assert (damage.dataset, damage.lost) == ('pairs', 35)
+  assert contents(out) == before
+
+
+def test_files_that_are_gone_or_cut_short_come_back(out):
+  before = contents(out)
+  (out / 'train' / 'stories.00.array_record').unlink()
+  (out / 'train' / 'picks.01.index.npy').write_bytes(b'')
+  path = out / 'evaluation' / 'twins.test.jsonl'
+  path.write_bytes(path.read_bytes()[:-30])
+  with pytest.raises(InputError, match='bytes, the manifest says'):
+    Store.open(out)
+  mended = {(one.dataset, one.part): one.lost for one in repair(out)}
+  assert mended == {
+    ('stories', 'epoch 0'): 23,
+    ('picks', 'epoch 1'): 0,  # its records are whole, their sizes were lost
+    ('twins', 'test'): 1,
+  }
+  assert contents(out) == before
+
+
+def test_a_store_whose_raw_data_changed_is_left_as_it_is(world, out):
+  overwrite(out / 'train' / 'pairs.01.array_record', 3_000, 40)
+  damaged = contents(out)
+  world.rows['pairs']['train'][9]['premise'] = 'another'
+  with pytest.raises(InputError, match=r"'pairs', epoch 1: .*have changed since"):
+    repair(out)
+  assert contents(out) == damaged
+  assert [path.name for path in out.parent.iterdir()] == ['out']
+
+
+def test_a_tokenizer_cannot_be_made_again(world, tmp_path):
+  materialize(world.mixture, out=tmp_path / 'out', vocab_size=420)
+  (tmp_path / 'out' / 'tokenizer.model').unlink()
+  with pytest.raises(InputError, match=r'tokenizer.model is not the tokenizer of'):
+    repair(tmp_path / 'out')
+
+
+def test_spans_of_rows_are_short():
+  assert shard.spans([3, 4, 5, 9]) == '3-5, 9'
+  assert shard.spans([]) == ''
+  assert shard.spans(range(0, 100, 2), most=2) == '0, 2, ...'

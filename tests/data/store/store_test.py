@@ -1,0 +1,167 @@
+"""Store: opened whole or refused by name; a plan over it is made once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flan_jax.data import batch
+from flan_jax.data.store import repair
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store, describe
+from flan_jax.errors import InputError
+
+
+@pytest.fixture
+def out(world, tmp_path):
+  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+  return tmp_path / 'out'
+
+
+def test_lengths_are_those_of_the_examples(out):
+  store = Store.open(out)
+  for dataset in store.datasets:
+    lengths = store.lengths(dataset)
+    assert len(lengths) == store.rows(dataset) * store.rendered[dataset]
+    for entry in (0, 5, len(lengths) - 1):
+      inputs, targets = store.example(dataset, entry)
+      assert lengths[entry] == batch.length(len(inputs), len(targets), store.bos_id)
+      assert inputs.dtype == targets.dtype == np.int32
+
+
+def test_records_come_in_the_order_asked_for(out):
+  store = Store.open(out)
+  ids = [record.row_id for record in store.records('pairs', [9, 0, 9, 36])]
+  assert ids == ['train.0.9', 'train.0.0', 'train.0.9', 'train.0.1']
+
+
+def test_a_plan_is_made_once_and_then_opened(out):
+  store = Store.open(out)
+  plan = store.plan(seed=3, rows=30, row_length=512)
+  (kept,) = (out / 'plans').iterdir()
+  assert kept.name == plan.digest
+  stamp = (kept / 'entry.npy').stat().st_mtime_ns
+  again = Store.open(out).plan(seed=3, rows=30, row_length=512)
+  assert [again.row(k) for k in range(30)] == [plan.row(k) for k in range(30)]
+  assert (kept / 'entry.npy').stat().st_mtime_ns == stamp
+
+
+def test_describe_says_what_stands_where_in_a_row(out):
+  store = Store.open(out)
+  plan = store.plan(seed=3, rows=30, row_length=512)
+  for k in (0, 11):
+    found = describe(store, plan, k)
+    row = store.row(plan, k)
+    assert list(found) == ['row', 'length', 'segments']
+    assert (found['row'], found['length']) == (k, int(np.sum(row.segment_ids > 0)))
+    assert found['length'] == plan.used(k)
+    drawn = plan.row(k)
+    assert [s['dataset'] for s in found['segments']] == [
+      dataset for dataset, _ in drawn
+    ]
+    for number, (segment, (dataset, entry)) in enumerate(
+      zip(found['segments'], drawn, strict=True), start=1
+    ):
+      at = np.flatnonzero(row.segment_ids == number)
+      assert (segment['start'], segment['length']) == (at[0], len(at))
+      record = store.record(dataset, entry)
+      assert (segment['row_id'], segment['template']) == (
+        record.row_id,
+        record.template,
+      )
+      assert segment['cluster'] == store.clusters[dataset]
+
+
+def test_what_is_not_a_store_is_named(tmp_path):
+  with pytest.raises(InputError, match=r"store '.*absent': no such directory"):
+    Store.open(tmp_path / 'absent')
+  with pytest.raises(InputError, match='no manifest.json'):
+    Store.open(tmp_path)
+
+
+def test_a_truncated_store_is_named(out):
+  shard = out / 'train' / 'pairs.00.array_record'
+  whole = shard.read_bytes()
+  shard.write_bytes(whole[:-10])
+  with pytest.raises(
+    InputError,
+    match='pairs.00.array_record has .*; the 35 rows of that shard are lost; .*repair',
+  ):
+    Store.open(out)
+  shard.unlink()
+  with pytest.raises(InputError, match='train/pairs.00.array_record has no bytes'):
+    Store.open(out)
+  shard.write_bytes(whole)
+  manifest = out / 'manifest.json'
+  text = manifest.read_text()
+  manifest.write_text(text[:200])
+  with pytest.raises(InputError, match='manifest.json is truncated'):
+    Store.open(out)
+
+
+@pytest.mark.parametrize('version', [0, 2, 3])
+def test_a_store_of_an_older_format_is_refused(out, version):
+  """... by whatever opens it: its prompts were cut by other rules."""
+  manifest = out / 'manifest.json'
+  found = json.loads(manifest.read_text())
+  manifest.write_text(json.dumps({**found, 'version': version}))
+  with pytest.raises(
+    InputError, match=f'format {version}; .* 4: materialize again'
+  ) as e:
+    Store.open(out)
+  assert '\n' not in str(e.value)
+  with pytest.raises(InputError, match='materialize again'):
+    repair.repair(out)
+
+
+def test_a_corrupt_shard_is_named(out):
+  shard = out / 'train' / 'pairs.00.array_record'
+  data = bytearray(shard.read_bytes())
+  data[: len(data) * 3 // 4] = bytes(len(data) * 3 // 4)
+  shard.write_bytes(data)
+  with pytest.raises(
+    InputError,
+    match='train/pairs.00.array_record is corrupt at rows 3 .* of its 35 rows are lost',
+  ):
+    Store.open(out).record('pairs', 3)
+
+
+def test_a_corrupt_index_is_named(out):
+  index = out / 'train' / 'pairs.01.index.npy'
+  index.write_bytes(bytes(index.stat().st_size))
+  with pytest.raises(InputError, match="an index of 'pairs' is corrupt .*--repair"):
+    Store.open(out).lengths('pairs')
+
+
+def test_a_store_of_another_tokenizer_or_templates_is_refused_with_both_digests(out):
+  store = Store.open(out)
+  digests = {key: store.manifest['digests'][key] for key in ('tokenizer', 'templates')}
+  store.require(digests, of='the checkpoint')
+  for key in digests:
+    other = {**digests, key: 'f' * 64}
+    with pytest.raises(InputError, match=key) as raised:
+      store.require(other, of='the checkpoint')
+    assert digests[key][:12] in str(raised.value)
+    assert 'the checkpoint has ffffffffffff' in str(raised.value)
+
+
+def test_many_shards_are_read_with_few_open(out, monkeypatch):
+  """A process may open about a thousand files; a store may have more shards."""
+  monkeypatch.setattr('flan_jax.data.store.store.READERS', 2)
+  store = Store.open(out)
+  want = {name: Store.open(out).records(name, [0]) for name in store.datasets}
+  for _ in range(2):
+    for name in store.datasets:
+      for entry in (0, store.rows(name)):
+        assert store.record(name, entry).row_id == want[name][0].row_id
+  assert len(store._readers) == 2
+
+
+def test_what_the_store_does_not_hold_is_named(out):
+  store = Store.open(out)
+  with pytest.raises(InputError, match="dataset 'pair': .* did you mean 'pairs'"):
+    store.lengths('pair')
+  with pytest.raises(InputError, match="entry 70 of 'pairs': must be 0 to 69"):
+    store.record('pairs', 70)
+  with pytest.raises(InputError, match=r'twins.tst: .* did you mean .twins.test'):
+    store.evaluation_rows('twins', 'tst')

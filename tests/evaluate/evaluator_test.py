@@ -1,0 +1,595 @@
+"""The protocol: which rows, which templates, what is measured, what is written."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, rows, says
+
+from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.fields import Answer, Label
+from flan_jax.data.preprocess import Limits
+from flan_jax.errors import InputError
+from flan_jax.evaluate import evaluator, metrics, predictions
+from flan_jax.inference.rank_options import Scored, Scorer
+
+
+def test_measures_every_template_that_asks_for_the_answer():
+  found = evaluator.evaluate(says('yes'), datasets=[RANKED], rows=rows(RANKED, 7))
+  (result,) = found.datasets
+  assert result.templates == (0, 2)
+  assert set(result.splits) == {'dev', 'test'}
+  assert result.splits['test'].tuned.shape == (2, 7, 1)
+  assert result.splits['test'].tuned[0, :, 0].tolist() == [1, 0, 1, 0, 1, 0, 1]
+  assert result.splits['test'].base is None
+
+
+def test_base_and_tuned_read_the_same_prompts():
+  seen = {}
+  evaluator.evaluate(
+    says('yes'),
+    base=says('no'),
+    datasets=[RANKED],
+    rows=rows(RANKED, 5),
+    emit=lambda record, split, model: seen.setdefault((model, split), []).append(
+      record
+    ),
+  )
+  tuned, base = seen['tuned', 'test'], seen['base', 'test']
+  assert [r['prompt'] for r in tuned] == [r['prompt'] for r in base]
+  assert {r['predicted'] for r in tuned} == {0}
+  assert {r['predicted'] for r in base} == {1}
+
+
+def test_a_prediction_says_what_was_tokenised():
+  seen = []
+  evaluator.evaluate(
+    says('no'),
+    datasets=[RANKED],
+    rows=rows(RANKED, 1),
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  assert seen[0] == {
+    'row_id': 'test.0.0',
+    'dataset': 'tiny_nli',
+    'template': 0,
+    'prompt': 'Fact 0 of test. So it is 0?\nOPTIONS:\n- yes\n- no',
+    'options': ['yes', 'no'],
+    'log_probabilities': [-1.0, 0.0],
+    'gold': [0],
+    'predicted': 1,
+  }
+
+
+def test_free_text_is_generated_and_matched_with_any_reference():
+  seen = []
+  number = Oracle(lambda prompt: 'Number ' + ''.join(filter(str.isdigit, prompt)))
+  found = evaluator.evaluate(
+    number,
+    datasets=[WRITTEN],
+    rows=rows(WRITTEN, 3),
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  exact = found.datasets[0].splits['test'].tuned[..., 0]
+  assert exact.tolist() == [[1, 1, 1]]
+  assert seen[2] == {
+    'row_id': 'test.0.2',
+    'dataset': 'tiny_qa',
+    'template': 0,
+    'prompt': 'Who is Fact 2 of test.?',
+    'options': [],
+    'text': 'Number 2',
+    'gold': ['it is 2', 'number 2'],
+    'predicted': 'Number 2',
+  }
+
+
+def test_a_real_model_goes_the_whole_way(tiny_model):
+  model = tiny_model()
+  scorer = Scorer(
+    params=model.params, config=model.config, tokenizer=BYTES, rows=4, row_length=128
+  )
+  reports = []
+  found = evaluator.evaluate(
+    scorer,
+    datasets=[RANKED, WRITTEN],
+    rows=lambda name, split: rows(RANKED if name == RANKED.name else WRITTEN, 4)(
+      name, split
+    ),
+    max_new_tokens=4,
+    progress=lambda *state: reports.append(state),
+  )
+  ranked, written = found.datasets
+  assert ranked.splits['dev'].tuned.shape == (2, 4, 1)
+  assert written.splits['dev'].tuned.shape == (1, 4, 2)
+  assert found.timing['examples'] == 2 * (2 * 4) + 2 * 4
+  assert found.timing['tokens_scored'] % 64 == 0
+  assert found.timing['examples_per_s'] > 0
+  assert reports[-1] == ('evaluate', 'tiny_qa', 8, 8)
+
+
+def test_blocks_do_not_matter(monkeypatch):
+  rule = Oracle(lambda prompt: LABELS[len(prompt) % 2])
+  whole = evaluator.evaluate(rule, datasets=[RANKED], rows=rows(RANKED, 23))
+  monkeypatch.setattr(evaluator, '_BLOCK', 10)
+  parts = evaluator.evaluate(rule, datasets=[RANKED], rows=rows(RANKED, 23))
+  for split in ('dev', 'test'):
+    np.testing.assert_array_equal(
+      whole.datasets[0].splits[split].tuned, parts.datasets[0].splits[split].tuned
+    )
+
+
+class TestSample:
+  ROWS = rows(RANKED, 50)('tiny_nli', 'test')
+
+  def ids(self, most, seed=0, some=None):
+    found = evaluator.sample(some or self.ROWS, most=most, seed=seed)
+    return [row.row_id for row in found]
+
+  def test_keeps_the_order_of_the_rows(self):
+    order = [row.row_id for row in self.ROWS]
+    found = self.ids(10)
+    assert len(found) == 10
+    assert found == [row_id for row_id in order if row_id in found]
+
+  def test_does_not_depend_on_how_rows_are_stored(self):
+    assert sorted(self.ids(10)) == sorted(self.ids(10, some=self.ROWS[::-1]))
+
+  def test_a_smaller_sample_is_part_of_a_larger_one(self):
+    assert set(self.ids(5)) < set(self.ids(10))
+
+  def test_depends_on_the_seed(self):
+    assert self.ids(10) != self.ids(10, seed=1)
+
+  def test_takes_all_where_there_are_fewer(self):
+    assert len(self.ids(100)) == len(self.ids(None)) == 50
+
+
+def test_templates_can_be_fewer():
+  ask = lambda some: evaluator.evaluate(  # noqa: E731
+    says('yes'), datasets=[RANKED], rows=rows(RANKED, 2), templates=some
+  ).datasets[0].templates  # fmt: skip
+  assert ask(1) == (0,)
+  assert ask([1, 2]) == (2,)
+  with pytest.raises(InputError, match="of dataset 'tiny_nli'; those that do are 0, 2"):
+    ask([1])
+
+
+def test_long_prompts_are_cut_and_counted():
+  found = evaluator.evaluate(
+    says('yes'),
+    datasets=[RANKED],
+    rows=rows(RANKED, 4),
+    splits=('test',),
+    limits=Limits(inputs=46),
+  )
+  (warning,) = found.warnings
+  assert warning.startswith('tiny_nli: prompts with fields cut to fit (row test.0.0')
+  assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
+
+
+@pytest.mark.parametrize(('dataset', 'more'), [(RANKED, {}), (WRITTEN, {'most': 8})])
+def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset, more):
+  """The oracle's tokens are bytes: EOS, and the longest option or what is written."""
+  model, lengths = says('yes'), []
+  whole = sum(len(text) for text in ('Who is ', 'Fact 0 of test.', '?'))
+  model.max_length = 46 + 1 + len('yes') if dataset is RANKED else whole - 2 + 1 + 8
+  found = evaluator.evaluate(
+    model,
+    datasets=[dataset],
+    rows=rows(dataset, 3),
+    splits=('test',),
+    max_new_tokens=more.get('most'),
+    emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
+  )
+  assert 'prompts with fields cut to fit' in found.warnings[0]
+  answer = len('yes') if dataset is RANKED else 8
+  assert max(lengths) + 1 + answer <= model.max_length
+  assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
+
+
+def test_what_cannot_be_cut_is_left_out_and_said():
+  found = evaluator.evaluate(
+    says('yes'),
+    datasets=[RANKED],
+    rows=rows(RANKED, 4),
+    splits=('test',),
+    limits=Limits(inputs=10),
+  )
+  assert found.datasets == ()
+  assert 'left out' in found.warnings[0]
+  assert 'and 5 more' in found.warnings[0]
+
+
+def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
+  class Broken(Oracle):
+    def score(self, requests):
+      scored = super().score(requests)
+      scored.log_probabilities[1][0] = np.nan
+      return scored
+
+  seen = []
+  found = evaluator.evaluate(
+    Broken(lambda prompt: 'yes'),
+    datasets=[RANKED],
+    rows=rows(RANKED, 4),
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  assert found.warnings == (
+    'tiny_nli: NaN from the model, counted as wrong (row test.0.1 template 0)',
+  )
+  assert seen[1]['predicted'] is None
+  assert seen[1]['log_probabilities'] == [None, -1.0]
+  assert found.datasets[0].splits['test'].tuned[0, :, 0].tolist() == [1, 0, 1, 0]
+
+
+def test_a_dataset_without_rows_is_left_out_and_said():
+  found = evaluator.evaluate(says('yes'), datasets=[RANKED], rows=rows(RANKED, 0))
+  assert found.datasets == ()
+  assert found.warnings == ('tiny_nli: no rows in dev or test; left out',)
+
+
+def with_row(row):
+  """The rows of RANKED, and one more."""
+  return lambda name, split: [*rows(RANKED, 2)(name, split), row]
+
+
+VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
+
+
+@pytest.mark.parametrize(
+  ('options', 'why'),
+  [
+    (('', ' '), 'left out: no option has any text'),
+    ((), 'left out: no option has any text'),
+    (('', 'no'), 'left out: the right answer is blank'),
+  ],
+)
+def test_a_row_without_text_to_choose_is_named_and_the_others_are_measured(
+  options, why
+):
+  row = Row('test.0.9', VALUES, Answer('', options, (0,), ('',)))
+  found = evaluator.evaluate(
+    says('yes'), datasets=[RANKED], rows=with_row(row), splits=('test',)
+  )
+  (result,) = found.datasets
+  assert result.splits['test'].tuned.shape == (2, 2, 1)
+  assert found.warnings == (f'tiny_nli: {why} (row test.0.9)',)
+
+
+def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured():
+  """A vocabulary may have nothing for a text that is not blank."""
+
+  class Mute(type(BYTES)):
+    def encode_batch(self, texts):
+      return super().encode_batch([text.replace('\u2603', '') for text in texts])
+
+  model = says('yes')
+  model.tokenizer = Mute()
+  answer = Answer('\u2603', ('\u2603', '\u2603\u2603'), (0,), ('\u2603',))
+  found = evaluator.evaluate(
+    model,
+    datasets=[RANKED],
+    rows=with_row(Row('test.0.9', VALUES, answer)),
+    splits=('test',),
+  )
+  scores = found.datasets[0].splits['test'].tuned[..., 0]
+  assert np.isnan(scores[:, 2]).all()
+  assert scores[:, :2].tolist() == [[1, 0], [1, 0]]
+  assert 'tiny_nli: left out: no option has a token (row test.0.9)' in found.warnings
+
+
+def test_a_blank_answer_is_left_out_of_what_is_written_too():
+  def read(name, split):
+    blank = Row('test.0.9', {**VALUES, 'hypothesis': ' '}, Answer(' '))
+    return [*rows(WRITTEN, 2)(name, split), blank]
+
+  found = evaluator.evaluate(
+    says('it is 0'), datasets=[WRITTEN], rows=read, splits=('test',)
+  )
+  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert found.warnings == (
+    'tiny_qa: left out: the right answer is blank (row test.0.9)',
+  )
+
+
+@pytest.mark.parametrize(
+  ('metric', 'gold'),
+  [
+    *itertools.product(sorted(metrics.METRICS.keys() - {'pearson'}), (')', 'the', '0')),
+    ('pearson', '0'),
+  ],
+)
+def test_nan_that_is_written_is_wrong_whatever_is_right(metric, gold):
+  """Also where nothing of the right answer is left in the metric's normal form."""
+
+  class Broken(Oracle):
+    def generate(self, prompts, *, max_new_tokens):
+      return (
+        super()
+        .generate(prompts, max_new_tokens=max_new_tokens)
+        ._replace(nan=[True] * len(prompts))
+      )
+
+  dataset = dataclasses.replace(WRITTEN, metric=metric)
+  row = Row(
+    'test.0.0', {'premise': 'A.', 'answer': gold}, Answer(gold, (), (), (gold,))
+  )
+  seen = []
+  found = evaluator.evaluate(
+    Broken(lambda prompt: gold),
+    datasets=[dataset],
+    rows=lambda *_: [row],
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  (scores,) = found.datasets[0].splits['test'].tuned[0]
+  assert metrics.get(metric).value(scores) <= 0
+  assert seen[0]['predicted'] is None
+  assert 'counted as wrong' in found.warnings[0]
+
+
+def test_nan_that_is_ranked_is_no_correct_rejection():
+  """F1a: an unanswered `no` is a false alarm, as in t5, and not a right `no`."""
+
+  class Broken(Oracle):
+    def score(self, requests):
+      return Scored([np.array([np.nan, -1.0], np.float32) for _ in requests], 1, 1)
+
+  found = evaluator.evaluate(
+    Broken(lambda prompt: 'yes'),
+    datasets=[dataclasses.replace(RANKED, metric='f1a')],
+    rows=rows(RANKED, 2),
+    splits=('test',),
+  )
+  first = found.datasets[0].splits['test'].tuned[0]
+  assert first.tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_a_choice_is_compared_with_the_number_behind_the_right_word():
+  words = tuple('012345')
+  dataset = dataclasses.replace(
+    RANKED, answer=Label('label', words, round, measured=True), metric='pearson'
+  )
+  values = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
+  read = [
+    Row(f'test.0.{i}', values, dataset.answer({'label': label}, values))
+    for i, label in enumerate((0.4, 3.8, 2.6))
+  ]
+  seen = []
+  found = evaluator.evaluate(
+    says('3'),
+    datasets=[dataset],
+    rows=lambda *_: read,
+    splits=('test',),
+    emit=lambda record, **_: seen.append(record),
+  )
+  statistics = found.datasets[0].splits['test'].tuned[0]
+  assert statistics[:, 1].tolist() == [3, 3, 3]
+  assert statistics[:, 2].tolist() == [0.4, 3.8, 2.6]
+  assert [record['references'] for record in seen[:3]] == [['0.4'], ['3.8'], ['2.6']]
+  assert [record['gold'] for record in seen[:3]] == [[0], [4], [3]]
+  again = predictions.statistics(seen[1], metrics.get('pearson'))
+  np.testing.assert_allclose(again, statistics[1])
+
+
+class TestShots:
+  """Few-shot prompts (FLAN section 4.4)."""
+
+  def ask(self, model=None, *, count=6, **more):
+    seen = []
+    model = model or says('yes')
+    # Room for a few-shot prompt: the oracle's tokenizer counts bytes.
+    model.row_length = more.pop('row_length', 2048)
+    found = evaluator.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=rows(RANKED, count),
+      splits=('test',),
+      emit=lambda record, **_: seen.append(record),
+      **more,
+    )
+    return found, seen
+
+  def test_exemplars_stand_before_the_zero_shot_prompt_with_their_answers(self):
+    _, plain = self.ask()
+    found, seen = self.ask(shots=2)
+    assert found.datasets[0].shots == 2
+    for one, other in zip(plain, seen, strict=True):
+      assert other['prompt'].endswith(one['prompt'])
+      assert len(other['exemplars']) == 2
+      assert all(row_id.startswith('train.') for row_id in other['exemplars'])
+      for row_id in other['exemplars']:
+        i = int(row_id.rpartition('.')[2])
+        assert f'Fact {i} of train.' in other['prompt']
+      assert other['prompt'].count('ANSWER: ') == 2
+
+  def test_every_template_shows_the_same_exemplars_of_a_row(self):
+    _, seen = self.ask(shots=3)
+    by_row = {}
+    for record in seen:
+      by_row.setdefault(record['row_id'], set()).add(tuple(record['exemplars']))
+    assert all(len(shown) == 1 for shown in by_row.values())
+    assert len(set().union(*by_row.values())) > 1
+
+  def test_depend_on_the_seed_alone(self):
+    shown = lambda seed: [r['exemplars'] for r in self.ask(shots=3, seed=seed)[1]]  # noqa: E731
+    assert shown(1) == shown(1)
+    assert shown(1) != shown(2)
+
+  def test_as_many_as_fit_and_never_more_than_960_tokens(self):
+    _, seen = self.ask(shots=16, count=40)
+    tokens = [len(BYTES.encode(record['prompt'])) for record in seen]
+    assert max(tokens) <= 960
+    assert all(1 <= len(record['exemplars']) < 16 for record in seen)
+    assert min(tokens) > 960 - 120  # another one would not have fitted
+
+  def test_a_short_row_of_the_scorer_has_room_for_fewer(self):
+    _, seen = self.ask(shots=16, row_length=300)
+    assert {len(record['exemplars']) for record in seen} == {2, 3}
+
+  def test_a_row_is_never_its_own_exemplar(self):
+    """Here train and test hold the same rows by another name."""
+    same = [row._replace(row_id=f'x.{row.row_id}') for row in
+            rows(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
+    seen = []
+    model = says('yes')
+    model.row_length = 2048
+    evaluator.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=lambda name, split: (
+        same if split == 'train' else rows(RANKED, 4)(name, split)
+      ),
+      splits=('test',),
+      shots=16,
+      emit=lambda record, **_: seen.append(record),
+    )
+    for record in seen:
+      assert len(record['exemplars']) == 3
+      assert f'x.{record["row_id"]}' not in record['exemplars']
+
+  def test_a_dataset_without_training_rows_is_left_out_and_said(self):
+    alone = dataclasses.replace(RANKED, train='')
+    found = evaluator.evaluate(
+      says('yes'), datasets=[alone], rows=rows(RANKED, 3), shots=1
+    )
+    assert found.datasets == ()
+    assert found.warnings == (
+      'tiny_nli: no training rows to show as exemplars; left out',
+    )
+
+
+class TestForms:
+  """The same rows in other words (FLAN section 4.3)."""
+
+  def prompts(self, **more):
+    seen = {}
+    found = evaluator.evaluate(
+      says('yes'),
+      datasets=[RANKED],
+      rows=rows(RANKED, 1),
+      splits=('test',),
+      emit=lambda record, split, model: seen.setdefault(model, []).append(record),
+      **more,
+    )
+    return found.datasets[0], {
+      model: [record['prompt'] for record in records] for model, records in seen.items()
+    }
+
+  def test_without_options_the_instruction_stays(self):
+    result, said = self.prompts(form='no_options')
+    assert result.templates == (0, 2)
+    assert said['tuned'] == [
+      'Fact 0 of test. So it is 0?',
+      'Given Fact 0 of test., is it so that it is 0?',
+    ]
+
+  @pytest.mark.parametrize(
+    ('form', 'prompt'),
+    [
+      ('no_template', 'Fact 0 of test.\nit is 0'),
+      ('dataset_name', '[nli: tiny_nli]\nFact 0 of test.\nit is 0'),
+      ('continuation', 'premise: Fact 0 of test.\nhypothesis: it is 0\nanswer:'),
+    ],
+  )
+  def test_one_prompt_instead_of_the_templates(self, form, prompt):
+    result, said = self.prompts(form=form)
+    assert result.templates == (0,)
+    assert said['tuned'] == [prompt]
+
+  def test_an_untuned_model_can_read_its_own_words(self):
+    result, said = self.prompts(base=says('yes'), base_form='continuation')
+    assert (len(said['tuned']), len(said['base'])) == (2, 1)
+    assert result.base_templates == (0,)
+    assert said['base'][0].endswith('answer:')
+    assert result.splits['test'].tuned.shape == (2, 1, 1)
+    assert result.splits['test'].base.shape == (1, 1, 1)
+
+
+def test_a_continuation_is_scored_and_read_after_a_blank():
+  """A base LM writes on; what counts is the rest of the line."""
+  writes_on = Oracle(lambda prompt: ' it is 1\npremise: and so on')
+  model = Oracle(lambda prompt: ' no')
+  ask = lambda scorer, dataset: evaluator.evaluate(  # noqa: E731
+    scorer,
+    datasets=[dataset],
+    rows=rows(dataset, 2),
+    splits=('test',),
+    form='continuation',
+    emit=lambda record, **_: seen.append(record),
+  ).datasets[0].splits['test'].tuned[0, :, 0].tolist()  # fmt: skip
+  seen = []
+  assert ask(model, RANKED) == [0, 1]
+  assert seen[0]['options'] == [' yes', ' no']
+  seen.clear()
+  assert ask(writes_on, WRITTEN) == [0, 1]
+  assert seen[0]['text'] == 'it is 1'
+
+
+class TestTies:
+  def measure(self, options, gold, found, tokenizer=BYTES):
+    class Fixed(Oracle):
+      def score(self, requests):
+        scores = [np.array(found, np.float32) for _ in requests]
+        return Scored(scores, 1, 1)
+
+    model = Fixed(lambda prompt: '')
+    model.tokenizer = tokenizer
+    answer = Answer(options[gold], options, (gold,), (options[gold],))
+    values = {'premise': 'a', 'hypothesis': 'b', 'answer': options[gold]}
+    seen = []
+    results = evaluator.evaluate(
+      model,
+      datasets=[RANKED],
+      rows=lambda *_: [Row('test.0.0', values, answer)],
+      splits=('test',),
+      templates=1,
+      emit=lambda record, **_: seen.append(record),
+    )
+    return results, seen[0]
+
+  @pytest.mark.parametrize('gold', [0, 1, 2])
+  def test_a_tie_is_worth_its_share_wherever_the_right_answer_stands(self, gold):
+    found, record = self.measure(('a', 'b', 'c'), gold, [-1.0, -2.0, -1.0])
+    score = found.datasets[0].splits['test'].tuned[0, 0, 0]
+    assert score == (0 if gold == 1 else 0.5)
+    assert record['tied'] == [0, 2]
+    assert record['predicted'] == 0
+
+  def test_options_that_the_tokenizer_cannot_tell_apart_are_named(self):
+    class Blind(type(BYTES)):
+      def encode_batch(self, texts):
+        return super().encode_batch([text.lower() for text in texts])
+
+    found, record = self.measure(('May', 'may', 'no'), 1, [-1, -1, -2], Blind())
+    assert found.warnings == (
+      'tiny_nli: options that tokenise alike, counted as tied (row test.0.0)',
+    )
+    assert found.datasets[0].splits['test'].tuned[0, 0, 0] == 0.5
+    assert record['tied'] == [0, 1]
+
+  def test_confidence_is_the_share_of_all_options(self):
+    found, _ = self.measure(('a', 'b'), 0, [np.log(0.06), np.log(0.02)])
+    confidence = found.datasets[0].splits['test'].confidence['tuned'][0, 0]
+    assert confidence == pytest.approx([0.75, 1])
+
+
+@pytest.mark.parametrize('gold', [(), (2,), (-1,)])
+def test_a_right_answer_that_is_no_option_is_named_and_left_out(gold):
+  def read(name, split):
+    good = rows(RANKED, 2)(name, split)
+    bad = good[0]._replace(row_id='test.0.9')
+    return [*good, bad._replace(answer=Answer('x', LABELS, gold, ('x',)))]
+
+  found = evaluator.evaluate(
+    says('yes'), datasets=[RANKED], rows=read, splits=('test',)
+  )
+  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert found.warnings == (
+    'tiny_nli: left out: the right answer is not among the options (row test.0.9)',
+  )

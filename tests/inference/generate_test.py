@@ -1,0 +1,313 @@
+"""Greedy generation is the argmax of full forward passes, prompt by prompt."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flan_jax.config.decoding import GREEDY, Decoding
+from flan_jax.data import tokenizers
+from flan_jax.errors import InputError
+from flan_jax.inference import generate as generate_lib
+from flan_jax.inference.sampling import choose, likely, padded_length
+
+BYTES = tokenizers.load('bytes')
+EOS = BYTES.eos_id
+STEPS = 12
+
+
+def prompts(lengths, seed=0):
+  generator = np.random.default_rng(seed)
+  return [generator.integers(3, 259, n, dtype=np.int32) for n in lengths]
+
+
+def generate(model, given, **changes):
+  settings = {'tokenizer': BYTES, 'max_new_tokens': STEPS, 'rows': 2} | changes
+  return generate_lib.generate(model.params, given, config=model.config, **settings)
+
+
+def fond_of_eos(model):
+  """A random model hardly ever writes EOS by itself: its embedding is made longer."""
+  model.params = {
+    **model.params, 'embedding': model.params['embedding'].at[EOS].multiply(1.5)
+  }  # fmt: skip
+  return model
+
+
+def by_full_forward(model, prompt):
+  """The same answer without a cache: the whole sequence again for every token."""
+  start = [*prompt, EOS]
+  answer = []
+  while len(answer) < STEPS:
+    logits = model.logits([*start, *answer], prefix=len(start), width=64)
+    answer.append(int(logits[-1].argmax()))
+    if answer[-1] == EOS:
+      return answer[:-1]
+  return answer
+
+
+@pytest.mark.parametrize(
+  ('attention', 'positions'), [('causal', 'rotary'), ('prefix', 't5')]
+)
+def test_equals_the_argmax_of_full_forward_passes(tiny_model, attention, positions):
+  model = fond_of_eos(tiny_model(attention=attention, positions=positions))
+  given = prompts([7, 28, 3, 18, 25])
+  found = generate(model, given)
+  assert found.tokens == [by_full_forward(model, prompt) for prompt in given]
+  assert found.nan == [False] * 5
+
+
+def test_a_row_that_is_done_is_handed_to_a_prompt_that_waits(tiny_model):
+  """Answers of 2 to 12 tokens in three rows: hardly a step more than they need."""
+  model = fond_of_eos(tiny_model())
+  given = prompts(range(3, 33))
+  wanted = [by_full_forward(model, prompt) for prompt in given]
+  found = generate(model, given, rows=3)
+  assert found.tokens == wanted
+  lengths = [min(len(answer) + 1, STEPS) for answer in wanted]
+  assert min(lengths) < STEPS / 2
+  in_batches = sum(3 * max(lengths[i : i + 3]) for i in range(0, len(lengths), 3))
+  # The first token of an answer comes with its prompt.
+  assert found.tokens_written <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
+
+
+def test_stops_once_every_row_has_written_eos(tiny_model):
+  """Where EOS is what a model always writes, one step ends the batch."""
+  model = tiny_model(tied_embedding=False)
+  head = np.zeros(model.params['head'].shape, np.float32)
+  model.params = {**model.params, 'head': head}
+  # All logits are 0 and the first of equals is chosen: token 0.
+  found = generate(
+    model, prompts([5, 9, 4]), tokenizer=type('T', (tokenizers.Bytes,), {'eos_id': 0})()
+  )
+  assert found.tokens == [[], [], []]
+  assert found.tokens_written == 0  # EOS came with the prompts
+
+
+def test_neighbours_and_order_do_not_matter(tiny_model):
+  model = fond_of_eos(tiny_model())
+  given = prompts([30, 4, 11, 20, 8, 29, 5])
+  straight = generate(model, given).tokens
+  assert generate(model, given[::-1], rows=3).tokens == straight[::-1]
+
+
+def test_nan_is_told_by_prompt(tiny_model):
+  model = tiny_model(tied_embedding=False)
+  poison = model.params['embedding'].at[200].set(np.nan)
+  model.params = {**model.params, 'embedding': poison}
+  given = [np.array(ids, np.int32) for ids in ([5, 6], [5, 200], [7])]
+  assert generate(model, given, max_new_tokens=1).nan == [False, True, False]
+
+
+def test_counts_what_was_computed(tiny_model):
+  model = tiny_model()
+  found = generate(model, prompts([40, 2, 2]), max_new_tokens=3)
+  assert found.tokens_read == 48 + 2 * 32
+  # Two rows take two steps after the first tokens, and then one of them two more.
+  assert found.tokens_written == 2 * (2 + 2)
+
+
+def test_nothing_to_write(tiny_model):
+  assert generate(tiny_model(), [])[:5] == ([], [], [], 0, 0)
+
+
+@pytest.mark.parametrize(
+  ('length', 'padded'),
+  [(1, 32), (32, 32), (33, 40), (49, 56), (57, 64), (65, 80), (1025, 1280)],
+)
+def test_few_shapes_are_compiled(length, padded):
+  assert padded_length(length) == padded
+
+
+@pytest.mark.parametrize(
+  'decoding',
+  [GREEDY, pytest.param(Decoding(beams=2), marks=pytest.mark.slow)],
+  ids=['greedy', 'beams'],
+)
+def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
+  """Nor does one of its devices hold more of the cache than its rows and heads."""
+  write, held = generate_lib.write, set()
+
+  def writes(params, state, *limits, **settings):
+    state = write(params, state, *limits, **settings)
+    keys = state.cache.keys
+    held.add((keys.shape[1:3], keys.sharding.shard_shape(keys.shape)[1:3]))
+    return state
+
+  model = fond_of_eos(tiny_model())
+  given = prompts([7, 28, 3, 18, 25, 9])
+  mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ('data', 'model'))
+  params = jax.device_put(model.params, NamedSharding(mesh, P()))
+  one = generate(model, given, rows=4, decoding=decoding)
+  monkeypatch.setattr(generate_lib, 'write', writes)
+  other = generate_lib.generate(
+    params,
+    given,
+    config=model.config,
+    tokenizer=BYTES,
+    max_new_tokens=STEPS,
+    rows=4,
+    decoding=decoding,
+    sharding=NamedSharding(mesh, P('data', None)),
+  )
+  assert other.tokens == one.tokens
+  assert held == (set() if decoding.beams > 1 else {((4, 2), (2, 1))})
+
+
+class TestSampling:
+  def test_depends_on_the_seed_and_not_on_the_batch(self, tiny_model):
+    given = prompts([30, 4, 11, 20, 8])
+    one = generate(tiny_model(), given, decoding=Decoding(temperature=1.0, seed=1))
+    same = generate(
+      tiny_model(), given, decoding=Decoding(temperature=1.0, seed=1), rows=5
+    )
+    other = generate(tiny_model(), given, decoding=Decoding(temperature=1.0, seed=2))
+    assert one.tokens == same.tokens != other.tokens
+
+  @pytest.mark.parametrize('narrow', [{'top_k': 1}, {'top_p': 1e-6}])
+  def test_the_most_probable_token_alone_is_greedy(self, narrow):
+    logits = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
+    drawn = choose(
+      logits,
+      decoding=Decoding(temperature=1.0, **narrow),
+      prompt_B=np.arange(50),
+      count_B=np.zeros(50, np.int32),
+    )
+    np.testing.assert_array_equal(drawn, logits.argmax(-1))
+
+  @pytest.mark.parametrize(
+    ('settings', 'kept'),
+    [
+      ({}, [0.1, 0.4, 0.2, 0.3]),
+      ({'top_k': 3}, [0, 0.4, 0.2, 0.3]),
+      ({'top_k': 9}, [0.1, 0.4, 0.2, 0.3]),
+      ({'top_p': 0.35}, [0, 0.4, 0, 0]),
+      ({'top_p': 0.65}, [0, 0.4, 0, 0.3]),
+      ({'top_p': 0.75}, [0, 0.4, 0.2, 0.3]),
+      ({'top_k': 2, 'top_p': 0.5}, [0, 0.4, 0, 0]),  # of 0.7, 0.4 is more than half
+    ],
+  )
+  def test_what_is_ruled_out(self, settings, kept):
+    logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
+    found = likely(logits, decoding=Decoding(temperature=1.0, **settings))
+    np.testing.assert_allclose(np.exp(found)[0], kept, rtol=1e-6)
+
+  def test_frequencies_follow_the_softmax(self):
+    """4,000 draws: within four standard errors of the chances at temperature 2."""
+    logits = np.tile(np.log(np.array([0.1, 0.5, 0.4], np.float32)), (4000, 1))
+    drawn = choose(
+      logits,
+      decoding=Decoding(temperature=2.0),
+      prompt_B=np.arange(4000),
+      count_B=np.zeros(4000, np.int32),
+    )
+    chances = np.sqrt([0.1, 0.5, 0.4]) / np.sqrt([0.1, 0.5, 0.4]).sum()
+    seen = np.bincount(drawn, minlength=3) / 4000
+    assert (abs(seen - chances) < 4 * np.sqrt(chances * (1 - chances) / 4000)).all()
+
+
+class TestStopStrings:
+  def words(self, tiny_model):
+    """A model's greedy answers as text, and a string from the middle of one."""
+    model = tiny_model()
+    given = prompts([7, 28, 3, 18, 25])
+    texts = generate(model, given).texts
+    return model, given, texts
+
+  def test_an_answer_ends_before_the_first_of_them(self, tiny_model):
+    model, given, texts = self.words(tiny_model)
+    stop = texts[1][3:5]
+    decoding = Decoding(stop=('never written', stop))
+    found = generate(model, given, decoding=decoding)
+    assert found.texts == [decoding.trimmed(text) for text in texts]
+    assert found.texts[1] == texts[1][: texts[1].index(stop)]
+    assert len(found.tokens[1]) < STEPS
+
+  def test_tokens_end_with_the_one_that_completes_it(self, tiny_model):
+    model, given, texts = self.words(tiny_model)
+    stop = texts[1][3:5]
+    found = generate(model, given, decoding=Decoding(stop=(stop,)))
+    assert stop in BYTES.decode(found.tokens[1])
+    assert stop not in BYTES.decode(found.tokens[1][:-1])
+
+
+class TestBeamSearch:
+  SMALL = 11
+
+  def best(self, model, prompt, *, steps, alpha):
+    """The best of all answers that end in EOS or have `steps` tokens, one by one."""
+    ids = [i for i in range(self.SMALL) if i != EOS]
+    scores = {}
+    for length in range(steps + 1):
+      for body in itertools.product(ids, repeat=length):
+        answer = [*body, EOS] if length < steps else [*body]
+        read = [*prompt, EOS, *answer]
+        logits = model.logits(read, prefix=0, width=16)
+        logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        at = np.arange(len(prompt), len(prompt) + len(answer))
+        total = logp[at, answer].sum() / ((5 + len(answer)) / 6) ** alpha
+        scores[body] = total
+    return list(max(scores, key=scores.get))
+
+  @pytest.mark.parametrize('alpha', [0.0, 2.0])
+  def test_wide_enough_it_finds_the_best_of_all_answers(self, tiny_model, alpha):
+    model = tiny_model(vocab_size=self.SMALL)
+    table = model.params['embedding']
+    model.params = {**model.params, 'embedding': table.at[EOS].multiply(0.5)}
+    given = [np.array(ids, np.int32) for ids in ([3, 4, 5], [7], [9, 2])]
+    decoding = Decoding(beams=self.SMALL**2, length_penalty=alpha)
+    found = generate(
+      model, given, decoding=decoding, max_new_tokens=2, rows=self.SMALL**2
+    )
+    wanted = [self.best(model, prompt, steps=2, alpha=alpha) for prompt in given]
+    assert found.tokens == wanted
+
+  def test_is_never_worse_than_greedy(self, tiny_model):
+    model = fond_of_eos(tiny_model())
+    given = prompts([7, 28, 3, 18])
+
+    def logp(prompt, answer):
+      answer = answer if len(answer) == STEPS else [*answer, EOS]
+      logits = model.logits([*prompt, EOS, *answer], prefix=0, width=64)
+      logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+      at = np.arange(len(prompt), len(prompt) + len(answer))
+      return logp[at, answer].sum()
+
+    greedy = generate(model, given).tokens
+    beams = generate(model, given, decoding=Decoding(beams=8), rows=16).tokens
+    gains = [
+      logp(p, b) - logp(p, g) for p, b, g in zip(given, beams, greedy, strict=True)
+    ]
+    assert min(gains) > -1e-4
+    assert max(gains) > 0
+
+  def test_nan_is_told_by_prompt(self, tiny_model):
+    model = tiny_model(tied_embedding=False)
+    poison = model.params['embedding'].at[200].set(np.nan)
+    model.params = {**model.params, 'embedding': poison}
+    given = [np.array(ids, np.int32) for ids in ([5, 6], [5, 200], [7])]
+    found = generate(model, given, max_new_tokens=1, decoding=Decoding(beams=2))
+    assert found.nan == [False, True, False]
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'temperature': -1.0}, 'temperature: got -1.0'),
+    ({'temperature': 1.0, 'top_k': 0}, 'top_k: got 0.*nearest is 1'),
+    ({'temperature': 1.0, 'top_p': 1.5}, 'top_p: got 1.5.*nearest is 1'),
+    ({'top_k': 5}, 'top_k: got 5 with temperature 0'),
+    ({'top_p': 0.9}, 'top_p: got 0.9 with temperature 0'),
+    ({'beams': 0}, 'beams: got 0'),
+    ({'beams': 4, 'temperature': 0.5}, 'temperature: got 0.5 with 4 beams'),
+    ({'length_penalty': 0.6}, 'length_penalty: got 0.6 with 1 beams'),
+    ({'stop': 'end'}, "stop: got 'end'"),
+    ({'stop': ('',)}, 'stop: got'),
+  ],
+)
+def test_settings_without_effect_or_out_of_range_are_refused(settings, message):
+  with pytest.raises(InputError, match=message):
+    Decoding(**settings)

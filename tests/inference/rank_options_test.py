@@ -1,0 +1,368 @@
+"""Tree scoring is one row per option, faster; nothing else changes."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flan_jax.data import tokenizers
+from flan_jax.errors import InputError
+from flan_jax.inference import log_likelihood, rank_options
+from flan_jax.inference.rank_options import Request, Scorer
+
+BYTES = tokenizers.load('bytes')
+WITH_BOS = type('WithBos', (tokenizers.Bytes,), {'bos_id': 2})()
+ROW_LENGTH = 128
+
+
+def make_scorer(model, **changes):
+  settings = {'tokenizer': BYTES, 'rows': 3, 'row_length': ROW_LENGTH} | changes
+  return Scorer(params=model.params, config=model.config, **settings)
+
+
+@pytest.fixture(scope='module')
+def scorer(tiny_model):
+  return make_scorer(tiny_model())
+
+
+def requests(count=12, seed=0):
+  """Prompts of 3 to 40 tokens with two to four options of 1 to 20."""
+  generator = np.random.default_rng(seed)
+
+  def draw(low, high):
+    return generator.integers(3, 259, generator.integers(low, high), dtype=np.int32)
+
+  return [
+    Request(
+      draw(3, 41),
+      tuple(draw(1, 21) for _ in range(generator.integers(2, 5))),
+      f'row {i}',
+    )
+    for i in range(count)
+  ]
+
+
+def one_row_per_option(model, request, tokens):
+  """The definition: a row of its own for every option, summed in float64."""
+  head = [] if tokens.bos_id is None else [tokens.bos_id]
+  prompt = [*head, *request.prompt, tokens.eos_id]
+  scores = []
+  for option in request.options:
+    answer = [*option, tokens.eos_id]
+    read = [*prompt, *answer[:-1]]
+    logits = model.logits(read, prefix=len(prompt), width=ROW_LENGTH)
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    scores.append(logp[len(prompt) - 1 :][np.arange(len(answer)), answer].sum())
+  return np.array(scores)
+
+
+@pytest.mark.parametrize(
+  ('tokens', 'changes'),
+  [
+    (BYTES, {'positions': 'rotary'}),
+    (WITH_BOS, {'positions': 't5'}),
+    (BYTES, {'positions': 'learned', 'max_positions': 130, 'position_offset': 2}),
+    (WITH_BOS, {'positions': 'rotary', 'attention': 'prefix'}),
+    (BYTES, {'positions': 't5', 'attention': 'prefix'}),
+    (BYTES, {'layer_pattern': 'LG', 'window': 7, 'rope_local_base': 100.0}),
+  ],
+  ids=['rotary', 't5-bos', 'learned', 'prefix-rotary-bos', 'prefix-t5', 'windows'],
+)
+def test_equals_one_row_per_option(tiny_model, tokens, changes):
+  model = tiny_model(**changes)
+  found = requests(8)
+  scored = make_scorer(model, tokenizer=tokens).score(found).log_probabilities
+  for request, got in zip(found, scored, strict=True):
+    wanted = one_row_per_option(model, request, tokens)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    assert got.argmax() == wanted.argmax()
+
+
+def test_order_of_requests_does_not_matter(scorer):
+  found = requests()
+  order = np.random.default_rng(1).permutation(len(found))
+  straight = scorer.score(found).log_probabilities
+  shuffled = scorer.score([found[i] for i in order]).log_probabilities
+  for place, i in enumerate(order):
+    np.testing.assert_allclose(shuffled[place], straight[i], rtol=1e-5)
+
+
+def test_packing_does_not_matter(scorer):
+  """Other rows, other neighbours, other padding: the same scores."""
+  found = requests()
+  straight = scorer.score(found).log_probabilities
+  other = dataclasses.replace(scorer, rows=1, row_length=64)
+  for i, request in enumerate(found):
+    alone = other.score([request]).log_probabilities[0]
+    np.testing.assert_allclose(alone, straight[i], rtol=1e-5)
+
+
+def test_a_mesh_does_not_matter(scorer):
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ('data', 'model'))
+  spread = dataclasses.replace(
+    scorer,
+    params=jax.device_put(scorer.params, NamedSharding(mesh, P())),
+    rows=4,
+    sharding=NamedSharding(mesh, P('data', None)),
+  )
+  found = requests()
+  one, other = scorer.score(found), spread.score(found)
+  for got, wanted in zip(other.log_probabilities, one.log_probabilities, strict=True):
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_rows_that_the_mesh_does_not_divide_are_refused(scorer):
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ('data', 'fsdp'))
+  sharding = NamedSharding(mesh, P(('data', 'fsdp'), None))
+  with pytest.raises(InputError, match=r'got 12; the mesh splits them in 8.* is 16'):
+    dataclasses.replace(scorer, rows=12, sharding=sharding)
+
+
+def test_options_that_tokenise_alike_tie_exactly(scorer):
+  prompt, option = np.array([5, 6, 7], np.int32), np.array([9, 9], np.int32)
+  found = [*requests(3), Request(prompt, (option, option[:1], option.copy()))]
+  first, other, second = scorer.score(found).log_probabilities[-1]
+  assert first == second != other
+
+
+def test_counts_tokens(scorer):
+  """Padding counts; the naive way pays for the prompt once per option."""
+  prompt = np.full(20, 7, np.int32)
+  options = tuple(np.full(k, 8, np.int32) for k in (1, 2, 3, 9))
+  scored = scorer.score([Request(prompt, options)])
+  # 21 tokens of the prompt and, as these options begin alike, 9 of the longest, in one
+  # row of 64; or three rows padded to 30 and one of 22 the naive way.
+  assert scored.tokens_scored == 64
+  assert scored.tokens_naive == 3 * 30 + 22
+
+
+def test_no_more_is_computed_than_the_trees_take_up(scorer):
+  """Two thirds of what one row per option computes are saved on four long options."""
+  generator = np.random.default_rng(3)
+  found = [
+    Request(
+      generator.integers(3, 259, 60, dtype=np.int32),
+      tuple(generator.integers(3, 259, (8, 5), dtype=np.int32)),
+    )
+    for _ in range(12)
+  ]
+  scored = scorer.score(found)
+  assert scored.tokens_scored <= scored.tokens_naive / 3
+  assert scored.tokens_scored >= 12 * (61 + 8 * 5)
+
+
+def test_prompts_that_begin_alike_are_read_once(scorer):
+  """Ten templates around one passage: the passage counts once, and scores stay."""
+  passage = np.random.default_rng(4).integers(3, 259, 60, dtype=np.int32)
+  options = (np.array([9], np.int32), np.array([10, 11], np.int32))
+  ends = np.arange(20, 40, dtype=np.int32).reshape(10, 2)
+  found = [Request(np.concatenate([passage, end]), options) for end in ends]
+  together = scorer.score(found)
+  assert together.tokens_scored == ROW_LENGTH
+  for request, got in zip(found, together.log_probabilities, strict=True):
+    alone = scorer.score([request]).log_probabilities[0]
+    np.testing.assert_allclose(got, alone, rtol=1e-5)
+
+
+def test_reports_progress_to_the_end(scorer):
+  seen = []
+  found = requests(5)
+  scorer.score(found, progress=lambda done, total: seen.append((done, total)))
+  options = sum(len(request.options) for request in found)
+  assert seen[-1] == (options, options)
+  assert seen == sorted(seen)
+
+
+def test_nothing_to_score(scorer):
+  assert scorer.score([])[:-1] == ([], 0, 0)
+
+
+@pytest.mark.parametrize(
+  ('attention', 'positions'),
+  [
+    ('causal', 'rotary'),
+    pytest.param('prefix', 't5', marks=pytest.mark.slow),
+  ],
+)
+def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positions):
+  """Prompts and options longer than a row, beside others that fit, score the same."""
+  model = tiny_model(attention=attention, positions=positions)
+  generator = np.random.default_rng(5)
+
+  def draw(n):
+    return generator.integers(3, 259, n, dtype=np.int32)
+
+  found = [
+    Request(draw(10), (draw(3), draw(90), draw(20))),
+    Request(draw(70), (draw(2), draw(31))),
+    Request(draw(5), (draw(4), draw(6))),
+  ]
+  scored = make_scorer(model, rows=2, row_length=32).score(found).log_probabilities
+  for request, got in zip(found, scored, strict=True):
+    wanted = one_row_per_option(model, request, BYTES)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_many_options_and_shared_beginnings(tiny_model):
+  """As many options as ReCoRD has entities, some of them prefixes of others."""
+  model = tiny_model()
+  generator = np.random.default_rng(6)
+  long = generator.integers(3, 259, (20, 8), dtype=np.int32)
+  options = tuple(option[:n] for option in long for n in (1, 4, 5, 8))
+  request = Request(generator.integers(3, 259, 25, dtype=np.int32), options)
+  (got,) = make_scorer(model, row_length=ROW_LENGTH).score([request]).log_probabilities
+  wanted = one_row_per_option(model, request, BYTES)
+  np.testing.assert_allclose(got, wanted, rtol=1e-5)
+  assert got.argmax() == wanted.argmax()
+
+
+def test_one_token_may_be_followed_by_more_options_than_are_looked_up_together(
+  tiny_model, monkeypatch
+):
+  monkeypatch.setattr(log_likelihood, '_PREDICTIONS', 2)
+  model = tiny_model()
+  options = tuple(np.array([k], np.int32) for k in range(3, 40))
+  request = Request(np.array([7, 8, 9], np.int32), options)
+  scorer = make_scorer(model, eos=False)
+  (got,) = scorer.score([request]).log_probabilities
+  logits = model.logits([7, 8, 9, BYTES.eos_id], prefix=4, width=ROW_LENGTH)[-1]
+  logp = logits - np.log(np.exp(logits).sum())
+  np.testing.assert_allclose(got, logp[3:40], rtol=1e-5)
+
+
+def test_without_eos_the_option_alone_counts(scorer, tiny_model):
+  model = tiny_model()
+  request = requests(1)[0]
+  with_eos = scorer.score([request]).log_probabilities[0]
+  without = dataclasses.replace(scorer, eos=False).score([request])
+  for k, option in enumerate(request.options):
+    read = [*request.prompt, BYTES.eos_id, *option]
+    logits = model.logits(read, prefix=0, width=ROW_LENGTH)[-1]
+    end = logits[BYTES.eos_id] - np.log(np.exp(logits).sum())
+    got = without.log_probabilities[0][k]
+    np.testing.assert_allclose(got, with_eos[k] - end, rtol=1e-5)
+
+
+def test_without_separator_the_option_follows_the_prompt(scorer):
+  """A prompt that ends in EOS by itself reads as one with the separator."""
+  plain = dataclasses.replace(scorer, separator=False)
+  request = requests(1)[0]
+  ended = request._replace(prompt=np.append(request.prompt, BYTES.eos_id))
+  one = scorer.score([request]).log_probabilities[0]
+  other = plain.score([ended]).log_probabilities[0]
+  np.testing.assert_allclose(one, other, rtol=1e-6)
+  nothing = request._replace(prompt=request.prompt[:0])
+  one = scorer.score([nothing]).log_probabilities[0]
+  other = plain.score([nothing]).log_probabilities[0]
+  np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+class TestNormalisation:
+  OPTIONS = tuple(BYTES.encode_batch(['no', 'ä', 'certainly', '']))
+
+  def scores(self, scorer, **changes):
+    request = Request(np.array([70, 80, 90], np.int32), self.OPTIONS)
+    other = dataclasses.replace(scorer, **changes)
+    return other.score([request]).log_probabilities[0]
+
+  def test_by_tokens_counts_eos(self, scorer):
+    got = self.scores(scorer, normalisation='token')
+    np.testing.assert_allclose(got, self.scores(scorer) / [3, 3, 10, 1], rtol=1e-6)
+
+  def test_by_bytes_does_not(self, scorer):
+    got = self.scores(scorer, normalisation='byte')
+    np.testing.assert_allclose(got, self.scores(scorer) / [2, 2, 9, 1], rtol=1e-6)
+
+  def test_unconditional_subtracts_what_an_empty_prompt_gives(self, scorer):
+    got = self.scores(scorer, normalisation='unconditional')
+    empty = Request(np.zeros(0, np.int32), self.OPTIONS)
+    wanted = self.scores(scorer) - scorer.score([empty]).log_probabilities[0]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+  def test_another_name_is_refused(self, scorer):
+    with pytest.raises(InputError, match=r"got 'bytes'.*did you mean 'byte'"):
+      dataclasses.replace(scorer, normalisation='bytes')
+
+
+def test_longer_than_the_model_was_made_for_is_refused_by_name(scorer):
+  long = Request(np.full(127, 4, np.int32), (np.full(4, 4, np.int32),), 'rte, row 3')
+  bounded = dataclasses.replace(scorer, max_length=128)
+  with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 132 .*most 128'):
+    bounded.score([long])
+
+
+def test_no_row_is_longer_than_the_table_of_positions(tiny_model):
+  model = tiny_model(positions='learned', max_positions=66, position_offset=2)
+  short = make_scorer(model)
+  assert short.row_length == 64
+  long = Request(np.full(60, 4, np.int32), (np.full(5, 4, np.int32),), 'rte, row 3')
+  with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 66 .*most 64'):
+    short.score([long])
+  with pytest.raises(InputError, match=r'prompt 1 and 5 new .* 65 .*most 64'):
+    short.generate([long.prompt[:3], long.prompt], max_new_tokens=5)
+  assert np.isfinite(short.score([long._replace(prompt=long.prompt[:58])])[0]).all()
+  assert not any(short.generate([long.prompt], max_new_tokens=4).nan)
+
+
+def test_an_option_without_a_token_needs_eos(scorer):
+  empty = Request(np.array([5], np.int32), (np.zeros(0, np.int32),), 'rte, row 3')
+  assert np.isfinite(scorer.score([empty]).log_probabilities[0]).all()
+  with pytest.raises(InputError, match=r'rte, row 3: option 0 has no token'):
+    dataclasses.replace(scorer, eos=False).score([empty])
+
+
+def test_names_options_that_tokenise_alike():
+  one, two = np.array([5], np.int32), np.array([6], np.int32)
+  assert rank_options.alike([one, two, one.copy(), two, two[:0]]) == [(0, 2), (1, 3)]
+  assert rank_options.alike([one, two]) == []
+
+
+def test_nan_spoils_its_own_request_only(tiny_model):
+  """Token 200 reads as NaN: its request is NaN, its neighbours in the row are not."""
+  model = tiny_model(tied_embedding=False)
+  poison = model.params['embedding'].at[200].set(jnp.nan)
+  sound = make_scorer(model)
+  broken = dataclasses.replace(sound, params={**model.params, 'embedding': poison})
+  clean = [
+    Request(r.prompt % 150 + 3, tuple(o % 150 + 3 for o in r.options))
+    for r in requests(6)
+  ]
+  bad = Request(np.array([10, 200, 12], np.int32), clean[0].options)
+  got = broken.score([*clean[:3], bad, *clean[3:]]).log_probabilities
+  assert np.isnan(got[3]).all()
+  wanted = sound.score(clean).log_probabilities
+  for one, other in zip(got[:3] + got[4:], wanted, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_model_that_is_broken_throughout_is_not_asked_row_by_row(tiny_model):
+  model = tiny_model()
+  broken = jax.tree.map(lambda leaf: leaf * jnp.nan, model.params)
+  scorer = dataclasses.replace(make_scorer(model), params=broken)
+  found = requests(30)
+  scored = scorer.score(found)
+  assert all(np.isnan(values).all() for values in scored.log_probabilities)
+  assert scored.tokens_scored < scored.tokens_naive
+
+
+@pytest.mark.parametrize(
+  ('platform', 'kind', 'dtype', 'runs'),
+  [
+    ('cpu', 'cpu', 'float32', False),
+    ('gpu', 'NVIDIA H200', 'float32', False),
+    ('tpu', 'TPU v3', 'float32', True),
+    ('tpu', 'TPU v3', 'bfloat16', False),  # its compiler takes no such product
+    ('tpu', 'TPU v5 lite', 'bfloat16', True),
+  ],
+)
+def test_where_the_tree_kernel_runs(
+  tiny_model, monkeypatch, platform, kind, dtype, runs
+):
+  device = types.SimpleNamespace(platform=platform, device_kind=kind)
+  monkeypatch.setattr(log_likelihood.jax, 'devices', lambda: [device])
+  assert log_likelihood._runs_kernel(tiny_model(dtype=dtype).config) == runs

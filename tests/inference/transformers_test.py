@@ -1,0 +1,147 @@
+"""The same weights in `transformers` give the same scores and write the same text."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import small_tokenizers
+from oracle import RANKED, rows
+
+from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog.template import Template
+from flan_jax.checkpoints import weights
+from flan_jax.data.preprocess import Limits
+from flan_jax.data.tokenizers import Bytes, SentencePiece
+from flan_jax.evaluate.predict import Clock, Measurement, Question, Warnings
+from flan_jax.inference.rank_options import Request, Scorer
+from flan_jax.interop.huggingface import convert, sentencepiece_json
+from flan_jax.runtime.progress import Progress
+
+torch = pytest.importorskip('torch')
+transformers = pytest.importorskip('transformers')
+pytestmark = pytest.mark.torch
+
+VOCAB, EOS, STEPS = 512, 1, 24
+TIE = 1e-4
+"""Two logits this near are a tie, which rounding may turn."""
+
+
+@pytest.fixture(scope='module')
+def theirs():
+  """A random Llama that is fond of EOS, so that answers differ in length."""
+  config = transformers.LlamaConfig(
+    vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, eos_token_id=EOS, bos_token_id=None,
+    pad_token_id=0,
+  )  # fmt: skip
+  torch.manual_seed(0)
+  model = transformers.LlamaForCausalLM(config).eval()
+  with torch.no_grad():
+    for parameter in model.parameters():
+      if parameter.ndim > 1:
+        parameter.normal_(0, 0.3)
+    model.lm_head.weight[EOS] *= 1.8
+  return model
+
+
+@pytest.fixture(scope='module')
+def ours(theirs, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('model')
+  theirs.save_pretrained(folder / 'theirs')
+  came = convert.to_ours(
+    folder / 'theirs', folder / 'ours', progress=Progress(quiet=True)
+  )
+  return Scorer(
+    params=jax.tree.map(jax.numpy.asarray, weights.load(folder / 'ours', came.config)),
+    config=came.config,
+    tokenizer=Bytes(),
+    rows=4,
+    row_length=96,
+    eos=False,
+    separator=False,
+  )
+
+
+def draw(seed, lengths):
+  generator = np.random.default_rng(seed)
+  return [generator.integers(3, VOCAB, n, dtype=np.int32) for n in lengths]
+
+
+def logits(model, ids):
+  with torch.inference_mode():
+    found = model(torch.tensor([[int(i) for i in ids]])).logits[0]
+  return found.double().numpy()
+
+
+def test_sums_of_log_probabilities(theirs, ours):
+  prompts, options = draw(0, range(5, 45, 8)), draw(1, (1, 2, 6, 15))
+  found = [Request(prompt, tuple(options)) for prompt in prompts]
+  scored = ours.score(found).log_probabilities
+  with_eos = dataclasses.replace(ours, eos=True).score(found).log_probabilities
+  for prompt, got, got_eos in zip(prompts, scored, with_eos, strict=True):
+    for k, option in enumerate(options):
+      found = logits(theirs, [*prompt, *option])[len(prompt) - 1 :]
+      logp = found - np.log(np.exp(found).sum(-1, keepdims=True))
+      total = logp[np.arange(len(option)), option].sum()
+      assert got[k] == pytest.approx(total, abs=1e-4)
+      assert got_eos[k] == pytest.approx(total + logp[-1, EOS], abs=1e-4)
+
+
+@pytest.mark.parametrize('kind', small_tokenizers.KINDS[1:])
+def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
+  kind, theirs, ours, tmp_path
+):
+  """Asked by the protocol in plain prose; beside `transformers` on one whole text."""
+  found = small_tokenizers.of(kind, tmp_path)
+  file = tmp_path / 'tokenizer.json'
+  if isinstance(found, SentencePiece):
+    file.write_bytes(sentencepiece_json.translate(found)[0])
+  there = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
+  dataset = dataclasses.replace(
+    RANKED, templates=(Template('{premise}\nSo {hypothesis}:'),)
+  )
+  kept = []
+  measurement = Measurement(
+    models={'tuned': dataclasses.replace(ours, tokenizer=found)},
+    limits=Limits(),
+    max_new_tokens=4,
+    emit=lambda record, **_: kept.append(record),
+    clocks={'tuned': Clock()},
+    warnings=Warnings(),
+  )
+  question = Question(
+    dataset=dataset, templates=(0,), **continuation_prompts.how(dataset)
+  )
+  asked = [('test', row) for row in rows(dataset, 3)(dataset.name, 'test')]
+  measurement.measure({'tuned': question}, asked)
+  assert len(kept) == 3
+  for record in kept:
+    prompt = there(record['prompt'], add_special_tokens=False)['input_ids']
+    for option, got in zip((' yes', ' no'), record['log_probabilities'], strict=True):
+      ids = there(record['prompt'] + option, add_special_tokens=False)['input_ids']
+      assert ids[: len(prompt)] == prompt
+      logp = logits(theirs, ids)
+      logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
+      total = sum(logp[i - 1, ids[i]] for i in range(len(prompt), len(ids)))
+      assert got == pytest.approx(total, abs=1e-4)
+
+
+def test_greedy_text_parts_only_at_a_tie(theirs, ours):
+  """Eleven prompts through four rows, each beside `transformers` on its own."""
+  prompts = draw(2, range(3, 58, 5))
+  written = ours.generate(prompts, max_new_tokens=STEPS).tokens
+  assert len({len(answer) for answer in written}) > 3
+  for prompt, answer in zip(prompts, written, strict=True):
+    with torch.inference_mode():
+      there = theirs.generate(
+        torch.tensor([prompt.tolist()]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=STEPS,
+        do_sample=False,
+      )[0, len(prompt) :].tolist()
+    here = answer + [EOS] * (len(answer) < STEPS)
+    if here != there:
+      part = next(i for i in range(STEPS) if here[: i + 1] != there[: i + 1])
+      last = logits(theirs, [*prompt, *there[:part]])[-1]
+      assert last.max() - last[here[part]] <= TIE

@@ -1,0 +1,214 @@
+"""GGUF files: their names, their order of channels, their quantised blocks.
+
+The files are written here as llama.cpp's converter writes them, from a Hugging Face
+folder, and must come out as that folder does.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from convert_test import SHAPES
+from safetensors.numpy import load_file
+from small_models import random_model
+
+from flan_jax.cli import dispatch
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import convert, families
+
+gguf = pytest.importorskip('gguf')
+
+ARCHITECTURES = {
+  'llama': 'llama', 'qwen2': 'qwen2', 'qwen3': 'qwen3', 'gemma': 'gemma',
+  'gemma2': 'gemma2', 'gemma3': 'gemma3_text', 'gptneox': 'gpt_neox', 'gpt2': 'gpt2',
+}  # fmt: skip
+CHANGES = {
+  'qwen3': {'qk_norm': True},
+  'gemma2': {**SHAPES['gemma2'], 'query_scale': None, 'head_dim': 16},
+  'gemma3': {**SHAPES['gemma3_text'], 'query_scale': None, 'layer_pattern': 'LLLLLG',
+             'num_layers': 7, 'rope_local_base': 10_000.0, 'rope_base': 1e6},
+}  # fmt: skip
+NAMES = {
+  'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output',
+  'input_layernorm': 'attn_norm', 'self_attn.q_proj': 'attn_q',
+  'self_attn.k_proj': 'attn_k', 'self_attn.v_proj': 'attn_v',
+  'self_attn.o_proj': 'attn_output', 'self_attn.q_norm': 'attn_q_norm',
+  'self_attn.k_norm': 'attn_k_norm', 'mlp.gate_proj': 'ffn_gate',
+  'mlp.up_proj': 'ffn_up', 'mlp.down_proj': 'ffn_down',
+  'pre_feedforward_layernorm': 'ffn_norm',
+  'post_feedforward_layernorm': 'post_ffw_norm',
+  'transformer.wte': 'token_embd', 'transformer.wpe': 'position_embd',
+  'transformer.ln_f': 'output_norm', 'ln_1': 'attn_norm', 'ln_2': 'ffn_norm',
+  'attn.c_attn': 'attn_qkv', 'attn.c_proj': 'attn_output', 'mlp.c_fc': 'ffn_up',
+  'mlp.c_proj': 'ffn_down',
+  'gpt_neox.embed_in': 'token_embd', 'gpt_neox.final_layer_norm': 'output_norm',
+  'embed_out': 'output', 'attention.query_key_value': 'attn_qkv',
+  'attention.dense': 'attn_output', 'mlp.dense_h_to_4h': 'ffn_up',
+  'mlp.dense_4h_to_h': 'ffn_down',
+}  # fmt: skip
+
+
+def theirs_as_gguf(name, array, *, architecture, config):
+  """(name, array) of a GGUF file."""
+  stem, _, kind = name.rpartition('.')
+  parts = stem.split('.')
+  layer = next((p for p in parts if p.isdigit()), None)
+  inner = stem if layer is None else '.'.join(parts[parts.index(layer) + 1 :])
+  gemma = architecture in ('gemma', 'gemma2', 'gemma3')
+  if inner == 'post_attention_layernorm':
+    post = architecture in ('gemma2', 'gemma3')
+    short = 'post_attention_norm' if post else 'ffn_norm'
+  else:
+    short = NAMES[inner]
+  if architecture == 'llama' and short in ('attn_q', 'attn_k'):
+    heads = config[
+      'num_attention_heads' if short == 'attn_q' else 'num_key_value_heads'
+    ]
+    halves = array.reshape(heads, 2, -1, *array.shape[1:])
+    array = halves.swapaxes(1, 2).reshape(array.shape)
+  if gemma and short.endswith('norm'):
+    array = array + 1
+  if architecture == 'gpt2' and array.ndim == 2 and layer is not None:
+    array = array.T
+  if architecture == 'gptneox' and short == 'attn_qkv':
+    heads = config['num_attention_heads']
+    array = array.reshape(heads, 3, -1, *array.shape[1:]).swapaxes(0, 1)
+    array = array.reshape(-1, *array.shape[3:])
+  prefix = '' if layer is None else f'blk.{layer}.'
+  return f'{prefix}{short}.{kind}', np.ascontiguousarray(array, np.float32)
+
+
+def write_gguf(path, folder, architecture, *, quantised=False, more=()):
+  """The folder's model as llama.cpp's converter writes it."""
+  config = json.loads((folder / 'config.json').read_text())
+  writer = gguf.GGUFWriter(path, architecture)
+
+  def named(*keys):
+    return next(config[key] for key in keys if key in config)
+
+  writer.add_embedding_length(named('hidden_size', 'n_embd'))
+  writer.add_block_count(named('num_hidden_layers', 'n_layer'))
+  writer.add_feed_forward_length(named('intermediate_size', 'n_inner'))
+  writer.add_head_count(named('num_attention_heads', 'n_head'))
+  writer.add_context_length(named('max_position_embeddings', 'n_positions'))
+  if 'rms_norm_eps' in config:
+    writer.add_layer_norm_rms_eps(config['rms_norm_eps'])
+    writer.add_head_count_kv(config['num_key_value_heads'])
+    writer.add_rope_freq_base(config['rope_theta'])
+    writer.add_key_length(config['head_dim'])
+  else:
+    writer.add_layer_norm_eps(named('layer_norm_eps', 'layer_norm_epsilon'))
+  if architecture == 'gptneox':
+    head = config['hidden_size'] // config['num_attention_heads']
+    writer.add_rope_dimension_count(int(config['rotary_pct'] * head))
+    writer.add_parallel_residual(config['use_parallel_residual'])
+  if architecture in ('gemma2', 'gemma3'):
+    writer.add_sliding_window(config['sliding_window'])
+  if architecture == 'gemma2':
+    writer.add_attn_logit_softcapping(config['attn_logit_softcapping'])
+    writer.add_final_logit_softcapping(config['final_logit_softcapping'])
+  for add in more:
+    add(writer)
+  for name, array in load_file(folder / 'model.safetensors').items():
+    name, array = theirs_as_gguf(name, array, architecture=architecture, config=config)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    if quantised and array.ndim == 2 and array.shape[1] % 32 == 0:
+      writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+    else:
+      writer.add_tensor(name, array)
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+
+
+@pytest.fixture
+def made(tmp_path, quiet, by_numpy):
+  """Writes a small model as GGUF, returns it and the model of ours it came from."""
+
+  def make(architecture, **options):
+    changes = CHANGES.get(architecture, SHAPES[ARCHITECTURES[architecture]])
+    config = random_model(tmp_path / 'ours', **changes)
+    convert.to_theirs(tmp_path / 'ours', tmp_path / 'theirs', progress=quiet)
+    path = tmp_path / 'model.gguf'
+    write_gguf(path, tmp_path / 'theirs', architecture, **options)
+    return path, config
+
+  return make
+
+
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
+def test_a_file_comes_out_as_the_folder_it_was_made_of(
+  architecture, made, tmp_path, quiet
+):
+  path, config = made(architecture)
+  came = convert.to_ours(path, tmp_path / 'came', progress=quiet)
+  assert came.config == families.canonical(config)
+  assert came.agreement.method == 'numpy'
+  assert came.agreement.max_difference < 1e-4
+  first, second = (
+    load_file(tmp_path / name / 'model.safetensors') for name in ('ours', 'came')
+  )
+  assert set(first) == set(second)
+  for name, array in first.items():
+    # Gemma's norms gained 1 and lost it again.
+    np.testing.assert_allclose(second[name], array, atol=2e-7, err_msg=name)
+
+
+def test_quantised_blocks_are_read_to_within_their_rounding(made, tmp_path, quiet):
+  path, _ = made('llama', quantised=True)
+  convert.to_ours(path, tmp_path / 'came', progress=quiet)
+  first, second = (
+    load_file(tmp_path / name / 'model.safetensors') for name in ('ours', 'came')
+  )
+  far = np.abs(first['layers/up'] - second['layers/up'])
+  assert 0 < far.max() < np.abs(first['layers/up']).max() / 127
+
+
+@pytest.mark.parametrize(
+  ('add', 'said'),
+  [
+    (lambda w: w.add_expert_count(8), 'llama.expert_count: got 8'),
+    (lambda w: w.add_rope_dimension_count(4), 'rope.dimension_count: got 4'),
+    (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), 'rope.scaling.type'),
+  ],
+)
+def test_metadata_that_changes_the_maths_is_refused_by_name(
+  add, said, made, tmp_path, quiet
+):
+  path, _ = made('llama', more=[add])
+  with pytest.raises(InputError, match=said):
+    convert.to_ours(path, tmp_path / 'came', progress=quiet)
+
+
+def test_an_architecture_that_is_not_known(tmp_path, capsys):
+  writer = gguf.GGUFWriter(tmp_path / 'x.gguf', 'mamba')
+  writer.add_tensor('token_embd.weight', np.zeros((4, 4), np.float32))
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  assert (
+    dispatch.main(['convert', str(tmp_path / 'x.gguf'), str(tmp_path / 'new')]) == 2
+  )
+  assert "general.architecture: got 'mamba'" in capsys.readouterr().err
+
+
+def test_a_truncated_file(made, tmp_path, capsys):
+  path, _ = made('llama')
+  path.write_bytes(path.read_bytes()[:-1000])
+  assert dispatch.main(['convert', str(path), str(tmp_path / 'new')]) == 2
+  error = capsys.readouterr().err
+  assert 'truncated' in error
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_quantisation_that_cannot_be_undone(made, tmp_path, capsys, monkeypatch):
+  path, _ = made('llama', quantised=True)
+
+  def cannot(data, kind):
+    raise NotImplementedError(f'Dequantization for {kind.name} is not yet implemented')
+
+  monkeypatch.setattr(gguf.quants, 'dequantize', cannot)
+  assert dispatch.main(['convert', str(path), str(tmp_path / 'new')]) == 2
+  assert 'the `gguf` package cannot dequantise' in capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""What seqio's own pipeline yields is what epoch 0 of the store holds, task by task."""
+
+import collections
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Mixture
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store
+
+seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
+
+from flan_jax.data import fetch  # noqa: E402
+from flan_jax.interop.seqio import tasks  # noqa: E402
+from flan_jax.runtime.progress import Progress  # noqa: E402
+
+LENGTHS = {'inputs': 1024, 'targets': 256}
+EOS = 1
+PLAIN = Style()
+
+
+@pytest.fixture(autouse=True)
+def registries():
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  yield
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+
+
+def stored(store, name):
+  """(inputs, targets) of epoch 0 of a dataset -> how often."""
+  records = store.records(name, range(store.rows(name)))
+  return collections.Counter(
+    (tuple(example.inputs.tolist()), tuple(example.targets.tolist()))
+    for example in (record.example for record in records)
+  )
+
+
+def whole(ids):
+  """Token ids of a feature without padding and without its EOS, which must be there."""
+  ids = ids[: np.flatnonzero(ids)[-1] + 1] if ids.any() else ids
+  assert ids[-1] == EOS
+  return tuple(ids[:-1].tolist())
+
+
+def converted(task, converter):
+  """Rows of a task through one of seqio's feature converters."""
+  dataset = seqio.get_mixture_or_task(task).get_dataset(
+    LENGTHS, split='train', shuffle=True, seed=3
+  )
+  return converter(dataset, task_feature_lengths=LENGTHS).as_numpy_iterator()
+
+
+def encoder_decoder(task):
+  """(inputs, targets) out of the rows that seqio packed."""
+  found = collections.Counter()
+  for row in converted(task, seqio.EncDecFeatureConverter(pack=True)):
+    for number in range(1, row['encoder_segment_ids'].max() + 1):
+      found[
+        whole(row['encoder_input_tokens'][row['encoder_segment_ids'] == number]),
+        whole(row['decoder_target_tokens'][row['decoder_segment_ids'] == number]),
+      ] += 1
+  return found
+
+
+def decoder_only(task):
+  """inputs EOS targets EOS, as a decoder reads them."""
+  rows = converted(task, seqio.PrefixLMFeatureConverter(pack=False))
+  return collections.Counter(whole(row['decoder_target_tokens']) for row in rows)
+
+
+def vocabulary(store):
+  file = store.manifest['tokenizer']['file']
+  if file:
+    return seqio.SentencePieceVocabulary(str(store.path / file))
+  return seqio.ByteVocabulary()
+
+
+def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
+  """Materialises `names` and holds every one of their tasks against the store."""
+  mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
+  materialize(mixture, out=out, data_dir=data_dir, **words)
+  store = Store.open(out)
+  tasks.register(vocabulary(store), family=family, data_dir=data_dir)
+  for name in names:
+    task = dataset_lib.get(name, family=family).task + style.suffix
+    want = stored(store, name)
+    assert sum(want.values()) == store.rows(name) > 0
+    assert encoder_decoder(task) == want, name
+    joined = collections.Counter()
+    for (inputs, targets), count in want.items():
+      joined[(*inputs, EOS, *targets)] += count
+    assert decoder_only(task) == joined, name
+  return store
+
+
+@pytest.mark.parametrize('style', [PLAIN, Style(shots=2), Style(form='no_template')])
+def test_generated_tasks_are_the_store(tmp_path, style):
+  names = ('mini_copa', 'mini_cb')
+  family = 'microworld'
+  compare(names, out=tmp_path / 'out', family=family, tokenizer='bytes', style=style)
+
+
+def prepare(root, rows):
+  for name, splits in rows.items():
+    for split, records in splits.items():
+      path = root / 'raw' / name / f'{split}.jsonl'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_text('\n'.join(map(json.dumps, records)))
+  fetch.fetch(
+    [dataset_lib.get(name) for name in ('rte', 'common_gen')],
+    data_dir=str(root / 'tfds'),
+    folder=str(root / 'raw'),
+    progress=Progress(quiet=True),
+  )
+  return str(root / 'tfds')
+
+
+@pytest.mark.parametrize(
+  'words',
+  [
+    {'tokenizer': 'bytes'},
+    {'vocab_size': 600},
+    {'vocab_size': 600, 'style': Style(shots=5)},
+  ],
+)
+def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
+  """Long fields, long targets, a blank row, a row no template fits, a strange sign."""
+  rte = [
+    {'premise': f'Barn {i} is red. ' * (1 + 9 * i), 'hypothesis': f'{i} is a barn.',
+     'idx': i, 'label': i % 2}
+    for i in range(40)
+  ]  # fmt: skip
+  rte[3]['premise'] = 'a \u2581 sign'
+  rte[4] |= {'premise': '', 'hypothesis': ''}
+  common_gen = [
+    {'gem_id': '', 'gem_parent_id': '', 'concept_set_id': i,
+     'concepts': ['boat', 'lake'] * (1 + 40 * (i % 3)),
+     'target': f'Boat {i}. ' * (1 + 20 * (i % 4)), 'references': []}
+    for i in range(24)
+  ]  # fmt: skip
+  common_gen[5]['target'] = ' '
+  data_dir = prepare(
+    tmp_path,
+    {
+      'super_glue/rte': {'train': rte, 'validation': rte[:7]},
+      'gem/common_gen': {'train': common_gen, 'validation': common_gen[:4]},
+    },
+  )
+  store = compare(
+    ('rte', 'common_gen'), out=tmp_path / 'out', data_dir=data_dir, **words
+  )
+  entries = store.manifest['datasets']
+  assert entries['rte']['truncated']['inputs'] > 0
+  assert entries['common_gen']['filters']['empty'] == 1
+  if 'style' in words:  # some have room for exemplars, some for none
+    shown = entries['rte']['shots']
+    assert '0' in shown
+    assert max(map(int, shown)) > 0
+  if words.get('tokenizer') == 'bytes':
+    # The longest targets fit no template of theirs: others take their place.
+    assert entries['common_gen']['truncated']['targets'] == 0
+    assert entries['common_gen']['truncated']['redrawn'] > 0
+
+
+REAL = (
+  'rte', 'bool_q', 'arc_easy', 'copa', 'winogrande', 'cosmos_qa', 'sst2', 'paws_wiki',
+  'common_gen', 'wmt16_translate_deen', 'cnn_dailymail', 'trec',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', REAL)
+def test_real_rows_are_the_store(name, tmp_path):
+  data_dir = os.environ.get('TFDS_DATA_DIR')
+  if data_dir is None or not pathlib.Path(data_dir).is_dir():
+    pytest.skip('TFDS_DATA_DIR names no folder of prepared datasets')
+  compare((name,), out=tmp_path / 'out', data_dir=data_dir, vocab_size=2000)

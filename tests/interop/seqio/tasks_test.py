@@ -1,0 +1,275 @@
+"""seqio Tasks and Mixtures: the same strings, whoever asks."""
+
+import collections
+import json
+
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.data import few_shot, raw_records, stable_hash
+from flan_jax.errors import InputError
+
+seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
+
+from flan_jax.data import fetch  # noqa: E402
+from flan_jax.interop.seqio import tasks  # noqa: E402
+from flan_jax.runtime.progress import Progress  # noqa: E402
+
+CONCEPTS = [['bread', 'oven'], ['boat', 'lake', 'sail'], ['dog'], ['tea', 'cup']]
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """rte, common_gen and half of cb, prepared from rows of our own writing."""
+  root = tmp_path_factory.mktemp('data')
+  rte = [
+    {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a colour.', 'idx': i,
+     'label': i % 2}
+    for i in range(60)
+  ]  # fmt: skip
+  common_gen = [
+    {'gem_id': '', 'gem_parent_id': '', 'concept_set_id': i, 'concepts': concepts,
+     'target': 'A sentence with ' + ' and '.join(concepts), 'references': []}
+    for i, concepts in enumerate(CONCEPTS)
+  ]  # fmt: skip
+  for name, split, rows in (
+    ('super_glue/rte', 'train', rte),
+    ('super_glue/rte', 'validation', rte[:7]),
+    ('super_glue/cb', 'train', rte),
+    ('gem/common_gen', 'train', common_gen),
+    ('gem/common_gen', 'validation', common_gen),
+  ):
+    path = root / 'raw' / name / f'{split}.jsonl'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n'.join(map(json.dumps, rows)))
+  fetch.fetch(
+    [dataset_lib.get(name) for name in ('rte', 'common_gen', 'cb')],
+    data_dir=str(root / 'tfds'),
+    folder=str(root / 'raw'),
+    progress=Progress(quiet=True),
+  )
+  return str(root / 'tfds')
+
+
+@pytest.fixture(scope='module')
+def registered(data_dir):
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  tasks.register(seqio.ByteVocabulary(), data_dir=data_dir, seed=5)
+  yield
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+
+
+LENGTHS = {'inputs': 1024, 'targets': 256}
+
+
+def strings(task: str, split: str, **more) -> list[dict]:
+  dataset = seqio.get_mixture_or_task(task).get_dataset(
+    LENGTHS, split=split, shuffle=False, **more
+  )
+  return list(dataset.as_numpy_iterator())
+
+
+def test_the_training_task_draws_a_template_by_a_hash_of_the_row(registered, data_dir):
+  rte = dataset_lib.get('rte')
+  expected = {}
+  for row_id, record in tasks.records(rte, 'train', data_dir=data_dir):
+    template = stable_hash.template(5, row_id, 0, len(rte.templates))
+    expected[row_id] = (
+      template,
+      *dataset_lib.render(rte, template, rte.read(record, row_id)),
+    )
+  found = {
+    row['row_id'].decode(): (
+      int(row['template']),
+      row['inputs_pretokenized'].decode(),
+      row['targets_pretokenized'].decode(),
+    )
+    for row in strings('flan_rte', 'train')
+  }
+  assert found == expected
+  assert len({template for template, *_ in found.values()}) > 5
+
+
+def test_order_and_sharding_do_not_change_what_a_row_becomes(registered):
+  whole = strings('flan_rte', 'train')
+  shuffled = seqio.get_mixture_or_task('flan_rte').get_dataset(
+    LENGTHS, split='train', shuffle=True, seed=1
+  )
+  key = lambda row: (row['row_id'], row['inputs_pretokenized'])  # noqa: E731
+  assert collections.Counter(map(key, whole)) == collections.Counter(
+    map(key, shuffled.as_numpy_iterator())
+  )
+
+
+def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
+  registered, tmp_path
+):
+  """What t5x does at a checkpoint; a stateful Python function would forbid it."""
+  import tensorflow as tf
+
+  rows = seqio.get_mixture_or_task('flan_rte').get_dataset(
+    LENGTHS, split='train', shuffle=True, seed=1, num_epochs=None
+  )
+
+  def take(iterator, count):
+    return [next(iterator)['targets'].numpy().tolist() for _ in range(count)]
+
+  first, second = iter(rows), iter(rows)
+  before = take(first, 5)
+  saved = tf.train.Checkpoint(iterator=first).save(str(tmp_path / 'saved'))
+  after = take(first, 5)
+  tf.train.Checkpoint(iterator=second).restore(saved).assert_consumed()
+  assert take(second, 5) == after
+  assert after != before
+
+
+def test_evaluation_tasks_keep_template_options_and_row(registered):
+  rows = strings('flan_rte_template_0', 'test')
+  assert len(rows) == 7
+  rte = dataset_lib.get('rte')
+  for row in rows:
+    assert int(row['template']) == 0
+    options = [option.decode() for option in row['options']]
+    assert options == list(rte.answer.words)
+    assert options[int(row['gold'][0])] == row['targets_pretokenized'].decode()
+    assert row['inputs'][-1] == row['targets'][-1] == 1  # EOS ends both
+
+
+def test_turned_around_templates_are_not_evaluated(registered):
+  for dataset in dataset_lib.family('flan').values():
+    for index, template in enumerate(dataset.templates):
+      name = f'{dataset.task}_template_{index}'
+      assert (name in seqio.TaskRegistry.names()) != template.turned_around
+
+
+def test_splits_fit_the_data_at_hand(registered):
+  task = seqio.get_mixture_or_task('flan_rte')
+  sizes = {s: task.num_input_examples(s) for s in ('train', 'validation', 'test')}
+  assert sizes == {'train': 55, 'validation': 5, 'test': 7}
+  ids = [
+    {row['row_id'] for row in strings('flan_rte', s)} for s in ('train', 'validation')
+  ]
+  assert not ids[0] & ids[1]
+
+
+def test_rates_are_the_rows_up_to_three_thousand(registered):
+  mixture = seqio.MixtureRegistry.get('flan_held_out_sentiment')
+  rate = mixture._task_to_rate['flan_rte']
+  assert rate(seqio.get_mixture_or_task('flan_rte')) == 55
+
+
+def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeypatch):
+  """... of the rows that are there, whichever of the two asks."""
+  group = ('rte', 'common_gen')
+  rows = [
+    seqio.get_mixture_or_task(f'flan_{name}').num_input_examples('train')
+    for name in group
+  ]
+  monkeypatch.setattr('flan_jax.mixtures.MAXIMUM_RATE', 29)
+  found = [tasks.mixing_rate(name, group, 'flan', '')(None) for name in group]
+  assert sum(found) == 29
+  assert found[0] == pytest.approx(29 * rows[0] / sum(rows), abs=0.5)
+  mixture = seqio.MixtureRegistry.get('flan_paper62')
+  assert {'flan_squad_v1', 'flan_squad_v2'} <= mixture._task_to_rate.keys()
+  assert 'flan_wsc' not in mixture._task_to_rate
+
+
+def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
+  rte = dataset_lib.get('rte')
+  rows = [
+    rte.read(record, row_id)
+    for row_id, record in tasks.records(rte, 'train', data_dir=data_dir)
+  ]
+  count = lambda texts: [len(text.encode()) for text in texts]  # noqa: E731
+  pool = few_shot.Pool(rte, rows, shots=5, seed=5, count=count)
+  by_id = {row.row_id: row for row in rows}
+  found = strings('flan_rte_5_shot', 'train')
+  assert len(found) == 55
+  for row in found:
+    shown = pool.prompt(by_id[row['row_id'].decode()], int(row['template']), 0)
+    assert row['inputs_pretokenized'].decode() == shown.prompt.inputs
+    assert row['targets_pretokenized'].decode() == shown.prompt.targets
+    assert len(shown.exemplars) >= 2
+  test = {row['row_id'].decode() for row in strings('flan_rte_5_shot', 'test')}
+  assert not test & set(by_id)
+
+
+def test_the_arms_of_the_ablation_are_tasks_of_their_own(registered):
+  for suffix, start in (
+    ('_no_template', 'Barn'),
+    ('_dataset_name', '[nli: RTE]\nBarn'),
+  ):
+    rows = strings(f'flan_rte{suffix}', 'train')
+    assert len(rows) == 55
+    assert all(row['inputs_pretokenized'].decode().startswith(start) for row in rows)
+    mixture = seqio.MixtureRegistry.get(f'flan_held_out_sentiment{suffix}')
+    assert f'flan_rte{suffix}' in mixture._task_to_rate
+
+
+def test_every_held_out_mixture_is_registered(registered):
+  names = set(seqio.MixtureRegistry.names())
+  for cluster in dataset_lib.CLUSTERS:
+    assert f'flan_held_out_{cluster}' in names
+
+
+def test_the_metric_of_a_task_takes_every_reference(registered):
+  task = seqio.get_mixture_or_task('flan_common_gen_template_0')
+  (metric,) = task.metric_fns
+  same = ['A boat sails the lake.']
+  assert metric([same], same)['rouge'] == pytest.approx(100.0)
+
+
+def test_an_unprepared_dataset_says_which_command_prepares_it(registered, data_dir):
+  with pytest.raises(InputError, match='`flan fetch copa` prepares it'):
+    tasks.sizes(dataset_lib.get('copa'), data_dir=data_dir)
+
+
+def test_an_unprepared_split_is_named(registered, data_dir):
+  with pytest.raises(InputError, match="'validation', which is not prepared.*train"):
+    tasks.records(dataset_lib.get('cb'), 'test', data_dir=data_dir)
+  assert len(list(tasks.records(dataset_lib.get('cb'), 'train', data_dir=data_dir)))
+
+
+def test_generated_datasets_are_tasks_too():
+  """... whose strings are those that a store holds."""
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
+  for task in ('microworld_mini_arc', 'microworld_mini_common_gen'):
+    dataset = dataset_lib.task(task)
+    expected = set()
+    for row_id, record in raw_records.records(dataset, 'dev'):
+      template = stable_hash.template(3, row_id, 0, len(dataset.templates))
+      row = dataset.read(record, row_id)
+      expected.add((row_id, *dataset_lib.render(dataset, template, row)))
+    found = {
+      tuple(
+        row[key].decode()
+        for key in ('row_id', 'inputs_pretokenized', 'targets_pretokenized')
+      )
+      for row in strings(task, 'validation')
+    }
+    assert found == expected
+    assert len(found) == 150
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+
+
+def test_a_translation_is_evaluated_both_ways():
+  """Each template's task has the answer of its direction."""
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()
+  tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
+  wmt = dataset_lib.get('mini_wmt', family='microworld')
+  records = dict(raw_records.records(wmt, 'dev'))
+  for way in wmt.by_direction:
+    for index in way.evaluated_templates:
+      (row, *_) = strings(f'microworld_mini_wmt_template_{index}', 'validation')
+      language = way.direction.rpartition('-')[2]
+      wanted = records[row['row_id'].decode()][language]
+      assert row['targets_pretokenized'].decode() == wanted
+      assert [text.decode() for text in row['references']] == [wanted]
+  seqio.TaskRegistry.reset()
+  seqio.MixtureRegistry.reset()

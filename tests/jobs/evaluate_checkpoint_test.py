@@ -1,0 +1,420 @@
+"""From a checkpoint to a report: stopped and gone on with, alone and on two hosts."""
+
+import json
+import pathlib
+import shutil
+import signal
+
+import jax
+import pytest
+
+from flan_jax.catalog import dataset
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import gin, training
+from flan_jax.data import tokenizers
+from flan_jax.data.store import materialize
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+from flan_jax.evaluate import load_model
+from flan_jax.inference.rank_options import Scorer
+from flan_jax.interop.huggingface import convert, logit_check
+from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.report import build as build_lib
+from flan_jax.report import tables
+from flan_jax.runtime.preemption import INTERRUPTED
+from flan_jax.runtime.progress import Progress
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
+SMALL = {
+  'FAMILY': 'microworld',
+  'DATASETS': 'mini_arc',
+  'MAX_ROWS': 3,
+  'TEMPLATES': 2,
+  'Evaluate.row_length': 512,
+  'Evaluate.batch_rows': 4,
+  'Evaluate.max_decode': 4,
+  'Mesh.data': 1,
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def checkpoint(tmp_path_factory, tiny_model):
+  """A model folder of ours, small and never trained, that others could load."""
+  folder = tmp_path_factory.mktemp('checkpoint')
+  model = tiny_model(activation='swiglu', scaled_head=False)
+  model_dir.save(
+    folder, model.params, config=model.config, tokenizer=tokenizers.load('bytes')
+  )
+  SMALL['CHECKPOINT'] = str(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def theirs(tmp_path_factory, checkpoint):
+  """The same model as a Hugging Face folder of the same name."""
+  folder = tmp_path_factory.mktemp('elsewhere') / checkpoint.name
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
+    convert.to_theirs(checkpoint, folder, progress=Progress(quiet=True))
+  return folder
+
+
+def flags(out, **more):
+  values = {**SMALL, 'OUTPUT_DIR': str(out), **more}
+  return [f'{name}={value}' for name, value in values.items()]
+
+
+def evaluate(out, **more):
+  parsed = gin.load(['gin/evaluate/zero_shot.gin'], flags(out, **more))
+  evaluation = parsed.build('Evaluation')
+  return evaluate_checkpoint.evaluate_checkpoint(
+    evaluation, text=parsed.text(evaluation), progress=Progress(quiet=True)
+  )
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+  """These evaluations run on one of the simulated devices, unless a test says so."""
+  build = load_model.mesh_lib.build
+  monkeypatch.setattr(
+    load_model.mesh_lib, 'build', lambda shape: build(shape, devices=jax.devices()[:1])
+  )
+
+
+def files(out: pathlib.Path) -> dict[str, bytes]:
+  """What an evaluation left, without what is a matter of time or place."""
+  found = {
+    path.relative_to(out).as_posix(): path.read_bytes()
+    for path in out.rglob('*')
+    if path.is_file() and path.name != 'report.html'  # shows the timing as well
+  }
+  whole = json.loads(found['report.json'])
+  del whole['timing'], whole['provenance']['config']
+  found['report.json'] = json.dumps(whole).encode()
+  return found
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, checkpoint):
+  """An evaluation that nothing stopped, of a base model's prompts as well."""
+  out = tmp_path_factory.mktemp('whole')
+  with pytest.MonkeyPatch.context() as patch:
+    build = load_model.mesh_lib.build
+    patch.setattr(
+      load_model.mesh_lib,
+      'build',
+      lambda shape: build(shape, devices=jax.devices()[:1]),
+    )
+    evaluate(out, DATASETS="('mini_arc', 'mini_squad')")
+  return out
+
+
+def test_an_evaluation_leaves_a_report_and_no_journal(whole):
+  made = build_lib.load(whole)
+  assert [row['dataset'] for row in made['rows']] == ['mini_arc', 'mini_squad']
+  assert not list(whole.glob('*.journal.jsonl'))
+  names = {path.name for path in whole.iterdir()}
+  assert {'report.html', 'report.csv', 'report.tex', 'predictions.jsonl'} <= names
+
+
+def test_the_report_says_where_its_figures_come_from(whole):
+  found = build_lib.load(whole)['provenance']
+  (line,) = [x for x in found['config'].splitlines() if 'max_rows' in x]
+  assert line == 'Evaluate.max_rows = 3  # --gin.MAX_ROWS'
+  assert found['models']['tuned']['parameters'] > 1e4
+  assert len(found['models']['tuned']['fingerprint']) == 16
+  assert found['versions']['jax'] == jax.__version__
+
+
+def predictions(out: pathlib.Path) -> list[dict]:
+  lines = (out / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_path):
+  written = [p['predicted'] for p in predictions(whole) if not p['options']]
+  stop = next(letter for text in written for letter in text if letter.isalnum())
+  evaluate(
+    tmp_path,
+    DATASETS="('mini_arc', 'mini_squad')",
+    NORMALISATION='byte',
+    **{'Decoding.stop': repr((stop,))},
+  )
+  for new, old in zip(predictions(tmp_path), predictions(whole), strict=True):
+    if old['options']:
+      sizes = [len(option.encode()) for option in old['options']]
+      sums = zip(old['log_probabilities'], sizes, strict=True)
+      expected = [score / size for score, size in sums]
+      assert new['log_probabilities'] == pytest.approx(expected, abs=1e-5)
+    else:
+      assert new['predicted'] == old['predicted'].split(stop)[0].strip()
+  assert (
+    tables.how(build_lib.load(tmp_path))
+    == f"zero-shot; scores by byte; stop ['{stop}']"
+  )
+  assert tables.how(build_lib.load(whole)) == 'zero-shot'
+
+
+@pytest.mark.parametrize('calls', [0, 1])
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
+  calls, whole, tmp_path, monkeypatch
+):
+  """Killed at its first call of the model, and at its second and last."""
+  made = 0
+
+  def dying(ask):
+    def answer(self, *arguments, **more):
+      nonlocal made
+      made += 1
+      if made > calls:
+        raise KeyboardInterrupt
+      return ask(self, *arguments, **more)
+
+    return answer
+
+  both = "('mini_arc', 'mini_squad')"
+  with monkeypatch.context() as patch:
+    patch.setattr(Scorer, 'score', dying(Scorer.score))
+    patch.setattr(Scorer, 'generate', dying(Scorer.generate))
+    with pytest.raises(KeyboardInterrupt):
+      evaluate(tmp_path, DATASETS=both)
+    assert not (tmp_path / 'report.json').exists()
+    assert (tmp_path / 'tuned.journal.jsonl').read_bytes().count(b'\n') == 1 + calls
+    made, calls = 0, 2 - calls  # what is left is all that is asked
+    evaluate(tmp_path, DATASETS=both)
+  assert files(tmp_path) == files(whole)
+
+
+@pytest.mark.parametrize(
+  ('flag', 'value', 'message'),
+  [
+    ('SHOTS', 17, 'SHOTS: got 17; must be 0 to 16; the nearest is 16'),
+    ('FORM', 'no_option', "did you mean 'no_options'"),
+    ('NORMALISATION', 'bytes', "did you mean 'byte'"),
+    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
+    ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
+    ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
+    ('CONTAMINATION', '/nowhere', 'no such folder'),
+    ('EVAL_SEED', -1, 'EVAL_SEED: got -1; must be 0 to'),
+    ('SEED', 1, "SEED: no macro of that name.*did you mean 'EVAL_SEED'"),
+    (
+      'OUTPUT_DIR',
+      __file__,
+      "OUTPUT_DIR '.*evaluate_checkpoint_test.py': cannot be written to",
+    ),
+    (
+      'OUTPUT_DIR',
+      f'{__file__}/x',
+      "evaluate_checkpoint_test.py/x': cannot be written to",
+    ),
+  ],
+)
+def test_bad_settings_are_refused_before_anything_is_computed(
+  flag, value, message, tmp_path
+):
+  with pytest.raises(InputError, match=message):
+    evaluate(tmp_path, **{flag: value})
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('config.json', '{', 'config.json: not readable as JSON'),
+    ('config.json', '[]', r'config.json: got \[\]; must be a JSON object'),
+    ('config.json', '{"vocab_size": 9}', 'config.json: lacks num_layers, d_model'),
+    ('training.json', '{"mixture": ', 'training.json: not readable as JSON'),
+    ('training.json', '[5]', r'training.json: got \[5\]; must be a JSON object'),
+    ('training.json', '{"guard": {"mixture": "x"}}', 'guard lacks datasets, family'),
+  ],
+)
+def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path):
+  shutil.copytree(checkpoint, tmp_path / 'model')
+  (tmp_path / 'model' / name).write_text(text)
+  with pytest.raises(InputError, match=message):
+    evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_path):
+  other = tokenizers.train(['some words of a text'] * 9, vocab_size=300)
+  other.save(tmp_path / 'other.model')
+  with pytest.raises(InputError, match=r"TOKENIZER: got '.*other.model' of digest"):
+    evaluate(tmp_path / 'out', TOKENIZER=str(tmp_path / 'other.model'))
+
+  config = json.loads((checkpoint / 'config.json').read_text())
+  shutil.copytree(checkpoint, tmp_path / 'model')
+  config['vocab_size'] = 100
+  (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(InputError, match='tokenizer has 259 pieces, its embedding 100'):
+    evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
+
+
+def test_nothing_to_measure_is_no_report(tmp_path):
+  asked = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
+  with pytest.raises(InputError, match='none of the datasets named is there'):
+    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **asked)
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory):
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    dataset.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
+    evaluate=('closed_book_qa',), row_length=256,
+  )  # fmt: skip
+  return out
+
+
+def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
+  theirs, tmp_path, monkeypatch
+):
+  """Converted once beside the report; the guard knows nothing of its training."""
+  monkeypatch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
+  few = {'TEMPLATES': 1, 'MAX_ROWS': 2}
+  wanted = evaluate(tmp_path / 'a', **few)
+  found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
+  assert found['rows'] == wanted['rows']
+  assert found['model'] == theirs.name
+  of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
+  assert of['fingerprint'] == same['fingerprint']
+  assert of['converted']['family'] == 'llama'
+  assert found['guard']['datasets'] is None
+  assert len(list((tmp_path / load_model.CONVERTED).iterdir())) == 1
+
+
+def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
+  ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
+  with pytest.raises(
+    InputError, match='has no evaluation rows of mini_squad; give another'
+  ):
+    evaluate(tmp_path, **ask)
+  made = evaluate(tmp_path, MISSING='skip', **ask)
+  assert [row['dataset'] for row in made['rows']] == ['mini_arc']
+  opened = Store.open(store)
+  assert made['data_digest'] == made['data']['store_digest'] == opened.digest
+  assert made['data']['template_seed'] == opened.manifest['seed']
+  raw = evaluate(tmp_path / 'raw')
+  assert raw['data']['digest'] == raw['data_digest'] == made['data']['digest']
+
+
+def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
+  store, tmp_path, tiny_model
+):
+  model = tiny_model()
+  asked = []
+  run = evaluate_checkpoint.Run(
+    training.Evaluate(period=10, period_rows=5, row_length=512, base=False),
+    store=Store.open(store),
+    config=model.config,
+    held_out=('closed_book_qa',),
+    seed=0,
+    out=tmp_path / 'report',
+    progress=Progress(quiet=True),
+  )
+  read = run._shared['rows']
+  run._shared['rows'] = lambda name, split: asked.append(split) or read(name, split)
+  for step in (10, 20, 30, 20):
+    look = run.during(model.params, step=step)
+  assert set(asked) == {'dev'}
+  assert set(look['datasets']) == {'mini_arc'}
+  assert look['clusters']['closed_book_qa'] == pytest.approx(
+    look['datasets']['mini_arc']
+  )
+  lines = (
+    (tmp_path / evaluate_checkpoint.LOOKS).read_text(encoding='utf-8').splitlines()
+  )
+  assert [json.loads(line)['step'] for line in lines] == [10, 20]
+
+
+SLOWLY = """
+import time
+from flan_jax.runtime import preemption
+from flan_jax.interop.huggingface import logit_check
+between = preemption.Stop.between
+preemption.Stop.between = lambda self: (time.sleep(0.3), between(self))
+logit_check._installed = lambda name: False  # torch takes long
+"""
+
+
+@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_path):
+  """A model from elsewhere, converted once; SIGTERM to one host ends them all."""
+  out = tmp_path / 'out'
+  asked = {
+    **SMALL, 'CHECKPOINT': theirs, 'DATASETS': "('mini_arc', 'mini_squad')",
+    'Mesh.data': -1, 'Mesh.fsdp': 2,
+  }  # fmt: skip
+  apart = {i: {'before': SLOWLY, 'devices': 8 // count} for i in range(count)}
+  journal = out / load_model.JOURNAL.format('tuned')
+  for stopped in (True, False):
+    hosts = runs.start(out, verb='eval', count=count, apart=apart, **asked)
+    if stopped:
+      assert runs.wait(hosts, journal.is_file), hosts[0].said
+      hosts[-1].process.send_signal(signal.SIGTERM)
+    codes = [host.end() for host in hosts]
+    assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].said
+    assert journal.is_file() == stopped
+  assert len(list((tmp_path / load_model.CONVERTED).iterdir())) == 1
+  assert 'Converting' not in hosts[0].said
+  assert not hosts[1].said
+  ours, found = files(whole), files(out)
+  assert set(ours) == set(found)
+  for name in ('templates.csv', 'plots/averages.svg'):
+    assert ours[name] == found[name], name
+  tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
+  assert tables[0] == tables[1]
+  made = [build_lib.load(place)['rows'] for place in (whole, out)]
+  for row, same in zip(*made, strict=True):
+    calibrations = row.pop('calibration', {}), same.pop('calibration', {})
+    assert row == same
+    errors = [each.get('ece', 0) for each in calibrations]
+    assert errors[0] == pytest.approx(errors[1], abs=0.02)
+  lines = [
+    [json.loads(line) for line in some['predictions.jsonl'].splitlines()]
+    for some in (ours, found)
+  ]
+  for one, other in zip(*lines, strict=True):
+    scores = one.pop('log_probabilities', []), other.pop('log_probabilities', [])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert one == other
+  models = [
+    build_lib.load(place)['provenance']['models']['tuned'] for place in (whole, out)
+  ]
+  assert models[1].pop('converted')['family'] == 'llama'
+  assert models[0] == models[1]
+
+
+def test_hosts_with_other_settings_are_named_before_anything_is_computed(
+  runs, checkpoint, tmp_path
+):
+  other = {1: {'settings': {'EVAL_SEED': 7, 'TEMPLATES': 1}}}
+  both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=other, **SMALL)
+  assert [host.end() for host in both] == [2, 2], both[0].said
+  for host in both:
+    last = host.said.strip().splitlines()[-1]
+    assert 'hosts disagree: Evaluation.seed of host 1 is not that of host 0' in last
+    assert '(7, not 0)' in last
+    assert 'templates=1, not templates=2' in last
+    assert 'Evaluation.checkpoint' not in last
+  assert not (tmp_path / 'out').exists()
+
+
+REFUSES = """
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import conversion_cache
+def refuse(*_, **__):
+  raise InputError('CHECKPOINT: cannot be converted here')
+conversion_cache.ours = refuse
+"""
+
+
+def test_bad_input_that_host_0_alone_meets_ends_them_all(runs, checkpoint, tmp_path):
+  """Each with its line, and none waits for a host that is gone."""
+  apart = {0: {'before': REFUSES}}
+  both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=apart, **SMALL)
+  assert [host.end(60) for host in both] == [2, 2], both[0].said
+  for host in both:
+    line = 'flan: error: CHECKPOINT: cannot be converted here'
+    assert host.said.strip().splitlines()[-1] == line

@@ -1,0 +1,240 @@
+"""What an ancestor trained on, carried from run to run: real ones, of a step each.
+
+The parent is trained on one dataset of commonsense, which nothing later sees again.
+"""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from flan_jax.checkpoints import model_dir
+from flan_jax.cli import dispatch
+from flan_jax.config import gin
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import convert, logit_check, training_history
+from flan_jax.report import build
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import trainer
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
+QUIET = Progress(quiet=True)
+HELD_OUT = 'commonsense'
+SMALL = {
+  'MIXTURE_OR_TASK_NAME': 'microworld_mini_cola',
+  'HELD_OUT': (),
+  'TRAIN_STEPS': 1,
+  'ROW_LENGTH': 256,
+  'BATCH_TOKENS': 2048,
+  'Evaluate.row_length': 256,
+  'Evaluate.max_rows': 2,
+  'Evaluate.templates': 1,
+}
+SHAPE = {
+  'TOKENIZER': 'bytes',
+  'VOCAB_SIZE': 512,
+  'NUM_LAYERS': 1,
+  'DecoderConfig.d_model': 16,
+  'DecoderConfig.d_ff': 32,
+  'DecoderConfig.head_dim': 4,
+}
+ALL = ('parent', 'child', 'adapted', 'back')
+
+
+def flags(out: pathlib.Path, **more) -> list[str]:
+  return [
+    f'{name}={value}' for name, value in {'MODEL_DIR': out, **SMALL, **more}.items()
+  ]
+
+
+def train(out: pathlib.Path, *, start=None, **more) -> trainer.Outcome:
+  """A run of one step: from random parameters, or from a model."""
+  files = ['gin/runs/base.gin']
+  if start is None:
+    files.append('gin/models/tiny.gin')
+    more = {**SHAPE, **more}
+  else:
+    more = {'INITIAL_CHECKPOINT_PATH': start, **more}
+  return trainer.train(gin.load(files, flags(out, **more)).build('Run'), progress=QUIET)
+
+
+@pytest.fixture(scope='module')
+def family(tmp_path_factory) -> pathlib.Path:
+  """A parent, its child, the child with adapters, and the child gone and come back."""
+  out = tmp_path_factory.mktemp('family')
+  train(out / 'parent', MIXTURE_OR_TASK_NAME='microworld_mini_copa')
+  train(out / 'child', start=out / 'parent')
+  train(
+    out / 'adapted', start=out / 'child', LORA_RANK=2,
+    **{'Optimizer.multiply_by_parameter_scale': False},
+  )  # fmt: skip
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
+    convert.to_theirs(out / 'child', out / 'away', progress=QUIET)
+    convert.to_ours(out / 'away', out / 'back', progress=QUIET)
+  return out
+
+
+@pytest.fixture
+def refuses(capsys):
+  """Runs a command that must end with exit code 2 and one line; returns the line."""
+
+  def run(verb, *arguments):
+    capsys.readouterr()
+    assert dispatch.main([verb, *arguments]) == 2
+    said = capsys.readouterr().err
+    (line,) = [x for x in said.splitlines() if x.startswith('flan: error: ')]
+    assert said.endswith(line + '\n')
+    return line
+
+  return run
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_lineage_is_whole(family, name):
+  found = model_dir.lineage(family / name)
+  assert found.known
+  models = ['parent', 'child', *(['adapted'] if name == 'adapted' else [])]
+  assert [t.model for t in found.trainings] == models[: ALL.index(name) + 1]
+  assert HELD_OUT in found.trained_on('microworld')
+  for training in found.trainings:
+    assert training.weights == model_dir.checksum(family / training.model)
+    assert sum(training.train_rows.values()) > 0
+  assert training_history.read(family / 'away') == model_dir.lineage(family / 'child')
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_a_run_from_any_of_them_is_refused(family, name, refuses, tmp_path):
+  out = tmp_path / 'run'
+  asked = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
+  line = refuses(
+    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in asked)
+  )
+  assert "HELD_OUT 'commonsense': INITIAL_CHECKPOINT_PATH: 'parent'" in line
+  assert 'was trained on that very cluster (mini_copa)' in line
+  assert not out.exists()
+
+
+@pytest.mark.parametrize('name', [*ALL, 'away'])
+@pytest.mark.parametrize('which', ['CHECKPOINT', 'BASE_CHECKPOINT'])
+def test_so_is_the_evaluation_of_any_of_them(family, name, which, refuses, tmp_path):
+  out = tmp_path / 'out'
+  asked = {
+    'CHECKPOINT': 'microworld', which: family / name, 'OUTPUT_DIR': out,
+    'FAMILY': 'microworld', 'CLUSTERS': HELD_OUT,
+  }  # fmt: skip
+  flags = (f'--gin.{name}={value}' for name, value in asked.items())
+  line = refuses('eval', '--gin_file=gin/evaluate/zero_shot.gin', *flags)
+  assert f"CLUSTERS 'commonsense': {which}: 'parent'" in line
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_accepted_by_name_the_report_says_so(family, tmp_path):
+  out = tmp_path / 'run'
+  found = train(
+    out, start=family / 'adapted', HELD_OUT=HELD_OUT, ACCEPT=HELD_OUT
+  ).report
+  assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
+  assert found['lineage'][-1]['weights'] == model_dir.checksum(out)
+  assert HELD_OUT in found['trained_on']
+  (average,) = build.averages(found)
+  assert build.headline(average).startswith(
+    'Commonsense of the microworld, no exemplars, trained on: '
+  )
+  assert found['warnings'][0] == (
+    "guard: mini_copa trained 'parent', of commonsense, which is held out (accepted by "
+    'the run)'
+  )
+  saved = json.loads((out / 'model' / 'training.json').read_text())
+  assert saved['guard'] == found['guard']
+  assert saved['lineage'] == found['lineage']
+
+
+def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
+  """Neither 'nothing' nor 'never': for the run, and for what is tuned from it."""
+  lost = tmp_path / 'lost'
+  shutil.copytree(family / 'parent' / 'model', lost)
+  (lost / 'training.json').unlink()
+  found = train(tmp_path / 'run', start=lost, HELD_OUT=HELD_OUT).report
+  assert found['trained_on'] == 'unknown'
+  (average,) = build.averages(found)
+  assert build.headline(average).startswith(
+    'Commonsense of the microworld, zero-shot (training unknown): '
+  )
+  assert found['warnings'][0].startswith("guard: what 'lost' was trained on is unknown")
+  page = (tmp_path / 'run' / 'report' / 'report.html').read_text(encoding='utf-8')
+  assert 'never trained on' not in page
+  assert not model_dir.lineage(tmp_path / 'run').known
+
+
+@pytest.mark.parametrize('place', ['child/model', 'away'])
+def test_weights_tuned_elsewhere_since_are_unknown_from_there(family, place, tmp_path):
+  """What was recorded of them still counts."""
+  folder = tmp_path / 'tuned'
+  shutil.copytree(family / place, folder)
+  file = folder / 'model.safetensors'
+  tensors = load_file(file)
+  last = sorted(tensors)[-1]
+  tensors[last] = tensors[last].copy()
+  tensors[last].reshape(-1)[-1] += np.float32(0.5)  # one number, the last one of all
+  save_file(tensors, file, metadata={'format': 'pt'})
+  read = training_history.read if place == 'away' else model_dir.lineage
+  found = read(folder)
+  assert [t.model for t in found.trainings] == ['parent', 'child', 'tuned']
+  assert [t.datasets is None for t in found.trainings] == [False, False, True]
+  assert 'its weights are not those' in found.trainings[-1].note
+
+
+def test_a_folder_saved_anew_elsewhere_keeps_its_history(family, tmp_path):
+  """The same tensors in other files, in another order, are the same weights."""
+  folder = tmp_path / 'saved'
+  shutil.copytree(family / 'away', folder)
+  tensors = load_file(folder / 'model.safetensors')
+  (folder / 'model.safetensors').unlink()
+  names = sorted(tensors, reverse=True)
+  parts = {'a.safetensors': names[::2], 'b.safetensors': names[1::2]}
+  for file, part in parts.items():
+    save_file({name: tensors[name] for name in part}, folder / file)
+  index = {name: file for file, part in parts.items() for name in part}
+  text = json.dumps({'weight_map': index})
+  (folder / 'model.safetensors.index.json').write_text(text)
+  assert training_history.read(folder) == training_history.read(family / 'away')
+
+
+def test_a_run_goes_on_from_the_model_that_it_started_from(family, tmp_path):
+  base = tmp_path / 'base'
+  shutil.copytree(family / 'child' / 'model', base)
+  train(tmp_path / 'run', start=base)
+  shutil.rmtree(base)
+  shutil.copytree(family / 'adapted' / 'model', base)
+  with pytest.raises(InputError, match='PATH: is not the model that this run started'):
+    train(tmp_path / 'run', start=base, TRAIN_STEPS=2)
+
+
+def test_a_run_of_before_there_were_lineages_is_known_where_it_says_so(
+  family, tmp_path
+):
+  """run.json says what it started from: random parameters, the shipped base, a path."""
+  out = tmp_path / 'old'
+  for start, known in ((None, True), ('microworld', True), ('somewhere', False)):
+    shutil.copytree(family / 'parent' / 'model', out / 'model', dirs_exist_ok=True)
+    record = json.loads((out / 'model' / 'training.json').read_text())
+    del record['lineage'], record['weights']
+    (out / 'model' / 'training.json').write_text(json.dumps(record))
+    (out / 'run.json').write_text(json.dumps({'initial_checkpoint': start}))
+    found = model_dir.lineage(out)
+    assert found.known == known
+    assert found.trainings[-1].clusters == (HELD_OUT,)
+  (out / 'run.json').unlink()
+  assert not model_dir.lineage(out).known
+
+
+def test_the_shipped_base_says_that_no_dataset_tuned_it():
+  found = model_dir.lineage('microworld')
+  assert found.known
+  assert found.trained_on('microworld') == found.trained_on('flan') == ()
+  assert 'pretrained on prose' in found.trainings[0].note

@@ -1,0 +1,133 @@
+"""The evaluation that ends a run, measured by several hosts together.
+
+Processes that talk over gloo, beside one process with as many devices.
+"""
+
+import json
+import pathlib
+import signal
+
+import pytest
+from safetensors.numpy import load_file
+
+from flan_jax.catalog import dataset
+from flan_jax.config import gin
+from flan_jax.data.store import materialize
+from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.runtime.preemption import INTERRUPTED
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import trainer
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
+TASK = 'microworld_mini_arc'
+SETTINGS = {
+  'MIXTURE_OR_TASK_NAME': TASK,
+  'HELD_OUT': 'nli',
+  'TRAIN_STEPS': 4,
+  'EVAL_PERIOD': 2,
+  'Mesh.fsdp': 2,
+  'Run.checkpoint_period': 100,
+  'Evaluate.max_rows': 8,
+  'Evaluate.templates': 4,
+  'Evaluate.period_rows': 16,
+}
+
+SLOWLY = """
+import time
+from flan_jax.runtime import preemption
+between = preemption.Stop.between
+preemption.Stop.between = lambda self: (time.sleep(0.4), between(self))
+"""
+"""So that a signal comes in the middle of an evaluation."""
+
+
+@pytest.fixture(scope='module')
+def settings(tmp_path_factory) -> dict:
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256,
+    evaluate=('nli',),
+  )  # fmt: skip
+  return {**SETTINGS, 'STORE': out}
+
+
+@pytest.fixture
+def alone(runs, settings, tmp_path) -> pathlib.Path:
+  """The run in this process, on eight devices."""
+  out = tmp_path / 'alone'
+  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
+  run = gin.load(files, runs.flags(out, **settings)).build('Run')
+  trainer.train(run, progress=Progress(quiet=True))
+  return out
+
+
+def read(path: pathlib.Path) -> list[dict]:
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
+  """Figures to the byte, log-probabilities to float32; nothing is left behind."""
+  one, other = (
+    json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
+  )
+  for name in ('rows', 'train_rows', 'trained_on', 'guard', 'warnings'):
+    assert one[name] == other[name], name
+  assert read(found / evaluate_checkpoint.LOOKS) == read(
+    wanted / evaluate_checkpoint.LOOKS
+  )
+  lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
+  for one, other in zip(*lines, strict=True):
+    scores = one.pop('log_probabilities'), other.pop('log_probabilities')
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+    assert one == other
+  models = [load_file(d / 'model/model.safetensors') for d in (found, wanted)]
+  for name, tensor in models[0].items():
+    assert tensor == pytest.approx(models[1][name], abs=1e-5), name
+  names = [{path.name for path in (d / 'report').iterdir()} for d in (found, wanted)]
+  assert names[0] == names[1]
+
+
+def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> None:
+  """Two hosts, of which one is sent SIGTERM when a file has so many lines."""
+  apart = {i: {'before': SLOWLY} for i in range(2)}
+  both = runs.start(out, count=2, apart=apart, **settings)
+  path = out / seen
+
+  def there():
+    return path.is_file() and path.read_bytes().count(b'\n') >= lines
+
+  assert runs.wait(both, there), both[0].said
+  both[host].process.send_signal(signal.SIGTERM)
+  assert [h.end(60) for h in both] == [INTERRUPTED] * 2, both[0].said
+  assert 'Stopped by SIGTERM' in both[0].said
+
+
+@pytest.mark.parametrize('look', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
+  look, runs, settings, alone, tmp_path
+):
+  """Of the base, in a look at dev and of the tuned model; the report is the same."""
+  out = tmp_path / 'run'
+  base, tuned = (f'report/{name}.journal.jsonl' for name in ('base', 'tuned'))
+  interrupted(runs, settings, out, seen=base, lines=1, host=1)
+  assert not (out / 'log.jsonl').exists()
+  if look:
+    interrupted(runs, settings, out, seen='log.jsonl', lines=2, host=0)
+    assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
+    assert not (out / evaluate_checkpoint.LOOKS).exists()
+  interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
+  assert len(read(out / base)) == 3  # its name, and two datasets
+  both = runs.start(out, count=2, **settings)
+  assert [host.end() for host in both] == [0, 0], both[0].said
+  assert 'train: ' not in both[0].said
+  assert_same(out, alone)
+
+
+@pytest.mark.slow
+def test_four_hosts_end_in_the_report_of_one(runs, settings, alone, tmp_path):
+  out = tmp_path / 'run'
+  apart = {i: {'devices': 2} for i in range(4)}
+  four = runs.start(out, count=4, apart=apart, **settings)
+  assert [host.end() for host in four] == [0] * 4, four[0].said
+  assert_same(out, alone)

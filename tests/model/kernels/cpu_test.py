@@ -1,0 +1,75 @@
+"""The products with gradients of their own: the same as what JAX derives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flan_jax.model import attention
+from flan_jax.model.kernels import cpu
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def assert_same(ours, plain, *arguments):
+  """Values and the gradients by every argument, of a sum with unequal weights."""
+  weights = normal(9, *jax.eval_shape(plain, *arguments).shape)
+
+  def of(function):
+    return jax.value_and_grad(
+      lambda arguments: jnp.sum(weights * function(*arguments)), argnums=0
+    )(arguments)
+
+  for got, want in zip(
+    jax.tree.leaves(of(ours)), jax.tree.leaves(of(plain)), strict=True
+  ):
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(('rows', 'columns'), [(4, 12), (12, 4)])
+def test_a_product_has_the_gradients_of_a_product(rows, columns):
+  assert_same(cpu.product, jnp.matmul, normal(0, 2, 5, rows), normal(1, rows, columns))
+
+
+def test_a_gate_has_the_gradients_of_its_parts():
+  def ours(gate, up):
+    return cpu.gate(jax.nn.gelu, gate, up)
+
+  assert_same(ours, lambda g, u: jax.nn.gelu(g) * u, normal(0, 2, 3), normal(1, 2, 3))
+
+
+@pytest.mark.parametrize('heads', [2, 4], ids=['one group', 'groups of two'])
+@pytest.mark.parametrize('biased', [True, False])
+def test_attention_is_the_one_of_other_devices(monkeypatch, heads, biased):
+  B, L, K, C = 2, 6, 2, 4
+  mask_BxLxL = jnp.tril(jnp.ones((B, L, L), bool)).at[0, 2].set(False)  # sees nothing
+  arguments = [normal(0, B, L, heads, C), normal(1, B, L, K, C), normal(2, B, L, K, C)]
+  if biased:
+    arguments.append(normal(3, B, heads, L, L))
+
+  def attend(on_cpu):
+    def call(query, key, value, bias=None):
+      with monkeypatch.context() as patch:
+        patch.setattr(cpu, 'compiling', lambda: on_cpu)
+        return attention.dot_product_attention(
+          query, key, value, mask_BxTxS=mask_BxLxL, bias_BxHxTxS=bias
+        )
+
+    return call
+
+  assert_same(attend(True), attend(False), *arguments)
+
+
+def test_what_is_compiled_for_is_the_mesh_in_use():
+  mesh = jax.make_mesh((1,), ('data',), devices=jax.devices('cpu')[:1])
+  with jax.set_mesh(mesh):
+    assert cpu.compiling()
+
+
+@pytest.mark.parametrize(
+  ('layers', 'together'), [(1, 1), (6, 6), (12, 6), (30, 6), (13, 1)]
+)
+def test_as_many_layers_are_unrolled_as_divide_the_stack(layers, together):
+  assert cpu.unrolled(layers) == together

@@ -1,0 +1,134 @@
+"""The kernel computes what dense attention computes under the same tree."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.inference import prefix_tree
+from flan_jax.inference.log_likelihood import read_forest
+from flan_jax.inference.prefix_tree import Grove, Path
+from flan_jax.model import attention
+from flan_jax.model.attention import Layout
+from flan_jax.model.decoder import Decoder
+from flan_jax.model.kernels import tree as tree_lib
+
+
+def forest(*, rows, row_length, seed=0):
+  """Rows of trees with prompts of 5 to 60 tokens and 1 to 5 options, and padding."""
+  generator = np.random.default_rng(seed)
+
+  def draw(low, high):
+    return generator.integers(0, 9, generator.integers(low, high), dtype=np.int32)
+
+  paths = []
+  for _ in range(3 * rows):
+    prompt = draw(5, 60)
+    paths += [Path(prompt, draw(1, 12)) for _ in range(generator.integers(1, 6))]
+  grove = Grove(paths, whole_contexts=False)
+  places, sizes = grove.cut(row_length)
+  trees = [grove.tree(p, size=int(n)) for p, n in zip(places, sizes, strict=True)]
+  packed = prefix_tree.pack(sizes, row_length=row_length)[:rows]
+  laid = [[trees[i] for i in row] for row in packed]
+  return prefix_tree.plant(grove, laid, rows=rows, row_length=row_length)[0]
+
+
+def random(*shape, seed):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  ('row_length', 'block', 'biased', 'others'),
+  [
+    (160, 128, False, {}),
+    (384, 128, True, {}),
+    (256, 256, False, {'scale': 0.3, 'softcap': 2.0}),
+  ],
+)
+def test_equals_dense_attention(row_length, block, biased, others):
+  B, H, K, C = 2, 4, 2, 64
+  laid = forest(rows=B, row_length=row_length)
+  ends = jnp.array(laid.ends)
+  query = random(B, row_length, H, C, seed=1)
+  key, value = (random(B, row_length, K, C, seed=s) for s in (2, 3))
+  bias = random(B, H, row_length, row_length, seed=4) if biased else None
+  tokens = Layout(jnp.array(laid.positions), jnp.array(laid.segment_ids), None, ends)
+  mask = attention.attention_mask(tokens, tokens)
+  got = tree_lib.kernel_attention(
+    query, key, value, ends_BxT=ends, bias_BxHxTxS=bias, block=block, interpret=True,
+    **others,
+  )  # fmt: skip
+  wanted = attention.dot_product_attention(
+    query, key, value, mask_BxTxS=mask, bias_BxHxTxS=bias, **others
+  )
+  np.testing.assert_allclose(got, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize('positions', ['rotary', 't5'])
+def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch):
+  config = DecoderConfig(
+    vocab_size=9, num_layers=2, d_model=16, d_ff=16, num_heads=4, num_kv_heads=2,
+    head_dim=8, positions=positions,
+  )  # fmt: skip
+  laid = forest(rows=1, row_length=160)
+  params = Decoder(config).init(
+    jax.random.key(0),
+    laid.tokens,
+    positions_BxL=laid.positions,
+    segment_ids_BxL=laid.segment_ids,
+  )['params']
+  plain = read_forest(params, laid, config=config)
+  slowly = functools.partial(tree_lib.kernel_attention, interpret=True)
+  monkeypatch.setattr(tree_lib, 'kernel_attention', slowly)
+  by_kernel = read_forest(params, laid, config=config, kernel=True)
+  read = laid.segment_ids > 0
+  np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
+
+
+COMPILE = """
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flan_jax.model.kernels.tree import kernel_attention
+
+B, T, H, K, C = 2, 1280, 9, 3, 64
+cases = ('v3:2x2', 'float32', True), ('v5e:2x2', 'bfloat16', False)
+for name, dtype, biased in cases:
+  found = topologies.get_topology_desc(name, platform='tpu')
+  one = NamedSharding(Mesh(np.array(found.devices[:1]), ('x',)), PartitionSpec())
+
+  def array(*shape, dtype):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=one)
+
+  compiled = jax.jit(kernel_attention).lower(
+    *(array(B, T, heads, C, dtype=dtype) for heads in (H, K, K)),
+    ends_BxT=array(B, T, dtype='int32'),
+    bias_BxHxTxS=array(B, H, T, T, dtype='float32') if biased else None,
+  ).compile()
+  assert 'tree_attention' in compiled.as_text()
+"""
+
+
+def test_the_tpu_compiler_takes_it_without_a_tpu():
+  pytest.importorskip('libtpu')
+  alone = {
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    'TPU_SKIP_MDS_QUERY': '1',
+    'JAX_PLATFORMS': 'cpu',
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', COMPILE],
+    env=os.environ | alone,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]

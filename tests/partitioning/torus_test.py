@@ -1,0 +1,68 @@
+"""Mesh axes along the torus: who is whose neighbour."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from flan_jax.errors import InputError
+from flan_jax.partitioning import torus
+
+SIZES = {'data': 1, 'fsdp': 4, 'model': 32}
+ALONG = 'fsdp=x2i.c model=x4.y'
+
+
+class Device(NamedTuple):
+  """A core of a chip, as libtpu describes it."""
+
+  id: int
+  coords: tuple[int, int, int]
+  core_on_chip: int
+
+
+def v3(x: int, y: int) -> list[Device]:
+  """The cores of x by y chips."""
+  places = [(i, j, c) for j in range(y) for i in range(x) for c in range(2)]
+  return [Device(n, (i, j, 0), c) for n, (i, j, c) in enumerate(places)]
+
+
+def test_an_axis_runs_over_the_parts_that_it_names():
+  mesh = torus.arrange(v3(8, 8), along=ALONG, sizes=SIZES)
+  assert mesh.shape == (1, 4, 32)
+  gather = mesh[0, :, 0]  # two neighbours in x, both cores of each
+  assert [(d.coords[0], d.core_on_chip) for d in gather] == [
+    (0, 0), (0, 1), (1, 0), (1, 1),
+  ]  # fmt: skip
+  assert {d.coords[1] for d in gather} == {0}
+  hold = mesh[0, 0]  # every second chip of x, and all of y
+  assert sorted({d.coords[0] for d in hold}) == [0, 2, 4, 6]
+  assert sorted({d.coords[1] for d in hold}) == list(range(8))
+  assert {d.core_on_chip for d in hold} == {0}
+
+
+def test_every_device_stands_once():
+  mesh = torus.arrange(v3(8, 8), along=ALONG, sizes=SIZES)
+  assert sorted(device.id for device in mesh.flat) == list(range(128))
+
+
+def test_devices_without_a_place_are_taken_in_their_order():
+  """A simulated mesh: the axes mean what they mean, only the links do not matter."""
+  mesh = torus.arrange(list(range(128)), along=ALONG, sizes=SIZES)
+  np.testing.assert_array_equal(mesh.ravel(), np.arange(128))
+
+
+@pytest.mark.parametrize(
+  ('along', 'message'),
+  [
+    ('fsdp=x2i.c model=x4.z4', r'y, which is 8 long; must be laid whole'),
+    ('fsdp=x2i.c model=x2.y', r'x2 and x2i make 4, x is 8 long; .* x4 and x2i'),
+    ('fsdp=x2i model=x4.y', r'c, which is 2 long'),
+    ('fsdp=x.c model=y', r'makes data=1, fsdp=16, model=8; .* mesh data=1, fsdp=16'),
+    ('rows=x2i.c model=x4.y', r"names axis 'rows'; the mesh has data, fsdp, model"),
+    ('fsdp=x2i.c model=x2i.y', r"'x2i' stands twice"),
+    ('fsdp=w', r"got 'fsdp=w'; must be AXIS=PART"),
+  ],
+)
+def test_what_does_not_fit_is_said_in_words(along, message):
+  with pytest.raises(InputError, match=message):
+    torus.arrange(v3(8, 8), along=along, sizes=SIZES)

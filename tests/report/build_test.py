@@ -1,0 +1,557 @@
+"""report.json, predictions, the published figures, the terminal table."""
+
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import leakage, lineage
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.fields import Answer, Label, Text
+from flan_jax.catalog.template import Template
+from flan_jax.errors import InputError
+from flan_jax.evaluate import evaluator, predictions
+from flan_jax.report import build as build_lib
+from flan_jax.report import html as html_lib
+from flan_jax.report import tables
+
+LABELS = ('yes', 'no')
+ABOUT = {
+  'model': 'tiny',
+  'checkpoint': 'runs/tiny',
+  'held_out': ['nli'],
+  'trained_on': ['sentiment'],
+  'train_rows': {'sentiment': 100},
+  'data_digest': 'abc',
+  'seed': 3,
+}
+
+
+def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes):
+  return Dataset(
+    name=name, cluster=cluster, tfds='', train='', dev='dev', test='test', sizes={},
+    fields={'premise': 'premise'}, answer=answer or Label('label', LABELS),
+    metric=metric, templates=(Template('{premise}'),) * 3, **changes,
+  )  # fmt: skip
+
+
+def split(tuned, base=None, options=LABELS):
+  """A split of N rows whose gold is always the first option."""
+  tuned = np.asarray(tuned, float)[..., None]
+  rows = tuple(
+    Row(f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',)))
+    for i in range(tuned.shape[1])
+  )
+  base = None if base is None else np.asarray(base, float)[..., None]
+  return evaluator.SplitResult(rows=rows, tuned=tuned, base=base)
+
+
+def results(*parts, warnings=(), templates=(0, 1, 2)):
+  found = tuple(
+    evaluator.DatasetResult(dataset=d, templates=templates, splits=splits)
+    for d, splits in parts
+  )
+  timing = {'examples_per_s': 1.0, 'tokens_scored': 10, 'tokens_naive': 20}
+  return evaluator.Results(datasets=found, timing=timing, warnings=warnings)
+
+
+TUNED = lineage.RANDOM.then(
+  lineage.of_mixture(dataset_lib.mixture('flan_sst2'), model='m')
+)
+UNKNOWN = lineage.Lineage((lineage.unknown('gemma'),))
+GENERATOR = np.random.default_rng(0)
+RIGHT = (GENERATOR.random((3, 40)) < 0.7).astype(float)
+WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
+
+
+def build(*parts, templates=(0, 1, 2), **changes):
+  return build_lib.build(results(*parts, templates=templates), **(ABOUT | changes))
+
+
+def test_has_the_agreed_keys():
+  found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
+  assert set(found) == {
+    'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
+    'data', 'seed', 'lineage', 'guard', 'rows', 'timing', 'warnings',
+  }  # fmt: skip
+  (row,) = found['rows']
+  measured = {
+    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'form'
+  }  # fmt: skip
+  assert set(row) == measured | {
+    'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'chance', 'majority', 'base',
+    'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
+    'n_declared', 'templates_declared',
+  }  # fmt: skip
+  assert set(row['base']) == measured
+  assert set(row['per_template'][0]) == {'template', 'dev', 'test', 'n'}
+  assert set(row['best_dev_template']) == {'template', 'dev', 'test'}
+  assert {'examples_per_s', 'tokens_scored', 'tokens_naive'} <= set(found['timing'])
+  assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_figures_are_those_of_the_scores():
+  tuned = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
+  base = [[1, 0, 0, 0]] * 3
+  (row,) = build((dataset(), {'test': split(tuned, base)}))['rows']
+  assert row['n'] == 4
+  assert row['mean'] == 50
+  assert row['std_over_templates'] == pytest.approx(math.sqrt(1250 / 3), abs=1e-4)
+  assert row['base']['mean'] == 25
+  assert row['delta'] == 25
+  assert [entry['test'] for entry in row['per_template']] == [75, 50, 25]
+  assert (row['chance'], row['majority']) == (50, 100)
+  assert row['ci95'][0] < 50 < row['ci95'][1]
+
+
+def test_best_template_is_chosen_on_dev_alone():
+  """Template 2 is best on dev and worst on test, and it is the one reported."""
+  dev = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
+  test = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
+  (row,) = build((dataset(), {'dev': split(dev), 'test': split(test)}))['rows']
+  assert row['best_dev_template'] == {'template': 2, 'dev': 75, 'test': 25}
+
+
+def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
+  """Its dev figures are reported, and no template was chosen by them."""
+  found = build_lib.write(
+    tmp_path, results((dataset(), {'dev': split(RIGHT, WRONG)})), **ABOUT
+  )
+  (row,) = found['rows']
+  assert row['split'] == 'dev'
+  assert row['mean'] == pytest.approx(100 * RIGHT.mean(), abs=1e-3)
+  assert row['best_dev_template']['test'] is None
+  (line,) = [
+    text
+    for text in (tmp_path / 'report.tex').read_text().splitlines()
+    if text.startswith('rte')
+  ]
+  assert '--' in line
+  assert 'rte' in (tmp_path / 'report.html').read_text()
+  tables.print_table(found, file=io.StringIO())
+
+
+def test_without_dev_there_is_no_best_template():
+  (row,) = build((dataset(), {'test': split(RIGHT)}))['rows']
+  assert row['best_dev_template'] is None
+  assert {entry['dev'] for entry in row['per_template']} == {None}
+
+
+def test_free_text_has_no_chance():
+  written = dataset(metric='edit_distance', answer=Text('{premise}'))
+  (row,) = build((written, {'test': split(RIGHT, options=())}))['rows']
+  assert row['chance'] is row['majority'] is None
+
+
+def test_missing_cells_are_counted():
+  scores = RIGHT.copy()
+  scores[1, :4] = np.nan
+  (row,) = build((dataset(), {'test': split(scores)}))['rows']
+  assert [entry['n'] for entry in row['per_template']] == [40, 36, 40]
+
+
+def test_a_template_that_was_not_measured_is_null():
+  scores = RIGHT.copy()
+  scores[1] = np.nan
+  (row,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))['rows']
+  assert row['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
+  assert row['best_dev_template']['template'] != 1
+  assert row['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
+
+
+def test_of_one_template_there_is_no_spread():
+  (row,) = build((dataset(), {'test': split(RIGHT[:1])}), templates=(0,))['rows']
+  assert row['std_over_templates'] is None
+  assert row['templates_declared'] == 3
+
+
+class TestTheBestTemplateOfAFewRows:
+  def warnings(self, rows, templates=3):
+    dev, test = split(RIGHT[:templates, :rows]), split(RIGHT[:templates])
+    splits = {'dev': dev, 'test': test}
+    return build((dataset(), splits), templates=tuple(range(templates)))['warnings']
+
+  def test_is_chosen_with_a_warning(self):
+    (line,) = self.warnings(4)
+    assert line.startswith('rte: the best template was chosen by 4 rows of dev')
+
+  def test_is_a_choice_where_rows_are_enough(self):
+    assert self.warnings(build_lib.FEW) == []
+
+  def test_is_no_choice_where_there_is_one(self):
+    assert self.warnings(4, templates=1) == []
+
+
+def test_the_declared_size_stands_beside_a_part_of_it():
+  declared = dataclasses.replace(dataset(), sizes={'dev': 9, 'test': 1080})
+  (row,) = build((declared, {'test': split(RIGHT)}))['rows']
+  assert (row['n'], row['n_declared']) == (40, 1080)
+  assert build_lib.rows_of(row) == '40 of 1,080'
+  assert build_lib.rows_of({**row, 'n_declared': 40}) == '40'
+
+
+def test_same_scores_same_report():
+  parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+  assert build(parts) == build(parts)
+
+
+def test_bleu_is_named_with_its_signature():
+  written = dataset('wmt14_enfr', 'translation', 'bleu', Text('{premise}'))
+  statistics = np.ones((3, 4, 10))
+  rows = tuple(
+    Row(f'test.0.{i}', {}, Answer('a b', references=('a b',))) for i in range(4)
+  )
+  part = evaluator.SplitResult(rows=rows, tuned=statistics, base=None)
+  found = build((written, {'test': part}))
+  (row,) = found['rows']
+  assert row['signature'].startswith('nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp')
+  assert f'bleu: {row["signature"]}' in tables.footnotes(found)
+  (ranked,) = build((dataset(), {'test': split(RIGHT)}))['rows']
+  assert 'signature' not in ranked
+
+
+def test_a_published_figure_of_other_rows_is_marked(tmp_path):
+  """Sentiment140 is measured without the tweets that the paper calls negative."""
+  declared = dataset_lib.get('sentiment140')
+  other = dataset(name='sentiment140', cluster='sentiment', differs=declared.differs)
+  found = build(
+    (other, {'test': split(RIGHT)}),
+    (dataset(name='imdb_reviews', cluster='sentiment'), {'test': split(RIGHT)}),
+  )
+  assert [row.get('differs') for row in found['rows']] == [declared.differs, None]
+  note = f'\u2020 sentiment140: {declared.differs}'
+  out = io.StringIO()
+  tables.print_table(found, file=out)
+  assert note in out.getvalue()
+  marked = {
+    line.split()[0]: line.rstrip().endswith(tables.DIFFERS)
+    for line in out.getvalue().splitlines()
+    if line.startswith((' sentiment140', ' imdb'))
+  }
+  assert marked == {'sentiment140': True, 'imdb_reviews': False}
+  assert '$^\\dagger$' in tables.latex(found)
+  (tmp_path / 'report.json').write_text(json.dumps(found), encoding='utf-8')
+  build_lib.render(tmp_path)
+  html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+  assert note in html.replace('&#39;', "'")
+  assert html.count('\u2020') == 2
+
+
+class TestAverages:
+  PARTS = (
+    (dataset('rte'), {'test': split(RIGHT, WRONG)}),
+    (dataset('cb'), {'test': split(WRONG, WRONG)}),
+  )
+
+  def test_mean_over_datasets(self):
+    found = build(*self.PARTS)
+    (average,) = build_lib.averages(found)
+    means = [row['mean'] for row in found['rows']]
+    assert average['mean'] == pytest.approx(np.mean(means))
+    assert average['delta'] == pytest.approx(
+      average['mean'] - average['base']['mean'], abs=1e-3
+    )
+
+  def test_one_dataset_keeps_its_own_interval(self):
+    found = build(self.PARTS[0])
+    (average,) = build_lib.averages(found)
+    assert average['delta_ci95'] == pytest.approx(found['rows'][0]['delta_ci95'])
+
+  def test_headline(self):
+    never = {'seen': {'nli': leakage.NEVER}}
+    (average,) = build_lib.averages(build(*self.PARTS, guard=never))
+    low, high = average['delta_ci95']
+    assert build_lib.headline(average) == (
+      f'NLI, zero-shot, never trained on: base {average["base"]["mean"]:.1f} → tuned '
+      f'{average["mean"]:.1f}, {average["delta"]:+.1f} [{low:.1f}, {high:.1f}]'
+    )
+
+  @pytest.mark.parametrize(
+    ('trained_on', 'train_rows', 'seen'),
+    [
+      (['sentiment'], {}, 'zero-shot (training unknown)'),
+      (['nli'], {}, 'no exemplars, trained on'),
+      ([], {'nli': 3}, 'no exemplars, trained on'),
+      ('unknown', {'nli': 3}, 'no exemplars, trained on'),
+      ([], {}, 'zero-shot (training unknown)'),
+      ('unknown', {}, 'zero-shot (training unknown)'),
+    ],
+  )
+  def test_claims_no_more_than_is_known(self, trained_on, train_rows, seen):
+    """What nobody has proven is not claimed, whatever did not train."""
+    found = build(*self.PARTS, trained_on=trained_on, train_rows=train_rows)
+    assert build_lib.headline(build_lib.averages(found)[0]).startswith(f'NLI, {seen}: ')
+
+  @pytest.mark.parametrize(
+    ('chain', 'accept', 'seen', 'trained_on', 'history'),
+    [
+      (
+        TUNED,
+        None,
+        'zero-shot, never trained on',
+        'Sentiment',
+        'Sentiment (flan_sst2)',
+      ),
+      (
+        UNKNOWN.then(*TUNED.trainings),
+        None,
+        'zero-shot (training unknown)',
+        'unknown',
+        '<code>gemma</code>: unknown → <code>m</code>: Sentiment (flan_sst2)',
+      ),
+      (
+        UNKNOWN,
+        None,
+        'zero-shot (training unknown)',
+        'unknown',
+        'gemma</code>: unknown',
+      ),
+      (
+        TUNED.then(lineage.of_mixture(dataset_lib.mixture('flan_rte'), model='n')),
+        'nli',
+        'no exemplars, trained on',
+        'NLI, Sentiment',
+        'Sentiment (flan_sst2) → <code>n</code>: NLI (flan_rte)',
+      ),
+      (
+        lineage.Lineage((lineage.Training(model='b', datasets=(), note='prose'),)),
+        None,
+        'zero-shot, never trained on',
+        'no dataset',
+        '<code>b</code>: no dataset (prose)',
+      ),
+    ],
+    ids=['clean', 'unknown base', 'unknown', 'accepted', 'a base'],
+  )
+  def test_headline_and_provenance_say_what_the_lineage_does(
+    self, chain, accept, seen, trained_on, history, tmp_path
+  ):
+    proof = leakage.prove_checkpoint(chain, 'nli', family='flan', accept=accept)
+    parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
+    about = {**ABOUT, **chain.about('flan'), 'guard': proof.as_json()}
+    found = build_lib.write(tmp_path, results(*parts), **about)
+    assert build_lib.headline(build_lib.averages(found)[0]).startswith(f'NLI, {seen}: ')
+    assert found['lineage'] == chain.as_json()
+    page = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert f'<dt>trained on</dt><dd>{trained_on}</dd>' in page
+    assert history in page
+    assert ('never trained on' in page) == seen.endswith(leakage.NEVER)
+
+  def test_the_base_s_lineage_is_told_too(self, tmp_path):
+    model, base = (
+      leakage.prove_checkpoint(chain, 'nli', family='flan')
+      for chain in (TUNED, UNKNOWN)
+    )
+    about = {**ABOUT, **TUNED.about('flan'), 'guard': leakage.beside(model, base)}
+    found = build_lib.write(tmp_path, results(*self.PARTS), **about)
+    assert build_lib.headline(build_lib.averages(found)[0]).startswith(
+      'NLI, zero-shot (base model: training unknown): '
+    )
+    page = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '<dt>of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
+
+
+def test_a_generated_world_has_none():
+  (row,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['rows']
+  assert row['published'] == {}
+
+
+def record(i, *, predicted, **changes):
+  return {
+    'row_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0, 'prompt': f'Premise {i}',
+    'options': list(LABELS), 'log_probabilities': [-1.5, -2.25], 'gold': [0],
+    'predicted': predicted,
+  } | changes  # fmt: skip
+
+
+class TestFiles:
+  def write(self, out, *, records=(), warnings=()):
+    with predictions.Predictions(out) as emit:
+      for one in records:
+        emit(one, split='test', model='tuned')
+        emit(one, split='test', model='base')
+      emit(record(99, predicted=0), split='dev', model='tuned')
+    parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+    return build_lib.write(out, results(parts, warnings=warnings), **ABOUT)
+
+  def test_everything_is_there_and_nothing_else(self, tmp_path):
+    found = self.write(tmp_path, records=[record(0, predicted=0)])
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
+    assert names == {
+      'report.json', 'report.html', 'predictions.jsonl', 'predictions.dev.jsonl',
+      'predictions.base.jsonl', 'plots/averages.svg', 'plots/templates.svg',
+      'report.csv', 'templates.csv', 'report.tex',
+    }  # fmt: skip
+    assert build_lib.load(tmp_path) == found
+
+  def test_predictions_hold_the_reported_rows_of_the_tuned_model(self, tmp_path):
+    self.write(tmp_path, records=[record(i, predicted=0) for i in range(3)])
+    lines = (tmp_path / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
+    assert [json.loads(line) for line in lines] == [
+      record(i, predicted=0) for i in range(3)
+    ]
+
+  def fill_the_disk(self, out):
+    with predictions.Predictions(out) as emit:
+      emit(record(1, predicted=1), split='test', model='tuned')
+      raise OSError(28, 'No space left on device')
+
+  def test_predictions_of_an_earlier_base_model_do_not_stay(self, tmp_path):
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    with predictions.Predictions(tmp_path) as emit:
+      emit(record(0, predicted=0), split='test', model='tuned')
+    assert [p.name for p in tmp_path.glob('*.jsonl')] == ['predictions.jsonl']
+
+  def test_a_truncated_report_is_refused(self, tmp_path):
+    (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
+    with pytest.raises(InputError, match='not a report'):
+      build_lib.load(tmp_path)
+
+  def test_an_older_report_is_shown_as_far_as_it_goes(self, tmp_path):
+    """Before there were forms, tests and the guard's proof in it."""
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    whole = build_lib.load(tmp_path)
+    del whole['guard']
+    for row in whole['rows']:
+      for name in ('form', 'p', 'p_holm', 'detectable'):
+        del row[name]
+      del row['base']['form']
+    (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
+    build_lib.render(tmp_path)
+    assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'p < ' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
+  def test_a_failure_leaves_what_was_there(self, tmp_path):
+    self.write(tmp_path, records=[record(0, predicted=0)])
+    before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
+    with pytest.raises(OSError, match='No space left'):
+      self.fill_the_disk(tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()} == before
+
+  def test_the_same_evaluation_gives_the_same_bytes(self, tmp_path):
+    for name in ('one', 'two'):
+      self.write(tmp_path / name, records=[record(0, predicted=0)])
+    for path in (tmp_path / 'one').rglob('*.*'):
+      other = tmp_path / 'two' / path.relative_to(tmp_path / 'one')
+      assert path.read_bytes() == other.read_bytes(), path
+
+  def test_the_page_reaches_for_nothing_outside(self, tmp_path):
+    records = [record(i, predicted=i % 2, prompt='See <b>x</b>') for i in range(6)]
+    self.write(tmp_path, records=records)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    for outside in ('http:', 'https:', '//', '<script', '<link', '@import', 'src='):
+      assert outside not in html, outside
+
+  def test_the_page_is_accessible(self, tmp_path):
+    self.write(tmp_path, records=[record(i, predicted=i % 2) for i in range(6)])
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '<html lang="en">' in html
+    assert 'name="viewport"' in html
+    assert html.count('<h1') == 1
+    assert html.count('<svg role="img" aria-labelledby=') == 2
+    assert html.count('<svg aria-hidden="true"') == html.count('<svg') - 2 == 1
+    assert html.count('<table') <= html.count('<caption') + html.count(
+      'aria-label="Opt'
+    )
+    ids = [part.split('"')[0] for part in html.split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+
+  def test_the_page_shows_headline_examples_and_warnings(self, tmp_path):
+    records = [record(i, predicted=i % 2, prompt='Is 1 < 2?') for i in range(6)]
+    found = self.write(tmp_path, records=records, warnings=('rte: something odd',))
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert build_lib.headline(build_lib.averages(found)[0]) in html
+    assert 'rte: something odd' in html
+    assert 'Is 1 &lt; 2?' in html
+    assert html.count('class="right"') == html.count('class="wrong"') == 3
+    assert '-2.250' in html
+
+  def test_the_page_shows_raw_p_and_holms_and_no_spread_of_one_template(self, tmp_path):
+    found = self.write(tmp_path, records=[record(0, predicted=0)])
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert found['rows'][0]['p'] < 0.001
+    assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
+    assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
+    one = {'test': split(RIGHT[:1], WRONG[:1])}
+    build_lib.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert '±' not in html.partition('<tbody>')[2].partition('</tbody>')[0]
+    assert 'mean over 1 of 3 templates' in html
+
+  def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
+    with predictions.Predictions(tmp_path):
+      pass
+    build_lib.write(tmp_path, results(), **ABOUT)
+    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'nothing was measured' in html
+
+
+def test_examples_are_at_most_one_template_of_a_row(tmp_path):
+  with predictions.Predictions(tmp_path) as emit:
+    for i in range(4):
+      for template in range(5):
+        emit(record(i, predicted=0, template=template), split='test', model='tuned')
+  of = {'seed': 0, 'rows': [{'dataset': 'rte', 'split': 'test'}]}
+  found = html_lib.examples(tmp_path, of, each=3)
+  assert len({one['row_id'] for one in found['rte']}) == len(found['rte']) == 3
+
+
+def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
+  with predictions.Predictions(tmp_path) as emit:
+    for i, said in enumerate(('-5', '5')):
+      one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
+      emit(one | {'options': []}, split='test', model='tuned')
+  of = {'seed': 0, 'rows': [{'dataset': 'math_dataset', 'split': 'test'}]}
+  found = html_lib.examples(tmp_path, of)
+  assert {one['text']: one['right'] for one in found['math_dataset']} == {
+    '-5': False,
+    '5': True,
+  }
+
+
+def test_the_terminal_table_fits_in_lines(monkeypatch):
+  monkeypatch.setenv('COLUMNS', '120')
+  parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
+  out = io.StringIO()
+  found = build(parts)
+  tables.print_table(found, file=out)
+  text = out.getvalue()
+  assert build_lib.headline(build_lib.averages(found)[0]) in text
+  assert f'{found["rows"][0]["mean"]:.1f}' in text
+  assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_terminal_table_marks_what_nobody_has_confirmed():
+  """RTE's published mean is from memory, ANLI's was seen in a second source."""
+  parts = [
+    (dataset(name=name), {'test': split(RIGHT, WRONG)}) for name in ('rte', 'anli_r1')
+  ]
+  out = io.StringIO()
+  tables.print_table(build(*parts), file=out)
+  lines = {
+    line.split()[0]: line for line in out.getvalue().splitlines() if line.split()
+  }
+  assert lines['rte'].rstrip().endswith('78.3 ?')
+  assert lines['anli_r1'].rstrip().endswith('47.7')
+
+
+def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
+  proof = leakage.prove(dataset_lib.mixture('flan_held_out_coreference')).as_json()
+  found = build((dataset(), {'test': split(RIGHT)}), guard=proof)
+  assert found['guard'] == proof
+  assert found['warnings'][0] == proof['warnings'][0]
+  assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')
+
+
+def test_datasets_that_the_store_was_made_without_are_named():
+  part = dataset(), {'test': split(RIGHT, WRONG)}
+  found = build(part, missing=('gigaword', 'newsroom'))
+  assert [line.partition(':')[0] for line in found['warnings']] == [
+    'gigaword',
+    'newsroom',
+  ]
+  assert build(part)['warnings'] == []

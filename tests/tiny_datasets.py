@@ -1,0 +1,149 @@
+"""A tiny world: four datasets of three answer types, declared as in `tasks/`."""
+
+import hashlib
+import json
+import sys
+import types
+
+import pytest
+
+from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog.dataset import Dataset, Mixture
+from flan_jax.catalog.fields import Choice, Label, Text
+from flan_jax.catalog.template import Template
+from flan_jax.data import raw_records
+from flan_jax.errors import InputError
+
+ASKS = ('Say', 'Tell me', 'Decide', 'Judge', 'Answer', 'State', 'Settle', 'Work out')
+
+
+def _ten(inputs, *turned):
+  plain = [Template(f'{ask} now.\n\n{inputs}') for ask in ASKS[: 10 - len(turned)]]
+  plain += [Template(f'{inputs}\n\n{ask}.') for ask in ASKS[: 10 - len(turned) - 8]]
+  return (*plain, *turned)
+
+
+DATASETS = (
+  Dataset(
+    name='pairs',
+    cluster='nli',
+    tfds='pairs:1.0.0',
+    train='train[:-5]',
+    dev='train[-5:]',
+    test='validation',
+    sizes={'train': 40, 'validation': 7},
+    fields={'premise': 'premise', 'hypothesis': 'text/hypothesis'},
+    answer=Label('label', ('yes', 'no')),
+    metric='accuracy',
+    templates=_ten(
+      '{premise}\n{hypothesis}\n{OPTIONS}',
+      Template(
+        'Write what follows from: {premise}', '{hypothesis}', turned_around=True
+      ),
+    ),
+    family='tiny',
+  ),
+  Dataset(
+    name='stories',
+    cluster='summarization',
+    tfds='stories:1.0.0',
+    train='train',
+    dev='',
+    test='test',
+    sizes={'train': 23, 'test': 3},
+    fields={'story': 'story', 'title': 'title'},
+    answer=Text('{title}'),
+    metric='rouge',
+    templates=_ten('{story}\n\nTitle?'),
+    family='tiny',
+  ),
+  Dataset(
+    name='picks',
+    cluster='commonsense',
+    tfds='',
+    train='train',
+    dev='dev',
+    test='',
+    sizes={'train': 12, 'dev': 4},
+    fields={'start': 'start', 'one': 'one', 'two': 'two'},
+    answer=Choice('label', ('{one}', '{two}'), first=1),
+    metric='accuracy',
+    templates=_ten('{start}\n{OPTIONS}'),
+    family='tiny',
+  ),
+  Dataset(
+    name='twins',
+    cluster='paraphrase',
+    tfds='twins:1.0.0',
+    train='train',
+    dev='validation',
+    test='test',
+    sizes={'train': 9, 'validation': 3, 'test': 5},
+    fields={'left': 'left', 'right': 'right'},
+    answer=Label('same', ('no', 'yes')),
+    metric='accuracy',
+    templates=_ten('{left}\n{right}\n{OPTIONS}'),
+    family='tiny',
+  ),
+)
+
+
+def _record(name, i):
+  many = ' '.join(f'word{(i * 7 + j) % 31}' for j in range(5 + i % 17))
+  return {
+    'pairs': {'premise': many, 'text': {'hypothesis': f'It is {i}.'}, 'label': i % 2},
+    'stories': {'story': f'Once {many}.\nThen  {many}.', 'title': f'Tale {i}'},
+    'picks': {'start': many, 'one': f'go {i}', 'two': f'stay {i}', 'label': 1 + i % 2},
+    'twins': {'left': many, 'right': f'{many}!', 'same': i % 2},
+  }[name]
+
+
+class World:
+  """The rows of the tiny world, open to a test's changes.
+
+  Attributes:
+    rows: dataset -> TFDS split -> list of records.
+    mixture: of the three datasets outside `paraphrase`, which is held out.
+  """
+
+  def __init__(self):
+    self.rows = {
+      d.name: {s: [_record(d.name, i) for i in range(n)] for s, n in d.sizes.items()}
+      for d in DATASETS
+    }
+    self.mixture = Mixture(
+      name='tiny_held_out_paraphrase',
+      datasets=('pairs', 'stories', 'picks'),
+      held_out=('paraphrase',),
+      excluded=('sentiment',),
+      family='tiny',
+      accepted=(('pairs', 'nli'),),  # footnote 1 would leave it out
+    )
+
+  def sizes(self, dataset, *, data_dir=None):
+    if dataset.name not in self.rows:
+      raise InputError(f'dataset {dataset.name!r}: not prepared in {data_dir}')
+    return {split: len(rows) for split, rows in self.rows[dataset.name].items()}
+
+  def stamp(self, dataset, *, data_dir=None):
+    return hashlib.sha256(json.dumps(self.rows[dataset.name]).encode()).hexdigest()
+
+  def records(self, dataset, split, *, data_dir=None):
+    part = dataset.resolve_splits(self.sizes(dataset))[split]
+    for i in range(part.lo or 0, len(self.rows[dataset.name][part.split])):
+      if part.hi is None or i < part.hi:
+        yield f'{part.split}.0.{i}', self.rows[dataset.name][part.split][i]
+
+
+@pytest.fixture
+def world(monkeypatch):
+  module = types.ModuleType('tiny_world_of_tests')
+  module.DATASETS = DATASETS
+  monkeypatch.setitem(sys.modules, module.__name__, module)
+  monkeypatch.setitem(dataset_lib.WORLDS, 'tiny', module.__name__)
+  found = World()
+  monkeypatch.setattr(raw_records, 'records', found.records)
+  monkeypatch.setattr(raw_records, 'sizes', found.sizes)
+  monkeypatch.setattr(raw_records, 'stamp', found.stamp)
+  yield found
+  dataset_lib.family.cache_clear()

@@ -1,0 +1,75 @@
+"""A decoder small enough that every evaluation test can have its own."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import tokenizers
+from flan_jax.model.decoder import Decoder
+
+TINY = DecoderConfig(
+  vocab_size=tokenizers.load('bytes').vocab_size, num_layers=2, d_model=32, d_ff=48,
+  num_heads=4, num_kv_heads=2, head_dim=8, positions='rotary',
+)  # fmt: skip
+
+
+@functools.cache
+def _parameters(config: DecoderConfig):
+  """Parameters of the right shapes, filled by numpy: nothing is compiled for them."""
+  tokens = jnp.zeros((1, 4), jnp.int32)
+  init = functools.partial(
+    Decoder(config).init, positions_BxL=tokens, segment_ids_BxL=tokens
+  )
+  shapes = meta.unbox(jax.eval_shape(init, jax.random.key(0), tokens)['params'])
+  generator = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if 'norm' in jax.tree_util.keystr(path):
+      return jnp.ones(leaf.shape, leaf.dtype)
+    return jnp.asarray(generator.normal(0, 0.3, leaf.shape), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@functools.cache
+def _forward(config: DecoderConfig):
+  return jax.jit(Decoder(config).apply)
+
+
+class TinyModel:
+  """A random decoder, and its logits the plain way.
+
+  Attributes:
+    config: its shape.
+    params: its parameters.
+  """
+
+  def __init__(self, **changes):
+    self.config = dataclasses.replace(TINY, **changes)
+    self.params = _parameters(self.config)
+
+  def logits(self, sequence, *, prefix: int, width: int) -> np.ndarray:
+    """float64 [len(sequence), V]: one sequence alone in a row of `width`."""
+    positions = np.arange(width)[None]
+    tokens = np.zeros((1, width), np.int32)
+    tokens[0, : len(sequence)] = sequence
+    logits = _forward(self.config)(
+      {'params': self.params},
+      tokens,
+      positions_BxL=positions,
+      segment_ids_BxL=(positions < len(sequence)).astype(np.int32),
+      prefix_BxL=positions < prefix if self.config.attention == 'prefix' else None,
+    )
+    return np.asarray(logits[0, : len(sequence)], np.float64)
+
+
+@pytest.fixture(scope='session')
+def tiny_model():
+  """Makes a TinyModel; keyword arguments change its DecoderConfig."""
+  return TinyModel

@@ -1,0 +1,106 @@
+"""What a plan tries where a step does not fit, and in which order."""
+
+import dataclasses
+
+import pytest
+
+from flan_jax.config import gin
+from flan_jax.tpu.plan import plan as plan_lib
+from flan_jax.tpu.plan import search
+from flan_jax.tpu.plan.topology import parse
+
+GIB = plan_lib.GIB
+
+
+def run(*flags: str):
+  """A run of the 422M model: 32 rows of 1,280 a step."""
+  files = ['gin/runs/base.gin', 'gin/models/422m.gin']
+  given = (
+    'BATCH_TOKENS=40960',
+    'ROW_LENGTH=1280',
+    'TRAIN_STEPS=10',
+    'REMAT=none',
+    'MODEL_DIR=out',
+    'MIXTURE_OR_TASK_NAME=flan_rte',
+  )
+  more = ('DecoderConfig.dtype=bfloat16', 'Run.head_chunk=None')
+  return gin.load(files, [*given, *more, *flags]).build('Run')
+
+
+def tried(made, topology: str) -> list[str]:
+  found = plan_lib.changes(made, parse(topology), kind='train')
+  return [change.words.split()[0] for change in found]
+
+
+def test_each_change_comes_upon_the_one_before_and_the_cheapest_first():
+  assert tried(run('Mesh.fsdp=8', 'Mesh.data=1'), 'v5e:2x4') == [
+    "--gin.REMAT='dots'",
+    "--gin.REMAT='full'",
+    "--gin.Run.gradient_dtype='bfloat16'",
+    '--gin.Run.accumulation=4',
+    '--gin.Run.head_chunk=160',
+  ]
+  last = plan_lib.changes(
+    run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'), kind='train'
+  )[-1].run
+  assert (last.model.remat, last.accumulation, last.head_chunk) == ('full', 4, 160)
+
+
+@pytest.mark.parametrize(
+  ('mesh', 'rows'),
+  [
+    (('Mesh.data=-1', 'Mesh.fsdp=1'), 4),
+    (('Mesh.data=-1', 'Mesh.fsdp=2'), 4),
+    (('Mesh.data=-1', 'Mesh.fsdp=2', 'Mesh.model=2'), 8),
+    (('Mesh.data=2', 'Mesh.fsdp=2', 'Mesh.model=2'), 8),
+  ],
+)
+def test_at_most_one_row_of_a_device_at_a_time(mesh, rows):
+  """Eight cores and 32 rows: what `data` and `fsdp` split, `model` does not."""
+  assert f'--gin.Run.accumulation={rows}' in tried(run(*mesh), 'v5e:2x4')
+
+
+@pytest.fixture
+def needs(monkeypatch):
+  """Stands in for the compiler: says what a step of these settings would take."""
+
+  def of(bytes_of):
+    def plan(run, topology, *, kind, assumptions, cache):
+      wanted = bytes_of(run, topology)
+      fits = wanted <= 16 * GIB
+      fields = dict.fromkeys(plan_lib.Plan._fields)
+      fields.update(topology=topology, run=run, wanted=None if fits else wanted)
+      memory = plan_lib.Memory(**dict.fromkeys(plan_lib.Memory._fields, 0))
+      fields.update(limit=16 * GIB, memory=memory if fits else None)
+      return plan_lib.Plan(**fields)
+
+    monkeypatch.setattr(plan_lib, 'plan', plan)
+
+  return of
+
+
+def test_it_ends_at_the_first_that_fits(needs):
+  needs(lambda run, on: (8 if run.model.remat == 'full' else 32) * GIB)
+  trials = search.search(run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'))
+  assert [trial.plan.fits for trial in trials] == [False, False, True]
+  assert trials[-1].plan.run.gradient_dtype is None
+
+
+def test_a_larger_slice_comes_when_nothing_else_helps(needs):
+  needs(lambda run, on: 512 // on.cores * GIB)
+  made = run('Mesh.fsdp=8', 'Mesh.data=1')
+  *small, last = search.search(made, parse('v5e:2x4'))
+  assert last.plan.fits
+  assert last.plan.topology.cores == 32
+  assert last.words.startswith('as it is, mesh')
+  mesh = last.plan.run.mesh
+  assert mesh.data * mesh.fsdp * mesh.model == 32
+  kept = dataclasses.replace(last.plan.run, mesh=made.mesh)
+  assert kept == made
+
+
+def test_it_gives_up_past_sixteen_times_the_chips(needs):
+  needs(lambda run, on: 99 * GIB)
+  trials = search.search(run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'))
+  assert not any(trial.plan.fits for trial in trials)
+  assert max(trial.plan.topology.chips for trial in trials) == 16 * 8

@@ -1,0 +1,110 @@
+"""MODEL_DIR: whether a run may go on in it."""
+
+import dataclasses
+import json
+
+import pytest
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.training import Lora, Optimizer, Run
+from flan_jax.errors import InputError
+from flan_jax.train.run_dir import Folder
+
+MODEL = DecoderConfig(
+  vocab_size=64,
+  num_layers=2,
+  d_model=32,
+  d_ff=64,
+  num_heads=4,
+  num_kv_heads=4,
+  head_dim=8,
+)
+RUN = Run(
+  model_dir='here',
+  mixture='flan_rte',
+  model=MODEL,
+  train_steps=1,
+  batch_tokens=64,
+  row_length=64,
+  initial_checkpoint='base',
+)
+
+
+def written_by_an_older_version(folder: Folder) -> None:
+  """One without adapters, parameter scale and windows."""
+  path = folder.path / 'run.json'
+  values = json.loads(path.read_text())
+  del values['lora'], values['head_chunk']
+  del values['optimizer']['multiply_by_parameter_scale'], values['model']['window']
+  path.write_text(json.dumps(values))
+
+
+def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
+  folder = Folder(str(tmp_path))
+  assert not folder.claim(RUN, text='')
+  folder.log.touch()
+  written_by_an_older_version(folder)
+  assert folder.claim(RUN, text='')
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'lora': Lora(rank=4)},
+    {'head_chunk': 32},
+    {'optimizer': Optimizer(multiply_by_parameter_scale=False)},
+    {'model': dataclasses.replace(MODEL, layer_pattern='LG', window=8)},
+  ],
+  ids=lambda change: next(iter(change)),
+)
+def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_path):
+  folder = Folder(str(tmp_path))
+  folder.claim(RUN, text='')
+  folder.log.touch()
+  written_by_an_older_version(folder)
+  before = (tmp_path / 'run.json').read_bytes()
+  with pytest.raises(InputError, match=f'another config: {next(iter(change))} was'):
+    folder.claim(dataclasses.replace(RUN, **change), text='')
+  assert (tmp_path / 'run.json').read_bytes() == before
+
+
+@pytest.mark.parametrize(('rank', 'goes_on'), [(0, True), (4, False)])
+def test_a_scaling_that_was_written_out_is_what_it_stands_for_now(
+  rank, goes_on, tmp_path
+):
+  """Older versions scaled adapters too by default: that is another run now."""
+  folder = Folder(str(tmp_path))
+  run = dataclasses.replace(RUN, lora=Lora(rank=rank))
+  folder.claim(run, text='')
+  folder.log.touch()
+  path = tmp_path / 'run.json'
+  values = json.loads(path.read_text())
+  values['optimizer']['multiply_by_parameter_scale'] = True
+  path.write_text(json.dumps(values))
+  if goes_on:
+    assert folder.claim(run, text='')
+    return
+  with pytest.raises(InputError, match='another config: optimizer was'):
+    folder.claim(run, text='')
+
+
+def test_what_does_not_change_a_step_may_change(tmp_path):
+  folder = Folder(str(tmp_path))
+  folder.claim(RUN, text='')
+  folder.log.touch()
+  assert folder.claim(dataclasses.replace(RUN, train_steps=9, keep=5), text='')
+
+
+@pytest.mark.parametrize('made', ['checkpoints/10', 'store/train', 'log.jsonl'])
+def test_a_start_that_made_nothing_is_no_run_and_may_be_corrected(made, tmp_path):
+  folder = Folder(str(tmp_path))
+  (tmp_path / 'checkpoints').mkdir()
+  folder.claim(RUN, text='')
+  corrected = dataclasses.replace(RUN, seed=1)
+  assert not folder.claim(corrected, text='')
+  (tmp_path / made).mkdir(parents=True)
+  if made == 'log.jsonl':
+    (tmp_path / made).rmdir()
+    (tmp_path / made).touch()
+  with pytest.raises(InputError, match='another config: seed was 1, is 0'):
+    folder.claim(RUN, text='')

@@ -1,0 +1,346 @@
+"""A run: stopped at any moment, it ends as one never stopped; and what it refuses."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from flan_jax.catalog import dataset
+from flan_jax.checkpoints import model_dir as model_dir_lib
+from flan_jax.cli import dispatch
+from flan_jax.config import gin, training
+from flan_jax.data import tokenizers
+from flan_jax.data.store import materialize
+from flan_jax.data.store import store as store_lib
+from flan_jax.errors import InputError
+from flan_jax.evaluate import response_cache
+from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import initial_model, metric_writer, trainer
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
+TASK = 'microworld_mini_arc'
+SMALL = [
+  'VOCAB_SIZE=512',
+  'NUM_LAYERS=2',
+  'DecoderConfig.d_model=32',
+  'DecoderConfig.d_ff=64',
+  'DecoderConfig.head_dim=8',
+  'ROW_LENGTH=256',
+  'BATCH_TOKENS=4096',
+  'Optimizer.learning_rate=0.01',
+  'Evaluate.row_length=256',
+]
+STEPS = 50
+
+
+@pytest.fixture(scope='module')
+def store(tmp_path_factory) -> pathlib.Path:
+  out = tmp_path_factory.mktemp('data') / 'store'
+  materialize.materialize(
+    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+  )
+  return out
+
+
+def flags(model_dir: pathlib.Path, store: pathlib.Path, **more) -> list[str]:
+  values = {
+    'MODEL_DIR': str(model_dir),
+    'MIXTURE_OR_TASK_NAME': TASK,
+    'STORE': str(store),
+    'TRAIN_STEPS': STEPS,
+    'Run.checkpoint_period': 10,
+    'Run.log_period': 1,
+    **more,
+  }
+  return [*SMALL, *(f'{name}={value}' for name, value in values.items())]
+
+
+def build(*arguments, **more):
+  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
+  return gin.load(files, flags(*arguments, **more)).build('Run')
+
+
+def start(
+  model_dir: pathlib.Path, store: pathlib.Path, *, devices: int
+) -> subprocess.Popen:
+  command = [sys.executable, '-m', 'flan_jax', 'train']
+  command += ['--gin_file=gin/runs/base.gin', '--gin_file=gin/models/tiny.gin']
+  command += [f'--gin.{flag}' for flag in flags(model_dir, store)]
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+  }
+  return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def steps_done(model_dir: pathlib.Path) -> int:
+  log = model_dir / 'log.jsonl'
+  lines = log.read_text().splitlines() if log.is_file() else []
+  return len(lines)
+
+
+def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> int:
+  """Sends the signal `by` once `after` steps are logged; returns the exit code."""
+  deadline = time.monotonic() + 240
+  while steps_done(model_dir) < after and process.poll() is None:
+    assert time.monotonic() < deadline, 'the run does not move'
+    time.sleep(0.005)
+  assert process.poll() is None, process.communicate()[1]
+  process.send_signal(by)
+  process.communicate()
+  return process.returncode
+
+
+@pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 8])
+def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
+  """SIGTERM, then kill -9, then to the end: the parameters are the same bits."""
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  process = start(whole, store, devices=devices)
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+
+  process = start(broken, store, devices=devices)
+  code = interrupt(process, broken, after=13, by=signal.SIGTERM)
+  assert code == trainer.INTERRUPTED
+  saved = steps_done(broken)
+  assert 13 <= saved < STEPS
+
+  process = start(broken, store, devices=devices)
+  code = interrupt(process, broken, after=max(saved + 3, 35), by=signal.SIGKILL)
+  assert code == -signal.SIGKILL
+  assert not (broken / 'model').exists()
+
+  process = start(broken, store, devices=devices)
+  _, errors = process.communicate()
+  assert process.returncode == 0, errors
+  assert 'Resuming at step' in errors
+
+  one, other = (load_file(d / 'model' / 'model.safetensors') for d in (whole, broken))
+  assert one.keys() == other.keys()
+  for name, value in one.items():
+    assert value.tobytes() == other[name].tobytes(), name
+  for name in ('loss', 'rows'):
+    logged = [
+      [json.loads(line)[name] for line in (d / 'log.jsonl').read_text().splitlines()]
+      for d in (whole, broken)
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
+  store, tmp_path, monkeypatch, capsys
+):
+  """Of every step once, also where it broke off between two checkpoints."""
+  run = build(
+    tmp_path,
+    store,
+    TRAIN_STEPS=7,
+    **{'Run.log_period': 2, 'Run.checkpoint_period': 3},
+  )
+  add, steps = metric_writer.Log.add, []
+
+  def break_in_step_six(self, *metrics, **more):
+    steps.append(metrics)
+    if len(steps) == 6:
+      raise KeyboardInterrupt
+    add(self, *metrics, **more)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metric_writer.Log, 'add', break_in_step_six)
+    with pytest.raises(KeyboardInterrupt):
+      trainer.train(run, progress=Progress(quiet=True))
+  trainer.train(run, progress=Progress(quiet=True))
+
+  lines = (tmp_path / 'log.jsonl').read_text().splitlines()
+  entries = [json.loads(line) for line in lines]
+  assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
+  logged = [f'{k} {hex}' for entry in entries for k, hex in entry['rows'].items()]
+  capsys.readouterr()
+  options = ['--digest', '--row-length=256', f'--count={7 * run.batch_rows}']
+  assert dispatch.main(['rows', str(store), *options]) == 0
+  assert capsys.readouterr().out.splitlines() == logged
+
+
+def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_path):
+  first = build(tmp_path / 'first', store, TRAIN_STEPS=1)
+  trainer.train(first, progress=Progress(quiet=True))
+  more = {'TRAIN_STEPS': 1, 'INITIAL_CHECKPOINT_PATH': str(tmp_path / 'first')}
+  trainer.train(build(tmp_path / 'same', store, **more), progress=Progress(quiet=True))
+
+  other = tmp_path / 'other'
+  mixture = dataset.mixture(TASK)
+  manifest = materialize.materialize(mixture, out=other, vocab_size=500, row_length=256)
+  own, theirs = tokenizers.Bytes.digest[:12], manifest['tokenizer']['digest'][:12]
+  run = build(tmp_path / 'run', other, **more)
+  with pytest.raises(InputError, match=f'digest {theirs}, the checkpoint has {own}'):
+    trainer.train(run, progress=Progress(quiet=True))
+  assert not (tmp_path / 'run' / 'log.jsonl').exists()
+
+  (tmp_path / 'first' / 'model' / 'tokenizer.bytes').unlink()
+  trainer.train(run, progress=Progress(quiet=True))  # nothing is known to differ
+
+
+def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
+  """`train_rows` is recounted from the rows; the held-out cluster is in none.
+
+  The first attempt is stopped in the middle of its evaluation and goes on from there;
+  `flan eval` of what the run wrote gives the figures of the run.
+  """
+  run = build(
+    tmp_path / 'run',
+    'None',
+    MIXTURE_OR_TASK_NAME='microworld_held_out_nli',
+    TOKENIZER='bytes',
+    TRAIN_STEPS=2,
+    ROW_LENGTH=512,
+    BATCH_TOKENS=4096,
+    **{
+      'Evaluate.max_rows': 3,
+      'Evaluate.templates': 2,
+      'Evaluate.row_length': 512,
+      'Run.pack': True,
+    },
+  )
+  report = tmp_path / 'run' / 'report'
+  keep, answers = response_cache.Journal._keep, []
+
+  def stop_after_the_third(self, *answer):
+    keep(self, *answer)
+    answers.append(answer)
+    if len(answers) == 3:  # two of the base before training, one of the tuned model
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(response_cache.Journal, '_keep', stop_after_the_third)
+    assert trainer.train(run, progress=Progress(quiet=True)).interrupted
+  assert {path.name for path in report.iterdir()} == {
+    'base.journal.jsonl',
+    'tuned.journal.jsonl',
+  }
+
+  outcome = trainer.train(run, progress=Progress(quiet=True))
+  assert not outcome.interrupted
+  assert not list(report.glob('*.journal.jsonl'))
+  found = json.loads((report / 'report.json').read_text())
+  assert outcome.report == found
+  assert found['held_out'] == ['nli']
+  assert found['guard']['datasets'] == [
+    d.name
+    for d in dataset.family('microworld').values()
+    if d.cluster not in ('nli', 'paraphrase')
+  ]
+  assert found['guard']['excluded'] == ['paraphrase']
+  saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
+  assert saved['guard'] == found['guard']
+  assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}
+  assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
+
+  opened = store_lib.Store.open(tmp_path / 'run' / 'store')
+  plan = opened.plan(seed=0, rows=2 * run.batch_rows, row_length=512)
+  counted: dict[str, int] = {}
+  for k in range(2 * run.batch_rows):
+    for segment in store_lib.describe(opened, plan, k)['segments']:
+      counted[segment['cluster']] = counted.get(segment['cluster'], 0) + 1
+  assert found['train_rows'] == counted
+  assert not {'nli', 'paraphrase'} & counted.keys()
+
+  evaluation = training.Evaluation(
+    checkpoint=str(tmp_path / 'run'),
+    output_dir=str(tmp_path / 'again'),
+    clusters='nli',
+    family='microworld',
+    evaluate=run.evaluate,
+  )
+  again = evaluate_checkpoint.evaluate_checkpoint(
+    evaluation, progress=Progress(quiet=True)
+  )
+  assert again['train_rows'] == counted
+  assert again['guard'] == found['guard']
+  for row, same in zip(found['rows'], again['rows'], strict=True):
+    for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
+      assert row[key] == same[key]
+
+
+def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
+  provenance = {'mixture': 'microworld_held_out_nli'}
+  (tmp_path / 'training.json').write_text(json.dumps(provenance))
+  shutil.copy(model_dir_lib.SHIPPED / 'config.json', tmp_path)
+  evaluation = training.Evaluation(
+    checkpoint=str(tmp_path),
+    output_dir=str(tmp_path / 'out'),
+    clusters='sentiment',
+    family='microworld',
+  )
+  with pytest.raises(InputError, match="CLUSTERS 'sentiment'.*that very cluster"):
+    evaluate_checkpoint.evaluate_checkpoint(evaluation, progress=Progress(quiet=True))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
+  trainer.train(build(tmp_path, store, TRAIN_STEPS=1), progress=Progress(quiet=True))
+  before = (tmp_path / 'run.json').read_text()
+  other = build(tmp_path, store, TRAIN_STEPS=1, **{'Optimizer.learning_rate': 0.5})
+  with pytest.raises(InputError, match=r'another config: optimizer was .*0\.01'):
+    trainer.train(other, progress=Progress(quiet=True))
+  assert (tmp_path / 'run.json').read_text() == before
+
+
+def test_a_tokenizer_that_the_store_was_not_made_with_is_refused(store, tmp_path):
+  tokenizers.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
+  run = build(tmp_path / 'run', store, TOKENIZER=str(tmp_path / 'other.model'))
+  with pytest.raises(InputError, match='tokenizer of digest .*, TOKENIZER has'):
+    trainer.train(run, progress=Progress(quiet=True))
+
+
+def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
+  """REMAT and dtype hold where the shape is the checkpoint's, and typos are found."""
+  base = [
+    'MODEL_DIR=x', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=1',
+    'INITIAL_CHECKPOINT_PATH=microworld',
+  ]  # fmt: skip
+
+  def shaped(*more):
+    parsed = gin.load(['gin/runs/base.gin'], [*base, *more])
+    return initial_model.shaped(
+      parsed.build('Run'), parsed.bound('DecoderConfig')
+    ).model
+
+  assert shaped() is None
+  found = shaped('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
+  assert (found.remat, found.dtype) == ('dots', 'bfloat16')
+  assert found.d_model == 128
+  with pytest.raises(InputError, match="remat: got 'dot'.*did you mean 'dots'"):
+    shaped('REMAT=dot')
+  with pytest.raises(InputError, match=r'num_layers: got 5; the checkpoint .* has'):
+    shaped('DecoderConfig.num_layers=5')
+
+
+def test_a_held_out_cluster_may_not_train(store, tmp_path):
+  run = build(tmp_path, store, HELD_OUT='closed_book_qa')
+  with pytest.raises(InputError, match='trains on that very cluster'):
+    trainer.train(run, progress=Progress(quiet=True))
+  assert not (tmp_path / 'run.json').exists()
+
+
+def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
+  for more, message in (
+    ({'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nil'}, 'microworld_held_out_nli'),
+    ({'HELD_OUT': 'sentimnt'}, "did you mean 'sentiment'"),
+    ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no such folder'),
+    ({'VOCAB_SIZE': 100}, r'tokenizer has 259 pieces'),
+    ({'TOKENIZER': 'nowhere.model'}, "tokenizer 'nowhere.model': no such file"),
+    ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 8,388,608 or fewer'),
+  ):
+    run = build(tmp_path / 'x', store, **more)
+    with pytest.raises(InputError, match=message):
+      trainer.train(run, progress=Progress(quiet=True))
