@@ -76,7 +76,9 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   from flan_jax.config import decoder, gin
   from flan_jax.data import batch as batch_lib
   from flan_jax.model import attention_dispatch
+  from flan_jax.model import params as params_lib
   from flan_jax.partitioning import mesh as mesh_lib
+  from flan_jax.train import optimizer as optimizer_lib
   from flan_jax.train import state as state_lib
   from flan_jax.train import train_step
 
@@ -93,12 +95,14 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   attention_dispatch.check(
     run.attention_kernel, config, row_length=length, device_kind=device.device_kind
   )
-  shapes, axes = state_lib.abstract_params(config)
-  optimizer = state_lib.make_optimizer(run.optimizer, config=config, logical_axes=axes)
+  shapes, axes = params_lib.abstract_params(config)
+  optimizer = optimizer_lib.make_optimizer(
+    run.optimizer, config=config, logical_axes=axes
+  )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
   )
-  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  params = params_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   del params
   batch = batch_lib.stack([

@@ -19,8 +19,8 @@ import time
 
 import numpy as np
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.dataset import Mixture
+from flan_jax.catalog import registry
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data import raw_records
 from flan_jax.data.loader import Loader
 from flan_jax.data.packing import Plan
@@ -63,7 +63,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
   tokenizer = store.tokenizer()
   path = str(store.path / tokenizer.filename)
   tasks.register(seqio.SentencePieceVocabulary(path), family=family, data_dir=data_dir)
-  datasets = [dataset_lib.get(name, family=family) for name in names]
+  datasets = [registry.get(name, family=family) for name in names]
   runs = itertools.count()
 
   def ours():

@@ -24,14 +24,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Row
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.checkpoints import model_dir
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.inference.rank_options import Request, Scorer
-from flan_jax.train import state as state_lib
+from flan_jax.model import params as params_lib
 
 DATASETS = {
   'bool_q': 'bool_q/default/validation',
@@ -62,7 +63,7 @@ def timed(work: Callable):
 
 def rows(data: pathlib.Path, name: str, count: int) -> list[Row]:
   """The first rows of a dataset."""
-  dataset = dataset_lib.get(name)
+  dataset = registry.get(name)
   path = data / f'{DATASETS[name]}.jsonl'
   with path.open(encoding='utf-8') as lines:
     return [
@@ -75,11 +76,11 @@ def requests(
   name: str, found: Sequence[Row], *, form: str, tokenizer: Tokenizer
 ) -> list[Request]:
   """Prompts by the first template of that form, and options after a space."""
-  dataset = Style(form=form).of(dataset_lib.get(name))
+  dataset = Style(form=form).of(registry.get(name))
   template = dataset.evaluated_templates[0]
   out = []
   for row in found:
-    prompt = dataset_lib.render(dataset, template, row).inputs
+    prompt = prompt_lib.render(dataset, template, row).inputs
     texts = [prompt, *(f' {option}' for option in row.answer.options)]
     ids, *options = tokenizer.encode_batch(texts)
     out.append(Request(ids, tuple(options), f'{name} {row.row_id}'))
@@ -275,7 +276,7 @@ def main() -> None:
   parser.add_argument('--new-tokens', type=int, default=64)
   args = parser.parse_args()
   config = model_dir.config(args.checkpoint)
-  shapes, _ = state_lib.abstract_params(config)
+  shapes, _ = params_lib.abstract_params(config)
   params = model_dir.load(args.checkpoint, config=config, shapes=shapes)
   scorer = Scorer(
     params=jax.device_put(params),

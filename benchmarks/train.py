@@ -94,21 +94,24 @@ def ours(rows: int, length: int) -> Callable[[], float]:
   malloc.keep()  # as `flan train` does
   import jax
 
-  from flan_jax.config import training
+  from flan_jax.config import mesh as mesh_config
+  from flan_jax.config import optimizer as optimizer_config
+  from flan_jax.model import params as params_lib
   from flan_jax.partitioning import mesh as mesh_lib
+  from flan_jax.train import optimizer as optimizer_lib
   from flan_jax.train import state as state_lib
   from flan_jax.train import train_step
 
-  config, run = shape(), training.Mesh()
+  config, run = shape(), mesh_config.Mesh()
   mesh = mesh_lib.build(run)
-  shapes, axes = state_lib.abstract_params(config)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
+  shapes, axes = params_lib.abstract_params(config)
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules
   )
-  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  params = params_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   step = train_step.make(config, optimizer, layout=layout, mesh=mesh, rules=run.rules)
   sharding = mesh_lib.batch_sharding(mesh, run.rules)

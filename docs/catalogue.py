@@ -14,10 +14,13 @@ from typing import Any
 import jinja2
 
 from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt, registry
+from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Choice, Label, Unlabelled
+from flan_jax.catalog.fields import Unlabelled
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
+from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate import metrics
 from flan_jax.report import statements
 
@@ -37,7 +40,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
   looked at (dropped: without a label), each rendered in every template.
   """
   seen = {}
-  for dataset in dataset_lib.family('flan').values():
+  for dataset in registry.family('flan').values():
     seen[dataset.name] = entry = _builder(dataset)
     try:
       entry['prepared'] = dict(raw_records.sizes(dataset, data_dir=data_dir))
@@ -56,7 +59,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
           entry['dropped'] += 1
           continue
         for index in range(len(dataset.templates)):
-          dataset_lib.render(dataset, index, row)
+          prompt.render(dataset, index, row)
     print(dataset.name, entry, flush=True)
   return seen
 
@@ -105,9 +108,9 @@ def _splits(dataset: Dataset) -> dict[str, str]:
   }
 
 
-def _metrics() -> dict[str, metrics.Metric]:
+def _metrics() -> dict[str, metric_lib.Metric]:
   """The metrics that a dataset of the catalogue is measured with, by name."""
-  used = {dataset.metric for dataset in dataset_lib.family('flan').values()}
+  used = {dataset.metric for dataset in registry.family('flan').values()}
   return {name: metric for name, metric in metrics.METRICS.items() if name in used}
 
 
@@ -120,7 +123,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
       'answer': _answer(dataset),
       'seen': seen.get(dataset.name, {}),
     }
-    for dataset in dataset_lib.family('flan').values()
+    for dataset in registry.family('flan').values()
   ]
   environment = jinja2.Environment(
     undefined=jinja2.StrictUndefined,

@@ -8,7 +8,7 @@ Hugging Face tokenizer.json), or bytes; call
 
 import seqio
 
-from flan_jax.catalog.dataset import WORLDS
+from flan_jax.catalog.registry import WORLDS
 from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.interop.seqio import tasks

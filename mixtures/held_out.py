@@ -1,6 +1,7 @@
 """Held-out splits: every cluster but one, and but those too near to it."""
 
-from flan_jax.catalog.dataset import CLUSTERS, WORLDS, Mixture, family
+from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.registry import WORLDS, Mixture, family
 
 EXCLUDED_WITH = {
   'nli': ('paraphrase',),

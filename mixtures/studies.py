@@ -6,8 +6,8 @@ them (FLAN section 4.1 and appendix B.1).
 
 from flan_jax.mixtures.held_out import accepted
 
-from flan_jax.catalog.dataset import Mixture, family
 from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.registry import Mixture, family
 
 HELD_OUT = ('nli', 'closed_book_qa', 'commonsense')
 EXCLUDED = ('paraphrase', 'reading_comp_commonsense')

@@ -7,7 +7,8 @@ import dataclasses
 
 from flan_jax.mixtures.held_out import ALL, SPLITS, of_paper, trained
 
-from flan_jax.catalog.dataset import CLUSTERS, Mixture
+from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.registry import Mixture
 
 SHARED = 'one maximum rate for all tasks that the paper counts as one dataset'
 

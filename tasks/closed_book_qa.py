@@ -1,15 +1,9 @@
 """Closed-book question answering: nothing to go by but what the model knows."""
 
+from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.extracts import spelt
-from flan_jax.catalog.fields import (
-  Choice,
-  Field,
-  Text,
-  capitalised,
-  first_or,
-  question_mark,
-)
+from flan_jax.catalog.fields import Field, capitalised, first_or, question_mark
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 

@@ -1,8 +1,8 @@
 """Commonsense: COPA, HellaSwag, PIQA and StoryCloze."""
 
+from flan_jax.catalog.answers import Choice
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import (
-  Choice,
   Field,
   Record,
   capitalised,

@@ -2,17 +2,10 @@
 
 import functools
 
+from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.extracts import as_in, cut, marked, standing_for
-from flan_jax.catalog.fields import (
-  Choice,
-  Field,
-  Label,
-  after,
-  before,
-  capitalised,
-  full_stop,
-)
+from flan_jax.catalog.fields import Field, after, before, capitalised, full_stop
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 

@@ -1,12 +1,11 @@
 """Miscellaneous: conversations, word senses, algebra, grammar, question types, text repair."""
 
+from flan_jax.catalog.answers import Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.excerpts import opening
 from flan_jax.catalog.fields import (
   Field,
-  Label,
-  Text,
   after,
   altered,
   before,

@@ -6,10 +6,10 @@ is *true*; of two labels it says that the text does not settle the hypothesis, s
 templates ask whether the text *establishes* it.
 """
 
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import (
   Field,
-  Label,
   capitalised,
   full_stop,
   question_mark,

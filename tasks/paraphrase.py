@@ -1,7 +1,8 @@
 """Paraphrase: MRPC, QQP, PAWS Wiki and STS-B."""
 
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, Label, capitalised, question_mark
+from flan_jax.catalog.fields import Field, capitalised, question_mark
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 

@@ -1,9 +1,9 @@
 """Reading comprehension with commonsense: the text does not say it outright."""
 
+from flan_jax.catalog.answers import Choice
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.fields import (
-  Choice,
   Field,
   capitalised,
   question_mark,

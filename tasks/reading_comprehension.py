@@ -7,14 +7,12 @@ more than 600 words are cut after a sentence.
 
 from urllib.parse import unquote
 
+from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.excerpts import opening
 from flan_jax.catalog.fields import (
-  Choice,
   Field,
-  Label,
-  Text,
   capitalised,
   date_in_words,
   first_or,

@@ -1,9 +1,10 @@
 """Sentiment: IMDB, Sentiment140, SST-2 and Yelp."""
 
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.encodings import unescaped
 from flan_jax.catalog.excerpts import opening, sentences
-from flan_jax.catalog.fields import Field, Label, drop, recode, replace
+from flan_jax.catalog.fields import Field, drop, recode, replace
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 

@@ -1,15 +1,8 @@
 """Struct-to-text: tables, graphs and forms in, sentences out."""
 
+from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import (
-  Field,
-  Text,
-  attributes,
-  drop,
-  join,
-  replace,
-  triples,
-)
+from flan_jax.catalog.fields import Field, attributes, drop, join, replace, triples
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 

@@ -6,13 +6,12 @@ Where a document is asked for (turned around) the target is its opening, not all
 whole sentences, so that what is learned to be written has an end.
 """
 
+from flan_jax.catalog.answers import Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.encodings import quoted_printable
 from flan_jax.catalog.excerpts import evenly, opening, sentences
 from flan_jax.catalog.fields import (
   Field,
-  Label,
-  Text,
   drop,
   each,
   first,

@@ -3,8 +3,8 @@
 The pairs of one corpus share a list; the name of the language is put in for LANGUAGE.
 """
 
+from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Text
 from flan_jax.catalog.template import Template
 
 # News and speeches (WMT): into English, then out of it.

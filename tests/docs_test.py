@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 from flan_jax.runtime.progress import Progress
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,8 @@ import pathlib
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.microworld import records
 
@@ -31,28 +32,28 @@ def test_the_resolved_config_of_every_run(run, update_golden):
   compare(HERE / 'configs' / f'{run}.txt', text, update=update_golden)
 
 
-@pytest.mark.parametrize('name', dataset_lib.family('microworld'))
+@pytest.mark.parametrize('name', registry.family('microworld'))
 def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
-  dataset = dataset_lib.get(name, family='microworld')
+  dataset = registry.get(name, family='microworld')
   row = dataset.read(records.record(name, 'train', 1), 'train-1')
   parts = []
   for index in range(len(dataset.templates)):
-    prompt = dataset_lib.render(dataset, index, row)
+    prompt = prompt_lib.render(dataset, index, row)
     parts.append(f'--- {index}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
 
 
-@pytest.mark.parametrize('name', dataset_lib.family('flan'))
+@pytest.mark.parametrize('name', registry.family('flan'))
 def test_the_prompts_of_two_rows_of_our_own_in_every_template(
   name, own_rows, update_golden
 ):
   """Every template once, the rows taking turns."""
-  dataset = dataset_lib.get(name)
+  dataset = registry.get(name)
   rows = own_rows(dataset)
   parts = []
   for index, template in enumerate(dataset.templates):
     row = rows[index % len(rows)]
-    prompt = dataset_lib.render(dataset, index, row)
+    prompt = prompt_lib.render(dataset, index, row)
     kind = f', {template.kind}' if template.kind else ''
     heading = f'--- template {index}{kind}, row {row.row_id}'
     parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
@@ -61,5 +62,5 @@ def test_the_prompts_of_two_rows_of_our_own_in_every_template(
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for world in dataset_lib.WORLDS for name in dataset_lib.family(world)}
+  names = {name for world in registry.WORLDS for name in registry.family(world)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

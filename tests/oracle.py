@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from flan_jax.catalog.answers import Answer, Label, Text
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Answer, Label, Text
 from flan_jax.catalog.template import Template
 from flan_jax.data import tokenizers
 from flan_jax.inference.generate import Generated

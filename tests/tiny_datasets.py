@@ -7,9 +7,10 @@ import types
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.dataset import Dataset, Mixture
-from flan_jax.catalog.fields import Choice, Label, Text
+from flan_jax.catalog import registry
+from flan_jax.catalog.answers import Choice, Label, Text
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.template import Template
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
@@ -140,10 +141,10 @@ def world(monkeypatch):
   module = types.ModuleType('tiny_world_of_tests')
   module.DATASETS = DATASETS
   monkeypatch.setitem(sys.modules, module.__name__, module)
-  monkeypatch.setitem(dataset_lib.WORLDS, 'tiny', module.__name__)
+  monkeypatch.setitem(registry.WORLDS, 'tiny', module.__name__)
   found = World()
   monkeypatch.setattr(raw_records, 'records', found.records)
   monkeypatch.setattr(raw_records, 'sizes', found.sizes)
   monkeypatch.setattr(raw_records, 'stamp', found.stamp)
   yield found
-  dataset_lib.family.cache_clear()
+  registry.family.cache_clear()

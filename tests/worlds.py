@@ -1,6 +1,6 @@
 """Worlds whose truth is known, and how often the intervals of evaluations cover it.
 
-  python tests/evaluate/worlds.py   # the table of docs/evaluation.md; five minutes
+  python tests/worlds.py   # the table of docs/evaluation.md; five minutes
 
 A world says how likely an example has k of T templates right. Intervals look at the
 values of the examples alone, so that an evaluation of n examples is one draw of how

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt
 from flan_jax.catalog.dataset import Dataset, Row
 from flan_jax.catalog.template import Template
 
@@ -178,5 +178,5 @@ def how(dataset: Dataset) -> dict[str, Any]:
 
 def exemplar(dataset: Dataset, template: int, row: Row) -> str:
   """One exemplar with its answer, and the empty line after it."""
-  shown = dataset_lib.render(dataset, template, row)
+  shown = prompt.render(dataset, template, row)
   return f'{shown.inputs}{after(JOINT, shown.targets)}\n\n'

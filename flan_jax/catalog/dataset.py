@@ -5,17 +5,15 @@ Plain data: nothing here imports TensorFlow, seqio or jax.
 """
 
 import dataclasses
-import functools
-import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from flan_jax.catalog import declaration
 from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.answers import Answer, Choice, Label, Text
 from flan_jax.catalog.evidence import Evidence
-from flan_jax.catalog.fields import Answer, Choice, Clean, Field, Label, Record, Text
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.fields import Clean, Field, Record
 from flan_jax.errors import InputError, did_you_mean
 
 CLUSTERS = (
@@ -35,12 +33,6 @@ CLUSTERS = (
 """The paper's twelve task clusters (FLAN figure 3)."""
 
 SPLITS = ('train', 'dev', 'test')
-
-WORLDS = {
-  'flan': 'flan_jax.tasks',
-  'microworld': 'flan_jax.microworld.tasks',
-}
-"""Family of datasets -> package whose `DATASETS` declares them."""
 
 
 class Row(NamedTuple):
@@ -121,7 +113,7 @@ class Dataset:
         f'dataset {self.name!r}: cluster {self.cluster!r}; must be one of '
         f'{", ".join(CLUSTERS)}' + did_you_mean(self.cluster, CLUSTERS)
       )
-    declaration.check(self)
+    _check(self)
 
   @property
   def task(self) -> str:
@@ -217,193 +209,139 @@ class Dataset:
     return Row(row_id, {**values, 'answer': answer.text}, answer)
 
 
-class Prompt(NamedTuple):
-  """A row put into words by one template."""
+_TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
 
-  inputs: str
-  targets: str
-
-
-ANSWER = 'ANSWER: '
-"""Stands between what an exemplar asks and what it answers."""
-
-NEXT = '\n\n###\n\n'
-"""Stands between two exemplars, and between the last and the prompt."""
+_MANY = 10**12
+"""Rows that a split of unknown size is taken to have."""
 
 
-def render(
-  dataset: Dataset, template: int, row: Row, *, exemplars: Sequence[Row] = ()
-) -> Prompt:
-  """Puts `row` into words; the only place that renders a dataset's template.
-
-  Args:
-    dataset: the declaration.
-    template: index of the template; the exemplars are put into words by it as well.
-    row: what is asked.
-    exemplars: rows shown with their answers beforehand (FLAN section 4.4). Without
-      them the prompt is the zero-shot one, with them it ends in it.
-  """
-  asked = Prompt(*dataset.templates[template].render(row.values, row.answer.options))
-  shown = ''.join(exemplar(dataset, template, row) for row in exemplars)
-  return asked._replace(inputs=shown + asked.inputs)
-
-
-def exemplar(dataset: Dataset, template: int, row: Row) -> str:
-  """One exemplar with its answer, and the line that parts it from what follows."""
-  shown = render(dataset, template, row)
-  return f'{shown.inputs}\n{ANSWER}{shown.targets}{NEXT}'
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixture:
-  """Datasets that train together, and what is held out of them.
-
-  Attributes:
-    name: its seqio name, as `flan_held_out_nli`.
-    datasets: names of the datasets that train.
-    held_out: clusters measured and never trained on ('' entries never occur).
-    excluded: further clusters left out because they are too near (FLAN footnote 1).
-    family: the world of its datasets.
-    style: how its rows are put into words.
-    shared_cap: whether tasks that the paper counts as one dataset share one maximum
-      rate; otherwise each task has its own, as in the reference.
-    accepted: (dataset that trains, what it shares with a held-out one): derivations
-      that the guard lets through with a warning.
-    note: why it holds what it holds, for the reader of `flan tasks --mixture`.
-  """
-
-  name: str
-  datasets: tuple[str, ...]
-  held_out: tuple[str, ...] = ()
-  excluded: tuple[str, ...] = ()
-  family: str = 'flan'
-  style: Style = Style()
-  shared_cap: bool = False
-  accepted: tuple[tuple[str, str], ...] = ()
-  note: str = ''
-
-  @property
-  def members(self) -> tuple[Dataset, ...]:
-    """Its datasets, in the words of its style."""
-    return tuple(self.style.of(get(name, family=self.family)) for name in self.datasets)
-
-  @property
-  def trained_on(self) -> tuple[str, ...]:
-    clusters = {get(name, family=self.family).cluster for name in self.datasets}
-    return tuple(c for c in CLUSTERS if c in clusters)
-
-
-@functools.cache
-def family(name: str) -> dict[str, Dataset]:
-  """Every dataset of a world, by short name, in the order of the declarations.
+def _check(dataset: Dataset) -> None:
+  """Refuses a declaration that cannot work; `flan_jax.catalog.lint` finds the rest.
 
   Raises:
-    InputError: if a name is declared twice, or a dataset names no metric there is.
+    InputError: naming the dataset, what it declares and the rule.
   """
-  from flan_jax.evaluate import metrics  # needs this module
+  if dataset.evidence and dataset.evidence.field not in dataset.fields:
+    raise InputError(
+      f'dataset {dataset.name!r}: evidence in {dataset.evidence.field!r}; must be one '
+      f'of its fields, {", ".join(dataset.fields)}'
+      + did_you_mean(dataset.evidence.field, dataset.fields)
+    )
+  for template in dataset.templates:
+    template.validate(tuple(dataset.fields), has_options=dataset.has_options)
+  _check_answer(dataset)
+  _check_source(dataset)
+  _check_rows(dataset)
+  _check_directions(dataset)
 
-  found: dict[str, Dataset] = {}
-  for dataset in importlib.import_module(WORLDS[name]).DATASETS:
-    if dataset.name in found:
-      raise InputError(f'dataset {dataset.name!r}: declared twice in {WORLDS[name]}')
+
+def _check_answer(dataset: Dataset) -> None:
+  """Refuses an answer that names no field, or one that is not declared.
+
+  `Text('response')` would train on the word "response".
+  """
+  answer = dataset.answer
+  if isinstance(answer, Text):
+    texts = (answer.text,)
+    if not template_lib.names(answer.text):
+      word = answer.text
+      near = (
+        f"'{{{word}}}'"
+        if word in dataset.fields
+        else f"'{{{next(iter(dataset.fields))}}}'"
+      )
+      raise InputError(
+        f'dataset {dataset.name!r}: answer Text({word!r}) names no field; every target '
+        f'would be these words; must have a field in braces, as Text({near})'
+      )
+  elif isinstance(answer, Choice) and not isinstance(answer.options, str):
+    texts = answer.options
+  else:
+    return
+  for name in (name for text in texts for name in template_lib.names(text)):
+    if name not in dataset.fields:
+      raise InputError(
+        f'dataset {dataset.name!r}: the answer names field {name!r}; must be one of '
+        f'{", ".join(dataset.fields)}{did_you_mean(name, dataset.fields)}'
+      )
+
+
+def _check_source(dataset: Dataset) -> None:
+  """Refuses a TFDS name without version, and slices that cannot be read."""
+  if dataset.tfds and not _TFDS_NAME.fullmatch(dataset.tfds):
+    raise InputError(
+      f'dataset {dataset.name!r}: tfds {dataset.tfds!r}; must be a TFDS name with its '
+      "version, as 'super_glue/rte:1.0.2'"
+    )
+  sizes = dataset.sizes
+  for setting, text in dataset.slices.items():
     try:
-      metrics.get(dataset.metric)
+      split = splits_lib.parse(text).split
     except InputError as error:
-      raise InputError(f'dataset {dataset.name!r}: {error}') from None
-    found[dataset.name] = dataset
-  return found
+      raise InputError(f'dataset {dataset.name!r}: {setting}: {error}') from None
+    if split not in sizes and (sizes or dataset.tfds):
+      raise InputError(
+        f'dataset {dataset.name!r}: {setting} is {text!r}, and sizes has no {split!r}; '
+        f'must be a slice of {", ".join(sizes) or "a split that sizes names"}'
+        + did_you_mean(split, sizes)
+      )
 
 
-def get(name: str, *, family: str = 'flan') -> Dataset:
-  """The dataset of that short name.
-
-  Raises:
-    InputError: if there is none; names the nearest.
-  """
-  datasets = globals()['family'](family)
-  if name not in datasets:
-    raise InputError(
-      f'dataset {name!r}: not declared; `flan tasks` lists them'
-      + did_you_mean(name, datasets)
-    )
-  return datasets[name]
-
-
-def find(name: str) -> Dataset | None:
-  """The dataset of that short name in any world; None where there is none."""
-  found = (family(world).get(name) for world in WORLDS)
-  return next((dataset for dataset in found if dataset is not None), None)
-
-
-@functools.cache
-def tasks() -> dict[str, Dataset]:
-  """Training task name (`flan_rte`) -> dataset, of every world."""
-  return {d.task: d for world in WORLDS for d in family(world).values()}
-
-
-def task(name: str) -> Dataset:
-  """The dataset behind a task name, as `flan_rte`.
-
-  Raises:
-    InputError: if there is none; names the nearest.
-  """
-  if name in mixtures():
-    raise InputError(
-      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
-      'lists them'
-    )
-  if name not in tasks():
-    raise InputError(
-      f'task {name!r}: not registered; `flan tasks` lists them'
-      + did_you_mean(name, tasks())
-    )
-  return tasks()[name]
+def _check_rows(dataset: Dataset) -> None:
+  """Refuses slices without a row, and two slices that share rows."""
+  seen: list[tuple[str, str, int, int]] = []
+  for setting, text in dataset.slices.items():
+    part = splits_lib.parse(text)
+    start, stop = part.bounds(dataset.sizes.get(part.split, _MANY))
+    if start >= stop:
+      rows = dataset.sizes.get(part.split)
+      of = '' if rows is None else f' of the {rows:,} of {part.split!r}'
+      raise InputError(
+        f'dataset {dataset.name!r}: {setting} is {text!r}, no row{of}; must have one '
+        f"or more, or be '' where there is no {setting}"
+      )
+    for other, split, first, last in seen:
+      shared = min(stop, last) - max(start, first)
+      if split == part.split and shared > 0:
+        count = (
+          f'{shared:,} row{"s"[: shared != 1]}' if split in dataset.sizes else 'rows'
+        )
+        raise InputError(
+          f'dataset {dataset.name!r}: {setting} is {text!r} and {other} is '
+          f'{dataset.slices[other]!r}, which share {count}; must share none, as '
+          f"'{split}[:-200]' and '{split}[-200:]'"
+        )
+    seen.append((setting, part.split, start, stop))
 
 
-@functools.cache
-def mixtures() -> dict[str, Mixture]:
-  """Every declared mixture by name."""
-  declared = importlib.import_module('flan_jax.mixtures').MIXTURES
-  return {mixture.name: mixture for mixture in declared}
-
-
-def mixture(name: str) -> Mixture:
-  """The mixture (or the one task, as a mixture) of that name.
+def _check_directions(dataset: Dataset) -> None:
+  """Checks that every template that is evaluated has a direction of the dataset's.
 
   Raises:
-    InputError: if there is none; names the nearest.
+    InputError: naming the dataset, and the template where one is to blame.
   """
-  if name in mixtures():
-    return mixtures()[name]
-  if name in tasks():
-    dataset = tasks()[name]
-    return Mixture(name=name, datasets=(dataset.name,), family=dataset.family)
-  raise InputError(
-    f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
-    + did_you_mean(name, [*mixtures(), *tasks()])
-  )
-
-
-def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
-  """One object of `flan tasks --json`."""
-  answer_type = {Label: 'classification', Choice: 'multiple_choice', Text: 'generation'}
-  return {
-    'dataset': dataset.name,
-    'cluster': dataset.cluster,
-    'in_paper': dataset.in_paper,
-    'paper_name': dataset.paper_name,
-    'tfds': dataset.tfds,
-    'splits': dataset.slices,
-    'rate': rate,
-    'metric': dataset.metric,
-    'answer_type': answer_type[type(dataset.answer)],
-    'templates': [
-      {
-        'inputs': template.inputs,
-        'targets': template.targets,
-        'turned_around': template.turned_around,
-        **({'direction': template.direction} if template.direction else {}),
-      }
-      for template in dataset.templates
-    ],
-  }
+  directions = dataset.directions
+  if directions and dataset.has_options:
+    raise InputError(
+      f'dataset {dataset.name!r}: has directions; its answer must be a Text'
+    )
+  if dataset.direction and dataset.direction not in directions:
+    raise InputError(
+      f'dataset {dataset.name!r}: no direction {dataset.direction!r}; directions are '
+      f'{", ".join(directions) or "none"}' + did_you_mean(dataset.direction, directions)
+    )
+  if directions and not dataset.direction:
+    first, text = next(iter(directions.items()))
+    if text != dataset.answer.text:
+      raise InputError(
+        f'dataset {dataset.name!r}: direction {first!r} has the answer {text!r}; the '
+        f'first direction must have that of the dataset, {dataset.answer.text!r}'
+      )
+  legal = tuple(directions) or ('',)
+  for template in dataset.templates:
+    if not template.turned_around and template.direction not in legal:
+      raise InputError(
+        f'dataset {dataset.name!r}, template {template.inputs!r}: direction '
+        f'{template.direction!r}; must be one of {", ".join(map(repr, legal))}'
+        + did_you_mean(template.direction, legal)
+      )

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flan_jax.catalog.fields import Answer, Clean, Field, Record, at
+from flan_jax.catalog.answers import Answer
+from flan_jax.catalog.fields import Clean, Field, Record, at
 from flan_jax.errors import InputError
 
 

@@ -10,11 +10,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax import mixtures
-from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import lineage as lineage_lib
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, Mixture
+from flan_jax.catalog import registry
+from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.lineage import Lineage, Trained, Training
+from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError, did_you_mean
 
 NEVER = 'never trained on'
@@ -227,7 +227,7 @@ def prove(
       else _inherited(training, *found, setting, 'INITIAL_CHECKPOINT_PATH')
     ),
   )
-  too_near = {c for name in held_out for c in mixtures.EXCLUDED_WITH.get(name, ())}
+  too_near = {c for name in held_out for c in registry.excluded_with(name)}
   return Proof(
     mixture=mixture.name,
     family=mixture.family,
@@ -275,7 +275,7 @@ def prove_checkpoint(
   last = lineage.trainings[-1] if lineage.trainings else None
   trained = last is not None and last.datasets is not None
   seen = last.clusters if trained else ()
-  too_near = {c for name in held_out for c in mixtures.EXCLUDED_WITH.get(name, ())}
+  too_near = {c for name in held_out for c in registry.excluded_with(name)}
   known = trained and last.datasets and last.related(family)
   return Proof(
     mixture=last.mixture if last else '',
@@ -318,14 +318,14 @@ def _judge(
   Raises:
     InputError: that refusal, at the first thing that nobody accepted.
   """
-  declared = dataset_lib.family(family)
+  declared = registry.family(family)
   related = [t for t in lineage.trainings if t.datasets and t.related(family)]
   recorded = {dataset.name for training in related for dataset in training.datasets}
   accept = _names(accept, [*declared, *sorted(recorded.difference(declared))])
   accepted: list[Shared] = []
   for cluster in held_out:
     measured = [dataset for dataset in declared.values() if dataset.cluster == cluster]
-    close = (cluster, *mixtures.EXCLUDED_WITH.get(cluster, ()), *near)
+    close = (cluster, *registry.excluded_with(cluster), *near)
     for training in related:
       for dataset in training.datasets:
         for source in _common(dataset, close, measured):
@@ -392,7 +392,7 @@ def _inherited(
   if source not in CLUSTERS:
     what, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name
     world = training.family
-    if world not in dataset_lib.WORLDS or name not in dataset_lib.family(world):
+    if world not in registry.WORLDS or name not in registry.family(world):
       name = cluster  # what is declared no more cannot be named
   else:
     very = source == cluster

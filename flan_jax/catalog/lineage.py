@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.dataset import CLUSTERS, Mixture
+from flan_jax.catalog import registry
+from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError
 
 UNKNOWN = 'unknown'
@@ -68,7 +69,7 @@ class Training:
     Two worlds that are declared here share names and nothing else; a world that is
     declared no more is judged by what was recorded.
     """
-    return self.family == family or self.family not in dataset_lib.WORLDS
+    return self.family == family or self.family not in registry.WORLDS
 
   def as_json(self) -> dict[str, Any]:
     known = self.datasets is not None
@@ -159,7 +160,7 @@ def of_mixture(
     more: further fields.
   """
   names = mixture.datasets if datasets is None else datasets
-  found = [dataset_lib.get(name, family=mixture.family) for name in names]
+  found = [registry.get(name, family=mixture.family) for name in names]
   return Training(
     datasets=tuple(Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found),
     family=mixture.family,
@@ -204,8 +205,8 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
   """
   mixture = record.get('mixture', '')
   declared = None
-  if mixture in dataset_lib.mixtures() or mixture in dataset_lib.tasks():
-    declared = dataset_lib.mixture(mixture)
+  if mixture in registry.mixtures() or mixture in registry.tasks():
+    declared = registry.mixture(mixture)
   guard = record.get('guard') or {}
   lacking = [part for part in ('mixture', 'datasets', 'family') if part not in guard]
   if guard and lacking:
@@ -219,7 +220,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_rows=rows))
   world = guard['family']
-  family = dataset_lib.family(world) if world in dataset_lib.WORLDS else {}
+  family = registry.family(world) if world in registry.WORLDS else {}
   gone = [name for name in names if name not in family]
   known = [
     Trained(name, family[name].cluster, tuple(sorted(family[name].sources)))

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry, tfds_features
 from flan_jax.catalog import template as template_lib
-from flan_jax.catalog import tfds_features
+from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Choice, Field, Label, Text
+from flan_jax.catalog.fields import Field
 from flan_jax.catalog.template import OPTIONS, Template
 from flan_jax.errors import did_you_mean
 
@@ -157,7 +157,7 @@ def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]
   """
   if not dataset.derived_from:
     return
-  world = [*dataset_lib.family(dataset.family).values(), *datasets]
+  world = [*registry.family(dataset.family).values(), *datasets]
   shared = {
     source
     for other in world

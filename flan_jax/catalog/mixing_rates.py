@@ -7,9 +7,14 @@ dataset (ANLI, MNLI, ARC, SQuAD).
 
 from collections.abc import Mapping
 
-from flan_jax import mixtures
-from flan_jax.catalog import dataset, splits
-from flan_jax.catalog.dataset import Mixture
+from flan_jax.catalog import registry, splits
+from flan_jax.catalog.registry import Mixture
+
+CAP = 30_000
+"""Maximum number of training examples of one dataset (FLAN section 2.2)."""
+
+MAXIMUM_RATE = 3_000
+"""Examples beyond these add no weight to a dataset (FLAN section 2.2, footnote 2)."""
 
 
 def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -26,7 +31,7 @@ def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int
   169867
   """
   if rows is None:
-    family = dataset.family(mixture.family)
+    family = registry.family(mixture.family)
     rows = {name: family[name].rows('train') for name in mixture.datasets}
   out = {}
   for group in groups(mixture):
@@ -36,7 +41,7 @@ def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int
 
 def groups(mixture: Mixture) -> list[list[str]]:
   """Its datasets, those together that share one maximum rate."""
-  family = dataset.family(mixture.family)
+  family = registry.family(mixture.family)
   found: dict[str, list[str]] = {}
   for name in mixture.datasets:
     paper_name = family[name].paper_name if mixture.shared_cap else ''
@@ -54,7 +59,7 @@ def shared(rows: Mapping[str, int]) -> dict[str, int]:
   >>> shared({'arc_challenge': 919, 'arc_easy': 2_051})
   {'arc_challenge': 919, 'arc_easy': 2051}
   """
-  counts = {name: min(n, mixtures.CAP) for name, n in rows.items() if n}
-  total = min(sum(counts.values()), mixtures.MAXIMUM_RATE)
+  counts = {name: min(n, CAP) for name, n in rows.items() if n}
+  total = min(sum(counts.values()), MAXIMUM_RATE)
   parts = splits.shares(list(counts.values()), total) if counts else []
   return dict.fromkeys(rows, 0) | dict(zip(counts, parts, strict=True))

@@ -5,19 +5,11 @@ renders a styled one: seqio Tasks, the store, the evaluator.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
 
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.template import OPTIONS, Template
+from flan_jax.config.evaluation import FORMS, MOST_SHOTS
 from flan_jax.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-  from flan_jax.catalog.dataset import Dataset
-
-FORMS = ('instructions', 'no_options', 'no_template', 'dataset_name')
-"""The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
-
-MOST_SHOTS = 16
-"""Most exemplars of a few-shot prompt (FLAN section 4.4)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +52,7 @@ class Style:
       parts.append(f'{many}_shot')
     return ''.join(f'_{part}' for part in parts)
 
-  def of(self, dataset: 'Dataset') -> 'Dataset':
+  def of(self, dataset: Dataset) -> Dataset:
     """The dataset with the templates of this style."""
     templates = dataset.templates
     if self.form == 'no_options':
@@ -85,7 +77,7 @@ def without_options(template: Template) -> Template:
   return dataclasses.replace(template, inputs=text)
 
 
-def bare(dataset: 'Dataset') -> str:
+def bare(dataset: Dataset) -> str:
   """A template of the dataset's fields alone, a line each: no word, no OPTIONS.
 
   They are the fields that the first template of its direction shows, in its order.
@@ -94,7 +86,7 @@ def bare(dataset: 'Dataset') -> str:
   return '\n'.join(f'{{{name}}}' for name in shown)
 
 
-def title(dataset: 'Dataset') -> str:
+def title(dataset: Dataset) -> str:
   """Task and dataset by name, as in `[nli: RTE]`; what paper section 4.3 prepends.
 
   One direction of a translation is named: `[translation: WMT14 EN/FR, en-fr]`.

@@ -10,8 +10,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Choice, Label, Text
 from flan_jax.errors import InputError, did_you_mean
 
 _DEFAULT_DATA_DIR = '~/tensorflow_datasets'

@@ -1,7 +1,6 @@
 """`flan VERB`: parses and dispatches. Standard library only: `--help` is instant."""
 
 import argparse
-import glob
 import importlib
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from flan_jax import __version__
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc
+from flan_jax.runtime.platform import accelerator_environment
 
 
 class _Parser(argparse.ArgumentParser):
@@ -296,19 +296,6 @@ def parser() -> argparse.ArgumentParser:
   for name, add in VERBS.items():
     add(verbs.add_parser(name, help=add.__doc__, description=add.__doc__))
   return top
-
-
-def accelerator_environment() -> dict[str, str]:
-  """Variables that keep jax off hardware that is not there.
-
-  libtpu may be installed for ahead-of-time compilation; a machine without TPU or GPU
-  devices must not go looking for them.
-  """
-  if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
-    return {}
-  if os.path.exists('/dev/nvidiactl') or os.path.exists('/dev/nvidia0'):
-    return {}
-  return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
 
 
 def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

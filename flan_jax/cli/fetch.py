@@ -8,14 +8,14 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import dataset
+  from flan_jax.catalog import registry
 
   if options.all == bool(options.datasets):
     raise InputError('fetch: give the names of datasets, or --all')
   if options.all:
-    datasets = list(dataset.family('flan').values())
+    datasets = list(registry.family('flan').values())
   else:
-    datasets = [dataset.get(name) for name in options.datasets]
+    datasets = [registry.get(name) for name in options.datasets]
   progress = Progress()
   progress.stage('Loading TensorFlow Datasets')
   console.quiet_absl()

@@ -2,8 +2,10 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 
 
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     say=launch_lib.say,
     max_restarts=options.max_restarts,
     grace_s=options.grace,
+    check=check_settings,
   )
   code = 0
   try:
@@ -83,7 +86,7 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
     if getattr(options, name) is None:
       raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
   commit = source_bundle.Commit(gcloud)
-  job = launch_lib.job(options.command, commit=commit)
+  job = launch_lib.job(options.command, commit=commit, check=check_settings)
   if job.files:
     raise InputError(
       f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which is what '
@@ -107,3 +110,21 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
     grace_s=options.grace,
     **common,
   )
+
+
+def check_settings(words: Sequence[str]) -> None:
+  """Reads the settings of a run or an evaluation as its hosts will."""
+  kinds = {('flan', 'train'): 'Run', ('flan', 'eval'): 'Evaluation'}
+  kind = kinds.get(tuple(words[:2]))
+  if kind is None:
+    return
+  from flan_jax.config import gin as gin_lib
+
+  rest, gin = dispatch.split_gin(words[1:])
+  files = dispatch.parser().parse_args(rest).gin_file
+  if files:
+    parsed = gin_lib.load(files, gin)
+    parsed.build(kind)
+    if kind == 'Run':
+      parsed.bound('DecoderConfig')
+    parsed.refuse_unused(words[1])

@@ -7,15 +7,15 @@ from flan_jax.cli import console
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import dataset as dataset_lib
   from flan_jax.catalog import lint as lint_lib
+  from flan_jax.catalog import registry
+  from flan_jax.evaluate import metrics
 
+  metrics.check_declared()
   if options.datasets:
-    datasets = [dataset_lib.get(name) for name in options.datasets]
+    datasets = [registry.get(name) for name in options.datasets]
   else:
-    datasets = [
-      d for world in dataset_lib.WORLDS for d in dataset_lib.family(world).values()
-    ]
+    datasets = [d for world in registry.WORLDS for d in registry.family(world).values()]
   findings = lint_lib.lint(datasets)
   if options.json:
     console.print_json([finding._asdict() for finding in findings])

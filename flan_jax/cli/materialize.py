@@ -29,12 +29,14 @@ def run(options: argparse.Namespace) -> int:
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Materialising {options.mixture}')
-  from flan_jax.catalog import dataset
+  from flan_jax.catalog import registry
   from flan_jax.data import tokenization_loss
   from flan_jax.data.store import materialize as materialize_lib
+  from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
 
-  mixture = dataset.mixture(options.mixture)
+  metrics.check_declared()
+  mixture = registry.mixture(options.mixture)
   with progress.counter() as count:
     manifest = materialize_lib.materialize(
       mixture,

@@ -9,7 +9,7 @@ from flan_jax.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.report import build, compare, tables
+  from flan_jax.report import compare, schema, tables, write
   from flan_jax.runtime import object_store
   from flan_jax.train import goodput
 
@@ -30,13 +30,13 @@ def run(options: argparse.Namespace) -> int:
       tables.print_difference(changed)
       print(folder / 'difference.html')
     return 0
-  found = build.load(folder)
+  found = schema.load(folder)
   if options.json:
     console.print_json(
       found if spent is None else {**found, 'goodput': spent._asdict()}
     )
     return 0
-  build.render(folder)
+  write.render(folder)
   tables.print_table(found)
   print(folder / 'report.html')
   if spent is not None:

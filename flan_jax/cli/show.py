@@ -8,10 +8,12 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import dataset
+  from flan_jax.catalog import registry
   from flan_jax.cli import show_prompts
+  from flan_jax.evaluate import metrics
 
   console.quiet_absl()
+  metrics.check_declared()
   if options.html is None:
     if options.task is None:
       raise InputError('show: give a TASK, as flan_rte, or --html FILE for all of them')
@@ -27,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.report import catalog_page
 
   if options.task is None:
-    datasets = list(dataset.family('flan').values())
+    datasets = list(registry.family('flan').values())
   else:
-    datasets = [dataset.task(options.task)]
+    datasets = [registry.task(options.task)]
   progress = Progress()
   progress.stage('Reading an example of every dataset')
   catalog_page.write(

@@ -8,11 +8,12 @@ import numpy as np
 from rich import console as console_lib
 from rich import text as text_lib
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Unlabelled
-from flan_jax.data import raw_records, tokenizers
+from flan_jax.data import tokenizers
+from flan_jax.data.raw_records import first_rows
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 
@@ -26,23 +27,6 @@ def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
       out.append(values[name], style='magenta')
     elif name is not None:
       out.append(values[name], style='cyan')
-  return out
-
-
-def first_rows(
-  dataset: Dataset, split: str, count: int, *, data_dir: str | None
-) -> list[Row]:
-  """The first `count` labelled rows of a split."""
-  if split not in dataset.slices:
-    raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
-  out = []
-  for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
-    try:
-      out.append(dataset.read(record, row_id))
-    except Unlabelled:
-      continue
-    if len(out) == count:
-      break
   return out
 
 
@@ -60,7 +44,7 @@ def show(
   Raises:
     InputError: at an unknown task, split or template, or unprepared data.
   """
-  dataset = dataset_lib.task(task)
+  dataset = registry.task(task)
   many = len(dataset.templates)
   if template is not None and not 0 <= template < many:
     raise InputError(f'--template: got {template}; {task} has 0 to {many - 1}')
@@ -89,7 +73,7 @@ def _show_one(
   pieces: Tokenizer,
 ) -> None:
   template = dataset.templates[index]
-  prompt = dataset_lib.render(dataset, index, row)
+  prompt = prompt_lib.render(dataset, index, row)
   values = {
     **row.values,
     template_lib.OPTIONS: template_lib.options_block(row.answer.options),

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 from flan_jax import mixtures
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage, mixing_rates, splits
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, Mixture
+from flan_jax.catalog import leakage, mixing_rates, registry, splits
+from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.registry import Mixture
 
 
 class Listing(NamedTuple):
@@ -28,8 +28,8 @@ class Listing(NamedTuple):
 
 def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
-  family = dataset_lib.family('flan').values()
-  rate = mixing_rates.of(dataset_lib.mixture('flan_all'))
+  family = registry.family('flan').values()
+  rate = mixing_rates.of(registry.mixture('flan_all'))
   rows = [
     (d.name, d.cluster, d.paper_name or '-', d.tfds, d.rows('train'), d.rows('dev'),
      d.rows('test'), rate.get(d.name, 0), d.metric, len(d.templates))
@@ -45,7 +45,7 @@ def datasets() -> Listing:
     f'{sum(rate.values()):,}',
   ]
   return Listing(
-    [dataset_lib.as_json(d, rate=rate.get(d.name, 0)) for d in family],
+    [registry.as_json(d, rate=rate.get(d.name, 0)) for d in family],
     f'{len(rows)} datasets',
     {**left, **right, 'metric': 'left', 'templates': 'right'},
     rows,
@@ -141,7 +141,7 @@ def all_mixtures() -> Listing:
     (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
      ', '.join(found.held_out) or '-', found.style.shots, found.style.form,
      found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
-    for found in dataset_lib.mixtures().values()
+    for found in registry.mixtures().values()
   ]  # fmt: skip
 
   right = ('tasks', 'total rate', 'shots', 'templates')

@@ -6,13 +6,15 @@ from flan_jax.cli import console
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import dataset
+  from flan_jax.catalog import registry
   from flan_jax.cli import task_table
+  from flan_jax.evaluate import metrics
 
+  metrics.check_declared()
   if options.mixture is None:
     found = task_table.datasets()
   elif options.mixture:
-    found = task_table.mixture(dataset.mixture(options.mixture))
+    found = task_table.mixture(registry.mixture(options.mixture))
   else:
     found = task_table.all_mixtures()
   if options.json:

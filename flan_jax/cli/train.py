@@ -33,13 +33,14 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
     f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
     f'evaluation seed {run.eval_seed}'
   )
-  from flan_jax.train import trainer
+  from flan_jax.jobs import train_and_evaluate
+  from flan_jax.runtime import preemption
 
-  outcome = trainer.train(
+  outcome = train_and_evaluate.train_and_evaluate(
     run, text=parsed.text(run), profile=options.profile, progress=progress
   )
   if outcome.interrupted:
-    return trainer.INTERRUPTED
+    return preemption.INTERRUPTED
   if outcome.report is not None:
     from flan_jax.report import tables
 

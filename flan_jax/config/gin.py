@@ -19,18 +19,20 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.config import training
+from flan_jax.config import evaluation, training
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.errors import InputError, did_you_mean
 
 CLASSES: Mapping[str, type] = {
   'Run': training.Run,
-  'Mesh': training.Mesh,
-  'Optimizer': training.Optimizer,
-  'Lora': training.Lora,
-  'Evaluate': training.Evaluate,
-  'Evaluation': training.Evaluation,
+  'Mesh': mesh_config.Mesh,
+  'Optimizer': optimizer_config.Optimizer,
+  'Lora': optimizer_config.Lora,
+  'Evaluate': evaluation.Evaluate,
+  'Evaluation': evaluation.Evaluation,
   'Decoding': Decoding,
   'DecoderConfig': DecoderConfig,
 }

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.errors import InputError
 from flan_jax.runtime import worker_pool
@@ -134,7 +134,7 @@ def _fetch_to(
   report: worker_pool.Report,
 ) -> None:
   """Prepares one TFDS dataset and writes what became of it to `file`."""
-  datasets = [dataset_lib.get(short, family=family) for short, family in members]
+  datasets = [registry.get(short, family=family) for short, family in members]
   # TFDS logs every file that it opens, urllib3 every time that it tries again.
   absl_logging.set_verbosity(absl_logging.ERROR)
   logging.getLogger('urllib3').setLevel(logging.ERROR)

@@ -8,8 +8,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.dataset import Dataset, Prompt, Row
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 
@@ -52,7 +53,7 @@ class Pool:
     shots: int,
     seed: int,
     count: Count,
-    exemplar: Callable[[Dataset, int, Row], str] = dataset_lib.exemplar,
+    exemplar: Callable[[Dataset, int, Row], str] = prompt_lib.exemplar,
   ):
     """Takes the first ROWS of `rows`, which are training rows in stored order.
 
@@ -105,9 +106,9 @@ class Pool:
     drawn = [
       other
       for other in self.draw(row, epoch)
-      if dataset_lib.render(self.dataset, template, other).targets.strip()
+      if prompt_lib.render(self.dataset, template, other).targets.strip()
     ]
-    asked = dataset_lib.render(self.dataset, template, row)
+    asked = prompt_lib.render(self.dataset, template, row)
     fitting, total = 0, self._count([asked.inputs])[0]
     for other in drawn:
       total += self._size(other, template)
@@ -137,6 +138,6 @@ class Pool:
     return self._count([prompt.inputs])[0] <= most
 
   def _together(self, row: Row, template: int, shown: Sequence[Row]) -> Prompt:
-    asked = dataset_lib.render(self.dataset, template, row)
+    asked = prompt_lib.render(self.dataset, template, row)
     before = ''.join(self._exemplar(self.dataset, template, other) for other in shown)
     return asked._replace(inputs=before + asked.inputs)

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
-from flan_jax.catalog.dataset import Dataset, Prompt, Row
+from flan_jax.catalog.answers import Text
+from flan_jax.catalog.dataset import Dataset, Row
 from flan_jax.catalog.excerpts import sentence_ends
-from flan_jax.catalog.fields import Text
+from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import batch as batch_lib
 from flan_jax.data import prompts, stable_hash
 from flan_jax.data.batch import Example
@@ -123,7 +124,7 @@ class Renderer:
   ) -> list[Rendered | None]:
     """Tokenizes each (row, template); None where it is blank or does not fit."""
     out: list[Rendered | None] = [None] * len(work)
-    asked = [dataset_lib.render(self.dataset, template, row) for row, template in work]
+    asked = [prompt_lib.render(self.dataset, template, row) for row, template in work]
     written = [prompt.targets for prompt in asked]
     targets = self._targets([template for _, template in work], written)
     kept = [i for i, found in enumerate(targets) if found is not None]

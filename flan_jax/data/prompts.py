@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
-from flan_jax.catalog.dataset import Dataset, Prompt, Row
-from flan_jax.catalog.fields import Choice
+from flan_jax.catalog.answers import Choice
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import TOKENS, Pool
 from flan_jax.data.tokenizers import Tokenizer
@@ -103,7 +104,7 @@ def fit(
     rendered = [each.prompt for each in shown]
     exemplars = [each.exemplars for each in shown]
   elif rendered is None:
-    rendered = [dataset_lib.render(dataset, template, row) for row, template in work]
+    rendered = [prompt_lib.render(dataset, template, row) for row, template in work]
   texts = [prompt.inputs for prompt in rendered]
   encoded = tokenizer.encode_batch(texts)
   out: list[Fitted | None] = [None] * len(work)
@@ -199,7 +200,7 @@ def _cut(dataset: Dataset, work: list[_Cut], tokenizer: Tokenizer) -> None:
 
 def _text(dataset: Dataset, template: int, row: Row, values: Mapping[str, str]) -> str:
   changed = row._replace(values={**row.values, **values})
-  return dataset_lib.render(dataset, template, changed).inputs
+  return prompt_lib.render(dataset, template, changed).inputs
 
 
 def _caps(

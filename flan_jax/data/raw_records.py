@@ -5,27 +5,21 @@ TensorFlow is imported only when a TFDS dataset is read.
 
 from collections.abc import Iterator, Mapping
 
-from flan_jax.catalog import tfds_features
-from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Record
+from flan_jax.catalog import registry, tfds_features
+from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.fields import Record, Unlabelled
 from flan_jax.errors import InputError
 
 
-def _microworld():
-  from flan_jax.microworld import records
-
-  return records
-
-
-def _registry():
+def _tfds():
   try:
-    from flan_jax.interop.seqio import tasks
+    from flan_jax.data import tfds_source
   except ModuleNotFoundError as error:
     raise InputError(
       f'module {error.name!r}: not installed; raw TFDS data needs it: '
       "pip install 'flan_jax[data]'"
     ) from None
-  return tasks
+  return tfds_source
 
 
 def records(
@@ -41,10 +35,10 @@ def records(
   Raises:
     InputError: if the dataset is not prepared; says which command prepares it.
   """
-  if dataset.family == 'microworld':
-    tfds_split = dataset.resolve_splits(dataset.sizes)[split].split
-    return _microworld().records(dataset.name, tfds_split)
-  return _registry().records(dataset, split, data_dir=data_dir)
+  generate = registry.generator(dataset.family)
+  if generate is not None:
+    return generate(dataset.name, dataset.resolve_splits(dataset.sizes)[split].split)
+  return _tfds().records(dataset, split, data_dir=data_dir)
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]:
@@ -54,9 +48,9 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
     InputError: if the dataset is not prepared (says which command prepares it), or its
       records lack a path that the declaration reads.
   """
-  if dataset.family == 'microworld':
+  if registry.generator(dataset.family) is not None:
     return dict(dataset.sizes)
-  found = _registry().sizes(dataset, data_dir=data_dir)
+  found = _tfds().sizes(dataset, data_dir=data_dir)
   tfds_features.check(dataset, data_dir=data_dir)
   return found
 
@@ -66,6 +60,23 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
 
   For work that is taken up again; a store never depends on it.
   """
-  if dataset.family == 'microworld':
+  if registry.generator(dataset.family) is not None:
     return ''
-  return _registry().stamp(dataset, data_dir=data_dir)
+  return _tfds().stamp(dataset, data_dir=data_dir)
+
+
+def first_rows(
+  dataset: Dataset, split: str, count: int, *, data_dir: str | None
+) -> list[Row]:
+  """The first `count` labelled rows of a split."""
+  if split not in dataset.slices:
+    raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
+  out = []
+  for row_id, record in records(dataset, split, data_dir=data_dir):
+    try:
+      out.append(dataset.read(record, row_id))
+    except Unlabelled:
+      continue
+    if len(out) == count:
+      break
+  return out

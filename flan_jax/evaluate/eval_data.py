@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage
+from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset, Row
 from flan_jax.catalog.fields import Unlabelled
-from flan_jax.config import training
+from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data import raw_records
 from flan_jax.data.few_shot import ROWS
 from flan_jax.data.store.store import Store
@@ -17,18 +16,18 @@ Rows = Callable[[str, str], Iterable[Row]]
 """(dataset, split) -> its rows."""
 
 
-def asked(evaluation: training.Evaluation) -> list[Dataset]:
+def asked(evaluation: evaluation_config.Evaluation) -> list[Dataset]:
   """The datasets of CLUSTERS and DATASETS, each once.
 
   Raises:
     InputError: at a name that is none; names the nearest.
   """
-  family = dataset_lib.family(evaluation.family)
+  family = registry.family(evaluation.family)
   clusters = leakage.clusters(evaluation.clusters, setting='CLUSTERS')
   named = evaluation.datasets
   named = (named,) if isinstance(named, str) else named
   names = [name for name, d in family.items() if d.cluster in clusters]
-  names += [dataset_lib.get(name, family=evaluation.family).name for name in named]
+  names += [registry.get(name, family=evaluation.family).name for name in named]
   return [family[name] for name in dict.fromkeys(names)]
 
 
@@ -93,7 +92,7 @@ def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
   """
 
   def rows(name: str, split: str) -> list[Row]:
-    dataset = dataset_lib.get(name, family=family)
+    dataset = registry.get(name, family=family)
     out, dropped = [], 0
     for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
       try:

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 
 from flan_jax.catalog import continuation_prompts
 from flan_jax.checkpoints import model_dir
-from flan_jax.config import training
+from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY
 from flan_jax.data import tokenizers
@@ -18,17 +18,12 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.evaluate.response_cache import Journal
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.interop.huggingface import conversion_cache
+from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import state as state_lib
 
 JOURNAL = '{}.journal.jsonl'
 """Beside the report while it is made: what a model has answered."""
-
-CONVERTED = 'converted'
-"""Beside the folder of the report: models from elsewhere, as ours."""
 
 
 def scorer(
@@ -36,7 +31,7 @@ def scorer(
   *,
   config: DecoderConfig,
   tokenizer: Tokenizer,
-  evaluate: training.Evaluate,
+  evaluate: evaluation_config.Evaluate,
   form: str,
   sharding: NamedSharding | None = None,
   between: Callable[[], None] = lambda: None,
@@ -92,30 +87,6 @@ def journals(
     each.remove()
 
 
-def check(path: str) -> None:
-  """That there is a model at `path`, before anything that takes time.
-
-  Raises:
-    InputError: if there is none.
-  """
-  if not conversion_cache.is_theirs(path):
-    model_dir.config(path)
-
-
-def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
-  """A folder of ours with the model at `path`, which may be a model from elsewhere.
-
-  A Hugging Face folder or a GGUF file is converted into `converted` beside `out`, once.
-  Hosts that see one disk share what the first of them wrote.
-
-  Raises:
-    InputError: if it is a model that cannot be converted.
-  """
-  with multihost.first_first():
-    cache = out.absolute().parent / CONVERTED
-    return str(conversion_cache.ours(path, cache=cache, progress=progress))
-
-
 def digest(path: str) -> str:
   """Names the model at `path`, a folder of ours, and its tokenizer."""
   return f'{model_dir.digest(path)} {model_dir.tokenizer_digest(path)}'
@@ -123,7 +94,7 @@ def digest(path: str) -> str:
 
 def checkpoint(
   path: str,
-  evaluation: training.Evaluation,
+  evaluation: evaluation_config.Evaluation,
   *,
   form: str,
   between: Callable[[], None] = lambda: None,
@@ -136,7 +107,7 @@ def checkpoint(
     InputError: if there is none, or the mesh does not divide it.
   """
   config = model_dir.config(path)
-  shapes, axes = state_lib.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   tokenizer = _tokenizer(path, evaluation.tokenizer, config=config)
   mesh = mesh_lib.build(evaluation.mesh)
   sharding = None

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Label
 from flan_jax.data import batch, prompts
 from flan_jax.data.few_shot import Pool
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.prompts import Fitted
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate import metrics
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
@@ -401,7 +402,9 @@ class _Prediction(NamedTuple):
   confidence: tuple[float, float]
 
 
-def _scores(predictions: Sequence[_Prediction], metric: metrics.Metric) -> np.ndarray:
+def _scores(
+  predictions: Sequence[_Prediction], metric: metric_lib.Metric
+) -> np.ndarray:
   """Statistics of each prediction, float64 [N, S]; the mean over options that tie."""
   counts = np.array([len(prediction.texts) for prediction in predictions], np.int64)
   each = metric.scores(

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from flan_jax.errors import InputError
-from flan_jax.evaluate.metrics import Metric
+from flan_jax.evaluate.metric import Metric
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate import intervals
-from flan_jax.evaluate.metrics import Metric
+from flan_jax.evaluate.metric import Metric
 
 RESAMPLES = 2_000
 _BLOCK = 4_000_000  # resampled rows held at once: 32 MB of swaps

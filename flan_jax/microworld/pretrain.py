@@ -20,18 +20,17 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import lineage
+from flan_jax.catalog import lineage, prompt, registry
 from flan_jax.checkpoints import model_dir
-from flan_jax.cli import dispatch
 from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.data import batch as batch_lib
 from flan_jax.data import packing, stable_hash, tokenizers
 from flan_jax.data.batch import Batch, Example
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.microworld import corpus, records
+from flan_jax.model import params as params_lib
+from flan_jax.runtime import platform
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import state as state_lib
 from flan_jax.train import train_step
 
 CONFIG = DecoderConfig(
@@ -59,14 +58,14 @@ HELD_OUT = ('commonsense',)
 def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
   """What the tokenizer is trained on: documents, and prompts of other clusters."""
   yield from corpus.documents(seed, count=documents)
-  for dataset in dataset_lib.family('microworld').values():
+  for dataset in registry.family('microworld').values():
     if dataset.cluster in HELD_OUT:
       continue
     found = itertools.islice(records.records(dataset.name, 'train'), 300)
     for row_id, record in found:
       row = dataset.read(record, row_id)
       template = stable_hash.template(seed, row_id, 0, len(dataset.templates))
-      yield '\n'.join(dataset_lib.render(dataset, template, row))
+      yield '\n'.join(prompt.render(dataset, template, row))
 
 
 def batches(
@@ -143,7 +142,7 @@ def pretrain(
   optimizer = optax.chain(
     optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.05)
   )
-  params = state_lib.init_params(config, seed=seed)
+  params = params_lib.init_params(config, seed=seed)
   state = optimizer.init(params)
   mesh = Mesh(np.asarray(jax.devices()), ('data',))
   params, state = jax.device_put((params, state), NamedSharding(mesh, P()))
@@ -187,7 +186,7 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   if 'JAX_PLATFORMS' not in os.environ:
-    platforms = dispatch.accelerator_environment().get('JAX_PLATFORMS')
+    platforms = platform.accelerator_environment().get('JAX_PLATFORMS')
     jax.config.update('jax_platforms', platforms)
   pretrain(options.out, steps=options.steps, seed=options.seed)
 

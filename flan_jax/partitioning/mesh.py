@@ -9,14 +9,14 @@ from flax import linen as nn
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
 from flan_jax.errors import InputError
 from flan_jax.partitioning import torus
 
-AXES = training.MESH_AXES
+AXES = mesh_config.MESH_AXES
 
 
-def build(shape: training.Mesh, *, devices: list | None = None) -> Mesh:
+def build(shape: mesh_config.Mesh, *, devices: list | None = None) -> Mesh:
   """The mesh (data, fsdp, model) over `devices` (all of them by default).
 
   Raises:
@@ -48,7 +48,7 @@ def build(shape: training.Mesh, *, devices: list | None = None) -> Mesh:
   return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
-def split(name: str | None, rules: training.Rules) -> tuple[str, ...]:
+def split(name: str | None, rules: mesh_config.Rules) -> tuple[str, ...]:
   """Mesh axes of a logical axis."""
   for logical, physical in rules:
     if logical == name:
@@ -56,13 +56,13 @@ def split(name: str | None, rules: training.Rules) -> tuple[str, ...]:
   return ()
 
 
-def parts(name: str, *, mesh: Mesh, rules: training.Rules) -> int:
+def parts(name: str, *, mesh: Mesh, rules: mesh_config.Rules) -> int:
   """Into how many parts a logical axis is cut, were it alone in its array."""
   return int(np.prod([mesh.shape[axis] for axis in split(name, rules)], dtype=int))
 
 
 def check(
-  shapes: Any, axes: Any, *, mesh: Mesh, rules: training.Rules, batch_rows: int
+  shapes: Any, axes: Any, *, mesh: Mesh, rules: mesh_config.Rules, batch_rows: int
 ) -> None:
   """Checks that every sharded dimension divides, before anything is compiled.
 
@@ -103,12 +103,12 @@ def _named(shapes: Any, axes: Any) -> Iterator[tuple[str, tuple[int, ...], tuple
     yield name, leaf.shape, padded
 
 
-def shardings(axes: Any, *, mesh: Mesh, rules: training.Rules) -> Any:
+def shardings(axes: Any, *, mesh: Mesh, rules: mesh_config.Rules) -> Any:
   """Tree of logical PartitionSpecs -> tree of NamedShardings."""
   return nn.logical_to_mesh_sharding(axes, mesh, rules)
 
 
-def batch_sharding(mesh: Mesh, rules: training.Rules) -> NamedSharding:
+def batch_sharding(mesh: Mesh, rules: mesh_config.Rules) -> NamedSharding:
   """How [B, L] arrays of a batch are laid out: rows are whole at first."""
   names = PartitionSpec('activation_batch', None)
   return shardings(names, mesh=mesh, rules=rules)

@@ -4,26 +4,21 @@ Everything is written under a temporary name and renamed when whole, so that a r
 never sees half a file and a full disk costs nothing that was there before.
 """
 
-import json
-import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.lineage import UNKNOWN
-from flan_jax.errors import InputError
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
-from flan_jax.evaluate.predictions import replacing
-from flan_jax.evaluate.statistics import Interval
-from flan_jax.report import published, statements  # fmt: skip
+from flan_jax.evaluate import metric as metric_lib
+from flan_jax.report import published  # fmt: skip
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
   from flan_jax.evaluate.evaluator import DatasetResult, Results
+from flan_jax.report.schema import label, rounded
 
 FEW = 20
 """Rows of dev below which the best template is chosen by chance.
@@ -32,27 +27,6 @@ The accuracy of 20 rows has a standard error of 11 points at 50 %, and templates
 dataset differ by less (the standard deviations of FLAN's tables 1 and 2 are mostly
 under 10); intervals, too, are checked from 20 rows on.
 """
-
-
-def rounded(value: Any) -> Any:
-  """Floats to four decimals, inside lists and dicts too; NaN as None."""
-  if isinstance(value, Mapping):
-    return {key: rounded(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [rounded(item) for item in value]
-  if isinstance(value, float | np.floating):
-    return None if np.isnan(value) else round(float(value), 4)
-  return value
-
-
-def label(of: Mapping[str, Any]) -> str:
-  """A result, or a prediction, by name: `rte`, `wmt14_enfr en-fr`."""
-  return ' '.join(filter(None, (of['dataset'], of.get('direction'))))
-
-
-def shown(of: Mapping[str, Any]) -> str:
-  """The same where its figures stand: `cb (dev)` where they are not of test."""
-  return label(of) + statements.dev(of.get('splits') or [of['split']])
 
 
 def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
@@ -104,7 +78,7 @@ def _measures(result: 'DatasetResult', model: str) -> dict[str, Any]:
   }
 
 
-def _also(scores_TxNxS: np.ndarray, metric: metrics.Metric) -> dict[str, float]:
+def _also(scores_TxNxS: np.ndarray, metric: metric_lib.Metric) -> dict[str, float]:
   """The metric's further figures, each the mean over templates."""
   by_template = [metric.others(rows[~np.isnan(rows).any(-1)]) for rows in scores_TxNxS]
   names = dict.fromkeys(name for found in by_template for name in found)
@@ -184,14 +158,14 @@ def _declared(result: 'DatasetResult') -> int:
   return len(result.templates)
 
 
-def _signature(metric: metrics.Metric, answers: Sequence[Answer]) -> dict[str, str]:
+def _signature(metric: metric_lib.Metric, answers: Sequence[Answer]) -> dict[str, str]:
   """What another must set to get the metric's figure, where its name is not enough."""
   found = metric.signature([answer.right for answer in answers])
   return {'signature': found} if found else {}
 
 
 def _contamination(
-  scores_TxNxS: np.ndarray, overlap: 'Overlap', metric: metrics.Metric
+  scores_TxNxS: np.ndarray, overlap: 'Overlap', metric: metric_lib.Metric
 ) -> dict[str, Any]:
   """Rows that stand in what was read, and the figures of the others."""
   clean_N = overlap.judged & ~overlap.dirty
@@ -308,173 +282,3 @@ def build(
       'words': contamination.words,
     }
   return rounded(report)
-
-
-def load(out: str | os.PathLike) -> dict[str, Any]:
-  """Reads OUT/report.json.
-
-  What an older one does not say is filled in as it was then: no guard, instructions,
-  a lineage that nobody kept, the family that has such a dataset.
-
-  Raises:
-    InputError: if there is none, or it is truncated.
-  """
-  path = pathlib.Path(out) / 'report.json'
-  try:
-    report = json.loads(path.read_text(encoding='utf-8'))
-    rows = report['rows']
-  except (OSError, ValueError, TypeError, KeyError) as error:
-    raise InputError(
-      f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
-    ) from None
-  report.setdefault('guard', {})
-  report.setdefault('lineage', UNKNOWN)
-  declared = dataset_lib.find(rows[0]['dataset']) if rows else None
-  report.setdefault('data', {'family': declared.family if declared else None})
-  for row in rows:
-    row.setdefault('n_declared', None)
-    row.setdefault('templates_declared', len(row['per_template']))
-    for of in (row, row.get('base', {})):
-      of.setdefault('form', 'instructions')
-      if len(of.get('per_template', ())) == 1:
-        of['std_over_templates'] = None
-  return report
-
-
-def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str, Any]:
-  """Writes OUT/report.json and all that is made from it; returns the report.
-
-  Those are report.html, report.csv, templates.csv, report.tex and plots/*.svg.
-
-  `about` are the keyword arguments of `build`. The predictions were written by
-  `Predictions` while they were made; the page takes its examples from them.
-  """
-  out = pathlib.Path(out)
-  report = build(results, **about)
-  with replacing(out / 'report.json') as file:
-    json.dump(report, file, indent=2, ensure_ascii=False)
-    file.write('\n')
-  render(out)
-  return report
-
-
-def render(out: str | os.PathLike) -> None:
-  """Writes what is made from OUT/report.json: page, plots, CSV and LaTeX tables."""
-  from flan_jax.report import html, tables
-
-  tables.write(out)
-  html.write(out)
-
-
-def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The mean over the results of each cluster, as in FLAN figure 1.
-
-  Every dataset is one result, and each direction of a translation, as in the paper.
-
-  Returns:
-    One dict per cluster: cluster, family, models (what they are called), seen (in
-    words, whether tuning saw it), datasets, results, splits (of each result), n (over
-    the results), shots, mean,
-    ci95, chance, majority, and where a base model was measured base (mean, ci95),
-    delta, delta_ci95; published is the paper's average where it is over the same
-    results. Datasets are independent draws, so their
-    intervals combine by MOVER; the directions of one dataset have the same rows, so
-    their bounds are averaged, which is wide enough however they depend on each other.
-  """
-  found = []
-  for cluster in dict.fromkeys(row['cluster'] for row in report['rows']):
-    rows = [row for row in report['rows'] if row['cluster'] == cluster]
-    average = {
-      'cluster': cluster,
-      'family': report.get('data', {}).get('family'),
-      'models': statements.models(report),
-      'seen': _seen(cluster, report),
-      'datasets': len({row['dataset'] for row in rows}),
-      'results': len(rows),
-      'splits': [row['split'] for row in rows],
-      'n': sum(row['n'] for row in rows),
-      'shots': rows[0]['shots'],
-      **_average(rows, 'mean', 'ci95'),
-    }
-    for key in ('chance', 'majority'):
-      known = [row[key] for row in rows]
-      average[key] = None if None in known else float(np.mean(known))
-    if all('base' in row for row in rows):
-      base = [{'dataset': row['dataset'], **row['base']} for row in rows]
-      average['base'] = _average(base, 'mean', 'ci95')
-      average |= _average(rows, 'delta', 'delta_ci95')
-    average['published'] = published.averages(
-      cluster, map(label, rows), shots=average['shots']
-    )
-    found.append(average)
-  return found
-
-
-def _seen(cluster: str, report: Mapping[str, Any]) -> str:
-  """What may be claimed of a cluster: what the guard has proven, and no more."""
-  proven = report.get('guard', {}).get('seen', {})
-  if cluster in proven:
-    return proven[cluster]
-  trained = {c for c, n in report['train_rows'].items() if n}
-  if report['trained_on'] != UNKNOWN:
-    trained.update(report['trained_on'])
-  return 'trained on' if cluster in trained else 'zero-shot (training unknown)'
-
-
-def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
-  parts: dict[str, list[tuple[float, ...]]] = {}
-  for row in rows:
-    parts.setdefault(row['dataset'], []).append((row[key], *row[interval]))
-  # Each dataset counts as often as it has results.
-  weight = len(parts) / len(rows)
-  whole = [weight * np.sum(part, axis=0) for part in parts.values()]
-  return {
-    key: float(np.mean([row[key] for row in rows])),
-    interval: statistics.average_interval(
-      [mean for mean, *_ in whole], [Interval(*bounds) for _, *bounds in whole]
-    ),
-  }
-
-
-def headline(average: Mapping[str, Any]) -> str:
-  """One line: `NLI, zero-shot, never trained on: base 34.1 → tuned 41.7, +7.6 [5, 10]`.
-
-  What was measured, how it was asked, what may be claimed, and of which model.
-  """
-  name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
-  what = name + statements.world(average['family']) + statements.dev(average['splits'])
-  claim = statements.claim(average['seen'], average['shots'])
-  known = published.beside(average)
-  paper = ''
-  if known:
-    paper = f' ({published.model(average["shots"])}: {published.shown(known)})'
-  figure = f'{average["models"]["tuned"]} {average["mean"]:.1f}'
-  if 'base' not in average:
-    return f'{what}, {claim}: {figure} [{bounds(average["ci95"])}]{paper}'
-  return (
-    f'{what}, {claim}: base {average["base"]["mean"]:.1f} → {figure}, '
-    f'{points(average["delta"])} [{bounds(average["delta_ci95"])}]{paper}'
-  )
-
-
-def points(value: float) -> str:
-  """A difference: `+7.6`; never `-0.0`."""
-  return f'{round(value, 1) + 0.0:+.1f}'
-
-
-def rows_of(row: Mapping[str, Any]) -> str:
-  """How many rows were measured, and of how many: `56`, `56 of 1,080`."""
-  declared = row.get('n_declared')
-  if declared is None or declared <= row['n']:
-    return f'{row["n"]:,}'
-  return f'{row["n"]:,} of {declared:,}'
-
-
-def measured_templates(row: Mapping[str, Any]) -> int:
-  """Templates with a figure on the reported split."""
-  return sum(entry[row['split']] is not None for entry in row['per_template'])
-
-
-def bounds(interval: Sequence[float]) -> str:
-  """An interval: `5.2, 10.0`; never `-0.0`."""
-  return ', '.join(f'{round(bound, 1) + 0.0:.1f}' for bound in interval)

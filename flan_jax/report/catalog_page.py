@@ -9,14 +9,16 @@ import jinja2
 from markupsafe import Markup, escape
 
 from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import CLUSTERS, Dataset, Row
-from flan_jax.catalog.fields import Choice, Label
-from flan_jax.cli import show_prompts
 from flan_jax.data import raw_records
+from flan_jax.data import raw_records as raw_records_lib
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.report import build, statements
+from flan_jax.evaluate.predictions import replacing
+from flan_jax.report import statements
 from flan_jax.runtime.progress import Progress
 
 
@@ -48,7 +50,7 @@ def write(
   for number, dataset in enumerate(datasets, 1):
     progress.line(f'{number}/{len(datasets)} {dataset.name}')
     rows[dataset.name] = example(dataset, data_dir=data_dir)
-  with build.replacing(out) as file:
+  with replacing(out) as file:
     file.write(render(datasets, rows=rows, tokenizer=tokenizer))
 
 
@@ -59,7 +61,9 @@ def example(dataset: Dataset, *, data_dir: str | None) -> Row | None:
     raw_records.sizes(dataset, data_dir=data_dir)
   except InputError:
     return None
-  return next(iter(show_prompts.first_rows(dataset, split, 1, data_dir=data_dir)), None)
+  return next(
+    iter(raw_records_lib.first_rows(dataset, split, 1, data_dir=data_dir)), None
+  )
 
 
 def render(
@@ -141,7 +145,7 @@ def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:
 def _rendered(dataset: Dataset, row: Row, tokenizer: Tokenizer) -> dict[str, Any]:
   """A row in the first template that asks for the answer."""
   index = dataset.evaluated_templates[0]
-  template, prompt = dataset.templates[index], dataset_lib.render(dataset, index, row)
+  template, prompt = dataset.templates[index], prompt_lib.render(dataset, index, row)
   block = template_lib.options_block(row.answer.options)
   values = {**row.values, template_lib.OPTIONS: block}
   inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])

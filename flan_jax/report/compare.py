@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
 from flan_jax.evaluate.predictions import replacing
-from flan_jax.report import build, statements, tables
+from flan_jax.report import schema, statements, tables
 
 EXAMPLES = 3
 """Answers shown per dataset that became better, and as many that became worse."""
@@ -74,8 +74,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     InputError: if one of them is no report.
   """
   folders = pathlib.Path(new), pathlib.Path(old)
-  reports = [build.load(folder) for folder in folders]
-  by_name = [{build.label(row): row for row in report['rows']} for report in reports]
+  reports = [schema.load(folder) for folder in folders]
+  by_name = [{schema.label(row): row for row in report['rows']} for report in reports]
   common = [name for name in by_name[0] if name in by_name[1]]
   if not common:
     named = ', '.join
@@ -101,7 +101,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   about = ('model', 'checkpoint', 'data_digest', 'seed')
   settings = _settings(*reports)
   titles = _titles(*reports, settings)
-  return build.rounded(
+  return schema.rounded(
     {
       **{
         which: {name: report[name] for name in about} | {'title': title}
@@ -121,7 +121,7 @@ def _other_rows(
 ) -> list[str]:
   """Results of both, by label, whose rows were not the same."""
   digests = [
-    {build.label(part): part['digest'] for part in report['data']['datasets']}
+    {schema.label(part): part['digest'] for part in report['data']['datasets']}
     if 'datasets' in report['data']
     else dict.fromkeys(common, report['data_digest'])
     for report in (new, old)
@@ -177,7 +177,7 @@ def _row(
     which: {
       'mean': of['mean'],
       'n': of['n'],
-      'templates': build.measured_templates(of),
+      'templates': schema.measured_templates(of),
     }
     for which, of in both.items()
   }
@@ -302,7 +302,7 @@ def _answers_of(
     for name, row in rows.items()
   }
   for start, record in predictions.records(path):
-    name = build.label(record)
+    name = schema.label(record)
     if name in said:
       said[name].append((record['row_id'], record['template'], start))
       gold[name][record['row_id']] = _right(record)
@@ -375,7 +375,7 @@ def _examples(changed, ours, theirs, *, seed) -> list[dict[str, Any]]:
 
 def _words(record: Mapping[str, Any]) -> str | None:
   """The template of a prediction, as it is declared."""
-  found = dataset.find(record['dataset'])
+  found = registry.find(record['dataset'])
   if found is None or record['template'] >= len(found.templates):
     return None
   return found.templates[record['template']].inputs

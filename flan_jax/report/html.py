@@ -13,8 +13,8 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
 from flan_jax.evaluate.predictions import replacing
-from flan_jax.report import build, published, statements, tables
 from flan_jax.report import plots as plots_lib  # fmt: skip
+from flan_jax.report import published, schema, statements, tables
 
 EXAMPLES = 3
 """Right and wrong examples shown per dataset, each."""
@@ -26,7 +26,7 @@ def write(out: str | os.PathLike) -> None:
   Examples are taken from OUT/predictions.jsonl where it is there.
   """
   out = pathlib.Path(out)
-  report = build.load(out)
+  report = schema.load(out)
   drawn = plots_lib.draw(report)
   for name, svg in drawn.items():
     with replacing(out / 'plots' / f'{name}.svg') as file:
@@ -49,9 +49,9 @@ def render(
     examples: label of a result -> what `examples` found.
   """
   template = _template('report.html')
-  averages = build.averages(report)
+  averages = schema.averages(report)
   names = statements.models(report)
-  headlines = [build.headline(average) for average in averages]
+  headlines = [schema.headline(average) for average in averages]
   with_base = any('base' in row for row in report['rows'])
   inline = {
     name: Markup(
@@ -82,7 +82,7 @@ def render(
     sizes=statements.sizes,
     footnotes=tables.footnotes(report),
     some_templates=any(
-      build.measured_templates(row) < row.get('templates_declared', 0)
+      schema.measured_templates(row) < row.get('templates_declared', 0)
       for row in report['rows']
     ),
     strip=lambda row: Markup(plots_lib.strip(row)),
@@ -181,18 +181,18 @@ def _template(name: str) -> jinja2.Template:
   )
   environment.filters |= {
     'percent': lambda value: '–' if value is None else f'{value:.1f}',
-    'points': build.points,
-    'rows_of': build.rows_of,
-    'interval': build.bounds,
+    'points': schema.points,
+    'rows_of': schema.rows_of,
+    'interval': schema.bounds,
     'cluster': lambda name: statements.CLUSTER_NAMES.get(name, name),
-    'label': build.label,
-    'shown': build.shown,
+    'label': schema.label,
+    'shown': schema.shown,
     'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),
     'thousands': lambda value: f'{value:,}',
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
     'range': _range,
     'verdict': _verdict,
-    'pair': lambda row: build.label(row) + statements.dev_of_pair(row),
+    'pair': lambda row: schema.label(row) + statements.dev_of_pair(row),
     'pair_rows': statements.pair_rows,
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
@@ -227,7 +227,7 @@ def _alternative(
   """What a screen reader says in place of a figure."""
   how = f'percent, {statements.asked(report)}{statements.on(report)}'
   if name == 'averages':
-    parts = [build.headline(average) for average in averages]
+    parts = [schema.headline(average) for average in averages]
     return f'Bar chart of the average over datasets, in {how}. ' + '. '.join(parts)
   if name == 'calibration':
     names = statements.models(report)
@@ -245,7 +245,7 @@ def _alternative(
     dots = [entry[row['split']] for entry in row['per_template']]
     dots = [dot for dot in dots if dot is not None]
     if dots:
-      parts.append(f'{build.shown(row)}: {min(dots):.1f} to {max(dots):.1f}')
+      parts.append(f'{schema.shown(row)}: {min(dots):.1f} to {max(dots):.1f}')
   return (
     f'Dot plot of every template that was measured, lowest to highest, in {how}. '
     + '. '.join(parts)
@@ -265,7 +265,7 @@ def examples(
   out = pathlib.Path(out)
   drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
   for record in _lines(out, report, 'tuned'):
-    name = build.label(record)
+    name = schema.label(record)
     names = (name, record['row_id'], record['template'])
     rank = stable_hash.key('example', report['seed'], *names)
     kept = drawn.setdefault((name, _right(record)), {})
@@ -275,16 +275,16 @@ def examples(
     if len(kept) > (2 * each if _right(record) is None else each):
       del kept[max(kept, key=lambda row_id: kept[row_id][0])]
   chosen = {
-    (build.label(r), r['row_id'], r['template']): r
+    (schema.label(r), r['row_id'], r['template']): r
     for kept in drawn.values()
     for _, r in kept.values()
   }
-  other = {build.label(row) for row in report['rows'] if not _same_prompts(row)}
+  other = {schema.label(row) for row in report['rows'] if not _same_prompts(row)}
   by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for (dataset, row_id, _), record in chosen.items():
     by_row.setdefault((dataset, row_id), []).append(record)
   for record in _lines(out, report, 'base'):
-    key = (build.label(record), record['row_id'], record['template'])
+    key = (schema.label(record), record['row_id'], record['template'])
     if key[0] in other:  # one prompt of its own stands beside all
       for ours in by_row.get(key[:2], ()):
         ours['base'] = record
@@ -292,7 +292,7 @@ def examples(
       chosen[key]['base'] = record
   found: dict[str, list[dict[str, Any]]] = {}
   for row in report['rows']:
-    name = build.label(row)
+    name = schema.label(row)
     for right in (True, False, None):
       kept = drawn.get((name, right), {})
       for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
@@ -307,10 +307,10 @@ def _lines(
   out: pathlib.Path, report: Mapping[str, Any], model: str
 ) -> Iterator[dict[str, Any]]:
   """The answers of a model that the figures of a report are made of."""
-  splits = {build.label(row): row['split'] for row in report['rows']}
+  splits = {schema.label(row): row['split'] for row in report['rows']}
   for split in dict.fromkeys(splits.values()):
     for _, record in predictions.records(out / predictions.name(split, model)):
-      if splits.get(build.label(record)) == split:
+      if splits.get(schema.label(record)) == split:
         yield record
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flan_jax.evaluate import calibration
-from flan_jax.report import build, published, statements
+from flan_jax.report import published, schema, statements
 
 TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
 PUBLISHED = '#5b3a8c'
@@ -51,7 +51,7 @@ def averages(report: Mapping[str, Any]) -> str:
   Ours have 95 % intervals. A published average stands where it is over the same
   datasets, hollow where it is unverified.
   """
-  groups = [_with_published(group) for group in build.averages(report)]
+  groups = [_with_published(group) for group in schema.averages(report)]
   models = _models(report)
   known = any(group['flan'] for group in groups)
   bars = [
@@ -144,7 +144,7 @@ def templates(report: Mapping[str, Any]) -> str:
       filled = 'full' if known['mark'] == 'confirmed' else 'none'
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
-  axes.set_yticks(range(len(rows)), [_wrapped(build.shown(row), 16) for row in rows])
+  axes.set_yticks(range(len(rows)), [_wrapped(schema.shown(row), 16) for row in rows])
   axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
   handles = [

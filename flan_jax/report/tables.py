@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from flan_jax.evaluate.predictions import replacing
 from flan_jax.report import published, statements
-from flan_jax.report.build import (  # fmt: skip
+from flan_jax.report.schema import (
   averages,
   bounds,
   headline,

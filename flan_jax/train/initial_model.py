@@ -9,8 +9,8 @@ from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model import params
 from flan_jax.runtime import multihost, object_store
-from flan_jax.train import state as state_lib
 
 
 def shaped(run: training.Run, fields: Mapping[str, Any]) -> training.Run:
@@ -72,7 +72,7 @@ class Model(NamedTuple):
     """Its parameters, on the mesh."""
     checkpoint = self.run.initial_checkpoint
     if checkpoint is None:
-      return state_lib.init_params(
+      return params.init_params(
         self.config, seed=self.run.seed, shardings=self.shardings
       )
     return model_dir.load(

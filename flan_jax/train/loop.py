@@ -13,15 +13,14 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.loader import Loader
 from flan_jax.data.packing import Plan
 from flan_jax.data.store.store import Store
-from flan_jax.jobs import evaluate_checkpoint
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime import multihost
 from flan_jax.runtime.preemption import Stop, Stopped, Watchdog
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import lora as lora_lib
-from flan_jax.train import metric_writer
-from flan_jax.train import state as state_lib
+from flan_jax.train import metric_writer, optimizer
 from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.evaluation import Evaluation
 from flan_jax.train.goodput import Ledger
 from flan_jax.train.profiler import Profile
 from flan_jax.train.run_dir import Folder
@@ -46,7 +45,7 @@ def run(
   ledger: Ledger,
   stop: Stop,
   progress: Progress,
-  evaluation: evaluate_checkpoint.Run | None = None,
+  evaluation: Evaluation | None = None,
 ) -> tuple[TrainState, int]:
   """Runs steps start .. train_steps, or until a stop is asked for.
 
@@ -72,7 +71,7 @@ def run(
     store, plan, batch_rows=run.batch_rows, start_step=start, host=host, hosts=parts
   )
   batches = iter(loader)
-  rate = state_lib.schedule(run.optimizer)
+  rate = optimizer.schedule(run.optimizer)
   flops = decoder.flops_per_token(config, run.row_length)
   flops = 2 * flops.forward if run.lora.rank else flops.train
   rest = () if frozen is None else (frozen,)

@@ -18,10 +18,10 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 
 from flan_jax.checkpoints import model_dir, weights
-from flan_jax.config import training
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.errors import InputError
 
-_IN = {name: 2 if name == 'output' else 1 for name in training.LORA_TARGETS}
+_IN = {name: 2 if name == 'output' else 1 for name in optimizer_config.LORA_TARGETS}
 """How many axes of a matrix are multiplied with what the layer reads."""
 
 
@@ -39,12 +39,14 @@ class _Matrix(NamedTuple):
   inside: int
 
 
-def _matrices(shapes: Any, axes: Any, lora: training.Lora) -> list[_Matrix]:
+def _matrices(shapes: Any, axes: Any, lora: optimizer_config.Lora) -> list[_Matrix]:
   flat_axes = traverse_util.flatten_dict(axes, sep='/')
   found = []
   for name in traverse_util.flatten_dict(shapes, sep='/'):
     group, _, last = name.rpartition('/')
-    if group.startswith('layers') and last in (lora.targets or training.LORA_TARGETS):
+    if group.startswith('layers') and last in (
+      lora.targets or optimizer_config.LORA_TARGETS
+    ):
       stack = int(tuple(flat_axes[name])[:1] == ('layers',))
       found.append(_Matrix(name, stack, _IN[last]))
   have = {matrix.name.rpartition('/')[2] for matrix in found}
@@ -57,7 +59,7 @@ def _matrices(shapes: Any, axes: Any, lora: training.Lora) -> list[_Matrix]:
   return found
 
 
-def abstract(shapes: Any, axes: Any, *, lora: training.Lora) -> tuple[Any, Any]:
+def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[Any, Any]:
   """(shapes, logical axes) of the adapters of a model.
 
   Args:
@@ -126,7 +128,9 @@ def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
   return jax.jit(draw, out_shardings=shardings)()
 
 
-def variables(params: Any, adapters: Any, *, lora: training.Lora) -> dict[str, Any]:
+def variables(
+  params: Any, adapters: Any, *, lora: optimizer_config.Lora
+) -> dict[str, Any]:
   """What `Decoder.apply` takes: the frozen parameters and the scaled adapters."""
   flat = traverse_util.flatten_dict(adapters, sep='/')
   scaled = {
@@ -139,7 +143,7 @@ def variables(params: Any, adapters: Any, *, lora: training.Lora) -> dict[str, A
   }
 
 
-def merge(params: Any, adapters: Any, *, lora: training.Lora) -> Any:
+def merge(params: Any, adapters: Any, *, lora: optimizer_config.Lora) -> Any:
   """W + scale * A B in W's place: parameters that need no adapters any more.
 
   Sums are float32 and rounded to each parameter's dtype once. Arrays keep the sharding

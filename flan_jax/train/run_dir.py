@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
@@ -139,7 +140,9 @@ def _scaled(values: dict[str, Any], run: training.Run) -> dict[str, Any]:
   """With what the optimizer's None stands for, which once was True."""
   optimizer = dict(values['optimizer'])
   if optimizer['multiply_by_parameter_scale'] is None:
-    optimizer['multiply_by_parameter_scale'] = training.Optimizer().scales(run.lora)
+    optimizer['multiply_by_parameter_scale'] = optimizer_config.Optimizer().scales(
+      run.lora
+    )
   return {**values, 'optimizer': optimizer}
 
 

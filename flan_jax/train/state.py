@@ -6,16 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model import decoder as decoder_lib
-from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import adafactor
-from flan_jax.train import lora as lora_lib
 
 
 class TrainState(NamedTuple):
@@ -30,88 +26,6 @@ class TrainState(NamedTuple):
   step: jax.Array
   params: Any
   optimizer: Any
-
-
-def abstract_params(config: DecoderConfig) -> tuple[Any, Any]:
-  """(shapes, logical axes) of the parameters; nothing is allocated."""
-  ones = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-
-  def init(key):
-    tokens = jnp.ones(ones.shape, ones.dtype)
-    return Decoder(config).init(
-      key, tokens, positions_BxL=tokens, segment_ids_BxL=tokens
-    )['params']
-
-  boxed = jax.eval_shape(init, jax.random.key(0))
-  return nn.meta.unbox(boxed), nn.get_partition_spec(boxed)
-
-
-def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> Any:
-  """Parameters drawn from `seed`; the same on every mesh."""
-
-  def init():
-    tokens = jnp.ones((1, 8), jnp.int32)
-    boxed = Decoder(config).init(
-      jax.random.key(seed), tokens, positions_BxL=tokens, segment_ids_BxL=tokens
-    )['params']
-    return nn.meta.unbox(boxed)
-
-  return jax.jit(init, out_shardings=shardings)()
-
-
-def schedule(optimizer: training.Optimizer) -> optax.Schedule:
-  """The learning rate of each step, counted from 0; of an int, without compiling."""
-  peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
-
-  def rate(step):
-    at = np if isinstance(step, int) else jnp
-    done = at.asarray(step, at.float32) + 1
-    scale = at.minimum(1.0, done / warmup) if warmup else 1.0
-    if optimizer.schedule == 'rsqrt':
-      scale = scale * at.sqrt(max(warmup, 1) / at.maximum(done, max(warmup, 1)))
-    return peak * scale
-
-  return rate
-
-
-def make_optimizer(
-  optimizer: training.Optimizer,
-  *,
-  config: DecoderConfig,
-  logical_axes: Any,
-  lora: training.Lora | None = None,
-) -> optax.GradientTransformation:
-  """Adafactor as t5x runs it, behind a global-norm clip where one is asked for.
-
-  Parameters that begin at zero have no size that a step could be relative to: theirs
-  is the learning rate itself.
-
-  Args:
-    optimizer: the settings.
-    config: of the decoder.
-    logical_axes: of what is trained.
-    lora: adapters, where they are what is trained; of rank 0 or None, none are.
-  """
-
-  lora = lora or training.Lora()
-
-  def scaled(name: str) -> bool:
-    if lora.rank:
-      return not lora_lib.starts_at_zero(name)
-    return not decoder_lib.starts_at_zero(name, config)
-
-  transform = adafactor.adafactor(
-    schedule(optimizer),
-    logical_axes=logical_axes,
-    decay_rate=optimizer.decay_rate,
-    clipping_threshold=optimizer.clipping_threshold,
-    multiply_by_parameter_scale=scaled if optimizer.scales(lora) else False,
-    momentum=optimizer.momentum,
-    weight_decay=optimizer.weight_decay,
-  )
-  if optimizer.clip_global_norm is None:
-    return transform
-  return optax.chain(optax.clip_by_global_norm(optimizer.clip_global_norm), transform)
 
 
 class Layout(NamedTuple):
@@ -135,7 +49,7 @@ def layout(
   axes: Any,
   shapes: Any,
   mesh: Mesh,
-  rules: training.Rules,
+  rules: mesh_config.Rules,
 ) -> Layout:
   """How a TrainState of this model and optimizer lies on the mesh."""
   state = jax.eval_shape(optimizer.init, shapes)

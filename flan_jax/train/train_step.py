@@ -12,6 +12,8 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.batch import Batch
@@ -44,7 +46,7 @@ class Metrics(NamedTuple):
 
 
 @contextlib.contextmanager
-def sharded(mesh: Mesh, rules: training.Rules) -> Iterator[None]:
+def sharded(mesh: Mesh, rules: mesh_config.Rules) -> Iterator[None]:
   """Where a model is traced: its logical constraints mean this mesh.
 
   It must be jax.set_mesh: in a plain `with mesh:` flax finds no mesh, and every
@@ -89,7 +91,7 @@ class Loss:
 
   z_loss: float = 0.0
   head_chunk: int | None = None
-  lora: training.Lora = training.Lora()
+  lora: optimizer_config.Lora = optimizer_config.Lora()
   attention_kernel: str = 'xla'
 
   def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
@@ -237,7 +239,7 @@ def make(
   *,
   layout: Layout,
   mesh: Mesh,
-  rules: training.Rules,
+  rules: mesh_config.Rules,
   accumulation: int = 1,
   loss: Loss = Loss(),
   gradient_dtype: str | None = None,

@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 
-from flan_jax.catalog import dataset, leakage
+from flan_jax.catalog import leakage, registry
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import decoder
@@ -20,8 +20,8 @@ from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.model import attention_dispatch
+from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.report import tables
 from flan_jax.runtime import multihost, object_store, preemption
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.preemption import Stop, Stopped
@@ -36,9 +36,11 @@ from flan_jax.train import (
   run_dir,
 )
 from flan_jax.train import lora as lora_lib
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import train_step as train_step_lib
 from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.evaluation import Evaluation
 from flan_jax.train.goodput import Ledger
 from flan_jax.train.metric_writer import BadStep
 from flan_jax.train.state import TrainState
@@ -63,22 +65,29 @@ class Outcome(NamedTuple):
 
 
 def train(
-  run: training_lib.Run, *, text: str = '', profile: int = 0, progress: Progress
+  run: training_lib.Run,
+  *,
+  text: str = '',
+  profile: int = 0,
+  progress: Progress,
+  evaluate: Callable[..., Evaluation] | None = None,
 ) -> Outcome:
-  """Trains, then evaluates the held-out clusters into MODEL_DIR/report.
+  """Trains, and measures the held-out clusters by what `evaluate` makes.
 
   Args:
     run: the settings.
     text: the resolved configuration, kept in MODEL_DIR.
     profile: steps to trace into MODEL_DIR/profile.
     progress: where to say what is happening.
+    evaluate: makes the held-out evaluation, given the settings, the store, the model's
+      config and what else HeldOutEvaluation takes; None for no evaluation.
 
   Raises:
     InputError: on settings, data or hosts that do not fit together and on a disk too
       small, before the first step; on a bad step and a full disk, with what is saved.
   """
   began, clock = time.time(), time.monotonic()
-  mixture = dataset.mixture(run.mixture)
+  mixture = registry.mixture(run.mixture)
   held_out = leakage.prove(mixture, run.held_out, accept=run.accept).held_out
   rows = max(run.train_steps, 1) * run.batch_rows
   if rows > packing.MOST_ROWS:
@@ -110,7 +119,7 @@ def train(
   for warning in multihost.agree({**multihost.facts(given), 'Run.model': config}):
     progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
-  shapes, axes = state_lib.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   microbatch = run.batch_rows // run.accumulation
   rules = run.mesh.rules
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
@@ -172,7 +181,7 @@ def train(
     mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
-  plain = state_lib.make_optimizer(
+  plain = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes, lora=run.lora
   )
   watched = run.spike is not None or run.bad_step == 'skip'
@@ -189,10 +198,8 @@ def train(
   checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
   stop = Stop()
   evaluation = None
-  if held_out:
-    from flan_jax.jobs import evaluate_checkpoint
-
-    evaluation = evaluate_checkpoint.Run(
+  if held_out and evaluate is not None:
+    evaluation = evaluate(
       run.evaluate,
       store=store,
       config=config,
@@ -269,9 +276,7 @@ def train(
         params = model.initial()
         if evaluation and run.evaluate.base:
           with stop.at_once(), ledger.span('evaluation'):
-            before = evaluation.before(params)
-          if multihost.first():
-            tables.print_table(before)
+            evaluation.before(params)
         if run.lora.rank:
           frozen = params
           params = lora_lib.init(
@@ -354,7 +359,7 @@ def train(
 
 def open_store(
   run: training_lib.Run,
-  mixture: dataset.Mixture,
+  mixture: registry.Mixture,
   held_out: tuple[str, ...],
   folder: run_dir.Folder,
   *,
@@ -391,7 +396,7 @@ def open_store(
 
 def check_store(
   run: training_lib.Run,
-  mixture: dataset.Mixture,
+  mixture: registry.Mixture,
   held_out: tuple[str, ...],
   store: Store,
 ) -> None:

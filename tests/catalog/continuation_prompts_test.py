@@ -4,16 +4,14 @@ import dataclasses
 
 import pytest
 
-from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog import continuation_prompts, registry
 from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate.predict import Question
 
-DATASETS = [
-  d for world in dataset_lib.WORLDS for d in dataset_lib.family(world).values()
-]
+DATASETS = [d for world in registry.WORLDS for d in registry.family(world).values()]
 
-FLAN = dataset_lib.family('flan')
+FLAN = registry.family('flan')
 
 
 @pytest.mark.parametrize('dataset', DATASETS, ids=lambda d: d.name)

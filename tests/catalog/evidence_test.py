@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.data.store import fingerprint
 from flan_jax.errors import InputError
@@ -16,7 +16,7 @@ def span(dataset, row):
 
 
 def test_the_occurrence_nearest_to_the_offset_is_taken():
-  dataset = dataset_lib.get('squad_v1')
+  dataset = registry.get('squad_v1')
   context = 'Born in 1970, she swam. In 1970 she won, and not 19701.'
   for start, taken in ((8, 8), (27, 27), (25, 27), (40, 27)):
     answers = {'text': ['1970'], 'answer_start': [start]}
@@ -26,7 +26,7 @@ def test_the_occurrence_nearest_to_the_offset_is_taken():
 
 
 def test_blanks_at_the_beginning_do_not_move_it():
-  dataset = dataset_lib.get('squad_v1')
+  dataset = registry.get('squad_v1')
   answers = {'text': ['Ada Birch'], 'answer_start': [7]}
   record = {
     'title': 'A', 'context': '   The Ada Birch prize.', 'question': 'Who?',
@@ -37,7 +37,7 @@ def test_blanks_at_the_beginning_do_not_move_it():
 
 def test_an_answer_that_stands_nowhere_has_no_span():
   """A sum, or a question that the text does not answer."""
-  dataset = dataset_lib.get('drop')
+  dataset = registry.get('drop')
   for answer, found in (('12', True), ('13', False), ('2', False)):
     record = {
       'passage': 'He ran 12 yards, then 120.', 'question': 'How far?',
@@ -50,7 +50,7 @@ def test_an_answer_that_stands_nowhere_has_no_span():
 
 
 def test_a_conversation_keeps_what_is_behind_every_answer():
-  dataset = dataset_lib.get('coqa')
+  dataset = registry.get('coqa')
   story = 'A barn stood there. Ada lived in it. She had a cat. It was red.'
   answers = {
     'input_text': ['Ada', 'a cat', 'unknown'],
@@ -63,7 +63,7 @@ def test_a_conversation_keeps_what_is_behind_every_answer():
 
 
 def test_options_are_kept_alike_right_or_wrong():
-  dataset = dataset_lib.get('record')
+  dataset = registry.get('record')
   record = {
     'passage': 'It rained. Eva met Ada, and Ada met Bo. All went home.\n@highlight\nX',
     'query': '@placeholder left.', 'entities': ['Bo', 'Eva', 'Ada', 'Zoe'],
@@ -76,7 +76,7 @@ def test_options_are_kept_alike_right_or_wrong():
 
 
 def test_a_dataset_with_other_evidence_is_another_recipe():
-  dataset = dataset_lib.get('quac')
+  dataset = registry.get('quac')
   moved = dataclasses.replace(dataset, evidence=Evidence(field='background'))
   one, other = (fingerprint.declaration(d, d.sizes) for d in (dataset, moved))
   assert fingerprint.digest(one) != fingerprint.digest(other)
@@ -87,7 +87,7 @@ def test_what_is_declared_must_agree():
     Evidence(field='text', stop='stops')
   with pytest.raises(InputError, match='give one of them'):
     Evidence(field='text', start='starts', stop='stops', texts='entities')
-  dataset = dataset_lib.get('quac')
+  dataset = registry.get('quac')
   with pytest.raises(
     InputError, match="evidence in 'contxt'; .*did you mean 'context'"
   ):

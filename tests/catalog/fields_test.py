@@ -3,7 +3,7 @@
 import pytest
 
 from flan_jax.catalog import fields
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.answers import Answer
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,12 @@ import json
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage, lineage
+from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.errors import InputError
 
-NLI = dataset_lib.mixture('flan_held_out_nli')
-COREFERENCE = dataset_lib.mixture('flan_held_out_coreference')
-ALL = dataset_lib.mixture('flan_all')
+NLI = registry.mixture('flan_held_out_nli')
+COREFERENCE = registry.mixture('flan_held_out_coreference')
+ALL = registry.mixture('flan_all')
 
 
 def also(mixture, *datasets, **more):
@@ -19,7 +18,7 @@ def also(mixture, *datasets, **more):
 
 
 def test_a_clean_mixture_is_proven():
-  proof = leakage.prove(dataset_lib.mixture('flan_held_out_closed_book_qa'))
+  proof = leakage.prove(registry.mixture('flan_held_out_closed_book_qa'))
   assert proof.held_out == ('closed_book_qa',)
   assert proof.accepted == proof.warnings == ()
   assert len(proof.trained_on) == 11
@@ -35,7 +34,7 @@ def test_a_cluster_too_near_is_refused():
   with pytest.raises(InputError, match=r'paraphrase, too near to it \(glue_qqp\)'):
     leakage.prove(also(NLI, 'glue_qqp'))
   with pytest.raises(InputError, match='reading_comp_commonsense, too near to it'):
-    leakage.prove(also(dataset_lib.mixture('flan_held_out_commonsense'), 'record'))
+    leakage.prove(also(registry.mixture('flan_held_out_commonsense'), 'record'))
 
 
 def test_a_dataset_made_of_the_same_texts_is_refused():
@@ -45,7 +44,7 @@ def test_a_dataset_made_of_the_same_texts_is_refused():
   with pytest.raises(InputError, match="'qnli', which shares 'squad_v1'"):
     leakage.prove(
       dataclasses.replace(
-        dataset_lib.mixture('flan_held_out_reading_comprehension'), accepted=()
+        registry.mixture('flan_held_out_reading_comprehension'), accepted=()
       )
     )
 
@@ -101,7 +100,7 @@ def test_unknown_names_are_refused_with_the_nearest(given, message):
 
 def trained_on(mixture, *, model='m', **more):
   """The lineage of a model that was trained on a mixture, and on nothing else."""
-  mixture = dataset_lib.mixture(mixture) if isinstance(mixture, str) else mixture
+  mixture = registry.mixture(mixture) if isinstance(mixture, str) else mixture
   return lineage.RANDOM.then(lineage.of_mixture(mixture, model=model, **more))
 
 
@@ -180,7 +179,7 @@ class TestLineage:
     'chain',
     [
       SST2,
-      SST2.then(lineage.of_mixture(dataset_lib.mixture('flan_rte'), model='child')),
+      SST2.then(lineage.of_mixture(registry.mixture('flan_rte'), model='child')),
       UNKNOWN.then(*SST2.trainings),
       SST2.then(*UNKNOWN.trainings),
       trained_on('microworld_all').then(*SST2.trainings),
@@ -191,7 +190,7 @@ class TestLineage:
   @CHAINS
   def test_a_run_from_it_is_refused(self, chain):
     with pytest.raises(InputError) as refused:
-      leakage.prove(dataset_lib.mixture('flan_rte'), 'sentiment', lineage=chain)
+      leakage.prove(registry.mixture('flan_rte'), 'sentiment', lineage=chain)
     message = str(refused.value)
     assert message.startswith(
       "HELD_OUT 'sentiment': INITIAL_CHECKPOINT_PATH: 'm' (mixture 'flan_sst2') was "
@@ -209,7 +208,7 @@ class TestLineage:
   @pytest.mark.parametrize('accept', ['sentiment', 'sst2'])
   def test_accepted_by_name_it_is_on_record(self, chain, accept):
     proof = leakage.prove(
-      dataset_lib.mixture('flan_rte'), 'sentiment', lineage=chain, accept=accept
+      registry.mixture('flan_rte'), 'sentiment', lineage=chain, accept=accept
     )
     assert proof.accepted == (
       ('sst2', 'sentiment', 'sentiment', 'sentiment', 'run', 'm'),
@@ -232,7 +231,7 @@ class TestLineage:
     assert [shared.model for shared in proof.accepted] == ['m', '']
 
   def test_a_known_and_clean_lineage_alone_is_never_trained_on(self):
-    rte = dataset_lib.mixture('flan_rte')
+    rte = registry.mixture('flan_rte')
     words = {
       'zero-shot (training unknown)': UNKNOWN,
       leakage.NEVER: trained_on('flan_bool_q').then(
@@ -291,10 +290,10 @@ class TestLineage:
     assert found == words.get((model, base), alone[model])
 
 
-@pytest.mark.parametrize('world', dataset_lib.WORLDS)
+@pytest.mark.parametrize('world', registry.WORLDS)
 def test_what_a_dataset_is_derived_from_is_spelt_like_others_or_shared(world):
   """A name that nobody shares guards nothing: it would be a slip of the pen."""
-  family = dataset_lib.family(world)
+  family = registry.family(world)
   for dataset in family.values():
     for source in dataset.derived_from:
       others = [d for d in family.values() if d is not dataset and source in d.sources]

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from flan_jax.catalog import dataset, leakage, lineage
+from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.errors import InputError
 
-NLI = dataset.mixture('flan_held_out_nli')
+NLI = registry.mixture('flan_held_out_nli')
 UNKNOWN = lineage.Lineage((lineage.unknown('before'),))
 
 
@@ -47,7 +47,7 @@ def test_rows_and_clusters_of_one_world_are_added_up():
     ('microworld_mini_rte', {'nli': 5}),
     ('flan_held_out_nli', {'sentiment': 4, 'misc': 1}),
   ):
-    mixture = dataset.mixture(name)
+    mixture = registry.mixture(name)
     chain = chain.then(lineage.of_mixture(mixture, model=name, train_rows=rows))
   assert chain.train_rows('flan') == {'sentiment': 7, 'misc': 1}
   assert chain.train_rows('microworld') == {'nli': 5}

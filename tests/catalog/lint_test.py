@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import lint
+from flan_jax.catalog import lint, registry
+from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.excerpts import opening
-from flan_jax.catalog.fields import Choice, Field, Label, Text
+from flan_jax.catalog.fields import Field
 from flan_jax.catalog.template import Template
 
 QUESTIONS = (
@@ -252,7 +252,7 @@ def test_a_finding_reads_as_one_line():
 
 
 def test_the_catalogue_is_clean():
-  assert [str(f) for f in lint.lint(dataset_lib.family('flan').values())] == []
+  assert [str(f) for f in lint.lint(registry.family('flan').values())] == []
 
 
 def test_the_whole_catalogue_takes_under_two_seconds_from_a_cold_start():

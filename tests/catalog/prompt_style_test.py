@@ -2,24 +2,21 @@
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import lint
+from flan_jax.catalog import lint, prompt, registry
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.errors import InputError
 
-EVERY = [d for world in dataset_lib.WORLDS for d in dataset_lib.family(world).values()]
+EVERY = [d for world in registry.WORLDS for d in registry.family(world).values()]
 each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EVERY])
 
 
 def rte(style: Style) -> str:
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
   row = Row('r', {'premise': 'It rained.', 'hypothesis': 'It is wet.'}, answer)
-  dataset = style.of(dataset_lib.get('rte'))
-  return dataset_lib.render(
-    dataset, 0, row._replace(values={**row.values, 'answer': 'yes'})
-  )
+  dataset = style.of(registry.get('rte'))
+  return prompt.render(dataset, 0, row._replace(values={**row.values, 'answer': 'yes'}))
 
 
 def test_without_a_template_there_are_inputs_and_outputs():

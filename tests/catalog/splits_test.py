@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import splits
+from flan_jax.catalog import registry, splits
 from flan_jax.catalog.splits import Slice
 from flan_jax.errors import InputError
 
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 any_dataset = st.sampled_from(sorted(DATASETS)).map(DATASETS.__getitem__)
 
 

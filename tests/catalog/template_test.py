@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.catalog.template import OPTIONS, Template, options_block
 from flan_jax.errors import InputError
 
@@ -62,7 +63,7 @@ def test_rendering_changes_nothing_that_it_is_given(values, options):
 
 
 @given(
-  st.sampled_from(sorted(dataset_lib.family('flan'))).map(dataset_lib.get),
+  st.sampled_from(sorted(registry.family('flan'))).map(registry.get),
   st.data(),
 )
 def test_every_template_of_the_catalogue_holds_its_fields_whole(dataset, data):
@@ -74,7 +75,7 @@ def test_every_template_of_the_catalogue_holds_its_fields_whole(dataset, data):
     answer = Answer(many[0], many, (0,), (many[0],))
   row = Row('row', made, answer)
   for index, template in enumerate(dataset.templates):
-    prompt = dataset_lib.render(dataset, index, row)
+    prompt = prompt_lib.render(dataset, index, row)
     assert all(made[name] in prompt.inputs for name in template.input_fields)
     if template.has_options:
       assert prompt.inputs.endswith(options_block(answer.options))
@@ -89,12 +90,12 @@ def test_every_template_of_the_catalogue_holds_its_fields_whole(dataset, data):
 
 @given(values, st.integers(0, 4))
 def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, shots):
-  rte = dataset_lib.get('rte')
+  rte = registry.get('rte')
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
   row = Row('row', {**values, 'answer': 'yes'}, answer)
-  alone = dataset_lib.render(rte, 0, row)
-  shown = dataset_lib.render(rte, 0, row, exemplars=[row] * shots)
-  one = dataset_lib.exemplar(rte, 0, row)
+  alone = prompt_lib.render(rte, 0, row)
+  shown = prompt_lib.render(rte, 0, row, exemplars=[row] * shots)
+  one = prompt_lib.exemplar(rte, 0, row)
   assert shown == (one * shots + alone.inputs, alone.targets)
 
 

@@ -8,22 +8,12 @@ import sys
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import lint, tfds_features
+from flan_jax.catalog import lint, registry, tfds_features
+from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.extracts import as_in, cut, marked, spelt, standing_for
-from flan_jax.catalog.fields import (
-  Choice,
-  Field,
-  Label,
-  Text,
-  altered,
-  each,
-  join,
-  pick,
-  squeeze,
-)
+from flan_jax.catalog.fields import Field, altered, each, join, pick, squeeze
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
 
@@ -140,10 +130,10 @@ def test_every_place_that_is_read_is_known_to_the_schema():
   }
 
 
-@pytest.mark.parametrize('family', dataset_lib.WORLDS)
+@pytest.mark.parametrize('family', registry.WORLDS)
 def test_whatever_reads_the_whole_record_says_what_it_reads(family):
   """A function without `paths` could hide a path that no record has."""
-  for dataset in dataset_lib.family(family).values():
+  for dataset in registry.family(family).values():
     for name in dataset.fields:
       field = dataset.field(name)
       assert field.path or field.paths, (dataset.name, name)
@@ -283,7 +273,7 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
     "tasks.DATASETS = [dataclasses.replace(first, metric='acuracy'), *rest];"
     'sys.exit(dispatch.main(sys.argv[1:]))'
   )
-  name = next(iter(dataset_lib.family('flan')))
+  name = next(iter(registry.family('flan')))
   out = tmp_path / 'out'
   for verb in (
     ['lint'],

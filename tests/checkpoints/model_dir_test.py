@@ -9,25 +9,25 @@ import pytest
 from flax import traverse_util
 
 from flan_jax.checkpoints import model_dir, weights
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
+from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.train import state as state_lib
 
 CONFIG = DecoderConfig(
   vocab_size=272, num_layers=2, d_model=32, d_ff=48, num_heads=4, num_kv_heads=2,
   head_dim=8, positions='rotary',
 )  # fmt: skip
 UNROLLED = dataclasses.replace(CONFIG, scan_layers=False)
-MESH = training.Mesh(data=2, fsdp=2, model=2)
+MESH = mesh_config.Mesh(data=2, fsdp=2, model=2)
 
 
 @pytest.fixture(scope='module')
 def params():
   """Of CONFIG, drawn by numpy."""
-  shapes, _ = state_lib.abstract_params(CONFIG)
+  shapes, _ = params_lib.abstract_params(CONFIG)
   generator = np.random.default_rng(0)
   return jax.tree.map(lambda s: generator.normal(size=s.shape).astype(s.dtype), shapes)
 
@@ -45,7 +45,7 @@ def save(place, params, config) -> None:
 
 
 def load(place, config):
-  shapes, axes = state_lib.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   mesh = mesh_lib.build(MESH)
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=MESH.rules)
   return model_dir.load(str(place), config=config, shapes=shapes, shardings=shardings)

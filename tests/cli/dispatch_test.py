@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flan_jax.cli import dispatch
+from flan_jax.runtime import platform
 
 
 def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -176,11 +177,11 @@ def test_show_prints_prompt_options_and_counts():
 
 
 def test_a_machine_without_accelerators_stays_on_its_cpu(monkeypatch):
-  monkeypatch.setattr(dispatch.glob, 'glob', lambda _: [])
+  monkeypatch.setattr(platform.glob, 'glob', lambda _: [])
   monkeypatch.setattr(dispatch.os.path, 'exists', lambda _: False)
-  assert dispatch.accelerator_environment()['JAX_PLATFORMS'] == 'cpu'
-  monkeypatch.setattr(dispatch.glob, 'glob', lambda _: ['/dev/accel0'])
-  assert dispatch.accelerator_environment() == {}
+  assert platform.accelerator_environment()['JAX_PLATFORMS'] == 'cpu'
+  monkeypatch.setattr(platform.glob, 'glob', lambda _: ['/dev/accel0'])
+  assert platform.accelerator_environment() == {}
 
 
 def test_the_user_s_own_platform_wins():

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 from flan_jax.config import decoder, decoding, gin, training
 from flan_jax.config.decoder import DecoderConfig
@@ -74,7 +74,7 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
   """... and its header names what the paper does not say, with what is assumed."""
   flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
   run = gin.load(['gin/runs/flan_137b.gin'], flags).build('Run')
-  mixture = dataset_lib.mixture(run.mixture)
+  mixture = registry.mixture(run.mixture)
   assert mixture.held_out == ('nli',)
   assert all(dataset.in_paper for dataset in mixture.members)
   assert mixture.shared_cap

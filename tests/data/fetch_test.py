@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
@@ -47,7 +47,7 @@ def rte_rows(count: int) -> list[str]:
 
 def run(names: list[str], folder, data_dir):
   return fetch_lib.fetch(
-    [dataset.get(name) for name in names],
+    [registry.get(name) for name in names],
     data_dir=str(data_dir),
     folder=str(folder),
     progress=Progress(quiet=True),

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import tokenizers
@@ -23,7 +23,7 @@ def count(texts):
 
 
 def pairs(number, words=3):
-  dataset = dataset_lib.get('pairs', family='tiny')
+  dataset = registry.get('pairs', family='tiny')
   out = []
   for i in range(number):
     hypothesis = {'hypothesis': f'It is {i}.'}
@@ -33,7 +33,7 @@ def pairs(number, words=3):
 
 
 def pool_of(rows, *, shots=5, seed=0):
-  dataset = dataset_lib.get('pairs', family='tiny')
+  dataset = registry.get('pairs', family='tiny')
   return Pool(dataset, rows, shots=shots, seed=seed, count=count)
 
 
@@ -42,14 +42,14 @@ def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
   rows = pairs(40)
   pool = pool_of(rows, shots=2)
   shown = pool.prompt(rows[0], 3, 0)
-  alone = dataset_lib.render(pool.dataset, 3, rows[0])
+  alone = prompt.render(pool.dataset, 3, rows[0])
   assert shown.prompt.targets == alone.targets
   by_id = {row.row_id: row for row in rows}
-  parts = shown.prompt.inputs.split(dataset_lib.NEXT)
+  parts = shown.prompt.inputs.split(prompt.NEXT)
   assert parts[-1] == alone.inputs
   assert len(parts) == 3
   for part, name in zip(parts, shown.exemplars, strict=False):
-    other = dataset_lib.render(pool.dataset, 3, by_id[name])
+    other = prompt.render(pool.dataset, 3, by_id[name])
     assert part == f'{other.inputs}\nANSWER: {other.targets}'
 
 
@@ -101,7 +101,7 @@ def test_as_many_are_shown_as_fit_and_one_more_would_not(world, most):
     if k:
       assert len(shown.prompt.inputs) <= most
     if k < 16:
-      more = dataset_lib.render(pool.dataset, 0, row, exemplars=drawn[: k + 1])
+      more = prompt.render(pool.dataset, 0, row, exemplars=drawn[: k + 1])
       assert len(more.inputs) > most
 
 
@@ -116,7 +116,7 @@ def test_a_question_too_long_for_any_exemplar_is_asked_alone(world):
 
 def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
   rows = pairs(30, words=4)
-  dataset = dataset_lib.get('pairs', family='tiny')
+  dataset = registry.get('pairs', family='tiny')
   for limits, row_length in (
     (Limits(), None),
     (Limits(300, 64), None),
@@ -156,7 +156,7 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   manifest, store, world = few_shot
   assert manifest['style'] == {'form': 'instructions', 'templates': None, 'shots': 2}
   for name in ('pairs', 'stories', 'picks'):
-    dataset = dataset_lib.get(name, family='tiny')
+    dataset = registry.get(name, family='tiny')
     rows = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
     pool = Pool(dataset, rows, shots=2, seed=3, count=count)
     shots = collections.Counter()
@@ -194,11 +194,11 @@ def test_a_store_in_another_form_holds_that_form(world, tmp_path):
 
 def test_a_shared_maximum_is_in_the_store(world, tmp_path, monkeypatch):
   """Two tasks that the paper counts as one have one maximum together."""
-  family = dataset_lib.family('tiny')
+  family = registry.family('tiny')
   for name in ('pairs', 'stories'):
     both = dataclasses.replace(family[name], paper_name='BOTH')
     monkeypatch.setitem(family, name, both)
-  monkeypatch.setattr('flan_jax.mixtures.MAXIMUM_RATE', 20)
+  monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 20)
   shared = dataclasses.replace(world.mixture, shared_cap=True)
   manifest = materialize(shared, out=tmp_path / 'out', tokenizer='bytes')
   found = {name: entry['rate'] for name, entry in manifest['datasets'].items()}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.data.batch import Batch, row_digest
 from flan_jax.data.loader import Loader
 from flan_jax.data.store.materialize import materialize
@@ -53,7 +53,7 @@ assert not {{'tensorflow', 'seqio'}} & set(sys.modules)
 @pytest.fixture(scope='module')
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('hosts') / 'out'
-  mixture = dataset.mixture('microworld_mini_trec')
+  mixture = registry.mixture('microworld_mini_trec')
   materialize(mixture, out=out, tokenizer='bytes')
   return Store.open(out)
 

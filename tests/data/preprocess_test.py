@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.excerpts import sentences
 from flan_jax.catalog.fields import Field
@@ -18,7 +19,7 @@ BYTES = tokenizers.load('bytes')
 
 
 def row_of(name, record, row_id='train.0.0'):
-  return dataset_lib.get(name, family='tiny').read(record, row_id)
+  return registry.get(name, family='tiny').read(record, row_id)
 
 
 def pair(premise, hypothesis='It is so.', label=0, row_id='train.0.0'):
@@ -27,7 +28,7 @@ def pair(premise, hypothesis='It is so.', label=0, row_id='train.0.0'):
 
 
 def render(name, rows, *, limits, epoch=0, row_length=None):
-  dataset = dataset_lib.get(name, family='tiny')
+  dataset = registry.get(name, family='tiny')
   renderer = Renderer(
     dataset, tokenizer=BYTES, seed=0, limits=limits, row_length=row_length
   )
@@ -45,8 +46,8 @@ def test_what_fits_is_rendered_by_its_drawn_template(world):
       rows, render('pairs', rows, limits=Limits(), epoch=epoch), strict=True
     ):
       assert got.template == stable_hash.template(0, row.row_id, epoch, 10)
-      prompt = dataset_lib.render(
-        dataset_lib.get('pairs', family='tiny'), got.template, row
+      prompt = prompt_lib.render(
+        registry.get('pairs', family='tiny'), got.template, row
       )
       assert inputs_of(got) == prompt.inputs
       assert BYTES.decode(got.example.targets) == prompt.targets
@@ -71,9 +72,9 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, n
   row = pair(text, row_id=f'train.0.{number}')
   limits = Limits(limit, 64)
   (got,) = render('pairs', [row], limits=limits)
-  dataset = dataset_lib.get('pairs', family='tiny')
+  dataset = registry.get('pairs', family='tiny')
   template = dataset.templates[got.template]
-  whole = dataset_lib.render(dataset, got.template, row).inputs
+  whole = prompt_lib.render(dataset, got.template, row).inputs
   inputs = inputs_of(got)
   assert len(got.example.inputs) <= limit - 1
   assert got.cut_inputs == (len(whole) > limit - 1)
@@ -110,7 +111,7 @@ STORY = 'Then Ada walked home. They were hungry already, and the road was long. 
 
 def stories(*cleaning):
   """Tales whose title is written, and a tale that is made up after it."""
-  stories = dataset_lib.get('stories', family='tiny')
+  stories = registry.get('stories', family='tiny')
   return dataclasses.replace(
     stories,
     fields={'story': 'story', 'title': 'title', 'tale': Field('story', *cleaning)},
@@ -209,5 +210,5 @@ def test_a_row_length_bounds_the_whole_example(world):
 
 
 def test_cuttable_fields_leave_out_answers_and_options(world):
-  assert prompts.cuttable(dataset_lib.get('picks', family='tiny'), 0) == {'start': 1}
-  assert prompts.cuttable(dataset_lib.get('pairs', family='tiny'), 9) == {'premise': 1}
+  assert prompts.cuttable(registry.get('picks', family='tiny'), 0) == {'start': 1}
+  assert prompts.cuttable(registry.get('pairs', family='tiny'), 9) == {'premise': 1}

@@ -6,10 +6,10 @@ import json
 import pytest
 import real_rows
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
+from flan_jax.catalog.answers import Answer, Label, Text
 from flan_jax.catalog.dataset import Dataset, Row
 from flan_jax.catalog.evidence import Evidence
-from flan_jax.catalog.fields import Answer, Label, Text
 from flan_jax.catalog.template import Template
 from flan_jax.data import prompts, tokenizers
 
@@ -155,7 +155,7 @@ def test_the_question_beside_the_evidence_is_never_cut():
 
 @pytest.mark.parametrize('name', ['quac', 'squad_v1', 'coqa'])
 def test_real_answers_stay_in_their_prompts(name):
-  dataset = dataset_lib.get(name)
+  dataset = registry.get(name)
   folder = real_rows.ROWS / dataset.tfds.partition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   if not folder.is_dir():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import real_rows
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.data import stable_hash, tokenizers
 from flan_jax.data.few_shot import Pool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -73,7 +73,7 @@ def made(name, i):
 def records(name, source):
   if source == 'made':
     return [made(name, i) for i in range(ROWS)]
-  dataset = dataset_lib.get(name)
+  dataset = registry.get(name)
   folder = real_rows.ROWS / dataset.tfds.rpartition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   files = sorted(folder.glob('train*.jsonl'))
@@ -158,7 +158,7 @@ def common(some, other):
 def test_training_evaluation_and_few_shot_give_the_same_tokens(
   name, source, kind, vocabularies
 ):
-  dataset, words = dataset_lib.get(name), vocabularies[kind]
+  dataset, words = registry.get(name), vocabularies[kind]
   rows = [dataset.read(r, f'test.0.{i}') for i, r in enumerate(records(name, source))]
   train = trained(dataset, rows, words)
   test = evaluated(dataset, rows, words)
@@ -186,7 +186,7 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
   from flan_jax.interop.seqio import tasks as tasks_lib
   from flan_jax.runtime.progress import Progress
 
-  dataset, words = dataset_lib.get(name), vocabularies['bytes']
+  dataset, words = registry.get(name), vocabularies['bytes']
   builder = dataset.tfds.rpartition(':')[0]
   folder = tmp_path / 'raw' / (builder if '/' in builder else f'{builder}/default')
   folder.mkdir(parents=True)

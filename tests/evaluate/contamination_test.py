@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from oracle import RANKED, says
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.data import raw_records
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -132,12 +132,12 @@ def test_a_training_store_is_read_in_words(tmp_path):
   """Rows that trained are dirty; rows of the same world that did not train are not."""
   out = tmp_path / 'store'
   materialize.materialize(
-    dataset_lib.mixture('microworld_mini_squad'),
+    registry.mixture('microworld_mini_squad'),
     out=out,
     tokenizer='bytes',
     epochs=1,
   )
-  dataset = dataset_lib.get('mini_squad', family='microworld')
+  dataset = registry.get('mini_squad', family='microworld')
   store = Store.open(out)
   (texts,) = contamination.suspects(str(out))
   some = [

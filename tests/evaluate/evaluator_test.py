@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, rows, says
 
+from flan_jax.catalog.answers import Answer, Label
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer, Label
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate import intervals, metrics, statistics
 
 ACCURACY = metrics.METRICS['accuracy']

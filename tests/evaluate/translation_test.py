@@ -9,22 +9,30 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-from flan_jax.catalog import continuation_prompts
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import continuation_prompts, registry
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import contamination, evaluator, metrics, predictions
-from flan_jax.report import build, compare, html, published, tables  # fmt: skip
+from flan_jax.report import (  # fmt: skip
+  build,
+  compare,
+  html,
+  published,
+  schema,
+  tables,
+  write,
+)
 from flan_jax.runtime.progress import Progress
 
-WMT = dataset_lib.get('wmt14_enfr')
+WMT = registry.get('wmt14_enfr')
 TRANSLATION = [
   dataset
-  for world in dataset_lib.WORLDS
-  for dataset in dataset_lib.family(world).values()
+  for world in registry.WORLDS
+  for dataset in registry.family(world).values()
   if dataset.cluster == 'translation'
 ]
 ABOUT = {
@@ -87,8 +95,8 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
 
 
 def test_only_translations_have_directions():
-  for world in dataset_lib.WORLDS:
-    for dataset in dataset_lib.family(world).values():
+  for world in registry.WORLDS:
+    for dataset in registry.family(world).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
         assert dataset.by_direction == (dataset,)
@@ -181,11 +189,11 @@ def test_without_instructions_the_sentence_stands_alone(form, into, out):
 def test_exemplars_are_translated_the_same_way():
   _, seen = evaluate(shots=2, templates=1, splits=('test',))
   for record, *_ in seen:
-    *shown, asked = record['prompt'].split(dataset_lib.NEXT)
+    *shown, asked = record['prompt'].split(prompt_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
     for text, row_id in zip(shown, record['exemplars'], strict=True):
       english, french = PAIRS[int(row_id.split('.')[2])]
-      question, _, answer = text.partition(f'\n{dataset_lib.ANSWER}')
+      question, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
       if record['direction'] == 'en-fr':
         assert english in question
         assert answer == f'{french} de train'
@@ -212,13 +220,13 @@ def test_a_sentence_without_a_translation_is_left_out_one_way_only():
 def test_what_trains_is_drawn_from_all_ten_templates_as_before():
   """The declaration itself renders every template, the answer in English."""
   (row, *_) = rows('', 'train')
-  targets = [dataset_lib.render(WMT, index, row).targets for index in range(10)]
+  targets = [prompt_lib.render(WMT, index, row).targets for index in range(10)]
   assert targets == [row.values['english']] * 7 + [row.values['foreign']] * 3
 
 
 def test_a_store_gives_both_directions_their_answers(tmp_path):
   manifest = materialize.materialize(
-    dataset_lib.mixture('microworld_mini_wmt'),
+    registry.mixture('microworld_mini_wmt'),
     out=tmp_path / 'store',
     tokenizer='bytes',
     evaluate=('translation',),
@@ -226,7 +234,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
   )
   assert manifest['evaluation']['mini_wmt']['rows']['dev'] > 0
   store = Store.open(tmp_path / 'store')
-  into, out = dataset_lib.get('mini_wmt', family='microworld').by_direction
+  into, out = registry.get('mini_wmt', family='microworld').by_direction
   (row, *_) = store.evaluation_rows('mini_wmt', 'dev')
   assert into.directed(row) == row
   assert out.directed(row).answer == Answer(
@@ -248,7 +256,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 
   def average(*rows):
     made = {'rows': rows, 'trained_on': [], 'train_rows': {}}
-    (found,) = build.averages(made)
+    (found,) = schema.averages(made)
     return found['mean'], pytest.approx(found['ci95'])
 
   two = average(
@@ -269,7 +277,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 
 def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
   found, _ = evaluate(shots=2, splits=('test',))
-  made = build.write(tmp_path, found, **ABOUT)
+  made = write.write(tmp_path, found, **ABOUT)
   assert [row['published'] for row in made['rows']] == [
     published.figures('wmt14_enfr', metric='bleu', shots=2, direction=way)
     for way in ('fr-en', 'en-fr')
@@ -296,11 +304,11 @@ class TestReport:
         Oracle(into_french), base=Oracle(into_french), datasets=[WMT], rows=rows,
         emit=emit,
       )  # fmt: skip
-    build.write(out, results, **ABOUT)
+    write.write(out, results, **ABOUT)
     return out
 
   def test_every_result_has_its_direction_and_its_published_figure(self, out):
-    into, back = build.load(out)['rows']
+    into, back = schema.load(out)['rows']
     assert [(r['dataset'], r['direction']) for r in (into, back)] == [
       ('wmt14_enfr', 'fr-en'),
       ('wmt14_enfr', 'en-fr'),
@@ -310,7 +318,7 @@ class TestReport:
     assert (into['mean'], back['mean']) == (0, pytest.approx(100))
 
   def test_the_average_counts_each_direction(self, out):
-    (average,) = build.averages(build.load(out))
+    (average,) = schema.averages(schema.load(out))
     assert (average['datasets'], average['results']) == (1, 2)
     assert average['mean'] == pytest.approx(50)
 
@@ -333,13 +341,13 @@ class TestReport:
     text = (out / 'report.tex').read_text(encoding='utf-8')
     assert 'wmt14\\_enfr en-fr &' in text
     said = io.StringIO()
-    tables.print_table(build.load(out), file=said)
+    tables.print_table(schema.load(out), file=said)
     lines = [line.split() for line in said.getvalue().splitlines()]
     assert [x[1] for x in lines if x[:1] == ['wmt14_enfr']] == ['fr-en', 'en-fr']
     assert {'fr-en', 'en-fr'} <= set(said.getvalue().split())
 
   def test_the_page_names_it_and_shows_examples_of_both(self, out):
-    made = build.load(out)
+    made = schema.load(out)
     shown = html.examples(out, made)
     assert set(shown) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
     assert all(e['base']['prompt'] for found in shown.values() for e in found)
@@ -353,7 +361,7 @@ class TestReport:
         Oracle(lambda prompt: 'rien'), datasets=[WMT], rows=rows, emit=emit,
         templates=(7, 8, 9),
       )  # fmt: skip
-    build.write(tmp_path, results, **ABOUT)
+    write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
     (row,) = found['rows']
     assert (row['dataset'], row['direction']) == ('wmt14_enfr', 'en-fr')
@@ -387,7 +395,7 @@ def test_the_six_directions_of_the_paper_have_its_average():
   six = [
     (name, way.direction)
     for name in ('wmt14_enfr', 'wmt16_translate_deen', 'wmt16_translate_roen')
-    for way in dataset_lib.get(name).by_direction
+    for way in registry.get(name).by_direction
   ]
   for shots, average in ((0, 31.0), (5, 33.0)):
     found = [

@@ -7,13 +7,15 @@ import signal
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.jobs import (
+  held_out,
+  train_and_evaluate,
+)
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -30,7 +32,7 @@ FLAGS = [
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
+    registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
     evaluate=('closed_book_qa',), row_length=512,
   )  # fmt: skip
   return out
@@ -40,7 +42,7 @@ def train(model_dir, store, *more):
   flags = [*FLAGS, f'MODEL_DIR={model_dir}', f'STORE={store}', *more]
   files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
   run = gin.load(files, flags).build('Run')
-  return trainer.train(run, progress=Progress(quiet=True))
+  return train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +54,7 @@ def looking(store, tmp_path_factory):
 
 
 def looks(out) -> list[dict]:
-  lines = (out / evaluate_checkpoint.LOOKS).read_text(encoding='utf-8').splitlines()
+  lines = (out / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
 
@@ -67,7 +69,7 @@ def test_looks_are_written_and_the_weights_are_those_without_them(
 ):
   train(tmp_path / 'plain', store)
   assert_same_weights(tmp_path / 'plain', looking)
-  assert not (tmp_path / 'plain' / evaluate_checkpoint.LOOKS).exists()
+  assert not (tmp_path / 'plain' / held_out.LOOKS).exists()
   assert [look['step'] for look in looks(looking)] == [2, 4]
   for look in looks(looking):
     assert look['rows'] == 6
@@ -91,7 +93,7 @@ def test_sigterm_in_a_look_saves_the_step_and_the_look_is_taken_again(
       outcome = train(out, store, 'EVAL_PERIOD=2')
       assert (outcome.interrupted, outcome.step) == (True, 2)
       assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-      assert not (out / evaluate_checkpoint.LOOKS).exists()
+      assert not (out / held_out.LOOKS).exists()
   train(out, store, 'EVAL_PERIOD=2')
   assert looks(out) == looks(looking)
   assert_same_weights(out, looking)

@@ -8,9 +8,10 @@ import signal
 import jax
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.checkpoints import model_dir
-from flan_jax.config import gin, training
+from flan_jax.config import evaluation as evaluation_config
+from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -18,9 +19,8 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.interop.huggingface import convert, logit_check
-from flan_jax.jobs import evaluate_checkpoint
-from flan_jax.report import build as build_lib
-from flan_jax.report import tables
+from flan_jax.jobs import evaluate_checkpoint, held_out, model_source
+from flan_jax.report import schema, tables
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
@@ -111,7 +111,7 @@ def whole(tmp_path_factory, checkpoint):
 
 
 def test_an_evaluation_leaves_a_report_and_no_journal(whole):
-  made = build_lib.load(whole)
+  made = schema.load(whole)
   assert [row['dataset'] for row in made['rows']] == ['mini_arc', 'mini_squad']
   assert not list(whole.glob('*.journal.jsonl'))
   names = {path.name for path in whole.iterdir()}
@@ -119,7 +119,7 @@ def test_an_evaluation_leaves_a_report_and_no_journal(whole):
 
 
 def test_the_report_says_where_its_figures_come_from(whole):
-  found = build_lib.load(whole)['provenance']
+  found = schema.load(whole)['provenance']
   (line,) = [x for x in found['config'].splitlines() if 'max_rows' in x]
   assert line == 'Evaluate.max_rows = 3  # --gin.MAX_ROWS'
   assert found['models']['tuned']['parameters'] > 1e4
@@ -150,10 +150,9 @@ def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_
     else:
       assert new['predicted'] == old['predicted'].split(stop)[0].strip()
   assert (
-    tables.how(build_lib.load(tmp_path))
-    == f"zero-shot; scores by byte; stop ['{stop}']"
+    tables.how(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
   )
-  assert tables.how(build_lib.load(whole)) == 'zero-shot'
+  assert tables.how(schema.load(whole)) == 'zero-shot'
 
 
 @pytest.mark.parametrize('calls', [0, 1])
@@ -261,7 +260,7 @@ def test_nothing_to_measure_is_no_report(tmp_path):
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
+    registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
     evaluate=('closed_book_qa',), row_length=256,
   )  # fmt: skip
   return out
@@ -281,7 +280,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
   assert of['fingerprint'] == same['fingerprint']
   assert of['converted']['family'] == 'llama'
   assert found['guard']['datasets'] is None
-  assert len(list((tmp_path / load_model.CONVERTED).iterdir())) == 1
+  assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
 
 
 def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
@@ -304,8 +303,8 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
 ):
   model = tiny_model()
   asked = []
-  run = evaluate_checkpoint.Run(
-    training.Evaluate(period=10, period_rows=5, row_length=512, base=False),
+  run = held_out.HeldOutEvaluation(
+    evaluation_config.Evaluate(period=10, period_rows=5, row_length=512, base=False),
     store=Store.open(store),
     config=model.config,
     held_out=('closed_book_qa',),
@@ -322,9 +321,7 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   assert look['clusters']['closed_book_qa'] == pytest.approx(
     look['datasets']['mini_arc']
   )
-  lines = (
-    (tmp_path / evaluate_checkpoint.LOOKS).read_text(encoding='utf-8').splitlines()
-  )
+  lines = (tmp_path / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['step'] for line in lines] == [10, 20]
 
 
@@ -356,7 +353,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
     codes = [host.end() for host in hosts]
     assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].said
     assert journal.is_file() == stopped
-  assert len(list((tmp_path / load_model.CONVERTED).iterdir())) == 1
+  assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
   assert 'Converting' not in hosts[0].said
   assert not hosts[1].said
   ours, found = files(whole), files(out)
@@ -365,7 +362,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
     assert ours[name] == found[name], name
   tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
   assert tables[0] == tables[1]
-  made = [build_lib.load(place)['rows'] for place in (whole, out)]
+  made = [schema.load(place)['rows'] for place in (whole, out)]
   for row, same in zip(*made, strict=True):
     calibrations = row.pop('calibration', {}), same.pop('calibration', {})
     assert row == same
@@ -380,7 +377,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert one == other
   models = [
-    build_lib.load(place)['provenance']['models']['tuned'] for place in (whole, out)
+    schema.load(place)['provenance']['models']['tuned'] for place in (whole, out)
   ]
   assert models[1].pop('converted')['family'] == 'llama'
   assert models[0] == models[1]

@@ -16,7 +16,8 @@ from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import convert, logit_check, training_history
-from flan_jax.report import build
+from flan_jax.jobs import train_and_evaluate
+from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import trainer
 
@@ -59,7 +60,9 @@ def train(out: pathlib.Path, *, start=None, **more) -> trainer.Outcome:
     more = {**SHAPE, **more}
   else:
     more = {'INITIAL_CHECKPOINT_PATH': start, **more}
-  return trainer.train(gin.load(files, flags(out, **more)).build('Run'), progress=QUIET)
+  return train_and_evaluate.train_and_evaluate(
+    gin.load(files, flags(out, **more)).build('Run'), progress=QUIET
+  )
 
 
 @pytest.fixture(scope='module')
@@ -141,8 +144,8 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
   assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
   assert found['lineage'][-1]['weights'] == model_dir.checksum(out)
   assert HELD_OUT in found['trained_on']
-  (average,) = build.averages(found)
-  assert build.headline(average).startswith(
+  (average,) = schema.averages(found)
+  assert schema.headline(average).startswith(
     'Commonsense of the microworld, no exemplars, trained on: '
   )
   assert found['warnings'][0] == (
@@ -161,8 +164,8 @@ def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
   (lost / 'training.json').unlink()
   found = train(tmp_path / 'run', start=lost, HELD_OUT=HELD_OUT).report
   assert found['trained_on'] == 'unknown'
-  (average,) = build.averages(found)
-  assert build.headline(average).startswith(
+  (average,) = schema.averages(found)
+  assert schema.headline(average).startswith(
     'Commonsense of the microworld, zero-shot (training unknown): '
   )
   assert found['warnings'][0].startswith("guard: what 'lost' was trained on is unknown")

@@ -10,13 +10,15 @@ import signal
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
-from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.jobs import (
+  held_out,
+  train_and_evaluate,
+)
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -46,7 +48,7 @@ preemption.Stop.between = lambda self: (time.sleep(0.4), between(self))
 def settings(tmp_path_factory) -> dict:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256,
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256,
     evaluate=('nli',),
   )  # fmt: skip
   return {**SETTINGS, 'STORE': out}
@@ -58,7 +60,7 @@ def alone(runs, settings, tmp_path) -> pathlib.Path:
   out = tmp_path / 'alone'
   files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
   run = gin.load(files, runs.flags(out, **settings)).build('Run')
-  trainer.train(run, progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   return out
 
 
@@ -73,9 +75,7 @@ def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
   )
   for name in ('rows', 'train_rows', 'trained_on', 'guard', 'warnings'):
     assert one[name] == other[name], name
-  assert read(found / evaluate_checkpoint.LOOKS) == read(
-    wanted / evaluate_checkpoint.LOOKS
-  )
+  assert read(found / held_out.LOOKS) == read(wanted / held_out.LOOKS)
   lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities'), other.pop('log_probabilities')
@@ -115,7 +115,7 @@ def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
   if look:
     interrupted(runs, settings, out, seen='log.jsonl', lines=2, host=0)
     assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-    assert not (out / evaluate_checkpoint.LOOKS).exists()
+    assert not (out / held_out.LOOKS).exists()
   interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
   assert len(read(out / base)) == 3  # its name, and two datasets
   both = runs.start(out, count=2, **settings)

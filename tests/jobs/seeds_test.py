@@ -8,8 +8,8 @@ from safetensors.numpy import load_file
 from flan_jax.config import gin
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
+from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -37,7 +37,9 @@ def build(model_dir, **more):
 
 
 def train(model_dir, **more):
-  trainer.train(build(model_dir, **more), progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(
+    build(model_dir, **more), progress=Progress(quiet=True)
+  )
   return model_dir
 
 
@@ -86,7 +88,7 @@ def test_the_other_seeds_change_what_they_are_of_and_nothing_else(first, tmp_pat
   assert weights(measured) == weights(first)
   assert asked(measured) != asked(first)
   run = build(tmp_path / 'rendered', TEMPLATE_SEED=5, TRAIN_STEPS=1, HELD_OUT=())
-  trainer.train(run, progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   digest = Store.open(tmp_path / 'rendered' / 'store').digest
   assert digest != Store.open(first / 'store').digest
 
@@ -94,7 +96,7 @@ def test_the_other_seeds_change_what_they_are_of_and_nothing_else(first, tmp_pat
 def test_a_store_of_another_template_seed_is_refused(first, tmp_path):
   run = build(tmp_path / 'run', STORE=first / 'store', TEMPLATE_SEED=5)
   with pytest.raises(InputError, match=r'TEMPLATE_SEED: got 5; STORE .* made with 0'):
-    trainer.train(run, progress=Progress(quiet=True))
+    train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
 def test_a_run_does_not_go_on_with_another_seed(first):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import corpus
 
@@ -42,7 +42,7 @@ def test_no_template_stands_in_the_text(documents):
   text = '\n'.join(documents)
   pieces = {
     piece
-    for dataset in dataset_lib.family('microworld').values()
+    for dataset in registry.family('microworld').values()
     for template in dataset.templates
     for side in (template.inputs, template.targets)
     for piece in literal_pieces(side)

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import dataset, registry
 from flan_jax.checkpoints import model_dir
 from flan_jax.data import tokenizers
 from flan_jax.microworld import corpus, pretrain
-from flan_jax.train import state as state_lib
+from flan_jax.model import params
 
 SMALL = dataclasses.replace(
   pretrain.CONFIG,
@@ -27,7 +27,7 @@ def test_it_writes_a_model_that_loads(tmp_path, monkeypatch):
   loss = pretrain.pretrain(str(tmp_path), steps=2, config=SMALL, documents=500)
   assert 0 < loss < 10
   assert model_dir.config(str(tmp_path)) == SMALL
-  shapes, _ = state_lib.abstract_params(SMALL)
+  shapes, _ = params.abstract_params(SMALL)
   model_dir.load(str(tmp_path), config=SMALL, shapes=shapes)
   tokenizer = tokenizers.load(model_dir.tokenizer_file(str(tmp_path)))
   assert tokenizer.vocab_size == 512
@@ -59,7 +59,7 @@ def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
   )
   texts = pretrain.tokenizer_texts(seed=0, documents=10)
   assert sum(1 for _ in texts) == 10 + 300 * len(read)
-  world = dataset.family('microworld')
+  world = registry.family('microworld')
   assert {world[name].cluster for name in read} == (
     set(dataset.CLUSTERS) - set(pretrain.HELD_OUT)
   )

@@ -3,10 +3,12 @@
 import pytest
 
 from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import records
 
-WORLD = dataset_lib.family('microworld')
+WORLD = registry.family('microworld')
 
 
 def test_every_cluster_has_a_dataset_and_nli_has_two():
@@ -38,7 +40,7 @@ def test_every_template_renders_every_split(name):
         assert len(set(row.answer.options)) == len(row.answer.options)
         assert row.answer.options[row.answer.gold[0]] == row.answer.text
       for template in range(10):
-        prompt = dataset_lib.render(dataset, template, row)
+        prompt = prompt_lib.render(dataset, template, row)
         assert prompt.inputs
         assert prompt.targets
         assert '{' not in prompt.inputs + prompt.targets
@@ -52,7 +54,7 @@ def test_a_prompt_reads_as_meant():
     'label': 0,
   }
   row = WORLD['mini_rte'].read(record, 'one')
-  prompt = dataset_lib.render(WORLD['mini_rte'], 1, row)
+  prompt = prompt_lib.render(WORLD['mini_rte'], 1, row)
   assert prompt.inputs == (
     'Text: Ida is a baker. She keeps a hen.\n'
     'Claim: Ida makes bread.\n'

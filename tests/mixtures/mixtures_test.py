@@ -4,11 +4,12 @@ import pytest
 from flan_jax.mixtures import studies, styles
 
 from flan_jax import mixtures
-from flan_jax.catalog import dataset, leakage, mixing_rates
-from flan_jax.catalog.dataset import CLUSTERS, Mixture
+from flan_jax.catalog import leakage, mixing_rates, registry
+from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.registry import Mixture
 from flan_jax.cli import task_table
 
-FLAN = dataset.family('flan')
+FLAN = registry.family('flan')
 
 # Held-out cluster, further clusters left out, tasks, total rate, datasets of the paper
 # (one more where the test-only WSC273 counts, whose rate is 0).
@@ -35,7 +36,7 @@ HELD_OUT = (
 
 
 def total(name: str) -> int:
-  return sum(mixing_rates.of(dataset.mixture(name)).values())
+  return sum(mixing_rates.of(registry.mixture(name)).values())
 
 
 def paper_names(mixture: Mixture) -> set[str]:
@@ -45,8 +46,8 @@ def paper_names(mixture: Mixture) -> set[str]:
 def test_the_two_totals_of_the_catalogue():
   assert total('flan_all') == 188_371
   assert total('flan_paper62') == 169_867
-  assert len(dataset.mixture('flan_all').datasets) == 69
-  paper = dataset.mixture('flan_paper62')
+  assert len(registry.mixture('flan_all').datasets) == 69
+  paper = registry.mixture('flan_paper62')
   assert len(paper.datasets) == 66
   assert len(paper_names(paper)) == 61  # WSC273 has no training split
 
@@ -54,7 +55,7 @@ def test_the_two_totals_of_the_catalogue():
 @pytest.mark.parametrize('row', HELD_OUT, ids=[row[0] for row in HELD_OUT])
 def test_a_held_out_split_is_that_of_the_paper(row):
   cluster, excluded, tasks, rate, datasets = row
-  mixture = dataset.mixture(f'flan_held_out_{cluster}')
+  mixture = registry.mixture(f'flan_held_out_{cluster}')
   assert mixture.held_out == (cluster,)
   assert set(mixture.excluded) == excluded
   assert set(mixture.trained_on) == set(CLUSTERS) - {cluster} - excluded
@@ -65,7 +66,7 @@ def test_a_held_out_split_is_that_of_the_paper(row):
 
 def test_nli_and_paraphrase_train_on_the_same_datasets():
   nli, paraphrase = (
-    dataset.mixture(f'flan_held_out_{cluster}') for cluster in ('nli', 'paraphrase')
+    registry.mixture(f'flan_held_out_{cluster}') for cluster in ('nli', 'paraphrase')
   )
   assert nli.datasets == paraphrase.datasets
 
@@ -88,12 +89,12 @@ def test_nli_and_paraphrase_train_on_the_same_datasets():
   ],
 )
 def test_the_rate_of_a_cluster_where_the_maximum_is_shared(cluster, rate):
-  found = mixing_rates.of(dataset.mixture('flan_paper62'))
+  found = mixing_rates.of(registry.mixture('flan_paper62'))
   assert sum(r for name, r in found.items() if FLAN[name].cluster == cluster) == rate
 
 
 def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
-  found = mixing_rates.of(dataset.mixture('flan_all_shared_cap'))
+  found = mixing_rates.of(registry.mixture('flan_all_shared_cap'))
   assert [found[f'anli_r{i}'] for i in (1, 2, 3)] == [661, 1170, 1169]
   assert [found[f'mnli_{kind}'] for kind in ('matched', 'mismatched')] == [1500, 1500]
   assert [found['squad_v1'], found['squad_v2']] == [1500, 1500]
@@ -102,7 +103,7 @@ def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
 
 
 def test_rates_follow_the_rows_that_are_really_there():
-  mixture = dataset.mixture('flan_paper62')
+  mixture = registry.mixture('flan_paper62')
   rows = {'anli_r1': 10, 'anli_r2': 90_000, 'rte': 7, 'snli': 0}
   assert mixing_rates.of(mixture, rows) == {
     'anli_r1': 1, 'anli_r2': 2999, 'rte': 7, 'snli': 0
@@ -110,7 +111,7 @@ def test_rates_follow_the_rows_that_are_really_there():
 
 
 def test_clusters_are_added_one_by_one_the_largest_first():
-  steps = [dataset.mixture(f'flan_clusters_{step}') for step in range(1, 8)]
+  steps = [registry.mixture(f'flan_clusters_{step}') for step in range(1, 8)]
   assert [len(step.datasets) for step in steps] == [11, 19, 25, 29, 33, 36, 38]
   for before, after in zip(steps, steps[1:], strict=False):
     assert after.datasets[: len(before.datasets)] == before.datasets
@@ -124,45 +125,45 @@ def test_datasets_per_cluster_times_templates_per_dataset():
   for datasets in studies.DATASETS_PER_CLUSTER:
     for templates in studies.TEMPLATES_PER_DATASET:
       name = f'flan_{datasets}_datasets_{templates}_templates'
-      mixture = dataset.mixture(name)
+      mixture = registry.mixture(name)
       per_cluster = [
         [d for d in mixture.datasets if d in studies.of_cluster(cluster)]
         for cluster in studies.SEQUENCE
       ]
       assert all(1 <= len(part) <= datasets for part in per_cluster)
       assert {len(member.templates) for member in mixture.members} == {templates}
-  assert len(dataset.mixture('flan_1_datasets_1_templates').datasets) == 7
+  assert len(registry.mixture('flan_1_datasets_1_templates').datasets) == 7
 
 
 @pytest.mark.parametrize('cluster', CLUSTERS)
 def test_every_split_comes_in_every_style(cluster):
   """... which changes neither what trains nor its rate."""
-  plain = dataset.mixture(f'flan_held_out_{cluster}')
+  plain = registry.mixture(f'flan_held_out_{cluster}')
   suffixes = [f'_{n}_shot' for n in (1, 2, 3, 5, 10, 'multi')]
   for suffix in [*suffixes, *(f'_{arm}' for arm in styles.ARMS)]:
-    styled = dataset.mixture(plain.name + suffix)
+    styled = registry.mixture(plain.name + suffix)
     assert styled.datasets == plain.datasets
     assert mixing_rates.of(styled) == mixing_rates.of(plain)
     assert styled.held_out == plain.held_out
-  assert dataset.mixture(f'{plain.name}_multi_shot').style.shots == 16
+  assert registry.mixture(f'{plain.name}_multi_shot').style.shots == 16
 
 
 def test_mixtures_have_names_of_their_own():
-  assert len(dataset.mixtures()) == len(mixtures.MIXTURES)
-  assert not set(dataset.mixtures()) & set(dataset.tasks())
+  assert len(registry.mixtures()) == len(mixtures.MIXTURES)
+  assert not set(registry.mixtures()) & set(registry.tasks())
 
 
-@pytest.mark.parametrize('name', dataset.mixtures())
+@pytest.mark.parametrize('name', registry.mixtures())
 def test_every_mixture_accepts_the_derivations_it_has_and_no_other(name):
   """The guard passes all that we declare; nothing is accepted in vain."""
-  mixture = dataset.mixture(name)
+  mixture = registry.mixture(name)
   proof = leakage.prove(mixture)
   assert {(s.dataset, s.source) for s in proof.accepted} == set(mixture.accepted)
   assert {shared.by for shared in proof.accepted} <= {'mixture'}
 
 
 def test_the_listing_of_a_mixture_says_what_is_left_out_and_why():
-  found = task_table.mixture(dataset.mixture('flan_held_out_reading_comprehension'))
+  found = task_table.mixture(registry.mixture('flan_held_out_reading_comprehension'))
   assert found.data['left_out'] == {
     'reading_comprehension': 'held out: measured, never trained on',
     'reading_comp_commonsense': (

@@ -13,14 +13,17 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.data import batch
 from flan_jax.data.batch import Example
 from flan_jax.errors import InputError
 from flan_jax.model import attention, decoder, kv_cache
+from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import train_step
 
@@ -78,7 +81,7 @@ def test_the_parameters_counted_are_those_there_are(name):
 @pytest.mark.parametrize('name', [*VARIANTS, 't5'])
 def test_what_begins_at_zero_is_known_by_name(name):
   config = tiny(**VARIANTS.get(name, {'positions': 't5'}))
-  found = state_lib.init_params(config, seed=0)
+  found = params_lib.init_params(config, seed=0)
   for path, value in traverse_util.flatten_dict(found, sep='/').items():
     assert decoder.starts_at_zero(path, config) == (not value.any()), path
 
@@ -235,8 +238,8 @@ def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)
-  one, before = _step(config, training.Mesh(data=1), devices=1)
-  four, _ = _step(config, training.Mesh(data=1, fsdp=2, model=2), devices=4)
+  one, before = _step(config, mesh_config.Mesh(data=1), devices=1)
+  four, _ = _step(config, mesh_config.Mesh(data=1, fsdp=2, model=2), devices=4)
   assert one[0] == pytest.approx(four[0], rel=2e-6)
   for name, after in traverse_util.flatten_dict(one[1], sep='/').items():
     assert (after != traverse_util.flatten_dict(before, sep='/')[name]).any(), name
@@ -244,14 +247,14 @@ def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
 
 def _step(config, shape, *, devices):
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = state_lib.abstract_params(config)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
+  shapes, axes = params_lib.abstract_params(config)
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )
-  params = state_lib.init_params(config, seed=0, shardings=layout.shardings.params)
+  params = params_lib.init_params(config, seed=0, shardings=layout.shardings.params)
   before = jax.device_get(params)
   state = state_lib.create(params, optimizer, layout=layout)
   step = train_step.make(

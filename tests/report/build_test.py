@@ -8,16 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage, lineage
+from flan_jax.catalog import leakage, lineage, registry
+from flan_jax.catalog.answers import Answer, Label, Text
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Answer, Label, Text
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, predictions
 from flan_jax.report import build as build_lib
 from flan_jax.report import html as html_lib
-from flan_jax.report import tables
+from flan_jax.report import schema, tables
+from flan_jax.report import write as write_lib
 
 LABELS = ('yes', 'no')
 ABOUT = {
@@ -60,7 +60,7 @@ def results(*parts, warnings=(), templates=(0, 1, 2)):
 
 
 TUNED = lineage.RANDOM.then(
-  lineage.of_mixture(dataset_lib.mixture('flan_sst2'), model='m')
+  lineage.of_mixture(registry.mixture('flan_sst2'), model='m')
 )
 UNKNOWN = lineage.Lineage((lineage.unknown('gemma'),))
 GENERATOR = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_best_template_is_chosen_on_dev_alone():
 
 def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
   """Its dev figures are reported, and no template was chosen by them."""
-  found = build_lib.write(
+  found = write_lib.write(
     tmp_path, results((dataset(), {'dev': split(RIGHT, WRONG)})), **ABOUT
   )
   (row,) = found['rows']
@@ -190,8 +190,8 @@ def test_the_declared_size_stands_beside_a_part_of_it():
   declared = dataclasses.replace(dataset(), sizes={'dev': 9, 'test': 1080})
   (row,) = build((declared, {'test': split(RIGHT)}))['rows']
   assert (row['n'], row['n_declared']) == (40, 1080)
-  assert build_lib.rows_of(row) == '40 of 1,080'
-  assert build_lib.rows_of({**row, 'n_declared': 40}) == '40'
+  assert schema.rows_of(row) == '40 of 1,080'
+  assert schema.rows_of({**row, 'n_declared': 40}) == '40'
 
 
 def test_same_scores_same_report():
@@ -216,7 +216,7 @@ def test_bleu_is_named_with_its_signature():
 
 def test_a_published_figure_of_other_rows_is_marked(tmp_path):
   """Sentiment140 is measured without the tweets that the paper calls negative."""
-  declared = dataset_lib.get('sentiment140')
+  declared = registry.get('sentiment140')
   other = dataset(name='sentiment140', cluster='sentiment', differs=declared.differs)
   found = build(
     (other, {'test': split(RIGHT)}),
@@ -235,7 +235,7 @@ def test_a_published_figure_of_other_rows_is_marked(tmp_path):
   assert marked == {'sentiment140': True, 'imdb_reviews': False}
   assert '$^\\dagger$' in tables.latex(found)
   (tmp_path / 'report.json').write_text(json.dumps(found), encoding='utf-8')
-  build_lib.render(tmp_path)
+  write_lib.render(tmp_path)
   html = (tmp_path / 'report.html').read_text(encoding='utf-8')
   assert note in html.replace('&#39;', "'")
   assert html.count('\u2020') == 2
@@ -249,7 +249,7 @@ class TestAverages:
 
   def test_mean_over_datasets(self):
     found = build(*self.PARTS)
-    (average,) = build_lib.averages(found)
+    (average,) = schema.averages(found)
     means = [row['mean'] for row in found['rows']]
     assert average['mean'] == pytest.approx(np.mean(means))
     assert average['delta'] == pytest.approx(
@@ -258,14 +258,14 @@ class TestAverages:
 
   def test_one_dataset_keeps_its_own_interval(self):
     found = build(self.PARTS[0])
-    (average,) = build_lib.averages(found)
+    (average,) = schema.averages(found)
     assert average['delta_ci95'] == pytest.approx(found['rows'][0]['delta_ci95'])
 
   def test_headline(self):
     never = {'seen': {'nli': leakage.NEVER}}
-    (average,) = build_lib.averages(build(*self.PARTS, guard=never))
+    (average,) = schema.averages(build(*self.PARTS, guard=never))
     low, high = average['delta_ci95']
-    assert build_lib.headline(average) == (
+    assert schema.headline(average) == (
       f'NLI, zero-shot, never trained on: base {average["base"]["mean"]:.1f} → tuned '
       f'{average["mean"]:.1f}, {average["delta"]:+.1f} [{low:.1f}, {high:.1f}]'
     )
@@ -284,7 +284,7 @@ class TestAverages:
   def test_claims_no_more_than_is_known(self, trained_on, train_rows, seen):
     """What nobody has proven is not claimed, whatever did not train."""
     found = build(*self.PARTS, trained_on=trained_on, train_rows=train_rows)
-    assert build_lib.headline(build_lib.averages(found)[0]).startswith(f'NLI, {seen}: ')
+    assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
 
   @pytest.mark.parametrize(
     ('chain', 'accept', 'seen', 'trained_on', 'history'),
@@ -311,7 +311,7 @@ class TestAverages:
         'gemma</code>: unknown',
       ),
       (
-        TUNED.then(lineage.of_mixture(dataset_lib.mixture('flan_rte'), model='n')),
+        TUNED.then(lineage.of_mixture(registry.mixture('flan_rte'), model='n')),
         'nli',
         'no exemplars, trained on',
         'NLI, Sentiment',
@@ -333,8 +333,8 @@ class TestAverages:
     proof = leakage.prove_checkpoint(chain, 'nli', family='flan', accept=accept)
     parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
     about = {**ABOUT, **chain.about('flan'), 'guard': proof.as_json()}
-    found = build_lib.write(tmp_path, results(*parts), **about)
-    assert build_lib.headline(build_lib.averages(found)[0]).startswith(f'NLI, {seen}: ')
+    found = write_lib.write(tmp_path, results(*parts), **about)
+    assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
     assert found['lineage'] == chain.as_json()
     page = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert f'<dt>trained on</dt><dd>{trained_on}</dd>' in page
@@ -347,8 +347,8 @@ class TestAverages:
       for chain in (TUNED, UNKNOWN)
     )
     about = {**ABOUT, **TUNED.about('flan'), 'guard': leakage.beside(model, base)}
-    found = build_lib.write(tmp_path, results(*self.PARTS), **about)
-    assert build_lib.headline(build_lib.averages(found)[0]).startswith(
+    found = write_lib.write(tmp_path, results(*self.PARTS), **about)
+    assert schema.headline(schema.averages(found)[0]).startswith(
       'NLI, zero-shot (base model: training unknown): '
     )
     page = (tmp_path / 'report.html').read_text(encoding='utf-8')
@@ -376,7 +376,7 @@ class TestFiles:
         emit(one, split='test', model='base')
       emit(record(99, predicted=0), split='dev', model='tuned')
     parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
-    return build_lib.write(out, results(parts, warnings=warnings), **ABOUT)
+    return write_lib.write(out, results(parts, warnings=warnings), **ABOUT)
 
   def test_everything_is_there_and_nothing_else(self, tmp_path):
     found = self.write(tmp_path, records=[record(0, predicted=0)])
@@ -386,7 +386,7 @@ class TestFiles:
       'predictions.base.jsonl', 'plots/averages.svg', 'plots/templates.svg',
       'report.csv', 'templates.csv', 'report.tex',
     }  # fmt: skip
-    assert build_lib.load(tmp_path) == found
+    assert schema.load(tmp_path) == found
 
   def test_predictions_hold_the_reported_rows_of_the_tuned_model(self, tmp_path):
     self.write(tmp_path, records=[record(i, predicted=0) for i in range(3)])
@@ -409,19 +409,19 @@ class TestFiles:
   def test_a_truncated_report_is_refused(self, tmp_path):
     (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
     with pytest.raises(InputError, match='not a report'):
-      build_lib.load(tmp_path)
+      schema.load(tmp_path)
 
   def test_an_older_report_is_shown_as_far_as_it_goes(self, tmp_path):
     """Before there were forms, tests and the guard's proof in it."""
     self.write(tmp_path, records=[record(0, predicted=0)])
-    whole = build_lib.load(tmp_path)
+    whole = schema.load(tmp_path)
     del whole['guard']
     for row in whole['rows']:
       for name in ('form', 'p', 'p_holm', 'detectable'):
         del row[name]
       del row['base']['form']
     (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
-    build_lib.render(tmp_path)
+    write_lib.render(tmp_path)
     assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert 'p < ' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
 
@@ -464,7 +464,7 @@ class TestFiles:
     records = [record(i, predicted=i % 2, prompt='Is 1 < 2?') for i in range(6)]
     found = self.write(tmp_path, records=records, warnings=('rte: something odd',))
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert build_lib.headline(build_lib.averages(found)[0]) in html
+    assert schema.headline(schema.averages(found)[0]) in html
     assert 'rte: something odd' in html
     assert 'Is 1 &lt; 2?' in html
     assert html.count('class="right"') == html.count('class="wrong"') == 3
@@ -477,7 +477,7 @@ class TestFiles:
     assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
     assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
     one = {'test': split(RIGHT[:1], WRONG[:1])}
-    build_lib.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
+    write_lib.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert '±' not in html.partition('<tbody>')[2].partition('</tbody>')[0]
     assert 'mean over 1 of 3 templates' in html
@@ -485,7 +485,7 @@ class TestFiles:
   def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
     with predictions.Predictions(tmp_path):
       pass
-    build_lib.write(tmp_path, results(), **ABOUT)
+    write_lib.write(tmp_path, results(), **ABOUT)
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert 'nothing was measured' in html
 
@@ -520,7 +520,7 @@ def test_the_terminal_table_fits_in_lines(monkeypatch):
   found = build(parts)
   tables.print_table(found, file=out)
   text = out.getvalue()
-  assert build_lib.headline(build_lib.averages(found)[0]) in text
+  assert schema.headline(schema.averages(found)[0]) in text
   assert f'{found["rows"][0]["mean"]:.1f}' in text
   assert max(map(len, text.splitlines())) <= 120
 
@@ -540,7 +540,7 @@ def test_the_terminal_table_marks_what_nobody_has_confirmed():
 
 
 def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
-  proof = leakage.prove(dataset_lib.mixture('flan_held_out_coreference')).as_json()
+  proof = leakage.prove(registry.mixture('flan_held_out_coreference')).as_json()
   found = build((dataset(), {'test': split(RIGHT)}), guard=proof)
   assert found['guard'] == proof
   assert found['warnings'][0] == proof['warnings'][0]

@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.cli import dispatch
 from flan_jax.data import tokenizers
 from flan_jax.report import catalog_page
 from flan_jax.report.statements import CLUSTER_NAMES
 
-FLAN = dataset_lib.family('flan')
+FLAN = registry.family('flan')
 VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
 
 

@@ -13,15 +13,17 @@ from oracle import Oracle, rows
 from sacrebleu import sentence_bleu
 
 from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.fields import Answer
+from flan_jax.catalog import registry
+from flan_jax.catalog.answers import Answer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions
-from flan_jax.report import build, compare, tables
+from flan_jax.report import compare, tables
 from flan_jax.report import html as html_lib
+from flan_jax.report import write as write_lib
 
 RTE = dataclasses.replace(
-  dataset_lib.get('rte'),
-  templates=dataset_lib.get('rte').templates[:3],
+  registry.get('rte'),
+  templates=registry.get('rte').templates[:3],
   test='validation',
 )
 ROWS = rows(RTE, 60)('rte', 'test')
@@ -54,7 +56,7 @@ def evaluated(
       rows=lambda _, split: train if split == 'train' else some,
     )  # fmt: skip
   provenance = {'config': config, 'models': {}, 'versions': {}}
-  return build.write(out, results, seed=seed, provenance=provenance, **ABOUT)
+  return write_lib.write(out, results, seed=seed, provenance=provenance, **ABOUT)
 
 
 def test_a_report_differs_by_nothing_from_itself(tmp_path):
@@ -96,8 +98,8 @@ def test_only_rows_with_the_same_right_answer_are_paired(tmp_path):
 
 
 SAMSUM = dataclasses.replace(
-  dataset_lib.get('samsum'),
-  templates=dataset_lib.get('samsum').templates[:2],
+  registry.get('samsum'),
+  templates=registry.get('samsum').templates[:2],
   test='test',
 )
 GOLD = 'the old red house by the sea was sold to a young man from the town'
@@ -119,7 +121,7 @@ def summaries(out, texts, gold):
     results = evaluator.evaluate(
       model, datasets=[SAMSUM], rows=lambda *_: some, splits=('test',), emit=emit
     )
-  return build.write(out, results, seed=0, **ABOUT)
+  return write_lib.write(out, results, seed=0, **ABOUT)
 
 
 @pytest.mark.parametrize('worse', [NOVEL[:4], NOVEL[::-1]])
@@ -172,7 +174,7 @@ def alone(name, said, right):
 
 
 def test_f1a_counts_a_false_alarm_that_is_gone_as_better(tmp_path):
-  multirc = dataset_lib.get('multirc')
+  multirc = registry.get('multirc')
   multirc = dataclasses.replace(multirc, templates=multirc.templates[:1])
   words = ('no', 'yes')
   some = [

@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage, lineage
+from flan_jax.catalog import leakage, lineage, registry
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.catalog.lineage import Lineage, Training
 from flan_jax.cli import show_prompts
 from flan_jax.config.decoding import Decoding
 from flan_jax.data import raw_records
 from flan_jax.evaluate import evaluator, measured_data, metrics, predictions
-from flan_jax.report import build, compare, statements, tables
+from flan_jax.report import compare, schema, statements, tables
+from flan_jax.report import write as write_lib
 
 CLEAN = lineage.RANDOM.then(
-  lineage.of_mixture(dataset_lib.mixture('flan_sentiment140'), model='tiny')
+  lineage.of_mixture(registry.mixture('flan_sentiment140'), model='tiny')
 )
 SEEN = lineage.RANDOM.then(
-  lineage.of_mixture(dataset_lib.mixture('flan_rte'), model='tiny')
+  lineage.of_mixture(registry.mixture('flan_rte'), model='tiny')
 )
 UNKNOWN = Lineage((lineage.unknown('smollm2'),))
 PROSE = Lineage((Training(model='prose', datasets=(), note='prose'),))
 SMALL_WORLD = lineage.RANDOM.then(
-  lineage.of_mixture(dataset_lib.mixture('microworld_mini_cb'), model='tiny')
+  lineage.of_mixture(registry.mixture('microworld_mini_cb'), model='tiny')
 )
 
 MOSTLY = Oracle(
@@ -66,7 +66,7 @@ def texts(name, split):
 
 
 def small_world(name, split):
-  dataset = dataset_lib.get(name, family='microworld')
+  dataset = registry.get(name, family='microworld')
   for row_id, record in itertools.islice(raw_records.records(dataset, split), 8):
     yield dataset.read(record, row_id)
 
@@ -77,7 +77,7 @@ def evaluated(
   weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
-  declared = dataset_lib.get(dataset, family=family)
+  declared = registry.get(dataset, family=family)
   proof = leakage.prove_checkpoint(
     chain, declared.cluster, family=family, accept=accept
   )
@@ -85,7 +85,7 @@ def evaluated(
     results = evaluator.evaluate(
       model, datasets=[declared], rows=rows, base=base, emit=emit, **more
     )
-  return build.write(
+  return write_lib.write(
     out,
     results,
     model=name,
@@ -213,7 +213,7 @@ KINDS = {
 def test_every_kind_of_report_says_what_was_done(kind, tmp_path):
   changes, headline, kicker, claim, trained_on = KINDS[kind]
   found = evaluated(tmp_path, **changes)
-  lines = [build.headline(average) for average in build.averages(found)]
+  lines = [schema.headline(average) for average in schema.averages(found)]
   if headline is not None:
     assert [re.sub(r'\[[^]]*\]', '[..]', line) for line in lines] == [headline]
   h1, title = (said(tmp_path, f'<{tag}>(.*?)</{tag}>') for tag in ('h1', 'title'))
@@ -322,8 +322,8 @@ class TestNotTuned:
   )
   def test_it_is_not_called_so(self, changes, headline, tmp_path):
     found = evaluated(tmp_path, **changes)
-    (average,) = build.averages(found)
-    assert re.sub(r'\[[^]]*\]', '[..]', build.headline(average)) == headline
+    (average,) = schema.averages(found)
+    assert re.sub(r'\[[^]]*\]', '[..]', schema.headline(average)) == headline
     text = self.everything(tmp_path, found).replace('runs/tuned', '')
     assert not re.findall(r'\btuned\b', re.sub(r'fill="[^"]*"', '', text), re.I)
 
@@ -392,8 +392,8 @@ class TestDev:
 
   def test_on_the_page_in_the_terminal_and_in_tex(self, tmp_path):
     found = evaluated(tmp_path, rows=self.of_dev, **BASE)
-    (average,) = build.averages(found)
-    assert build.headline(average).startswith('NLI (dev), zero-shot, never trained on')
+    (average,) = schema.averages(found)
+    assert schema.headline(average).startswith('NLI (dev), zero-shot, never trained on')
     out = io.StringIO()
     tables.print_table(found, file=out)
     line = 'rte: figures of dev, not of test: no test split was measured'
@@ -438,8 +438,8 @@ class TestDev:
 def test_a_base_that_trained_on_the_cluster_is_said_beside_any_model(tmp_path):
   beside = leakage.prove_checkpoint(SEEN, 'nli', family='flan', accept='nli')
   found = evaluated(tmp_path, chain=UNKNOWN, name='smollm2', base=NO, beside=beside)
-  (average,) = build.averages(found)
-  assert build.headline(average).startswith(
+  (average,) = schema.averages(found)
+  assert schema.headline(average).startswith(
     'NLI, zero-shot (training unknown; base model: trained on): base 50.0 → smollm2'
   )
 

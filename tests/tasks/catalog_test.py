@@ -7,13 +7,14 @@ import pytest
 import real_rows
 
 from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import lint, splits
+from flan_jax.catalog import lint, registry, splits
+from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Unlabelled
 from flan_jax.catalog.template import options_block
 from flan_jax.evaluate import metrics
 
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
 
@@ -80,7 +81,7 @@ def test_real_rows_read_and_render(dataset):
       assert [options[i] for i in row.answer.gold] == list(row.answer.references)
     first = next(iter(dataset.directions), '')
     for index, template in enumerate(dataset.templates):
-      prompt = dataset_lib.render(dataset, index, row)
+      prompt = prompt_lib.render(dataset, index, row)
       assert prompt.inputs == prompt.inputs.strip()
       # A text whose first sentence is too long is never written.
       assert prompt.targets.strip() or template.turned_around
@@ -177,7 +178,7 @@ def test_trivia_answers_are_not_in_capitals(value, aliases, text):
 
 def test_numbers_of_opposite_sign_are_never_the_same_answer():
   """Every real row of the math dataset, answered with its sign flipped."""
-  dataset = dataset_lib.get('math_dataset')
+  dataset = registry.get('math_dataset')
   records = list(_records(dataset, most=1000))
   if not records:
     pytest.skip(f'../shared/data holds no rows of {dataset.tfds}')
@@ -222,6 +223,6 @@ def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():
 
 
 def test_every_metric_is_there_and_says_what_it_is():
-  for dataset in dataset_lib.family('flan').values():
+  for dataset in registry.family('flan').values():
     assert metrics.get(dataset.metric).about
     assert not dataset.differs.endswith('.')

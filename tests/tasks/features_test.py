@@ -12,9 +12,11 @@ import random
 import pytest
 
 from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import splits
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry, splits
+from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Choice, Field, Label, Unlabelled, at
+from flan_jax.catalog.fields import Field, Unlabelled, at
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.catalog.template import OPTIONS, options_block
 from flan_jax.data import raw_records
@@ -24,7 +26,7 @@ tfds = pytest.importorskip(
   'tensorflow_datasets', reason='needs TFDS', exc_type=ImportError
 )
 
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 RECORDS = 12
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
@@ -218,7 +220,7 @@ def check(dataset: Dataset, found: list[dataset_lib.Row]) -> None:
     else:
       assert row.answer.text in row.answer.references
     for index, template in enumerate(dataset.templates):
-      prompt = dataset_lib.render(dataset, index, row)
+      prompt = prompt_lib.render(dataset, index, row)
       for name in template.input_fields:
         assert row.values[name] in prompt.inputs
       if template.has_options:
@@ -227,7 +229,7 @@ def check(dataset: Dataset, found: list[dataset_lib.Row]) -> None:
     for way in dataset.by_direction:
       asked = way.directed(row)
       for index in way.evaluated_templates:
-        assert dataset_lib.render(dataset, index, row).targets == asked.answer.text
+        assert prompt_lib.render(dataset, index, row).targets == asked.answer.text
 
 
 @each_dataset
@@ -236,9 +238,9 @@ def test_every_style_renders_it_too(dataset, features):
   for form in ('no_template', 'dataset_name'):
     styled = Style(form=form).of(dataset)
     for row in found:
-      prompt = dataset_lib.render(styled, 0, row)
+      prompt = prompt_lib.render(styled, 0, row)
       assert prompt.inputs.strip()
       assert prompt.targets == row.answer.text
-  shown = dataset_lib.render(dataset, 0, found[0], exemplars=found[1:4])
-  assert shown.inputs.endswith(dataset_lib.render(dataset, 0, found[0]).inputs)
-  assert shown.inputs.count(dataset_lib.NEXT) == len(found[1:4])
+  shown = prompt_lib.render(dataset, 0, found[0], exemplars=found[1:4])
+  assert shown.inputs.endswith(prompt_lib.render(dataset, 0, found[0]).inputs)
+  assert shown.inputs.count(prompt_lib.NEXT) == len(found[1:4])

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 
 fetch = pytest.importorskip(
   'flan_jax.data.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
@@ -13,7 +13,7 @@ fetch = pytest.importorskip(
 tfds = pytest.importorskip('tensorflow_datasets')
 
 ROWS = pathlib.Path(__file__).parents[1] / 'rows'
-NAMES = list(dict.fromkeys(d.tfds for d in dataset.family('flan').values()))
+NAMES = list(dict.fromkeys(d.tfds for d in registry.family('flan').values()))
 
 
 @pytest.mark.parametrize('name', NAMES)

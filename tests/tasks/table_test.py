@@ -8,9 +8,9 @@ import re
 import pytest
 
 from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import mixing_rates
+from flan_jax.catalog import mixing_rates, registry
 
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 with (pathlib.Path(__file__).parent / 'declared.csv').open(encoding='utf-8') as file:
   TABLE = {line['dataset']: line for line in csv.DictReader(file)}
 
@@ -46,7 +46,7 @@ def test_splits_and_their_sizes_are_those_of_the_table(line):
 
 
 def test_the_rate_of_every_task_is_that_of_the_table():
-  found = mixing_rates.of(dataset_lib.mixture('flan_all'))
+  found = mixing_rates.of(registry.mixture('flan_all'))
   assert found == {
     name: int(line['rate']) for name, line in TABLE.items() if int(line['rate'] or 0)
   }
@@ -99,11 +99,11 @@ def test_the_views_differ_in_what_the_paper_and_its_code_disagree_on():
 
 
 def test_an_object_of_the_json_has_the_agreed_keys():
-  found = dataset_lib.as_json(DATASETS['anli_r1'], rate=3000)
+  found = registry.as_json(DATASETS['anli_r1'], rate=3000)
   assert list(found) == [
     'dataset', 'cluster', 'in_paper', 'paper_name', 'tfds', 'splits', 'rate', 'metric',
     'answer_type', 'templates',
   ]  # fmt: skip
   assert (found['in_paper'], found['paper_name']) == (True, 'ANLI')
   assert set(found['templates'][0]) == {'inputs', 'targets', 'turned_around'}
-  assert dataset_lib.as_json(DATASETS['wsc'], rate=504)['in_paper'] is False
+  assert registry.as_json(DATASETS['wsc'], rate=504)['in_paper'] is False

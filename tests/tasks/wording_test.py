@@ -12,15 +12,15 @@ import re
 import pytest
 import real_rows
 
-from flan_jax.catalog import continuation_prompts, splits
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import continuation_prompts, registry, splits
 from flan_jax.catalog import template as template_lib
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Label, Unlabelled
+from flan_jax.catalog.fields import Unlabelled
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import OPTIONS
 
-DATASETS = dataset_lib.family('flan')
+DATASETS = registry.family('flan')
 OWN = pathlib.Path(__file__).parents[1] / 'rows'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""

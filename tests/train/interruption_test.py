@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
+from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import goodput, trainer
@@ -45,7 +46,7 @@ SMALL = [
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
   )
   return out
 
@@ -68,7 +69,7 @@ FILES = ['gin/runs/base.gin', 'gin/models/tiny.gin']
 
 def run(model_dir, store, **more) -> trainer.Outcome:
   settings = gin.load(FILES, flags(model_dir, store, **more)).build('Run')
-  return trainer.train(settings, progress=Progress())
+  return train_and_evaluate.train_and_evaluate(settings, progress=Progress())
 
 
 def losses(model_dir: pathlib.Path) -> list[float]:

@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
@@ -39,7 +39,7 @@ SETTINGS = {
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture(TASK),
+    registry.mixture(TASK),
     out=out,
     tokenizer='bytes',
     epochs=1,

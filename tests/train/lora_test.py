@@ -11,23 +11,28 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.checkpoints import model_dir as model_dir_lib
 from flan_jax.checkpoints import weights
 from flan_jax.config import gin, training
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.store import materialize
 from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
+from flan_jax.jobs import train_and_evaluate
+from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import checkpoint, lora, metric_writer, train_step, trainer
+from flan_jax.train import checkpoint, lora, metric_writer, train_step
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from tests.train.train_step_test import TINY, eight_rows
 
 TASK = 'microworld_mini_arc'
-LORA = training.Lora(rank=4, alpha=8.0)
+LORA = optimizer_config.Lora(rank=4, alpha=8.0)
 MODELS = {
   'gated': TINY,
   'unrolled': dataclasses.replace(TINY, scan_layers=False),
@@ -64,8 +69,8 @@ def logits(config: DecoderConfig, variables) -> np.ndarray:
 
 @pytest.mark.parametrize('config', MODELS.values(), ids=MODELS)
 def test_merged_weights_are_the_model_with_its_adapters(config):
-  shapes, axes = state_lib.abstract_params(config)
-  params = state_lib.init_params(config, seed=0)
+  shapes, axes = params_lib.abstract_params(config)
+  params = params_lib.init_params(config, seed=0)
   small, _ = lora.abstract(shapes, axes, lora=LORA)
   adapters = drawn(small)
   beside = logits(config, lora.variables(params, adapters, lora=LORA))
@@ -81,8 +86,8 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
 
 
 def test_adapters_start_as_nothing():
-  shapes, axes = state_lib.abstract_params(TINY)
-  params = state_lib.init_params(TINY, seed=0)
+  shapes, axes = params_lib.abstract_params(TINY)
+  params = params_lib.init_params(TINY, seed=0)
   adapters = lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0)
   variables = lora.variables(params, adapters, lora=LORA)
   assert (logits(TINY, variables) == logits(TINY, {'params': params})).all()
@@ -91,8 +96,8 @@ def test_adapters_start_as_nothing():
 
 def test_their_gradient_is_that_of_the_sum_they_stand_for():
   """By the chain rule over W + scale * A B, without the decoder's short cut."""
-  shapes, axes = state_lib.abstract_params(TINY)
-  params = state_lib.init_params(TINY, seed=0)
+  shapes, axes = params_lib.abstract_params(TINY)
+  params = params_lib.init_params(TINY, seed=0)
   adapters = drawn(lora.abstract(shapes, axes, lora=LORA)[0])
   batch = eight_rows()
 
@@ -117,7 +122,7 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
 
 
 def run_steps(
-  shape: training.Mesh,
+  shape: mesh_config.Mesh,
   *,
   devices: int,
   base_dtype='float32',
@@ -127,12 +132,12 @@ def run_steps(
   """(losses, adapters, optimizer state, base) of a few steps."""
   config = dataclasses.replace(TINY, param_dtype=base_dtype)
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = state_lib.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=shape.rules)
-  base = state_lib.init_params(config, seed=0, shardings=shardings)
+  base = params_lib.init_params(config, seed=0, shardings=shardings)
   small, small_axes = lora.abstract(shapes, axes, lora=LORA)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
     config=config,
     logical_axes=small_axes,
     lora=LORA,
@@ -157,7 +162,7 @@ def run_steps(
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
-  losses, state, base = run_steps(training.Mesh(), devices=1, base_dtype=dtype)
+  losses, state, base = run_steps(mesh_config.Mesh(), devices=1, base_dtype=dtype)
   assert losses[-1] < losses[0] - 0.5
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(base)} == {dtype}
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {'float32'}
@@ -166,14 +171,14 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   adapters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   assert sizes < 2.1 * adapters
   assert jax.tree.structure(state.params) == jax.tree.structure(
-    lora.abstract(*state_lib.abstract_params(TINY), lora=LORA)[0]
+    lora.abstract(*params_lib.abstract_params(TINY), lora=LORA)[0]
   )
 
 
 def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
   """As without scaling; with it, what begins at zero learns all the same."""
   ours, off, on = (
-    run_steps(training.Mesh(), devices=1, scaled=scaled)
+    run_steps(mesh_config.Mesh(), devices=1, scaled=scaled)
     for scaled in (None, False, True)
   )
   np.testing.assert_array_equal(ours[0], off[0])
@@ -184,22 +189,22 @@ def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
 
 
 def test_on_a_mesh_they_learn_as_on_one_device():
-  one, _, _ = run_steps(training.Mesh(), devices=1, steps=3)
-  many, _, _ = run_steps(training.Mesh(fsdp=2, model=2), devices=8, steps=3)
+  one, _, _ = run_steps(mesh_config.Mesh(), devices=1, steps=3)
+  many, _, _ = run_steps(mesh_config.Mesh(fsdp=2, model=2), devices=8, steps=3)
   np.testing.assert_allclose(many, one, rtol=2e-6)
 
 
 def test_targets_that_are_named_are_the_only_ones():
-  shapes, axes = state_lib.abstract_params(TINY)
-  some = training.Lora(rank=2, targets=('query', 'value'))
+  shapes, axes = params_lib.abstract_params(TINY)
+  some = optimizer_config.Lora(rank=2, targets=('query', 'value'))
   small, _ = lora.abstract(shapes, axes, lora=some)
   found = {f'layers/{name}_{part}' for name in ('query', 'value') for part in 'ab'}
   assert set(flat(small)) == found
-  ungated, axes = state_lib.abstract_params(MODELS['biased'])
+  ungated, axes = params_lib.abstract_params(MODELS['biased'])
   with pytest.raises(InputError, match="Lora.targets: the model has no 'gate'"):
-    lora.abstract(ungated, axes, lora=training.Lora(rank=2, targets=('gate',)))
+    lora.abstract(ungated, axes, lora=optimizer_config.Lora(rank=2, targets=('gate',)))
   with pytest.raises(InputError, match="got 'querry'.*did you mean 'query'"):
-    training.Lora(rank=2, targets=('querry',))
+    optimizer_config.Lora(rank=2, targets=('querry',))
 
 
 @pytest.fixture(scope='module')
@@ -207,13 +212,13 @@ def folders(tmp_path_factory):
   """(store, model folder) that runs below start from."""
   out = tmp_path_factory.mktemp('lora')
   materialize.materialize(
-    dataset.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
+    registry.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
     row_length=256,
   )  # fmt: skip
   model = dataclasses.replace(TINY, vocab_size=512)
   model_dir_lib.save(
     out / 'base',
-    state_lib.init_params(model, seed=5),
+    params_lib.init_params(model, seed=5),
     config=model,
     tokenizer=store_lib.Store.open(out / 'store').tokenizer(),
   )
@@ -250,7 +255,9 @@ class Killed(Exception):
 
 def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   """Bit for bit; and what it leaves is a model like any other."""
-  whole = trainer.train(build(tmp_path / 'whole', folders), progress=QUIET)
+  whole = train_and_evaluate.train_and_evaluate(
+    build(tmp_path / 'whole', folders), progress=QUIET
+  )
   flush = metric_writer.Log.flush
 
   def dies(self, step, **more):
@@ -261,9 +268,13 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(metric_writer.Log, 'flush', dies)
     with pytest.raises(Killed):
-      trainer.train(build(tmp_path / 'broken', folders), progress=QUIET)
+      train_and_evaluate.train_and_evaluate(
+        build(tmp_path / 'broken', folders), progress=QUIET
+      )
   assert not (tmp_path / 'broken' / 'model').exists()
-  trainer.train(build(tmp_path / 'broken', folders), progress=QUIET)
+  train_and_evaluate.train_and_evaluate(
+    build(tmp_path / 'broken', folders), progress=QUIET
+  )
 
   one, other = (
     load_file(tmp_path / name / 'model' / 'model.safetensors')
@@ -280,7 +291,7 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   assert about['lora']['rank'] == 4
   assert about['lora']['base_digest'] == lora.base_digest(str(folders[1]))
   assert set(flat(whole.state.params)) == {
-    f'layers/{name}_{part}' for name in training.LORA_TARGETS for part in 'ab'
+    f'layers/{name}_{part}' for name in optimizer_config.LORA_TARGETS for part in 'ab'
   }
   # It opens as a model that knows nothing of adapters.
   found = weights.load_config(tmp_path / 'whole' / 'model')
@@ -294,15 +305,19 @@ def test_adapters_do_not_go_on_upon_another_base(folders, tmp_path):
   for file in base.iterdir():
     (mine / file.name).write_bytes(file.read_bytes())
   run = build(tmp_path / 'run', (store, mine), TRAIN_STEPS=3)
-  trainer.train(run, progress=QUIET)
+  train_and_evaluate.train_and_evaluate(run, progress=QUIET)
   model = weights.load_config(mine)
-  weights.save(mine, state_lib.init_params(model, seed=6), config=model)
+  weights.save(mine, params_lib.init_params(model, seed=6), config=model)
   with pytest.raises(InputError, match='INITIAL_CHECKPOINT_PATH: the adapters'):
-    trainer.train(dataclasses.replace(run, train_steps=4), progress=QUIET)
+    train_and_evaluate.train_and_evaluate(
+      dataclasses.replace(run, train_steps=4), progress=QUIET
+    )
 
 
 def test_checkpoints_hold_the_adapters_alone(folders, tmp_path):
-  trainer.train(build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET)
+  train_and_evaluate.train_and_evaluate(
+    build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET
+  )
   saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
   assert saved.about(3)['lora']['base'] == str(folders[1])
   saved.close()
@@ -317,7 +332,7 @@ def test_bad_settings_are_refused(folders, tmp_path):
   with pytest.raises(InputError, match='LORA_RANK: got 4, and no model to adapt'):
     build(tmp_path, folders, INITIAL_CHECKPOINT_PATH=None)
   with pytest.raises(InputError, match=r'LORA_RANK: got 999; must be at most \d+, the'):
-    trainer.train(
+    train_and_evaluate.train_and_evaluate(
       build(tmp_path, folders, LORA_RANK=999), progress=Progress(quiet=True)
     )
   with pytest.raises(InputError, match='LORA_RANK: got -1; must be 0 or more'):

@@ -13,11 +13,12 @@ import time
 import numpy as np
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
+from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import trainer
@@ -33,7 +34,7 @@ ROWS = 8
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
   )
   return out
 
@@ -50,7 +51,9 @@ def alone(runs, settings):
   def train(out: pathlib.Path, *, to: int, **more) -> None:
     flags = runs.flags(out, **{**settings, 'TRAIN_STEPS': to, **more})
     files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
-    trainer.train(gin.load(files, flags).build('Run'), progress=Progress())
+    train_and_evaluate.train_and_evaluate(
+      gin.load(files, flags).build('Run'), progress=Progress()
+    )
 
   return train
 
@@ -176,7 +179,7 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
   places = [tmp_path / 'a', tmp_path / 'b']
   shutil.copytree(store, places[0] / 'store')
   materialize.materialize(
-    dataset.mixture(TASK),
+    registry.mixture(TASK),
     out=places[1] / 'store',
     tokenizer='bytes',
     epochs=1,

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.training import Lora, Optimizer, Run
+from flan_jax.config.optimizer import Lora, Optimizer
+from flan_jax.config.training import Run
 from flan_jax.errors import InputError
 from flan_jax.train.run_dir import Folder
 

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from flan_jax.config import gin, training
+from flan_jax.config import gin
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import batch as batch_lib
 from flan_jax.data.batch import Example
 from flan_jax.errors import InputError
+from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import train_step
 
@@ -48,17 +52,17 @@ def eight_rows() -> batch_lib.Batch:
   return batch([found[i : i + 2] for i in range(0, 16, 2)])
 
 
-def run_steps(shape: training.Mesh, *, devices: int, steps: int = 3, accumulation=1):
+def run_steps(shape: mesh_config.Mesh, *, devices: int, steps: int = 3, accumulation=1):
   """(losses, parameters) of a few steps on a mesh of the first `devices` devices."""
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = state_lib.abstract_params(TINY)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(learning_rate=0.01), config=TINY, logical_axes=axes
+  shapes, axes = params_lib.abstract_params(TINY)
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(learning_rate=0.01), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )
-  params = state_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
+  params = params_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   step = train_step.make(
     TINY,
@@ -77,7 +81,7 @@ def run_steps(shape: training.Mesh, *, devices: int, steps: int = 3, accumulatio
   return np.array(losses), jax.device_get(state.params)
 
 
-def layout(name: str, **macros: int) -> training.Mesh:
+def layout(name: str, **macros: int) -> mesh_config.Mesh:
   """A mesh that ships, as gin/mesh/NAME.gin."""
   flags = [f'{macro}={value}' for macro, value in macros.items()]
   return gin.load([f'gin/mesh/{name}.gin'], flags).build('Mesh')
@@ -85,16 +89,16 @@ def layout(name: str, **macros: int) -> training.Mesh:
 
 @pytest.fixture(scope='module')
 def one_device():
-  return run_steps(training.Mesh(), devices=1)
+  return run_steps(mesh_config.Mesh(), devices=1)
 
 
 @pytest.mark.parametrize(
   'shape',
   [
-    training.Mesh(data=8),
-    training.Mesh(fsdp=8),
-    training.Mesh(data=2, fsdp=2, model=2),
-    training.Mesh(data=2, model=4),
+    mesh_config.Mesh(data=8),
+    mesh_config.Mesh(fsdp=8),
+    mesh_config.Mesh(data=2, fsdp=2, model=2),
+    mesh_config.Mesh(data=2, model=4),
     *(layout(name, FSDP=2, MODEL=4) for name in ('sequence', 'weight_stationary')),
   ],
   ids=[
@@ -113,7 +117,7 @@ def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
 
 @pytest.mark.parametrize('accumulation', [2, 4, 8])
 def test_microbatches_give_the_whole_step(accumulation, one_device):
-  losses, params = run_steps(training.Mesh(), devices=1, accumulation=accumulation)
+  losses, params = run_steps(mesh_config.Mesh(), devices=1, accumulation=accumulation)
   np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
   want = traverse_util.flatten_dict(one_device[1], sep='/')
   for name, value in traverse_util.flatten_dict(params, sep='/').items():
@@ -127,7 +131,7 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
     config = dataclasses.replace(
       TINY, num_layers=num_layers, d_model=64, d_ff=2048, remat='full'
     )
-    shapes, _ = state_lib.abstract_params(config)
+    shapes, _ = params_lib.abstract_params(config)
     grad = jax.jit(
       lambda p, b: train_step.gradients(p, b, config=config, accumulation=4)[0]
     )
@@ -140,7 +144,7 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
 
 
 def test_gradients_in_bfloat16_are_those_in_float32_rounded():
-  params = state_lib.init_params(TINY, seed=0)
+  params = params_lib.init_params(TINY, seed=0)
   exact, _ = train_step.gradients(params, eight_rows(), config=TINY)
   half, _ = train_step.gradients(params, eight_rows(), config=TINY, dtype='bfloat16')
   for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(half), strict=True):
@@ -150,25 +154,25 @@ def test_gradients_in_bfloat16_are_those_in_float32_rounded():
 
 
 def test_parameters_are_really_sharded():
-  shape = training.Mesh(data=2, fsdp=2, model=2)
+  shape = mesh_config.Mesh(data=2, fsdp=2, model=2)
   mesh = mesh_lib.build(shape)
-  shapes, axes = state_lib.abstract_params(TINY)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(), config=TINY, logical_axes=axes
+  shapes, axes = params_lib.abstract_params(TINY)
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )
-  params = state_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
+  params = params_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
   query = params['layers']['query']
   assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
 
 
 def test_activations_are_really_constrained():
   """On a mesh the traced step holds sharding constraints; without one, none."""
-  shape = training.Mesh(data=2, model=4)
+  shape = mesh_config.Mesh(data=2, model=4)
   mesh = mesh_lib.build(shape)
-  shapes, _ = state_lib.abstract_params(TINY)
+  shapes, _ = params_lib.abstract_params(TINY)
 
   def constraints() -> int:
     trace = jax.make_jaxpr(lambda p, b: train_step.loss_sums(p, b, config=TINY))
@@ -180,18 +184,18 @@ def test_activations_are_really_constrained():
 
 
 def test_initial_parameters_do_not_depend_on_the_mesh():
-  shapes, axes = state_lib.abstract_params(TINY)
-  mesh = mesh_lib.build(training.Mesh(fsdp=2, model=4))
-  shardings = mesh_lib.shardings(axes, mesh=mesh, rules=training.DATA_PARALLEL)
-  split = state_lib.init_params(TINY, seed=3, shardings=shardings)
-  whole = state_lib.init_params(TINY, seed=3)
+  shapes, axes = params_lib.abstract_params(TINY)
+  mesh = mesh_lib.build(mesh_config.Mesh(fsdp=2, model=4))
+  shardings = mesh_lib.shardings(axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL)
+  split = params_lib.init_params(TINY, seed=3, shardings=shardings)
+  whole = params_lib.init_params(TINY, seed=3)
   jax.tree.map(np.testing.assert_array_equal, split, whole)
 
 
 @pytest.mark.parametrize('attention', ['causal', 'prefix'])
 def test_packed_loss_is_unpacked_loss(attention):
   config = dataclasses.replace(TINY, attention=attention)
-  params = state_lib.init_params(config, seed=0)
+  params = params_lib.init_params(config, seed=0)
   found = examples(6)
   packed = batch([found[:3], found[3:]], row_length=64)
   alone = batch([[example] for example in found], row_length=64)
@@ -205,7 +209,7 @@ def test_packed_loss_is_unpacked_loss(attention):
 
 def test_loss_is_on_targets_only():
   """Changing an input token's own prediction target changes nothing."""
-  params = state_lib.init_params(TINY, seed=0)
+  params = params_lib.init_params(TINY, seed=0)
   b = eight_rows()
   other = b._replace(targets=np.where(b.loss_mask > 0, b.targets, 7))
   loss, _ = train_step.loss_sums(params, b, config=TINY)
@@ -214,7 +218,7 @@ def test_loss_is_on_targets_only():
 
 
 def test_z_loss_adds_the_squared_log_normaliser():
-  params = jax.tree.map(np.zeros_like, state_lib.init_params(TINY, seed=0))
+  params = jax.tree.map(np.zeros_like, params_lib.init_params(TINY, seed=0))
   plain, metrics = train_step.loss_sums(params, eight_rows(), config=TINY)
   with_z, _ = train_step.loss_sums(
     params, eight_rows(), config=TINY, loss=train_step.Loss(z_loss=0.1)
@@ -233,7 +237,7 @@ def uneven() -> batch_lib.Batch:
 @pytest.mark.parametrize('chunk', [1, 4, 32])
 def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
   """Within 1e-6, whatever the number of tokens with a loss in a row."""
-  params = state_lib.init_params(TINY, seed=0)
+  params = params_lib.init_params(TINY, seed=0)
 
   def found(head_chunk):
     loss = train_step.Loss(z_loss=0.01, head_chunk=head_chunk)
@@ -255,7 +259,7 @@ def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
 def test_logits_of_a_whole_row_never_exist_in_chunks():
   """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
   config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
-  shapes, _ = state_lib.abstract_params(config)
+  shapes, _ = params_lib.abstract_params(config)
 
   def largest(head_chunk) -> int:
     loss = train_step.Loss(head_chunk=head_chunk)
@@ -270,21 +274,27 @@ def test_logits_of_a_whole_row_never_exist_in_chunks():
 
 
 def test_schedules():
-  warm = state_lib.schedule(training.Optimizer(learning_rate=1.0, warmup_steps=4))
+  warm = optimizer_lib.schedule(
+    optimizer_config.Optimizer(learning_rate=1.0, warmup_steps=4)
+  )
   np.testing.assert_allclose([warm(s) for s in range(6)], [0.25, 0.5, 0.75, 1, 1, 1])
-  root = state_lib.schedule(
-    training.Optimizer(learning_rate=1.0, warmup_steps=4, schedule='rsqrt')
+  root = optimizer_lib.schedule(
+    optimizer_config.Optimizer(learning_rate=1.0, warmup_steps=4, schedule='rsqrt')
   )
   np.testing.assert_allclose([root(3), root(15)], [1.0, 0.5])
 
 
 def test_mesh_errors_name_axis_sizes_and_the_nearest():
   with pytest.raises(InputError, match=r'fsdp=3 x model=1 .* 8 devices; .* is 2'):
-    mesh_lib.build(training.Mesh(fsdp=3))
-  shapes, axes = state_lib.abstract_params(TINY)
-  mesh = mesh_lib.build(training.Mesh(model=8))
+    mesh_lib.build(mesh_config.Mesh(fsdp=3))
+  shapes, axes = params_lib.abstract_params(TINY)
+  mesh = mesh_lib.build(mesh_config.Mesh(model=8))
   with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=training.DATA_PARALLEL, batch_rows=8)
-  mesh = mesh_lib.build(training.Mesh(data=8))
+    mesh_lib.check(
+      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_rows=8
+    )
+  mesh = mesh_lib.build(mesh_config.Mesh(data=8))
   with pytest.raises(InputError, match=r'rows of a microbatch has size 6'):
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=training.DATA_PARALLEL, batch_rows=6)
+    mesh_lib.check(
+      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_rows=6
+    )

@@ -12,16 +12,17 @@ import time
 import pytest
 from safetensors.numpy import load_file
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.checkpoints import model_dir as model_dir_lib
 from flan_jax.cli import dispatch
-from flan_jax.config import gin, training
+from flan_jax.config import evaluation as evaluation_config
+from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.data.store import materialize
 from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
 from flan_jax.evaluate import response_cache
-from flan_jax.jobs import evaluate_checkpoint
+from flan_jax.jobs import evaluate_checkpoint, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import initial_model, metric_writer, trainer
 
@@ -46,7 +47,7 @@ STEPS = 50
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    dataset.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
   )
   return out
 
@@ -158,8 +159,8 @@ def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
   with monkeypatch.context() as patch:
     patch.setattr(metric_writer.Log, 'add', break_in_step_six)
     with pytest.raises(KeyboardInterrupt):
-      trainer.train(run, progress=Progress(quiet=True))
-  trainer.train(run, progress=Progress(quiet=True))
+      train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
   lines = (tmp_path / 'log.jsonl').read_text().splitlines()
   entries = [json.loads(line) for line in lines]
@@ -173,21 +174,25 @@ def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
 
 def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_path):
   first = build(tmp_path / 'first', store, TRAIN_STEPS=1)
-  trainer.train(first, progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(first, progress=Progress(quiet=True))
   more = {'TRAIN_STEPS': 1, 'INITIAL_CHECKPOINT_PATH': str(tmp_path / 'first')}
-  trainer.train(build(tmp_path / 'same', store, **more), progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(
+    build(tmp_path / 'same', store, **more), progress=Progress(quiet=True)
+  )
 
   other = tmp_path / 'other'
-  mixture = dataset.mixture(TASK)
+  mixture = registry.mixture(TASK)
   manifest = materialize.materialize(mixture, out=other, vocab_size=500, row_length=256)
   own, theirs = tokenizers.Bytes.digest[:12], manifest['tokenizer']['digest'][:12]
   run = build(tmp_path / 'run', other, **more)
   with pytest.raises(InputError, match=f'digest {theirs}, the checkpoint has {own}'):
-    trainer.train(run, progress=Progress(quiet=True))
+    train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
   (tmp_path / 'first' / 'model' / 'tokenizer.bytes').unlink()
-  trainer.train(run, progress=Progress(quiet=True))  # nothing is known to differ
+  train_and_evaluate.train_and_evaluate(
+    run, progress=Progress(quiet=True)
+  )  # nothing is known to differ
 
 
 def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
@@ -222,13 +227,15 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(response_cache.Journal, '_keep', stop_after_the_third)
-    assert trainer.train(run, progress=Progress(quiet=True)).interrupted
+    assert train_and_evaluate.train_and_evaluate(
+      run, progress=Progress(quiet=True)
+    ).interrupted
   assert {path.name for path in report.iterdir()} == {
     'base.journal.jsonl',
     'tuned.journal.jsonl',
   }
 
-  outcome = trainer.train(run, progress=Progress(quiet=True))
+  outcome = train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   assert not outcome.interrupted
   assert not list(report.glob('*.journal.jsonl'))
   found = json.loads((report / 'report.json').read_text())
@@ -236,7 +243,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['held_out'] == ['nli']
   assert found['guard']['datasets'] == [
     d.name
-    for d in dataset.family('microworld').values()
+    for d in registry.family('microworld').values()
     if d.cluster not in ('nli', 'paraphrase')
   ]
   assert found['guard']['excluded'] == ['paraphrase']
@@ -254,7 +261,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['train_rows'] == counted
   assert not {'nli', 'paraphrase'} & counted.keys()
 
-  evaluation = training.Evaluation(
+  evaluation = evaluation_config.Evaluation(
     checkpoint=str(tmp_path / 'run'),
     output_dir=str(tmp_path / 'again'),
     clusters='nli',
@@ -275,7 +282,7 @@ def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
   provenance = {'mixture': 'microworld_held_out_nli'}
   (tmp_path / 'training.json').write_text(json.dumps(provenance))
   shutil.copy(model_dir_lib.SHIPPED / 'config.json', tmp_path)
-  evaluation = training.Evaluation(
+  evaluation = evaluation_config.Evaluation(
     checkpoint=str(tmp_path),
     output_dir=str(tmp_path / 'out'),
     clusters='sentiment',
@@ -287,11 +294,13 @@ def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
 
 
 def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
-  trainer.train(build(tmp_path, store, TRAIN_STEPS=1), progress=Progress(quiet=True))
+  train_and_evaluate.train_and_evaluate(
+    build(tmp_path, store, TRAIN_STEPS=1), progress=Progress(quiet=True)
+  )
   before = (tmp_path / 'run.json').read_text()
   other = build(tmp_path, store, TRAIN_STEPS=1, **{'Optimizer.learning_rate': 0.5})
   with pytest.raises(InputError, match=r'another config: optimizer was .*0\.01'):
-    trainer.train(other, progress=Progress(quiet=True))
+    train_and_evaluate.train_and_evaluate(other, progress=Progress(quiet=True))
   assert (tmp_path / 'run.json').read_text() == before
 
 
@@ -299,7 +308,7 @@ def test_a_tokenizer_that_the_store_was_not_made_with_is_refused(store, tmp_path
   tokenizers.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
   run = build(tmp_path / 'run', store, TOKENIZER=str(tmp_path / 'other.model'))
   with pytest.raises(InputError, match='tokenizer of digest .*, TOKENIZER has'):
-    trainer.train(run, progress=Progress(quiet=True))
+    train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
 def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
@@ -328,7 +337,7 @@ def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
 def test_a_held_out_cluster_may_not_train(store, tmp_path):
   run = build(tmp_path, store, HELD_OUT='closed_book_qa')
   with pytest.raises(InputError, match='trains on that very cluster'):
-    trainer.train(run, progress=Progress(quiet=True))
+    train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   assert not (tmp_path / 'run.json').exists()
 
 
@@ -343,4 +352,4 @@ def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
   ):
     run = build(tmp_path / 'x', store, **more)
     with pytest.raises(InputError, match=message):
-      trainer.train(run, progress=Progress(quiet=True))
+      train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from flan_jax.catalog import mixing_rates
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, Mixture
+from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data import batch, tokenization_loss
 from flan_jax.data.packing import Plan, drawn_lengths
 from flan_jax.data.store import fingerprint

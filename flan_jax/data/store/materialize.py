@@ -18,9 +18,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import leakage
-from flan_jax.catalog.dataset import CLUSTERS, Mixture
+from flan_jax.catalog import leakage, prompt, registry
+from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import fingerprint, parts
@@ -247,7 +247,7 @@ def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
   for dataset, _ in training:
     for row in itertools.islice(parts.spooled(job, dataset.name), TOKENIZER_ROWS):
       template = stable_hash.template(job.seed, row.row_id, 0, len(dataset.templates))
-      yield from dataset_lib.render(dataset, template, row)
+      yield from prompt.render(dataset, template, row)
 
 
 def _render(
@@ -320,7 +320,7 @@ def _datasets(
   mixture: Mixture, evaluate: Sequence[str], data_dir: str | None, missing: str
 ) -> tuple[list[Sized], list[Sized], dict[str, str]]:
   """(datasets that train, datasets to evaluate, the missing); with their sizes."""
-  family = dataset_lib.family(mixture.family)
+  family = registry.family(mixture.family)
   wanted = [
     mixture.members,
     [dataset for dataset in family.values() if dataset.cluster in evaluate],

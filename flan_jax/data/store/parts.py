@@ -21,9 +21,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt, registry
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Answer, Unlabelled
+from flan_jax.catalog.fields import Unlabelled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.few_shot import Pool
@@ -78,7 +79,7 @@ class Job(NamedTuple):
 
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, in the words of the build's style."""
-    return self.style.of(dataset_lib.get(name, family=self.family))
+    return self.style.of(registry.get(name, family=self.family))
 
 
 def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
@@ -152,7 +153,7 @@ def is_example(dataset: Dataset, row: Row, seed: int) -> bool:
   first = stable_hash.template(seed, row.row_id, 0, len(dataset.templates))
   # The drawn one is blank in few rows: only those look at the others.
   return any(
-    not preprocess.is_blank(dataset_lib.render(dataset, template, row))
+    not preprocess.is_blank(prompt.render(dataset, template, row))
     for template in (first, *range(len(dataset.templates)))
   )
 

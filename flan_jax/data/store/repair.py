@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
@@ -106,7 +106,7 @@ def repair(
     return found
   manifest = store.manifest
   names = list(dict.fromkeys(damage.dataset for damage in found))
-  datasets = {n: dataset_lib.get(n, family=manifest['family']) for n in names}
+  datasets = {n: registry.get(n, family=manifest['family']) for n in names}
   file = manifest['tokenizer']['file']
   limits = manifest['limits']
   scratch = pathlib.Path(

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Row
-from flan_jax.catalog.fields import Answer
 from flan_jax.data import batch, tokenizers
 from flan_jax.data.batch import Batch, Example
 from flan_jax.data.packing import Plan

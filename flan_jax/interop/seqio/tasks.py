@@ -8,157 +8,39 @@ the one implementation of rendering.
 """
 
 import collections
-import hashlib
 import json
-import pathlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import mixing_rates, splits
+from flan_jax.catalog import mixing_rates, prompt, registry
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Record, Unlabelled
+from flan_jax.catalog.fields import Unlabelled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import Pool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store import parts
-from flan_jax.errors import InputError
+from flan_jax.data.tfds_source import (
+  SEQIO_SPLITS,
+  Source,
+  plain,
+  row_id,
+)
 from flan_jax.evaluate import metrics
 from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 
 # TFDS calls functions that TensorFlow calls deprecated; nobody here can mend that.
 tf.get_logger().setLevel('ERROR')
 
-SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
-"""seqio's canonical split -> ours."""
-
 
 _NO_LIMIT = 1 << 30
 _JSON = '_json'
 """Feature of a generated record: all of it, as JSON."""
-
-
-class _Loader(seqio.LazyTfdsLoader):
-  """TFDS loader that names every row and fits the declared slices to the data."""
-
-  def __init__(self, dataset: Dataset, data_dir: str | None):
-    slices = {s: dataset.slices[ours] for s, ours in SEQIO_SPLITS.items()
-              if ours in dataset.slices}  # fmt: skip
-    super().__init__(dataset.tfds, data_dir=data_dir, split_map=slices, read_only=True)
-    self._dataset = dataset
-
-  @property
-  def read_config(self) -> tfds.ReadConfig:
-    return tfds.ReadConfig(add_tfds_id=True)
-
-  def _get_builder(self, split: str | None = None):
-    try:
-      builder = super()._get_builder(split)
-    except (AssertionError, tfds.core.DatasetNotFoundError) as error:
-      raise InputError(f'dataset {self._dataset.name!r}: {error}') from None
-    if not builder.is_prepared():
-      # Not memoized: it may be prepared before the next call.
-      self._MEMOIZED_BUILDERS.pop((self.name, self.data_dir), None)
-      raise InputError(
-        f'dataset {self._dataset.name!r}: {self._dataset.tfds} is not prepared in '
-        f'{builder.data_path.parent}; `flan fetch {self._dataset.name}` prepares it'
-      )
-    return builder
-
-  def _map_split(self, split: str) -> str:
-    sizes = {name: s.num_examples for name, s in self.builder.info.splits.items()}
-    return str(self._dataset.resolve_splits(sizes)[SEQIO_SPLITS[split]])
-
-  def size(self, split: str) -> int:
-    sizes = {name: s.num_examples for name, s in self.builder.info.splits.items()}
-    return self._dataset.rows(SEQIO_SPLITS[split], sizes)
-
-
-class Source(seqio.TfdsDataSource):
-  """`seqio.TfdsDataSource` of one declared dataset."""
-
-  def __init__(self, dataset: Dataset, data_dir: str | None = None):
-    loader = _Loader(dataset, data_dir)
-    super().__init__(dataset.tfds, data_dir, splits=dict(loader._split_map))
-    self._tfds_dataset = loader
-
-
-def plain(value: Any) -> Any:
-  """A TFDS value as plain Python: str, int, float, bool, list, dict."""
-  if isinstance(value, Mapping):
-    return {key: plain(item) for key, item in value.items()}
-  if isinstance(value, bytes):
-    return value.decode('utf-8')
-  if isinstance(value, (tf.RaggedTensor, tf.compat.v1.ragged.RaggedTensorValue)):
-    return plain(value.to_list())
-  if isinstance(value, tf.Tensor):
-    return plain(value.numpy())
-  if isinstance(value, np.ndarray):
-    return plain(value.tolist())
-  if isinstance(value, np.generic):
-    return plain(value.item())
-  if isinstance(value, (list, tuple)):
-    return [plain(item) for item in value]
-  return value
-
-
-def row_id(tfds_id: str) -> str:
-  """`super_glue-train.tfrecord-00000-of-00001__12` -> `train.0.12`."""
-  file, _, position = tfds_id.rpartition('__')
-  name, _, shards = file.partition('.')
-  shard = shards.split('-')[1]
-  return f'{name.rpartition("-")[2]}.{int(shard)}.{position}'
-
-
-def records(
-  dataset: Dataset, split: str, *, data_dir: str | None = None
-) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of a canonical split from the prepared TFDS dataset.
-
-  Raises:
-    InputError: if the dataset, or the TFDS split that it takes, is not prepared.
-  """
-  names = {ours: theirs for theirs, ours in SEQIO_SPLITS.items()}
-  source = Source(dataset, data_dir)
-  prepared = source.tfds_dataset.builder.info.splits
-  wanted = splits.parse(dataset.slices[split]).split
-  if wanted not in prepared:
-    raise InputError(
-      f'dataset {dataset.name!r}: its {split} rows come from TFDS split {wanted!r}, '
-      f'which is not prepared (there are {", ".join(prepared)}); '
-      f'`flan fetch {dataset.name}` prepares it'
-    )
-  rows = source.get_dataset(names[split], shuffle=False)
-
-  def read():
-    for record in rows.as_numpy_iterator():
-      tfds_id = record.pop('tfds_id')
-      yield row_id(tfds_id.decode()), plain(record)
-
-  return read()
-
-
-def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
-  """TFDS split -> number of rows prepared."""
-  info = Source(dataset, data_dir).tfds_dataset.info
-  return {name: split.num_examples for name, split in info.splits.items()}
-
-
-def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
-  """Names, sizes and times of the prepared files, as one digest (hex)."""
-  folder = Source(dataset, data_dir).tfds_dataset.builder.data_path
-  found = hashlib.sha256()
-  for path in sorted(pathlib.Path(folder).iterdir()):
-    about = path.stat()
-    found.update(f'{path.name} {about.st_size} {about.st_mtime_ns}\n'.encode())
-  return found.hexdigest()
 
 
 _FEATURES = {
@@ -327,7 +209,7 @@ def _evaluated(dataset: Dataset, template: int, tokenizer: tokenizers.Tokenizer)
     room = ((sequence_length or {}).get('inputs') or _NO_LIMIT) - 1
 
     def words(row):
-      text = dataset_lib.render(dataset, template, row).targets
+      text = prompt.render(dataset, template, row).targets
       if not text.strip():
         return None
       (found,) = prompts.fit(
@@ -426,7 +308,7 @@ def register(
       output_features=features,
     )
 
-  for dataset in dataset_lib.family(family).values():
+  for dataset in registry.family(family).values():
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:
@@ -443,7 +325,7 @@ def register(
           metric_fns=[_metric(dataset)],
           **shared,
         )
-  for mixture in dataset_lib.mixtures().values():
+  for mixture in registry.mixtures().values():
     if mixture.family != family:
       continue
     for dataset in mixture.members:

@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
+from flan_jax.runtime import platform
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   back.add_argument('--mixture', help="what trained it (default: t5x's)")
   options = parser.parse_args(arguments)
-  for name, value in dispatch.accelerator_environment().items():
+  for name, value in platform.accelerator_environment().items():
     os.environ.setdefault(name, value)
   from flan_jax.interop.t5x import checkpoints
 

@@ -15,15 +15,16 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 import gin
-from flan_jax.catalog import dataset
 from flan_jax.catalog import lineage as lineage_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir as model_dir_lib
 from flan_jax.checkpoints import weights
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import recipe
-from flan_jax.train import adafactor, state
+from flan_jax.model import params as params_lib
+from flan_jax.train import adafactor
 
 _PREFIX = 'checkpoint_'
 _MODULE = 'decoder'
@@ -42,7 +43,7 @@ def train_state(source: str) -> dict[str, Any]:
     InputError: if there is no such model, or the run's optimizer is not Adafactor.
   """
   config = model_dir_lib.config(source)
-  shapes, axes = state.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   run = pathlib.Path(source) / 'checkpoints'
   if run.is_dir():
     step, params, moments = _read_run(run, shapes)
@@ -131,7 +132,7 @@ def import_(
     flags = settings.get('recipe.decoder.flags', ())
     config = recipe.decoder(None, tuple(gin_files), tuple(flags))
     tokenizer = settings.get('TOKENIZER')
-  shapes, _ = state.abstract_params(config)
+  shapes, _ = params_lib.abstract_params(config)
   found = _metadata(checkpoint)
   weights.check(found.get(_MODULE, found), shapes, where=str(checkpoint))
   params = _read(checkpoint, {_MODULE: shapes})[_MODULE]
@@ -272,8 +273,8 @@ def _lineage(
     parent = model_dir_lib.lineage(start)
   else:
     parent = Lineage((lineage_lib.unknown(f'what {model} started from'),))
-  if mixture in dataset.mixtures() or mixture in dataset.tasks():
-    return parent.then(lineage_lib.of_mixture(dataset.mixture(mixture), model=model))
+  if mixture in registry.mixtures() or mixture in registry.tasks():
+    return parent.then(lineage_lib.of_mixture(registry.mixture(mixture), model=model))
   note = '' if mixture is None else f'mixture {mixture} is not declared here'
   return parent.then(lineage_lib.unknown(model, note))
 

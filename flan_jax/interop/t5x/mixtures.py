@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import seqio
 from absl import logging
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import mixing_rates
-from flan_jax.catalog.dataset import Dataset, Mixture
+from flan_jax.catalog import mixing_rates, registry
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop.seqio import tasks as tasks_lib
@@ -76,9 +76,9 @@ def mixture(
       f'MIXTURE_OR_TASK_NAME: got {name!r}; must be a mixture or a task of `flan tasks`'
       + did_you_mean(name, known)
     )
-  if name not in dataset_lib.mixtures():
+  if name not in registry.mixtures():
     return name
-  declared = dataset_lib.mixture(name)
+  declared = registry.mixture(name)
   kept = _prepared(declared.members, data_dir, missing, of=name)
   if len(kept) == len(declared.members):
     return name
@@ -123,7 +123,7 @@ def evaluation(
   _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
   _register(family, tokenizer, None, data_dir)
-  datasets = dataset_lib.family(family).values()
+  datasets = registry.family(family).values()
   legal = sorted({dataset.cluster for dataset in datasets})
   for cluster in clusters:
     if cluster not in legal:
@@ -187,7 +187,7 @@ def _register(
 ) -> None:
   """Registers a family unless it is; a seed of None is any seed."""
   known = seqio.TaskRegistry.names()
-  there = any(dataset.task in known for dataset in dataset_lib.family(family).values())
+  there = any(dataset.task in known for dataset in registry.family(family).values())
   have = _registered.get(family) if there else None
   if there and have is None:
     raise InputError(

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import jax
 
 from flan_jax.checkpoints import model_dir
-from flan_jax.config import gin, training
+from flan_jax.config import gin
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
-from flan_jax.train import state
+from flan_jax.train import optimizer
 
 
 def decoder(
@@ -65,8 +66,10 @@ def learning_rate(
   rate: float = 3e-5, schedule: str = 'constant', warmup_steps: int = 0
 ) -> Callable[[int], jax.Array]:
   """The schedule of our `Optimizer`, as `Trainer.learning_rate_fn`."""
-  return state.schedule(
-    training.Optimizer(learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps)
+  return optimizer.schedule(
+    optimizer_config.Optimizer(
+      learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps
+    )
   )
 
 

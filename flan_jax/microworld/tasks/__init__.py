@@ -1,5 +1,6 @@
 """The microworld's datasets: declarations and templates, a file per kind of answer."""
 
+from flan_jax.microworld.records import records as records
 from flan_jax.microworld.tasks import choosing, judging, reading, writing
 
 DATASETS = (

@@ -1,7 +1,8 @@
 """Which one? Commonsense, coreference, sentiment, and the miscellaneous cluster."""
 
+from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Choice, Field, Label, after, before
+from flan_jax.catalog.fields import Field, after, before
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import TREC
 from flan_jax.microworld.records import sizes

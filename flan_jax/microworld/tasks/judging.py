@@ -1,7 +1,8 @@
 """Is it so? Inference, paraphrase, and reading comprehension by yes and no."""
 
+from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, Label, capitalised, question_mark
+from flan_jax.catalog.fields import Field, capitalised, question_mark
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import UNANSWERABLE
 from flan_jax.microworld.records import sizes

@@ -1,14 +1,8 @@
 """What is it? Questions on a passage, on a given fact, and on common knowledge."""
 
+from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import (
-  Choice,
-  Field,
-  Text,
-  capitalised,
-  pick,
-  question_mark,
-)
+from flan_jax.catalog.fields import Field, capitalised, pick, question_mark
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.records import sizes
 

@@ -1,7 +1,8 @@
 """Put it into words: sentences from concepts, translation, summaries."""
 
+from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, Text, join
+from flan_jax.catalog.fields import Field, join
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.records import sizes
 

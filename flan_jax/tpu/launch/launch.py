@@ -104,12 +104,18 @@ class Job(NamedTuple):
   files: tuple[str, ...]
 
 
-def job(words: Sequence[str], *, commit: Commit) -> Job:
+def job(
+  words: Sequence[str], *, commit: Commit, check: Callable[[Sequence[str]], None]
+) -> Job:
   """The command to run, its local gin files turned into copies beside the run.
 
+  Args:
+    words: the command.
+    commit: what is installed there.
+    check: given the words; raises InputError at settings that cannot run.
+
   Raises:
-    InputError: if there is no command, a gin file is nowhere, or a setting of `flan
-      train` or `flan eval` is wrong: before a slice is paid for.
+    InputError: if there is no command, a gin file is nowhere, or `check` refuses.
   """
   given, words = words, list(words)
   if not words:
@@ -129,27 +135,8 @@ def job(words: Sequence[str], *, commit: Commit) -> Job:
     files.append(path)
     copied = pathlib.Path(path).name
     words[i] = copied if before else f'{name}={copied}'
-  _check(given)
+  check(given)
   return Job(tuple(words), tuple(files))
-
-
-def _check(words: Sequence[str]) -> None:
-  """Reads the settings of a run or an evaluation as its hosts will."""
-  kinds = {('flan', 'train'): 'Run', ('flan', 'eval'): 'Evaluation'}
-  kind = kinds.get(tuple(words[:2]))
-  if kind is None:
-    return
-  from flan_jax.cli import dispatch
-  from flan_jax.config import gin as gin_lib
-
-  rest, gin = dispatch.split_gin(words[1:])
-  files = dispatch.parser().parse_args(rest).gin_file
-  if files:
-    parsed = gin_lib.load(files, gin)
-    parsed.build(kind)
-    if kind == 'Run':
-      parsed.bound('DecoderConfig')
-    parsed.refuse_unused(words[1])
 
 
 def on_hosts(words: Sequence[str], count: int) -> list[str]:
@@ -174,6 +161,7 @@ class Launch:
     retry_s: float = 10.0,
     capacity_s: float = 300.0,
     extras: str = 'tpu',
+    check: Callable[[Sequence[str]], None] = lambda words: None,
   ):
     """See the class.
 
@@ -188,7 +176,9 @@ class Launch:
       capacity_s: seconds before a preempted slice that the zone has no room for is
         asked for again; each time counts as a restart.
       extras: of the package, to install.
+      check: given the command before anything is paid for; raises InputError.
     """
+    self._check = check
     self._slice, self._gcloud = slice, gcloud
     self._say, self._show = say, show
     self._max_restarts = max_restarts
@@ -207,7 +197,7 @@ class Launch:
       InputError, Failed: before it starts, or where gcloud fails for good.
     """
     commit = Commit(self._gcloud)
-    what = job(words, commit=commit)
+    what = job(words, commit=commit, check=self._check)
     code = RESTART
     for attempt in range(self._max_restarts + 1):
       if attempt:

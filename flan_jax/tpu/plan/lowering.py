@@ -18,11 +18,13 @@ from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 from flan_jax.model import attention_dispatch, kv_cache
+from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.kv_cache import Cache
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.tpu.plan.hlo import Module
 from flan_jax.train import loss_guard, train_step
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 
 KINDS = ('train', 'evaluate', 'decode')
@@ -98,7 +100,7 @@ def lower(
     raise InputError(f'--step: got {kind!r}; must be one of {", ".join(KINDS)}')
   rules = run.mesh.rules
   mesh = mesh_lib.build(run.mesh, devices=devices)
-  shapes, axes = state_lib.abstract_params(config)
+  shapes, axes = params_lib.abstract_params(config)
   rows = {
     'train': run.batch_rows // run.accumulation,
     'evaluate': run.evaluate.batch_rows,
@@ -116,7 +118,9 @@ def lower(
     raise InputError(
       f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
     )
-  optimizer = state_lib.make_optimizer(run.optimizer, config=config, logical_axes=axes)
+  optimizer = optimizer_lib.make_optimizer(
+    run.optimizer, config=config, logical_axes=axes
+  )
   if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
     optimizer = loss_guard.watch(
       optimizer, spike=run.spike, skip=run.bad_step == 'skip'

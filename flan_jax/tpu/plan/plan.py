@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.config import decoder, training
 from flan_jax.errors import InputError
+from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.tpu.plan import cost_model, lowering
 from flan_jax.tpu.plan import memory as memory_lib
@@ -18,7 +19,6 @@ from flan_jax.tpu.plan.interconnect import Links
 from flan_jax.tpu.plan.lowering import TooLarge
 from flan_jax.tpu.plan.memory import Memory
 from flan_jax.tpu.plan.topology import Topology
-from flan_jax.train import state as state_lib
 
 GIB = 2**30
 
@@ -262,7 +262,7 @@ def sharding(run: training.Run, *, devices: list[Any]) -> list[Row]:
   import jax
 
   mesh = mesh_lib.build(run.mesh, devices=devices)
-  shapes, axes = state_lib.abstract_params(run.model)
+  shapes, axes = params_lib.abstract_params(run.model)
   rules = run.mesh.rules
   mesh_lib.check(
     shapes, axes, mesh=mesh, rules=rules, batch_rows=run.batch_rows // run.accumulation

@@ -4,8 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog import fields
+from flan_jax.catalog import fields, registry
 from flan_jax.data.store import fingerprint
 
 CODE = """
@@ -32,7 +31,7 @@ def test_declarations_are_the_same_data_in_every_process():
 
 def test_a_change_of_cleaning_is_a_change_of_recipe(world):
   """Functions count by name and by what they close over."""
-  dataset = dataset_lib.get('stories', family='tiny')
+  dataset = registry.get('stories', family='tiny')
   cleanings = [
     (),
     (fields.squeeze,),

@@ -11,7 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import POLICY
 from flan_jax.data.store import shard
@@ -85,7 +86,7 @@ def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
   """Entry e * rows + i: row i, by the template that is drawn for epoch e."""
   materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5)
   found = Store.open(tmp_path / 'out')
-  dataset = dataset_lib.get('pairs', family='tiny')
+  dataset = registry.get('pairs', family='tiny')
   decode = found.tokenizer().decode
   for entry in range(3 * 35):
     epoch, i = divmod(entry, 35)
@@ -94,7 +95,7 @@ def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
     assert record.template == stable_hash.template(5, record.row_id, epoch, 10)
     assert record.options == ('yes', 'no')
     row = dataset.read(world.rows['pairs']['train'][i], record.row_id)
-    prompt = dataset_lib.render(dataset, record.template, row)
+    prompt = prompt_lib.render(dataset, record.template, row)
     assert tuple(map(decode, record.example)) == prompt
 
 
@@ -169,7 +170,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
   assert twins['rows'] == {'dev': 3, 'test': 4}
   assert twins['filters'] == {'unlabelled': 1, 'empty': 0}
   found = Store.open(tmp_path / 'out')
-  dataset = dataset_lib.get('twins', family='tiny')
+  dataset = registry.get('twins', family='tiny')
   want = [
     dataset.read(record, f'test.0.{i}')
     for i, record in enumerate(world.rows['twins']['test'])
@@ -399,7 +400,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
   assert manifest['evaluation']['stories']['filters']['empty'] == 1
   about = {'data_dir': None, 'progress': Progress(quiet=True)}
   store = Store.open(tmp_path / 'out')
-  dataset = dataset_lib.get('stories', family='tiny')
+  dataset = registry.get('stories', family='tiny')
   measured = []
   for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
     found = evaluator._askable(dataset, source('stories', 'test'), Warnings())

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import few_shot
 from flan_jax.data.store.materialize import materialize
@@ -18,7 +18,7 @@ from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
 MIXTURE = dataclasses.replace(
-  dataset.mixture('microworld_mini_trec'),
+  registry.mixture('microworld_mini_trec'),
   name='three',
   datasets=('mini_trec', 'mini_cola', 'mini_copa'),
   held_out=('nli',),

@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from flan_jax.catalog import dataset as dataset_lib
-from flan_jax.catalog.dataset import Mixture
+from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
 
@@ -90,7 +90,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
   store = Store.open(out)
   tasks.register(vocabulary(store), family=family, data_dir=data_dir)
   for name in names:
-    task = dataset_lib.get(name, family=family).task + style.suffix
+    task = registry.get(name, family=family).task + style.suffix
     want = stored(store, name)
     assert sum(want.values()) == store.rows(name) > 0
     assert encoder_decoder(task) == want, name
@@ -115,7 +115,7 @@ def prepare(root, rows):
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_text('\n'.join(map(json.dumps, records)))
   fetch.fetch(
-    [dataset_lib.get(name) for name in ('rte', 'common_gen')],
+    [registry.get(name) for name in ('rte', 'common_gen')],
     data_dir=str(root / 'tfds'),
     folder=str(root / 'raw'),
     progress=Progress(quiet=True),

@@ -6,12 +6,13 @@ import json
 import pytest
 
 from flan_jax.catalog import dataset as dataset_lib
+from flan_jax.catalog import prompt, registry
 from flan_jax.data import few_shot, raw_records, stable_hash
 from flan_jax.errors import InputError
 
 seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
 
-from flan_jax.data import fetch  # noqa: E402
+from flan_jax.data import fetch, tfds_source  # noqa: E402
 from flan_jax.interop.seqio import tasks  # noqa: E402
 from flan_jax.runtime.progress import Progress  # noqa: E402
 
@@ -43,7 +44,7 @@ def data_dir(tmp_path_factory):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(map(json.dumps, rows)))
   fetch.fetch(
-    [dataset_lib.get(name) for name in ('rte', 'common_gen', 'cb')],
+    [registry.get(name) for name in ('rte', 'common_gen', 'cb')],
     data_dir=str(root / 'tfds'),
     folder=str(root / 'raw'),
     progress=Progress(quiet=True),
@@ -72,13 +73,13 @@ def strings(task: str, split: str, **more) -> list[dict]:
 
 
 def test_the_training_task_draws_a_template_by_a_hash_of_the_row(registered, data_dir):
-  rte = dataset_lib.get('rte')
+  rte = registry.get('rte')
   expected = {}
-  for row_id, record in tasks.records(rte, 'train', data_dir=data_dir):
+  for row_id, record in tfds_source.records(rte, 'train', data_dir=data_dir):
     template = stable_hash.template(5, row_id, 0, len(rte.templates))
     expected[row_id] = (
       template,
-      *dataset_lib.render(rte, template, rte.read(record, row_id)),
+      *prompt.render(rte, template, rte.read(record, row_id)),
     )
   found = {
     row['row_id'].decode(): (
@@ -128,7 +129,7 @@ def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
 def test_evaluation_tasks_keep_template_options_and_row(registered):
   rows = strings('flan_rte_template_0', 'test')
   assert len(rows) == 7
-  rte = dataset_lib.get('rte')
+  rte = registry.get('rte')
   for row in rows:
     assert int(row['template']) == 0
     options = [option.decode() for option in row['options']]
@@ -138,7 +139,7 @@ def test_evaluation_tasks_keep_template_options_and_row(registered):
 
 
 def test_turned_around_templates_are_not_evaluated(registered):
-  for dataset in dataset_lib.family('flan').values():
+  for dataset in registry.family('flan').values():
     for index, template in enumerate(dataset.templates):
       name = f'{dataset.task}_template_{index}'
       assert (name in seqio.TaskRegistry.names()) != template.turned_around
@@ -167,7 +168,7 @@ def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeyp
     seqio.get_mixture_or_task(f'flan_{name}').num_input_examples('train')
     for name in group
   ]
-  monkeypatch.setattr('flan_jax.mixtures.MAXIMUM_RATE', 29)
+  monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 29)
   found = [tasks.mixing_rate(name, group, 'flan', '')(None) for name in group]
   assert sum(found) == 29
   assert found[0] == pytest.approx(29 * rows[0] / sum(rows), abs=0.5)
@@ -177,10 +178,10 @@ def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeyp
 
 
 def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
-  rte = dataset_lib.get('rte')
+  rte = registry.get('rte')
   rows = [
     rte.read(record, row_id)
-    for row_id, record in tasks.records(rte, 'train', data_dir=data_dir)
+    for row_id, record in tfds_source.records(rte, 'train', data_dir=data_dir)
   ]
   count = lambda texts: [len(text.encode()) for text in texts]  # noqa: E731
   pool = few_shot.Pool(rte, rows, shots=5, seed=5, count=count)
@@ -223,13 +224,13 @@ def test_the_metric_of_a_task_takes_every_reference(registered):
 
 def test_an_unprepared_dataset_says_which_command_prepares_it(registered, data_dir):
   with pytest.raises(InputError, match='`flan fetch copa` prepares it'):
-    tasks.sizes(dataset_lib.get('copa'), data_dir=data_dir)
+    tfds_source.sizes(registry.get('copa'), data_dir=data_dir)
 
 
 def test_an_unprepared_split_is_named(registered, data_dir):
   with pytest.raises(InputError, match="'validation', which is not prepared.*train"):
-    tasks.records(dataset_lib.get('cb'), 'test', data_dir=data_dir)
-  assert len(list(tasks.records(dataset_lib.get('cb'), 'train', data_dir=data_dir)))
+    tfds_source.records(registry.get('cb'), 'test', data_dir=data_dir)
+  assert len(list(tfds_source.records(registry.get('cb'), 'train', data_dir=data_dir)))
 
 
 def test_generated_datasets_are_tasks_too():
@@ -238,12 +239,12 @@ def test_generated_datasets_are_tasks_too():
   seqio.MixtureRegistry.reset()
   tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
   for task in ('microworld_mini_arc', 'microworld_mini_common_gen'):
-    dataset = dataset_lib.task(task)
+    dataset = registry.task(task)
     expected = set()
     for row_id, record in raw_records.records(dataset, 'dev'):
       template = stable_hash.template(3, row_id, 0, len(dataset.templates))
       row = dataset.read(record, row_id)
-      expected.add((row_id, *dataset_lib.render(dataset, template, row)))
+      expected.add((row_id, *prompt.render(dataset, template, row)))
     found = {
       tuple(
         row[key].decode()
@@ -262,7 +263,7 @@ def test_a_translation_is_evaluated_both_ways():
   seqio.TaskRegistry.reset()
   seqio.MixtureRegistry.reset()
   tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
-  wmt = dataset_lib.get('mini_wmt', family='microworld')
+  wmt = registry.get('mini_wmt', family='microworld')
   records = dict(raw_records.records(wmt, 'dev'))
   for way in wmt.by_direction:
     for index in way.evaluated_templates:

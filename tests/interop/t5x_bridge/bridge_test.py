@@ -10,11 +10,14 @@ from batches import EOS, TINY, examples, ours, pairs, theirs
 from flax import traverse_util
 
 from flan_jax.checkpoints import weights
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
+from flan_jax.config import optimizer as optimizer_config
 from flan_jax.interop.t5x import recipe
 from flan_jax.interop.t5x.network import Network
+from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import train_step
 
@@ -135,11 +138,13 @@ def results(losses, state):
 
 def run_ours(config, params):
   """The same of our own train step."""
-  run = training.Mesh()
+  run = mesh_config.Mesh()
   mesh = mesh_lib.build(run, devices=jax.devices()[:1])
-  shapes, axes = state_lib.abstract_params(config)
-  optimizer = state_lib.make_optimizer(
-    training.Optimizer(learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP),
+  shapes, axes = params_lib.abstract_params(config)
+  optimizer = optimizer_lib.make_optimizer(
+    optimizer_config.Optimizer(
+      learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP
+    ),
     config=config,
     logical_axes=axes,
   )
@@ -184,7 +189,7 @@ def assert_same(got, want):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_same_batches_give_the_same_losses_and_the_same_adafactor_updates(name):
   config = CONFIGS[name]
-  params = jax.device_get(state_lib.init_params(config, seed=0))
+  params = jax.device_get(params_lib.init_params(config, seed=0))
   want = run_ours(config, params)
   assert want[0][-1] < want[0][0]
   assert_same(run_t5x(config, params), want)
@@ -192,7 +197,7 @@ def test_the_same_batches_give_the_same_losses_and_the_same_adafactor_updates(na
 
 def test_so_they_do_on_a_mesh_of_t5x_from_a_model_folder(tmp_path):
   """Its partitioner finds an axis for every parameter."""
-  params = jax.device_get(state_lib.init_params(WIDE, seed=0))
+  params = jax.device_get(params_lib.init_params(WIDE, seed=0))
   got = run_t5x_on_a_mesh(WIDE, params, tmp_path)
   assert_same(got, run_ours(WIDE, params))
 
@@ -203,7 +208,7 @@ def test_t5x_writes_the_answers_that_we_write(attention):
   from t5x import decoding
 
   config = dataclasses.replace(WIDE, attention=attention)
-  params = jax.device_get(state_lib.init_params(config, seed=3))
+  params = jax.device_get(params_lib.init_params(config, seed=3))
   batch = theirs([[one] for one in examples(4)], row_length=24)
   given = batch['decoder_causal_attention']
   lengths = given.sum(-1) - 1
@@ -233,7 +238,7 @@ def test_t5x_writes_the_answers_that_we_write(attention):
 
 
 def test_scores_are_summed_log_probabilities_of_the_targets():
-  params = jax.device_get(state_lib.init_params(TINY, seed=1))
+  params = jax.device_get(params_lib.init_params(TINY, seed=1))
   groups = [[one] for one in examples(4)]
   got = make_model(TINY).score_batch({'decoder': params}, theirs(groups, row_length=24))
   want = [

@@ -15,8 +15,9 @@ from flax import traverse_util
 from flan_jax.errors import InputError
 from flan_jax.interop.t5x import network
 from flan_jax.interop.t5x.network import Network
+from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
-from flan_jax.train import state, train_step
+from flan_jax.train import train_step
 
 LENGTH = 40
 # fmt: off
@@ -119,7 +120,7 @@ def test_every_parameter_has_axes_that_the_rules_of_t5x_know(name):
 
 def test_the_parameters_are_those_of_our_trainer():
   """t5x.eval makes them from tokens of type float."""
-  shapes, _ = state.abstract_params(TINY)
+  shapes, _ = params_lib.abstract_params(TINY)
   ones = jnp.ones((2, LENGTH), jnp.float32)
   made = Network(TINY).init(jax.random.key(0), ones, ones, enable_dropout=False)
   params = made['params']['decoder']

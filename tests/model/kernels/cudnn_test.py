@@ -13,9 +13,9 @@ from flan_jax.data import batch as batch_lib
 from flan_jax.data.batch import Example
 from flan_jax.errors import InputError
 from flan_jax.model import attention
+from flan_jax.model import params as params_lib
 from flan_jax.model.attention import Layout
 from flan_jax.model.kernels import cudnn
-from flan_jax.train import state as state_lib
 from flan_jax.train import train_step
 
 H100 = 'NVIDIA H100 80GB HBM3'
@@ -72,7 +72,7 @@ def test_loss_and_gradients_are_those_of_dense_attention(changes, remat):
   if jax.default_backend() != 'gpu':
     pytest.skip('needs a GPU: JAX_PLATFORMS=cuda pytest -m gpu')
   config = dataclasses.replace(MODEL, remat=remat, **changes)
-  params = state_lib.init_params(config, seed=0)
+  params = params_lib.init_params(config, seed=0)
 
   @functools.partial(jax.jit, static_argnums=0)
   def gradients(kernel):

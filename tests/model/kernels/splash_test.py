@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flan_jax.config import training
+from flan_jax.config import mesh as mesh_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 from flan_jax.model import attention
@@ -82,10 +82,10 @@ def test_output_and_gradients_are_those_of_dense_attention(others):
 def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
   positions, segments = rows(4)
   given = operands(4, H=4, K=kv_heads)
-  rules = dict(training.DATA_PARALLEL)
+  rules = dict(mesh_config.DATA_PARALLEL)
   if kv_heads == 1:
     rules['kv_heads'] = None
-  shape = training.Mesh(fsdp=2, model=4, rules=tuple(rules.items()))
+  shape = mesh_config.Mesh(fsdp=2, model=4, rules=tuple(rules.items()))
   mesh = mesh_lib.build(shape)
   with train_step.sharded(mesh, shape.rules):
     kernel = functools.partial(splash.attend, block=128, interpret=True)

@@ -1,0 +1,167 @@
+"""Answers: what an example expects, as a class, a choice or free text."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flan_jax.catalog import template
+from flan_jax.catalog.fields import Clean, Record, Unlabelled, at
+from flan_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What one row expects.
+
+  Attributes:
+    text: the answer as training writes it.
+    options: the strings a classification ranks; empty where the answer is free text.
+    gold: indices into `options` of the right ones; empty where it is free text.
+    references: every text that counts as right; `text` is among them, or where
+      `Label.measured` says so the number that `text` rounds.
+    span: (first, last) character of the evidence, `last` exclusive, in the field that
+      the dataset declares to hold it; () where none is known.
+  """
+
+  text: str
+  options: tuple[str, ...] = ()
+  gold: tuple[int, ...] = ()
+  references: tuple[str, ...] = ()
+  span: tuple[int, ...] = ()
+
+  @property
+  def is_blank(self) -> bool:
+    """Whether there is nothing to write, so that nothing can be measured."""
+    return not self.text.strip()
+
+  @property
+  def right(self) -> list[str]:
+    """What a metric compares an answer with."""
+    return list(self.references) or [self.options[i] for i in self.gold] or [self.text]
+
+  def cleaned(self, clean: Callable[[str], str]) -> 'Answer':
+    """The same answer with every text of it cleaned."""
+    references = dict.fromkeys(map(clean, self.references))
+    return dataclasses.replace(
+      self,
+      text=clean(self.text),
+      options=tuple(map(clean, self.options)),
+      references=tuple(references)
+      if not self.options
+      else tuple(map(clean, self.references)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+  """A class id of the record, put into words; the options are all the words.
+
+  Attributes:
+    path: where the class id stands (an int or a bool).
+    words: the label word of each class, in the order of the ids.
+    read: turns the value into the class id, as `round` does for a score.
+    measured: whether an answer is compared with the value itself, a number, and not
+      with the word that stands for it.
+  """
+
+  path: str
+  words: tuple[str, ...]
+  read: Callable[[Any], int] = int
+  measured: bool = False
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    del values
+    value = at(record, self.path)
+    label = self.read(value)
+    if label == -1:
+      raise Unlabelled(self.path)
+    if not 0 <= label < len(self.words):
+      raise InputError(
+        f'label {self.path!r}: got {label}; must be 0 to {len(self.words) - 1} '
+        f'({", ".join(self.words)})'
+      )
+    word = self.words[label]
+    right = f'{value:g}' if self.measured else word
+    return Answer(word, self.words, (label,), (right,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """One of the row's own options, or several that are all right.
+
+  Attributes:
+    path: where the index of the right option stands, or the texts of the right ones.
+    options: a path to a list of strings, or one string per option with fields in
+      braces, as in `('{option1} {rest}', '{option2} {rest}')`.
+    first: the index that the record gives to the first option.
+    cleaning: passes every option through these, in order.
+    count: how many options a row must have, others being dropped; None: any number.
+    gap: a field and a mark in it: an option reads as that field with the mark
+      replaced by it; None: it stands by itself.
+  """
+
+  path: str
+  options: str | tuple[str, ...]
+  first: int = 0
+  cleaning: tuple[Clean, ...] = ()
+  count: int | None = None
+  gap: tuple[str, str] | None = None
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    if isinstance(self.options, str):
+      options = tuple(str(text) for text in at(record, self.options))
+    else:
+      options = tuple(template.fill(text, values) for text in self.options)
+    for clean in self.cleaning:
+      options = tuple(clean(option) for option in options)
+    options = tuple(option.strip() for option in options)
+    if self.count not in (None, len(options)):
+      raise Unlabelled(f'{len(options)} options; must be {self.count}')
+    gold = self._gold(at(record, self.path), options)
+    if self.gap:
+      field, mark = self.gap
+      options = tuple(values[field].replace(mark, option) for option in options)
+    right = tuple(options[index] for index in gold)
+    return Answer(right[0], options, gold, right)
+
+  def _gold(self, value: Any, options: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the right options, in the order in which the record names them."""
+    if isinstance(value, (list, tuple)):
+      texts = dict.fromkeys(str(text).strip() for text in value)
+      gold = tuple(options.index(text) for text in texts if text in options)
+      if not gold:
+        raise Unlabelled(f'{self.path}: none of the options')
+      return gold
+    label = int(value)
+    if label == -1:
+      raise Unlabelled(self.path)
+    index = label - self.first
+    if not 0 <= index < len(options):
+      raise InputError(
+        f'choice {self.path!r}: got {label}; must be {self.first} to '
+        f'{self.first + len(options) - 1} (the row has {len(options)} options)'
+      )
+    return (index,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Free text.
+
+  Attributes:
+    text: a field in braces, or several, as in `'{summary}'`.
+    references: path to a list of further right answers, or None.
+    cleaning: passes every further answer through these, in order.
+  """
+
+  text: str
+  references: str | None = None
+  cleaning: tuple[Clean, ...] = ()
+
+  def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
+    text = template.fill(self.text, values)
+    more: Sequence[str] = at(record, self.references) if self.references else ()
+    for clean in self.cleaning:
+      more = [clean(reference) for reference in more]
+    references = dict.fromkeys([text, *(str(r).strip() for r in more)])
+    return Answer(text, references=tuple(r for r in references if r))

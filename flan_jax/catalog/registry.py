@@ -1,0 +1,184 @@
+"""Registry: datasets, mixtures and tasks by name."""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flan_jax.catalog.answers import Choice, Label, Text
+from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.prompt_style import Style
+from flan_jax.errors import InputError, did_you_mean
+
+WORLDS = {
+  'flan': 'flan_jax.tasks',
+  'microworld': 'flan_jax.microworld.tasks',
+}
+"""Family of datasets -> package whose `DATASETS` declares them.
+
+A package with a function `records` generates its records; those of others are prepared
+by TFDS.
+"""
+
+MIXTURES = 'flan_jax.mixtures'
+"""Package whose `MIXTURES` are all mixtures, and `EXCLUDED_WITH` related clusters."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixture:
+  """Datasets that train together, and what is held out of them.
+
+  Attributes:
+    name: its seqio name, as `flan_held_out_nli`.
+    datasets: names of the datasets that train.
+    held_out: clusters measured and never trained on ('' entries never occur).
+    excluded: further clusters left out because they are too near (FLAN footnote 1).
+    family: the world of its datasets.
+    style: how its rows are put into words.
+    shared_cap: whether tasks that the paper counts as one dataset share one maximum
+      rate; otherwise each task has its own, as in the reference.
+    accepted: (dataset that trains, what it shares with a held-out one): derivations
+      that the guard lets through with a warning.
+    note: why it holds what it holds, for the reader of `flan tasks --mixture`.
+  """
+
+  name: str
+  datasets: tuple[str, ...]
+  held_out: tuple[str, ...] = ()
+  excluded: tuple[str, ...] = ()
+  family: str = 'flan'
+  style: Style = Style()
+  shared_cap: bool = False
+  accepted: tuple[tuple[str, str], ...] = ()
+  note: str = ''
+
+  @property
+  def members(self) -> tuple[Dataset, ...]:
+    """Its datasets, in the words of its style."""
+    return tuple(self.style.of(get(name, family=self.family)) for name in self.datasets)
+
+  @property
+  def trained_on(self) -> tuple[str, ...]:
+    clusters = {get(name, family=self.family).cluster for name in self.datasets}
+    return tuple(c for c in CLUSTERS if c in clusters)
+
+
+@functools.cache
+def family(name: str) -> dict[str, Dataset]:
+  """Every dataset of a world, by short name, in the order of the declarations.
+
+  Raises:
+    InputError: if a name is declared twice.
+  """
+  found: dict[str, Dataset] = {}
+  for dataset in importlib.import_module(WORLDS[name]).DATASETS:
+    if dataset.name in found:
+      raise InputError(f'dataset {dataset.name!r}: declared twice in {WORLDS[name]}')
+    found[dataset.name] = dataset
+  return found
+
+
+def get(name: str, *, family: str = 'flan') -> Dataset:
+  """The dataset of that short name.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  datasets = globals()['family'](family)
+  if name not in datasets:
+    raise InputError(
+      f'dataset {name!r}: not declared; `flan tasks` lists them'
+      + did_you_mean(name, datasets)
+    )
+  return datasets[name]
+
+
+def find(name: str) -> Dataset | None:
+  """The dataset of that short name in any world; None where there is none."""
+  found = (family(world).get(name) for world in WORLDS)
+  return next((dataset for dataset in found if dataset is not None), None)
+
+
+@functools.cache
+def tasks() -> dict[str, Dataset]:
+  """Training task name (`flan_rte`) -> dataset, of every world."""
+  return {d.task: d for world in WORLDS for d in family(world).values()}
+
+
+def task(name: str) -> Dataset:
+  """The dataset behind a task name, as `flan_rte`.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  if name in mixtures():
+    raise InputError(
+      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
+      'lists them'
+    )
+  if name not in tasks():
+    raise InputError(
+      f'task {name!r}: not registered; `flan tasks` lists them'
+      + did_you_mean(name, tasks())
+    )
+  return tasks()[name]
+
+
+@functools.cache
+def mixtures() -> dict[str, Mixture]:
+  """Every declared mixture by name."""
+  declared = importlib.import_module(MIXTURES).MIXTURES
+  return {mixture.name: mixture for mixture in declared}
+
+
+def excluded_with(cluster: str) -> tuple[str, ...]:
+  """Clusters that are not trained on when `cluster` is held out (FLAN footnote 1)."""
+  return importlib.import_module(MIXTURES).EXCLUDED_WITH.get(cluster, ())
+
+
+def generator(family: str) -> Callable[[str, str], Iterator[tuple[str, Any]]] | None:
+  """The function (dataset, split) -> (id, record) of a family that is generated."""
+  return getattr(importlib.import_module(WORLDS[family]), 'records', None)
+
+
+def mixture(name: str) -> Mixture:
+  """The mixture (or the one task, as a mixture) of that name.
+
+  Raises:
+    InputError: if there is none; names the nearest.
+  """
+  if name in mixtures():
+    return mixtures()[name]
+  if name in tasks():
+    dataset = tasks()[name]
+    return Mixture(name=name, datasets=(dataset.name,), family=dataset.family)
+  raise InputError(
+    f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
+    + did_you_mean(name, [*mixtures(), *tasks()])
+  )
+
+
+def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
+  """One object of `flan tasks --json`."""
+  answer_type = {Label: 'classification', Choice: 'multiple_choice', Text: 'generation'}
+  return {
+    'dataset': dataset.name,
+    'cluster': dataset.cluster,
+    'in_paper': dataset.in_paper,
+    'paper_name': dataset.paper_name,
+    'tfds': dataset.tfds,
+    'splits': dataset.slices,
+    'rate': rate,
+    'metric': dataset.metric,
+    'answer_type': answer_type[type(dataset.answer)],
+    'templates': [
+      {
+        'inputs': template.inputs,
+        'targets': template.targets,
+        'turned_around': template.turned_around,
+        **({'direction': template.direction} if template.direction else {}),
+      }
+      for template in dataset.templates
+    ],
+  }

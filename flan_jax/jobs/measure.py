@@ -1,0 +1,113 @@
+"""Measure: models on datasets, and the report of it."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.config import evaluation as evaluation_config
+from flan_jax.data.preprocess import Limits
+from flan_jax.evaluate import (
+  evaluator,
+  predictions,
+)
+from flan_jax.evaluate.eval_data import Rows
+from flan_jax.evaluate.evaluator import Results
+from flan_jax.evaluate.predict import LanguageModel
+from flan_jax.report import write  # fmt: skip
+from flan_jax.runtime import multihost
+from flan_jax.runtime.progress import Progress
+
+_NAMED = 12
+"""Most datasets that a stage names one by one."""
+
+
+def prompt_forms(evaluate: evaluation_config.Evaluate) -> dict[str, str]:
+  """Model -> the words of its prompts."""
+  return {'tuned': evaluate.form, 'base': evaluate.base_form or evaluate.form}
+
+
+def report(
+  tuned: LanguageModel,
+  base: LanguageModel | None = None,
+  *,
+  datasets: Sequence[Dataset],
+  about: Mapping[str, Any],
+  out: pathlib.Path,
+  progress: Progress,
+  evaluate: evaluation_config.Evaluate,
+  look_up: Callable[[Results], Mapping[str, Any]] | None = None,
+  **shared: Any,
+) -> dict[str, Any]:
+  """Measures, writes OUT/report.json and what belongs to it; returns the report."""
+  models = 'Model beside the base' if base is not None else 'Model'
+  progress.stage(f'{models} {title(about["held_out"], datasets, evaluate)}')
+  with contextlib.ExitStack() as stack:
+    emit = None
+    if multihost.first():
+      out.mkdir(parents=True, exist_ok=True)
+      emit = stack.enter_context(predictions.Predictions(out))
+    results = run(
+      tuned, base=base, datasets=datasets, emit=emit, progress=progress,
+      evaluate=evaluate, **shared,
+    )  # fmt: skip
+  for warning in results.warnings:
+    progress.line(f'warning: {warning}')
+  found = None
+  if multihost.first():
+    overlaps = look_up(results) if look_up is not None else None
+    asked = {
+      'normalisation': evaluate.normalisation,
+      'decoding': dataclasses.asdict(evaluate.decoding),
+    }
+    made = write.write(out, results, contamination=overlaps, answers=asked, **about)
+    found = json.dumps(made).encode()
+  return json.loads(multihost.told(found))
+
+
+def title(
+  clusters: Sequence[str],
+  datasets: Sequence[Dataset],
+  evaluate: evaluation_config.Evaluate,
+) -> str:
+  names = f'{len(datasets)} datasets'
+  if len(datasets) <= _NAMED:
+    names = ', '.join(dataset.name for dataset in datasets)
+  how = f'{evaluate.shots}-shot' if evaluate.shots else 'zero-shot'
+  return f'{how} on {", ".join(clusters)}: {names}'
+
+
+def run(
+  tuned: LanguageModel,
+  *,
+  evaluate: evaluation_config.Evaluate,
+  datasets: Sequence[Dataset],
+  rows: Rows,
+  seed: int,
+  progress: Progress,
+  base: LanguageModel | None = None,
+  emit: Callable[..., None] | None = None,
+  **changes: Any,
+) -> Results:
+  settled = {
+    'templates': evaluate.templates,
+    'max_rows': evaluate.max_rows,
+    'shots': evaluate.shots,
+    'form': evaluate.form,
+    'base_form': evaluate.base_form,
+  }
+  with progress.counter() as count:
+    return evaluator.evaluate(
+      tuned,
+      datasets=datasets,
+      rows=rows,
+      base=base,
+      limits=Limits(min(Limits().inputs, evaluate.row_length), evaluate.max_decode),
+      seed=seed,
+      emit=emit,
+      progress=count,
+      **{**settled, **changes},
+    )

@@ -1,0 +1,25 @@
+"""A training run and the held-out evaluation that ends it."""
+
+from flan_jax.config import training
+from flan_jax.jobs.held_out import HeldOutEvaluation
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import trainer
+
+
+def train_and_evaluate(
+  run: training.Run, *, text: str = '', profile: int = 0, progress: Progress
+) -> trainer.Outcome:
+  """Trains, then evaluates the held-out clusters into MODEL_DIR/report; `flan train`.
+
+  Args:
+    run: the settings.
+    text: the resolved configuration, kept in MODEL_DIR.
+    profile: steps to trace into MODEL_DIR/profile.
+    progress: where to say what is happening.
+
+  Raises:
+    InputError: see flan_jax.train.trainer.train.
+  """
+  return trainer.train(
+    run, text=text, profile=profile, progress=progress, evaluate=HeldOutEvaluation
+  )

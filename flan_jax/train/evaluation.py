@@ -1,0 +1,25 @@
+"""Evaluation during training: what the trainer calls, whoever implements it."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Evaluation(Protocol):
+  """A held-out evaluation before, during and after training.
+
+  `flan_jax.jobs.held_out.HeldOutEvaluation` implements it.
+  """
+
+  def before(self, params: Any) -> dict[str, Any]:
+    """Measures the model that training starts from."""
+
+  def during(self, params: Any, *, step: int) -> dict[str, Any]:
+    """Measures dev after `step` steps."""
+
+  def looked(self, step: int) -> bool:
+    """Returns whether `during` has run at this step."""
+
+  def after(
+    self, params: Any, *, base: Any | None, about: Mapping[str, Any]
+  ) -> dict[str, Any]:
+    """Measures the trained model beside the base and writes the report."""

@@ -1,0 +1,68 @@
+"""Optimizer of a run: Adafactor under its schedule."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from flan_jax.config import optimizer as optimizer_config
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model import decoder as decoder_lib
+from flan_jax.train import adafactor
+from flan_jax.train import lora as lora_lib
+
+
+def schedule(optimizer: optimizer_config.Optimizer) -> optax.Schedule:
+  """The learning rate of each step, counted from 0; of an int, without compiling."""
+  peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
+
+  def rate(step):
+    at = np if isinstance(step, int) else jnp
+    done = at.asarray(step, at.float32) + 1
+    scale = at.minimum(1.0, done / warmup) if warmup else 1.0
+    if optimizer.schedule == 'rsqrt':
+      scale = scale * at.sqrt(max(warmup, 1) / at.maximum(done, max(warmup, 1)))
+    return peak * scale
+
+  return rate
+
+
+def make_optimizer(
+  optimizer: optimizer_config.Optimizer,
+  *,
+  config: DecoderConfig,
+  logical_axes: Any,
+  lora: optimizer_config.Lora | None = None,
+) -> optax.GradientTransformation:
+  """Adafactor as t5x runs it, behind a global-norm clip where one is asked for.
+
+  Parameters that begin at zero have no size that a step could be relative to: theirs
+  is the learning rate itself.
+
+  Args:
+    optimizer: the settings.
+    config: of the decoder.
+    logical_axes: of what is trained.
+    lora: adapters, where they are what is trained; of rank 0 or None, none are.
+  """
+
+  lora = lora or optimizer_config.Lora()
+
+  def scaled(name: str) -> bool:
+    if lora.rank:
+      return not lora_lib.starts_at_zero(name)
+    return not decoder_lib.starts_at_zero(name, config)
+
+  transform = adafactor.adafactor(
+    schedule(optimizer),
+    logical_axes=logical_axes,
+    decay_rate=optimizer.decay_rate,
+    clipping_threshold=optimizer.clipping_threshold,
+    multiply_by_parameter_scale=scaled if optimizer.scales(lora) else False,
+    momentum=optimizer.momentum,
+    weight_decay=optimizer.weight_decay,
+  )
+  if optimizer.clip_global_norm is None:
+    return transform
+  return optax.chain(optax.clip_by_global_norm(optimizer.clip_global_norm), transform)
