@@ -18,7 +18,7 @@ from flan_jax.errors import InputError
 
 
 def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
-  """A template filled in, its fields in colour."""
+  """A template filled in, its fields in color."""
   out = text_lib.Text()
   for literal, name in template_lib.parse(text):
     out.append(literal)
@@ -32,7 +32,7 @@ def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
 def first_rows(
   dataset: Dataset, split: str, count: int, *, data_dir: str | None
 ) -> list[Row]:
-  """The first `count` labelled rows of a split."""
+  """The first `count` labeled rows of a split."""
   if split not in dataset.slices:
     raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
   out = []

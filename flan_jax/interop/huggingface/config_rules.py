@@ -1,7 +1,7 @@
 """How one field of another project's config is read as ours, and written back.
 
 A family is a list of such rules. What no rule reads is refused by name, since it may
-change the maths; what cannot (dropout, token ids, the version that wrote it) is named
+change the math; what cannot (dropout, token ids, the version that wrote it) is named
 in HARMLESS, and what is switched off (null or false) is let pass.
 """
 
