@@ -35,11 +35,11 @@ test: $(READY)  ## the default tests
 test-slow: $(READY)  ## the long ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
 
-lint: $(READY)  ## ruff on the code, spelling and wording of its prose, flan lint on the templates
+lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell --skip '*/microworld/*' $(PROSE)
-	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld
+	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld  # codespell:ignore
 	$(BIN)/python tests/wording.py
 	$(BIN)/flan lint
 
