@@ -136,5 +136,5 @@ def refuse_unknown(theirs: Mapping[str, Any], rules: Sequence[Rule]) -> None:
     shown = ', '.join(f'{name}={theirs[name]!r:.60}' for name in sorted(unknown)[:4])
     raise InputError(
       f'config.json: {shown}: not known to this family; a field that may change the '
-      'maths is never passed over'
+      'math is never passed over'
     )
