@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PROSE := flan_jax tasks mixtures gin tests benchmarks docs setup.py Makefile $(wildcard *.md)
 export CUDA_VISIBLE_DEVICES ?=
 
 .PHONY: help setup torch demo test test-slow lint format golden docs bench clean
@@ -34,9 +35,12 @@ test: $(READY)  ## the default tests
 test-slow: $(READY)  ## the long ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
 
-lint: $(READY)  ## ruff on the code, flan lint on the templates
+lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell --skip '*/microworld/*' $(PROSE)
+	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld  # codespell:ignore
+	$(BIN)/python tests/wording.py
 	$(BIN)/flan lint
 
 format: $(READY)  ## ruff mends what it can

@@ -168,6 +168,6 @@ DATASETS = (
     templates=_TRIVIA_QA_TEMPLATES,
     licence='Apache-2.0',
     citation='Joshi et al. 2017, "TriviaQA", ACL',
-    note='trained on the answer as it is written (a quarter is in capitals, and mended), where the reference code has a normalised form, "gray s inn" for "Gray\'s Inn": the metric normalises both sides. Contexts are not used',
+    note='trained on the answer as it is written (a quarter is in capitals, and mended), where the reference code has a normalized form, "gray s inn" for "Gray\'s Inn": the metric normalizes both sides. Contexts are not used',
   ),
 )

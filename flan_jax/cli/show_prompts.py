@@ -19,7 +19,7 @@ from flan_jax.errors import InputError
 
 
 def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
-  """A template filled in, its fields in colour."""
+  """A template filled in, its fields in color."""
   out = text_lib.Text()
   for literal, name in template_lib.parse(text):
     out.append(literal)

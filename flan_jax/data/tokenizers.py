@@ -392,7 +392,7 @@ def train(
   """Trains a byte-pair encoding on `texts` with SentencePiece.
 
   The same texts give the same bytes: pairs are counted in whole numbers by one
-  thread. Nothing is normalised, newlines and runs of blanks are tokens, and what the
+  thread. Nothing is normalized, newlines and runs of blanks are tokens, and what the
   vocabulary lacks is spelled in bytes, so `decode(encode(text)) == text`.
 
   Args:

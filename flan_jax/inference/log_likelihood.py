@@ -165,7 +165,7 @@ class Likelihood:
 
     Every batch has at most rows x row_length positions, in one of a few shapes: few
     programs are compiled. A path whose sum is NaN is read again in a row of its own,
-    so that it cannot spoil its neighbours.
+    so that it cannot spoil its neighbors.
 
     Returns:
       float64 [paths], NaN where the model gave no number; positions, padding included.

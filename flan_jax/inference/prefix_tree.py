@@ -69,7 +69,7 @@ class Tree:
 
 
 class Grove:
-  """Paths in the order in which those that begin alike are neighbours.
+  """Paths in the order in which those that begin alike are neighbors.
 
   Attributes:
     paths: those given.

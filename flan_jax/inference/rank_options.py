@@ -3,7 +3,7 @@
 A prompt is read once and its options are branches that grow from it; several such
 trees are packed into a row, and no token sees another tree or another branch. That
 is exactly as if every option had a row `[BOS] prompt EOS option EOS` of its own. The
-score is the sum of the log-probabilities of the option and its EOS, not normalised by
+score is the sum of the log-probabilities of the option and its EOS, not normalized by
 length (FLAN section 2.4; t5's rank classification), unless asked otherwise.
 """
 
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
   """What `Scorer.score` returns.
 
   Attributes:
-    log_probabilities: float32 [options] for each request, in nats, normalised as the
+    log_probabilities: float32 [options] for each request, in nats, normalized as the
       scorer was told; NaN where the model gave no number.
     tokens_scored: positions computed, padding included.
     tokens_naive: positions that one row per option would have taken: batches of as
@@ -135,7 +135,7 @@ class Scorer:
 
     Every batch has at most rows x row_length positions, in one of a few shapes: few
     programs are compiled. A sequence whose score is NaN is scored again in a row of
-    its own, so that it cannot spoil its neighbours in the packed row.
+    its own, so that it cannot spoil its neighbors in the packed row.
 
     Raises:
       InputError: a prompt with its option exceeds what the model can read, or an

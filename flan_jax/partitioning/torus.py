@@ -22,7 +22,7 @@ class Factor(NamedTuple):
   Attributes:
     dimension: one of DIMENSIONS.
     size: of the part; None takes the whole dimension.
-    inner: the part runs over neighbours; otherwise it strides over groups of them.
+    inner: the part runs over neighbors; otherwise it strides over groups of them.
   """
 
   dimension: str
@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, tuple[Factor, ...]]:
   """`fsdp=x2i.c model=x4.y`: mesh axis -> the factors that it runs over, slowest first.
 
   `x` is the whole dimension x; `x4` and `x2i` are its two parts where it is 8 long: 4
-  groups of 2 neighbours, and the 2 in a group. `c` is the core on a chip.
+  groups of 2 neighbors, and the 2 in a group. `c` is the core on a chip.
 
   Raises:
     InputError: if the text is not of that form, or uses a part twice.

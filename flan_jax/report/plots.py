@@ -231,7 +231,7 @@ def strip(row: Mapping[str, Any]) -> str:
 
 
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  """(key, colour, label) of each model measured."""
+  """(key, color, label) of each model measured."""
   names = statements.models(report)
   model = ('tuned', TUNED, _short(names['tuned']))
   if any('base' in row for row in report['rows']):

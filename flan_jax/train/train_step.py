@@ -79,7 +79,7 @@ def prefix_of(batch: Batch) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-  """What is minimised, and how it is computed.
+  """What is minimized, and how it is computed.
 
   Attributes:
     z_loss: weight of log(Z)**2 per loss token.
@@ -115,7 +115,7 @@ def loss_sums(
     params: what is trained: the decoder's parameters, or adapters of `frozen`.
     batch: packed rows, arrays [B, L].
     config: of the decoder.
-    loss: what is minimised.
+    loss: what is minimized.
     frozen: the decoder's parameters where `params` are adapters.
 
   Returns:

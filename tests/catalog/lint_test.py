@@ -186,7 +186,7 @@ TONES = tuple(
   Template(f'{opening}\n\n{{passage}}\n{{claim}}\n\n{{OPTIONS}}')
   for opening in (
     'Kind or harsh?', 'Name its tone.', 'What is the spirit of these lines?',
-    'How would you put up with such a neighbour?', 'Tone:', 'Pick an adjective.',
+    'How would you put up with such a neighbor?', 'Tone:', 'Pick an adjective.',
     'Would you call him kind?', 'A critic wrote to us. In which voice?',
     'Hear both speakers out.',
   )

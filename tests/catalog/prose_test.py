@@ -37,7 +37,7 @@ CLEANED = [
   # Numbers.
   ('$ 3.01 a share , up 1.4 %', '$3.01 a share, up 1.4%'),
   ('at 12 : 30 , 10 , 000 people', 'at 12:30, 10,000 people'),
-  ('in the centre. .', 'in the centre.'),
+  ('in the center. .', 'in the center.'),
   ('from 1828 - 1904', 'from 1828-1904'),
   ('open 12 : 00 - 5 : 00', 'open 12:00-5:00'),
   ('of dogs?.', 'of dogs?'),

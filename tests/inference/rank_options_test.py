@@ -93,7 +93,7 @@ def test_order_of_requests_does_not_matter(scorer):
 
 
 def test_packing_does_not_matter(scorer):
-  """Other rows, other neighbours, other padding: the same scores."""
+  """Other rows, other neighbors, other padding: the same scores."""
   found = requests()
   straight = scorer.score(found).log_probabilities
   other = dataclasses.replace(scorer, rows=1, row_length=64)
@@ -323,7 +323,7 @@ def test_names_options_that_tokenise_alike():
 
 
 def test_nan_spoils_its_own_request_only(tiny_model):
-  """Token 200 reads as NaN: its request is NaN, its neighbours in the row are not."""
+  """Token 200 reads as NaN: its request is NaN, its neighbors in the row are not."""
   model = tiny_model(tied_embedding=False)
   poison = model.params['embedding'].at[200].set(jnp.nan)
   sound = make_scorer(model)

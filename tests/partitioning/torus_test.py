@@ -1,4 +1,4 @@
-"""Mesh axes along the torus: who is whose neighbour."""
+"""Mesh axes along the torus: who is whose neighbor."""
 
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ def v3(x: int, y: int) -> list[Device]:
 def test_an_axis_runs_over_the_parts_that_it_names():
   mesh = torus.arrange(v3(8, 8), along=ALONG, sizes=SIZES)
   assert mesh.shape == (1, 4, 32)
-  gather = mesh[0, :, 0]  # two neighbours in x, both cores of each
+  gather = mesh[0, :, 0]  # two neighbors in x, both cores of each
   assert [(d.coords[0], d.core_on_chip) for d in gather] == [
     (0, 0), (0, 1), (1, 0), (1, 1),
   ]  # fmt: skip

@@ -300,7 +300,9 @@ def test_what_fix_punct_leaves_out_is_what_its_templates_say():
 @each_dataset
 def test_templates_are_in_american_spelling(dataset):
   british = re.compile(
+    # codespell:ignore-next-line
     r'\b\w*(?:colour|neighbour|rumour|favour|honour|labelled|programme|isation|judgement|'
+    # codespell:ignore-next-line
     r'speciality|enquir|centre|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
   )
   for template in dataset.templates:

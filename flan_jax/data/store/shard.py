@@ -20,7 +20,7 @@ from array_record.python import array_record_module
 from flan_jax.data.batch import Example
 
 _WRITER = 'group_size:1'
-"""One record a group: any of them is read without its neighbours."""
+"""One record a group: any of them is read without its neighbors."""
 _READER = 'readahead_buffer_size:0,max_parallelism:0'
 
 DAMAGE = (RuntimeError, OSError, EOFError, IndexError, ValueError, TypeError)
@@ -184,7 +184,7 @@ def digest(folder: pathlib.Path, dataset: str, epoch: int) -> str | None:
 
 def spans(rows: Sequence[int], *, most: int = 6) -> str:
   """Row numbers for a reader: `3, 7-9`; the first `most` spans of them."""
-  # Neighbours have the same distance from their place in the list.
+  # Neighbors have the same distance from their place in the list.
   runs = [
     [row for _, row in run]
     for _, run in itertools.groupby(enumerate(rows), lambda one: one[1] - one[0])

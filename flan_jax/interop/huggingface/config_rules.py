@@ -1,7 +1,7 @@
 """How one field of another project's config is read as ours, and written back.
 
 A family is a list of such rules. What no rule reads is refused by name, since it may
-change the maths; what cannot (dropout, token ids, the version that wrote it) is named
+change the math; what cannot (dropout, token ids, the version that wrote it) is named
 in HARMLESS, and what is switched off (null or false) is let pass.
 """
 
@@ -136,5 +136,5 @@ def refuse_unknown(theirs: Mapping[str, Any], rules: Sequence[Rule]) -> None:
     shown = ', '.join(f'{name}={theirs[name]!r:.60}' for name in sorted(unknown)[:4])
     raise InputError(
       f'config.json: {shown}: not known to this family; a field that may change the '
-      'maths is never passed over'
+      'math is never passed over'
     )

@@ -332,7 +332,7 @@ def to_theirs(
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
-  """Fields of ours that theirs cannot say, none of which changes the maths."""
+  """Fields of ours that theirs cannot say, none of which changes the math."""
   plain = families.canonical(config)
   return {
     field.name: getattr(config, field.name)

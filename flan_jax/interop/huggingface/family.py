@@ -62,7 +62,7 @@ class Family(NamedTuple):
 def canonical(config: DecoderConfig) -> DecoderConfig:
   """`config` with its fields that have no effect at their defaults.
 
-  Two configs of the same maths are then equal.
+  Two configs of the same math are then equal.
   """
   idle: set[str] = set()
   if config.positions != 'rotary':

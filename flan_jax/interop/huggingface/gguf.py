@@ -1,7 +1,7 @@
 """A GGUF file as a source: its metadata as a Hugging Face config, dequantised tensors.
 
 The names and turns of GGUF differ from Hugging Face's: Llama's queries and keys are
-stored for rotations of neighbouring channels, and Gemma's norms already contain the 1
+stored for rotations of neighboring channels, and Gemma's norms already contain the 1
 that its code adds.
 """
 
@@ -222,7 +222,7 @@ class File:
       elif key not in _HARMLESS and not key.startswith('rope.scaling.f'):
         raise InputError(
           f'{self.where}: {name}: got {value!r:.60}; not known for {architecture!r}: a '
-          'field that may change the maths is never passed over'
+          'field that may change the math is never passed over'
         )
     turned = self.field(f'{prefix}rope.dimension_count')
     heads = out.get('num_attention_heads')

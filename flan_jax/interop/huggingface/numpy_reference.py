@@ -2,7 +2,7 @@
 
 Written apart from the tables and from the decoder, so that the same mistake would
 have to be made twice: it knows the files' own names, and computes on their own layouts
-(torch's [out, in], GPT-2's [in, out], NeoX's fused projection, the neighbouring
+(torch's [out, in], GPT-2's [in, out], NeoX's fused projection, the neighboring
 channels that Llama's GGUF turns together). One layer is in memory at a time.
 """
 

@@ -90,7 +90,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
 def _merges(pieces, kinds) -> list[tuple[str, str]]:
   """The pairs that make each piece, the best pieces first.
 
-  SentencePiece merges whatever two neighbours make the piece of the best score; of the
+  SentencePiece merges whatever two neighbors make the piece of the best score; of the
   ways to cut a piece all are listed, in the order of their parts.
   """
   ranks = {

@@ -1,4 +1,4 @@
-"""Step time, run time, energy and CO2 of a compiled step: modelled, not measured.
+"""Step time, run time, energy and CO2 of a compiled step: modeled, not measured.
 
 The time of a step is XLA's own estimate of every instruction, as often as it runs, plus
 every transfer on its links, one after the other. On v3 nothing does overlap; on later
@@ -14,7 +14,7 @@ from flan_jax.tpu.plan.hlo import Module
 from flan_jax.tpu.plan.interconnect import Links, Traffic
 from flan_jax.tpu.plan.topology import Topology
 
-MODELLED = 'modelled, not measured'
+MODELLED = 'modeled, not measured'
 
 
 @dataclasses.dataclass(frozen=True)

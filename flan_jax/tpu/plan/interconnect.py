@@ -1,10 +1,10 @@
-"""What the transfers of a program cost on the links of a slice: modelled, not measured.
+"""What the transfers of a program cost on the links of a slice: modeled, not measured.
 
 A group of devices has the links of the dimensions that it runs over:
 
   * a whole dimension whose ends are linked: two, one each way; open-ended: one;
   * every n-th chip of a dimension: those, shared by n groups;
-  * some neighbours of a dimension: one.
+  * some neighbors of a dimension: one.
 
 Two readings bound the truth: `torus_s` lets a transfer use all of them at once,
 `ring_s` only the two of the ring through the group, which is what the compiler's own

@@ -1,7 +1,7 @@
 """`flan plan`: compile the step of a run for a TPU slice that is not here.
 
 A plan says whether the step fits, what it holds by name, what moves over which links,
-and what the run would take. Times are modelled, not measured.
+and what the run would take. Times are modeled, not measured.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     wanted: bytes of one device that the compiler asked for, where it does not fit.
     limit: bytes of one device.
     compile_s: seconds that the compiler took.
-    step: modelled; None where it does not fit or the program has no text.
+    step: modeled; None where it does not fit or the program has no text.
     roofline: by hand.
     mfu: of the estimate.
     footprint: of the whole run (train only).

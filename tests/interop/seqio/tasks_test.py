@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory):
   """rte, common_gen and half of cb, prepared from rows of our own writing."""
   root = tmp_path_factory.mktemp('data')
   rte = [
-    {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a colour.', 'idx': i,
+    {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a color.', 'idx': i,
      'label': i % 2}
     for i in range(60)
   ]  # fmt: skip

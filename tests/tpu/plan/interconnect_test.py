@@ -34,7 +34,7 @@ class Mesh(NamedTuple):
 
 @pytest.fixture(scope='module')
 def links():
-  """fsdp: two neighbours in x and their cores; model: every second x, and all of y."""
+  """fsdp: two neighbors in x and their cores; model: every second x, and all of y."""
   places = [(x, y, c) for y in range(8) for x in range(8) for c in range(2)]
   devices = [Device(n, (x, y, 0), c) for n, (x, y, c) in enumerate(places)]
   sizes = {'data': 1, 'fsdp': 4, 'model': 32}

@@ -64,7 +64,7 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
   text = ''.join(line for line in lines if not line.startswith('compiled in'))
   text = text.rstrip() + '\n'
   assert 'fits' in text
-  assert 'modelled, not measured' in text
+  assert 'modeled, not measured' in text
   path = GOLDEN / f'{name}.txt'
   if update:
     path.parent.mkdir(exist_ok=True)
