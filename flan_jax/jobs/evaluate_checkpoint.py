@@ -33,7 +33,7 @@ from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import provenance
 from flan_jax.report import build  # fmt: skip
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 _NAMED = 12
@@ -377,8 +377,7 @@ def _claim(out: pathlib.Path) -> None:
   """
   try:
     out.mkdir(parents=True, exist_ok=True)
-    with predictions.replacing(out / 'writable'):
-      pass
+    atomic_file.write_text(out / 'writable', '')
     (out / 'writable').unlink()
   except OSError as error:
     raise InputError(
@@ -476,7 +475,7 @@ def _measure(
 def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
   """Adds a line, in place of those of the same step and later ones."""
   kept = [found for step, found in _looks(path).items() if step < look['step']]
-  with predictions.replacing(path) as file:
+  with atomic_file.writing(path) as file:
     file.writelines(f'{json.dumps(found)}\n' for found in [*kept, look])
 
 

@@ -17,9 +17,9 @@ from flan_jax.catalog.fields import Answer
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.errors import InputError
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
-from flan_jax.evaluate.predictions import replacing
 from flan_jax.evaluate.statistics import Interval
 from flan_jax.report import published, statements  # fmt: skip
+from flan_jax.runtime import atomic_file
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
@@ -351,9 +351,7 @@ def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str,
   """
   out = pathlib.Path(out)
   report = build(results, **about)
-  with replacing(out / 'report.json') as file:
-    json.dump(report, file, indent=2, ensure_ascii=False)
-    file.write('\n')
+  atomic_file.write_json(out / 'report.json', report, ensure_ascii=False)
   render(out)
   return report
 
