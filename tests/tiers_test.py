@@ -34,6 +34,7 @@ TIERS = {
   'flan_jax.data.loader': TENSORFLOW,
   'flan_jax.data.store.materialize': TENSORFLOW,
   'flan_jax.data.store.repair': TENSORFLOW,
+  'flan_jax.runtime.atomic_file': (*HEAVY, *TENSORFLOW),
   'flan_jax.runtime.worker_pool': (*HEAVY, *TENSORFLOW),
   'flan_jax.train.trainer': TENSORFLOW,
   'flan_jax.jobs.evaluate_checkpoint': TENSORFLOW,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 
 PROVENANCE = 'training.json'
 """What a run says of the model it wrote: mixture, clusters, rows seen, its lineage."""
@@ -214,13 +213,12 @@ def save(
     tokenizer.save(folder / tokenizer.filename)
   else:
     (folder / 'tokenizer.bytes').touch()
-  partial = folder / 'model.safetensors.tmp'
-  safetensors_writer.write(
-    partial,
-    held,
-    ((name, map(_whole, pieces[name])) for name in safetensors_writer.order(held)),
-  )
-  os.replace(partial, folder / 'model.safetensors')
+  with atomic_file.replacing(folder / 'model.safetensors') as draft:
+    safetensors_writer.write(
+      draft,
+      held,
+      ((name, map(_whole, pieces[name])) for name in safetensors_writer.order(held)),
+    )
   found = checksum(folder)
   (folder / PROVENANCE).unlink(missing_ok=True)  # of weights that were here before
   if provenance is not None:
@@ -243,8 +241,7 @@ def record(
   if said.get('lineage'):
     *before, last = said['lineage']
     said['lineage'] = [*before, {**last, 'weights': checksum}]
-  text = json.dumps(said, indent=2) + '\n'
-  (folder / PROVENANCE).write_text(text, encoding='utf-8')
+  atomic_file.write_json(folder / PROVENANCE, said)
 
 
 class _Piece(NamedTuple):

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 
 DTYPES = {
   'F32': np.dtype(np.float32),
@@ -114,17 +115,15 @@ def save(
   if dtype is not None:
     flat = {name: value.astype(dtype) for name, value in flat.items()}
   flat = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-  save_file(flat, folder / 'model.safetensors.tmp')
-  os.replace(folder / 'model.safetensors.tmp', folder / 'model.safetensors')
+  with atomic_file.replacing(folder / 'model.safetensors') as draft:
+    save_file(flat, draft)
   save_config(folder, config)
 
 
 def save_config(folder: str | os.PathLike, config: DecoderConfig) -> None:
   """Writes config.json, whole or not at all."""
-  folder = pathlib.Path(folder)
-  text = json.dumps(dataclasses.asdict(config), indent=2) + '\n'
-  (folder / 'config.json.tmp').write_text(text, encoding='utf-8')
-  os.replace(folder / 'config.json.tmp', folder / 'config.json')
+  path = pathlib.Path(folder) / 'config.json'
+  atomic_file.write_json(path, dataclasses.asdict(config))
 
 
 def load_config(folder: str | os.PathLike) -> DecoderConfig:

@@ -11,14 +11,13 @@ import heapq
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 
 VERSION = 2
 
@@ -417,11 +416,9 @@ class Plan:
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the plan to `folder`, whole or not at all; one that is there stays."""
     folder = pathlib.Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix='.partial-', dir=folder.parent))
-    try:
+    with atomic_file.Draft(folder, folder=True) as draft:
       for name, array in self._arrays.items():
-        np.save(partial / f'{name}.npy', array)
+        np.save(draft.path / f'{name}.npy', array)
       meta = {
         'datasets': self.datasets,
         'seed': self.seed,
@@ -434,16 +431,13 @@ class Plan:
         'fill': self.fill,
       }
       text = json.dumps(meta, indent=2) + '\n'
-      (partial / 'plan.json').write_text(text, encoding='utf-8')
-      partial.chmod(0o755)
+      (draft.path / 'plan.json').write_text(text, encoding='utf-8')
       try:
-        partial.rename(folder)
+        draft.keep()
       except OSError:
         # Another process was first: the same plan by name, so the same bytes.
         if not (folder / 'plan.json').is_file():
           raise
-    finally:
-      shutil.rmtree(partial, ignore_errors=True)
 
   @classmethod
   def open(cls, folder: str | os.PathLike) -> 'Plan':

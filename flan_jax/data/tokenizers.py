@@ -20,6 +20,7 @@ import sentencepiece
 
 from flan_jax.data import control_tokens
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import atomic_file
 
 BYTES = 'bytes'
 
@@ -214,7 +215,7 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def save(self, path: str | os.PathLike) -> None:
-    pathlib.Path(path).write_bytes(self.model)
+    atomic_file.write_bytes(path, self.model)
 
 
 class HuggingFace(Tokenizer):
@@ -315,11 +316,11 @@ class HuggingFace(Tokenizer):
   def save(self, path: str | os.PathLike) -> None:
     """Writes `path`, and beside it the `tokenizer_config.json` with its roles."""
     path = pathlib.Path(path)
-    path.write_bytes(self._model)
+    atomic_file.write_bytes(path, self._model)
     config: dict[str, Any] = {'add_bos_token': self.bos_id is not None}
     config |= {f'{role}_token': token for role, token in self._roles.items()}
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    path.with_name('tokenizer_config.json').write_text(text + '\n', encoding='utf-8')
+    beside = path.with_name('tokenizer_config.json')
+    atomic_file.write_json(beside, config, sort_keys=True, ensure_ascii=False)
 
 
 def _roles(

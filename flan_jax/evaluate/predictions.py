@@ -1,8 +1,4 @@
-"""Predictions: every answer of an evaluation as a line of JSON.
-
-A file is written under a temporary name and renamed when whole, so that a reader never
-sees half a file and a full disk costs nothing that was there before.
-"""
+"""Predictions: every answer of an evaluation as a line of JSON."""
 
 import contextlib
 import json
@@ -15,20 +11,7 @@ import numpy as np
 
 from flan_jax.errors import InputError
 from flan_jax.evaluate.metric import Metric
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[IO[str]]:
-  """Opens a new text file that takes the place of `path` once it is whole."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    with draft.open('w', encoding='utf-8', newline='\n') as file:
-      yield file
-    draft.replace(path)
-  finally:
-    draft.unlink(missing_ok=True)
-
+from flan_jax.runtime.atomic_file import writing
 
 KEYS = ('row_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
 """What every prediction has."""
@@ -122,7 +105,7 @@ class Predictions:
 
   def _file(self, name: str) -> IO[str]:
     if name not in self._files:
-      self._files[name] = self._stack.enter_context(replacing(self._out / name))
+      self._files[name] = self._stack.enter_context(writing(self._out / name))
     return self._files[name]
 
   def __call__(self, prediction: Mapping[str, Any], *, split: str, model: str) -> None:

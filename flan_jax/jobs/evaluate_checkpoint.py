@@ -14,10 +14,9 @@ from flan_jax.evaluate import (
   eval_data,
   load_model,
   measured_data,
-  predictions,
 )
 from flan_jax.jobs import measure, model_source, provenance
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 
@@ -163,8 +162,7 @@ def _claim(out: pathlib.Path) -> None:
   """
   try:
     out.mkdir(parents=True, exist_ok=True)
-    with predictions.replacing(out / 'writable'):
-      pass
+    atomic_file.write_text(out / 'writable', '')
     (out / 'writable').unlink()
   except OSError as error:
     raise InputError(

@@ -18,12 +18,11 @@ from flan_jax.evaluate import (
   eval_data,
   load_model,
   measured_data,
-  predictions,
 )
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
 from flan_jax.report import build, schema, tables
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 LOOKS = 'evaluations.jsonl'
@@ -228,7 +227,7 @@ class HeldOutEvaluation:
 def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
   """Adds a line, in place of those of the same step and later ones."""
   kept = [found for step, found in _looks(path).items() if step < look['step']]
-  with predictions.replacing(path) as file:
+  with atomic_file.writing(path) as file:
     file.writelines(f'{json.dumps(found)}\n' for found in [*kept, look])
 
 

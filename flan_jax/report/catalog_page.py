@@ -17,8 +17,8 @@ from flan_jax.data import raw_records
 from flan_jax.data import raw_records as raw_records_lib
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.evaluate.predictions import replacing
 from flan_jax.report import statements
+from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
 
 
@@ -50,8 +50,7 @@ def write(
   for number, dataset in enumerate(datasets, 1):
     progress.line(f'{number}/{len(datasets)} {dataset.name}')
     rows[dataset.name] = example(dataset, data_dir=data_dir)
-  with replacing(out) as file:
-    file.write(render(datasets, rows=rows, tokenizer=tokenizer))
+  atomic_file.write_text(out, render(datasets, rows=rows, tokenizer=tokenizer))
 
 
 def example(dataset: Dataset, *, data_dir: str | None) -> Row | None:

@@ -12,8 +12,8 @@ from flan_jax.catalog import registry
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
-from flan_jax.evaluate.predictions import replacing
 from flan_jax.report import schema, statements, tables
+from flan_jax.runtime import atomic_file
 
 EXAMPLES = 3
 """Answers shown per dataset that became better, and as many that became worse."""
@@ -152,11 +152,9 @@ def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   from flan_jax.report import html
 
   found = compare(new, old)
-  with replacing(pathlib.Path(new) / 'difference.json') as file:
-    json.dump(found, file, indent=2, ensure_ascii=False)
-    file.write('\n')
-  with replacing(pathlib.Path(new) / 'difference.html') as file:
-    file.write(html.difference(found))
+  new = pathlib.Path(new)
+  atomic_file.write_json(new / 'difference.json', found, ensure_ascii=False)
+  atomic_file.write_text(new / 'difference.html', html.difference(found))
   tables.write_difference(new, found)
   return found
 

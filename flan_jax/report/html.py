@@ -12,9 +12,9 @@ from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
-from flan_jax.evaluate.predictions import replacing
 from flan_jax.report import plots as plots_lib  # fmt: skip
 from flan_jax.report import published, schema, statements, tables
+from flan_jax.runtime import atomic_file
 
 EXAMPLES = 3
 """Right and wrong examples shown per dataset, each."""
@@ -29,10 +29,9 @@ def write(out: str | os.PathLike) -> None:
   report = schema.load(out)
   drawn = plots_lib.draw(report)
   for name, svg in drawn.items():
-    with replacing(out / 'plots' / f'{name}.svg') as file:
-      file.write(svg)
-  with replacing(out / 'report.html') as file:
-    file.write(render(report, plots=drawn, examples=examples(out, report)))
+    atomic_file.write_text(out / 'plots' / f'{name}.svg', svg)
+  text = render(report, plots=drawn, examples=examples(out, report))
+  atomic_file.write_text(out / 'report.html', text)
 
 
 def render(

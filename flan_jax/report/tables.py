@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from flan_jax.evaluate.predictions import replacing
 from flan_jax.report import published, statements
 from flan_jax.report.schema import (
   averages,
@@ -19,6 +18,7 @@ from flan_jax.report.schema import (
   rows_of,
   shown,
 )
+from flan_jax.runtime.atomic_file import writing
 
 if TYPE_CHECKING:
   from rich.console import Console
@@ -44,7 +44,7 @@ def write(out: str | os.PathLike) -> None:
   """Writes OUT/report.csv, OUT/templates.csv and OUT/report.tex from report.json."""
   out = pathlib.Path(out)
   report = load(out)
-  with replacing(out / 'report.csv') as file:
+  with writing(out / 'report.csv') as file:
     lines = csv.DictWriter(file, COLUMNS, lineterminator='\n')
     lines.writeheader()
     measured = {label(part): part for part in report['data'].get('datasets', ())}
@@ -52,11 +52,11 @@ def write(out: str | os.PathLike) -> None:
       part = measured.get(label(row), {})
       more = {'tfds': part.get('tfds'), 'rows_digest': part.get('digest')}
       lines.writerow(_line(row) | more)
-  with replacing(out / 'templates.csv') as file:
+  with writing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
     lines.writerow(('dataset', 'direction', 'model', 'template', 'dev', 'test', 'n'))
     lines.writerows(_by_template(report))
-  with replacing(out / 'report.tex') as file:
+  with writing(out / 'report.tex') as file:
     file.write(latex(report))
 
 
@@ -275,7 +275,7 @@ PAIR = (
 def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
   """Writes OUT/difference.csv and OUT/difference.tex."""
   out = pathlib.Path(out)
-  with replacing(out / 'difference.csv') as file:
+  with writing(out / 'difference.csv') as file:
     lines = csv.DictWriter(file, PAIR, lineterminator='\n')
     lines.writeheader()
     for row in found['rows']:
@@ -285,7 +285,7 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
         line[f'{which}_split'] = row['splits'][which]
         line |= {f'{which}_{name}': value for name, value in of.items()}
       lines.writerow(line)
-  with replacing(out / 'difference.tex') as file:
+  with writing(out / 'difference.tex') as file:
     file.write(latex_of_pair(found))
 
 

@@ -1,11 +1,10 @@
 """Writes a report: report.json and all that is made from it."""
 
-import json
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from flan_jax.evaluate.predictions import replacing
+from flan_jax.runtime import atomic_file
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.evaluator import Results
@@ -22,9 +21,7 @@ def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str,
   """
   out = pathlib.Path(out)
   report = build(results, **about)
-  with replacing(out / 'report.json') as file:
-    json.dump(report, file, indent=2, ensure_ascii=False)
-    file.write('\n')
+  atomic_file.write_json(out / 'report.json', report, ensure_ascii=False)
   render(out)
   return report
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from etils import epath
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 
 SCHEME = 'gs://'
 
@@ -64,12 +65,9 @@ class Bucket:
       self.local.mkdir(parents=True, exist_ok=True)
       for path, state in there.items():
         if here.get(path) != state or _grows(path):
-          target = self.local / path
-          target.parent.mkdir(parents=True, exist_ok=True)
-          partial = target.with_name(f'{target.name}.{os.getpid()}.tmp')
-          partial.write_bytes((self.remote / path).read_bytes())
-          os.utime(partial, (state.mtime, state.mtime))
-          os.replace(partial, target)
+          with atomic_file.replacing(self.local / path) as draft:
+            draft.write_bytes((self.remote / path).read_bytes())
+            os.utime(draft, (state.mtime, state.mtime))
     return self.local
 
   def push(self) -> None:
@@ -84,6 +82,7 @@ class Bucket:
       there = _files(self.remote)
       for path, state in _files(epath.Path(self.local)).items():
         if there.get(path) != state or _grows(path):
+          # An object appears whole when its upload ends: it needs no draft.
           (self.remote / path).parent.mkdir(parents=True, exist_ok=True)
           (self.remote / path).write_bytes((self.local / path).read_bytes())
           sent = (self.remote / path).stat().mtime
@@ -129,7 +128,7 @@ def _files(root: epath.Path) -> dict[str, _State]:
     place = root / folder if folder else root
     for path in place.iterdir() if place.is_dir() else ():
       name = f'{folder}/{path.name}' if folder else path.name
-      if name in APART or name.endswith('.tmp'):
+      if name in APART or atomic_file.is_temporary(name):
         continue
       if path.is_dir():
         folders.append(name)

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from flan_jax.runtime import atomic_file
+
 KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
 """What time is spent on; `step` records carry `from` and `to`, steps done."""
 
@@ -50,9 +52,7 @@ class Ledger:
     records = read(self._path)
     text = ''.join(f'{json.dumps(record)}\n' for record in records)
     if not self._path.is_file() or self._path.read_text(encoding='utf-8') != text:
-      partial = self._path.with_name(f'{self._path.name}.tmp')
-      partial.write_text(text, encoding='utf-8')
-      os.replace(partial, self._path)
+      atomic_file.write_text(self._path, text)
     self.lost = lost_after(records, step)
     self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
     steps, seconds = self.lost

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from flan_jax.runtime import multihost
-from flan_jax.train.run_dir import Folder, write
+from flan_jax.runtime import atomic_file, multihost
+from flan_jax.train.run_dir import Folder
 from flan_jax.train.train_step import Metrics
 
 
@@ -145,7 +145,7 @@ def _forget_after(path: pathlib.Path, step: int) -> None:
     return
   lines = path.read_text(encoding='utf-8').splitlines()
   kept = [line for line in lines if _step(line) <= step]
-  write(path, ''.join(f'{line}\n' for line in kept))
+  atomic_file.write_text(path, ''.join(f'{line}\n' for line in kept))
 
 
 def _step(line: str) -> float:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.train import goodput
 
@@ -105,8 +105,8 @@ class Folder:
         )
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      write(self._settings, json.dumps(values, indent=2) + '\n')
-      write(self.path / 'config.gin', text)
+      atomic_file.write_json(self._settings, values)
+      atomic_file.write_text(self.path / 'config.gin', text)
     except OSError as error:
       raise InputError(
         f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
@@ -121,13 +121,6 @@ class Folder:
       or self.log.is_file()
       or any(any((self.path / name).glob('*')) for name in made)
     )
-
-
-def write(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  partial = path.with_name(f'{path.name}.tmp')
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)
 
 
 def _values(run: training.Run) -> dict[str, Any]:

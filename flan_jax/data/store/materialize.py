@@ -10,7 +10,6 @@ import dataclasses
 import fcntl
 import functools
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -30,7 +29,7 @@ from flan_jax.data.store.manifest import Sized, Trained
 from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import worker_pool
+from flan_jax.runtime import atomic_file, worker_pool
 
 Progress = Callable[[str, str, int, int], None]
 """progress(stage, dataset, rows done, rows in all).
@@ -175,10 +174,8 @@ def materialize(
     manifest['files'] = {
       path.relative_to(folder).as_posix(): path.stat().st_size for path in files
     }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + '\n'
-    with parts.whole(folder / store_lib.MANIFEST) as file:
-      file.write(text.encode('utf-8'))
-    folder.rename(out)
+    atomic_file.write_json(folder / store_lib.MANIFEST, manifest, ensure_ascii=False)
+    atomic_file.move(folder, out)
   return manifest
 
 
@@ -376,6 +373,8 @@ def _partial(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
     InputError: if another process has it, or nothing more can be written.
   """
   out.parent.mkdir(parents=True, exist_ok=True)
+  # A work folder rather than a draft: a killed run resumes from it, so it keeps its
+  # name, and nothing but a finished run or another recipe clears it.
   folder = out.parent / f'.{out.name}.partial'
   folder.mkdir(exist_ok=True)
   descriptor = os.open(folder, os.O_RDONLY)

@@ -10,14 +10,12 @@ once, so every epoch is rendered without the raw data, and memory does not grow 
 """
 
 import collections
-import contextlib
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -34,6 +32,7 @@ from flan_jax.data.store.shard import Record, ShardWriter
 from flan_jax.data.tokenization_loss import Losses
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 from flan_jax.runtime.worker_pool import Report
 
 WORK = 'work'
@@ -100,20 +99,7 @@ def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
 def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None:
   """Leaves the note that a part is finished."""
   text = json.dumps({'made_from': made_from, 'said': said})
-  with whole(job.path(WORK, f'{part}.json')) as file:
-    file.write(text.encode('utf-8'))
-
-
-@contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """A file to write that appears under its name when it is whole, or not at all."""
-  part = path.with_name(f'.{os.getpid()}.{path.name}')
-  try:
-    with part.open('wb') as file:
-      yield file
-    part.replace(path)
-  finally:
-    part.unlink(missing_ok=True)
+  atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
 def rows_of(
@@ -218,7 +204,8 @@ def read(job: Job, name: str, report: Report) -> None:
     filters=filters,
   )  # fmt: skip
   kept = 0
-  with whole(job.path(WORK, f'{name}.spool')) as spool:
+  path = job.path(WORK, f'{name}.spool')
+  with atomic_file.replacing(path) as draft, draft.open('wb') as spool:
     for row in rows:
       steps.to(filters['read'])
       answer = row.answer
@@ -338,7 +325,8 @@ def evaluate(job: Job, name: str, report: Report) -> None:
     source = rows_of(
       dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
     )
-    with whole(job.path('evaluation', f'{name}.{split}.jsonl')) as file:
+    path = job.path('evaluation', f'{name}.{split}.jsonl')
+    with atomic_file.replacing(path) as draft, draft.open('wb') as file:
       for row in source:
         steps.to(filters['read'])
         if row.answer.is_blank:

@@ -6,9 +6,6 @@ again from the raw data, compared, and only then put in its place.
 
 import hashlib
 import os
-import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +18,7 @@ from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.runtime import worker_pool
+from flan_jax.runtime import atomic_file, worker_pool
 
 
 class Damage(NamedTuple):
@@ -109,10 +106,8 @@ def repair(
   datasets = {n: registry.get(n, family=manifest['family']) for n in names}
   file = manifest['tokenizer']['file']
   limits = manifest['limits']
-  scratch = pathlib.Path(
-    tempfile.mkdtemp(prefix=f'.{store.path.name}.repair-', dir=store.path.parent)
-  )
-  try:
+  with atomic_file.Draft(store.path, folder=True) as draft:
+    scratch = draft.path
     for name in ('train', 'evaluation', WORK):
       (scratch / name).mkdir()
     if file:
@@ -135,9 +130,7 @@ def repair(
     _make(job, found, manifest, worker_pool.Tally(progress or (lambda *_: None)))
     for damage in found:
       for name in damage.files:
-        (scratch / name).replace(store.path / name)
-  finally:
-    shutil.rmtree(scratch, ignore_errors=True)
+        atomic_file.move(scratch / name, store.path / name)
   return found
 
 

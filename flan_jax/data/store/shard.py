@@ -8,7 +8,6 @@ The record file has a hash for every record, so damage is found at the rows it h
 
 import hashlib
 import itertools
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from flan_jax.data.batch import Example
+from flan_jax.runtime import atomic_file
 
 _WRITER = 'group_size:1'
 """One record a group: any of them is read without its neighbors."""
@@ -81,10 +81,10 @@ class ShardWriter:
 
   def __init__(self, folder: pathlib.Path, dataset: str, epoch: int):
     names = records_file(dataset, epoch), index_file(dataset, epoch)
-    self._final = [folder / name for name in names]
-    # Its own names: what a killed process left behind is never written over.
-    self._part = [folder / f'.{os.getpid()}.{name}' for name in names]
-    self._writer = array_record_module.ArrayRecordWriter(str(self._part[0]), _WRITER)
+    self._drafts = [atomic_file.Draft(folder / name) for name in names]
+    self._writer = array_record_module.ArrayRecordWriter(
+      str(self._drafts[0].path), _WRITER
+    )
     self._digest = hashlib.sha256()
     self.index: list[tuple[int, int]] = []
 
@@ -104,9 +104,10 @@ class ShardWriter:
       self._writer.close()
     except RuntimeError as error:
       raise OSError(str(error).splitlines()[0]) from None
-    np.save(self._part[1], np.array(self.index, np.int32).reshape(-1, 2))
-    for part, final in zip(self._part, self._final, strict=True):
-      part.replace(final)
+    with self._drafts[1].path.open('wb') as file:
+      np.save(file, np.array(self.index, np.int32).reshape(-1, 2))
+    for draft in self._drafts:
+      draft.keep()
     return self._digest.hexdigest()
 
   def abandon(self) -> None:
@@ -117,8 +118,8 @@ class ShardWriter:
     except RuntimeError:
       pass  # the failure that it is abandoned for is on its way up
     finally:
-      for part in self._part:
-        part.unlink(missing_ok=True)
+      for draft in self._drafts:
+        draft.discard()
 
 
 class ShardReader:

@@ -4,6 +4,7 @@ Both ways go tensor by tensor into a folder beside the destination; it gets its 
 only when the logits of the two have been compared and agree.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -36,6 +37,7 @@ from flan_jax.interop.huggingface import gguf as gguf_lib
 from flan_jax.interop.huggingface.source import Folder, Source, read_json
 from flan_jax.interop.huggingface.tensor_map import Tensor
 from flan_jax.model.decoder import Decoder
+from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
 
 PROVENANCE = 'conversion.json'
@@ -205,7 +207,8 @@ def to_ours(
   batch = logit_check.batch(tokenizer, config, bos=source.config.get('bos_token_id'))
   progress.stage('Logits of the source')
   reference = logit_check.reference(source, batch)
-  with _Beside(destination) as folder:
+  with _beside(destination) as draft:
+    folder = draft.path
     progress.stage('Writing')
     held = _our_headers(source, lines, shapes, names, config)
     sizes = tensor_map.sizes(config)
@@ -227,7 +230,7 @@ def to_ours(
     checksum = model_dir.checksum(folder)
     model_dir.record(folder, {'lineage': lineage.as_json()}, checksum=checksum)
     _note(folder, source.where, family.model_type, agreement)
-    return _finish(folder, destination, family.model_type, config, agreement)
+    return _finish(draft, destination, family.model_type, config, agreement)
 
 
 def _pieces(source, line: Tensor, names, config, sizes) -> Iterator[np.ndarray]:
@@ -307,7 +310,8 @@ def to_theirs(
     arrays = [stored.read(ours, layer) for _, ours, layer in parts]
     yield parts[0][0].to_theirs(arrays, sizes)
 
-  with _Beside(destination) as folder:
+  with _beside(destination) as draft:
+    folder = draft.path
     progress.stage('Writing')
     safetensors_writer.write(
       folder / 'model.safetensors',
@@ -328,7 +332,7 @@ def to_theirs(
     agreement = logit_check.compare(path, config, batch, reference)
     training_history.write(folder, lineage)
     _note(folder, str(path), family.model_type, agreement)
-    return _finish(folder, destination, family.model_type, config, agreement)
+    return _finish(draft, destination, family.model_type, config, agreement)
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
@@ -393,27 +397,19 @@ def _check_room(destination: pathlib.Path, source: Any, shapes) -> None:
     )
 
 
-class _Beside:
-  """A folder beside the destination, which is gone when the block ends."""
-
-  def __init__(self, destination: pathlib.Path):
-    self._folder = destination.absolute().with_name(
-      f'.{destination.name}.partial-{os.getpid()}'
-    )
-
-  def __enter__(self) -> pathlib.Path:
-    try:
-      self._folder.mkdir(parents=True)
-    except OSError as error:
-      raise InputError(f'{self._folder.parent}: {error.strerror}') from None
-    return self._folder
-
-  def __exit__(self, kind, error, trace) -> None:
-    shutil.rmtree(self._folder, ignore_errors=True)
-    if isinstance(error, OSError):
-      raise InputError(
-        f'{self._folder.parent}: cannot be written to ({error.strerror})'
-      ) from None
+@contextlib.contextmanager
+def _beside(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
+  """Yields a draft folder of the destination; it is gone at the end, unless kept."""
+  parent = destination.absolute().parent
+  try:
+    draft = atomic_file.Draft(destination, folder=True)
+  except OSError as error:
+    raise InputError(f'{parent}: {error.strerror}') from None
+  try:
+    with draft:
+      yield draft
+  except OSError as error:
+    raise InputError(f'{parent}: cannot be written to ({error.strerror})') from None
 
 
 def _note(folder, source: str, family: str, agreement: logit_check.Agreement) -> None:
@@ -428,9 +424,7 @@ def _note(folder, source: str, family: str, agreement: logit_check.Agreement) ->
   (folder / PROVENANCE).write_text(text + '\n', encoding='utf-8')
 
 
-def _finish(folder, destination, family, config, agreement) -> Converted:
+def _finish(draft, destination, family, config, agreement) -> Converted:
   if agreement.passed:
-    if destination.is_dir():
-      destination.rmdir()
-    os.replace(folder, destination)
+    draft.keep()
   return Converted(destination, family, config, agreement)
