@@ -39,7 +39,7 @@ lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the temp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell --skip '*/microworld/*' $(PROSE)
-	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld  # codespell:ignore
+	$(BIN)/codespell --ignore-words-list color,colors,grey flan_jax/microworld tests/microworld  # codespell:ignore
 	$(BIN)/python tests/wording.py
 	$(BIN)/flan lint
 
@@ -50,8 +50,8 @@ format: $(READY)  ## ruff mends what it can
 golden: $(READY)  ## writes the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/golden_test.py tests/tpu/plan/plan_test.py --update-golden
 
-docs: $(READY)  ## docs/catalogue.md from the declarations
-	$(BIN)/python docs/catalogue.py
+docs: $(READY)  ## docs/catalog.md from the declarations
+	$(BIN)/python docs/catalog.py
 
 bench: $(READY)  ## data path and train step beside their peers; the others: docs/performance.md
 	$(BIN)/python benchmarks/data.py

@@ -105,7 +105,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
   }
   rates = in_turn(works, dict.fromkeys(works, rows))
   first = rates['flan materialize']
-  print(f'\nrendering and tokenising, {rows:,} rows of {", ".join(names)}, one process')
+  print(f'\nrendering and tokenizing, {rows:,} rows of {", ".join(names)}, one process')
   print('| | examples/s | tokens/s | ours is |\n|---|--:|--:|--:|')
   for name, rate in rates.items():
     print(

@@ -2,8 +2,8 @@
 
 from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.extracts import spelt
-from flan_jax.catalog.fields import Field, capitalised, first_or, question_mark
+from flan_jax.catalog.extracts import spelled
+from flan_jax.catalog.fields import Field, capitalized, first_or, question_mark
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 
@@ -51,7 +51,7 @@ _ARC = {
   'answer': Choice('answerKey', 'choices/text', count=4),
   'metric': 'accuracy',
   'templates': _ARC_TEMPLATES,
-  'licence': 'CC BY-SA 4.0',
+  'license': 'CC BY-SA 4.0',
   'citation': 'Clark et al. 2018, "Think you have Solved Question Answering?"; arXiv:1803.05457',
   'note': 'the few items with three or five options are dropped, as in FLAN',
 }
@@ -137,14 +137,14 @@ DATASETS = (
     test='validation',
     sizes={'train': 87925, 'validation': 3610},
     fields={
-      'question': Field('question', question_mark, capitalised),
+      'question': Field('question', question_mark, capitalized),
       'answer': Field('answer', first_or('')),
     },
     cleaning=prose,
     answer=Text('{answer}', references='answer'),
     metric='trivia_em',
     templates=_NATURAL_QUESTIONS_TEMPLATES,
-    licence='CC BY-SA 3.0',
+    license='CC BY-SA 3.0',
     citation='Kwiatkowski et al. 2019, "Natural Questions", TACL; open version by Lee et al. 2019',
     note='questions are queries in lower case without a question mark; every answer of the list counts as right, the first is trained on',
   ),
@@ -159,14 +159,14 @@ DATASETS = (
     sizes={'train': 138384, 'validation': 18669},
     fields={
       # Some questions carry the quoting of a CSV file: "Who wrote ""Emma""?"
-      'question': Field('question', prose, question_mark, capitalised),
-      'answer': Field('', spelt('answer/value', among='answer/aliases')),
+      'question': Field('question', prose, question_mark, capitalized),
+      'answer': Field('', spelled('answer/value', among='answer/aliases')),
     },
     cleaning=prose,
     answer=Text('{answer}', references='answer/aliases'),
     metric='trivia_em',
     templates=_TRIVIA_QA_TEMPLATES,
-    licence='Apache-2.0',
+    license='Apache-2.0',
     citation='Joshi et al. 2017, "TriviaQA", ACL',
     note='trained on the answer as it is written (a quarter is in capitals, and mended), where the reference code has a normalized form, "gray s inn" for "Gray\'s Inn": the metric normalizes both sides. Contexts are not used',
   ),

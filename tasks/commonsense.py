@@ -5,7 +5,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import (
   Field,
   Record,
-  capitalised,
+  capitalized,
   drop,
   recode,
   replace,
@@ -55,7 +55,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', ('{choice1}', '{choice2}')),
     metric='accuracy',
-    licence='BSD-2-Clause',
+    license='BSD-2-Clause',
     citation='Roemmele, Bejan and Gordon 2011, "Choice of Plausible Alternatives", AAAI Spring Symposium; Wang et al. 2019, "SuperGLUE", NeurIPS',
     templates=(
       Template(
@@ -112,7 +112,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', 'endings', cleaning=(_TAGS,)),
     metric='accuracy',
-    licence='MIT',
+    license='MIT',
     citation='Zellers et al. 2019, "HellaSwag: Can a Machine Really Finish Your Sentence?", ACL',
     templates=(
       Template(
@@ -159,14 +159,14 @@ DATASETS = (
     test='validation',
     sizes={'train': 16_113, 'validation': 1_838},
     fields={
-      'goal': Field('goal', prose, drop(r'[\s,]+$'), capitalised),
-      'sol1': Field('sol1', capitalised),
-      'sol2': Field('sol2', capitalised),
+      'goal': Field('goal', prose, drop(r'[\s,]+$'), capitalized),
+      'sol1': Field('sol1', capitalized),
+      'sol2': Field('sol2', capitalized),
     },
     cleaning=prose,
     answer=Choice('label', ('{sol1}', '{sol2}')),
     metric='accuracy',
-    licence='AFL-3.0',
+    license='AFL-3.0',
     citation='Bisk et al. 2020, "PIQA: Reasoning about Physical Commonsense in Natural Language", AAAI',
     templates=(
       Template(
@@ -216,7 +216,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', 'endings', first=1),
     metric='accuracy',
-    licence='handed out on request by its authors; no open licence',
+    license='handed out on request by its authors; no open license',
     citation='Mostafazadeh et al. 2016, "A Corpus and Cloze Evaluation for Deeper Understanding of Commonsense Stories", NAACL',
     note='Manual download. TFDS has no train split: trains on validation, as the reference does.',
     templates=(

@@ -5,7 +5,7 @@ import functools
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.extracts import as_in, cut, marked, standing_for
-from flan_jax.catalog.fields import Field, after, before, capitalised, full_stop
+from flan_jax.catalog.fields import Field, after, before, capitalized, full_stop
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 
@@ -27,7 +27,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', 'candidates'),
     metric='accuracy',
-    licence='none stated',
+    license='none stated',
     citation='Rahman and Ng 2012, "Resolving Complex Cases of Definite Pronouns: The Winograd Schema Challenge", EMNLP',
     templates=(
       Template(
@@ -72,8 +72,8 @@ DATASETS = (
     test='validation',
     sizes={'train_xl': 40_398, 'validation': 1_267},
     fields={
-      'sentence': Field('sentence', capitalised),
-      'start': Field('sentence', before('_'), capitalised),
+      'sentence': Field('sentence', capitalized),
+      'start': Field('sentence', before('_'), capitalized),
       'rest': Field('sentence', after('_')),
       'option1': 'option1',
       'option2': 'option2',
@@ -81,7 +81,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', ('{option1} {rest}', '{option2} {rest}')),
     metric='accuracy',
-    licence='CC BY 4.0',
+    license='CC BY 4.0',
     citation='Sakaguchi et al. 2020, "WinoGrande: An Adversarial Winograd Schema Challenge at Scale", AAAI',
     note='The reference pins 1.1.0, which TFDS 4.9.10 no longer has; 1.2.0 holds the same splits.',
     templates=(
@@ -137,7 +137,7 @@ DATASETS = (
     cleaning=prose,
     answer=Choice('label', ('{option1} {rest}', '{option2} {rest}')),
     metric='accuracy',
-    licence='CC BY 4.0',
+    license='CC BY 4.0',
     citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR',
     note="Test split only: never trained on. One of the paper's 62; in no cluster of the reference.",
     templates=(
@@ -188,7 +188,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', ('no', 'yes')),
     metric='accuracy',
-    licence='CC BY 4.0; SuperGLUE: research use',
+    license='CC BY 4.0; SuperGLUE: research use',
     citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR; Wang et al. 2019, "SuperGLUE", NeurIPS',
     note='In the reference only: the paper lists WSC273 (here `wsc273`) in its place. The pronoun is marked because it may occur more than once.',
     templates=(

@@ -9,7 +9,7 @@ from flan_jax.catalog.fields import (
   after,
   altered,
   before,
-  capitalised,
+  capitalized,
   drop,
   each,
   numbered,
@@ -42,7 +42,7 @@ DATASETS = (
     fields={
       'story': Field('story', prose),
       'questions': Field(
-        'questions', each(prose, question_mark, capitalised), numbered
+        'questions', each(prose, question_mark, capitalized), numbered
       ),
       'answers': Field('answers/input_text', numbered),
     },
@@ -53,7 +53,7 @@ DATASETS = (
     ),
     metric='f1',
     reference_metric='the same, of the whole list at once; the paper of CoQA takes F1 question by question',
-    licence='mixed, by source of the passage',
+    license='mixed, by source of the passage',
     citation='Reddy, Chen and Manning 2019, "CoQA: A Conversational Question Answering Challenge", TACL',
     note='A whole conversation is one example: numbered questions, numbered answers. TFDS calls the official development set `test`.',
     templates=(
@@ -105,7 +105,7 @@ DATASETS = (
       'section': 'section_title',
       'background': Field('background', prose, opening(80)),
       'context': Field('context', drop(r'\s*CANNOTANSWER\s*$'), prose),
-      'question': Field('question', prose, question_mark, capitalised),
+      'question': Field('question', prose, question_mark, capitalized),
       'reply': Field('orig_answer/text', _UNANSWERABLE, _OPEN_END),
     },
     cleaning=prose,
@@ -115,7 +115,7 @@ DATASETS = (
     evidence=Evidence(field='context', start='orig_answer/answer_start'),
     metric='f1',
     reference_metric="exact match and F1 in TriviaQA's form, against one annotator; the paper of QuAC has F1 in SQuAD's form against all of them, as here",
-    licence='CC BY-SA 4.0',
+    license='CC BY-SA 4.0',
     citation='Choi et al. 2018, "QuAC: Question Answering in Context", EMNLP',
     note='A record holds one question of a dialogue and none of its earlier turns; the prompts say so, and name article and section. CANNOTANSWER reads "unanswerable", and does not stand at the end of the passage.',
     templates=(
@@ -168,7 +168,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', ('different meanings', 'the same meaning')),
     metric='accuracy',
-    licence='CC BY-NC 4.0',
+    license='CC BY-NC 4.0',
     citation='Pilehvar and Camacho-Collados 2019, "WiC: the Word-in-Context Dataset", NAACL; Wang et al. 2019, "SuperGLUE", NeurIPS',
     templates=(
       Template(
@@ -223,7 +223,7 @@ DATASETS = (
     cleaning=verbatim,
     answer=Text('{solution}'),
     metric='accuracy',
-    licence='Apache-2.0',
+    license='Apache-2.0',
     citation='Saxton et al. 2019, "Analysing Mathematical Reasoning Abilities of Neural Models", ICLR',
     templates=(
       Template('{question} Nothing but the number is wanted.'),
@@ -268,7 +268,7 @@ DATASETS = (
     answer=Label('label', ('unacceptable', 'acceptable')),
     metric='accuracy',
     reference_metric='accuracy; the papers of CoLA and GLUE report Matthews correlation',
-    licence='published examples; research use',
+    license='published examples; research use',
     citation='Warstadt, Singh and Bowman 2019, "Neural Network Acceptability Judgments", TACL; Wang et al. 2019, "GLUE", ICLR',
     note='The reference pins no version.',
     templates=(
@@ -322,7 +322,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
-    licence='CC0-1.0',
+    license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='The English side alone; a line without punctuation is dropped and counted.',
     templates=(
@@ -372,7 +372,7 @@ DATASETS = (
       ('description', 'entity', 'abbreviation', 'human', 'numeric', 'location'),
     ),
     metric='accuracy',
-    licence='none stated; research use',
+    license='none stated; research use',
     citation='Li and Roth 2002, "Learning Question Classifiers", COLING; Hovy et al. 2001, "Toward Semantics-Based Answer Pinpointing", HLT',
     templates=(
       Template(
@@ -422,7 +422,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
-    licence='CC0-1.0',
+    license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone; a line without capitals is dropped and counted.',
     templates=(
@@ -473,7 +473,7 @@ DATASETS = (
     answer=Text('{text}'),
     metric='edit_distance',
     reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
-    licence='CC0-1.0',
+    license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone.',
     templates=(

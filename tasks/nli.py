@@ -10,7 +10,7 @@ from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import (
   Field,
-  capitalised,
+  capitalized,
   full_stop,
   question_mark,
   replace,
@@ -60,14 +60,14 @@ _ANLI_TEMPLATES = (
 _STATEMENT = (
   prose,
   substitute(r'[\s,;:/]+$', ''),
-  capitalised,
+  capitalized,
   full_stop,
   substitute(r'(?<=\w)(["\'’”]+)$', r'\1.'),
 )
 """A sentence that ends as one: not with a comma, and with a stop after a quotation."""
 
 _PREMISE_AND_HYPOTHESIS = {
-  'premise': Field('premise', prose, capitalised),
+  'premise': Field('premise', prose, capitalized),
   'hypothesis': Field('hypothesis', *_STATEMENT),
 }
 
@@ -76,14 +76,14 @@ _ANLI = {
   'dev': 'validation[:200]',
   'test': 'test',
   'fields': {
-    'context': Field('context', prose, capitalised),
+    'context': Field('context', prose, capitalized),
     'hypothesis': Field('hypothesis', replace('\n', ' '), *_STATEMENT),
   },
   'cleaning': prose,
   'answer': Label('label', ('Yes', "It's impossible to say", 'No')),
   'metric': 'accuracy',
   'templates': _ANLI_TEMPLATES,
-  'licence': 'CC BY-NC 4.0',
+  'license': 'CC BY-NC 4.0',
   'citation': 'Nie et al. 2020, "Adversarial NLI", ACL; arXiv:1910.14599',
 }
 
@@ -175,7 +175,7 @@ _MNLI = {
   'answer': Label('label', ('yes', 'it is not possible to tell', 'no')),
   'metric': 'accuracy',
   'templates': _MNLI_TEMPLATES,
-  'licence': 'OANC, CC BY-SA 3.0 and CC BY 3.0, by genre',
+  'license': 'OANC, CC BY-SA 3.0 and CC BY 3.0, by genre',
   'citation': 'Williams et al. 2018, "A Broad-Coverage Challenge Corpus for Sentence Understanding through Inference", NAACL',
   'note': 'matched and mismatched share their training rows',
 }
@@ -373,7 +373,7 @@ DATASETS = (
     test='validation',
     sizes={'train': 250, 'validation': 56},
     fields={
-      'premise': Field('premise', prose, capitalised),
+      'premise': Field('premise', prose, capitalized),
       'hypothesis': 'hypothesis',
       'claim': Field('hypothesis', *_STATEMENT),
     },
@@ -382,7 +382,7 @@ DATASETS = (
     metric='accuracy',
     reference_metric='accuracy, and the mean F1 of the classes; the paper reports accuracy',
     templates=_CB_TEMPLATES,
-    licence='CC BY-SA (CommitmentBank); SuperGLUE: research use',
+    license='CC BY-SA (CommitmentBank); SuperGLUE: research use',
     citation='de Marneffe, Simons and Tonhauser 2019, "The CommitmentBank", Sinn und Bedeutung 23',
     note='hypotheses are clauses without a full stop, so templates put them after "that"; where one stands alone it is a sentence',
   ),
@@ -411,14 +411,14 @@ DATASETS = (
     test='validation',
     sizes={'train': 104743, 'validation': 5463},
     fields={
-      'question': Field('question', prose, question_mark, capitalised),
-      'sentence': Field('sentence', prose, capitalised),
+      'question': Field('question', prose, question_mark, capitalized),
+      'sentence': Field('sentence', prose, capitalized),
     },
     cleaning=prose,
     answer=Label('label', ('yes', 'no')),
     metric='accuracy',
     templates=_QNLI_TEMPLATES,
-    licence='CC BY-SA 4.0',
+    license='CC BY-SA 4.0',
     citation='Wang et al. 2019, "GLUE", ICLR; from SQuAD (Rajpurkar et al. 2016)',
     note='made from SQuAD, which is in the reading comprehension cluster',
   ),
@@ -436,7 +436,7 @@ DATASETS = (
     answer=Label('label', ('yes', 'no')),
     metric='accuracy',
     templates=_RTE_TEMPLATES,
-    licence='research use (SuperGLUE)',
+    license='research use (SuperGLUE)',
     citation='Dagan, Glickman and Magnini 2005, "The PASCAL Recognising Textual Entailment Challenge", and RTE-2, RTE-3, RTE-5',
     note='"no" is "does not follow": false or merely not said',
   ),
@@ -455,7 +455,7 @@ DATASETS = (
     answer=Label('label', ('yes', 'it is not possible to tell', 'no')),
     metric='accuracy',
     templates=_SNLI_TEMPLATES,
-    licence='CC BY-SA 4.0',
+    license='CC BY-SA 4.0',
     citation='Bowman et al. 2015, "A large annotated corpus for learning natural language inference", EMNLP',
     note='premises are captions of photographs; rows on which annotators did not agree (label -1) are dropped',
   ),
@@ -477,7 +477,7 @@ DATASETS = (
     answer=Label('label', ('no', 'yes')),
     metric='accuracy',
     templates=_WNLI_TEMPLATES,
-    licence='CC BY 4.0',
+    license='CC BY 4.0',
     citation='Levesque, Davis and Morgenstern 2012, "The Winograd Schema Challenge", KR; recast by Wang et al. 2019 (GLUE)',
     note='made from Winograd schemas, which are in the coreference cluster',
   ),

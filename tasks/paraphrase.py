@@ -2,13 +2,13 @@
 
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, capitalised, question_mark
+from flan_jax.catalog.fields import Field, capitalized, question_mark
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 
 _PAIR = {
-  'sentence1': Field('sentence1', prose, capitalised),
-  'sentence2': Field('sentence2', prose, capitalised),
+  'sentence1': Field('sentence1', prose, capitalized),
+  'sentence2': Field('sentence2', prose, capitalized),
 }
 _WORDS = ('no', 'yes')
 
@@ -27,7 +27,7 @@ DATASETS = (
     answer=Label('label', _WORDS),
     metric='accuracy',
     reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
-    licence='Microsoft research licence',
+    license='Microsoft research license',
     citation='Dolan and Brockett 2005, "Automatically Constructing a Corpus of Sentential Paraphrases", IWP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
@@ -72,14 +72,14 @@ DATASETS = (
     test='validation',
     sizes={'train': 363_846, 'validation': 40_430},
     fields={
-      'question1': Field('question1', prose, question_mark, capitalised),
-      'question2': Field('question2', prose, question_mark, capitalised),
+      'question1': Field('question1', prose, question_mark, capitalized),
+      'question2': Field('question2', prose, question_mark, capitalized),
     },
     cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
     reference_metric='accuracy, and F1 of the answer "yes"; the paper reports accuracy',
-    licence='Quora terms; non-commercial',
+    license='Quora terms; non-commercial',
     citation='Iyer, Dandekar and Csernai 2017, "First Quora Dataset Release: Question Pairs"; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
@@ -127,7 +127,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
-    licence='free for any purpose, with acknowledgement',
+    license='free for any purpose, with acknowledgement',
     citation='Zhang, Baldridge and He 2019, "PAWS: Paraphrase Adversaries from Word Scrambling", NAACL',
     templates=(
       Template(
@@ -177,7 +177,7 @@ DATASETS = (
     answer=Label('label', ('0', '1', '2', '3', '4', '5'), round, measured=True),
     metric='pearson',
     reference_metric='the same two correlations, with the score rounded as it is trained on',
-    licence='CC BY-SA 4.0',
+    license='CC BY-SA 4.0',
     citation='Cer et al. 2017, "SemEval-2017 Task 1: Semantic Textual Similarity", SemEval; Wang et al. 2019, "GLUE", ICLR',
     note='The score, 0 to 5, is rounded to the nearest whole number to be trained on (halves to the even one), and measured as it is.',
     templates=(

@@ -5,7 +5,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.fields import (
   Field,
-  capitalised,
+  capitalized,
   question_mark,
   replace,
   substitute,
@@ -97,8 +97,8 @@ DATASETS = (
     test='validation',
     sizes={'train': 25262, 'validation': 2985},
     fields={
-      'context': Field('context', prose, capitalised),
-      'question': Field('question', prose, question_mark, capitalised),
+      'context': Field('context', prose, capitalized),
+      'question': Field('question', prose, question_mark, capitalized),
       'answer0': 'answer0',
       'answer1': 'answer1',
       'answer2': 'answer2',
@@ -108,7 +108,7 @@ DATASETS = (
     answer=Choice('label', ('{answer0}', '{answer1}', '{answer2}', '{answer3}')),
     metric='accuracy',
     templates=_COSMOS_QA_TEMPLATES,
-    licence='CC BY 4.0',
+    license='CC BY 4.0',
     citation='Huang et al. 2019, "Cosmos QA", EMNLP',
     note='the text is tokenized in the source; it is joined up here, but for hyphens, which may be dashes',
   ),
@@ -133,7 +133,7 @@ DATASETS = (
     metric='accuracy',
     reference_metric="exact match and F1 in SQuAD's form, of text that is generated; the paper reports accuracy",
     templates=_RECORD_TEMPLATES,
-    licence='CNN and Daily Mail text: research use (SuperGLUE)',
+    license='CNN and Daily Mail text: research use (SuperGLUE)',
     citation='Zhang et al. 2018, "ReCoRD"; arXiv:1810.12885',
     note='as many options as the passage has entities, each with the rest of the sentence; several may be right. The highlights at the end of an article are lines of the passage: some answers stand nowhere else',
   ),

@@ -13,7 +13,7 @@ from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.excerpts import opening
 from flan_jax.catalog.fields import (
   Field,
-  capitalised,
+  capitalized,
   date_in_words,
   first_or,
   full_stop,
@@ -27,7 +27,7 @@ from flan_jax.catalog.template import Template
 _NO_FACT = 'The laws of nature are the same at all times and in all places.'
 """Stands for the fact of OpenBookQA in copies that lack it: true, and no hint."""
 
-_QUESTION = Field('question', prose, question_mark, capitalised)
+_QUESTION = Field('question', prose, question_mark, capitalized)
 
 _BOOL_Q_TEMPLATES = (
   Template('{passage}\n\nA single word will do for a reply: {question}\n\n{OPTIONS}'),
@@ -254,7 +254,7 @@ _SQUAD = {
   'dev': 'train[-200:]',
   'test': 'validation',
   'metric': 'f1',
-  'licence': 'CC BY-SA 4.0',
+  'license': 'CC BY-SA 4.0',
 }
 
 DATASETS = (
@@ -276,7 +276,7 @@ DATASETS = (
     answer=Label('answer', ('no', 'yes')),
     metric='accuracy',
     templates=_BOOL_Q_TEMPLATES,
-    licence='CC BY-SA 3.0',
+    license='CC BY-SA 3.0',
     citation='Clark et al. 2019, "BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions", NAACL',
     note='questions are queries in lower case without a question mark',
   ),
@@ -301,7 +301,7 @@ DATASETS = (
     reference_metric="exact match and F1 in SQuAD's form (1.5 is 15), against one annotation",
     differs="F1 of DROP's own script, where FLAN's code has SQuAD's",
     templates=_DROP_TEMPLATES,
-    licence='CC BY-SA 4.0',
+    license='CC BY-SA 4.0',
     citation='Dua et al. 2019, "DROP: Discrete Reasoning Over Paragraphs", NAACL',
     note='the further annotations count as right too, as in the DROP paper; dates are written out (7 November 1917); of an answer of several spans TFDS keeps the first, and of a date without a day nothing',
   ),
@@ -324,7 +324,7 @@ DATASETS = (
     metric='f1a',
     reference_metric='the same, and the share of questions with all answers right',
     templates=_MULTIRC_TEMPLATES,
-    licence='MultiRC research licence',
+    license='MultiRC research license',
     citation='Khashabi et al. 2018, "Looking Beyond the Surface", NAACL',
     note='one row per candidate answer; a question may have several right ones',
   ),
@@ -338,8 +338,8 @@ DATASETS = (
     test='test',
     sizes={'train': 4957, 'validation': 500, 'test': 500},
     fields={
-      'fact': Field('fact1', substitute(r'^\s*$', _NO_FACT), capitalised, full_stop),
-      'question': Field('question/stem', capitalised),
+      'fact': Field('fact1', substitute(r'^\s*$', _NO_FACT), capitalized, full_stop),
+      'question': Field('question/stem', capitalized),
       'choice_a': 'question/choice_A',
       'choice_b': 'question/choice_B',
       'choice_c': 'question/choice_C',
@@ -351,7 +351,7 @@ DATASETS = (
     ),
     metric='accuracy',
     templates=_OPENBOOKQA_TEMPLATES,
-    licence='Apache-2.0',
+    license='Apache-2.0',
     citation='Mihaylov et al. 2018, "Can a Suit of Armor Conduct Electricity?", EMNLP',
     note='the fact behind the question is in the prompt, as in FLAN: scores are not those of plain OpenBookQA',
   ),

@@ -30,7 +30,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
-    licence='research use',
+    license='research use',
     citation='Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis", ACL',
     templates=(
       Template(
@@ -79,7 +79,7 @@ DATASETS = (
     answer=Label('polarity', _WORDS, recode({0: 0, 2: -1, 4: 1})),
     metric='accuracy',
     differs="without the neutral tweets of the test set, which FLAN's code counts as negative",
-    licence='academic use; no formal licence',
+    license='academic use; no formal license',
     citation='Go, Bhayani and Huang 2009, "Twitter Sentiment Classification using Distant Supervision", Stanford technical report',
     note='Neutral tweets (polarity 2, in the test split only) are dropped and counted; the reference calls them negative.',
     templates=(
@@ -129,7 +129,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
-    licence='none stated; research use',
+    license='none stated; research use',
     citation='Socher et al. 2013, "Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank", EMNLP; Wang et al. 2019, "GLUE", ICLR',
     templates=(
       Template(
@@ -180,7 +180,7 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', _WORDS),
     metric='accuracy',
-    licence='Yelp dataset terms; academic use',
+    license='Yelp dataset terms; academic use',
     citation='Zhang, Zhao and LeCun 2015, "Character-level Convolutional Networks for Text Classification", NeurIPS',
     templates=(
       Template(

@@ -57,7 +57,7 @@ COMMON_GEN = Dataset(
       turned_around=True,
     ),
   ),
-  licence='MIT',
+  license='MIT',
   citation='Lin et al. 2020, "CommonGen", Findings of EMNLP; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
@@ -124,7 +124,7 @@ DART = Dataset(
       turned_around=True,
     ),
   ),
-  licence='MIT',
+  license='MIT',
   citation='Nan et al. 2021, "DART: Open-Domain Structured Data Record to Text Generation", NAACL; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
@@ -178,7 +178,7 @@ E2E_NLG = Dataset(
       turned_around=True,
     ),
   ),
-  licence='CC BY-SA 4.0',
+  license='CC BY-SA 4.0',
   citation='Dušek, Howcroft and Rieser 2019, "Semantic Noise Matters for Neural Natural Language Generation", INLG; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 
@@ -232,7 +232,7 @@ WEB_NLG_EN = Dataset(
       turned_around=True,
     ),
   ),
-  licence='CC BY-NC-SA 4.0',
+  license='CC BY-NC-SA 4.0',
   citation='Gardent et al. 2017, "The WebNLG Challenge: Generating Text from RDF Data", INLG; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 

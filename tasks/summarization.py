@@ -85,7 +85,7 @@ AESLC = Dataset(
       turned_around=True,
     ),
   ),
-  licence='CC BY-NC-SA 4.0',
+  license='CC BY-NC-SA 4.0',
   citation='Zhang and Tetreault 2019, "This Email Could Save Your Life: Introducing the Task of Email Subject Line Generation", ACL',
 )
 
@@ -149,7 +149,7 @@ CNN_DAILYMAIL = Dataset(
       turned_around=True,
     ),
   ),
-  licence='news text of CNN and the Daily Mail: research use',
+  license='news text of CNN and the Daily Mail: research use',
   citation='Hermann et al. 2015, "Teaching Machines to Read and Comprehend", NeurIPS; See, Liu and Manning 2017, "Get To The Point", ACL',
   note=(
     'FLAN used 3.1.0, which TFDS no longer has; 3.4.0 has the same rows, without the '
@@ -203,7 +203,7 @@ GIGAWORD = Dataset(
       turned_around=True,
     ),
   ),
-  licence='Gigaword: LDC licence',
+  license='Gigaword: LDC license',
   citation='Graff et al. 2003, "English Gigaword", LDC; Rush, Chopra and Weston 2015, "A Neural Attention Model for Abstractive Sentence Summarization", EMNLP',
   note=(
     'Text in lower case, joined up from Penn Treebank tokens. Rows with an unknown '
@@ -273,7 +273,7 @@ MULTI_NEWS = Dataset(
       turned_around=True,
     ),
   ),
-  licence='non-commercial research and education',
+  license='non-commercial research and education',
   citation='Fabbri et al. 2019, "Multi-News: a Large-Scale Multi-Document Summarization Dataset", ACL',
   note=(
     'FLAN used 1.0.0, which TFDS no longer has; 2.1.0 takes the same corpus from its '
@@ -332,7 +332,7 @@ NEWSROOM = Dataset(
       turned_around=True,
     ),
   ),
-  licence=(
+  license=(
     'manual download: register at summari.es; put train.jsonl, dev.jsonl and '
     "test.jsonl into TFDS's manual_dir"
   ),
@@ -387,7 +387,7 @@ SAMSUM = Dataset(
       turned_around=True,
     ),
   ),
-  licence=(
+  license=(
     'CC BY-NC-ND 4.0; manual download: corpus.7z of arXiv 1911.12237, its three '
     "JSON files into TFDS's manual_dir"
   ),
@@ -444,7 +444,7 @@ XSUM = Dataset(
       turned_around=True,
     ),
   ),
-  licence=(
+  license=(
     'BBC text, research use; manual download: xsum-extracts-from-downloads.tar.gz, '
     "made by the authors' scripts (github.com/EdinburghNLP/XSum), into TFDS's manual_dir"
   ),
@@ -514,7 +514,7 @@ AG_NEWS_SUBSET = Dataset(
       turned_around=True,
     ),
   ),
-  licence='AG corpus: non-commercial use',
+  license='AG corpus: non-commercial use',
   citation='Zhang, Zhao and LeCun 2015, "Character-level Convolutional Networks for Text Classification", NeurIPS',
 )
 
@@ -571,7 +571,7 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
       turned_around=True,
     ),
   ),
-  licence='no licence stated: research use',
+  license='no license stated: research use',
   citation='Wang and Ling 2016, "Neural Network-Based Abstract Generation for Opinions and Arguments", NAACL',
   note='The first ten reviews of a film are used.',
 )
@@ -630,7 +630,7 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
       turned_around=True,
     ),
   ),
-  licence='no licence stated: research use',
+  license='no license stated: research use',
   citation='Wang and Ling 2016, "Neural Network-Based Abstract Generation for Opinions and Arguments", NAACL',
   note='The first ten sentences of an argument are used.',
 )
@@ -683,7 +683,7 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
       turned_around=True,
     ),
   ),
-  licence='CC BY-NC-SA 3.0 (WikiHow)',
+  license='CC BY-NC-SA 3.0 (WikiHow)',
   citation='Ladhak et al. 2020, "WikiLingua", Findings of EMNLP; Gehrmann et al. 2021, "The GEM Benchmark", GEM workshop',
 )
 

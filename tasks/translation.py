@@ -173,7 +173,7 @@ DATASETS = (
       metric='bleu',
       templates=PARA_CRAWL[code],
       directions=DIRECTIONS[code],
-      licence='CC0 1.0 (the packaging; the texts are those of the sites crawled)',
+      license='CC0 1.0 (the packaging; the texts are those of the sites crawled)',
       citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
       note=note,
     )
@@ -194,7 +194,7 @@ DATASETS = (
       metric='bleu',
       templates=WMT[code],
       directions=DIRECTIONS[code],
-      licence='free for research (statmt.org)',
+      license='free for research (statmt.org)',
       citation=(
         'Bojar et al. 2014, "Findings of the 2014 Workshop on Statistical Machine Translation", WMT'
         if builder == 'wmt14_translate'

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog import template
-from flan_jax.catalog.fields import Clean, Record, Unlabelled, at
+from flan_jax.catalog.fields import Clean, Record, Unlabeled, at
 from flan_jax.errors import InputError
 
 
@@ -74,7 +74,7 @@ class Label:
     value = at(record, self.path)
     label = self.read(value)
     if label == -1:
-      raise Unlabelled(self.path)
+      raise Unlabeled(self.path)
     if not 0 <= label < len(self.words):
       raise InputError(
         f'label {self.path!r}: got {label}; must be 0 to {len(self.words) - 1} '
@@ -116,7 +116,7 @@ class Choice:
       options = tuple(clean(option) for option in options)
     options = tuple(option.strip() for option in options)
     if self.count not in (None, len(options)):
-      raise Unlabelled(f'{len(options)} options; must be {self.count}')
+      raise Unlabeled(f'{len(options)} options; must be {self.count}')
     gold = self._gold(at(record, self.path), options)
     if self.gap:
       field, mark = self.gap
@@ -130,11 +130,11 @@ class Choice:
       texts = dict.fromkeys(str(text).strip() for text in value)
       gold = tuple(options.index(text) for text in texts if text in options)
       if not gold:
-        raise Unlabelled(f'{self.path}: none of the options')
+        raise Unlabeled(f'{self.path}: none of the options')
       return gold
     label = int(value)
     if label == -1:
-      raise Unlabelled(self.path)
+      raise Unlabeled(self.path)
     index = label - self.first
     if not 0 <= index < len(options):
       raise InputError(

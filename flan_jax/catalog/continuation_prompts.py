@@ -146,7 +146,7 @@ PROMPTS: Mapping[str, str | Mapping[str, str]] = {
 def of(dataset: Dataset) -> Dataset:
   """The dataset with one template, that its answer continues.
 
-  Every dataset of the catalogue has a prompt of its own. One of a user's that has none
+  Every dataset of the catalog has a prompt of its own. One of a user's that has none
   shows the fields of its first template, a line each with their names, and `answer:` on
   the last. A declaration with directions is
   asked in its first.

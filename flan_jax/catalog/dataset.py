@@ -1,4 +1,4 @@
-"""The catalogue: what a Dataset and a Mixture are, and where they are declared.
+"""The catalog: what a Dataset and a Mixture are, and where they are declared.
 
 Plain data: nothing here imports TensorFlow, seqio or jax.
 `flan_jax.interop.seqio.tasks` turns these declarations into seqio Tasks and Mixtures.
@@ -79,7 +79,7 @@ class Dataset:
     in_reference: whether it is one of the 69 tasks that the reference trains on.
     derived_from: datasets, or texts by name, that its rows are made of; it may give
       away what another dataset made of them is asked (see flan_jax.catalog.leakage).
-    licence, citation, note: for the reader of the catalogue.
+    license, citation, note: for the reader of the catalog.
   """
 
   name: str
@@ -103,7 +103,7 @@ class Dataset:
   reference_metric: str = ''
   differs: str = ''
   derived_from: tuple[str, ...] = ()
-  licence: str = ''
+  license: str = ''
   citation: str = ''
   note: str = ''
 
@@ -198,7 +198,7 @@ class Dataset:
 
     Raises:
       InputError: if a field is missing or a label is outside its set.
-      flan_jax.catalog.fields.Unlabelled: if the row carries no label.
+      flan_jax.catalog.fields.Unlabeled: if the row carries no label.
     """
     values = {name: self.cleaning(self.field(name)(record)) for name in self.fields}
     answer = self.answer(record, values).cleaned(self.cleaning)

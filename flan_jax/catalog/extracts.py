@@ -99,7 +99,7 @@ def as_in(text: str, *, field: str) -> Clean:
   return clean
 
 
-def spelt(text: str, *, among: str) -> Clean:
+def spelled(text: str, *, among: str) -> Clean:
   """The field `text`, not in capitals throughout.
 
   `among` names a list of other spellings: the first that differs in nothing but

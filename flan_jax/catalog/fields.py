@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 Clean = Callable[[Any], Any]
 
 
-class Unlabelled(ValueError):
+class Unlabeled(ValueError):
   """The row has nothing to learn from: dropped and counted, not an error.
 
   Its label is -1, its input equals its target, or its options are not as declared.
@@ -127,7 +127,7 @@ def full_stop(text: str) -> str:
   return text + '.' if text[-1:].isalnum() or text[-1:] in (')', '%') else text
 
 
-def capitalised(text: str) -> str:
+def capitalized(text: str) -> str:
   """The text with a capital for its first letter."""
   text = text.lstrip()
   return text[:1].upper() + text[1:]
@@ -217,7 +217,7 @@ def first(most: int) -> Clean:
 
   def clean(values: Sequence[Any]) -> Sequence[Any]:
     if not values:
-      raise Unlabelled('an empty list')
+      raise Unlabeled('an empty list')
     return values[:most]
 
   return clean
@@ -245,7 +245,7 @@ def without(*marks: str) -> Clean:
   def clean(text: str) -> str:
     found = [mark for mark in marks if mark in text]
     if found:
-      raise Unlabelled(f'{found[0]!r} in {text!r}')
+      raise Unlabeled(f'{found[0]!r} in {text!r}')
     return text
 
   return clean
@@ -294,7 +294,7 @@ def altered(*changes: Clean) -> Clean:
     for change in changes:
       new = change(new)
     if new == text:
-      raise Unlabelled(f'nothing to restore in {text!r}')
+      raise Unlabeled(f'nothing to restore in {text!r}')
     return new
 
   clean.paths = getattr(changes[0], 'paths', ()) if changes else ()

@@ -25,9 +25,9 @@ def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int
     rows: dataset -> training rows really there; None for the declared ones. Those of
       the mixture that it lacks have no rate.
 
-  >>> sum(of(catalogue.mixture('flan_all')).values())
+  >>> sum(of(catalog.mixture('flan_all')).values())
   188371
-  >>> sum(of(catalogue.mixture('flan_paper62')).values())
+  >>> sum(of(catalog.mixture('flan_paper62')).values())
   169867
   """
   if rows is None:

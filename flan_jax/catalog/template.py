@@ -1,7 +1,7 @@
 """Template: an instruction with named fields. Parse, validate, render.
 
 Rendering is pure Python over strings and stands here once: seqio tasks, the
-materialised store, the evaluator and `flan show` all call `Template.render`.
+materialized store, the evaluator and `flan show` all call `Template.render`.
 """
 
 import dataclasses

@@ -98,7 +98,7 @@ def _show(parser):
   parser.add_argument('--template', type=int, metavar='I', help='only this template')
   parser.add_argument('--split', default='train', choices=('train', 'dev', 'test'))
   parser.add_argument(
-    '--html', metavar='FILE', help='a page of the whole catalogue (or of TASK) instead'
+    '--html', metavar='FILE', help='a page of the whole catalog (or of TASK) instead'
   )
   _tokenizer(parser, 'bytes')
   _data(parser)
@@ -129,7 +129,7 @@ def _fetch(parser):
 
 
 def _materialize(parser):
-  """renders and tokenises a mixture once, into a store"""
+  """renders and tokenizes a mixture once, into a store"""
   parser.add_argument('--mixture', metavar='NAME', help='a mixture or one task')
   parser.add_argument('--out', required=True, metavar='DIR')
   parser.add_argument(

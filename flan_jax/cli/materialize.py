@@ -1,4 +1,4 @@
-"""`flan materialize`: renders and tokenises a mixture."""
+"""`flan materialize`: renders and tokenizes a mixture."""
 
 import argparse
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     )
   progress = Progress()
   console.quiet_absl()
-  progress.stage(f'Materialising {options.mixture}')
+  progress.stage(f'Materializing {options.mixture}')
   from flan_jax.catalog import registry
   from flan_jax.data import tokenization_loss
   from flan_jax.data.store import materialize as materialize_lib

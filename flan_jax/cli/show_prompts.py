@@ -18,7 +18,7 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 
 
-def coloured(text: str, values: dict[str, str]) -> text_lib.Text:
+def colored(text: str, values: dict[str, str]) -> text_lib.Text:
   """A template filled in, its fields in color."""
   out = text_lib.Text()
   for literal, name in template_lib.parse(text):
@@ -87,9 +87,9 @@ def _show_one(
     for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
   ]
   console.print(text_lib.Text('inputs', style='bold'), counts[0])
-  console.print(coloured(template.inputs, values))
+  console.print(colored(template.inputs, values))
   console.print(text_lib.Text('targets', style='bold'), counts[1])
-  console.print(coloured(template.targets, values))
+  console.print(colored(template.targets, values))
   if row.answer.options:
     console.print(text_lib.Text('options', style='bold'))
     for i, option in enumerate(row.answer.options):

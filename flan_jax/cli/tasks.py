@@ -1,4 +1,4 @@
-"""`flan tasks`: lists the catalogue."""
+"""`flan tasks`: lists the catalog."""
 
 import argparse
 

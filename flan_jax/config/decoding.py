@@ -5,7 +5,7 @@ import math
 
 from flan_jax.errors import InputError
 
-NORMALISATIONS = ('none', 'token', 'byte', 'unconditional')
+NORMALIZATIONS = ('none', 'token', 'byte', 'unconditional')
 """What the score of an option is divided by, or compared with: see Scorer."""
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from flan_jax.config.checks import check_at_least, check_name, check_one_of, check_seed
-from flan_jax.config.decoding import GREEDY, NORMALISATIONS, Decoding
+from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.config.mesh import Mesh
 from flan_jax.errors import InputError
 
@@ -25,7 +25,7 @@ class Evaluate:
     batch_rows: rows of one scoring batch; rounded up to what the mesh divides.
     row_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
-    normalisation: what the score of an option is divided by: 'none', 'token' or
+    normalization: what the score of an option is divided by: 'none', 'token' or
       'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
     decoding: how free text is written; greedily unless said otherwise.
     base: whether the untuned model is measured beside the tuned one.
@@ -45,7 +45,7 @@ class Evaluate:
   batch_rows: int = 8
   row_length: int = 2048
   max_decode: int = 256
-  normalisation: str = 'none'
+  normalization: str = 'none'
   decoding: Decoding = GREEDY
   base: bool = True
   shots: int = 0
@@ -55,8 +55,8 @@ class Evaluate:
   period_rows: int = 64
 
   def __post_init__(self):
-    legal = NORMALISATIONS
-    check_one_of('NORMALISATION', self.normalisation, legal, field='normalisation')
+    legal = NORMALIZATIONS
+    check_one_of('NORMALIZATION', self.normalization, legal, field='normalization')
     forms = (*FORMS, 'continuation')
     check_one_of('FORM', self.form, forms, field='form')
     if self.base_form is not None:

@@ -89,7 +89,7 @@ def fit(
     pool: shows exemplars before each prompt, as many as fit in its room and in
       exemplars.TOKENS (FLAN section 4.4); the same ones whoever asks. None: none.
     epoch: another epoch shows other exemplars.
-    rendered: what `catalogue.render` makes of each, where that is at hand.
+    rendered: what `catalog.render` makes of each, where that is at hand.
 
   Returns:
     None for a prompt that is blank, or that no cut makes short enough without taking

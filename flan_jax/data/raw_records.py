@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from flan_jax.catalog import registry, tfds_features
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Record, Unlabelled
+from flan_jax.catalog.fields import Record, Unlabeled
 from flan_jax.errors import InputError
 
 
@@ -68,14 +68,14 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
 def first_rows(
   dataset: Dataset, split: str, count: int, *, data_dir: str | None
 ) -> list[Row]:
-  """The first `count` labelled rows of a split."""
+  """The first `count` labeled rows of a split."""
   if split not in dataset.slices:
     raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
   out = []
   for row_id, record in records(dataset, split, data_dir=data_dir):
     try:
       out.append(dataset.read(record, row_id))
-    except Unlabelled:
+    except Unlabeled:
       continue
     if len(out) == count:
       break

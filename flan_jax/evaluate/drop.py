@@ -17,17 +17,17 @@ _PUNCTUATION = str.maketrans('', '', string.punctuation)
 def spans(text: str) -> list[str]:
   """The normal forms of the spans of an answer, at least one."""
   lines = [line for line in text.split('\n') if line.strip()]
-  return [normalise(line) for line in lines or ['']]
+  return [normalize(line) for line in lines or ['']]
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
   """DROP's normal form of one span: as SQuAD's, but numbers keep their value.
 
   Words are parted at blanks and hyphens, which takes the sign of a negative number.
 
-  >>> normalise('The 1,500 yards')
+  >>> normalize('The 1,500 yards')
   '1500.0 yards'
-  >>> normalise('1.5'), normalise('15')
+  >>> normalize('1.5'), normalize('15')
   ('1.5', '15.0')
   """
   words = (_word(word.lower()) for word in re.split('[ -]', text))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data import raw_records
 from flan_jax.data.few_shot import ROWS
@@ -86,7 +86,7 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Rows:
 
 
 def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
-  """Rows read from the raw data; unlabelled ones are left out and counted.
+  """Rows read from the raw data; unlabeled ones are left out and counted.
 
   Of train, only as many as exemplars are drawn from.
   """
@@ -97,7 +97,7 @@ def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
     for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
       try:
         row = dataset.read(record, row_id)
-      except Unlabelled:
+      except Unlabeled:
         dropped += 1
       except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise InputError(f'dataset {name!r}, row {row_id!r}: {error}') from None

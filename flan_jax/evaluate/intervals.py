@@ -128,10 +128,10 @@ def of_correlation(
   varies = (variance > _NOTHING) & (room > _NOTHING) & (count > 2)
   error = np.sqrt(_unbiased(variance, count) / count) / np.where(varies, room, 1.0)
   quantile = stdtrit(np.maximum(count - 2, 1), (1 + LEVEL) / 2)
-  centre = np.arctanh(np.where(varies, r, 0.0))
+  center = np.arctanh(np.where(varies, r, 0.0))
   coarse = of_mean((r + 1) / 2, 0.0, count)
   return tuple(
-    np.where(varies, np.tanh(centre + sign * quantile * error), 2 * limit - 1)
+    np.where(varies, np.tanh(center + sign * quantile * error), 2 * limit - 1)
     for sign, limit in zip((-1, 1), coarse, strict=True)
   )
 
@@ -251,10 +251,10 @@ def _ratio(sums, whole, unseen, most, usual) -> np.ndarray:
 
 def _wilson(mean: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   per = _Z * _Z / np.maximum(size, _NOTHING)
-  centre = (mean + per / 2) / (1 + per)
+  center = (mean + per / 2) / (1 + per)
   room = np.maximum(mean * (1 - mean), 0.0)
   half = np.sqrt(per * (room + per / 4)) / (1 + per)
-  return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+  return np.maximum(center - half, 0.0), np.minimum(center + half, 1.0)
 
 
 def _tango(gained, lost, size, *, end: float) -> np.ndarray:

@@ -53,7 +53,7 @@ def scorer(
     max_length=config.context,
     separator=form != continuation_prompts.FORM,
     eos=form != continuation_prompts.FORM,
-    normalisation=evaluate.normalisation,
+    normalization=evaluate.normalization,
     decoding=evaluate.decoding,
     sharding=sharding,
     between=between,
@@ -64,7 +64,7 @@ def journal(
   model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
 ) -> Journal:
   """A model behind its journal, which belongs to these weights asked in this way."""
-  how = (model.tokenizer.digest, model.separator, model.eos, model.normalisation)
+  how = (model.tokenizer.digest, model.separator, model.eos, model.normalization)
   if model.decoding != GREEDY:
     how += (model.decoding,)
   of = '/'.join(map(str, (fingerprint, *how)))

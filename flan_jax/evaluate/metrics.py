@@ -25,10 +25,10 @@ _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
   """SQuAD's normal form: lower case, no punctuation, no articles, single blanks.
 
-  >>> normalise('The  Eiffel Tower!')
+  >>> normalize('The  Eiffel Tower!')
   'eiffel tower'
   """
   text = text.lower().translate(_PUNCTUATION)
@@ -38,10 +38,10 @@ def normalise(text: str) -> str:
 _BLANKS = str.maketrans(dict.fromkeys(string.punctuation + '\u2018\u2019\u00b4', ' '))
 
 
-def normalise_trivia(text: str) -> str:
+def normalize_trivia(text: str) -> str:
   """TriviaQA's normal form: as SQuAD's, but punctuation parts words.
 
-  >>> normalise_trivia("Jean-Luc's ship_yard")
+  >>> normalize_trivia("Jean-Luc's ship_yard")
   'jean luc s ship yard'
   """
   return ' '.join(_ARTICLES.sub(' ', text.lower().translate(_BLANKS)).split())
@@ -173,7 +173,7 @@ class F1A(Base):
   name = 'f1a'
   about = 'F1 of the answer "yes" over all rows'
   graded = False
-  _normal = staticmethod(normalise)
+  _normal = staticmethod(normalize)
   kind = 'share'
 
   def __init__(self, positive: str = 'yes'):
@@ -182,10 +182,10 @@ class F1A(Base):
   def scores(self, predictions, references):
     rows = np.zeros((len(predictions), 3))
     for row, prediction, wanted in zip(rows, predictions, references, strict=True):
-      true = any(normalise(reference) == self._positive for reference in wanted)
+      true = any(normalize(reference) == self._positive for reference in wanted)
       said = not true
       if prediction is not None:
-        said = normalise(prediction) == self._positive
+        said = normalize(prediction) == self._positive
       row[:] = said and true, said and not true, true and not said
     return rows
 
@@ -212,10 +212,10 @@ METRICS: dict[str, Metric] = {
   'accuracy': Mean(
     'accuracy', _same, 'the very text, but for blanks around it', graded=False
   ),
-  'exact_match': Words('exact_match', normalise, f'exact match {_SQUAD}'),
-  'f1': Words('f1', normalise, f'F1 over words {_SQUAD}'),
-  'trivia_em': Words('exact_match', normalise_trivia, f'exact match {_TRIVIA}'),
-  'trivia_f1': Words('f1', normalise_trivia, f'F1 over words {_TRIVIA}'),
+  'exact_match': Words('exact_match', normalize, f'exact match {_SQUAD}'),
+  'f1': Words('f1', normalize, f'F1 over words {_SQUAD}'),
+  'trivia_em': Words('exact_match', normalize_trivia, f'exact match {_TRIVIA}'),
+  'trivia_f1': Words('f1', normalize_trivia, f'F1 over words {_TRIVIA}'),
   'drop_f1': Drop('f1', "F1 of DROP's script: numbers by value, spans matched"),
   'f1a': F1A(),
   'bleu': Bleu(),

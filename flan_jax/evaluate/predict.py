@@ -291,7 +291,7 @@ class Measurement:
     """Names a row with different options that the tokenizer cannot tell apart."""
     texts = set(question.options(row))
     if len({option.tobytes() for option in ids}) < len(texts):
-      what = 'options that tokenise alike, counted as tied'
+      what = 'options that tokenize alike, counted as tied'
       self.warnings.add(question.dataset.label, what, f'row {row.row_id}')
 
   def _rank(

@@ -112,11 +112,11 @@ def _spread(
   count_T = np.diag(counts_TxT)
   rows, templates = int(present_TxN.any(0).sum()), len(count_T)
   products_TxT = influences_TxN @ influences_TxN.T
-  centre = values_TxN.sum() / count_T.sum()
-  pooled = float(np.square(values_TxN - centre)[present_TxN].sum() / count_T.sum())
+  center = values_TxN.sum() / count_T.sum()
+  pooled = float(np.square(values_TxN - center)[present_TxN].sum() / count_T.sum())
   if coin:
     figure = float((values_TxN.sum(1) / count_T).mean())
-    found = figure * (1 - figure), float(centre * (1 - centre))
+    found = figure * (1 - figure), float(center * (1 - center))
     pooled *= found[0] / found[1] if 1e-12 < found[1] < found[0] else 1.0
   apart_TxT = ~np.eye(templates, dtype=bool)
   shared = np.maximum(counts_TxT - 1, 0.0)[apart_TxT].sum()
@@ -458,8 +458,8 @@ def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Inter
   low, high = np.asarray(parts, np.float64).T
   below = np.sqrt(np.square(means_ - low).sum()) / len(means_)
   above = np.sqrt(np.square(high - means_).sum()) / len(means_)
-  centre = means_.mean()
-  return Interval(float(centre - below), float(centre + above))
+  center = means_.mean()
+  return Interval(float(center - below), float(center + above))
 
 
 def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.decoding import GREEDY, NORMALISATIONS, Decoding
+from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.inference import generate as generate_lib
@@ -59,7 +59,7 @@ class Scored(NamedTuple):
 
 
 def alike(options: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
-  """Groups of options that tokenise alike, as indices: their scores tie exactly."""
+  """Groups of options that tokenize alike, as indices: their scores tie exactly."""
   groups: dict[bytes, list[int]] = {}
   for k, option in enumerate(options):
     groups.setdefault(np.asarray(option, np.int32).tobytes(), []).append(k)
@@ -83,7 +83,7 @@ class Scorer:
     eos: whether the EOS after an option counts (FLAN), or not (lm-eval).
     separator: whether EOS stands between prompt and option, as in FLAN's training; a
       model that never saw it there may do better without.
-    normalisation: 'none'; 'token' and 'byte' divide by the length of the option, EOS
+    normalization: 'none'; 'token' and 'byte' divide by the length of the option, EOS
       being one token and no byte; 'unconditional' subtracts the score of the option
       after an empty prompt (Brown et al. 2020, arXiv 2005.14165, 2.4).
     decoding: how answers are generated.
@@ -94,7 +94,7 @@ class Scorer:
 
   Raises:
     InputError: the mesh does not divide `rows` (names the nearest legal number), or
-      there is no such normalisation.
+      there is no such normalization.
   """
 
   params: Any
@@ -105,7 +105,7 @@ class Scorer:
   max_length: int | None = None
   eos: bool = True
   separator: bool = True
-  normalisation: str = 'none'
+  normalization: str = 'none'
   decoding: Decoding = GREEDY
   sharding: NamedSharding | None = None
   between: Callable[[], None] = lambda: None
@@ -114,11 +114,11 @@ class Scorer:
     if self.config.longest is not None:
       shorter = min(self.row_length, self.config.longest)
       object.__setattr__(self, 'row_length', shorter)
-    if self.normalisation not in NORMALISATIONS:
+    if self.normalization not in NORMALIZATIONS:
       raise InputError(
-        f'normalisation: got {self.normalisation!r}; must be one of '
-        f'{", ".join(map(repr, NORMALISATIONS))}'
-        f'{did_you_mean(str(self.normalisation), NORMALISATIONS, most=1)}'
+        f'normalization: got {self.normalization!r}; must be one of '
+        f'{", ".join(map(repr, NORMALIZATIONS))}'
+        f'{did_you_mean(str(self.normalization), NORMALIZATIONS, most=1)}'
       )
     parts = shards(self.sharding)
     if self.rows % parts:
@@ -149,7 +149,7 @@ class Scorer:
       for k, option in enumerate(request.options):
         path = self._path(follows, option, f'{request.name or f"request {i}"}', k)
         conditional.append(paths.add(path))
-        if self.normalisation == 'unconditional':
+        if self.normalization == 'unconditional':
           empty = path._replace(context=self._context(request.prompt[:0]))
           unconditional.append(paths.add(empty))
     likelihood = Likelihood(
@@ -162,9 +162,9 @@ class Scorer:
     )
     sums, scored = likelihood.sums(paths.found, progress=progress)
     scores = sums[conditional]
-    if self.normalisation == 'unconditional':
+    if self.normalization == 'unconditional':
       scores = scores - sums[unconditional]
-    elif self.normalisation != 'none':
+    elif self.normalization != 'none':
       sizes = [self._size(option) for r in requests for option in r.options]
       scores = scores / np.array(sizes, np.float64)
     counts = [len(request.options) for request in requests]
@@ -222,7 +222,7 @@ class Scorer:
 
   def _size(self, option: np.ndarray) -> int:
     """What the score of an option is divided by."""
-    if self.normalisation == 'token':
+    if self.normalization == 'token':
       return len(option) + self.eos
     return max(1, len(self.tokenizer.decode(option.tolist()).encode('utf-8')))
 
@@ -233,7 +233,7 @@ class Scorer:
 
 
 class _Paths:
-  """Distinct paths; options that tokenise alike are one, so that they tie exactly."""
+  """Distinct paths; options that tokenize alike are one, so that they tie exactly."""
 
   def __init__(self):
     self.found: list[Path] = []

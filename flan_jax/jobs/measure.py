@@ -60,7 +60,7 @@ def report(
   if multihost.first():
     overlaps = look_up(results) if look_up is not None else None
     asked = {
-      'normalisation': evaluate.normalisation,
+      'normalization': evaluate.normalization,
       'decoding': dataclasses.asdict(evaluate.decoding),
     }
     made = write.write(out, results, contamination=overlaps, answers=asked, **about)

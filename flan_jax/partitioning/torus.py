@@ -51,7 +51,7 @@ def parse(text: str) -> dict[str, tuple[Factor, ...]]:
       if not found or not axis:
         raise InputError(
           f'Mesh.along: got {word!r}; must be AXIS=PART.PART of x, y, z, c (the core '
-          'of a chip), whole (x) or cut into groups (x4) of neighbours (x2i), as in '
+          'of a chip), whole (x) or cut into groups (x4) of neighbors (x2i), as in '
           "'fsdp=x2i.c model=x4.y'"
         )
       factors.append(

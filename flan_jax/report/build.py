@@ -231,7 +231,7 @@ def build(
     provenance: the configuration with its origins, the models, the versions.
     contamination: the rows that stand in texts which the model may have read.
     missing: datasets of the mixture that the store was made without.
-    answers: what ranks an option (`normalisation`) and how free text is written
+    answers: what ranks an option (`normalization`) and how free text is written
       (`decoding`); None where the report is not kept.
     data: where the rows were read, as `measured.in_raw` or `in_store` says it.
     base: where the parameters of the base model came from; None where the lineage of

@@ -1,4 +1,4 @@
-"""The catalogue as one static page: every dataset, every template, an example each."""
+"""The catalog as one static page: every dataset, every template, an example each."""
 
 import os
 import pathlib
@@ -44,7 +44,7 @@ def write(
   """
   out = pathlib.Path(out)
   if out.is_dir():
-    raise InputError(f'--html {str(out)!r}: a folder; give a file, as catalogue.html')
+    raise InputError(f'--html {str(out)!r}: a folder; give a file, as catalog.html')
   datasets = tuple(datasets)
   rows: dict[str, Row | None] = {}
   for number, dataset in enumerate(datasets, 1):
@@ -126,7 +126,7 @@ def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:
     'Splits': '; '.join(f'{name}: {part}' for name, part in dataset.slices.items()),
     'Metric': dataset.metric.replace('_', ' '),
     'Answer': _answer(dataset),
-    'Licence': dataset.licence,
+    'License': dataset.license,
     'Citation': dataset.citation,
     'Note': dataset.note,
   }

@@ -75,22 +75,22 @@ def averages(report: Mapping[str, Any]) -> str:
     ticks.append(place + (len(some) - 1) / 2)
     name = statements.CLUSTER_NAMES.get(group['cluster'], group['cluster'])
     labels.append(_wrapped(name + statements.dev(group['splits'])))
-    for key, colour, _ in some:
+    for key, color, _ in some:
       measured = group if key == 'tuned' else group[key]
       if key in ('tuned', 'base'):
-        _bar(axes, place, measured['mean'], measured['ci95'], colour)
+        _bar(axes, place, measured['mean'], measured['ci95'], color)
       elif key == 'flan':
-        _bar(axes, place, measured['value'], None, colour,
+        _bar(axes, place, measured['value'], None, color,
              text=published.shown(measured))  # fmt: skip
       else:
-        _bar(axes, place, measured, None, colour)
+        _bar(axes, place, measured, None, color)
       place += 1
     place += 1
   axes.set_yticks(ticks, labels)
   axes.set_ylim(place - 1.3, -0.8)
   axes.set_xlabel(_percent(report))
   handles = [
-    Line2D([], [], color=colour, linewidth=7, label=label) for _, colour, label in bars
+    Line2D([], [], color=color, linewidth=7, label=label) for _, color, label in bars
   ]
   return _finish(figure, axes, handles)
 
@@ -103,10 +103,10 @@ def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
   return {**group, 'flan': published.beside(group)}
 
 
-def _bar(axes, place: float, value: float, interval, colour: str, text='') -> None:
+def _bar(axes, place: float, value: float, interval, color: str, text='') -> None:
   hollow = text.endswith('?')
-  axes.barh(place, value, height=0.86, zorder=2, edgecolor=colour,
-            color='none' if hollow else colour)  # fmt: skip
+  axes.barh(place, value, height=0.86, zorder=2, edgecolor=color,
+            color='none' if hollow else color)  # fmt: skip
   end = value
   if interval is not None:
     low, high = interval
@@ -123,21 +123,21 @@ def templates(report: Mapping[str, Any]) -> str:
   lanes = len(models)
   figure, axes = _canvas(1.2 + len(rows) * (0.34 + 0.26 * lanes))
   for i, row in enumerate(rows):
-    for lane, (key, colour, _) in enumerate(models):
+    for lane, (key, color, _) in enumerate(models):
       measured = row if key == 'tuned' else row.get('base')
       if measured is None:
         continue
       place = i + (lane - (lanes - 1) / 2) * 0.36
       dots = [entry[row['split']] for entry in measured['per_template']]
       dots = [dot for dot in dots if dot is not None]
-      axes.plot(measured['ci95'], [place, place], color=colour, linewidth=1.4, zorder=3)
+      axes.plot(measured['ci95'], [place, place], color=color, linewidth=1.4, zorder=3)
       axes.plot(dots, [place] * len(dots), 'o', markersize=5, alpha=0.45,
-                color=colour, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
+                color=color, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
       axes.plot(measured['mean'], place, '|', markersize=13, markeredgewidth=2.4,
-                color=colour, zorder=4, clip_on=False)  # fmt: skip
-    for key, colour, style in (('chance', MAJORITY, ':'), ('majority', MAJORITY, '-')):
+                color=color, zorder=4, clip_on=False)  # fmt: skip
+    for key, color, style in (('chance', MAJORITY, ':'), ('majority', MAJORITY, '-')):
       if row[key] is not None:
-        axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=colour,
+        axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=color,
                   linewidth=1.3, zorder=1)  # fmt: skip
     known = published.beside(row)
     if known:
@@ -148,8 +148,8 @@ def templates(report: Mapping[str, Any]) -> str:
   axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
   handles = [
-    Line2D([], [], color=colour, marker='|', markersize=11, markeredgewidth=2.4,
-           label=f'{label}: mean, 95 %') for _, colour, label in models
+    Line2D([], [], color=color, marker='|', markersize=11, markeredgewidth=2.4,
+           label=f'{label}: mean, 95 %') for _, color, label in models
   ]  # fmt: skip
   handles.append(
     Line2D(
@@ -182,17 +182,17 @@ def reliability(report: Mapping[str, Any]) -> str:
   axes.plot([0, 100], [0, 100], color=MAJORITY, linewidth=1, linestyle=':', zorder=1)
   handles = []
   measured = calibration.of_models(report)
-  for key, colour, label in _models(report):
+  for key, color, label in _models(report):
     found = measured.get(key)
     if found is None:
       continue
     places = [(part['confidence'], part['right']) for part in found['bins']]
     sizes = [16 + 500 * part['n'] / found['n'] for part in found['bins']]
-    axes.plot(*zip(*places, strict=True), color=colour, linewidth=1.4, zorder=2)
-    axes.scatter(*zip(*places, strict=True), s=sizes, color=colour, alpha=0.55,
+    axes.plot(*zip(*places, strict=True), color=color, linewidth=1.4, zorder=2)
+    axes.scatter(*zip(*places, strict=True), s=sizes, color=color, alpha=0.55,
                  linewidths=0, zorder=3, clip_on=False)  # fmt: skip
     text = f'{label}: off by {found["ece"]:.1f} points'
-    handles.append(Line2D([], [], color=colour, marker='o', label=text))
+    handles.append(Line2D([], [], color=color, marker='o', label=text))
   axes.set_xlabel('confidence, percent')
   axes.set_ylabel('right, percent')
   return _finish(figure, axes, handles, columns=1)
@@ -217,12 +217,12 @@ def strip(row: Mapping[str, Any]) -> str:
   lanes = [('base', BASE, middle - 4), ('tuned', TUNED, middle + 4)]
   if 'base' not in row:
     lanes = [('tuned', TUNED, middle)]
-  for key, colour, y in lanes:
+  for key, color, y in lanes:
     for entry in (row if key == 'tuned' else row['base'])['per_template']:
       if entry[row['split']] is not None:
         at = place(min(max(entry[row['split']], 0), 100))
         parts.append(
-          f'<circle cx="{at}" cy="{y}" r="3" fill="{colour}" fill-opacity=".6"/>'
+          f'<circle cx="{at}" cy="{y}" r="3" fill="{color}" fill-opacity=".6"/>'
         )
   return (
     f'<svg aria-hidden="true" class="strip" viewBox="0 0 {width} {height}" '
@@ -301,7 +301,7 @@ def inline(svg: str, *, name: str, title: str) -> str:
   body = re.sub(r'\bid="', f'id="{name}-', body)
   body = re.sub(r'url\(#', f'url(#{name}-', body)
   body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
-  opening = f'<svg role="img" aria-labelledby="{name}-title" '
+  opening = f'<svg role="img" aria-labeledby="{name}-title" '
   body = re.sub(r'<svg\s', lambda _: opening, body, count=1)
   end = body.index('>') + 1
   escaped = title.replace('&', '&amp;').replace('<', '&lt;')

@@ -213,7 +213,7 @@ def asked(report: Mapping[str, Any]) -> str:
 def answers(report: Mapping[str, Any]) -> Iterator[str]:
   """What is not FLAN's way to find an answer: `scores by byte`, `beams 4`."""
   found = report.get('answers', {})
-  by = found.get('normalisation', 'none')
+  by = found.get('normalization', 'none')
   if by != 'none':
     yield f'scores {by}' if by == 'unconditional' else f'scores by {by}'
   usual = dataclasses.asdict(GREEDY) | {'stop': []}
@@ -224,7 +224,7 @@ def answers(report: Mapping[str, Any]) -> Iterator[str]:
 
 def scores(report: Mapping[str, Any]) -> str:
   """What the scores of options are."""
-  return _SCORES[report.get('answers', {}).get('normalisation', 'none')]
+  return _SCORES[report.get('answers', {}).get('normalization', 'none')]
 
 
 def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:

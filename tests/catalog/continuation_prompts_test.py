@@ -30,7 +30,7 @@ def test_a_prompt_of_its_own_belongs_to_a_dataset_that_is_there():
   assert set(continuation_prompts.PROMPTS) <= {dataset.name for dataset in DATASETS}
 
 
-def test_every_dataset_of_the_catalogue_has_its_own():
+def test_every_dataset_of_the_catalog_has_its_own():
   assert {dataset.name for dataset in DATASETS} == set(continuation_prompts.PROMPTS)
 
 

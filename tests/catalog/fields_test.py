@@ -75,7 +75,7 @@ def test_a_value_of_webnlg_loses_the_quotes_around_it_and_no_others(value, shown
 
 
 def test_each_element_of_a_list_is_cleaned():
-  clean = fields.each(fields.question_mark, fields.capitalised)
+  clean = fields.each(fields.question_mark, fields.capitalized)
   assert clean(['why', 'and when?']) == ['Why?', 'And when?']
 
 

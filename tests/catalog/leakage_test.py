@@ -291,7 +291,7 @@ class TestLineage:
 
 
 @pytest.mark.parametrize('world', registry.WORLDS)
-def test_what_a_dataset_is_derived_from_is_spelt_like_others_or_shared(world):
+def test_what_a_dataset_is_derived_from_is_spelled_like_others_or_shared(world):
   """A name that nobody shares guards nothing: it would be a slip of the pen."""
   family = registry.family(world)
   for dataset in family.values():

@@ -251,11 +251,11 @@ def test_a_finding_reads_as_one_line():
   )
 
 
-def test_the_catalogue_is_clean():
+def test_the_catalog_is_clean():
   assert [str(f) for f in lint.lint(registry.family('flan').values())] == []
 
 
-def test_the_whole_catalogue_takes_under_two_seconds_from_a_cold_start():
+def test_the_whole_catalog_takes_under_two_seconds_from_a_cold_start():
   command = [sys.executable, '-m', 'flan_jax', 'lint', '--json']
   seconds = []
   for _ in range(2):  # the first may have to compile the modules

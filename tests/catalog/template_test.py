@@ -66,7 +66,7 @@ def test_rendering_changes_nothing_that_it_is_given(values, options):
   st.sampled_from(sorted(registry.family('flan'))).map(registry.get),
   st.data(),
 )
-def test_every_template_of_the_catalogue_holds_its_fields_whole(dataset, data):
+def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
   """For any text in any field, and any options."""
   made = {name: data.draw(texts, label=name) for name in (*dataset.fields, 'answer')}
   answer = Answer(made['answer'], references=(made['answer'],))

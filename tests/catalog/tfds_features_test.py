@@ -12,7 +12,7 @@ from flan_jax.catalog import lint, registry, tfds_features
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
-from flan_jax.catalog.extracts import as_in, cut, marked, spelt, standing_for
+from flan_jax.catalog.extracts import as_in, cut, marked, spelled, standing_for
 from flan_jax.catalog.fields import Field, altered, each, join, pick, squeeze
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
@@ -99,9 +99,9 @@ def test_every_place_that_is_read_is_known_to_the_schema():
     'marked': marked('text', word='place'),
     'standing_for': standing_for('noun', pronoun='pro', text='text', end='end'),
     'as_in': as_in('text', field='noun'),
-    'spelt': spelt('name', among='names'),
+    'spelled': spelled('name', among='names'),
     'altered': altered(cut('text', start='lo')),
-    'each': each(spelt('name', among='names')),
+    'each': each(spelled('name', among='names')),
     'later': lambda record: record,
   }
   fields = {name: Field('', clean, squeeze) for name, clean in kinds.items()}
@@ -120,7 +120,7 @@ def test_every_place_that_is_read_is_known_to_the_schema():
     "fields['marked']": ['text', 'place'],
     "fields['standing_for']": ['noun', 'pro', 'text', 'end'],
     "fields['as_in']": ['text', 'noun'],
-    "fields['spelt']": ['name', 'names'],
+    "fields['spelled']": ['name', 'names'],
     "fields['altered']": ['text', 'lo'],
     "fields['each']": ['0/name', '0/names'],
     "fields['inside']": ['a/b', 'a/b/text', 'a/b/hi'],
@@ -186,7 +186,7 @@ def test_classes_that_a_declaration_merges_need_fewer_words(data_dir):
       "evidence.texts is 'choises'.*did you mean 'choices'",
     ),
     (
-      reading(spelt('answers/txt', among='choices')),
+      reading(spelled('answers/txt', among='choices')),
       r"fields\['more'\] is 'answers/txt'.*did you mean 'text'",
     ),
     (reading(cut('question', stop='answers/stop')), "no 'stop', but start, text"),

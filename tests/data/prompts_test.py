@@ -55,7 +55,7 @@ def test_as_much_as_fits_is_kept():
   assert 120 - 5 <= len(found.ids) <= 120
 
 
-def test_the_string_is_what_was_tokenised():
+def test_the_string_is_what_was_tokenized():
   found = fit(row('Ärger über Öl. ' * 30), 90)
   assert list(found.ids) == list(BYTES.encode_batch([found.text])[0])
 

@@ -23,7 +23,7 @@ def test_successive_epochs_show_every_template_once(seed, row_id, count):
     assert sorted(drawn) == list(range(count))
 
 
-def test_neighbouring_rows_draw_independently():
+def test_neighboring_rows_draw_independently():
   """Pairs (template of row i, template of row i + 1) fill the 10 x 10 table evenly."""
   drawn = np.array(
     [stable_hash.template(3, f'train.0.{i}', 0, 10) for i in range(20_001)]

@@ -42,7 +42,7 @@ def test_base_and_tuned_read_the_same_prompts():
   assert {r['predicted'] for r in base} == {1}
 
 
-def test_a_prediction_says_what_was_tokenised():
+def test_a_prediction_says_what_was_tokenized():
   seen = []
   evaluator.evaluate(
     says('no'),
@@ -568,7 +568,7 @@ class TestTies:
 
     found, record = self.measure(('May', 'may', 'no'), 1, [-1, -1, -2], Blind())
     assert found.warnings == (
-      'tiny_nli: options that tokenise alike, counted as tied (row test.0.0)',
+      'tiny_nli: options that tokenize alike, counted as tied (row test.0.0)',
     )
     assert found.datasets[0].splits['test'].tuned[0, 0, 0] == 0.5
     assert record['tied'] == [0, 1]

@@ -26,7 +26,7 @@ def figure(name, predictions, references):
   ],
 )
 def test_squad_normal_form(text, normal):
-  assert metrics.normalise(text) == normal
+  assert metrics.normalize(text) == normal
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_headline_and_the_other_figures(name, said, wanted, headline, others):
   ],
 )
 def test_trivia_qa_parts_words_where_squad_joins_them(text, squad, trivia):
-  assert metrics.normalise(text) == squad
-  assert metrics.normalise_trivia(text) == trivia
+  assert metrics.normalize(text) == squad
+  assert metrics.normalize_trivia(text) == trivia
 
 
 @pytest.mark.parametrize(

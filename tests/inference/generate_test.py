@@ -87,7 +87,7 @@ def test_stops_once_every_row_has_written_eos(tiny_model):
   assert found.tokens_written == 0  # EOS came with the prompts
 
 
-def test_neighbours_and_order_do_not_matter(tiny_model):
+def test_neighbors_and_order_do_not_matter(tiny_model):
   model = fond_of_eos(tiny_model())
   given = prompts([30, 4, 11, 20, 8, 29, 5])
   straight = generate(model, given).tokens

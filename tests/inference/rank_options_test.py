@@ -123,7 +123,7 @@ def test_rows_that_the_mesh_does_not_divide_are_refused(scorer):
     dataclasses.replace(scorer, rows=12, sharding=sharding)
 
 
-def test_options_that_tokenise_alike_tie_exactly(scorer):
+def test_options_that_tokenize_alike_tie_exactly(scorer):
   prompt, option = np.array([5, 6, 7], np.int32), np.array([9, 9], np.int32)
   found = [*requests(3), Request(prompt, (option, option[:1], option.copy()))]
   first, other, second = scorer.score(found).log_probabilities[-1]
@@ -262,7 +262,7 @@ def test_without_separator_the_option_follows_the_prompt(scorer):
   np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
-class TestNormalisation:
+class TestNormalization:
   OPTIONS = tuple(BYTES.encode_batch(['no', 'ä', 'certainly', '']))
 
   def scores(self, scorer, **changes):
@@ -271,22 +271,22 @@ class TestNormalisation:
     return other.score([request]).log_probabilities[0]
 
   def test_by_tokens_counts_eos(self, scorer):
-    got = self.scores(scorer, normalisation='token')
+    got = self.scores(scorer, normalization='token')
     np.testing.assert_allclose(got, self.scores(scorer) / [3, 3, 10, 1], rtol=1e-6)
 
   def test_by_bytes_does_not(self, scorer):
-    got = self.scores(scorer, normalisation='byte')
+    got = self.scores(scorer, normalization='byte')
     np.testing.assert_allclose(got, self.scores(scorer) / [2, 2, 9, 1], rtol=1e-6)
 
   def test_unconditional_subtracts_what_an_empty_prompt_gives(self, scorer):
-    got = self.scores(scorer, normalisation='unconditional')
+    got = self.scores(scorer, normalization='unconditional')
     empty = Request(np.zeros(0, np.int32), self.OPTIONS)
     wanted = self.scores(scorer) - scorer.score([empty]).log_probabilities[0]
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
   def test_another_name_is_refused(self, scorer):
     with pytest.raises(InputError, match=r"got 'bytes'.*did you mean 'byte'"):
-      dataclasses.replace(scorer, normalisation='bytes')
+      dataclasses.replace(scorer, normalization='bytes')
 
 
 def test_longer_than_the_model_was_made_for_is_refused_by_name(scorer):
@@ -316,7 +316,7 @@ def test_an_option_without_a_token_needs_eos(scorer):
     dataclasses.replace(scorer, eos=False).score([empty])
 
 
-def test_names_options_that_tokenise_alike():
+def test_names_options_that_tokenize_alike():
   one, two = np.array([5], np.int32), np.array([6], np.int32)
   assert rank_options.alike([one, two, one.copy(), two, two[:0]]) == [(0, 2), (1, 3)]
   assert rank_options.alike([one, two]) == []

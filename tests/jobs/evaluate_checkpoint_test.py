@@ -138,7 +138,7 @@ def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_
   evaluate(
     tmp_path,
     DATASETS="('mini_arc', 'mini_squad')",
-    NORMALISATION='byte',
+    NORMALIZATION='byte',
     **{'Decoding.stop': repr((stop,))},
   )
   for new, old in zip(predictions(tmp_path), predictions(whole), strict=True):
@@ -190,7 +190,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   [
     ('SHOTS', 17, 'SHOTS: got 17; must be 0 to 16; the nearest is 16'),
     ('FORM', 'no_option', "did you mean 'no_options'"),
-    ('NORMALISATION', 'bytes', "did you mean 'byte'"),
+    ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
     ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
     ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),

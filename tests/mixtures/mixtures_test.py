@@ -43,7 +43,7 @@ def paper_names(mixture: Mixture) -> set[str]:
   return {FLAN[name].paper_name for name in mixture.datasets} - {''}
 
 
-def test_the_two_totals_of_the_catalogue():
+def test_the_two_totals_of_the_catalog():
   assert total('flan_all') == 188_371
   assert total('flan_paper62') == 169_867
   assert len(registry.mixture('flan_all').datasets) == 69

@@ -1,4 +1,4 @@
-"""The catalogue's page: all of it, on its own, for every reader."""
+"""The catalog's page: all of it, on its own, for every reader."""
 
 import html.parser
 import re
@@ -42,7 +42,7 @@ class Reader(html.parser.HTMLParser):
 
 @pytest.fixture
 def page(own_rows):
-  """The whole catalogue, our own rows being prepared for all but one dataset."""
+  """The whole catalog, our own rows being prepared for all but one dataset."""
   rows = {name: own_rows(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
   tokenizer = tokenizers.load('bytes')
   return catalog_page.render(FLAN.values(), rows=rows, tokenizer=tokenizer)
@@ -58,7 +58,7 @@ def test_every_cluster_dataset_and_template_is_on_it(page):
     for template in dataset.templates:
       assert template.inputs.replace('{{', '{').replace('}}', '}') in read.text
       assert template.targets in read.text
-    assert dataset.licence in read.text
+    assert dataset.license in read.text
     assert dataset.citation in read.text
   assert f'{len(FLAN)} datasets, 12 clusters' in read.text
 
@@ -106,7 +106,7 @@ def test_it_reads_well_without_a_mouse_or_a_screen(page):
   assert {link[1:] for link in read.links} <= set(read.ids)
   assert all(a['scope'] for tag, a in read.tags if tag == 'th')
   for _, attributes in read.tags:
-    label = attributes.get('aria-labelledby')
+    label = attributes.get('aria-labeledby')
     assert label is None or label in read.ids
     # What scrolls takes the focus, and says what it is.
     if attributes.get('tabindex'):
@@ -114,8 +114,8 @@ def test_it_reads_well_without_a_mouse_or_a_screen(page):
       assert 'aria-label' in attributes or label
 
 
-def luminance(colour: str) -> float:
-  parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color: str) -> float:
+  parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
   linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
   return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -126,11 +126,11 @@ def luminance(colour: str) -> float:
   [('ink', 'paper'), ('ink', 'soft'), ('quiet', 'paper'), ('accent', 'paper'),
    ('field-ink', 'field'), ('options-ink', 'options')],
 )  # fmt: skip
-def test_its_colours_have_the_contrast_of_wcag_aa(page, theme, ink, ground):
+def test_its_colors_have_the_contrast_of_wcag_aa(page, theme, ink, ground):
   block = re.findall(r':root \{(.*?)\}', page)[theme]
-  colours = dict(re.findall(r'--([\w-]+): (#\w+);', block))
+  colors = dict(re.findall(r'--([\w-]+): (#\w+);', block))
   full = {k: v if len(v) == 7 else f'#{v[1] * 2}{v[2] * 2}{v[3] * 2}'
-          for k, v in colours.items()}  # fmt: skip
+          for k, v in colors.items()}  # fmt: skip
   light, dark = sorted((luminance(full[ink]), luminance(full[ground])), reverse=True)
   assert (light + 0.05) / (dark + 0.05) >= 4.5
 

@@ -128,7 +128,7 @@ def test_the_average_of_closed_book_qa_over_the_datasets_that_are_here():
   ('cluster', 'zero', 'few'),
   [('nli', 54.7, 59.3), ('closed_book_qa', 53.7, 57.2), ('commonsense', 80.0, 80.8)],
 )
-def test_figure_9_is_the_mean_of_the_datasets_of_the_catalogue(cluster, zero, few):
+def test_figure_9_is_the_mean_of_the_datasets_of_the_catalog(cluster, zero, few):
   datasets = [d for d in registry.family('flan').values() if d.cluster == cluster]
   for shots, value in ((0, zero), (5, few)):
     setting = f'flan_137b_{published.setting(shots)}'
@@ -194,7 +194,7 @@ def test_a_figure_that_nobody_else_has_seen_is_shown_with_a_question_mark():
 
 
 def test_every_evaluated_dataset_finds_its_figures():
-  """The names and metrics of the table are those of the catalogue."""
+  """The names and metrics of the table are those of the catalog."""
   found = {
     name
     for name, dataset in registry.family('flan').items()

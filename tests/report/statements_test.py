@@ -571,7 +571,7 @@ class TestGeneration:
 
   def write(self, out):
     decoding = dataclasses.asdict(Decoding(temperature=0.7, stop=self.STOP))
-    answers = {'normalisation': 'none', 'decoding': decoding}
+    answers = {'normalization': 'none', 'decoding': decoding}
     return evaluated(
       out, dataset='samsum', rows=texts, model=WRITER, base=WRITER, answers=answers
     )
@@ -629,8 +629,8 @@ def test_a_metric_is_graded_where_an_answer_can_be_half_right(name):
   assert metric.graded == (value not in (0, 1))
 
 
-def test_normalised_scores_are_called_so():
-  found = {'answers': {'normalisation': 'byte'}}
+def test_normalized_scores_are_called_so():
+  found = {'answers': {'normalization': 'byte'}}
   assert statements.scores(found).endswith('divided by its bytes')
 
 

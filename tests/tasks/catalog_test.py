@@ -10,7 +10,7 @@ from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import lint, registry, splits
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.template import options_block
 from flan_jax.evaluate import metrics
 
@@ -44,7 +44,7 @@ def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
   for part in dataset.slices.values():
     assert splits.parse(part).split in dataset.sizes
   assert all(dataset.rows(name) > 0 for name in dataset.slices)
-  assert dataset.licence
+  assert dataset.license
   assert dataset.citation
 
 
@@ -69,7 +69,7 @@ def test_real_rows_read_and_render(dataset):
   for row_id, record in records:
     try:
       rows.append(dataset.read(record, row_id))
-    except Unlabelled:
+    except Unlabeled:
       continue
   assert rows, 'every row is dropped'
   for row in rows:
@@ -126,7 +126,7 @@ def test_a_cloze_row_whose_line_begins_with_the_gap_shows_no_empty_line():
   row = read('record', record)
   assert row.values['line'] == '____ was glad.'
   assert row.answer.text == 'Ada Lund was glad.'
-  with pytest.raises(Unlabelled, match='none of the options'):
+  with pytest.raises(Unlabeled, match='none of the options'):
     read('record', {**record, 'answers': []})
 
 
@@ -138,7 +138,7 @@ def test_arc_items_without_four_options_are_dropped(count):
     'choices': {'text': words[:count], 'label': list(range(count))},
     'answerKey': 0,
   }
-  with pytest.raises(Unlabelled, match=f'{count} options; must be 4'):
+  with pytest.raises(Unlabeled, match=f'{count} options; must be 4'):
     read('arc_easy', record)
 
 

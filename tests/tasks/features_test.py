@@ -16,7 +16,7 @@ from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry, splits
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, Unlabelled, at
+from flan_jax.catalog.fields import Field, Unlabeled, at
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.catalog.template import OPTIONS, options_block
 from flan_jax.data import raw_records
@@ -151,7 +151,7 @@ def rows(dataset: Dataset, spec) -> list[dataset_lib.Row]:
   for i, record in enumerate(records(dataset, spec)):
     try:
       found.append(dataset.read(record, f'train.0.{i}'))
-    except Unlabelled:
+    except Unlabeled:
       continue
   return found
 
@@ -204,7 +204,7 @@ def test_prepared_rows_read_and_render(dataset):
     for row_id, record in itertools.islice(read, RECORDS):
       try:
         found.append(dataset.read(record, row_id))
-      except Unlabelled:
+      except Unlabeled:
         continue
   assert found, 'every row is dropped'
   check(dataset, found)

@@ -1,6 +1,6 @@
 """Prompts read as a careful writer would read them: on our own rows, and on real ones.
 
-Real rows stand beside the checkout, if anywhere; see ROWS in catalogue_test.
+Real rows stand beside the checkout, if anywhere; see ROWS in catalog_test.
 """
 
 import functools
@@ -16,7 +16,7 @@ from flan_jax.catalog import continuation_prompts, registry, splits
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import OPTIONS
 
@@ -58,7 +58,7 @@ def read(name: str) -> tuple[tuple[dict, Row], ...]:
         record = json.loads(line)
         try:
           found.append((record, dataset.read(record, f'{path.stem}:{number}')))
-        except Unlabelled:
+        except Unlabeled:
           continue
   assert found, 'every row is dropped'
   return tuple(found)
@@ -301,9 +301,9 @@ def test_what_fix_punct_leaves_out_is_what_its_templates_say():
 def test_templates_are_in_american_spelling(dataset):
   british = re.compile(
     # codespell:ignore-next-line
-    r'\b\w*(?:colour|neighbour|rumour|favour|honour|labelled|programme|isation|judgement|'
+    r'\b\w*(?:color|neighbor|rumour|favour|honour|labeled|programme|isation|judgement|'
     # codespell:ignore-next-line
-    r'speciality|enquir|centre|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
+    r'speciality|enquir|center|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
   )
   for template in dataset.templates:
     text = ' '.join(literal for literal, _ in template_lib.parse(template.inputs))

@@ -217,7 +217,7 @@ def test_loss_is_on_targets_only():
   assert loss == same
 
 
-def test_z_loss_adds_the_squared_log_normaliser():
+def test_z_loss_adds_the_squared_log_normalizer():
   params = jax.tree.map(np.zeros_like, params_lib.init_params(TINY, seed=0))
   plain, metrics = train_step.loss_sums(params, eight_rows(), config=TINY)
   with_z, _ = train_step.loss_sums(

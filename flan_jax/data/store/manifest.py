@@ -84,7 +84,7 @@ class Trained:
       'epochs_needed': needed,
       'wraps': needed > self.epochs,
       'filters': {
-        'unlabelled': read['filters']['unlabelled'],
+        'unlabeled': read['filters']['unlabeled'],
         'empty': read['filters']['empty'],
         'too_long': self._notes[0]['too_long'],
       },
@@ -129,7 +129,7 @@ def _held(job: Job, dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any
     'tfds': dataset.tfds,
     'rows_read': note['filters']['read'],
     'rows': note['rows'],
-    'filters': {key: note['filters'][key] for key in ('unlabelled', 'empty')},
+    'filters': {key: note['filters'][key] for key in ('unlabeled', 'empty')},
     'clamped': clamped(dataset, sizes),
     'digest': note['digest'],
   }

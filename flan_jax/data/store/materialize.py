@@ -1,4 +1,4 @@
-"""Materialise a mixture: records -> words -> tokens, once, into a store.
+"""Materialize a mixture: records -> words -> tokens, once, into a store.
 
 The same mixture, data, tokenizer and seed give the same bytes on any machine, with any
 number of workers. A store appears whole or not at all; what an interrupted run had

@@ -22,7 +22,7 @@ import msgpack
 from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.few_shot import Pool
@@ -110,7 +110,7 @@ def rows_of(
   data_dir: str | None,
   filters: collections.Counter,
 ) -> Iterator[Row]:
-  """Rows of a canonical split; counts all, and the unlabelled ones, into `filters`.
+  """Rows of a canonical split; counts all, and the unlabeled ones, into `filters`.
 
   Raises:
     InputError: on a bad row; names the dataset and the row.
@@ -121,8 +121,8 @@ def rows_of(
     filters['read'] += 1
     try:
       row = dataset.read(record, row_id)
-    except Unlabelled:
-      filters['unlabelled'] += 1
+    except Unlabeled:
+      filters['unlabeled'] += 1
       continue
     except (ValueError, TypeError, AttributeError, LookupError) as error:
       raise InputError(f'dataset {dataset.name!r}, row {row_id!r}: {error}') from None
@@ -189,7 +189,7 @@ class _Steps:
 def read(job: Job, name: str, report: Report) -> None:
   """Reads the training rows of a dataset into its spool.
 
-  The note: {"filters": {"read", "unlabelled", "empty"}, "kept": rows in the spool}.
+  The note: {"filters": {"read", "unlabeled", "empty"}, "kept": rows in the spool}.
   """
   dataset = job.dataset(name)
   part = f'read.{name}'
@@ -198,7 +198,7 @@ def read(job: Job, name: str, report: Report) -> None:
   if found is not None:
     steps.to(found['filters']['read'], end=True)
     return
-  filters = collections.Counter(read=0, unlabelled=0, empty=0)
+  filters = collections.Counter(read=0, unlabeled=0, empty=0)
   rows = examples(
     dataset, seed=job.seed, sizes=job.sizes[name], data_dir=job.data_dir,
     filters=filters,
@@ -304,7 +304,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
 def evaluate(job: Job, name: str, report: Report) -> None:
   """Writes the dev and test rows of a dataset.
 
-  The note: {"filters": {"read", "unlabelled", "empty"}, "rows": {split: rows},
+  The note: {"filters": {"read", "unlabeled", "empty"}, "rows": {split: rows},
   "digest": {split: hex}}.
   """
   dataset = job.dataset(name)
@@ -314,7 +314,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
   if found is not None:
     steps.to(found['filters']['read'], end=True)
     return
-  filters = collections.Counter(read=0, unlabelled=0, empty=0)
+  filters = collections.Counter(read=0, unlabeled=0, empty=0)
   rows = {}
   digests = {}
   for split in ('dev', 'test'):

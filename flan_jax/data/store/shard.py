@@ -1,4 +1,4 @@
-"""Shard: one epoch of one dataset, rendered and tokenised. Two files:
+"""Shard: one epoch of one dataset, rendered and tokenized. Two files:
 
   DATASET.EPOCH.array_record   one record per row
   DATASET.EPOCH.index.npy      int32 [rows, 2], tokens of inputs and of targets

@@ -1,4 +1,4 @@
-"""Store: a mixture, rendered and tokenised once, on disk.
+"""Store: a mixture, rendered and tokenized once, on disk.
 
   STORE/manifest.json                       what is in it, and its digests
   STORE/tokenizer.model or tokenizer.json   none where the tokenizer is bytes

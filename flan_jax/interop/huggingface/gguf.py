@@ -1,4 +1,4 @@
-"""A GGUF file as a source: its metadata as a Hugging Face config, dequantised tensors.
+"""A GGUF file as a source: its metadata as a Hugging Face config, dequantized tensors.
 
 The names and turns of GGUF differ from Hugging Face's: Llama's queries and keys are
 stored for rotations of neighboring channels, and Gemma's norms already contain the 1
@@ -172,7 +172,7 @@ class File:
     return default if value is None else value
 
   def read(self, name: str) -> np.ndarray:
-    """One tensor, dequantised now, float32."""
+    """One tensor, dequantized now, float32."""
     from gguf import quants
 
     tensor = self._by_name[name]
@@ -191,7 +191,7 @@ class File:
       )
 
   def _check_types(self) -> None:
-    """Dequantises one row of every type that occurs."""
+    """Dequantizes one row of every type that occurs."""
     from gguf import quants
 
     for kind, name in {t.tensor_type: n for n, t in self._by_name.items()}.items():
@@ -201,7 +201,7 @@ class File:
       except (NotImplementedError, ValueError) as error:
         raise InputError(
           f'{self.where}: tensor {name!r} is {kind.name}, which the `gguf` package '
-          f'cannot dequantise ({error})'
+          f'cannot dequantize ({error})'
         ) from None
 
   def _config(self) -> Mapping[str, Any]:

@@ -177,12 +177,12 @@ def _frequencies(config: Mapping[str, Any], base: float, dims: int, scaling):
   return frequencies
 
 
-def _turn(x: np.ndarray, frequencies: np.ndarray, *, neighbours: bool) -> np.ndarray:
+def _turn(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndarray:
   """Turns the first channels of x [T, H, C], each pair by its position."""
   angle = np.arange(len(x))[:, None] * frequencies[None]
   cos, sin = (f(angle).astype(np.float32)[:, None] for f in (np.cos, np.sin))
   out, count = x.copy(), len(frequencies)
-  if neighbours:
+  if neighbors:
     first, second = slice(0, 2 * count, 2), slice(1, 2 * count, 2)
   else:
     first, second = slice(0, count), slice(count, 2 * count)
@@ -246,7 +246,7 @@ def _llama(files: _Files, rows, kept):
   if gemma and name in ('gelu', 'silu'):
     name = 'gelu_pytorch_tanh'
   activation = _ACTIVATIONS[name]
-  neighbours = files.gguf and files.source.architecture == 'llama'
+  neighbors = files.gguf and files.source.architecture == 'llama'
   table = files.get('model.embed_tokens')
   xs = [table[row] for row in rows]
   if gemma:
@@ -286,8 +286,8 @@ def _llama(files: _Files, rows, kept):
       q, k = query(y).reshape(len(y), H, C), key(y).reshape(len(y), K, C)
       if heads[0] is not None:
         q, k = heads[0](q), heads[1](k)
-      q = _turn(q, frequencies, neighbours=neighbours)
-      k = _turn(k, frequencies, neighbours=neighbours)
+      q = _turn(q, frequencies, neighbors=neighbors)
+      k = _turn(k, frequencies, neighbors=neighbors)
       v = value(y).reshape(len(y), K, C)
       mixed = output(_attention(q, k, v, scale=scale, window=window, cap=cap))
       x = x + (after(mixed) if double else mixed)
@@ -334,7 +334,7 @@ def _neox(files: _Files, rows, kept):
       else:  # query, key and value of each head side by side
         y = y.reshape(len(y), H, 3 * C)
         q, k, v = y[..., :C], y[..., C : 2 * C], y[..., 2 * C :]
-      q, k = (_turn(z, frequencies, neighbours=False) for z in (q, k))
+      q, k = (_turn(z, frequencies, neighbors=False) for z in (q, k))
       mixed = dense(_attention(q, k, v, scale=C**-0.5))
       if config.get('use_parallel_residual', True):
         xs[i] = x + mixed + narrow(activation(wide(second(x))))

@@ -18,7 +18,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   """Returns tokenizer.json and the fields of tokenizer_config.json.
 
   Raises:
-    InputError: if the two tokenise some sample otherwise.
+    InputError: if the two tokenize some sample otherwise.
   """
   import tokenizers as lib
   from sentencepiece import sentencepiece_model_pb2 as spm
@@ -73,7 +73,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
       tokenizer.encode(sample)
     ):
       raise InputError(
-        f'tokenizer {tokenizer.name!r}: its translation to tokenizer.json tokenises '
+        f'tokenizer {tokenizer.name!r}: its translation to tokenizer.json tokenizes '
         f'{sample[:20]!r} otherwise; such a model cannot be taken away'
       )
   names: dict[str, Any] = {'add_bos_token': tokenizer.bos_id is not None}

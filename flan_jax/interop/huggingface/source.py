@@ -94,7 +94,7 @@ class Folder:
       if kind not in DTYPES:
         raise InputError(
           f'{path}: tensor {name!r} is {kind}; must be one of {", ".join(DTYPES)}: a '
-          'quantised model is brought as GGUF'
+          'quantized model is brought as GGUF'
         )
       if name in self.tensors:
         raise InputError(f'{path}: tensor {name!r} is in two files')

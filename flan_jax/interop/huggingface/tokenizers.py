@@ -255,7 +255,7 @@ def save_hugging_face(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
   A SentencePiece model is written too, as it is, besides its translation.
 
   Raises:
-    InputError: if the translation of a SentencePiece model tokenises otherwise.
+    InputError: if the translation of a SentencePiece model tokenizes otherwise.
   """
   if isinstance(tokenizer, Bytes):
     config = {'tokenizer_class': 'ByT5Tokenizer', 'extra_ids': 0}

@@ -3,7 +3,7 @@
 For every dataset: `flan_<dataset>` (training: one of its templates per example) and
 `flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones, the
 answer of its direction where it translates). A mixture in another style has training
-tasks of its own, as `flan_<dataset>_5_shot`. The strings come from `catalogue.render`,
+tasks of its own, as `flan_<dataset>_5_shot`. The strings come from `catalog.render`,
 the one implementation of rendering.
 """
 
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from flan_jax.catalog import mixing_rates, prompt, registry
 from flan_jax.catalog.dataset import Dataset, Row
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import Pool
@@ -100,7 +100,7 @@ def _examples(
       name = row_id(name)
     try:
       row = dataset.read(record, name)
-    except Unlabelled:
+    except Unlabeled:
       return nothing
     found = words(row)
     if found is None:

@@ -14,8 +14,8 @@ from flan_jax.errors import InputError
 class Vocabulary(seqio.Vocabulary):
   """`seqio.Vocabulary` of any of our tokenizers.
 
-  Text is tokenised in Python, inside a `tf.numpy_function`, by the same code that
-  materialises stores.
+  Text is tokenized in Python, inside a `tf.numpy_function`, by the same code that
+  materializes stores.
   """
 
   def __init__(self, tokenizer: Tokenizer, *, extra_ids: int = 0):

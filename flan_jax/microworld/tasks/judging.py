@@ -2,7 +2,7 @@
 
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, capitalised, question_mark
+from flan_jax.catalog.fields import Field, capitalized, question_mark
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import UNANSWERABLE
 from flan_jax.microworld.records import sizes
@@ -100,7 +100,7 @@ MINI_BOOLQ = Dataset(
   fields={
     'title': 'title',
     'passage': 'passage',
-    'question': Field('question', question_mark, capitalised),
+    'question': Field('question', question_mark, capitalized),
   },
   answer=Label('answer', ('no', 'yes')),
   metric='accuracy',

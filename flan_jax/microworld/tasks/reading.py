@@ -2,7 +2,7 @@
 
 from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Field, capitalised, pick, question_mark
+from flan_jax.catalog.fields import Field, capitalized, pick, question_mark
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.records import sizes
 
@@ -56,7 +56,7 @@ MINI_OBQA = Dataset(
   sizes=sizes('mini_obqa'),
   fields={
     'fact': 'fact1',
-    'stem': Field('question/stem', question_mark, capitalised),
+    'stem': Field('question/stem', question_mark, capitalized),
     'a': 'question/choice_A',
     'b': 'question/choice_B',
     'c': 'question/choice_C',
@@ -133,7 +133,7 @@ MINI_COSMOS = Dataset(
   sizes=sizes('mini_cosmos'),
   fields={
     'context': 'context',
-    'question': Field('question', capitalised),
+    'question': Field('question', capitalized),
     'answer0': 'answer0',
     'answer1': 'answer1',
     'answer2': 'answer2',

@@ -14,7 +14,7 @@ from flan_jax.tpu.plan.hlo import Module
 from flan_jax.tpu.plan.interconnect import Links, Traffic
 from flan_jax.tpu.plan.topology import Topology
 
-MODELLED = 'modeled, not measured'
+MODELED = 'modeled, not measured'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from flan_jax.tpu.plan.cost_model import MODELLED
+from flan_jax.tpu.plan.cost_model import MODELED
 from flan_jax.tpu.plan.memory import NAMES
 from flan_jax.tpu.plan.plan import GIB, PAPER_HOURS, PRETRAINING, Plan, Row
 
@@ -81,7 +81,7 @@ def _time(plan: Plan) -> list[str]:
     return f'  {name:<20} {seconds / each:>8.3f} {unit}  {words}'.rstrip()
 
   lines = [
-    f'Time of a step ({MODELLED})',
+    f'Time of a step ({MODELED})',
     part('matrix products', step.products),
     part('everything else', step.others, 'waits for HBM'),
     part(
@@ -123,7 +123,7 @@ def _time(plan: Plan) -> list[str]:
   if made is not None:
     lines += [
       '',
-      f'The run: {plan.run.train_steps:,} steps ({MODELLED})',
+      f'The run: {plan.run.train_steps:,} steps ({MODELED})',
       f'  {made.hours:.3g} hours (the paper: {PAPER_HOURS} on 128 cores of v3), '
       f'{made.chip_hours:,.0f} chip-hours',
     ]
@@ -184,7 +184,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     'mwh': made.mwh if made else None,
     'tco2e': made.tco2e if made else None,
     'assumptions': {
-      'times': MODELLED,
+      'times': MODELED,
       'method': _METHOD,
       'overlap': 'none',
       'link_bytes_s': plan.topology.chip.link_bytes_s,

@@ -1,4 +1,4 @@
-"""Materialisation: the same bytes every time, whole or not at all, nothing lost."""
+"""Materialization: the same bytes every time, whole or not at all, nothing lost."""
 
 import collections
 import dataclasses
@@ -66,10 +66,10 @@ def test_the_manifest_counts_every_row(world, tmp_path):
     manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
   )
   assert (pairs['rows_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
-  assert pairs['filters'] == {'unlabelled': 1, 'empty': 0, 'too_long': 0}
+  assert pairs['filters'] == {'unlabeled': 1, 'empty': 0, 'too_long': 0}
   assert (stories['rows_read'], stories['rows']) == (23, 21)
   # An answer is whole or it is not written.
-  assert stories['filters'] == {'unlabelled': 0, 'empty': 1, 'too_long': 1}
+  assert stories['filters'] == {'unlabeled': 0, 'empty': 1, 'too_long': 1}
   assert stories['truncated'] == {'inputs': 3, 'targets': 0, 'redrawn': 0}
   assert picks['filters']['too_long'] == 1
   assert manifest['trained_on'] == ['nli', 'commonsense', 'summarization']
@@ -168,7 +168,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
   manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   twins = manifest['evaluation']['twins']
   assert twins['rows'] == {'dev': 3, 'test': 4}
-  assert twins['filters'] == {'unlabelled': 1, 'empty': 0}
+  assert twins['filters'] == {'unlabeled': 1, 'empty': 0}
   found = Store.open(tmp_path / 'out')
   dataset = registry.get('twins', family='tiny')
   want = [

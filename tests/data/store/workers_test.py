@@ -1,4 +1,4 @@
-"""Materialisation by several processes, killed and begun again: the same bytes."""
+"""Materialization by several processes, killed and begun again: the same bytes."""
 
 import dataclasses
 import hashlib

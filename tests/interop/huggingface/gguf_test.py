@@ -1,4 +1,4 @@
-"""GGUF files: their names, their order of channels, their quantised blocks.
+"""GGUF files: their names, their order of channels, their quantized blocks.
 
 The files are written here as llama.cpp's converter writes them, from a Hugging Face
 folder, and must come out as that folder does.
@@ -78,7 +78,7 @@ def theirs_as_gguf(name, array, *, architecture, config):
   return f'{prefix}{short}.{kind}', np.ascontiguousarray(array, np.float32)
 
 
-def write_gguf(path, folder, architecture, *, quantised=False, more=()):
+def write_gguf(path, folder, architecture, *, quantized=False, more=()):
   """The folder's model as llama.cpp's converter writes it."""
   config = json.loads((folder / 'config.json').read_text())
   writer = gguf.GGUFWriter(path, architecture)
@@ -112,7 +112,7 @@ def write_gguf(path, folder, architecture, *, quantised=False, more=()):
   for name, array in load_file(folder / 'model.safetensors').items():
     name, array = theirs_as_gguf(name, array, architecture=architecture, config=config)
     kind = gguf.GGMLQuantizationType.Q8_0
-    if quantised and array.ndim == 2 and array.shape[1] % 32 == 0:
+    if quantized and array.ndim == 2 and array.shape[1] % 32 == 0:
       writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
     else:
       writer.add_tensor(name, array)
@@ -155,8 +155,8 @@ def test_a_file_comes_out_as_the_folder_it_was_made_of(
     np.testing.assert_allclose(second[name], array, atol=2e-7, err_msg=name)
 
 
-def test_quantised_blocks_are_read_to_within_their_rounding(made, tmp_path, quiet):
-  path, _ = made('llama', quantised=True)
+def test_quantized_blocks_are_read_to_within_their_rounding(made, tmp_path, quiet):
+  path, _ = made('llama', quantized=True)
   convert.to_ours(path, tmp_path / 'came', progress=quiet)
   first, second = (
     load_file(tmp_path / name / 'model.safetensors') for name in ('ours', 'came')
@@ -203,12 +203,12 @@ def test_a_truncated_file(made, tmp_path, capsys):
   assert not (tmp_path / 'new').exists()
 
 
-def test_a_quantisation_that_cannot_be_undone(made, tmp_path, capsys, monkeypatch):
-  path, _ = made('llama', quantised=True)
+def test_a_quantization_that_cannot_be_undone(made, tmp_path, capsys, monkeypatch):
+  path, _ = made('llama', quantized=True)
 
   def cannot(data, kind):
     raise NotImplementedError(f'Dequantization for {kind.name} is not yet implemented')
 
   monkeypatch.setattr(gguf.quants, 'dequantize', cannot)
   assert dispatch.main(['convert', str(path), str(tmp_path / 'new')]) == 2
-  assert 'the `gguf` package cannot dequantise' in capsys.readouterr().err
+  assert 'the `gguf` package cannot dequantize' in capsys.readouterr().err

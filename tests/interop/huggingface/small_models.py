@@ -94,8 +94,8 @@ def make(name: str, folder: pathlib.Path, *, shards: bool = False):
     for parameter in model.parameters():
       shape = tuple(parameter.shape)
       scale = 0.3 if len(shape) == 1 else shape[-1] ** -0.5
-      centre = 1.0 if len(shape) == 1 and parameter.mean() > 0.5 else 0.0
-      values = centre + scale * draw.normal(size=shape)
+      center = 1.0 if len(shape) == 1 and parameter.mean() > 0.5 else 0.0
+      values = center + scale * draw.normal(size=shape)
       parameter.copy_(torch.tensor(values, dtype=torch.float32))
   more = {'max_shard_size': '20KB'} if shards else {}
   model.save_pretrained(folder, **more)
@@ -117,8 +117,8 @@ def random_model(folder: pathlib.Path, dtype: str = 'float32', **changes):
   flat = {}
   for name, shape in convert.parameter_shapes(config).items():
     scale = 0.3 if len(shape) < 3 else shape[-1] ** -0.5
-    centre = 1.0 if name.endswith('norm') and not config.norm_plus_one else 0.0
-    flat[name] = (centre + scale * draw.normal(size=shape)).astype(np.float32)
+    center = 1.0 if name.endswith('norm') and not config.norm_plus_one else 0.0
+    flat[name] = (center + scale * draw.normal(size=shape)).astype(np.float32)
   params = weights.unflatten(flat, dataclasses.replace(config, scan_layers=True))
   weights.save(folder, params, config=config, dtype=dtype)
   (folder / 'tokenizer.bytes').touch()

@@ -67,7 +67,7 @@ def bpe_metadata(byte_level, **more):
   return Metadata(**(fields | more))
 
 
-def test_a_bpe_inside_a_gguf_tokenises_as_its_tokenizer_json(byte_level):
+def test_a_bpe_inside_a_gguf_tokenizes_as_its_tokenizer_json(byte_level):
   found = files_lib.of_gguf(bpe_metadata(byte_level))
   assert (found.eos_id, found.bos_id, found.pad_id) == (0, None, 2)
   for text in TEXTS:
@@ -91,7 +91,7 @@ def test_a_way_of_cutting_that_is_not_known_is_refused(field, byte_level):
     files_lib.of_gguf(bpe_metadata(byte_level, **{field: 'odd'}))
 
 
-def test_pieces_inside_a_gguf_tokenise_as_the_sentencepiece_model(pieces):
+def test_pieces_inside_a_gguf_tokenize_as_the_sentencepiece_model(pieces):
   from sentencepiece import sentencepiece_model_pb2 as spm
 
   model = spm.ModelProto.FromString(pieces.model)
@@ -117,7 +117,7 @@ def test_pieces_inside_a_gguf_tokenise_as_the_sentencepiece_model(pieces):
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0')))
-def test_a_translated_sentencepiece_model_tokenises_alike(text, pieces):
+def test_a_translated_sentencepiece_model_tokenizes_alike(text, pieces):
   if '\u2581' in text:
     return  # ours spells it in bytes; a tokenizer.json cannot
   model, names = _translated(pieces)

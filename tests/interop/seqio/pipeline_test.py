@@ -84,7 +84,7 @@ def vocabulary(store):
 
 
 def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
-  """Materialises `names` and holds every one of their tasks against the store."""
+  """Materializes `names` and holds every one of their tasks against the store."""
   mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
   materialize(mixture, out=out, data_dir=data_dir, **words)
   store = Store.open(out)

@@ -1,6 +1,6 @@
-"""Writes docs/catalogue.md from the declarations; `make docs` runs it.
+"""Writes docs/catalog.md from the declarations; `make docs` runs it.
 
-`python docs/catalogue.py --look` first reads prepared rows of every dataset through
+`python docs/catalog.py --look` first reads prepared rows of every dataset through
 TFDS, renders them in every template, and keeps what it saw in docs/rows_seen.json.
 It looks in $TFDS_DATA_DIR, or in the folder given by --data-dir.
 """
@@ -17,7 +17,7 @@ from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.fields import Unlabelled
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metric as metric_lib
@@ -25,7 +25,7 @@ from flan_jax.evaluate import metrics
 from flan_jax.report import statements
 
 HERE = pathlib.Path(__file__).parent
-PAGE = HERE / 'catalogue.md'
+PAGE = HERE / 'catalog.md'
 SEEN = HERE / 'rows_seen.json'
 MOST = 100
 """Rows read of every split."""
@@ -55,7 +55,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
         entry['read'] += 1
         try:
           row = dataset.read(record, row_id)
-        except Unlabelled:
+        except Unlabeled:
           entry['dropped'] += 1
           continue
         for index in range(len(dataset.templates)):
@@ -109,7 +109,7 @@ def _splits(dataset: Dataset) -> dict[str, str]:
 
 
 def _metrics() -> dict[str, metric_lib.Metric]:
-  """The metrics that a dataset of the catalogue is measured with, by name."""
+  """The metrics that a dataset of the catalog is measured with, by name."""
   used = {dataset.metric for dataset in registry.family('flan').values()}
   return {name: metric for name, metric in metrics.METRICS.items() if name in used}
 
@@ -131,7 +131,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
-  page = (HERE / 'catalogue.md.jinja').read_text(encoding='utf-8')
+  page = (HERE / 'catalog.md.jinja').read_text(encoding='utf-8')
   return environment.from_string(page).render(
     clusters=dataset_lib.CLUSTERS,
     names=statements.CLUSTER_NAMES,
