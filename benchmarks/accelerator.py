@@ -84,7 +84,7 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
 
   given = {
     'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': 'flan_all', 'TRAIN_STEPS': '1',
-    'BATCH_TOKENS': str(tokens), 'ROW_LENGTH': str(length),
+    'BATCH_TOKENS': str(tokens), 'SEQUENCE_LENGTH': str(length),
   }  # fmt: skip
   given |= dict(pair.split('=', 1) for pair in settings_)
   overrides = [f'{name}={value}' for name, value in given.items()]
@@ -93,7 +93,7 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   device = jax.devices()[0]
   mesh = mesh_lib.build(run.mesh, devices=[device])
   attention_dispatch.check(
-    run.attention_kernel, config, row_length=length, device_kind=device.device_kind
+    run.attention_kernel, config, sequence_length=length, device_kind=device.device_kind
   )
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
@@ -106,8 +106,8 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   state = state_lib.create(params, optimizer, layout=layout)
   del params
   batch = batch_lib.stack([
-    batch_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
-    for group in groups(run.batch_rows, length, config.vocab_size)
+    batch_lib.assemble(group, sequence_length=length, bos_id=None, eos_id=1)
+    for group in groups(run.batch_size, length, config.vocab_size)
   ])  # fmt: skip
   batch = mesh_lib.put_batch(batch, mesh_lib.batch_sharding(mesh, rules))
   step = train_step.make(

@@ -33,8 +33,8 @@ GENERATED = ('mini_trec', 'mini_copa', 'mini_cb')
 EXAMPLES = 200_000
 PEER_EXAMPLES = 10_000
 """Peers pack a part of them: they are that much slower."""
-ROW_LENGTH = 2048
-BATCH_ROWS = 4
+SEQUENCE_LENGTH = 2048
+BATCH_SIZE = 4
 STEPS = 30_000
 REPEATS = 3
 BINS = 64
@@ -76,7 +76,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
       family=family,
       seed=0,
       limits=Limits(),
-      row_length=None,
+      sequence_length=None,
       data_dir=data_dir,
       sizes={d.name: raw_records.sizes(d, data_dir=data_dir) for d in datasets},
       stamps=dict.fromkeys(names, ''),
@@ -115,8 +115,13 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
 
 def plan_of(sizes: np.ndarray) -> Plan:
   """A plan of all of them (but those of the last rows): one epoch of one dataset."""
-  rows = int(sizes.sum() / ROW_LENGTH * 0.99)
-  names = {'seed': 0, 'rows': rows, 'row_length': ROW_LENGTH, 'digest': 'benchmark'}
+  rows = int(sizes.sum() / SEQUENCE_LENGTH * 0.99)
+  names = {
+    'seed': 0,
+    'rows': rows,
+    'sequence_length': SEQUENCE_LENGTH,
+    'digest': 'benchmark',
+  }
   return Plan.build({'all': sizes}, {'all': 1}, {'all': 1}, **names)
 
 
@@ -131,7 +136,7 @@ def seqio_packs(sizes: np.ndarray) -> float:
 
   signature = {'targets': tf.TensorSpec([None], tf.int32)}
   dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-  packed = seqio.utils.trim_and_pack_dataset(dataset, {'targets': ROW_LENGTH})
+  packed = seqio.utils.trim_and_pack_dataset(dataset, {'targets': SEQUENCE_LENGTH})
   return fill(packed.as_numpy_iterator())
 
 
@@ -145,7 +150,7 @@ def grain_packs(sizes: np.ndarray, kind: str) -> float:
   return fill(
     packer(
       source.to_iter_dataset(),
-      length_struct={'targets': ROW_LENGTH},
+      length_struct={'targets': SEQUENCE_LENGTH},
       num_packing_bins=BINS,
     )
   )
@@ -153,7 +158,7 @@ def grain_packs(sizes: np.ndarray, kind: str) -> float:
 
 def fill(rows) -> float:
   used = [int((row['targets'] > 0).sum()) for row in rows]
-  return sum(used) / (len(used) * ROW_LENGTH)
+  return sum(used) / (len(used) * SEQUENCE_LENGTH)
 
 
 def packing(store: Store) -> None:
@@ -178,7 +183,7 @@ def packing(store: Store) -> None:
   print(f'lengths drawn from the store, {sizes.mean():.0f} positions on average')
   print('| | examples/s | rows/s | fill | ours is |\n|---|--:|--:|--:|--:|')
   for name, rate in rates.items():
-    rows = rate * sizes.mean() / ROW_LENGTH / fills[name]
+    rows = rate * sizes.mean() / SEQUENCE_LENGTH / fills[name]
     ratio = rates['our plan'] / rate
     print(
       f'| {name} | {rate:,.0f} | {rows:,.0f} | {fills[name]:.2%} | {ratio:,.0f} x |'
@@ -186,11 +191,13 @@ def packing(store: Store) -> None:
 
 
 def loading(store: Store) -> None:
-  plan = store.plan(seed=0, rows=STEPS * BATCH_ROWS, row_length=ROW_LENGTH)
+  plan = store.plan(
+    seed=0, sequences=STEPS * BATCH_SIZE, sequence_length=SEQUENCE_LENGTH
+  )
 
   def batches(start, count):
     loader = Loader(
-      store, plan, batch_rows=BATCH_ROWS, start_step=start, host=0, hosts=1
+      store, plan, batch_size=BATCH_SIZE, start_step=start, host=0, hosts=1
     )
     for _ in itertools.islice(iter(loader), count):
       pass
@@ -203,7 +210,7 @@ def loading(store: Store) -> None:
     'a batch after that': functools.partial(batches, 0, 200),
   }
   rates = in_turn(works, dict.fromkeys(works, 1) | {'a batch after that': 200})
-  print(f'\nloader, {BATCH_ROWS} rows of {ROW_LENGTH:,} a batch, {STEPS:,} steps')
+  print(f'\nloader, {BATCH_SIZE} rows of {SEQUENCE_LENGTH:,} a batch, {STEPS:,} steps')
   print('| | ms |\n|---|--:|')
   for name, rate in rates.items():
     print(f'| {name} | {1000 / rate:.2f} |')

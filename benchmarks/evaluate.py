@@ -271,7 +271,7 @@ def main() -> None:
     '--form', default='instructions', choices=('instructions', 'no_template')
   )
   parser.add_argument('--batch', type=int, default=8, help='rows of a batch of either')
-  parser.add_argument('--row-length', type=int, default=512)
+  parser.add_argument('--sequence-length', type=int, default=512)
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
   parser.add_argument('--new-tokens', type=int, default=64)
   args = parser.parse_args()
@@ -283,7 +283,7 @@ def main() -> None:
     config=config,
     tokenizer=tokenizers.load(model_dir.tokenizer_file(args.checkpoint)),
     rows=args.batch,
-    row_length=args.row_length,
+    sequence_length=args.sequence_length,
     eos=False,
     separator=False,
   )

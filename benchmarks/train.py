@@ -65,7 +65,7 @@ def our_batch(rows: int, length: int):
   from flan_jax.data import batch as batch_lib
 
   return batch_lib.stack([
-    batch_lib.assemble(group, row_length=length, bos_id=None, eos_id=1)
+    batch_lib.assemble(group, sequence_length=length, bos_id=None, eos_id=1)
     for group in groups(rows, length)
   ])  # fmt: skip
 
@@ -472,7 +472,7 @@ def _start_command(
   if side == 'ours':
     flags = {
       'MODEL_DIR': model_dir, 'MIXTURE_OR_TASK_NAME': task, 'TRAIN_STEPS': steps,
-      'ROW_LENGTH': options.length, 'BATCH_TOKENS': options.rows * options.length,
+      'SEQUENCE_LENGTH': options.length, 'BATCH_TOKENS': options.rows * options.length,
     }  # fmt: skip
     files = ['-m', 'flan_jax', 'train', f'--gin_file={folder / "ours.gin"}']
   else:

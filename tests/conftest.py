@@ -95,10 +95,10 @@ SMALL = {
   'DecoderConfig.d_model': 16,
   'DecoderConfig.d_ff': 32,
   'DecoderConfig.head_dim': 4,
-  'ROW_LENGTH': 256,
+  'SEQUENCE_LENGTH': 256,
   'BATCH_TOKENS': 2048,
   'Optimizer.learning_rate': 0.01,
-  'Evaluate.row_length': 256,
+  'Evaluate.sequence_length': 256,
   'Run.checkpoint_period': 2,
   'Run.log_period': 1,
 }

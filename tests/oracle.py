@@ -53,7 +53,7 @@ class Oracle:
   """Answers by a rule over the prompt's text, through the same interface as Scorer."""
 
   tokenizer = BYTES
-  row_length = 256
+  sequence_length = 256
   max_length = None
 
   def __init__(self, rule):

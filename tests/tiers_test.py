@@ -77,7 +77,7 @@ def test_a_run_starts_without_what_it_does_not_use(tmp_path):
     'MODEL_DIR': tmp_path / 'run', 'MIXTURE_OR_TASK_NAME': 'microworld_mini_copa',
     'TRAIN_STEPS': 1, 'HELD_OUT': '()', 'TOKENIZER': 'bytes', 'VOCAB_SIZE': 384,
     'NUM_LAYERS': 1, 'DecoderConfig.d_model': 16, 'DecoderConfig.d_ff': 16,
-    'ROW_LENGTH': 256, 'BATCH_TOKENS': 2048,
+    'SEQUENCE_LENGTH': 256, 'BATCH_TOKENS': 2048,
   }  # fmt: skip
   arguments = [
     'train',

@@ -154,7 +154,7 @@ def _materialize(parser):
   parser.add_argument('--epochs', type=int, metavar='E')
   parser.add_argument('--steps', type=int, metavar='N', help='render what N steps need')
   parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
-  parser.add_argument('--row-length', type=int, metavar='N')
+  parser.add_argument('--sequence-length', type=int, metavar='N')
   parser.add_argument('--missing', default='refuse', choices=('refuse', 'skip'))
   _data(parser)
 
@@ -165,11 +165,11 @@ def _rows(parser):
   parser.add_argument('--seed', type=int, default=0, help='SEED of the run (default 0)')
   parser.add_argument('--start', type=int, default=0, metavar='K')
   parser.add_argument('--count', type=int, default=1, metavar='N')
-  parser.add_argument('--row-length', type=int, default=2048, metavar='N')
+  parser.add_argument('--sequence-length', type=int, default=2048, metavar='N')
   parser.add_argument('--unpacked', action='store_true', help='one example a row')
   parser.add_argument('--hosts', type=int, default=1, metavar='H')
   parser.add_argument('--host', type=int, default=0, metavar='I')
-  parser.add_argument('--batch-rows', type=int, metavar='N', help='default: hosts')
+  parser.add_argument('--batch-size', type=int, metavar='N', help='default: hosts')
   how = parser.add_mutually_exclusive_group()
   how.add_argument('--digest', action='store_true', help='sha256 of each row')
   how.add_argument('--json', action='store_true', help='one JSON object a row')
@@ -366,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _failed(
       f'out of memory ({error}); try a smaller BATCH_TOKENS, Run.accumulation, '
       "Run.head_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
-      'Evaluate.batch_rows',
+      'Evaluate.batch_size',
       code=1,
     )
 

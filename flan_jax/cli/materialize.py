@@ -16,15 +16,21 @@ def run(options: argparse.Namespace) -> int:
     ('--vocab-size', options.vocab_size, 1),
     ('--template-seed', options.template_seed, 0),
     ('--batch-tokens', options.batch_tokens, 1),
-    ('--row-length', options.row_length, 8),
+    ('--sequence-length', options.sequence_length, 8),
   ):
     if got is not None and got < least:
       raise InputError(f'{name}: got {got}; must be {least} or more')
-  if options.steps and options.row_length and options.batch_tokens % options.row_length:
-    nearest = round(options.batch_tokens / options.row_length) * options.row_length
+  if (
+    options.steps
+    and options.sequence_length
+    and options.batch_tokens % options.sequence_length
+  ):
+    nearest = (
+      round(options.batch_tokens / options.sequence_length) * options.sequence_length
+    )
     raise InputError(
-      f'--batch-tokens: got {options.batch_tokens:,}; must be rows x --row-length '
-      f'({options.row_length:,}); the nearest is {max(nearest, options.row_length):,}'
+      f'--batch-tokens: got {options.batch_tokens:,}; must be rows x --sequence-length '
+      f'({options.sequence_length:,}); the nearest is {max(nearest, options.sequence_length):,}'
     )
   progress = Progress()
   console.quiet_absl()
@@ -47,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
       epochs=options.epochs,
       steps=options.steps,
       batch_tokens=options.batch_tokens if options.steps else None,
-      row_length=options.row_length,
+      sequence_length=options.sequence_length,
       data_dir=options.data_dir,
       missing=options.missing,
       workers=worker_pool.cores() if options.workers is None else options.workers,
@@ -68,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
     print(line)
   planned = manifest['plan']
   print(
-    f'{planned["examples"]:,} examples in {planned["rows"]:,} rows of '
-    f'{planned["row_length"]:,} tokens, {planned["fill"]:.2%} full'
+    f'{planned["examples"]:,} examples in {planned["sequences"]:,} rows of '
+    f'{planned["sequence_length"]:,} tokens, {planned["fill"]:.2%} full'
   )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
   return 0

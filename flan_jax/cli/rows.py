@@ -10,13 +10,13 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.data import batch as batch_lib
   from flan_jax.data.store import store as store_lib
 
-  batch = options.hosts if options.batch_rows is None else options.batch_rows
+  batch = options.hosts if options.batch_size is None else options.batch_size
   for name, got, least in (
     ('--start', options.start, 0),
     ('--count', options.count, 1),
     ('--seed', options.seed, 0),
     ('--hosts', options.hosts, 1),
-    ('--batch-rows', batch, 1),
+    ('--batch-size', batch, 1),
   ):
     if got < least:
       raise InputError(f'{name}: got {got}; must be {least} or more')
@@ -25,13 +25,13 @@ def run(options: argparse.Namespace) -> int:
   store = store_lib.Store.open(options.store)
   plan = store.plan(
     seed=options.seed,
-    rows=options.start + options.count,
-    row_length=options.row_length,
+    sequences=options.start + options.count,
+    sequence_length=options.sequence_length,
     pack=not options.unpacked,
   )
   if batch % options.hosts:
     raise InputError(
-      f'--batch-rows: got {batch}; must be a multiple of the {options.hosts} hosts'
+      f'--batch-size: got {batch}; must be a multiple of the {options.hosts} hosts'
     )
   share = batch // options.hosts
   tokenizer = None
@@ -39,14 +39,14 @@ def run(options: argparse.Namespace) -> int:
     if k % batch // share != options.host:
       continue
     if options.digest:
-      print(k, batch_lib.row_digest(store.row(plan, k)))
+      print(k, batch_lib.sequence_digest(store.row(plan, k)))
       continue
     described = store_lib.describe(store, plan, k)
     if options.json:
       print(json.dumps(described, ensure_ascii=False))
       continue
     tokenizer = tokenizer or store.tokenizer()
-    print(f'row {k}: {described["length"]} of {options.row_length} tokens')
+    print(f'row {k}: {described["length"]} of {options.sequence_length} tokens')
     for (name, entry), part in zip(plan.row(k), described['segments'], strict=True):
       example = store.example(name, entry)
       print(

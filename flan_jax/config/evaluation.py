@@ -22,8 +22,8 @@ class Evaluate:
     max_rows: most rows of test, and as many of dev, per dataset; None for all.
     templates: most templates per dataset, of each direction of a translation; None for
       every one not turned around.
-    batch_rows: rows of one scoring batch; rounded up to what the mesh divides.
-    row_length: tokens of one scoring row; prompts are cut to fit with their options.
+    batch_size: rows of one scoring batch; rounded up to what the mesh divides.
+    sequence_length: tokens of one scoring row; prompts are cut to fit with their options.
     max_decode: most tokens of a generated answer.
     normalization: what the score of an option is divided by: 'none', 'token' or
       'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
@@ -42,8 +42,8 @@ class Evaluate:
 
   max_rows: int | None = None
   templates: int | None = None
-  batch_rows: int = 8
-  row_length: int = 2048
+  batch_size: int = 8
+  sequence_length: int = 2048
   max_decode: int = 256
   normalization: str = 'none'
   decoding: Decoding = GREEDY
@@ -72,8 +72,8 @@ class Evaluate:
       ('TEMPLATES', 'templates'),
       ('EVAL_PERIOD', 'period'),
       ('Evaluate.period_rows', 'period_rows'),
-      ('Evaluate.batch_rows', 'batch_rows'),
-      ('Evaluate.row_length', 'row_length'),
+      ('Evaluate.batch_size', 'batch_size'),
+      ('Evaluate.sequence_length', 'sequence_length'),
       ('Evaluate.max_decode', 'max_decode'),
     ):
       value = getattr(self, field)

@@ -25,8 +25,8 @@ class Run:
     mixture: what trains: a mixture or a single task.
     model: the decoder's shape; None takes it from `initial_checkpoint`.
     train_steps: optimizer steps.
-    batch_tokens: positions per step; batch_tokens / row_length rows.
-    row_length: positions per row, packed.
+    batch_tokens: positions per step; batch_tokens / sequence_length rows.
+    sequence_length: positions per row, packed.
     pack: several examples in one row.
     initial_checkpoint: a folder of ours to start from; None starts at random.
     held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
@@ -69,7 +69,7 @@ class Run:
   model: DecoderConfig | None = None
   train_steps: int
   batch_tokens: int
-  row_length: int
+  sequence_length: int
   pack: bool = True
   initial_checkpoint: str | None = None
   held_out: str | tuple[str, ...] | None = None
@@ -116,19 +116,19 @@ class Run:
       ('Run.z_loss', 'z_loss', 0),
       ('Run.vocab_size', 'vocab_size', 1),
       ('TRAIN_STEPS', 'train_steps', 0),
-      ('ROW_LENGTH', 'row_length', 8),
-      ('BATCH_TOKENS', 'batch_tokens', self.row_length),
+      ('SEQUENCE_LENGTH', 'sequence_length', 8),
+      ('BATCH_TOKENS', 'batch_tokens', self.sequence_length),
       ('Run.accumulation', 'accumulation', 1),
       ('Run.log_period', 'log_period', 1),
       ('Run.checkpoint_period', 'checkpoint_period', 1),
       ('Run.keep', 'keep', 1),
     ):
       check_at_least(name, getattr(self, field), least, field=field)
-    if self.batch_tokens % self.row_length:
-      nearest = round(self.batch_tokens / self.row_length) * self.row_length
+    if self.batch_tokens % self.sequence_length:
+      nearest = round(self.batch_tokens / self.sequence_length) * self.sequence_length
       raise InputError(
-        f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x ROW_LENGTH '
-        f'({self.row_length:,}); the nearest is {nearest:,}',
+        f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x SEQUENCE_LENGTH '
+        f'({self.sequence_length:,}); the nearest is {nearest:,}',
         field='batch_tokens',
       )
     kernels = ('xla', 'splash', 'cudnn')
@@ -138,20 +138,20 @@ class Run:
       legal = ('float32', 'bfloat16')
       got = self.gradient_dtype
       check_one_of('Run.gradient_dtype', got, legal, field='gradient_dtype')
-    if self.batch_rows % self.accumulation:
-      nearest = nearest_divisor(self.batch_rows, self.accumulation)
+    if self.batch_size % self.accumulation:
+      nearest = nearest_divisor(self.batch_size, self.accumulation)
       raise InputError(
         f'Run.accumulation: got {self.accumulation}; must divide the '
-        f'{self.batch_rows} rows of a step; the nearest is {nearest}',
+        f'{self.batch_size} rows of a step; the nearest is {nearest}',
         field='accumulation',
       )
     if self.head_chunk is not None and (
-      self.head_chunk < 1 or self.row_length % self.head_chunk
+      self.head_chunk < 1 or self.sequence_length % self.head_chunk
     ):
-      nearest = nearest_divisor(self.row_length, self.head_chunk)
+      nearest = nearest_divisor(self.sequence_length, self.head_chunk)
       raise InputError(
-        f'Run.head_chunk: got {self.head_chunk}; must divide ROW_LENGTH '
-        f'({self.row_length:,}); the nearest is {nearest}',
+        f'Run.head_chunk: got {self.head_chunk}; must divide SEQUENCE_LENGTH '
+        f'({self.sequence_length:,}); the nearest is {nearest}',
         field='head_chunk',
       )
     if self.lora.rank and self.initial_checkpoint is None:
@@ -162,6 +162,6 @@ class Run:
       )
 
   @property
-  def batch_rows(self) -> int:
+  def batch_size(self) -> int:
     """Rows of one step, over all hosts."""
-    return self.batch_tokens // self.row_length
+    return self.batch_tokens // self.sequence_length

@@ -53,19 +53,19 @@ def length(n_inputs, n_targets, bos_id: int | None):
 
 
 def assemble(
-  examples: Sequence[Example], *, row_length: int, bos_id: int | None, eos_id: int
+  examples: Sequence[Example], *, sequence_length: int, bos_id: int | None, eos_id: int
 ) -> Batch:
-  """Lays `examples` end to end in one row: a Batch of arrays [row_length].
+  """Lays `examples` end to end in one row: a Batch of arrays [sequence_length].
 
   Raises:
     InputError: if they do not fit.
   """
   row = Batch(
-    tokens=np.zeros(row_length, np.int32),
-    targets=np.zeros(row_length, np.int32),
-    loss_mask=np.zeros(row_length, np.float32),
-    segment_ids=np.zeros(row_length, np.int32),
-    positions=np.zeros(row_length, np.int32),
+    tokens=np.zeros(sequence_length, np.int32),
+    targets=np.zeros(sequence_length, np.int32),
+    loss_mask=np.zeros(sequence_length, np.float32),
+    segment_ids=np.zeros(sequence_length, np.int32),
+    positions=np.zeros(sequence_length, np.int32),
   )
   head = np.array([] if bos_id is None else [bos_id], np.int32)
   end = np.array([eos_id], np.int32)
@@ -73,10 +73,10 @@ def assemble(
   for segment, (inputs, targets) in enumerate(examples, start=1):
     sequence = np.concatenate([head, inputs, end, targets, end])
     stop = start + len(sequence) - 1
-    if stop > row_length:
+    if stop > sequence_length:
       total = sum(length(len(e.inputs), len(e.targets), bos_id) for e in examples)
       raise InputError(
-        f'row_length {row_length}: the examples of the row take up {total} positions; '
+        f'sequence_length {sequence_length}: the examples of the row take up {total} positions; '
         f'must be at least {total}'
       )
     row.tokens[start:stop] = sequence[:-1]
@@ -93,7 +93,7 @@ def stack(rows: Sequence[Batch]) -> Batch:
   return Batch(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
 
 
-def row_digest(row: Batch) -> str:
+def sequence_digest(row: Batch) -> str:
   """sha256 (hex) of the five arrays of one row [L]: what two runs compare."""
   digest = hashlib.sha256()
   for array, dtype in zip(row, ('<i4', '<i4', '<f4', '<i4', '<i4'), strict=True):

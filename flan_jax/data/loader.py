@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grain
 import jax
 
-from flan_jax.data.batch import Batch, row_digest, stack
+from flan_jax.data.batch import Batch, sequence_digest, stack
 from flan_jax.data.packing import Plan
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -31,13 +31,13 @@ class _Steps:
 class Loader:
   """Iterates over the batches of this host, from `start_step` on.
 
-  Each batch is a Batch of numpy arrays [batch_rows / hosts, row_length]; iteration
+  Each batch is a Batch of numpy arrays [batch_size / hosts, sequence_length]; iteration
   ends with the plan. Iterating again starts again at `start_step`.
 
   Attributes:
     store: where the examples are.
     plan: which of them stand in which row.
-    batch_rows: rows of the global batch.
+    batch_size: rows of the global batch.
     start_step: the first step.
     host, hosts: which slice of each global batch this is.
   """
@@ -47,8 +47,8 @@ class Loader:
     store: Store,
     plan: Plan,
     *,
-    batch_rows: int,
-    row_length: int | None = None,
+    batch_size: int,
+    sequence_length: int | None = None,
     start_step: int = 0,
     host: int | None = None,
     hosts: int | None = None,
@@ -60,8 +60,8 @@ class Loader:
     Args:
       store: see the class.
       plan: see the class.
-      batch_rows: see the class; `hosts` must divide it.
-      row_length: positions of a row; None for the plan's own.
+      batch_size: see the class; `hosts` must divide it.
+      sequence_length: positions of a row; None for the plan's own.
       start_step: see the class.
       host: None for `jax.process_index()`.
       hosts: None for `jax.process_count()`.
@@ -73,19 +73,19 @@ class Loader:
     """
     self.store = store
     self.plan = plan
-    self.batch_rows = batch_rows
+    self.batch_size = batch_size
     self.start_step = start_step
     self.host = jax.process_index() if host is None else host
     self.hosts = jax.process_count() if hosts is None else hosts
     self._read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    if row_length not in (None, plan.row_length):
+    if sequence_length not in (None, plan.sequence_length):
       raise InputError(
-        f'row_length {row_length}: must be {plan.row_length}, as the plan has it'
+        f'sequence_length {sequence_length}: must be {plan.sequence_length}, as the plan has it'
       )
-    if batch_rows < 1 or batch_rows % self.hosts:
+    if batch_size < 1 or batch_size % self.hosts:
       raise InputError(
-        f'batch of {batch_rows} rows: must be a multiple of the {self.hosts} hosts; '
-        f'nearest is {max(1, round(batch_rows / self.hosts)) * self.hosts}'
+        f'batch of {batch_size} rows: must be a multiple of the {self.hosts} hosts; '
+        f'nearest is {max(1, round(batch_size / self.hosts)) * self.hosts}'
       )
     if not 0 <= self.host < self.hosts:
       raise InputError(f'host {self.host}: must be 0 to {self.hosts - 1}')
@@ -96,37 +96,37 @@ class Loader:
 
   def __len__(self) -> int:
     """Number of whole steps in the plan, from step 0."""
-    return len(self.plan) // self.batch_rows
+    return len(self.plan) // self.batch_size
 
   def __iter__(self) -> Iterator[Batch]:
     steps = grain.MapDataset.source(_Steps(self))[self.start_step :]
     return iter(steps.to_iter_dataset(self._read))
 
-  def global_row(self, step: int) -> int:
+  def first_sequence(self, step: int) -> int:
     """Number of the first row of `step` that this host reads."""
-    return step * self.batch_rows + self.host * (self.batch_rows // self.hosts)
+    return step * self.batch_size + self.host * (self.batch_size // self.hosts)
 
-  def global_rows(self, step: int) -> range:
+  def sequence_numbers(self, step: int) -> range:
     """Numbers of the rows of `step` that this host reads, in the batch's order."""
-    first = self.global_row(step)
-    return range(first, first + self.batch_rows // self.hosts)
+    first = self.first_sequence(step)
+    return range(first, first + self.batch_size // self.hosts)
 
   def batch(self, step: int) -> Batch:
-    """This host's batch of one step, arrays [batch_rows / hosts, row_length]."""
-    return stack(self.store.assembled(self.plan, self.global_rows(step)))
+    """This host's batch of one step, arrays [batch_size / hosts, sequence_length]."""
+    return stack(self.store.assembled(self.plan, self.sequence_numbers(step)))
 
   def digests(self, step: int, batch: Batch) -> dict[int, str]:
     """Number of each row of this host's `batch` of `step` -> digest (hex) of the row.
 
     The same words as `flan rows --digest`.
     """
-    rows = (row_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
-    return dict(zip(self.global_rows(step), rows, strict=True))
+    rows = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
+    return dict(zip(self.sequence_numbers(step), rows, strict=True))
 
   def rows_seen(self, steps: int) -> dict[str, int]:
     """Cluster -> examples that all hosts together see in the first `steps` steps."""
     seen: dict[str, int] = {}
-    for dataset, count in self.plan.counts(steps * self.batch_rows).items():
+    for dataset, count in self.plan.counts(steps * self.batch_size).items():
       cluster = self.store.clusters[dataset]
       seen[cluster] = seen.get(cluster, 0) + count
     return seen

@@ -27,7 +27,7 @@ WINDOW = 8192
 FIRST_WINDOW = 1024
 """The first window; each is twice the last up to WINDOW. A short run draws little."""
 
-MOST_ROWS = 2**27
+MAX_SEQUENCES = 2**27
 """A plan of more would not fit in memory; the paper's whole run has 120,000."""
 
 _ARRAYS = ('starts', 'dataset', 'entry', 'used')
@@ -63,7 +63,7 @@ def schedule(rates: Sequence[int], order: Sequence[int]) -> np.ndarray:
   return out
 
 
-def best_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
+def best_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
   """Best-fit decreasing: row number of each example, int32 [n].
 
   Longest first, each into the fullest row that still holds it. Which rows have how
@@ -71,7 +71,7 @@ def best_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
   """
   rows = np.empty(len(lengths), np.int32)
   order = np.argsort(-lengths.astype(np.int64), kind='stable')
-  with_room: list[list[int]] = [[] for _ in range(row_length + 1)]
+  with_room: list[list[int]] = [[] for _ in range(sequence_length + 1)]
   mask = 0
   opened = 0
   for i, size in zip(order.tolist(), lengths[order].tolist(), strict=True):
@@ -82,7 +82,7 @@ def best_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
       if not with_room[room]:
         mask ^= 1 << room
     else:
-      room, row = row_length, opened
+      room, row = sequence_length, opened
       opened += 1
     rows[i] = row
     room -= size
@@ -92,7 +92,7 @@ def best_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
   return rows
 
 
-def exact_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
+def exact_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
   """Rows in the order of the draws, each ended to be full: row numbers, int32 [n].
 
   Best-fit decreasing fills rows with examples of one length, so of few datasets.
@@ -105,7 +105,7 @@ def exact_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
   for i in range(len(sizes) - 1, -1, -1):
     left.setdefault(sizes[i], []).append(i)
   mask = sum(1 << size for size in left)
-  mirror = sum(1 << (row_length - size) for size in left)
+  mirror = sum(1 << (sequence_length - size) for size in left)
   rows = np.full(len(sizes), -1, np.int32)
   placed = bytearray(len(sizes))
   ending = 2 * int(lengths.mean())
@@ -117,16 +117,16 @@ def exact_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
     rows[i], placed[i] = row, 1
     if not left[size]:
       mask ^= 1 << size
-      mirror ^= 1 << (row_length - size)
+      mirror ^= 1 << (sequence_length - size)
     return size
 
   while mask:
-    room = row_length
+    room = sequence_length
     while True:
       head = placed.find(0, head)
       if head < 0 or sizes[head] > room:
         break
-      if room < row_length and room - sizes[head] < ending:
+      if room < sequence_length and room - sizes[head] < ending:
         break
       room -= take(sizes[head])
     head = max(head, 0)
@@ -134,7 +134,7 @@ def exact_fit(lengths: np.ndarray, row_length: int) -> np.ndarray:
       if fitting >> room:
         take(room)
         break
-      pairs = fitting & (mirror >> (row_length - room))
+      pairs = fitting & (mirror >> (sequence_length - room))
       half = room // 2
       if 2 * half == room and pairs >> half & 1 and len(left[half]) == 1:
         pairs ^= 1 << half  # it would need to be there twice
@@ -229,13 +229,13 @@ def drawn_lengths(
 
 
 def _windows(
-  draws: _Draws, *, seed: int, row_length: int, pack: bool
+  draws: _Draws, *, seed: int, sequence_length: int, pack: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
   """(examples per row, positions used per row, dataset, entry) of each window."""
   for start, stop in _bounds():
     dataset, entry, length = draws(start, stop)
     if pack:
-      row = exact_fit(length, row_length)
+      row = exact_fit(length, sequence_length)
       row = stable_hash.permutation(int(row.max()) + 1, 'pack', seed, start)[row]
       order = np.argsort(row, kind='stable')
       dataset, entry = dataset[order], entry[order]
@@ -254,7 +254,7 @@ class Plan:
   Attributes:
     datasets: names, in the order that the arrays count them.
     seed: of the order of rows.
-    row_length: positions of a row.
+    sequence_length: positions of a row.
     pack: whether a row holds several examples.
     digest: names the plan; `key` makes it.
     stream: the same for plans that differ in their number of rows only.
@@ -263,7 +263,7 @@ class Plan:
   def __init__(self, meta: Mapping, arrays: Mapping[str, np.ndarray]):
     self.datasets: tuple[str, ...] = tuple(meta['datasets'])
     self.seed: int = meta['seed']
-    self.row_length: int = meta['row_length']
+    self.sequence_length: int = meta['sequence_length']
     self.pack: bool = meta['pack']
     self.digest: str = meta['digest']
     self.stream: str = meta['stream']
@@ -278,9 +278,9 @@ class Plan:
     rates: Mapping[str, int],
     *,
     seed: int,
-    row_length: int,
+    sequence_length: int,
     pack: bool = True,
-    rows: int | None = None,
+    sequences: int | None = None,
   ) -> str:
     """Digest (hex) of a plan over the store `digest`; without `rows`, of its stream."""
     names = {
@@ -289,9 +289,9 @@ class Plan:
       'store': digest,
       'rates': {name: int(rate) for name, rate in rates.items() if rate > 0},
       'seed': seed,
-      'row_length': row_length,
+      'row_length': sequence_length,
       'pack': pack,
-      'rows': rows,
+      'rows': sequences,
     }
     return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -303,8 +303,8 @@ class Plan:
     rendered: Mapping[str, int],
     *,
     seed: int,
-    rows: int,
-    row_length: int,
+    sequences: int,
+    sequence_length: int,
     digest: str,
     pack: bool = True,
   ) -> 'Plan':
@@ -317,7 +317,7 @@ class Plan:
         takes up the first again.
       seed: of the draws.
       rows: how many rows.
-      row_length: positions of a row.
+      sequence_length: positions of a row.
       digest: of the store.
       pack: False to give every example a row of its own.
 
@@ -327,40 +327,41 @@ class Plan:
     rates = {name: int(rate) for name, rate in rates.items() if rate > 0}
     if not rates:
       raise InputError('mixture: no dataset has rows to draw from')
-    if rows < 1:
-      raise InputError(f'rows {rows}: must be at least 1')
-    if rows > MOST_ROWS:
-      raise InputError(f'rows {rows:,}: must be {MOST_ROWS:,} or fewer')
+    if sequences < 1:
+      raise InputError(f'sequences {sequences}: must be at least 1')
+    if sequences > MAX_SEQUENCES:
+      raise InputError(f'sequences {sequences:,}: must be {MAX_SEQUENCES:,} or fewer')
     for name in rates:
       if not len(lengths[name]):
         raise InputError(f'dataset {name!r}: rate {rates[name]} and no rows')
       longest = int(np.max(lengths[name]))
-      if longest > row_length:
+      if longest > sequence_length:
         raise InputError(
-          f'row_length {row_length}: an example of {name!r} takes up {longest} '
+          f'sequence_length {sequence_length}: an example of {name!r} takes up '
+          f'{longest} '
           f'positions; must be at least {longest}, or materialize with a lower limit'
         )
     draws = _Draws(lengths, rates, rendered, seed)
     parts: list[tuple[np.ndarray, ...]] = []
     planned = 0
-    for part in _windows(draws, seed=seed, row_length=row_length, pack=pack):
+    for part in _windows(draws, seed=seed, sequence_length=sequence_length, pack=pack):
       parts.append(part)
       planned += len(part[0])
-      if planned >= rows:
+      if planned >= sequences:
         break
     counts, used, dataset, entry = map(np.concatenate, zip(*parts, strict=True))
-    starts = np.concatenate([[0], np.cumsum(counts[:rows])]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts[:sequences])]).astype(np.int64)
     arrays = {
       'starts': starts,
       'dataset': dataset[: starts[-1]].astype(np.uint16),
       'entry': entry[: starts[-1]].astype(np.int32),
-      'used': used[:rows].astype(np.int32),
+      'used': used[:sequences].astype(np.int32),
     }
-    names = {'seed': seed, 'row_length': row_length, 'pack': pack}
+    names = {'seed': seed, 'sequence_length': sequence_length, 'pack': pack}
     meta = {
       'datasets': list(rates),
       **names,
-      'digest': cls.key(digest, rates, rows=rows, **names),
+      'digest': cls.key(digest, rates, sequences=sequences, **names),
       'stream': cls.key(digest, rates, **names),
     }
     return cls(meta, arrays)
@@ -377,7 +378,9 @@ class Plan:
   @property
   def fill(self) -> float:
     """Share of the positions that an example takes up."""
-    return float(np.sum(self._used, dtype=np.int64)) / (len(self) * self.row_length)
+    return float(np.sum(self._used, dtype=np.int64)) / (
+      len(self) * self.sequence_length
+    )
 
   def row(self, k: int) -> list[tuple[str, int]]:
     """(dataset, entry) of each example of row `k`, in order.
@@ -422,11 +425,11 @@ class Plan:
       meta = {
         'datasets': self.datasets,
         'seed': self.seed,
-        'row_length': self.row_length,
+        'sequence_length': self.sequence_length,
         'pack': self.pack,
         'digest': self.digest,
         'stream': self.stream,
-        'rows': len(self),
+        'sequences': len(self),
         'examples': self.examples,
         'fill': self.fill,
       }
@@ -451,7 +454,7 @@ class Plan:
       meta = json.loads((folder / 'plan.json').read_text(encoding='utf-8'))
       arrays = {n: np.load(folder / f'{n}.npy', mmap_mode='r') for n in _ARRAYS}
       whole = (
-        len(arrays['starts']) == len(arrays['used']) + 1 == meta['rows'] + 1
+        len(arrays['starts']) == len(arrays['used']) + 1 == meta['sequences'] + 1
         and len(arrays['entry']) == len(arrays['dataset']) == meta['examples']
       )
     except (OSError, ValueError, KeyError):

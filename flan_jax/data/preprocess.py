@@ -71,7 +71,7 @@ class Renderer:
     tokenizer: of inputs and targets.
     seed: template seed, of the templates drawn.
     limits: most tokens of inputs and targets.
-    row_length: most positions of a whole example; None for no further limit.
+    sequence_length: most positions of a whole example; None for no further limit.
     pool: exemplars to show before each prompt; None for zero-shot.
   """
 
@@ -82,14 +82,14 @@ class Renderer:
     tokenizer: Tokenizer,
     seed: int,
     limits: Limits,
-    row_length: int | None = None,
+    sequence_length: int | None = None,
     pool: Pool | None = None,
   ):
     self.dataset = dataset
     self.tokenizer = tokenizer
     self.seed = seed
     self.limits = limits
-    self.row_length = row_length
+    self.sequence_length = sequence_length
     self.pool = pool
 
   def __call__(self, batch: Sequence[Row], epoch: int) -> list[Rendered | None]:
@@ -178,9 +178,9 @@ class Renderer:
   def _room(self, n_targets: int) -> int:
     """Most input tokens beside `n_targets` target tokens."""
     room = self.limits.inputs - 1
-    if self.row_length is not None:
+    if self.sequence_length is not None:
       taken = batch_lib.length(0, n_targets, self.tokenizer.bos_id)
-      room = min(room, self.row_length - taken)
+      room = min(room, self.sequence_length - taken)
     return room
 
 

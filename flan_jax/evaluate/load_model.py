@@ -48,8 +48,8 @@ def scorer(
     params=params,
     config=config,
     tokenizer=tokenizer,
-    rows=-(-evaluate.batch_rows // shards) * shards,
-    row_length=evaluate.row_length,
+    rows=-(-evaluate.batch_size // shards) * shards,
+    sequence_length=evaluate.sequence_length,
     max_length=config.context,
     separator=form != continuation_prompts.FORM,
     eos=form != continuation_prompts.FORM,
@@ -115,7 +115,7 @@ def checkpoint(
     params = jax.device_put(model_dir.load(path, config=config, shapes=shapes))
   else:
     rules = evaluation.mesh.rules
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=mesh.size)
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=mesh.size)
     params = model_dir.load(
       path,
       config=config,

@@ -32,7 +32,7 @@ class LanguageModel(Protocol):
   """What is evaluated; `flan_jax.inference.rank_options.Scorer` is one."""
 
   tokenizer: Tokenizer
-  row_length: int
+  sequence_length: int
   max_length: int | None  # of a prompt with its answer
 
   def score(self, requests: Sequence[Request]) -> Scored: ...
@@ -164,7 +164,7 @@ class Measurement:
     for name, model in self.models.items():
       question = questions[name]
       pairs = [(row, template) for template in question.templates for _, row in rows]
-      sizes = (model.row_length, model.max_length)
+      sizes = (model.sequence_length, model.max_length)
       words = (id(question), model.tokenizer.digest, *sizes)
       if words not in fitted:
         fitted[words] = self._fit(question, pairs, model)
@@ -209,7 +209,7 @@ class Measurement:
     silent: dict[str, str] = {}
     most, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
-      most = min(model.row_length, most or model.row_length)
+      most = min(model.sequence_length, most or model.sequence_length)
       ids = _encoded(question, [row for row, _ in pairs], model.tokenizer)
       for row in {row.row_id: row for row, _ in pairs}.values():
         if _silent(question, row, ids):

@@ -109,8 +109,8 @@ class Journal:
     return self._model.tokenizer
 
   @property
-  def row_length(self) -> int:
-    return self._model.row_length
+  def sequence_length(self) -> int:
+    return self._model.sequence_length
 
   @property
   def max_length(self) -> int | None:
@@ -119,7 +119,7 @@ class Journal:
   def score(self, requests: Sequence[Request]) -> Scored:
     """As the model's; computed once."""
     parts = [part for r in requests for part in (r.prompt, *r.options, _END)]
-    key = _key('score', self._model.row_length, parts)
+    key = _key('score', self._model.sequence_length, parts)
     if (found := self._find(key)) is not None:
       scores = [np.array(values, np.float32) for values in found.pop('scores')]
       return Scored(scores, **found)

@@ -133,7 +133,7 @@ class Likelihood:
   Attributes:
     config: of the model.
     rows: rows of a batch.
-    row_length: positions of a row, at most: rows are made shorter, and as many more of
+    sequence_length: positions of a row, at most: rows are made shorter, and as many more of
       them, where that is cheaper. A longer path is read in parts.
     sharding: how [rows, length] arrays lie on a mesh; it must divide `rows`.
     between: called before each batch.
@@ -145,7 +145,7 @@ class Likelihood:
     *,
     config: DecoderConfig,
     rows: int,
-    row_length: int,
+    sequence_length: int,
     sharding: NamedSharding | None = None,
     between: Callable[[], None] = lambda: None,
   ):
@@ -153,7 +153,7 @@ class Likelihood:
     self._params = params
     self.config = config
     self.rows = rows
-    self.row_length = row_length
+    self.sequence_length = sequence_length
     self.sharding = sharding
     self.between = between
     self._shards = shards(sharding)
@@ -163,7 +163,7 @@ class Likelihood:
   ) -> tuple[np.ndarray, int]:
     """Summed log-probability of each answer, in nats, and the positions computed.
 
-    Every batch has at most rows x row_length positions, in one of a few shapes: few
+    Every batch has at most rows x sequence_length positions, in one of a few shapes: few
     programs are compiled. A path whose sum is NaN is read again in a row of its own,
     so that it cannot spoil its neighbors.
 
@@ -184,8 +184,8 @@ class Likelihood:
           progress(min(done + taken, len(paths)), len(paths))
       return taken
 
-    fitting = [i for i, path in enumerate(paths) if path.length <= self.row_length]
-    longer = [i for i, path in enumerate(paths) if path.length > self.row_length]
+    fitting = [i for i, path in enumerate(paths) if path.length <= self.sequence_length]
+    longer = [i for i, path in enumerate(paths) if path.length > self.sequence_length]
     if fitting:
       grove = Grove(
         [paths[i] for i in fitting], whole_contexts=self.config.attention == 'prefix'
@@ -208,21 +208,21 @@ class Likelihood:
 
   def _layout(self, grove: Grove) -> '_Layout':
     """The cheapest shape of batch for these paths."""
-    lengths = sorted({*_row_lengths(self.row_length), self.row_length})
+    lengths = sorted({*_sequence_lengths(self.sequence_length), self.sequence_length})
     best = None
-    for row_length in lengths:
-      if row_length < grove.longest:
+    for sequence_length in lengths:
+      if sequence_length < grove.longest:
         continue
-      trees, sizes = grove.cut(row_length)
-      packed = prefix_tree.pack(sizes, row_length=row_length)
-      rows = self.rows * self.row_length // row_length
+      trees, sizes = grove.cut(sequence_length)
+      packed = prefix_tree.pack(sizes, sequence_length=sequence_length)
+      rows = self.rows * self.sequence_length // sequence_length
       rows = max(1, rows // self._shards) * self._shards
       batches = self._batches(len(packed), rows)
       head = 2 * self.config.vocab_size * self.config.d_model
-      flops = flops_per_token(self.config, row_length).forward - head
-      cost = sum(batches) * row_length * flops
+      flops = flops_per_token(self.config, sequence_length).forward - head
+      cost = sum(batches) * sequence_length * flops
       if best is None or cost < best[0]:
-        best = cost, _Layout(trees, sizes, packed, batches, row_length)
+        best = cost, _Layout(trees, sizes, packed, batches, sequence_length)
     return best[1]
 
   def _batches(self, rows: int, most: int) -> list[int]:
@@ -280,7 +280,7 @@ class Likelihood:
       ]
       start += rows
       forest, edges = prefix_tree.plant(
-        grove, planted, rows=rows, row_length=layout.row_length
+        grove, planted, rows=rows, sequence_length=layout.sequence_length
       )
       self.between()
       forest = placed(forest, self.sharding)
@@ -289,12 +289,12 @@ class Likelihood:
         self._params, forest, config=self.config, kernel=kernel
       )
       members, sums = _summed(edges, self._predicted(hidden_BxLxD, edges))
-      yield members, sums, rows * layout.row_length
+      yield members, sums, rows * layout.sequence_length
 
   def _in_parts(
     self, paths: Sequence[Path], members: Sequence[int]
   ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """As `_forward`, for paths longer than a row: a part of row_length at a time.
+    """As `_forward`, for paths longer than a row: a part of sequence_length at a time.
 
     What was read before is in a cache. The context of a prefix model, where every
     token sees every other, is read in one part however long it is. Each option reads
@@ -305,7 +305,7 @@ class Likelihood:
     for start in range(0, len(ordered), B):
       group = ordered[start : start + B]
       longest = max(paths[i].length for i in group)
-      part = self.row_length
+      part = self.sequence_length
       if self.config.attention == 'prefix':
         most = max(len(paths[i].context) for i in group)
         part = max(part, padded_length(most))
@@ -385,14 +385,14 @@ class _Layout(NamedTuple):
     sizes: tokens of each.
     packed: trees of each row.
     batches: rows of each batch.
-    row_length: positions of a row.
+    sequence_length: positions of a row.
   """
 
   trees: Sequence[range]
   sizes: np.ndarray
   packed: list[list[int]]
   batches: list[int]
-  row_length: int
+  sequence_length: int
 
 
 def _places(layout: _Layout, row: Sequence[int]) -> list[int]:
@@ -400,7 +400,7 @@ def _places(layout: _Layout, row: Sequence[int]) -> list[int]:
   return [place for i in row for place in layout.trees[i]]
 
 
-def _row_lengths(most: int) -> Iterator[int]:
+def _sequence_lengths(most: int) -> Iterator[int]:
   """Those of `padded_length`, from _SHORTEST below `most`."""
   length = _SHORTEST
   while length < most:

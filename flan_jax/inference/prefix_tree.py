@@ -194,9 +194,9 @@ class Edges(NamedTuple):
   token: np.ndarray
 
 
-def pack(lengths: np.ndarray, *, row_length: int) -> list[list[int]]:
+def pack(lengths: np.ndarray, *, sequence_length: int) -> list[list[int]]:
   """Best-fit decreasing: the trees of each row."""
-  row_of = packing.best_fit(lengths, row_length)
+  row_of = packing.best_fit(lengths, sequence_length)
   out: list[list[int]] = [[] for _ in range(int(row_of.max(initial=-1)) + 1)]
   for index, row in enumerate(row_of.tolist()):
     out[row].append(index)
@@ -204,7 +204,7 @@ def pack(lengths: np.ndarray, *, row_length: int) -> list[list[int]]:
 
 
 def plant(
-  grove: Grove, trees: Sequence[Sequence[Tree]], *, rows: int, row_length: int
+  grove: Grove, trees: Sequence[Sequence[Tree]], *, rows: int, sequence_length: int
 ) -> tuple[Forest, Edges]:
   """Lays trees into rows.
 
@@ -212,9 +212,9 @@ def plant(
     grove: that the trees are of.
     trees: of each row; they must fit.
     rows: B; those for which there are no trees are padding.
-    row_length: L.
+    sequence_length: L.
   """
-  shape = (rows, row_length)
+  shape = (rows, sequence_length)
   forest = Forest(
     tokens=np.zeros(shape, np.int32),
     positions=np.zeros(shape, np.int32),
@@ -234,7 +234,7 @@ def plant(
       forest.context[at] = tree.context
       for index, places in zip(tree.members, tree.parents, strict=True):
         member.append(np.full(len(places), index, np.int32))
-        parent.append(places + (row * row_length + start))
+        parent.append(places + (row * sequence_length + start))
         token.append(grove.paths[index].answer)
       start += len(tree)
   nothing = np.zeros(0, np.int32)

@@ -75,7 +75,7 @@ class Scorer:
     config: of the model.
     tokenizer: of prompts and options.
     rows: rows of a batch, for scoring and for generation.
-    row_length: positions of a row when scoring, at most: rows are made shorter, and
+    sequence_length: positions of a row when scoring, at most: rows are made shorter, and
       as many more of them, where that is cheaper. A prompt that does not fit with its
       option is read in parts. Not more than config.longest, where the model has that.
     max_length: most tokens of a prompt with its option or answer, for models that can
@@ -101,7 +101,7 @@ class Scorer:
   config: DecoderConfig
   tokenizer: Tokenizer
   rows: int = 8
-  row_length: int = 1280
+  sequence_length: int = 1280
   max_length: int | None = None
   eos: bool = True
   separator: bool = True
@@ -112,8 +112,8 @@ class Scorer:
 
   def __post_init__(self):
     if self.config.longest is not None:
-      shorter = min(self.row_length, self.config.longest)
-      object.__setattr__(self, 'row_length', shorter)
+      shorter = min(self.sequence_length, self.config.longest)
+      object.__setattr__(self, 'sequence_length', shorter)
     if self.normalization not in NORMALIZATIONS:
       raise InputError(
         f'normalization: got {self.normalization!r}; must be one of '
@@ -133,7 +133,7 @@ class Scorer:
   ) -> Scored:
     """Scores every option of every request, in the caller's order.
 
-    Every batch has at most rows x row_length positions, in one of a few shapes: few
+    Every batch has at most rows x sequence_length positions, in one of a few shapes: few
     programs are compiled. A sequence whose score is NaN is scored again in a row of
     its own, so that it cannot spoil its neighbors in the packed row.
 
@@ -156,7 +156,7 @@ class Scorer:
       self.params,
       config=self.config,
       rows=self.rows,
-      row_length=self.row_length,
+      sequence_length=self.sequence_length,
       sharding=self.sharding,
       between=self.between,
     )

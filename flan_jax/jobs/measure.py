@@ -105,7 +105,9 @@ def run(
       datasets=datasets,
       rows=rows,
       base=base,
-      limits=Limits(min(Limits().inputs, evaluate.row_length), evaluate.max_decode),
+      limits=Limits(
+        min(Limits().inputs, evaluate.sequence_length), evaluate.max_decode
+      ),
       seed=seed,
       emit=emit,
       progress=count,

@@ -45,8 +45,8 @@ CONFIG = DecoderConfig(
   positions='rotary',
   scan_layers=False,
 )
-ROW_LENGTH = 160
-BATCH_ROWS = 8
+SEQUENCE_LENGTH = 160
+BATCH_SIZE = 8
 WINDOW = 8_192
 PEAK = 3e-3
 NOTE = 'pretrained on prose of the microworld, tuned on none of its datasets'
@@ -71,13 +71,13 @@ def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
 def batches(
   documents: Iterator[str], tokenizer: Tokenizer, *, seed: int
 ) -> Iterator[Batch]:
-  """Packs documents into batches [BATCH_ROWS, ROW_LENGTH], window by window."""
+  """Packs documents into batches [BATCH_SIZE, SEQUENCE_LENGTH], window by window."""
   nothing = np.zeros(0, np.int32)
   for number in itertools.count():
     texts = list(itertools.islice(documents, WINDOW))
     if not texts:
       return
-    room = ROW_LENGTH - batch_lib.length(0, 0, None)
+    room = SEQUENCE_LENGTH - batch_lib.length(0, 0, None)
     examples = [Example(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)]
     yield from _packed(
       examples, tokenizer, seed=stable_hash.key(seed, 'pretrain', number)
@@ -91,19 +91,21 @@ def _packed(
     [batch_lib.length(0, len(e.targets), None) for e in examples], np.int64
   )
   members: dict[int, list[Example]] = {}
-  for example, row in zip(examples, packing.best_fit(lengths, ROW_LENGTH), strict=True):
+  for example, row in zip(
+    examples, packing.best_fit(lengths, SEQUENCE_LENGTH), strict=True
+  ):
     members.setdefault(int(row), []).append(example)
   order = stable_hash.permutation(len(members), seed)
   groups = [members[int(row)] for row in order]
-  for start in range(0, len(groups) - BATCH_ROWS + 1, BATCH_ROWS):
+  for start in range(0, len(groups) - BATCH_SIZE + 1, BATCH_SIZE):
     yield batch_lib.stack([
-      _row(group, tokenizer) for group in groups[start : start + BATCH_ROWS]
+      _row(group, tokenizer) for group in groups[start : start + BATCH_SIZE]
     ])  # fmt: skip
 
 
 def _row(documents: Sequence[Example], tokenizer: Tokenizer) -> Batch:
   row = batch_lib.assemble(
-    documents, row_length=ROW_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
+    documents, sequence_length=SEQUENCE_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
   first = (row.positions == 0) & (row.segment_ids > 0)
   return row._replace(tokens=np.where(first, tokenizer.bos_id, row.tokens))
@@ -121,7 +123,7 @@ def pretrain(
 
   Args:
     out: the folder.
-    steps: of BATCH_ROWS x ROW_LENGTH tokens.
+    steps: of BATCH_SIZE x SEQUENCE_LENGTH tokens.
     seed: of the world, the text, and the first parameters.
     config: of the decoder.
     documents: that the tokenizer is trained on.
@@ -134,7 +136,7 @@ def pretrain(
     bos=True,
   )
   # A row holds about three documents; sixteen is more than any run of rows will take.
-  text = corpus.documents(seed, count=steps * BATCH_ROWS * 16)
+  text = corpus.documents(seed, count=steps * BATCH_SIZE * 16)
   found = batches(text, tokenizer, seed=seed)
   progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')
   warmup = min(100, steps // 2)

@@ -61,21 +61,23 @@ class Shared:
 
 
 def check(
-  kernel: str, config: DecoderConfig, *, row_length: int, device_kind: str
+  kernel: str, config: DecoderConfig, *, sequence_length: int, device_kind: str
 ) -> None:
   """Refuses what `kernel` cannot compute, before anything is compiled.
 
   Args:
     kernel: 'xla', which can all of it, 'splash' or 'cudnn'.
     config: of the decoder.
-    row_length: L, positions of a row.
+    sequence_length: L, positions of a row.
     device_kind: what JAX calls the devices, as 'TPU v4'.
 
   Raises:
     InputError: naming the setting.
   """
   if kernel != 'xla':
-    _KERNELS[kernel].check(config, row_length=row_length, device_kind=device_kind)
+    _KERNELS[kernel].check(
+      config, sequence_length=sequence_length, device_kind=device_kind
+    )
 
 
 def mix(

@@ -62,7 +62,7 @@ def parts(name: str, *, mesh: Mesh, rules: mesh_config.Rules) -> int:
 
 
 def check(
-  shapes: Any, axes: Any, *, mesh: Mesh, rules: mesh_config.Rules, batch_rows: int
+  shapes: Any, axes: Any, *, mesh: Mesh, rules: mesh_config.Rules, batch_size: int
 ) -> None:
   """Checks that every sharded dimension divides, before anything is compiled.
 
@@ -71,7 +71,7 @@ def check(
     axes: the same tree, of PartitionSpecs of logical names.
     mesh: the device mesh.
     rules: logical axis -> mesh axes.
-    batch_rows: rows of a microbatch.
+    batch_size: rows of a microbatch.
 
   Raises:
     InputError: naming parameter, axis, both sizes and the nearest legal one.
@@ -79,7 +79,7 @@ def check(
   for path, shape, spec in _named(shapes, axes):
     for size, name in zip(shape, spec, strict=True):
       _check_one(f'{path} axis {name!r}', size, split(name, rules), mesh)
-  _check_one('rows of a microbatch', batch_rows, split('activation_batch', rules), mesh)
+  _check_one('rows of a microbatch', batch_size, split('activation_batch', rules), mesh)
 
 
 def _check_one(what: str, size: int, over: tuple[str, ...], mesh: Mesh) -> None:

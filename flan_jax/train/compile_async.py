@@ -35,7 +35,7 @@ def compile_step(
     frozen: shapes of the parameters that adapters rest on, or None.
   """
   rest = () if frozen is None else (frozen,)
-  batch = train_step_lib.batch_shapes(run.batch_rows, run.row_length)
+  batch = train_step_lib.batch_shapes(run.batch_size, run.sequence_length)
 
   def work():
     with train_step_lib.sharded(mesh, run.mesh.rules):

@@ -66,13 +66,13 @@ def run(
   if start >= run.train_steps:
     return state, start
   sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
-  host, parts = mesh_lib.share(sharding, (run.batch_rows, run.row_length))
+  host, parts = mesh_lib.share(sharding, (run.batch_size, run.sequence_length))
   loader = Loader(
-    store, plan, batch_rows=run.batch_rows, start_step=start, host=host, hosts=parts
+    store, plan, batch_size=run.batch_size, start_step=start, host=host, hosts=parts
   )
   batches = iter(loader)
   rate = optimizer.schedule(run.optimizer)
-  flops = decoder.flops_per_token(config, run.row_length)
+  flops = decoder.flops_per_token(config, run.sequence_length)
   flops = 2 * flops.forward if run.lora.rank else flops.train
   rest = () if frozen is None else (frozen,)
   log = metric_writer.Log(
@@ -83,7 +83,7 @@ def run(
     write=multihost.first(),
     bad_step=run.bad_step,
   )
-  shape = (run.batch_rows, run.row_length)
+  shape = (run.batch_size, run.sequence_length)
   progress.stage('Compiling the train step')
   with ledger.span('data wait'):
     rows = next(batches)

@@ -89,11 +89,11 @@ def train(
   began, clock = time.time(), time.monotonic()
   mixture = registry.mixture(run.mixture)
   held_out = leakage.prove(mixture, run.held_out, accept=run.accept).held_out
-  rows = max(run.train_steps, 1) * run.batch_rows
-  if rows > packing.MOST_ROWS:
-    nearest = packing.MOST_ROWS // run.batch_rows
+  rows = max(run.train_steps, 1) * run.batch_size
+  if rows > packing.MAX_SEQUENCES:
+    nearest = packing.MAX_SEQUENCES // run.batch_size
     raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_rows} rows; must be '
+      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_size} rows; must be '
       f'{nearest:,} or fewer'
     )
   folder = run_dir.Folder(run.model_dir)
@@ -120,13 +120,13 @@ def train(
     progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
   shapes, axes = params_lib.abstract_params(config)
-  microbatch = run.batch_rows // run.accumulation
+  microbatch = run.batch_size // run.accumulation
   rules = run.mesh.rules
-  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=microbatch)
   if profile:
     profiler.check()
   attention_dispatch.check(
-    run.attention_kernel, config, row_length=run.row_length,
+    run.attention_kernel, config, sequence_length=run.sequence_length,
     device_kind=mesh.devices.flat[0].device_kind,
   )  # fmt: skip
 
@@ -150,7 +150,7 @@ def train(
     progress.line(line)
   with multihost.first_first():
     plan = store.plan(
-      seed=run.seed, rows=rows, row_length=run.row_length, pack=run.pack
+      seed=run.seed, sequences=rows, sequence_length=run.sequence_length, pack=run.pack
     )
   multihost.agree({'the plan': plan.stream})
   proof = prove(datasets=store.datasets)
@@ -167,7 +167,7 @@ def train(
       f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
     )
   progress.line(
-    f'{plan.examples:,} examples in {len(plan):,} rows of {run.row_length:,} tokens, '
+    f'{plan.examples:,} examples in {len(plan):,} rows of {run.sequence_length:,} tokens, '
     f'{plan.fill:.1%} full'
   )
 
@@ -178,7 +178,7 @@ def train(
   )
   if run.lora.rank:  # what is trained are adapters beside it
     shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=microbatch)
+    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=microbatch)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
   plain = optimizer_lib.make_optimizer(
@@ -298,7 +298,7 @@ def train(
       if done < run.train_steps:
         raise Stopped
       rows_seen = Loader(
-        store, plan, batch_rows=run.batch_rows, host=0, hosts=1
+        store, plan, batch_size=run.batch_size, host=0, hosts=1
       ).rows_seen(done)
       own = lineage_lib.of_mixture(
         mixture, store.datasets, model=folder.name, train_rows=rows_seen
@@ -383,7 +383,7 @@ def open_store(
         seed=run.template_seed,
         steps=max(run.train_steps, 1),
         batch_tokens=run.batch_tokens,
-        row_length=min(run.row_length, run.evaluate.row_length),
+        sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
         data_dir=run.tfds_data_dir,
         evaluate=held_out,
         missing=run.missing,

@@ -36,7 +36,7 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     (['rows', 'x', '--start', '-4'], '--start: got -4; must be 0 or more'),
     (['rows', 'x', '--count', '0'], '--count: got 0; must be 1 or more'),
     (['rows', 'x', '--hosts', '0'], '--hosts: got 0; must be 1 or more'),
-    (['rows', 'x', '--batch-rows', '-2'], '--batch-rows: got -2; must be 1 or more'),
+    (['rows', 'x', '--batch-size', '-2'], '--batch-size: got -2; must be 1 or more'),
     (['show', 'flan_all'], "task 'flan_all': a mixture.*tasks --mixture flan_all"),
     (
       ['show', 'microworld_mini_rte', '--html', 'setup.py/x.html'],
@@ -52,10 +52,10 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         '--mixture=m',
         '--out=x',
         '--steps=3',
-        '--row-length=256',
+        '--sequence-length=256',
         '--batch-tokens=300',
       ],
-      r'--batch-tokens: got 300; must be rows x --row-length \(256\).* is 256',
+      r'--batch-tokens: got 300; must be rows x --sequence-length \(256\).* is 256',
     ),
     (
       ['plan', '--gin_file=gin/runs/demo.gin', '--topology=v3:2x2', '--pue=0.5'],

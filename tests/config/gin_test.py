@@ -28,7 +28,7 @@ def write(tmp_path, text: str) -> str:
 
 def test_defaults_are_the_paper_s():
   run = build()
-  assert (run.batch_tokens, run.row_length, run.batch_rows) == (8192, 2048, 4)
+  assert (run.batch_tokens, run.sequence_length, run.batch_size) == (8192, 2048, 4)
   assert run.optimizer.learning_rate == 3e-5
 
 
@@ -105,7 +105,7 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
     ("Optimizer.schedule='constnat'", "must be one of.*did you mean 'constant'"),
     ('TRAIN_STEPS=1.5', r'Run\.train_steps = 1\.5; must be an integer'),
     ('TRAIN_STEPS=True', 'must be an integer'),
-    ('BATCH_TOKENS=5000', 'must be rows x ROW_LENGTH.*nearest is 4,096'),
+    ('BATCH_TOKENS=5000', 'must be rows x SEQUENCE_LENGTH.*nearest is 4,096'),
     ('Run.accumulation=3', 'must divide the 4 rows of a step; the nearest is 2'),
     ('TRAIN_STEPS=%STEPS', 'no macro %STEPS'),
     ('Run.model=@Decoder()', "did you mean 'DecoderConfig'"),
@@ -119,7 +119,7 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
     ('Run.z_loss=-1', 'z_loss: got -1.0; must be 0 or more'),
     ('Run.vocab_size=0', 'vocab_size: got 0; must be 1 or more'),
     ('Optimizer.learning_rate=1e999', 'learning_rate: got inf; must be above 0'),
-    ('Evaluate.batch_rows=0', 'batch_rows: got 0; must be 1 or more'),
+    ('Evaluate.batch_size=0', 'batch_size: got 0; must be 1 or more'),
     ('Evaluate.max_decode=0', 'max_decode: got 0; must be 1 or more'),
     ("Mesh.rules=(('embed', 'modle'),)", "must be one of data.*did you mean 'model'"),
     ("Mesh.rules=(('embd', 'model'),)", "did you mean 'embed'"),

@@ -20,7 +20,7 @@ def test_one_packed_row_position_by_position():
   """`10 11 EOS 20 EOS` and `12 EOS 21 22 EOS` in a row of 10."""
   row = batch_lib.assemble(
     [example([10, 11], [20]), example([12], [21, 22])],
-    row_length=10,
+    sequence_length=10,
     bos_id=None,
     eos_id=EOS,
   )
@@ -37,7 +37,9 @@ def test_one_packed_row_position_by_position():
 
 
 def test_a_row_with_bos():
-  row = batch_lib.assemble([example([10], [20])], row_length=5, bos_id=2, eos_id=EOS)
+  row = batch_lib.assemble(
+    [example([10], [20])], sequence_length=5, bos_id=2, eos_id=EOS
+  )
   assert row.tokens.tolist() == [2, 10, EOS, 20, 0]
   assert row.targets.tolist() == [10, EOS, 20, EOS, 0]
   assert row.loss_mask.tolist() == [0, 0, 1, 1, 0]
@@ -51,7 +53,7 @@ def test_length_is_what_an_example_takes_up(pairs, bos_id):
   examples = [example(*pair) for pair in pairs]
   sizes = [batch_lib.length(len(e.inputs), len(e.targets), bos_id) for e in examples]
   row = batch_lib.assemble(
-    examples, row_length=sum(sizes) + 3, bos_id=bos_id, eos_id=EOS
+    examples, sequence_length=sum(sizes) + 3, bos_id=bos_id, eos_id=EOS
   )
   assert np.bincount(row.segment_ids)[1:].tolist() == sizes
   assert row.loss_mask.sum() == sum(len(e.targets) + 1 for e in examples)
@@ -60,20 +62,24 @@ def test_length_is_what_an_example_takes_up(pairs, bos_id):
 
 
 def test_a_row_that_is_too_short_says_how_long_it_must_be():
-  with pytest.raises(InputError, match='row_length 4: .* must be at least 5'):
+  with pytest.raises(InputError, match='sequence_length 4: .* must be at least 5'):
     batch_lib.assemble(
-      [example([10, 11], [20, 21])], row_length=4, bos_id=None, eos_id=EOS
+      [example([10, 11], [20, 21])], sequence_length=4, bos_id=None, eos_id=EOS
     )
 
 
 def test_stacked_rows_and_their_digests():
-  one = batch_lib.assemble([example([10], [20])], row_length=4, bos_id=None, eos_id=EOS)
-  two = batch_lib.assemble([example([11], [20])], row_length=4, bos_id=None, eos_id=EOS)
+  one = batch_lib.assemble(
+    [example([10], [20])], sequence_length=4, bos_id=None, eos_id=EOS
+  )
+  two = batch_lib.assemble(
+    [example([11], [20])], sequence_length=4, bos_id=None, eos_id=EOS
+  )
   batch = batch_lib.stack([one, two])
   assert {array.shape for array in batch} == {(2, 4)}
   second = Batch(*(array[1] for array in batch))
   assert (
-    batch_lib.row_digest(second)
-    == batch_lib.row_digest(two)
-    != batch_lib.row_digest(one)
+    batch_lib.sequence_digest(second)
+    == batch_lib.sequence_digest(two)
+    != batch_lib.sequence_digest(one)
   )

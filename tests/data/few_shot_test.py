@@ -117,7 +117,7 @@ def test_a_question_too_long_for_any_exemplar_is_asked_alone(world):
 def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
   rows = pairs(30, words=4)
   dataset = registry.get('pairs', family='tiny')
-  for limits, row_length in (
+  for limits, sequence_length in (
     (Limits(), None),
     (Limits(300, 64), None),
     (Limits(), 250),
@@ -127,14 +127,14 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
       tokenizer=BYTES,
       seed=0,
       limits=limits,
-      row_length=row_length,
+      sequence_length=sequence_length,
       pool=pool_of(rows, shots=16),
     )
     for got in renderer(rows, 0):
       assert not got.cut_inputs
       assert len(got.example.inputs) <= min(few_shot_lib.TOKENS, limits.inputs - 1)
-      if row_length:
-        assert sum(map(len, got.example)) + 1 <= row_length
+      if sequence_length:
+        assert sum(map(len, got.example)) + 1 <= sequence_length
       assert got.exemplars
 
 
@@ -173,7 +173,7 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
 
 def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
   _, store, _ = few_shot
-  plan = store.plan(seed=0, rows=4, row_length=2048)
+  plan = store.plan(seed=0, sequences=4, sequence_length=2048)
   segments = describe(store, plan, 0)['segments']
   assert segments
   for segment in segments:

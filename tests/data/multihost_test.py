@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from flan_jax.catalog import registry
-from flan_jax.data.batch import Batch, row_digest
+from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.loader import Loader
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
@@ -29,18 +29,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.data.loader import Loader
-from flan_jax.data.batch import Batch, row_digest
+from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.store.store import Store
 
 assert jax.process_count() == int(hosts)
 store = Store.open(path)
-plan = store.plan(seed={SEED}, rows={STEPS * ROWS}, row_length={LENGTH})
-loader = Loader(store, plan, batch_rows={ROWS}, start_step=int(start))
+plan = store.plan(seed={SEED}, rows={STEPS * ROWS}, sequence_length={LENGTH})
+loader = Loader(store, plan, batch_size={ROWS}, start_step=int(start))
 mesh = Mesh(np.array(jax.devices()), ('data',))
 sharding = NamedSharding(mesh, PartitionSpec('data'))
 for step, batch in enumerate(loader, int(start)):
-  for k, arrays in zip(loader.global_rows(step), zip(*batch), strict=True):
-    print('row', k, row_digest(Batch(*arrays)))
+  for k, arrays in zip(loader.sequence_numbers(step), zip(*batch), strict=True):
+    print('row', k, sequence_digest(Batch(*arrays)))
   # As the devices of all hosts see it: one global array, summed over every process.
   tokens = jax.make_array_from_process_local_data(sharding, batch.tokens)
   assert tokens.shape == ({ROWS}, {LENGTH})
@@ -105,7 +105,7 @@ def printed(store, *more):
   """What `flan rows --digest` prints of the same run."""
   command = [
     sys.executable, '-m', 'flan_jax', 'rows', str(store.path), '--digest',
-    '--seed', str(SEED), '--row-length', str(LENGTH), '--count', str(STEPS * ROWS),
+    '--seed', str(SEED), '--sequence-length', str(LENGTH), '--count', str(STEPS * ROWS),
     *more,
   ]  # fmt: skip
   done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -119,9 +119,9 @@ def test_processes_read_what_flan_rows_prints(store, hosts):
   rows, sums = feed(store, hosts)
   assert rows == printed(store)
   assert len(rows) == STEPS * ROWS
-  plan = store.plan(seed=SEED, rows=STEPS * ROWS, row_length=LENGTH)
+  plan = store.plan(seed=SEED, sequences=STEPS * ROWS, sequence_length=LENGTH)
   for step, seen in sums.items():
-    whole = Loader(store, plan, batch_rows=ROWS, host=0, hosts=1).batch(step)
+    whole = Loader(store, plan, batch_size=ROWS, host=0, hosts=1).batch(step)
     assert seen == {int(whole.tokens.sum())}
 
 
@@ -135,7 +135,7 @@ def test_a_run_goes_on_with_another_number_of_hosts(store):
 
 def test_flan_rows_prints_one_host_s_own(store):
   shares = [
-    printed(store, '--hosts', '2', '--host', str(host), '--batch-rows', str(ROWS))
+    printed(store, '--hosts', '2', '--host', str(host), '--batch-size', str(ROWS))
     for host in range(2)
   ]
   assert [k % ROWS for k in sorted(shares[0])] == [0, 1, 2, 3] * STEPS
@@ -145,7 +145,7 @@ def test_flan_rows_prints_one_host_s_own(store):
 def test_the_last_step_of_a_long_plan_is_a_look_up(store, monkeypatch):
   """The first batch at step 30,000 reads the entries of its own rows and no more."""
   steps, batch = 30_000, 4
-  plan = store.plan(seed=SEED, rows=steps * batch, row_length=LENGTH)
+  plan = store.plan(seed=SEED, sequences=steps * batch, sequence_length=LENGTH)
   read = []
   records = Store.records
   monkeypatch.setattr(
@@ -154,11 +154,12 @@ def test_the_last_step_of_a_long_plan_is_a_look_up(store, monkeypatch):
   for step in (0, steps - 1):
     read.clear()
     loader = Loader(
-      store, plan, batch_rows=batch, start_step=step, threads=0, host=0, hosts=1
+      store, plan, batch_size=batch, start_step=step, threads=0, host=0, hosts=1
     )
     first = next(iter(loader))
-    wanted = [entry for k in loader.global_rows(step) for _, entry in plan.row(k)]
+    wanted = [entry for k in loader.sequence_numbers(step) for _, entry in plan.row(k)]
     assert sorted(read) == sorted(wanted)
-    assert [row_digest(Batch(*row)) for row in zip(*first, strict=True)] == [
-      row_digest(store.row(plan, k)) for k in range(step * batch, (step + 1) * batch)
+    assert [sequence_digest(Batch(*row)) for row in zip(*first, strict=True)] == [
+      sequence_digest(store.row(plan, k))
+      for k in range(step * batch, (step + 1) * batch)
     ]

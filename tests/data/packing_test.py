@@ -27,7 +27,12 @@ def build(sizes, *, rates=None, rendered=None, **kwargs):
     for name, n in zip(names, sizes, strict=True)
   }
   rates = dict(zip(names, rates or sizes, strict=True))
-  given = {'seed': 0, 'rows': 20, 'row_length': 256, 'digest': 'store'} | kwargs
+  given = {
+    'seed': 0,
+    'sequences': 20,
+    'sequence_length': 256,
+    'digest': 'store',
+  } | kwargs
   return Plan.build(lengths, rates, rendered, **given)
 
 
@@ -61,7 +66,7 @@ def test_shares_of_the_paper_are_kept_over_every_prefix():
 
 
 def test_an_epoch_shows_every_row_once_in_a_new_order():
-  plan = build([50, 30], rows=3 * 80, pack=False)
+  plan = build([50, 30], sequences=3 * 80, pack=False)
   for dataset, n in (('d0', 50), ('d1', 30)):
     entries = [entry for name, entry in draws(plan) if name == dataset]
     epochs = [entries[i : i + n] for i in range(0, 3 * n, n)]
@@ -71,7 +76,7 @@ def test_an_epoch_shows_every_row_once_in_a_new_order():
 
 def test_epochs_take_their_own_entries_and_wrap():
   """Two epochs rendered: draws of epochs 0, 1, 2 are entries of 0, 1, 0."""
-  plan = build([40], rendered=[2], rows=120, pack=False)
+  plan = build([40], rendered=[2], sequences=120, pack=False)
   entries = np.array([entry for _, entry in draws(plan)])
   assert (entries // 40).tolist() == [0] * 40 + [1] * 40 + [0] * 40
 
@@ -85,8 +90,8 @@ def test_epochs_take_their_own_entries_and_wrap():
 )
 @settings(max_examples=25, deadline=None)
 def test_a_longer_plan_begins_with_the_shorter(sizes, seed, rows, more, pack):
-  short = build(sizes, seed=seed, rows=rows, pack=pack)
-  long = build(sizes, seed=seed, rows=rows + more, pack=pack)
+  short = build(sizes, seed=seed, sequences=rows, pack=pack)
+  long = build(sizes, seed=seed, sequences=rows + more, pack=pack)
   assert [long.row(k) for k in range(rows)] == [short.row(k) for k in range(rows)]
   assert short.stream == long.stream
   assert short.digest != long.digest
@@ -126,8 +131,8 @@ def test_a_row_holds_examples_as_they_are_drawn():
 def test_packing_keeps_the_draws():
   """A window packed holds the same examples as the window unpacked."""
   windows = [1024, 2048, 4096, 8192, 8192]
-  loose = iter(draws(build([70, 900, 33], rows=sum(windows), pack=False)))
-  packed = build([70, 900, 33], rows=16_000)
+  loose = iter(draws(build([70, 900, 33], sequences=sum(windows), pack=False)))
+  packed = build([70, 900, 33], sequences=16_000)
   k = 0
   for size in windows:
     want = collections.Counter(itertools.islice(loose, size))
@@ -154,7 +159,7 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
   }
   plan = Plan.build(
     lengths, dict.fromkeys(lengths, 3000), dict.fromkeys(lengths, 1),
-    seed=1, rows=2000, row_length=2048, digest='store',
+    seed=1, sequences=2000, sequence_length=2048, digest='store',
   )  # fmt: skip
   used = [sum(int(lengths[d][e]) for d, e in plan.row(k)) for k in range(2000)]
   assert used == [plan.used(k) for k in range(2000)]
@@ -164,7 +169,7 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
 
 
 def test_counts_are_those_of_the_rows():
-  plan = build([70, 900, 33], rows=50)
+  plan = build([70, 900, 33], sequences=50)
   for rows in (0, 1, 17, 50):
     names = [name for k in range(rows) for name, _ in plan.row(k)]
     assert plan.counts(rows) == {d: names.count(d) for d in plan.datasets}
@@ -195,7 +200,7 @@ def test_a_truncated_plan_is_named(tmp_path):
 
 
 def test_the_digest_names_what_a_plan_depends_on():
-  changes = [{}, {'seed': 1}, {'rows': 21}, {'row_length': 512}, {'pack': False},
+  changes = [{}, {'seed': 1}, {'rows': 21}, {'sequence_length': 512}, {'pack': False},
              {'digest': 'other'}, {'rates': [1, 2]}]  # fmt: skip
   digests = [build([70, 33], **change).digest for change in changes]
   assert len(set(digests)) == len(digests)
@@ -203,13 +208,15 @@ def test_the_digest_names_what_a_plan_depends_on():
 
 def test_a_plan_too_long_for_memory_is_refused_at_once():
   with pytest.raises(InputError, match='must be 134,217,728 or fewer'):
-    Plan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, rows=2**27 + 1, row_length=8,
+    Plan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, sequences=2**27 + 1, sequence_length=8,
                digest='x')  # fmt: skip
 
 
 def test_bad_plans_are_named():
-  with pytest.raises(InputError, match="row_length 64: an example of 'd0' .* at least"):
-    build([70], row_length=64)
+  with pytest.raises(
+    InputError, match="sequence_length 64: an example of 'd0' .* at least"
+  ):
+    build([70], sequence_length=64)
   with pytest.raises(InputError, match='no dataset has rows'):
     build([70], rates=[0])
   with pytest.raises(InputError, match='row 20: must be 0 to 19'):

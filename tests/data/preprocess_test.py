@@ -27,10 +27,10 @@ def pair(premise, hypothesis='It is so.', label=0, row_id='train.0.0'):
   return row_of('pairs', record, row_id)
 
 
-def render(name, rows, *, limits, epoch=0, row_length=None):
+def render(name, rows, *, limits, epoch=0, sequence_length=None):
   dataset = registry.get(name, family='tiny')
   renderer = Renderer(
-    dataset, tokenizer=BYTES, seed=0, limits=limits, row_length=row_length
+    dataset, tokenizer=BYTES, seed=0, limits=limits, sequence_length=sequence_length
   )
   return renderer(rows, epoch)
 
@@ -204,7 +204,7 @@ def test_a_row_of_the_result_does_not_depend_on_its_batch(world):
 
 def test_a_row_length_bounds_the_whole_example(world):
   row = row_of('stories', {'story': 'word ' * 100, 'title': 'title ' * 10})
-  (got,) = render('stories', [row], limits=Limits(1024, 256), row_length=200)
+  (got,) = render('stories', [row], limits=Limits(1024, 256), sequence_length=200)
   assert 160 < len(got.example.inputs) + len(got.example.targets) + 1 <= 200
   assert len(got.example.targets) == 59
 

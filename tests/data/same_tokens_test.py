@@ -86,7 +86,7 @@ def records(name, source):
 class Listener:
   """A model that writes down the prompts that it is asked."""
 
-  row_length, max_length = 4096, None
+  sequence_length, max_length = 4096, None
 
   def __init__(self, words):
     self.tokenizer = words

@@ -90,7 +90,11 @@ def test_free_text_is_generated_and_matched_with_any_reference():
 def test_a_real_model_goes_the_whole_way(tiny_model):
   model = tiny_model()
   scorer = Scorer(
-    params=model.params, config=model.config, tokenizer=BYTES, rows=4, row_length=128
+    params=model.params,
+    config=model.config,
+    tokenizer=BYTES,
+    rows=4,
+    sequence_length=128,
   )
   reports = []
   found = evaluator.evaluate(
@@ -384,7 +388,7 @@ class TestShots:
     seen = []
     model = model or says('yes')
     # Room for a few-shot prompt: the oracle's tokenizer counts bytes.
-    model.row_length = more.pop('row_length', 2048)
+    model.sequence_length = more.pop('sequence_length', 2048)
     found = evaluator.evaluate(
       model,
       datasets=[RANKED],
@@ -429,7 +433,7 @@ class TestShots:
     assert min(tokens) > 960 - 120  # another one would not have fitted
 
   def test_a_short_row_of_the_scorer_has_room_for_fewer(self):
-    _, seen = self.ask(shots=16, row_length=300)
+    _, seen = self.ask(shots=16, sequence_length=300)
     assert {len(record['exemplars']) for record in seen} == {2, 3}
 
   def test_a_row_is_never_its_own_exemplar(self):
@@ -438,7 +442,7 @@ class TestShots:
             rows(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
     seen = []
     model = says('yes')
-    model.row_length = 2048
+    model.sequence_length = 2048
     evaluator.evaluate(
       model,
       datasets=[RANKED],

@@ -68,7 +68,7 @@ def into_french(prompt):
 def evaluate(rule=into_french, datasets=(WMT,), rows=rows, **more):
   seen = []
   model = Oracle(rule)
-  model.row_length = 2048
+  model.sequence_length = 2048
   found = evaluator.evaluate(
     model,
     datasets=datasets,

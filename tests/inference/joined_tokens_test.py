@@ -91,10 +91,10 @@ def test_a_written_answer_brings_its_own_blank(kinds, kind):
 class Listener(Oracle):
   """Keeps what it is asked."""
 
-  def __init__(self, tokenizer, *, row_length=256):
+  def __init__(self, tokenizer, *, sequence_length=256):
     super().__init__(lambda prompt: 'yes')
     self.tokenizer = tokenizer
-    self.row_length = row_length
+    self.sequence_length = sequence_length
     self.heard = []
 
   def score(self, requests):
@@ -142,7 +142,7 @@ def test_a_joined_text_is_cut_to_fit(kinds, kind):
   def long(row):
     return row._replace(values=row.values | {'premise': 'the cat is on 12 mats ' * 40})
 
-  model = Listener(kinds[kind], row_length=60)
+  model = Listener(kinds[kind], sequence_length=60)
   (line,) = ask(PLAIN, model, count=1, change=long, **continuation_prompts.how(PLAIN))
   assert 'prompts with fields cut to fit' in line
   (request,) = model.heard

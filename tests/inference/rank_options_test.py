@@ -17,11 +17,15 @@ from flan_jax.inference.rank_options import Request, Scorer
 
 BYTES = tokenizers.load('bytes')
 WITH_BOS = type('WithBos', (tokenizers.Bytes,), {'bos_id': 2})()
-ROW_LENGTH = 128
+SEQUENCE_LENGTH = 128
 
 
 def make_scorer(model, **changes):
-  settings = {'tokenizer': BYTES, 'rows': 3, 'row_length': ROW_LENGTH} | changes
+  settings = {
+    'tokenizer': BYTES,
+    'rows': 3,
+    'sequence_length': SEQUENCE_LENGTH,
+  } | changes
   return Scorer(params=model.params, config=model.config, **settings)
 
 
@@ -47,7 +51,7 @@ def requests(count=12, seed=0):
   ]
 
 
-def one_row_per_option(model, request, tokens):
+def one_sequence_per_option(model, request, tokens):
   """The definition: a row of its own for every option, summed in float64."""
   head = [] if tokens.bos_id is None else [tokens.bos_id]
   prompt = [*head, *request.prompt, tokens.eos_id]
@@ -55,7 +59,7 @@ def one_row_per_option(model, request, tokens):
   for option in request.options:
     answer = [*option, tokens.eos_id]
     read = [*prompt, *answer[:-1]]
-    logits = model.logits(read, prefix=len(prompt), width=ROW_LENGTH)
+    logits = model.logits(read, prefix=len(prompt), width=SEQUENCE_LENGTH)
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     scores.append(logp[len(prompt) - 1 :][np.arange(len(answer)), answer].sum())
   return np.array(scores)
@@ -78,7 +82,7 @@ def test_equals_one_row_per_option(tiny_model, tokens, changes):
   found = requests(8)
   scored = make_scorer(model, tokenizer=tokens).score(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
-    wanted = one_row_per_option(model, request, tokens)
+    wanted = one_sequence_per_option(model, request, tokens)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
     assert got.argmax() == wanted.argmax()
 
@@ -96,7 +100,7 @@ def test_packing_does_not_matter(scorer):
   """Other rows, other neighbors, other padding: the same scores."""
   found = requests()
   straight = scorer.score(found).log_probabilities
-  other = dataclasses.replace(scorer, rows=1, row_length=64)
+  other = dataclasses.replace(scorer, rows=1, sequence_length=64)
   for i, request in enumerate(found):
     alone = other.score([request]).log_probabilities[0]
     np.testing.assert_allclose(alone, straight[i], rtol=1e-5)
@@ -163,7 +167,7 @@ def test_prompts_that_begin_alike_are_read_once(scorer):
   ends = np.arange(20, 40, dtype=np.int32).reshape(10, 2)
   found = [Request(np.concatenate([passage, end]), options) for end in ends]
   together = scorer.score(found)
-  assert together.tokens_scored == ROW_LENGTH
+  assert together.tokens_scored == SEQUENCE_LENGTH
   for request, got in zip(found, together.log_probabilities, strict=True):
     alone = scorer.score([request]).log_probabilities[0]
     np.testing.assert_allclose(got, alone, rtol=1e-5)
@@ -202,9 +206,9 @@ def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positio
     Request(draw(70), (draw(2), draw(31))),
     Request(draw(5), (draw(4), draw(6))),
   ]
-  scored = make_scorer(model, rows=2, row_length=32).score(found).log_probabilities
+  scored = make_scorer(model, rows=2, sequence_length=32).score(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
-    wanted = one_row_per_option(model, request, BYTES)
+    wanted = one_sequence_per_option(model, request, BYTES)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
@@ -215,8 +219,12 @@ def test_many_options_and_shared_beginnings(tiny_model):
   long = generator.integers(3, 259, (20, 8), dtype=np.int32)
   options = tuple(option[:n] for option in long for n in (1, 4, 5, 8))
   request = Request(generator.integers(3, 259, 25, dtype=np.int32), options)
-  (got,) = make_scorer(model, row_length=ROW_LENGTH).score([request]).log_probabilities
-  wanted = one_row_per_option(model, request, BYTES)
+  (got,) = (
+    make_scorer(model, sequence_length=SEQUENCE_LENGTH)
+    .score([request])
+    .log_probabilities
+  )
+  wanted = one_sequence_per_option(model, request, BYTES)
   np.testing.assert_allclose(got, wanted, rtol=1e-5)
   assert got.argmax() == wanted.argmax()
 
@@ -230,7 +238,7 @@ def test_one_token_may_be_followed_by_more_options_than_are_looked_up_together(
   request = Request(np.array([7, 8, 9], np.int32), options)
   scorer = make_scorer(model, eos=False)
   (got,) = scorer.score([request]).log_probabilities
-  logits = model.logits([7, 8, 9, BYTES.eos_id], prefix=4, width=ROW_LENGTH)[-1]
+  logits = model.logits([7, 8, 9, BYTES.eos_id], prefix=4, width=SEQUENCE_LENGTH)[-1]
   logp = logits - np.log(np.exp(logits).sum())
   np.testing.assert_allclose(got, logp[3:40], rtol=1e-5)
 
@@ -242,7 +250,7 @@ def test_without_eos_the_option_alone_counts(scorer, tiny_model):
   without = dataclasses.replace(scorer, eos=False).score([request])
   for k, option in enumerate(request.options):
     read = [*request.prompt, BYTES.eos_id, *option]
-    logits = model.logits(read, prefix=0, width=ROW_LENGTH)[-1]
+    logits = model.logits(read, prefix=0, width=SEQUENCE_LENGTH)[-1]
     end = logits[BYTES.eos_id] - np.log(np.exp(logits).sum())
     got = without.log_probabilities[0][k]
     np.testing.assert_allclose(got, with_eos[k] - end, rtol=1e-5)
@@ -299,7 +307,7 @@ def test_longer_than_the_model_was_made_for_is_refused_by_name(scorer):
 def test_no_row_is_longer_than_the_table_of_positions(tiny_model):
   model = tiny_model(positions='learned', max_positions=66, position_offset=2)
   short = make_scorer(model)
-  assert short.row_length == 64
+  assert short.sequence_length == 64
   long = Request(np.full(60, 4, np.int32), (np.full(5, 4, np.int32),), 'rte, row 3')
   with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 66 .*most 64'):
     short.score([long])

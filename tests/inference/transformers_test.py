@@ -57,7 +57,7 @@ def ours(theirs, tmp_path_factory):
     config=came.config,
     tokenizer=Bytes(),
     rows=4,
-    row_length=96,
+    sequence_length=96,
     eos=False,
     separator=False,
   )

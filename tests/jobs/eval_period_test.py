@@ -21,9 +21,9 @@ pytestmark = pytest.mark.usefixtures('compiled_once')
 
 FLAGS = [
   'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
-  'DecoderConfig.head_dim=8', 'ROW_LENGTH=512', 'BATCH_TOKENS=4096', 'TRAIN_STEPS=5',
+  'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096', 'TRAIN_STEPS=5',
   'MIXTURE_OR_TASK_NAME=microworld_mini_cola', 'HELD_OUT=closed_book_qa',
-  'Evaluate.row_length=512', 'Evaluate.base=False', 'Evaluate.max_rows=4',
+  'Evaluate.sequence_length=512', 'Evaluate.base=False', 'Evaluate.max_rows=4',
   'Evaluate.templates=1', 'Evaluate.period_rows=6', 'Run.checkpoint_period=3',
 ]  # fmt: skip
 
@@ -33,7 +33,7 @@ def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
     registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
-    evaluate=('closed_book_qa',), row_length=512,
+    evaluate=('closed_book_qa',), sequence_length=512,
   )  # fmt: skip
   return out
 

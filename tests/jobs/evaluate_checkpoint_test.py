@@ -31,8 +31,8 @@ SMALL = {
   'DATASETS': 'mini_arc',
   'MAX_ROWS': 3,
   'TEMPLATES': 2,
-  'Evaluate.row_length': 512,
-  'Evaluate.batch_rows': 4,
+  'Evaluate.sequence_length': 512,
+  'Evaluate.batch_size': 4,
   'Evaluate.max_decode': 4,
   'Mesh.data': 1,
 }
@@ -261,7 +261,7 @@ def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
     registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
-    evaluate=('closed_book_qa',), row_length=256,
+    evaluate=('closed_book_qa',), sequence_length=256,
   )  # fmt: skip
   return out
 
@@ -304,7 +304,9 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   model = tiny_model()
   asked = []
   run = held_out.HeldOutEvaluation(
-    evaluation_config.Evaluate(period=10, period_rows=5, row_length=512, base=False),
+    evaluation_config.Evaluate(
+      period=10, period_rows=5, sequence_length=512, base=False
+    ),
     store=Store.open(store),
     config=model.config,
     held_out=('closed_book_qa',),

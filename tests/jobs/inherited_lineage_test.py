@@ -29,9 +29,9 @@ SMALL = {
   'MIXTURE_OR_TASK_NAME': 'microworld_mini_cola',
   'HELD_OUT': (),
   'TRAIN_STEPS': 1,
-  'ROW_LENGTH': 256,
+  'SEQUENCE_LENGTH': 256,
   'BATCH_TOKENS': 2048,
-  'Evaluate.row_length': 256,
+  'Evaluate.sequence_length': 256,
   'Evaluate.max_rows': 2,
   'Evaluate.templates': 1,
 }

@@ -48,7 +48,7 @@ preemption.Stop.between = lambda self: (time.sleep(0.4), between(self))
 def settings(tmp_path_factory) -> dict:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256,
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256,
     evaluate=('nli',),
   )  # fmt: skip
   return {**SETTINGS, 'STORE': out}

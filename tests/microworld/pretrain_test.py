@@ -37,13 +37,13 @@ def test_rows_hold_whole_documents_with_loss_on_every_token():
   tokenizer = tokenizers.load(tokenizers.BYTES)
   documents = list(corpus.documents(0, count=300))
   batch = next(pretrain.batches(iter(documents), tokenizer, seed=0))
-  assert batch.tokens.shape == (pretrain.BATCH_ROWS, pretrain.ROW_LENGTH)
+  assert batch.tokens.shape == (pretrain.BATCH_SIZE, pretrain.SEQUENCE_LENGTH)
   np.testing.assert_array_equal(batch.loss_mask > 0, batch.segment_ids > 0)
   seen = set()
   for row, segments in zip(batch.targets, batch.segment_ids, strict=True):
     for segment in range(1, segments.max() + 1):
       seen.add(tokenizer.decode([t for t in row[segments == segment][:-1]]))
-  whole = {d for d in documents if len(d.encode()) < pretrain.ROW_LENGTH - 2}
+  whole = {d for d in documents if len(d.encode()) < pretrain.SEQUENCE_LENGTH - 2}
   assert seen & whole
   assert all(any(d.startswith(text) for d in documents) for text in seen)
 

@@ -262,7 +262,9 @@ def _step(config, shape, *, devices):
   )
   draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
   rows_ = [
-    batch.assemble([Example(ids[:8], ids[8:])], row_length=24, bos_id=None, eos_id=1)
+    batch.assemble(
+      [Example(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
+    )
     for ids in draw
   ]
   sharding = mesh_lib.batch_sharding(mesh, shape.rules)

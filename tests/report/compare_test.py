@@ -48,7 +48,7 @@ def evaluated(
     return blank + ('yes', 'no')[i % 2 if right(i) else 1 - i % 2]
 
   model = Oracle(rule)
-  model.row_length = 4096  # the oracle's tokens are bytes
+  model.sequence_length = 4096  # the oracle's tokens are bytes
   train = rows(RTE, 8)('rte', 'train')
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(

@@ -38,7 +38,7 @@ MOSTLY = Oracle(
   lambda prompt: 'no' if int(re.findall(r'Fact (\d+)', prompt)[-1]) % 4 else 'yes'
 )
 NO = Oracle(lambda prompt: 'no')
-MOSTLY.row_length = NO.row_length = 2048
+MOSTLY.sequence_length = NO.sequence_length = 2048
 WRITER = Oracle(lambda prompt: 'the old house\n\nby the sea')
 
 
@@ -368,7 +368,7 @@ class TestNoNumbers:
   @pytest.mark.parametrize('broken', ['tuned', 'base', 'both'])
   def test_the_page_is_written(self, broken, tmp_path):
     wrong = self.Broken(lambda prompt: 'no')
-    wrong.row_length = 2048
+    wrong.sequence_length = 2048
     models = {'model': MOSTLY, 'base': NO}
     models |= {'model': wrong} if broken != 'base' else {}
     models |= {'base': wrong} if broken != 'tuned' else {}

@@ -66,7 +66,7 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, sequence_length=256
   )
   files.put(str(store), 'bucket/data/', recursive=True)
   settings = {'MIXTURE_OR_TASK_NAME': TASK}
@@ -110,7 +110,7 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, row_length=256,
+    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, sequence_length=256,
     evaluate=('nli',),
   )  # fmt: skip
   few = {'Evaluate.max_rows': 8, 'Evaluate.templates': 4}
@@ -149,7 +149,7 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
     STORE=store,
     CLUSTERS='nli',
     FAMILY='microworld',
-    **{'OUTPUT_DIR': "'gs://bucket/again'", 'Evaluate.row_length': 256, **few},
+    **{'OUTPUT_DIR': "'gs://bucket/again'", 'Evaluate.sequence_length': 256, **few},
   )
   assert [host.end() for host in both] == [0, 0], both[0].said
   again = report('bucket/again')

@@ -35,10 +35,10 @@ SMALL = [
   'DecoderConfig.d_model=16',
   'DecoderConfig.d_ff=32',
   'DecoderConfig.head_dim=4',
-  'ROW_LENGTH=256',
+  'SEQUENCE_LENGTH=256',
   'BATCH_TOKENS=2048',
   'Optimizer.learning_rate=0.01',
-  'Evaluate.row_length=256',
+  'Evaluate.sequence_length=256',
 ]
 
 
@@ -46,7 +46,7 @@ SMALL = [
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
   )
   return out
 

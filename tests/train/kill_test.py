@@ -26,12 +26,12 @@ SETTINGS = {
   'MIXTURE_OR_TASK_NAME': TASK,
   'HELD_OUT': 'nli',
   'TRAIN_STEPS': 30,
-  'ROW_LENGTH': 512,
+  'SEQUENCE_LENGTH': 512,
   'BATCH_TOKENS': 4096,
   'Run.checkpoint_period': 3,
   'Evaluate.max_rows': 2,
   'Evaluate.templates': 1,
-  'Evaluate.row_length': 512,
+  'Evaluate.sequence_length': 512,
 }
 
 
@@ -43,7 +43,7 @@ def store(tmp_path_factory) -> pathlib.Path:
     out=out,
     tokenizer='bytes',
     epochs=1,
-    row_length=512,
+    sequence_length=512,
     evaluate=('nli',),
   )
   return out

@@ -29,7 +29,7 @@ from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint, lora, metric_writer, train_step
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
-from tests.train.train_step_test import TINY, eight_rows
+from tests.train.train_step_test import TINY, eight_sequences
 
 TASK = 'microworld_mini_arc'
 LORA = optimizer_config.Lora(rank=4, alpha=8.0)
@@ -56,7 +56,7 @@ def drawn(shapes, *, seed: int = 0):
 
 
 def logits(config: DecoderConfig, variables) -> np.ndarray:
-  batch = eight_rows()
+  batch = eight_sequences()
   return np.asarray(
     Decoder(config).apply(
       variables,
@@ -99,7 +99,7 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
   shapes, axes = params_lib.abstract_params(TINY)
   params = params_lib.init_params(TINY, seed=0)
   adapters = drawn(lora.abstract(shapes, axes, lora=LORA)[0])
-  batch = eight_rows()
+  batch = eight_sequences()
 
   def through_the_sum(adapters):
     merged = dict(flat(params))
@@ -151,7 +151,9 @@ def run_steps(
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules,
     loss=train_step.Loss(lora=LORA), frozen_shardings=shardings,
   )  # fmt: skip
-  batch = mesh_lib.put_batch(eight_rows(), mesh_lib.batch_sharding(mesh, shape.rules))
+  batch = mesh_lib.put_batch(
+    eight_sequences(), mesh_lib.batch_sharding(mesh, shape.rules)
+  )
   losses = []
   with train_step.sharded(mesh, shape.rules):
     for _ in range(steps):
@@ -213,7 +215,7 @@ def folders(tmp_path_factory):
   out = tmp_path_factory.mktemp('lora')
   materialize.materialize(
     registry.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
-    row_length=256,
+    sequence_length=256,
   )  # fmt: skip
   model = dataclasses.replace(TINY, vocab_size=512)
   model_dir_lib.save(
@@ -233,7 +235,7 @@ def build(model_dir, folders, **more) -> training.Run:
     'STORE': store,
     'INITIAL_CHECKPOINT_PATH': base,
     'TRAIN_STEPS': 8,
-    'ROW_LENGTH': 256,
+    'SEQUENCE_LENGTH': 256,
     'BATCH_TOKENS': 2048,
     'LORA_RANK': 4,
     'Optimizer.learning_rate': 0.01,

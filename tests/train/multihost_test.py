@@ -34,7 +34,7 @@ ROWS = 8
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
   )
   return out
 
@@ -64,7 +64,7 @@ def printed(store, capsys):
 
   def rows(steps: int) -> dict[str, str]:
     capsys.readouterr()
-    options = ['--digest', '--row-length=256', f'--count={steps * ROWS}']
+    options = ['--digest', '--sequence-length=256', f'--count={steps * ROWS}']
     assert dispatch.main(['rows', str(store), *options]) == 0
     return dict(line.split() for line in capsys.readouterr().out.splitlines())
 
@@ -183,7 +183,7 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
     out=places[1] / 'store',
     tokenizer='bytes',
     epochs=1,
-    row_length=256,
+    sequence_length=256,
     seed=1,
   )
   apart = {i: {'cwd': place} for i, place in enumerate(places)}

@@ -26,7 +26,7 @@ RUN = Run(
   model=MODEL,
   train_steps=1,
   batch_tokens=64,
-  row_length=64,
+  sequence_length=64,
   initial_checkpoint='base',
 )
 

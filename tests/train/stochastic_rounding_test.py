@@ -14,7 +14,7 @@ from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import stochastic_rounding, train_step
-from tests.train.train_step_test import TINY, eight_rows
+from tests.train.train_step_test import TINY, eight_sequences
 
 
 def test_each_entry_goes_to_a_neighbor_and_the_mean_is_right():
@@ -71,7 +71,7 @@ def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarr
     jax.device_put(params, layout.shardings.params), optimizer, layout=layout
   )
   step = train_step.make(TINY, optimizer, layout=layout, mesh=mesh, rules=rules)
-  batch = mesh_lib.put_batch(eight_rows(), mesh_lib.batch_sharding(mesh, rules))
+  batch = mesh_lib.put_batch(eight_sequences(), mesh_lib.batch_sharding(mesh, rules))
   with train_step.sharded(mesh, rules):
     for _ in range(steps):
       state, _ = step(state, batch)

@@ -39,15 +39,15 @@ def examples(count: int, *, seed: int = 0) -> list[Example]:
   return [Example(draw(3, 9), draw(1, 5)) for _ in range(count)]
 
 
-def batch(groups: list[list[Example]], *, row_length: int = 32) -> batch_lib.Batch:
+def batch(groups: list[list[Example]], *, sequence_length: int = 32) -> batch_lib.Batch:
   """One row per group, packed."""
   return batch_lib.stack([
-    batch_lib.assemble(group, row_length=row_length, bos_id=None, eos_id=1)
+    batch_lib.assemble(group, sequence_length=sequence_length, bos_id=None, eos_id=1)
     for group in groups
   ])  # fmt: skip
 
 
-def eight_rows() -> batch_lib.Batch:
+def eight_sequences() -> batch_lib.Batch:
   found = examples(16)
   return batch([found[i : i + 2] for i in range(0, 16, 2)])
 
@@ -76,7 +76,7 @@ def run_steps(shape: mesh_config.Mesh, *, devices: int, steps: int = 3, accumula
   losses = []
   with train_step.sharded(mesh, shape.rules):
     for _ in range(steps):
-      state, metrics = step(state, mesh_lib.put_batch(eight_rows(), sharding))
+      state, metrics = step(state, mesh_lib.put_batch(eight_sequences(), sharding))
       losses.append(float(metrics.loss) / float(metrics.weight))
   return np.array(losses), jax.device_get(state.params)
 
@@ -135,7 +135,7 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
     grad = jax.jit(
       lambda p, b: train_step.gradients(p, b, config=config, accumulation=4)[0]
     )
-    memory = grad.lower(shapes, eight_rows()).compile().memory_analysis()
+    memory = grad.lower(shapes, eight_sequences()).compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.output_size_in_bytes
 
   (few, small), (many, large) = temporaries(4), temporaries(20)
@@ -145,8 +145,10 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
 
 def test_gradients_in_bfloat16_are_those_in_float32_rounded():
   params = params_lib.init_params(TINY, seed=0)
-  exact, _ = train_step.gradients(params, eight_rows(), config=TINY)
-  half, _ = train_step.gradients(params, eight_rows(), config=TINY, dtype='bfloat16')
+  exact, _ = train_step.gradients(params, eight_sequences(), config=TINY)
+  half, _ = train_step.gradients(
+    params, eight_sequences(), config=TINY, dtype='bfloat16'
+  )
   for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(half), strict=True):
     assert other.dtype == 'bfloat16'
     scale = np.abs(one).max()
@@ -176,7 +178,7 @@ def test_activations_are_really_constrained():
 
   def constraints() -> int:
     trace = jax.make_jaxpr(lambda p, b: train_step.loss_sums(p, b, config=TINY))
-    return str(trace(shapes, eight_rows())).count('sharding_constraint')
+    return str(trace(shapes, eight_sequences())).count('sharding_constraint')
 
   assert constraints() == 0
   with train_step.sharded(mesh, shape.rules):
@@ -197,8 +199,8 @@ def test_packed_loss_is_unpacked_loss(attention):
   config = dataclasses.replace(TINY, attention=attention)
   params = params_lib.init_params(config, seed=0)
   found = examples(6)
-  packed = batch([found[:3], found[3:]], row_length=64)
-  alone = batch([[example] for example in found], row_length=64)
+  packed = batch([found[:3], found[3:]], sequence_length=64)
+  alone = batch([[example] for example in found], sequence_length=64)
   one, many = (
     train_step.loss_sums(params, b, config=config)[1] for b in (packed, alone)
   )
@@ -210,7 +212,7 @@ def test_packed_loss_is_unpacked_loss(attention):
 def test_loss_is_on_targets_only():
   """Changing an input token's own prediction target changes nothing."""
   params = params_lib.init_params(TINY, seed=0)
-  b = eight_rows()
+  b = eight_sequences()
   other = b._replace(targets=np.where(b.loss_mask > 0, b.targets, 7))
   loss, _ = train_step.loss_sums(params, b, config=TINY)
   same, _ = train_step.loss_sums(params, other, config=TINY)
@@ -219,9 +221,9 @@ def test_loss_is_on_targets_only():
 
 def test_z_loss_adds_the_squared_log_normalizer():
   params = jax.tree.map(np.zeros_like, params_lib.init_params(TINY, seed=0))
-  plain, metrics = train_step.loss_sums(params, eight_rows(), config=TINY)
+  plain, metrics = train_step.loss_sums(params, eight_sequences(), config=TINY)
   with_z, _ = train_step.loss_sums(
-    params, eight_rows(), config=TINY, loss=train_step.Loss(z_loss=0.1)
+    params, eight_sequences(), config=TINY, loss=train_step.Loss(z_loss=0.1)
   )
   expected = 0.1 * np.log(64) ** 2 * metrics.weight
   np.testing.assert_allclose(with_z - plain, expected, rtol=1e-5)
@@ -291,10 +293,10 @@ def test_mesh_errors_name_axis_sizes_and_the_nearest():
   mesh = mesh_lib.build(mesh_config.Mesh(model=8))
   with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
     mesh_lib.check(
-      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_rows=8
+      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=8
     )
   mesh = mesh_lib.build(mesh_config.Mesh(data=8))
   with pytest.raises(InputError, match=r'rows of a microbatch has size 6'):
     mesh_lib.check(
-      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_rows=6
+      shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=6
     )

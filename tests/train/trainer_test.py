@@ -35,10 +35,10 @@ SMALL = [
   'DecoderConfig.d_model=32',
   'DecoderConfig.d_ff=64',
   'DecoderConfig.head_dim=8',
-  'ROW_LENGTH=256',
+  'SEQUENCE_LENGTH=256',
   'BATCH_TOKENS=4096',
   'Optimizer.learning_rate=0.01',
-  'Evaluate.row_length=256',
+  'Evaluate.sequence_length=256',
 ]
 STEPS = 50
 
@@ -47,7 +47,7 @@ STEPS = 50
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, row_length=256
+    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
   )
   return out
 
@@ -167,7 +167,7 @@ def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
   assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
   logged = [f'{k} {hex}' for entry in entries for k, hex in entry['rows'].items()]
   capsys.readouterr()
-  options = ['--digest', '--row-length=256', f'--count={7 * run.batch_rows}']
+  options = ['--digest', '--sequence-length=256', f'--count={7 * run.batch_size}']
   assert dispatch.main(['rows', str(store), *options]) == 0
   assert capsys.readouterr().out.splitlines() == logged
 
@@ -182,7 +182,9 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_
 
   other = tmp_path / 'other'
   mixture = registry.mixture(TASK)
-  manifest = materialize.materialize(mixture, out=other, vocab_size=500, row_length=256)
+  manifest = materialize.materialize(
+    mixture, out=other, vocab_size=500, sequence_length=256
+  )
   own, theirs = tokenizers.Bytes.digest[:12], manifest['tokenizer']['digest'][:12]
   run = build(tmp_path / 'run', other, **more)
   with pytest.raises(InputError, match=f'digest {theirs}, the checkpoint has {own}'):
@@ -207,12 +209,12 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
     MIXTURE_OR_TASK_NAME='microworld_held_out_nli',
     TOKENIZER='bytes',
     TRAIN_STEPS=2,
-    ROW_LENGTH=512,
+    SEQUENCE_LENGTH=512,
     BATCH_TOKENS=4096,
     **{
       'Evaluate.max_rows': 3,
       'Evaluate.templates': 2,
-      'Evaluate.row_length': 512,
+      'Evaluate.sequence_length': 512,
       'Run.pack': True,
     },
   )
@@ -253,9 +255,9 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
 
   opened = store_lib.Store.open(tmp_path / 'run' / 'store')
-  plan = opened.plan(seed=0, rows=2 * run.batch_rows, row_length=512)
+  plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=512)
   counted: dict[str, int] = {}
-  for k in range(2 * run.batch_rows):
+  for k in range(2 * run.batch_size):
     for segment in store_lib.describe(opened, plan, k)['segments']:
       counted[segment['cluster']] = counted.get(segment['cluster'], 0) + 1
   assert found['train_rows'] == counted

@@ -18,7 +18,7 @@ from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.parts import Job
 from flan_jax.data.tokenizers import Tokenizer
 
-ROW_LENGTH = 2048
+SEQUENCE_LENGTH = 2048
 """Positions of a row where nothing else is said (design decision 7)."""
 
 _BAR = 64
@@ -151,7 +151,7 @@ def planned(
   bos_id: int | None,
   seed: int,
   positions: int | None,
-  row_length: int | None,
+  sequence_length: int | None,
 ) -> dict[str, Any]:
   """What the plan of a run over the store looks like.
 
@@ -161,10 +161,10 @@ def planned(
     bos_id: of its tokenizer.
     seed: template seed.
     positions: that the run has; None for those of one pass over the mixture.
-    row_length: positions of a row; None for ROW_LENGTH, or the longest example.
+    sequence_length: positions of a row; None for SEQUENCE_LENGTH, or the longest example.
 
   Returns:
-    {"seed", "row_length", "rows", "examples", "fill", "lengths_drawn",
+    {"seed", "sequence_length", "sequences", "examples", "fill", "lengths_drawn",
     "lengths_packed"}: histograms of the first so many draws and of what stands in
     the rows. They differ by the last window alone: packing changes no draw.
   """
@@ -172,7 +172,7 @@ def planned(
   lengths = {one.dataset.name: one.lengths(bos_id) for one in drawn}
   rated = {one.dataset.name: one.rate for one in drawn}
   longest = max(int(found.max()) for found in lengths.values())
-  row_length = row_length or max(ROW_LENGTH, longest)
+  sequence_length = sequence_length or max(SEQUENCE_LENGTH, longest)
   if positions is None:
     positions = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
   rendered = {one.dataset.name: one.epochs for one in drawn}
@@ -181,15 +181,15 @@ def planned(
     rated,
     rendered,
     seed=seed,
-    rows=max(1, math.floor(positions / row_length)),
-    row_length=row_length,
+    sequences=max(1, math.floor(positions / sequence_length)),
+    sequence_length=sequence_length,
     digest=digest,
   )
   before = drawn_lengths(lengths, rated, rendered, seed=seed, count=plan.examples)
   return {
     'seed': seed,
-    'row_length': row_length,
-    'rows': len(plan),
+    'sequence_length': sequence_length,
+    'sequences': len(plan),
     'examples': plan.examples,
     'fill': plan.fill,
     'lengths_drawn': histogram(before),
@@ -237,7 +237,7 @@ def assemble(
     bos_id=tokenizer.bos_id,
     seed=head['seed'],
     positions=request['steps'] and request['steps'] * request['batch_tokens'],
-    row_length=request['row_length'],
+    sequence_length=request['sequence_length'],
   )
   lengths = [one.lengths(tokenizer.bos_id) for one in training]
   return {

@@ -58,7 +58,7 @@ def materialize(
   epochs: int | None = None,
   steps: int | None = None,
   batch_tokens: int | None = None,
-  row_length: int | None = None,
+  sequence_length: int | None = None,
   data_dir: str | None = None,
   evaluate: Sequence[str] | None = None,
   missing: str = 'refuse',
@@ -78,8 +78,8 @@ def materialize(
     epochs: how many epochs to render; 1 if `steps` is not given either.
     steps: length of the run instead: render what it will draw of each dataset. Never
       more epochs than templates: after those, the plan takes up the first again.
-    batch_tokens: positions of a step (rows x row_length); needed with `steps`.
-    row_length: most positions of an example; None for the sum of the limits.
+    batch_tokens: positions of a step (rows x sequence_length); needed with `steps`.
+    sequence_length: most positions of an example; None for the sum of the limits.
     data_dir: TFDS data directory.
     evaluate: clusters to keep dev and test rows of; None for those held out.
     missing: `refuse`, or `skip` datasets that are not prepared.
@@ -109,7 +109,7 @@ def materialize(
     'epochs': epochs,
     'steps': steps,
     'batch_tokens': batch_tokens,
-    'row_length': row_length,
+    'sequence_length': sequence_length,
     'tokenizer': given.digest if given else f'{TRAIN}:{vocab_size}',
   }
   head = {
@@ -142,7 +142,7 @@ def materialize(
     style=mixture.style,
     seed=seed,
     limits=limits,
-    row_length=row_length,
+    sequence_length=sequence_length,
     data_dir=data_dir,
     sizes={d.name: dict(sizes) for d, sizes in training + evaluated},
     stamps={

@@ -50,7 +50,7 @@ class Job(NamedTuple):
     style: how its rows are put into words.
     seed: template seed.
     limits: most tokens of inputs and of targets.
-    row_length: most positions of an example; None for no further limit.
+    sequence_length: most positions of an example; None for no further limit.
     data_dir: TFDS data directory.
     sizes: dataset -> TFDS split -> rows really there.
     stamps: dataset -> state of its raw data on this machine; a part made from another
@@ -64,7 +64,7 @@ class Job(NamedTuple):
   family: str
   seed: int
   limits: Limits
-  row_length: int | None
+  sequence_length: int | None
   data_dir: str | None
   sizes: Mapping[str, Mapping[str, int]]
   stamps: Mapping[str, str]
@@ -264,7 +264,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     )  # fmt: skip
   renderer = Renderer(
     dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
-    row_length=job.row_length, pool=shown,
+    sequence_length=job.sequence_length, pool=shown,
   )  # fmt: skip
   shots: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)

@@ -118,7 +118,7 @@ def repair(
       style=Style(**manifest['style']),
       seed=manifest['seed'],
       limits=Limits(limits['inputs'], limits['targets']),
-      row_length=manifest['request']['row_length'],
+      sequence_length=manifest['request']['sequence_length'],
       data_dir=data_dir,
       sizes={
         n: dict(raw_records.sizes(d, data_dir=data_dir)) for n, d in datasets.items()

@@ -279,13 +279,20 @@ class Store:
           f'{want[:12]}; they must be the same: materialize with its {name}'
         )
 
-  def plan(self, *, seed: int, rows: int, row_length: int, pack: bool = True) -> Plan:
+  def plan(
+    self, *, seed: int, sequences: int, sequence_length: int, pack: bool = True
+  ) -> Plan:
     """The plan of a run over this store: opened if it was made before, else made.
 
     It is kept in STORE/plans; a store that cannot be written to gives the same plan
     without keeping it.
     """
-    names = {'seed': seed, 'rows': rows, 'row_length': row_length, 'pack': pack}
+    names = {
+      'seed': seed,
+      'sequences': sequences,
+      'sequence_length': sequence_length,
+      'pack': pack,
+    }
     folder = self.path / 'plans' / Plan.key(self.digest, self.rates, **names)
     if (folder / 'plan.json').is_file():
       return Plan.open(folder)
@@ -315,7 +322,7 @@ class Store:
     return [
       batch.assemble(
         [next(found[dataset]).example for dataset, _ in row],
-        row_length=plan.row_length,
+        sequence_length=plan.sequence_length,
         bos_id=self.bos_id,
         eos_id=self.eos_id,
       )

@@ -14,12 +14,12 @@ _MOST_CHANNELS = 256
 """Of a head, on Hopper and later; cuDNN takes multiples of 8."""
 
 
-def check(config: DecoderConfig, *, row_length: int, device_kind: str) -> None:
+def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> None:
   """Refuses what the kernel cannot compute, before anything is compiled.
 
   Args:
     config: of the decoder.
-    row_length: L, positions of a row.
+    sequence_length: L, positions of a row.
     device_kind: what JAX calls the devices, as 'NVIDIA H100 80GB HBM3'.
 
   Raises:
@@ -45,10 +45,10 @@ def check(config: DecoderConfig, *, row_length: int, device_kind: str) -> None:
       f'DecoderConfig.head_dim: got {config.head_dim}; {prefix} needs a multiple of 8 '
       f'of at most {_MOST_CHANNELS}; the nearest is {nearest}'
     )
-  if row_length % 2:
+  if sequence_length % 2:
     raise InputError(
-      f'ROW_LENGTH: got {row_length:,}; {prefix} needs a multiple of 2; the nearest is '
-      f'{row_length + 1:,}'
+      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of 2; the nearest is '
+      f'{sequence_length + 1:,}'
     )
 
 

@@ -23,12 +23,12 @@ _BLOCK = 512
 """Most queries, and most keys, of a block."""
 
 
-def check(config: DecoderConfig, *, row_length: int, device_kind: str) -> None:
+def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> None:
   """Refuses what the kernel cannot compute, before anything is compiled.
 
   Args:
     config: of the decoder.
-    row_length: L, positions of a row.
+    sequence_length: L, positions of a row.
     device_kind: what JAX calls the devices, as 'TPU v4'.
 
   Raises:
@@ -51,10 +51,10 @@ def check(config: DecoderConfig, *, row_length: int, device_kind: str) -> None:
         f'{prefix} has no DecoderConfig.{name}={getattr(config, name)!r}; must be '
         "'xla', or the model one of causal, global layers without a position bias"
       )
-  if row_length % _LANES:
-    nearest = max(1, round(row_length / _LANES)) * _LANES
+  if sequence_length % _LANES:
+    nearest = max(1, round(sequence_length / _LANES)) * _LANES
     raise InputError(
-      f'ROW_LENGTH: got {row_length:,}; {prefix} needs a multiple of {_LANES}; the '
+      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of {_LANES}; the '
       f'nearest is {nearest:,}'
     )
 

@@ -97,7 +97,7 @@ def step(module: Module, *, links: Links) -> Step:
 
 
 def roofline(
-  config: DecoderConfig, *, links: Links, tokens: int, row_length: int, train: bool
+  config: DecoderConfig, *, links: Links, tokens: int, sequence_length: int, train: bool
 ) -> Roofline:
   """By hand, of a layout that gathers weights over `fsdp` and cuts the rest by `model`.
 
@@ -110,7 +110,7 @@ def roofline(
   """
   chip = links.topology.chip
   cores = links.topology.cores
-  flops = decoder.flops_per_token(config, row_length)
+  flops = decoder.flops_per_token(config, sequence_length)
   params = decoder.parameter_count(config)
   sizes = dict(links.mesh.shape)
   rows = sizes['data'] * sizes['fsdp']
@@ -136,11 +136,11 @@ def roofline(
 
 
 def mfu(
-  config: DecoderConfig, *, topology: Topology, tokens: int, row_length: int,
+  config: DecoderConfig, *, topology: Topology, tokens: int, sequence_length: int,
   seconds: float, train: bool,
 ) -> float:  # fmt: skip
   """The share of the peak that goes into model FLOPs; recomputing earns none."""
-  flops = decoder.flops_per_token(config, row_length)
+  flops = decoder.flops_per_token(config, sequence_length)
   each = flops.train if train else flops.forward
   return tokens * each / (seconds * topology.chips * topology.chip.flops)
 

@@ -102,16 +102,16 @@ def lower(
   mesh = mesh_lib.build(run.mesh, devices=devices)
   shapes, axes = params_lib.abstract_params(config)
   rows = {
-    'train': run.batch_rows // run.accumulation,
-    'evaluate': run.evaluate.batch_rows,
-    'decode': run.evaluate.batch_rows,
+    'train': run.batch_size // run.accumulation,
+    'evaluate': run.evaluate.batch_size,
+    'decode': run.evaluate.batch_size,
   }[kind]
   if kind != 'train':
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
     rows = -(-rows // parts) * parts  # as the evaluation rounds it
-  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_rows=rows)
+  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=rows)
   attention_dispatch.check(
-    run.attention_kernel, config, row_length=run.row_length,
+    run.attention_kernel, config, sequence_length=run.sequence_length,
     device_kind=devices[0].device_kind,
   )  # fmt: skip
   if run.lora.rank:
@@ -138,11 +138,11 @@ def lower(
         rules=rules,
         **train_step.options(run),
       )
-      batch = train_step.batch_shapes(run.batch_rows, run.row_length)
+      batch = train_step.batch_shapes(run.batch_size, run.sequence_length)
       stage = step.lower(layout.shapes, batch)
       return Lowered(kind, config, mesh, layout, stage, run.batch_tokens)
     params = layout.shapes.params
-    length = run.evaluate.row_length
+    length = run.evaluate.sequence_length
     sharding = mesh_lib.batch_sharding(mesh, rules)
     if kind == 'evaluate':
 

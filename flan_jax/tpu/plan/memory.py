@@ -81,7 +81,7 @@ def of(compiled: Compiled, *, run: training.Run, limit: int) -> Memory:
   vocab = mesh_lib.parts('activation_vocab', mesh=mesh, rules=rules)
   chunks = run.accumulation if train else 1
   if train and run.head_chunk:
-    chunks *= run.row_length // run.head_chunk
+    chunks *= run.sequence_length // run.head_chunk
   logits = 4 * lowered.tokens // rows // chunks * -(-config.vocab_size // vocab)
   known = params + optimizer + gradients + weights + activations + cache + logits
   return Memory(

@@ -127,9 +127,9 @@ def plan(
   lowered = lowering.lower(run, config, devices=devices, kind=kind)
   links = Links(lowered.mesh, topology)
   train = kind == 'train'
-  length = run.row_length if train else run.evaluate.row_length
+  length = run.sequence_length if train else run.evaluate.sequence_length
   roofline = cost_model.roofline(
-    config, links=links, tokens=lowered.tokens, row_length=length, train=train
+    config, links=links, tokens=lowered.tokens, sequence_length=length, train=train
   )
   limit = int(topology.chip.core_hbm_gib * GIB)
   watts = assumptions.watts or topology.chip.watts
@@ -168,7 +168,7 @@ def plan(
   if not step.most:
     return found
   mfu = cost_model.mfu(
-    config, topology=topology, tokens=lowered.tokens, row_length=length,
+    config, topology=topology, tokens=lowered.tokens, sequence_length=length,
     seconds=step.most, train=train,
   )  # fmt: skip
   footprint = None
@@ -217,14 +217,14 @@ def changes(run: training.Run, topology: Topology, *, kind: str) -> list[Change]
       )
     mesh = run.mesh
     parts = topology.cores // mesh.model if mesh.data == -1 else mesh.data * mesh.fsdp
-    rows = run.batch_rows // parts
+    rows = run.batch_size // parts
     if rows > run.accumulation:
       add(
         f'--gin.Run.accumulation={rows} (one row of a device at a time)',
         accumulation=rows,
       )
-    if run.head_chunk is None and run.row_length % 8 == 0:
-      eighth = run.row_length // 8
+    if run.head_chunk is None and run.sequence_length % 8 == 0:
+      eighth = run.sequence_length // 8
       add(
         f'--gin.Run.head_chunk={eighth} (an eighth of the logits at a time)',
         head_chunk=eighth,
@@ -265,7 +265,7 @@ def sharding(run: training.Run, *, devices: list[Any]) -> list[Row]:
   shapes, axes = params_lib.abstract_params(run.model)
   rules = run.mesh.rules
   mesh_lib.check(
-    shapes, axes, mesh=mesh, rules=rules, batch_rows=run.batch_rows // run.accumulation
+    shapes, axes, mesh=mesh, rules=rules, batch_size=run.batch_size // run.accumulation
   )
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=rules)
   flat, _ = jax.tree_util.tree_flatten_with_path(shapes)

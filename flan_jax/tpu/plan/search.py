@@ -69,7 +69,7 @@ def spread(run: training.Run, topology: Topology) -> training.Run:
   """
   cores = topology.cores
   fsdp = max(1, run.mesh.fsdp)
-  rows = run.batch_rows // run.accumulation
+  rows = run.batch_size // run.accumulation
   while (
     fsdp * 2 <= rows and rows % (fsdp * 2) == 0 and fsdp * 2 * run.mesh.model <= cores
   ):

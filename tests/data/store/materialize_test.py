@@ -119,7 +119,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
   assert big['datasets']['picks']['epochs'] == 2
   found = Store.open(tmp_path / 'big')
   assert len(found.lengths('picks')) == 2 * 12
-  plan = found.plan(seed=0, rows=100, row_length=2048)
+  plan = found.plan(seed=0, sequences=100, sequence_length=2048)
   for name, drawn in plan.counts().items():
     assert drawn <= big['datasets'][name]['epochs'] * big['datasets'][name]['rows']
 
@@ -313,7 +313,7 @@ def test_a_disk_that_is_full_is_named_and_loses_nothing(tmp_path):
   """The real writer at a real limit: no file may grow past 96 KiB."""
   code = """
 import resource, signal, sys
-from flan_jax.catalog import dataset
+from flan_jax.catalog import registry
 from flan_jax.data.store.materialize import materialize
 from flan_jax.errors import InputError
 out, limit = sys.argv[1], int(sys.argv[2])
@@ -321,7 +321,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 if limit:
   resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-  mixture = dataset.mixture('microworld_mini_rte')
+  mixture = registry.mixture('microworld_mini_rte')
   materialize(mixture, out=out, tokenizer='bytes', epochs=1)
 except InputError as error:
   print(error)
@@ -382,7 +382,10 @@ def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
   found = Store.open(tmp_path / 'out')
   assert found.datasets == ('pairs', 'picks')
   assert found.evaluation_rows('twins', 'dev') == []
-  assert set(found.plan(seed=0, rows=9, row_length=512).counts()) == {'pairs', 'picks'}
+  assert set(found.plan(seed=0, sequences=9, sequence_length=512).counts()) == {
+    'pairs',
+    'picks',
+  }
   world.rows['pairs'].pop('train')
   world.rows['picks'].pop('train')
   with pytest.raises(InputError, match='no training rows are left'):
@@ -484,11 +487,11 @@ def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
   """Packing changes no draw: the lengths before and after differ by the last window."""
   manifest = materialize(
     world.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
-    batch_tokens=8192, row_length=2048,
+    batch_tokens=8192, sequence_length=2048,
   )  # fmt: skip
   found = manifest['plan']
-  assert (found['rows'], found['row_length']) == (160, 2048)
-  plan = Store.open(tmp_path / 'out').plan(seed=0, rows=160, row_length=2048)
+  assert (found['rows'], found['sequence_length']) == (160, 2048)
+  plan = Store.open(tmp_path / 'out').plan(seed=0, sequences=160, sequence_length=2048)
   assert manifest['fill'] == found['fill'] == plan.fill > 0.99
   assert found['examples'] == plan.examples
   drawn, packed = (found[key]['counts'] for key in ('lengths_drawn', 'lengths_packed'))

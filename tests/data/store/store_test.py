@@ -37,18 +37,18 @@ def test_records_come_in_the_order_asked_for(out):
 
 def test_a_plan_is_made_once_and_then_opened(out):
   store = Store.open(out)
-  plan = store.plan(seed=3, rows=30, row_length=512)
+  plan = store.plan(seed=3, sequences=30, sequence_length=512)
   (kept,) = (out / 'plans').iterdir()
   assert kept.name == plan.digest
   stamp = (kept / 'entry.npy').stat().st_mtime_ns
-  again = Store.open(out).plan(seed=3, rows=30, row_length=512)
+  again = Store.open(out).plan(seed=3, sequences=30, sequence_length=512)
   assert [again.row(k) for k in range(30)] == [plan.row(k) for k in range(30)]
   assert (kept / 'entry.npy').stat().st_mtime_ns == stamp
 
 
 def test_describe_says_what_stands_where_in_a_row(out):
   store = Store.open(out)
-  plan = store.plan(seed=3, rows=30, row_length=512)
+  plan = store.plan(seed=3, sequences=30, sequence_length=512)
   for k in (0, 11):
     found = describe(store, plan, k)
     row = store.row(plan, k)

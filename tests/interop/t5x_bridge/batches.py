@@ -29,21 +29,24 @@ def examples(count: int, *, seed: int = 0) -> list[Example]:
 
 
 def ours(
-  groups: list[list[Example]], *, row_length: int, bos_id: int | None = None
+  groups: list[list[Example]], *, sequence_length: int, bos_id: int | None = None
 ) -> Batch:
   """One packed row a group, as the trainer reads it."""
   return batch.stack([
-    batch.assemble(group, row_length=row_length, bos_id=bos_id, eos_id=EOS)
+    batch.assemble(group, sequence_length=sequence_length, bos_id=bos_id, eos_id=EOS)
     for group in groups
   ])  # fmt: skip
 
 
-def theirs(groups: list[list[Example]], *, row_length: int) -> dict[str, np.ndarray]:
+def theirs(
+  groups: list[list[Example]], *, sequence_length: int
+) -> dict[str, np.ndarray]:
   """The same rows as seqio's DecoderFeatureConverter makes them: [B, L], int32."""
   names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids',
            'positions', 'causal_attention')  # fmt: skip
   out = {
-    f'decoder_{name}': np.zeros((len(groups), row_length), np.int32) for name in names
+    f'decoder_{name}': np.zeros((len(groups), sequence_length), np.int32)
+    for name in names
   }
   for row, group in enumerate(groups):
     start = 0

@@ -83,7 +83,7 @@ def run_t5x(config, params):
 
   losses = []
   for groups in batches():
-    batch = theirs(groups, row_length=LENGTH)
+    batch = theirs(groups, sequence_length=LENGTH)
     state, loss = step(state, batch)
     losses.append(float(loss))
   return results(losses, state)
@@ -125,7 +125,7 @@ def run_t5x_on_a_mesh(config, params, tmp_path):
   assert gate.sharding.shard_shape(gate.shape) == (2, 128, 80)
   losses = []
   for groups in batches():
-    batch = theirs(groups, row_length=LENGTH)
+    batch = theirs(groups, sequence_length=LENGTH)
     made.train_state, metrics = made._partitioned_train_step(made.train_state, batch)
     losses.append(float(metrics['loss'].compute()))
   return results(losses, made.train_state)
@@ -161,7 +161,7 @@ def run_ours(config, params):
   losses = []
   with train_step.sharded(mesh, run.rules):
     for groups in batches():
-      batch = mesh_lib.put_batch(ours(groups, row_length=LENGTH), sharding)
+      batch = mesh_lib.put_batch(ours(groups, sequence_length=LENGTH), sharding)
       state, metrics = step(state, batch)
       losses.append(float(metrics.loss) / float(metrics.weight))
   moments = jax.tree.map(
@@ -209,7 +209,7 @@ def test_t5x_writes_the_answers_that_we_write(attention):
 
   config = dataclasses.replace(WIDE, attention=attention)
   params = jax.device_get(params_lib.init_params(config, seed=3))
-  batch = theirs([[one] for one in examples(4)], row_length=24)
+  batch = theirs([[one] for one in examples(4)], sequence_length=24)
   given = batch['decoder_causal_attention']
   lengths = given.sum(-1) - 1
   model = make_model(config, decode_fn=decoding.temperature_sample)
@@ -240,9 +240,13 @@ def test_t5x_writes_the_answers_that_we_write(attention):
 def test_scores_are_summed_log_probabilities_of_the_targets():
   params = jax.device_get(params_lib.init_params(TINY, seed=1))
   groups = [[one] for one in examples(4)]
-  got = make_model(TINY).score_batch({'decoder': params}, theirs(groups, row_length=24))
+  got = make_model(TINY).score_batch(
+    {'decoder': params}, theirs(groups, sequence_length=24)
+  )
   want = [
-    -float(train_step.loss_sums(params, ours([group], row_length=24), config=TINY)[0])
+    -float(
+      train_step.loss_sums(params, ours([group], sequence_length=24), config=TINY)[0]
+    )
     for group in groups
   ]
   np.testing.assert_allclose(got, want, rtol=1e-5)

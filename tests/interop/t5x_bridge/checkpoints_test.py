@@ -71,7 +71,7 @@ def trained(folder, *more: str) -> str:
     'HELD_OUT': (),
     'TRAIN_STEPS': 2,
     'BATCH_TOKENS': 2048,
-    'ROW_LENGTH': 256,
+    'SEQUENCE_LENGTH': 256,
     'Optimizer.warmup_steps': 1,
   }
   flags = [f'--gin.{name}={value}' for name, value in settings.items()]

@@ -55,8 +55,8 @@ def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
   config = variant(name)
   groups = pairs()
   mine, batch = (
-    ours(groups, row_length=LENGTH, bos_id=bos_id),
-    theirs(groups, row_length=LENGTH),
+    ours(groups, sequence_length=LENGTH, bos_id=bos_id),
+    theirs(groups, sequence_length=LENGTH),
   )
   module = Network(config, bos_id=bos_id)
   params = init(module)['params']
@@ -89,7 +89,7 @@ def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
 
 def test_a_row_of_one_example_needs_neither_segments_nor_positions():
   groups = [[one] for one in examples(4)]
-  batch = theirs(groups, row_length=16)
+  batch = theirs(groups, sequence_length=16)
   module = Network(TINY)
   params = init(module)['params']
   tokens = batch['decoder_input_tokens'], batch['decoder_target_tokens']
@@ -139,7 +139,7 @@ def test_an_axis_without_a_name_in_t5x_is_refused_with_its_parameter():
 @pytest.mark.parametrize(('attention', 'given'), [('prefix', False), ('causal', True)])
 def test_two_opinions_on_the_prefix_are_refused(attention, given):
   config = dataclasses.replace(TINY, attention=attention)
-  batch = theirs(pairs(), row_length=LENGTH)
+  batch = theirs(pairs(), sequence_length=LENGTH)
   module = Network(config)
   params = init(module)['params']
   with pytest.raises(InputError, match='inputs_bidirectional_attention'):
@@ -157,7 +157,7 @@ def test_reading_by_the_cache_equals_reading_the_row(name, bos_id):
   """Prompts of different length, then the answers token by token, as t5x does it."""
   config = variant(name)
   prefix = config.attention == 'prefix'
-  batch = theirs([[one] for one in examples(4)], row_length=16)
+  batch = theirs([[one] for one in examples(4)], sequence_length=16)
   tokens, given = batch['decoder_input_tokens'], batch['decoder_causal_attention']
   module = Network(config, bos_id=bos_id)
   params = init(module)['params']

@@ -34,7 +34,7 @@ def batch() -> batch_lib.Batch:
     [Example(draw(70), draw(30)), Example(draw(8), draw(5))],
   ]
   return batch_lib.stack([
-    batch_lib.assemble(group, row_length=128, bos_id=None, eos_id=1)
+    batch_lib.assemble(group, sequence_length=128, bos_id=None, eos_id=1)
     for group in groups
   ])  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_dense_attention(changes, remat):
 
 
 @pytest.mark.parametrize(
-  ('config', 'row_length', 'kind', 'message'),
+  ('config', 'sequence_length', 'kind', 'message'),
   [
     ({}, 256, 'cpu', "runs on NVIDIA GPUs, these devices are 'cpu'; must be 'xla'"),
     ({}, 256, 'TPU v4', "these devices are 'TPU v4'"),
@@ -100,11 +100,13 @@ def test_loss_and_gradients_are_those_of_dense_attention(changes, remat):
       'a multiple of 8 of at most 256; the nearest is 256',
     ),
     ({'head_dim': 36}, 256, H100, 'the nearest is 32'),
-    ({}, 255, H100, 'ROW_LENGTH: got 255; .* the nearest is 256'),
+    ({}, 255, H100, 'SEQUENCE_LENGTH: got 255; .* the nearest is 256'),
   ],
 )
-def test_what_it_cannot_compute_is_refused(config, row_length, kind, message):
+def test_what_it_cannot_compute_is_refused(config, sequence_length, kind, message):
   with pytest.raises(InputError, match=message):
     cudnn.check(
-      dataclasses.replace(MODEL, **config), row_length=row_length, device_kind=kind
+      dataclasses.replace(MODEL, **config),
+      sequence_length=sequence_length,
+      device_kind=kind,
     )

@@ -95,7 +95,7 @@ def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
 
 
 @pytest.mark.parametrize(
-  ('config', 'row_length', 'kind', 'message'),
+  ('config', 'sequence_length', 'kind', 'message'),
   [
     ({}, 256, 'TPU v3', "runs on TPU v4 and later, these devices are 'TPU v3'"),
     ({}, 256, 'cpu', "these devices are 'cpu'; must be 'xla'"),
@@ -105,8 +105,10 @@ def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
     ({'layer_pattern': 'LG', 'window': 8}, 256, 'TPU v4', 'has no DecoderConfig.layer'),
   ],
 )
-def test_what_it_cannot_compute_is_refused(config, row_length, kind, message):
+def test_what_it_cannot_compute_is_refused(config, sequence_length, kind, message):
   with pytest.raises(InputError, match=message):
     splash.check(
-      dataclasses.replace(ROTARY, **config), row_length=row_length, device_kind=kind
+      dataclasses.replace(ROTARY, **config),
+      sequence_length=sequence_length,
+      device_kind=kind,
     )

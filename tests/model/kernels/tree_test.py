@@ -20,7 +20,7 @@ from flan_jax.model.decoder import Decoder
 from flan_jax.model.kernels import tree as tree_lib
 
 
-def forest(*, rows, row_length, seed=0):
+def forest(*, rows, sequence_length, seed=0):
   """Rows of trees with prompts of 5 to 60 tokens and 1 to 5 options, and padding."""
   generator = np.random.default_rng(seed)
 
@@ -32,11 +32,11 @@ def forest(*, rows, row_length, seed=0):
     prompt = draw(5, 60)
     paths += [Path(prompt, draw(1, 12)) for _ in range(generator.integers(1, 6))]
   grove = Grove(paths, whole_contexts=False)
-  places, sizes = grove.cut(row_length)
+  places, sizes = grove.cut(sequence_length)
   trees = [grove.tree(p, size=int(n)) for p, n in zip(places, sizes, strict=True)]
-  packed = prefix_tree.pack(sizes, row_length=row_length)[:rows]
+  packed = prefix_tree.pack(sizes, sequence_length=sequence_length)[:rows]
   laid = [[trees[i] for i in row] for row in packed]
-  return prefix_tree.plant(grove, laid, rows=rows, row_length=row_length)[0]
+  return prefix_tree.plant(grove, laid, rows=rows, sequence_length=sequence_length)[0]
 
 
 def random(*shape, seed):
@@ -44,20 +44,20 @@ def random(*shape, seed):
 
 
 @pytest.mark.parametrize(
-  ('row_length', 'block', 'biased', 'others'),
+  ('sequence_length', 'block', 'biased', 'others'),
   [
     (160, 128, False, {}),
     (384, 128, True, {}),
     (256, 256, False, {'scale': 0.3, 'softcap': 2.0}),
   ],
 )
-def test_equals_dense_attention(row_length, block, biased, others):
+def test_equals_dense_attention(sequence_length, block, biased, others):
   B, H, K, C = 2, 4, 2, 64
-  laid = forest(rows=B, row_length=row_length)
+  laid = forest(rows=B, sequence_length=sequence_length)
   ends = jnp.array(laid.ends)
-  query = random(B, row_length, H, C, seed=1)
-  key, value = (random(B, row_length, K, C, seed=s) for s in (2, 3))
-  bias = random(B, H, row_length, row_length, seed=4) if biased else None
+  query = random(B, sequence_length, H, C, seed=1)
+  key, value = (random(B, sequence_length, K, C, seed=s) for s in (2, 3))
+  bias = random(B, H, sequence_length, sequence_length, seed=4) if biased else None
   tokens = Layout(jnp.array(laid.positions), jnp.array(laid.segment_ids), None, ends)
   mask = attention.attention_mask(tokens, tokens)
   got = tree_lib.kernel_attention(
@@ -76,7 +76,7 @@ def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch)
     vocab_size=9, num_layers=2, d_model=16, d_ff=16, num_heads=4, num_kv_heads=2,
     head_dim=8, positions=positions,
   )  # fmt: skip
-  laid = forest(rows=1, row_length=160)
+  laid = forest(rows=1, sequence_length=160)
   params = Decoder(config).init(
     jax.random.key(0),
     laid.tokens,

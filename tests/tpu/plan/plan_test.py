@@ -25,12 +25,12 @@ SMALL = (
   '--gin.DecoderConfig.dtype=bfloat16',
   '--gin.REMAT=dots',
   '--gin.BATCH_TOKENS=2048',
-  '--gin.ROW_LENGTH=512',
+  '--gin.SEQUENCE_LENGTH=512',
   '--gin.TRAIN_STEPS=1000',
 )
 SPLASH = (
   '--gin.DecoderConfig.head_dim=128',
-  '--gin.ROW_LENGTH=1024',
+  '--gin.SEQUENCE_LENGTH=1024',
   '--gin.Run.attention_kernel=splash',
 )
 SEQUENCE = ('--gin_file=gin/mesh/sequence.gin', '--gin.MODEL=2')

@@ -17,7 +17,7 @@ def run(*flags: str):
   files = ['gin/runs/base.gin', 'gin/models/422m.gin']
   given = (
     'BATCH_TOKENS=40960',
-    'ROW_LENGTH=1280',
+    'SEQUENCE_LENGTH=1280',
     'TRAIN_STEPS=10',
     'REMAT=none',
     'MODEL_DIR=out',
