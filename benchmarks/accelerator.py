@@ -33,7 +33,7 @@ ROUNDS, STEPS = 3, 4
 def groups(rows: int, length: int, vocabulary: int):
   """Examples, by row: log-normal lengths, packed one after another."""
   from flan_jax.data import batch as batch_lib
-  from flan_jax.data.batch import Example
+  from flan_jax.data.batch import TokenizedExample
 
   rng = np.random.default_rng(0)
   for _ in range(rows):
@@ -45,7 +45,7 @@ def groups(rows: int, length: int, vocabulary: int):
       if inputs < 8:
         break
       draw = [rng.integers(3, vocabulary, n, np.int32) for n in (inputs, targets)]
-      group.append(Example(*draw))
+      group.append(TokenizedExample(*draw))
       used += batch_lib.length(inputs, targets, None)
     yield group
 

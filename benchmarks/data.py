@@ -96,7 +96,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
       for _ in rows:
         pass
 
-  rows = sum(store.rows(name) for name in names)
+  rows = sum(store.num_examples(name) for name in names)
   tokens = sum(int(store.lengths(name).sum(dtype=np.int64)) for name in names)
   works = {
     'flan materialize': ours,

@@ -26,7 +26,7 @@ import numpy as np
 
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.checkpoints import model_dir
 from flan_jax.data import tokenizers
@@ -61,7 +61,7 @@ def timed(work: Callable):
   return out, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def rows(data: pathlib.Path, name: str, count: int) -> list[Row]:
+def rows(data: pathlib.Path, name: str, count: int) -> list[Example]:
   """The first rows of a dataset."""
   dataset = registry.get(name)
   path = data / f'{DATASETS[name]}.jsonl'
@@ -73,7 +73,7 @@ def rows(data: pathlib.Path, name: str, count: int) -> list[Row]:
 
 
 def requests(
-  name: str, found: Sequence[Row], *, form: str, tokenizer: Tokenizer
+  name: str, found: Sequence[Example], *, form: str, tokenizer: Tokenizer
 ) -> list[Request]:
   """Prompts by the first template of that form, and options after a space."""
   dataset = Style(form=form).of(registry.get(name))
@@ -83,7 +83,7 @@ def requests(
     prompt = prompt_lib.render(dataset, template, row).inputs
     texts = [prompt, *(f' {option}' for option in row.answer.options)]
     ids, *options = tokenizer.encode_batch(texts)
-    out.append(Request(ids, tuple(options), f'{name} {row.row_id}'))
+    out.append(Request(ids, tuple(options), f'{name} {row.example_id}'))
   return out
 
 

@@ -49,14 +49,16 @@ def shape(**changes):
 
 def groups(rows: int, length: int):
   """Examples that fill every row, their seqio BOS counted."""
-  from flan_jax.data.batch import Example
+  from flan_jax.data.batch import TokenizedExample
 
   rng = np.random.default_rng(0)
   size = length // EXAMPLES
 
   def example():
     inputs = rng.integers(3, VOCAB, int(size * 0.75) - 1, np.int32)
-    return Example(inputs, rng.integers(3, VOCAB, size - len(inputs) - 2, np.int32))
+    return TokenizedExample(
+      inputs, rng.integers(3, VOCAB, size - len(inputs) - 2, np.int32)
+    )
 
   return [[example() for _ in range(EXAMPLES)] for _ in range(rows)]
 

@@ -1,7 +1,7 @@
 """Writes docs/catalog.md from the declarations; `make docs` runs it.
 
-`python docs/catalog.py --look` first reads prepared rows of every dataset through
-TFDS, renders them in every template, and keeps what it saw in docs/rows_seen.json.
+`python docs/catalog.py --look` first reads prepared examples of every dataset through
+TFDS, renders them in every template, and keeps what it saw in docs/examples_seen.json.
 It looks in $TFDS_DATA_DIR, or in the folder given by --data-dir.
 """
 
@@ -26,17 +26,17 @@ from flan_jax.report import statements
 
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE / 'catalog.md'
-SEEN = HERE / 'rows_seen.json'
+SEEN = HERE / 'examples_seen.json'
 MOST = 100
 """Rows read of every split."""
 
 
 def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
-  """Dataset -> what its builder offers, and what its prepared rows gave.
+  """Dataset -> what its builder offers, and what its prepared examples gave.
 
   `name` is the pinned name, by which `merged` knows what is out of date; `versions`
   are those that the installed TFDS can still build, the newest first;
-  `prepared` counts the rows of every TFDS split; `read` and `dropped` count the rows
+  `prepared` counts the examples of every TFDS split; `read` and `dropped` count the examples
   looked at (dropped: without a label), each rendered in every template.
   """
   seen = {}
@@ -48,18 +48,18 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
       continue
     entry['read'] = entry['dropped'] = 0
     for split in dataset.slices:
-      if not dataset.rows(split, entry['prepared']):
+      if not dataset.num_examples(split, entry['prepared']):
         continue
-      rows = raw_records.records(dataset, split, data_dir=data_dir)
-      for row_id, record in itertools.islice(rows, MOST):
+      examples = raw_records.records(dataset, split, data_dir=data_dir)
+      for example_id, record in itertools.islice(examples, MOST):
         entry['read'] += 1
         try:
-          row = dataset.read(record, row_id)
+          example = dataset.read(record, example_id)
         except Unlabeled:
           entry['dropped'] += 1
           continue
         for index in range(len(dataset.templates)):
-          prompt.render(dataset, index, row)
+          prompt.render(dataset, index, example)
     print(dataset.name, entry, flush=True)
   return seen
 
@@ -102,9 +102,10 @@ def _answer(dataset: Dataset) -> str:
 
 
 def _splits(dataset: Dataset) -> dict[str, str]:
-  """Canonical split -> its slice and its rows, for a cell of the table."""
+  """Canonical split -> its slice and its examples, for a cell of the table."""
   return {
-    split: f'`{part}` {dataset.rows(split):,}' for split, part in dataset.slices.items()
+    split: f'`{part}` {dataset.num_examples(split):,}'
+    for split, part in dataset.slices.items()
   }
 
 
@@ -151,7 +152,7 @@ def load() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--look', action='store_true', help='read prepared rows anew')
+  parser.add_argument('--look', action='store_true', help='read prepared examples anew')
   parser.add_argument('--data-dir', metavar='DIR')
   options = parser.parse_args()
   if options.look:

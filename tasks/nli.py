@@ -457,7 +457,7 @@ DATASETS = (
     templates=_SNLI_TEMPLATES,
     license='CC BY-SA 4.0',
     citation='Bowman et al. 2015, "A large annotated corpus for learning natural language inference", EMNLP',
-    note='premises are captions of photographs; rows on which annotators did not agree (label -1) are dropped',
+    note='premises are captions of photographs; examples on which annotators did not agree (label -1) are dropped',
   ),
   Dataset(
     name='wnli',

@@ -326,7 +326,7 @@ DATASETS = (
     templates=_MULTIRC_TEMPLATES,
     license='MultiRC research license',
     citation='Khashabi et al. 2018, "Looking Beyond the Surface", NAACL',
-    note='one row per candidate answer; a question may have several right ones',
+    note='one example per candidate answer; a question may have several right ones',
   ),
   Dataset(
     name='openbookqa',

@@ -152,7 +152,7 @@ CNN_DAILYMAIL = Dataset(
   license='news text of CNN and the Daily Mail: research use',
   citation='Hermann et al. 2015, "Teaching Machines to Read and Comprehend", NeurIPS; See, Liu and Manning 2017, "Get To The Point", ACL',
   note=(
-    'FLAN used 3.1.0, which TFDS no longer has; 3.4.0 has the same rows, without the '
+    'FLAN used 3.1.0, which TFDS no longer has; 3.4.0 has the same examples, without the '
     'blank before added full stops, and two more fields.'
   ),
 )
@@ -206,7 +206,7 @@ GIGAWORD = Dataset(
   license='Gigaword: LDC license',
   citation='Graff et al. 2003, "English Gigaword", LDC; Rush, Chopra and Weston 2015, "A Neural Attention Model for Abstractive Sentence Summarization", EMNLP',
   note=(
-    'Text in lower case, joined up from Penn Treebank tokens. Rows with an unknown '
+    'Text in lower case, joined up from Penn Treebank tokens. Examples with an unknown '
     'word or a masked number (UNK, #), about 46% of them, are dropped and counted.'
   ),
 )

@@ -80,14 +80,14 @@ PAPER_ONLY = (
   'para_crawl_enes.'
 )
 
-# Name, name in the paper's view of 62, code of the language, rows of train, note.
+# Name, name in the paper's view of 62, code of the language, examples of train, note.
 PARA_CRAWL_PAIRS = (
   ('para_crawl_enes', 'ParaCrawl EN/ES', 'es', 21_987_267, ''),
   ('para_crawl_ende', '', 'de', 16_264_448, PAPER_ONLY),
   ('para_crawl_enfr', '', 'fr', 31_374_161, PAPER_ONLY),
 )
 
-# Name, name in the paper's view, TFDS builder, code of the language, rows of train, validation and test.
+# Name, name in the paper's view, TFDS builder, code of the language, examples of train, validation and test.
 WMT_PAIRS = (
   ('wmt14_enfr', 'WMT14 EN/FR', 'wmt14_translate', 'fr', 40_836_715, 3_000, 3_003),
   (

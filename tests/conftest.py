@@ -67,10 +67,10 @@ ROWS = pathlib.Path(__file__).parent / 'rows'
 
 
 @pytest.fixture
-def own_rows():
-  """Dataset -> its two rows of our own writing, in the shape of its records.
+def own_examples():
+  """Dataset -> its two examples of our own writing, in the shape of its records.
 
-  They stand in `rows/<builder>/<config>/<split>.jsonl`, the layout that
+  They stand in `examples/<builder>/<config>/<split>.jsonl`, the layout that
   `flan fetch --from` takes; datasets of one TFDS name share them.
   """
 

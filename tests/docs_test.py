@@ -61,11 +61,11 @@ def test_looking_where_nothing_is_prepared_forgets_nothing_but_old_pins(page):
 
 def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
   fetch = pytest.importorskip('flan_jax.data.fetch', exc_type=ImportError)
-  rows = str(pathlib.Path(__file__).parent / 'rows')
+  examples = str(pathlib.Path(__file__).parent / 'rows')
   fetch.fetch(
     [DATASETS['snli'], DATASETS['wsc273']],
     data_dir=str(tmp_path),
-    folder=rows,
+    folder=examples,
     progress=Progress(quiet=True),
   )
   seen = page.look(str(tmp_path))

@@ -45,17 +45,17 @@ def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
 
 @pytest.mark.parametrize('name', registry.family('flan'))
 def test_the_prompts_of_two_rows_of_our_own_in_every_template(
-  name, own_rows, update_golden
+  name, own_examples, update_golden
 ):
   """Every template once, the rows taking turns."""
   dataset = registry.get(name)
-  rows = own_rows(dataset)
+  rows = own_examples(dataset)
   parts = []
   for index, template in enumerate(dataset.templates):
     row = rows[index % len(rows)]
     prompt = prompt_lib.render(dataset, index, row)
     kind = f', {template.kind}' if template.kind else ''
-    heading = f'--- template {index}{kind}, row {row.row_id}'
+    heading = f'--- template {index}{kind}, row {row.example_id}'
     parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   text = '\n'.join(parts)
   compare(HERE / 'prompts' / f'{name}.txt', text, update=update_golden)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from flan_jax.catalog.answers import Answer, Label, Text
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.template import Template
 from flan_jax.data import tokenizers
 from flan_jax.inference.generate import Generated
@@ -30,8 +30,8 @@ WRITTEN = dataclasses.replace(
 )  # fmt: skip
 
 
-def rows(dataset, count):
-  """(dataset name, split) -> rows that alternate between the labels."""
+def examples(dataset, count):
+  """(dataset name, split) -> examples that alternate between the labels."""
 
   def read(name, split):
     assert name == dataset.name
@@ -42,8 +42,8 @@ def rows(dataset, count):
         answer = Answer(LABELS[i % 2], LABELS, (i % 2,), (LABELS[i % 2],))
       else:
         answer = Answer(f'it is {i}', references=(f'it is {i}', f'number {i}'))
-      row_id = f'{split}.0.{i}'
-      out.append(Row(row_id, values | {'answer': answer.text}, answer))
+      example_id = f'{split}.0.{i}'
+      out.append(Example(example_id, values | {'answer': answer.text}, answer))
     return out
 
   return read

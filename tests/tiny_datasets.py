@@ -100,15 +100,15 @@ def _record(name, i):
 
 
 class World:
-  """The rows of the tiny world, open to a test's changes.
+  """The examples of the tiny world, open to a test's changes.
 
   Attributes:
-    rows: dataset -> TFDS split -> list of records.
+    examples: dataset -> TFDS split -> list of records.
     mixture: of the three datasets outside `paraphrase`, which is held out.
   """
 
   def __init__(self):
-    self.rows = {
+    self.examples = {
       d.name: {s: [_record(d.name, i) for i in range(n)] for s, n in d.sizes.items()}
       for d in DATASETS
     }
@@ -122,18 +122,20 @@ class World:
     )
 
   def sizes(self, dataset, *, data_dir=None):
-    if dataset.name not in self.rows:
+    if dataset.name not in self.examples:
       raise InputError(f'dataset {dataset.name!r}: not prepared in {data_dir}')
-    return {split: len(rows) for split, rows in self.rows[dataset.name].items()}
+    return {
+      split: len(examples) for split, examples in self.examples[dataset.name].items()
+    }
 
   def stamp(self, dataset, *, data_dir=None):
-    return hashlib.sha256(json.dumps(self.rows[dataset.name]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(self.examples[dataset.name]).encode()).hexdigest()
 
   def records(self, dataset, split, *, data_dir=None):
     part = dataset.resolve_splits(self.sizes(dataset))[split]
-    for i in range(part.lo or 0, len(self.rows[dataset.name][part.split])):
+    for i in range(part.lo or 0, len(self.examples[dataset.name][part.split])):
       if part.hi is None or i < part.hi:
-        yield f'{part.split}.0.{i}', self.rows[dataset.name][part.split][i]
+        yield f'{part.split}.0.{i}', self.examples[dataset.name][part.split][i]
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
 def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
   """Neither the checkout nor a path into it: what is shipped is found."""
   flan = python.with_name('flan')
-  few = ('--gin.Evaluate.max_rows=4', '--gin.Evaluate.templates=1')
+  few = ('--gin.Evaluate.max_examples=4', '--gin.Evaluate.templates=1')
   command = ('train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STEPS=2')
   run(flan, *command, '--gin.Optimizer.warmup_steps=1', *few, cwd=tmp_path)
   made = tmp_path / 'runs' / 'demo'

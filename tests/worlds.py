@@ -312,7 +312,9 @@ def sentences_nearly_the_same(name: str, *, draws: int) -> list[Cell]:
     right = generator.integers(0, 30, (size, 12))
     wrong = np.argsort(generator.random((size, 12)), axis=1)
     texts = [right, *(np.where(wrong < k, 30 + wrong, right) for k in (3, 1))]
-    texts = [[' '.join(f'w{word}' for word in row) for row in of] for of in texts]
+    texts = [
+      [' '.join(f'w{word}' for word in example) for example in of] for of in texts
+    ]
   else:
     right = generator.uniform(0, 5, size)
     said = np.clip(np.round(right + generator.normal(0, 1.2, size)), 0, 5)
@@ -351,14 +353,14 @@ def few_fit(
   mended: float | None = None,
   scattered: bool = False,
 ) -> list[Cell]:
-  """Templates that were measured on a part of the rows, the same or each its own.
+  """Templates that were measured on a part of the examples, the same or each its own.
 
   Args:
     draws: evaluations of each cell.
     rates: of the model.
-    agreements: how often a template answers as the row says and not by itself.
-    mended: share of the rows that a tuned model has right, beside this one as its base.
-    scattered: whether each template has rows of its own, and not the first.
+    agreements: how often a template answers as the example says and not by itself.
+    mended: share of the examples that a tuned model has right, beside this one as its base.
+    scattered: whether each template has examples of its own, and not the first.
   """
   generator = np.random.default_rng(0)
   accuracy = metrics.METRICS['accuracy']
@@ -400,7 +402,7 @@ def whole() -> dict[str, list[Cell]]:
     'difference of BLEU, nearly the same': sentences_nearly_the_same('bleu', draws=500),
     'difference of r, nearly the same': sentences_nearly_the_same('pearson', draws=500),
     'mean, templates that fit few rows': few_fit(draws=1_000),
-    'mean, templates that fit few rows of their own': few_fit(
+    'mean, templates that fit few examples of their own': few_fit(
       draws=1_000, scattered=True
     ),
     'difference, templates that fit few rows': few_fit(

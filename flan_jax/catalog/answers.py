@@ -11,7 +11,7 @@ from flan_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What one row expects.
+  """What one example expects.
 
   Attributes:
     text: the answer as training writes it.
@@ -95,7 +95,7 @@ class Choice:
       braces, as in `('{option1} {rest}', '{option2} {rest}')`.
     first: the index that the record gives to the first option.
     cleaning: passes every option through these, in order.
-    count: how many options a row must have, others being dropped; None: any number.
+    count: how many options an example must have, others being dropped; None: any number.
     gap: a field and a mark in it: an option reads as that field with the mark
       replaced by it; None: it stands by itself.
   """
@@ -139,7 +139,7 @@ class Choice:
     if not 0 <= index < len(options):
       raise InputError(
         f'choice {self.path!r}: got {label}; must be {self.first} to '
-        f'{self.first + len(options) - 1} (the row has {len(options)} options)'
+        f'{self.first + len(options) - 1} (the example has {len(options)} options)'
       )
     return (index,)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.catalog import prompt
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.template import Template
 
 FORM = 'continuation'
@@ -176,7 +176,7 @@ def how(dataset: Dataset) -> dict[str, Any]:
   return {'joint': JOINT, 'end': '\n\n' if dataset.name in IN_LINES else '\n'}
 
 
-def exemplar(dataset: Dataset, template: int, row: Row) -> str:
+def exemplar(dataset: Dataset, template: int, example: Example) -> str:
   """One exemplar with its answer, and the empty line after it."""
-  shown = prompt.render(dataset, template, row)
+  shown = prompt.render(dataset, template, example)
   return f'{shown.inputs}{after(JOINT, shown.targets)}\n\n'

@@ -35,16 +35,16 @@ CLUSTERS = (
 SPLITS = ('train', 'dev', 'test')
 
 
-class Row(NamedTuple):
+class Example(NamedTuple):
   """One record, read: its fields and what it expects.
 
   Attributes:
-    row_id: TFDS split, shard and position, or a generator's id; draws its templates.
+    example_id: TFDS split, shard and position, or a generator's id; draws its templates.
     values: field name -> string, `answer` included.
     answer: options, gold indices and references.
   """
 
-  row_id: str
+  example_id: str
   values: dict[str, str]
   answer: Answer
 
@@ -58,9 +58,9 @@ class Dataset:
     cluster: one of CLUSTERS.
     tfds: TFDS name with config and pinned version; '' where a generator makes it.
     train, dev, test: TFDS slices of the full dataset ('' where there is none).
-    sizes: TFDS split -> number of rows of the full dataset.
+    sizes: TFDS split -> number of examples of the full dataset.
     fields: field name -> path in the record, or a Field that cleans it.
-    cleaning: of every text of a row: `prose`, or `verbatim` if every character counts.
+    cleaning: of every text of an example: `prose`, or `verbatim` if every character counts.
     answer: Label, Choice or Text.
     evidence: the field, if any, that holds the answer; long prompts are cut around it.
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
@@ -77,7 +77,7 @@ class Dataset:
     paper_name: what the paper counts it as, one of its 62; several tasks may be one
       (ANLI, MNLI, ARC, SQuAD). '' where the paper's view lacks it.
     in_reference: whether it is one of the 69 tasks that the reference trains on.
-    derived_from: datasets, or texts by name, that its rows are made of; it may give
+    derived_from: datasets, or texts by name, that its examples are made of; it may give
       away what another dataset made of them is asked (see flan_jax.catalog.leakage).
     license, citation, note: for the reader of the catalog.
   """
@@ -127,7 +127,7 @@ class Dataset:
 
   @property
   def sources(self) -> frozenset[str]:
-    """What its rows are made of: itself, and whatever it is derived from."""
+    """What its examples are made of: itself, and whatever it is derived from."""
     return frozenset((self.name, *self.derived_from))
 
   @property
@@ -169,19 +169,21 @@ class Dataset:
     )
     return tuple(way for way in ways if way.evaluated_templates)
 
-  def directed(self, row: Row) -> Row:
-    """A row of the declaration, with the answer of this direction."""
+  def directed(self, example: Example) -> Example:
+    """An example of the declaration, with the answer of this direction."""
     if not self.direction:
-      return row
-    answer = self.answer({}, row.values)
-    return Row(row.row_id, {**row.values, 'answer': answer.text}, answer)
+      return example
+    answer = self.answer({}, example.values)
+    return Example(
+      example.example_id, {**example.values, 'answer': answer.text}, answer
+    )
 
   def resolve_splits(self, real: Mapping[str, int]) -> dict[str, splits_lib.Slice]:
     """Canonical split -> slice of the data really there (design decision 8)."""
     return splits_lib.resolve(self.slices, self.sizes, real)
 
-  def rows(self, split: str, sizes: Mapping[str, int] | None = None) -> int:
-    """Number of rows of a canonical split, of the declared or the given sizes."""
+  def num_examples(self, split: str, sizes: Mapping[str, int] | None = None) -> int:
+    """Number of examples of a canonical split, of the declared or the given sizes."""
     part = self.resolve_splits(sizes or self.sizes).get(split)
     if part is None:
       return 0
@@ -193,12 +195,12 @@ class Dataset:
     field = self.fields[name]
     return field if isinstance(field, Field) else Field(field)
 
-  def read(self, record: Record, row_id: str) -> Row:
+  def read(self, record: Record, example_id: str) -> Example:
     """Reads one record.
 
     Raises:
       InputError: if a field is missing or a label is outside its set.
-      flan_jax.catalog.fields.Unlabeled: if the row carries no label.
+      flan_jax.catalog.fields.Unlabeled: if the example carries no label.
     """
     values = {name: self.cleaning(self.field(name)(record)) for name in self.fields}
     answer = self.answer(record, values).cleaned(self.cleaning)
@@ -206,7 +208,7 @@ class Dataset:
       field = self.field(self.evidence.field)
       span = self.evidence(record, field, values, answer, clean=self.cleaning)
       answer = dataclasses.replace(answer, span=span)
-    return Row(row_id, {**values, 'answer': answer.text}, answer)
+    return Example(example_id, {**values, 'answer': answer.text}, answer)
 
 
 _TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
@@ -231,7 +233,7 @@ def _check(dataset: Dataset) -> None:
     template.validate(tuple(dataset.fields), has_options=dataset.has_options)
   _check_answer(dataset)
   _check_source(dataset)
-  _check_rows(dataset)
+  _check_examples(dataset)
   _check_directions(dataset)
 
 
@@ -287,24 +289,26 @@ def _check_source(dataset: Dataset) -> None:
       )
 
 
-def _check_rows(dataset: Dataset) -> None:
-  """Refuses slices without a row, and two slices that share rows."""
+def _check_examples(dataset: Dataset) -> None:
+  """Refuses slices without an example, and two slices that share examples."""
   seen: list[tuple[str, str, int, int]] = []
   for setting, text in dataset.slices.items():
     part = splits_lib.parse(text)
     start, stop = part.bounds(dataset.sizes.get(part.split, _MANY))
     if start >= stop:
-      rows = dataset.sizes.get(part.split)
-      of = '' if rows is None else f' of the {rows:,} of {part.split!r}'
+      examples = dataset.sizes.get(part.split)
+      of = '' if examples is None else f' of the {examples:,} of {part.split!r}'
       raise InputError(
-        f'dataset {dataset.name!r}: {setting} is {text!r}, no row{of}; must have one '
+        f'dataset {dataset.name!r}: {setting} is {text!r}, no example{of}; must have one '
         f"or more, or be '' where there is no {setting}"
       )
     for other, split, first, last in seen:
       shared = min(stop, last) - max(start, first)
       if split == part.split and shared > 0:
         count = (
-          f'{shared:,} row{"s"[: shared != 1]}' if split in dataset.sizes else 'rows'
+          f'{shared:,} example{"s"[: shared != 1]}'
+          if split in dataset.sizes
+          else 'rows'
         )
         raise InputError(
           f'dataset {dataset.name!r}: {setting} is {text!r} and {other} is '

@@ -17,7 +17,7 @@ Clean = Callable[[Any], Any]
 
 
 class Unlabeled(ValueError):
-  """The row has nothing to learn from: dropped and counted, not an error.
+  """The example has nothing to learn from: dropped and counted, not an error.
 
   Its label is -1, its input equals its target, or its options are not as declared.
   """
@@ -213,7 +213,7 @@ def numbered(values: Sequence[Any]) -> str:
 
 
 def first(most: int) -> Clean:
-  """At most that many elements of a list; a row that has none is dropped."""
+  """At most that many elements of a list; an example that has none is dropped."""
 
   def clean(values: Sequence[Any]) -> Sequence[Any]:
     if not values:
@@ -240,7 +240,7 @@ def substitute(pattern: str, by: str) -> Clean:
 
 
 def without(*marks: str) -> Clean:
-  """The text itself; a row whose text holds one of `marks` is dropped."""
+  """The text itself; an example whose text holds one of `marks` is dropped."""
 
   def clean(text: str) -> str:
     found = [mark for mark in marks if mark in text]
@@ -287,7 +287,7 @@ def triples(texts: Sequence[str]) -> str:
 
 
 def altered(*changes: Clean) -> Clean:
-  """A text made harder; a row that stays as it was is dropped and counted."""
+  """A text made harder; an example that stays as it was is dropped and counted."""
 
   def clean(text: str) -> str:
     new = text

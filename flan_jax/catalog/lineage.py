@@ -23,7 +23,7 @@ class Trained(NamedTuple):
   Attributes:
     name: of the dataset.
     cluster: its cluster.
-    sources: what its rows are made of, itself included.
+    sources: what its examples are made of, itself included.
   """
 
   name: str
@@ -41,7 +41,7 @@ class Training:
     family: the world of the datasets.
     mixture: its name; '' where there is none.
     weights: digest of the weights that came out; '' where it was not kept.
-    train_rows: cluster -> examples seen.
+    train_examples: cluster -> examples seen.
     accepted: (dataset, what it shares) that the mixture declares and lets through.
     note: one line for the reader; '' for none.
   """
@@ -51,7 +51,7 @@ class Training:
   family: str = ''
   mixture: str = ''
   weights: str = ''
-  train_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  train_examples: Mapping[str, int] = dataclasses.field(default_factory=dict)
   accepted: tuple[tuple[str, str], ...] = ()
   note: str = ''
 
@@ -85,7 +85,7 @@ class Training:
       ]
       if known
       else UNKNOWN,
-      'train_rows': dict(self.train_rows),
+      'train_examples': dict(self.train_examples),
       'accepted': [list(pair) for pair in self.accepted],
       'note': self.note,
     }
@@ -118,13 +118,13 @@ class Lineage:
     seen = {cluster for training in related for cluster in training.clusters}
     return tuple(cluster for cluster in CLUSTERS if cluster in seen)
 
-  def train_rows(self, family: str) -> dict[str, int]:
+  def train_examples(self, family: str) -> dict[str, int]:
     """Cluster of a family -> examples that are known to have been seen."""
     out: dict[str, int] = {}
     for training in self.trainings:
       if training.related(family):
-        for cluster, rows in training.train_rows.items():
-          out[cluster] = out.get(cluster, 0) + rows
+        for cluster, examples in training.train_examples.items():
+          out[cluster] = out.get(cluster, 0) + examples
     return out
 
   def about(self, family: str) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Lineage:
     return {
       'lineage': self.as_json(),
       'trained_on': UNKNOWN if clusters is None else list(clusters),
-      'train_rows': self.train_rows(family),
+      'train_examples': self.train_examples(family),
     }
 
   def as_json(self) -> list[dict[str, Any]]:
@@ -215,10 +215,10 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
       'without a guard'
     )
   names = guard.get('datasets')
-  rows = record.get('train_rows', {})
+  examples = record.get('train_examples', {})
   if names is None:
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
-    return parent.then(dataclasses.replace(own, train_rows=rows))
+    return parent.then(dataclasses.replace(own, train_examples=examples))
   world = guard['family']
   family = registry.family(world) if world in registry.WORLDS else {}
   gone = [name for name in names if name not in family]
@@ -235,7 +235,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     datasets=(*known, *(Trained(name, c, (name,)) for name in gone for c in left)),
     family=world,
     mixture=mixture,
-    train_rows=rows,
+    train_examples=examples,
     accepted=declared.accepted if declared else (),
   )
   if gone and not told:
@@ -244,7 +244,16 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
 
 
 def _training(
-  *, model, weights, trained_on, family, mixture, datasets, train_rows, accepted, note
+  *,
+  model,
+  weights,
+  trained_on,
+  family,
+  mixture,
+  datasets,
+  train_examples,
+  accepted,
+  note,
 ) -> Training:
   if (trained_on == UNKNOWN) != (datasets == UNKNOWN):
     raise ValueError(f'trained_on is {trained_on!r} and datasets {datasets!r:.80}')
@@ -259,7 +268,9 @@ def _training(
       Trained(one['name'], one['cluster'], tuple(map(str, one['sources'])))
       for one in datasets
     ),
-    train_rows={str(cluster): int(rows) for cluster, rows in train_rows.items()},
+    train_examples={
+      str(cluster): int(examples) for cluster, examples in train_examples.items()
+    },
     accepted=tuple((str(name), str(source)) for name, source in accepted),
     note=str(note),
   )

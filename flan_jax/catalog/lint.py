@@ -3,8 +3,8 @@
 Plain Python over the declarations, and over the features of what is prepared: no
 tokenizer, no record, no TensorFlow. What a Dataset refuses as it is declared (an answer
 that names no field, a slice that TFDS cannot read, a metric that does not exist) is not
-repeated here. What only records can show (a row whose text is too long, two options of
-one row that are equal) is dropped and counted where rows are rendered, by `flan
+repeated here. What only records can show (an example whose text is too long, two options of
+one example that are equal) is dropped and counted where examples are rendered, by `flan
 materialize`.
 """
 
@@ -45,7 +45,7 @@ RULES = {
   'target-no-label': 'a target adds to the label word, and is none of the labels',
   'too-long': 'words alone fill 1024 tokens, options and longest documents included',
   'blank': 'blanks at the beginning or the end of a template or at the end of a line',
-  'doubled-blank-line': 'two blank lines in a row',
+  'doubled-blank-line': 'two blank lines in an example',
   'options-last': 'OPTIONS stands once, at the very end, on a line of its own',
   'options-missing': 'a template asks for one of a set and does not list the set',
   'duplicate': 'two templates of a dataset have the same words',
@@ -245,7 +245,7 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
         message = f'a line of the {part} ends with a blank'
         yield Finding(dataset.name, index, 'blank', message)
       if re.search(r'\n[ \t]*\n[ \t]*\n', text):
-        message = f'two blank lines in a row in the {part}'
+        message = f'two blank lines in an example in the {part}'
         yield Finding(dataset.name, index, 'doubled-blank-line', message)
     block = f'{{{OPTIONS}}}'
     if block in template.targets:
@@ -262,7 +262,7 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _length(dataset: Dataset) -> Iterator[Finding]:
-  """Prompts that are full before a row has been seen.
+  """Prompts that are full before an example has been seen.
 
   Words of the template, of the label words in its OPTIONS, and of the documents that
   its fields cut to so many words; any other field counts as a single word.

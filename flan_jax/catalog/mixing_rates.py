@@ -17,12 +17,12 @@ MAXIMUM_RATE = 3_000
 """Examples beyond these add no weight to a dataset (FLAN section 2.2, footnote 2)."""
 
 
-def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int]:
+def of(mixture: Mixture, examples: Mapping[str, int] | None = None) -> dict[str, int]:
   """Dataset -> mixing rate.
 
   Args:
     mixture: what trains.
-    rows: dataset -> training rows really there; None for the declared ones. Those of
+    examples: dataset -> training examples really there; None for the declared ones. Those of
       the mixture that it lacks have no rate.
 
   >>> sum(of(catalog.mixture('flan_all')).values())
@@ -30,12 +30,12 @@ def of(mixture: Mixture, rows: Mapping[str, int] | None = None) -> dict[str, int
   >>> sum(of(catalog.mixture('flan_paper62')).values())
   169867
   """
-  if rows is None:
+  if examples is None:
     family = registry.family(mixture.family)
-    rows = {name: family[name].rows('train') for name in mixture.datasets}
+    examples = {name: family[name].num_examples('train') for name in mixture.datasets}
   out = {}
   for group in groups(mixture):
-    out |= shared({name: rows[name] for name in group if name in rows})
+    out |= shared({name: examples[name] for name in group if name in examples})
   return {name: out[name] for name in mixture.datasets if name in out}
 
 
@@ -49,8 +49,8 @@ def groups(mixture: Mixture) -> list[list[str]]:
   return list(found.values())
 
 
-def shared(rows: Mapping[str, int]) -> dict[str, int]:
-  """Rates of tasks with `rows` training rows that have one maximum together.
+def shared(examples: Mapping[str, int]) -> dict[str, int]:
+  """Rates of tasks with `examples` training examples that have one maximum together.
 
   It is split in proportion to `min(n, CAP)`, by largest remainders.
 
@@ -59,7 +59,7 @@ def shared(rows: Mapping[str, int]) -> dict[str, int]:
   >>> shared({'arc_challenge': 919, 'arc_easy': 2_051})
   {'arc_challenge': 919, 'arc_easy': 2051}
   """
-  counts = {name: min(n, CAP) for name, n in rows.items() if n}
+  counts = {name: min(n, CAP) for name, n in examples.items() if n}
   total = min(sum(counts.values()), MAXIMUM_RATE)
   parts = splits.shares(list(counts.values()), total) if counts else []
-  return dict.fromkeys(rows, 0) | dict(zip(counts, parts, strict=True))
+  return dict.fromkeys(examples, 0) | dict(zip(counts, parts, strict=True))

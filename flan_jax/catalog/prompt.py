@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 
 
 class Prompt(NamedTuple):
-  """A row put into words by one template."""
+  """An example put into words by one template."""
 
   inputs: str
   targets: str
@@ -21,23 +21,29 @@ NEXT = '\n\n###\n\n'
 
 
 def render(
-  dataset: Dataset, template: int, row: Row, *, exemplars: Sequence[Row] = ()
+  dataset: Dataset,
+  template: int,
+  example: Example,
+  *,
+  exemplars: Sequence[Example] = (),
 ) -> Prompt:
-  """Puts `row` into words; the only place that renders a dataset's template.
+  """Puts `example` into words; the only place that renders a dataset's template.
 
   Args:
     dataset: the declaration.
     template: index of the template; the exemplars are put into words by it as well.
-    row: what is asked.
-    exemplars: rows shown with their answers beforehand (FLAN section 4.4). Without
+    example: what is asked.
+    exemplars: examples shown with their answers beforehand (FLAN section 4.4). Without
       them the prompt is the zero-shot one, with them it ends in it.
   """
-  asked = Prompt(*dataset.templates[template].render(row.values, row.answer.options))
-  shown = ''.join(exemplar(dataset, template, row) for row in exemplars)
+  asked = Prompt(
+    *dataset.templates[template].render(example.values, example.answer.options)
+  )
+  shown = ''.join(exemplar(dataset, template, example) for example in exemplars)
   return asked._replace(inputs=shown + asked.inputs)
 
 
-def exemplar(dataset: Dataset, template: int, row: Row) -> str:
+def exemplar(dataset: Dataset, template: int, example: Example) -> str:
   """One exemplar with its answer, and the line that parts it from what follows."""
-  shown = render(dataset, template, row)
+  shown = render(dataset, template, example)
   return f'{shown.inputs}\n{ANSWER}{shown.targets}{NEXT}'

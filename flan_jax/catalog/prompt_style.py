@@ -1,4 +1,4 @@
-"""Style: how a mixture puts its rows into words, where that is not all ten templates.
+"""Style: how a mixture puts its examples into words, where that is not all ten templates.
 
 A style changes a dataset's templates and nothing else, so whatever renders a dataset
 renders a styled one: seqio Tasks, the store, the evaluator.
@@ -14,7 +14,7 @@ from flan_jax.errors import InputError, did_you_mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Style:
-  """How rows are put into words.
+  """How examples are put into words.
 
   Attributes:
     form: `instructions` for the dataset's templates, `no_options` for the same without

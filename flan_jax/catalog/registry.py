@@ -35,7 +35,7 @@ class Mixture:
     held_out: clusters measured and never trained on ('' entries never occur).
     excluded: further clusters left out because they are too near (FLAN footnote 1).
     family: the world of its datasets.
-    style: how its rows are put into words.
+    style: how its examples are put into words.
     shared_cap: whether tasks that the paper counts as one dataset share one maximum
       rate; otherwise each task has its own, as in the reference.
     accepted: (dataset that trains, what it shares with a held-out one): derivations

@@ -1,9 +1,9 @@
 """Split arithmetic: TFDS slices, and the one rule for data smaller than declared.
 
 A declaration names slices of TFDS splits at their full size (`train[:30000]`,
-`train[-200:]`). Where the prepared data holds fewer rows (a subset, a mirror, a test
+`train[-200:]`). Where the prepared data holds fewer examples (a subset, a mirror, a test
 folder), caps become `min(n, cap)` and carve-outs of one split shrink in proportion:
-they keep their order, stay disjoint, and none is empty while rows last.
+they keep their order, stay disjoint, and none is empty while examples last.
 """
 
 import re
@@ -23,7 +23,7 @@ class Slice(NamedTuple):
   hi: int | None
 
   def bounds(self, size: int) -> tuple[int, int]:
-    """(start, stop) in a split of `size` rows."""
+    """(start, stop) in a split of `size` examples."""
     start, stop, _ = slice(self.lo, self.hi).indices(size)
     return start, max(start, stop)
 
@@ -62,12 +62,12 @@ def shares(sizes: list[int], total: int) -> list[int]:
 def resolve(
   slices: Mapping[str, str], declared: Mapping[str, int], real: Mapping[str, int]
 ) -> dict[str, Slice]:
-  """Declared slices, fitted to the rows that are really there.
+  """Declared slices, fitted to the examples that are really there.
 
   Args:
     slices: canonical split (`train`, `dev`, `test`) -> TFDS slice as declared.
-    declared: TFDS split -> its full number of rows.
-    real: TFDS split -> the number of rows prepared.
+    declared: TFDS split -> its full number of examples.
+    real: TFDS split -> the number of examples prepared.
 
   Returns:
     Canonical split -> slice with explicit bounds. Slices that fit are unchanged in
@@ -89,10 +89,10 @@ def resolve(
     parts = {name: parse(slices[name]) for name in members}
     if len(members) == 1:
       start, stop = parts[members[0]].bounds(full)
-      rows = min(stop - start, size)
+      examples = min(stop - start, size)
       start, stop = parts[members[0]].bounds(size)
-      if stop - start != rows:
-        start, stop = 0, rows
+      if stop - start != examples:
+        start, stop = 0, examples
       out[members[0]] = Slice(split, start, stop)
       continue
     spans = {name: part.bounds(size) for name, part in parts.items()}

@@ -35,13 +35,13 @@ def run(options: argparse.Namespace) -> int:
   if options.json:
     console.print_json([item._asdict() for item in done])
   else:
-    rows = [
+    examples = [
       (d.standing, ', '.join(d.datasets), d.tfds, d.cause or d.state,
-       ', '.join(f'{split} {n:,}' for split, n in d.rows.items()), d.note)
+       ', '.join(f'{split} {n:,}' for split, n in d.examples.items()), d.note)
       for d in done
     ]  # fmt: skip
     headings = ('', 'datasets', 'TFDS', 'what happened', 'rows', 'note')
-    console.table('fetched', dict.fromkeys(headings, 'left'), rows)
+    console.table('fetched', dict.fromkeys(headings, 'left'), examples)
     standings = [item.standing for item in done]
     counts = (f'{standings.count(s)} {s}' for s in ('ready', 'partial', 'missing'))
     print(', '.join(counts))

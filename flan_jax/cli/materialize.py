@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
       round(options.batch_tokens / options.sequence_length) * options.sequence_length
     )
     raise InputError(
-      f'--batch-tokens: got {options.batch_tokens:,}; must be rows x --sequence-length '
+      f'--batch-tokens: got {options.batch_tokens:,}; must be sequences x --sequence-length '
       f'({options.sequence_length:,}); the nearest is {max(nearest, options.sequence_length):,}'
     )
   progress = Progress()
@@ -60,21 +60,21 @@ def run(options: argparse.Namespace) -> int:
       runner=options.runner,
       progress=count,
     )
-  rows = [
+  examples = [
     (name, entry['cluster'], entry['rows'], entry['epochs'], entry['rate'],
      ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
     for name, entry in manifest['datasets'].items()
   ]  # fmt: skip
   sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
-  console.table(f'{options.out}', sides, rows)
+  console.table(f'{options.out}', sides, examples)
   for name, why in manifest['missing'].items():
     print(f'missing: {name} ({why})')
   if line := tokenization_loss.warning(manifest):
     print(line)
   planned = manifest['plan']
   print(
-    f'{planned["examples"]:,} examples in {planned["sequences"]:,} rows of '
+    f'{planned["examples"]:,} examples in {planned["sequences"]:,} examples of '
     f'{planned["sequence_length"]:,} tokens, {planned["fill"]:.2%} full'
   )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
@@ -90,7 +90,7 @@ def _repair(options: argparse.Namespace) -> int:
     mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
   for damage in mended:
     print(
-      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.rows:,} rows were '
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.examples:,} examples were '
       f'lost; made again: {", ".join(damage.files)}'
     )
   progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     for (name, entry), part in zip(plan.row(k), described['segments'], strict=True):
       example = store.example(name, entry)
       print(
-        f'  {name} [{part["cluster"]}] template {part["template"]} {part["row_id"]}'
+        f'  {name} [{part["cluster"]}] template {part["template"]} {part["example_id"]}'
       )
       for title, ids in (('inputs', example.inputs), ('targets', example.targets)):
         text = tokenizer.decode(ids).replace('\n', '\n           ')

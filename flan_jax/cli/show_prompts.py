@@ -11,9 +11,9 @@ from rich import text as text_lib
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data import tokenizers
-from flan_jax.data.raw_records import first_rows
+from flan_jax.data.raw_records import first_examples
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 
@@ -39,7 +39,7 @@ def show(
   tokenizer: str,
   data_dir: str | None,
 ) -> int:
-  """Prints `count` rows of a task; row k in template k, or each in `template`.
+  """Prints `count` examples of a task; example k in template k, or each in `template`.
 
   Raises:
     InputError: at an unknown task, split or template, or unprepared data.
@@ -53,15 +53,15 @@ def show(
   pieces = tokenizers.load(tokenizer)
   if split == 'train' and 'train' not in dataset.slices:
     split = 'test'
-  rows = first_rows(dataset, split, count, data_dir=data_dir)
+  examples = first_examples(dataset, split, count, data_dir=data_dir)
   console = console_lib.Console(
     soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH
   )
   cycle = (
     itertools.cycle(range(many)) if template is None else itertools.repeat(template)
   )
-  for row, index in zip(rows, cycle, strict=False):
-    _show_one(console, dataset, index, row, pieces)
+  for example, index in zip(examples, cycle, strict=False):
+    _show_one(console, dataset, index, example, pieces)
   return 0
 
 
@@ -69,18 +69,18 @@ def _show_one(
   console: console_lib.Console,
   dataset: Dataset,
   index: int,
-  row: Row,
+  example: Example,
   pieces: Tokenizer,
 ) -> None:
   template = dataset.templates[index]
-  prompt = prompt_lib.render(dataset, index, row)
+  prompt = prompt_lib.render(dataset, index, example)
   values = {
-    **row.values,
-    template_lib.OPTIONS: template_lib.options_block(row.answer.options),
+    **example.values,
+    template_lib.OPTIONS: template_lib.options_block(example.answer.options),
   }
   inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
   kind = f', {template.kind}' if template.kind else ''
-  title = f'{dataset.task} template {index}{kind}, row {row.row_id} '
+  title = f'{dataset.task} template {index}{kind}, example {example.example_id} '
   console.print(title + '─' * (console.width - len(title)))
   counts = [
     _counts(pieces, text, ids)
@@ -90,10 +90,10 @@ def _show_one(
   console.print(colored(template.inputs, values))
   console.print(text_lib.Text('targets', style='bold'), counts[1])
   console.print(colored(template.targets, values))
-  if row.answer.options:
+  if example.answer.options:
     console.print(text_lib.Text('options', style='bold'))
-    for i, option in enumerate(row.answer.options):
-      right = ' (right)' if i in row.answer.gold else ''
+    for i, option in enumerate(example.answer.options):
+      right = ' (right)' if i in example.answer.gold else ''
       console.print(text_lib.Text(f'  {i}: {option}{right}'))
   console.print()
 

@@ -15,14 +15,14 @@ class Listing(NamedTuple):
     data: for `--json`.
     title: of the table.
     columns: heading -> 'left' or 'right'.
-    rows: cells of the table.
+    examples: cells of the table.
     lines: what stands below the table.
   """
 
   data: Any
   title: str
   columns: dict[str, str]
-  rows: list[tuple]
+  examples: list[tuple]
   lines: list[str]
 
 
@@ -30,9 +30,9 @@ def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
   family = registry.family('flan').values()
   rate = mixing_rates.of(registry.mixture('flan_all'))
-  rows = [
-    (d.name, d.cluster, d.paper_name or '-', d.tfds, d.rows('train'), d.rows('dev'),
-     d.rows('test'), rate.get(d.name, 0), d.metric, len(d.templates))
+  examples = [
+    (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'), d.num_examples('dev'),
+     d.num_examples('test'), rate.get(d.name, 0), d.metric, len(d.templates))
     for d in family
   ]  # fmt: skip
   right = dict.fromkeys(('train', 'dev', 'test', 'rate'), 'right')
@@ -46,15 +46,15 @@ def datasets() -> Listing:
   ]
   return Listing(
     [registry.as_json(d, rate=rate.get(d.name, 0)) for d in family],
-    f'{len(rows)} datasets',
+    f'{len(examples)} datasets',
     {**left, **right, 'metric': 'left', 'templates': 'right'},
-    rows,
+    examples,
     lines,
   )
 
 
 def mixture(found: Mixture) -> Listing:
-  """One mixture: rows, caps, rates, shares, what is left out and why, totals."""
+  """One mixture: examples, caps, rates, shares, what is left out and why, totals."""
   members = found.members
   rate = mixing_rates.of(found)
   total = sum(rate.values())
@@ -77,27 +77,27 @@ def mixture(found: Mixture) -> Listing:
     'total_rate': total,
     'datasets': [
       {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,
-       'split_rows': whole(d), 'rows': d.rows('train'), 'rate': rate[d.name],
+       'split_rows': whole(d), 'rows': d.num_examples('train'), 'rate': rate[d.name],
        'share': share[d.name], 'templates': len(d.templates)}
       for d in members
     ],
   }  # fmt: skip
-  rows = [
-    (d.name, d.cluster, whole(d), d.rows('train'), rate[d.name],
+  examples = [
+    (d.name, d.cluster, whole(d), d.num_examples('train'), rate[d.name],
      f'{share[d.name]:.3%}', len(d.templates))
     for d in members
   ]  # fmt: skip
   of_paper = {d.paper_name for d in members if d.in_paper}
   counted = f" ({len(of_paper)} of the paper's 62 datasets)" if of_paper else ''
-  rows.append(
+  examples.append(
     (f'total: {len(members)}', f'{len(found.trained_on)} clusters',
-     sum(whole(d) for d in members), sum(d.rows('train') for d in members), total,
+     sum(whole(d) for d in members), sum(d.num_examples('train') for d in members), total,
      '100.000%', sum(len(d.templates) for d in members))
   )  # fmt: skip
   per = 'for all tasks of a paper dataset' if found.shared_cap else 'a task'
   lines = [
     *([found.note] if found.note else []),
-    f'{len(members)} tasks{counted}; at most {mixtures.CAP:,} rows a task, maximum '
+    f'{len(members)} tasks{counted}; at most {mixtures.CAP:,} examples a task, maximum '
     f'rate {mixtures.MAXIMUM_RATE:,} {per}',
     *(f'{cluster}: {why}' for cluster, why in left_out.items()),
     *proof.warnings,
@@ -109,7 +109,7 @@ def mixture(found: Mixture) -> Listing:
     data,
     f'{found.name}: {len(members)} tasks, total rate {total:,}',
     {'dataset': 'left', 'cluster': 'left', **right},
-    rows,
+    examples,
     lines,
   )
 
@@ -137,7 +137,7 @@ def all_mixtures() -> Listing:
   """Every mixture, a line each."""
   names = ('mixture', 'tasks', 'total rate', 'held out', 'shots', 'form', 'templates',
            'shared cap')  # fmt: skip
-  rows = [
+  examples = [
     (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
      ', '.join(found.held_out) or '-', found.style.shots, found.style.form,
      found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
@@ -146,10 +146,10 @@ def all_mixtures() -> Listing:
 
   right = ('tasks', 'total rate', 'shots', 'templates')
   return Listing(
-    [dict(zip((name.replace(' ', '_') for name in names), row, strict=True))
-     for row in rows],
-    f'{len(rows)} mixtures',
+    [dict(zip((name.replace(' ', '_') for name in names), example, strict=True))
+     for example in examples],
+    f'{len(examples)} mixtures',
     {name: 'right' if name in right else 'left' for name in names},
-    rows,
+    examples,
     [],
   )  # fmt: skip

@@ -19,7 +19,7 @@ class Evaluate:
   """The held-out evaluation.
 
   Attributes:
-    max_rows: most rows of test, and as many of dev, per dataset; None for all.
+    max_examples: most rows of test, and as many of dev, per dataset; None for all.
     templates: most templates per dataset, of each direction of a translation; None for
       every one not turned around.
     batch_size: rows of one scoring batch; rounded up to what the mesh divides.
@@ -37,10 +37,10 @@ class Evaluate:
       never told to follow instructions.
     period: training steps between two looks at dev of the held-out clusters; None for
       none before the end.
-    period_rows: rows of each dataset in such a look, by their first template.
+    eval_examples: rows of each dataset in such a look, by their first template.
   """
 
-  max_rows: int | None = None
+  max_examples: int | None = None
   templates: int | None = None
   batch_size: int = 8
   sequence_length: int = 2048
@@ -52,7 +52,7 @@ class Evaluate:
   form: str = 'instructions'
   base_form: str | None = None
   period: int | None = None
-  period_rows: int = 64
+  eval_examples: int = 64
 
   def __post_init__(self):
     legal = NORMALIZATIONS
@@ -68,10 +68,10 @@ class Evaluate:
         field='shots',
       )
     for name, field in (
-      ('MAX_ROWS', 'max_rows'),
+      ('MAX_EXAMPLES', 'max_examples'),
       ('TEMPLATES', 'templates'),
       ('EVAL_PERIOD', 'period'),
-      ('Evaluate.period_rows', 'period_rows'),
+      ('Evaluate.eval_examples', 'eval_examples'),
       ('Evaluate.batch_size', 'batch_size'),
       ('Evaluate.sequence_length', 'sequence_length'),
       ('Evaluate.max_decode', 'max_decode'),

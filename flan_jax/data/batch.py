@@ -14,7 +14,7 @@ import numpy as np
 from flan_jax.errors import InputError
 
 
-class Example(NamedTuple):
+class TokenizedExample(NamedTuple):
   """Token ids of one example, without BOS and EOS.
 
   Attributes:
@@ -53,7 +53,11 @@ def length(n_inputs, n_targets, bos_id: int | None):
 
 
 def assemble(
-  examples: Sequence[Example], *, sequence_length: int, bos_id: int | None, eos_id: int
+  examples: Sequence[TokenizedExample],
+  *,
+  sequence_length: int,
+  bos_id: int | None,
+  eos_id: int,
 ) -> Batch:
   """Lays `examples` end to end in one row: a Batch of arrays [sequence_length].
 

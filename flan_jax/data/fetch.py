@@ -36,9 +36,9 @@ class Fetched(NamedTuple):
   Attributes:
     datasets: names of the declared datasets it serves.
     tfds: TFDS name, config and version.
-    standing: `ready`, `partial` (fewer rows than declared) or `missing`.
+    standing: `ready`, `partial` (fewer examples than declared) or `missing`.
     state: `prepared`, `ready` (it was there already), `absent` or `failed`.
-    rows: TFDS split -> rows.
+    examples: TFDS split -> examples.
     cause: why it is missing: one of CAUSES; '' if it is not.
     note: what was clamped, or why it failed and what to do.
   """
@@ -47,7 +47,7 @@ class Fetched(NamedTuple):
   tfds: str
   standing: str
   state: str
-  rows: dict[str, int]
+  examples: dict[str, int]
   cause: str
   note: str
 
@@ -167,19 +167,22 @@ def _fetch_one(name, members, data_dir, folder) -> Fetched:
         return _missing(names, name, 'not in the folder', why)
       prepare(builder, files)
       builder = tfds.builder(name, data_dir=data_dir)
-  rows = {key: split.num_examples for key, split in builder.info.splits.items()}
-  short = '; '.join(clamped(members, rows))
+  examples = {key: split.num_examples for key, split in builder.info.splits.items()}
+  short = '; '.join(clamped(members, examples))
   standing = 'partial' if short else 'ready'
-  return Fetched(names, name, standing, state, rows, '', short)
+  return Fetched(names, name, standing, state, examples, '', short)
 
 
-def clamped(members: Iterable[Dataset], rows: dict[str, int]) -> Iterator[str]:
+def clamped(members: Iterable[Dataset], examples: dict[str, int]) -> Iterator[str]:
   """Says which declared splits the data is too small for, and what they became."""
   for dataset in members:
-    for split, part in dataset.resolve_splits(rows).items():
-      declared, real = dataset.rows(split), dataset.rows(split, rows)
+    for split, part in dataset.resolve_splits(examples).items():
+      declared, real = (
+        dataset.num_examples(split),
+        dataset.num_examples(split, examples),
+      )
       if real < declared:
-        yield f'{dataset.name} {split}: {real:,} of {declared:,} rows ({part})'
+        yield f'{dataset.name} {split}: {real:,} of {declared:,} examples ({part})'
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Exemplars: rows shown with their answers before a few-shot prompt (FLAN section 4.4).
+"""Exemplars: examples shown with their answers before a few-shot prompt (FLAN section 4.4).
 
-They are training rows of the same dataset, drawn by a hash of the row's own name, so
+They are training examples of the same dataset, drawn by a hash of the row's own name, so
 that a prompt is the same whoever asks for it: the store, a seqio Task, the evaluator.
 """
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from flan_jax.catalog import prompt as prompt_lib
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 
 ROWS = 1024
-"""Exemplars come from the first so many training rows, which TFDS has shuffled."""
+"""Exemplars come from the first so many training examples, which TFDS has shuffled."""
 
 TOKENS = 960
 """Most tokens of a few-shot prompt, exemplars and question together."""
@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 
   Attributes:
     prompt: what is read and written.
-    exemplars: ids of the rows shown, in their order.
+    exemplars: ids of the examples shown, in their order.
   """
 
   prompt: Prompt
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 
 class Pool:
-  """The rows of one dataset that can be shown, and how many are.
+  """The examples of one dataset that can be shown, and how many are.
 
   Attributes:
     dataset: the declaration.
@@ -48,18 +48,18 @@ class Pool:
   def __init__(
     self,
     dataset: Dataset,
-    rows: Iterable[Row],
+    examples: Iterable[Example],
     *,
     shots: int,
     seed: int,
     count: Count,
-    exemplar: Callable[[Dataset, int, Row], str] = prompt_lib.exemplar,
+    exemplar: Callable[[Dataset, int, Example], str] = prompt_lib.exemplar,
   ):
-    """Takes the first ROWS of `rows`, which are training rows in stored order.
+    """Takes the first ROWS of `examples`, which are training examples in stored order.
 
-    A row whose answer is blank is never shown.
+    An example whose answer is blank is never shown.
 
-    `exemplar` puts one row into words with its answer, and what parts it from the
+    `exemplar` puts one example into words with its answer, and what parts it from the
     next.
     """
     self.dataset = dataset
@@ -67,48 +67,50 @@ class Pool:
     self.seed = seed
     self._count = count
     self._exemplar = exemplar
-    shown = (row for row in rows if not row.answer.is_blank)
+    shown = (example for example in examples if not example.answer.is_blank)
     self._rows = list(itertools.islice(shown, ROWS))
     self._sizes: dict[tuple[str, int], int] = {}
     if not self._rows:
       raise InputError(
-        f'dataset {dataset.name!r}: no training rows to show as exemplars'
+        f'dataset {dataset.name!r}: no training examples to show as exemplars'
       )
 
-  def draw(self, row: Row, epoch: int) -> list[Row]:
-    """The exemplars of `row` in `epoch`, each another row; fewer if there are none."""
-    return list(itertools.islice(self._walk(row, epoch), self.shots))
+  def draw(self, example: Example, epoch: int) -> list[Example]:
+    """The exemplars of `example` in `epoch`, each another example; fewer if there are none."""
+    return list(itertools.islice(self._walk(example, epoch), self.shots))
 
-  def _walk(self, row: Row, epoch: int) -> Iterator[Row]:
-    """Rows other than `row` in a seeded order, each once."""
+  def _walk(self, example: Example, epoch: int) -> Iterator[Example]:
+    """Rows other than `example` in a seeded order, each once."""
     left = list(range(len(self._rows)))
     while left:
-      names = ('exemplar', self.seed, row.row_id, epoch, len(left))
+      names = ('exemplar', self.seed, example.example_id, epoch, len(left))
       at = stable_hash.key(*names) % len(left)
       left[at], left[-1] = left[-1], left[at]
       other = self._rows[left.pop()]
-      if other.row_id != row.row_id and other.values != row.values:
+      if other.example_id != example.example_id and other.values != example.values:
         yield other
 
-  def prompt(self, row: Row, template: int, epoch: int, *, most: int = TOKENS) -> Shown:
-    """`row` in words after as many of its exemplars as fit, up to `shots`.
+  def prompt(
+    self, example: Example, template: int, epoch: int, *, most: int = TOKENS
+  ) -> Shown:
+    """`example` in words after as many of its exemplars as fit, up to `shots`.
 
     The exemplars are those of `draw` up to the first that does not fit: none is cut,
     and none is passed over for being long. Where not even one fits the prompt is the
     zero-shot one, however long.
 
     Args:
-      row: what is asked.
-      template: puts the row and its exemplars into words.
+      example: what is asked.
+      template: puts the example and its exemplars into words.
       epoch: another epoch draws other exemplars.
       most: most tokens of the prompt.
     """
     drawn = [
       other
-      for other in self.draw(row, epoch)
+      for other in self.draw(example, epoch)
       if prompt_lib.render(self.dataset, template, other).targets.strip()
     ]
-    asked = prompt_lib.render(self.dataset, template, row)
+    asked = prompt_lib.render(self.dataset, template, example)
     fitting, total = 0, self._count([asked.inputs])[0]
     for other in drawn:
       total += self._size(other, template)
@@ -117,27 +119,31 @@ class Pool:
       fitting += 1
     # Pieces of text need not have as many tokens together as apart.
     while fitting < len(drawn) and self._fits(
-      row, template, drawn[: fitting + 1], most
+      example, template, drawn[: fitting + 1], most
     ):
       fitting += 1
-    while fitting and not self._fits(row, template, drawn[:fitting], most):
+    while fitting and not self._fits(example, template, drawn[:fitting], most):
       fitting -= 1
     shown = drawn[:fitting]
-    prompt = self._together(row, template, shown)
-    return Shown(prompt, tuple(other.row_id for other in shown))
+    prompt = self._together(example, template, shown)
+    return Shown(prompt, tuple(other.example_id for other in shown))
 
-  def _size(self, row: Row, template: int) -> int:
-    key = (row.row_id, template)
+  def _size(self, example: Example, template: int) -> int:
+    key = (example.example_id, template)
     if key not in self._sizes:
-      text = self._exemplar(self.dataset, template, row)
+      text = self._exemplar(self.dataset, template, example)
       self._sizes[key] = self._count([text])[0]
     return self._sizes[key]
 
-  def _fits(self, row: Row, template: int, shown: Sequence[Row], most: int) -> bool:
-    prompt = self._together(row, template, shown)
+  def _fits(
+    self, example: Example, template: int, shown: Sequence[Example], most: int
+  ) -> bool:
+    prompt = self._together(example, template, shown)
     return self._count([prompt.inputs])[0] <= most
 
-  def _together(self, row: Row, template: int, shown: Sequence[Row]) -> Prompt:
-    asked = prompt_lib.render(self.dataset, template, row)
+  def _together(
+    self, example: Example, template: int, shown: Sequence[Example]
+  ) -> Prompt:
+    asked = prompt_lib.render(self.dataset, template, example)
     before = ''.join(self._exemplar(self.dataset, template, other) for other in shown)
     return asked._replace(inputs=before + asked.inputs)

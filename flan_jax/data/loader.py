@@ -123,7 +123,7 @@ class Loader:
     rows = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
     return dict(zip(self.sequence_numbers(step), rows, strict=True))
 
-  def rows_seen(self, steps: int) -> dict[str, int]:
+  def examples_seen(self, steps: int) -> dict[str, int]:
     """Cluster -> examples that all hosts together see in the first `steps` steps."""
     seen: dict[str, int] = {}
     for dataset, count in self.plan.counts(steps * self.batch_size).items():

@@ -248,7 +248,7 @@ def _windows(
 class Plan:
   """Rows of a run: row k is a look-up.
 
-  Row k depends on the store, the seed, the row length and `pack`, and not on the
+  Example k depends on the store, the seed, the row length and `pack`, and not on the
   number of rows: a longer plan begins with the shorter one.
 
   Attributes:

@@ -12,12 +12,12 @@ import numpy as np
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Text
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.excerpts import sentence_ends
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import batch as batch_lib
 from flan_jax.data import prompts, stable_hash
-from flan_jax.data.batch import Example
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.data.few_shot import Pool
 from flan_jax.data.tokenizers import Tokenizer
 
@@ -46,12 +46,12 @@ class Rendered(NamedTuple):
     cut_inputs: whether a field was cut to fit.
     cut_targets: whether the target lost sentences to fit.
     redrawn: whether the drawn template did not fit and another was taken.
-    exemplars: ids of the rows shown before it, in their order.
+    exemplars: ids of the examples shown before it, in their order.
   """
 
   template: int
   prompt: Prompt
-  example: Example
+  example: TokenizedExample
   cut_inputs: bool
   cut_targets: bool
   redrawn: bool
@@ -64,7 +64,7 @@ def is_blank(prompt: Prompt) -> bool:
 
 
 class Renderer:
-  """Renders rows of one dataset.
+  """Renders examples of one dataset.
 
   Attributes:
     dataset: the declaration.
@@ -92,7 +92,7 @@ class Renderer:
     self.sequence_length = sequence_length
     self.pool = pool
 
-  def __call__(self, batch: Sequence[Row], epoch: int) -> list[Rendered | None]:
+  def __call__(self, batch: Sequence[Example], epoch: int) -> list[Rendered | None]:
     """Renders each row of `batch` by its template of `epoch`.
 
     Where that template cannot fit (or leaves nothing to read or write), the next one
@@ -112,15 +112,15 @@ class Renderer:
         break
     return out
 
-  def _order(self, row: Row, epoch: int) -> tuple[int, ...]:
+  def _order(self, row: Example, epoch: int) -> tuple[int, ...]:
     """Templates in the order that `row` tries them in `epoch`; the drawn one first."""
     count = len(self.dataset.templates)
     lap, step = divmod(epoch, count)
-    walk = stable_hash.walk(self.seed, row.row_id, count, lap=lap)
+    walk = stable_hash.walk(self.seed, row.example_id, count, lap=lap)
     return walk[step:] + walk[:step]
 
   def _attempt(
-    self, work: Sequence[tuple[Row, int]], epoch: int, *, redrawn: bool
+    self, work: Sequence[tuple[Example, int]], epoch: int, *, redrawn: bool
   ) -> list[Rendered | None]:
     """Tokenizes each (row, template); None where it is blank or does not fit."""
     out: list[Rendered | None] = [None] * len(work)
@@ -143,7 +143,7 @@ class Renderer:
         out[i] = Rendered(
           work[i][1],
           Prompt(prompt.text, text),
-          Example(prompt.ids, ids),
+          TokenizedExample(prompt.ids, ids),
           prompt.cut,
           cut,
           redrawn,

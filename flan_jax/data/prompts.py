@@ -12,7 +12,7 @@ import numpy as np
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Choice
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import TOKENS, Pool
@@ -68,7 +68,7 @@ def cuttable(dataset: Dataset, template: int) -> dict[str, int]:
 
 def fit(
   dataset: Dataset,
-  work: Sequence[tuple[Row, int]],
+  work: Sequence[tuple[Example, int]],
   *,
   tokenizer: Tokenizer,
   rooms: Sequence[int],
@@ -98,13 +98,15 @@ def fit(
   exemplars: Sequence[tuple[str, ...]] = [()] * len(work)
   if pool is not None:
     shown = [
-      pool.prompt(row, template, epoch, most=min(TOKENS, room))
-      for (row, template), room in zip(work, rooms, strict=True)
+      pool.prompt(example, template, epoch, most=min(TOKENS, room))
+      for (example, template), room in zip(work, rooms, strict=True)
     ]
     rendered = [each.prompt for each in shown]
     exemplars = [each.exemplars for each in shown]
   elif rendered is None:
-    rendered = [prompt_lib.render(dataset, template, row) for row, template in work]
+    rendered = [
+      prompt_lib.render(dataset, template, example) for example, template in work
+    ]
   texts = [prompt.inputs for prompt in rendered]
   encoded = tokenizer.encode_batch(texts)
   out: list[Fitted | None] = [None] * len(work)
@@ -128,7 +130,7 @@ class _Cut:
   """A prompt on its way to being short enough.
 
   Attributes:
-    row, template: what is cut.
+    example, template: what is cut.
     room: most tokens of the prompt.
     counts: fields that may be cut -> how often each occurs.
     tokens: of each of these fields, in their order.
@@ -137,8 +139,10 @@ class _Cut:
     values: the fields as they are tried.
   """
 
-  def __init__(self, dataset: Dataset, row: Row, template: int, *, room, tokens):
-    self.row, self.template, self.room = row, template, room
+  def __init__(
+    self, dataset: Dataset, example: Example, template: int, *, room, tokens
+  ):
+    self.example, self.template, self.room = example, template, room
     self.counts = cuttable(dataset, template)
     self.tokens: list[int] = []
     self.excess: int = tokens - room
@@ -152,11 +156,11 @@ class _Cut:
       return False
     self.values = {}
     for name, n, cap in zip(self.counts, self.tokens, caps, strict=True):
-      text = self.row.values[name]
+      text = self.example.values[name]
       if n > cap:
         keep = min(len(text) - 1, len(text) * cap // n)
         if name == evidence:
-          text = around(text, keep, self.row)
+          text = around(text, keep, self.example)
         else:
           text = _part(text, 0, keep)
         if not text:
@@ -182,14 +186,14 @@ def _cut(dataset: Dataset, work: list[_Cut], tokenizer: Tokenizer) -> None:
   """Cuts fields until each prompt fits; all of a round are tokenized together."""
   evidence = None if dataset.evidence is None else dataset.evidence.field
   names = [(each, name) for each in work for name in each.counts]
-  encoded = tokenizer.encode_batch([each.row.values[name] for each, name in names])
+  encoded = tokenizer.encode_batch([each.example.values[name] for each, name in names])
   for (each, _), ids in zip(names, encoded, strict=True):
     each.tokens.append(len(ids))
   for attempt in range(_ROUNDS):
     work = [each for each in work if each.shorten(evidence)]
     if not work:
       return
-    texts = [_text(dataset, each.template, each.row, each.values) for each in work]
+    texts = [_text(dataset, each.template, each.example, each.values) for each in work]
     encoded = tokenizer.encode_batch(texts)
     work = [
       each
@@ -198,8 +202,10 @@ def _cut(dataset: Dataset, work: list[_Cut], tokenizer: Tokenizer) -> None:
     ]
 
 
-def _text(dataset: Dataset, template: int, row: Row, values: Mapping[str, str]) -> str:
-  changed = row._replace(values={**row.values, **values})
+def _text(
+  dataset: Dataset, template: int, example: Example, values: Mapping[str, str]
+) -> str:
+  changed = example._replace(values={**example.values, **values})
   return prompt_lib.render(dataset, template, changed).inputs
 
 
@@ -228,7 +234,7 @@ def _caps(
   return caps
 
 
-def around(text: str, keep: int, row: Row) -> str:
+def around(text: str, keep: int, example: Example) -> str:
   """The part of a text of about `keep` characters that holds the example's evidence.
 
   It is the beginning if that holds it. Otherwise its place is drawn by the example's
@@ -239,14 +245,14 @@ def around(text: str, keep: int, row: Row) -> str:
   Returns:
     '' where the evidence does not fit.
   """
-  place = stable_hash.key('evidence', row.row_id) % len(text)
-  first, last = row.answer.span or (place, place)
+  place = stable_hash.key('evidence', example.example_id) % len(text)
+  first, last = example.answer.span or (place, place)
   if last - first > keep:
     return ''
   if last <= keep:
     return _part(text, 0, keep, last=last)
   low, high = max(0, last - keep), min(first, len(text) - keep)
-  start = low + stable_hash.key('window', row.row_id) % (high - low + 1)
+  start = low + stable_hash.key('window', example.example_id) % (high - low + 1)
   return _part(text, start, start + keep, first=first, last=last)
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from: TFDS (through the seqio source) or a generator.
+"""Where examples come from: TFDS (through the seqio source) or a generator.
 
 TensorFlow is imported only when a TFDS dataset is read.
 """
@@ -6,7 +6,7 @@ TensorFlow is imported only when a TFDS dataset is read.
 from collections.abc import Iterator, Mapping
 
 from flan_jax.catalog import registry, tfds_features
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Record, Unlabeled
 from flan_jax.errors import InputError
 
@@ -25,7 +25,7 @@ def _tfds():
 def records(
   dataset: Dataset, split: str, *, data_dir: str | None = None
 ) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of a canonical split, in stored order.
+  """Yields (example id, record) of a canonical split, in stored order.
 
   Args:
     dataset: the declaration.
@@ -42,7 +42,7 @@ def records(
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]:
-  """TFDS split -> number of rows really prepared.
+  """TFDS split -> number of examples really prepared.
 
   Raises:
     InputError: if the dataset is not prepared (says which command prepares it), or its
@@ -65,16 +65,16 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
   return _tfds().stamp(dataset, data_dir=data_dir)
 
 
-def first_rows(
+def first_examples(
   dataset: Dataset, split: str, count: int, *, data_dir: str | None
-) -> list[Row]:
-  """The first `count` labeled rows of a split."""
+) -> list[Example]:
+  """The first `count` labeled examples of a split."""
   if split not in dataset.slices:
     raise InputError(f'split {split!r}: {dataset.name} has {", ".join(dataset.slices)}')
   out = []
-  for row_id, record in records(dataset, split, data_dir=data_dir):
+  for example_id, record in records(dataset, split, data_dir=data_dir):
     try:
-      out.append(dataset.read(record, row_id))
+      out.append(dataset.read(record, example_id))
     except Unlabeled:
       continue
     if len(out) == count:

@@ -21,17 +21,17 @@ def key(*names: int | str, size: int = 8) -> int:
   return int.from_bytes(digest, 'little')
 
 
-def walk(seed: int, row_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]:
-  """The order in which a row meets the `count` templates: a seeded permutation.
+def walk(seed: int, example_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]:
+  """The order in which an example meets the `count` templates: a seeded permutation.
 
   Args:
     seed: template seed.
-    row_id: names the row for ever.
+    example_id: names the example for ever.
     count: number of templates.
-    lap: how many times the row has met them all before; each lap has its own order.
+    lap: how many times the example has met them all before; each lap has its own order.
   """
   # 128 bits against count! (10! < 2**22): the bias of the remainder is below 2**-100.
-  number = key(seed, row_id, lap, size=16) % math.factorial(count)
+  number = key(seed, example_id, lap, size=16) % math.factorial(count)
   left = list(range(count))
   order = []
   for remaining in range(count, 0, -1):
@@ -40,14 +40,14 @@ def walk(seed: int, row_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]
   return tuple(order)
 
 
-def template(seed: int, row_id: str, epoch: int, count: int) -> int:
-  """Index of the template that a row is put into words by in `epoch`.
+def template(seed: int, example_id: str, epoch: int, count: int) -> int:
+  """Index of the template that an example is put into words by in `epoch`.
 
-  Uniform over the templates in every epoch; `count` successive epochs of one row,
+  Uniform over the templates in every epoch; `count` successive epochs of one example,
   from a multiple of `count` on, use each template once.
   """
   lap, step = divmod(epoch, count)
-  return walk(seed, row_id, count, lap=lap)[step]
+  return walk(seed, example_id, count, lap=lap)[step]
 
 
 def permutation(size: int, *names: int | str) -> np.ndarray:

@@ -20,7 +20,7 @@ SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 
 
 class _Loader(seqio.LazyTfdsLoader):
-  """TFDS loader that names every row and fits the declared slices to the data."""
+  """TFDS loader that names every example and fits the declared slices to the data."""
 
   def __init__(self, dataset: Dataset, data_dir: str | None):
     slices = {s: dataset.slices[ours] for s, ours in SEQIO_SPLITS.items()
@@ -52,7 +52,7 @@ class _Loader(seqio.LazyTfdsLoader):
 
   def size(self, split: str) -> int:
     sizes = {name: s.num_examples for name, s in self.builder.info.splits.items()}
-    return self._dataset.rows(SEQIO_SPLITS[split], sizes)
+    return self._dataset.num_examples(SEQIO_SPLITS[split], sizes)
 
 
 class Source(seqio.TfdsDataSource):
@@ -83,7 +83,7 @@ def plain(value: Any) -> Any:
   return value
 
 
-def row_id(tfds_id: str) -> str:
+def example_id(tfds_id: str) -> str:
   """`super_glue-train.tfrecord-00000-of-00001__12` -> `train.0.12`."""
   file, _, position = tfds_id.rpartition('__')
   name, _, shards = file.partition('.')
@@ -94,7 +94,7 @@ def row_id(tfds_id: str) -> str:
 def records(
   dataset: Dataset, split: str, *, data_dir: str | None = None
 ) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of a canonical split from the prepared TFDS dataset.
+  """Yields (example id, record) of a canonical split from the prepared TFDS dataset.
 
   Raises:
     InputError: if the dataset, or the TFDS split that it takes, is not prepared.
@@ -105,22 +105,22 @@ def records(
   wanted = splits.parse(dataset.slices[split]).split
   if wanted not in prepared:
     raise InputError(
-      f'dataset {dataset.name!r}: its {split} rows come from TFDS split {wanted!r}, '
+      f'dataset {dataset.name!r}: its {split} examples come from TFDS split {wanted!r}, '
       f'which is not prepared (there are {", ".join(prepared)}); '
       f'`flan fetch {dataset.name}` prepares it'
     )
-  rows = source.get_dataset(names[split], shuffle=False)
+  examples = source.get_dataset(names[split], shuffle=False)
 
   def read():
-    for record in rows.as_numpy_iterator():
+    for record in examples.as_numpy_iterator():
       tfds_id = record.pop('tfds_id')
-      yield row_id(tfds_id.decode()), plain(record)
+      yield example_id(tfds_id.decode()), plain(record)
 
   return read()
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
-  """TFDS split -> number of rows prepared."""
+  """TFDS split -> number of examples prepared."""
   info = Source(dataset, data_dir).tfds_dataset.info
   return {name: split.num_examples for name, split in info.splits.items()}
 

@@ -1,7 +1,7 @@
 """Calibration: whether an answer given with 80 % confidence is right 80 times in 100.
 
 The confidence of a ranked answer is its share of the probability that the options have
-together. Templates of one row are pooled with those of all others.
+together. Templates of one example are pooled with those of all others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,8 +78,10 @@ def of_models(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     number.
   """
   found = {
-    'tuned': pooled(row.get('calibration') for row in report['rows']),
-    'base': pooled(row.get('base', {}).get('calibration') for row in report['rows']),
+    'tuned': pooled(example.get('calibration') for example in report['rows']),
+    'base': pooled(
+      example.get('base', {}).get('calibration') for example in report['rows']
+    ),
   }
   return {name: part for name, part in found.items() if part}
 

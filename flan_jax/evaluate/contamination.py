@@ -1,8 +1,8 @@
-"""Contamination: evaluation rows that stand, in part, in a text that a model has read.
+"""Contamination: evaluation examples that stand, in part, in a text that a model has read.
 
 A row is dirty where one of its n-grams of words occurs in a suspect text (FLAN appendix
 C, after GPT-3's: 13 words; a shorter field of 8 words or more counts as a whole). The
-rows are indexed and the suspects streamed past them, so that memory is bounded by what
+examples are indexed and the suspects streamed past them, so that memory is bounded by what
 is evaluated, however long the texts. numpy only.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -42,8 +42,8 @@ class Overlap(NamedTuple):
   """What was found of one dataset.
 
   Attributes:
-    dirty: bool [N], rows of which an n-gram occurs in a suspect.
-    judged: bool [N], rows with a field long enough to look for.
+    dirty: bool [N], examples of which an n-gram occurs in a suspect.
+    judged: bool [N], examples with a field long enough to look for.
     share: float64 [N], the part of a row's n-grams that occur; 0 where none is judged.
   """
 
@@ -79,7 +79,7 @@ class StoreTexts:
     store = self._store
     tokenizer = store.tokenizer()
     for dataset in store.datasets:
-      count = store.rows(dataset) * store.rendered[dataset]
+      count = store.num_examples(dataset) * store.rendered[dataset]
       for start in range(0, count, _RECORDS):
         entries = range(start, min(start + _RECORDS, count))
         for record in store.records(dataset, entries):
@@ -170,13 +170,13 @@ def _numbers(text: str) -> np.ndarray:
 
 
 class Index:
-  """The n-grams of some rows, and which of them have been met.
+  """The n-grams of some examples, and which of them have been met.
 
   Attributes:
     ngram: words of an n-gram.
   """
 
-  def __init__(self, rows: Iterable[Row], *, ngram: int):
+  def __init__(self, examples: Iterable[Example], *, ngram: int):
     """Indexes every field of every row.
 
     A field of fewer than `ngram` words, and of SHORTEST or more, is one n-gram of its
@@ -185,7 +185,7 @@ class Index:
     self.ngram = ngram
     by_length: dict[int, list[np.ndarray]] = {}
     self._rows: list[list[tuple[int, np.ndarray]]] = []
-    for row in rows:
+    for row in examples:
       grams = []
       for text in row.values.values():
         numbers = _numbers(text)
@@ -229,7 +229,7 @@ def look_up(
   ngram: int,
   progress: Progress,
 ) -> Found:
-  """Looks for the reported rows of an evaluation in every suspect.
+  """Looks for the reported examples of an evaluation in every suspect.
 
   Args:
     results: what `protocol.evaluate` returned.
@@ -237,16 +237,20 @@ def look_up(
     ngram: words of an n-gram.
     progress: where to say what is happening.
   """
-  rows = {result.dataset.label: result.reported.rows for result in results.datasets}
-  index = Index([row for some in rows.values() for row in some], ngram=ngram)
+  examples = {
+    result.dataset.label: result.reported.examples for result in results.datasets
+  }
+  index = Index([row for some in examples.values() for row in some], ngram=ngram)
   total = 0
   for suspect in suspects:
-    progress.stage(f'Looking for {ngram}-grams of the measured rows in {suspect.name}')
+    progress.stage(
+      f'Looking for {ngram}-grams of the measured examples in {suspect.name}'
+    )
     total += index.read(suspect)
   whole = index.overlap()
   datasets = {}
   start = 0
-  for name, some in rows.items():
+  for name, some in examples.items():
     at = slice(start, start + len(some))
     datasets[name] = Overlap(*(values[at] for values in whole))
     start += len(some)

@@ -1,9 +1,9 @@
-"""Rows to evaluate: which datasets were asked for, and where their rows are read."""
+"""Rows to evaluate: which datasets were asked for, and where their examples are read."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from flan_jax.catalog import leakage, registry
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data import raw_records
@@ -12,8 +12,8 @@ from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
-Rows = Callable[[str, str], Iterable[Row]]
-"""(dataset, split) -> its rows."""
+Examples = Callable[[str, str], Iterable[Example]]
+"""(dataset, split) -> its examples."""
 
 
 def asked(evaluation: evaluation_config.Evaluation) -> list[Dataset]:
@@ -52,7 +52,7 @@ def prepared(
 def in_store(
   datasets: Sequence[Dataset], store: Store, *, missing: str, progress: Progress
 ) -> list[Dataset]:
-  """Those of `datasets` whose evaluation rows a store holds; says which it lacks.
+  """Those of `datasets` whose evaluation examples a store holds; says which it lacks.
 
   Raises:
     InputError: if it lacks one, and `missing` is 'refuse'.
@@ -60,7 +60,7 @@ def in_store(
   absent = [d.name for d in datasets if d.name not in store.manifest['evaluation']]
   if absent and missing == 'refuse':
     raise InputError(
-      f'STORE {str(store.path)!r}: has no evaluation rows of {", ".join(absent)}; give '
+      f'STORE {str(store.path)!r}: has no evaluation examples of {", ".join(absent)}; give '
       'another, or --gin.MISSING=skip'
     )
   if absent:
@@ -68,49 +68,49 @@ def in_store(
   return [d for d in datasets if d.name not in absent]
 
 
-def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Rows:
+def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Examples:
   """Rows of a store; exemplars, which it does not keep as fields, are read raw.
 
   A dataset without a dev split has none there.
   """
   from_raw = raw(store.manifest['family'], data_dir=data_dir, progress=progress)
 
-  def rows(dataset: str, split: str) -> Iterable[Row]:
+  def examples(dataset: str, split: str) -> Iterable[Example]:
     if split == 'train':
       return from_raw(dataset, split)
     if split not in store.manifest['evaluation'][dataset]['rows']:
       return []
-    return store.evaluation_rows(dataset, split)
+    return store.evaluation_examples(dataset, split)
 
-  return rows
+  return examples
 
 
-def raw(family: str, *, data_dir: str | None, progress: Progress) -> Rows:
+def raw(family: str, *, data_dir: str | None, progress: Progress) -> Examples:
   """Rows read from the raw data; unlabeled ones are left out and counted.
 
   Of train, only as many as exemplars are drawn from.
   """
 
-  def rows(name: str, split: str) -> list[Row]:
+  def examples(name: str, split: str) -> list[Example]:
     dataset = registry.get(name, family=family)
     out, dropped = [], 0
-    for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
+    for example_id, record in raw_records.records(dataset, split, data_dir=data_dir):
       try:
-        row = dataset.read(record, row_id)
+        example = dataset.read(record, example_id)
       except Unlabeled:
         dropped += 1
       except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise InputError(f'dataset {name!r}, row {row_id!r}: {error}') from None
+        raise InputError(f'dataset {name!r}, example {example_id!r}: {error}') from None
       else:
-        if split != 'train' or not row.answer.is_blank:
-          out.append(row)
+        if split != 'train' or not example.answer.is_blank:
+          out.append(example)
       if split == 'train' and len(out) == ROWS:
         break
     if dropped:
       progress.line(
-        f'{name} {split}: {dropped:,} rows left out: no label, or none among the '
+        f'{name} {split}: {dropped:,} examples left out: no label, or none among the '
         'options'
       )
     return out
 
-  return rows
+  return examples

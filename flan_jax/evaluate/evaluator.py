@@ -1,8 +1,8 @@
-"""The protocol: which rows, in which words, what is measured, in which order.
+"""The protocol: which examples, in which words, what is measured, in which order.
 
-Every template of a dataset that asks for the answer is measured on the same rows of
+Every template of a dataset that asks for the answer is measured on the same examples of
 dev and test; classification and multiple choice are ranked by log-probability, free
-text is generated; the base model reads the same rows as the tuned one, in the same
+text is generated; the base model reads the same examples as the tuned one, in the same
 words or in its own (FLAN section 2.4). Nothing here needs TensorFlow.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flan_jax.catalog import continuation_prompts
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import ROWS, Pool
@@ -39,9 +39,9 @@ class SplitResult:
   """One split of one dataset.
 
   Attributes:
-    rows: those measured.
+    examples: those measured.
     tuned: statistics of the dataset's metric, float64 [T, N, S] for T templates, N
-      rows; NaN where a prompt could not be made to fit.
+      examples; NaN where a prompt could not be made to fit.
     base: the same of the base model, with as many templates as it was asked by; or
       None.
     confidence: model -> float64 [T, N, 2] of a ranked answer: its probability among
@@ -49,7 +49,7 @@ class SplitResult:
     shown: model -> exemplars before each prompt, int64 [T, N].
   """
 
-  rows: tuple[Row, ...]
+  examples: tuple[Example, ...]
   tuned: np.ndarray
   base: np.ndarray | None
   confidence: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -99,7 +99,7 @@ class Results:
   """What `evaluate` returns.
 
   Attributes:
-    datasets: in the order asked for; those without a row are left out.
+    datasets: in the order asked for; those without an example are left out.
     timing: the `timing` of report.json.
     warnings: one line each, for people.
   """
@@ -109,17 +109,20 @@ class Results:
   warnings: tuple[str, ...]
 
 
-def sample(rows: Iterable[Row], *, most: int | None, seed: int) -> list[Row]:
-  """At most `most` rows, drawn by a seeded hash of their ids, in their own order.
+def sample(
+  examples: Iterable[Example], *, most: int | None, seed: int
+) -> list[Example]:
+  """At most `most` examples, drawn by a seeded hash of their ids, in their own order.
 
-  Which rows are drawn does not depend on how they are stored, and a smaller sample is
+  Which examples are drawn does not depend on how they are stored, and a smaller sample is
   part of a larger one.
   """
-  found = list(rows)
+  found = list(examples)
   if most is None or len(found) <= most:
     return found
   order = sorted(
-    range(len(found)), key=lambda i: stable_hash.key('sample', seed, found[i].row_id)
+    range(len(found)),
+    key=lambda i: stable_hash.key('sample', seed, found[i].example_id),
   )
   return [found[i] for i in sorted(order[:most])]
 
@@ -128,10 +131,10 @@ def evaluate(
   scorer: LanguageModel,
   *,
   datasets: Sequence[Dataset],
-  rows: Callable[[str, str], Iterable[Row]],
+  examples: Callable[[str, str], Iterable[Example]],
   base: LanguageModel | None = None,
   templates: int | Sequence[int] | None = None,
-  max_rows: int | None = None,
+  max_examples: int | None = None,
   splits: Sequence[str] = SPLITS,
   shots: int = 0,
   form: str = 'instructions',
@@ -147,16 +150,16 @@ def evaluate(
   Args:
     scorer: the tuned model.
     datasets: those of the held-out clusters.
-    rows: (dataset name, split) -> rows, as `Store.evaluation_rows`; split `train` is
+    examples: (dataset name, split) -> examples, as `Store.evaluation_examples`; split `train` is
       asked for only where exemplars are shown.
-    base: the model before tuning; it sees the same rows.
+    base: the model before tuning; it sees the same examples.
     templates: the first so many of each direction, or these indices, of
       `Dataset.evaluated_templates`;
       None for all of them. Turned-around templates are never measured.
-    max_rows: most rows of each split, drawn by `seed`; None for all.
+    max_examples: most examples of each split, drawn by `seed`; None for all.
     splits: `dev` chooses the best template, `test` is reported.
     shots: most exemplars before each prompt, drawn by `seed` from train, never the
-      row itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
+      example itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
     form: the words: `instructions`; `no_options`, the same without their OPTIONS;
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
       an untuned model goes on with.
@@ -164,14 +167,14 @@ def evaluate(
     limits: most tokens of inputs; longer prompts have their fields cut, and are
       counted in a warning.
     max_new_tokens: most tokens of a generated answer; None for limits.targets.
-    seed: of the sample of rows, and of the exemplars.
+    seed: of the sample of examples, and of the exemplars.
     emit: called as emit(prediction, split=, model=) for every prediction, as
       `report.Predictions` is.
-    progress: called as progress(stage, dataset, rows done, rows in all).
+    progress: called as progress(stage, dataset, examples done, examples in all).
 
   Raises:
     InputError: if a dataset has none of the templates, or an option does not fit in
-      a scoring row.
+      a scoring example.
   """
   limits = limits or Limits()
   models = {'tuned': scorer} | ({} if base is None else {'base': base})
@@ -187,11 +190,11 @@ def evaluate(
   )
   found = []
   for dataset in _ways(datasets, templates):
-    read = _directed(dataset, rows)
+    read = _directed(dataset, examples)
     drawn = {
       split: sample(
         _askable(dataset, read(dataset.name, split), warnings),
-        most=max_rows,
+        most=max_examples,
         seed=seed,
       )
       for split in splits
@@ -199,17 +202,17 @@ def evaluate(
     }
     drawn = {split: some for split, some in drawn.items() if some}
     if not drawn:
-      warnings.add(dataset.label, f'no rows in {" or ".join(splits)}; left out')
+      warnings.add(dataset.label, f'no examples in {" or ".join(splits)}; left out')
       continue
-    pool_rows = _exemplar_rows(dataset, read) if shots else []
-    if shots and not pool_rows:
-      warnings.add(dataset.label, 'no training rows to show as exemplars; left out')
+    pool_examples = _few_shot_examples(dataset, read) if shots else []
+    if shots and not pool_examples:
+      warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
       continue
     questions = _questions(
-      dataset, models, forms, templates=templates, shots=shots, rows=pool_rows,
+      dataset, models, forms, templates=templates, shots=shots, examples=pool_examples,
       seed=seed,
     )  # fmt: skip
-    queue = [(split, row) for split, some in drawn.items() for row in some]
+    queue = [(split, example) for split, some in drawn.items() for example in some]
     most = max(len(question.templates) for question in questions.values())
     block = max(1, _BLOCK // most)
     measured = []
@@ -256,22 +259,24 @@ def _ways(
 
 
 def _directed(
-  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
-) -> Callable[[str, str], Iterable[Row]]:
-  """The rows of a declaration, with the answers of one of its directions."""
-  return lambda name, split: (dataset.directed(row) for row in rows(name, split))
+  dataset: Dataset, examples: Callable[[str, str], Iterable[Example]]
+) -> Callable[[str, str], Iterable[Example]]:
+  """The examples of a declaration, with the answers of one of its directions."""
+  return lambda name, split: (
+    dataset.directed(example) for example in examples(name, split)
+  )
 
 
 def _askable(
-  dataset: Dataset, rows: Iterable[Row], warnings: Warnings
-) -> Iterable[Row]:
+  dataset: Dataset, examples: Iterable[Example], warnings: Warnings
+) -> Iterable[Example]:
   """Rows with a right answer, among their options if they have any.
 
-  The others are named: a store leaves out those whose answer is blank, so rows that
+  The others are named: a store leaves out those whose answer is blank, so examples that
   are read raw must lose them too.
   """
-  for row in rows:
-    options, gold = row.answer.options, row.answer.gold
+  for example in examples:
+    options, gold = example.answer.options, example.answer.gold
     what = ''
     if dataset.has_options and not any(option.strip() for option in options):
       what = 'left out: no option has any text'
@@ -279,21 +284,24 @@ def _askable(
       gold and all(0 <= i < len(options) for i in gold)
     ):
       what = 'left out: the right answer is not among the options'
-    elif row.answer.is_blank:
+    elif example.answer.is_blank:
       what = 'left out: the right answer is blank'
     if what:
-      warnings.add(dataset.label, what, f'row {row.row_id}')
+      warnings.add(dataset.label, what, f'row {example.example_id}')
     else:
-      yield row
+      yield example
 
 
-def _exemplar_rows(
-  dataset: Dataset, rows: Callable[[str, str], Iterable[Row]]
-) -> list[Row]:
-  """The rows that exemplars are drawn from: the first of train."""
+def _few_shot_examples(
+  dataset: Dataset, examples: Callable[[str, str], Iterable[Example]]
+) -> list[Example]:
+  """The examples that exemplars are drawn from: the first of train."""
   if 'train' not in dataset.slices:
     return []
-  return [row for row, _ in zip(rows(dataset.name, 'train'), range(ROWS), strict=False)]
+  return [
+    example
+    for example, _ in zip(examples(dataset.name, 'train'), range(ROWS), strict=False)
+  ]
 
 
 def _questions(
@@ -303,7 +311,7 @@ def _questions(
   *,
   templates: int | Sequence[int] | None,
   shots: int,
-  rows: Sequence[Row],
+  examples: Sequence[Example],
   seed: int,
 ) -> dict[str, Question]:
   """How each model is asked; one and the same question where nothing differs."""
@@ -313,14 +321,14 @@ def _questions(
     key = (forms[name], model.tokenizer.digest if shots else '')
     if key not in made:
       made[key] = _question(
-        dataset, forms[name], model, templates=templates, shots=shots, rows=rows,
+        dataset, forms[name], model, templates=templates, shots=shots, examples=examples,
         seed=seed,
       )  # fmt: skip
     out[name] = made[key]
   return out
 
 
-def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question:
+def _question(dataset, form, model, *, templates, shots, examples, seed) -> Question:
   if form == continuation_prompts.FORM:
     styled, how = continuation_prompts.of(dataset), continuation_prompts.how(dataset)
   else:
@@ -330,7 +338,7 @@ def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question
     encode = model.tokenizer.encode_batch
     pool = Pool(
       styled,
-      rows,
+      examples,
       shots=shots,
       seed=seed,
       count=lambda texts: [len(ids) for ids in encode(texts)],
@@ -348,9 +356,9 @@ def _question(dataset, form, model, *, templates, shots, rows, seed) -> Question
 
 
 def _by_split(
-  drawn: Mapping[str, Sequence[Row]], measured: Sequence[Mapping[str, Block]]
+  drawn: Mapping[str, Sequence[Example]], measured: Sequence[Mapping[str, Block]]
 ) -> dict[str, SplitResult]:
-  """Blocks, whose rows are those of all splits in turn, taken apart."""
+  """Blocks, whose examples are those of all splits in turn, taken apart."""
   joined = {
     model: Block(
       *(np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
@@ -364,7 +372,7 @@ def _by_split(
     at = slice(start, start + len(some))
     of = {model: Block(*(a[:, at] for a in whole)) for model, whole in joined.items()}
     parts[split] = SplitResult(
-      rows=tuple(some),
+      examples=tuple(some),
       tuned=of['tuned'].scores,
       base=of['base'].scores if 'base' in of else None,
       confidence={model: block.confidence for model, block in of.items()},

@@ -41,14 +41,14 @@ def scorer(
   A prompt that the answer continues is not parted from it by EOS, nor is the end of
   the answer scored: an untuned model has seen neither (Brown et al. 2020, 2.4).
   """
-  shards = 1  # the rows of a batch are laid over so many devices
+  shards = 1  # the examples of a batch are laid over so many devices
   if sharding is not None:
     shards = sharding.mesh.size // sharding.mesh.shape['model']
   return Scorer(
     params=params,
     config=config,
     tokenizer=tokenizer,
-    rows=-(-evaluate.batch_size // shards) * shards,
+    examples=-(-evaluate.batch_size // shards) * shards,
     sequence_length=evaluate.sequence_length,
     max_length=config.context,
     separator=form != continuation_prompts.FORM,
@@ -150,6 +150,6 @@ def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokeni
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'checkpoint {path!r}: its tokenizer has {tokenizer.vocab_size:,} pieces, its '
-      f'embedding {config.vocab_size:,} rows; must have as many or more'
+      f'embedding {config.vocab_size:,} examples; must have as many or more'
     )
   return tokenizer

@@ -1,4 +1,4 @@
-"""Measured data: the rows that the figures of a report are of, by name and digest."""
+"""Measured data: the examples that the figures of a report are of, by name and digest."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flan_jax.catalog import tfds_features
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data.store.store import Store
 
 if TYPE_CHECKING:
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
-  """Where raw rows are read: a TFDS data directory, None where they are generated."""
+  """Where raw examples are read: a TFDS data directory, None where they are generated."""
   made = family == 'microworld'
   return {'directory': None if made else tfds_features.directory(data_dir)}
 
 
 def in_store(store: Store, *, shots: int, data_dir: str | None) -> dict[str, Any]:
-  """Where the rows of a store come from; exemplars are read raw.
+  """Where the examples of a store come from; exemplars are read raw.
 
   Args:
     store: it.
@@ -43,7 +43,7 @@ def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
     where: what `in_raw` or `in_store` returned, or None.
 
   Returns:
-    `where`, and 'family', 'digest' (of all rows), 'datasets': [{'dataset',
+    `where`, and 'family', 'digest' (of all examples), 'datasets': [{'dataset',
     'direction', 'tfds' (name and version), 'digest', 'splits': {split: {'rows',
     'declared'}}}].
   """
@@ -66,22 +66,22 @@ def _of_one(result: 'DatasetResult') -> dict[str, Any]:
     'dataset': dataset.name,
     **({'direction': dataset.direction} if dataset.direction else {}),
     'tfds': dataset.tfds,
-    'digest': digest(result.splits[name].rows for name in sorted(result.splits)),
+    'digest': digest(result.splits[name].examples for name in sorted(result.splits)),
     'splits': {
-      name: {'rows': len(part.rows), 'declared': dataset.rows(name) or None}
+      name: {'rows': len(part.examples), 'declared': dataset.num_examples(name) or None}
       for name, part in result.splits.items()
     },
   }
 
 
-def digest(splits: Iterable[Iterable[Row]]) -> str:
-  """SHA-256 of rows, their ids, texts and answers; the same from a store as raw."""
+def digest(splits: Iterable[Iterable[Example]]) -> str:
+  """SHA-256 of examples, their ids, texts and answers; the same from a store as raw."""
   found = hashlib.sha256()
-  for rows in splits:
-    for row in rows:
-      answer = row.answer
+  for examples in splits:
+    for example in examples:
+      answer = example.answer
       parts = (
-        row.row_id, sorted(row.values.items()), answer.text, list(answer.options),
+        example.example_id, sorted(example.values.items()), answer.text, list(answer.options),
         list(answer.gold), list(answer.references),
       )  # fmt: skip
       found.update(json.dumps(parts).encode() + b'\n')

@@ -12,7 +12,7 @@ class Metric(Protocol):
   Attributes:
     name: the headline figure, as the report names it.
     about: what it computes, in one line.
-    kind: `mean`, a mean over rows of values from 0 to 1; `share`, another figure from 0
+    kind: `mean`, a mean over examples of values from 0 to 1; `share`, another figure from 0
       to 100; `correlation`, one from -100 to 100.
     graded: whether one answer can be better than wrong without being right.
   """
@@ -25,12 +25,12 @@ class Metric(Protocol):
   def scores(
     self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
   ) -> np.ndarray:
-    """Statistics of each row, float64 [rows, statistics]; they add up over rows.
+    """Statistics of each example, float64 [examples, statistics]; they add up over examples.
 
     Args:
-      predictions: one text per row; None for no answer, which is wrong whatever the
+      predictions: one text per example; None for no answer, which is wrong whatever the
         references are.
-      references: for each row, every text that counts as right.
+      references: for each example, every text that counts as right.
     """
 
   def value(self, statistics: np.ndarray) -> np.ndarray:
@@ -50,18 +50,18 @@ class Metric(Protocol):
     """The figure in percent, [...], of summed statistics.
 
     Args:
-      totals: float64 [..., statistics], sums over rows.
-      count: [...], the number of rows in each sum.
+      totals: float64 [..., statistics], sums over examples.
+      count: [...], the number of examples in each sum.
     """
 
   def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
     """On how many right or wrong decisions a figure stands, [...]; see `combine`."""
 
-  def aggregate(self, rows: np.ndarray) -> float:
-    """The figure in percent of `rows`, float64 [rows, statistics]."""
+  def aggregate(self, examples: np.ndarray) -> float:
+    """The figure in percent of `examples`, float64 [examples, statistics]."""
 
-  def others(self, rows: np.ndarray) -> dict[str, float]:
-    """Further figures of `rows` in percent, by name; {} where there are none."""
+  def others(self, examples: np.ndarray) -> dict[str, float]:
+    """Further figures of `examples` in percent, by name; {} where there are none."""
 
 
 class Base:
@@ -80,26 +80,28 @@ class Base:
     del totals
     return count
 
-  def aggregate(self, rows: np.ndarray) -> float:
-    rows = np.asarray(rows, np.float64)
-    return float(self.combine(rows.sum(0), np.asarray(len(rows))))
+  def aggregate(self, examples: np.ndarray) -> float:
+    examples = np.asarray(examples, np.float64)
+    return float(self.combine(examples.sum(0), np.asarray(len(examples))))
 
-  def others(self, rows: np.ndarray) -> dict[str, float]:
-    del rows
+  def others(self, examples: np.ndarray) -> dict[str, float]:
+    del examples
     return {}
 
 
 def best(score, predictions, references) -> np.ndarray:
-  """The best `score(prediction, reference)` over each row's references, [rows, 1]."""
-  rows = np.zeros((len(predictions), 1))
-  for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+  """The best `score(prediction, reference)` over each row's references, [examples, 1]."""
+  examples = np.zeros((len(predictions), 1))
+  for example, prediction, wanted in zip(
+    examples, predictions, references, strict=True
+  ):
     if prediction is not None:
-      row[0] = max((score(prediction, one) for one in wanted), default=0.0)
-  return rows
+      example[0] = max((score(prediction, one) for one in wanted), default=0.0)
+  return examples
 
 
 class Mean(Base):
-  """100 times the mean over rows of the best match with any reference."""
+  """100 times the mean over examples of the best match with any reference."""
 
   def __init__(self, name: str, score, about: str, *, graded: bool = True):
     self.name = name
@@ -118,7 +120,7 @@ class Mean(Base):
 
 
 class Several(Base):
-  """Figures of one answer side by side, each a mean over rows; `name` is one of them.
+  """Figures of one answer side by side, each a mean over examples; `name` is one of them.
 
   Attributes:
     types: of the figures; there are as many statistics.
@@ -140,8 +142,8 @@ class Several(Base):
   def combine(self, totals, count):
     return 100 * totals[..., self._headline] / np.maximum(count, 1)
 
-  def others(self, rows):
-    if not len(rows):
+  def others(self, examples):
+    if not len(examples):
       return {}
-    means = zip(self.types, 100 * np.mean(rows, 0), strict=True)
+    means = zip(self.types, 100 * np.mean(examples, 0), strict=True)
     return {name: float(mean) for name, mean in means if name != self.name}

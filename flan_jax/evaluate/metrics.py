@@ -1,7 +1,7 @@
 """Metrics: one registry, per-row sufficient statistics, a percentage at the end.
 
-A metric turns every row into a vector of statistics that add up over rows. What is
-reported is a function of their sum, so leaving a row out of a corpus metric such as
+A metric turns every example into a vector of statistics that add up over examples. What is
+reported is a function of their sum, so leaving an example out of a corpus metric such as
 BLEU, or swapping it, costs one sum and no second look at the text. How good one answer
 is, and so which of two is better, is the metric's `value`.
 
@@ -68,14 +68,16 @@ class Words(Several):
     self._normal = normal
 
   def scores(self, predictions, references):
-    rows = np.zeros((len(predictions), len(self.types)))
-    for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+    examples = np.zeros((len(predictions), len(self.types)))
+    for example, prediction, wanted in zip(
+      examples, predictions, references, strict=True
+    ):
       if prediction is None:
         continue
       said = self._prepared(prediction)
       for reference in map(self._prepared, wanted):
-        row[:] = np.maximum(row, self._pair(said, reference))
-    return rows
+        example[:] = np.maximum(example, self._pair(said, reference))
+    return examples
 
   def _prepared(self, text: str):
     return self._normal(text)
@@ -139,8 +141,10 @@ class Pearson(Base):
     # Without spread in one of them there is no correlation to speak of.
     return 100 * (n * xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.inf))
 
-  def others(self, rows):
-    return {'spearman': spearman(rows[:, 1], rows[:, 2])} if len(rows) else {}
+  def others(self, examples):
+    return (
+      {'spearman': spearman(examples[:, 1], examples[:, 2])} if len(examples) else {}
+    )
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -164,7 +168,7 @@ def _number(text: str | None) -> float:
 
 
 class F1A(Base):
-  """F1 of the positive answer over all rows (MultiRC's F1a; FLAN table 1).
+  """F1 of the positive answer over all examples (MultiRC's F1a; FLAN table 1).
 
   No answer counts as the opposite of the right one, as in t5. Statistics: true
   positives, false positives, false negatives.
@@ -180,14 +184,16 @@ class F1A(Base):
     self._positive = positive
 
   def scores(self, predictions, references):
-    rows = np.zeros((len(predictions), 3))
-    for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+    examples = np.zeros((len(predictions), 3))
+    for example, prediction, wanted in zip(
+      examples, predictions, references, strict=True
+    ):
       true = any(normalize(reference) == self._positive for reference in wanted)
       said = not true
       if prediction is not None:
         said = normalize(prediction) == self._positive
-      row[:] = said and true, said and not true, true and not said
-    return rows
+      example[:] = said and true, said and not true, true and not said
+    return examples
 
   def value(self, statistics):
     return 1 - statistics[..., 1] - statistics[..., 2]

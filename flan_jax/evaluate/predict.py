@@ -12,7 +12,7 @@ import numpy as np
 
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.answers import Label
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data import batch, prompts
 from flan_jax.data.few_shot import Pool
 from flan_jax.data.preprocess import Limits
@@ -62,10 +62,11 @@ class Question:
   joint: str = ''
   end: str | None = None
 
-  def options(self, row: Row) -> list[str]:
-    """The options of a row, each with what stands before it."""
+  def options(self, example: Example) -> list[str]:
+    """The options of an example, each with what stands before it."""
     return [
-      continuation_prompts.after(self.joint, option) for option in row.answer.options
+      continuation_prompts.after(self.joint, option)
+      for option in example.answer.options
     ]
 
   def answer(self, text: str) -> str:
@@ -112,8 +113,8 @@ class Warnings:
   def __init__(self):
     self._rows: dict[tuple[str, str], dict[str, None]] = {}
 
-  def add(self, dataset: str, what: str, row: str = '') -> None:
-    self._rows.setdefault((dataset, what), {})[row] = None
+  def add(self, dataset: str, what: str, example: str = '') -> None:
+    self._rows.setdefault((dataset, what), {})[example] = None
 
   def lines(self) -> tuple[str, ...]:
     out = []
@@ -145,25 +146,27 @@ class Measurement:
   warnings: Warnings
 
   def measure(
-    self, questions: Mapping[str, Question], rows: Sequence[tuple[str, Row]]
+    self, questions: Mapping[str, Question], rows: Sequence[tuple[str, Example]]
   ) -> dict[str, Block]:
     """Asks every model about a block of rows.
 
     Args:
       questions: model -> how it is asked; all of the same dataset.
-      rows: (split, row) each.
+      rows: (split, example) each.
 
     Returns:
       Model -> what it made of them.
 
     Raises:
-      InputError: if an option does not fit in a row of the scorer.
+      InputError: if an option does not fit in an example of the scorer.
     """
     fitted: dict[Any, list[Fitted | None]] = {}
     out = {}
     for name, model in self.models.items():
       question = questions[name]
-      pairs = [(row, template) for template in question.templates for _, row in rows]
+      pairs = [
+        (example, template) for template in question.templates for _, example in rows
+      ]
       sizes = (model.sequence_length, model.max_length)
       words = (id(question), model.tokenizer.digest, *sizes)
       if words not in fitted:
@@ -176,7 +179,7 @@ class Measurement:
     self,
     name: str,
     question: Question,
-    pairs: Sequence[tuple[Row, int]],
+    pairs: Sequence[tuple[Example, int]],
     splits: Sequence[str],
     fitted: Sequence[Fitted | None],
   ) -> Block:
@@ -202,7 +205,7 @@ class Measurement:
     )
 
   def _fit(
-    self, question: Question, pairs: Sequence[tuple[Row, int]], model: LanguageModel
+    self, question: Question, pairs: Sequence[tuple[Example, int]], model: LanguageModel
   ) -> list[Fitted | None]:
     dataset = question.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
@@ -210,15 +213,17 @@ class Measurement:
     most, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
       most = min(model.sequence_length, most or model.sequence_length)
-      ids = _encoded(question, [row for row, _ in pairs], model.tokenizer)
-      for row in {row.row_id: row for row, _ in pairs}.values():
-        if _silent(question, row, ids):
-          silent[row.row_id] = 'left out: no option has a token'
+      ids = _encoded(question, [example for example, _ in pairs], model.tokenizer)
+      for example in {example.example_id: example for example, _ in pairs}.values():
+        if _silent(question, example, ids):
+          silent[example.example_id] = 'left out: no option has a token'
         elif not question.joint:
-          options = [ids[option] for option in question.options(row)]
-          self._alike(question, row, options)
-      for i, (row, _) in enumerate(pairs):
-        longest = max((len(ids[option]) for option in question.options(row)), default=0)
+          options = [ids[option] for option in question.options(example)]
+          self._alike(question, example, options)
+      for i, (example, _) in enumerate(pairs):
+        longest = max(
+          (len(ids[option]) for option in question.options(example)), default=0
+        )
         rooms[i] = min(rooms[i], most - batch.length(0, longest, bos_id))
     elif most is not None:
       room = most - batch.length(0, self.max_new_tokens, bos_id)
@@ -228,15 +233,17 @@ class Measurement:
     )
     if dataset.has_options and question.joint:
       room = most - batch.length(0, 0, bos_id)
-      for row_id in self._fit_joined(
+      for example_id in self._fit_joined(
         question, pairs, fitted, rooms, room, model.tokenizer
       ):
-        silent.setdefault(row_id, 'left out: an option has no token after the prompt')
-    for i, ((row, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
-      where = f'row {row.row_id} template {template}'
-      if row.row_id in silent:
-        what = silent[row.row_id]
-        self.warnings.add(dataset.label, what, f'row {row.row_id}')
+        silent.setdefault(
+          example_id, 'left out: an option has no token after the prompt'
+        )
+    for i, ((example, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
+      where = f'row {example.example_id} template {template}'
+      if example.example_id in silent:
+        what = silent[example.example_id]
+        self.warnings.add(dataset.label, what, f'row {example.example_id}')
         fitted[i] = None
       elif prompt is None:
         what = 'prompts left out: blank, or too long whatever is cut'
@@ -251,7 +258,7 @@ class Measurement:
   def _fit_joined(
     self,
     question: Question,
-    pairs: Sequence[tuple[Row, int]],
+    pairs: Sequence[tuple[Example, int]],
     fitted: list[Fitted | None],
     rooms: list[int],
     room: int,
@@ -272,7 +279,7 @@ class Measurement:
           rooms[i] = min(rooms[i], len(fitted[i].ids)) - (joined.longest - room)
           long.append(i)
         elif not all(map(len, joined.options)):
-          silent.add(pairs[i][0].row_id)
+          silent.add(pairs[i][0].example_id)
         else:
           self._alike(question, pairs[i][0], joined.options)
       again = prompts.fit(
@@ -287,21 +294,23 @@ class Measurement:
       left = [i for i in long if fitted[i] is not None]
     return silent
 
-  def _alike(self, question: Question, row: Row, ids: Sequence[np.ndarray]) -> None:
-    """Names a row with different options that the tokenizer cannot tell apart."""
-    texts = set(question.options(row))
+  def _alike(
+    self, question: Question, example: Example, ids: Sequence[np.ndarray]
+  ) -> None:
+    """Names an example with different options that the tokenizer cannot tell apart."""
+    texts = set(question.options(example))
     if len({option.tobytes() for option in ids}) < len(texts):
       what = 'options that tokenize alike, counted as tied'
-      self.warnings.add(question.dataset.label, what, f'row {row.row_id}')
+      self.warnings.add(question.dataset.label, what, f'row {example.example_id}')
 
   def _rank(
-    self, question: Question, work: Sequence[tuple[Row, int, Fitted]], name: str
+    self, question: Question, work: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
     about = f'dataset {question.dataset.label!r}'
     requests = [
-      Request(*asked, f'{about}, row {row.row_id!r}, template {template}')
-      for (row, template, _), asked in zip(
+      Request(*asked, f'{about}, example {example.example_id!r}, template {template}')
+      for (example, template, _), asked in zip(
         work, _asked(question, work, model.tokenizer), strict=True
       )
     ]
@@ -310,8 +319,8 @@ class Measurement:
     self.clocks[name].tokens_scored += scored.tokens_scored
     self.clocks[name].tokens_naive += scored.tokens_naive
     return [
-      self._ranked(question, row, template, prompt, found, name)
-      for (row, template, prompt), found in zip(
+      self._ranked(question, example, template, prompt, found, name)
+      for (example, template, prompt), found in zip(
         work, scored.log_probabilities, strict=True
       )
     ]
@@ -319,19 +328,19 @@ class Measurement:
   def _ranked(
     self,
     question: Question,
-    row: Row,
+    example: Example,
     template: int,
     prompt: Fitted,
     found: np.ndarray,
     name: str,
   ) -> '_Prediction':
-    options, gold = row.answer.options, row.answer.gold
+    options, gold = example.answer.options, example.answer.gold
     if np.isnan(found).any():
-      self._nan(question, row, template, name)
+      self._nan(question, example, template, name)
       tied: list[int] = []
     else:
       tied = np.flatnonzero(found == found.max()).tolist()
-    record = _record(question, row, template, prompt) | {
+    record = _record(question, example, template, prompt) | {
       'log_probabilities': [float(v) if np.isfinite(v) else None for v in found],
       'gold': list(gold),
       'predicted': tied[0] if tied else None,
@@ -348,11 +357,11 @@ class Measurement:
         hit,
       )
     if isinstance(question.dataset.answer, Label) and question.dataset.answer.measured:
-      record['references'] = row.answer.right
-    return _Prediction(record, said, row.answer.right, confidence)
+      record['references'] = example.answer.right
+    return _Prediction(record, said, example.answer.right, confidence)
 
   def _write(
-    self, question: Question, work: Sequence[tuple[Row, int, Fitted]], name: str
+    self, question: Question, work: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
     generated = model.generate(
@@ -362,14 +371,14 @@ class Measurement:
     self.clocks[name].tokens_read += generated.tokens_read
     self.clocks[name].tokens_written += generated.tokens_written
     out = []
-    for (row, template, prompt), written, broken in zip(
+    for (example, template, prompt), written, broken in zip(
       work, generated.texts, generated.nan, strict=True
     ):
       if broken:
-        self._nan(question, row, template, name)
+        self._nan(question, example, template, name)
       text = '' if broken else question.answer(written)
-      references = row.answer.right
-      record = _record(question, row, template, prompt) | {
+      references = example.answer.right
+      record = _record(question, example, template, prompt) | {
         'text': text,
         'gold': references,
         'predicted': None if broken else text,
@@ -378,8 +387,10 @@ class Measurement:
       out.append(_Prediction(record, said, references, (np.nan, np.nan)))
     return out
 
-  def _nan(self, question: Question, row: Row, template: int, name: str) -> None:
-    where = f'row {row.row_id} template {template}'
+  def _nan(
+    self, question: Question, example: Example, template: int, name: str
+  ) -> None:
+    where = f'row {example.example_id} template {template}'
     of = 'base model' if name == 'base' else 'model'
     what = f'NaN from the {of}, counted as wrong'
     self.warnings.add(question.dataset.label, what, where)
@@ -417,48 +428,52 @@ def _scores(
   return np.add.reduceat(each, starts, axis=0) / counts[:, None]
 
 
-def _silent(question: Question, row: Row, ids: Mapping[str, np.ndarray]) -> bool:
-  """Whether no option of a row has a token, so that there is nothing to rank."""
+def _silent(
+  question: Question, example: Example, ids: Mapping[str, np.ndarray]
+) -> bool:
+  """Whether no option of an example has a token, so that there is nothing to rank."""
   if question.joint:  # a blank after a prompt may well be a token
-    return not any(option.strip() for option in row.answer.options)
-  return not any(len(ids[option]) for option in question.options(row))
+    return not any(option.strip() for option in example.answer.options)
+  return not any(len(ids[option]) for option in question.options(example))
 
 
 def _encoded(
-  question: Question, rows: Sequence[Row], tokenizer: Tokenizer
+  question: Question, rows: Sequence[Example], tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
   """Token ids of every distinct option of `rows`."""
-  distinct = list(dict.fromkeys(o for row in rows for o in question.options(row)))
+  distinct = list(
+    dict.fromkeys(o for example in rows for o in question.options(example))
+  )
   return dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
 
 
 def _asked(
   question: Question,
-  work: Sequence[tuple[Row, int, Fitted]],
+  work: Sequence[tuple[Example, int, Fitted]],
   tokenizer: Tokenizer,
 ) -> list[joined_tokens.Joined]:
   """The tokens of each prompt and of its options, joined where they are one text."""
   if question.joint:
-    texts = [(prompt.text, question.options(row)) for row, _, prompt in work]
+    texts = [(prompt.text, question.options(example)) for example, _, prompt in work]
     return joined_tokens.join(texts, tokenizer)
-  ids = _encoded(question, [row for row, *_ in work], tokenizer)
+  ids = _encoded(question, [example for example, *_ in work], tokenizer)
   return [
-    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in question.options(row)))
-    for row, _, prompt in work
+    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in question.options(example)))
+    for example, _, prompt in work
   ]
 
 
 def _record(
-  question: Question, row: Row, template: int, prompt: Fitted
+  question: Question, example: Example, template: int, prompt: Fitted
 ) -> dict[str, Any]:
   shown = {'exemplars': list(prompt.exemplars)} if prompt.exemplars else {}
   direction = question.dataset.direction
   return {
-    'row_id': row.row_id,
+    'example_id': example.example_id,
     'dataset': question.dataset.name,
     **({'direction': direction} if direction else {}),
     'template': template,
     'prompt': prompt.text,
-    'options': question.options(row),
+    'options': question.options(example),
     **shown,
   }

@@ -13,7 +13,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate.metric import Metric
 from flan_jax.runtime.atomic_file import writing
 
-KEYS = ('row_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
+KEYS = ('example_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
 """What every prediction has."""
 
 
@@ -78,7 +78,7 @@ class Predictions:
   """Writes predictions as they come, one JSON object a line.
 
   `predictions.jsonl` holds what the report's figures of test are made of: the answers
-  of the evaluated model. Dev rows and the base model have files of their own:
+  of the evaluated model. Dev examples and the base model have files of their own:
   `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
 
   >>> with Predictions(out) as predictions:  # doctest: +SKIP
@@ -112,7 +112,7 @@ class Predictions:
     """Writes one prediction.
 
     Args:
-      prediction: row_id, dataset, template, prompt, options, log_probabilities or
+      prediction: example_id, dataset, template, prompt, options, log_probabilities or
         text, gold, predicted.
       split: `dev`, or the reported one.
       model: `tuned` or `base`.

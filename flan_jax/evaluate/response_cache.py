@@ -1,7 +1,7 @@
 """What an interrupted evaluation has already computed.
 
 A Journal stands in for a language model and writes down every answer. Asked the same
-again, after an interruption or in a later pass over the same rows, it reads the answer
+again, after an interruption or in a later pass over the same examples, it reads the answer
 instead of computing it: same numbers, same report. Of several hosts the first keeps
 the file, and tells the others what it finds there; those that ask something else than
 it does are named.

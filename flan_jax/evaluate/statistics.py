@@ -1,7 +1,7 @@
-"""Statistics of an evaluation: spread over templates, intervals over rows, baselines.
+"""Statistics of an evaluation: spread over templates, intervals over examples, baselines.
 
-Letters in shape suffixes: T template, N row, S statistic of a metric, R resample.
-A row that a template could not be measured on is NaN there and leaves that
+Letters in shape suffixes: T template, N example, S statistic of a metric, R resample.
+An example that a template could not be measured on is NaN there and leaves that
 template's sums; it stays in the other templates'.
 """
 
@@ -16,7 +16,7 @@ from flan_jax.evaluate import intervals
 from flan_jax.evaluate.metric import Metric
 
 RESAMPLES = 2_000
-_BLOCK = 4_000_000  # resampled rows held at once: 32 MB of swaps
+_BLOCK = 4_000_000  # resampled examples held at once: 32 MB of swaps
 
 
 class Interval(NamedTuple):
@@ -42,28 +42,28 @@ def spread(figures: Sequence[float]) -> Spread:
 
 
 def _combined(metric: Metric, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
-  """The metric of sums over `count` rows; NaN where there is no row."""
+  """The metric of sums over `count` examples; NaN where there is no example."""
   return np.where(count > 0, metric.combine(totals, count), np.nan)
 
 
 def figures(scores_TxNxS: np.ndarray, *, metric: Metric) -> np.ndarray:
-  """The metric of every template in percent, float64 [T]; NaN without a row."""
+  """The metric of every template in percent, float64 [T]; NaN without an example."""
   present_TxN = ~np.isnan(scores_TxNxS).any(-1)
   totals_TxS = np.where(present_TxN[..., None], scores_TxNxS, 0.0).sum(1)
   return _combined(metric, totals_TxS, present_TxN.sum(1))
 
 
 class _Estimate(NamedTuple):
-  """A mean over templates, and what each row does to it.
+  """A mean over templates, and what each example does to it.
 
   Attributes:
     figure: from 0 to 1 (a correlation from -1).
-    influences: of each row, float64 [N], 0 on average; their variance over N is that of
-      the figure. For a mean of row values they are those values less the figure.
-    spread: the variance of the influences, more where templates have few of the rows.
-    present: which rows any template was measured on, bool [N].
-    cases: on how many right or wrong decisions the figure stands: the rows, for a mean.
-    most: the largest design effect, 1 where every template has every row.
+    influences: of each example, float64 [N], 0 on average; their variance over N is that of
+      the figure. For a mean of example values they are those values less the figure.
+    spread: the variance of the influences, more where templates have few of the examples.
+    present: which examples any template was measured on, bool [N].
+    cases: on how many right or wrong decisions the figure stands: the examples, for a mean.
+    most: the largest design effect, 1 where every template has every example.
     usual: the design effect of templates that agree, likewise.
   """
 
@@ -97,9 +97,9 @@ def _spread(
 ) -> tuple[float, float]:
   """N times the variance of the mean over templates, and its design effect if alike.
 
-  Where every template has every row it is the variance of the rows' means. The two rows
+  Where every template has every example it is the variance of the rows' means. The two examples
   of a template that fits on two say little of how much its answers vary: covariances
-  on a part of the rows are drawn toward those of all templates together.
+  on a part of the examples are drawn toward those of all templates together.
 
   Args:
     influences_TxN: less their mean under each template, 0 where missing.
@@ -110,7 +110,7 @@ def _spread(
   """
   counts_TxT = present_TxN.astype(np.float64) @ present_TxN.T
   count_T = np.diag(counts_TxT)
-  rows, templates = int(present_TxN.any(0).sum()), len(count_T)
+  examples, templates = int(present_TxN.any(0).sum()), len(count_T)
   products_TxT = influences_TxN @ influences_TxN.T
   center = values_TxN.sum() / count_T.sum()
   pooled = float(np.square(values_TxN - center)[present_TxN].sum() / count_T.sum())
@@ -126,19 +126,19 @@ def _spread(
   drawn_TxT = (products_TxT + _BORROWED * prior_TxT) / (
     np.maximum(counts_TxT - 1, 0.0) + _BORROWED
   )
-  covariances_TxT = np.where(counts_TxT == rows, products_TxT / rows, drawn_TxT)
-  weights_TxT = counts_TxT / np.outer(count_T, count_T) * rows / templates**2
+  covariances_TxT = np.where(counts_TxT == examples, products_TxT / examples, drawn_TxT)
+  weights_TxT = counts_TxT / np.outer(count_T, count_T) * examples / templates**2
   found, usual = float((weights_TxT * covariances_TxT).sum()), float(weights_TxT.sum())
-  if count_T.min() < min(intervals.FEW, rows):
+  if count_T.min() < min(intervals.FEW, examples):
     # One answer then moves the figure more than one of the effective number would.
     heaviest = float((present_TxN / count_T[:, None]).mean(0).max())
-    usual = max(usual, rows * heaviest)
+    usual = max(usual, examples * heaviest)
     found = max(found, usual * pooled)
   return found, usual
 
 
 class _Cells(NamedTuple):
-  """What each row does under each template that was measured at all.
+  """What each example does under each template that was measured at all.
 
   Attributes:
     figures: of the templates, float64 [T], from 0 to 1.
@@ -180,7 +180,7 @@ def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
 def _estimate(cells: _Cells, metric: Metric) -> _Estimate | None:
   """The mean over templates; None where nothing was measured.
 
-  All templates of a row are one draw from the world: their influences are added before
+  All templates of an example are one draw from the world: their influences are added before
   anything is squared.
   """
   if not len(cells.figures):
@@ -218,14 +218,14 @@ def _percent(low: float, high: float) -> Interval:
 
 
 def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
-  """95 % interval of the mean over templates, over the rows of the world.
+  """95 % interval of the mean over templates, over the examples of the world.
 
-  A mean of row values and a corpus metric that goes from 0 to 100 have Wilson's score
+  A mean of example values and a corpus metric that goes from 0 to 100 have Wilson's score
   interval at their effective size, a correlation has Fisher's; see
   `flan_jax.evaluate.intervals`. NaN where nothing was measured.
 
   Args:
-    scores_TxNxS: statistics of `metric` per template and row, NaN where missing.
+    scores_TxNxS: statistics of `metric` per template and example, NaN where missing.
     metric: one of flan_jax.evaluate.metrics.METRICS.
   """
   of = _estimate(_cells(scores_TxNxS, metric), metric)
@@ -234,23 +234,23 @@ def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
   return _percent(*_limits(of, metric))
 
 
-_EQUAL = 1e-9  # two values of a row that differ by less are the same
+_EQUAL = 1e-9  # two values of an example that differ by less are the same
 
 
 def paired_interval(
   tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, *, metric: Metric
 ) -> Interval:
-  """95 % interval of tuned minus base, in points, over the same rows.
+  """95 % interval of tuned minus base, in points, over the same examples.
 
-  What makes a row hard for both cancels. The difference of two means has the interval
+  What makes an example hard for both cancels. The difference of two means has the interval
   of `intervals.of_pair`; that of other metrics is recovered from the interval of each
   (MOVER), with the correlation of their influences, and is never narrower than what the
-  rows that differ can tell (`_of_swaps`). The two may have been asked by different
+  examples that differ can tell (`_of_swaps`). The two may have been asked by different
   numbers of templates.
   """
   if tuned_TxNxS.shape[1] != base_TxNxS.shape[1]:
     raise ValueError(
-      f'paired interval: {tuned_TxNxS.shape[1]} rows against '
+      f'paired interval: {tuned_TxNxS.shape[1]} examples against '
       f'{base_TxNxS.shape[1]}; both models must be measured on the same rows'
     )
   cells = [_cells(of, metric) for of in (tuned_TxNxS, base_TxNxS)]
@@ -258,7 +258,7 @@ def paired_interval(
   if tuned is None or base is None:
     return Interval(np.nan, np.nan)
   present_N = tuned.present | base.present
-  rows = int(present_N.sum())
+  examples = int(present_N.sum())
   effects = [of.influences[present_N] for of in (tuned, base)]
   if metric.kind != 'mean':
     sums = np.square(effects[0]).sum() * np.square(effects[1]).sum()
@@ -266,7 +266,7 @@ def paired_interval(
     together = both / sums**0.5 if sums > 0 else 0.0
     one, other = ((of.figure, *_limits(of, metric)) for of in (tuned, base))
     low, high = map(float, intervals.subtracted(one, other, together))
-    least = _of_swaps(tuned_TxNxS, base_TxNxS, metric, (tuned, base), rows)
+    least = _of_swaps(tuned_TxNxS, base_TxNxS, metric, (tuned, base), examples)
     return _percent(min(low, least[0]), max(high, least[1]))
   differences = tuned.figure - base.figure + effects[0] - effects[1]
   differences[np.abs(differences) < _EQUAL] = 0.0
@@ -289,7 +289,7 @@ def paired_interval(
   )
   limits = intervals.of_pair(
     pair,
-    rows,
+    examples,
     templates=(len(tuned_TxNxS), len(base_TxNxS)),
     most=(tuned.most, base.most),
     usual=(tuned.usual, base.usual),
@@ -302,18 +302,18 @@ def _of_swaps(
   base_TxNxS: np.ndarray,
   metric: Metric,
   estimates: tuple[_Estimate, _Estimate],
-  rows: int,
+  examples: int,
 ) -> tuple[float, float]:
   """Tango's interval of a corpus metric, from what each row's other answer changes.
 
-  A row does so much as the metric moves when the other model's answer takes its place;
-  rows with the same answer do nothing, whatever the others do. In units of a whole
+  An example does so much as the metric moves when the other model's answer takes its place;
+  examples with the same answer do nothing, whatever the others do. In units of a whole
   answer these are differences like those of right and wrong: two models that differ on
-  no row have the interval of as many differences of 0.
+  no example have the interval of as many differences of 0.
   """
   forward_N = _swapped(tuned_TxNxS, base_TxNxS, metric)
   backward_N = _swapped(base_TxNxS, tuned_TxNxS, metric)
-  changes_N = rows * (forward_N - backward_N) / 2
+  changes_N = examples * (forward_N - backward_N) / 2
   changes_N[np.abs(changes_N) < _EQUAL] = 0.0
   if metric.kind == 'correlation':
     whole = max(float(np.abs(of.influences).max()) for of in estimates)
@@ -323,20 +323,20 @@ def _of_swaps(
   whole = max(whole, float(np.abs(changes_N).max()), 1e-12)
   changes_N /= whole
   low, high = intervals.of_difference(
-    np.maximum(changes_N, 0.0).sum() / rows,
-    np.maximum(-changes_N, 0.0).sum() / rows,
-    np.square(changes_N).sum() / rows,
-    rows,
+    np.maximum(changes_N, 0.0).sum() / examples,
+    np.maximum(-changes_N, 0.0).sum() / examples,
+    np.square(changes_N).sum() / examples,
+    examples,
   )
   delta = float(estimates[0].figure - estimates[1].figure)
-  middle = float(changes_N.sum()) / rows
+  middle = float(changes_N.sum()) / examples
   return delta + whole * (float(low) - middle), delta + whole * (float(high) - middle)
 
 
 def _swapped(
   tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, metric: Metric
 ) -> np.ndarray:
-  """The change of base, mean over templates, where one row is tuned's, float64 [N]."""
+  """The change of base, mean over templates, where one example is tuned's, float64 [N]."""
   count = max(len(tuned_TxNxS), len(base_TxNxS))
   pair = [of[np.arange(count) % len(of)] for of in (tuned_TxNxS, base_TxNxS)]
   present = [~np.isnan(of).any(-1) for of in pair]
@@ -360,7 +360,7 @@ def _like(base_TxNxS: np.ndarray, tuned_TxNxS: np.ndarray) -> np.ndarray:
     return np.repeat(base_TxNxS, templates, axis=0)
   if base_TxNxS.shape[:2] != tuned_TxNxS.shape[:2]:
     raise ValueError(
-      f'paired test: templates and rows {tuned_TxNxS.shape[:2]} against '
+      f'paired test: templates and examples {tuned_TxNxS.shape[:2]} against '
       f'{base_TxNxS.shape[:2]}; both models must be measured on the same'
     )
   return base_TxNxS
@@ -374,21 +374,21 @@ def paired_p_value(
   seed: int,
   resamples: int = RESAMPLES,
 ) -> float:
-  """Two-sided p-value of approximate randomisation (Noreen 1989), by row.
+  """Two-sided p-value of approximate randomisation (Noreen 1989), by example.
 
-  If the models do not differ, a row's answers might as well have come from the other
-  one: each resample swaps the models on half of the rows, all templates of a row
+  If the models do not differ, an example's answers might as well have come from the other
+  one: each resample swaps the models on half of the examples, all templates of an example
   together, and the p-value is how often the difference is then as large as the one
   seen. Good for corpus metrics too, and never 0: at least 1 / (resamples + 1).
   """
   base_TxNxS = _like(base_TxNxS, tuned_TxNxS)
-  templates, rows, kinds = tuned_TxNxS.shape
+  templates, examples, kinds = tuned_TxNxS.shape
 
   def flat(scores_TxNxS):
     present_TxN = ~np.isnan(scores_TxNxS).any(-1)
     filled = np.where(present_TxN[..., None], scores_TxNxS, 0.0)
     counted = np.concatenate([filled, present_TxN[..., None]], axis=-1)
-    return counted.transpose(1, 0, 2).reshape(rows, templates * (kinds + 1))
+    return counted.transpose(1, 0, 2).reshape(examples, templates * (kinds + 1))
 
   def means(sums):
     sums_RxTxS = sums.reshape(-1, templates, kinds + 1)
@@ -400,11 +400,11 @@ def paired_p_value(
   totals = one.sum(0)[None], other.sum(0)[None]
   seen = abs(float((means(totals[0]) - means(totals[1]))[0]))
   generator = np.random.default_rng(seed)
-  block = max(1, _BLOCK // rows)
+  block = max(1, _BLOCK // examples)
   as_large = 0
   for start in range(0, resamples, block):
     size = min(block, resamples - start)
-    swapped_RxN = generator.integers(0, 2, (size, rows)).astype(np.float64)
+    swapped_RxN = generator.integers(0, 2, (size, examples)).astype(np.float64)
     moved = swapped_RxN @ (other - one)
     found = means(totals[0] + moved) - means(totals[1] - moved)
     as_large += int((np.abs(found) >= seen - 1e-9).sum())
@@ -452,7 +452,7 @@ def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Inter
   """95 % interval of the average of independent figures, from their own intervals.
 
   The recovered variances of each side are added (MOVER; Zou and Donner 2008), so
-  that an average over datasets needs no more than what each dataset's row reports.
+  that an average over datasets needs no more than what each dataset's example reports.
   """
   means_ = np.asarray(means)
   low, high = np.asarray(parts, np.float64).T
@@ -478,9 +478,9 @@ def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:
 
 
 def majority(answers: Sequence[Answer], *, metric: Metric) -> float | None:
-  """What the best constant answer scores on these very rows; None for free text.
+  """What the best constant answer scores on these very examples; None for free text.
 
-  The constant is a label word where every row has the same options, and a position
+  The constant is a label word where every example has the same options, and a position
   among the options otherwise.
   """
   if not answers or not all(answer.options for answer in answers):

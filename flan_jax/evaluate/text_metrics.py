@@ -38,11 +38,13 @@ class Bleu(Base):
     return str(whole.get_signature())
 
   def scores(self, predictions, references):
-    rows = np.zeros((len(predictions), 10))
-    for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+    examples = np.zeros((len(predictions), 10))
+    for example, prediction, wanted in zip(
+      examples, predictions, references, strict=True
+    ):
       found = self._bleu.sentence_score(prediction or '', list(wanted) or [''])
-      row[:] = found.sys_len, found.ref_len, *found.counts, *found.totals
-    return rows
+      example[:] = found.sys_len, found.ref_len, *found.counts, *found.totals
+    return examples
 
   def value(self, statistics):
     return _bleu(statistics, statistics[..., 6:10] > 0)
@@ -73,7 +75,7 @@ class Rouge(Several):
   """ROUGE F-measures of rouge-score, set as t5 sets them; the headline is `rougeLsum`.
 
   Sentences are the lines of a text, and what a full stop between two blanks ends. No
-  stemming. The figure is the mean over rows, of which t5 prints a bootstrap's median.
+  stemming. The figure is the mean over examples, of which t5 prints a bootstrap's median.
 
   Statistics: rouge1, rouge2, rougeLsum, each the best over the row's references.
   """
@@ -82,7 +84,7 @@ class Rouge(Several):
   name = 'rougeLsum'
   about = (
     'ROUGE-Lsum of rouge-score without stemming, sentences parted at newlines and '
-    "` . `: the mean over rows, of which t5 prints a bootstrap's median; the paper's "
+    "` . `: the mean over examples, of which t5 prints a bootstrap's median; the paper's "
     'tables call it ROUGE-L'
   )
 
@@ -98,13 +100,15 @@ class Rouge(Several):
     return f'stem:no|sentences:newline, " . "|version:{version}'
 
   def scores(self, predictions, references):
-    rows = np.zeros((len(predictions), len(self.types)))
-    for row, prediction, wanted in zip(rows, predictions, references, strict=True):
+    examples = np.zeros((len(predictions), len(self.types)))
+    for example, prediction, wanted in zip(
+      examples, predictions, references, strict=True
+    ):
       found = self._scorer.score_multi(
         [_lines(reference) for reference in wanted] or [''], _lines(prediction or '')
       )
-      row[:] = [found[kind].fmeasure for kind in self.types]
-    return rows
+      example[:] = [found[kind].fmeasure for kind in self.types]
+    return examples
 
 
 def _lines(text: str) -> str:

@@ -133,7 +133,7 @@ class HeldOutEvaluation:
     """What is known of the base model's training."""
     proof = self._untrained
     if proof is None:
-      return {'trained_on': lineage_lib.UNKNOWN, 'train_rows': {}}
+      return {'trained_on': lineage_lib.UNKNOWN, 'train_examples': {}}
     return {**proof.lineage.about(proof.measured), 'guard': proof.as_json()}
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class HeldOutEvaluation:
       self._scorer(params, form=evaluate.form),
       **{**self._shared, 'progress': Progress(quiet=True)},
       splits=('dev',),
-      max_rows=evaluate.period_rows,
+      max_examples=evaluate.eval_examples,
       templates=1,
     )
     found = build.build(
@@ -164,12 +164,12 @@ class HeldOutEvaluation:
       model='',
       checkpoint='',
       trained_on=lineage_lib.UNKNOWN,
-      train_rows={},
+      train_examples={},
       **self._about,
     )
     look = {
       'step': step,
-      'rows': evaluate.period_rows,
+      'rows': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
       'datasets': {schema.label(row): row['mean'] for row in found['rows']},
     }
@@ -193,7 +193,7 @@ class HeldOutEvaluation:
       params: the tuned parameters.
       base: the parameters that the run started from, or None.
       about: what report.json says of the run (model, checkpoint, guard, lineage,
-        trained_on, train_rows).
+        trained_on, train_examples).
 
     Returns:
       The content of report.json.

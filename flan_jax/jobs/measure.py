@@ -14,7 +14,7 @@ from flan_jax.evaluate import (
   evaluator,
   predictions,
 )
-from flan_jax.evaluate.eval_data import Rows
+from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.report import write  # fmt: skip
@@ -85,7 +85,7 @@ def run(
   *,
   evaluate: evaluation_config.Evaluate,
   datasets: Sequence[Dataset],
-  rows: Rows,
+  rows: Examples,
   seed: int,
   progress: Progress,
   base: LanguageModel | None = None,
@@ -94,7 +94,7 @@ def run(
 ) -> Results:
   settled = {
     'templates': evaluate.templates,
-    'max_rows': evaluate.max_rows,
+    'max_examples': evaluate.max_examples,
     'shots': evaluate.shots,
     'form': evaluate.form,
     'base_form': evaluate.base_form,

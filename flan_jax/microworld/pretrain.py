@@ -2,7 +2,7 @@
 
   python -m flan_jax.microworld.pretrain --out flan_jax/microworld/base
 
-made the folder that ships. Documents are packed into rows, each a segment of its own:
+made the folder that ships. Documents are packed into sequences, each a segment of its own:
 [BOS] document [EOS], and the loss is on every token. No document goes on after an EOS,
 so that what it parts, an instruction from its answer, is left for tuning to say.
 """
@@ -25,7 +25,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.data import batch as batch_lib
 from flan_jax.data import packing, stable_hash, tokenizers
-from flan_jax.data.batch import Batch, Example
+from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.microworld import corpus, records
 from flan_jax.model import params as params_lib
@@ -62,9 +62,9 @@ def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
     if dataset.cluster in HELD_OUT:
       continue
     found = itertools.islice(records.records(dataset.name, 'train'), 300)
-    for row_id, record in found:
-      row = dataset.read(record, row_id)
-      template = stable_hash.template(seed, row_id, 0, len(dataset.templates))
+    for example_id, record in found:
+      row = dataset.read(record, example_id)
+      template = stable_hash.template(seed, example_id, 0, len(dataset.templates))
       yield '\n'.join(prompt.render(dataset, template, row))
 
 
@@ -78,19 +78,21 @@ def batches(
     if not texts:
       return
     room = SEQUENCE_LENGTH - batch_lib.length(0, 0, None)
-    examples = [Example(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)]
+    examples = [
+      TokenizedExample(nothing, ids[:room]) for ids in tokenizer.encode_batch(texts)
+    ]
     yield from _packed(
       examples, tokenizer, seed=stable_hash.key(seed, 'pretrain', number)
     )
 
 
 def _packed(
-  examples: Sequence[Example], tokenizer: Tokenizer, *, seed: int
+  examples: Sequence[TokenizedExample], tokenizer: Tokenizer, *, seed: int
 ) -> Iterator[Batch]:
   lengths = np.array(
     [batch_lib.length(0, len(e.targets), None) for e in examples], np.int64
   )
-  members: dict[int, list[Example]] = {}
+  members: dict[int, list[TokenizedExample]] = {}
   for example, row in zip(
     examples, packing.best_fit(lengths, SEQUENCE_LENGTH), strict=True
   ):
@@ -103,7 +105,7 @@ def _packed(
     ])  # fmt: skip
 
 
-def _row(documents: Sequence[Example], tokenizer: Tokenizer) -> Batch:
+def _row(documents: Sequence[TokenizedExample], tokenizer: Tokenizer) -> Batch:
   row = batch_lib.assemble(
     documents, sequence_length=SEQUENCE_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
@@ -135,7 +137,7 @@ def pretrain(
     vocab_size=config.vocab_size,
     bos=True,
   )
-  # A row holds about three documents; sixteen is more than any run of rows will take.
+  # A sequence holds about three documents; sixteen is more than any run of sequences will take.
   text = corpus.documents(seed, count=steps * BATCH_SIZE * 16)
   found = batches(text, tokenizer, seed=seed)
   progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')

@@ -1,8 +1,8 @@
 """Raw records of the generated datasets, shaped like those of the real ones.
 
-Row i of a split is a function of (seed, dataset, split, i) alone. A split speaks only
-of combinations on its own side (`World.side`), so that nothing a test row says, rightly
-or wrongly, stands in a training row or in the pretraining text. Closed-book questions
+Example i of a split is a function of (seed, dataset, split, i) alone. A split speaks only
+of combinations on its own side (`World.side`), so that nothing a test example says, rightly
+or wrongly, stands in a training example or in the pretraining text. Closed-book questions
 are the one thing that must rest on the text; there no question is asked twice.
 Labels go round in turn: every class has its equal share of every split.
 """
@@ -39,11 +39,11 @@ DATASETS: dict[str, tuple[Maker, int]] = {
   'mini_trec': (makers.trec, 2000),
   'mini_cola': (makers.cola, 2000),
 }
-"""Dataset -> what makes a record, and its number of training rows."""
+"""Dataset -> what makes a record, and its number of training examples."""
 
 
 def sizes(name: str) -> dict[str, int]:
-  """Split -> number of rows of a dataset.
+  """Split -> number of examples of a dataset.
 
   Raises:
     InputError: if there is no such dataset; names the nearest.
@@ -52,24 +52,25 @@ def sizes(name: str) -> dict[str, int]:
 
 
 def record(name: str, split: str, index: int, *, seed: int = 0) -> dict[str, Any]:
-  """Row `index` of a split, whatever rows were made before it."""
+  """Example `index` of a split, whatever examples were made before it."""
   make, _ = _entry(name)
   rng = random.Random(f'{seed}/{name}/{split}/{index}')
   return make(World(seed), rng, _SIDE[split], index)
 
 
 def records(name: str, split: str, *, seed: int = 0) -> Iterator[tuple[str, Record]]:
-  """Yields (row id, record) of every row of a split, in order.
+  """Yields (example id, record) of every example of a split, in order.
 
   Raises:
     InputError: if there is no such dataset or split; names the nearest.
   """
-  rows = sizes(name)
-  if split not in rows:
+  examples = sizes(name)
+  if split not in examples:
     raise InputError(
-      f'split {split!r}: {name} has {", ".join(rows)}' + did_you_mean(split, rows)
+      f'split {split!r}: {name} has {", ".join(examples)}'
+      + did_you_mean(split, examples)
     )
-  for index in range(rows[split]):
+  for index in range(examples[split]):
     yield f'{name}-{split}-{index:05d}', record(name, split, index, seed=seed)
 
 

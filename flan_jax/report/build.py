@@ -115,7 +115,7 @@ def _row(
     **_signature(metric, answers),
     'split': result.split,
     'n': len(split.rows),
-    'n_declared': dataset.rows(result.split) or None,
+    'n_declared': dataset.num_examples(result.split) or None,
     'shots': result.shots,
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
@@ -200,7 +200,7 @@ def build(
   checkpoint: str,
   held_out: Sequence[str],
   trained_on: Sequence[str] | str,
-  train_rows: Mapping[str, int],
+  train_examples: Mapping[str, int],
   data_digest: str,
   seed: int,
   lineage: Sequence[Mapping[str, Any]] | None = None,
@@ -221,7 +221,7 @@ def build(
     held_out: clusters measured and never trained on.
     trained_on: clusters that it or an ancestor was tuned on; 'unknown' where one of
       them does not say.
-    train_rows: cluster -> rows that are known to have been seen in tuning.
+    train_examples: cluster -> rows that are known to have been seen in tuning.
     data_digest: digest of the store of training and evaluation rows; '' for that of
       the measured rows.
     seed: of the row sample and the test of a difference.
@@ -254,7 +254,7 @@ def build(
     'checkpoint': checkpoint,
     'held_out': list(held_out),
     'trained_on': trained_on if trained_on == UNKNOWN else list(trained_on),
-    'train_rows': dict(train_rows),
+    'train_examples': dict(train_examples),
     'lineage': UNKNOWN if lineage is None else list(lineage),
     'data_digest': data_digest or data['digest'],
     'data': data,

@@ -12,7 +12,7 @@ from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Choice, Label
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, Row
+from flan_jax.catalog.dataset import CLUSTERS, Dataset, Example
 from flan_jax.data import raw_records
 from flan_jax.data import raw_records as raw_records_lib
 from flan_jax.data.tokenizers import Tokenizer
@@ -46,14 +46,14 @@ def write(
   if out.is_dir():
     raise InputError(f'--html {str(out)!r}: a folder; give a file, as catalog.html')
   datasets = tuple(datasets)
-  rows: dict[str, Row | None] = {}
+  rows: dict[str, Example | None] = {}
   for number, dataset in enumerate(datasets, 1):
     progress.line(f'{number}/{len(datasets)} {dataset.name}')
     rows[dataset.name] = example(dataset, data_dir=data_dir)
   atomic_file.write_text(out, render(datasets, rows=rows, tokenizer=tokenizer))
 
 
-def example(dataset: Dataset, *, data_dir: str | None) -> Row | None:
+def example(dataset: Dataset, *, data_dir: str | None) -> Example | None:
   """The first row of a dataset's training (or else test) split; None: not prepared."""
   split = 'train' if 'train' in dataset.slices else 'test'
   try:
@@ -61,12 +61,15 @@ def example(dataset: Dataset, *, data_dir: str | None) -> Row | None:
   except InputError:
     return None
   return next(
-    iter(raw_records_lib.first_rows(dataset, split, 1, data_dir=data_dir)), None
+    iter(raw_records_lib.first_examples(dataset, split, 1, data_dir=data_dir)), None
   )
 
 
 def render(
-  datasets: Iterable[Dataset], *, rows: Mapping[str, Row | None], tokenizer: Tokenizer
+  datasets: Iterable[Dataset],
+  *,
+  rows: Mapping[str, Example | None],
+  tokenizer: Tokenizer,
 ) -> str:
   """The page, as a string; `rows` holds an example per dataset, or None."""
   environment = jinja2.Environment(
@@ -119,7 +122,7 @@ def _answer(dataset: Dataset) -> str:
   )
 
 
-def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:
+def _describe(dataset: Dataset, row: Example | None, tokenizer: Tokenizer) -> dict:
   """What the page says of one dataset."""
   facts = {
     'TFDS': dataset.tfds or 'made by a generator',
@@ -133,7 +136,7 @@ def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:
   return {
     'name': dataset.name,
     'task': dataset.task,
-    'rows': {split: dataset.rows(split) for split in dataset_lib.SPLITS},
+    'rows': {split: dataset.num_examples(split) for split in dataset_lib.SPLITS},
     'metric': facts['Metric'],
     'facts': {title: text for title, text in facts.items() if text},
     'templates': dataset.templates,
@@ -141,7 +144,7 @@ def _describe(dataset: Dataset, row: Row | None, tokenizer: Tokenizer) -> dict:
   }
 
 
-def _rendered(dataset: Dataset, row: Row, tokenizer: Tokenizer) -> dict[str, Any]:
+def _rendered(dataset: Dataset, row: Example, tokenizer: Tokenizer) -> dict[str, Any]:
   """A row in the first template that asks for the answer."""
   index = dataset.evaluated_templates[0]
   template, prompt = dataset.templates[index], prompt_lib.render(dataset, index, row)
@@ -149,7 +152,7 @@ def _rendered(dataset: Dataset, row: Row, tokenizer: Tokenizer) -> dict[str, Any
   values = {**row.values, template_lib.OPTIONS: block}
   inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])
   return {
-    'row_id': row.row_id,
+    'example_id': row.example_id,
     'template': index,
     'inputs': _fields(template.inputs, values),
     'targets': _fields(template.targets, values),

@@ -40,11 +40,11 @@ class _Answers(NamedTuple):
   lines: Mapping[tuple[str, int], int]
   path: pathlib.Path
 
-  def line(self, row_id: str, template: int | None) -> int:
+  def line(self, example_id: str, template: int | None) -> int:
     """Where an answer stands; of the first template that has one for None."""
     if template is None:
-      template = next(t for t in self.templates if (row_id, t) in self.lines)
-    return self.lines[row_id, template]
+      template = next(t for t in self.templates if (example_id, t) in self.lines)
+    return self.lines[example_id, template]
 
 
 def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
@@ -186,7 +186,9 @@ def _row(
     return row | _apart(new, old, f'{" and ".join(lacking)} {have} no predictions')
   # The same name with another right answer is another row: the data differ.
   rows = [
-    row_id for row_id in ours.rows if theirs.gold.get(row_id) == ours.gold[row_id]
+    example_id
+    for example_id in ours.rows
+    if theirs.gold.get(example_id) == ours.gold[example_id]
   ]
   if not rows:
     why = 'no row of one is a row of the other, with the same right answer'
@@ -302,27 +304,27 @@ def _answers_of(
   for start, record in predictions.records(path):
     name = schema.label(record)
     if name in said:
-      said[name].append((record['row_id'], record['template'], start))
-      gold[name][record['row_id']] = _right(record)
+      said[name].append((record['example_id'], record['template'], start))
+      gold[name][record['example_id']] = _right(record)
       scores[name].append(predictions.statistics(record, metric[name]))
   out = {}
   for name, entries in said.items():
     if not entries:
       continue
-    rows = tuple(dict.fromkeys(row_id for row_id, *_ in entries))
+    rows = tuple(dict.fromkeys(example_id for example_id, *_ in entries))
     templates = tuple(sorted({template for _, template, _ in entries}))
-    place = {row_id: i for i, row_id in enumerate(rows)}
+    place = {example_id: i for i, example_id in enumerate(rows)}
     whole = np.full((len(templates), len(rows), len(scores[name][0])), np.nan)
-    for (row_id, template, _), one in zip(entries, scores[name], strict=True):
-      whole[templates.index(template), place[row_id]] = one
-    lines = {(row_id, template): start for row_id, template, start in entries}
+    for (example_id, template, _), one in zip(entries, scores[name], strict=True):
+      whole[templates.index(template), place[example_id]] = one
+    lines = {(example_id, template): start for example_id, template, start in entries}
     out[name] = _Answers(whole, templates, rows, gold[name], lines, path)
   return out
 
 
 def _part(answers: _Answers, rows: Sequence[str], templates: Sequence[int]):
-  place = {row_id: i for i, row_id in enumerate(answers.rows)}
-  at = [place[row_id] for row_id in rows]
+  place = {example_id: i for i, example_id in enumerate(answers.rows)}
+  at = [place[example_id] for example_id in rows]
   return answers.scores[[answers.templates.index(t) for t in templates]][:, at]
 
 
@@ -348,17 +350,19 @@ def _examples(changed, ours, theirs, *, seed) -> list[dict[str, Any]]:
   out = []
   for kind, entries in changed.items():
     order = sorted(entries, key=lambda entry: stable_hash.key('changed', seed, *entry))
-    one_a_row = {row_id: (row_id, template) for row_id, template in order[::-1]}
+    one_a_row = {
+      example_id: (example_id, template) for example_id, template in order[::-1]
+    }
     for entry in [e for e in order if one_a_row[e[0]] == e][:EXAMPLES]:
-      row_id, template = entry
+      example_id, template = entry
       records = [
-        _read(part.path, part.line(row_id, template)) for part in (ours, theirs)
+        _read(part.path, part.line(example_id, template)) for part in (ours, theirs)
       ]
       prompts = [record['prompt'] for record in records]
       out.append(
         {
           'kind': kind,
-          'row_id': row_id,
+          'example_id': example_id,
           'template': template,
           'words': _words(records[0]) if template is not None else None,
           'prompt': prompts[0],

@@ -181,7 +181,7 @@ def _template(name: str) -> jinja2.Template:
   environment.filters |= {
     'percent': lambda value: '–' if value is None else f'{value:.1f}',
     'points': schema.points,
-    'rows_of': schema.rows_of,
+    'examples_of': schema.examples_of,
     'interval': schema.bounds,
     'cluster': lambda name: statements.CLUSTER_NAMES.get(name, name),
     'label': schema.label,
@@ -265,25 +265,25 @@ def examples(
   drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
   for record in _lines(out, report, 'tuned'):
     name = schema.label(record)
-    names = (name, record['row_id'], record['template'])
+    names = (name, record['example_id'], record['template'])
     rank = stable_hash.key('example', report['seed'], *names)
     kept = drawn.setdefault((name, _right(record)), {})
-    rival = kept.get(record['row_id'])
+    rival = kept.get(record['example_id'])
     if rival is None or rank < rival[0]:
-      kept[record['row_id']] = rank, record
+      kept[record['example_id']] = rank, record
     if len(kept) > (2 * each if _right(record) is None else each):
-      del kept[max(kept, key=lambda row_id: kept[row_id][0])]
+      del kept[max(kept, key=lambda example_id: kept[example_id][0])]
   chosen = {
-    (schema.label(r), r['row_id'], r['template']): r
+    (schema.label(r), r['example_id'], r['template']): r
     for kept in drawn.values()
     for _, r in kept.values()
   }
   other = {schema.label(row) for row in report['rows'] if not _same_prompts(row)}
   by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
-  for (dataset, row_id, _), record in chosen.items():
-    by_row.setdefault((dataset, row_id), []).append(record)
+  for (dataset, example_id, _), record in chosen.items():
+    by_row.setdefault((dataset, example_id), []).append(record)
   for record in _lines(out, report, 'base'):
-    key = (schema.label(record), record['row_id'], record['template'])
+    key = (schema.label(record), record['example_id'], record['template'])
     if key[0] in other:  # one prompt of its own stands beside all
       for ours in by_row.get(key[:2], ()):
         ours['base'] = record

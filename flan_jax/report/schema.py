@@ -120,7 +120,7 @@ def _seen(cluster: str, report: Mapping[str, Any]) -> str:
   proven = report.get('guard', {}).get('seen', {})
   if cluster in proven:
     return proven[cluster]
-  trained = {c for c, n in report['train_rows'].items() if n}
+  trained = {c for c, n in report['train_examples'].items() if n}
   if report['trained_on'] != UNKNOWN:
     trained.update(report['trained_on'])
   return 'trained on' if cluster in trained else 'zero-shot (training unknown)'
@@ -167,7 +167,7 @@ def points(value: float) -> str:
   return f'{round(value, 1) + 0.0:+.1f}'
 
 
-def rows_of(row: Mapping[str, Any]) -> str:
+def examples_of(row: Mapping[str, Any]) -> str:
   """How many rows were measured, and of how many: `56`, `56 of 1,080`."""
   declared = row.get('n_declared')
   if declared is None or declared <= row['n']:

@@ -88,14 +88,14 @@ def is_tuned(report: Mapping[str, Any]) -> bool:
     return False  # it is its base
   if lineage == UNKNOWN:  # an older report
     return report['trained_on'] not in (UNKNOWN, []) or any(
-      report['train_rows'].values()
+      report['train_examples'].values()
     )
   return any(map(_read, lineage))
 
 
 def _read(training: Mapping[str, Any]) -> bool:
   """Whether a training is known to have read a dataset: not where it took no step."""
-  counts = training['train_rows'].values()
+  counts = training['train_examples'].values()
   stood = bool(counts) and not any(counts)
   return training['datasets'] not in (UNKNOWN, []) and not stood
 

@@ -10,12 +10,12 @@ from flan_jax.report import published, statements
 from flan_jax.report.schema import (
   averages,
   bounds,
+  examples_of,
   headline,
   label,
   load,
   measured_templates,
   points,
-  rows_of,
   shown,
 )
 from flan_jax.runtime.atomic_file import writing
@@ -152,7 +152,7 @@ def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> 
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
   chance = row['chance']
-  cells = [_tex(shown(row)), rows_of(row).replace(',', '\\,')]
+  cells = [_tex(shown(row)), examples_of(row).replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
     cells += [figure(row.get('base')), figure(row)]
@@ -443,7 +443,7 @@ def _cells(
   cells = {
     'dataset': shown(row),
     'metric': row['metric'],
-    'n': rows_of(row),
+    'n': examples_of(row),
     'chance': number(row['chance']),
     'majority': number(row['majority']),
   }

@@ -297,15 +297,15 @@ def train(
         checkpoints.wait()
       if done < run.train_steps:
         raise Stopped
-      rows_seen = Loader(
+      examples_seen = Loader(
         store, plan, batch_size=run.batch_size, host=0, hosts=1
-      ).rows_seen(done)
+      ).examples_seen(done)
       own = lineage_lib.of_mixture(
-        mixture, store.datasets, model=folder.name, train_rows=rows_seen
+        mixture, store.datasets, model=folder.name, train_examples=examples_seen
       )
       about |= {
         'step': done,
-        'train_rows': rows_seen,
+        'train_examples': examples_seen,
         'lineage': parent.then(own).as_json(),
       }
       tuned = state.params

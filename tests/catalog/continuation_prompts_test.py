@@ -74,8 +74,10 @@ def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
     templates=(0,),
     **continuation_prompts.how(FLAN['hellaswag']),
   )
-  row = dataset_lib.Row('test:0', {}, Answer(answer, (answer,), (0,), (answer,)))
-  assert question.options(row) == [expected]
+  example = dataset_lib.Example(
+    'test:0', {}, Answer(answer, (answer,), (0,), (answer,))
+  )
+  assert question.options(example) == [expected]
 
 
 def test_a_list_of_answers_ends_with_an_empty_line_and_others_with_theirs():

@@ -10,9 +10,9 @@ from flan_jax.data.store import fingerprint
 from flan_jax.errors import InputError
 
 
-def span(dataset, row):
-  first, last = row.answer.span
-  return row.values[dataset.evidence.field][first:last]
+def span(dataset, example):
+  first, last = example.answer.span
+  return example.values[dataset.evidence.field][first:last]
 
 
 def test_the_occurrence_nearest_to_the_offset_is_taken():
@@ -21,8 +21,8 @@ def test_the_occurrence_nearest_to_the_offset_is_taken():
   for start, taken in ((8, 8), (27, 27), (25, 27), (40, 27)):
     answers = {'text': ['1970'], 'answer_start': [start]}
     record = {'title': 'A', 'context': context, 'question': 'When?', 'answers': answers}
-    row = dataset.read(record, 'test.0.0')
-    assert row.answer.span == (taken, taken + 4)
+    example = dataset.read(record, 'test.0.0')
+    assert example.answer.span == (taken, taken + 4)
 
 
 def test_blanks_at_the_beginning_do_not_move_it():
@@ -43,10 +43,10 @@ def test_an_answer_that_stands_nowhere_has_no_span():
       'passage': 'He ran 12 yards, then 120.', 'question': 'How far?',
       'answer': answer, 'validated_answers': [],
     }  # fmt: skip
-    row = dataset.read(record, 'test.0.0')
-    assert bool(row.answer.span) == found
+    example = dataset.read(record, 'test.0.0')
+    assert bool(example.answer.span) == found
     if found:
-      assert span(dataset, row) == '12'
+      assert span(dataset, example) == '12'
 
 
 def test_a_conversation_keeps_what_is_behind_every_answer():
@@ -58,8 +58,8 @@ def test_a_conversation_keeps_what_is_behind_every_answer():
     'answer_end': [35, 50, -1],
   }
   record = {'story': story, 'questions': ['Who?', 'Pet?', 'Why?'], 'answers': answers}
-  row = dataset.read(record, 'test.0.0')
-  assert span(dataset, row) == 'Ada lived in it. She had a cat'
+  example = dataset.read(record, 'test.0.0')
+  assert span(dataset, example) == 'Ada lived in it. She had a cat'
 
 
 def test_options_are_kept_alike_right_or_wrong():
@@ -70,9 +70,9 @@ def test_options_are_kept_alike_right_or_wrong():
     'answers': ['Ada'],
   }  # fmt: skip
   other = dataset.read(record | {'answers': ['Bo']}, 'test.0.0')
-  row = dataset.read(record, 'test.0.0')
-  assert span(dataset, row) == 'Eva met Ada, and Ada met Bo'
-  assert row.answer.span == other.answer.span
+  example = dataset.read(record, 'test.0.0')
+  assert span(dataset, example) == 'Eva met Ada, and Ada met Bo'
+  assert example.answer.span == other.answer.span
 
 
 def test_a_dataset_with_other_evidence_is_another_recipe():

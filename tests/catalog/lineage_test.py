@@ -14,7 +14,7 @@ UNKNOWN = lineage.Lineage((lineage.unknown('before'),))
 def test_it_is_read_as_it_was_written():
   chain = lineage.Lineage((
     lineage.unknown('gemma', 'converted'),
-    lineage.of_mixture(NLI, model='m', weights='abc', train_rows={'sentiment': 7}),
+    lineage.of_mixture(NLI, model='m', weights='abc', train_examples={'sentiment': 7}),
   ))  # fmt: skip
   said = json.loads(json.dumps(chain.as_json()))
   assert said[0]['trained_on'] == said[0]['datasets'] == 'unknown'
@@ -30,7 +30,7 @@ def test_it_is_read_as_it_was_written():
     [5],
     [{}],
     [{**UNKNOWN.as_json()[0], 'trained_on': []}],
-    [{**UNKNOWN.as_json()[0], 'train_rows': 3}],
+    [{**UNKNOWN.as_json()[0], 'train_examples': 3}],
     [{**UNKNOWN.as_json()[0], 'datasets': [{}], 'trained_on': []}],
     [{**UNKNOWN.as_json()[0], 'more': 1}],
   ],
@@ -42,15 +42,15 @@ def test_a_damaged_one_is_refused_by_the_name_of_its_file(damage):
 
 def test_rows_and_clusters_of_one_world_are_added_up():
   chain = lineage.RANDOM
-  for name, rows in (
+  for name, examples in (
     ('flan_sst2', {'sentiment': 3}),
     ('microworld_mini_rte', {'nli': 5}),
     ('flan_held_out_nli', {'sentiment': 4, 'misc': 1}),
   ):
     mixture = registry.mixture(name)
-    chain = chain.then(lineage.of_mixture(mixture, model=name, train_rows=rows))
-  assert chain.train_rows('flan') == {'sentiment': 7, 'misc': 1}
-  assert chain.train_rows('microworld') == {'nli': 5}
+    chain = chain.then(lineage.of_mixture(mixture, model=name, train_examples=examples))
+  assert chain.train_examples('flan') == {'sentiment': 7, 'misc': 1}
+  assert chain.train_examples('microworld') == {'nli': 5}
   assert chain.trained_on('microworld') == ('nli',)
   assert chain.trained_on('flan') == NLI.trained_on
   assert UNKNOWN.trained_on('flan') is None
@@ -68,11 +68,11 @@ class TestOlderRecords:
     assert self.read(saved) == lineage.RANDOM.then(lineage.of_mixture(NLI, model='m'))
 
   def test_or_the_name_of_its_mixture(self):
-    chain = self.read({'mixture': 'flan_all', 'train_rows': {'nli': 2}}, UNKNOWN)
+    chain = self.read({'mixture': 'flan_all', 'train_examples': {'nli': 2}}, UNKNOWN)
     assert not chain.known
     with pytest.raises(InputError, match='very cluster'):
       leakage.prove_checkpoint(chain, 'nli', family='flan')
-    assert chain.train_rows('flan') == {'nli': 2}
+    assert chain.train_examples('flan') == {'nli': 2}
 
   def test_or_unknown(self):
     for saved in ({}, {'mixture': 'mine'}, {'guard': None}):

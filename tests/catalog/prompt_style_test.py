@@ -4,7 +4,7 @@ import pytest
 
 from flan_jax.catalog import lint, prompt, registry
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.errors import InputError
 
@@ -14,9 +14,11 @@ each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EV
 
 def rte(style: Style) -> str:
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
-  row = Row('r', {'premise': 'It rained.', 'hypothesis': 'It is wet.'}, answer)
+  example = Example('r', {'premise': 'It rained.', 'hypothesis': 'It is wet.'}, answer)
   dataset = style.of(registry.get('rte'))
-  return prompt.render(dataset, 0, row._replace(values={**row.values, 'answer': 'yes'}))
+  return prompt.render(
+    dataset, 0, example._replace(values={**example.values, 'answer': 'yes'})
+  )
 
 
 def test_without_a_template_there_are_inputs_and_outputs():

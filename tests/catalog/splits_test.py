@@ -51,7 +51,7 @@ def test_no_row_is_in_two_splits_however_few_there_are(dataset, data):
   assert set(found) == set(dataset.slices)
   for name, (split, start, stop) in found.items():
     assert 0 <= start <= stop <= real[split]
-    assert stop - start <= dataset.rows(name)
+    assert stop - start <= dataset.num_examples(name)
     for other, (same, lo, hi) in found.items():
       if other != name and same == split:
         assert stop <= lo or hi <= start or start == stop or lo == hi

@@ -8,7 +8,7 @@ from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.template import OPTIONS, Template, options_block
 from flan_jax.errors import InputError
 
@@ -73,13 +73,13 @@ def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
   if dataset.has_options:
     many = tuple(data.draw(options))
     answer = Answer(many[0], many, (0,), (many[0],))
-  row = Row('row', made, answer)
+  example = Example('row', made, answer)
   for index, template in enumerate(dataset.templates):
-    prompt = prompt_lib.render(dataset, index, row)
+    prompt = prompt_lib.render(dataset, index, example)
     assert all(made[name] in prompt.inputs for name in template.input_fields)
     if template.has_options:
       assert prompt.inputs.endswith(options_block(answer.options))
-    # What is no field is the same for every row.
+    # What is no field is the same for every example.
     literal = ''.join(text for text, _ in template_lib.parse(template.inputs))
     held = sum(
       len(made[n]) for _, n in template_lib.parse(template.inputs) if n in made
@@ -92,10 +92,10 @@ def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
 def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, shots):
   rte = registry.get('rte')
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
-  row = Row('row', {**values, 'answer': 'yes'}, answer)
-  alone = prompt_lib.render(rte, 0, row)
-  shown = prompt_lib.render(rte, 0, row, exemplars=[row] * shots)
-  one = prompt_lib.exemplar(rte, 0, row)
+  example = Example('row', {**values, 'answer': 'yes'}, answer)
+  alone = prompt_lib.render(rte, 0, example)
+  shown = prompt_lib.render(rte, 0, example, exemplars=[example] * shots)
+  one = prompt_lib.exemplar(rte, 0, example)
   assert shown == (one * shots + alone.inputs, alone.targets)
 
 

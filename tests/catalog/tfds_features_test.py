@@ -236,24 +236,30 @@ def test_a_path_that_no_record_has_is_refused_with_the_nearest(
     ({'train': 'train[:10%]'}, r"'quiz': train: split 'train\[:10%\]': must be a TFDS"),
     (
       {'test': 'train[-200:]', 'train': 'train', 'dev': ''},
-      r"'quiz': test is 'train\[-200:\]' and train is 'train', which share 90 rows; "
+      r"'quiz': test is 'train\[-200:\]' and train is 'train', which share 90 examples; "
       r"must share none, as 'train\[:-200\]' and 'train\[-200:\]'",
     ),
     ({'dev': 'test'}, "test is 'test' and dev is 'test', which share 9 rows"),
-    ({'dev': 'train[-11:]'}, r'dev is .* and train is .*, which share 1 row;'),
+    ({'dev': 'train[-11:]'}, r'dev is .* and train is .*, which share 1 example;'),
     (
       {'train': 'train[10:5]'},
-      r"train is 'train\[10:5\]', no row of the 90 of 'train'",
+      r"train is 'train\[10:5\]', no example of the 90 of 'train'",
     ),
-    ({'train': 'train[:-0]'}, r"train is 'train\[:-0\]', no row of the 90 of 'train'"),
-    ({'dev': 'train[90:]'}, r"dev is 'train\[90:\]', no row .* or be '' where there"),
+    (
+      {'train': 'train[:-0]'},
+      r"train is 'train\[:-0\]', no example of the 90 of 'train'",
+    ),
+    (
+      {'dev': 'train[90:]'},
+      r"dev is 'train\[90:\]', no example .* or be '' where there",
+    ),
     (
       {'tfds': '', 'sizes': {}, 'train': 'train[5:5]'},
-      r"train is 'train\[5:5\]', no row; must have one",
+      r"train is 'train\[5:5\]', no example; must have one",
     ),
     (
       {'tfds': '', 'sizes': {}, 'train': 'train[:30]', 'dev': 'train[29:40]'},
-      r'which share rows; must share none',
+      r'which share examples; must share none',
     ),
     ({'test': 'tset'}, "test is 'tset', and sizes has no 'tset'.*did you mean 'test'"),
   ],

@@ -55,7 +55,7 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         '--sequence-length=256',
         '--batch-tokens=300',
       ],
-      r'--batch-tokens: got 300; must be rows x --sequence-length \(256\).* is 256',
+      r'--batch-tokens: got 300; must be sequences x --sequence-length \(256\).* is 256',
     ),
     (
       ['plan', '--gin_file=gin/runs/demo.gin', '--topology=v3:2x2', '--pue=0.5'],

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flan_jax.data import batch as batch_lib
-from flan_jax.data.batch import Batch, Example
+from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.errors import InputError
 
 EOS = 1
 
 
 def example(inputs, targets):
-  return Example(np.array(inputs, np.int32), np.array(targets, np.int32))
+  return TokenizedExample(np.array(inputs, np.int32), np.array(targets, np.int32))
 
 
 def test_one_packed_row_position_by_position():

@@ -41,7 +41,7 @@ def write(folder: pathlib.Path, name: str, split: str, lines: list[str]) -> None
   path.write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
 
 
-def rte_rows(count: int) -> list[str]:
+def rte_examples(count: int) -> list[str]:
   return [json.dumps({**RTE, 'idx': i, 'label': i % 2}) for i in range(count)]
 
 
@@ -57,28 +57,28 @@ def run(names: list[str], folder, data_dir):
 def test_a_folder_becomes_a_tfds_dataset_that_tfds_reads(tmp_path):
   import tensorflow_datasets as tfds
 
-  write(tmp_path / 'raw', 'super_glue/rte', 'train', rte_rows(20))
-  write(tmp_path / 'raw', 'super_glue/rte', 'validation', rte_rows(4))
+  write(tmp_path / 'raw', 'super_glue/rte', 'train', rte_examples(20))
+  write(tmp_path / 'raw', 'super_glue/rte', 'validation', rte_examples(4))
   write(tmp_path / 'raw', 'openbookqa/default', 'train', [json.dumps(OBQA)])
   done = run(['rte', 'openbookqa', 'cb'], tmp_path / 'raw', tmp_path / 'tfds')
   states = {item.datasets[0]: item.state for item in done}
   assert states == {'rte': 'prepared', 'openbookqa': 'prepared', 'cb': 'absent'}
-  rows = tfds.load(
+  examples = tfds.load(
     'super_glue/rte:1.0.2', data_dir=str(tmp_path / 'tfds'), split='train'
   )
-  found = sorted(int(row['idx']) for row in tfds.as_numpy(rows))
+  found = sorted(int(example['idx']) for example in tfds.as_numpy(examples))
   assert found == list(range(20))
   again = run(['rte'], tmp_path / 'raw', tmp_path / 'tfds')
   assert again[0].state == 'ready'
 
 
 def test_smaller_data_is_clamped_and_said(tmp_path):
-  """2,290 + 200 declared rows in 20: carve-outs shrink in proportion, disjoint."""
-  write(tmp_path / 'raw', 'super_glue/rte', 'train', rte_rows(20))
-  write(tmp_path / 'raw', 'super_glue/rte', 'validation', rte_rows(4))
+  """2,290 + 200 declared examples in 20: carve-outs shrink in proportion, disjoint."""
+  write(tmp_path / 'raw', 'super_glue/rte', 'train', rte_examples(20))
+  write(tmp_path / 'raw', 'super_glue/rte', 'validation', rte_examples(4))
   (done,) = run(['rte'], tmp_path / 'raw', tmp_path / 'tfds')
-  assert 'rte train: 18 of 2,290 rows (train[0:18])' in done.note
-  assert 'rte dev: 2 of 200 rows (train[18:20])' in done.note
+  assert 'rte train: 18 of 2,290 examples (train[0:18])' in done.note
+  assert 'rte dev: 2 of 200 examples (train[18:20])' in done.note
   assert 'rte test: 4 of 277 rows' in done.note
 
 
@@ -101,7 +101,7 @@ def test_smaller_data_is_clamped_and_said(tmp_path):
 def test_a_bad_record_is_named_and_leaves_nothing(line, message, tmp_path):
   folder = tmp_path / 'raw' / 'super_glue' / 'rte'
   folder.mkdir(parents=True)
-  text = '\n'.join([*rte_rows(2), line, *rte_rows(1)])
+  text = '\n'.join([*rte_examples(2), line, *rte_examples(1)])
   (folder / 'train.jsonl').write_bytes(text.encode('utf-8', 'surrogateescape'))
   with pytest.raises(InputError, match=message):
     run(['rte'], tmp_path / 'raw', tmp_path / 'tfds')
@@ -116,7 +116,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_nested_field_is_named_by_its_path(tmp_path):
   question = {k: v for k, v in OBQA['question'].items() if k != 'choice_C'}
-  row = json.dumps({**OBQA, 'question': question})
-  write(tmp_path / 'raw', 'openbookqa/default', 'train', [row])
+  example = json.dumps({**OBQA, 'question': question})
+  write(tmp_path / 'raw', 'openbookqa/default', 'train', [example])
   with pytest.raises(InputError, match="field 'question/choice_C' is missing"):
     run(['openbookqa'], tmp_path / 'raw', tmp_path / 'tfds')

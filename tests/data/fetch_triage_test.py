@@ -25,7 +25,7 @@ TEXT = b'a line\nanother line\n'
 
 
 class Lines(tfds.core.GeneratorBasedBuilder):
-  """Two rows, downloaded from wherever `url` points at the time."""
+  """Two examples, downloaded from wherever `url` points at the time."""
 
   VERSION = tfds.core.Version('1.0.0')
   url = ''
@@ -80,9 +80,9 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-  def fetch(tfds_name, train='train', rows=2):
+  def fetch(tfds_name, train='train', examples=2):
     dataset = dataclasses.replace(
-      registry.get('rte'), tfds=tfds_name, sizes={'train': rows}, train=train,
+      registry.get('rte'), tfds=tfds_name, sizes={'train': examples}, train=train,
       dev='', test='',
     )  # fmt: skip
     monkeypatch.setattr(registry, 'get', lambda name, family='flan': dataset)
@@ -97,7 +97,7 @@ def run(tmp_path, monkeypatch):
 def test_a_download_that_works_is_ready(server, run, monkeypatch):
   monkeypatch.setattr(Lines, 'url', f'{server}/lines.txt')
   found = run('lines:1.0.0')
-  assert (found.standing, found.state, found.rows) == (
+  assert (found.standing, found.state, found.examples) == (
     'ready',
     'prepared',
     {'train': 2},
@@ -108,7 +108,7 @@ def test_a_download_that_works_is_ready(server, run, monkeypatch):
 
 def test_fewer_rows_than_declared_are_partial(server, run, monkeypatch):
   monkeypatch.setattr(Lines, 'url', f'{server}/lines.txt')
-  found = run('lines:1.0.0', rows=5)
+  found = run('lines:1.0.0', examples=5)
   assert found.standing == 'partial'
   assert '2 of 5 rows' in found.note
 

@@ -1,4 +1,4 @@
-"""Exemplars: training rows shown before a prompt, as many as fit, never the row."""
+"""Exemplars: training examples shown before a prompt, as many as fit, never the row."""
 
 import collections
 import dataclasses
@@ -32,19 +32,19 @@ def pairs(number, words=3):
   return out
 
 
-def pool_of(rows, *, shots=5, seed=0):
+def pool_of(examples, *, shots=5, seed=0):
   dataset = registry.get('pairs', family='tiny')
-  return Pool(dataset, rows, shots=shots, seed=seed, count=count)
+  return Pool(dataset, examples, shots=shots, seed=seed, count=count)
 
 
 def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
   """... after exemplars in the same template, each with its answer."""
-  rows = pairs(40)
-  pool = pool_of(rows, shots=2)
-  shown = pool.prompt(rows[0], 3, 0)
-  alone = prompt.render(pool.dataset, 3, rows[0])
+  examples = pairs(40)
+  pool = pool_of(examples, shots=2)
+  shown = pool.prompt(examples[0], 3, 0)
+  alone = prompt.render(pool.dataset, 3, examples[0])
   assert shown.prompt.targets == alone.targets
-  by_id = {row.row_id: row for row in rows}
+  by_id = {row.example_id: row for row in examples}
   parts = shown.prompt.inputs.split(prompt.NEXT)
   assert parts[-1] == alone.inputs
   assert len(parts) == 3
@@ -54,35 +54,38 @@ def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
 
 
 def test_a_row_is_never_its_own_exemplar_nor_is_its_double(world):
-  rows = pairs(6)
-  double = rows[2]._replace(row_id='train.0.99')
-  pool = pool_of([*rows, double], shots=16)
-  for row in rows:
+  examples = pairs(6)
+  double = examples[2]._replace(example_id='train.0.99')
+  pool = pool_of([*examples, double], shots=16)
+  for row in examples:
     drawn = pool.draw(row, 0)
-    assert row.row_id not in [other.row_id for other in drawn]
+    assert row.example_id not in [other.example_id for other in drawn]
     assert row.values not in [other.values for other in drawn]
-    assert len({other.row_id for other in drawn}) == len(drawn)
-  assert len(pool.draw(rows[0], 0)) == 6
-  assert len(pool.draw(rows[2], 0)) == 5
+    assert len({other.example_id for other in drawn}) == len(drawn)
+  assert len(pool.draw(examples[0], 0)) == 6
+  assert len(pool.draw(examples[2], 0)) == 5
 
 
 def test_draws_follow_the_seed_the_row_and_the_epoch(world):
-  rows = pairs(200)
-  names = lambda pool, row, epoch: [r.row_id for r in pool.draw(row, epoch)]  # noqa: E731
-  first = names(pool_of(rows), rows[7], 0)
-  assert first == names(pool_of(rows), rows[7], 0)
-  assert first != names(pool_of(rows, seed=1), rows[7], 0)
-  assert first != names(pool_of(rows), rows[7], 1)
-  assert first != names(pool_of(rows), rows[8], 0)
+  examples = pairs(200)
+  names = lambda pool, row, epoch: [r.example_id for r in pool.draw(row, epoch)]  # noqa: E731
+  first = names(pool_of(examples), examples[7], 0)
+  assert first == names(pool_of(examples), examples[7], 0)
+  assert first != names(pool_of(examples, seed=1), examples[7], 0)
+  assert first != names(pool_of(examples), examples[7], 1)
+  assert first != names(pool_of(examples), examples[8], 0)
   # The first of fewer shots are the first of more.
-  assert first[:2] == names(pool_of(rows, shots=2), rows[7], 0)
+  assert first[:2] == names(pool_of(examples, shots=2), examples[7], 0)
 
 
 def test_every_row_is_drawn_about_equally_often(world):
-  rows = pairs(50)
-  pool = pool_of(rows, shots=5)
+  examples = pairs(50)
+  pool = pool_of(examples, shots=5)
   drawn = collections.Counter(
-    other.row_id for row in rows for e in range(20) for other in pool.draw(row, e)
+    other.example_id
+    for row in examples
+    for e in range(20)
+    for other in pool.draw(row, e)
   )
   assert len(drawn) == 50  # 5,000 draws, 100 of each: six deviations are 60
   assert min(drawn.values()) > 40
@@ -91,13 +94,13 @@ def test_every_row_is_drawn_about_equally_often(world):
 
 @pytest.mark.parametrize('most', [80, 200, 333, 500, 960])
 def test_as_many_are_shown_as_fit_and_one_more_would_not(world, most):
-  rows = pairs(60, words=6)
-  pool = pool_of(rows, shots=16)
-  for row in rows[:20]:
+  examples = pairs(60, words=6)
+  pool = pool_of(examples, shots=16)
+  for row in examples[:20]:
     shown = pool.prompt(row, 0, 0, most=most)
     drawn = pool.draw(row, 0)
     k = len(shown.exemplars)
-    assert list(shown.exemplars) == [other.row_id for other in drawn[:k]]
+    assert list(shown.exemplars) == [other.example_id for other in drawn[:k]]
     if k:
       assert len(shown.prompt.inputs) <= most
     if k < 16:
@@ -106,16 +109,16 @@ def test_as_many_are_shown_as_fit_and_one_more_would_not(world, most):
 
 
 def test_a_question_too_long_for_any_exemplar_is_asked_alone(world):
-  rows = pairs(20)
+  examples = pairs(20)
   (long,) = pairs(1, words=400)
-  pool = pool_of(rows)
-  shown = pool.prompt(long._replace(row_id='x'), 0, 0)
+  pool = pool_of(examples)
+  shown = pool.prompt(long._replace(example_id='x'), 0, 0)
   assert shown.exemplars == ()
   assert len(shown.prompt.inputs) > few_shot_lib.TOKENS
 
 
 def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
-  rows = pairs(30, words=4)
+  examples = pairs(30, words=4)
   dataset = registry.get('pairs', family='tiny')
   for limits, sequence_length in (
     (Limits(), None),
@@ -128,9 +131,9 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
       seed=0,
       limits=limits,
       sequence_length=sequence_length,
-      pool=pool_of(rows, shots=16),
+      pool=pool_of(examples, shots=16),
     )
-    for got in renderer(rows, 0):
+    for got in renderer(examples, 0):
       assert not got.cut_inputs
       assert len(got.example.inputs) <= min(few_shot_lib.TOKENS, limits.inputs - 1)
       if sequence_length:
@@ -139,7 +142,7 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
 
 
 def test_without_rows_there_is_nothing_to_show(world):
-  with pytest.raises(InputError, match='no training rows to show as exemplars'):
+  with pytest.raises(InputError, match='no training examples to show as exemplars'):
     pool_of([])
 
 
@@ -157,12 +160,12 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   assert manifest['style'] == {'form': 'instructions', 'templates': None, 'shots': 2}
   for name in ('pairs', 'stories', 'picks'):
     dataset = registry.get(name, family='tiny')
-    rows = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
-    pool = Pool(dataset, rows, shots=2, seed=3, count=count)
+    examples = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
+    pool = Pool(dataset, examples, shots=2, seed=3, count=count)
     shots = collections.Counter()
     for epoch in range(2):
-      for i, row in enumerate(rows):
-        record = store.record(name, epoch * len(rows) + i)
+      for i, row in enumerate(examples):
+        record = store.record(name, epoch * len(examples) + i)
         most = min(few_shot_lib.TOKENS, 1023)
         shown = pool.prompt(row, record.template, epoch, most=most)
         assert BYTES.decode(record.example.inputs) == shown.prompt.inputs
@@ -178,7 +181,7 @@ def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
   assert segments
   for segment in segments:
     assert len(segment['exemplars']) == 2
-    assert segment['row_id'] not in segment['exemplars']
+    assert segment['example_id'] not in segment['exemplars']
 
 
 def test_a_store_in_another_form_holds_that_form(world, tmp_path):
@@ -186,7 +189,7 @@ def test_a_store_in_another_form_holds_that_form(world, tmp_path):
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')
   record = store.record('pairs', 0)
-  row = world.rows['pairs']['train'][0]
+  row = world.examples['pairs']['train'][0]
   expected = f'{row["premise"]}\n{row["text"]["hypothesis"]}'
   assert BYTES.decode(record.example.inputs) == expected
   assert (record.template, record.exemplars) == (0, ())

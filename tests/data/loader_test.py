@@ -76,7 +76,7 @@ def test_rows_seen_counts_examples_by_cluster(store, plan):
   for steps in (0, 2, 6):
     drawn = [d for k in range(steps * ROWS) for d, _ in plan.row(k)]
     want = {c: sum(clusters[d] == c for d in drawn) for c in clusters.values()}
-    assert loader.rows_seen(steps) == want
+    assert loader.examples_seen(steps) == want
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_a_truncated_plan_is_named(tmp_path):
 
 
 def test_the_digest_names_what_a_plan_depends_on():
-  changes = [{}, {'seed': 1}, {'rows': 21}, {'sequence_length': 512}, {'pack': False},
+  changes = [{}, {'seed': 1}, {'sequences': 21}, {'sequence_length': 512}, {'pack': False},
              {'digest': 'other'}, {'rates': [1, 2]}]  # fmt: skip
   digests = [build([70, 33], **change).digest for change in changes]
   assert len(set(digests)) == len(digests)

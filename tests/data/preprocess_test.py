@@ -18,21 +18,21 @@ from flan_jax.data.preprocess import Limits, Renderer
 BYTES = tokenizers.load('bytes')
 
 
-def row_of(name, record, row_id='train.0.0'):
-  return registry.get(name, family='tiny').read(record, row_id)
+def row_of(name, record, example_id='train.0.0'):
+  return registry.get(name, family='tiny').read(record, example_id)
 
 
-def pair(premise, hypothesis='It is so.', label=0, row_id='train.0.0'):
+def pair(premise, hypothesis='It is so.', label=0, example_id='train.0.0'):
   record = {'premise': premise, 'text': {'hypothesis': hypothesis}, 'label': label}
-  return row_of('pairs', record, row_id)
+  return row_of('pairs', record, example_id)
 
 
-def render(name, rows, *, limits, epoch=0, sequence_length=None):
+def render(name, examples, *, limits, epoch=0, sequence_length=None):
   dataset = registry.get(name, family='tiny')
   renderer = Renderer(
     dataset, tokenizer=BYTES, seed=0, limits=limits, sequence_length=sequence_length
   )
-  return renderer(rows, epoch)
+  return renderer(examples, epoch)
 
 
 def inputs_of(rendered):
@@ -40,12 +40,12 @@ def inputs_of(rendered):
 
 
 def test_what_fits_is_rendered_by_its_drawn_template(world):
-  rows = [pair('a b c', row_id=f'train.0.{i}') for i in range(40)]
+  examples = [pair('a b c', example_id=f'train.0.{i}') for i in range(40)]
   for epoch in (0, 3):
     for row, got in zip(
-      rows, render('pairs', rows, limits=Limits(), epoch=epoch), strict=True
+      examples, render('pairs', examples, limits=Limits(), epoch=epoch), strict=True
     ):
-      assert got.template == stable_hash.template(0, row.row_id, epoch, 10)
+      assert got.template == stable_hash.template(0, row.example_id, epoch, 10)
       prompt = prompt_lib.render(
         registry.get('pairs', family='tiny'), got.template, row
       )
@@ -69,7 +69,7 @@ def test_what_fits_is_rendered_by_its_drawn_template(world):
 def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, number):
   """Instruction, hypothesis and OPTIONS stay; the premise keeps its beginning."""
   text = ' '.join(premise)
-  row = pair(text, row_id=f'train.0.{number}')
+  row = pair(text, example_id=f'train.0.{number}')
   limits = Limits(limit, 64)
   (got,) = render('pairs', [row], limits=limits)
   dataset = registry.get('pairs', family='tiny')
@@ -123,11 +123,11 @@ def stories(*cleaning):
 
 
 def tell(dataset, story, targets, *, title='Home', count=40):
-  rows = [
+  examples = [
     dataset.read({'story': story, 'title': title}, f'train.0.{i}') for i in range(count)
   ]
   renderer = Renderer(dataset, tokenizer=BYTES, seed=0, limits=Limits(4096, targets))
-  return renderer(rows, 0)
+  return renderer(examples, 0)
 
 
 def test_a_target_declared_by_sentences_ends_with_one(world):
@@ -168,26 +168,28 @@ def test_an_answer_that_does_not_fit_drops_the_row(world):
 
 def test_a_template_that_does_not_fit_gives_way_to_the_next(world):
   """Only the turned-around template writes the hypothesis; here it is blank."""
-  rows = [pair('a b', hypothesis='', row_id=f'train.0.{i}') for i in range(60)]
+  examples = [pair('a b', hypothesis='', example_id=f'train.0.{i}') for i in range(60)]
   turned = 9
-  drawn = [stable_hash.template(0, row.row_id, 0, 10) for row in rows]
+  drawn = [stable_hash.template(0, row.example_id, 0, 10) for row in examples]
   assert turned in drawn
-  for template, got in zip(drawn, render('pairs', rows, limits=Limits()), strict=True):
+  for template, got in zip(
+    drawn, render('pairs', examples, limits=Limits()), strict=True
+  ):
     assert got.redrawn == (template == turned)
     assert got.template != turned
 
 
 @pytest.mark.parametrize('epoch', [0, 4, 13])
 def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(world, epoch):
-  rows = [
+  examples = [
     row_of(
       'picks', {'start': 's', 'one': 'x' * n, 'two': 'y', 'label': 2}, f'train.0.{n}'
     )
     for n in range(20, 120, 7)
   ]
-  first = [got is None for got in render('picks', rows, limits=Limits(90, 64))]
+  first = [got is None for got in render('picks', examples, limits=Limits(90, 64))]
   again = [
-    got is None for got in render('picks', rows, limits=Limits(90, 64), epoch=epoch)
+    got is None for got in render('picks', examples, limits=Limits(90, 64), epoch=epoch)
   ]
   assert first == again
   assert True in first
@@ -195,9 +197,9 @@ def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(world, epoch):
 
 
 def test_a_row_of_the_result_does_not_depend_on_its_batch(world):
-  rows = [pair('word ' * n, row_id=f'train.0.{n}') for n in range(1, 60, 5)]
-  together = render('pairs', rows, limits=Limits(128, 64))
-  for row, got in zip(rows, together, strict=True):
+  examples = [pair('word ' * n, example_id=f'train.0.{n}') for n in range(1, 60, 5)]
+  together = render('pairs', examples, limits=Limits(128, 64))
+  for row, got in zip(examples, together, strict=True):
     (alone,) = render('pairs', [row], limits=Limits(128, 64))
     assert alone.example.inputs.tolist() == got.example.inputs.tolist()
 

@@ -4,11 +4,11 @@ import dataclasses
 import json
 
 import pytest
-import real_rows
+import real_examples
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Answer, Label, Text
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.template import Template
 from flan_jax.data import prompts, tokenizers
@@ -22,9 +22,9 @@ DATASET = Dataset(
 )  # fmt: skip
 
 
-def row(premise, hypothesis='it rains'):
+def example(premise, hypothesis='it rains'):
   values = {'premise': premise, 'hypothesis': hypothesis, 'answer': 'yes'}
-  return Row('test.0.0', values, Answer('yes', ('yes', 'no'), (0,), ('yes',)))
+  return Example('test.0.0', values, Answer('yes', ('yes', 'no'), (0,), ('yes',)))
 
 
 def fit(some, room):
@@ -33,7 +33,7 @@ def fit(some, room):
 
 
 def test_a_short_prompt_is_left_alone():
-  found = fit(row('Clouds.'), 200)
+  found = fit(example('Clouds.'), 200)
   assert found.text == 'Read: Clouds.\nIs it so that it rains?\nOPTIONS:\n- yes\n- no'
   assert not found.cut
   assert BYTES.decode(found.ids) == found.text
@@ -41,7 +41,7 @@ def test_a_short_prompt_is_left_alone():
 
 @pytest.mark.parametrize('room', [57, 70, 100, 150])
 def test_the_longest_field_is_cut_at_a_word(room):
-  found = fit(row('Many clouds came over the hill. ' * 20), room)
+  found = fit(example('Many clouds came over the hill. ' * 20), room)
   assert found.cut
   assert len(found.ids) <= room
   assert found.text.startswith('Read: Many')
@@ -51,28 +51,28 @@ def test_the_longest_field_is_cut_at_a_word(room):
 
 
 def test_as_much_as_fits_is_kept():
-  found = fit(row('word ' * 100), 120)
+  found = fit(example('word ' * 100), 120)
   assert 120 - 5 <= len(found.ids) <= 120
 
 
 def test_the_string_is_what_was_tokenized():
-  found = fit(row('Ärger über Öl. ' * 30), 90)
+  found = fit(example('Ärger über Öl. ' * 30), 90)
   assert list(found.ids) == list(BYTES.encode_batch([found.text])[0])
 
 
 def test_nothing_is_made_up_where_no_cut_is_enough():
-  assert fit(row('Many clouds.'), 30) is None
+  assert fit(example('Many clouds.'), 30) is None
 
 
 def test_a_blank_prompt_is_none():
   blank = dataclasses.replace(DATASET, templates=(Template('{premise}'),))
-  (found,) = prompts.fit(blank, [(row('  '), 0)], tokenizer=BYTES, rooms=[50])
+  (found,) = prompts.fit(blank, [(example('  '), 0)], tokenizer=BYTES, rooms=[50])
   assert found is None
 
 
 def test_as_much_as_fits_is_kept_where_tokens_are_spread_unevenly():
   """A character of one byte stands for far fewer tokens than the mean of the field."""
-  found = fit(row('word ' * 200 + '語' * 400), 400)
+  found = fit(example('word ' * 200 + '語' * 400), 400)
   assert 400 - 20 <= len(found.ids) <= 400
 
 
@@ -89,7 +89,7 @@ QUESTIONS = dataclasses.replace(
 
 
 def asked(before, answer, after, *, name='test.0.0', question='Who?'):
-  """A row whose answer stands after `before` and before `after` words of text."""
+  """An example whose answer stands after `before` and before `after` words of text."""
   head = ' '.join(f'w{i}' for i in range(before))
   tail = ' '.join(f'v{i}' for i in range(after))
   record = {
@@ -99,31 +99,33 @@ def asked(before, answer, after, *, name='test.0.0', question='Who?'):
   return QUESTIONS.read(record, name)
 
 
-def fit_all(dataset, rows, room, template=0):
-  work = [(row, template) for row in rows]
+def fit_all(dataset, examples, room, template=0):
+  work = [(example, template) for example in examples]
   return prompts.fit(dataset, work, tokenizer=BYTES, rooms=[room] * len(work))
 
 
 @pytest.mark.parametrize('before', [0, 3, 40, 100, 199])
 @pytest.mark.parametrize('template', [0, 1])
 def test_a_field_that_holds_the_answer_is_cut_around_it(before, template):
-  rows = [
+  examples = [
     asked(before, 'Ada Birch', 200 - before, name=f'test.0.{i}') for i in range(20)
   ]
-  for row, found in zip(rows, fit_all(QUESTIONS, rows, 250, template), strict=True):
+  for example, found in zip(
+    examples, fit_all(QUESTIONS, examples, 250, template), strict=True
+  ):
     assert found.cut
     assert 250 - 40 <= len(found.ids) <= 250
     assert 'Ada Birch' in found.text
     assert 'Question: Who?' in found.text
-    words = set(row.values['premise'].split()) | {'Question:', 'Who?'}
+    words = set(example.values['premise'].split()) | {'Question:', 'Who?'}
     assert set(found.text.split()) <= words  # none is cut in two
 
 
 def test_the_place_of_the_answer_in_what_is_left_tells_nothing():
   """It is spread over the window, where the window could not be the beginning."""
-  rows = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(200)]
+  examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(200)]
   places = []
-  for found in fit_all(QUESTIONS, rows, 250):
+  for found in fit_all(QUESTIONS, examples, 250):
     text = found.text.partition('\n\nQuestion')[0]
     places.append(text.index('Ada Birch') / (len(text) - len('Ada Birch')))
   quarters = [sum(q / 4 <= p < (q + 1) / 4 or p == q + 1 == 4 for p in places)
@@ -133,39 +135,41 @@ def test_the_place_of_the_answer_in_what_is_left_tells_nothing():
 
 def test_a_question_without_an_answer_is_cut_like_one_that_has_one():
   """Otherwise a text that starts in its middle would say: there is an answer."""
-  rows = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(100)]
-  rows = [
-    row._replace(answer=Answer('unanswerable', references=('unanswerable',)))
-    for row in rows
+  examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(100)]
+  examples = [
+    example._replace(answer=Answer('unanswerable', references=('unanswerable',)))
+    for example in examples
   ]
-  starts = [found.text.startswith('w0 ') for found in fit_all(QUESTIONS, rows, 500)]
+  starts = [found.text.startswith('w0 ') for found in fit_all(QUESTIONS, examples, 500)]
   assert 10 < sum(starts) < 90
 
 
 def test_an_answer_too_long_for_the_prompt_leaves_none():
-  row = asked(50, 'a very long answer ' * 20 + 'indeed', 50)
-  assert fit_all(QUESTIONS, [row], 250) == [None]
-  assert fit_all(QUESTIONS, [row], 500)[0].cut
+  example = asked(50, 'a very long answer ' * 20 + 'indeed', 50)
+  assert fit_all(QUESTIONS, [example], 250) == [None]
+  assert fit_all(QUESTIONS, [example], 500)[0].cut
 
 
 def test_the_question_beside_the_evidence_is_never_cut():
-  row = asked(5, 'Ada Birch', 5, question='Who, ' * 60 + 'then?')
-  assert fit_all(QUESTIONS, [row], 250) == [None]
+  example = asked(5, 'Ada Birch', 5, question='Who, ' * 60 + 'then?')
+  assert fit_all(QUESTIONS, [example], 250) == [None]
 
 
 @pytest.mark.parametrize('name', ['quac', 'squad_v1', 'coqa'])
 def test_real_answers_stay_in_their_prompts(name):
   dataset = registry.get(name)
-  folder = real_rows.ROWS / dataset.tfds.partition(':')[0]
+  folder = real_examples.ROWS / dataset.tfds.partition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   if not folder.is_dir():
-    pytest.skip(f'no rows of {name} at hand')
+    pytest.skip(f'no examples of {name} at hand')
   lines = [x for path in sorted(folder.glob('*.jsonl')) for x in path.open()]
-  rows = [dataset.read(json.loads(x), f'test.0.{i}') for i, x in enumerate(lines)]
+  examples = [dataset.read(json.loads(x), f'test.0.{i}') for i, x in enumerate(lines)]
   field = dataset.evidence.field
   for template in dataset.evaluated_templates[:3]:
-    for row, found in zip(rows, fit_all(dataset, rows, 1500, template), strict=True):
-      if found is None or not row.answer.span:
+    for example, found in zip(
+      examples, fit_all(dataset, examples, 1500, template), strict=True
+    ):
+      if found is None or not example.answer.span:
         continue
-      first, last = row.answer.span
-      assert row.values[field][first:last] in found.text
+      first, last = example.answer.span
+      assert example.values[field][first:last] in found.text

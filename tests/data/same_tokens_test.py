@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-import real_rows
+import real_examples
 
 from flan_jax.catalog import registry
 from flan_jax.data import stable_hash, tokenizers
@@ -74,11 +74,11 @@ def records(name, source):
   if source == 'made':
     return [made(name, i) for i in range(ROWS)]
   dataset = registry.get(name)
-  folder = real_rows.ROWS / dataset.tfds.rpartition(':')[0]
+  folder = real_examples.ROWS / dataset.tfds.rpartition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   files = sorted(folder.glob('train*.jsonl'))
   if not files:
-    pytest.skip(f'no rows of {name} at hand')
+    pytest.skip(f'no examples of {name} at hand')
   lines = [json.loads(line) for line in files[0].open(encoding='utf-8')]
   return sorted(lines, key=lambda record: -len(json.dumps(record)))[:ROWS]
 
@@ -103,17 +103,17 @@ class Listener:
                      1, 1)  # fmt: skip
 
 
-def evaluated(dataset, rows, words, *, shots=0):
+def evaluated(dataset, examples, words, *, shots=0):
   """(row id, template) -> tokens of the prompt that the evaluator asks."""
   model, asked = Listener(words), []
 
   def note(prediction, *, split, model):
-    asked.append((prediction['row_id'], prediction['template']))
+    asked.append((prediction['example_id'], prediction['template']))
 
   evaluator.evaluate(
     model,
     datasets=[dataset],
-    rows=lambda name, split: rows,
+    examples=lambda name, split: examples,
     splits=('test',),
     limits=LIMITS,
     shots=shots,
@@ -122,14 +122,14 @@ def evaluated(dataset, rows, words, *, shots=0):
   return dict(zip(asked, model.heard, strict=True))
 
 
-def trained(dataset, rows, words, *, pool=None, epochs=None):
+def trained(dataset, examples, words, *, pool=None, epochs=None):
   """(row id, template) -> tokens of the inputs that train, over all epochs or some."""
   renderer = Renderer(dataset, tokenizer=words, seed=0, limits=LIMITS, pool=pool)
   out = {}
   for epoch in range(epochs or len(dataset.templates)):
-    for row, found in zip(rows, renderer(rows, epoch), strict=True):
+    for row, found in zip(examples, renderer(examples, epoch), strict=True):
       if found is not None:
-        out[row.row_id, found.template] = found.example.inputs.tolist()
+        out[row.example_id, found.template] = found.example.inputs.tolist()
   return out
 
 
@@ -159,9 +159,11 @@ def test_training_evaluation_and_few_shot_give_the_same_tokens(
   name, source, kind, vocabularies
 ):
   dataset, words = registry.get(name), vocabularies[kind]
-  rows = [dataset.read(r, f'test.0.{i}') for i, r in enumerate(records(name, source))]
-  train = trained(dataset, rows, words)
-  test = evaluated(dataset, rows, words)
+  examples = [
+    dataset.read(r, f'test.0.{i}') for i, r in enumerate(records(name, source))
+  ]
+  train = trained(dataset, examples, words)
+  test = evaluated(dataset, examples, words)
   long = 0
   for key in common(train, test):
     assert train[key] == test[key]
@@ -169,10 +171,10 @@ def test_training_evaluation_and_few_shot_give_the_same_tokens(
     long += len(train[key]) > LIMITS.inputs * 0.8
   assert long
   count = lambda texts: [len(ids) for ids in words.encode_batch(texts)]  # noqa: E731
-  pool = Pool(dataset, rows, shots=2, seed=0, count=count)
+  pool = Pool(dataset, examples, shots=2, seed=0, count=count)
   # The exemplars of evaluation are those of the first epoch.
-  shown = trained(dataset, rows, words, pool=pool, epochs=1)
-  also = evaluated(dataset, rows, words, shots=2)
+  shown = trained(dataset, examples, words, pool=pool, epochs=1)
+  also = evaluated(dataset, examples, words, shots=2)
   both = shown.keys() & also.keys()
   for key in both:
     assert also[key] == shown[key]
@@ -198,9 +200,9 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
     [dataset], data_dir=data_dir, folder=str(tmp_path / 'raw'),
     progress=Progress(quiet=True),
   )  # fmt: skip
-  rows = [
-    dataset.read(record, row_id)
-    for row_id, record in raw_records.records(dataset, 'train', data_dir=data_dir)
+  examples = [
+    dataset.read(record, example_id)
+    for example_id, record in raw_records.records(dataset, 'train', data_dir=data_dir)
   ]
   seqio.TaskRegistry.reset()
   seqio.MixtureRegistry.reset()
@@ -213,16 +215,16 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
         lengths, split='train', shuffle=False
       )
       return {
-        (row['row_id'].decode(), int(row['template'])): row['inputs'].tolist()
+        (row['example_id'].decode(), int(row['template'])): row['inputs'].tolist()
         for row in found.as_numpy_iterator()
       }
 
-    want = evaluated(dataset, rows, words) | trained(dataset, rows, words)
+    want = evaluated(dataset, examples, words) | trained(dataset, examples, words)
     cut = 0
     tasks = [f'{dataset.task}_template_{i}' for i in dataset.evaluated_templates]
     for task in (dataset.task, *tasks[:2]):
       found = read(task)
-      assert len(found) >= len(rows) - 2
+      assert len(found) >= len(examples) - 2
       for key, ids in found.items():
         assert ids == [*want[key], words.eos_id]
         cut += len(ids) > LIMITS.inputs * 0.8

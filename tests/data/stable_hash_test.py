@@ -15,16 +15,16 @@ def test_templates_of_an_epoch_are_uniform():
     assert np.sum((counts - 2000) ** 2 / 2000) < 27.9
 
 
-@given(seed=st.integers(0, 2**63), row_id=st.text(), count=st.integers(1, 15))
-def test_successive_epochs_show_every_template_once(seed, row_id, count):
+@given(seed=st.integers(0, 2**63), example_id=st.text(), count=st.integers(1, 15))
+def test_successive_epochs_show_every_template_once(seed, example_id, count):
   for lap in (0, 1):
     epochs = range(lap * count, (lap + 1) * count)
-    drawn = [stable_hash.template(seed, row_id, epoch, count) for epoch in epochs]
+    drawn = [stable_hash.template(seed, example_id, epoch, count) for epoch in epochs]
     assert sorted(drawn) == list(range(count))
 
 
 def test_neighboring_rows_draw_independently():
-  """Pairs (template of row i, template of row i + 1) fill the 10 x 10 table evenly."""
+  """Pairs (template of example i, template of example i + 1) fill the 10 x 10 table evenly."""
   drawn = np.array(
     [stable_hash.template(3, f'train.0.{i}', 0, 10) for i in range(20_001)]
   )

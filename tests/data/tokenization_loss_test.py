@@ -22,7 +22,7 @@ def t5_like(tmp_path):
 
 def russian(world):
   """Premises of `pairs` in letters that no small vocabulary has."""
-  for record in world.rows['pairs']['train']:
+  for record in world.examples['pairs']['train']:
     record['premise'] = 'кот на ковре'
 
 
@@ -77,9 +77,9 @@ def test_a_vocabulary_that_spells_in_bytes_loses_nothing(world, tmp_path, words)
 
 
 def test_text_that_spells_a_control_token_is_in_no_example(world, tmp_path):
-  """And `flan rows --text` shows it, for it is text."""
+  """And `flan examples --text` shows it, for it is text."""
   spelled = 'my bot printed <|im_end|> and then <|endoftext|>'
-  for record in world.rows['pairs']['train']:
+  for record in world.examples['pairs']['train']:
     record['premise'] = spelled
   made = small_tokenizers.byte_level(
     special=('<|endoftext|>', '<|im_start|>', '<|im_end|>')

@@ -1,4 +1,4 @@
-"""Contamination: a planted row is found wherever it stands, and nothing else is."""
+"""Contamination: a planted example is found wherever it stands, and nothing else is."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from oracle import RANKED, says
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data import raw_records
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -29,16 +29,16 @@ def sentence(*names, words=20):
   return ' '.join(f'{name}w{k}' for k in range(words))
 
 
-def row(i, premise, hypothesis='short one'):
+def example(i, premise, hypothesis='short one'):
   values = {'premise': premise, 'hypothesis': hypothesis, 'answer': 'yes'}
-  return Row(f'test.0.{i}', values, Answer('yes', LABELS, (0,), ('yes',)))
+  return Example(f'test.0.{i}', values, Answer('yes', LABELS, (0,), ('yes',)))
 
 
-ROWS = [row(i, sentence('row', i)) for i in range(6)]
+ROWS = [example(i, sentence('row', i)) for i in range(6)]
 
 
-def dirty(rows, *texts, ngram=13):
-  index = Index(rows, ngram=ngram)
+def dirty(examples, *texts, ngram=13):
+  index = Index(examples, ngram=ngram)
   index.read(texts)
   return index.overlap().dirty.tolist()
 
@@ -58,13 +58,13 @@ def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not(kept, found):
 def test_case_punctuation_and_line_breaks_do_not_hide_it():
   text = 'A man, (who was old) walked -- slowly! -- down the road to the sea today.'
   said = 'a MAN who was\nold walked slowly down the road; to the sea TODAY'
-  assert dirty([row(0, text)], said) == [True]
+  assert dirty([example(0, text)], said) == [True]
 
 
 @pytest.mark.parametrize(('words', 'judged'), [(7, False), (8, True), (12, True)])
 def test_a_short_field_counts_whole_and_a_shorter_one_is_not_judged(words, judged):
-  rows = [row(0, sentence('s', words=words))]
-  index = Index(rows, ngram=13)
+  examples = [example(0, sentence('s', words=words))]
+  index = Index(examples, ngram=13)
   index.read([f'so {sentence("s", words=words)} it was'])
   found = index.overlap()
   assert (found.judged.tolist(), found.dirty.tolist()) == ([judged], [judged])
@@ -83,7 +83,7 @@ def test_words_are_not_joined_over_two_texts():
 
 @pytest.fixture
 def folder(tmp_path):
-  """A folder of texts, with one row in each kind of file, however deep."""
+  """A folder of texts, with one example in each kind of file, however deep."""
   (tmp_path / 'deep').mkdir()
   (tmp_path / 'a.txt').write_text(sentence('row', 0), encoding='utf-8')
   line = {'meta': {'id': 3}, 'texts': ['x', sentence('row', 1)]}
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
 
 
 def test_a_training_store_is_read_in_words(tmp_path):
-  """Rows that trained are dirty; rows of the same world that did not train are not."""
+  """Rows that trained are dirty; examples of the same world that did not train are not."""
   out = tmp_path / 'store'
   materialize.materialize(
     registry.mixture('microworld_mini_squad'),
@@ -141,14 +141,14 @@ def test_a_training_store_is_read_in_words(tmp_path):
   store = Store.open(out)
   (texts,) = contamination.suspects(str(out))
   some = [
-    dataset.read(record, row_id)
-    for (row_id, record), _ in zip(
+    dataset.read(record, example_id)
+    for (example_id, record), _ in zip(
       raw_records.records(dataset, 'train'), range(20), strict=False
     )
   ]
-  planted = some + [row(i, sentence('row', i)) for i in range(5)]
+  planted = some + [example(i, sentence('row', i)) for i in range(5)]
   index = Index(planted, ngram=13)
-  assert index.read(texts) > 10 * store.rows('mini_squad')
+  assert index.read(texts) > 10 * store.num_examples('mini_squad')
   found = index.overlap()
   assert found.dirty[:20][found.judged[:20]].all()
   assert found.judged[:20].any()
@@ -167,8 +167,8 @@ def test_what_is_neither_store_nor_text_is_refused(tmp_path):
 
 
 def test_the_report_has_the_clean_rows_beside_all(folder):
-  """Three rows are planted, and the model is right on those alone."""
-  rows = {'dev': [], 'test': ROWS}
+  """Three examples are planted, and the model is right on those alone."""
+  examples = {'dev': [], 'test': ROWS}
   remembers = [sentence('row', i) for i in range(3)]
 
   class Parrot(type(says('yes'))):
@@ -178,7 +178,7 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
       )
 
   results = evaluator.evaluate(
-    Parrot(), datasets=[RANKED], rows=lambda _, split: rows[split]
+    Parrot(), datasets=[RANKED], examples=lambda _, split: examples[split]
   )
   found = contamination.look_up(
     results,
@@ -188,7 +188,7 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
   )
   assert found.against == (str(folder),)
   made = build.build(
-    results, model='m', checkpoint='', held_out=(), trained_on=(), train_rows={},
+    results, model='m', checkpoint='', held_out=(), trained_on=(), train_examples={},
     data_digest='', seed=0, contamination=found,
   )  # fmt: skip
   (line,) = made['rows']

@@ -84,7 +84,7 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
   'made', [{}, {'rates': (0.6,), 'mended': 0.1}], ids=['mean', 'difference']
 )
 def test_templates_that_fit_few_of_the_rows(made):
-  """Two rows under a template vary by nothing as often as not; wide, then."""
+  """Two examples under a template vary by nothing as often as not; wide, then."""
   for cell in worlds.few_fit(draws=200, **made):
     assert cell.covered >= 0.90, cell  # 92 less a standard error of 200 draws
 
@@ -99,7 +99,7 @@ def test_every_world():
     'difference, ten against one': (20, 92),
   }
   for name, cells in worlds.whole().items():
-    # Wide by intent; the lowest, 88.9, are at .97 where 2 rows of 100 fit.
+    # Wide by intent; the lowest, 88.9, are at .97 where 2 examples of 100 fit.
     if 'fit few' in name or name.endswith(' nearly the same') and ' of ' in name:
       assert min(cell.covered for cell in cells) >= (
         0.87 if 'of their own' in name else 0.90

@@ -1,14 +1,14 @@
-"""The protocol: which rows, which templates, what is measured, what is written."""
+"""The protocol: which examples, which templates, what is measured, what is written."""
 
 import dataclasses
 import itertools
 
 import numpy as np
 import pytest
-from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, rows, says
+from oracle import BYTES, LABELS, RANKED, WRITTEN, Oracle, examples, says
 
 from flan_jax.catalog.answers import Answer, Label
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions
@@ -16,7 +16,9 @@ from flan_jax.inference.rank_options import Scored, Scorer
 
 
 def test_measures_every_template_that_asks_for_the_answer():
-  found = evaluator.evaluate(says('yes'), datasets=[RANKED], rows=rows(RANKED, 7))
+  found = evaluator.evaluate(
+    says('yes'), datasets=[RANKED], examples=examples(RANKED, 7)
+  )
   (result,) = found.datasets
   assert result.templates == (0, 2)
   assert set(result.splits) == {'dev', 'test'}
@@ -31,7 +33,7 @@ def test_base_and_tuned_read_the_same_prompts():
     says('yes'),
     base=says('no'),
     datasets=[RANKED],
-    rows=rows(RANKED, 5),
+    examples=examples(RANKED, 5),
     emit=lambda record, split, model: seen.setdefault((model, split), []).append(
       record
     ),
@@ -47,12 +49,12 @@ def test_a_prediction_says_what_was_tokenized():
   evaluator.evaluate(
     says('no'),
     datasets=[RANKED],
-    rows=rows(RANKED, 1),
+    examples=examples(RANKED, 1),
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   assert seen[0] == {
-    'row_id': 'test.0.0',
+    'example_id': 'test.0.0',
     'dataset': 'tiny_nli',
     'template': 0,
     'prompt': 'Fact 0 of test. So it is 0?\nOPTIONS:\n- yes\n- no',
@@ -69,14 +71,14 @@ def test_free_text_is_generated_and_matched_with_any_reference():
   found = evaluator.evaluate(
     number,
     datasets=[WRITTEN],
-    rows=rows(WRITTEN, 3),
+    examples=examples(WRITTEN, 3),
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   exact = found.datasets[0].splits['test'].tuned[..., 0]
   assert exact.tolist() == [[1, 1, 1]]
   assert seen[2] == {
-    'row_id': 'test.0.2',
+    'example_id': 'test.0.2',
     'dataset': 'tiny_qa',
     'template': 0,
     'prompt': 'Who is Fact 2 of test.?',
@@ -93,16 +95,16 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
     params=model.params,
     config=model.config,
     tokenizer=BYTES,
-    rows=4,
+    examples=4,
     sequence_length=128,
   )
   reports = []
   found = evaluator.evaluate(
     scorer,
     datasets=[RANKED, WRITTEN],
-    rows=lambda name, split: rows(RANKED if name == RANKED.name else WRITTEN, 4)(
-      name, split
-    ),
+    examples=lambda name, split: examples(
+      RANKED if name == RANKED.name else WRITTEN, 4
+    )(name, split),
     max_new_tokens=4,
     progress=lambda *state: reports.append(state),
   )
@@ -117,9 +119,9 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
 
 def test_blocks_do_not_matter(monkeypatch):
   rule = Oracle(lambda prompt: LABELS[len(prompt) % 2])
-  whole = evaluator.evaluate(rule, datasets=[RANKED], rows=rows(RANKED, 23))
+  whole = evaluator.evaluate(rule, datasets=[RANKED], examples=examples(RANKED, 23))
   monkeypatch.setattr(evaluator, '_BLOCK', 10)
-  parts = evaluator.evaluate(rule, datasets=[RANKED], rows=rows(RANKED, 23))
+  parts = evaluator.evaluate(rule, datasets=[RANKED], examples=examples(RANKED, 23))
   for split in ('dev', 'test'):
     np.testing.assert_array_equal(
       whole.datasets[0].splits[split].tuned, parts.datasets[0].splits[split].tuned
@@ -127,17 +129,17 @@ def test_blocks_do_not_matter(monkeypatch):
 
 
 class TestSample:
-  ROWS = rows(RANKED, 50)('tiny_nli', 'test')
+  ROWS = examples(RANKED, 50)('tiny_nli', 'test')
 
   def ids(self, most, seed=0, some=None):
     found = evaluator.sample(some or self.ROWS, most=most, seed=seed)
-    return [row.row_id for row in found]
+    return [example.example_id for example in found]
 
   def test_keeps_the_order_of_the_rows(self):
-    order = [row.row_id for row in self.ROWS]
+    order = [example.example_id for example in self.ROWS]
     found = self.ids(10)
     assert len(found) == 10
-    assert found == [row_id for row_id in order if row_id in found]
+    assert found == [example_id for example_id in order if example_id in found]
 
   def test_does_not_depend_on_how_rows_are_stored(self):
     assert sorted(self.ids(10)) == sorted(self.ids(10, some=self.ROWS[::-1]))
@@ -154,7 +156,7 @@ class TestSample:
 
 def test_templates_can_be_fewer():
   ask = lambda some: evaluator.evaluate(  # noqa: E731
-    says('yes'), datasets=[RANKED], rows=rows(RANKED, 2), templates=some
+    says('yes'), datasets=[RANKED], examples=examples(RANKED, 2), templates=some
   ).datasets[0].templates  # fmt: skip
   assert ask(1) == (0,)
   assert ask([1, 2]) == (2,)
@@ -166,12 +168,14 @@ def test_long_prompts_are_cut_and_counted():
   found = evaluator.evaluate(
     says('yes'),
     datasets=[RANKED],
-    rows=rows(RANKED, 4),
+    examples=examples(RANKED, 4),
     splits=('test',),
     limits=Limits(inputs=46),
   )
   (warning,) = found.warnings
-  assert warning.startswith('tiny_nli: prompts with fields cut to fit (row test.0.0')
+  assert warning.startswith(
+    'tiny_nli: prompts with fields cut to fit (example test.0.0'
+  )
   assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
 
 
@@ -184,7 +188,7 @@ def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset
   found = evaluator.evaluate(
     model,
     datasets=[dataset],
-    rows=rows(dataset, 3),
+    examples=examples(dataset, 3),
     splits=('test',),
     max_new_tokens=more.get('most'),
     emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
@@ -199,7 +203,7 @@ def test_what_cannot_be_cut_is_left_out_and_said():
   found = evaluator.evaluate(
     says('yes'),
     datasets=[RANKED],
-    rows=rows(RANKED, 4),
+    examples=examples(RANKED, 4),
     splits=('test',),
     limits=Limits(inputs=10),
   )
@@ -219,12 +223,12 @@ def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
   found = evaluator.evaluate(
     Broken(lambda prompt: 'yes'),
     datasets=[RANKED],
-    rows=rows(RANKED, 4),
+    examples=examples(RANKED, 4),
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   assert found.warnings == (
-    'tiny_nli: NaN from the model, counted as wrong (row test.0.1 template 0)',
+    'tiny_nli: NaN from the model, counted as wrong (example test.0.1 template 0)',
   )
   assert seen[1]['predicted'] is None
   assert seen[1]['log_probabilities'] == [None, -1.0]
@@ -232,14 +236,16 @@ def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
 
 
 def test_a_dataset_without_rows_is_left_out_and_said():
-  found = evaluator.evaluate(says('yes'), datasets=[RANKED], rows=rows(RANKED, 0))
+  found = evaluator.evaluate(
+    says('yes'), datasets=[RANKED], examples=examples(RANKED, 0)
+  )
   assert found.datasets == ()
-  assert found.warnings == ('tiny_nli: no rows in dev or test; left out',)
+  assert found.warnings == ('tiny_nli: no examples in dev or test; left out',)
 
 
-def with_row(row):
-  """The rows of RANKED, and one more."""
-  return lambda name, split: [*rows(RANKED, 2)(name, split), row]
+def with_row(example):
+  """The examples of RANKED, and one more."""
+  return lambda name, split: [*examples(RANKED, 2)(name, split), example]
 
 
 VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
@@ -256,13 +262,13 @@ VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
 def test_a_row_without_text_to_choose_is_named_and_the_others_are_measured(
   options, why
 ):
-  row = Row('test.0.9', VALUES, Answer('', options, (0,), ('',)))
+  example = Example('test.0.9', VALUES, Answer('', options, (0,), ('',)))
   found = evaluator.evaluate(
-    says('yes'), datasets=[RANKED], rows=with_row(row), splits=('test',)
+    says('yes'), datasets=[RANKED], examples=with_row(example), splits=('test',)
   )
   (result,) = found.datasets
   assert result.splits['test'].tuned.shape == (2, 2, 1)
-  assert found.warnings == (f'tiny_nli: {why} (row test.0.9)',)
+  assert found.warnings == (f'tiny_nli: {why} (example test.0.9)',)
 
 
 def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured():
@@ -278,26 +284,28 @@ def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured(
   found = evaluator.evaluate(
     model,
     datasets=[RANKED],
-    rows=with_row(Row('test.0.9', VALUES, answer)),
+    examples=with_row(Example('test.0.9', VALUES, answer)),
     splits=('test',),
   )
   scores = found.datasets[0].splits['test'].tuned[..., 0]
   assert np.isnan(scores[:, 2]).all()
   assert scores[:, :2].tolist() == [[1, 0], [1, 0]]
-  assert 'tiny_nli: left out: no option has a token (row test.0.9)' in found.warnings
+  assert (
+    'tiny_nli: left out: no option has a token (example test.0.9)' in found.warnings
+  )
 
 
 def test_a_blank_answer_is_left_out_of_what_is_written_too():
   def read(name, split):
-    blank = Row('test.0.9', {**VALUES, 'hypothesis': ' '}, Answer(' '))
-    return [*rows(WRITTEN, 2)(name, split), blank]
+    blank = Example('test.0.9', {**VALUES, 'hypothesis': ' '}, Answer(' '))
+    return [*examples(WRITTEN, 2)(name, split), blank]
 
   found = evaluator.evaluate(
-    says('it is 0'), datasets=[WRITTEN], rows=read, splits=('test',)
+    says('it is 0'), datasets=[WRITTEN], examples=read, splits=('test',)
   )
-  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert len(found.datasets[0].splits['test'].examples) == 2
   assert found.warnings == (
-    'tiny_qa: left out: the right answer is blank (row test.0.9)',
+    'tiny_qa: left out: the right answer is blank (example test.0.9)',
   )
 
 
@@ -320,14 +328,14 @@ def test_nan_that_is_written_is_wrong_whatever_is_right(metric, gold):
       )
 
   dataset = dataclasses.replace(WRITTEN, metric=metric)
-  row = Row(
+  example = Example(
     'test.0.0', {'premise': 'A.', 'answer': gold}, Answer(gold, (), (), (gold,))
   )
   seen = []
   found = evaluator.evaluate(
     Broken(lambda prompt: gold),
     datasets=[dataset],
-    rows=lambda *_: [row],
+    examples=lambda *_: [example],
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
@@ -347,7 +355,7 @@ def test_nan_that_is_ranked_is_no_correct_rejection():
   found = evaluator.evaluate(
     Broken(lambda prompt: 'yes'),
     datasets=[dataclasses.replace(RANKED, metric='f1a')],
-    rows=rows(RANKED, 2),
+    examples=examples(RANKED, 2),
     splits=('test',),
   )
   first = found.datasets[0].splits['test'].tuned[0]
@@ -361,14 +369,14 @@ def test_a_choice_is_compared_with_the_number_behind_the_right_word():
   )
   values = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
   read = [
-    Row(f'test.0.{i}', values, dataset.answer({'label': label}, values))
+    Example(f'test.0.{i}', values, dataset.answer({'label': label}, values))
     for i, label in enumerate((0.4, 3.8, 2.6))
   ]
   seen = []
   found = evaluator.evaluate(
     says('3'),
     datasets=[dataset],
-    rows=lambda *_: read,
+    examples=lambda *_: read,
     splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
@@ -392,7 +400,7 @@ class TestShots:
     found = evaluator.evaluate(
       model,
       datasets=[RANKED],
-      rows=rows(RANKED, count),
+      examples=examples(RANKED, count),
       splits=('test',),
       emit=lambda record, **_: seen.append(record),
       **more,
@@ -406,9 +414,9 @@ class TestShots:
     for one, other in zip(plain, seen, strict=True):
       assert other['prompt'].endswith(one['prompt'])
       assert len(other['exemplars']) == 2
-      assert all(row_id.startswith('train.') for row_id in other['exemplars'])
-      for row_id in other['exemplars']:
-        i = int(row_id.rpartition('.')[2])
+      assert all(example_id.startswith('train.') for example_id in other['exemplars'])
+      for example_id in other['exemplars']:
+        i = int(example_id.rpartition('.')[2])
         assert f'Fact {i} of train.' in other['prompt']
       assert other['prompt'].count('ANSWER: ') == 2
 
@@ -416,7 +424,7 @@ class TestShots:
     _, seen = self.ask(shots=3)
     by_row = {}
     for record in seen:
-      by_row.setdefault(record['row_id'], set()).add(tuple(record['exemplars']))
+      by_row.setdefault(record['example_id'], set()).add(tuple(record['exemplars']))
     assert all(len(shown) == 1 for shown in by_row.values())
     assert len(set().union(*by_row.values())) > 1
 
@@ -437,17 +445,17 @@ class TestShots:
     assert {len(record['exemplars']) for record in seen} == {2, 3}
 
   def test_a_row_is_never_its_own_exemplar(self):
-    """Here train and test hold the same rows by another name."""
-    same = [row._replace(row_id=f'x.{row.row_id}') for row in
-            rows(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
+    """Here train and test hold the same examples by another name."""
+    same = [example._replace(example_id=f'x.{example.example_id}') for example in
+            examples(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
     seen = []
     model = says('yes')
     model.sequence_length = 2048
     evaluator.evaluate(
       model,
       datasets=[RANKED],
-      rows=lambda name, split: (
-        same if split == 'train' else rows(RANKED, 4)(name, split)
+      examples=lambda name, split: (
+        same if split == 'train' else examples(RANKED, 4)(name, split)
       ),
       splits=('test',),
       shots=16,
@@ -455,28 +463,28 @@ class TestShots:
     )
     for record in seen:
       assert len(record['exemplars']) == 3
-      assert f'x.{record["row_id"]}' not in record['exemplars']
+      assert f'x.{record["example_id"]}' not in record['exemplars']
 
   def test_a_dataset_without_training_rows_is_left_out_and_said(self):
     alone = dataclasses.replace(RANKED, train='')
     found = evaluator.evaluate(
-      says('yes'), datasets=[alone], rows=rows(RANKED, 3), shots=1
+      says('yes'), datasets=[alone], examples=examples(RANKED, 3), shots=1
     )
     assert found.datasets == ()
     assert found.warnings == (
-      'tiny_nli: no training rows to show as exemplars; left out',
+      'tiny_nli: no training examples to show as exemplars; left out',
     )
 
 
 class TestForms:
-  """The same rows in other words (FLAN section 4.3)."""
+  """The same examples in other words (FLAN section 4.3)."""
 
   def prompts(self, **more):
     seen = {}
     found = evaluator.evaluate(
       says('yes'),
       datasets=[RANKED],
-      rows=rows(RANKED, 1),
+      examples=examples(RANKED, 1),
       splits=('test',),
       emit=lambda record, split, model: seen.setdefault(model, []).append(record),
       **more,
@@ -522,7 +530,7 @@ def test_a_continuation_is_scored_and_read_after_a_blank():
   ask = lambda scorer, dataset: evaluator.evaluate(  # noqa: E731
     scorer,
     datasets=[dataset],
-    rows=rows(dataset, 2),
+    examples=examples(dataset, 2),
     splits=('test',),
     form='continuation',
     emit=lambda record, **_: seen.append(record),
@@ -550,7 +558,7 @@ class TestTies:
     results = evaluator.evaluate(
       model,
       datasets=[RANKED],
-      rows=lambda *_: [Row('test.0.0', values, answer)],
+      examples=lambda *_: [Example('test.0.0', values, answer)],
       splits=('test',),
       templates=1,
       emit=lambda record, **_: seen.append(record),
@@ -572,7 +580,7 @@ class TestTies:
 
     found, record = self.measure(('May', 'may', 'no'), 1, [-1, -1, -2], Blind())
     assert found.warnings == (
-      'tiny_nli: options that tokenize alike, counted as tied (row test.0.0)',
+      'tiny_nli: options that tokenize alike, counted as tied (example test.0.0)',
     )
     assert found.datasets[0].splits['test'].tuned[0, 0, 0] == 0.5
     assert record['tied'] == [0, 1]
@@ -586,14 +594,14 @@ class TestTies:
 @pytest.mark.parametrize('gold', [(), (2,), (-1,)])
 def test_a_right_answer_that_is_no_option_is_named_and_left_out(gold):
   def read(name, split):
-    good = rows(RANKED, 2)(name, split)
-    bad = good[0]._replace(row_id='test.0.9')
+    good = examples(RANKED, 2)(name, split)
+    bad = good[0]._replace(example_id='test.0.9')
     return [*good, bad._replace(answer=Answer('x', LABELS, gold, ('x',)))]
 
   found = evaluator.evaluate(
-    says('yes'), datasets=[RANKED], rows=read, splits=('test',)
+    says('yes'), datasets=[RANKED], examples=read, splits=('test',)
   )
-  assert len(found.datasets[0].splits['test'].rows) == 2
+  assert len(found.datasets[0].splits['test'].examples) == 2
   assert found.warnings == (
-    'tiny_nli: left out: the right answer is not among the options (row test.0.9)',
+    'tiny_nli: left out: the right answer is not among the options (example test.0.9)',
   )

@@ -82,9 +82,9 @@ def test_corpus_figure_is_the_mean_of_its_rows():
 )
 def test_a_headline_and_the_other_figures(name, said, wanted, headline, others):
   metric = metrics.METRICS[name]
-  rows = metric.scores([said], [[wanted]])
-  assert (metric.name, metric.aggregate(rows)) == headline
-  assert metric.others(rows) == pytest.approx(others)
+  examples = metric.scores([said], [[wanted]])
+  assert (metric.name, metric.aggregate(examples)) == headline
+  assert metric.others(examples) == pytest.approx(others)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_trivia_qa_parts_words_where_squad_joins_them(text, squad, trivia):
 )
 def test_spearman_is_of_ranks(said, wanted, percent):
   metric = metrics.METRICS['pearson']
-  rows = metric.scores([str(x) for x in said], [[str(y)] for y in wanted])
-  assert metric.others(rows)['spearman'] == pytest.approx(percent)
+  examples = metric.scores([str(x) for x in said], [[str(y)] for y in wanted])
+  assert metric.others(examples)['spearman'] == pytest.approx(percent)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_rouge_lsum_parts_sentences_as_t5_does_and_stems_nothing(said, wanted, p
 )
 def test_drop_by_the_rules_of_its_own_script(said, wanted, exact, f1):
   metric = metrics.get('drop_f1')
-  rows = metric.scores([said], [wanted])
+  examples = metric.scores([said], [wanted])
   assert metric.name == 'f1'
-  assert metric.aggregate(rows) == pytest.approx(f1)
-  assert metric.others(rows) == {'exact_match': exact}
+  assert metric.aggregate(examples) == pytest.approx(f1)
+  assert metric.others(examples) == {'exact_match': exact}
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,20 @@ WANTED = [
 ]
 
 
-@pytest.mark.parametrize('rows', [[0], [0, 1], [0, 1, 2, 3], [1, 3], [2], [2, 3], [3]])
-def test_bleu_of_summed_statistics_is_sacrebleu(rows):
+@pytest.mark.parametrize(
+  'examples', [[0], [0, 1], [0, 1, 2, 3], [1, 3], [2], [2, 3], [3]]
+)
+def test_bleu_of_summed_statistics_is_sacrebleu(examples):
   from sacrebleu.metrics import BLEU
 
-  said = [SAID[i] for i in rows]
-  most = max(len(WANTED[i]) for i in rows)
+  said = [SAID[i] for i in examples]
+  most = max(len(WANTED[i]) for i in examples)
   streams = [
-    [WANTED[i][k] if k < len(WANTED[i]) else None for i in rows] for k in range(most)
+    [WANTED[i][k] if k < len(WANTED[i]) else None for i in examples]
+    for k in range(most)
   ]
   expected = BLEU(tokenize='intl').corpus_score(said, streams).score
-  assert figure('bleu', said, [WANTED[i] for i in rows]) == pytest.approx(expected)
+  assert figure('bleu', said, [WANTED[i] for i in examples]) == pytest.approx(expected)
 
 
 TEXT = st.text('ab .,-$%\u00a3\u2013\u00e9', max_size=12).map(
@@ -206,16 +209,16 @@ TEXT = st.text('ab .,-$%\u00a3\u2013\u00e9', max_size=12).map(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5))
-def test_bleu_is_what_t5_asks_sacrebleu_for(rows):
+def test_bleu_is_what_t5_asks_sacrebleu_for(examples):
   """Any texts, two references each, with the settings of t5's metric."""
   import sacrebleu
 
-  said, *streams = map(list, zip(*rows, strict=True))
+  said, *streams = map(list, zip(*examples, strict=True))
   expected = sacrebleu.corpus_bleu(
     said, streams, smooth_method='exp', lowercase=False, tokenize='intl',
     use_effective_order=False,
   ).score  # fmt: skip
-  wanted = [list(row[1:]) for row in rows]
+  wanted = [list(example[1:]) for example in examples]
   assert figure('bleu', said, wanted) == pytest.approx(expected, abs=1e-6)
   metric = metrics.get('bleu')
   for one, references in zip(said, wanted, strict=True):
@@ -257,18 +260,18 @@ def test_no_answer_is_wrong_whatever_is_right(name):
   """Also where the right answer has no word left in the metric's normal form."""
   metric = metrics.get(name)
   golds = GOLD.get(name, ['word', ')', 'the', '-5', ''])
-  rows = metric.scores([None] * len(golds), [[gold] for gold in golds])
-  assert (metric.value(rows) <= 0).all()
-  assert metric.aggregate(rows) <= 0
+  examples = metric.scores([None] * len(golds), [[gold] for gold in golds])
+  assert (metric.value(examples) <= 0).all()
+  assert metric.aggregate(examples) <= 0
 
 
 @each_metric
 def test_the_right_answer_has_the_highest_value(name):
   metric = metrics.get(name)
   golds = GOLD.get(name, ['one', 'the old house by the sea', '-5 apples . So what'])
-  rows = metric.scores(golds, [[gold] for gold in golds])
-  np.testing.assert_allclose(metric.value(rows), 1)
-  assert metric.value(rows[None]).shape == (1, len(golds))
+  examples = metric.scores(golds, [[gold] for gold in golds])
+  np.testing.assert_allclose(metric.value(examples), 1)
+  assert metric.value(examples[None]).shape == (1, len(golds))
 
 
 WORDS = st.lists(
@@ -281,12 +284,12 @@ MEANS = sorted(metrics.METRICS.keys() - {'bleu', 'f1a', 'pearson'})
 @settings(deadline=None, max_examples=30)
 @given(WORDS, WORDS, WORDS)
 def test_of_two_answers_the_one_with_the_higher_figure_is_better(name, one, two, gold):
-  """For a metric that is a mean over rows, the value is the figure of the row alone."""
+  """For a metric that is a mean over examples, the value is the figure of the example alone."""
   metric = metrics.get(name)
   said = [' '.join(one), ' '.join(two)]
-  rows = metric.scores(said, [[' '.join(gold)]] * 2)
-  alone = [metric.aggregate(row[None]) for row in rows]
-  np.testing.assert_allclose(100 * metric.value(rows), alone)
+  examples = metric.scores(said, [[' '.join(gold)]] * 2)
+  alone = [metric.aggregate(example[None]) for example in examples]
+  np.testing.assert_allclose(100 * metric.value(examples), alone)
 
 
 @pytest.mark.parametrize(
@@ -312,13 +315,15 @@ def test_combine_works_on_any_leading_shape(name):
   """A bootstrap hands over [resamples, templates, statistics] at once."""
   metric = metrics.METRICS[name]
   said = ['yes', 'the quick brown fox jumps over the dog', 'no']
-  rows = metric.scores(said, [['yes'], ['the quick brown fox jumps over it'], ['x']])
-  totals = np.stack([rows[:2].sum(0), rows.sum(0)])[:, None, :]
+  examples = metric.scores(
+    said, [['yes'], ['the quick brown fox jumps over it'], ['x']]
+  )
+  totals = np.stack([examples[:2].sum(0), examples.sum(0)])[:, None, :]
   counts = np.array([[2], [3]])
   found = metric.combine(totals, counts)
   assert found.shape == (2, 1)
-  assert found[0, 0] == pytest.approx(metric.aggregate(rows[:2]))
-  assert found[1, 0] == pytest.approx(metric.aggregate(rows))
+  assert found[0, 0] == pytest.approx(metric.aggregate(examples[:2]))
+  assert found[1, 0] == pytest.approx(metric.aggregate(examples))
 
 
 def test_unknown_metric_names_the_nearest():
@@ -349,5 +354,5 @@ def test_edit_distance_is_a_share_of_the_longer_text(prediction, reference, perc
 )
 def test_pearson(predictions, references, percent):
   metric = metrics.get('pearson')
-  rows = metric.scores(predictions, [[r] for r in references])
-  assert metric.aggregate(rows) == pytest.approx(percent)
+  examples = metric.scores(predictions, [[r] for r in references])
+  assert metric.aggregate(examples) == pytest.approx(percent)

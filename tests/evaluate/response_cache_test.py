@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from oracle import BYTES, RANKED, WRITTEN, Oracle, rows
+from oracle import BYTES, RANKED, WRITTEN, Oracle, examples
 
 from flan_jax.evaluate import evaluator, response_cache
 from flan_jax.evaluate.response_cache import Journal
@@ -106,19 +106,19 @@ def test_a_file_of_an_older_format_starts_anew_and_says_so(head, model, tmp_path
 
 
 def test_an_interrupted_evaluation_ends_as_one_never_stopped(model, tmp_path):
-  read = {RANKED.name: rows(RANKED, 5), WRITTEN.name: rows(WRITTEN, 5)}
+  read = {RANKED.name: examples(RANKED, 5), WRITTEN.name: examples(WRITTEN, 5)}
 
   def measure(scorer):
     return evaluator.evaluate(
       scorer,
       datasets=[RANKED, WRITTEN],
-      rows=lambda name, split: read[name](name, split),
+      examples=lambda name, split: read[name](name, split),
     )
 
   whole = measure(Counted(lambda prompt: 'yes'))
   path = tmp_path / 'journal.jsonl'
   stopped = Journal(model, path, of='a')
-  evaluator.evaluate(stopped, datasets=[RANKED], rows=read[RANKED.name])
+  evaluator.evaluate(stopped, datasets=[RANKED], examples=read[RANKED.name])
   stopped.close()
   resumed = Journal(model, path, of='a')
   found = measure(resumed)

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, respect shared rows, and pair two models."""
+"""Intervals hold what they promise, respect shared examples, and pair two models."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from flan_jax.evaluate import intervals, metrics, statistics
 ACCURACY = metrics.METRICS['accuracy']
 
 
-def shared_rows(generator, *, templates=10, rows=60, agreement=0.8, rate=0.6):
-  """Right or wrong, [T, N, 1]: templates mostly agree about a row."""
-  row_N = generator.random(rows) < rate
-  own_TxN = generator.random((templates, rows)) < rate
-  agree_TxN = generator.random((templates, rows)) < agreement
+def shared_examples(generator, *, templates=10, examples=60, agreement=0.8, rate=0.6):
+  """Right or wrong, [T, N, 1]: templates mostly agree about an example."""
+  row_N = generator.random(examples) < rate
+  own_TxN = generator.random((templates, examples)) < rate
+  agree_TxN = generator.random((templates, examples)) < agreement
   return np.where(agree_TxN, row_N, own_TxN)[..., None].astype(float)
 
 
@@ -27,14 +27,14 @@ def test_spread_is_over_templates():
 
 
 def of_rows(scores):
-  """The interval from the rows' own values, where every template has every row."""
+  """The interval from the rows' own values, where every template has every example."""
   values = scores[..., 0].mean(0)
   low, high = intervals.of_mean(values.mean(), values.var(), len(values))
   return 100 * low, 100 * high
 
 
 def test_the_interval_of_a_mean_is_that_of_its_rows():
-  scores = shared_rows(np.random.default_rng(0))
+  scores = shared_examples(np.random.default_rng(0))
   found = statistics.interval(scores, metric=ACCURACY)
   assert found == pytest.approx(of_rows(scores), abs=1e-6)
 
@@ -105,8 +105,8 @@ def test_a_mean_is_the_mean_of_its_values_and_nothing_else_says_so(name):
 
 
 def test_clustering_by_row_widens_what_naive_resampling_reports():
-  """Six hundred answers about sixty rows are not six hundred rows."""
-  scores = shared_rows(np.random.default_rng(1))
+  """Six hundred answers about sixty examples are not six hundred examples."""
+  scores = shared_examples(np.random.default_rng(1))
   clustered = statistics.interval(scores, metric=ACCURACY)
   naive = statistics.interval(scores.reshape(1, -1, 1), metric=ACCURACY)
   assert width(clustered) > 2 * width(naive)
@@ -114,7 +114,7 @@ def test_clustering_by_row_widens_what_naive_resampling_reports():
 
 def test_pairing_is_tighter_than_two_separate_intervals():
   generator = np.random.default_rng(2)
-  base = shared_rows(generator, rows=200)
+  base = shared_examples(generator, examples=200)
   tuned = np.where(generator.random(base.shape) < 0.1, 1.0, base)
   paired = statistics.paired_interval(tuned, base, metric=ACCURACY)
   apart = statistics.paired_interval(
@@ -125,10 +125,10 @@ def test_pairing_is_tighter_than_two_separate_intervals():
 
 
 def test_a_model_against_itself_differs_by_no_more_than_its_rows_can_tell():
-  scores = shared_rows(np.random.default_rng(3))
+  scores = shared_examples(np.random.default_rng(3))
   low, high = statistics.paired_interval(scores, scores, metric=ACCURACY)
   assert -low == pytest.approx(high)
-  assert 3 < high < 8  # 60 rows without a difference: 3.84 / 63.84
+  assert 3 < high < 8  # 60 examples without a difference: 3.84 / 63.84
 
 
 @pytest.mark.parametrize(('name', 'least'), [('f1a', 3), ('bleu', 3), ('pearson', 2)])
@@ -157,7 +157,7 @@ def test_a_corpus_metric_of_a_model_against_itself_is_no_point(name, least, n):
 
 
 def test_the_two_may_have_been_asked_by_other_numbers_of_templates():
-  scores = shared_rows(np.random.default_rng(5), rows=100, rate=0.8)
+  scores = shared_examples(np.random.default_rng(5), examples=100, rate=0.8)
   low, high = statistics.paired_interval(scores, scores[:1], metric=ACCURACY)
   delta = 100 * (scores.mean() - scores[:1].mean())
   assert low < delta < high
@@ -166,7 +166,7 @@ def test_the_two_may_have_been_asked_by_other_numbers_of_templates():
 
 
 def test_nothing_is_drawn():
-  scores = shared_rows(np.random.default_rng(4))
+  scores = shared_examples(np.random.default_rng(4))
   order = np.random.default_rng(5).permutation(scores.shape[1])
   found = statistics.interval(scores, metric=ACCURACY)
   assert found == statistics.interval(scores, metric=ACCURACY)
@@ -212,40 +212,40 @@ class TestPairedPValue:
     )
 
   def test_models_that_do_not_differ_are_told_apart_5_times_in_100(self):
-    """Though ten templates of a row agree: rows are swapped, not answers."""
+    """Though ten templates of an example agree: examples are swapped, not answers."""
     generator = np.random.default_rng(0)
     below = sum(
-      self.p(shared_rows(generator), shared_rows(generator), seed=trial) < 0.05
+      self.p(shared_examples(generator), shared_examples(generator), seed=trial) < 0.05
       for trial in range(300)
     )
     assert 0.02 <= below / 300 <= 0.09
 
   def test_a_real_difference_is_seen(self):
     generator = np.random.default_rng(1)
-    base = shared_rows(generator, rows=200, rate=0.4)
+    base = shared_examples(generator, examples=200, rate=0.4)
     tuned = np.where(generator.random(base.shape) < 0.3, 1.0, base)
     assert self.p(tuned, base) == pytest.approx(1 / 401)
 
   def test_a_model_against_itself(self):
-    scores = shared_rows(np.random.default_rng(2))
+    scores = shared_examples(np.random.default_rng(2))
     assert self.p(scores, scores) == 1
 
   def test_a_corpus_metric_is_swapped_by_its_sums(self):
     bleu = metrics.METRICS['bleu']
     wanted = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
-    good = bleu.scores([row[0] for row in wanted], wanted)[None]
+    good = bleu.scores([example[0] for example in wanted], wanted)[None]
     bad = bleu.scores(['a dog ran in the park at noon'] * 12, wanted)[None]
     p = statistics.paired_p_value(good, bad, metric=bleu, seed=0, resamples=200)
     assert p < 0.02
     assert statistics.paired_p_value(good, good, metric=bleu, seed=0) == 1
 
   def test_one_prompt_of_the_base_stands_beside_every_template(self):
-    scores = shared_rows(np.random.default_rng(3), rows=30)
+    scores = shared_examples(np.random.default_rng(3), examples=30)
     one = scores[:1]
     assert self.p(scores, one) == self.p(scores, np.repeat(one, 10, axis=0))
 
   def test_other_rows_are_refused(self):
-    scores = shared_rows(np.random.default_rng(4))
+    scores = shared_examples(np.random.default_rng(4))
     with pytest.raises(ValueError, match='same'):
       self.p(scores, scores[:, :-1])
 
@@ -301,7 +301,7 @@ LABELS = ('yes', 'no')
   [
     ([Answer('yes', LABELS, (0,)), Answer('no', LABELS, (1,))], 50, 50),
     ([Answer('yes', LABELS, (0,))] * 3 + [Answer('no', LABELS, (1,))], 50, 75),
-    # Own options in each row: the constant is a position.
+    # Own options in each example: the constant is a position.
     (
       [
         Answer('a', ('a', 'b', 'c'), (0,)),

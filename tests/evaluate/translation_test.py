@@ -12,7 +12,7 @@ from oracle import Oracle
 from flan_jax.catalog import continuation_prompts, registry
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -37,7 +37,7 @@ TRANSLATION = [
 ]
 ABOUT = {
   'model': 'm', 'checkpoint': 'c', 'held_out': ['translation'], 'trained_on': ['nli'],
-  'train_rows': {}, 'data_digest': 'd', 'seed': 0,
+  'train_examples': {}, 'data_digest': 'd', 'seed': 0,
 }  # fmt: skip
 
 PAIRS = [
@@ -51,15 +51,15 @@ def rows(name, split, pairs=PAIRS):
   for i, (english, foreign) in enumerate(pairs):
     values = {'english': f'{english} of {split}', 'foreign': f'{foreign} de {split}'}
     answer = Answer(values['english'], references=(values['english'],))
-    yield Row(f'{split}.0.{i}', {**values, 'answer': answer.text}, answer)
+    yield Example(f'{split}.0.{i}', {**values, 'answer': answer.text}, answer)
 
 
 def into_french(prompt):
   """Writes the French of the last English sentence; of French, nothing."""
   known = {
-    row.values['english']: row.values['foreign']
+    example.values['english']: example.values['foreign']
     for split in ('train', 'dev', 'test')
-    for row in rows('', split)
+    for example in rows('', split)
   }
   at = {english: prompt.rfind(english) for english in known if english in prompt}
   return known[max(at, key=at.get)] if at else 'rien'
@@ -114,7 +114,7 @@ def test_each_direction_has_its_own_score():
   ]
   assert scores == [[0] * 7, pytest.approx([100] * 3)]
   for record, split, _ in seen:
-    english = record['row_id'].split('.')[2]
+    english = record['example_id'].split('.')[2]
     if record['direction'] == 'en-fr':
       assert record['gold'] == [f'{PAIRS[int(english)][1]} de {split}']
       assert PAIRS[int(english)][0] in record['prompt']
@@ -149,7 +149,7 @@ def test_an_untuned_model_is_asked_for_the_language_by_name():
   prompts = {
     (record['direction'], model): record['prompt']
     for record, split, model in seen
-    if record['row_id'] == 'test.0.0'
+    if record['example_id'] == 'test.0.0'
   }
   french, english = 'le chat 0 est assis sur le tapis de test', PAIRS[0][0] + ' of test'
   assert prompts['fr-en', 'base'] == f'{french}\nIn English:'
@@ -181,7 +181,7 @@ def test_the_language_asked_for_is_that_of_the_templates(way):
 def test_without_instructions_the_sentence_stands_alone(form, into, out):
   found, seen = evaluate(form=form, splits=('test',))
   assert [result.templates for result in found.datasets] == [(0,), (0,)]
-  prompts = [r['prompt'] for r, *_ in seen if r['row_id'] == 'test.0.2']
+  prompts = [r['prompt'] for r, *_ in seen if r['example_id'] == 'test.0.2']
   words = {'en': PAIRS[2][0] + ' of test', 'fr': PAIRS[2][1] + ' de test'}
   assert prompts == [text.format(**words) for text in (into, out)]
 
@@ -191,8 +191,8 @@ def test_exemplars_are_translated_the_same_way():
   for record, *_ in seen:
     *shown, asked = record['prompt'].split(prompt_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
-    for text, row_id in zip(shown, record['exemplars'], strict=True):
-      english, french = PAIRS[int(row_id.split('.')[2])]
+    for text, example_id in zip(shown, record['exemplars'], strict=True):
+      english, french = PAIRS[int(example_id.split('.')[2])]
       question, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
       if record['direction'] == 'en-fr':
         assert english in question
@@ -212,16 +212,16 @@ def test_a_sentence_without_a_translation_is_left_out_one_way_only():
   counts = {r.dataset.direction: len(r.splits['test'].rows) for r in found.datasets}
   assert counts['en-fr'] == 5
   assert (
-    'wmt14_enfr en-fr: left out: the right answer is blank (row test.0.0)'
+    'wmt14_enfr en-fr: left out: the right answer is blank (example test.0.0)'
     in found.warnings
   )
 
 
 def test_what_trains_is_drawn_from_all_ten_templates_as_before():
   """The declaration itself renders every template, the answer in English."""
-  (row, *_) = rows('', 'train')
-  targets = [prompt_lib.render(WMT, index, row).targets for index in range(10)]
-  assert targets == [row.values['english']] * 7 + [row.values['foreign']] * 3
+  (example, *_) = rows('', 'train')
+  targets = [prompt_lib.render(WMT, index, example).targets for index in range(10)]
+  assert targets == [example.values['english']] * 7 + [example.values['foreign']] * 3
 
 
 def test_a_store_gives_both_directions_their_answers(tmp_path):
@@ -235,18 +235,22 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
   assert manifest['evaluation']['mini_wmt']['rows']['dev'] > 0
   store = Store.open(tmp_path / 'store')
   into, out = registry.get('mini_wmt', family='microworld').by_direction
-  (row, *_) = store.evaluation_rows('mini_wmt', 'dev')
-  assert into.directed(row) == row
-  assert out.directed(row).answer == Answer(
-    row.values['vl'], references=(row.values['vl'],)
+  (example, *_) = store.evaluation_examples('mini_wmt', 'dev')
+  assert into.directed(example) == example
+  assert out.directed(example).answer == Answer(
+    example.values['vl'], references=(example.values['vl'],)
   )
-  assert out.directed(row).values['answer'] == row.values['vl'] != row.values['en']
+  assert (
+    out.directed(example).values['answer']
+    == example.values['vl']
+    != example.values['en']
+  )
 
 
 def test_directions_of_one_dataset_are_not_independent_draws():
   """Their bounds are averaged; those of two datasets add up by their variances."""
 
-  def row(dataset, mean, half, **direction):
+  def example(dataset, mean, half, **direction):
     bounds = [mean - half, mean + half]
     return {
       'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10,
@@ -255,22 +259,22 @@ def test_directions_of_one_dataset_are_not_independent_draws():
     }  # fmt: skip
 
   def average(*rows):
-    made = {'rows': rows, 'trained_on': [], 'train_rows': {}}
+    made = {'rows': rows, 'trained_on': [], 'train_examples': {}}
     (found,) = schema.averages(made)
     return found['mean'], pytest.approx(found['ci95'])
 
   two = average(
-    row('a', 20, 2, direction='fr-en'), row('a', 40, 4, direction='en-fr')
+    example('a', 20, 2, direction='fr-en'), example('a', 40, 4, direction='en-fr')
   )  # fmt: skip
   assert two == (30, (27, 33))
   four = average(
-    row('a', 20, 4, direction='fr-en'), row('a', 40, 4, direction='en-fr'),
-    row('b', 10, 3, direction='de-en'), row('b', 50, 3, direction='en-de'),
+    example('a', 20, 4, direction='fr-en'), example('a', 40, 4, direction='en-fr'),
+    example('b', 10, 3, direction='de-en'), example('b', 50, 3, direction='en-de'),
   )  # fmt: skip
   assert four == (30, (30 - 2.5, 30 + 2.5)), 'half of the hypotenuse of 4 and 3'
   three = average(
-    row('a', 20, 3, direction='fr-en'), row('a', 40, 3, direction='en-fr'),
-    row('c', 60, 0),
+    example('a', 20, 3, direction='fr-en'), example('a', 40, 3, direction='en-fr'),
+    example('c', 60, 0),
   )  # fmt: skip
   assert three == (40, (38, 42)), 'two of three results vary, by 3'
 
@@ -278,7 +282,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
   found, _ = evaluate(shots=2, splits=('test',))
   made = write.write(tmp_path, found, **ABOUT)
-  assert [row['published'] for row in made['rows']] == [
+  assert [example['published'] for example in made['rows']] == [
     published.figures('wmt14_enfr', metric='bleu', shots=2, direction=way)
     for way in ('fr-en', 'en-fr')
   ]
@@ -363,10 +367,13 @@ class TestReport:
       )  # fmt: skip
     write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
-    (row,) = found['rows']
-    assert (row['dataset'], row['direction']) == ('wmt14_enfr', 'en-fr')
-    assert row['paired']
-    assert (row['new'], row['old']) == (pytest.approx(100), pytest.approx(0, abs=1))
+    (example,) = found['rows']
+    assert (example['dataset'], example['direction']) == ('wmt14_enfr', 'en-fr')
+    assert example['paired']
+    assert (example['new'], example['old']) == (
+      pytest.approx(100),
+      pytest.approx(0, abs=1),
+    )
     assert found['only_new'] == ['wmt14_enfr fr-en']
     assert 'wmt14_enfr en-fr' in (out / 'difference.html').read_text(encoding='utf-8')
     said = io.StringIO()
@@ -387,7 +394,7 @@ def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
   for overlap in overlaps.datasets.values():
     assert overlap.dirty[0]
   made = build.build(found, contamination=overlaps, **ABOUT)
-  assert all(row['contamination']['judged'] for row in made['rows'])
+  assert all(example['contamination']['judged'] for example in made['rows'])
 
 
 def test_the_six_directions_of_the_paper_have_its_average():

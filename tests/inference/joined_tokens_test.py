@@ -164,7 +164,7 @@ def with_options(options):
   """Changes the options of the first example."""
 
   def change(row):
-    if row.row_id.endswith('.1'):
+    if row.example_id.endswith('.1'):
       return row
     return row._replace(answer=dataclasses.replace(row.answer, options=options))
 

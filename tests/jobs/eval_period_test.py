@@ -23,8 +23,8 @@ FLAGS = [
   'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
   'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096', 'TRAIN_STEPS=5',
   'MIXTURE_OR_TASK_NAME=microworld_mini_cola', 'HELD_OUT=closed_book_qa',
-  'Evaluate.sequence_length=512', 'Evaluate.base=False', 'Evaluate.max_rows=4',
-  'Evaluate.templates=1', 'Evaluate.period_rows=6', 'Run.checkpoint_period=3',
+  'Evaluate.sequence_length=512', 'Evaluate.base=False', 'Evaluate.max_examples=4',
+  'Evaluate.templates=1', 'Evaluate.eval_examples=6', 'Run.checkpoint_period=3',
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures('compiled_once')
 SMALL = {
   'FAMILY': 'microworld',
   'DATASETS': 'mini_arc',
-  'MAX_ROWS': 3,
+  'MAX_EXAMPLES': 3,
   'TEMPLATES': 2,
   'Evaluate.sequence_length': 512,
   'Evaluate.batch_size': 4,
@@ -120,8 +120,8 @@ def test_an_evaluation_leaves_a_report_and_no_journal(whole):
 
 def test_the_report_says_where_its_figures_come_from(whole):
   found = schema.load(whole)['provenance']
-  (line,) = [x for x in found['config'].splitlines() if 'max_rows' in x]
-  assert line == 'Evaluate.max_rows = 3  # --gin.MAX_ROWS'
+  (line,) = [x for x in found['config'].splitlines() if 'max_examples' in x]
+  assert line == 'Evaluate.max_examples = 3  # --gin.MAX_EXAMPLES'
   assert found['models']['tuned']['parameters'] > 1e4
   assert len(found['models']['tuned']['fingerprint']) == 16
   assert found['versions']['jax'] == jax.__version__
@@ -192,7 +192,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     ('FORM', 'no_option', "did you mean 'no_options'"),
     ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
     ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
-    ('MAX_ROWS', 0, 'MAX_ROWS: got 0; must be 1 or more'),
+    ('MAX_EXAMPLES', 0, 'MAX_EXAMPLES: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
     ('EVAL_SEED', -1, 'EVAL_SEED: got -1; must be 0 to'),
@@ -271,7 +271,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
 ):
   """Converted once beside the report; the guard knows nothing of its training."""
   monkeypatch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-  few = {'TEMPLATES': 1, 'MAX_ROWS': 2}
+  few = {'TEMPLATES': 1, 'MAX_EXAMPLES': 2}
   wanted = evaluate(tmp_path / 'a', **few)
   found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
   assert found['rows'] == wanted['rows']
@@ -305,7 +305,7 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   asked = []
   run = held_out.HeldOutEvaluation(
     evaluation_config.Evaluate(
-      period=10, period_rows=5, sequence_length=512, base=False
+      period=10, eval_examples=5, sequence_length=512, base=False
     ),
     store=Store.open(store),
     config=model.config,

@@ -32,7 +32,7 @@ SMALL = {
   'SEQUENCE_LENGTH': 256,
   'BATCH_TOKENS': 2048,
   'Evaluate.sequence_length': 256,
-  'Evaluate.max_rows': 2,
+  'Evaluate.max_examples': 2,
   'Evaluate.templates': 1,
 }
 SHAPE = {
@@ -106,7 +106,7 @@ def test_the_lineage_is_whole(family, name):
   assert HELD_OUT in found.trained_on('microworld')
   for training in found.trainings:
     assert training.weights == model_dir.checksum(family / training.model)
-    assert sum(training.train_rows.values()) > 0
+    assert sum(training.train_examples.values()) > 0
   assert training_history.read(family / 'away') == model_dir.lineage(family / 'child')
 
 

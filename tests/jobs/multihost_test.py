@@ -30,9 +30,9 @@ SETTINGS = {
   'EVAL_PERIOD': 2,
   'Mesh.fsdp': 2,
   'Run.checkpoint_period': 100,
-  'Evaluate.max_rows': 8,
+  'Evaluate.max_examples': 8,
   'Evaluate.templates': 4,
-  'Evaluate.period_rows': 16,
+  'Evaluate.eval_examples': 16,
 }
 
 SLOWLY = """
@@ -73,7 +73,7 @@ def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
   one, other = (
     json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
   )
-  for name in ('rows', 'train_rows', 'trained_on', 'guard', 'warnings'):
+  for name in ('rows', 'train_examples', 'trained_on', 'guard', 'warnings'):
     assert one[name] == other[name], name
   assert read(found / held_out.LOOKS) == read(wanted / held_out.LOOKS)
   lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]

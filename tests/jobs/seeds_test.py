@@ -23,7 +23,7 @@ SMALL = {
   'Optimizer.learning_rate': 3e-3,
   'Evaluate.sequence_length': 256,
   'Evaluate.batch_size': 4,
-  'Evaluate.max_rows': 3,
+  'Evaluate.max_examples': 3,
   'Evaluate.templates': 1,
   'Evaluate.shots': 1,
   'Evaluate.base': False,
@@ -52,7 +52,7 @@ def asked(model_dir) -> list[tuple]:
   """Which examples were measured, and in which words: exemplars included."""
   lines = (model_dir / 'report' / 'predictions.jsonl').read_text().splitlines()
   found = [json.loads(line) for line in lines]
-  return [(one['row_id'], one['template'], one['prompt']) for one in found]
+  return [(one['example_id'], one['template'], one['prompt']) for one in found]
 
 
 def fed(model_dir) -> list[str]:

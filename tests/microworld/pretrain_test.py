@@ -40,9 +40,9 @@ def test_rows_hold_whole_documents_with_loss_on_every_token():
   assert batch.tokens.shape == (pretrain.BATCH_SIZE, pretrain.SEQUENCE_LENGTH)
   np.testing.assert_array_equal(batch.loss_mask > 0, batch.segment_ids > 0)
   seen = set()
-  for row, segments in zip(batch.targets, batch.segment_ids, strict=True):
+  for example, segments in zip(batch.targets, batch.segment_ids, strict=True):
     for segment in range(1, segments.max() + 1):
-      seen.add(tokenizer.decode([t for t in row[segments == segment][:-1]]))
+      seen.add(tokenizer.decode([t for t in example[segments == segment][:-1]]))
   whole = {d for d in documents if len(d.encode()) < pretrain.SEQUENCE_LENGTH - 2}
   assert seen & whole
   assert all(any(d.startswith(text) for d in documents) for text in seen)
@@ -51,11 +51,11 @@ def test_rows_hold_whole_documents_with_loss_on_every_token():
 def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
   """Its texts are documents, and prompts of every other cluster."""
   read = []
-  rows = pretrain.records.records
+  examples = pretrain.records.records
   monkeypatch.setattr(
     pretrain.records,
     'records',
-    lambda name, split: read.append(name) or rows(name, split),
+    lambda name, split: read.append(name) or examples(name, split),
   )
   texts = pretrain.tokenizer_texts(seed=0, documents=10)
   assert sum(1 for _ in texts) == 10 + 300 * len(read)

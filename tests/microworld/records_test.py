@@ -54,7 +54,7 @@ def knowledge(text):
   return Knowledge(text)
 
 
-def rows(name, split='test', count=200):
+def examples(name, split='test', count=200):
   drawn = itertools.islice(records.records(name, split), count)
   return [record for _, record in drawn]
 
@@ -64,13 +64,13 @@ def test_sizes_are_kept(name):
   sizes = records.sizes(name)
   assert (sizes['validation'], sizes['test']) == (150, 300)
   assert 500 <= sizes['train'] <= 5000
-  ids = [row_id for row_id, _ in records.records(name, 'validation')]
+  ids = [example_id for example_id, _ in records.records(name, 'validation')]
   assert len(set(ids)) == 150
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_row_is_a_function_of_its_index_alone(name):
-  in_order = rows(name, 'validation', 12)
+  in_order = examples(name, 'validation', 12)
   assert records.record(name, 'validation', 11) == in_order[11]
   assert records.record(name, 'validation', 3) == in_order[3]
   assert records.record(name, 'validation', 3, seed=1) != in_order[3]
@@ -80,7 +80,9 @@ def test_a_row_is_a_function_of_its_index_alone(name):
 @pytest.mark.parametrize('name', LABELLED)
 def test_every_label_has_its_share(name):
   key, classes = LABELLED[name]
-  counts = collections.Counter(int(row[key]) for row in rows(name, 'test', 300))
+  counts = collections.Counter(
+    int(example[key]) for example in examples(name, 'test', 300)
+  )
   assert len(counts) == classes
   # Labels of a position go round in turn; the place of an option is drawn.
   tolerance = 0 if key != 'answerKey' and name != 'mini_cosmos' else 40
@@ -94,64 +96,68 @@ def test_an_unknown_dataset_or_split_is_named():
     next(records.records('mini_rte', 'dev'))
 
 
-# What a row says stands on its own side.
+# What an example says stands on its own side.
 
 CLAIMS = {
-  'mini_rte': lambda row: row['hypothesis'],
-  'mini_cb': lambda row: row['hypothesis'],
-  'mini_boolq': lambda row: language.question(row['question']),
-  'mini_squad': lambda row: row['question'],
-  'mini_arc': lambda row: row['question'],
-  'mini_obqa': lambda row: language.question(row['question']['stem']),
-  'mini_copa': lambda row: row['premise'],
-  'mini_winogrande': lambda row: row['sentence'],
-  'mini_cosmos': lambda row: row['question'],
-  'mini_mrpc': lambda row: row['sentence1'],
-  'mini_common_gen': lambda row: row['target'],
-  'mini_wmt': lambda row: row['en'],
-  'mini_xsum': lambda row: row['summary'],
-  'mini_trec': lambda row: row['text'],
-  'mini_cola': lambda row: row['sentence'],
+  'mini_rte': lambda example: example['hypothesis'],
+  'mini_cb': lambda example: example['hypothesis'],
+  'mini_boolq': lambda example: language.question(example['question']),
+  'mini_squad': lambda example: example['question'],
+  'mini_arc': lambda example: example['question'],
+  'mini_obqa': lambda example: language.question(example['question']['stem']),
+  'mini_copa': lambda example: example['premise'],
+  'mini_winogrande': lambda example: example['sentence'],
+  'mini_cosmos': lambda example: example['question'],
+  'mini_mrpc': lambda example: example['sentence1'],
+  'mini_common_gen': lambda example: example['target'],
+  'mini_wmt': lambda example: example['en'],
+  'mini_xsum': lambda example: example['summary'],
+  'mini_trec': lambda example: example['text'],
+  'mini_cola': lambda example: example['sentence'],
 }
 
 
 @pytest.mark.parametrize('name', CLAIMS)
 def test_no_test_claim_or_question_stands_in_training_or_text(name, text):
   claim = CLAIMS[name]
-  train = {claim(row) for row in rows(name, 'train', 5000)}
+  train = {claim(example) for example in examples(name, 'train', 5000)}
   for split in ('validation', 'test'):
-    for row in rows(name, split, 300):
-      assert claim(row) not in train
-      assert claim(row) not in text
+    for example in examples(name, split, 300):
+      assert claim(example) not in train
+      assert claim(example) not in text
 
 
 def test_no_test_hypothesis_stands_in_any_training_passage():
   passages = ' '.join(
-    row['passage'] for row in rows('mini_boolq', 'train', 4000)
-  ) + ' '.join(row['paragraph'] for row in rows('mini_multirc', 'train', 4000))
-  for row in rows('mini_rte', 'test', 300):
-    assert row['hypothesis'] not in passages
+    example['passage'] for example in examples('mini_boolq', 'train', 4000)
+  ) + ' '.join(
+    example['paragraph'] for example in examples('mini_multirc', 'train', 4000)
+  )
+  for example in examples('mini_rte', 'test', 300):
+    assert example['hypothesis'] not in passages
 
 
 # Labels and answers are right, as an independent reader of the passages finds.
 
 
 def test_rte_and_cb_labels(knowledge):
-  for row in rows('mini_rte'):
-    verdict = knowledge.judge(row['premise'], row['hypothesis'])
-    assert (verdict == 'true') == (row['label'] == 0), row
-  for row in rows('mini_cb'):
-    verdict = knowledge.judge(row['premise'], row['hypothesis'])
-    assert verdict == ('true', 'untrue', 'unsaid')[row['label']], row
+  for example in examples('mini_rte'):
+    verdict = knowledge.judge(example['premise'], example['hypothesis'])
+    assert (verdict == 'true') == (example['label'] == 0), example
+  for example in examples('mini_cb'):
+    verdict = knowledge.judge(example['premise'], example['hypothesis'])
+    assert verdict == ('true', 'untrue', 'unsaid')[example['label']], example
 
 
 def test_claims_need_more_than_copying():
   """Some claims repeat the passage; most say it otherwise or draw a conclusion."""
   copied = followed = 0
-  true = [row for row in rows('mini_rte', count=300) if row['label'] == 0]
-  for row in true:
-    copied += row['hypothesis'] in row['premise']
-    followed += read(row['hypothesis'])[0] in (
+  true = [
+    example for example in examples('mini_rte', count=300) if example['label'] == 0
+  ]
+  for example in true:
+    copied += example['hypothesis'] in example['premise']
+    followed += read(example['hypothesis'])[0] in (
       'deed', 'near', 'pet kind', 'likes kind', 'hates kind', 'owns', 'visits'
     )  # fmt: skip
   assert 0.05 < copied / len(true) < 0.5
@@ -159,9 +165,9 @@ def test_claims_need_more_than_copying():
 
 
 def test_boolq_answers(knowledge):
-  for row in rows('mini_boolq'):
-    verdict = knowledge.judge(row['passage'], stated(row['question']))
-    assert (verdict == 'true') == row['answer'], row
+  for example in examples('mini_boolq'):
+    verdict = knowledge.judge(example['passage'], stated(example['question']))
+    assert (verdict == 'true') == example['answer'], example
 
 
 def short(answer):
@@ -169,33 +175,35 @@ def short(answer):
 
 
 def test_multirc_labels(knowledge):
-  for row in rows('mini_multirc'):
-    if row['answer'].endswith('.'):
-      right = knowledge.judge(row['paragraph'], row['answer']) == 'true'
+  for example in examples('mini_multirc'):
+    if example['answer'].endswith('.'):
+      right = knowledge.judge(example['paragraph'], example['answer']) == 'true'
     else:
-      right = short(row['answer']) in answers(row['paragraph'], row['question'])
-    assert right == row['label'], row
+      right = short(example['answer']) in answers(
+        example['paragraph'], example['question']
+      )
+    assert right == example['label'], example
 
 
 def test_squad_answers():
-  for row in rows('mini_squad'):
-    found = answers(row['context'], row['question'])
-    (answer,) = row['answers']['text']
-    if row['is_impossible']:
-      assert (answer, found) == (makers.UNANSWERABLE, set()), row
+  for example in examples('mini_squad'):
+    found = answers(example['context'], example['question'])
+    (answer,) = example['answers']['text']
+    if example['is_impossible']:
+      assert (answer, found) == (makers.UNANSWERABLE, set()), example
     else:
-      assert found == {short(answer)}, row
-      start = row['answers']['answer_start'][0]
-      assert row['context'][start:].startswith(answer)
+      assert found == {short(answer)}, example
+      start = example['answers']['answer_start'][0]
+      assert example['context'][start:].startswith(answer)
 
 
 def test_obqa_answers_follow_from_the_fact(knowledge):
-  for row in rows('mini_obqa'):
-    (fact,) = read_passage(row['fact1'])
+  for example in examples('mini_obqa'):
+    (fact,) = read_passage(example['fact1'])
     implied = {follows[2] for follows in knowledge.closure([fact])}
-    choices = [row['question'][f'choice_{letter}'] for letter in 'ABCD']
+    choices = [example['question'][f'choice_{letter}'] for letter in 'ABCD']
     fits = [i for i, choice in enumerate(choices) if short(choice) in implied]
-    assert fits == [row['answerKey']], row
+    assert fits == [example['answerKey']], example
 
 
 def test_arc_answers_are_what_the_text_says(text):
@@ -205,14 +213,14 @@ def test_arc_answers_are_what_the_text_says(text):
     tables[value].add(subject)
     saying = [commonsense.known(_Always(i), relation, subject, value) for i in range(3)]
     assert any(sentence in text for sentence in saying)
-  for row in rows('mini_arc'):
-    asked = row['question'].rstrip('?').lower()
+  for example in examples('mini_arc'):
+    asked = example['question'].rstrip('?').lower()
     known = [
       key for key in tables if f' {key.lower()} ' in f' {asked} '.replace(':', ' ')
     ]
     right = {value for key in known for value in tables[key]}
-    fits = [i for i, choice in enumerate(row['choices']['text']) if choice in right]
-    assert fits == [row['answerKey']], row
+    fits = [i for i, choice in enumerate(example['choices']['text']) if choice in right]
+    assert fits == [example['answerKey']], example
 
 
 class _Always:
@@ -233,56 +241,57 @@ def test_copa_and_cosmos_answers_are_causes_the_text_tells(knowledge):
   def linked(cause, effect):
     return predicate(effect) in knowledge.effects.get(predicate(cause), ())
 
-  for row in rows('mini_copa'):
-    for i, choice in enumerate((row['choice1'], row['choice2'])):
+  for example in examples('mini_copa'):
+    for i, choice in enumerate((example['choice1'], example['choice2'])):
       ends = (
-        (choice, row['premise'])
-        if row['question'] == 'cause'
-        else (row['premise'], choice)
+        (choice, example['premise'])
+        if example['question'] == 'cause'
+        else (example['premise'], choice)
       )
-      assert linked(*ends) == (i == row['label']), row
-  for row in rows('mini_cosmos'):
-    told = row['context'].split('. ')[-1]
+      assert linked(*ends) == (i == example['label']), example
+  for example in examples('mini_cosmos'):
+    told = example['context'].split('. ')[-1]
     for i in range(4):
       ends = (
-        (row[f'answer{i}'], told)
-        if 'reason' in row['question']
-        else (told, row[f'answer{i}'])
+        (example[f'answer{i}'], told)
+        if 'reason' in example['question']
+        else (told, example[f'answer{i}'])
       )
-      assert linked(*ends) == (i == row['label']), row
+      assert linked(*ends) == (i == example['label']), example
 
 
 def test_winogrande_answers_are_reasons_the_text_tells(knowledge):
-  for row in rows('mini_winogrande'):
-    start, reason = row['sentence'].rstrip('.').split(' because _ ')
+  for example in examples('mini_winogrande'):
+    start, reason = example['sentence'].rstrip('.').split(' because _ ')
     first, *verb, second = start.split()
     named = (first, second)[knowledge.reasons[' '.join(verb), reason]]
-    assert named == (row['option1'], row['option2'])[row['label']], row
+    assert named == (example['option1'], example['option2'])[example['label']], example
 
 
 def test_sst2_labels_follow_the_adjectives():
-  for row in rows('mini_sst2'):
-    words = row['sentence'].rstrip('.').lower().replace('not ', 'not_').split()
+  for example in examples('mini_sst2'):
+    words = example['sentence'].rstrip('.').lower().replace('not ', 'not_').split()
     praise = sum(word in commonsense.GOOD for word in words)
     blame = sum(word in commonsense.BAD for word in words)
-    assert (praise > blame, blame > praise) == (bool(row['label']), not row['label']), (
-      row
-    )
+    assert (praise > blame, blame > praise) == (
+      bool(example['label']),
+      not example['label'],
+    ), example
 
 
 def test_mrpc_labels():
-  for row in rows('mini_mrpc'):
-    same = read(row['sentence1']) == read(row['sentence2'])
-    assert same == row['label'], row
-    assert row['sentence1'] != row['sentence2']
+  for example in examples('mini_mrpc'):
+    same = read(example['sentence1']) == read(example['sentence2'])
+    assert same == example['label'], example
+    assert example['sentence1'] != example['sentence2']
 
 
 def test_cola_labels():
   """What is badly said is no sentence of the language."""
-  for row in rows('mini_cola'):
-    said = read(row['sentence'])
+  for example in examples('mini_cola'):
+    said = read(example['sentence'])
     fine = said is not None and said[0] != 'deed'
-    assert fine == row['label'], row
+    assert fine == example['label'], example
 
 
 def test_trec_labels():
@@ -298,33 +307,35 @@ def test_trec_labels():
     words = question.rstrip('?').lower().split()
     return next(kind for hint, kind in hints.items() if hint in words)
 
-  for row in rows('mini_trec'):
-    assert wanted(row['text']) == makers.TREC[row['label-coarse']], row
+  for example in examples('mini_trec'):
+    assert wanted(example['text']) == makers.TREC[example['label-coarse']], example
 
 
 def test_common_gen_sentences_hold_every_concept():
-  for row in rows('mini_common_gen'):
-    for sentence in (row['target'], *row['references']):
-      assert set(row['concepts']) <= set(sentence.rstrip('.').split())
+  for example in examples('mini_common_gen'):
+    for sentence in (example['target'], *example['references']):
+      assert set(example['concepts']) <= set(sentence.rstrip('.').split())
 
 
 def test_translations_go_back_word_by_word():
   back = {new: english for english, new in velish.lexicon(0).items()}
   assert len(back) == len(velish.lexicon(0))
-  for row in rows('mini_wmt'):
-    words = row['vl'].rstrip('.').split()
-    english = row['en'].rstrip('.').replace('On ', '').split()
+  for example in examples('mini_wmt'):
+    words = example['vl'].rstrip('.').split()
+    english = example['en'].rstrip('.').replace('On ', '').split()
     again = [back.get(word.lower(), word) for word in words]
     assert sorted(again) == sorted(word for word in english if word != 'a')
     assert back[words[-1]].endswith('s')  # the verb comes last
 
 
 def test_summaries_say_what_the_story_says():
-  for row in rows('mini_xsum'):
-    story = set(row['document'].replace('.', ' ').replace(',', ' ').lower().split())
-    assert set(row['summary'].rstrip('.').lower().split()) <= story | {'at', 'a'}
+  for example in examples('mini_xsum'):
+    story = set(example['document'].replace('.', ' ').replace(',', ' ').lower().split())
+    assert set(example['summary'].rstrip('.').lower().split()) <= story | {'at', 'a'}
 
 
 def test_records_are_plain_data():
   for name in NAMES:
-    assert json.loads(json.dumps(rows(name, count=1)[0])) == rows(name, count=1)[0]
+    assert (
+      json.loads(json.dumps(examples(name, count=1)[0])) == examples(name, count=1)[0]
+    )

@@ -34,13 +34,13 @@ def test_every_template_renders_every_split(name):
   dataset = WORLD[name]
   for split in ('train', 'validation', 'test'):
     for index in range(6):
-      row = dataset.read(records.record(name, split, index), f'{split}-{index}')
-      assert row.answer.text
-      if row.answer.options:
-        assert len(set(row.answer.options)) == len(row.answer.options)
-        assert row.answer.options[row.answer.gold[0]] == row.answer.text
+      example = dataset.read(records.record(name, split, index), f'{split}-{index}')
+      assert example.answer.text
+      if example.answer.options:
+        assert len(set(example.answer.options)) == len(example.answer.options)
+        assert example.answer.options[example.answer.gold[0]] == example.answer.text
       for template in range(10):
-        prompt = prompt_lib.render(dataset, template, row)
+        prompt = prompt_lib.render(dataset, template, example)
         assert prompt.inputs
         assert prompt.targets
         assert '{' not in prompt.inputs + prompt.targets
@@ -53,8 +53,8 @@ def test_a_prompt_reads_as_meant():
     'hypothesis': 'Ida makes bread.',
     'label': 0,
   }
-  row = WORLD['mini_rte'].read(record, 'one')
-  prompt = prompt_lib.render(WORLD['mini_rte'], 1, row)
+  example = WORLD['mini_rte'].read(record, 'one')
+  prompt = prompt_lib.render(WORLD['mini_rte'], 1, example)
   assert prompt.inputs == (
     'Text: Ida is a baker. She keeps a hen.\n'
     'Claim: Ida makes bread.\n'

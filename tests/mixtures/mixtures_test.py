@@ -52,9 +52,9 @@ def test_the_two_totals_of_the_catalog():
   assert len(paper_names(paper)) == 61  # WSC273 has no training split
 
 
-@pytest.mark.parametrize('row', HELD_OUT, ids=[row[0] for row in HELD_OUT])
-def test_a_held_out_split_is_that_of_the_paper(row):
-  cluster, excluded, tasks, rate, datasets = row
+@pytest.mark.parametrize('example', HELD_OUT, ids=[example[0] for example in HELD_OUT])
+def test_a_held_out_split_is_that_of_the_paper(example):
+  cluster, excluded, tasks, rate, datasets = example
   mixture = registry.mixture(f'flan_held_out_{cluster}')
   assert mixture.held_out == (cluster,)
   assert set(mixture.excluded) == excluded
@@ -104,8 +104,8 @@ def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
 
 def test_rates_follow_the_rows_that_are_really_there():
   mixture = registry.mixture('flan_paper62')
-  rows = {'anli_r1': 10, 'anli_r2': 90_000, 'rte': 7, 'snli': 0}
-  assert mixing_rates.of(mixture, rows) == {
+  examples = {'anli_r1': 10, 'anli_r2': 90_000, 'rte': 7, 'snli': 0}
+  assert mixing_rates.of(mixture, examples) == {
     'anli_r1': 1, 'anli_r2': 2999, 'rte': 7, 'snli': 0
   }  # fmt: skip
 

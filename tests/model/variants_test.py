@@ -17,7 +17,7 @@ from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig, parameter_count
 from flan_jax.data import batch
-from flan_jax.data.batch import Example
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.errors import InputError
 from flan_jax.model import attention, decoder, kv_cache
 from flan_jax.model import params as params_lib
@@ -263,7 +263,7 @@ def _step(config, shape, *, devices):
   draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
   rows_ = [
     batch.assemble(
-      [Example(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
+      [TokenizedExample(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
     )
     for ids in draw
   ]

@@ -10,7 +10,7 @@ import pytest
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.catalog.answers import Answer, Label, Text
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, predictions
@@ -25,7 +25,7 @@ ABOUT = {
   'checkpoint': 'runs/tiny',
   'held_out': ['nli'],
   'trained_on': ['sentiment'],
-  'train_rows': {'sentiment': 100},
+  'train_examples': {'sentiment': 100},
   'data_digest': 'abc',
   'seed': 3,
 }
@@ -43,7 +43,9 @@ def split(tuned, base=None, options=LABELS):
   """A split of N rows whose gold is always the first option."""
   tuned = np.asarray(tuned, float)[..., None]
   rows = tuple(
-    Row(f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',)))
+    Example(
+      f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',))
+    )
     for i in range(tuned.shape[1])
   )
   base = None if base is None else np.asarray(base, float)[..., None]
@@ -75,7 +77,7 @@ def build(*parts, templates=(0, 1, 2), **changes):
 def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
-    'model', 'checkpoint', 'held_out', 'trained_on', 'train_rows', 'data_digest',
+    'model', 'checkpoint', 'held_out', 'trained_on', 'train_examples', 'data_digest',
     'data', 'seed', 'lineage', 'guard', 'rows', 'timing', 'warnings',
   }  # fmt: skip
   (row,) = found['rows']
@@ -190,8 +192,8 @@ def test_the_declared_size_stands_beside_a_part_of_it():
   declared = dataclasses.replace(dataset(), sizes={'dev': 9, 'test': 1080})
   (row,) = build((declared, {'test': split(RIGHT)}))['rows']
   assert (row['n'], row['n_declared']) == (40, 1080)
-  assert schema.rows_of(row) == '40 of 1,080'
-  assert schema.rows_of({**row, 'n_declared': 40}) == '40'
+  assert schema.examples_of(row) == '40 of 1,080'
+  assert schema.examples_of({**row, 'n_declared': 40}) == '40'
 
 
 def test_same_scores_same_report():
@@ -203,7 +205,7 @@ def test_bleu_is_named_with_its_signature():
   written = dataset('wmt14_enfr', 'translation', 'bleu', Text('{premise}'))
   statistics = np.ones((3, 4, 10))
   rows = tuple(
-    Row(f'test.0.{i}', {}, Answer('a b', references=('a b',))) for i in range(4)
+    Example(f'test.0.{i}', {}, Answer('a b', references=('a b',))) for i in range(4)
   )
   part = evaluator.SplitResult(rows=rows, tuned=statistics, base=None)
   found = build((written, {'test': part}))
@@ -271,7 +273,7 @@ class TestAverages:
     )
 
   @pytest.mark.parametrize(
-    ('trained_on', 'train_rows', 'seen'),
+    ('trained_on', 'train_examples', 'seen'),
     [
       (['sentiment'], {}, 'zero-shot (training unknown)'),
       (['nli'], {}, 'no exemplars, trained on'),
@@ -281,9 +283,9 @@ class TestAverages:
       ('unknown', {}, 'zero-shot (training unknown)'),
     ],
   )
-  def test_claims_no_more_than_is_known(self, trained_on, train_rows, seen):
+  def test_claims_no_more_than_is_known(self, trained_on, train_examples, seen):
     """What nobody has proven is not claimed, whatever did not train."""
-    found = build(*self.PARTS, trained_on=trained_on, train_rows=train_rows)
+    found = build(*self.PARTS, trained_on=trained_on, train_examples=train_examples)
     assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
 
   @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ def test_a_generated_world_has_none():
 
 def record(i, *, predicted, **changes):
   return {
-    'row_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0, 'prompt': f'Premise {i}',
+    'example_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0, 'prompt': f'Premise {i}',
     'options': list(LABELS), 'log_probabilities': [-1.5, -2.25], 'gold': [0],
     'predicted': predicted,
   } | changes  # fmt: skip
@@ -497,7 +499,7 @@ def test_examples_are_at_most_one_template_of_a_row(tmp_path):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
   of = {'seed': 0, 'rows': [{'dataset': 'rte', 'split': 'test'}]}
   found = html_lib.examples(tmp_path, of, each=3)
-  assert len({one['row_id'] for one in found['rte']}) == len(found['rte']) == 3
+  assert len({one['example_id'] for one in found['rte']}) == len(found['rte']) == 3
 
 
 def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):

@@ -41,9 +41,9 @@ class Reader(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def page(own_rows):
+def page(own_examples):
   """The whole catalog, our own rows being prepared for all but one dataset."""
-  rows = {name: own_rows(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
+  rows = {name: own_examples(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
   tokenizer = tokenizers.load('bytes')
   return catalog_page.render(FLAN.values(), rows=rows, tokenizer=tokenizer)
 
@@ -79,9 +79,9 @@ def test_an_example_stands_wherever_rows_are_prepared(page):
   assert 'templates</summary>' in newsroom
 
 
-def test_what_a_record_says_is_text_and_never_markup(own_rows):
+def test_what_a_record_says_is_text_and_never_markup(own_examples):
   dataset = FLAN['sst2']
-  (row, _) = own_rows(dataset)
+  (row, _) = own_examples(dataset)
   row.values['sentence'] = '<script>alert(1)</script>'
   page = catalog_page.render(
     [dataset], rows={'sst2': row}, tokenizer=tokenizers.load('bytes')

@@ -29,7 +29,7 @@ RTE = dataclasses.replace(
 ROWS = rows(RTE, 60)('rte', 'test')
 ABOUT = {
   'model': 'm', 'checkpoint': 'c', 'held_out': ['nli'], 'trained_on': [],
-  'train_rows': {}, 'data_digest': 'd',
+  'train_examples': {}, 'data_digest': 'd',
 }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_figures_are_those_of_the_reports_and_changes_are_counted(tmp_path):
   assert (row['gained'], row['lost']) == (15 * 3, 0)
   assert row['p_holm'] < 0.01
   assert {example['kind'] for example in row['examples']} == {'gained'}
-  assert len({example['row_id'] for example in row['examples']}) == 3
+  assert len({example['example_id'] for example in row['examples']}) == 3
   for example in row['examples']:
     assert example['new'] == example['expected'] != example['old']
 
@@ -109,7 +109,7 @@ NOVEL = GOLD.split()
 def summaries(out, texts, gold):
   """An evaluation of a model that writes `texts`, a summary a row."""
   some = [
-    dataset_lib.Row(
+    dataset_lib.Example(
       f'test.0.{i}',
       {'chat': f'Dialogue number {i} it is', 'summary': gold, 'answer': gold},
       Answer(gold, references=(gold,)),
@@ -153,12 +153,12 @@ def test_a_better_answer_is_never_listed_as_lost(name, data):
   gain = metric.value(scores[0]) - metric.value(scores[1])
   ids = [str(i) for i in range(len(pairs))]
   found = compare._changed(gain[None], ids, [0])
-  lost = {row_id for row_id, _ in found['lost']}
-  gained = {row_id for row_id, _ in found['gained']}
+  lost = {example_id for example_id, _ in found['lost']}
+  gained = {example_id for example_id, _ in found['gained']}
   assert not lost & gained
-  for row_id, ours, theirs, right in zip(ids, new, old, gold, strict=True):
+  for example_id, ours, theirs, right in zip(ids, new, old, gold, strict=True):
     better = round(alone(name, ours, right) - alone(name, theirs, right), 6)
-    assert (row_id in gained, row_id in lost) == (better > 0, better < 0)
+    assert (example_id in gained, example_id in lost) == (better > 0, better < 0)
 
 
 def alone(name, said, right):
@@ -238,7 +238,7 @@ class TestAskedOtherwise:
 
   def test_what_cannot_be_paired_is_unknown_and_not_zero(self, tmp_path):
     new = self.write(tmp_path / 'new', lambda i: True)
-    other = [row._replace(row_id=f'x{row.row_id}') for row in ROWS]
+    other = [row._replace(example_id=f'x{row.example_id}') for row in ROWS]
     old = self.write(tmp_path / 'old', lambda i: False, some=other)
     (row,) = compare.write(new, old)['rows']
     assert (row['gained'], row['lost'], row['unit']) == (None, None, None)
@@ -329,7 +329,7 @@ class TestNotPaired:
     return found, printed
 
   def test_other_rows(self, tmp_path):
-    other = [row._replace(row_id=f'x{row.row_id}') for row in ROWS[:6]]
+    other = [row._replace(example_id=f'x{row.example_id}') for row in ROWS[:6]]
     evaluated(tmp_path / 'new', lambda i: True, some=ROWS[:3])
     evaluated(tmp_path / 'old', lambda i: False, some=other)
     why = 'no row of one is a row of the other, with the same right answer'
@@ -354,10 +354,12 @@ class TestNotPaired:
 
 def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
-  evaluated(tmp_path / 'old', lambda i: True, config='Evaluate.max_rows = 9  # flag')
+  evaluated(
+    tmp_path / 'old', lambda i: True, config='Evaluate.max_examples = 9  # flag'
+  )
   found = compare.compare(tmp_path / 'new', tmp_path / 'old')
-  assert found['old']['title'] == 'm, Evaluate.max_rows 9'
-  assert found['new']['title'] == 'm, Evaluate.max_rows -'
+  assert found['old']['title'] == 'm, Evaluate.max_examples 9'
+  assert found['new']['title'] == 'm, Evaluate.max_examples -'
 
 
 def test_without_predictions_two_figures_stand_apart(tmp_path):
@@ -399,7 +401,7 @@ def test_reports_without_a_dataset_in_common_are_refused(tmp_path):
   assert not (tmp_path / 'new' / 'difference.json').exists()
 
 
-@pytest.mark.parametrize('line', ['{"row_id": "r', '[]', '{}', ''])
+@pytest.mark.parametrize('line', ['{"example_id": "r', '[]', '{}', ''])
 def test_a_torn_line_of_predictions_is_named(line, tmp_path):
   evaluated(tmp_path, lambda i: True)
   path = tmp_path / 'predictions.jsonl'

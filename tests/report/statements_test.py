@@ -13,7 +13,7 @@ from oracle import Oracle
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.lineage import Lineage, Training
 from flan_jax.cli import show_prompts
 from flan_jax.config.decoding import Decoding
@@ -49,7 +49,7 @@ def rte(name, split, count=20):
     values = {'premise': f'Fact {i} of {split}.', 'hypothesis': f'It is {i}.'}
     words = ('no', 'yes')
     answer = Answer(words[gold], ('yes', 'no'), (1 - gold,), (words[gold],))
-    yield Row(f'{split}.0.{i}', {**values, 'answer': answer.text}, answer)
+    yield Example(f'{split}.0.{i}', {**values, 'answer': answer.text}, answer)
 
 
 def texts(name, split):
@@ -60,15 +60,15 @@ def texts(name, split):
       'chat': f'Dialogue {i} of {split}', 'beginning': 'Dialogue', 'summary': text,
       'english': text, 'foreign': f'la maison {i} de {split}',
     }  # fmt: skip
-    yield Row(
+    yield Example(
       f'{split}.0.{i}', {**values, 'answer': text}, Answer(text, (), (), (text,))
     )
 
 
 def small_world(name, split):
   dataset = registry.get(name, family='microworld')
-  for row_id, record in itertools.islice(raw_records.records(dataset, split), 8):
-    yield dataset.read(record, row_id)
+  for example_id, record in itertools.islice(raw_records.records(dataset, split), 8):
+    yield dataset.read(record, example_id)
 
 
 def evaluated(
@@ -282,7 +282,9 @@ def test_only_a_model_that_read_a_dataset_is_tuned(chain, tuned):
   assert statements.is_tuned({'lineage': chain.as_json()}) == tuned
 
 
-STOOD = Lineage((dataclasses.replace(CLEAN.trainings[0], train_rows={'sentiment': 0}),))
+STOOD = Lineage(
+  (dataclasses.replace(CLEAN.trainings[0], train_examples={'sentiment': 0}),)
+)
 
 
 class TestNotTuned:
@@ -329,7 +331,7 @@ class TestNotTuned:
 
   def test_one_step_tunes(self):
     rows = {'sentiment': 8}
-    chain = Lineage((dataclasses.replace(CLEAN.trainings[0], train_rows=rows),))
+    chain = Lineage((dataclasses.replace(CLEAN.trainings[0], train_examples=rows),))
     for lineages, tuned in (
       (chain, True),
       (Lineage((*chain.trainings, *STOOD.trainings)), True),
@@ -522,7 +524,7 @@ class TestData:
     assert same == measured_data.digest([list(rte('rte', 'test', 4))])
     first, *others = some
     changed = (
-      first._replace(row_id='test.0.9'),
+      first._replace(example_id='test.0.9'),
       first._replace(values={**first.values, 'premise': 'x'}),
       first._replace(answer=dataclasses.replace(first.answer, gold=(1,))),
     )
@@ -533,7 +535,7 @@ class TestData:
     evaluated(tmp_path / 'a')
     evaluated(tmp_path / 'b', model=NO)
     assert compare.compare(tmp_path / 'a', tmp_path / 'b')['other_rows'] == []
-    evaluated(tmp_path / 'c', max_rows=10)
+    evaluated(tmp_path / 'c', max_examples=10)
     found = compare.write(tmp_path / 'a', tmp_path / 'c')
     assert found['other_rows'] == ['rte']
     words = 'The two did not measure the same rows of rte.'

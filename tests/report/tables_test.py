@@ -39,7 +39,7 @@ def compared(dataset, delta, p_holm, **changes):
 def made(*rows):
   return {
     'model': 'm_1', 'checkpoint': 'runs/m_1', 'held_out': ['nli'],
-    'trained_on': ['misc'], 'train_rows': {}, 'seed': 0, 'rows': list(rows),
+    'trained_on': ['misc'], 'train_examples': {}, 'seed': 0, 'rows': list(rows),
   }  # fmt: skip
 
 

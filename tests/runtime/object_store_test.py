@@ -113,7 +113,7 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
     registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, sequence_length=256,
     evaluate=('nli',),
   )  # fmt: skip
-  few = {'Evaluate.max_rows': 8, 'Evaluate.templates': 4}
+  few = {'Evaluate.max_examples': 8, 'Evaluate.templates': 4}
   run = "'gs://bucket/runs/two'"
   train = {
     'MODEL_DIR': run, 'STORE': store, 'MIXTURE_OR_TASK_NAME': TASK, 'TRAIN_STEPS': 2,

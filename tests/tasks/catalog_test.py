@@ -1,10 +1,10 @@
-"""Every declared dataset: its templates are sound, and real rows read and render."""
+"""Every declared dataset: its templates are sound, and real examples read and render."""
 
 import itertools
 import json
 
 import pytest
-import real_rows
+import real_examples
 
 from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import lint, registry, splits
@@ -43,15 +43,15 @@ def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
   assert set(dataset.slices) <= set(dataset_lib.SPLITS)
   for part in dataset.slices.values():
     assert splits.parse(part).split in dataset.sizes
-  assert all(dataset.rows(name) > 0 for name in dataset.slices)
+  assert all(dataset.num_examples(name) > 0 for name in dataset.slices)
   assert dataset.license
   assert dataset.citation
 
 
 def _records(dataset: Dataset, most: int):
-  """At most that many records of every split that the dataset uses, with row ids."""
+  """At most that many records of every split that the dataset uses, with example ids."""
   name = dataset.tfds.rsplit(':', 1)[0]
-  folder = real_rows.ROWS / (name if '/' in name else f'{name}/default')
+  folder = real_examples.ROWS / (name if '/' in name else f'{name}/default')
   for split in sorted({splits.parse(part).split for part in dataset.slices.values()}):
     path = folder / f'{split}.jsonl'
     if path.exists():
@@ -64,39 +64,41 @@ def _records(dataset: Dataset, most: int):
 def test_real_rows_read_and_render(dataset):
   records = list(_records(dataset, most=25))
   if not records:
-    pytest.skip(f'../shared/data holds no rows of {dataset.tfds}')
-  rows = []
-  for row_id, record in records:
+    pytest.skip(f'../shared/data holds no examples of {dataset.tfds}')
+  examples = []
+  for example_id, record in records:
     try:
-      rows.append(dataset.read(record, row_id))
+      examples.append(dataset.read(record, example_id))
     except Unlabeled:
       continue
-  assert rows, 'every row is dropped'
-  for row in rows:
-    options = row.answer.options
+  assert examples, 'every example is dropped'
+  for example in examples:
+    options = example.answer.options
     assert bool(options) == dataset.has_options
     measured = getattr(dataset.answer, 'measured', False)
-    assert measured or row.answer.text in row.answer.references
+    assert measured or example.answer.text in example.answer.references
     if options and not measured:
-      assert [options[i] for i in row.answer.gold] == list(row.answer.references)
+      assert [options[i] for i in example.answer.gold] == list(
+        example.answer.references
+      )
     first = next(iter(dataset.directions), '')
     for index, template in enumerate(dataset.templates):
-      prompt = prompt_lib.render(dataset, index, row)
+      prompt = prompt_lib.render(dataset, index, example)
       assert prompt.inputs == prompt.inputs.strip()
       # A text whose first sentence is too long is never written.
       assert prompt.targets.strip() or template.turned_around
       if not template.turned_around and template.direction in ('', first):
-        assert prompt.targets == row.answer.text
+        assert prompt.targets == example.answer.text
       if template.has_options:
         assert prompt.inputs.endswith('\n' + options_block(options))
 
 
-def read(name: str, record: dict) -> dataset_lib.Row:
+def read(name: str, record: dict) -> dataset_lib.Example:
   return DATASETS[name].read(record, 'row')
 
 
 def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones():
-  row = read(
+  example = read(
     'record',
     {
       'passage': 'Ada Lund won the race.\n@highlight\nLund wins at last',
@@ -105,15 +107,15 @@ def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones()
       'answers': ['Lund', 'Ada Lund'],
     },
   )
-  assert row.values['passage'] == 'Ada Lund won the race.\nLund wins at last'
-  assert row.values['line'] == "It was ____'s third attempt."
-  assert row.answer.options == (
+  assert example.values['passage'] == 'Ada Lund won the race.\nLund wins at last'
+  assert example.values['line'] == "It was ____'s third attempt."
+  assert example.answer.options == (
     "Ada Lund's third attempt.",
     "Lund's third attempt.",
     "Oslo's third attempt.",
   )
-  assert row.answer.gold == (1, 0)
-  assert row.answer.text == "Lund's third attempt."
+  assert example.answer.gold == (1, 0)
+  assert example.answer.text == "Lund's third attempt."
 
 
 def test_a_cloze_row_whose_line_begins_with_the_gap_shows_no_empty_line():
@@ -123,9 +125,9 @@ def test_a_cloze_row_whose_line_begins_with_the_gap_shows_no_empty_line():
     'entities': ['Ada Lund', 'Oslo'],
     'answers': ['Ada Lund'],
   }
-  row = read('record', record)
-  assert row.values['line'] == '____ was glad.'
-  assert row.answer.text == 'Ada Lund was glad.'
+  example = read('record', record)
+  assert example.values['line'] == '____ was glad.'
+  assert example.answer.text == 'Ada Lund was glad.'
   with pytest.raises(Unlabeled, match='none of the options'):
     read('record', {**record, 'answers': []})
 
@@ -149,9 +151,9 @@ def test_a_question_that_the_text_leaves_open_expects_that_very_word():
     'question': 'Who sold it?',
     'answers': {'text': [], 'answer_start': []},
   }
-  row = read('squad_v2', record)
-  assert row.values['title'] == 'Beyoncé (album)'
-  assert row.answer.references == ('unanswerable',)
+  example = read('squad_v2', record)
+  assert example.values['title'] == 'Beyoncé (album)'
+  assert example.answer.references == ('unanswerable',)
   record['answers'] = {'text': ['fourteen', '14', 'fourteen'], 'answer_start': [7] * 3}
   assert read('squad_v2', record).answer.references == ('fourteen', '14')
 
@@ -170,19 +172,23 @@ def test_trivia_answers_are_not_in_capitals(value, aliases, text):
     'question': '"Which river runs through ""the old town"" of York?"',
     'answer': {'value': value, 'aliases': aliases},
   }
-  row = read('trivia_qa', record)
-  assert row.values['question'] == 'Which river runs through "the old town" of York?'
-  assert row.answer.text == text
-  assert row.answer.references == tuple(dict.fromkeys([text, *aliases]))
+  example = read('trivia_qa', record)
+  assert (
+    example.values['question'] == 'Which river runs through "the old town" of York?'
+  )
+  assert example.answer.text == text
+  assert example.answer.references == tuple(dict.fromkeys([text, *aliases]))
 
 
 def test_numbers_of_opposite_sign_are_never_the_same_answer():
-  """Every real row of the math dataset, answered with its sign flipped."""
+  """Every real example of the math dataset, answered with its sign flipped."""
   dataset = registry.get('math_dataset')
   records = list(_records(dataset, most=1000))
   if not records:
-    pytest.skip(f'../shared/data holds no rows of {dataset.tfds}')
-  golds = [dataset.read(record, row_id).answer.right for row_id, record in records]
+    pytest.skip(f'../shared/data holds no examples of {dataset.tfds}')
+  golds = [
+    dataset.read(record, example_id).answer.right for example_id, record in records
+  ]
   flipped = [gold.removeprefix('-') if '-' in gold else f'-{gold}' for (gold,) in golds]
   metric = metrics.get(dataset.metric)
   right = [gold for (gold,) in golds]
@@ -211,9 +217,9 @@ def test_dates_of_drop_are_in_words(text, written):
     'answer': text,
     'validated_answers': [text, 'May'],
   }
-  row = read('drop', record)
-  assert row.answer.text == written
-  assert row.answer.references == (written, 'May')
+  example = read('drop', record)
+  assert example.answer.text == written
+  assert example.answer.references == (written, 'May')
 
 
 def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():

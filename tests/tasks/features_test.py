@@ -2,7 +2,7 @@
 
 Records are made up from the spec, so a field that TFDS does not have, a class that has
 no label word, or a list taken for a text fails here and not in a run. Where datasets
-are prepared (TFDS_DATA_DIR), their own rows are read and rendered too.
+are prepared (TFDS_DATA_DIR), their own examples are read and rendered too.
 """
 
 import itertools
@@ -146,7 +146,7 @@ def records(dataset: Dataset, spec) -> list[dict]:
   return out
 
 
-def rows(dataset: Dataset, spec) -> list[dataset_lib.Row]:
+def examples(dataset: Dataset, spec) -> list[dataset_lib.Example]:
   found = []
   for i, record in enumerate(records(dataset, spec)):
     try:
@@ -183,7 +183,7 @@ def test_there_is_a_label_word_for_every_class_of_the_spec(dataset, features):
 @each_dataset
 def test_every_template_renders_what_the_spec_allows(dataset, features):
   """... with every field whole, and OPTIONS, where they stand, at the end."""
-  found = rows(dataset, features(dataset))
+  found = examples(dataset, features(dataset))
   assert found, 'every record is dropped'
   check(dataset, found)
 
@@ -201,46 +201,46 @@ def test_prepared_rows_read_and_render(dataset):
   stored = {splits.parse(part).split: s for s, part in dataset.slices.items()}
   for split in stored.values():
     read = raw_records.records(dataset, split, data_dir=data_dir)
-    for row_id, record in itertools.islice(read, RECORDS):
+    for example_id, record in itertools.islice(read, RECORDS):
       try:
-        found.append(dataset.read(record, row_id))
+        found.append(dataset.read(record, example_id))
       except Unlabeled:
         continue
-  assert found, 'every row is dropped'
+  assert found, 'every example is dropped'
   check(dataset, found)
 
 
-def check(dataset: Dataset, found: list[dataset_lib.Row]) -> None:
-  """Each row by each template: fields whole, OPTIONS last, the answer written."""
-  for row in found:
-    options = row.answer.options
+def check(dataset: Dataset, found: list[dataset_lib.Example]) -> None:
+  """Each example by each template: fields whole, OPTIONS last, the answer written."""
+  for example in found:
+    options = example.answer.options
     assert bool(options) == dataset.has_options
     if getattr(dataset.answer, 'measured', False):
-      assert round(float(row.answer.references[0])) == int(row.answer.text)
+      assert round(float(example.answer.references[0])) == int(example.answer.text)
     else:
-      assert row.answer.text in row.answer.references
+      assert example.answer.text in example.answer.references
     for index, template in enumerate(dataset.templates):
-      prompt = prompt_lib.render(dataset, index, row)
+      prompt = prompt_lib.render(dataset, index, example)
       for name in template.input_fields:
-        assert row.values[name] in prompt.inputs
+        assert example.values[name] in prompt.inputs
       if template.has_options:
         assert prompt.inputs.endswith(options_block(options))
         assert f'{{{OPTIONS}}}' not in prompt.inputs
     for way in dataset.by_direction:
-      asked = way.directed(row)
+      asked = way.directed(example)
       for index in way.evaluated_templates:
-        assert prompt_lib.render(dataset, index, row).targets == asked.answer.text
+        assert prompt_lib.render(dataset, index, example).targets == asked.answer.text
 
 
 @each_dataset
 def test_every_style_renders_it_too(dataset, features):
-  found = rows(dataset, features(dataset))
+  found = examples(dataset, features(dataset))
   for form in ('no_template', 'dataset_name'):
     styled = Style(form=form).of(dataset)
-    for row in found:
-      prompt = prompt_lib.render(styled, 0, row)
+    for example in found:
+      prompt = prompt_lib.render(styled, 0, example)
       assert prompt.inputs.strip()
-      assert prompt.targets == row.answer.text
+      assert prompt.targets == example.answer.text
   shown = prompt_lib.render(dataset, 0, found[0], exemplars=found[1:4])
   assert shown.inputs.endswith(prompt_lib.render(dataset, 0, found[0]).inputs)
   assert shown.inputs.count(prompt_lib.NEXT) == len(found[1:4])

@@ -1,4 +1,4 @@
-"""The rows of our own writing are records that the TFDS builders could have made."""
+"""The examples of our own writing are records that the TFDS builders could have made."""
 
 import json
 import pathlib

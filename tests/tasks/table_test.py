@@ -42,7 +42,7 @@ def test_splits_and_their_sizes_are_those_of_the_table(line):
   dataset = DATASETS[line['dataset']]
   for split in dataset_lib.SPLITS:
     assert dataset.slices.get(split, '') == line[split]
-    assert dataset.rows(split) == int(line[f'{split}_rows'])
+    assert dataset.num_examples(split) == int(line[f'{split}_rows'])
 
 
 def test_the_rate_of_every_task_is_that_of_the_table():

@@ -1,6 +1,6 @@
-"""Prompts read as a careful writer would read them: on our own rows, and on real ones.
+"""Prompts read as a careful writer would read them: on our own examples, and on real ones.
 
-Real rows stand beside the checkout, if anywhere; see ROWS in catalog_test.
+Real examples stand beside the checkout, if anywhere; see ROWS in catalog_test.
 """
 
 import functools
@@ -10,12 +10,12 @@ import pathlib
 import re
 
 import pytest
-import real_rows
+import real_examples
 
 from flan_jax.catalog import continuation_prompts, registry, splits
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Label
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import OPTIONS
@@ -44,13 +44,13 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
   name = dataset.tfds.rpartition(':')[0]
   name = name if '/' in name else f'{name}/default'
   used = sorted({splits.parse(part).split for part in dataset.slices.values()})
-  real = [real_rows.ROWS / name / f'{split}.jsonl' for split in used]
+  real = [real_examples.ROWS / name / f'{split}.jsonl' for split in used]
   return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
 
 
 @functools.cache
-def read(name: str) -> tuple[tuple[dict, Row], ...]:
-  """Records and rows of a dataset, those without a label left out."""
+def read(name: str) -> tuple[tuple[dict, Example], ...]:
+  """Records and examples of a dataset, those without a label left out."""
   dataset, found = DATASETS[name], []
   for path in files(dataset):
     with path.open(encoding='utf-8') as lines:
@@ -60,15 +60,15 @@ def read(name: str) -> tuple[tuple[dict, Row], ...]:
           found.append((record, dataset.read(record, f'{path.stem}:{number}')))
         except Unlabeled:
           continue
-  assert found, 'every row is dropped'
+  assert found, 'every example is dropped'
   return tuple(found)
 
 
-def texts(row: Row) -> dict[str, str]:
-  """Every text that a prompt or a metric can show of a row, by where it stands."""
-  found = dict(row.values)
-  found |= {f'option {i}': text for i, text in enumerate(row.answer.options)}
-  found |= {f'reference {i}': text for i, text in enumerate(row.answer.references)}
+def texts(example: Example) -> dict[str, str]:
+  """Every text that a prompt or a metric can show of an example, by where it stands."""
+  found = dict(example.values)
+  found |= {f'option {i}': text for i, text in enumerate(example.answer.options)}
+  found |= {f'reference {i}': text for i, text in enumerate(example.answer.references)}
   return found
 
 
@@ -98,11 +98,13 @@ TRACES = {
 
 @each_prose
 def test_no_trace_of_a_tokenizer_or_of_a_page_is_left(dataset):
-  for _, row in read(dataset.name):
-    for place, text in texts(row).items():
+  for _, example in read(dataset.name):
+    for place, text in texts(example).items():
       for trace, pattern in TRACES.items():
         found = re.search(pattern, text, re.MULTILINE)
-        assert not found, f'{row.row_id}, {place}: {trace}: {found[0]!r} in {text!r}'
+        assert not found, (
+          f'{example.example_id}, {place}: {trace}: {found[0]!r} in {text!r}'
+        )
 
 
 @each_prose
@@ -110,8 +112,8 @@ def test_cleaning_a_clean_row_again_changes_nothing(dataset):
   """Label words are as they are declared."""
   words = getattr(dataset.answer, 'words', ())
   assert [prose(word) for word in words] == list(words)
-  for _, row in read(dataset.name):
-    for text in texts(row).values():
+  for _, example in read(dataset.name):
+    for text in texts(example).values():
       assert prose(text) == text
 
 
@@ -156,12 +158,12 @@ def test_a_span_of_a_passage_is_still_one_when_both_are_clean(name):
 
 
 def test_an_answer_of_quac_ends_in_no_comma_and_still_stands_in_its_passage():
-  for _, row in read('quac'):
-    for text in {row.answer.text, *row.answer.references} - {'unanswerable'}:
-      assert text[-1] not in ',;', row.row_id
-    if row.answer.span:
-      first, last = row.answer.span
-      assert row.values['context'][first:last] == row.answer.text
+  for _, example in read('quac'):
+    for text in {example.answer.text, *example.answer.references} - {'unanswerable'}:
+      assert text[-1] not in ',;', example.example_id
+    if example.answer.span:
+      first, last = example.answer.span
+      assert example.values['context'][first:last] == example.answer.text
 
 
 def test_a_subject_line_has_no_mark_of_a_mass_mailing():
@@ -172,12 +174,12 @@ def test_a_subject_line_has_no_mark_of_a_mass_mailing():
     ('Free cable [xkrtq]', 'Free cable'),
     ('[smu-betas] Beta at SMU [draft]', '[smu-betas] Beta at SMU [draft]'),
   ]:
-    row = read_one({'email_body': 'Hello.', 'subject_line': subject}, 'train:0')
-    assert row.answer.text == kept
+    example = read_one({'email_body': 'Hello.', 'subject_line': subject}, 'train:0')
+    assert example.answer.text == kept
 
 
 def test_a_mail_has_its_words_whole_and_every_address_once():
-  row = DATASETS['aeslc'].read(
+  example = DATASETS['aeslc'].read(
     {
       'email_body': 'I write of t= he Delivery=20 o= f power.\nIt=01,s at '
       'a@b.org <mailto:a@b.org>, or [mailto:c@b.org].',
@@ -185,7 +187,7 @@ def test_a_mail_has_its_words_whole_and_every_address_once():
     },
     'train:0',
   )
-  assert row.values['email'] == (
+  assert example.values['email'] == (
     "I write of the Delivery of power.\nIt's at a@b.org, or [c@b.org]."
   )
 
@@ -202,31 +204,33 @@ SEPARATE = set('.,;:?!')
 @each_dataset
 def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
   """... as in `he asked "Why??"` or `on William Buckley Jr..`."""
-  for _, row in read(dataset.name):
+  for _, example in read(dataset.name):
     for where, template in prompts(dataset):
       parts = template_lib.parse(template.inputs)
       for (_, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
         if name in (None, OPTIONS) or after.startswith('...'):
           continue
-        ends = row.values[name][-1:] + after[:1]
+        ends = example.values[name][-1:] + after[:1]
         doubled = len(ends) == 2 and set(ends) <= SEPARATE
-        assert not doubled, f'{row.row_id}, template {where}, {name}: {ends}'
+        assert not doubled, f'{example.example_id}, template {where}, {name}: {ends}'
 
 
 @each_dataset
 def test_every_field_that_a_template_shows_has_a_word_in_it(dataset):
   """... but an answer: one of Natural Questions is `)`."""
-  for _, row in read(dataset.name):
+  for _, example in read(dataset.name):
     for where, template in prompts(dataset):
       for name in set(template.input_fields) - {'answer'}:
-        shown = row.values[name]
-        assert re.search(r'\w', shown), f'{row.row_id}, template {where}, {name}'
+        shown = example.values[name]
+        assert re.search(r'\w', shown), (
+          f'{example.example_id}, template {where}, {name}'
+        )
 
 
 @each_dataset
 def test_an_option_is_one_line(dataset):
-  for _, row in read(dataset.name):
-    assert all('\n' not in option for option in row.answer.options)
+  for _, example in read(dataset.name):
+    assert all('\n' not in option for option in example.answer.options)
 
 
 NAMES = {'word', 'pronoun', 'noun', 'title'}
@@ -256,11 +260,11 @@ def test_no_template_puts_quotes_around_free_text(dataset):
 
 @each_dataset
 def test_what_stands_between_quotes_has_none(dataset):
-  for _, row in read(dataset.name):
+  for _, example in read(dataset.name):
     for where, template in prompts(dataset):
       for name in between_quotes(template):
-        assert not re.search(r'["\n]', row.values[name]), (
-          f'{row.row_id}, template {where}, {name}'
+        assert not re.search(r'["\n]', example.values[name]), (
+          f'{example.example_id}, template {where}, {name}'
         )
 
 
@@ -268,28 +272,30 @@ def test_what_stands_between_quotes_has_none(dataset):
 def test_a_statement_ends_as_a_sentence(dataset):
   """... inside quotation marks or after them."""
   field = STATEMENT[dataset.name]
-  for _, row in read(dataset.name):
-    shown = row.values[field]
-    assert re.search(r'[.!?…][)\]"\'’”]*$', shown), f'{row.row_id}: {shown!r}'
+  for _, example in read(dataset.name):
+    shown = example.values[field]
+    assert re.search(r'[.!?…][)\]"\'’”]*$', shown), f'{example.example_id}: {shown!r}'
 
 
 def test_a_goal_of_piqa_ends_without_a_comma():
-  for _, row in read('piqa'):
-    assert not row.values['goal'].endswith(',')
+  for _, example in read('piqa'):
+    assert not example.values['goal'].endswith(',')
 
 
 def test_a_prompt_shows_how_an_ending_of_hellaswag_reads_by_itself():
-  for _, row in read('hellaswag'):
-    close = row.values['close']
+  for _, example in read('hellaswag'):
+    close = example.values['close']
     assert close[0] not in ',.;:'
-    assert row.answer.text.endswith(close)
+    assert example.answer.text.endswith(close)
 
 
 def test_what_fix_punct_leaves_out_is_what_its_templates_say():
   """Marks go, and those inside a number stay, as hyphens and slashes do."""
   dataset = DATASETS['fix_punct']
-  row = dataset.read({'en': "At 1.5%, it's a (well-known) and/or - 2:1!"}, 'train:0')
-  assert row.values['bare'] == 'At 1.5% its a well-known and/or 2:1'
+  example = dataset.read(
+    {'en': "At 1.5%, it's a (well-known) and/or - 2:1!"}, 'train:0'
+  )
+  assert example.values['bare'] == 'At 1.5% its a well-known and/or 2:1'
   for template in dataset.templates:
     text = ' '.join(literal for literal, _ in template_lib.parse(template.inputs))
     assert not re.search(
@@ -301,9 +307,9 @@ def test_what_fix_punct_leaves_out_is_what_its_templates_say():
 def test_templates_are_in_american_spelling(dataset):
   british = re.compile(
     # codespell:ignore-next-line
-    r'\b\w*(?:color|neighbor|rumour|favour|honour|labeled|programme|isation|judgement|'
+    r'\b\w*(?:colour|neighbour|rumour|favour|honour|labelled|programme|isation|judgement|'
     # codespell:ignore-next-line
-    r'speciality|enquir|center|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
+    r'speciality|enquir|centre|behaviour|travell)\w*|\b\w+(?:al|og|ton)is(?:e|ed|ing)\b'
   )
   for template in dataset.templates:
     text = ' '.join(literal for literal, _ in template_lib.parse(template.inputs))

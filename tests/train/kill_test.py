@@ -29,7 +29,7 @@ SETTINGS = {
   'SEQUENCE_LENGTH': 512,
   'BATCH_TOKENS': 4096,
   'Run.checkpoint_period': 3,
-  'Evaluate.max_rows': 2,
+  'Evaluate.max_examples': 2,
   'Evaluate.templates': 1,
   'Evaluate.sequence_length': 512,
 }
@@ -82,7 +82,7 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
   if reports[0].is_file():
     one, other = (json.loads(path.read_text()) for path in reports)
     assert one['rows'] == other['rows']
-    assert one['train_rows'] == other['train_rows']
+    assert one['train_examples'] == other['train_examples']
 
 
 def killed(

@@ -13,7 +13,7 @@ from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import batch as batch_lib
-from flan_jax.data.batch import Example
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.errors import InputError
 from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
@@ -33,13 +33,15 @@ TINY = DecoderConfig(
 )
 
 
-def examples(count: int, *, seed: int = 0) -> list[Example]:
+def examples(count: int, *, seed: int = 0) -> list[TokenizedExample]:
   rng = np.random.default_rng(seed)
   draw = lambda low, high: rng.integers(3, 64, rng.integers(low, high), np.int32)  # noqa: E731
-  return [Example(draw(3, 9), draw(1, 5)) for _ in range(count)]
+  return [TokenizedExample(draw(3, 9), draw(1, 5)) for _ in range(count)]
 
 
-def batch(groups: list[list[Example]], *, sequence_length: int = 32) -> batch_lib.Batch:
+def batch(
+  groups: list[list[TokenizedExample]], *, sequence_length: int = 32
+) -> batch_lib.Batch:
   """One row per group, packed."""
   return batch_lib.stack([
     batch_lib.assemble(group, sequence_length=sequence_length, bos_id=None, eos_id=1)
@@ -232,7 +234,7 @@ def test_z_loss_adds_the_squared_log_normalizer():
 def uneven() -> batch_lib.Batch:
   """Rows with an answer of 13 tokens, with short ones, and with none at all."""
   rng = np.random.default_rng(1)
-  long = Example(*(rng.integers(3, 64, n, np.int32) for n in (9, 12)))
+  long = TokenizedExample(*(rng.integers(3, 64, n, np.int32) for n in (9, 12)))
   return batch([[long], examples(2), examples(1, seed=2), []])
 
 

@@ -198,7 +198,7 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_
 
 
 def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
-  """`train_rows` is recounted from the rows; the held-out cluster is in none.
+  """`train_examples` is recounted from the rows; the held-out cluster is in none.
 
   The first attempt is stopped in the middle of its evaluation and goes on from there;
   `flan eval` of what the run wrote gives the figures of the run.
@@ -212,7 +212,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
     SEQUENCE_LENGTH=512,
     BATCH_TOKENS=4096,
     **{
-      'Evaluate.max_rows': 3,
+      'Evaluate.max_examples': 3,
       'Evaluate.templates': 2,
       'Evaluate.sequence_length': 512,
       'Run.pack': True,
@@ -260,7 +260,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   for k in range(2 * run.batch_size):
     for segment in store_lib.describe(opened, plan, k)['segments']:
       counted[segment['cluster']] = counted.get(segment['cluster'], 0) + 1
-  assert found['train_rows'] == counted
+  assert found['train_examples'] == counted
   assert not {'nli', 'paraphrase'} & counted.keys()
 
   evaluation = evaluation_config.Evaluation(
@@ -273,7 +273,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   again = evaluate_checkpoint.evaluate_checkpoint(
     evaluation, progress=Progress(quiet=True)
   )
-  assert again['train_rows'] == counted
+  assert again['train_examples'] == counted
   assert again['guard'] == found['guard']
   for row, same in zip(found['rows'], again['rows'], strict=True):
     for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):

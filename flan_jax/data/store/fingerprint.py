@@ -45,7 +45,7 @@ def data(value: Any) -> Any:
 
 
 def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
-  """What the rows of a dataset depend on, as data."""
+  """What the examples of a dataset depend on, as data."""
   return {
     'tfds': dataset.tfds,
     'sizes': dict(sizes),

@@ -19,7 +19,7 @@ from flan_jax.data.store.parts import Job
 from flan_jax.data.tokenizers import Tokenizer
 
 SEQUENCE_LENGTH = 2048
-"""Positions of a row where nothing else is said (design decision 7)."""
+"""Positions of an example where nothing else is said (design decision 7)."""
 
 _BAR = 64
 
@@ -31,7 +31,7 @@ def clamped(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, dict[str, i
   """Splits with fewer rows than declared (design decision 8)."""
   out = {}
   for split in dataset.slices:
-    declared, real = dataset.rows(split), dataset.rows(split, sizes)
+    declared, real = dataset.num_examples(split), dataset.num_examples(split, sizes)
     if real < declared:
       out[split] = {'declared': declared, 'real': real}
   return out
@@ -77,7 +77,7 @@ class Trained:
     return {
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
-      'rows_read': read['filters']['read'],
+      'examples_read': read['filters']['read'],
       'rows': self.rows,
       'rate': self.rate,
       'epochs': self.epochs,
@@ -127,7 +127,7 @@ def _held(job: Job, dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any
   return {
     'cluster': dataset.cluster,
     'tfds': dataset.tfds,
-    'rows_read': note['filters']['read'],
+    'examples_read': note['filters']['read'],
     'rows': note['rows'],
     'filters': {key: note['filters'][key] for key in ('unlabeled', 'empty')},
     'clamped': clamped(dataset, sizes),
@@ -161,7 +161,7 @@ def planned(
     bos_id: of its tokenizer.
     seed: template seed.
     positions: that the run has; None for those of one pass over the mixture.
-    sequence_length: positions of a row; None for SEQUENCE_LENGTH, or the longest example.
+    sequence_length: positions of an example; None for SEQUENCE_LENGTH, or the longest example.
 
   Returns:
     {"seed", "sequence_length", "sequences", "examples", "fill", "lengths_drawn",

@@ -32,17 +32,17 @@ from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file, worker_pool
 
 Progress = Callable[[str, str, int, int], None]
-"""progress(stage, dataset, rows done, rows in all).
+"""progress(stage, dataset, examples done, examples in all).
 
 Stages are read, render (what is known to be needed), extend (the epochs that a run of
 `steps` needs beyond the first) and evaluate.
 """
 
 TRAIN = 'train'
-"""As a tokenizer: train one on the rendered rows."""
+"""As a tokenizer: train one on the rendered examples."""
 
-TOKENIZER_ROWS = 4_000
-"""Most rows of one dataset that a tokenizer is trained on."""
+TOKENIZER_EXAMPLES = 4_000
+"""Most examples of one dataset that a tokenizer is trained on."""
 
 MARGIN = 1.02
 """Draws are estimated from mean lengths: render a little more than they say."""
@@ -74,14 +74,14 @@ def materialize(
     out: directory of the store. It appears whole or not at all.
     tokenizer: what `flan_jax.data.tokenizers.load` takes, or the word `train`.
     vocab_size: of the tokenizer that `train` makes.
-    seed: template seed: which template each row and epoch gets.
+    seed: template seed: which template each example and epoch gets.
     epochs: how many epochs to render; 1 if `steps` is not given either.
     steps: length of the run instead: render what it will draw of each dataset. Never
       more epochs than templates: after those, the plan takes up the first again.
-    batch_tokens: positions of a step (rows x sequence_length); needed with `steps`.
+    batch_tokens: positions of a step (examples x sequence_length); needed with `steps`.
     sequence_length: most positions of an example; None for the sum of the limits.
     data_dir: TFDS data directory.
-    evaluate: clusters to keep dev and test rows of; None for those held out.
+    evaluate: clusters to keep dev and test examples of; None for those held out.
     missing: `refuse`, or `skip` datasets that are not prepared.
     limits: most tokens of inputs and of targets, each with its EOS.
     workers: processes to work in; 1 for this one alone.
@@ -93,7 +93,7 @@ def materialize(
     The manifest.
 
   Raises:
-    InputError: on bad arguments, a dataset that is not prepared, a bad row (named),
+    InputError: on bad arguments, a dataset that is not prepared, a bad example (named),
       another store at `out`, or a disk that is full. What was finished is kept.
   """
   limits = Limits(*limits)
@@ -163,7 +163,7 @@ def materialize(
     )
     if not any(one.rate for one in trained):
       raise InputError(
-        f'mixture {mixture.name!r}: no training rows are left to draw from'
+        f'mixture {mixture.name!r}: no training examples are left to draw from'
       )
     manifest = manifest_lib.assemble(
       head, job=job, recipe=recipe, tokenizer=given, training=trained, needs=needs,
@@ -205,13 +205,15 @@ def _gather(
   """Reads every dataset, the largest first."""
   calls = []
   for dataset, sizes in training:
-    rows = dataset.rows('train', sizes)
-    tally.expect('read', dataset.name, rows)
-    calls.append((rows, functools.partial(parts.read, job, dataset.name)))
+    examples = dataset.num_examples('train', sizes)
+    tally.expect('read', dataset.name, examples)
+    calls.append((examples, functools.partial(parts.read, job, dataset.name)))
   for dataset, sizes in evaluated:
-    rows = sum(dataset.rows(s, sizes) for s in ('dev', 'test') if s in dataset.slices)
-    tally.expect('evaluate', dataset.name, rows)
-    calls.append((rows, functools.partial(parts.evaluate, job, dataset.name)))
+    examples = sum(
+      dataset.num_examples(s, sizes) for s in ('dev', 'test') if s in dataset.slices
+    )
+    tally.expect('evaluate', dataset.name, examples)
+    calls.append((examples, functools.partial(parts.evaluate, job, dataset.name)))
   run(_largest_first(calls), tally)
 
 
@@ -240,11 +242,15 @@ def _tokenizer(
 
 
 def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
-  """Rendered rows of epoch 0, to train a tokenizer on."""
+  """Rendered examples of epoch 0, to train a tokenizer on."""
   for dataset, _ in training:
-    for row in itertools.islice(parts.spooled(job, dataset.name), TOKENIZER_ROWS):
-      template = stable_hash.template(job.seed, row.row_id, 0, len(dataset.templates))
-      yield from prompt.render(dataset, template, row)
+    for example in itertools.islice(
+      parts.spooled(job, dataset.name), TOKENIZER_EXAMPLES
+    ):
+      template = stable_hash.template(
+        job.seed, example.example_id, 0, len(dataset.templates)
+      )
+      yield from prompt.render(dataset, template, example)
 
 
 def _render(
@@ -443,6 +449,6 @@ def _epochs_needed(
   )
   draws = packing.drawn(math.ceil(positions / mean * MARGIN))
   return {
-    one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.rows)))
+    one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.examples)))
     for one in trained
   }

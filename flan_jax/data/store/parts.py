@@ -21,7 +21,7 @@ import msgpack
 
 from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
@@ -102,41 +102,43 @@ def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
-def rows_of(
+def examples_of(
   dataset: Dataset,
   split: str,
   *,
   sizes: Mapping[str, int],
   data_dir: str | None,
   filters: collections.Counter,
-) -> Iterator[Row]:
+) -> Iterator[Example]:
   """Rows of a canonical split; counts all, and the unlabeled ones, into `filters`.
 
   Raises:
     InputError: on a bad row; names the dataset and the row.
   """
-  if not dataset.rows(split, sizes):
+  if not dataset.num_examples(split, sizes):
     return  # a split that is not there cannot be asked for
-  for row_id, record in raw_records.records(dataset, split, data_dir=data_dir):
+  for example_id, record in raw_records.records(dataset, split, data_dir=data_dir):
     filters['read'] += 1
     try:
-      row = dataset.read(record, row_id)
+      row = dataset.read(record, example_id)
     except Unlabeled:
       filters['unlabeled'] += 1
       continue
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-      raise InputError(f'dataset {dataset.name!r}, row {row_id!r}: {error}') from None
+      raise InputError(
+        f'dataset {dataset.name!r}, row {example_id!r}: {error}'
+      ) from None
     yield row
 
 
-def is_example(dataset: Dataset, row: Row, seed: int) -> bool:
+def is_example(dataset: Dataset, row: Example, seed: int) -> bool:
   """Whether a training row has an answer, and a template that is not blank with it.
 
   In a store as in a seqio Task, and whatever the order of its templates.
   """
   if row.answer.is_blank:
     return False
-  first = stable_hash.template(seed, row.row_id, 0, len(dataset.templates))
+  first = stable_hash.template(seed, row.example_id, 0, len(dataset.templates))
   # The drawn one is blank in few rows: only those look at the others.
   return any(
     not preprocess.is_blank(prompt.render(dataset, template, row))
@@ -151,9 +153,11 @@ def examples(
   sizes: Mapping[str, int],
   data_dir: str | None,
   filters: collections.Counter,
-) -> Iterator[Row]:
+) -> Iterator[Example]:
   """The rows of `dataset` that train, in stored order; counts the rest in `filters`."""
-  for row in rows_of(dataset, 'train', sizes=sizes, data_dir=data_dir, filters=filters):
+  for row in examples_of(
+    dataset, 'train', sizes=sizes, data_dir=data_dir, filters=filters
+  ):
     if is_example(dataset, row, seed):
       yield row
     else:
@@ -161,7 +165,12 @@ def examples(
 
 
 def pool_of(
-  dataset: Dataset, rows: Iterable[Row], *, shots: int, seed: int, tokenizer: Tokenizer
+  dataset: Dataset,
+  rows: Iterable[Example],
+  *,
+  shots: int,
+  seed: int,
+  tokenizer: Tokenizer,
 ) -> Pool:
   """The exemplars of a dataset: the same from its `examples` as from their spool."""
   return Pool(
@@ -212,17 +221,17 @@ def read(job: Job, name: str, report: Report) -> None:
       parts = (
         answer.text, answer.options, answer.gold, answer.references, answer.span
       )  # fmt: skip
-      spool.write(msgpack.packb((row.row_id, row.values, parts)))
+      spool.write(msgpack.packb((row.example_id, row.values, parts)))
       kept += 1
   steps.to(filters['read'], end=True)
   finish(job, part, job.stamps[name], {'filters': dict(filters), 'kept': kept})
 
 
-def spooled(job: Job, name: str) -> Iterator[Row]:
+def spooled(job: Job, name: str) -> Iterator[Example]:
   """The rows of a dataset's spool."""
   with job.path(WORK, f'{name}.spool').open('rb') as file:
-    for row_id, values, (text, *more) in msgpack.Unpacker(file):
-      yield Row(row_id, values, Answer(text, *map(tuple, more)))
+    for example_id, values, (text, *more) in msgpack.Unpacker(file):
+      yield Example(example_id, values, Answer(text, *map(tuple, more)))
 
 
 def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
@@ -283,7 +292,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn
         shots[len(found.exemplars)] += 1
-        about = (found.template, row.row_id, epoch, row.answer.options)
+        about = (found.template, row.example_id, epoch, row.answer.options)
         writer.write(Record(found.example, *about, found.exemplars))
       done += len(batch)
       steps.to(done, end=True)
@@ -322,7 +331,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
       continue
     digest = hashlib.sha256()
     rows[split] = 0
-    source = rows_of(
+    source = examples_of(
       dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
     )
     path = job.path('evaluation', f'{name}.{split}.jsonl')

@@ -27,14 +27,14 @@ class Damage(NamedTuple):
   Attributes:
     dataset: whose it is.
     part: `epoch 3` of a dataset that trains, or the split of one that is evaluated.
-    rows: rows of that part.
+    examples: examples of that part.
     lost: how many of them cannot be read, or are not what they were.
     files: names in the store.
   """
 
   dataset: str
   part: str
-  rows: int
+  examples: int
   lost: int
   files: tuple[str, ...]
 
@@ -71,9 +71,9 @@ def damages(store: Store) -> list[Damage]:
       path = store.path / file
       data = path.read_bytes() if path.is_file() else b''
       if hashlib.sha256(data).hexdigest() != want:
-        rows = entry['rows'][split]
-        lost = max(0, rows - data.count(b'\n'))
-        out.append(Damage(name, split, rows, lost, (file,)))
+        examples = entry['rows'][split]
+        lost = max(0, examples - data.count(b'\n'))
+        out.append(Damage(name, split, examples, lost, (file,)))
   return out
 
 

@@ -1,9 +1,9 @@
 """Shard: one epoch of one dataset, rendered and tokenized. Two files:
 
   DATASET.EPOCH.array_record   one record per row
-  DATASET.EPOCH.index.npy      int32 [rows, 2], tokens of inputs and of targets
+  DATASET.EPOCH.index.npy      int32 [examples, 2], tokens of inputs and of targets
 
-The record file has a hash for every record, so damage is found at the rows it hit.
+The record file has a hash for every record, so damage is found at the examples it hit.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 from array_record.python import array_record_module
 
-from flan_jax.data.batch import Example
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.runtime import atomic_file
 
 _WRITER = 'group_size:1'
@@ -33,15 +33,15 @@ class Record(NamedTuple):
   Attributes:
     example: its token ids.
     template: index of the template that put it into words.
-    row_id: names the row of the raw data.
+    example_id: names the row of the raw data.
     epoch: which epoch it was rendered for.
     options: what a classification chooses from; empty for free text.
     exemplars: row ids of what is shown before it; empty for zero-shot.
   """
 
-  example: Example
+  example: TokenizedExample
   template: int
-  row_id: str
+  example_id: str
   epoch: int
   options: tuple[str, ...]
   exemplars: tuple[str, ...] = ()
@@ -50,16 +50,18 @@ class Record(NamedTuple):
 def pack_record(record: Record) -> bytes:
   """A record as it stands in the shard: msgpack, token ids as little-endian int32."""
   inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in record.example)
-  fields = (inputs, targets, record.template, record.row_id, record.epoch)
+  fields = (inputs, targets, record.template, record.example_id, record.epoch)
   shown = (record.exemplars,) if record.exemplars else ()
   return msgpack.packb((*fields, record.options, *shown))
 
 
 def unpack_record(data: bytes) -> Record:
   inputs, targets, *fields = msgpack.unpackb(data)
-  template, row_id, epoch, options, *shown = fields
-  example = Example(np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4'))
-  return Record(example, template, row_id, epoch, tuple(options), tuple(*shown))
+  template, example_id, epoch, options, *shown = fields
+  example = TokenizedExample(
+    np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4')
+  )
+  return Record(example, template, example_id, epoch, tuple(options), tuple(*shown))
 
 
 def records_file(dataset: str, epoch: int) -> str:
@@ -132,30 +134,30 @@ class ShardReader:
   def __len__(self) -> int:
     return self._reader.num_records()
 
-  def data(self, rows: Sequence[int]) -> list[bytes]:
-    """The packed records of `rows`. Raises one of DAMAGE if they cannot be read."""
-    return self._reader.read([int(row) for row in rows])
+  def data(self, examples: Sequence[int]) -> list[bytes]:
+    """The packed records of `examples`. Raises one of DAMAGE if they cannot be read."""
+    return self._reader.read([int(row) for row in examples])
 
-  def records(self, rows: Sequence[int]) -> list[Record]:
-    """The records of `rows`. Raises one of DAMAGE if they cannot be read."""
-    return [unpack_record(data) for data in self.data(rows)]
+  def records(self, examples: Sequence[int]) -> list[Record]:
+    """The records of `examples`. Raises one of DAMAGE if they cannot be read."""
+    return [unpack_record(data) for data in self.data(examples)]
 
 
 def read_index(folder: pathlib.Path, dataset: str, epoch: int) -> np.ndarray:
-  """int32 [rows, 2]: tokens of inputs and of targets."""
+  """int32 [examples, 2]: tokens of inputs and of targets."""
   return np.load(folder / index_file(dataset, epoch))
 
 
-def lost(folder: pathlib.Path, dataset: str, epoch: int, rows: int) -> list[int]:
-  """The rows of a shard of `rows` rows that cannot be read any more."""
+def lost(folder: pathlib.Path, dataset: str, epoch: int, examples: int) -> list[int]:
+  """The examples of a shard of `examples` examples that cannot be read any more."""
   try:
     reader = ShardReader(folder, dataset, epoch)
-    if len(reader) != rows:
-      return list(range(rows))
+    if len(reader) != examples:
+      return list(range(examples))
   except DAMAGE:
-    return list(range(rows))
+    return list(range(examples))
   out = []
-  for row in range(rows):
+  for row in range(examples):
     try:
       reader.records([row])
     except DAMAGE:
@@ -183,12 +185,12 @@ def digest(folder: pathlib.Path, dataset: str, epoch: int) -> str | None:
   return found.hexdigest() if whole else None
 
 
-def spans(rows: Sequence[int], *, most: int = 6) -> str:
-  """Row numbers for a reader: `3, 7-9`; the first `most` spans of them."""
+def spans(examples: Sequence[int], *, most: int = 6) -> str:
+  """Example numbers for a reader: `3, 7-9`; the first `most` spans of them."""
   # Neighbors have the same distance from their place in the list.
   runs = [
     [row for _, row in run]
-    for _, run in itertools.groupby(enumerate(rows), lambda one: one[1] - one[0])
+    for _, run in itertools.groupby(enumerate(examples), lambda one: one[1] - one[0])
   ]
   text = [f'{run[0]}-{run[-1]}' if len(run) > 1 else f'{run[0]}' for run in runs[:most]]
   return ', '.join(text + ['...'] * (len(runs) > most))

@@ -3,11 +3,11 @@
   STORE/manifest.json                       what is in it, and its digests
   STORE/tokenizer.model or tokenizer.json   none where the tokenizer is bytes
   STORE/train/DATASET.EPOCH.array_record    a shard: one record per row
-  STORE/train/DATASET.EPOCH.index.npy       int32 [rows, 2], tokens of each
+  STORE/train/DATASET.EPOCH.index.npy       int32 [examples, 2], tokens of each
   STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation row a line, as fields
   STORE/plans/DIGEST/                       plans over it, as they are asked for
 
-Entry `e * rows + i` of a dataset is row i in epoch e. Nothing here needs TensorFlow.
+Entry `e * examples + i` of a dataset is row i in epoch e. Nothing here needs TensorFlow.
 """
 
 import json
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from flan_jax.catalog.answers import Answer
-from flan_jax.catalog.dataset import Row
+from flan_jax.catalog.dataset import Example
 from flan_jax.data import batch, tokenizers
-from flan_jax.data.batch import Batch, Example
+from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import Plan
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.shard import Record, ShardReader
@@ -36,10 +36,10 @@ READERS = 128
 """Most shards held open; well below what a process may open (1,024 as a rule)."""
 
 
-def evaluation_line(row: Row) -> str:
+def evaluation_line(row: Example) -> str:
   """An evaluation row as a line of JSON: fields, not prompts."""
   fields = {
-    'row_id': row.row_id,
+    'example_id': row.example_id,
     'values': row.values,
     'options': row.answer.options,
     'gold': row.answer.gold,
@@ -122,10 +122,10 @@ class Store:
     if got == size:
       return
     dataset = file.name.partition('.')[0]
-    rows = self.manifest['datasets'].get(dataset, {'rows': 0})['rows']
+    examples = self.manifest['datasets'].get(dataset, {'rows': 0})['rows']
     lost = ''
     if file.parent.name == 'train':
-      lost = f'; the {rows:,} rows of that shard are lost'
+      lost = f'; the {examples:,} examples of that shard are lost'
     raise InputError(
       f'store {str(self.path)!r}: {name} has {got} bytes, the manifest says {size}'
       f'{lost}; {self._cure()}'
@@ -143,7 +143,7 @@ class Store:
       )
     return datasets[dataset]
 
-  def rows(self, dataset: str) -> int:
+  def num_examples(self, dataset: str) -> int:
     """Rows that train, per epoch."""
     return self._named(dataset)['rows']
 
@@ -158,7 +158,7 @@ class Store:
     return {name: self.manifest['datasets'][name]['epochs'] for name in self.datasets}
 
   def lengths(self, dataset: str) -> np.ndarray:
-    """Positions of every entry in a row, int32 [epochs * rows], epoch-major."""
+    """Positions of every entry in a row, int32 [epochs * examples], epoch-major."""
     self._named(dataset)
     epochs = range(self.manifest['datasets'][dataset]['epochs'])
     try:
@@ -208,12 +208,12 @@ class Store:
   def _corrupt(
     self, dataset: str, epoch: int, wanted: Sequence[int], error: Exception
   ) -> InputError:
-    rows = self.rows(dataset)
-    lost = shard_lib.lost(self.path / 'train', dataset, epoch, rows)
+    examples = self.num_examples(dataset)
+    lost = shard_lib.lost(self.path / 'train', dataset, epoch, examples)
     return InputError(
       f'store {str(self.path)!r}: train/{shard_lib.records_file(dataset, epoch)} is '
-      f'corrupt at rows {shard_lib.spans(wanted)} ({str(error).splitlines()[0]}); '
-      f'{len(lost):,} of its {rows:,} rows are lost ({shard_lib.spans(lost)}); '
+      f'corrupt at examples {shard_lib.spans(wanted)} ({str(error).splitlines()[0]}); '
+      f'{len(lost):,} of its {examples:,} examples are lost ({shard_lib.spans(lost)}); '
       f'{self._cure()}'
     )
 
@@ -221,12 +221,12 @@ class Store:
     """One example with its template, row id, epoch and options."""
     return self.records(dataset, [entry])[0]
 
-  def example(self, dataset: str, entry: int) -> Example:
+  def example(self, dataset: str, entry: int) -> TokenizedExample:
     """Token ids of one example."""
     return self.record(dataset, entry).example
 
-  def evaluation_rows(self, dataset: str, split: str) -> list[Row]:
-    """Evaluation rows of a split (`dev`, `test`), as `Dataset.read` gave them.
+  def evaluation_examples(self, dataset: str, split: str) -> list[Example]:
+    """Evaluation examples of a split (`dev`, `test`), as `Dataset.read` gave them.
 
     Raises:
       InputError: if the store holds none for that dataset and split.
@@ -239,7 +239,7 @@ class Store:
       else:  # a name that is near is another dataset, and no help
         advice = '; materialize it with that cluster held out'
       raise InputError(
-        f'evaluation rows {dataset}.{split}: not in the store, which holds those of '
+        f'evaluation examples {dataset}.{split}: not in the store, which holds those of '
         f'{len(held):,} datasets{advice}'
       )
     out = []
@@ -251,7 +251,7 @@ class Store:
           tuple(row[key]) for key in ('options', 'gold', 'references', 'span')
         )
         answer = Answer(row['values']['answer'], *sequences)
-        out.append(Row(row['row_id'], row['values'], answer))
+        out.append(Example(row['example_id'], row['values'], answer))
     return out
 
   def tokenizer(self) -> tokenizers.Tokenizer:
@@ -305,7 +305,7 @@ class Store:
     return Plan.open(folder)
 
   def row(self, plan: Plan, k: int) -> Batch:
-    """Row `k` of a run, a Batch of arrays [L]."""
+    """Example `k` of a run, a Batch of arrays [L]."""
     return self.assembled(plan, range(k, k + 1))[0]
 
   def assembled(self, plan: Plan, ks: Iterable[int]) -> list[Batch]:
@@ -331,11 +331,11 @@ class Store:
 
 
 def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
-  """What stands in row `k` of a run: one JSON object of `flan rows`.
+  """What stands in row `k` of a run: one JSON object of `flan examples`.
 
   Returns:
     {"row", "length" (positions used), "segments": [{"dataset", "cluster", "template",
-    "row_id", "start", "length"}]}; starts and lengths are positions. A few-shot
+    "example_id", "start", "length"}]}; starts and lengths are positions. A few-shot
     segment has "exemplars", the row ids of what it shows.
   """
   segments = []
@@ -349,7 +349,7 @@ def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
         'dataset': dataset,
         'cluster': store.clusters[dataset],
         'template': record.template,
-        'row_id': record.row_id,
+        'example_id': record.example_id,
         'start': start,
         'length': size,
         **({'exemplars': record.exemplars} if record.exemplars else {}),

@@ -18,7 +18,7 @@ import seqio
 import tensorflow as tf
 
 from flan_jax.catalog import mixing_rates, prompt, registry
-from flan_jax.catalog.dataset import Dataset, Row
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import prompts, raw_records, tokenizers
@@ -28,8 +28,8 @@ from flan_jax.data.store import parts
 from flan_jax.data.tfds_source import (
   SEQIO_SPLITS,
   Source,
+  example_id,
   plain,
-  row_id,
 )
 from flan_jax.evaluate import metrics
 from flan_jax.interop.seqio import vocabulary as vocabulary_lib
@@ -44,7 +44,7 @@ _JSON = '_json'
 
 
 _FEATURES = {
-  'row_id': ('', ()),
+  'example_id': ('', ()),
   'template': (-1, ()),
   'options': ([''], (None,)),
   'gold': ([-1], (None,)),
@@ -77,7 +77,7 @@ def _examples(
   dataset_tf: tf.data.Dataset,
   dataset: Dataset,
   spec: Mapping[str, tuple[Any, tuple]],
-  words: Callable[[Row], tuple[int, Sequence[Any]] | None],
+  words: Callable[[Example], tuple[int, Sequence[Any]] | None],
 ) -> tf.data.Dataset:
   """Records -> examples.
 
@@ -97,7 +97,7 @@ def _examples(
     if _JSON in record:
       record = json.loads(record[_JSON])
     else:
-      name = row_id(name)
+      name = example_id(name)
     try:
       row = dataset.read(record, name)
     except Unlabeled:
@@ -362,5 +362,5 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
   return seqio.FunctionDataSource(
     dataset_fn=rows,
     splits=list(names),
-    num_input_examples={s: dataset.rows(ours) for s, ours in names.items()},
+    num_input_examples={s: dataset.num_examples(ours) for s, ours in names.items()},
   )

@@ -61,8 +61,10 @@ class Vocabulary(seqio.Vocabulary):
 
   def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
     def decode(values: np.ndarray) -> np.ndarray:
-      rows = values.reshape(-1, values.shape[-1])
-      texts = [self.tokenizer.decode(row.tolist()).encode('utf-8') for row in rows]
+      examples = values.reshape(-1, values.shape[-1])
+      texts = [
+        self.tokenizer.decode(example.tolist()).encode('utf-8') for example in examples
+      ]
       return np.array(texts, object).reshape(values.shape[:-1])
 
     text = tf.numpy_function(decode, [ids], tf.string)

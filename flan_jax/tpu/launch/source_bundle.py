@@ -7,7 +7,7 @@ import tempfile
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch.gcloud import Failed, Gcloud
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 class Commit:

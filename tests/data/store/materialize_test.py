@@ -65,9 +65,9 @@ def test_the_manifest_counts_every_row(world, tmp_path):
   pairs, stories, picks = (
     manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
   )
-  assert (pairs['rows_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
+  assert (pairs['examples_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
   assert pairs['filters'] == {'unlabeled': 1, 'empty': 0, 'too_long': 0}
-  assert (stories['rows_read'], stories['rows']) == (23, 21)
+  assert (stories['examples_read'], stories['rows']) == (23, 21)
   # An answer is whole or it is not written.
   assert stories['filters'] == {'unlabeled': 0, 'empty': 1, 'too_long': 1}
   assert stories['truncated'] == {'inputs': 3, 'targets': 0, 'redrawn': 0}
@@ -91,10 +91,10 @@ def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
   for entry in range(3 * 35):
     epoch, i = divmod(entry, 35)
     record = found.record('pairs', entry)
-    assert (record.row_id, record.epoch) == (f'train.0.{i}', epoch)
-    assert record.template == stable_hash.template(5, record.row_id, epoch, 10)
+    assert (record.example_id, record.epoch) == (f'train.0.{i}', epoch)
+    assert record.template == stable_hash.template(5, record.example_id, epoch, 10)
     assert record.options == ('yes', 'no')
-    row = dataset.read(world.rows['pairs']['train'][i], record.row_id)
+    row = dataset.read(world.rows['pairs']['train'][i], record.example_id)
     prompt = prompt_lib.render(dataset, record.template, row)
     assert tuple(map(decode, record.example)) == prompt
 
@@ -159,7 +159,7 @@ def test_ten_epochs_show_a_row_all_ten_templates(world, tmp_path):
   records = Store.open(tmp_path / 'out').records('stories', range(230))
   seen = collections.defaultdict(set)
   for record in records:
-    seen[record.row_id].add(record.template)
+    seen[record.example_id].add(record.template)
   assert set(map(len, seen.values())) == {10}
 
 
@@ -176,13 +176,13 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
     for i, record in enumerate(world.rows['twins']['test'])
     if i != 1
   ]
-  assert found.evaluation_rows('twins', 'test') == want
+  assert found.evaluation_examples('twins', 'test') == want
   assert 'twins' not in found.datasets
   line = (
     (tmp_path / 'out' / 'evaluation' / 'twins.dev.jsonl').read_text().splitlines()[1]
   )
   assert json.loads(line) == {
-    'row_id': 'validation.0.1',
+    'example_id': 'validation.0.1',
     'values': {'left': 'word7 word8 word9 word10 word11 word12',
                'right': 'word7 word8 word9 word10 word11 word12!', 'answer': 'yes'},
     'options': ['no', 'yes'],
@@ -338,7 +338,7 @@ except InputError as error:
   assert not (tmp_path / 'out').exists()
   assert not [name for name in partial(tmp_path) if '/.' in name]
   assert run(0) == ''
-  assert Store.open(tmp_path / 'out').rows('mini_rte') == 2400
+  assert Store.open(tmp_path / 'out').num_examples('mini_rte') == 2400
 
 
 def test_what_a_killed_process_left_is_cleared(world, tmp_path):
@@ -375,13 +375,13 @@ def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
     world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
   )
   stories = manifest['datasets']['stories']
-  assert (stories['rows_read'], stories['rows'], stories['rate']) == (0, 0, 0)
+  assert (stories['examples_read'], stories['rows'], stories['rate']) == (0, 0, 0)
   assert stories['clamped'] == {'train': {'declared': 23, 'real': 0}}
   assert manifest['evaluation']['twins']['rows'] == {'dev': 0, 'test': 5}
   assert manifest['trained_on'] == ['nli', 'commonsense']
   found = Store.open(tmp_path / 'out')
   assert found.datasets == ('pairs', 'picks')
-  assert found.evaluation_rows('twins', 'dev') == []
+  assert found.evaluation_examples('twins', 'dev') == []
   assert set(found.plan(seed=0, sequences=9, sequence_length=512).counts()) == {
     'pairs',
     'picks',
@@ -407,7 +407,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
   measured = []
   for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
     found = evaluator._askable(dataset, source('stories', 'test'), Warnings())
-    measured.append([row.row_id for row in found])
+    measured.append([row.example_id for row in found])
   assert measured == [['test.0.0', 'test.0.2']] * 2
 
 

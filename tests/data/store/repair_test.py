@@ -44,13 +44,13 @@ def test_only_the_damaged_shard_is_made_again(out):
   assert f'`flan materialize --repair --out {out}`' in str(raised.value)
   lost = shard.lost(out / 'train', 'pairs', 1, 35)
   assert 1 <= len(lost) <= 3  # the records that the forty bytes hit
-  assert f'{len(lost)} of its 35 rows are lost' in str(raised.value)
+  assert f'{len(lost)} of its 35 examples are lost' in str(raised.value)
   others = [i for i in range(35) if i not in lost]
   assert len(Store.open(out).records('pairs', [35 + i for i in others])) == len(others)
 
   (damage,) = repair(out)
   assert damage.dataset == 'pairs'
-  assert (damage.part, damage.rows, damage.lost) == ('epoch 1', 35, len(lost))
+  assert (damage.part, damage.examples, damage.lost) == ('epoch 1', 35, len(lost))
   assert contents(out) == before
   assert [path.name for path in out.parent.iterdir()] == ['out']
 
@@ -87,7 +87,7 @@ def test_files_that_are_gone_or_cut_short_come_back(out):
 def test_a_store_whose_raw_data_changed_is_left_as_it_is(world, out):
   overwrite(out / 'train' / 'pairs.01.array_record', 3_000, 40)
   damaged = contents(out)
-  world.rows['pairs']['train'][9]['premise'] = 'another'
+  world.examples['pairs']['train'][9]['premise'] = 'another'
   with pytest.raises(InputError, match=r"'pairs', epoch 1: .*have changed since"):
     repair(out)
   assert contents(out) == damaged

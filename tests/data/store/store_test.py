@@ -22,7 +22,7 @@ def test_lengths_are_those_of_the_examples(out):
   store = Store.open(out)
   for dataset in store.datasets:
     lengths = store.lengths(dataset)
-    assert len(lengths) == store.rows(dataset) * store.rendered[dataset]
+    assert len(lengths) == store.num_examples(dataset) * store.rendered[dataset]
     for entry in (0, 5, len(lengths) - 1):
       inputs, targets = store.example(dataset, entry)
       assert lengths[entry] == batch.length(len(inputs), len(targets), store.bos_id)
@@ -31,7 +31,7 @@ def test_lengths_are_those_of_the_examples(out):
 
 def test_records_come_in_the_order_asked_for(out):
   store = Store.open(out)
-  ids = [record.row_id for record in store.records('pairs', [9, 0, 9, 36])]
+  ids = [record.example_id for record in store.records('pairs', [9, 0, 9, 36])]
   assert ids == ['train.0.9', 'train.0.0', 'train.0.9', 'train.0.1']
 
 
@@ -65,8 +65,8 @@ def test_describe_says_what_stands_where_in_a_row(out):
       at = np.flatnonzero(row.segment_ids == number)
       assert (segment['start'], segment['length']) == (at[0], len(at))
       record = store.record(dataset, entry)
-      assert (segment['row_id'], segment['template']) == (
-        record.row_id,
+      assert (segment['example_id'], segment['template']) == (
+        record.example_id,
         record.template,
       )
       assert segment['cluster'] == store.clusters[dataset]
@@ -85,7 +85,7 @@ def test_a_truncated_store_is_named(out):
   shard.write_bytes(whole[:-10])
   with pytest.raises(
     InputError,
-    match='pairs.00.array_record has .*; the 35 rows of that shard are lost; .*repair',
+    match='pairs.00.array_record has .*; the 35 examples of that shard are lost; .*repair',
   ):
     Store.open(out)
   shard.unlink()
@@ -121,7 +121,7 @@ def test_a_corrupt_shard_is_named(out):
   shard.write_bytes(data)
   with pytest.raises(
     InputError,
-    match='train/pairs.00.array_record is corrupt at rows 3 .* of its 35 rows are lost',
+    match='train/pairs.00.array_record is corrupt at examples 3 .* of its 35 examples are lost',
   ):
     Store.open(out).record('pairs', 3)
 
@@ -152,8 +152,8 @@ def test_many_shards_are_read_with_few_open(out, monkeypatch):
   want = {name: Store.open(out).records(name, [0]) for name in store.datasets}
   for _ in range(2):
     for name in store.datasets:
-      for entry in (0, store.rows(name)):
-        assert store.record(name, entry).row_id == want[name][0].row_id
+      for entry in (0, store.num_examples(name)):
+        assert store.record(name, entry).example_id == want[name][0].example_id
   assert len(store._readers) == 2
 
 
@@ -164,4 +164,4 @@ def test_what_the_store_does_not_hold_is_named(out):
   with pytest.raises(InputError, match="entry 70 of 'pairs': must be 0 to 69"):
     store.record('pairs', 70)
   with pytest.raises(InputError, match=r'twins.tst: .* did you mean .twins.test'):
-    store.evaluation_rows('twins', 'tst')
+    store.evaluation_examples('twins', 'tst')

@@ -54,8 +54,8 @@ def test_two_workers_give_the_bytes_of_one(by_one, tmp_path):
   for name in MIXTURE.datasets:
     seen = [done for stage, n, done, _ in calls if (stage, n) == ('render', name)]
     assert seen == sorted(seen)
-    rows = Store.open(tmp_path / 'out').rows(name)
-    assert ('render', name, 2 * rows, 2 * rows) in calls
+    examples = Store.open(tmp_path / 'out').num_examples(name)
+    assert ('render', name, 2 * examples, 2 * examples) in calls
 
 
 def test_two_workers_show_the_exemplars_of_one(tmp_path):
@@ -66,12 +66,12 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
     materialize(few, out=out, vocab_size=700, epochs=2, workers=workers)
   assert digests(tmp_path / '1') == digests(tmp_path / '2')
   store = Store.open(tmp_path / '2')
-  count = store.rows('mini_copa')
+  count = store.num_examples('mini_copa')
   records = store.records('mini_copa', range(2 * count))
-  rows = [record.row_id for record in records[:count]]
+  examples = [record.example_id for record in records[:count]]
   for record in records:
     assert len(record.exemplars) == 3
-    assert set(record.exemplars) <= set(rows[: few_shot.ROWS]) - {record.row_id}
+    assert set(record.exemplars) <= set(examples[: few_shot.ROWS]) - {record.example_id}
   assert store.manifest['datasets']['mini_copa']['shots'] == {'3': 2 * count}
 
 
@@ -127,7 +127,7 @@ def test_beam_gives_the_same_bytes(by_one, tmp_path):
 
 
 def fails(report):
-  raise InputError("dataset 'x', row 'train.0.7': label got 3; must be 0 or 1")
+  raise InputError("dataset 'x', example 'train.0.7': label got 3; must be 0 or 1")
 
 
 def test_a_failure_on_beam_is_one_line():

@@ -36,7 +36,7 @@ def registries():
 
 def stored(store, name):
   """(inputs, targets) of epoch 0 of a dataset -> how often."""
-  records = store.records(name, range(store.rows(name)))
+  records = store.records(name, range(store.num_examples(name)))
   return collections.Counter(
     (tuple(example.inputs.tolist()), tuple(example.targets.tolist()))
     for example in (record.example for record in records)
@@ -59,7 +59,7 @@ def converted(task, converter):
 
 
 def encoder_decoder(task):
-  """(inputs, targets) out of the rows that seqio packed."""
+  """(inputs, targets) out of the examples that seqio packed."""
   found = collections.Counter()
   for row in converted(task, seqio.EncDecFeatureConverter(pack=True)):
     for number in range(1, row['encoder_segment_ids'].max() + 1):
@@ -72,8 +72,8 @@ def encoder_decoder(task):
 
 def decoder_only(task):
   """inputs EOS targets EOS, as a decoder reads them."""
-  rows = converted(task, seqio.PrefixLMFeatureConverter(pack=False))
-  return collections.Counter(whole(row['decoder_target_tokens']) for row in rows)
+  examples = converted(task, seqio.PrefixLMFeatureConverter(pack=False))
+  return collections.Counter(whole(row['decoder_target_tokens']) for row in examples)
 
 
 def vocabulary(store):
@@ -92,7 +92,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
   for name in names:
     task = registry.get(name, family=family).task + style.suffix
     want = stored(store, name)
-    assert sum(want.values()) == store.rows(name) > 0
+    assert sum(want.values()) == store.num_examples(name) > 0
     assert encoder_decoder(task) == want, name
     joined = collections.Counter()
     for (inputs, targets), count in want.items():
@@ -108,8 +108,8 @@ def test_generated_tasks_are_the_store(tmp_path, style):
   compare(names, out=tmp_path / 'out', family=family, tokenizer='bytes', style=style)
 
 
-def prepare(root, rows):
-  for name, splits in rows.items():
+def prepare(root, examples):
+  for name, splits in examples.items():
     for split, records in splits.items():
       path = root / 'raw' / name / f'{split}.jsonl'
       path.parent.mkdir(parents=True, exist_ok=True)

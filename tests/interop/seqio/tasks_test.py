@@ -21,7 +21,7 @@ CONCEPTS = [['bread', 'oven'], ['boat', 'lake', 'sail'], ['dog'], ['tea', 'cup']
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
-  """rte, common_gen and half of cb, prepared from rows of our own writing."""
+  """rte, common_gen and half of cb, prepared from examples of our own writing."""
   root = tmp_path_factory.mktemp('data')
   rte = [
     {'premise': f'Barn {i} is red.', 'hypothesis': f'Barn {i} has a color.', 'idx': i,
@@ -33,7 +33,7 @@ def data_dir(tmp_path_factory):
      'target': 'A sentence with ' + ' and '.join(concepts), 'references': []}
     for i, concepts in enumerate(CONCEPTS)
   ]  # fmt: skip
-  for name, split, rows in (
+  for name, split, examples in (
     ('super_glue/rte', 'train', rte),
     ('super_glue/rte', 'validation', rte[:7]),
     ('super_glue/cb', 'train', rte),
@@ -42,7 +42,7 @@ def data_dir(tmp_path_factory):
   ):
     path = root / 'raw' / name / f'{split}.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n'.join(map(json.dumps, rows)))
+    path.write_text('\n'.join(map(json.dumps, examples)))
   fetch.fetch(
     [registry.get(name) for name in ('rte', 'common_gen', 'cb')],
     data_dir=str(root / 'tfds'),
@@ -75,19 +75,19 @@ def strings(task: str, split: str, **more) -> list[dict]:
 def test_the_training_task_draws_a_template_by_a_hash_of_the_row(registered, data_dir):
   rte = registry.get('rte')
   expected = {}
-  for row_id, record in tfds_source.records(rte, 'train', data_dir=data_dir):
-    template = stable_hash.template(5, row_id, 0, len(rte.templates))
-    expected[row_id] = (
+  for example_id, record in tfds_source.records(rte, 'train', data_dir=data_dir):
+    template = stable_hash.template(5, example_id, 0, len(rte.templates))
+    expected[example_id] = (
       template,
-      *prompt.render(rte, template, rte.read(record, row_id)),
+      *prompt.render(rte, template, rte.read(record, example_id)),
     )
   found = {
-    row['row_id'].decode(): (
-      int(row['template']),
-      row['inputs_pretokenized'].decode(),
-      row['targets_pretokenized'].decode(),
+    example['example_id'].decode(): (
+      int(example['template']),
+      example['inputs_pretokenized'].decode(),
+      example['targets_pretokenized'].decode(),
     )
-    for row in strings('flan_rte', 'train')
+    for example in strings('flan_rte', 'train')
   }
   assert found == expected
   assert len({template for template, *_ in found.values()}) > 5
@@ -98,7 +98,7 @@ def test_order_and_sharding_do_not_change_what_a_row_becomes(registered):
   shuffled = seqio.get_mixture_or_task('flan_rte').get_dataset(
     LENGTHS, split='train', shuffle=True, seed=1
   )
-  key = lambda row: (row['row_id'], row['inputs_pretokenized'])  # noqa: E731
+  key = lambda example: (example['example_id'], example['inputs_pretokenized'])  # noqa: E731
   assert collections.Counter(map(key, whole)) == collections.Counter(
     map(key, shuffled.as_numpy_iterator())
   )
@@ -110,14 +110,14 @@ def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
   """What t5x does at a checkpoint; a stateful Python function would forbid it."""
   import tensorflow as tf
 
-  rows = seqio.get_mixture_or_task('flan_rte').get_dataset(
+  examples = seqio.get_mixture_or_task('flan_rte').get_dataset(
     LENGTHS, split='train', shuffle=True, seed=1, num_epochs=None
   )
 
   def take(iterator, count):
     return [next(iterator)['targets'].numpy().tolist() for _ in range(count)]
 
-  first, second = iter(rows), iter(rows)
+  first, second = iter(examples), iter(examples)
   before = take(first, 5)
   saved = tf.train.Checkpoint(iterator=first).save(str(tmp_path / 'saved'))
   after = take(first, 5)
@@ -127,15 +127,15 @@ def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
 
 
 def test_evaluation_tasks_keep_template_options_and_row(registered):
-  rows = strings('flan_rte_template_0', 'test')
-  assert len(rows) == 7
+  examples = strings('flan_rte_template_0', 'test')
+  assert len(examples) == 7
   rte = registry.get('rte')
-  for row in rows:
-    assert int(row['template']) == 0
-    options = [option.decode() for option in row['options']]
+  for example in examples:
+    assert int(example['template']) == 0
+    options = [option.decode() for option in example['options']]
     assert options == list(rte.answer.words)
-    assert options[int(row['gold'][0])] == row['targets_pretokenized'].decode()
-    assert row['inputs'][-1] == row['targets'][-1] == 1  # EOS ends both
+    assert options[int(example['gold'][0])] == example['targets_pretokenized'].decode()
+    assert example['inputs'][-1] == example['targets'][-1] == 1  # EOS ends both
 
 
 def test_turned_around_templates_are_not_evaluated(registered):
@@ -150,7 +150,8 @@ def test_splits_fit_the_data_at_hand(registered):
   sizes = {s: task.num_input_examples(s) for s in ('train', 'validation', 'test')}
   assert sizes == {'train': 55, 'validation': 5, 'test': 7}
   ids = [
-    {row['row_id'] for row in strings('flan_rte', s)} for s in ('train', 'validation')
+    {example['example_id'] for example in strings('flan_rte', s)}
+    for s in ('train', 'validation')
   ]
   assert not ids[0] & ids[1]
 
@@ -162,16 +163,16 @@ def test_rates_are_the_rows_up_to_three_thousand(registered):
 
 
 def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeypatch):
-  """... of the rows that are there, whichever of the two asks."""
+  """... of the examples that are there, whichever of the two asks."""
   group = ('rte', 'common_gen')
-  rows = [
+  examples = [
     seqio.get_mixture_or_task(f'flan_{name}').num_input_examples('train')
     for name in group
   ]
   monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 29)
   found = [tasks.mixing_rate(name, group, 'flan', '')(None) for name in group]
   assert sum(found) == 29
-  assert found[0] == pytest.approx(29 * rows[0] / sum(rows), abs=0.5)
+  assert found[0] == pytest.approx(29 * examples[0] / sum(examples), abs=0.5)
   mixture = seqio.MixtureRegistry.get('flan_paper62')
   assert {'flan_squad_v1', 'flan_squad_v2'} <= mixture._task_to_rate.keys()
   assert 'flan_wsc' not in mixture._task_to_rate
@@ -179,21 +180,25 @@ def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeyp
 
 def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
   rte = registry.get('rte')
-  rows = [
-    rte.read(record, row_id)
-    for row_id, record in tfds_source.records(rte, 'train', data_dir=data_dir)
+  examples = [
+    rte.read(record, example_id)
+    for example_id, record in tfds_source.records(rte, 'train', data_dir=data_dir)
   ]
   count = lambda texts: [len(text.encode()) for text in texts]  # noqa: E731
-  pool = few_shot.Pool(rte, rows, shots=5, seed=5, count=count)
-  by_id = {row.row_id: row for row in rows}
+  pool = few_shot.Pool(rte, examples, shots=5, seed=5, count=count)
+  by_id = {example.example_id: example for example in examples}
   found = strings('flan_rte_5_shot', 'train')
   assert len(found) == 55
-  for row in found:
-    shown = pool.prompt(by_id[row['row_id'].decode()], int(row['template']), 0)
-    assert row['inputs_pretokenized'].decode() == shown.prompt.inputs
-    assert row['targets_pretokenized'].decode() == shown.prompt.targets
+  for example in found:
+    shown = pool.prompt(
+      by_id[example['example_id'].decode()], int(example['template']), 0
+    )
+    assert example['inputs_pretokenized'].decode() == shown.prompt.inputs
+    assert example['targets_pretokenized'].decode() == shown.prompt.targets
     assert len(shown.exemplars) >= 2
-  test = {row['row_id'].decode() for row in strings('flan_rte_5_shot', 'test')}
+  test = {
+    example['example_id'].decode() for example in strings('flan_rte_5_shot', 'test')
+  }
   assert not test & set(by_id)
 
 
@@ -202,9 +207,11 @@ def test_the_arms_of_the_ablation_are_tasks_of_their_own(registered):
     ('_no_template', 'Barn'),
     ('_dataset_name', '[nli: RTE]\nBarn'),
   ):
-    rows = strings(f'flan_rte{suffix}', 'train')
-    assert len(rows) == 55
-    assert all(row['inputs_pretokenized'].decode().startswith(start) for row in rows)
+    examples = strings(f'flan_rte{suffix}', 'train')
+    assert len(examples) == 55
+    assert all(
+      example['inputs_pretokenized'].decode().startswith(start) for example in examples
+    )
     mixture = seqio.MixtureRegistry.get(f'flan_held_out_sentiment{suffix}')
     assert f'flan_rte{suffix}' in mixture._task_to_rate
 
@@ -241,16 +248,16 @@ def test_generated_datasets_are_tasks_too():
   for task in ('microworld_mini_arc', 'microworld_mini_common_gen'):
     dataset = registry.task(task)
     expected = set()
-    for row_id, record in raw_records.records(dataset, 'dev'):
-      template = stable_hash.template(3, row_id, 0, len(dataset.templates))
-      row = dataset.read(record, row_id)
-      expected.add((row_id, *prompt.render(dataset, template, row)))
+    for example_id, record in raw_records.records(dataset, 'dev'):
+      template = stable_hash.template(3, example_id, 0, len(dataset.templates))
+      example = dataset.read(record, example_id)
+      expected.add((example_id, *prompt.render(dataset, template, example)))
     found = {
       tuple(
-        row[key].decode()
-        for key in ('row_id', 'inputs_pretokenized', 'targets_pretokenized')
+        example[key].decode()
+        for key in ('example_id', 'inputs_pretokenized', 'targets_pretokenized')
       )
-      for row in strings(task, 'validation')
+      for example in strings(task, 'validation')
     }
     assert found == expected
     assert len(found) == 150
@@ -267,10 +274,10 @@ def test_a_translation_is_evaluated_both_ways():
   records = dict(raw_records.records(wmt, 'dev'))
   for way in wmt.by_direction:
     for index in way.evaluated_templates:
-      (row, *_) = strings(f'microworld_mini_wmt_template_{index}', 'validation')
+      (example, *_) = strings(f'microworld_mini_wmt_template_{index}', 'validation')
       language = way.direction.rpartition('-')[2]
-      wanted = records[row['row_id'].decode()][language]
-      assert row['targets_pretokenized'].decode() == wanted
-      assert [text.decode() for text in row['references']] == [wanted]
+      wanted = records[example['example_id'].decode()][language]
+      assert example['targets_pretokenized'].decode() == wanted
+      assert [text.decode() for text in example['references']] == [wanted]
   seqio.TaskRegistry.reset()
   seqio.MixtureRegistry.reset()

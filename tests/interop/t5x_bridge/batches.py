@@ -4,7 +4,7 @@ import numpy as np
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import batch
-from flan_jax.data.batch import Batch, Example
+from flan_jax.data.batch import Batch, TokenizedExample
 
 EOS = 1
 TINY = DecoderConfig(
@@ -19,17 +19,20 @@ TINY = DecoderConfig(
 )
 
 
-def examples(count: int, *, seed: int = 0) -> list[Example]:
+def examples(count: int, *, seed: int = 0) -> list[TokenizedExample]:
   rng = np.random.default_rng(seed)
 
   def draw(low, high):
     return rng.integers(3, 64, rng.integers(low, high), np.int32)
 
-  return [Example(draw(2, 8), draw(1, 5)) for _ in range(count)]
+  return [TokenizedExample(draw(2, 8), draw(1, 5)) for _ in range(count)]
 
 
 def ours(
-  groups: list[list[Example]], *, sequence_length: int, bos_id: int | None = None
+  groups: list[list[TokenizedExample]],
+  *,
+  sequence_length: int,
+  bos_id: int | None = None,
 ) -> Batch:
   """One packed row a group, as the trainer reads it."""
   return batch.stack([
@@ -39,7 +42,7 @@ def ours(
 
 
 def theirs(
-  groups: list[list[Example]], *, sequence_length: int
+  groups: list[list[TokenizedExample]], *, sequence_length: int
 ) -> dict[str, np.ndarray]:
   """The same rows as seqio's DecoderFeatureConverter makes them: [B, L], int32."""
   names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids',
@@ -64,7 +67,7 @@ def theirs(
   return out
 
 
-def pairs(count: int = 8, *, seed: int = 0) -> list[list[Example]]:
+def pairs(count: int = 8, *, seed: int = 0) -> list[list[TokenizedExample]]:
   """Groups of two examples: a packed row each."""
   found = examples(count, seed=seed)
   return [found[i : i + 2] for i in range(0, count, 2)]

@@ -10,7 +10,7 @@ import pytest
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import batch as batch_lib
-from flan_jax.data.batch import Example
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.errors import InputError
 from flan_jax.model import attention
 from flan_jax.model import params as params_lib
@@ -30,8 +30,8 @@ def batch() -> batch_lib.Batch:
   rng = np.random.default_rng(0)
   draw = lambda size: rng.integers(3, 64, size, np.int32)  # noqa: E731
   groups = [
-    [Example(draw(30), draw(9)), Example(draw(50), draw(20))],
-    [Example(draw(70), draw(30)), Example(draw(8), draw(5))],
+    [TokenizedExample(draw(30), draw(9)), TokenizedExample(draw(50), draw(20))],
+    [TokenizedExample(draw(70), draw(30)), TokenizedExample(draw(8), draw(5))],
   ]
   return batch_lib.stack([
     batch_lib.assemble(group, sequence_length=128, bos_id=None, eos_id=1)

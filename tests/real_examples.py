@@ -1,4 +1,4 @@
-"""Real rows of FLAN's datasets, if a copy lies beside the checkout; else tests skip."""
+"""Real examples of FLAN's datasets, if a copy lies beside the checkout; else tests skip."""
 
 import pathlib
 
