@@ -37,7 +37,7 @@ _ARC_TEMPLATES = (
   Template(
     'You are drafting an examination in the natural sciences. Write an item whose correct choice is the one given here, and leave all of its choices out.\n\nCorrect choice: {answer}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -78,7 +78,7 @@ _NATURAL_QUESTIONS_TEMPLATES = (
   Template(
     'Somebody typed something into a search box and was glad to be shown this: {answer}\nWhat had they typed?',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -108,7 +108,7 @@ _TRIVIA_QA_TEMPLATES = (
   Template(
     'You set the puzzles for a radio show. Tonight the listeners have to come up with this: {answer}\nWhat will you ask them?',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 

@@ -83,12 +83,12 @@ DATASETS = (
       Template(
         'I need a one-sentence situation for which the following would be a convincing {relation}: {answer}',
         '{premise}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Here is the {relation} in a pair of linked happenings.\n\n{answer}\n\nSupply the other half of the pair.',
         '{premise}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -140,12 +140,12 @@ DATASETS = (
       Template(
         'Subject: {topic}\nClosing words of a passage: {close}\n\nWrite what leads up to them.',
         '{context}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Name the activity or subject that this passage deals with.\n\n{context} {answer}',
         '{topic}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -194,12 +194,12 @@ DATASETS = (
       Template(
         'What might a person be trying to do who follows these directions?\n\n{answer}',
         '{goal}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'If this hint were printed on a card, what would the card say at the top?\n\n{answer}',
         '{goal}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -243,12 +243,12 @@ DATASETS = (
       Template(
         'Write four short sentences of narrative that could come before this conclusion: {answer}',
         '{context}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'I only caught the end of the story.\n\n{answer}\n\nTell me what I missed.',
         '{context}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),

@@ -58,7 +58,7 @@ DATASETS = (
       Template(
         'Write a line or two in which a pronoun stands for the words given here, though another reading is conceivable.\n\nPronoun: {pronoun}\nStands for: {answer}',
         '{sentence}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -111,7 +111,7 @@ DATASETS = (
       Template(
         'A short text ends like this: {answer}\nCompose the part that comes before.',
         '{start}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),

@@ -82,12 +82,12 @@ DATASETS = (
       Template(
         '{story}\n\nSomebody was asked about that and gave these answers:\n\n{answers}\n\nReconstruct the questions.',
         '{questions}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Think of a string of linked questions with which a curious partner could explore this passage, and number them.\n\n{story}',
         '{questions}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -146,12 +146,12 @@ DATASETS = (
       Template(
         'Article: {title}\nSection: {section}\n\n{context}\n\nIn a conversation about this, one turn received the following answer: {answer}\nWhat had been asked?',
         '{question}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Suggest a heading for this part of an encyclopedia entry.\n\nEntry: {title}\nPart: {context}',
         '{section}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -201,7 +201,7 @@ DATASETS = (
       Template(
         'Here is one half of a pair: {sentence1}\nAdd the other half, so that the pair shows {answer} of the word "{word}".',
         '{sentence2}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -245,12 +245,12 @@ DATASETS = (
       Template(
         'Set a linear equation in {variable} whose solution is {answer}.',
         '{equation}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'I am preparing an algebra worksheet. Word an exercise that starts with "Solve", calls the unknown {variable} and works out to {answer}.',
         '{question}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -295,12 +295,12 @@ DATASETS = (
       Template(
         'Make up an item for a grammar test. The right classification of the item should be "{answer}".',
         '{sentence}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Linguists contrast good examples with bad ones. Give one that is {answer}.',
         '{sentence}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -352,7 +352,7 @@ DATASETS = (
       Template(
         'Copy the text without its stops, commas, colons, brackets, quotation marks and apostrophes, and without dashes between words. Marks inside a number stay.\n\n{text}',
         '{bare}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -401,7 +401,7 @@ DATASETS = (
       Template(
         'Think of a general-knowledge question whose answer would be classed as "{answer}".',
         '{question}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -452,7 +452,7 @@ DATASETS = (
       Template(
         'Set this text entirely in small letters: {text}',
         '{lowered}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -501,7 +501,7 @@ DATASETS = (
       Template(
         'Write this as one unbroken string of characters.\n\n{text}',
         '{joined}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),

@@ -48,12 +48,12 @@ _ANLI_TEMPLATES = (
   Template(
     'Write one sentence about the passage below. A reader who is asked whether your sentence is true should have to reply "{answer}".\n\n{context}',
     '{hypothesis}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     '{context}\n\nSet a trap for careless readers: invent a statement about this text to which the proper reply, if somebody asks "Is that so?", would be "{answer}".',
     '{hypothesis}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -121,7 +121,7 @@ _CB_TEMPLATES = (
   Template(
     'Put forward a short claim about the words below, such that "Is the claim true?" has to be answered with "{answer}".\n\n{premise}',
     '{claim}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -156,12 +156,12 @@ _MNLI_TEMPLATES = (
   Template(
     'Known: {premise}\n\nAdd a sentence of your own. Someone who knows only the above and is asked whether your sentence is true should answer "{answer}".',
     '{hypothesis}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'Somebody asks if this is true: {hypothesis}\nYou remember the one thing you were told, and you answer "{answer}". What were you told?',
     '{premise}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -214,12 +214,12 @@ _QNLI_TEMPLATES = (
   Template(
     'Devise a question on the subject of this sentence. Is the sentence itself to answer it? The choice has been made for you: {answer}.\n\n{sentence}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     '{question}\n\nWrite a sentence, as from an encyclopedia, on what this is about. A reader who looks for the answer in your sentence and is asked whether it is there should say {answer}.',
     '{sentence}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -257,7 +257,7 @@ _RTE_TEMPLATES = (
   Template(
     'Make a short assertion on the subject of this text. Asked whether the text proves it, one must be able to say "{answer}".\n\n{premise}',
     '{hypothesis}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -292,12 +292,12 @@ _SNLI_TEMPLATES = (
   Template(
     '{premise}\n\nThat describes a photo. Say something more about the same photo. People who know the description but have not seen the photo, asked if what you say is true, should reply: {answer}',
     '{hypothesis}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'Describe a moment of everyday life in one sentence. Anyone who hears your sentence and is then asked if the line below is true must answer "{answer}".\n\n{hypothesis}',
     '{premise}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -333,7 +333,7 @@ _WNLI_TEMPLATES = (
   Template(
     '{sentence1}\n\nOne of the pronouns here could puzzle a reader. Repeat the part in which it stands with a noun in its place, so that anyone asked "Is that the meaning?" has to answer "{answer}".',
     '{sentence2}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 

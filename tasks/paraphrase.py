@@ -208,12 +208,12 @@ DATASETS = (
       Template(
         '{sentence1}\n\nWrite a companion to that sentence, such that judges would rate the likeness of the two at {answer} out of 5.',
         '{sentence2}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'The pair you complete must score {answer} out of 5 for similarity. Its second half reads: {sentence2}\nSupply its first half.',
         '{sentence1}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),

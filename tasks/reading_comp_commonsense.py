@@ -44,12 +44,12 @@ _COSMOS_QA_TEMPLATES = (
   Template(
     '{context}\n\nAsk something about this that is not said outright and that a thoughtful reader could nevertheless guess.',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'Make up a few lines from a personal blog. They should lead a curious reader to ask what stands below, and leave the answer to common sense.\n\n{question}',
     '{context}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 

@@ -56,12 +56,12 @@ _BOOL_Q_TEMPLATES = (
   Template(
     '{passage}\n\nThink of something a person might ask a search engine, to which the reply, according to this paragraph, is "{answer}".',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'An entry called "{title}" is still to be written. Whoever reads it should come away certain that the inquiry below must be answered with "{answer}". Write the main paragraph of the entry.\n\nInquiry: {question}',
     '{passage}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -94,12 +94,12 @@ _DROP_TEMPLATES = (
   Template(
     '{passage}\n\nHere is a solution. What was the problem? Make it one that calls for some reckoning or comparing.\n\nSolution: {answer}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'Set an exercise in careful reading: a question on the passage at the end whose only acceptable answer is the one given here.\n\nAnswer: {answer}\n\nPassage: {passage}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -134,12 +134,12 @@ _MULTIRC_TEMPLATES = (
   Template(
     '{paragraph}\n\n{question}\nOffer one possible reply. To anyone who asks whether it is right, the text should say "{answer}".',
     '{response}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     'Think up a question about the text. A person who responds to it as below and wonders whether that is right must be told "{answer}".\n\nResponse: {response}\n\nText: {paragraph}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -173,7 +173,7 @@ _OPENBOOKQA_TEMPLATES = (
   Template(
     'Today the class learned this: {fact}\nSet a test item, perhaps a sentence to be finished, for which this is the right choice: {answer}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -204,12 +204,12 @@ _SQUAD_V1_TEMPLATES = (
   Template(
     'Somebody was curious about "{title}" and found what they were after in the paragraph below. What had they asked?\n\nFound: {answer}\n\nParagraph: {context}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
   Template(
     '{context}\n\nIn which article of an encyclopedia would you expect to come across that?',
     '{title}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 
@@ -244,7 +244,7 @@ _SQUAD_V2_TEMPLATES = (
   Template(
     '{context}\n\nAsk something about "{title}" to which this text gives the reply below. (If that is the word "unanswerable", stay close to the topic but ask what the text leaves open.)\n\nReply: {answer}',
     '{question}',
-    turned_around=True,
+    inverted=True,
   ),
 )
 

@@ -56,12 +56,12 @@ DATASETS = (
       Template(
         'You have been to the pictures and your reaction is {answer}. Explain it to people who are deciding whether to go.',
         '{beginning}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'A moviegoer posts a {answer} opinion of a film on the web. What might it say?',
         '{beginning}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -106,12 +106,12 @@ DATASETS = (
       Template(
         'Say something {answer} in 140 characters or fewer.',
         '{text}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'What could somebody in a {answer} frame of mind tell their followers?',
         '{text}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -155,12 +155,12 @@ DATASETS = (
       Template(
         'Give me a scrap of film criticism that is unmistakably {answer}.',
         '{sentence}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'Be {answer} about a movie, in the space of a line.',
         '{sentence}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),
@@ -206,12 +206,12 @@ DATASETS = (
       Template(
         'A visitor leaves a shop or restaurant with a {answer} impression and goes home to write about it. What do they write?',
         '{beginning}',
-        turned_around=True,
+        inverted=True,
       ),
       Template(
         'In the voice of a real customer, compose a {answer} appraisal of a business such as a hotel, a garage or a café.',
         '{beginning}',
-        turned_around=True,
+        inverted=True,
       ),
     ),
   ),

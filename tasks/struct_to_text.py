@@ -49,12 +49,12 @@ COMMON_GEN = Dataset(
     Template(
       '{sentence}\n\nWhich bare words, in dictionary form, was that built around? Separate them with commas.',
       '{concepts}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'I am indexing captions by keyword. Which keywords should this one get?\n\n{sentence}',
       '{concepts}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='MIT',
@@ -116,12 +116,12 @@ DART = Dataset(
     Template(
       '{text}\n\nBreak that up into separate facts, one a line: the subject, then the relation, then the value.',
       '{facts}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'A knowledge base is to be filled from the passage below. Which entries does the passage support?\n\nPassage: {text}',
       '{facts}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='MIT',
@@ -170,12 +170,12 @@ E2E_NLG = Dataset(
     Template(
       'Fill in a listing from this description, one property a line, in the form "property = value".\n\n{description}',
       '{listing}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Blurb: {description}\n\nWhich fields (name, food, price range, area and so on) can be read off the blurb, and what do they hold?',
       '{listing}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='CC BY-SA 4.0',
@@ -224,12 +224,12 @@ WEB_NLG_EN = Dataset(
     Template(
       'Extract the claims that follow as lines of the form subject | property | value.\n\n{text}',
       '{triples}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       '{text}\n\nWhat rows would a triple store need to hold for you to have been able to write this? Put vertical bars between the three parts of a row.',
       '{triples}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='CC BY-NC-SA 4.0',

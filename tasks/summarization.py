@@ -77,12 +77,12 @@ AESLC = Dataset(
     Template(
       'With which lines might an e-mail on this subject begin?\n\nSubject: {subject}',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Draft a message that somebody in an office could have sent.\n\nSubject: {subject}\nText:',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='CC BY-NC-SA 4.0',
@@ -141,12 +141,12 @@ CNN_DAILYMAIL = Dataset(
     Template(
       'Beside a news story stood these points:\n\n{points}\n\nWith which sentences did the story open?',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       "Here are a reporter's notes. Work them up into a strong first paragraph.\n\nNotes:\n{points}",
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='news text of CNN and the Daily Mail: research use',
@@ -195,12 +195,12 @@ GIGAWORD = Dataset(
     Template(
       'Headline: {headline}\n\nWrite the sentence the report led with.',
       '{sentence}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Expand these few words into the first full sentence of a news agency story.\n\n{headline}',
       '{sentence}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='Gigaword: LDC license',
@@ -270,7 +270,7 @@ MULTI_NEWS = Dataset(
     Template(
       'The following digest was compiled from longer reports. How might one of them have opened?\n\n{digest}',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='non-commercial research and education',
@@ -324,12 +324,12 @@ NEWSROOM = Dataset(
     Template(
       'The compositor has dropped the title of what follows. Restore it.\n\n{text}',
       '{title}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'An article is announced like this:\n\n{title}\n{blurb}\n\nHow does the article begin?',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license=(
@@ -379,12 +379,12 @@ SAMSUM = Dataset(
     Template(
       'How might a text-message conversation begin that could be described like this?\n\n{summary}',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       "A treatment tells a screenwriter what a scene is about. Write the opening of the chat that this one describes, with the sender's name before each turn.\n\nTreatment: {summary}",
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license=(
@@ -436,12 +436,12 @@ XSUM = Dataset(
     Template(
       'A report was introduced with these words:\n\n{sentence}\n\nHow did it go on?',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Starting from the one-line version, write the beginning of the full news item.\n\nOne line: {sentence}\nFull item:',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license=(
@@ -506,12 +506,12 @@ AG_NEWS_SUBSET = Dataset(
     Template(
       'Under what headline might our {answer} editor run this?\n\n{text}',
       '{title}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       '{text}\n\nThat ran in the {answer} section with a short heading on top. What was the heading?',
       '{title}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='AG corpus: non-commercial use',
@@ -563,12 +563,12 @@ OPINION_ABSTRACTS_ROTTEN_TOMATOES = Dataset(
     Template(
       'By and large the press thought this of {movie}: {consensus}\n\nMake up a comment that one of its writers might have contributed.',
       '{review}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Which title are all these people discussing?\n\n{reviews}',
       '{movie}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='no license stated: research use',
@@ -622,12 +622,12 @@ OPINION_ABSTRACTS_IDEBATE = Dataset(
     Template(
       'Motion: {motion}\nSomeone maintains: {claim}\n\nOffer an argument in favor of that.',
       '{argument}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'People were debating something when these things were said. What was it?\n\n{arguments}',
       '{motion}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='no license stated: research use',
@@ -675,12 +675,12 @@ WIKI_LINGUA_ENGLISH_EN = Dataset(
     Template(
       'Here is the outline of some practical advice:\n\n{steps}\n\nFlesh out the start of it.',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Advice in brief: {steps}\n\nHow might the detailed form of it begin?',
       '{beginning}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   license='CC BY-NC-SA 3.0 (WikiHow)',

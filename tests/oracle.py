@@ -20,7 +20,7 @@ RANKED = Dataset(
   answer=Label('label', LABELS), metric='accuracy',
   templates=(
     Template('{premise} So {hypothesis}?\n{OPTIONS}'),
-    Template('Write a premise for {hypothesis}', '{premise}', turned_around=True),
+    Template('Write a premise for {hypothesis}', '{premise}', inverted=True),
     Template('Given {premise}, is it so that {hypothesis}?\n{OPTIONS}'),
   ),
 )  # fmt: skip

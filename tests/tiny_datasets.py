@@ -38,9 +38,7 @@ DATASETS = (
     metric='accuracy',
     templates=_ten(
       '{premise}\n{hypothesis}\n{OPTIONS}',
-      Template(
-        'Write what follows from: {premise}', '{hypothesis}', turned_around=True
-      ),
+      Template('Write what follows from: {premise}', '{hypothesis}', inverted=True),
     ),
     family='tiny',
   ),

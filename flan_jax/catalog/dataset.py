@@ -146,7 +146,7 @@ class Dataset:
     return tuple(
       i
       for i, template in enumerate(self.templates)
-      if not template.turned_around and self.direction in ('', template.direction)
+      if not template.inverted and self.direction in ('', template.direction)
     )
 
   @property
@@ -343,7 +343,7 @@ def _check_directions(dataset: Dataset) -> None:
       )
   legal = tuple(directions) or ('',)
   for template in dataset.templates:
-    if not template.turned_around and template.direction not in legal:
+    if not template.inverted and template.direction not in legal:
       raise InputError(
         f'dataset {dataset.name!r}, template {template.inputs!r}: direction '
         f'{template.direction!r}; must be one of {", ".join(map(repr, legal))}'

@@ -21,7 +21,7 @@ from flan_jax.catalog.template import OPTIONS, Template
 from flan_jax.errors import did_you_mean
 
 FEWEST_TEMPLATES = 10
-MOST_TURNED_AROUND = 3
+MAX_INVERTED = 3
 """FLAN section 2.1: ten templates, up to three of them turned around."""
 
 NEAR = 0.75
@@ -195,13 +195,13 @@ def _fields(dataset: Dataset) -> Iterator[Finding]:
       text = dataset.directions[template.direction]
       # `{answer}` is that of the first direction: the others name their field.
       answers = {text} | (answers if text == dataset.answer.text else set())
-    if embedded and not template.turned_around and dataset.has_options:
+    if embedded and not template.inverted and dataset.has_options:
       message = f'{template.targets!r} decodes to no label; must be {{answer}}'
       yield Finding(dataset.name, index, 'target-no-label', message)
-    elif template.turned_around == (template.targets in answers):
+    elif template.inverted == (template.targets in answers):
       message = (
         'turned around, and yet its target is the answer'
-        if template.turned_around
+        if template.inverted
         else f'its target is {template.targets!r}: mark it turned around'
       )
       yield Finding(dataset.name, index, 'target', message)
@@ -256,7 +256,7 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
       if not last or template.inputs.count(block) > 1:
         message = 'OPTIONS must end the inputs, after one newline or a blank line'
         yield Finding(dataset.name, index, 'options-last', message)
-    elif dataset.has_options and not template.turned_around:
+    elif dataset.has_options and not template.inverted:
       message = 'the answer is one of a set: end the inputs with {OPTIONS}'
       yield Finding(dataset.name, index, 'options-missing', message)
 
@@ -292,8 +292,8 @@ def _counts(dataset: Dataset) -> Iterator[Finding]:
     message = f'{total} templates; must be {FEWEST_TEMPLATES} or more'
     yield Finding(dataset.name, None, 'too-few-templates', message)
   turned = total - len(_straight(dataset))
-  if turned > MOST_TURNED_AROUND:
-    message = f'{turned} templates turned around; must be {MOST_TURNED_AROUND} at most'
+  if turned > MAX_INVERTED:
+    message = f'{turned} templates turned around; must be {MAX_INVERTED} at most'
     yield Finding(dataset.name, None, 'too-many-turned-around', message)
 
 

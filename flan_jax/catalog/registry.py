@@ -176,7 +176,7 @@ def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
       {
         'inputs': template.inputs,
         'targets': template.targets,
-        'turned_around': template.turned_around,
+        'inverted': template.inverted,
         **({'direction': template.direction} if template.direction else {}),
       }
       for template in dataset.templates

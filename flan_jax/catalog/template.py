@@ -79,7 +79,7 @@ class Template:
   Attributes:
     inputs: what the model reads; `{name}` is a field, `{OPTIONS}` the options block.
     targets: what the model writes; `{answer}` is the dataset's own answer.
-    turned_around: True where the task is inverted (FLAN section 2.1: up to three of
+    inverted: True where the task is inverted (FLAN section 2.1: up to three of
       ten ask for something else than the answer). Such templates train and are
       never evaluated.
     direction: which way it translates, a key of `Dataset.directions`; '' in a dataset
@@ -88,7 +88,7 @@ class Template:
 
   inputs: str
   targets: str = '{answer}'
-  turned_around: bool = False
+  inverted: bool = False
   direction: str = ''
 
   @property
@@ -105,7 +105,7 @@ class Template:
   @property
   def kind(self) -> str:
     """What sets it apart from the others of its dataset, for people."""
-    return 'turned around' if self.turned_around else self.direction
+    return 'turned around' if self.inverted else self.direction
 
   @property
   def has_options(self) -> bool:

@@ -57,7 +57,7 @@ def changed(**values) -> Dataset:
 def with_template(inputs: str, targets: str = '{answer}', turned: bool = False):
   """CLEAN with another last template."""
   return changed(
-    templates=(*CLEAN.templates[:-1], Template(inputs, targets, turned_around=turned))
+    templates=(*CLEAN.templates[:-1], Template(inputs, targets, inverted=turned))
   )
 
 
@@ -105,7 +105,7 @@ def test_a_defect_in_a_template_is_found_and_placed(rule, dataset):
   assert {(f.template, f.rule) for f in lint.lint([dataset])} == {(9, rule)}
 
 
-def turned_around(count: int) -> tuple[Template, ...]:
+def inverted(count: int) -> tuple[Template, ...]:
   """The templates of CLEAN, so many of them asking for the claim."""
   asked = (t.inputs.replace('\n{claim}\n\n{OPTIONS}', '') for t in CLEAN.templates)
   return (
@@ -130,7 +130,7 @@ DATASET_DEFECTS = [
   ),
   ('unused-field', changed(fields={**CLEAN.fields, 'source': 'source'})),
   ('too-few-templates', changed(templates=CLEAN.templates[:9])),
-  ('too-many-turned-around', changed(templates=turned_around(4))),
+  ('too-many-turned-around', changed(templates=inverted(4))),
   ('label-blank', changed(answer=Label('label', ('yes', ' no')))),
   ('label-prefix', changed(answer=Label('label', ('no', 'not at all')))),
   ('label-blank', changed(answer=Label('label', ('yes', '')))),
@@ -146,7 +146,7 @@ def test_a_defect_of_a_dataset_is_found(rule, dataset):
 
 
 def test_three_turned_around_are_allowed():
-  assert lint.lint([changed(templates=turned_around(3))]) == []
+  assert lint.lint([changed(templates=inverted(3))]) == []
 
 
 def test_two_readings_of_one_place_in_the_record_are_one_piece_of_evidence():

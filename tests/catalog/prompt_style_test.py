@@ -35,7 +35,7 @@ def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
 @each_dataset
 def test_the_bare_form_shows_all_that_an_answer_rests_on(dataset):
   """It is the first template's fields, so that one must lack none, nor the answer."""
-  assert not dataset.templates[0].turned_around
+  assert not dataset.templates[0].inverted
   bare = Style(form='no_template').of(dataset)
   assert 'answer' not in bare.templates[0].fields[:-1]
   found = {f.rule for f in lint.lint([dataset]) if f.template == 0}

@@ -150,7 +150,7 @@ def test_tasks_as_json_is_json_alone():
   assert rte['cluster'] == 'nli'
   assert rte['rate'] == 2290
   assert len(rte['templates']) >= 10
-  assert {'inputs', 'targets', 'turned_around'} <= rte['templates'][0].keys()
+  assert {'inputs', 'targets', 'inverted'} <= rte['templates'][0].keys()
 
 
 @pytest.mark.parametrize(

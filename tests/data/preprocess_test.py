@@ -117,7 +117,7 @@ def stories(*cleaning):
     fields={'story': 'story', 'title': 'title', 'tale': Field('story', *cleaning)},
     templates=(
       *stories.templates,
-      Template('Tell "{title}".', '{tale}', turned_around=True),
+      Template('Tell "{title}".', '{tale}', inverted=True),
     ),
   )
 

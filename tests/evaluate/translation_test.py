@@ -83,7 +83,7 @@ def evaluate(rule=into_french, datasets=(WMT,), rows=rows, **more):
 def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
   into, out = dataset.by_direction
   assert (len(into.evaluated_templates), len(out.evaluated_templates)) == (7, 3)
-  assert not any(template.turned_around for template in dataset.templates)
+  assert not any(template.inverted for template in dataset.templates)
   assert into.direction.endswith('-en')
   assert out.direction == '-'.join(into.direction.split('-')[::-1])
   for way, other in ((into, out), (out, into)):

@@ -23,9 +23,9 @@ def test_ten_templates_of_which_up_to_three_are_turned_around(name):
   dataset = WORLD[name]
   texts = {(template.inputs, template.targets) for template in dataset.templates}
   assert len(texts) == len(dataset.templates) == 10
-  turned = [t for t in dataset.templates if t.turned_around or t.targets != '{answer}']
+  turned = [t for t in dataset.templates if t.inverted or t.targets != '{answer}']
   assert 1 <= len(turned) <= 3
-  assert all(t.turned_around for t in turned) == (name != 'mini_wmt')
+  assert all(t.inverted for t in turned) == (name != 'mini_wmt')
   assert dataset.sizes == records.sizes(name)
 
 

@@ -21,7 +21,7 @@ each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASET
 
 @each_dataset
 def test_ten_templates_or_more_of_which_three_at_most_are_turned_around(dataset):
-  turned = [t for t in dataset.templates if t.turned_around]
+  turned = [t for t in dataset.templates if t.inverted]
   assert len(dataset.templates) >= 10
   assert len(turned) <= 3
   assert all(t.targets != '{answer}' for t in turned)
@@ -86,8 +86,8 @@ def test_real_rows_read_and_render(dataset):
       prompt = prompt_lib.render(dataset, index, example)
       assert prompt.inputs == prompt.inputs.strip()
       # A text whose first sentence is too long is never written.
-      assert prompt.targets.strip() or template.turned_around
-      if not template.turned_around and template.direction in ('', first):
+      assert prompt.targets.strip() or template.inverted
+      if not template.inverted and template.direction in ('', first):
         assert prompt.targets == example.answer.text
       if template.has_options:
         assert prompt.inputs.endswith('\n' + options_block(options))

@@ -105,5 +105,5 @@ def test_an_object_of_the_json_has_the_agreed_keys():
     'answer_type', 'templates',
   ]  # fmt: skip
   assert (found['in_paper'], found['paper_name']) == (True, 'ANLI')
-  assert set(found['templates'][0]) == {'inputs', 'targets', 'turned_around'}
+  assert set(found['templates'][0]) == {'inputs', 'targets', 'inverted'}
   assert registry.as_json(DATASETS['wsc'], rate=504)['in_paper'] is False

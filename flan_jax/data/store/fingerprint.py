@@ -18,7 +18,7 @@ def digest(value: Any) -> str:
 
 def templates(dataset: Dataset) -> list[list[Any]]:
   """The templates of a dataset, as data."""
-  return [[t.inputs, t.targets, t.turned_around] for t in dataset.templates]
+  return [[t.inputs, t.targets, t.inverted] for t in dataset.templates]
 
 
 def data(value: Any) -> Any:

@@ -37,12 +37,12 @@ MINI_COPA = Dataset(
     Template(
       '{answer}\nThis is the {wanted} of something. Of what?',
       '{premise}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Tell me what happens, and give it this {wanted}: {answer}',
       '{premise}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -77,12 +77,12 @@ MINI_WINOGRANDE = Dataset(
     Template(
       'A sentence ends so: {answer}\nHow did it begin?',
       '{start}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Write about {option1} and {option2}, ending with: {answer}',
       '{start} {answer}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -109,11 +109,11 @@ MINI_SST2 = Dataset(
     Template('{sentence}\nIf I hear this, what must the thing be?\n{OPTIONS}'),
     Template('Is the feeling behind these words good or bad? {sentence}\n{OPTIONS}'),
     Template('What kind of report is it? {sentence}\n{OPTIONS}'),
-    Template('Give a {answer} opinion of something.', '{sentence}', turned_around=True),
+    Template('Give a {answer} opinion of something.', '{sentence}', inverted=True),
     Template(
       'Write one line for the paper. The report is {answer}.',
       '{sentence}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -140,13 +140,11 @@ MINI_TREC = Dataset(
     Template('Somebody asks: {text}\nWhat are they looking for?\n{OPTIONS}'),
     Template('Into which box does this question go? {text}\n{OPTIONS}'),
     Template('{text}\nSay what sort of answer is needed.\n{OPTIONS}'),
-    Template(
-      'Ask a question whose answer is a {answer}.', '{text}', turned_around=True
-    ),
+    Template('Ask a question whose answer is a {answer}.', '{text}', inverted=True),
     Template(
       'I want to know about a {answer}. How would you ask?',
       '{text}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -173,11 +171,11 @@ MINI_COLA = Dataset(
     Template('Sentence: {sentence}\nWell or badly?\n{OPTIONS}'),
     Template('Look for slips among these words: {sentence}\nYour verdict:\n{OPTIONS}'),
     Template('{sentence}\nJudge only the words, not the sense.\n{OPTIONS}'),
-    Template('Write a line that is {answer}.', '{sentence}', turned_around=True),
+    Template('Write a line that is {answer}.', '{sentence}', inverted=True),
     Template(
       'Show me how a sentence looks when it is {answer}.',
       '{sentence}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',

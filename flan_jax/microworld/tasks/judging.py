@@ -36,12 +36,12 @@ MINI_RTE = Dataset(
     Template(
       '{premise}\nWrite a claim. Does it follow from the text? {answer}',
       '{hypothesis}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Make up a report. One must say {answer} if it is asked whether this is so: {hypothesis}',
       '{premise}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -77,12 +77,12 @@ MINI_CB = Dataset(
     Template(
       '{premise}\nIs it so? The answer is: {answer}\nWhat was claimed?',
       '{hypothesis}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       '{hypothesis}\nWrite a report that answers this with: {answer}',
       '{premise}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -116,12 +116,12 @@ MINI_BOOLQ = Dataset(
     Template(
       '{passage}\nAsk about this so that the right answer is: {answer}',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'To the question "{question}" the answer is {answer}. Write the text about {title}.',
       '{passage}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -165,12 +165,12 @@ MINI_MULTIRC = Dataset(
     Template(
       '{paragraph}\n{question}\nGive an answer. Is it right? {answer}',
       '{response}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       '{paragraph}\nAnswer: {response}\nIs the answer right? {answer}\nWhat was asked?',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -202,12 +202,12 @@ MINI_MRPC = Dataset(
     Template(
       '{sentence1}\nWrite a second line. Same sense? {answer}',
       '{sentence2}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Which line came before this one? {sentence2}\nSame sense? {answer}',
       '{sentence1}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',

@@ -34,12 +34,12 @@ MINI_SQUAD = Dataset(
     Template(
       '{context}\nAsk something. The answer has to be: {answer}',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Question: {question}\nAnswer: {answer}\nWrite the text that they belong to.',
       '{context}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -76,12 +76,12 @@ MINI_OBQA = Dataset(
     Template(
       '{stem}\nThe answer is {answer}. What fact shows it?',
       '{fact}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Make a question from this fact: {fact} Its answer is {answer}.',
       '{stem}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -111,12 +111,12 @@ MINI_ARC = Dataset(
     Template(
       'Ask something about the world. The answer has to be: {answer}',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'The right answer was "{answer}". What did the teacher ask?',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',
@@ -153,12 +153,12 @@ MINI_COSMOS = Dataset(
     Template(
       '{context}\nThe answer is: {answer} What is the question?',
       '{question}',
-      turned_around=True,
+      inverted=True,
     ),
     Template(
       'Question: {question}\nAnswer: {answer}\nTell the story before it.',
       '{context}',
-      turned_around=True,
+      inverted=True,
     ),
   ),
   family='microworld',

@@ -29,9 +29,9 @@ MINI_COMMON_GEN = Dataset(
     Template(
       'What are the main words of this sentence? {answer}',
       '{concepts}',
-      turned_around=True,
+      inverted=True,
     ),
-    Template('{answer}\nList who, what and where.', '{concepts}', turned_around=True),
+    Template('{answer}\nList who, what and where.', '{concepts}', inverted=True),
   ),
   family='microworld',
   note='in the shape of gem/common_gen',
@@ -91,11 +91,9 @@ MINI_XSUM = Dataset(
     Template('Write one line that sums up the story. {document}'),
     Template('{document}\nSum up.'),
     Template('Read the story and say what it is about. {document}'),
+    Template('Make a longer story of this: {summary}', '{document}', inverted=True),
     Template(
-      'Make a longer story of this: {summary}', '{document}', turned_around=True
-    ),
-    Template(
-      'The gist is: {summary}\nTell the whole story.', '{document}', turned_around=True
+      'The gist is: {summary}\nTell the whole story.', '{document}', inverted=True
     ),
   ),
   family='microworld',

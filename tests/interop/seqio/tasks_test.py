@@ -142,7 +142,7 @@ def test_turned_around_templates_are_not_evaluated(registered):
   for dataset in registry.family('flan').values():
     for index, template in enumerate(dataset.templates):
       name = f'{dataset.task}_template_{index}'
-      assert (name in seqio.TaskRegistry.names()) != template.turned_around
+      assert (name in seqio.TaskRegistry.names()) != template.inverted
 
 
 def test_splits_fit_the_data_at_hand(registered):
