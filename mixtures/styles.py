@@ -4,9 +4,9 @@ import dataclasses
 
 from flan_jax.mixtures.held_out import ALL, SPLITS
 
-from flan_jax.catalog.prompt_style import MOST_SHOTS, Style
+from flan_jax.catalog.prompt_style import MAX_FEWSHOT, Style
 
-SHOTS = (1, 2, 3, 5, 10, MOST_SHOTS)
+NUM_FEWSHOT = (1, 2, 3, 5, 10, MAX_FEWSHOT)
 """Exemplars before every prompt (FLAN section 4.4); the last is as many as fit."""
 
 ARMS = {
@@ -22,10 +22,10 @@ MIXTURES = (
       mixture,
       name=mixture.name + style.suffix,
       style=style,
-      note=f'up to {style.shots} exemplars before each prompt (FLAN section 4.4)',
+      note=f'up to {style.num_fewshot} exemplars before each prompt (FLAN section 4.4)',
     )
     for mixture in (*ALL.values(), *SPLITS.values())
-    for style in (Style(shots=shots) for shots in SHOTS)
+    for style in (Style(num_fewshot=num_fewshot) for num_fewshot in NUM_FEWSHOT)
   ),
   *(
     dataclasses.replace(

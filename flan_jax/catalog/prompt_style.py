@@ -8,7 +8,7 @@ import dataclasses
 
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.template import OPTIONS, Template
-from flan_jax.config.evaluation import FORMS, MOST_SHOTS
+from flan_jax.config.evaluation import FORMS, MAX_FEWSHOT
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -21,12 +21,12 @@ class Style:
       their OPTIONS block, `no_template` for its fields alone, `dataset_name` for its
       fields after its name.
     templates: only the first so many templates; None for all of them.
-    shots: exemplars before every prompt; fewer where no more fit.
+    num_fewshot: exemplars before every prompt; fewer where no more fit.
   """
 
   form: str = 'instructions'
   templates: int | None = None
-  shots: int = 0
+  num_fewshot: int = 0
 
   def __post_init__(self):
     if self.form not in FORMS:
@@ -36,8 +36,8 @@ class Style:
       )
     if self.templates is not None and self.templates < 1:
       raise InputError(f'templates {self.templates}: must be 1 or more')
-    if not 0 <= self.shots <= MOST_SHOTS:
-      raise InputError(f'shots {self.shots}: must be 0 to {MOST_SHOTS}')
+    if not 0 <= self.num_fewshot <= MAX_FEWSHOT:
+      raise InputError(f'num_fewshot {self.num_fewshot}: must be 0 to {MAX_FEWSHOT}')
 
   @property
   def suffix(self) -> str:
@@ -47,8 +47,8 @@ class Style:
       parts.append(self.form)
     if self.templates is not None:
       parts.append(f'{self.templates}_templates')
-    if self.shots:
-      many = 'multi' if self.shots == MOST_SHOTS else str(self.shots)
+    if self.num_fewshot:
+      many = 'multi' if self.num_fewshot == MAX_FEWSHOT else str(self.num_fewshot)
       parts.append(f'{many}_shot')
     return ''.join(f'_{part}' for part in parts)
 

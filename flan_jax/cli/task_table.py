@@ -73,7 +73,7 @@ def mixture(found: Mixture) -> Listing:
     'maximum_rate': mixtures.MAXIMUM_RATE,
     'shared_cap': found.shared_cap,
     'form': style.form,
-    'shots': style.shots,
+    'num_fewshot': style.num_fewshot,
     'total_rate': total,
     'datasets': [
       {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,
@@ -135,16 +135,16 @@ def why_left_out(found: Mixture) -> dict[str, str]:
 
 def all_mixtures() -> Listing:
   """Every mixture, a line each."""
-  names = ('mixture', 'tasks', 'total rate', 'held out', 'shots', 'form', 'templates',
+  names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'form', 'templates',
            'shared cap')  # fmt: skip
   examples = [
     (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
-     ', '.join(found.held_out) or '-', found.style.shots, found.style.form,
+     ', '.join(found.held_out) or '-', found.style.num_fewshot, found.style.form,
      found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
     for found in registry.mixtures().values()
   ]  # fmt: skip
 
-  right = ('tasks', 'total rate', 'shots', 'templates')
+  right = ('tasks', 'total rate', 'num_fewshot', 'templates')
   return Listing(
     [dict(zip((name.replace(' ', '_') for name in names), example, strict=True))
      for example in examples],

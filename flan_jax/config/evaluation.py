@@ -10,7 +10,7 @@ from flan_jax.errors import InputError
 FORMS = ('instructions', 'no_options', 'no_template', 'dataset_name')
 """The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
 
-MOST_SHOTS = 16
+MAX_FEWSHOT = 16
 """Most exemplars of a few-shot prompt (FLAN section 4.4)."""
 
 
@@ -29,7 +29,7 @@ class Evaluate:
       'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
     decoding: how free text is written; greedily unless said otherwise.
     base: whether the untuned model is measured beside the tuned one.
-    shots: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
+    num_fewshot: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
     form: the words of the prompts: 'instructions', or 'no_options', 'no_template',
       'dataset_name' (the ablations of section 4.3), or 'continuation'.
     base_form: the words that the untuned model reads; None for the same.
@@ -48,7 +48,7 @@ class Evaluate:
   normalization: str = 'none'
   decoding: Decoding = GREEDY
   base: bool = True
-  shots: int = 0
+  num_fewshot: int = 0
   form: str = 'instructions'
   base_form: str | None = None
   period: int | None = None
@@ -61,11 +61,11 @@ class Evaluate:
     check_one_of('FORM', self.form, forms, field='form')
     if self.base_form is not None:
       check_one_of('BASE_FORM', self.base_form, forms, field='base_form')
-    if not 0 <= self.shots <= MOST_SHOTS:
-      nearest = min(max(self.shots, 0), MOST_SHOTS)
+    if not 0 <= self.num_fewshot <= MAX_FEWSHOT:
+      nearest = min(max(self.num_fewshot, 0), MAX_FEWSHOT)
       raise InputError(
-        f'SHOTS: got {self.shots}; must be 0 to {MOST_SHOTS}; the nearest is {nearest}',
-        field='shots',
+        f'NUM_FEWSHOT: got {self.num_fewshot}; must be 0 to {MAX_FEWSHOT}; the nearest is {nearest}',
+        field='num_fewshot',
       )
     for name, field in (
       ('MAX_EXAMPLES', 'max_examples'),

@@ -41,7 +41,7 @@ class Pool:
 
   Attributes:
     dataset: the declaration.
-    shots: most exemplars of a prompt.
+    num_fewshot: most exemplars of a prompt.
     seed: template seed, of the draws.
   """
 
@@ -50,7 +50,7 @@ class Pool:
     dataset: Dataset,
     examples: Iterable[Example],
     *,
-    shots: int,
+    num_fewshot: int,
     seed: int,
     count: Count,
     exemplar: Callable[[Dataset, int, Example], str] = prompt_lib.exemplar,
@@ -63,7 +63,7 @@ class Pool:
     next.
     """
     self.dataset = dataset
-    self.shots = shots
+    self.num_fewshot = num_fewshot
     self.seed = seed
     self._count = count
     self._exemplar = exemplar
@@ -77,7 +77,7 @@ class Pool:
 
   def draw(self, example: Example, epoch: int) -> list[Example]:
     """The exemplars of `example` in `epoch`, each another example; fewer if there are none."""
-    return list(itertools.islice(self._walk(example, epoch), self.shots))
+    return list(itertools.islice(self._walk(example, epoch), self.num_fewshot))
 
   def _walk(self, example: Example, epoch: int) -> Iterator[Example]:
     """Rows other than `example` in a seeded order, each once."""
@@ -93,7 +93,7 @@ class Pool:
   def prompt(
     self, example: Example, template: int, epoch: int, *, most: int = TOKENS
   ) -> Shown:
-    """`example` in words after as many of its exemplars as fit, up to `shots`.
+    """`example` in words after as many of its exemplars as fit, up to `num_fewshot`.
 
     The exemplars are those of `draw` up to the first that does not fit: none is cut,
     and none is passed over for being long. Where not even one fits the prompt is the

@@ -71,7 +71,7 @@ class DatasetResult:
     templates: indices of those that the tuned model was asked by.
     splits: by name.
     base_templates: of those that the base model was asked by; None for the same.
-    shots: exemplars asked for.
+    num_fewshot: exemplars asked for.
     form: the words that the tuned model read.
     base_form: those that the base model read.
   """
@@ -80,7 +80,7 @@ class DatasetResult:
   templates: tuple[int, ...]
   splits: Mapping[str, SplitResult]
   base_templates: tuple[int, ...] | None = None
-  shots: int = 0
+  num_fewshot: int = 0
   form: str = 'instructions'
   base_form: str = 'instructions'
 
@@ -136,7 +136,7 @@ def evaluate(
   templates: int | Sequence[int] | None = None,
   max_examples: int | None = None,
   splits: Sequence[str] = SPLITS,
-  shots: int = 0,
+  num_fewshot: int = 0,
   form: str = 'instructions',
   base_form: str | None = None,
   limits: Limits | None = None,
@@ -158,7 +158,7 @@ def evaluate(
       None for all of them. Turned-around templates are never measured.
     max_examples: most examples of each split, drawn by `seed`; None for all.
     splits: `dev` chooses the best template, `test` is reported.
-    shots: most exemplars before each prompt, drawn by `seed` from train, never the
+    num_fewshot: most exemplars before each prompt, drawn by `seed` from train, never the
       example itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
     form: the words: `instructions`; `no_options`, the same without their OPTIONS;
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
@@ -204,12 +204,12 @@ def evaluate(
     if not drawn:
       warnings.add(dataset.label, f'no examples in {" or ".join(splits)}; left out')
       continue
-    pool_examples = _few_shot_examples(dataset, read) if shots else []
-    if shots and not pool_examples:
+    pool_examples = _few_shot_examples(dataset, read) if num_fewshot else []
+    if num_fewshot and not pool_examples:
       warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
       continue
     questions = _questions(
-      dataset, models, forms, templates=templates, shots=shots, examples=pool_examples,
+      dataset, models, forms, templates=templates, num_fewshot=num_fewshot, examples=pool_examples,
       seed=seed,
     )  # fmt: skip
     queue = [(split, example) for split, some in drawn.items() for example in some]
@@ -230,7 +230,7 @@ def evaluate(
           templates=questions['tuned'].templates,
           splits=parts,
           base_templates=questions['base'].templates if base is not None else None,
-          shots=shots,
+          num_fewshot=num_fewshot,
           form=forms['tuned'],
           base_form=forms['base'],
         )
@@ -310,7 +310,7 @@ def _questions(
   forms: Mapping[str, str],
   *,
   templates: int | Sequence[int] | None,
-  shots: int,
+  num_fewshot: int,
   examples: Sequence[Example],
   seed: int,
 ) -> dict[str, Question]:
@@ -318,28 +318,30 @@ def _questions(
   made: dict[tuple[str, str], Question] = {}
   out = {}
   for name, model in models.items():
-    key = (forms[name], model.tokenizer.digest if shots else '')
+    key = (forms[name], model.tokenizer.digest if num_fewshot else '')
     if key not in made:
       made[key] = _question(
-        dataset, forms[name], model, templates=templates, shots=shots, examples=examples,
+        dataset, forms[name], model, templates=templates, num_fewshot=num_fewshot, examples=examples,
         seed=seed,
       )  # fmt: skip
     out[name] = made[key]
   return out
 
 
-def _question(dataset, form, model, *, templates, shots, examples, seed) -> Question:
+def _question(
+  dataset, form, model, *, templates, num_fewshot, examples, seed
+) -> Question:
   if form == continuation_prompts.FORM:
     styled, how = continuation_prompts.of(dataset), continuation_prompts.how(dataset)
   else:
     styled, how = Style(form=form).of(dataset), {}
   pool = None
-  if shots:
+  if num_fewshot:
     encode = model.tokenizer.encode_batch
     pool = Pool(
       styled,
       examples,
-      shots=shots,
+      num_fewshot=num_fewshot,
       seed=seed,
       count=lambda texts: [len(ids) for ids in encode(texts)],
       **(

@@ -19,19 +19,19 @@ def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
   return {'directory': None if made else tfds_features.directory(data_dir)}
 
 
-def in_store(store: Store, *, shots: int, data_dir: str | None) -> dict[str, Any]:
+def in_store(store: Store, *, num_fewshot: int, data_dir: str | None) -> dict[str, Any]:
   """Where the examples of a store come from; exemplars are read raw.
 
   Args:
     store: it.
-    shots: exemplars before each prompt.
+    num_fewshot: exemplars before each prompt.
     data_dir: raw data, for them.
   """
   return {
     'store': str(store.path),
     'store_digest': store.digest,
     'template_seed': store.manifest['seed'],
-    **(in_raw(store.manifest['family'], data_dir) if shots else {}),
+    **(in_raw(store.manifest['family'], data_dir) if num_fewshot else {}),
   }
 
 

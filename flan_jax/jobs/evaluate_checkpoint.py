@@ -70,7 +70,7 @@ def evaluate_checkpoint(
     rows = eval_data.stored(store, data_dir=data_dir, progress=progress)
     digest, missing = store.digest, tuple(store.manifest['missing'])
     where = measured_data.in_store(
-      store, shots=evaluation.evaluate.shots, data_dir=data_dir
+      store, num_fewshot=evaluation.evaluate.num_fewshot, data_dir=data_dir
     )
     datasets = eval_data.in_store(
       datasets, store, missing=evaluation.missing, progress=progress

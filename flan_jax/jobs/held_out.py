@@ -101,7 +101,9 @@ class HeldOutEvaluation:
       'data_digest': store.digest,
       'seed': seed,
       'missing': tuple(store.manifest['missing']),
-      'data': measured_data.in_store(store, shots=evaluate.shots, data_dir=data_dir),
+      'data': measured_data.in_store(
+        store, num_fewshot=evaluate.num_fewshot, data_dir=data_dir
+      ),
     }
 
   def before(self, params: Any) -> dict[str, Any]:

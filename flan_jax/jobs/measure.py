@@ -76,7 +76,7 @@ def title(
   names = f'{len(datasets)} datasets'
   if len(datasets) <= _NAMED:
     names = ', '.join(dataset.name for dataset in datasets)
-  how = f'{evaluate.shots}-shot' if evaluate.shots else 'zero-shot'
+  how = f'{evaluate.num_fewshot}-shot' if evaluate.num_fewshot else 'zero-shot'
   return f'{how} on {", ".join(clusters)}: {names}'
 
 
@@ -95,7 +95,7 @@ def run(
   settled = {
     'templates': evaluate.templates,
     'max_examples': evaluate.max_examples,
-    'shots': evaluate.shots,
+    'num_fewshot': evaluate.num_fewshot,
     'form': evaluate.form,
     'base_form': evaluate.base_form,
   }

@@ -116,13 +116,13 @@ def _row(
     'split': result.split,
     'n': len(split.rows),
     'n_declared': dataset.num_examples(result.split) or None,
-    'shots': result.shots,
+    'num_fewshot': result.num_fewshot,
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
     'templates_declared': _declared(result),
     **_measures(result, 'tuned'),
   }
-  if result.shots and 'tuned' in split.shown:
+  if result.num_fewshot and 'tuned' in split.shown:
     row['shown'] = float(split.shown['tuned'].mean())
   if split.base is not None:
     row['base'] = _measures(result, 'base')
@@ -140,7 +140,7 @@ def _row(
     published.figures(
       dataset.name,
       metric=metric.name,
-      shots=result.shots,
+      num_fewshot=result.num_fewshot,
       direction=dataset.direction,
     )
     if dataset.family == 'flan'

@@ -103,9 +103,9 @@ def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) ->
   """What may be claimed of each cluster that was to be measured."""
   seen = dict(report['guard'].get('seen', {}))
   seen |= {average['cluster']: average['seen'] for average in averages}
-  shots = averages[0]['shots'] if averages else 0
+  num_fewshot = averages[0]['num_fewshot'] if averages else 0
   return '; '.join(
-    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, shots)}'
+    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, num_fewshot)}'
     for cluster, said in seen.items()
   )
 

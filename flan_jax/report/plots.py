@@ -96,7 +96,7 @@ def averages(report: Mapping[str, Any]) -> str:
 
 
 def _published(report: Mapping[str, Any]) -> str:
-  return f'{published.model(report["rows"][0]["shots"])} (hollow: unverified)'
+  return f'{published.model(report["rows"][0]["num_fewshot"])} (hollow: unverified)'
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,14 +37,14 @@ def shown(figure: dict[str, Any]) -> str:
   return f'{figure["value"]:.1f}' + ('' if figure['mark'] == 'confirmed' else ' ?')
 
 
-def setting(shots: int) -> str:
-  """The setting of the paper that a result of `shots` exemplars stands beside."""
-  return 'few_shot' if shots else 'zero_shot'
+def setting(num_fewshot: int) -> str:
+  """The setting of the paper that a result of `num_fewshot` exemplars stands beside."""
+  return 'few_shot' if num_fewshot else 'zero_shot'
 
 
-def model(shots: int) -> str:
+def model(num_fewshot: int) -> str:
   """What the published figure beside such a result is called."""
-  return 'FLAN 137B' + (' few-shot' if shots else '')
+  return 'FLAN 137B' + (' few-shot' if num_fewshot else '')
 
 
 def beside(of: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ def beside(of: Mapping[str, Any]) -> dict[str, Any] | None:
   It is the mean over templates: zero-shot beside a zero-shot result, few-shot (with as
   many exemplars as the paper shows, up to 16) beside any other.
   """
-  return of.get('published', {}).get(f'flan_137b_{setting(of.get("shots", 0))}')
+  return of.get('published', {}).get(f'flan_137b_{setting(of.get("num_fewshot", 0))}')
 
 
 def _by_setting(lines: Iterable[dict[str, str]]) -> dict[str, dict[str, Any]]:
@@ -66,20 +66,20 @@ def _by_setting(lines: Iterable[dict[str, str]]) -> dict[str, dict[str, Any]]:
   }
 
 
-def _of(shots: int | None, line: dict[str, str]) -> bool:
+def _of(num_fewshot: int | None, line: dict[str, str]) -> bool:
   """Whether a line is of that many exemplars: none, some, or (None) whichever."""
-  return shots is None or line['setting'].startswith(setting(shots))
+  return num_fewshot is None or line['setting'].startswith(setting(num_fewshot))
 
 
 def figures(
-  dataset: str, *, metric: str, shots: int | None = None, direction: str = ''
+  dataset: str, *, metric: str, num_fewshot: int | None = None, direction: str = ''
 ) -> dict[str, dict[str, Any]]:
   """Published figures of a FLAN dataset, in percent, each with its source mark.
 
   Args:
     dataset: short name of a dataset of the `flan` family.
     metric: headline name of the dataset's metric. The paper's ROUGE-L is our rougeLsum.
-    shots: exemplars of the result that they stand beside: the zero-shot figures for 0,
+    num_fewshot: exemplars of the result that they stand beside: the zero-shot figures for 0,
       the few-shot ones for more, all of them for None.
     direction: of a translation, as `en-fr`.
 
@@ -92,12 +92,14 @@ def figures(
   return _by_setting(
     line
     for line in table()
-    if line['dataset'] == dataset and line['metric'] == wanted and _of(shots, line)
+    if line['dataset'] == dataset
+    and line['metric'] == wanted
+    and _of(num_fewshot, line)
   )
 
 
 def averages(
-  cluster: str, results: Iterable[str], *, shots: int | None = None
+  cluster: str, results: Iterable[str], *, num_fewshot: int | None = None
 ) -> dict[str, dict[str, Any]]:
   """The paper's averages over a cluster (figures 1 and 9), if they are over `results`.
 
@@ -105,7 +107,7 @@ def averages(
     cluster: name of the cluster.
     results: the datasets averaged over, each with its direction where it has one
       (`wmt14_enfr en-fr`).
-    shots: as in `figures`.
+    num_fewshot: as in `figures`.
 
   Returns:
     As `figures`; {} where the paper averages over others.
@@ -116,7 +118,7 @@ def averages(
     for line in table()
     if line['dataset'] == AVERAGE + cluster
     and sorted(line['source'].partition(_OVER)[2].split('; ')[0].split()) == wanted
-    and _of(shots, line)
+    and _of(num_fewshot, line)
   )
 
 

@@ -79,7 +79,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
   Returns:
     One dict per cluster: cluster, family, models (what they are called), seen (in
     words, whether tuning saw it), datasets, results, splits (of each result), n (over
-    the results), shots, mean,
+    the results), num_fewshot, mean,
     ci95, chance, majority, and where a base model was measured base (mean, ci95),
     delta, delta_ci95; published is the paper's average where it is over the same
     results. Datasets are independent draws, so their
@@ -98,7 +98,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
       'results': len(rows),
       'splits': [row['split'] for row in rows],
       'n': sum(row['n'] for row in rows),
-      'shots': rows[0]['shots'],
+      'num_fewshot': rows[0]['num_fewshot'],
       **_average(rows, 'mean', 'ci95'),
     }
     for key in ('chance', 'majority'):
@@ -109,7 +109,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
       average['base'] = _average(base, 'mean', 'ci95')
       average |= _average(rows, 'delta', 'delta_ci95')
     average['published'] = published.averages(
-      cluster, map(label, rows), shots=average['shots']
+      cluster, map(label, rows), num_fewshot=average['num_fewshot']
     )
     found.append(average)
   return found
@@ -148,11 +148,11 @@ def headline(average: Mapping[str, Any]) -> str:
   """
   name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
   what = name + statements.world(average['family']) + statements.dev(average['splits'])
-  claim = statements.claim(average['seen'], average['shots'])
+  claim = statements.claim(average['seen'], average['num_fewshot'])
   known = published.beside(average)
   paper = ''
   if known:
-    paper = f' ({published.model(average["shots"])}: {published.shown(known)})'
+    paper = f' ({published.model(average["num_fewshot"])}: {published.shown(known)})'
   figure = f'{average["models"]["tuned"]} {average["mean"]:.1f}'
   if 'base' not in average:
     return f'{what}, {claim}: {figure} [{bounds(average["ci95"])}]{paper}'

@@ -40,7 +40,7 @@ _SCORES = {
 """How options were ranked -> what their scores are."""
 
 
-def shots(count: int) -> str:
+def num_fewshot(count: int) -> str:
   """`zero-shot`, `3-shot`."""
   return f'{count}-shot' if count else 'zero-shot'
 
@@ -53,10 +53,10 @@ def claim(seen: str, count: int) -> str:
     count: exemplars before each prompt.
   """
   if seen.startswith('zero-shot'):  # (training unknown), and the like
-    return shots(count) + seen.removeprefix('zero-shot')
+    return num_fewshot(count) + seen.removeprefix('zero-shot')
   if seen == 'trained on' and not count:
     return f'no exemplars, {seen}'  # zero-shot would say that it is unseen
-  return f'{shots(count)}, {seen}'
+  return f'{num_fewshot(count)}, {seen}'
 
 
 def world(family: str | None) -> str:
@@ -200,14 +200,14 @@ def asked(report: Mapping[str, Any]) -> str:
   """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
   said = []
   for row in report['rows']:
-    words = [shots(row['shots'])]
+    words = [num_fewshot(row['num_fewshot'])]
     form, own = row['form'], row.get('base', {}).get('form', row['form'])
     if form != 'instructions':
       words.append(form.replace('_', ' '))
     if own != form:
       words.append(f'base: {own.replace("_", " ")}')
     said.append(', '.join(words))
-  return '; '.join(dict.fromkeys(said or [shots(0)]))
+  return '; '.join(dict.fromkeys(said or [num_fewshot(0)]))
 
 
 def answers(report: Mapping[str, Any]) -> Iterator[str]:
@@ -230,9 +230,9 @@ def scores(report: Mapping[str, Any]) -> str:
 def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
   """A line for each result whose prompts had no room for all exemplars."""
   for row in report['rows']:
-    if row.get('shown', row['shots']) < row['shots']:
+    if row.get('shown', row['num_fewshot']) < row['num_fewshot']:
       yield (
-        f'{label(row)}: {row["shown"]:.1f} of {row["shots"]} exemplars on average; no '
+        f'{label(row)}: {row["shown"]:.1f} of {row["num_fewshot"]} exemplars on average; no '
         'more fit'
       )
 

@@ -28,7 +28,7 @@ SIGNIFICANT = 0.05
 """Differences are marked where their corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'shots',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'num_fewshot',
   'form', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
   'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
@@ -83,7 +83,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     'dirty': row.get('contamination', {}).get('dirty'),
     'clean': row.get('contamination', {}).get('clean'),
     'clean_mean': row.get('contamination', {}).get('mean'),
-    f'flan_137b_{published.setting(row["shots"])}': known.get('value'),
+    f'flan_137b_{published.setting(row["num_fewshot"])}': known.get('value'),
     'flan_137b_mark': known.get('mark'),
   }
 
@@ -109,7 +109,7 @@ def latex(report: Mapping[str, Any]) -> str:
   heads = ['Dataset', '$n$', 'Chance']
   heads += ['Base', name, 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
   heads += ['Best dev'] + (
-    [published.model(report['rows'][0]['shots'])] if with_published else []
+    [published.model(report['rows'][0]['num_fewshot'])] if with_published else []
   )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
@@ -466,7 +466,7 @@ def _cells(
     known = published.beside(row)
     dagger = f' {DIFFERS}' if row.get('differs') else ''
     # A line each: the heading is no reason for a wide column.
-    paper = published.model(row['shots']).removesuffix(' few-shot')
-    lines = (paper, *(['few-shot'] if row['shots'] else []), '(?:', 'unverified)')
+    paper = published.model(row['num_fewshot']).removesuffix(' few-shot')
+    lines = (paper, *(['few-shot'] if row['num_fewshot'] else []), '(?:', 'unverified)')
     cells['\n'.join(lines)] = published.shown(known) + dagger if known else '-'
   return cells

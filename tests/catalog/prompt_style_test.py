@@ -1,4 +1,4 @@
-"""Styles: the ablation of instructions, fewer templates, more shots."""
+"""Styles: the ablation of instructions, fewer templates, more num_fewshot."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_fewer_templates_are_the_first(dataset):
   few = Style(templates=4).of(dataset)
   assert few.templates == dataset.templates[:4]
   assert Style(templates=99).of(dataset) is dataset
-  assert Style(shots=5).of(dataset) is dataset
+  assert Style(num_fewshot=5).of(dataset) is dataset
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_fewer_templates_are_the_first(dataset):
     (Style(), ''),
     (Style(form='no_template'), '_no_template'),
     (Style(templates=4), '_4_templates'),
-    (Style(shots=5), '_5_shot'),
-    (Style(shots=16), '_multi_shot'),
-    (Style(templates=2, shots=1), '_2_templates_1_shot'),
+    (Style(num_fewshot=5), '_5_shot'),
+    (Style(num_fewshot=16), '_multi_shot'),
+    (Style(templates=2, num_fewshot=1), '_2_templates_1_shot'),
   ],
 )
 def test_a_style_names_its_tasks(style, suffix):
@@ -70,7 +70,7 @@ def test_a_style_names_its_tasks(style, suffix):
   [
     ({'form': 'no_templat'}, "did you mean 'no_template'"),
     ({'templates': 0}, 'templates 0: must be 1 or more'),
-    ({'shots': 17}, 'shots 17: must be 0 to 16'),
+    ({'num_fewshot': 17}, 'num_fewshot 17: must be 0 to 16'),
   ],
 )
 def test_bad_styles_are_named(given, message):

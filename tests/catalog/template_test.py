@@ -89,14 +89,14 @@ def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
 
 
 @given(values, st.integers(0, 4))
-def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, shots):
+def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, num_fewshot):
   rte = registry.get('rte')
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
   example = Example('row', {**values, 'answer': 'yes'}, answer)
   alone = prompt_lib.render(rte, 0, example)
-  shown = prompt_lib.render(rte, 0, example, exemplars=[example] * shots)
+  shown = prompt_lib.render(rte, 0, example, exemplars=[example] * num_fewshot)
   one = prompt_lib.exemplar(rte, 0, example)
-  assert shown == (one * shots + alone.inputs, alone.targets)
+  assert shown == (one * num_fewshot + alone.inputs, alone.targets)
 
 
 @pytest.mark.parametrize(

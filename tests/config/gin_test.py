@@ -156,7 +156,7 @@ EVALUATION = """include 'gin/evaluate/zero_shot.gin'
 CHECKPOINT = 'x'
 OUTPUT_DIR = 'y'
 CLUSTERS = 'nli'
-SHOTS = 0
+NUM_FEWSHOT = 0
 """
 
 
@@ -227,7 +227,7 @@ def unused(verb: str, *lines: str, flags: tuple[str, ...] = (), tmp_path) -> lis
   [
     ('train', 'TRAIN_STPES = 1', r"run\.gin:7: TRAIN_STPES: no macro of that name.*"
      "did you mean 'TRAIN_STEPS'"),
-    ('eval', 'SHOT = 3', r"run\.gin:7: SHOT: no macro.*did you mean 'SHOTS'"),
+    ('eval', 'SHOT = 3', r"run\.gin:7: SHOT: no macro.*did you mean 'NUM_FEWSHOT'"),
     ('train', 'Evaluation.seed = 1', r'run\.gin:7: Evaluation\.seed has no effect.*and '
      "no Evaluation; did you mean 'Evaluate'"),
     ('eval', 'Optimizer.schedule = 7', r'Optimizer\.schedule has no effect: `flan ev'),
@@ -251,13 +251,15 @@ def test_a_class_that_nothing_builds_is_not_bound(tmp_path):
 
 def test_macros_of_ours_may_stand_in_a_file_of_several_verbs(tmp_path):
   """With a word where they do nothing; on the command line they are refused."""
-  assert unused('eval', 'SHOTS = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
-  warnings = unused('train', 'SHOTS = 3', 'SEED = 3', tmp_path=tmp_path)
+  assert unused('eval', 'NUM_FEWSHOT = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
+  warnings = unused('train', 'NUM_FEWSHOT = 3', 'SEED = 3', tmp_path=tmp_path)
   assert [w.partition('run.gin:')[2] for w in warnings] == [
-    '7: SHOTS has no effect on `flan train`'
+    '7: NUM_FEWSHOT has no effect on `flan train`'
   ]
-  with pytest.raises(InputError, match=r'^--gin\.SHOTS: nothing here refers to it'):
-    unused('train', 'SHOTS = 3', flags=('SHOTS=4',), tmp_path=tmp_path)
+  with pytest.raises(
+    InputError, match=r'^--gin\.NUM_FEWSHOT: nothing here refers to it'
+  ):
+    unused('train', 'NUM_FEWSHOT = 3', flags=('NUM_FEWSHOT=4',), tmp_path=tmp_path)
 
 
 def test_a_macro_that_a_binding_has_replaced_is_refused_as_a_flag(tmp_path):

@@ -32,15 +32,15 @@ def pairs(number, words=3):
   return out
 
 
-def pool_of(examples, *, shots=5, seed=0):
+def pool_of(examples, *, num_fewshot=5, seed=0):
   dataset = registry.get('pairs', family='tiny')
-  return Pool(dataset, examples, shots=shots, seed=seed, count=count)
+  return Pool(dataset, examples, num_fewshot=num_fewshot, seed=seed, count=count)
 
 
 def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
   """... after exemplars in the same template, each with its answer."""
   examples = pairs(40)
-  pool = pool_of(examples, shots=2)
+  pool = pool_of(examples, num_fewshot=2)
   shown = pool.prompt(examples[0], 3, 0)
   alone = prompt.render(pool.dataset, 3, examples[0])
   assert shown.prompt.targets == alone.targets
@@ -56,7 +56,7 @@ def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
 def test_a_row_is_never_its_own_exemplar_nor_is_its_double(world):
   examples = pairs(6)
   double = examples[2]._replace(example_id='train.0.99')
-  pool = pool_of([*examples, double], shots=16)
+  pool = pool_of([*examples, double], num_fewshot=16)
   for row in examples:
     drawn = pool.draw(row, 0)
     assert row.example_id not in [other.example_id for other in drawn]
@@ -74,13 +74,13 @@ def test_draws_follow_the_seed_the_row_and_the_epoch(world):
   assert first != names(pool_of(examples, seed=1), examples[7], 0)
   assert first != names(pool_of(examples), examples[7], 1)
   assert first != names(pool_of(examples), examples[8], 0)
-  # The first of fewer shots are the first of more.
-  assert first[:2] == names(pool_of(examples, shots=2), examples[7], 0)
+  # The first of fewer num_fewshot are the first of more.
+  assert first[:2] == names(pool_of(examples, num_fewshot=2), examples[7], 0)
 
 
 def test_every_row_is_drawn_about_equally_often(world):
   examples = pairs(50)
-  pool = pool_of(examples, shots=5)
+  pool = pool_of(examples, num_fewshot=5)
   drawn = collections.Counter(
     other.example_id
     for row in examples
@@ -95,7 +95,7 @@ def test_every_row_is_drawn_about_equally_often(world):
 @pytest.mark.parametrize('most', [80, 200, 333, 500, 960])
 def test_as_many_are_shown_as_fit_and_one_more_would_not(world, most):
   examples = pairs(60, words=6)
-  pool = pool_of(examples, shots=16)
+  pool = pool_of(examples, num_fewshot=16)
   for row in examples[:20]:
     shown = pool.prompt(row, 0, 0, most=most)
     drawn = pool.draw(row, 0)
@@ -131,7 +131,7 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
       seed=0,
       limits=limits,
       sequence_length=sequence_length,
-      pool=pool_of(examples, shots=16),
+      pool=pool_of(examples, num_fewshot=16),
     )
     for got in renderer(examples, 0):
       assert not got.cut_inputs
@@ -148,7 +148,9 @@ def test_without_rows_there_is_nothing_to_show(world):
 
 @pytest.fixture
 def few_shot(world, tmp_path):
-  mixture = dataclasses.replace(world.mixture, name='tiny_2_shot', style=Style(shots=2))
+  mixture = dataclasses.replace(
+    world.mixture, name='tiny_2_shot', style=Style(num_fewshot=2)
+  )
   manifest = materialize(
     mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2, seed=3
   )
@@ -157,12 +159,16 @@ def few_shot(world, tmp_path):
 
 def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   manifest, store, world = few_shot
-  assert manifest['style'] == {'form': 'instructions', 'templates': None, 'shots': 2}
+  assert manifest['style'] == {
+    'form': 'instructions',
+    'templates': None,
+    'num_fewshot': 2,
+  }
   for name in ('pairs', 'stories', 'picks'):
     dataset = registry.get(name, family='tiny')
     examples = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
-    pool = Pool(dataset, examples, shots=2, seed=3, count=count)
-    shots = collections.Counter()
+    pool = Pool(dataset, examples, num_fewshot=2, seed=3, count=count)
+    num_fewshot = collections.Counter()
     for epoch in range(2):
       for i, row in enumerate(examples):
         record = store.record(name, epoch * len(examples) + i)
@@ -170,8 +176,8 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
         shown = pool.prompt(row, record.template, epoch, most=most)
         assert BYTES.decode(record.example.inputs) == shown.prompt.inputs
         assert record.exemplars == shown.exemplars
-        shots[str(len(shown.exemplars))] += 1
-    assert manifest['datasets'][name]['shots'] == shots
+        num_fewshot[str(len(shown.exemplars))] += 1
+    assert manifest['datasets'][name]['num_fewshot'] == num_fewshot
 
 
 def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):

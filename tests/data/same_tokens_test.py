@@ -103,7 +103,7 @@ class Listener:
                      1, 1)  # fmt: skip
 
 
-def evaluated(dataset, examples, words, *, shots=0):
+def evaluated(dataset, examples, words, *, num_fewshot=0):
   """(row id, template) -> tokens of the prompt that the evaluator asks."""
   model, asked = Listener(words), []
 
@@ -116,7 +116,7 @@ def evaluated(dataset, examples, words, *, shots=0):
     examples=lambda name, split: examples,
     splits=('test',),
     limits=LIMITS,
-    shots=shots,
+    num_fewshot=num_fewshot,
     emit=note,
   )
   return dict(zip(asked, model.heard, strict=True))
@@ -171,10 +171,10 @@ def test_training_evaluation_and_few_shot_give_the_same_tokens(
     long += len(train[key]) > LIMITS.inputs * 0.8
   assert long
   count = lambda texts: [len(ids) for ids in words.encode_batch(texts)]  # noqa: E731
-  pool = Pool(dataset, examples, shots=2, seed=0, count=count)
+  pool = Pool(dataset, examples, num_fewshot=2, seed=0, count=count)
   # The exemplars of evaluation are those of the first epoch.
   shown = trained(dataset, examples, words, pool=pool, epochs=1)
-  also = evaluated(dataset, examples, words, shots=2)
+  also = evaluated(dataset, examples, words, num_fewshot=2)
   both = shown.keys() & also.keys()
   for key in both:
     assert also[key] == shown[key]

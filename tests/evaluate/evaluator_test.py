@@ -409,8 +409,8 @@ class TestShots:
 
   def test_exemplars_stand_before_the_zero_shot_prompt_with_their_answers(self):
     _, plain = self.ask()
-    found, seen = self.ask(shots=2)
-    assert found.datasets[0].shots == 2
+    found, seen = self.ask(num_fewshot=2)
+    assert found.datasets[0].num_fewshot == 2
     for one, other in zip(plain, seen, strict=True):
       assert other['prompt'].endswith(one['prompt'])
       assert len(other['exemplars']) == 2
@@ -421,7 +421,7 @@ class TestShots:
       assert other['prompt'].count('ANSWER: ') == 2
 
   def test_every_template_shows_the_same_exemplars_of_a_row(self):
-    _, seen = self.ask(shots=3)
+    _, seen = self.ask(num_fewshot=3)
     by_row = {}
     for record in seen:
       by_row.setdefault(record['example_id'], set()).add(tuple(record['exemplars']))
@@ -429,19 +429,19 @@ class TestShots:
     assert len(set().union(*by_row.values())) > 1
 
   def test_depend_on_the_seed_alone(self):
-    shown = lambda seed: [r['exemplars'] for r in self.ask(shots=3, seed=seed)[1]]  # noqa: E731
+    shown = lambda seed: [r['exemplars'] for r in self.ask(num_fewshot=3, seed=seed)[1]]  # noqa: E731
     assert shown(1) == shown(1)
     assert shown(1) != shown(2)
 
   def test_as_many_as_fit_and_never_more_than_960_tokens(self):
-    _, seen = self.ask(shots=16, count=40)
+    _, seen = self.ask(num_fewshot=16, count=40)
     tokens = [len(BYTES.encode(record['prompt'])) for record in seen]
     assert max(tokens) <= 960
     assert all(1 <= len(record['exemplars']) < 16 for record in seen)
     assert min(tokens) > 960 - 120  # another one would not have fitted
 
   def test_a_short_row_of_the_scorer_has_room_for_fewer(self):
-    _, seen = self.ask(shots=16, sequence_length=300)
+    _, seen = self.ask(num_fewshot=16, sequence_length=300)
     assert {len(record['exemplars']) for record in seen} == {2, 3}
 
   def test_a_row_is_never_its_own_exemplar(self):
@@ -458,7 +458,7 @@ class TestShots:
         same if split == 'train' else examples(RANKED, 4)(name, split)
       ),
       splits=('test',),
-      shots=16,
+      num_fewshot=16,
       emit=lambda record, **_: seen.append(record),
     )
     for record in seen:
@@ -468,7 +468,7 @@ class TestShots:
   def test_a_dataset_without_training_rows_is_left_out_and_said(self):
     alone = dataclasses.replace(RANKED, train='')
     found = evaluator.evaluate(
-      says('yes'), datasets=[alone], examples=examples(RANKED, 3), shots=1
+      says('yes'), datasets=[alone], examples=examples(RANKED, 3), num_fewshot=1
     )
     assert found.datasets == ()
     assert found.warnings == (

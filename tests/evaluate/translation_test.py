@@ -187,7 +187,7 @@ def test_without_instructions_the_sentence_stands_alone(form, into, out):
 
 
 def test_exemplars_are_translated_the_same_way():
-  _, seen = evaluate(shots=2, templates=1, splits=('test',))
+  _, seen = evaluate(num_fewshot=2, templates=1, splits=('test',))
   for record, *_ in seen:
     *shown, asked = record['prompt'].split(prompt_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
@@ -254,7 +254,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
     bounds = [mean - half, mean + half]
     return {
       'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10,
-      'shots': 0,
+      'num_fewshot': 0,
       'mean': mean, 'ci95': bounds, 'chance': None, 'majority': None, **direction,
     }  # fmt: skip
 
@@ -280,10 +280,10 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 
 
 def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
-  found, _ = evaluate(shots=2, splits=('test',))
+  found, _ = evaluate(num_fewshot=2, splits=('test',))
   made = write.write(tmp_path, found, **ABOUT)
   assert [example['published'] for example in made['rows']] == [
-    published.figures('wmt14_enfr', metric='bleu', shots=2, direction=way)
+    published.figures('wmt14_enfr', metric='bleu', num_fewshot=2, direction=way)
     for way in ('fr-en', 'en-fr')
   ]
   with (tmp_path / 'report.csv').open(encoding='utf-8', newline='') as file:
@@ -404,14 +404,18 @@ def test_the_six_directions_of_the_paper_have_its_average():
     for name in ('wmt14_enfr', 'wmt16_translate_deen', 'wmt16_translate_roen')
     for way in registry.get(name).by_direction
   ]
-  for shots, average in ((0, 31.0), (5, 33.0)):
+  for num_fewshot, average in ((0, 31.0), (5, 33.0)):
     found = [
-      published.figures(name, metric='bleu', shots=shots, direction=direction)
+      published.figures(
+        name, metric='bleu', num_fewshot=num_fewshot, direction=direction
+      )
       for name, direction in six
     ]
-    name = f'flan_137b_{published.setting(shots)}'
+    name = f'flan_137b_{published.setting(num_fewshot)}'
     assert np.mean([f[name]['value'] for f in found]) == pytest.approx(average, abs=0.1)
-    mean = published.averages('translation', map(' '.join, six), shots=shots)
+    mean = published.averages(
+      'translation', map(' '.join, six), num_fewshot=num_fewshot
+    )
     assert mean[name]['value'] == average
   assert published.averages('translation', [name for name, _ in six]) == {}
 

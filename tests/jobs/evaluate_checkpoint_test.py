@@ -188,7 +188,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
   ('flag', 'value', 'message'),
   [
-    ('SHOTS', 17, 'SHOTS: got 17; must be 0 to 16; the nearest is 16'),
+    ('NUM_FEWSHOT', 17, 'NUM_FEWSHOT: got 17; must be 0 to 16; the nearest is 16'),
     ('FORM', 'no_option', "did you mean 'no_options'"),
     ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
     ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),

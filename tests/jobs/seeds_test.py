@@ -25,7 +25,7 @@ SMALL = {
   'Evaluate.batch_size': 4,
   'Evaluate.max_examples': 3,
   'Evaluate.templates': 1,
-  'Evaluate.shots': 1,
+  'Evaluate.num_fewshot': 1,
   'Evaluate.base': False,
 }
 

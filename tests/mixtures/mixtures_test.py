@@ -145,7 +145,7 @@ def test_every_split_comes_in_every_style(cluster):
     assert styled.datasets == plain.datasets
     assert mixing_rates.of(styled) == mixing_rates.of(plain)
     assert styled.held_out == plain.held_out
-  assert registry.mixture(f'{plain.name}_multi_shot').style.shots == 16
+  assert registry.mixture(f'{plain.name}_multi_shot').style.num_fewshot == 16
 
 
 def test_mixtures_have_names_of_their_own():

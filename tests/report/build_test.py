@@ -85,7 +85,7 @@ def test_has_the_agreed_keys():
     'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'form'
   }  # fmt: skip
   assert set(row) == measured | {
-    'dataset', 'cluster', 'metric', 'split', 'n', 'shots', 'chance', 'majority', 'base',
+    'dataset', 'cluster', 'metric', 'split', 'n', 'num_fewshot', 'chance', 'majority', 'base',
     'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
     'n_declared', 'templates_declared',
   }  # fmt: skip

@@ -34,7 +34,7 @@ ABOUT = {
 
 
 def evaluated(
-  out, right, *, some=None, seed=0, config='Evaluate.shots = 0  # default', said=None,
+  out, right, *, some=None, seed=0, config='Evaluate.num_fewshot = 0  # default', said=None,
   dataset=RTE, **more,
 ):  # fmt: skip
   """An evaluation of a model that is right on the rows `right(i)`, or says `said`."""
@@ -193,14 +193,14 @@ def test_f1a_counts_a_false_alarm_that_is_gone_as_better(tmp_path):
 
 
 class TestAskedOtherwise:
-  """SHOTS and FORM differ: the answers are paired all the same."""
+  """NUM_FEWSHOT and FORM differ: the answers are paired all the same."""
 
   def write(self, out, right, **more):
     evaluated(out, right, **more)
     return out
 
   def test_shots_pair_template_by_template(self, tmp_path):
-    new = self.write(tmp_path / 'new', lambda i: i < 50, shots=2)
+    new = self.write(tmp_path / 'new', lambda i: i < 50, num_fewshot=2)
     old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
     found = compare.compare(new, old)
     (row,) = found['rows']
@@ -246,7 +246,7 @@ class TestAskedOtherwise:
     assert '<td>\u2013</td><td>\u2013</td>' in html
 
   def test_the_page_names_what_differs_and_shows_the_template(self, tmp_path):
-    new = self.write(tmp_path / 'new', lambda i: i < 50, shots=2)
+    new = self.write(tmp_path / 'new', lambda i: i < 50, num_fewshot=2)
     old = self.write(tmp_path / 'old', lambda i: i < 20)
     compare.write(new, old)
     html = (new / 'difference.html').read_text(encoding='utf-8')
@@ -376,10 +376,12 @@ def test_without_predictions_two_figures_stand_apart(tmp_path):
 
 def test_what_was_set_otherwise_is_named(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
-  config = "Evaluate.shots = 4  # --gin.SHOTS\nEvaluation.output_dir = 'x'  # flag"
+  config = (
+    "Evaluate.num_fewshot = 4  # --gin.NUM_FEWSHOT\nEvaluation.output_dir = 'x'  # flag"
+  )
   evaluated(tmp_path / 'old', lambda i: True, config=config)
   found = compare.compare(tmp_path / 'new', tmp_path / 'old')
-  assert found['settings'] == [['Evaluate.shots', '4', '0']]
+  assert found['settings'] == [['Evaluate.num_fewshot', '4', '0']]
 
 
 def test_datasets_of_one_alone_are_listed(tmp_path):

@@ -29,17 +29,17 @@ def test_no_direction_and_no_other_has_any():
 
 
 def test_beside_a_few_shot_result_stands_the_few_shot_figure():
-  zero = published.figures('rte', metric='accuracy', shots=0)
-  few = published.figures('rte', metric='accuracy', shots=5)
+  zero = published.figures('rte', metric='accuracy', num_fewshot=0)
+  few = published.figures('rte', metric='accuracy', num_fewshot=5)
   whole = published.figures('rte', metric='accuracy')
   assert (len(zero), len(few)) == (4, 4)
   assert whole == zero | few
   assert zero['flan_137b_zero_shot']['value'] == 78.3
   assert few['flan_137b_few_shot']['value'] == 79.9
-  assert published.beside({'published': zero, 'shots': 0})['value'] == 78.3
-  assert published.beside({'published': whole, 'shots': 0})['value'] == 78.3
-  assert published.beside({'published': whole, 'shots': 5})['value'] == 79.9
-  assert published.beside({'published': zero, 'shots': 5}) is None
+  assert published.beside({'published': zero, 'num_fewshot': 0})['value'] == 78.3
+  assert published.beside({'published': whole, 'num_fewshot': 0})['value'] == 78.3
+  assert published.beside({'published': whole, 'num_fewshot': 5})['value'] == 79.9
+  assert published.beside({'published': zero, 'num_fewshot': 5}) is None
 
 
 def test_rouge_l_is_our_headline():
@@ -120,7 +120,7 @@ def test_the_average_of_closed_book_qa_over_the_datasets_that_are_here():
   """... is that of arXiv v1, of the TriviaQA that TFDS has."""
   names = [d.name for d in registry.family('flan').values()
            if d.cluster == 'closed_book_qa']  # fmt: skip
-  found = published.averages('closed_book_qa', names, shots=0)
+  found = published.averages('closed_book_qa', names, num_fewshot=0)
   assert found == {'flan_137b_zero_shot': {'value': 53.7, 'mark': 'confirmed'}}
 
 
@@ -130,9 +130,11 @@ def test_the_average_of_closed_book_qa_over_the_datasets_that_are_here():
 )
 def test_figure_9_is_the_mean_of_the_datasets_of_the_catalog(cluster, zero, few):
   datasets = [d for d in registry.family('flan').values() if d.cluster == cluster]
-  for shots, value in ((0, zero), (5, few)):
-    setting = f'flan_137b_{published.setting(shots)}'
-    found = published.averages(cluster, [d.name for d in datasets], shots=shots)
+  for num_fewshot, value in ((0, zero), (5, few)):
+    setting = f'flan_137b_{published.setting(num_fewshot)}'
+    found = published.averages(
+      cluster, [d.name for d in datasets], num_fewshot=num_fewshot
+    )
     assert found[setting]['value'] == value
     values = [
       published.figures(d.name, metric=metrics.METRICS[d.metric].name)[setting]['value']

@@ -150,7 +150,7 @@ KINDS = {
     'no dataset',
   ),
   'k-shot': (
-    {'shots': 3, 'templates': 1, **BASE},
+    {'num_fewshot': 3, 'templates': 1, **BASE},
     'NLI, 3-shot, never trained on: base 50.0 → tuned 75.0, +25.0 [..]',
     'Evaluation, in percent: 3-shot',
     'NLI: 3-shot, never trained on',
@@ -164,7 +164,7 @@ KINDS = {
     'unknown',
   ),
   'unknown history, k-shot': (
-    {'name': 'smollm2', 'chain': UNKNOWN, 'shots': 2, 'templates': 1},
+    {'name': 'smollm2', 'chain': UNKNOWN, 'num_fewshot': 2, 'templates': 1},
     'NLI, 2-shot (training unknown): smollm2 75.0 [..]',
     'Evaluation, in percent: 2-shot',
     'NLI: 2-shot (training unknown)',
@@ -637,7 +637,11 @@ def test_normalized_scores_are_called_so():
 
 
 def test_exemplars_that_did_not_fit_are_counted():
-  rows = [{'shots': 4, 'shown': 2.5}, {'shots': 4, 'shown': 4.0}, {'shots': 0}]
+  rows = [
+    {'num_fewshot': 4, 'shown': 2.5},
+    {'num_fewshot': 4, 'shown': 4.0},
+    {'num_fewshot': 0},
+  ]
   assert list(statements.exemplars({'rows': rows}, lambda row: 'rte')) == [
     'rte: 2.5 of 4 exemplars on average; no more fit'
   ]

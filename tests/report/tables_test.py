@@ -22,7 +22,7 @@ FIGURES = {
 def row(dataset, cluster='nli', **changes):
   return {
     'dataset': dataset, 'cluster': cluster, 'metric': 'accuracy', 'split': 'test',
-    'n': 1080, 'shots': 0, 'chance': 33.3333, 'majority': 40.0, **FIGURES,
+    'n': 1080, 'num_fewshot': 0, 'chance': 33.3333, 'majority': 40.0, **FIGURES,
     'published': {},
   } | changes  # fmt: skip
 
@@ -128,9 +128,9 @@ def test_csv_has_a_line_a_template_and_model(written):
   ('rows', 'words'),
   [
     ([row('rte')], 'zero-shot'),
-    ([row('rte', shots=5)], '5-shot'),
+    ([row('rte', num_fewshot=5)], '5-shot'),
     ([row('rte', form='no_options')], 'zero-shot, no options'),
-    ([row('rte'), row('cb', shots=2)], 'zero-shot; 2-shot'),
+    ([row('rte'), row('cb', num_fewshot=2)], 'zero-shot; 2-shot'),
     ([], 'zero-shot'),
   ],
 )

@@ -71,9 +71,11 @@ class Trained:
     sizes = self._job.sizes[name]
     read = parts_lib.note(self._job, f'read.{name}', self._job.stamps[name])
     digests = [found['digest'] for found in self._notes]
-    shots: collections.Counter[int] = collections.Counter()
+    num_fewshot: collections.Counter[int] = collections.Counter()
     for found in self._notes:
-      shots.update({int(n): entries for n, entries in found['shots'].items()})
+      num_fewshot.update(
+        {int(n): entries for n, entries in found['num_fewshot'].items()}
+      )
     return {
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
@@ -92,7 +94,11 @@ class Trained:
         why: sum(found['truncated'][why] for found in self._notes)
         for why in ('inputs', 'targets', 'redrawn')
       },
-      **({'shots': {str(n): shots[n] for n in sorted(shots)}} if any(shots) else {}),
+      **(
+        {'num_fewshot': {str(n): num_fewshot[n] for n in sorted(num_fewshot)}}
+        if any(num_fewshot)
+        else {}
+      ),
       'clamped': clamped(self.dataset, sizes),
       'tokens': dict(
         zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)

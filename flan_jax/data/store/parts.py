@@ -168,7 +168,7 @@ def pool_of(
   dataset: Dataset,
   rows: Iterable[Example],
   *,
-  shots: int,
+  num_fewshot: int,
   seed: int,
   tokenizer: Tokenizer,
 ) -> Pool:
@@ -176,7 +176,7 @@ def pool_of(
   return Pool(
     dataset,
     rows,
-    shots=shots,
+    num_fewshot=num_fewshot,
     seed=seed,
     count=lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)],
   )
@@ -237,7 +237,7 @@ def spooled(job: Job, name: str) -> Iterator[Example]:
 def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
   """The note of a shard.
 
-  {"digest", "too_long", "truncated": {why: entries}, "shots": {exemplars: entries},
+  {"digest", "too_long", "truncated": {why: entries}, "num_fewshot": {exemplars: entries},
   "losses": of `Losses.as_json`}
   """
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
@@ -265,17 +265,17 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   tokenizer.threads = job.threads
   dataset = job.dataset(name)
   shown = None
-  if job.style.shots and kept:
+  if job.style.num_fewshot and kept:
     # Of the spool's first rows, so every part of the dataset shows the same ones.
     shown = pool_of(
-      dataset, spooled(job, name), shots=job.style.shots, seed=job.seed,
+      dataset, spooled(job, name), num_fewshot=job.style.num_fewshot, seed=job.seed,
       tokenizer=tokenizer,
     )  # fmt: skip
   renderer = Renderer(
     dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
     sequence_length=job.sequence_length, pool=shown,
   )  # fmt: skip
-  shots: collections.Counter[int] = collections.Counter()
+  num_fewshot: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
   losses = Losses(tokenizer)
   done = too_long = 0
@@ -291,7 +291,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         truncated['inputs'] += found.cut_inputs
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn
-        shots[len(found.exemplars)] += 1
+        num_fewshot[len(found.exemplars)] += 1
         about = (found.template, row.example_id, epoch, row.answer.options)
         writer.write(Record(found.example, *about, found.exemplars))
       done += len(batch)
@@ -303,7 +303,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'digest': digest,
     'too_long': too_long,
     'truncated': dict(truncated),
-    'shots': {str(n): shots[n] for n in sorted(shots)},
+    'num_fewshot': {str(n): num_fewshot[n] for n in sorted(num_fewshot)},
     'losses': losses.as_json(),
   }
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'

@@ -134,7 +134,7 @@ def _examples(
 def _few_shot(
   dataset: Dataset,
   *,
-  shots: int,
+  num_fewshot: int,
   seed: int,
   tokenizer: tokenizers.Tokenizer,
   data_dir: str | None,
@@ -154,7 +154,9 @@ def _few_shot(
           filters=collections.Counter(),
         )
         made.append(
-          parts.pool_of(dataset, rows, shots=shots, seed=seed, tokenizer=tokenizer)
+          parts.pool_of(
+            dataset, rows, num_fewshot=num_fewshot, seed=seed, tokenizer=tokenizer
+          )
         )
     return made[0]
 
@@ -294,9 +296,13 @@ def register(
       return
     trained.add(name)
     more = {}
-    if style.shots:
+    if style.num_fewshot:
       more['pool'] = _few_shot(
-        dataset, shots=style.shots, seed=seed, tokenizer=tokenizer, data_dir=data_dir
+        dataset,
+        num_fewshot=style.num_fewshot,
+        seed=seed,
+        tokenizer=tokenizer,
+        data_dir=data_dir,
       )
     seqio.TaskRegistry.add(
       name,

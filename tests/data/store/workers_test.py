@@ -60,7 +60,9 @@ def test_two_workers_give_the_bytes_of_one(by_one, tmp_path):
 
 def test_two_workers_show_the_exemplars_of_one(tmp_path):
   """Every epoch of a dataset draws from one pool, whichever process renders it."""
-  few = dataclasses.replace(MIXTURE, datasets=('mini_copa',), style=Style(shots=3))
+  few = dataclasses.replace(
+    MIXTURE, datasets=('mini_copa',), style=Style(num_fewshot=3)
+  )
   for workers in (1, 2):
     out = tmp_path / str(workers)
     materialize(few, out=out, vocab_size=700, epochs=2, workers=workers)
@@ -72,7 +74,7 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
   for record in records:
     assert len(record.exemplars) == 3
     assert set(record.exemplars) <= set(examples[: few_shot.ROWS]) - {record.example_id}
-  assert store.manifest['datasets']['mini_copa']['shots'] == {'3': 2 * count}
+  assert store.manifest['datasets']['mini_copa']['num_fewshot'] == {'3': 2 * count}
 
 
 KILLED = """

@@ -101,7 +101,9 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
   return store
 
 
-@pytest.mark.parametrize('style', [PLAIN, Style(shots=2), Style(form='no_template')])
+@pytest.mark.parametrize(
+  'style', [PLAIN, Style(num_fewshot=2), Style(form='no_template')]
+)
 def test_generated_tasks_are_the_store(tmp_path, style):
   names = ('mini_copa', 'mini_cb')
   family = 'microworld'
@@ -128,7 +130,7 @@ def prepare(root, examples):
   [
     {'tokenizer': 'bytes'},
     {'vocab_size': 600},
-    {'vocab_size': 600, 'style': Style(shots=5)},
+    {'vocab_size': 600, 'style': Style(num_fewshot=5)},
   ],
 )
 def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
@@ -161,7 +163,7 @@ def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
   assert entries['rte']['truncated']['inputs'] > 0
   assert entries['common_gen']['filters']['empty'] == 1
   if 'style' in words:  # some have room for exemplars, some for none
-    shown = entries['rte']['shots']
+    shown = entries['rte']['num_fewshot']
     assert '0' in shown
     assert max(map(int, shown)) > 0
   if words.get('tokenizer') == 'bytes':
