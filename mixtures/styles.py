@@ -31,7 +31,7 @@ MIXTURES = (
     dataclasses.replace(
       mixture,
       name=f'{mixture.name}_{arm}',
-      style=Style(form=arm),
+      style=Style(prompt_style=arm),
       note=f'{what} (FLAN section 4.3)',
     )
     for mixture in SPLITS.values()

@@ -14,7 +14,7 @@ from flan_jax.catalog import prompt
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.template import Template
 
-FORM = 'continuation'
+STYLE = 'continuation'
 
 JOINT = ' '
 """The answer follows its prompt after a blank."""

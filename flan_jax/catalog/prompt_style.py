@@ -8,7 +8,7 @@ import dataclasses
 
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.template import OPTIONS, Template
-from flan_jax.config.evaluation import FORMS, MAX_FEWSHOT
+from flan_jax.config.evaluation import MAX_FEWSHOT, PROMPT_STYLES
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -17,22 +17,22 @@ class Style:
   """How examples are put into words.
 
   Attributes:
-    form: `instructions` for the dataset's templates, `no_options` for the same without
+    prompt_style: `instructions` for the dataset's templates, `no_options` for the same without
       their OPTIONS block, `no_template` for its fields alone, `dataset_name` for its
       fields after its name.
     templates: only the first so many templates; None for all of them.
     num_fewshot: exemplars before every prompt; fewer where no more fit.
   """
 
-  form: str = 'instructions'
+  prompt_style: str = 'instructions'
   templates: int | None = None
   num_fewshot: int = 0
 
   def __post_init__(self):
-    if self.form not in FORMS:
+    if self.prompt_style not in PROMPT_STYLES:
       raise InputError(
-        f'form {self.form!r}: must be one of {", ".join(FORMS)}'
-        + did_you_mean(self.form, FORMS)
+        f'form {self.prompt_style!r}: must be one of {", ".join(PROMPT_STYLES)}'
+        + did_you_mean(self.prompt_style, PROMPT_STYLES)
       )
     if self.templates is not None and self.templates < 1:
       raise InputError(f'templates {self.templates}: must be 1 or more')
@@ -43,8 +43,8 @@ class Style:
   def suffix(self) -> str:
     """What it adds to the name of a task or a mixture; '' for the plain style."""
     parts = []
-    if self.form != 'instructions':
-      parts.append(self.form)
+    if self.prompt_style != 'instructions':
+      parts.append(self.prompt_style)
     if self.templates is not None:
       parts.append(f'{self.templates}_templates')
     if self.num_fewshot:
@@ -55,11 +55,11 @@ class Style:
   def of(self, dataset: Dataset) -> Dataset:
     """The dataset with the templates of this style."""
     templates = dataset.templates
-    if self.form == 'no_options':
+    if self.prompt_style == 'no_options':
       templates = tuple(map(without_options, templates))
-    elif self.form != 'instructions':
+    elif self.prompt_style != 'instructions':
       text = bare(dataset)
-      if self.form == 'dataset_name':
+      if self.prompt_style == 'dataset_name':
         text = f'{title(dataset)}\n{text}'
       first = dataset.templates[dataset.evaluated_templates[0]]
       templates = (Template(text, direction=first.direction),)

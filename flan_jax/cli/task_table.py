@@ -72,7 +72,7 @@ def mixture(found: Mixture) -> Listing:
     'cap': mixtures.CAP,
     'maximum_rate': mixtures.MAXIMUM_RATE,
     'shared_cap': found.shared_cap,
-    'form': style.form,
+    'prompt_style': style.prompt_style,
     'num_fewshot': style.num_fewshot,
     'total_rate': total,
     'datasets': [
@@ -135,11 +135,11 @@ def why_left_out(found: Mixture) -> dict[str, str]:
 
 def all_mixtures() -> Listing:
   """Every mixture, a line each."""
-  names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'form', 'templates',
+  names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'prompt_style', 'templates',
            'shared cap')  # fmt: skip
   examples = [
     (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
-     ', '.join(found.held_out) or '-', found.style.num_fewshot, found.style.form,
+     ', '.join(found.held_out) or '-', found.style.num_fewshot, found.style.prompt_style,
      found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
     for found in registry.mixtures().values()
   ]  # fmt: skip

@@ -7,7 +7,7 @@ from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.config.mesh import Mesh
 from flan_jax.errors import InputError
 
-FORMS = ('instructions', 'no_options', 'no_template', 'dataset_name')
+PROMPT_STYLES = ('instructions', 'no_options', 'no_template', 'dataset_name')
 """The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
 
 MAX_FEWSHOT = 16
@@ -30,9 +30,9 @@ class Evaluate:
     decoding: how free text is written; greedily unless said otherwise.
     base: whether the untuned model is measured beside the tuned one.
     num_fewshot: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
-    form: the words of the prompts: 'instructions', or 'no_options', 'no_template',
+    prompt_style: the words of the prompts: 'instructions', or 'no_options', 'no_template',
       'dataset_name' (the ablations of section 4.3), or 'continuation'.
-    base_form: the words that the untuned model reads; None for the same.
+    base_prompt_style: the words that the untuned model reads; None for the same.
       'continuation' is a prompt that the answer goes on from, for a model that was
       never told to follow instructions.
     period: training steps between two looks at dev of the held-out clusters; None for
@@ -49,18 +49,23 @@ class Evaluate:
   decoding: Decoding = GREEDY
   base: bool = True
   num_fewshot: int = 0
-  form: str = 'instructions'
-  base_form: str | None = None
+  prompt_style: str = 'instructions'
+  base_prompt_style: str | None = None
   period: int | None = None
   eval_examples: int = 64
 
   def __post_init__(self):
     legal = NORMALIZATIONS
     check_one_of('NORMALIZATION', self.normalization, legal, field='normalization')
-    forms = (*FORMS, 'continuation')
-    check_one_of('FORM', self.form, forms, field='form')
-    if self.base_form is not None:
-      check_one_of('BASE_FORM', self.base_form, forms, field='base_form')
+    prompt_styles = (*PROMPT_STYLES, 'continuation')
+    check_one_of('STYLE', self.prompt_style, prompt_styles, field='prompt_style')
+    if self.base_prompt_style is not None:
+      check_one_of(
+        'BASE_PROMPT_STYLE',
+        self.base_prompt_style,
+        prompt_styles,
+        field='base_prompt_style',
+      )
     if not 0 <= self.num_fewshot <= MAX_FEWSHOT:
       nearest = min(max(self.num_fewshot, 0), MAX_FEWSHOT)
       raise InputError(

@@ -24,7 +24,7 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   Clock,
   LanguageModel,
   Measurement,
-  Question,
+  PromptSpec,
   Warnings,
 )
 
@@ -72,8 +72,8 @@ class DatasetResult:
     splits: by name.
     base_templates: of those that the base model was asked by; None for the same.
     num_fewshot: exemplars asked for.
-    form: the words that the tuned model read.
-    base_form: those that the base model read.
+    prompt_style: the words that the tuned model read.
+    base_prompt_style: those that the base model read.
   """
 
   dataset: Dataset
@@ -81,8 +81,8 @@ class DatasetResult:
   splits: Mapping[str, SplitResult]
   base_templates: tuple[int, ...] | None = None
   num_fewshot: int = 0
-  form: str = 'instructions'
-  base_form: str = 'instructions'
+  prompt_style: str = 'instructions'
+  base_prompt_style: str = 'instructions'
 
   @property
   def split(self) -> str:
@@ -137,8 +137,8 @@ def evaluate(
   max_examples: int | None = None,
   splits: Sequence[str] = SPLITS,
   num_fewshot: int = 0,
-  form: str = 'instructions',
-  base_form: str | None = None,
+  prompt_style: str = 'instructions',
+  base_prompt_style: str | None = None,
   limits: Limits | None = None,
   max_new_tokens: int | None = None,
   seed: int = 0,
@@ -160,10 +160,10 @@ def evaluate(
     splits: `dev` chooses the best template, `test` is reported.
     num_fewshot: most exemplars before each prompt, drawn by `seed` from train, never the
       example itself; fewer where no more fit (FLAN section 4.4). 0 for zero-shot.
-    form: the words: `instructions`; `no_options`, the same without their OPTIONS;
+    prompt_style: the words: `instructions`; `no_options`, the same without their OPTIONS;
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
       an untuned model goes on with.
-    base_form: the words of the base model; None for the same.
+    base_prompt_style: the words of the base model; None for the same.
     limits: most tokens of inputs; longer prompts have their fields cut, and are
       counted in a warning.
     max_new_tokens: most tokens of a generated answer; None for limits.targets.
@@ -178,7 +178,7 @@ def evaluate(
   """
   limits = limits or Limits()
   models = {'tuned': scorer} | ({} if base is None else {'base': base})
-  forms = {'tuned': form, 'base': base_form or form}
+  prompt_styles = {'tuned': prompt_style, 'base': base_prompt_style or prompt_style}
   warnings = Warnings()
   work = Measurement(
     models=models,
@@ -209,7 +209,7 @@ def evaluate(
       warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
       continue
     questions = _questions(
-      dataset, models, forms, templates=templates, num_fewshot=num_fewshot, examples=pool_examples,
+      dataset, models, prompt_styles, templates=templates, num_fewshot=num_fewshot, examples=pool_examples,
       seed=seed,
     )  # fmt: skip
     queue = [(split, example) for split, some in drawn.items() for example in some]
@@ -231,8 +231,8 @@ def evaluate(
           splits=parts,
           base_templates=questions['base'].templates if base is not None else None,
           num_fewshot=num_fewshot,
-          form=forms['tuned'],
-          base_form=forms['base'],
+          prompt_style=prompt_styles['tuned'],
+          base_prompt_style=prompt_styles['base'],
         )
       )
   timing = work.clocks['tuned'].as_json()
@@ -307,21 +307,21 @@ def _few_shot_examples(
 def _questions(
   dataset: Dataset,
   models: Mapping[str, LanguageModel],
-  forms: Mapping[str, str],
+  prompt_styles: Mapping[str, str],
   *,
   templates: int | Sequence[int] | None,
   num_fewshot: int,
   examples: Sequence[Example],
   seed: int,
-) -> dict[str, Question]:
+) -> dict[str, PromptSpec]:
   """How each model is asked; one and the same question where nothing differs."""
-  made: dict[tuple[str, str], Question] = {}
+  made: dict[tuple[str, str], PromptSpec] = {}
   out = {}
   for name, model in models.items():
-    key = (forms[name], model.tokenizer.digest if num_fewshot else '')
+    key = (prompt_styles[name], model.tokenizer.digest if num_fewshot else '')
     if key not in made:
       made[key] = _question(
-        dataset, forms[name], model, templates=templates, num_fewshot=num_fewshot, examples=examples,
+        dataset, prompt_styles[name], model, templates=templates, num_fewshot=num_fewshot, examples=examples,
         seed=seed,
       )  # fmt: skip
     out[name] = made[key]
@@ -329,12 +329,12 @@ def _questions(
 
 
 def _question(
-  dataset, form, model, *, templates, num_fewshot, examples, seed
-) -> Question:
-  if form == continuation_prompts.FORM:
+  dataset, prompt_style, model, *, templates, num_fewshot, examples, seed
+) -> PromptSpec:
+  if prompt_style == continuation_prompts.STYLE:
     styled, how = continuation_prompts.of(dataset), continuation_prompts.how(dataset)
   else:
-    styled, how = Style(form=form).of(dataset), {}
+    styled, how = Style(prompt_style=prompt_style).of(dataset), {}
   pool = None
   if num_fewshot:
     encode = model.tokenizer.encode_batch
@@ -346,7 +346,7 @@ def _question(
       count=lambda texts: [len(ids) for ids in encode(texts)],
       **(
         {'exemplar': continuation_prompts.exemplar}
-        if form == continuation_prompts.FORM
+        if prompt_style == continuation_prompts.STYLE
         else {}
       ),
     )
@@ -354,7 +354,7 @@ def _question(
     indices = _templates(styled, templates)
   else:
     indices = styled.evaluated_templates
-  return Question(dataset=styled, templates=indices, pool=pool, **how)
+  return PromptSpec(dataset=styled, templates=indices, pool=pool, **how)
 
 
 def _by_split(

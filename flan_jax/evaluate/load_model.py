@@ -32,7 +32,7 @@ def scorer(
   config: DecoderConfig,
   tokenizer: Tokenizer,
   evaluate: evaluation_config.Evaluate,
-  form: str,
+  prompt_style: str,
   sharding: NamedSharding | None = None,
   between: Callable[[], None] = lambda: None,
 ) -> Scorer:
@@ -51,8 +51,8 @@ def scorer(
     examples=-(-evaluate.batch_size // shards) * shards,
     sequence_length=evaluate.sequence_length,
     max_length=config.context,
-    separator=form != continuation_prompts.FORM,
-    eos=form != continuation_prompts.FORM,
+    separator=prompt_style != continuation_prompts.STYLE,
+    eos=prompt_style != continuation_prompts.STYLE,
     normalization=evaluate.normalization,
     decoding=evaluate.decoding,
     sharding=sharding,
@@ -96,10 +96,10 @@ def checkpoint(
   path: str,
   evaluation: evaluation_config.Evaluation,
   *,
-  form: str,
+  prompt_style: str,
   between: Callable[[], None] = lambda: None,
 ) -> Scorer:
-  """The model at `path`, on the devices of all hosts, asked in the words of `form`.
+  """The model at `path`, on the devices of all hosts, asked in the words of `prompt_style`.
 
   Each host reads what its own devices hold.
 
@@ -128,7 +128,7 @@ def checkpoint(
     config=config,
     tokenizer=tokenizer,
     evaluate=evaluation.evaluate,
-    form=form,
+    prompt_style=prompt_style,
     sharding=sharding,
     between=between,
   )

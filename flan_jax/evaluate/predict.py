@@ -43,7 +43,7 @@ class LanguageModel(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
+class PromptSpec:
   """How one model is asked about one dataset.
 
   Attributes:
@@ -146,7 +146,7 @@ class Measurement:
   warnings: Warnings
 
   def measure(
-    self, questions: Mapping[str, Question], rows: Sequence[tuple[str, Example]]
+    self, questions: Mapping[str, PromptSpec], rows: Sequence[tuple[str, Example]]
   ) -> dict[str, Block]:
     """Asks every model about a block of rows.
 
@@ -178,7 +178,7 @@ class Measurement:
   def _answer(
     self,
     name: str,
-    question: Question,
+    question: PromptSpec,
     pairs: Sequence[tuple[Example, int]],
     splits: Sequence[str],
     fitted: Sequence[Fitted | None],
@@ -205,7 +205,10 @@ class Measurement:
     )
 
   def _fit(
-    self, question: Question, pairs: Sequence[tuple[Example, int]], model: LanguageModel
+    self,
+    question: PromptSpec,
+    pairs: Sequence[tuple[Example, int]],
+    model: LanguageModel,
   ) -> list[Fitted | None]:
     dataset = question.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
@@ -257,7 +260,7 @@ class Measurement:
 
   def _fit_joined(
     self,
-    question: Question,
+    question: PromptSpec,
     pairs: Sequence[tuple[Example, int]],
     fitted: list[Fitted | None],
     rooms: list[int],
@@ -295,7 +298,7 @@ class Measurement:
     return silent
 
   def _alike(
-    self, question: Question, example: Example, ids: Sequence[np.ndarray]
+    self, question: PromptSpec, example: Example, ids: Sequence[np.ndarray]
   ) -> None:
     """Names an example with different options that the tokenizer cannot tell apart."""
     texts = set(question.options(example))
@@ -304,7 +307,7 @@ class Measurement:
       self.warnings.add(question.dataset.label, what, f'row {example.example_id}')
 
   def _rank(
-    self, question: Question, work: Sequence[tuple[Example, int, Fitted]], name: str
+    self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
     about = f'dataset {question.dataset.label!r}'
@@ -327,7 +330,7 @@ class Measurement:
 
   def _ranked(
     self,
-    question: Question,
+    question: PromptSpec,
     example: Example,
     template: int,
     prompt: Fitted,
@@ -361,7 +364,7 @@ class Measurement:
     return _Prediction(record, said, example.answer.right, confidence)
 
   def _write(
-    self, question: Question, work: Sequence[tuple[Example, int, Fitted]], name: str
+    self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
     generated = model.generate(
@@ -388,7 +391,7 @@ class Measurement:
     return out
 
   def _nan(
-    self, question: Question, example: Example, template: int, name: str
+    self, question: PromptSpec, example: Example, template: int, name: str
   ) -> None:
     where = f'row {example.example_id} template {template}'
     of = 'base model' if name == 'base' else 'model'
@@ -429,7 +432,7 @@ def _scores(
 
 
 def _silent(
-  question: Question, example: Example, ids: Mapping[str, np.ndarray]
+  question: PromptSpec, example: Example, ids: Mapping[str, np.ndarray]
 ) -> bool:
   """Whether no option of an example has a token, so that there is nothing to rank."""
   if question.joint:  # a blank after a prompt may well be a token
@@ -438,7 +441,7 @@ def _silent(
 
 
 def _encoded(
-  question: Question, rows: Sequence[Example], tokenizer: Tokenizer
+  question: PromptSpec, rows: Sequence[Example], tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
   """Token ids of every distinct option of `rows`."""
   distinct = list(
@@ -448,7 +451,7 @@ def _encoded(
 
 
 def _asked(
-  question: Question,
+  question: PromptSpec,
   work: Sequence[tuple[Example, int, Fitted]],
   tokenizer: Tokenizer,
 ) -> list[joined_tokens.Joined]:
@@ -464,7 +467,7 @@ def _asked(
 
 
 def _record(
-  question: Question, example: Example, template: int, prompt: Fitted
+  question: PromptSpec, example: Example, template: int, prompt: Fitted
 ) -> dict[str, Any]:
   shown = {'exemplars': list(prompt.exemplars)} if prompt.exemplars else {}
   direction = question.dataset.direction

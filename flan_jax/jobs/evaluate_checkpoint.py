@@ -97,7 +97,7 @@ def evaluate_checkpoint(
     if multihost.first():
       _claim(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
-  forms = measure.prompt_forms(evaluation.evaluate)
+  prompt_styles = measure.prompt_styles(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
   folders = {
     name: model_source.brought(path, out=out, progress=progress)
@@ -108,7 +108,9 @@ def evaluate_checkpoint(
     {'the data': digest, 'the models': [*map(load_model.digest, folders.values())]}
   )
   scorers = {
-    name: load_model.checkpoint(folder, evaluation, form=forms[name], between=between)
+    name: load_model.checkpoint(
+      folder, evaluation, prompt_style=prompt_styles[name], between=between
+    )
     for name, folder in folders.items()
   }
   of = {

@@ -113,14 +113,18 @@ class HeldOutEvaluation:
     title = measure.title(self._held_out, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
     journal = load_model.journal(
-      self._scorer(params, form=evaluate.base_form or evaluate.form),
+      self._scorer(
+        params, prompt_style=evaluate.base_prompt_style or evaluate.prompt_style
+      ),
       self._out / load_model.JOURNAL.format('base'),
       fingerprint=fingerprint(params),
       progress=progress,
     )
     try:
       results = measure.run(
-        journal, form=evaluate.base_form or evaluate.form, **self._shared
+        journal,
+        prompt_style=evaluate.base_prompt_style or evaluate.prompt_style,
+        **self._shared,
       )
     finally:
       journal.close()
@@ -155,7 +159,7 @@ class HeldOutEvaluation:
     """
     evaluate = self._shared['evaluate']
     results = measure.run(
-      self._scorer(params, form=evaluate.form),
+      self._scorer(params, prompt_style=evaluate.prompt_style),
       **{**self._shared, 'progress': Progress(quiet=True)},
       splits=('dev',),
       max_examples=evaluate.eval_examples,
@@ -201,7 +205,7 @@ class HeldOutEvaluation:
       The content of report.json.
     """
     models = {'tuned': params} | ({} if base is None else {'base': base})
-    forms = measure.prompt_forms(self._shared['evaluate'])
+    prompt_styles = measure.prompt_styles(self._shared['evaluate'])
     of = {
       name: provenance.of_model(found, config=self._config, tokenizer=self._tokenizer)
       for name, found in models.items()
@@ -217,7 +221,10 @@ class HeldOutEvaluation:
     }
     with load_model.journals(
       {
-        name: (self._scorer(p, form=forms[name]), of[name]['fingerprint'])
+        name: (
+          self._scorer(p, prompt_style=prompt_styles[name]),
+          of[name]['fingerprint'],
+        )
         for name, p in models.items()
       },
       self._out,

@@ -25,9 +25,12 @@ _NAMED = 12
 """Most datasets that a stage names one by one."""
 
 
-def prompt_forms(evaluate: evaluation_config.Evaluate) -> dict[str, str]:
+def prompt_styles(evaluate: evaluation_config.Evaluate) -> dict[str, str]:
   """Model -> the words of its prompts."""
-  return {'tuned': evaluate.form, 'base': evaluate.base_form or evaluate.form}
+  return {
+    'tuned': evaluate.prompt_style,
+    'base': evaluate.base_prompt_style or evaluate.prompt_style,
+  }
 
 
 def report(
@@ -96,8 +99,8 @@ def run(
     'templates': evaluate.templates,
     'max_examples': evaluate.max_examples,
     'num_fewshot': evaluate.num_fewshot,
-    'form': evaluate.form,
-    'base_form': evaluate.base_form,
+    'prompt_style': evaluate.prompt_style,
+    'base_prompt_style': evaluate.base_prompt_style,
   }
   with progress.counter() as count:
     return evaluator.evaluate(

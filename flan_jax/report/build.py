@@ -72,7 +72,9 @@ def _measures(result: 'DatasetResult', model: str) -> dict[str, Any]:
     'ci95': statistics.interval(getattr(part, model), metric=metric),
     'per_template': per_template,
     'best_dev_template': best_dev_template(per_template),
-    'form': result.form if model == 'tuned' else result.base_form,
+    'prompt_style': result.prompt_style
+    if model == 'tuned'
+    else result.base_prompt_style,
     **({'also': also} if also else {}),
     **_calibration(part.confidence.get(model)),
   }
@@ -153,7 +155,7 @@ def _row(
 
 def _declared(result: 'DatasetResult') -> int:
   """How many templates the tuned model could have been asked by, in its form."""
-  if result.form in ('instructions', 'no_options'):
+  if result.prompt_style in ('instructions', 'no_options'):
     return len(result.dataset.evaluated_templates)
   return len(result.templates)
 

@@ -238,8 +238,8 @@ def _templated(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
   Exemplars and the block of OPTIONS are added to the templates of a dataset; the other
   forms have one prompt in their place.
   """
-  forms = {of.get('form', 'instructions') for of in (new, old)}
-  return len(forms) == 1 or forms <= {'instructions', 'no_options'}
+  prompt_styles = {of.get('prompt_style', 'instructions') for of in (new, old)}
+  return len(prompt_styles) == 1 or prompt_styles <= {'instructions', 'no_options'}
 
 
 def _mean(values_TxN: np.ndarray) -> np.ndarray:

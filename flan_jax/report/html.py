@@ -207,7 +207,7 @@ def _range(row: Mapping[str, Any]) -> str:
 
 def _same_prompts(row: Mapping[str, Any]) -> bool:
   """Whether base and tuned model were asked in the same words."""
-  return 'base' in row and row['base'].get('form') == row.get('form')
+  return 'base' in row and row['base'].get('prompt_style') == row.get('prompt_style')
 
 
 def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:

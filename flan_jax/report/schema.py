@@ -65,7 +65,7 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
     row.setdefault('n_declared', None)
     row.setdefault('templates_declared', len(row['per_template']))
     for of in (row, row.get('base', {})):
-      of.setdefault('form', 'instructions')
+      of.setdefault('prompt_style', 'instructions')
       if len(of.get('per_template', ())) == 1:
         of['std_over_templates'] = None
   return report

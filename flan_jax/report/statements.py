@@ -181,9 +181,11 @@ def pair_rows(row: Mapping[str, Any]) -> str:
   return _arrow(row['reports'], 'n')
 
 
-def _arrow(reports: Mapping[str, Any], key: str, form: str = '{:,}') -> str:
+def _arrow(reports: Mapping[str, Any], key: str, prompt_style: str = '{:,}') -> str:
   """A value of the old report, and of the new one."""
-  return ' → '.join(form.format(reports[which][key]) for which in ('old', 'new'))
+  return ' → '.join(
+    prompt_style.format(reports[which][key]) for which in ('old', 'new')
+  )
 
 
 def not_test(report: Mapping[str, Any], label: Any) -> Iterator[str]:
@@ -201,10 +203,13 @@ def asked(report: Mapping[str, Any]) -> str:
   said = []
   for row in report['rows']:
     words = [num_fewshot(row['num_fewshot'])]
-    form, own = row['form'], row.get('base', {}).get('form', row['form'])
-    if form != 'instructions':
-      words.append(form.replace('_', ' '))
-    if own != form:
+    prompt_style, own = (
+      row['prompt_style'],
+      row.get('base', {}).get('prompt_style', row['prompt_style']),
+    )
+    if prompt_style != 'instructions':
+      words.append(prompt_style.replace('_', ' '))
+    if own != prompt_style:
       words.append(f'base: {own.replace("_", " ")}')
     said.append(', '.join(words))
   return '; '.join(dict.fromkeys(said or [num_fewshot(0)]))

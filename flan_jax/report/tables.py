@@ -29,9 +29,9 @@ SIGNIFICANT = 0.05
 
 COLUMNS = (
   'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'num_fewshot',
-  'form', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
+  'prompt_style', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
   'ci95_high', 'best_dev_template', 'best_dev_test',
-  'base_form', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
+  'base_prompt_style', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
@@ -76,7 +76,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     'templates': measured_templates(row),
     'best_dev_template': best.get('template'),
     'best_dev_test': best.get('test'),
-    'base_form': base.get('form'),
+    'base_prompt_style': base.get('prompt_style'),
     'base_mean': base.get('mean'),
     'base_std_over_templates': base.get('std_over_templates'),
     'ece': row.get('calibration', {}).get('ece'),

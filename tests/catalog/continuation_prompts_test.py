@@ -7,7 +7,7 @@ import pytest
 from flan_jax.catalog import continuation_prompts, registry
 from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog.answers import Answer
-from flan_jax.evaluate.predict import Question
+from flan_jax.evaluate.predict import PromptSpec
 
 DATASETS = [d for world in registry.WORLDS for d in registry.family(world).values()]
 
@@ -69,7 +69,7 @@ def test_an_untuned_model_is_told_the_word_for_no_answer(name):
 )
 def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
   assert continuation_prompts.after(' ', answer) == expected
-  question = Question(
+  question = PromptSpec(
     dataset=FLAN['hellaswag'],
     templates=(0,),
     **continuation_prompts.how(FLAN['hellaswag']),
@@ -87,7 +87,7 @@ def test_a_list_of_answers_ends_with_an_empty_line_and_others_with_theirs():
   assert {name for name, end in ends.items() if end == '\n\n'} == {
     'coqa', 'cnn_dailymail',
   }  # fmt: skip
-  question = Question(
+  question = PromptSpec(
     dataset=FLAN['coqa'], templates=(0,), **continuation_prompts.how(FLAN['coqa'])
   )
   assert question.answer(' 1. yes\n2. white\n\nQuestions:') == '1. yes\n2. white'

@@ -6,7 +6,7 @@ from flan_jax.catalog import extracts
 
 
 @pytest.mark.parametrize(
-  ('before', 'pronoun', 'after', 'option', 'form'),
+  ('before', 'pronoun', 'after', 'option', 'prompt_style'),
   [
     ('Tina met', 'her', ' boyfriend.', 'Tina', "Tina's"),
     ('Ann told', 'her', ' about it.', 'Tina', 'Tina'),
@@ -18,12 +18,14 @@ from flan_jax.catalog import extracts
     ('I saw', 'him', ' run.', 'Bill', 'Bill'),
   ],
 )
-def test_an_option_takes_the_form_of_its_pronoun(before, pronoun, after, option, form):
+def test_an_option_takes_the_form_of_its_pronoun(
+  before, pronoun, after, option, prompt_style
+):
   text = f'{before} {pronoun}{after}'
   end = len(before) + 1 + len(pronoun)
   record = {'text': text, 'pronoun': pronoun, 'end': end, 'option': option}
   clean = extracts.standing_for('option', pronoun='pronoun', text='text', end='end')
-  assert clean(record) == form
+  assert clean(record) == prompt_style
 
 
 def test_a_noun_has_the_capital_that_it_has_in_its_text():

@@ -22,11 +22,11 @@ def rte(style: Style) -> str:
 
 
 def test_without_a_template_there_are_inputs_and_outputs():
-  assert rte(Style(form='no_template')) == ('It rained.\nIt is wet.', 'yes')
+  assert rte(Style(prompt_style='no_template')) == ('It rained.\nIt is wet.', 'yes')
 
 
 def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
-  assert rte(Style(form='dataset_name')) == (
+  assert rte(Style(prompt_style='dataset_name')) == (
     '[nli: RTE]\nIt rained.\nIt is wet.',
     'yes',
   )
@@ -36,7 +36,7 @@ def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
 def test_the_bare_form_shows_all_that_an_answer_rests_on(dataset):
   """It is the first template's fields, so that one must lack none, nor the answer."""
   assert not dataset.templates[0].inverted
-  bare = Style(form='no_template').of(dataset)
+  bare = Style(prompt_style='no_template').of(dataset)
   assert 'answer' not in bare.templates[0].fields[:-1]
   found = {f.rule for f in lint.lint([dataset]) if f.template == 0}
   assert not found & {'missing-evidence', 'answer-in-inputs'}
@@ -54,7 +54,7 @@ def test_fewer_templates_are_the_first(dataset):
   ('style', 'suffix'),
   [
     (Style(), ''),
-    (Style(form='no_template'), '_no_template'),
+    (Style(prompt_style='no_template'), '_no_template'),
     (Style(templates=4), '_4_templates'),
     (Style(num_fewshot=5), '_5_shot'),
     (Style(num_fewshot=16), '_multi_shot'),
@@ -68,7 +68,7 @@ def test_a_style_names_its_tasks(style, suffix):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'form': 'no_templat'}, "did you mean 'no_template'"),
+    ({'prompt_style': 'no_templat'}, "did you mean 'no_template'"),
     ({'templates': 0}, 'templates 0: must be 1 or more'),
     ({'num_fewshot': 17}, 'num_fewshot 17: must be 0 to 16'),
   ],

@@ -78,7 +78,7 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
   assert mixture.held_out == ('nli',)
   assert all(dataset.in_paper for dataset in mixture.members)
   assert mixture.shared_cap
-  assert run.evaluate.base_form == 'continuation'
+  assert run.evaluate.base_prompt_style == 'continuation'
   header = (gin.shipped() / 'runs' / 'flan_137b.gin').read_text(encoding='utf-8')
   said = header.partition('does not say')[2].partition('flan train')[0]
   for name in ('schedule', 'warm-up', 'parameter scaling', 'z-loss', 'dropout',
@@ -172,7 +172,7 @@ NUM_FEWSHOT = 0
     ('Run', 'Lora.alpha = 4.0', 'Lora.alpha: got 4.0 with LORA_RANK 0, which tunes'),
     ('Run', "Lora.targets = ('query',)", "Lora.targets: got ('query',) with LORA_RANK"),
     ('Run', 'EVAL_PERIOD = 0', 'EVAL_PERIOD: got 0'),
-    ('Run', "Evaluate.form = 'none'", 'FORM: got'),
+    ('Run', "Evaluate.prompt_style = 'none'", 'PROMPT_STYLE: got'),
     ('Run', 'Decoding.top_k = 4', 'top_k: got 4 with temperature 0'),
     ('Run', 'DecoderConfig.num_kv_heads = 3', 'num_kv_heads: got 3; must divide'),
     ('Run', "REMAT = 'dot'", "remat: got 'dot'"),

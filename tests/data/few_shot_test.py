@@ -160,7 +160,7 @@ def few_shot(world, tmp_path):
 def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   manifest, store, world = few_shot
   assert manifest['style'] == {
-    'form': 'instructions',
+    'prompt_style': 'instructions',
     'templates': None,
     'num_fewshot': 2,
   }
@@ -191,7 +191,7 @@ def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
 
 
 def test_a_store_in_another_form_holds_that_form(world, tmp_path):
-  mixture = dataclasses.replace(world.mixture, style=Style(form='no_template'))
+  mixture = dataclasses.replace(world.mixture, style=Style(prompt_style='no_template'))
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')
   record = store.record('pairs', 0)

@@ -494,7 +494,7 @@ class TestForms:
     }
 
   def test_without_options_the_instruction_stays(self):
-    result, said = self.prompts(form='no_options')
+    result, said = self.prompts(prompt_style='no_options')
     assert result.templates == (0, 2)
     assert said['tuned'] == [
       'Fact 0 of test. So it is 0?',
@@ -502,20 +502,20 @@ class TestForms:
     ]
 
   @pytest.mark.parametrize(
-    ('form', 'prompt'),
+    ('prompt_style', 'prompt'),
     [
       ('no_template', 'Fact 0 of test.\nit is 0'),
       ('dataset_name', '[nli: tiny_nli]\nFact 0 of test.\nit is 0'),
       ('continuation', 'premise: Fact 0 of test.\nhypothesis: it is 0\nanswer:'),
     ],
   )
-  def test_one_prompt_instead_of_the_templates(self, form, prompt):
-    result, said = self.prompts(form=form)
+  def test_one_prompt_instead_of_the_templates(self, prompt_style, prompt):
+    result, said = self.prompts(prompt_style=prompt_style)
     assert result.templates == (0,)
     assert said['tuned'] == [prompt]
 
   def test_an_untuned_model_can_read_its_own_words(self):
-    result, said = self.prompts(base=says('yes'), base_form='continuation')
+    result, said = self.prompts(base=says('yes'), base_prompt_style='continuation')
     assert (len(said['tuned']), len(said['base'])) == (2, 1)
     assert result.base_templates == (0,)
     assert said['base'][0].endswith('answer:')
@@ -532,7 +532,7 @@ def test_a_continuation_is_scored_and_read_after_a_blank():
     datasets=[dataset],
     examples=examples(dataset, 2),
     splits=('test',),
-    form='continuation',
+    prompt_style='continuation',
     emit=lambda record, **_: seen.append(record),
   ).datasets[0].splits['test'].tuned[0, :, 0].tolist()  # fmt: skip
   seen = []

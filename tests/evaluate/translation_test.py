@@ -145,7 +145,9 @@ def test_templates_of_no_direction_are_refused():
 
 
 def test_an_untuned_model_is_asked_for_the_language_by_name():
-  _, seen = evaluate(base=Oracle(into_french), base_form='continuation', templates=1)
+  _, seen = evaluate(
+    base=Oracle(into_french), base_prompt_style='continuation', templates=1
+  )
   prompts = {
     (record['direction'], model): record['prompt']
     for record, split, model in seen
@@ -168,7 +170,7 @@ def test_the_language_asked_for_is_that_of_the_templates(way):
 
 
 @pytest.mark.parametrize(
-  ('form', 'into', 'out'),
+  ('prompt_style', 'into', 'out'),
   [
     ('no_template', '{fr}', '{en}'),
     (
@@ -178,8 +180,8 @@ def test_the_language_asked_for_is_that_of_the_templates(way):
     ),
   ],
 )
-def test_without_instructions_the_sentence_stands_alone(form, into, out):
-  found, seen = evaluate(form=form, splits=('test',))
+def test_without_instructions_the_sentence_stands_alone(prompt_style, into, out):
+  found, seen = evaluate(prompt_style=prompt_style, splits=('test',))
   assert [result.templates for result in found.datasets] == [(0,), (0,)]
   prompts = [r['prompt'] for r, *_ in seen if r['example_id'] == 'test.0.2']
   words = {'en': PAIRS[2][0] + ' of test', 'fr': PAIRS[2][1] + ' de test'}

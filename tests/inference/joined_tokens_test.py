@@ -12,7 +12,7 @@ from oracle import BYTES, RANKED, Oracle, rows
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.template import Template
 from flan_jax.data.preprocess import Limits
-from flan_jax.evaluate.predict import Clock, Measurement, Question, Warnings
+from flan_jax.evaluate.predict import Clock, Measurement, PromptSpec, Warnings
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Scored
 
@@ -83,7 +83,9 @@ def test_a_written_answer_brings_its_own_blank(kinds, kind):
   prompt = found.encode('The cat is on the mat.\nAnswer:').tolist()
   whole = found.encode('The cat is on the mat.\nAnswer: yes\n\nThe').tolist()
   assert whole[: len(prompt)] == prompt
-  question = Question(dataset=PLAIN, templates=(0,), **continuation_prompts.how(PLAIN))
+  question = PromptSpec(
+    dataset=PLAIN, templates=(0,), **continuation_prompts.how(PLAIN)
+  )
   said = question.answer(found.decode(whole[len(prompt) :]))
   assert said == ('yes The' if kind == 't5_like' else 'yes')  # it has no newline
 
@@ -108,7 +110,7 @@ def ask(dataset, model, *, count=2, change=lambda row: row, **how):
     models={'tuned': model}, limits=Limits(), max_new_tokens=8, emit=None,
     clocks={'tuned': Clock()}, warnings=Warnings(),
   )  # fmt: skip
-  question = Question(dataset=dataset, templates=(0,), **how)
+  question = PromptSpec(dataset=dataset, templates=(0,), **how)
   asked = [('test', change(row)) for row in rows(dataset, count)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)
   return measurement.warnings.lines()

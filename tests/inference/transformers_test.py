@@ -13,7 +13,7 @@ from flan_jax.catalog.template import Template
 from flan_jax.checkpoints import weights
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Bytes, SentencePiece
-from flan_jax.evaluate.predict import Clock, Measurement, Question, Warnings
+from flan_jax.evaluate.predict import Clock, Measurement, PromptSpec, Warnings
 from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.interop.huggingface import convert, sentencepiece_json
 from flan_jax.runtime.progress import Progress
@@ -110,7 +110,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     clocks={'tuned': Clock()},
     warnings=Warnings(),
   )
-  question = Question(
+  question = PromptSpec(
     dataset=dataset, templates=(0,), **continuation_prompts.how(dataset)
   )
   asked = [('test', row) for row in rows(dataset, 3)(dataset.name, 'test')]

@@ -189,7 +189,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   ('flag', 'value', 'message'),
   [
     ('NUM_FEWSHOT', 17, 'NUM_FEWSHOT: got 17; must be 0 to 16; the nearest is 16'),
-    ('FORM', 'no_option', "did you mean 'no_options'"),
+    ('STYLE', 'no_option', "did you mean 'no_options'"),
     ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
     ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
     ('MAX_EXAMPLES', 0, 'MAX_EXAMPLES: got 0; must be 1 or more'),

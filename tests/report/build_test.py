@@ -82,7 +82,7 @@ def test_has_the_agreed_keys():
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
-    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'form'
+    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'prompt_style'
   }  # fmt: skip
   assert set(row) == measured | {
     'dataset', 'cluster', 'metric', 'split', 'n', 'num_fewshot', 'chance', 'majority', 'base',
@@ -419,9 +419,9 @@ class TestFiles:
     whole = schema.load(tmp_path)
     del whole['guard']
     for row in whole['rows']:
-      for name in ('form', 'p', 'p_holm', 'detectable'):
+      for name in ('prompt_style', 'p', 'p_holm', 'detectable'):
         del row[name]
-      del row['base']['form']
+      del row['base']['prompt_style']
     (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
     write_lib.render(tmp_path)
     assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')

@@ -41,7 +41,7 @@ def evaluated(
   some = ROWS if some is None else some
 
   def rule(prompt):
-    blank = ' ' * (more.get('form') == 'continuation')
+    blank = ' ' * (more.get('prompt_style') == 'continuation')
     if said is not None:
       return blank + said
     i = int(re.findall(r'Fact (\d+) of', prompt)[-1])
@@ -193,7 +193,7 @@ def test_f1a_counts_a_false_alarm_that_is_gone_as_better(tmp_path):
 
 
 class TestAskedOtherwise:
-  """NUM_FEWSHOT and FORM differ: the answers are paired all the same."""
+  """NUM_FEWSHOT and PROMPT_STYLE differ: the answers are paired all the same."""
 
   def write(self, out, right, **more):
     evaluated(out, right, **more)
@@ -216,7 +216,7 @@ class TestAskedOtherwise:
 
   def test_other_forms_pair_row_by_row(self, tmp_path):
     """One prompt against three templates: 38 rows better and 14 worse are so named."""
-    new = self.write(tmp_path / 'new', lambda i: i < 38, form='continuation')
+    new = self.write(tmp_path / 'new', lambda i: i < 38, prompt_style='continuation')
     old = self.write(tmp_path / 'old', lambda i: i >= 46)
     found = compare.compare(new, old)
     (row,) = found['rows']
@@ -231,7 +231,7 @@ class TestAskedOtherwise:
     assert back['p'] == row['p']
 
   def test_without_options_the_templates_are_the_same(self, tmp_path):
-    new = self.write(tmp_path / 'new', lambda i: i < 50, form='no_options')
+    new = self.write(tmp_path / 'new', lambda i: i < 50, prompt_style='no_options')
     old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
     (row,) = compare.compare(new, old)['rows']
     assert (row['unit'], row['gained'], row['lost']) == ('template', 45, 0)
@@ -297,7 +297,7 @@ class TestOverLess:
       ) in text
 
   def test_other_forms_have_templates_of_their_own(self, tmp_path):
-    evaluated(tmp_path / 'new', lambda i: True, form='continuation')
+    evaluated(tmp_path / 'new', lambda i: True, prompt_style='continuation')
     evaluated(tmp_path / 'old', lambda i: True)
     _, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
     for text in texts:

@@ -200,7 +200,7 @@ KINDS = {
     'Sentiment',
   ),
   'base in its own words': (
-    {**BASE, 'base_form': 'continuation', 'templates': 2},
+    {**BASE, 'base_prompt_style': 'continuation', 'templates': 2},
     None,
     'Evaluation, in percent: zero-shot, base: continuation',
     'NLI: zero-shot, never trained on',

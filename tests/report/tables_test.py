@@ -15,7 +15,7 @@ FIGURES = {
     {'template': 3, 'dev': None, 'test': 52.75, 'n': 79},
   ],
   'best_dev_template': {'template': 0, 'dev': 50.0, 'test': 49.75},
-  'form': 'instructions',
+  'prompt_style': 'instructions',
 }  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_csv_has_a_line_a_template_and_model(written):
   [
     ([row('rte')], 'zero-shot'),
     ([row('rte', num_fewshot=5)], '5-shot'),
-    ([row('rte', form='no_options')], 'zero-shot, no options'),
+    ([row('rte', prompt_style='no_options')], 'zero-shot, no options'),
     ([row('rte'), row('cb', num_fewshot=2)], 'zero-shot; 2-shot'),
     ([], 'zero-shot'),
   ],

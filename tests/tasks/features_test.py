@@ -235,8 +235,8 @@ def check(dataset: Dataset, found: list[dataset_lib.Example]) -> None:
 @each_dataset
 def test_every_style_renders_it_too(dataset, features):
   found = examples(dataset, features(dataset))
-  for form in ('no_template', 'dataset_name'):
-    styled = Style(form=form).of(dataset)
+  for prompt_style in ('no_template', 'dataset_name'):
+    styled = Style(prompt_style=prompt_style).of(dataset)
     for example in found:
       prompt = prompt_lib.render(styled, 0, example)
       assert prompt.inputs.strip()

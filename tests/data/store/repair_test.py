@@ -55,7 +55,9 @@ def test_only_the_damaged_shard_is_made_again(out):
   assert [path.name for path in out.parent.iterdir()] == ['out']
 
 
-@pytest.mark.parametrize('style', [Style(num_fewshot=2), Style(form='dataset_name')])
+@pytest.mark.parametrize(
+  'style', [Style(num_fewshot=2), Style(prompt_style='dataset_name')]
+)
 def test_a_shard_in_another_style_is_made_again_in_it(world, tmp_path, style):
   mixture = dataclasses.replace(world.mixture, style=style)
   out = tmp_path / 'out'

@@ -102,7 +102,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
 
 
 @pytest.mark.parametrize(
-  'style', [PLAIN, Style(num_fewshot=2), Style(form='no_template')]
+  'style', [PLAIN, Style(num_fewshot=2), Style(prompt_style='no_template')]
 )
 def test_generated_tasks_are_the_store(tmp_path, style):
   names = ('mini_copa', 'mini_cb')
