@@ -8,7 +8,7 @@ Hugging Face tokenizer.json), or bytes; call
 
 import seqio
 
-from flan_jax.catalog.registry import WORLDS
+from flan_jax.catalog.registry import FAMILIES
 from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.interop.seqio import tasks
@@ -25,5 +25,5 @@ def vocabulary() -> seqio.Vocabulary:
   return seqio.SentencePieceVocabulary(path)
 
 
-for _family in WORLDS:
+for _family in FAMILIES:
   tasks.register(vocabulary(), family=_family)

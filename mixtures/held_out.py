@@ -1,7 +1,7 @@
 """Held-out splits: every cluster but one, and but those too near to it."""
 
 from flan_jax.catalog.dataset import CLUSTERS
-from flan_jax.catalog.registry import WORLDS, Mixture, family
+from flan_jax.catalog.registry import FAMILIES, Mixture, family
 
 EXCLUDED_WITH = {
   'nli': ('paraphrase',),
@@ -61,11 +61,11 @@ ACCEPTED = {
 what it shares with the held-out cluster). The guard warns of them and records them."""
 
 
-def trained(world: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
+def trained(family: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
   """Tasks of the reference's view (all of another world's) outside some clusters."""
   return tuple(
     name
-    for name, dataset in family(world).items()
+    for name, dataset in family(family).items()
     if dataset.train and dataset.in_reference and dataset.cluster not in without
   )
 
@@ -83,17 +83,17 @@ def accepted(
   return tuple(dict.fromkeys(pair for pair in pairs if pair[0] in names))
 
 
-def split(world: str, cluster: str, **more) -> Mixture:
+def split(family: str, cluster: str, **more) -> Mixture:
   """The mixture that holds out `cluster` (FLAN section 2.2 and footnote 1)."""
   excluded = EXCLUDED_WITH.get(cluster, ())
-  names = trained(world, without=(cluster, *excluded))
+  names = trained(family, without=(cluster, *excluded))
   return Mixture(
     **{
-      'name': f'{world}_held_out_{cluster}',
+      'name': f'{family}_held_out_{cluster}',
       'datasets': names,
       'held_out': (cluster,),
       'excluded': excluded,
-      'family': world,
+      'family': family,
       'accepted': accepted((cluster,), names),
       **more,
     }
@@ -101,12 +101,14 @@ def split(world: str, cluster: str, **more) -> Mixture:
 
 
 SPLITS = {
-  (world, cluster): split(world, cluster) for world in WORLDS for cluster in CLUSTERS
+  (family, cluster): split(family, cluster)
+  for family in FAMILIES
+  for cluster in CLUSTERS
 }
 """(world, held-out cluster) -> its mixture."""
 
 ALL = {
-  world: Mixture(name=f'{world}_all', datasets=trained(world), family=world)
-  for world in WORLDS
+  family: Mixture(name=f'{family}_all', datasets=trained(family), family=family)
+  for family in FAMILIES
 }
 """World -> all its tasks: nothing is held out."""

@@ -62,5 +62,5 @@ def test_the_prompts_of_two_rows_of_our_own_in_every_template(
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for world in registry.WORLDS for name in registry.family(world)}
+  names = {name for world in registry.FAMILIES for name in registry.family(world)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

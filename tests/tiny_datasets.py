@@ -141,7 +141,7 @@ def world(monkeypatch):
   module = types.ModuleType('tiny_world_of_tests')
   module.DATASETS = DATASETS
   monkeypatch.setitem(sys.modules, module.__name__, module)
-  monkeypatch.setitem(registry.WORLDS, 'tiny', module.__name__)
+  monkeypatch.setitem(registry.FAMILIES, 'tiny', module.__name__)
   found = World()
   monkeypatch.setattr(raw_records, 'records', found.records)
   monkeypatch.setattr(raw_records, 'sizes', found.sizes)

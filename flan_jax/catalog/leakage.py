@@ -391,8 +391,8 @@ def _inherited(
   head = f'{setting} {cluster!r}: {which}: {training.model!r}{of} was trained on '
   if source not in CLUSTERS:
     what, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name
-    world = training.family
-    if world not in registry.WORLDS or name not in registry.family(world):
+    family = training.family
+    if family not in registry.FAMILIES or name not in registry.family(family):
       name = cluster  # what is declared no more cannot be named
   else:
     very = source == cluster

@@ -69,7 +69,7 @@ class Training:
     Two worlds that are declared here share names and nothing else; a world that is
     declared no more is judged by what was recorded.
     """
-    return self.family == family or self.family not in registry.WORLDS
+    return self.family == family or self.family not in registry.FAMILIES
 
   def as_json(self) -> dict[str, Any]:
     known = self.datasets is not None
@@ -219,8 +219,8 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
   if names is None:
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
-  world = guard['family']
-  family = registry.family(world) if world in registry.WORLDS else {}
+  family = guard['family']
+  family = registry.family(family) if family in registry.FAMILIES else {}
   gone = [name for name in names if name not in family]
   known = [
     Trained(name, family[name].cluster, tuple(sorted(family[name].sources)))
@@ -233,7 +233,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
   own = Training(
     model=model,
     datasets=(*known, *(Trained(name, c, (name,)) for name in gone for c in left)),
-    family=world,
+    family=family,
     mixture=mixture,
     train_examples=examples,
     accepted=declared.accepted if declared else (),

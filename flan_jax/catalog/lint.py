@@ -157,10 +157,10 @@ def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]
   """
   if not dataset.derived_from:
     return
-  world = [*registry.family(dataset.family).values(), *datasets]
+  family = [*registry.family(dataset.family).values(), *datasets]
   shared = {
     source
-    for other in world
+    for other in family
     if other.name != dataset.name and other.family == dataset.family
     for source in other.sources
   }

@@ -11,7 +11,7 @@ from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.errors import InputError, did_you_mean
 
-WORLDS = {
+FAMILIES = {
   'flan': 'flan_jax.tasks',
   'microworld': 'flan_jax.microworld.tasks',
 }
@@ -72,9 +72,9 @@ def family(name: str) -> dict[str, Dataset]:
     InputError: if a name is declared twice.
   """
   found: dict[str, Dataset] = {}
-  for dataset in importlib.import_module(WORLDS[name]).DATASETS:
+  for dataset in importlib.import_module(FAMILIES[name]).DATASETS:
     if dataset.name in found:
-      raise InputError(f'dataset {dataset.name!r}: declared twice in {WORLDS[name]}')
+      raise InputError(f'dataset {dataset.name!r}: declared twice in {FAMILIES[name]}')
     found[dataset.name] = dataset
   return found
 
@@ -96,14 +96,14 @@ def get(name: str, *, family: str = 'flan') -> Dataset:
 
 def find(name: str) -> Dataset | None:
   """The dataset of that short name in any world; None where there is none."""
-  found = (family(world).get(name) for world in WORLDS)
+  found = (family(family).get(name) for family in FAMILIES)
   return next((dataset for dataset in found if dataset is not None), None)
 
 
 @functools.cache
 def tasks() -> dict[str, Dataset]:
   """Training task name (`flan_rte`) -> dataset, of every world."""
-  return {d.task: d for world in WORLDS for d in family(world).values()}
+  return {d.task: d for family in FAMILIES for d in family(family).values()}
 
 
 def task(name: str) -> Dataset:
@@ -139,7 +139,7 @@ def excluded_with(cluster: str) -> tuple[str, ...]:
 
 def generator(family: str) -> Callable[[str, str], Iterator[tuple[str, Any]]] | None:
   """The function (dataset, split) -> (id, record) of a family that is generated."""
-  return getattr(importlib.import_module(WORLDS[family]), 'records', None)
+  return getattr(importlib.import_module(FAMILIES[family]), 'records', None)
 
 
 def mixture(name: str) -> Mixture:

@@ -15,7 +15,9 @@ def run(options: argparse.Namespace) -> int:
   if options.datasets:
     datasets = [registry.get(name) for name in options.datasets]
   else:
-    datasets = [d for world in registry.WORLDS for d in registry.family(world).values()]
+    datasets = [
+      d for family in registry.FAMILIES for d in registry.family(family).values()
+    ]
   findings = lint_lib.lint(datasets)
   if options.json:
     console.print_json([finding._asdict() for finding in findings])

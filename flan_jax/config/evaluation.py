@@ -58,7 +58,7 @@ class Evaluate:
     legal = NORMALIZATIONS
     check_one_of('NORMALIZATION', self.normalization, legal, field='normalization')
     prompt_styles = (*PROMPT_STYLES, 'continuation')
-    check_one_of('STYLE', self.prompt_style, prompt_styles, field='prompt_style')
+    check_one_of('PROMPT_STYLE', self.prompt_style, prompt_styles, field='prompt_style')
     if self.base_prompt_style is not None:
       check_one_of(
         'BASE_PROMPT_STYLE',

@@ -117,23 +117,23 @@ def _trained_on(report: Mapping[str, Any]) -> str:
     return UNKNOWN
   if lineage == UNKNOWN:
     return f'{_clusters({"": told}, report)}; before that unknown'
-  worlds: dict[str, list[str]] = {}
+  families: dict[str, list[str]] = {}
   for training in lineage:
-    worlds.setdefault(training['family'], []).extend(training['trained_on'])
-  return _clusters(worlds, report)
+    families.setdefault(training['family'], []).extend(training['trained_on'])
+  return _clusters(families, report)
 
 
-def _clusters(worlds: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
+def _clusters(families: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
   """Clusters in their order, in words: `NLI, Commonsense of the microworld`.
 
   Args:
-    worlds: world -> its clusters; '' for the world that was measured.
+    families: world -> its clusters; '' for the world that was measured.
     report: of which it is said; a world that it did not measure is named.
   """
   named = [
     statements.CLUSTER_NAMES[cluster]
-    + statements.elsewhere(world, report['data'].get('family'))
-    for world, names in worlds.items()
+    + statements.elsewhere(family, report['data'].get('family'))
+    for family, names in families.items()
     for cluster in CLUSTERS
     if cluster in names
   ]
@@ -147,8 +147,8 @@ def _lineage(
   found = []
   for one in told if told != UNKNOWN else ():
     known = one['trained_on'] != UNKNOWN
-    worlds = {one['family']: one['trained_on']}
-    words = _clusters(worlds, report) if known else UNKNOWN
+    families = {one['family']: one['trained_on']}
+    words = _clusters(families, report) if known else UNKNOWN
     more = [part for part in (one['mixture'], one['note']) if part]
     found.append((one['model'], f'{words} ({"; ".join(more)})' if more else words))
   return found

@@ -290,7 +290,7 @@ class TestLineage:
     assert found == words.get((model, base), alone[model])
 
 
-@pytest.mark.parametrize('world', registry.WORLDS)
+@pytest.mark.parametrize('world', registry.FAMILIES)
 def test_what_a_dataset_is_derived_from_is_spelled_like_others_or_shared(world):
   """A name that nobody shares guards nothing: it would be a slip of the pen."""
   family = registry.family(world)

@@ -31,7 +31,7 @@ from flan_jax.runtime.progress import Progress
 WMT = registry.get('wmt14_enfr')
 TRANSLATION = [
   dataset
-  for world in registry.WORLDS
+  for world in registry.FAMILIES
   for dataset in registry.family(world).values()
   if dataset.cluster == 'translation'
 ]
@@ -95,7 +95,7 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
 
 
 def test_only_translations_have_directions():
-  for world in registry.WORLDS:
+  for world in registry.FAMILIES:
     for dataset in registry.family(world).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
