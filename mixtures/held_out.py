@@ -12,7 +12,7 @@ EXCLUDED_WITH = {
 }
 """Held-out cluster -> clusters too near to it to train on (FLAN footnote 1)."""
 
-ACCEPTED = {
+ALLOWED_OVERLAP = {
   'nli': (
     ('squad_v1', 'squad_v1'),
     ('squad_v2', 'squad_v1'),
@@ -75,11 +75,11 @@ def of_paper(names: tuple[str, ...]) -> tuple[str, ...]:
   return tuple(name for name in names if family('flan')[name].in_paper)
 
 
-def accepted(
+def allowed_overlap(
   held_out: tuple[str, ...], names: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
   """Accepted derivations of the datasets that train, for some held-out clusters."""
-  pairs = [pair for cluster in held_out for pair in ACCEPTED.get(cluster, ())]
+  pairs = [pair for cluster in held_out for pair in ALLOWED_OVERLAP.get(cluster, ())]
   return tuple(dict.fromkeys(pair for pair in pairs if pair[0] in names))
 
 
@@ -94,7 +94,7 @@ def split(family: str, cluster: str, **more) -> Mixture:
       'held_out': (cluster,),
       'excluded': excluded,
       'family': family,
-      'accepted': accepted((cluster,), names),
+      'allowed_overlap': allowed_overlap((cluster,), names),
       **more,
     }
   )

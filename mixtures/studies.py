@@ -4,7 +4,7 @@ All hold out NLI, closed-book QA and commonsense, and leave out what is too near
 them (FLAN section 4.1 and appendix B.1).
 """
 
-from flan_jax.mixtures.held_out import accepted
+from flan_jax.mixtures.held_out import allowed_overlap
 
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.catalog.registry import Mixture, family
@@ -57,7 +57,7 @@ def study(
     held_out=HELD_OUT,
     excluded=EXCLUDED,
     style=Style(templates=templates),
-    accepted=accepted(HELD_OUT, names),
+    allowed_overlap=allowed_overlap(HELD_OUT, names),
     note=note,
   )
 

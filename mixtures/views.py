@@ -29,8 +29,10 @@ MIXTURES = (
       SPLITS['flan', cluster],
       name=f'flan_paper62_held_out_{cluster}',
       datasets=of_paper(SPLITS['flan', cluster].datasets),
-      accepted=tuple(
-        pair for pair in SPLITS['flan', cluster].accepted if pair[0] in PAPER.datasets
+      allowed_overlap=tuple(
+        pair
+        for pair in SPLITS['flan', cluster].allowed_overlap
+        if pair[0] in PAPER.datasets
       ),
       shared_cap=True,
       note=PAPER.note,

@@ -116,7 +116,7 @@ class World:
       held_out=('paraphrase',),
       excluded=('sentiment',),
       family='tiny',
-      accepted=(('pairs', 'nli'),),  # footnote 1 would leave it out
+      allowed_overlap=(('pairs', 'nli'),),  # footnote 1 would leave it out
     )
 
   def sizes(self, dataset, *, data_dir=None):

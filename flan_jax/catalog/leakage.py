@@ -23,11 +23,11 @@ NEVER = 'never trained on'
 UNKNOWN = 'training unknown'
 """Of a cluster: what some ancestor was trained on is not recorded."""
 
-_KIN = 'zero-shot (its kin trained)'
+_RELATED = 'zero-shot (its kin trained)'
 _UNRECORDED = f'zero-shot ({UNKNOWN})'
 _TRAINED_ON = 'trained on'
 
-CLAIMS = (NEVER, _KIN, _UNRECORDED, _TRAINED_ON)
+CLAIMS = (NEVER, _RELATED, _UNRECORDED, _TRAINED_ON)
 """All that is said of a cluster, from the best to the worst."""
 
 
@@ -64,7 +64,7 @@ class Shared(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Proof:
+class LeakageReport:
   """What trained, what is held out of it, and what they have in common all the same.
 
   Attributes:
@@ -75,7 +75,7 @@ class Proof:
     excluded: clusters left out with them.
     trained_on: clusters that trained last.
     datasets: datasets that trained last; None where nobody knows.
-    accepted: what they share, accepted by name, ancestors included.
+    allowed_overlap: what they share, accepted by name, ancestors included.
     lineage: every training, the last one included.
   """
 
@@ -86,7 +86,7 @@ class Proof:
   excluded: tuple[str, ...]
   trained_on: tuple[str, ...]
   datasets: tuple[str, ...] | None
-  accepted: tuple[Shared, ...]
+  allowed_overlap: tuple[Shared, ...]
   lineage: Lineage
 
   @property
@@ -105,7 +105,10 @@ class Proof:
           f'guard: {training.model!r} was trained on datasets of {training.family}, '
           f'which have nothing to do with those of {self.measured}'
         )
-    return (*dict.fromkeys(found), *(f'guard: {shared}' for shared in self.accepted))
+    return (
+      *dict.fromkeys(found),
+      *(f'guard: {shared}' for shared in self.allowed_overlap),
+    )
 
   @property
   def seen(self) -> dict[str, str]:
@@ -118,8 +121,8 @@ class Proof:
       return _TRAINED_ON
     if not self.lineage.known:
       return _UNRECORDED
-    if any(s.held_out == cluster and s.by == 'run' for s in self.accepted):
-      return _KIN
+    if any(s.held_out == cluster and s.by == 'run' for s in self.allowed_overlap):
+      return _RELATED
     return NEVER
 
   def as_json(self) -> dict[str, Any]:
@@ -131,13 +134,13 @@ class Proof:
       'excluded': list(self.excluded),
       'trained_on': list(self.trained_on),
       'datasets': None if self.datasets is None else list(self.datasets),
-      'accepted': [shared._asdict() for shared in self.accepted],
+      'allowed_overlap': [shared._asdict() for shared in self.allowed_overlap],
       'seen': self.seen,
       'warnings': list(self.warnings),
     }
 
 
-def beside(proof: Proof, base: Proof | None) -> dict[str, Any]:
+def beside(proof: LeakageReport, base: LeakageReport | None) -> dict[str, Any]:
   """The proof of a report: of a model, and of a base that is measured beside it.
 
   The claim of a cluster holds for both: where the base's is the worse of the two, it
@@ -181,21 +184,21 @@ def clusters(
   return names
 
 
-def prove(
+def check(
   mixture: Mixture,
   asked: str | Sequence[str] | None = None,
   *,
-  accept: str | Sequence[str] | None = None,
+  allow_overlap: str | Sequence[str] | None = None,
   datasets: Iterable[str] | None = None,
   lineage: Lineage = lineage_lib.RANDOM,
   setting: str = 'HELD_OUT',
-) -> Proof:
+) -> LeakageReport:
   """Proves that a run of `mixture` may measure some clusters as never seen.
 
   Args:
     mixture: what trains.
     asked: HELD_OUT, the clusters; None for those that the mixture holds out.
-    accept: datasets, or whole clusters, that may train although they share something
+    allow_overlap: datasets, or whole clusters, that may train although they share something
       with a held-out cluster, or held-out clusters that may share anything; each is
       recorded.
     datasets: what really trains, of the mixture's datasets; None for all of them.
@@ -215,12 +218,12 @@ def prove(
       f'mixture {mixture.name!r}: {foreign[0]!r} trains and is not one of its datasets'
     )
   own = lineage_lib.of_mixture(mixture, names, model='')
-  accepted = _judge(
+  allowed_overlap = _judge(
     lineage.then(own),
     held_out,
     family=mixture.family,
     near=mixture.excluded,
-    accept=accept,
+    allow_overlap=allow_overlap,
     refusal=lambda training, *found: (
       _refusal(mixture, *found, setting)
       if training is own
@@ -228,7 +231,7 @@ def prove(
     ),
   )
   too_near = {c for name in held_out for c in registry.excluded_with(name)}
-  return Proof(
+  return LeakageReport(
     mixture=mixture.name,
     family=mixture.family,
     measured=mixture.family,
@@ -236,40 +239,40 @@ def prove(
     excluded=tuple(c for c in CLUSTERS if c in too_near and c not in own.clusters),
     trained_on=own.clusters,
     datasets=names,
-    accepted=accepted,
+    allowed_overlap=allowed_overlap,
     lineage=lineage.then(own),
   )
 
 
-def prove_checkpoint(
+def check_checkpoint(
   lineage: Lineage,
   asked: str | Sequence[str],
   *,
   family: str,
-  accept: str | Sequence[str] | None = None,
+  allow_overlap: str | Sequence[str] | None = None,
   which: str = 'CHECKPOINT',
   setting: str = 'CLUSTERS',
-) -> Proof:
+) -> LeakageReport:
   """Proves that a checkpoint may be measured on some clusters as never seen.
 
   Args:
     lineage: what the checkpoint and its ancestors say of their training.
     asked: the clusters.
     family: the world of the clusters.
-    accept: as for `prove`; here it also lets a cluster be measured that trained.
+    allow_overlap: as for `check`; here it also lets a cluster be measured that trained.
     which: the setting that names the checkpoint; for errors.
     setting: where the clusters were asked for; for errors.
 
   Raises:
-    InputError: as `prove`.
+    InputError: as `check`.
   """
   held_out = clusters(asked, setting=setting)
-  accepted = _judge(
+  allowed_overlap = _judge(
     lineage,
     held_out,
     family=family,
     near=(),
-    accept=accept,
+    allow_overlap=allow_overlap,
     refusal=lambda *found: _inherited(*found, setting, which),
   )
   last = lineage.trainings[-1] if lineage.trainings else None
@@ -277,7 +280,7 @@ def prove_checkpoint(
   seen = last.clusters if trained else ()
   too_near = {c for name in held_out for c in registry.excluded_with(name)}
   known = trained and last.datasets and last.related(family)
-  return Proof(
+  return LeakageReport(
     mixture=last.mixture if last else '',
     family=last.family if trained else family,
     measured=family,
@@ -291,7 +294,7 @@ def prove_checkpoint(
     else None
     if last
     else (),
-    accepted=accepted,
+    allowed_overlap=allowed_overlap,
     lineage=lineage,
   )
 
@@ -302,7 +305,7 @@ def _judge(
   *,
   family: str,
   near: Iterable[str],
-  accept: str | Sequence[str] | None,
+  allow_overlap: str | Sequence[str] | None,
   refusal: Callable[[Training, Trained, str, str], InputError],
 ) -> tuple[Shared, ...]:
   """What any training shares with the held-out clusters, all of it accepted.
@@ -312,7 +315,7 @@ def _judge(
     held_out: the clusters.
     family: their world.
     near: clusters too near to them, beside the paper's.
-    accept: what the run accepts.
+    allow_overlap: what the run accepts.
     refusal: the error of (training, dataset, held-out cluster, what they share).
 
   Raises:
@@ -321,28 +324,36 @@ def _judge(
   declared = registry.family(family)
   related = [t for t in lineage.trainings if t.datasets and t.related(family)]
   recorded = {dataset.name for training in related for dataset in training.datasets}
-  accept = _names(accept, [*declared, *sorted(recorded.difference(declared))])
-  accepted: list[Shared] = []
+  allow_overlap = _names(
+    allow_overlap, [*declared, *sorted(recorded.difference(declared))]
+  )
+  allowed_overlap: list[Shared] = []
   for cluster in held_out:
     measured = [dataset for dataset in declared.values() if dataset.cluster == cluster]
     close = (cluster, *registry.excluded_with(cluster), *near)
     for training in related:
       for dataset in training.datasets:
         for source in _common(dataset, close, measured):
-          by_run = bool(accept & {dataset.name, dataset.cluster, cluster})
+          by_run = bool(allow_overlap & {dataset.name, dataset.cluster, cluster})
           # A declaration cannot accept the held-out cluster itself; a run can.
-          granted = source != cluster and (dataset.name, source) in training.accepted
+          granted = (
+            source != cluster and (dataset.name, source) in training.allowed_overlap
+          )
           if not by_run and not granted:
             raise refusal(training, dataset, cluster, source)
           by = 'run' if by_run else 'mixture'
-          accepted.append(
+          allowed_overlap.append(
             Shared(dataset.name, dataset.cluster, source, cluster, by, training.model)
           )
-  return tuple(dict.fromkeys(accepted))
+  return tuple(dict.fromkeys(allowed_overlap))
 
 
-def _names(accept: str | Sequence[str] | None, datasets: Sequence[str]) -> set[str]:
-  names = {accept} if isinstance(accept, str) else set(accept or ())
+def _names(
+  allow_overlap: str | Sequence[str] | None, datasets: Sequence[str]
+) -> set[str]:
+  names = (
+    {allow_overlap} if isinstance(allow_overlap, str) else set(allow_overlap or ())
+  )
   for name in sorted(names):
     if name not in CLUSTERS and name not in datasets:
       raise InputError(
@@ -369,12 +380,12 @@ def _refusal(
   if source not in CLUSTERS:
     return InputError(
       f'{head}{dataset.name!r}, which shares {source!r} with it; leave it out, or '
-      f"accept it by name: ACCEPT = ('{dataset.name}',)"
+      f"accept it by name: ALLOW_OVERLAP = ('{dataset.name}',)"
     )
   what = 'that very cluster' if source == cluster else f'{source}, too near to it'
   return InputError(
     f"{head}{what} ({dataset.name}); use '{mixture.family}_held_out_{cluster}', or "
-    f"accept it by name: ACCEPT = ('{source}',)"
+    f"accept it by name: ALLOW_OVERLAP = ('{source}',)"
   )
 
 
@@ -399,5 +410,5 @@ def _inherited(
     what = 'that very cluster' if very else f'{source}, too near to it'
     what, name = f'{what} ({dataset.name})', source
   return InputError(
-    f"{head}{what}; give another checkpoint, or accept it by name: ACCEPT = ('{name}',)"
+    f"{head}{what}; give another checkpoint, or accept it by name: ALLOW_OVERLAP = ('{name}',)"
   )

@@ -42,7 +42,7 @@ class Training:
     mixture: its name; '' where there is none.
     weights: digest of the weights that came out; '' where it was not kept.
     train_examples: cluster -> examples seen.
-    accepted: (dataset, what it shares) that the mixture declares and lets through.
+    allowed_overlap: (dataset, what it shares) that the mixture declares and lets through.
     note: one line for the reader; '' for none.
   """
 
@@ -52,7 +52,7 @@ class Training:
   mixture: str = ''
   weights: str = ''
   train_examples: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  accepted: tuple[tuple[str, str], ...] = ()
+  allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
 
   @property
@@ -86,7 +86,7 @@ class Training:
       if known
       else UNKNOWN,
       'train_examples': dict(self.train_examples),
-      'accepted': [list(pair) for pair in self.accepted],
+      'allowed_overlap': [list(pair) for pair in self.allowed_overlap],
       'note': self.note,
     }
 
@@ -165,7 +165,7 @@ def of_mixture(
     datasets=tuple(Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found),
     family=mixture.family,
     mixture=mixture.name,
-    accepted=mixture.accepted,
+    allowed_overlap=mixture.allowed_overlap,
     **more,
   )
 
@@ -207,19 +207,19 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
   declared = None
   if mixture in registry.mixtures() or mixture in registry.tasks():
     declared = registry.mixture(mixture)
-  guard = record.get('guard') or {}
-  lacking = [part for part in ('mixture', 'datasets', 'family') if part not in guard]
-  if guard and lacking:
+  leakage = record.get('leakage') or {}
+  lacking = [part for part in ('mixture', 'datasets', 'family') if part not in leakage]
+  if leakage and lacking:
     raise InputError(
       f'training.json: guard lacks {", ".join(lacking)}; must be as a run wrote it, or '
       'without a guard'
     )
-  names = guard.get('datasets')
+  names = leakage.get('datasets')
   examples = record.get('train_examples', {})
   if names is None:
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
-  family = guard['family']
+  family = leakage['family']
   family = registry.family(family) if family in registry.FAMILIES else {}
   gone = [name for name in names if name not in family]
   known = [
@@ -228,7 +228,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     if name in family
   ]
   # Of which cluster a dataset was that is declared no more: of one without another.
-  told = record.get('trained_on', guard.get('trained_on', ()))
+  told = record.get('trained_on', leakage.get('trained_on', ()))
   left = [c for c in told if c not in {dataset.cluster for dataset in known}] or ['']
   own = Training(
     model=model,
@@ -236,7 +236,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     family=family,
     mixture=mixture,
     train_examples=examples,
-    accepted=declared.accepted if declared else (),
+    allowed_overlap=declared.allowed_overlap if declared else (),
   )
   if gone and not told:
     return parent.then(own, unknown(model, f'of which cluster {gone[0]} was'))
@@ -252,7 +252,7 @@ def _training(
   mixture,
   datasets,
   train_examples,
-  accepted,
+  allowed_overlap,
   note,
 ) -> Training:
   if (trained_on == UNKNOWN) != (datasets == UNKNOWN):
@@ -271,6 +271,6 @@ def _training(
     train_examples={
       str(cluster): int(examples) for cluster, examples in train_examples.items()
     },
-    accepted=tuple((str(name), str(source)) for name, source in accepted),
+    allowed_overlap=tuple((str(name), str(source)) for name, source in allowed_overlap),
     note=str(note),
   )

@@ -38,7 +38,7 @@ class Mixture:
     style: how its examples are put into words.
     shared_cap: whether tasks that the paper counts as one dataset share one maximum
       rate; otherwise each task has its own, as in the reference.
-    accepted: (dataset that trains, what it shares with a held-out one): derivations
+    allowed_overlap: (dataset that trains, what it shares with a held-out one): derivations
       that the guard lets through with a warning.
     note: why it holds what it holds, for the reader of `flan tasks --mixture`.
   """
@@ -50,7 +50,7 @@ class Mixture:
   family: str = 'flan'
   style: Style = Style()
   shared_cap: bool = False
-  accepted: tuple[tuple[str, str], ...] = ()
+  allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
 
   @property

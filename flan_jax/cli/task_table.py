@@ -60,7 +60,7 @@ def mixture(found: Mixture) -> Listing:
   total = sum(rate.values())
   share = {name: value / total for name, value in rate.items()}
   left_out = why_left_out(found)
-  proof = leakage.prove(found)
+  proof = leakage.check(found)
   style = found.style
   data = {
     'mixture': found.name,
@@ -68,7 +68,7 @@ def mixture(found: Mixture) -> Listing:
     'held_out': found.held_out,
     'excluded': found.excluded,
     'left_out': left_out,
-    'accepted': [shared._asdict() for shared in proof.accepted],
+    'allowed_overlap': [shared._asdict() for shared in proof.allowed_overlap],
     'cap': mixtures.CAP,
     'maximum_rate': mixtures.MAXIMUM_RATE,
     'shared_cap': found.shared_cap,

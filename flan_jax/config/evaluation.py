@@ -97,7 +97,7 @@ class Evaluation:
     output_dir: where report.json, report.html and predictions.jsonl go.
     clusters: to measure; () where `datasets` names them one by one.
     datasets: to measure, beside those of `clusters`.
-    accept: datasets or clusters that may have trained although they share something
+    allow_overlap: datasets or clusters that may have trained although they share something
       with what is measured; the guard records them.
     base_checkpoint: measured on the same rows and prompts, or None.
     family: the world of the datasets.
@@ -118,7 +118,7 @@ class Evaluation:
   output_dir: str
   clusters: str | tuple[str, ...] = ()
   datasets: str | tuple[str, ...] = ()
-  accept: str | tuple[str, ...] | None = None
+  allow_overlap: str | tuple[str, ...] | None = None
   base_checkpoint: str | None = None
   family: str = 'flan'
   store: str | None = None

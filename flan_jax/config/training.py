@@ -31,7 +31,7 @@ class Run:
     initial_checkpoint: a folder of ours to start from; None starts at random.
     held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
       None for those that the mixture holds out.
-    accept: datasets or clusters that may train although they share something with a
+    allow_overlap: datasets or clusters that may train although they share something with a
       held-out cluster; the guard records them.
     store: rendered examples; None makes them in model_dir/store.
     tokenizer: a file, `bytes`, or `train` to train one on the rendered rows;
@@ -73,7 +73,7 @@ class Run:
   pack: bool = True
   initial_checkpoint: str | None = None
   held_out: str | tuple[str, ...] | None = None
-  accept: str | tuple[str, ...] | None = None
+  allow_overlap: str | tuple[str, ...] | None = None
   store: str | None = None
   tokenizer: str | None = None
   vocab_size: int = 32_000

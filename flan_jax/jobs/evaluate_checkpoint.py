@@ -47,11 +47,11 @@ def evaluate_checkpoint(
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
   proofs = {
-    which: leakage.prove_checkpoint(
+    which: leakage.check_checkpoint(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
       family=evaluation.family,
-      accept=evaluation.accept,
+      allow_overlap=evaluation.allow_overlap,
       which=which,
     )
     for which, path in (
@@ -127,7 +127,7 @@ def evaluate_checkpoint(
     'data': where,
     'base': evaluation.base_checkpoint,
     'seed': evaluation.seed,
-    'guard': proof,
+    'leakage': proof,
     'missing': missing,
     'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
   }

@@ -206,7 +206,7 @@ def build(
   data_digest: str,
   seed: int,
   lineage: Sequence[Mapping[str, Any]] | None = None,
-  guard: Mapping[str, Any] | None = None,
+  leakage: Mapping[str, Any] | None = None,
   provenance: Mapping[str, Any] | None = None,
   contamination: 'Found | None' = None,
   missing: Sequence[str] = (),
@@ -229,7 +229,7 @@ def build(
     seed: of the row sample and the test of a difference.
     lineage: every training that the model came out of, as `Lineage.as_json` says it;
       None where nobody knows.
-    guard: the proof that what is held out did not train, or None.
+    leakage: the proof that what is held out did not train, or None.
     provenance: the configuration with its origins, the models, the versions.
     contamination: the rows that stand in texts which the model may have read.
     missing: datasets of the mixture that the store was made without.
@@ -239,7 +239,7 @@ def build(
     base: where the parameters of the base model came from; None where the lineage of
       the model says it.
   """
-  guard = dict(guard or {})
+  leakage = dict(leakage or {})
   overlaps = contamination.datasets if contamination else {}
   rows = [
     _row(result, seed=seed, overlap=overlaps.get(result.dataset.label))
@@ -261,11 +261,11 @@ def build(
     'data_digest': data_digest or data['digest'],
     'data': data,
     'seed': seed,
-    'guard': guard,
+    'leakage': leakage,
     'rows': rows,
     'timing': dict(results.timing),
     'warnings': [
-      *guard.get('warnings', ()),
+      *leakage.get('warnings', ()),
       *results.warnings,
       *(line for result in results.datasets for line in _chosen_by_few(result)),
       *(f'{name}: missing when the store was made; left out' for name in missing),

@@ -93,7 +93,7 @@ def render(
     lineages={
       'lineage': _lineage(report['lineage'], report),
       'of the base': _lineage(
-        report['guard'].get('base', {}).get('lineage', ()), report
+        report['leakage'].get('base', {}).get('lineage', ()), report
       ),
     },
   )
@@ -101,7 +101,7 @@ def render(
 
 def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) -> str:
   """What may be claimed of each cluster that was to be measured."""
-  seen = dict(report['guard'].get('seen', {}))
+  seen = dict(report['leakage'].get('seen', {}))
   seen |= {average['cluster']: average['seen'] for average in averages}
   num_fewshot = averages[0]['num_fewshot'] if averages else 0
   return '; '.join(

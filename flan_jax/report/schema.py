@@ -57,7 +57,7 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
     raise InputError(
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
-  report.setdefault('guard', {})
+  report.setdefault('leakage', {})
   report.setdefault('lineage', UNKNOWN)
   declared = registry.find(rows[0]['dataset']) if rows else None
   report.setdefault('data', {'family': declared.family if declared else None})
@@ -117,7 +117,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _seen(cluster: str, report: Mapping[str, Any]) -> str:
   """What may be claimed of a cluster: what the guard has proven, and no more."""
-  proven = report.get('guard', {}).get('seen', {})
+  proven = report.get('leakage', {}).get('seen', {})
   if cluster in proven:
     return proven[cluster]
   trained = {c for c, n in report['train_examples'].items() if n}

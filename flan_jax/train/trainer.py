@@ -88,7 +88,9 @@ def train(
   """
   began, clock = time.time(), time.monotonic()
   mixture = registry.mixture(run.mixture)
-  held_out = leakage.prove(mixture, run.held_out, accept=run.accept).held_out
+  held_out = leakage.check(
+    mixture, run.held_out, allow_overlap=run.allow_overlap
+  ).held_out
   rows = max(run.train_steps, 1) * run.batch_size
   if rows > packing.MAX_SEQUENCES:
     nearest = packing.MAX_SEQUENCES // run.batch_size
@@ -131,10 +133,10 @@ def train(
   )  # fmt: skip
 
   parent = initial_model.lineage(run.initial_checkpoint)
-  prove = functools.partial(
-    leakage.prove, mixture, held_out, accept=run.accept, lineage=parent
+  check = functools.partial(
+    leakage.check, mixture, held_out, allow_overlap=run.allow_overlap, lineage=parent
   )
-  prove()
+  check()
 
   progress.stage(f'Data: {mixture.name}')
   with multihost.first_first():  # what host 0 makes, the others find
@@ -153,7 +155,7 @@ def train(
       seed=run.seed, sequences=rows, sequence_length=run.sequence_length, pack=run.pack
     )
   multihost.agree({'the plan': plan.stream})
-  proof = prove(datasets=store.datasets)
+  proof = check(datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
@@ -211,8 +213,12 @@ def train(
       data_dir=run.tfds_data_dir,
       text=text,
       between=stop.between,
-      untrained=leakage.prove_checkpoint(
-        parent, held_out, family=mixture.family, accept=run.accept, setting='HELD_OUT'
+      untrained=leakage.check_checkpoint(
+        parent,
+        held_out,
+        family=mixture.family,
+        allow_overlap=run.allow_overlap,
+        setting='HELD_OUT',
       ),
     )
   checkpoints = Checkpoints(run.model_dir, keep=run.keep)
@@ -236,7 +242,7 @@ def train(
     'mixture': mixture.name,
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
-    'guard': proof.as_json(),
+    'leakage': proof.as_json(),
     'lineage': parent.as_json(),
     'watched': watched,
   }
@@ -326,7 +332,7 @@ def train(
           about={
             'model': run.mixture,
             'checkpoint': str(folder.model),
-            'guard': proof.as_json(),
+            'leakage': proof.as_json(),
             **lineage.about(mixture.family),
           },
         )

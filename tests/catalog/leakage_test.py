@@ -18,84 +18,86 @@ def also(mixture, *datasets, **more):
 
 
 def test_a_clean_mixture_is_proven():
-  proof = leakage.prove(registry.mixture('flan_held_out_closed_book_qa'))
+  proof = leakage.check(registry.mixture('flan_held_out_closed_book_qa'))
   assert proof.held_out == ('closed_book_qa',)
-  assert proof.accepted == proof.warnings == ()
+  assert proof.allowed_overlap == proof.warnings == ()
   assert len(proof.trained_on) == 11
   assert len(proof.datasets) == 65
 
 
 def test_a_dataset_of_the_held_out_cluster_is_refused():
   with pytest.raises(InputError, match=r"trains on that very cluster \(rte\); use 'fl"):
-    leakage.prove(also(NLI, 'rte'))
+    leakage.check(also(NLI, 'rte'))
 
 
 def test_a_cluster_too_near_is_refused():
   with pytest.raises(InputError, match=r'paraphrase, too near to it \(glue_qqp\)'):
-    leakage.prove(also(NLI, 'glue_qqp'))
+    leakage.check(also(NLI, 'glue_qqp'))
   with pytest.raises(InputError, match='reading_comp_commonsense, too near to it'):
-    leakage.prove(also(registry.mixture('flan_held_out_commonsense'), 'record'))
+    leakage.check(also(registry.mixture('flan_held_out_commonsense'), 'record'))
 
 
 def test_a_dataset_made_of_the_same_texts_is_refused():
-  undeclared = dataclasses.replace(COREFERENCE, accepted=())
+  undeclared = dataclasses.replace(COREFERENCE, allowed_overlap=())
   with pytest.raises(InputError, match=r"'wnli', which shares 'Winograd schemas'.*ACC"):
-    leakage.prove(undeclared)
+    leakage.check(undeclared)
   with pytest.raises(InputError, match="'qnli', which shares 'squad_v1'"):
-    leakage.prove(
+    leakage.check(
       dataclasses.replace(
-        registry.mixture('flan_held_out_reading_comprehension'), accepted=()
+        registry.mixture('flan_held_out_reading_comprehension'), allowed_overlap=()
       )
     )
 
 
 def test_what_the_mixture_accepts_is_a_warning_on_record():
-  proof = leakage.prove(COREFERENCE)
-  (shared,) = proof.accepted
+  proof = leakage.check(COREFERENCE)
+  (shared,) = proof.allowed_overlap
   assert shared == ('wnli', 'nli', 'Winograd schemas', 'coreference', 'mixture', '')
   assert proof.warnings == (
     'guard: wnli trains and shares Winograd schemas with held-out coreference '
     '(accepted by the mixture)',
   )
-  assert json.loads(json.dumps(proof.as_json()))['accepted'][0]['dataset'] == 'wnli'
+  assert (
+    json.loads(json.dumps(proof.as_json()))['allowed_overlap'][0]['dataset'] == 'wnli'
+  )
 
 
-@pytest.mark.parametrize('accept', ['wnli', ('nli',), ('wnli', 'sst2')])
-def test_what_the_run_accepts_by_name_is_on_record_too(accept):
-  undeclared = dataclasses.replace(COREFERENCE, accepted=())
-  proof = leakage.prove(undeclared, accept=accept)
-  assert [(s.dataset, s.by) for s in proof.accepted] == [('wnli', 'run')]
+@pytest.mark.parametrize('allow_overlap', ['wnli', ('nli',), ('wnli', 'sst2')])
+def test_what_the_run_accepts_by_name_is_on_record_too(allow_overlap):
+  undeclared = dataclasses.replace(COREFERENCE, allowed_overlap=())
+  proof = leakage.check(undeclared, allow_overlap=allow_overlap)
+  assert [(s.dataset, s.by) for s in proof.allowed_overlap] == [('wnli', 'run')]
 
 
 def test_a_run_may_even_accept_the_cluster_itself_and_a_declaration_may_not():
-  declared = also(NLI, 'rte', accepted=(*NLI.accepted, ('rte', 'nli')))
+  declared = also(NLI, 'rte', allowed_overlap=(*NLI.allowed_overlap, ('rte', 'nli')))
   with pytest.raises(InputError, match='that very cluster'):
-    leakage.prove(declared)
-  proof = leakage.prove(also(NLI, 'rte'), accept='nli')
+    leakage.check(declared)
+  proof = leakage.check(also(NLI, 'rte'), allow_overlap='nli')
   assert 'guard: rte trains, of nli, which is held out (accepted by the run)' in (
     proof.warnings
   )
 
 
 def test_the_proof_is_of_what_really_trained():
-  proof = leakage.prove(COREFERENCE, datasets=['rte', 'sst2'])
+  proof = leakage.check(COREFERENCE, datasets=['rte', 'sst2'])
   assert proof.datasets == ('rte', 'sst2')
   assert proof.trained_on == ('nli', 'sentiment')
   assert proof.warnings == ()
   with pytest.raises(InputError, match="'winogrande' trains and is not one of its"):
-    leakage.prove(COREFERENCE, datasets=['rte', 'winogrande'])
+    leakage.check(COREFERENCE, datasets=['rte', 'winogrande'])
 
 
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
     ({'asked': 'sentimnt'}, "HELD_OUT 'sentimnt'.*did you mean 'sentiment'"),
-    ({'accept': 'wnil'}, "accept 'wnil'.*did you mean 'wnli'"),
+    ({'allow_overlap': 'wnil'}, "accept 'wnil'.*did you mean 'wnli'"),
   ],
 )
 def test_unknown_names_are_refused_with_the_nearest(given, message):
   with pytest.raises(InputError, match=message):
-    leakage.prove(COREFERENCE, **given)
+    leakage.check(COREFERENCE, **given)
 
 
 def trained_on(mixture, *, model='m', **more):
@@ -116,27 +118,29 @@ SST2 = trained_on('flan_sst2')
 
 class TestCheckpoint:
   def test_a_run_of_ours_is_measured_on_what_it_held_out(self):
-    proof = leakage.prove_checkpoint(
+    proof = leakage.check_checkpoint(
       trained_on(COREFERENCE), 'coreference', family='flan'
     )
     assert proof.seen == {'coreference': leakage.NEVER}
-    own = leakage.prove(COREFERENCE)
+    own = leakage.check(COREFERENCE)
     assert proof.datasets == own.datasets
-    assert [shared._replace(model='') for shared in proof.accepted] == [*own.accepted]
+    assert [shared._replace(model='') for shared in proof.allowed_overlap] == [
+      *own.allowed_overlap
+    ]
 
   def test_and_on_nothing_else_unless_told_by_name(self):
     with pytest.raises(InputError, match="CLUSTERS 'sentiment'.*very cluster"):
-      leakage.prove_checkpoint(trained_on(COREFERENCE), 'sentiment', family='flan')
-    proof = leakage.prove_checkpoint(
-      trained_on(COREFERENCE), 'sentiment', family='flan', accept='sentiment'
+      leakage.check_checkpoint(trained_on(COREFERENCE), 'sentiment', family='flan')
+    proof = leakage.check_checkpoint(
+      trained_on(COREFERENCE), 'sentiment', family='flan', allow_overlap='sentiment'
     )
-    assert [s.dataset for s in proof.accepted if s.source == 'sentiment'] == [
+    assert [s.dataset for s in proof.allowed_overlap if s.source == 'sentiment'] == [
       'imdb_reviews', 'sentiment140', 'sst2', 'yelp_polarity_reviews'
     ]  # fmt: skip
     assert proof.seen == {'sentiment': 'trained on'}
 
   def test_what_says_nothing_proves_nothing(self):
-    proof = leakage.prove_checkpoint(UNKNOWN, 'nli', family='flan')
+    proof = leakage.check_checkpoint(UNKNOWN, 'nli', family='flan')
     assert proof.datasets is None
     assert proof.warnings == (
       "guard: what 'gemma' was trained on is unknown; nothing is proven of what it saw",
@@ -144,7 +148,7 @@ class TestCheckpoint:
     assert proof.seen == {'nli': 'zero-shot (training unknown)'}
 
   def test_names_of_another_world_are_no_relation_and_that_is_said(self):
-    proof = leakage.prove_checkpoint(
+    proof = leakage.check_checkpoint(
       trained_on('microworld_all'), ('nli', 'sentiment'), family='flan'
     )
     assert set(proof.seen.values()) == {leakage.NEVER}
@@ -156,19 +160,24 @@ class TestCheckpoint:
 
   def test_what_is_declared_no_more_is_judged_by_what_was_recorded(self):
     other = lineage.Lineage((of_own_data(),))
-    proof = leakage.prove_checkpoint(other, 'nli', family='flan')
+    proof = leakage.check_checkpoint(other, 'nli', family='flan')
     assert proof.seen == {'nli': leakage.NEVER}
     assert proof.datasets == ('mine',)
     for own, message in (
       (of_own_data(cluster='nli'), r'very cluster \(mine\)'),
       (of_own_data(cluster='nli', family='a world of mine'), r'very cluster \(mine\)'),
       (of_own_data(cluster='paraphrase'), r'paraphrase, too near to it \(mine\)'),
-      (of_own_data(sources=('mine', 'rte')), r"shares 'rte' with it.*ACCEPT = \('nli'"),
+      (
+        of_own_data(sources=('mine', 'rte')),
+        r"shares 'rte' with it.*ALLOW_OVERLAP = \('nli'",
+      ),
     ):
       with pytest.raises(InputError, match=message):
-        leakage.prove_checkpoint(lineage.Lineage((own,)), 'nli', family='flan')
-    kin = lineage.Lineage((of_own_data(sources=('rte',)),))
-    proof = leakage.prove_checkpoint(kin, 'nli', family='flan', accept='mine')
+        leakage.check_checkpoint(lineage.Lineage((own,)), 'nli', family='flan')
+    related = lineage.Lineage((of_own_data(sources=('rte',)),))
+    proof = leakage.check_checkpoint(
+      related, 'nli', family='flan', allow_overlap='mine'
+    )
     assert proof.seen == {'nli': 'zero-shot (its kin trained)'}
 
 
@@ -190,27 +199,30 @@ class TestLineage:
   @CHAINS
   def test_a_run_from_it_is_refused(self, chain):
     with pytest.raises(InputError) as refused:
-      leakage.prove(registry.mixture('flan_rte'), 'sentiment', lineage=chain)
+      leakage.check(registry.mixture('flan_rte'), 'sentiment', lineage=chain)
     message = str(refused.value)
     assert message.startswith(
       "HELD_OUT 'sentiment': INITIAL_CHECKPOINT_PATH: 'm' (mixture 'flan_sst2') was "
       'trained on that very cluster (sst2); '
     )
-    assert "ACCEPT = ('sentiment',)" in message
+    assert "ALLOW_OVERLAP = ('sentiment',)" in message
 
   @CHAINS
   @pytest.mark.parametrize('which', ['CHECKPOINT', 'BASE_CHECKPOINT'])
   def test_so_is_its_measurement(self, chain, which):
     with pytest.raises(InputError, match=f"'sentiment': {which}: 'm' .*very cluster"):
-      leakage.prove_checkpoint(chain, 'sentiment', family='flan', which=which)
+      leakage.check_checkpoint(chain, 'sentiment', family='flan', which=which)
 
   @CHAINS
-  @pytest.mark.parametrize('accept', ['sentiment', 'sst2'])
-  def test_accepted_by_name_it_is_on_record(self, chain, accept):
-    proof = leakage.prove(
-      registry.mixture('flan_rte'), 'sentiment', lineage=chain, accept=accept
+  @pytest.mark.parametrize('allow_overlap', ['sentiment', 'sst2'])
+  def test_accepted_by_name_it_is_on_record(self, chain, allow_overlap):
+    proof = leakage.check(
+      registry.mixture('flan_rte'),
+      'sentiment',
+      lineage=chain,
+      allow_overlap=allow_overlap,
     )
-    assert proof.accepted == (
+    assert proof.allowed_overlap == (
       ('sst2', 'sentiment', 'sentiment', 'sentiment', 'run', 'm'),
     )
     assert (
@@ -220,15 +232,15 @@ class TestLineage:
 
   def test_clusters_too_near_and_shared_texts_are_inherited_too(self):
     with pytest.raises(InputError, match=r"'m' .* paraphrase, too near to it \(glue_q"):
-      leakage.prove(NLI, lineage=trained_on('flan_glue_qqp'))
+      leakage.check(NLI, lineage=trained_on('flan_glue_qqp'))
     with pytest.raises(InputError, match="'m' .* 'wnli', which shares 'Winograd schem"):
-      leakage.prove(COREFERENCE, lineage=trained_on('flan_wnli'))
+      leakage.check(COREFERENCE, lineage=trained_on('flan_wnli'))
 
   def test_what_an_ancestor_s_mixture_accepts_is_a_warning(self):
     """A run that goes on from a run of the same mixture is refused nothing new."""
-    proof = leakage.prove(COREFERENCE, lineage=trained_on(COREFERENCE))
+    proof = leakage.check(COREFERENCE, lineage=trained_on(COREFERENCE))
     assert proof.seen == {'coreference': leakage.NEVER}
-    assert [shared.model for shared in proof.accepted] == ['m', '']
+    assert [shared.model for shared in proof.allowed_overlap] == ['m', '']
 
   def test_a_known_and_clean_lineage_alone_is_never_trained_on(self):
     rte = registry.mixture('flan_rte')
@@ -239,12 +251,14 @@ class TestLineage:
       ),
     }
     for seen, chain in words.items():
-      proof = leakage.prove(rte, 'sentiment', lineage=chain)
+      proof = leakage.check(rte, 'sentiment', lineage=chain)
       assert proof.seen == {'sentiment': seen}
 
   def test_a_base_beside_it_is_part_of_the_claim(self):
     model, base, seen = (
-      leakage.prove_checkpoint(chain, 'sentiment', family='flan', accept='sentiment')
+      leakage.check_checkpoint(
+        chain, 'sentiment', family='flan', allow_overlap='sentiment'
+      )
       for chain in (trained_on('flan_rte'), UNKNOWN, SST2)
     )
     assert leakage.beside(model, None)['seen'] == {'sentiment': leakage.NEVER}
@@ -256,30 +270,33 @@ class TestLineage:
     ]
     found = leakage.beside(model, seen)
     assert found['seen'] == {'sentiment': 'zero-shot (base model: trained on)'}
-    assert found['base']['accepted'][0]['dataset'] == 'sst2'
+    assert found['base']['allowed_overlap'][0]['dataset'] == 'sst2'
     assert leakage.beside(seen, model)['seen'] == {'sentiment': 'trained on'}
 
   WORSE = (
-    ('never', 'kin', 'zero-shot (base model: its kin trained)'),
+    ('never', 'related', 'zero-shot (base model: its kin trained)'),
     ('never', 'unknown', 'zero-shot (base model: training unknown)'),
     ('never', 'seen', 'zero-shot (base model: trained on)'),
-    ('kin', 'unknown', 'zero-shot (its kin trained; base model: training unknown)'),
-    ('kin', 'seen', 'zero-shot (its kin trained; base model: trained on)'),
+    ('related', 'unknown', 'zero-shot (its kin trained; base model: training unknown)'),
+    ('related', 'seen', 'zero-shot (its kin trained; base model: trained on)'),
     ('unknown', 'seen', 'zero-shot (training unknown; base model: trained on)'),
   )
 
-  @pytest.mark.parametrize('model', ['never', 'kin', 'unknown', 'seen'])
-  @pytest.mark.parametrize('base', ['never', 'kin', 'unknown', 'seen'])
+  @pytest.mark.parametrize('model', ['never', 'related', 'unknown', 'seen'])
+  @pytest.mark.parametrize('base', ['never', 'related', 'unknown', 'seen'])
   def test_the_worse_claim_of_two_is_said(self, model, base):
     chains = {
       'never': trained_on('flan_rte'),
-      'kin': lineage.Lineage((of_own_data(sources=('sst2',)),)),
+      'related': lineage.Lineage((of_own_data(sources=('sst2',)),)),
       'unknown': UNKNOWN,
       'seen': SST2,
     }
     proofs = {
-      name: leakage.prove_checkpoint(
-        chain, 'sentiment', family='flan', accept='mine' if name == 'kin' else 'sst2'
+      name: leakage.check_checkpoint(
+        chain,
+        'sentiment',
+        family='flan',
+        allow_overlap='mine' if name == 'related' else 'sst2',
       )
       for name, chain in chains.items()
     }

@@ -64,27 +64,27 @@ class TestOlderRecords:
     return lineage.of_record(record, parent=parent, model='m')
 
   def test_what_trained_is_what_its_guard_says(self):
-    saved = {'mixture': NLI.name, 'guard': leakage.prove(NLI).as_json()}
+    saved = {'mixture': NLI.name, 'leakage': leakage.check(NLI).as_json()}
     assert self.read(saved) == lineage.RANDOM.then(lineage.of_mixture(NLI, model='m'))
 
   def test_or_the_name_of_its_mixture(self):
     chain = self.read({'mixture': 'flan_all', 'train_examples': {'nli': 2}}, UNKNOWN)
     assert not chain.known
     with pytest.raises(InputError, match='very cluster'):
-      leakage.prove_checkpoint(chain, 'nli', family='flan')
+      leakage.check_checkpoint(chain, 'nli', family='flan')
     assert chain.train_examples('flan') == {'nli': 2}
 
   def test_or_unknown(self):
-    for saved in ({}, {'mixture': 'mine'}, {'guard': None}):
+    for saved in ({}, {'mixture': 'mine'}, {'leakage': None}):
       assert not self.read(saved).known
 
   def test_a_dataset_that_is_declared_no_more_keeps_its_cluster(self):
     guarded = {'mixture': 'mine', 'family': 'flan', 'datasets': ['sst2', 'mine']}
-    saved = {'guard': guarded, 'trained_on': ['nli', 'sentiment']}
+    saved = {'leakage': guarded, 'trained_on': ['nli', 'sentiment']}
     chain = self.read(saved)
     assert chain.trained_on('flan') == ('nli', 'sentiment')
-    proof = leakage.prove_checkpoint(chain, 'translation', family='flan')
+    proof = leakage.check_checkpoint(chain, 'translation', family='flan')
     assert proof.seen == {'translation': leakage.NEVER}
     with pytest.raises(InputError, match=r'very cluster \(mine\)'):
-      leakage.prove_checkpoint(chain, 'nli', family='flan')
-    assert not self.read({'guard': guarded}).known
+      leakage.check_checkpoint(chain, 'nli', family='flan')
+    assert not self.read({'leakage': guarded}).known

@@ -279,7 +279,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
   of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
   assert of['fingerprint'] == same['fingerprint']
   assert of['converted']['family'] == 'llama'
-  assert found['guard']['datasets'] is None
+  assert found['leakage']['datasets'] is None
   assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
 
 

@@ -139,7 +139,7 @@ def test_so_is_the_evaluation_of_any_of_them(family, name, which, refuses, tmp_p
 def test_accepted_by_name_the_report_says_so(family, tmp_path):
   out = tmp_path / 'run'
   found = train(
-    out, start=family / 'adapted', HELD_OUT=HELD_OUT, ACCEPT=HELD_OUT
+    out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT
   ).report
   assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
   assert found['lineage'][-1]['weights'] == model_dir.checksum(out)
@@ -153,7 +153,7 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
     'the run)'
   )
   saved = json.loads((out / 'model' / 'training.json').read_text())
-  assert saved['guard'] == found['guard']
+  assert saved['leakage'] == found['leakage']
   assert saved['lineage'] == found['lineage']
 
 

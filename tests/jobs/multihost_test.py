@@ -73,7 +73,7 @@ def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
   one, other = (
     json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
   )
-  for name in ('rows', 'train_examples', 'trained_on', 'guard', 'warnings'):
+  for name in ('rows', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
   assert read(found / held_out.LOOKS) == read(wanted / held_out.LOOKS)
   lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]

@@ -78,7 +78,7 @@ def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
     'model', 'checkpoint', 'held_out', 'trained_on', 'train_examples', 'data_digest',
-    'data', 'seed', 'lineage', 'guard', 'rows', 'timing', 'warnings',
+    'data', 'seed', 'lineage', 'leakage', 'rows', 'timing', 'warnings',
   }  # fmt: skip
   (row,) = found['rows']
   measured = {
@@ -265,7 +265,7 @@ class TestAverages:
 
   def test_headline(self):
     never = {'seen': {'nli': leakage.NEVER}}
-    (average,) = schema.averages(build(*self.PARTS, guard=never))
+    (average,) = schema.averages(build(*self.PARTS, leakage=never))
     low, high = average['delta_ci95']
     assert schema.headline(average) == (
       f'NLI, zero-shot, never trained on: base {average["base"]["mean"]:.1f} → tuned '
@@ -289,7 +289,7 @@ class TestAverages:
     assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
 
   @pytest.mark.parametrize(
-    ('chain', 'accept', 'seen', 'trained_on', 'history'),
+    ('chain', 'allow_overlap', 'seen', 'trained_on', 'history'),
     [
       (
         TUNED,
@@ -327,14 +327,16 @@ class TestAverages:
         '<code>b</code>: no dataset (prose)',
       ),
     ],
-    ids=['clean', 'unknown base', 'unknown', 'accepted', 'a base'],
+    ids=['clean', 'unknown base', 'unknown', 'allowed_overlap', 'a base'],
   )
   def test_headline_and_provenance_say_what_the_lineage_does(
-    self, chain, accept, seen, trained_on, history, tmp_path
+    self, chain, allow_overlap, seen, trained_on, history, tmp_path
   ):
-    proof = leakage.prove_checkpoint(chain, 'nli', family='flan', accept=accept)
+    proof = leakage.check_checkpoint(
+      chain, 'nli', family='flan', allow_overlap=allow_overlap
+    )
     parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
-    about = {**ABOUT, **chain.about('flan'), 'guard': proof.as_json()}
+    about = {**ABOUT, **chain.about('flan'), 'leakage': proof.as_json()}
     found = write_lib.write(tmp_path, results(*parts), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
     assert found['lineage'] == chain.as_json()
@@ -345,10 +347,10 @@ class TestAverages:
 
   def test_the_base_s_lineage_is_told_too(self, tmp_path):
     model, base = (
-      leakage.prove_checkpoint(chain, 'nli', family='flan')
+      leakage.check_checkpoint(chain, 'nli', family='flan')
       for chain in (TUNED, UNKNOWN)
     )
-    about = {**ABOUT, **TUNED.about('flan'), 'guard': leakage.beside(model, base)}
+    about = {**ABOUT, **TUNED.about('flan'), 'leakage': leakage.beside(model, base)}
     found = write_lib.write(tmp_path, results(*self.PARTS), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(
       'NLI, zero-shot (base model: training unknown): '
@@ -417,7 +419,7 @@ class TestFiles:
     """Before there were forms, tests and the guard's proof in it."""
     self.write(tmp_path, records=[record(0, predicted=0)])
     whole = schema.load(tmp_path)
-    del whole['guard']
+    del whole['leakage']
     for row in whole['rows']:
       for name in ('prompt_style', 'p', 'p_holm', 'detectable'):
         del row[name]
@@ -542,9 +544,9 @@ def test_the_terminal_table_marks_what_nobody_has_confirmed():
 
 
 def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
-  proof = leakage.prove(registry.mixture('flan_held_out_coreference')).as_json()
-  found = build((dataset(), {'test': split(RIGHT)}), guard=proof)
-  assert found['guard'] == proof
+  proof = leakage.check(registry.mixture('flan_held_out_coreference')).as_json()
+  found = build((dataset(), {'test': split(RIGHT)}), leakage=proof)
+  assert found['leakage'] == proof
   assert found['warnings'][0] == proof['warnings'][0]
   assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')
 

@@ -73,13 +73,13 @@ def small_world(name, split):
 
 def evaluated(
   out, *, dataset='rte', family='flan', model=MOSTLY, base=None, name='tiny',
-  chain=CLEAN, accept=None, rows=rte, where=None, answers=None,
+  chain=CLEAN, allow_overlap=None, rows=rte, where=None, answers=None,
   weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
   declared = registry.get(dataset, family=family)
-  proof = leakage.prove_checkpoint(
-    chain, declared.cluster, family=family, accept=accept
+  proof = leakage.check_checkpoint(
+    chain, declared.cluster, family=family, allow_overlap=allow_overlap
   )
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
@@ -94,7 +94,7 @@ def evaluated(
     data_digest='',
     data=where or measured_data.in_raw(family, '/data/tfds'),
     seed=0,
-    guard=leakage.beside(proof, beside),
+    leakage=leakage.beside(proof, beside),
     answers=answers,
     provenance={
       'config': '',
@@ -171,7 +171,7 @@ KINDS = {
     'unknown',
   ),
   'accepted overlap': (
-    {'chain': SEEN, 'accept': 'nli'},
+    {'chain': SEEN, 'allow_overlap': 'nli'},
     'NLI, no exemplars, trained on: tuned 75.0 [..]',
     'Evaluation, in percent: zero-shot',
     'NLI: no exemplars, trained on',
@@ -438,7 +438,7 @@ class TestDev:
 
 
 def test_a_base_that_trained_on_the_cluster_is_said_beside_any_model(tmp_path):
-  beside = leakage.prove_checkpoint(SEEN, 'nli', family='flan', accept='nli')
+  beside = leakage.check_checkpoint(SEEN, 'nli', family='flan', allow_overlap='nli')
   found = evaluated(tmp_path, chain=UNKNOWN, name='smollm2', base=NO, beside=beside)
   (average,) = schema.averages(found)
   assert schema.headline(average).startswith(

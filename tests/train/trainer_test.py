@@ -243,14 +243,14 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   found = json.loads((report / 'report.json').read_text())
   assert outcome.report == found
   assert found['held_out'] == ['nli']
-  assert found['guard']['datasets'] == [
+  assert found['leakage']['datasets'] == [
     d.name
     for d in registry.family('microworld').values()
     if d.cluster not in ('nli', 'paraphrase')
   ]
-  assert found['guard']['excluded'] == ['paraphrase']
+  assert found['leakage']['excluded'] == ['paraphrase']
   saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
-  assert saved['guard'] == found['guard']
+  assert saved['leakage'] == found['leakage']
   assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}
   assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
 
@@ -274,7 +274,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
     evaluation, progress=Progress(quiet=True)
   )
   assert again['train_examples'] == counted
-  assert again['guard'] == found['guard']
+  assert again['leakage'] == found['leakage']
   for row, same in zip(found['rows'], again['rows'], strict=True):
     for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
       assert row[key] == same[key]

@@ -311,7 +311,7 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
         f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
         + did_you_mean(cluster, CLUSTERS)
       )
-  leakage.prove(mixture)
+  leakage.check(mixture)
   for dataset in mixture.members:
     if not dataset.train:
       raise InputError(
