@@ -42,12 +42,12 @@ class Overlap(NamedTuple):
   """What was found of one dataset.
 
   Attributes:
-    dirty: bool [N], examples of which an n-gram occurs in a suspect.
+    contaminated: bool [N], examples of which an n-gram occurs in a suspect.
     judged: bool [N], examples with a field long enough to look for.
     share: float64 [N], the part of a row's n-grams that occur; 0 where none is judged.
   """
 
-  dirty: np.ndarray
+  contaminated: np.ndarray
   judged: np.ndarray
   share: np.ndarray
 

@@ -170,10 +170,10 @@ def _contamination(
   scores_TxNxS: np.ndarray, overlap: 'Overlap', metric: metric_lib.Metric
 ) -> dict[str, Any]:
   """Rows that stand in what was read, and the figures of the others."""
-  clean_N = overlap.judged & ~overlap.dirty
+  clean_N = overlap.judged & ~overlap.contaminated
   found = {
     'judged': int(overlap.judged.sum()),
-    'dirty': int(overlap.dirty.sum()),
+    'contaminated': int(overlap.contaminated.sum()),
     'clean': int(clean_N.sum()),
   }
   clean = scores_TxNxS[:, clean_N]

@@ -33,7 +33,7 @@ COLUMNS = (
   'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_prompt_style', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
-  'detectable', 'chance', 'majority', 'ece', 'dirty', 'clean', 'clean_mean',
+  'detectable', 'chance', 'majority', 'ece', 'contaminated', 'clean', 'clean_mean',
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
   'differs', 'tfds', 'rows_digest',
 )  # fmt: skip
@@ -80,7 +80,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     'base_mean': base.get('mean'),
     'base_std_over_templates': base.get('std_over_templates'),
     'ece': row.get('calibration', {}).get('ece'),
-    'dirty': row.get('contamination', {}).get('dirty'),
+    'contaminated': row.get('contamination', {}).get('contaminated'),
     'clean': row.get('contamination', {}).get('clean'),
     'clean_mean': row.get('contamination', {}).get('mean'),
     f'flan_137b_{published.setting(row["num_fewshot"])}': known.get('value'),

@@ -37,14 +37,14 @@ def example(i, premise, hypothesis='short one'):
 ROWS = [example(i, sentence('row', i)) for i in range(6)]
 
 
-def dirty(examples, *texts, ngram=13):
+def contaminated(examples, *texts, ngram=13):
   index = Index(examples, ngram=ngram)
   index.read(texts)
-  return index.overlap().dirty.tolist()
+  return index.overlap().contaminated.tolist()
 
 
 def test_a_row_in_the_text_is_dirty_and_the_others_are_clean():
-  assert dirty(ROWS, 'Before. ' + sentence('row', 2) + ' And after.') == [
+  assert contaminated(ROWS, 'Before. ' + sentence('row', 2) + ' And after.') == [
     False, False, True, False, False, False,
   ]  # fmt: skip
 
@@ -52,13 +52,13 @@ def test_a_row_in_the_text_is_dirty_and_the_others_are_clean():
 @pytest.mark.parametrize(('kept', 'found'), [(20, True), (13, True), (12, False)])
 def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not(kept, found):
   part = ' '.join(sentence('row', 0).split()[:kept])
-  assert dirty(ROWS[:1], f'{part} something else') == [found]
+  assert contaminated(ROWS[:1], f'{part} something else') == [found]
 
 
 def test_case_punctuation_and_line_breaks_do_not_hide_it():
   text = 'A man, (who was old) walked -- slowly! -- down the road to the sea today.'
   said = 'a MAN who was\nold walked slowly down the road; to the sea TODAY'
-  assert dirty([example(0, text)], said) == [True]
+  assert contaminated([example(0, text)], said) == [True]
 
 
 @pytest.mark.parametrize(('words', 'judged'), [(7, False), (8, True), (12, True)])
@@ -67,7 +67,7 @@ def test_a_short_field_counts_whole_and_a_shorter_one_is_not_judged(words, judge
   index = Index(examples, ngram=13)
   index.read([f'so {sentence("s", words=words)} it was'])
   found = index.overlap()
-  assert (found.judged.tolist(), found.dirty.tolist()) == ([judged], [judged])
+  assert (found.judged.tolist(), found.contaminated.tolist()) == ([judged], [judged])
 
 
 def test_share_is_the_part_of_the_ngrams_that_occur():
@@ -78,7 +78,7 @@ def test_share_is_the_part_of_the_ngrams_that_occur():
 
 def test_words_are_not_joined_over_two_texts():
   words = sentence('row', 0).split()
-  assert dirty(ROWS[:1], ' '.join(words[:10]), ' '.join(words[10:])) == [False]
+  assert contaminated(ROWS[:1], ' '.join(words[:10]), ' '.join(words[10:])) == [False]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_read_to_its_depth(folder):
   (texts,) = contamination.suspects(str(folder))
-  assert dirty(ROWS, *texts) == [True, True, True, False, False, False]
+  assert contaminated(ROWS, *texts) == [True, True, True, False, False, False]
 
 
 def test_nothing_falls_between_two_pieces_of_a_file(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_nothing_falls_between_two_pieces_of_a_file(tmp_path, monkeypatch):
   text += ' ' + ' '.join(r.values['premise'] for r in ROWS)
   (tmp_path / 'a.txt').write_text(text, encoding='utf-8')
   (texts,) = contamination.suspects(str(tmp_path))
-  assert dirty(ROWS, *texts) == [True] * 6
+  assert contaminated(ROWS, *texts) == [True] * 6
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path):
@@ -150,9 +150,9 @@ def test_a_training_store_is_read_in_words(tmp_path):
   index = Index(planted, ngram=13)
   assert index.read(texts) > 10 * store.num_examples('mini_squad')
   found = index.overlap()
-  assert found.dirty[:20][found.judged[:20]].all()
+  assert found.contaminated[:20][found.judged[:20]].all()
   assert found.judged[:20].any()
-  assert not found.dirty[20:].any()
+  assert not found.contaminated[20:].any()
 
 
 def test_what_is_neither_store_nor_text_is_refused(tmp_path):
@@ -193,8 +193,10 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
   )  # fmt: skip
   (line,) = made['rows']
   assert line['mean'] == 50
-  told = {key: line['contamination'][key] for key in ('judged', 'dirty', 'clean')}
-  assert told == {'judged': 6, 'dirty': 3, 'clean': 3}
+  told = {
+    key: line['contamination'][key] for key in ('judged', 'contaminated', 'clean')
+  }
+  assert told == {'judged': 6, 'contaminated': 3, 'clean': 3}
   assert line['contamination']['mean'] == 0
   assert made['contamination']['ngram'] == 13
   assert np.isfinite(line['contamination']['ci95']).all()

@@ -394,7 +394,7 @@ def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
   )
   assert set(overlaps.datasets) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
   for overlap in overlaps.datasets.values():
-    assert overlap.dirty[0]
+    assert overlap.contaminated[0]
   made = build.build(found, contamination=overlaps, **ABOUT)
   assert all(example['contamination']['judged'] for example in made['rows'])
 
