@@ -23,7 +23,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import raw_records
 from flan_jax.data.loader import Loader
-from flan_jax.data.packing import Plan
+from flan_jax.data.packing import PackingPlan
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import parts
 from flan_jax.data.store.materialize import materialize
@@ -113,7 +113,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
     )
 
 
-def plan_of(sizes: np.ndarray) -> Plan:
+def plan_of(sizes: np.ndarray) -> PackingPlan:
   """A plan of all of them (but those of the last rows): one epoch of one dataset."""
   rows = int(sizes.sum() / SEQUENCE_LENGTH * 0.99)
   names = {
@@ -122,7 +122,7 @@ def plan_of(sizes: np.ndarray) -> Plan:
     'sequence_length': SEQUENCE_LENGTH,
     'digest': 'benchmark',
   }
-  return Plan.build({'all': sizes}, {'all': 1}, {'all': 1}, **names)
+  return PackingPlan.build({'all': sizes}, {'all': 1}, {'all': 1}, **names)
 
 
 def seqio_packs(sizes: np.ndarray) -> float:

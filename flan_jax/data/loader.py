@@ -10,7 +10,7 @@ import grain
 import jax
 
 from flan_jax.data.batch import Batch, sequence_digest, stack
-from flan_jax.data.packing import Plan
+from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
@@ -45,7 +45,7 @@ class Loader:
   def __init__(
     self,
     store: Store,
-    plan: Plan,
+    plan: PackingPlan,
     *,
     batch_size: int,
     sequence_length: int | None = None,

@@ -245,7 +245,7 @@ def _windows(
       yield np.ones(stop - start, np.int64), length, dataset, entry
 
 
-class Plan:
+class PackingPlan:
   """Rows of a run: row k is a look-up.
 
   Example k depends on the store, the seed, the row length and `pack`, and not on the
@@ -307,7 +307,7 @@ class Plan:
     sequence_length: int,
     digest: str,
     pack: bool = True,
-  ) -> 'Plan':
+  ) -> 'PackingPlan':
     """Plans `rows` rows.
 
     Args:
@@ -443,7 +443,7 @@ class Plan:
           raise
 
   @classmethod
-  def open(cls, folder: str | os.PathLike) -> 'Plan':
+  def open(cls, folder: str | os.PathLike) -> 'PackingPlan':
     """Opens a saved plan; its arrays stay on disk, mapped into memory.
 
     Raises:

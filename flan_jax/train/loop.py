@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from flan_jax.config import decoder, training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.loader import Loader
-from flan_jax.data.packing import Plan
+from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store.store import Store
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime import multihost
@@ -36,7 +36,7 @@ def run(
   profile: int = 0,
   start: int,
   store: Store,
-  plan: Plan,
+  plan: PackingPlan,
   config: DecoderConfig,
   mesh: Mesh,
   checkpoints: Checkpoints,

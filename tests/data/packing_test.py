@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flan_jax.data import packing
-from flan_jax.data.packing import Plan
+from flan_jax.data.packing import PackingPlan
 from flan_jax.errors import InputError
 
 
@@ -33,7 +33,7 @@ def build(sizes, *, rates=None, rendered=None, **kwargs):
     'sequence_length': 256,
     'digest': 'store',
   } | kwargs
-  return Plan.build(lengths, rates, rendered, **given)
+  return PackingPlan.build(lengths, rates, rendered, **given)
 
 
 def draws(plan):
@@ -157,7 +157,7 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
     name: lognormal(4000, mean=mean, sigma=sigma, seed=i)
     for i, name in enumerate('abcde')
   }
-  plan = Plan.build(
+  plan = PackingPlan.build(
     lengths, dict.fromkeys(lengths, 3000), dict.fromkeys(lengths, 1),
     seed=1, sequences=2000, sequence_length=2048, digest='store',
   )  # fmt: skip
@@ -180,7 +180,7 @@ def test_saved_and_opened_it_is_the_same(tmp_path):
   plan = build([70, 900, 33])
   plan.save(tmp_path / 'plans' / plan.digest)
   plan.save(tmp_path / 'plans' / plan.digest)  # the second of two processes
-  found = Plan.open(tmp_path / 'plans' / plan.digest)
+  found = PackingPlan.open(tmp_path / 'plans' / plan.digest)
   assert draws(found) == draws(plan)
   assert (found.digest, found.stream, found.fill) == (
     plan.digest,
@@ -196,7 +196,7 @@ def test_a_truncated_plan_is_named(tmp_path):
   entries = tmp_path / 'plan' / 'entry.npy'
   entries.write_bytes(entries.read_bytes()[:-4])
   with pytest.raises(InputError, match='plan .*truncated'):
-    Plan.open(tmp_path / 'plan')
+    PackingPlan.open(tmp_path / 'plan')
 
 
 def test_the_digest_names_what_a_plan_depends_on():
@@ -208,7 +208,7 @@ def test_the_digest_names_what_a_plan_depends_on():
 
 def test_a_plan_too_long_for_memory_is_refused_at_once():
   with pytest.raises(InputError, match='must be 134,217,728 or fewer'):
-    Plan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, sequences=2**27 + 1, sequence_length=8,
+    PackingPlan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, sequences=2**27 + 1, sequence_length=8,
                digest='x')  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from flan_jax.catalog import mixing_rates
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import batch, tokenization_loss
-from flan_jax.data.packing import Plan, drawn_lengths
+from flan_jax.data.packing import PackingPlan, drawn_lengths
 from flan_jax.data.store import fingerprint
 from flan_jax.data.store import parts as parts_lib
 from flan_jax.data.store import shard as shard_lib
@@ -182,7 +182,7 @@ def planned(
   if positions is None:
     positions = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
   rendered = {one.dataset.name: one.epochs for one in drawn}
-  plan = Plan.build(
+  plan = PackingPlan.build(
     lengths,
     rated,
     rendered,

@@ -23,7 +23,7 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.data import batch, tokenizers
 from flan_jax.data.batch import Batch, TokenizedExample
-from flan_jax.data.packing import Plan
+from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.shard import Record, ShardReader
 from flan_jax.errors import InputError, did_you_mean
@@ -281,7 +281,7 @@ class Store:
 
   def plan(
     self, *, seed: int, sequences: int, sequence_length: int, pack: bool = True
-  ) -> Plan:
+  ) -> PackingPlan:
     """The plan of a run over this store: opened if it was made before, else made.
 
     It is kept in STORE/plans; a store that cannot be written to gives the same plan
@@ -293,22 +293,24 @@ class Store:
       'sequence_length': sequence_length,
       'pack': pack,
     }
-    folder = self.path / 'plans' / Plan.key(self.digest, self.rates, **names)
+    folder = self.path / 'plans' / PackingPlan.key(self.digest, self.rates, **names)
     if (folder / 'plan.json').is_file():
-      return Plan.open(folder)
+      return PackingPlan.open(folder)
     lengths = {name: self.lengths(name) for name in self.datasets}
-    made = Plan.build(lengths, self.rates, self.rendered, digest=self.digest, **names)
+    made = PackingPlan.build(
+      lengths, self.rates, self.rendered, digest=self.digest, **names
+    )
     try:
       made.save(folder)
     except OSError:
       return made
-    return Plan.open(folder)
+    return PackingPlan.open(folder)
 
-  def row(self, plan: Plan, k: int) -> Batch:
+  def row(self, plan: PackingPlan, k: int) -> Batch:
     """Example `k` of a run, a Batch of arrays [L]."""
     return self.assembled(plan, range(k, k + 1))[0]
 
-  def assembled(self, plan: Plan, ks: Iterable[int]) -> list[Batch]:
+  def assembled(self, plan: PackingPlan, ks: Iterable[int]) -> list[Batch]:
     """Rows `ks` of a run, each a Batch of arrays [L]; one read per dataset."""
     planned = [plan.row(k) for k in ks]
     wanted: dict[str, list[int]] = {}
@@ -330,7 +332,7 @@ class Store:
     ]
 
 
-def describe(store: Store, plan: Plan, k: int) -> dict[str, Any]:
+def describe(store: Store, plan: PackingPlan, k: int) -> dict[str, Any]:
   """What stands in row `k` of a run: one JSON object of `flan examples`.
 
   Returns:
