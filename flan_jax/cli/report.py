@@ -54,7 +54,7 @@ def _print_goodput(spent: Any) -> None:
   sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
   console.table(
     f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
-    f'{spent.lost_steps:,} steps done again: goodput {spent.goodput:.1%}',
+    f'{spent.recomputed_steps:,} steps done again: goodput {spent.goodput:.1%}',
     sides,
     rows,
   )

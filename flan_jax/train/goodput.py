@@ -25,7 +25,7 @@ KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
 FILE = 'goodput.jsonl'
 
 
-class Ledger:
+class Goodput:
   """The ledger of one start of a run.
 
   Attributes:
@@ -53,7 +53,7 @@ class Ledger:
     text = ''.join(f'{json.dumps(record)}\n' for record in records)
     if not self._path.is_file() or self._path.read_text(encoding='utf-8') != text:
       atomic_file.write_text(self._path, text)
-    self.lost = lost_after(records, step)
+    self.lost = recomputed_after(records, step)
     self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
     steps, seconds = self.lost
     if steps:
@@ -93,7 +93,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
   return records
 
 
-def lost_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int, float]:
+def recomputed_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int, float]:
   """Steps after `step`, and their seconds, that records count as done and not lost."""
   done = [r for r in records if r['kind'] == 'step']
   start = max((i for i, r in enumerate(records) if r['kind'] == 'start'), default=0)
@@ -115,7 +115,7 @@ class Summary(NamedTuple):
     wall: from the first start to the last record.
     seconds: by kind; `step` without what was lost, `down` between two starts, `other`
       the rest (among it what a killed process did after its last record).
-    lost_steps: steps that were done again.
+    recomputed_steps: steps that were done again.
     steps: steps done, each once.
     goodput: share of the wall clock in steps that count.
   """
@@ -123,7 +123,7 @@ class Summary(NamedTuple):
   starts: int
   wall: float
   seconds: dict[str, float]
-  lost_steps: int
+  recomputed_steps: int
   steps: int
   goodput: float
 
@@ -142,7 +142,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
     seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
   wall = max(r['at'] for r in records) - records[starts[0]]['at']
   seconds['other'] = max(0.0, wall - sum(seconds.values()))
-  lost_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'lost')
+  recomputed_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'lost')
   steps = sum(r['to'] - r['from'] for r in records if r['kind'] == 'step')
   goodput = seconds['step'] / wall if wall > 0 else 0.0
-  return Summary(len(starts), wall, seconds, lost_steps, steps - lost_steps, goodput)
+  return Summary(
+    len(starts), wall, seconds, recomputed_steps, steps - recomputed_steps, goodput
+  )

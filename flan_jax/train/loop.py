@@ -21,7 +21,7 @@ from flan_jax.train import lora as lora_lib
 from flan_jax.train import metric_writer, optimizer
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.evaluation import Evaluation
-from flan_jax.train.goodput import Ledger
+from flan_jax.train.goodput import Goodput
 from flan_jax.train.profiler import Profile
 from flan_jax.train.run_dir import Folder
 from flan_jax.train.state import TrainState
@@ -42,7 +42,7 @@ def run(
   checkpoints: Checkpoints,
   about: dict[str, Any],
   folder: Folder,
-  ledger: Ledger,
+  goodput: Goodput,
   stop: Stop,
   progress: Progress,
   evaluation: Evaluation | None = None,
@@ -85,10 +85,10 @@ def run(
   )
   shape = (run.batch_size, run.sequence_length)
   progress.stage('Compiling the train step')
-  with ledger.span('data wait'):
+  with goodput.span('data wait'):
     rows = next(batches)
     batch = mesh_lib.put_batch(rows, sharding, shape=shape)
-  with ledger.span('compile'):
+  with goodput.span('compile'):
     compiled = compiling.result()
     multihost.barrier('compiled')
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
@@ -109,9 +109,9 @@ def run(
     nonlocal noted, since, waits, saves
     entry = log.flush(done, learning_rate=float(rate(done - 1)))
     now = time.monotonic()
-    ledger.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
+    goodput.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
     if waits:
-      ledger.add('data wait', waits)
+      goodput.add('data wait', waits)
     noted, since, waits, saves = done, now, 0.0, 0.0
     return metric_writer.note(entry)
 
@@ -119,7 +119,7 @@ def run(
     tuned = state.params
     if run.lora.rank:
       tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
-    with stop.at_once(), ledger.span('evaluation'):
+    with stop.at_once(), goodput.span('evaluation'):
       evaluation.during(tuned, step=done)
 
   def save() -> None:
@@ -167,7 +167,7 @@ def run(
         saving = time.monotonic()
         save()
         saves = time.monotonic() - saving
-        ledger.add('save', saves)
+        goodput.add('save', saves)
         log.pause()
       if ends:
         break

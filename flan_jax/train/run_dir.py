@@ -41,7 +41,7 @@ class Folder:
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
-    ledger: where the time went.
+    goodput: where the time went.
   """
 
   def __init__(self, model_dir: str):
@@ -57,7 +57,7 @@ class Folder:
     self.model = self.path / 'model'
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
-    self.ledger = self.path / goodput.FILE
+    self.goodput = self.path / goodput.FILE
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
 

@@ -41,7 +41,7 @@ from flan_jax.train import state as state_lib
 from flan_jax.train import train_step as train_step_lib
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.evaluation import Evaluation
-from flan_jax.train.goodput import Ledger
+from flan_jax.train.goodput import Goodput
 from flan_jax.train.metric_writer import BadStep
 from flan_jax.train.state import TrainState
 
@@ -232,7 +232,7 @@ def train(
   )  # fmt: skip
   to_do = (checkpoints.latest() or 0) < run.train_steps
   compiling = compile_step() if to_do else None
-  ledger = Ledger(folder.ledger, began=began, write=multihost.first())
+  goodput = Goodput(folder.goodput, began=began, write=multihost.first())
   done = 0
   about = {
     'plan': plan.stream,
@@ -269,11 +269,11 @@ def train(
       if found is not None:
         done, state = found
         progress.stage(f'Resuming at step {done:,}')
-      ledger.start(done)
-      ledger.add('init', time.monotonic() - clock)
-      if ledger.lost[0]:
+      goodput.start(done)
+      goodput.add('init', time.monotonic() - clock)
+      if goodput.lost[0]:
         progress.line(
-          f'{ledger.lost[0]:,} steps were done after it, and are done again'
+          f'{goodput.lost[0]:,} steps were done after it, and are done again'
         )
       frozen = None
       if found is not None and run.lora.rank:
@@ -281,7 +281,7 @@ def train(
       if found is None:
         params = model.initial()
         if evaluation and run.evaluate.base:
-          with stop.at_once(), ledger.span('evaluation'):
+          with stop.at_once(), goodput.span('evaluation'):
             evaluation.before(params)
         if run.lora.rank:
           frozen = params
@@ -296,10 +296,10 @@ def train(
         state, done = loop.run(
           run, state, compiling, frozen=frozen, profile=profile,
           start=done, store=store, plan=plan, config=config, mesh=mesh,
-          checkpoints=checkpoints, about=about, folder=folder, ledger=ledger,
+          checkpoints=checkpoints, about=about, folder=folder, goodput=goodput,
           stop=stop, progress=progress, evaluation=evaluation,
         )  # fmt: skip
-      with ledger.span('save'):
+      with goodput.span('save'):
         checkpoints.wait()
       if done < run.train_steps:
         raise Stopped
@@ -317,7 +317,7 @@ def train(
       tuned = state.params
       if run.lora.rank:
         tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
-      with ledger.span('save'):
+      with goodput.span('save'):
         checksum = model_dir.save(
           folder.model, tuned, config=config, tokenizer=tokenizer,
           provenance=about,
@@ -325,7 +325,7 @@ def train(
       lineage = parent.then(dataclasses.replace(own, weights=checksum))
       if not evaluation:
         return Outcome(state, done, False, None)
-      with stop.at_once(), ledger.span('evaluation'):
+      with stop.at_once(), goodput.span('evaluation'):
         report = evaluation.after(
           tuned,
           base=None if not run.evaluate.base else frozen or model.initial(),
