@@ -365,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       raise
     return _failed(
       f'out of memory ({error}); try a smaller BATCH_TOKENS, Run.accumulation, '
-      "Run.head_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
+      "Run.logits_chunk, REMAT='full' or LORA_RANK; in evaluation, a smaller "
       'Evaluate.batch_size',
       code=1,
     )

@@ -47,7 +47,7 @@ class Run:
       of several seeds are measured on the same examples.
     accumulation: microbatches a step is computed in.
     z_loss: weight of log(Z)**2 per loss token.
-    head_chunk: positions of a row whose logits exist at a time, those with a loss
+    logits_chunk: positions of a row whose logits exist at a time, those with a loss
       first, and none that has no loss but for filling a chunk; None for a whole row. It
       spares memory and time where the vocabulary is large, and changes no loss.
     attention_kernel: 'splash' trains with JAX's TPU kernel of that name (v4 and later;
@@ -60,7 +60,7 @@ class Run:
     keep: how many checkpoints are kept.
     bad_step: what becomes of a step whose loss or gradient is not finite, or whose loss
       spikes: 'stop' ends the run, 'skip' leaves the parameters as they are and counts.
-    spike: a loss above so many times its running average is a spike; None for none.
+    loss_spike: a loss above so many times its running average is a spike; None for none.
     hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
@@ -84,14 +84,14 @@ class Run:
   eval_seed: int = 0
   accumulation: int = 1
   z_loss: float = 0.0
-  head_chunk: int | None = None
+  logits_chunk: int | None = None
   attention_kernel: str = 'xla'
   gradient_dtype: str | None = None
   log_period: int = 10
   checkpoint_period: int = 1_000
   keep: int = 2
   bad_step: str = 'stop'
-  spike: float | None = None
+  loss_spike: float | None = None
   hang_s: float = 1_800.0
   mesh: Mesh = Mesh()
   optimizer: Optimizer = Optimizer()
@@ -102,11 +102,11 @@ class Run:
     check_name('MODEL_DIR', self.model_dir, field='model_dir')
     check_one_of('MISSING', self.missing, ('refuse', 'skip'), field='missing')
     check_one_of('Run.bad_step', self.bad_step, ('stop', 'skip'), field='bad_step')
-    if self.spike is not None and self.spike <= 1:
+    if self.loss_spike is not None and self.loss_spike <= 1:
       raise InputError(
-        f'Run.spike: got {self.spike}; must be None or above 1, as 3.0 for three times '
+        f'Run.loss_spike: got {self.loss_spike}; must be None or above 1, as 3.0 for three times '
         'the average',
-        field='spike',
+        field='loss_spike',
       )
     check_seed('SEED', self.seed, field='seed')
     check_seed('TEMPLATE_SEED', self.template_seed, field='template_seed')
@@ -145,14 +145,14 @@ class Run:
         f'{self.batch_size} rows of a step; the nearest is {nearest}',
         field='accumulation',
       )
-    if self.head_chunk is not None and (
-      self.head_chunk < 1 or self.sequence_length % self.head_chunk
+    if self.logits_chunk is not None and (
+      self.logits_chunk < 1 or self.sequence_length % self.logits_chunk
     ):
-      nearest = nearest_divisor(self.sequence_length, self.head_chunk)
+      nearest = nearest_divisor(self.sequence_length, self.logits_chunk)
       raise InputError(
-        f'Run.head_chunk: got {self.head_chunk}; must divide SEQUENCE_LENGTH '
+        f'Run.logits_chunk: got {self.logits_chunk}; must divide SEQUENCE_LENGTH '
         f'({self.sequence_length:,}); the nearest is {nearest}',
-        field='head_chunk',
+        field='logits_chunk',
       )
     if self.lora.rank and self.initial_checkpoint is None:
       raise InputError(

@@ -35,7 +35,7 @@ class Guarded(NamedTuple):
 
 
 def watch(
-  inner: optax.GradientTransformation, *, spike: float | None, skip: bool
+  inner: optax.GradientTransformation, *, loss_spike: float | None, skip: bool
 ) -> optax.GradientTransformationExtraArgs:
   """An optimizer that judges each step by its loss before taking it.
 
@@ -44,7 +44,7 @@ def watch(
 
   Args:
     inner: the optimizer.
-    spike: a loss above so many times its average is bad; None judges finiteness alone.
+    loss_spike: a loss above so many times its average is bad; None judges finiteness alone.
     skip: whether a bad step leaves parameters and moments as they are.
   """
   inner = optax.with_extra_args_support(inner)
@@ -55,8 +55,8 @@ def watch(
 
   def update(grads, state, params=None, *, loss, norm, **more):
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
-    if spike is not None:
-      bad |= (state.good >= WARM) & (loss > spike * state.average)
+    if loss_spike is not None:
+      bad |= (state.good >= WARM) & (loss > loss_spike * state.average)
     updates, moments = inner.update(grads, state.inner, params, **more)
     if skip:
       # x + -0.0 is x to the bit, for -0.0 too.

@@ -22,7 +22,7 @@ _MAY_CHANGE = (
   'checkpoint_period',
   'keep',
   'bad_step',
-  'spike',
+  'loss_spike',
   'hang_s',
   'mesh',
   'evaluate',

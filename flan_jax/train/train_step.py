@@ -83,14 +83,14 @@ class Loss:
 
   Attributes:
     z_loss: weight of log(Z)**2 per loss token.
-    head_chunk: positions of a row whose logits exist at a time (settings.Run); None for
+    logits_chunk: positions of a row whose logits exist at a time (settings.Run); None for
       the whole row. It must divide the row.
     lora: adapters that are trained beside a frozen model, where its rank is not 0.
     attention_kernel: 'xla', 'splash' or 'cudnn' (settings.Run).
   """
 
   z_loss: float = 0.0
-  head_chunk: int | None = None
+  logits_chunk: int | None = None
   lora: optimizer_config.Lora = optimizer_config.Lora()
   attention_kernel: str = 'xla'
 
@@ -144,13 +144,18 @@ def loss_sums(
     name = 'embedding' if config.tied_embedding else 'head'
     trained = {name: other.pop(name)}
   parts = trained, other
-  if loss.head_chunk is None:
+  if loss.logits_chunk is None:
     total, correct = sums(*parts, hidden_BxLxD, batch.targets, batch.loss_mask)
   else:  # rows are whole again, where a mesh has cut them by position
     whole = ('activation_batch', None, None)
     hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
     total, correct = chunked_loss.in_chunks(
-      sums, *parts, hidden_BxLxD, batch.targets, batch.loss_mask, chunk=loss.head_chunk
+      sums,
+      *parts,
+      hidden_BxLxD,
+      batch.targets,
+      batch.loss_mask,
+      chunk=loss.logits_chunk,
     )
   return total, Metrics(
     loss=total,
@@ -224,7 +229,7 @@ def options(run: training.Run) -> dict[str, Any]:
     'accumulation': run.accumulation,
     'loss': Loss(
       z_loss=run.z_loss,
-      head_chunk=run.head_chunk,
+      logits_chunk=run.logits_chunk,
       lora=run.lora,
       attention_kernel=run.attention_kernel,
     ),

@@ -186,9 +186,9 @@ def train(
   plain = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes, lora=run.lora
   )
-  watched = run.spike is not None or run.bad_step == 'skip'
+  watched = run.loss_spike is not None or run.bad_step == 'skip'
   skip = run.bad_step == 'skip'
-  watch = loss_guard.watch(plain, spike=run.spike, skip=skip)
+  watch = loss_guard.watch(plain, loss_spike=run.loss_spike, skip=skip)
   layouts = {
     guarded: state_lib.layout(
       config, watch if guarded else plain,

@@ -239,7 +239,7 @@ def build(model_dir, folders, **more) -> training.Run:
     'BATCH_TOKENS': 2048,
     'LORA_RANK': 4,
     'Optimizer.learning_rate': 0.01,
-    'Run.head_chunk': 64,
+    'Run.logits_chunk': 64,
     'Run.checkpoint_period': 3,
     'Run.log_period': 1,
     **more,
@@ -339,5 +339,5 @@ def test_bad_settings_are_refused(folders, tmp_path):
     )
   with pytest.raises(InputError, match='LORA_RANK: got -1; must be 0 or more'):
     build(tmp_path, folders, LORA_RANK=-1)
-  with pytest.raises(InputError, match='Run.head_chunk: got 60; .* nearest is 64'):
-    build(tmp_path, folders, **{'Run.head_chunk': 60})
+  with pytest.raises(InputError, match='Run.logits_chunk: got 60; .* nearest is 64'):
+    build(tmp_path, folders, **{'Run.logits_chunk': 60})

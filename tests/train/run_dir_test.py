@@ -35,7 +35,7 @@ def written_by_an_older_version(folder: Folder) -> None:
   """One without adapters, parameter scale and windows."""
   path = folder.path / 'run.json'
   values = json.loads(path.read_text())
-  del values['lora'], values['head_chunk']
+  del values['lora'], values['logits_chunk']
   del values['optimizer']['multiply_by_parameter_scale'], values['model']['window']
   path.write_text(json.dumps(values))
 
@@ -52,7 +52,7 @@ def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
   'change',
   [
     {'lora': Lora(rank=4)},
-    {'head_chunk': 32},
+    {'logits_chunk': 32},
     {'optimizer': Optimizer(multiply_by_parameter_scale=False)},
     {'model': dataclasses.replace(MODEL, layer_pattern='LG', window=8)},
   ],

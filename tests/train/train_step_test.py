@@ -243,8 +243,8 @@ def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
   """Within 1e-6, whatever the number of tokens with a loss in a row."""
   params = params_lib.init_params(TINY, seed=0)
 
-  def found(head_chunk):
-    loss = train_step.Loss(z_loss=0.01, head_chunk=head_chunk)
+  def found(logits_chunk):
+    loss = train_step.Loss(z_loss=0.01, logits_chunk=logits_chunk)
     grad = jax.jit(
       lambda p, b: train_step.gradients(p, b, config=TINY, accumulation=2, loss=loss)
     )
@@ -265,8 +265,8 @@ def test_logits_of_a_whole_row_never_exist_in_chunks():
   config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
   shapes, _ = params_lib.abstract_params(config)
 
-  def largest(head_chunk) -> int:
-    loss = train_step.Loss(head_chunk=head_chunk)
+  def largest(logits_chunk) -> int:
+    loss = train_step.Loss(logits_chunk=logits_chunk)
     trace = jax.make_jaxpr(
       lambda p, b: train_step.gradients(p, b, config=config, loss=loss)
     )(shapes, uneven())

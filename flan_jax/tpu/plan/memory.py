@@ -80,8 +80,8 @@ def of(compiled: Compiled, *, run: training.Run, limit: int) -> Memory:
   rows = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
   vocab = mesh_lib.parts('activation_vocab', mesh=mesh, rules=rules)
   chunks = run.accumulation if train else 1
-  if train and run.head_chunk:
-    chunks *= run.sequence_length // run.head_chunk
+  if train and run.logits_chunk:
+    chunks *= run.sequence_length // run.logits_chunk
   logits = 4 * lowered.tokens // rows // chunks * -(-config.vocab_size // vocab)
   known = params + optimizer + gradients + weights + activations + cache + logits
   return Memory(

@@ -223,11 +223,11 @@ def changes(run: training.Run, topology: Topology, *, kind: str) -> list[Change]
         f'--gin.Run.accumulation={rows} (one row of a device at a time)',
         accumulation=rows,
       )
-    if run.head_chunk is None and run.sequence_length % 8 == 0:
+    if run.logits_chunk is None and run.sequence_length % 8 == 0:
       eighth = run.sequence_length // 8
       add(
-        f'--gin.Run.head_chunk={eighth} (an eighth of the logits at a time)',
-        head_chunk=eighth,
+        f'--gin.Run.logits_chunk={eighth} (an eighth of the logits at a time)',
+        logits_chunk=eighth,
       )
   return found
 

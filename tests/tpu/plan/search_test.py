@@ -23,7 +23,7 @@ def run(*flags: str):
     'MODEL_DIR=out',
     'MIXTURE_OR_TASK_NAME=flan_rte',
   )
-  more = ('DecoderConfig.dtype=bfloat16', 'Run.head_chunk=None')
+  more = ('DecoderConfig.dtype=bfloat16', 'Run.logits_chunk=None')
   return gin.load(files, [*given, *more, *flags]).build('Run')
 
 
@@ -38,12 +38,12 @@ def test_each_change_comes_upon_the_one_before_and_the_cheapest_first():
     "--gin.REMAT='full'",
     "--gin.Run.gradient_dtype='bfloat16'",
     '--gin.Run.accumulation=4',
-    '--gin.Run.head_chunk=160',
+    '--gin.Run.logits_chunk=160',
   ]
   last = plan_lib.changes(
     run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'), kind='train'
   )[-1].run
-  assert (last.model.remat, last.accumulation, last.head_chunk) == ('full', 4, 160)
+  assert (last.model.remat, last.accumulation, last.logits_chunk) == ('full', 4, 160)
 
 
 @pytest.mark.parametrize(
