@@ -104,11 +104,13 @@ def ours(rows: int, length: int) -> Callable[[], float]:
   from flan_jax.train import state as state_lib
   from flan_jax.train import train_step
 
-  config, run = shape(), mesh_config.Mesh()
+  config, run = shape(), mesh_config.MeshConfig()
   mesh = mesh_lib.build(run)
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(learning_rate=RATE), config=config, logical_axes=axes
+    optimizer_config.OptimizerConfig(learning_rate=RATE),
+    config=config,
+    logical_axes=axes,
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=run.rules

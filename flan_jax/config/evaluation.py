@@ -4,7 +4,7 @@ import dataclasses
 
 from flan_jax.config.checks import check_at_least, check_name, check_one_of, check_seed
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
-from flan_jax.config.mesh import Mesh
+from flan_jax.config.mesh import MeshConfig
 from flan_jax.errors import InputError
 
 PROMPT_STYLES = ('instructions', 'no_options', 'no_template', 'dataset_name')
@@ -15,7 +15,7 @@ MAX_FEWSHOT = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class EvalConfig:
   """The held-out evaluation.
 
   Attributes:
@@ -87,7 +87,7 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class EvalJobConfig:
   """One evaluation of a checkpoint, apart from any run.
 
   Attributes:
@@ -128,8 +128,8 @@ class Evaluation:
   seed: int = 0
   contamination: str | tuple[str, ...] = ()
   ngram: int = 13
-  mesh: Mesh = Mesh()
-  evaluate: Evaluate = Evaluate()
+  mesh: MeshConfig = MeshConfig()
+  evaluate: EvalConfig = EvalConfig()
 
   def __post_init__(self):
     if not 2 <= self.ngram <= 64:

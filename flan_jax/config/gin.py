@@ -27,12 +27,12 @@ from flan_jax.config.decoding import Decoding
 from flan_jax.errors import InputError, did_you_mean
 
 CLASSES: Mapping[str, type] = {
-  'Run': training.Run,
-  'Mesh': mesh_config.Mesh,
-  'Optimizer': optimizer_config.Optimizer,
+  'Run': training.TrainConfig,
+  'Mesh': mesh_config.MeshConfig,
+  'Optimizer': optimizer_config.OptimizerConfig,
   'Lora': optimizer_config.Lora,
-  'Evaluate': evaluation.Evaluate,
-  'Evaluation': evaluation.Evaluation,
+  'Evaluate': evaluation.EvalConfig,
+  'Evaluation': evaluation.EvalJobConfig,
   'Decoding': Decoding,
   'DecoderConfig': DecoderConfig,
 }

@@ -30,7 +30,7 @@ MESH_AXES = ('data', 'fsdp', 'model')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mesh:
+class MeshConfig:
   """How the devices are laid out and what each logical axis is split over.
 
   Attributes:

@@ -11,7 +11,7 @@ LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class OptimizerConfig:
   """Adafactor (Shazeer and Stern 2018) as t5x runs it, and its schedule.
 
   Attributes:

@@ -10,14 +10,14 @@ from flan_jax.config.checks import (
   nearest_divisor,
 )
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.evaluation import Evaluate
-from flan_jax.config.mesh import Mesh
-from flan_jax.config.optimizer import Lora, Optimizer
+from flan_jax.config.evaluation import EvalConfig
+from flan_jax.config.mesh import MeshConfig
+from flan_jax.config.optimizer import Lora, OptimizerConfig
 from flan_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainConfig:
   """One training run, from data to report.
 
   Attributes:
@@ -93,10 +93,10 @@ class Run:
   bad_step: str = 'stop'
   loss_spike: float | None = None
   hang_s: float = 1_800.0
-  mesh: Mesh = Mesh()
-  optimizer: Optimizer = Optimizer()
+  mesh: MeshConfig = MeshConfig()
+  optimizer: OptimizerConfig = OptimizerConfig()
   lora: Lora = Lora()
-  evaluate: Evaluate = Evaluate()
+  evaluate: EvalConfig = EvalConfig()
 
   def __post_init__(self):
     check_name('MODEL_DIR', self.model_dir, field='model_dir')

@@ -16,7 +16,7 @@ Examples = Callable[[str, str], Iterable[Example]]
 """(dataset, split) -> its examples."""
 
 
-def asked(evaluation: evaluation_config.Evaluation) -> list[Dataset]:
+def asked(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
   """The datasets of CLUSTERS and DATASETS, each once.
 
   Raises:

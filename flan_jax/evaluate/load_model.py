@@ -31,7 +31,7 @@ def scorer(
   *,
   config: DecoderConfig,
   tokenizer: Tokenizer,
-  evaluate: evaluation_config.Evaluate,
+  evaluate: evaluation_config.EvalConfig,
   prompt_style: str,
   sharding: NamedSharding | None = None,
   between: Callable[[], None] = lambda: None,
@@ -94,7 +94,7 @@ def digest(path: str) -> str:
 
 def checkpoint(
   path: str,
-  evaluation: evaluation_config.Evaluation,
+  evaluation: evaluation_config.EvalJobConfig,
   *,
   prompt_style: str,
   between: Callable[[], None] = lambda: None,

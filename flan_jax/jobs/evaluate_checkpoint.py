@@ -21,7 +21,7 @@ from flan_jax.runtime.progress import Progress
 
 
 def evaluate_checkpoint(
-  evaluation: evaluation_config.Evaluation,
+  evaluation: evaluation_config.EvalJobConfig,
   *,
   text: str = '',
   progress: Progress,

@@ -40,7 +40,7 @@ class HeldOutEvaluation:
 
   def __init__(
     self,
-    evaluate: evaluation_config.Evaluate,
+    evaluate: evaluation_config.EvalConfig,
     *,
     store: Store,
     config: DecoderConfig,

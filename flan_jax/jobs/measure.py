@@ -25,7 +25,7 @@ _NAMED = 12
 """Most datasets that a stage names one by one."""
 
 
-def prompt_styles(evaluate: evaluation_config.Evaluate) -> dict[str, str]:
+def prompt_styles(evaluate: evaluation_config.EvalConfig) -> dict[str, str]:
   """Model -> the words of its prompts."""
   return {
     'tuned': evaluate.prompt_style,
@@ -41,7 +41,7 @@ def report(
   about: Mapping[str, Any],
   out: pathlib.Path,
   progress: Progress,
-  evaluate: evaluation_config.Evaluate,
+  evaluate: evaluation_config.EvalConfig,
   look_up: Callable[[Results], Mapping[str, Any]] | None = None,
   **shared: Any,
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def report(
 def title(
   clusters: Sequence[str],
   datasets: Sequence[Dataset],
-  evaluate: evaluation_config.Evaluate,
+  evaluate: evaluation_config.EvalConfig,
 ) -> str:
   names = f'{len(datasets)} datasets'
   if len(datasets) <= _NAMED:
@@ -86,7 +86,7 @@ def title(
 def run(
   tuned: LanguageModel,
   *,
-  evaluate: evaluation_config.Evaluate,
+  evaluate: evaluation_config.EvalConfig,
   datasets: Sequence[Dataset],
   rows: Examples,
   seed: int,

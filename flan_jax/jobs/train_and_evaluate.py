@@ -7,7 +7,7 @@ from flan_jax.train import trainer
 
 
 def train_and_evaluate(
-  run: training.Run, *, text: str = '', profile: int = 0, progress: Progress
+  run: training.TrainConfig, *, text: str = '', profile: int = 0, progress: Progress
 ) -> trainer.Outcome:
   """Trains, then evaluates the held-out clusters into MODEL_DIR/report; `flan train`.
 

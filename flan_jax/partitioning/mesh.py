@@ -16,7 +16,7 @@ from flan_jax.partitioning import torus
 AXES = mesh_config.MESH_AXES
 
 
-def build(shape: mesh_config.Mesh, *, devices: list | None = None) -> Mesh:
+def build(shape: mesh_config.MeshConfig, *, devices: list | None = None) -> Mesh:
   """The mesh (data, fsdp, model) over `devices` (all of them by default).
 
   Raises:

@@ -18,7 +18,7 @@ from flan_jax.train.state import Layout
 def compile_step(
   train_step: jax.stages.Wrapped,
   *,
-  run: training.Run,
+  run: training.TrainConfig,
   layout: Layout,
   mesh: Mesh,
   frozen: Any = None,

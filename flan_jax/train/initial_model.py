@@ -13,7 +13,9 @@ from flan_jax.model import params
 from flan_jax.runtime import multihost, object_store
 
 
-def shaped(run: training.Run, fields: Mapping[str, Any]) -> training.Run:
+def shaped(
+  run: training.TrainConfig, fields: Mapping[str, Any]
+) -> training.TrainConfig:
   """The run with what is bound of DecoderConfig, also where it names no model.
 
   A run may leave its model's shape to the checkpoint and still set how it is computed:
@@ -63,7 +65,7 @@ class Model(NamedTuple):
     shardings: of its parameters.
   """
 
-  run: training.Run
+  run: training.TrainConfig
   config: DecoderConfig
   shapes: Any
   shardings: Any

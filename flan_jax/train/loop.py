@@ -28,7 +28,7 @@ from flan_jax.train.state import TrainState
 
 
 def run(
-  run: training.Run,
+  run: training.TrainConfig,
   state: TrainState,
   compiling: Future[jax.stages.Compiled] | None,
   *,

@@ -13,7 +13,7 @@ from flan_jax.train import adafactor
 from flan_jax.train import lora as lora_lib
 
 
-def schedule(optimizer: optimizer_config.Optimizer) -> optax.Schedule:
+def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
   """The learning rate of each step, counted from 0; of an int, without compiling."""
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
 
@@ -29,7 +29,7 @@ def schedule(optimizer: optimizer_config.Optimizer) -> optax.Schedule:
 
 
 def make_optimizer(
-  optimizer: optimizer_config.Optimizer,
+  optimizer: optimizer_config.OptimizerConfig,
   *,
   config: DecoderConfig,
   logical_axes: Any,

@@ -71,7 +71,7 @@ class Folder:
     if self.bucket:
       self.bucket.push()
 
-  def claim(self, run: training.Run, *, text: str) -> bool:
+  def claim(self, run: training.TrainConfig, *, text: str) -> bool:
     """Takes MODEL_DIR for this run, or goes on with the run that is there.
 
     Args:
@@ -123,18 +123,18 @@ class Folder:
     )
 
 
-def _values(run: training.Run) -> dict[str, Any]:
+def _values(run: training.TrainConfig) -> dict[str, Any]:
   values = dataclasses.asdict(run)
   del values['model_dir']
   return json.loads(json.dumps(values))
 
 
-def _scaled(values: dict[str, Any], run: training.Run) -> dict[str, Any]:
+def _scaled(values: dict[str, Any], run: training.TrainConfig) -> dict[str, Any]:
   """With what the optimizer's None stands for, which once was True."""
   optimizer = dict(values['optimizer'])
   if optimizer['multiply_by_parameter_scale'] is None:
-    optimizer['multiply_by_parameter_scale'] = optimizer_config.Optimizer().scales(
-      run.lora
+    optimizer['multiply_by_parameter_scale'] = (
+      optimizer_config.OptimizerConfig().scales(run.lora)
     )
   return {**values, 'optimizer': optimizer}
 
@@ -150,8 +150,8 @@ def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
   if 'data_seed' in values:
     seed = values.pop('data_seed')
     values = {'template_seed': seed, 'eval_seed': seed} | values
-  out = _defaults(training.Run) | values
-  for field in dataclasses.fields(training.Run):
+  out = _defaults(training.TrainConfig) | values
+  for field in dataclasses.fields(training.TrainConfig):
     kind = type(field.default) if field.name != 'model' else DecoderConfig
     if dataclasses.is_dataclass(kind) and isinstance(out[field.name], dict):
       out[field.name] = _defaults(kind) | out[field.name]

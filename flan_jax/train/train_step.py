@@ -223,7 +223,7 @@ def gradients(
   return jax.tree.map(lambda ref: ref[...], refs), metrics
 
 
-def options(run: training.Run) -> dict[str, Any]:
+def options(run: training.TrainConfig) -> dict[str, Any]:
   """What `make` takes from the settings of a run."""
   return {
     'accumulation': run.accumulation,

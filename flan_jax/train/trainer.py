@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 
 
 def train(
-  run: training_lib.Run,
+  run: training_lib.TrainConfig,
   *,
   text: str = '',
   profile: int = 0,
@@ -364,7 +364,7 @@ def train(
 
 
 def open_store(
-  run: training_lib.Run,
+  run: training_lib.TrainConfig,
   mixture: registry.Mixture,
   held_out: tuple[str, ...],
   folder: run_dir.Folder,
@@ -401,7 +401,7 @@ def open_store(
 
 
 def check_store(
-  run: training_lib.Run,
+  run: training_lib.TrainConfig,
   mixture: registry.Mixture,
   held_out: tuple[str, ...],
   store: Store,
@@ -451,7 +451,7 @@ def remarks(store: Store) -> Iterator[str]:
     yield line
 
 
-def _check_steps(run: training_lib.Run) -> None:
+def _check_steps(run: training_lib.TrainConfig) -> None:
   done = checkpoint_lib.newest_step(run.model_dir)
   if done is not None and run.train_steps < done:
     raise InputError(

@@ -21,7 +21,7 @@ CONFIG = DecoderConfig(
   head_dim=8, positions='rotary',
 )  # fmt: skip
 UNROLLED = dataclasses.replace(CONFIG, scan_layers=False)
-MESH = mesh_config.Mesh(data=2, fsdp=2, model=2)
+MESH = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
 
 
 @pytest.fixture(scope='module')

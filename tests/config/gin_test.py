@@ -16,7 +16,7 @@ from flan_jax.errors import InputError
 BASE = ['MODEL_DIR=/tmp/x', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=10']
 
 
-def build(*flags: str) -> training.Run:
+def build(*flags: str) -> training.TrainConfig:
   return gin.load(['gin/runs/base.gin'], [*BASE, *flags]).build('Run')
 
 

@@ -304,7 +304,7 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   model = tiny_model()
   asked = []
   run = held_out.HeldOutEvaluation(
-    evaluation_config.Evaluate(
+    evaluation_config.EvalConfig(
       period=10, eval_examples=5, sequence_length=512, base=False
     ),
     store=Store.open(store),

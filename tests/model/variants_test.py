@@ -238,8 +238,8 @@ def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)
-  one, before = _step(config, mesh_config.Mesh(data=1), devices=1)
-  four, _ = _step(config, mesh_config.Mesh(data=1, fsdp=2, model=2), devices=4)
+  one, before = _step(config, mesh_config.MeshConfig(data=1), devices=1)
+  four, _ = _step(config, mesh_config.MeshConfig(data=1, fsdp=2, model=2), devices=4)
   assert one[0] == pytest.approx(four[0], rel=2e-6)
   for name, after in traverse_util.flatten_dict(one[1], sep='/').items():
     assert (after != traverse_util.flatten_dict(before, sep='/')[name]).any(), name
@@ -249,7 +249,9 @@ def _step(config, shape, *, devices):
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(learning_rate=0.01), config=config, logical_axes=axes
+    optimizer_config.OptimizerConfig(learning_rate=0.01),
+    config=config,
+    logical_axes=axes,
   )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules

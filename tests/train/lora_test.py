@@ -122,7 +122,7 @@ def test_their_gradient_is_that_of_the_sum_they_stand_for():
 
 
 def run_steps(
-  shape: mesh_config.Mesh,
+  shape: mesh_config.MeshConfig,
   *,
   devices: int,
   base_dtype='float32',
@@ -137,7 +137,9 @@ def run_steps(
   base = params_lib.init_params(config, seed=0, shardings=shardings)
   small, small_axes = lora.abstract(shapes, axes, lora=LORA)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(learning_rate=0.02, multiply_by_parameter_scale=scaled),
+    optimizer_config.OptimizerConfig(
+      learning_rate=0.02, multiply_by_parameter_scale=scaled
+    ),
     config=config,
     logical_axes=small_axes,
     lora=LORA,
@@ -164,7 +166,7 @@ def run_steps(
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
-  losses, state, base = run_steps(mesh_config.Mesh(), devices=1, base_dtype=dtype)
+  losses, state, base = run_steps(mesh_config.MeshConfig(), devices=1, base_dtype=dtype)
   assert losses[-1] < losses[0] - 0.5
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(base)} == {dtype}
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {'float32'}
@@ -180,7 +182,7 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
 def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
   """As without scaling; with it, what begins at zero learns all the same."""
   ours, off, on = (
-    run_steps(mesh_config.Mesh(), devices=1, scaled=scaled)
+    run_steps(mesh_config.MeshConfig(), devices=1, scaled=scaled)
     for scaled in (None, False, True)
   )
   np.testing.assert_array_equal(ours[0], off[0])
@@ -191,8 +193,8 @@ def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
 
 
 def test_on_a_mesh_they_learn_as_on_one_device():
-  one, _, _ = run_steps(mesh_config.Mesh(), devices=1, steps=3)
-  many, _, _ = run_steps(mesh_config.Mesh(fsdp=2, model=2), devices=8, steps=3)
+  one, _, _ = run_steps(mesh_config.MeshConfig(), devices=1, steps=3)
+  many, _, _ = run_steps(mesh_config.MeshConfig(fsdp=2, model=2), devices=8, steps=3)
   np.testing.assert_allclose(many, one, rtol=2e-6)
 
 
@@ -227,7 +229,7 @@ def folders(tmp_path_factory):
   return out / 'store', out / 'base'
 
 
-def build(model_dir, folders, **more) -> training.Run:
+def build(model_dir, folders, **more) -> training.TrainConfig:
   store, base = folders
   values = {
     'MODEL_DIR': model_dir,

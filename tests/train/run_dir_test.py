@@ -6,8 +6,8 @@ import json
 import pytest
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.optimizer import Lora, Optimizer
-from flan_jax.config.training import Run
+from flan_jax.config.optimizer import Lora, OptimizerConfig
+from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
 from flan_jax.train.run_dir import Folder
 
@@ -20,7 +20,7 @@ MODEL = DecoderConfig(
   num_kv_heads=4,
   head_dim=8,
 )
-RUN = Run(
+RUN = TrainConfig(
   model_dir='here',
   mixture='flan_rte',
   model=MODEL,
@@ -53,7 +53,7 @@ def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
   [
     {'lora': Lora(rank=4)},
     {'logits_chunk': 32},
-    {'optimizer': Optimizer(multiply_by_parameter_scale=False)},
+    {'optimizer': OptimizerConfig(multiply_by_parameter_scale=False)},
     {'model': dataclasses.replace(MODEL, layer_pattern='LG', window=8)},
   ],
   ids=lambda change: next(iter(change)),

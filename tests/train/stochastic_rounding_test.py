@@ -54,15 +54,15 @@ def test_float32_is_added_as_ever_and_draws_depend_on_seed_and_step():
 
 def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarray]:
   """How far each parameter moves from one bfloat16 start, by name."""
-  mesh = mesh_lib.build(mesh_config.Mesh(), devices=jax.devices()[:1])
-  rules = mesh_config.Mesh().rules
+  mesh = mesh_lib.build(mesh_config.MeshConfig(), devices=jax.devices()[:1])
+  rules = mesh_config.MeshConfig().rules
   shapes, axes = params_lib.abstract_params(TINY)
   start = params_lib.init_params(TINY, seed=0)
   start = jax.device_get(jax.tree.map(lambda x: x.astype(jnp.bfloat16), start))
   params = jax.tree.map(lambda x: x.astype(dtype), start)
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(learning_rate=rate), config=TINY, logical_axes=axes
+    optimizer_config.OptimizerConfig(learning_rate=rate), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules

@@ -54,12 +54,14 @@ def eight_sequences() -> batch_lib.Batch:
   return batch([found[i : i + 2] for i in range(0, 16, 2)])
 
 
-def run_steps(shape: mesh_config.Mesh, *, devices: int, steps: int = 3, accumulation=1):
+def run_steps(
+  shape: mesh_config.MeshConfig, *, devices: int, steps: int = 3, accumulation=1
+):
   """(losses, parameters) of a few steps on a mesh of the first `devices` devices."""
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
   shapes, axes = params_lib.abstract_params(TINY)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(learning_rate=0.01), config=TINY, logical_axes=axes
+    optimizer_config.OptimizerConfig(learning_rate=0.01), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
@@ -83,7 +85,7 @@ def run_steps(shape: mesh_config.Mesh, *, devices: int, steps: int = 3, accumula
   return np.array(losses), jax.device_get(state.params)
 
 
-def layout(name: str, **macros: int) -> mesh_config.Mesh:
+def layout(name: str, **macros: int) -> mesh_config.MeshConfig:
   """A mesh that ships, as gin/mesh/NAME.gin."""
   flags = [f'{macro}={value}' for macro, value in macros.items()]
   return gin.load([f'gin/mesh/{name}.gin'], flags).build('Mesh')
@@ -91,16 +93,16 @@ def layout(name: str, **macros: int) -> mesh_config.Mesh:
 
 @pytest.fixture(scope='module')
 def one_device():
-  return run_steps(mesh_config.Mesh(), devices=1)
+  return run_steps(mesh_config.MeshConfig(), devices=1)
 
 
 @pytest.mark.parametrize(
   'shape',
   [
-    mesh_config.Mesh(data=8),
-    mesh_config.Mesh(fsdp=8),
-    mesh_config.Mesh(data=2, fsdp=2, model=2),
-    mesh_config.Mesh(data=2, model=4),
+    mesh_config.MeshConfig(data=8),
+    mesh_config.MeshConfig(fsdp=8),
+    mesh_config.MeshConfig(data=2, fsdp=2, model=2),
+    mesh_config.MeshConfig(data=2, model=4),
     *(layout(name, FSDP=2, MODEL=4) for name in ('sequence', 'weight_stationary')),
   ],
   ids=[
@@ -119,7 +121,9 @@ def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
 
 @pytest.mark.parametrize('accumulation', [2, 4, 8])
 def test_microbatches_give_the_whole_step(accumulation, one_device):
-  losses, params = run_steps(mesh_config.Mesh(), devices=1, accumulation=accumulation)
+  losses, params = run_steps(
+    mesh_config.MeshConfig(), devices=1, accumulation=accumulation
+  )
   np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
   want = traverse_util.flatten_dict(one_device[1], sep='/')
   for name, value in traverse_util.flatten_dict(params, sep='/').items():
@@ -158,11 +162,11 @@ def test_gradients_in_bfloat16_are_those_in_float32_rounded():
 
 
 def test_parameters_are_really_sharded():
-  shape = mesh_config.Mesh(data=2, fsdp=2, model=2)
+  shape = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
   mesh = mesh_lib.build(shape)
   shapes, axes = params_lib.abstract_params(TINY)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(), config=TINY, logical_axes=axes
+    optimizer_config.OptimizerConfig(), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
@@ -174,7 +178,7 @@ def test_parameters_are_really_sharded():
 
 def test_activations_are_really_constrained():
   """On a mesh the traced step holds sharding constraints; without one, none."""
-  shape = mesh_config.Mesh(data=2, model=4)
+  shape = mesh_config.MeshConfig(data=2, model=4)
   mesh = mesh_lib.build(shape)
   shapes, _ = params_lib.abstract_params(TINY)
 
@@ -189,7 +193,7 @@ def test_activations_are_really_constrained():
 
 def test_initial_parameters_do_not_depend_on_the_mesh():
   shapes, axes = params_lib.abstract_params(TINY)
-  mesh = mesh_lib.build(mesh_config.Mesh(fsdp=2, model=4))
+  mesh = mesh_lib.build(mesh_config.MeshConfig(fsdp=2, model=4))
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL)
   split = params_lib.init_params(TINY, seed=3, shardings=shardings)
   whole = params_lib.init_params(TINY, seed=3)
@@ -279,25 +283,27 @@ def test_logits_of_a_whole_row_never_exist_in_chunks():
 
 def test_schedules():
   warm = optimizer_lib.schedule(
-    optimizer_config.Optimizer(learning_rate=1.0, warmup_steps=4)
+    optimizer_config.OptimizerConfig(learning_rate=1.0, warmup_steps=4)
   )
   np.testing.assert_allclose([warm(s) for s in range(6)], [0.25, 0.5, 0.75, 1, 1, 1])
   root = optimizer_lib.schedule(
-    optimizer_config.Optimizer(learning_rate=1.0, warmup_steps=4, schedule='rsqrt')
+    optimizer_config.OptimizerConfig(
+      learning_rate=1.0, warmup_steps=4, schedule='rsqrt'
+    )
   )
   np.testing.assert_allclose([root(3), root(15)], [1.0, 0.5])
 
 
 def test_mesh_errors_name_axis_sizes_and_the_nearest():
   with pytest.raises(InputError, match=r'fsdp=3 x model=1 .* 8 devices; .* is 2'):
-    mesh_lib.build(mesh_config.Mesh(fsdp=3))
+    mesh_lib.build(mesh_config.MeshConfig(fsdp=3))
   shapes, axes = params_lib.abstract_params(TINY)
-  mesh = mesh_lib.build(mesh_config.Mesh(model=8))
+  mesh = mesh_lib.build(mesh_config.MeshConfig(model=8))
   with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
     mesh_lib.check(
       shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=8
     )
-  mesh = mesh_lib.build(mesh_config.Mesh(data=8))
+  mesh = mesh_lib.build(mesh_config.MeshConfig(data=8))
   with pytest.raises(InputError, match=r'rows of a microbatch has size 6'):
     mesh_lib.check(
       shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=6

@@ -263,7 +263,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['train_examples'] == counted
   assert not {'nli', 'paraphrase'} & counted.keys()
 
-  evaluation = evaluation_config.Evaluation(
+  evaluation = evaluation_config.EvalJobConfig(
     checkpoint=str(tmp_path / 'run'),
     output_dir=str(tmp_path / 'again'),
     clusters='nli',
@@ -284,7 +284,7 @@ def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
   provenance = {'mixture': 'microworld_held_out_nli'}
   (tmp_path / 'training.json').write_text(json.dumps(provenance))
   shutil.copy(model_dir_lib.SHIPPED / 'config.json', tmp_path)
-  evaluation = evaluation_config.Evaluation(
+  evaluation = evaluation_config.EvalJobConfig(
     checkpoint=str(tmp_path),
     output_dir=str(tmp_path / 'out'),
     clusters='sentiment',

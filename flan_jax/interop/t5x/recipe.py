@@ -65,9 +65,9 @@ def bos_id(tokenizer: str | None) -> int | None:
 def learning_rate(
   rate: float = 3e-5, schedule: str = 'constant', warmup_steps: int = 0
 ) -> Callable[[int], jax.Array]:
-  """The schedule of our `Optimizer`, as `Trainer.learning_rate_fn`."""
+  """The schedule of our `OptimizerConfig`, as `Trainer.learning_rate_fn`."""
   return optimizer.schedule(
-    optimizer_config.Optimizer(
+    optimizer_config.OptimizerConfig(
       learning_rate=rate, schedule=schedule, warmup_steps=warmup_steps
     )
   )

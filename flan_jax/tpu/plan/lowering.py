@@ -89,7 +89,11 @@ class Compiled(NamedTuple):
 
 
 def lower(
-  run: training.Run, config: DecoderConfig, *, devices: list[Any], kind: str = 'train'
+  run: training.TrainConfig,
+  config: DecoderConfig,
+  *,
+  devices: list[Any],
+  kind: str = 'train',
 ) -> Lowered:
   """Traces one program of a run for these devices.
 

@@ -52,7 +52,7 @@ class Memory(NamedTuple):
 NAMES = Memory._fields[:-2]
 
 
-def of(compiled: Compiled, *, run: training.Run, limit: int) -> Memory:
+def of(compiled: Compiled, *, run: training.TrainConfig, limit: int) -> Memory:
   """What the compiled program holds."""
   lowered = compiled.lowered
   layout, config = lowered.layout, lowered.config

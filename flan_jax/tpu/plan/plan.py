@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
   topology: Topology
   kind: str
-  run: training.Run
+  run: training.TrainConfig
   params: int
   mesh: dict[str, int]
   along: str | None
@@ -97,7 +97,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-  run: training.Run,
+  run: training.TrainConfig,
   topology: Topology,
   *,
   devices: list[Any] | None = None,
@@ -192,10 +192,12 @@ class Change(NamedTuple):
   """
 
   words: str
-  run: training.Run
+  run: training.TrainConfig
 
 
-def changes(run: training.Run, topology: Topology, *, kind: str) -> list[Change]:
+def changes(
+  run: training.TrainConfig, topology: Topology, *, kind: str
+) -> list[Change]:
   """What to try where a step does not fit, each upon the one before; least first."""
   found: list[Change] = []
 
@@ -253,7 +255,7 @@ class Row(NamedTuple):
   bytes: int
 
 
-def sharding(run: training.Run, *, devices: list[Any]) -> list[Row]:
+def sharding(run: training.TrainConfig, *, devices: list[Any]) -> list[Row]:
   """The parameters of the run on its mesh, one by one.
 
   Raises:

@@ -19,7 +19,7 @@ class Trial(NamedTuple):
 
 
 def search(
-  run: training.Run,
+  run: training.TrainConfig,
   topology: Topology,
   *,
   kind: str = 'train',
@@ -36,7 +36,7 @@ def search(
   asked = {'kind': kind, 'assumptions': assumptions, 'cache': cache}
   trials: list[Trial] = []
 
-  def attempt(words: str, run: training.Run, on: Topology) -> bool:
+  def attempt(words: str, run: training.TrainConfig, on: Topology) -> bool:
     progress(f'{on.name}: {words}')
     trials.append(Trial(words, plan_lib.plan(run, on, **asked)))
     return trials[-1].plan.fits
@@ -62,7 +62,7 @@ def search(
   return trials
 
 
-def spread(run: training.Run, topology: Topology) -> training.Run:
+def spread(run: training.TrainConfig, topology: Topology) -> training.TrainConfig:
   """The run with its mesh on a larger slice: parameters are cut over all of it.
 
   Rows of a batch can be cut no further than there are; the rest goes to `model`.
@@ -80,7 +80,7 @@ def spread(run: training.Run, topology: Topology) -> training.Run:
   return dataclasses.replace(run, mesh=mesh)
 
 
-def _mesh(run: training.Run) -> str:
+def _mesh(run: training.TrainConfig) -> str:
   return f'fsdp={run.mesh.fsdp} model={run.mesh.model}'
 
 

@@ -138,11 +138,11 @@ def results(losses, state):
 
 def run_ours(config, params):
   """The same of our own train step."""
-  run = mesh_config.Mesh()
+  run = mesh_config.MeshConfig()
   mesh = mesh_lib.build(run, devices=jax.devices()[:1])
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.Optimizer(
+    optimizer_config.OptimizerConfig(
       learning_rate=RATE, schedule='rsqrt', warmup_steps=WARMUP
     ),
     config=config,

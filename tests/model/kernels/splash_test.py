@@ -85,7 +85,7 @@ def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
   rules = dict(mesh_config.DATA_PARALLEL)
   if kv_heads == 1:
     rules['kv_heads'] = None
-  shape = mesh_config.Mesh(fsdp=2, model=4, rules=tuple(rules.items()))
+  shape = mesh_config.MeshConfig(fsdp=2, model=4, rules=tuple(rules.items()))
   mesh = mesh_lib.build(shape)
   with train_step.sharded(mesh, shape.rules):
     kernel = functools.partial(splash.attend, block=128, interpret=True)
