@@ -40,7 +40,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
   looked at (dropped: without a label), each rendered in every template.
   """
   seen = {}
-  for dataset in registry.family('flan').values():
+  for dataset in registry.datasets('flan').values():
     seen[dataset.name] = entry = _builder(dataset)
     try:
       entry['prepared'] = dict(raw_records.sizes(dataset, data_dir=data_dir))
@@ -111,7 +111,7 @@ def _splits(dataset: Dataset) -> dict[str, str]:
 
 def _metrics() -> dict[str, metric_lib.Metric]:
   """The metrics that a dataset of the catalog is measured with, by name."""
-  used = {dataset.metric for dataset in registry.family('flan').values()}
+  used = {dataset.metric for dataset in registry.datasets('flan').values()}
   return {name: metric for name, metric in metrics.METRICS.items() if name in used}
 
 
@@ -124,7 +124,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
       'answer': _answer(dataset),
       'seen': seen.get(dataset.name, {}),
     }
-    for dataset in registry.family('flan').values()
+    for dataset in registry.datasets('flan').values()
   ]
   environment = jinja2.Environment(
     undefined=jinja2.StrictUndefined,

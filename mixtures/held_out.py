@@ -1,7 +1,7 @@
 """Held-out splits: every cluster but one, and but those too near to it."""
 
 from flan_jax.catalog.dataset import CLUSTERS
-from flan_jax.catalog.registry import FAMILIES, Mixture, family
+from flan_jax.catalog.registry import FAMILIES, Mixture, datasets
 
 EXCLUDED_WITH = {
   'nli': ('paraphrase',),
@@ -65,14 +65,14 @@ def trained(family: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
   """Tasks of the reference's view (all of another world's) outside some clusters."""
   return tuple(
     name
-    for name, dataset in family(family).items()
+    for name, dataset in datasets(family).items()
     if dataset.train and dataset.in_reference and dataset.cluster not in without
   )
 
 
 def of_paper(names: tuple[str, ...]) -> tuple[str, ...]:
   """Those of `names` that are in the paper's view of 62 datasets."""
-  return tuple(name for name in names if family('flan')[name].in_paper)
+  return tuple(name for name in names if datasets('flan')[name].in_paper)
 
 
 def allowed_overlap(

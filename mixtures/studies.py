@@ -7,7 +7,7 @@ them (FLAN section 4.1 and appendix B.1).
 from flan_jax.mixtures.held_out import allowed_overlap
 
 from flan_jax.catalog.prompt_style import Style
-from flan_jax.catalog.registry import Mixture, family
+from flan_jax.catalog.registry import Mixture, datasets
 
 HELD_OUT = ('nli', 'closed_book_qa', 'commonsense')
 EXCLUDED = ('paraphrase', 'reading_comp_commonsense')
@@ -37,7 +37,7 @@ def of_cluster(step: str) -> tuple[str, ...]:
     return CONVERSATIONAL_QA
   return tuple(
     name
-    for name, dataset in family('flan').items()
+    for name, dataset in datasets('flan').items()
     if dataset.cluster == step and dataset.train and dataset.in_reference
   )
 

@@ -11,7 +11,7 @@ from flan_jax.cli import dispatch
 from flan_jax.runtime.progress import Progress
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs'
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 
 
 @pytest.fixture(scope='module')

@@ -32,7 +32,7 @@ def test_the_resolved_config_of_every_run(run, update_golden):
   compare(HERE / 'configs' / f'{run}.txt', text, update=update_golden)
 
 
-@pytest.mark.parametrize('name', registry.family('microworld'))
+@pytest.mark.parametrize('name', registry.datasets('microworld'))
 def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
   dataset = registry.get(name, family='microworld')
   row = dataset.read(records.record(name, 'train', 1), 'train-1')
@@ -43,7 +43,7 @@ def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
   compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
 
 
-@pytest.mark.parametrize('name', registry.family('flan'))
+@pytest.mark.parametrize('name', registry.datasets('flan'))
 def test_the_prompts_of_two_rows_of_our_own_in_every_template(
   name, own_examples, update_golden
 ):
@@ -62,5 +62,5 @@ def test_the_prompts_of_two_rows_of_our_own_in_every_template(
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for world in registry.FAMILIES for name in registry.family(world)}
+  names = {name for world in registry.FAMILIES for name in registry.datasets(world)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

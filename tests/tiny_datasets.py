@@ -147,4 +147,4 @@ def world(monkeypatch):
   monkeypatch.setattr(raw_records, 'sizes', found.sizes)
   monkeypatch.setattr(raw_records, 'stamp', found.stamp)
   yield found
-  registry.family.cache_clear()
+  registry.datasets.cache_clear()

@@ -321,7 +321,7 @@ def _judge(
   Raises:
     InputError: that refusal, at the first thing that nobody accepted.
   """
-  declared = registry.family(family)
+  declared = registry.datasets(family)
   related = [t for t in lineage.trainings if t.datasets and t.related(family)]
   recorded = {dataset.name for training in related for dataset in training.datasets}
   allow_overlap = _names(
@@ -403,7 +403,7 @@ def _inherited(
   if source not in CLUSTERS:
     what, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name
     family = training.family
-    if family not in registry.FAMILIES or name not in registry.family(family):
+    if family not in registry.FAMILIES or name not in registry.datasets(family):
       name = cluster  # what is declared no more cannot be named
   else:
     very = source == cluster

@@ -220,7 +220,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
   family = leakage['family']
-  family = registry.family(family) if family in registry.FAMILIES else {}
+  family = registry.datasets(family) if family in registry.FAMILIES else {}
   gone = [name for name in names if name not in family]
   known = [
     Trained(name, family[name].cluster, tuple(sorted(family[name].sources)))

@@ -157,7 +157,7 @@ def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]
   """
   if not dataset.derived_from:
     return
-  family = [*registry.family(dataset.family).values(), *datasets]
+  family = [*registry.datasets(dataset.family).values(), *datasets]
   shared = {
     source
     for other in family

@@ -31,7 +31,7 @@ def of(mixture: Mixture, examples: Mapping[str, int] | None = None) -> dict[str,
   169867
   """
   if examples is None:
-    family = registry.family(mixture.family)
+    family = registry.datasets(mixture.family)
     examples = {name: family[name].num_examples('train') for name in mixture.datasets}
   out = {}
   for group in groups(mixture):
@@ -41,7 +41,7 @@ def of(mixture: Mixture, examples: Mapping[str, int] | None = None) -> dict[str,
 
 def groups(mixture: Mixture) -> list[list[str]]:
   """Its datasets, those together that share one maximum rate."""
-  family = registry.family(mixture.family)
+  family = registry.datasets(mixture.family)
   found: dict[str, list[str]] = {}
   for name in mixture.datasets:
     paper_name = family[name].paper_name if mixture.shared_cap else ''

@@ -65,16 +65,18 @@ class Mixture:
 
 
 @functools.cache
-def family(name: str) -> dict[str, Dataset]:
+def datasets(family: str) -> dict[str, Dataset]:
   """Every dataset of a world, by short name, in the order of the declarations.
 
   Raises:
     InputError: if a name is declared twice.
   """
   found: dict[str, Dataset] = {}
-  for dataset in importlib.import_module(FAMILIES[name]).DATASETS:
+  for dataset in importlib.import_module(FAMILIES[family]).DATASETS:
     if dataset.name in found:
-      raise InputError(f'dataset {dataset.name!r}: declared twice in {FAMILIES[name]}')
+      raise InputError(
+        f'dataset {dataset.name!r}: declared twice in {FAMILIES[family]}'
+      )
     found[dataset.name] = dataset
   return found
 
@@ -85,25 +87,25 @@ def get(name: str, *, family: str = 'flan') -> Dataset:
   Raises:
     InputError: if there is none; names the nearest.
   """
-  datasets = globals()['family'](family)
-  if name not in datasets:
+  declared = datasets(family)
+  if name not in declared:
     raise InputError(
       f'dataset {name!r}: not declared; `flan tasks` lists them'
-      + did_you_mean(name, datasets)
+      + did_you_mean(name, declared)
     )
-  return datasets[name]
+  return declared[name]
 
 
 def find(name: str) -> Dataset | None:
   """The dataset of that short name in any world; None where there is none."""
-  found = (family(family).get(name) for family in FAMILIES)
+  found = (datasets(family).get(name) for family in FAMILIES)
   return next((dataset for dataset in found if dataset is not None), None)
 
 
 @functools.cache
 def tasks() -> dict[str, Dataset]:
   """Training task name (`flan_rte`) -> dataset, of every world."""
-  return {d.task: d for family in FAMILIES for d in family(family).values()}
+  return {d.task: d for family in FAMILIES for d in datasets(family).values()}
 
 
 def task(name: str) -> Dataset:

@@ -13,7 +13,7 @@ def run(options: argparse.Namespace) -> int:
   if options.all == bool(options.datasets):
     raise InputError('fetch: give the names of datasets, or --all')
   if options.all:
-    datasets = list(registry.family('flan').values())
+    datasets = list(registry.datasets('flan').values())
   else:
     datasets = [registry.get(name) for name in options.datasets]
   progress = Progress()

@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
     datasets = [registry.get(name) for name in options.datasets]
   else:
     datasets = [
-      d for family in registry.FAMILIES for d in registry.family(family).values()
+      d for family in registry.FAMILIES for d in registry.datasets(family).values()
     ]
   findings = lint_lib.lint(datasets)
   if options.json:

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.report import catalog_page
 
   if options.task is None:
-    datasets = list(registry.family('flan').values())
+    datasets = list(registry.datasets('flan').values())
   else:
     datasets = [registry.task(options.task)]
   progress = Progress()

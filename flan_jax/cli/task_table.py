@@ -28,7 +28,7 @@ class Listing(NamedTuple):
 
 def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
-  family = registry.family('flan').values()
+  family = registry.datasets('flan').values()
   rate = mixing_rates.of(registry.mixture('flan_all'))
   examples = [
     (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'), d.num_examples('dev'),

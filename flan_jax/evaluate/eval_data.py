@@ -22,7 +22,7 @@ def asked(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
   Raises:
     InputError: at a name that is none; names the nearest.
   """
-  family = registry.family(evaluation.family)
+  family = registry.datasets(evaluation.family)
   clusters = leakage.clusters(evaluation.clusters, setting='CLUSTERS')
   named = evaluation.datasets
   named = (named,) if isinstance(named, str) else named

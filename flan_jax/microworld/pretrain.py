@@ -58,7 +58,7 @@ HELD_OUT = ('commonsense',)
 def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
   """What the tokenizer is trained on: documents, and prompts of other clusters."""
   yield from corpus.documents(seed, count=documents)
-  for dataset in registry.family('microworld').values():
+  for dataset in registry.datasets('microworld').values():
     if dataset.cluster in HELD_OUT:
       continue
     found = itertools.islice(records.records(dataset.name, 'train'), 300)

@@ -147,7 +147,9 @@ def headline(average: Mapping[str, Any]) -> str:
   What was measured, how it was asked, what may be claimed, and of which model.
   """
   name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
-  what = name + statements.family(average['family']) + statements.dev(average['splits'])
+  what = (
+    name + statements.of_family(average['family']) + statements.dev(average['splits'])
+  )
   claim = statements.claim(average['seen'], average['num_fewshot'])
   known = published.beside(average)
   paper = ''

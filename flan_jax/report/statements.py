@@ -59,7 +59,7 @@ def claim(seen: str, count: int) -> str:
   return f'{num_fewshot(count)}, {seen}'
 
 
-def family(family: str | None) -> str:
+def of_family(family: str | None) -> str:
   """A family that is not FLAN's own, to stand after a noun: ` of the microworld`."""
   return f' of the {family}' if family and family != OWN else ''
 
@@ -68,7 +68,7 @@ def elsewhere(family: str, measured: str | None) -> str:
   """A family to stand after a noun, where it is not the one that was measured."""
   if family in ('', measured):
     return ''
-  return family(family) or ' of FLAN'
+  return of_family(family) or ' of FLAN'
 
 
 def on(report: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate.predict import PromptSpec
 
-DATASETS = [d for world in registry.FAMILIES for d in registry.family(world).values()]
+DATASETS = [d for world in registry.FAMILIES for d in registry.datasets(world).values()]
 
-FLAN = registry.family('flan')
+FLAN = registry.datasets('flan')
 
 
 @pytest.mark.parametrize('dataset', DATASETS, ids=lambda d: d.name)

@@ -310,7 +310,7 @@ class TestLineage:
 @pytest.mark.parametrize('world', registry.FAMILIES)
 def test_what_a_dataset_is_derived_from_is_spelled_like_others_or_shared(world):
   """A name that nobody shares guards nothing: it would be a slip of the pen."""
-  family = registry.family(world)
+  family = registry.datasets(world)
   for dataset in family.values():
     for source in dataset.derived_from:
       others = [d for d in family.values() if d is not dataset and source in d.sources]

@@ -252,7 +252,7 @@ def test_a_finding_reads_as_one_line():
 
 
 def test_the_catalog_is_clean():
-  assert [str(f) for f in lint.lint(registry.family('flan').values())] == []
+  assert [str(f) for f in lint.lint(registry.datasets('flan').values())] == []
 
 
 def test_the_whole_catalog_takes_under_two_seconds_from_a_cold_start():
@@ -269,7 +269,7 @@ def test_the_whole_catalog_takes_under_two_seconds_from_a_cold_start():
 def test_lint_imports_no_tensorflow_and_no_jax():
   code = (
     'import sys; from flan_jax.catalog import lint, registry;'
-    'lint.lint(registry.family("flan").values());'
+    'lint.lint(registry.datasets("flan").values());'
     'print({"tensorflow", "jax"} & set(sys.modules))'
   )
   out = subprocess.run(

@@ -8,7 +8,7 @@ from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.errors import InputError
 
-EVERY = [d for world in registry.FAMILIES for d in registry.family(world).values()]
+EVERY = [d for world in registry.FAMILIES for d in registry.datasets(world).values()]
 each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EVERY])
 
 

@@ -8,7 +8,7 @@ from flan_jax.catalog import registry, splits
 from flan_jax.catalog.splits import Slice
 from flan_jax.errors import InputError
 
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 any_dataset = st.sampled_from(sorted(DATASETS)).map(DATASETS.__getitem__)
 
 

@@ -63,7 +63,7 @@ def test_rendering_changes_nothing_that_it_is_given(values, options):
 
 
 @given(
-  st.sampled_from(sorted(registry.family('flan'))).map(registry.get),
+  st.sampled_from(sorted(registry.datasets('flan'))).map(registry.get),
   st.data(),
 )
 def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):

@@ -133,7 +133,7 @@ def test_every_place_that_is_read_is_known_to_the_schema():
 @pytest.mark.parametrize('family', registry.FAMILIES)
 def test_whatever_reads_the_whole_record_says_what_it_reads(family):
   """A function without `paths` could hide a path that no record has."""
-  for dataset in registry.family(family).values():
+  for dataset in registry.datasets(family).values():
     for name in dataset.fields:
       field = dataset.field(name)
       assert field.path or field.paths, (dataset.name, name)
@@ -279,7 +279,7 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
     "tasks.DATASETS = [dataclasses.replace(first, metric='acuracy'), *rest];"
     'sys.exit(dispatch.main(sys.argv[1:]))'
   )
-  name = next(iter(registry.family('flan')))
+  name = next(iter(registry.datasets('flan')))
   out = tmp_path / 'out'
   for verb in (
     ['lint'],

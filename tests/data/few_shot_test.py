@@ -203,7 +203,7 @@ def test_a_store_in_another_form_holds_that_form(world, tmp_path):
 
 def test_a_shared_maximum_is_in_the_store(world, tmp_path, monkeypatch):
   """Two tasks that the paper counts as one have one maximum together."""
-  family = registry.family('tiny')
+  family = registry.datasets('tiny')
   for name in ('pairs', 'stories'):
     both = dataclasses.replace(family[name], paper_name='BOTH')
     monkeypatch.setitem(family, name, both)

@@ -32,7 +32,7 @@ WMT = registry.get('wmt14_enfr')
 TRANSLATION = [
   dataset
   for world in registry.FAMILIES
-  for dataset in registry.family(world).values()
+  for dataset in registry.datasets(world).values()
   if dataset.cluster == 'translation'
 ]
 ABOUT = {
@@ -96,7 +96,7 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
 
 def test_only_translations_have_directions():
   for world in registry.FAMILIES:
-    for dataset in registry.family(world).values():
+    for dataset in registry.datasets(world).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
         assert dataset.by_direction == (dataset,)

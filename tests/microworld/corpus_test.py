@@ -42,7 +42,7 @@ def test_no_template_stands_in_the_text(documents):
   text = '\n'.join(documents)
   pieces = {
     piece
-    for dataset in registry.family('microworld').values()
+    for dataset in registry.datasets('microworld').values()
     for template in dataset.templates
     for side in (template.inputs, template.targets)
     for piece in literal_pieces(side)

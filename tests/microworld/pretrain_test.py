@@ -59,7 +59,7 @@ def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
   )
   texts = pretrain.tokenizer_texts(seed=0, documents=10)
   assert sum(1 for _ in texts) == 10 + 300 * len(read)
-  world = registry.family('microworld')
+  world = registry.datasets('microworld')
   assert {world[name].cluster for name in read} == (
     set(dataset.CLUSTERS) - set(pretrain.HELD_OUT)
   )

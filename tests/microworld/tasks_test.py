@@ -8,7 +8,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import records
 
-WORLD = registry.family('microworld')
+WORLD = registry.datasets('microworld')
 
 
 def test_every_cluster_has_a_dataset_and_nli_has_two():

@@ -9,7 +9,7 @@ from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.registry import Mixture
 from flan_jax.cli import task_table
 
-FLAN = registry.family('flan')
+FLAN = registry.datasets('flan')
 
 # Held-out cluster, further clusters left out, tasks, total rate, datasets of the paper
 # (one more where the test-only WSC273 counts, whose rate is 0).

@@ -12,7 +12,7 @@ from flan_jax.data import tokenizers
 from flan_jax.report import catalog_page
 from flan_jax.report.statements import CLUSTER_NAMES
 
-FLAN = registry.family('flan')
+FLAN = registry.datasets('flan')
 VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
 
 

@@ -118,7 +118,7 @@ def test_the_average_of_closed_book_qa_changed_with_the_test_set_of_triviaqa():
 
 def test_the_average_of_closed_book_qa_over_the_datasets_that_are_here():
   """... is that of arXiv v1, of the TriviaQA that TFDS has."""
-  names = [d.name for d in registry.family('flan').values()
+  names = [d.name for d in registry.datasets('flan').values()
            if d.cluster == 'closed_book_qa']  # fmt: skip
   found = published.averages('closed_book_qa', names, num_fewshot=0)
   assert found == {'flan_137b_zero_shot': {'value': 53.7, 'mark': 'confirmed'}}
@@ -129,7 +129,7 @@ def test_the_average_of_closed_book_qa_over_the_datasets_that_are_here():
   [('nli', 54.7, 59.3), ('closed_book_qa', 53.7, 57.2), ('commonsense', 80.0, 80.8)],
 )
 def test_figure_9_is_the_mean_of_the_datasets_of_the_catalog(cluster, zero, few):
-  datasets = [d for d in registry.family('flan').values() if d.cluster == cluster]
+  datasets = [d for d in registry.datasets('flan').values() if d.cluster == cluster]
   for num_fewshot, value in ((0, zero), (5, few)):
     setting = f'flan_137b_{published.setting(num_fewshot)}'
     found = published.averages(
@@ -147,7 +147,7 @@ def test_figure_9_is_the_mean_of_the_datasets_of_the_catalog(cluster, zero, few)
   'cluster', ['reading_comprehension', 'coreference', 'struct_to_text']
 )
 def test_a_bar_of_figure_9_whose_datasets_are_not_ours_stands_beside_nothing(cluster):
-  names = [d.name for d in registry.family('flan').values() if d.cluster == cluster]
+  names = [d.name for d in registry.datasets('flan').values() if d.cluster == cluster]
   assert published.averages(cluster, names) == {}
   lines = [x for x in published.table() if x['dataset'] == f'average:{cluster}']
   assert sum(line['metric'] == 'mean figure 9' for line in lines) == 2
@@ -199,7 +199,7 @@ def test_every_evaluated_dataset_finds_its_figures():
   """The names and metrics of the table are those of the catalog."""
   found = {
     name
-    for name, dataset in registry.family('flan').items()
+    for name, dataset in registry.datasets('flan').items()
     for way in dataset.by_direction
     if published.figures(
       name, metric=metrics.METRICS[dataset.metric].name, direction=way.direction

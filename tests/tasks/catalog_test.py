@@ -14,7 +14,7 @@ from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.template import options_block
 from flan_jax.evaluate import metrics
 
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
 
@@ -229,6 +229,6 @@ def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():
 
 
 def test_every_metric_is_there_and_says_what_it_is():
-  for dataset in registry.family('flan').values():
+  for dataset in registry.datasets('flan').values():
     assert metrics.get(dataset.metric).about
     assert not dataset.differs.endswith('.')

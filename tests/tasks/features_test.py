@@ -26,7 +26,7 @@ tfds = pytest.importorskip(
   'tensorflow_datasets', reason='needs TFDS', exc_type=ImportError
 )
 
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 RECORDS = 12
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)

@@ -13,7 +13,7 @@ fetch = pytest.importorskip(
 tfds = pytest.importorskip('tensorflow_datasets')
 
 ROWS = pathlib.Path(__file__).parents[1] / 'rows'
-NAMES = list(dict.fromkeys(d.tfds for d in registry.family('flan').values()))
+NAMES = list(dict.fromkeys(d.tfds for d in registry.datasets('flan').values()))
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -10,7 +10,7 @@ import pytest
 from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import mixing_rates, registry
 
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 with (pathlib.Path(__file__).parent / 'declared.csv').open(encoding='utf-8') as file:
   TABLE = {line['dataset']: line for line in csv.DictReader(file)}
 

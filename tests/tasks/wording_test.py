@@ -20,7 +20,7 @@ from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import OPTIONS
 
-DATASETS = registry.family('flan')
+DATASETS = registry.datasets('flan')
 OWN = pathlib.Path(__file__).parents[1] / 'rows'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""

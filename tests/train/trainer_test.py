@@ -245,7 +245,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['held_out'] == ['nli']
   assert found['leakage']['datasets'] == [
     d.name
-    for d in registry.family('microworld').values()
+    for d in registry.datasets('microworld').values()
     if d.cluster not in ('nli', 'paraphrase')
   ]
   assert found['leakage']['excluded'] == ['paraphrase']

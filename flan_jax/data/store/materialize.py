@@ -323,7 +323,7 @@ def _datasets(
   mixture: Mixture, evaluate: Sequence[str], data_dir: str | None, missing: str
 ) -> tuple[list[Sized], list[Sized], dict[str, str]]:
   """(datasets that train, datasets to evaluate, the missing); with their sizes."""
-  family = registry.family(mixture.family)
+  family = registry.datasets(mixture.family)
   wanted = [
     mixture.members,
     [dataset for dataset in family.values() if dataset.cluster in evaluate],

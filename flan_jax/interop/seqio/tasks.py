@@ -314,7 +314,7 @@ def register(
       output_features=features,
     )
 
-  for dataset in registry.family(family).values():
+  for dataset in registry.datasets(family).values():
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:

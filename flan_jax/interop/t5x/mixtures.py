@@ -123,7 +123,7 @@ def evaluation(
   _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
   _register(family, tokenizer, None, data_dir)
-  datasets = registry.family(family).values()
+  datasets = registry.datasets(family).values()
   legal = sorted({dataset.cluster for dataset in datasets})
   for cluster in clusters:
     if cluster not in legal:
@@ -187,7 +187,7 @@ def _register(
 ) -> None:
   """Registers a family unless it is; a seed of None is any seed."""
   known = seqio.TaskRegistry.names()
-  there = any(dataset.task in known for dataset in registry.family(family).values())
+  there = any(dataset.task in known for dataset in registry.datasets(family).values())
   have = _registered.get(family) if there else None
   if there and have is None:
     raise InputError(

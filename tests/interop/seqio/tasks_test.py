@@ -139,7 +139,7 @@ def test_evaluation_tasks_keep_template_options_and_row(registered):
 
 
 def test_turned_around_templates_are_not_evaluated(registered):
-  for dataset in registry.family('flan').values():
+  for dataset in registry.datasets('flan').values():
     for index, template in enumerate(dataset.templates):
       name = f'{dataset.task}_template_{index}'
       assert (name in seqio.TaskRegistry.names()) != template.inverted
