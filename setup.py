@@ -103,7 +103,8 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
-    'beam': [*DATA, 'apache-beam>=2.77'],
+    # apache-beam wants protobuf < 7; sentencepiece 0.2.3 has code that only 7 runs.
+    'beam': [*DATA, 'apache-beam>=2.77', 'sentencepiece<0.2.3'],
     'gs': GS,
     'torch': TORCH,
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
