@@ -42,7 +42,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
     try:
       with stop.at_once():
         found = evaluate_checkpoint.evaluate_checkpoint(
-          settings, text=text, progress=progress, between=stop.between
+          settings, text=text, progress=progress, on_batch=stop.on_batch
         )
     except preemption.Stopped:
       progress.stage('Stopped by SIGTERM; its answers are kept. Start again to go on')

@@ -34,7 +34,7 @@ def scorer(
   evaluate: evaluation_config.EvalConfig,
   prompt_style: str,
   sharding: NamedSharding | None = None,
-  between: Callable[[], None] = lambda: None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
   """A model as the protocol asks it; its batches are what the mesh divides.
 
@@ -56,7 +56,7 @@ def scorer(
     normalization=evaluate.normalization,
     decoding=evaluate.decoding,
     sharding=sharding,
-    between=between,
+    on_batch=on_batch,
   )
 
 
@@ -97,7 +97,7 @@ def checkpoint(
   evaluation: evaluation_config.EvalJobConfig,
   *,
   prompt_style: str,
-  between: Callable[[], None] = lambda: None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
   """The model at `path`, on the devices of all hosts, asked in the words of `prompt_style`.
 
@@ -130,7 +130,7 @@ def checkpoint(
     evaluate=evaluation.evaluate,
     prompt_style=prompt_style,
     sharding=sharding,
-    between=between,
+    on_batch=on_batch,
   )
 
 

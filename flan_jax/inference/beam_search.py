@@ -175,7 +175,7 @@ def search(
   max_new_tokens: int,
   rows: int,
   sharding: NamedSharding | None = None,
-  between: Callable[[], None] = lambda: None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> Found:
   """The best answer to each prompt, in the caller's order.
 
@@ -189,7 +189,7 @@ def search(
     rows: beams of a batch, of all its prompts together. Batches are formed by length,
       the longest first.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do.
-    between: called before each batch.
+    on_batch: called before each batch.
   """
   parts = shards(sharding)
   together = max(1, rows // decoding.beams // parts) * parts
@@ -205,7 +205,7 @@ def search(
     for row, index in enumerate(batch):
       lengths_B[row] = len(sequences[index])
       prompts_BxL[row, : lengths_B[row]] = sequences[index]
-    between()
+    on_batch()
     out_BxN, nan_B, steps = jax.device_get(
       search_batch(
         params,

@@ -233,7 +233,7 @@ def generate(
   separator: bool = True,
   rows: int = 8,
   sharding: NamedSharding | None = None,
-  between: Callable[[], None] = lambda: None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> Generated:
   """Continuations of `prompts`, in the caller's order.
 
@@ -248,7 +248,7 @@ def generate(
     rows: rows of a batch; of beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
       a CPU writes with a second copy of the layers (weights.apart).
-    between: called before each of the programs that the answers take.
+    on_batch: called before each of the programs that the answers take.
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
@@ -263,14 +263,14 @@ def generate(
   }
   if decoding.beams > 1:
     found = beam_search.search(
-      params, sequences, max_new_tokens=max_new_tokens, rows=rows, between=between,
+      params, sequences, max_new_tokens=max_new_tokens, rows=rows, on_batch=on_batch,
       **settings,
     )  # fmt: skip
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
     nan, read, written = found.nan, found.tokens_read, found.tokens_written
   else:
     desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
-    answers, nan, read, written = desk.run(between)
+    answers, nan, read, written = desk.run(on_batch)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   return Generated(answers, texts, nan, read, written, time.monotonic() - began)
 
@@ -324,14 +324,14 @@ class _Desk:
     self._read = 0
 
   def run(
-    self, between: Callable[[], None]
+    self, on_batch: Callable[[], None]
   ) -> tuple[list[list[int]], list[bool], int, int]:
     """Answers, whether NaN was met, positions read and written."""
     if not self._waiting:
       return [], [], 0, 0
     state = self._empty(self._width())
     while self._waiting or any(i >= 0 for i in self._of_row):
-      between()
+      on_batch()
       state = self._admit(state)
       enough = self._rows
       if self._waiting:

@@ -136,7 +136,7 @@ class Likelihood:
     sequence_length: positions of a row, at most: rows are made shorter, and as many more of
       them, where that is cheaper. A longer path is read in parts.
     sharding: how [rows, length] arrays lie on a mesh; it must divide `rows`.
-    between: called before each batch.
+    on_batch: called before each batch.
   """
 
   def __init__(
@@ -147,7 +147,7 @@ class Likelihood:
     rows: int,
     sequence_length: int,
     sharding: NamedSharding | None = None,
-    between: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
   ):
     """Of a model with `params`, as `Decoder(config)` has them."""
     self._params = params
@@ -155,7 +155,7 @@ class Likelihood:
     self.rows = rows
     self.sequence_length = sequence_length
     self.sharding = sharding
-    self.between = between
+    self.on_batch = on_batch
     self._shards = shards(sharding)
 
   def sums(
@@ -282,7 +282,7 @@ class Likelihood:
       forest, edges = prefix_tree.plant(
         grove, planted, rows=rows, sequence_length=layout.sequence_length
       )
-      self.between()
+      self.on_batch()
       forest = placed(forest, self.sharding)
       kernel = self.sharding is None and _runs_kernel(self.config)
       hidden_BxLxD = read_forest(
@@ -327,7 +327,7 @@ class Likelihood:
       for at in range(0, tokens.shape[1], part):
         window = slice(at, at + part)
         arrays = [array[:, window] for array in (tokens, positions, real, prefix)]
-        self.between()
+        self.on_batch()
         arrays = placed(arrays, self.sharding)
         if self.config.attention != 'prefix' or at:
           arrays[3] = None

@@ -89,7 +89,7 @@ class Scorer:
     decoding: how answers are generated.
     sharding: how [rows, length] arrays lie on a mesh (train.mesh.batch_sharding), where
       `params` do; it must divide `rows`.
-    between: called between two batches, at the same places on every host: it may raise,
+    on_batch: called between two batches, at the same places on every host: it may raise,
       to end the work there.
 
   Raises:
@@ -108,7 +108,7 @@ class Scorer:
   normalization: str = 'none'
   decoding: Decoding = GREEDY
   sharding: NamedSharding | None = None
-  between: Callable[[], None] = lambda: None
+  on_batch: Callable[[], None] = lambda: None
 
   def __post_init__(self):
     if self.config.longest is not None:
@@ -158,7 +158,7 @@ class Scorer:
       rows=self.rows,
       sequence_length=self.sequence_length,
       sharding=self.sharding,
-      between=self.between,
+      on_batch=self.on_batch,
     )
     sums, scored = likelihood.sums(paths.found, progress=progress)
     scores = sums[conditional]
@@ -195,7 +195,7 @@ class Scorer:
       separator=self.separator,
       rows=self.rows,
       sharding=self.sharding,
-      between=self.between,
+      on_batch=self.on_batch,
     )
 
   def _context(self, prompt: np.ndarray) -> np.ndarray:

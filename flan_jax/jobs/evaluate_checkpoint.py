@@ -25,7 +25,7 @@ def evaluate_checkpoint(
   *,
   text: str = '',
   progress: Progress,
-  between: Callable[[], None] = lambda: None,
+  on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint, and a base beside it; `flan eval`.
 
@@ -37,7 +37,7 @@ def evaluate_checkpoint(
     evaluation: the settings.
     text: the resolved configuration with its origins, for the report.
     progress: where to say what is happening.
-    between: called between two batches, on every host as often.
+    on_batch: called between two batches, on every host as often.
 
   Raises:
     InputError: at an unknown cluster or dataset, a checkpoint that is none, a dataset
@@ -109,7 +109,7 @@ def evaluate_checkpoint(
   )
   scorers = {
     name: load_model.checkpoint(
-      folder, evaluation, prompt_style=prompt_styles[name], between=between
+      folder, evaluation, prompt_style=prompt_styles[name], on_batch=on_batch
     )
     for name, folder in folders.items()
   }

@@ -51,7 +51,7 @@ class HeldOutEvaluation:
     sharding: NamedSharding | None = None,
     data_dir: str | None = None,
     text: str = '',
-    between: Callable[[], None] = lambda: None,
+    on_batch: Callable[[], None] = lambda: None,
     untrained: leakage.LeakageReport | None = None,
   ):
     """Gathers what the measurements share.
@@ -67,7 +67,7 @@ class HeldOutEvaluation:
       sharding: of a batch [rows, length] on the run's mesh.
       data_dir: raw data, for exemplars; None for TFDS's default.
       text: the resolved configuration with its origins, for the report.
-      between: called between two batches, on every host as often.
+      on_batch: called between two batches, on every host as often.
       untrained: what is proven of the model that the run starts from; None where
         nothing is.
     """
@@ -83,7 +83,7 @@ class HeldOutEvaluation:
       tokenizer=self._tokenizer,
       evaluate=evaluate,
       sharding=sharding,
-      between=between,
+      on_batch=on_batch,
     )
     self._shared = {
       'datasets': [

@@ -57,7 +57,7 @@ class Stop:
   def at_once(self) -> Iterator[None]:
     """In here SIGTERM raises Stopped: what was computed is kept.
 
-    With several hosts it is `between` that raises it, on all of them.
+    With several hosts it is `on_batch` that raises it, on all of them.
     """
     self._raises = True
     try:
@@ -67,7 +67,7 @@ class Stop:
     finally:
       self._raises = False
 
-  def between(self) -> None:
+  def on_batch(self) -> None:
     """Raises Stopped where hosts are to end now, in `at_once`; all must call it."""
     if not self._alone and self._raises and self.asked():
       raise Stopped

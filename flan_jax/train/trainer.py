@@ -212,7 +212,7 @@ def train(
       sharding=mesh_lib.batch_sharding(mesh, rules),
       data_dir=run.tfds_data_dir,
       text=text,
-      between=stop.between,
+      on_batch=stop.on_batch,
       untrained=leakage.check_checkpoint(
         parent,
         held_out,

@@ -39,7 +39,7 @@ SLOWLY = """
 import time
 from flan_jax.runtime import preemption
 between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.4), between(self))
+preemption.Stop.between = lambda self: (time.sleep(0.4), on_batch(self))
 """
 """So that a signal comes in the middle of an evaluation."""
 
