@@ -16,7 +16,7 @@ from flan_jax.catalog.template import Template
 
 STYLE = 'continuation'
 
-JOINT = ' '
+TARGET_DELIMITER = ' '
 """The answer follows its prompt after a blank."""
 
 IN_LINES = ('coqa', 'cnn_dailymail')
@@ -166,17 +166,20 @@ _CLOSED_UP = re.compile(r"[,;:.?!)](?=\s|$)|'s\b|n't\b")
 """How text begins that has no blank before it: HellaSwag has such endings."""
 
 
-def after(joint: str, answer: str) -> str:
+def after(target_delimiter: str, answer: str) -> str:
   """The answer after what joins it to its prompt, which is nothing before a comma."""
-  return answer if _CLOSED_UP.match(answer) else joint + answer
+  return answer if _CLOSED_UP.match(answer) else target_delimiter + answer
 
 
 def how(dataset: Dataset) -> dict[str, Any]:
   """What parts an answer from its prompt, and what ends an answer that is written."""
-  return {'joint': JOINT, 'end': '\n\n' if dataset.name in IN_LINES else '\n'}
+  return {
+    'target_delimiter': TARGET_DELIMITER,
+    'end': '\n\n' if dataset.name in IN_LINES else '\n',
+  }
 
 
 def exemplar(dataset: Dataset, template: int, example: Example) -> str:
   """One exemplar with its answer, and the empty line after it."""
   shown = prompt.render(dataset, template, example)
-  return f'{shown.inputs}{after(JOINT, shown.targets)}\n\n'
+  return f'{shown.inputs}{after(TARGET_DELIMITER, shown.targets)}\n\n'

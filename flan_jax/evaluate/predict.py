@@ -50,7 +50,7 @@ class PromptSpec:
     dataset: the declaration, in the words that this model reads.
     templates: indices of those that are measured.
     pool: exemplars to show before each prompt; None for zero-shot.
-    joint: what stands between prompt and answer where they are one text, as a blank
+    target_delimiter: what stands between prompt and answer where they are one text, as a blank
       does, but before a comma or another mark that closes up to its text; '' where EOS
       parts them, and each is a text of its own.
     end: a generated answer ends before this text; None for the model's own end.
@@ -59,13 +59,13 @@ class PromptSpec:
   dataset: Dataset
   templates: tuple[int, ...]
   pool: Pool | None = None
-  joint: str = ''
+  target_delimiter: str = ''
   end: str | None = None
 
   def options(self, example: Example) -> list[str]:
     """The options of an example, each with what stands before it."""
     return [
-      continuation_prompts.after(self.joint, option)
+      continuation_prompts.after(self.target_delimiter, option)
       for option in example.answer.options
     ]
 
@@ -220,7 +220,7 @@ class Measurement:
       for example in {example.example_id: example for example, _ in pairs}.values():
         if _silent(question, example, ids):
           silent[example.example_id] = 'left out: no option has a token'
-        elif not question.joint:
+        elif not question.target_delimiter:
           options = [ids[option] for option in question.options(example)]
           self._alike(question, example, options)
       for i, (example, _) in enumerate(pairs):
@@ -234,7 +234,7 @@ class Measurement:
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, rooms=rooms, pool=question.pool
     )
-    if dataset.has_options and question.joint:
+    if dataset.has_options and question.target_delimiter:
       room = most - batch.length(0, 0, bos_id)
       for example_id in self._fit_joined(
         question, pairs, fitted, rooms, room, model.tokenizer
@@ -435,7 +435,7 @@ def _silent(
   question: PromptSpec, example: Example, ids: Mapping[str, np.ndarray]
 ) -> bool:
   """Whether no option of an example has a token, so that there is nothing to rank."""
-  if question.joint:  # a blank after a prompt may well be a token
+  if question.target_delimiter:  # a blank after a prompt may well be a token
     return not any(option.strip() for option in example.answer.options)
   return not any(len(ids[option]) for option in question.options(example))
 
@@ -456,7 +456,7 @@ def _asked(
   tokenizer: Tokenizer,
 ) -> list[joined_tokens.Joined]:
   """The tokens of each prompt and of its options, joined where they are one text."""
-  if question.joint:
+  if question.target_delimiter:
     texts = [(prompt.text, question.options(example)) for example, _, prompt in work]
     return joined_tokens.join(texts, tokenizer)
   ids = _encoded(question, [example for example, *_ in work], tokenizer)

@@ -27,14 +27,14 @@ texts = words.map(' '.join)
 @given(
   prompt=texts,
   options=st.lists(texts, min_size=1, max_size=4),
-  joint=st.sampled_from([' ', '', '\n']),
+  target_delimiter=st.sampled_from([' ', '', '\n']),
 )
 @settings(max_examples=80)
 def test_prompt_and_option_are_the_tokens_of_the_joined_text(
-  kinds, kind, prompt, options, joint
+  kinds, kind, prompt, options, target_delimiter
 ):
   found = kinds[kind]
-  options = [joint + option for option in options]
+  options = [target_delimiter + option for option in options]
   (joined,) = joined_tokens.join([(prompt, options)], found)
   alone = found.encode(prompt).tolist()
   assert alone[: len(joined.prompt)] == joined.prompt.tolist()
