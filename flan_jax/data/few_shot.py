@@ -36,7 +36,7 @@ class Shown(NamedTuple):
   exemplars: tuple[str, ...]
 
 
-class Pool:
+class FewShotPool:
   """The examples of one dataset that can be shown, and how many are.
 
   Attributes:

@@ -18,7 +18,7 @@ from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import batch as batch_lib
 from flan_jax.data import prompts, stable_hash
 from flan_jax.data.batch import TokenizedExample
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.tokenizers import Tokenizer
 
 POLICY = (
@@ -83,7 +83,7 @@ class Renderer:
     seed: int,
     limits: Limits,
     sequence_length: int | None = None,
-    pool: Pool | None = None,
+    pool: FewShotPool | None = None,
   ):
     self.dataset = dataset
     self.tokenizer = tokenizer

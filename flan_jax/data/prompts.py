@@ -15,7 +15,7 @@ from flan_jax.catalog.answers import Choice
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
-from flan_jax.data.few_shot import TOKENS, Pool
+from flan_jax.data.few_shot import TOKENS, FewShotPool
 from flan_jax.data.tokenizers import Tokenizer
 
 _ROUNDS = 16
@@ -72,7 +72,7 @@ def fit(
   *,
   tokenizer: Tokenizer,
   rooms: Sequence[int],
-  pool: Pool | None = None,
+  pool: FewShotPool | None = None,
   epoch: int = 0,
   rendered: Sequence[Prompt] | None = None,
 ) -> list[Fitted | None]:

@@ -16,14 +16,14 @@ from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import stable_hash
-from flan_jax.data.few_shot import ROWS, Pool
+from flan_jax.data.few_shot import ROWS, FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate.predict import (  # fmt: skip
   Block,
   Clock,
   LanguageModel,
-  Measurement,
+  Predictor,
   PromptSpec,
   Warnings,
 )
@@ -180,7 +180,7 @@ def evaluate(
   models = {'tuned': scorer} | ({} if base is None else {'base': base})
   prompt_styles = {'tuned': prompt_style, 'base': base_prompt_style or prompt_style}
   warnings = Warnings()
-  work = Measurement(
+  work = Predictor(
     models=models,
     limits=limits,
     max_new_tokens=max_new_tokens or limits.targets,
@@ -338,7 +338,7 @@ def _question(
   pool = None
   if num_fewshot:
     encode = model.tokenizer.encode_batch
-    pool = Pool(
+    pool = FewShotPool(
       styled,
       examples,
       num_fewshot=num_fewshot,

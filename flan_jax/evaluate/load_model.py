@@ -16,7 +16,7 @@ from flan_jax.config.decoding import GREEDY
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.evaluate.response_cache import Journal
+from flan_jax.evaluate.response_cache import ResponseCache
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
@@ -62,19 +62,19 @@ def scorer(
 
 def journal(
   model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
-) -> Journal:
+) -> ResponseCache:
   """A model behind its journal, which belongs to these weights asked in this way."""
   how = (model.tokenizer.digest, model.separator, model.eos, model.normalization)
   if model.decoding != GREEDY:
     how += (model.decoding,)
   of = '/'.join(map(str, (fingerprint, *how)))
-  return Journal(model, path, of=of, say=progress.line)
+  return ResponseCache(model, path, of=of, say=progress.line)
 
 
 @contextlib.contextmanager
 def journals(
   models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path, *, progress: Progress
-) -> Iterator[dict[str, Journal]]:
+) -> Iterator[dict[str, ResponseCache]]:
   """Each model behind its journal; they go once what is in here has ended well."""
   with contextlib.ExitStack() as stack:
     opened = {}

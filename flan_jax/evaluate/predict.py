@@ -14,7 +14,7 @@ from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data import batch, prompts
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.prompts import Fitted
 from flan_jax.data.tokenizers import Tokenizer
@@ -58,7 +58,7 @@ class PromptSpec:
 
   dataset: Dataset
   templates: tuple[int, ...]
-  pool: Pool | None = None
+  pool: FewShotPool | None = None
   target_delimiter: str = ''
   end: str | None = None
 
@@ -126,7 +126,7 @@ class Warnings:
 
 
 @dataclasses.dataclass
-class Measurement:
+class Predictor:
   """What stays the same over all datasets of one evaluation.
 
   Attributes:

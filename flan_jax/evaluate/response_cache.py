@@ -63,7 +63,7 @@ FORMAT = 2
 """Of the file, and of how its answers were computed: other files are not read."""
 
 
-class Journal:
+class ResponseCache:
   """A language model whose answers are kept in a file.
 
   One call of `score` or `generate` is one line, written when the call is done: a torn

@@ -9,7 +9,7 @@ from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import tokenizers
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store, describe
@@ -34,7 +34,7 @@ def pairs(number, words=3):
 
 def pool_of(examples, *, num_fewshot=5, seed=0):
   dataset = registry.get('pairs', family='tiny')
-  return Pool(dataset, examples, num_fewshot=num_fewshot, seed=seed, count=count)
+  return FewShotPool(dataset, examples, num_fewshot=num_fewshot, seed=seed, count=count)
 
 
 def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
@@ -167,7 +167,7 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   for name in ('pairs', 'stories', 'picks'):
     dataset = registry.get(name, family='tiny')
     examples = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
-    pool = Pool(dataset, examples, num_fewshot=2, seed=3, count=count)
+    pool = FewShotPool(dataset, examples, num_fewshot=2, seed=3, count=count)
     num_fewshot = collections.Counter()
     for epoch in range(2):
       for i, row in enumerate(examples):

@@ -12,7 +12,7 @@ import real_examples
 
 from flan_jax.catalog import registry
 from flan_jax.data import stable_hash, tokenizers
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.evaluate import evaluator
 from flan_jax.inference.generate import Generated
@@ -171,7 +171,7 @@ def test_training_evaluation_and_few_shot_give_the_same_tokens(
     long += len(train[key]) > LIMITS.inputs * 0.8
   assert long
   count = lambda texts: [len(ids) for ids in words.encode_batch(texts)]  # noqa: E731
-  pool = Pool(dataset, examples, num_fewshot=2, seed=0, count=count)
+  pool = FewShotPool(dataset, examples, num_fewshot=2, seed=0, count=count)
   # The exemplars of evaluation are those of the first epoch.
   shown = trained(dataset, examples, words, pool=pool, epochs=1)
   also = evaluated(dataset, examples, words, num_fewshot=2)

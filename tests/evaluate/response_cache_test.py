@@ -7,7 +7,7 @@ import pytest
 from oracle import BYTES, RANKED, WRITTEN, Oracle, examples
 
 from flan_jax.evaluate import evaluator, response_cache
-from flan_jax.evaluate.response_cache import Journal
+from flan_jax.evaluate.response_cache import ResponseCache
 from flan_jax.inference.rank_options import Request
 
 
@@ -40,12 +40,12 @@ def model():
 
 def test_an_answer_is_computed_once(model, tmp_path):
   path = tmp_path / 'journal.jsonl'
-  first = Journal(model, path, of='a')
+  first = ResponseCache(model, path, of='a')
   scored = first.score(requests('one', 'two'))
   written = first.generate([BYTES.encode_batch(['x'])[0]], max_new_tokens=4)
   first.close()
 
-  second = Journal(model, path, of='a')
+  second = ResponseCache(model, path, of='a')
   again = second.score(requests('one', 'two'))
   for one, other in zip(scored.log_probabilities, again.log_probabilities, strict=True):
     assert one.dtype == other.dtype == np.float32
@@ -61,7 +61,7 @@ def test_an_answer_is_computed_once(model, tmp_path):
 def test_a_torn_file_loses_its_last_call_alone(kept, model, tmp_path):
   """Whatever byte a crash left as the last, what comes of it is right."""
   path = tmp_path / 'journal.jsonl'
-  first = Journal(model, path, of='a')
+  first = ResponseCache(model, path, of='a')
   for text in ('one', 'two', 'three'):
     first.score(requests(text))
   first.close()
@@ -69,7 +69,7 @@ def test_a_torn_file_loses_its_last_call_alone(kept, model, tmp_path):
   path.write_bytes(whole[:kept])
 
   lines = whole[:kept].count(b'\n')
-  second = Journal(model, path, of='a')
+  second = ResponseCache(model, path, of='a')
   for text in ('one', 'two', 'three'):
     second.score(requests(text))
   second.close()
@@ -80,7 +80,7 @@ def test_a_torn_file_loses_its_last_call_alone(kept, model, tmp_path):
 def test_another_model_starts_anew(model, tmp_path):
   path = tmp_path / 'journal.jsonl'
   for of in ('a', 'b', 'a'):
-    asked = Journal(model, path, of=of)
+    asked = ResponseCache(model, path, of=of)
     asked.score(requests('one'))
     asked.close()
   assert model.calls == 3
@@ -90,13 +90,13 @@ def test_another_model_starts_anew(model, tmp_path):
 def test_a_file_of_an_older_format_starts_anew_and_says_so(head, model, tmp_path):
   """Its answers are never read, though it is of the same model."""
   path, said = tmp_path / 'journal.jsonl', []
-  first = Journal(model, path, of='a', say=said.append)
+  first = ResponseCache(model, path, of='a', say=said.append)
   first.score(requests('one'))
   first.close()
   now, answer = path.read_bytes().splitlines(keepends=True)
   path.write_bytes(json.dumps(head).encode() + b'\n' + answer)
 
-  second = Journal(model, path, of='a', say=said.append)
+  second = ResponseCache(model, path, of='a', say=said.append)
   second.score(requests('one'))
   second.close()
   assert (model.calls, second.replayed) == (2, 0)
@@ -117,10 +117,10 @@ def test_an_interrupted_evaluation_ends_as_one_never_stopped(model, tmp_path):
 
   whole = measure(Counted(lambda prompt: 'yes'))
   path = tmp_path / 'journal.jsonl'
-  stopped = Journal(model, path, of='a')
+  stopped = ResponseCache(model, path, of='a')
   evaluator.evaluate(stopped, datasets=[RANKED], examples=read[RANKED.name])
   stopped.close()
-  resumed = Journal(model, path, of='a')
+  resumed = ResponseCache(model, path, of='a')
   found = measure(resumed)
   assert (model.calls, resumed.replayed) == (2, 1)
   assert found.timing == whole.timing

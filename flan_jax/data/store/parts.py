@@ -25,7 +25,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.shard import Record, ShardWriter
@@ -171,9 +171,9 @@ def pool_of(
   num_fewshot: int,
   seed: int,
   tokenizer: Tokenizer,
-) -> Pool:
+) -> FewShotPool:
   """The exemplars of a dataset: the same from its `examples` as from their spool."""
-  return Pool(
+  return FewShotPool(
     dataset,
     rows,
     num_fewshot=num_fewshot,

@@ -22,7 +22,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import prompts, raw_records, tokenizers
-from flan_jax.data.few_shot import Pool
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store import parts
 from flan_jax.data.tfds_source import (
@@ -138,12 +138,12 @@ def _few_shot(
   seed: int,
   tokenizer: tokenizers.Tokenizer,
   data_dir: str | None,
-) -> Callable[[], Pool]:
+) -> Callable[[], FewShotPool]:
   """The exemplars of a training task, read when its first row asks for them."""
   lock = threading.Lock()
-  made: list[Pool] = []
+  made: list[FewShotPool] = []
 
-  def pool() -> Pool:
+  def pool() -> FewShotPool:
     with lock:
       if not made:
         rows = parts.examples(
@@ -167,7 +167,7 @@ def _trained(
   dataset: Dataset,
   tokenizer: tokenizers.Tokenizer,
   seed: int,
-  pool: Callable[[], Pool | None] = lambda: None,
+  pool: Callable[[], FewShotPool | None] = lambda: None,
 ):
   """Preprocessor of training: records -> token ids, fitted to the lengths asked for.
 

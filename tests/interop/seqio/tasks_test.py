@@ -185,7 +185,7 @@ def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
     for example_id, record in tfds_source.records(rte, 'train', data_dir=data_dir)
   ]
   count = lambda texts: [len(text.encode()) for text in texts]  # noqa: E731
-  pool = few_shot.Pool(rte, examples, num_fewshot=5, seed=5, count=count)
+  pool = few_shot.FewShotPool(rte, examples, num_fewshot=5, seed=5, count=count)
   by_id = {example.example_id: example for example in examples}
   found = strings('flan_rte_5_shot', 'train')
   assert len(found) == 55
