@@ -203,7 +203,7 @@ def save(
     The checksum on host 0; '' on the others.
   """
   held, pieces = _stored(params, dtype)
-  if not multihost.first():
+  if not multihost.is_main_process():
     for name in safetensors_writer.order(held):
       for piece in pieces[name]:
         _whole(piece)

@@ -29,9 +29,9 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
   from flan_jax.runtime import multihost, object_store, preemption
 
   given = settings.output_dir
-  for warning in multihost.agree(multihost.facts(settings)):
+  for warning in multihost.assert_same_on_all(multihost.facts(settings)):
     progress.line(f'warning: {warning}')
-  with multihost.first_first():
+  with multihost.main_process_first():
     settings = dataclasses.replace(
       settings,
       checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
@@ -63,11 +63,11 @@ def _kept(output_dir: str) -> Iterator[str]:
     yield output_dir
     return
   bucket = Bucket('OUTPUT_DIR', output_dir)
-  with multihost.first_first():
-    if multihost.first():
+  with multihost.main_process_first():
+    if multihost.is_main_process():
       bucket.pull()
   try:
     yield str(bucket.local)
   finally:
-    if multihost.first():
+    if multihost.is_main_process():
       bucket.push()

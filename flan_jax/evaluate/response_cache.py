@@ -95,7 +95,7 @@ class ResponseCache:
     self._at: dict[str, int] = {}  # key of a call -> where its line begins
     self.replayed = 0
     self._file = None
-    if not multihost.first():
+    if not multihost.is_main_process():
       return
     end = self._read(of, say)
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,12 +181,12 @@ class ResponseCache:
     Raises:
       InputError: if they do not ask the same, as where their data differ.
     """
-    multihost.agree({'the evaluated data': key})
+    multihost.assert_same_on_all({'the evaluated data': key})
     line = None
     if key in self._at:
       self._file.seek(self._at[key])
       line = self._file.readline()
-    line = multihost.told(line)
+    line = multihost.broadcast(line)
     if line is None:
       return None
     self.replayed += 1

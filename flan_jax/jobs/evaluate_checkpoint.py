@@ -93,8 +93,8 @@ def evaluate_checkpoint(
     )
   suspects = contamination.suspects(evaluation.contamination)
   out = pathlib.Path(evaluation.output_dir)
-  with multihost.first_first():
-    if multihost.first():
+  with multihost.main_process_first():
+    if multihost.is_main_process():
       _claim(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   prompt_styles = measure.prompt_styles(evaluation.evaluate)
@@ -104,7 +104,7 @@ def evaluate_checkpoint(
     for name, path in folders.items()
     if path is not None
   }
-  multihost.agree(
+  multihost.assert_same_on_all(
     {'the data': digest, 'the models': [*map(load_model.digest, folders.values())]}
   )
   scorers = {

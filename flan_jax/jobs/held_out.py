@@ -131,7 +131,7 @@ class HeldOutEvaluation:
     found = build.build(
       results, model='base model', checkpoint='', **self._of_base(), **self._about
     )
-    if multihost.first():
+    if multihost.is_main_process():
       tables.print_table(found)
     return found
 
@@ -179,7 +179,7 @@ class HeldOutEvaluation:
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
       'datasets': {schema.label(row): row['mean'] for row in found['rows']},
     }
-    if multihost.first():
+    if multihost.is_main_process():
       _look(self._out.parent / LOOKS, look)
     means = ', '.join(f'{name} {mean:.1f}' for name, mean in look['clusters'].items())
     self._shared['progress'].line(f'step {step:,}, dev, percent: {means or "no rows"}')
@@ -187,8 +187,8 @@ class HeldOutEvaluation:
 
   def looked(self, step: int) -> bool:
     """Whether the look at this step was taken."""
-    there = multihost.first() and step in _looks(self._out.parent / LOOKS)
-    return multihost.told(b'' if there else None) is not None
+    there = multihost.is_main_process() and step in _looks(self._out.parent / LOOKS)
+    return multihost.broadcast(b'' if there else None) is not None
 
   def after(
     self, params: Any, *, base: Any | None, about: Mapping[str, Any]

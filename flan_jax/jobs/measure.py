@@ -50,7 +50,7 @@ def report(
   progress.stage(f'{models} {title(about["held_out"], datasets, evaluate)}')
   with contextlib.ExitStack() as stack:
     emit = None
-    if multihost.first():
+    if multihost.is_main_process():
       out.mkdir(parents=True, exist_ok=True)
       emit = stack.enter_context(predictions.Predictions(out))
     results = run(
@@ -60,7 +60,7 @@ def report(
   for warning in results.warnings:
     progress.line(f'warning: {warning}')
   found = None
-  if multihost.first():
+  if multihost.is_main_process():
     overlaps = look_up(results) if look_up is not None else None
     asked = {
       'normalization': evaluate.normalization,
@@ -68,7 +68,7 @@ def report(
     }
     made = write.write(out, results, contamination=overlaps, answers=asked, **about)
     found = json.dumps(made).encode()
-  return json.loads(multihost.told(found))
+  return json.loads(multihost.broadcast(found))
 
 
 def title(

@@ -30,6 +30,6 @@ def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
   Raises:
     InputError: if it is a model that cannot be converted.
   """
-  with multihost.first_first():
+  with multihost.main_process_first():
     cache = out.absolute().parent / CONVERTED
     return str(conversion_cache.ours(path, cache=cache, progress=progress))

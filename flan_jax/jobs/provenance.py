@@ -71,4 +71,4 @@ def lineage(checkpoint: str) -> Lineage:
       return training_history.read(packages.find(checkpoint)).as_json()
     return model_dir.lineage(checkpoint).as_json()
 
-  return lineage_lib.of_json(multihost.from_first(read), where=checkpoint)
+  return lineage_lib.of_json(multihost.broadcast_from_main(read), where=checkpoint)

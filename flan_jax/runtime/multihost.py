@@ -82,7 +82,7 @@ def alone() -> bool:
   return jax.process_count() == 1
 
 
-def first() -> bool:
+def is_main_process() -> bool:
   """Whether this is host 0, which writes what is written once."""
   return jax.process_index() == 0
 
@@ -100,7 +100,7 @@ def barrier(name: str) -> None:
     ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=_PATIENCE_MS)
 
 
-def told(value: bytes | None) -> bytes | None:
+def broadcast(value: bytes | None) -> bytes | None:
   """What host 0 has in `value`, on every host; all must call it.
 
   They wait for each other first, however long one takes to get here.
@@ -108,18 +108,18 @@ def told(value: bytes | None) -> bytes | None:
   if alone():
     return value
   barrier('told')
-  size = np.int32(-1 if value is None or not first() else len(value))
+  size = np.int32(-1 if value is None or not is_main_process() else len(value))
   size = int(multihost_utils.broadcast_one_to_all(size))
   if size <= 0:
     return None if size else b''
   data = np.zeros(size, np.uint8)
-  if first():
+  if is_main_process():
     data[:] = np.frombuffer(value, np.uint8)
   return np.asarray(multihost_utils.broadcast_one_to_all(data)).tobytes()
 
 
 @contextlib.contextmanager
-def first_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
   """What is done in here host 0 does before the others begin.
 
   Bad input that host 0 meets is said on all of them. Nothing in here may wait for
@@ -128,19 +128,19 @@ def first_first() -> Iterator[None]:
   Raises:
     InputError: host 0's own.
   """
-  if not first() and (error := told(None)) is not None:
+  if not is_main_process() and (error := broadcast(None)) is not None:
     raise InputError(error.decode())
   try:
     yield
   except InputError as error:
-    if first():
-      told(str(error).encode())
+    if is_main_process():
+      broadcast(str(error).encode())
     raise
-  if first():
-    told(None)
+  if is_main_process():
+    broadcast(None)
 
 
-def from_first(read: Callable[[], Any]) -> Any:
+def broadcast_from_main(read: Callable[[], Any]) -> Any:
   """What host 0 reads, on every host; all must call it.
 
   Args:
@@ -150,10 +150,10 @@ def from_first(read: Callable[[], Any]) -> Any:
     InputError: host 0's own.
   """
   found = None
-  with first_first():
-    if first():
+  with main_process_first():
+    if is_main_process():
       found = json.dumps(read()).encode()
-  return json.loads(told(found))
+  return json.loads(broadcast(found))
 
 
 def facts(settings: Any) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def facts(settings: Any) -> dict[str, Any]:
   return {'the version': ', '.join(versions), 'the code': code, **values}
 
 
-def agree(facts: Mapping[str, object]) -> list[str]:
+def assert_same_on_all(facts: Mapping[str, object]) -> list[str]:
   """Checks that every host knows the same facts; all hosts must call it.
 
   Args:

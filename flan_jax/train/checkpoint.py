@@ -188,7 +188,7 @@ class Checkpoints:
 
   def _put_aside(self, step: int) -> epath.Path:
     aside = self._root / BROKEN / str(step)
-    if multihost.first():
+    if multihost.is_main_process():
       aside.parent.mkdir(parents=True, exist_ok=True)
       if aside.exists():
         aside.rmtree()

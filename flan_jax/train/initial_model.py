@@ -51,7 +51,7 @@ def lineage(checkpoint: str | None) -> Lineage:
   """
   if checkpoint is None:
     return lineage_lib.RANDOM
-  found = multihost.from_first(lambda: model_dir.lineage(checkpoint).as_json())
+  found = multihost.broadcast_from_main(lambda: model_dir.lineage(checkpoint).as_json())
   return lineage_lib.of_json(found, where=checkpoint)
 
 

@@ -80,7 +80,7 @@ def run(
     start_step=start,
     batch_tokens=run.batch_tokens,
     flops_per_token=flops,
-    write=multihost.first(),
+    write=multihost.is_main_process(),
     bad_step=run.bad_step,
   )
   shape = (run.batch_size, run.sequence_length)
@@ -99,7 +99,7 @@ def run(
   steps = run.train_steps - start
   trace = Profile(
     folder.path / 'profile',
-    steps=profile if multihost.first() else 0,
+    steps=profile if multihost.is_main_process() else 0,
     start=start,
     end=run.train_steps,
   )
@@ -123,7 +123,7 @@ def run(
       evaluation.during(tuned, step=done)
 
   def save() -> None:
-    if multihost.first():
+    if multihost.is_main_process():
       folder.send()  # the log first: it may hold steps that no checkpoint has
     checkpoints.save(state, step=done, about={**about, 'step': done})
 

@@ -100,7 +100,7 @@ def train(
     )
   folder = run_dir.Folder(run.model_dir)
   given = run  # its paths as all hosts have them; those of object stores come here
-  with multihost.first_first():
+  with multihost.main_process_first():
     run = dataclasses.replace(
       run,
       store=object_store.here('STORE', run.store),
@@ -118,7 +118,9 @@ def train(
       'Run.model: not set; include one of gin/models/*.gin, or give '
       '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
     )
-  for warning in multihost.agree({**multihost.facts(given), 'Run.model': config}):
+  for warning in multihost.assert_same_on_all(
+    {**multihost.facts(given), 'Run.model': config}
+  ):
     progress.line(f'warning: {warning}')
   mesh = mesh_lib.build(run.mesh)
   shapes, axes = params_lib.abstract_params(config)
@@ -139,22 +141,22 @@ def train(
   check()
 
   progress.stage(f'Data: {mixture.name}')
-  with multihost.first_first():  # what host 0 makes, the others find
-    if multihost.first():
+  with multihost.main_process_first():  # what host 0 makes, the others find
+    if multihost.is_main_process():
       folder.bring()
       _check_steps(run)
       folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
   initial = model_dir.digest(run.initial_checkpoint)
-  multihost.agree({'the data': store.digest, 'the initial model': initial})
+  multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
   check_store(run, mixture, held_out, store)
   for line in remarks(store):
     progress.line(line)
-  with multihost.first_first():
+  with multihost.main_process_first():
     plan = store.plan(
       seed=run.seed, sequences=rows, sequence_length=run.sequence_length, pack=run.pack
     )
-  multihost.agree({'the plan': plan.stream})
+  multihost.assert_same_on_all({'the plan': plan.stream})
   proof = check(datasets=store.datasets)
   for warning in proof.warnings:
     progress.line(f'warning: {warning}')
@@ -232,7 +234,7 @@ def train(
   )  # fmt: skip
   to_do = (checkpoints.latest() or 0) < run.train_steps
   compiling = compile_step() if to_do else None
-  goodput = Goodput(folder.goodput, began=began, write=multihost.first())
+  goodput = Goodput(folder.goodput, began=began, write=multihost.is_main_process())
   done = 0
   about = {
     'plan': plan.stream,
@@ -359,7 +361,7 @@ def train(
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
       if not multihost.is_gone(sys.exception()):
         checkpoints.close()
-      if multihost.first():
+      if multihost.is_main_process():
         folder.send()
 
 

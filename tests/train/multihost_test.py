@@ -215,7 +215,7 @@ def test_every_difference_is_found():
   every[2, 2, 1] = 1
   names = ('Run.seed', 'Run.mesh', 'the data')
   assert multihost.disagreements(every, names) == {'Run.seed': (1, 3), 'the data': (2,)}
-  assert multihost.agree({'alone': 1}) == []
+  assert multihost.assert_same_on_all({'alone': 1}) == []
 
 
 @pytest.mark.parametrize(
