@@ -35,7 +35,7 @@ class EvalConfig:
     base_prompt_style: the words that the untuned model reads; None for the same.
       'continuation' is a prompt that the answer goes on from, for a model that was
       never told to follow instructions.
-    period: training steps between two looks at dev of the held-out clusters; None for
+    eval_period: training steps between two looks at dev of the held-out clusters; None for
       none before the end.
     eval_examples: rows of each dataset in such a look, by their first template.
   """
@@ -51,7 +51,7 @@ class EvalConfig:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str | None = None
-  period: int | None = None
+  eval_period: int | None = None
   eval_examples: int = 64
 
   def __post_init__(self):
@@ -75,7 +75,7 @@ class EvalConfig:
     for name, field in (
       ('MAX_EXAMPLES', 'max_examples'),
       ('TEMPLATES', 'templates'),
-      ('EVAL_PERIOD', 'period'),
+      ('EVAL_PERIOD', 'eval_period'),
       ('Evaluate.eval_examples', 'eval_examples'),
       ('Evaluate.batch_size', 'batch_size'),
       ('Evaluate.sequence_length', 'sequence_length'),

@@ -25,7 +25,7 @@ from flan_jax.report import build, schema, tables
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
-LOOKS = 'evaluations.jsonl'
+EVAL_STEPS = 'evaluations.jsonl'
 """Beside the report: one line for each look at dev during training."""
 
 
@@ -180,14 +180,16 @@ class HeldOutEvaluation:
       'datasets': {schema.label(row): row['mean'] for row in found['rows']},
     }
     if multihost.is_main_process():
-      _look(self._out.parent / LOOKS, look)
+      _add_eval_step(self._out.parent / EVAL_STEPS, look)
     means = ', '.join(f'{name} {mean:.1f}' for name, mean in look['clusters'].items())
     self._shared['progress'].line(f'step {step:,}, dev, percent: {means or "no rows"}')
     return look
 
-  def looked(self, step: int) -> bool:
+  def has_evaluated(self, step: int) -> bool:
     """Whether the look at this step was taken."""
-    there = multihost.is_main_process() and step in _looks(self._out.parent / LOOKS)
+    there = multihost.is_main_process() and step in _eval_steps(
+      self._out.parent / EVAL_STEPS
+    )
     return multihost.broadcast(b'' if there else None) is not None
 
   def after(
@@ -233,14 +235,14 @@ class HeldOutEvaluation:
       return measure.report(**journals, about=about, out=self._out, **self._shared)
 
 
-def _look(path: pathlib.Path, look: Mapping[str, Any]) -> None:
+def _add_eval_step(path: pathlib.Path, look: Mapping[str, Any]) -> None:
   """Adds a line, in place of those of the same step and later ones."""
-  kept = [found for step, found in _looks(path).items() if step < look['step']]
+  kept = [found for step, found in _eval_steps(path).items() if step < look['step']]
   with atomic_file.writing(path) as file:
     file.writelines(f'{json.dumps(found)}\n' for found in [*kept, look])
 
 
-def _looks(path: pathlib.Path) -> dict[int, dict[str, Any]]:
+def _eval_steps(path: pathlib.Path) -> dict[int, dict[str, Any]]:
   """Step -> the look at it, of those whose lines are whole."""
   found = {}
   for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():

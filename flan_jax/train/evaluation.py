@@ -16,7 +16,7 @@ class Evaluation(Protocol):
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
     """Measures dev after `step` steps."""
 
-  def looked(self, step: int) -> bool:
+  def has_evaluated(self, step: int) -> bool:
     """Returns whether `during` has run at this step."""
 
   def after(

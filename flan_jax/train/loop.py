@@ -128,8 +128,8 @@ def run(
     checkpoints.save(state, step=done, about={**about, 'step': done})
 
   def due() -> bool:
-    period = run.evaluate.period
-    return bool(evaluation and period and done) and done % period == 0
+    eval_period = run.evaluate.eval_period
+    return bool(evaluation and eval_period and done) and done % eval_period == 0
 
   with (
     contextlib.closing(log),
@@ -137,7 +137,7 @@ def run(
     progress.bar('train', steps, unit='steps') as bar,
     Watchdog(run.hang_s) as dog,
   ):
-    if due() and not evaluation.looked(done):
+    if due() and not evaluation.has_evaluated(done):
       look()
       dog.beat()
     since = time.monotonic()

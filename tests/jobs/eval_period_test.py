@@ -54,7 +54,7 @@ def looking(store, tmp_path_factory):
 
 
 def looks(out) -> list[dict]:
-  lines = (out / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
+  lines = (out / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
 
@@ -69,7 +69,7 @@ def test_looks_are_written_and_the_weights_are_those_without_them(
 ):
   train(tmp_path / 'plain', store)
   assert_same_weights(tmp_path / 'plain', looking)
-  assert not (tmp_path / 'plain' / held_out.LOOKS).exists()
+  assert not (tmp_path / 'plain' / held_out.EVAL_STEPS).exists()
   assert [look['step'] for look in looks(looking)] == [2, 4]
   for look in looks(looking):
     assert look['rows'] == 6
@@ -93,7 +93,7 @@ def test_sigterm_in_a_look_saves_the_step_and_the_look_is_taken_again(
       outcome = train(out, store, 'EVAL_PERIOD=2')
       assert (outcome.interrupted, outcome.step) == (True, 2)
       assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-      assert not (out / held_out.LOOKS).exists()
+      assert not (out / held_out.EVAL_STEPS).exists()
   train(out, store, 'EVAL_PERIOD=2')
   assert looks(out) == looks(looking)
   assert_same_weights(out, looking)

@@ -305,7 +305,7 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   asked = []
   run = held_out.HeldOutEvaluation(
     evaluation_config.EvalConfig(
-      period=10, eval_examples=5, sequence_length=512, base=False
+      eval_period=10, eval_examples=5, sequence_length=512, base=False
     ),
     store=Store.open(store),
     config=model.config,
@@ -323,7 +323,7 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
   assert look['clusters']['closed_book_qa'] == pytest.approx(
     look['datasets']['mini_arc']
   )
-  lines = (tmp_path / held_out.LOOKS).read_text(encoding='utf-8').splitlines()
+  lines = (tmp_path / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['step'] for line in lines] == [10, 20]
 
 

@@ -75,7 +75,7 @@ def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
   )
   for name in ('rows', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
-  assert read(found / held_out.LOOKS) == read(wanted / held_out.LOOKS)
+  assert read(found / held_out.EVAL_STEPS) == read(wanted / held_out.EVAL_STEPS)
   lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities'), other.pop('log_probabilities')
@@ -115,7 +115,7 @@ def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
   if look:
     interrupted(runs, settings, out, seen='log.jsonl', lines=2, host=0)
     assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-    assert not (out / held_out.LOOKS).exists()
+    assert not (out / held_out.EVAL_STEPS).exists()
   interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
   assert len(read(out / base)) == 3  # its name, and two datasets
   both = runs.start(out, count=2, **settings)
