@@ -12,7 +12,7 @@ from oracle import BYTES, RANKED, Oracle, rows
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.template import Template
 from flan_jax.data.preprocess import Limits
-from flan_jax.evaluate.predict import Clock, Measurement, PromptSpec, Warnings
+from flan_jax.evaluate.predict import Clock, Predictor, PromptSpec, Warnings
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Scored
 
@@ -106,7 +106,7 @@ class Listener(Oracle):
 
 
 def ask(dataset, model, *, count=2, change=lambda row: row, **how):
-  measurement = Measurement(
+  measurement = Predictor(
     models={'tuned': model}, limits=Limits(), max_new_tokens=8, emit=None,
     clocks={'tuned': Clock()}, warnings=Warnings(),
   )  # fmt: skip

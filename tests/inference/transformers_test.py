@@ -13,7 +13,7 @@ from flan_jax.catalog.template import Template
 from flan_jax.checkpoints import weights
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Bytes, SentencePiece
-from flan_jax.evaluate.predict import Clock, Measurement, PromptSpec, Warnings
+from flan_jax.evaluate.predict import Clock, Predictor, PromptSpec, Warnings
 from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.interop.huggingface import convert, sentencepiece_json
 from flan_jax.runtime.progress import Progress
@@ -102,7 +102,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     RANKED, templates=(Template('{premise}\nSo {hypothesis}:'),)
   )
   kept = []
-  measurement = Measurement(
+  measurement = Predictor(
     models={'tuned': dataclasses.replace(ours, tokenizer=found)},
     limits=Limits(),
     max_new_tokens=4,

@@ -219,7 +219,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
     },
   )
   report = tmp_path / 'run' / 'report'
-  keep, answers = response_cache.Journal._keep, []
+  keep, answers = response_cache.ResponseCache._keep, []
 
   def stop_after_the_third(self, *answer):
     keep(self, *answer)
@@ -228,7 +228,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
       signal.raise_signal(signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(response_cache.Journal, '_keep', stop_after_the_third)
+    patch.setattr(response_cache.ResponseCache, '_keep', stop_after_the_third)
     assert train_and_evaluate.train_and_evaluate(
       run, progress=Progress(quiet=True)
     ).interrupted
