@@ -197,7 +197,12 @@ def loading(store: Store) -> None:
 
   def batches(start, count):
     loader = Loader(
-      store, plan, batch_size=BATCH_SIZE, start_step=start, host=0, hosts=1
+      store,
+      plan,
+      batch_size=BATCH_SIZE,
+      start_step=start,
+      process_index=0,
+      process_count=1,
     )
     for _ in itertools.islice(iter(loader), count):
       pass

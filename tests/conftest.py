@@ -63,7 +63,7 @@ def kinds(tmp_path_factory):
   }
 
 
-ROWS = pathlib.Path(__file__).parent / 'rows'
+EXAMPLES = pathlib.Path(__file__).parent / 'examples'
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def own_examples():
 
   def read(dataset):
     name = dataset.tfds.rpartition(':')[0]
-    folder = ROWS / (name if '/' in name else f'{name}/default')
+    folder = EXAMPLES / (name if '/' in name else f'{name}/default')
     (path,) = folder.glob('*.jsonl')
     lines = path.read_text(encoding='utf-8').splitlines()
     return [dataset.read(json.loads(x), f'own-{i}') for i, x in enumerate(lines, 1)]

@@ -61,7 +61,7 @@ def test_looking_where_nothing_is_prepared_forgets_nothing_but_old_pins(page):
 
 def test_looking_finds_what_is_prepared_and_nothing_else(page, tmp_path):
   fetch = pytest.importorskip('flan_jax.data.fetch', exc_type=ImportError)
-  examples = str(pathlib.Path(__file__).parent / 'rows')
+  examples = str(pathlib.Path(__file__).parent / 'examples')
   fetch.fetch(
     [DATASETS['snli'], DATASETS['wsc273']],
     data_dir=str(tmp_path),

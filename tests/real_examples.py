@@ -5,5 +5,5 @@ import pathlib
 _BESIDE = [
   folder / 'shared' / 'data' for folder in pathlib.Path(__file__).resolve().parents[2:]
 ]
-ROWS = next(filter(pathlib.Path.is_dir, _BESIDE), _BESIDE[0])
+FOLDER = next(filter(pathlib.Path.is_dir, _BESIDE), _BESIDE[0])
 """`<builder>/<config>/<split>.jsonl`, and `vocabs/`; a folder that need not exist."""

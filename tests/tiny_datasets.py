@@ -97,7 +97,7 @@ def _record(name, i):
   }[name]
 
 
-class World:
+class TinyDatasets:
   """The examples of the tiny world, open to a test's changes.
 
   Attributes:
@@ -137,12 +137,12 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch):
-  module = types.ModuleType('tiny_world_of_tests')
+def tiny_datasets(monkeypatch):
+  module = types.ModuleType('tiny_datasets_of_tests')
   module.DATASETS = DATASETS
   monkeypatch.setitem(sys.modules, module.__name__, module)
   monkeypatch.setitem(registry.FAMILIES, 'tiny', module.__name__)
-  found = World()
+  found = TinyDatasets()
   monkeypatch.setattr(raw_records, 'records', found.records)
   monkeypatch.setattr(raw_records, 'sizes', found.sizes)
   monkeypatch.setattr(raw_records, 'stamp', found.stamp)

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
   console.quiet_absl()
   progress.stage(f'Materializing {options.mixture}')
   from flan_jax.catalog import registry
-  from flan_jax.data import tokenization_loss
+  from flan_jax.data import tokenizer_coverage
   from flan_jax.data.store import materialize as materialize_lib
   from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
   console.table(f'{options.out}', sides, examples)
   for name, why in manifest['missing'].items():
     print(f'missing: {name} ({why})')
-  if line := tokenization_loss.warning(manifest):
+  if line := tokenizer_coverage.warning(manifest):
     print(line)
   planned = manifest['plan']
   print(

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if k % batch // share != options.host:
       continue
     if options.digest:
-      print(k, batch_lib.sequence_digest(store.row(plan, k)))
+      print(k, batch_lib.sequence_digest(store.sequence(plan, k)))
       continue
     described = store_lib.describe(store, plan, k)
     if options.json:
@@ -47,8 +47,10 @@ def run(options: argparse.Namespace) -> int:
       continue
     tokenizer = tokenizer or store.tokenizer()
     print(f'row {k}: {described["length"]} of {options.sequence_length} tokens')
-    for (name, entry), part in zip(plan.row(k), described['segments'], strict=True):
-      example = store.example(name, entry)
+    for (name, entry), part in zip(
+      plan.sequence(k), described['segments'], strict=True
+    ):
+      example = store.example(name, entry).tokens
       print(
         f'  {name} [{part["cluster"]}] template {part["template"]} {part["example_id"]}'
       )

@@ -14,10 +14,10 @@ from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 
-ROWS = 1024
+POOL_SIZE = 1024
 """Exemplars come from the first so many training examples, which TFDS has shuffled."""
 
-TOKENS = 960
+MAX_TOKENS = 960
 """Most tokens of a few-shot prompt, exemplars and question together."""
 
 Count = Callable[[Sequence[str]], Sequence[int]]
@@ -55,7 +55,7 @@ class FewShotPool:
     count: Count,
     exemplar: Callable[[Dataset, int, Example], str] = prompt_lib.exemplar,
   ):
-    """Takes the first ROWS of `examples`, which are training examples in stored order.
+    """Takes the first POOL_SIZE of `examples`, which are training examples in stored order.
 
     An example whose answer is blank is never shown.
 
@@ -68,7 +68,7 @@ class FewShotPool:
     self._count = count
     self._exemplar = exemplar
     shown = (example for example in examples if not example.answer.is_blank)
-    self._rows = list(itertools.islice(shown, ROWS))
+    self._rows = list(itertools.islice(shown, POOL_SIZE))
     self._sizes: dict[tuple[str, int], int] = {}
     if not self._rows:
       raise InputError(
@@ -91,7 +91,7 @@ class FewShotPool:
         yield other
 
   def prompt(
-    self, example: Example, template: int, epoch: int, *, most: int = TOKENS
+    self, example: Example, template: int, epoch: int, *, max_tokens: int = MAX_TOKENS
   ) -> Shown:
     """`example` in words after as many of its exemplars as fit, up to `num_fewshot`.
 
@@ -103,7 +103,7 @@ class FewShotPool:
       example: what is asked.
       template: puts the example and its exemplars into words.
       epoch: another epoch draws other exemplars.
-      most: most tokens of the prompt.
+      max_tokens: most tokens of the prompt.
     """
     drawn = [
       other
@@ -114,15 +114,15 @@ class FewShotPool:
     fitting, total = 0, self._count([asked.inputs])[0]
     for other in drawn:
       total += self._size(other, template)
-      if total > most:
+      if total > max_tokens:
         break
       fitting += 1
     # Pieces of text need not have as many tokens together as apart.
     while fitting < len(drawn) and self._fits(
-      example, template, drawn[: fitting + 1], most
+      example, template, drawn[: fitting + 1], max_tokens
     ):
       fitting += 1
-    while fitting and not self._fits(example, template, drawn[:fitting], most):
+    while fitting and not self._fits(example, template, drawn[:fitting], max_tokens):
       fitting -= 1
     shown = drawn[:fitting]
     prompt = self._together(example, template, shown)
@@ -136,10 +136,10 @@ class FewShotPool:
     return self._sizes[key]
 
   def _fits(
-    self, example: Example, template: int, shown: Sequence[Example], most: int
+    self, example: Example, template: int, shown: Sequence[Example], max_tokens: int
   ) -> bool:
     prompt = self._together(example, template, shown)
-    return self._count([prompt.inputs])[0] <= most
+    return self._count([prompt.inputs])[0] <= max_tokens
 
   def _together(
     self, example: Example, template: int, shown: Sequence[Example]

@@ -1,7 +1,8 @@
-"""Loader: the rows of a run as batches, for any number of hosts.
+"""Loader: the sequences of a run as batches, for any number of processes.
 
-Every host asks the plan for its contiguous slice of each global batch, so what a run
-sees does not depend on how many hosts feed it, and starting at any step is a look-up.
+Each process takes a contiguous slice of every global batch from the packing plan. The
+global batch does not depend on the number of processes, and starting at any step is a
+look-up.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from flan_jax.errors import InputError
 
 
 class _Steps:
-  """Random access by step, as `grain.MapDataset.source` wants it."""
+  """Random access by step, for `grain.MapDataset.source`."""
 
   def __init__(self, loader: 'Loader'):
     self._loader = loader
@@ -29,17 +30,17 @@ class _Steps:
 
 
 class Loader:
-  """Iterates over the batches of this host, from `start_step` on.
+  """Iterates over the batches of this process, from `start_step` on.
 
-  Each batch is a Batch of numpy arrays [batch_size / hosts, sequence_length]; iteration
-  ends with the plan. Iterating again starts again at `start_step`.
+  Each batch is a Batch of numpy arrays [batch_size / process_count, sequence_length];
+  iteration ends with the plan. Iterating again starts again at `start_step`.
 
   Attributes:
-    store: where the examples are.
-    plan: which of them stand in which row.
-    batch_size: rows of the global batch.
+    store: store of the examples.
+    plan: packing plan; names the examples of each sequence.
+    batch_size: number of sequences in the global batch.
     start_step: the first step.
-    host, hosts: which slice of each global batch this is.
+    process_index, process_count: slice of each global batch that is loaded.
   """
 
   def __init__(
@@ -50,8 +51,8 @@ class Loader:
     batch_size: int,
     sequence_length: int | None = None,
     start_step: int = 0,
-    host: int | None = None,
-    hosts: int | None = None,
+    process_index: int | None = None,
+    process_count: int | None = None,
     threads: int = 2,
     prefetch: int = 8,
   ):
@@ -60,35 +61,38 @@ class Loader:
     Args:
       store: see the class.
       plan: see the class.
-      batch_size: see the class; `hosts` must divide it.
-      sequence_length: positions of a row; None for the plan's own.
+      batch_size: see the class; `process_count` must divide it.
+      sequence_length: expected sequence length of the plan; None for any.
       start_step: see the class.
-      host: None for `jax.process_index()`.
-      hosts: None for `jax.process_count()`.
-      threads: that read ahead; 0 to read in the caller's.
-      prefetch: batches read ahead.
+      process_index: None for `jax.process_index()`.
+      process_count: None for `jax.process_count()`.
+      threads: number of prefetch threads; 0 to read in the caller's thread.
+      prefetch: number of batches read ahead.
 
     Raises:
-      InputError: if the plan has other rows, or they do not divide.
+      InputError: if the plan has another sequence length, or the processes do not
+        divide the batch.
     """
     self.store = store
     self.plan = plan
     self.batch_size = batch_size
     self.start_step = start_step
-    self.host = jax.process_index() if host is None else host
-    self.hosts = jax.process_count() if hosts is None else hosts
+    index = jax.process_index() if process_index is None else process_index
+    count = jax.process_count() if process_count is None else process_count
+    self.process_index, self.process_count = index, count
     self._read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     if sequence_length not in (None, plan.sequence_length):
       raise InputError(
-        f'sequence_length {sequence_length}: must be {plan.sequence_length}, as the plan has it'
+        f'sequence_length {sequence_length}: must be {plan.sequence_length}, '
+        'the sequence length of the plan'
       )
-    if batch_size < 1 or batch_size % self.hosts:
+    if batch_size < 1 or batch_size % count:
       raise InputError(
-        f'batch of {batch_size} rows: must be a multiple of the {self.hosts} hosts; '
-        f'nearest is {max(1, round(batch_size / self.hosts)) * self.hosts}'
+        f'batch_size {batch_size}: must be a multiple of the {count} processes; '
+        f'nearest is {max(1, round(batch_size / count)) * count}'
       )
-    if not 0 <= self.host < self.hosts:
-      raise InputError(f'host {self.host}: must be 0 to {self.hosts - 1}')
+    if not 0 <= index < count:
+      raise InputError(f'process_index {index}: must be 0 to {count - 1}')
     if not 0 <= start_step <= len(self):
       raise InputError(
         f'start_step {start_step}: must be 0 to {len(self)} in this plan'
@@ -103,28 +107,29 @@ class Loader:
     return iter(steps.to_iter_dataset(self._read))
 
   def first_sequence(self, step: int) -> int:
-    """Number of the first row of `step` that this host reads."""
-    return step * self.batch_size + self.host * (self.batch_size // self.hosts)
+    """Number of the first sequence of `step` that this process loads."""
+    share = self.batch_size // self.process_count
+    return step * self.batch_size + self.process_index * share
 
   def sequence_numbers(self, step: int) -> range:
-    """Numbers of the rows of `step` that this host reads, in the batch's order."""
+    """Numbers of the sequences of `step` that this process loads, in batch order."""
     first = self.first_sequence(step)
-    return range(first, first + self.batch_size // self.hosts)
+    return range(first, first + self.batch_size // self.process_count)
 
   def batch(self, step: int) -> Batch:
-    """This host's batch of one step, arrays [batch_size / hosts, sequence_length]."""
-    return stack(self.store.assembled(self.plan, self.sequence_numbers(step)))
+    """Loads one batch, arrays [batch_size / process_count, sequence_length]."""
+    return stack(self.store.sequences(self.plan, self.sequence_numbers(step)))
 
   def digests(self, step: int, batch: Batch) -> dict[int, str]:
-    """Number of each row of this host's `batch` of `step` -> digest (hex) of the row.
+    """Sequence number -> digest (hex), for this process's `batch` of `step`.
 
-    The same words as `flan rows --digest`.
+    `flan rows --digest` prints the same digests.
     """
-    rows = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
-    return dict(zip(self.sequence_numbers(step), rows, strict=True))
+    found = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
+    return dict(zip(self.sequence_numbers(step), found, strict=True))
 
   def examples_seen(self, steps: int) -> dict[str, int]:
-    """Cluster -> examples that all hosts together see in the first `steps` steps."""
+    """Cluster -> examples that all processes together see in the first `steps`."""
     seen: dict[str, int] = {}
     for dataset, count in self.plan.counts(steps * self.batch_size).items():
       cluster = self.store.clusters[dataset]

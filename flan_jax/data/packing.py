@@ -382,7 +382,7 @@ class PackingPlan:
       len(self) * self.sequence_length
     )
 
-  def row(self, k: int) -> list[tuple[str, int]]:
+  def sequence(self, k: int) -> list[tuple[str, int]]:
     """(dataset, entry) of each example of row `k`, in order.
 
     Raises:

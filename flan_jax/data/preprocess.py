@@ -36,7 +36,7 @@ class Limits(NamedTuple):
   targets: int = 256
 
 
-class Rendered(NamedTuple):
+class RenderedExample(NamedTuple):
   """A row in words, in tokens.
 
   Attributes:
@@ -51,7 +51,7 @@ class Rendered(NamedTuple):
 
   template: int
   prompt: Prompt
-  example: TokenizedExample
+  tokens: TokenizedExample
   cut_inputs: bool
   cut_targets: bool
   redrawn: bool
@@ -92,14 +92,16 @@ class Renderer:
     self.sequence_length = sequence_length
     self.pool = pool
 
-  def __call__(self, batch: Sequence[Example], epoch: int) -> list[Rendered | None]:
+  def __call__(
+    self, batch: Sequence[Example], epoch: int
+  ) -> list[RenderedExample | None]:
     """Renders each row of `batch` by its template of `epoch`.
 
     Where that template cannot fit (or leaves nothing to read or write), the next one
     of the row's walk is taken. None stands for a row that no template fits: whether a
     row is None does not depend on the epoch.
     """
-    out: list[Rendered | None] = [None] * len(batch)
+    out: list[RenderedExample | None] = [None] * len(batch)
     orders = [self._order(row, epoch) for row in batch]
     left = list(range(len(batch)))
     for step in range(len(self.dataset.templates)):
@@ -115,15 +117,15 @@ class Renderer:
   def _order(self, row: Example, epoch: int) -> tuple[int, ...]:
     """Templates in the order that `row` tries them in `epoch`; the drawn one first."""
     count = len(self.dataset.templates)
-    lap, step = divmod(epoch, count)
-    walk = stable_hash.walk(self.seed, row.example_id, count, lap=lap)
+    cycle, step = divmod(epoch, count)
+    walk = stable_hash.template_order(self.seed, row.example_id, count, cycle=cycle)
     return walk[step:] + walk[:step]
 
   def _attempt(
     self, work: Sequence[tuple[Example, int]], epoch: int, *, redrawn: bool
-  ) -> list[Rendered | None]:
+  ) -> list[RenderedExample | None]:
     """Tokenizes each (row, template); None where it is blank or does not fit."""
-    out: list[Rendered | None] = [None] * len(work)
+    out: list[RenderedExample | None] = [None] * len(work)
     asked = [prompt_lib.render(self.dataset, template, row) for row, template in work]
     written = [prompt.targets for prompt in asked]
     targets = self._targets([template for _, template in work], written)
@@ -132,7 +134,7 @@ class Renderer:
       self.dataset,
       [work[i] for i in kept],
       tokenizer=self.tokenizer,
-      rooms=[self._room(len(targets[i].ids)) for i in kept],
+      max_tokens=[self._room(len(targets[i].ids)) for i in kept],
       pool=self.pool,
       epoch=epoch,
       rendered=[asked[i] for i in kept],
@@ -140,7 +142,7 @@ class Renderer:
     for i, prompt in zip(kept, fitted, strict=True):
       if prompt is not None:
         text, ids, cut = targets[i]
-        out[i] = Rendered(
+        out[i] = RenderedExample(
           work[i][1],
           Prompt(prompt.text, text),
           TokenizedExample(prompt.ids, ids),

@@ -15,7 +15,7 @@ from flan_jax.catalog.answers import Choice
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import stable_hash
-from flan_jax.data.few_shot import TOKENS, FewShotPool
+from flan_jax.data.few_shot import MAX_TOKENS, FewShotPool
 from flan_jax.data.tokenizers import Tokenizer
 
 _ROUNDS = 16
@@ -71,7 +71,7 @@ def fit(
   work: Sequence[tuple[Example, int]],
   *,
   tokenizer: Tokenizer,
-  rooms: Sequence[int],
+  max_tokens: Sequence[int],
   pool: FewShotPool | None = None,
   epoch: int = 0,
   rendered: Sequence[Prompt] | None = None,
@@ -85,9 +85,9 @@ def fit(
     dataset: the declaration.
     work: examples, each with the index of a template.
     tokenizer: of the prompts.
-    rooms: for each, the most tokens it may have (without BOS and EOS).
+    max_tokens: for each, the most tokens it may have (without BOS and EOS).
     pool: shows exemplars before each prompt, as many as fit in its room and in
-      exemplars.TOKENS (FLAN section 4.4); the same ones whoever asks. None: none.
+      few_shot.MAX_TOKENS (FLAN section 4.4); the same ones whoever asks. None: none.
     epoch: another epoch shows other exemplars.
     rendered: what `catalog.render` makes of each, where that is at hand.
 
@@ -98,8 +98,8 @@ def fit(
   exemplars: Sequence[tuple[str, ...]] = [()] * len(work)
   if pool is not None:
     shown = [
-      pool.prompt(example, template, epoch, most=min(TOKENS, room))
-      for (example, template), room in zip(work, rooms, strict=True)
+      pool.prompt(example, template, epoch, max_tokens=min(MAX_TOKENS, limit))
+      for (example, template), limit in zip(work, max_tokens, strict=True)
     ]
     rendered = [each.prompt for each in shown]
     exemplars = [each.exemplars for each in shown]
@@ -114,11 +114,11 @@ def fit(
   for i, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
     if not text.strip():
       continue
-    if len(ids) <= rooms[i]:
+    if len(ids) <= max_tokens[i]:
       out[i] = Fitted(text, ids, False, exemplars[i])
     else:
       # A pool shows nothing before a prompt that is too long by itself.
-      long[i] = _Cut(dataset, *work[i], room=rooms[i], tokens=len(ids))
+      long[i] = _Cut(dataset, *work[i], room=max_tokens[i], tokens=len(ids))
   if long:
     _cut(dataset, list(long.values()), tokenizer)
   for i, found in long.items():

@@ -21,17 +21,19 @@ def key(*names: int | str, size: int = 8) -> int:
   return int.from_bytes(digest, 'little')
 
 
-def walk(seed: int, example_id: str, count: int, *, lap: int = 0) -> tuple[int, ...]:
+def template_order(
+  seed: int, example_id: str, count: int, *, cycle: int = 0
+) -> tuple[int, ...]:
   """The order in which an example meets the `count` templates: a seeded permutation.
 
   Args:
     seed: template seed.
     example_id: names the example for ever.
     count: number of templates.
-    lap: how many times the example has met them all before; each lap has its own order.
+    cycle: how many times the example has met them all before; each cycle has its own order.
   """
   # 128 bits against count! (10! < 2**22): the bias of the remainder is below 2**-100.
-  number = key(seed, example_id, lap, size=16) % math.factorial(count)
+  number = key(seed, example_id, cycle, size=16) % math.factorial(count)
   left = list(range(count))
   order = []
   for remaining in range(count, 0, -1):
@@ -46,8 +48,8 @@ def template(seed: int, example_id: str, epoch: int, count: int) -> int:
   Uniform over the templates in every epoch; `count` successive epochs of one example,
   from a multiple of `count` on, use each template once.
   """
-  lap, step = divmod(epoch, count)
-  return walk(seed, example_id, count, lap=lap)[step]
+  cycle, step = divmod(epoch, count)
+  return template_order(seed, example_id, count, cycle=cycle)[step]
 
 
 def permutation(size: int, *names: int | str) -> np.ndarray:

@@ -82,9 +82,9 @@ class StoreTexts:
       count = store.num_examples(dataset) * store.rendered[dataset]
       for start in range(0, count, _RECORDS):
         entries = range(start, min(start + _RECORDS, count))
-        for record in store.records(dataset, entries):
-          yield tokenizer.decode(record.example.inputs)
-          yield tokenizer.decode(record.example.targets)
+        for example in store.examples(dataset, entries):
+          yield tokenizer.decode(example.tokens.inputs)
+          yield tokenizer.decode(example.tokens.targets)
 
 
 class FolderTexts:

@@ -7,7 +7,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data import raw_records
-from flan_jax.data.few_shot import ROWS
+from flan_jax.data.few_shot import POOL_SIZE
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
@@ -104,7 +104,7 @@ def raw(family: str, *, data_dir: str | None, progress: Progress) -> Examples:
       else:
         if split != 'train' or not example.answer.is_blank:
           out.append(example)
-      if split == 'train' and len(out) == ROWS:
+      if split == 'train' and len(out) == POOL_SIZE:
         break
     if dropped:
       progress.line(

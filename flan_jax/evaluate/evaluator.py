@@ -16,7 +16,7 @@ from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt_style import Style
 from flan_jax.data import stable_hash
-from flan_jax.data.few_shot import ROWS, FewShotPool
+from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate.predict import (  # fmt: skip
@@ -300,7 +300,9 @@ def _few_shot_examples(
     return []
   return [
     example
-    for example, _ in zip(examples(dataset.name, 'train'), range(ROWS), strict=False)
+    for example, _ in zip(
+      examples(dataset.name, 'train'), range(POOL_SIZE), strict=False
+    )
   ]
 
 

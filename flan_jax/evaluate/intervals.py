@@ -1,7 +1,7 @@
 """Intervals of 95 % for means, differences and correlations, near 0 and 1 too.
 
 Everything is a function of a few moments, float64 of one shape, so that a simulation
-of their coverage costs one call (tests/worlds.py and coverage_test.py).
+of their coverage costs one call (tests/populations.py and coverage_test.py).
 Figures are from 0 to 1 here (a correlation from -1 to 1).
 
 What is rare may not have been seen at all: among 20 answers, all right, there is no

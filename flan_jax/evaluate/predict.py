@@ -232,7 +232,7 @@ class Predictor:
       room = most - batch.length(0, self.max_new_tokens, bos_id)
       rooms = [min(rooms[0], room)] * len(pairs)
     fitted = prompts.fit(
-      dataset, pairs, tokenizer=model.tokenizer, rooms=rooms, pool=question.pool
+      dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=question.pool
     )
     if dataset.has_options and question.target_delimiter:
       room = most - batch.length(0, 0, bos_id)
@@ -289,7 +289,7 @@ class Predictor:
         question.dataset,
         [pairs[i] for i in long],
         tokenizer=tokenizer,
-        rooms=[rooms[i] for i in long],
+        max_tokens=[rooms[i] for i in long],
         pool=question.pool,
       )
       for i, prompt in zip(long, again, strict=True):

@@ -66,9 +66,14 @@ def run(
   if start >= run.train_steps:
     return state, start
   sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
-  host, parts = mesh_lib.share(sharding, (run.batch_size, run.sequence_length))
+  index, count = mesh_lib.share(sharding, (run.batch_size, run.sequence_length))
   loader = Loader(
-    store, plan, batch_size=run.batch_size, start_step=start, host=host, hosts=parts
+    store,
+    plan,
+    batch_size=run.batch_size,
+    start_step=start,
+    process_index=index,
+    process_count=count,
   )
   batches = iter(loader)
   rate = optimizer.schedule(run.optimizer)

@@ -14,7 +14,7 @@ from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import decoder
 from flan_jax.config import training as training_lib
-from flan_jax.data import packing, tokenization_loss, tokenizers
+from flan_jax.data import packing, tokenizer_coverage, tokenizers
 from flan_jax.data.loader import Loader
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -306,7 +306,7 @@ def train(
       if done < run.train_steps:
         raise Stopped
       examples_seen = Loader(
-        store, plan, batch_size=run.batch_size, host=0, hosts=1
+        store, plan, batch_size=run.batch_size, process_index=0, process_count=1
       ).examples_seen(done)
       own = lineage_lib.of_mixture(
         mixture, store.datasets, model=folder.name, train_examples=examples_seen
@@ -449,7 +449,7 @@ def remarks(store: Store) -> Iterator[str]:
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
       yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
-  if line := tokenization_loss.warning(store.manifest):
+  if line := tokenizer_coverage.warning(store.manifest):
     yield line
 
 

@@ -37,7 +37,7 @@ def pool_of(examples, *, num_fewshot=5, seed=0):
   return FewShotPool(dataset, examples, num_fewshot=num_fewshot, seed=seed, count=count)
 
 
-def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
+def test_a_few_shot_prompt_ends_in_the_zero_shot_one(tiny_datasets):
   """... after exemplars in the same template, each with its answer."""
   examples = pairs(40)
   pool = pool_of(examples, num_fewshot=2)
@@ -53,7 +53,7 @@ def test_a_few_shot_prompt_ends_in_the_zero_shot_one(world):
     assert part == f'{other.inputs}\nANSWER: {other.targets}'
 
 
-def test_a_row_is_never_its_own_exemplar_nor_is_its_double(world):
+def test_a_row_is_never_its_own_exemplar_nor_is_its_double(tiny_datasets):
   examples = pairs(6)
   double = examples[2]._replace(example_id='train.0.99')
   pool = pool_of([*examples, double], num_fewshot=16)
@@ -66,7 +66,7 @@ def test_a_row_is_never_its_own_exemplar_nor_is_its_double(world):
   assert len(pool.draw(examples[2], 0)) == 5
 
 
-def test_draws_follow_the_seed_the_row_and_the_epoch(world):
+def test_draws_follow_the_seed_the_row_and_the_epoch(tiny_datasets):
   examples = pairs(200)
   names = lambda pool, row, epoch: [r.example_id for r in pool.draw(row, epoch)]  # noqa: E731
   first = names(pool_of(examples), examples[7], 0)
@@ -78,7 +78,7 @@ def test_draws_follow_the_seed_the_row_and_the_epoch(world):
   assert first[:2] == names(pool_of(examples, num_fewshot=2), examples[7], 0)
 
 
-def test_every_row_is_drawn_about_equally_often(world):
+def test_every_row_is_drawn_about_equally_often(tiny_datasets):
   examples = pairs(50)
   pool = pool_of(examples, num_fewshot=5)
   drawn = collections.Counter(
@@ -92,32 +92,32 @@ def test_every_row_is_drawn_about_equally_often(world):
   assert max(drawn.values()) < 160
 
 
-@pytest.mark.parametrize('most', [80, 200, 333, 500, 960])
-def test_as_many_are_shown_as_fit_and_one_more_would_not(world, most):
+@pytest.mark.parametrize('max_tokens', [80, 200, 333, 500, 960])
+def test_as_many_are_shown_as_fit_and_one_more_would_not(tiny_datasets, max_tokens):
   examples = pairs(60, words=6)
   pool = pool_of(examples, num_fewshot=16)
   for row in examples[:20]:
-    shown = pool.prompt(row, 0, 0, most=most)
+    shown = pool.prompt(row, 0, 0, max_tokens=max_tokens)
     drawn = pool.draw(row, 0)
     k = len(shown.exemplars)
     assert list(shown.exemplars) == [other.example_id for other in drawn[:k]]
     if k:
-      assert len(shown.prompt.inputs) <= most
+      assert len(shown.prompt.inputs) <= max_tokens
     if k < 16:
       more = prompt.render(pool.dataset, 0, row, exemplars=drawn[: k + 1])
-      assert len(more.inputs) > most
+      assert len(more.inputs) > max_tokens
 
 
-def test_a_question_too_long_for_any_exemplar_is_asked_alone(world):
+def test_a_question_too_long_for_any_exemplar_is_asked_alone(tiny_datasets):
   examples = pairs(20)
   (long,) = pairs(1, words=400)
   pool = pool_of(examples)
   shown = pool.prompt(long._replace(example_id='x'), 0, 0)
   assert shown.exemplars == ()
-  assert len(shown.prompt.inputs) > few_shot_lib.TOKENS
+  assert len(shown.prompt.inputs) > few_shot_lib.MAX_TOKENS
 
 
-def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
+def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(tiny_datasets):
   examples = pairs(30, words=4)
   dataset = registry.get('pairs', family='tiny')
   for limits, sequence_length in (
@@ -135,30 +135,30 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(world):
     )
     for got in renderer(examples, 0):
       assert not got.cut_inputs
-      assert len(got.example.inputs) <= min(few_shot_lib.TOKENS, limits.inputs - 1)
+      assert len(got.tokens.inputs) <= min(few_shot_lib.MAX_TOKENS, limits.inputs - 1)
       if sequence_length:
-        assert sum(map(len, got.example)) + 1 <= sequence_length
+        assert sum(map(len, got.tokens)) + 1 <= sequence_length
       assert got.exemplars
 
 
-def test_without_rows_there_is_nothing_to_show(world):
+def test_without_rows_there_is_nothing_to_show(tiny_datasets):
   with pytest.raises(InputError, match='no training examples to show as exemplars'):
     pool_of([])
 
 
 @pytest.fixture
-def few_shot(world, tmp_path):
+def few_shot(tiny_datasets, tmp_path):
   mixture = dataclasses.replace(
-    world.mixture, name='tiny_2_shot', style=Style(num_fewshot=2)
+    tiny_datasets.mixture, name='tiny_2_shot', style=Style(num_fewshot=2)
   )
   manifest = materialize(
     mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2, seed=3
   )
-  return manifest, Store.open(tmp_path / 'out'), world
+  return manifest, Store.open(tmp_path / 'out'), tiny_datasets
 
 
 def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
-  manifest, store, world = few_shot
+  manifest, store, tiny_datasets = few_shot
   assert manifest['style'] == {
     'prompt_style': 'instructions',
     'templates': None,
@@ -166,15 +166,15 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
   }
   for name in ('pairs', 'stories', 'picks'):
     dataset = registry.get(name, family='tiny')
-    examples = [dataset.read(r, i) for i, r in world.records(dataset, 'train')]
+    examples = [dataset.read(r, i) for i, r in tiny_datasets.records(dataset, 'train')]
     pool = FewShotPool(dataset, examples, num_fewshot=2, seed=3, count=count)
     num_fewshot = collections.Counter()
     for epoch in range(2):
       for i, row in enumerate(examples):
-        record = store.record(name, epoch * len(examples) + i)
-        most = min(few_shot_lib.TOKENS, 1023)
-        shown = pool.prompt(row, record.template, epoch, most=most)
-        assert BYTES.decode(record.example.inputs) == shown.prompt.inputs
+        record = store.example(name, epoch * len(examples) + i)
+        max_tokens = min(few_shot_lib.MAX_TOKENS, 1023)
+        shown = pool.prompt(row, record.template, epoch, max_tokens=max_tokens)
+        assert BYTES.decode(record.tokens.inputs) == shown.prompt.inputs
         assert record.exemplars == shown.exemplars
         num_fewshot[str(len(shown.exemplars))] += 1
     assert manifest['datasets'][name]['num_fewshot'] == num_fewshot
@@ -190,25 +190,27 @@ def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
     assert segment['example_id'] not in segment['exemplars']
 
 
-def test_a_store_in_another_form_holds_that_form(world, tmp_path):
-  mixture = dataclasses.replace(world.mixture, style=Style(prompt_style='no_template'))
+def test_a_store_in_another_form_holds_that_form(tiny_datasets, tmp_path):
+  mixture = dataclasses.replace(
+    tiny_datasets.mixture, style=Style(prompt_style='no_template')
+  )
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')
-  record = store.record('pairs', 0)
-  row = world.examples['pairs']['train'][0]
+  record = store.example('pairs', 0)
+  row = tiny_datasets.examples['pairs']['train'][0]
   expected = f'{row["premise"]}\n{row["text"]["hypothesis"]}'
-  assert BYTES.decode(record.example.inputs) == expected
+  assert BYTES.decode(record.tokens.inputs) == expected
   assert (record.template, record.exemplars) == (0, ())
 
 
-def test_a_shared_maximum_is_in_the_store(world, tmp_path, monkeypatch):
+def test_a_shared_maximum_is_in_the_store(tiny_datasets, tmp_path, monkeypatch):
   """Two tasks that the paper counts as one have one maximum together."""
   family = registry.datasets('tiny')
   for name in ('pairs', 'stories'):
     both = dataclasses.replace(family[name], paper_name='BOTH')
     monkeypatch.setitem(family, name, both)
   monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 20)
-  shared = dataclasses.replace(world.mixture, shared_cap=True)
+  shared = dataclasses.replace(tiny_datasets.mixture, shared_cap=True)
   manifest = materialize(shared, out=tmp_path / 'out', tokenizer='bytes')
   found = {name: entry['rate'] for name, entry in manifest['datasets'].items()}
   assert found == {'pairs': 12, 'stories': 8, 'picks': 12}

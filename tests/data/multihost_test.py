@@ -1,4 +1,4 @@
-"""Hosts as real processes: each reads its slice, and together they read every row."""
+"""Several processes: each loads its slice, and together they load every sequence."""
 
 import os
 import socket
@@ -13,18 +13,18 @@ from flan_jax.data.loader import Loader
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
 
-ROWS = 8
+BATCH_SIZE = 8
 LENGTH = 512
 STEPS = 3
 SEED = 7
 
-HOST = f"""
+CODE = f"""
 import sys
 import jax
 
-address, hosts, host, path, start = sys.argv[1:]
+address, count, index, path, start = sys.argv[1:]
 jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-jax.distributed.initialize(address, int(hosts), int(host))
+jax.distributed.initialize(address, int(count), int(index))
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -32,18 +32,18 @@ from flan_jax.data.loader import Loader
 from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.store.store import Store
 
-assert jax.process_count() == int(hosts)
+assert jax.process_count() == int(count)
 store = Store.open(path)
-plan = store.plan(seed={SEED}, sequences={STEPS * ROWS}, sequence_length={LENGTH})
-loader = Loader(store, plan, batch_size={ROWS}, start_step=int(start))
+plan = store.plan(seed={SEED}, sequences={STEPS * BATCH_SIZE}, sequence_length={LENGTH})
+loader = Loader(store, plan, batch_size={BATCH_SIZE}, start_step=int(start))
 mesh = Mesh(np.array(jax.devices()), ('data',))
 sharding = NamedSharding(mesh, PartitionSpec('data'))
 for step, batch in enumerate(loader, int(start)):
   for k, arrays in zip(loader.sequence_numbers(step), zip(*batch), strict=True):
-    print('row', k, sequence_digest(Batch(*arrays)))
-  # As the devices of all hosts see it: one global array, summed over every process.
+    print('sequence', k, sequence_digest(Batch(*arrays)))
+  # One global array over the devices of all processes, summed.
   tokens = jax.make_array_from_process_local_data(sharding, batch.tokens)
-  assert tokens.shape == ({ROWS}, {LENGTH})
+  assert tokens.shape == ({BATCH_SIZE}, {LENGTH})
   total = jax.jit(lambda x: x.astype('float32').sum())(tokens)
   print('sum', step, int(total.addressable_data(0)))
 assert not {{'tensorflow', 'seqio'}} & set(sys.modules)
@@ -52,7 +52,7 @@ assert not {{'tensorflow', 'seqio'}} & set(sys.modules)
 
 @pytest.fixture(scope='module')
 def store(tmp_path_factory):
-  out = tmp_path_factory.mktemp('hosts') / 'out'
+  out = tmp_path_factory.mktemp('processes') / 'out'
   mixture = registry.mixture('microworld_mini_trec')
   materialize(mixture, out=out, tokenizer='bytes')
   return Store.open(out)
@@ -64,36 +64,36 @@ def free_port():
     return found.getsockname()[1]
 
 
-def feed(store, hosts, *, start=0):
-  """Runs `hosts` processes; (row -> digest, step -> sum of its tokens on each)."""
+def load(store, count, *, start=0):
+  """Runs `count` processes; (sequence -> digest, step -> sums of its tokens)."""
   address = f'127.0.0.1:{free_port()}'
   processes = [
     subprocess.Popen(
-      [sys.executable, '-c', HOST, address, str(hosts), str(host), str(store.path),
+      [sys.executable, '-c', CODE, address, str(count), str(index), str(store.path),
        str(start)],
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
       env=_environment(),
     )
-    for host in range(hosts)
+    for index in range(count)
   ]  # fmt: skip
-  rows, sums = {}, {}
+  digests, sums = {}, {}
   try:
     for process in processes:
       out, error = process.communicate(timeout=120)
       assert process.returncode == 0, error[-2000:]
       for line in out.splitlines():
-        if not line.startswith(('row ', 'sum ')):
-          continue  # Gloo says on standard output whom it is connected to
-        what, number, value = line.split()
-        if what == 'row':
-          assert int(number) not in rows  # no row is read by two hosts
-          rows[int(number)] = value
+        if not line.startswith(('sequence ', 'sum ')):
+          continue  # Gloo prints its connections to standard output
+        kind, number, value = line.split()
+        if kind == 'sequence':
+          assert int(number) not in digests  # no sequence is loaded twice
+          digests[int(number)] = value
         else:
           sums.setdefault(int(number), set()).add(int(value))
   finally:
     for process in processes:
       process.kill()
-  return rows, sums
+  return digests, sums
 
 
 def _environment():
@@ -102,11 +102,11 @@ def _environment():
 
 
 def printed(store, *more):
-  """What `flan rows --digest` prints of the same run."""
+  """Sequence number -> digest, as `flan rows --digest` prints them."""
   command = [
     sys.executable, '-m', 'flan_jax', 'rows', str(store.path), '--digest',
-    '--seed', str(SEED), '--sequence-length', str(LENGTH), '--count', str(STEPS * ROWS),
-    *more,
+    '--seed', str(SEED), '--sequence-length', str(LENGTH),
+    '--count', str(STEPS * BATCH_SIZE), *more,
   ]  # fmt: skip
   done = subprocess.run(command, capture_output=True, text=True, check=True)
   return {
@@ -114,52 +114,62 @@ def printed(store, *more):
   }
 
 
-@pytest.mark.parametrize('hosts', [2, 4])
-def test_processes_read_what_flan_rows_prints(store, hosts):
-  rows, sums = feed(store, hosts)
-  assert rows == printed(store)
-  assert len(rows) == STEPS * ROWS
-  plan = store.plan(seed=SEED, sequences=STEPS * ROWS, sequence_length=LENGTH)
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_load_what_flan_rows_prints(store, count):
+  digests, sums = load(store, count)
+  assert digests == printed(store)
+  assert len(digests) == STEPS * BATCH_SIZE
+  plan = store.plan(seed=SEED, sequences=STEPS * BATCH_SIZE, sequence_length=LENGTH)
   for step, seen in sums.items():
-    whole = Loader(store, plan, batch_size=ROWS, host=0, hosts=1).batch(step)
+    whole = Loader(
+      store, plan, batch_size=BATCH_SIZE, process_index=0, process_count=1
+    ).batch(step)
     assert seen == {int(whole.tokens.sum())}
 
 
-def test_a_run_goes_on_with_another_number_of_hosts(store):
-  """Four hosts to step 1, then two: the same global rows."""
-  before, _ = feed(store, 4)
-  after, _ = feed(store, 2, start=1)
+def test_a_run_resumes_with_another_number_of_processes(store):
+  """Four processes to step 1, then two: the same global batches."""
+  before, _ = load(store, 4)
+  after, _ = load(store, 2, start=1)
   assert {k: before[k] for k in after} == after
-  assert min(after) == ROWS
+  assert min(after) == BATCH_SIZE
 
 
-def test_flan_rows_prints_one_host_s_own(store):
+def test_flan_rows_prints_the_share_of_one_host(store):
   shares = [
-    printed(store, '--hosts', '2', '--host', str(host), '--batch-size', str(ROWS))
+    printed(store, '--hosts', '2', '--host', str(host), '--batch-size', str(BATCH_SIZE))
     for host in range(2)
   ]
-  assert [k % ROWS for k in sorted(shares[0])] == [0, 1, 2, 3] * STEPS
+  assert [k % BATCH_SIZE for k in sorted(shares[0])] == [0, 1, 2, 3] * STEPS
   assert {**shares[0], **shares[1]} == printed(store)
 
 
 def test_the_last_step_of_a_long_plan_is_a_look_up(store, monkeypatch):
-  """The first batch at step 30,000 reads the entries of its own rows and no more."""
+  """The first batch at step 30,000 reads the entries of its own sequences only."""
   steps, batch = 30_000, 4
   plan = store.plan(seed=SEED, sequences=steps * batch, sequence_length=LENGTH)
   read = []
-  records = Store.records
+  examples = Store.examples
   monkeypatch.setattr(
-    Store, 'records', lambda self, d, e: read.extend(e) or records(self, d, e)
+    Store, 'examples', lambda self, d, e: read.extend(e) or examples(self, d, e)
   )
   for step in (0, steps - 1):
     read.clear()
     loader = Loader(
-      store, plan, batch_size=batch, start_step=step, threads=0, host=0, hosts=1
+      store,
+      plan,
+      batch_size=batch,
+      start_step=step,
+      threads=0,
+      process_index=0,
+      process_count=1,
     )
     first = next(iter(loader))
-    wanted = [entry for k in loader.sequence_numbers(step) for _, entry in plan.row(k)]
+    wanted = [
+      entry for k in loader.sequence_numbers(step) for _, entry in plan.sequence(k)
+    ]
     assert sorted(read) == sorted(wanted)
-    assert [sequence_digest(Batch(*row)) for row in zip(*first, strict=True)] == [
-      sequence_digest(store.row(plan, k))
+    assert [sequence_digest(Batch(*arrays)) for arrays in zip(*first, strict=True)] == [
+      sequence_digest(store.sequence(plan, k))
       for k in range(step * batch, (step + 1) * batch)
     ]

@@ -37,7 +37,7 @@ def build(sizes, *, rates=None, rendered=None, **kwargs):
 
 
 def draws(plan):
-  return [draw for k in range(len(plan)) for draw in plan.row(k)]
+  return [draw for k in range(len(plan)) for draw in plan.sequence(k)]
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.randoms())
@@ -92,7 +92,9 @@ def test_epochs_take_their_own_entries_and_wrap():
 def test_a_longer_plan_begins_with_the_shorter(sizes, seed, rows, more, pack):
   short = build(sizes, seed=seed, sequences=rows, pack=pack)
   long = build(sizes, seed=seed, sequences=rows + more, pack=pack)
-  assert [long.row(k) for k in range(rows)] == [short.row(k) for k in range(rows)]
+  assert [long.sequence(k) for k in range(rows)] == [
+    short.sequence(k) for k in range(rows)
+  ]
   assert short.stream == long.stream
   assert short.digest != long.digest
 
@@ -138,7 +140,7 @@ def test_packing_keeps_the_draws():
     want = collections.Counter(itertools.islice(loose, size))
     got = collections.Counter()
     while got.total() < size:
-      got.update(packed.row(k))
+      got.update(packed.sequence(k))
       k += 1
     assert got == want
   assert k < sum(windows)  # some rows hold several
@@ -161,7 +163,7 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
     lengths, dict.fromkeys(lengths, 3000), dict.fromkeys(lengths, 1),
     seed=1, sequences=2000, sequence_length=2048, digest='store',
   )  # fmt: skip
-  used = [sum(int(lengths[d][e]) for d, e in plan.row(k)) for k in range(2000)]
+  used = [sum(int(lengths[d][e]) for d, e in plan.sequence(k)) for k in range(2000)]
   assert used == [plan.used(k) for k in range(2000)]
   assert max(used) <= 2048
   assert plan.fill == sum(used) / (2000 * 2048)
@@ -171,7 +173,7 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
 def test_counts_are_those_of_the_rows():
   plan = build([70, 900, 33], sequences=50)
   for rows in (0, 1, 17, 50):
-    names = [name for k in range(rows) for name, _ in plan.row(k)]
+    names = [name for k in range(rows) for name, _ in plan.sequence(k)]
     assert plan.counts(rows) == {d: names.count(d) for d in plan.datasets}
   assert sum(plan.counts().values()) == plan.examples
 
@@ -220,4 +222,4 @@ def test_bad_plans_are_named():
   with pytest.raises(InputError, match='no dataset has rows'):
     build([70], rates=[0])
   with pytest.raises(InputError, match='row 20: must be 0 to 19'):
-    build([70]).row(20)
+    build([70]).sequence(20)

@@ -36,10 +36,10 @@ def render(name, examples, *, limits, epoch=0, sequence_length=None):
 
 
 def inputs_of(rendered):
-  return BYTES.decode(rendered.example.inputs)
+  return BYTES.decode(rendered.tokens.inputs)
 
 
-def test_what_fits_is_rendered_by_its_drawn_template(world):
+def test_what_fits_is_rendered_by_its_drawn_template(tiny_datasets):
   examples = [pair('a b c', example_id=f'train.0.{i}') for i in range(40)]
   for epoch in (0, 3):
     for row, got in zip(
@@ -50,7 +50,7 @@ def test_what_fits_is_rendered_by_its_drawn_template(world):
         registry.get('pairs', family='tiny'), got.template, row
       )
       assert inputs_of(got) == prompt.inputs
-      assert BYTES.decode(got.example.targets) == prompt.targets
+      assert BYTES.decode(got.tokens.targets) == prompt.targets
       assert got[3:] == (False, False, False, ())
 
 
@@ -66,7 +66,9 @@ def test_what_fits_is_rendered_by_its_drawn_template(world):
   deadline=None,
   suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, number):
+def test_the_longest_field_is_cut_and_the_rest_is_whole(
+  tiny_datasets, premise, limit, number
+):
   """Instruction, hypothesis and OPTIONS stay; the premise keeps its beginning."""
   text = ' '.join(premise)
   row = pair(text, example_id=f'train.0.{number}')
@@ -76,7 +78,7 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, n
   template = dataset.templates[got.template]
   whole = prompt_lib.render(dataset, got.template, row).inputs
   inputs = inputs_of(got)
-  assert len(got.example.inputs) <= limit - 1
+  assert len(got.tokens.inputs) <= limit - 1
   assert got.cut_inputs == (len(whole) > limit - 1)
   before, after = whole.split(text, 1)
   assert inputs.startswith(before)
@@ -85,10 +87,10 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(world, premise, limit, n
   if template.has_options:
     assert template_lib.options_block(('yes', 'no')) in inputs
   if got.cut_inputs:
-    assert len(got.example.inputs) >= limit - 40  # no more is lost than a long word
+    assert len(got.tokens.inputs) >= limit - 40  # no more is lost than a long word
 
 
-def test_a_field_as_long_as_another_shares_the_cut(world):
+def test_a_field_as_long_as_another_shares_the_cut(tiny_datasets):
   row = pair('premise ' * 40, 'hypothesis ' * 30)
   (got,) = render('pairs', [row], limits=Limits(300, 64))
   text = inputs_of(got)
@@ -98,7 +100,7 @@ def test_a_field_as_long_as_another_shares_the_cut(world):
   )
 
 
-def test_options_that_cannot_fit_drop_the_row(world):
+def test_options_that_cannot_fit_drop_the_row(tiny_datasets):
   """Every template that fits is tried first; options are never cut."""
   record = {'start': 'Go on.', 'one': 'x' * 200, 'two': 'y', 'label': 2}
   assert render('picks', [row_of('picks', record)], limits=Limits(150, 64)) == [None]
@@ -130,11 +132,11 @@ def tell(dataset, story, targets, *, title='Home', count=40):
   return renderer(examples, 0)
 
 
-def test_a_target_declared_by_sentences_ends_with_one(world):
+def test_a_target_declared_by_sentences_ends_with_one(tiny_datasets):
   """... whichever limit it meets, and is as long as that allows."""
   for targets in (30, 60, 90, 120, 300):
     told = tell(stories(sentences(60)), STORY * 6, targets)
-    written = [BYTES.decode(got.example.targets) for got in told if got.template == 10]
+    written = [BYTES.decode(got.tokens.targets) for got in told if got.template == 10]
     assert written or targets < len('Then Ada walked home.') + 1
     for text in written:
       assert text.endswith(('home.', 'long.'))
@@ -143,30 +145,30 @@ def test_a_target_declared_by_sentences_ends_with_one(world):
     assert {got.cut_targets for got in told if got.template == 10} <= {True}
 
 
-def test_any_other_target_is_whole_or_another_template_is_taken(world):
+def test_any_other_target_is_whole_or_another_template_is_taken(tiny_datasets):
   """No target is half a sentence that ends as if it were whole."""
   whole = tell(stories(), STORY * 3, 1000)
   short = tell(stories(), STORY * 3, 100)
   assert 10 in [got.template for got in whole]
   for before, after in zip(whole, short, strict=True):
     assert after.redrawn == (before.template == 10)
-    assert BYTES.decode(after.example.targets) == 'Home'
+    assert BYTES.decode(after.tokens.targets) == 'Home'
 
 
-def test_a_text_without_the_end_of_a_sentence_is_not_written(world):
+def test_a_text_without_the_end_of_a_sentence_is_not_written(tiny_datasets):
   told = tell(stories(sentences(20)), 'and on and ' * 30, 4000)
-  assert {BYTES.decode(got.example.targets) for got in told} == {'Home'}
+  assert {BYTES.decode(got.tokens.targets) for got in told} == {'Home'}
   assert any(got.redrawn for got in told)
 
 
-def test_an_answer_that_does_not_fit_drops_the_row(world):
+def test_an_answer_that_does_not_fit_drops_the_row(tiny_datasets):
   story = row_of('stories', {'story': 'Once.', 'title': 'long ' * 30})
   assert render('stories', [story], limits=Limits(1024, 32)) == [None]
   record = {'start': 'Go on.', 'one': 'x' * 40, 'two': 'y', 'label': 1}
   assert render('picks', [row_of('picks', record)], limits=Limits(1024, 32)) == [None]
 
 
-def test_a_template_that_does_not_fit_gives_way_to_the_next(world):
+def test_a_template_that_does_not_fit_gives_way_to_the_next(tiny_datasets):
   """Only the turned-around template writes the hypothesis; here it is blank."""
   examples = [pair('a b', hypothesis='', example_id=f'train.0.{i}') for i in range(60)]
   turned = 9
@@ -180,7 +182,7 @@ def test_a_template_that_does_not_fit_gives_way_to_the_next(world):
 
 
 @pytest.mark.parametrize('epoch', [0, 4, 13])
-def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(world, epoch):
+def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(tiny_datasets, epoch):
   examples = [
     row_of(
       'picks', {'start': 's', 'one': 'x' * n, 'two': 'y', 'label': 2}, f'train.0.{n}'
@@ -196,21 +198,21 @@ def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(world, epoch):
   assert False in first
 
 
-def test_a_row_of_the_result_does_not_depend_on_its_batch(world):
+def test_a_row_of_the_result_does_not_depend_on_its_batch(tiny_datasets):
   examples = [pair('word ' * n, example_id=f'train.0.{n}') for n in range(1, 60, 5)]
   together = render('pairs', examples, limits=Limits(128, 64))
   for row, got in zip(examples, together, strict=True):
     (alone,) = render('pairs', [row], limits=Limits(128, 64))
-    assert alone.example.inputs.tolist() == got.example.inputs.tolist()
+    assert alone.tokens.inputs.tolist() == got.tokens.inputs.tolist()
 
 
-def test_a_row_length_bounds_the_whole_example(world):
+def test_a_row_length_bounds_the_whole_example(tiny_datasets):
   row = row_of('stories', {'story': 'word ' * 100, 'title': 'title ' * 10})
   (got,) = render('stories', [row], limits=Limits(1024, 256), sequence_length=200)
-  assert 160 < len(got.example.inputs) + len(got.example.targets) + 1 <= 200
-  assert len(got.example.targets) == 59
+  assert 160 < len(got.tokens.inputs) + len(got.tokens.targets) + 1 <= 200
+  assert len(got.tokens.targets) == 59
 
 
-def test_cuttable_fields_leave_out_answers_and_options(world):
+def test_cuttable_fields_leave_out_answers_and_options(tiny_datasets):
   assert prompts.cuttable(registry.get('picks', family='tiny'), 0) == {'start': 1}
   assert prompts.cuttable(registry.get('pairs', family='tiny'), 9) == {'premise': 1}

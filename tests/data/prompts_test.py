@@ -28,7 +28,7 @@ def example(premise, hypothesis='it rains'):
 
 
 def fit(some, room):
-  (found,) = prompts.fit(DATASET, [(some, 0)], tokenizer=BYTES, rooms=[room])
+  (found,) = prompts.fit(DATASET, [(some, 0)], tokenizer=BYTES, max_tokens=[room])
   return found
 
 
@@ -66,7 +66,7 @@ def test_nothing_is_made_up_where_no_cut_is_enough():
 
 def test_a_blank_prompt_is_none():
   blank = dataclasses.replace(DATASET, templates=(Template('{premise}'),))
-  (found,) = prompts.fit(blank, [(example('  '), 0)], tokenizer=BYTES, rooms=[50])
+  (found,) = prompts.fit(blank, [(example('  '), 0)], tokenizer=BYTES, max_tokens=[50])
   assert found is None
 
 
@@ -101,7 +101,7 @@ def asked(before, answer, after, *, name='test.0.0', question='Who?'):
 
 def fit_all(dataset, examples, room, template=0):
   work = [(example, template) for example in examples]
-  return prompts.fit(dataset, work, tokenizer=BYTES, rooms=[room] * len(work))
+  return prompts.fit(dataset, work, tokenizer=BYTES, max_tokens=[room] * len(work))
 
 
 @pytest.mark.parametrize('before', [0, 3, 40, 100, 199])
@@ -158,7 +158,7 @@ def test_the_question_beside_the_evidence_is_never_cut():
 @pytest.mark.parametrize('name', ['quac', 'squad_v1', 'coqa'])
 def test_real_answers_stay_in_their_prompts(name):
   dataset = registry.get(name)
-  folder = real_examples.ROWS / dataset.tfds.partition(':')[0]
+  folder = real_examples.FOLDER / dataset.tfds.partition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   if not folder.is_dir():
     pytest.skip(f'no examples of {name} at hand')

@@ -74,7 +74,7 @@ def records(name, source):
   if source == 'made':
     return [made(name, i) for i in range(ROWS)]
   dataset = registry.get(name)
-  folder = real_examples.ROWS / dataset.tfds.rpartition(':')[0]
+  folder = real_examples.FOLDER / dataset.tfds.rpartition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
   files = sorted(folder.glob('train*.jsonl'))
   if not files:
@@ -129,7 +129,7 @@ def trained(dataset, examples, words, *, pool=None, epochs=None):
   for epoch in range(epochs or len(dataset.templates)):
     for row, found in zip(examples, renderer(examples, epoch), strict=True):
       if found is not None:
-        out[row.example_id, found.template] = found.example.inputs.tolist()
+        out[row.example_id, found.template] = found.tokens.inputs.tolist()
   return out
 
 

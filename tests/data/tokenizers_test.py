@@ -286,7 +286,7 @@ def test_what_a_vocabulary_loses(kinds, text, kept):
 
 
 def test_the_real_vocabulary_of_t5_loses_newlines_braces_and_cyrillic():
-  path = real_examples.ROWS / 'vocabs/t5_cc_all.32000.100extra.sentencepiece.model'
+  path = real_examples.FOLDER / 'vocabs/t5_cc_all.32000.100extra.sentencepiece.model'
   if not path.is_file():
     pytest.skip('no T5 vocabulary here')
   found = tokenizers_lib.load(path)

@@ -1,15 +1,15 @@
 """Intervals of 95 % cover the truth in 92 to 98 of 100 evaluations, near 0 and 1 too.
 
-The worlds are those of worlds.py, 4,000 evaluations of each at every size. Above 98 %
-are differences where few examples differ; the last tests say why no interval can pass
+Each population of populations.py is evaluated 4,000 times at every size. Above 98 % are
+differences where few examples differ; the last tests say why no interval can pass
 there, and which cells they are.
 """
 
 import itertools
 
 import numpy as np
+import populations
 import pytest
-import worlds
 from scipy import stats
 
 from flan_jax.evaluate import intervals, statistics
@@ -32,21 +32,21 @@ def check(cells, *, differing=0.0, over=0):
 
 def test_a_mean_under_one_template():
   """Wilson's interval; exact, every outcome weighted by its chance."""
-  cells = worlds.one_template()
+  cells = populations.one_template()
   assert len(cells) == 9 * 5
   check(cells)
 
 
 def test_a_mean_over_ten_templates():
   """Independent, or alike by a beta or a normal effect, with rates of their own."""
-  cells = worlds.drawn(worlds.ten_templates())
+  cells = populations.drawn(populations.ten_templates())
   assert len(cells) == 9 * 9 * 5
   check(cells)
 
 
 def test_a_difference_under_one_template():
   """Tango's interval: above 98 only where fewer than five examples differ."""
-  cells = worlds.drawn(worlds.pairs_of_one())
+  cells = populations.drawn(populations.pairs_of_one())
   check(cells, differing=5, over=37)
 
 
@@ -54,29 +54,31 @@ def test_a_difference_under_one_template():
   ('made', 'differing', 'over'),
   [
     ({'togethers': (0.6,)}, 100, 40),
-    ({'togethers': (0.6,), 'correlations': worlds.UNLIKE}, 100, 34),
+    ({'togethers': (0.6,), 'correlations': populations.UNLIKE}, 100, 34),
     ({'togethers': (0.6,), 'templates': (10, 1)}, 20, 32),
   ],
 )
 def test_a_difference_under_ten_templates(made, differing, over):
   """Also of two models of which one agrees more with itself, and of ten against one."""
-  cells = worlds.drawn(worlds.pairs_of_ten(pairs=worlds.SOME_PAIRS, **made))
+  cells = populations.drawn(
+    populations.pairs_of_ten(pairs=populations.SOME_PAIRS, **made)
+  )
   check(cells, differing=differing, over=over)
 
 
 def test_a_difference_of_models_that_say_nearly_the_same():
-  check(worlds.drawn(worlds.pairs_nearly_the_same()), differing=20, over=57)
+  check(populations.drawn(populations.pairs_nearly_the_same()), differing=20, over=57)
 
 
 def test_a_difference_of_f1a_of_models_that_say_nearly_the_same():
   """The two estimates are all but one, yet what differs is only seen now and then."""
-  covered = [cell.covered for cell in worlds.f1a_nearly_the_same(draws=300)]
+  covered = [cell.covered for cell in populations.f1a_nearly_the_same(draws=300)]
   assert min(covered) >= LEAST
 
 
 @pytest.mark.parametrize('name', ['bleu', 'pearson'])
 def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
-  cells = worlds.sentences_nearly_the_same(name, draws=150)
+  cells = populations.sentences_nearly_the_same(name, draws=150)
   assert min(cell.covered for cell in cells) >= LEAST
 
 
@@ -85,7 +87,7 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 )
 def test_templates_that_fit_few_of_the_rows(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""
-  for cell in worlds.few_fit(draws=200, **made):
+  for cell in populations.few_fit(draws=200, **made):
     assert cell.covered >= 0.90, cell  # 92 less a standard error of 200 draws
 
 
@@ -98,7 +100,7 @@ def test_every_world():
     'difference, nearly the same': (20, 57),
     'difference, ten against one': (20, 92),
   }
-  for name, cells in worlds.whole().items():
+  for name, cells in populations.whole().items():
     # Wide by intent; the lowest, 88.9, are at .97 where 2 examples of 100 fit.
     if 'fit few' in name or name.endswith(' nearly the same') and ' of ' in name:
       assert min(cell.covered for cell in cells) >= (
@@ -109,7 +111,7 @@ def test_every_world():
     check(cells, differing=differing, over=most)
 
 
-@pytest.mark.parametrize('n', worlds.SIZES)
+@pytest.mark.parametrize('n', populations.SIZES)
 def test_no_interval_of_a_difference_covers_98_where_few_examples_differ(n):
   """Two equally good models: k examples differ, all one way, one time in 2^(k - 1).
 
@@ -137,13 +139,13 @@ def test_one_answer_of_data_can_need_two_intervals():
   example under all ten. One of the two needs the wider interval.
   """
   pair = {'tuned': 0.97, 'base': 0.97, 'together': 0.0}
-  alike = worlds.pair(**pair, correlations=(0.1, 0.1))
-  unlike = worlds.pair(**pair, correlations=(0.1, 0.9))
+  alike = populations.pair(**pair, correlations=(0.1, 0.1))
+  unlike = populations.pair(**pair, correlations=(0.1, 0.9))
   n = 20
-  for world, narrow_is_enough in ((alike, True), (unlike, False)):
-    moments = world.draw(n, np.random.default_rng(0), worlds.DRAWS)
+  for population, narrow_is_enough in ((alike, True), (unlike, False)):
+    moments = population.draw(n, np.random.default_rng(0), populations.DRAWS)
     low, high = intervals.of_difference(*moments[:3], n)
-    enough = ((low <= world.truth) & (world.truth <= high)).mean() >= LEAST
+    enough = ((low <= population.truth) & (population.truth <= high)).mean() >= LEAST
     assert enough == narrow_is_enough
 
 
@@ -157,8 +159,8 @@ def test_the_average_of_four_datasets(rates, templates, n):
   draws = 2_000
   parts = []
   for rate in rates:
-    world = worlds.beta(rate, 0.3, templates)
-    mean, variance = world.draw(n, generator, draws)
+    population = populations.beta(rate, 0.3, templates)
+    mean, variance = population.draw(n, generator, draws)
     parts.append((mean, *intervals.of_mean(mean, variance, n)))
   covered = 0
   for one in np.moveaxis(np.array(parts), -1, 0):  # [dataset, (mean, low, high)]

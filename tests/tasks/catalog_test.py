@@ -51,7 +51,7 @@ def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
 def _records(dataset: Dataset, most: int):
   """At most that many records of every split that the dataset uses, with example ids."""
   name = dataset.tfds.rsplit(':', 1)[0]
-  folder = real_examples.ROWS / (name if '/' in name else f'{name}/default')
+  folder = real_examples.FOLDER / (name if '/' in name else f'{name}/default')
   for split in sorted({splits.parse(part).split for part in dataset.slices.values()}):
     path = folder / f'{split}.jsonl'
     if path.exists():

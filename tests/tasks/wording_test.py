@@ -1,6 +1,6 @@
 """Prompts read as a careful writer would read them: on our own examples, and on real ones.
 
-Real examples stand beside the checkout, if anywhere; see ROWS in catalog_test.
+Real examples stand beside the checkout, if anywhere; see real_examples.py.
 """
 
 import functools
@@ -21,7 +21,7 @@ from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import OPTIONS
 
 DATASETS = registry.datasets('flan')
-OWN = pathlib.Path(__file__).parents[1] / 'rows'
+OWN = pathlib.Path(__file__).parents[1] / 'examples'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
 """Spacing and punctuation are what these ask for; translations are so as well."""
 
@@ -44,7 +44,7 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
   name = dataset.tfds.rpartition(':')[0]
   name = name if '/' in name else f'{name}/default'
   used = sorted({splits.parse(part).split for part in dataset.slices.values()})
-  real = [real_examples.ROWS / name / f'{split}.jsonl' for split in used]
+  real = [real_examples.FOLDER / name / f'{split}.jsonl' for split in used]
   return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from flan_jax.catalog import mixing_rates
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.registry import Mixture
-from flan_jax.data import batch, tokenization_loss
+from flan_jax.data import batch, tokenizer_coverage
 from flan_jax.data.packing import PackingPlan, drawn_lengths
 from flan_jax.data.store import fingerprint
 from flan_jax.data.store import parts as parts_lib
@@ -103,7 +103,7 @@ class Trained:
       'tokens': dict(
         zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)
       ),
-      'losses': tokenization_loss.total(found['losses'] for found in self._notes),
+      'losses': tokenizer_coverage.total(found['losses'] for found in self._notes),
       'digest': fingerprint.digest(digests),
       'shards': digests,
     }

@@ -28,8 +28,8 @@ from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store import store as store_lib
-from flan_jax.data.store.shard import Record, ShardWriter
-from flan_jax.data.tokenization_loss import Losses
+from flan_jax.data.store.shard import ShardWriter, StoredExample
+from flan_jax.data.tokenizer_coverage import CoverageCounter
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
@@ -102,7 +102,7 @@ def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
-def examples_of(
+def split_examples(
   dataset: Dataset,
   split: str,
   *,
@@ -131,7 +131,7 @@ def examples_of(
     yield row
 
 
-def is_example(dataset: Dataset, row: Example, seed: int) -> bool:
+def is_usable(dataset: Dataset, row: Example, seed: int) -> bool:
   """Whether a training row has an answer, and a template that is not blank with it.
 
   In a store as in a seqio Task, and whatever the order of its templates.
@@ -146,7 +146,7 @@ def is_example(dataset: Dataset, row: Example, seed: int) -> bool:
   )
 
 
-def examples(
+def training_examples(
   dataset: Dataset,
   *,
   seed: int,
@@ -155,16 +155,16 @@ def examples(
   filters: collections.Counter,
 ) -> Iterator[Example]:
   """The rows of `dataset` that train, in stored order; counts the rest in `filters`."""
-  for row in examples_of(
+  for row in split_examples(
     dataset, 'train', sizes=sizes, data_dir=data_dir, filters=filters
   ):
-    if is_example(dataset, row, seed):
+    if is_usable(dataset, row, seed):
       yield row
     else:
       filters['empty'] += 1
 
 
-def pool_of(
+def few_shot_pool(
   dataset: Dataset,
   rows: Iterable[Example],
   *,
@@ -208,7 +208,7 @@ def read(job: Job, name: str, report: Report) -> None:
     steps.to(found['filters']['read'], end=True)
     return
   filters = collections.Counter(read=0, unlabeled=0, empty=0)
-  rows = examples(
+  rows = training_examples(
     dataset, seed=job.seed, sizes=job.sizes[name], data_dir=job.data_dir,
     filters=filters,
   )  # fmt: skip
@@ -238,7 +238,7 @@ def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
   """The note of a shard.
 
   {"digest", "too_long", "truncated": {why: entries}, "num_fewshot": {exemplars: entries},
-  "losses": of `Losses.as_json`}
+  "losses": of `CoverageCounter.as_json`}
   """
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
   return note(job, f'render.{name}.{epoch}', made_from)
@@ -267,7 +267,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   shown = None
   if job.style.num_fewshot and kept:
     # Of the spool's first rows, so every part of the dataset shows the same ones.
-    shown = pool_of(
+    shown = few_shot_pool(
       dataset, spooled(job, name), num_fewshot=job.style.num_fewshot, seed=job.seed,
       tokenizer=tokenizer,
     )  # fmt: skip
@@ -277,7 +277,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   )  # fmt: skip
   num_fewshot: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
-  losses = Losses(tokenizer)
+  losses = CoverageCounter(tokenizer)
   done = too_long = 0
   writer = ShardWriter(job.path('train'), name, epoch)
   try:
@@ -293,7 +293,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         truncated['redrawn'] += found.redrawn
         num_fewshot[len(found.exemplars)] += 1
         about = (found.template, row.example_id, epoch, row.answer.options)
-        writer.write(Record(found.example, *about, found.exemplars))
+        writer.write(StoredExample(found.tokens, *about, found.exemplars))
       done += len(batch)
       steps.to(done, end=True)
     digest = writer.close()
@@ -331,7 +331,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
       continue
     digest = hashlib.sha256()
     rows[split] = 0
-    source = examples_of(
+    source = split_examples(
       dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
     )
     path = job.path('evaluation', f'{name}.{split}.jsonl')

@@ -1,9 +1,9 @@
 """Shard: one epoch of one dataset, rendered and tokenized. Two files:
 
-  DATASET.EPOCH.array_record   one record per row
-  DATASET.EPOCH.index.npy      int32 [examples, 2], tokens of inputs and of targets
+  DATASET.EPOCH.array_record   one record per example
+  DATASET.EPOCH.index.npy      int32 [n, 2], number of input and of target tokens
 
-The record file has a hash for every record, so damage is found at the examples it hit.
+The record file has a hash for every record, so damage is traced to single examples.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ from flan_jax.data.batch import TokenizedExample
 from flan_jax.runtime import atomic_file
 
 _WRITER = 'group_size:1'
-"""One record a group: any of them is read without its neighbors."""
+"""One record per group: each is read without its neighbors."""
 _READER = 'readahead_buffer_size:0,max_parallelism:0'
 
 DAMAGE = (RuntimeError, OSError, EOFError, IndexError, ValueError, TypeError)
-"""What reading a damaged shard raises: array_record and msgpack have no one class."""
+"""Errors of reading a damaged shard: array_record and msgpack have no common class."""
 
 
-class Record(NamedTuple):
-  """One rendered example.
+class StoredExample(NamedTuple):
+  """One rendered example, as a shard stores it.
 
   Attributes:
-    example: its token ids.
-    template: index of the template that put it into words.
-    example_id: names the row of the raw data.
-    epoch: which epoch it was rendered for.
-    options: what a classification chooses from; empty for free text.
-    exemplars: row ids of what is shown before it; empty for zero-shot.
+    tokens: token ids of inputs and targets.
+    template: index of the template that it was rendered with.
+    example_id: id of the example in the raw data.
+    epoch: epoch that it was rendered for.
+    options: answer options of a classification; empty for free text.
+    exemplars: ids of the few-shot exemplars before it; empty for zero-shot.
   """
 
-  example: TokenizedExample
+  tokens: TokenizedExample
   template: int
   example_id: str
   epoch: int
@@ -47,21 +47,22 @@ class Record(NamedTuple):
   exemplars: tuple[str, ...] = ()
 
 
-def pack_record(record: Record) -> bytes:
-  """A record as it stands in the shard: msgpack, token ids as little-endian int32."""
-  inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in record.example)
-  fields = (inputs, targets, record.template, record.example_id, record.epoch)
-  shown = (record.exemplars,) if record.exemplars else ()
-  return msgpack.packb((*fields, record.options, *shown))
+def encode(example: StoredExample) -> bytes:
+  """Encodes a record of the shard: msgpack, token ids as little-endian int32."""
+  inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in example.tokens)
+  fields = (inputs, targets, example.template, example.example_id, example.epoch)
+  shown = (example.exemplars,) if example.exemplars else ()
+  return msgpack.packb((*fields, example.options, *shown))
 
 
-def unpack_record(data: bytes) -> Record:
+def decode(data: bytes) -> StoredExample:
+  """Decodes a record; the inverse of `encode`."""
   inputs, targets, *fields = msgpack.unpackb(data)
   template, example_id, epoch, options, *shown = fields
-  example = TokenizedExample(
-    np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4')
+  tokens = TokenizedExample(np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4'))
+  return StoredExample(
+    tokens, template, example_id, epoch, tuple(options), tuple(*shown)
   )
-  return Record(example, template, example_id, epoch, tuple(options), tuple(*shown))
 
 
 def records_file(dataset: str, epoch: int) -> str:
@@ -75,10 +76,10 @@ def index_file(dataset: str, epoch: int) -> str:
 class ShardWriter:
   """Writes one shard; deterministic to the byte.
 
-  Both files appear under their names when the shard is closed, not before.
+  Both files appear under their names only when the shard is closed.
 
   Attributes:
-    index: (input tokens, target tokens) of each record so far.
+    index: number of (input, target) tokens of each example so far.
   """
 
   def __init__(self, folder: pathlib.Path, dataset: str, epoch: int):
@@ -90,17 +91,17 @@ class ShardWriter:
     self._digest = hashlib.sha256()
     self.index: list[tuple[int, int]] = []
 
-  def write(self, record: Record) -> None:
-    data = pack_record(record)
+  def write(self, example: StoredExample) -> None:
+    data = encode(example)
     self._writer.write(data)
     self._digest.update(data)
-    self.index.append(tuple(map(len, record.example)))
+    self.index.append(tuple(map(len, example.tokens)))
 
   def close(self) -> str:
-    """Finishes both files; returns the digest (hex) of what they hold.
+    """Finishes both files; returns the digest (hex) of their content.
 
     Raises:
-      OSError: if they cannot be written to the end; then neither is there.
+      OSError: if a file cannot be written; then neither appears.
     """
     try:
       self._writer.close()
@@ -113,19 +114,19 @@ class ShardWriter:
     return self._digest.hexdigest()
 
   def abandon(self) -> None:
-    """Lets go of the files after a failure; after `close` there is nothing to do."""
+    """Discards the files after a failure; does nothing after `close`."""
     try:
       if self._writer.is_open():
         self._writer.close()
     except RuntimeError:
-      pass  # the failure that it is abandoned for is on its way up
+      pass  # the caller is already handling the first failure
     finally:
       for draft in self._drafts:
         draft.discard()
 
 
 class ShardReader:
-  """Random access to the records of one shard, from several threads."""
+  """Random access to the examples of one shard, from several threads."""
 
   def __init__(self, folder: pathlib.Path, dataset: str, epoch: int):
     path = folder / records_file(dataset, epoch)
@@ -134,17 +135,17 @@ class ShardReader:
   def __len__(self) -> int:
     return self._reader.num_records()
 
-  def data(self, examples: Sequence[int]) -> list[bytes]:
-    """The packed records of `examples`. Raises one of DAMAGE if they cannot be read."""
-    return self._reader.read([int(row) for row in examples])
+  def data(self, numbers: Sequence[int]) -> list[bytes]:
+    """Reads the encoded examples of `numbers`; raises one of DAMAGE if it cannot."""
+    return self._reader.read([int(number) for number in numbers])
 
-  def records(self, examples: Sequence[int]) -> list[Record]:
-    """The records of `examples`. Raises one of DAMAGE if they cannot be read."""
-    return [unpack_record(data) for data in self.data(examples)]
+  def examples(self, numbers: Sequence[int]) -> list[StoredExample]:
+    """Reads the examples of `numbers`; raises one of DAMAGE if it cannot."""
+    return [decode(data) for data in self.data(numbers)]
 
 
 def read_index(folder: pathlib.Path, dataset: str, epoch: int) -> np.ndarray:
-  """int32 [examples, 2]: tokens of inputs and of targets."""
+  """Number of input and of target tokens of each example, int32 [n, 2]."""
   return np.load(folder / index_file(dataset, epoch))
 
 
@@ -157,40 +158,40 @@ def lost(folder: pathlib.Path, dataset: str, epoch: int, examples: int) -> list[
   except DAMAGE:
     return list(range(examples))
   out = []
-  for row in range(examples):
+  for number in range(examples):
     try:
-      reader.records([row])
+      reader.examples([number])
     except DAMAGE:
-      out.append(row)
+      out.append(number)
   return out
 
 
 def digest(folder: pathlib.Path, dataset: str, epoch: int) -> str | None:
-  """The digest of a shard as `ShardWriter.close` gave it; None where it is damaged.
+  """The digest of a shard as `ShardWriter.close` gave it; None if it is damaged.
 
-  The index is part of it: one that does not fit its records is damage too.
+  An index that does not match the records is damage too.
   """
   try:
     reader = ShardReader(folder, dataset, epoch)
     index = read_index(folder, dataset, epoch)
     found = hashlib.sha256()
     sizes = []
-    for row in range(len(reader)):
-      (data,) = reader.data([row])
+    for number in range(len(reader)):
+      (data,) = reader.data([number])
       found.update(data)
-      sizes.append(tuple(map(len, unpack_record(data).example)))
+      sizes.append(tuple(map(len, decode(data).tokens)))
   except DAMAGE:
     return None
   whole = np.array_equal(np.array(sizes, np.int32).reshape(-1, 2), index)
   return found.hexdigest() if whole else None
 
 
-def spans(examples: Sequence[int], *, most: int = 6) -> str:
-  """Example numbers for a reader: `3, 7-9`; the first `most` spans of them."""
+def spans(numbers: Sequence[int], *, max_spans: int = 6) -> str:
+  """Formats example numbers for a message: `3, 7-9`, at most `max_spans` of them."""
   # Neighbors have the same distance from their place in the list.
   runs = [
-    [row for _, row in run]
-    for _, run in itertools.groupby(enumerate(examples), lambda one: one[1] - one[0])
+    [number for _, number in run]
+    for _, run in itertools.groupby(enumerate(numbers), lambda one: one[1] - one[0])
   ]
-  text = [f'{run[0]}-{run[-1]}' if len(run) > 1 else f'{run[0]}' for run in runs[:most]]
-  return ', '.join(text + ['...'] * (len(runs) > most))
+  text = [f'{run[0]}-{run[-1]}' if len(run) > 1 else f'{run[0]}' for run in runs]
+  return ', '.join(text[:max_spans] + ['...'] * (len(runs) > max_spans))

@@ -1,13 +1,14 @@
 """Store: a mixture, rendered and tokenized once, on disk.
 
-  STORE/manifest.json                       what is in it, and its digests
-  STORE/tokenizer.model or tokenizer.json   none where the tokenizer is bytes
-  STORE/train/DATASET.EPOCH.array_record    a shard: one record per row
-  STORE/train/DATASET.EPOCH.index.npy       int32 [examples, 2], tokens of each
-  STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation row a line, as fields
-  STORE/plans/DIGEST/                       plans over it, as they are asked for
+  STORE/manifest.json                       its content and digests
+  STORE/tokenizer.model or tokenizer.json   absent if the tokenizer is bytes
+  STORE/train/DATASET.EPOCH.array_record    a shard: one record per example
+  STORE/train/DATASET.EPOCH.index.npy       int32 [n, 2], input and target tokens
+  STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation example a line, as fields
+  STORE/plans/DIGEST/                       packing plans, made on request
 
-Entry `e * examples + i` of a dataset is row i in epoch e. Nothing here needs TensorFlow.
+Entry `e * n + i` of a dataset of n examples is example i in epoch e. Nothing here needs
+TensorFlow.
 """
 
 import json
@@ -22,29 +23,29 @@ import numpy as np
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.data import batch, tokenizers
-from flan_jax.data.batch import Batch, TokenizedExample
+from flan_jax.data.batch import Batch
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
-from flan_jax.data.store.shard import Record, ShardReader
+from flan_jax.data.store.shard import ShardReader, StoredExample
 from flan_jax.errors import InputError, did_you_mean
 
 VERSION = 4
-"""Of the format and of the rules by which examples are rendered and cut."""
+"""Version of the format and of the rules by which examples are rendered and cut."""
 MANIFEST = 'manifest.json'
 
 READERS = 128
-"""Most shards held open; well below what a process may open (1,024 as a rule)."""
+"""Maximum number of open shards; a process may usually open 1,024 files."""
 
 
-def evaluation_line(row: Example) -> str:
-  """An evaluation row as a line of JSON: fields, not prompts."""
+def evaluation_line(example: Example) -> str:
+  """Formats an evaluation example as a line of JSON: fields, not prompts."""
   fields = {
-    'example_id': row.example_id,
-    'values': row.values,
-    'options': row.answer.options,
-    'gold': row.answer.gold,
-    'references': row.answer.references,
-    'span': row.answer.span,
+    'example_id': example.example_id,
+    'values': example.values,
+    'options': example.answer.options,
+    'gold': example.answer.gold,
+    'references': example.answer.references,
+    'span': example.answer.span,
   }
   return json.dumps(fields, ensure_ascii=False) + '\n'
 
@@ -53,12 +54,12 @@ class Store:
   """A finished store, open for reading. Safe to read from several threads.
 
   Attributes:
-    path: its directory.
-    manifest: what the manifest says.
-    digest: of its whole content.
-    datasets: names of the datasets that train (those with a rate).
+    path: directory of the store.
+    manifest: content of manifest.json.
+    digest: digest of the whole content.
+    datasets: names of the training datasets (those with a rate).
     clusters: dataset -> cluster.
-    bos_id, eos_id: of its tokenizer.
+    bos_id, eos_id: ids of the tokenizer.
   """
 
   def __init__(self, path: pathlib.Path, manifest: Mapping[str, Any]):
@@ -81,8 +82,8 @@ class Store:
     """Opens a store.
 
     Args:
-      path: its directory.
-      whole: False to open one whose files are damaged, as a repair must.
+      path: directory of the store.
+      whole: False to skip the check of file sizes, for a repair.
 
     Raises:
       InputError: if `path` is not a store, or a file of it is missing or truncated.
@@ -90,9 +91,9 @@ class Store:
     path = pathlib.Path(path)
     manifest = path / MANIFEST
     if not manifest.is_file():
-      what = 'no manifest.json in it' if path.is_dir() else 'no such directory'
+      why = 'no manifest.json in it' if path.is_dir() else 'no such directory'
       raise InputError(
-        f'store {str(path)!r}: {what}; `flan materialize --out {path}` makes one'
+        f'store {str(path)!r}: {why}; `flan materialize --out {path}` makes one'
       )
     try:
       found = json.loads(manifest.read_text(encoding='utf-8'))
@@ -102,7 +103,7 @@ class Store:
     if version != VERSION:
       raise InputError(
         f'store {str(path)!r}: format {version}; this version reads {VERSION}: '
-        'materialize again, into a new directory or where this one is deleted'
+        'materialize again, into a new directory or after deleting this one'
       )
     store = cls(path, found)
     if whole:
@@ -114,7 +115,7 @@ class Store:
     """Checks the size of one file of the store.
 
     Raises:
-      InputError: if it is not what the manifest says; names what is lost with it.
+      InputError: if it differs from the manifest; names what is lost with the file.
     """
     file = self.path / name
     size = self.manifest['files'][name]
@@ -144,21 +145,21 @@ class Store:
     return datasets[dataset]
 
   def num_examples(self, dataset: str) -> int:
-    """Rows that train, per epoch."""
+    """The number of training examples per epoch."""
     return self._named(dataset)['rows']
 
   @property
   def rates(self) -> dict[str, int]:
-    """Dataset that trains -> mixing rate."""
+    """Training dataset -> mixing rate."""
     return {name: self.manifest['datasets'][name]['rate'] for name in self.datasets}
 
   @property
   def rendered(self) -> dict[str, int]:
-    """Dataset that trains -> epochs rendered."""
+    """Training dataset -> number of epochs rendered."""
     return {name: self.manifest['datasets'][name]['epochs'] for name in self.datasets}
 
   def lengths(self, dataset: str) -> np.ndarray:
-    """Positions of every entry in a row, int32 [epochs * examples], epoch-major."""
+    """Packed length of every entry in tokens, int32 [epochs * n], epoch-major."""
     self._named(dataset)
     epochs = range(self.manifest['datasets'][dataset]['epochs'])
     try:
@@ -171,8 +172,8 @@ class Store:
     index = np.concatenate(parts)
     return batch.length(index[:, 0], index[:, 1], self.bos_id)
 
-  def records(self, dataset: str, entries: Sequence[int]) -> list[Record]:
-    """The records of `entries`, in their order; one read for all of them.
+  def examples(self, dataset: str, entries: Sequence[int]) -> list[StoredExample]:
+    """The examples of `entries`, in their order; one read for all of them.
 
     Raises:
       InputError: if an entry does not exist, or the shard is corrupt.
@@ -184,19 +185,19 @@ class Store:
       if not 0 <= entry < count:
         raise InputError(f'entry {entry} of {dataset!r}: must be 0 to {count - 1}')
       by_epoch.setdefault(int(entry) // found['rows'], []).append(at)
-    out: list[Record | None] = [None] * len(entries)
+    out: list[StoredExample | None] = [None] * len(entries)
     for epoch, places in by_epoch.items():
       wanted = [int(entries[at]) % found['rows'] for at in places]
       try:
-        read = self._reader(dataset, epoch).records(wanted)
+        read = self._reader(dataset, epoch).examples(wanted)
       except shard_lib.DAMAGE as error:
         raise self._corrupt(dataset, epoch, wanted, error) from None
-      for at, record in zip(places, read, strict=True):
-        out[at] = record
+      for at, example in zip(places, read, strict=True):
+        out[at] = example
     return out
 
   def _reader(self, dataset: str, epoch: int) -> ShardReader:
-    """The open shard; the one opened first is let go when there are too many."""
+    """Returns the open shard; closes the oldest one if too many are open."""
     with self._lock:
       if (dataset, epoch) not in self._readers:
         if len(self._readers) >= READERS:
@@ -217,41 +218,37 @@ class Store:
       f'{self._cure()}'
     )
 
-  def record(self, dataset: str, entry: int) -> Record:
-    """One example with its template, row id, epoch and options."""
-    return self.records(dataset, [entry])[0]
-
-  def example(self, dataset: str, entry: int) -> TokenizedExample:
-    """Token ids of one example."""
-    return self.record(dataset, entry).example
+  def example(self, dataset: str, entry: int) -> StoredExample:
+    """One example with its tokens, template, example id, epoch and options."""
+    return self.examples(dataset, [entry])[0]
 
   def evaluation_examples(self, dataset: str, split: str) -> list[Example]:
     """Evaluation examples of a split (`dev`, `test`), as `Dataset.read` gave them.
 
     Raises:
-      InputError: if the store holds none for that dataset and split.
+      InputError: if the store does not hold that dataset and split.
     """
     held = self.manifest['evaluation']
     if split not in held.get(dataset, {'rows': {}})['rows']:
       names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
       if dataset in held:
         advice = did_you_mean(f'{dataset}.{split}', names)
-      else:  # a name that is near is another dataset, and no help
+      else:  # a similar name is another dataset, and no help
         advice = '; materialize it with that cluster held out'
       raise InputError(
-        f'evaluation examples {dataset}.{split}: not in the store, which holds those of '
-        f'{len(held):,} datasets{advice}'
+        f'evaluation examples {dataset}.{split}: not in the store, which holds those '
+        f'of {len(held):,} datasets{advice}'
       )
     out = []
     path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'
     with path.open(encoding='utf-8') as file:
       for line in file:
-        row = json.loads(line)
-        sequences = (
-          tuple(row[key]) for key in ('options', 'gold', 'references', 'span')
+        fields = json.loads(line)
+        lists = (
+          tuple(fields[key]) for key in ('options', 'gold', 'references', 'span')
         )
-        answer = Answer(row['values']['answer'], *sequences)
-        out.append(Example(row['example_id'], row['values'], answer))
+        answer = Answer(fields['values']['answer'], *lists)
+        out.append(Example(fields['example_id'], fields['values'], answer))
     return out
 
   def tokenizer(self) -> tokenizers.Tokenizer:
@@ -262,14 +259,14 @@ class Store:
     return found
 
   def require(self, digests: Mapping[str, str], *, of: str) -> None:
-    """Checks that the store was made with what a checkpoint was trained with.
+    """Checks that the store has the tokenizer and templates of a checkpoint.
 
     Args:
-      digests: `tokenizer`, `templates` or both -> the digest wanted.
-      of: whose they are, for the message.
+      digests: `tokenizer`, `templates` or both -> the expected digest.
+      of: name of the owner of the digests, for the message.
 
     Raises:
-      InputError: naming both digests where one differs.
+      InputError: if a digest differs; names both.
     """
     for name, want in digests.items():
       got = self.manifest['digests'][name]
@@ -282,10 +279,10 @@ class Store:
   def plan(
     self, *, seed: int, sequences: int, sequence_length: int, pack: bool = True
   ) -> PackingPlan:
-    """The plan of a run over this store: opened if it was made before, else made.
+    """Opens the packing plan of a run over this store, or builds it.
 
-    It is kept in STORE/plans; a store that cannot be written to gives the same plan
-    without keeping it.
+    The plan is saved in STORE/plans. A read-only store gives the same plan without
+    saving it.
     """
     names = {
       'seed': seed,
@@ -306,56 +303,56 @@ class Store:
       return made
     return PackingPlan.open(folder)
 
-  def row(self, plan: PackingPlan, k: int) -> Batch:
-    """Example `k` of a run, a Batch of arrays [L]."""
-    return self.assembled(plan, range(k, k + 1))[0]
+  def sequence(self, plan: PackingPlan, k: int) -> Batch:
+    """Sequence `k` of a run, a Batch of arrays [L]."""
+    return self.sequences(plan, range(k, k + 1))[0]
 
-  def assembled(self, plan: PackingPlan, ks: Iterable[int]) -> list[Batch]:
-    """Rows `ks` of a run, each a Batch of arrays [L]; one read per dataset."""
-    planned = [plan.row(k) for k in ks]
+  def sequences(self, plan: PackingPlan, ks: Iterable[int]) -> list[Batch]:
+    """Sequences `ks` of a run, each a Batch of arrays [L]; one read per dataset."""
+    planned = [plan.sequence(k) for k in ks]
     wanted: dict[str, list[int]] = {}
-    for row in planned:
-      for dataset, entry in row:
+    for sequence in planned:
+      for dataset, entry in sequence:
         wanted.setdefault(dataset, []).append(entry)
     found = {
-      dataset: iter(self.records(dataset, entries))
+      dataset: iter(self.examples(dataset, entries))
       for dataset, entries in wanted.items()
     }
     return [
       batch.assemble(
-        [next(found[dataset]).example for dataset, _ in row],
+        [next(found[dataset]).tokens for dataset, _ in sequence],
         sequence_length=plan.sequence_length,
         bos_id=self.bos_id,
         eos_id=self.eos_id,
       )
-      for row in planned
+      for sequence in planned
     ]
 
 
 def describe(store: Store, plan: PackingPlan, k: int) -> dict[str, Any]:
-  """What stands in row `k` of a run: one JSON object of `flan examples`.
+  """Describes sequence `k` of a run: one JSON object of `flan rows --json`.
 
   Returns:
-    {"row", "length" (positions used), "segments": [{"dataset", "cluster", "template",
-    "example_id", "start", "length"}]}; starts and lengths are positions. A few-shot
-    segment has "exemplars", the row ids of what it shows.
+    {"sequence", "length", "segments": [{"dataset", "cluster", "template",
+    "example_id", "start", "length"}]}; starts and lengths count tokens. A few-shot
+    segment has "exemplars", the ids of the examples that it shows.
   """
   segments = []
   start = 0
-  for dataset, entry in plan.row(k):
-    record = store.record(dataset, entry)
-    n_inputs, n_targets = map(len, record.example)
+  for dataset, entry in plan.sequence(k):
+    example = store.example(dataset, entry)
+    n_inputs, n_targets = map(len, example.tokens)
     size = batch.length(n_inputs, n_targets, store.bos_id)
     segments.append(
       {
         'dataset': dataset,
         'cluster': store.clusters[dataset],
-        'template': record.template,
-        'example_id': record.example_id,
+        'template': example.template,
+        'example_id': example.example_id,
         'start': start,
         'length': size,
-        **({'exemplars': record.exemplars} if record.exemplars else {}),
+        **({'exemplars': example.exemplars} if example.exemplars else {}),
       }
     )
     start += size
-  return {'row': k, 'length': start, 'segments': segments}
+  return {'sequence': k, 'length': start, 'segments': segments}

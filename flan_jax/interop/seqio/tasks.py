@@ -146,7 +146,7 @@ def _few_shot(
   def pool() -> FewShotPool:
     with lock:
       if not made:
-        rows = parts.examples(
+        rows = parts.training_examples(
           dataset,
           seed=seed,
           sizes=raw_records.sizes(dataset, data_dir=data_dir),
@@ -154,7 +154,7 @@ def _few_shot(
           filters=collections.Counter(),
         )
         made.append(
-          parts.pool_of(
+          parts.few_shot_pool(
             dataset, rows, num_fewshot=num_fewshot, seed=seed, tokenizer=tokenizer
           )
         )
@@ -182,7 +182,7 @@ def _trained(
     limits = Limits(*(asked.get(key) or _NO_LIMIT for key in ('inputs', 'targets')))
 
     def words(row):
-      if not parts.is_example(dataset, row, seed):
+      if not parts.is_usable(dataset, row, seed):
         return None
       renderer = Renderer(
         dataset, tokenizer=tokenizer, seed=seed, limits=limits, pool=pool()
@@ -190,7 +190,7 @@ def _trained(
       (found,) = renderer([row], 0)
       if found is None:
         return None
-      return found.template, (*found.example, *found.prompt)
+      return found.template, (*found.tokens, *found.prompt)
 
     return _examples(dataset_tf, dataset, _TOKENS, words)
 
@@ -215,7 +215,7 @@ def _evaluated(dataset: Dataset, template: int, tokenizer: tokenizers.Tokenizer)
       if not text.strip():
         return None
       (found,) = prompts.fit(
-        dataset, [(row, template)], tokenizer=tokenizer, rooms=[room]
+        dataset, [(row, template)], tokenizer=tokenizer, max_tokens=[room]
       )
       if found is None:
         return None

@@ -29,7 +29,7 @@ def test_declarations_are_the_same_data_in_every_process():
   assert len(digests) == 1
 
 
-def test_a_change_of_cleaning_is_a_change_of_recipe(world):
+def test_a_change_of_cleaning_is_a_change_of_recipe(tiny_datasets):
   """Functions count by name and by what they close over."""
   dataset = registry.get('stories', family='tiny')
   cleanings = [

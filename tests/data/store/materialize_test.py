@@ -33,34 +33,38 @@ def contents(folder):
 
 
 @pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
-def test_two_runs_give_the_same_bytes(world, tmp_path, words):
-  one = materialize(world.mixture, out=tmp_path / 'one', epochs=2, **words)
-  two = materialize(world.mixture, out=tmp_path / 'two', epochs=2, **words)
+def test_two_runs_give_the_same_bytes(tiny_datasets, tmp_path, words):
+  one = materialize(tiny_datasets.mixture, out=tmp_path / 'one', epochs=2, **words)
+  two = materialize(tiny_datasets.mixture, out=tmp_path / 'two', epochs=2, **words)
   assert one == two
   assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['one', 'two']
 
 
-def test_the_digest_follows_the_content(world, tmp_path):
+def test_the_digest_follows_the_content(tiny_datasets, tmp_path):
   def digest(**kwargs):
     out = tmp_path / str(len(list(tmp_path.iterdir())))
     given = {'tokenizer': 'bytes'} | kwargs
-    return materialize(world.mixture, out=out, **given)['digest']
+    return materialize(tiny_datasets.mixture, out=out, **given)['digest']
 
   digests = [digest(), digest(seed=1), digest(epochs=2), digest(limits=(60, 32))]
-  world.examples['pairs']['train'][0]['premise'] = 'another'
+  tiny_datasets.examples['pairs']['train'][0]['premise'] = 'another'
   digests.append(digest())
   assert len(set(digests)) == len(digests)
 
 
-def test_the_manifest_counts_every_row(world, tmp_path):
-  world.examples['pairs']['train'][3]['label'] = -1
-  world.examples['stories']['train'][4]['title'] = '  '
-  world.examples['stories']['train'][5]['title'] = 'long ' * 99
-  world.examples['stories']['train'][6]['story'] = 'word ' * 99
-  world.examples['picks']['train'][1]['one'] = 'x' * 500
+def test_the_manifest_counts_every_row(tiny_datasets, tmp_path):
+  tiny_datasets.examples['pairs']['train'][3]['label'] = -1
+  tiny_datasets.examples['stories']['train'][4]['title'] = '  '
+  tiny_datasets.examples['stories']['train'][5]['title'] = 'long ' * 99
+  tiny_datasets.examples['stories']['train'][6]['story'] = 'word ' * 99
+  tiny_datasets.examples['picks']['train'][1]['one'] = 'x' * 500
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, limits=(400, 64)
+    tiny_datasets.mixture,
+    out=tmp_path / 'out',
+    tokenizer='bytes',
+    epochs=3,
+    limits=(400, 64),
   )
   pairs, stories, picks = (
     manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
@@ -82,35 +86,45 @@ def test_the_manifest_counts_every_row(world, tmp_path):
   assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
 
 
-def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
+def test_every_entry_is_its_row_in_its_epoch(tiny_datasets, tmp_path):
   """Entry e * rows + i: row i, by the template that is drawn for epoch e."""
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5)
+  materialize(
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5
+  )
   found = Store.open(tmp_path / 'out')
   dataset = registry.get('pairs', family='tiny')
   decode = found.tokenizer().decode
   for entry in range(3 * 35):
     epoch, i = divmod(entry, 35)
-    record = found.record('pairs', entry)
+    record = found.example('pairs', entry)
     assert (record.example_id, record.epoch) == (f'train.0.{i}', epoch)
     assert record.template == stable_hash.template(5, record.example_id, epoch, 10)
     assert record.options == ('yes', 'no')
-    row = dataset.read(world.examples['pairs']['train'][i], record.example_id)
+    row = dataset.read(tiny_datasets.examples['pairs']['train'][i], record.example_id)
     prompt = prompt_lib.render(dataset, record.template, row)
-    assert tuple(map(decode, record.example)) == prompt
+    assert tuple(map(decode, record.tokens)) == prompt
 
 
-def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
+def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
   """A rate is a size below 3,000, so small datasets are drawn equally often."""
   short = materialize(
-    world.mixture, out=tmp_path / 'short', tokenizer='bytes', steps=1, batch_tokens=64
+    tiny_datasets.mixture,
+    out=tmp_path / 'short',
+    tokenizer='bytes',
+    steps=1,
+    batch_tokens=64,
   )
   epochs = {name: entry['epochs'] for name, entry in short['datasets'].items()}
   assert set(epochs.values()) == {10}  # a window of 1024 draws is 14 epochs of 70 rows
   assert all(entry['wraps'] for entry in short['datasets'].values())
 
-  world.examples['pairs']['train'] *= 300
+  tiny_datasets.examples['pairs']['train'] *= 300
   big = materialize(
-    world.mixture, out=tmp_path / 'big', tokenizer='bytes', steps=100, batch_tokens=2048
+    tiny_datasets.mixture,
+    out=tmp_path / 'big',
+    tokenizer='bytes',
+    steps=100,
+    batch_tokens=2048,
   )
   pairs = big['datasets']['pairs']
   assert (pairs['rate'], pairs['rows']) == (3000, 11_995)
@@ -124,11 +138,11 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
     assert drawn <= big['datasets'][name]['epochs'] * big['datasets'][name]['rows']
 
 
-def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
+def test_an_epoch_added_is_an_epoch_rendered_at_once(tiny_datasets, tmp_path):
   """`steps` renders epoch 0 first and the rest later: the same shard."""
-  world.examples['pairs']['train'] *= 300
+  tiny_datasets.examples['pairs']['train'] *= 300
   steps = materialize(
-    world.mixture,
+    tiny_datasets.mixture,
     out=tmp_path / 'steps',
     tokenizer='bytes',
     steps=100,
@@ -137,7 +151,7 @@ def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
   epochs = steps['datasets']['picks']['epochs']
   assert epochs > 1
   at_once = materialize(
-    world.mixture, out=tmp_path / 'epochs', tokenizer='bytes', epochs=epochs
+    tiny_datasets.mixture, out=tmp_path / 'epochs', tokenizer='bytes', epochs=epochs
   )
   assert steps['datasets']['picks']['digest'] == at_once['datasets']['picks']['digest']
   folders = [tmp_path / name / 'train' for name in ('steps', 'epochs')]
@@ -146,26 +160,28 @@ def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_more_epochs_than_templates_wrap(world, tmp_path):
+def test_more_epochs_than_templates_wrap(tiny_datasets, tmp_path):
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=12
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=12
   )
   pairs = manifest['datasets']['pairs']
   assert (pairs['epochs'], pairs['epochs_needed'], pairs['wraps']) == (10, 12, True)
 
 
-def test_ten_epochs_show_a_row_all_ten_templates(world, tmp_path):
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=10)
-  records = Store.open(tmp_path / 'out').records('stories', range(230))
+def test_ten_epochs_show_a_row_all_ten_templates(tiny_datasets, tmp_path):
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=10)
+  records = Store.open(tmp_path / 'out').examples('stories', range(230))
   seen = collections.defaultdict(set)
   for record in records:
     seen[record.example_id].add(record.template)
   assert set(map(len, seen.values())) == {10}
 
 
-def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path):
-  world.examples['twins']['test'][1]['same'] = -1
-  manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(
+  tiny_datasets, tmp_path
+):
+  tiny_datasets.examples['twins']['test'][1]['same'] = -1
+  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   twins = manifest['evaluation']['twins']
   assert twins['rows'] == {'dev': 3, 'test': 4}
   assert twins['filters'] == {'unlabeled': 1, 'empty': 0}
@@ -173,7 +189,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
   dataset = registry.get('twins', family='tiny')
   want = [
     dataset.read(record, f'test.0.{i}')
-    for i, record in enumerate(world.examples['twins']['test'])
+    for i, record in enumerate(tiny_datasets.examples['twins']['test'])
     if i != 1
   ]
   assert found.evaluation_examples('twins', 'test') == want
@@ -192,11 +208,13 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
   }  # fmt: skip
 
 
-def test_smaller_data_is_clamped_and_said_so(world, tmp_path):
+def test_smaller_data_is_clamped_and_said_so(tiny_datasets, tmp_path):
   """Design decision 8: carve-outs shrink in proportion; the rate is the real one."""
-  world.examples['pairs']['train'] = world.examples['pairs']['train'][:16]
+  tiny_datasets.examples['pairs']['train'] = tiny_datasets.examples['pairs']['train'][
+    :16
+  ]
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', evaluate=('nli',)
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', evaluate=('nli',)
   )
   pairs = manifest['datasets']['pairs']
   assert pairs['clamped'] == {
@@ -207,18 +225,18 @@ def test_smaller_data_is_clamped_and_said_so(world, tmp_path):
   assert manifest['evaluation']['pairs']['rows'] == {'dev': 2, 'test': 7}
 
 
-def test_a_finished_store_is_reused_and_never_rewritten(world, tmp_path):
+def test_a_finished_store_is_reused_and_never_rewritten(tiny_datasets, tmp_path):
   out = tmp_path / 'out'
-  first = materialize(world.mixture, out=out, tokenizer='bytes')
+  first = materialize(tiny_datasets.mixture, out=out, tokenizer='bytes')
   stamp = (out / 'manifest.json').stat().st_mtime_ns
-  assert materialize(world.mixture, out=out, tokenizer='bytes') == first
+  assert materialize(tiny_datasets.mixture, out=out, tokenizer='bytes') == first
   assert (out / 'manifest.json').stat().st_mtime_ns == stamp
   with pytest.raises(InputError, match=r"store '.*out'.*not rewritten"):
-    materialize(world.mixture, out=out, tokenizer='bytes', seed=1)
+    materialize(tiny_datasets.mixture, out=out, tokenizer='bytes', seed=1)
   (tmp_path / 'notes').mkdir()
   (tmp_path / 'notes' / 'mine.txt').write_text('keep')
   with pytest.raises(InputError, match='not a store'):
-    materialize(world.mixture, out=tmp_path / 'notes', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'notes', tokenizer='bytes')
   assert (tmp_path / 'notes' / 'mine.txt').read_text() == 'keep'
 
 
@@ -229,53 +247,53 @@ def partial(tmp_path):
 
 
 def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
-  world, tmp_path, monkeypatch
+  tiny_datasets, tmp_path, monkeypatch
 ):
-  world.examples['picks']['train'][7]['label'] = 3
+  tiny_datasets.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(
     InputError, match="dataset 'picks', row 'train.0.7'.* got 3; must"
   ):
-    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert [path.name for path in tmp_path.iterdir()] == ['.out.partial']
   assert {'work/pairs.spool', 'work/stories.spool'} <= partial(tmp_path)
   assert not any('picks' in name for name in partial(tmp_path))
 
-  world.examples['picks']['train'][7]['label'] = 1
+  tiny_datasets.examples['picks']['train'][7]['label'] = 1
   read = []
 
   def records(dataset, split, **where):
     read.append(dataset.name)
-    return world.records(dataset, split, **where)
+    return tiny_datasets.records(dataset, split, **where)
 
   monkeypatch.setattr(raw_records, 'records', records)
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert 'pairs' not in read
   assert 'picks' in read
-  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
-def test_raw_data_that_changed_in_between_is_read_again(world, tmp_path):
-  world.examples['picks']['train'][7]['label'] = 3
+def test_raw_data_that_changed_in_between_is_read_again(tiny_datasets, tmp_path):
+  tiny_datasets.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
-    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
-  world.examples['picks']['train'][7]['label'] = 1
-  world.examples['pairs']['train'][0]['premise'] = 'rewritten since'
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
-  materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  tiny_datasets.examples['picks']['train'][7]['label'] = 1
+  tiny_datasets.examples['pairs']['train'][0]['premise'] = 'rewritten since'
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
-def test_nothing_stays_where_nothing_was_finished(world, tmp_path):
-  world.examples['pairs']['train'][7]['label'] = 3
+def test_nothing_stays_where_nothing_was_finished(tiny_datasets, tmp_path):
+  tiny_datasets.examples['pairs']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
-    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
 def test_a_failure_late_in_the_work_keeps_the_finished_shards(
-  world, tmp_path, monkeypatch, words
+  tiny_datasets, tmp_path, monkeypatch, words
 ):
   """... and no half-written file; the next run goes on and ends in the same store."""
   write = shard.ShardWriter.write
@@ -288,7 +306,7 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
 
   monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
   with pytest.raises(InputError, match='No space left.*what is finished is kept'):
-    materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **words)
   shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
   assert shards == {'train/pairs.00.array_record'}
   assert not [name for name in partial(tmp_path) if '/.' in name]
@@ -302,10 +320,10 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
       rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
     ),
   )
-  materialize(world.mixture, out=tmp_path / 'out', epochs=2, **words)
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **words)
   assert ('pairs', 0) not in rendered
   assert len(rendered) == 5
-  materialize(world.mixture, out=tmp_path / 'at_once', epochs=2, **words)
+  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', epochs=2, **words)
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
@@ -341,11 +359,11 @@ except InputError as error:
   assert Store.open(tmp_path / 'out').num_examples('mini_rte') == 2400
 
 
-def test_what_a_killed_process_left_is_cleared(world, tmp_path):
+def test_what_a_killed_process_left_is_cleared(tiny_datasets, tmp_path):
   left = tmp_path / '.out.partial' / 'train'
   left.mkdir(parents=True)
   (left / '.77.pairs.00.array_record').write_bytes(b'half')
-  manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert [path.name for path in tmp_path.iterdir()] == ['out']
   assert set(manifest['files']) == {
     *(f'train/{n}.00.{end}' for n in ('pairs', 'stories', 'picks')
@@ -354,7 +372,7 @@ def test_what_a_killed_process_left_is_cleared(world, tmp_path):
   }  # fmt: skip
 
 
-def test_a_store_that_is_being_written_is_left_alone(world, tmp_path):
+def test_a_store_that_is_being_written_is_left_alone(tiny_datasets, tmp_path):
   partial = tmp_path / '.out.partial'
   partial.mkdir()
   (partial / 'half').write_text('another process writes this')
@@ -362,17 +380,20 @@ def test_a_store_that_is_being_written_is_left_alone(world, tmp_path):
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(InputError, match='another process is writing it'):
-      materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+      materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
     assert (partial / 'half').exists()
   finally:
     os.close(descriptor)
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
-def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
-  del world.examples['stories']['train'], world.examples['twins']['validation']
+def test_a_split_that_is_not_there_gives_no_rows(tiny_datasets, tmp_path):
+  del (
+    tiny_datasets.examples['stories']['train'],
+    tiny_datasets.examples['twins']['validation'],
+  )
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
   )
   stories = manifest['datasets']['stories']
   assert (stories['examples_read'], stories['rows'], stories['rate']) == (0, 0, 0)
@@ -386,18 +407,18 @@ def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
     'pairs',
     'picks',
   }
-  world.examples['pairs'].pop('train')
-  world.examples['picks'].pop('train')
+  tiny_datasets.examples['pairs'].pop('train')
+  tiny_datasets.examples['picks'].pop('train')
   with pytest.raises(InputError, match='no training examples are left'):
-    materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes')
 
 
 def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
-  world, tmp_path
+  tiny_datasets, tmp_path
 ):
-  world.examples['stories']['test'][1]['title'] = '  '
+  tiny_datasets.examples['stories']['test'][1]['title'] = '  '
   held_out = dataclasses.replace(
-    world.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
+    tiny_datasets.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
   )
   manifest = materialize(held_out, out=tmp_path / 'out', tokenizer='bytes')
   assert manifest['evaluation']['stories']['filters']['empty'] == 1
@@ -411,25 +432,27 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
   assert measured == [['test.0.0', 'test.0.2']] * 2
 
 
-def test_a_missing_field_is_named(world, tmp_path):
-  del world.examples['pairs']['train'][2]['text']['hypothesis']
+def test_a_missing_field_is_named(tiny_datasets, tmp_path):
+  del tiny_datasets.examples['pairs']['train'][2]['text']['hypothesis']
   with pytest.raises(InputError, match=r"'pairs', row 'train.0.2': field .*hypothesis"):
-    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
-def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
-  del world.examples['picks'], world.examples['twins']
+def test_a_missing_dataset_is_refused_or_skipped(tiny_datasets, tmp_path):
+  del tiny_datasets.examples['picks'], tiny_datasets.examples['twins']
   with pytest.raises(InputError, match="'picks': not prepared"):
-    materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', missing='skip'
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', missing='skip'
   )
   assert set(manifest['missing']) == {'picks', 'twins'}
   assert manifest['trained_on'] == ['nli', 'summarization']
   assert Store.open(tmp_path / 'out').datasets == ('pairs', 'stories')
-  world.examples.clear()
+  tiny_datasets.examples.clear()
   with pytest.raises(InputError, match='none of its 3 datasets is prepared'):
-    materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip')
+    materialize(
+      tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip'
+    )
 
 
 @pytest.mark.parametrize(
@@ -449,17 +472,17 @@ def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
     ({}, {'evaluate': ('nlj',)}, "did you mean 'nli'"),
   ],
 )
-def test_bad_arguments_are_named(world, tmp_path, change, given, message):
-  mixture = dataclasses.replace(world.mixture, **change)
+def test_bad_arguments_are_named(tiny_datasets, tmp_path, change, given, message):
+  mixture = dataclasses.replace(tiny_datasets.mixture, **change)
   with pytest.raises(InputError, match=message):
     materialize(mixture, out=tmp_path / 'out', **{'tokenizer': 'bytes'} | given)
   assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_told_by_dataset(world, tmp_path):
+def test_progress_is_told_by_dataset(tiny_datasets, tmp_path):
   calls = []
   materialize(
-    world.mixture,
+    tiny_datasets.mixture,
     out=tmp_path / 'out',
     tokenizer='bytes',
     epochs=2,
@@ -472,21 +495,21 @@ def test_progress_is_told_by_dataset(world, tmp_path):
   ]
 
 
-def test_the_trained_tokenizer_is_kept_in_the_store(world, tmp_path):
-  manifest = materialize(world.mixture, out=tmp_path / 'out', vocab_size=420)
+def test_the_trained_tokenizer_is_kept_in_the_store(tiny_datasets, tmp_path):
+  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
   found = Store.open(tmp_path / 'out').tokenizer()
   assert isinstance(found, tokenizers.SentencePiece)
   assert manifest['tokenizer'] == {
     'name': 'bpe-420', 'file': 'tokenizer.model', 'vocab_size': found.vocab_size,
     'bos_id': None, 'eos_id': 1, 'pad_id': 0, 'unk_id': 2, 'digest': found.digest,
   }  # fmt: skip
-  assert np.max(Store.open(tmp_path / 'out').record('pairs', 0).example.inputs) < 420
+  assert np.max(Store.open(tmp_path / 'out').example('pairs', 0).tokens.inputs) < 420
 
 
-def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
+def test_the_manifest_knows_how_full_the_rows_of_a_run_are(tiny_datasets, tmp_path):
   """Packing changes no draw: the lengths before and after differ by the last window."""
   manifest = materialize(
-    world.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
+    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
     batch_tokens=8192, sequence_length=2048,
   )  # fmt: skip
   found = manifest['plan']

@@ -13,8 +13,8 @@ from flan_jax.errors import InputError
 
 
 @pytest.fixture
-def out(world, tmp_path):
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+def out(tiny_datasets, tmp_path):
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
   return tmp_path / 'out'
 
 
@@ -40,13 +40,13 @@ def test_only_the_damaged_shard_is_made_again(out):
   path = out / 'train' / 'pairs.01.array_record'
   overwrite(path, 3_000, 40)
   with pytest.raises(InputError, match=r'pairs.01.array_record is corrupt') as raised:
-    Store.open(out).records('pairs', range(35, 70))
+    Store.open(out).examples('pairs', range(35, 70))
   assert f'`flan materialize --repair --out {out}`' in str(raised.value)
   lost = shard.lost(out / 'train', 'pairs', 1, 35)
   assert 1 <= len(lost) <= 3  # the records that the forty bytes hit
   assert f'{len(lost)} of its 35 examples are lost' in str(raised.value)
   others = [i for i in range(35) if i not in lost]
-  assert len(Store.open(out).records('pairs', [35 + i for i in others])) == len(others)
+  assert len(Store.open(out).examples('pairs', [35 + i for i in others])) == len(others)
 
   (damage,) = repair(out)
   assert damage.dataset == 'pairs'
@@ -58,8 +58,8 @@ def test_only_the_damaged_shard_is_made_again(out):
 @pytest.mark.parametrize(
   'style', [Style(num_fewshot=2), Style(prompt_style='dataset_name')]
 )
-def test_a_shard_in_another_style_is_made_again_in_it(world, tmp_path, style):
-  mixture = dataclasses.replace(world.mixture, style=style)
+def test_a_shard_in_another_style_is_made_again_in_it(tiny_datasets, tmp_path, style):
+  mixture = dataclasses.replace(tiny_datasets.mixture, style=style)
   out = tmp_path / 'out'
   materialize(mixture, out=out, tokenizer='bytes')
   before = contents(out)
@@ -86,18 +86,18 @@ def test_files_that_are_gone_or_cut_short_come_back(out):
   assert contents(out) == before
 
 
-def test_a_store_whose_raw_data_changed_is_left_as_it_is(world, out):
+def test_a_store_whose_raw_data_changed_is_left_as_it_is(tiny_datasets, out):
   overwrite(out / 'train' / 'pairs.01.array_record', 3_000, 40)
   damaged = contents(out)
-  world.examples['pairs']['train'][9]['premise'] = 'another'
+  tiny_datasets.examples['pairs']['train'][9]['premise'] = 'another'
   with pytest.raises(InputError, match=r"'pairs', epoch 1: .*have changed since"):
     repair(out)
   assert contents(out) == damaged
   assert [path.name for path in out.parent.iterdir()] == ['out']
 
 
-def test_a_tokenizer_cannot_be_made_again(world, tmp_path):
-  materialize(world.mixture, out=tmp_path / 'out', vocab_size=420)
+def test_a_tokenizer_cannot_be_made_again(tiny_datasets, tmp_path):
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
   (tmp_path / 'out' / 'tokenizer.model').unlink()
   with pytest.raises(InputError, match=r'tokenizer.model is not the tokenizer of'):
     repair(tmp_path / 'out')
@@ -106,4 +106,4 @@ def test_a_tokenizer_cannot_be_made_again(world, tmp_path):
 def test_spans_of_rows_are_short():
   assert shard.spans([3, 4, 5, 9]) == '3-5, 9'
   assert shard.spans([]) == ''
-  assert shard.spans(range(0, 100, 2), most=2) == '0, 2, ...'
+  assert shard.spans(range(0, 100, 2), max_spans=2) == '0, 2, ...'

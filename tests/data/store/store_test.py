@@ -13,8 +13,8 @@ from flan_jax.errors import InputError
 
 
 @pytest.fixture
-def out(world, tmp_path):
-  materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+def out(tiny_datasets, tmp_path):
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
   return tmp_path / 'out'
 
 
@@ -24,14 +24,14 @@ def test_lengths_are_those_of_the_examples(out):
     lengths = store.lengths(dataset)
     assert len(lengths) == store.num_examples(dataset) * store.rendered[dataset]
     for entry in (0, 5, len(lengths) - 1):
-      inputs, targets = store.example(dataset, entry)
+      inputs, targets = store.example(dataset, entry).tokens
       assert lengths[entry] == batch.length(len(inputs), len(targets), store.bos_id)
       assert inputs.dtype == targets.dtype == np.int32
 
 
 def test_records_come_in_the_order_asked_for(out):
   store = Store.open(out)
-  ids = [record.example_id for record in store.records('pairs', [9, 0, 9, 36])]
+  ids = [record.example_id for record in store.examples('pairs', [9, 0, 9, 36])]
   assert ids == ['train.0.9', 'train.0.0', 'train.0.9', 'train.0.1']
 
 
@@ -42,7 +42,7 @@ def test_a_plan_is_made_once_and_then_opened(out):
   assert kept.name == plan.digest
   stamp = (kept / 'entry.npy').stat().st_mtime_ns
   again = Store.open(out).plan(seed=3, sequences=30, sequence_length=512)
-  assert [again.row(k) for k in range(30)] == [plan.row(k) for k in range(30)]
+  assert [again.sequence(k) for k in range(30)] == [plan.sequence(k) for k in range(30)]
   assert (kept / 'entry.npy').stat().st_mtime_ns == stamp
 
 
@@ -51,11 +51,11 @@ def test_describe_says_what_stands_where_in_a_row(out):
   plan = store.plan(seed=3, sequences=30, sequence_length=512)
   for k in (0, 11):
     found = describe(store, plan, k)
-    row = store.row(plan, k)
-    assert list(found) == ['row', 'length', 'segments']
-    assert (found['row'], found['length']) == (k, int(np.sum(row.segment_ids > 0)))
+    row = store.sequence(plan, k)
+    assert list(found) == ['sequence', 'length', 'segments']
+    assert (found['sequence'], found['length']) == (k, int(np.sum(row.segment_ids > 0)))
     assert found['length'] == plan.used(k)
-    drawn = plan.row(k)
+    drawn = plan.sequence(k)
     assert [s['dataset'] for s in found['segments']] == [
       dataset for dataset, _ in drawn
     ]
@@ -64,7 +64,7 @@ def test_describe_says_what_stands_where_in_a_row(out):
     ):
       at = np.flatnonzero(row.segment_ids == number)
       assert (segment['start'], segment['length']) == (at[0], len(at))
-      record = store.record(dataset, entry)
+      record = store.example(dataset, entry)
       assert (segment['example_id'], segment['template']) == (
         record.example_id,
         record.template,
@@ -123,7 +123,7 @@ def test_a_corrupt_shard_is_named(out):
     InputError,
     match='train/pairs.00.array_record is corrupt at examples 3 .* of its 35 examples are lost',
   ):
-    Store.open(out).record('pairs', 3)
+    Store.open(out).example('pairs', 3)
 
 
 def test_a_corrupt_index_is_named(out):
@@ -149,11 +149,11 @@ def test_many_shards_are_read_with_few_open(out, monkeypatch):
   """A process may open about a thousand files; a store may have more shards."""
   monkeypatch.setattr('flan_jax.data.store.store.READERS', 2)
   store = Store.open(out)
-  want = {name: Store.open(out).records(name, [0]) for name in store.datasets}
+  want = {name: Store.open(out).examples(name, [0]) for name in store.datasets}
   for _ in range(2):
     for name in store.datasets:
       for entry in (0, store.num_examples(name)):
-        assert store.record(name, entry).example_id == want[name][0].example_id
+        assert store.example(name, entry).example_id == want[name][0].example_id
   assert len(store._readers) == 2
 
 
@@ -162,6 +162,6 @@ def test_what_the_store_does_not_hold_is_named(out):
   with pytest.raises(InputError, match="dataset 'pair': .* did you mean 'pairs'"):
     store.lengths('pair')
   with pytest.raises(InputError, match="entry 70 of 'pairs': must be 0 to 69"):
-    store.record('pairs', 70)
+    store.example('pairs', 70)
   with pytest.raises(InputError, match=r'twins.tst: .* did you mean .twins.test'):
     store.evaluation_examples('twins', 'tst')

@@ -69,11 +69,13 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
   assert digests(tmp_path / '1') == digests(tmp_path / '2')
   store = Store.open(tmp_path / '2')
   count = store.num_examples('mini_copa')
-  records = store.records('mini_copa', range(2 * count))
+  records = store.examples('mini_copa', range(2 * count))
   examples = [record.example_id for record in records[:count]]
   for record in records:
     assert len(record.exemplars) == 3
-    assert set(record.exemplars) <= set(examples[: few_shot.ROWS]) - {record.example_id}
+    assert set(record.exemplars) <= set(examples[: few_shot.POOL_SIZE]) - {
+      record.example_id
+    }
   assert store.manifest['datasets']['mini_copa']['num_fewshot'] == {'3': 2 * count}
 
 

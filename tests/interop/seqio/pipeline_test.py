@@ -36,10 +36,10 @@ def registries():
 
 def stored(store, name):
   """(inputs, targets) of epoch 0 of a dataset -> how often."""
-  records = store.records(name, range(store.num_examples(name)))
+  records = store.examples(name, range(store.num_examples(name)))
   return collections.Counter(
     (tuple(example.inputs.tolist()), tuple(example.targets.tolist()))
-    for example in (record.example for record in records)
+    for example in (record.tokens for record in records)
   )
 
 

@@ -1,8 +1,8 @@
-"""Worlds whose truth is known, and how often the intervals of evaluations cover it.
+"""Populations whose truth is known, and how often the intervals of evaluations cover it.
 
-  python tests/worlds.py   # the table of docs/evaluation.md; five minutes
+  python tests/populations.py   # the table of docs/evaluation.md; five minutes
 
-A world says how likely an example has k of T templates right. Intervals look at the
+A population says how likely an example has k of T templates right. Intervals look at the
 values of the examples alone, so that an evaluation of n examples is one draw of how
 many have which value, and 4,000 evaluations cost milliseconds.
 """
@@ -33,7 +33,7 @@ SOME_PAIRS = ((0.97, 0.97), (0.97, 0.95), (0.999, 0.97), (0.75, 0.5), (0.05, 0.0
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class Population:
   """Values of one example with their probabilities, under one model or two.
 
   Attributes:
@@ -86,26 +86,26 @@ class World:
     )
 
 
-def beta(rate: float, correlation: float, templates: int = TEMPLATES) -> World:
+def beta(rate: float, correlation: float, templates: int = TEMPLATES) -> Population:
   """Templates that agree about an example as a beta distribution says."""
   strength = 1 / correlation - 1
   count = np.arange(templates + 1)
   law = stats.betabinom(templates, rate * strength, (1 - rate) * strength)
-  return _world(f'beta {rate} {correlation}', count / templates, law.pmf(count))
+  return _population(f'beta {rate} {correlation}', count / templates, law.pmf(count))
 
 
-def normal(rate: float, correlation: float, *, spread: float = 0.8) -> World:
+def normal(rate: float, correlation: float, *, spread: float = 0.8) -> Population:
   """Templates with rates of their own, that share a normal effect of the example."""
   chances = _given(rate, correlation, _GRID, spread=spread)
   values = np.arange(TEMPLATES + 1) / TEMPLATES
-  return _world(f'normal {rate} {correlation}', values, _WEIGHTS @ chances)
+  return _population(f'normal {rate} {correlation}', values, _WEIGHTS @ chances)
 
 
-def independent(rate: float) -> World:
+def independent(rate: float) -> Population:
   """Templates that have nothing to do with each other."""
   count = np.arange(TEMPLATES + 1)
   chances = stats.binom.pmf(count, TEMPLATES, rate)
-  return _world(f'independent {rate}', count / TEMPLATES, chances)
+  return _population(f'independent {rate}', count / TEMPLATES, chances)
 
 
 def pair(
@@ -115,7 +115,7 @@ def pair(
   together: float,
   correlations: tuple[float, float] = (0.0, 0.0),
   templates: tuple[int, int] = (TEMPLATES, TEMPLATES),
-) -> World:
+) -> Population:
   """Two models, whose effects of an example have something in common.
 
   Args:
@@ -139,7 +139,7 @@ def pair(
   return _pair(name, joint, templates)
 
 
-def nearly_the_same(rate: float, correlation: float, changed: float) -> World:
+def nearly_the_same(rate: float, correlation: float, changed: float) -> Population:
   """A tuned model that says what the base says, but is wholly right here and there."""
   count = np.arange(TEMPLATES + 1)
   strength = 1 / correlation - 1
@@ -149,11 +149,11 @@ def nearly_the_same(rate: float, correlation: float, changed: float) -> World:
   return _pair(f'nearly {rate} {correlation} {changed}', joint, (TEMPLATES, TEMPLATES))
 
 
-def _pair(name: str, joint: np.ndarray, templates: tuple[int, int]) -> World:
+def _pair(name: str, joint: np.ndarray, templates: tuple[int, int]) -> Population:
   ours, theirs = (np.arange(count + 1) / count for count in templates)
   values, base = (of.ravel() for of in np.meshgrid(ours, theirs, indexing='ij'))
-  world = _world(name, values, joint.ravel())
-  return dataclasses.replace(world, base=base, templates=templates)
+  population = _population(name, values, joint.ravel())
+  return dataclasses.replace(population, base=base, templates=templates)
 
 
 _GRID = np.linspace(-5, 5, 61)
@@ -179,11 +179,11 @@ def _given(rate, correlation, effect, *, templates=TEMPLATES, spread=0.0) -> np.
   return found
 
 
-def _world(name: str, values: np.ndarray, chances: np.ndarray) -> World:
-  return World(name, values, chances / chances.sum())
+def _population(name: str, values: np.ndarray, chances: np.ndarray) -> Population:
+  return Population(name, values, chances / chances.sum())
 
 
-def ten_templates() -> Iterator[World]:
+def ten_templates() -> Iterator[Population]:
   for rate in RATES:
     yield independent(rate)
     for correlation in CORRELATIONS:
@@ -191,7 +191,7 @@ def ten_templates() -> Iterator[World]:
       yield normal(rate, correlation)
 
 
-def pairs_of_one(pairs=PAIRS, togethers=(0.0, 0.6, 0.9)) -> Iterator[World]:
+def pairs_of_one(pairs=PAIRS, togethers=(0.0, 0.6, 0.9)) -> Iterator[Population]:
   for rates, together in itertools.product(pairs, togethers):
     yield pair(*rates, together=together, templates=(1, 1))
 
@@ -205,12 +205,12 @@ def pairs_of_ten(
   togethers=(0.0, 0.6),
   correlations=tuple((c, c) for c in CORRELATIONS),
   templates=(TEMPLATES, TEMPLATES),
-) -> Iterator[World]:
+) -> Iterator[Population]:
   for rates, together, within in itertools.product(pairs, togethers, correlations):
     yield pair(*rates, together=together, correlations=within, templates=templates)
 
 
-def pairs_nearly_the_same() -> Iterator[World]:
+def pairs_nearly_the_same() -> Iterator[Population]:
   for rate, correlation, changed in itertools.product(
     (0.05, 0.5, 0.9), (0.1, 0.6), (0.01, 0.05, 0.2)
   ):
@@ -219,12 +219,12 @@ def pairs_nearly_the_same() -> Iterator[World]:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """How often the interval of `n` examples of a world covered the truth.
+  """How often the interval of `n` examples of a population covered the truth.
 
   `differing` is how many examples are expected to differ, each counted by how much.
   """
 
-  world: str
+  population: str
   n: int
   covered: float
   differing: float
@@ -242,19 +242,19 @@ def one_template() -> list[Cell]:
   return cells
 
 
-def drawn(worlds: Iterable[World], *, draws: int = DRAWS) -> list[Cell]:
-  """Every world at every size."""
+def drawn(populations: Iterable[Population], *, draws: int = DRAWS) -> list[Cell]:
+  """Every population at every size."""
   generator = np.random.default_rng(0)
   cells = []
-  for world, n in itertools.product(worlds, SIZES):
-    moments = world.draw(n, generator, draws)
-    if world.base is None:
+  for population, n in itertools.product(populations, SIZES):
+    moments = population.draw(n, generator, draws)
+    if population.base is None:
       limits, differing = intervals.of_mean(*moments, n), np.inf
     else:
-      limits = intervals.of_pair(moments, n, templates=world.templates)
-      differing = n * world.differing
-    covered = float(_covers(limits, world.truth).mean())
-    cells.append(Cell(world.name, n, covered, differing))
+      limits = intervals.of_pair(moments, n, templates=population.templates)
+      differing = n * population.differing
+    covered = float(_covers(limits, population.truth).mean())
+    cells.append(Cell(population.name, n, covered, differing))
   return cells
 
 
@@ -389,7 +389,7 @@ def few_fit(
 
 
 def whole() -> dict[str, list[Cell]]:
-  """Every family of worlds: name -> its cells."""
+  """Every family of populations: name -> its cells."""
   return {
     'mean, one template (exact)': one_template(),
     'mean, ten templates': drawn(ten_templates()),

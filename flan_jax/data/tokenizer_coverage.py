@@ -1,4 +1,4 @@
-"""Losses: what a tokenizer cannot give back of the text that it is given.
+"""CoverageCounter: what a tokenizer cannot give back of the text that it is given.
 
 A vocabulary may lack letters, which become unknown tokens, and may erase newlines or
 braces without a trace. Unknown tokens are counted in all examples; every CHECKED-th
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.data.preprocess import Rendered
+from flan_jax.data.preprocess import RenderedExample
 from flan_jax.data.tokenizers import Tokenizer
 
 CHECKED = 8
@@ -20,7 +20,7 @@ CHECKED = 8
 _NAMED = 3
 
 
-class Losses:
+class CoverageCounter:
   """Counts the losses of one dataset.
 
   Attributes:
@@ -32,9 +32,9 @@ class Losses:
     self._counts = collections.Counter(inputs=0, targets=0, checked=0, changed=0)
     self._seen = 0
 
-  def add(self, rendered: Rendered) -> None:
+  def add(self, rendered: RenderedExample) -> None:
     """Counts one example."""
-    example, prompt = rendered.example, rendered.prompt
+    example, prompt = rendered.tokens, rendered.prompt
     unk_id = self.tokenizer.unk_id
     if unk_id is not None:
       self._counts['inputs'] += int(np.count_nonzero(example.inputs == unk_id))
@@ -62,7 +62,7 @@ class Losses:
 
 
 def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-  """The sum of several `Losses.as_json`."""
+  """The sum of several `CoverageCounter.as_json`."""
   parts = list(parts)
   return {
     'unknown': {

@@ -12,13 +12,13 @@ fetch = pytest.importorskip(
 )
 tfds = pytest.importorskip('tensorflow_datasets')
 
-ROWS = pathlib.Path(__file__).parents[1] / 'rows'
+EXAMPLES = pathlib.Path(__file__).parents[1] / 'examples'
 NAMES = list(dict.fromkeys(d.tfds for d in registry.datasets('flan').values()))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_two_rows_fit_the_features_of_their_builder(name):
-  (path,) = fetch.split_files(name, ROWS).values()
+  (path,) = fetch.split_files(name, EXAMPLES).values()
   features = tfds.builder(name).info.features
   records = [json.loads(line) for line in path.open(encoding='utf-8')]
   assert len(records) == 2
@@ -27,5 +27,5 @@ def test_two_rows_fit_the_features_of_their_builder(name):
 
 
 def test_every_file_of_rows_belongs_to_a_declared_dataset():
-  used = {p for name in NAMES for p in fetch.split_files(name, ROWS).values()}
-  assert set(ROWS.rglob('*.jsonl')) == used
+  used = {p for name in NAMES for p in fetch.split_files(name, EXAMPLES).values()}
+  assert set(EXAMPLES.rglob('*.jsonl')) == used
