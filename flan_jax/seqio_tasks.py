@@ -1,9 +1,9 @@
-"""Importing this module registers every task and mixture with seqio.
+"""Registers every task and mixture with seqio when it is imported.
 
-For t5x and any other seqio user: `import flan_jax.seqio_tasks`. The vocabulary is the
-one that the environment variable FLAN_TOKENIZER names (a SentencePiece model, or a
-Hugging Face tokenizer.json), or bytes; call
-`flan_jax.interop.seqio.tasks.register` yourself for anything else.
+For t5x and any other seqio user: `import flan_jax.seqio_tasks`. The environment
+variable FLAN_TOKENIZER names the vocabulary (a SentencePiece model or a Hugging Face
+tokenizer.json); the default is bytes. Call `flan_jax.interop.seqio.tasks.register`
+yourself for anything else.
 """
 
 import seqio
@@ -16,7 +16,7 @@ from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 
 
 def vocabulary() -> seqio.Vocabulary:
-  """The vocabulary that the environment asks for."""
+  """The vocabulary that FLAN_TOKENIZER names; bytes if it is unset."""
   path = gin.environment('FLAN_TOKENIZER')
   if path is None:
     return seqio.ByteVocabulary()

@@ -1,1 +1,1 @@
-"""Tokenizers, the store of rendered examples, the plan of rows, the loader."""
+"""Tokenizers, the store of rendered examples, the packing plan, the loader."""

@@ -1,8 +1,8 @@
-"""Rows: examples laid end to end, as the arrays a decoder trains on. numpy only.
+"""Batches: examples packed into the arrays that a decoder trains on. numpy only.
 
-One example is the sequence `[BOS] inputs EOS targets EOS` (FLAN section 2.4: inputs
-and targets are separated by EOS); the model reads all of it but the last token and
-predicts all of it but the first, and the loss counts what belongs to the targets.
+One example is `[BOS] inputs EOS targets EOS` (FLAN section 2.4: EOS separates inputs
+and targets). The model reads all tokens but the last and predicts all but the first;
+the loss covers the targets.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ class TokenizedExample(NamedTuple):
   """Token ids of one example, without BOS and EOS.
 
   Attributes:
-    inputs: int32 [n], what the model reads.
-    targets: int32 [m], what it writes.
+    inputs: int32 [n], the prompt.
+    targets: int32 [m], the answer.
   """
 
   inputs: np.ndarray
@@ -27,13 +27,13 @@ class TokenizedExample(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """Packed rows. `assemble` makes one row of arrays [L]; `stack` makes [B, L].
+  """Packed sequences. `assemble` makes one of arrays [L]; `stack` makes [B, L].
 
   Attributes:
-    tokens: int32, what the model reads; 0 in padding.
-    targets: int32, the next token of each position; 0 in padding.
-    loss_mask: float32, 1 where the target belongs to an answer (its EOS included).
-    segment_ids: int32, 1, 2, ... per example of the row; 0 in padding.
+    tokens: int32, tokens that the model reads; 0 in padding.
+    targets: int32, the next token at each position; 0 in padding.
+    loss_mask: float32, 1 if the target belongs to an answer (its EOS included).
+    segment_ids: int32, 1, 2, ... per example of the sequence; 0 in padding.
     positions: int32, from 0 in each example.
   """
 
@@ -45,9 +45,9 @@ class Batch(NamedTuple):
 
 
 def length(n_inputs, n_targets, bos_id: int | None):
-  """Positions that an example takes up in a row; elementwise on arrays.
+  """Number of tokens of an example in a packed sequence; elementwise on arrays.
 
-  The whole sequence less its last token, which is only ever predicted.
+  The last token is not counted: it is only ever predicted.
   """
   return n_inputs + n_targets + (1 if bos_id is None else 2)
 
@@ -59,12 +59,12 @@ def assemble(
   bos_id: int | None,
   eos_id: int,
 ) -> Batch:
-  """Lays `examples` end to end in one row: a Batch of arrays [sequence_length].
+  """Packs `examples` into one sequence: a Batch of arrays [sequence_length].
 
   Raises:
-    InputError: if they do not fit.
+    InputError: if the examples do not fit.
   """
-  row = Batch(
+  out = Batch(
     tokens=np.zeros(sequence_length, np.int32),
     targets=np.zeros(sequence_length, np.int32),
     loss_mask=np.zeros(sequence_length, np.float32),
@@ -75,31 +75,31 @@ def assemble(
   end = np.array([eos_id], np.int32)
   start = 0
   for segment, (inputs, targets) in enumerate(examples, start=1):
-    sequence = np.concatenate([head, inputs, end, targets, end])
-    stop = start + len(sequence) - 1
+    joined = np.concatenate([head, inputs, end, targets, end])
+    stop = start + len(joined) - 1
     if stop > sequence_length:
       total = sum(length(len(e.inputs), len(e.targets), bos_id) for e in examples)
       raise InputError(
-        f'sequence_length {sequence_length}: the examples of the row take up {total} positions; '
+        f'sequence_length {sequence_length}: the examples have {total} tokens; '
         f'must be at least {total}'
       )
-    row.tokens[start:stop] = sequence[:-1]
-    row.targets[start:stop] = sequence[1:]
-    row.loss_mask[stop - len(targets) - 1 : stop] = 1
-    row.segment_ids[start:stop] = segment
-    row.positions[start:stop] = np.arange(stop - start)
+    out.tokens[start:stop] = joined[:-1]
+    out.targets[start:stop] = joined[1:]
+    out.loss_mask[stop - len(targets) - 1 : stop] = 1
+    out.segment_ids[start:stop] = segment
+    out.positions[start:stop] = np.arange(stop - start)
     start = stop
-  return row
+  return out
 
 
-def stack(rows: Sequence[Batch]) -> Batch:
-  """Rows of arrays [L] as one Batch of arrays [B, L]."""
-  return Batch(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
+def stack(sequences: Sequence[Batch]) -> Batch:
+  """Stacks sequences of arrays [L] into one Batch of arrays [B, L]."""
+  return Batch(*(np.stack(arrays) for arrays in zip(*sequences, strict=True)))
 
 
-def sequence_digest(row: Batch) -> str:
-  """sha256 (hex) of the five arrays of one row [L]: what two runs compare."""
+def sequence_digest(sequence: Batch) -> str:
+  """sha256 (hex) of the five arrays [L] of one sequence, to compare two runs."""
   digest = hashlib.sha256()
-  for array, dtype in zip(row, ('<i4', '<i4', '<f4', '<i4', '<i4'), strict=True):
+  for array, dtype in zip(sequence, ('<i4', '<i4', '<f4', '<i4', '<i4'), strict=True):
     digest.update(np.ascontiguousarray(array, dtype).tobytes())
   return digest.hexdigest()

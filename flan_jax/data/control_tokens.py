@@ -1,8 +1,8 @@
-"""Control tokens of a `tokenizer.json`: which they are, and how text is kept from them.
+"""Control tokens of a `tokenizer.json`: finds them and keeps text from becoming one.
 
-`tokenizers` turns text that spells an added token into that token. Here control tokens
-are renamed, before the file is loaded, to names that no text spells: their ids stay
-where they were, and the text `<|im_end|>` is tokenized like any other.
+`tokenizers` turns text that spells an added token into that token. This module renames
+control tokens, before the file is loaded, to names that no text spells: their ids do
+not change, and the text `<|im_end|>` is tokenized like any other.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ ROLES = ('bos', 'eos', 'pad', 'unk', 'sep', 'cls', 'mask')
 """Roles that a tokenizer_config.json gives to tokens, as `eos_token`."""
 
 _RESERVED = re.compile(r'<[|\uff5c].*[|\uff5c]>', re.DOTALL)
-"""How released models write the tokens that mark turns: `<|im_start|>`."""
+"""Form of the turn markers of released models, as `<|im_start|>`."""
 
 
 class Vocabulary(NamedTuple):
@@ -25,7 +25,7 @@ class Vocabulary(NamedTuple):
     ids: token -> id, of the model and of the added tokens.
     pieces: tokens of the model itself.
     special: added tokens marked special.
-    unk: the token that stands for what the model lacks; None where it has none.
+    unk: the token for text outside the vocabulary; None if the model has none.
   """
 
   ids: Mapping[str, int]
@@ -38,7 +38,7 @@ def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
   """Reads the tokens of a parsed tokenizer.json.
 
   Raises:
-    LookupError, TypeError, ValueError: it is not one.
+    LookupError, TypeError, ValueError: if it is not a tokenizer.json.
   """
   model = file['model']
   pieces = model['vocab']
@@ -57,12 +57,12 @@ def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
 
 
 def find(known: Vocabulary, roles: Iterable[str]) -> frozenset[str]:
-  """The tokens that text never becomes.
+  """Finds the control tokens, which text never becomes.
 
-  Those are the tokens of a role, and of the added tokens marked special those that
-  came with the model: they stand in its own vocabulary, or look like `<|im_start|>`.
-  The other added tokens a user has added on purpose. A token of one character is
-  none: nothing else could spell that character.
+  These are the tokens with a role, and the special added tokens that came with the
+  model: those in its own vocabulary, or of the form `<|im_start|>`. Other added tokens
+  are a user's own. A token of one character is never a control token: nothing else
+  could spell that character.
   """
   own = {
     token
@@ -81,11 +81,11 @@ def hide(
 
   Args:
     file: the tokenizer.json.
-    control: tokens, as `find` gives them.
+    control: control tokens, from `find`.
     ids: token -> id.
 
   Returns:
-    The file with other names, and token -> its new name.
+    The renamed file, and control token -> new name.
   """
   control = sorted(control)
   stamp = hashlib.sha256(json.dumps(control).encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""`flan fetch`: prepares raw datasets with TFDS, from their sources or from a folder.
+"""Prepares raw datasets with TFDS, from their sources or from a folder (`flan fetch`).
 
 A folder holds JSON Lines as `<builder>/<config>/<split>.jsonl` (config `default` for a
 builder without configs), one record a line in the builder's own shape. It becomes a
-prepared TFDS dataset of the same name, config and version, that every TFDS user can
-read; each record is checked against the builder's features before anything is written.
+prepared TFDS dataset of the same name, config and version, readable with TFDS alone.
+Every record is checked against the builder's features before anything is written.
 """
 
 import contextlib
@@ -31,16 +31,16 @@ from flan_jax.runtime.progress import Progress
 
 
 class Fetched(NamedTuple):
-  """What became of one TFDS dataset.
+  """Result for one TFDS dataset.
 
   Attributes:
-    datasets: names of the declared datasets it serves.
+    datasets: names of the declared datasets that read it.
     tfds: TFDS name, config and version.
     standing: `ready`, `partial` (fewer examples than declared) or `missing`.
-    state: `prepared`, `ready` (it was there already), `absent` or `failed`.
-    examples: TFDS split -> examples.
-    cause: why it is missing: one of CAUSES; '' if it is not.
-    note: what was clamped, or why it failed and what to do.
+    state: `prepared`, `ready` (already prepared), `absent` or `failed`.
+    examples: TFDS split -> number of examples.
+    cause: one of CAUSES if it is missing; else ''.
+    note: clamped splits, or the reason of a failure and its remedy.
   """
 
   datasets: tuple[str, ...]
@@ -53,19 +53,19 @@ class Fetched(NamedTuple):
 
 
 CAUSES = {
-  'version': 'TFDS has it no more, or not yet: install a tensorflow-datasets that has '
-  'that version, or give a copy with --from DIR',
-  'manual': 'download it by hand, then start again',
-  'checksum': 'the file is not the one that TFDS knows: start again in case it was cut '
-  'short; if it stays so its source has changed: give a copy with --from DIR',
-  'dead link': 'the source is gone: give a copy with --from DIR',
-  'network': 'no answer: start again when there is a network; what was downloaded is '
-  'kept',
-  'disk': 'make room, then start again; what was downloaded is kept',
+  'version': 'the installed TFDS lacks it: install a tensorflow-datasets that has '
+  'that version, or pass a copy with --from DIR',
+  'manual': 'download it by hand, then rerun',
+  'checksum': 'the file is not the one that TFDS expects: rerun in case the download '
+  'was truncated; if the error stays, the source has changed: pass a copy with '
+  '--from DIR',
+  'dead link': 'the source is gone: pass a copy with --from DIR',
+  'network': 'no answer: rerun when the network is up; finished downloads are kept',
+  'disk': 'free some space, then rerun; finished downloads are kept',
   'not in the folder': 'add it there, or download it without --from',
-  'failed': 'give a copy with --from DIR if you have one',
+  'failed': 'pass a copy with --from DIR if you have one',
 }
-"""Why a dataset is missing -> what to do."""
+"""Cause of a missing dataset -> remedy."""
 
 
 def _missing(names: tuple[str, ...], tfds_name: str, cause: str, why: str) -> Fetched:
@@ -84,21 +84,21 @@ def fetch(
 ) -> list[Fetched]:
   """Prepares the TFDS datasets behind `datasets`.
 
-  What TFDS has downloaded or prepared before is not fetched again.
+  TFDS does not fetch again what it has downloaded or prepared before.
 
   Args:
-    datasets: declarations; those that share a TFDS dataset are prepared once.
+    datasets: declarations; a TFDS dataset that several share is prepared once.
     data_dir: TFDS data directory; None for TFDS's default.
-    folder: JSON Lines to read in place of the datasets' own sources.
-    workers: datasets fetched at a time, each by a process of its own.
-    progress: where to say what is happening.
+    folder: folder of JSON Lines, read in place of the datasets' own sources.
+    workers: number of datasets fetched at a time, one process each.
+    progress: receives one line per dataset.
 
   Returns:
-    One entry per TFDS dataset; a download that fails does not stop the others.
+    One entry per TFDS dataset; a failed download does not stop the others.
 
   Raises:
-    InputError: at a record that does not fit (file, line, field); what was prepared
-      before stays, nothing half-written does.
+    InputError: if a record does not fit (names file, line and field). Datasets prepared
+      before it stay; nothing half-written does.
   """
   if folder is not None and not pathlib.Path(folder).is_dir():
     raise InputError(f'--from {folder!r}: no such folder')
@@ -111,8 +111,8 @@ def fetch(
   def report(state: str, name: str, _: int) -> None:
     progress.line(f'{next(done)}/{len(groups)} {name}: {state}')
 
-  with tempfile.TemporaryDirectory(prefix='flan-fetch-') as said:
-    files = [pathlib.Path(said, f'{number}.json') for number in range(len(groups))]
+  with tempfile.TemporaryDirectory(prefix='flan-fetch-') as results:
+    files = [pathlib.Path(results, f'{number}.json') for number in range(len(groups))]
     calls = [
       functools.partial(
         _fetch_to, str(file), name, [(d.name, d.family) for d in members], data_dir,
@@ -133,9 +133,9 @@ def _fetch_to(
   folder: str | None,
   report: worker_pool.Report,
 ) -> None:
-  """Prepares one TFDS dataset and writes what became of it to `file`."""
+  """Prepares one TFDS dataset and writes the result to `file`."""
   datasets = [registry.get(short, family=family) for short, family in members]
-  # TFDS logs every file that it opens, urllib3 every time that it tries again.
+  # TFDS logs every file that it opens, urllib3 every retry.
   absl_logging.set_verbosity(absl_logging.ERROR)
   logging.getLogger('urllib3').setLevel(logging.ERROR)
   found = _fetch_one(name, datasets, data_dir, folder)
@@ -174,7 +174,7 @@ def _fetch_one(name, members, data_dir, folder) -> Fetched:
 
 
 def clamped(members: Iterable[Dataset], examples: dict[str, int]) -> Iterator[str]:
-  """Says which declared splits the data is too small for, and what they became."""
+  """Describes each declared split that the data is too small for."""
   for dataset in members:
     for split, part in dataset.resolve_splits(examples).items():
       declared, real = (
@@ -187,7 +187,7 @@ def clamped(members: Iterable[Dataset], examples: dict[str, int]) -> Iterator[st
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """TFDS prints to standard output, which belongs to the verb's own result."""
+  """Silences TFDS, which prints to the standard output of the verb."""
   tfds.disable_progress_bar()
   with contextlib.redirect_stdout(io.StringIO()):
     yield
@@ -198,7 +198,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _why(builder: tfds.core.DatasetBuilder, error: BaseException) -> tuple[str, str]:
-  """(one of CAUSES, what happened) of a preparation that failed."""
+  """Returns (one of CAUSES, reason) for a failed preparation."""
   text = str(error)
   kinds = {kind.__name__ for kind in type(error).__mro__}
   manual = getattr(builder, 'MANUAL_DOWNLOAD_INSTRUCTIONS', None)
@@ -209,7 +209,7 @@ def _why(builder: tfds.core.DatasetBuilder, error: BaseException) -> tuple[str, 
   code = re.search(r'HTTP code: (\d+)|HTTP Error (\d+)', text)
   if code:
     number = int(code[1] or code[2])
-    # 408, 429 and 5xx may pass; the others say that the file is not there (for us).
+    # 408, 429 and 5xx are temporary; with other codes the file cannot be had.
     passing = number >= 500 or number in (408, 429)
     return 'network' if passing else 'dead link', _first_line(error)
   if kinds & {'ConnectionError', 'Timeout', 'URLError', 'TimeoutError', 'SSLError'}:
@@ -228,7 +228,7 @@ def _relative(name: str) -> pathlib.Path:
 
 
 def _clear_interrupted(builder: tfds.core.DatasetBuilder) -> None:
-  """Removes what a killed preparation of this very dataset left behind."""
+  """Removes what a killed preparation of this dataset left behind."""
   final = pathlib.Path(builder.data_path)
   for left in final.parent.glob(f'incomplete.*_{final.name}'):
     shutil.rmtree(left)
@@ -240,7 +240,7 @@ def split_files(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields (line number, record); blank lines are passed over."""
+  """Yields (line number, record); skips blank lines."""
   with path.open(encoding='utf-8') as file:
     number = 0
     try:
@@ -259,7 +259,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _keys(spec: Any, value: Any, path: str = '') -> Iterator[str]:
-  """Names the fields that `value` lacks or that the features do not know."""
+  """Yields a message for each missing or unknown field of `value`."""
   if isinstance(spec, tfds.features.Sequence):
     spec = spec.feature
     if not isinstance(spec, tfds.features.FeaturesDict):
@@ -287,7 +287,7 @@ def check(features: Any, record: dict[str, Any], where: str) -> None:
   """Checks one record against the builder's features.
 
   Raises:
-    InputError: naming the file, the line, and what does not fit.
+    InputError: if the record does not fit; names file, line and field.
   """
   for complaint in _keys(features, record):
     raise InputError(f'{where}: {complaint}')
@@ -307,7 +307,7 @@ def prepare(builder: tfds.core.DatasetBuilder, files: dict[str, pathlib.Path]) -
       check(features, record, f'{path}:{number}')
       count += 1
     if not count:
-      raise InputError(f'{path}: no record; a split holds at least one')
+      raise InputError(f'{path}: no records; must have at least 1')
   config = builder.builder_config.name if builder.builder_config else None
   with _quiet():
     tfds.dataset_builders.store_as_tfds_dataset(

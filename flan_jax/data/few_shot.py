@@ -1,7 +1,7 @@
-"""Exemplars: examples shown with their answers before a few-shot prompt (FLAN section 4.4).
+"""Few-shot prompts: exemplars with answers before the prompt (FLAN section 4.4).
 
-They are training examples of the same dataset, drawn by a hash of the row's own name, so
-that a prompt is the same whoever asks for it: the store, a seqio Task, the evaluator.
+Exemplars are training examples of the same dataset, drawn by a hash of the example's
+id. A prompt is therefore the same in the store, a seqio Task and the evaluator.
 """
 
 import itertools
@@ -15,21 +15,21 @@ from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 
 POOL_SIZE = 1024
-"""Exemplars come from the first so many training examples, which TFDS has shuffled."""
+"""Exemplars come from the first POOL_SIZE training examples, which TFDS shuffled."""
 
 MAX_TOKENS = 960
-"""Most tokens of a few-shot prompt, exemplars and question together."""
+"""Maximum number of tokens of a few-shot prompt, exemplars included."""
 
 Count = Callable[[Sequence[str]], Sequence[int]]
-"""Number of tokens of each text."""
+"""Counts the tokens of each text."""
 
 
 class Shown(NamedTuple):
   """A few-shot prompt.
 
   Attributes:
-    prompt: what is read and written.
-    exemplars: ids of the examples shown, in their order.
+    prompt: inputs, exemplars included, and targets.
+    exemplars: ids of the exemplars, in order.
   """
 
   prompt: Prompt
@@ -37,12 +37,12 @@ class Shown(NamedTuple):
 
 
 class FewShotPool:
-  """The examples of one dataset that can be shown, and how many are.
+  """Examples of one dataset that can be exemplars.
 
   Attributes:
     dataset: the declaration.
-    num_fewshot: most exemplars of a prompt.
-    seed: template seed, of the draws.
+    num_fewshot: maximum number of exemplars of a prompt.
+    seed: template seed, for the draws.
   """
 
   def __init__(
@@ -55,12 +55,15 @@ class FewShotPool:
     count: Count,
     exemplar: Callable[[Dataset, int, Example], str] = prompt_lib.exemplar,
   ):
-    """Takes the first POOL_SIZE of `examples`, which are training examples in stored order.
+    """Takes the first POOL_SIZE of `examples`, leaving out blank answers.
 
-    An example whose answer is blank is never shown.
-
-    `exemplar` puts one example into words with its answer, and what parts it from the
-    next.
+    Args:
+      dataset: see the class.
+      examples: training examples in stored order.
+      num_fewshot: see the class.
+      seed: see the class.
+      count: counts the tokens of each text.
+      exemplar: renders one example with its answer and the separator after it.
     """
     self.dataset = dataset
     self.num_fewshot = num_fewshot
@@ -68,56 +71,56 @@ class FewShotPool:
     self._count = count
     self._exemplar = exemplar
     shown = (example for example in examples if not example.answer.is_blank)
-    self._rows = list(itertools.islice(shown, POOL_SIZE))
+    self._examples = list(itertools.islice(shown, POOL_SIZE))
     self._sizes: dict[tuple[str, int], int] = {}
-    if not self._rows:
+    if not self._examples:
       raise InputError(
         f'dataset {dataset.name!r}: no training examples to show as exemplars'
       )
 
   def draw(self, example: Example, epoch: int) -> list[Example]:
-    """The exemplars of `example` in `epoch`, each another example; fewer if there are none."""
+    """Draws up to `num_fewshot` exemplars for `example` in `epoch`, all different."""
     return list(itertools.islice(self._walk(example, epoch), self.num_fewshot))
 
   def _walk(self, example: Example, epoch: int) -> Iterator[Example]:
-    """Rows other than `example` in a seeded order, each once."""
-    left = list(range(len(self._rows)))
+    """Yields every other example once, in a seeded order."""
+    left = list(range(len(self._examples)))
     while left:
       names = ('exemplar', self.seed, example.example_id, epoch, len(left))
       at = stable_hash.key(*names) % len(left)
       left[at], left[-1] = left[-1], left[at]
-      other = self._rows[left.pop()]
+      other = self._examples[left.pop()]
       if other.example_id != example.example_id and other.values != example.values:
         yield other
 
   def prompt(
     self, example: Example, template: int, epoch: int, *, max_tokens: int = MAX_TOKENS
   ) -> Shown:
-    """`example` in words after as many of its exemplars as fit, up to `num_fewshot`.
+    """Renders `example` after as many of its exemplars as fit, up to `num_fewshot`.
 
     The exemplars are those of `draw` up to the first that does not fit: none is cut,
-    and none is passed over for being long. Where not even one fits the prompt is the
+    and none is skipped for being long. If not even one fits, the prompt is the
     zero-shot one, however long.
 
     Args:
-      example: what is asked.
-      template: puts the example and its exemplars into words.
-      epoch: another epoch draws other exemplars.
-      max_tokens: most tokens of the prompt.
+      example: the example to answer.
+      template: index of the template of the example and its exemplars.
+      epoch: number of the epoch; each draws other exemplars.
+      max_tokens: maximum number of tokens of the prompt.
     """
     drawn = [
       other
       for other in self.draw(example, epoch)
       if prompt_lib.render(self.dataset, template, other).targets.strip()
     ]
-    asked = prompt_lib.render(self.dataset, template, example)
-    fitting, total = 0, self._count([asked.inputs])[0]
+    zero_shot = prompt_lib.render(self.dataset, template, example)
+    fitting, total = 0, self._count([zero_shot.inputs])[0]
     for other in drawn:
       total += self._size(other, template)
       if total > max_tokens:
         break
       fitting += 1
-    # Pieces of text need not have as many tokens together as apart.
+    # The tokens of joined texts need not add up to those of the parts.
     while fitting < len(drawn) and self._fits(
       example, template, drawn[: fitting + 1], max_tokens
     ):
@@ -144,6 +147,6 @@ class FewShotPool:
   def _together(
     self, example: Example, template: int, shown: Sequence[Example]
   ) -> Prompt:
-    asked = prompt_lib.render(self.dataset, template, example)
+    zero_shot = prompt_lib.render(self.dataset, template, example)
     before = ''.join(self._exemplar(self.dataset, template, other) for other in shown)
-    return asked._replace(inputs=before + asked.inputs)
+    return zero_shot._replace(inputs=before + zero_shot.inputs)

@@ -1,9 +1,9 @@
-"""Plan: which examples stand in row k of a run, fixed before the run starts.
+"""Packing plan: the examples of each sequence of a run, fixed before the run starts.
 
 Draw first, pack second. The draw is an exact schedule of the mixture: over any prefix
 the number of examples drawn from a dataset differs from its share by less than one.
-Packing then lays the draws of a window into rows, so it never changes which examples
-are seen. numpy only.
+Packing then puts the draws of a window into sequences, so it never changes which
+examples are seen. numpy only.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from flan_jax.runtime import atomic_file
 VERSION = 2
 
 WINDOW = 8192
-"""Draws packed together: enough that hardly a gap is left, few enough to stay local."""
+"""Draws packed together: enough to leave hardly any padding, few enough to be local."""
 
 FIRST_WINDOW = 1024
-"""The first window; each is twice the last up to WINDOW. A short run draws little."""
+"""Size of the first window; windows double up to WINDOW, so a short run draws few."""
 
 MAX_SEQUENCES = 2**27
-"""A plan of more would not fit in memory; the paper's whole run has 120,000."""
+"""Maximum number of sequences, for memory; the paper's run has 120,000."""
 
 _ARRAYS = ('starts', 'dataset', 'entry', 'used')
 
@@ -42,7 +42,7 @@ def schedule(rates: Sequence[int], order: Sequence[int]) -> np.ndarray:
   and one server with earliest deadlines first always can.
 
   Args:
-    rates: how often each dataset occurs in a period; all at least 1.
+    rates: number of draws of each dataset in a period; at least 1.
     order: rank of each dataset among equal deadlines.
   """
   total = sum(rates)
@@ -64,12 +64,12 @@ def schedule(rates: Sequence[int], order: Sequence[int]) -> np.ndarray:
 
 
 def best_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
-  """Best-fit decreasing: row number of each example, int32 [n].
+  """Best-fit decreasing: sequence number of each example, int32 [n].
 
-  Longest first, each into the fullest row that still holds it. Which rows have how
-  much room is a bit mask, so the search is one shift.
+  The longest example first, each into the fullest sequence that still has room. Bit
+  `room` of a mask is set if a sequence has that room, so the search is one shift.
   """
-  rows = np.empty(len(lengths), np.int32)
+  sequences = np.empty(len(lengths), np.int32)
   order = np.argsort(-lengths.astype(np.int64), kind='stable')
   with_room: list[list[int]] = [[] for _ in range(sequence_length + 1)]
   mask = 0
@@ -78,27 +78,27 @@ def best_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
     fitting = mask >> size
     if fitting:
       room = size + (fitting & -fitting).bit_length() - 1
-      row = with_room[room].pop()
+      sequence = with_room[room].pop()
       if not with_room[room]:
         mask ^= 1 << room
     else:
-      room, row = sequence_length, opened
+      room, sequence = sequence_length, opened
       opened += 1
-    rows[i] = row
+    sequences[i] = sequence
     room -= size
     if room:
-      with_room[room].append(row)
+      with_room[room].append(sequence)
       mask |= 1 << room
-  return rows
+  return sequences
 
 
 def exact_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
-  """Rows in the order of the draws, each ended to be full: row numbers, int32 [n].
+  """Packs draws in order and fills each sequence exactly: numbers, int32 [n].
 
-  Best-fit decreasing fills rows with examples of one length, so of few datasets.
-  Here a row takes the draws as they come until about two more fit, and then the two
-  (or the one) of all that are left that fill it exactly. Which lengths are left, and
-  which complement is, are bit masks, so the search is one shift.
+  Best-fit decreasing fills sequences with examples of one length, so of few datasets.
+  Here a sequence takes the draws in order until about two more fit, and then the two
+  remaining draws (or the one) that fill it exactly. The remaining lengths and their
+  complements are bit masks, so the search is one shift.
   """
   sizes = lengths.tolist()
   left: dict[int, list[int]] = {}
@@ -106,15 +106,15 @@ def exact_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
     left.setdefault(sizes[i], []).append(i)
   mask = sum(1 << size for size in left)
   mirror = sum(1 << (sequence_length - size) for size in left)
-  rows = np.full(len(sizes), -1, np.int32)
+  sequences = np.full(len(sizes), -1, np.int32)
   placed = bytearray(len(sizes))
   ending = 2 * int(lengths.mean())
-  head = row = 0
+  head = sequence = 0
 
   def take(size: int) -> int:
     nonlocal mask, mirror
     i = left[size].pop()
-    rows[i], placed[i] = row, 1
+    sequences[i], placed[i] = sequence, 1
     if not left[size]:
       mask ^= 1 << size
       mirror ^= 1 << (sequence_length - size)
@@ -137,19 +137,19 @@ def exact_fit(lengths: np.ndarray, sequence_length: int) -> np.ndarray:
       pairs = fitting & (mirror >> (sequence_length - room))
       half = room // 2
       if 2 * half == room and pairs >> half & 1 and len(left[half]) == 1:
-        pairs ^= 1 << half  # it would need to be there twice
+        pairs ^= 1 << half  # only one draw has this length
       if pairs:
         size = pairs.bit_length() - 1
         take(size)
         take(room - size)
         break
       room -= take(fitting.bit_length() - 1)
-    row += 1
-  return rows
+    sequence += 1
+  return sequences
 
 
 class _Draws:
-  """The endless sequence of draws of a mixture, by slices."""
+  """The endless stream of draws of a mixture, by slices."""
 
   def __init__(
     self,
@@ -161,7 +161,7 @@ class _Draws:
     self.names = tuple(rates)
     self._lengths = [lengths[name] for name in self.names]
     self._rendered = [rendered[name] for name in self.names]
-    self._rows = [len(lengths[name]) // rendered[name] for name in self.names]
+    self._examples = [len(lengths[name]) // rendered[name] for name in self.names]
     divisor = int(np.gcd.reduce([rates[name] for name in self.names]))
     self._rates = np.array([rates[name] // divisor for name in self.names], np.int64)
     order = stable_hash.permutation(len(self.names), 'ties', seed).tolist()
@@ -173,18 +173,18 @@ class _Draws:
     self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
   def _order(self, i: int, epoch: int) -> np.ndarray:
-    """Order of the rows of dataset `i` in `epoch`; the latest epoch is remembered."""
+    """Order of the examples of dataset `i` in `epoch`; caches the latest epoch."""
     known = self._orders.get(i)
     if known is None or known[0] != epoch:
       names = ('rows', self._seed, self.names[i], epoch)
-      known = (epoch, stable_hash.permutation(self._rows[i], *names))
+      known = (epoch, stable_hash.permutation(self._examples[i], *names))
       self._orders[i] = known
     return known[1]
 
   def __call__(
     self, start: int, stop: int
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dataset, entry, length) of draws [start, stop)."""
+    """Returns (dataset, entry, length) of draws [start, stop)."""
     lap, phase = np.divmod(np.arange(start, stop), len(self._period))
     dataset = self._period[phase]
     nth = self._rank[phase] + lap * self._rates[dataset]
@@ -193,17 +193,17 @@ class _Draws:
     by_dataset = np.argsort(dataset, kind='stable')
     present, first = np.unique(dataset[by_dataset], return_index=True)
     for i, at in zip(present.tolist(), np.split(by_dataset, first[1:]), strict=True):
-      epoch, position = np.divmod(nth[at], self._rows[i])
+      epoch, position = np.divmod(nth[at], self._examples[i])
       for e in range(int(epoch[0]), int(epoch[-1]) + 1):
         now = at[epoch == e]
-        row = self._order(i, e)[position[epoch == e]]
-        entry[now] = (e % self._rendered[i]) * self._rows[i] + row
+        example = self._order(i, e)[position[epoch == e]]
+        entry[now] = (e % self._rendered[i]) * self._examples[i] + example
       length[at] = self._lengths[i][entry[at]]
     return dataset, entry, length
 
 
 def _bounds() -> Iterator[tuple[int, int]]:
-  """(start, stop) of each window of draws: short at first, then WINDOW each."""
+  """Yields (start, stop) of each window of draws: short at first, then WINDOW each."""
   start, size = 0, FIRST_WINDOW
   while True:
     yield start, start + size
@@ -212,7 +212,7 @@ def _bounds() -> Iterator[tuple[int, int]]:
 
 
 def drawn(count: int) -> int:
-  """How many draws a plan makes that must hold the first `count` of them."""
+  """Number of draws of a plan that holds at least the first `count`: whole windows."""
   return next(stop for _, stop in _bounds() if stop >= count)
 
 
@@ -224,40 +224,41 @@ def drawn_lengths(
   seed: int,
   count: int,
 ) -> np.ndarray:
-  """Positions of the first `count` draws, before any packing, int32 [count]."""
+  """Length in tokens of the first `count` draws, before packing, int32 [count]."""
   return _Draws(lengths, rates, rendered, seed)(0, count)[2]
 
 
 def _windows(
   draws: _Draws, *, seed: int, sequence_length: int, pack: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """(examples per row, positions used per row, dataset, entry) of each window."""
+  """Yields, for each window, (examples, tokens) per sequence and (dataset, entry)."""
   for start, stop in _bounds():
     dataset, entry, length = draws(start, stop)
     if pack:
-      row = exact_fit(length, sequence_length)
-      row = stable_hash.permutation(int(row.max()) + 1, 'pack', seed, start)[row]
-      order = np.argsort(row, kind='stable')
+      sequence = exact_fit(length, sequence_length)
+      shuffled = stable_hash.permutation(int(sequence.max()) + 1, 'pack', seed, start)
+      sequence = shuffled[sequence]
+      order = np.argsort(sequence, kind='stable')
       dataset, entry = dataset[order], entry[order]
-      used = np.bincount(row, weights=length).astype(np.int32)
-      yield np.bincount(row), used, dataset, entry
+      used = np.bincount(sequence, weights=length).astype(np.int32)
+      yield np.bincount(sequence), used, dataset, entry
     else:
       yield np.ones(stop - start, np.int64), length, dataset, entry
 
 
 class PackingPlan:
-  """Rows of a run: row k is a look-up.
+  """Packing plan of a run: sequence k is a look-up.
 
-  Example k depends on the store, the seed, the row length and `pack`, and not on the
-  number of rows: a longer plan begins with the shorter one.
+  Sequence k depends on the store, the seed, the sequence length and `pack`, but not on
+  the number of sequences: a longer plan begins with the shorter one.
 
   Attributes:
-    datasets: names, in the order that the arrays count them.
-    seed: of the order of rows.
-    sequence_length: positions of a row.
-    pack: whether a row holds several examples.
-    digest: names the plan; `key` makes it.
-    stream: the same for plans that differ in their number of rows only.
+    datasets: names; the arrays hold indices into them.
+    seed: seed of the draws and of the packing.
+    sequence_length: tokens of a sequence, padding included.
+    pack: whether a sequence holds several examples.
+    digest: name of the plan, from `key`.
+    stream: digest without the number of sequences.
   """
 
   def __init__(self, meta: Mapping, arrays: Mapping[str, np.ndarray]):
@@ -282,7 +283,8 @@ class PackingPlan:
     pack: bool = True,
     sequences: int | None = None,
   ) -> str:
-    """Digest (hex) of a plan over the store `digest`; without `rows`, of its stream."""
+    """Digest (hex) of a plan over the store `digest`, or of its stream without
+    `sequences`."""
     names = {
       'plan': VERSION,
       'windows': [FIRST_WINDOW, WINDOW],
@@ -308,38 +310,39 @@ class PackingPlan:
     digest: str,
     pack: bool = True,
   ) -> 'PackingPlan':
-    """Plans `rows` rows.
+    """Plans a number of sequences.
 
     Args:
-      lengths: dataset -> int [epochs * n], positions of each entry, epoch-major.
-      rates: dataset -> its rate; datasets of rate 0 are left out.
-      rendered: dataset -> number of epochs in `lengths`; a draw past the last one
-        takes up the first again.
-      seed: of the draws.
-      rows: how many rows.
-      sequence_length: positions of a row.
-      digest: of the store.
-      pack: False to give every example a row of its own.
+      lengths: dataset -> int [epochs * n], tokens of each entry, epoch-major.
+      rates: dataset -> mixing rate; datasets of rate 0 are left out.
+      rendered: dataset -> number of epochs in `lengths`; after the last one, draws
+        start again at the first.
+      seed: seed of the draws and of the packing.
+      sequences: number of sequences.
+      sequence_length: tokens of a sequence, padding included.
+      digest: digest of the store.
+      pack: False to give every example a sequence of its own.
 
     Raises:
-      InputError: if nothing can be drawn, or an example does not fit a row.
+      InputError: if there is nothing to draw, or an example does not fit.
     """
     rates = {name: int(rate) for name, rate in rates.items() if rate > 0}
     if not rates:
-      raise InputError('mixture: no dataset has rows to draw from')
+      raise InputError('rates: no dataset has a rate; must be above 0 for at least 1')
     if sequences < 1:
       raise InputError(f'sequences {sequences}: must be at least 1')
     if sequences > MAX_SEQUENCES:
       raise InputError(f'sequences {sequences:,}: must be {MAX_SEQUENCES:,} or fewer')
     for name in rates:
       if not len(lengths[name]):
-        raise InputError(f'dataset {name!r}: rate {rates[name]} and no rows')
+        raise InputError(
+          f'dataset {name!r}: rate {rates[name]} and no examples; must have at least 1'
+        )
       longest = int(np.max(lengths[name]))
       if longest > sequence_length:
         raise InputError(
-          f'sequence_length {sequence_length}: an example of {name!r} takes up '
-          f'{longest} '
-          f'positions; must be at least {longest}, or materialize with a lower limit'
+          f'sequence_length {sequence_length}: an example of {name!r} has {longest} '
+          f'tokens; must be at least {longest}, or materialize with a lower limit'
         )
     draws = _Draws(lengths, rates, rendered, seed)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -367,42 +370,42 @@ class PackingPlan:
     return cls(meta, arrays)
 
   def __len__(self) -> int:
-    """Number of rows."""
+    """Number of sequences."""
     return len(self._used)
 
   @property
   def examples(self) -> int:
-    """Number of examples in all rows."""
+    """Number of examples in all sequences."""
     return int(self._starts[-1])
 
   @property
   def fill(self) -> float:
-    """Share of the positions that an example takes up."""
+    """Share of the tokens that are not padding."""
     return float(np.sum(self._used, dtype=np.int64)) / (
       len(self) * self.sequence_length
     )
 
   def sequence(self, k: int) -> list[tuple[str, int]]:
-    """(dataset, entry) of each example of row `k`, in order.
+    """(dataset, entry) of each example of sequence `k`, in order.
 
     Raises:
-      InputError: if the plan has no row `k`.
+      InputError: if the plan has no sequence `k`.
     """
     if not 0 <= k < len(self):
-      raise InputError(f'row {k}: must be 0 to {len(self) - 1} in this plan')
+      raise InputError(f'sequence {k}: must be 0 to {len(self) - 1} in this plan')
     part = slice(int(self._starts[k]), int(self._starts[k + 1]))
     names = (self.datasets[i] for i in self._dataset[part].tolist())
     return list(zip(names, self._entry[part].tolist(), strict=True))
 
   def used(self, k: int) -> int:
-    """Positions of row `k` that examples take up."""
+    """Number of tokens of sequence `k` that are not padding."""
     return int(self._used[k])
 
   def lengths(self, lengths: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Positions of each example as they stand in the rows, int64 [examples].
+    """Tokens of each example in the order of the plan, int64 [examples].
 
     Args:
-      lengths: dataset -> positions of each entry, as `build` had them.
+      lengths: dataset -> tokens of each entry, as in `build`.
     """
     out = np.empty(self.examples, np.int64)
     for i, name in enumerate(self.datasets):
@@ -410,14 +413,15 @@ class PackingPlan:
       out[at] = lengths[name][self._entry[at]]
     return out
 
-  def counts(self, rows: int | None = None) -> dict[str, int]:
-    """Dataset -> number of its examples in the first `rows` rows, or in all."""
-    stop = int(self._starts[len(self) if rows is None else min(rows, len(self))])
+  def counts(self, sequences: int | None = None) -> dict[str, int]:
+    """Dataset -> number of examples in the first `sequences`, or in all."""
+    stop = len(self) if sequences is None else min(sequences, len(self))
+    stop = int(self._starts[stop])
     found = np.bincount(self._dataset[:stop], minlength=len(self.datasets))
     return dict(zip(self.datasets, found.tolist(), strict=True))
 
   def save(self, folder: str | os.PathLike) -> None:
-    """Writes the plan to `folder`, whole or not at all; one that is there stays."""
+    """Writes the plan to `folder`, whole or not at all; keeps one already there."""
     folder = pathlib.Path(folder)
     with atomic_file.Draft(folder, folder=True) as draft:
       for name, array in self._arrays.items():
@@ -438,7 +442,7 @@ class PackingPlan:
       try:
         draft.keep()
       except OSError:
-        # Another process was first: the same plan by name, so the same bytes.
+        # Another process was first: plans of one name have the same bytes.
         if not (folder / 'plan.json').is_file():
           raise
 
@@ -447,7 +451,7 @@ class PackingPlan:
     """Opens a saved plan; its arrays stay on disk, mapped into memory.
 
     Raises:
-      InputError: if there is none, or it is truncated.
+      InputError: if the plan is missing or truncated.
     """
     folder = pathlib.Path(folder)
     try:
@@ -460,5 +464,5 @@ class PackingPlan:
     except (OSError, ValueError, KeyError):
       whole = False
     if not whole:
-      raise InputError(f'plan {str(folder)!r}: none there, or truncated; delete it')
+      raise InputError(f'plan {str(folder)!r}: missing or truncated; delete it')
     return cls(meta, arrays)

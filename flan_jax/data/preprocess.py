@@ -1,7 +1,7 @@
-"""Rendering: training examples put into words by their drawn template, and tokens.
+"""Rendering: training examples to text, by the drawn template, and to tokens.
 
-Inputs are fitted to their limit by `flan_jax.data.prompts`, as everywhere; targets are
-never cut in a sentence.
+`flan_jax.data.prompts` cuts inputs to their limit, as everywhere; targets are never cut
+within a sentence.
 """
 
 from collections.abc import Sequence
@@ -30,23 +30,23 @@ POLICY = (
 
 
 class Limits(NamedTuple):
-  """Most tokens of an example, each counted with its EOS (FLAN section 2.4)."""
+  """Maximum tokens of inputs and targets, each with its EOS (FLAN section 2.4)."""
 
   inputs: int = 1024
   targets: int = 256
 
 
 class RenderedExample(NamedTuple):
-  """A row in words, in tokens.
+  """An example as text and as tokens.
 
   Attributes:
     template: index of the template used.
-    prompt: its words, cut as they had to be.
-    example: their token ids.
+    prompt: text, cut to the limits.
+    tokens: token ids of the text.
     cut_inputs: whether a field was cut to fit.
     cut_targets: whether the target lost sentences to fit.
-    redrawn: whether the drawn template did not fit and another was taken.
-    exemplars: ids of the examples shown before it, in their order.
+    redrawn: whether the drawn template did not fit and another was used.
+    exemplars: ids of the few-shot exemplars before it, in order.
   """
 
   template: int
@@ -59,7 +59,7 @@ class RenderedExample(NamedTuple):
 
 
 def is_blank(prompt: Prompt) -> bool:
-  """Whether a prompt has nothing to read or nothing to write."""
+  """Tells if the inputs or the targets of a prompt are blank."""
   return not (prompt.inputs.strip() and prompt.targets.strip())
 
 
@@ -68,11 +68,11 @@ class Renderer:
 
   Attributes:
     dataset: the declaration.
-    tokenizer: of inputs and targets.
-    seed: template seed, of the templates drawn.
-    limits: most tokens of inputs and targets.
-    sequence_length: most positions of a whole example; None for no further limit.
-    pool: exemplars to show before each prompt; None for zero-shot.
+    tokenizer: tokenizer of inputs and targets.
+    seed: template seed, for the draws.
+    limits: maximum tokens of inputs and targets.
+    sequence_length: maximum tokens of a whole example; None for no further limit.
+    pool: pool of few-shot exemplars; None for zero-shot.
   """
 
   def __init__(
@@ -95,14 +95,14 @@ class Renderer:
   def __call__(
     self, batch: Sequence[Example], epoch: int
   ) -> list[RenderedExample | None]:
-    """Renders each row of `batch` by its template of `epoch`.
+    """Renders each example of `batch` with its template of `epoch`.
 
-    Where that template cannot fit (or leaves nothing to read or write), the next one
-    of the row's walk is taken. None stands for a row that no template fits: whether a
-    row is None does not depend on the epoch.
+    If that template does not fit (or leaves inputs or targets blank), the next one in
+    the example's template order is used. None stands for an example that no template
+    fits; this does not depend on the epoch.
     """
     out: list[RenderedExample | None] = [None] * len(batch)
-    orders = [self._order(row, epoch) for row in batch]
+    orders = [self._order(example, epoch) for example in batch]
     left = list(range(len(batch)))
     for step in range(len(self.dataset.templates)):
       work = [(batch[i], orders[i][step]) for i in left]
@@ -114,30 +114,35 @@ class Renderer:
         break
     return out
 
-  def _order(self, row: Example, epoch: int) -> tuple[int, ...]:
-    """Templates in the order that `row` tries them in `epoch`; the drawn one first."""
+  def _order(self, example: Example, epoch: int) -> tuple[int, ...]:
+    """Templates in the order to try them in `epoch`; the drawn one first."""
     count = len(self.dataset.templates)
     cycle, step = divmod(epoch, count)
-    walk = stable_hash.template_order(self.seed, row.example_id, count, cycle=cycle)
-    return walk[step:] + walk[:step]
+    order = stable_hash.template_order(
+      self.seed, example.example_id, count, cycle=cycle
+    )
+    return order[step:] + order[:step]
 
   def _attempt(
     self, work: Sequence[tuple[Example, int]], epoch: int, *, redrawn: bool
   ) -> list[RenderedExample | None]:
-    """Tokenizes each (row, template); None where it is blank or does not fit."""
+    """Tokenizes each (example, template); None if it is blank or does not fit."""
     out: list[RenderedExample | None] = [None] * len(work)
-    asked = [prompt_lib.render(self.dataset, template, row) for row, template in work]
-    written = [prompt.targets for prompt in asked]
-    targets = self._targets([template for _, template in work], written)
+    drawn = [
+      prompt_lib.render(self.dataset, template, example) for example, template in work
+    ]
+    targets = self._targets(
+      [template for _, template in work], [prompt.targets for prompt in drawn]
+    )
     kept = [i for i, found in enumerate(targets) if found is not None]
     fitted = prompts.fit(
       self.dataset,
       [work[i] for i in kept],
       tokenizer=self.tokenizer,
-      max_tokens=[self._room(len(targets[i].ids)) for i in kept],
+      max_tokens=[self._max_inputs(len(targets[i].ids)) for i in kept],
       pool=self.pool,
       epoch=epoch,
-      rendered=[asked[i] for i in kept],
+      rendered=[drawn[i] for i in kept],
     )
     for i, prompt in zip(kept, fitted, strict=True):
       if prompt is not None:
@@ -154,40 +159,40 @@ class Renderer:
     return out
 
   def _targets(
-    self, drawn: Sequence[int], texts: Sequence[str]
+    self, templates: Sequence[int], texts: Sequence[str]
   ) -> list['_Target | None']:
-    """Targets with their tokens; None where they are blank or do not fit."""
-    most = self.limits.targets - 1
+    """Tokenizes targets; None if a target is blank or does not fit."""
+    max_tokens = self.limits.targets - 1
     out: list[_Target | None] = []
     encoded = self.tokenizer.encode_batch(texts)
-    for template, text, ids in zip(drawn, texts, encoded, strict=True):
+    for template, text, ids in zip(templates, texts, encoded, strict=True):
       found = None
       if not text.strip():
         pass
-      elif len(ids) <= most:
+      elif len(ids) <= max_tokens:
         found = _Target(text, ids, False)
       elif is_by_sentences(self.dataset, template):
         heads = [text[:end] for end in sentence_ends(text)]
         fitting = [
           _Target(head, ids, True)
           for head, ids in zip(heads, self.tokenizer.encode_batch(heads), strict=True)
-          if len(ids) <= most
+          if len(ids) <= max_tokens
         ]
         found = fitting[-1] if fitting else None
       out.append(found)
     return out
 
-  def _room(self, n_targets: int) -> int:
-    """Most input tokens beside `n_targets` target tokens."""
-    room = self.limits.inputs - 1
+  def _max_inputs(self, n_targets: int) -> int:
+    """Maximum number of input tokens beside `n_targets` target tokens."""
+    found = self.limits.inputs - 1
     if self.sequence_length is not None:
       taken = batch_lib.length(0, n_targets, self.tokenizer.bos_id)
-      room = min(room, self.sequence_length - taken)
-    return room
+      found = min(found, self.sequence_length - taken)
+    return found
 
 
 class _Target(NamedTuple):
-  """What is written: its string, its tokens, and whether it lost sentences."""
+  """A target: its text, its tokens, and whether it lost sentences."""
 
   text: str
   ids: np.ndarray
@@ -195,7 +200,7 @@ class _Target(NamedTuple):
 
 
 def is_by_sentences(dataset: Dataset, template: int) -> bool:
-  """Whether a template's target is one field that its first sentences can stand for."""
+  """Tells if a template's target is one field that may be cut after a sentence."""
   text = dataset.templates[template].targets
   if text == '{answer}' and isinstance(dataset.answer, Text):
     text = dataset.answer.text

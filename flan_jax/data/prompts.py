@@ -1,7 +1,7 @@
-"""Prompts: examples in words and tokens, fitted to a length. numpy only.
+"""Prompts: examples as text and tokens, cut to a length. numpy only.
 
-One function for all who ask: the store, the seqio Tasks, few-shot prompts and the
-evaluator get the same tokens for the same example, template and length.
+The store, the seqio Tasks, few-shot prompts and the evaluator all use `fit`, so the
+same example, template and length give the same tokens everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,23 +20,23 @@ from flan_jax.data.tokenizers import Tokenizer
 
 _ROUNDS = 16
 _REFINED = 3
-"""Rounds in which a cut that took off too much is made anew."""
+"""Rounds in which a cut that took off too much is repeated."""
 
 _SLACK = 1 / 32
-"""Part of the length that may stay empty after a cut, beside some letters of a word."""
+"""Share of the length that may stay empty after a cut, beside some letters."""
 
 _WORD = 32
-"""A cut moves to the nearest blank if there is one so near, in characters."""
+"""Maximum distance, in characters, that a cut moves to the nearest blank."""
 
 
 class Fitted(NamedTuple):
-  """A prompt as it is tokenized.
+  """A prompt and its tokens.
 
   Attributes:
-    text: the string.
-    ids: its tokens, int32 [n], without BOS and EOS.
+    text: the prompt, exemplars included.
+    ids: token ids of the text, int32 [n], without BOS and EOS.
     cut: whether a field was cut to fit.
-    exemplars: ids of the examples shown before it, in their order.
+    exemplars: ids of the few-shot exemplars before it, in order.
   """
 
   text: str
@@ -46,11 +46,11 @@ class Fitted(NamedTuple):
 
 
 def cuttable(dataset: Dataset, template: int) -> dict[str, int]:
-  """Fields of a template's inputs that may be cut -> how often each occurs.
+  """Fields of a template's inputs that may be cut -> number of occurrences.
 
-  Where the dataset declares its evidence and the template shows it, that field alone:
-  the question beside it stays whole. Otherwise all but the answer and the parts of
-  OPTIONS of a classification.
+  If the dataset declares an evidence field and the template shows it, only that field:
+  the question beside it stays whole. Otherwise all fields but the answer and, for a
+  classification, those in OPTIONS.
   """
   text = dataset.templates[template].inputs
   kept = {template_lib.OPTIONS}
@@ -79,21 +79,21 @@ def fit(
   """Renders and tokenizes each (example, template).
 
   A prompt that is too long keeps its instruction and its OPTIONS whole. Its longest
-  field is cut from its far end; the field that holds the answer is cut around it.
+  field is cut from the end; the field that holds the answer is cut around it.
 
   Args:
     dataset: the declaration.
     work: examples, each with the index of a template.
-    tokenizer: of the prompts.
-    max_tokens: for each, the most tokens it may have (without BOS and EOS).
-    pool: shows exemplars before each prompt, as many as fit in its room and in
-      few_shot.MAX_TOKENS (FLAN section 4.4); the same ones whoever asks. None: none.
-    epoch: another epoch shows other exemplars.
-    rendered: what `catalog.render` makes of each, where that is at hand.
+    tokenizer: tokenizer of the prompts.
+    max_tokens: maximum tokens of each prompt, without BOS and EOS.
+    pool: pool of few-shot exemplars; each prompt shows as many as fit in its limit and
+      in few_shot.MAX_TOKENS (FLAN section 4.4). None for zero-shot.
+    epoch: number of the epoch; each shows other exemplars.
+    rendered: zero-shot prompts, if they are rendered already.
 
   Returns:
-    None for a prompt that is blank, or that no cut makes short enough without taking
-    the answer away.
+    The prompts; None for one that is blank, or that no cut makes short enough without
+    losing the answer.
   """
   exemplars: Sequence[tuple[str, ...]] = [()] * len(work)
   if pool is not None:
@@ -117,8 +117,8 @@ def fit(
     if len(ids) <= max_tokens[i]:
       out[i] = Fitted(text, ids, False, exemplars[i])
     else:
-      # A pool shows nothing before a prompt that is too long by itself.
-      long[i] = _Cut(dataset, *work[i], room=max_tokens[i], tokens=len(ids))
+      # A pool shows no exemplar before a prompt that is too long by itself.
+      long[i] = _Cut(dataset, *work[i], max_tokens=max_tokens[i], tokens=len(ids))
   if long:
     _cut(dataset, list(long.values()), tokenizer)
   for i, found in long.items():
@@ -127,30 +127,30 @@ def fit(
 
 
 class _Cut:
-  """A prompt on its way to being short enough.
+  """A search for the longest cut of a prompt that fits.
 
   Attributes:
-    example, template: what is cut.
-    room: most tokens of the prompt.
-    counts: fields that may be cut -> how often each occurs.
-    tokens: of each of these fields, in their order.
-    excess: tokens to take off.
-    best: the longest that fits so far.
-    values: the fields as they are tried.
+    example, template: example and template of the prompt.
+    max_tokens: maximum tokens of the prompt.
+    counts: fields that may be cut -> number of occurrences.
+    tokens: tokens of each of these fields, in order.
+    excess: number of tokens to remove.
+    best: the longest prompt that fits so far.
+    values: cut fields of this round.
   """
 
   def __init__(
-    self, dataset: Dataset, example: Example, template: int, *, room, tokens
+    self, dataset: Dataset, example: Example, template: int, *, max_tokens, tokens
   ):
-    self.example, self.template, self.room = example, template, room
+    self.example, self.template, self.max_tokens = example, template, max_tokens
     self.counts = cuttable(dataset, template)
     self.tokens: list[int] = []
-    self.excess: int = tokens - room
+    self.excess: int = tokens - max_tokens
     self.best: Fitted | None = None
     self.values: dict[str, str] = {}
 
   def shorten(self, evidence: str | None) -> bool:
-    """Takes `excess` tokens off the fields; False where that cannot be done."""
+    """Removes `excess` tokens from the fields; returns False if it cannot."""
     caps = _caps(self.tokens, list(self.counts.values()), self.excess)
     if caps is None:
       return False
@@ -169,21 +169,21 @@ class _Cut:
     return True
 
   def take(self, text: str, ids: np.ndarray, attempt: int) -> bool:
-    """Looks at what came of `shorten`; whether another round is worth it."""
-    over = len(ids) - self.room
+    """Takes the tokens of a cut prompt; tells if another round is worthwhile."""
+    over = len(ids) - self.max_tokens
     if over > 0:
-      # Tokens are not spread evenly over a field: each round takes off more.
+      # Tokens are not spread evenly over a field: each round removes more.
       self.excess += over + 2**attempt - 1
       return self.best is None
     if self.best is None or len(ids) > len(self.best.ids):
       self.best = Fitted(text, ids, True)
-    spare = -over - int(self.room * _SLACK)
+    spare = -over - int(self.max_tokens * _SLACK)
     self.excess -= spare
     return spare > _WORD // 4 and attempt < _REFINED
 
 
 def _cut(dataset: Dataset, work: list[_Cut], tokenizer: Tokenizer) -> None:
-  """Cuts fields until each prompt fits; all of a round are tokenized together."""
+  """Cuts fields until each prompt fits; tokenizes the prompts of a round together."""
   evidence = None if dataset.evidence is None else dataset.evidence.field
   names = [(each, name) for each in work for name in each.counts]
   encoded = tokenizer.encode_batch([each.example.values[name] for each, name in names])
@@ -212,10 +212,10 @@ def _text(
 def _caps(
   lengths: Sequence[int], counts: Sequence[int], excess: int
 ) -> list[int] | None:
-  """Tokens left of every field once `excess` are taken off the longest; None: too many.
+  """Tokens to keep of each field to remove `excess` in all; None if impossible.
 
-  Fields longer than the largest sufficient cap are cut to it, but for those that can
-  stay whole all the same.
+  Fields longer than the largest sufficient cap are cut to it, except those that can
+  stay whole nevertheless.
   """
   lo, hi = 0, max(lengths, default=0)
   while lo < hi:
@@ -235,15 +235,15 @@ def _caps(
 
 
 def around(text: str, keep: int, example: Example) -> str:
-  """The part of a text of about `keep` characters that holds the example's evidence.
+  """Cuts a text to about `keep` characters that contain the example's evidence.
 
-  It is the beginning if that holds it. Otherwise its place is drawn by the example's
-  name among all that hold it, so that the place does not tell where the answer is. An
+  The cut keeps the beginning if that contains the evidence. Otherwise a hash of the
+  example's id draws the window, so that its place does not reveal the answer's. An
   example without known evidence (an unanswerable question, a sum) is cut as if it had
-  some, in a place drawn by its name: so a cut does not tell that there is an answer.
+  some at a drawn place, so that a cut does not reveal whether there is an answer.
 
   Returns:
-    '' where the evidence does not fit.
+    The part; '' if the evidence does not fit.
   """
   place = stable_hash.key('evidence', example.example_id) % len(text)
   first, last = example.answer.span or (place, place)
@@ -259,9 +259,9 @@ def around(text: str, keep: int, example: Example) -> str:
 def _part(
   text: str, start: int, stop: int, *, first: int | None = None, last: int = 0
 ) -> str:
-  """text[start:stop] without words cut at its ends, where a blank is near.
+  """text[start:stop], without cut words at its ends if a blank is near.
 
-  text[first:last] is kept in any case.
+  It always contains text[first:last].
   """
   if start and not text[start - 1].isspace():
     limit = min(start + _WORD, stop if first is None else first)

@@ -1,6 +1,6 @@
-"""Where examples come from: TFDS (through the seqio source) or a generator.
+"""Raw records of a dataset, from TFDS (through the seqio source) or a generator.
 
-TensorFlow is imported only when a TFDS dataset is read.
+Only reading a TFDS dataset imports TensorFlow.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ def records(
     data_dir: TFDS data directory; None for TFDS's own default.
 
   Raises:
-    InputError: if the dataset is not prepared; says which command prepares it.
+    InputError: if the dataset is not prepared; names the command that prepares it.
   """
   generate = registry.generator(dataset.family)
   if generate is not None:
@@ -42,11 +42,11 @@ def records(
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]:
-  """TFDS split -> number of examples really prepared.
+  """TFDS split -> number of prepared examples.
 
   Raises:
-    InputError: if the dataset is not prepared (says which command prepares it), or its
-      records lack a path that the declaration reads.
+    InputError: if the dataset is not prepared (names the command that prepares it), or
+      its records lack a path that the declaration reads.
   """
   if registry.generator(dataset.family) is not None:
     return dict(dataset.sizes)
@@ -56,9 +56,9 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
 
 
 def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
-  """Changes when the raw data on this machine does: of its files, not their content.
+  """Stamp of the raw data files on this machine; changes when the data changes.
 
-  For work that is taken up again; a store never depends on it.
+  It decides whether interrupted work can resume; a store never depends on it.
   """
   if registry.generator(dataset.family) is not None:
     return ''

@@ -1,7 +1,7 @@
 """Seeded draws that are the same on every machine and in every library version.
 
 Nothing here depends on position, process or numpy's generators: a draw is a hash of
-its names, so it can be made again from the names alone.
+its names and can be repeated from the names alone.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def key(*names: int | str, size: int = 8) -> int:
-  """A hash of `names` (blake2b) as an integer of `size` bytes."""
+  """Hashes `names` (blake2b) to an integer of `size` bytes."""
   text = '\x1f'.join(str(name) for name in names)
   digest = hashlib.blake2b(text.encode('utf-8'), digest_size=size).digest()
   return int.from_bytes(digest, 'little')
@@ -24,13 +24,13 @@ def key(*names: int | str, size: int = 8) -> int:
 def template_order(
   seed: int, example_id: str, count: int, *, cycle: int = 0
 ) -> tuple[int, ...]:
-  """The order in which an example meets the `count` templates: a seeded permutation.
+  """Order in which an example uses the `count` templates: a seeded permutation.
 
   Args:
     seed: template seed.
-    example_id: names the example for ever.
+    example_id: stable id of the example.
     count: number of templates.
-    cycle: how many times the example has met them all before; each cycle has its own order.
+    cycle: number of earlier passes over all templates; each has its own order.
   """
   # 128 bits against count! (10! < 2**22): the bias of the remainder is below 2**-100.
   number = key(seed, example_id, cycle, size=16) % math.factorial(count)
@@ -43,17 +43,17 @@ def template_order(
 
 
 def template(seed: int, example_id: str, epoch: int, count: int) -> int:
-  """Index of the template that an example is put into words by in `epoch`.
+  """Index of the template that an example is rendered with in `epoch`.
 
-  Uniform over the templates in every epoch; `count` successive epochs of one example,
-  from a multiple of `count` on, use each template once.
+  It is uniform over the templates in every epoch. Any `count` successive epochs that
+  start at a multiple of `count` use each template once.
   """
   cycle, step = divmod(epoch, count)
   return template_order(seed, example_id, count, cycle=cycle)[step]
 
 
 def permutation(size: int, *names: int | str) -> np.ndarray:
-  """A permutation of `range(size)` drawn by `names`, int64 [size].
+  """Draws a permutation of `range(size)` from `names`, int64 [size].
 
   Sorts splitmix64 hashes of the indices. The hash is a bijection, so there are no
   ties, and the order does not depend on numpy's generator streams, which may change

@@ -1,4 +1,4 @@
-"""TFDS source: prepared datasets as named records, through seqio."""
+"""TFDS source: reads prepared datasets as named records, through seqio."""
 
 import hashlib
 import pathlib
@@ -16,15 +16,18 @@ from flan_jax.catalog.fields import Record
 from flan_jax.errors import InputError
 
 SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
-"""seqio's canonical split -> ours."""
+"""seqio's canonical split -> canonical split of a declaration."""
 
 
 class _Loader(seqio.LazyTfdsLoader):
   """TFDS loader that names every example and fits the declared slices to the data."""
 
   def __init__(self, dataset: Dataset, data_dir: str | None):
-    slices = {s: dataset.slices[ours] for s, ours in SEQIO_SPLITS.items()
-              if ours in dataset.slices}  # fmt: skip
+    slices = {
+      seqio_split: dataset.slices[split]
+      for seqio_split, split in SEQIO_SPLITS.items()
+      if split in dataset.slices
+    }
     super().__init__(dataset.tfds, data_dir=data_dir, split_map=slices, read_only=True)
     self._dataset = dataset
 
@@ -65,7 +68,7 @@ class Source(seqio.TfdsDataSource):
 
 
 def plain(value: Any) -> Any:
-  """A TFDS value as plain Python: str, int, float, bool, list, dict."""
+  """Converts a TFDS value to plain Python: str, int, float, bool, list, dict."""
   if isinstance(value, Mapping):
     return {key: plain(item) for key, item in value.items()}
   if isinstance(value, bytes):
@@ -97,17 +100,17 @@ def records(
   """Yields (example id, record) of a canonical split from the prepared TFDS dataset.
 
   Raises:
-    InputError: if the dataset, or the TFDS split that it takes, is not prepared.
+    InputError: if the dataset, or the TFDS split that it reads, is not prepared.
   """
-  names = {ours: theirs for theirs, ours in SEQIO_SPLITS.items()}
+  names = {split: seqio_split for seqio_split, split in SEQIO_SPLITS.items()}
   source = Source(dataset, data_dir)
   prepared = source.tfds_dataset.builder.info.splits
   wanted = splits.parse(dataset.slices[split]).split
   if wanted not in prepared:
     raise InputError(
-      f'dataset {dataset.name!r}: its {split} examples come from TFDS split {wanted!r}, '
-      f'which is not prepared (there are {", ".join(prepared)}); '
-      f'`flan fetch {dataset.name}` prepares it'
+      f'dataset {dataset.name!r}: {split} is read from TFDS split {wanted!r}, which '
+      f'is not prepared ({", ".join(prepared)} are); `flan fetch {dataset.name}` '
+      'prepares it'
     )
   examples = source.get_dataset(names[split], shuffle=False)
 
@@ -120,16 +123,16 @@ def records(
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> dict[str, int]:
-  """TFDS split -> number of examples prepared."""
+  """TFDS split -> number of prepared examples."""
   info = Source(dataset, data_dir).tfds_dataset.info
   return {name: split.num_examples for name, split in info.splits.items()}
 
 
 def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
-  """Names, sizes and times of the prepared files, as one digest (hex)."""
+  """Digest (hex) of the names, sizes and times of the prepared files."""
   folder = Source(dataset, data_dir).tfds_dataset.builder.data_path
   found = hashlib.sha256()
   for path in sorted(pathlib.Path(folder).iterdir()):
-    about = path.stat()
-    found.update(f'{path.name} {about.st_size} {about.st_mtime_ns}\n'.encode())
+    status = path.stat()
+    found.update(f'{path.name} {status.st_size} {status.st_mtime_ns}\n'.encode())
   return found.hexdigest()

@@ -1,8 +1,8 @@
-"""CoverageCounter: what a tokenizer cannot give back of the text that it is given.
+"""Tokenizer coverage: counts the text of a dataset that a tokenizer cannot represent.
 
 A vocabulary may lack letters, which become unknown tokens, and may erase newlines or
-braces without a trace. Unknown tokens are counted in all examples; every CHECKED-th
-example is decoded again and compared with its text.
+braces without a trace. Unknown tokens are counted in all examples; one example in
+CHECKED is decoded and compared with its text.
 """
 
 import collections
@@ -15,16 +15,16 @@ from flan_jax.data.preprocess import RenderedExample
 from flan_jax.data.tokenizers import Tokenizer
 
 CHECKED = 8
-"""One example in so many is decoded: all would slow materialization by about half."""
+"""One example in CHECKED is decoded: all would slow materialization by about half."""
 
 _NAMED = 3
 
 
 class CoverageCounter:
-  """Counts the losses of one dataset.
+  """Counts unknown tokens and changed examples of one dataset.
 
   Attributes:
-    tokenizer: of the examples.
+    tokenizer: tokenizer of the examples.
   """
 
   def __init__(self, tokenizer: Tokenizer):
@@ -50,8 +50,8 @@ class CoverageCounter:
   def as_json(self) -> dict[str, Any]:
     """{"unknown": {"inputs", "targets"}, "checked", "changed"}.
 
-    Unknown tokens of inputs and targets; examples decoded again, and those of them
-    that came back as another text.
+    Unknown tokens of inputs and targets; examples that were decoded, and those of them
+    that decoded to another text.
     """
     unknown = {side: self._counts[side] for side in ('inputs', 'targets')}
     return {
@@ -62,7 +62,7 @@ class CoverageCounter:
 
 
 def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-  """The sum of several `CoverageCounter.as_json`."""
+  """Sums several `CoverageCounter.as_json`."""
   parts = list(parts)
   return {
     'unknown': {
@@ -75,10 +75,10 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def shares(entry: Mapping[str, Any]) -> tuple[float, float]:
-  """(unknown tokens of all tokens, changed examples of those checked) of a dataset.
+  """Shares (unknown of all tokens, changed of checked examples) of a dataset.
 
   Args:
-    entry: what a manifest says of the dataset.
+    entry: entry of the dataset in a manifest.
   """
   lost = entry['losses']
   unknown = sum(lost['unknown'].values()) / max(1, sum(entry['tokens'].values()))
@@ -86,7 +86,7 @@ def shares(entry: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def warning(manifest: Mapping[str, Any]) -> str | None:
-  """One line that names the datasets of a store that lose most; None if none does."""
+  """One line that names the datasets that lose most text; None if none loses any."""
   found = {name: shares(entry) for name, entry in manifest['datasets'].items()}
   lossy = [name for name, share in found.items() if any(share)]
   if not lossy:
@@ -98,7 +98,7 @@ def warning(manifest: Mapping[str, Any]) -> str | None:
     for name in lossy[:_NAMED]
   )
   more = len(lossy) - _NAMED
-  rest = f'; and {more} more, all in manifest.json' if more > 0 else ''
+  rest = f'; and {more} more, listed in manifest.json' if more > 0 else ''
   return (
     f'warning: tokenizer {manifest["tokenizer"]["name"]} loses text of {len(lossy)} of '
     f'{len(found)} datasets: {named}{rest}'

@@ -1,7 +1,6 @@
 """Tokenizers: SentencePiece, Hugging Face `tokenizer.json`, or plain UTF-8 bytes.
 
-Whatever a model brings, the rest of the library sees one interface, `Tokenizer`, and
-names a tokenizer by the digest of its file.
+All share one interface, `Tokenizer`; the digest of its file identifies a tokenizer.
 """
 
 import abc
@@ -25,13 +24,13 @@ from flan_jax.runtime import atomic_file
 BYTES = 'bytes'
 
 _SPACE = '\u2581'
-"""SentencePiece's own sign for a blank: text that holds it needs care."""
+"""SentencePiece's own sign for a blank: text that contains it needs care."""
 
 _STAND_INS = ('\ue000', '\uf8ff', '\U000f0000')
-"""Characters of private use, which vocabularies spell in bytes."""
+"""Private-use characters, which vocabularies spell in bytes."""
 
 UNKNOWN = ' \u2047 '
-"""How SentencePiece, and `decode` here, shows a token that stands for lost text."""
+"""Text that SentencePiece, and `decode` here, shows for an unknown token."""
 
 _EOS_NAMES = (
   '</s>',
@@ -47,16 +46,15 @@ class Tokenizer(abc.ABC):
   """Text to token ids and back.
 
   Attributes:
-    name: for the reader: `bytes`, or the file's name.
-    filename: name of its file in a store; '' where it needs none.
+    name: display name: `bytes`, or the name of the file.
+    filename: name of its file in a store; '' if it needs none.
     vocab_size: number of ids.
-    bos_id: token that starts a sequence; None where the model has none.
+    bos_id: token that starts a sequence; None if the model has none.
     eos_id: token that ends inputs and targets.
-    pad_id: token of padding; one that no text becomes.
-    unk_id: token that stands for text that the vocabulary lacks; None where it lacks
-      none.
+    pad_id: padding token; no text becomes it.
+    unk_id: token for text outside the vocabulary; None if there is no such text.
     digest: sha256 (hex) of the file.
-    threads: most threads that a batch is encoded in; None for one per core.
+    threads: maximum threads to encode a batch; None for one per core.
   """
 
   threads: int | None = None
@@ -71,17 +69,17 @@ class Tokenizer(abc.ABC):
 
   @abc.abstractmethod
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Token ids of each text, int32 [n] each, without BOS and EOS.
+    """Encodes each text to token ids, int32 [n], without BOS and EOS.
 
     No text becomes BOS, EOS, PAD or another control token, even if it spells one.
     """
 
   @abc.abstractmethod
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of `ids`.
+    """Decodes `ids` to text.
 
-    Control tokens and ids past the vocabulary are left out; a token that stands for
-    unknown text is shown as UNKNOWN.
+    Control tokens and ids past the vocabulary are left out; an unknown token becomes
+    UNKNOWN.
     """
 
   @abc.abstractmethod
@@ -89,20 +87,20 @@ class Tokenizer(abc.ABC):
     """Writes the tokenizer to the file `path`, from which `load` reads it back."""
 
   def encode(self, text: str) -> np.ndarray:
-    """Token ids of one text, int32 [n]."""
+    """Encodes one text to token ids, int32 [n]."""
     return self.encode_batch([text])[0]
 
   def keeps(self, text: str, ids: Sequence[int]) -> bool:
-    """Whether `ids` are decoded to `text`, but for what `even` evens out."""
+    """Tells if `ids` decode to `text`, up to `normalize`."""
     back = self.decode(ids)
-    return back == text or even(back) == even(text)
+    return back == text or normalize(back) == normalize(text)
 
 
-def even(text: str) -> str:
-  """`text` without what a vocabulary may change unseen.
+def normalize(text: str) -> str:
+  """Removes differences that a vocabulary may make without loss of meaning.
 
-  Runs of blanks count as one, those at the ends as none, and characters are in
-  Unicode's compatibility form (NFKC). Newlines and tabs stay what they are.
+  Runs of blanks become one blank, those at the ends are removed, and characters are in
+  Unicode's compatibility form (NFKC). Newlines and tabs are kept.
   """
   if not text.isascii():
     text = unicodedata.normalize('NFKC', text)
@@ -132,14 +130,14 @@ class Bytes(Tokenizer):
     return values.decode('utf-8', errors='replace')
 
   def save(self, path: str | os.PathLike) -> None:
-    """Nothing: `load('bytes')` needs no file."""
+    """Does nothing: `load('bytes')` needs no file."""
 
 
 class SentencePiece(Tokenizer):
   """A SentencePiece model, from the bytes of its `.model` file.
 
   Attributes:
-    model: those bytes.
+    model: bytes of the file.
   """
 
   filename = 'tokenizer.model'
@@ -164,10 +162,10 @@ class SentencePiece(Tokenizer):
     self.pad_id = self._padding()
 
   def _padding(self) -> int:
-    """The pad piece, or another that no text becomes.
+    """Finds the pad piece, or another that no text becomes.
 
-    Without a pad piece that is the unknown piece where letters that the model lacks are
-    spelled in bytes, and EOS where they become it.
+    Without a pad piece it is the unknown piece if unknown letters are spelled in bytes,
+    and EOS if they become the unknown piece.
     """
     if self._processor.pad_id() >= 0:
       return self._processor.pad_id()
@@ -175,7 +173,7 @@ class SentencePiece(Tokenizer):
     return self.unk_id if in_bytes else self.eos_id
 
   def _spelled(self, sign: str) -> tuple[int, ...] | None:
-    """The byte pieces that spell `sign`; None where the model has none."""
+    """Byte pieces that spell `sign`; None if the model lacks them."""
     ids = [self._processor.piece_to_id(f'<0x{b:02X}>') for b in sign.encode('utf-8')]
     return tuple(ids) if all(self._processor.is_byte(i) for i in ids) else None
 
@@ -191,10 +189,10 @@ class SentencePiece(Tokenizer):
     return out
 
   def _with_spaces(self, text: str, plain: np.ndarray) -> np.ndarray:
-    """Spells SentencePiece's blank sign in bytes, lest it come back as a blank.
+    """Spells SentencePiece's blank sign in bytes, so that it is not decoded to a blank.
 
-    The text is tokenized whole, with a character in the sign's place that the model
-    spells in bytes; `plain` is returned where there is no such character.
+    Encodes the whole text with a stand-in for the sign that the model spells in bytes,
+    then replaces its bytes. Returns `plain` if no stand-in works.
     """
     for sign in _STAND_INS:
       spelled = list(self._in_bytes[sign])
@@ -219,18 +217,17 @@ class SentencePiece(Tokenizer):
 
 
 class HuggingFace(Tokenizer):
-  """A Hugging Face fast tokenizer: `tokenizer.json` and what stands beside it.
+  """A Hugging Face fast tokenizer: `tokenizer.json` and its `tokenizer_config.json`.
 
-  BOS is used where `tokenizer_config.json` says `add_bos_token: true`, and not used
-  where it says `false`; where it says nothing, or `null`, the tokenizer's own
-  post-processor decides.
+  BOS is added if `tokenizer_config.json` says `add_bos_token: true`, and not if it says
+  `false`. If the entry is missing or `null`, the post-processor decides.
 
-  Text never becomes a control token. Control tokens are those of a role (BOS, EOS, PAD,
-  UNK, SEP, CLS, MASK) and the special tokens that came with the model: added tokens
-  marked special that stand in the model's own vocabulary, or look like `<|im_start|>`.
-  All other added tokens, special or not, are taken for a user's own: text that spells
-  one becomes it, and `decode` keeps it. A token of yours that looks like `<|ctx|>` is
-  added with `special=False`, as `add_tokens` does, to be one of those.
+  Text never becomes a control token. Control tokens are those with a role (BOS, EOS,
+  PAD, UNK, SEP, CLS, MASK) and the special tokens that came with the model: added
+  tokens marked special that are in the model's own vocabulary, or of the form
+  `<|im_start|>`. All other added tokens, special or not, are a user's own: text that
+  spells one becomes it, and `decode` keeps it. To add a token of your own of the form
+  `<|ctx|>`, add it with `special=False`, the default of `add_tokens`.
   """
 
   filename = 'tokenizer.json'
@@ -263,7 +260,7 @@ class HuggingFace(Tokenizer):
     self._tokenizer = self._loaded(tokenizers, hidden)
     self.bos_id = self._bos(config, ids)
     if self.bos_id not in (None, ids.get(self._roles.get('bos'))):
-      # The post-processor's BOS has the role, whatever the config calls so.
+      # The post-processor's BOS overrides the config's.
       self._roles['bos'] = next(t for t, i in ids.items() if i == self.bos_id)
       control = control_tokens.find(known, self._roles.values())
       hidden, names = control_tokens.hide(file, control, ids)
@@ -274,7 +271,7 @@ class HuggingFace(Tokenizer):
     self.pad_id = ids[self._roles.get('pad', self._roles['eos'])]
     self.unk_id = None if known.unk is None else ids[known.unk]
     if self.pad_id == self.unk_id and self.pad_id in self.encode(_STAND_INS[0]):
-      # Letters that it lacks would be padding.
+      # Unknown letters would become padding.
       self._roles['pad'] = self._roles['eos']
       self.pad_id = self.eos_id
     self._unk = None
@@ -314,7 +311,7 @@ class HuggingFace(Tokenizer):
     return text if self._unk is None else text.replace(self._unk, UNKNOWN)
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes `path`, and beside it the `tokenizer_config.json` with its roles."""
+    """Writes `path` and, beside it, `tokenizer_config.json` with the roles."""
     path = pathlib.Path(path)
     atomic_file.write_bytes(path, self._model)
     config: dict[str, Any] = {'add_bos_token': self.bos_id is not None}
@@ -326,12 +323,12 @@ class HuggingFace(Tokenizer):
 def _roles(
   config: Mapping[str, Any], ids: Mapping[str, int], *, name: str
 ) -> dict[str, str]:
-  """Role -> token, of the tokens that a tokenizer_config.json names.
+  """Role -> token, for the tokens named in a tokenizer_config.json.
 
-  A role that nothing here rests on may name a token that the vocabulary lacks.
+  Roles that are not needed here may name a token that is not in the vocabulary.
 
   Raises:
-    InputError: if EOS, or a BOS that is to be added, is such a token.
+    InputError: if EOS, or a BOS that is added, is not in the vocabulary.
   """
   out = {}
   needed = {'eos': True, 'bos': config.get('add_bos_token') is True}
@@ -356,7 +353,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
       `tokenizer.json`.
 
   Raises:
-    InputError: if there is no such file or it is none of these.
+    InputError: if the file is missing or of another kind.
   """
   if str(path) == BYTES:
     return Bytes()
@@ -379,7 +376,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
 
 
 def trained_name(vocab_size: int) -> str:
-  """What `train` calls a tokenizer of that size."""
+  """Name that `train` gives a tokenizer of that size."""
   return f'bpe-{vocab_size}'
 
 
@@ -392,22 +389,22 @@ def train(
 ) -> Tokenizer:
   """Trains a byte-pair encoding on `texts` with SentencePiece.
 
-  The same texts give the same bytes: pairs are counted in whole numbers by one
-  thread. Nothing is normalized, newlines and runs of blanks are tokens, and what the
-  vocabulary lacks is spelled in bytes, so `decode(encode(text)) == text`.
+  The same texts give the same bytes: one thread counts pairs in whole numbers. Nothing
+  is normalized, newlines and runs of blanks are tokens, and text outside the vocabulary
+  is spelled in bytes, so `decode(encode(text)) == text`.
 
   Args:
-    texts: what to learn from.
-    vocab_size: number of ids; pad 0, eos 1, unk 2 and 256 bytes are among them. Texts
-      too few for it give a smaller vocabulary.
-    bos: whether sequences start with a token of their own, id 3.
-    path: where to write the `.model`; None to write nothing.
+    texts: training texts.
+    vocab_size: number of ids, including pad 0, eos 1, unk 2 and 256 bytes. Too few
+      texts give a smaller vocabulary.
+    bos: whether to add a BOS token, id 3.
+    path: path of the `.model` to write; None to write nothing.
 
   Raises:
     InputError: if `vocab_size` leaves no room for the characters of the texts.
   """
   if vocab_size < 1:
-    raise InputError(f'vocab_size {vocab_size}: must be above 0, as 32000')
+    raise InputError(f'vocab_size {vocab_size}: must be at least 1; 32000 is usual')
   lines = (
     line for text in texts for line in text.replace('\0', '').split('\n') if line
   )

@@ -133,7 +133,7 @@ def test_a_server_that_does_not_answer_is_the_network(run, monkeypatch):
   monkeypatch.setattr(Lines, 'url', 'http://127.0.0.1:9/lines.txt')
   found = run('lines:1.0.0')
   assert found.cause == 'network'
-  assert 'start again' in found.note
+  assert 'rerun' in found.note
 
 
 def test_a_checksum_mismatch_is_named(server, run, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_manual_download_says_what_to_do(run):
   found = run('by_hand:1.0.0')
   assert found.cause == 'manual'
   assert 'Ask the authors for lines.zip.' in found.note
-  assert 'then start again' in found.note
+  assert 'then rerun' in found.note
 
 
 @pytest.mark.parametrize('name', ['super_glue/rte:9.9.9', 'no_such_dataset:1.0.0'])

@@ -219,7 +219,7 @@ def test_bad_plans_are_named():
     InputError, match="sequence_length 64: an example of 'd0' .* at least"
   ):
     build([70], sequence_length=64)
-  with pytest.raises(InputError, match='no dataset has rows'):
+  with pytest.raises(InputError, match='no dataset has a rate'):
     build([70], rates=[0])
-  with pytest.raises(InputError, match='row 20: must be 0 to 19'):
+  with pytest.raises(InputError, match='sequence 20: must be 0 to 19'):
     build([70]).sequence(20)

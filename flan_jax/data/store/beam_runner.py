@@ -1,8 +1,8 @@
-"""Apache Beam as the pool that builds a store (extra `beam`).
+"""Builds the parts of a store on Apache Beam (extra `beam`).
 
 The parts are the same functions of names and files that `flan_jax.runtime.worker_pool`
 runs, so the store is the same to the byte. Beam's workers must see the store's folder
-and the raw data under the same paths: a network file system on more than one machine.
+and the raw data under the same paths: on several machines, a network file system.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RUNNERS = (
 
 
 def _quiet(*_) -> None:
-  """Parts on Beam's workers report to nobody."""
+  """Ignores the progress of parts on Beam's workers."""
 
 
 def _work(call: Call) -> int:
@@ -30,16 +30,15 @@ def _work(call: Call) -> int:
 
 
 def run(calls: Sequence[Call], *, runner: str, report: Report) -> None:
-  """Runs every call as one Beam pipeline, and waits for its end.
+  """Runs every call in one Beam pipeline and waits for its end.
 
   Args:
-    calls: what to run.
-    runner: one of RUNNERS; its own flags come from the environment it runs in.
-    report: called again by each call once it is finished, for the bars.
+    calls: parts to build.
+    runner: one of RUNNERS; its own flags come from its environment.
+    report: receives the progress of each call once the pipeline has finished.
 
   Raises:
-    InputError: if Beam is not installed, there is no such runner, or a call raised
-      one.
+    InputError: if Beam is not installed, the runner is unknown, or a call raised one.
   """
   if runner not in RUNNERS:
     raise InputError(
@@ -60,14 +59,14 @@ def run(calls: Sequence[Call], *, runner: str, report: Report) -> None:
       parts = pipeline | apache_beam.Create(list(calls)) | apache_beam.Reshuffle()
       parts | apache_beam.Map(_work)
   except Exception as error:
-    # Beam raises its own class with the traceback of the worker as text.
+    # Beam raises its own class, with the worker's traceback as text.
     raise InputError(f'runner {runner!r}: {_reason(error)}') from error
   for call in calls:
-    call(report)  # it is finished: it only says so
+    call(report)  # finished: it only reports
 
 
 def _reason(error: Exception) -> str:
-  """What a worker said, out of Beam's wrapping."""
+  """Extracts a worker's message from a Beam error."""
   lines = [line.strip() for line in str(error).splitlines() if line.strip()]
   named = [line for line in lines if 'InputError' in line or 'OSError' in line]
   text = (named or lines or [type(error).__name__])[-1]

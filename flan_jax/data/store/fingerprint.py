@@ -1,4 +1,4 @@
-"""Recipe: what a store is made from, as data that is the same in every process."""
+"""Fingerprint: digests of a store's recipe, the same in every process."""
 
 import dataclasses
 import hashlib
@@ -11,21 +11,21 @@ from flan_jax.catalog.dataset import Dataset
 
 
 def digest(value: Any) -> str:
-  """sha256 (hex) of a JSON value; the order of its keys does not matter."""
+  """sha256 (hex) of a JSON value, independent of the order of its keys."""
   text = json.dumps(value, sort_keys=True, ensure_ascii=False)
   return hashlib.sha256(text.encode('utf-8')).hexdigest()
 
 
 def templates(dataset: Dataset) -> list[list[Any]]:
-  """The templates of a dataset, as data."""
+  """Templates of a dataset, as data."""
   return [[t.inputs, t.targets, t.inverted] for t in dataset.templates]
 
 
 def data(value: Any) -> Any:
-  """A declaration as data that is the same in every process.
+  """Converts a declaration to data that is the same in every process.
 
-  A function is its name and what it closes over: `drop(r'<.*>')` and `drop(r'#')`
-  differ.
+  A function becomes its name and the values it closes over: `drop(r'<.*>')` and
+  `drop(r'#')` differ.
   """
   if isinstance(value, (str, int, float, type(None))):
     return value
@@ -45,7 +45,7 @@ def data(value: Any) -> Any:
 
 
 def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
-  """What the examples of a dataset depend on, as data."""
+  """Everything that the examples of a dataset depend on, as data."""
   return {
     'tfds': dataset.tfds,
     'sizes': dict(sizes),

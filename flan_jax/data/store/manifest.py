@@ -1,4 +1,4 @@
-"""Manifest: what a store says of itself, put together from the notes of its parts."""
+"""Manifest: describes a store, assembled from the metadata of its parts."""
 
 import collections
 import math
@@ -19,16 +19,16 @@ from flan_jax.data.store.parts import Job
 from flan_jax.data.tokenizers import Tokenizer
 
 SEQUENCE_LENGTH = 2048
-"""Positions of an example where nothing else is said (design decision 7)."""
+"""Default sequence length in tokens."""
 
 _BAR = 64
 
 Sized = tuple[Dataset, Mapping[str, int]]
-"""A dataset and the rows of each of its TFDS splits that are really there."""
+"""A dataset, and the number of examples in each prepared TFDS split."""
 
 
 def clamped(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
-  """Splits with fewer rows than declared (design decision 8)."""
+  """Splits with fewer examples than declared, with both numbers."""
   out = {}
   for split in dataset.slices:
     declared, real = dataset.num_examples(split), dataset.num_examples(split, sizes)
@@ -37,14 +37,14 @@ def clamped(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, dict[str, i
   return out
 
 
-class Trained:
-  """One dataset of the store, as far as it is rendered.
+class RenderedDataset:
+  """A training dataset of the store, rendered for some epochs.
 
   Attributes:
     dataset: the declaration.
-    epochs: how many are rendered.
-    index: int32 [epochs * rows, 2], tokens of each entry.
-    examples: number of training examples per epoch.
+    epochs: number of epochs rendered.
+    index: int32 [epochs * n, 2], number of input and target tokens of each entry.
+    examples: number of training examples per epoch, n.
     rate: mixing rate; it may depend on the other datasets of the mixture.
   """
 
@@ -54,7 +54,9 @@ class Trained:
     self.dataset = dataset
     self.epochs = epochs
     self._job = job
-    self._notes = [parts_lib.render_note(job, dataset.name, e) for e in range(epochs)]
+    self._metadata = [
+      parts_lib.render_metadata(job, dataset.name, e) for e in range(epochs)
+    ]
     parts = [
       shard_lib.read_index(job.path('train'), dataset.name, e) for e in range(epochs)
     ]
@@ -62,17 +64,17 @@ class Trained:
     self.examples = len(self.index) // epochs
 
   def lengths(self, bos_id: int | None) -> np.ndarray:
-    """Positions of every entry, int32 [epochs * rows]."""
+    """Packed length of every entry in tokens, int32 [epochs * n]."""
     return batch.length(self.index[:, 0], self.index[:, 1], bos_id)
 
   def entry(self, needed: int) -> dict[str, Any]:
-    """What the manifest says of the dataset; `needed` epochs were asked for."""
+    """Entry of the dataset in the manifest; `needed` is the number of epochs wanted."""
     name = self.dataset.name
     sizes = self._job.sizes[name]
-    read = parts_lib.note(self._job, f'read.{name}', self._job.stamps[name])
-    digests = [found['digest'] for found in self._notes]
+    read = parts_lib.metadata(self._job, f'read.{name}', self._job.stamps[name])
+    digests = [found['digest'] for found in self._metadata]
     num_fewshot: collections.Counter[int] = collections.Counter()
-    for found in self._notes:
+    for found in self._metadata:
       num_fewshot.update(
         {int(n): entries for n, entries in found['num_fewshot'].items()}
       )
@@ -88,10 +90,10 @@ class Trained:
       'filters': {
         'unlabeled': read['filters']['unlabeled'],
         'empty': read['filters']['empty'],
-        'too_long': self._notes[0]['too_long'],
+        'too_long': self._metadata[0]['too_long'],
       },
       'truncated': {
-        why: sum(found['truncated'][why] for found in self._notes)
+        why: sum(found['truncated'][why] for found in self._metadata)
         for why in ('inputs', 'targets', 'redrawn')
       },
       **(
@@ -103,7 +105,7 @@ class Trained:
       'tokens': dict(
         zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)
       ),
-      'losses': tokenizer_coverage.total(found['losses'] for found in self._notes),
+      'losses': tokenizer_coverage.total(found['losses'] for found in self._metadata),
       'digest': fingerprint.digest(digests),
       'shards': digests,
     }
@@ -111,38 +113,42 @@ class Trained:
 
 def collect(
   job: Job, mixture: Mixture, datasets: Sequence[Dataset], epochs: Mapping[str, int]
-) -> list[Trained]:
-  """The datasets of a mixture, with the rates of the rows really there (decision 8).
+) -> list[RenderedDataset]:
+  """Collects the rendered datasets of a mixture, with rates from their real sizes.
 
   Args:
-    job: of the build.
-    mixture: whose rates they are.
-    datasets: those of the mixture that are prepared.
-    epochs: dataset -> epochs rendered.
+    job: job of the build.
+    mixture: mixture that defines the rates.
+    datasets: prepared datasets of the mixture.
+    epochs: dataset -> number of epochs rendered.
   """
-  found = [Trained(job, dataset, epochs[dataset.name]) for dataset in datasets]
+  found = [RenderedDataset(job, dataset, epochs[dataset.name]) for dataset in datasets]
   drawn = mixing_rates.of(mixture, {one.dataset.name: one.examples for one in found})
   for one in found:
     one.rate = drawn[one.dataset.name]
   return found
 
 
-def _held(job: Job, dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
-  """What the manifest says of a dataset that is evaluated."""
-  note = parts_lib.note(job, f'evaluate.{dataset.name}', job.stamps[dataset.name])
+def _evaluation_entry(
+  job: Job, dataset: Dataset, sizes: Mapping[str, int]
+) -> dict[str, Any]:
+  """Entry of an evaluation dataset in the manifest."""
+  metadata = parts_lib.metadata(
+    job, f'evaluate.{dataset.name}', job.stamps[dataset.name]
+  )
   return {
     'cluster': dataset.cluster,
     'tfds': dataset.tfds,
-    'examples_read': note['filters']['read'],
-    'rows': note['rows'],
-    'filters': {key: note['filters'][key] for key in ('unlabeled', 'empty')},
+    'examples_read': metadata['filters']['read'],
+    'rows': metadata['rows'],
+    'filters': {key: metadata['filters'][key] for key in ('unlabeled', 'empty')},
     'clamped': clamped(dataset, sizes),
-    'digest': note['digest'],
+    'digest': metadata['digest'],
   }
 
 
 def histogram(lengths: np.ndarray) -> dict[str, list[int]]:
-  """How many have a length in [edge, next edge), in positions."""
+  """Histogram of lengths in tokens; counts[i] are in [edges[i], edges[i + 1])."""
   counts = np.bincount(lengths // _BAR)
   return {
     'edges': (np.arange(len(counts) + 1) * _BAR).tolist(),
@@ -151,43 +157,44 @@ def histogram(lengths: np.ndarray) -> dict[str, list[int]]:
 
 
 def planned(
-  trained: Sequence[Trained],
+  trained: Sequence[RenderedDataset],
   *,
   digest: str,
   bos_id: int | None,
   seed: int,
-  positions: int | None,
+  tokens: int | None,
   sequence_length: int | None,
 ) -> dict[str, Any]:
-  """What the plan of a run over the store looks like.
+  """Summarizes the packing plan of a run over the store.
 
   Args:
-    trained: its datasets.
-    digest: of the store.
-    bos_id: of its tokenizer.
+    trained: training datasets.
+    digest: digest of the store.
+    bos_id: id of BOS; None if the tokenizer has none.
     seed: template seed.
-    positions: that the run has; None for those of one pass over the mixture.
-    sequence_length: positions of an example; None for SEQUENCE_LENGTH, or the longest example.
+    tokens: tokens of the run, padding included; None for one pass over the mixture.
+    sequence_length: sequence length in tokens; None for SEQUENCE_LENGTH, or the length
+      of the longest example if that is more.
 
   Returns:
     {"seed", "sequence_length", "sequences", "examples", "fill", "lengths_drawn",
-    "lengths_packed"}: histograms of the first so many draws and of what stands in
-    the rows. They differ by the last window alone: packing changes no draw.
+    "lengths_packed"}; the histograms cover the first draws and the packed examples, as
+    many of each. They differ by the last window only: packing changes no draw.
   """
   drawn = [one for one in trained if one.rate]
   lengths = {one.dataset.name: one.lengths(bos_id) for one in drawn}
   rated = {one.dataset.name: one.rate for one in drawn}
   longest = max(int(found.max()) for found in lengths.values())
   sequence_length = sequence_length or max(SEQUENCE_LENGTH, longest)
-  if positions is None:
-    positions = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
+  if tokens is None:
+    tokens = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
   rendered = {one.dataset.name: one.epochs for one in drawn}
   plan = PackingPlan.build(
     lengths,
     rated,
     rendered,
     seed=seed,
-    sequences=max(1, math.floor(positions / sequence_length)),
+    sequences=max(1, math.floor(tokens / sequence_length)),
     sequence_length=sequence_length,
     digest=digest,
   )
@@ -209,23 +216,25 @@ def assemble(
   job: Job,
   recipe: str,
   tokenizer: Tokenizer,
-  training: Sequence[Trained],
+  training: Sequence[RenderedDataset],
   needs: Mapping[str, int],
   evaluated: Sequence[Sized],
 ) -> dict[str, Any]:
-  """The manifest, all but its list of files.
+  """Assembles the manifest, all but its list of files.
 
   Args:
-    head: what was asked for.
-    job: of the build, all of whose parts are finished.
-    recipe: digest of what the store is made from.
-    tokenizer: of the store.
-    training: datasets that train.
-    needs: dataset -> epochs that were asked for.
-    evaluated: datasets whose dev and test rows are kept.
+    head: the request: arguments of `materialize`.
+    job: job of the build; all its parts are finished.
+    recipe: digest of everything that the store is made from.
+    tokenizer: tokenizer of the store.
+    training: training datasets.
+    needs: dataset -> number of epochs wanted.
+    evaluated: datasets whose dev and test examples are kept.
   """
   trained = {one.dataset.name: one.entry(needs[one.dataset.name]) for one in training}
-  held = {dataset.name: _held(job, dataset, sizes) for dataset, sizes in evaluated}
+  held = {
+    dataset.name: _evaluation_entry(job, dataset, sizes) for dataset, sizes in evaluated
+  }
   every = [one.dataset for one in training] + [dataset for dataset, _ in evaluated]
   clusters = {entry['cluster'] for entry in trained.values() if entry['rate']}
   keys = ('rows', 'rate', 'epochs', 'digest')
@@ -242,7 +251,7 @@ def assemble(
     digest=digest,
     bos_id=tokenizer.bos_id,
     seed=head['seed'],
-    positions=request['steps'] and request['steps'] * request['batch_tokens'],
+    tokens=request['steps'] and request['steps'] * request['batch_tokens'],
     sequence_length=request['sequence_length'],
   )
   lengths = [one.lengths(tokenizer.bos_id) for one in training]

@@ -1,8 +1,8 @@
-"""Materialize a mixture: records -> words -> tokens, once, into a store.
+"""Materializes a mixture: raw records -> text -> tokens, once, into a store.
 
 The same mixture, data, tokenizer and seed give the same bytes on any machine, with any
-number of workers. A store appears whole or not at all; what an interrupted run had
-finished is kept beside it, in `.NAME.partial`, and the next run goes on from there.
+number of workers. A store appears whole or not at all. An interrupted run leaves its
+finished parts beside it, in `.NAME.partial`, and the next run resumes from them.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import fingerprint, parts
 from flan_jax.data.store import manifest as manifest_lib
 from flan_jax.data.store import store as store_lib
-from flan_jax.data.store.manifest import Sized, Trained
+from flan_jax.data.store.manifest import RenderedDataset, Sized
 from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
@@ -34,18 +34,18 @@ from flan_jax.runtime import atomic_file, worker_pool
 Progress = Callable[[str, str, int, int], None]
 """progress(stage, dataset, examples done, examples in all).
 
-Stages are read, render (what is known to be needed), extend (the epochs that a run of
-`steps` needs beyond the first) and evaluate.
+Stages are read, render (the epochs known to be needed), extend (further epochs that a
+run of `steps` needs) and evaluate.
 """
 
 TRAIN = 'train'
-"""As a tokenizer: train one on the rendered examples."""
+"""Value of `tokenizer` that trains one on the rendered examples."""
 
 TOKENIZER_EXAMPLES = 4_000
-"""Most examples of one dataset that a tokenizer is trained on."""
+"""Maximum number of examples of one dataset to train a tokenizer on."""
 
 MARGIN = 1.02
-"""Draws are estimated from mean lengths: render a little more than they say."""
+"""Safety factor for the number of draws, which is estimated from mean lengths."""
 
 
 def materialize(
@@ -67,34 +67,36 @@ def materialize(
   runner: str | None = None,
   progress: Progress | None = None,
 ) -> dict[str, Any]:
-  """Writes the store of a mixture, or opens it if the same one is there already.
+  """Writes the store of a mixture, or opens it if it exists already.
 
   Args:
-    mixture: what trains, and what is held out.
+    mixture: mixture of training datasets and held-out clusters.
     out: directory of the store. It appears whole or not at all.
-    tokenizer: what `flan_jax.data.tokenizers.load` takes, or the word `train`.
-    vocab_size: of the tokenizer that `train` makes.
-    seed: template seed: which template each example and epoch gets.
-    epochs: how many epochs to render; 1 if `steps` is not given either.
-    steps: length of the run instead: render what it will draw of each dataset. Never
-      more epochs than templates: after those, the plan takes up the first again.
-    batch_tokens: positions of a step (examples x sequence_length); needed with `steps`.
-    sequence_length: most positions of an example; None for the sum of the limits.
+    tokenizer: argument of `flan_jax.data.tokenizers.load`, or the word `train`.
+    vocab_size: vocabulary size of a trained tokenizer.
+    seed: template seed: draws the template of each example and epoch.
+    epochs: number of epochs to render; 1 if `steps` is not given either.
+    steps: length of the run, in place of `epochs`: render as much of each dataset as
+      the run draws. Never more epochs than templates: the plan then starts again at the
+      first.
+    batch_tokens: tokens of a step, padding included (batch_size x sequence_length);
+      needed with `steps`.
+    sequence_length: maximum tokens of an example; None for the sum of the limits.
     data_dir: TFDS data directory.
-    evaluate: clusters to keep dev and test examples of; None for those held out.
+    evaluate: clusters whose dev and test examples are kept; None for the held-out ones.
     missing: `refuse`, or `skip` datasets that are not prepared.
-    limits: most tokens of inputs and of targets, each with its EOS.
-    workers: processes to work in; 1 for this one alone.
-    runner: an Apache Beam runner (`DirectRunner`, ...) to work on instead; its
+    limits: maximum tokens of inputs and of targets, each with its EOS.
+    workers: number of processes; 1 to stay in this one.
+    runner: an Apache Beam runner (`DirectRunner`, ...) in place of `workers`; its
       workers must see `out` and the raw data under the same paths.
-    progress: called as work goes on.
+    progress: called while the work goes on.
 
   Returns:
     The manifest.
 
   Raises:
     InputError: on bad arguments, a dataset that is not prepared, a bad example (named),
-      another store at `out`, or a disk that is full. What was finished is kept.
+      another store at `out`, or a full disk. Finished parts are kept.
   """
   limits = Limits(*limits)
   out = pathlib.Path(out)
@@ -151,7 +153,7 @@ def materialize(
     threads=1 if workers > 1 or runner else None,
   )
   with _partial(out, recipe) as folder:
-    done = _finished(out, recipe)  # another process may have been first
+    done = _finished(out, recipe)  # another process may have finished it
     if done is not None:
       return done
     job = job._replace(folder=str(folder))
@@ -186,7 +188,7 @@ def _run(
   workers: int,
   runner: str | None,
 ) -> None:
-  """Runs the parts of a store, here or on Beam."""
+  """Builds the parts of a store, in a worker pool or on Beam."""
   if runner is None:
     worker_pool.run(calls, workers=workers, report=report)
     return
@@ -226,9 +228,9 @@ def _largest_first(
 def _tokenizer(
   job: Job, given: Tokenizer | None, training: Sequence[Sized], vocab_size: int
 ) -> tuple[Tokenizer, Job]:
-  """The tokenizer, in the store's folder, and the job that knows it."""
+  """Saves the tokenizer in the store's folder; returns it and the job with it."""
   made_from = fingerprint.digest([job.stamps[dataset.name] for dataset, _ in training])
-  if given is None and parts.note(job, 'tokenizer', made_from) is not None:
+  if given is None and parts.metadata(job, 'tokenizer', made_from) is not None:
     given = tokenizers.load(job.path(tokenizers.SentencePiece.filename))
     given.name = tokenizers.trained_name(vocab_size)
   elif given is None:
@@ -242,7 +244,7 @@ def _tokenizer(
 
 
 def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
-  """Rendered examples of epoch 0, to train a tokenizer on."""
+  """Yields texts of epoch 0, to train a tokenizer on."""
   for dataset, _ in training:
     for example in itertools.islice(
       parts.spooled(job, dataset.name), TOKENIZER_EXAMPLES
@@ -257,14 +259,14 @@ def _render(
   job: Job, mixture: Mixture, training: Sequence[Sized], tokenizer: Tokenizer,
   steps: int | None, batch_tokens: int | None, epochs: int | None, run,
   tally: worker_pool.Tally,
-) -> tuple[list[Trained], dict[str, int]]:  # fmt: skip
-  """Renders what is asked for; (the datasets, dataset -> epochs asked for)."""
+) -> tuple[list[RenderedDataset], dict[str, int]]:  # fmt: skip
+  """Renders the epochs needed; returns (datasets, dataset -> epochs wanted)."""
 
   def to(have: Mapping[str, int], want: Mapping[str, int], stage: str) -> None:
     calls = []
     for dataset, _ in training:
       name = dataset.name
-      kept = parts.note(job, f'read.{name}', job.stamps[name])['kept']
+      kept = parts.metadata(job, f'read.{name}', job.stamps[name])['kept']
       for epoch in range(have[name], want[name]):
         tally.expect(stage, name, kept)
         call = functools.partial(parts.render, job, name, epoch, stage)
@@ -302,9 +304,7 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
     if value is not None and value < 1:
       raise InputError(f'{name} {value}: must be at least 1')
   if steps is not None and not batch_tokens:
-    raise InputError(
-      f'steps {steps}: needs batch_tokens as well, the positions of a step'
-    )
+    raise InputError(f'steps {steps}: needs batch_tokens as well, the tokens of a step')
   for cluster in evaluate:
     if cluster not in CLUSTERS:
       raise InputError(
@@ -322,7 +322,7 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
 def _datasets(
   mixture: Mixture, evaluate: Sequence[str], data_dir: str | None, missing: str
 ) -> tuple[list[Sized], list[Sized], dict[str, str]]:
-  """(datasets that train, datasets to evaluate, the missing); with their sizes."""
+  """Returns (training datasets, evaluation datasets, missing), with their sizes."""
   family = registry.datasets(mixture.family)
   wanted = [
     mixture.members,
@@ -347,63 +347,63 @@ def _datasets(
 
 
 def _finished(out: pathlib.Path, recipe: str) -> dict[str, Any] | None:
-  """The manifest at `out` if that recipe is done there; None if nothing is there.
+  """Manifest of a store of this recipe at `out`; None if `out` is absent or empty.
 
   Raises:
-    InputError: if something else is there.
+    InputError: if something else is at `out`.
   """
   if not out.exists() or (out.is_dir() and not any(out.iterdir())):
     return None
   if not (out / store_lib.MANIFEST).is_file():
     raise InputError(
-      f'out {str(out)!r}: exists and is not a store; name a new directory'
+      f'out {str(out)!r}: exists and is not a store; must be a new directory'
     )
   manifest = dict(store_lib.Store.open(out).manifest)
   got = manifest['digests']['recipe']
   if got != recipe:
     raise InputError(
       f'store {str(out)!r}: holds {manifest["mixture"]!r} of recipe {got[:12]}, not '
-      f'{recipe[:12]}; a finished store is not rewritten: delete it or name another'
+      f'{recipe[:12]}; a finished store is not rewritten: delete it or use another path'
     )
   return manifest
 
 
 @contextlib.contextmanager
 def _partial(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
-  """A sibling of `out` to write in, with what an interrupted run had finished.
+  """Opens the work folder beside `out`, with the finished parts of an interrupted run.
 
-  A living process keeps it locked. Afterwards it is gone if it was renamed, or if no
-  part in it is finished; no half-written file stays in it.
+  The process holds a lock on it. On exit the folder is removed unless it was renamed or
+  a part in it is finished; half-written files are removed.
 
   Raises:
-    InputError: if another process has it, or nothing more can be written.
+    InputError: if another process holds the lock, or a file cannot be written.
   """
   out.parent.mkdir(parents=True, exist_ok=True)
-  # A work folder rather than a draft: a killed run resumes from it, so it keeps its
-  # name, and nothing but a finished run or another recipe clears it.
+  # A work folder rather than a draft: a killed run resumes from it, so its name is
+  # fixed, and only a finished run or another recipe clears it.
   folder = out.parent / f'.{out.name}.partial'
   folder.mkdir(exist_ok=True)
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      ours = os.path.samestat(os.fstat(descriptor), os.stat(folder))
+      locked = os.path.samestat(os.fstat(descriptor), os.stat(folder))
     except (BlockingIOError, FileNotFoundError):
-      ours = False
-    if not ours:
+      locked = False
+    if not locked:
       raise InputError(
-        f'store {str(out)!r}: another process is writing it; wait until it is done'
+        f'store {str(out)!r}: another process is writing it; wait until it ends'
       )
     try:
       _prepare(folder, recipe)
       yield folder
     except OSError as error:
       raise InputError(
-        f'store {str(out)!r}: {error}; what is finished is kept: mend that, then '
-        'start again to go on'
+        f'store {str(out)!r}: {error}; finished parts are kept: fix that, then rerun '
+        'the same command to resume'
       ) from None
     finally:
-      # Once renamed, the name may already be another process's.
+      # After the rename, another process may already use the name.
       with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
           _tidy(folder)
@@ -417,7 +417,7 @@ _RECIPE = 'recipe'
 
 
 def _prepare(folder: pathlib.Path, recipe: str) -> None:
-  """Keeps what was finished for this very recipe; clears anything else."""
+  """Keeps finished parts of this recipe; clears anything else."""
   kept = folder / WORK / _RECIPE
   if not (kept.is_file() and kept.read_text(encoding='utf-8') == recipe):
     for left in folder.iterdir():
@@ -432,22 +432,22 @@ def _prepare(folder: pathlib.Path, recipe: str) -> None:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-  """Removes files that were being written."""
+  """Removes half-written files."""
   for path in folder.rglob('.*'):
     path.unlink()
 
 
 def _epochs_needed(
-  trained: Sequence[Trained], positions: int, bos_id: int | None
+  trained: Sequence[RenderedDataset], tokens: int, bos_id: int | None
 ) -> dict[str, int]:
-  """Epochs of each dataset that a run of `positions` positions draws, from epoch 0."""
+  """Number of epochs of each dataset that a run of `tokens` tokens draws."""
   total = sum(one.rate for one in trained)
   if not total:
     return {one.dataset.name: 1 for one in trained}
   mean = sum(
     one.rate / total * float(one.lengths(bos_id).mean()) for one in trained if one.rate
   )
-  draws = packing.drawn(math.ceil(positions / mean * MARGIN))
+  draws = packing.drawn(math.ceil(tokens / mean * MARGIN))
   return {
     one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.examples)))
     for one in trained

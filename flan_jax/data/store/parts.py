@@ -1,12 +1,12 @@
-"""Build: the parts of a store in the making, each a function of names and files.
+"""Parts of a store that is being built, each a function of names and files.
 
-  read      the training rows of a dataset -> a spool of them
+  read      the training examples of a dataset -> a spool
   render    one epoch of a spool -> a shard
-  evaluate  the dev and test rows of a dataset -> JSON Lines
+  evaluate  the dev and test examples of a dataset -> JSON Lines
 
-A part leaves its files and then a note of what it did; where the note is there the
-part is finished, whichever process made it, and is not made again. A dataset is read
-once, so every epoch is rendered without the raw data, and memory does not grow with it.
+A part writes its files and then its metadata. A part whose metadata exists is finished,
+whichever process built it, and is not built again. A dataset is read once, so an epoch
+is rendered without the raw data, and memory does not grow with it.
 """
 
 import collections
@@ -36,28 +36,28 @@ from flan_jax.runtime import atomic_file
 from flan_jax.runtime.worker_pool import Report
 
 WORK = 'work'
-"""Folder of spools and notes in an unfinished store; gone from a finished one."""
+"""Folder of spools and metadata in an unfinished store; removed at the end."""
 
 _CHUNK = 1024
 
 
 class Job(NamedTuple):
-  """What every part of one build must know; plain data, for any process.
+  """Arguments shared by all parts of one build; plain data, for any process.
 
   Attributes:
-    folder: the unfinished store.
-    family: the world that its datasets are declared in.
-    style: how its rows are put into words.
+    folder: folder of the unfinished store.
+    family: dataset family of the mixture.
+    style: prompt style.
     seed: template seed.
-    limits: most tokens of inputs and of targets.
-    sequence_length: most positions of an example; None for no further limit.
+    limits: maximum tokens of inputs and of targets.
+    sequence_length: maximum tokens of an example; None for no further limit.
     data_dir: TFDS data directory.
-    sizes: dataset -> TFDS split -> rows really there.
-    stamps: dataset -> state of its raw data on this machine; a part made from another
-      state is made again.
-    tokenizer: its file in `folder`, or `bytes`; '' until there is one.
-    tokenizer_digest: of that tokenizer.
-    threads: that a part may use in its tokenizer.
+    sizes: dataset -> TFDS split -> number of prepared examples.
+    stamps: dataset -> stamp of its raw data on this machine; a part with another stamp
+      is built again.
+    tokenizer: file of the tokenizer in `folder`, or `bytes`; '' before it is known.
+    tokenizer_digest: digest of that tokenizer.
+    threads: number of tokenizer threads of a part; None for one per core.
   """
 
   folder: str
@@ -77,17 +77,17 @@ class Job(NamedTuple):
     return pathlib.Path(self.folder, *names)
 
   def dataset(self, name: str) -> Dataset:
-    """The dataset of that name, in the words of the build's style."""
+    """The dataset of that name, with the templates of the prompt style."""
     return self.style.of(registry.get(name, family=self.family))
 
 
-def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
-  """What a finished part says of itself; None if it is not finished.
+def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
+  """Metadata of a finished part; None if it is not finished.
 
   Args:
-    job: of the build.
-    part: its name.
-    made_from: what it must have been made from.
+    job: job of the build.
+    part: name of the part.
+    made_from: stamp or digest of the sources; a part of others is not finished.
   """
   path = job.path(WORK, f'{part}.json')
   if not path.is_file():
@@ -97,7 +97,7 @@ def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
 
 
 def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None:
-  """Leaves the note that a part is finished."""
+  """Writes the metadata of a part, which marks it as finished."""
   text = json.dumps({'made_from': made_from, 'said': said})
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
@@ -110,38 +110,38 @@ def split_examples(
   data_dir: str | None,
   filters: collections.Counter,
 ) -> Iterator[Example]:
-  """Rows of a canonical split; counts all, and the unlabeled ones, into `filters`.
+  """Yields the examples of a canonical split; counts all and unlabeled in `filters`.
 
   Raises:
-    InputError: on a bad row; names the dataset and the row.
+    InputError: if an example is bad; names the dataset and the example.
   """
   if not dataset.num_examples(split, sizes):
-    return  # a split that is not there cannot be asked for
+    return  # a missing split cannot be read
   for example_id, record in raw_records.records(dataset, split, data_dir=data_dir):
     filters['read'] += 1
     try:
-      row = dataset.read(record, example_id)
+      example = dataset.read(record, example_id)
     except Unlabeled:
       filters['unlabeled'] += 1
       continue
     except (ValueError, TypeError, AttributeError, LookupError) as error:
       raise InputError(
-        f'dataset {dataset.name!r}, row {example_id!r}: {error}'
+        f'dataset {dataset.name!r}, example {example_id!r}: {error}'
       ) from None
-    yield row
+    yield example
 
 
-def is_usable(dataset: Dataset, row: Example, seed: int) -> bool:
-  """Whether a training row has an answer, and a template that is not blank with it.
+def is_usable(dataset: Dataset, example: Example, seed: int) -> bool:
+  """Tells if a training example has an answer, and a template that is not blank.
 
-  In a store as in a seqio Task, and whatever the order of its templates.
+  The result is the same in a store and a seqio Task, for any order of the templates.
   """
-  if row.answer.is_blank:
+  if example.answer.is_blank:
     return False
-  first = stable_hash.template(seed, row.example_id, 0, len(dataset.templates))
-  # The drawn one is blank in few rows: only those look at the others.
+  first = stable_hash.template(seed, example.example_id, 0, len(dataset.templates))
+  # The drawn template is rarely blank: the others are rendered only if it is.
   return any(
-    not preprocess.is_blank(prompt.render(dataset, template, row))
+    not preprocess.is_blank(prompt.render(dataset, template, example))
     for template in (first, *range(len(dataset.templates)))
   )
 
@@ -154,28 +154,28 @@ def training_examples(
   data_dir: str | None,
   filters: collections.Counter,
 ) -> Iterator[Example]:
-  """The rows of `dataset` that train, in stored order; counts the rest in `filters`."""
-  for row in split_examples(
+  """Yields the training examples in stored order; counts the rest in `filters`."""
+  for example in split_examples(
     dataset, 'train', sizes=sizes, data_dir=data_dir, filters=filters
   ):
-    if is_usable(dataset, row, seed):
-      yield row
+    if is_usable(dataset, example, seed):
+      yield example
     else:
       filters['empty'] += 1
 
 
 def few_shot_pool(
   dataset: Dataset,
-  rows: Iterable[Example],
+  examples: Iterable[Example],
   *,
   num_fewshot: int,
   seed: int,
   tokenizer: Tokenizer,
 ) -> FewShotPool:
-  """The exemplars of a dataset: the same from its `examples` as from their spool."""
+  """Few-shot pool of a dataset, the same from `training_examples` and the spool."""
   return FewShotPool(
     dataset,
-    rows,
+    examples,
     num_fewshot=num_fewshot,
     seed=seed,
     count=lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)],
@@ -183,80 +183,82 @@ def few_shot_pool(
 
 
 class _Steps:
-  """Reports every _CHUNK units of a part's work, and the rest at its end."""
+  """Reports progress every _CHUNK examples of a part, and the rest at its end."""
 
   def __init__(self, report: Report, stage: str, name: str):
     self._report, self._stage, self._name = report, stage, name
-    self._done = self._said = 0
+    self._reported = 0
 
   def to(self, done: int, *, end: bool = False) -> None:
-    if done - self._said >= _CHUNK or (end and done > self._said):
-      self._report(self._stage, self._name, done - self._said)
-      self._said = done
+    if done - self._reported >= _CHUNK or (end and done > self._reported):
+      self._report(self._stage, self._name, done - self._reported)
+      self._reported = done
 
 
 def read(job: Job, name: str, report: Report) -> None:
-  """Reads the training rows of a dataset into its spool.
+  """Reads the training examples of a dataset into its spool.
 
-  The note: {"filters": {"read", "unlabeled", "empty"}, "kept": rows in the spool}.
+  Its metadata is {"filters": {"read", "unlabeled", "empty"}, "kept": examples in the
+  spool}.
   """
   dataset = job.dataset(name)
   part = f'read.{name}'
   steps = _Steps(report, 'read', name)
-  found = note(job, part, job.stamps[name])
+  found = metadata(job, part, job.stamps[name])
   if found is not None:
     steps.to(found['filters']['read'], end=True)
     return
   filters = collections.Counter(read=0, unlabeled=0, empty=0)
-  rows = training_examples(
+  examples = training_examples(
     dataset, seed=job.seed, sizes=job.sizes[name], data_dir=job.data_dir,
     filters=filters,
   )  # fmt: skip
   kept = 0
   path = job.path(WORK, f'{name}.spool')
   with atomic_file.replacing(path) as draft, draft.open('wb') as spool:
-    for row in rows:
+    for example in examples:
       steps.to(filters['read'])
-      answer = row.answer
+      answer = example.answer
       parts = (
         answer.text, answer.options, answer.gold, answer.references, answer.span
       )  # fmt: skip
-      spool.write(msgpack.packb((row.example_id, row.values, parts)))
+      spool.write(msgpack.packb((example.example_id, example.values, parts)))
       kept += 1
   steps.to(filters['read'], end=True)
   finish(job, part, job.stamps[name], {'filters': dict(filters), 'kept': kept})
 
 
 def spooled(job: Job, name: str) -> Iterator[Example]:
-  """The rows of a dataset's spool."""
+  """Yields the examples of a dataset's spool."""
   with job.path(WORK, f'{name}.spool').open('rb') as file:
     for example_id, values, (text, *more) in msgpack.Unpacker(file):
       yield Example(example_id, values, Answer(text, *map(tuple, more)))
 
 
-def render_note(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
-  """The note of a shard.
+def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
+  """Metadata of a shard; None if it is not finished.
 
-  {"digest", "too_long", "truncated": {why: entries}, "num_fewshot": {exemplars: entries},
-  "losses": of `CoverageCounter.as_json`}
+  Returns:
+    {"digest", "too_long", "truncated": {reason: entries}, "num_fewshot": {exemplars:
+    entries}, "losses": `CoverageCounter.as_json`}.
   """
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
-  return note(job, f'render.{name}.{epoch}', made_from)
+  return metadata(job, f'render.{name}.{epoch}', made_from)
 
 
 def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
-  """Renders one epoch of a dataset into its shard. `read` comes first.
+  """Renders one epoch of a dataset into its shard; `read` must be finished.
 
   Args:
-    job: of the build, with its tokenizer.
-    name: of the dataset.
-    epoch: which.
-    stage: `render`, or `extend` for an epoch that was found to be needed later.
-    report: told the rows done.
+    job: job of the build, with its tokenizer.
+    name: name of the dataset.
+    epoch: number of the epoch.
+    stage: `render`, or `extend` for an epoch beyond those known to be needed.
+    report: receives the number of examples done.
   """
   steps = _Steps(report, stage, name)
-  kept = note(job, f'read.{name}', job.stamps[name])['kept']
-  if render_note(job, name, epoch) is not None:
+  kept = metadata(job, f'read.{name}', job.stamps[name])['kept']
+  if render_metadata(job, name, epoch) is not None:
     steps.to(kept, end=True)
     return
   tokenizer = tokenizers.load(
@@ -264,36 +266,36 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   )
   tokenizer.threads = job.threads
   dataset = job.dataset(name)
-  shown = None
+  pool = None
   if job.style.num_fewshot and kept:
-    # Of the spool's first rows, so every part of the dataset shows the same ones.
-    shown = few_shot_pool(
+    # From the spool, so every part of the dataset has the same pool.
+    pool = few_shot_pool(
       dataset, spooled(job, name), num_fewshot=job.style.num_fewshot, seed=job.seed,
       tokenizer=tokenizer,
     )  # fmt: skip
   renderer = Renderer(
     dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
-    sequence_length=job.sequence_length, pool=shown,
+    sequence_length=job.sequence_length, pool=pool,
   )  # fmt: skip
   num_fewshot: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
-  losses = CoverageCounter(tokenizer)
+  coverage = CoverageCounter(tokenizer)
   done = too_long = 0
   writer = ShardWriter(job.path('train'), name, epoch)
   try:
-    rows = spooled(job, name)
-    while batch := list(itertools.islice(rows, _CHUNK)):
-      for row, found in zip(batch, renderer(batch, epoch), strict=True):
+    examples = spooled(job, name)
+    while batch := list(itertools.islice(examples, _CHUNK)):
+      for example, found in zip(batch, renderer(batch, epoch), strict=True):
         if found is None:
           too_long += 1
           continue
-        losses.add(found)
+        coverage.add(found)
         truncated['inputs'] += found.cut_inputs
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn
         num_fewshot[len(found.exemplars)] += 1
-        about = (found.template, row.example_id, epoch, row.answer.options)
-        writer.write(StoredExample(found.tokens, *about, found.exemplars))
+        fields = (found.template, example.example_id, epoch, example.answer.options)
+        writer.write(StoredExample(found.tokens, *fields, found.exemplars))
       done += len(batch)
       steps.to(done, end=True)
     digest = writer.close()
@@ -304,48 +306,48 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'too_long': too_long,
     'truncated': dict(truncated),
     'num_fewshot': {str(n): num_fewshot[n] for n in sorted(num_fewshot)},
-    'losses': losses.as_json(),
+    'losses': coverage.as_json(),
   }
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
   finish(job, f'render.{name}.{epoch}', made_from, said)
 
 
 def evaluate(job: Job, name: str, report: Report) -> None:
-  """Writes the dev and test rows of a dataset.
+  """Writes the dev and test examples of a dataset.
 
-  The note: {"filters": {"read", "unlabeled", "empty"}, "rows": {split: rows},
+  Its metadata is {"filters": {"read", "unlabeled", "empty"}, "rows": {split: examples},
   "digest": {split: hex}}.
   """
   dataset = job.dataset(name)
   part = f'evaluate.{name}'
   steps = _Steps(report, 'evaluate', name)
-  found = note(job, part, job.stamps[name])
+  found = metadata(job, part, job.stamps[name])
   if found is not None:
     steps.to(found['filters']['read'], end=True)
     return
   filters = collections.Counter(read=0, unlabeled=0, empty=0)
-  rows = {}
+  counts = {}
   digests = {}
   for split in ('dev', 'test'):
     if split not in dataset.slices:
       continue
     digest = hashlib.sha256()
-    rows[split] = 0
+    counts[split] = 0
     source = split_examples(
       dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
     )
     path = job.path('evaluation', f'{name}.{split}.jsonl')
     with atomic_file.replacing(path) as draft, draft.open('wb') as file:
-      for row in source:
+      for example in source:
         steps.to(filters['read'])
-        if row.answer.is_blank:
+        if example.answer.is_blank:
           filters['empty'] += 1
           continue
-        line = store_lib.evaluation_line(row).encode('utf-8')
+        line = store_lib.evaluation_line(example).encode('utf-8')
         digest.update(line)
         file.write(line)
-        rows[split] += 1
+        counts[split] += 1
     digests[split] = digest.hexdigest()
   steps.to(filters['read'], end=True)
-  said = {'filters': dict(filters), 'rows': rows, 'digest': digests}
+  said = {'filters': dict(filters), 'rows': counts, 'digest': digests}
   finish(job, part, job.stamps[name], said)

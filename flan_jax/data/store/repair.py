@@ -1,7 +1,7 @@
-"""Repair: finds what is damaged in a store and makes just that again, byte for byte.
+"""Repair: finds the damaged files of a store and rebuilds them, byte for byte.
 
-The manifest says how every file was made and what its digest was, so a file is made
-again from the raw data, compared, and only then put in its place.
+The manifest records the recipe and the digest of every file, so a file is rebuilt from
+the raw data, compared, and only then put in its place.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ class Damage(NamedTuple):
   """One damaged part of a store.
 
   Attributes:
-    dataset: whose it is.
-    part: `epoch 3` of a dataset that trains, or the split of one that is evaluated.
-    examples: examples of that part.
-    lost: how many of them cannot be read, or are not what they were.
-    files: names in the store.
+    dataset: name of the dataset.
+    part: `epoch 3` of a training dataset, or a split of an evaluation dataset.
+    examples: number of examples of that part.
+    lost: number of examples that cannot be read.
+    files: names of its files in the store.
   """
 
   dataset: str
@@ -40,10 +40,10 @@ class Damage(NamedTuple):
 
 
 def damages(store: Store) -> list[Damage]:
-  """Everything in `store` that is not what its manifest says.
+  """Finds every part of `store` that differs from its manifest.
 
   Raises:
-    InputError: if the tokenizer is damaged: it cannot be made again.
+    InputError: if the tokenizer is damaged: it cannot be rebuilt.
   """
   file = store.manifest['tokenizer']['file']
   if file:
@@ -51,8 +51,8 @@ def damages(store: Store) -> list[Damage]:
     want = store.manifest['tokenizer']['digest']
     if not path.is_file() or store.tokenizer().digest != want:
       raise InputError(
-        f'store {str(store.path)!r}: {file} is not the tokenizer of digest {want[:12]} '
-        'that it was made with; copy that one there'
+        f'store {str(store.path)!r}: {file} is missing or damaged; must be the '
+        f'tokenizer of digest {want[:12]}; copy it there'
       )
   out = []
   folder = store.path / 'train'
@@ -83,19 +83,19 @@ def repair(
   data_dir: str | None = None,
   progress: Callable[[str, str, int, int], None] | None = None,
 ) -> list[Damage]:
-  """Makes every damaged part of the store at `path` again.
+  """Rebuilds every damaged part of the store at `path`.
 
   Args:
-    path: of the store.
+    path: directory of the store.
     data_dir: TFDS data directory.
-    progress: as `materialize` has it.
+    progress: see `materialize`.
 
   Returns:
-    What was damaged, and is whole now.
+    The repaired parts.
 
   Raises:
-    InputError: if it is no store, or raw data, declarations or code have changed so
-      that another part would come out; the store is then as it was.
+    InputError: if it is not a store, or if a rebuilt part differs because raw data,
+      declarations or code have changed; the store is then unchanged.
   """
   store = Store.open(path, whole=False)
   found = damages(store)
@@ -127,17 +127,17 @@ def repair(
       tokenizer=file or tokenizers.BYTES,
       tokenizer_digest=manifest['tokenizer']['digest'],
     )
-    _make(job, found, manifest, worker_pool.Tally(progress or (lambda *_: None)))
+    _rebuild(job, found, manifest, worker_pool.Tally(progress or (lambda *_: None)))
     for damage in found:
       for name in damage.files:
         atomic_file.move(scratch / name, store.path / name)
   return found
 
 
-def _make(
+def _rebuild(
   job: Job, found: list[Damage], manifest: Mapping[str, Any], tally: worker_pool.Tally
 ) -> None:
-  """Makes the damaged parts in the job's folder and compares their digests."""
+  """Rebuilds the damaged parts in the job's folder and compares their digests."""
   for damage in found:
     name = damage.dataset
     if damage.part.startswith('epoch'):
@@ -145,15 +145,15 @@ def _make(
       want = manifest['datasets'][name]['shards'][epoch]
       parts.read(job, name, tally)
       parts.render(job, name, epoch, 'render', tally)
-      got = parts.render_note(job, name, epoch)['digest']
+      got = parts.render_metadata(job, name, epoch)['digest']
     else:
       want = manifest['evaluation'][name]['digest'][damage.part]
       parts.evaluate(job, name, tally)
-      note = parts.note(job, f'evaluate.{name}', job.stamps[name])
-      got = note['digest'].get(damage.part)
+      metadata = parts.metadata(job, f'evaluate.{name}', job.stamps[name])
+      got = metadata['digest'].get(damage.part)
     if got != want:
       raise InputError(
-        f'{name!r}, {damage.part}: comes out with digest {str(got)[:12]}, the store '
-        f'had {want[:12]}: raw data or templates have changed since; materialize the '
-        'whole mixture into a new directory'
+        f'{name!r}, {damage.part}: rebuilt with digest {str(got)[:12]}, the store had '
+        f'{want[:12]}: raw data or templates have changed since; materialize the whole '
+        'mixture into a new directory'
       )

@@ -1,10 +1,9 @@
-"""Declarations as seqio Tasks and Mixtures, over TFDS.
+"""Registers declarations as seqio Tasks and Mixtures, over TFDS.
 
 For every dataset: `flan_<dataset>` (training: one of its templates per example) and
-`flan_<dataset>_template_<i>` (evaluation: one template, no turned-around ones, the
-answer of its direction where it translates). A mixture in another style has training
-tasks of its own, as `flan_<dataset>_5_shot`. The strings come from `catalog.render`,
-the one implementation of rendering.
+`flan_<dataset>_template_<i>` (evaluation: one template, no inverted ones; a translation
+has the answers of its direction). A mixture in another prompt style has training tasks
+of its own, as `flan_<dataset>_5_shot`. `catalog.prompt.render` renders all strings.
 """
 
 import collections
@@ -34,13 +33,13 @@ from flan_jax.data.tfds_source import (
 from flan_jax.evaluate import metrics
 from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 
-# TFDS calls functions that TensorFlow calls deprecated; nobody here can mend that.
+# TFDS calls functions that TensorFlow has deprecated.
 tf.get_logger().setLevel('ERROR')
 
 
 _NO_LIMIT = 1 << 30
 _JSON = '_json'
-"""Feature of a generated record: all of it, as JSON."""
+"""Feature that holds a generated record as JSON."""
 
 
 _FEATURES = {
@@ -50,7 +49,7 @@ _FEATURES = {
   'gold': ([-1], (None,)),
   'references': ([''], (None,)),
 }
-"""What every example carries beside its words: value where there is none, shape."""
+"""Features of every example beside its text: (empty value, shape)."""
 
 _TOKENS = {
   'inputs': ([], (None,)),
@@ -65,7 +64,7 @@ def _type(empty: Any) -> tf.DType:
 
 
 def _array(value: Any, kind: tf.DType) -> np.ndarray | list[bytes] | bytes:
-  """A Python value as `tf.numpy_function` takes it."""
+  """Converts a Python value for `tf.numpy_function`."""
   if kind != tf.string:
     return np.asarray(value, kind.as_numpy_dtype)
   if isinstance(value, str):
@@ -77,15 +76,15 @@ def _examples(
   dataset_tf: tf.data.Dataset,
   dataset: Dataset,
   spec: Mapping[str, tuple[Any, tuple]],
-  words: Callable[[Example], tuple[int, Sequence[Any]] | None],
+  render: Callable[[Example], tuple[int, Sequence[Any]] | None],
 ) -> tf.data.Dataset:
-  """Records -> examples.
+  """Converts raw records to rendered examples.
 
   Args:
     dataset_tf: TFDS records, or generated ones as JSON.
     dataset: the declaration.
-    spec: features beside _FEATURES: value where there is none, shape.
-    words: (template, values of `spec`) of a row; None for a row that is no example.
+    spec: features beside _FEATURES: (empty value, shape).
+    render: returns (template, values of `spec`) for an example; None to drop it.
   """
   structure = dataset_tf.element_spec
   spec = {**spec, **_FEATURES}
@@ -99,14 +98,14 @@ def _examples(
     else:
       name = example_id(name)
     try:
-      row = dataset.read(record, name)
+      example = dataset.read(record, name)
     except Unlabeled:
       return nothing
-    found = words(row)
+    found = render(example)
     if found is None:
       return nothing
     template, values = found
-    answer = row.answer
+    answer = example.answer
     return (*values, name, template, answer.options or [''], answer.gold or [-1],
             answer.references or [''], True)  # fmt: skip
 
@@ -119,16 +118,16 @@ def _examples(
 
   def call(record):
     flat = tf.nest.flatten(record, expand_composites=True)
-    # Stateless, and so an iterator over it can be saved: t5x resumes where it was.
+    # Stateless, so that an iterator over it can be saved and t5x can resume.
     out = tf.numpy_function(arrays, flat, types, stateful=False)
     for value, (_, shape) in zip(out, [*spec.values(), (None, ())], strict=True):
       value.set_shape(shape)
     return dict(zip((*spec, 'keep'), out, strict=True))
 
-  rows = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
-  rows = rows.filter(lambda row: row['keep'])
-  return rows.map(lambda row: {**{key: row[key] for key in spec},
-                               'dataset': dataset.name})  # fmt: skip
+  examples = dataset_tf.map(call, num_parallel_calls=tf.data.AUTOTUNE)
+  examples = examples.filter(lambda example: example['keep'])
+  return examples.map(lambda example: {**{key: example[key] for key in spec},
+                                       'dataset': dataset.name})  # fmt: skip
 
 
 def _few_shot(
@@ -139,14 +138,14 @@ def _few_shot(
   tokenizer: tokenizers.Tokenizer,
   data_dir: str | None,
 ) -> Callable[[], FewShotPool]:
-  """The exemplars of a training task, read when its first row asks for them."""
+  """Few-shot pool of a training task, read when its first example is rendered."""
   lock = threading.Lock()
   made: list[FewShotPool] = []
 
   def pool() -> FewShotPool:
     with lock:
       if not made:
-        rows = parts.training_examples(
+        examples = parts.training_examples(
           dataset,
           seed=seed,
           sizes=raw_records.sizes(dataset, data_dir=data_dir),
@@ -155,7 +154,7 @@ def _few_shot(
         )
         made.append(
           parts.few_shot_pool(
-            dataset, rows, num_fewshot=num_fewshot, seed=seed, tokenizer=tokenizer
+            dataset, examples, num_fewshot=num_fewshot, seed=seed, tokenizer=tokenizer
           )
         )
     return made[0]
@@ -169,65 +168,64 @@ def _trained(
   seed: int,
   pool: Callable[[], FewShotPool | None] = lambda: None,
 ):
-  """Preprocessor of training: records -> token ids, fitted to the lengths asked for.
+  """Preprocessor for training: records -> token ids, cut to the sequence lengths.
 
-  A row is what it is in epoch 0 of a store of the same seed, tokenizer and limits:
-  one Renderer makes both, after the exemplars of one `pool`.
+  An example is the same as in epoch 0 of a store with the same seed, tokenizer and
+  limits: one Renderer makes both, with the exemplars of one `pool`.
   """
 
-  def render(
+  def preprocess(
     dataset_tf: tf.data.Dataset, sequence_length: Mapping[str, int] | None
   ) -> tf.data.Dataset:
-    asked = sequence_length or {}
-    limits = Limits(*(asked.get(key) or _NO_LIMIT for key in ('inputs', 'targets')))
+    lengths = sequence_length or {}
+    limits = Limits(*(lengths.get(key) or _NO_LIMIT for key in ('inputs', 'targets')))
 
-    def words(row):
-      if not parts.is_usable(dataset, row, seed):
+    def render(example):
+      if not parts.is_usable(dataset, example, seed):
         return None
       renderer = Renderer(
         dataset, tokenizer=tokenizer, seed=seed, limits=limits, pool=pool()
       )
-      (found,) = renderer([row], 0)
+      (found,) = renderer([example], 0)
       if found is None:
         return None
       return found.template, (*found.tokens, *found.prompt)
 
-    return _examples(dataset_tf, dataset, _TOKENS, words)
+    return _examples(dataset_tf, dataset, _TOKENS, render)
 
-  return render
+  return preprocess
 
 
 def _evaluated(dataset: Dataset, template: int, tokenizer: tokenizers.Tokenizer):
-  """Preprocessor of evaluation: records -> token ids of one template.
+  """Preprocessor for evaluation: records -> token ids of one template.
 
-  Inputs are fitted to the length asked for, as the evaluator fits them. Targets are
-  whole; seqio trims one that is too long, EOS and all. What counts as right is in
-  `references`.
+  Inputs are cut to their sequence length, as in the evaluator. Targets are whole; seqio
+  trims one that is too long, with its EOS. The right answers are in `references`.
   """
 
-  def render(
+  def preprocess(
     dataset_tf: tf.data.Dataset, sequence_length: Mapping[str, int] | None
   ) -> tf.data.Dataset:
-    room = ((sequence_length or {}).get('inputs') or _NO_LIMIT) - 1
+    limit = ((sequence_length or {}).get('inputs') or _NO_LIMIT) - 1
 
-    def words(row):
-      text = prompt.render(dataset, template, row).targets
+    def render(example):
+      text = prompt.render(dataset, template, example).targets
       if not text.strip():
         return None
       (found,) = prompts.fit(
-        dataset, [(row, template)], tokenizer=tokenizer, max_tokens=[room]
+        dataset, [(example, template)], tokenizer=tokenizer, max_tokens=[limit]
       )
       if found is None:
         return None
       return template, (found.ids, tokenizer.encode(text), found.text, text)
 
-    return _examples(dataset_tf, dataset, _TOKENS, words)
+    return _examples(dataset_tf, dataset, _TOKENS, render)
 
-  return render
+  return preprocess
 
 
 def _metric(dataset: Dataset):
-  """The dataset's metric as seqio calls it."""
+  """The dataset's metric as a seqio metric function."""
   metric = metrics.get(dataset.metric)
 
   def compute(
@@ -239,7 +237,7 @@ def _metric(dataset: Dataset):
 
 
 def _references(target: str, *, example, is_target: bool = False, **_):
-  """Postprocessor: every right answer for a target, the text for a prediction."""
+  """Postprocessor: returns all right answers of a target, or a prediction's text."""
   if not is_target:
     return target
   return [text.decode() for text in example['references'].tolist()]
@@ -248,21 +246,21 @@ def _references(target: str, *, example, is_target: bool = False, **_):
 def mixing_rate(
   name: str, group: Sequence[str], prefix: str, suffix: str
 ) -> Callable[[seqio.Task], int]:
-  """Rate of dataset `name`, from the rows that are prepared.
+  """Mixing rate of dataset `name`, from the number of prepared examples.
 
   Examples-proportional mixing with a maximum of 3,000 (FLAN section 2.2), which the
-  datasets of `group` share; their tasks are named PREFIX_dataset SUFFIX.
+  datasets of `group` share; their tasks are named PREFIX_DATASETSUFFIX.
   """
 
   def rate(task: seqio.Task) -> int:
     del task  # of `name`; the rate may depend on the others of its group
-    rows = {
+    sizes = {
       member: seqio.TaskRegistry.get(f'{prefix}_{member}{suffix}').num_input_examples(
         'train'
       )
       for member in group
     }
-    return mixing_rates.shared(rows)[name]
+    return mixing_rates.shared(sizes)[name]
 
   return rate
 
@@ -274,12 +272,12 @@ def register(
   seed: int = 0,
   data_dir: str | None = None,
 ) -> None:
-  """Registers every task and mixture of a family with seqio.
+  """Registers every task and mixture of a dataset family with seqio.
 
   Args:
-    vocabulary: of both features; inputs and targets both end with EOS.
-    family: which world.
-    seed: of the template drawn for a training example.
+    vocabulary: vocabulary of both features; inputs and targets both end with EOS.
+    family: dataset family.
+    seed: template seed, for training examples.
     data_dir: TFDS data directory; None for TFDS's default (`TFDS_DATA_DIR`).
   """
   features = {
@@ -354,10 +352,14 @@ def _task_source(dataset: Dataset, data_dir: str | None) -> seqio.DataSource:
 
 
 def _generated(dataset: Dataset) -> seqio.DataSource:
-  """A source over generated records, as JSON under the generator's own row ids."""
-  names = {s: ours for s, ours in SEQIO_SPLITS.items() if ours in dataset.slices}
+  """Source of generated records, as JSON with the generator's own example ids."""
+  names = {
+    seqio_split: name
+    for seqio_split, name in SEQIO_SPLITS.items()
+    if name in dataset.slices
+  }
 
-  def rows(split: str, shuffle_files: bool, seed: int | None = None):
+  def records(split: str, shuffle_files: bool, seed: int | None = None):
     del shuffle_files, seed  # the order is the generator's; seqio shuffles later
     ids, texts = [], []
     for name, record in raw_records.records(dataset, names[split]):
@@ -366,7 +368,9 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
     return tf.data.Dataset.from_tensor_slices({'tfds_id': ids, _JSON: texts})
 
   return seqio.FunctionDataSource(
-    dataset_fn=rows,
+    dataset_fn=records,
     splits=list(names),
-    num_input_examples={s: dataset.num_examples(ours) for s, ours in names.items()},
+    num_input_examples={
+      seqio_split: dataset.num_examples(name) for seqio_split, name in names.items()
+    },
   )

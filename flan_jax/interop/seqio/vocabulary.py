@@ -1,4 +1,4 @@
-"""A tokenizer as seqio and t5x know one, and theirs as ours. Imports TensorFlow."""
+"""Converts tokenizers to seqio vocabularies and back. Imports TensorFlow."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,10 +12,9 @@ from flan_jax.errors import InputError
 
 
 class Vocabulary(seqio.Vocabulary):
-  """`seqio.Vocabulary` of any of our tokenizers.
+  """`seqio.Vocabulary` of a `flan_jax` tokenizer.
 
-  Text is tokenized in Python, inside a `tf.numpy_function`, by the same code that
-  materializes stores.
+  The code that materializes stores tokenizes the text, inside a `tf.numpy_function`.
   """
 
   def __init__(self, tokenizer: Tokenizer, *, extra_ids: int = 0):
@@ -36,8 +35,8 @@ class Vocabulary(seqio.Vocabulary):
 
   @property
   def unk_id(self) -> int | None:
-    """None: seqio would put it in place of ids past the vocabulary; ours leaves those
-    out, and encodes unknown text by itself."""
+    """None: seqio would substitute it for ids past the vocabulary; the tokenizer drops
+    those ids and encodes unknown text by itself."""
     return None
 
   @property
@@ -52,7 +51,7 @@ class Vocabulary(seqio.Vocabulary):
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
     def encode(text: bytes | np.ndarray) -> np.ndarray:
-      text = np.asarray(text, object).item()  # eagerly called, it gets an array
+      text = np.asarray(text, object).item()  # in eager mode it is an array
       return self.tokenizer.encode(tf.compat.as_text(text))
 
     ids = tf.numpy_function(encode, [s], tf.int32)
@@ -61,10 +60,8 @@ class Vocabulary(seqio.Vocabulary):
 
   def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
     def decode(values: np.ndarray) -> np.ndarray:
-      examples = values.reshape(-1, values.shape[-1])
-      texts = [
-        self.tokenizer.decode(example.tolist()).encode('utf-8') for example in examples
-      ]
+      rows = values.reshape(-1, values.shape[-1])
+      texts = [self.tokenizer.decode(row.tolist()).encode('utf-8') for row in rows]
       return np.array(texts, object).reshape(values.shape[:-1])
 
     text = tf.numpy_function(decode, [ids], tf.string)
@@ -85,7 +82,7 @@ class Vocabulary(seqio.Vocabulary):
 
 
 class _Vocabulary(Tokenizer):
-  """Any other seqio vocabulary, for the Renderer alone."""
+  """Wraps any other seqio vocabulary, for the Renderer only."""
 
   filename = ''
   bos_id = None
@@ -104,11 +101,14 @@ class _Vocabulary(Tokenizer):
     return self._vocabulary.decode([int(i) for i in ids])
 
   def save(self, path) -> None:
-    raise InputError(f'vocabulary {self.name}: seqio keeps it, not a store')
+    raise InputError(
+      f'vocabulary {self.name}: cannot be saved; must be a SentencePiece or a byte '
+      'vocabulary'
+    )
 
 
 def tokenizer_of(vocabulary: seqio.Vocabulary) -> Tokenizer:
-  """The tokenizer that a store would use where seqio uses `vocabulary`."""
+  """Returns the tokenizer of a store that encodes as `vocabulary` does."""
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     name = str(vocabulary.sentencepiece_model_file)
     return tokenizers.SentencePiece(vocabulary.sp_model, name=name)

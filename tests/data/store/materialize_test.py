@@ -251,7 +251,7 @@ def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
 ):
   tiny_datasets.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(
-    InputError, match="dataset 'picks', row 'train.0.7'.* got 3; must"
+    InputError, match="dataset 'picks', example 'train.0.7'.* got 3; must"
   ):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert [path.name for path in tmp_path.iterdir()] == ['.out.partial']
@@ -305,7 +305,7 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
     write(self, record)
 
   monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
-  with pytest.raises(InputError, match='No space left.*what is finished is kept'):
+  with pytest.raises(InputError, match='No space left.*finished parts are kept'):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **words)
   shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
   assert shards == {'train/pairs.00.array_record'}
@@ -352,7 +352,7 @@ except InputError as error:
 
   said = run(96 * 1024)
   assert 'File too large' in said
-  assert 'what is finished is kept' in said
+  assert 'finished parts are kept' in said
   assert not (tmp_path / 'out').exists()
   assert not [name for name in partial(tmp_path) if '/.' in name]
   assert run(0) == ''
@@ -434,7 +434,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
 
 def test_a_missing_field_is_named(tiny_datasets, tmp_path):
   del tiny_datasets.examples['pairs']['train'][2]['text']['hypothesis']
-  with pytest.raises(InputError, match=r"'pairs', row 'train.0.2': field .*hypothesis"):
+  with pytest.raises(InputError, match=r"'pairs', example 'train.0.2': field .*hypothesis"):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
