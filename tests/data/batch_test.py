@@ -1,4 +1,4 @@
-"""Rows: what the decoder reads, laid out position by position."""
+"""Batches: the decoder's arrays, position by position."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ def example(inputs, targets):
   return TokenizedExample(np.array(inputs, np.int32), np.array(targets, np.int32))
 
 
-def test_one_packed_row_position_by_position():
-  """`10 11 EOS 20 EOS` and `12 EOS 21 22 EOS` in a row of 10."""
-  row = batch_lib.assemble(
+def test_one_packed_sequence_position_by_position():
+  """`10 11 EOS 20 EOS` and `12 EOS 21 22 EOS` in a sequence of 10."""
+  sequence = batch_lib.assemble(
     [example([10, 11], [20]), example([12], [21, 22])],
     sequence_length=10,
     bos_id=None,
@@ -31,44 +31,44 @@ def test_one_packed_row_position_by_position():
     'segment_ids': [1, 1, 1, 1, 2, 2, 2, 2, 0, 0],
     'positions': [0, 1, 2, 3, 0, 1, 2, 3, 0, 0],
   }
-  assert {name: array.tolist() for name, array in row._asdict().items()} == table
+  assert {name: array.tolist() for name, array in sequence._asdict().items()} == table
   dtypes = ['int32', 'int32', 'float32', 'int32', 'int32']
-  assert [array.dtype.name for array in row] == dtypes
+  assert [array.dtype.name for array in sequence] == dtypes
 
 
-def test_a_row_with_bos():
-  row = batch_lib.assemble(
+def test_a_sequence_with_bos():
+  sequence = batch_lib.assemble(
     [example([10], [20])], sequence_length=5, bos_id=2, eos_id=EOS
   )
-  assert row.tokens.tolist() == [2, 10, EOS, 20, 0]
-  assert row.targets.tolist() == [10, EOS, 20, EOS, 0]
-  assert row.loss_mask.tolist() == [0, 0, 1, 1, 0]
+  assert sequence.tokens.tolist() == [2, 10, EOS, 20, 0]
+  assert sequence.targets.tolist() == [10, EOS, 20, EOS, 0]
+  assert sequence.loss_mask.tolist() == [0, 0, 1, 1, 0]
 
 
 tokens = st.lists(st.integers(3, 99), min_size=1, max_size=9)
 
 
 @given(st.lists(st.tuples(tokens, tokens), max_size=6), st.sampled_from([None, 2]))
-def test_length_is_what_an_example_takes_up(pairs, bos_id):
+def test_length_is_the_number_of_tokens_in_a_sequence(pairs, bos_id):
   examples = [example(*pair) for pair in pairs]
   sizes = [batch_lib.length(len(e.inputs), len(e.targets), bos_id) for e in examples]
-  row = batch_lib.assemble(
+  sequence = batch_lib.assemble(
     examples, sequence_length=sum(sizes) + 3, bos_id=bos_id, eos_id=EOS
   )
-  assert np.bincount(row.segment_ids)[1:].tolist() == sizes
-  assert row.loss_mask.sum() == sum(len(e.targets) + 1 for e in examples)
-  answers = row.targets[row.loss_mask == 1].tolist()
+  assert np.bincount(sequence.segment_ids)[1:].tolist() == sizes
+  assert sequence.loss_mask.sum() == sum(len(e.targets) + 1 for e in examples)
+  answers = sequence.targets[sequence.loss_mask == 1].tolist()
   assert answers == [t for e in examples for t in (*e.targets.tolist(), EOS)]
 
 
-def test_a_row_that_is_too_short_says_how_long_it_must_be():
+def test_too_short_a_sequence_length_is_refused():
   with pytest.raises(InputError, match='sequence_length 4: .* must be at least 5'):
     batch_lib.assemble(
       [example([10, 11], [20, 21])], sequence_length=4, bos_id=None, eos_id=EOS
     )
 
 
-def test_stacked_rows_and_their_digests():
+def test_stacked_sequences_and_their_digests():
   one = batch_lib.assemble(
     [example([10], [20])], sequence_length=4, bos_id=None, eos_id=EOS
   )

@@ -106,7 +106,7 @@ def test_the_bos_of_the_post_processor_stays_out_of_text_and_in_saved_files(tmp_
     assert one.digest == found.digest
 
 
-def test_a_role_keeps_its_token_out_though_it_is_not_special(tmp_path):
+def test_a_role_keeps_its_token_out_even_if_it_is_not_special(tmp_path):
   made = small_tokenizers.byte_level(special=('</s>',))
   made.add_tokens(['END', 'stop'])
   (tmp_path / 'tokenizer.json').write_text(made.to_str())

@@ -72,7 +72,7 @@ def test_a_folder_becomes_a_tfds_dataset_that_tfds_reads(tmp_path):
   assert again[0].state == 'ready'
 
 
-def test_smaller_data_is_clamped_and_said(tmp_path):
+def test_smaller_data_is_clamped_and_reported(tmp_path):
   """2,290 + 200 declared examples in 20: carve-outs shrink in proportion, disjoint."""
   write(tmp_path / 'raw', 'super_glue/rte', 'train', rte_examples(20))
   write(tmp_path / 'raw', 'super_glue/rte', 'validation', rte_examples(4))

@@ -1,6 +1,6 @@
-"""`flan fetch` triage: what is missing is named by cause, with what to do about it.
+"""`flan fetch` names the cause of a missing dataset, and its remedy.
 
-The causes are real: a builder that downloads from a server of the test's own.
+The causes are real: a builder downloads from a server that the test runs.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-  """A server of one file, `lines.txt`, at the URL it gives."""
+  """Serves one file, `lines.txt`; yields the URL."""
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('no_proxy', '127.0.0.1')
   (tmp_path / 'served').mkdir()
@@ -106,7 +106,7 @@ def test_a_download_that_works_is_ready(server, run, monkeypatch):
   assert run('lines:1.0.0').state == 'ready'
 
 
-def test_fewer_rows_than_declared_are_partial(server, run, monkeypatch):
+def test_fewer_examples_than_declared_are_partial(server, run, monkeypatch):
   monkeypatch.setattr(Lines, 'url', f'{server}/lines.txt')
   found = run('lines:1.0.0', examples=5)
   assert found.standing == 'partial'
@@ -159,7 +159,7 @@ def test_a_version_that_is_gone_is_named(run, name):
 
 
 def test_one_that_fails_does_not_stop_the_others(tmp_path):
-  """... nor do they wait for one another: two processes share the work."""
+  """Two processes share the work."""
   datasets = [
     dataclasses.replace(registry.get(name), tfds=f'{name}_of_nobody:1.0.0')
     for name in ('rte', 'cb', 'copa')

@@ -1,4 +1,4 @@
-"""Exemplars: training examples shown before a prompt, as many as fit, never the row."""
+"""Few-shot pools: as many other training examples as fit before a prompt."""
 
 import collections
 import dataclasses
@@ -38,13 +38,13 @@ def pool_of(examples, *, num_fewshot=5, seed=0):
 
 
 def test_a_few_shot_prompt_ends_in_the_zero_shot_one(tiny_datasets):
-  """... after exemplars in the same template, each with its answer."""
+  """The exemplars before it have the same template, each with its answer."""
   examples = pairs(40)
   pool = pool_of(examples, num_fewshot=2)
   shown = pool.prompt(examples[0], 3, 0)
   alone = prompt.render(pool.dataset, 3, examples[0])
   assert shown.prompt.targets == alone.targets
-  by_id = {row.example_id: row for row in examples}
+  by_id = {example.example_id: example for example in examples}
   parts = shown.prompt.inputs.split(prompt.NEXT)
   assert parts[-1] == alone.inputs
   assert len(parts) == 3
@@ -53,39 +53,39 @@ def test_a_few_shot_prompt_ends_in_the_zero_shot_one(tiny_datasets):
     assert part == f'{other.inputs}\nANSWER: {other.targets}'
 
 
-def test_a_row_is_never_its_own_exemplar_nor_is_its_double(tiny_datasets):
+def test_an_example_is_never_an_exemplar_of_itself_or_of_its_duplicate(tiny_datasets):
   examples = pairs(6)
   double = examples[2]._replace(example_id='train.0.99')
   pool = pool_of([*examples, double], num_fewshot=16)
-  for row in examples:
-    drawn = pool.draw(row, 0)
-    assert row.example_id not in [other.example_id for other in drawn]
-    assert row.values not in [other.values for other in drawn]
+  for example in examples:
+    drawn = pool.draw(example, 0)
+    assert example.example_id not in [other.example_id for other in drawn]
+    assert example.values not in [other.values for other in drawn]
     assert len({other.example_id for other in drawn}) == len(drawn)
   assert len(pool.draw(examples[0], 0)) == 6
   assert len(pool.draw(examples[2], 0)) == 5
 
 
-def test_draws_follow_the_seed_the_row_and_the_epoch(tiny_datasets):
+def test_draws_follow_the_seed_the_example_and_the_epoch(tiny_datasets):
   examples = pairs(200)
-  names = lambda pool, row, epoch: [r.example_id for r in pool.draw(row, epoch)]  # noqa: E731
+  names = lambda pool, example, epoch: [r.example_id for r in pool.draw(example, epoch)]  # noqa: E731
   first = names(pool_of(examples), examples[7], 0)
   assert first == names(pool_of(examples), examples[7], 0)
   assert first != names(pool_of(examples, seed=1), examples[7], 0)
   assert first != names(pool_of(examples), examples[7], 1)
   assert first != names(pool_of(examples), examples[8], 0)
-  # The first of fewer num_fewshot are the first of more.
+  # Fewer exemplars are the first of more.
   assert first[:2] == names(pool_of(examples, num_fewshot=2), examples[7], 0)
 
 
-def test_every_row_is_drawn_about_equally_often(tiny_datasets):
+def test_every_example_is_drawn_about_equally_often(tiny_datasets):
   examples = pairs(50)
   pool = pool_of(examples, num_fewshot=5)
   drawn = collections.Counter(
     other.example_id
-    for row in examples
+    for example in examples
     for e in range(20)
-    for other in pool.draw(row, e)
+    for other in pool.draw(example, e)
   )
   assert len(drawn) == 50  # 5,000 draws, 100 of each: six deviations are 60
   assert min(drawn.values()) > 40
@@ -93,22 +93,22 @@ def test_every_row_is_drawn_about_equally_often(tiny_datasets):
 
 
 @pytest.mark.parametrize('max_tokens', [80, 200, 333, 500, 960])
-def test_as_many_are_shown_as_fit_and_one_more_would_not(tiny_datasets, max_tokens):
+def test_as_many_exemplars_as_fit_are_shown(tiny_datasets, max_tokens):
   examples = pairs(60, words=6)
   pool = pool_of(examples, num_fewshot=16)
-  for row in examples[:20]:
-    shown = pool.prompt(row, 0, 0, max_tokens=max_tokens)
-    drawn = pool.draw(row, 0)
+  for example in examples[:20]:
+    shown = pool.prompt(example, 0, 0, max_tokens=max_tokens)
+    drawn = pool.draw(example, 0)
     k = len(shown.exemplars)
     assert list(shown.exemplars) == [other.example_id for other in drawn[:k]]
     if k:
       assert len(shown.prompt.inputs) <= max_tokens
     if k < 16:
-      more = prompt.render(pool.dataset, 0, row, exemplars=drawn[: k + 1])
+      more = prompt.render(pool.dataset, 0, example, exemplars=drawn[: k + 1])
       assert len(more.inputs) > max_tokens
 
 
-def test_a_question_too_long_for_any_exemplar_is_asked_alone(tiny_datasets):
+def test_an_example_too_long_for_any_exemplar_is_zero_shot(tiny_datasets):
   examples = pairs(20)
   (long,) = pairs(1, words=400)
   pool = pool_of(examples)
@@ -117,7 +117,7 @@ def test_a_question_too_long_for_any_exemplar_is_asked_alone(tiny_datasets):
   assert len(shown.prompt.inputs) > few_shot_lib.MAX_TOKENS
 
 
-def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(tiny_datasets):
+def test_the_renderer_keeps_few_shot_prompts_within_every_limit(tiny_datasets):
   examples = pairs(30, words=4)
   dataset = registry.get('pairs', family='tiny')
   for limits, sequence_length in (
@@ -141,7 +141,7 @@ def test_the_renderer_keeps_few_shot_prompts_inside_every_limit(tiny_datasets):
       assert got.exemplars
 
 
-def test_without_rows_there_is_nothing_to_show(tiny_datasets):
+def test_a_pool_without_examples_is_refused(tiny_datasets):
   with pytest.raises(InputError, match='no training examples to show as exemplars'):
     pool_of([])
 
@@ -157,7 +157,7 @@ def few_shot(tiny_datasets, tmp_path):
   return manifest, Store.open(tmp_path / 'out'), tiny_datasets
 
 
-def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
+def test_a_store_of_a_few_shot_mixture_has_the_prompts_of_the_pool(few_shot):
   manifest, store, tiny_datasets = few_shot
   assert manifest['style'] == {
     'prompt_style': 'instructions',
@@ -170,17 +170,17 @@ def test_a_store_of_a_few_shot_mixture_holds_the_prompts_of_the_pool(few_shot):
     pool = FewShotPool(dataset, examples, num_fewshot=2, seed=3, count=count)
     num_fewshot = collections.Counter()
     for epoch in range(2):
-      for i, row in enumerate(examples):
-        record = store.example(name, epoch * len(examples) + i)
+      for i, example in enumerate(examples):
+        stored = store.example(name, epoch * len(examples) + i)
         max_tokens = min(few_shot_lib.MAX_TOKENS, 1023)
-        shown = pool.prompt(row, record.template, epoch, max_tokens=max_tokens)
-        assert BYTES.decode(record.tokens.inputs) == shown.prompt.inputs
-        assert record.exemplars == shown.exemplars
+        shown = pool.prompt(example, stored.template, epoch, max_tokens=max_tokens)
+        assert BYTES.decode(stored.tokens.inputs) == shown.prompt.inputs
+        assert stored.exemplars == shown.exemplars
         num_fewshot[str(len(shown.exemplars))] += 1
     assert manifest['datasets'][name]['num_fewshot'] == num_fewshot
 
 
-def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
+def test_describe_names_the_exemplars_of_an_example(few_shot):
   _, store, _ = few_shot
   plan = store.plan(seed=0, sequences=4, sequence_length=2048)
   segments = describe(store, plan, 0)['segments']
@@ -190,21 +190,21 @@ def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
     assert segment['example_id'] not in segment['exemplars']
 
 
-def test_a_store_in_another_form_holds_that_form(tiny_datasets, tmp_path):
+def test_a_store_in_another_prompt_style_has_its_prompts(tiny_datasets, tmp_path):
   mixture = dataclasses.replace(
     tiny_datasets.mixture, style=Style(prompt_style='no_template')
   )
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')
-  record = store.example('pairs', 0)
-  row = tiny_datasets.examples['pairs']['train'][0]
-  expected = f'{row["premise"]}\n{row["text"]["hypothesis"]}'
-  assert BYTES.decode(record.tokens.inputs) == expected
-  assert (record.template, record.exemplars) == (0, ())
+  stored = store.example('pairs', 0)
+  example = tiny_datasets.examples['pairs']['train'][0]
+  expected = f'{example["premise"]}\n{example["text"]["hypothesis"]}'
+  assert BYTES.decode(stored.tokens.inputs) == expected
+  assert (stored.template, stored.exemplars) == (0, ())
 
 
-def test_a_shared_maximum_is_in_the_store(tiny_datasets, tmp_path, monkeypatch):
-  """Two tasks that the paper counts as one have one maximum together."""
+def test_a_shared_maximum_rate_is_in_the_store(tiny_datasets, tmp_path, monkeypatch):
+  """Two tasks that the paper counts as one share a maximum rate."""
   family = registry.datasets('tiny')
   for name in ('pairs', 'stories'):
     both = dataclasses.replace(family[name], paper_name='BOTH')

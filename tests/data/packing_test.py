@@ -1,4 +1,4 @@
-"""The plan: exact shares, the same draws however they are packed, hardly a gap."""
+"""Packing plan: exact shares, the same draws in any packing, hardly any padding."""
 
 import collections
 import itertools
@@ -14,7 +14,7 @@ from flan_jax.errors import InputError
 
 
 def lognormal(n, *, mean=5.0, sigma=0.7, longest=1280, seed=0):
-  """Lengths like those of FLAN's examples: most near 150 positions, some over 1000."""
+  """Lengths like those of FLAN's examples: most near 150 tokens, some over 1,000."""
   drawn = np.random.default_rng(seed).lognormal(mean, sigma, n)
   return np.clip(drawn, 4, longest).astype(np.int32)
 
@@ -65,7 +65,7 @@ def test_shares_of_the_paper_are_kept_over_every_prefix():
     assert np.all(np.abs(counts * rates.sum() - t * rates) < rates.sum())
 
 
-def test_an_epoch_shows_every_row_once_in_a_new_order():
+def test_an_epoch_draws_every_example_once_in_a_new_order():
   plan = build([50, 30], sequences=3 * 80, pack=False)
   for dataset, n in (('d0', 50), ('d1', 30)):
     entries = [entry for name, entry in draws(plan) if name == dataset]
@@ -74,8 +74,8 @@ def test_an_epoch_shows_every_row_once_in_a_new_order():
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_epochs_take_their_own_entries_and_wrap():
-  """Two epochs rendered: draws of epochs 0, 1, 2 are entries of 0, 1, 0."""
+def test_epochs_draw_their_own_entries_and_wrap():
+  """With two epochs rendered, draws of epochs 0, 1, 2 are entries of 0, 1, 0."""
   plan = build([40], rendered=[2], sequences=120, pack=False)
   entries = np.array([entry for _, entry in draws(plan)])
   assert (entries // 40).tolist() == [0] * 40 + [1] * 40 + [0] * 40
@@ -84,16 +84,16 @@ def test_epochs_take_their_own_entries_and_wrap():
 @given(
   sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4),
   seed=st.integers(0, 2**32),
-  rows=st.integers(1, 400),
+  sequences=st.integers(1, 400),
   more=st.integers(1, 400),
   pack=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_longer_plan_begins_with_the_shorter(sizes, seed, rows, more, pack):
-  short = build(sizes, seed=seed, sequences=rows, pack=pack)
-  long = build(sizes, seed=seed, sequences=rows + more, pack=pack)
-  assert [long.sequence(k) for k in range(rows)] == [
-    short.sequence(k) for k in range(rows)
+def test_a_longer_plan_begins_with_the_shorter(sizes, seed, sequences, more, pack):
+  short = build(sizes, seed=seed, sequences=sequences, pack=pack)
+  long = build(sizes, seed=seed, sequences=sequences + more, pack=pack)
+  assert [long.sequence(k) for k in range(sequences)] == [
+    short.sequence(k) for k in range(sequences)
   ]
   assert short.stream == long.stream
   assert short.digest != long.digest
@@ -101,37 +101,37 @@ def test_a_longer_plan_begins_with_the_shorter(sizes, seed, rows, more, pack):
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=300))
 @settings(max_examples=100, deadline=None)
-def test_best_fit_places_every_example_and_overfills_no_row(lengths):
+def test_best_fit_places_every_example_and_overfills_no_sequence(lengths):
   lengths = np.array(lengths)
-  rows = packing.best_fit(lengths, 64)
-  used = np.bincount(rows, weights=lengths)
-  assert len(rows) == len(lengths)
-  assert set(rows.tolist()) == set(range(len(used)))
+  sequences = packing.best_fit(lengths, 64)
+  used = np.bincount(sequences, weights=lengths)
+  assert len(sequences) == len(lengths)
+  assert set(sequences.tolist()) == set(range(len(used)))
   assert used.max() <= 64
-  # Best fit: no two rows could have been one.
+  # Best fit: no two sequences could have been one.
   assert len(used) == 1 or np.sort(used)[:2].sum() > 64
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=300))
 @settings(max_examples=100, deadline=None)
-def test_exact_fit_places_every_example_and_overfills_no_row(lengths):
+def test_exact_fit_places_every_example_and_overfills_no_sequence(lengths):
   lengths = np.array(lengths)
-  rows = packing.exact_fit(lengths, 64)
-  used = np.bincount(rows, weights=lengths)
-  assert set(rows.tolist()) == set(range(len(used)))
+  sequences = packing.exact_fit(lengths, 64)
+  used = np.bincount(sequences, weights=lengths)
+  assert set(sequences.tolist()) == set(range(len(used)))
   assert used.max() <= 64
 
 
-def test_a_row_holds_examples_as_they_are_drawn():
-  """Short examples are not packed with short ones: examples per row vary little."""
+def test_a_sequence_keeps_the_order_of_the_draws():
+  """Short examples are spread: the number of examples per sequence varies little."""
   lengths = lognormal(8192, seed=3)
-  per_row = [np.bincount(pack(lengths, 2048)).std() for pack in
+  per_sequence = [np.bincount(pack(lengths, 2048)).std() for pack in
              (packing.exact_fit, packing.best_fit)]  # fmt: skip
-  assert per_row[0] < per_row[1] / 2
+  assert per_sequence[0] < per_sequence[1] / 2
 
 
 def test_packing_keeps_the_draws():
-  """A window packed holds the same examples as the window unpacked."""
+  """A packed window has the same examples as an unpacked one."""
   windows = [1024, 2048, 4096, 8192, 8192]
   loose = iter(draws(build([70, 900, 33], sequences=sum(windows), pack=False)))
   packed = build([70, 900, 33], sequences=16_000)
@@ -143,7 +143,7 @@ def test_packing_keeps_the_draws():
       got.update(packed.sequence(k))
       k += 1
     assert got == want
-  assert k < sum(windows)  # some rows hold several
+  assert k < sum(windows)  # some sequences hold several
 
 
 def test_drawn_is_where_a_window_ends():
@@ -153,8 +153,8 @@ def test_drawn_is_where_a_window_ends():
 
 
 @pytest.mark.parametrize(('mean', 'sigma'), [(4.0, 0.5), (5.0, 0.7), (5.5, 1.0)])
-def test_real_like_lengths_fill_the_rows(mean, sigma):
-  """FLAN's rows of 2048: over 99 % full, and none over its length."""
+def test_realistic_lengths_fill_the_sequences(mean, sigma):
+  """Sequences of 2,048 tokens are over 99 % full, and none is too long."""
   lengths = {
     name: lognormal(4000, mean=mean, sigma=sigma, seed=i)
     for i, name in enumerate('abcde')
@@ -170,15 +170,15 @@ def test_real_like_lengths_fill_the_rows(mean, sigma):
   assert plan.fill >= 0.995
 
 
-def test_counts_are_those_of_the_rows():
+def test_counts_are_those_of_the_first_sequences():
   plan = build([70, 900, 33], sequences=50)
-  for rows in (0, 1, 17, 50):
-    names = [name for k in range(rows) for name, _ in plan.sequence(k)]
-    assert plan.counts(rows) == {d: names.count(d) for d in plan.datasets}
+  for sequences in (0, 1, 17, 50):
+    names = [name for k in range(sequences) for name, _ in plan.sequence(k)]
+    assert plan.counts(sequences) == {d: names.count(d) for d in plan.datasets}
   assert sum(plan.counts().values()) == plan.examples
 
 
-def test_saved_and_opened_it_is_the_same(tmp_path):
+def test_a_saved_plan_opens_as_the_same_plan(tmp_path):
   plan = build([70, 900, 33])
   plan.save(tmp_path / 'plans' / plan.digest)
   plan.save(tmp_path / 'plans' / plan.digest)  # the second of two processes
@@ -201,17 +201,21 @@ def test_a_truncated_plan_is_named(tmp_path):
     PackingPlan.open(tmp_path / 'plan')
 
 
-def test_the_digest_names_what_a_plan_depends_on():
-  changes = [{}, {'seed': 1}, {'sequences': 21}, {'sequence_length': 512}, {'pack': False},
-             {'digest': 'other'}, {'rates': [1, 2]}]  # fmt: skip
+def test_the_digest_covers_everything_a_plan_depends_on():
+  changes = [
+    {}, {'seed': 1}, {'sequences': 21}, {'sequence_length': 512}, {'pack': False},
+    {'digest': 'other'}, {'rates': [1, 2]},
+  ]  # fmt: skip
   digests = [build([70, 33], **change).digest for change in changes]
   assert len(set(digests)) == len(digests)
 
 
 def test_a_plan_too_long_for_memory_is_refused_at_once():
   with pytest.raises(InputError, match='must be 134,217,728 or fewer'):
-    PackingPlan.build({'a': [4]}, {'a': 1}, {'a': 1}, seed=0, sequences=2**27 + 1, sequence_length=8,
-               digest='x')  # fmt: skip
+    PackingPlan.build(
+      {'a': [4]}, {'a': 1}, {'a': 1}, seed=0, sequences=2**27 + 1, sequence_length=8,
+      digest='x',
+    )  # fmt: skip
 
 
 def test_bad_plans_are_named():

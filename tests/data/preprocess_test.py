@@ -1,4 +1,4 @@
-"""Rendering: long inputs lose the end of a field; a target is never half a sentence."""
+"""Rendering: long inputs lose part of a field; a target never ends in mid-sentence."""
 
 import dataclasses
 
@@ -18,13 +18,13 @@ from flan_jax.data.preprocess import Limits, Renderer
 BYTES = tokenizers.load('bytes')
 
 
-def row_of(name, record, example_id='train.0.0'):
+def example_of(name, record, example_id='train.0.0'):
   return registry.get(name, family='tiny').read(record, example_id)
 
 
 def pair(premise, hypothesis='It is so.', label=0, example_id='train.0.0'):
   record = {'premise': premise, 'text': {'hypothesis': hypothesis}, 'label': label}
-  return row_of('pairs', record, example_id)
+  return example_of('pairs', record, example_id)
 
 
 def render(name, examples, *, limits, epoch=0, sequence_length=None):
@@ -39,15 +39,15 @@ def inputs_of(rendered):
   return BYTES.decode(rendered.tokens.inputs)
 
 
-def test_what_fits_is_rendered_by_its_drawn_template(tiny_datasets):
+def test_an_example_that_fits_is_rendered_by_its_drawn_template(tiny_datasets):
   examples = [pair('a b c', example_id=f'train.0.{i}') for i in range(40)]
   for epoch in (0, 3):
-    for row, got in zip(
+    for example, got in zip(
       examples, render('pairs', examples, limits=Limits(), epoch=epoch), strict=True
     ):
-      assert got.template == stable_hash.template(0, row.example_id, epoch, 10)
+      assert got.template == stable_hash.template(0, example.example_id, epoch, 10)
       prompt = prompt_lib.render(
-        registry.get('pairs', family='tiny'), got.template, row
+        registry.get('pairs', family='tiny'), got.template, example
       )
       assert inputs_of(got) == prompt.inputs
       assert BYTES.decode(got.tokens.targets) == prompt.targets
@@ -71,12 +71,12 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(
 ):
   """Instruction, hypothesis and OPTIONS stay; the premise keeps its beginning."""
   text = ' '.join(premise)
-  row = pair(text, example_id=f'train.0.{number}')
+  example = pair(text, example_id=f'train.0.{number}')
   limits = Limits(limit, 64)
-  (got,) = render('pairs', [row], limits=limits)
+  (got,) = render('pairs', [example], limits=limits)
   dataset = registry.get('pairs', family='tiny')
   template = dataset.templates[got.template]
-  whole = prompt_lib.render(dataset, got.template, row).inputs
+  whole = prompt_lib.render(dataset, got.template, example).inputs
   inputs = inputs_of(got)
   assert len(got.tokens.inputs) <= limit - 1
   assert got.cut_inputs == (len(whole) > limit - 1)
@@ -90,9 +90,9 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(
     assert len(got.tokens.inputs) >= limit - 40  # no more is lost than a long word
 
 
-def test_a_field_as_long_as_another_shares_the_cut(tiny_datasets):
-  row = pair('premise ' * 40, 'hypothesis ' * 30)
-  (got,) = render('pairs', [row], limits=Limits(300, 64))
+def test_two_long_fields_share_the_cut(tiny_datasets):
+  example = pair('premise ' * 40, 'hypothesis ' * 30)
+  (got,) = render('pairs', [example], limits=Limits(300, 64))
   text = inputs_of(got)
   assert 250 < len(text) < 300
   assert (
@@ -100,11 +100,13 @@ def test_a_field_as_long_as_another_shares_the_cut(tiny_datasets):
   )
 
 
-def test_options_that_cannot_fit_drop_the_row(tiny_datasets):
+def test_options_that_cannot_fit_drop_the_example(tiny_datasets):
   """Every template that fits is tried first; options are never cut."""
   record = {'start': 'Go on.', 'one': 'x' * 200, 'two': 'y', 'label': 2}
-  assert render('picks', [row_of('picks', record)], limits=Limits(150, 64)) == [None]
-  short = row_of('picks', {**record, 'one': 'x'})
+  assert render('picks', [example_of('picks', record)], limits=Limits(150, 64)) == [
+    None
+  ]
+  short = example_of('picks', {**record, 'one': 'x'})
   assert render('picks', [short], limits=Limits(150, 64))[0] is not None
 
 
@@ -112,7 +114,7 @@ STORY = 'Then Ada walked home. They were hungry already, and the road was long. 
 
 
 def stories(*cleaning):
-  """Tales whose title is written, and a tale that is made up after it."""
+  """Stories whose title is the target, with a template whose target is the story."""
   stories = registry.get('stories', family='tiny')
   return dataclasses.replace(
     stories,
@@ -133,7 +135,7 @@ def tell(dataset, story, targets, *, title='Home', count=40):
 
 
 def test_a_target_declared_by_sentences_ends_with_one(tiny_datasets):
-  """... whichever limit it meets, and is as long as that allows."""
+  """Under any limit, the target is as long as the limit allows."""
   for targets in (30, 60, 90, 120, 300):
     told = tell(stories(sentences(60)), STORY * 6, targets)
     written = [BYTES.decode(got.tokens.targets) for got in told if got.template == 10]
@@ -145,8 +147,8 @@ def test_a_target_declared_by_sentences_ends_with_one(tiny_datasets):
     assert {got.cut_targets for got in told if got.template == 10} <= {True}
 
 
-def test_any_other_target_is_whole_or_another_template_is_taken(tiny_datasets):
-  """No target is half a sentence that ends as if it were whole."""
+def test_any_other_target_is_whole_or_another_template_is_used(tiny_datasets):
+  """No target is a fragment that looks like a whole sentence."""
   whole = tell(stories(), STORY * 3, 1000)
   short = tell(stories(), STORY * 3, 100)
   assert 10 in [got.template for got in whole]
@@ -155,36 +157,40 @@ def test_any_other_target_is_whole_or_another_template_is_taken(tiny_datasets):
     assert BYTES.decode(after.tokens.targets) == 'Home'
 
 
-def test_a_text_without_the_end_of_a_sentence_is_not_written(tiny_datasets):
+def test_a_text_without_the_end_of_a_sentence_is_no_target(tiny_datasets):
   told = tell(stories(sentences(20)), 'and on and ' * 30, 4000)
   assert {BYTES.decode(got.tokens.targets) for got in told} == {'Home'}
   assert any(got.redrawn for got in told)
 
 
-def test_an_answer_that_does_not_fit_drops_the_row(tiny_datasets):
-  story = row_of('stories', {'story': 'Once.', 'title': 'long ' * 30})
+def test_an_answer_that_does_not_fit_drops_the_example(tiny_datasets):
+  story = example_of('stories', {'story': 'Once.', 'title': 'long ' * 30})
   assert render('stories', [story], limits=Limits(1024, 32)) == [None]
   record = {'start': 'Go on.', 'one': 'x' * 40, 'two': 'y', 'label': 1}
-  assert render('picks', [row_of('picks', record)], limits=Limits(1024, 32)) == [None]
+  assert render('picks', [example_of('picks', record)], limits=Limits(1024, 32)) == [
+    None
+  ]
 
 
-def test_a_template_that_does_not_fit_gives_way_to_the_next(tiny_datasets):
-  """Only the turned-around template writes the hypothesis; here it is blank."""
+def test_a_template_that_does_not_fit_is_followed_by_the_next(tiny_datasets):
+  """Only the inverted template has the hypothesis as target; here it is blank."""
   examples = [pair('a b', hypothesis='', example_id=f'train.0.{i}') for i in range(60)]
-  turned = 9
-  drawn = [stable_hash.template(0, row.example_id, 0, 10) for row in examples]
-  assert turned in drawn
+  inverted = 9
+  drawn = [stable_hash.template(0, example.example_id, 0, 10) for example in examples]
+  assert inverted in drawn
   for template, got in zip(
     drawn, render('pairs', examples, limits=Limits()), strict=True
   ):
-    assert got.redrawn == (template == turned)
-    assert got.template != turned
+    assert got.redrawn == (template == inverted)
+    assert got.template != inverted
 
 
 @pytest.mark.parametrize('epoch', [0, 4, 13])
-def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(tiny_datasets, epoch):
+def test_whether_an_example_is_dropped_does_not_depend_on_the_epoch(
+  tiny_datasets, epoch
+):
   examples = [
-    row_of(
+    example_of(
       'picks', {'start': 's', 'one': 'x' * n, 'two': 'y', 'label': 2}, f'train.0.{n}'
     )
     for n in range(20, 120, 7)
@@ -198,17 +204,17 @@ def test_whether_a_row_is_dropped_does_not_depend_on_the_epoch(tiny_datasets, ep
   assert False in first
 
 
-def test_a_row_of_the_result_does_not_depend_on_its_batch(tiny_datasets):
+def test_a_rendered_example_does_not_depend_on_its_batch(tiny_datasets):
   examples = [pair('word ' * n, example_id=f'train.0.{n}') for n in range(1, 60, 5)]
   together = render('pairs', examples, limits=Limits(128, 64))
-  for row, got in zip(examples, together, strict=True):
-    (alone,) = render('pairs', [row], limits=Limits(128, 64))
+  for example, got in zip(examples, together, strict=True):
+    (alone,) = render('pairs', [example], limits=Limits(128, 64))
     assert alone.tokens.inputs.tolist() == got.tokens.inputs.tolist()
 
 
-def test_a_row_length_bounds_the_whole_example(tiny_datasets):
-  row = row_of('stories', {'story': 'word ' * 100, 'title': 'title ' * 10})
-  (got,) = render('stories', [row], limits=Limits(1024, 256), sequence_length=200)
+def test_the_sequence_length_bounds_the_whole_example(tiny_datasets):
+  example = example_of('stories', {'story': 'word ' * 100, 'title': 'title ' * 10})
+  (got,) = render('stories', [example], limits=Limits(1024, 256), sequence_length=200)
   assert 160 < len(got.tokens.inputs) + len(got.tokens.targets) + 1 <= 200
   assert len(got.tokens.targets) == 59
 

@@ -1,4 +1,4 @@
-"""Long prompts lose part of a field, never the instruction, an option, the answer."""
+"""Long prompts lose part of a field, never the instruction, an option or the answer."""
 
 import dataclasses
 import json
@@ -55,12 +55,12 @@ def test_as_much_as_fits_is_kept():
   assert 120 - 5 <= len(found.ids) <= 120
 
 
-def test_the_string_is_what_was_tokenized():
+def test_the_tokens_are_those_of_the_text():
   found = fit(example('Ärger über Öl. ' * 30), 90)
   assert list(found.ids) == list(BYTES.encode_batch([found.text])[0])
 
 
-def test_nothing_is_made_up_where_no_cut_is_enough():
+def test_a_prompt_that_no_cut_makes_fit_is_none():
   assert fit(example('Many clouds.'), 30) is None
 
 
@@ -71,7 +71,7 @@ def test_a_blank_prompt_is_none():
 
 
 def test_as_much_as_fits_is_kept_where_tokens_are_spread_unevenly():
-  """A character of one byte stands for far fewer tokens than the mean of the field."""
+  """A character of one byte has far fewer tokens than the mean of the field."""
   found = fit(example('word ' * 200 + '語' * 400), 400)
   assert 400 - 20 <= len(found.ids) <= 400
 
@@ -85,11 +85,11 @@ QUESTIONS = dataclasses.replace(
     Template('Question: {hypothesis}\n\n{premise}\n\n{premise}'),
   ),
 )  # fmt: skip
-"""Extractive: its answer stands in the premise, at the offset `start`."""
+"""Extractive questions: the answer is in the premise, at the offset `start`."""
 
 
 def asked(before, answer, after, *, name='test.0.0', question='Who?'):
-  """An example whose answer stands after `before` and before `after` words of text."""
+  """Makes an example whose answer has `before` words before and `after` after it."""
   head = ' '.join(f'w{i}' for i in range(before))
   tail = ' '.join(f'v{i}' for i in range(after))
   record = {
@@ -121,8 +121,8 @@ def test_a_field_that_holds_the_answer_is_cut_around_it(before, template):
     assert set(found.text.split()) <= words  # none is cut in two
 
 
-def test_the_place_of_the_answer_in_what_is_left_tells_nothing():
-  """It is spread over the window, where the window could not be the beginning."""
+def test_the_place_of_the_answer_in_the_cut_text_is_uniform():
+  """At least if the window cannot be the beginning of the text."""
   examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(200)]
   places = []
   for found in fit_all(QUESTIONS, examples, 250):
@@ -133,8 +133,8 @@ def test_the_place_of_the_answer_in_what_is_left_tells_nothing():
   assert min(quarters) > 25  # of 200; uniform is 50, four deviations are 24.5
 
 
-def test_a_question_without_an_answer_is_cut_like_one_that_has_one():
-  """Otherwise a text that starts in its middle would say: there is an answer."""
+def test_a_question_without_an_answer_is_cut_like_one_with_an_answer():
+  """Otherwise a text that starts in the middle would reveal that it has an answer."""
   examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(100)]
   examples = [
     example._replace(answer=Answer('unanswerable', references=('unanswerable',)))
@@ -144,7 +144,7 @@ def test_a_question_without_an_answer_is_cut_like_one_that_has_one():
   assert 10 < sum(starts) < 90
 
 
-def test_an_answer_too_long_for_the_prompt_leaves_none():
+def test_a_prompt_whose_answer_does_not_fit_is_none():
   example = asked(50, 'a very long answer ' * 20 + 'indeed', 50)
   assert fit_all(QUESTIONS, [example], 250) == [None]
   assert fit_all(QUESTIONS, [example], 500)[0].cut

@@ -1,7 +1,7 @@
-"""One example, template and length: the same tokens whoever asks.
+"""One example, template and length give the same tokens everywhere:
 
-Training (the store's Renderer), evaluation, few-shot prompts without room for an
-exemplar, and the seqio Tasks, training and evaluation.
+in training (the store's Renderer), evaluation, few-shot prompts without room for an
+exemplar, and the seqio Tasks for training and evaluation.
 """
 
 import json
@@ -24,17 +24,17 @@ WORDS = (
 )  # fmt: skip
 NAMES = ('quac', 'squad_v2', 'rte', 'imdb_reviews', 'record', 'wmt16_translate_deen')
 LIMITS = Limits(500, 4096)
-ROWS = 12
+EXAMPLES = 12
 
 
 def text(name, least, most):
-  """So many words, drawn by a name."""
+  """Draws `least` to `most` words by a hash of `name`."""
   count = least + stable_hash.key('length', name) % (most - least)
   return ' '.join(WORDS[stable_hash.key(name, i) % len(WORDS)] for i in range(count))
 
 
 def made(name, i):
-  """A record of a dataset whose longest fields have 1 to 300 words each."""
+  """Makes a record of a dataset; its longest fields have 1 to 300 words each."""
   own, long = f'{name}.{i}', text(f'{name}.{i}', 10, 300)
   answer = f'Birch {i}'
   if name == 'rte':
@@ -72,7 +72,7 @@ def made(name, i):
 
 def records(name, source):
   if source == 'made':
-    return [made(name, i) for i in range(ROWS)]
+    return [made(name, i) for i in range(EXAMPLES)]
   dataset = registry.get(name)
   folder = real_examples.FOLDER / dataset.tfds.rpartition(':')[0]
   folder = folder if any(folder.glob('*.jsonl')) else folder / 'default'
@@ -80,35 +80,35 @@ def records(name, source):
   if not files:
     pytest.skip(f'no examples of {name} at hand')
   lines = [json.loads(line) for line in files[0].open(encoding='utf-8')]
-  return sorted(lines, key=lambda record: -len(json.dumps(record)))[:ROWS]
+  return sorted(lines, key=lambda record: -len(json.dumps(record)))[:EXAMPLES]
 
 
-class Listener:
-  """A model that writes down the prompts that it is asked."""
+class RecordingModel:
+  """A model that records its prompts."""
 
   sequence_length, max_length = 4096, None
 
   def __init__(self, words):
     self.tokenizer = words
-    self.heard = []
+    self.prompts = []
 
   def score(self, requests):
-    self.heard += [request.prompt.tolist() for request in requests]
+    self.prompts += [request.prompt.tolist() for request in requests]
     found = [np.zeros(len(r.options), np.float32) for r in requests]
     return Scored(found, 1, 1)
 
   def generate(self, prompts, *, max_new_tokens):
-    self.heard += [prompt.tolist() for prompt in prompts]
+    self.prompts += [prompt.tolist() for prompt in prompts]
     return Generated([[]] * len(prompts), [''] * len(prompts), [False] * len(prompts),
                      1, 1)  # fmt: skip
 
 
 def evaluated(dataset, examples, words, *, num_fewshot=0):
-  """(row id, template) -> tokens of the prompt that the evaluator asks."""
-  model, asked = Listener(words), []
+  """(example id, template) -> tokens of the evaluator's prompt."""
+  model, keys = RecordingModel(words), []
 
   def note(prediction, *, split, model):
-    asked.append((prediction['example_id'], prediction['template']))
+    keys.append((prediction['example_id'], prediction['template']))
 
   evaluator.evaluate(
     model,
@@ -119,17 +119,17 @@ def evaluated(dataset, examples, words, *, num_fewshot=0):
     num_fewshot=num_fewshot,
     emit=note,
   )
-  return dict(zip(asked, model.heard, strict=True))
+  return dict(zip(keys, model.prompts, strict=True))
 
 
 def trained(dataset, examples, words, *, pool=None, epochs=None):
-  """(row id, template) -> tokens of the inputs that train, over all epochs or some."""
+  """(example id, template) -> tokens of the training inputs, over all epochs."""
   renderer = Renderer(dataset, tokenizer=words, seed=0, limits=LIMITS, pool=pool)
   out = {}
   for epoch in range(epochs or len(dataset.templates)):
-    for row, found in zip(examples, renderer(examples, epoch), strict=True):
+    for example, found in zip(examples, renderer(examples, epoch), strict=True):
       if found is not None:
-        out[row.example_id, found.template] = found.tokens.inputs.tolist()
+        out[example.example_id, found.template] = found.tokens.inputs.tolist()
   return out
 
 
@@ -144,7 +144,7 @@ def vocabularies(tmp_path_factory):
 
 
 def common(some, other):
-  """What both have; most of what is evaluated must be trained on as well."""
+  """Common keys; more than half of the evaluated ones must be in training as well."""
   keys = some.keys() & other.keys()
   assert len(keys) > len(other) / 2
   return keys
@@ -192,7 +192,7 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
   builder = dataset.tfds.rpartition(':')[0]
   folder = tmp_path / 'raw' / (builder if '/' in builder else f'{builder}/default')
   folder.mkdir(parents=True)
-  lines = '\n'.join(json.dumps(made(name, i)) for i in range(ROWS))
+  lines = '\n'.join(json.dumps(made(name, i)) for i in range(EXAMPLES))
   for split in ('train', 'validation'):
     (folder / f'{split}.jsonl').write_text(lines)
   data_dir = str(tmp_path / 'tfds')
@@ -215,8 +215,10 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
         lengths, split='train', shuffle=False
       )
       return {
-        (row['example_id'].decode(), int(row['template'])): row['inputs'].tolist()
-        for row in found.as_numpy_iterator()
+        (example['example_id'].decode(), int(example['template'])): example[
+          'inputs'
+        ].tolist()
+        for example in found.as_numpy_iterator()
       }
 
     want = evaluated(dataset, examples, words) | trained(dataset, examples, words)
@@ -228,14 +230,14 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
       for key, ids in found.items():
         assert ids == [*want[key], words.eos_id]
         cut += len(ids) > LIMITS.inputs * 0.8
-    assert cut > ROWS
+    assert cut > EXAMPLES
     short = {'inputs': LIMITS.inputs, 'targets': 3}
     found = seqio.get_mixture_or_task(tasks[0]).get_dataset(
       short, split='train', shuffle=False
     )
-    for row in found.as_numpy_iterator():  # no half of an answer ends in EOS
-      whole = len(words.encode(row['targets_pretokenized'].decode())) < 3
-      assert (row['targets'][-1] == words.eos_id) == whole
+    for example in found.as_numpy_iterator():  # no half of an answer ends in EOS
+      whole = len(words.encode(example['targets_pretokenized'].decode())) < 3
+      assert (example['targets'][-1] == words.eos_id) == whole
   finally:
     seqio.TaskRegistry.reset()
     seqio.MixtureRegistry.reset()

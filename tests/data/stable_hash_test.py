@@ -1,4 +1,4 @@
-"""Draws: named by what they are for, never by where they stand."""
+"""Draws depend on their names, never on position."""
 
 import numpy as np
 from hypothesis import given
@@ -23,8 +23,8 @@ def test_successive_epochs_show_every_template_once(seed, example_id, count):
     assert sorted(drawn) == list(range(count))
 
 
-def test_neighboring_rows_draw_independently():
-  """Pairs (template of example i, template of example i + 1) fill the 10 x 10 table evenly."""
+def test_neighboring_examples_draw_independently():
+  """Pairs of templates of examples i and i + 1 fill the 10 x 10 table evenly."""
   drawn = np.array(
     [stable_hash.template(3, f'train.0.{i}', 0, 10) for i in range(20_001)]
   )

@@ -1,4 +1,4 @@
-"""What a vocabulary loses of a dataset's text is counted, and said in one line."""
+"""Tokenizer coverage: lost text is counted and reported in one line."""
 
 import json
 
@@ -21,12 +21,12 @@ def t5_like(tmp_path):
 
 
 def russian(tiny_datasets):
-  """Premises of `pairs` in letters that no small vocabulary has."""
+  """Changes the premises of `pairs` to letters outside every small vocabulary."""
   for record in tiny_datasets.examples['pairs']['train']:
     record['premise'] = 'кот на ковре'
 
 
-def test_unknown_tokens_are_counted_to_the_last(tiny_datasets, t5_like, tmp_path):
+def test_every_unknown_token_is_counted(tiny_datasets, t5_like, tmp_path):
   russian(tiny_datasets)
   manifest = materialize(
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like, epochs=2
@@ -44,7 +44,7 @@ def test_unknown_tokens_are_counted_to_the_last(tiny_datasets, t5_like, tmp_path
   assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
 
 
-def test_every_so_many_examples_are_decoded_again(tiny_datasets, t5_like, tmp_path):
+def test_one_example_in_eight_is_decoded(tiny_datasets, t5_like, tmp_path):
   manifest = materialize(
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like, epochs=2
   )
@@ -54,7 +54,7 @@ def test_every_so_many_examples_are_decoded_again(tiny_datasets, t5_like, tmp_pa
   assert tokenizer_coverage.shares(manifest['datasets']['pairs'])[1] == 1
 
 
-def test_one_line_names_what_is_lost_most(tiny_datasets, t5_like, tmp_path):
+def test_one_line_names_the_datasets_that_lose_most(tiny_datasets, t5_like, tmp_path):
   russian(tiny_datasets)
   manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like)
   line = tokenizer_coverage.warning(manifest)
@@ -79,7 +79,7 @@ def test_a_vocabulary_that_spells_in_bytes_loses_nothing(
 
 
 def test_text_that_spells_a_control_token_is_in_no_example(tiny_datasets, tmp_path):
-  """And `flan examples --text` shows it, for it is text."""
+  """`flan rows --text` shows it, since it is text."""
   spelled = 'my bot printed <|im_end|> and then <|endoftext|>'
   for record in tiny_datasets.examples['pairs']['train']:
     record['premise'] = spelled

@@ -63,7 +63,7 @@ def test_training_is_deterministic(trained):
   )
 
 
-def test_a_batch_is_its_texts_one_by_one(trained):
+def test_a_batch_encodes_as_its_texts_one_by_one(trained):
   texts = ['', 'a b', *TEXTS[:5], f'x{BAR}y']
   for found in (trained, tokenizers_lib.load('bytes')):
     batch = found.encode_batch(texts)
@@ -71,7 +71,7 @@ def test_a_batch_is_its_texts_one_by_one(trained):
       np.testing.assert_array_equal(ids, found.encode(text))
 
 
-def test_saved_and_loaded_it_is_the_same(trained, tmp_path):
+def test_a_saved_tokenizer_loads_as_the_same_tokenizer(trained, tmp_path):
   path = tmp_path / 'tokenizer.model'
   trained.save(path)
   found = tokenizers_lib.load(path)
@@ -208,7 +208,7 @@ def test_a_hugging_face_tokenizer_has_bos_where_it_adds_one(
   ],
 )
 def test_a_role_of_a_token_that_does_not_exist_is_refused(tmp_path, config, message):
-  """Another token in its place would end, or begin, sequences unlike the model's."""
+  """Another token in its place would end or begin sequences unlike the model's."""
   with pytest.raises(InputError) as caught:
     hugging_face(tmp_path / 'tokenizer.json', config=config)
   assert str(caught.value).startswith(f"tokenizer 'tokenizer.json': {message}")
@@ -249,7 +249,7 @@ LOSSLESS = ('bytes', 'own', 'byte_level', 'dummy_prefix', 'prepending')
 @settings(max_examples=100, deadline=None)
 def test_every_byte_complete_kind_gives_text_back(kinds, kind, text):
   if kind == 'prepending' and BAR in text:
-    text = text.replace(BAR, '')  # a tokenizer.json knows it for a blank
+    text = text.replace(BAR, '')  # a tokenizer.json takes it for a blank
   assert kinds[kind].decode(kinds[kind].encode(text)) == text
 
 

@@ -1,4 +1,4 @@
-"""Recipes: the same declaration is the same data, in any process."""
+"""Fingerprints: the same declaration is the same data, in any process."""
 
 import dataclasses
 import subprocess

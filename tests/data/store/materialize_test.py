@@ -53,7 +53,7 @@ def test_the_digest_follows_the_content(tiny_datasets, tmp_path):
   assert len(set(digests)) == len(digests)
 
 
-def test_the_manifest_counts_every_row(tiny_datasets, tmp_path):
+def test_the_manifest_counts_every_example(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs']['train'][3]['label'] = -1
   tiny_datasets.examples['stories']['train'][4]['title'] = '  '
   tiny_datasets.examples['stories']['train'][5]['title'] = 'long ' * 99
@@ -86,8 +86,8 @@ def test_the_manifest_counts_every_row(tiny_datasets, tmp_path):
   assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
 
 
-def test_every_entry_is_its_row_in_its_epoch(tiny_datasets, tmp_path):
-  """Entry e * rows + i: row i, by the template that is drawn for epoch e."""
+def test_every_entry_is_an_example_in_an_epoch(tiny_datasets, tmp_path):
+  """Entry e * n + i: example i, by the template drawn for epoch e."""
   materialize(
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5
   )
@@ -96,17 +96,19 @@ def test_every_entry_is_its_row_in_its_epoch(tiny_datasets, tmp_path):
   decode = found.tokenizer().decode
   for entry in range(3 * 35):
     epoch, i = divmod(entry, 35)
-    record = found.example('pairs', entry)
-    assert (record.example_id, record.epoch) == (f'train.0.{i}', epoch)
-    assert record.template == stable_hash.template(5, record.example_id, epoch, 10)
-    assert record.options == ('yes', 'no')
-    row = dataset.read(tiny_datasets.examples['pairs']['train'][i], record.example_id)
-    prompt = prompt_lib.render(dataset, record.template, row)
-    assert tuple(map(decode, record.tokens)) == prompt
+    stored = found.example('pairs', entry)
+    assert (stored.example_id, stored.epoch) == (f'train.0.{i}', epoch)
+    assert stored.template == stable_hash.template(5, stored.example_id, epoch, 10)
+    assert stored.options == ('yes', 'no')
+    example = dataset.read(
+      tiny_datasets.examples['pairs']['train'][i], stored.example_id
+    )
+    prompt = prompt_lib.render(dataset, stored.template, example)
+    assert tuple(map(decode, stored.tokens)) == prompt
 
 
 def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
-  """A rate is a size below 3,000, so small datasets are drawn equally often."""
+  """Below 3,000 a rate is a size, so small datasets have the same epochs."""
   short = materialize(
     tiny_datasets.mixture,
     out=tmp_path / 'short',
@@ -115,7 +117,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
     batch_tokens=64,
   )
   epochs = {name: entry['epochs'] for name, entry in short['datasets'].items()}
-  assert set(epochs.values()) == {10}  # a window of 1024 draws is 14 epochs of 70 rows
+  assert set(epochs.values()) == {10}  # 1,024 draws are 14 epochs of 70
   assert all(entry['wraps'] for entry in short['datasets'].values())
 
   tiny_datasets.examples['pairs']['train'] *= 300
@@ -168,16 +170,16 @@ def test_more_epochs_than_templates_wrap(tiny_datasets, tmp_path):
   assert (pairs['epochs'], pairs['epochs_needed'], pairs['wraps']) == (10, 12, True)
 
 
-def test_ten_epochs_show_a_row_all_ten_templates(tiny_datasets, tmp_path):
+def test_ten_epochs_use_all_ten_templates_of_an_example(tiny_datasets, tmp_path):
   materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=10)
-  records = Store.open(tmp_path / 'out').examples('stories', range(230))
+  examples = Store.open(tmp_path / 'out').examples('stories', range(230))
   seen = collections.defaultdict(set)
-  for record in records:
-    seen[record.example_id].add(record.template)
+  for stored in examples:
+    seen[stored.example_id].add(stored.template)
   assert set(map(len, seen.values())) == {10}
 
 
-def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(
+def test_evaluation_examples_are_the_fields_of_the_held_out_cluster(
   tiny_datasets, tmp_path
 ):
   tiny_datasets.examples['twins']['test'][1]['same'] = -1
@@ -208,8 +210,8 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(
   }  # fmt: skip
 
 
-def test_smaller_data_is_clamped_and_said_so(tiny_datasets, tmp_path):
-  """Design decision 8: carve-outs shrink in proportion; the rate is the real one."""
+def test_smaller_data_is_clamped_and_reported(tiny_datasets, tmp_path):
+  """Carve-outs shrink in proportion; the rate is the real number of examples."""
   tiny_datasets.examples['pairs']['train'] = tiny_datasets.examples['pairs']['train'][
     :16
   ]
@@ -241,12 +243,12 @@ def test_a_finished_store_is_reused_and_never_rewritten(tiny_datasets, tmp_path)
 
 
 def partial(tmp_path):
-  """Files of the unfinished store, by the part they belong to."""
+  """Names of the files of the unfinished store."""
   folder = tmp_path / '.out.partial'
   return {path.relative_to(folder).as_posix() for path in folder.rglob('*.*')}
 
 
-def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
+def test_a_bad_example_is_named_and_finished_parts_are_kept(
   tiny_datasets, tmp_path, monkeypatch
 ):
   tiny_datasets.examples['picks']['train'][7]['label'] = 3
@@ -273,7 +275,7 @@ def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
-def test_raw_data_that_changed_in_between_is_read_again(tiny_datasets, tmp_path):
+def test_raw_data_that_changed_before_a_rerun_is_read_again(tiny_datasets, tmp_path):
   tiny_datasets.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
@@ -284,7 +286,7 @@ def test_raw_data_that_changed_in_between_is_read_again(tiny_datasets, tmp_path)
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
-def test_nothing_stays_where_nothing_was_finished(tiny_datasets, tmp_path):
+def test_the_work_folder_is_removed_if_no_part_is_finished(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
@@ -295,14 +297,14 @@ def test_nothing_stays_where_nothing_was_finished(tiny_datasets, tmp_path):
 def test_a_failure_late_in_the_work_keeps_the_finished_shards(
   tiny_datasets, tmp_path, monkeypatch, words
 ):
-  """... and no half-written file; the next run goes on and ends in the same store."""
+  """No half-written file stays; the next run resumes and ends in the same store."""
   write = shard.ShardWriter.write
   rendered = []
 
-  def breaks(self, record):
-    if record.epoch == 1 and self.index:
+  def breaks(self, example):
+    if example.epoch == 1 and self.index:
       raise OSError(28, 'No space left on device')
-    write(self, record)
+    write(self, example)
 
   monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
   with pytest.raises(InputError, match='No space left.*finished parts are kept'):
@@ -387,7 +389,7 @@ def test_a_store_that_is_being_written_is_left_alone(tiny_datasets, tmp_path):
   materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
-def test_a_split_that_is_not_there_gives_no_rows(tiny_datasets, tmp_path):
+def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
   del (
     tiny_datasets.examples['stories']['train'],
     tiny_datasets.examples['twins']['validation'],
@@ -413,7 +415,7 @@ def test_a_split_that_is_not_there_gives_no_rows(tiny_datasets, tmp_path):
     materialize(tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes')
 
 
-def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
+def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
   tiny_datasets, tmp_path
 ):
   tiny_datasets.examples['stories']['test'][1]['title'] = '  '
@@ -428,13 +430,15 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
   measured = []
   for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
     found = evaluator._askable(dataset, source('stories', 'test'), Warnings())
-    measured.append([row.example_id for row in found])
+    measured.append([example.example_id for example in found])
   assert measured == [['test.0.0', 'test.0.2']] * 2
 
 
 def test_a_missing_field_is_named(tiny_datasets, tmp_path):
   del tiny_datasets.examples['pairs']['train'][2]['text']['hypothesis']
-  with pytest.raises(InputError, match=r"'pairs', example 'train.0.2': field .*hypothesis"):
+  with pytest.raises(
+    InputError, match=r"'pairs', example 'train.0.2': field .*hypothesis"
+  ):
     materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
@@ -479,7 +483,7 @@ def test_bad_arguments_are_named(tiny_datasets, tmp_path, change, given, message
   assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_is_told_by_dataset(tiny_datasets, tmp_path):
+def test_progress_is_reported_by_dataset(tiny_datasets, tmp_path):
   calls = []
   materialize(
     tiny_datasets.mixture,
@@ -495,7 +499,7 @@ def test_progress_is_told_by_dataset(tiny_datasets, tmp_path):
   ]
 
 
-def test_the_trained_tokenizer_is_kept_in_the_store(tiny_datasets, tmp_path):
+def test_the_trained_tokenizer_is_in_the_store(tiny_datasets, tmp_path):
   manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
   found = Store.open(tmp_path / 'out').tokenizer()
   assert isinstance(found, tokenizers.SentencePiece)
@@ -506,7 +510,7 @@ def test_the_trained_tokenizer_is_kept_in_the_store(tiny_datasets, tmp_path):
   assert np.max(Store.open(tmp_path / 'out').example('pairs', 0).tokens.inputs) < 420
 
 
-def test_the_manifest_knows_how_full_the_rows_of_a_run_are(tiny_datasets, tmp_path):
+def test_the_manifest_reports_the_fill_of_a_run(tiny_datasets, tmp_path):
   """Packing changes no draw: the lengths before and after differ by the last window."""
   manifest = materialize(
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,

@@ -1,4 +1,4 @@
-"""Repair: what was damaged is named, and made again just as it was."""
+"""Repair: damaged parts are named, and rebuilt byte for byte."""
 
 import dataclasses
 
@@ -29,13 +29,13 @@ def overwrite(path, start, count):
   path.write_bytes(data)
 
 
-def test_a_whole_store_has_nothing_to_mend(out):
+def test_a_whole_store_needs_no_repair(out):
   before = contents(out)
   assert repair(out) == []
   assert contents(out) == before
 
 
-def test_only_the_damaged_shard_is_made_again(out):
+def test_only_the_damaged_shard_is_rebuilt(out):
   before = contents(out)
   path = out / 'train' / 'pairs.01.array_record'
   overwrite(path, 3_000, 40)
@@ -58,7 +58,9 @@ def test_only_the_damaged_shard_is_made_again(out):
 @pytest.mark.parametrize(
   'style', [Style(num_fewshot=2), Style(prompt_style='dataset_name')]
 )
-def test_a_shard_in_another_style_is_made_again_in_it(tiny_datasets, tmp_path, style):
+def test_a_shard_in_another_prompt_style_is_rebuilt_in_it(
+  tiny_datasets, tmp_path, style
+):
   mixture = dataclasses.replace(tiny_datasets.mixture, style=style)
   out = tmp_path / 'out'
   materialize(mixture, out=out, tokenizer='bytes')
@@ -69,7 +71,7 @@ def test_a_shard_in_another_style_is_made_again_in_it(tiny_datasets, tmp_path, s
   assert contents(out) == before
 
 
-def test_files_that_are_gone_or_cut_short_come_back(out):
+def test_missing_and_truncated_files_are_rebuilt(out):
   before = contents(out)
   (out / 'train' / 'stories.00.array_record').unlink()
   (out / 'train' / 'picks.01.index.npy').write_bytes(b'')
@@ -86,7 +88,7 @@ def test_files_that_are_gone_or_cut_short_come_back(out):
   assert contents(out) == before
 
 
-def test_a_store_whose_raw_data_changed_is_left_as_it_is(tiny_datasets, out):
+def test_a_store_whose_raw_data_changed_is_unchanged(tiny_datasets, out):
   overwrite(out / 'train' / 'pairs.01.array_record', 3_000, 40)
   damaged = contents(out)
   tiny_datasets.examples['pairs']['train'][9]['premise'] = 'another'
@@ -96,14 +98,16 @@ def test_a_store_whose_raw_data_changed_is_left_as_it_is(tiny_datasets, out):
   assert [path.name for path in out.parent.iterdir()] == ['out']
 
 
-def test_a_tokenizer_cannot_be_made_again(tiny_datasets, tmp_path):
+def test_a_tokenizer_cannot_be_rebuilt(tiny_datasets, tmp_path):
   materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
   (tmp_path / 'out' / 'tokenizer.model').unlink()
-  with pytest.raises(InputError, match='tokenizer.model is missing or damaged; must be'):
+  with pytest.raises(
+    InputError, match='tokenizer.model is missing or damaged; must be'
+  ):
     repair(tmp_path / 'out')
 
 
-def test_spans_of_rows_are_short():
+def test_spans_of_examples_are_short():
   assert shard.spans([3, 4, 5, 9]) == '3-5, 9'
   assert shard.spans([]) == ''
   assert shard.spans(range(0, 100, 2), max_spans=2) == '0, 2, ...'

@@ -1,4 +1,4 @@
-"""Store: opened whole or refused by name; a plan over it is made once."""
+"""Store: opens whole or not at all; a packing plan over it is built once."""
 
 import json
 
@@ -29,13 +29,13 @@ def test_lengths_are_those_of_the_examples(out):
       assert inputs.dtype == targets.dtype == np.int32
 
 
-def test_records_come_in_the_order_asked_for(out):
+def test_examples_come_in_the_order_of_their_entries(out):
   store = Store.open(out)
-  ids = [record.example_id for record in store.examples('pairs', [9, 0, 9, 36])]
+  ids = [stored.example_id for stored in store.examples('pairs', [9, 0, 9, 36])]
   assert ids == ['train.0.9', 'train.0.0', 'train.0.9', 'train.0.1']
 
 
-def test_a_plan_is_made_once_and_then_opened(out):
+def test_a_plan_is_built_once_and_then_opened(out):
   store = Store.open(out)
   plan = store.plan(seed=3, sequences=30, sequence_length=512)
   (kept,) = (out / 'plans').iterdir()
@@ -46,14 +46,17 @@ def test_a_plan_is_made_once_and_then_opened(out):
   assert (kept / 'entry.npy').stat().st_mtime_ns == stamp
 
 
-def test_describe_says_what_stands_where_in_a_row(out):
+def test_describe_lists_the_segments_of_a_sequence(out):
   store = Store.open(out)
   plan = store.plan(seed=3, sequences=30, sequence_length=512)
   for k in (0, 11):
     found = describe(store, plan, k)
-    row = store.sequence(plan, k)
+    sequence = store.sequence(plan, k)
     assert list(found) == ['sequence', 'length', 'segments']
-    assert (found['sequence'], found['length']) == (k, int(np.sum(row.segment_ids > 0)))
+    assert (found['sequence'], found['length']) == (
+      k,
+      int(np.sum(sequence.segment_ids > 0)),
+    )
     assert found['length'] == plan.used(k)
     drawn = plan.sequence(k)
     assert [s['dataset'] for s in found['segments']] == [
@@ -62,17 +65,17 @@ def test_describe_says_what_stands_where_in_a_row(out):
     for number, (segment, (dataset, entry)) in enumerate(
       zip(found['segments'], drawn, strict=True), start=1
     ):
-      at = np.flatnonzero(row.segment_ids == number)
+      at = np.flatnonzero(sequence.segment_ids == number)
       assert (segment['start'], segment['length']) == (at[0], len(at))
-      record = store.example(dataset, entry)
+      stored = store.example(dataset, entry)
       assert (segment['example_id'], segment['template']) == (
-        record.example_id,
-        record.template,
+        stored.example_id,
+        stored.template,
       )
       assert segment['cluster'] == store.clusters[dataset]
 
 
-def test_what_is_not_a_store_is_named(tmp_path):
+def test_a_path_that_is_not_a_store_is_refused(tmp_path):
   with pytest.raises(InputError, match=r"store '.*absent': no such directory"):
     Store.open(tmp_path / 'absent')
   with pytest.raises(InputError, match='no manifest.json'):
@@ -85,7 +88,7 @@ def test_a_truncated_store_is_named(out):
   shard.write_bytes(whole[:-10])
   with pytest.raises(
     InputError,
-    match='pairs.00.array_record has .*; the 35 examples of that shard are lost; .*repair',
+    match='pairs.00.array_record has .*; the 35 examples of that shard are lost; .*rep',
   ):
     Store.open(out)
   shard.unlink()
@@ -101,7 +104,7 @@ def test_a_truncated_store_is_named(out):
 
 @pytest.mark.parametrize('version', [0, 2, 3])
 def test_a_store_of_an_older_format_is_refused(out, version):
-  """... by whatever opens it: its prompts were cut by other rules."""
+  """Its prompts were cut by other rules."""
   manifest = out / 'manifest.json'
   found = json.loads(manifest.read_text())
   manifest.write_text(json.dumps({**found, 'version': version}))
@@ -121,7 +124,7 @@ def test_a_corrupt_shard_is_named(out):
   shard.write_bytes(data)
   with pytest.raises(
     InputError,
-    match='train/pairs.00.array_record is corrupt at examples 3 .* of its 35 examples are lost',
+    match='train/pairs.00.array_record is corrupt at examples 3 .* of its 35 examples',
   ):
     Store.open(out).example('pairs', 3)
 
@@ -146,7 +149,7 @@ def test_a_store_of_another_tokenizer_or_templates_is_refused_with_both_digests(
 
 
 def test_many_shards_are_read_with_few_open(out, monkeypatch):
-  """A process may open about a thousand files; a store may have more shards."""
+  """A process may open about 1,000 files; a store may have more shards."""
   monkeypatch.setattr('flan_jax.data.store.store.READERS', 2)
   store = Store.open(out)
   want = {name: Store.open(out).examples(name, [0]) for name in store.datasets}
@@ -157,7 +160,7 @@ def test_many_shards_are_read_with_few_open(out, monkeypatch):
   assert len(store._readers) == 2
 
 
-def test_what_the_store_does_not_hold_is_named(out):
+def test_a_dataset_or_entry_that_is_not_in_the_store_is_refused(out):
   store = Store.open(out)
   with pytest.raises(InputError, match="dataset 'pair': .* did you mean 'pairs'"):
     store.lengths('pair')

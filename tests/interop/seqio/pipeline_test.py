@@ -1,4 +1,4 @@
-"""What seqio's own pipeline yields is what epoch 0 of the store holds, task by task."""
+"""seqio's own pipeline yields the examples of epoch 0 of the store, task by task."""
 
 import collections
 import json
@@ -35,7 +35,7 @@ def registries():
 
 
 def stored(store, name):
-  """(inputs, targets) of epoch 0 of a dataset -> how often."""
+  """Counts (inputs, targets) of epoch 0 of a dataset."""
   records = store.examples(name, range(store.num_examples(name)))
   return collections.Counter(
     (tuple(example.inputs.tolist()), tuple(example.targets.tolist()))
@@ -44,14 +44,14 @@ def stored(store, name):
 
 
 def whole(ids):
-  """Token ids of a feature without padding and without its EOS, which must be there."""
+  """Token ids of a feature without padding and its EOS, which must be there."""
   ids = ids[: np.flatnonzero(ids)[-1] + 1] if ids.any() else ids
   assert ids[-1] == EOS
   return tuple(ids[:-1].tolist())
 
 
 def converted(task, converter):
-  """Rows of a task through one of seqio's feature converters."""
+  """Converts the examples of a task with one of seqio's feature converters."""
   dataset = seqio.get_mixture_or_task(task).get_dataset(
     LENGTHS, split='train', shuffle=True, seed=3
   )
@@ -59,21 +59,27 @@ def converted(task, converter):
 
 
 def encoder_decoder(task):
-  """(inputs, targets) out of the examples that seqio packed."""
+  """Counts (inputs, targets) of the sequences that seqio packed."""
   found = collections.Counter()
-  for row in converted(task, seqio.EncDecFeatureConverter(pack=True)):
-    for number in range(1, row['encoder_segment_ids'].max() + 1):
+  for sequence in converted(task, seqio.EncDecFeatureConverter(pack=True)):
+    for number in range(1, sequence['encoder_segment_ids'].max() + 1):
       found[
-        whole(row['encoder_input_tokens'][row['encoder_segment_ids'] == number]),
-        whole(row['decoder_target_tokens'][row['decoder_segment_ids'] == number]),
+        whole(
+          sequence['encoder_input_tokens'][sequence['encoder_segment_ids'] == number]
+        ),
+        whole(
+          sequence['decoder_target_tokens'][sequence['decoder_segment_ids'] == number]
+        ),
       ] += 1
   return found
 
 
 def decoder_only(task):
-  """inputs EOS targets EOS, as a decoder reads them."""
+  """Counts `inputs EOS targets EOS`, the input of a decoder."""
   examples = converted(task, seqio.PrefixLMFeatureConverter(pack=False))
-  return collections.Counter(whole(row['decoder_target_tokens']) for row in examples)
+  return collections.Counter(
+    whole(example['decoder_target_tokens']) for example in examples
+  )
 
 
 def vocabulary(store):
@@ -84,7 +90,7 @@ def vocabulary(store):
 
 
 def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
-  """Materializes `names` and holds every one of their tasks against the store."""
+  """Materializes `names` and compares all their tasks with the store."""
   mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
   materialize(mixture, out=out, data_dir=data_dir, **words)
   store = Store.open(out)
@@ -104,7 +110,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
 @pytest.mark.parametrize(
   'style', [PLAIN, Style(num_fewshot=2), Style(prompt_style='no_template')]
 )
-def test_generated_tasks_are_the_store(tmp_path, style):
+def test_generated_tasks_equal_the_store(tmp_path, style):
   names = ('mini_copa', 'mini_cb')
   family = 'microworld'
   compare(names, out=tmp_path / 'out', family=family, tokenizer='bytes', style=style)
@@ -133,8 +139,8 @@ def prepare(root, examples):
     {'vocab_size': 600, 'style': Style(num_fewshot=5)},
   ],
 )
-def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
-  """Long fields, long targets, a blank row, a row no template fits, a strange sign."""
+def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(tmp_path, words):
+  """Long fields, long targets, a blank example, one that no template fits, a sign."""
   rte = [
     {'premise': f'Barn {i} is red. ' * (1 + 9 * i), 'hypothesis': f'{i} is a barn.',
      'idx': i, 'label': i % 2}
@@ -162,12 +168,12 @@ def test_rows_that_are_cut_redrawn_or_dropped_are_the_store(tmp_path, words):
   entries = store.manifest['datasets']
   assert entries['rte']['truncated']['inputs'] > 0
   assert entries['common_gen']['filters']['empty'] == 1
-  if 'style' in words:  # some have room for exemplars, some for none
+  if 'style' in words:  # some prompts have room for exemplars, some do not
     shown = entries['rte']['num_fewshot']
     assert '0' in shown
     assert max(map(int, shown)) > 0
   if words.get('tokenizer') == 'bytes':
-    # The longest targets fit no template of theirs: others take their place.
+    # The longest targets do not fit: other templates are used.
     assert entries['common_gen']['truncated']['targets'] == 0
     assert entries['common_gen']['truncated']['redrawn'] > 0
 
@@ -179,7 +185,7 @@ REAL = (
 
 
 @pytest.mark.parametrize('name', REAL)
-def test_real_rows_are_the_store(name, tmp_path):
+def test_real_examples_equal_the_store(name, tmp_path):
   data_dir = os.environ.get('TFDS_DATA_DIR')
   if data_dir is None or not pathlib.Path(data_dir).is_dir():
     pytest.skip('TFDS_DATA_DIR names no folder of prepared datasets')

@@ -1,4 +1,4 @@
-"""seqio Tasks and Mixtures: the same strings, whoever asks."""
+"""seqio Tasks and Mixtures have the strings of `catalog.prompt.render`."""
 
 import collections
 import json
@@ -72,7 +72,7 @@ def strings(task: str, split: str, **more) -> list[dict]:
   return list(dataset.as_numpy_iterator())
 
 
-def test_the_training_task_draws_a_template_by_a_hash_of_the_row(registered, data_dir):
+def test_the_training_task_draws_a_template_by_example(registered, data_dir):
   rte = registry.get('rte')
   expected = {}
   for example_id, record in tfds_source.records(rte, 'train', data_dir=data_dir):
@@ -93,7 +93,7 @@ def test_the_training_task_draws_a_template_by_a_hash_of_the_row(registered, dat
   assert len({template for template, *_ in found.values()}) > 5
 
 
-def test_order_and_sharding_do_not_change_what_a_row_becomes(registered):
+def test_order_and_sharding_do_not_change_an_example(registered):
   whole = strings('flan_rte', 'train')
   shuffled = seqio.get_mixture_or_task('flan_rte').get_dataset(
     LENGTHS, split='train', shuffle=True, seed=1
@@ -104,10 +104,8 @@ def test_order_and_sharding_do_not_change_what_a_row_becomes(registered):
   )
 
 
-def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
-  registered, tmp_path
-):
-  """What t5x does at a checkpoint; a stateful Python function would forbid it."""
+def test_a_saved_iterator_over_a_task_resumes(registered, tmp_path):
+  """t5x does so at a checkpoint; a stateful Python function would forbid it."""
   import tensorflow as tf
 
   examples = seqio.get_mixture_or_task('flan_rte').get_dataset(
@@ -126,7 +124,7 @@ def test_an_iterator_over_a_task_is_saved_and_goes_on_where_it_was(
   assert after != before
 
 
-def test_evaluation_tasks_keep_template_options_and_row(registered):
+def test_evaluation_tasks_carry_template_options_and_answer(registered):
   examples = strings('flan_rte_template_0', 'test')
   assert len(examples) == 7
   rte = registry.get('rte')
@@ -138,14 +136,14 @@ def test_evaluation_tasks_keep_template_options_and_row(registered):
     assert example['inputs'][-1] == example['targets'][-1] == 1  # EOS ends both
 
 
-def test_turned_around_templates_are_not_evaluated(registered):
+def test_inverted_templates_are_not_evaluated(registered):
   for dataset in registry.datasets('flan').values():
     for index, template in enumerate(dataset.templates):
       name = f'{dataset.task}_template_{index}'
       assert (name in seqio.TaskRegistry.names()) != template.inverted
 
 
-def test_splits_fit_the_data_at_hand(registered):
+def test_splits_fit_the_prepared_data(registered):
   task = seqio.get_mixture_or_task('flan_rte')
   sizes = {s: task.num_input_examples(s) for s in ('train', 'validation', 'test')}
   assert sizes == {'train': 55, 'validation': 5, 'test': 7}
@@ -156,14 +154,14 @@ def test_splits_fit_the_data_at_hand(registered):
   assert not ids[0] & ids[1]
 
 
-def test_rates_are_the_rows_up_to_three_thousand(registered):
+def test_rates_are_the_numbers_of_examples_up_to_3000(registered):
   mixture = seqio.MixtureRegistry.get('flan_held_out_sentiment')
   rate = mixture._task_to_rate['flan_rte']
   assert rate(seqio.get_mixture_or_task('flan_rte')) == 55
 
 
 def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeypatch):
-  """... of the examples that are there, whichever of the two asks."""
+  """The rate is shared by the number of prepared examples."""
   group = ('rte', 'common_gen')
   examples = [
     seqio.get_mixture_or_task(f'flan_{name}').num_input_examples('train')
@@ -178,7 +176,7 @@ def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeyp
   assert 'flan_wsc' not in mixture._task_to_rate
 
 
-def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
+def test_a_few_shot_task_has_the_prompts_of_the_store(registered, data_dir):
   rte = registry.get('rte')
   examples = [
     rte.read(record, example_id)
@@ -202,7 +200,7 @@ def test_a_few_shot_task_shows_what_the_store_would(registered, data_dir):
   assert not test & set(by_id)
 
 
-def test_the_arms_of_the_ablation_are_tasks_of_their_own(registered):
+def test_every_prompt_style_has_tasks_of_its_own(registered):
   for suffix, start in (
     ('_no_template', 'Barn'),
     ('_dataset_name', '[nli: RTE]\nBarn'),

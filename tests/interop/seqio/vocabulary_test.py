@@ -1,4 +1,4 @@
-"""Our tokenizers as seqio knows a vocabulary: the same ids in Python and in a graph."""
+"""Vocabularies of tokenizers: the same ids in Python and in a TensorFlow graph."""
 
 import numpy as np
 import pytest
