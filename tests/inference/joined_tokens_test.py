@@ -7,7 +7,7 @@ import pytest
 import small_tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import BYTES, RANKED, Oracle, rows
+from oracle import BYTES, RANKED, Oracle, examples
 
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.template import Template
@@ -111,7 +111,9 @@ def ask(dataset, model, *, count=2, change=lambda row: row, **how):
     clocks={'tuned': Clock()}, warnings=Warnings(),
   )  # fmt: skip
   question = PromptSpec(dataset=dataset, templates=(0,), **how)
-  asked = [('test', change(row)) for row in rows(dataset, count)(dataset.name, 'test')]
+  asked = [
+    ('test', change(row)) for row in examples(dataset, count)(dataset.name, 'test')
+  ]
   measurement.measure({'tuned': question}, asked)
   return measurement.warnings.lines()
 

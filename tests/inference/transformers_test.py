@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import small_tokenizers
-from oracle import RANKED, rows
+from oracle import RANKED, examples
 
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.template import Template
@@ -113,7 +113,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
   question = PromptSpec(
     dataset=dataset, templates=(0,), **continuation_prompts.how(dataset)
   )
-  asked = [('test', row) for row in rows(dataset, 3)(dataset.name, 'test')]
+  asked = [('test', row) for row in examples(dataset, 3)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)
   assert len(kept) == 3
   for record in kept:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Oracle, rows
+from oracle import Oracle, examples
 from sacrebleu import sentence_bleu
 
 from flan_jax.catalog import dataset as dataset_lib
@@ -26,7 +26,7 @@ RTE = dataclasses.replace(
   templates=registry.get('rte').templates[:3],
   test='validation',
 )
-ROWS = rows(RTE, 60)('rte', 'test')
+ROWS = examples(RTE, 60)('rte', 'test')
 ABOUT = {
   'model': 'm', 'checkpoint': 'c', 'held_out': ['nli'], 'trained_on': [],
   'train_examples': {}, 'data_digest': 'd',
@@ -49,7 +49,7 @@ def evaluated(
 
   model = Oracle(rule)
   model.sequence_length = 4096  # the oracle's tokens are bytes
-  train = rows(RTE, 8)('rte', 'train')
+  train = examples(RTE, 8)('rte', 'train')
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
       model, datasets=[dataset], splits=('test',), emit=emit, **more,
