@@ -79,7 +79,7 @@ def test_smaller_data_is_clamped_and_said(tmp_path):
   (done,) = run(['rte'], tmp_path / 'raw', tmp_path / 'tfds')
   assert 'rte train: 18 of 2,290 examples (train[0:18])' in done.note
   assert 'rte dev: 2 of 200 examples (train[18:20])' in done.note
-  assert 'rte test: 4 of 277 rows' in done.note
+  assert 'rte test: 4 of 277 examples' in done.note
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_fewer_rows_than_declared_are_partial(server, run, monkeypatch):
   monkeypatch.setattr(Lines, 'url', f'{server}/lines.txt')
   found = run('lines:1.0.0', examples=5)
   assert found.standing == 'partial'
-  assert '2 of 5 rows' in found.note
+  assert '2 of 5 examples' in found.note
 
 
 def test_a_dead_link_is_named(server, run, monkeypatch):

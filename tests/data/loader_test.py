@@ -100,7 +100,7 @@ import sys
 from flan_jax.data.loader import Loader
 from flan_jax.data.store.store import Store
 store = Store.open({str(store.path)!r})
-plan = store.plan(seed=7, rows={len(plan)}, sequence_length={LENGTH})
+plan = store.plan(seed=7, sequences={len(plan)}, sequence_length={LENGTH})
 next(iter(Loader(store, plan, batch_size={ROWS})))
 store.tokenizer()
 print(sorted({{'tensorflow', 'seqio', 'tensorflow_datasets'}} & set(sys.modules)))

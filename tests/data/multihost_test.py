@@ -34,7 +34,7 @@ from flan_jax.data.store.store import Store
 
 assert jax.process_count() == int(hosts)
 store = Store.open(path)
-plan = store.plan(seed={SEED}, rows={STEPS * ROWS}, sequence_length={LENGTH})
+plan = store.plan(seed={SEED}, sequences={STEPS * ROWS}, sequence_length={LENGTH})
 loader = Loader(store, plan, batch_size={ROWS}, start_step=int(start))
 mesh = Mesh(np.array(jax.devices()), ('data',))
 sharding = NamedSharding(mesh, PartitionSpec('data'))

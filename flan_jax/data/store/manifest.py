@@ -44,7 +44,7 @@ class Trained:
     dataset: the declaration.
     epochs: how many are rendered.
     index: int32 [epochs * rows, 2], tokens of each entry.
-    rows: rows that train, per epoch.
+    examples: number of training examples per epoch.
     rate: mixing rate; it may depend on the other datasets of the mixture.
   """
 
@@ -59,7 +59,7 @@ class Trained:
       shard_lib.read_index(job.path('train'), dataset.name, e) for e in range(epochs)
     ]
     self.index = np.concatenate(parts)
-    self.rows = len(self.index) // epochs
+    self.examples = len(self.index) // epochs
 
   def lengths(self, bos_id: int | None) -> np.ndarray:
     """Positions of every entry, int32 [epochs * rows]."""
@@ -80,7 +80,7 @@ class Trained:
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
       'examples_read': read['filters']['read'],
-      'rows': self.rows,
+      'rows': self.examples,
       'rate': self.rate,
       'epochs': self.epochs,
       'epochs_needed': needed,
@@ -121,7 +121,7 @@ def collect(
     epochs: dataset -> epochs rendered.
   """
   found = [Trained(job, dataset, epochs[dataset.name]) for dataset in datasets]
-  drawn = mixing_rates.of(mixture, {one.dataset.name: one.rows for one in found})
+  drawn = mixing_rates.of(mixture, {one.dataset.name: one.examples for one in found})
   for one in found:
     one.rate = drawn[one.dataset.name]
   return found

@@ -48,17 +48,17 @@ def test_the_digest_follows_the_content(world, tmp_path):
     return materialize(world.mixture, out=out, **given)['digest']
 
   digests = [digest(), digest(seed=1), digest(epochs=2), digest(limits=(60, 32))]
-  world.rows['pairs']['train'][0]['premise'] = 'another'
+  world.examples['pairs']['train'][0]['premise'] = 'another'
   digests.append(digest())
   assert len(set(digests)) == len(digests)
 
 
 def test_the_manifest_counts_every_row(world, tmp_path):
-  world.rows['pairs']['train'][3]['label'] = -1
-  world.rows['stories']['train'][4]['title'] = '  '
-  world.rows['stories']['train'][5]['title'] = 'long ' * 99
-  world.rows['stories']['train'][6]['story'] = 'word ' * 99
-  world.rows['picks']['train'][1]['one'] = 'x' * 500
+  world.examples['pairs']['train'][3]['label'] = -1
+  world.examples['stories']['train'][4]['title'] = '  '
+  world.examples['stories']['train'][5]['title'] = 'long ' * 99
+  world.examples['stories']['train'][6]['story'] = 'word ' * 99
+  world.examples['picks']['train'][1]['one'] = 'x' * 500
   manifest = materialize(
     world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, limits=(400, 64)
   )
@@ -94,7 +94,7 @@ def test_every_entry_is_its_row_in_its_epoch(world, tmp_path):
     assert (record.example_id, record.epoch) == (f'train.0.{i}', epoch)
     assert record.template == stable_hash.template(5, record.example_id, epoch, 10)
     assert record.options == ('yes', 'no')
-    row = dataset.read(world.rows['pairs']['train'][i], record.example_id)
+    row = dataset.read(world.examples['pairs']['train'][i], record.example_id)
     prompt = prompt_lib.render(dataset, record.template, row)
     assert tuple(map(decode, record.example)) == prompt
 
@@ -108,7 +108,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
   assert set(epochs.values()) == {10}  # a window of 1024 draws is 14 epochs of 70 rows
   assert all(entry['wraps'] for entry in short['datasets'].values())
 
-  world.rows['pairs']['train'] *= 300
+  world.examples['pairs']['train'] *= 300
   big = materialize(
     world.mixture, out=tmp_path / 'big', tokenizer='bytes', steps=100, batch_tokens=2048
   )
@@ -126,7 +126,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(world, tmp_path):
 
 def test_an_epoch_added_is_an_epoch_rendered_at_once(world, tmp_path):
   """`steps` renders epoch 0 first and the rest later: the same shard."""
-  world.rows['pairs']['train'] *= 300
+  world.examples['pairs']['train'] *= 300
   steps = materialize(
     world.mixture,
     out=tmp_path / 'steps',
@@ -164,7 +164,7 @@ def test_ten_epochs_show_a_row_all_ten_templates(world, tmp_path):
 
 
 def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path):
-  world.rows['twins']['test'][1]['same'] = -1
+  world.examples['twins']['test'][1]['same'] = -1
   manifest = materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   twins = manifest['evaluation']['twins']
   assert twins['rows'] == {'dev': 3, 'test': 4}
@@ -173,7 +173,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
   dataset = registry.get('twins', family='tiny')
   want = [
     dataset.read(record, f'test.0.{i}')
-    for i, record in enumerate(world.rows['twins']['test'])
+    for i, record in enumerate(world.examples['twins']['test'])
     if i != 1
   ]
   assert found.evaluation_examples('twins', 'test') == want
@@ -194,7 +194,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
 
 def test_smaller_data_is_clamped_and_said_so(world, tmp_path):
   """Design decision 8: carve-outs shrink in proportion; the rate is the real one."""
-  world.rows['pairs']['train'] = world.rows['pairs']['train'][:16]
+  world.examples['pairs']['train'] = world.examples['pairs']['train'][:16]
   manifest = materialize(
     world.mixture, out=tmp_path / 'out', tokenizer='bytes', evaluate=('nli',)
   )
@@ -231,7 +231,7 @@ def partial(tmp_path):
 def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
   world, tmp_path, monkeypatch
 ):
-  world.rows['picks']['train'][7]['label'] = 3
+  world.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(
     InputError, match="dataset 'picks', row 'train.0.7'.* got 3; must"
   ):
@@ -240,7 +240,7 @@ def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
   assert {'work/pairs.spool', 'work/stories.spool'} <= partial(tmp_path)
   assert not any('picks' in name for name in partial(tmp_path))
 
-  world.rows['picks']['train'][7]['label'] = 1
+  world.examples['picks']['train'][7]['label'] = 1
   read = []
 
   def records(dataset, split, **where):
@@ -256,18 +256,18 @@ def test_a_bad_row_is_named_and_the_rest_of_the_work_is_kept(
 
 
 def test_raw_data_that_changed_in_between_is_read_again(world, tmp_path):
-  world.rows['picks']['train'][7]['label'] = 3
+  world.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
-  world.rows['picks']['train'][7]['label'] = 1
-  world.rows['pairs']['train'][0]['premise'] = 'rewritten since'
+  world.examples['picks']['train'][7]['label'] = 1
+  world.examples['pairs']['train'][0]['premise'] = 'rewritten since'
   materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   materialize(world.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
 def test_nothing_stays_where_nothing_was_finished(world, tmp_path):
-  world.rows['pairs']['train'][7]['label'] = 3
+  world.examples['pairs']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   assert list(tmp_path.iterdir()) == []
@@ -370,7 +370,7 @@ def test_a_store_that_is_being_written_is_left_alone(world, tmp_path):
 
 
 def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
-  del world.rows['stories']['train'], world.rows['twins']['validation']
+  del world.examples['stories']['train'], world.examples['twins']['validation']
   manifest = materialize(
     world.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
   )
@@ -386,16 +386,16 @@ def test_a_split_that_is_not_there_gives_no_rows(world, tmp_path):
     'pairs',
     'picks',
   }
-  world.rows['pairs'].pop('train')
-  world.rows['picks'].pop('train')
-  with pytest.raises(InputError, match='no training rows are left'):
+  world.examples['pairs'].pop('train')
+  world.examples['picks'].pop('train')
+  with pytest.raises(InputError, match='no training examples are left'):
     materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes')
 
 
 def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
   world, tmp_path
 ):
-  world.rows['stories']['test'][1]['title'] = '  '
+  world.examples['stories']['test'][1]['title'] = '  '
   held_out = dataclasses.replace(
     world.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
   )
@@ -412,13 +412,13 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_rows(
 
 
 def test_a_missing_field_is_named(world, tmp_path):
-  del world.rows['pairs']['train'][2]['text']['hypothesis']
+  del world.examples['pairs']['train'][2]['text']['hypothesis']
   with pytest.raises(InputError, match=r"'pairs', row 'train.0.2': field .*hypothesis"):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
 
 
 def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
-  del world.rows['picks'], world.rows['twins']
+  del world.examples['picks'], world.examples['twins']
   with pytest.raises(InputError, match="'picks': not prepared"):
     materialize(world.mixture, out=tmp_path / 'out', tokenizer='bytes')
   manifest = materialize(
@@ -427,7 +427,7 @@ def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
   assert set(manifest['missing']) == {'picks', 'twins'}
   assert manifest['trained_on'] == ['nli', 'summarization']
   assert Store.open(tmp_path / 'out').datasets == ('pairs', 'stories')
-  world.rows.clear()
+  world.examples.clear()
   with pytest.raises(InputError, match='none of its 3 datasets is prepared'):
     materialize(world.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip')
 
@@ -490,7 +490,7 @@ def test_the_manifest_knows_how_full_the_rows_of_a_run_are(world, tmp_path):
     batch_tokens=8192, sequence_length=2048,
   )  # fmt: skip
   found = manifest['plan']
-  assert (found['rows'], found['sequence_length']) == (160, 2048)
+  assert (found['sequences'], found['sequence_length']) == (160, 2048)
   plan = Store.open(tmp_path / 'out').plan(seed=0, sequences=160, sequence_length=2048)
   assert manifest['fill'] == found['fill'] == plan.fill > 0.99
   assert found['examples'] == plan.examples
