@@ -229,8 +229,8 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
   tokens = sum(min(len(answer) + 1, args.new_tokens) for answer in found.tokens)
   print(
     f'ours: {len(prompts)} prompts, {tokens} tokens, {tokens / cost.wall:.1f} tokens/s '
-    f'({tokens / cost.cpu:.1f} a processor second); {found.tokens_read} positions '
-    f'read, {found.tokens_written} written',
+    f'({tokens / cost.cpu:.1f} a processor second); {found.prefill_tokens} positions '
+    f'read, {found.generated_tokens} written',
     flush=True,
   )
   if theirs is None:

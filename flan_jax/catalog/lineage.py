@@ -75,7 +75,7 @@ class Training:
     known = self.datasets is not None
     return {
       'model': self.model,
-      'weights': self.weights,
+      'digest': self.weights,
       'trained_on': list(self.clusters) if known else UNKNOWN,
       'family': self.family,
       'mixture': self.mixture,
@@ -243,7 +243,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
 def _training(
   *,
   model,
-  weights,
+  digest,
   trained_on,
   family,
   mixture,
@@ -256,7 +256,7 @@ def _training(
     raise ValueError(f'trained_on is {trained_on!r} and datasets {datasets!r:.80}')
   return Training(
     model=str(model),
-    weights=str(weights),
+    weights=str(digest),
     family=str(family),
     mixture=str(mixture),
     datasets=None

@@ -371,8 +371,8 @@ class Predictor:
       [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
     )
     self.clocks[name].seconds += generated.seconds
-    self.clocks[name].tokens_read += generated.tokens_read
-    self.clocks[name].tokens_written += generated.tokens_written
+    self.clocks[name].tokens_read += generated.prefill_tokens
+    self.clocks[name].tokens_written += generated.generated_tokens
     out = []
     for (example, template, prompt), written, broken in zip(
       work, generated.texts, generated.nan, strict=True

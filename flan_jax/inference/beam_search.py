@@ -27,8 +27,8 @@ class Found(NamedTuple):
 
   tokens: list[list[int]]
   nan: list[bool]
-  tokens_read: int
-  tokens_written: int
+  prefill_tokens: int
+  generated_tokens: int
 
 
 class _Beams(NamedTuple):

@@ -49,16 +49,16 @@ class Generated(NamedTuple):
       a stop string.
     texts: for each prompt the text of its tokens, up to a stop string.
     nan: for each prompt, whether the model gave NaN for a token it wrote.
-    tokens_read: positions of prompts computed, padding included.
-    tokens_written: positions computed one by one, idle rows included.
+    prefill_tokens: positions of prompts computed, padding included.
+    generated_tokens: positions computed one by one, idle rows included.
     seconds: that it took.
   """
 
   tokens: list[list[int]]
   texts: list[str]
   nan: list[bool]
-  tokens_read: int
-  tokens_written: int
+  prefill_tokens: int
+  generated_tokens: int
   seconds: float = 0.0
 
 
@@ -267,7 +267,7 @@ def generate(
       **settings,
     )  # fmt: skip
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
-    nan, read, written = found.nan, found.tokens_read, found.tokens_written
+    nan, read, written = found.nan, found.prefill_tokens, found.generated_tokens
   else:
     desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
     answers, nan, read, written = desk.run(on_batch)

@@ -154,7 +154,7 @@ class HeldOutEvaluation:
       step: steps done.
 
     Returns:
-      {'step', 'rows', 'clusters': {cluster: mean over its datasets, in percent},
+      {'step', 'examples', 'clusters': {cluster: mean over its datasets, in percent},
       'datasets': {label of a result: percent}}.
     """
     evaluate = self._shared['evaluate']
@@ -175,7 +175,7 @@ class HeldOutEvaluation:
     )
     look = {
       'step': step,
-      'rows': evaluate.eval_examples,
+      'examples': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
       'datasets': {schema.label(row): row['mean'] for row in found['rows']},
     }

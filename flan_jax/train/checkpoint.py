@@ -38,7 +38,11 @@ class Corrupt(Exception):
 
 
 class Checkpoints:
-  """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it."""
+  """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it.
+
+  On disk the items are `state` and `about`; old checkpoints have them, and `metadata`
+  is Orbax's own.
+  """
 
   def __init__(self, model_dir: str, *, keep: int):
     root = epath.Path(model_dir)
@@ -91,9 +95,10 @@ class Checkpoints:
     """
     args = ocp.args.Composite(about=ocp.args.JsonRestore())
     try:
-      return dict(self._manager.restore(step, args=args)['about'])
+      found = self._manager.restore(step, args=args)['about']
     except Exception as error:
       raise Corrupt(f'what is said of it cannot be read ({_first(error)})') from None
+    return upgraded(dict(found), renamed_keys.TRAINING)
 
   def newest(
     self, restore: Callable[[int], Any], *, say: Callable[[str], None]

@@ -234,7 +234,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
     evaluate=('translation',),
     epochs=1,
   )
-  assert manifest['evaluation']['mini_wmt']['rows']['dev'] > 0
+  assert manifest['evaluation']['mini_wmt']['examples']['dev'] > 0
   store = Store.open(tmp_path / 'store')
   into, out = registry.get('mini_wmt', family='microworld').by_direction
   (example, *_) = store.evaluation_examples('mini_wmt', 'dev')

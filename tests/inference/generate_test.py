@@ -71,7 +71,7 @@ def test_a_row_that_is_done_is_handed_to_a_prompt_that_waits(tiny_model):
   assert min(lengths) < STEPS / 2
   in_batches = sum(3 * max(lengths[i : i + 3]) for i in range(0, len(lengths), 3))
   # The first token of an answer comes with its prompt.
-  assert found.tokens_written <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
+  assert found.generated_tokens <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
 
 
 def test_stops_once_every_row_has_written_eos(tiny_model):
@@ -84,7 +84,7 @@ def test_stops_once_every_row_has_written_eos(tiny_model):
     model, prompts([5, 9, 4]), tokenizer=type('T', (tokenizers.Bytes,), {'eos_id': 0})()
   )
   assert found.tokens == [[], [], []]
-  assert found.tokens_written == 0  # EOS came with the prompts
+  assert found.generated_tokens == 0  # EOS came with the prompts
 
 
 def test_neighbors_and_order_do_not_matter(tiny_model):
@@ -105,9 +105,9 @@ def test_nan_is_told_by_prompt(tiny_model):
 def test_counts_what_was_computed(tiny_model):
   model = tiny_model()
   found = generate(model, prompts([40, 2, 2]), max_new_tokens=3)
-  assert found.tokens_read == 48 + 2 * 32
+  assert found.prefill_tokens == 48 + 2 * 32
   # Two rows take two steps after the first tokens, and then one of them two more.
-  assert found.tokens_written == 2 * (2 + 2)
+  assert found.generated_tokens == 2 * (2 + 2)
 
 
 def test_nothing_to_write(tiny_model):

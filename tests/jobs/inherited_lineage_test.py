@@ -142,7 +142,7 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
     out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT
   ).report
   assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
-  assert found['lineage'][-1]['weights'] == model_dir.checksum(out)
+  assert found['lineage'][-1]['digest'] == model_dir.checksum(out)
   assert HELD_OUT in found['trained_on']
   (average,) = schema.averages(found)
   assert schema.headline(average).startswith(

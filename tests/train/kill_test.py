@@ -75,7 +75,7 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
     [json.loads(line) for line in (d / 'log.jsonl').read_text().splitlines()]
     for d in (whole, broken)
   ]
-  for name in ('step', 'loss', 'rows'):
+  for name in ('step', 'loss', 'sequences'):
     assert [e[name] for e in logs[0]] == [e[name] for e in logs[1]], name
   reports = [d / 'report' / 'report.json' for d in (whole, broken)]
   assert reports[0].is_file() == reports[1].is_file()

@@ -76,9 +76,9 @@ def assert_same(log: list[dict], whole: list[dict], printed) -> None:
   assert [entry['step'] for entry in log] == [entry['step'] for entry in whole]
   losses = [[entry['loss'] for entry in entries] for entries in (log, whole)]
   np.testing.assert_allclose(*losses, rtol=2e-6)
-  fed = {k: digest for entry in log for k, digest in entry['rows'].items()}
+  fed = {k: digest for entry in log for k, digest in entry['sequences'].items()}
   assert fed == printed(len(log))
-  assert [len(entry['rows']) for entry in log] == [ROWS] * len(log)
+  assert [len(entry['sequences']) for entry in log] == [ROWS] * len(log)
 
 
 def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings):

@@ -80,7 +80,7 @@ class Trained:
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
       'examples_read': read['filters']['read'],
-      'rows': self.examples,
+      'examples': self.examples,
       'rate': self.rate,
       'epochs': self.epochs,
       'epochs_needed': needed,
@@ -134,7 +134,7 @@ def _held(job: Job, dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any
     'cluster': dataset.cluster,
     'tfds': dataset.tfds,
     'examples_read': note['filters']['read'],
-    'rows': note['rows'],
+    'examples': note['examples'],
     'filters': {key: note['filters'][key] for key in ('unlabeled', 'empty')},
     'clamped': clamped(dataset, sizes),
     'digest': note['digest'],
@@ -228,11 +228,19 @@ def assemble(
   held = {dataset.name: _held(job, dataset, sizes) for dataset, sizes in evaluated}
   every = [one.dataset for one in training] + [dataset for dataset, _ in evaluated]
   clusters = {entry['cluster'] for entry in trained.values() if entry['rate']}
-  keys = ('rows', 'rate', 'epochs', 'digest')
+  # Hashed, so these keys never change, whatever the manifest's own are.
   digest = fingerprint.digest(
     {
       'tokenizer': tokenizer.digest,
-      'train': {name: {k: entry[k] for k in keys} for name, entry in trained.items()},
+      'train': {
+        name: {
+          'rows': entry['examples'],
+          'rate': entry['rate'],
+          'epochs': entry['epochs'],
+          'digest': entry['digest'],
+        }
+        for name, entry in trained.items()
+      },
       'evaluation': {name: entry['digest'] for name, entry in held.items()},
     }
   )

@@ -32,7 +32,8 @@ from flan_jax.data.store.shard import Record, ShardWriter
 from flan_jax.data.tokenization_loss import Losses
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.runtime.worker_pool import Report
 
 WORK = 'work'
@@ -92,13 +93,13 @@ def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
   path = job.path(WORK, f'{part}.json')
   if not path.is_file():
     return None
-  found = json.loads(path.read_text(encoding='utf-8'))
-  return found['said'] if found['made_from'] == made_from else None
+  found = upgraded(json.loads(path.read_text(encoding='utf-8')), renamed_keys.PART)
+  return found['metadata'] if found['made_from'] == made_from else None
 
 
 def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None:
   """Leaves the note that a part is finished."""
-  text = json.dumps({'made_from': made_from, 'said': said})
+  text = json.dumps({'made_from': made_from, 'metadata': said})
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
@@ -313,7 +314,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
 def evaluate(job: Job, name: str, report: Report) -> None:
   """Writes the dev and test rows of a dataset.
 
-  The note: {"filters": {"read", "unlabeled", "empty"}, "rows": {split: rows},
+  The note: {"filters": {"read", "unlabeled", "empty"}, "examples": {split: n},
   "digest": {split: hex}}.
   """
   dataset = job.dataset(name)
@@ -347,5 +348,5 @@ def evaluate(job: Job, name: str, report: Report) -> None:
         rows[split] += 1
     digests[split] = digest.hexdigest()
   steps.to(filters['read'], end=True)
-  said = {'filters': dict(filters), 'rows': rows, 'digest': digests}
+  said = {'filters': dict(filters), 'examples': rows, 'digest': digests}
   finish(job, part, job.stamps[name], said)

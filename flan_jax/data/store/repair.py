@@ -60,9 +60,9 @@ def damages(store: Store) -> list[Damage]:
     for epoch, want in enumerate(entry['shards']):
       if shard_lib.digest(folder, name, epoch) != want:
         files = shard_lib.records_file(name, epoch), shard_lib.index_file(name, epoch)
-        lost = len(shard_lib.lost(folder, name, epoch, entry['rows']))
+        lost = len(shard_lib.lost(folder, name, epoch, entry['examples']))
         out.append(
-          Damage(name, f'epoch {epoch}', entry['rows'], lost,
+          Damage(name, f'epoch {epoch}', entry['examples'], lost,
                  tuple(f'train/{file}' for file in files))
         )  # fmt: skip
   for name, entry in store.manifest['evaluation'].items():
@@ -71,7 +71,7 @@ def damages(store: Store) -> list[Damage]:
       path = store.path / file
       data = path.read_bytes() if path.is_file() else b''
       if hashlib.sha256(data).hexdigest() != want:
-        examples = entry['rows'][split]
+        examples = entry['examples'][split]
         lost = max(0, examples - data.count(b'\n'))
         out.append(Damage(name, split, examples, lost, (file,)))
   return out

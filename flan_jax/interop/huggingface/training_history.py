@@ -13,6 +13,8 @@ from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import weights
 from flan_jax.interop.huggingface.source import Folder, inside, read_json
+from flan_jax.runtime import renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 
 FILE = 'flan_training.json'
 
@@ -39,7 +41,7 @@ def read(path: str | os.PathLike) -> Lineage:
   if not path.is_dir() or not (path / FILE).is_file():
     return Lineage((lineage_lib.unknown(model),))
   file = inside(path, FILE)
-  said = read_json(file)
+  said = upgraded(read_json(file), renamed_keys.TRAINING)
   found = lineage_lib.of_json(said.get('lineage'), where=str(file))
   source = Folder(path)
   if said.get('weights') != weights.checksum(source.tensors, source.read):
