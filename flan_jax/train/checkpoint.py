@@ -18,7 +18,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from flan_jax.errors import InputError
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'

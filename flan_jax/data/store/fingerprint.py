@@ -9,7 +9,6 @@ from typing import Any
 
 from flan_jax.catalog.dataset import Dataset
 
-
 _HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
 """Function of a declaration -> the name that is hashed for it.
 

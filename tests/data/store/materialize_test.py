@@ -182,7 +182,7 @@ def test_evaluation_rows_are_the_fields_of_the_held_out_cluster(world, tmp_path)
     (tmp_path / 'out' / 'evaluation' / 'twins.dev.jsonl').read_text().splitlines()[1]
   )
   assert json.loads(line) == {
-    'example_id': 'validation.0.1',
+    'row_id': 'validation.0.1',
     'values': {'left': 'word7 word8 word9 word10 word11 word12',
                'right': 'word7 word8 word9 word10 word11 word12!', 'answer': 'yes'},
     'options': ['no', 'yes'],
