@@ -287,7 +287,7 @@ def _askable(
     elif example.answer.is_blank:
       what = 'left out: the right answer is blank'
     if what:
-      warnings.add(dataset.label, what, f'row {example.example_id}')
+      warnings.add(dataset.label, what, f'example {example.example_id}')
     else:
       yield example
 

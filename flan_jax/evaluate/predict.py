@@ -243,10 +243,10 @@ class Predictor:
           example_id, 'left out: an option has no token after the prompt'
         )
     for i, ((example, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
-      where = f'row {example.example_id} template {template}'
+      where = f'example {example.example_id} template {template}'
       if example.example_id in silent:
         what = silent[example.example_id]
-        self.warnings.add(dataset.label, what, f'row {example.example_id}')
+        self.warnings.add(dataset.label, what, f'example {example.example_id}')
         fitted[i] = None
       elif prompt is None:
         what = 'prompts left out: blank, or too long whatever is cut'
@@ -304,7 +304,7 @@ class Predictor:
     texts = set(question.options(example))
     if len({option.tobytes() for option in ids}) < len(texts):
       what = 'options that tokenize alike, counted as tied'
-      self.warnings.add(question.dataset.label, what, f'row {example.example_id}')
+      self.warnings.add(question.dataset.label, what, f'example {example.example_id}')
 
   def _rank(
     self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
@@ -393,7 +393,7 @@ class Predictor:
   def _nan(
     self, question: PromptSpec, example: Example, template: int, name: str
   ) -> None:
-    where = f'row {example.example_id} template {template}'
+    where = f'example {example.example_id} template {template}'
     of = 'base model' if name == 'base' else 'model'
     what = f'NaN from the {of}, counted as wrong'
     self.warnings.add(question.dataset.label, what, where)

@@ -74,7 +74,7 @@ class Scorer:
     params: of `Decoder(config)`.
     config: of the model.
     tokenizer: of prompts and options.
-    rows: rows of a batch, for scoring and for generation.
+    batch_size: packed sequences, or prompts, of a batch.
     sequence_length: positions of a row when scoring, at most: rows are made shorter, and
       as many more of them, where that is cheaper. A prompt that does not fit with its
       option is read in parts. Not more than config.longest, where the model has that.
@@ -100,7 +100,7 @@ class Scorer:
   params: Any
   config: DecoderConfig
   tokenizer: Tokenizer
-  rows: int = 8
+  batch_size: int = 8
   sequence_length: int = 1280
   max_length: int | None = None
   eos: bool = True
@@ -121,10 +121,10 @@ class Scorer:
         f'{did_you_mean(str(self.normalization), NORMALIZATIONS, most=1)}'
       )
     parts = shards(self.sharding)
-    if self.rows % parts:
-      nearest = max(1, round(self.rows / parts)) * parts
+    if self.batch_size % parts:
+      nearest = max(1, round(self.batch_size / parts)) * parts
       raise InputError(
-        f'rows of an evaluation batch: got {self.rows}; the mesh splits them in '
+        f'rows of an evaluation batch: got {self.batch_size}; the mesh splits them in '
         f'{parts}; the nearest multiple is {nearest}'
       )
 
@@ -155,7 +155,7 @@ class Scorer:
     likelihood = Likelihood(
       self.params,
       config=self.config,
-      rows=self.rows,
+      batch_size=self.batch_size,
       sequence_length=self.sequence_length,
       sharding=self.sharding,
       on_batch=self.on_batch,
@@ -193,7 +193,7 @@ class Scorer:
       max_new_tokens=max_new_tokens,
       decoding=self.decoding,
       separator=self.separator,
-      rows=self.rows,
+      batch_size=self.batch_size,
       sharding=self.sharding,
       on_batch=self.on_batch,
     )
@@ -228,7 +228,7 @@ class Scorer:
 
   def _naive(self, lengths: Sequence[int]) -> int:
     lengths = sorted(lengths, reverse=True)
-    batches = (lengths[i : i + self.rows] for i in range(0, len(lengths), self.rows))
+    batches = (lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size))
     return sum(len(batch) * batch[0] for batch in batches)
 
 

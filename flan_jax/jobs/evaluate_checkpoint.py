@@ -67,7 +67,7 @@ def evaluate_checkpoint(
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
-    rows = eval_data.stored(store, data_dir=data_dir, progress=progress)
+    examples = eval_data.stored(store, data_dir=data_dir, progress=progress)
     digest, missing = store.digest, tuple(store.manifest['missing'])
     where = measured_data.in_store(
       store, num_fewshot=evaluation.evaluate.num_fewshot, data_dir=data_dir
@@ -76,7 +76,7 @@ def evaluate_checkpoint(
       datasets, store, missing=evaluation.missing, progress=progress
     )
   else:
-    rows = eval_data.raw(evaluation.family, data_dir=data_dir, progress=progress)
+    examples = eval_data.raw(evaluation.family, data_dir=data_dir, progress=progress)
     digest, missing = '', ()
     where = measured_data.in_raw(evaluation.family, data_dir)
     datasets = [
@@ -140,7 +140,7 @@ def evaluate_checkpoint(
       **journals,
       evaluate=evaluation.evaluate,
       datasets=datasets,
-      rows=rows,
+      examples=examples,
       seed=evaluation.seed,
       about=about,
       out=out,

@@ -91,7 +91,7 @@ class HeldOutEvaluation:
         for name in store.manifest['evaluation']
         if store.clusters[name] in held_out
       ],
-      'rows': eval_data.stored(store, data_dir=data_dir, progress=progress),
+      'examples': eval_data.stored(store, data_dir=data_dir, progress=progress),
       'evaluate': evaluate,
       'seed': seed,
       'progress': progress,

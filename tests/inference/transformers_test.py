@@ -56,7 +56,7 @@ def ours(theirs, tmp_path_factory):
     params=jax.tree.map(jax.numpy.asarray, weights.load(folder / 'ours', came.config)),
     config=came.config,
     tokenizer=Bytes(),
-    rows=4,
+    batch_size=4,
     sequence_length=96,
     eos=False,
     separator=False,

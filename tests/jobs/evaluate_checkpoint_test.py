@@ -245,7 +245,7 @@ def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_pat
   shutil.copytree(checkpoint, tmp_path / 'model')
   config['vocab_size'] = 100
   (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
-  with pytest.raises(InputError, match='tokenizer has 259 pieces, its embedding 100'):
+  with pytest.raises(InputError, match='tokenizer has 259 tokens, its embedding 100'):
     evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
 
 
@@ -286,7 +286,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
 def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
   with pytest.raises(
-    InputError, match='has no evaluation rows of mini_squad; give another'
+    InputError, match='has no evaluation examples of mini_squad; give another'
   ):
     evaluate(tmp_path, **ask)
   made = evaluate(tmp_path, MISSING='skip', **ask)
@@ -314,8 +314,8 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
     out=tmp_path / 'report',
     progress=Progress(quiet=True),
   )
-  read = run._shared['rows']
-  run._shared['rows'] = lambda name, split: asked.append(split) or read(name, split)
+  read = run._shared['examples']
+  run._shared['examples'] = lambda name, split: asked.append(split) or read(name, split)
   for step in (10, 20, 30, 20):
     look = run.during(model.params, step=step)
   assert set(asked) == {'dev'}
@@ -331,8 +331,8 @@ SLOWLY = """
 import time
 from flan_jax.runtime import preemption
 from flan_jax.interop.huggingface import logit_check
-between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.3), on_batch(self))
+on_batch = preemption.Stop.on_batch
+preemption.Stop.on_batch = lambda self: (time.sleep(0.3), on_batch(self))
 logit_check._installed = lambda name: False  # torch takes long
 """
 

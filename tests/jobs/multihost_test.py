@@ -38,8 +38,8 @@ SETTINGS = {
 SLOWLY = """
 import time
 from flan_jax.runtime import preemption
-between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.4), on_batch(self))
+on_batch = preemption.Stop.on_batch
+preemption.Stop.on_batch = lambda self: (time.sleep(0.4), on_batch(self))
 """
 """So that a signal comes in the middle of an evaluation."""
 
