@@ -16,6 +16,9 @@ import pytest
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.checkpoints import model_dir
+from flan_jax.config.evaluation import EvalConfig
+from flan_jax.config.optimizer import Lora
+from flan_jax.config.training import TrainConfig
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import fingerprint, repair
 from flan_jax.data.store.materialize import materialize
@@ -23,7 +26,7 @@ from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import training_history
 from flan_jax.report import schema
-from flan_jax.train import goodput
+from flan_jax.train import goodput, run_dir
 
 OLD = pathlib.Path(__file__).parent / 'fixtures' / 'schema_1'
 STORE = '1e68cdf748048c62a85881f04968b91f09973e4b4c96d7b816c479f5eae770ea'
@@ -201,8 +204,9 @@ class TestRun:
       'train', '--gin_file=tiny.gin', *self.DATA, '--gin.MODEL_DIR=runs/stopped',
       '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
       "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
-      '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4', '--gin.TEMPLATES=2',
-      '--gin.MAX_EXAMPLES=6', '--gin.Evaluate.sequence_length=256',
+      '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
+      '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
+      '--gin.Evaluate.sequence_length=256',
       '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
     )  # fmt: skip
     assert 'Resuming at step 8' in said
@@ -228,6 +232,20 @@ class TestRun:
     about = read_json('runs/lora/checkpoints/6/about/metadata')
     assert about['loss_guard'] is True
     assert keys(about).isdisjoint({'guard', 'watched', 'accepted', 'weights'})
+
+  def test_another_setting_is_refused_by_its_new_name(self, old):
+    run = TrainConfig(
+      model_dir='runs/lora', mixture='microworld_mini_copa', train_steps=6,
+      batch_tokens=1024, sequence_length=128, initial_checkpoint='runs/finished',
+      held_out=(), lora=Lora(rank=2), loss_spike=4.0, logits_chunk=32,
+      evaluate=EvalConfig(num_fewshot=1),
+    )  # fmt: skip
+    with pytest.raises(InputError) as raised:
+      run_dir.Folder('runs/lora').claim(run, text='')
+    refused = str(raised.value).partition('holds a run of another config: ')[2]
+    assert refused.partition('; give')[0] == (
+      'logits_chunk was None, is 32; sequence_length was 256, is 128'
+    )
 
   def test_time_spent_is_added_up_as_before(self, old):
     path = pathlib.Path('runs/stopped/goodput.jsonl')
