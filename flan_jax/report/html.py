@@ -51,7 +51,7 @@ def render(
   averages = schema.averages(report)
   names = statements.models(report)
   headlines = [schema.headline(average) for average in averages]
-  with_base = any('base' in row for row in report['rows'])
+  with_base = any('base' in result for result in report['results'])
   inline = {
     name: Markup(
       plots_lib.inline(svg, name=name, title=_alternative(name, report, averages))
@@ -63,11 +63,11 @@ def render(
     averages=averages,
     headlines=headlines,
     groups=[
-      (cluster, [row for row in report['rows'] if row['cluster'] == cluster])
-      for cluster in dict.fromkeys(row['cluster'] for row in report['rows'])
+      (cluster, [result for result in report['results'] if result['cluster'] == cluster])
+      for cluster in dict.fromkeys(result['cluster'] for result in report['results'])
     ],
     with_base=with_base,
-    with_published=any(map(published.beside, report['rows'])),
+    with_published=any(map(published.beside, report['results'])),
     published=published,
     plots=inline,
     examples=examples,
@@ -81,10 +81,10 @@ def render(
     sizes=statements.sizes,
     footnotes=tables.footnotes(report),
     some_templates=any(
-      schema.measured_templates(row) < row.get('templates_declared', 0)
-      for row in report['rows']
+      schema.measured_templates(result) < result.get('templates_declared', 0)
+      for result in report['results']
     ),
-    strip=lambda row: Markup(plots_lib.strip(row)),
+    strip=lambda result: Markup(plots_lib.strip(result)),
     same_prompts=_same_prompts,
     calibrations=calibration.of_models(report),
     significant=tables.SIGNIFICANT,
@@ -165,9 +165,9 @@ def difference(found: Mapping[str, Any]) -> str:
   )
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
+def _verdict(result: Mapping[str, Any]) -> str:
   """The class of a difference: `up`, `down`, or `quiet` where it may be none."""
-  return {'better': 'up', 'worse': 'down'}.get(tables.verdict(row), 'quiet')
+  return {'better': 'up', 'worse': 'down'}.get(tables.verdict(result), 'quiet')
 
 
 def _template(name: str) -> jinja2.Template:
@@ -191,23 +191,23 @@ def _template(name: str) -> jinja2.Template:
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
     'range': _range,
     'verdict': _verdict,
-    'pair': lambda row: schema.label(row) + statements.dev_of_pair(row),
+    'pair': lambda result: schema.label(result) + statements.dev_of_pair(result),
     'pair_rows': statements.pair_rows,
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
 
 
-def _range(row: Mapping[str, Any]) -> str:
+def _range(result: Mapping[str, Any]) -> str:
   """Lowest and highest template of the tuned model: `41.2–55.0`."""
-  dots = [entry[row['split']] for entry in row['per_template']]
+  dots = [entry[result['split']] for entry in result['per_template']]
   dots = [dot for dot in dots if dot is not None]
   return f'{min(dots):.1f}–{max(dots):.1f}' if dots else '–'
 
 
-def _same_prompts(row: Mapping[str, Any]) -> bool:
+def _same_prompts(result: Mapping[str, Any]) -> bool:
   """Whether base and tuned model were asked in the same words."""
-  return 'base' in row and row['base'].get('prompt_style') == row.get('prompt_style')
+  return 'base' in result and result['base'].get('prompt_style') == result.get('prompt_style')
 
 
 def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -240,11 +240,11 @@ def _alternative(
     ]
     return f'Calibration curve, in {how}. ' + '. '.join(parts)
   parts = []
-  for row in report['rows']:
-    dots = [entry[row['split']] for entry in row['per_template']]
+  for result in report['results']:
+    dots = [entry[result['split']] for entry in result['per_template']]
     dots = [dot for dot in dots if dot is not None]
     if dots:
-      parts.append(f'{schema.shown(row)}: {min(dots):.1f} to {max(dots):.1f}')
+      parts.append(f'{schema.shown(result)}: {min(dots):.1f} to {max(dots):.1f}')
   return (
     f'Dot plot of every template that was measured, lowest to highest, in {how}. '
     + '. '.join(parts)
@@ -256,7 +256,7 @@ def examples(
 ) -> dict[str, list[dict[str, Any]]]:
   """Predictions to show per result: up to `each` right ones, then as many wrong.
 
-  Drawn by a seeded hash, at most one per row. An answer that was generated is right if
+  Drawn by a seeded hash, at most one per result. An answer that was generated is right if
   it is one of the references in the normal form of the metric; where the metric grades
   answers it is neither, and has its `score` in percent. The base model's scores of the
   same prompt are put beside, where it was measured.
@@ -278,7 +278,7 @@ def examples(
     for kept in drawn.values()
     for _, r in kept.values()
   }
-  other = {schema.label(row) for row in report['rows'] if not _same_prompts(row)}
+  other = {schema.label(result) for result in report['results'] if not _same_prompts(result)}
   by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
   for (dataset, example_id, _), record in chosen.items():
     by_row.setdefault((dataset, example_id), []).append(record)
@@ -290,8 +290,8 @@ def examples(
     elif key in chosen:
       chosen[key]['base'] = record
   found: dict[str, list[dict[str, Any]]] = {}
-  for row in report['rows']:
-    name = schema.label(row)
+  for result in report['results']:
+    name = schema.label(result)
     for right in (True, False, None):
       kept = drawn.get((name, right), {})
       for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
@@ -306,7 +306,7 @@ def _lines(
   out: pathlib.Path, report: Mapping[str, Any], model: str
 ) -> Iterator[dict[str, Any]]:
   """The answers of a model that the figures of a report are made of."""
-  splits = {schema.label(row): row['split'] for row in report['rows']}
+  splits = {schema.label(result): result['split'] for result in report['results']}
   for split in dict.fromkeys(splits.values()):
     for _, record in predictions.records(out / predictions.name(split, model)):
       if splits.get(schema.label(record)) == split:

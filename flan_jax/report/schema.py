@@ -52,19 +52,19 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
   path = pathlib.Path(out) / 'report.json'
   try:
     report = json.loads(path.read_text(encoding='utf-8'))
-    rows = report['rows']
+    results = report['results']
   except (OSError, ValueError, TypeError, KeyError) as error:
     raise InputError(
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
   report.setdefault('leakage', {})
   report.setdefault('lineage', UNKNOWN)
-  declared = registry.find(rows[0]['dataset']) if rows else None
+  declared = registry.find(results[0]['dataset']) if results else None
   report.setdefault('data', {'family': declared.family if declared else None})
-  for row in rows:
-    row.setdefault('n_declared', None)
-    row.setdefault('templates_declared', len(row['per_template']))
-    for of in (row, row.get('base', {})):
+  for result in results:
+    result.setdefault('n_declared', None)
+    result.setdefault('templates_declared', len(result['per_template']))
+    for of in (result, result.get('base', {})):
       of.setdefault('prompt_style', 'instructions')
       if len(of.get('per_template', ())) == 1:
         of['std_over_templates'] = None
@@ -83,33 +83,33 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ci95, chance, majority, and where a base model was measured base (mean, ci95),
     delta, delta_ci95; published is the paper's average where it is over the same
     results. Datasets are independent draws, so their
-    intervals combine by MOVER; the directions of one dataset have the same rows, so
+    intervals combine by MOVER; the directions of one dataset have the same results, so
     their bounds are averaged, which is wide enough however they depend on each other.
   """
   found = []
-  for cluster in dict.fromkeys(row['cluster'] for row in report['rows']):
-    rows = [row for row in report['rows'] if row['cluster'] == cluster]
+  for cluster in dict.fromkeys(result['cluster'] for result in report['results']):
+    results = [result for result in report['results'] if result['cluster'] == cluster]
     average = {
       'cluster': cluster,
       'family': report.get('data', {}).get('family'),
       'models': statements.models(report),
       'seen': _seen(cluster, report),
-      'datasets': len({row['dataset'] for row in rows}),
-      'results': len(rows),
-      'splits': [row['split'] for row in rows],
-      'n': sum(row['n'] for row in rows),
-      'num_fewshot': rows[0]['num_fewshot'],
-      **_average(rows, 'mean', 'ci95'),
+      'datasets': len({result['dataset'] for result in results}),
+      'results': len(results),
+      'splits': [result['split'] for result in results],
+      'n': sum(result['n'] for result in results),
+      'num_fewshot': results[0]['num_fewshot'],
+      **_average(results, 'mean', 'ci95'),
     }
     for key in ('chance', 'majority'):
-      known = [row[key] for row in rows]
+      known = [result[key] for result in results]
       average[key] = None if None in known else float(np.mean(known))
-    if all('base' in row for row in rows):
-      base = [{'dataset': row['dataset'], **row['base']} for row in rows]
+    if all('base' in result for result in results):
+      base = [{'dataset': result['dataset'], **result['base']} for result in results]
       average['base'] = _average(base, 'mean', 'ci95')
-      average |= _average(rows, 'delta', 'delta_ci95')
+      average |= _average(results, 'delta', 'delta_ci95')
     average['published'] = published.averages(
-      cluster, map(label, rows), num_fewshot=average['num_fewshot']
+      cluster, map(label, results), num_fewshot=average['num_fewshot']
     )
     found.append(average)
   return found
@@ -126,15 +126,15 @@ def _seen(cluster: str, report: Mapping[str, Any]) -> str:
   return 'trained on' if cluster in trained else 'zero-shot (training unknown)'
 
 
-def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
+def _average(results: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
   parts: dict[str, list[tuple[float, ...]]] = {}
-  for row in rows:
-    parts.setdefault(row['dataset'], []).append((row[key], *row[interval]))
+  for result in results:
+    parts.setdefault(result['dataset'], []).append((result[key], *result[interval]))
   # Each dataset counts as often as it has results.
-  weight = len(parts) / len(rows)
+  weight = len(parts) / len(results)
   whole = [weight * np.sum(part, axis=0) for part in parts.values()]
   return {
-    key: float(np.mean([row[key] for row in rows])),
+    key: float(np.mean([result[key] for result in results])),
     interval: statistics.average_interval(
       [mean for mean, *_ in whole], [Interval(*bounds) for _, *bounds in whole]
     ),
@@ -169,17 +169,17 @@ def points(value: float) -> str:
   return f'{round(value, 1) + 0.0:+.1f}'
 
 
-def examples_of(row: Mapping[str, Any]) -> str:
-  """How many rows were measured, and of how many: `56`, `56 of 1,080`."""
-  declared = row.get('n_declared')
-  if declared is None or declared <= row['n']:
-    return f'{row["n"]:,}'
-  return f'{row["n"]:,} of {declared:,}'
+def examples_of(result: Mapping[str, Any]) -> str:
+  """How many results were measured, and of how many: `56`, `56 of 1,080`."""
+  declared = result.get('n_declared')
+  if declared is None or declared <= result['n']:
+    return f'{result["n"]:,}'
+  return f'{result["n"]:,} of {declared:,}'
 
 
-def measured_templates(row: Mapping[str, Any]) -> int:
+def measured_templates(result: Mapping[str, Any]) -> int:
   """Templates with a figure on the reported split."""
-  return sum(entry[row['split']] is not None for entry in row['per_template'])
+  return sum(entry[result['split']] is not None for entry in result['per_template'])
 
 
 def bounds(interval: Sequence[float]) -> str:

@@ -110,7 +110,7 @@ def models(report: Mapping[str, Any]) -> dict[str, str]:
     return {'base': 'base', 'tuned': 'tuned'}
   name = report.get('model') or 'model'
   misleads = _claims_tuning(report)
-  if any('base' in row for row in report['rows']):
+  if any('base' in result for result in report['results']):
     misleads |= name == 'base'
   return {'base': 'base', 'tuned': 'the model' if misleads else name}
 
@@ -139,46 +139,46 @@ def dev(splits: Iterable[str]) -> str:
   return ' (dev)' if count == len(splits) else f' (dev in {count} of {len(splits)})'
 
 
-def dev_of_pair(row: Mapping[str, Any]) -> str:
-  """The same for a row of a difference: ` (old dev, new test)`."""
-  old, new = row['splits']['old'], row['splits']['new']
+def dev_of_pair(result: Mapping[str, Any]) -> str:
+  """The same for a result of a difference: ` (old dev, new test)`."""
+  old, new = result['splits']['old'], result['splits']['new']
   return dev([old]) if old == new else f' (old {old}, new {new})'
 
 
-def unpaired(row: Mapping[str, Any]) -> str:
-  """Why no answer of a row of a difference could be paired; '' where some could."""
-  return f'the answers could not be paired: {row["apart"]}' if row['apart'] else ''
+def unpaired(result: Mapping[str, Any]) -> str:
+  """Why no answer of a result of a difference could be paired; '' where some could."""
+  return f'the answers could not be paired: {result["apart"]}' if result['apart'] else ''
 
 
-def over(row: Mapping[str, Any]) -> str:
-  """What the two figures of a row of a difference are over, and the reports' own.
+def over(result: Mapping[str, Any]) -> str:
+  """What the two figures of a result of a difference are over, and the reports' own.
 
   `over the 1 template of both; the reports themselves: 50.7 → 58.3`; '' where the
   figures are those of the reports.
   """
-  reports = row['reports']
+  reports = result['reports']
   whole = f'the reports themselves: {_arrow(reports, "mean", "{:.1f}")}'
-  if not row['paired']:
-    return 'each over its own rows'
+  if not result['paired']:
+    return 'each over its own results'
   some = [
-    f'the {row[key]:,} {noun}{"s" if row[key] != 1 else ""}'
-    for key, noun in (('templates', 'template'), ('n', 'row'))
-    if row[key] and row[key] < max(of[key] for of in reports.values())
+    f'the {result[key]:,} {noun}{"s" if result[key] != 1 else ""}'
+    for key, noun in (('templates', 'template'), ('n', 'result'))
+    if result[key] and result[key] < max(of[key] for of in reports.values())
   ]
   said = [f'over {" and ".join(some)} of both'] if some else []
-  if not row['templates'] and len({of['templates'] for of in reports.values()}) > 1:
+  if not result['templates'] and len({of['templates'] for of in reports.values()}) > 1:
     said.append(f'over templates of its own each ({_arrow(reports, "templates")})')
-  elif not row['templates']:
+  elif not result['templates']:
     said.append('over templates of its own each')
   return '; '.join([*said, whole]) if said else ''
 
 
-def pair_rows(row: Mapping[str, Any]) -> str:
-  """How many rows a difference is over: `60`, or `6 → 3` where none is of both."""
-  counts = {of['n'] for of in row['reports'].values()}
-  if row['n'] is not None or len(counts) == 1:
-    return f'{row["n"] or counts.pop():,}'
-  return _arrow(row['reports'], 'n')
+def pair_rows(result: Mapping[str, Any]) -> str:
+  """How many results a difference is over: `60`, or `6 → 3` where none is of both."""
+  counts = {of['n'] for of in result['reports'].values()}
+  if result['n'] is not None or len(counts) == 1:
+    return f'{result["n"] or counts.pop():,}'
+  return _arrow(result['reports'], 'n')
 
 
 def _arrow(reports: Mapping[str, Any], key: str, prompt_style: str = '{:,}') -> str:
@@ -190,7 +190,7 @@ def _arrow(reports: Mapping[str, Any], key: str, prompt_style: str = '{:,}') -> 
 
 def not_test(report: Mapping[str, Any], label: Any) -> Iterator[str]:
   """A line that names the results whose figures are of dev."""
-  names = [label(row) for row in report['rows'] if row['split'] == 'dev']
+  names = [label(result) for result in report['results'] if result['split'] == 'dev']
   if names:
     yield (
       f'{", ".join(names)}: figures of dev, not of test: no test split was measured, '
@@ -201,11 +201,11 @@ def not_test(report: Mapping[str, Any], label: Any) -> Iterator[str]:
 def asked(report: Mapping[str, Any]) -> str:
   """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
   said = []
-  for row in report['rows']:
-    words = [num_fewshot(row['num_fewshot'])]
+  for result in report['results']:
+    words = [num_fewshot(result['num_fewshot'])]
     prompt_style, own = (
-      row['prompt_style'],
-      row.get('base', {}).get('prompt_style', row['prompt_style']),
+      result['prompt_style'],
+      result.get('base', {}).get('prompt_style', result['prompt_style']),
     )
     if prompt_style != 'instructions':
       words.append(prompt_style.replace('_', ' '))
@@ -234,16 +234,16 @@ def scores(report: Mapping[str, Any]) -> str:
 
 def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
   """A line for each result whose prompts had no room for all exemplars."""
-  for row in report['rows']:
-    if row.get('shown', row['num_fewshot']) < row['num_fewshot']:
+  for result in report['results']:
+    if result.get('shown', result['num_fewshot']) < result['num_fewshot']:
       yield (
-        f'{label(row)}: {row["shown"]:.1f} of {row["num_fewshot"]} exemplars on average; no '
+        f'{label(result)}: {result["shown"]:.1f} of {result["num_fewshot"]} exemplars on average; no '
         'more fit'
       )
 
 
 def source(report: Mapping[str, Any]) -> str:
-  """Where the measured rows were read, in words; '' where the report does not say."""
+  """Where the measured results were read, in words; '' where the report does not say."""
   data = report.get('data', {})
   raw = _raw(data)
   if 'store' not in data:
@@ -264,12 +264,12 @@ def _raw(data: Mapping[str, Any]) -> str:
 
 
 def sizes(of: Mapping[str, Any]) -> str:
-  """The measured rows of one result: `test 56 of 277 rows, dev 20 of 200`."""
+  """The measured results of one result: `test 56 of 277 results, dev 20 of 200`."""
   said = []
   for split, count in of['splits'].items():
     declared = count['declared']
     known = f' of {declared:,}' if declared else ''
     said.append(
-      f'{split} {count["rows"]:,}{known} row{"s" if count["rows"] > 1 else ""}'
+      f'{split} {count["results"]:,}{known} result{"s" if count["results"] > 1 else ""}'
     )
   return ', '.join(said)

@@ -48,10 +48,10 @@ def write(out: str | os.PathLike) -> None:
     lines = csv.DictWriter(file, COLUMNS, lineterminator='\n')
     lines.writeheader()
     measured = {label(part): part for part in report['data'].get('datasets', ())}
-    for row in report['rows']:
-      part = measured.get(label(row), {})
+    for result in report['results']:
+      part = measured.get(label(result), {})
       more = {'tfds': part.get('tfds'), 'rows_digest': part.get('digest')}
-      lines.writerow(_line(row) | more)
+      lines.writerow(_line(result) | more)
   with writing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
     lines.writerow(('dataset', 'direction', 'model', 'template', 'dev', 'test', 'n'))
@@ -60,41 +60,41 @@ def write(out: str | os.PathLike) -> None:
     file.write(latex(report))
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _line(result: Mapping[str, Any]) -> dict[str, Any]:
   """A result as a line of report.csv; what is not known is left empty."""
-  best = row['best_dev_template'] or {}
-  base = row.get('base', {})
-  known = published.beside(row) or {}
-  found = {name: row.get(name) for name in COLUMNS}
+  best = result['best_dev_template'] or {}
+  base = result.get('base', {})
+  known = published.beside(result) or {}
+  found = {name: result.get(name) for name in COLUMNS}
   for name, values in (
-    ('ci95', row['ci95']),
+    ('ci95', result['ci95']),
     ('base_ci95', base.get('ci95', (None, None))),
-    ('delta_ci95', row.get('delta_ci95', (None, None))),
+    ('delta_ci95', result.get('delta_ci95', (None, None))),
   ):
     found[f'{name}_low'], found[f'{name}_high'] = values
   return found | {
-    'templates': measured_templates(row),
+    'templates': measured_templates(result),
     'best_dev_template': best.get('template'),
     'best_dev_test': best.get('test'),
     'base_prompt_style': base.get('prompt_style'),
     'base_mean': base.get('mean'),
     'base_std_over_templates': base.get('std_over_templates'),
-    'ece': row.get('calibration', {}).get('ece'),
-    'contaminated': row.get('contamination', {}).get('contaminated'),
-    'clean': row.get('contamination', {}).get('clean'),
-    'clean_mean': row.get('contamination', {}).get('mean'),
-    f'flan_137b_{published.setting(row["num_fewshot"])}': known.get('value'),
+    'ece': result.get('calibration', {}).get('ece'),
+    'contaminated': result.get('contamination', {}).get('contaminated'),
+    'clean': result.get('contamination', {}).get('clean'),
+    'clean_mean': result.get('contamination', {}).get('mean'),
+    f'flan_137b_{published.setting(result["num_fewshot"])}': known.get('value'),
     'flan_137b_mark': known.get('mark'),
   }
 
 
 def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
   names = statements.models(report)
-  for row in report['rows']:
-    for name, of in ((names['tuned'], row), (names['base'], row.get('base'))):
+  for result in report['results']:
+    for name, of in ((names['tuned'], result), (names['base'], result.get('base'))):
       for entry in of['per_template'] if of else ():
         values = (entry[key] for key in ('template', 'dev', 'test', 'n'))
-        yield row['dataset'], row.get('direction'), name, *values
+        yield result['dataset'], result.get('direction'), name, *values
 
 
 def latex(report: Mapping[str, Any]) -> str:
@@ -102,14 +102,14 @@ def latex(report: Mapping[str, Any]) -> str:
 
   Bold differences have an interval without zero after correction for their number.
   """
-  with_base = any('base' in row for row in report['rows'])
-  with_published = any(map(published.beside, report['rows']))
+  with_base = any('base' in result for result in report['results'])
+  with_published = any(map(published.beside, report['results']))
   name = statements.models(report)['tuned']
   name = 'Tuned' if name == 'tuned' else _tex(name)
   heads = ['Dataset', '$n$', 'Chance']
   heads += ['Base', name, 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
   heads += ['Best dev'] + (
-    [published.model(report['rows'][0]['num_fewshot'])] if with_published else []
+    [published.model(report['results'][0]['num_fewshot'])] if with_published else []
   )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
@@ -122,15 +122,15 @@ def latex(report: Mapping[str, Any]) -> str:
     ' & '.join(heads) + ' \\\\',
   ]
   for average in averages(report):
-    rows = [row for row in report['rows'] if row['cluster'] == average['cluster']]
+    results = [result for result in report['results'] if result['cluster'] == average['cluster']]
     name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
     lines += [
       '\\midrule',
       f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',
     ]
-    for row in rows:
-      lines.append(_tex_line(row, with_base, with_published))
-    if len(rows) > 1:
+    for result in results:
+      lines.append(_tex_line(result, with_base, with_published))
+    if len(results) > 1:
       whole = {
         'dataset': 'average', 'best_dev_template': None, 'std_over_templates': None,
         **average,
@@ -144,31 +144,31 @@ def _tex(text: str) -> str:
   return text.replace('\\', '').replace('_', '\\_').replace('&', '\\&')
 
 
-def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
+def _tex_line(result: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
   def figure(of: Mapping[str, Any] | None) -> str:
     if of is None or of['mean'] is None:  # no test split, or no template fitted
       return '--'
     std = of.get('std_over_templates')
     return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
-  chance = row['chance']
-  cells = [_tex(shown(row)), examples_of(row).replace(',', '\\,')]
+  chance = result['chance']
+  cells = [_tex(shown(result)), examples_of(result).replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
-    cells += [figure(row.get('base')), figure(row)]
+    cells += [figure(result.get('base')), figure(result)]
     delta = '--'
-    if 'delta' in row:
-      delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'
-      if row.get('p_holm', 1) < SIGNIFICANT:
+    if 'delta' in result:
+      delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'
+      if result.get('p_holm', 1) < SIGNIFICANT:
         delta = f'\\textbf{{{delta}}}'
     cells.append(delta)
   else:
-    cells += [figure(row), f'[{bounds(row["ci95"])}]']
-  best = row['best_dev_template']
+    cells += [figure(result), f'[{bounds(result["ci95"])}]']
+  best = result['best_dev_template']
   cells.append(figure({'mean': best['test']} if best else None))
   if with_published:
-    known = published.beside(row)
-    dagger = '$^\\dagger$' if row.get('differs') else ''
+    known = published.beside(result)
+    dagger = '$^\\dagger$' if result.get('differs') else ''
     cells.append(published.shown(known) + dagger if known else '--')
   name, *figures = cells
   typeset = [text.replace('-', '$-$').replace('$-$$-$', '--') for text in figures]
@@ -186,9 +186,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   from rich.markup import escape
   from rich.table import Table
 
-  with_base = any('base' in row for row in report['rows'])
-  with_published = any(map(published.beside, report['rows']))
-  with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
+  with_base = any('base' in result for result in report['results'])
+  with_published = any(map(published.beside, report['results']))
+  with_spread = any(result['std_over_templates'] is not None for result in report['results'])
   model = statements.models(report)['tuned']
   table = Table(
     title=escape(
@@ -200,9 +200,9 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     pad_edge=False,
   )
   cluster = None
-  for row in report['rows']:
+  for result in report['results']:
     cells = _cells(
-      row, model=model, with_base=with_base, with_spread=with_spread,
+      result, model=model, with_base=with_base, with_spread=with_spread,
       with_published=with_published,
     )  # fmt: skip
     if not table.columns:
@@ -211,15 +211,15 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
         side = 'left' if name else 'right'
         # Names give way last: one that is broken would not be found again.
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)
-    if row['cluster'] != cluster:
+    if result['cluster'] != cluster:
       table.add_section()
-      cluster = row['cluster']
+      cluster = result['cluster']
     table.add_row(*map(escape, cells.values()))
   console = _console(file, table)
   console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
-  compared = [row['p_holm'] for row in report['rows'] if 'p_holm' in row]
+  compared = [result['p_holm'] for result in report['results'] if 'p_holm' in result]
   if any(p < SIGNIFICANT for p in compared):
     for_all = f'for {len(compared)} result{"s" if len(compared) > 1 else ""}'
     console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
@@ -241,18 +241,18 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
   some: dict[str, list[str]] = {}
   differ: dict[str, list[str]] = {}
   signed: dict[str, list[str]] = {}
-  for row in report['rows']:
-    measured, declared = measured_templates(row), row.get('templates_declared', 0)
+  for result in report['results']:
+    measured, declared = measured_templates(result), result.get('templates_declared', 0)
     if measured < declared:
       said = f'mean over {measured} of {declared} templates'
-      some.setdefault(said, []).append(label(row))
-    if row.get('differs'):
-      differ.setdefault(row['differs'], []).append(label(row))
-    if row.get('signature'):
-      signature = f'{row["metric"]}: {row["signature"]}'
-      signed.setdefault(signature, []).append(label(row))
+      some.setdefault(said, []).append(label(result))
+    if result.get('differs'):
+      differ.setdefault(result['differs'], []).append(label(result))
+    if result.get('signature'):
+      signature = f'{result["metric"]}: {result["signature"]}'
+      signed.setdefault(signature, []).append(label(result))
   lines = [
-    what if len(names) == len(report['rows']) else f'{", ".join(names)}: {what}'
+    what if len(names) == len(report['results']) else f'{", ".join(names)}: {what}'
     for what, names in some.items()
   ]
   lines += list(statements.not_test(report, label))
@@ -278,30 +278,30 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
   with writing(out / 'difference.csv') as file:
     lines = csv.DictWriter(file, PAIR, lineterminator='\n')
     lines.writeheader()
-    for row in found['rows']:
-      line = {name: row.get(name) for name in PAIR}
-      line['delta_ci95_low'], line['delta_ci95_high'] = row['delta_ci95']
-      for which, of in row['reports'].items():
-        line[f'{which}_split'] = row['splits'][which]
+    for result in found['results']:
+      line = {name: result.get(name) for name in PAIR}
+      line['delta_ci95_low'], line['delta_ci95_high'] = result['delta_ci95']
+      for which, of in result['reports'].items():
+        line[f'{which}_split'] = result['splits'][which]
         line |= {f'{which}_{name}': value for name, value in of.items()}
       lines.writerow(line)
   with writing(out / 'difference.tex') as file:
     file.write(latex_of_pair(found))
 
 
-def verdict(row: Mapping[str, Any]) -> str:
+def verdict(result: Mapping[str, Any]) -> str:
   """What a difference is: `better`, `worse`, `not told apart`, or `not tested`."""
-  if row['p_holm'] is None:
+  if result['p_holm'] is None:
     return 'not tested'
-  if row['p_holm'] >= SIGNIFICANT:
+  if result['p_holm'] >= SIGNIFICANT:
     return 'not told apart'
-  return 'better' if row['delta'] > 0 else 'worse'
+  return 'better' if result['delta'] > 0 else 'worse'
 
 
 def verdicts(found: Mapping[str, Any]) -> str:
   """How many results are what: `2 datasets in both: 1 better, 1 not tested`."""
-  count = len(found['rows'])
-  said = [verdict(row) for row in found['rows']]
+  count = len(found['results'])
+  said = [verdict(result) for result in found['results']]
   kinds = ('better', 'worse', 'not told apart', 'not tested')
   parts = [f'{said.count(kind)} {kind}' for kind in kinds if kind in said]
   return f'{count} result{"s" if count != 1 else ""} in both: {", ".join(parts)}'
@@ -312,11 +312,11 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
   lines = []
   if found['other_rows']:
     names = ', '.join(found['other_rows'])
-    lines.append(f'The two did not measure the same rows of {names}.')
-  for row in found['rows']:
-    for said in (statements.over(row), statements.unpaired(row)):
+    lines.append(f'The two did not measure the same results of {names}.')
+  for result in found['results']:
+    for said in (statements.over(result), statements.unpaired(result)):
       if said:
-        lines.append(f'{label(row)}: {said}')
+        lines.append(f'{label(result)}: {said}')
   return lines
 
 
@@ -331,16 +331,16 @@ def latex_of_pair(found: Mapping[str, Any]) -> str:
     'Dataset & $n$ & Old & New & Difference & $p$ (Holm) \\\\',
     '\\midrule',
   ]
-  for row in found['rows']:
-    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'.replace('-', '$-$')
-    p = row['p_holm']
+  for result in found['results']:
+    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'.replace('-', '$-$')
+    p = result['p_holm']
     if p is not None and p < SIGNIFICANT:
       delta = f'\\textbf{{{delta}}}'
     cells = (
-      _tex(label(row) + statements.dev_of_pair(row)),
-      statements.pair_rows(row).replace(',', '\\,').replace('→', '$\\to$'),
-      f'{row["old"]:.1f}',
-      f'{row["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
+      _tex(label(result) + statements.dev_of_pair(result)),
+      statements.pair_rows(result).replace(',', '\\,').replace('→', '$\\to$'),
+      f'{result["old"]:.1f}',
+      f'{result["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
     )  # fmt: skip
     lines.append(' & '.join(cells) + ' \\\\')
   return '\n'.join([*lines, '\\bottomrule', '\\end{tabular}', ''])
@@ -386,23 +386,23 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   heads = (
-    'dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
+    'dataset', 'results', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
   )  # fmt: skip
   for name in heads:
     left = name == 'dataset'
     table.add_column(
       escape(name), justify='left' if left else 'right', overflow='fold', no_wrap=left
     )
-  for row in found['rows']:
-    counts = row['gained'], row['lost']
+  for result in found['results']:
+    counts = result['gained'], result['lost']
     table.add_row(
-      escape(label(row) + statements.dev_of_pair(row)),
-      statements.pair_rows(row),
-      f'{row["old"]:.1f}',
-      f'{row["new"]:.1f}',
-      f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
-      p_value(row['p']),
-      p_value(row['p_holm']),
+      escape(label(result) + statements.dev_of_pair(result)),
+      statements.pair_rows(result),
+      f'{result["old"]:.1f}',
+      f'{result["new"]:.1f}',
+      f'{points(result["delta"])} \\[{bounds(result["delta_ci95"])}]',
+      p_value(result['p']),
+      p_value(result['p_holm']),
       *('-' if count is None else f'{count:,}' for count in counts),
     )
   console = _console(file, table)
@@ -427,7 +427,7 @@ def p_value(p: float | None) -> str:
 
 
 def _cells(
-  row: Mapping[str, Any],
+  result: Mapping[str, Any],
   *,
   model: str,
   with_base: bool,
@@ -439,34 +439,34 @@ def _cells(
   def number(value: float | None) -> str:
     return '-' if value is None else f'{value:.1f}'
 
-  best, base = row['best_dev_template'], row.get('base')
+  best, base = result['best_dev_template'], result.get('base')
   cells = {
-    'dataset': shown(row),
-    'metric': row['metric'],
-    'n': examples_of(row),
-    'chance': number(row['chance']),
-    'majority': number(row['majority']),
+    'dataset': shown(result),
+    'metric': result['metric'],
+    'n': examples_of(result),
+    'chance': number(result['chance']),
+    'majority': number(result['majority']),
   }
   if with_base:
     cells['base'] = number(base and base['mean'])
-  cells[model if with_base else 'mean'] = number(row['mean'])
+  cells[model if with_base else 'mean'] = number(result['mean'])
   if with_spread:
-    cells['± std'] = number(row['std_over_templates'])
+    cells['± std'] = number(result['std_over_templates'])
   cells['best dev'] = number(best and best['test'])
   if not with_base:
-    cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
+    cells['[95 %]'] = f'[{bounds(result["ci95"])}]'
   elif base:
-    mark = '*' if row.get('p_holm', 1) < SIGNIFICANT else ''
-    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]{mark}'
+    mark = '*' if result.get('p_holm', 1) < SIGNIFICANT else ''
+    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]{mark}'
     cells['delta [95 %]'] = delta
-    cells['p (Holm)'] = f'{p_value(row.get("p"))} ({p_value(row.get("p_holm"))})'
+    cells['p (Holm)'] = f'{p_value(result.get("p"))} ({p_value(result.get("p_holm"))})'
   else:
     cells['delta [95 %]'] = cells['p (Holm)'] = '-'
   if with_published:
-    known = published.beside(row)
-    dagger = f' {DIFFERS}' if row.get('differs') else ''
+    known = published.beside(result)
+    dagger = f' {DIFFERS}' if result.get('differs') else ''
     # A line each: the heading is no reason for a wide column.
-    paper = published.model(row['num_fewshot']).removesuffix(' few-shot')
-    lines = (paper, *(['few-shot'] if row['num_fewshot'] else []), '(?:', 'unverified)')
+    paper = published.model(result['num_fewshot']).removesuffix(' few-shot')
+    lines = (paper, *(['few-shot'] if result['num_fewshot'] else []), '(?:', 'unverified)')
     cells['\n'.join(lines)] = published.shown(known) + dagger if known else '-'
   return cells

@@ -456,7 +456,7 @@ class TestFiles:
     assert '<html lang="en">' in html
     assert 'name="viewport"' in html
     assert html.count('<h1') == 1
-    assert html.count('<svg role="img" aria-labeledby=') == 2
+    assert html.count('<svg role="img" aria-labelledby=') == 2
     assert html.count('<svg aria-hidden="true"') == html.count('<svg') - 2 == 1
     assert html.count('<table') <= html.count('<caption') + html.count(
       'aria-label="Opt'

@@ -106,7 +106,7 @@ def test_it_reads_well_without_a_mouse_or_a_screen(page):
   assert {link[1:] for link in read.links} <= set(read.ids)
   assert all(a['scope'] for tag, a in read.tags if tag == 'th')
   for _, attributes in read.tags:
-    label = attributes.get('aria-labeledby')
+    label = attributes.get('aria-labelledby')
     assert label is None or label in read.ids
     # What scrolls takes the focus, and says what it is.
     if attributes.get('tabindex'):
