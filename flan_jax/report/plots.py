@@ -1,7 +1,7 @@
-"""Figures of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
+"""Plots of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
 
-Drawn with matplotlib's object interface: no display, no global state, and the same
-bytes for the same report.
+They are drawn with matplotlib's object interface: no display, no global state, and the
+same bytes for the same report.
 """
 
 import io
@@ -38,7 +38,7 @@ _STYLE = {
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
-  """Every figure of a report: file stem -> SVG document."""
+  """Draws every plot of a report: file stem -> SVG document."""
   drawn = {'averages': averages(report), 'templates': templates(report)}
   if calibration.of_models(report):
     drawn['calibration'] = reliability(report)
@@ -46,10 +46,10 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def averages(report: Mapping[str, Any]) -> str:
-  """Bars per cluster: base, tuned, published; chance and majority class below.
+  """Draws bars per cluster: base, tuned, published; chance and majority class below.
 
-  Ours have 95 % intervals. A published average stands where it is over the same
-  datasets, hollow where it is unverified.
+  Measured bars have 95 % intervals. A published average is drawn if it is over the same
+  datasets, and hollow if it is unverified.
   """
   groups = [_with_published(group) for group in schema.averages(report)]
   models = _models(report)
@@ -117,7 +117,7 @@ def _bar(axes, place: float, value: float, interval, color: str, text='') -> Non
 
 
 def templates(report: Mapping[str, Any]) -> str:
-  """Dots per result: one per template, the mean with its 95 % interval as a line."""
+  """Draws each result: a dot per template, and the mean with its 95 % interval."""
   results = report['results']
   models = _models(report)
   lanes = len(models)
@@ -144,7 +144,8 @@ def templates(report: Mapping[str, Any]) -> str:
       filled = 'full' if known['mark'] == 'confirmed' else 'none'
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
-  axes.set_yticks(range(len(results)), [_wrapped(schema.shown(result), 16) for result in results])
+  labels = [_wrapped(schema.shown(result), 16) for result in results]
+  axes.set_yticks(range(len(results)), labels)
   axes.set_ylim(len(results) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
   handles = [
@@ -171,10 +172,10 @@ def templates(report: Mapping[str, Any]) -> str:
 
 
 def reliability(report: Mapping[str, Any]) -> str:
-  """How often answers are right, over how probable the model held them.
+  """Draws accuracy over confidence: the calibration of each model.
 
-  All ranked datasets together; the area of a dot is its number of answers, and what
-  lies below the diagonal is overconfident.
+  All ranked datasets are pooled. The area of a dot is its number of answers; a dot
+  below the diagonal is overconfident.
   """
   figure, axes = _canvas(4.6)
   axes.set_ylim(0, 100)
@@ -202,10 +203,10 @@ _STRIP = (112, 22)
 
 
 def strip(result: Mapping[str, Any]) -> str:
-  """The templates of one dataset as dots on a line from 0 to 100, for a table's cell.
+  """Draws the templates of one result as dots from 0 to 100, for a table cell.
 
-  Base above, tuned below, chance a tick. The cell says the range in words beside it,
-  so that the drawing is not read aloud.
+  The base is above, the tuned model below, chance a tick. It is hidden from screen
+  readers: the cell has the range as text.
   """
   width, height = _STRIP
   middle = height / 2
@@ -231,7 +232,7 @@ def strip(result: Mapping[str, Any]) -> str:
 
 
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  """(key, color, label) of each model measured."""
+  """Returns (key, color, label) of each measured model."""
   names = statements.models(report)
   model = ('tuned', TUNED, _short(names['tuned']))
   if any('base' in result for result in report['results']):
@@ -239,17 +240,17 @@ def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   return [model]
 
 
-def _short(name: str, most: int = 28) -> str:
-  return name if len(name) <= most else f'{name[: most - 1]}…'
+def _short(name: str, max_length: int = 28) -> str:
+  return name if len(name) <= max_length else f'{name[: max_length - 1]}…'
 
 
 def _percent(report: Mapping[str, Any]) -> str:
-  """The label of an axis: what was measured, and how it was asked."""
-  return f'percent, {statements.asked(report)}' + statements.on(report)
+  """Returns the axis label: the unit, the prompts and the dataset family."""
+  return f'percent, {statements.prompts(report)}{statements.on(report)}'
 
 
 def _wrapped(text: str | None, width: int = 16) -> str:
-  """Breaks a long name at blanks or underscores, for the margin of a phone."""
+  """Breaks a long name at blanks or underscores, to fit the margin on a phone."""
   lines, line = [], ''
   for word in re.split(r'(?<=[ _])', text or ''):
     if line and len(line) + len(word.rstrip()) > width:
@@ -290,10 +291,14 @@ def _finish(
 
 
 def inline(svg: str, *, name: str, title: str) -> str:
-  """An SVG document as an element of an HTML page.
+  """Turns an SVG document into an element of an HTML page.
 
-  The prologue, the metadata and the namespaces go (HTML knows SVG without them), ids
-  are made unique to `name`, and `title` is read aloud in place of the picture.
+  The prologue, the metadata and the namespaces are removed, since HTML needs none.
+
+  Args:
+    svg: the document.
+    name: prefix that makes its ids unique on the page.
+    title: text alternative, for screen readers.
   """
   body = svg[svg.index('<svg') :]
   body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
   from rich.table import Table
 
 SIGNIFICANT = 0.05
-"""Differences are marked where their corrected p-value is below this."""
+"""A difference is marked if its corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'num_fewshot',
-  'prompt_style', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
-  'ci95_high', 'best_dev_template', 'best_dev_test',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared',
+  'num_fewshot', 'prompt_style', 'templates', 'templates_declared', 'mean',
+  'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_prompt_style', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'contaminated', 'clean', 'clean_mean',
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
-  'differs', 'tfds', 'rows_digest',
+  'differs', 'tfds', 'examples_digest',
 )  # fmt: skip
-"""Of report.csv, one line a result; figures are percent, differences points."""
+"""Columns of report.csv, one line per result, in percent and points."""
 
 
 def write(out: str | os.PathLike) -> None:
@@ -50,7 +50,7 @@ def write(out: str | os.PathLike) -> None:
     measured = {label(part): part for part in report['data'].get('datasets', ())}
     for result in report['results']:
       part = measured.get(label(result), {})
-      more = {'tfds': part.get('tfds'), 'rows_digest': part.get('digest')}
+      more = {'tfds': part.get('tfds'), 'examples_digest': part.get('digest')}
       lines.writerow(_line(result) | more)
   with writing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
@@ -61,7 +61,7 @@ def write(out: str | os.PathLike) -> None:
 
 
 def _line(result: Mapping[str, Any]) -> dict[str, Any]:
-  """A result as a line of report.csv; what is not known is left empty."""
+  """Returns a result as a line of report.csv; an unknown cell is empty."""
   best = result['best_dev_template'] or {}
   base = result.get('base', {})
   known = published.beside(result) or {}
@@ -76,7 +76,6 @@ def _line(result: Mapping[str, Any]) -> dict[str, Any]:
     'templates': measured_templates(result),
     'best_dev_template': best.get('template'),
     'best_dev_test': best.get('test'),
-    'base_prompt_style': base.get('prompt_style'),
     'base_mean': base.get('mean'),
     'base_std_over_templates': base.get('std_over_templates'),
     'ece': result.get('calibration', {}).get('ece'),
@@ -98,9 +97,10 @@ def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
 
 
 def latex(report: Mapping[str, Any]) -> str:
-  """The table of a paper, in LaTeX with booktabs: a line a result, then averages.
+  """Returns the table of a paper, in LaTeX with booktabs.
 
-  Bold differences have an interval without zero after correction for their number.
+  One line per result, then the averages. A difference is bold if its p-value, corrected
+  for the number of results, is below `SIGNIFICANT`.
   """
   with_base = any('base' in result for result in report['results'])
   with_published = any(map(published.beside, report['results']))
@@ -113,7 +113,7 @@ def latex(report: Mapping[str, Any]) -> str:
   )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
-    f'% {how(report)}',
+    f'% {method(report)}',
     *(f'% {line}' for line in data(report)),
     '% needs \\usepackage{booktabs}',
     *(f'% {line}' for line in footnotes(report)),
@@ -122,8 +122,9 @@ def latex(report: Mapping[str, Any]) -> str:
     ' & '.join(heads) + ' \\\\',
   ]
   for average in averages(report):
-    results = [result for result in report['results'] if result['cluster'] == average['cluster']]
-    name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+    cluster = average['cluster']
+    results = [result for result in report['results'] if result['cluster'] == cluster]
+    name = statements.CLUSTER_NAMES.get(cluster, cluster)
     lines += [
       '\\midrule',
       f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',
@@ -145,11 +146,11 @@ def _tex(text: str) -> str:
 
 
 def _tex_line(result: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
-  def figure(of: Mapping[str, Any] | None) -> str:
-    if of is None or of['mean'] is None:  # no test split, or no template fitted
-      return '--'
-    std = of.get('std_over_templates')
-    return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
+  def figure(measured: Mapping[str, Any] | None) -> str:
+    if measured is None or measured['mean'] is None:
+      return '--'  # no test split, or no template fits
+    std = measured.get('std_over_templates')
+    return f'{measured["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
   chance = result['chance']
   cells = [_tex(shown(result)), examples_of(result).replace(',', '\\,')]
@@ -180,7 +181,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
   Args:
     report: the content of report.json.
-    file: where to; standard error when None, so that JSON can have standard output.
+    file: output; standard error if None, so that JSON can have standard output.
   """
   from rich import box
   from rich.markup import escape
@@ -188,11 +189,13 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
   with_base = any('base' in result for result in report['results'])
   with_published = any(map(published.beside, report['results']))
-  with_spread = any(result['std_over_templates'] is not None for result in report['results'])
+  with_spread = any(
+    result['std_over_templates'] is not None for result in report['results']
+  )
   model = statements.models(report)['tuned']
   table = Table(
     title=escape(
-      f'{statements.title(report)}{statements.on(report)}: {how(report)}, percent'
+      f'{statements.title(report)}{statements.on(report)}: {method(report)}, percent'
     ),
     box=box.SIMPLE,
     title_justify='left',
@@ -209,7 +212,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
       for head in cells:
         name = head in ('dataset', 'metric')
         side = 'left' if name else 'right'
-        # Names give way last: one that is broken would not be found again.
+        # Names are never wrapped: a search would not find a wrapped one.
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)
     if result['cluster'] != cluster:
       table.add_section()
@@ -222,7 +225,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
   compared = [result['p_holm'] for result in report['results'] if 'p_holm' in result]
   if any(p < SIGNIFICANT for p in compared):
     for_all = f'for {len(compared)} result{"s" if len(compared) > 1 else ""}'
-    console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
+    console.print(f'* differs at 5 %, Holm-corrected {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
   source = statements.source(report)
@@ -233,33 +236,34 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
 
 DIFFERS = '†'
-"""After a published figure that ours is not comparable with."""
+"""Marks a published figure that is not comparable with the measured one."""
 
 
 def footnotes(report: Mapping[str, Any]) -> list[str]:
-  """What a reader must know to compare the figures: templates, then differences."""
+  """Lists the caveats of a report's figures: templates, splits, published figures."""
   some: dict[str, list[str]] = {}
   differ: dict[str, list[str]] = {}
   signed: dict[str, list[str]] = {}
   for result in report['results']:
-    measured, declared = measured_templates(result), result.get('templates_declared', 0)
+    measured = measured_templates(result)
+    declared = result.get('templates_declared', 0)
     if measured < declared:
-      said = f'mean over {measured} of {declared} templates'
-      some.setdefault(said, []).append(label(result))
+      line = f'mean over {measured} of {declared} templates'
+      some.setdefault(line, []).append(label(result))
     if result.get('differs'):
       differ.setdefault(result['differs'], []).append(label(result))
     if result.get('signature'):
       signature = f'{result["metric"]}: {result["signature"]}'
       signed.setdefault(signature, []).append(label(result))
   lines = [
-    what if len(names) == len(report['results']) else f'{", ".join(names)}: {what}'
-    for what, names in some.items()
+    line if len(names) == len(report['results']) else f'{", ".join(names)}: {line}'
+    for line, names in some.items()
   ]
   lines += list(statements.not_test(report, label))
   lines += list(statements.exemplars(report, label))
-  lines += [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
-  for what, names in signed.items():
-    lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
+  lines += [f'{DIFFERS} {", ".join(names)}: {line}' for line, names in differ.items()]
+  for line, names in signed.items():
+    lines.append(line if len(signed) == 1 else f'{line} ({", ".join(names)})')
   return lines
 
 
@@ -267,9 +271,9 @@ PAIR = (
   'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
   'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
   'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n', 'old_templates',
-  'new_templates', 'apart',
+  'new_templates', 'unpaired_reason',
 )  # fmt: skip
-"""Of difference.csv, one line a result that both evaluations measured."""
+"""Columns of difference.csv, one line per result that both evaluations measured."""
 
 
 def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
@@ -281,47 +285,47 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
     for result in found['results']:
       line = {name: result.get(name) for name in PAIR}
       line['delta_ci95_low'], line['delta_ci95_high'] = result['delta_ci95']
-      for which, of in result['reports'].items():
+      for which, figures in result['reports'].items():
         line[f'{which}_split'] = result['splits'][which]
-        line |= {f'{which}_{name}': value for name, value in of.items()}
+        line |= {f'{which}_{name}': value for name, value in figures.items()}
       lines.writerow(line)
   with writing(out / 'difference.tex') as file:
     file.write(latex_of_pair(found))
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-  """What a difference is: `better`, `worse`, `not told apart`, or `not tested`."""
+  """Judges a difference: `better`, `worse`, `not significant`, or `not tested`."""
   if result['p_holm'] is None:
     return 'not tested'
   if result['p_holm'] >= SIGNIFICANT:
-    return 'not told apart'
+    return 'not significant'
   return 'better' if result['delta'] > 0 else 'worse'
 
 
 def verdicts(found: Mapping[str, Any]) -> str:
-  """How many results are what: `2 datasets in both: 1 better, 1 not tested`."""
+  """Counts the results by verdict: `2 results in both: 1 better, 1 not tested`."""
   count = len(found['results'])
-  said = [verdict(result) for result in found['results']]
-  kinds = ('better', 'worse', 'not told apart', 'not tested')
-  parts = [f'{said.count(kind)} {kind}' for kind in kinds if kind in said]
+  judged = [verdict(result) for result in found['results']]
+  kinds = ('better', 'worse', 'not significant', 'not tested')
+  parts = [f'{judged.count(kind)} {kind}' for kind in kinds if kind in judged]
   return f'{count} result{"s" if count != 1 else ""} in both: {", ".join(parts)}'
 
 
 def remarks(found: Mapping[str, Any]) -> list[str]:
-  """What a reader of a difference must know of its figures, a line each."""
+  """Lists the caveats of a comparison's figures, a line each."""
   lines = []
-  if found['other_rows']:
-    names = ', '.join(found['other_rows'])
-    lines.append(f'The two did not measure the same results of {names}.')
+  if found['other_examples']:
+    names = ', '.join(found['other_examples'])
+    lines.append(f'The two did not measure the same examples of {names}.')
   for result in found['results']:
-    for said in (statements.over(result), statements.unpaired(result)):
-      if said:
-        lines.append(f'{label(result)}: {said}')
+    for line in (statements.over(result), statements.unpaired(result)):
+      if line:
+        lines.append(f'{label(result)}: {line}')
   return lines
 
 
 def latex_of_pair(found: Mapping[str, Any]) -> str:
-  """The table of a difference, in LaTeX with booktabs; bold as in `latex`."""
+  """Returns the table of a comparison, in LaTeX with booktabs; bold as in `latex`."""
   lines = [
     *(f'% {which}: {found[which]["title"]}' for which in ('old', 'new')),
     *(f'% {line}' for line in remarks(found)),
@@ -332,22 +336,25 @@ def latex_of_pair(found: Mapping[str, Any]) -> str:
     '\\midrule',
   ]
   for result in found['results']:
-    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'.replace('-', '$-$')
+    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'
+    delta = delta.replace('-', '$-$')
     p = result['p_holm']
     if p is not None and p < SIGNIFICANT:
       delta = f'\\textbf{{{delta}}}'
     cells = (
       _tex(label(result) + statements.dev_of_pair(result)),
-      statements.pair_rows(result).replace(',', '\\,').replace('→', '$\\to$'),
+      statements.pair_examples(result).replace(',', '\\,').replace('→', '$\\to$'),
       f'{result["old"]:.1f}',
-      f'{result["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
-    )  # fmt: skip
+      f'{result["new"]:.1f}',
+      delta,
+      '--' if p is None else p_value(p).replace('<', '$<$'),
+    )
     lines.append(' & '.join(cells) + ' \\\\')
   return '\n'.join([*lines, '\\bottomrule', '\\end{tabular}', ''])
 
 
 def data(report: Mapping[str, Any]) -> list[str]:
-  """The data that were measured, a line each: where they were read, then by name."""
+  """Lists the source of the measured data, then each dataset."""
   source = statements.source(report)
   lines = [f'data: {source}'] if source else []
   for part in report.get('data', {}).get('datasets', ()):
@@ -359,7 +366,7 @@ def data(report: Mapping[str, Any]) -> list[str]:
 
 
 def _console(file: IO[str] | None, table: 'Table') -> 'Console':
-  """A console as wide as COLUMNS, the terminal, or what a table needs."""
+  """Returns a console as wide as COLUMNS, the terminal, or the table."""
   from rich.console import Console
 
   console = Console(file=file, stderr=file is None)
@@ -373,11 +380,11 @@ _WIDTH, _UNFOLDED = 120, 1000
 
 
 def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints what changed, one line per result.
+  """Prints a comparison, one line per result.
 
   Args:
-    found: what `difference.compare` returned.
-    file: where to; standard error when None.
+    found: content of difference.json.
+    file: output; standard error if None.
   """
   from rich import box
   from rich.markup import escape
@@ -386,7 +393,8 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   heads = (
-    'dataset', 'results', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
+    'dataset', 'examples', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better',
+    'worse',
   )  # fmt: skip
   for name in heads:
     left = name == 'dataset'
@@ -397,7 +405,7 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     counts = result['gained'], result['lost']
     table.add_row(
       escape(label(result) + statements.dev_of_pair(result)),
-      statements.pair_rows(result),
+      statements.pair_examples(result),
       f'{result["old"]:.1f}',
       f'{result["new"]:.1f}',
       f'{points(result["delta"])} \\[{bounds(result["delta_ci95"])}]',
@@ -414,13 +422,13 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
 
 
-def how(report: Mapping[str, Any]) -> str:
-  """In words how the models were asked and answered: `5-shot, no options; beams 4`."""
-  return '; '.join([statements.asked(report), *statements.answers(report)])
+def method(report: Mapping[str, Any]) -> str:
+  """Describes prompts and answers of the models: `5-shot, no options; beams 4`."""
+  return '; '.join([statements.prompts(report), *statements.answers(report)])
 
 
 def p_value(p: float | None) -> str:
-  """A p-value as a cell: `0.012`, `<0.001`, `-` where there was no test."""
+  """Formats a p-value: `0.012`, `<0.001`, `-` without a test."""
   if p is None:
     return '-'
   return '<0.001' if p < 0.001 else f'{p:.3f}'
@@ -434,7 +442,7 @@ def _cells(
   with_spread: bool,
   with_published: bool,
 ) -> dict[str, str]:
-  """Heading -> cell of one line of the terminal table."""
+  """Returns one line of the terminal table: heading -> cell."""
 
   def number(value: float | None) -> str:
     return '-' if value is None else f'{value:.1f}'
@@ -465,8 +473,13 @@ def _cells(
   if with_published:
     known = published.beside(result)
     dagger = f' {DIFFERS}' if result.get('differs') else ''
-    # A line each: the heading is no reason for a wide column.
+    # The heading is broken into lines, to keep the column narrow.
     paper = published.model(result['num_fewshot']).removesuffix(' few-shot')
-    lines = (paper, *(['few-shot'] if result['num_fewshot'] else []), '(?:', 'unverified)')
+    lines = (
+      paper,
+      *(['few-shot'] if result['num_fewshot'] else []),
+      '(?:',
+      'unverified)',
+    )
     cells['\n'.join(lines)] = published.shown(known) + dagger if known else '-'
   return cells

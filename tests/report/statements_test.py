@@ -73,7 +73,7 @@ def small_world(name, split):
 
 def evaluated(
   out, *, dataset='rte', family='flan', model=MOSTLY, base=None, name='tiny',
-  chain=CLEAN, allow_overlap=None, rows=rte, where=None, answers=None,
+  chain=CLEAN, allow_overlap=None, examples=rte, where=None, answers=None,
   weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
@@ -83,7 +83,7 @@ def evaluated(
   )
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[declared], rows=rows, base=base, emit=emit, **more
+      model, datasets=[declared], examples=examples, base=base, emit=emit, **more
     )
   return write_lib.write(
     out,
@@ -181,7 +181,7 @@ KINDS = {
     {
       'dataset': 'mini_copa',
       'family': 'microworld',
-      'rows': small_world,
+      'examples': small_world,
       'model': NO,
       'base': NO,
       'chain': SMALL_WORLD,
@@ -193,7 +193,7 @@ KINDS = {
     'NLI',
   ),
   'translation': (
-    {'dataset': 'wmt14_enfr', 'rows': texts, 'model': WRITER},
+    {'dataset': 'wmt14_enfr', 'examples': texts, 'model': WRITER},
     None,
     'Evaluation, in percent: zero-shot',
     'Translation: zero-shot, never trained on',
@@ -235,7 +235,7 @@ def test_a_model_that_was_not_tuned_is_never_called_tuned(kind, tmp_path):
   found = evaluated(tmp_path, **changes)
   name = changes['name']
   written = page(tmp_path).replace('var(--tuned)', '').replace('--tuned:', '')
-  without = re.sub(r'Rows seen in tuning|fill="[^"]*"', '', written)
+  without = re.sub(r'Examples seen in tuning|fill="[^"]*"', '', written)
   assert not re.findall(r'\b(?:before tuning|tuned)\b', without, re.IGNORECASE)
   assert f'<th scope="col">{name}</th>' in written
   for path in ('report.tex', 'templates.csv', *(p for p in tmp_path.glob('plots/*'))):
@@ -262,9 +262,9 @@ def test_a_difference_names_the_weights_of_the_model_and_of_the_base():
 
 
 def test_a_model_called_base_is_not_taken_for_the_base():
-  found = {'model': 'base', 'lineage': PROSE.as_json(), 'rows': [{}]}
+  found = {'model': 'base', 'lineage': PROSE.as_json(), 'results': [{}]}
   assert statements.models(found)['tuned'] == 'base'
-  found['rows'] = [{'base': {}}]
+  found['results'] = [{'base': {}}]
   assert statements.models(found) == {'base': 'base', 'tuned': 'the model'}
 
 
@@ -374,14 +374,14 @@ class TestNoNumbers:
     models = {'model': MOSTLY, 'base': NO}
     models |= {'model': wrong} if broken != 'base' else {}
     models |= {'base': wrong} if broken != 'tuned' else {}
-    (row,) = evaluated(tmp_path, **models)['rows']
-    assert ('calibration' in row) == (broken == 'base')
-    assert ('calibration' in row['base']) == (broken == 'tuned')
+    (result,) = evaluated(tmp_path, **models)['results']
+    assert ('calibration' in result) == (broken == 'base')
+    assert ('calibration' in result['base']) == (broken == 'tuned')
     drawn = (tmp_path / 'plots' / 'calibration.svg').is_file()
     assert drawn == ('id="calibration"' in page(tmp_path)) == (broken != 'both')
     if broken == 'tuned':
-      ece = row['base']['calibration']['ece']
-      n = row['base']['calibration']['n']
+      ece = result['base']['calibration']['ece']
+      n = result['base']['calibration']['n']
       cells = f'<td>–</td><td>{ece:.1f}</td><td>0, base {n:,}</td>'
       assert f'<tr><th scope="row">rte</th>{cells}</tr>' in page(tmp_path)
 
@@ -393,7 +393,7 @@ class TestDev:
     return rte(name, split) if split == 'dev' else []
 
   def test_on_the_page_in_the_terminal_and_in_tex(self, tmp_path):
-    found = evaluated(tmp_path, rows=self.of_dev, **BASE)
+    found = evaluated(tmp_path, examples=self.of_dev, **BASE)
     (average,) = schema.averages(found)
     assert schema.headline(average).startswith('NLI (dev), zero-shot, never trained on')
     out = io.StringIO()
@@ -426,13 +426,13 @@ class TestDev:
     assert statements.dev(['test']) == ''
 
   def test_two_are_paired_by_the_answers_to_dev(self, tmp_path):
-    evaluated(tmp_path / 'new', rows=self.of_dev)
-    evaluated(tmp_path / 'old', rows=self.of_dev, model=NO)
-    (row,) = compare.write(tmp_path / 'new', tmp_path / 'old')['rows']
-    assert (row['n'], row['paired']) == (20, True)
+    evaluated(tmp_path / 'new', examples=self.of_dev)
+    evaluated(tmp_path / 'old', examples=self.of_dev, model=NO)
+    (result,) = compare.write(tmp_path / 'new', tmp_path / 'old')['results']
+    assert (result['n'], result['paired']) == (20, True)
     evaluated(tmp_path / 'test', model=NO)
-    (row,) = compare.write(tmp_path / 'new', tmp_path / 'test')['rows']
-    assert not row['paired']
+    (result,) = compare.write(tmp_path / 'new', tmp_path / 'test')['results']
+    assert not result['paired']
     written = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
     assert 'rte (old test, new dev)' in written
 
@@ -555,7 +555,7 @@ def test_templates_are_counted_as_they_were_measured(templates, words, tmp_path)
 def test_a_difference_has_a_table_for_a_paper_and_one_for_a_program(tmp_path):
   evaluated(tmp_path / 'new')
   evaluated(tmp_path / 'old', model=NO)
-  (row,) = compare.write(tmp_path / 'new', tmp_path / 'old')['rows']
+  (result,) = compare.write(tmp_path / 'new', tmp_path / 'old')['results']
   with (tmp_path / 'new' / 'difference.csv').open(encoding='utf-8', newline='') as file:
     (line,) = csv.DictReader(file)
   assert (line['dataset'], line['old'], line['new']) == ('rte', '50.0', '75.0')
@@ -652,8 +652,8 @@ class TestWidth:
 
   def text(self, tmp_path):
     found = evaluated(tmp_path, **BASE)
-    for row in found['rows']:
-      row['dataset'] = self.LONG
+    for row in found['results']:
+      result['dataset'] = self.LONG
     out = io.StringIO()
     tables.print_table(found, file=out)
     return out.getvalue()
