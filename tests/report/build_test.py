@@ -87,7 +87,7 @@ def test_has_the_agreed_keys():
   assert set(result) == measured | {
     'dataset', 'cluster', 'metric', 'split', 'n', 'num_fewshot', 'chance', 'majority', 'base',
     'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
-    'n_declared', 'templates_declared',
+    'n_declared', 'templates_declared', 'base_prompt_style', 'seeds',
   }  # fmt: skip
   assert set(result['base']) == measured
   assert set(result['per_template'][0]) == {'template', 'dev', 'test', 'n'}
@@ -159,7 +159,9 @@ def test_missing_cells_are_counted():
 def test_a_template_that_was_not_measured_is_null():
   scores = RIGHT.copy()
   scores[1] = np.nan
-  (result,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))['results']
+  (result,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))[
+    'results'
+  ]
   assert result['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
   assert result['best_dev_template']['template'] != 1
   assert result['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
@@ -179,7 +181,7 @@ class TestTheBestTemplateOfAFewRows:
 
   def test_is_chosen_with_a_warning(self):
     (line,) = self.warnings(4)
-    assert line.startswith('rte: the best template was chosen by 4 rows of dev')
+    assert line.startswith('rte: the best template was chosen on 4 dev examples; ')
 
   def test_is_a_choice_where_rows_are_enough(self):
     assert self.warnings(build_lib.FEW) == []
@@ -224,7 +226,10 @@ def test_a_published_figure_of_other_rows_is_marked(tmp_path):
     (other, {'test': split(RIGHT)}),
     (dataset(name='imdb_reviews', cluster='sentiment'), {'test': split(RIGHT)}),
   )
-  assert [result.get('differs') for result in found['results']] == [declared.differs, None]
+  assert [result.get('differs') for result in found['results']] == [
+    declared.differs,
+    None,
+  ]
   note = f'\u2020 sentiment140: {declared.differs}'
   out = io.StringIO()
   tables.print_table(found, file=out)
@@ -356,7 +361,7 @@ class TestAverages:
       'NLI, zero-shot (base model: training unknown): '
     )
     page = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert '<dt>of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
+    assert '<dt>lineage of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
 
 
 def test_a_generated_world_has_none():

@@ -79,7 +79,10 @@ def test_figures_are_those_of_the_reports_and_changes_are_counted(tmp_path):
   old = evaluated(tmp_path / 'old', lambda i: i >= 5 and i < 40)
   found = compare.write(tmp_path / 'new', tmp_path / 'old')
   (result,) = found['results']
-  assert (result['new'], result['old']) == (new['results'][0]['mean'], old['results'][0]['mean'])
+  assert (result['new'], result['old']) == (
+    new['results'][0]['mean'],
+    old['results'][0]['mean'],
+  )
   assert result['delta'] == pytest.approx(result['new'] - result['old'], abs=1e-3)
   assert result['paired']
   assert (result['gained'], result['lost']) == (15 * 3, 0)
@@ -242,7 +245,9 @@ class TestAskedOtherwise:
 
   def test_what_cannot_be_paired_is_unknown_and_not_zero(self, tmp_path):
     new = self.write(tmp_path / 'new', lambda i: True)
-    other = [example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES]
+    other = [
+      example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES
+    ]
     old = self.write(tmp_path / 'old', lambda i: False, some=other)
     (result,) = compare.write(new, old)['results']
     assert (result['gained'], result['lost'], result['unit']) == (None, None, None)
@@ -323,7 +328,11 @@ class TestNotPaired:
   def check(self, new, old, why, rows):
     found, written, printed = both_say(new, old)
     (result,) = found['results']
-    assert (result['n'], result['templates'], result['unpaired_reason']) == (None, 0, why)
+    assert (result['n'], result['templates'], result['unpaired_reason']) == (
+      None,
+      0,
+      why,
+    )
     for text in (written, printed):
       assert f'rte: the predictions could not be paired: {why}' in text
       assert '1 result in both: 1 not tested' in text
@@ -333,7 +342,9 @@ class TestNotPaired:
     return found, printed
 
   def test_other_rows(self, tmp_path):
-    other = [example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES[:6]]
+    other = [
+      example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES[:6]
+    ]
     evaluated(tmp_path / 'new', lambda i: True, some=EXAMPLES[:3])
     evaluated(tmp_path / 'old', lambda i: False, some=other)
     why = 'the two share no example with the same right answer'
