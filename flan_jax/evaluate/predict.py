@@ -99,8 +99,8 @@ class Clock:
   seconds: float = 0.0
   tokens_scored: int = 0
   tokens_naive: int = 0
-  tokens_read: int = 0
-  tokens_written: int = 0
+  prefill_tokens: int = 0
+  generated_tokens: int = 0
 
   def as_json(self) -> dict[str, Any]:
     rate = self.examples / self.seconds if self.seconds else 0.0
@@ -371,8 +371,8 @@ class Predictor:
       [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
     )
     self.clocks[name].seconds += generated.seconds
-    self.clocks[name].tokens_read += generated.prefill_tokens
-    self.clocks[name].tokens_written += generated.generated_tokens
+    self.clocks[name].prefill_tokens += generated.prefill_tokens
+    self.clocks[name].generated_tokens += generated.generated_tokens
     out = []
     for (example, template, prompt), written, broken in zip(
       work, generated.texts, generated.nan, strict=True

@@ -177,7 +177,7 @@ class HeldOutEvaluation:
       'step': step,
       'examples': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
-      'datasets': {schema.label(row): row['mean'] for row in found['rows']},
+      'datasets': {schema.label(result): result['mean'] for result in found['results']},
     }
     if multihost.is_main_process():
       _add_eval_step(self._out.parent / EVAL_STEPS, look)

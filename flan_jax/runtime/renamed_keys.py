@@ -128,3 +128,43 @@ RESPONSE: Names = {
   'tokens_written': 'generated_tokens',
 }
 """An answer in a line of NAME.journal.jsonl."""
+
+_RESULT: Names = {
+  'shots': 'num_fewshot',
+  'form': 'prompt_style',
+  'base.form': 'prompt_style',
+  'shown': 'num_fewshot_shown',
+  'contamination.dirty': 'contaminated',
+}
+
+REPORT: Names = {
+  'train_rows': 'train_examples',
+  **within('lineage', LINEAGE),
+  'guard': 'leakage',
+  **within('guard', LEAKAGE),
+  'data.datasets.*.splits.*.rows': 'examples',
+  'answers.normalisation': 'normalization',
+  'rows': 'results',
+  **within('rows.*', _RESULT),
+  **within('timing', RESPONSE),
+  **within('timing.base', RESPONSE),
+}
+"""report.json of schema 1, which names no schema."""
+
+PREDICTION: Names = {'row_id': 'example_id'}
+"""A line of predictions.jsonl."""
+
+
+_SELECTORS = {'': 'Run', 'evaluate': 'Evaluate'}
+"""An object of run.json -> the gin selector of its settings."""
+
+SETTINGS: Names = {
+  **{
+    f'{_SELECTORS[place]}.{old}': new
+    for (place, _, old), new in (
+      (path.rpartition('.'), new) for path, new in RUN.items()
+    )
+  },
+  'Evaluation.accept': 'allow_overlap',
+}
+"""A setting `SELECTOR.name` in the configuration text of a report."""
