@@ -25,7 +25,9 @@ def on_hosts(multihost: str | None, verb: Callable[[Progress], int]) -> int:
   from flan_jax.runtime import multihost as multihost_lib
 
   multihost_lib.initialize(multihost)
-  return multihost_lib.guarded(lambda: verb(Progress(quiet=not multihost_lib.is_main_process())))
+  return multihost_lib.guarded(
+    lambda: verb(Progress(quiet=not multihost_lib.is_main_process()))
+  )
 
 
 def quiet_absl() -> None:

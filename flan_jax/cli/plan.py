@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
   run, fields = parsed.build('Run'), parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('plan'):
     progress.line(f'warning: {warning}')
-  with parsed.located('DecoderConfig'):
+  with parsed.located():
     run = initial_model.shaped(run, fields)
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.checkpoints import model_dir

@@ -27,7 +27,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   fields = parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('train'):
     progress.line(f'warning: {warning}')
-  with parsed.located('DecoderConfig'):
+  with parsed.located():
     run = initial_model.shaped(run, fields)
   progress.line(
     f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
