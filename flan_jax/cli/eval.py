@@ -10,7 +10,9 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  return console.on_hosts(options.multihost, lambda progress: _eval(options, progress))
+  return console.run_process(
+    options.multihost, lambda progress: _eval(options, progress)
+  )
 
 
 def _eval(options: argparse.Namespace, progress: Progress) -> int:

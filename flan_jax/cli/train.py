@@ -8,7 +8,9 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  return console.on_hosts(options.multihost, lambda progress: _train(options, progress))
+  return console.run_process(
+    options.multihost, lambda progress: _train(options, progress)
+  )
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> int:

@@ -393,7 +393,10 @@ def test_hosts_with_other_settings_are_named_before_anything_is_computed(
   assert [host.end() for host in both] == [2, 2], both[0].said
   for host in both:
     last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: Evaluation.seed of host 1 is not that of host 0' in last
+    assert (
+      'processes disagree: Evaluation.seed of process 1 is not that of process 0'
+      in last
+    )
     assert '(7, not 0)' in last
     assert 'templates=1, not templates=2' in last
     assert 'Evaluation.checkpoint' not in last
