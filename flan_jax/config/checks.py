@@ -50,11 +50,15 @@ def one_of(*legal: str) -> Rule:
   return rule
 
 
-def at_least(least: float) -> Rule:
-  """A number of `least` or more."""
-  return lambda value: (
-    '' if value >= least else f'must be {least:,} or more; the nearest is {least:,}'
-  )
+def at_least(least: float, *, finite: bool = False) -> Rule:
+  """A number of `least` or more; `finite` refuses infinity."""
+
+  def rule(value: float) -> str:
+    if value >= least and not (finite and value == math.inf):
+      return ''
+    return f'must be {least:,} or more; the nearest is {least:,}'
+
+  return rule
 
 
 def above(bound: float, *, example: str) -> Rule:
