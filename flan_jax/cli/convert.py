@@ -1,4 +1,4 @@
-"""`flan convert`: carries models here and away."""
+"""`flan convert`: imports and exports models."""
 
 import argparse
 import sys

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flan_jax.config import checks
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.log_likelihood import Likelihood, Progress
@@ -114,12 +115,7 @@ class Scorer:
     if self.config.longest is not None:
       shorter = min(self.sequence_length, self.config.longest)
       object.__setattr__(self, 'sequence_length', shorter)
-    if self.normalization not in NORMALIZATIONS:
-      raise InputError(
-        f'normalization: got {self.normalization!r}; must be one of '
-        f'{", ".join(map(repr, NORMALIZATIONS))}'
-        f'{did_you_mean(str(self.normalization), NORMALIZATIONS, most=1)}'
-      )
+    checks.check('normalization', self.normalization, checks.one_of(*NORMALIZATIONS))
     parts = shards(self.sharding)
     if self.batch_size % parts:
       nearest = max(1, round(self.batch_size / parts)) * parts

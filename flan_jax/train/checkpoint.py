@@ -266,7 +266,7 @@ def checksums(tree: Any) -> dict[str, int]:
   """Path -> sum of the bits of the array in words, modulo 2**32; exact on any mesh."""
   flat, _ = jax.tree_util.tree_flatten_with_path(tree)
   leaves = [leaf for _, leaf in flat]
-  on_cpu = jax.default_backend() == 'cpu' and multihost.alone()
+  on_cpu = jax.default_backend() == 'cpu' and multihost.is_single_process()
   sums = map(_sum, leaves) if on_cpu else jax.device_get(_sums(leaves))
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in flat]
   return {name: int(total) for name, total in zip(names, sums, strict=True)}

@@ -359,7 +359,7 @@ def train(
       ) from None
     finally:
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
-      if not multihost.is_gone(sys.exception()):
+      if not multihost.is_peer_loss(sys.exception()):
         checkpoints.close()
       if multihost.is_main_process():
         folder.send()

@@ -196,7 +196,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
     ('EVAL_SEED', -1, 'EVAL_SEED: got -1; must be 0 to'),
-    ('SEED', 1, "SEED: no macro of that name.*did you mean 'EVAL_SEED'"),
+    ('SEED', 1, "SEED: unknown macro 'SEED'; did you mean 'EVAL_SEED'"),
     (
       'OUTPUT_DIR',
       __file__,
@@ -393,7 +393,10 @@ def test_hosts_with_other_settings_are_named_before_anything_is_computed(
   assert [host.end() for host in both] == [2, 2], both[0].said
   for host in both:
     last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: Evaluation.seed of host 1 is not that of host 0' in last
+    assert (
+      'processes disagree: Evaluation.seed of process 1 is not that of process 0'
+      in last
+    )
     assert '(7, not 0)' in last
     assert 'templates=1, not templates=2' in last
     assert 'Evaluation.checkpoint' not in last

@@ -169,15 +169,15 @@ def test_the_listing_of_a_mixture_says_what_is_left_out_and_why():
   assert found.data['left_out'] == {
     'reading_comprehension': 'held out: measured, never trained on',
     'reading_comp_commonsense': (
-      'left out: too near to reading_comprehension (FLAN footnote 1)'
+      'left out: related to reading_comprehension (FLAN footnote 1)'
     ),
   }
   assert found.data['total_rate'] == 164_371
   assert sum(d['rate'] for d in found.data['datasets']) == 164_371
   assert sum(d['share'] for d in found.data['datasets']) == pytest.approx(1)
   by_name = {d['dataset']: d for d in found.data['datasets']}
-  assert by_name['qnli']['split_rows'] == 104_743
-  assert by_name['qnli']['rows'] == 30_000
+  assert by_name['qnli']['split_examples'] == 104_743
+  assert by_name['qnli']['examples'] == 30_000
   assert any(
     'qnli trains and shares squad_v1 with held-out reading_comprehension' in line
     for line in found.lines

@@ -132,7 +132,7 @@ def test_when_one_host_dies_the_other_ends_within_a_minute(
   left = among[1 - dies]
   codes = [trainer.INTERRUPTED, -signal.SIGABRT]
   assert left.process.returncode in codes
-  assert re.search('another host does not answer|[Cc]oordination', left.said)
+  assert re.search('lost another process|[Cc]oordination', left.said)
 
 
 @pytest.mark.slow
@@ -166,9 +166,9 @@ def test_hosts_with_other_settings_or_versions_are_named(runs, settings, tmp_pat
   assert [host.end() for host in both] == [2, 2]
   for host in both:
     last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: the version of host 1 is not that of host 0' in last
+    assert 'processes disagree: the version of process 1 is not that of process 0' in last
     assert 'flan_jax 9.9' in last
-    assert 'Run.keep of host 1 is not that of host 0 (3, not 2)' in last
+    assert 'Run.keep of process 1 is not that of process 0 (3, not 2)' in last
     assert '(learning_rate=0.02, not learning_rate=0.01)' in last
     assert 'Run.seed' not in last
   assert not (out / 'run.json').exists()
@@ -193,7 +193,7 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
   assert [host.end() for host in both] == [2, 2], both[0].said
   for host in both:
     last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: the data of host 1 is not that of host 0' in last
+    assert 'processes disagree: the data of process 1 is not that of process 0' in last
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 

@@ -330,7 +330,7 @@ def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
   found = shaped('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
   assert (found.remat, found.dtype) == ('dots', 'bfloat16')
   assert found.d_model == 128
-  with pytest.raises(InputError, match="remat: got 'dot'.*did you mean 'dots'"):
+  with pytest.raises(InputError, match="REMAT: got 'dot'.*did you mean 'dots'"):
     shaped('REMAT=dot')
   with pytest.raises(InputError, match=r'num_layers: got 5; the checkpoint .* has'):
     shaped('DecoderConfig.num_layers=5')
