@@ -305,11 +305,9 @@ def _check_examples(dataset: Dataset) -> None:
     for other, split, first, last in seen:
       shared = min(stop, last) - max(start, first)
       if split == part.split and shared > 0:
-        count = (
-          f'{shared:,} example{"s"[: shared != 1]}'
-          if split in dataset.sizes
-          else 'rows'
-        )
+        count = f'{shared:,} example{"s"[: shared != 1]}'
+        if split not in dataset.sizes:
+          count = 'examples'
         raise InputError(
           f'dataset {dataset.name!r}: {setting} is {text!r} and {other} is '
           f'{dataset.slices[other]!r}, which share {count}; must share none, as '

@@ -220,13 +220,10 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
   family = leakage['family']
-  family = registry.datasets(family) if family in registry.FAMILIES else {}
-  gone = [name for name in names if name not in family]
-  known = [
-    Trained(name, family[name].cluster, tuple(sorted(family[name].sources)))
-    for name in names
-    if name in family
-  ]
+  declared_now = registry.datasets(family) if family in registry.FAMILIES else {}
+  found = [declared_now[name] for name in names if name in declared_now]
+  gone = [name for name in names if name not in declared_now]
+  known = [Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found]
   # Of which cluster a dataset was that is declared no more: of one without another.
   told = record.get('trained_on', leakage.get('trained_on', ()))
   left = [c for c in told if c not in {dataset.cluster for dataset in known}] or ['']

@@ -239,7 +239,7 @@ def test_a_path_that_no_record_has_is_refused_with_the_nearest(
       r"'quiz': test is 'train\[-200:\]' and train is 'train', which share 90 examples; "
       r"must share none, as 'train\[:-200\]' and 'train\[-200:\]'",
     ),
-    ({'dev': 'test'}, "test is 'test' and dev is 'test', which share 9 rows"),
+    ({'dev': 'test'}, "test is 'test' and dev is 'test', which share 9 examples"),
     ({'dev': 'train[-11:]'}, r'dev is .* and train is .*, which share 1 example;'),
     (
       {'train': 'train[10:5]'},
