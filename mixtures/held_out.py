@@ -1,4 +1,4 @@
-"""Held-out splits: every cluster but one, and but those too near to it."""
+"""Held-out splits: every cluster but one, and but those related to it."""
 
 from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.registry import FAMILIES, Mixture, datasets
@@ -10,7 +10,7 @@ EXCLUDED_WITH = {
   'commonsense': ('reading_comp_commonsense',),
   'reading_comp_commonsense': ('reading_comprehension', 'commonsense'),
 }
-"""Held-out cluster -> clusters too near to it to train on (FLAN footnote 1)."""
+"""Held-out cluster -> clusters related to it to train on (FLAN footnote 1)."""
 
 ALLOWED_OVERLAP = {
   'nli': (

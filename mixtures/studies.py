@@ -6,7 +6,7 @@ them (FLAN section 4.1 and appendix B.1).
 
 from flan_jax.mixtures.held_out import allowed_overlap
 
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.registry import Mixture, datasets
 
 HELD_OUT = ('nli', 'closed_book_qa', 'commonsense')
@@ -56,7 +56,7 @@ def study(
     datasets=names,
     held_out=HELD_OUT,
     excluded=EXCLUDED,
-    style=Style(templates=templates),
+    style=PromptStyle(templates=templates),
     allowed_overlap=allowed_overlap(HELD_OUT, names),
     note=note,
   )

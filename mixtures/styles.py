@@ -4,7 +4,7 @@ import dataclasses
 
 from flan_jax.mixtures.held_out import ALL, SPLITS
 
-from flan_jax.catalog.prompt_style import MAX_FEWSHOT, Style
+from flan_jax.catalog.prompt_style import MAX_FEWSHOT, PromptStyle
 
 NUM_FEWSHOT = (1, 2, 3, 5, 10, MAX_FEWSHOT)
 """Exemplars before every prompt (FLAN section 4.4); the last is as many as fit."""
@@ -25,13 +25,13 @@ MIXTURES = (
       note=f'up to {style.num_fewshot} exemplars before each prompt (FLAN section 4.4)',
     )
     for mixture in (*ALL.values(), *SPLITS.values())
-    for style in (Style(num_fewshot=num_fewshot) for num_fewshot in NUM_FEWSHOT)
+    for style in (PromptStyle(num_fewshot=num_fewshot) for num_fewshot in NUM_FEWSHOT)
   ),
   *(
     dataclasses.replace(
       mixture,
       name=f'{mixture.name}_{arm}',
-      style=Style(prompt_style=arm),
+      style=PromptStyle(prompt_style=arm),
       note=f'{what} (FLAN section 4.3)',
     )
     for mixture in SPLITS.values()

@@ -8,7 +8,7 @@ from typing import Any
 
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError, did_you_mean
 
 FAMILIES = {
@@ -48,7 +48,7 @@ class Mixture:
   held_out: tuple[str, ...] = ()
   excluded: tuple[str, ...] = ()
   family: str = 'flan'
-  style: Style = Style()
+  style: PromptStyle = PromptStyle()
   shared_cap: bool = False
   allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
@@ -56,7 +56,9 @@ class Mixture:
   @property
   def members(self) -> tuple[Dataset, ...]:
     """Its datasets, in the words of its style."""
-    return tuple(self.style.of(get(name, family=self.family)) for name in self.datasets)
+    return tuple(
+      self.style.apply(get(name, family=self.family)) for name in self.datasets
+    )
 
   @property
   def trained_on(self) -> tuple[str, ...]:

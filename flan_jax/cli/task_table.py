@@ -29,7 +29,7 @@ class Listing(NamedTuple):
 def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
   family = registry.datasets('flan').values()
-  rate = mixing_rates.of(registry.mixture('flan_all'))
+  rate = mixing_rates.rates(registry.mixture('flan_all'))
   examples = [
     (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'), d.num_examples('dev'),
      d.num_examples('test'), rate.get(d.name, 0), d.metric, len(d.templates))
@@ -56,7 +56,7 @@ def datasets() -> Listing:
 def mixture(found: Mixture) -> Listing:
   """One mixture: examples, caps, rates, shares, what is left out and why, totals."""
   members = found.members
-  rate = mixing_rates.of(found)
+  rate = mixing_rates.rates(found)
   total = sum(rate.values())
   share = {name: value / total for name, value in rate.items()}
   left_out = why_left_out(found)
@@ -127,7 +127,7 @@ def why_left_out(found: Mixture) -> dict[str, str]:
     if cluster in found.held_out:
       out[cluster] = 'held out: measured, never trained on'
     elif cluster in found.excluded:
-      out[cluster] = f'left out: too near to {" and ".join(near)} (FLAN footnote 1)'
+      out[cluster] = f'left out: related to {" and ".join(near)} (FLAN footnote 1)'
     elif cluster not in found.trained_on:
       out[cluster] = 'left out: no part of this mixture'
   return out
@@ -138,7 +138,7 @@ def all_mixtures() -> Listing:
   names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'prompt_style', 'templates',
            'shared cap')  # fmt: skip
   examples = [
-    (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
+    (found.name, len(found.datasets), sum(mixing_rates.rates(found).values()),
      ', '.join(found.held_out) or '-', found.style.num_fewshot, found.style.prompt_style,
      found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
     for found in registry.mixtures().values()

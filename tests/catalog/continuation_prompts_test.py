@@ -16,7 +16,7 @@ FLAN = registry.datasets('flan')
 
 @pytest.mark.parametrize('dataset', DATASETS, ids=lambda d: d.name)
 def test_every_dataset_has_one_prompt_and_keeps_what_is_measured(dataset):
-  found = continuation_prompts.of(dataset)
+  found = continuation_prompts.apply(dataset)
   (template,) = found.templates
   assert found.evaluated_templates == (0,)
   assert not template.has_options
@@ -36,12 +36,12 @@ def test_every_dataset_of_the_catalog_has_its_own():
 
 def test_a_dataset_of_a_user_is_asked_by_the_names_of_its_fields():
   mine = dataclasses.replace(FLAN['trec'], name='my_questions')
-  (template,) = continuation_prompts.of(mine).templates
+  (template,) = continuation_prompts.apply(mine).templates
   assert template.inputs == 'question: {question}\nanswer:'
 
 
 def prompt(name: str, **values: str) -> str:
-  (template,) = continuation_prompts.of(FLAN[name]).templates
+  (template,) = continuation_prompts.apply(FLAN[name]).templates
   return template.render(values)[0] if values else template.inputs
 
 
@@ -68,11 +68,11 @@ def test_an_untuned_model_is_told_the_word_for_no_answer(name):
   ],
 )
 def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
-  assert continuation_prompts.after(' ', answer) == expected
+  assert continuation_prompts.delimited(' ', answer) == expected
   question = PromptSpec(
     dataset=FLAN['hellaswag'],
     templates=(0,),
-    **continuation_prompts.how(FLAN['hellaswag']),
+    **continuation_prompts.delimiters(FLAN['hellaswag']),
   )
   example = dataset_lib.Example(
     'test:0', {}, Answer(answer, (answer,), (0,), (answer,))
@@ -82,12 +82,15 @@ def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
 
 def test_a_list_of_answers_ends_with_an_empty_line_and_others_with_theirs():
   ends = {
-    dataset.name: continuation_prompts.how(dataset)['end'] for dataset in DATASETS
+    dataset.name: continuation_prompts.delimiters(dataset)['end']
+    for dataset in DATASETS
   }
   assert {name for name, end in ends.items() if end == '\n\n'} == {
     'coqa', 'cnn_dailymail',
   }  # fmt: skip
   question = PromptSpec(
-    dataset=FLAN['coqa'], templates=(0,), **continuation_prompts.how(FLAN['coqa'])
+    dataset=FLAN['coqa'],
+    templates=(0,),
+    **continuation_prompts.delimiters(FLAN['coqa']),
   )
   assert question.answer(' 1. yes\n2. white\n\nQuestions:') == '1. yes\n2. white'

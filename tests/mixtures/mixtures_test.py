@@ -36,7 +36,7 @@ HELD_OUT = (
 
 
 def total(name: str) -> int:
-  return sum(mixing_rates.of(registry.mixture(name)).values())
+  return sum(mixing_rates.rates(registry.mixture(name)).values())
 
 
 def paper_names(mixture: Mixture) -> set[str]:
@@ -89,12 +89,12 @@ def test_nli_and_paraphrase_train_on_the_same_datasets():
   ],
 )
 def test_the_rate_of_a_cluster_where_the_maximum_is_shared(cluster, rate):
-  found = mixing_rates.of(registry.mixture('flan_paper62'))
+  found = mixing_rates.rates(registry.mixture('flan_paper62'))
   assert sum(r for name, r in found.items() if FLAN[name].cluster == cluster) == rate
 
 
 def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
-  found = mixing_rates.of(registry.mixture('flan_all_shared_cap'))
+  found = mixing_rates.rates(registry.mixture('flan_all_shared_cap'))
   assert [found[f'anli_r{i}'] for i in (1, 2, 3)] == [661, 1170, 1169]
   assert [found[f'mnli_{kind}'] for kind in ('matched', 'mismatched')] == [1500, 1500]
   assert [found['squad_v1'], found['squad_v2']] == [1500, 1500]
@@ -105,7 +105,7 @@ def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
 def test_rates_follow_the_rows_that_are_really_there():
   mixture = registry.mixture('flan_paper62')
   examples = {'anli_r1': 10, 'anli_r2': 90_000, 'rte': 7, 'snli': 0}
-  assert mixing_rates.of(mixture, examples) == {
+  assert mixing_rates.rates(mixture, examples) == {
     'anli_r1': 1, 'anli_r2': 2999, 'rte': 7, 'snli': 0
   }  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_every_split_comes_in_every_style(cluster):
   for suffix in [*suffixes, *(f'_{arm}' for arm in styles.ARMS)]:
     styled = registry.mixture(plain.name + suffix)
     assert styled.datasets == plain.datasets
-    assert mixing_rates.of(styled) == mixing_rates.of(plain)
+    assert mixing_rates.rates(styled) == mixing_rates.rates(plain)
     assert styled.held_out == plain.held_out
   assert registry.mixture(f'{plain.name}_multi_shot').style.num_fewshot == 16
 
@@ -169,7 +169,7 @@ def test_the_listing_of_a_mixture_says_what_is_left_out_and_why():
   assert found.data['left_out'] == {
     'reading_comprehension': 'held out: measured, never trained on',
     'reading_comp_commonsense': (
-      'left out: too near to reading_comprehension (FLAN footnote 1)'
+      'left out: related to reading_comprehension (FLAN footnote 1)'
     ),
   }
   assert found.data['total_rate'] == 164_371
