@@ -118,10 +118,10 @@ class LeakageReport:
     return {cluster: self._seen(cluster) for cluster in self.held_out}
 
   def _seen(self, cluster: str) -> str:
-    for training in self.lineage.trainings:
-      if training.may_share_data(self.evaluated_family):
-        if cluster in (training.clusters or ()):
-          return _TRAINED_ON
+    family = self.evaluated_family
+    trainings = [t for t in self.lineage.trainings if t.may_share_data(family)]
+    if any(cluster in (training.clusters or ()) for training in trainings):
+      return _TRAINED_ON
     if not self.lineage.known:
       return _UNRECORDED
     if any(o.held_out == cluster and o.by == 'run' for o in self.allowed_overlap):

@@ -1,4 +1,4 @@
-"""Prompts of an untuned model: whole for every dataset, and none of an instruction."""
+"""Continuation prompts: one for every dataset, without an instruction."""
 
 import dataclasses
 
@@ -9,13 +9,15 @@ from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate.predict import PromptSpec
 
-DATASETS = [d for world in registry.FAMILIES for d in registry.datasets(world).values()]
+DATASETS = [
+  d for family in registry.FAMILIES for d in registry.datasets(family).values()
+]
 
 FLAN = registry.datasets('flan')
 
 
 @pytest.mark.parametrize('dataset', DATASETS, ids=lambda d: d.name)
-def test_every_dataset_has_one_prompt_and_keeps_what_is_measured(dataset):
+def test_every_dataset_has_one_prompt_and_keeps_its_metric_and_options(dataset):
   found = continuation_prompts.apply(dataset)
   (template,) = found.templates
   assert found.evaluated_templates == (0,)
@@ -26,15 +28,15 @@ def test_every_dataset_has_one_prompt_and_keeps_what_is_measured(dataset):
   assert not template.inputs.endswith((' ', '\n')), 'the answer brings its own blank'
 
 
-def test_a_prompt_of_its_own_belongs_to_a_dataset_that_is_there():
+def test_every_prompt_belongs_to_a_declared_dataset():
   assert set(continuation_prompts.PROMPTS) <= {dataset.name for dataset in DATASETS}
 
 
-def test_every_dataset_of_the_catalog_has_its_own():
+def test_every_declared_dataset_has_its_own_prompt():
   assert {dataset.name for dataset in DATASETS} == set(continuation_prompts.PROMPTS)
 
 
-def test_a_dataset_of_a_user_is_asked_by_the_names_of_its_fields():
+def test_a_user_s_dataset_gets_a_prompt_of_named_fields():
   mine = dataclasses.replace(FLAN['trec'], name='my_questions')
   (template,) = continuation_prompts.apply(mine).templates
   assert template.inputs == 'question: {question}\nanswer:'
@@ -45,13 +47,13 @@ def prompt(name: str, **values: str) -> str:
   return template.render(values)[0] if values else template.inputs
 
 
-def test_a_question_is_sorted_and_not_answered():
+def test_trec_asks_for_the_type_of_a_question_and_not_for_its_answer():
   shown = prompt('trec', question='Who wrote Emma?', answer='human')
   assert shown == 'Question: Who wrote Emma?\nType of answer:'
 
 
 @pytest.mark.parametrize('name', ['squad_v2', 'quac'])
-def test_an_untuned_model_is_told_the_word_for_no_answer(name):
+def test_the_prompt_names_the_word_for_no_answer(name):
   assert '(If the text does not say: unanswerable)' in prompt(name)
 
 
@@ -67,7 +69,7 @@ def test_an_untuned_model_is_told_the_word_for_no_answer(name):
     ('(twice)', ' (twice)'),
   ],
 )
-def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
+def test_no_blank_separates_a_prompt_from_punctuation(answer, expected):
   assert continuation_prompts.delimited(' ', answer) == expected
   question = PromptSpec(
     dataset=FLAN['hellaswag'],
@@ -80,7 +82,7 @@ def test_no_blank_stands_between_a_prompt_and_punctuation(answer, expected):
   assert question.options(example) == [expected]
 
 
-def test_a_list_of_answers_ends_with_an_empty_line_and_others_with_theirs():
+def test_a_list_of_answers_ends_with_an_empty_line_others_with_a_newline():
   ends = {
     dataset.name: continuation_prompts.delimiters(dataset)['end']
     for dataset in DATASETS

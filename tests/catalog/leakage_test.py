@@ -149,7 +149,8 @@ class TestCheckpoint:
     report = leakage.check_checkpoint(UNKNOWN, 'nli', family='flan')
     assert report.datasets is None
     assert report.warnings == (
-      "leakage: the training data of 'gemma' is unknown; any cluster may have been seen",
+      "leakage: the training data of 'gemma' is unknown; any cluster may have been "
+      'seen',
     )
     assert report.seen == {'nli': 'zero-shot (training unknown)'}
 

@@ -21,14 +21,14 @@ def rte(style: PromptStyle) -> str:
   )
 
 
-def test_without_a_template_there_are_inputs_and_outputs():
+def test_no_template_shows_inputs_and_outputs_alone():
   assert rte(PromptStyle(prompt_style='no_template')) == (
     'It rained.\nIt is wet.',
     'yes',
   )
 
 
-def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
+def test_dataset_name_stands_before_the_inputs():
   assert rte(PromptStyle(prompt_style='dataset_name')) == (
     '[nli: RTE]\nIt rained.\nIt is wet.',
     'yes',
@@ -76,6 +76,6 @@ def test_a_style_names_its_tasks(style, suffix):
     ({'num_fewshot': 17}, 'num_fewshot 17: must be 0 to 16'),
   ],
 )
-def test_bad_styles_are_named(given, message):
+def test_bad_styles_are_refused(given, message):
   with pytest.raises(InputError, match=message):
     PromptStyle(**given)
