@@ -27,7 +27,7 @@ import numpy as np
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Example
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.checkpoints import model_dir
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
@@ -76,7 +76,7 @@ def requests(
   name: str, found: Sequence[Example], *, form: str, tokenizer: Tokenizer
 ) -> list[Request]:
   """Prompts by the first template of that form, and options after a space."""
-  dataset = Style(form=form).of(registry.get(name))
+  dataset = PromptStyle(prompt_style=form).apply(registry.get(name))
   template = dataset.evaluated_templates[0]
   out = []
   for row in found:

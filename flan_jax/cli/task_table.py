@@ -29,7 +29,7 @@ class Listing(NamedTuple):
 def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
   family = registry.datasets('flan').values()
-  rate = mixing_rates.of(registry.mixture('flan_all'))
+  rate = mixing_rates.rates(registry.mixture('flan_all'))
   rows = [
     (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'),
      d.num_examples('dev'), d.num_examples('test'), rate.get(d.name, 0), d.metric,
@@ -57,7 +57,7 @@ def datasets() -> Listing:
 def mixture(found: Mixture) -> Listing:
   """One mixture: examples, caps, rates, shares, clusters left out and why, totals."""
   members = found.members
-  rate = mixing_rates.of(found)
+  rate = mixing_rates.rates(found)
   total = sum(rate.values())
   share = {name: value / total for name, value in rate.items()}
   left_out = reasons_left_out(found)
@@ -140,7 +140,7 @@ def all_mixtures() -> Listing:
   names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'prompt_style',
            'templates', 'shared cap')  # fmt: skip
   rows = [
-    (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
+    (found.name, len(found.datasets), sum(mixing_rates.rates(found).values()),
      ', '.join(found.held_out) or '-', found.style.num_fewshot,
      found.style.prompt_style, found.style.templates or 'all',
      'yes' if found.shared_cap else 'no')

@@ -65,7 +65,7 @@ class PromptSpec:
   def options(self, example: Example) -> list[str]:
     """The options of an example, each with what stands before it."""
     return [
-      continuation_prompts.after(self.target_delimiter, option)
+      continuation_prompts.delimited(self.target_delimiter, option)
       for option in example.answer.options
     ]
 

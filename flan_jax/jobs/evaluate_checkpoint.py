@@ -52,7 +52,7 @@ def evaluate_checkpoint(
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
       family=evaluation.family,
       allow_overlap=evaluation.allow_overlap,
-      which=which,
+      checkpoint_setting=which,
     )
     for which, path in (
       ('CHECKPOINT', evaluation.checkpoint),
@@ -61,7 +61,7 @@ def evaluate_checkpoint(
     if path is not None
   }
   lineage = proofs['CHECKPOINT'].lineage
-  proof = leakage.beside(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
+  proof = leakage.with_base(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
   for warning in proof['warnings']:
     progress.line(f'warning: {warning}')
   data_dir = evaluation.tfds_data_dir
@@ -122,7 +122,7 @@ def evaluate_checkpoint(
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
-    **lineage.about(evaluation.family),
+    **lineage.summary(evaluation.family),
     'data_digest': digest,
     'data': where,
     'base': evaluation.base_checkpoint,

@@ -140,7 +140,7 @@ class HeldOutEvaluation:
     proof = self._untrained
     if proof is None:
       return {'trained_on': lineage_lib.UNKNOWN, 'train_examples': {}}
-    return {**proof.lineage.about(proof.measured), 'leakage': proof.as_json()}
+    return {**proof.lineage.summary(proof.evaluated_family), 'leakage': proof.as_json()}
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
     """A look at dev in the middle of training: few rows, one template, no test.

@@ -335,7 +335,7 @@ def train(
             'model': run.mixture,
             'checkpoint': str(folder.model),
             'leakage': proof.as_json(),
-            **lineage.about(mixture.family),
+            **lineage.summary(mixture.family),
           },
         )
       return Outcome(state, done, False, report)

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from flan_jax.catalog import prompt, registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.few_shot import FewShotPool
@@ -149,7 +149,7 @@ def test_without_rows_there_is_nothing_to_show(world):
 @pytest.fixture
 def few_shot(world, tmp_path):
   mixture = dataclasses.replace(
-    world.mixture, name='tiny_2_shot', style=Style(num_fewshot=2)
+    world.mixture, name='tiny_2_shot', style=PromptStyle(num_fewshot=2)
   )
   manifest = materialize(
     mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2, seed=3
@@ -191,7 +191,9 @@ def test_a_row_of_a_run_names_the_exemplars_it_shows(few_shot):
 
 
 def test_a_store_in_another_form_holds_that_form(world, tmp_path):
-  mixture = dataclasses.replace(world.mixture, style=Style(prompt_style='no_template'))
+  mixture = dataclasses.replace(
+    world.mixture, style=PromptStyle(prompt_style='no_template')
+  )
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')
   record = store.record('pairs', 0)

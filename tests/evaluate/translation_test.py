@@ -91,7 +91,7 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
       shown = way.templates[index].input_fields
       assert shown == other.by_direction[0].templates[index].input_fields
       assert f'{{{shown[0]}}}' == other.answer.text, 'reads the one, writes the other'
-      assert continuation_prompts.of(way).templates[0].input_fields == shown
+      assert continuation_prompts.apply(way).templates[0].input_fields == shown
 
 
 def test_only_translations_have_directions():
@@ -162,7 +162,7 @@ def test_an_untuned_model_is_asked_for_the_language_by_name():
 @pytest.mark.parametrize('way', [w for d in TRANSLATION for w in d.by_direction],
                          ids=lambda way: way.label)  # fmt: skip
 def test_the_language_asked_for_is_that_of_the_templates(way):
-  prompt = continuation_prompts.of(way).templates[0].inputs
+  prompt = continuation_prompts.apply(way).templates[0].inputs
   language = prompt.rpartition('In ')[2].rstrip(':')
   assert (language == 'English') == way.direction.endswith('-en')
   assert any(language in way.templates[index].inputs

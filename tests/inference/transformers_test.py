@@ -111,7 +111,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     warnings=Warnings(),
   )
   question = PromptSpec(
-    dataset=dataset, templates=(0,), **continuation_prompts.how(dataset)
+    dataset=dataset, templates=(0,), **continuation_prompts.delimiters(dataset)
   )
   asked = [('test', row) for row in examples(dataset, 3)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)

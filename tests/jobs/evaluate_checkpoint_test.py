@@ -224,7 +224,7 @@ def test_bad_settings_are_refused_before_anything_is_computed(
     ('config.json', '{"vocab_size": 9}', 'config.json: lacks num_layers, d_model'),
     ('training.json', '{"mixture": ', 'training.json: not readable as JSON'),
     ('training.json', '[5]', r'training.json: got \[5\]; must be a JSON object'),
-    ('training.json', '{"guard": {"mixture": "x"}}', 'guard lacks datasets, family'),
+    ('training.json', '{"guard": {"mixture": "x"}}', 'leakage lacks datasets, family'),
   ],
 )
 def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path):

@@ -149,7 +149,8 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
     'Commonsense of the microworld, no exemplars, trained on: '
   )
   assert found['warnings'][0] == (
-    "guard: mini_copa trained 'parent', of commonsense, which is held out (accepted by "
+    "leakage: mini_copa trained 'parent', of commonsense, which is held out (allowed "
+    'by '
     'the run)'
   )
   saved = json.loads((out / 'model' / 'training.json').read_text())
@@ -168,7 +169,9 @@ def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
   assert schema.headline(average).startswith(
     'Commonsense of the microworld, zero-shot (training unknown): '
   )
-  assert found['warnings'][0].startswith("guard: what 'lost' was trained on is unknown")
+  assert found['warnings'][0].startswith(
+    "leakage: the training data of 'lost' is unknown"
+  )
   page = (tmp_path / 'run' / 'report' / 'report.html').read_text(encoding='utf-8')
   assert 'never trained on' not in page
   assert not model_dir.lineage(tmp_path / 'run').known

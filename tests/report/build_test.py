@@ -341,7 +341,7 @@ class TestAverages:
       chain, 'nli', family='flan', allow_overlap=allow_overlap
     )
     parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
-    about = {**ABOUT, **chain.about('flan'), 'leakage': proof.as_json()}
+    about = {**ABOUT, **chain.summary('flan'), 'leakage': proof.as_json()}
     found = write_lib.write(tmp_path, results(*parts), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
     assert found['lineage'] == chain.as_json()
@@ -355,7 +355,11 @@ class TestAverages:
       leakage.check_checkpoint(chain, 'nli', family='flan')
       for chain in (TUNED, UNKNOWN)
     )
-    about = {**ABOUT, **TUNED.about('flan'), 'leakage': leakage.beside(model, base)}
+    about = {
+      **ABOUT,
+      **TUNED.summary('flan'),
+      'leakage': leakage.with_base(model, base),
+    }
     found = write_lib.write(tmp_path, results(*self.PARTS), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(
       'NLI, zero-shot (base model: training unknown): '
@@ -553,7 +557,7 @@ def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
   found = build((dataset(), {'test': split(RIGHT)}), leakage=proof)
   assert found['leakage'] == proof
   assert found['warnings'][0] == proof['warnings'][0]
-  assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')
+  assert found['warnings'][0].startswith('leakage: wnli trains and shares Winograd')
 
 
 def test_datasets_that_the_store_was_made_without_are_named():

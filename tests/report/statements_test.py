@@ -94,7 +94,7 @@ def evaluated(
     data_digest='',
     data=where or measured_data.in_raw(family, '/data/tfds'),
     seed=0,
-    leakage=leakage.beside(proof, beside),
+    leakage=leakage.with_base(proof, beside),
     answers=answers,
     provenance={
       'config': '',
@@ -108,7 +108,7 @@ def evaluated(
         for which in (['tuned'] if base is None else ['tuned', 'base'])
       },
     },
-    **chain.about(family),
+    **chain.summary(family),
   )
 
 

@@ -121,7 +121,7 @@ def collect(
     epochs: dataset -> epochs rendered.
   """
   found = [Trained(job, dataset, epochs[dataset.name]) for dataset in datasets]
-  drawn = mixing_rates.of(mixture, {one.dataset.name: one.examples for one in found})
+  drawn = mixing_rates.rates(mixture, {one.dataset.name: one.examples for one in found})
   for one in found:
     one.rate = drawn[one.dataset.name]
   return found

@@ -23,7 +23,7 @@ from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -69,7 +69,7 @@ class Job(NamedTuple):
   data_dir: str | None
   sizes: Mapping[str, Mapping[str, int]]
   stamps: Mapping[str, str]
-  style: Style = Style()
+  style: PromptStyle = PromptStyle()
   tokenizer: str = ''
   tokenizer_digest: str = ''
   threads: int | None = None
@@ -79,7 +79,7 @@ class Job(NamedTuple):
 
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, in the words of the build's style."""
-    return self.style.of(registry.get(name, family=self.family))
+    return self.style.apply(registry.get(name, family=self.family))
 
 
 def note(job: Job, part: str, made_from: str) -> dict[str, Any] | None:

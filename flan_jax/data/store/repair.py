@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import parts
@@ -115,7 +115,7 @@ def repair(
     job = Job(
       folder=str(scratch),
       family=manifest['family'],
-      style=Style(**manifest['style']),
+      style=PromptStyle(**manifest['style']),
       seed=manifest['seed'],
       limits=Limits(limits['inputs'], limits['targets']),
       sequence_length=manifest['request']['sequence_length'],

@@ -440,7 +440,7 @@ def test_a_missing_dataset_is_refused_or_skipped(world, tmp_path):
     (
       {'excluded': ('commonsense',)},
       {},
-      'on commonsense, too near to it',
+      'on commonsense, related to it',
     ),
     ({}, {'missing': 'skipp'}, "did you mean 'skip'"),
     ({}, {'epochs': 0}, 'epochs 0: must be at least 1'),
