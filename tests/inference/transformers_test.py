@@ -49,7 +49,7 @@ def theirs():
 def ours(theirs, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
   theirs.save_pretrained(folder / 'theirs')
-  came = convert.to_ours(
+  came = convert.import_model(
     folder / 'theirs', folder / 'ours', progress=Progress(quiet=True)
   )
   return Scorer(

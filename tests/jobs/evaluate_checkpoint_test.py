@@ -56,7 +56,7 @@ def theirs(tmp_path_factory, checkpoint):
   folder = tmp_path_factory.mktemp('elsewhere') / checkpoint.name
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-    convert.to_theirs(checkpoint, folder, progress=Progress(quiet=True))
+    convert.export_model(checkpoint, folder, progress=Progress(quiet=True))
   return folder
 
 
@@ -408,7 +408,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import conversion_cache
 def refuse(*_, **__):
   raise InputError('CHECKPOINT: cannot be converted here')
-conversion_cache.ours = refuse
+conversion_cache.import_cached = refuse
 """
 
 

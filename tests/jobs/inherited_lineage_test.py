@@ -77,8 +77,8 @@ def family(tmp_path_factory) -> pathlib.Path:
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-    convert.to_theirs(out / 'child', out / 'away', progress=QUIET)
-    convert.to_ours(out / 'away', out / 'back', progress=QUIET)
+    convert.export_model(out / 'child', out / 'away', progress=QUIET)
+    convert.import_model(out / 'away', out / 'back', progress=QUIET)
   return out
 
 
