@@ -26,11 +26,7 @@ RTE = dataclasses.replace(
   templates=registry.get('rte').templates[:3],
   test='validation',
 )
-<<<<<<< HEAD
-ROWS = examples(RTE, 60)('rte', 'test')
-=======
 EXAMPLES = examples(RTE, 60)('rte', 'test')
->>>>>>> 1a269b0 (report.json of schema 2: results, examples, prompt styles; schema 1 is read through the map)
 ABOUT = {
   'model': 'm', 'checkpoint': 'c', 'held_out': ['nli'], 'trained_on': [],
   'train_examples': {}, 'data_digest': 'd',
