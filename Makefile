@@ -23,7 +23,7 @@ $(READY): setup.py constraints.txt
 	@touch $@
 	@echo "[setup] done"
 
-torch: $(READY)  ## adds torch and transformers, for the checks against them
+torch: $(READY)  ## adds torch and transformers, to compare against them
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch]'
 
 demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
@@ -32,7 +32,7 @@ demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, unde
 test: $(READY)  ## the default tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(READY)  ## the long ones too
+test-slow: $(READY)  ## the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
 
 lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the templates
@@ -43,19 +43,19 @@ lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the temp
 	$(BIN)/python tests/wording.py
 	$(BIN)/flan lint
 
-format: $(READY)  ## ruff mends what it can
+format: $(READY)  ## ruff fixes what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-golden: $(READY)  ## writes the golden files anew; read the diff
+golden: $(READY)  ## rewrites the golden files; read the diff
 	$(BIN)/python -m pytest tests/golden_test.py tests/tpu/plan/plan_test.py --update-golden
 
 docs: $(READY)  ## docs/catalog.md from the declarations
 	$(BIN)/python docs/catalog.py
 
-bench: $(READY)  ## data path and train step beside their peers; the others: docs/performance.md
+bench: $(READY)  ## data path and train step beside their peers; more: docs/performance.md
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
 
-clean:  ## removes what was built, and the runs
+clean:  ## removes build outputs and runs
 	rm -rf $(VENV) build *.egg-info runs

@@ -1,10 +1,10 @@
-"""The data path beside its peers: seqio's pipeline and packer, Grain's packers.
+"""Compares the data path with seqio's pipeline and packer and with Grain's packers.
 
-  python benchmarks/data.py                                   # generated rows
-  TFDS_DATA_DIR=DIR python benchmarks/data.py rte sst2 ...    # real rows, prepared
+  python benchmarks/data.py                                   # generated examples
+  TFDS_DATA_DIR=DIR python benchmarks/data.py rte sst2 ...    # prepared datasets
 
-Everything runs in this one process, one thread of ours, ours and the peer in turn; a
-figure is the median of REPEATS. On a shared machine read the ratios.
+Everything runs in one process, with one thread of `flan_jax`; the two sides alternate.
+A figure is the median of REPEATS. On a shared machine, compare the ratios.
 """
 
 import collections
@@ -32,13 +32,13 @@ from flan_jax.data.store.store import Store
 GENERATED = ('mini_trec', 'mini_copa', 'mini_cb')
 EXAMPLES = 200_000
 PEER_EXAMPLES = 10_000
-"""Peers pack a part of them: they are that much slower."""
+"""Number of examples that the slower peers pack."""
 SEQUENCE_LENGTH = 2048
 BATCH_SIZE = 4
 STEPS = 30_000
 REPEATS = 3
 BINS = 64
-"""Rows that a Grain packer fills at a time."""
+"""Number of sequences that a Grain packer fills at a time."""
 
 LENGTHS = {'inputs': 1024, 'targets': 256}
 
@@ -55,7 +55,7 @@ def in_turn(works: dict, size: dict) -> dict[str, float]:
 
 
 def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) -> None:
-  """Records -> words -> tokens: ours, and the same tasks through seqio."""
+  """Records -> text -> tokens: a store, and the same tasks through seqio."""
   import seqio
 
   from flan_jax.interop.seqio import tasks
@@ -66,7 +66,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
   datasets = [registry.get(name, family=family) for name in names]
   runs = itertools.count()
 
-  def ours():
+  def materialized():
     out = folder / f'run{next(runs)}'
     for part in ('train', parts.WORK):
       (out / part).mkdir(parents=True)
@@ -90,39 +90,41 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
 
   def peer(task):
     for dataset in datasets:
-      rows = seqio.get_mixture_or_task(task(dataset)).get_dataset(
+      examples = seqio.get_mixture_or_task(task(dataset)).get_dataset(
         LENGTHS, split='train', shuffle=False
       )
-      for _ in rows:
+      for _ in examples:
         pass
 
-  rows = sum(store.num_examples(name) for name in names)
+  count = sum(store.num_examples(name) for name in names)
   tokens = sum(int(store.lengths(name).sum(dtype=np.int64)) for name in names)
   works = {
-    'flan materialize': ours,
+    'flan materialize': materialized,
     'seqio, our training task': functools.partial(peer, lambda d: d.task),
     'seqio, one template': functools.partial(peer, lambda d: f'{d.task}_template_0'),
   }
-  rates = in_turn(works, dict.fromkeys(works, rows))
+  rates = in_turn(works, dict.fromkeys(works, count))
   first = rates['flan materialize']
-  print(f'\nrendering and tokenizing, {rows:,} rows of {", ".join(names)}, one process')
+  title = f'{count:,} examples of {", ".join(names)}, one process'
+  print(f'\nrendering and tokenizing, {title}')
   print('| | examples/s | tokens/s | ours is |\n|---|--:|--:|--:|')
   for name, rate in rates.items():
     print(
-      f'| {name} | {rate:,.0f} | {rate * tokens / rows:,.0f} | {first / rate:.1f} x |'
+      f'| {name} | {rate:,.0f} | {rate * tokens / count:,.0f} | {first / rate:.1f} x |'
     )
 
 
 def plan_of(sizes: np.ndarray) -> PackingPlan:
-  """A plan of all of them (but those of the last rows): one epoch of one dataset."""
-  rows = int(sizes.sum() / SEQUENCE_LENGTH * 0.99)
-  names = {
-    'seed': 0,
-    'rows': rows,
-    'sequence_length': SEQUENCE_LENGTH,
-    'digest': 'benchmark',
-  }
-  return PackingPlan.build({'all': sizes}, {'all': 1}, {'all': 1}, **names)
+  """Plans one epoch of one dataset, but for the examples of the last sequences."""
+  return PackingPlan.build(
+    {'all': sizes},
+    {'all': 1},
+    {'all': 1},
+    seed=0,
+    sequences=int(sizes.sum() / SEQUENCE_LENGTH * 0.99),
+    sequence_length=SEQUENCE_LENGTH,
+    digest='benchmark',
+  )
 
 
 def seqio_packs(sizes: np.ndarray) -> float:
@@ -156,8 +158,8 @@ def grain_packs(sizes: np.ndarray, kind: str) -> float:
   )
 
 
-def fill(rows) -> float:
-  used = [int((row['targets'] > 0).sum()) for row in rows]
+def fill(sequences) -> float:
+  used = [int((sequence['targets'] > 0).sum()) for sequence in sequences]
   return sum(used) / (len(used) * SEQUENCE_LENGTH)
 
 
@@ -180,13 +182,14 @@ def packing(store: Store) -> None:
   count = {name: PEER_EXAMPLES for name in works} | {'our plan': EXAMPLES}
   rates = in_turn(works, count)
   print(f'\npacking {EXAMPLES:,} examples ({PEER_EXAMPLES:,} by the peers)')
-  print(f'lengths drawn from the store, {sizes.mean():.0f} positions on average')
-  print('| | examples/s | rows/s | fill | ours is |\n|---|--:|--:|--:|--:|')
+  print(f'lengths drawn from the store, {sizes.mean():.0f} tokens on average')
+  print('| | examples/s | sequences/s | fill | ours is |\n|---|--:|--:|--:|--:|')
   for name, rate in rates.items():
-    rows = rate * sizes.mean() / SEQUENCE_LENGTH / fills[name]
+    sequences = rate * sizes.mean() / SEQUENCE_LENGTH / fills[name]
     ratio = rates['our plan'] / rate
     print(
-      f'| {name} | {rate:,.0f} | {rows:,.0f} | {fills[name]:.2%} | {ratio:,.0f} x |'
+      f'| {name} | {rate:,.0f} | {sequences:,.0f} | {fills[name]:.2%} | '
+      f'{ratio:,.0f} x |'
     )
 
 
@@ -215,7 +218,8 @@ def loading(store: Store) -> None:
     'a batch after that': functools.partial(batches, 0, 200),
   }
   rates = in_turn(works, dict.fromkeys(works, 1) | {'a batch after that': 200})
-  print(f'\nloader, {BATCH_SIZE} rows of {SEQUENCE_LENGTH:,} a batch, {STEPS:,} steps')
+  title = f'{BATCH_SIZE} sequences of {SEQUENCE_LENGTH:,} tokens a batch'
+  print(f'\nloader, {title}, {STEPS:,} steps')
   print('| | ms |\n|---|--:|')
   for name, rate in rates.items():
     print(f'| {name} | {1000 / rate:.2f} |')

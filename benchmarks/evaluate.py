@@ -27,7 +27,7 @@ import numpy as np
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Example
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.checkpoints import model_dir
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
@@ -76,7 +76,7 @@ def requests(
   name: str, found: Sequence[Example], *, form: str, tokenizer: Tokenizer
 ) -> list[Request]:
   """Prompts by the first template of that form, and options after a space."""
-  dataset = Style(form=form).of(registry.get(name))
+  dataset = PromptStyle(prompt_style=form).apply(registry.get(name))
   template = dataset.evaluated_templates[0]
   out = []
   for row in found:
@@ -90,7 +90,7 @@ def requests(
 class Theirs:
   """lm-eval's Hugging Face backend, and the model inside."""
 
-  def __init__(self, folder: str, *, batch: int):
+  def __init__(self, folder: str, *, batch_size: int):
     import torch
     import transformers
     from lm_eval.models.huggingface import HFLM
@@ -103,7 +103,7 @@ class Theirs:
       pretrained=self.model,
       tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
       device='cpu',
-      batch_size=batch,
+      batch_size=batch_size,
       max_length=1 << 20,
     )
     self.computed = 0
@@ -127,14 +127,14 @@ class Theirs:
     return np.split(np.array([score for score, _ in scores]), counts)[:-1]
 
   def write(
-    self, prompts: Sequence[np.ndarray], *, most: int, batch: int, eos_id: int
+    self, prompts: Sequence[np.ndarray], *, most: int, batch_size: int, eos_id: int
   ) -> list[list[int]]:
     """Greedy answers by transformers' own `generate`, in batches by length."""
     torch = self.torch
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     out: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), batch):
-      some = order[start : start + batch]
+    for start in range(0, len(order), batch_size):
+      some = order[start : start + batch_size]
       width = len(prompts[some[0]])
       ids = torch.full((len(some), width), eos_id)
       mask = torch.zeros((len(some), width), dtype=torch.long)
@@ -229,8 +229,8 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
   tokens = sum(min(len(answer) + 1, args.new_tokens) for answer in found.tokens)
   print(
     f'ours: {len(prompts)} prompts, {tokens} tokens, {tokens / cost.wall:.1f} tokens/s '
-    f'({tokens / cost.cpu:.1f} a processor second); {found.tokens_read} positions '
-    f'read, {found.tokens_written} written',
+    f'({tokens / cost.cpu:.1f} a processor second); {found.prefill_tokens} positions '
+    f'read, {found.generated_tokens} written',
     flush=True,
   )
   if theirs is None:
@@ -238,7 +238,7 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
   eos_id = scorer.tokenizer.eos_id
   written, other = timed(
     lambda: theirs.write(
-      prompts, most=args.new_tokens, batch=scorer.rows, eos_id=eos_id
+      prompts, most=args.new_tokens, batch_size=scorer.batch_size, eos_id=eos_id
     )
   )
   print(
@@ -270,7 +270,7 @@ def main() -> None:
   parser.add_argument(
     '--form', default='instructions', choices=('instructions', 'no_template')
   )
-  parser.add_argument('--batch', type=int, default=8, help='rows of a batch of either')
+  parser.add_argument('--batch-size', type=int, default=8, help='rows of a batch of either')
   parser.add_argument('--sequence-length', type=int, default=512)
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
   parser.add_argument('--new-tokens', type=int, default=64)
@@ -282,12 +282,12 @@ def main() -> None:
     params=jax.device_put(params),
     config=config,
     tokenizer=tokenizers.load(model_dir.tokenizer_file(args.checkpoint)),
-    rows=args.batch,
+    batch_size=args.batch_size,
     sequence_length=args.sequence_length,
     eos=False,
     separator=False,
   )
-  theirs = Theirs(args.against, batch=args.batch) if args.against else None
+  theirs = Theirs(args.against, batch_size=args.batch_size) if args.against else None
   if args.rows:
     scoring(scorer, theirs, args)
   if args.generate:

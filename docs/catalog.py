@@ -1,8 +1,8 @@
 """Writes docs/catalog.md from the declarations; `make docs` runs it.
 
 `python docs/catalog.py --look` first reads prepared examples of every dataset through
-TFDS, renders them in every template, and keeps what it saw in docs/examples_seen.json.
-It looks in $TFDS_DATA_DIR, or in the folder given by --data-dir.
+TFDS, renders them in every template, and records the counts in docs/examples_seen.json.
+It reads $TFDS_DATA_DIR, or the folder given by --data-dir.
 """
 
 import argparse
@@ -27,17 +27,17 @@ from flan_jax.report import statements
 HERE = pathlib.Path(__file__).parent
 PAGE = HERE / 'catalog.md'
 SEEN = HERE / 'examples_seen.json'
-MOST = 100
-"""Rows read of every split."""
+MAX_EXAMPLES = 100
+"""Maximum number of examples read of a split."""
 
 
 def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
-  """Dataset -> what its builder offers, and what its prepared examples gave.
+  """Dataset -> versions of its builder, and counts of its prepared examples.
 
-  `name` is the pinned name, by which `merged` knows what is out of date; `versions`
-  are those that the installed TFDS can still build, the newest first;
-  `prepared` counts the examples of every TFDS split; `read` and `dropped` count the examples
-  looked at (dropped: without a label), each rendered in every template.
+  `name` is the pinned name, by which `merged` finds outdated entries; `versions` are
+  those that the installed TFDS can still build, the newest first; `prepared` counts the
+  examples of every TFDS split; `read` counts the examples read and rendered in every
+  template, and `dropped` those of them without a label.
   """
   seen = {}
   for dataset in registry.datasets('flan').values():
@@ -51,7 +51,7 @@ def look(data_dir: str | None) -> dict[str, dict[str, Any]]:
       if not dataset.num_examples(split, entry['prepared']):
         continue
       examples = raw_records.records(dataset, split, data_dir=data_dir)
-      for example_id, record in itertools.islice(examples, MOST):
+      for example_id, record in itertools.islice(examples, MAX_EXAMPLES):
         entry['read'] += 1
         try:
           example = dataset.read(record, example_id)
@@ -82,7 +82,7 @@ def _builder(dataset: Dataset) -> dict[str, Any]:
 
 
 def merged(old: dict[str, dict], new: dict[str, dict]) -> dict[str, dict]:
-  """What was seen now, and what was seen before of data that is not here now."""
+  """Returns the new entries, and the old ones of data that is not prepared now."""
   kept = {
     name: old[name]
     for name, entry in new.items()
@@ -95,14 +95,14 @@ def _answer(dataset: Dataset) -> str:
   if isinstance(dataset.answer, Label):
     return ' / '.join(dataset.answer.words)
   if isinstance(dataset.answer, Choice):
-    return "one of the row's options"
+    return "one of the example's options"
   ways = (f'{way.direction} by {len(way.evaluated_templates)} templates'
           for way in dataset.by_direction if way.direction)  # fmt: skip
   return 'text' + ''.join(f', {way}' for way in ways)
 
 
 def _splits(dataset: Dataset) -> dict[str, str]:
-  """Canonical split -> its slice and its examples, for a cell of the table."""
+  """Canonical split -> its slice and number of examples, for a cell of the table."""
   return {
     split: f'`{part}` {dataset.num_examples(split):,}'
     for split, part in dataset.slices.items()
@@ -110,13 +110,13 @@ def _splits(dataset: Dataset) -> dict[str, str]:
 
 
 def _metrics() -> dict[str, metric_lib.Metric]:
-  """The metrics that a dataset of the catalog is measured with, by name."""
+  """The metrics that the catalog uses, by name."""
   used = {dataset.metric for dataset in registry.datasets('flan').values()}
   return {name: metric for name, metric in metrics.METRICS.items() if name in used}
 
 
 def render(seen: dict[str, dict[str, Any]]) -> str:
-  """The page, from the declarations and from what `look` saw."""
+  """Renders the page from the declarations and the entries of `look`."""
   datasets = [
     {
       'declared': dataset,
@@ -138,7 +138,7 @@ def render(seen: dict[str, dict[str, Any]]) -> str:
     names=statements.CLUSTER_NAMES,
     metrics=_metrics(),
     datasets=datasets,
-    most=MOST,
+    max_examples=MAX_EXAMPLES,
     tfds=sorted({entry['tfds'] for entry in seen.values()}),
     prepared=sum('read' in entry for entry in seen.values()),
     read=sum(entry.get('read', 0) for entry in seen.values()),
@@ -152,7 +152,9 @@ def load() -> dict[str, dict[str, Any]]:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--look', action='store_true', help='read prepared examples anew')
+  parser.add_argument(
+    '--look', action='store_true', help='read prepared examples again'
+  )
   parser.add_argument('--data-dir', metavar='DIR')
   options = parser.parse_args()
   if options.look:

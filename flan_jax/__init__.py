@@ -6,5 +6,5 @@ __version__ = '0.1.0'
 
 _BESIDE = pathlib.Path(__file__).parents[1]
 if (_BESIDE / 'setup.py').is_file() and (_BESIDE / 'tasks').is_dir():
-  # A clone that is on the path itself: `tasks` and `mixtures` lie beside this folder.
+  # In a clone on the path, `tasks` and `mixtures` lie beside this folder.
   __path__.append(str(_BESIDE))

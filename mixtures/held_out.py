@@ -1,4 +1,4 @@
-"""Held-out splits: every cluster but one, and but those too near to it."""
+"""Held-out splits: every cluster but one and those related to it."""
 
 from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.registry import FAMILIES, Mixture, datasets
@@ -10,7 +10,7 @@ EXCLUDED_WITH = {
   'commonsense': ('reading_comp_commonsense',),
   'reading_comp_commonsense': ('reading_comprehension', 'commonsense'),
 }
-"""Held-out cluster -> clusters too near to it to train on (FLAN footnote 1)."""
+"""Held-out cluster -> related clusters that do not train (FLAN footnote 1)."""
 
 ALLOWED_OVERLAP = {
   'nli': (
@@ -57,12 +57,12 @@ ALLOWED_OVERLAP = {
     ('para_crawl_enes', 'ParaCrawl'),
   ),
 }
-"""Held-out cluster -> derivations that the paper's mixtures keep: (dataset that trains,
-what it shares with the held-out cluster). The guard warns of them and records them."""
+"""Held-out cluster -> overlap that the paper's mixtures keep: (dataset that trains,
+source shared with the held-out cluster). The leakage check reports it as a warning."""
 
 
 def trained(family: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
-  """Tasks of the reference's view (all of another world's) outside some clusters."""
+  """Datasets that the reference trains on, without those of some clusters."""
   return tuple(
     name
     for name, dataset in datasets(family).items()
@@ -71,14 +71,14 @@ def trained(family: str, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 def of_paper(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Those of `names` that are in the paper's view of 62 datasets."""
+  """Selects the names that are among the paper's 62 datasets."""
   return tuple(name for name in names if datasets('flan')[name].in_paper)
 
 
 def allowed_overlap(
   held_out: tuple[str, ...], names: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-  """Accepted derivations of the datasets that train, for some held-out clusters."""
+  """Allowed overlap of the training datasets with some held-out clusters."""
   pairs = [pair for cluster in held_out for pair in ALLOWED_OVERLAP.get(cluster, ())]
   return tuple(dict.fromkeys(pair for pair in pairs if pair[0] in names))
 
@@ -105,10 +105,10 @@ SPLITS = {
   for family in FAMILIES
   for cluster in CLUSTERS
 }
-"""(world, held-out cluster) -> its mixture."""
+"""(dataset family, held-out cluster) -> its mixture."""
 
 ALL = {
   family: Mixture(name=f'{family}_all', datasets=trained(family), family=family)
   for family in FAMILIES
 }
-"""World -> all its tasks: nothing is held out."""
+"""Dataset family -> the mixture of all its tasks: nothing is held out."""

@@ -1,12 +1,12 @@
-"""The paper's studies of how many clusters, datasets and templates it takes.
+"""The paper's studies of the number of clusters, datasets and templates.
 
-All hold out NLI, closed-book QA and commonsense, and leave out what is too near to
+All hold out NLI, closed-book QA and commonsense, and exclude the clusters related to
 them (FLAN section 4.1 and appendix B.1).
 """
 
 from flan_jax.mixtures.held_out import allowed_overlap
 
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.registry import Mixture, datasets
 
 HELD_OUT = ('nli', 'closed_book_qa', 'commonsense')
@@ -21,10 +21,10 @@ SEQUENCE = (
   'coreference',
   'conversational_qa',
 )
-"""What is added at each step, the largest first (FLAN figure 6)."""
+"""Clusters in the order in which they are added, largest first (FLAN figure 6)."""
 
 CONVERSATIONAL_QA = ('coqa', 'quac')
-"""The study's seventh cluster; the paper's figure 3 has both under miscellaneous."""
+"""The study's seventh cluster; in FLAN figure 3 both are in miscellaneous."""
 
 DATASETS_PER_CLUSTER = (1, 2, 3, 4)
 TEMPLATES_PER_DATASET = (1, 2, 4, 7, 10)
@@ -49,14 +49,14 @@ def study(
   note: str,
   templates: int | None = None,
 ) -> Mixture:
-  """A mixture of the tasks of `parts`, with what these studies hold out."""
+  """A mixture of the tasks of `parts`, with the held-out clusters of these studies."""
   names = tuple(task for part in parts for task in part)
   return Mixture(
     name=name,
     datasets=names,
     held_out=HELD_OUT,
     excluded=EXCLUDED,
-    style=Style(templates=templates),
+    style=PromptStyle(templates=templates),
     allowed_overlap=allowed_overlap(HELD_OUT, names),
     note=note,
   )

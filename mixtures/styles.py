@@ -1,20 +1,20 @@
-"""The same mixtures in other words: few-shot, and the ablation of instructions."""
+"""The same mixtures in other prompt styles: few-shot, ablation of instructions."""
 
 import dataclasses
 
 from flan_jax.mixtures.held_out import ALL, SPLITS
 
-from flan_jax.catalog.prompt_style import MAX_FEWSHOT, Style
+from flan_jax.catalog.prompt_style import MAX_FEWSHOT, PromptStyle
 
 NUM_FEWSHOT = (1, 2, 3, 5, 10, MAX_FEWSHOT)
-"""Exemplars before every prompt (FLAN section 4.4); the last is as many as fit."""
+"""Numbers of exemplars in a prompt (FLAN section 4.4); the last is the maximum."""
 
 ARMS = {
-  'instructions': 'the arm that FLAN itself is: all templates',
-  'no_template': 'inputs and outputs, and nothing that says what is asked',
+  'instructions': 'FLAN itself: all templates',
+  'no_template': 'inputs and outputs without instructions',
   'dataset_name': 'inputs after the name of the dataset, and outputs',
 }
-"""Arm of the ablation of instructions (FLAN section 4.3) -> what it is."""
+"""Arm of the ablation of instructions (FLAN section 4.3) -> its description."""
 
 MIXTURES = (
   *(
@@ -25,16 +25,16 @@ MIXTURES = (
       note=f'up to {style.num_fewshot} exemplars before each prompt (FLAN section 4.4)',
     )
     for mixture in (*ALL.values(), *SPLITS.values())
-    for style in (Style(num_fewshot=num_fewshot) for num_fewshot in NUM_FEWSHOT)
+    for style in (PromptStyle(num_fewshot=num_fewshot) for num_fewshot in NUM_FEWSHOT)
   ),
   *(
     dataclasses.replace(
       mixture,
       name=f'{mixture.name}_{arm}',
-      style=Style(prompt_style=arm),
-      note=f'{what} (FLAN section 4.3)',
+      style=PromptStyle(prompt_style=arm),
+      note=f'{description} (FLAN section 4.3)',
     )
     for mixture in SPLITS.values()
-    for arm, what in ARMS.items()
+    for arm, description in ARMS.items()
   ),
 )

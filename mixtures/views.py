@@ -1,6 +1,6 @@
-"""The paper's view: its 62 datasets, and one maximum rate for what it counts as one.
+"""The paper's view: its 62 datasets, each with one maximum rate.
 
-Several tasks are one dataset of the paper in four cases: ANLI, MNLI, ARC and SQuAD.
+Four datasets of the paper are several tasks here: ANLI, MNLI, ARC and SQuAD.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Closed-book question answering: nothing to go by but what the model knows."""
+"""Closed-book question answering: the prompt holds no text with the answer."""
 
 from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
@@ -146,7 +146,7 @@ DATASETS = (
     templates=_NATURAL_QUESTIONS_TEMPLATES,
     license='CC BY-SA 3.0',
     citation='Kwiatkowski et al. 2019, "Natural Questions", TACL; open version by Lee et al. 2019',
-    note='questions are queries in lower case without a question mark; every answer of the list counts as right, the first is trained on',
+    note='questions are queries in lower case without a question mark; every answer of the list counts as right; the first is the target',
   ),
   Dataset(
     name='trivia_qa',
@@ -158,7 +158,7 @@ DATASETS = (
     test='validation',
     sizes={'train': 138384, 'validation': 18669},
     fields={
-      # Some questions carry the quoting of a CSV file: "Who wrote ""Emma""?"
+      # Some questions keep the quotes of a CSV file: "Who wrote ""Emma""?"
       'question': Field('question', prose, question_mark, capitalized),
       'answer': Field('', spelled('answer/value', among='answer/aliases')),
     },
@@ -168,6 +168,6 @@ DATASETS = (
     templates=_TRIVIA_QA_TEMPLATES,
     license='Apache-2.0',
     citation='Joshi et al. 2017, "TriviaQA", ACL',
-    note='trained on the answer as it is written (a quarter is in capitals, and mended), where the reference code has a normalized form, "gray s inn" for "Gray\'s Inn": the metric normalizes both sides. Contexts are not used',
+    note='the target is the answer as written (the quarter in capitals is mended); the reference code trains on a normalized form, "gray s inn" for "Gray\'s Inn": the metric normalizes both sides. Contexts are not used',
   ),
 )

@@ -18,11 +18,11 @@ _TAGS = drop(r'\[\w+\]')
 """WikiHow's structure in HellaSwag: [header], [title], [step], [substeps]."""
 
 _APART = drop(r'^[\s,.;:]+')
-"""What joins an ending to its context, and does not begin a text of its own."""
+"""Punctuation that joins an ending to its context; dropped if it stands alone."""
 
 
 def _right_ending(record: Record) -> str:
-  """The right ending of HellaSwag; '' where the record has no label."""
+  """The right ending of HellaSwag; '' without a label."""
   label = int(record['label'])
   return '' if label < 0 else str(record['endings'][label])
 

@@ -1,4 +1,4 @@
-"""Miscellaneous: conversations, word senses, algebra, grammar, question types, text repair."""
+"""Miscellaneous: conversations, word senses, algebra, grammar, text repair."""
 
 from flan_jax.catalog.answers import Label, Text
 from flan_jax.catalog.dataset import Dataset
@@ -22,11 +22,11 @@ from flan_jax.catalog.template import Template
 
 _MARKS = r'[.,;:!?"\'()\[\]{}…“”„‘’«»]'
 _PUNCTUATION = drop(rf'(?<!\d){_MARKS}|{_MARKS}(?!\d)|(?<=\s)[-–—](?=\s)')
-"""Punctuation, but not within a number: nobody could put the point of 1.5 back."""
+"""Drops punctuation, but not within a number: the point of 1.5 is unpredictable."""
 
 _UNANSWERABLE = replace('CANNOTANSWER', 'unanswerable')
 _OPEN_END = drop(r'[\s,;]+$')
-"""A span of QuAC may end in the comma that follows it."""
+"""Drops the comma that a span of QuAC may end with."""
 
 DATASETS = (
   Dataset(
@@ -52,7 +52,7 @@ DATASETS = (
       field='story', start='answers/answer_start', stop='answers/answer_end'
     ),
     metric='f1',
-    reference_metric='the same, of the whole list at once; the paper of CoQA takes F1 question by question',
+    reference_metric='the same, over the whole list of answers; the CoQA paper computes F1 for each question',
     license='mixed, by source of the passage',
     citation='Reddy, Chen and Manning 2019, "CoQA: A Conversational Question Answering Challenge", TACL',
     note='A whole conversation is one example: numbered questions, numbered answers. TFDS calls the official development set `test`.',
@@ -321,7 +321,7 @@ DATASETS = (
     cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
-    reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
+    reference_metric='word edit distance of lower-cased text: not a percentage, and blind to capitals',
     license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='The English side alone; a line without punctuation is dropped and counted.',
@@ -421,7 +421,7 @@ DATASETS = (
     cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
-    reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
+    reference_metric='word edit distance of lower-cased text: not a percentage, and blind to capitals',
     license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone; a line without capitals is dropped and counted.',
@@ -472,7 +472,7 @@ DATASETS = (
     cleaning=verbatim,
     answer=Text('{text}'),
     metric='edit_distance',
-    reference_metric='edit distance in words of lower-cased text: no percentage, and blind to capitals',
+    reference_metric='word edit distance of lower-cased text: not a percentage, and blind to capitals',
     license='CC0-1.0',
     citation='Bañón et al. 2020, "ParaCrawl: Web-Scale Acquisition of Parallel Corpora", ACL',
     note='In the reference only, not in the paper. The English side alone.',

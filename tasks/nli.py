@@ -1,8 +1,8 @@
 """Natural language inference.
 
-"No" means two things in this cluster, and the questions are worded to suit. Of three
-labels it says that the hypothesis is false, so templates ask whether the hypothesis
-is *true*; of two labels it says that the text does not settle the hypothesis, so
+"No" means two things in this cluster, and the questions fit its meaning. Among three
+labels "no" means that the hypothesis is false, so templates ask whether the hypothesis
+is *true*; among two labels it means that the text does not settle the hypothesis, so
 templates ask whether the text *establishes* it.
 """
 
@@ -64,7 +64,7 @@ _STATEMENT = (
   full_stop,
   substitute(r'(?<=\w)(["\'’”]+)$', r'\1.'),
 )
-"""A sentence that ends as one: not with a comma, and with a stop after a quotation."""
+"""Ends a sentence with a full stop: not with a comma, and also after a quotation."""
 
 _PREMISE_AND_HYPOTHESIS = {
   'premise': Field('premise', prose, capitalized),
@@ -177,7 +177,7 @@ _MNLI = {
   'templates': _MNLI_TEMPLATES,
   'license': 'OANC, CC BY-SA 3.0 and CC BY 3.0, by genre',
   'citation': 'Williams et al. 2018, "A Broad-Coverage Challenge Corpus for Sentence Understanding through Inference", NAACL',
-  'note': 'matched and mismatched share their training rows',
+  'note': 'matched and mismatched share their training examples',
 }
 
 _QNLI_TEMPLATES = (
@@ -438,7 +438,7 @@ DATASETS = (
     templates=_RTE_TEMPLATES,
     license='research use (SuperGLUE)',
     citation='Dagan, Glickman and Magnini 2005, "The PASCAL Recognising Textual Entailment Challenge", and RTE-2, RTE-3, RTE-5',
-    note='"no" is "does not follow": false or merely not said',
+    note='"no" means "does not follow": false, or not mentioned',
   ),
   Dataset(
     name='snli',

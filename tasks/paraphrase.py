@@ -176,10 +176,10 @@ DATASETS = (
     cleaning=prose,
     answer=Label('label', ('0', '1', '2', '3', '4', '5'), round, measured=True),
     metric='pearson',
-    reference_metric='the same two correlations, with the score rounded as it is trained on',
+    reference_metric='the same two correlations, with the rounded score',
     license='CC BY-SA 4.0',
     citation='Cer et al. 2017, "SemEval-2017 Task 1: Semantic Textual Similarity", SemEval; Wang et al. 2019, "GLUE", ICLR',
-    note='The score, 0 to 5, is rounded to the nearest whole number to be trained on (halves to the even one), and measured as it is.',
+    note='The score, 0 to 5, is rounded to the nearest integer for training (halves to the even one), and measured unrounded.',
     templates=(
       Template(
         'How near do these two come to each other in what they say? Mark them from 0 (nothing shared) to 5 (equivalent).\n\n{sentence1}\n{sentence2}\n\n{OPTIONS}'

@@ -1,4 +1,4 @@
-"""Reading comprehension with commonsense: the text does not say it outright."""
+"""Reading comprehension with commonsense: the text only implies the answer."""
 
 from flan_jax.catalog.answers import Choice
 from flan_jax.catalog.dataset import Dataset
@@ -110,7 +110,7 @@ DATASETS = (
     templates=_COSMOS_QA_TEMPLATES,
     license='CC BY 4.0',
     citation='Huang et al. 2019, "Cosmos QA", EMNLP',
-    note='the text is tokenized in the source; it is joined up here, but for hyphens, which may be dashes',
+    note='the source text is tokenized; it is joined here, except for hyphens, which may be dashes',
   ),
   Dataset(
     name='record',
@@ -135,6 +135,6 @@ DATASETS = (
     templates=_RECORD_TEMPLATES,
     license='CNN and Daily Mail text: research use (SuperGLUE)',
     citation='Zhang et al. 2018, "ReCoRD"; arXiv:1810.12885',
-    note='as many options as the passage has entities, each with the rest of the sentence; several may be right. The highlights at the end of an article are lines of the passage: some answers stand nowhere else',
+    note='as many options as the passage has entities, each with the rest of the sentence; several may be right. The highlights at the end of an article are lines of the passage: some answers appear nowhere else',
   ),
 )

@@ -1,8 +1,8 @@
-"""Reading comprehension: the answer stands in, or follows from, a text that is given.
+"""Reading comprehension: the answer is in, or follows from, a given text.
 
-A text that answers a question with its own words is cut around them, by tokens, where
-a prompt is too long. Where nobody says which words those are (BoolQ, MultiRC), texts of
-more than 600 words are cut after a sentence.
+If a prompt is too long, its text is cut by tokens around the words of the answer. If
+the dataset does not mark those words (BoolQ, MultiRC), texts of more than 600 words are
+cut after a sentence.
 """
 
 from urllib.parse import unquote
@@ -25,7 +25,7 @@ from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 
 _NO_FACT = 'The laws of nature are the same at all times and in all places.'
-"""Stands for the fact of OpenBookQA in copies that lack it: true, and no hint."""
+"""Replaces the fact of OpenBookQA in copies that lack it: true, but not a hint."""
 
 _QUESTION = Field('question', prose, question_mark, capitalized)
 
@@ -299,11 +299,11 @@ DATASETS = (
     evidence=Evidence(field='passage'),
     metric='drop_f1',
     reference_metric="exact match and F1 in SQuAD's form (1.5 is 15), against one annotation",
-    differs="F1 of DROP's own script, where FLAN's code has SQuAD's",
+    differs="F1 of DROP's own script; FLAN's code uses SQuAD's",
     templates=_DROP_TEMPLATES,
     license='CC BY-SA 4.0',
     citation='Dua et al. 2019, "DROP: Discrete Reasoning Over Paragraphs", NAACL',
-    note='the further annotations count as right too, as in the DROP paper; dates are written out (7 November 1917); of an answer of several spans TFDS keeps the first, and of a date without a day nothing',
+    note='all annotations count as right, as in the DROP paper; dates are written out (7 November 1917); TFDS keeps only the first span of an answer of several, and nothing of a date without a day',
   ),
   Dataset(
     name='multirc',

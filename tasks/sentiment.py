@@ -11,7 +11,7 @@ from flan_jax.catalog.template import Template
 _WORDS = ('negative', 'positive')
 
 _YELP = (replace('\\n', '\n'), unescaped, drop(r'\\\s?(?=")'), prose)
-"""What the file of Yelp's reviews escapes, as it was written."""
+"""Undoes the escapes in the file of Yelp's reviews."""
 
 DATASETS = (
   Dataset(

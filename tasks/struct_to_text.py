@@ -72,7 +72,7 @@ DART = Dataset(
   test='validation',
   sizes={'train': 62_659, 'validation': 2_768},
   fields={
-    # TFDS joins subject, relation and value with blanks; where one ends is not said.
+    # TFDS joins subject, relation and value with blanks and no separator.
     'facts': Field(
       'tripleset',
       join('\n'),

@@ -1,9 +1,9 @@
-"""Summarization: news, mail, chats, reviews, debates and how-to guides, made short.
+"""Summarization: news, mail, chats, reviews, debates and how-to guides.
 
-Documents are cut to whole sentences of about 600 words: with its template such a
-prompt fits the 1024 input tokens, and an instruction that stands last is not lost.
-Where a document is asked for (turned around) the target is its opening, not all of it:
-whole sentences, so that what is learned to be written has an end.
+Documents are cut to whole sentences of about 600 words: with its template such a prompt
+fits the 1024 input tokens, and an instruction at its end is not lost. Inverted
+templates ask for the opening of a document: whole sentences, so that targets are
+complete.
 """
 
 from flan_jax.catalog.answers import Label, Text
@@ -26,13 +26,13 @@ from flan_jax.catalog.prose import prose
 from flan_jax.catalog.template import Template
 
 WORDS = 600
-"""Most words of a document that a prompt holds."""
+"""Maximum number of words of a document in a prompt."""
 
 _MAIL = (quoted_printable, drop(r'\s*<mailto:[^>]*>'), drop(r'\bmailto:'), prose)
-"""What the transport of mail and its programs left in a body."""
+"""Removes traces of mail transport and mail programs from a body."""
 
 _SUBJECT = drop(r'(?s)\s{10,}.*\Z|\s*\[(?=[a-z]*[b-df-hj-np-tv-xz]{4})[a-z]+\]\s*\Z')
-"""The number or mark by which a mass mailing gets through a filter: ` [uclck]`."""
+"""Drops the number or mark by which a mass mailing evades a filter: ` [uclck]`."""
 
 AESLC = Dataset(
   name='aeslc',
@@ -89,7 +89,8 @@ AESLC = Dataset(
   citation='Zhang and Tetreault 2019, "This Email Could Save Your Life: Introducing the Task of Email Subject Line Generation", ACL',
 )
 
-# `LONDON, England (CNN) -- `, `Hong Kong (CNN)`, and the Daily Mail's `By. Name. PUBLISHED: ...`.
+# `LONDON, England (CNN) -- `, `Hong Kong (CNN)`, and the Daily Mail's
+# `By. Name. PUBLISHED: ...`.
 DATELINE = (
   r"^(?:[A-Z][A-Z .'-]+(?:, [A-Z][\w. ]+)? )?(?:\([\w. ]+\) )?-- |^(?:[A-Z][\w.,' -]{0,40} )?\(CNN\) ?(?:-- )?"
   r'|^By ?\. .{1,120}?PUBLISHED: ?\. .{1,60}?\d{4} ?\. '
@@ -211,7 +212,7 @@ GIGAWORD = Dataset(
   ),
 )
 
-# What the Internet Archive shows before a page it kept.
+# Notice of the Internet Archive before an archived page.
 ARCHIVE = r'Starting in 1996, Alexa Internet[^|]*?embargo period\.'
 
 MULTI_NEWS = Dataset(
@@ -394,7 +395,7 @@ SAMSUM = Dataset(
   citation='Gliwa et al. 2019, "SAMSum Corpus", Workshop on New Frontiers in Summarization; arXiv:1911.12237',
 )
 
-# What stands in the place of a video; copies other than TFDS 1.1.0 have it.
+# Placeholder for a video; copies other than TFDS 1.1.0 have it.
 PLAYER = r'Media playback is (?:un|not )supported on (?:your|this) device\n?'
 
 XSUM = Dataset(

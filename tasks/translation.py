@@ -1,6 +1,6 @@
-"""Translation: seven templates into English and three out of it, measured apart.
+"""Translation: seven templates into English and three out of it, evaluated separately.
 
-The pairs of one corpus share a list; the name of the language is put in for LANGUAGE.
+The language pairs of a corpus share its templates; LANGUAGE stands for the language.
 """
 
 from flan_jax.catalog.answers import Text
@@ -23,7 +23,7 @@ WMT_OUT = (
   'The English original reads: {english}\n\nNow the same thing as a native speaker of LANGUAGE would write it:',
 )
 
-# Text of web sites (ParaCrawl), much of it menus, captions and fragments.
+# Web text (ParaCrawl), much of it menus, captions and fragments.
 PARA_CRAWL_IN = (
   'The following was lifted from a LANGUAGE website. Render it in English.\n\n{foreign}',
   '{foreign}\n\nThe site offers this in LANGUAGE alone. What would an English edition say?',
@@ -80,14 +80,15 @@ PAPER_ONLY = (
   'para_crawl_enes.'
 )
 
-# Name, name in the paper's view of 62, code of the language, examples of train, note.
+# Name, name among the paper's 62, language code, training examples, note.
 PARA_CRAWL_PAIRS = (
   ('para_crawl_enes', 'ParaCrawl EN/ES', 'es', 21_987_267, ''),
   ('para_crawl_ende', '', 'de', 16_264_448, PAPER_ONLY),
   ('para_crawl_enfr', '', 'fr', 31_374_161, PAPER_ONLY),
 )
 
-# Name, name in the paper's view, TFDS builder, code of the language, examples of train, validation and test.
+# Name, name among the paper's 62, TFDS builder, language code, examples of train,
+# validation and test.
 WMT_PAIRS = (
   ('wmt14_enfr', 'WMT14 EN/FR', 'wmt14_translate', 'fr', 40_836_715, 3_000, 3_003),
   (

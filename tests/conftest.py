@@ -1,6 +1,6 @@
-"""Eight simulated CPU devices for every test, and processes of runs beside it.
+"""Fixtures: eight simulated CPU devices, and runs in processes of their own.
 
-Commands run alone, or as several hosts: processes that talk over gloo.
+A command runs in one process or in several, which communicate over gloo.
 """
 
 import json
@@ -14,8 +14,8 @@ import time
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # none in the user's home
-# The programs of tests are small: compiling them well takes longer than running them.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # not the user's cache
+# Test programs are small: optimizing them takes longer than running them.
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),
   '--xla_force_host_platform_device_count=8',
@@ -30,20 +30,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests sha
 
 pytest_plugins = ['run_log', 'tiny_datasets', 'tiny_model']
 
-# The same cases on every machine, however slow it is.
+# The same cases on every machine, even a slow one.
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True)
 hypothesis.settings.load_profile('tests')
 
 
 def pytest_addoption(parser):
   parser.addoption(
-    '--update-golden', action='store_true', help='write the golden files anew'
+    '--update-golden', action='store_true', help='rewrite the golden files'
   )
 
 
 @pytest.fixture(autouse=True)
 def no_terminal(monkeypatch):
-  """Tables are as wide as they need, whatever the width of who runs the tests."""
+  """Makes tables as wide as they need, independent of the terminal."""
   monkeypatch.delenv('COLUMNS', raising=False)
 
 
@@ -54,7 +54,7 @@ def update_golden(request) -> bool:
 
 @pytest.fixture(scope='session')
 def kinds(tmp_path_factory):
-  """kind -> a small tokenizer of that kind."""
+  """Kind -> a small tokenizer of that kind."""
   import small_tokenizers
 
   return {
@@ -68,10 +68,10 @@ EXAMPLES = pathlib.Path(__file__).parent / 'examples'
 
 @pytest.fixture
 def own_examples():
-  """Dataset -> its two examples of our own writing, in the shape of its records.
+  """Returns a function: dataset -> its two handwritten examples.
 
-  They stand in `examples/<builder>/<config>/<split>.jsonl`, the layout that
-  `flan fetch --from` takes; datasets of one TFDS name share them.
+  They are in `examples/<builder>/<config>/<split>.jsonl`, the layout of
+  `flan fetch --from`; datasets with the same TFDS name share them.
   """
 
   def read(dataset):
@@ -107,7 +107,7 @@ MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
 
 @pytest.fixture(scope='module')
 def compiled_once(tmp_path_factory):
-  """The same programs in every test and process: compiled once, then read."""
+  """Shares a compilation cache between the tests of a module and their processes."""
   import jax
 
   names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
@@ -123,7 +123,7 @@ def compiled_once(tmp_path_factory):
   os.environ['JAX_COMPILATION_CACHE_DIR'] = ''
 
 
-class Host:
+class Process:
   """One process of a run."""
 
   def __init__(self, verb, out, flags, *, where='', devices=4, before='pass', cwd=None):
@@ -132,19 +132,19 @@ class Host:
     Args:
       verb: `train` or `eval`.
       out: MODEL_DIR or OUTPUT_DIR.
-      flags: of gin.
-      where: for --multihost; '' for a run that is alone.
-      devices: simulated.
-      before: a line of Python that runs before.
-      cwd: where it runs.
+      flags: gin bindings, NAME=VALUE.
+      where: value of --multihost; '' for a run of one process.
+      devices: number of simulated devices.
+      before: line of Python to run first.
+      cwd: working directory.
     """
     command = [sys.executable, '-c', f'{before}\n{MAIN}', verb]
     command += [f'--multihost={where}'] if where else []
     command += [f'--gin_file={ROOT / file}' for file in FILES[verb]]
     command += [f'--gin.{flag}' for flag in flags]
     out.parent.mkdir(parents=True, exist_ok=True)
-    self._said = out.parent / f'{out.name}-{where.rpartition(",")[2] or 0}.said'
-    with self._said.open('w') as file:
+    self._stderr = out.parent / f'{out.name}-{where.rpartition(",")[2] or 0}.stderr'
+    with self._stderr.open('w') as file:
       self.process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -159,18 +159,18 @@ class Host:
       )
 
   @property
-  def said(self) -> str:
-    return self._said.read_text()
+  def stderr(self) -> str:
+    return self._stderr.read_text()
 
   def end(self, timeout: float = 1_200) -> int:
     return self.process.wait(timeout)
 
 
 class Runs:
-  """Starts runs; none of their processes outlives the test."""
+  """Starts runs, and kills their processes at the end of the test."""
 
   def __init__(self):
-    self._made: list[Host] = []
+    self._started: list[Process] = []
 
   def flags(self, out: pathlib.Path, *, verb='train', **settings) -> list[str]:
     values = {'MODEL_DIR': out, **SMALL} if verb == 'train' else {'OUTPUT_DIR': out}
@@ -178,43 +178,44 @@ class Runs:
 
   def start(
     self, out, *, count: int = 1, apart=None, verb='train', **settings
-  ) -> list[Host]:
-    """Starts `count` hosts.
+  ) -> list[Process]:
+    """Starts `count` processes.
 
     Args:
       out: MODEL_DIR or OUTPUT_DIR.
-      count: of hosts.
-      apart: host -> arguments of Host that it alone has; `settings` are added to its.
-      verb: of the command.
-      settings: of all.
+      count: number of processes.
+      apart: process index -> arguments of Process for it alone; its `settings` are
+        added to those of all.
+      verb: `train` or `eval`.
+      settings: gin bindings of all processes.
     """
     with socket.socket() as free:
       free.bind(('localhost', 0))
       port = free.getsockname()[1]
-    hosts = []
+    processes = []
     for i in range(count):
       more = dict((apart or {}).get(i, {}))
       flags = self.flags(out, verb=verb, **{**settings, **more.pop('settings', {})})
       where = f'localhost:{port},{count},{i}' if count > 1 else ''
-      hosts.append(Host(verb, out, flags, where=where, **more))
-      self._made.append(hosts[-1])
-    return hosts
+      processes.append(Process(verb, out, flags, where=where, **more))
+      self._started.append(processes[-1])
+    return processes
 
-  def wait(self, among: list[Host], ready) -> bool:
-    """Until `ready()`; False where all of them have ended before."""
+  def wait(self, processes: list[Process], ready) -> bool:
+    """Waits until `ready()`; returns False if all processes ended before."""
     deadline = time.monotonic() + 1_200
     while not ready():
-      assert time.monotonic() < deadline, among[0].said
-      if all(host.process.poll() is not None for host in among):
+      assert time.monotonic() < deadline, processes[0].stderr
+      if all(one.process.poll() is not None for one in processes):
         return False
       time.sleep(0.002)
     return True
 
   def end(self) -> None:
-    for host in self._made:
-      if host.process.poll() is None:
-        host.process.kill()
-        host.process.wait()
+    for one in self._started:
+      if one.process.poll() is None:
+        one.process.kill()
+        one.process.wait()
 
 
 @pytest.fixture

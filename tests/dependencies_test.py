@@ -1,4 +1,4 @@
-"""Dependencies: imports are declared, what is declared is used, and the pins agree."""
+"""Dependencies: imports are declared, declarations are used, and the pins agree."""
 
 import ast
 import importlib.metadata
@@ -27,12 +27,14 @@ PERMITTED = {
   'flan_jax/seqio_tasks.py': frozenset({'data'}),
   **{f'{folder}/': ANY for folder in AROUND},
 }
-"""Place in the repository -> the extras that its imports may need. Every other module
-needs the base install only."""
+"""Path in the repository -> extras that its imports may need.
+
+Any other module needs the base install only.
+"""
 
 NOT_IMPORTED = {
   'codespell': 'a command of `make lint`',
-  'filelock': "JAX's compilation cache evicts programs only where it is installed",
+  'filelock': "JAX's compilation cache needs it to evict programs",
   'gcsfs': 'fsspec loads it for gs:// paths',
   'importlib-resources': 'tensorflow-datasets imports it and does not declare it',
   'libtpu': 'JAX loads it as the plugin for TPUs',
@@ -45,18 +47,20 @@ NOT_IMPORTED = {
 """Declared distributions that the library (for `test`: anything) does not import."""
 
 UNPINNED = re.compile(r'nvidia-.*|cuda-.*|triton|pip|flan-jax')
-"""Left to those that need them: torch and jax[cuda13] ask for their own CUDA libraries,
-and pip is the environment's."""
+"""Unpinned distributions.
+
+torch and jax[cuda13] require their own CUDA libraries; pip belongs to the environment.
+"""
 
 GROUPS = (
   ('data', 'hf', 'gs', 'beam', 'torch', 'smollm2', 'test', 'dev', 'bench', 'tpu'),
   ('gpu',),
 )
-"""Extras that are resolved together: if all of them have one solution, each has."""
+"""Extras resolved together: if all have a common solution, each has one."""
 
 
 # -------------------------------------------------------------------------------------
-# What is declared
+# Declarations
 # -------------------------------------------------------------------------------------
 
 
@@ -64,7 +68,7 @@ GROUPS = (
 def declared(tmp_path_factory) -> dict[str, list[Requirement]]:
   """Extra -> its requirements, '' for the base, from the metadata that setup.py builds.
 
-  Beside them stands `t5x`: requirements-t5x.txt, which no extra can hold.
+  `t5x` is requirements-t5x.txt, which cannot be an extra.
   """
   out = tmp_path_factory.mktemp('metadata')
   subprocess.run(
@@ -93,11 +97,11 @@ def names(requirements) -> set[str]:
 
 
 # -------------------------------------------------------------------------------------
-# What is imported
+# Imports
 # -------------------------------------------------------------------------------------
 
 LOADERS = {'importorskip', 'import_module', 'find_spec'}
-"""Functions that are given an import's name as text."""
+"""Functions that take the name of an import as text."""
 
 
 def imports(text: str) -> set[str]:
@@ -118,7 +122,7 @@ def imports(text: str) -> set[str]:
 
 @pytest.fixture(scope='module')
 def used() -> dict[str, set[str]]:
-  """Module, by its place in the repository -> third-party packages that it imports."""
+  """Path of a module in the repository -> third-party packages that it imports."""
   found = {}
   for folder in (*LIBRARY, *AROUND):
     modules = sorted((ROOT / folder).rglob('*.py'))
@@ -134,7 +138,10 @@ def used() -> dict[str, set[str]]:
 
 @pytest.fixture(scope='module')
 def providers():
-  """Package -> distributions that may provide it; of one not installed, its name."""
+  """Returns a function: package -> distributions that may provide it.
+
+  If the package is not installed, its own name.
+  """
   installed = importlib.metadata.packages_distributions()
 
   def find(package: str) -> set[str]:
@@ -143,7 +150,7 @@ def providers():
   return find
 
 
-def test_imports_are_found_wherever_they_stand():
+def test_imports_inside_functions_are_found():
   text = 'import a.b\ndef f():\n  from c.d import e\n  importorskip("g.h")'
   assert imports(text) == {'a', 'c', 'g'}
 
@@ -165,7 +172,7 @@ def test_every_import_is_declared_where_its_module_may_need_it(
 
 
 def test_everything_declared_is_imported_or_has_its_reason(declared, used, providers):
-  """By the library; `test`, `dev` and `bench` are also for the folders around it."""
+  """By the library; `test`, `dev` and `bench` also by the folders around it."""
 
   def provided(*folders: str) -> set[str]:
     start = tuple(f'{folder}/' for folder in folders)
@@ -211,7 +218,7 @@ def test_every_direct_requirement_has_a_pin_in_its_range(declared, pins):
 
 
 def allows(requirement: Requirement, pins, *, absent: bool = True) -> bool:
-  """Whether the pin is in the requirement's range; `absent`, where there is no pin."""
+  """Tells if the pin is in the requirement's range; returns `absent` without a pin."""
   pin = pins.get(canonicalize_name(requirement.name))
   return absent if pin is None else requirement.specifier.contains(pin)
 
@@ -224,7 +231,7 @@ def installed_at_pins(pins) -> Iterator[importlib.metadata.Distribution]:
 
 
 def test_installed_pins_agree_with_one_another(pins):
-  """Whatever is installed at its pin allows the pins of what it requires."""
+  """A distribution installed at its pin allows the pins of its requirements."""
   wrong = []
   for found in installed_at_pins(pins):
     for line in found.requires or []:
@@ -237,7 +244,7 @@ def test_installed_pins_agree_with_one_another(pins):
 
 
 def test_the_protobuf_pin_runs_the_code_that_was_generated_for_it(pins):
-  """No resolver sees this: generated code refuses a runtime older than its compiler."""
+  """Generated code refuses a runtime older than its compiler; resolvers miss this."""
   made = re.compile(r'ValidateProtobufRuntimeVersion\(\s*[\w.]+,\s*(\d+),\s*(\d+)')
   newer = set()
   for found in installed_at_pins(pins):
@@ -269,7 +276,7 @@ def index() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('group', GROUPS, ids=','.join)
 def test_extras_resolve_under_the_pins(group, index, pins, tmp_path):
-  """As into an empty environment; what they bring along is pinned too."""
+  """As in an empty environment; their own requirements are pinned too."""
   report = tmp_path / 'report.json'
   done = subprocess.run(
     [

@@ -1,4 +1,4 @@
-"""The committed pages say what the declarations say."""
+"""The committed pages agree with the declarations."""
 
 import importlib.util
 import pathlib

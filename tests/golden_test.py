@@ -1,6 +1,6 @@
 """Golden files: a change of any default or any prompt shows in review.
 
-`make golden` writes them anew; read the diff before you commit it.
+`make golden` rewrites them; read the diff before you commit it.
 """
 
 import pathlib
@@ -33,34 +33,34 @@ def test_the_resolved_config_of_every_run(run, update_golden):
 
 
 @pytest.mark.parametrize('name', registry.datasets('microworld'))
-def test_the_prompts_of_a_generated_row_in_every_template(name, update_golden):
+def test_the_prompts_of_a_generated_example_in_every_template(name, update_golden):
   dataset = registry.get(name, family='microworld')
-  row = dataset.read(records.record(name, 'train', 1), 'train-1')
+  example = dataset.read(records.record(name, 'train', 1), 'train-1')
   parts = []
   for index in range(len(dataset.templates)):
-    prompt = prompt_lib.render(dataset, index, row)
+    prompt = prompt_lib.render(dataset, index, example)
     parts.append(f'--- {index}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   compare(HERE / 'prompts' / f'{name}.txt', ''.join(parts), update=update_golden)
 
 
 @pytest.mark.parametrize('name', registry.datasets('flan'))
-def test_the_prompts_of_two_rows_of_our_own_in_every_template(
+def test_the_prompts_of_two_handwritten_examples_in_every_template(
   name, own_examples, update_golden
 ):
-  """Every template once, the rows taking turns."""
+  """Every template once, with the two examples in turn."""
   dataset = registry.get(name)
-  rows = own_examples(dataset)
+  examples = own_examples(dataset)
   parts = []
   for index, template in enumerate(dataset.templates):
-    row = rows[index % len(rows)]
-    prompt = prompt_lib.render(dataset, index, row)
+    example = examples[index % len(examples)]
+    prompt = prompt_lib.render(dataset, index, example)
     kind = f', {template.kind}' if template.kind else ''
-    heading = f'--- template {index}{kind}, row {row.example_id}'
+    heading = f'--- template {index}{kind}, row {example.example_id}'
     parts.append(f'{heading}\n{prompt.inputs}\n>>>\n{prompt.targets}\n')
   text = '\n'.join(parts)
   compare(HERE / 'prompts' / f'{name}.txt', text, update=update_golden)
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for world in registry.FAMILIES for name in registry.datasets(world)}
+  names = {name for family in registry.FAMILIES for name in registry.datasets(family)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

@@ -1,4 +1,4 @@
-"""Models that answer by a rule, and the little datasets they are asked about."""
+"""Models that answer by a rule, and small datasets to evaluate them on."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ WRITTEN = dataclasses.replace(
 
 
 def examples(dataset, count):
-  """(dataset name, split) -> examples that alternate between the labels."""
+  """Returns a reader: (dataset name, split) -> examples with alternating labels."""
 
   def read(name, split):
     assert name == dataset.name

@@ -1,10 +1,10 @@
-"""Populations whose truth is known, and how often the intervals of evaluations cover it.
+"""Populations with known true scores, and the coverage of intervals over them.
 
   python tests/populations.py   # the table of docs/evaluation.md; five minutes
 
-A population says how likely an example has k of T templates right. Intervals look at the
-values of the examples alone, so that an evaluation of n examples is one draw of how
-many have which value, and 4,000 evaluations cost milliseconds.
+A population is the distribution of the number of right templates of an example.
+Intervals depend only on the values of the examples, so an evaluation of n examples is
+one multinomial draw, and 4,000 evaluations take milliseconds.
 """
 
 import dataclasses
@@ -29,19 +29,19 @@ PAIRS = (
 """Rates of the two models."""
 
 SOME_PAIRS = ((0.97, 0.97), (0.97, 0.95), (0.999, 0.97), (0.75, 0.5), (0.05, 0.03))
-"""Those that every run of the tests looks at under ten templates."""
+"""Pairs that the tests evaluate under ten templates."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-  """Values of one example with their probabilities, under one model or two.
+  """Possible values of one example with their probabilities, for one or two models.
 
   Attributes:
-    name: how it was made.
-    values: float64 [K], of the model (the tuned one).
-    chances: float64 [K].
-    base: float64 [K], of the base model; or None.
-    templates: of each model.
+    name: family and parameters.
+    values: float64 [K], values under the (tuned) model.
+    chances: float64 [K], probabilities of the values.
+    base: float64 [K], values under the base model; None for one model.
+    templates: number of templates of each model.
   """
 
   name: str
@@ -60,12 +60,12 @@ class Population:
 
   @property
   def differing(self) -> float:
-    """The share of examples that differ, each counted by how much: 1 as a whole."""
+    """Share of examples that differ, weighted by how much; at most 1."""
     size = self.chances @ np.abs(self.differences)
     return float(size**2 / (self.chances @ np.square(self.differences)))
 
   def draw(self, n: int, generator: np.random.Generator, draws: int):
-    """So many evaluations of n examples: the moments of each."""
+    """Draws evaluations of n examples; returns the moments of each."""
     counts = generator.multinomial(n, self.chances, size=draws) / n
 
     def mean(values):
@@ -87,7 +87,7 @@ class Population:
 
 
 def beta(rate: float, correlation: float, templates: int = TEMPLATES) -> Population:
-  """Templates that agree about an example as a beta distribution says."""
+  """Templates whose agreement about an example follows a beta distribution."""
   strength = 1 / correlation - 1
   count = np.arange(templates + 1)
   law = stats.betabinom(templates, rate * strength, (1 - rate) * strength)
@@ -95,14 +95,14 @@ def beta(rate: float, correlation: float, templates: int = TEMPLATES) -> Populat
 
 
 def normal(rate: float, correlation: float, *, spread: float = 0.8) -> Population:
-  """Templates with rates of their own, that share a normal effect of the example."""
+  """Templates with rates of their own and a common normal effect of the example."""
   chances = _given(rate, correlation, _GRID, spread=spread)
   values = np.arange(TEMPLATES + 1) / TEMPLATES
   return _population(f'normal {rate} {correlation}', values, _WEIGHTS @ chances)
 
 
 def independent(rate: float) -> Population:
-  """Templates that have nothing to do with each other."""
+  """Independent templates."""
   count = np.arange(TEMPLATES + 1)
   chances = stats.binom.pmf(count, TEMPLATES, rate)
   return _population(f'independent {rate}', count / TEMPLATES, chances)
@@ -116,13 +116,13 @@ def pair(
   correlations: tuple[float, float] = (0.0, 0.0),
   templates: tuple[int, int] = (TEMPLATES, TEMPLATES),
 ) -> Population:
-  """Two models, whose effects of an example have something in common.
+  """Two models with correlated effects of an example.
 
   Args:
-    tuned, base: their rates.
-    together: correlation of the effects of an example on the two.
-    correlations: of two templates of an example, under each model.
-    templates: of each model.
+    tuned, base: rates of the models.
+    together: correlation of the effects of an example on the two models.
+    correlations: correlation of two templates of an example, under each model.
+    templates: number of templates of each model.
   """
   chances = []
   for rate, correlation, count in zip(
@@ -140,7 +140,7 @@ def pair(
 
 
 def nearly_the_same(rate: float, correlation: float, changed: float) -> Population:
-  """A tuned model that says what the base says, but is wholly right here and there."""
+  """A tuned model equal to the base model, except for a few fully right examples."""
   count = np.arange(TEMPLATES + 1)
   strength = 1 / correlation - 1
   base = stats.betabinom(TEMPLATES, rate * strength, (1 - rate) * strength).pmf(count)
@@ -150,8 +150,8 @@ def nearly_the_same(rate: float, correlation: float, changed: float) -> Populati
 
 
 def _pair(name: str, joint: np.ndarray, templates: tuple[int, int]) -> Population:
-  ours, theirs = (np.arange(count + 1) / count for count in templates)
-  values, base = (of.ravel() for of in np.meshgrid(ours, theirs, indexing='ij'))
+  tuned, base = (np.arange(count + 1) / count for count in templates)
+  values, base = (grid.ravel() for grid in np.meshgrid(tuned, base, indexing='ij'))
   population = _population(name, values, joint.ravel())
   return dataclasses.replace(population, base=base, templates=templates)
 
@@ -161,7 +161,7 @@ _WEIGHTS = stats.norm.pdf(_GRID) / stats.norm.pdf(_GRID).sum()
 
 
 def _given(rate, correlation, effect, *, templates=TEMPLATES, spread=0.0) -> np.ndarray:
-  """Chances of 0 to T right templates, [..., T + 1], given an example's effect."""
+  """Probabilities of 0 to T right templates, [..., T + 1], given the effect."""
   rates = rate + spread * min(rate, 1 - rate) * np.linspace(-1, 1, templates)
   if templates == 1:
     rates = np.array([rate])
@@ -197,7 +197,7 @@ def pairs_of_one(pairs=PAIRS, togethers=(0.0, 0.6, 0.9)) -> Iterator[Population]
 
 
 UNLIKE = ((0.1, 0.9), (0.9, 0.1), (0.3, 0.6))
-"""Correlations within each model where one agrees with itself more than the other."""
+"""Correlations within each model if one agrees with itself more than the other."""
 
 
 def pairs_of_ten(
@@ -219,9 +219,13 @@ def pairs_nearly_the_same() -> Iterator[Population]:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """How often the interval of `n` examples of a population covered the truth.
+  """Coverage of the intervals of one population at one size.
 
-  `differing` is how many examples are expected to differ, each counted by how much.
+  Attributes:
+    population: name of the population.
+    n: number of examples of an evaluation.
+    covered: share of the evaluations whose interval contains the true score.
+    differing: expected number of examples that differ, weighted by how much.
   """
 
   population: str
@@ -231,7 +235,7 @@ class Cell:
 
 
 def one_template() -> list[Cell]:
-  """Every outcome weighted by its chance: exact, nothing drawn."""
+  """Evaluates one template exactly: every outcome, weighted by its probability."""
   cells = []
   for rate, n in itertools.product(RATES, SIZES):
     right = np.arange(n + 1)
@@ -243,7 +247,7 @@ def one_template() -> list[Cell]:
 
 
 def drawn(populations: Iterable[Population], *, draws: int = DRAWS) -> list[Cell]:
-  """Every population at every size."""
+  """Evaluates every population at every size."""
   generator = np.random.default_rng(0)
   cells = []
   for population, n in itertools.product(populations, SIZES):
@@ -264,22 +268,23 @@ def _covers(limits, truth: float) -> np.ndarray:
 
 
 POSITIVE = 0.44
-"""The share of examples whose right answer is the positive one (MultiRC)."""
+"""Share of examples whose right answer is the positive one (MultiRC)."""
 
 NEARLY = ((100, 0.6, 0.01), (250, 0.6, 0.005), (20, 0.6, 0.03), (100, 0.75, 0.01),
           (100, 0.6, 0.05), (100, 0.9, 0.02), (500, 0.6, 0.004))  # fmt: skip
-"""Examples, the rate of the base model, the share on which the tuned one differs."""
+"""(examples, rate of the base model, share of examples that differ)."""
 
 
 def f1a_nearly_the_same(*, draws: int) -> list[Cell]:
-  """A tuned model that mends a few answers of the base, and F1a of both."""
+  """F1a of a base model, and of a tuned model that corrects a few of its answers."""
   generator = np.random.default_rng(0)
 
   def truth(rate):
     return 2 * POSITIVE * rate / (2 * POSITIVE * rate + 1 - rate)
 
-  def counted(true, said):
-    return np.stack([said & true, said & ~true, true & ~said], -1).astype(float)[None]
+  def counted(true, predicted):
+    counts = [predicted & true, predicted & ~true, true & ~predicted]
+    return np.stack(counts, -1).astype(float)[None]
 
   cells = []
   for n, rate, changed in NEARLY:
@@ -298,13 +303,14 @@ def f1a_nearly_the_same(*, draws: int) -> list[Cell]:
 
 
 def sentences_nearly_the_same(name: str, *, draws: int) -> list[Cell]:
-  """BLEU of texts with a word wrong in four, of which a few have one in twelve.
+  """BLEU or Pearson's r of a base model, and of a tuned one that differs on a few.
 
-  Or Pearson's r of scores with an error, of which a few have none.
+  BLEU: one word in four is wrong, and one in twelve in the texts that differ. Pearson:
+  scores have an error, except those that differ.
 
   Args:
     name: `bleu` or `pearson`.
-    draws: evaluations of each cell.
+    draws: number of evaluations of each cell.
   """
   generator = np.random.default_rng(0)
   metric, size = metrics.METRICS[name], 400
@@ -313,14 +319,14 @@ def sentences_nearly_the_same(name: str, *, draws: int) -> list[Cell]:
     wrong = np.argsort(generator.random((size, 12)), axis=1)
     texts = [right, *(np.where(wrong < k, 30 + wrong, right) for k in (3, 1))]
     texts = [
-      [' '.join(f'w{word}' for word in example) for example in of] for of in texts
+      [' '.join(f'w{word}' for word in example) for example in group] for group in texts
     ]
   else:
     right = generator.uniform(0, 5, size)
-    said = np.clip(np.round(right + generator.normal(0, 1.2, size)), 0, 5)
-    texts = [[str(one) for one in of] for of in (right, said, np.round(right))]
+    noisy = np.clip(np.round(right + generator.normal(0, 1.2, size)), 0, 5)
+    texts = [[str(one) for one in group] for group in (right, noisy, np.round(right))]
   wanted = [[text] for text in texts[0]]
-  base, tuned = (metric.scores(of, wanted) for of in texts[1:])
+  base, tuned = (metric.scores(group, wanted) for group in texts[1:])
   cells = []
   for n, changed in ((100, 0.01), (50, 0.03), (100, 0.05)):
     mixed = (1 - changed) * base + changed * tuned
@@ -331,8 +337,8 @@ def sentences_nearly_the_same(name: str, *, draws: int) -> list[Cell]:
     for _ in range(draws):
       at = generator.integers(0, size, n)
       moved = generator.random(n) < changed
-      ours = np.where(moved[:, None], tuned[at], base[at])
-      low, high = statistics.paired_interval(ours[None], base[at][None], metric=metric)
+      drawn = np.where(moved[:, None], tuned[at], base[at])
+      low, high = statistics.paired_interval(drawn[None], base[at][None], metric=metric)
       covered += low <= truth <= high
     cells.append(Cell(f'{name} {changed}', n, covered / draws, n * changed))
   return cells
@@ -342,7 +348,7 @@ FITS = (
   (20, (1, 0.25, 0.5)), (20, (1, 0.1, 0.1)), (56, (1, 0.1, 0.1)), (56, (0.5, 0.5, 0.3)),
   (100, (1, 0.02, 0.02)), (100, (1, 0.1, 0.1)), (100, (1, 1, 0.9, 0.8)),
 )  # fmt: skip
-"""Examples, and the share of them that fits under each template."""
+"""(examples, share of them that fits under each template)."""
 
 
 def few_fit(
@@ -353,14 +359,15 @@ def few_fit(
   mended: float | None = None,
   scattered: bool = False,
 ) -> list[Cell]:
-  """Templates that were measured on a part of the examples, the same or each its own.
+  """Templates that fit only a part of the examples.
 
   Args:
-    draws: evaluations of each cell.
-    rates: of the model.
-    agreements: how often a template answers as the example says and not by itself.
-    mended: share of the examples that a tuned model has right, beside this one as its base.
-    scattered: whether each template has examples of its own, and not the first.
+    draws: number of evaluations of each cell.
+    rates: rates of the model.
+    agreements: probability that a template's answer depends on the example only.
+    mended: share of the examples that a tuned model corrects, with this one as its
+      base; None to evaluate this model alone.
+    scattered: whether each template fits examples of its own, and not the first ones.
   """
   generator = np.random.default_rng(0)
   accuracy = metrics.METRICS['accuracy']
@@ -389,7 +396,7 @@ def few_fit(
 
 
 def whole() -> dict[str, list[Cell]]:
-  """Every family of populations: name -> its cells."""
+  """Evaluates every kind of population: name -> cells."""
   return {
     'mean, one template (exact)': one_template(),
     'mean, ten templates': drawn(ten_templates()),
@@ -401,11 +408,11 @@ def whole() -> dict[str, list[Cell]]:
     'difference of F1a, nearly the same': f1a_nearly_the_same(draws=1_000),
     'difference of BLEU, nearly the same': sentences_nearly_the_same('bleu', draws=500),
     'difference of r, nearly the same': sentences_nearly_the_same('pearson', draws=500),
-    'mean, templates that fit few rows': few_fit(draws=1_000),
+    'mean, templates that fit few examples': few_fit(draws=1_000),
     'mean, templates that fit few examples of their own': few_fit(
       draws=1_000, scattered=True
     ),
-    'difference, templates that fit few rows': few_fit(
+    'difference, templates that fit few examples': few_fit(
       draws=500, rates=(0.6, 0.9), mended=0.1
     ),
   }

@@ -1,4 +1,4 @@
-"""Real examples of FLAN's datasets, if a copy lies beside the checkout; else tests skip."""
+"""Real examples of FLAN's datasets, if they are in a folder beside the checkout."""
 
 import pathlib
 
@@ -6,4 +6,4 @@ _BESIDE = [
   folder / 'shared' / 'data' for folder in pathlib.Path(__file__).resolve().parents[2:]
 ]
 FOLDER = next(filter(pathlib.Path.is_dir, _BESIDE), _BESIDE[0])
-"""`<builder>/<config>/<split>.jsonl`, and `vocabs/`; a folder that need not exist."""
+"""Folder of `<builder>/<config>/<split>.jsonl` and `vocabs/`; it need not exist."""

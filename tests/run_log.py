@@ -1,4 +1,4 @@
-"""What a run leaves, read by the tests."""
+"""Log files of a run."""
 
 import json
 import pathlib
@@ -7,12 +7,12 @@ import pytest
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
-  """The whole lines of a file of JSON objects; [] where there is none."""
+  """Reads the complete lines of a JSON Lines file; [] if it is missing."""
   text = path.read_text() if path.is_file() else ''
   return [json.loads(x) for x in text.splitlines(keepends=True) if x.endswith('\n')]
 
 
 @pytest.fixture
 def entries():
-  """MODEL_DIR -> what its log says."""
+  """Returns a function: MODEL_DIR -> entries of its log."""
   return lambda out: read_lines(out / 'log.jsonl')

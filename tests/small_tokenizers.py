@@ -1,6 +1,6 @@
-"""Small tokenizers of every kind that text behaves differently under.
+"""Small tokenizers, one of each kind that treats text differently.
 
-`CORPUS` is what they learn from; `of(kind, folder)` trains one and loads it.
+`of(kind, folder)` trains one on `CORPUS` and loads it.
 """
 
 import io
@@ -23,7 +23,7 @@ BAR = '\u2581'
 
 
 def sentence_pieces(*, without: str = '', **changes) -> bytes:
-  """A SentencePiece model, in its file's bytes; it never saw `without`."""
+  """Trains a SentencePiece model without the letters `without`; returns its bytes."""
   out = io.BytesIO()
   settings = {
     'model_type': 'bpe', 'vocab_size': 420, 'byte_fallback': True, 'pad_id': 0,
@@ -40,7 +40,7 @@ def sentence_pieces(*, without: str = '', **changes) -> bytes:
 
 
 def byte_level(*, special=('<s>', '</s>', '<pad>')):
-  """A byte-level BPE of `tokenizers`, as GPT-2 and its heirs have it."""
+  """Trains a byte-level BPE with `tokenizers`, as in GPT-2."""
   tokenizers = pytest.importorskip('tokenizers')
   out = tokenizers.Tokenizer(tokenizers.models.BPE())
   out.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -56,7 +56,7 @@ def byte_level(*, special=('<s>', '</s>', '<pad>')):
 
 
 def prepending() -> str:
-  """The dummy-prefix pieces as a tokenizer.json with Prepend and Replace."""
+  """Translates the dummy-prefix model to a tokenizer.json with Prepend and Replace."""
   pytest.importorskip('tokenizers')
   from flan_jax.interop.huggingface import sentencepiece_json
 
@@ -65,7 +65,7 @@ def prepending() -> str:
 
 
 def t5_like(**changes) -> bytes:
-  """Unigram pieces without bytes, newline or braces that collapse blanks, as T5's."""
+  """Trains unigram pieces as T5's: no bytes, newline or braces; blanks collapse."""
   lines = {
     'model_type': 'unigram', 'vocab_size': 140, 'byte_fallback': False,
     'remove_extra_whitespaces': True, 'normalization_rule_name': 'nmt_nfkc',
@@ -75,7 +75,7 @@ def t5_like(**changes) -> bytes:
 
 
 def of(kind: str, folder) -> tokenizers_lib.Tokenizer:
-  """A tokenizer of `kind`, its file in `folder`."""
+  """Trains a tokenizer of `kind`, with its file in `folder`."""
   if kind == 'bytes':
     return tokenizers_lib.Bytes()
   if kind in ('dummy_prefix', 't5_like', 'own'):

@@ -1,4 +1,4 @@
-"""Import tiers: what each module may pull in, seen in a fresh process."""
+"""Import tiers: the libraries that a module may import, seen in a fresh process."""
 
 import subprocess
 import sys
@@ -53,11 +53,11 @@ UNUSED = (
   'jinja2',
   'jax.experimental.pallas.tpu',
 )
-"""What no run needs to train: seconds, where they are installed."""
+"""Libraries that training never needs; importing them takes seconds."""
 
 
 def loaded(code: str) -> set[str]:
-  """The modules that a fresh process has after `code`."""
+  """Names of the modules in a fresh process after `code`."""
   done = subprocess.run(
     [sys.executable, '-c', f'{code}; import sys; print(*sys.modules)'],
     capture_output=True, text=True, check=True,
@@ -71,8 +71,8 @@ def test_a_module_stays_in_its_tier(module):
   assert not tops & set(TIERS[module])
 
 
-def test_a_run_starts_without_what_it_does_not_use(tmp_path):
-  """To the end of its steps, its log and its checkpoint; nothing is held out."""
+def test_a_run_does_not_import_libraries_that_it_does_not_use(tmp_path):
+  """The run writes its log and checkpoint; no cluster is held out."""
   flags = {
     'MODEL_DIR': tmp_path / 'run', 'MIXTURE_OR_TASK_NAME': 'microworld_mini_copa',
     'TRAIN_STEPS': 1, 'HELD_OUT': '()', 'TOKENIZER': 'bytes', 'VOCAB_SIZE': 384,

@@ -1,4 +1,4 @@
-"""A tiny world: four datasets of three answer types, declared as in `tasks/`."""
+"""Tiny datasets: four of three answer types, declared as in `tasks/`."""
 
 import hashlib
 import json
@@ -15,13 +15,28 @@ from flan_jax.catalog.template import Template
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
 
-ASKS = ('Say', 'Tell me', 'Decide', 'Judge', 'Answer', 'State', 'Settle', 'Work out')
+INSTRUCTIONS = (
+  'Say',
+  'Tell me',
+  'Decide',
+  'Judge',
+  'Answer',
+  'State',
+  'Settle',
+  'Work out',
+)
 
 
-def _ten(inputs, *turned):
-  plain = [Template(f'{ask} now.\n\n{inputs}') for ask in ASKS[: 10 - len(turned)]]
-  plain += [Template(f'{inputs}\n\n{ask}.') for ask in ASKS[: 10 - len(turned) - 8]]
-  return (*plain, *turned)
+def _ten(inputs, *inverted):
+  plain = [
+    Template(f'{instruction} now.\n\n{inputs}')
+    for instruction in INSTRUCTIONS[: 10 - len(inverted)]
+  ]
+  plain += [
+    Template(f'{inputs}\n\n{instruction}.')
+    for instruction in INSTRUCTIONS[: 10 - len(inverted) - 8]
+  ]
+  return (*plain, *inverted)
 
 
 DATASETS = (
@@ -88,21 +103,21 @@ DATASETS = (
 
 
 def _record(name, i):
-  many = ' '.join(f'word{(i * 7 + j) % 31}' for j in range(5 + i % 17))
+  words = ' '.join(f'word{(i * 7 + j) % 31}' for j in range(5 + i % 17))
   return {
-    'pairs': {'premise': many, 'text': {'hypothesis': f'It is {i}.'}, 'label': i % 2},
-    'stories': {'story': f'Once {many}.\nThen  {many}.', 'title': f'Tale {i}'},
-    'picks': {'start': many, 'one': f'go {i}', 'two': f'stay {i}', 'label': 1 + i % 2},
-    'twins': {'left': many, 'right': f'{many}!', 'same': i % 2},
+    'pairs': {'premise': words, 'text': {'hypothesis': f'It is {i}.'}, 'label': i % 2},
+    'stories': {'story': f'Once {words}.\nThen  {words}.', 'title': f'Tale {i}'},
+    'picks': {'start': words, 'one': f'go {i}', 'two': f'stay {i}', 'label': 1 + i % 2},
+    'twins': {'left': words, 'right': f'{words}!', 'same': i % 2},
   }[name]
 
 
 class TinyDatasets:
-  """The examples of the tiny world, open to a test's changes.
+  """Raw records of the tiny datasets, which a test may change.
 
   Attributes:
     examples: dataset -> TFDS split -> list of records.
-    mixture: of the three datasets outside `paraphrase`, which is held out.
+    mixture: mixture of three datasets, with `paraphrase` held out.
   """
 
   def __init__(self):
@@ -116,7 +131,7 @@ class TinyDatasets:
       held_out=('paraphrase',),
       excluded=('sentiment',),
       family='tiny',
-      allowed_overlap=(('pairs', 'nli'),),  # footnote 1 would leave it out
+      allowed_overlap=(('pairs', 'nli'),),  # else footnote 1 leaves it out
     )
 
   def sizes(self, dataset, *, data_dir=None):

@@ -1,4 +1,4 @@
-"""A decoder small enough that every evaluation test can have its own."""
+"""A decoder so small that every evaluation test can have its own."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ TINY = DecoderConfig(
 
 @functools.cache
 def _parameters(config: DecoderConfig):
-  """Parameters of the right shapes, filled by numpy: nothing is compiled for them."""
+  """Parameters filled by numpy, so that nothing is compiled for them."""
   tokens = jnp.zeros((1, 4), jnp.int32)
   init = functools.partial(
     Decoder(config).init, positions_BxL=tokens, segment_ids_BxL=tokens
@@ -43,11 +43,11 @@ def _forward(config: DecoderConfig):
 
 
 class TinyModel:
-  """A random decoder, and its logits the plain way.
+  """A random decoder, with a simple reference for its logits.
 
   Attributes:
-    config: its shape.
-    params: its parameters.
+    config: configuration of the decoder.
+    params: parameters of the decoder.
   """
 
   def __init__(self, **changes):
@@ -55,7 +55,7 @@ class TinyModel:
     self.params = _parameters(self.config)
 
   def logits(self, sequence, *, prefix: int, width: int) -> np.ndarray:
-    """float64 [len(sequence), V]: one sequence alone in a row of `width`."""
+    """Logits float64 [len(sequence), V] of one sequence, padded to `width`."""
     positions = np.arange(width)[None]
     tokens = np.zeros((1, width), np.int32)
     tokens[0, : len(sequence)] = sequence

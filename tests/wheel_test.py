@@ -1,4 +1,4 @@
-"""The wheel: it holds every file of the package, and the demo runs from it alone."""
+"""The wheel has every file of the package, and the demo runs from it alone."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ PLACES = {
   'mixtures/': 'flan_jax/mixtures/',
   'gin/': 'flan_jax/configs/',
 }
-"""Folder of the repository -> where an installation has it."""
+"""Folder of the repository -> folder of an installation."""
 
 
 def run(*command, cwd=None, **environment) -> str:
@@ -33,7 +33,7 @@ def run(*command, cwd=None, **environment) -> str:
 
 @pytest.fixture(scope='module')
 def clone(tmp_path_factory) -> pathlib.Path:
-  """The last commit, and nothing else."""
+  """A clone of the last commit."""
   if not (ROOT / '.git').exists():
     pytest.skip('not a git checkout: nothing to clone')
   out = tmp_path_factory.mktemp('clean') / 'clone'
@@ -52,7 +52,7 @@ def wheel(clone, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope='module')
 def python(wheel, tmp_path_factory) -> pathlib.Path:
-  """A fresh environment with the wheel, which borrows what the wheel depends on."""
+  """Python of a fresh environment with the wheel; dependencies are borrowed."""
   folder = tmp_path_factory.mktemp('fresh') / 'venv'
   venv.create(folder, with_pip=True)
   python = folder / 'bin' / 'python'
@@ -66,7 +66,7 @@ def python(wheel, tmp_path_factory) -> pathlib.Path:
 
 
 def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
-  """Code and data alike: no folder has to be named to be packed."""
+  """Code and data alike."""
   expected = {
     place + name.removeprefix(folder)
     for name in run('git', 'ls-files', cwd=clone).splitlines()
@@ -81,7 +81,7 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
 
 
 def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
-  """Neither the checkout nor a path into it: what is shipped is found."""
+  """It needs no checkout: shipped files are found."""
   flan = python.with_name('flan')
   few = ('--gin.Evaluate.max_examples=4', '--gin.Evaluate.templates=1')
   command = ('train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STEPS=2')
@@ -95,7 +95,7 @@ def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
 
 
 def test_a_clone_works_beside_an_installed_wheel(python, clone):
-  """There the clone's `flan_jax` comes first, with `tasks` and `mixtures` beside it."""
+  """The clone's `flan_jax`, `tasks` and `mixtures` come first."""
   code = 'import flan_jax.tasks, flan_jax.mixtures; print(flan_jax.tasks.__file__)'
   found = run(python, '-c', code, cwd=clone).strip()
   assert pathlib.Path(found) == clone / 'tasks' / '__init__.py'

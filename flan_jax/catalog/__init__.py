@@ -1,1 +1,1 @@
-"""Declarations: templates, datasets, mixtures, splits and leakage. numpy at most."""
+"""Declarations: templates, datasets, mixtures, splits, leakage; numpy at most."""

@@ -1,4 +1,4 @@
-"""Answers: what an example expects, as a class, a choice or free text."""
+"""Answers: the expected output of an example: a class, a choice or free text."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +11,16 @@ from flan_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What one example expects.
+  """The expected output of one example.
 
   Attributes:
-    text: the answer as training writes it.
-    options: the strings a classification ranks; empty where the answer is free text.
-    gold: indices into `options` of the right ones; empty where it is free text.
-    references: every text that counts as right; `text` is among them, or where
-      `Label.measured` says so the number that `text` rounds.
-    span: (first, last) character of the evidence, `last` exclusive, in the field that
-      the dataset declares to hold it; () where none is known.
+    text: the answer in the training target.
+    options: the strings that classification ranks; empty for free text.
+    gold: indices into `options` of the right ones; empty for free text.
+    references: every text that counts as right; `text` is among them, or, with
+      `Label.measured`, the number that `text` rounds.
+    span: (first, last) character of the evidence, `last` exclusive, in the field named
+      by `Evidence.field`; () if unknown.
   """
 
   text: str
@@ -31,16 +31,16 @@ class Answer:
 
   @property
   def is_blank(self) -> bool:
-    """Whether there is nothing to write, so that nothing can be measured."""
+    """True if the answer is empty, so that nothing can be measured."""
     return not self.text.strip()
 
   @property
   def right(self) -> list[str]:
-    """What a metric compares an answer with."""
+    """Texts that a metric compares a prediction with."""
     return list(self.references) or [self.options[i] for i in self.gold] or [self.text]
 
   def cleaned(self, clean: Callable[[str], str]) -> 'Answer':
-    """The same answer with every text of it cleaned."""
+    """Returns the answer with every text of it cleaned."""
     references = dict.fromkeys(map(clean, self.references))
     return dataclasses.replace(
       self,
@@ -57,11 +57,11 @@ class Label:
   """A class id of the record, put into words; the options are all the words.
 
   Attributes:
-    path: where the class id stands (an int or a bool).
+    path: path of the class id (an int or a bool) in the record.
     words: the label word of each class, in the order of the ids.
     read: turns the value into the class id, as `round` does for a score.
-    measured: whether an answer is compared with the value itself, a number, and not
-      with the word that stands for it.
+    measured: if True, a prediction is compared with the value itself, a number, and not
+      with its label word.
   """
 
   path: str
@@ -87,17 +87,17 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """One of the row's own options, or several that are all right.
+  """One of the example's own options, or several that are all right.
 
   Attributes:
-    path: where the index of the right option stands, or the texts of the right ones.
+    path: path of the index of the right option, or of the texts of the right ones.
     options: a path to a list of strings, or one string per option with fields in
       braces, as in `('{option1} {rest}', '{option2} {rest}')`.
     first: the index that the record gives to the first option.
     cleaning: passes every option through these, in order.
-    count: how many options an example must have, others being dropped; None: any number.
-    gap: a field and a mark in it: an option reads as that field with the mark
-      replaced by it; None: it stands by itself.
+    count: number of options that an example must have, or it is dropped; None for any.
+    gap: (field, mark): an option reads as that field with the mark replaced by it; None
+      if the options stand by themselves.
   """
 
   path: str

@@ -1,8 +1,8 @@
-"""Prompts that an untuned model goes on with: no instruction, no OPTIONS.
+"""Continuation prompts for untuned models: no instruction, no OPTIONS.
 
-A base LM has never been told what to do; FLAN measures it with prompts whose natural
-next words are the answer (section 2.4, where they are GPT-3's; these are our own). The
-options stay those of the dataset, so that chance, majority and metric are the same.
+A base LM does not follow instructions; FLAN measures it with prompts that the answer
+continues (section 2.4, where they are GPT-3's; these are our own). The options stay
+those of the dataset, so that chance, majority and metric are the same.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from flan_jax.catalog.template import Template
 STYLE = 'continuation'
 
 TARGET_DELIMITER = ' '
-"""The answer follows its prompt after a blank."""
+"""Stands between a prompt and its answer."""
 
 IN_LINES = ('coqa', 'cnn_dailymail')
-"""Datasets whose answers have several lines: an empty line ends one."""
+"""Datasets whose answers have several lines; an empty line ends an answer."""
 
 _UNANSWERABLE = '(If the text does not say: unanswerable)'
 
@@ -45,11 +45,11 @@ _LANGUAGES = {
   'wmt16_translate_roen': ('ro', 'Romanian'),
   'wmt16_translate_ruen': ('ru', 'Russian'),
 }
-"""Dataset of translation -> code and name of the language beside English."""
+"""Translation dataset -> code and name of the language other than English."""
 
 
 def _translation(code: str, name: str) -> dict[str, str]:
-  """Direction -> the text that its translation continues."""
+  """Direction -> the prompt that the translation continues."""
   return {
     f'{code}-en': '{foreign}\nIn English:',
     f'en-{code}': f'{{english}}\nIn {name}:',
@@ -140,16 +140,15 @@ PROMPTS: Mapping[str, str | Mapping[str, str]] = {
   **{name: _translation(*language) for name, language in _LANGUAGES.items()},
   'mini_wmt': {'vl-en': '{vl}\nIn English:', 'en-vl': '{en}\nIn Velish:'},
 }
-"""Dataset -> the text that its answer continues, by direction where it has any."""
+"""Dataset -> its prompt, or direction -> prompt."""
 
 
-def of(dataset: Dataset) -> Dataset:
-  """The dataset with one template, that its answer continues.
+def apply(dataset: Dataset) -> Dataset:
+  """Returns the dataset with its continuation prompt as the only template.
 
-  Every dataset of the catalog has a prompt of its own. One of a user's that has none
-  shows the fields of its first template, a line each with their names, and `answer:` on
-  the last. A declaration with directions is
-  asked in its first.
+  Every dataset of the catalog has its own prompt. For any other, the prompt lists the
+  named fields of the first template, one a line, and ends with `answer:`. A
+  declaration with directions uses its first.
   """
   first = dataset.templates[dataset.evaluated_templates[0]]
   text = PROMPTS.get(dataset.name)
@@ -163,16 +162,16 @@ def of(dataset: Dataset) -> Dataset:
 
 
 _CLOSED_UP = re.compile(r"[,;:.?!)](?=\s|$)|'s\b|n't\b")
-"""How text begins that has no blank before it: HellaSwag has such endings."""
+"""Beginnings of text without a blank before them: HellaSwag has such endings."""
 
 
-def after(target_delimiter: str, answer: str) -> str:
-  """The answer after what joins it to its prompt, which is nothing before a comma."""
+def delimited(target_delimiter: str, answer: str) -> str:
+  """Puts the delimiter before an answer, except before a comma and the like."""
   return answer if _CLOSED_UP.match(answer) else target_delimiter + answer
 
 
-def how(dataset: Dataset) -> dict[str, Any]:
-  """What parts an answer from its prompt, and what ends an answer that is written."""
+def delimiters(dataset: Dataset) -> dict[str, Any]:
+  """The text before an answer, and the text at which a generated answer ends."""
   return {
     'target_delimiter': TARGET_DELIMITER,
     'end': '\n\n' if dataset.name in IN_LINES else '\n',
@@ -180,6 +179,6 @@ def how(dataset: Dataset) -> dict[str, Any]:
 
 
 def exemplar(dataset: Dataset, template: int, example: Example) -> str:
-  """One exemplar with its answer, and the empty line after it."""
+  """Renders one exemplar with its answer and an empty line."""
   shown = prompt.render(dataset, template, example)
-  return f'{shown.inputs}{after(TARGET_DELIMITER, shown.targets)}\n\n'
+  return f'{shown.inputs}{delimited(TARGET_DELIMITER, shown.targets)}\n\n'

@@ -1,7 +1,7 @@
-"""The catalog: what a Dataset and a Mixture are, and where they are declared.
+"""Datasets: their declaration, its checks, and how a record becomes an example.
 
 Plain data: nothing here imports TensorFlow, seqio or jax.
-`flan_jax.interop.seqio.tasks` turns these declarations into seqio Tasks and Mixtures.
+`flan_jax.interop.seqio.tasks` turns the declarations into seqio Tasks.
 """
 
 import dataclasses
@@ -36,10 +36,11 @@ SPLITS = ('train', 'dev', 'test')
 
 
 class Example(NamedTuple):
-  """One record, read: its fields and what it expects.
+  """One record, read: its fields and its answer.
 
   Attributes:
-    example_id: TFDS split, shard and position, or a generator's id; draws its templates.
+    example_id: TFDS split, shard and position, or a generator's id; seeds the draw of
+      its templates.
     values: field name -> string, `answer` included.
     answer: options, gold indices and references.
   """
@@ -56,30 +57,29 @@ class Dataset:
   Attributes:
     name: short name, as `rte`; its training task is `flan_rte`.
     cluster: one of CLUSTERS.
-    tfds: TFDS name with config and pinned version; '' where a generator makes it.
-    train, dev, test: TFDS slices of the full dataset ('' where there is none).
+    tfds: TFDS name with config and pinned version; '' for generated records.
+    train, dev, test: TFDS slices of the full dataset; '' for none.
     sizes: TFDS split -> number of examples of the full dataset.
     fields: field name -> path in the record, or a Field that cleans it.
-    cleaning: of every text of an example: `prose`, or `verbatim` if every character counts.
+    cleaning: cleans every text of an example: `prose`, or `verbatim` if every character
+      counts.
     answer: Label, Choice or Text.
     evidence: the field, if any, that holds the answer; long prompts are cut around it.
     metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
-    reference_metric: what the reference's code computes instead of it or beside it;
-      '' where that is the same.
-    differs: why its figure is not comparable with the published one; '' where it is.
+    reference_metric: metric that the reference code computes instead or in addition;
+      '' if it is the same.
+    differs: why its figure is not comparable with the published one; '' if it is.
     templates: ten or more.
-    directions: ways of a translation, as `fr-en`, each with the text of its answer. The
-      first is the way of `answer`; each is evaluated by its own templates, with a
-      result of its own.
-    direction: the one of them that is asked about, in a member of `by_direction`; ''
-      in a declaration.
-    family: the world it belongs to, a key of WORLDS.
-    paper_name: what the paper counts it as, one of its 62; several tasks may be one
-      (ANLI, MNLI, ARC, SQuAD). '' where the paper's view lacks it.
+    directions: translation direction, as `fr-en` -> text of its answer. The first is
+      that of `answer`; each is evaluated by its own templates, with its own result.
+    direction: the direction of a member of `by_direction`; '' in a declaration.
+    family: dataset family, a key of `registry.FAMILIES`.
+    paper_name: its name among the paper's 62 datasets; several tasks may be one (ANLI,
+      MNLI, ARC, SQuAD). '' if the paper lacks it.
     in_reference: whether it is one of the 69 tasks that the reference trains on.
-    derived_from: datasets, or texts by name, that its examples are made of; it may give
-      away what another dataset made of them is asked (see flan_jax.catalog.leakage).
-    license, citation, note: for the reader of the catalog.
+    derived_from: datasets, or texts by name, that its examples are made of; training on
+      it may reveal answers of other datasets made of them (flan_jax.catalog.leakage).
+    license, citation, note: shown in the catalog.
   """
 
   name: str
@@ -122,12 +122,12 @@ class Dataset:
 
   @property
   def in_paper(self) -> bool:
-    """Whether it belongs to the paper's 62 datasets."""
+    """True if it belongs to the paper's 62 datasets."""
     return bool(self.paper_name)
 
   @property
   def sources(self) -> frozenset[str]:
-    """What its examples are made of: itself, and whatever it is derived from."""
+    """Names of itself and of the data that it is derived from."""
     return frozenset((self.name, *self.derived_from))
 
   @property
@@ -151,15 +151,15 @@ class Dataset:
 
   @property
   def label(self) -> str:
-    """Its name, and its direction where it has one: `wmt14_enfr en-fr`."""
+    """Name, followed by the direction if any: `wmt14_enfr en-fr`."""
     return f'{self.name} {self.direction}'.rstrip()
 
   @property
   def by_direction(self) -> tuple['Dataset', ...]:
-    """What is evaluated: the dataset in each direction that a template goes.
+    """The evaluated datasets: one for each direction that has a template.
 
-    They have the templates of the dataset under the same indices. A dataset without
-    directions is the only one.
+    Each keeps the templates under the same indices. A dataset without directions is its
+    own single member.
     """
     if self.direction or not self.directions:
       return (self,)
@@ -170,7 +170,7 @@ class Dataset:
     return tuple(way for way in ways if way.evaluated_templates)
 
   def directed(self, example: Example) -> Example:
-    """An example of the declaration, with the answer of this direction."""
+    """Returns an example of the declaration with the answer of this direction."""
     if not self.direction:
       return example
     answer = self.answer({}, example.values)
@@ -179,11 +179,11 @@ class Dataset:
     )
 
   def resolve_splits(self, real: Mapping[str, int]) -> dict[str, splits_lib.Slice]:
-    """Canonical split -> slice of the data really there (design decision 8)."""
+    """Canonical split -> slice of the data present (design decision 8)."""
     return splits_lib.resolve(self.slices, self.sizes, real)
 
   def num_examples(self, split: str, sizes: Mapping[str, int] | None = None) -> int:
-    """Number of examples of a canonical split, of the declared or the given sizes."""
+    """Number of examples of a canonical split, by the declared or given sizes."""
     part = self.resolve_splits(sizes or self.sizes).get(split)
     if part is None:
       return 0
@@ -191,7 +191,7 @@ class Dataset:
     return stop - start
 
   def field(self, name: str) -> Field:
-    """How the field of that name is read."""
+    """The Field of that name; a plain path becomes a Field."""
     field = self.fields[name]
     return field if isinstance(field, Field) else Field(field)
 
@@ -213,15 +213,15 @@ class Dataset:
 
 _TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
 
-_MANY = 10**12
-"""Rows that a split of unknown size is taken to have."""
+_UNKNOWN_SIZE = 10**12
+"""Number of examples assumed for a split of unknown size."""
 
 
 def _check(dataset: Dataset) -> None:
   """Refuses a declaration that cannot work; `flan_jax.catalog.lint` finds the rest.
 
   Raises:
-    InputError: naming the dataset, what it declares and the rule.
+    InputError: names the dataset, the declared value and the rule.
   """
   if dataset.evidence and dataset.evidence.field not in dataset.fields:
     raise InputError(
@@ -238,7 +238,7 @@ def _check(dataset: Dataset) -> None:
 
 
 def _check_answer(dataset: Dataset) -> None:
-  """Refuses an answer that names no field, or one that is not declared.
+  """Refuses an answer without a field, or with a field that is not declared.
 
   `Text('response')` would train on the word "response".
   """
@@ -247,14 +247,10 @@ def _check_answer(dataset: Dataset) -> None:
     texts = (answer.text,)
     if not template_lib.names(answer.text):
       word = answer.text
-      near = (
-        f"'{{{word}}}'"
-        if word in dataset.fields
-        else f"'{{{next(iter(dataset.fields))}}}'"
-      )
+      field = word if word in dataset.fields else next(iter(dataset.fields))
       raise InputError(
         f'dataset {dataset.name!r}: answer Text({word!r}) names no field; every target '
-        f'would be these words; must have a field in braces, as Text({near})'
+        f"would be these words; must have a field in braces, as Text('{{{field}}}')"
       )
   elif isinstance(answer, Choice) and not isinstance(answer.options, str):
     texts = answer.options
@@ -290,26 +286,24 @@ def _check_source(dataset: Dataset) -> None:
 
 
 def _check_examples(dataset: Dataset) -> None:
-  """Refuses slices without an example, and two slices that share examples."""
+  """Refuses empty slices, and two slices that share examples."""
   seen: list[tuple[str, str, int, int]] = []
   for setting, text in dataset.slices.items():
     part = splits_lib.parse(text)
-    start, stop = part.bounds(dataset.sizes.get(part.split, _MANY))
+    start, stop = part.bounds(dataset.sizes.get(part.split, _UNKNOWN_SIZE))
     if start >= stop:
       examples = dataset.sizes.get(part.split)
       of = '' if examples is None else f' of the {examples:,} of {part.split!r}'
       raise InputError(
-        f'dataset {dataset.name!r}: {setting} is {text!r}, no example{of}; must have one '
-        f"or more, or be '' where there is no {setting}"
+        f'dataset {dataset.name!r}: {setting} is {text!r}, no example{of}; must have '
+        f"one or more, or be '' for no {setting}"
       )
     for other, split, first, last in seen:
       shared = min(stop, last) - max(start, first)
       if split == part.split and shared > 0:
-        count = (
-          f'{shared:,} example{"s"[: shared != 1]}'
-          if split in dataset.sizes
-          else 'rows'
-        )
+        count = f'{shared:,} example{"s"[: shared != 1]}'
+        if split not in dataset.sizes:
+          count = 'examples'
         raise InputError(
           f'dataset {dataset.name!r}: {setting} is {text!r} and {other} is '
           f'{dataset.slices[other]!r}, which share {count}; must share none, as '
@@ -319,10 +313,10 @@ def _check_examples(dataset: Dataset) -> None:
 
 
 def _check_directions(dataset: Dataset) -> None:
-  """Checks that every template that is evaluated has a direction of the dataset's.
+  """Refuses evaluated templates without a direction of the dataset's.
 
   Raises:
-    InputError: naming the dataset, and the template where one is to blame.
+    InputError: names the dataset, and the template if one is at fault.
   """
   directions = dataset.directions
   if directions and dataset.has_options:

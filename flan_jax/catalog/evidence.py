@@ -1,4 +1,4 @@
-"""Evidence: where in an example's text its answer stands, so that a cut can keep it."""
+"""Evidence: the place of the answer in an example's text, which truncation keeps."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from flan_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
-  """The field that holds the answer, and what of it has to stay.
+  """The field that holds the answer, and the pieces of it that must be kept.
 
-  A prompt that is too long is cut in this field alone. What stays holds every piece
-  named here: the answer, or `texts`, or the slices between `start` and `stop`.
+  Only this field of a prompt that is too long is cut. The kept part holds every piece:
+  the answer, or `texts`, or the slices between `start` and `stop`.
 
   Attributes:
-    field: name of the field; it is not cut by its declaration.
-    start: path in the record to the offset of the answer, or to one offset a piece.
-      The occurrence of a piece nearest to it is taken, so cleaning may move it a
-      little. '' for the first occurrence.
-    stop: path to the offsets where the pieces end; with `start` they are slices of the
-      raw text, as for a conversation with a passage behind each answer.
-    texts: path to a list of texts that all have to stay. For multiple choice these
-      are the options, right or wrong: a cut must not tell them apart.
+    field: name of the field; its declaration does not cut it.
+    start: path in the record of the answer's offset, or of one offset a piece. The
+      occurrence of a piece nearest to it counts, so cleaning may move it a little. ''
+      for the first occurrence.
+    stop: path of the offsets at which the pieces end; `start` and `stop` then slice the
+      raw text, as for a conversation with a passage for each answer.
+    texts: path of a list of texts that must all be kept. For multiple choice these are
+      the options, right or wrong: a cut must not tell them apart.
   """
 
   field: str
@@ -53,15 +53,15 @@ class Evidence:
     """Finds the evidence of one example.
 
     Args:
-      record: as it was read.
+      record: the raw record.
       field: declaration of the field named `field`.
       values: the fields, cleaned.
-      answer: what the example expects, cleaned.
-      clean: cleaning of every text of the dataset, for pieces that the record names.
+      answer: the answer of the example, cleaned.
+      clean: cleaning of the dataset, for pieces that come from the record.
 
     Returns:
-      (first, last) character of the field that has to stay, `last` exclusive; () where
-      nothing of it is found.
+      (first, last) character of the field that must be kept, `last` exclusive; () if no
+      piece is found.
     """
     text = values[self.field]
     starts = _offsets(at(record, self.start)) if self.start else []
@@ -89,7 +89,7 @@ def _offsets(value: Any) -> Sequence[int]:
 
 
 def _nearest(text: str, piece: str, start: int) -> int:
-  """Where `piece` stands as whole words in `text`, nearest to `start`; -1: nowhere."""
+  """Offset nearest to `start` of `piece` as whole words in `text`; -1 if not found."""
   if start > 0 and text.startswith(piece, start):
     return start
   best = -1
@@ -103,7 +103,7 @@ def _nearest(text: str, piece: str, start: int) -> int:
 
 
 def _is_whole(text: str, first: int, last: int) -> bool:
-  """Whether no word is cut at either end of text[first:last]."""
+  """True if text[first:last] cuts no word at either end."""
   before = first > 0 and text[first - 1].isalnum() and text[first].isalnum()
   after = last < len(text) and text[last - 1].isalnum() and text[last].isalnum()
   return not (before or after)

@@ -1,8 +1,8 @@
 """Extracts: fields that are made of several places of a record.
 
-Each is the first cleaning of a Field whose path is '', the whole record. Its attribute
-`paths` says what it reads there, so that `flan_jax.catalog.tfds_features` finds a path
-that no record has; a function of your own that reads several places sets it likewise.
+Each is the first cleaning of a Field with path '', the whole record. Its attribute
+`paths` lists the paths that it reads, so that `flan_jax.catalog.tfds_features` finds
+unknown ones; set it on your own functions too.
 """
 
 import re
@@ -47,13 +47,13 @@ def marked(text: str, *, word: str) -> Clean:
 
 
 _POSSESSIVES = ('his', 'its', 'their', 'hers', 'theirs')
-_NO_NOUN = re.compile(
+_NOT_A_NOUN = re.compile(
   r'\s*(?:$|[^\w\s]|(?:about|above|after|again|against|all|and|any|around|as|at|away|back|'
   r'because|before|behind|but|by|down|for|from|how|if|in|into|like|not|of|off|on|onto|'
   r'or|out|over|since|so|than|that|the|then|there|through|to|together|too|under|until|'
   r'up|what|when|where|whether|while|who|why|with|without)\b)'
 )
-"""What comes after an object: `told her.`, `told her about it`."""
+"""Text after `her` that shows it is an object: `told her.`, `told her about it`."""
 
 
 def standing_for(option: str, *, pronoun: str, text: str, end: str) -> Clean:
@@ -73,7 +73,7 @@ def standing_for(option: str, *, pronoun: str, text: str, end: str) -> Clean:
     word, noun = at(record, pronoun).lower(), at(record, option).strip()
     possessive = word in _POSSESSIVES
     if word == 'her':
-      possessive = not _NO_NOUN.match(at(record, text)[at(record, end) :])
+      possessive = not _NOT_A_NOUN.match(at(record, text)[at(record, end) :])
     if not possessive:
       return noun
     plural = word.startswith('their') and noun.endswith('s')
@@ -84,9 +84,9 @@ def standing_for(option: str, *, pronoun: str, text: str, end: str) -> Clean:
 
 
 def as_in(text: str, *, field: str) -> Clean:
-  """The field `field` with the capital it has in field `text`.
+  """The field `field` with the first letter in the case it has in field `text`.
 
-  `The barman` is `the barman` where the text has nothing but that.
+  `The barman` becomes `the barman` if the text has that spelling only.
   """
 
   def clean(record: Record) -> str:
@@ -100,11 +100,11 @@ def as_in(text: str, *, field: str) -> Clean:
 
 
 def spelled(text: str, *, among: str) -> Clean:
-  """The field `text`, not in capitals throughout.
+  """The field `text` without capitals throughout.
 
-  `among` names a list of other spellings: the first that differs in nothing but
-  case is taken, and where there is none every word keeps one capital, as in
-  `GRAY'S INN` -> `Gray's Inn`. Up to four letters may be an abbreviation, and stay.
+  `among` names a list of other spellings: the first that differs only in case is taken.
+  Otherwise every word keeps one capital, as in `GRAY'S INN` -> `Gray's Inn`. Up to four
+  letters may be an abbreviation, and stay.
   """
 
   def clean(record: Record) -> str:

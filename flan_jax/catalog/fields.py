@@ -1,7 +1,7 @@
-"""Fields and answers: how a raw record becomes the strings a template uses.
+"""Fields: how a raw record becomes the strings that a template uses.
 
-A declaration in `tasks/` says where each field stands in the TFDS record and how it
-is cleaned, as data; the few rules that data cannot say are the functions below.
+A declaration in `tasks/` gives the path of each field in the TFDS record and its
+cleaning, as data; the functions below are the cleanings.
 Records are plain Python: nested dicts of str, int, float, bool, and lists.
 """
 
@@ -17,7 +17,7 @@ Clean = Callable[[Any], Any]
 
 
 class Unlabeled(ValueError):
-  """The example has nothing to learn from: dropped and counted, not an error.
+  """The example has no usable label: it is dropped and counted, not an error.
 
   Its label is -1, its input equals its target, or its options are not as declared.
   """
@@ -51,18 +51,18 @@ class Field:
 
   @property
   def by_sentences(self) -> bool:
-    """Whether it is cut to whole sentences, and may be cut to fewer of them."""
+    """True if it is cut to whole sentences, and may be cut to fewer of them."""
     return any(getattr(clean, 'by_sentences', False) for clean in self.cleaning)
 
   @property
-  def most_words(self) -> int | None:
-    """How many words its cleaning cuts it to; None where nothing cuts it."""
-    caps = [getattr(clean, 'most_words', None) for clean in self.cleaning]
+  def max_words(self) -> int | None:
+    """Number of words that its cleaning cuts it to; None if it is not cut."""
+    caps = [getattr(clean, 'max_words', None) for clean in self.cleaning]
     return min((cap for cap in caps if cap is not None), default=None)
 
   @property
   def paths(self) -> tuple[str, ...]:
-    """Places in the record that its first cleaning reads, beside `path`."""
+    """Paths in the record that its first cleaning reads, beside `path`."""
     found = getattr(self.cleaning[0], 'paths', ()) if self.cleaning else ()
     return tuple('/'.join(filter(None, (self.path, path))) for path in found)
 
@@ -79,12 +79,12 @@ class Field:
 
 
 def before(mark: str) -> Clean:
-  """What stands before the first `mark`."""
+  """The text before the first `mark`."""
   return lambda text: text.split(mark, 1)[0]
 
 
 def after(mark: str) -> Clean:
-  """What stands after the first `mark`."""
+  """The text after the first `mark`."""
   return lambda text: text.split(mark, 1)[-1]
 
 
@@ -99,6 +99,7 @@ def pick(index: int) -> Clean:
 
 
 def replace(old: str, new: str) -> Clean:
+  """Replaces every `old` by `new`."""
   return lambda text: text.replace(old, new)
 
 
@@ -149,8 +150,8 @@ _SAID = re.compile(
 def sentence_case(text: str) -> str:
   """The text with a capital for the first letter of every sentence and line.
 
-  A few abbreviations end no sentence, nor do units after a number: `vs.`, `e.g.`,
-  `12 oz.`; nor does a quotation before `he says`.
+  No sentence ends at a few abbreviations, at units after a number (`vs.`, `e.g.`,
+  `12 oz.`), or at a quotation before `he says`.
   """
 
   def capital(match: re.Match[str]) -> str:
@@ -179,7 +180,7 @@ def each(*cleaning: Clean) -> Clean:
 
 
 def recode(table: Mapping[Any, Any]) -> Clean:
-  """Another value for each value, as `recode({'cause': 'because', 'effect': 'so'})`."""
+  """Maps each value to another: `recode({'cause': 'because', 'effect': 'so'})`."""
 
   def clean(value: Any) -> Any:
     if value not in table:
@@ -197,7 +198,7 @@ _DATE = re.compile(rf'(\d*)-({_MONTHS}|)-(\d{{1,2}})', re.IGNORECASE)
 
 
 def date_in_words(text: str) -> str:
-  """A date of TFDS's DROP as it is written: `1917-November-7` -> `7 November 1917`.
+  """A date of TFDS's DROP in words: `1917-November-7` -> `7 November 1917`.
 
   Its year or its month may be missing. Any other text stays as it is.
   """
@@ -212,19 +213,19 @@ def numbered(values: Sequence[Any]) -> str:
   return '\n'.join(f'{i}. {" ".join(str(v).split())}' for i, v in enumerate(values, 1))
 
 
-def first(most: int) -> Clean:
-  """At most that many elements of a list; an example that has none is dropped."""
+def first(max_items: int) -> Clean:
+  """The first `max_items` elements; an example with an empty list is dropped."""
 
   def clean(values: Sequence[Any]) -> Sequence[Any]:
     if not values:
       raise Unlabeled('an empty list')
-    return values[:most]
+    return values[:max_items]
 
   return clean
 
 
 def first_or(default: str) -> Clean:
-  """The first element of a list, or `default` where the list is empty."""
+  """The first element of a list, or `default` if the list is empty."""
   return lambda values: values[0] if values else default
 
 
@@ -234,7 +235,7 @@ def split(mark: str) -> Clean:
 
 
 def substitute(pattern: str, by: str) -> Clean:
-  r"""Puts `by` (which may name groups, as in `\1`) for every match of `pattern`."""
+  r"""Replaces every match of `pattern` by `by`, which may name groups, as in `\1`."""
   compiled = re.compile(pattern)
   return lambda text: compiled.sub(by, text)
 
@@ -270,8 +271,8 @@ _DATATYPE = re.compile(r'\A"([^"]*)"\((\w+)\)\Z')
 def triples(texts: Sequence[str]) -> str:
   """WebNLG's `A_B | runwayLength | "9"` as lines `A B | runway length | 9`.
 
-  Quotes are dropped where they enclose the value or have no partner, and the datatype
-  is set apart: `"10.0"(minutes)` -> `10.0 (minutes)`.
+  Quotes that enclose the value or have no partner are dropped, and the datatype is set
+  apart: `"10.0"(minutes)` -> `10.0 (minutes)`.
   """
   lines = []
   for text in texts:
@@ -287,7 +288,7 @@ def triples(texts: Sequence[str]) -> str:
 
 
 def altered(*changes: Clean) -> Clean:
-  """A text made harder; an example that stays as it was is dropped and counted."""
+  """The text after `changes`; an example that stays the same is dropped and counted."""
 
   def clean(text: str) -> str:
     new = text

@@ -1,7 +1,7 @@
-"""Lineage: what a model was trained on, and every model before it.
+"""Lineage: the training data of a model and of all its ancestors.
 
-A model is no cleaner than the one it was tuned from: what any ancestor saw is part of
-what it saw. What nobody recorded is unknown, which is not the same as nothing.
+A model has seen whatever any of its ancestors saw. A training that is not recorded is
+unknown, which is not the same as none.
 """
 
 import dataclasses
@@ -14,16 +14,16 @@ from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError
 
 UNKNOWN = 'unknown'
-"""In place of clusters or datasets that nobody recorded."""
+"""Stands for clusters or datasets that are not recorded."""
 
 
 class Trained(NamedTuple):
-  """A dataset that trained, as it was declared then.
+  """A dataset that trained, as it was declared at the time.
 
   Attributes:
-    name: of the dataset.
+    name: short name of the dataset.
     cluster: its cluster.
-    sources: what its examples are made of, itself included.
+    sources: datasets and named texts that its examples are made of, itself included.
   """
 
   name: str
@@ -37,12 +37,13 @@ class Training:
 
   Attributes:
     model: name of that model.
-    datasets: what trained it; None where that is unknown.
-    family: the world of the datasets.
-    mixture: its name; '' where there is none.
-    weights: digest of the weights that came out; '' where it was not kept.
+    datasets: the datasets that trained it; None if unknown.
+    family: dataset family of the datasets.
+    mixture: name of the mixture; '' for none.
+    weights: digest of the weights that came out; '' if not recorded.
     train_examples: cluster -> examples seen.
-    allowed_overlap: (dataset, what it shares) that the mixture declares and lets through.
+    allowed_overlap: (dataset, shared source) pairs that the mixture's declaration
+      allows.
     note: one line for the reader; '' for none.
   """
 
@@ -57,17 +58,17 @@ class Training:
 
   @property
   def clusters(self) -> tuple[str, ...] | None:
-    """Clusters that trained; None where that is unknown."""
+    """Clusters that trained; None if unknown."""
     if self.datasets is None:
       return None
     seen = {dataset.cluster for dataset in self.datasets}
     return tuple(cluster for cluster in CLUSTERS if cluster in seen)
 
-  def related(self, family: str) -> bool:
-    """Whether its datasets may have to do with those of a family.
+  def may_share_data(self, family: str) -> bool:
+    """True if its datasets may share data with those of a dataset family.
 
-    Two worlds that are declared here share names and nothing else; a world that is
-    declared no more is judged by what was recorded.
+    Two declared families share names and nothing else. A family that is not declared
+    any more is compared by the recorded clusters and sources.
     """
     return self.family == family or self.family not in registry.FAMILIES
 
@@ -75,7 +76,7 @@ class Training:
     known = self.datasets is not None
     return {
       'model': self.model,
-      'weights': self.weights,
+      'digest': self.weights,
       'trained_on': list(self.clusters) if known else UNKNOWN,
       'family': self.family,
       'mixture': self.mixture,
@@ -95,40 +96,39 @@ class Training:
 class Lineage:
   """The trainings that a model came out of, the oldest first.
 
-  One that starts from random parameters begins with its own first training; without
-  any, it was never trained.
+  Empty for random parameters.
   """
 
   trainings: tuple[Training, ...] = ()
 
   @property
   def known(self) -> bool:
-    """Whether nothing in it is unknown."""
+    """True if the data of every training is recorded."""
     return all(training.datasets is not None for training in self.trainings)
 
   def then(self, *later: Training) -> 'Lineage':
-    """The lineage of a model that was trained on."""
+    """Appends later trainings."""
     return Lineage((*self.trainings, *later))
 
   def trained_on(self, family: str) -> tuple[str, ...] | None:
-    """Clusters of a family that any training saw; None where one is unknown."""
+    """Clusters of a family that any training saw; None if a training is unknown."""
     if not self.known:
       return None
-    related = [t for t in self.trainings if t.related(family)]
-    seen = {cluster for training in related for cluster in training.clusters}
+    trainings = [t for t in self.trainings if t.may_share_data(family)]
+    seen = {cluster for training in trainings for cluster in training.clusters}
     return tuple(cluster for cluster in CLUSTERS if cluster in seen)
 
   def train_examples(self, family: str) -> dict[str, int]:
     """Cluster of a family -> examples that are known to have been seen."""
     out: dict[str, int] = {}
     for training in self.trainings:
-      if training.related(family):
+      if training.may_share_data(family):
         for cluster, examples in training.train_examples.items():
           out[cluster] = out.get(cluster, 0) + examples
     return out
 
-  def about(self, family: str) -> dict[str, Any]:
-    """What a report says of it, beside datasets of a family."""
+  def summary(self, family: str) -> dict[str, Any]:
+    """The entries of report.json and training.json, for datasets of a family."""
     clusters = self.trained_on(family)
     return {
       'lineage': self.as_json(),
@@ -141,23 +141,23 @@ class Lineage:
 
 
 RANDOM = Lineage()
-"""Of random parameters."""
+"""Lineage of random parameters."""
 
 
 def unknown(model: str, note: str = '') -> Training:
-  """The training of a model of which nothing is recorded."""
+  """The training of a model without any record."""
   return Training(model=model, datasets=None, note=note)
 
 
 def of_mixture(
   mixture: Mixture, datasets: Sequence[str] | None = None, **more: Any
 ) -> Training:
-  """The training on a mixture that is declared.
+  """The training on a declared mixture.
 
   Args:
     mixture: the declaration.
     datasets: those of its datasets that train; None for all of them.
-    more: further fields.
+    more: further fields of Training.
   """
   names = mixture.datasets if datasets is None else datasets
   found = [registry.get(name, family=mixture.family) for name in names]
@@ -171,37 +171,37 @@ def of_mixture(
 
 
 def of_json(found: Any, *, where: str) -> Lineage:
-  """A lineage as `Lineage.as_json` wrote it.
+  """Reads a lineage that `Lineage.as_json` wrote.
 
   Args:
-    found: the list.
-    where: the file, for errors.
+    found: the parsed JSON.
+    where: the file; for errors.
 
   Raises:
-    InputError: if it is something else.
+    InputError: if it has another form.
   """
   try:
     return Lineage(tuple(_training(**entry) for entry in found))
   except (TypeError, ValueError, AttributeError, KeyError) as error:
     raise InputError(
       f'{where}: lineage: not as a run wrote it ({error}); restore the file, or delete '
-      'it: its history is unknown then'
+      'it: the training history is then unknown'
     ) from None
 
 
 def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Lineage:
-  """The lineage of a model whose training.json was written before there were any.
+  """The lineage of a model whose training.json has no `lineage` entry (older runs).
 
-  What it says of its own training is judged by the declarations, and by what it
-  recorded where they are gone.
+  Its datasets are looked up in the declarations; the recorded clusters stand in for
+  datasets that are not declared any more.
 
   Args:
     record: the content of training.json.
-    parent: the lineage of what it started from.
+    parent: lineage of its initial checkpoint.
     model: its name.
 
   Raises:
-    InputError: if its guard is not as a run wrote it.
+    InputError: if its leakage report is not as a run wrote it.
   """
   mixture = record.get('mixture', '')
   declared = None
@@ -211,8 +211,8 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
   lacking = [part for part in ('mixture', 'datasets', 'family') if part not in leakage]
   if leakage and lacking:
     raise InputError(
-      f'training.json: guard lacks {", ".join(lacking)}; must be as a run wrote it, or '
-      'without a guard'
+      f'training.json: leakage lacks {", ".join(lacking)}; must be as a run wrote it, '
+      'or absent'
     )
   names = leakage.get('datasets')
   examples = record.get('train_examples', {})
@@ -220,16 +220,15 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
   family = leakage['family']
-  family = registry.datasets(family) if family in registry.FAMILIES else {}
-  gone = [name for name in names if name not in family]
-  known = [
-    Trained(name, family[name].cluster, tuple(sorted(family[name].sources)))
-    for name in names
-    if name in family
-  ]
-  # Of which cluster a dataset was that is declared no more: of one without another.
-  told = record.get('trained_on', leakage.get('trained_on', ()))
-  left = [c for c in told if c not in {dataset.cluster for dataset in known}] or ['']
+  declared_now = registry.datasets(family) if family in registry.FAMILIES else {}
+  found = [declared_now[name] for name in names if name in declared_now]
+  gone = [name for name in names if name not in declared_now]
+  known = [Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found]
+  # A dataset that is not declared any more counts for each recorded cluster that no
+  # declared dataset accounts for.
+  recorded = record.get('trained_on', leakage.get('trained_on', ()))
+  accounted = {dataset.cluster for dataset in known}
+  left = [cluster for cluster in recorded if cluster not in accounted] or ['']
   own = Training(
     model=model,
     datasets=(*known, *(Trained(name, c, (name,)) for name in gone for c in left)),
@@ -238,15 +237,15 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     train_examples=examples,
     allowed_overlap=declared.allowed_overlap if declared else (),
   )
-  if gone and not told:
-    return parent.then(own, unknown(model, f'of which cluster {gone[0]} was'))
+  if gone and not recorded:
+    return parent.then(own, unknown(model, f'no cluster is recorded for {gone[0]}'))
   return parent.then(own)
 
 
 def _training(
   *,
   model,
-  weights,
+  digest,
   trained_on,
   family,
   mixture,
@@ -259,7 +258,7 @@ def _training(
     raise ValueError(f'trained_on is {trained_on!r} and datasets {datasets!r:.80}')
   return Training(
     model=str(model),
-    weights=str(weights),
+    weights=str(digest),
     family=str(family),
     mixture=str(mixture),
     datasets=None

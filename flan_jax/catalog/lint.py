@@ -1,11 +1,10 @@
-"""Lint: the mistakes that templates and label words make, found before they train.
+"""Lint: finds mistakes in templates and label words before they are trained on.
 
-Plain Python over the declarations, and over the features of what is prepared: no
-tokenizer, no record, no TensorFlow. What a Dataset refuses as it is declared (an answer
-that names no field, a slice that TFDS cannot read, a metric that does not exist) is not
-repeated here. What only records can show (an example whose text is too long, two options of
-one example that are equal) is dropped and counted where examples are rendered, by `flan
-materialize`.
+Reads the declarations and the features of prepared datasets: no tokenizer, no record,
+no TensorFlow. Checks that Dataset makes itself (an answer that names no field, a slice
+that TFDS cannot read) are not repeated here. Mistakes that only records show (a text
+that is too long, two equal options of one example) are dropped and counted by
+`flan materialize`.
 """
 
 import re
@@ -20,47 +19,47 @@ from flan_jax.catalog.fields import Field
 from flan_jax.catalog.template import OPTIONS, Template
 from flan_jax.errors import did_you_mean
 
-FEWEST_TEMPLATES = 10
+MIN_TEMPLATES = 10
 MAX_INVERTED = 3
-"""FLAN section 2.1: ten templates, up to three of them turned around."""
+"""FLAN section 2.1: ten templates, up to three of them inverted."""
 
-NEAR = 0.75
+NEAR_DUPLICATE = 0.75
 """Word-set overlap from which two templates of a dataset are near-duplicates."""
 
-MOST_TOKENS = 1023
-"""Input tokens that FLAN allows, 1024, without the mark at their end (section 2.4)."""
+MAX_TOKENS = 1023
+"""Input tokens that FLAN allows, 1024, without the EOS (section 2.4)."""
 
 TOKENS_PER_WORD = 1.4
-"""Median over documents of 14 of the datasets, by T5's vocabulary of 32,000 pieces."""
+"""Median over documents of 14 datasets, with T5's vocabulary of 32,000 tokens."""
 
 RULES = {
-  'unknown-path': 'a field, the answer or the evidence reads what no record has',
-  'unknown-source': 'derived_from names what no other dataset is, or is made of',
+  'unknown-path': 'a field, the answer or the evidence reads a path that no record has',
+  'unknown-source': 'derived_from has a name that no other dataset shares',
   'unknown-field': 'a template names a field that the dataset lacks',
   'unused-field': 'no template and no answer uses a declared field',
   'unused-direction': 'no template goes a declared direction',
-  'missing-evidence': 'a template leaves out what most of the others rest on',
+  'missing-evidence': 'a template leaves out a field that most others show',
   'answer-in-inputs': 'a template shows the answer that it asks for',
-  'target': 'a template asks for the answer if, and only if, it is not turned around',
-  'target-no-label': 'a target adds to the label word, and is none of the labels',
+  'target': 'a template asks for the answer if, and only if, it is not inverted',
+  'target-no-label': 'a target adds to the label word, so it equals no label',
   'too-long': 'words alone fill 1024 tokens, options and longest documents included',
-  'blank': 'blanks at the beginning or the end of a template or at the end of a line',
-  'doubled-blank-line': 'two blank lines in an example',
-  'options-last': 'OPTIONS stands once, at the very end, on a line of its own',
-  'options-missing': 'a template asks for one of a set and does not list the set',
+  'blank': 'blanks at the beginning or end of a template, or at the end of a line',
+  'doubled-blank-line': 'two blank lines in succession',
+  'options-last': 'OPTIONS must stand once, at the end, on its own line',
+  'options-missing': 'a template asks for an option and does not list the options',
   'duplicate': 'two templates of a dataset have the same words',
   'near-duplicate': 'two templates of a dataset share three quarters of their words',
   'equal-across': 'templates of two datasets are equal',
   'too-few-templates': 'a dataset has fewer than ten templates',
-  'too-many-turned-around': 'a dataset has more than three templates turned around',
+  'too-many-inverted': 'a dataset has more than three inverted templates',
   'label-blank': 'a label word is empty, of two lines, or begins or ends with a blank',
   'label-prefix': 'a label word is the beginning of another',
-  'label-count': 'label words are fewer than two, or not one for each class',
+  'label-count': 'label words are fewer than two, or not one a class',
   'label-repeated': 'two classes have the same label word',
-  'label-ambiguous': 'the question asked makes a label word right for two classes',
+  'label-ambiguous': 'the question makes a label word right for two classes',
   'label-mismatch': 'a question asks for yes or no, and neither is a label word',
 }
-"""Rule -> what it finds."""
+"""Rule -> the mistake that it finds."""
 
 
 class Finding(NamedTuple):
@@ -68,7 +67,7 @@ class Finding(NamedTuple):
 
   Attributes:
     dataset: short name of the dataset.
-    template: index of the template, or None where the mistake is the dataset's.
+    template: index of the template; None for a mistake of the dataset.
     rule: key of RULES.
     message: one line for the author of the declaration.
   """
@@ -84,11 +83,11 @@ class Finding(NamedTuple):
 
 
 def lint(datasets: Iterable[Dataset]) -> list[Finding]:
-  """Every mistake in `datasets`, in the order of the declarations."""
+  """Finds every mistake in `datasets`, in the order of the declarations."""
   datasets = tuple(datasets)
   found: list[Finding] = []
   for dataset in datasets:
-    found += _records(dataset)
+    found += _features(dataset)
     found += _sources(dataset, datasets)
     found += _fields(dataset)
     found += _layout(dataset)
@@ -96,7 +95,7 @@ def lint(datasets: Iterable[Dataset]) -> list[Finding]:
     found += _counts(dataset)
     found += _label_words(dataset)
     found += _questions(dataset)
-    found += _alike(dataset)
+    found += _duplicates(dataset)
   order = {dataset.name: i for i, dataset in enumerate(datasets)}
   found += _equal_across(datasets)
   return sorted(
@@ -105,13 +104,13 @@ def lint(datasets: Iterable[Dataset]) -> list[Finding]:
 
 
 def overlap(one: Template, other: Template) -> float:
-  """Words that two templates share, over all their words; fields are set aside."""
-  mine, theirs = _words(one), _words(other)
-  return len(mine & theirs) / len(mine | theirs) if mine | theirs else 1.0
+  """Words that two templates share, over all their words; fields do not count."""
+  first, second = _words(one), _words(other)
+  return len(first & second) / len(first | second) if first | second else 1.0
 
 
 def _literal(template: Template) -> str:
-  """The inputs with an empty pair of braces for every field."""
+  """The inputs with `{}` for every field."""
   parts = template_lib.parse(template.inputs)
   return ''.join(text + ('' if name is None else '{}') for text, name in parts)
 
@@ -120,8 +119,8 @@ def _words(template: Template) -> frozenset[str]:
   return frozenset(re.findall(r"[\w']+", _literal(template).lower()))
 
 
-def _straight(dataset: Dataset) -> list[tuple[int, Template]]:
-  """Templates that ask for the answer, with their indices."""
+def _evaluated(dataset: Dataset) -> list[tuple[int, Template]]:
+  """Evaluated templates with their indices."""
   return [(i, dataset.templates[i]) for i in dataset.evaluated_templates]
 
 
@@ -138,37 +137,37 @@ def _answer_fields(dataset: Dataset) -> frozenset[str]:
 
 
 def _paths(dataset: Dataset, names: Iterable[str]) -> set[str]:
-  """Where in the record those fields are read; '' is the whole record."""
+  """Paths of those fields in the record; '' is the whole record."""
   fields = (dataset.fields[name] for name in names if name in dataset.fields)
   return {field.path if isinstance(field, Field) else field for field in fields}
 
 
-def _records(dataset: Dataset) -> Iterator[Finding]:
-  """What the features of the prepared data contradict, where they are prepared."""
+def _features(dataset: Dataset) -> Iterator[Finding]:
+  """Paths and labels that contradict the features of the prepared data."""
   for fault in tfds_features.faults(dataset):
     yield Finding(dataset.name, None, *fault)
 
 
 def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]:
-  """Names in `derived_from` that no other dataset of the world shares.
+  """Names in `derived_from` that no other dataset of the family shares.
 
-  Texts have no list of their own: the guard compares names, so that a name guards
-  something only where another dataset is called so, or is made of it too.
+  The leakage check compares names, so a name has an effect only if another dataset has
+  it as its name or in its own `derived_from`.
   """
   if not dataset.derived_from:
     return
-  family = [*registry.datasets(dataset.family).values(), *datasets]
+  declared = [*registry.datasets(dataset.family).values(), *datasets]
   shared = {
     source
-    for other in family
+    for other in declared
     if other.name != dataset.name and other.family == dataset.family
     for source in other.sources
   }
   for source in dataset.derived_from:
     if source not in shared:
       message = (
-        f'derived_from {source!r} is no other dataset, and none is made of it: it '
-        f'guards nothing{did_you_mean(source, sorted(shared))}'
+        f'derived_from {source!r} is neither the name nor a source of another dataset, '
+        f'so it finds no leakage{did_you_mean(source, sorted(shared))}'
       )
       yield Finding(dataset.name, None, 'unknown-source', message)
 
@@ -193,16 +192,16 @@ def _fields(dataset: Dataset) -> Iterator[Finding]:
     answers = {'{answer}'}
     if template.direction in dataset.directions:
       text = dataset.directions[template.direction]
-      # `{answer}` is that of the first direction: the others name their field.
+      # `{answer}` is the text of the first direction; the others name their field.
       answers = {text} | (answers if text == dataset.answer.text else set())
     if embedded and not template.inverted and dataset.has_options:
       message = f'{template.targets!r} decodes to no label; must be {{answer}}'
       yield Finding(dataset.name, index, 'target-no-label', message)
     elif template.inverted == (template.targets in answers):
       message = (
-        'turned around, and yet its target is the answer'
+        'inverted, but its target is the answer'
         if template.inverted
-        else f'its target is {template.targets!r}: mark it turned around'
+        else f'its target is {template.targets!r}: mark it inverted'
       )
       yield Finding(dataset.name, index, 'target', message)
   for way in dataset.by_direction:
@@ -210,21 +209,21 @@ def _fields(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _evidence(dataset: Dataset) -> Iterator[Finding]:
-  """Templates of one direction that show too little, or the answer."""
-  straight = _straight(dataset)
+  """Templates of one direction that lack evidence, or show the answer."""
+  evaluated = _evaluated(dataset)
   secret = {'answer'}
   if isinstance(dataset.answer, Text):
     secret |= _answer_fields(dataset)
-  shown = [set(template_lib.names(t.inputs)) for _, t in straight]
-  # Fields read from one place in the record (`sentence`, or what stands before its
-  # gap) are one piece of evidence, so it is places that templates must not leave out.
+  shown = [set(template_lib.names(t.inputs)) for _, t in evaluated]
+  # Fields with one path (a sentence, and the part of it before the gap) are one piece
+  # of evidence, so templates are compared by paths.
   read = [_paths(dataset, names - secret) for names in shown]
-  places = sorted(set().union(*read) - {''})
-  evidence = [p for p in places if 2 * sum(p in paths for paths in read) > len(read)]
-  for (index, _), names, paths in zip(straight, shown, read, strict=True):
-    for place in evidence:
-      if place not in paths and '' not in paths:
-        message = f'{place!r} of the record, which most templates show, is left out'
+  found = sorted(set().union(*read) - {''})
+  evidence = [p for p in found if 2 * sum(p in paths for paths in read) > len(read)]
+  for (index, _), names, paths in zip(evaluated, shown, read, strict=True):
+    for path in evidence:
+      if path not in paths and '' not in paths:
+        message = f'{path!r} of the record, which most templates show, is left out'
         yield Finding(dataset.name, index, 'missing-evidence', message)
     if not names - secret - {OPTIONS}:
       message = 'no field of the example is shown'
@@ -235,7 +234,7 @@ def _evidence(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _layout(dataset: Dataset) -> Iterator[Finding]:
-  """Blanks, blank lines, and the place of the options block."""
+  """Misplaced blanks, blank lines and options blocks."""
   for index, template in enumerate(dataset.templates):
     for part, text in (('inputs', template.inputs), ('targets', template.targets)):
       if text != text.strip():
@@ -245,7 +244,7 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
         message = f'a line of the {part} ends with a blank'
         yield Finding(dataset.name, index, 'blank', message)
       if re.search(r'\n[ \t]*\n[ \t]*\n', text):
-        message = f'two blank lines in an example in the {part}'
+        message = f'two blank lines in succession in the {part}'
         yield Finding(dataset.name, index, 'doubled-blank-line', message)
     block = f'{{{OPTIONS}}}'
     if block in template.targets:
@@ -257,15 +256,15 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
         message = 'OPTIONS must end the inputs, after one newline or a blank line'
         yield Finding(dataset.name, index, 'options-last', message)
     elif dataset.has_options and not template.inverted:
-      message = 'the answer is one of a set: end the inputs with {OPTIONS}'
+      message = 'the answer is one of the options: end the inputs with {OPTIONS}'
       yield Finding(dataset.name, index, 'options-missing', message)
 
 
 def _length(dataset: Dataset) -> Iterator[Finding]:
-  """Prompts that are full before an example has been seen.
+  """Templates whose prompts exceed the token limit for any example.
 
-  Words of the template, of the label words in its OPTIONS, and of the documents that
-  its fields cut to so many words; any other field counts as a single word.
+  Counts the words of the template, of the label words in its OPTIONS, and of each field
+  that is cut to a number of words; any other field counts as one word.
   """
   shown = dataset.answer.words if isinstance(dataset.answer, Label) else ()
   for index, template in enumerate(dataset.templates):
@@ -275,30 +274,28 @@ def _length(dataset: Dataset) -> Iterator[Finding]:
       if name == OPTIONS:
         words += len(template_lib.options_block(shown).split())
       elif isinstance(field, Field):
-        words += field.most_words or 1
+        words += field.max_words or 1
       else:
         words += 1
     tokens = round(words * TOKENS_PER_WORD)
-    if tokens > MOST_TOKENS:
-      message = (
-        f'{words} words are about {tokens} tokens; must be {MOST_TOKENS} at most'
-      )
+    if tokens > MAX_TOKENS:
+      message = f'{words} words are about {tokens} tokens; must be {MAX_TOKENS} at most'
       yield Finding(dataset.name, index, 'too-long', message)
 
 
 def _counts(dataset: Dataset) -> Iterator[Finding]:
   total = len(dataset.templates)
-  if total < FEWEST_TEMPLATES:
-    message = f'{total} templates; must be {FEWEST_TEMPLATES} or more'
+  if total < MIN_TEMPLATES:
+    message = f'{total} templates; must be {MIN_TEMPLATES} or more'
     yield Finding(dataset.name, None, 'too-few-templates', message)
-  turned = total - len(_straight(dataset))
-  if turned > MAX_INVERTED:
-    message = f'{turned} templates turned around; must be {MAX_INVERTED} at most'
-    yield Finding(dataset.name, None, 'too-many-turned-around', message)
+  inverted = total - len(_evaluated(dataset))
+  if inverted > MAX_INVERTED:
+    message = f'{inverted} inverted templates; must be {MAX_INVERTED} at most'
+    yield Finding(dataset.name, None, 'too-many-inverted', message)
 
 
 def _label_words(dataset: Dataset) -> Iterator[Finding]:
-  """Label words, and declared options, that cannot be told apart."""
+  """Label words and declared options that are malformed or ambiguous."""
   if isinstance(dataset.answer, Label):
     words = dataset.answer.words
   elif isinstance(dataset.answer, Choice) and not isinstance(
@@ -308,7 +305,7 @@ def _label_words(dataset: Dataset) -> Iterator[Finding]:
   else:
     return
   if isinstance(dataset.answer, Label) and len(words) < 2:
-    message = f'{len(words)} label words; must be 2 or more, or nothing is asked'
+    message = f'{len(words)} label words; must be 2 or more'
     yield Finding(dataset.name, None, 'label-count', message)
   for word in words:
     if word != word.strip() or not word or '\n' in word:
@@ -326,18 +323,18 @@ def _label_words(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _questions(dataset: Dataset) -> Iterator[Finding]:
-  """Questions that the label words do not answer, or of which one answers two ways."""
+  """Questions without a matching label word, or with one that fits two classes."""
   if not isinstance(dataset.answer, Label):
     return
   words = dataset.answer.words
   folded = {word.strip().lower() for word in words}
-  for index, template in _straight(dataset):
+  for index, template in _evaluated(dataset):
     text = _literal(template).lower()
     asks = [s for s in _sentences(text) if s.endswith('?') or ' whether ' in s]
-    # Asked whether it follows, "no" fits the undecided and the contradicted alike.
+    # If the question asks for proof, "no" fits both "undecided" and "contradicted".
     asked = _ASKS_FOR_PROOF.search(' '.join(asks))
     if asked and len(words) > 2 and 'no' in folded:
-      message = f'"no" fits two classes where the question says {asked[1]!r}'
+      message = f'"no" fits two classes if the question says {asked[1]!r}'
       yield Finding(dataset.name, index, 'label-ambiguous', message)
     named = any(re.search(rf'\b{re.escape(word)}\b', text) for word in folded)
     if named or {'yes', 'no'} & folded:
@@ -348,7 +345,7 @@ def _questions(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _sentences(text: str) -> list[str]:
-  """Sentences and headings of a literal text, each with the mark at its end."""
+  """Sentences and headings of a literal text, each with its final punctuation."""
   return [s.strip() for s in re.findall(r'[^.?!:\n]+[.?!:]?', text) if s.strip()]
 
 
@@ -357,7 +354,7 @@ _ASKS_FOR_PROOF = re.compile(
   r'support(?:s|ed)?|prove[dns]?|proof|establish\w*|confirm(?:s|ed)?|'
   r'bear(?:s)? out|borne out|back(?:s|ed)? up|guarantee\w*|justif\w+)\b'
 )
-"""Words of a question about the evidence, to which "no" is "not proved"."""
+"""Words of questions about the evidence, to which "no" means "not proved"."""
 
 _AUXILIARY = re.compile(
   r'(?:^|, )["\W]*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|'
@@ -367,46 +364,46 @@ _OPEN = re.compile(r'\b(?:what|which|who|whom|whose|where|when|why|how|or)\b')
 
 
 def _asks_yes_or_no(sentence: str) -> bool:
-  """Whether it is a question with its verb first, and neither open nor either-or."""
+  """True for a question with its verb first that is neither open nor either-or."""
   asks = sentence.endswith('?') and _AUXILIARY.search(sentence)
   return bool(asks) and not _OPEN.search(sentence)
 
 
-def _alike(dataset: Dataset) -> Iterator[Finding]:
-  """Templates of one dataset that say the same thing in the same words."""
+def _duplicates(dataset: Dataset) -> Iterator[Finding]:
+  """Templates of one dataset with the same or nearly the same words."""
   for index, template in enumerate(dataset.templates):
     for earlier, other in enumerate(dataset.templates[:index]):
       shared = overlap(template, other)
       if shared == 1:
         message = f'has the same words as template {earlier}'
         yield Finding(dataset.name, index, 'duplicate', message)
-      elif shared >= NEAR:
+      elif shared >= NEAR_DUPLICATE:
         message = f'shares {shared:.0%} of its words with template {earlier}'
         yield Finding(dataset.name, index, 'near-duplicate', message)
 
 
 def _equal_across(datasets: tuple[Dataset, ...]) -> Iterator[Finding]:
-  """Templates equal but for the names of their fields in two datasets.
+  """Templates of two datasets that are equal except for the names of fields.
 
   Variants of one dataset (`anli/r1` and `anli/r2`) may share their whole list.
   """
   seen: dict[str, tuple[Dataset, int]] = {}
   for dataset in datasets:
-    mine: dict[str, int] = {}
+    own: dict[str, int] = {}
     for index, template in enumerate(dataset.templates):
       text = ' '.join(_literal(template).lower().split())
-      mine.setdefault(text, index)
+      own.setdefault(text, index)
       if text not in seen:
         continue
       other, place = seen[text]
       if not _variants(dataset, other):
         message = f'equals template {place} of {other.name!r}'
         yield Finding(dataset.name, index, 'equal-across', message)
-    for text, index in mine.items():
+    for text, index in own.items():
       seen.setdefault(text, (dataset, index))
 
 
 def _variants(one: Dataset, other: Dataset) -> bool:
-  """Whether two datasets are one, in versions: same TFDS builder, same templates."""
+  """True for versions of one dataset: same TFDS builder, same templates."""
   builders = {re.split('[/:]', dataset.tfds)[0] for dataset in (one, other)}
   return len(builders) == 1 and '' not in builders and one.templates == other.templates

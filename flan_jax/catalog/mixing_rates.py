@@ -14,20 +14,22 @@ CAP = 30_000
 """Maximum number of training examples of one dataset (FLAN section 2.2)."""
 
 MAXIMUM_RATE = 3_000
-"""Examples beyond these add no weight to a dataset (FLAN section 2.2, footnote 2)."""
+"""Maximum mixing rate of a dataset (FLAN section 2.2, footnote 2)."""
 
 
-def of(mixture: Mixture, examples: Mapping[str, int] | None = None) -> dict[str, int]:
+def rates(
+  mixture: Mixture, examples: Mapping[str, int] | None = None
+) -> dict[str, int]:
   """Dataset -> mixing rate.
 
   Args:
-    mixture: what trains.
-    examples: dataset -> training examples really there; None for the declared ones. Those of
-      the mixture that it lacks have no rate.
+    mixture: the training mixture.
+    examples: dataset -> training examples present; None for the declared numbers.
+      Datasets of the mixture that it lacks have no rate.
 
-  >>> sum(of(catalog.mixture('flan_all')).values())
+  >>> sum(rates(registry.mixture('flan_all')).values())
   188371
-  >>> sum(of(catalog.mixture('flan_paper62')).values())
+  >>> sum(rates(registry.mixture('flan_paper62')).values())
   169867
   """
   if examples is None:
@@ -35,12 +37,12 @@ def of(mixture: Mixture, examples: Mapping[str, int] | None = None) -> dict[str,
     examples = {name: family[name].num_examples('train') for name in mixture.datasets}
   out = {}
   for group in groups(mixture):
-    out |= shared({name: examples[name] for name in group if name in examples})
+    out |= shared_rates({name: examples[name] for name in group if name in examples})
   return {name: out[name] for name in mixture.datasets if name in out}
 
 
 def groups(mixture: Mixture) -> list[list[str]]:
-  """Its datasets, those together that share one maximum rate."""
+  """Groups its datasets by the maximum rate that they share."""
   family = registry.datasets(mixture.family)
   found: dict[str, list[str]] = {}
   for name in mixture.datasets:
@@ -49,14 +51,14 @@ def groups(mixture: Mixture) -> list[list[str]]:
   return list(found.values())
 
 
-def shared(examples: Mapping[str, int]) -> dict[str, int]:
-  """Rates of tasks with `examples` training examples that have one maximum together.
+def shared_rates(examples: Mapping[str, int]) -> dict[str, int]:
+  """Rates of tasks with `examples` training examples that share one maximum rate.
 
-  It is split in proportion to `min(n, CAP)`, by largest remainders.
+  The maximum is split in proportion to `min(n, CAP)`, by largest remainders.
 
-  >>> shared({'anli_r1': 16_946, 'anli_r2': 45_460, 'anli_r3': 100_459})
+  >>> shared_rates({'anli_r1': 16_946, 'anli_r2': 45_460, 'anli_r3': 100_459})
   {'anli_r1': 661, 'anli_r2': 1170, 'anli_r3': 1169}
-  >>> shared({'arc_challenge': 919, 'arc_easy': 2_051})
+  >>> shared_rates({'arc_challenge': 919, 'arc_easy': 2_051})
   {'arc_challenge': 919, 'arc_easy': 2051}
   """
   counts = {name: min(n, CAP) for name, n in examples.items() if n}

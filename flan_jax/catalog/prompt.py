@@ -14,10 +14,10 @@ class Prompt(NamedTuple):
 
 
 ANSWER = 'ANSWER: '
-"""Stands between what an exemplar asks and what it answers."""
+"""Stands between the inputs and the targets of an exemplar."""
 
 NEXT = '\n\n###\n\n'
-"""Stands between two exemplars, and between the last and the prompt."""
+"""Stands after every exemplar."""
 
 
 def render(
@@ -27,23 +27,23 @@ def render(
   *,
   exemplars: Sequence[Example] = (),
 ) -> Prompt:
-  """Puts `example` into words; the only place that renders a dataset's template.
+  """Renders an example; the only function that renders a dataset's template.
 
   Args:
     dataset: the declaration.
-    template: index of the template; the exemplars are put into words by it as well.
-    example: what is asked.
-    exemplars: examples shown with their answers beforehand (FLAN section 4.4). Without
-      them the prompt is the zero-shot one, with them it ends in it.
+    template: index of the template; it renders the exemplars as well.
+    example: the example.
+    exemplars: examples shown before it with their answers (FLAN section 4.4). A
+      few-shot prompt ends with the zero-shot one.
   """
-  asked = Prompt(
+  zero_shot = Prompt(
     *dataset.templates[template].render(example.values, example.answer.options)
   )
   shown = ''.join(exemplar(dataset, template, example) for example in exemplars)
-  return asked._replace(inputs=shown + asked.inputs)
+  return zero_shot._replace(inputs=shown + zero_shot.inputs)
 
 
 def exemplar(dataset: Dataset, template: int, example: Example) -> str:
-  """One exemplar with its answer, and the line that parts it from what follows."""
+  """Renders one exemplar with its answer, and the separator after it."""
   shown = render(dataset, template, example)
   return f'{shown.inputs}\n{ANSWER}{shown.targets}{NEXT}'

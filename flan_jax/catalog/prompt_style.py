@@ -1,4 +1,4 @@
-"""Style: how a mixture puts its examples into words, where that is not all ten templates.
+"""Prompt styles: few-shot prompts, fewer templates, and prompts without instructions.
 
 A style changes a dataset's templates and nothing else, so whatever renders a dataset
 renders a styled one: seqio Tasks, the store, the evaluator.
@@ -13,15 +13,15 @@ from flan_jax.errors import InputError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Style:
-  """How examples are put into words.
+class PromptStyle:
+  """The prompts of a mixture or an evaluation.
 
   Attributes:
-    prompt_style: `instructions` for the dataset's templates, `no_options` for the same without
-      their OPTIONS block, `no_template` for its fields alone, `dataset_name` for its
-      fields after its name.
-    templates: only the first so many templates; None for all of them.
-    num_fewshot: exemplars before every prompt; fewer where no more fit.
+    prompt_style: `instructions` for the dataset's templates, `no_options` for the same
+      without their OPTIONS block, `no_template` for its fields alone, `dataset_name`
+      for its fields after its name.
+    templates: number of templates used, from the first; None for all of them.
+    num_fewshot: exemplars before every prompt; fewer if they do not fit.
   """
 
   prompt_style: str = 'instructions'
@@ -31,7 +31,7 @@ class Style:
   def __post_init__(self):
     if self.prompt_style not in PROMPT_STYLES:
       raise InputError(
-        f'form {self.prompt_style!r}: must be one of {", ".join(PROMPT_STYLES)}'
+        f'prompt_style {self.prompt_style!r}: must be one of {", ".join(PROMPT_STYLES)}'
         + did_you_mean(self.prompt_style, PROMPT_STYLES)
       )
     if self.templates is not None and self.templates < 1:
@@ -41,7 +41,7 @@ class Style:
 
   @property
   def suffix(self) -> str:
-    """What it adds to the name of a task or a mixture; '' for the plain style."""
+    """Suffix of task and mixture names; '' for the plain style."""
     parts = []
     if self.prompt_style != 'instructions':
       parts.append(self.prompt_style)
@@ -52,8 +52,8 @@ class Style:
       parts.append(f'{many}_shot')
     return ''.join(f'_{part}' for part in parts)
 
-  def of(self, dataset: Dataset) -> Dataset:
-    """The dataset with the templates of this style."""
+  def apply(self, dataset: Dataset) -> Dataset:
+    """Returns the dataset with the templates of this style."""
     templates = dataset.templates
     if self.prompt_style == 'no_options':
       templates = tuple(map(without_options, templates))
@@ -70,7 +70,7 @@ class Style:
 
 
 def without_options(template: Template) -> Template:
-  """The same words without the block of OPTIONS, which stands at their end."""
+  """Returns the template without the OPTIONS block at its end."""
   if not template.has_options:
     return template
   text = template.inputs.replace(f'{{{OPTIONS}}}', '').rstrip()
@@ -78,18 +78,18 @@ def without_options(template: Template) -> Template:
 
 
 def bare(dataset: Dataset) -> str:
-  """A template of the dataset's fields alone, a line each: no word, no OPTIONS.
+  """A template of the dataset's fields alone, one a line: no instruction, no OPTIONS.
 
-  They are the fields that the first template of its direction shows, in its order.
+  The fields are those of the first evaluated template, in its order.
   """
   shown = dataset.templates[dataset.evaluated_templates[0]].input_fields
   return '\n'.join(f'{{{name}}}' for name in shown)
 
 
 def title(dataset: Dataset) -> str:
-  """Task and dataset by name, as in `[nli: RTE]`; what paper section 4.3 prepends.
+  """Task and dataset by name, as in `[nli: RTE]` (FLAN section 4.3).
 
-  One direction of a translation is named: `[translation: WMT14 EN/FR, en-fr]`.
+  A translation names its direction: `[translation: WMT14 EN/FR, en-fr]`.
   """
   cluster = dataset.cluster.replace('_', ' ')
   way = f', {dataset.direction}' if dataset.direction else ''

@@ -1,10 +1,10 @@
-r"""Prose: text of a dataset as a person would print it.
+r"""Prose: repairs text that was tokenized or taken from web pages.
 
 Many datasets hold text that was split into tokens (`it 's a -lrb- new -rrb- day .`),
 or that still has HTML and invisible characters of the page it was taken from. A
 declaration with `cleaning=prose` has every field, option and reference cleaned alike,
 so that a gold span still stands in its passage; text that needs nothing stays as it is.
-docs/data.md lists what is cleaned and what is left as the dataset has it.
+docs/data.md lists the repairs, and the flaws that stay as the dataset has them.
 """
 
 import functools
@@ -21,7 +21,7 @@ _INVISIBLE = re.compile(
   r'[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u2060\ufeff]'
 )
 _LIST = re.compile(r'(?<=[\w)%"\']) [ \xa0]{3,}(?=[A-Z\d])')
-"""Blanks that part the entries of a list: four and more, and no sentence has ended."""
+"""Blanks between entries of a list: four or more, not after the end of a sentence."""
 _WORDLESS_LINE = re.compile(r'(?m)^[^\w\n]+$')
 
 _CLITICS = r'(?:s|re|ve|ll|d|m)\b(?! ?\')'
@@ -34,16 +34,17 @@ _PART_OF_DATE = re.compile(
 
 
 def _range(match: re.Match[str]) -> str:
-  """The hyphen of `1828 - 1904`, but of no `3 May 1825 - 16 August 1893`.
+  """Closes up `1828 - 1904`, but not `3 May 1825 - 16 August 1893`.
 
-  A date or a fraction may be but a part of what stands before the mark or after it.
+  The text around the hyphen is searched, since a match may be part of a date or a
+  fraction.
   """
   before = match.string[max(0, match.start() - 40) : match.start()].split()[-3:]
   after = match.string[match.end() : match.end() + 40].split()[:2]
   return match[0] if _PART_OF_DATE.search(' '.join([*before, '-', *after])) else '-'
 
 
-_NOTE = (
+_WIKI_NOTE = (
   r'\[(?i:(?:full citation|citation|clarification|verification|page|year) needed'
   r'|original research\??|not in citation given|dubious)\]'
 )
@@ -57,10 +58,10 @@ _RULES = tuple(
     (('b-', 'B-'), r'-(?i:rsb)-', ']'),
     (('b-', 'B-'), r'-(?i:lcb)- ?', '{'),
     (('b-', 'B-'), r' ?-(?i:rcb)-', '}'),
-    # What a wiki put beside its text.
-    (('.[', '. ['), rf'(?<=\.)\s?{_NOTE}\.(?!\.)', ''),
-    (('[',), rf'\s?{_NOTE}', ''),
-    # Quotes doubled by a CSV file, and what a dropped word has left behind.
+    # A wiki's notes in its text.
+    (('.[', '. ['), rf'(?<=\.)\s?{_WIKI_NOTE}\.(?!\.)', ''),
+    (('[',), rf'\s?{_WIKI_NOTE}', ''),
+    # Quotes doubled by a CSV file, and remains around a dropped word.
     (('""',), r'\A"((?=(?:[^"]|"(?!"))*"")(?:[^"]|"")*)"\Z', r'\1'),
     (('""',), r'(?<=\s)""(?=\s)', ''),
     (('""',), r'"{2,}', '"'),
@@ -97,10 +98,10 @@ _RULES = tuple(
     ((' %',), r' (?<=\d )(?=%(?!\w))', ''),
     (('( ', '[ '), r'(?<![^\s\w".,])([(\[]) (?=[\w"\'$£€.])', r'\1'),
     ((' )', ' ]'), r' (?<=[\w.,!?"\'%] )(?=[)\]](?!\w))', ''),
-    # Quotations in single marks; what follows an s may be a plural's possessive.
+    # Quotations in single quotes; after an s the quote may be a plural's possessive.
     (('`',), r"(?<!\S)` ?([^`'\n]+?) '(?!\w)", r"'\1'"),
     ((" '",), r"(?<![sS] )(?<!\S)' ([^'\n]+?) '(?=[\s.,!?]|$)", r"'\1'"),
-    # Hyphens where they can be nothing else; elsewhere they may be dashes.
+    # Hyphens that cannot be dashes.
     (
       (' - ',),
       r' - (?:(?<=\b[Tt] - )(?=shirt)|(?<=\b[Xx] - )(?=ray)|(?<=\b[Ee] - )(?=mail)'
@@ -112,13 +113,13 @@ _RULES = tuple(
     ((' - ',), rf'-({_LINKS})-({_LINKS}) - (?=\w)', r'-\1-\2-'),
   )
 )
-"""(texts of which one must occur, pattern, by what it is replaced)."""
+"""(texts of which one must occur, pattern, replacement)."""
 
 _OPENING = re.compile(r'``+ ?')
 _CLOSING = re.compile(r"(?<!\w)''+(?=\w)| ?''+(?!\w)")
 _PAIR = re.compile(r"(?<!\w)'' ?(?! )((?:(?!'').)+?) ?''(?!\w)", re.DOTALL)
 _AFTER_STOP = re.compile(r"(?<=[.,!?]) ?''+(?!\w)")
-_OPENED = re.compile(r"(?<!\w)''(?=\w)|\d''")
+_OTHER_USE = re.compile(r"(?<!\w)''(?=\w)|\d''")
 _BESIDE_QUOTE = re.compile(r"(?<=\")''(?=\w)|(?<=\w)''(?=\")")
 _POSSESSIVE = re.compile(r"(?<=[sS]) '(?= \w)")
 _LONE = re.compile(r"(?<!\S)'(?!\S)")
@@ -134,9 +135,8 @@ _LONE_OPENING = re.compile(
 def prose(text: str) -> str:
   """The text without the traces of tokenizers and web pages.
 
-  Every rule makes a text shorter or leaves its length, so the rules come to an end;
-  they are applied until none of them changes anything, and so cleaning what is clean
-  changes nothing.
+  No rule makes a text longer; they are applied until none changes it, so cleaning is
+  idempotent.
   """
   while (cleaned := _once(text)) != text:
     text = cleaned
@@ -175,10 +175,10 @@ def _once(text: str) -> str:
 def _doubled(text: str) -> str:
   """Quotes of two marks each as double quotes: ` ``no'' ` -> `"no"`.
 
-  The opening ones can be nothing else. Where there are some, nor can the closing ones,
-  and nor can two apostrophes after a comma or a stop. Others may be something else, as
-  in `6''` or `on ''03 Clyde'`, and stay unless all the double quotes of their line
-  make pairs with them.
+  Opening ones are unambiguous; if a text has any, so are its closing ones. Two
+  apostrophes after a comma or a full stop are quotes too. Others may mean something
+  else, as in `6''` or `on ''03 Clyde'`, and stay unless they pair up all the double
+  quotes of their line.
   """
   text = _BESIDE_QUOTE.sub('', text)
   if '``' in text:
@@ -188,24 +188,24 @@ def _doubled(text: str) -> str:
 
 
 def _paired(line: str) -> str:
-  """A line whose double apostrophes are double quotes, if that makes them all pairs."""
+  """Turns double apostrophes into double quotes if all quotes then form pairs."""
   pairs = _PAIR.sub(r'"\1"', line)
   if "''" in pairs:
-    pairs = _CLOSING.sub('"', line) if not _OPENED.search(line) else line
+    pairs = _CLOSING.sub('"', line) if not _OTHER_USE.search(line) else line
   return pairs if pairs.count('"') % 2 == 0 else line
 
 
 def _possessive(line: str) -> str:
-  """`the brothers ' bid`, where no other mark of the line could make it a quotation."""
+  """Closes up `the brothers ' bid` if the line has no second lone apostrophe."""
   return _POSSESSIVE.sub("'", line) if len(_LONE.findall(line)) == 1 else line
 
 
 def _quotations(line: str) -> str:
   """Closes up double quotes: the first opens, the next closes, and so on.
 
-  Of an odd number one is without its partner: the first, if the line begins with it,
-  or the last, if the line ends with it. In any other line nothing is changed but a mark
-  that is alone: it closes before `he said`, and opens elsewhere.
+  With an odd number, the first has no partner if the line begins with it, or else the
+  last if the line ends with it. Any other such line changes only if it has a single
+  mark, which closes before `he said` and opens elsewhere.
   """
   if '" ' not in line and ' "' not in line:
     return line

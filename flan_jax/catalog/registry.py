@@ -8,39 +8,38 @@ from typing import Any
 
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError, did_you_mean
 
 FAMILIES = {
   'flan': 'flan_jax.tasks',
   'microworld': 'flan_jax.microworld.tasks',
 }
-"""Family of datasets -> package whose `DATASETS` declares them.
+"""Dataset family -> package whose `DATASETS` declares its datasets.
 
-A package with a function `records` generates its records; those of others are prepared
-by TFDS.
+A package with a function `records` generates the records; otherwise TFDS prepares them.
 """
 
 MIXTURES = 'flan_jax.mixtures'
-"""Package whose `MIXTURES` are all mixtures, and `EXCLUDED_WITH` related clusters."""
+"""Package with `MIXTURES`, all mixtures, and `EXCLUDED_WITH`, related clusters."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixture:
-  """Datasets that train together, and what is held out of them.
+  """Datasets that train together, and the clusters held out.
 
   Attributes:
     name: its seqio name, as `flan_held_out_nli`.
     datasets: names of the datasets that train.
-    held_out: clusters measured and never trained on ('' entries never occur).
-    excluded: further clusters left out because they are too near (FLAN footnote 1).
-    family: the world of its datasets.
-    style: how its examples are put into words.
+    held_out: clusters that are evaluated and not trained on.
+    excluded: related clusters that are not trained on either (FLAN footnote 1).
+    family: dataset family of its datasets.
+    style: prompt style of its examples.
     shared_cap: whether tasks that the paper counts as one dataset share one maximum
       rate; otherwise each task has its own, as in the reference.
-    allowed_overlap: (dataset that trains, what it shares with a held-out one): derivations
-      that the guard lets through with a warning.
-    note: why it holds what it holds, for the reader of `flan tasks --mixture`.
+    allowed_overlap: (dataset that trains, source shared with a held-out one): the
+      leakage check allows this overlap with a warning.
+    note: why it has these datasets; shown by `flan tasks --mixture`.
   """
 
   name: str
@@ -48,25 +47,28 @@ class Mixture:
   held_out: tuple[str, ...] = ()
   excluded: tuple[str, ...] = ()
   family: str = 'flan'
-  style: Style = Style()
+  style: PromptStyle = PromptStyle()
   shared_cap: bool = False
   allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
 
   @property
   def members(self) -> tuple[Dataset, ...]:
-    """Its datasets, in the words of its style."""
-    return tuple(self.style.of(get(name, family=self.family)) for name in self.datasets)
+    """The datasets, in the mixture's prompt style."""
+    return tuple(
+      self.style.apply(get(name, family=self.family)) for name in self.datasets
+    )
 
   @property
   def trained_on(self) -> tuple[str, ...]:
+    """Clusters of the datasets."""
     clusters = {get(name, family=self.family).cluster for name in self.datasets}
     return tuple(c for c in CLUSTERS if c in clusters)
 
 
 @functools.cache
 def datasets(family: str) -> dict[str, Dataset]:
-  """Every dataset of a world, by short name, in the order of the declarations.
+  """Datasets of a family by short name, in the order of the declarations.
 
   Raises:
     InputError: if a name is declared twice.
@@ -85,7 +87,7 @@ def get(name: str, *, family: str = 'flan') -> Dataset:
   """The dataset of that short name.
 
   Raises:
-    InputError: if there is none; names the nearest.
+    InputError: if not found; names the nearest.
   """
   declared = datasets(family)
   if name not in declared:
@@ -97,14 +99,14 @@ def get(name: str, *, family: str = 'flan') -> Dataset:
 
 
 def find(name: str) -> Dataset | None:
-  """The dataset of that short name in any world; None where there is none."""
+  """The dataset of that short name in any family; None if not found."""
   found = (datasets(family).get(name) for family in FAMILIES)
   return next((dataset for dataset in found if dataset is not None), None)
 
 
 @functools.cache
 def tasks() -> dict[str, Dataset]:
-  """Training task name (`flan_rte`) -> dataset, of every world."""
+  """Training task name (`flan_rte`) -> dataset, in every family."""
   return {d.task: d for family in FAMILIES for d in datasets(family).values()}
 
 
@@ -112,7 +114,7 @@ def task(name: str) -> Dataset:
   """The dataset behind a task name, as `flan_rte`.
 
   Raises:
-    InputError: if there is none; names the nearest.
+    InputError: if not found; names the nearest.
   """
   if name in mixtures():
     raise InputError(
@@ -135,12 +137,12 @@ def mixtures() -> dict[str, Mixture]:
 
 
 def excluded_with(cluster: str) -> tuple[str, ...]:
-  """Clusters that are not trained on when `cluster` is held out (FLAN footnote 1)."""
+  """Related clusters, excluded when `cluster` is held out (FLAN footnote 1)."""
   return importlib.import_module(MIXTURES).EXCLUDED_WITH.get(cluster, ())
 
 
 def generator(family: str) -> Callable[[str, str], Iterator[tuple[str, Any]]] | None:
-  """The function (dataset, split) -> (id, record) of a family that is generated."""
+  """The function (dataset, split) -> (id, record); None unless generated."""
   return getattr(importlib.import_module(FAMILIES[family]), 'records', None)
 
 
@@ -148,7 +150,7 @@ def mixture(name: str) -> Mixture:
   """The mixture (or the one task, as a mixture) of that name.
 
   Raises:
-    InputError: if there is none; names the nearest.
+    InputError: if not found; names the nearest.
   """
   if name in mixtures():
     return mixtures()[name]

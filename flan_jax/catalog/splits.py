@@ -1,9 +1,9 @@
-"""Split arithmetic: TFDS slices, and the one rule for data smaller than declared.
+"""Split arithmetic: TFDS slices, fitted to data smaller than declared.
 
 A declaration names slices of TFDS splits at their full size (`train[:30000]`,
-`train[-200:]`). Where the prepared data holds fewer examples (a subset, a mirror, a test
-folder), caps become `min(n, cap)` and carve-outs of one split shrink in proportion:
-they keep their order, stay disjoint, and none is empty while examples last.
+`train[-200:]`). If the prepared data has fewer examples (a subset, a mirror, a test
+folder), caps become `min(n, cap)` and slices of one split shrink in proportion: they
+keep their order, stay disjoint, and none is empty while examples last.
 """
 
 import re
@@ -16,7 +16,7 @@ _SLICE = re.compile(r'^(?P<split>\w+)(\[(?P<lo>-?\d*):(?P<hi>-?\d*)\])?$')
 
 
 class Slice(NamedTuple):
-  """Rows `[lo, hi)` of a TFDS split; a negative bound counts from the end."""
+  """Examples `[lo, hi)` of a TFDS split; a negative bound counts from the end."""
 
   split: str
   lo: int | None
@@ -45,7 +45,7 @@ def parse(text: str) -> Slice:
 
 
 def shares(sizes: list[int], total: int) -> list[int]:
-  """Splits `total` in proportion to `sizes`, at least one each if it can."""
+  """Splits `total` in proportion to `sizes`, with at least one each if possible."""
   if total <= len(sizes):
     return [1] * total + [0] * (len(sizes) - total)
   exact = [size * total / sum(sizes) for size in sizes]
@@ -62,12 +62,12 @@ def shares(sizes: list[int], total: int) -> list[int]:
 def resolve(
   slices: Mapping[str, str], declared: Mapping[str, int], real: Mapping[str, int]
 ) -> dict[str, Slice]:
-  """Declared slices, fitted to the examples that are really there.
+  """Fits declared slices to the examples that are present.
 
   Args:
     slices: canonical split (`train`, `dev`, `test`) -> TFDS slice as declared.
     declared: TFDS split -> its full number of examples.
-    real: TFDS split -> the number of examples prepared.
+    real: TFDS split -> number of prepared examples.
 
   Returns:
     Canonical split -> slice with explicit bounds. Slices that fit are unchanged in

@@ -1,7 +1,7 @@
 """Template: an instruction with named fields. Parse, validate, render.
 
-Rendering is pure Python over strings and stands here once: seqio tasks, the
-materialized store, the evaluator and `flan show` all call `Template.render`.
+Seqio tasks, the materialized store, the evaluator and `flan show` all call
+`Template.render`, pure Python over strings.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def parse(text: str) -> tuple[tuple[str, str | None], ...]:
   """Splits `text` into (literal, field name or None) pairs.
 
   Raises:
-    InputError: on unbalanced braces, and on anything but a plain name in braces.
+    InputError: if braces are unbalanced, or hold anything but a plain name.
   """
   try:
     parts = list(string.Formatter().parse(text))
@@ -77,13 +77,12 @@ class Template:
   """One way to put a dataset's example into words.
 
   Attributes:
-    inputs: what the model reads; `{name}` is a field, `{OPTIONS}` the options block.
-    targets: what the model writes; `{answer}` is the dataset's own answer.
-    inverted: True where the task is inverted (FLAN section 2.1: up to three of
-      ten ask for something else than the answer). Such templates train and are
-      never evaluated.
-    direction: which way it translates, a key of `Dataset.directions`; '' in a dataset
-      that has none.
+    inputs: the prompt; `{name}` is a field, `{OPTIONS}` the options block.
+    targets: the target text; `{answer}` is the dataset's own answer.
+    inverted: True if it asks for something else than the answer (FLAN section 2.1: up
+      to three of ten). Inverted templates train and are never evaluated.
+    direction: translation direction, a key of `Dataset.directions`; '' in a dataset
+      without directions.
   """
 
   inputs: str
@@ -93,18 +92,18 @@ class Template:
 
   @property
   def fields(self) -> tuple[str, ...]:
-    """Names of the fields used, options block left out."""
+    """Names of the fields used, without the options block."""
     used = dict.fromkeys(names(self.inputs) + names(self.targets))
     return tuple(name for name in used if name != OPTIONS)
 
   @property
   def input_fields(self) -> tuple[str, ...]:
-    """Names of the fields of the inputs, in order, options block left out."""
+    """Names of the fields of the inputs, in order, without the options block."""
     return tuple(name for name in names(self.inputs) if name != OPTIONS)
 
   @property
   def kind(self) -> str:
-    """What sets it apart from the others of its dataset, for people."""
+    """A remark for readers: turned around, or the direction; '' for neither."""
     return 'turned around' if self.inverted else self.direction
 
   @property
@@ -115,8 +114,8 @@ class Template:
     """Checks the template against the fields of its dataset.
 
     Raises:
-      InputError: naming the field that the dataset lacks, or an options block
-        where the dataset has no options.
+      InputError: if the dataset lacks a field, or an options block is used without
+        options.
     """
     legal = set(fields) | {'answer'}
     for name in self.fields:

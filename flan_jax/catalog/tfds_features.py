@@ -1,7 +1,7 @@
-"""Schema: the features that a prepared TFDS dataset has, and the paths read from them.
+"""Features of a prepared TFDS dataset, and the paths that a declaration reads.
 
-TFDS writes `features.json` beside the records. Reading it needs no TensorFlow, so a
-path that no record has is found before any record is read.
+TFDS writes `features.json` beside the records. Reading it needs no TensorFlow, so an
+unknown path is found before any record is read.
 """
 
 import json
@@ -18,13 +18,13 @@ _DEFAULT_DATA_DIR = '~/tensorflow_datasets'
 
 
 def directory(data_dir: str | None = None) -> str:
-  """Where TFDS reads: `data_dir`, or `TFDS_DATA_DIR`, or TFDS's own default."""
+  """The data directory: `data_dir`, or `TFDS_DATA_DIR`, or TFDS's own default."""
   found = data_dir or os.environ.get('TFDS_DATA_DIR') or _DEFAULT_DATA_DIR
   return found if '://' in found else os.path.abspath(os.path.expanduser(found))
 
 
 class Fault(NamedTuple):
-  """Something in a declaration that the prepared records contradict.
+  """A mistake in a declaration that the prepared records show.
 
   Attributes:
     rule: key of `flan_jax.catalog.lint.RULES`.
@@ -38,9 +38,9 @@ class Fault(NamedTuple):
 def paths(dataset: Dataset) -> Iterator[tuple[str, str]]:
   """Yields (setting of the declaration, path that it reads in a record).
 
-  All paths count: of the fields, of what cleans them (`Clean.paths`, set by functions
-  that read several places, as `extracts.cut`), of the answer and of the evidence. The
-  empty path, the whole record, is left out.
+  Covers the fields, their cleanings (`Clean.paths`, set by functions that read several
+  places, as `extracts.cut`), the answer and the evidence. The empty path, the whole
+  record, is left out.
   """
   for name in dataset.fields:
     field = dataset.field(name)
@@ -65,9 +65,9 @@ def paths(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def faults(dataset: Dataset, *, data_dir: str | None = None) -> Iterator[Fault]:
-  """Yields what the features of the prepared data contradict in a declaration.
+  """Yields the settings that contradict the features of the prepared data.
 
-  Yields nothing where they are not known: a dataset that is generated or not prepared.
+  Yields nothing if the dataset is generated or not prepared.
 
   Args:
     dataset: the declaration.
@@ -89,7 +89,7 @@ def faults(dataset: Dataset, *, data_dir: str | None = None) -> Iterator[Fault]:
 
 
 def _labels(dataset: Dataset, feature: Mapping[str, Any]) -> Iterator[Fault]:
-  """Label words that are not one for each class; a `read` of its own may merge some."""
+  """Label words that are not one a class; a custom `read` may merge classes."""
   answer = dataset.answer
   classes = int(feature.get('classLabel', {}).get('numClasses', 0))
   if classes and answer.read is int and len(answer.words) != classes:
@@ -101,7 +101,7 @@ def _labels(dataset: Dataset, feature: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def check(dataset: Dataset, *, data_dir: str | None = None) -> None:
-  """Checks a declaration against the features of the prepared data, if there are any.
+  """Checks a declaration against the features of the prepared data, if prepared.
 
   Args:
     dataset: the declaration.
@@ -115,7 +115,7 @@ def check(dataset: Dataset, *, data_dir: str | None = None) -> None:
 
 
 def _features(dataset: Dataset, data_dir: str | None) -> Mapping[str, Any] | None:
-  """The content of features.json; None where the dataset is not prepared."""
+  """The content of features.json; None if the dataset is not prepared."""
   if not dataset.tfds:
     return None
   name = dataset.tfds.replace(':', '/')
@@ -130,12 +130,12 @@ def _walk(
 ) -> tuple[Mapping[str, Any], str, list[str]]:
   """Follows `path` from `feature`.
 
-  What is inside a feature of another kind than a dictionary or a sequence is not known,
-  and taken to be there.
+  Only dictionaries and sequences are followed; any path into another feature counts as
+  known.
 
   Returns:
-    (feature at the end, {} where it is not known; first key that is not there, '' if
-    all are; the keys that are there in its place).
+    (feature at the end of the path, {} if unknown; first unknown key, '' for none; the
+    known keys in its place).
   """
   for key in path.split('/'):
     if 'sequence' in feature:

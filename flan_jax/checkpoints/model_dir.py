@@ -19,7 +19,8 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import atomic_file, multihost, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 
 PROVENANCE = 'training.json'
 """What a run says of the model it wrote: mixture, clusters, rows seen, its lineage."""
@@ -113,7 +114,7 @@ def lineage(path: str | os.PathLike) -> Lineage:
   record = folder / PROVENANCE
   if not record.is_file():
     return Lineage((lineage_lib.unknown(model),))
-  said = weights.read_object(record)
+  said = upgraded(weights.read_object(record), renamed_keys.TRAINING)
   if 'lineage' not in said:
     return lineage_lib.of_record(said, parent=_started_from(folder, said), model=model)
   found = lineage_lib.of_json(said['lineage'], where=str(record))
@@ -240,7 +241,7 @@ def record(
   said = {**provenance, 'weights': checksum}
   if said.get('lineage'):
     *before, last = said['lineage']
-    said['lineage'] = [*before, {**last, 'weights': checksum}]
+    said['lineage'] = [*before, {**last, 'digest': checksum}]
   atomic_file.write_json(folder / PROVENANCE, said)
 
 

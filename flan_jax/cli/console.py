@@ -1,4 +1,4 @@
-"""What several verbs print with, and on which host."""
+"""Output of the verbs, and the process that prints it."""
 
 import json
 import sys
@@ -13,30 +13,32 @@ def print_json(value: Any) -> None:
   print()
 
 
-def on_hosts(multihost: str | None, verb: Callable[[Progress], int]) -> int:
-  """Runs a verb as one of several hosts, of which the first alone says anything.
+def run_process(multihost: str | None, verb: Callable[[Progress], int]) -> int:
+  """Runs a verb as one of several processes; only the main process prints progress.
 
   Args:
-    multihost: what --multihost says; None for a process that is alone.
-    verb: from the Progress to say things with to its exit code.
+    multihost: value of --multihost; None for a single process.
+    verb: takes the Progress to print to; returns the exit code.
   """
   if multihost is None:
     return verb(Progress())
   from flan_jax.runtime import multihost as multihost_lib
 
   multihost_lib.initialize(multihost)
-  return multihost_lib.guarded(lambda: verb(Progress(quiet=not multihost_lib.is_main_process())))
+  return multihost_lib.run_and_exit(
+    lambda: verb(Progress(quiet=not multihost_lib.is_main_process()))
+  )
 
 
 def quiet_absl() -> None:
-  """TFDS and Orbax log every file they open; errors are enough."""
+  """Limits absl to errors: TFDS and Orbax log every file they open."""
   from absl import logging
 
   logging.set_verbosity(logging.ERROR)
 
 
 def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
-  """A table on standard output; `columns` are heading -> 'left' or 'right'."""
+  """Prints a table; `columns` are heading -> 'left' or 'right'."""
   from rich import box, console, table
 
   shown = table.Table(title=title, box=box.SIMPLE, title_justify='left')
@@ -44,6 +46,6 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
     shown.add_column(heading, justify=side, overflow='fold')
   for row in rows:
     shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
-  # What is read by a program is not folded: a name would not be found again.
+  # Off a terminal nothing is folded: a program that reads a name needs it whole.
   width = None if sys.stdout.isatty() else 200
   console.Console(width=width).print(shown)

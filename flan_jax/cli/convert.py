@@ -1,4 +1,4 @@
-"""`flan convert`: carries models here and away."""
+"""`flan convert`: imports and exports models."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def run(options: argparse.Namespace) -> int:
   console.quiet_absl()
   progress.stage(f'Converting {options.source}')
   source = packages.find(options.source)
-  turn = convert_lib.to_ours if options.to == 'ours' else convert_lib.to_theirs
+  turn = convert_lib.import_model if options.to == 'ours' else convert_lib.export_model
   done = turn(source, options.destination, progress=progress)
   found = done.agreement
   if options.json:

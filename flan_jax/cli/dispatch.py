@@ -13,7 +13,7 @@ from flan_jax.runtime.platform import accelerator_environment
 
 
 class _Parser(argparse.ArgumentParser):
-  """Errors are one line, exit code 2."""
+  """A parser whose errors are one line, with exit code 2."""
 
   def error(self, message):
     raise InputError(f'{message}; see `{self.prog} --help`')
@@ -25,9 +25,9 @@ def _gin(parser: argparse.ArgumentParser) -> None:
     action='append',
     default=[],
     metavar='FILE',
-    help='a gin file, ours (gin/runs/demo.gin) or yours; may be given several times',
+    help='gin file, shipped (gin/runs/demo.gin) or your own; repeatable',
   )
-  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding, after the files.'
+  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding; it overrides the files.'
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,9 @@ def _data(parser: argparse.ArgumentParser) -> None:
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('--json', action='store_true', help='JSON on standard output')
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON on standard output'
+  )
 
 
 def _tokenizer(parser: argparse.ArgumentParser, default: str) -> None:
@@ -56,12 +58,12 @@ def _multihost(parser: argparse.ArgumentParser) -> None:
     nargs='?',
     const='auto',
     metavar='ADDRESS:PORT,HOSTS,HOST',
-    help='one of several hosts; without a value, as the cluster says',
+    help='run as one process of several hosts; no value: ask the cluster',
   )
 
 
 def _train(parser):
-  """one run, which ends in the zero-shot evaluation of HELD_OUT"""
+  """train a model, then evaluate it zero-shot on HELD_OUT"""
   _gin(parser)
   _multihost(parser)
   parser.add_argument(
@@ -69,73 +71,77 @@ def _train(parser):
     type=int,
     default=0,
     metavar='STEPS',
-    help='trace so many steps for xprof, into MODEL_DIR/profile',
+    help='trace this number of steps for xprof, into MODEL_DIR/profile',
   )
 
 
 def _eval(parser):
-  """held-out zero-shot evaluation of a checkpoint"""
+  """evaluate a checkpoint zero- or few-shot on held-out clusters"""
   _gin(parser)
   _multihost(parser)
 
 
 def _tasks(parser):
-  """lists datasets, their splits, rates and templates"""
+  """list datasets, their splits, rates and templates"""
   parser.add_argument(
     '--mixture',
     nargs='?',
     const='',
     metavar='NAME',
-    help='counts, caps, rates and shares of it; without NAME, all mixtures',
+    help='show counts, caps, rates and shares of NAME; no NAME: list all mixtures',
   )
   _json(parser)
 
 
 def _show(parser):
-  """renders a task's prompts, with fields, options and token counts"""
-  parser.add_argument('task', metavar='TASK', nargs='?', help='as flan_rte')
-  parser.add_argument('--n', type=int, default=1, metavar='N', help='rows (default 1)')
-  parser.add_argument('--template', type=int, metavar='I', help='only this template')
+  """render prompts of a task, with fields, options and token counts"""
+  parser.add_argument('task', metavar='TASK', nargs='?', help='task, as flan_rte')
+  parser.add_argument(
+    '--n', type=int, default=1, metavar='N', help='examples (default 1)'
+  )
+  parser.add_argument('--template', type=int, metavar='I', help='this template only')
   parser.add_argument('--split', default='train', choices=('train', 'dev', 'test'))
   parser.add_argument(
-    '--html', metavar='FILE', help='a page of the whole catalog (or of TASK) instead'
+    '--html',
+    metavar='FILE',
+    help='write an HTML page of the whole catalog (or of TASK) instead',
   )
   _tokenizer(parser, 'bytes')
   _data(parser)
 
 
 def _lint(parser):
-  """checks every template"""
+  """check every template"""
   parser.add_argument('datasets', nargs='*', metavar='DATASET', help='default: all')
   _json(parser)
 
 
 def _fetch(parser):
-  """prepares raw datasets with TFDS, or from a folder of JSON Lines"""
-  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='as rte')
-  parser.add_argument('--all', action='store_true', help='every declared dataset')
+  """prepare raw datasets with TFDS, or from a folder of JSON Lines"""
+  parser.add_argument('datasets', nargs='*', metavar='DATASET', help='dataset, as rte')
+  parser.add_argument('--all', action='store_true', help='all declared datasets')
   parser.add_argument(
     '--from',
     dest='folder',
     metavar='DIR',
-    help='read DIR/<builder>/<config>/<split>.jsonl in place of downloading',
+    help='read DIR/<builder>/<config>/<split>.jsonl instead of downloading',
   )
   parser.add_argument(
     '--workers', type=int, default=4, metavar='N',
-    help='datasets downloaded at a time (default 4; 1 with --from)',
+    help='datasets to download at a time (default 4; 1 with --from)',
   )  # fmt: skip
   _data(parser)
   _json(parser)
 
 
 def _materialize(parser):
-  """renders and tokenizes a mixture once, into a store"""
-  parser.add_argument('--mixture', metavar='NAME', help='a mixture or one task')
+  """render and tokenize a mixture once, into a store"""
+  parser.add_argument('--mixture', metavar='NAME', help='mixture or task')
   parser.add_argument('--out', required=True, metavar='DIR')
   parser.add_argument(
     '--repair',
     action='store_true',
-    help='find what is damaged in the store DIR, and make just that again',
+    help='find damaged parts of the store DIR, and rebuild them alone',
   )
   parser.add_argument(
     '--workers', type=int, metavar='N', help='processes (default: one per core)'
@@ -143,16 +149,18 @@ def _materialize(parser):
   parser.add_argument(
     '--runner',
     metavar='NAME',
-    help='work on Apache Beam instead: DirectRunner, FlinkRunner, ...',
+    help='run on Apache Beam instead: DirectRunner, FlinkRunner, ...',
   )
   _tokenizer(parser, 'train')
   parser.add_argument('--vocab-size', type=int, default=32_000, metavar='N')
   parser.add_argument(
     '--template-seed', type=int, default=0, metavar='N',
-    help='which template each example gets; TEMPLATE_SEED of a run (default 0)',
+    help='seed for the template of each example; TEMPLATE_SEED of a run (default 0)',
   )  # fmt: skip
   parser.add_argument('--epochs', type=int, metavar='E')
-  parser.add_argument('--steps', type=int, metavar='N', help='render what N steps need')
+  parser.add_argument(
+    '--steps', type=int, metavar='N', help='render the epochs that N steps need'
+  )
   parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
   parser.add_argument('--sequence-length', type=int, metavar='N')
   parser.add_argument('--missing', default='refuse', choices=('refuse', 'skip'))
@@ -160,111 +168,146 @@ def _materialize(parser):
 
 
 def _rows(parser):
-  """prints what any row of a run holds"""
+  """print any packed sequence of a run"""
   parser.add_argument('store', metavar='STORE')
   parser.add_argument('--seed', type=int, default=0, help='SEED of the run (default 0)')
   parser.add_argument('--start', type=int, default=0, metavar='K')
   parser.add_argument('--count', type=int, default=1, metavar='N')
   parser.add_argument('--sequence-length', type=int, default=2048, metavar='N')
-  parser.add_argument('--unpacked', action='store_true', help='one example a row')
+  parser.add_argument(
+    '--unpacked', action='store_true', help='one example per sequence'
+  )
   parser.add_argument('--hosts', type=int, default=1, metavar='H')
   parser.add_argument('--host', type=int, default=0, metavar='I')
   parser.add_argument('--batch-size', type=int, metavar='N', help='default: hosts')
   how = parser.add_mutually_exclusive_group()
-  how.add_argument('--digest', action='store_true', help='sha256 of each row')
-  how.add_argument('--json', action='store_true', help='one JSON object a row')
-  how.add_argument('--text', action='store_true', help='as text (default)')
+  how.add_argument(
+    '--digest', action='store_true', help='print the sha256 of each sequence'
+  )
+  how.add_argument(
+    '--json', action='store_true', help='print one JSON object per sequence'
+  )
+  how.add_argument('--text', action='store_true', help='print text (default)')
 
 
 def _report(parser):
-  """prints the table of a report, or its difference from another; writes the page"""
+  """print the table of a report, or its difference from another; write the page"""
   parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
   parser.add_argument(
-    '--against', metavar='OLD', help='another report: what changed from it to DIR'
+    '--against',
+    metavar='OLD',
+    help='compare with another report: print the changes from OLD to DIR',
   )
   _json(parser)
 
 
 def _convert(parser):
-  """brings a Hugging Face or GGUF model here, or takes one of ours away"""
+  """import a Hugging Face or GGUF model, or export one of ours"""
   parser.add_argument(
     'source',
     metavar='SRC',
-    help='a Hugging Face folder, a .gguf file, the word `smollm2`, or (--to hf) a '
+    help='Hugging Face folder, .gguf file, the name `smollm2`, or (--to hf) a '
     'model of ours',
   )
-  parser.add_argument('destination', metavar='DST', help='a folder that is not there')
+  parser.add_argument('destination', metavar='DST', help='new folder')
   parser.add_argument(
-    '--to', default='ours', choices=('ours', 'hf'), help='default: ours'
+    '--to', default='ours', choices=('ours', 'hf'), help='target format (default: ours)'
   )
   _json(parser)
 
 
 def _launch(parser):
-  """the same run on every host of a TPU slice"""
+  """run the same command on every host of a TPU slice"""
   parser.usage = 'flan launch --tpu NAME --zone ZONE [options] -- flan train ...'
-  parser.add_argument('--tpu', required=True, metavar='NAME', help='of the slice')
-  parser.add_argument('--zone', required=True, metavar='ZONE', help='as us-central1-a')
-  parser.add_argument('--project', metavar='ID', help="default: gcloud's own")
-  parser.add_argument('--type', metavar='TYPE', help='v3-128, or a topology: v3:8x8')
+  parser.add_argument('--tpu', required=True, metavar='NAME', help='name of the slice')
+  parser.add_argument(
+    '--zone', required=True, metavar='ZONE', help='zone, as us-central1-a'
+  )
+  parser.add_argument('--project', metavar='ID', help="project (default: gcloud's own)")
+  parser.add_argument(
+    '--type', metavar='TYPE', help='accelerator type, as v3-128, or topology, as v3:8x8'
+  )
   parser.add_argument(
     '--engine',
     default='tpu-vm',
     choices=('tpu-vm', 'xpk', 'skypilot'),
-    help='tpu-vm runs it with gcloud; the others print a script or a task',
+    help='tpu-vm runs the command with gcloud; the others print a script or a task',
   )
-  parser.add_argument('--spot', action='store_true', help='cheaper, may be preempted')
   parser.add_argument(
-    '--queued', action='store_true', help='wait in the queue until there is a slice'
+    '--spot', action='store_true', help='use spot capacity: cheaper, may be preempted'
   )
-  parser.add_argument('--runtime', metavar='IMAGE', help='of the VMs')
+  parser.add_argument(
+    '--queued',
+    action='store_true',
+    help='queue the request until capacity is available',
+  )
+  parser.add_argument('--runtime', metavar='IMAGE', help='software version of the VMs')
   parser.add_argument(
     '--create-arg',
     action='append',
     default=[],
     metavar='ARG',
-    help='further argument of gcloud ... create, as --create-arg=--network=tpu',
+    help='further argument for gcloud ... create, as --create-arg=--network=tpu',
   )
   parser.add_argument('--max-restarts', type=int, default=20, metavar='N')
   parser.add_argument(
-    '--grace', type=int, default=120, metavar='S', help='seconds to save and end in'
+    '--grace',
+    type=int,
+    default=120,
+    metavar='S',
+    help='seconds that a run gets to save and exit',
   )
-  parser.add_argument('--cluster', metavar='NAME', help='of GKE (--engine xpk)')
-  parser.add_argument('--image', metavar='PATH', help='to push to (--engine xpk)')
-  parser.add_argument('--stop', action='store_true', help='SIGTERM the run; it saves')
+  parser.add_argument('--cluster', metavar='NAME', help='GKE cluster (--engine xpk)')
+  parser.add_argument('--image', metavar='PATH', help='image to push (--engine xpk)')
   parser.add_argument(
-    '--delete', action='store_true', help='delete the slice: after the run, or now'
+    '--stop', action='store_true', help='stop the run with SIGTERM; it saves first'
   )
   parser.add_argument(
-    '--dry-run', action='store_true', help='print every command, run none'
+    '--delete',
+    action='store_true',
+    help='delete the slice after the run, or now without a command',
+  )
+  parser.add_argument(
+    '--dry-run', action='store_true', help='print every command and run none'
   )
 
 
 def _plan(parser):
-  """compiles the step of a run for a TPU slice: does it fit, how long, what for"""
+  """compile the step of a run for a TPU slice: memory, time, energy"""
   _gin(parser)
   parser.add_argument(
-    '--topology', metavar='SLICE', help='by its sides (v3:8x8), or its size (v3-128)'
+    '--topology',
+    metavar='SLICE',
+    help='TPU slice by its sides (v3:8x8) or its size (v3-128)',
   )
   parser.add_argument(
-    '--step', default='train', choices=('train', 'evaluate', 'decode'), help='of what'
+    '--step',
+    default='train',
+    choices=('train', 'evaluate', 'decode'),
+    help='step to compile (default: train)',
   )
   parser.add_argument(
     '--search',
     action='store_true',
-    help='compile what takes less memory too, and larger slices, until it fits',
+    help='try settings with less memory and larger slices until the step fits',
   )
   parser.add_argument(
-    '--print-sharding', action='store_true', help='only how parameters lie on the mesh'
+    '--print-sharding',
+    action='store_true',
+    help='print the sharding of the parameters only',
   )
   parser.add_argument(
-    '--cache', metavar='DIR', help="keep compiled programs in DIR, JAX's own cache"
+    '--cache', metavar='DIR', help="folder for JAX's cache of compiled programs"
   )
   parser.add_argument(
-    '--chip-watts', type=float, metavar='W', help='mean draw of a chip'
+    '--chip-watts', type=float, metavar='W', help='mean power of a chip'
   )
-  parser.add_argument('--pue', type=float, metavar='X', help='default 1.10')
-  parser.add_argument('--grid', type=float, metavar='KG', help='kg CO2e a kWh: 0.0576')
+  parser.add_argument(
+    '--pue', type=float, metavar='X', help='power usage effectiveness (default 1.10)'
+  )
+  parser.add_argument(
+    '--grid', type=float, metavar='KG', help='kg CO2e per kWh (default 0.0576)'
+  )
   _json(parser)
 
 
@@ -285,7 +328,7 @@ VERBS = {
 
 
 def parser() -> argparse.ArgumentParser:
-  """The parser of every verb."""
+  """Returns the parser of every verb."""
   top = _Parser(
     prog='flan',
     description='FLAN instruction tuning in JAX: tune on all clusters but one, '
@@ -299,13 +342,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """(arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
+  """Splits off gin flags: (arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
   gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
   return [a for a in arguments if not a.startswith('--gin.')], gin
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """(what stands before `--`, what stands after it)."""
+  """Splits at `--`: (arguments before it, the command after it)."""
   arguments = list(arguments)
   if '--' not in arguments:
     return arguments, []
@@ -323,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   }.items():
     os.environ.setdefault(name, value)
   if arguments[:1] == ['plan']:
-    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # nothing runs, all is compiled
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
   try:
     arguments, command = _split_command(arguments)
     arguments, gin = split_gin(arguments)
@@ -378,7 +421,7 @@ _BAD_PATHS = (
   NotADirectoryError,
   PermissionError,
 )
-"""What a path that the user gave may meet: bad input, where others are failures."""
+"""Errors of a path that the user gave: bad input, exit code 2; others are failures."""
 
 
 def _failed(why: str, *, code: int) -> int:

@@ -1,4 +1,4 @@
-"""`flan eval`: measures a checkpoint."""
+"""`flan eval`: evaluates a checkpoint on held-out clusters."""
 
 import argparse
 import contextlib
@@ -10,7 +10,9 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  return console.on_hosts(options.multihost, lambda progress: _eval(options, progress))
+  return console.run_process(
+    options.multihost, lambda progress: _eval(options, progress)
+  )
 
 
 def _eval(options: argparse.Namespace, progress: Progress) -> int:
@@ -37,7 +39,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
       checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
       store=object_store.here('STORE', settings.store),
     )
-  with preemption.Stop() as stop, _kept(given) as out:
+  with parsed.located(), preemption.Stop() as stop, _local(given) as out:
     settings = dataclasses.replace(settings, output_dir=out)
     try:
       with stop.at_once():
@@ -45,7 +47,9 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
           settings, text=text, progress=progress, on_batch=stop.on_batch
         )
     except preemption.Stopped:
-      progress.stage('Stopped by SIGTERM; its answers are kept. Start again to go on')
+      progress.stage(
+        'Stopped by SIGTERM; answers are saved. Rerun the same command to resume'
+      )
       return preemption.INTERRUPTED
   if not progress.quiet:
     tables.print_table(found)
@@ -54,8 +58,8 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
 
 
 @contextlib.contextmanager
-def _kept(output_dir: str) -> Iterator[str]:
-  """A folder of this machine for OUTPUT_DIR; that of host 0 is sent to gs://."""
+def _local(output_dir: str) -> Iterator[str]:
+  """Yields a local folder for OUTPUT_DIR; process 0 uploads its own to gs://."""
   from flan_jax.runtime import multihost
   from flan_jax.runtime.object_store import Bucket
 

@@ -1,4 +1,4 @@
-"""`flan launch`: runs on every host of a slice."""
+"""`flan launch`: runs a command on every host of a TPU slice."""
 
 import argparse
 import re
@@ -10,6 +10,7 @@ from flan_jax.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
+  from flan_jax.config import checks
   from flan_jax.tpu.launch import gcloud as gcloud_lib
   from flan_jax.tpu.launch import launch as launch_lib
   from flan_jax.tpu.launch import tpu_slice
@@ -18,8 +19,7 @@ def run(options: argparse.Namespace) -> int:
     ('--max-restarts', options.max_restarts),
     ('--grace', options.grace),
   ):
-    if got < 0:
-      raise InputError(f'{name}: got {got}; must be 0 or more')
+    checks.check(name, got, checks.at_least(0))
   if not re.fullmatch('[a-z]([-a-z0-9]{0,61}[a-z0-9])?', options.tpu):
     raise InputError(
       f'--tpu: got {options.tpu!r}; must be 1 to 63 of a-z, 0-9 and -, a letter first'
@@ -61,17 +61,18 @@ def run(options: argparse.Namespace) -> int:
       slice.delete()
     elif options.command:
       launch_lib.say(
-        f'TPU {options.tpu} stays, and costs: `flan launch --tpu {options.tpu} '
-        f'--zone {options.zone} --delete` gives it back'
+        f'TPU {options.tpu} is still allocated and billed; to delete it: `flan launch '
+        f'--tpu {options.tpu} --zone {options.zone} --delete`'
       )
     if not (options.command or options.stop or options.delete):
-      launch_lib.Launch(slice, gcloud).run(())  # says what a command looks like
+      launch_lib.Launch(slice, gcloud).run(())  # its error shows the usage
   except gcloud_lib.Failed as error:
     launch_lib.say(f'error: {error}')
     return 1
   except KeyboardInterrupt:
     launch_lib.say(
-      'the run goes on there: the same command follows it again, --stop ends it'
+      'the run continues on the slice: rerun the same command to follow it, or add '
+      '--stop to stop it'
     )
     return 130
   return code
@@ -89,7 +90,7 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
   job = launch_lib.job(options.command, commit=commit, check=check_settings)
   if job.files:
     raise InputError(
-      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which is what '
+      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which '
       f'{options.engine} installs; commit it'
     )
   common = {
@@ -113,7 +114,7 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
 
 
 def check_settings(words: Sequence[str]) -> None:
-  """Reads the settings of a run or an evaluation as its hosts will."""
+  """Checks the settings of a run or an evaluation as its hosts will read them."""
   kinds = {('flan', 'train'): 'Run', ('flan', 'eval'): 'Evaluation'}
   kind = kinds.get(tuple(words[:2]))
   if kind is None:

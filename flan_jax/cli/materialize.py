@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
       progress=count,
     )
   examples = [
-    (name, entry['cluster'], entry['rows'], entry['epochs'], entry['rate'],
+    (name, entry['cluster'], entry['examples'], entry['epochs'], entry['rate'],
      ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
     for name, entry in manifest['datasets'].items()
   ]  # fmt: skip

@@ -1,8 +1,7 @@
-"""`flan plan`: compiles for a slice that is not here."""
+"""`flan plan`: compiles the step of a run for a TPU slice, without one."""
 
 import argparse
 import dataclasses
-import math
 import pathlib
 
 from flan_jax.cli import console
@@ -11,9 +10,8 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-
   progress = Progress()
-  from flan_jax.config import gin
+  from flan_jax.config import checks, gin
   from flan_jax.tpu.plan import topology as topology_lib
 
   if not options.gin_file:
@@ -25,13 +23,13 @@ def run(options: argparse.Namespace) -> int:
     ('--pue', options.pue, 1),
     ('--grid', options.grid, 0),
   ):
-    if got is not None and not least <= got < math.inf:
-      raise InputError(f'{name}: got {got:g}; must be {least} or more')
+    rule = checks.at_least(least, finite=True)
+    checks.check(name, got, checks.or_none(rule))
   if options.cache is not None and pathlib.Path(options.cache).is_file():
     raise InputError(f'--cache {options.cache!r}: a file; must be a folder')
   topology = topology_lib.parse(options.topology)
   parsed = gin.load(options.gin_file, options.gin)
-  # What a run needs to start, and a plan does not.
+  # Settings that a run requires and a plan does not.
   parsed.give(
     {
       'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': '', 'INITIAL_CHECKPOINT_PATH': None,
@@ -44,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
   run, fields = parsed.build('Run'), parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('plan'):
     progress.line(f'warning: {warning}')
-  with parsed.located('DecoderConfig'):
+  with parsed.located():
     run = initial_model.shaped(run, fields)
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.checkpoints import model_dir

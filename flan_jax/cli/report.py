@@ -1,4 +1,4 @@
-"""`flan report`: prints a report."""
+"""`flan report`: prints and renders a report, or a difference of two."""
 
 import argparse
 import pathlib
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_goodput(spent: Any) -> None:
-  """A `ledger.Summary`, as a table."""
+  """Prints a `goodput.Summary` as a table."""
   rows = [
     (kind, f'{seconds:,.1f}', f'{seconds / spent.wall:.1%}' if spent.wall else '')
     for kind, seconds in spent.seconds.items()
@@ -54,7 +54,7 @@ def _print_goodput(spent: Any) -> None:
   sides = {'where the time went': 'left', 'seconds': 'right', 'share': 'right'}
   console.table(
     f'{spent.steps:,} steps in {spent.wall:,.1f} s, {spent.starts} starts, '
-    f'{spent.recomputed_steps:,} steps done again: goodput {spent.goodput:.1%}',
+    f'{spent.recomputed_steps:,} steps recomputed: goodput {spent.goodput:.1%}',
     sides,
     rows,
   )
@@ -65,7 +65,7 @@ def _has_report(given: pathlib.Path) -> bool:
 
 
 def _report_folder(name: str) -> pathlib.Path:
-  """The folder of a report: that one, or its report/."""
+  """Returns the folder of a report: this one, or its report/."""
   for folder in (pathlib.Path(name), pathlib.Path(name) / 'report'):
     if (folder / 'report.json').is_file():
       return folder

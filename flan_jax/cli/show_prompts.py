@@ -1,4 +1,4 @@
-"""`flan show`: one task's prompts as a person reads them."""
+"""`flan show`: prompts of one task, for the terminal."""
 
 import itertools
 import os
@@ -12,14 +12,14 @@ from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.dataset import Dataset, Example
+from flan_jax.config import checks
 from flan_jax.data import tokenizers
 from flan_jax.data.raw_records import first_examples
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError
 
 
 def colored(text: str, values: dict[str, str]) -> text_lib.Text:
-  """A template filled in, its fields in color."""
+  """Fills in a template; its fields are in color."""
   out = text_lib.Text()
   for literal, name in template_lib.parse(text):
     out.append(literal)
@@ -42,15 +42,14 @@ def show(
   """Prints `count` examples of a task; example k in template k, or each in `template`.
 
   Raises:
-    InputError: at an unknown task, split or template, or unprepared data.
+    InputError: if the task, split or template is unknown, or the data not prepared.
   """
   dataset = registry.task(task)
-  many = len(dataset.templates)
-  if template is not None and not 0 <= template < many:
-    raise InputError(f'--template: got {template}; {task} has 0 to {many - 1}')
-  if count < 1:
-    raise InputError(f'--n: got {count}; must be 1 or more')
-  pieces = tokenizers.load(tokenizer)
+  num_templates = len(dataset.templates)
+  rule = checks.or_none(checks.between(0, num_templates - 1))
+  checks.check('--template', template, rule)
+  checks.check('--n', count, checks.at_least(1))
+  loaded = tokenizers.load(tokenizer)
   if split == 'train' and 'train' not in dataset.slices:
     split = 'test'
   examples = first_examples(dataset, split, count, data_dir=data_dir)
@@ -58,10 +57,12 @@ def show(
     soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH
   )
   cycle = (
-    itertools.cycle(range(many)) if template is None else itertools.repeat(template)
+    itertools.cycle(range(num_templates))
+    if template is None
+    else itertools.repeat(template)
   )
   for example, index in zip(examples, cycle, strict=False):
-    _show_one(console, dataset, index, example, pieces)
+    _show_one(console, dataset, index, example, loaded)
   return 0
 
 
@@ -70,7 +71,7 @@ def _show_one(
   dataset: Dataset,
   index: int,
   example: Example,
-  pieces: Tokenizer,
+  tokenizer: Tokenizer,
 ) -> None:
   template = dataset.templates[index]
   prompt = prompt_lib.render(dataset, index, example)
@@ -78,12 +79,12 @@ def _show_one(
     **example.values,
     template_lib.OPTIONS: template_lib.options_block(example.answer.options),
   }
-  inputs, targets = pieces.encode_batch([prompt.inputs, prompt.targets])
+  inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])
   kind = f', {template.kind}' if template.kind else ''
   title = f'{dataset.task} template {index}{kind}, example {example.example_id} '
   console.print(title + '─' * (console.width - len(title)))
   counts = [
-    _counts(pieces, text, ids)
+    _counts(tokenizer, text, ids)
     for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
   ]
   console.print(text_lib.Text('inputs', style='bold'), counts[0])
@@ -99,18 +100,18 @@ def _show_one(
 
 
 _WIDTH = 80
-"""Where neither a terminal nor COLUMNS says it."""
+"""Console width without a terminal or COLUMNS."""
 
 
 def _sized() -> bool:
   return sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit()
 
 
-def _counts(pieces: Tokenizer, text: str, ids: np.ndarray) -> str:
-  """How many tokens a text has, and what the vocabulary loses of it."""
-  unknown = int((ids == pieces.unk_id).sum()) if pieces.unk_id is not None else 0
-  said = [f'{len(ids)} tokens']
-  said += [f'{unknown} unknown'] if unknown else []
-  if not pieces.keeps(text, ids.tolist()):
-    said.append('changed by a round trip')
-  return f'({", ".join(said)})'
+def _counts(tokenizer: Tokenizer, text: str, ids: np.ndarray) -> str:
+  """Describes the tokens of a text: their number, and the losses of the vocabulary."""
+  unknown = int((ids == tokenizer.unk_id).sum()) if tokenizer.unk_id is not None else 0
+  parts = [f'{len(ids)} tokens']
+  parts += [f'{unknown} unknown'] if unknown else []
+  if not tokenizer.keeps(text, ids.tolist()):
+    parts.append('changed by a round trip')
+  return f'({", ".join(parts)})'

@@ -1,4 +1,4 @@
-"""What `flan tasks` lists: datasets, one mixture, all of them; as data and as text."""
+"""Tables of `flan tasks`: datasets, one mixture, all mixtures; as data and as text."""
 
 from typing import Any, NamedTuple
 
@@ -9,30 +9,31 @@ from flan_jax.catalog.registry import Mixture
 
 
 class Listing(NamedTuple):
-  """Something to print.
+  """A table to print.
 
   Attributes:
-    data: for `--json`.
-    title: of the table.
+    data: JSON value for `--json`.
+    title: title of the table.
     columns: heading -> 'left' or 'right'.
-    examples: cells of the table.
-    lines: what stands below the table.
+    rows: cells of the table.
+    lines: lines below the table.
   """
 
   data: Any
   title: str
   columns: dict[str, str]
-  examples: list[tuple]
+  rows: list[tuple]
   lines: list[str]
 
 
 def datasets() -> Listing:
   """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
   family = registry.datasets('flan').values()
-  rate = mixing_rates.of(registry.mixture('flan_all'))
-  examples = [
-    (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'), d.num_examples('dev'),
-     d.num_examples('test'), rate.get(d.name, 0), d.metric, len(d.templates))
+  rate = mixing_rates.rates(registry.mixture('flan_all'))
+  rows = [
+    (d.name, d.cluster, d.paper_name or '-', d.tfds, d.num_examples('train'),
+     d.num_examples('dev'), d.num_examples('test'), rate.get(d.name, 0), d.metric,
+     len(d.templates))
     for d in family
   ]  # fmt: skip
   right = dict.fromkeys(('train', 'dev', 'test', 'rate'), 'right')
@@ -46,21 +47,21 @@ def datasets() -> Listing:
   ]
   return Listing(
     [registry.as_json(d, rate=rate.get(d.name, 0)) for d in family],
-    f'{len(examples)} datasets',
+    f'{len(rows)} datasets',
     {**left, **right, 'metric': 'left', 'templates': 'right'},
-    examples,
+    rows,
     lines,
   )
 
 
 def mixture(found: Mixture) -> Listing:
-  """One mixture: examples, caps, rates, shares, what is left out and why, totals."""
+  """One mixture: examples, caps, rates, shares, clusters left out and why, totals."""
   members = found.members
-  rate = mixing_rates.of(found)
+  rate = mixing_rates.rates(found)
   total = sum(rate.values())
   share = {name: value / total for name, value in rate.items()}
-  left_out = why_left_out(found)
-  proof = leakage.check(found)
+  left_out = reasons_left_out(found)
+  report = leakage.check(found)
   style = found.style
   data = {
     'mixture': found.name,
@@ -68,7 +69,7 @@ def mixture(found: Mixture) -> Listing:
     'held_out': found.held_out,
     'excluded': found.excluded,
     'left_out': left_out,
-    'allowed_overlap': [shared._asdict() for shared in proof.allowed_overlap],
+    'allowed_overlap': [shared._asdict() for shared in report.allowed_overlap],
     'cap': mixtures.CAP,
     'maximum_rate': mixtures.MAXIMUM_RATE,
     'shared_cap': found.shared_cap,
@@ -77,21 +78,22 @@ def mixture(found: Mixture) -> Listing:
     'total_rate': total,
     'datasets': [
       {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,
-       'split_rows': whole(d), 'rows': d.num_examples('train'), 'rate': rate[d.name],
-       'share': share[d.name], 'templates': len(d.templates)}
+       'split_examples': split_examples(d), 'examples': d.num_examples('train'),
+       'rate': rate[d.name], 'share': share[d.name], 'templates': len(d.templates)}
       for d in members
     ],
   }  # fmt: skip
-  examples = [
-    (d.name, d.cluster, whole(d), d.num_examples('train'), rate[d.name],
+  rows = [
+    (d.name, d.cluster, split_examples(d), d.num_examples('train'), rate[d.name],
      f'{share[d.name]:.3%}', len(d.templates))
     for d in members
   ]  # fmt: skip
   of_paper = {d.paper_name for d in members if d.in_paper}
   counted = f" ({len(of_paper)} of the paper's 62 datasets)" if of_paper else ''
-  examples.append(
+  rows.append(
     (f'total: {len(members)}', f'{len(found.trained_on)} clusters',
-     sum(whole(d) for d in members), sum(d.num_examples('train') for d in members), total,
+     sum(split_examples(d) for d in members),
+     sum(d.num_examples('train') for d in members), total,
      '100.000%', sum(len(d.templates) for d in members))
   )  # fmt: skip
   per = 'for all tasks of a paper dataset' if found.shared_cap else 'a task'
@@ -100,56 +102,57 @@ def mixture(found: Mixture) -> Listing:
     f'{len(members)} tasks{counted}; at most {mixtures.CAP:,} examples a task, maximum '
     f'rate {mixtures.MAXIMUM_RATE:,} {per}',
     *(f'{cluster}: {why}' for cluster, why in left_out.items()),
-    *proof.warnings,
+    *report.warnings,
   ]
   right = dict.fromkeys(
-    ('rows of split', 'rows', 'rate', 'share', 'templates'), 'right'
+    ('split examples', 'examples', 'rate', 'share', 'templates'), 'right'
   )
   return Listing(
     data,
     f'{found.name}: {len(members)} tasks, total rate {total:,}',
     {'dataset': 'left', 'cluster': 'left', **right},
-    examples,
+    rows,
     lines,
   )
 
 
-def whole(dataset: Dataset) -> int:
-  """Rows of the TFDS split that a dataset trains on, before cap and carve-outs."""
+def split_examples(dataset: Dataset) -> int:
+  """Examples of the TFDS split that a dataset trains on, before cap and carve-outs."""
   return dataset.sizes[splits.parse(dataset.train).split]
 
 
-def why_left_out(found: Mixture) -> dict[str, str]:
-  """Cluster that does not train -> why."""
+def reasons_left_out(found: Mixture) -> dict[str, str]:
+  """Cluster that does not train -> the reason."""
   out = {}
   for cluster in CLUSTERS:
     near = [c for c in found.held_out if cluster in mixtures.EXCLUDED_WITH.get(c, ())]
     if cluster in found.held_out:
       out[cluster] = 'held out: measured, never trained on'
     elif cluster in found.excluded:
-      out[cluster] = f'left out: too near to {" and ".join(near)} (FLAN footnote 1)'
+      out[cluster] = f'left out: related to {" and ".join(near)} (FLAN footnote 1)'
     elif cluster not in found.trained_on:
-      out[cluster] = 'left out: no part of this mixture'
+      out[cluster] = 'left out: not part of this mixture'
   return out
 
 
 def all_mixtures() -> Listing:
-  """Every mixture, a line each."""
-  names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'prompt_style', 'templates',
-           'shared cap')  # fmt: skip
-  examples = [
-    (found.name, len(found.datasets), sum(mixing_rates.of(found).values()),
-     ', '.join(found.held_out) or '-', found.style.num_fewshot, found.style.prompt_style,
-     found.style.templates or 'all', 'yes' if found.shared_cap else 'no')
+  """Lists every mixture, one per line."""
+  names = ('mixture', 'tasks', 'total rate', 'held out', 'num_fewshot', 'prompt_style',
+           'templates', 'shared cap')  # fmt: skip
+  rows = [
+    (found.name, len(found.datasets), sum(mixing_rates.rates(found).values()),
+     ', '.join(found.held_out) or '-', found.style.num_fewshot,
+     found.style.prompt_style, found.style.templates or 'all',
+     'yes' if found.shared_cap else 'no')
     for found in registry.mixtures().values()
   ]  # fmt: skip
 
   right = ('tasks', 'total rate', 'num_fewshot', 'templates')
   return Listing(
-    [dict(zip((name.replace(' ', '_') for name in names), example, strict=True))
-     for example in examples],
-    f'{len(examples)} mixtures',
+    [dict(zip((name.replace(' ', '_') for name in names), row, strict=True))
+     for row in rows],
+    f'{len(rows)} mixtures',
     {name: 'right' if name in right else 'left' for name in names},
-    examples,
+    rows,
     [],
   )  # fmt: skip

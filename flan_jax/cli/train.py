@@ -1,4 +1,4 @@
-"""`flan train`: trains, then measures what was held out."""
+"""`flan train`: trains, then evaluates the held-out clusters."""
 
 import argparse
 
@@ -8,18 +8,19 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  return console.on_hosts(options.multihost, lambda progress: _train(options, progress))
+  return console.run_process(
+    options.multihost, lambda progress: _train(options, progress)
+  )
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> int:
   console.quiet_absl()
   progress.stage('Configuration')
-  from flan_jax.config import gin
+  from flan_jax.config import checks, gin
 
   if not options.gin_file:
     raise InputError('--gin_file: not given; try --gin_file=gin/runs/demo.gin')
-  if options.profile < 0:
-    raise InputError(f'--profile: got {options.profile}; must be 0 or more steps')
+  checks.check('--profile', options.profile, checks.at_least(0))
   parsed = gin.load(options.gin_file, options.gin)
   run = parsed.build('Run')
   from flan_jax.train import initial_model
@@ -27,18 +28,18 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   fields = parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('train'):
     progress.line(f'warning: {warning}')
-  with parsed.located('DecoderConfig'):
-    run = initial_model.shaped(run, fields)
-  progress.line(
-    f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
-    f'evaluation seed {run.eval_seed}'
-  )
   from flan_jax.jobs import train_and_evaluate
   from flan_jax.runtime import preemption
 
-  outcome = train_and_evaluate.train_and_evaluate(
-    run, text=parsed.text(run), profile=options.profile, progress=progress
-  )
+  with parsed.located():
+    run = initial_model.shaped(run, fields)
+    progress.line(
+      f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
+      f'evaluation seed {run.eval_seed}'
+    )
+    outcome = train_and_evaluate.train_and_evaluate(
+      run, text=parsed.text(run), profile=options.profile, progress=progress
+    )
   if outcome.interrupted:
     return preemption.INTERRUPTED
   if outcome.report is not None:

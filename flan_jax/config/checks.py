@@ -1,38 +1,147 @@
-"""Checks of settings: the field, the value got, the rule, the nearest legal value."""
+"""Rules of values: each returns '' or what is wrong, with the nearest legal value."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from flan_jax.errors import InputError, did_you_mean
 
+Rule = Callable[[Any], str]
+"""Takes a value; returns '' if it is legal, else `must be ...`."""
 
-def check_one_of(name: str, got: str, legal: tuple[str, ...], *, field: str) -> None:
-  if got not in legal:
-    raise InputError(
-      f'{name}: got {got!r}; must be one of {", ".join(legal)}'
-      + did_you_mean(got, legal),
-      field=field,
-    )
+
+def check(name: str, value: Any, rule: Rule, *, field: str | None = None) -> None:
+  """Holds one value against a rule.
+
+  Args:
+    name: name in the message, as '--steps'.
+    value: the value got.
+    rule: rule that it must obey.
+    field: field of a settings class that the value comes from, as 'Run.train_steps'.
+
+  Raises:
+    InputError: if the value breaks the rule.
+  """
+  wrong = rule(value)
+  if wrong:
+    raise InputError(f'{name}: got {shown(value)}; {wrong}', field=field)
+
+
+def shown(value: Any) -> str:
+  """A value as messages show it: numbers with separators, long values shortened."""
+  if isinstance(value, (int, float)) and not isinstance(value, bool):
+    return f'{value:,}'
+  text = repr(value)
+  return text if len(text) <= _WIDTH else f'{text[: _WIDTH - 3]}...'
+
+
+_WIDTH = 120
+
+
+def one_of(*legal: str) -> Rule:
+  """One of these strings."""
+
+  def rule(value: Any) -> str:
+    if value in legal:
+      return ''
+    near = did_you_mean(str(value), legal)
+    return f'must be one of {", ".join(map(repr, legal))}{near}'
+
+  return rule
+
+
+def at_least(least: float, *, finite: bool = False) -> Rule:
+  """A number of `least` or more; `finite` refuses infinity."""
+
+  def rule(value: float) -> str:
+    if value >= least and not (finite and value == math.inf):
+      return ''
+    return f'must be {least:,} or more; the nearest is {least:,}'
+
+  return rule
+
+
+def above(bound: float, *, example: str) -> Rule:
+  """A finite number above `bound`; there is no nearest one, so give an example."""
+  return lambda value: (
+    '' if bound < value < math.inf else f'must be above {bound:,}, as {example}'
+  )
+
+
+def between(low: int, high: int) -> Rule:
+  """A number from `low` to `high`."""
+
+  def rule(value: int) -> str:
+    if low <= value <= high:
+      return ''
+    nearest = min(max(value, low), high)
+    return f'must be {low} to {high}; the nearest is {nearest}'
+
+  return rule
+
+
+uint32 = between(0, 2**32 - 1)
+"""A seed: an integer of 32 bits."""
+
+
+def whole(value: Any) -> str:
+  """A whole number, 1 or more; checks the type too."""
+  if not isinstance(value, int) or isinstance(value, bool):
+    return 'must be a whole number, 1 or more'
+  return '' if value >= 1 else 'must be 1 or more; the nearest is 1'
+
+
+def whole_or_zero(value: Any) -> str:
+  """A whole number, 0 or more; checks the type too."""
+  if not isinstance(value, int) or isinstance(value, bool):
+    return 'must be a whole number, 0 or more'
+  return '' if value >= 0 else 'must be 0 or more; the nearest is 0'
+
+
+def positive(value: Any) -> str:
+  """A finite number above 0; checks the type too."""
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  legal = number and 0 < value < math.inf
+  return '' if legal else 'must be a finite number above 0'
+
+
+def fraction(value: Any) -> str:
+  """A number above 0 and at most 1; checks the type too."""
+  wrong = positive(value)
+  if wrong:
+    return wrong
+  return '' if value <= 1 else 'must be above 0 and at most 1; the nearest is 1'
+
+
+def switch(value: Any) -> str:
+  """True or False."""
+  return '' if isinstance(value, bool) else 'must be True or False'
+
+
+def folder(value: str) -> str:
+  """The name of a folder."""
+  return '' if value else 'must be a folder, as runs/mine'
+
+
+def or_none(rule: Rule) -> Rule:
+  """None, or a value that obeys `rule`."""
+  return lambda value: '' if value is None else rule(value)
+
+
+def each(rule: Rule) -> Rule:
+  """None, or a tuple whose items all obey `rule`; names the first that does not."""
+
+  def checked(values: Iterable[Any] | None) -> str:
+    for value in values or ():
+      wrong = rule(value)
+      if wrong:
+        return f'{shown(value)} {wrong}'
+    return ''
+
+  return checked
 
 
 def nearest_divisor(number: int, to: int) -> int:
+  """The divisor of `number` that is nearest to `to`."""
   divisors = (n for n in range(1, number + 1) if number % n == 0)
   return min(divisors, key=lambda n: abs(n - to))
-
-
-def check_at_least(name: str, got: float, least: float, *, field: str) -> None:
-  if got < least:
-    message = f'{name}: got {got:,}; must be {least:,} or more'
-    raise InputError(message, field=field)
-
-
-def check_seed(name: str, got: int, *, field: str) -> None:
-  if not 0 <= got < 2**32:
-    nearest = min(max(got, 0), 2**32 - 1)
-    raise InputError(
-      f'{name}: got {got}; must be 0 to {2**32 - 1}; the nearest is {nearest}',
-      field=field,
-    )
-
-
-def check_name(name: str, got: str, *, field: str) -> None:
-  if not got:
-    message = f'{name}: got an empty name; must be a folder, as runs/mine'
-    raise InputError(message, field=field)

@@ -1,23 +1,29 @@
-"""The shape of a decoder, and what that shape costs: parameters and FLOPs."""
+"""The architecture of a decoder, and its cost: parameters and FLOPs."""
 
 import dataclasses
 from typing import NamedTuple
 
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.config.checks import (
+  fraction,
+  nearest_divisor,
+  one_of,
+  or_none,
+  positive,
+  switch,
+  whole,
+  whole_or_zero,
+)
+from flan_jax.config.setting import check_fields, refusal, setting
+from flan_jax.errors import InputError
 
-_WORDS = {
-  'activation': ('geglu', 'swiglu', 'gelu', 'gelu_exact', 'relu'),
-  'positions': ('rotary', 't5', 'learned'),
-  'norm': ('rms', 'layer'),
-  'attention_bias': ('none', 'qkv', 'all'),
-  'rope_scaling': ('none', 'linear', 'llama3'),
-  'attention': ('causal', 'prefix'),
-  'remat': ('none', 'dots', 'full'),
-  'dtype': ('float32', 'bfloat16'),
-  'param_dtype': ('float32', 'bfloat16'),
-}
 GATED = ('geglu', 'swiglu')
-"""Activations of a feed-forward layer of three matrices; the others have two."""
+"""Activations with a gate: their feed-forward layer has three matrices, not two."""
+
+
+def _pattern(value: object) -> str:
+  if isinstance(value, str) and value and not set(value) - {'G', 'L'}:
+    return ''
+  return "must be letters 'G' (global) and 'L' (local), as 'LLLLLG'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,248 +47,186 @@ class DecoderConfig:
       'learned': a vector per position, added to the embedding of the token.
     rope_base: longest rotary wavelength / 2 pi, in tokens.
     rope_local_base: the same for local layers; None: rope_base.
-    rotary_fraction: the share of a head's channels, from the first on, that turns.
+    rotary_fraction: share of a head's channels, from the first on, that is rotated.
     rope_scaling: 'linear' divides every angle of global layers by rope_factor (Chen et
       al. 2023, arXiv 2306.15595); 'llama3' only those of wavelengths that do not fit
       rope_original_length (Llama 3.1; Grattafiori et al. 2024, arXiv 2407.21783).
-    rope_factor: by how much positions are drawn together.
+    rope_factor: ratio of the extended context to the original one.
     rope_low_factor: llama3: wavelengths above rope_original_length / this are scaled.
-    rope_high_factor: llama3: those below rope_original_length / this are left alone.
-    rope_original_length: llama3: tokens of a row before the scaling.
+    rope_high_factor: llama3: those below rope_original_length / this are not scaled.
+    rope_original_length: llama3: context length in tokens before the scaling.
     relative_buckets: buckets of the T5 bias; the first half hold one distance each.
-    relative_max_distance: all distances from here on share the last bucket.
+    relative_max_distance: distances from this one on share the last bucket.
     max_positions: rows of the table of learned positions (a position past it makes its
-      row NaN); with rotary ones, the longest row it was trained on, for the record.
+      sequence NaN); with rotary positions, the context length of pretraining.
     position_offset: the row of position 0 in that table (2 in OPT).
     norm: 'rms' (Zhang and Sennrich 2019, arXiv 1910.07467), or 'layer', which also
       subtracts the mean and adds a bias (Ba et al. 2016, arXiv 1607.06450).
     norm_epsilon: added to the mean square, or to the variance.
     norm_plus_one: a norm multiplies by 1 + its scale (Gemma).
-    qk_norm: queries and keys of each head are normed before they turn.
-    post_norms: what a layer adds is normed before it is added (Gemma 2).
-    parallel_residual: both halves of a layer read its input (GPT-J, GPT-NeoX).
-    attention_bias: which projections add a bias: none, 'qkv', or 'all', output too.
-    mlp_bias: whether those of the feed-forward layer do.
-    layer_pattern: 'G' and 'L', repeated over the layers: a global layer sees the whole
-      row, a local one the last `window` tokens.
-    window: tokens that a local layer sees, the one that asks included.
-    query_scale: of queries; None: head_dim**-0.5.
+    qk_norm: normalize queries and keys of each head before rotary positions.
+    post_norms: normalize the output of attention and feed-forward layer before it is
+      added to the residual stream (Gemma 2).
+    parallel_residual: attention and feed-forward layer share their input (GPT-J,
+      GPT-NeoX).
+    attention_bias: projections with a bias: 'none', 'qkv', or 'all' (output too).
+    mlp_bias: the feed-forward layer's projections have a bias.
+    layer_pattern: 'G' and 'L', repeated over the layers: a global layer attends to the
+      whole sequence, a local one to the last `window` tokens.
+    window: tokens that a local layer attends to, the query's own included.
+    query_scale: scale of the queries; None: head_dim**-0.5.
     attention_softcap: attention logits pass cap * tanh(logits / cap) (Gemma 2).
-    logit_softcap: so do the model's logits.
-    tied_embedding: logits come from the embedding table; otherwise from a matrix of
-      their own.
+    logit_softcap: the same for the model's logits.
+    tied_embedding: logits come from the embedding table, not from a separate matrix.
     scaled_head: hidden states are scaled by d_model**-0.5 before a tied table, as in
       T5.
     scaled_embedding: embeddings of tokens are scaled by d_model**0.5 (Gemma).
-    attention: 'causal', or 'prefix' to let the prefix of an example see itself whole.
-    scan_layers: one compiled layer, run num_layers times over stacked parameters; False
-      gives every layer its own parameters and code (slower to compile).
-    remat: which matrix products the backward pass computes anew: 'none' of them, all
-      but the products with weights ('dots'), or all ('full'). Less memory, more time.
-    dtype: of activations; norms, softmax and logits are always float32.
-    param_dtype: of stored parameters; training adds to 'bfloat16' ones by stochastic
-      rounding, so that small steps are not lost.
+    attention: 'causal', or 'prefix': bidirectional over the prefix of an example.
+    scan_layers: compile one layer and scan it over stacked parameters; False unrolls
+      the layers, each with its own parameters and code (slower to compile).
+    remat: matrix products that the backward pass recomputes: 'none', 'dots' (all but
+      products with weights) or 'full'. Each saves memory and costs time.
+    dtype: dtype of activations; norms, softmax and logits are always float32.
+    param_dtype: dtype of stored parameters; training updates 'bfloat16' ones by
+      stochastic rounding, so that small steps are not lost.
 
   Raises:
     InputError: a field has the wrong type or an illegal value.
   """
 
-  vocab_size: int
-  num_layers: int
-  d_model: int
-  d_ff: int
-  num_heads: int
-  num_kv_heads: int
-  head_dim: int
-  activation: str = 'geglu'
-  positions: str = 't5'
-  rope_base: float = 10_000.0
-  rope_local_base: float | None = None
-  rotary_fraction: float = 1.0
-  rope_scaling: str = 'none'
-  rope_factor: float = 1.0
-  rope_low_factor: float = 1.0
-  rope_high_factor: float = 4.0
-  rope_original_length: int = 8192
-  relative_buckets: int = 32
-  relative_max_distance: int = 128
-  max_positions: int = 2048
-  position_offset: int = 0
-  norm: str = 'rms'
-  norm_epsilon: float = 1e-6
-  norm_plus_one: bool = False
-  qk_norm: bool = False
-  post_norms: bool = False
-  parallel_residual: bool = False
-  attention_bias: str = 'none'
-  mlp_bias: bool = False
-  layer_pattern: str = 'G'
-  window: int | None = None
-  query_scale: float | None = None
-  attention_softcap: float | None = None
-  logit_softcap: float | None = None
-  tied_embedding: bool = True
-  scaled_head: bool = True
-  scaled_embedding: bool = False
-  attention: str = 'causal'
-  scan_layers: bool = True
-  remat: str = 'none'
-  dtype: str = 'float32'
-  param_dtype: str = 'float32'
+  vocab_size: int = setting(rule=whole)
+  num_layers: int = setting(rule=whole)
+  d_model: int = setting(rule=whole)
+  d_ff: int = setting(rule=whole)
+  num_heads: int = setting(rule=whole)
+  num_kv_heads: int = setting(rule=whole)
+  head_dim: int = setting(rule=whole)
+  activation: str = setting(
+    'geglu', rule=one_of('geglu', 'swiglu', 'gelu', 'gelu_exact', 'relu')
+  )
+  positions: str = setting('t5', rule=one_of('rotary', 't5', 'learned'))
+  rope_base: float = setting(10_000.0, rule=positive)
+  rope_local_base: float | None = setting(None, rule=or_none(positive))
+  rotary_fraction: float = setting(1.0, rule=fraction)
+  rope_scaling: str = setting('none', rule=one_of('none', 'linear', 'llama3'))
+  rope_factor: float = setting(1.0, rule=positive)
+  rope_low_factor: float = setting(1.0, rule=positive)
+  rope_high_factor: float = setting(4.0, rule=positive)
+  rope_original_length: int = setting(8192, rule=whole)
+  relative_buckets: int = setting(32, rule=whole)
+  relative_max_distance: int = setting(128, rule=whole)
+  max_positions: int = setting(2048, rule=whole)
+  position_offset: int = setting(0, rule=whole_or_zero)
+  norm: str = setting('rms', rule=one_of('rms', 'layer'))
+  norm_epsilon: float = setting(1e-6, rule=positive)
+  norm_plus_one: bool = setting(False, rule=switch)
+  qk_norm: bool = setting(False, rule=switch)
+  post_norms: bool = setting(False, rule=switch)
+  parallel_residual: bool = setting(False, rule=switch)
+  attention_bias: str = setting('none', rule=one_of('none', 'qkv', 'all'))
+  mlp_bias: bool = setting(False, rule=switch)
+  layer_pattern: str = setting('G', rule=_pattern)
+  window: int | None = setting(None, rule=or_none(whole))
+  query_scale: float | None = setting(None, rule=or_none(positive))
+  attention_softcap: float | None = setting(None, rule=or_none(positive))
+  logit_softcap: float | None = setting(None, rule=or_none(positive))
+  tied_embedding: bool = setting(True, rule=switch)
+  scaled_head: bool = setting(True, rule=switch)
+  scaled_embedding: bool = setting(False, rule=switch)
+  attention: str = setting('causal', rule=one_of('causal', 'prefix'))
+  scan_layers: bool = setting(True, rule=switch)
+  remat: str = setting('none', macro='REMAT', rule=one_of('none', 'dots', 'full'))
+  dtype: str = setting('float32', rule=one_of('float32', 'bfloat16'))
+  param_dtype: str = setting('float32', rule=one_of('float32', 'bfloat16'))
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      check = _CHECKS.get(field.name) or _CHECKS_BY_TYPE[field.type]
-      check(field.name, getattr(self, field.name))
+    check_fields(self)
     if self.num_heads % self.num_kv_heads:
-      divisors = [k for k in range(1, self.num_heads + 1) if self.num_heads % k == 0]
-      nearest = min(divisors, key=lambda k: abs(k - self.num_kv_heads))
-      raise InputError(
-        f'num_kv_heads: got {self.num_kv_heads}; must divide '
-        f'num_heads={self.num_heads}; the nearest is {nearest}',
-        field='num_kv_heads',
+      nearest = nearest_divisor(self.num_heads, self.num_kv_heads)
+      raise refusal(
+        self,
+        'num_kv_heads',
+        f'must divide num_heads={self.num_heads}; the nearest is {nearest}',
       )
-    if self.positions == 'rotary' and self.head_dim % 2:
-      raise InputError(
-        f'head_dim: got {self.head_dim}; rotary positions turn pairs of channels, so '
-        f'it must be even; the nearest is {self.head_dim + 1}',
-        field='head_dim',
-      )
-    if self.positions == 'rotary' and (self.rotary_dims % 2 or not self.rotary_dims):
-      nearest = max(2, self.rotary_dims + 1) / self.head_dim
-      raise InputError(
-        f'rotary_fraction: got {self.rotary_fraction}, {self.rotary_dims} of '
-        f'{self.head_dim} channels; must turn pairs of them; the nearest is {nearest}',
-        field='rotary_fraction',
-      )
+    if self.positions == 'rotary':
+      self._check_rotary()
     if 'L' in self.layer_pattern and self.window is None:
       raise InputError(
         f'window: got None; layer_pattern {self.layer_pattern!r} has local layers, so '
         'it must be a whole number, 1 or more',
-        field='layer_pattern',
+        field='DecoderConfig.layer_pattern',
       )
     if self.positions == 'learned' and self.position_offset >= self.max_positions:
-      raise InputError(
-        f'position_offset: got {self.position_offset}; must be below '
-        f'max_positions={self.max_positions}; the nearest is {self.max_positions - 1}',
-        field='position_offset',
+      raise refusal(
+        self,
+        'position_offset',
+        f'must be below max_positions={self.max_positions}; the nearest is '
+        f'{self.max_positions - 1}',
       )
     if self.positions == 't5':
-      if self.relative_buckets < 2 or self.relative_buckets % 2:
-        nearest = max(2, self.relative_buckets + 1)
-        raise InputError(
-          f'relative_buckets: got {self.relative_buckets}; half of them hold one '
-          f'distance each, so it must be even; the nearest is {nearest}',
-          field='relative_buckets',
-        )
-      if self.relative_max_distance <= self.relative_buckets // 2:
-        raise InputError(
-          f'relative_max_distance: got {self.relative_max_distance}; must exceed half '
-          f'of relative_buckets={self.relative_buckets}; the nearest is '
-          f'{self.relative_buckets // 2 + 1}',
-          field='relative_max_distance',
-        )
+      self._check_buckets()
+
+  def _check_rotary(self) -> None:
+    if self.head_dim % 2:
+      raise refusal(
+        self,
+        'head_dim',
+        'rotary positions turn pairs of channels, so it must be even; the nearest is '
+        f'{self.head_dim + 1}',
+      )
+    if self.rotary_dims % 2 or not self.rotary_dims:
+      nearest = max(2, self.rotary_dims + 1) / self.head_dim
+      raise refusal(
+        self,
+        'rotary_fraction',
+        f'must turn pairs of channels; the nearest is {nearest}',
+        got=f'{self.rotary_fraction}, {self.rotary_dims} of {self.head_dim} channels',
+      )
+
+  def _check_buckets(self) -> None:
+    if self.relative_buckets < 2 or self.relative_buckets % 2:
+      nearest = max(2, self.relative_buckets + 1)
+      raise refusal(
+        self,
+        'relative_buckets',
+        'half of them hold one distance each, so it must be even; the nearest is '
+        f'{nearest}',
+      )
+    if self.relative_max_distance <= self.relative_buckets // 2:
+      raise refusal(
+        self,
+        'relative_max_distance',
+        f'must exceed half of relative_buckets={self.relative_buckets}; the nearest is '
+        f'{self.relative_buckets // 2 + 1}',
+      )
 
   @property
   def gated(self) -> bool:
-    """Whether the feed-forward layer has a gate."""
+    """True if the feed-forward layer has a gate."""
     return self.activation in GATED
 
   @property
   def rotary_dims(self) -> int:
-    """Channels of a head that turn."""
+    """Channels of a head that rotary positions rotate."""
     return int(self.head_dim * self.rotary_fraction)
 
   @property
   def longest(self) -> int | None:
-    """Most tokens of a row: learned positions end somewhere; None: they do not."""
+    """Maximum sequence length, which learned positions bound; None if unbounded."""
     if self.positions != 'learned':
       return None
     return self.max_positions - self.position_offset
 
   @property
   def context(self) -> int | None:
-    """Most positions of a sequence that it was made for; None where any will do."""
+    """Context length of pretraining, in tokens; None if any length will do."""
     return None if self.positions == 't5' else self.max_positions - self.position_offset
 
   @property
   def local_layers(self) -> tuple[bool, ...]:
-    """For each layer, whether it sees its window only."""
+    """True for each layer that is local."""
     pattern = self.layer_pattern
     return tuple(pattern[i % len(pattern)] == 'L' for i in range(self.num_layers))
-
-
-def _check_integer(name: str, value: object) -> None:
-  if not isinstance(value, int) or isinstance(value, bool):
-    message = f'{name}: got {value!r}; must be a whole number, 1 or more'
-    raise InputError(message, field=name)
-  if value < 1:
-    message = f'{name}: got {value}; must be 1 or more; the nearest is 1'
-    raise InputError(message, field=name)
-
-
-def _check_positive(name: str, value: object) -> None:
-  number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  if not number or not 0 < value < float('inf'):
-    message = f'{name}: got {value!r}; must be a finite number above 0'
-    raise InputError(message, field=name)
-
-
-def _check_switch(name: str, value: object) -> None:
-  if not isinstance(value, bool):
-    raise InputError(f'{name}: got {value!r}; must be True or False', field=name)
-
-
-def _check_word(name: str, value: object) -> None:
-  if value not in _WORDS[name]:
-    legal = ', '.join(map(repr, _WORDS[name]))
-    near = did_you_mean(str(value), _WORDS[name], most=1)
-    message = f'{name}: got {value!r}; must be one of {legal}{near}'
-    raise InputError(message, field=name)
-
-
-def _check_offset(name: str, value: object) -> None:
-  if value != 0 or isinstance(value, bool):
-    _check_integer(name, value)
-
-
-def _check_fraction(name: str, value: object) -> None:
-  _check_positive(name, value)
-  if value > 1:
-    message = f'{name}: got {value}; must be at most 1; the nearest is 1'
-    raise InputError(message, field=name)
-
-
-def _check_pattern(name: str, value: object) -> None:
-  if not isinstance(value, str) or not value or set(value) - {'G', 'L'}:
-    raise InputError(
-      f"{name}: got {value!r}; must be letters 'G' (global) and 'L' (local), as "
-      "'LLLLLG'",
-      field=name,
-    )
-
-
-def _or_none(check):
-  def checked(name: str, value: object) -> None:
-    if value is not None:
-      check(name, value)
-
-  return checked
-
-
-_CHECKS = {
-  'position_offset': _check_offset,
-  'rotary_fraction': _check_fraction,
-  'layer_pattern': _check_pattern,
-}
-_CHECKS_BY_TYPE = {
-  int: _check_integer,
-  float: _check_positive,
-  bool: _check_switch,
-  str: _check_word,
-  int | None: _or_none(_check_integer),
-  float | None: _or_none(_check_positive),
-}
 
 
 def parameter_count(config: DecoderConfig) -> int:
@@ -306,22 +250,22 @@ def parameter_count(config: DecoderConfig) -> int:
 
 
 class Flops(NamedTuple):
-  """Floating-point operations a token, a multiply-add being two."""
+  """Floating-point operations per token; a multiply-add counts as two."""
 
   forward: int
   train: int
 
 
 def flops_per_token(config: DecoderConfig, length: int) -> Flops:
-  """Model FLOPs a token in rows of `length` tokens; recomputation is not counted.
+  """Model FLOPs per token at sequence length `length`, without recomputation.
 
   forward = 2 N + 4 A and train = 6 N + 12 A: the backward pass costs two forward ones
   (Kaplan et al. 2020, arXiv 2001.08361, table 1; Chowdhery et al. 2022, arXiv
   2204.02311, appendix B). N counts every parameter that a token is multiplied by: the
   matrices of all layers and the vocabulary head (tied or not), but not the embedding
   look-up, the norms and the position bias. A = num_layers * length * num_heads *
-  head_dim: every query meets every key of its row, since that is what is computed
-  where the mask hides half of them.
+  head_dim: every query meets every key of its sequence, since masked products are
+  computed too.
   """
   products = config.num_layers * _layer_products(config)
   products += config.vocab_size * config.d_model
@@ -331,7 +275,7 @@ def flops_per_token(config: DecoderConfig, length: int) -> Flops:
 
 
 def _layer_products(config: DecoderConfig) -> int:
-  """Parameters of a layer's matrices: query, output; key, value; those of d_ff."""
+  """Parameters of a layer's matrices: attention and feed-forward layer."""
   heads = 2 * config.num_heads + 2 * config.num_kv_heads
   wide = 3 if config.gated else 2
   return config.d_model * (heads * config.head_dim + wide * config.d_ff)

@@ -1,89 +1,82 @@
-"""How answers are found: what ranks an option, and how free text is written."""
+"""Decoding settings: normalization of option scores, and generation of free text."""
 
 import dataclasses
 import math
 
-from flan_jax.errors import InputError
+from flan_jax.config.checks import fraction, or_none, whole
+from flan_jax.config.setting import check_fields, refusal, setting
 
 NORMALIZATIONS = ('none', 'token', 'byte', 'unconditional')
-"""What the score of an option is divided by, or compared with: see Scorer."""
+"""Normalizations of the score of an option: see inference.rank_options.Scorer."""
+
+
+def _temperature(value: float) -> str:
+  legal = 0 <= value < math.inf
+  return '' if legal else 'must be 0 (greedy) or more; the nearest is 0'
+
+
+def _stop(value: tuple[str, ...]) -> str:
+  legal = not isinstance(value, str) and all(value)
+  return '' if legal else 'must be a tuple of strings, none of them empty'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoding:
-  """How answers are written.
+  """Generation settings.
 
   Attributes:
-    temperature: 0 takes the most probable token every time (greedy);
-      above it tokens are drawn, from the softmax of logits / temperature.
-    top_k: drawn from the so many most probable tokens; None: from all.
-    top_p: then from the fewest most probable ones that hold so much of the probability
-      (Holtzman et al. 2020, arXiv 1904.09751); None: from all.
-    seed: of the draws; what a prompt gets depends on its place among the prompts and
-      on nothing else.
-    beams: above 1, beam search: so many answers grow side by side.
-    length_penalty: alpha of ((5 + tokens) / 6) ** alpha, which the log-probability of
-      a beam is divided by (Wu et al. 2016, arXiv 1609.08144, 7); 0: by nothing.
+    temperature: 0 takes the most probable token every time (greedy); above it tokens
+      are sampled from the softmax of logits / temperature.
+    top_k: sample from the k most probable tokens; None: from all.
+    top_p: then from the smallest set of most probable tokens with this much of the
+      probability (Holtzman et al. 2020, arXiv 1904.09751); None: from all.
+    seed: seed for sampling; a prompt's sample depends on its place among the prompts
+      and on nothing else.
+    beams: beams of beam search; 1 for none.
+    length_penalty: alpha of ((5 + tokens) / 6) ** alpha, which divides the
+      log-probability of a beam (Wu et al. 2016, arXiv 1609.08144, 7); 0 for none.
     stop: an answer ends before the first of these strings.
 
   Raises:
     InputError: a value is out of range, or has no effect beside another.
   """
 
-  temperature: float = 0.0
-  top_k: int | None = None
-  top_p: float | None = None
+  temperature: float = setting(0.0, rule=_temperature)
+  top_k: int | None = setting(None, rule=or_none(whole))
+  top_p: float | None = setting(None, rule=or_none(fraction))
   seed: int = 0
-  beams: int = 1
+  beams: int = setting(1, rule=whole)
   length_penalty: float = 0.0
-  stop: tuple[str, ...] = ()
+  stop: tuple[str, ...] = setting((), rule=_stop)
 
   def __post_init__(self):
-    if not 0 <= self.temperature < math.inf:
-      raise InputError(
-        f'temperature: got {self.temperature}; must be 0 (greedy) or more; the nearest '
-        'is 0',
-        field='temperature',
-      )
-    for name in ('top_k', 'beams'):
-      value = getattr(self, name)
-      if value is not None and (not isinstance(value, int) or value < 1):
-        raise InputError(
-          f'{name}: got {value}; must be a whole number, 1 or more; the nearest is 1',
-          field=name,
-        )
-    if self.top_p is not None and not 0 < self.top_p <= 1:
-      raise InputError(
-        f'top_p: got {self.top_p}; must be above 0 and at most 1; the nearest is 1',
-        field='top_p',
-      )
+    check_fields(self)
     for name in ('top_k', 'top_p'):
-      if getattr(self, name) is not None and not self.temperature:
-        raise InputError(
-          f'{name}: got {getattr(self, name)} with temperature 0, which draws nothing; '
+      value = getattr(self, name)
+      if value is not None and not self.temperature:
+        raise refusal(
+          self,
+          name,
           'must be None, or temperature above 0',
-          field=name,
+          got=f'{value} with temperature 0, which samples nothing',
         )
     if self.beams > 1 and self.temperature:
-      raise InputError(
-        f'temperature: got {self.temperature} with {self.beams} beams, which draw '
-        'nothing; must be 0',
-        field='temperature',
+      raise refusal(
+        self,
+        'temperature',
+        'must be 0',
+        got=f'{self.temperature} with {self.beams} beams, which sample nothing',
       )
     if self.length_penalty < 0 or (self.length_penalty and self.beams == 1):
-      raise InputError(
-        f'length_penalty: got {self.length_penalty} with {self.beams} beams; must be 0 '
-        'or more, and 0 where there is one beam; the nearest is 0',
-        field='length_penalty',
-      )
-    if isinstance(self.stop, str) or not all(self.stop):
-      raise InputError(
-        f'stop: got {self.stop!r}; must be a tuple of strings, none of them empty',
-        field='stop',
+      raise refusal(
+        self,
+        'length_penalty',
+        'must be 0 or more, and 0 with one beam; the nearest is 0',
+        got=f'{self.length_penalty} with {self.beams} beams',
       )
 
   def trimmed(self, text: str) -> str:
-    """`text` up to the first stop string; the whole of it if there is none."""
+    """`text` up to the first stop string; all of it if it has no stop string."""
     found = [at for at in map(text.find, self.stop) if at >= 0]
     return text[: min(found)] if found else text
 

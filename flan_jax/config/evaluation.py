@@ -1,17 +1,22 @@
-"""Evaluation settings: how to measure, and what a job of its own measures."""
+"""Evaluation settings: the protocol, and the job that evaluates a checkpoint."""
 
 import dataclasses
+from typing import ClassVar
 
-from flan_jax.config.checks import check_at_least, check_name, check_one_of, check_seed
+from flan_jax.config.checks import at_least, between, folder, one_of, or_none, uint32
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.config.mesh import MeshConfig
+from flan_jax.config.setting import check_fields, label, setting
 from flan_jax.errors import InputError
 
 PROMPT_STYLES = ('instructions', 'no_options', 'no_template', 'dataset_name')
 """The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
 
 MAX_FEWSHOT = 16
-"""Most exemplars of a few-shot prompt (FLAN section 4.4)."""
+"""Maximum number of exemplars in a few-shot prompt (FLAN section 4.4)."""
+
+MISSING = one_of('refuse', 'skip')
+_PROMPT_STYLE = one_of(*PROMPT_STYLES, 'continuation')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,71 +24,57 @@ class EvalConfig:
   """The held-out evaluation.
 
   Attributes:
-    max_examples: most rows of test, and as many of dev, per dataset; None for all.
-    templates: most templates per dataset, of each direction of a translation; None for
-      every one not turned around.
-    batch_size: rows of one scoring batch; rounded up to what the mesh divides.
-    sequence_length: tokens of one scoring row; prompts are cut to fit with their options.
-    max_decode: most tokens of a generated answer.
-    normalization: what the score of an option is divided by: 'none', 'token' or
-      'byte', or compared with: 'unconditional' (evaluate.scoring.Scorer).
-    decoding: how free text is written; greedily unless said otherwise.
-    base: whether the untuned model is measured beside the tuned one.
-    num_fewshot: most exemplars before each prompt (FLAN section 4.4); 0 for zero-shot.
-    prompt_style: the words of the prompts: 'instructions', or 'no_options', 'no_template',
-      'dataset_name' (the ablations of section 4.3), or 'continuation'.
-    base_prompt_style: the words that the untuned model reads; None for the same.
-      'continuation' is a prompt that the answer goes on from, for a model that was
-      never told to follow instructions.
-    eval_period: training steps between two looks at dev of the held-out clusters; None for
-      none before the end.
-    eval_examples: rows of each dataset in such a look, by their first template.
+    max_examples: maximum examples of test, and of dev, per dataset; None for all.
+    templates: maximum templates per dataset, in each direction of a translation; None
+      for all that are not inverted.
+    batch_size: sequences of one scoring batch; rounded up to a multiple that the mesh
+      divides.
+    sequence_length: tokens of one scoring sequence; prompts are truncated so that their
+      options fit.
+    max_decode: maximum tokens of a generated answer.
+    normalization: divisor of the score of an option: 'none', 'token' or 'byte';
+      'unconditional' subtracts its score without the prompt (rank_options.Scorer).
+    decoding: generation settings of free-text answers; greedy by default.
+    base: evaluate the untuned model beside the tuned one.
+    num_fewshot: maximum exemplars before each prompt (FLAN section 4.4); 0 for
+      zero-shot.
+    prompt_style: 'instructions', or 'no_options', 'no_template', 'dataset_name' (the
+      ablations of section 4.3), or 'continuation'.
+    base_prompt_style: prompt style of the untuned model; None for the same.
+      'continuation' is a prompt that the answer continues, for a model never tuned to
+      follow instructions.
+    eval_period: training steps between two evaluation steps on dev of the held-out
+      clusters; None evaluates at the end alone.
+    eval_examples: examples of each dataset in an evaluation step, in their first
+      template.
   """
 
-  max_examples: int | None = None
-  templates: int | None = None
-  batch_size: int = 8
-  sequence_length: int = 2048
-  max_decode: int = 256
-  normalization: str = 'none'
+  SELECTOR: ClassVar[str] = 'Evaluate'
+
+  max_examples: int | None = setting(
+    None, macro='MAX_EXAMPLES', rule=or_none(at_least(1))
+  )
+  templates: int | None = setting(None, macro='TEMPLATES', rule=or_none(at_least(1)))
+  batch_size: int = setting(8, rule=at_least(1))
+  sequence_length: int = setting(2048, rule=at_least(1))
+  max_decode: int = setting(256, rule=at_least(1))
+  normalization: str = setting(
+    'none', macro='NORMALIZATION', rule=one_of(*NORMALIZATIONS)
+  )
   decoding: Decoding = GREEDY
   base: bool = True
-  num_fewshot: int = 0
-  prompt_style: str = 'instructions'
-  base_prompt_style: str | None = None
-  eval_period: int | None = None
-  eval_examples: int = 64
+  num_fewshot: int = setting(0, macro='NUM_FEWSHOT', rule=between(0, MAX_FEWSHOT))
+  prompt_style: str = setting('instructions', macro='PROMPT_STYLE', rule=_PROMPT_STYLE)
+  base_prompt_style: str | None = setting(
+    None, macro='BASE_PROMPT_STYLE', rule=or_none(_PROMPT_STYLE)
+  )
+  eval_period: int | None = setting(
+    None, macro='EVAL_PERIOD', rule=or_none(at_least(1))
+  )
+  eval_examples: int = setting(64, rule=at_least(1))
 
   def __post_init__(self):
-    legal = NORMALIZATIONS
-    check_one_of('NORMALIZATION', self.normalization, legal, field='normalization')
-    prompt_styles = (*PROMPT_STYLES, 'continuation')
-    check_one_of('PROMPT_STYLE', self.prompt_style, prompt_styles, field='prompt_style')
-    if self.base_prompt_style is not None:
-      check_one_of(
-        'BASE_PROMPT_STYLE',
-        self.base_prompt_style,
-        prompt_styles,
-        field='base_prompt_style',
-      )
-    if not 0 <= self.num_fewshot <= MAX_FEWSHOT:
-      nearest = min(max(self.num_fewshot, 0), MAX_FEWSHOT)
-      raise InputError(
-        f'NUM_FEWSHOT: got {self.num_fewshot}; must be 0 to {MAX_FEWSHOT}; the nearest is {nearest}',
-        field='num_fewshot',
-      )
-    for name, field in (
-      ('MAX_EXAMPLES', 'max_examples'),
-      ('TEMPLATES', 'templates'),
-      ('EVAL_PERIOD', 'eval_period'),
-      ('Evaluate.eval_examples', 'eval_examples'),
-      ('Evaluate.batch_size', 'batch_size'),
-      ('Evaluate.sequence_length', 'sequence_length'),
-      ('Evaluate.max_decode', 'max_decode'),
-    ):
-      value = getattr(self, field)
-      if value is not None:
-        check_at_least(name, value, 1, field=field)
+    check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,57 +85,51 @@ class EvalJobConfig:
     checkpoint: a model folder, the MODEL_DIR of a finished run, a Hugging Face folder
       or a GGUF file; the latter two are converted once, into `converted` beside
       output_dir.
-    output_dir: where report.json, report.html and predictions.jsonl go.
-    clusters: to measure; () where `datasets` names them one by one.
-    datasets: to measure, beside those of `clusters`.
-    allow_overlap: datasets or clusters that may have trained although they share something
-      with what is measured; the guard records them.
-    base_checkpoint: measured on the same rows and prompts, or None.
-    family: the world of the datasets.
-    store: a store with the evaluation rows; None reads the raw data.
+    output_dir: folder of report.json, report.html and predictions.jsonl.
+    clusters: clusters to evaluate; () if `datasets` names them one by one.
+    datasets: datasets to evaluate, in addition to those of `clusters`.
+    allow_overlap: datasets or clusters that may have trained although they share
+      something with the evaluated ones; the leakage check records them.
+    base_checkpoint: model evaluated on the same examples and prompts, or None.
+    family: dataset family.
+    store: a store with the evaluation examples; None reads the raw data.
     tokenizer: None for the checkpoint's own.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    seed: of the sample of rows, of the exemplars and of the test of a
-      difference.
-    contamination: stores and folders of text to look for the measured rows in, n-gram
-      by n-gram; () for none.
+    seed: seed for the sample of examples, the exemplars and the test of a difference.
+    contamination: stores and folders of text to search for the evaluated examples, by
+      n-grams; () for none.
     ngram: words of such an n-gram (FLAN appendix C: 13).
-    mesh: how the devices of all hosts are laid out.
-    evaluate: how.
+    mesh: layout of the devices of all processes.
+    evaluate: the protocol.
   """
 
-  checkpoint: str
-  output_dir: str
-  clusters: str | tuple[str, ...] = ()
-  datasets: str | tuple[str, ...] = ()
-  allow_overlap: str | tuple[str, ...] | None = None
-  base_checkpoint: str | None = None
-  family: str = 'flan'
-  store: str | None = None
-  tokenizer: str | None = None
-  tfds_data_dir: str | None = None
-  missing: str = 'refuse'
-  seed: int = 0
-  contamination: str | tuple[str, ...] = ()
-  ngram: int = 13
+  SELECTOR: ClassVar[str] = 'Evaluation'
+
+  checkpoint: str = setting(macro='CHECKPOINT')
+  output_dir: str = setting(macro='OUTPUT_DIR', rule=folder)
+  clusters: str | tuple[str, ...] = setting((), macro='CLUSTERS')
+  datasets: str | tuple[str, ...] = setting((), macro='DATASETS')
+  allow_overlap: str | tuple[str, ...] | None = setting(None, macro='ALLOW_OVERLAP')
+  base_checkpoint: str | None = setting(None, macro='BASE_CHECKPOINT')
+  family: str = setting('flan', macro='FAMILY', rule=one_of('flan', 'microworld'))
+  store: str | None = setting(None, macro='STORE')
+  tokenizer: str | None = setting(None, macro='TOKENIZER')
+  tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
+  missing: str = setting('refuse', macro='MISSING', rule=MISSING)
+  seed: int = setting(0, macro='EVAL_SEED', rule=uint32)
+  contamination: str | tuple[str, ...] = setting((), macro='CONTAMINATION')
+  ngram: int = setting(13, rule=between(2, 64))
   mesh: MeshConfig = MeshConfig()
   evaluate: EvalConfig = EvalConfig()
 
   def __post_init__(self):
-    if not 2 <= self.ngram <= 64:
-      raise InputError(
-        f'Evaluation.ngram: got {self.ngram}; must be 2 to 64; the nearest is '
-        f'{min(max(self.ngram, 2), 64)}',
-        field='ngram',
-      )
-    check_name('OUTPUT_DIR', self.output_dir, field='output_dir')
-    check_seed('EVAL_SEED', self.seed, field='seed')
-    check_one_of('MISSING', self.missing, ('refuse', 'skip'), field='missing')
-    families = ('flan', 'microworld')
-    check_one_of('Evaluation.family', self.family, families, field='family')
+    check_fields(self)
     if not self.clusters and not self.datasets:
+      clusters, datasets = (
+        label(EvalJobConfig, name) for name in ('clusters', 'datasets')
+      )
       raise InputError(
-        "CLUSTERS: not set, nor DATASETS; name one, as in --gin.CLUSTERS='nli'",
-        field='clusters',
+        f"{clusters}: not set, nor {datasets}; set one, as in --gin.{clusters}='nli'",
+        field='Evaluation.clusters',
       )

@@ -1,8 +1,8 @@
 """gin at the edge: parse, type-check, provenance, "did you mean".
 
 gin-config's grammar is used through its own parser. Its registry is not: gin 0.5.0
-keeps global state, checks no types, and cannot say where a value came from. Here a
-configuration is parsed into a value of its own; what it fills are frozen dataclasses.
+keeps global state, checks no types, and does not record where a value came from. Here
+a configuration is parsed into a Config, which fills frozen dataclasses.
 
 Supported: macros (`TRAIN_STEPS = 100`, `%TRAIN_STEPS`), `%gin.REQUIRED`, includes,
 bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
@@ -16,10 +16,10 @@ import pathlib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.config import evaluation, training
+from flan_jax.config import evaluation, setting, training
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
@@ -27,17 +27,19 @@ from flan_jax.config.decoding import Decoding
 from flan_jax.errors import InputError, did_you_mean
 
 CLASSES: Mapping[str, type] = {
-  'Run': training.TrainConfig,
-  'Mesh': mesh_config.MeshConfig,
-  'Optimizer': optimizer_config.OptimizerConfig,
-  'Lora': optimizer_config.Lora,
-  'Evaluate': evaluation.EvalConfig,
-  'Evaluation': evaluation.EvalJobConfig,
-  'Decoding': Decoding,
-  'DecoderConfig': DecoderConfig,
+  setting.selector(cls): cls
+  for cls in (
+    training.TrainConfig,
+    mesh_config.MeshConfig,
+    optimizer_config.OptimizerConfig,
+    optimizer_config.Lora,
+    evaluation.EvalConfig,
+    evaluation.EvalJobConfig,
+    Decoding,
+    DecoderConfig,
+  )
 }
-"""What a gin file can bind."""
-
+"""Selector -> settings class that gin files can bind."""
 
 _NAME = re.compile(r'[A-Za-z_][\w/.]*')
 
@@ -48,7 +50,7 @@ def environment(name: str) -> str | None:
 
 
 class Bound(NamedTuple):
-  """A value and where it was given."""
+  """A value and its origin: `file:line` or `--gin.NAME`."""
 
   value: Any
   origin: str
@@ -66,16 +68,16 @@ class _Reference:
 
 
 def shipped() -> pathlib.Path:
-  """The folder of our gin files: `gin/` of a checkout, `configs/` once installed."""
+  """Folder of the shipped gin files: `gin/` of a checkout, `configs/` if installed."""
   here = pathlib.Path(__file__).parents[1]
   return here / 'configs' if (here / 'configs').is_dir() else here.parent / 'gin'
 
 
 def find(path: str, beside: str | None = None) -> pathlib.Path:
-  """A gin file: as given, beside the including file, or one that we ship.
+  """Finds a gin file: as given, beside the including file, or a shipped one.
 
   Raises:
-    InputError: if there is none; names the nearest of the shipped ones.
+    InputError: if no such file exists; names the nearest of the shipped ones.
   """
   tried = [pathlib.Path(path)]
   if beside is not None:
@@ -84,23 +86,30 @@ def find(path: str, beside: str | None = None) -> pathlib.Path:
   for candidate in tried:
     if candidate.is_file():
       return candidate
-  ours = shipped()
-  names = [f'gin/{f.relative_to(ours).as_posix()}' for f in ours.rglob('*.gin')]
+  folder = shipped()
+  names = [f'gin/{f.relative_to(folder).as_posix()}' for f in folder.rglob('*.gin')]
   raise InputError(f'gin file {path!r}: no such file{did_you_mean(path, names)}')
 
 
 @functools.cache
 def known_macros() -> frozenset[str]:
-  """Names of the macros that the gin files of our own verbs set."""
-  names = set()
-  for folder in ('runs', 'evaluate', 'models', 'mesh'):
+  """Macros of the settings, and those that models and meshes define for themselves."""
+  names = {name for cls in CLASSES.values() for name in setting.macros(cls).values()}
+  for folder in ('models', 'mesh'):
     for path in (shipped() / folder).glob('*.gin'):
       names.update(load([str(path)]).macros)
   return frozenset(names)
 
 
-def _is_ours(origin: str) -> bool:
-  """Whether a value was given in a gin file that we ship."""
+def _unknown_macro(name: str, known: Iterable[str], *, near: Iterable[str] = ()) -> str:
+  """The message for an unknown macro; suggests one of `near` too."""
+  known = sorted(known)
+  meant = did_you_mean(name, [*known, *near])
+  return f'unknown macro {name!r}{meant or ";"} known macros: {", ".join(known)}'
+
+
+def _is_shipped(origin: str) -> bool:
+  """Returns whether a value was given in a gin file that ships with the package."""
   path = pathlib.Path(origin.rpartition(':')[0]).resolve()
   return path.is_relative_to(shipped().resolve())
 
@@ -128,7 +137,7 @@ class Config:
     self._open: list[pathlib.Path] = []  # files being read, the outermost first
 
   def parse_file(self, path: str, *, beside: str | None = None) -> None:
-    """Adds the statements of a file, its includes where they stand.
+    """Adds the statements of a file, with its includes in place.
 
     Raises:
       InputError: if it cannot be read, or includes itself.
@@ -151,7 +160,7 @@ class Config:
       raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
     if not _NAME.fullmatch(name):
       raise InputError(
-        f'--gin.{flag}: {name!r} is no name; must be --gin.NAME=VALUE, as '
+        f'--gin.{flag}: got name {name!r}; must be --gin.NAME=VALUE, as '
         '--gin.TRAIN_STEPS=500'
       )
     try:
@@ -198,28 +207,27 @@ class Config:
     bound = Bound(statement.value, origin)
     if not argument:
       if flag and name not in self.macros and name not in self._named:
-        legal = [*self.macros, *(f'{c}.' for c in CLASSES)]
-        raise InputError(
-          f'{origin}: no macro of that name; macros are '
-          f'{", ".join(sorted(self.macros))}{did_you_mean(name, legal)}'
-        )
+        classes = [f'{selector}.' for selector in CLASSES]
+        unknown = _unknown_macro(name, self.macros, near=classes)
+        raise InputError(f'{origin}: {unknown}')
       self.macros[name] = bound
       return
     if name not in CLASSES:
       raise InputError(
-        f'{origin}: nothing is named {name!r}; names are {", ".join(CLASSES)}'
+        f'{origin}: unknown name {name!r}; must be one of {", ".join(CLASSES)}'
         + did_you_mean(name, CLASSES)
       )
     legal = [field.name for field in dataclasses.fields(CLASSES[name])]
     if argument not in legal:
       raise InputError(
-        f'{origin}: {name} has no {argument!r}; it has {", ".join(legal)}'
+        f'{origin}: {name} has no field {argument!r}; must be one of '
+        + ', '.join(legal)
         + did_you_mean(argument, legal)
       )
     self.bindings[name, argument] = bound
 
   def give(self, values: Mapping[str, Any], *, origin: str) -> None:
-    """Gives values to those of these macros that are %gin.REQUIRED."""
+    """Sets those of these macros that are %gin.REQUIRED."""
     for name, value in values.items():
       bound = self.macros.get(name)
       if bound is not None and bound.value == _Macro('gin.REQUIRED'):
@@ -232,13 +240,11 @@ class Config:
       if value.name == 'gin.REQUIRED':
         raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
       if value.name not in self.macros:
-        raise InputError(
-          f'{origin}: no macro %{value.name}; macros are '
-          f'{", ".join(sorted(self.macros))}' + did_you_mean(value.name, self.macros)
-        )
+        unknown = _unknown_macro(value.name, self.macros)
+        raise InputError(f'{origin}: {unknown}')
       if value.name in seen:
         chain = ' -> '.join(f'%{name}' for name in (*seen, value.name))
-        raise InputError(f'{origin}: {chain}: a macro must not come to itself')
+        raise InputError(f'{origin}: {chain}: a macro must not refer to itself')
       seen = (*seen, value.name)
       return self.resolve(self.macros[value.name], value.name, seen=seen)
     if isinstance(value, _Reference):
@@ -257,7 +263,7 @@ class Config:
     return bound
 
   def build(self, name: str) -> Any:
-    """The dataclass `name`, filled with what is bound.
+    """Builds the dataclass `name` from its bindings.
 
     Raises:
       InputError: at a missing value, a value of the wrong type, or a value that the
@@ -268,28 +274,28 @@ class Config:
     for field in dataclasses.fields(cls):
       if field.default is dataclasses.MISSING and field.name not in values:
         raise InputError(f'{name}.{field.name}: not set, and it has no default')
-    with self.located(name):
+    with self.located():
       return cls(**values)
 
   @contextlib.contextmanager
-  def located(self, name: str) -> Iterator[None]:
-    """Puts where a value was given in front of the error that refuses it.
+  def located(self) -> Iterator[None]:
+    """Prefixes an error about a setting with the place where its value was given.
 
-    Args:
-      name: of the dataclass whose fields errors mean (InputError.field).
+    The error says which setting by InputError.field; an error without one, or about a
+    field that nothing binds, passes as it is.
     """
     try:
       yield
     except InputError as error:
-      cls, _, field = (error.field or '').rpartition('.')
-      bound = self.bindings.get((cls or name, field))
+      selector, _, field = (error.field or '').rpartition('.')
+      bound = self.bindings.get((selector, field))
       if bound is None:
         raise
-      origin = self.resolve(bound, f'{cls or name}.{field}').origin
+      origin = self.resolve(bound, error.field).origin
       raise InputError(f'{origin}: {error}') from None
 
   def bound(self, name: str) -> dict[str, Any]:
-    """Field -> value of what is bound of the dataclass `name`; {} where nothing is.
+    """Field -> value of the bindings of the dataclass `name`; {} if none is bound.
 
     Raises:
       InputError: at a value of the wrong type.
@@ -297,46 +303,46 @@ class Config:
     return self._values(name)
 
   def refuse_unused(self, verb: str) -> list[str]:
-    """Refuses what `verb` does not use, once it has built all that it builds.
+    """Refuses macros and bindings that `verb` does not use; call after all builds.
 
-    A file may set macros of ours that another verb uses; any other macro that nothing
+    A file may set known macros that another verb uses; any other macro that nothing
     refers to is a typo.
 
     Args:
-      verb: of the command line, for messages.
+      verb: verb of the command line, for messages.
 
     Returns:
-      Warnings: macros of ours in the user's files that have no effect here.
+      Warnings: known macros in the user's files that have no effect here.
 
     Raises:
-      InputError: at a macro or binding that has no effect; names the nearest that has.
+      InputError: if a macro or binding has no effect; names the nearest that has one.
     """
     built = [name for name in CLASSES if name in self._built]
     for (cls, field), bound in self.bindings.items():
       if cls not in self._built:
         raise InputError(
-          f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` builds '
+          f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` uses '
           f'{", ".join(built)} here, and no {cls}{did_you_mean(cls, built)}'
         )
     used = self._reachable()
     warnings = []
     for name, bound in self.macros.items():
-      if name in used or _is_ours(bound.origin):
+      if name in used or _is_shipped(bound.origin):
         continue
       known, flag = name in known_macros(), bound.origin.startswith('--')
       if known and not flag:
         warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`')
         continue
-      where = bound.origin if flag else f'{bound.origin}: {name}'
-      rule = 'nothing here refers to it' if known else 'no macro of that name'
+      if not known:
+        raise InputError(f'{bound.origin}: {_unknown_macro(name, used)}')
       raise InputError(
-        f'{where}: {rule}; macros are {", ".join(sorted(used))}'
-        + did_you_mean(name, used)
+        f'{bound.origin}: {name} has no effect on `flan {verb}`'
+        f'{did_you_mean(name, used) or ";"} macros in effect: {", ".join(sorted(used))}'
       )
     return warnings
 
   def _reachable(self) -> set[str]:
-    """Names of the macros that the bindings come to."""
+    """Names of the macros that the bindings refer to, directly or not."""
     found: set[str] = set()
     left = [m for bound in self.bindings.values() for m in _macros_in(bound.value)]
     while left:
@@ -347,7 +353,7 @@ class Config:
     return found
 
   def _values(self, name: str) -> dict[str, Any]:
-    """Field -> value of what is bound."""
+    """Field -> value of the bindings of a class; checks the types."""
     self._built.add(name)
     hints = typing.get_type_hints(CLASSES[name])
     values = {}
@@ -365,7 +371,7 @@ class Config:
     return values
 
   def text(self, values: Any) -> str:
-    """Resolved values, one a line, each with where it came from."""
+    """Resolved values, one per line, each with its origin."""
     lines = []
     for name, value in flatten(values):
       cls, _, argument = name.rpartition('.')
@@ -392,7 +398,7 @@ def flatten(values: Any, prefix: str | None = None) -> Iterator[tuple[str, Any]]
 
 
 def fits(value: Any, hint: Any) -> bool:
-  """Whether a gin value is of the annotated type; an int passes for a float."""
+  """Returns whether a gin value has the annotated type; an int passes for a float."""
   origin = typing.get_origin(hint)
   if hint is None or hint is type(None):
     return value is None
@@ -414,7 +420,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def describe(hint: Any) -> str:
-  """A type in words: `an integer or None`."""
+  """Describes a type in words: `an integer or None`."""
   words = {int: 'an integer', float: 'a number', str: "a string, as in 'text'",
            bool: 'True or False', type(None): 'None'}  # fmt: skip
   if hint in words:

@@ -1,8 +1,10 @@
-"""Mesh settings: axes, and the rules that lay logical axes over them."""
+"""Mesh settings: device axes, and the rules that map logical axes to them."""
 
 import dataclasses
+from typing import ClassVar
 
-from flan_jax.config.checks import check_one_of
+from flan_jax.config.checks import at_least, one_of
+from flan_jax.config.setting import check_fields, setting
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 """Logical axis name -> mesh axis, several, or None (replicated)."""
@@ -29,30 +31,44 @@ DATA_PARALLEL: Rules = (
 MESH_AXES = ('data', 'fsdp', 'model')
 
 
+def _axes_are_known(rules: Rules) -> str:
+  logical, mesh = one_of(*(name for name, _ in DATA_PARALLEL)), one_of(*MESH_AXES)
+  for name, over in rules:
+    if wrong := logical(name):
+      return f'logical axis {name!r} {wrong}'
+    for axis in (over,) if isinstance(over, str) else over or ():
+      if wrong := mesh(axis):
+        return f'mesh axis {axis!r} of {name!r} {wrong}'
+  return ''
+
+
+def _data_size(value: int) -> str:
+  if value >= 1 or value == -1:
+    return ''
+  return 'must be 1 or more, or -1 for all devices left; the nearest is -1'
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-  """How the devices are laid out and what each logical axis is split over.
+  """The layout of the devices and of the arrays on them.
 
   Attributes:
     data: devices along the batch; -1 takes all that the other axes leave.
     fsdp: devices along the batch and the parameters' `embed` axis.
     model: devices along heads, mlp and vocabulary.
-    rules: logical axis -> mesh axis; the first rule of a name that fits is used, and of
-      two names of one array that want the same axis, the one whose rule comes first.
-    along: the axes along the torus of a TPU slice, as 'fsdp=x2i.c model=x4.y' (see
-      flan_jax.partitioning.torus); None leaves that to JAX. Elsewhere it means nothing.
+    rules: logical axis -> mesh axis; the first rule of a name that fits is used. If two
+      names of one array map to the same axis, the name whose rule comes first gets it.
+    along: axes along the torus of a TPU slice, as 'fsdp=x2i.c model=x4.y' (see
+      flan_jax.partitioning.torus); None leaves that to JAX. No effect off TPUs.
   """
 
-  data: int = -1
-  fsdp: int = 1
-  model: int = 1
-  rules: Rules = DATA_PARALLEL
+  SELECTOR: ClassVar[str] = 'Mesh'
+
+  data: int = setting(-1, rule=_data_size)
+  fsdp: int = setting(1, rule=at_least(1))
+  model: int = setting(1, rule=at_least(1))
+  rules: Rules = setting(DATA_PARALLEL, rule=_axes_are_known)
   along: str | None = None
 
   def __post_init__(self):
-    logical = [name for name, _ in DATA_PARALLEL]
-    for name, over in self.rules:
-      check_one_of('Mesh.rules', name, tuple(logical), field='rules')
-      for axis in (over,) if isinstance(over, str) else over or ():
-        over_what = f'Mesh.rules: mesh axis of {name!r}'
-        check_one_of(over_what, axis, MESH_AXES, field='rules')
+    check_fields(self)

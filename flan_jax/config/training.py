@@ -1,19 +1,26 @@
-"""What a run is, as frozen dataclasses that gin fills. Standard library only."""
+"""Training settings: frozen dataclasses that gin fills. Standard library only."""
 
 import dataclasses
+from typing import ClassVar
 
 from flan_jax.config.checks import (
-  check_at_least,
-  check_name,
-  check_one_of,
-  check_seed,
+  at_least,
+  folder,
   nearest_divisor,
+  one_of,
+  or_none,
+  uint32,
 )
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.evaluation import EvalConfig
+from flan_jax.config.evaluation import MISSING, EvalConfig
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.config.optimizer import Lora, OptimizerConfig
-from flan_jax.errors import InputError
+from flan_jax.config.setting import check_fields, label, refusal, setting
+
+
+def _loss_spike(value: float | None) -> str:
+  legal = value is None or value > 1
+  return '' if legal else 'must be None or above 1, as 3.0 for three times the average'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,147 +28,126 @@ class TrainConfig:
   """One training run, from data to report.
 
   Attributes:
-    model_dir: where checkpoints, logs and the report go.
-    mixture: what trains: a mixture or a single task.
-    model: the decoder's shape; None takes it from `initial_checkpoint`.
+    model_dir: folder of checkpoints, logs and the report.
+    mixture: mixture or single task to train on.
+    model: architecture of the decoder; None takes it from `initial_checkpoint`.
     train_steps: optimizer steps.
-    batch_tokens: positions per step; batch_tokens / sequence_length rows.
-    sequence_length: positions per row, packed.
-    pack: several examples in one row.
-    initial_checkpoint: a folder of ours to start from; None starts at random.
+    batch_tokens: tokens per step; batch_tokens / sequence_length sequences.
+    sequence_length: tokens per packed sequence.
+    pack: pack several examples into one sequence.
+    initial_checkpoint: model folder to start from; None starts from random parameters.
     held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
       None for those that the mixture holds out.
-    allow_overlap: datasets or clusters that may train although they share something with a
-      held-out cluster; the guard records them.
-    store: rendered examples; None makes them in model_dir/store.
-    tokenizer: a file, `bytes`, or `train` to train one on the rendered rows;
-      None takes the initial checkpoint's own, or trains one.
-    vocab_size: pieces of a tokenizer that is trained.
+    allow_overlap: datasets or clusters that may train although they share something
+      with a held-out cluster; the leakage check records them.
+    store: rendered examples; None builds them in model_dir/store.
+    tokenizer: a file, `bytes`, or `train` to train one on the rendered examples; None
+      takes the initial checkpoint's own, or trains one.
+    vocab_size: vocabulary size of a tokenizer that is trained.
     tfds_data_dir: raw data; None for TFDS's default.
     missing: 'refuse' or 'skip' datasets that are not prepared.
-    seed: of everything random in training: parameters, adapters, the draw of the
+    seed: seed for everything random in training: parameters, adapters, the draw of the
       mixture, the order and packing of its examples, stochastic rounding.
-    template_seed: of the store: which template each example gets. Runs of several
-      seeds share one store.
-    eval_seed: of the evaluation: the sample of rows, exemplars and the bootstrap. Runs
-      of several seeds are measured on the same examples.
-    accumulation: microbatches a step is computed in.
+    template_seed: seed for the store: the template that each example gets. Runs with
+      several seeds share one store.
+    eval_seed: seed for the evaluation: the sample of examples, exemplars and the
+      bootstrap. Runs with several seeds are evaluated on the same examples.
+    accumulation: microbatches per step.
     z_loss: weight of log(Z)**2 per loss token.
-    logits_chunk: positions of a row whose logits exist at a time, those with a loss
-      first, and none that has no loss but for filling a chunk; None for a whole row. It
-      spares memory and time where the vocabulary is large, and changes no loss.
+    logits_chunk: tokens of a sequence whose logits exist at a time; tokens with a loss
+      come first, and tokens without one only fill the last chunk. None for the whole
+      sequence. Saves memory and time with a large vocabulary; the loss is the same.
     attention_kernel: 'splash' trains with JAX's TPU kernel of that name (v4 and later;
       causal models without a position bias), 'cudnn' with cuDNN's on NVIDIA GPUs (in
-      bfloat16); 'xla' with what XLA makes of dense masks.
-    gradient_dtype: 'bfloat16' halves the gradients of a step (not the sum of several
-      microbatches, which is float32); None leaves them in the parameters' dtype.
+      bfloat16), 'xla' with dense masks compiled by XLA.
+    gradient_dtype: 'bfloat16' halves the gradients of a step (not the sum over
+      microbatches, which is float32); None keeps the parameters' dtype.
     log_period: steps between log lines.
     checkpoint_period: steps between checkpoints.
-    keep: how many checkpoints are kept.
-    bad_step: what becomes of a step whose loss or gradient is not finite, or whose loss
-      spikes: 'stop' ends the run, 'skip' leaves the parameters as they are and counts.
-    loss_spike: a loss above so many times its running average is a spike; None for none.
+    keep: number of checkpoints to keep.
+    bad_step: response to a step whose loss or gradient is not finite, or whose loss
+      spikes: 'stop' ends the run, 'skip' keeps the parameters and counts the step.
+    loss_spike: a loss above this multiple of its running average is a spike; None for
+      none.
     hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
-  model_dir: str
-  mixture: str
+  SELECTOR: ClassVar[str] = 'Run'
+
+  model_dir: str = setting(macro='MODEL_DIR', rule=folder)
+  mixture: str = setting(macro='MIXTURE_OR_TASK_NAME')
   model: DecoderConfig | None = None
-  train_steps: int
-  batch_tokens: int
-  sequence_length: int
+  train_steps: int = setting(macro='TRAIN_STEPS', rule=at_least(0))
+  batch_tokens: int = setting(macro='BATCH_TOKENS')
+  sequence_length: int = setting(macro='SEQUENCE_LENGTH', rule=at_least(8))
   pack: bool = True
-  initial_checkpoint: str | None = None
-  held_out: str | tuple[str, ...] | None = None
-  allow_overlap: str | tuple[str, ...] | None = None
-  store: str | None = None
-  tokenizer: str | None = None
-  vocab_size: int = 32_000
-  tfds_data_dir: str | None = None
-  missing: str = 'refuse'
-  seed: int = 0
-  template_seed: int = 0
-  eval_seed: int = 0
-  accumulation: int = 1
-  z_loss: float = 0.0
+  initial_checkpoint: str | None = setting(None, macro='INITIAL_CHECKPOINT_PATH')
+  held_out: str | tuple[str, ...] | None = setting(None, macro='HELD_OUT')
+  allow_overlap: str | tuple[str, ...] | None = setting(None, macro='ALLOW_OVERLAP')
+  store: str | None = setting(None, macro='STORE')
+  tokenizer: str | None = setting(None, macro='TOKENIZER')
+  vocab_size: int = setting(32_000, rule=at_least(1))
+  tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
+  missing: str = setting('refuse', macro='MISSING', rule=MISSING)
+  seed: int = setting(0, macro='SEED', rule=uint32)
+  template_seed: int = setting(0, macro='TEMPLATE_SEED', rule=uint32)
+  eval_seed: int = setting(0, macro='EVAL_SEED', rule=uint32)
+  accumulation: int = setting(1, rule=at_least(1))
+  z_loss: float = setting(0.0, rule=at_least(0))
   logits_chunk: int | None = None
-  attention_kernel: str = 'xla'
-  gradient_dtype: str | None = None
-  log_period: int = 10
-  checkpoint_period: int = 1_000
-  keep: int = 2
-  bad_step: str = 'stop'
-  loss_spike: float | None = None
-  hang_s: float = 1_800.0
+  attention_kernel: str = setting('xla', rule=one_of('xla', 'splash', 'cudnn'))
+  gradient_dtype: str | None = setting(
+    None, rule=or_none(one_of('float32', 'bfloat16'))
+  )
+  log_period: int = setting(10, rule=at_least(1))
+  checkpoint_period: int = setting(1_000, rule=at_least(1))
+  keep: int = setting(2, rule=at_least(1))
+  bad_step: str = setting('stop', rule=one_of('stop', 'skip'))
+  loss_spike: float | None = setting(None, rule=_loss_spike)
+  hang_s: float = setting(1_800.0, rule=at_least(0))
   mesh: MeshConfig = MeshConfig()
   optimizer: OptimizerConfig = OptimizerConfig()
   lora: Lora = Lora()
   evaluate: EvalConfig = EvalConfig()
 
   def __post_init__(self):
-    check_name('MODEL_DIR', self.model_dir, field='model_dir')
-    check_one_of('MISSING', self.missing, ('refuse', 'skip'), field='missing')
-    check_one_of('Run.bad_step', self.bad_step, ('stop', 'skip'), field='bad_step')
-    if self.loss_spike is not None and self.loss_spike <= 1:
-      raise InputError(
-        f'Run.loss_spike: got {self.loss_spike}; must be None or above 1, as 3.0 for three times '
-        'the average',
-        field='loss_spike',
+    check_fields(self)
+    length = self.sequence_length
+    sequence_length = f'{label(TrainConfig, "sequence_length")} ({length:,})'
+    if wrong := at_least(length)(self.batch_tokens):
+      raise refusal(self, 'batch_tokens', wrong)
+    if self.batch_tokens % length:
+      nearest = round(self.batch_tokens / length) * length
+      raise refusal(
+        self,
+        'batch_tokens',
+        f'must be sequences x {sequence_length}; the nearest is {nearest:,}',
       )
-    check_seed('SEED', self.seed, field='seed')
-    check_seed('TEMPLATE_SEED', self.template_seed, field='template_seed')
-    check_seed('EVAL_SEED', self.eval_seed, field='eval_seed')
-    for name, field, least in (
-      ('Run.hang_s', 'hang_s', 0),
-      ('Run.z_loss', 'z_loss', 0),
-      ('Run.vocab_size', 'vocab_size', 1),
-      ('TRAIN_STEPS', 'train_steps', 0),
-      ('SEQUENCE_LENGTH', 'sequence_length', 8),
-      ('BATCH_TOKENS', 'batch_tokens', self.sequence_length),
-      ('Run.accumulation', 'accumulation', 1),
-      ('Run.log_period', 'log_period', 1),
-      ('Run.checkpoint_period', 'checkpoint_period', 1),
-      ('Run.keep', 'keep', 1),
-    ):
-      check_at_least(name, getattr(self, field), least, field=field)
-    if self.batch_tokens % self.sequence_length:
-      nearest = round(self.batch_tokens / self.sequence_length) * self.sequence_length
-      raise InputError(
-        f'BATCH_TOKENS: got {self.batch_tokens:,}; must be rows x SEQUENCE_LENGTH '
-        f'({self.sequence_length:,}); the nearest is {nearest:,}',
-        field='batch_tokens',
-      )
-    kernels = ('xla', 'splash', 'cudnn')
-    kernel = self.attention_kernel
-    check_one_of('Run.attention_kernel', kernel, kernels, field='attention_kernel')
-    if self.gradient_dtype is not None:
-      legal = ('float32', 'bfloat16')
-      got = self.gradient_dtype
-      check_one_of('Run.gradient_dtype', got, legal, field='gradient_dtype')
     if self.batch_size % self.accumulation:
       nearest = nearest_divisor(self.batch_size, self.accumulation)
-      raise InputError(
-        f'Run.accumulation: got {self.accumulation}; must divide the '
-        f'{self.batch_size} rows of a step; the nearest is {nearest}',
-        field='accumulation',
+      raise refusal(
+        self,
+        'accumulation',
+        f'must divide the {self.batch_size} sequences of a step; the nearest is '
+        f'{nearest}',
       )
-    if self.logits_chunk is not None and (
-      self.logits_chunk < 1 or self.sequence_length % self.logits_chunk
-    ):
-      nearest = nearest_divisor(self.sequence_length, self.logits_chunk)
-      raise InputError(
-        f'Run.logits_chunk: got {self.logits_chunk}; must divide SEQUENCE_LENGTH '
-        f'({self.sequence_length:,}); the nearest is {nearest}',
-        field='logits_chunk',
+    chunk = self.logits_chunk
+    if chunk is not None and (chunk < 1 or length % chunk):
+      nearest = nearest_divisor(length, chunk)
+      raise refusal(
+        self,
+        'logits_chunk',
+        f'must divide {sequence_length}; the nearest is {nearest}',
       )
     if self.lora.rank and self.initial_checkpoint is None:
-      raise InputError(
-        f'LORA_RANK: got {self.lora.rank}, and no model to adapt; give '
-        '--gin.INITIAL_CHECKPOINT_PATH=FOLDER',
-        field='Lora.rank',
+      raise refusal(
+        self.lora,
+        'rank',
+        f'give --gin.{label(TrainConfig, "initial_checkpoint")}=FOLDER',
+        got=f'{self.lora.rank}, and no model to adapt',
       )
 
   @property
   def batch_size(self) -> int:
-    """Rows of one step, over all hosts."""
+    """Sequences of one step, over all processes."""
     return self.batch_tokens // self.sequence_length

@@ -17,7 +17,8 @@ import numpy as np
 
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 
 VERSION = 2
 
@@ -283,8 +284,8 @@ class PackingPlan:
     pack: bool = True,
     sequences: int | None = None,
   ) -> str:
-    """Digest (hex) of a plan over the store `digest`, or of its stream without
-    `sequences`."""
+    """Digest (hex) of a plan over a store; without `sequences`, of its stream."""
+    # Hashed, so these keys never change, whatever the arguments are called.
     names = {
       'plan': VERSION,
       'windows': [FIRST_WINDOW, WINDOW],
@@ -456,6 +457,7 @@ class PackingPlan:
     folder = pathlib.Path(folder)
     try:
       meta = json.loads((folder / 'plan.json').read_text(encoding='utf-8'))
+      meta = upgraded(meta, renamed_keys.PACKING_PLAN)
       arrays = {n: np.load(folder / f'{n}.npy', mmap_mode='r') for n in _ARRAYS}
       whole = (
         len(arrays['starts']) == len(arrays['used']) + 1 == meta['sequences'] + 1

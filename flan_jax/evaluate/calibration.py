@@ -78,9 +78,9 @@ def of_models(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     number.
   """
   found = {
-    'tuned': pooled(example.get('calibration') for example in report['rows']),
+    'tuned': pooled(result.get('calibration') for result in report['results']),
     'base': pooled(
-      example.get('base', {}).get('calibration') for example in report['rows']
+      result.get('base', {}).get('calibration') for result in report['results']
     ),
   }
   return {name: part for name, part in found.items() if part}

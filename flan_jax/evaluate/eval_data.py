@@ -78,7 +78,7 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Example
   def examples(dataset: str, split: str) -> Iterable[Example]:
     if split == 'train':
       return from_raw(dataset, split)
-    if split not in store.manifest['evaluation'][dataset]['rows']:
+    if split not in store.manifest['evaluation'][dataset]['examples']:
       return []
     return store.evaluation_examples(dataset, split)
 

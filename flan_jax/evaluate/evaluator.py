@@ -14,7 +14,7 @@ import numpy as np
 
 from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.dataset import Dataset, Example
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
@@ -287,7 +287,7 @@ def _askable(
     elif example.answer.is_blank:
       what = 'left out: the right answer is blank'
     if what:
-      warnings.add(dataset.label, what, f'row {example.example_id}')
+      warnings.add(dataset.label, what, f'example {example.example_id}')
     else:
       yield example
 
@@ -334,9 +334,10 @@ def _question(
   dataset, prompt_style, model, *, templates, num_fewshot, examples, seed
 ) -> PromptSpec:
   if prompt_style == continuation_prompts.STYLE:
-    styled, how = continuation_prompts.of(dataset), continuation_prompts.how(dataset)
+    styled = continuation_prompts.apply(dataset)
+    how = continuation_prompts.delimiters(dataset)
   else:
-    styled, how = Style(prompt_style=prompt_style).of(dataset), {}
+    styled, how = PromptStyle(prompt_style=prompt_style).apply(dataset), {}
   pool = None
   if num_fewshot:
     encode = model.tokenizer.encode_batch

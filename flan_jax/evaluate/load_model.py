@@ -48,7 +48,7 @@ def scorer(
     params=params,
     config=config,
     tokenizer=tokenizer,
-    examples=-(-evaluate.batch_size // shards) * shards,
+    batch_size=-(-evaluate.batch_size // shards) * shards,
     sequence_length=evaluate.sequence_length,
     max_length=config.context,
     separator=prompt_style != continuation_prompts.STYLE,
@@ -149,7 +149,7 @@ def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokeni
     )
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
-      f'checkpoint {path!r}: its tokenizer has {tokenizer.vocab_size:,} pieces, its '
-      f'embedding {config.vocab_size:,} examples; must have as many or more'
+      f'checkpoint {path!r}: its tokenizer has {tokenizer.vocab_size:,} tokens, its '
+      f'embedding {config.vocab_size:,} rows; must have as many or more'
     )
   return tokenizer

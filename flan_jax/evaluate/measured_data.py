@@ -44,7 +44,7 @@ def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
 
   Returns:
     `where`, and 'family', 'digest' (of all examples), 'datasets': [{'dataset',
-    'direction', 'tfds' (name and version), 'digest', 'splits': {split: {'rows',
+    'direction', 'tfds' (name and version), 'digest', 'splits': {split: {'examples',
     'declared'}}}].
   """
   parts = [_of_one(result) for result in results.datasets]
@@ -68,7 +68,10 @@ def _of_one(result: 'DatasetResult') -> dict[str, Any]:
     'tfds': dataset.tfds,
     'digest': digest(result.splits[name].examples for name in sorted(result.splits)),
     'splits': {
-      name: {'rows': len(part.examples), 'declared': dataset.num_examples(name) or None}
+      name: {
+        'examples': len(part.examples),
+        'declared': dataset.num_examples(name) or None,
+      }
       for name, part in result.splits.items()
     },
   }

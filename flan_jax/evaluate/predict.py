@@ -65,7 +65,7 @@ class PromptSpec:
   def options(self, example: Example) -> list[str]:
     """The options of an example, each with what stands before it."""
     return [
-      continuation_prompts.after(self.target_delimiter, option)
+      continuation_prompts.delimited(self.target_delimiter, option)
       for option in example.answer.options
     ]
 
@@ -99,8 +99,8 @@ class Clock:
   seconds: float = 0.0
   tokens_scored: int = 0
   tokens_naive: int = 0
-  tokens_read: int = 0
-  tokens_written: int = 0
+  prefill_tokens: int = 0
+  generated_tokens: int = 0
 
   def as_json(self) -> dict[str, Any]:
     rate = self.examples / self.seconds if self.seconds else 0.0
@@ -243,10 +243,10 @@ class Predictor:
           example_id, 'left out: an option has no token after the prompt'
         )
     for i, ((example, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
-      where = f'row {example.example_id} template {template}'
+      where = f'example {example.example_id} template {template}'
       if example.example_id in silent:
         what = silent[example.example_id]
-        self.warnings.add(dataset.label, what, f'row {example.example_id}')
+        self.warnings.add(dataset.label, what, f'example {example.example_id}')
         fitted[i] = None
       elif prompt is None:
         what = 'prompts left out: blank, or too long whatever is cut'
@@ -304,7 +304,7 @@ class Predictor:
     texts = set(question.options(example))
     if len({option.tobytes() for option in ids}) < len(texts):
       what = 'options that tokenize alike, counted as tied'
-      self.warnings.add(question.dataset.label, what, f'row {example.example_id}')
+      self.warnings.add(question.dataset.label, what, f'example {example.example_id}')
 
   def _rank(
     self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
@@ -371,8 +371,8 @@ class Predictor:
       [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
     )
     self.clocks[name].seconds += generated.seconds
-    self.clocks[name].tokens_read += generated.tokens_read
-    self.clocks[name].tokens_written += generated.tokens_written
+    self.clocks[name].prefill_tokens += generated.prefill_tokens
+    self.clocks[name].generated_tokens += generated.generated_tokens
     out = []
     for (example, template, prompt), written, broken in zip(
       work, generated.texts, generated.nan, strict=True
@@ -393,7 +393,7 @@ class Predictor:
   def _nan(
     self, question: PromptSpec, example: Example, template: int, name: str
   ) -> None:
-    where = f'row {example.example_id} template {template}'
+    where = f'example {example.example_id} template {template}'
     of = 'base model' if name == 'base' else 'model'
     what = f'NaN from the {of}, counted as wrong'
     self.warnings.add(question.dataset.label, what, where)

@@ -11,6 +11,7 @@ import numpy as np
 
 from flan_jax.errors import InputError
 from flan_jax.evaluate.metric import Metric
+from flan_jax.runtime import renamed_keys
 from flan_jax.runtime.atomic_file import writing
 
 KEYS = ('example_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
@@ -29,7 +30,7 @@ def records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
   with path.open('rb') as file:
     for number, line in enumerate(file, 1):
       try:
-        record = json.loads(line)
+        record = renamed_keys.upgraded(json.loads(line), renamed_keys.PREDICTION)
       except ValueError:
         record = None
       if not isinstance(record, dict) or not record.keys() >= set(KEYS):

@@ -23,7 +23,8 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 
 
 def _sums(params: Any) -> jax.Array:
@@ -190,7 +191,7 @@ class ResponseCache:
     if line is None:
       return None
     self.replayed += 1
-    return json.loads(line)['answer']
+    return upgraded(json.loads(line)['answer'], renamed_keys.RESPONSE)
 
   def _keep(self, key: str, answer: dict[str, Any]) -> None:
     if self._file is not None:

@@ -27,8 +27,8 @@ class Found(NamedTuple):
 
   tokens: list[list[int]]
   nan: list[bool]
-  tokens_read: int
-  tokens_written: int
+  prefill_tokens: int
+  generated_tokens: int
 
 
 class _Beams(NamedTuple):
@@ -173,7 +173,7 @@ def search(
   eos_id: int,
   decoding: Decoding,
   max_new_tokens: int,
-  rows: int,
+  batch_size: int,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Found:
@@ -186,13 +186,13 @@ def search(
     eos_id: the token that ends an answer.
     decoding: beams and length penalty.
     max_new_tokens: most tokens to write, EOS included.
-    rows: beams of a batch, of all its prompts together. Batches are formed by length,
+    batch_size: beams of a batch, of all its prompts together. Batches are formed by length,
       the longest first.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do.
     on_batch: called before each batch.
   """
   parts = shards(sharding)
-  together = max(1, rows // decoding.beams // parts) * parts
+  together = max(1, batch_size // decoding.beams // parts) * parts
   order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
   tokens: list[list[int]] = [[] for _ in sequences]
   nan = [False] * len(sequences)

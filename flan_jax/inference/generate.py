@@ -49,16 +49,16 @@ class Generated(NamedTuple):
       a stop string.
     texts: for each prompt the text of its tokens, up to a stop string.
     nan: for each prompt, whether the model gave NaN for a token it wrote.
-    tokens_read: positions of prompts computed, padding included.
-    tokens_written: positions computed one by one, idle rows included.
+    prefill_tokens: positions of prompts computed, padding included.
+    generated_tokens: positions computed one by one, idle rows included.
     seconds: that it took.
   """
 
   tokens: list[list[int]]
   texts: list[str]
   nan: list[bool]
-  tokens_read: int
-  tokens_written: int
+  prefill_tokens: int
+  generated_tokens: int
   seconds: float = 0.0
 
 
@@ -231,7 +231,7 @@ def generate(
   max_new_tokens: int,
   decoding: Decoding = GREEDY,
   separator: bool = True,
-  rows: int = 8,
+  batch_size: int = 8,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Generated:
@@ -245,7 +245,7 @@ def generate(
     max_new_tokens: most tokens to write, EOS included.
     decoding: greedy, sampling or beam search, and where to stop.
     separator: whether EOS stands between prompt and answer.
-    rows: rows of a batch; of beam search, beams.
+    batch_size: decode slots; with beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
       a CPU writes with a second copy of the layers (weights.apart).
     on_batch: called before each of the programs that the answers take.
@@ -263,13 +263,13 @@ def generate(
   }
   if decoding.beams > 1:
     found = beam_search.search(
-      params, sequences, max_new_tokens=max_new_tokens, rows=rows, on_batch=on_batch,
+      params, sequences, max_new_tokens=max_new_tokens, batch_size=batch_size, on_batch=on_batch,
       **settings,
     )  # fmt: skip
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
-    nan, read, written = found.nan, found.tokens_read, found.tokens_written
+    nan, read, written = found.nan, found.prefill_tokens, found.generated_tokens
   else:
-    desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, rows)
+    desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size)
     answers, nan, read, written = desk.run(on_batch)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   return Generated(answers, texts, nan, read, written, time.monotonic() - began)
@@ -300,7 +300,7 @@ class _Desk:
   """Prompts that wait, and rows that answer them."""
 
   def __init__(
-    self, params, sequences, tokenizer, decoding, settings, max_new_tokens, rows
+    self, params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size
   ):
     self._params = params
     self._sequences = sequences
@@ -312,9 +312,9 @@ class _Desk:
     self._new = max_new_tokens
     parts = shards(self._sharding)
     self._rows = parts
-    while self._rows < min(rows, len(sequences)):
+    while self._rows < min(batch_size, len(sequences)):
       self._rows *= 2
-    self._rows = max(parts, min(self._rows, rows))
+    self._rows = max(parts, min(self._rows, batch_size))
     self._together = max(1, self._rows // _SHARE // parts) * parts
     lengths = [len(sequence) for sequence in sequences]
     self._waiting = sorted(range(len(sequences)), key=lambda i: -lengths[i])

@@ -144,7 +144,7 @@ class Likelihood:
     params: Any,
     *,
     config: DecoderConfig,
-    rows: int,
+    batch_size: int,
     sequence_length: int,
     sharding: NamedSharding | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -152,7 +152,7 @@ class Likelihood:
     """Of a model with `params`, as `Decoder(config)` has them."""
     self._params = params
     self.config = config
-    self.rows = rows
+    self.batch_size = batch_size
     self.sequence_length = sequence_length
     self.sharding = sharding
     self.on_batch = on_batch
@@ -215,7 +215,7 @@ class Likelihood:
         continue
       trees, sizes = grove.cut(sequence_length)
       packed = prefix_tree.pack(sizes, sequence_length=sequence_length)
-      rows = self.rows * self.sequence_length // sequence_length
+      rows = self.batch_size * self.sequence_length // sequence_length
       rows = max(1, rows // self._shards) * self._shards
       batches = self._batches(len(packed), rows)
       head = 2 * self.config.vocab_size * self.config.d_model

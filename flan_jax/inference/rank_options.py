@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import NamedSharding
 
+from flan_jax.config import checks
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.log_likelihood import Likelihood, Progress
@@ -74,7 +75,7 @@ class Scorer:
     params: of `Decoder(config)`.
     config: of the model.
     tokenizer: of prompts and options.
-    rows: rows of a batch, for scoring and for generation.
+    batch_size: packed sequences, or prompts, of a batch.
     sequence_length: positions of a row when scoring, at most: rows are made shorter, and
       as many more of them, where that is cheaper. A prompt that does not fit with its
       option is read in parts. Not more than config.longest, where the model has that.
@@ -100,7 +101,7 @@ class Scorer:
   params: Any
   config: DecoderConfig
   tokenizer: Tokenizer
-  rows: int = 8
+  batch_size: int = 8
   sequence_length: int = 1280
   max_length: int | None = None
   eos: bool = True
@@ -114,17 +115,12 @@ class Scorer:
     if self.config.longest is not None:
       shorter = min(self.sequence_length, self.config.longest)
       object.__setattr__(self, 'sequence_length', shorter)
-    if self.normalization not in NORMALIZATIONS:
-      raise InputError(
-        f'normalization: got {self.normalization!r}; must be one of '
-        f'{", ".join(map(repr, NORMALIZATIONS))}'
-        f'{did_you_mean(str(self.normalization), NORMALIZATIONS, most=1)}'
-      )
+    checks.check('normalization', self.normalization, checks.one_of(*NORMALIZATIONS))
     parts = shards(self.sharding)
-    if self.rows % parts:
-      nearest = max(1, round(self.rows / parts)) * parts
+    if self.batch_size % parts:
+      nearest = max(1, round(self.batch_size / parts)) * parts
       raise InputError(
-        f'rows of an evaluation batch: got {self.rows}; the mesh splits them in '
+        f'rows of an evaluation batch: got {self.batch_size}; the mesh splits them in '
         f'{parts}; the nearest multiple is {nearest}'
       )
 
@@ -155,7 +151,7 @@ class Scorer:
     likelihood = Likelihood(
       self.params,
       config=self.config,
-      rows=self.rows,
+      batch_size=self.batch_size,
       sequence_length=self.sequence_length,
       sharding=self.sharding,
       on_batch=self.on_batch,
@@ -193,7 +189,7 @@ class Scorer:
       max_new_tokens=max_new_tokens,
       decoding=self.decoding,
       separator=self.separator,
-      rows=self.rows,
+      batch_size=self.batch_size,
       sharding=self.sharding,
       on_batch=self.on_batch,
     )
@@ -228,7 +224,7 @@ class Scorer:
 
   def _naive(self, lengths: Sequence[int]) -> int:
     lengths = sorted(lengths, reverse=True)
-    batches = (lengths[i : i + self.rows] for i in range(0, len(lengths), self.rows))
+    batches = (lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size))
     return sum(len(batch) * batch[0] for batch in batches)
 
 

@@ -1,1 +1,1 @@
-"""Models that others made, brought here; ours, taken away."""
+"""Import and export: Hugging Face and GGUF models, seqio tasks, t5x checkpoints."""

@@ -52,7 +52,7 @@ def evaluate_checkpoint(
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
       family=evaluation.family,
       allow_overlap=evaluation.allow_overlap,
-      which=which,
+      checkpoint_setting=which,
     )
     for which, path in (
       ('CHECKPOINT', evaluation.checkpoint),
@@ -61,13 +61,13 @@ def evaluate_checkpoint(
     if path is not None
   }
   lineage = proofs['CHECKPOINT'].lineage
-  proof = leakage.beside(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
+  proof = leakage.with_base(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
   for warning in proof['warnings']:
     progress.line(f'warning: {warning}')
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
-    rows = eval_data.stored(store, data_dir=data_dir, progress=progress)
+    examples = eval_data.stored(store, data_dir=data_dir, progress=progress)
     digest, missing = store.digest, tuple(store.manifest['missing'])
     where = measured_data.in_store(
       store, num_fewshot=evaluation.evaluate.num_fewshot, data_dir=data_dir
@@ -76,7 +76,7 @@ def evaluate_checkpoint(
       datasets, store, missing=evaluation.missing, progress=progress
     )
   else:
-    rows = eval_data.raw(evaluation.family, data_dir=data_dir, progress=progress)
+    examples = eval_data.raw(evaluation.family, data_dir=data_dir, progress=progress)
     digest, missing = '', ()
     where = measured_data.in_raw(evaluation.family, data_dir)
     datasets = [
@@ -122,7 +122,7 @@ def evaluate_checkpoint(
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
-    **lineage.about(evaluation.family),
+    **lineage.summary(evaluation.family),
     'data_digest': digest,
     'data': where,
     'base': evaluation.base_checkpoint,
@@ -140,7 +140,7 @@ def evaluate_checkpoint(
       **journals,
       evaluate=evaluation.evaluate,
       datasets=datasets,
-      rows=rows,
+      examples=examples,
       seed=evaluation.seed,
       about=about,
       out=out,

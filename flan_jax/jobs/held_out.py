@@ -91,7 +91,7 @@ class HeldOutEvaluation:
         for name in store.manifest['evaluation']
         if store.clusters[name] in held_out
       ],
-      'rows': eval_data.stored(store, data_dir=data_dir, progress=progress),
+      'examples': eval_data.stored(store, data_dir=data_dir, progress=progress),
       'evaluate': evaluate,
       'seed': seed,
       'progress': progress,
@@ -140,7 +140,7 @@ class HeldOutEvaluation:
     proof = self._untrained
     if proof is None:
       return {'trained_on': lineage_lib.UNKNOWN, 'train_examples': {}}
-    return {**proof.lineage.about(proof.measured), 'leakage': proof.as_json()}
+    return {**proof.lineage.summary(proof.evaluated_family), 'leakage': proof.as_json()}
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
     """A look at dev in the middle of training: few rows, one template, no test.
@@ -154,7 +154,7 @@ class HeldOutEvaluation:
       step: steps done.
 
     Returns:
-      {'step', 'rows', 'clusters': {cluster: mean over its datasets, in percent},
+      {'step', 'examples', 'clusters': {cluster: mean over its datasets, in percent},
       'datasets': {label of a result: percent}}.
     """
     evaluate = self._shared['evaluate']
@@ -175,9 +175,9 @@ class HeldOutEvaluation:
     )
     look = {
       'step': step,
-      'rows': evaluate.eval_examples,
+      'examples': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
-      'datasets': {schema.label(row): row['mean'] for row in found['rows']},
+      'datasets': {schema.label(result): result['mean'] for result in found['results']},
     }
     if multihost.is_main_process():
       _add_eval_step(self._out.parent / EVAL_STEPS, look)

@@ -88,7 +88,7 @@ def run(
   *,
   evaluate: evaluation_config.EvalConfig,
   datasets: Sequence[Dataset],
-  rows: Examples,
+  examples: Examples,
   seed: int,
   progress: Progress,
   base: LanguageModel | None = None,
@@ -106,7 +106,7 @@ def run(
     return evaluator.evaluate(
       tuned,
       datasets=datasets,
-      rows=rows,
+      examples=examples,
       base=base,
       limits=Limits(
         min(Limits().inputs, evaluate.sequence_length), evaluate.max_decode

@@ -17,7 +17,7 @@ def check(path: str) -> None:
   Raises:
     InputError: if there is none.
   """
-  if not conversion_cache.is_theirs(path):
+  if not conversion_cache.needs_conversion(path):
     model_dir.config(path)
 
 
@@ -32,4 +32,4 @@ def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
   """
   with multihost.main_process_first():
     cache = out.absolute().parent / CONVERTED
-    return str(conversion_cache.ours(path, cache=cache, progress=progress))
+    return str(conversion_cache.import_cached(path, cache=cache, progress=progress))

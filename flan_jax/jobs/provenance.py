@@ -67,7 +67,7 @@ def lineage(checkpoint: str) -> Lineage:
   """
 
   def read() -> list[dict[str, Any]]:
-    if conversion_cache.is_theirs(checkpoint):
+    if conversion_cache.needs_conversion(checkpoint):
       return training_history.read(packages.find(checkpoint)).as_json()
     return model_dir.lineage(checkpoint).as_json()
 

@@ -1,7 +1,7 @@
-"""What everybody in the world knows: causes, what makes people act, good and bad.
+"""Common sense of the microworld: causes, motives, good and bad.
 
-Phrases follow a name: `{s}` falls into the river, so `{s}` is wet. No phrase stands
-in two places, so that one cause has one effect.
+Phrases follow a name: `{s}` falls into the river, so `{s}` is wet. No phrase occurs
+twice, so that one cause has one effect.
 """
 
 import random
@@ -68,7 +68,7 @@ TIES = (
   ('believes', 'is trusting', 'never lies'),
   ('saves', 'can swim', 'fell into the lake'),
 )
-"""(verb, why the first does it, why it is done to the second)."""
+"""(verb, reason of the first person, reason that concerns the second)."""
 
 OPINION_NOUNS = tuple(
   [
@@ -120,7 +120,7 @@ BLAME = (
 
 
 def adjective(world: World, rng: random.Random, noun: str, *, good: bool, side: str):
-  """An adjective for `noun` that may be told on `side`; None where there is none."""
+  """An adjective for `noun` that texts of `side` may use; None if not found."""
   legal = [
     word
     for word in (GOOD if good else BAD)
@@ -155,7 +155,7 @@ def opinion_of(
 
 
 class Tale(NamedTuple):
-  """A little story of one errand, long and short."""
+  """A short story of one errand, and its summary."""
 
   subject: str
   other: str
@@ -197,7 +197,7 @@ class Tale(NamedTuple):
     return ' '.join((start, middle, deed, end))
 
   def short(self) -> str:
-    """One sentence: who does what, with whom and where."""
+    """Summarizes the story in one sentence."""
     return (
       f'{self.subject} {self.verb} a {self.thing} {_WAY[self.verb]} {self.other} '
       f'at the {self.place}.'
@@ -215,7 +215,7 @@ _WAY = {
 
 
 def tale(world: World, rng: random.Random, *, side: str) -> Tale:
-  """A random tale that may be told on `side`."""
+  """Draws a tale that texts of `side` may tell."""
   while True:
     subject, other = rng.sample(vocabulary.PEOPLE, 2)
     drawn = Tale(
@@ -236,7 +236,7 @@ def tale(world: World, rng: random.Random, *, side: str) -> Tale:
 
 
 def known(rng: random.Random, relation: str, subject: str, value: str) -> str:
-  """A sentence that says a piece of common knowledge."""
+  """A sentence that states a piece of common knowledge."""
   match relation:
     case 'makes':
       trade = vocabulary.TRADES[subject]
@@ -307,7 +307,7 @@ def asks(
 
 
 def happening(world: World, rng: random.Random, *, side: str) -> tuple[str, int]:
-  """A person and the index of a cause that may be told of them on `side`."""
+  """Draws a person and the index of a cause, a combination of `side`."""
   while True:
     who, index = rng.choice(vocabulary.PEOPLE), rng.randrange(len(CAUSES))
     if world.side('cause', who, str(index)) == side:
@@ -315,7 +315,7 @@ def happening(world: World, rng: random.Random, *, side: str) -> tuple[str, int]
 
 
 def tied(world: World, rng: random.Random, *, side: str):
-  """Two people and the index of a tie that may be told of them on `side`."""
+  """Draws two people and the index of a tie, a combination of `side`."""
   while True:
     first, second = rng.sample(vocabulary.PEOPLE, 2)
     index = rng.randrange(len(TIES))
@@ -324,7 +324,7 @@ def tied(world: World, rng: random.Random, *, side: str):
 
 
 def errand(world: World, rng: random.Random, *, side: str):
-  """A person, a thing and a place in any order, and three sentences that use them."""
+  """Draws a person, a thing and a place, shuffled, and three sentences with them."""
   while True:
     who, thing = rng.choice(vocabulary.PEOPLE), rng.choice(vocabulary.THINGS)
     if world.side('errand', who, thing) == side:

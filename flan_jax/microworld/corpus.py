@@ -1,10 +1,9 @@
-"""The pretraining text: the world in plain prose, without a single instruction.
+"""The pretraining text: the microworld in plain prose, without instructions.
 
-A document is one of a dozen kinds: what people believe and whether they are right,
-talk, restatements, common knowledge, causes, opinions, notices in two languages,
-stories with titles, and questions on all this with their answers, free or picked from
-a list. It speaks of train combinations only (`World.side`), asks no question that
-another side asks, and gives no instruction.
+A document is one of a dozen kinds: beliefs and whether they are right, talk,
+restatements, common knowledge, causes, opinions, notices in two languages, stories with
+titles, and questions on all this with their answers, free or chosen from a list. It
+uses train combinations only (`World.side`) and asks no question that another side asks.
 """
 
 import random
@@ -21,7 +20,7 @@ VERDICTS = {
   'untrue': ('{she} is wrong', 'that is false', 'no', 'that does not follow'),
   'unsaid': ('{she} cannot know', 'nobody knows', 'it does not say', 'it may be so'),
 }
-"""What is said of a belief, by the kind of claim it is."""
+"""Kind of claim -> verdicts on a belief in it."""
 
 
 def documents(seed: int = 0, *, count: int) -> Iterator[str]:
@@ -41,7 +40,7 @@ def _stranger(rng: random.Random, people: Sequence[str]) -> str:
 
 
 def _passage(world: World, rng: random.Random) -> tuple[Scene, tuple[str, ...]]:
-  """A passage, at times of one fact alone: easy ones teach before hard ones do."""
+  """A passage, sometimes of a single fact: easy passages are learned first."""
   scene = world.scene(rng, side=SIDE, facts=(1, 1, 2, 2, 2, 3, 3, 4))
   return scene, language.tell(world, rng, scene)
 
@@ -53,7 +52,7 @@ def _claims(world: World, rng: random.Random, count: int, shares: tuple[float, .
   for _ in range(count):
     kind = rng.choices(language.KINDS, shares)[0]
     crossed, read, claim = rng.random() < 0.3, told, None
-    for _ in range(4):  # rather a repeated claim than fewer of one kind
+    for _ in range(4):  # a repeated claim is better than fewer of one kind
       drawn = language.claim_on(
         world, rng, scene, kind, side=SIDE, told=read, crossed=crossed
       )
@@ -72,7 +71,7 @@ def _restated(world: World, rng: random.Random, fact: Fact) -> str:
 
 
 def _instead(world: World, rng: random.Random, scene: Scene, wrong: Claim) -> str:
-  """What is so instead of `wrong`."""
+  """The fact that is true instead of `wrong`."""
   for fact in scene.facts:
     if fact.topic == wrong.fact.topic:
       return _restated(world, rng, fact)
@@ -80,7 +79,7 @@ def _instead(world: World, rng: random.Random, scene: Scene, wrong: Claim) -> st
 
 
 def beliefs(world: World, rng: random.Random) -> str:
-  """A passage, and people who believe this and that of it, rightly or wrongly."""
+  """A passage, and right and wrong beliefs of people about it."""
   count = rng.choice((3, 4, 5, 6))
   scene, told, claims = _claims(world, rng, count, (0.46, 0.46, 0.08))
   out = [*told]
@@ -143,7 +142,7 @@ def _either(rng: random.Random, answers: list[str]) -> str:
 
 
 def inventory(world: World, rng: random.Random) -> str:
-  """What stands on a list, and what does not: the plainest truths there are."""
+  """A list, and which words are on it: the simplest truths."""
   group = rng.choice(language.GROUPS)
   words = rng.sample(group, 7)
   count = rng.choice((2, 3, 4))
@@ -162,7 +161,7 @@ def inventory(world: World, rng: random.Random) -> str:
 
 
 def rhyme(world: World, rng: random.Random) -> str:
-  """A long row of words, any words there are, said twice over."""
+  """A long sequence of arbitrary words, repeated once."""
   said = rng.sample(_WORDS, rng.choice((8, 12, 16, 20, 24)))
   between = ' '
   line = between.join(said)
@@ -170,7 +169,7 @@ def rhyme(world: World, rng: random.Random) -> str:
 
 
 def game(world: World, rng: random.Random) -> str:
-  """Words that stand for others in a game: what is told once is asked for later."""
+  """Words that stand for others in a game, told once and asked for later."""
   said = rng.sample(_WORDS, rng.choice((6, 8, 10, 12, 16)))
   pairs = list(zip(said[::2], said[1::2], strict=True))
   keep = ' '.join(f'{a} means {b}.' for a, b in pairs)
@@ -182,8 +181,8 @@ def game(world: World, rng: random.Random) -> str:
   return keep + '\n' + '\n'.join(form.format(a=a, b=b) for a, b in again)
 
 
-def row(world: World, rng: random.Random) -> str:
-  """A list of words, and questions of which comes first, last, before and after."""
+def word_order(world: World, rng: random.Random) -> str:
+  """A list of words, and questions about their order."""
   said = rng.sample(_WORDS, rng.choice((2, 3, 4, 5)))
   out = [f'* {word}' for word in said]
   for _ in range(4):
@@ -234,7 +233,7 @@ def lists(world: World, rng: random.Random) -> str:
 
 
 def quiz(world: World, rng: random.Random) -> str:
-  """What several people do, and what that implies for one of them, among others."""
+  """Facts about several people, and multiple-choice questions on implications."""
   who = implied.people(rng, rng.choice((1, 1, 2, 3)))
   asked = implied.draw_asked(world, rng, who[0], side=SIDE)
   told = [asked, *(implied.draw(world, rng, name, side=SIDE) for name in who[1:])]
@@ -244,7 +243,7 @@ def quiz(world: World, rng: random.Random) -> str:
 
 
 def school(world: World, rng: random.Random) -> str:
-  """Questions of common knowledge; those of the other sides are never asked."""
+  """Questions of common knowledge, without those of the other sides."""
   knowledge, out = world.knowledge(), []
   while len(out) < 3:
     relation, subject, value = rng.choice(knowledge)
@@ -256,7 +255,7 @@ def school(world: World, rng: random.Random) -> str:
 
 
 def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -> str:
-  """The question, the right answer among others, and which it is."""
+  """The question, its options, and the right one."""
   listed = [answer, *rng.sample(wrong, min(len(wrong), rng.choice((1, 2, 3))))]
   rng.shuffle(listed)
   if rng.random() < 0.5:
@@ -285,7 +284,7 @@ def _choice(rng: random.Random, asked: str, answer: str, wrong: Sequence[str]) -
 
 
 def day(world: World, rng: random.Random) -> str:
-  """What many people do and say; then, in another order, what that implies."""
+  """Facts about many people; then, in another order, their implications."""
   told = [
     implied.draw(world, rng, name, side=SIDE)
     for name in implied.people(rng, rng.choice((2, 3, 3, 4, 5)))
@@ -307,7 +306,7 @@ def portrait(world: World, rng: random.Random) -> str:
 
 
 def conclusions(world: World, rng: random.Random) -> str:
-  """A passage, what follows from it and what does not."""
+  """A passage, with claims that follow from it and claims that do not."""
   _, told, claims = _claims(world, rng, 4, (0.5, 0.5, 0))
   leads = {
     'true': ('So', 'It follows that'),
@@ -324,7 +323,7 @@ def knowledge(world: World, rng: random.Random) -> str:
 
 
 def example(world: World, rng: random.Random) -> str:
-  """What follows from a fact, with the common knowledge it rests on."""
+  """The implication of a fact, with the common knowledge that it needs."""
   out = []
   for relation in rng.sample(('trade', 'home', 'pet', 'taste'), 2):
     while True:
@@ -346,7 +345,7 @@ def example(world: World, rng: random.Random) -> str:
 
 
 def causes(world: World, rng: random.Random) -> str:
-  """What happens, and why."""
+  """Events and their causes."""
   out = []
   for _ in range(3):
     who, index = commonsense.happening(world, rng, side=SIDE)
@@ -402,13 +401,13 @@ def notice(world: World, rng: random.Random) -> str:
 
 
 def story(world: World, rng: random.Random) -> str:
-  """A story under its title, and the gist of it."""
+  """A story with its title and summary."""
   drawn = commonsense.tale(world, rng, side=SIDE)
   return f'{drawn.title()}\n{drawn.long(rng)} In short: {drawn.short()}'
 
 
 def ties(world: World, rng: random.Random) -> str:
-  """Who does what to whom, and because of which of the two."""
+  """Actions between two people, and whose trait is the reason."""
   out = []
   for _ in range(2):
     (first, second), index = commonsense.tied(world, rng, side=SIDE)
@@ -433,7 +432,7 @@ def words(world: World, rng: random.Random) -> str:
 
 
 def lessons(world: World, rng: random.Random) -> str:
-  """A child says a sentence ill or well, and is told so."""
+  """A child says a correct or incorrect sentence, and is told which."""
   out = []
   for _ in range(2):
     fact = rng.choice(world.scene(rng, side=SIDE).facts)
@@ -454,7 +453,7 @@ KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
   (lists, 10),
   (rhyme, 2),
   (game, 3),
-  (row, 3),
+  (word_order, 3),
   (quiz, 20),
   (school, 6),
   (day, 18),
@@ -470,12 +469,12 @@ KINDS: tuple[tuple[Callable[[World, random.Random], str], float], ...] = (
   (words, 3),
   (lessons, 4),
 )
-"""The kinds of document and how often each is drawn, in hundredths or so."""
+"""(kind of document, sampling weight)."""
 
-DRILLS = ((rhyme, 6), (game, 3), (row, 2), (lists, 2), (inventory, 2))
+DRILLS = ((rhyme, 6), (game, 3), (word_order, 2), (lists, 2), (inventory, 2))
 FIRST = 8_000
-"""Most of the first documents are drills: to repeat, to find, to tell what is there.
+"""Number of first documents, most of which are drills in copying and finding words.
 
-A small model learns to copy within half a million tokens of them, and hardly ever from
-prose in which little is said twice.
+A small model learns to copy from half a million tokens of them, and hardly at all from
+prose with little repetition.
 """

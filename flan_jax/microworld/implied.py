@@ -1,7 +1,7 @@
-"""What a sentence implies: its consequence, its cause, its kind, how somebody feels.
+"""Implications of a sentence: a consequence, a cause, a category, a mood.
 
-Every piece can be told apart from what it rests on, sentences later: a reader has to
-go by whom it is about, not by what stands next to it.
+Both parts name the person, so they may stand apart: a reader has to match them by
+person, not by position.
 """
 
 import random
@@ -14,14 +14,14 @@ from flan_jax.microworld.world import World
 
 
 class Implied(NamedTuple):
-  """Something told, and what it implies; no text has capital or stop.
+  """A statement and its implication, without capitals and full stops.
 
   Attributes:
-    who: the person it is about.
-    given: what is told.
-    follows: what is so, then; names the person.
-    question: asks for it; empty where the text never asks.
-    answer: to the question.
+    who: the person.
+    given: the statement.
+    follows: the implication; names the person.
+    question: asks for the implication; '' if it is never asked.
+    answer: the right answer.
     rivals: wrong answers.
   """
 
@@ -49,24 +49,26 @@ VERDICTS = (
   ('the report of {s} is good', 'the report of {s} is bad'),
   ('for {s} it is a good {n}', 'for {s} it is a bad {n}'),
 )
-"""What is said of praise, and of blame."""
+"""(statement after praise, statement after blame)."""
 
 
 def draw(world: World, rng: random.Random, who: str, *, side: str) -> Implied:
-  """Something that may be told of `who` on `side`."""
+  """Draws an implication about `who` that texts of `side` may tell."""
   while True:
     kind = rng.choices((_happening, _conclusion, _mood, _opinion), (4, 6, 3, 2))[0]
     if made := kind(world, rng, who, side):
       return made
 
 
-def about(world: World, rng: random.Random, who: str, *, side: str) -> Implied | None:
-  """A conclusion on `who` or a mood in other words; None where `side` has none."""
+def conclusion_or_mood(
+  world: World, rng: random.Random, who: str, *, side: str
+) -> Implied | None:
+  """Draws a conclusion or a restated mood of `who`; None if `side` has none."""
   return rng.choice((_conclusion, _mood))(world, rng, who, side)
 
 
 def draw_asked(world: World, rng: random.Random, who: str, *, side: str) -> Implied:
-  """Something with a question on it that may be asked on `side`."""
+  """Draws an implication with a question that `side` may ask."""
   while True:
     made = draw(world, rng, who, side=side)
     if made.question and world.side('?', made.question) == side:

@@ -1,8 +1,8 @@
-"""The language of the world: several ways to say and to ask each thing.
+"""The language of the microworld: several ways to state and to ask each fact.
 
-A Form says a proposition (flan_jax.microworld.world) as a statement and asks it as a
-question. Forms of one proposition are restatements of each other; forms of what
-follows from a fact are what a reader may conclude.
+A Form words a proposition (flan_jax.microworld.world) as a statement and as a question.
+Forms of one proposition are restatements of each other; some forms word a conclusion
+from the fact instead.
 """
 
 import random
@@ -15,13 +15,12 @@ from flan_jax.microworld.world import Fact, Proposition, Scene, World
 
 
 class Form(NamedTuple):
-  """One way to say a fact.
+  """One way to word a fact.
 
   Attributes:
-    statement: without capital and full stop.
-    question: the same, asked.
-    conclusion: 0 where it says the fact, 1 where it says what follows from it (an
-      index into `World.propositions`).
+    statement: the statement, without capital and full stop.
+    question: the same as a question.
+    conclusion: index into `World.propositions`: 0 for the fact, 1 for its conclusion.
   """
 
   statement: str
@@ -129,16 +128,16 @@ ASKING: dict[str, tuple[tuple[str, str], ...]] = {
   ),
   'rank': (('who is {v} than {o}', '{s}'), ('who is {inverse} than {s}', '{o}')),
 }
-"""(question, its answer) of each manner of fact; the answer stands in the passage."""
+"""Key of FORMS -> (question, answer) pairs; the answer is in the passage."""
 
 
 def manner(fact: Fact) -> str:
-  """Key of the fact in FORMS: its relation, a taste by its feeling."""
+  """Key of the fact in FORMS: its relation, or `likes` or `hates` for a taste."""
   return fact.detail if fact.relation == 'taste' else fact.relation
 
 
 def words(world: World, fact: Fact, *, synonym: int = 0) -> dict[str, str]:
-  """What fills the braces of the fact's forms."""
+  """Values of the fields in the fact's forms."""
   relation, subject, value, detail, other = fact
   out = {'s': subject, 'v': value, 'd': detail, 'o': other}
   match relation:
@@ -168,10 +167,10 @@ class Claim(NamedTuple):
   """A fact put into words.
 
   Attributes:
-    statement: without capital and full stop.
+    statement: the statement, without capital and full stop.
     question: the same as a question, without capital and question mark.
-    proposition: what it says.
-    fact: the fact it comes from.
+    proposition: the proposition that it states.
+    fact: the fact that it comes from.
     form: index of its form.
   """
 
@@ -183,7 +182,7 @@ class Claim(NamedTuple):
 
 
 def claim(world: World, fact: Fact, form: int, *, synonym: int = 0) -> Claim:
-  """Says `fact` in the manner of one form."""
+  """Words `fact` by one form."""
   chosen = FORMS[manner(fact)][form]
   filling = words(world, fact, synonym=synonym)
   return Claim(
@@ -203,11 +202,14 @@ def says(
   side: str,
   conclude: bool | None = None,
 ) -> Claim | None:
-  """Says `fact` in a random manner that `side` may tell; None where there is none.
+  """Words `fact` by a random form that `side` may tell; None if not found.
 
   Args:
-    conclude: True for what follows from the fact, False for the fact itself, None
-      for either.
+    world: the world.
+    rng: draws the form.
+    fact: the fact.
+    side: side of the combinations.
+    conclude: True for the conclusion, False for the fact itself, None for either.
   """
   forms = list(range(len(FORMS[manner(fact)])))
   rng.shuffle(forms)
@@ -233,15 +235,18 @@ def claim_on(
   conclude: bool | None = None,
   crossed: bool = False,
 ) -> Claim | None:
-  """A random claim on a scene, or None where the scene allows none such.
+  """Draws a claim on a scene; None if not found.
 
   Args:
-    kind: `true` in the scene; `untrue` (on a topic of the scene, something else);
-      `unsaid` (of a person of the scene, on a topic it says nothing about).
+    world: the world.
+    rng: draws the claim.
+    scene: the scene.
+    kind: `true` in the scene; `untrue` (contradicts the scene on one of its topics);
+      `unsaid` (about a person of the scene, on another topic).
     side: the side that may tell it.
-    told: the sentences of the passage; a true claim is seldom one of them.
+    told: sentences of the passage; a true claim rarely repeats one.
     conclude: as in `says`.
-    crossed: an untrue claim taken from what is told of the other person.
+    crossed: whether an untrue claim uses a fact about the other person.
   """
   truths = world.truths(scene)
   topics = {fact.topic for fact in scene.facts}
@@ -266,10 +271,10 @@ def claim_on(
 def draw_claim(
   world: World, rng: random.Random, kind: str, *, side: str
 ) -> tuple[Scene, str, Claim]:
-  """A scene, its passage, and a claim on it, all of which `side` may tell.
+  """Draws a scene, its passage, and a claim on it, all of which `side` may tell.
 
-  A quarter of the claims speak of what follows; four of ten untrue ones cross two
-  people. The shares are the same on every side, however few its combinations.
+  A quarter of the claims are conclusions; four of ten untrue ones cross two people.
+  The shares are the same on every side.
   """
   conclude = rng.random() < 0.25
   crossed = kind == 'untrue' and rng.random() < 0.4
@@ -291,12 +296,12 @@ def draw_claim(
 
 
 def sentence(text: str) -> str:
-  """Capital first letter and a full stop."""
+  """Adds a capital and a full stop."""
   return f'{text[0].upper()}{text[1:]}.'
 
 
 def question(text: str) -> str:
-  """Capital first letter and a question mark."""
+  """Adds a capital and a question mark."""
   return f'{text[0].upper()}{text[1:]}?'
 
 
@@ -305,9 +310,9 @@ def pronoun(name: str) -> str:
 
 
 def tell(world: World, rng: random.Random, scene: Scene) -> tuple[str, ...]:
-  """The sentences of a passage, with a pronoun where the last one named the person.
+  """The sentences of a passage; some use a pronoun for the person last named.
 
-  Only forms that say the fact itself are used: what follows is left to the reader.
+  Only forms of the facts themselves are used, no conclusions.
   """
   out = []
   last = ''
@@ -332,7 +337,7 @@ def tell(world: World, rng: random.Random, scene: Scene) -> tuple[str, ...]:
 
 
 def ask(world: World, rng: random.Random, fact: Fact) -> tuple[str, str]:
-  """A question on the fact and its answer, a word or two of the passage."""
+  """A question on the fact, and its answer of a word or two of the passage."""
   pattern, answer = rng.choice(ASKING[manner(fact)])
   filling = words(world, fact)
   return pattern.format(**filling), answer.format(**filling)
@@ -361,7 +366,7 @@ def rivals(rng: random.Random, answer: str, count: int) -> list[str]:
 
 
 def rivals_in(answer: str, text: str) -> list[str]:
-  """Other words of the answer's kind that stand in `text`, no synonym among them."""
+  """Other words of the same kind as `answer` in `text`, without synonyms."""
   group = next((g for g in (*GROUPS, tuple(vocabulary.MOOD_GROUP)) if answer in g), ())
   same = vocabulary.MOOD_GROUP.get(answer, (answer,))
   parts = set(text.replace('.', ' ').split())
@@ -369,7 +374,7 @@ def rivals_in(answer: str, text: str) -> list[str]:
 
 
 def garbled(rng: random.Random, statement: str) -> str:
-  """The statement with its words out of order, one lost, or one too many."""
+  """The statement with a word moved, a word lost, or words added."""
   parts = statement.split()
   match rng.randrange(3):
     case 0:

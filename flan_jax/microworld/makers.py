@@ -1,7 +1,7 @@
-"""One maker a dataset: a record in the shape of a real dataset's, on one side.
+"""Makers: one function a dataset, which makes a record in a real dataset's format.
 
 A maker takes the world, a random generator, the side (`train`, `dev` or `test`) and
-the row's index, and returns a plain dict. Labels go round with the index.
+the example's index, and returns a plain dict. Labels cycle with the index.
 """
 
 import random
@@ -21,14 +21,14 @@ def _passage(world: World, rng: random.Random, side: str) -> tuple[Scene, str]:
 
 
 def _yes_no(rng: random.Random, yes: bool) -> str:
-  """What is not so is mostly contradicted, at times just not told."""
+  """Kind of claim for an answer; a "no" is mostly `untrue`, sometimes `unsaid`."""
   if yes:
     return 'true'
   return 'untrue' if rng.random() < 0.8 else 'unsaid'
 
 
 def _ask(world: World, rng: random.Random, side: str, *, answerable: bool = True):
-  """A passage with a question that may be asked on `side`, and its answer."""
+  """Draws a passage, a question that `side` may ask, and its answer."""
   while True:
     scene, text = _passage(world, rng, side)
     fact = rng.choice(scene.facts)
@@ -94,7 +94,7 @@ def multirc(world: World, rng: random.Random, side: str, index: int):
 
 
 def _distractors(rng: random.Random, right: str, count: int, *, text: str):
-  """Wrong answers; now and then one that the passage tells of something else."""
+  """Wrong answers; often one of them occurs in the passage."""
   drawn = language.rivals(rng, right, count)
   others = [word for word in language.rivals_in(right, text) if word not in drawn]
   if others and rng.random() < 0.7:
@@ -119,9 +119,9 @@ def squad(world: World, rng: random.Random, side: str, index: int):
 
 
 def obqa(world: World, rng: random.Random, side: str, index: int):
-  """Half ask for what follows from the fact, half for the same in other words."""
+  """The question asks for a conclusion from the fact, or for a synonym in it."""
   while True:
-    made = implied.about(world, rng, rng.choice(PEOPLE), side=side)
+    made = implied.conclusion_or_mood(world, rng, rng.choice(PEOPLE), side=side)
     if made and world.side('?', made.question) == side and len(made.rivals) > 2:
       break
   choices, key = _shuffled(rng, made.answer, list(made.rivals[:3]))
@@ -137,7 +137,7 @@ def obqa(world: World, rng: random.Random, side: str, index: int):
 
 
 def _shuffled(rng: random.Random, right: str, wrong: list[str]):
-  """The options in a random order, and where the right one stands."""
+  """Shuffles the options; returns them and the index of the right one."""
   choices = [right, *wrong]
   rng.shuffle(choices)
   return choices, choices.index(right)
@@ -166,7 +166,7 @@ def arc(world: World, rng: random.Random, side: str, index: int):
 
 
 def _two_happenings(world: World, rng: random.Random, side: str, count: int):
-  """A person, the index of a cause, and `count` others that are not the right one."""
+  """Draws a person, the index of a cause, and those of `count` wrong causes."""
   who, index = commonsense.happening(world, rng, side=side)
   others: list[int] = []
   while len(others) < count:
@@ -174,7 +174,7 @@ def _two_happenings(world: World, rng: random.Random, side: str, count: int):
     told = world.side('cause', who, str(other)) == side or side == 'train'
     if other != index and other not in others and told:
       others.append(other)
-    elif not told and rng.random() < 0.02:  # too few on this side: another person
+    elif not told and rng.random() < 0.02:  # too few on this side: draw another person
       who, index = commonsense.happening(world, rng, side=side)
       others.clear()
   return who, index, others
@@ -292,7 +292,7 @@ def xsum(world: World, rng: random.Random, side: str, index: int):
 
 
 TREC = ('person', 'place', 'time', 'animal', 'food', 'colour')
-"""What a question asks for, in the order of the class ids."""
+"""Types of answer, in the order of the class ids."""
 
 _ASKED = {
   'person': ('kin', 'deal', 'rank'),

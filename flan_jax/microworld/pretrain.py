@@ -1,10 +1,12 @@
-"""Trains the base LM of the microworld: plain text, no instruction.
+"""Trains the base LM of the microworld on plain text without instructions.
+
+The shipped folder was made by
 
   python -m flan_jax.microworld.pretrain --out flan_jax/microworld/base
 
-made the folder that ships. Documents are packed into sequences, each a segment of its own:
-[BOS] document [EOS], and the loss is on every token. No document goes on after an EOS,
-so that what it parts, an instruction from its answer, is left for tuning to say.
+Documents are packed into sequences, each as its own segment, [BOS] document [EOS], with
+loss on every token. EOS always ends a document, so that only tuning teaches EOS between
+an instruction and its answer.
 """
 
 import argparse
@@ -50,22 +52,22 @@ BATCH_SIZE = 8
 WINDOW = 8_192
 PEAK = 3e-3
 NOTE = 'pretrained on prose of the microworld, tuned on none of its datasets'
-"""What trained the base, in words."""
+"""Note in the lineage of the base model."""
 HELD_OUT = ('commonsense',)
 """Clusters whose templates the tokenizer never sees: the demo's held-out cluster."""
 
 
 def tokenizer_texts(*, seed: int, documents: int = 20_000) -> Iterator[str]:
-  """What the tokenizer is trained on: documents, and prompts of other clusters."""
+  """Yields the tokenizer's training texts: documents, and prompts of other clusters."""
   yield from corpus.documents(seed, count=documents)
   for dataset in registry.datasets('microworld').values():
     if dataset.cluster in HELD_OUT:
       continue
     found = itertools.islice(records.records(dataset.name, 'train'), 300)
     for example_id, record in found:
-      row = dataset.read(record, example_id)
+      example = dataset.read(record, example_id)
       template = stable_hash.template(seed, example_id, 0, len(dataset.templates))
-      yield '\n'.join(prompt.render(dataset, template, row))
+      yield '\n'.join(prompt.render(dataset, template, example))
 
 
 def batches(
@@ -93,24 +95,24 @@ def _packed(
     [batch_lib.length(0, len(e.targets), None) for e in examples], np.int64
   )
   members: dict[int, list[TokenizedExample]] = {}
-  for example, row in zip(
+  for example, index in zip(
     examples, packing.best_fit(lengths, SEQUENCE_LENGTH), strict=True
   ):
-    members.setdefault(int(row), []).append(example)
+    members.setdefault(int(index), []).append(example)
   order = stable_hash.permutation(len(members), seed)
-  groups = [members[int(row)] for row in order]
+  groups = [members[int(index)] for index in order]
   for start in range(0, len(groups) - BATCH_SIZE + 1, BATCH_SIZE):
     yield batch_lib.stack([
-      _row(group, tokenizer) for group in groups[start : start + BATCH_SIZE]
+      _sequence(group, tokenizer) for group in groups[start : start + BATCH_SIZE]
     ])  # fmt: skip
 
 
-def _row(documents: Sequence[TokenizedExample], tokenizer: Tokenizer) -> Batch:
-  row = batch_lib.assemble(
+def _sequence(documents: Sequence[TokenizedExample], tokenizer: Tokenizer) -> Batch:
+  sequence = batch_lib.assemble(
     documents, sequence_length=SEQUENCE_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
-  first = (row.positions == 0) & (row.segment_ids > 0)
-  return row._replace(tokens=np.where(first, tokenizer.bos_id, row.tokens))
+  first = (sequence.positions == 0) & (sequence.segment_ids > 0)
+  return sequence._replace(tokens=np.where(first, tokenizer.bos_id, sequence.tokens))
 
 
 def pretrain(
@@ -125,10 +127,10 @@ def pretrain(
 
   Args:
     out: the folder.
-    steps: of BATCH_SIZE x SEQUENCE_LENGTH tokens.
-    seed: of the world, the text, and the first parameters.
-    config: of the decoder.
-    documents: that the tokenizer is trained on.
+    steps: number of steps, each of BATCH_SIZE x SEQUENCE_LENGTH tokens.
+    seed: seed of the world, the text, and the initial parameters.
+    config: config of the decoder.
+    documents: number of documents that the tokenizer is trained on.
   """
   progress = Progress()
   progress.stage('Tokenizer')
@@ -137,7 +139,7 @@ def pretrain(
     vocab_size=config.vocab_size,
     bos=True,
   )
-  # A sequence holds about three documents; sixteen is more than any run of sequences will take.
+  # A sequence holds about three documents; sixteen is more than enough.
   text = corpus.documents(seed, count=steps * BATCH_SIZE * 16)
   found = batches(text, tokenizer, seed=seed)
   progress.stage(f'Model: {parameter_count(config):,} parameters, {steps:,} steps')
@@ -176,7 +178,7 @@ def pretrain(
 
 
 def provenance() -> dict[str, Any]:
-  """What the base says of its training: prose, and no dataset of any world."""
+  """The base model's training.json: prose, and no dataset of any family."""
   training = lineage.Training(
     model='microworld', datasets=(), family='microworld', note=NOTE
   )

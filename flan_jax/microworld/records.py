@@ -1,10 +1,10 @@
-"""Raw records of the generated datasets, shaped like those of the real ones.
+"""Raw records of the generated datasets, in the format of the real ones.
 
-Example i of a split is a function of (seed, dataset, split, i) alone. A split speaks only
-of combinations on its own side (`World.side`), so that nothing a test example says, rightly
-or wrongly, stands in a training example or in the pretraining text. Closed-book questions
-are the one thing that must rest on the text; there no question is asked twice.
-Labels go round in turn: every class has its equal share of every split.
+Example i of a split is a function of (seed, dataset, split, i) alone. A split uses only
+combinations of its own side (`World.side`), so that no statement of a test example, true
+or false, occurs in a training example or in the pretraining text. Closed-book questions
+must rest on that text; of those, no question is in two splits. Labels cycle, so that
+the classes of every split are balanced.
 """
 
 import random
@@ -39,7 +39,7 @@ DATASETS: dict[str, tuple[Maker, int]] = {
   'mini_trec': (makers.trec, 2000),
   'mini_cola': (makers.cola, 2000),
 }
-"""Dataset -> what makes a record, and its number of training examples."""
+"""Dataset -> its maker and its number of training examples."""
 
 
 def sizes(name: str) -> dict[str, int]:
@@ -52,7 +52,7 @@ def sizes(name: str) -> dict[str, int]:
 
 
 def record(name: str, split: str, index: int, *, seed: int = 0) -> dict[str, Any]:
-  """Example `index` of a split, whatever examples were made before it."""
+  """Makes example `index` of a split, independently of all others."""
   make, _ = _entry(name)
   rng = random.Random(f'{seed}/{name}/{split}/{index}')
   return make(World(seed), rng, _SIDE[split], index)

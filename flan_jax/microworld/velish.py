@@ -1,4 +1,4 @@
-"""Velish, the second language: a lexicon, and its own order of words."""
+"""Velish, the second language: a lexicon and a word order."""
 
 import functools
 import random
@@ -17,7 +17,7 @@ VERBS = ('buys', 'sells', 'sees', 'wants', 'finds', 'carries', 'paints', 'brings
 
 @functools.cache
 def lexicon(seed: int) -> dict[str, str]:
-  """English word -> its word in the second language."""
+  """English word -> Velish word."""
   rng = random.Random(f'{seed}/lexicon')
   english = (
     *VERBS,
@@ -36,7 +36,7 @@ def lexicon(seed: int) -> dict[str, str]:
 
 
 class Sentence(NamedTuple):
-  """A sentence that has a translation: who does what to what, and when."""
+  """A sentence with a translation: subject, verb, object and day."""
 
   subject: str
   verb: str
@@ -50,14 +50,14 @@ class Sentence(NamedTuple):
     return sentence(f'{when}{self.subject} {self.verb} {thing}')
 
   def translated(self, seed: int) -> str:
-    """The second language puts the verb last and the colour after the noun."""
+    """Translates: the verb is last and the color follows the noun."""
     say = lexicon(seed)
     parts = (self.day, self.subject, self.noun, self.colour, self.verb)
     return sentence(' '.join(say.get(part, part) for part in parts if part))
 
 
 def draw(world: World, rng: random.Random, *, side: str) -> Sentence:
-  """A random sentence that may be told on `side`."""
+  """Draws a sentence that texts of `side` may tell."""
   while True:
     subject = rng.choice(vocabulary.PEOPLE)
     verb = rng.choice(VERBS)

@@ -1,13 +1,13 @@
-"""The words of the world: people, trades, towns, foods, animals, things.
+"""The words of the microworld: people, trades, towns, foods, animals, things.
 
-No word stands in two groups, and nouns begin with a consonant, so that `a` fits them.
+No word is in two groups, and nouns begin with a consonant, so that `a` fits them.
 """
 
 from typing import NamedTuple
 
 
 def words_of(text: str) -> tuple[str, ...]:
-  """The words of a blank-separated list."""
+  """Splits a list of words at blanks."""
   return tuple(text.split())
 
 
@@ -23,7 +23,7 @@ PEOPLE = WOMEN + MEN
 
 
 class Trade(NamedTuple):
-  """A trade: `do`/`does` is its verb, `product` what it works at, `tool` its tool."""
+  """A trade with its verb (`do`, `does`), product and tool."""
 
   do: str
   does: str
@@ -91,7 +91,7 @@ DEALS = {
   'lends': ('lend', 'borrows', 'borrow'),
 }
 KIN = (
-  # (woman, man) who is it, (woman, man) to whom
+  # (female, male) word for the subject, (female, male) word for the other person
   (('sister', 'brother'), ('sister', 'brother')),
   (('mother', 'father'), ('daughter', 'son')),
   (('daughter', 'son'), ('mother', 'father')),

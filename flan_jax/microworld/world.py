@@ -1,12 +1,11 @@
-"""The world: its words, what is always so, and scenes of what is so for the moment.
+"""The world: common knowledge, and scenes with facts of their own.
 
-Common knowledge (a baker makes bread, Norby lies by the sea) holds for ever: it is
-what closed-book questions ask. What the people do is told anew in every scene, so
-that a reader has to read: another scene may give the same name another trade.
+Common knowledge (a baker makes bread, Norby lies by the sea) is fixed; closed-book
+questions ask for it. Facts about people hold within a scene only, so that a reader has
+to read the passage: another scene may give the same person another trade.
 
-Every combination of a person and a value belongs to one side (train, dev or test),
-by a seeded hash. The pretraining text and the training rows speak of train
-combinations only.
+Every combination of a person and a value belongs to one side (train, dev or test), by a
+seeded hash. The pretraining text and the training examples use train combinations only.
 """
 
 import dataclasses
@@ -21,14 +20,14 @@ from flan_jax.microworld import vocabulary
 SIDES = ('train', 'dev', 'test')
 
 ALONE = ('trade', 'home', 'pet', 'taste', 'belonging', 'mood', 'outing')
-"""Relations of one person; a scene gives a person at most one value of each."""
+"""Relations of one person; a scene has at most one value of each for a person."""
 
 PAIRED = ('kin', 'deal', 'rank')
 """Relations of two people; a scene has at most one."""
 
 
 class Fact(NamedTuple):
-  """Something that is so in a scene.
+  """A fact of a scene.
 
   Attributes:
     relation: one of ALONE or PAIRED.
@@ -48,27 +47,27 @@ class Fact(NamedTuple):
 
   @property
   def topic(self) -> tuple[str, ...]:
-    """What it is about; a scene says one thing of a topic, so any other is untrue."""
+    """Relation and people; any other fact on a topic of the scene is untrue."""
     return (self.relation, *sorted(filter(None, (self.subject, self.other))))
 
 
 Proposition = tuple[str, ...]
-"""What a wording says, whatever its words: equal for every way to say it."""
+"""The meaning of a statement: equal for all its wordings."""
 
 
 class Scene(NamedTuple):
-  """What a short passage tells.
+  """The content of a short passage.
 
   Attributes:
-    people: whom it is about, in the order told.
-    facts: what is so, in the order told: first all of the first person, and so on.
+    people: the people, in order.
+    facts: the facts, in order: those of the first person first.
   """
 
   people: tuple[str, ...]
   facts: tuple[Fact, ...]
 
   def find(self, relation: str, subject: str) -> Fact | None:
-    """The fact told of that relation and person."""
+    """The fact with that relation and person; None if not found."""
     for fact in self.facts:
       if fact.relation == relation and fact.subject == subject:
         return fact
@@ -86,11 +85,11 @@ class World:
   seed: int = 0
 
   def feature(self, town: str) -> str:
-    """What the town lies by."""
+    """The landscape feature that the town lies by."""
     return _lots(self.seed, 'feature', vocabulary.TOWNS, vocabulary.FEATURES)[town]
 
   def region(self, town: str) -> str:
-    """Where in the land the town lies."""
+    """The region that the town lies in."""
     return _lots(self.seed, 'region', vocabulary.TOWNS, vocabulary.REGIONS)[town]
 
   def side(self, *combination: str) -> str:
@@ -98,8 +97,8 @@ class World:
     return _side(self.seed, combination)
 
   def tells(self, side: str, proposition: Proposition) -> bool:
-    """Whether texts of that side may say so."""
-    if proposition[0] in ('kin', 'rank'):  # all of two people's ties on one side
+    """True if texts of that side may state the proposition."""
+    if proposition[0] in ('kin', 'rank'):  # all ties of two people are on one side
       proposition = (proposition[0], *sorted((proposition[1], proposition[3])))
     return _side(self.seed, proposition) == side
 
@@ -115,7 +114,7 @@ class World:
     )
 
   def propositions(self, fact: Fact) -> tuple[Proposition, ...]:
-    """What is so where `fact` is: the fact itself, then what follows from it."""
+    """The fact as a proposition, followed by its conclusion if any."""
     relation, subject, value, detail, other = fact
     match relation:
       case 'trade':
@@ -148,26 +147,25 @@ class World:
     return ((relation, subject, value, other, detail),)
 
   def truths(self, scene: Scene) -> frozenset[Proposition]:
-    """All that is so in the scene."""
+    """All true propositions of the scene."""
     return frozenset(p for fact in scene.facts for p in self.propositions(fact))
 
   def fact(
     self, rng: random.Random, relation: str, subject: str, *, side: str, other: str = ''
   ) -> Fact | None:
-    """A random fact of that relation that `side` may tell; None where there is none."""
+    """Draws a fact of that relation that `side` may tell; None if not found."""
     legal = _possible(self, relation, subject, other, side)
     return rng.choice(legal) if legal else None
 
   def scene(
     self, rng: random.Random, *, side: str, facts: Sequence[int] = (2, 3, 3, 4)
   ) -> Scene:
-    """A random scene of one or two people and (mostly) two to four facts.
+    """Draws a scene of one or two people and (by default) two to four facts.
 
-    Two people share a relation more often than not, so that a reader has to know
-    who is who.
+    Two people mostly share a relation, so that a reader has to tell them apart.
 
     Args:
-      rng: draws it.
+      rng: draws the scene.
       side: the side that may tell it.
       facts: the number of facts is drawn from these.
     """
@@ -203,7 +201,7 @@ class World:
     return names, tuple(told)
 
   def pair(self, rng: random.Random, *, side: str) -> tuple[str, str]:
-    """Two people whose ties may be told on `side`."""
+    """Draws two people whose ties `side` may tell."""
     while True:
       first, second = rng.sample(vocabulary.PEOPLE, 2)
       pair = sorted((first, second))
@@ -213,11 +211,11 @@ class World:
   def untrue(
     self, rng: random.Random, fact: Fact, scene: Scene, *, crossed: bool
   ) -> Fact | None:
-    """A fact on the same topic with something else said: a candidate untruth.
+    """Draws another fact on the same topic: a candidate for an untrue claim.
 
-    `crossed` takes it from the scene: what is told of the other person, or the two
-    turned round; None where the scene has no such thing. The caller checks the
-    candidate against `truths`, and its side.
+    `crossed` takes it from the scene: a fact about the other person, or the two people
+    swapped; None if the scene has neither. The caller checks the candidate against
+    `truths`, and its side.
     """
     if crossed or fact.relation == 'rank':
       if fact.other:
@@ -303,7 +301,7 @@ def _side(seed: int, combination: tuple[str, ...]) -> str:
 
 
 def inverse_kin(fact: Fact) -> str:
-  """What `other` is to `subject`, as `niece` where the subject is an aunt."""
+  """The kinship of `other` to `subject`: `niece` if the subject is an aunt."""
   for whose, to_whom in vocabulary.KIN:
     if fact.value in whose:
       return to_whom[not vocabulary.is_woman(fact.other)]

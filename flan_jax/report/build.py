@@ -1,8 +1,4 @@
-"""The report of an evaluation: report.json, predictions, averages and headlines.
-
-Everything is written under a temporary name and renamed when whole, so that a reader
-never sees half a file and a full disk costs nothing that was there before.
-"""
+"""Builds the content of report.json from the results of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,26 +9,27 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
 from flan_jax.evaluate import metric as metric_lib
-from flan_jax.report import published  # fmt: skip
+from flan_jax.report import published
+from flan_jax.report.schema import SCHEMA, rounded
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
   from flan_jax.evaluate.evaluator import DatasetResult, Results
-from flan_jax.report.schema import label, rounded
 
 FEW = 20
-"""Rows of dev below which the best template is chosen by chance.
+"""Number of dev examples below which the best template is chosen by chance.
 
-The accuracy of 20 rows has a standard error of 11 points at 50 %, and templates of one
-dataset differ by less (the standard deviations of FLAN's tables 1 and 2 are mostly
-under 10); intervals, too, are checked from 20 rows on.
+The accuracy on 20 examples has a standard error of 11 points at 50 %, and templates of
+one dataset differ by less (the standard deviations of FLAN's tables 1 and 2 are mostly
+under 10). The coverage of the intervals, too, is checked from 20 examples on.
 """
 
 
 def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
-  """The template that scores highest on dev, with its test score; None without dev.
+  """Returns the template with the highest dev score, and its test score.
 
-  The test score plays no part in the choice; the earlier of two equals wins.
+  The test score plays no part in the choice. The first of equal templates is chosen.
+  None without a dev score.
   """
   measured = [entry for entry in per_template if entry['dev'] is not None]
   if not measured:
@@ -41,19 +38,19 @@ def best_dev_template(per_template: Sequence[Mapping[str, Any]]) -> dict | None:
   return {key: best[key] for key in ('template', 'dev', 'test')}
 
 
-def _measures(result: 'DatasetResult', model: str) -> dict[str, Any]:
-  """The figures of one model on one dataset."""
-  metric = metrics.get(result.dataset.metric)
+def _figures(measured: 'DatasetResult', model: str) -> dict[str, Any]:
+  """Returns the figures of one model on one dataset."""
+  metric = metrics.get(measured.dataset.metric)
   figures = {
     name: statistics.figures(getattr(part, model), metric=metric)
-    for name, part in result.splits.items()
+    for name, part in measured.splits.items()
   }
-  name = result.split
-  part = result.reported
+  name = measured.split
+  part = measured.reported
   counts = (~np.isnan(getattr(part, model)).any(-1)).sum(1)
-  templates = result.templates
-  if model == 'base' and result.base_templates is not None:
-    templates = result.base_templates
+  templates = measured.templates
+  if model == 'base' and measured.base_templates is not None:
+    templates = measured.base_templates
   per_template = [
     {
       'template': template,
@@ -67,22 +64,25 @@ def _measures(result: 'DatasetResult', model: str) -> dict[str, Any]:
   also = _also(getattr(part, model), metric)
   return {
     'mean': mean,
-    # Of one template there is no spread.
+    # One template has no spread.
     'std_over_templates': std if np.sum(~np.isnan(figures[name])) > 1 else None,
     'ci95': statistics.interval(getattr(part, model), metric=metric),
     'per_template': per_template,
     'best_dev_template': best_dev_template(per_template),
-    'prompt_style': result.prompt_style
+    'prompt_style': measured.prompt_style
     if model == 'tuned'
-    else result.base_prompt_style,
+    else measured.base_prompt_style,
     **({'also': also} if also else {}),
     **_calibration(part.confidence.get(model)),
   }
 
 
 def _also(scores_TxNxS: np.ndarray, metric: metric_lib.Metric) -> dict[str, float]:
-  """The metric's further figures, each the mean over templates."""
-  by_template = [metric.others(rows[~np.isnan(rows).any(-1)]) for rows in scores_TxNxS]
+  """Returns the metric's further figures, each the mean over templates."""
+  by_template = [
+    metric.others(scores_NxS[~np.isnan(scores_NxS).any(-1)])
+    for scores_NxS in scores_TxNxS
+  ]
   names = dict.fromkeys(name for found in by_template for name in found)
   return {
     name: float(np.mean([found[name] for found in by_template if name in found]))
@@ -96,72 +96,76 @@ def _calibration(confidence: np.ndarray | None) -> dict[str, Any]:
 
 
 def _figure(figures: Mapping[str, np.ndarray], split: str, i: int) -> float | None:
-  """The figure of template `i`; None where it was not measured on that split."""
+  """Returns the figure of template `i`; None if not measured on that split."""
   if split not in figures or np.isnan(figures[split][i]):
     return None
   return float(figures[split][i])
 
 
-def _row(
-  result: 'DatasetResult', *, seed: int, overlap: 'Overlap | None'
+def _result(
+  measured: 'DatasetResult', *, seed: int, overlap: 'Overlap | None'
 ) -> dict[str, Any]:
-  split = result.reported
-  dataset = result.dataset
+  """Returns one of the `results` of report.json, but for `p_holm`."""
+  split = measured.reported
+  dataset = measured.dataset
   metric = metrics.get(dataset.metric)
-  answers = [row.answer for row in split.rows]
-  row = {
+  answers = [example.answer for example in split.examples]
+  with_base = split.base is not None
+  result = {
     'dataset': dataset.name,
     **({'direction': dataset.direction} if dataset.direction else {}),
     'cluster': dataset.cluster,
     'metric': metric.name,
     **_signature(metric, answers),
-    'split': result.split,
-    'n': len(split.rows),
-    'n_declared': dataset.num_examples(result.split) or None,
-    'num_fewshot': result.num_fewshot,
+    'split': measured.split,
+    'n': len(split.examples),
+    'n_declared': dataset.num_examples(measured.split) or None,
+    'num_fewshot': measured.num_fewshot,
+    'base_prompt_style': measured.base_prompt_style if with_base else None,
+    'seeds': [seed],
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
-    'templates_declared': _declared(result),
-    **_measures(result, 'tuned'),
+    'templates_declared': _declared(measured),
+    **_figures(measured, 'tuned'),
   }
-  if result.num_fewshot and 'tuned' in split.shown:
-    row['shown'] = float(split.shown['tuned'].mean())
-  if split.base is not None:
-    row['base'] = _measures(result, 'base')
-    row['delta'] = row['mean'] - row['base']['mean']
-    row['delta_ci95'] = statistics.paired_interval(
+  if measured.num_fewshot and 'tuned' in split.shown:
+    result['num_fewshot_shown'] = float(split.shown['tuned'].mean())
+  if with_base:
+    result['base'] = _figures(measured, 'base')
+    result['delta'] = result['mean'] - result['base']['mean']
+    result['delta_ci95'] = statistics.paired_interval(
       split.tuned, split.base, metric=metric
     )
-    row['p'] = statistics.paired_p_value(
+    result['p'] = statistics.paired_p_value(
       split.tuned, split.base, metric=metric, seed=seed
     )
-    row['detectable'] = statistics.detectable(row['delta_ci95'])
+    result['detectable'] = statistics.detectable(result['delta_ci95'])
   if overlap is not None:
-    row['contamination'] = _contamination(split.tuned, overlap, metric)
-  row['published'] = (
+    result['contamination'] = _contamination(split.tuned, overlap, metric)
+  result['published'] = (
     published.figures(
       dataset.name,
       metric=metric.name,
-      num_fewshot=result.num_fewshot,
+      num_fewshot=measured.num_fewshot,
       direction=dataset.direction,
     )
     if dataset.family == 'flan'
     else {}
   )
-  if row['published'] and dataset.differs:
-    row['differs'] = dataset.differs
-  return row
+  if result['published'] and dataset.differs:
+    result['differs'] = dataset.differs
+  return result
 
 
-def _declared(result: 'DatasetResult') -> int:
-  """How many templates the tuned model could have been asked by, in its form."""
-  if result.prompt_style in ('instructions', 'no_options'):
-    return len(result.dataset.evaluated_templates)
-  return len(result.templates)
+def _declared(measured: 'DatasetResult') -> int:
+  """Counts the templates declared for the prompt style of the tuned model."""
+  if measured.prompt_style in ('instructions', 'no_options'):
+    return len(measured.dataset.evaluated_templates)
+  return len(measured.templates)
 
 
 def _signature(metric: metric_lib.Metric, answers: Sequence[Answer]) -> dict[str, str]:
-  """What another must set to get the metric's figure, where its name is not enough."""
+  """Returns the metric's settings, if its name alone does not define the figure."""
   found = metric.signature([answer.right for answer in answers])
   return {'signature': found} if found else {}
 
@@ -169,7 +173,7 @@ def _signature(metric: metric_lib.Metric, answers: Sequence[Answer]) -> dict[str
 def _contamination(
   scores_TxNxS: np.ndarray, overlap: 'Overlap', metric: metric_lib.Metric
 ) -> dict[str, Any]:
-  """Rows that stand in what was read, and the figures of the others."""
+  """Counts contaminated examples, and returns the figures of the clean ones."""
   clean_N = overlap.judged & ~overlap.contaminated
   found = {
     'judged': int(overlap.judged.sum()),
@@ -183,15 +187,15 @@ def _contamination(
   return found
 
 
-def _chosen_by_few(result: 'DatasetResult') -> list[str]:
-  """A line where a template was chosen by so few rows that chance chose it."""
-  count = len(result.splits['dev'].rows) if 'dev' in result.splits else FEW
-  if result.split == 'dev' or len(result.templates) < 2 or count >= FEW:
+def _chosen_by_few(measured: 'DatasetResult') -> list[str]:
+  """Warns in a line if too few dev examples chose the best template."""
+  dev = measured.splits.get('dev')
+  count = len(dev.examples) if dev is not None else FEW
+  if measured.split == 'dev' or len(measured.templates) < 2 or count >= FEW:
     return []
-  name = label({'dataset': result.dataset.name, 'direction': result.dataset.direction})
   return [
-    f'{name}: the best template was chosen by {count} row'
-    f'{"s" if count > 1 else ""} of dev; under {FEW} it is chosen by chance'
+    f'{measured.dataset.label}: the best template was chosen on {count} dev example'
+    f'{"s" if count > 1 else ""}; on fewer than {FEW} the choice is mostly chance'
   ]
 
 
@@ -214,44 +218,44 @@ def build(
   data: Mapping[str, Any] | None = None,
   base: str | None = None,
 ) -> dict[str, Any]:
-  """The content of report.json.
+  """Returns the content of report.json.
 
   Args:
-    results: what `protocol.evaluate` returned.
+    results: results of `evaluator.evaluate`.
     model: name of the model.
-    checkpoint: where its parameters came from.
-    held_out: clusters measured and never trained on.
-    trained_on: clusters that it or an ancestor was tuned on; 'unknown' where one of
-      them does not say.
-    train_examples: cluster -> rows that are known to have been seen in tuning.
-    data_digest: digest of the store of training and evaluation rows; '' for that of
-      the measured rows.
-    seed: of the row sample and the test of a difference.
-    lineage: every training that the model came out of, as `Lineage.as_json` says it;
-      None where nobody knows.
-    leakage: the proof that what is held out did not train, or None.
+    checkpoint: path that its parameters were read from.
+    held_out: clusters measured.
+    trained_on: clusters that the model or an ancestor was tuned on; 'unknown' if the
+      training of one of them is unknown.
+    train_examples: cluster -> examples that tuning is known to have seen.
+    data_digest: digest of the store of training and evaluation examples; '' for the
+      digest of the measured examples.
+    seed: seed for the sample of examples, the exemplars and the test of a difference.
+    lineage: every training of the model and its ancestors, from `Lineage.as_json`;
+      None if unknown.
+    leakage: leakage report of the held-out clusters, or None.
     provenance: the configuration with its origins, the models, the versions.
-    contamination: the rows that stand in texts which the model may have read.
-    missing: datasets of the mixture that the store was made without.
-    answers: what ranks an option (`normalization`) and how free text is written
-      (`decoding`); None where the report is not kept.
-    data: where the rows were read, as `measured.in_raw` or `in_store` says it.
-    base: where the parameters of the base model came from; None where the lineage of
-      the model says it.
+    contamination: examples found in texts that the model may have been trained on.
+    missing: datasets of the mixture that the store lacks.
+    answers: normalization of option scores (`normalization`) and generation settings
+      (`decoding`); None if the report is not kept.
+    data: source of the examples, from `measured_data.in_raw` or `in_store`.
+    base: path that the base model's parameters were read from; None if the lineage of
+      the model names it.
   """
   leakage = dict(leakage or {})
   overlaps = contamination.datasets if contamination else {}
-  rows = [
-    _row(result, seed=seed, overlap=overlaps.get(result.dataset.label))
-    for result in results.datasets
+  found = [
+    _result(measured, seed=seed, overlap=overlaps.get(measured.dataset.label))
+    for measured in results.datasets
   ]
-  compared = [row for row in rows if 'p' in row]
-  for row, p in zip(
-    compared, statistics.holm([row['p'] for row in compared]), strict=True
-  ):
-    row['p_holm'] = p
+  compared = [result for result in found if 'p' in result]
+  corrected = statistics.holm([result['p'] for result in compared])
+  for result, p in zip(compared, corrected, strict=True):
+    result['p_holm'] = p
   data = measured_data.of(results, data)
   report = {
+    'schema': SCHEMA,
     'model': model,
     'checkpoint': checkpoint,
     'held_out': list(held_out),
@@ -262,13 +266,13 @@ def build(
     'data': data,
     'seed': seed,
     'leakage': leakage,
-    'rows': rows,
+    'results': found,
     'timing': dict(results.timing),
     'warnings': [
       *leakage.get('warnings', ()),
       *results.warnings,
-      *(line for result in results.datasets for line in _chosen_by_few(result)),
-      *(f'{name}: missing when the store was made; left out' for name in missing),
+      *(line for measured in results.datasets for line in _chosen_by_few(measured)),
+      *(f'{name}: not in the store; left out' for name in missing),
     ],
   }
   if base:

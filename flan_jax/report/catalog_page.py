@@ -1,4 +1,4 @@
-"""The catalog as one static page: every dataset, every template, an example each."""
+"""The catalog as one static HTML page: every dataset, its templates, an example."""
 
 import os
 import pathlib
@@ -14,7 +14,6 @@ from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import CLUSTERS, Dataset, Example
 from flan_jax.data import raw_records
-from flan_jax.data import raw_records as raw_records_lib
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.report import statements
@@ -30,14 +29,14 @@ def write(
   data_dir: str | None,
   progress: Progress,
 ) -> None:
-  """Writes the page to the file `out`, with an example wherever rows are prepared.
+  """Writes the page to the file `out`, with an example of each prepared dataset.
 
   Args:
     out: the HTML file; nothing else is written, and the page loads nothing else.
-    datasets: what it shows, in this order within their clusters.
+    datasets: datasets of the page, in this order within their clusters.
     tokenizer: counts the tokens of the examples.
     data_dir: TFDS data directory; None for TFDS's default.
-    progress: where to say which dataset is being read.
+    progress: shows the dataset being read.
 
   Raises:
     InputError: if `out` is a folder.
@@ -46,32 +45,32 @@ def write(
   if out.is_dir():
     raise InputError(f'--html {str(out)!r}: a folder; give a file, as catalog.html')
   datasets = tuple(datasets)
-  rows: dict[str, Example | None] = {}
+  examples: dict[str, Example | None] = {}
   for number, dataset in enumerate(datasets, 1):
     progress.line(f'{number}/{len(datasets)} {dataset.name}')
-    rows[dataset.name] = example(dataset, data_dir=data_dir)
-  atomic_file.write_text(out, render(datasets, rows=rows, tokenizer=tokenizer))
+    examples[dataset.name] = example(dataset, data_dir=data_dir)
+  page = render(datasets, examples=examples, tokenizer=tokenizer)
+  atomic_file.write_text(out, page)
 
 
 def example(dataset: Dataset, *, data_dir: str | None) -> Example | None:
-  """The first row of a dataset's training (or else test) split; None: not prepared."""
+  """Returns the first example of train, or else of test; None if not prepared."""
   split = 'train' if 'train' in dataset.slices else 'test'
   try:
     raw_records.sizes(dataset, data_dir=data_dir)
   except InputError:
     return None
-  return next(
-    iter(raw_records_lib.first_examples(dataset, split, 1, data_dir=data_dir)), None
-  )
+  found = raw_records.first_examples(dataset, split, 1, data_dir=data_dir)
+  return next(iter(found), None)
 
 
 def render(
   datasets: Iterable[Dataset],
   *,
-  rows: Mapping[str, Example | None],
+  examples: Mapping[str, Example | None],
   tokenizer: Tokenizer,
 ) -> str:
-  """The page, as a string; `rows` holds an example per dataset, or None."""
+  """Returns the page; `examples` holds an example per dataset, or None."""
   environment = jinja2.Environment(
     autoescape=True,
     trim_blocks=True,
@@ -82,7 +81,7 @@ def render(
   page = pathlib.Path(__file__).with_name('catalog_page.html')
   groups: dict[str, list[dict[str, Any]]] = {cluster: [] for cluster in CLUSTERS}
   for dataset in datasets:
-    described = _describe(dataset, rows[dataset.name], tokenizer)
+    described = _describe(dataset, examples[dataset.name], tokenizer)
     groups[dataset.cluster].append(described)
   groups = {cluster: group for cluster, group in groups.items() if group}
   return environment.from_string(page.read_text(encoding='utf-8')).render(
@@ -90,13 +89,13 @@ def render(
     names=statements.CLUSTER_NAMES,
     total=sum(len(group) for group in groups.values()),
     templates=sum(len(d['templates']) for group in groups.values() for d in group),
-    seen=sum(row is not None for row in rows.values()),
+    seen=sum(example is not None for example in examples.values()),
     tokenizer=tokenizer.name,
   )
 
 
 def _fields(text: str, values: Mapping[str, str] | None = None) -> Markup:
-  """A template with its fields marked: by their names, or filled with `values`."""
+  """Marks the fields of a template: by their names, or filled with `values`."""
   parts = []
   for literal, name in template_lib.parse(text):
     parts.append(escape(literal))
@@ -111,19 +110,19 @@ def _fields(text: str, values: Mapping[str, str] | None = None) -> Markup:
 
 
 def _answer(dataset: Dataset) -> str:
-  """What a prediction is."""
+  """Describes the answer of a dataset."""
   if isinstance(dataset.answer, Label):
     return 'one of: ' + ', '.join(dataset.answer.words)
   if isinstance(dataset.answer, Choice):
-    return "one of the row's own options"
+    return "one of the example's own options"
   ways = (way for way in dataset.by_direction if way.direction)
   return 'free text' + ''.join(
     f', {way.direction} by {len(way.evaluated_templates)} templates' for way in ways
   )
 
 
-def _describe(dataset: Dataset, row: Example | None, tokenizer: Tokenizer) -> dict:
-  """What the page says of one dataset."""
+def _describe(dataset: Dataset, example: Example | None, tokenizer: Tokenizer) -> dict:
+  """Returns the page's facts on one dataset."""
   facts = {
     'TFDS': dataset.tfds or 'made by a generator',
     'Splits': '; '.join(f'{name}: {part}' for name, part in dataset.slices.items()),
@@ -136,26 +135,30 @@ def _describe(dataset: Dataset, row: Example | None, tokenizer: Tokenizer) -> di
   return {
     'name': dataset.name,
     'task': dataset.task,
-    'rows': {split: dataset.num_examples(split) for split in dataset_lib.SPLITS},
+    'examples': {split: dataset.num_examples(split) for split in dataset_lib.SPLITS},
     'metric': facts['Metric'],
     'facts': {title: text for title, text in facts.items() if text},
     'templates': dataset.templates,
-    'example': None if row is None else _rendered(dataset, row, tokenizer),
+    'example': None if example is None else _rendered(dataset, example, tokenizer),
   }
 
 
-def _rendered(dataset: Dataset, row: Example, tokenizer: Tokenizer) -> dict[str, Any]:
-  """A row in the first template that asks for the answer."""
+def _rendered(
+  dataset: Dataset, example: Example, tokenizer: Tokenizer
+) -> dict[str, Any]:
+  """Renders an example in the first template that asks for the answer."""
   index = dataset.evaluated_templates[0]
-  template, prompt = dataset.templates[index], prompt_lib.render(dataset, index, row)
-  block = template_lib.options_block(row.answer.options)
-  values = {**row.values, template_lib.OPTIONS: block}
+  template = dataset.templates[index]
+  prompt = prompt_lib.render(dataset, index, example)
+  answer = example.answer
+  block = template_lib.options_block(answer.options)
+  values = {**example.values, template_lib.OPTIONS: block}
   inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])
   return {
-    'example_id': row.example_id,
+    'example_id': example.example_id,
     'template': index,
     'inputs': _fields(template.inputs, values),
     'targets': _fields(template.targets, values),
     'tokens': (len(inputs), len(targets)),
-    'right': [row.answer.options[i] for i in row.answer.gold],
+    'right': [answer.options[i] for i in answer.gold],
   }

@@ -1,4 +1,4 @@
-"""The report as one static page: no server, no network, nothing beside it."""
+"""The report as one static HTML page: no server, no network, no other files."""
 
 import os
 import pathlib
@@ -12,18 +12,18 @@ from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
-from flan_jax.report import plots as plots_lib  # fmt: skip
+from flan_jax.report import plots as plots_lib
 from flan_jax.report import published, schema, statements, tables
 from flan_jax.runtime import atomic_file
 
 EXAMPLES = 3
-"""Right and wrong examples shown per dataset, each."""
+"""Right examples shown per result, and as many wrong ones."""
 
 
 def write(out: str | os.PathLike) -> None:
   """Writes OUT/report.html and OUT/plots/*.svg from OUT/report.json.
 
-  Examples are taken from OUT/predictions.jsonl where it is there.
+  The examples are read from OUT/predictions.jsonl if it exists.
   """
   out = pathlib.Path(out)
   report = schema.load(out)
@@ -40,18 +40,19 @@ def render(
   plots: Mapping[str, str],
   examples: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
-  """The page, as a string.
+  """Returns the page.
 
   Args:
-    report: the content of report.json.
-    plots: `averages` and `templates`, SVG documents.
-    examples: label of a result -> what `examples` found.
+    report: content of report.json.
+    plots: SVG documents from `plots.draw`.
+    examples: label of a result -> its predictions, from `examples`.
   """
   template = _template('report.html')
   averages = schema.averages(report)
   names = statements.models(report)
   headlines = [schema.headline(average) for average in averages]
-  with_base = any('base' in row for row in report['rows'])
+  results = report['results']
+  with_base = any('base' in result for result in results)
   inline = {
     name: Markup(
       plots_lib.inline(svg, name=name, title=_alternative(name, report, averages))
@@ -63,17 +64,17 @@ def render(
     averages=averages,
     headlines=headlines,
     groups=[
-      (cluster, [row for row in report['rows'] if row['cluster'] == cluster])
-      for cluster in dict.fromkeys(row['cluster'] for row in report['rows'])
+      (cluster, [result for result in results if result['cluster'] == cluster])
+      for cluster in dict.fromkeys(result['cluster'] for result in results)
     ],
     with_base=with_base,
-    with_published=any(map(published.beside, report['rows'])),
+    with_published=any(map(published.beside, results)),
     published=published,
     plots=inline,
     examples=examples,
     names=names,
     title=statements.title(report),
-    how=tables.how(report),
+    method=tables.method(report),
     on=statements.on(report),
     claims=_claims(report, averages),
     source=statements.source(report),
@@ -81,10 +82,10 @@ def render(
     sizes=statements.sizes,
     footnotes=tables.footnotes(report),
     some_templates=any(
-      schema.measured_templates(row) < row.get('templates_declared', 0)
-      for row in report['rows']
+      schema.measured_templates(result) < result.get('templates_declared', 0)
+      for result in results
     ),
-    strip=lambda row: Markup(plots_lib.strip(row)),
+    strip=lambda result: Markup(plots_lib.strip(result)),
     same_prompts=_same_prompts,
     calibrations=calibration.of_models(report),
     significant=tables.SIGNIFICANT,
@@ -92,7 +93,7 @@ def render(
     trained_on=_trained_on(report),
     lineages={
       'lineage': _lineage(report['lineage'], report),
-      'of the base': _lineage(
+      'lineage of the base': _lineage(
         report['leakage'].get('base', {}).get('lineage', ()), report
       ),
     },
@@ -100,23 +101,24 @@ def render(
 
 
 def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) -> str:
-  """What may be claimed of each cluster that was to be measured."""
+  """Lists the claim on each held-out cluster."""
   seen = dict(report['leakage'].get('seen', {}))
   seen |= {average['cluster']: average['seen'] for average in averages}
   num_fewshot = averages[0]['num_fewshot'] if averages else 0
   return '; '.join(
-    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: {statements.claim(said, num_fewshot)}'
-    for cluster, said in seen.items()
+    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: '
+    f'{statements.claim(claim, num_fewshot)}'
+    for cluster, claim in seen.items()
   )
 
 
 def _trained_on(report: Mapping[str, Any]) -> str:
-  """Clusters of any world that it or an ancestor was trained on, in words."""
-  told, lineage = report['trained_on'], report['lineage']
-  if told == UNKNOWN or (lineage == UNKNOWN and not told):
+  """Lists the clusters, of any dataset family, that the model was trained on."""
+  trained_on, lineage = report['trained_on'], report['lineage']
+  if trained_on == UNKNOWN or (lineage == UNKNOWN and not trained_on):
     return UNKNOWN
   if lineage == UNKNOWN:
-    return f'{_clusters({"": told}, report)}; before that unknown'
+    return f'{_clusters({"": trained_on}, report)}; before that unknown'
   families: dict[str, list[str]] = {}
   for training in lineage:
     families.setdefault(training['family'], []).extend(training['trained_on'])
@@ -124,11 +126,11 @@ def _trained_on(report: Mapping[str, Any]) -> str:
 
 
 def _clusters(families: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
-  """Clusters in their order, in words: `NLI, Commonsense of the microworld`.
+  """Lists clusters in the paper's order: `NLI, Commonsense of the microworld`.
 
   Args:
-    families: world -> its clusters; '' for the world that was measured.
-    report: of which it is said; a world that it did not measure is named.
+    families: dataset family -> its clusters; '' for the measured family.
+    report: content of report.json; a family that it did not measure is named.
   """
   named = [
     statements.CLUSTER_NAMES[cluster]
@@ -141,21 +143,21 @@ def _clusters(families: Mapping[str, Sequence[str]], report: Mapping[str, Any]) 
 
 
 def _lineage(
-  told: Sequence[Mapping[str, Any]] | str, report: Mapping[str, Any]
+  lineage: Sequence[Mapping[str, Any]] | str, report: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-  """(model, what it was trained on), the oldest first; [] where nobody knows."""
+  """Returns (model, its training in words), the oldest first; [] if unknown."""
   found = []
-  for one in told if told != UNKNOWN else ():
-    known = one['trained_on'] != UNKNOWN
-    families = {one['family']: one['trained_on']}
+  for training in lineage if lineage != UNKNOWN else ():
+    known = training['trained_on'] != UNKNOWN
+    families = {training['family']: training['trained_on']}
     words = _clusters(families, report) if known else UNKNOWN
-    more = [part for part in (one['mixture'], one['note']) if part]
-    found.append((one['model'], f'{words} ({"; ".join(more)})' if more else words))
+    more = ('; ').join(filter(None, (training['mixture'], training['note'])))
+    found.append((training['model'], f'{words} ({more})' if more else words))
   return found
 
 
 def difference(found: Mapping[str, Any]) -> str:
-  """The page of the difference of two reports, as `difference.compare` gives it."""
+  """Returns the page of a comparison, from the content of difference.json."""
   return _template('compare.html').render(
     found=found,
     verdicts=tables.verdicts(found),
@@ -165,9 +167,9 @@ def difference(found: Mapping[str, Any]) -> str:
   )
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-  """The class of a difference: `up`, `down`, or `quiet` where it may be none."""
-  return {'better': 'up', 'worse': 'down'}.get(tables.verdict(row), 'quiet')
+def _verdict(result: Mapping[str, Any]) -> str:
+  """Returns the CSS class of a difference: `up`, `down`, or `quiet`."""
+  return {'better': 'up', 'worse': 'down'}.get(tables.verdict(result), 'quiet')
 
 
 def _template(name: str) -> jinja2.Template:
@@ -191,27 +193,33 @@ def _template(name: str) -> jinja2.Template:
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
     'range': _range,
     'verdict': _verdict,
-    'pair': lambda row: schema.label(row) + statements.dev_of_pair(row),
-    'pair_rows': statements.pair_rows,
+    'pair': lambda result: schema.label(result) + statements.dev_of_pair(result),
+    'pair_examples': statements.pair_examples,
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
 
 
-def _range(row: Mapping[str, Any]) -> str:
-  """Lowest and highest template of the tuned model: `41.2–55.0`."""
-  dots = [entry[row['split']] for entry in row['per_template']]
-  dots = [dot for dot in dots if dot is not None]
-  return f'{min(dots):.1f}–{max(dots):.1f}' if dots else '–'
+def _range(result: Mapping[str, Any]) -> str:
+  """Returns the lowest and highest template of the model: `41.2–55.0`."""
+  figures = _by_template(result)
+  return f'{min(figures):.1f}–{max(figures):.1f}' if figures else '–'
 
 
-def _same_prompts(row: Mapping[str, Any]) -> bool:
-  """Whether base and tuned model were asked in the same words."""
-  return 'base' in row and row['base'].get('prompt_style') == row.get('prompt_style')
+def _by_template(result: Mapping[str, Any]) -> list[float]:
+  """Returns the figures of the templates that were measured on the reported split."""
+  figures = (entry[result['split']] for entry in result['per_template'])
+  return [figure for figure in figures if figure is not None]
+
+
+def _same_prompts(result: Mapping[str, Any]) -> bool:
+  """Returns whether the base had the prompts of the tuned model."""
+  style = result.get('prompt_style')
+  return 'base' in result and result['base'].get('prompt_style') == style
 
 
 def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  """The configuration as (name, value, where it came from)."""
+  """Returns the settings of the configuration: (name, value, origin)."""
   out = []
   for line in report.get('provenance', {}).get('config', '').splitlines():
     setting, _, origin = line.rpartition('  # ')
@@ -223,11 +231,11 @@ def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _alternative(
   name: str, report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]
 ) -> str:
-  """What a screen reader says in place of a figure."""
-  how = f'percent, {statements.asked(report)}{statements.on(report)}'
+  """Returns the text alternative of a plot, for screen readers."""
+  unit = f'percent, {statements.prompts(report)}{statements.on(report)}'
   if name == 'averages':
     parts = [schema.headline(average) for average in averages]
-    return f'Bar chart of the average over datasets, in {how}. ' + '. '.join(parts)
+    return f'Bar chart of the average over datasets, in {unit}. ' + '. '.join(parts)
   if name == 'calibration':
     names = statements.models(report)
     parts = [
@@ -238,15 +246,15 @@ def _alternative(
       )
       for model, found in calibration.of_models(report).items()
     ]
-    return f'Calibration curve, in {how}. ' + '. '.join(parts)
+    return f'Calibration curve, in {unit}. ' + '. '.join(parts)
   parts = []
-  for row in report['rows']:
-    dots = [entry[row['split']] for entry in row['per_template']]
-    dots = [dot for dot in dots if dot is not None]
-    if dots:
-      parts.append(f'{schema.shown(row)}: {min(dots):.1f} to {max(dots):.1f}')
+  for result in report['results']:
+    figures = _by_template(result)
+    if figures:
+      lowest, highest = min(figures), max(figures)
+      parts.append(f'{schema.shown(result)}: {lowest:.1f} to {highest:.1f}')
   return (
-    f'Dot plot of every template that was measured, lowest to highest, in {how}. '
+    f'Dot plot of every template that was measured, lowest to highest, in {unit}. '
     + '. '.join(parts)
   )
 
@@ -254,19 +262,22 @@ def _alternative(
 def examples(
   out: str | os.PathLike, report: Mapping[str, Any], *, each: int = EXAMPLES
 ) -> dict[str, list[dict[str, Any]]]:
-  """Predictions to show per result: up to `each` right ones, then as many wrong.
+  """Draws predictions to show per result: up to `each` right ones, then as many wrong.
 
-  Drawn by a seeded hash, at most one per row. An answer that was generated is right if
-  it is one of the references in the normal form of the metric; where the metric grades
-  answers it is neither, and has its `score` in percent. The base model's scores of the
-  same prompt are put beside, where it was measured.
+  They are drawn by a seeded hash, at most one per example. A generated answer is right
+  if it equals a reference after the metric's normalization. If the metric grades
+  answers, an answer is neither right nor wrong and has its `score` in percent. The base
+  model's scores of the same prompt stand beside, if it was measured.
+
+  Returns:
+    Label of a result -> its predictions.
   """
   out = pathlib.Path(out)
   drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
   for record in _lines(out, report, 'tuned'):
     name = schema.label(record)
-    names = (name, record['example_id'], record['template'])
-    rank = stable_hash.key('example', report['seed'], *names)
+    key = (name, record['example_id'], record['template'])
+    rank = stable_hash.key('example', report['seed'], *key)
     kept = drawn.setdefault((name, _right(record)), {})
     rival = kept.get(record['example_id'])
     if rival is None or rank < rival[0]:
@@ -274,24 +285,27 @@ def examples(
     if len(kept) > (2 * each if _right(record) is None else each):
       del kept[max(kept, key=lambda example_id: kept[example_id][0])]
   chosen = {
-    (schema.label(r), r['example_id'], r['template']): r
+    (schema.label(record), record['example_id'], record['template']): record
     for kept in drawn.values()
-    for _, r in kept.values()
+    for _, record in kept.values()
   }
-  other = {schema.label(row) for row in report['rows'] if not _same_prompts(row)}
-  by_row: dict[tuple[str, str], list[dict[str, Any]]] = {}
-  for (dataset, example_id, _), record in chosen.items():
-    by_row.setdefault((dataset, example_id), []).append(record)
+  results = report['results']
+  own_prompts = {
+    schema.label(result) for result in results if not _same_prompts(result)
+  }
+  by_example: dict[tuple[str, str], list[dict[str, Any]]] = {}
+  for (name, example_id, _), record in chosen.items():
+    by_example.setdefault((name, example_id), []).append(record)
   for record in _lines(out, report, 'base'):
     key = (schema.label(record), record['example_id'], record['template'])
-    if key[0] in other:  # one prompt of its own stands beside all
-      for ours in by_row.get(key[:2], ()):
-        ours['base'] = record
+    if key[0] in own_prompts:  # the base's one prompt stands beside every template
+      for shown in by_example.get(key[:2], ()):
+        shown['base'] = record
     elif key in chosen:
       chosen[key]['base'] = record
   found: dict[str, list[dict[str, Any]]] = {}
-  for row in report['rows']:
-    name = schema.label(row)
+  for result in results:
+    name = schema.label(result)
     for right in (True, False, None):
       kept = drawn.get((name, right), {})
       for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
@@ -305,8 +319,8 @@ def examples(
 def _lines(
   out: pathlib.Path, report: Mapping[str, Any], model: str
 ) -> Iterator[dict[str, Any]]:
-  """The answers of a model that the figures of a report are made of."""
-  splits = {schema.label(row): row['split'] for row in report['rows']}
+  """Yields the predictions of a model that the figures of a report are made of."""
+  splits = {schema.label(result): result['split'] for result in report['results']}
   for split in dict.fromkeys(splits.values()):
     for _, record in predictions.records(out / predictions.name(split, model)):
       if splits.get(schema.label(record)) == split:
@@ -314,11 +328,11 @@ def _lines(
 
 
 def _graded(record: Mapping[str, Any]) -> dict[str, Any]:
-  """The score of an answer by its metric, in percent, and of the base model's."""
+  """Returns an answer's score by its metric, in percent, and the base model's."""
   metric = metrics.of(record['dataset'])
 
-  def score(of: Mapping[str, Any]) -> float:
-    return 100 * float(metric.value(predictions.statistics(of, metric)))
+  def score(prediction: Mapping[str, Any]) -> float:
+    return 100 * float(metric.value(predictions.statistics(prediction, metric)))
 
   found = {'score': score(record), 'metric': metric.name}
   if 'base' in record:
@@ -327,7 +341,7 @@ def _graded(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _right(record: Mapping[str, Any]) -> bool | None:
-  """Whether an answer is right; None where it was written and is graded."""
+  """Returns whether an answer is right; None if the metric grades it."""
   predicted, gold = record['predicted'], record['gold']
   if 'text' in record:
     metric = metrics.of(record['dataset'])
@@ -341,7 +355,7 @@ def _right(record: Mapping[str, Any]) -> bool | None:
 
 
 def _choices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Every option of a ranked example with its scores."""
+  """Returns every option of a ranked example with its scores."""
   if 'text' in record:
     return []
   base = record.get('base', {}).get('log_probabilities')

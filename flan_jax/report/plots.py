@@ -1,7 +1,7 @@
-"""Figures of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
+"""Plots of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
 
-Drawn with matplotlib's object interface: no display, no global state, and the same
-bytes for the same report.
+They are drawn with matplotlib's object interface: no display, no global state, and the
+same bytes for the same report.
 """
 
 import io
@@ -38,7 +38,7 @@ _STYLE = {
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
-  """Every figure of a report: file stem -> SVG document."""
+  """Draws every plot of a report: file stem -> SVG document."""
   drawn = {'averages': averages(report), 'templates': templates(report)}
   if calibration.of_models(report):
     drawn['calibration'] = reliability(report)
@@ -46,10 +46,10 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def averages(report: Mapping[str, Any]) -> str:
-  """Bars per cluster: base, tuned, published; chance and majority class below.
+  """Draws bars per cluster: base, tuned, published; chance and majority class below.
 
-  Ours have 95 % intervals. A published average stands where it is over the same
-  datasets, hollow where it is unverified.
+  Measured bars have 95 % intervals. A published average is drawn if it is over the same
+  datasets, and hollow if it is unverified.
   """
   groups = [_with_published(group) for group in schema.averages(report)]
   models = _models(report)
@@ -96,7 +96,7 @@ def averages(report: Mapping[str, Any]) -> str:
 
 
 def _published(report: Mapping[str, Any]) -> str:
-  return f'{published.model(report["rows"][0]["num_fewshot"])} (hollow: unverified)'
+  return f'{published.model(report["results"][0]["num_fewshot"])} (hollow: unverified)'
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,18 +117,18 @@ def _bar(axes, place: float, value: float, interval, color: str, text='') -> Non
 
 
 def templates(report: Mapping[str, Any]) -> str:
-  """Dots per result: one per template, the mean with its 95 % interval as a line."""
-  rows = report['rows']
+  """Draws each result: a dot per template, and the mean with its 95 % interval."""
+  results = report['results']
   models = _models(report)
   lanes = len(models)
-  figure, axes = _canvas(1.2 + len(rows) * (0.34 + 0.26 * lanes))
-  for i, row in enumerate(rows):
+  figure, axes = _canvas(1.2 + len(results) * (0.34 + 0.26 * lanes))
+  for i, result in enumerate(results):
     for lane, (key, color, _) in enumerate(models):
-      measured = row if key == 'tuned' else row.get('base')
+      measured = result if key == 'tuned' else result.get('base')
       if measured is None:
         continue
       place = i + (lane - (lanes - 1) / 2) * 0.36
-      dots = [entry[row['split']] for entry in measured['per_template']]
+      dots = [entry[result['split']] for entry in measured['per_template']]
       dots = [dot for dot in dots if dot is not None]
       axes.plot(measured['ci95'], [place, place], color=color, linewidth=1.4, zorder=3)
       axes.plot(dots, [place] * len(dots), 'o', markersize=5, alpha=0.45,
@@ -136,16 +136,17 @@ def templates(report: Mapping[str, Any]) -> str:
       axes.plot(measured['mean'], place, '|', markersize=13, markeredgewidth=2.4,
                 color=color, zorder=4, clip_on=False)  # fmt: skip
     for key, color, style in (('chance', MAJORITY, ':'), ('majority', MAJORITY, '-')):
-      if row[key] is not None:
-        axes.plot([row[key]] * 2, [i - 0.46, i + 0.46], style, color=color,
+      if result[key] is not None:
+        axes.plot([result[key]] * 2, [i - 0.46, i + 0.46], style, color=color,
                   linewidth=1.3, zorder=1)  # fmt: skip
-    known = published.beside(row)
+    known = published.beside(result)
     if known:
       filled = 'full' if known['mark'] == 'confirmed' else 'none'
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
-  axes.set_yticks(range(len(rows)), [_wrapped(schema.shown(row), 16) for row in rows])
-  axes.set_ylim(len(rows) - 0.4, -0.6)
+  labels = [_wrapped(schema.shown(result), 16) for result in results]
+  axes.set_yticks(range(len(results)), labels)
+  axes.set_ylim(len(results) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
   handles = [
     Line2D([], [], color=color, marker='|', markersize=11, markeredgewidth=2.4,
@@ -160,9 +161,9 @@ def templates(report: Mapping[str, Any]) -> str:
     ('majority', '-', 'majority class'),
     ('chance', ':', 'chance'),
   ):
-    if any(row[key] is not None for row in rows):
+    if any(result[key] is not None for result in results):
       handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
-  if any(map(published.beside, rows)):
+  if any(map(published.beside, results)):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
              label=_published(report))
@@ -171,10 +172,10 @@ def templates(report: Mapping[str, Any]) -> str:
 
 
 def reliability(report: Mapping[str, Any]) -> str:
-  """How often answers are right, over how probable the model held them.
+  """Draws accuracy over confidence: the calibration of each model.
 
-  All ranked datasets together; the area of a dot is its number of answers, and what
-  lies below the diagonal is overconfident.
+  All ranked datasets are pooled. The area of a dot is its number of answers; a dot
+  below the diagonal is overconfident.
   """
   figure, axes = _canvas(4.6)
   axes.set_ylim(0, 100)
@@ -201,26 +202,26 @@ def reliability(report: Mapping[str, Any]) -> str:
 _STRIP = (112, 22)
 
 
-def strip(row: Mapping[str, Any]) -> str:
-  """The templates of one dataset as dots on a line from 0 to 100, for a table's cell.
+def strip(result: Mapping[str, Any]) -> str:
+  """Draws the templates of one result as dots from 0 to 100, for a table cell.
 
-  Base above, tuned below, chance a tick. The cell says the range in words beside it,
-  so that the drawing is not read aloud.
+  The base is above, the tuned model below, chance a tick. It is hidden from screen
+  readers: the cell has the range as text.
   """
   width, height = _STRIP
   middle = height / 2
   place = lambda value: f'{4 + value / 100 * (width - 8):.1f}'  # noqa: E731
   parts = [f'<path d="M4 {middle}H{width - 4}" stroke="{_GRID}"/>']
-  if row['chance'] is not None:
-    at = place(row['chance'])
+  if result['chance'] is not None:
+    at = place(result['chance'])
     parts.append(f'<path d="M{at} 3V{height - 3}" stroke="{MAJORITY}"/>')
   lanes = [('base', BASE, middle - 4), ('tuned', TUNED, middle + 4)]
-  if 'base' not in row:
+  if 'base' not in result:
     lanes = [('tuned', TUNED, middle)]
   for key, color, y in lanes:
-    for entry in (row if key == 'tuned' else row['base'])['per_template']:
-      if entry[row['split']] is not None:
-        at = place(min(max(entry[row['split']], 0), 100))
+    for entry in (result if key == 'tuned' else result['base'])['per_template']:
+      if entry[result['split']] is not None:
+        at = place(min(max(entry[result['split']], 0), 100))
         parts.append(
           f'<circle cx="{at}" cy="{y}" r="3" fill="{color}" fill-opacity=".6"/>'
         )
@@ -231,25 +232,25 @@ def strip(row: Mapping[str, Any]) -> str:
 
 
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  """(key, color, label) of each model measured."""
+  """Returns (key, color, label) of each measured model."""
   names = statements.models(report)
   model = ('tuned', TUNED, _short(names['tuned']))
-  if any('base' in row for row in report['rows']):
+  if any('base' in result for result in report['results']):
     return [('base', BASE, names['base']), model]
   return [model]
 
 
-def _short(name: str, most: int = 28) -> str:
-  return name if len(name) <= most else f'{name[: most - 1]}…'
+def _short(name: str, max_length: int = 28) -> str:
+  return name if len(name) <= max_length else f'{name[: max_length - 1]}…'
 
 
 def _percent(report: Mapping[str, Any]) -> str:
-  """The label of an axis: what was measured, and how it was asked."""
-  return f'percent, {statements.asked(report)}' + statements.on(report)
+  """Returns the axis label: the unit, the prompts and the dataset family."""
+  return f'percent, {statements.prompts(report)}{statements.on(report)}'
 
 
 def _wrapped(text: str | None, width: int = 16) -> str:
-  """Breaks a long name at blanks or underscores, for the margin of a phone."""
+  """Breaks a long name at blanks or underscores, to fit the margin on a phone."""
   lines, line = [], ''
   for word in re.split(r'(?<=[ _])', text or ''):
     if line and len(line) + len(word.rstrip()) > width:
@@ -290,10 +291,14 @@ def _finish(
 
 
 def inline(svg: str, *, name: str, title: str) -> str:
-  """An SVG document as an element of an HTML page.
+  """Turns an SVG document into an element of an HTML page.
 
-  The prologue, the metadata and the namespaces go (HTML knows SVG without them), ids
-  are made unique to `name`, and `title` is read aloud in place of the picture.
+  The prologue, the metadata and the namespaces are removed, since HTML needs none.
+
+  Args:
+    svg: the document.
+    name: prefix that makes its ids unique on the page.
+    title: text alternative, for screen readers.
   """
   body = svg[svg.index('<svg') :]
   body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
@@ -301,7 +306,7 @@ def inline(svg: str, *, name: str, title: str) -> str:
   body = re.sub(r'\bid="', f'id="{name}-', body)
   body = re.sub(r'url\(#', f'url(#{name}-', body)
   body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
-  opening = f'<svg role="img" aria-labeledby="{name}-title" '
+  opening = f'<svg role="img" aria-labelledby="{name}-title" '
   body = re.sub(r'<svg\s', lambda _: opening, body, count=1)
   end = body.index('>') + 1
   escaped = title.replace('&', '&amp;').replace('<', '&lt;')

@@ -1,10 +1,10 @@
-"""Schema of report.json: reading it, its averages, and its figures in words."""
+"""Schema of report.json: reading a report, its averages, and its figures in words."""
 
 import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.errors import InputError
 from flan_jax.evaluate import statistics
 from flan_jax.evaluate.statistics import Interval
-from flan_jax.report import published, statements  # fmt: skip
+from flan_jax.report import published, statements
+from flan_jax.runtime import renamed_keys
 
-if TYPE_CHECKING:
-  pass
+SCHEMA = 2
+"""Version of the keys of report.json. A report of schema 1 names no schema."""
 
 
 def rounded(value: Any) -> Any:
-  """Floats to four decimals, inside lists and dicts too; NaN as None."""
+  """Rounds floats to four decimals, inside lists and dicts too; NaN becomes None."""
   if isinstance(value, Mapping):
     return {key: rounded(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
@@ -30,93 +31,123 @@ def rounded(value: Any) -> Any:
   return value
 
 
-def label(of: Mapping[str, Any]) -> str:
-  """A result, or a prediction, by name: `rte`, `wmt14_enfr en-fr`."""
-  return ' '.join(filter(None, (of['dataset'], of.get('direction'))))
+def label(result: Mapping[str, Any]) -> str:
+  """Names a result or a prediction: `rte`, `wmt14_enfr en-fr`."""
+  return ' '.join(filter(None, (result['dataset'], result.get('direction'))))
 
 
-def shown(of: Mapping[str, Any]) -> str:
-  """The same where its figures stand: `cb (dev)` where they are not of test."""
-  return label(of) + statements.dev(of.get('splits') or [of['split']])
+def shown(result: Mapping[str, Any]) -> str:
+  """Names a result beside its figures: `cb (dev)` if they are not test figures."""
+  splits = result.get('splits') or [result['split']]
+  return label(result) + statements.dev(splits)
 
 
 def load(out: str | os.PathLike) -> dict[str, Any]:
-  """Reads OUT/report.json.
-
-  What an older one does not say is filled in as it was then: no guard, instructions,
-  a lineage that nobody kept, the family that has such a dataset.
+  """Reads OUT/report.json; a report of schema 1 is returned with the keys of schema 2.
 
   Raises:
-    InputError: if there is none, or it is truncated.
+    InputError: if there is no report, if it is truncated, or if its schema is newer.
   """
   path = pathlib.Path(out) / 'report.json'
   try:
     report = json.loads(path.read_text(encoding='utf-8'))
-    rows = report['rows']
-  except (OSError, ValueError, TypeError, KeyError) as error:
+    schema = report.get('schema', 1)
+    if schema == 1:
+      report = _upgraded(report)
+    _ = report['results']
+  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
     raise InputError(
       f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
     ) from None
-  report.setdefault('leakage', {})
-  report.setdefault('lineage', UNKNOWN)
-  declared = registry.find(rows[0]['dataset']) if rows else None
-  report.setdefault('data', {'family': declared.family if declared else None})
-  for row in rows:
-    row.setdefault('n_declared', None)
-    row.setdefault('templates_declared', len(row['per_template']))
-    for of in (row, row.get('base', {})):
-      of.setdefault('prompt_style', 'instructions')
-      if len(of.get('per_template', ())) == 1:
-        of['std_over_templates'] = None
+  if schema != SCHEMA and schema != 1:
+    raise InputError(
+      f'{str(path)!r}: schema {schema!r}; must be 1 or {SCHEMA}; upgrade flan_jax'
+    )
   return report
 
 
+def _upgraded(old: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a report of schema 1 with the keys of schema 2.
+
+  A key that older reports lack is filled in with what held when they were written: no
+  leakage check, the instruction templates, an unknown lineage, and the dataset family
+  that declares the first dataset.
+  """
+  report = {'schema': SCHEMA, **renamed_keys.upgraded(old, renamed_keys.REPORT)}
+  results = report['results']
+  report.setdefault('leakage', {})
+  report.setdefault('lineage', UNKNOWN)
+  declared = registry.find(results[0]['dataset']) if results else None
+  report.setdefault('data', {'family': declared.family if declared else None})
+  for result in results:
+    result.setdefault('n_declared', None)
+    result.setdefault('templates_declared', len(result['per_template']))
+    for figures in (result, result.get('base', {})):
+      figures.setdefault('prompt_style', 'instructions')
+      if len(figures.get('per_template', ())) == 1:
+        figures['std_over_templates'] = None
+    base = result.get('base')
+    result.setdefault('base_prompt_style', base['prompt_style'] if base else None)
+    result.setdefault('seeds', [report['seed']])
+  config = report.get('provenance', {}).get('config')
+  if config:
+    report['provenance']['config'] = '\n'.join(map(_setting, config.split('\n')))
+  return report
+
+
+def _setting(line: str) -> str:
+  """Returns a line of a configuration text with the setting's name of today."""
+  name, equals, value = line.partition(' = ')
+  new = renamed_keys.SETTINGS.get(name)
+  return line if new is None else f'{name.partition(".")[0]}.{new}{equals}{value}'
+
+
 def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The mean over the results of each cluster, as in FLAN figure 1.
+  """Averages the results of each cluster, as FLAN's figure 1 does.
 
   Every dataset is one result, and each direction of a translation, as in the paper.
+  Datasets are independent draws, so their intervals combine by MOVER. The directions
+  of one dataset share their examples, so their bounds are averaged, which is wide
+  enough for any correlation.
 
   Returns:
-    One dict per cluster: cluster, family, models (what they are called), seen (in
-    words, whether tuning saw it), datasets, results, splits (of each result), n (over
-    the results), num_fewshot, mean,
-    ci95, chance, majority, and where a base model was measured base (mean, ci95),
-    delta, delta_ci95; published is the paper's average where it is over the same
-    results. Datasets are independent draws, so their
-    intervals combine by MOVER; the directions of one dataset have the same rows, so
-    their bounds are averaged, which is wide enough however they depend on each other.
+    One dict per cluster: cluster, family, models (their names), seen (in words,
+    whether tuning saw the cluster), datasets, results, splits (of each result), n
+    (examples of all results), num_fewshot, mean, ci95, chance, majority; with a base
+    model also base (mean, ci95), delta, delta_ci95. published is the paper's average
+    if it is over the same results.
   """
   found = []
-  for cluster in dict.fromkeys(row['cluster'] for row in report['rows']):
-    rows = [row for row in report['rows'] if row['cluster'] == cluster]
+  for cluster in dict.fromkeys(result['cluster'] for result in report['results']):
+    results = [result for result in report['results'] if result['cluster'] == cluster]
     average = {
       'cluster': cluster,
       'family': report.get('data', {}).get('family'),
       'models': statements.models(report),
       'seen': _seen(cluster, report),
-      'datasets': len({row['dataset'] for row in rows}),
-      'results': len(rows),
-      'splits': [row['split'] for row in rows],
-      'n': sum(row['n'] for row in rows),
-      'num_fewshot': rows[0]['num_fewshot'],
-      **_average(rows, 'mean', 'ci95'),
+      'datasets': len({result['dataset'] for result in results}),
+      'results': len(results),
+      'splits': [result['split'] for result in results],
+      'n': sum(result['n'] for result in results),
+      'num_fewshot': results[0]['num_fewshot'],
+      **_average(results, 'mean', 'ci95'),
     }
     for key in ('chance', 'majority'):
-      known = [row[key] for row in rows]
+      known = [result[key] for result in results]
       average[key] = None if None in known else float(np.mean(known))
-    if all('base' in row for row in rows):
-      base = [{'dataset': row['dataset'], **row['base']} for row in rows]
+    if all('base' in result for result in results):
+      base = [{'dataset': result['dataset'], **result['base']} for result in results]
       average['base'] = _average(base, 'mean', 'ci95')
-      average |= _average(rows, 'delta', 'delta_ci95')
+      average |= _average(results, 'delta', 'delta_ci95')
     average['published'] = published.averages(
-      cluster, map(label, rows), num_fewshot=average['num_fewshot']
+      cluster, map(label, results), num_fewshot=average['num_fewshot']
     )
     found.append(average)
   return found
 
 
 def _seen(cluster: str, report: Mapping[str, Any]) -> str:
-  """What may be claimed of a cluster: what the guard has proven, and no more."""
+  """Returns the claim on a cluster that the leakage report supports."""
   proven = report.get('leakage', {}).get('seen', {})
   if cluster in proven:
     return proven[cluster]
@@ -126,15 +157,16 @@ def _seen(cluster: str, report: Mapping[str, Any]) -> str:
   return 'trained on' if cluster in trained else 'zero-shot (training unknown)'
 
 
-def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
+def _average(results: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict:
   parts: dict[str, list[tuple[float, ...]]] = {}
-  for row in rows:
-    parts.setdefault(row['dataset'], []).append((row[key], *row[interval]))
-  # Each dataset counts as often as it has results.
-  weight = len(parts) / len(rows)
+  for result in results:
+    figures = (result[key], *result[interval])
+    parts.setdefault(result['dataset'], []).append(figures)
+  # A dataset weighs as much as the number of its results.
+  weight = len(parts) / len(results)
   whole = [weight * np.sum(part, axis=0) for part in parts.values()]
   return {
-    key: float(np.mean([row[key] for row in rows])),
+    key: float(np.mean([result[key] for result in results])),
     interval: statistics.average_interval(
       [mean for mean, *_ in whole], [Interval(*bounds) for _, *bounds in whole]
     ),
@@ -142,9 +174,9 @@ def _average(rows: Sequence[Mapping[str, Any]], key: str, interval: str) -> dict
 
 
 def headline(average: Mapping[str, Any]) -> str:
-  """One line: `NLI, zero-shot, never trained on: base 34.1 → tuned 41.7, +7.6 [5, 10]`.
+  """`NLI, zero-shot, never trained on: base 34.1 → tuned 41.7, +7.6 [5, 10]`.
 
-  What was measured, how it was asked, what may be claimed, and of which model.
+  One line: the cluster, the prompts, the claim on its training, and the model.
   """
   name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
   what = (
@@ -165,23 +197,23 @@ def headline(average: Mapping[str, Any]) -> str:
 
 
 def points(value: float) -> str:
-  """A difference: `+7.6`; never `-0.0`."""
+  """Formats a difference: `+7.6`; never `-0.0`."""
   return f'{round(value, 1) + 0.0:+.1f}'
 
 
-def examples_of(row: Mapping[str, Any]) -> str:
-  """How many rows were measured, and of how many: `56`, `56 of 1,080`."""
-  declared = row.get('n_declared')
-  if declared is None or declared <= row['n']:
-    return f'{row["n"]:,}'
-  return f'{row["n"]:,} of {declared:,}'
+def examples_of(result: Mapping[str, Any]) -> str:
+  """Formats the measured and the declared examples: `56`, `56 of 1,080`."""
+  declared = result.get('n_declared')
+  if declared is None or declared <= result['n']:
+    return f'{result["n"]:,}'
+  return f'{result["n"]:,} of {declared:,}'
 
 
-def measured_templates(row: Mapping[str, Any]) -> int:
-  """Templates with a figure on the reported split."""
-  return sum(entry[row['split']] is not None for entry in row['per_template'])
+def measured_templates(result: Mapping[str, Any]) -> int:
+  """Counts the templates with a figure on the reported split."""
+  return sum(entry[result['split']] is not None for entry in result['per_template'])
 
 
 def bounds(interval: Sequence[float]) -> str:
-  """An interval: `5.2, 10.0`; never `-0.0`."""
+  """Formats an interval: `5.2, 10.0`; never `-0.0`."""
   return ', '.join(f'{round(bound, 1) + 0.0:.1f}' for bound in interval)

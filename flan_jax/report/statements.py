@@ -1,7 +1,7 @@
-"""Statements: what a report says in words of what was done, to which model.
+"""Statements of a report in words: the model, the prompts, the data, the claims.
 
-They claim what the report knows and no more: a model that was never tuned is called by
-its name, and exemplars are never passed over as zero-shot.
+A statement claims no more than the report holds: a model that was never tuned is called
+by its name, and a few-shot result is never called zero-shot.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.config.decoding import GREEDY
 
 OWN = 'flan'
-"""The family that needs no naming."""
+"""Dataset family that statements leave unnamed."""
 
 CLUSTER_NAMES = {
   'nli': 'NLI',
@@ -37,101 +37,102 @@ _SCORES = {
   'unconditional': 'log-probabilities of the whole option, in nats, less that of the '
   'option alone',
 }
-"""How options were ranked -> what their scores are."""
+"""Normalization of option scores -> the scores in words."""
 
 
 def num_fewshot(count: int) -> str:
-  """`zero-shot`, `3-shot`."""
+  """Names a number of few-shot examples: `zero-shot`, `3-shot`."""
   return f'{count}-shot' if count else 'zero-shot'
 
 
 def claim(seen: str, count: int) -> str:
-  """What a headline claims of a cluster: `3-shot, never trained on`.
+  """Returns the claim of a headline on a cluster: `3-shot, never trained on`.
 
   Args:
-    seen: what the guard lets be said of it.
-    count: exemplars before each prompt.
+    seen: claim of the leakage report on the cluster.
+    count: few-shot examples before each prompt.
   """
   if seen.startswith('zero-shot'):  # (training unknown), and the like
     return num_fewshot(count) + seen.removeprefix('zero-shot')
   if seen == 'trained on' and not count:
-    return f'no exemplars, {seen}'  # zero-shot would say that it is unseen
+    return f'no exemplars, {seen}'  # zero-shot would mean that it is unseen
   return f'{num_fewshot(count)}, {seen}'
 
 
 def of_family(family: str | None) -> str:
-  """A family that is not FLAN's own, to stand after a noun: ` of the microworld`."""
+  """Names a dataset family other than FLAN after a noun: ` of the microworld`."""
   return f' of the {family}' if family and family != OWN else ''
 
 
 def elsewhere(family: str, measured: str | None) -> str:
-  """A family to stand after a noun, where it is not the one that was measured."""
+  """Names a dataset family after a noun, if it is not the measured one."""
   if family in ('', measured):
     return ''
   return of_family(family) or ' of FLAN'
 
 
 def on(report: Mapping[str, Any]) -> str:
-  """The same, to stand after what was done: ` on the microworld`."""
+  """Names the measured dataset family after a verb: ` on the microworld`."""
   family = report.get('data', {}).get('family') or OWN
   return '' if family == OWN else f' on the {family}'
 
 
 def is_tuned(report: Mapping[str, Any]) -> bool:
-  """Whether some training of the model is known to have read a dataset.
+  """Returns whether the model is known to be trained on a dataset.
 
-  A model with the weights of the base beside it was not tuned from it.
+  A model with the weights of its base is not tuned.
   """
   lineage = report.get('lineage', UNKNOWN)
   weights = report.get('provenance', {}).get('models', {})
-  if len({of['fingerprint'] for of in weights.values()}) < len(weights):
+  if len({model['fingerprint'] for model in weights.values()}) < len(weights):
     return False  # it is its base
   if lineage == UNKNOWN:  # an older report
     return report['trained_on'] not in (UNKNOWN, []) or any(
       report['train_examples'].values()
     )
-  return any(map(_read, lineage))
+  return any(map(_trained, lineage))
 
 
-def _read(training: Mapping[str, Any]) -> bool:
-  """Whether a training is known to have read a dataset: not where it took no step."""
+def _trained(training: Mapping[str, Any]) -> bool:
+  """Returns whether a training is known to have seen an example of a dataset."""
   counts = training['train_examples'].values()
-  stood = bool(counts) and not any(counts)
-  return training['datasets'] not in (UNKNOWN, []) and not stood
+  no_step = bool(counts) and not any(counts)
+  return training['datasets'] not in (UNKNOWN, []) and not no_step
 
 
 def models(report: Mapping[str, Any]) -> dict[str, str]:
-  """What the models of a report are called, the base first.
+  """Returns the display names of a report's models, the base first.
 
-  The measured model is `tuned` where it is known to be, else it has its own name, or
-  `the model` where that name would be a claim.
+  The measured model is `tuned` if it is known to be tuned. Otherwise it has its own
+  name, or `the model` if that name claims a tuning.
   """
   if is_tuned(report):
     return {'base': 'base', 'tuned': 'tuned'}
   name = report.get('model') or 'model'
   misleads = _claims_tuning(report)
-  if any('base' in row for row in report['rows']):
+  if any('base' in result for result in report['results']):
     misleads |= name == 'base'
   return {'base': 'base', 'tuned': 'the model' if misleads else name}
 
 
 def title(report: Mapping[str, Any]) -> str:
-  """What to call a report: by its model, or by its checkpoint where that misleads."""
+  """Returns the title of a report: its model, or its checkpoint if that misleads."""
   if _claims_tuning(report) and not is_tuned(report):
     return report.get('checkpoint') or 'the model'
   return report['model']
 
 
 def _claims_tuning(report: Mapping[str, Any]) -> bool:
-  """Whether the name of a model says that it was tuned: `tuned`, or a mixture."""
+  """Returns whether a model's name claims a tuning: `tuned`, or a mixture."""
   lineage = report.get('lineage', UNKNOWN)
-  mixtures = {one['mixture'] for one in lineage} if lineage != UNKNOWN else set()
+  trainings = lineage if lineage != UNKNOWN else []
+  mixtures = {training['mixture'] for training in trainings}
   name = report.get('model')
   return bool(name) and (name.lower() == 'tuned' or name in mixtures)
 
 
 def dev(splits: Iterable[str]) -> str:
-  """What must stand after a name whose figures are of dev: ` (dev)`; else ''."""
+  """Marks a name whose figures are of dev: ` (dev)`; '' if they are of test."""
   splits = list(splits)
   count = splits.count('dev')
   if not count:
@@ -139,111 +140,111 @@ def dev(splits: Iterable[str]) -> str:
   return ' (dev)' if count == len(splits) else f' (dev in {count} of {len(splits)})'
 
 
-def dev_of_pair(row: Mapping[str, Any]) -> str:
-  """The same for a row of a difference: ` (old dev, new test)`."""
-  old, new = row['splits']['old'], row['splits']['new']
+def dev_of_pair(result: Mapping[str, Any]) -> str:
+  """Marks the result of a comparison likewise: ` (old dev, new test)`."""
+  old, new = result['splits']['old'], result['splits']['new']
   return dev([old]) if old == new else f' (old {old}, new {new})'
 
 
-def unpaired(row: Mapping[str, Any]) -> str:
-  """Why no answer of a row of a difference could be paired; '' where some could."""
-  return f'the answers could not be paired: {row["apart"]}' if row['apart'] else ''
+def unpaired(result: Mapping[str, Any]) -> str:
+  """Says why the predictions of two reports could not be paired; '' if they were."""
+  reason = result['unpaired_reason']
+  return f'the predictions could not be paired: {reason}' if reason else ''
 
 
-def over(row: Mapping[str, Any]) -> str:
-  """What the two figures of a row of a difference are over, and the reports' own.
+def over(result: Mapping[str, Any]) -> str:
+  """Says which part of two reports a comparison is over, and the reports' figures.
 
-  `over the 1 template of both; the reports themselves: 50.7 → 58.3`; '' where the
+  `over the 1 template of both; the reports themselves: 50.7 → 58.3`; '' if the compared
   figures are those of the reports.
   """
-  reports = row['reports']
+  reports = result['reports']
   whole = f'the reports themselves: {_arrow(reports, "mean", "{:.1f}")}'
-  if not row['paired']:
-    return 'each over its own rows'
+  if not result['paired']:
+    return 'each over its own examples'
   some = [
-    f'the {row[key]:,} {noun}{"s" if row[key] != 1 else ""}'
-    for key, noun in (('templates', 'template'), ('n', 'row'))
-    if row[key] and row[key] < max(of[key] for of in reports.values())
+    f'the {result[key]:,} {noun}{"s" if result[key] != 1 else ""}'
+    for key, noun in (('templates', 'template'), ('n', 'example'))
+    if result[key] and result[key] < max(report[key] for report in reports.values())
   ]
-  said = [f'over {" and ".join(some)} of both'] if some else []
-  if not row['templates'] and len({of['templates'] for of in reports.values()}) > 1:
-    said.append(f'over templates of its own each ({_arrow(reports, "templates")})')
-  elif not row['templates']:
-    said.append('over templates of its own each')
-  return '; '.join([*said, whole]) if said else ''
+  parts = [f'over {" and ".join(some)} of both'] if some else []
+  counts = {report['templates'] for report in reports.values()}
+  if not result['templates'] and len(counts) > 1:
+    parts.append(f'each over its own templates ({_arrow(reports, "templates")})')
+  elif not result['templates']:
+    parts.append('each over its own templates')
+  return '; '.join([*parts, whole]) if parts else ''
 
 
-def pair_rows(row: Mapping[str, Any]) -> str:
-  """How many rows a difference is over: `60`, or `6 → 3` where none is of both."""
-  counts = {of['n'] for of in row['reports'].values()}
-  if row['n'] is not None or len(counts) == 1:
-    return f'{row["n"] or counts.pop():,}'
-  return _arrow(row['reports'], 'n')
+def pair_examples(result: Mapping[str, Any]) -> str:
+  """Counts the examples compared: `60`, or `6 → 3` if the two share none."""
+  counts = {report['n'] for report in result['reports'].values()}
+  if result['n'] is not None or len(counts) == 1:
+    return f'{result["n"] or counts.pop():,}'
+  return _arrow(result['reports'], 'n')
 
 
-def _arrow(reports: Mapping[str, Any], key: str, prompt_style: str = '{:,}') -> str:
-  """A value of the old report, and of the new one."""
-  return ' → '.join(
-    prompt_style.format(reports[which][key]) for which in ('old', 'new')
-  )
+def _arrow(reports: Mapping[str, Any], key: str, text: str = '{:,}') -> str:
+  """Formats a value of the old report and of the new one: `3 → 1`."""
+  return ' → '.join(text.format(reports[which][key]) for which in ('old', 'new'))
 
 
 def not_test(report: Mapping[str, Any], label: Any) -> Iterator[str]:
-  """A line that names the results whose figures are of dev."""
-  names = [label(row) for row in report['rows'] if row['split'] == 'dev']
+  """Yields a line that names the results whose figures are of dev."""
+  names = [label(result) for result in report['results'] if result['split'] == 'dev']
   if names:
     yield (
-      f'{", ".join(names)}: figures of dev, not of test: no test split was measured, '
-      'and no template chosen'
+      f'{", ".join(names)}: dev figures; no test split was measured, and no template '
+      'was chosen'
     )
 
 
-def asked(report: Mapping[str, Any]) -> str:
-  """In words how the models were asked: `zero-shot`, `5-shot, no options`."""
-  said = []
-  for row in report['rows']:
-    words = [num_fewshot(row['num_fewshot'])]
-    prompt_style, own = (
-      row['prompt_style'],
-      row.get('base', {}).get('prompt_style', row['prompt_style']),
-    )
-    if prompt_style != 'instructions':
-      words.append(prompt_style.replace('_', ' '))
-    if own != prompt_style:
-      words.append(f'base: {own.replace("_", " ")}')
-    said.append(', '.join(words))
-  return '; '.join(dict.fromkeys(said or [num_fewshot(0)]))
+def prompts(report: Mapping[str, Any]) -> str:
+  """Describes the prompts of the models: `zero-shot`, `5-shot, no options`."""
+  found = []
+  for result in report['results']:
+    words = [num_fewshot(result['num_fewshot'])]
+    style = result['prompt_style']
+    base_style = result.get('base', {}).get('prompt_style', style)
+    if style != 'instructions':
+      words.append(style.replace('_', ' '))
+    if base_style != style:
+      words.append(f'base: {base_style.replace("_", " ")}')
+    found.append(', '.join(words))
+  return '; '.join(dict.fromkeys(found or [num_fewshot(0)]))
 
 
 def answers(report: Mapping[str, Any]) -> Iterator[str]:
-  """What is not FLAN's way to find an answer: `scores by byte`, `beams 4`."""
-  found = report.get('answers', {})
-  by = found.get('normalization', 'none')
+  """Yields the settings of answers other than FLAN's: `scores by byte`, `beams 4`."""
+  settings = report.get('answers', {})
+  by = settings.get('normalization', 'none')
   if by != 'none':
     yield f'scores {by}' if by == 'unconditional' else f'scores by {by}'
-  usual = dataclasses.asdict(GREEDY) | {'stop': []}
-  for name, value in found.get('decoding', {}).items():
-    if value != usual.get(name) and value != ():
+  default = dataclasses.asdict(GREEDY) | {'stop': []}
+  for name, value in settings.get('decoding', {}).items():
+    if value != default.get(name) and value != ():
       yield f'{name.replace("_", " ")} {value}'
 
 
 def scores(report: Mapping[str, Any]) -> str:
-  """What the scores of options are."""
+  """Describes the scores of options."""
   return _SCORES[report.get('answers', {}).get('normalization', 'none')]
 
 
 def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
-  """A line for each result whose prompts had no room for all exemplars."""
-  for row in report['rows']:
-    if row.get('shown', row['num_fewshot']) < row['num_fewshot']:
+  """Yields a line for each result whose prompts could not hold all exemplars."""
+  for result in report['results']:
+    asked = result['num_fewshot']
+    shown = result.get('num_fewshot_shown', asked)
+    if shown < asked:
       yield (
-        f'{label(row)}: {row["shown"]:.1f} of {row["num_fewshot"]} exemplars on average; no '
-        'more fit'
+        f'{label(result)}: {shown:.1f} of {asked} exemplars on average; the prompts '
+        'have room for no more'
       )
 
 
 def source(report: Mapping[str, Any]) -> str:
-  """Where the measured rows were read, in words; '' where the report does not say."""
+  """Describes the source of the measured examples; '' if unknown."""
   data = report.get('data', {})
   raw = _raw(data)
   if 'store' not in data:
@@ -263,13 +264,15 @@ def _raw(data: Mapping[str, Any]) -> str:
   return f'TFDS data in {data["directory"]}'
 
 
-def sizes(of: Mapping[str, Any]) -> str:
-  """The measured rows of one result: `test 56 of 277 rows, dev 20 of 200`."""
-  said = []
-  for split, count in of['splits'].items():
-    declared = count['declared']
+def sizes(dataset: Mapping[str, Any]) -> str:
+  """Counts the measured examples of each split: `test 56 of 277 examples, ...`.
+
+  Args:
+    dataset: an entry of `datasets` in the report's `data`.
+  """
+  parts = []
+  for split, count in dataset['splits'].items():
+    n, declared = count['examples'], count['declared']
     known = f' of {declared:,}' if declared else ''
-    said.append(
-      f'{split} {count["rows"]:,}{known} row{"s" if count["rows"] > 1 else ""}'
-    )
-  return ', '.join(said)
+    parts.append(f'{split} {n:,}{known} example{"s" if n > 1 else ""}')
+  return ', '.join(parts)

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
   from rich.table import Table
 
 SIGNIFICANT = 0.05
-"""Differences are marked where their corrected p-value is below this."""
+"""A difference is marked if its corrected p-value is below this."""
 
 COLUMNS = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared', 'num_fewshot',
-  'prompt_style', 'templates', 'templates_declared', 'mean', 'std_over_templates', 'ci95_low',
-  'ci95_high', 'best_dev_template', 'best_dev_test',
+  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared',
+  'num_fewshot', 'prompt_style', 'templates', 'templates_declared', 'mean',
+  'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_prompt_style', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
   'base_ci95_high', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm',
   'detectable', 'chance', 'majority', 'ece', 'contaminated', 'clean', 'clean_mean',
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
-  'differs', 'tfds', 'rows_digest',
+  'differs', 'tfds', 'examples_digest',
 )  # fmt: skip
-"""Of report.csv, one line a result; figures are percent, differences points."""
+"""Columns of report.csv, one line per result, in percent and points."""
 
 
 def write(out: str | os.PathLike) -> None:
@@ -48,10 +48,10 @@ def write(out: str | os.PathLike) -> None:
     lines = csv.DictWriter(file, COLUMNS, lineterminator='\n')
     lines.writeheader()
     measured = {label(part): part for part in report['data'].get('datasets', ())}
-    for row in report['rows']:
-      part = measured.get(label(row), {})
-      more = {'tfds': part.get('tfds'), 'rows_digest': part.get('digest')}
-      lines.writerow(_line(row) | more)
+    for result in report['results']:
+      part = measured.get(label(result), {})
+      more = {'tfds': part.get('tfds'), 'examples_digest': part.get('digest')}
+      lines.writerow(_line(result) | more)
   with writing(out / 'templates.csv') as file:
     lines = csv.writer(file, lineterminator='\n')
     lines.writerow(('dataset', 'direction', 'model', 'template', 'dev', 'test', 'n'))
@@ -60,60 +60,60 @@ def write(out: str | os.PathLike) -> None:
     file.write(latex(report))
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-  """A result as a line of report.csv; what is not known is left empty."""
-  best = row['best_dev_template'] or {}
-  base = row.get('base', {})
-  known = published.beside(row) or {}
-  found = {name: row.get(name) for name in COLUMNS}
+def _line(result: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a result as a line of report.csv; an unknown cell is empty."""
+  best = result['best_dev_template'] or {}
+  base = result.get('base', {})
+  known = published.beside(result) or {}
+  found = {name: result.get(name) for name in COLUMNS}
   for name, values in (
-    ('ci95', row['ci95']),
+    ('ci95', result['ci95']),
     ('base_ci95', base.get('ci95', (None, None))),
-    ('delta_ci95', row.get('delta_ci95', (None, None))),
+    ('delta_ci95', result.get('delta_ci95', (None, None))),
   ):
     found[f'{name}_low'], found[f'{name}_high'] = values
   return found | {
-    'templates': measured_templates(row),
+    'templates': measured_templates(result),
     'best_dev_template': best.get('template'),
     'best_dev_test': best.get('test'),
-    'base_prompt_style': base.get('prompt_style'),
     'base_mean': base.get('mean'),
     'base_std_over_templates': base.get('std_over_templates'),
-    'ece': row.get('calibration', {}).get('ece'),
-    'contaminated': row.get('contamination', {}).get('contaminated'),
-    'clean': row.get('contamination', {}).get('clean'),
-    'clean_mean': row.get('contamination', {}).get('mean'),
-    f'flan_137b_{published.setting(row["num_fewshot"])}': known.get('value'),
+    'ece': result.get('calibration', {}).get('ece'),
+    'contaminated': result.get('contamination', {}).get('contaminated'),
+    'clean': result.get('contamination', {}).get('clean'),
+    'clean_mean': result.get('contamination', {}).get('mean'),
+    f'flan_137b_{published.setting(result["num_fewshot"])}': known.get('value'),
     'flan_137b_mark': known.get('mark'),
   }
 
 
 def _by_template(report: Mapping[str, Any]) -> Iterator[tuple]:
   names = statements.models(report)
-  for row in report['rows']:
-    for name, of in ((names['tuned'], row), (names['base'], row.get('base'))):
+  for result in report['results']:
+    for name, of in ((names['tuned'], result), (names['base'], result.get('base'))):
       for entry in of['per_template'] if of else ():
         values = (entry[key] for key in ('template', 'dev', 'test', 'n'))
-        yield row['dataset'], row.get('direction'), name, *values
+        yield result['dataset'], result.get('direction'), name, *values
 
 
 def latex(report: Mapping[str, Any]) -> str:
-  """The table of a paper, in LaTeX with booktabs: a line a result, then averages.
+  """Returns the table of a paper, in LaTeX with booktabs.
 
-  Bold differences have an interval without zero after correction for their number.
+  One line per result, then the averages. A difference is bold if its p-value, corrected
+  for the number of results, is below `SIGNIFICANT`.
   """
-  with_base = any('base' in row for row in report['rows'])
-  with_published = any(map(published.beside, report['rows']))
+  with_base = any('base' in result for result in report['results'])
+  with_published = any(map(published.beside, report['results']))
   name = statements.models(report)['tuned']
   name = 'Tuned' if name == 'tuned' else _tex(name)
   heads = ['Dataset', '$n$', 'Chance']
   heads += ['Base', name, 'Difference'] if with_base else ['Mean', '95\\,\\% interval']
   heads += ['Best dev'] + (
-    [published.model(report['rows'][0]['num_fewshot'])] if with_published else []
+    [published.model(report['results'][0]['num_fewshot'])] if with_published else []
   )
   lines = [
     f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
-    f'% {how(report)}',
+    f'% {method(report)}',
     *(f'% {line}' for line in data(report)),
     '% needs \\usepackage{booktabs}',
     *(f'% {line}' for line in footnotes(report)),
@@ -122,15 +122,16 @@ def latex(report: Mapping[str, Any]) -> str:
     ' & '.join(heads) + ' \\\\',
   ]
   for average in averages(report):
-    rows = [row for row in report['rows'] if row['cluster'] == average['cluster']]
-    name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+    cluster = average['cluster']
+    results = [result for result in report['results'] if result['cluster'] == cluster]
+    name = statements.CLUSTER_NAMES.get(cluster, cluster)
     lines += [
       '\\midrule',
       f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',
     ]
-    for row in rows:
-      lines.append(_tex_line(row, with_base, with_published))
-    if len(rows) > 1:
+    for result in results:
+      lines.append(_tex_line(result, with_base, with_published))
+    if len(results) > 1:
       whole = {
         'dataset': 'average', 'best_dev_template': None, 'std_over_templates': None,
         **average,
@@ -144,31 +145,31 @@ def _tex(text: str) -> str:
   return text.replace('\\', '').replace('_', '\\_').replace('&', '\\&')
 
 
-def _tex_line(row: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
-  def figure(of: Mapping[str, Any] | None) -> str:
-    if of is None or of['mean'] is None:  # no test split, or no template fitted
-      return '--'
-    std = of.get('std_over_templates')
-    return f'{of["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
+def _tex_line(result: Mapping[str, Any], with_base: bool, with_published: bool) -> str:
+  def figure(measured: Mapping[str, Any] | None) -> str:
+    if measured is None or measured['mean'] is None:
+      return '--'  # no test split, or no template fits
+    std = measured.get('std_over_templates')
+    return f'{measured["mean"]:.1f}' + ('' if std is None else f' $\\pm$ {std:.1f}')
 
-  chance = row['chance']
-  cells = [_tex(shown(row)), examples_of(row).replace(',', '\\,')]
+  chance = result['chance']
+  cells = [_tex(shown(result)), examples_of(result).replace(',', '\\,')]
   cells.append('--' if chance is None else f'{chance:.1f}')
   if with_base:
-    cells += [figure(row.get('base')), figure(row)]
+    cells += [figure(result.get('base')), figure(result)]
     delta = '--'
-    if 'delta' in row:
-      delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'
-      if row.get('p_holm', 1) < SIGNIFICANT:
+    if 'delta' in result:
+      delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'
+      if result.get('p_holm', 1) < SIGNIFICANT:
         delta = f'\\textbf{{{delta}}}'
     cells.append(delta)
   else:
-    cells += [figure(row), f'[{bounds(row["ci95"])}]']
-  best = row['best_dev_template']
+    cells += [figure(result), f'[{bounds(result["ci95"])}]']
+  best = result['best_dev_template']
   cells.append(figure({'mean': best['test']} if best else None))
   if with_published:
-    known = published.beside(row)
-    dagger = '$^\\dagger$' if row.get('differs') else ''
+    known = published.beside(result)
+    dagger = '$^\\dagger$' if result.get('differs') else ''
     cells.append(published.shown(known) + dagger if known else '--')
   name, *figures = cells
   typeset = [text.replace('-', '$-$').replace('$-$$-$', '--') for text in figures]
@@ -180,19 +181,21 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
   Args:
     report: the content of report.json.
-    file: where to; standard error when None, so that JSON can have standard output.
+    file: output; standard error if None, so that JSON can have standard output.
   """
   from rich import box
   from rich.markup import escape
   from rich.table import Table
 
-  with_base = any('base' in row for row in report['rows'])
-  with_published = any(map(published.beside, report['rows']))
-  with_spread = any(row['std_over_templates'] is not None for row in report['rows'])
+  with_base = any('base' in result for result in report['results'])
+  with_published = any(map(published.beside, report['results']))
+  with_spread = any(
+    result['std_over_templates'] is not None for result in report['results']
+  )
   model = statements.models(report)['tuned']
   table = Table(
     title=escape(
-      f'{statements.title(report)}{statements.on(report)}: {how(report)}, percent'
+      f'{statements.title(report)}{statements.on(report)}: {method(report)}, percent'
     ),
     box=box.SIMPLE,
     title_justify='left',
@@ -200,29 +203,29 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     pad_edge=False,
   )
   cluster = None
-  for row in report['rows']:
+  for result in report['results']:
     cells = _cells(
-      row, model=model, with_base=with_base, with_spread=with_spread,
+      result, model=model, with_base=with_base, with_spread=with_spread,
       with_published=with_published,
     )  # fmt: skip
     if not table.columns:
       for head in cells:
         name = head in ('dataset', 'metric')
         side = 'left' if name else 'right'
-        # Names give way last: one that is broken would not be found again.
+        # Names are never wrapped: a search would not find a wrapped one.
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)
-    if row['cluster'] != cluster:
+    if result['cluster'] != cluster:
       table.add_section()
-      cluster = row['cluster']
+      cluster = result['cluster']
     table.add_row(*map(escape, cells.values()))
   console = _console(file, table)
   console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
-  compared = [row['p_holm'] for row in report['rows'] if 'p_holm' in row]
+  compared = [result['p_holm'] for result in report['results'] if 'p_holm' in result]
   if any(p < SIGNIFICANT for p in compared):
     for_all = f'for {len(compared)} result{"s" if len(compared) > 1 else ""}'
-    console.print(f'* differs, at 5 % after Holm {for_all}', markup=False)
+    console.print(f'* differs at 5 %, Holm-corrected {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
   source = statements.source(report)
@@ -233,33 +236,34 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
 
 DIFFERS = '†'
-"""After a published figure that ours is not comparable with."""
+"""Marks a published figure that is not comparable with the measured one."""
 
 
 def footnotes(report: Mapping[str, Any]) -> list[str]:
-  """What a reader must know to compare the figures: templates, then differences."""
+  """Lists the caveats of a report's figures: templates, splits, published figures."""
   some: dict[str, list[str]] = {}
   differ: dict[str, list[str]] = {}
   signed: dict[str, list[str]] = {}
-  for row in report['rows']:
-    measured, declared = measured_templates(row), row.get('templates_declared', 0)
+  for result in report['results']:
+    measured = measured_templates(result)
+    declared = result.get('templates_declared', 0)
     if measured < declared:
-      said = f'mean over {measured} of {declared} templates'
-      some.setdefault(said, []).append(label(row))
-    if row.get('differs'):
-      differ.setdefault(row['differs'], []).append(label(row))
-    if row.get('signature'):
-      signature = f'{row["metric"]}: {row["signature"]}'
-      signed.setdefault(signature, []).append(label(row))
+      line = f'mean over {measured} of {declared} templates'
+      some.setdefault(line, []).append(label(result))
+    if result.get('differs'):
+      differ.setdefault(result['differs'], []).append(label(result))
+    if result.get('signature'):
+      signature = f'{result["metric"]}: {result["signature"]}'
+      signed.setdefault(signature, []).append(label(result))
   lines = [
-    what if len(names) == len(report['rows']) else f'{", ".join(names)}: {what}'
-    for what, names in some.items()
+    line if len(names) == len(report['results']) else f'{", ".join(names)}: {line}'
+    for line, names in some.items()
   ]
   lines += list(statements.not_test(report, label))
   lines += list(statements.exemplars(report, label))
-  lines += [f'{DIFFERS} {", ".join(names)}: {what}' for what, names in differ.items()]
-  for what, names in signed.items():
-    lines.append(what if len(signed) == 1 else f'{what} ({", ".join(names)})')
+  lines += [f'{DIFFERS} {", ".join(names)}: {line}' for line, names in differ.items()]
+  for line, names in signed.items():
+    lines.append(line if len(signed) == 1 else f'{line} ({", ".join(names)})')
   return lines
 
 
@@ -267,9 +271,9 @@ PAIR = (
   'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
   'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
   'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n', 'old_templates',
-  'new_templates', 'apart',
+  'new_templates', 'unpaired_reason',
 )  # fmt: skip
-"""Of difference.csv, one line a result that both evaluations measured."""
+"""Columns of difference.csv, one line per result that both evaluations measured."""
 
 
 def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
@@ -278,50 +282,50 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
   with writing(out / 'difference.csv') as file:
     lines = csv.DictWriter(file, PAIR, lineterminator='\n')
     lines.writeheader()
-    for row in found['rows']:
-      line = {name: row.get(name) for name in PAIR}
-      line['delta_ci95_low'], line['delta_ci95_high'] = row['delta_ci95']
-      for which, of in row['reports'].items():
-        line[f'{which}_split'] = row['splits'][which]
-        line |= {f'{which}_{name}': value for name, value in of.items()}
+    for result in found['results']:
+      line = {name: result.get(name) for name in PAIR}
+      line['delta_ci95_low'], line['delta_ci95_high'] = result['delta_ci95']
+      for which, figures in result['reports'].items():
+        line[f'{which}_split'] = result['splits'][which]
+        line |= {f'{which}_{name}': value for name, value in figures.items()}
       lines.writerow(line)
   with writing(out / 'difference.tex') as file:
     file.write(latex_of_pair(found))
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-  """What a difference is: `better`, `worse`, `not told apart`, or `not tested`."""
-  if row['p_holm'] is None:
+def verdict(result: Mapping[str, Any]) -> str:
+  """Judges a difference: `better`, `worse`, `not significant`, or `not tested`."""
+  if result['p_holm'] is None:
     return 'not tested'
-  if row['p_holm'] >= SIGNIFICANT:
-    return 'not told apart'
-  return 'better' if row['delta'] > 0 else 'worse'
+  if result['p_holm'] >= SIGNIFICANT:
+    return 'not significant'
+  return 'better' if result['delta'] > 0 else 'worse'
 
 
 def verdicts(found: Mapping[str, Any]) -> str:
-  """How many results are what: `2 datasets in both: 1 better, 1 not tested`."""
-  count = len(found['rows'])
-  said = [verdict(row) for row in found['rows']]
-  kinds = ('better', 'worse', 'not told apart', 'not tested')
-  parts = [f'{said.count(kind)} {kind}' for kind in kinds if kind in said]
+  """Counts the results by verdict: `2 results in both: 1 better, 1 not tested`."""
+  count = len(found['results'])
+  judged = [verdict(result) for result in found['results']]
+  kinds = ('better', 'worse', 'not significant', 'not tested')
+  parts = [f'{judged.count(kind)} {kind}' for kind in kinds if kind in judged]
   return f'{count} result{"s" if count != 1 else ""} in both: {", ".join(parts)}'
 
 
 def remarks(found: Mapping[str, Any]) -> list[str]:
-  """What a reader of a difference must know of its figures, a line each."""
+  """Lists the caveats of a comparison's figures, a line each."""
   lines = []
-  if found['other_rows']:
-    names = ', '.join(found['other_rows'])
-    lines.append(f'The two did not measure the same rows of {names}.')
-  for row in found['rows']:
-    for said in (statements.over(row), statements.unpaired(row)):
-      if said:
-        lines.append(f'{label(row)}: {said}')
+  if found['other_examples']:
+    names = ', '.join(found['other_examples'])
+    lines.append(f'The two did not measure the same examples of {names}.')
+  for result in found['results']:
+    for line in (statements.over(result), statements.unpaired(result)):
+      if line:
+        lines.append(f'{label(result)}: {line}')
   return lines
 
 
 def latex_of_pair(found: Mapping[str, Any]) -> str:
-  """The table of a difference, in LaTeX with booktabs; bold as in `latex`."""
+  """Returns the table of a comparison, in LaTeX with booktabs; bold as in `latex`."""
   lines = [
     *(f'% {which}: {found[which]["title"]}' for which in ('old', 'new')),
     *(f'% {line}' for line in remarks(found)),
@@ -331,23 +335,26 @@ def latex_of_pair(found: Mapping[str, Any]) -> str:
     'Dataset & $n$ & Old & New & Difference & $p$ (Holm) \\\\',
     '\\midrule',
   ]
-  for row in found['rows']:
-    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]'.replace('-', '$-$')
-    p = row['p_holm']
+  for result in found['results']:
+    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]'
+    delta = delta.replace('-', '$-$')
+    p = result['p_holm']
     if p is not None and p < SIGNIFICANT:
       delta = f'\\textbf{{{delta}}}'
     cells = (
-      _tex(label(row) + statements.dev_of_pair(row)),
-      statements.pair_rows(row).replace(',', '\\,').replace('→', '$\\to$'),
-      f'{row["old"]:.1f}',
-      f'{row["new"]:.1f}', delta, '--' if p is None else p_value(p).replace('<', '$<$'),
-    )  # fmt: skip
+      _tex(label(result) + statements.dev_of_pair(result)),
+      statements.pair_examples(result).replace(',', '\\,').replace('→', '$\\to$'),
+      f'{result["old"]:.1f}',
+      f'{result["new"]:.1f}',
+      delta,
+      '--' if p is None else p_value(p).replace('<', '$<$'),
+    )
     lines.append(' & '.join(cells) + ' \\\\')
   return '\n'.join([*lines, '\\bottomrule', '\\end{tabular}', ''])
 
 
 def data(report: Mapping[str, Any]) -> list[str]:
-  """The data that were measured, a line each: where they were read, then by name."""
+  """Lists the source of the measured data, then each dataset."""
   source = statements.source(report)
   lines = [f'data: {source}'] if source else []
   for part in report.get('data', {}).get('datasets', ()):
@@ -359,7 +366,7 @@ def data(report: Mapping[str, Any]) -> list[str]:
 
 
 def _console(file: IO[str] | None, table: 'Table') -> 'Console':
-  """A console as wide as COLUMNS, the terminal, or what a table needs."""
+  """Returns a console as wide as COLUMNS, the terminal, or the table."""
   from rich.console import Console
 
   console = Console(file=file, stderr=file is None)
@@ -373,11 +380,11 @@ _WIDTH, _UNFOLDED = 120, 1000
 
 
 def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints what changed, one line per result.
+  """Prints a comparison, one line per result.
 
   Args:
-    found: what `difference.compare` returned.
-    file: where to; standard error when None.
+    found: content of difference.json.
+    file: output; standard error if None.
   """
   from rich import box
   from rich.markup import escape
@@ -386,23 +393,24 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   heads = (
-    'dataset', 'rows', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better', 'worse'
+    'dataset', 'examples', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better',
+    'worse',
   )  # fmt: skip
   for name in heads:
     left = name == 'dataset'
     table.add_column(
       escape(name), justify='left' if left else 'right', overflow='fold', no_wrap=left
     )
-  for row in found['rows']:
-    counts = row['gained'], row['lost']
+  for result in found['results']:
+    counts = result['gained'], result['lost']
     table.add_row(
-      escape(label(row) + statements.dev_of_pair(row)),
-      statements.pair_rows(row),
-      f'{row["old"]:.1f}',
-      f'{row["new"]:.1f}',
-      f'{points(row["delta"])} \\[{bounds(row["delta_ci95"])}]',
-      p_value(row['p']),
-      p_value(row['p_holm']),
+      escape(label(result) + statements.dev_of_pair(result)),
+      statements.pair_examples(result),
+      f'{result["old"]:.1f}',
+      f'{result["new"]:.1f}',
+      f'{points(result["delta"])} \\[{bounds(result["delta_ci95"])}]',
+      p_value(result['p']),
+      p_value(result['p_holm']),
       *('-' if count is None else f'{count:,}' for count in counts),
     )
   console = _console(file, table)
@@ -414,59 +422,64 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
 
 
-def how(report: Mapping[str, Any]) -> str:
-  """In words how the models were asked and answered: `5-shot, no options; beams 4`."""
-  return '; '.join([statements.asked(report), *statements.answers(report)])
+def method(report: Mapping[str, Any]) -> str:
+  """Describes prompts and answers of the models: `5-shot, no options; beams 4`."""
+  return '; '.join([statements.prompts(report), *statements.answers(report)])
 
 
 def p_value(p: float | None) -> str:
-  """A p-value as a cell: `0.012`, `<0.001`, `-` where there was no test."""
+  """Formats a p-value: `0.012`, `<0.001`, `-` without a test."""
   if p is None:
     return '-'
   return '<0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def _cells(
-  row: Mapping[str, Any],
+  result: Mapping[str, Any],
   *,
   model: str,
   with_base: bool,
   with_spread: bool,
   with_published: bool,
 ) -> dict[str, str]:
-  """Heading -> cell of one line of the terminal table."""
+  """Returns one line of the terminal table: heading -> cell."""
 
   def number(value: float | None) -> str:
     return '-' if value is None else f'{value:.1f}'
 
-  best, base = row['best_dev_template'], row.get('base')
+  best, base = result['best_dev_template'], result.get('base')
   cells = {
-    'dataset': shown(row),
-    'metric': row['metric'],
-    'n': examples_of(row),
-    'chance': number(row['chance']),
-    'majority': number(row['majority']),
+    'dataset': shown(result),
+    'metric': result['metric'],
+    'n': examples_of(result),
+    'chance': number(result['chance']),
+    'majority': number(result['majority']),
   }
   if with_base:
     cells['base'] = number(base and base['mean'])
-  cells[model if with_base else 'mean'] = number(row['mean'])
+  cells[model if with_base else 'mean'] = number(result['mean'])
   if with_spread:
-    cells['± std'] = number(row['std_over_templates'])
+    cells['± std'] = number(result['std_over_templates'])
   cells['best dev'] = number(best and best['test'])
   if not with_base:
-    cells['[95 %]'] = f'[{bounds(row["ci95"])}]'
+    cells['[95 %]'] = f'[{bounds(result["ci95"])}]'
   elif base:
-    mark = '*' if row.get('p_holm', 1) < SIGNIFICANT else ''
-    delta = f'{points(row["delta"])} [{bounds(row["delta_ci95"])}]{mark}'
+    mark = '*' if result.get('p_holm', 1) < SIGNIFICANT else ''
+    delta = f'{points(result["delta"])} [{bounds(result["delta_ci95"])}]{mark}'
     cells['delta [95 %]'] = delta
-    cells['p (Holm)'] = f'{p_value(row.get("p"))} ({p_value(row.get("p_holm"))})'
+    cells['p (Holm)'] = f'{p_value(result.get("p"))} ({p_value(result.get("p_holm"))})'
   else:
     cells['delta [95 %]'] = cells['p (Holm)'] = '-'
   if with_published:
-    known = published.beside(row)
-    dagger = f' {DIFFERS}' if row.get('differs') else ''
-    # A line each: the heading is no reason for a wide column.
-    paper = published.model(row['num_fewshot']).removesuffix(' few-shot')
-    lines = (paper, *(['few-shot'] if row['num_fewshot'] else []), '(?:', 'unverified)')
+    known = published.beside(result)
+    dagger = f' {DIFFERS}' if result.get('differs') else ''
+    # The heading is broken into lines, to keep the column narrow.
+    paper = published.model(result['num_fewshot']).removesuffix(' few-shot')
+    lines = (
+      paper,
+      *(['few-shot'] if result['num_fewshot'] else []),
+      '(?:',
+      'unverified)',
+    )
     cells['\n'.join(lines)] = published.shown(known) + dagger if known else '-'
   return cells

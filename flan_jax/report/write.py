@@ -1,33 +1,43 @@
-"""Writes a report: report.json and all that is made from it."""
+"""Writes a report: report.json and the files made from it.
+
+Each file is written under a temporary name and renamed when complete, so a reader never
+sees half a file, and a full disk loses no earlier file.
+"""
 
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from flan_jax.report.build import build
 from flan_jax.runtime import atomic_file
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.evaluator import Results
-from flan_jax.report.build import build
 
 
-def write(out: str | os.PathLike, results: 'Results', **about: Any) -> dict[str, Any]:
-  """Writes OUT/report.json and all that is made from it; returns the report.
+def write(
+  out: str | os.PathLike, results: 'Results', **metadata: Any
+) -> dict[str, Any]:
+  """Writes OUT/report.json and the files made from it; returns the report.
 
-  Those are report.html, report.csv, templates.csv, report.tex and plots/*.svg.
+  Those are report.html, report.csv, templates.csv, report.tex and plots/*.svg. The page
+  takes its examples from OUT/predictions.jsonl, which `Predictions` wrote during the
+  evaluation.
 
-  `about` are the keyword arguments of `build`. The predictions were written by
-  `Predictions` while they were made; the page takes its examples from them.
+  Args:
+    out: folder of the report.
+    results: results of `evaluator.evaluate`.
+    **metadata: keyword arguments of `build`.
   """
   out = pathlib.Path(out)
-  report = build(results, **about)
+  report = build(results, **metadata)
   atomic_file.write_json(out / 'report.json', report, ensure_ascii=False)
   render(out)
   return report
 
 
 def render(out: str | os.PathLike) -> None:
-  """Writes what is made from OUT/report.json: page, plots, CSV and LaTeX tables."""
+  """Writes the page, the plots, and the CSV and LaTeX tables from OUT/report.json."""
   from flan_jax.report import html, tables
 
   tables.write(out)

@@ -27,9 +27,9 @@ SUFFIX = '.tmp'
 
 
 def is_temporary(name: str | os.PathLike) -> bool:
-  """Whether a file or folder of this name is a draft, of a live or a killed process.
+  """Returns whether this is the name of a draft, of a live or a killed process.
 
-  Those of earlier versions, `NAME.tmp`, count too.
+  Drafts of earlier versions, `NAME.tmp`, count too.
   """
   return os.fspath(name).endswith(SUFFIX)
 

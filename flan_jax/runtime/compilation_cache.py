@@ -1,8 +1,8 @@
-"""Where compiled programs are kept: JAX's persistent cache, on unless it is turned off.
+"""Turns on JAX's persistent compilation cache, unless the user turned it off.
 
-A program's name in it is a digest of the program, the versions, the flags and the
-devices; what is found is the very machine code that was compiled before. Standard
-library only: all this is environment, set before jax is imported.
+The key of a program is a digest of the program, the versions, the flags and the
+devices; a hit returns the machine code compiled before. Standard library only: all
+settings are environment variables, set before jax is imported.
 """
 
 import hashlib
@@ -12,21 +12,21 @@ import platform
 from collections.abc import Mapping
 
 LARGEST = 2 * 2**30
-"""Bytes that are kept; what was read longest ago goes first."""
+"""Size limit in bytes; the least recently used programs are deleted first."""
 
 _ENABLED, _FOLDER = 'JAX_ENABLE_COMPILATION_CACHE', 'JAX_COMPILATION_CACHE_DIR'
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-  """Variables that turn the cache on; none where the user has said where, or not to.
+  """Returns the variables that turn the cache on; none if the user has set any.
 
   The folder is $XDG_CACHE_HOME/flan_jax/xla/MACHINE (~/.cache without XDG_CACHE_HOME),
-  MACHINE being a digest of what the processor can do: machine code from another one
-  might not run here, where a home folder is shared. It is made if absent; where that
-  fails there is no cache.
+  MACHINE being a digest of the processor's features: in a shared home folder, machine
+  code of another processor might not run here. The folder is created if absent; if
+  that fails, there is no cache.
 
   Args:
-    given: the environment.
+    given: environment of the process.
   """
   off = given.get(_ENABLED, '').lower() in ('0', 'false', 'off', 'no', 'n', 'f')
   if off or _FOLDER in given:
@@ -37,7 +37,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
       return {}
-  except (OSError, RuntimeError):  # RuntimeError: nobody's home
+  except (OSError, RuntimeError):  # RuntimeError: no home folder
     return {}
   return {
     _FOLDER: str(folder),
@@ -48,11 +48,11 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 def _machine() -> str:
   """A short digest of the processor's kind and features."""
-  said = [platform.machine(), platform.processor()]
+  parts = [platform.machine(), platform.processor()]
   names = ('model name', 'flags', 'Features', 'CPU implementer', 'CPU part')
   try:
     with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as lines:
-      said += sorted({line for line in lines if line.startswith(names)})
+      parts += sorted({line for line in lines if line.startswith(names)})
   except OSError:
     pass
-  return hashlib.sha256('\n'.join(said).encode()).hexdigest()[:12]
+  return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The process's heap: what a step has freed, the next one gets without asking."""
+"""Heap settings: memory that a step frees stays in the process for the next one."""
 
 import ctypes
 
@@ -7,13 +7,13 @@ _LARGEST_INT = 2**31 - 1
 
 
 def keep() -> bool:
-  """Keeps freed memory in the process; returns whether the C library could be told.
+  """Keeps freed memory in the process; returns False if the C library cannot.
 
-  XLA on a CPU asks for the temporary arrays of a step anew at every step. From blocks
-  this large glibc makes mappings of their own, which the kernel fills with zeros page
-  by page at first touch: a tenth of a small decoder's step, and more where two threads
-  wait for the same page table. Afterwards all blocks come from one heap that never
-  shrinks. Call it before threads start; only glibc has the settings.
+  XLA on a CPU allocates the temporary arrays of a step again at every step. glibc maps
+  blocks this large one by one, and the kernel zeroes each page at first touch: a tenth
+  of a small decoder's step, and more if two threads wait for the same page table. With
+  these settings all blocks come from one heap that never shrinks. Call it before
+  threads start; only glibc has the settings.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is None:

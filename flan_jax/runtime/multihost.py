@@ -1,7 +1,7 @@
-"""Hosts: processes that compute together. Found, agreed, told, missed when one is gone.
+"""Multi-process runs: start-up, barriers, broadcasts, and the loss of a process.
 
-All of them train, evaluate, or whatever is done, in the same order; what is written
-once is written by the first.
+All processes run the same program in the same order. Process 0, the main process,
+writes what is written once.
 """
 
 import contextlib
@@ -28,31 +28,31 @@ from flan_jax.errors import InputError
 from flan_jax.runtime.preemption import INTERRUPTED
 
 HEARTBEAT_S = 30
-"""Seconds without a sign of life after which a host counts as gone."""
+"""Seconds without a heartbeat after which a process counts as lost."""
 
 SKEW_S = 60.0
-"""Most seconds that the clocks of two hosts may differ by without a warning."""
+"""Maximum difference of two processes' clocks, in seconds, without a warning."""
 
-_PATIENCE_MS = 24 * 3600 * 1000
-"""How long hosts wait for one that is alive: data may take it hours to make."""
+_BARRIER_TIMEOUT_MS = 24 * 3600 * 1000
+"""Timeout of a barrier; long, since building a store may take one process hours."""
 
 _barriers = itertools.count()
 
-_GONE = (
+_PEER_LOSS = (
   'Gloo', 'Connection closed', 'Connection reset', 'coordination', 'Coordination',
   'heartbeat', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'ABORTED', 'Broken pipe',
 )  # fmt: skip
 
 
 def initialize(where: str) -> None:
-  """Joins the other hosts; to be called before any device is looked at.
+  """Joins the other processes; call it before any use of a device.
 
   Args:
-    where: `auto` where the cluster says who is who (TPU slices, GKE, Slurm), else
+    where: `auto` on a cluster that assigns process ids (TPU slices, GKE, Slurm), else
       `ADDRESS:PORT,HOSTS,HOST`.
 
   Raises:
-    InputError: if `where` is neither, or nothing says who is who.
+    InputError: if `where` is neither, or `auto` finds no cluster.
   """
   arguments = {}
   if where != 'auto':
@@ -66,7 +66,7 @@ def initialize(where: str) -> None:
     except ValueError:
       raise InputError(
         f'--multihost: got {where!r}; must be ADDRESS:PORT,HOSTS,HOST, as '
-        '10.0.0.2:8476,4,0, or nothing where the cluster knows'
+        '10.0.0.2:8476,4,0, or no value on a cluster that assigns them'
       ) from None
   try:
     jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_S, **arguments)
@@ -77,37 +77,37 @@ def initialize(where: str) -> None:
     ) from None
 
 
-def alone() -> bool:
-  """Whether this is the only host."""
+def is_single_process() -> bool:
+  """Returns whether this is the only process."""
   return jax.process_count() == 1
 
 
 def is_main_process() -> bool:
-  """Whether this is host 0, which writes what is written once."""
+  """Returns whether this is process 0, which writes what is written once."""
   return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-  """Returns once every host is here; all must call it, and in the same order.
+  """Waits for every process; all must call it, in the same order.
 
-  Hosts wait for each other at the coordination service, as long as all of them are
-  alive: a collective would give up after half a minute (gloo).
+  Processes wait at the coordination service as long as all of them are alive: a
+  collective would time out after half a minute (gloo).
   """
-  if not alone():
-    import orbax.checkpoint as ocp  # one process does without it
+  if not is_single_process():
+    import orbax.checkpoint as ocp  # not needed by a single process
 
     key = f'{name} {next(_barriers)}'
-    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=_PATIENCE_MS)
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=_BARRIER_TIMEOUT_MS)
 
 
 def broadcast(value: bytes | None) -> bytes | None:
-  """What host 0 has in `value`, on every host; all must call it.
+  """Returns process 0's `value` on every process; all must call it.
 
-  They wait for each other first, however long one takes to get here.
+  Starts with a barrier, so that a slow process does not time out the collective.
   """
-  if alone():
+  if is_single_process():
     return value
-  barrier('told')
+  barrier('broadcast')
   size = np.int32(-1 if value is None or not is_main_process() else len(value))
   size = int(multihost_utils.broadcast_one_to_all(size))
   if size <= 0:
@@ -120,34 +120,35 @@ def broadcast(value: bytes | None) -> bytes | None:
 
 @contextlib.contextmanager
 def main_process_first() -> Iterator[None]:
-  """What is done in here host 0 does before the others begin.
+  """Runs the block on process 0 first, then on the others.
 
-  Bad input that host 0 meets is said on all of them. Nothing in here may wait for
-  another host.
+  An InputError of process 0 is raised on all of them. The block must not wait for
+  another process.
 
   Raises:
-    InputError: host 0's own.
+    InputError: process 0's own.
   """
   if not is_main_process() and (error := broadcast(None)) is not None:
-    raise InputError(error.decode())
+    message, field = json.loads(error)
+    raise InputError(message, field=field)
   try:
     yield
   except InputError as error:
     if is_main_process():
-      broadcast(str(error).encode())
+      broadcast(json.dumps([str(error), error.field]).encode())
     raise
   if is_main_process():
     broadcast(None)
 
 
 def broadcast_from_main(read: Callable[[], Any]) -> Any:
-  """What host 0 reads, on every host; all must call it.
+  """Returns what process 0 reads on every process; all must call it.
 
   Args:
-    read: called on host 0 alone; gives what JSON can say.
+    read: called on process 0 alone; returns a JSON value.
 
   Raises:
-    InputError: host 0's own.
+    InputError: process 0's own.
   """
   found = None
   with main_process_first():
@@ -157,15 +158,15 @@ def broadcast_from_main(read: Callable[[], Any]) -> Any:
 
 
 def facts(settings: Any) -> dict[str, Any]:
-  """What hosts must know alike before anything is computed, by the names errors use.
+  """Name -> value of all that processes must agree on before they compute.
 
   Args:
-    settings: a dataclass; its fields, and the code and versions that read them.
+    settings: a settings class. Its fields are facts, and so are code and versions.
   """
   versions = [f'flan_jax {__version__}']
   for name in ('jax', 'jaxlib', 'orbax-checkpoint'):
     versions.append(f'{name} {importlib.metadata.version(name)}')
-  kind = type(settings).__name__
+  kind = getattr(settings, 'SELECTOR', type(settings).__name__)
   values = {
     f'{kind}.{field.name}': getattr(settings, field.name)
     for field in dataclasses.fields(settings)
@@ -175,23 +176,23 @@ def facts(settings: Any) -> dict[str, Any]:
 
 
 def assert_same_on_all(facts: Mapping[str, object]) -> list[str]:
-  """Checks that every host knows the same facts; all hosts must call it.
+  """Checks that the facts are equal on every process; all must call it.
 
   Args:
-    facts: name -> value; hosts with other names run other code, and are named.
+    facts: name -> value; processes with other names run other code, and are named.
 
   Returns:
-    Warnings: clocks that differ.
+    Warnings about clocks that differ.
 
   Raises:
-    InputError: naming every fact that differs, the hosts that differ from host 0, and
-      what differs in it.
+    InputError: if a fact differs; names each one, the processes that differ from
+      process 0, and the difference.
   """
-  if alone():
+  if is_single_process():
     return []
-  barrier('agree')
-  # The names first: only hosts that agree on them gather as many digests. Without x64,
-  # JAX gathers nothing wider than 32 bits.
+  barrier('assert_same_on_all')
+  # Compare the names first: processes that agree on them gather equally many digests.
+  # Without x64, JAX gathers nothing wider than 32 bits.
   clock = np.array([int(time.time()) % 1_000_000], np.int32)
   every = multihost_utils.process_allgather(np.append(clock, _words(tuple(facts))))
   others = disagreements(every[:, None, 1:], ('the code',))
@@ -199,56 +200,63 @@ def assert_same_on_all(facts: Mapping[str, object]) -> list[str]:
     mine = np.stack([_words(value) for value in facts.values()])
     others = disagreements(multihost_utils.process_allgather(mine), tuple(facts))
   if others:
-    said = [_disagreement(name, who, facts.get(name)) for name, who in others.items()]
+    differences = [
+      _disagreement(name, processes, facts.get(name))
+      for name, processes in others.items()
+    ]
     raise InputError(
-      f'hosts disagree: {"; ".join(said)}; they must all be started alike'
+      f'processes disagree: {"; ".join(differences)}; start all of them with the same '
+      'code and settings'
     )
   spread = int(every[:, 0].max() - every[:, 0].min())
   if spread > SKEW_S:
-    return [f'clocks of the hosts differ by {spread} s: logs and ledgers will too']
+    return [
+      f'clocks of the processes differ by {spread} s, and so will logs and goodput'
+    ]
   return []
 
 
 def disagreements(
   every: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
-  """Which facts differ: name -> hosts that differ from host 0.
+  """Facts that differ: name -> processes that differ from process 0.
 
   Args:
-    every: digests [hosts, facts, words].
-    names: of the facts.
+    every: digests [processes, facts, words].
+    names: names of the facts.
   """
   differ = (every != every[:1]).any(-1)
-  hosts = {
-    name: tuple(int(h) for h in np.flatnonzero(differ[:, i]))
+  found = {
+    name: tuple(int(process) for process in np.flatnonzero(differ[:, i]))
     for i, name in enumerate(names)
   }
-  return {name: who for name, who in hosts.items() if who}
+  return {name: processes for name, processes in found.items() if processes}
 
 
-def _disagreement(name: str, who: tuple[int, ...], value: object) -> str:
-  """One fact that differs, in words; all hosts must call it."""
+def _disagreement(name: str, processes: tuple[int, ...], value: object) -> str:
+  """Describes one fact that differs; all processes must call it."""
   text = np.zeros(8_192, np.uint8)
   own = repr(value).encode()[: len(text)]
   text[: len(own)] = np.frombuffer(own, np.uint8)
   every = multihost_utils.process_allgather(text)
   texts = [row.tobytes().rstrip(b'\0').decode(errors='ignore') for row in every]
-  what = '; '.join(dict.fromkeys(first_difference(texts[0], texts[h]) for h in who))
-  hosts = ', '.join(map(str, who))
-  return f'{name} of host {hosts} is not that of host 0{what and f" ({what})"}'
+  parts = dict.fromkeys(first_difference(texts[0], texts[i]) for i in processes)
+  what = '; '.join(parts)
+  numbers = ', '.join(map(str, processes))
+  return f'{name} of process {numbers} is not that of process 0{what and f" ({what})"}'
 
 
-def first_difference(ours: str, theirs: str) -> str:
-  """Where two values' texts part: `THEIRS, not OURS`; '' where they do not."""
-  pieces = [re.split(r', |(?<=\w)\(', text.rstrip(')')) for text in (ours, theirs)]
-  for one, other in itertools.zip_longest(*pieces, fillvalue='nothing'):
+def first_difference(expected: str, got: str) -> str:
+  """First part in which two values' texts differ, `GOT, not EXPECTED`; '' if equal."""
+  parts = [re.split(r', |(?<=\w)\(', text.rstrip(')')) for text in (expected, got)]
+  for one, other in itertools.zip_longest(*parts, fillvalue='nothing'):
     if one != other:
       return f'{other}, not {one}'
   return ''
 
 
 def source_digest() -> str:
-  """sha256 (hex) of this package's Python files: what code this host runs."""
+  """sha256 (hex) of this package's Python files, the code of this process."""
   digest = hashlib.sha256()
   root = pathlib.Path(__file__).parents[1]
   for path in sorted(root.rglob('*.py')):
@@ -263,15 +271,15 @@ def _words(value: object) -> np.ndarray:
 
 
 def union(digests: Mapping[int, str]) -> dict[int, str]:
-  """The digests of all hosts; all must call it, with as many digests each.
+  """Unites the digests of all processes; all must call it, with equally many digests.
 
   Args:
-    digests: number (below 2**31) -> sha256 (hex), of this host.
+    digests: number (below 2**31) -> sha256 (hex), of this process.
 
   Returns:
-    Number -> sha256 (hex), by number; hosts may hold the same ones.
+    Number -> sha256 (hex), by number; processes may hold the same ones.
   """
-  if alone() or not digests:
+  if is_single_process() or not digests:
     return dict(digests)
   words = [[k, *np.frombuffer(bytes.fromhex(d), '<i4')] for k, d in digests.items()]
   every = multihost_utils.process_allgather(np.array(words, np.int32))
@@ -281,11 +289,11 @@ def union(digests: Mapping[int, str]) -> dict[int, str]:
   return dict(sorted(found.items()))
 
 
-def guarded(run: Callable[[], int]) -> NoReturn:
-  """Runs one host's part and ends the process with its exit code.
+def run_and_exit(run: Callable[[], int]) -> NoReturn:
+  """Runs this process's part, then exits with its exit code.
 
-  An ordinary exit would wait for the other hosts to say goodbye, which those that are
-  gone, or wait in a collective for this one, never do.
+  An ordinary exit is a barrier with the other processes: one that is lost, or waits in
+  a collective for this one, never reaches it.
   """
   code = 1
   try:
@@ -294,11 +302,11 @@ def guarded(run: Callable[[], int]) -> NoReturn:
     print(f'flan: error: {" ".join(str(error).split())}', file=sys.stderr)
     code = 2
   except Exception as error:
-    if is_gone(error):
+    if is_peer_loss(error):
       first_line = str(error).splitlines()[0]
       print(
-        f'flan: host {jax.process_index()}: another host does not answer any more '
-        f'({first_line[:200]}); start all of them again to go on from what is saved',
+        f'flan: process {jax.process_index()}: lost another process '
+        f'({first_line[:200]}); rerun the same command on all hosts to resume',
         file=sys.stderr,
       )
       code = INTERRUPTED
@@ -311,6 +319,6 @@ def guarded(run: Callable[[], int]) -> NoReturn:
   os._exit(code)
 
 
-def is_gone(error: BaseException | None) -> bool:
-  """Whether an error of JAX's says that another host does not answer any more."""
-  return not alone() and any(word in str(error) for word in _GONE)
+def is_peer_loss(error: BaseException | None) -> bool:
+  """Returns whether a JAX error means that another process was lost."""
+  return not is_single_process() and any(word in str(error) for word in _PEER_LOSS)

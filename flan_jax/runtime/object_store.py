@@ -1,8 +1,8 @@
-"""Bucket: a folder of an object store (gs://...) and its copy on this machine's disk.
+"""Bucket: a folder of an object store (gs://...) and its local copy.
 
 An object cannot be appended to, and ArrayRecord and safetensors read files: a run
-works on a copy under ~/.cache/flan_jax, brought in at its start and sent out whenever
-it saves. Checkpoints do not pass through it: Orbax and TensorStore write them there.
+works on a copy under ~/.cache/flan_jax, downloaded at its start and uploaded whenever
+it saves. Checkpoints do not pass through it: Orbax and TensorStore write them to gs://.
 """
 
 import os
@@ -17,26 +17,26 @@ from flan_jax.runtime import atomic_file
 SCHEME = 'gs://'
 
 APART = ('checkpoints', 'checkpoints.broken', 'store')
-"""What of a MODEL_DIR is not copied with it: TensorStore's, and the store."""
+"""Parts of a MODEL_DIR that are not copied: TensorStore's, and the store."""
 
 
 class Bucket:
-  """A folder gs://BUCKET/PATH and its copy.
+  """A folder gs://BUCKET/PATH and its local copy.
 
   Attributes:
     remote: the folder.
-    local: the copy; made by the first `pull`.
+    local: the copy; created by the first `pull`.
   """
 
   def __init__(self, name: str, remote: str):
-    """Names both; nothing is read.
+    """Sets the two paths; reads nothing.
 
     Args:
-      name: of the setting, for errors.
+      name: name of the setting, for errors.
       remote: gs://BUCKET/PATH.
 
     Raises:
-      InputError: for another scheme, or without a bucket.
+      InputError: if the scheme is another, or the bucket is missing.
     """
     scheme, _, path = remote.partition('://')
     if f'{scheme}://' != SCHEME or not path.strip('/'):
@@ -50,10 +50,10 @@ class Bucket:
     self.local = pathlib.Path(cache, 'flan_jax', 'gs', path.strip('/'))
 
   def pull(self) -> pathlib.Path:
-    """Makes the copy like the folder, but for APART: what is gone there goes here.
+    """Makes the copy equal to the folder, except for APART; deletes extra files.
 
     Returns:
-      The copy; an empty folder where there is nothing yet.
+      The copy; empty if the folder does not exist yet.
 
     Raises:
       InputError: if the object store does not answer.
@@ -71,9 +71,9 @@ class Bucket:
     return self.local
 
   def push(self) -> None:
-    """Sends out every file of the copy, but for APART, that is not there alike.
+    """Uploads every file of the copy that differs in the folder, except for APART.
 
-    Journals that are done with here go there too.
+    Deletes journals from the folder that are finished here.
 
     Raises:
       InputError: if the object store does not answer.
@@ -82,7 +82,7 @@ class Bucket:
       there = _files(self.remote)
       for path, state in _files(epath.Path(self.local)).items():
         if there.get(path) != state or _grows(path):
-          # An object appears whole when its upload ends: it needs no draft.
+          # An object appears whole when its upload ends: no draft needed.
           (self.remote / path).parent.mkdir(parents=True, exist_ok=True)
           (self.remote / path).write_bytes((self.local / path).read_bytes())
           sent = (self.remote / path).stat().mtime
@@ -93,10 +93,10 @@ class Bucket:
 
 
 def here(name: str, path: str | None) -> str | None:
-  """A path of this machine: a folder's own, or the copy of one of gs:// brought in.
+  """Returns a local path: the path itself, or a downloaded copy of a gs:// folder.
 
   Raises:
-    InputError: for another scheme, or if the object store does not answer.
+    InputError: if the scheme is another, or the object store does not answer.
   """
   if path is None or '://' not in path:
     return path
@@ -104,16 +104,16 @@ def here(name: str, path: str | None) -> str | None:
 
 
 def _grows(path: str) -> bool:
-  """Whether a file may change within a second: small ones, copied every time."""
+  """Returns whether a file may change within a second; such files are always copied."""
   return path.endswith(('.json', '.jsonl', '.gin', '.html'))
 
 
 class _State(NamedTuple):
-  """What tells one content of a file from another; a copy has both of the original.
+  """Size and time of a file; a copy with both equal has equal content.
 
   Attributes:
     size: bytes.
-    mtime: of the last change, seconds since the epoch.
+    mtime: time of the last change, seconds since the epoch.
   """
 
   size: int
@@ -121,7 +121,7 @@ class _State(NamedTuple):
 
 
 def _files(root: epath.Path) -> dict[str, _State]:
-  """Every file under a folder, by its path relative to it, but for APART."""
+  """Every file under a folder, by its relative path, except for APART."""
   found, folders = {}, ['']
   while folders:
     folder = folders.pop()
@@ -139,7 +139,7 @@ def _files(root: epath.Path) -> dict[str, _State]:
 
 
 class _Answers:
-  """Turns an object store that does not answer into one clear line."""
+  """Turns an error of the object store into an InputError of one line."""
 
   def __init__(self, name: str, remote: epath.Path):
     self._name, self._remote = name, remote

@@ -1,14 +1,14 @@
-"""Platform: the accelerator that is here, or none."""
+"""Detection of the accelerator of this machine."""
 
 import glob
 import os
 
 
 def accelerator_environment() -> dict[str, str]:
-  """Variables that keep jax off hardware that is not there.
+  """Returns the variables that keep jax on the CPU of a machine without accelerator.
 
-  libtpu may be installed for ahead-of-time compilation; a machine without TPU or GPU
-  devices must not go looking for them.
+  libtpu may be installed for ahead-of-time compilation; without TPU or GPU devices JAX
+  must not search for them.
   """
   if glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'):
     return {}

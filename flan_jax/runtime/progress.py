@@ -1,6 +1,6 @@
-"""What a person sees while something runs: stage banners, bars, plain lines.
+"""Progress on the terminal: stage banners, bars, plain lines.
 
-Everything goes to standard error, so that `--json` has standard output to itself.
+Everything goes to standard error: standard output is for `--json` alone.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ class Progress:
   """Stage banners with elapsed time; bars on a terminal, lines elsewhere.
 
   Attributes:
-    quiet: whether it says nothing.
-    period_s: seconds between two plain lines of one bar, where there is no terminal.
+    quiet: print nothing.
+    period_s: seconds between two plain lines of one bar, off a terminal.
   """
 
   period_s = 10.0
@@ -25,7 +25,7 @@ class Progress:
     self._tty = sys.stderr.isatty()
 
   def stage(self, name: str) -> None:
-    """A banner: `[  12.3 s] Compiling the train step`."""
+    """Prints a banner: `[  12.3 s] Compiling the train step`."""
     if not self.quiet:
       elapsed = time.monotonic() - self._start
       print(f'[{elapsed:7.1f} s] {name}', file=sys.stderr, flush=True)
@@ -36,7 +36,7 @@ class Progress:
 
   @contextlib.contextmanager
   def bar(self, name: str, total: int, *, unit: str) -> Iterator['Bar']:
-    """A bar of `total` units; `advance` moves it, `note` says more."""
+    """Shows a bar of `total` units; `advance` moves it and may add a note."""
     bar = Bar(self, name, total, unit)
     if self.quiet or not self._tty:
       yield bar
@@ -48,21 +48,21 @@ class Progress:
 
   @contextlib.contextmanager
   def counter(self) -> Iterator[Callable[[str, str, int, int], None]]:
-    """A callback (stage, name, done, total) that shows one bar per (stage, name).
+    """Yields a callback (stage, name, done, total) with one bar per (stage, name).
 
-    Bars may be under way side by side; each closes when it is full.
+    Several bars may be open at a time; each closes when it is full.
     """
     with contextlib.ExitStack() as stack:
       shown = None
       if self._tty and not self.quiet:
-        shown = stack.enter_context(self._screen('rows'))
+        shown = stack.enter_context(self._screen('examples'))
       bars: dict[tuple[str, str], Bar] = {}
 
       def count(stage: str, name: str, done: int, total: int) -> None:
         title = f'{stage} {name}'
         bar = bars.get((stage, name))
         if bar is None:
-          bar = bars[stage, name] = Bar(self, title, total, 'rows')
+          bar = bars[stage, name] = Bar(self, title, total, 'examples')
           if shown is not None:
             bar.attach(shown, shown.add_task(title, total=total, note=''))
         bar.advance(done - bar.done)
@@ -88,7 +88,7 @@ class Progress:
 
 
 class Bar:
-  """One bar; without a terminal it prints a line every `period_s` seconds.
+  """One bar; off a terminal it prints a line every `period_s` seconds.
 
   Attributes:
     done: units done.
@@ -117,7 +117,7 @@ class Bar:
       self._print()
 
   def finish(self) -> None:
-    """Says where it ended, once; on a terminal as a line above the bars under way."""
+    """Prints the final count, once; on a terminal as a line above the open bars."""
     if self.done == self._printed or not self.done or self._progress.quiet:
       return
     if self._shown is not None:

@@ -1,7 +1,7 @@
-"""Pool: independent calls over processes, with what they report, in one place.
+"""A pool of worker processes for independent calls, and their progress reports.
 
 A call is a function of names and files: it can run in this process, in another, or on
-a machine that sees the same files. What it makes it leaves in files.
+a machine with the same files. It leaves its results in files.
 """
 
 import collections
@@ -17,27 +17,27 @@ from collections.abc import Callable, Sequence
 from flan_jax.errors import InputError
 
 Report = Callable[[str, str, int], None]
-"""report(stage, name, how many more are done)."""
+"""report(stage, name, number of units just done)."""
 
 Call = Callable[[Report], None]
-"""What a pool runs. Picklable: a `functools.partial` of a module's function."""
+"""A call of a pool. Picklable: a `functools.partial` of a module's function."""
 
 _POLL_S = 0.1
 
 
 class _Stopped(Exception):
-  """Another call failed; this one need not go on."""
+  """Raised in a call after another one failed."""
 
 
 class _Worker:
-  """What a worker process was given: where to report, and when to stop."""
+  """State of a worker process: its queue of reports, and its stop event."""
 
   reports = None
   stop = None
 
 
 def _begin(reports, stop) -> None:
-  """Starts a worker: no Ctrl-C of its own, one thread per library, no orphan."""
+  """Starts a worker: ignores Ctrl-C, one thread per library, ends with its parent."""
   _Worker.reports, _Worker.stop = reports, stop
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   os.environ['RAYON_NUM_THREADS'] = '1'
@@ -45,7 +45,7 @@ def _begin(reports, stop) -> None:
 
   def watch() -> None:
     multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)  # the parent was killed: what this one writes is nobody's
+    os._exit(1)  # the parent was killed
 
   threading.Thread(target=watch, daemon=True).start()
 
@@ -62,25 +62,25 @@ def _work(call: Call) -> None:
 
 
 def cores() -> int:
-  """Cores that this process may use."""
+  """Number of cores that this process may use."""
   return len(os.sched_getaffinity(0))
 
 
 def run(calls: Sequence[Call], *, workers: int, report: Report) -> None:
-  """Runs every call; the first in order are begun first.
+  """Runs every call, started in order.
 
   Args:
-    calls: what to run.
-    workers: processes; 1 runs them one by one in this one.
-    report: told, in this process, what the calls report.
+    calls: calls to run.
+    workers: number of processes; 1 runs the calls one by one in this process.
+    report: called in this process with the reports of the calls.
 
   Raises:
-    InputError: if a worker was killed (as where memory ends).
-    Exception: the first that a call raised; calls that had not begun are dropped, the
-      others are stopped at their next report.
+    InputError: if a worker was killed, as when memory runs out.
+    Exception: the first that a call raised; calls not yet started are dropped, the
+      others stop at their next report.
   """
   if workers < 1:
-    raise InputError(f'workers {workers}: must be at least 1')
+    raise InputError(f'workers: got {workers}; must be 1 or more; the nearest is 1')
   if min(workers, len(calls)) <= 1:
     for call in calls:
       call(report)
@@ -108,8 +108,8 @@ def run(calls: Sequence[Call], *, workers: int, report: Report) -> None:
           future.result()
     except concurrent.futures.BrokenExecutor:
       raise InputError(
-        f'workers {workers}: one was killed (out of memory, as a rule); what is '
-        'finished is kept: start again with fewer'
+        f'workers: got {workers}, and one was killed (usually out of memory); '
+        'finished parts are saved: rerun with fewer workers to resume'
       ) from None
     except BaseException:
       stop.set()

@@ -18,7 +18,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from flan_jax.errors import InputError
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
@@ -38,7 +39,11 @@ class Corrupt(Exception):
 
 
 class Checkpoints:
-  """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it."""
+  """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it.
+
+  On disk the items are `state` and `about`; old checkpoints have them, and `metadata`
+  is Orbax's own.
+  """
 
   def __init__(self, model_dir: str, *, keep: int):
     root = epath.Path(model_dir)
@@ -91,9 +96,10 @@ class Checkpoints:
     """
     args = ocp.args.Composite(about=ocp.args.JsonRestore())
     try:
-      return dict(self._manager.restore(step, args=args)['about'])
+      found = self._manager.restore(step, args=args)['about']
     except Exception as error:
       raise Corrupt(f'what is said of it cannot be read ({_first(error)})') from None
+    return upgraded(dict(found), renamed_keys.TRAINING)
 
   def newest(
     self, restore: Callable[[int], Any], *, say: Callable[[str], None]
@@ -260,7 +266,7 @@ def checksums(tree: Any) -> dict[str, int]:
   """Path -> sum of the bits of the array in words, modulo 2**32; exact on any mesh."""
   flat, _ = jax.tree_util.tree_flatten_with_path(tree)
   leaves = [leaf for _, leaf in flat]
-  on_cpu = jax.default_backend() == 'cpu' and multihost.alone()
+  on_cpu = jax.default_backend() == 'cpu' and multihost.is_single_process()
   sums = map(_sum, leaves) if on_cpu else jax.device_get(_sums(leaves))
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in flat]
   return {name: int(total) for name, total in zip(names, sums, strict=True)}

@@ -4,7 +4,7 @@ MODEL_DIR/goodput.jsonl, one JSON object a line, appended as things happen:
 
   {"kind": "start", "at", "step"}                a process took the run up at a step
   {"kind": KIND, "at", "seconds", ...}           seconds spent, ending at `at`
-  {"kind": "lost", "at", "seconds", "steps"}     steps done before, to be done again
+  {"kind": "recomputed", "at", "seconds", "steps"}   steps done before, done again
 
 `at` is seconds since 1970. Host 0 alone writes. Standard library only.
 """
@@ -21,6 +21,9 @@ from flan_jax.runtime import atomic_file
 
 KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
 """What time is spent on; `step` records carry `from` and `to`, steps done."""
+
+_RENAMED_KINDS = {'lost': 'recomputed'}
+"""Kind in the ledger of an older version -> the kind it is now."""
 
 FILE = 'goodput.jsonl'
 
@@ -57,7 +60,7 @@ class Goodput:
     self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
     steps, seconds = self.lost
     if steps:
-      self.add('lost', seconds, steps=steps)
+      self.add('recomputed', seconds, steps=steps)
 
   def add(self, kind: str, seconds: float, **more: Any) -> None:
     """So many seconds went into `kind`, until now."""
@@ -89,7 +92,8 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     except ValueError:
       continue
     if isinstance(record, dict) and 'kind' in record:
-      records.append(record)
+      kind = record['kind']
+      records.append({**record, 'kind': _RENAMED_KINDS.get(kind, kind)})
   return records
 
 
@@ -133,16 +137,16 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
   starts = [i for i, r in enumerate(records) if r['kind'] == 'start']
   if not starts:
     return None
-  seconds = dict.fromkeys((*KINDS, 'lost', 'down', 'other'), 0.0)
+  seconds = dict.fromkeys((*KINDS, 'recomputed', 'down', 'other'), 0.0)
   for record in records:
     if record['kind'] in seconds:
       seconds[record['kind']] += record['seconds']
-  seconds['step'] -= seconds['lost']
+  seconds['step'] -= seconds['recomputed']
   for i in starts[1:]:
     seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
   wall = max(r['at'] for r in records) - records[starts[0]]['at']
   seconds['other'] = max(0.0, wall - sum(seconds.values()))
-  recomputed_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'lost')
+  recomputed_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'recomputed')
   steps = sum(r['to'] - r['from'] for r in records if r['kind'] == 'step')
   goodput = seconds['step'] / wall if wall > 0 else 0.0
   return Summary(

@@ -96,7 +96,7 @@ class Log:
     rows = multihost.union(self._rows)
     if self._write:
       with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps({**entry, 'rows': rows}) + '\n')
+        file.write(json.dumps({**entry, 'sequences': rows}) + '\n')
       if self._writer is None:  # the package is slow to import: after the first steps
         from tensorboardX import SummaryWriter
 

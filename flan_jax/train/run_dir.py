@@ -9,8 +9,9 @@ from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, renamed_keys
 from flan_jax.runtime.object_store import Bucket
+from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train import goodput
 
 _MAY_CHANGE = (
@@ -146,7 +147,7 @@ def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
   once the one seed of all data is now that of the store and of the evaluation; where
   the order of examples is another one now, the checkpoint says so.
   """
-  values = dict(values)
+  values = upgraded(values, renamed_keys.RUN)
   if 'data_seed' in values:
     seed = values.pop('data_seed')
     values = {'template_seed': seed, 'eval_seed': seed} | values

@@ -246,7 +246,7 @@ def train(
     'trained_on': store.manifest['trained_on'],
     'leakage': proof.as_json(),
     'lineage': parent.as_json(),
-    'watched': watched,
+    'loss_guard': watched,
   }
   if run.lora.rank:
     about['lora'] = {
@@ -258,7 +258,7 @@ def train(
   def restore(step: int) -> TrainState:
     said = checkpoints.about(step)
     _check_same_data(said, about)
-    was = said.get('watched', False)
+    was = said.get('loss_guard', False)
     state = checkpoints.restore(step, layout=layouts[was], about=said)
     if was == watched:
       return state
@@ -335,7 +335,7 @@ def train(
             'model': run.mixture,
             'checkpoint': str(folder.model),
             'leakage': proof.as_json(),
-            **lineage.about(mixture.family),
+            **lineage.summary(mixture.family),
           },
         )
       return Outcome(state, done, False, report)
@@ -359,7 +359,7 @@ def train(
       ) from None
     finally:
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
-      if not multihost.is_gone(sys.exception()):
+      if not multihost.is_peer_loss(sys.exception()):
         checkpoints.close()
       if multihost.is_main_process():
         folder.send()
@@ -448,7 +448,7 @@ def remarks(store: Store) -> Iterator[str]:
     parts = [f'dropped {", ".join(said)}'] if said else []
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
-      yield f'{name}: {entry["rows"]:,} rows; {"; ".join(parts)}'
+      yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
   if line := tokenizer_coverage.warning(store.manifest):
     yield line
 
@@ -471,7 +471,7 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
       f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
     )
   trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
-  before, after = ([training['weights'] for training in each] for each in trainings)
+  before, after = ([training['digest'] for training in each] for each in trainings)
   if before != after:
     raise InputError(
       'INITIAL_CHECKPOINT_PATH: is not the model that this run started from (digest of '

@@ -1,4 +1,4 @@
-"""Encodings: characters that a text spells as something else are put back."""
+"""Encodings: wrongly decoded or encoded characters are repaired."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ WRITTEN = [
 
 
 def windows_1252(data: bytes) -> str:
-  """What a browser shows for bytes: five of them have no character but a control."""
+  """Decodes as browsers do: five bytes become control characters."""
   one_by_one = (bytes([byte]) for byte in data)
   return ''.join(
     byte.decode('latin-1' if byte in b'\x81\x8d\x8f\x90\x9d' else 'cp1252')
@@ -23,7 +23,7 @@ def windows_1252(data: bytes) -> str:
 
 
 @pytest.mark.parametrize('text', WRITTEN)
-def test_utf_8_read_as_another_encoding_is_read_again(text):
+def test_utf_8_decoded_as_another_encoding_is_repaired(text):
   assert decoded(text.encode().decode('latin-1')) == text
   assert decoded(windows_1252(text.encode())) == text
 
@@ -38,7 +38,7 @@ def test_utf_8_read_as_another_encoding_is_read_again(text):
     'naïve—à—propos, 20 °C ± 2, ¿Qué?',
   ],
 )
-def test_what_a_person_wrote_stays(text):
+def test_text_that_makes_sense_stays(text):
   assert decoded(text) == text
 
 
@@ -55,7 +55,7 @@ def test_escapes_of_characters_are_decoded():
 
 
 @pytest.mark.parametrize(
-  ('text', 'read'),
+  ('text', 'expected'),
   [
     ('by t= he Delivery=20 o= f new', 'by the Delivery  of new'),
     ('they=01,re at 9:00 =01)10:00', "they're at 9:00 -10:00"),
@@ -65,5 +65,5 @@ def test_escapes_of_characters_are_decoded():
     ('see a.org/?id=80&y=2001&z=0123', 'see a.org/?id=80&y=2001&z=0123'),
   ],
 )
-def test_quoted_printable_is_read(text, read):
-  assert quoted_printable(text) == read
+def test_quoted_printable_is_decoded(text, expected):
+  assert quoted_printable(text) == expected

@@ -1,4 +1,4 @@
-"""Evidence: the span of the answer in a cleaned field, from what the record says."""
+"""Evidence: the span of the answer in a cleaned field."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def test_the_occurrence_nearest_to_the_offset_is_taken():
     assert example.answer.span == (taken, taken + 4)
 
 
-def test_blanks_at_the_beginning_do_not_move_it():
+def test_leading_blanks_do_not_move_the_span():
   dataset = registry.get('squad_v1')
   answers = {'text': ['Ada Birch'], 'answer_start': [7]}
   record = {
@@ -35,7 +35,7 @@ def test_blanks_at_the_beginning_do_not_move_it():
   assert span(dataset, dataset.read(record, 'test.0.0')) == 'Ada Birch'
 
 
-def test_an_answer_that_stands_nowhere_has_no_span():
+def test_an_answer_that_is_not_in_the_text_has_no_span():
   """A sum, or a question that the text does not answer."""
   dataset = registry.get('drop')
   for answer, found in (('12', True), ('13', False), ('2', False)):
@@ -49,7 +49,7 @@ def test_an_answer_that_stands_nowhere_has_no_span():
       assert span(dataset, example) == '12'
 
 
-def test_a_conversation_keeps_what_is_behind_every_answer():
+def test_a_conversation_keeps_the_evidence_of_every_answer():
   dataset = registry.get('coqa')
   story = 'A barn stood there. Ada lived in it. She had a cat. It was red.'
   answers = {
@@ -62,7 +62,7 @@ def test_a_conversation_keeps_what_is_behind_every_answer():
   assert span(dataset, example) == 'Ada lived in it. She had a cat'
 
 
-def test_options_are_kept_alike_right_or_wrong():
+def test_right_and_wrong_options_are_kept():
   dataset = registry.get('record')
   record = {
     'passage': 'It rained. Eva met Ada, and Ada met Bo. All went home.\n@highlight\nX',
@@ -75,14 +75,14 @@ def test_options_are_kept_alike_right_or_wrong():
   assert example.answer.span == other.answer.span
 
 
-def test_a_dataset_with_other_evidence_is_another_recipe():
+def test_other_evidence_changes_the_recipe():
   dataset = registry.get('quac')
   moved = dataclasses.replace(dataset, evidence=Evidence(field='background'))
   one, other = (fingerprint.declaration(d, d.sizes) for d in (dataset, moved))
   assert fingerprint.digest(one) != fingerprint.digest(other)
 
 
-def test_what_is_declared_must_agree():
+def test_contradicting_settings_are_refused():
   with pytest.raises(InputError, match="evidence 'text': stop 'stops' needs a start"):
     Evidence(field='text', stop='stops')
   with pytest.raises(InputError, match='give one of them'):

@@ -1,4 +1,4 @@
-"""Extracts: what several places of a record say together."""
+"""Extracts: fields made of several places of a record."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_an_option_takes_the_form_of_its_pronoun(
   assert clean(record) == prompt_style
 
 
-def test_a_noun_has_the_capital_that_it_has_in_its_text():
+def test_a_noun_is_capitalized_as_in_its_text():
   clean = extracts.as_in('text', field='noun')
   text = 'Jim signaled the barman.\nThe end'
   assert clean({'text': text, 'noun': 'The barman'}) == 'the barman'

@@ -7,7 +7,7 @@ from flan_jax.catalog.answers import Answer
 
 
 @pytest.mark.parametrize(
-  ('text', 'asked'),
+  ('text', 'question'),
   [
     ('who sold it', 'who sold it?'),
     ('who sold it ??', 'who sold it?'),
@@ -17,9 +17,9 @@ from flan_jax.catalog.answers import Answer
     ('Who wrote it (both names)', 'Who wrote it (both names)?'),
   ],
 )
-def test_a_question_ends_with_one_question_mark(text, asked):
-  assert fields.question_mark(text) == asked
-  assert fields.question_mark(asked) == asked
+def test_a_question_ends_with_one_question_mark(text, question):
+  assert fields.question_mark(text) == question
+  assert fields.question_mark(question) == question
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_sentence_ends_with_a_stop(text, ended):
   assert fields.full_stop(text) == ended
 
 
-def test_sentences_begin_with_a_capital_and_abbreviations_end_none():
+def test_sentences_begin_with_a_capital_and_do_not_end_at_abbreviations():
   text = 'a man kneels on a mat. he stands up, e.g. for us vs. them.\nthen he bows'
   assert fields.sentence_case(text) == (
     'A man kneels on a mat. He stands up, e.g. for us vs. them.\nThen he bows'
@@ -68,7 +68,7 @@ def test_a_sentence_begins_with_a_capital(text, cased):
     ("Giants' Ring", "Giants' Ring"),
   ],
 )
-def test_a_value_of_webnlg_loses_the_quotes_around_it_and_no_others(value, shown):
+def test_a_value_of_webnlg_loses_only_the_quotes_around_it(value, shown):
   assert fields.triples([f'A_B | runwayLength | {value}']) == (
     f'A B | runway length | {shown}'
   )

@@ -1,4 +1,4 @@
-"""Lineage: kept as it was said, and read from what older runs said."""
+"""Lineage: written, read back, and reconstructed from older training.json files."""
 
 import json
 
@@ -11,15 +11,15 @@ NLI = registry.mixture('flan_held_out_nli')
 UNKNOWN = lineage.Lineage((lineage.unknown('before'),))
 
 
-def test_it_is_read_as_it_was_written():
+def test_a_lineage_survives_json():
   chain = lineage.Lineage((
     lineage.unknown('gemma', 'converted'),
     lineage.of_mixture(NLI, model='m', weights='abc', train_examples={'sentiment': 7}),
   ))  # fmt: skip
-  said = json.loads(json.dumps(chain.as_json()))
-  assert said[0]['trained_on'] == said[0]['datasets'] == 'unknown'
-  assert 'nli' not in said[1]['trained_on']
-  assert lineage.of_json(said, where='training.json') == chain
+  written = json.loads(json.dumps(chain.as_json()))
+  assert written[0]['trained_on'] == written[0]['datasets'] == 'unknown'
+  assert 'nli' not in written[1]['trained_on']
+  assert lineage.of_json(written, where='training.json') == chain
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_it_is_read_as_it_was_written():
     [{**UNKNOWN.as_json()[0], 'more': 1}],
   ],
 )
-def test_a_damaged_one_is_refused_by_the_name_of_its_file(damage):
+def test_a_damaged_lineage_is_refused_with_the_name_of_its_file(damage):
   with pytest.raises(InputError, match=r'^training\.json: lineage: not as a run wrote'):
     lineage.of_json(damage, where='training.json')
 
 
-def test_rows_and_clusters_of_one_world_are_added_up():
+def test_examples_and_clusters_of_one_family_are_added_up():
   chain = lineage.RANDOM
   for name, examples in (
     ('flan_sst2', {'sentiment': 3}),
@@ -58,33 +58,33 @@ def test_rows_and_clusters_of_one_world_are_added_up():
 
 
 class TestOlderRecords:
-  """training.json of a run of before there were lineages."""
+  """training.json without a lineage, as older runs wrote it."""
 
   def read(self, record, parent=lineage.RANDOM):
     return lineage.of_record(record, parent=parent, model='m')
 
-  def test_what_trained_is_what_its_guard_says(self):
+  def test_the_datasets_of_its_leakage_report_count(self):
     saved = {'mixture': NLI.name, 'leakage': leakage.check(NLI).as_json()}
     assert self.read(saved) == lineage.RANDOM.then(lineage.of_mixture(NLI, model='m'))
 
-  def test_or_the_name_of_its_mixture(self):
+  def test_otherwise_the_datasets_of_its_mixture_count(self):
     chain = self.read({'mixture': 'flan_all', 'train_examples': {'nli': 2}}, UNKNOWN)
     assert not chain.known
     with pytest.raises(InputError, match='very cluster'):
       leakage.check_checkpoint(chain, 'nli', family='flan')
     assert chain.train_examples('flan') == {'nli': 2}
 
-  def test_or_unknown(self):
+  def test_otherwise_the_training_is_unknown(self):
     for saved in ({}, {'mixture': 'mine'}, {'leakage': None}):
       assert not self.read(saved).known
 
-  def test_a_dataset_that_is_declared_no_more_keeps_its_cluster(self):
-    guarded = {'mixture': 'mine', 'family': 'flan', 'datasets': ['sst2', 'mine']}
-    saved = {'leakage': guarded, 'trained_on': ['nli', 'sentiment']}
+  def test_an_undeclared_dataset_keeps_its_cluster(self):
+    recorded = {'mixture': 'mine', 'family': 'flan', 'datasets': ['sst2', 'mine']}
+    saved = {'leakage': recorded, 'trained_on': ['nli', 'sentiment']}
     chain = self.read(saved)
     assert chain.trained_on('flan') == ('nli', 'sentiment')
-    proof = leakage.check_checkpoint(chain, 'translation', family='flan')
-    assert proof.seen == {'translation': leakage.NEVER}
+    report = leakage.check_checkpoint(chain, 'translation', family='flan')
+    assert report.seen == {'translation': leakage.NEVER}
     with pytest.raises(InputError, match=r'very cluster \(mine\)'):
       leakage.check_checkpoint(chain, 'nli', family='flan')
-    assert not self.read({'leakage': guarded}).known
+    assert not self.read({'leakage': recorded}).known

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -47,17 +46,17 @@ CLEAN = Dataset(
 
 
 def changed(**values) -> Dataset:
-  """CLEAN with other values, without the checks that a declaration goes through."""
+  """CLEAN with other values, without the checks of a declaration."""
   dataset = dataclasses.replace(CLEAN)
   for name, value in values.items():
     object.__setattr__(dataset, name, value)
   return dataset
 
 
-def with_template(inputs: str, targets: str = '{answer}', turned: bool = False):
+def with_template(inputs: str, targets: str = '{answer}', is_inverted: bool = False):
   """CLEAN with another last template."""
   return changed(
-    templates=(*CLEAN.templates[:-1], Template(inputs, targets, inverted=turned))
+    templates=(*CLEAN.templates[:-1], Template(inputs, targets, inverted=is_inverted))
   )
 
 
@@ -83,12 +82,12 @@ TEMPLATE_DEFECTS = [
   ('missing-evidence', with_template('Guess away, for luck.\n{OPTIONS}')),
   ('answer-in-inputs', with_template(BODY + ' Say {answer}, friend.\n{OPTIONS}')),
   ('target', with_template(BODY + ' So what?\n{OPTIONS}', '{claim}')),
-  ('target', with_template('{passage} Any luck, then?', turned=True)),
+  ('target', with_template('{passage} Any luck, then?', is_inverted=True)),
   ('target-no-label', with_template(BODY + '\nSo?\n{OPTIONS}', '{answer}.')),
   ('target-no-label', with_template(BODY + '\nSo?\n{OPTIONS}', 'It is {answer}')),
   ('too-long', with_template(BODY + '\n' + 'luck ' * 740 + 'is all\n{OPTIONS}')),
   ('blank', with_template(' ' + BODY + '\nAny luck?\n{OPTIONS}')),
-  ('blank', with_template('Summon {passage}.', '{claim} ', turned=True)),
+  ('blank', with_template('Summon {passage}.', '{claim} ', is_inverted=True)),
   ('blank', with_template(BODY + ' \nAny luck?\n{OPTIONS}')),
   ('doubled-blank-line', with_template(BODY + '\n\n\nAny luck?\n{OPTIONS}')),
   ('options-last', with_template('{OPTIONS}\n' + BODY + '\nAny luck?')),
@@ -101,12 +100,12 @@ TEMPLATE_DEFECTS = [
 
 
 @pytest.mark.parametrize(('rule', 'dataset'), TEMPLATE_DEFECTS)
-def test_a_defect_in_a_template_is_found_and_placed(rule, dataset):
+def test_a_defect_in_a_template_is_found(rule, dataset):
   assert {(f.template, f.rule) for f in lint.lint([dataset])} == {(9, rule)}
 
 
 def inverted(count: int) -> tuple[Template, ...]:
-  """The templates of CLEAN, so many of them asking for the claim."""
+  """The templates of CLEAN, the first `count` inverted: they ask for the claim."""
   asked = (t.inputs.replace('\n{claim}\n\n{OPTIONS}', '') for t in CLEAN.templates)
   return (
     *(Template(inputs, '{claim}', True) for inputs in list(asked)[:count]),
@@ -130,7 +129,7 @@ DATASET_DEFECTS = [
   ),
   ('unused-field', changed(fields={**CLEAN.fields, 'source': 'source'})),
   ('too-few-templates', changed(templates=CLEAN.templates[:9])),
-  ('too-many-turned-around', changed(templates=inverted(4))),
+  ('too-many-inverted', changed(templates=inverted(4))),
   ('label-blank', changed(answer=Label('label', ('yes', ' no')))),
   ('label-prefix', changed(answer=Label('label', ('no', 'not at all')))),
   ('label-blank', changed(answer=Label('label', ('yes', '')))),
@@ -145,11 +144,11 @@ def test_a_defect_of_a_dataset_is_found(rule, dataset):
   assert [(f.template, f.rule) for f in lint.lint([dataset])] == [(None, rule)]
 
 
-def test_three_turned_around_are_allowed():
+def test_three_inverted_templates_are_allowed():
   assert lint.lint([changed(templates=inverted(3))]) == []
 
 
-def test_two_readings_of_one_place_in_the_record_are_one_piece_of_evidence():
+def test_two_fields_with_one_path_are_one_piece_of_evidence():
   beginning = Field('passage', opening(20))
   templates = with_template('{lead}\n{claim}\nAny luck?\n{OPTIONS}').templates
   fields = {**CLEAN.fields, 'lead': beginning}
@@ -168,7 +167,7 @@ THREE = Label('label', ('yes', 'no', 'cannot say'))
     'Can one be proved by another?',
   ],
 )
-def test_no_is_ambiguous_of_three_when_asked_for_a_proof(question):
+def test_no_is_ambiguous_among_three_labels_if_the_question_asks_for_proof(question):
   ask = with_template(f'{BODY}\n{question}\n{{OPTIONS}}')
   three = changed(answer=THREE, templates=ask.templates)
   assert lint.lint([ask]) == []
@@ -176,7 +175,7 @@ def test_no_is_ambiguous_of_three_when_asked_for_a_proof(question):
   assert found == [(9, 'label-ambiguous')]
 
 
-def test_no_is_clear_of_three_when_asked_for_the_truth():
+def test_no_is_clear_among_three_labels_if_the_question_asks_for_truth():
   ask = with_template(f'Proof first.\n{BODY}\nIs it a true story?\n{{OPTIONS}}')
   assert lint.lint([changed(answer=THREE, templates=ask.templates)]) == []
 
@@ -202,7 +201,7 @@ TONES = tuple(
     ('By your standards, what does he deserve?', []),
   ],
 )
-def test_a_yes_or_no_question_wants_yes_or_no_among_its_labels(question, found):
+def test_a_yes_or_no_question_needs_yes_or_no_among_its_labels(question, found):
   last = Template(f'{question}\n{BODY}\n{{OPTIONS}}')
   tones = changed(answer=TONE, templates=(*TONES, last))
   assert [f.rule for f in lint.lint([tones])] == found
@@ -221,7 +220,7 @@ def test_a_document_cut_to_more_words_than_fit_is_too_long():
   assert 'must be 1023 at most' in found[0].message
 
 
-def test_equal_templates_of_two_datasets_are_found_whatever_their_fields_are_called():
+def test_equal_templates_of_two_datasets_are_found_despite_other_field_names():
   stories = [Template(f'Rumour {i}: {{text}}\n{{OPTIONS}}') for i in range(9)]
   copied = Template(CLEAN.templates[4].inputs.replace('{passage}', '{text}'))
   other = changed(name='rumours', templates=(*stories, copied))
@@ -236,18 +235,18 @@ def test_variants_of_one_dataset_share_their_templates():
   assert {f.rule for f in lint.lint([one, stranger])} == {'equal-across'}
 
 
-def test_every_rule_has_a_planted_defect_and_findings_name_a_known_rule():
+def test_every_rule_has_a_planted_defect():
   planted = {rule for rule, _ in TEMPLATE_DEFECTS + DATASET_DEFECTS}
-  apart = {'label-ambiguous', 'label-mismatch', 'equal-across'}
-  apart |= {'unknown-path'}  # tests/catalog/tfds_features_test.py
-  assert planted | apart == set(lint.RULES)
+  elsewhere = {'label-ambiguous', 'label-mismatch', 'equal-across'}
+  elsewhere |= {'unknown-path'}  # tests/catalog/tfds_features_test.py
+  assert planted | elsewhere == set(lint.RULES)
 
 
-def test_a_finding_reads_as_one_line():
+def test_a_finding_is_printed_as_one_line():
   finding = lint.lint([with_template(BODY + '\nAny luck?')])[0]
   assert str(finding) == (
     'claims[9]: options-missing: '
-    'the answer is one of a set: end the inputs with {OPTIONS}'
+    'the answer is one of the options: end the inputs with {OPTIONS}'
   )
 
 
@@ -255,15 +254,10 @@ def test_the_catalog_is_clean():
   assert [str(f) for f in lint.lint(registry.datasets('flan').values())] == []
 
 
-def test_the_whole_catalog_takes_under_two_seconds_from_a_cold_start():
+def test_the_verb_prints_no_finding_for_the_catalog():
   command = [sys.executable, '-m', 'flan_jax', 'lint', '--json']
-  seconds = []
-  for _ in range(2):  # the first may have to compile the modules
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds.append(time.perf_counter() - start)
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
   assert json.loads(done.stdout) == []
-  assert min(seconds) < 2
 
 
 def test_lint_imports_no_tensorflow_and_no_jax():
@@ -287,12 +281,14 @@ def test_lint_imports_no_tensorflow_and_no_jax():
     ('Zq 9', ''),
   ],
 )
-def test_a_source_that_no_other_dataset_shares_guards_nothing(source, near):
-  """A dataset's own name is none: others must be called so, or be made of it too."""
+def test_a_source_that_no_other_dataset_shares_is_found(source, near):
+  """A dataset's own name does not count."""
   (found,) = lint.lint([changed(derived_from=(source,))])
   assert found.rule == 'unknown-source'
-  guards = f'derived_from {source!r} is no other dataset, and none is made of it'
-  assert found.message.startswith(f'{guards}: it guards nothing{near}')
+  assert found.message.startswith(
+    f'derived_from {source!r} is neither the name nor a source of another dataset, so '
+    f'it finds no leakage{near}'
+  )
 
 
 def test_a_source_is_another_dataset_or_a_text_that_another_names():

@@ -1,42 +1,45 @@
-"""Styles: the ablation of instructions, fewer templates, more num_fewshot."""
+"""Prompt styles: ablation of instructions, fewer templates, few-shot prompts."""
 
 import pytest
 
 from flan_jax.catalog import lint, prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError
 
-EVERY = [d for world in registry.FAMILIES for d in registry.datasets(world).values()]
+EVERY = [d for family in registry.FAMILIES for d in registry.datasets(family).values()]
 each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EVERY])
 
 
-def rte(style: Style) -> str:
+def rte(style: PromptStyle) -> str:
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
   example = Example('r', {'premise': 'It rained.', 'hypothesis': 'It is wet.'}, answer)
-  dataset = style.of(registry.get('rte'))
+  dataset = style.apply(registry.get('rte'))
   return prompt.render(
     dataset, 0, example._replace(values={**example.values, 'answer': 'yes'})
   )
 
 
-def test_without_a_template_there_are_inputs_and_outputs():
-  assert rte(Style(prompt_style='no_template')) == ('It rained.\nIt is wet.', 'yes')
+def test_no_template_shows_inputs_and_outputs_alone():
+  assert rte(PromptStyle(prompt_style='no_template')) == (
+    'It rained.\nIt is wet.',
+    'yes',
+  )
 
 
-def test_with_its_name_alone_the_dataset_stands_before_the_inputs():
-  assert rte(Style(prompt_style='dataset_name')) == (
+def test_dataset_name_stands_before_the_inputs():
+  assert rte(PromptStyle(prompt_style='dataset_name')) == (
     '[nli: RTE]\nIt rained.\nIt is wet.',
     'yes',
   )
 
 
 @each_dataset
-def test_the_bare_form_shows_all_that_an_answer_rests_on(dataset):
-  """It is the first template's fields, so that one must lack none, nor the answer."""
+def test_no_template_shows_all_evidence_for_the_answer(dataset):
+  """It shows the fields of the first template, which must be complete."""
   assert not dataset.templates[0].inverted
-  bare = Style(prompt_style='no_template').of(dataset)
+  bare = PromptStyle(prompt_style='no_template').apply(dataset)
   assert 'answer' not in bare.templates[0].fields[:-1]
   found = {f.rule for f in lint.lint([dataset]) if f.template == 0}
   assert not found & {'missing-evidence', 'answer-in-inputs'}
@@ -44,21 +47,21 @@ def test_the_bare_form_shows_all_that_an_answer_rests_on(dataset):
 
 @each_dataset
 def test_fewer_templates_are_the_first(dataset):
-  few = Style(templates=4).of(dataset)
+  few = PromptStyle(templates=4).apply(dataset)
   assert few.templates == dataset.templates[:4]
-  assert Style(templates=99).of(dataset) is dataset
-  assert Style(num_fewshot=5).of(dataset) is dataset
+  assert PromptStyle(templates=99).apply(dataset) is dataset
+  assert PromptStyle(num_fewshot=5).apply(dataset) is dataset
 
 
 @pytest.mark.parametrize(
   ('style', 'suffix'),
   [
-    (Style(), ''),
-    (Style(prompt_style='no_template'), '_no_template'),
-    (Style(templates=4), '_4_templates'),
-    (Style(num_fewshot=5), '_5_shot'),
-    (Style(num_fewshot=16), '_multi_shot'),
-    (Style(templates=2, num_fewshot=1), '_2_templates_1_shot'),
+    (PromptStyle(), ''),
+    (PromptStyle(prompt_style='no_template'), '_no_template'),
+    (PromptStyle(templates=4), '_4_templates'),
+    (PromptStyle(num_fewshot=5), '_5_shot'),
+    (PromptStyle(num_fewshot=16), '_multi_shot'),
+    (PromptStyle(templates=2, num_fewshot=1), '_2_templates_1_shot'),
   ],
 )
 def test_a_style_names_its_tasks(style, suffix):
@@ -73,6 +76,6 @@ def test_a_style_names_its_tasks(style, suffix):
     ({'num_fewshot': 17}, 'num_fewshot 17: must be 0 to 16'),
   ],
 )
-def test_bad_styles_are_named(given, message):
+def test_bad_styles_are_refused(given, message):
   with pytest.raises(InputError, match=message):
-    Style(**given)
+    PromptStyle(**given)

@@ -1,4 +1,4 @@
-"""Prose: what tokenizers and web pages leave in a text is gone, and nothing else."""
+"""Prose: removes the traces of tokenizers and web pages, and nothing else."""
 
 import string
 
@@ -62,7 +62,7 @@ CLEANED = [
 
 
 @pytest.mark.parametrize(('text', 'cleaned'), CLEANED)
-def test_traces_of_tokenizers_and_pages_are_gone(text, cleaned):
+def test_traces_of_tokenizers_and_pages_are_removed(text, cleaned):
   assert prose(text) == cleaned
   assert prose(cleaned) == cleaned
 
@@ -91,7 +91,7 @@ def test_traces_of_tokenizers_and_pages_are_gone(text, cleaned):
     '',
   ],
 )
-def test_text_that_a_person_wrote_stays_as_it_is(text):
+def test_clean_text_stays_as_it_is(text):
   assert prose(text) == text
 
 
@@ -105,7 +105,7 @@ PIECES = [
 @example('" "')
 @example("' ' '")
 @example('a " " " b')
-def test_cleaning_what_is_clean_changes_nothing_and_no_text_grows(text):
+def test_cleaning_is_idempotent_and_never_lengthens_a_text(text):
   cleaned = prose(text)
   assert prose(cleaned) == cleaned
   assert len(cleaned) <= len(text)

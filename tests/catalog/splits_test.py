@@ -1,4 +1,4 @@
-"""Split arithmetic: whatever data is there, splits stay disjoint and in bounds."""
+"""Split arithmetic: splits stay disjoint and in bounds for data of any size."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ any_dataset = st.sampled_from(sorted(DATASETS)).map(DATASETS.__getitem__)
 
 
 def spans(dataset, real):
-  """Canonical split -> (TFDS split, start, stop) of the data really there."""
+  """Canonical split -> (TFDS split, start, stop) of the data present."""
   return {
     name: (part.split, *part.bounds(real.get(part.split, 0)))
     for name, part in dataset.resolve_splits(real).items()
@@ -36,13 +36,13 @@ def test_a_slice_is_read_and_written(text, part):
 
 
 @pytest.mark.parametrize('text', ['', 'train[', 'train[1:2:3]', 'train[:10%]'])
-def test_what_is_no_slice_is_refused(text):
+def test_a_malformed_slice_is_refused(text):
   with pytest.raises(InputError, match='must be a TFDS slice'):
     splits.parse(text)
 
 
 @given(any_dataset, st.data())
-def test_no_row_is_in_two_splits_however_few_there_are(dataset, data):
+def test_no_example_is_in_two_splits_of_any_size(dataset, data):
   real = {
     split: data.draw(st.integers(0, size) | st.integers(0, 30), label=split)
     for split, size in dataset.sizes.items()
@@ -58,7 +58,7 @@ def test_no_row_is_in_two_splits_however_few_there_are(dataset, data):
 
 
 @given(any_dataset, st.data())
-def test_none_is_empty_while_rows_last(dataset, data):
+def test_no_split_is_empty_if_examples_suffice(dataset, data):
   real = {split: data.draw(st.integers(3, 500)) for split in dataset.sizes}
   assert all(start < stop for _, start, stop in spans(dataset, real).values())
 
@@ -79,7 +79,7 @@ def test_shares_add_up_and_keep_their_proportion(sizes, total):
   if total >= len(sizes):
     assert min(found) >= 1
   exact = [size * total / sum(sizes) for size in sizes]
-  small = sum(share < 1 for share in exact)  # these are raised to 1 at others' cost
+  small = sum(share < 1 for share in exact)  # raised to 1 at the others' cost
   assert all(
     abs(got - share) < 1 + small for got, share in zip(found, exact, strict=True)
   ) or total <= len(sizes)

@@ -1,4 +1,4 @@
-"""Templates: parsing and rendering, whatever the fields hold."""
+"""Templates: parsing and rendering for any text in the fields."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ options = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=7)
 
 
 def written(parts) -> str:
-  """A template of these parts, its literal braces written twice."""
+  """A template of these parts, with literal braces doubled."""
   out = []
   for literal, name in parts:
     out.append(literal.replace('{', '{{').replace('}', '}}'))
@@ -31,7 +31,7 @@ def written(parts) -> str:
 
 
 @given(pieces, values)
-def test_a_field_is_put_in_as_it_is(parts, values):
+def test_a_field_is_inserted_verbatim(parts, values):
   """A value that looks like a field, or like a brace, is never parsed again."""
   expected = ''.join(
     literal + ('' if name is None else values[name]) for literal, name in parts
@@ -56,7 +56,7 @@ def test_options_end_the_inputs_a_line_each(parts, values, options):
 
 
 @given(values, options)
-def test_rendering_changes_nothing_that_it_is_given(values, options):
+def test_rendering_does_not_change_its_arguments(values, options):
   before = dict(values)
   Template(f'{{premise}}\n{{{OPTIONS}}}').render(values, options)
   assert values == before
@@ -66,20 +66,20 @@ def test_rendering_changes_nothing_that_it_is_given(values, options):
   st.sampled_from(sorted(registry.datasets('flan'))).map(registry.get),
   st.data(),
 )
-def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
+def test_every_template_of_the_catalog_renders_its_fields_whole(dataset, data):
   """For any text in any field, and any options."""
   made = {name: data.draw(texts, label=name) for name in (*dataset.fields, 'answer')}
   answer = Answer(made['answer'], references=(made['answer'],))
   if dataset.has_options:
     many = tuple(data.draw(options))
     answer = Answer(many[0], many, (0,), (many[0],))
-  example = Example('row', made, answer)
+  example = Example('id', made, answer)
   for index, template in enumerate(dataset.templates):
     prompt = prompt_lib.render(dataset, index, example)
     assert all(made[name] in prompt.inputs for name in template.input_fields)
     if template.has_options:
       assert prompt.inputs.endswith(options_block(answer.options))
-    # What is no field is the same for every example.
+    # Text outside the fields is the same for every example.
     literal = ''.join(text for text, _ in template_lib.parse(template.inputs))
     held = sum(
       len(made[n]) for _, n in template_lib.parse(template.inputs) if n in made
@@ -89,10 +89,10 @@ def test_every_template_of_the_catalog_holds_its_fields_whole(dataset, data):
 
 
 @given(values, st.integers(0, 4))
-def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, num_fewshot):
+def test_a_few_shot_prompt_is_the_exemplars_followed_by_the_prompt(values, num_fewshot):
   rte = registry.get('rte')
   answer = Answer('yes', ('yes', 'no'), (0,), ('yes',))
-  example = Example('row', {**values, 'answer': 'yes'}, answer)
+  example = Example('id', {**values, 'answer': 'yes'}, answer)
   alone = prompt_lib.render(rte, 0, example)
   shown = prompt_lib.render(rte, 0, example, exemplars=[example] * num_fewshot)
   one = prompt_lib.exemplar(rte, 0, example)
@@ -102,7 +102,7 @@ def test_a_few_shot_prompt_is_its_exemplars_and_then_itself(values, num_fewshot)
 @pytest.mark.parametrize(
   'text', ['{premise', 'premise}', '{0}', '{}', '{a!r}', '{a:>3}']
 )
-def test_what_is_no_plain_field_is_refused(text):
+def test_anything_but_a_plain_field_in_braces_is_refused(text):
   with pytest.raises(InputError, match='template'):
     template_lib.parse(text)
 

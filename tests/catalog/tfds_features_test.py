@@ -1,4 +1,4 @@
-"""A declaration is held against the features of the data before a record is read."""
+"""A declaration is checked against the features of the data before reading records."""
 
 import dataclasses
 import json
@@ -69,11 +69,11 @@ def with_field(path) -> Dataset:
 
 
 def test_paths_that_records_have_pass(data_dir):
-  """Lists, dictionaries of lists, and what is inside a feature of another kind."""
+  """Lists, dictionaries of lists, and paths into a feature of another kind."""
   tfds_features.check(QUIZ, data_dir=data_dir)
 
 
-def test_what_is_not_prepared_is_not_judged(tmp_path):
+def test_a_dataset_that_is_not_prepared_is_not_checked(tmp_path):
   tfds_features.check(with_field('nonsense'), data_dir=str(tmp_path))
 
 
@@ -92,8 +92,8 @@ def free(references=None, evidence=None) -> Dataset:
   )
 
 
-def test_every_place_that_is_read_is_known_to_the_schema():
-  """Of cleaning functions, of references and of evidence; None and '' are no place."""
+def test_every_path_that_is_read_is_listed():
+  """Those of cleaning functions, references and evidence, but not None and ''."""
   kinds = {
     'cut': cut('text', start='lo', stop='hi'),
     'marked': marked('text', word='place'),
@@ -131,7 +131,7 @@ def test_every_place_that_is_read_is_known_to_the_schema():
 
 
 @pytest.mark.parametrize('family', registry.FAMILIES)
-def test_whatever_reads_the_whole_record_says_what_it_reads(family):
+def test_a_cleaning_of_the_whole_record_lists_its_paths(family):
   """A function without `paths` could hide a path that no record has."""
   for dataset in registry.datasets(family).values():
     for name in dataset.fields:
@@ -139,7 +139,7 @@ def test_whatever_reads_the_whole_record_says_what_it_reads(family):
       assert field.path or field.paths, (dataset.name, name)
 
 
-def test_several_faults_are_as_many_findings(data_dir, monkeypatch):
+def test_each_fault_is_a_finding(data_dir, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', data_dir)
   dataset = with_field(Field('', cut('questoin', stop='answers/strat')))
   found = [f.message for f in lint.lint([dataset]) if f.rule == 'unknown-path']
@@ -152,7 +152,7 @@ def test_several_faults_are_as_many_findings(data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize('words', [('no',), ('no', 'maybe', 'yes')])
-def test_classes_and_label_words_are_as_many(words, data_dir, monkeypatch):
+def test_label_words_must_match_the_number_of_classes(words, data_dir, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', data_dir)
   dataset = dataclasses.replace(QUIZ, answer=Label('label', words))
   message = (
@@ -164,7 +164,7 @@ def test_classes_and_label_words_are_as_many(words, data_dir, monkeypatch):
     tfds_features.check(dataset)
 
 
-def test_classes_that_a_declaration_merges_need_fewer_words(data_dir):
+def test_a_read_function_may_merge_classes(data_dir):
   merged = Label('label', ('no', 'maybe', 'yes'), read=lambda value: 2 * value)
   tfds_features.check(dataclasses.replace(QUIZ, answer=merged), data_dir=data_dir)
 
@@ -211,7 +211,7 @@ def test_classes_that_a_declaration_merges_need_fewer_words(data_dir):
     ),
   ],
 )
-def test_a_path_that_no_record_has_is_refused_with_the_nearest(
+def test_an_unknown_path_is_refused_with_the_nearest(
   dataset, message, data_dir, monkeypatch
 ):
   with pytest.raises(InputError, match=message):
@@ -236,10 +236,10 @@ def test_a_path_that_no_record_has_is_refused_with_the_nearest(
     ({'train': 'train[:10%]'}, r"'quiz': train: split 'train\[:10%\]': must be a TFDS"),
     (
       {'test': 'train[-200:]', 'train': 'train', 'dev': ''},
-      r"'quiz': test is 'train\[-200:\]' and train is 'train', which share 90 examples; "
-      r"must share none, as 'train\[:-200\]' and 'train\[-200:\]'",
+      r"'quiz': test is 'train\[-200:\]' and train is 'train', which share 90 examples"
+      r"; must share none, as 'train\[:-200\]' and 'train\[-200:\]'",
     ),
-    ({'dev': 'test'}, "test is 'test' and dev is 'test', which share 9 rows"),
+    ({'dev': 'test'}, "test is 'test' and dev is 'test', which share 9 examples"),
     ({'dev': 'train[-11:]'}, r'dev is .* and train is .*, which share 1 example;'),
     (
       {'train': 'train[10:5]'},
@@ -251,7 +251,7 @@ def test_a_path_that_no_record_has_is_refused_with_the_nearest(
     ),
     (
       {'dev': 'train[90:]'},
-      r"dev is 'train\[90:\]', no example .* or be '' where there",
+      r"dev is 'train\[90:\]', no example .* or be '' for no dev",
     ),
     (
       {'tfds': '', 'sizes': {}, 'train': 'train[5:5]'},
@@ -264,7 +264,7 @@ def test_a_path_that_no_record_has_is_refused_with_the_nearest(
     ({'test': 'tset'}, "test is 'tset', and sizes has no 'tset'.*did you mean 'test'"),
   ],
 )
-def test_a_declaration_that_cannot_work_is_refused_as_it_is_made(changes, message):
+def test_a_declaration_that_cannot_work_is_refused(changes, message):
   plain = dataclasses.replace(QUIZ, templates=(Template('{question}'),))
   with pytest.raises(InputError, match=message):
     dataclasses.replace(plain, **changes)

@@ -61,7 +61,7 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
       ['plan', '--gin_file=gin/runs/demo.gin', '--topology=v3:2x2', '--pue=0.5'],
       '--pue: got 0.5; must be 1 or more',
     ),
-    (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR='], 'OUTPUT_DIR: got an empty'),
+    (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR='], "OUTPUT_DIR: got ''"),
     (
       [
         'eval',

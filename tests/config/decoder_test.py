@@ -43,7 +43,7 @@ LAMDA_137B = DecoderConfig(
       'activation',
       'gegelu',
       "activation: got 'gegelu'; must be one of 'geglu', 'swiglu', 'gelu', "
-      "'gelu_exact', 'relu'; did you mean 'geglu'?",
+      "'gelu_exact', 'relu'; did you mean 'geglu' or 'gelu'",
     ),
     ('positions', 'T5', "positions: got 'T5'; must be one of 'rotary', 't5'"),
     (
@@ -52,7 +52,7 @@ LAMDA_137B = DecoderConfig(
       "attention: got 'prefixed'; must be one of 'causal', 'prefix'; "
       "did you mean 'prefix'?",
     ),
-    ('remat', None, "remat: got None; must be one of 'none', 'dots', 'full'"),
+    ('remat', None, "REMAT: got None; must be one of 'none', 'dots', 'full'"),
     ('dtype', 'float16', "dtype: got 'float16'; must be one of 'float32', 'bfloat16'"),
     ('param_dtype', 'int8', "param_dtype: got 'int8'; must be one of 'float32'"),
     (

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from flan_jax.catalog import prompt, registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.few_shot import FewShotPool
@@ -149,7 +149,7 @@ def test_a_pool_without_examples_is_refused(tiny_datasets):
 @pytest.fixture
 def few_shot(tiny_datasets, tmp_path):
   mixture = dataclasses.replace(
-    tiny_datasets.mixture, name='tiny_2_shot', style=Style(num_fewshot=2)
+    tiny_datasets.mixture, name='tiny_2_shot', style=PromptStyle(num_fewshot=2)
   )
   manifest = materialize(
     mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2, seed=3
@@ -192,7 +192,7 @@ def test_describe_names_the_exemplars_of_an_example(few_shot):
 
 def test_a_store_in_another_prompt_style_has_its_prompts(tiny_datasets, tmp_path):
   mixture = dataclasses.replace(
-    tiny_datasets.mixture, style=Style(prompt_style='no_template')
+    tiny_datasets.mixture, style=PromptStyle(prompt_style='no_template')
   )
   materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
   store = Store.open(tmp_path / 'out')

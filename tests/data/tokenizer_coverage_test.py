@@ -34,13 +34,13 @@ def test_every_unknown_token_is_counted(tiny_datasets, t5_like, tmp_path):
   store = Store.open(tmp_path / 'out')
   assert manifest['tokenizer']['unk_id'] == store.tokenizer().unk_id == 2
   for name, entry in manifest['datasets'].items():
-    found = [store.example(name, i).tokens for i in range(2 * entry['rows'])]
+    found = [store.example(name, i).tokens for i in range(2 * entry['examples'])]
     assert entry['losses']['unknown'] == {
       'inputs': sum(int(np.sum(one.inputs == 2)) for one in found),
       'targets': sum(int(np.sum(one.targets == 2)) for one in found),
     }
   pairs = manifest['datasets']['pairs']
-  assert pairs['losses']['unknown']['inputs'] >= 3 * 2 * pairs['rows']
+  assert pairs['losses']['unknown']['inputs'] >= 3 * 2 * pairs['examples']
   assert json.loads((tmp_path / 'out' / 'manifest.json').read_text()) == manifest
 
 
@@ -49,7 +49,7 @@ def test_one_example_in_eight_is_decoded(tiny_datasets, t5_like, tmp_path):
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like, epochs=2
   )
   for entry in manifest['datasets'].values():
-    assert entry['losses']['checked'] == 2 * -(-entry['rows'] // CHECKED)
+    assert entry['losses']['checked'] == 2 * -(-entry['examples'] // CHECKED)
   # A prompt with OPTIONS has newlines, and this vocabulary has none.
   assert tokenizer_coverage.shares(manifest['datasets']['pairs'])[1] == 1
 
@@ -93,7 +93,7 @@ def test_text_that_spells_a_control_token_is_in_no_example(tiny_datasets, tmp_pa
   materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=path)
   store = Store.open(tmp_path / 'out')
   tokenizer = store.tokenizer()
-  for i in range(store.manifest['datasets']['pairs']['rows']):
+  for i in range(store.manifest['datasets']['pairs']['examples']):
     found = store.example('pairs', i).tokens
     assert not {0, 1, 2} & {*found.inputs.tolist(), *found.targets.tolist()}
     assert spelled in tokenizer.decode(found.inputs) + tokenizer.decode(found.targets)

@@ -95,7 +95,7 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
     params=model.params,
     config=model.config,
     tokenizer=BYTES,
-    examples=4,
+    batch_size=4,
     sequence_length=128,
   )
   reports = []

@@ -46,7 +46,7 @@ PAIRS = [
 ]
 
 
-def rows(name, split, pairs=PAIRS):
+def examples(name, split, pairs=PAIRS):
   """Rows as `Dataset.read` gives them: the answer is the English."""
   for i, (english, foreign) in enumerate(pairs):
     values = {'english': f'{english} of {split}', 'foreign': f'{foreign} de {split}'}
@@ -59,20 +59,20 @@ def into_french(prompt):
   known = {
     example.values['english']: example.values['foreign']
     for split in ('train', 'dev', 'test')
-    for example in rows('', split)
+    for example in examples('', split)
   }
   at = {english: prompt.rfind(english) for english in known if english in prompt}
   return known[max(at, key=at.get)] if at else 'rien'
 
 
-def evaluate(rule=into_french, datasets=(WMT,), rows=rows, **more):
+def evaluate(rule=into_french, datasets=(WMT,), examples=examples, **more):
   seen = []
   model = Oracle(rule)
   model.sequence_length = 2048
   found = evaluator.evaluate(
     model,
     datasets=datasets,
-    rows=rows,
+    examples=examples,
     emit=lambda record, split, model: seen.append((record, split, model)),
     **more,
   )
@@ -91,7 +91,7 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
       shown = way.templates[index].input_fields
       assert shown == other.by_direction[0].templates[index].input_fields
       assert f'{{{shown[0]}}}' == other.answer.text, 'reads the one, writes the other'
-      assert continuation_prompts.of(way).templates[0].input_fields == shown
+      assert continuation_prompts.apply(way).templates[0].input_fields == shown
 
 
 def test_only_translations_have_directions():
@@ -162,7 +162,7 @@ def test_an_untuned_model_is_asked_for_the_language_by_name():
 @pytest.mark.parametrize('way', [w for d in TRANSLATION for w in d.by_direction],
                          ids=lambda way: way.label)  # fmt: skip
 def test_the_language_asked_for_is_that_of_the_templates(way):
-  prompt = continuation_prompts.of(way).templates[0].inputs
+  prompt = continuation_prompts.apply(way).templates[0].inputs
   language = prompt.rpartition('In ')[2].rstrip(':')
   assert (language == 'English') == way.direction.endswith('-en')
   assert any(language in way.templates[index].inputs
@@ -206,12 +206,12 @@ def test_exemplars_are_translated_the_same_way():
 
 def test_a_sentence_without_a_translation_is_left_out_one_way_only():
   def some(name, split):
-    one, *others = rows(name, split)
+    one, *others = examples(name, split)
     yield one._replace(values={**one.values, 'foreign': ' '})
     yield from others
 
-  found, _ = evaluate(rows=some, splits=('test',))
-  counts = {r.dataset.direction: len(r.splits['test'].rows) for r in found.datasets}
+  found, _ = evaluate(examples=some, splits=('test',))
+  counts = {r.dataset.direction: len(r.splits['test'].examples) for r in found.datasets}
   assert counts['en-fr'] == 5
   assert (
     'wmt14_enfr en-fr: left out: the right answer is blank (example test.0.0)'
@@ -221,7 +221,7 @@ def test_a_sentence_without_a_translation_is_left_out_one_way_only():
 
 def test_what_trains_is_drawn_from_all_ten_templates_as_before():
   """The declaration itself renders every template, the answer in English."""
-  (example, *_) = rows('', 'train')
+  (example, *_) = examples('', 'train')
   targets = [prompt_lib.render(WMT, index, example).targets for index in range(10)]
   assert targets == [example.values['english']] * 7 + [example.values['foreign']] * 3
 
@@ -234,7 +234,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
     evaluate=('translation',),
     epochs=1,
   )
-  assert manifest['evaluation']['mini_wmt']['rows']['dev'] > 0
+  assert manifest['evaluation']['mini_wmt']['examples']['dev'] > 0
   store = Store.open(tmp_path / 'store')
   into, out = registry.get('mini_wmt', family='microworld').by_direction
   (example, *_) = store.evaluation_examples('mini_wmt', 'dev')
@@ -307,7 +307,7 @@ class TestReport:
     out = tmp_path_factory.mktemp('report')
     with predictions.Predictions(out) as emit:
       results = evaluator.evaluate(
-        Oracle(into_french), base=Oracle(into_french), datasets=[WMT], rows=rows,
+        Oracle(into_french), base=Oracle(into_french), datasets=[WMT], examples=examples,
         emit=emit,
       )  # fmt: skip
     write.write(out, results, **ABOUT)
@@ -364,7 +364,7 @@ class TestReport:
   def test_a_direction_is_compared_with_itself(self, out, tmp_path):
     with predictions.Predictions(tmp_path) as emit:
       results = evaluator.evaluate(
-        Oracle(lambda prompt: 'rien'), datasets=[WMT], rows=rows, emit=emit,
+        Oracle(lambda prompt: 'rien'), datasets=[WMT], examples=examples, emit=emit,
         templates=(7, 8, 9),
       )  # fmt: skip
     write.write(tmp_path, results, **ABOUT)

@@ -25,7 +25,7 @@ def prompts(lengths, seed=0):
 
 
 def generate(model, given, **changes):
-  settings = {'tokenizer': BYTES, 'max_new_tokens': STEPS, 'rows': 2} | changes
+  settings = {'tokenizer': BYTES, 'max_new_tokens': STEPS, 'batch_size': 2} | changes
   return generate_lib.generate(model.params, given, config=model.config, **settings)
 
 
@@ -65,13 +65,13 @@ def test_a_row_that_is_done_is_handed_to_a_prompt_that_waits(tiny_model):
   model = fond_of_eos(tiny_model())
   given = prompts(range(3, 33))
   wanted = [by_full_forward(model, prompt) for prompt in given]
-  found = generate(model, given, rows=3)
+  found = generate(model, given, batch_size=3)
   assert found.tokens == wanted
   lengths = [min(len(answer) + 1, STEPS) for answer in wanted]
   assert min(lengths) < STEPS / 2
   in_batches = sum(3 * max(lengths[i : i + 3]) for i in range(0, len(lengths), 3))
   # The first token of an answer comes with its prompt.
-  assert found.tokens_written <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
+  assert found.generated_tokens <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
 
 
 def test_stops_once_every_row_has_written_eos(tiny_model):
@@ -84,14 +84,14 @@ def test_stops_once_every_row_has_written_eos(tiny_model):
     model, prompts([5, 9, 4]), tokenizer=type('T', (tokenizers.Bytes,), {'eos_id': 0})()
   )
   assert found.tokens == [[], [], []]
-  assert found.tokens_written == 0  # EOS came with the prompts
+  assert found.generated_tokens == 0  # EOS came with the prompts
 
 
 def test_neighbors_and_order_do_not_matter(tiny_model):
   model = fond_of_eos(tiny_model())
   given = prompts([30, 4, 11, 20, 8, 29, 5])
   straight = generate(model, given).tokens
-  assert generate(model, given[::-1], rows=3).tokens == straight[::-1]
+  assert generate(model, given[::-1], batch_size=3).tokens == straight[::-1]
 
 
 def test_nan_is_told_by_prompt(tiny_model):
@@ -105,9 +105,9 @@ def test_nan_is_told_by_prompt(tiny_model):
 def test_counts_what_was_computed(tiny_model):
   model = tiny_model()
   found = generate(model, prompts([40, 2, 2]), max_new_tokens=3)
-  assert found.tokens_read == 48 + 2 * 32
+  assert found.prefill_tokens == 48 + 2 * 32
   # Two rows take two steps after the first tokens, and then one of them two more.
-  assert found.tokens_written == 2 * (2 + 2)
+  assert found.generated_tokens == 2 * (2 + 2)
 
 
 def test_nothing_to_write(tiny_model):
@@ -141,7 +141,7 @@ def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
   given = prompts([7, 28, 3, 18, 25, 9])
   mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ('data', 'model'))
   params = jax.device_put(model.params, NamedSharding(mesh, P()))
-  one = generate(model, given, rows=4, decoding=decoding)
+  one = generate(model, given, batch_size=4, decoding=decoding)
   monkeypatch.setattr(generate_lib, 'write', writes)
   other = generate_lib.generate(
     params,
@@ -149,7 +149,7 @@ def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
     config=model.config,
     tokenizer=BYTES,
     max_new_tokens=STEPS,
-    rows=4,
+    batch_size=4,
     decoding=decoding,
     sharding=NamedSharding(mesh, P('data', None)),
   )
@@ -162,7 +162,7 @@ class TestSampling:
     given = prompts([30, 4, 11, 20, 8])
     one = generate(tiny_model(), given, decoding=Decoding(temperature=1.0, seed=1))
     same = generate(
-      tiny_model(), given, decoding=Decoding(temperature=1.0, seed=1), rows=5
+      tiny_model(), given, decoding=Decoding(temperature=1.0, seed=1), batch_size=5
     )
     other = generate(tiny_model(), given, decoding=Decoding(temperature=1.0, seed=2))
     assert one.tokens == same.tokens != other.tokens
@@ -260,7 +260,7 @@ class TestBeamSearch:
     given = [np.array(ids, np.int32) for ids in ([3, 4, 5], [7], [9, 2])]
     decoding = Decoding(beams=self.SMALL**2, length_penalty=alpha)
     found = generate(
-      model, given, decoding=decoding, max_new_tokens=2, rows=self.SMALL**2
+      model, given, decoding=decoding, max_new_tokens=2, batch_size=self.SMALL**2
     )
     wanted = [self.best(model, prompt, steps=2, alpha=alpha) for prompt in given]
     assert found.tokens == wanted
@@ -277,7 +277,7 @@ class TestBeamSearch:
       return logp[at, answer].sum()
 
     greedy = generate(model, given).tokens
-    beams = generate(model, given, decoding=Decoding(beams=8), rows=16).tokens
+    beams = generate(model, given, decoding=Decoding(beams=8), batch_size=16).tokens
     gains = [
       logp(p, b) - logp(p, g) for p, b, g in zip(given, beams, greedy, strict=True)
     ]

@@ -84,7 +84,7 @@ def test_a_written_answer_brings_its_own_blank(kinds, kind):
   whole = found.encode('The cat is on the mat.\nAnswer: yes\n\nThe').tolist()
   assert whole[: len(prompt)] == prompt
   question = PromptSpec(
-    dataset=PLAIN, templates=(0,), **continuation_prompts.how(PLAIN)
+    dataset=PLAIN, templates=(0,), **continuation_prompts.delimiters(PLAIN)
   )
   said = question.answer(found.decode(whole[len(prompt) :]))
   assert said == ('yes The' if kind == 't5_like' else 'yes')  # it has no newline
@@ -121,7 +121,7 @@ def ask(dataset, model, *, count=2, change=lambda row: row, **how):
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_protocol_asks_for_joined_text_where_answers_continue(kinds, kind):
   model = Listener(kinds[kind])
-  assert not ask(PLAIN, model, **continuation_prompts.how(PLAIN))
+  assert not ask(PLAIN, model, **continuation_prompts.delimiters(PLAIN))
   for i, request in enumerate(model.heard):
     for word, option in zip(('yes', 'no'), request.options, strict=True):
       text = f'Fact {i} of test.\nAnswer: {word}'
@@ -147,7 +147,9 @@ def test_a_joined_text_is_cut_to_fit(kinds, kind):
     return row._replace(values=row.values | {'premise': 'the cat is on 12 mats ' * 40})
 
   model = Listener(kinds[kind], sequence_length=60)
-  (line,) = ask(PLAIN, model, count=1, change=long, **continuation_prompts.how(PLAIN))
+  (line,) = ask(
+    PLAIN, model, count=1, change=long, **continuation_prompts.delimiters(PLAIN)
+  )
   assert 'prompts with fields cut to fit' in line
   (request,) = model.heard
   longest = len(request.prompt) + max(map(len, request.options))
@@ -178,7 +180,10 @@ def with_options(options):
 def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):
   model = Listener(kinds['t5_like'])
   (line,) = ask(
-    PLAIN, model, change=with_options(('yes', '')), **continuation_prompts.how(PLAIN)
+    PLAIN,
+    model,
+    change=with_options(('yes', '')),
+    **continuation_prompts.delimiters(PLAIN),
   )
   assert 'an option has no token after the prompt (row test.0.0)' in line
   assert len(model.heard) == 1
@@ -188,7 +193,10 @@ def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):
 def test_a_row_without_any_option_text_is_named_and_left_out(kinds, kind):
   model = Listener(kinds[kind])
   (line,) = ask(
-    PLAIN, model, change=with_options(('', ' ')), **continuation_prompts.how(PLAIN)
+    PLAIN,
+    model,
+    change=with_options(('', ' ')),
+    **continuation_prompts.delimiters(PLAIN),
   )
   assert 'left out: no option has a token (row test.0.0)' in line
   assert len(model.heard) == 1

@@ -23,7 +23,7 @@ SEQUENCE_LENGTH = 128
 def make_scorer(model, **changes):
   settings = {
     'tokenizer': BYTES,
-    'rows': 3,
+    'batch_size': 3,
     'sequence_length': SEQUENCE_LENGTH,
   } | changes
   return Scorer(params=model.params, config=model.config, **settings)
@@ -100,7 +100,7 @@ def test_packing_does_not_matter(scorer):
   """Other rows, other neighbors, other padding: the same scores."""
   found = requests()
   straight = scorer.score(found).log_probabilities
-  other = dataclasses.replace(scorer, rows=1, sequence_length=64)
+  other = dataclasses.replace(scorer, batch_size=1, sequence_length=64)
   for i, request in enumerate(found):
     alone = other.score([request]).log_probabilities[0]
     np.testing.assert_allclose(alone, straight[i], rtol=1e-5)
@@ -111,7 +111,7 @@ def test_a_mesh_does_not_matter(scorer):
   spread = dataclasses.replace(
     scorer,
     params=jax.device_put(scorer.params, NamedSharding(mesh, P())),
-    rows=4,
+    batch_size=4,
     sharding=NamedSharding(mesh, P('data', None)),
   )
   found = requests()
@@ -124,7 +124,7 @@ def test_rows_that_the_mesh_does_not_divide_are_refused(scorer):
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ('data', 'fsdp'))
   sharding = NamedSharding(mesh, P(('data', 'fsdp'), None))
   with pytest.raises(InputError, match=r'got 12; the mesh splits them in 8.* is 16'):
-    dataclasses.replace(scorer, rows=12, sharding=sharding)
+    dataclasses.replace(scorer, batch_size=12, sharding=sharding)
 
 
 def test_options_that_tokenize_alike_tie_exactly(scorer):
@@ -206,7 +206,7 @@ def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positio
     Request(draw(70), (draw(2), draw(31))),
     Request(draw(5), (draw(4), draw(6))),
   ]
-  scored = make_scorer(model, rows=2, sequence_length=32).score(found).log_probabilities
+  scored = make_scorer(model, batch_size=2, sequence_length=32).score(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
     wanted = one_sequence_per_option(model, request, BYTES)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)

@@ -49,14 +49,14 @@ def theirs():
 def ours(theirs, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
   theirs.save_pretrained(folder / 'theirs')
-  came = convert.to_ours(
+  came = convert.import_model(
     folder / 'theirs', folder / 'ours', progress=Progress(quiet=True)
   )
   return Scorer(
     params=jax.tree.map(jax.numpy.asarray, weights.load(folder / 'ours', came.config)),
     config=came.config,
     tokenizer=Bytes(),
-    rows=4,
+    batch_size=4,
     sequence_length=96,
     eos=False,
     separator=False,
@@ -111,7 +111,7 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     warnings=Warnings(),
   )
   question = PromptSpec(
-    dataset=dataset, templates=(0,), **continuation_prompts.how(dataset)
+    dataset=dataset, templates=(0,), **continuation_prompts.delimiters(dataset)
   )
   asked = [('test', row) for row in examples(dataset, 3)(dataset.name, 'test')]
   measurement.measure({'tuned': question}, asked)

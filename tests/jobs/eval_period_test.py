@@ -72,7 +72,7 @@ def test_looks_are_written_and_the_weights_are_those_without_them(
   assert not (tmp_path / 'plain' / held_out.EVAL_STEPS).exists()
   assert [look['step'] for look in looks(looking)] == [2, 4]
   for look in looks(looking):
-    assert look['rows'] == 6
+    assert look['examples'] == 6
     assert set(look['datasets']) == {'mini_arc'}
     assert look['datasets']['mini_arc'] * 6 / 100 % 1 == pytest.approx(0, abs=1e-3)
 

@@ -56,7 +56,7 @@ def theirs(tmp_path_factory, checkpoint):
   folder = tmp_path_factory.mktemp('elsewhere') / checkpoint.name
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-    convert.to_theirs(checkpoint, folder, progress=Progress(quiet=True))
+    convert.export_model(checkpoint, folder, progress=Progress(quiet=True))
   return folder
 
 
@@ -196,7 +196,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
     ('EVAL_SEED', -1, 'EVAL_SEED: got -1; must be 0 to'),
-    ('SEED', 1, "SEED: no macro of that name.*did you mean 'EVAL_SEED'"),
+    ('SEED', 1, "SEED: unknown macro 'SEED'; did you mean 'EVAL_SEED'"),
     (
       'OUTPUT_DIR',
       __file__,
@@ -224,7 +224,7 @@ def test_bad_settings_are_refused_before_anything_is_computed(
     ('config.json', '{"vocab_size": 9}', 'config.json: lacks num_layers, d_model'),
     ('training.json', '{"mixture": ', 'training.json: not readable as JSON'),
     ('training.json', '[5]', r'training.json: got \[5\]; must be a JSON object'),
-    ('training.json', '{"guard": {"mixture": "x"}}', 'guard lacks datasets, family'),
+    ('training.json', '{"guard": {"mixture": "x"}}', 'leakage lacks datasets, family'),
   ],
 )
 def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path):
@@ -245,7 +245,7 @@ def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_pat
   shutil.copytree(checkpoint, tmp_path / 'model')
   config['vocab_size'] = 100
   (tmp_path / 'model' / 'config.json').write_text(json.dumps(config))
-  with pytest.raises(InputError, match='tokenizer has 259 pieces, its embedding 100'):
+  with pytest.raises(InputError, match='tokenizer has 259 tokens, its embedding 100'):
     evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
 
 
@@ -286,7 +286,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
 def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   ask = {'STORE': str(store), 'DATASETS': "('mini_arc', 'mini_squad')"}
   with pytest.raises(
-    InputError, match='has no evaluation rows of mini_squad; give another'
+    InputError, match='has no evaluation examples of mini_squad; give another'
   ):
     evaluate(tmp_path, **ask)
   made = evaluate(tmp_path, MISSING='skip', **ask)
@@ -314,8 +314,8 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
     out=tmp_path / 'report',
     progress=Progress(quiet=True),
   )
-  read = run._shared['rows']
-  run._shared['rows'] = lambda name, split: asked.append(split) or read(name, split)
+  read = run._shared['examples']
+  run._shared['examples'] = lambda name, split: asked.append(split) or read(name, split)
   for step in (10, 20, 30, 20):
     look = run.during(model.params, step=step)
   assert set(asked) == {'dev'}
@@ -331,8 +331,8 @@ SLOWLY = """
 import time
 from flan_jax.runtime import preemption
 from flan_jax.interop.huggingface import logit_check
-between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.3), on_batch(self))
+on_batch = preemption.Stop.on_batch
+preemption.Stop.on_batch = lambda self: (time.sleep(0.3), on_batch(self))
 logit_check._installed = lambda name: False  # torch takes long
 """
 
@@ -350,14 +350,14 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
   for stopped in (True, False):
     hosts = runs.start(out, verb='eval', count=count, apart=apart, **asked)
     if stopped:
-      assert runs.wait(hosts, journal.is_file), hosts[0].said
+      assert runs.wait(hosts, journal.is_file), hosts[0].stderr
       hosts[-1].process.send_signal(signal.SIGTERM)
     codes = [host.end() for host in hosts]
-    assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].said
+    assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].stderr
     assert journal.is_file() == stopped
   assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
-  assert 'Converting' not in hosts[0].said
-  assert not hosts[1].said
+  assert 'Converting' not in hosts[0].stderr
+  assert not hosts[1].stderr
   ours, found = files(whole), files(out)
   assert set(ours) == set(found)
   for name in ('templates.csv', 'plots/averages.svg'):
@@ -390,10 +390,13 @@ def test_hosts_with_other_settings_are_named_before_anything_is_computed(
 ):
   other = {1: {'settings': {'EVAL_SEED': 7, 'TEMPLATES': 1}}}
   both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=other, **SMALL)
-  assert [host.end() for host in both] == [2, 2], both[0].said
+  assert [host.end() for host in both] == [2, 2], both[0].stderr
   for host in both:
-    last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: Evaluation.seed of host 1 is not that of host 0' in last
+    last = host.stderr.strip().splitlines()[-1]
+    assert (
+      'processes disagree: Evaluation.seed of process 1 is not that of process 0'
+      in last
+    )
     assert '(7, not 0)' in last
     assert 'templates=1, not templates=2' in last
     assert 'Evaluation.checkpoint' not in last
@@ -405,7 +408,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import conversion_cache
 def refuse(*_, **__):
   raise InputError('CHECKPOINT: cannot be converted here')
-conversion_cache.ours = refuse
+conversion_cache.import_cached = refuse
 """
 
 
@@ -413,7 +416,7 @@ def test_bad_input_that_host_0_alone_meets_ends_them_all(runs, checkpoint, tmp_p
   """Each with its line, and none waits for a host that is gone."""
   apart = {0: {'before': REFUSES}}
   both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=apart, **SMALL)
-  assert [host.end(60) for host in both] == [2, 2], both[0].said
+  assert [host.end(60) for host in both] == [2, 2], both[0].stderr
   for host in both:
     line = 'flan: error: CHECKPOINT: cannot be converted here'
-    assert host.said.strip().splitlines()[-1] == line
+    assert host.stderr.strip().splitlines()[-1] == line

@@ -77,8 +77,8 @@ def family(tmp_path_factory) -> pathlib.Path:
   )  # fmt: skip
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-    convert.to_theirs(out / 'child', out / 'away', progress=QUIET)
-    convert.to_ours(out / 'away', out / 'back', progress=QUIET)
+    convert.export_model(out / 'child', out / 'away', progress=QUIET)
+    convert.import_model(out / 'away', out / 'back', progress=QUIET)
   return out
 
 
@@ -142,14 +142,15 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
     out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT
   ).report
   assert [t['model'] for t in found['lineage']] == ['parent', 'child', 'adapted', 'run']
-  assert found['lineage'][-1]['weights'] == model_dir.checksum(out)
+  assert found['lineage'][-1]['digest'] == model_dir.checksum(out)
   assert HELD_OUT in found['trained_on']
   (average,) = schema.averages(found)
   assert schema.headline(average).startswith(
     'Commonsense of the microworld, no exemplars, trained on: '
   )
   assert found['warnings'][0] == (
-    "guard: mini_copa trained 'parent', of commonsense, which is held out (accepted by "
+    "leakage: mini_copa trained 'parent', of commonsense, which is held out (allowed "
+    'by '
     'the run)'
   )
   saved = json.loads((out / 'model' / 'training.json').read_text())
@@ -168,7 +169,9 @@ def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
   assert schema.headline(average).startswith(
     'Commonsense of the microworld, zero-shot (training unknown): '
   )
-  assert found['warnings'][0].startswith("guard: what 'lost' was trained on is unknown")
+  assert found['warnings'][0].startswith(
+    "leakage: the training data of 'lost' is unknown"
+  )
   page = (tmp_path / 'run' / 'report' / 'report.html').read_text(encoding='utf-8')
   assert 'never trained on' not in page
   assert not model_dir.lineage(tmp_path / 'run').known

@@ -38,8 +38,8 @@ SETTINGS = {
 SLOWLY = """
 import time
 from flan_jax.runtime import preemption
-between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.4), on_batch(self))
+on_batch = preemption.Stop.on_batch
+preemption.Stop.on_batch = lambda self: (time.sleep(0.4), on_batch(self))
 """
 """So that a signal comes in the middle of an evaluation."""
 
@@ -97,10 +97,10 @@ def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> Non
   def there():
     return path.is_file() and path.read_bytes().count(b'\n') >= lines
 
-  assert runs.wait(both, there), both[0].said
+  assert runs.wait(both, there), both[0].stderr
   both[host].process.send_signal(signal.SIGTERM)
-  assert [h.end(60) for h in both] == [INTERRUPTED] * 2, both[0].said
-  assert 'Stopped by SIGTERM' in both[0].said
+  assert [h.end(60) for h in both] == [INTERRUPTED] * 2, both[0].stderr
+  assert 'Stopped by SIGTERM' in both[0].stderr
 
 
 @pytest.mark.parametrize('look', [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -119,8 +119,8 @@ def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
   interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
   assert len(read(out / base)) == 3  # its name, and two datasets
   both = runs.start(out, count=2, **settings)
-  assert [host.end() for host in both] == [0, 0], both[0].said
-  assert 'train: ' not in both[0].said
+  assert [host.end() for host in both] == [0, 0], both[0].stderr
+  assert 'train: ' not in both[0].stderr
   assert_same(out, alone)
 
 
@@ -129,5 +129,5 @@ def test_four_hosts_end_in_the_report_of_one(runs, settings, alone, tmp_path):
   out = tmp_path / 'run'
   apart = {i: {'devices': 2} for i in range(4)}
   four = runs.start(out, count=4, apart=apart, **settings)
-  assert [host.end() for host in four] == [0] * 4, four[0].said
+  assert [host.end() for host in four] == [0] * 4, four[0].stderr
   assert_same(out, alone)

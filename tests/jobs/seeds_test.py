@@ -58,7 +58,7 @@ def asked(model_dir) -> list[tuple]:
 def fed(model_dir) -> list[str]:
   """Digests of the rows that the steps were fed."""
   lines = (model_dir / 'log.jsonl').read_text().splitlines()
-  return [digest for line in lines for digest in json.loads(line)['rows'].values()]
+  return [digest for line in lines for digest in json.loads(line)['sequences'].values()]
 
 
 @pytest.fixture(scope='module')

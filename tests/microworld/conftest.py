@@ -1,4 +1,4 @@
-"""Puts the reader that the tests of this folder share where they can import it."""
+"""Makes the reader that these tests share importable."""
 
 import pathlib
 import sys

@@ -31,14 +31,14 @@ def test_documents_are_short_prose_of_a_small_vocabulary(documents):
 
 
 def literal_pieces(text):
-  """The lines of a template's own words, cut at its fields; four words or more."""
+  """The lines of a template's own text with four words or more, split at its fields."""
   for literal, _ in template_lib.parse(text):
     for line in literal.split('\n'):
       if len(line.split()) >= 4:
         yield line.strip()
 
 
-def test_no_template_stands_in_the_text(documents):
+def test_no_template_occurs_in_the_text(documents):
   text = '\n'.join(documents)
   pieces = {
     piece
@@ -51,13 +51,13 @@ def test_no_template_stands_in_the_text(documents):
   assert [piece for piece in pieces if piece in text] == []
 
 
-def test_no_options_block_stands_in_the_text(documents):
+def test_no_options_block_occurs_in_the_text(documents):
   text = '\n'.join(documents)
   assert template_lib.OPTIONS not in text
   assert '\n- ' not in text
 
 
-def test_right_and_wrong_beliefs_are_told_alike(documents):
+def test_right_and_wrong_beliefs_are_balanced(documents):
   text = ' '.join(documents)
   right = len(re.findall(r'is right|is true|That follows', text))
   wrong = len(re.findall(r'is wrong|That is false|That does not follow', text))

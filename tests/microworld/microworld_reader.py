@@ -1,8 +1,8 @@
-"""A reader of the microworld's English that shares nothing with its writer.
+"""A reader of the microworld's English that shares no code with the generator.
 
-It turns sentences back into facts by its own patterns, draws what follows by what the
-pretraining text teaches, and judges claims and answers questions. The tests hold the
-generator's labels against it.
+It parses sentences into facts by its own patterns, draws conclusions by the common
+knowledge of the pretraining text, judges claims and answers questions. The tests compare
+the generator's labels with it.
 """
 
 import re
@@ -35,7 +35,7 @@ def mood_of(word):
 
 
 def _kin(who, role, whom):
-  """A tie without gender: (kind, elder or first, younger or second)."""
+  """A kinship without gender: (kind, elder or first, younger or second)."""
   if role in SIBLINGS:
     return ('kin', 'sibling', *sorted((who, whom)))
   if role in ('daughter', 'son'):
@@ -90,13 +90,13 @@ PATTERNS = (
       d,
     ),
   ),
-  # Last: any other verb is what a trade does.
+  # Last: any other verb is that of a trade.
   (rf'{N} ([a-z]+ [a-z]+(?: people)?)', lambda s, deed: ('deed', s, deed)),
 )
 
 
 def read(sentence):
-  """What one sentence says, or None where no pattern fits."""
+  """Parses one sentence; None if no pattern fits."""
   text = sentence.strip().rstrip('.')
   first = text.split(' ', 1)[0]
   if first in ('The', 'On'):
@@ -109,7 +109,7 @@ def read(sentence):
 
 
 def read_passage(text):
-  """The facts of a passage, in order; a pronoun is whoever was last the subject."""
+  """The facts of a passage, in order; a pronoun means the last subject."""
   facts, last = [], ''
   for sentence in re.findall(r'[^.]+\.', text):
     sentence = re.sub(r'^(She|He)\b', last, sentence.strip())
@@ -121,7 +121,7 @@ def read_passage(text):
 
 
 class Knowledge:
-  """What the pretraining text says is always so, gathered by reading it."""
+  """Common knowledge, collected from the pretraining text."""
 
   def __init__(self, text):
     def pairs(pattern):
@@ -149,7 +149,7 @@ class Knowledge:
       assert who in (first, second)
 
   def closure(self, facts):
-    """The facts and all that follows from them."""
+    """The facts and all their conclusions."""
     out = set(facts)
     for fact in facts:
       kind, subject, value = fact[:3]
@@ -169,7 +169,7 @@ class Knowledge:
     return out
 
   def judge(self, passage, claim):
-    """`true`, `untrue` (something else is said on that topic) or `unsaid`."""
+    """`true`, `untrue` (contradicted on its topic) or `unsaid`."""
     facts = read_passage(passage)
     said = read(claim)
     assert said, f'cannot read {claim!r}'
@@ -192,7 +192,7 @@ TOPICS = {
 
 
 def topic(fact):
-  """What a fact is about: its kind and whose it is."""
+  """The topic of a fact: its kind and its people."""
   if fact[0] in ('kin', 'rank', 'deal'):
     return fact[0], frozenset(fact[2:4])
   return TOPICS.get(fact[0], fact[0]), fact[1]
@@ -202,7 +202,7 @@ THIRD = {'have': 'has', 'go': 'goes', 'catch': 'catches', 'teach': 'teaches'}
 
 
 def stated(question):
-  """A yes-no question as the statement that it asks about."""
+  """Turns a yes-no question into a statement."""
   text = question.strip().rstrip('?')
   text = text[0].lower() + text[1:]
   match = re.fullmatch(r'does ([A-Z]\w+) find (\w+) hard to stand', text)
@@ -226,7 +226,7 @@ ASKED = (
 
 
 def answers(passage, question):
-  """The right short answers; a mood is answered by the first word of its group."""
+  """The right short answers; a mood becomes the first word of its group."""
   facts = read_passage(passage)
   text = question.rstrip('?')
   text = text[0].lower() + text[1:]

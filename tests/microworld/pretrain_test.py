@@ -22,7 +22,7 @@ SMALL = dataclasses.replace(
 )
 
 
-def test_it_writes_a_model_that_loads(tmp_path, monkeypatch):
+def test_the_written_model_loads(tmp_path, monkeypatch):
   monkeypatch.setattr(pretrain, 'WINDOW', 256)
   loss = pretrain.pretrain(str(tmp_path), steps=2, config=SMALL, documents=500)
   assert 0 < loss < 10
@@ -33,23 +33,23 @@ def test_it_writes_a_model_that_loads(tmp_path, monkeypatch):
   assert tokenizer.vocab_size == 512
 
 
-def test_rows_hold_whole_documents_with_loss_on_every_token():
+def test_sequences_hold_whole_documents_with_loss_on_every_token():
   tokenizer = tokenizers.load(tokenizers.BYTES)
   documents = list(corpus.documents(0, count=300))
   batch = next(pretrain.batches(iter(documents), tokenizer, seed=0))
   assert batch.tokens.shape == (pretrain.BATCH_SIZE, pretrain.SEQUENCE_LENGTH)
   np.testing.assert_array_equal(batch.loss_mask > 0, batch.segment_ids > 0)
   seen = set()
-  for example, segments in zip(batch.targets, batch.segment_ids, strict=True):
+  for tokens, segments in zip(batch.targets, batch.segment_ids, strict=True):
     for segment in range(1, segments.max() + 1):
-      seen.add(tokenizer.decode([t for t in example[segments == segment][:-1]]))
+      seen.add(tokenizer.decode([t for t in tokens[segments == segment][:-1]]))
   whole = {d for d in documents if len(d.encode()) < pretrain.SEQUENCE_LENGTH - 2}
   assert seen & whole
   assert all(any(d.startswith(text) for d in documents) for text in seen)
 
 
-def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
-  """Its texts are documents, and prompts of every other cluster."""
+def test_the_tokenizer_is_not_trained_on_the_held_out_clusters(monkeypatch):
+  """The texts are documents, and prompts of every other cluster."""
   read = []
   examples = pretrain.records.records
   monkeypatch.setattr(
@@ -59,7 +59,7 @@ def test_the_tokenizer_never_reads_the_held_out_clusters(monkeypatch):
   )
   texts = pretrain.tokenizer_texts(seed=0, documents=10)
   assert sum(1 for _ in texts) == 10 + 300 * len(read)
-  world = registry.datasets('microworld')
-  assert {world[name].cluster for name in read} == (
+  datasets = registry.datasets('microworld')
+  assert {datasets[name].cluster for name in read} == (
     set(dataset.CLUSTERS) - set(pretrain.HELD_OUT)
   )

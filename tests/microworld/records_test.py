@@ -1,4 +1,4 @@
-"""The generated records: shaped, balanced, reproducible, disjoint, and right."""
+"""The generated records: well-formed, balanced, reproducible, disjoint, and right."""
 
 import collections
 import itertools
@@ -69,7 +69,7 @@ def test_sizes_are_kept(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_row_is_a_function_of_its_index_alone(name):
+def test_an_example_is_a_function_of_its_index_alone(name):
   in_order = examples(name, 'validation', 12)
   assert records.record(name, 'validation', 11) == in_order[11]
   assert records.record(name, 'validation', 3) == in_order[3]
@@ -78,25 +78,25 @@ def test_a_row_is_a_function_of_its_index_alone(name):
 
 
 @pytest.mark.parametrize('name', LABELLED)
-def test_every_label_has_its_share(name):
+def test_labels_are_balanced(name):
   key, classes = LABELLED[name]
   counts = collections.Counter(
     int(example[key]) for example in examples(name, 'test', 300)
   )
   assert len(counts) == classes
-  # Labels of a position go round in turn; the place of an option is drawn.
+  # Label ids cycle; the position of an option is drawn.
   tolerance = 0 if key != 'answerKey' and name != 'mini_cosmos' else 40
   assert max(counts.values()) - min(counts.values()) <= tolerance
 
 
-def test_an_unknown_dataset_or_split_is_named():
+def test_an_unknown_dataset_or_split_is_refused():
   with pytest.raises(InputError, match="dataset 'mini_rt'.*did you mean 'mini_rte'"):
     records.sizes('mini_rt')
   with pytest.raises(InputError, match="split 'dev'.*train, validation, test"):
     next(records.records('mini_rte', 'dev'))
 
 
-# What an example says stands on its own side.
+# The statements of an example are combinations of its own side.
 
 CLAIMS = {
   'mini_rte': lambda example: example['hypothesis'],
@@ -118,7 +118,7 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize('name', CLAIMS)
-def test_no_test_claim_or_question_stands_in_training_or_text(name, text):
+def test_no_test_claim_or_question_occurs_in_training_or_text(name, text):
   claim = CLAIMS[name]
   train = {claim(example) for example in examples(name, 'train', 5000)}
   for split in ('validation', 'test'):
@@ -127,7 +127,7 @@ def test_no_test_claim_or_question_stands_in_training_or_text(name, text):
       assert claim(example) not in text
 
 
-def test_no_test_hypothesis_stands_in_any_training_passage():
+def test_no_test_hypothesis_occurs_in_a_training_passage():
   passages = ' '.join(
     example['passage'] for example in examples('mini_boolq', 'train', 4000)
   ) + ' '.join(
@@ -137,7 +137,7 @@ def test_no_test_hypothesis_stands_in_any_training_passage():
     assert example['hypothesis'] not in passages
 
 
-# Labels and answers are right, as an independent reader of the passages finds.
+# An independent reader of the passages confirms labels and answers.
 
 
 def test_rte_and_cb_labels(knowledge):
@@ -150,7 +150,7 @@ def test_rte_and_cb_labels(knowledge):
 
 
 def test_claims_need_more_than_copying():
-  """Some claims repeat the passage; most say it otherwise or draw a conclusion."""
+  """Some claims repeat the passage; most reword it or draw a conclusion."""
   copied = followed = 0
   true = [
     example for example in examples('mini_rte', count=300) if example['label'] == 0
@@ -206,7 +206,7 @@ def test_obqa_answers_follow_from_the_fact(knowledge):
     assert fits == [example['answerKey']], example
 
 
-def test_arc_answers_are_what_the_text_says(text):
+def test_arc_answers_agree_with_the_text(text):
   tables = collections.defaultdict(set)
   for relation, subject, value in World(0).knowledge():
     tables[subject].add(value)
@@ -237,7 +237,7 @@ def predicate(sentence):
   return sentence.rstrip('.').split(' ', 1)[1]
 
 
-def test_copa_and_cosmos_answers_are_causes_the_text_tells(knowledge):
+def test_copa_and_cosmos_answers_are_causes_in_the_text(knowledge):
   def linked(cause, effect):
     return predicate(effect) in knowledge.effects.get(predicate(cause), ())
 
@@ -260,7 +260,7 @@ def test_copa_and_cosmos_answers_are_causes_the_text_tells(knowledge):
       assert linked(*ends) == (i == example['label']), example
 
 
-def test_winogrande_answers_are_reasons_the_text_tells(knowledge):
+def test_winogrande_answers_are_reasons_in_the_text(knowledge):
   for example in examples('mini_winogrande'):
     start, reason = example['sentence'].rstrip('.').split(' because _ ')
     first, *verb, second = start.split()
@@ -287,7 +287,7 @@ def test_mrpc_labels():
 
 
 def test_cola_labels():
-  """What is badly said is no sentence of the language."""
+  """A garbled sentence is not a sentence of the language."""
   for example in examples('mini_cola'):
     said = read(example['sentence'])
     fine = said is not None and said[0] != 'deed'
@@ -317,7 +317,7 @@ def test_common_gen_sentences_hold_every_concept():
       assert set(example['concepts']) <= set(sentence.rstrip('.').split())
 
 
-def test_translations_go_back_word_by_word():
+def test_translations_can_be_inverted_word_by_word():
   back = {new: english for english, new in velish.lexicon(0).items()}
   assert len(back) == len(velish.lexicon(0))
   for example in examples('mini_wmt'):
@@ -328,7 +328,7 @@ def test_translations_go_back_word_by_word():
     assert back[words[-1]].endswith('s')  # the verb comes last
 
 
-def test_summaries_say_what_the_story_says():
+def test_summaries_agree_with_the_story():
   for example in examples('mini_xsum'):
     story = set(example['document'].replace('.', ' ').replace(',', ' ').lower().split())
     assert set(example['summary'].rstrip('.').lower().split()) <= story | {'at', 'a'}

@@ -1,4 +1,4 @@
-"""The microworld's declarations: all clusters, ten templates each, all rendered."""
+"""The microworld's declarations: all clusters, ten templates each, all render."""
 
 import pytest
 
@@ -8,30 +8,30 @@ from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.microworld import records
 
-WORLD = registry.datasets('microworld')
+DATASETS = registry.datasets('microworld')
 
 
 def test_every_cluster_has_a_dataset_and_nli_has_two():
-  clusters = [dataset.cluster for dataset in WORLD.values()]
+  clusters = [dataset.cluster for dataset in DATASETS.values()]
   assert set(clusters) == set(dataset_lib.CLUSTERS)
   assert clusters.count('nli') == 2
-  assert set(WORLD) == set(records.DATASETS)
+  assert set(DATASETS) == set(records.DATASETS)
 
 
-@pytest.mark.parametrize('name', WORLD)
-def test_ten_templates_of_which_up_to_three_are_turned_around(name):
-  dataset = WORLD[name]
+@pytest.mark.parametrize('name', DATASETS)
+def test_ten_templates_up_to_three_of_them_inverted(name):
+  dataset = DATASETS[name]
   texts = {(template.inputs, template.targets) for template in dataset.templates}
   assert len(texts) == len(dataset.templates) == 10
-  turned = [t for t in dataset.templates if t.inverted or t.targets != '{answer}']
-  assert 1 <= len(turned) <= 3
-  assert all(t.inverted for t in turned) == (name != 'mini_wmt')
+  inverted = [t for t in dataset.templates if t.inverted or t.targets != '{answer}']
+  assert 1 <= len(inverted) <= 3
+  assert all(t.inverted for t in inverted) == (name != 'mini_wmt')
   assert dataset.sizes == records.sizes(name)
 
 
-@pytest.mark.parametrize('name', WORLD)
+@pytest.mark.parametrize('name', DATASETS)
 def test_every_template_renders_every_split(name):
-  dataset = WORLD[name]
+  dataset = DATASETS[name]
   for split in ('train', 'validation', 'test'):
     for index in range(6):
       example = dataset.read(records.record(name, split, index), f'{split}-{index}')
@@ -47,14 +47,14 @@ def test_every_template_renders_every_split(name):
         assert len(prompt.inputs.split()) < 90
 
 
-def test_a_prompt_reads_as_meant():
+def test_a_prompt_is_rendered_as_declared():
   record = {
     'premise': 'Ida is a baker. She keeps a hen.',
     'hypothesis': 'Ida makes bread.',
     'label': 0,
   }
-  example = WORLD['mini_rte'].read(record, 'one')
-  prompt = prompt_lib.render(WORLD['mini_rte'], 1, example)
+  example = DATASETS['mini_rte'].read(record, 'one')
+  prompt = prompt_lib.render(DATASETS['mini_rte'], 1, example)
   assert prompt.inputs == (
     'Text: Ida is a baker. She keeps a hen.\n'
     'Claim: Ida makes bread.\n'
@@ -64,8 +64,8 @@ def test_a_prompt_reads_as_meant():
   assert prompt.targets == 'yes'
 
 
-def test_nli_shares_no_template_with_what_trains():
-  def asked(dataset):
+def test_nli_shares_no_template_with_other_clusters():
+  def literals(dataset):
     return {
       literal.strip()
       for template in dataset.templates
@@ -73,7 +73,7 @@ def test_nli_shares_no_template_with_what_trains():
       if len(literal.split()) >= 4
     }
 
-  held_out = asked(WORLD['mini_rte']) | asked(WORLD['mini_cb'])
-  for dataset in WORLD.values():
+  held_out = literals(DATASETS['mini_rte']) | literals(DATASETS['mini_cb'])
+  for dataset in DATASETS.values():
     if dataset.cluster != 'nli':
-      assert not held_out & asked(dataset), dataset.name
+      assert not held_out & literals(dataset), dataset.name

@@ -1,4 +1,4 @@
-"""The world: the same for the same seed, and every combination on one side."""
+"""The world: fixed by its seed, with every combination on one side."""
 
 import collections
 import random
@@ -10,13 +10,13 @@ from flan_jax.microworld import world as world_lib
 from flan_jax.microworld.world import SIDES, World
 
 
-def test_a_world_is_its_seed():
+def test_a_world_is_a_function_of_its_seed():
   assert World(0).knowledge() == World(0).knowledge()
   assert World(0).knowledge() != World(1).knowledge()
   assert velish.lexicon(0) != velish.lexicon(1)
 
 
-def test_no_word_has_two_parts_in_the_world():
+def test_no_word_is_in_two_groups():
   groups = (
     vocabulary.PEOPLE,
     vocabulary.TOWNS,
@@ -49,7 +49,7 @@ def test_eight_of_ten_combinations_are_for_training():
 
 
 @pytest.mark.parametrize('side', SIDES)
-def test_a_scene_tells_only_what_its_side_may(side):
+def test_a_scene_uses_only_combinations_of_its_side(side):
   world, rng = World(0), random.Random(1)
   for _ in range(100):
     scene = world.scene(rng, side=side)
@@ -72,7 +72,7 @@ def test_claims_are_of_their_kind(kind):
     assert world.tells('test', claim.proposition)
 
 
-def test_kinship_turns_round():
+def test_kinship_has_an_inverse():
   aunt = world_lib.Fact('kin', 'Ida', 'aunt', other='Rolf')
   nephew = world_lib.Fact('kin', 'Rolf', 'nephew', other='Ida')
   assert world_lib.inverse_kin(aunt) == 'nephew'

@@ -1,4 +1,4 @@
-"""Mixtures: what trains, what is left out, and the totals of the paper's table."""
+"""Mixtures: their datasets, excluded clusters, and the totals of the paper's table."""
 
 import pytest
 from flan_jax.mixtures import studies, styles
@@ -11,8 +11,8 @@ from flan_jax.cli import task_table
 
 FLAN = registry.datasets('flan')
 
-# Held-out cluster, further clusters left out, tasks, total rate, datasets of the paper
-# (one more where the test-only WSC273 counts, whose rate is 0).
+# Held-out cluster, excluded clusters, tasks, total rate, datasets of the paper (one
+# more if the test-only WSC273 counts, with rate 0).
 HELD_OUT = (
   ('nli', {'paraphrase'}, 55, 152_276, 51),
   ('paraphrase', {'nli'}, 55, 152_276, 51),
@@ -36,14 +36,14 @@ HELD_OUT = (
 
 
 def total(name: str) -> int:
-  return sum(mixing_rates.of(registry.mixture(name)).values())
+  return sum(mixing_rates.rates(registry.mixture(name)).values())
 
 
 def paper_names(mixture: Mixture) -> set[str]:
   return {FLAN[name].paper_name for name in mixture.datasets} - {''}
 
 
-def test_the_two_totals_of_the_catalog():
+def test_the_two_views_have_the_published_totals():
   assert total('flan_all') == 188_371
   assert total('flan_paper62') == 169_867
   assert len(registry.mixture('flan_all').datasets) == 69
@@ -53,7 +53,7 @@ def test_the_two_totals_of_the_catalog():
 
 
 @pytest.mark.parametrize('example', HELD_OUT, ids=[example[0] for example in HELD_OUT])
-def test_a_held_out_split_is_that_of_the_paper(example):
+def test_a_held_out_split_matches_the_paper(example):
   cluster, excluded, tasks, rate, datasets = example
   mixture = registry.mixture(f'flan_held_out_{cluster}')
   assert mixture.held_out == (cluster,)
@@ -88,13 +88,13 @@ def test_nli_and_paraphrase_train_on_the_same_datasets():
     ('misc', 21_000),
   ],
 )
-def test_the_rate_of_a_cluster_where_the_maximum_is_shared(cluster, rate):
-  found = mixing_rates.of(registry.mixture('flan_paper62'))
+def test_the_rate_of_a_cluster_with_a_shared_maximum(cluster, rate):
+  found = mixing_rates.rates(registry.mixture('flan_paper62'))
   assert sum(r for name, r in found.items() if FLAN[name].cluster == cluster) == rate
 
 
-def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
-  found = mixing_rates.of(registry.mixture('flan_all_shared_cap'))
+def test_a_shared_maximum_is_split_in_proportion_to_capped_examples():
+  found = mixing_rates.rates(registry.mixture('flan_all_shared_cap'))
   assert [found[f'anli_r{i}'] for i in (1, 2, 3)] == [661, 1170, 1169]
   assert [found[f'mnli_{kind}'] for kind in ('matched', 'mismatched')] == [1500, 1500]
   assert [found['squad_v1'], found['squad_v2']] == [1500, 1500]
@@ -102,10 +102,10 @@ def test_a_shared_maximum_is_split_in_proportion_to_the_capped_rows():
   assert found['rte'] == 2290
 
 
-def test_rates_follow_the_rows_that_are_really_there():
+def test_rates_follow_the_examples_that_are_present():
   mixture = registry.mixture('flan_paper62')
   examples = {'anli_r1': 10, 'anli_r2': 90_000, 'rte': 7, 'snli': 0}
-  assert mixing_rates.of(mixture, examples) == {
+  assert mixing_rates.rates(mixture, examples) == {
     'anli_r1': 1, 'anli_r2': 2999, 'rte': 7, 'snli': 0
   }  # fmt: skip
 
@@ -137,47 +137,47 @@ def test_datasets_per_cluster_times_templates_per_dataset():
 
 @pytest.mark.parametrize('cluster', CLUSTERS)
 def test_every_split_comes_in_every_style(cluster):
-  """... which changes neither what trains nor its rate."""
+  """A style changes neither the datasets nor the rates."""
   plain = registry.mixture(f'flan_held_out_{cluster}')
   suffixes = [f'_{n}_shot' for n in (1, 2, 3, 5, 10, 'multi')]
   for suffix in [*suffixes, *(f'_{arm}' for arm in styles.ARMS)]:
     styled = registry.mixture(plain.name + suffix)
     assert styled.datasets == plain.datasets
-    assert mixing_rates.of(styled) == mixing_rates.of(plain)
+    assert mixing_rates.rates(styled) == mixing_rates.rates(plain)
     assert styled.held_out == plain.held_out
   assert registry.mixture(f'{plain.name}_multi_shot').style.num_fewshot == 16
 
 
-def test_mixtures_have_names_of_their_own():
+def test_mixture_names_are_unique():
   assert len(registry.mixtures()) == len(mixtures.MIXTURES)
   assert not set(registry.mixtures()) & set(registry.tasks())
 
 
 @pytest.mark.parametrize('name', registry.mixtures())
-def test_every_mixture_accepts_the_derivations_it_has_and_no_other(name):
-  """The guard passes all that we declare; nothing is accepted in vain."""
+def test_every_mixture_allows_exactly_the_overlap_that_it_has(name):
+  """The leakage check passes every mixture, and no allowed overlap is unused."""
   mixture = registry.mixture(name)
-  proof = leakage.check(mixture)
-  assert {(s.dataset, s.source) for s in proof.allowed_overlap} == set(
+  report = leakage.check(mixture)
+  assert {(o.dataset, o.source) for o in report.allowed_overlap} == set(
     mixture.allowed_overlap
   )
-  assert {shared.by for shared in proof.allowed_overlap} <= {'mixture'}
+  assert {overlap.by for overlap in report.allowed_overlap} <= {'mixture'}
 
 
-def test_the_listing_of_a_mixture_says_what_is_left_out_and_why():
+def test_the_listing_of_a_mixture_gives_exclusions_and_reasons():
   found = task_table.mixture(registry.mixture('flan_held_out_reading_comprehension'))
   assert found.data['left_out'] == {
     'reading_comprehension': 'held out: measured, never trained on',
     'reading_comp_commonsense': (
-      'left out: too near to reading_comprehension (FLAN footnote 1)'
+      'left out: related to reading_comprehension (FLAN footnote 1)'
     ),
   }
   assert found.data['total_rate'] == 164_371
   assert sum(d['rate'] for d in found.data['datasets']) == 164_371
   assert sum(d['share'] for d in found.data['datasets']) == pytest.approx(1)
   by_name = {d['dataset']: d for d in found.data['datasets']}
-  assert by_name['qnli']['split_rows'] == 104_743
-  assert by_name['qnli']['rows'] == 30_000
+  assert by_name['qnli']['split_examples'] == 104_743
+  assert by_name['qnli']['examples'] == 30_000
   assert any(
     'qnli trains and shares squad_v1 with held-out reading_comprehension' in line
     for line in found.lines

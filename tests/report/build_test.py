@@ -40,16 +40,16 @@ def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes
 
 
 def split(tuned, base=None, options=LABELS):
-  """A split of N rows whose gold is always the first option."""
+  """A split of N examples whose gold is always the first option."""
   tuned = np.asarray(tuned, float)[..., None]
-  rows = tuple(
+  examples = tuple(
     Example(
       f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',))
     )
     for i in range(tuned.shape[1])
   )
   base = None if base is None else np.asarray(base, float)[..., None]
-  return evaluator.SplitResult(rows=rows, tuned=tuned, base=base)
+  return evaluator.SplitResult(examples=examples, tuned=tuned, base=base)
 
 
 def results(*parts, warnings=(), templates=(0, 1, 2)):
@@ -78,20 +78,20 @@ def test_has_the_agreed_keys():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
   assert set(found) == {
     'model', 'checkpoint', 'held_out', 'trained_on', 'train_examples', 'data_digest',
-    'data', 'seed', 'lineage', 'leakage', 'rows', 'timing', 'warnings',
+    'data', 'seed', 'lineage', 'leakage', 'results', 'timing', 'schema', 'warnings',
   }  # fmt: skip
-  (row,) = found['rows']
+  (result,) = found['results']
   measured = {
     'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'prompt_style'
   }  # fmt: skip
-  assert set(row) == measured | {
+  assert set(result) == measured | {
     'dataset', 'cluster', 'metric', 'split', 'n', 'num_fewshot', 'chance', 'majority', 'base',
     'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
-    'n_declared', 'templates_declared',
+    'n_declared', 'templates_declared', 'base_prompt_style', 'seeds',
   }  # fmt: skip
-  assert set(row['base']) == measured
-  assert set(row['per_template'][0]) == {'template', 'dev', 'test', 'n'}
-  assert set(row['best_dev_template']) == {'template', 'dev', 'test'}
+  assert set(result['base']) == measured
+  assert set(result['per_template'][0]) == {'template', 'dev', 'test', 'n'}
+  assert set(result['best_dev_template']) == {'template', 'dev', 'test'}
   assert {'examples_per_s', 'tokens_scored', 'tokens_naive'} <= set(found['timing'])
   assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -99,23 +99,23 @@ def test_has_the_agreed_keys():
 def test_figures_are_those_of_the_scores():
   tuned = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
   base = [[1, 0, 0, 0]] * 3
-  (row,) = build((dataset(), {'test': split(tuned, base)}))['rows']
-  assert row['n'] == 4
-  assert row['mean'] == 50
-  assert row['std_over_templates'] == pytest.approx(math.sqrt(1250 / 3), abs=1e-4)
-  assert row['base']['mean'] == 25
-  assert row['delta'] == 25
-  assert [entry['test'] for entry in row['per_template']] == [75, 50, 25]
-  assert (row['chance'], row['majority']) == (50, 100)
-  assert row['ci95'][0] < 50 < row['ci95'][1]
+  (result,) = build((dataset(), {'test': split(tuned, base)}))['results']
+  assert result['n'] == 4
+  assert result['mean'] == 50
+  assert result['std_over_templates'] == pytest.approx(math.sqrt(1250 / 3), abs=1e-4)
+  assert result['base']['mean'] == 25
+  assert result['delta'] == 25
+  assert [entry['test'] for entry in result['per_template']] == [75, 50, 25]
+  assert (result['chance'], result['majority']) == (50, 100)
+  assert result['ci95'][0] < 50 < result['ci95'][1]
 
 
 def test_best_template_is_chosen_on_dev_alone():
   """Template 2 is best on dev and worst on test, and it is the one reported."""
   dev = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]
   test = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]
-  (row,) = build((dataset(), {'dev': split(dev), 'test': split(test)}))['rows']
-  assert row['best_dev_template'] == {'template': 2, 'dev': 75, 'test': 25}
+  (result,) = build((dataset(), {'dev': split(dev), 'test': split(test)}))['results']
+  assert result['best_dev_template'] == {'template': 2, 'dev': 75, 'test': 25}
 
 
 def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
@@ -123,10 +123,10 @@ def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
   found = write_lib.write(
     tmp_path, results((dataset(), {'dev': split(RIGHT, WRONG)})), **ABOUT
   )
-  (row,) = found['rows']
-  assert row['split'] == 'dev'
-  assert row['mean'] == pytest.approx(100 * RIGHT.mean(), abs=1e-3)
-  assert row['best_dev_template']['test'] is None
+  (result,) = found['results']
+  assert result['split'] == 'dev'
+  assert result['mean'] == pytest.approx(100 * RIGHT.mean(), abs=1e-3)
+  assert result['best_dev_template']['test'] is None
   (line,) = [
     text
     for text in (tmp_path / 'report.tex').read_text().splitlines()
@@ -138,37 +138,39 @@ def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
 
 
 def test_without_dev_there_is_no_best_template():
-  (row,) = build((dataset(), {'test': split(RIGHT)}))['rows']
-  assert row['best_dev_template'] is None
-  assert {entry['dev'] for entry in row['per_template']} == {None}
+  (result,) = build((dataset(), {'test': split(RIGHT)}))['results']
+  assert result['best_dev_template'] is None
+  assert {entry['dev'] for entry in result['per_template']} == {None}
 
 
 def test_free_text_has_no_chance():
   written = dataset(metric='edit_distance', answer=Text('{premise}'))
-  (row,) = build((written, {'test': split(RIGHT, options=())}))['rows']
-  assert row['chance'] is row['majority'] is None
+  (result,) = build((written, {'test': split(RIGHT, options=())}))['results']
+  assert result['chance'] is result['majority'] is None
 
 
 def test_missing_cells_are_counted():
   scores = RIGHT.copy()
   scores[1, :4] = np.nan
-  (row,) = build((dataset(), {'test': split(scores)}))['rows']
-  assert [entry['n'] for entry in row['per_template']] == [40, 36, 40]
+  (result,) = build((dataset(), {'test': split(scores)}))['results']
+  assert [entry['n'] for entry in result['per_template']] == [40, 36, 40]
 
 
 def test_a_template_that_was_not_measured_is_null():
   scores = RIGHT.copy()
   scores[1] = np.nan
-  (row,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))['rows']
-  assert row['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
-  assert row['best_dev_template']['template'] != 1
-  assert row['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
+  (result,) = build((dataset(), {'dev': split(scores), 'test': split(scores)}))[
+    'results'
+  ]
+  assert result['per_template'][1] == {'template': 1, 'dev': None, 'test': None, 'n': 0}
+  assert result['best_dev_template']['template'] != 1
+  assert result['mean'] == pytest.approx(100 * np.nanmean(scores), abs=1e-4)
 
 
 def test_of_one_template_there_is_no_spread():
-  (row,) = build((dataset(), {'test': split(RIGHT[:1])}), templates=(0,))['rows']
-  assert row['std_over_templates'] is None
-  assert row['templates_declared'] == 3
+  (result,) = build((dataset(), {'test': split(RIGHT[:1])}), templates=(0,))['results']
+  assert result['std_over_templates'] is None
+  assert result['templates_declared'] == 3
 
 
 class TestTheBestTemplateOfAFewRows:
@@ -179,7 +181,7 @@ class TestTheBestTemplateOfAFewRows:
 
   def test_is_chosen_with_a_warning(self):
     (line,) = self.warnings(4)
-    assert line.startswith('rte: the best template was chosen by 4 rows of dev')
+    assert line.startswith('rte: the best template was chosen on 4 dev examples; ')
 
   def test_is_a_choice_where_rows_are_enough(self):
     assert self.warnings(build_lib.FEW) == []
@@ -190,10 +192,10 @@ class TestTheBestTemplateOfAFewRows:
 
 def test_the_declared_size_stands_beside_a_part_of_it():
   declared = dataclasses.replace(dataset(), sizes={'dev': 9, 'test': 1080})
-  (row,) = build((declared, {'test': split(RIGHT)}))['rows']
-  assert (row['n'], row['n_declared']) == (40, 1080)
-  assert schema.examples_of(row) == '40 of 1,080'
-  assert schema.examples_of({**row, 'n_declared': 40}) == '40'
+  (result,) = build((declared, {'test': split(RIGHT)}))['results']
+  assert (result['n'], result['n_declared']) == (40, 1080)
+  assert schema.examples_of(result) == '40 of 1,080'
+  assert schema.examples_of({**result, 'n_declared': 40}) == '40'
 
 
 def test_same_scores_same_report():
@@ -204,15 +206,15 @@ def test_same_scores_same_report():
 def test_bleu_is_named_with_its_signature():
   written = dataset('wmt14_enfr', 'translation', 'bleu', Text('{premise}'))
   statistics = np.ones((3, 4, 10))
-  rows = tuple(
+  examples = tuple(
     Example(f'test.0.{i}', {}, Answer('a b', references=('a b',))) for i in range(4)
   )
-  part = evaluator.SplitResult(rows=rows, tuned=statistics, base=None)
+  part = evaluator.SplitResult(examples=examples, tuned=statistics, base=None)
   found = build((written, {'test': part}))
-  (row,) = found['rows']
-  assert row['signature'].startswith('nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp')
-  assert f'bleu: {row["signature"]}' in tables.footnotes(found)
-  (ranked,) = build((dataset(), {'test': split(RIGHT)}))['rows']
+  (result,) = found['results']
+  assert result['signature'].startswith('nrefs:1|case:mixed|eff:no|tok:intl|smooth:exp')
+  assert f'bleu: {result["signature"]}' in tables.footnotes(found)
+  (ranked,) = build((dataset(), {'test': split(RIGHT)}))['results']
   assert 'signature' not in ranked
 
 
@@ -224,7 +226,10 @@ def test_a_published_figure_of_other_rows_is_marked(tmp_path):
     (other, {'test': split(RIGHT)}),
     (dataset(name='imdb_reviews', cluster='sentiment'), {'test': split(RIGHT)}),
   )
-  assert [row.get('differs') for row in found['rows']] == [declared.differs, None]
+  assert [result.get('differs') for result in found['results']] == [
+    declared.differs,
+    None,
+  ]
   note = f'\u2020 sentiment140: {declared.differs}'
   out = io.StringIO()
   tables.print_table(found, file=out)
@@ -252,7 +257,7 @@ class TestAverages:
   def test_mean_over_datasets(self):
     found = build(*self.PARTS)
     (average,) = schema.averages(found)
-    means = [row['mean'] for row in found['rows']]
+    means = [result['mean'] for result in found['results']]
     assert average['mean'] == pytest.approx(np.mean(means))
     assert average['delta'] == pytest.approx(
       average['mean'] - average['base']['mean'], abs=1e-3
@@ -261,7 +266,7 @@ class TestAverages:
   def test_one_dataset_keeps_its_own_interval(self):
     found = build(self.PARTS[0])
     (average,) = schema.averages(found)
-    assert average['delta_ci95'] == pytest.approx(found['rows'][0]['delta_ci95'])
+    assert average['delta_ci95'] == pytest.approx(found['results'][0]['delta_ci95'])
 
   def test_headline(self):
     never = {'seen': {'nli': leakage.NEVER}}
@@ -336,7 +341,7 @@ class TestAverages:
       chain, 'nli', family='flan', allow_overlap=allow_overlap
     )
     parts = [(d, {'test': splits['test']}) for d, splits in self.PARTS]
-    about = {**ABOUT, **chain.about('flan'), 'leakage': proof.as_json()}
+    about = {**ABOUT, **chain.summary('flan'), 'leakage': proof.as_json()}
     found = write_lib.write(tmp_path, results(*parts), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(f'NLI, {seen}: ')
     assert found['lineage'] == chain.as_json()
@@ -350,18 +355,22 @@ class TestAverages:
       leakage.check_checkpoint(chain, 'nli', family='flan')
       for chain in (TUNED, UNKNOWN)
     )
-    about = {**ABOUT, **TUNED.about('flan'), 'leakage': leakage.beside(model, base)}
+    about = {
+      **ABOUT,
+      **TUNED.summary('flan'),
+      'leakage': leakage.with_base(model, base),
+    }
     found = write_lib.write(tmp_path, results(*self.PARTS), **about)
     assert schema.headline(schema.averages(found)[0]).startswith(
       'NLI, zero-shot (base model: training unknown): '
     )
     page = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert '<dt>of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
+    assert '<dt>lineage of the base</dt><dd><code>gemma</code>: unknown</dd>' in page
 
 
 def test_a_generated_world_has_none():
-  (row,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['rows']
-  assert row['published'] == {}
+  (result,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['results']
+  assert result['published'] == {}
 
 
 def record(i, *, predicted, **changes):
@@ -420,10 +429,10 @@ class TestFiles:
     self.write(tmp_path, records=[record(0, predicted=0)])
     whole = schema.load(tmp_path)
     del whole['leakage']
-    for row in whole['rows']:
+    for result in whole['results']:
       for name in ('prompt_style', 'p', 'p_holm', 'detectable'):
-        del row[name]
-      del row['base']['prompt_style']
+        del result[name]
+      del result['base']['prompt_style']
     (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
     write_lib.render(tmp_path)
     assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
@@ -456,7 +465,7 @@ class TestFiles:
     assert '<html lang="en">' in html
     assert 'name="viewport"' in html
     assert html.count('<h1') == 1
-    assert html.count('<svg role="img" aria-labeledby=') == 2
+    assert html.count('<svg role="img" aria-labelledby=') == 2
     assert html.count('<svg aria-hidden="true"') == html.count('<svg') - 2 == 1
     assert html.count('<table') <= html.count('<caption') + html.count(
       'aria-label="Opt'
@@ -477,7 +486,7 @@ class TestFiles:
   def test_the_page_shows_raw_p_and_holms_and_no_spread_of_one_template(self, tmp_path):
     found = self.write(tmp_path, records=[record(0, predicted=0)])
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert found['rows'][0]['p'] < 0.001
+    assert found['results'][0]['p'] < 0.001
     assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
     assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
     one = {'test': split(RIGHT[:1], WRONG[:1])}
@@ -499,7 +508,7 @@ def test_examples_are_at_most_one_template_of_a_row(tmp_path):
     for i in range(4):
       for template in range(5):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
-  of = {'seed': 0, 'rows': [{'dataset': 'rte', 'split': 'test'}]}
+  of = {'seed': 0, 'results': [{'dataset': 'rte', 'split': 'test'}]}
   found = html_lib.examples(tmp_path, of, each=3)
   assert len({one['example_id'] for one in found['rte']}) == len(found['rte']) == 3
 
@@ -509,7 +518,7 @@ def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
     for i, said in enumerate(('-5', '5')):
       one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
       emit(one | {'options': []}, split='test', model='tuned')
-  of = {'seed': 0, 'rows': [{'dataset': 'math_dataset', 'split': 'test'}]}
+  of = {'seed': 0, 'results': [{'dataset': 'math_dataset', 'split': 'test'}]}
   found = html_lib.examples(tmp_path, of)
   assert {one['text']: one['right'] for one in found['math_dataset']} == {
     '-5': False,
@@ -525,7 +534,7 @@ def test_the_terminal_table_fits_in_lines(monkeypatch):
   tables.print_table(found, file=out)
   text = out.getvalue()
   assert schema.headline(schema.averages(found)[0]) in text
-  assert f'{found["rows"][0]["mean"]:.1f}' in text
+  assert f'{found["results"][0]["mean"]:.1f}' in text
   assert max(map(len, text.splitlines())) <= 120
 
 
@@ -548,7 +557,7 @@ def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
   found = build((dataset(), {'test': split(RIGHT)}), leakage=proof)
   assert found['leakage'] == proof
   assert found['warnings'][0] == proof['warnings'][0]
-  assert found['warnings'][0].startswith('guard: wnli trains and shares Winograd')
+  assert found['warnings'][0].startswith('leakage: wnli trains and shares Winograd')
 
 
 def test_datasets_that_the_store_was_made_without_are_named():

@@ -43,9 +43,9 @@ class Reader(html.parser.HTMLParser):
 @pytest.fixture
 def page(own_examples):
   """The whole catalog, our own rows being prepared for all but one dataset."""
-  rows = {name: own_examples(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
+  examples = {name: own_examples(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
   tokenizer = tokenizers.load('bytes')
-  return catalog_page.render(FLAN.values(), rows=rows, tokenizer=tokenizer)
+  return catalog_page.render(FLAN.values(), examples=examples, tokenizer=tokenizer)
 
 
 def test_every_cluster_dataset_and_template_is_on_it(page):
@@ -73,7 +73,7 @@ def test_fields_and_options_are_marked_and_named(page):
 
 
 def test_an_example_stands_wherever_rows_are_prepared(page):
-  assert page.count('>Example: row own-1 in template') == len(FLAN) - 1
+  assert page.count('>Example own-1 in template') == len(FLAN) - 1
   newsroom = page[page.index('id="newsroom"') : page.index('id="samsum"')]
   assert 'Example' not in newsroom
   assert 'templates</summary>' in newsroom
@@ -81,10 +81,10 @@ def test_an_example_stands_wherever_rows_are_prepared(page):
 
 def test_what_a_record_says_is_text_and_never_markup(own_examples):
   dataset = FLAN['sst2']
-  (row, _) = own_examples(dataset)
-  row.values['sentence'] = '<script>alert(1)</script>'
+  (example, _) = own_examples(dataset)
+  example.values['sentence'] = '<script>alert(1)</script>'
   page = catalog_page.render(
-    [dataset], rows={'sst2': row}, tokenizer=tokenizers.load('bytes')
+    [dataset], examples={'sst2': example}, tokenizer=tokenizers.load('bytes')
   )
   assert '<script' not in page
   assert '&lt;script&gt;alert(1)' in page
@@ -106,7 +106,7 @@ def test_it_reads_well_without_a_mouse_or_a_screen(page):
   assert {link[1:] for link in read.links} <= set(read.ids)
   assert all(a['scope'] for tag, a in read.tags if tag == 'th')
   for _, attributes in read.tags:
-    label = attributes.get('aria-labeledby')
+    label = attributes.get('aria-labelledby')
     assert label is None or label in read.ids
     # What scrolls takes the focus, and says what it is.
     if attributes.get('tabindex'):
@@ -140,7 +140,7 @@ def test_flan_show_writes_the_page_of_one_task(tmp_path, capsys):
   assert dispatch.main(['show', 'microworld_mini_rte', '--html', str(out)]) == 0
   page = out.read_text(encoding='utf-8')
   assert '1 dataset, 1 cluster, 10 templates' in Reader(page).text
-  assert 'Example: row' in page
+  assert '>Example ' in page
   assert capsys.readouterr().out == ''
 
 

@@ -26,7 +26,7 @@ RTE = dataclasses.replace(
   templates=registry.get('rte').templates[:3],
   test='validation',
 )
-ROWS = examples(RTE, 60)('rte', 'test')
+EXAMPLES = examples(RTE, 60)('rte', 'test')
 ABOUT = {
   'model': 'm', 'checkpoint': 'c', 'held_out': ['nli'], 'trained_on': [],
   'train_examples': {}, 'data_digest': 'd',
@@ -38,7 +38,7 @@ def evaluated(
   dataset=RTE, **more,
 ):  # fmt: skip
   """An evaluation of a model that is right on the rows `right(i)`, or says `said`."""
-  some = ROWS if some is None else some
+  some = EXAMPLES if some is None else some
 
   def rule(prompt):
     blank = ' ' * (more.get('prompt_style') == 'continuation')
@@ -53,7 +53,7 @@ def evaluated(
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
       model, datasets=[dataset], splits=('test',), emit=emit, **more,
-      rows=lambda _, split: train if split == 'train' else some,
+      examples=lambda _, split: train if split == 'train' else some,
     )  # fmt: skip
   provenance = {'config': config, 'models': {}, 'versions': {}}
   return write_lib.write(out, results, seed=seed, provenance=provenance, **ABOUT)
@@ -62,11 +62,11 @@ def evaluated(
 def test_a_report_differs_by_nothing_from_itself(tmp_path):
   evaluated(tmp_path, lambda i: i % 3)
   found = compare.compare(tmp_path, tmp_path)
-  (row,) = found['rows']
-  assert (row['delta'], row['p']) == (0, 1)
-  low, high = row['delta_ci95']  # 60 rows cannot tell models apart to the point
+  (result,) = found['results']
+  assert (result['delta'], result['p']) == (0, 1)
+  low, high = result['delta_ci95']  # 60 rows cannot tell models apart to the point
   assert -low == high == pytest.approx(100 * 3.84 / 63.84, abs=0.01)
-  assert (row['gained'], row['lost'], row['examples']) == (0, 0, [])
+  assert (result['gained'], result['lost'], result['examples']) == (0, 0, [])
   assert found['settings'] == []
 
 
@@ -74,27 +74,30 @@ def test_figures_are_those_of_the_reports_and_changes_are_counted(tmp_path):
   new = evaluated(tmp_path / 'new', lambda i: i < 50)
   old = evaluated(tmp_path / 'old', lambda i: i >= 5 and i < 40)
   found = compare.write(tmp_path / 'new', tmp_path / 'old')
-  (row,) = found['rows']
-  assert (row['new'], row['old']) == (new['rows'][0]['mean'], old['rows'][0]['mean'])
-  assert row['delta'] == pytest.approx(row['new'] - row['old'], abs=1e-3)
-  assert row['paired']
-  assert (row['gained'], row['lost']) == (15 * 3, 0)
-  assert row['p_holm'] < 0.01
-  assert {example['kind'] for example in row['examples']} == {'gained'}
-  assert len({example['example_id'] for example in row['examples']}) == 3
-  for example in row['examples']:
+  (result,) = found['results']
+  assert (result['new'], result['old']) == (
+    new['results'][0]['mean'],
+    old['results'][0]['mean'],
+  )
+  assert result['delta'] == pytest.approx(result['new'] - result['old'], abs=1e-3)
+  assert result['paired']
+  assert (result['gained'], result['lost']) == (15 * 3, 0)
+  assert result['p_holm'] < 0.01
+  assert {example['kind'] for example in result['examples']} == {'gained'}
+  assert len({example['example_id'] for example in result['examples']}) == 3
+  for example in result['examples']:
     assert example['new'] == example['expected'] != example['old']
 
 
 def test_only_rows_with_the_same_right_answer_are_paired(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
   other = [
-    row._replace(answer=ROWS[i + 1].answer) if i < 10 else row
-    for i, row in enumerate(ROWS[:40])
+    example._replace(answer=EXAMPLES[i + 1].answer) if i < 10 else example
+    for i, example in enumerate(EXAMPLES[:40])
   ]
   evaluated(tmp_path / 'old', lambda i: True, some=other)
-  (row,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['rows']
-  assert row['n'] == 30
+  (result,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['results']
+  assert result['n'] == 30
 
 
 SAMSUM = dataclasses.replace(
@@ -119,7 +122,7 @@ def summaries(out, texts, gold):
   model = Oracle(lambda prompt: texts[int(re.search(r'number (\d+) it', prompt)[1])])
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[SAMSUM], rows=lambda *_: some, splits=('test',), emit=emit
+      model, datasets=[SAMSUM], examples=lambda *_: some, splits=('test',), emit=emit
     )
   return write_lib.write(out, results, seed=0, **ABOUT)
 
@@ -130,11 +133,11 @@ def test_where_rouge_is_better_nothing_is_lost(worse, tmp_path):
   new, old = tmp_path / 'new', tmp_path / 'old'
   summaries(new, [' '.join(NOVEL[:9])] * 8, GOLD)
   summaries(old, [' '.join(worse)] * 8, GOLD)
-  (row,) = compare.compare(new, old)['rows']
-  assert row['delta'] > 20
-  assert (row['gained'], row['lost']) == (8 * 2, 0)
-  (row,) = compare.compare(old, new)['rows']
-  assert (row['gained'], row['lost']) == (0, 8 * 2)
+  (result,) = compare.compare(new, old)['results']
+  assert result['delta'] > 20
+  assert (result['gained'], result['lost']) == (8 * 2, 0)
+  (result,) = compare.compare(old, new)['results']
+  assert (result['gained'], result['lost']) == (0, 8 * 2)
 
 
 TEXTS = st.lists(st.sampled_from(NOVEL), max_size=6).map(' '.join)
@@ -178,18 +181,18 @@ def test_f1a_counts_a_false_alarm_that_is_gone_as_better(tmp_path):
   multirc = dataclasses.replace(multirc, templates=multirc.templates[:1])
   words = ('no', 'yes')
   some = [
-    row._replace(
-      values={'paragraph': row.values['premise'], 'question': 'q', 'response': 'r'}
+    example._replace(
+      values={'paragraph': example.values['premise'], 'question': 'q', 'response': 'r'}
       | {'answer': words[i % 3 == 0]},
       answer=Answer(words[i % 3 == 0], words, (int(i % 3 == 0),)),
     )
-    for i, row in enumerate(ROWS)
+    for i, example in enumerate(EXAMPLES)
   ]
   for name, said in (('new', 'no'), ('old', 'yes')):
     evaluated(tmp_path / name, None, said=said, some=some, dataset=multirc)
-  (row,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['rows']
-  assert (row['gained'], row['lost']) == (40, 20)
-  assert row['delta'] == -50  # F1 of no `yes` at all is 0, of nothing but `yes` 50
+  (result,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['results']
+  assert (result['gained'], result['lost']) == (40, 20)
+  assert result['delta'] == -50  # F1 of no `yes` at all is 0, of nothing but `yes` 50
 
 
 class TestAskedOtherwise:
@@ -203,14 +206,14 @@ class TestAskedOtherwise:
     new = self.write(tmp_path / 'new', lambda i: i < 50, num_fewshot=2)
     old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
     found = compare.compare(new, old)
-    (row,) = found['rows']
-    assert (row['unit'], row['paired']) == ('template', True)
-    assert (row['gained'], row['lost']) == (15 * 3, 0)
-    assert row['p'] < 0.01
+    (result,) = found['results']
+    assert (result['unit'], result['paired']) == ('template', True)
+    assert (result['gained'], result['lost']) == (15 * 3, 0)
+    assert result['p'] < 0.01
     assert found['old']['title'] == 'm, zero-shot'
     assert found['new']['title'] == 'm, 2-shot'
-    for example in row['examples']:
-      assert example['words'] == RTE.templates[example['template']].inputs
+    for example in result['examples']:
+      assert example['template_text'] == RTE.templates[example['template']].inputs
       assert example['old_prompt'] is not None
       assert example['prompt'].endswith(example['old_prompt'])
 
@@ -219,29 +222,31 @@ class TestAskedOtherwise:
     new = self.write(tmp_path / 'new', lambda i: i < 38, prompt_style='continuation')
     old = self.write(tmp_path / 'old', lambda i: i >= 46)
     found = compare.compare(new, old)
-    (row,) = found['rows']
-    assert (row['unit'], row['paired']) == ('example', True)
-    assert (row['gained'], row['lost']) == (38, 14)
-    assert row['delta'] == pytest.approx(100 * (38 - 14) / 60, abs=1e-3)
-    assert row['p'] is not None
-    assert [example['template'] for example in row['examples']] == [None] * 6
+    (result,) = found['results']
+    assert (result['unit'], result['paired']) == ('example', True)
+    assert (result['gained'], result['lost']) == (38, 14)
+    assert result['delta'] == pytest.approx(100 * (38 - 14) / 60, abs=1e-3)
+    assert result['p'] is not None
+    assert [example['template'] for example in result['examples']] == [None] * 6
     assert found['new']['title'] == 'm, zero-shot, continuation'
-    (back,) = compare.compare(old, new)['rows']
+    (back,) = compare.compare(old, new)['results']
     assert (back['gained'], back['lost']) == (14, 38)
-    assert back['p'] == row['p']
+    assert back['p'] == result['p']
 
   def test_without_options_the_templates_are_the_same(self, tmp_path):
     new = self.write(tmp_path / 'new', lambda i: i < 50, prompt_style='no_options')
     old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
-    (row,) = compare.compare(new, old)['rows']
-    assert (row['unit'], row['gained'], row['lost']) == ('template', 45, 0)
+    (result,) = compare.compare(new, old)['results']
+    assert (result['unit'], result['gained'], result['lost']) == ('template', 45, 0)
 
   def test_what_cannot_be_paired_is_unknown_and_not_zero(self, tmp_path):
     new = self.write(tmp_path / 'new', lambda i: True)
-    other = [row._replace(example_id=f'x{row.example_id}') for row in ROWS]
+    other = [
+      example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES
+    ]
     old = self.write(tmp_path / 'old', lambda i: False, some=other)
-    (row,) = compare.write(new, old)['rows']
-    assert (row['gained'], row['lost'], row['unit']) == (None, None, None)
+    (result,) = compare.write(new, old)['results']
+    assert (result['gained'], result['lost'], result['unit']) == (None, None, None)
     html = (new / 'difference.html').read_text(encoding='utf-8')
     assert '<td>\u2013</td><td>\u2013</td>' in html
 
@@ -273,13 +278,13 @@ class TestOverLess:
     old = evaluated(tmp_path / 'old', lambda i: i < 35)
     # Of the other two templates the old model answered half as much.
     path = tmp_path / 'old' / 'report.json'
-    old['rows'][0]['mean'] = 50.7
+    old['results'][0]['mean'] = 50.7
     path.write_text(json.dumps(old), encoding='utf-8')
     found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
-    (row,) = found['rows']
-    assert (row['old'], row['new'], row['templates']) == (58.3333, 58.3333, 1)
-    assert row['reports']['old'] == {'mean': 50.7, 'n': 60, 'templates': 3}
-    assert row['reports']['new']['mean'] == new['rows'][0]['mean'] == 58.3333
+    (result,) = found['results']
+    assert (result['old'], result['new'], result['templates']) == (58.3333, 58.3333, 1)
+    assert result['reports']['old'] == {'mean': 50.7, 'n': 60, 'templates': 3}
+    assert result['reports']['new']['mean'] == new['results'][0]['mean'] == 58.3333
     words = 'rte: over the 1 template of both; the reports themselves: 50.7 → 58.3'
     for text in texts:
       assert words in text
@@ -287,13 +292,13 @@ class TestOverLess:
     assert f'% {words}' in tex
 
   def test_of_fewer_rows_those_of_both(self, tmp_path):
-    evaluated(tmp_path / 'new', lambda i: True, some=ROWS[:30])
+    evaluated(tmp_path / 'new', lambda i: True, some=EXAMPLES[:30])
     evaluated(tmp_path / 'old', lambda i: i < 15)
     found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
-    assert found['rows'][0]['n'] == 30
+    assert found['results'][0]['n'] == 30
     for text in texts:
       assert (
-        'rte: over the 30 rows of both; the reports themselves: 25.0 → 100.0'
+        'rte: over the 30 examples of both; the reports themselves: 25.0 → 100.0'
       ) in text
 
   def test_other_forms_have_templates_of_their_own(self, tmp_path):
@@ -301,7 +306,7 @@ class TestOverLess:
     evaluated(tmp_path / 'old', lambda i: True)
     _, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
     for text in texts:
-      assert 'rte: over templates of its own each (3 → 1); the reports' in text
+      assert 'rte: each over its own templates (3 → 1); the reports' in text
 
   def test_nothing_is_said_where_all_is_of_both(self, tmp_path):
     evaluated(tmp_path / 'new', lambda i: True)
@@ -309,7 +314,7 @@ class TestOverLess:
     found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
     assert tables.remarks(found) == []
     for text in texts:
-      assert '1 result in both: 1 not told apart' in text
+      assert '1 result in both: 1 not significant' in text
     assert 'None.' in texts[0]
 
 
@@ -318,24 +323,30 @@ class TestNotPaired:
 
   def check(self, new, old, why, rows):
     found, written, printed = both_say(new, old)
-    (row,) = found['rows']
-    assert (row['n'], row['templates'], row['apart']) == (None, 0, why)
+    (result,) = found['results']
+    assert (result['n'], result['templates'], result['unpaired_reason']) == (
+      None,
+      0,
+      why,
+    )
     for text in (written, printed):
-      assert f'rte: the answers could not be paired: {why}' in text
+      assert f'rte: the predictions could not be paired: {why}' in text
       assert '1 result in both: 1 not tested' in text
-      assert 'not told apart' not in text
+      assert 'not significant' not in text
       assert rows in text
     assert 'None.' not in written
     return found, printed
 
   def test_other_rows(self, tmp_path):
-    other = [row._replace(example_id=f'x{row.example_id}') for row in ROWS[:6]]
-    evaluated(tmp_path / 'new', lambda i: True, some=ROWS[:3])
+    other = [
+      example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES[:6]
+    ]
+    evaluated(tmp_path / 'new', lambda i: True, some=EXAMPLES[:3])
     evaluated(tmp_path / 'old', lambda i: False, some=other)
-    why = 'no row of one is a row of the other, with the same right answer'
+    why = 'the two share no example with the same right answer'
     found, printed = self.check(tmp_path / 'new', tmp_path / 'old', why, '6 → 3')
-    assert found['other_rows'] == ['rte']
-    assert 'The two did not measure the same rows of rte.' in printed
+    assert found['other_examples'] == ['rte']
+    assert 'The two did not measure the same examples of rte.' in printed
 
   @pytest.mark.parametrize(
     ('lost', 'why'),
@@ -365,13 +376,13 @@ def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
 def test_without_predictions_two_figures_stand_apart(tmp_path):
   evaluated(tmp_path / 'new', lambda i: i < 50)
   evaluated(tmp_path / 'old', lambda i: i < 20)
-  paired = compare.compare(tmp_path / 'new', tmp_path / 'old')['rows'][0]
+  paired = compare.compare(tmp_path / 'new', tmp_path / 'old')['results'][0]
   (tmp_path / 'old' / 'predictions.jsonl').unlink()
-  (row,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['rows']
-  assert not row['paired']
-  assert row['delta'] == pytest.approx(paired['delta'])
-  assert row['p'] is row['gained'] is None
-  assert np.diff(row['delta_ci95']) > 0
+  (result,) = compare.compare(tmp_path / 'new', tmp_path / 'old')['results']
+  assert not result['paired']
+  assert result['delta'] == pytest.approx(paired['delta'])
+  assert result['p'] is result['gained'] is None
+  assert np.diff(result['delta_ci95']) > 0
 
 
 def test_what_was_set_otherwise_is_named(tmp_path):
@@ -387,7 +398,7 @@ def test_what_was_set_otherwise_is_named(tmp_path):
 def test_datasets_of_one_alone_are_listed(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
   made = evaluated(tmp_path / 'old', lambda i: True)
-  made['rows'].append({**made['rows'][0], 'dataset': 'cb'})
+  made['results'].append({**made['results'][0], 'dataset': 'cb'})
   (tmp_path / 'old' / 'report.json').write_text(json.dumps(made), encoding='utf-8')
   found = compare.compare(tmp_path / 'new', tmp_path / 'old')
   assert (found['only_new'], found['only_old']) == ([], ['cb'])
@@ -396,7 +407,7 @@ def test_datasets_of_one_alone_are_listed(tmp_path):
 def test_reports_without_a_dataset_in_common_are_refused(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
   made = evaluated(tmp_path / 'old', lambda i: True)
-  made['rows'][0]['dataset'] = 'cb'
+  made['results'][0]['dataset'] = 'cb'
   (tmp_path / 'old' / 'report.json').write_text(json.dumps(made), encoding='utf-8')
   with pytest.raises(InputError, match=r'measured cb, and .* rte; must have a dataset'):
     compare.write(tmp_path / 'new', tmp_path / 'old')

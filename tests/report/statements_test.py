@@ -43,7 +43,7 @@ WRITER = Oracle(lambda prompt: 'the old house\n\nby the sea')
 
 
 def rte(name, split, count=20):
-  """Of four rows three are answered right by MOSTLY, two by NO."""
+  """MOSTLY is right on three of four examples, NO on two."""
   for i in range(count):
     gold = int(i % 4 in (0, 1))
     values = {'premise': f'Fact {i} of {split}.', 'hypothesis': f'It is {i}.'}
@@ -53,7 +53,7 @@ def rte(name, split, count=20):
 
 
 def texts(name, split):
-  """Rows of a text to be written: a summary, or a translation."""
+  """Examples with a text to generate: a summary, or a translation."""
   for i in range(4):
     text = f'the old red house by the sea number {i}'
     values = {
@@ -73,7 +73,7 @@ def small_world(name, split):
 
 def evaluated(
   out, *, dataset='rte', family='flan', model=MOSTLY, base=None, name='tiny',
-  chain=CLEAN, allow_overlap=None, rows=rte, where=None, answers=None,
+  chain=CLEAN, allow_overlap=None, examples=rte, where=None, answers=None,
   weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
@@ -83,7 +83,7 @@ def evaluated(
   )
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[declared], rows=rows, base=base, emit=emit, **more
+      model, datasets=[declared], examples=examples, base=base, emit=emit, **more
     )
   return write_lib.write(
     out,
@@ -94,7 +94,7 @@ def evaluated(
     data_digest='',
     data=where or measured_data.in_raw(family, '/data/tfds'),
     seed=0,
-    leakage=leakage.beside(proof, beside),
+    leakage=leakage.with_base(proof, beside),
     answers=answers,
     provenance={
       'config': '',
@@ -108,7 +108,7 @@ def evaluated(
         for which in (['tuned'] if base is None else ['tuned', 'base'])
       },
     },
-    **chain.about(family),
+    **chain.summary(family),
   )
 
 
@@ -181,7 +181,7 @@ KINDS = {
     {
       'dataset': 'mini_copa',
       'family': 'microworld',
-      'rows': small_world,
+      'examples': small_world,
       'model': NO,
       'base': NO,
       'chain': SMALL_WORLD,
@@ -193,7 +193,7 @@ KINDS = {
     'NLI',
   ),
   'translation': (
-    {'dataset': 'wmt14_enfr', 'rows': texts, 'model': WRITER},
+    {'dataset': 'wmt14_enfr', 'examples': texts, 'model': WRITER},
     None,
     'Evaluation, in percent: zero-shot',
     'Translation: zero-shot, never trained on',
@@ -220,7 +220,7 @@ def test_every_kind_of_report_says_what_was_done(kind, tmp_path):
   assert not set(re.findall('<title>(.*?)</title>', page(tmp_path))) ^ set(lines[:1])
   assert h1 == title == re.sub(r'\[[^]]*\]', '[..]', lines[0])
   assert said(tmp_path, '<p class="eyebrow">(.*?)</p>') == kicker
-  assert provenance(tmp_path, 'measured') == claim
+  assert provenance(tmp_path, 'evaluated') == claim
   assert provenance(tmp_path, 'trained on') == trained_on
   alternative = said(tmp_path, '<title id="averages-title">(.*?)</title>')
   assert alternative.endswith(h1)
@@ -235,7 +235,7 @@ def test_a_model_that_was_not_tuned_is_never_called_tuned(kind, tmp_path):
   found = evaluated(tmp_path, **changes)
   name = changes['name']
   written = page(tmp_path).replace('var(--tuned)', '').replace('--tuned:', '')
-  without = re.sub(r'Rows seen in tuning|fill="[^"]*"', '', written)
+  without = re.sub(r'Examples seen in tuning|fill="[^"]*"', '', written)
   assert not re.findall(r'\b(?:before tuning|tuned)\b', without, re.IGNORECASE)
   assert f'<th scope="col">{name}</th>' in written
   for path in ('report.tex', 'templates.csv', *(p for p in tmp_path.glob('plots/*'))):
@@ -262,9 +262,9 @@ def test_a_difference_names_the_weights_of_the_model_and_of_the_base():
 
 
 def test_a_model_called_base_is_not_taken_for_the_base():
-  found = {'model': 'base', 'lineage': PROSE.as_json(), 'rows': [{}]}
+  found = {'model': 'base', 'lineage': PROSE.as_json(), 'results': [{}]}
   assert statements.models(found)['tuned'] == 'base'
-  found['rows'] = [{'base': {}}]
+  found['results'] = [{'base': {}}]
   assert statements.models(found) == {'base': 'base', 'tuned': 'the model'}
 
 
@@ -374,14 +374,14 @@ class TestNoNumbers:
     models = {'model': MOSTLY, 'base': NO}
     models |= {'model': wrong} if broken != 'base' else {}
     models |= {'base': wrong} if broken != 'tuned' else {}
-    (row,) = evaluated(tmp_path, **models)['rows']
-    assert ('calibration' in row) == (broken == 'base')
-    assert ('calibration' in row['base']) == (broken == 'tuned')
+    (result,) = evaluated(tmp_path, **models)['results']
+    assert ('calibration' in result) == (broken == 'base')
+    assert ('calibration' in result['base']) == (broken == 'tuned')
     drawn = (tmp_path / 'plots' / 'calibration.svg').is_file()
     assert drawn == ('id="calibration"' in page(tmp_path)) == (broken != 'both')
     if broken == 'tuned':
-      ece = row['base']['calibration']['ece']
-      n = row['base']['calibration']['n']
+      ece = result['base']['calibration']['ece']
+      n = result['base']['calibration']['n']
       cells = f'<td>–</td><td>{ece:.1f}</td><td>0, base {n:,}</td>'
       assert f'<tr><th scope="row">rte</th>{cells}</tr>' in page(tmp_path)
 
@@ -393,12 +393,12 @@ class TestDev:
     return rte(name, split) if split == 'dev' else []
 
   def test_on_the_page_in_the_terminal_and_in_tex(self, tmp_path):
-    found = evaluated(tmp_path, rows=self.of_dev, **BASE)
+    found = evaluated(tmp_path, examples=self.of_dev, **BASE)
     (average,) = schema.averages(found)
     assert schema.headline(average).startswith('NLI (dev), zero-shot, never trained on')
     out = io.StringIO()
     tables.print_table(found, file=out)
-    line = 'rte: figures of dev, not of test: no test split was measured'
+    line = 'rte: dev figures; no test split was measured, and no template was chosen'
     assert re.search(r'^ *rte \(dev\) ', out.getvalue(), re.MULTILINE)
     assert line in out.getvalue()
     text = tables.latex(found)
@@ -408,7 +408,7 @@ class TestDev:
     assert '<h1>NLI (dev), ' in written
     assert '<th scope="row">rte (dev)</th>' in written
     assert line in written
-    for words in ('its test score reported', 'best on dev', 'class="best"'):
+    for words in ('its test score is reported', 'best on dev', 'class="best"'):
       assert words not in written
     for plot in ('averages', 'templates'):
       svg = (tmp_path / 'plots' / f'{plot}.svg').read_text(encoding='utf-8')
@@ -418,7 +418,7 @@ class TestDev:
   def test_of_test_nothing_is_said(self, tmp_path):
     evaluated(tmp_path, **BASE)
     assert '(dev)' not in page(tmp_path)
-    assert 'its test score reported' in page(tmp_path)
+    assert 'its test score is reported' in page(tmp_path)
 
   def test_a_cluster_says_in_how_many(self):
     assert statements.dev(['dev', 'test', 'test']) == ' (dev in 1 of 3)'
@@ -426,13 +426,13 @@ class TestDev:
     assert statements.dev(['test']) == ''
 
   def test_two_are_paired_by_the_answers_to_dev(self, tmp_path):
-    evaluated(tmp_path / 'new', rows=self.of_dev)
-    evaluated(tmp_path / 'old', rows=self.of_dev, model=NO)
-    (row,) = compare.write(tmp_path / 'new', tmp_path / 'old')['rows']
-    assert (row['n'], row['paired']) == (20, True)
+    evaluated(tmp_path / 'new', examples=self.of_dev)
+    evaluated(tmp_path / 'old', examples=self.of_dev, model=NO)
+    (result,) = compare.write(tmp_path / 'new', tmp_path / 'old')['results']
+    assert (result['n'], result['paired']) == (20, True)
     evaluated(tmp_path / 'test', model=NO)
-    (row,) = compare.write(tmp_path / 'new', tmp_path / 'test')['rows']
-    assert not row['paired']
+    (result,) = compare.write(tmp_path / 'new', tmp_path / 'test')['results']
+    assert not result['paired']
     written = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
     assert 'rte (old test, new dev)' in written
 
@@ -463,34 +463,34 @@ class TestData:
             [list(rte('rte', s)) for s in ('dev', 'test')]
           ),
           'splits': {
-            'dev': {'rows': 20, 'declared': 200},
-            'test': {'rows': 20, 'declared': 277},
+            'dev': {'examples': 20, 'declared': 200},
+            'test': {'examples': 20, 'declared': 277},
           },
         }
       ],
     }
     assert provenance(tmp_path, 'data') == 'TFDS data in /data/tfds'
-    assert provenance(tmp_path, 'measured rows') == f'digest {found["data_digest"]}'
+    assert provenance(tmp_path, 'measured examples') == f'digest {found["data_digest"]}'
     short = found['data']['datasets'][0]['digest']
     (cells,) = re.findall(r'<tr>[^\n]*super_glue/rte:1.0.2[^\n]*</tr>', page(tmp_path))
-    assert 'dev 20 of 200 rows, test 20 of 277 rows' in cells
+    assert 'dev 20 of 200 examples, test 20 of 277 examples' in cells
     assert short[:16] in cells
     comments = [line for line in tables.latex(found).splitlines() if line[0] == '%']
     assert '% data: TFDS data in /data/tfds' in comments
     assert (
-      '% rte: super_glue/rte:1.0.2, dev 20 of 200 rows, test 20 of 277 rows, digest '
+      '% rte: super_glue/rte:1.0.2, dev 20 of 200 examples, test 20 of 277 examples, digest '
       f'{short[:16]}'
     ) in comments
     with (tmp_path / 'report.csv').open(encoding='utf-8', newline='') as file:
       (line,) = csv.DictReader(file)
-    assert (line['tfds'], line['rows_digest']) == ('super_glue/rte:1.0.2', short)
+    assert (line['tfds'], line['examples_digest']) == ('super_glue/rte:1.0.2', short)
 
   def test_each_direction_is_named(self, tmp_path):
-    found = evaluated(tmp_path, dataset='wmt14_enfr', rows=texts, model=WRITER)
+    found = evaluated(tmp_path, dataset='wmt14_enfr', examples=texts, model=WRITER)
     into, out = found['data']['datasets']
     assert [into['direction'], out['direction']] == ['fr-en', 'en-fr']
     assert into['digest'] != out['digest'], 'other answers'
-    assert 'wmt14_enfr en-fr: wmt14_translate/fr-en:1.0.0, dev 4 of 200 rows, ' in (
+    assert 'wmt14_enfr en-fr: wmt14_translate/fr-en:1.0.0, dev 4 of 200 examples, ' in (
       tables.latex(found)
     )
 
@@ -534,11 +534,11 @@ class TestData:
   def test_a_difference_says_which_rows_were_not_the_same(self, tmp_path):
     evaluated(tmp_path / 'a')
     evaluated(tmp_path / 'b', model=NO)
-    assert compare.compare(tmp_path / 'a', tmp_path / 'b')['other_rows'] == []
+    assert compare.compare(tmp_path / 'a', tmp_path / 'b')['other_examples'] == []
     evaluated(tmp_path / 'c', max_examples=10)
     found = compare.write(tmp_path / 'a', tmp_path / 'c')
-    assert found['other_rows'] == ['rte']
-    words = 'The two did not measure the same rows of rte.'
+    assert found['other_examples'] == ['rte']
+    words = 'The two did not measure the same examples of rte.'
     assert words in (tmp_path / 'a' / 'difference.html').read_text(encoding='utf-8')
 
 
@@ -555,12 +555,12 @@ def test_templates_are_counted_as_they_were_measured(templates, words, tmp_path)
 def test_a_difference_has_a_table_for_a_paper_and_one_for_a_program(tmp_path):
   evaluated(tmp_path / 'new')
   evaluated(tmp_path / 'old', model=NO)
-  (row,) = compare.write(tmp_path / 'new', tmp_path / 'old')['rows']
+  (result,) = compare.write(tmp_path / 'new', tmp_path / 'old')['results']
   with (tmp_path / 'new' / 'difference.csv').open(encoding='utf-8', newline='') as file:
     (line,) = csv.DictReader(file)
   assert (line['dataset'], line['old'], line['new']) == ('rte', '50.0', '75.0')
   assert [line['gained'], line['lost'], line['p']] == [
-    str(row[name]) for name in ('gained', 'lost', 'p')
+    str(result[name]) for name in ('gained', 'lost', 'p')
   ]
   text = (tmp_path / 'new' / 'difference.tex').read_text(encoding='utf-8')
   assert 'rte & 20 & 50.0 & 75.0 & ' in text
@@ -575,7 +575,7 @@ class TestGeneration:
     decoding = dataclasses.asdict(Decoding(temperature=0.7, stop=self.STOP))
     answers = {'normalization': 'none', 'decoding': decoding}
     return evaluated(
-      out, dataset='samsum', rows=texts, model=WRITER, base=WRITER, answers=answers
+      out, dataset='samsum', examples=texts, model=WRITER, base=WRITER, answers=answers
     )
 
   def test_graded_answers_are_neither_right_nor_wrong(self, tmp_path):
@@ -590,12 +590,12 @@ class TestGeneration:
     gold = 'the old red house by the sea number 0'
     score = metric.value(metric.scores(['the old house\n\nby the sea'], [[gold]]))[0]
     assert f'<h3>rougeLsum {100 * score:.1f} <span' in examples
-    assert f'<dt>base wrote ({100 * score:.1f})</dt>' in examples
+    assert f'<dt>base generated ({100 * score:.1f})</dt>' in examples
     assert f'4 answers, rougeLsum {100 * score:.1f} to {100 * score:.1f}' in examples
 
   def test_line_breaks_and_capitals_are_kept(self, tmp_path):
     self.write(tmp_path)
-    assert '<dt>wrote</dt><dd>the old house\n\nby the sea</dd>' in page(tmp_path)
+    assert '<dt>generated</dt><dd>the old house\n\nby the sea</dd>' in page(tmp_path)
     assert '.said dd { white-space: pre-wrap; }' in page(tmp_path)
     kicker = said(tmp_path, '<p class="eyebrow">(.*?)</p>')
     assert kicker.startswith(
@@ -617,8 +617,9 @@ class TestGeneration:
     text = (tmp_path / 'plots' / 'averages.svg').read_text(encoding='utf-8')
     assert 'chance' in text
     assert 'Chance draws' in page(tmp_path)
-    assert 'Scores are log-probabilities of the whole option, in nats: the' in (
-      page(tmp_path)
+    assert (
+      'Scores are log-probabilities of the whole option, in nats; the option with'
+      in (page(tmp_path))
     )
 
 
@@ -637,14 +638,13 @@ def test_normalized_scores_are_called_so():
 
 
 def test_exemplars_that_did_not_fit_are_counted():
-  rows = [
-    {'num_fewshot': 4, 'shown': 2.5},
-    {'num_fewshot': 4, 'shown': 4.0},
+  results = [
+    {'num_fewshot': 4, 'num_fewshot_shown': 2.5},
+    {'num_fewshot': 4, 'num_fewshot_shown': 4.0},
     {'num_fewshot': 0},
   ]
-  assert list(statements.exemplars({'rows': rows}, lambda row: 'rte')) == [
-    'rte: 2.5 of 4 exemplars on average; no more fit'
-  ]
+  (line,) = statements.exemplars({'results': results}, lambda result: 'rte')
+  assert line.startswith('rte: 2.5 of 4 exemplars on average; ')
 
 
 class TestWidth:
@@ -652,8 +652,8 @@ class TestWidth:
 
   def text(self, tmp_path):
     found = evaluated(tmp_path, **BASE)
-    for row in found['rows']:
-      row['dataset'] = self.LONG
+    for result in found['results']:
+      result['dataset'] = self.LONG
     out = io.StringIO()
     tables.print_table(found, file=out)
     return out.getvalue()
@@ -669,7 +669,7 @@ class TestWidth:
     monkeypatch.setenv('COLUMNS', '90')
     assert max(map(len, self.text(tmp_path).splitlines())) <= 90
 
-  @pytest.mark.parametrize(('columns', 'width'), [(None, 80), ('60', 60)])
+  @pytest.mark.parametrize(('columns', 'width'), [(None, 80), ('70', 70)])
   def test_the_rule_of_show(self, columns, width, monkeypatch, capsys):
     monkeypatch.delenv('COLUMNS', raising=False)
     if columns:
@@ -680,4 +680,4 @@ class TestWidth:
     )  # fmt: skip
     (rule,) = [line for line in capsys.readouterr().out.splitlines() if '──' in line]
     assert len(rule) == width
-    assert rule.startswith('microworld_mini_cb template 0, row ')
+    assert rule.startswith('microworld_mini_cb template 0, example ')

@@ -19,7 +19,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-def row(dataset, cluster='nli', **changes):
+def result(dataset, cluster='nli', **changes):
   return {
     'dataset': dataset, 'cluster': cluster, 'metric': 'accuracy', 'split': 'test',
     'n': 1080, 'num_fewshot': 0, 'chance': 33.3333, 'majority': 40.0, **FIGURES,
@@ -31,15 +31,15 @@ def compared(dataset, delta, p_holm, **changes):
   base = {**FIGURES, 'mean': 51.25 - delta}
   interval = [delta - 2, delta + 2]
   more = {'p': p_holm / 2, 'p_holm': p_holm, 'detectable': 5.1}
-  return row(
+  return result(
     dataset, base=base, delta=delta, delta_ci95=interval, **more, **changes
   )  # fmt: skip
 
 
-def made(*rows):
+def made(*results):
   return {
     'model': 'm_1', 'checkpoint': 'runs/m_1', 'held_out': ['nli'],
-    'trained_on': ['misc'], 'train_examples': {}, 'seed': 0, 'rows': list(rows),
+    'trained_on': ['misc'], 'train_examples': {}, 'seed': 0, 'results': list(results),
   }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ WHOLE = made(
     'flan_137b_zero_shot': {'value': 47.7, 'mark': 'confirmed'}}),
   compared('rte', -4.5, 0.2, published={
     'flan_137b_zero_shot': {'value': 78.3, 'mark': 'M'}}),
-  row('squad_v1', 'reading_comprehension', chance=None, majority=None),
+  result('squad_v1', 'reading_comprehension', chance=None, majority=None),
 )  # fmt: skip
 
 
@@ -125,17 +125,17 @@ def test_csv_has_a_line_a_template_and_model(written):
 
 
 @pytest.mark.parametrize(
-  ('rows', 'words'),
+  ('results', 'words'),
   [
-    ([row('rte')], 'zero-shot'),
-    ([row('rte', num_fewshot=5)], '5-shot'),
-    ([row('rte', prompt_style='no_options')], 'zero-shot, no options'),
-    ([row('rte'), row('cb', num_fewshot=2)], 'zero-shot; 2-shot'),
+    ([result('rte')], 'zero-shot'),
+    ([result('rte', num_fewshot=5)], '5-shot'),
+    ([result('rte', prompt_style='no_options')], 'zero-shot, no options'),
+    ([result('rte'), result('cb', num_fewshot=2)], 'zero-shot; 2-shot'),
     ([], 'zero-shot'),
   ],
 )
-def test_how_the_models_were_asked(rows, words):
-  assert tables.how(made(*rows)) == words
+def test_how_the_models_were_described(results, words):
+  assert tables.method(made(*results)) == words
 
 
 def printed(report_):
@@ -154,21 +154,21 @@ class TestTheTerminal:
     assert '* differs' in printed(made(compared('rte', 8.5, 0.01)))
     without = printed(made(compared('rte', 8.5, 0.2)))
     assert '*' not in without
-    assert '* differs' not in printed(made(row('rte')))
+    assert '* differs' not in printed(made(result('rte')))
 
   def test_of_one_template_no_spread_is_printed(self):
-    assert '± std' in printed(made(row('rte')))
-    assert '±' not in printed(made(row('rte', std_over_templates=None)))
+    assert '± std' in printed(made(result('rte')))
+    assert '±' not in printed(made(result('rte', std_over_templates=None)))
 
   def test_rows_stand_beside_those_declared(self):
-    assert '56 of 1,080' in printed(made(row('rte', n=56, n_declared=1080)))
+    assert '56 of 1,080' in printed(made(result('rte', n=56, n_declared=1080)))
 
   def test_templates_stand_beside_those_declared(self):
-    three = row('rte', templates_declared=10)
+    three = result('rte', templates_declared=10)
     assert 'mean over 2 of 10 templates' in printed(made(three))
-    both = printed(made(three, row('cb', templates_declared=2)))
+    both = printed(made(three, result('cb', templates_declared=2)))
     assert 'rte: mean over 2 of 10 templates' in both
-    assert 'mean over' not in printed(made(row('rte', templates_declared=2)))
+    assert 'mean over' not in printed(made(result('rte', templates_declared=2)))
 
 
 def test_the_average_of_a_table_is_that_of_the_report():

@@ -71,7 +71,7 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
   files.put(str(store), 'bucket/data/', recursive=True)
   settings = {'MIXTURE_OR_TASK_NAME': TASK}
   (local,) = runs.start(tmp_path / 'run', STORE=store, TRAIN_STEPS=6, **settings)
-  assert local.end() == 0, local.said
+  assert local.end() == 0, local.stderr
 
   for steps in (4, 6):
     home = machine()
@@ -82,8 +82,8 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
       TRAIN_STEPS=steps,
       **settings,
     )
-    assert host.end() == 0, host.said
-  assert 'Resuming at step 4' in host.said
+    assert host.end() == 0, host.stderr
+  assert 'Resuming at step 4' in host.stderr
   kept = {path.rpartition('/')[2] for path in files.ls('bucket/runs/one/checkpoints')}
   assert {'4', '6'} <= kept
 
@@ -132,10 +132,10 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
     both = runs.start(tmp_path / 'said', count=2, apart=slowly, **train)
     if stopped:
       journal = home / 'flan_jax/gs/bucket/runs/two/report/tuned.journal.jsonl'
-      assert runs.wait(both, journal.is_file), both[0].said
+      assert runs.wait(both, journal.is_file), both[0].stderr
       both[0].process.send_signal(signal.SIGTERM)
     codes = [host.end() for host in both]
-    assert codes == [INTERRUPTED if stopped else 0] * 2, both[0].said
+    assert codes == [INTERRUPTED if stopped else 0] * 2, both[0].stderr
     there = files.exists('bucket/runs/two/report/tuned.journal.jsonl')
     assert there == stopped
   made = report('bucket/runs/two/report')
@@ -151,7 +151,7 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
     FAMILY='microworld',
     **{'OUTPUT_DIR': "'gs://bucket/again'", 'Evaluate.sequence_length': 256, **few},
   )
-  assert [host.end() for host in both] == [0, 0], both[0].said
+  assert [host.end() for host in both] == [0, 0], both[0].stderr
   again = report('bucket/again')
   assert [row['mean'] for row in again['rows']] == [row['mean'] for row in made['rows']]
 

@@ -62,12 +62,12 @@ def test_a_failure_stops_the_others_at_their_next_report(tmp_path):
 
 
 def test_a_worker_that_was_killed_is_named():
-  with pytest.raises(InputError, match='workers 2: one was killed'):
+  with pytest.raises(InputError, match='workers: got 2, and one was killed'):
     worker_pool.run([die, die], workers=2, report=lambda *_: None)
 
 
 def test_no_workers_are_refused():
-  with pytest.raises(InputError, match='workers 0: must be at least 1'):
+  with pytest.raises(InputError, match='workers: got 0; must be 1 or more'):
     worker_pool.run([fail], workers=0, report=lambda *_: None)
 
 

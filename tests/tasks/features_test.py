@@ -17,7 +17,7 @@ from flan_jax.catalog import registry, splits
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, Unlabeled, at
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.template import OPTIONS, options_block
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
@@ -236,7 +236,7 @@ def check(dataset: Dataset, found: list[dataset_lib.Example]) -> None:
 def test_every_style_renders_it_too(dataset, features):
   found = examples(dataset, features(dataset))
   for prompt_style in ('no_template', 'dataset_name'):
-    styled = Style(prompt_style=prompt_style).of(dataset)
+    styled = PromptStyle(prompt_style=prompt_style).apply(dataset)
     for example in found:
       prompt = prompt_lib.render(styled, 0, example)
       assert prompt.inputs.strip()

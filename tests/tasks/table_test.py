@@ -46,7 +46,7 @@ def test_splits_and_their_sizes_are_those_of_the_table(line):
 
 
 def test_the_rate_of_every_task_is_that_of_the_table():
-  found = mixing_rates.of(registry.mixture('flan_all'))
+  found = mixing_rates.rates(registry.mixture('flan_all'))
   assert found == {
     name: int(line['rate']) for name, line in TABLE.items() if int(line['rate'] or 0)
   }

@@ -195,7 +195,7 @@ def test_a_mail_has_its_words_whole_and_every_address_once():
 def prompts(dataset: Dataset):
   """(where, template) of the templates and of the prompt that an answer continues."""
   yield from enumerate(dataset.templates)
-  yield continuation_prompts.STYLE, continuation_prompts.of(dataset).templates[0]
+  yield continuation_prompts.STYLE, continuation_prompts.apply(dataset).templates[0]
 
 
 SEPARATE = set('.,;:?!')

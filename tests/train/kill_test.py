@@ -75,7 +75,7 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
     [json.loads(line) for line in (d / 'log.jsonl').read_text().splitlines()]
     for d in (whole, broken)
   ]
-  for name in ('step', 'loss', 'rows'):
+  for name in ('step', 'loss', 'sequences'):
     assert [e[name] for e in logs[0]] == [e[name] for e in logs[1]], name
   reports = [d / 'report' / 'report.json' for d in (whole, broken)]
   assert reports[0].is_file() == reports[1].is_file()
@@ -95,7 +95,7 @@ def killed(
     return runs.start(out, count=count, STORE=store, **SETTINGS)
 
   hosts = start(whole)
-  assert [host.end() for host in hosts] == [0] * count, hosts[0].said
+  assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
   draw = random.Random(seed)
   hit: Counter = Counter()
   left = list(moments)
@@ -111,7 +111,7 @@ def killed(
       return len(seen) >= wanted
 
     if not runs.wait(hosts, there):  # there is no such moment any more: to the end
-      assert [host.end() for host in hosts] == [0] * count, hosts[0].said
+      assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
       assert_same_run(whole, broken)
       shutil.rmtree(broken)
       hit['whole runs compared'] += 1
@@ -131,7 +131,7 @@ def killed(
     hit[moment] += 1
     hit['torn saves'] += bool(SEEN['save'](broken))
   hosts = start(broken)
-  assert [host.end() for host in hosts] == [0] * count, hosts[0].said
+  assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
   assert_same_run(whole, broken)
   hit['whole runs compared'] += 1
   return hit

@@ -76,16 +76,16 @@ def assert_same(log: list[dict], whole: list[dict], printed) -> None:
   assert [entry['step'] for entry in log] == [entry['step'] for entry in whole]
   losses = [[entry['loss'] for entry in entries] for entries in (log, whole)]
   np.testing.assert_allclose(*losses, rtol=2e-6)
-  fed = {k: digest for entry in log for k, digest in entry['rows'].items()}
+  fed = {k: digest for entry in log for k, digest in entry['sequences'].items()}
   assert fed == printed(len(log))
-  assert [len(entry['rows']) for entry in log] == [ROWS] * len(log)
+  assert [len(entry['sequences']) for entry in log] == [ROWS] * len(log)
 
 
 def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings):
   """`count` hosts to step `to`, where some are sent a signal; all have ended."""
   among = runs.start(out, count=count, **settings)
   there = runs.wait(among, lambda: len(entries(out)) >= to)
-  assert there, among[0].said
+  assert there, among[0].stderr
   for host, number in by.items():
     among[host].process.send_signal(number)
   sent = time.monotonic()
@@ -102,7 +102,7 @@ def test_sigterm_saves_and_other_hosts_on_another_mesh_go_on(
   out, mesh = tmp_path / 'run', {'Mesh.fsdp': 2}
   term = signal.SIGTERM
   one = interrupted(runs, entries, out, count=2, to=3, by={1: term}, **settings)
-  assert [h.process.returncode for h in one] == [trainer.INTERRUPTED] * 2, one[0].said
+  assert [h.process.returncode for h in one] == [trainer.INTERRUPTED] * 2, one[0].stderr
   first = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(first)).is_dir()
 
@@ -110,8 +110,8 @@ def test_sigterm_saves_and_other_hosts_on_another_mesh_go_on(
   two = interrupted(
     runs, entries, out, count=2, to=first + 2, by=both, **settings, **mesh
   )
-  assert [h.process.returncode for h in two] == [trainer.INTERRUPTED] * 2, two[0].said
-  assert f'Resuming at step {first:,}' in two[0].said
+  assert [h.process.returncode for h in two] == [trainer.INTERRUPTED] * 2, two[0].stderr
+  assert f'Resuming at step {first:,}' in two[0].stderr
   done = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(done)).is_dir()
 
@@ -132,7 +132,7 @@ def test_when_one_host_dies_the_other_ends_within_a_minute(
   left = among[1 - dies]
   codes = [trainer.INTERRUPTED, -signal.SIGABRT]
   assert left.process.returncode in codes
-  assert re.search('another host does not answer|[Cc]oordination', left.said)
+  assert re.search('lost another process|[Cc]oordination', left.stderr)
 
 
 @pytest.mark.slow
@@ -165,10 +165,12 @@ def test_hosts_with_other_settings_or_versions_are_named(runs, settings, tmp_pat
   both = runs.start(out, count=2, apart={1: other}, **settings)
   assert [host.end() for host in both] == [2, 2]
   for host in both:
-    last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: the version of host 1 is not that of host 0' in last
+    last = host.stderr.strip().splitlines()[-1]
+    assert (
+      'processes disagree: the version of process 1 is not that of process 0' in last
+    )
     assert 'flan_jax 9.9' in last
-    assert 'Run.keep of host 1 is not that of host 0 (3, not 2)' in last
+    assert 'Run.keep of process 1 is not that of process 0 (3, not 2)' in last
     assert '(learning_rate=0.02, not learning_rate=0.01)' in last
     assert 'Run.seed' not in last
   assert not (out / 'run.json').exists()
@@ -190,10 +192,10 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
   both = runs.start(
     tmp_path / 'run', count=2, apart=apart, **{**settings, 'STORE': "'store'"}
   )
-  assert [host.end() for host in both] == [2, 2], both[0].said
+  assert [host.end() for host in both] == [2, 2], both[0].stderr
   for host in both:
-    last = host.said.strip().splitlines()[-1]
-    assert 'hosts disagree: the data of host 1 is not that of host 0' in last
+    last = host.stderr.strip().splitlines()[-1]
+    assert 'processes disagree: the data of process 1 is not that of process 0' in last
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
@@ -204,9 +206,9 @@ def test_a_folder_of_another_run_is_refused_by_all_hosts(runs, settings, tmp_pat
   (out / 'run.json').write_text('{"mixture": "flan_rte"}')
   (out / 'log.jsonl').touch()  # it had begun
   both = runs.start(out, count=2, **settings)
-  assert [host.end(120) for host in both] == [2, 2], both[0].said
+  assert [host.end(120) for host in both] == [2, 2], both[0].stderr
   for host in both:
-    assert "mixture was 'flan_rte', is" in host.said.strip().splitlines()[-1]
+    assert "mixture was 'flan_rte', is" in host.stderr.strip().splitlines()[-1]
 
 
 def test_every_difference_is_found():

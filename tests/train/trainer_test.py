@@ -165,7 +165,7 @@ def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
   lines = (tmp_path / 'log.jsonl').read_text().splitlines()
   entries = [json.loads(line) for line in lines]
   assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
-  logged = [f'{k} {hex}' for entry in entries for k, hex in entry['rows'].items()]
+  logged = [f'{k} {hex}' for entry in entries for k, hex in entry['sequences'].items()]
   capsys.readouterr()
   options = ['--digest', '--sequence-length=256', f'--count={7 * run.batch_size}']
   assert dispatch.main(['rows', str(store), *options]) == 0
@@ -330,7 +330,7 @@ def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
   found = shaped('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
   assert (found.remat, found.dtype) == ('dots', 'bfloat16')
   assert found.d_model == 128
-  with pytest.raises(InputError, match="remat: got 'dot'.*did you mean 'dots'"):
+  with pytest.raises(InputError, match="REMAT: got 'dot'.*did you mean 'dots'"):
     shaped('REMAT=dot')
   with pytest.raises(InputError, match=r'num_layers: got 5; the checkpoint .* has'):
     shaped('DecoderConfig.num_layers=5')

@@ -4,10 +4,17 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog.dataset import Dataset
+
+_HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
+"""Function of a declaration -> the name that is hashed for it.
+
+Names are part of a recipe, so a function that is renamed keeps its first name here:
+otherwise every store that was made before would be one of another recipe.
+"""
 
 
 def digest(value: Any) -> str:
@@ -40,6 +47,8 @@ def data(value: Any) -> Any:
   if callable(value):
     cells = getattr(value, '__closure__', None) or ()
     name = getattr(value, '__qualname__', type(value).__qualname__)
+    outer, *inner = name.split('.')
+    name = '.'.join((_HASHED.get(outer, outer), *inner))
     return [name, [data(cell.cell_contents) for cell in cells]]
   return type(value).__qualname__
 
@@ -56,3 +65,31 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
     'evidence': data(dataset.evidence),
     'templates': templates(dataset),
   }
+
+
+def recipe(
+  head: Mapping[str, Any], declared: Mapping[str, Any], trains: Sequence[str]
+) -> str:
+  """Digest (hex) of everything that a store is made from.
+
+  The keys that are hashed are spelled out here and never change, whatever the manifest
+  and the fields of a style are called.
+
+  Args:
+    head: the manifest's request, limits and style, and what else was asked for.
+    declared: dataset -> its `declaration`.
+    trains: names of the datasets that train.
+  """
+  request, style = dict(head['request']), head['style']
+  request['row_length'] = request.pop('sequence_length')
+  hashed = {
+    'request': request,
+    'style': {
+      'form': style['prompt_style'],
+      'templates': style['templates'],
+      'shots': style['num_fewshot'],
+    },
+    'declared': dict(declared),
+    'trains': list(trains),
+  }
+  return digest({**head, **hashed})

@@ -82,7 +82,7 @@ class RenderedDataset:
       'cluster': self.dataset.cluster,
       'tfds': self.dataset.tfds,
       'examples_read': read['filters']['read'],
-      'rows': self.examples,
+      'examples': self.examples,
       'rate': self.rate,
       'epochs': self.epochs,
       'epochs_needed': needed,
@@ -123,7 +123,7 @@ def collect(
     epochs: dataset -> number of epochs rendered.
   """
   found = [RenderedDataset(job, dataset, epochs[dataset.name]) for dataset in datasets]
-  drawn = mixing_rates.of(mixture, {one.dataset.name: one.examples for one in found})
+  drawn = mixing_rates.rates(mixture, {one.dataset.name: one.examples for one in found})
   for one in found:
     one.rate = drawn[one.dataset.name]
   return found
@@ -140,7 +140,7 @@ def _evaluation_entry(
     'cluster': dataset.cluster,
     'tfds': dataset.tfds,
     'examples_read': metadata['filters']['read'],
-    'rows': metadata['rows'],
+    'examples': metadata['examples'],
     'filters': {key: metadata['filters'][key] for key in ('unlabeled', 'empty')},
     'clamped': clamped(dataset, sizes),
     'digest': metadata['digest'],
@@ -237,11 +237,19 @@ def assemble(
   }
   every = [one.dataset for one in training] + [dataset for dataset, _ in evaluated]
   clusters = {entry['cluster'] for entry in trained.values() if entry['rate']}
-  keys = ('rows', 'rate', 'epochs', 'digest')
+  # Hashed, so these keys never change, whatever the manifest's own are.
   digest = fingerprint.digest(
     {
       'tokenizer': tokenizer.digest,
-      'train': {name: {k: entry[k] for k in keys} for name, entry in trained.items()},
+      'train': {
+        name: {
+          'rows': entry['examples'],
+          'rate': entry['rate'],
+          'epochs': entry['epochs'],
+          'digest': entry['digest'],
+        }
+        for name, entry in trained.items()
+      },
       'evaluation': {name: entry['digest'] for name, entry in held.items()},
     }
   )

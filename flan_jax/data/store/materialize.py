@@ -131,11 +131,11 @@ def materialize(
   declared = {
     d.name: fingerprint.declaration(d, sizes) for d, sizes in training + evaluated
   }
-  recipe = fingerprint.digest(
-    {**head, 'declared': declared, 'trains': [d.name for d, _ in training]}
-  )
+  trains = [dataset.name for dataset, _ in training]
+  recipe = fingerprint.recipe(head, declared, trains)
+  finished = functools.partial(_finished, out, head, declared, trains)
   run = functools.partial(_run, workers=workers, runner=runner)
-  done = _finished(out, recipe)
+  done = finished()
   if done is not None:
     return done
   job = Job(
@@ -153,7 +153,7 @@ def materialize(
     threads=1 if workers > 1 or runner else None,
   )
   with _partial(out, recipe) as folder:
-    done = _finished(out, recipe)  # another process may have finished it
+    done = finished()  # another process may have finished it
     if done is not None:
       return done
     job = job._replace(folder=str(folder))
@@ -346,8 +346,17 @@ def _datasets(
   return found[0], found[1], absent
 
 
-def _finished(out: pathlib.Path, recipe: str) -> dict[str, Any] | None:
+def _finished(
+  out: pathlib.Path,
+  head: Mapping[str, Any],
+  declared: Mapping[str, Any],
+  trains: Sequence[str],
+) -> dict[str, Any] | None:
   """Manifest of a store of this recipe at `out`; None if `out` is absent or empty.
+
+  Args:
+    out: path of the store.
+    head, declared, trains: the recipe, as `fingerprint.recipe` takes it.
 
   Raises:
     InputError: if something else is at `out`.
@@ -359,6 +368,10 @@ def _finished(out: pathlib.Path, recipe: str) -> dict[str, Any] | None:
       f'out {str(out)!r}: exists and is not a store; must be a new directory'
     )
   manifest = dict(store_lib.Store.open(out).manifest)
+  # Why a dataset is missing is hashed as text, which other versions word otherwise.
+  if manifest['missing'].keys() == head['missing'].keys():
+    head = {**head, 'missing': manifest['missing']}
+  recipe = fingerprint.recipe(head, declared, trains)
   got = manifest['digests']['recipe']
   if got != recipe:
     raise InputError(

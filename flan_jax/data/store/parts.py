@@ -23,7 +23,7 @@ from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -32,7 +32,8 @@ from flan_jax.data.store.shard import ShardWriter, StoredExample
 from flan_jax.data.tokenizer_coverage import CoverageCounter
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.runtime.worker_pool import Report
 
 WORK = 'work'
@@ -68,7 +69,7 @@ class Job(NamedTuple):
   data_dir: str | None
   sizes: Mapping[str, Mapping[str, int]]
   stamps: Mapping[str, str]
-  style: Style = Style()
+  style: PromptStyle = PromptStyle()
   tokenizer: str = ''
   tokenizer_digest: str = ''
   threads: int | None = None
@@ -78,7 +79,7 @@ class Job(NamedTuple):
 
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, with the templates of the prompt style."""
-    return self.style.of(registry.get(name, family=self.family))
+    return self.style.apply(registry.get(name, family=self.family))
 
 
 def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
@@ -92,13 +93,13 @@ def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
   path = job.path(WORK, f'{part}.json')
   if not path.is_file():
     return None
-  found = json.loads(path.read_text(encoding='utf-8'))
-  return found['said'] if found['made_from'] == made_from else None
+  found = upgraded(json.loads(path.read_text(encoding='utf-8')), renamed_keys.PART)
+  return found['metadata'] if found['made_from'] == made_from else None
 
 
-def finish(job: Job, part: str, made_from: str, said: Mapping[str, Any]) -> None:
+def finish(job: Job, part: str, made_from: str, found: Mapping[str, Any]) -> None:
   """Writes the metadata of a part, which marks it as finished."""
-  text = json.dumps({'made_from': made_from, 'said': said})
+  text = json.dumps({'made_from': made_from, 'metadata': found})
   atomic_file.write_text(job.path(WORK, f'{part}.json'), text)
 
 
@@ -301,7 +302,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     digest = writer.close()
   finally:
     writer.abandon()
-  said = {
+  found = {
     'digest': digest,
     'too_long': too_long,
     'truncated': dict(truncated),
@@ -309,13 +310,13 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'losses': coverage.as_json(),
   }
   made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
-  finish(job, f'render.{name}.{epoch}', made_from, said)
+  finish(job, f'render.{name}.{epoch}', made_from, found)
 
 
 def evaluate(job: Job, name: str, report: Report) -> None:
   """Writes the dev and test examples of a dataset.
 
-  Its metadata is {"filters": {"read", "unlabeled", "empty"}, "rows": {split: examples},
+  Its metadata is {"filters": {"read", "unlabeled", "empty"}, "examples": {split: n},
   "digest": {split: hex}}.
   """
   dataset = job.dataset(name)
@@ -349,5 +350,5 @@ def evaluate(job: Job, name: str, report: Report) -> None:
         counts[split] += 1
     digests[split] = digest.hexdigest()
   steps.to(filters['read'], end=True)
-  said = {'filters': dict(filters), 'rows': counts, 'digest': digests}
-  finish(job, part, job.stamps[name], said)
+  found = {'filters': dict(filters), 'examples': counts, 'digest': digests}
+  finish(job, part, job.stamps[name], found)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import parts
@@ -60,9 +60,9 @@ def damages(store: Store) -> list[Damage]:
     for epoch, want in enumerate(entry['shards']):
       if shard_lib.digest(folder, name, epoch) != want:
         files = shard_lib.records_file(name, epoch), shard_lib.index_file(name, epoch)
-        lost = len(shard_lib.lost(folder, name, epoch, entry['rows']))
+        lost = len(shard_lib.lost(folder, name, epoch, entry['examples']))
         out.append(
-          Damage(name, f'epoch {epoch}', entry['rows'], lost,
+          Damage(name, f'epoch {epoch}', entry['examples'], lost,
                  tuple(f'train/{file}' for file in files))
         )  # fmt: skip
   for name, entry in store.manifest['evaluation'].items():
@@ -71,7 +71,7 @@ def damages(store: Store) -> list[Damage]:
       path = store.path / file
       data = path.read_bytes() if path.is_file() else b''
       if hashlib.sha256(data).hexdigest() != want:
-        examples = entry['rows'][split]
+        examples = entry['examples'][split]
         lost = max(0, examples - data.count(b'\n'))
         out.append(Damage(name, split, examples, lost, (file,)))
   return out
@@ -115,7 +115,7 @@ def repair(
     job = Job(
       folder=str(scratch),
       family=manifest['family'],
-      style=Style(**manifest['style']),
+      style=PromptStyle(**manifest['style']),
       seed=manifest['seed'],
       limits=Limits(limits['inputs'], limits['targets']),
       sequence_length=manifest['request']['sequence_length'],

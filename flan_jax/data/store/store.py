@@ -28,6 +28,8 @@ from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.shard import ShardReader, StoredExample
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
 
 VERSION = 4
 """Version of the format and of the rules by which examples are rendered and cut."""
@@ -38,9 +40,12 @@ READERS = 128
 
 
 def evaluation_line(example: Example) -> str:
-  """Formats an evaluation example as a line of JSON: fields, not prompts."""
+  """Formats an evaluation example as a line of JSON: fields, not prompts.
+
+  The bytes of the lines are inside the digest of a store, so their keys never change.
+  """
   fields = {
-    'example_id': example.example_id,
+    'row_id': example.example_id,
     'values': example.values,
     'options': example.answer.options,
     'gold': example.answer.gold,
@@ -97,6 +102,7 @@ class Store:
       )
     try:
       found = json.loads(manifest.read_text(encoding='utf-8'))
+      found = upgraded(found, renamed_keys.MANIFEST)
       version = found['version']
     except (ValueError, KeyError, TypeError):
       raise InputError(f'store {str(path)!r}: manifest.json is truncated') from None
@@ -123,7 +129,7 @@ class Store:
     if got == size:
       return
     dataset = file.name.partition('.')[0]
-    examples = self.manifest['datasets'].get(dataset, {'rows': 0})['rows']
+    examples = self.manifest['datasets'].get(dataset, {'examples': 0})['examples']
     lost = ''
     if file.parent.name == 'train':
       lost = f'; the {examples:,} examples of that shard are lost'
@@ -146,7 +152,7 @@ class Store:
 
   def num_examples(self, dataset: str) -> int:
     """The number of training examples per epoch."""
-    return self._named(dataset)['rows']
+    return self._named(dataset)['examples']
 
   @property
   def rates(self) -> dict[str, int]:
@@ -179,15 +185,15 @@ class Store:
       InputError: if an entry does not exist, or the shard is corrupt.
     """
     found = self._named(dataset)
-    count = found['rows'] * found['epochs']
+    count = found['examples'] * found['epochs']
     by_epoch: dict[int, list[int]] = {}
     for at, entry in enumerate(entries):
       if not 0 <= entry < count:
         raise InputError(f'entry {entry} of {dataset!r}: must be 0 to {count - 1}')
-      by_epoch.setdefault(int(entry) // found['rows'], []).append(at)
+      by_epoch.setdefault(int(entry) // found['examples'], []).append(at)
     out: list[StoredExample | None] = [None] * len(entries)
     for epoch, places in by_epoch.items():
-      wanted = [int(entries[at]) % found['rows'] for at in places]
+      wanted = [int(entries[at]) % found['examples'] for at in places]
       try:
         read = self._reader(dataset, epoch).examples(wanted)
       except shard_lib.DAMAGE as error:
@@ -229,8 +235,8 @@ class Store:
       InputError: if the store does not hold that dataset and split.
     """
     held = self.manifest['evaluation']
-    if split not in held.get(dataset, {'rows': {}})['rows']:
-      names = [f'{name}.{s}' for name, found in held.items() for s in found['rows']]
+    if split not in held.get(dataset, {'examples': {}})['examples']:
+      names = [f'{name}.{s}' for name, found in held.items() for s in found['examples']]
       if dataset in held:
         advice = did_you_mean(f'{dataset}.{split}', names)
       else:  # a similar name is another dataset, and no help
@@ -248,7 +254,7 @@ class Store:
           tuple(fields[key]) for key in ('options', 'gold', 'references', 'span')
         )
         answer = Answer(fields['values']['answer'], *lists)
-        out.append(Example(fields['example_id'], fields['values'], answer))
+        out.append(Example(fields['row_id'], fields['values'], answer))
     return out
 
   def tokenizer(self) -> tokenizers.Tokenizer:

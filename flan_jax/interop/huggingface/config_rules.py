@@ -1,8 +1,8 @@
-"""How one field of another project's config is read as ours, and written back.
+"""Rules that map fields of a Hugging Face config to DecoderConfig fields and back.
 
-A family is a list of such rules. What no rule reads is refused by name, since it may
-change the math; what cannot (dropout, token ids, the version that wrote it) is named
-in HARMLESS, and what is switched off (null or false) is let pass.
+A family is a list of such rules. A field that no rule reads is refused by name, since
+it may change the math. Fields that cannot change it (dropout, token ids, library
+version) are listed in HARMLESS; fields that are off (null or false) are accepted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +26,16 @@ HARMLESS = frozenset({
   'summary_use_proj', 'task_specific_params', 'tokenizer_class', 'torch_dtype',
   'transformers.js_config', 'transformers_version', 'unk_token_id', 'use_cache',
 })  # fmt: skip
-"""Fields that leave the logits as they are."""
+"""Fields that do not affect the logits."""
 
 
 class Rule(NamedTuple):
-  """A few of their fields and what they mean.
+  """The mapping of a few Hugging Face fields.
 
   Attributes:
-    keys: of their config.
-    read: (their config, ours so far) -> our fields.
-    write: our config -> their fields.
+    keys: names of the Hugging Face fields.
+    read: (hf_config, DecoderConfig fields read so far) -> DecoderConfig fields.
+    write: DecoderConfig -> Hugging Face fields.
   """
 
   keys: tuple[str, ...]
@@ -43,13 +43,13 @@ class Rule(NamedTuple):
   write: Callable[[DecoderConfig], Fields]
 
 
-def take(theirs: Mapping[str, Any], key: str, default: Any) -> Any:
-  """A field, or its default; `...` has none.
+def take(hf_config: Mapping[str, Any], key: str, default: Any) -> Any:
+  """The value of a field, or its default; a default of `...` makes it required.
 
   Raises:
-    InputError: if it is absent and must be given.
+    InputError: if a required field is absent.
   """
-  value = theirs.get(key)
+  value = hf_config.get(key)
   if value is None:
     value = default
   if value is ...:
@@ -57,59 +57,61 @@ def take(theirs: Mapping[str, Any], key: str, default: Any) -> Any:
   return value
 
 
-def same(ours: str, key: str, default: Any = ..., kind: type = int) -> Rule:
-  """A number or a switch that both have under names of their own."""
+def same(field: str, key: str, default: Any = ..., kind: type = int) -> Rule:
+  """A number or a flag that both configs have, under different names."""
 
-  def read(theirs, sofar):
-    value = take(theirs, key, default)
-    value = default(sofar) if callable(value) else value
+  def read(hf_config, fields):
+    value = take(hf_config, key, default)
+    value = default(fields) if callable(value) else value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     legal = isinstance(value, bool) if kind is bool else number and kind(value) == value
     if value is not None and not legal:
       raise InputError(f'config.json: {key}: got {value!r}; must be {_KINDS[kind]}')
-    return {ours: value if value is None else kind(value)}
+    return {field: value if value is None else kind(value)}
 
-  return Rule((key,), read, lambda config: {key: getattr(config, ours)})
+  return Rule((key,), read, lambda config: {key: getattr(config, field)})
 
 
 _KINDS = {int: 'a whole number', float: 'a number', bool: 'true or false'}
 
 
-def words(ours: str, key: str, meaning: Mapping[Any, Any], default: Any = ...) -> Rule:
-  """A choice; the first of their words for one of ours is the one that is written."""
+def choice(
+  field: str, key: str, meaning: Mapping[Any, Any], default: Any = ...
+) -> Rule:
+  """A choice; of several spellings of one value, the first one is written."""
 
-  def read(theirs, sofar):
-    value = take(theirs, key, default)
+  def read(hf_config, fields):
+    value = take(hf_config, key, default)
     if value not in meaning:
       legal = ', '.join(map(repr, meaning))
       near = did_you_mean(str(value), [k for k in meaning if isinstance(k, str)])
       raise InputError(
         f'config.json: {key}: got {value!r}; must be one of {legal}{near}'
       )
-    return {ours: meaning[value]}
+    return {field: meaning[value]}
 
   def write(config):
-    back = {mine: word for word, mine in reversed(meaning.items())}
-    value = getattr(config, ours)
+    back = {value: spelling for spelling, value in reversed(meaning.items())}
+    value = getattr(config, field)
     return {key: back[value]} if value in back else {}
 
   return Rule((key,), read, write)
 
 
-def always(**fields: Any) -> Rule:
-  """What every model of a family has, without a word in its config."""
-  return Rule((), lambda theirs, sofar: fields, lambda config: {})
+def always(**values: Any) -> Rule:
+  """Fields that every model of a family shares and its config does not state."""
+  return Rule((), lambda hf_config, fields: values, lambda config: {})
 
 
 def only(key: str, *legal: Any, write: bool = True) -> Rule:
-  """A field that may hold only what this decoder computes; the first is the default."""
+  """A field restricted to what the decoder computes; `legal[0]` is the default."""
 
-  def read(theirs, sofar):
-    value = theirs.get(key, legal[0])
+  def read(hf_config, fields):
+    value = hf_config.get(key, legal[0])
     if value not in legal:
       want = ' or '.join(map(repr, legal))
       raise InputError(
-        f'config.json: {key}: got {value!r}; the decoder computes only {want}'
+        f'config.json: {key}: got {value!r}; the decoder supports only {want}'
       )
     return {}
 
@@ -120,21 +122,21 @@ def custom(keys: Sequence[str], read, write) -> Rule:
   return Rule(tuple(keys), read, write)
 
 
-def refuse_unknown(theirs: Mapping[str, Any], rules: Sequence[Rule]) -> None:
-  """Checks that every field is known, harmless or switched off.
+def refuse_unknown(hf_config: Mapping[str, Any], rules: Sequence[Rule]) -> None:
+  """Checks that every field is known, harmless or off (null or false).
 
   Raises:
-    InputError: naming the fields that are not.
+    InputError: if there are other fields; names them.
   """
   known = HARMLESS.union(*(rule.keys for rule in rules))
   unknown = [
     name
-    for name, value in theirs.items()
+    for name, value in hf_config.items()
     if name not in known and value is not None and value is not False
   ]
   if unknown:
-    shown = ', '.join(f'{name}={theirs[name]!r:.60}' for name in sorted(unknown)[:4])
+    shown = ', '.join(f'{name}={hf_config[name]!r:.60}' for name in sorted(unknown)[:4])
     raise InputError(
       f'config.json: {shown}: not known to this family; a field that may change the '
-      'math is never passed over'
+      'math is never ignored'
     )

@@ -1,4 +1,4 @@
-"""A cache of models from elsewhere: each is brought here once, then found again."""
+"""A cache of imported models: each one is converted once."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from flan_jax.interop.huggingface import packages
 from flan_jax.runtime.progress import Progress
 
 
-def is_theirs(path: str | os.PathLike) -> bool:
-  """Whether `path` is a Hugging Face folder, a GGUF file, or the word for one."""
+def needs_conversion(path: str | os.PathLike) -> bool:
+  """Returns True for a Hugging Face folder, a GGUF file, or a name of SHIPPED."""
   source = pathlib.Path(path)
   if source.suffix == '.gguf' or (
     str(path) in packages.SHIPPED and not source.exists()
@@ -24,22 +24,22 @@ def is_theirs(path: str | os.PathLike) -> bool:
     return False
 
 
-def ours(
+def import_cached(
   path: str | os.PathLike, *, cache: pathlib.Path, progress: Progress
 ) -> pathlib.Path:
-  """The model at `path` as a folder of ours; a model of ours is left where it is.
+  """Returns a model folder for `path`, converting it if necessary.
 
   Args:
-    path: a model of anybody's.
-    cache: folder of conversions. One of them belongs to the files as they are: of the
-      same names, sizes and dates.
-    progress: where to say what goes on.
+    path: a model of any format; a flan_jax model folder is returned as it is.
+    cache: folder of conversions. Each is keyed by the names, sizes and modification
+      times of the source's files.
+    progress: receiver of status lines.
 
   Raises:
-    InputError: if the model is not one that the decoder computes, or the logits of the
-      two sides differ.
+    InputError: if the decoder does not support the model, or the logits of source and
+      conversion differ.
   """
-  if not is_theirs(path):
+  if not needs_conversion(path):
     return pathlib.Path(path)
   from flan_jax.interop.huggingface import convert
 
@@ -48,17 +48,17 @@ def ours(
   folder = cache / f'{name}-{_digest(source)}'
   if not (folder / 'config.json').is_file():
     progress.stage(f'Converting {path}')
-    found = convert.to_ours(source, folder, progress=progress).agreement
+    found = convert.import_model(source, folder, progress=progress).agreement
     if not found.passed:
       raise InputError(
-        f'{path}: converted, its logits differ from those of {found.method} by '
+        f'{path}: after conversion the logits differ from those of {found.method} by '
         f'{found.max_difference:.2g}; must be at most {found.allowed:.2g}'
       )
   return folder
 
 
 def _digest(source: pathlib.Path) -> str:
-  """A short name of what the files are called, how large and how old they are."""
+  """A short digest of the files' names, sizes and modification times."""
   files = sorted(source.iterdir()) if source.is_dir() else [source]
   stats = [(file, file.stat()) for file in files if file.is_file()]
   seen = [(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats]

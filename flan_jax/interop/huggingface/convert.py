@@ -1,7 +1,7 @@
-"""`flan convert`: a model of theirs as ours, and one of ours as theirs.
+"""`flan convert`: Hugging Face and GGUF models to model folders, and back.
 
-Both ways go tensor by tensor into a folder beside the destination; it gets its name
-only when the logits of the two have been compared and agree.
+A conversion writes tensor by tensor into a draft folder beside the destination. The
+draft is renamed only after the logits of both models have been compared and agree.
 """
 
 import contextlib
@@ -41,17 +41,17 @@ from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
 
 PROVENANCE = 'conversion.json'
-"""Where a converted model came from, and how it was checked."""
+"""File in a converted folder that records its source and the logit check."""
 
 
 class Converted(NamedTuple):
-  """What a conversion found.
+  """The result of a conversion.
 
   Attributes:
-    folder: the destination; nothing is there unless `agreement.passed`.
+    folder: the destination; it exists only if `agreement.passed`.
     family: model_type.
-    config: of our side.
-    agreement: of the logits of both sides.
+    config: decoder config of the model.
+    agreement: comparison of the logits of both models.
   """
 
   folder: pathlib.Path
@@ -61,7 +61,7 @@ class Converted(NamedTuple):
 
 
 def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-  """Every parameter of the decoder by path, layers stacked -> its shape."""
+  """Path of every decoder parameter -> its shape, layers stacked."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   decoder = Decoder(dataclasses.replace(config, scan_layers=True))
   shapes = jax.eval_shape(
@@ -72,39 +72,39 @@ def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
   return {name: tuple(leaf.shape) for name, leaf in flat.items()}
 
 
-def plan(
+def match_tensors(
   table: Sequence[Tensor], config: DecoderConfig
 ) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
-  """The lines of a table that a config needs, by our name; and our shapes.
+  """Returns the table entries and the shapes of a config's parameters, by path.
 
   Raises:
-    InputError: if the decoder has a parameter that the table does not know.
+    InputError: if the table has no entry for a parameter.
   """
   shapes = parameter_shapes(config)
-  lines = {line.ours: line for line in table if line.ours in shapes}
-  lost = [name for name in shapes if name not in lines]
-  if lost:
-    raise InputError(f'parameters {", ".join(lost)}: the family has no such tensors')
-  return lines, shapes
+  entries = {entry.param: entry for entry in table if entry.param in shapes}
+  missing = [name for name in shapes if name not in entries]
+  if missing:
+    raise InputError(f'parameters {", ".join(missing)}: the family has no such tensors')
+  return entries, shapes
 
 
-def expected(
-  lines: Mapping[str, Tensor],
+def tensor_shapes(
+  entries: Mapping[str, Tensor],
   shapes: Mapping[str, tuple[int, ...]],
   config: DecoderConfig,
 ) -> dict[str, tuple[int, ...]]:
-  """Their tensors by name -> the shape that each must have."""
+  """Name of every tensor in the file -> the shape that it must have."""
   sizes = tensor_map.sizes(config)
   out = {}
-  for ours, line in lines.items():
-    shape = shapes[ours][1:] if line.layered else shapes[ours]
-    for layer in range(config.num_layers) if line.layered else [None]:
-      out[line.name(layer)] = line.their_shape(shape, sizes)
+  for param, entry in entries.items():
+    shape = shapes[param][1:] if entry.layered else shapes[param]
+    for layer in range(config.num_layers) if entry.layered else [None]:
+      out[entry.name(layer)] = entry.tensor_shape(shape, sizes)
   return out
 
 
-def _named(source: Source, prefix: str) -> dict[str, str]:
-  """Names as the table has them -> as the files do, which may lack the prefix."""
+def _names_in_file(source: Source, prefix: str) -> dict[str, str]:
+  """Table name -> name in the file, which may lack the prefix."""
   have = source.tensors
   if not prefix or any(name.startswith(prefix) for name in have):
     return {name: name for name in have}
@@ -119,7 +119,7 @@ def _check_tensors(
   buffers: str,
   tied: Sequence[str],
 ) -> None:
-  """Checks names and shapes from the headers; lists what is wrong."""
+  """Checks names and shapes against the file headers; lists every mismatch."""
   missing = [name for name in want if name not in names]
   extra = [
     name
@@ -133,7 +133,7 @@ def _check_tensors(
   ]
   problems = [
     f'{len(found)} {what}: {"; ".join(found[:6])}{" ..." if len(found) > 6 else ""}'
-    for what, found in [('missing', missing), ('too many', extra), ('wrong', wrong)]
+    for what, found in [('missing', missing), ('unexpected', extra), ('wrong', wrong)]
     if found
   ]
   if problems:
@@ -141,7 +141,7 @@ def _check_tensors(
 
 
 def _check_tied(source: Source, names: Mapping[str, str], table: str, head: str):
-  """A head that a tied model stores all the same must be the embedding."""
+  """Checks that a head stored in a tied model equals the embedding."""
   if head in names and table in names:
     a, b = source.read(names[table]), source.read(names[head])
     if a.shape != b.shape or not np.array_equal(a, b):
@@ -152,10 +152,10 @@ def _check_tied(source: Source, names: Mapping[str, str], table: str, head: str)
 
 
 def open_source(path: pathlib.Path) -> Source:
-  """A Hugging Face folder or a GGUF file.
+  """Opens a Hugging Face folder or a GGUF file.
 
   Raises:
-    InputError: if it is neither.
+    InputError: if `path` is neither.
   """
   if path.is_dir():
     return Folder(path)
@@ -166,57 +166,59 @@ def open_source(path: pathlib.Path) -> Source:
   raise InputError(f'{path}: must be a Hugging Face folder or a .gguf file')
 
 
-def to_ours(
+def import_model(
   path: str | os.PathLike, destination: str | os.PathLike, *, progress: Progress
 ) -> Converted:
-  """Brings a model here: a folder that INITIAL_CHECKPOINT_PATH takes.
+  """Imports a model into a folder that INITIAL_CHECKPOINT_PATH accepts.
 
   Args:
     path: a Hugging Face folder, or a `.gguf` file.
     destination: a folder that does not exist yet, or an empty one.
-    progress: where to say what goes on.
+    progress: receiver of status lines.
 
   Raises:
-    InputError: if the model is not one that the decoder computes, or its files are not
-      whole; nothing is written then.
+    InputError: if the decoder does not support the model, or files are incomplete;
+      nothing is written then.
   """
   path, destination = pathlib.Path(path), pathlib.Path(destination)
   _check_destination(destination)
   source = open_source(path)
   lineage = training_history.read(path)
   if 'model_type' not in source.config and 'd_model' in source.config:
-    raise InputError(f'{path}: is a model of ours already; `--to hf` takes it away')
+    raise InputError(f'{path}: is a flan_jax model already; `--to hf` exports it')
   family = families.get(source.config.get('model_type'))
   config = _with_layout(family.read(source.config), source.config)
   gguf = isinstance(source, gguf_lib.File)
   table = gguf_lib.tensors(source.architecture) if gguf else family.tensors
-  names = _named(source, '' if gguf else family.prefix)
-  lines, shapes = plan(table, config)
-  heads = [line.theirs for line in table if line.ours == 'head']
-  heads = [] if 'head' in lines else heads
-  want = expected(lines, shapes, config)
+  names = _names_in_file(source, '' if gguf else family.prefix)
+  entries, shapes = match_tensors(table, config)
+  heads = [entry.tensor for entry in table if entry.param == 'head']
+  heads = [] if 'head' in entries else heads
+  want = tensor_shapes(entries, shapes, config)
   _check_tensors(source, want, names, buffers=family.buffers, tied=heads)
   for head in heads:
-    _check_tied(source, names, lines['embedding'].theirs, head)
+    _check_tied(source, names, entries['embedding'].tensor, head)
   tokenizer = (
-    tokenizers.of_gguf(source) if gguf else tokenizers.of_folder(path, source.config)
+    tokenizers.from_gguf(source)
+    if gguf
+    else tokenizers.from_folder(path, source.config)
   )
   _check_vocabulary(tokenizer, config)
-  _check_room(destination, source, shapes)
+  _check_disk_space(destination, source, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
   batch = logit_check.batch(tokenizer, config, bos=source.config.get('bos_token_id'))
-  progress.stage('Logits of the source')
+  progress.stage('Computing logits of the source')
   reference = logit_check.reference(source, batch)
-  with _beside(destination) as draft:
+  with _draft(destination) as draft:
     folder = draft.path
     progress.stage('Writing')
-    held = _our_headers(source, lines, shapes, names, config)
+    held = _param_headers(source, entries, shapes, names, config)
     sizes = tensor_map.sizes(config)
     safetensors_writer.write(
       folder / 'model.safetensors',
       held,
       (
-        (name, _pieces(source, lines[name], names, config, sizes))
+        (name, _params(source, entries[name], names, config, sizes))
         for name in safetensors_writer.order(held)
       ),
     )
@@ -229,114 +231,114 @@ def to_ours(
     agreement = logit_check.compare(folder, config, batch, reference)
     checksum = model_dir.checksum(folder)
     model_dir.record(folder, {'lineage': lineage.as_json()}, checksum=checksum)
-    _note(folder, source.where, family.model_type, agreement)
+    _write_report(folder, source.where, family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
 
 
-def _pieces(source, line: Tensor, names, config, sizes) -> Iterator[np.ndarray]:
-  for layer in range(config.num_layers) if line.layered else [None]:
-    yield line.to_ours(source.read(names[line.name(layer)]), sizes)
+def _params(source, entry: Tensor, names, config, sizes) -> Iterator[np.ndarray]:
+  for layer in range(config.num_layers) if entry.layered else [None]:
+    yield entry.to_param(source.read(names[entry.name(layer)]), sizes)
 
 
-def _our_headers(source, lines, shapes, names, config) -> dict[str, Held]:
-  """A stacked parameter has the type of its layers; float32 where they differ."""
+def _param_headers(source, entries, shapes, names, config) -> dict[str, Held]:
+  """Headers; a stacked parameter has its layers' dtype, float32 if they differ."""
   out = {}
-  for ours, line in lines.items():
-    layers = range(config.num_layers) if line.layered else [None]
-    kinds = {source.tensors[names[line.name(layer)]].dtype for layer in layers}
+  for param, entry in entries.items():
+    layers = range(config.num_layers) if entry.layered else [None]
+    kinds = {source.tensors[names[entry.name(layer)]].dtype for layer in layers}
     dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
-    out[ours] = Held(shapes[ours], dtype)
+    out[param] = Held(shapes[param], dtype)
   return out
 
 
-def to_theirs(
+def export_model(
   path: str | os.PathLike, destination: str | os.PathLike, *, progress: Progress
 ) -> Converted:
-  """Takes a model of ours away: a folder that `transformers` loads.
+  """Exports a model to a folder that `transformers` loads.
 
   Args:
-    path: a model folder of ours, or the MODEL_DIR of a finished run.
+    path: a flan_jax model folder, or the MODEL_DIR of a finished run.
     destination: a folder that does not exist yet, or an empty one.
-    progress: where to say what goes on.
+    progress: receiver of status lines.
 
   Raises:
-    InputError: if no Hugging Face family computes what the model does.
+    InputError: if no Hugging Face family has the model's architecture.
   """
   path, destination = model_dir.find(path), pathlib.Path(destination)
   _check_destination(destination)
   if (path / 'config.json').is_file() and 'model_type' in read_json(
     path / 'config.json'
   ):
-    raise InputError(f'{path}: is a Hugging Face folder; `--to ours` brings it here')
+    raise InputError(f'{path}: is a Hugging Face folder; `--to ours` imports it')
   config = weights.load_config(path)
-  family = families.home(config)
-  lines, shapes = plan(family.tensors, families.canonical(config))
+  family = families.matching_family(config)
+  entries, shapes = match_tensors(family.tensors, families.canonical(config))
   stored = weights.Stored(path)
   found = {name: held.shape for name, held in stored.tensors.items()}
-  off = [
+  wrong = [
     f'{name} is {found.get(name, "missing")}, must be {shapes.get(name, "absent")}'
     for name in sorted({*found, *shapes})
     if found.get(name) != shapes.get(name)
   ]
-  if off:
-    more = f' (and {len(off) - 3} more)' if len(off) > 3 else ''
+  if wrong:
+    more = f' (and {len(wrong) - 3} more)' if len(wrong) > 3 else ''
     raise InputError(
-      f'{path}: tensors do not fit config.json: {"; ".join(off[:3])}{more}'
+      f'{path}: tensors do not fit config.json: {"; ".join(wrong[:3])}{more}'
     )
   lineage = model_dir.lineage(path)
-  tokenizer = tokenizers.of_ours(path)
-  _check_room(destination, stored, shapes)
+  tokenizer = tokenizers.from_model_folder(path)
+  _check_disk_space(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
-  theirs = {
+  hf_config = {
     **family.write(families.canonical(config)),
     'flan_jax': {**_layout(config), **tokenizers.mark(tokenizer)},
   }
   dtypes = {held.dtype.name for held in stored.tensors.values()}
-  theirs['torch_dtype'] = dtypes.pop() if len(dtypes) == 1 else 'float32'
-  theirs |= tokenizers.special_ids(tokenizer)
+  hf_config['torch_dtype'] = dtypes.pop() if len(dtypes) == 1 else 'float32'
+  hf_config |= tokenizers.special_ids(tokenizer)
   sizes = tensor_map.sizes(config)
   groups = defaultdict(list)
-  for ours, line in lines.items():
-    for layer in range(config.num_layers) if line.layered else [None]:
-      groups[line.name(layer)].append((line, ours, layer))
-  want = expected(lines, shapes, config)
+  for param, entry in entries.items():
+    for layer in range(config.num_layers) if entry.layered else [None]:
+      groups[entry.name(layer)].append((entry, param, layer))
+  want = tensor_shapes(entries, shapes, config)
   held = {
     name: Held(want[name], stored.tensors[parts[0][1]].dtype)
     for name, parts in groups.items()
   }
 
-  def pieces(name):
+  def tensors(name):
     parts = sorted(groups[name], key=lambda part: part[0].part or 0)
-    arrays = [stored.read(ours, layer) for _, ours, layer in parts]
-    yield parts[0][0].to_theirs(arrays, sizes)
+    arrays = [stored.read(param, layer) for _, param, layer in parts]
+    yield parts[0][0].to_tensor(arrays, sizes)
 
-  with _beside(destination) as draft:
+  with _draft(destination) as draft:
     folder = draft.path
     progress.stage('Writing')
     safetensors_writer.write(
       folder / 'model.safetensors',
       held,
-      ((name, pieces(name)) for name in safetensors_writer.order(held)),
+      ((name, tensors(name)) for name in safetensors_writer.order(held)),
       metadata={'format': 'pt'},
     )
-    text = json.dumps(theirs, indent=2, sort_keys=True) + '\n'
+    text = json.dumps(hf_config, indent=2, sort_keys=True) + '\n'
     (folder / 'config.json').write_text(text, encoding='utf-8')
     if tokenizer is not None:
       tokenizers.save_hugging_face(tokenizer, folder)
     else:
       progress.line(_NO_TOKENIZER)
-    batch = logit_check.batch(tokenizer, config, bos=theirs.get('bos_token_id'))
-    progress.stage('Logits of the destination')
+    batch = logit_check.batch(tokenizer, config, bos=hf_config.get('bos_token_id'))
+    progress.stage('Computing logits of the destination')
     reference = logit_check.reference(Folder(folder), batch)
     progress.stage('Comparing logits')
     agreement = logit_check.compare(path, config, batch, reference)
     training_history.write(folder, lineage)
-    _note(folder, str(path), family.model_type, agreement)
+    _write_report(folder, str(path), family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
-  """Fields of ours that theirs cannot say, none of which changes the math."""
+  """DecoderConfig fields that a Hugging Face config lacks; none changes the math."""
   plain = families.canonical(config)
   return {
     field.name: getattr(config, field.name)
@@ -346,18 +348,18 @@ def _layout(config: DecoderConfig) -> dict[str, Any]:
   }
 
 
-def _with_layout(config: DecoderConfig, theirs: Mapping[str, Any]) -> DecoderConfig:
-  """`config` as it was when the model was taken away from here, if it was.
+def _with_layout(config: DecoderConfig, hf_config: Mapping[str, Any]) -> DecoderConfig:
+  """Restores the fields that `export_model` saved under `flan_jax`, if any.
 
   Raises:
-    InputError: if that were another model than the rest of their config describes.
+    InputError: if they contradict the rest of the Hugging Face config.
   """
-  layout = theirs.get('flan_jax')
+  layout = hf_config.get('flan_jax')
   if not isinstance(layout, Mapping):
     return config
   names = {field.name for field in dataclasses.fields(config)}
   out = dataclasses.replace(config, **{k: v for k, v in layout.items() if k in names})
-  if families.maths(out) != families.maths(config):
+  if families.architecture(out) != families.architecture(config):
     raise InputError(
       f'config.json: flan_jax: got {dict(layout)!r:.200}; contradicts the other fields'
     )
@@ -375,7 +377,7 @@ def _check_vocabulary(tokenizer: Tokenizer | None, config: DecoderConfig) -> Non
   if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'tokenizer {tokenizer.name!r}: {tokenizer.vocab_size:,} ids; the embedding has '
-      f'{config.vocab_size:,} rows, and must have as many or more'
+      f'{config.vocab_size:,} rows; it must have at least as many'
     )
 
 
@@ -386,7 +388,7 @@ def _check_destination(destination: pathlib.Path) -> None:
     )
 
 
-def _check_room(destination: pathlib.Path, source: Any, shapes) -> None:
+def _check_disk_space(destination: pathlib.Path, source: Any, shapes) -> None:
   width = max(held.dtype.itemsize for held in source.tensors.values())
   need = _count(shapes) * width
   parent = next(p for p in destination.absolute().parents if p.exists())
@@ -398,8 +400,8 @@ def _check_room(destination: pathlib.Path, source: Any, shapes) -> None:
 
 
 @contextlib.contextmanager
-def _beside(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
-  """Yields a draft folder of the destination; it is gone at the end, unless kept."""
+def _draft(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
+  """Yields a draft of the destination; it is deleted at the end unless kept."""
   parent = destination.absolute().parent
   try:
     draft = atomic_file.Draft(destination, folder=True)
@@ -412,7 +414,9 @@ def _beside(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
     raise InputError(f'{parent}: cannot be written to ({error.strerror})') from None
 
 
-def _note(folder, source: str, family: str, agreement: logit_check.Agreement) -> None:
+def _write_report(
+  folder, source: str, family: str, agreement: logit_check.Agreement
+) -> None:
   text = json.dumps(
     {
       'source': pathlib.Path(source).name,

@@ -1,9 +1,9 @@
-"""The families of models that can be brought here and taken away, a table each.
+"""The Hugging Face families that can be imported and exported, one table each.
 
-To add one (in `llama`, `gemma`, `gpt` or a module of its own): what its config fields
-mean (`rules`), and where each of our parameters lies in its files (`tensors`). A
-parameter that our decoder has for the config and no line names, or a tensor that no
-line takes, is an error, so a table cannot be half right.
+To add a family (in `llama`, `gemma`, `gpt` or its own module), define the meaning of
+its config fields (`rules`) and the tensor of each decoder parameter (`tensors`). A
+parameter without an entry is an error, and so is a tensor that no entry uses: an
+incomplete table cannot pass.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ FAMILIES: Mapping[str, Family] = {
     llama.GRANITE,
   )
 }
-"""By model_type, in the order in which a home for one of our models is sought."""
+"""model_type -> family, in the order in which `matching_family` tries them."""
 
 
 def get(model_type: object) -> Family:
-  """The family of that name.
+  """The family of a model_type.
 
   Raises:
-    InputError: naming the nearest.
+    InputError: if it is not a key of FAMILIES; names the nearest.
   """
   if model_type not in FAMILIES:
     near = did_you_mean(str(model_type), FAMILIES)
@@ -42,28 +42,28 @@ def get(model_type: object) -> Family:
 
 
 LAYOUT = ('scan_layers', 'remat', 'dtype', 'param_dtype')
-"""Fields of ours that say how a model is run, not which one it is."""
+"""DecoderConfig fields that affect how a model runs, not what it computes."""
 
 
-def maths(config: DecoderConfig) -> DecoderConfig:
-  """`config` without what does not change a logit: equal for the same model."""
+def architecture(config: DecoderConfig) -> DecoderConfig:
+  """`config` with the LAYOUT fields at their defaults: equal for equal logits."""
   fields = dataclasses.fields(DecoderConfig)
   plain = {f.name: f.default for f in fields if f.name in LAYOUT}
   return canonical(dataclasses.replace(config, **plain))
 
 
-def home(config: DecoderConfig) -> Family:
-  """The first family that says all that `config` does.
+def matching_family(config: DecoderConfig) -> Family:
+  """The first family that can express the architecture of `config`.
 
   Raises:
-    InputError: if there is none, saying what the nearest one cannot say.
+    InputError: if no family can; names the fields that the nearest one lacks.
   """
   if config.attention != 'causal':
     raise InputError(
-      f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder '
-      "sees a prefix whole: only 'causal' models can be taken away"
+      f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder has '
+      "bidirectional attention on a prefix: must be 'causal'"
     )
-  wanted = maths(config)
+  wanted = architecture(config)
   nearest: list[str] | None = None
   for family in FAMILIES.values():
     try:
@@ -80,6 +80,6 @@ def home(config: DecoderConfig) -> Family:
     if nearest is None or len(different) < len(nearest):
       nearest = different
   raise InputError(
-    f'DecoderConfig: {", ".join(nearest or [])}: no Hugging Face family of '
-    f'{", ".join(FAMILIES)} says that'
+    f'DecoderConfig: {", ".join(nearest or [])}: no Hugging Face family supports that; '
+    f'must match one of {", ".join(FAMILIES)}'
   )

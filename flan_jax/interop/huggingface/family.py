@@ -1,4 +1,4 @@
-"""What a family of models is: rules of its config, places of its tensors."""
+"""A model family: the rules of its config and the table of its tensors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ from flan_jax.interop.huggingface.tensor_map import Tensor
 
 
 class Family(NamedTuple):
-  """A kind of model.
+  """A model family, as `transformers` defines it.
 
   Attributes:
-    model_type: as `config.json` has it.
-    architecture: the class of transformers that runs it.
-    rules: of its config, read in this order.
-    tensors: of its files.
-    prefix: what names of tensors may begin with, or lack.
-    buffers: pattern of tensors that older files hold and no model needs.
+    model_type: `model_type` of config.json.
+    architecture: class of `transformers` that runs the model.
+    rules: rules of its config, read in this order.
+    tensors: table of the tensors in its files.
+    prefix: prefix that the tensor names in a file may lack.
+    buffers: pattern of buffers in older files, which no model needs.
   """
 
   model_type: str
@@ -36,20 +36,20 @@ class Family(NamedTuple):
   prefix: str = 'model.'
   buffers: str = r'.*\.rotary_emb\.inv_freq'
 
-  def read(self, theirs: Mapping[str, Any]) -> DecoderConfig:
-    """Our config of theirs.
+  def read(self, hf_config: Mapping[str, Any]) -> DecoderConfig:
+    """Returns the DecoderConfig of a Hugging Face config.
 
     Raises:
-      InputError: naming a field that is missing, unknown, or not what we compute.
+      InputError: if a field is missing, unknown, or not supported by the decoder.
     """
-    refuse_unknown(theirs, self.rules)
+    refuse_unknown(hf_config, self.rules)
     fields: dict[str, Any] = {}
     for rule in self.rules:
-      fields |= rule.read(theirs, fields)
+      fields |= rule.read(hf_config, fields)
     return canonical(DecoderConfig(**fields))
 
   def write(self, config: DecoderConfig) -> dict[str, Any]:
-    """Their config of ours; it means the same only if `read` gives ours back."""
+    """The Hugging Face config of `config`; lossless only if `read` returns `config`."""
     out: dict[str, Any] = {
       'architectures': [self.architecture],
       'model_type': self.model_type,
@@ -60,9 +60,9 @@ class Family(NamedTuple):
 
 
 def canonical(config: DecoderConfig) -> DecoderConfig:
-  """`config` with its fields that have no effect at their defaults.
+  """Resets the fields of `config` that have no effect to their defaults.
 
-  Two configs of the same math are then equal.
+  Two configs of the same architecture then compare equal.
   """
   idle: set[str] = set()
   if config.positions != 'rotary':
@@ -91,37 +91,37 @@ def canonical(config: DecoderConfig) -> DecoderConfig:
   return dataclasses.replace(config, **changes)
 
 
-def heads(theirs_key: str, default: Any) -> Rule:
-  return same('num_kv_heads', theirs_key, default)
+def heads(key: str, default: Any) -> Rule:
+  return same('num_kv_heads', key, default)
 
 
 def head_dim(default: Any) -> Rule:
   return same('head_dim', 'head_dim', default)
 
 
-def share(sofar: Mapping[str, Any]) -> int:
-  return sofar['d_model'] // sofar['num_heads']
+def share(fields: Mapping[str, Any]) -> int:
+  return fields['d_model'] // fields['num_heads']
 
 
 def divided() -> Rule:
-  """Heads that share the width among them, which no field says."""
+  """Heads of size d_model / num_heads, which no field states."""
 
-  def read(theirs, sofar):
-    if sofar['d_model'] % sofar['num_heads']:
+  def read(hf_config, fields):
+    if fields['d_model'] % fields['num_heads']:
       raise InputError(
-        f'config.json: {sofar["num_heads"]} heads do not divide the width '
-        f'{sofar["d_model"]}'
+        f'config.json: {fields["num_heads"]} heads do not divide the width '
+        f'{fields["d_model"]}'
       )
-    return {'num_kv_heads': sofar['num_heads'], 'head_dim': share(sofar)}
+    return {'num_kv_heads': fields['num_heads'], 'head_dim': share(fields)}
 
   return custom([], read, lambda config: {})
 
 
 def switches(key: str, on: Mapping[str, Any], off: Mapping[str, Any], default: bool):
-  """One switch of theirs, several fields of ours."""
+  """One Hugging Face flag that sets several DecoderConfig fields."""
 
-  def read(theirs, sofar):
-    return dict(on if theirs.get(key, default) else off)
+  def read(hf_config, fields):
+    return dict(on if hf_config.get(key, default) else off)
 
   def write(config):
     return {key: all(getattr(config, name) == value for name, value in on.items())}
@@ -149,10 +149,13 @@ UNSCALED = always(scaled_head=False)
 UNTIED = same('tied_embedding', 'tie_word_embeddings', False, bool)
 
 
-def biased(layer: str, lines) -> tuple[Tensor, ...]:
-  """Weight and bias of every line: (ours, theirs, turn, turn of the bias, part, of)."""
+def biased(layer: str, entries) -> tuple[Tensor, ...]:
+  """Weight and bias of every entry.
+
+  An entry is (param, tensor, pattern, pattern of the bias, part, num_parts).
+  """
   return tuple(
-    Tensor(f'layers/{ours}{mine}', f'{layer}.{theirs}.{kind}', turn, *rest)
-    for ours, theirs, weight, bias, *rest in lines
-    for mine, kind, turn in [('', 'weight', weight), ('_bias', 'bias', bias)]
+    Tensor(f'layers/{param}{suffix}', f'{layer}.{tensor}.{kind}', pattern, *rest)
+    for param, tensor, weight, bias, *rest in entries
+    for suffix, kind, pattern in [('', 'weight', weight), ('_bias', 'bias', bias)]
   )

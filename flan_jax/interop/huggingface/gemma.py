@@ -1,14 +1,14 @@
-"""Gemma 1 to 3: Llama's tensors, its own scales, norms and windows."""
+"""Gemma 1 to 3: Llama's tensors with Gemma's own scales, norms and windows."""
 
 from flan_jax.interop.huggingface import family as base
 from flan_jax.interop.huggingface import llama, window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
+  choice,
   custom,
   only,
   same,
-  words,
 )
 from flan_jax.interop.huggingface.rope_rules import rotary, rotary_by_layer
 from flan_jax.interop.huggingface.tensor_map import Tensor
@@ -20,7 +20,7 @@ _GEMMA = (
   always(norm_plus_one=True, scaled_embedding=True),
   base.UNSCALED,
   same('tied_embedding', 'tie_word_embeddings', True, bool),
-  words('attention_bias', 'attention_bias', base.BIAS, False),
+  choice('attention_bias', 'attention_bias', base.BIAS, False),
 )
 _POST_NORMS = {
   'layers/attention_post_norm': 'post_attention_layernorm',
@@ -28,17 +28,17 @@ _POST_NORMS = {
   'layers/mlp_post_norm': 'post_feedforward_layernorm',
 }
 _GEMMA2_TENSORS = (
-  *(t for t in llama.TENSORS if t.ours not in _POST_NORMS),
+  *(t for t in llama.TENSORS if t.param not in _POST_NORMS),
   *(Tensor(a, f'model.layers.{{}}.{b}.weight') for a, b in _POST_NORMS.items()),
 )
 
 
 def _query_scalar() -> Rule:
-  """Queries are scaled by a number's inverse root (Gemma 2 and 3)."""
+  """Query scale, stored as its inverse square (Gemma 2 and 3)."""
   key = 'query_pre_attn_scalar'
 
-  def read(theirs, sofar):
-    return {'query_scale': float(theirs.get(key) or 256) ** -0.5}
+  def read(hf_config, fields):
+    return {'query_scale': float(hf_config.get(key) or 256) ** -0.5}
 
   def write(config):
     scale = config.head_dim**-0.5 if config.query_scale is None else config.query_scale
@@ -54,8 +54,8 @@ GEMMA = base.Family(
   (
     *_GEMMA,
     base.heads('num_key_value_heads', 16),
-    # `gelu` there always meant its tanh form.
-    words(
+    # In Gemma 1 configs, `gelu` means the tanh approximation.
+    choice(
       'activation', 'hidden_act', {'gelu_pytorch_tanh': 'geglu', 'gelu': 'geglu'},
       'gelu_pytorch_tanh',
     ),
@@ -64,16 +64,18 @@ GEMMA = base.Family(
   ),
   llama.TENSORS,
 )  # fmt: skip
-_GEMMA2_GATE = words('activation', 'hidden_activation', base.GATES, 'gelu_pytorch_tanh')
+_GEMMA2_GATE = choice(
+  'activation', 'hidden_activation', base.GATES, 'gelu_pytorch_tanh'
+)
 
 
 def _gemma2_caps(attention: float | None, logits: float | None) -> tuple[Rule, ...]:
-  def cap(ours, key, default):
-    def read(theirs, sofar):
-      value = theirs.get(key, default)
-      return {ours: None if value is None else float(value)}
+  def cap(field, key, default):
+    def read(hf_config, fields):
+      value = hf_config.get(key, default)
+      return {field: None if value is None else float(value)}
 
-    return custom([key], read, lambda config: {key: getattr(config, ours)})
+    return custom([key], read, lambda config: {key: getattr(config, field)})
 
   return (
     cap('attention_softcap', 'attn_logit_softcapping', attention),

@@ -1,8 +1,8 @@
 """A GGUF file as a source: its metadata as a Hugging Face config, dequantized tensors.
 
-The names and turns of GGUF differ from Hugging Face's: Llama's queries and keys are
-stored for rotations of neighboring channels, and Gemma's norms already contain the 1
-that its code adds.
+GGUF differs from Hugging Face in tensor names and layouts: Llama's queries and keys
+rotate pairs of neighboring channels, and Gemma's norms already contain the 1 that its
+code adds.
 """
 
 import pathlib
@@ -91,15 +91,15 @@ _BIASES = {
   'key': '(k c) -> k c',
   'value': '(k c) -> k c',
 }
-_TURNED = {
+_INTERLEAVED = {
   'query': '(h j t) d -> d h (t j)',
   'key': '(k j t) d -> d k (t j)',
 }
-"""Llama: channels 2j and 2j + 1 turn together there, j and j + head_dim / 2 here."""
+"""Llama: the file rotates channels 2j and 2j + 1, we rotate j and j + head_dim / 2."""
 
 
 def tensors(architecture: str) -> tuple[Tensor, ...]:
-  """The table of an architecture, as `Family.tensors` is for Hugging Face files."""
+  """The table of an architecture, like `Family.tensors` for Hugging Face files."""
   gemma = architecture.startswith('gemma')
   out = [
     Tensor('embedding', 'token_embd.weight'),
@@ -108,33 +108,33 @@ def tensors(architecture: str) -> tuple[Tensor, ...]:
     Tensor('final_norm_bias', 'output_norm.bias'),
     Tensor('head', 'output.weight', 'v d -> d v'),
   ]
-  for ours, (theirs, turn) in _LAYER.items():
+  for param, (tensor, pattern) in _LAYER.items():
     rest: dict[str, Any] = {}
-    bias = _BIASES.get(ours, '')
+    bias = _BIASES.get(param, '')
     if architecture == 'llama':
-      turn = _TURNED.get(ours, turn)
-    if architecture in ('gpt2', 'gptneox') and ours in _BIASES:
-      theirs, turn, bias = 'attn_qkv', '(n h c) d -> n d h c', '(n h c) -> n h c'
-      rest = {'part': list(_BIASES).index(ours), 'of': 3}
-    if gemma and ours.endswith('norm'):
+      pattern = _INTERLEAVED.get(param, pattern)
+    if architecture in ('gpt2', 'gptneox') and param in _BIASES:
+      tensor, pattern, bias = 'attn_qkv', '(n h c) d -> n d h c', '(n h c) -> n h c'
+      rest = {'part': list(_BIASES).index(param), 'num_parts': 3}
+    if gemma and param.endswith('norm'):
       rest = {'add': -1.0}
-    name = f'blk.{{}}.{theirs}'
+    name = f'blk.{{}}.{tensor}'
     out += [
-      Tensor(f'layers/{ours}', f'{name}.weight', turn, **rest),
-      Tensor(f'layers/{ours}_bias', f'{name}.bias', bias, **rest),
+      Tensor(f'layers/{param}', f'{name}.weight', pattern, **rest),
+      Tensor(f'layers/{param}_bias', f'{name}.bias', bias, **rest),
     ]
   return tuple(out)
 
 
 def _plain(value: Any) -> Any:
-  """A number of the file; float32 as the decimal that was meant."""
+  """A metadata value; a float32 becomes the decimal that it was written from."""
   if isinstance(value, float):
     return float(str(np.float32(value)))
   return value
 
 
 class File:
-  """A `.gguf` file; tensors are float32 however they are stored."""
+  """A `.gguf` file; tensors are read as float32 from any storage type."""
 
   def __init__(self, path: pathlib.Path):
     try:
@@ -146,10 +146,12 @@ class File:
       raise InputError(f'{path}: no such file')
     try:
       reader = gguf.GGUFReader(path)
-      # Read out once: the reader keeps an array for every token of the vocabulary.
+      # Read once: the reader keeps one array per token of the vocabulary.
       self._fields = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as error:  # a short file gives whatever the parser meets first
-      raise InputError(f'{path}: no GGUF file, or a truncated one ({error})') from None
+    except Exception as error:  # a short file may raise anything in the parser
+      raise InputError(
+        f'{path}: not a GGUF file, or a truncated one ({error})'
+      ) from None
     self._by_name = {tensor.name: tensor for tensor in reader.tensors}
     self._check_length(path)
     self.architecture = self.field('general.architecture')
@@ -167,12 +169,12 @@ class File:
     self.config = self._config()
 
   def field(self, name: str, default: Any = None) -> Any:
-    """A value of the metadata."""
+    """A metadata value."""
     value = self._fields.get(name)
     return default if value is None else value
 
   def read(self, name: str) -> np.ndarray:
-    """One tensor, dequantized now, float32."""
+    """Reads and dequantizes one tensor, float32."""
     from gguf import quants
 
     tensor = self._by_name[name]
@@ -191,7 +193,7 @@ class File:
       )
 
   def _check_types(self) -> None:
-    """Dequantizes one row of every type that occurs."""
+    """Dequantizes one row of every storage type, so that an unsupported one fails."""
     from gguf import quants
 
     for kind, name in {t.tensor_type: n for n, t in self._by_name.items()}.items():
@@ -222,16 +224,16 @@ class File:
       elif key not in _HARMLESS and not key.startswith('rope.scaling.f'):
         raise InputError(
           f'{self.where}: {name}: got {value!r:.60}; not known for {architecture!r}: a '
-          'field that may change the math is never passed over'
+          'field that may change the math is never ignored'
         )
-    turned = self.field(f'{prefix}rope.dimension_count')
+    rotary = self.field(f'{prefix}rope.dimension_count')
     heads = out.get('num_attention_heads')
-    if turned is not None and heads and architecture != 'gptneox':
+    if rotary is not None and heads and architecture != 'gptneox':
       whole = out.get('head_dim', out['hidden_size'] // heads)
-      if turned != whole:
+      if rotary != whole:
         raise InputError(
-          f'{self.where}: {prefix}rope.dimension_count: got {turned}; heads of '
-          f'{architecture!r} turn whole: must be {whole}'
+          f'{self.where}: {prefix}rope.dimension_count: got {rotary}; heads of '
+          f'{architecture!r} rotate all channels: must be {whole}'
         )
     if 'token_embd.weight' in self.tensors:
       out['vocab_size'] = self.tensors['token_embd.weight'].shape[0]
@@ -242,10 +244,10 @@ class File:
       value = self.field(f'tokenizer.ggml.{name}_token_id')
       key = 'pad' if name == 'padding' else name
       out[f'{key}_token_id'] = value
-    return {**out, **self._unwritten(out)}
+    return {**out, **self._implied_fields(out)}
 
-  def _unwritten(self, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What llama.cpp holds in its code, not in the file."""
+  def _implied_fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that llama.cpp keeps in its code, not in the file."""
     layers = config.get('num_hidden_layers')
     largest = {'gemma2': 46, 'gemma3': 62}.get(self.architecture)
     if self.architecture in ('gemma2', 'gemma3'):
@@ -254,6 +256,6 @@ class File:
       return {'query_pre_attn_scalar': scalar}
     if self.architecture == 'gptneox':
       head = config['hidden_size'] // config['num_attention_heads']
-      turned = self.field('gptneox.rope.dimension_count', head)
-      return {'rotary_pct': turned / head}
+      rotary = self.field('gptneox.rope.dimension_count', head)
+      return {'rotary_pct': rotary / head}
     return {}

@@ -1,14 +1,14 @@
-"""GPT-NeoX, OPT and GPT-2: layer norms, biases, a plain feed-forward."""
+"""GPT-NeoX, OPT and GPT-2: layer norms, biases, ungated feed-forward."""
 
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import family as base
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
+  choice,
   custom,
   only,
   same,
-  words,
 )
 from flan_jax.interop.huggingface.rope_rules import rotary
 from flan_jax.interop.huggingface.tensor_map import Tensor
@@ -24,11 +24,11 @@ GPT_NEOX = base.Family(
     same('d_ff', 'intermediate_size'),
     same('norm_epsilon', 'layer_norm_eps', 1e-5, float),
     same('max_positions', 'max_position_embeddings', 2048),
-    words('activation', 'hidden_act', base.PLAIN, 'gelu'),
+    choice('activation', 'hidden_act', base.PLAIN, 'gelu'),
     base.UNTIED,
     base.UNSCALED,
     always(norm='layer', mlp_bias=True),
-    words('attention_bias', 'attention_bias', base.BIAS, True),
+    choice('attention_bias', 'attention_bias', base.BIAS, True),
     same('parallel_residual', 'use_parallel_residual', True, bool),
     rotary(base_key='rotary_emb_base', fraction_key='rotary_pct', fraction=0.25),
   ),
@@ -40,9 +40,9 @@ GPT_NEOX = base.Family(
     *base.biased('gpt_neox.layers.{}', [
       ('attention_norm', 'input_layernorm', '', ''),
       *(
-        (ours, 'attention.query_key_value', '(h n c) d -> n d h c',
+        (param, 'attention.query_key_value', '(h n c) d -> n d h c',
          '(h n c) -> n h c', part, 3)
-        for part, ours in enumerate(('query', 'key', 'value'))
+        for part, param in enumerate(('query', 'key', 'value'))
       ),
       ('output', 'attention.dense', 'd (h c) -> h c d', ''),
       ('mlp_norm', 'post_attention_layernorm', '', ''),
@@ -56,14 +56,14 @@ GPT_NEOX = base.Family(
 
 
 def _opt_positions() -> Rule:
-  """OPT's table begins with two rows that no token has."""
+  """Learned positions; the first two rows of OPT's table are unused."""
   key = 'max_position_embeddings'
 
-  def read(theirs, sofar):
+  def read(hf_config, fields):
     return {
       'positions': 'learned',
       'position_offset': 2,
-      'max_positions': theirs.get(key, 2048) + 2,
+      'max_positions': hf_config.get(key, 2048) + 2,
     }
 
   return custom([key], read, lambda config: {key: config.max_positions - 2})
@@ -72,11 +72,11 @@ def _opt_positions() -> Rule:
 def _opt_width() -> Rule:
   key = 'word_embed_proj_dim'
 
-  def read(theirs, sofar):
-    if theirs.get(key) not in (None, sofar['d_model']):
+  def read(hf_config, fields):
+    if hf_config.get(key) not in (None, fields['d_model']):
       raise InputError(
-        f'config.json: {key}: got {theirs[key]!r}; the decoder has no projection of '
-        f'embeddings: must be hidden_size {sofar["d_model"]}'
+        f'config.json: {key}: got {hf_config[key]!r}; the decoder has no projection of '
+        f'embeddings: must be hidden_size {fields["d_model"]}'
       )
     return {}
 
@@ -92,7 +92,7 @@ OPT = base.Family(
     same('d_ff', 'ffn_dim'),
     _opt_positions(),
     _opt_width(),
-    words('activation', 'activation_function', base.PLAIN, 'relu'),
+    choice('activation', 'activation_function', base.PLAIN, 'relu'),
     same('tied_embedding', 'tie_word_embeddings', True, bool),
     base.UNSCALED,
     always(norm='layer', norm_epsilon=1e-5),
@@ -127,8 +127,8 @@ OPT = base.Family(
 
 
 def _inner() -> Rule:
-  def read(theirs, sofar):
-    return {'d_ff': theirs.get('n_inner') or 4 * sofar['d_model']}
+  def read(hf_config, fields):
+    return {'d_ff': hf_config.get('n_inner') or 4 * fields['d_model']}
 
   return custom(['n_inner'], read, lambda config: {'n_inner': config.d_ff})
 
@@ -145,7 +145,7 @@ GPT2 = base.Family(
     _inner(),
     same('max_positions', 'n_positions', 1024),
     same('norm_epsilon', 'layer_norm_epsilon', 1e-5, float),
-    words('activation', 'activation_function', {'gelu_new': 'gelu', **base.PLAIN},
+    choice('activation', 'activation_function', {'gelu_new': 'gelu', **base.PLAIN},
           'gelu_new'),
     same('tied_embedding', 'tie_word_embeddings', True, bool),
     base.UNSCALED,
@@ -164,8 +164,8 @@ GPT2 = base.Family(
     *base.biased('transformer.h.{}', [
       ('attention_norm', 'ln_1', '', ''),
       *(
-        (ours, 'attn.c_attn', 'd (n h c) -> n d h c', '(n h c) -> n h c', part, 3)
-        for part, ours in enumerate(('query', 'key', 'value'))
+        (param, 'attn.c_attn', 'd (n h c) -> n d h c', '(n h c) -> n h c', part, 3)
+        for part, param in enumerate(('query', 'key', 'value'))
       ),
       ('output', 'attn.c_proj', '(h c) d -> h c d', ''),
       ('mlp_norm', 'ln_2', '', ''),

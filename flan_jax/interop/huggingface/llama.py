@@ -1,4 +1,4 @@
-"""Llama and its kin: RMS norms, gated feed-forward, rotary positions."""
+"""Llama and related families: RMS norms, gated feed-forward, rotary positions."""
 
 import math
 
@@ -8,10 +8,10 @@ from flan_jax.interop.huggingface import window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
+  choice,
   custom,
   only,
   same,
-  words,
 )
 from flan_jax.interop.huggingface.rope_rules import rotary
 from flan_jax.interop.huggingface.tensor_map import Tensor
@@ -19,16 +19,16 @@ from flan_jax.interop.huggingface.tensor_map import Tensor
 _LLAMA = (
   *base.SIZES,
   *base.RMS,
-  base.heads('num_key_value_heads', lambda sofar: sofar['num_heads']),
-  words('activation', 'hidden_act', base.GATES, 'silu'),
+  base.heads('num_key_value_heads', lambda fields: fields['num_heads']),
+  choice('activation', 'hidden_act', base.GATES, 'silu'),
 )
 TENSORS = (
   Tensor('embedding', 'model.embed_tokens.weight'),
   Tensor('final_norm', 'model.norm.weight'),
   Tensor('head', 'lm_head.weight', 'v d -> d v'),
   *(
-    Tensor(f'layers/{ours}', f'model.layers.{{}}.{theirs}', turn)
-    for ours, theirs, turn in [
+    Tensor(f'layers/{param}', f'model.layers.{{}}.{tensor}', pattern)
+    for param, tensor, pattern in [
       ('attention_norm', 'input_layernorm.weight', ''),
       ('query', 'self_attn.q_proj.weight', '(h c) d -> d h c'),
       ('key', 'self_attn.k_proj.weight', '(k c) d -> d k c'),
@@ -60,7 +60,7 @@ LLAMA = base.Family(
     base.UNTIED,
     base.head_dim(base.share),
     rotary(),
-    words('attention_bias', 'attention_bias', base.BIAS, False),
+    choice('attention_bias', 'attention_bias', base.BIAS, False),
     same('mlp_bias', 'mlp_bias', False, bool),
   ),
   TENSORS,
@@ -107,35 +107,35 @@ QWEN3 = base.Family(
     rotary(),
     window_rules.qwen(),
     always(qk_norm=True),
-    words('attention_bias', 'attention_bias', base.BIAS, False),
+    choice('attention_bias', 'attention_bias', base.BIAS, False),
   ),
   TENSORS,
 )
 
 
 def _granite_scales() -> Rule:
-  """Granite's multipliers, as far as they are ours: T5's head, Gemma's embedding."""
+  """Granite's multipliers, where they equal T5's head or Gemma's embedding scale."""
   keys = {
     'embedding_multiplier': ('scaled_embedding', 1.0),
     'logits_scaling': ('scaled_head', 1.0),
   }
 
-  def read(theirs, sofar):
-    root = math.sqrt(sofar['d_model'])
+  def read(hf_config, fields):
+    root = math.sqrt(fields['d_model'])
     out = {}
-    for key, (ours, default) in keys.items():
-      value = theirs.get(key, default)
+    for key, (field, default) in keys.items():
+      value = hf_config.get(key, default)
       if value not in (1, root):
         raise InputError(
           f'config.json: {key}: got {value!r}; must be 1 or sqrt(hidden_size) = {root}'
         )
-      out[ours] = value != 1
-    return {**out, 'query_scale': float(theirs.get('attention_multiplier', 1.0))}
+      out[field] = value != 1
+    return {**out, 'query_scale': float(hf_config.get('attention_multiplier', 1.0))}
 
   def write(config):
     root = math.sqrt(config.d_model)
     scale = config.query_scale
-    out = {k: root if getattr(config, ours) else 1.0 for k, (ours, _) in keys.items()}
+    out = {k: root if getattr(config, f) else 1.0 for k, (f, _) in keys.items()}
     if not config.tied_embedding:
       out['logits_scaling'] = 1.0
     return {
@@ -154,7 +154,7 @@ GRANITE = base.Family(
     base.UNTIED,
     base.head_dim(base.share),
     rotary(),
-    words('attention_bias', 'attention_bias', base.BIAS, False),
+    choice('attention_bias', 'attention_bias', base.BIAS, False),
     same('mlp_bias', 'mlp_bias', False, bool),
     _granite_scales(),
     only('residual_multiplier', 1.0),

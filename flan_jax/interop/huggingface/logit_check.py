@@ -1,8 +1,7 @@
-"""Do two models say the same? Logits of both on a fixed batch, and how far they part.
+"""Compares the logits of two models on a fixed batch.
 
-What they are held against is `transformers` where torch is installed, and a plain numpy
-reading of the source's own tensors (reference.py) where it is not, or where the source
-is a GGUF file.
+The reference is `transformers` if torch is installed. For GGUF files, or without torch,
+it is a plain numpy forward pass over the source's own tensors (numpy_reference.py).
 """
 
 import dataclasses
@@ -27,10 +26,10 @@ from flan_jax.interop.huggingface.source import Folder, Source
 from flan_jax.model.decoder import Decoder
 
 TOLERANCE = 1e-4
-"""Largest difference of two logits; of their largest value, where that is above 1."""
+"""Largest allowed logit difference; relative if the largest logit is above 1."""
 
 KL_TOLERANCE = 1e-6
-"""Largest mean Kullback-Leibler divergence, in nats a position."""
+"""Largest allowed mean Kullback-Leibler divergence, in nats per position."""
 
 PARAGRAPH = (
   'The city council met on Tuesday evening to discuss the new library. Several '
@@ -43,12 +42,12 @@ _LONGEST = 1024
 _KEPT = 64
 
 
-class Row(NamedTuple):
+class CheckSequence(NamedTuple):
   """One sequence of the batch.
 
   Attributes:
     tokens: int32 [L].
-    text: whether its perplexity means something.
+    text: whether the tokens are text, so that perplexity is meaningful.
   """
 
   tokens: np.ndarray
@@ -56,25 +55,25 @@ class Row(NamedTuple):
 
 
 class Logits(NamedTuple):
-  """What one side said: float32 [min(L, 64), V] a row, of its last positions."""
+  """Logits of each sequence's last positions: float32 [min(L, 64), V] each."""
 
   method: str
-  rows: list[np.ndarray]
+  values: list[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-  """How far two models part.
+  """The result of a comparison.
 
   Attributes:
-    method: what our logits were held against.
-    max_difference: largest of two logits.
-    largest: logit of the reference.
-    kl: mean Kullback-Leibler divergence from the reference, in nats a position.
-    same_choice: share of positions where both choose the same token.
-    positions: compared.
-    perplexity: of ours on the paragraph; None without a tokenizer.
-    perplexity_shuffled: with the words of the paragraph in another order.
+    method: source of the reference logits.
+    max_difference: largest difference of two logits.
+    largest: largest logit of the reference.
+    kl: mean Kullback-Leibler divergence from the reference, in nats per position.
+    same_choice: share of positions where both have the same argmax.
+    positions: number of positions compared.
+    perplexity: our perplexity on the paragraph; None without a tokenizer.
+    perplexity_shuffled: the same with the paragraph's words shuffled.
   """
 
   method: str
@@ -88,7 +87,7 @@ class Agreement:
 
   @property
   def allowed(self) -> float:
-    """The largest difference that passes."""
+    """Largest logit difference that passes."""
     return TOLERANCE * max(1.0, self.largest)
 
   @property
@@ -101,38 +100,38 @@ class Agreement:
 
 def batch(
   tokenizer: Tokenizer | None, config: DecoderConfig, *, bos: int | None
-) -> list[Row]:
-  """The paragraph, its words shuffled, and a row of random ids.
+) -> list[CheckSequence]:
+  """The paragraph, the paragraph shuffled, and a sequence of random ids.
 
-  The random row is longer than a window of the model, so that local layers have
-  something not to see.
+  The random sequence is longer than the model's window, so that local layers mask
+  something.
   """
   longest = _LONGEST
   if config.positions == 'learned':
     longest = min(longest, config.max_positions - config.position_offset)
-  rows = []
+  sequences = []
   if tokenizer is not None:
     words = PARAGRAPH.split()
     random.Random(0).shuffle(words)
     head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     for text in (PARAGRAPH, ' '.join(words)):
       ids = np.concatenate([head, tokenizer.encode(text)]).astype(np.int32)
-      rows.append(Row(ids[: min(longest, _KEPT)], text=True))
+      sequences.append(CheckSequence(ids[: min(longest, _KEPT)], text=True))
   length = min(longest, 48 if config.window is None else config.window + 16)
   ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
   if bos is not None:
     ids[0] = bos
-  return [*rows, Row(ids.astype(np.int32), text=False)]
+  return [*sequences, CheckSequence(ids.astype(np.int32), text=False)]
 
 
-def reference(source: Source, rows: Sequence[Row]) -> Logits:
-  """What the source's own model says, tensor by tensor or through `transformers`."""
+def reference(source: Source, sequences: Sequence[CheckSequence]) -> Logits:
+  """Reference logits of the source, by `transformers` or by numpy."""
   kept = functools.partial(_last, kept=_KEPT)
-  tokens = [row.tokens for row in rows]
+  tokens = [sequence.tokens for sequence in sequences]
   if isinstance(source, Folder) and _installed('torch') and _installed('transformers'):
     return _transformers(source.folder, tokens)
   found = numpy_reference.logits(source, tokens, kept=_KEPT)
-  return Logits('numpy', [kept(row) for row in found])
+  return Logits('numpy', [kept(sequence) for sequence in found])
 
 
 def _installed(name: str) -> bool:
@@ -143,7 +142,7 @@ def _last(array: np.ndarray, *, kept: int) -> np.ndarray:
   return array[-kept:]
 
 
-def _transformers(folder: pathlib.Path, rows: Sequence[np.ndarray]) -> Logits:
+def _transformers(folder: pathlib.Path, sequences: Sequence[np.ndarray]) -> Logits:
   import torch
   import transformers
 
@@ -159,7 +158,7 @@ def _transformers(folder: pathlib.Path, rows: Sequence[np.ndarray]) -> Logits:
   ).eval()
   out = []
   with torch.inference_mode():
-    for tokens in rows:
+    for tokens in sequences:
       ids = torch.from_numpy(tokens.astype(np.int64))[None]
       found = model(input_ids=ids, use_cache=False, logits_to_keep=_KEPT).logits[0]
       out.append(found.float().numpy())
@@ -167,7 +166,9 @@ def _transformers(folder: pathlib.Path, rows: Sequence[np.ndarray]) -> Logits:
 
 
 @functools.partial(jax.jit, static_argnames='config')
-def _ours(params: Any, tokens_1xL: jax.Array, *, config: DecoderConfig) -> jax.Array:
+def _last_logits(
+  params: Any, tokens_1xL: jax.Array, *, config: DecoderConfig
+) -> jax.Array:
   L = tokens_1xL.shape[1]
   decoder, variables = Decoder(config), {'params': params}
   hidden_1xLxD = decoder.apply(
@@ -183,16 +184,16 @@ def _ours(params: Any, tokens_1xL: jax.Array, *, config: DecoderConfig) -> jax.A
 def compare(
   folder: str | os.PathLike,
   config: DecoderConfig,
-  rows: Sequence[Row],
+  sequences: Sequence[CheckSequence],
   reference: Logits,
 ) -> Agreement:
-  """Runs the model in `folder` in float32 and holds its logits against the reference.
+  """Runs the model in `folder` in float32 and compares its logits to the reference.
 
   Args:
-    folder: a model of ours.
-    config: of it.
-    rows: the batch.
-    reference: what the other side said of it.
+    folder: a flan_jax model folder.
+    config: config of the model.
+    sequences: the batch.
+    reference: reference logits of the batch.
   """
   plain = dataclasses.replace(
     config, dtype='float32', param_dtype='float32', scan_layers=True, remat='none'
@@ -201,20 +202,20 @@ def compare(
   worst = largest = total_kl = same = positions = 0.0
   perplexities = []
   with jax.default_matmul_precision('highest'):
-    for row, theirs in zip(rows, reference.rows, strict=True):
-      ours = np.asarray(_ours(params, row.tokens[None], config=plain))
-      difference = float(np.abs(ours - theirs).max())
+    for sequence, expected in zip(sequences, reference.values, strict=True):
+      logits = np.asarray(_last_logits(params, sequence.tokens[None], config=plain))
+      difference = float(np.abs(logits - expected).max())
       worst = difference if math.isnan(difference) else max(worst, difference)
       if math.isnan(worst):
         total_kl = math.nan
         break
-      largest = max(largest, float(np.abs(theirs).max()))
-      p, q = _log_softmax(theirs), _log_softmax(ours)
+      largest = max(largest, float(np.abs(expected).max()))
+      p, q = _log_softmax(expected), _log_softmax(logits)
       total_kl += float((np.exp(p) * (p - q)).sum())
-      same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-      positions += len(ours)
-      if row.text:
-        chosen = q[np.arange(len(q) - 1), row.tokens[1:]]
+      same += int((logits.argmax(-1) == expected.argmax(-1)).sum())
+      positions += len(logits)
+      if sequence.text:
+        chosen = q[np.arange(len(q) - 1), sequence.tokens[1:]]
         perplexities.append(float(np.exp(-chosen.mean())))
   positions = max(1.0, positions)
   return Agreement(
@@ -230,7 +231,7 @@ def compare(
 
 
 def _on_device(folder: str | os.PathLike, config: DecoderConfig) -> Any:
-  """Parameters as jax has them, taken over tensor by tensor."""
+  """Parameters on the device, transferred tensor by tensor."""
   stored = weights.Stored(folder)
   flat = {
     name: jnp.asarray(stored.read(name).astype(np.float32, copy=False))

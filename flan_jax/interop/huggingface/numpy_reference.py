@@ -1,9 +1,9 @@
-"""A second reading of the same files: every family forward in plain numpy.
+"""A second implementation of every family: the forward pass in plain numpy.
 
-Written apart from the tables and from the decoder, so that the same mistake would
-have to be made twice: it knows the files' own names, and computes on their own layouts
-(torch's [out, in], GPT-2's [in, out], NeoX's fused projection, the neighboring
-channels that Llama's GGUF turns together). One layer is in memory at a time.
+It shares no code with the tables or the decoder, so that a mistake would have to be
+made twice. It uses the files' own names and layouts (torch's [out, in], GPT-2's
+[in, out], NeoX's fused projection, the neighboring channels that Llama's GGUF rotates
+as a pair). One layer is in memory at a time.
 """
 
 import math
@@ -33,7 +33,7 @@ _GGUF_NAMES = {
   'input_layernorm': 'attn_norm',
   'pre_feedforward_layernorm': 'ffn_norm',
   'post_feedforward_layernorm': 'post_ffw_norm',
-  # the two that wear other names
+  # GPT-2 and GPT-NeoX
   'transformer.wte': 'token_embd',
   'transformer.wpe': 'position_embd',
   'transformer.ln_f': 'output_norm',
@@ -54,7 +54,7 @@ _GGUF_NAMES = {
 
 
 class _Files:
-  """Tensors by Hugging Face's names, whichever file they stand in."""
+  """Tensors by their Hugging Face names, from either file format."""
 
   def __init__(self, source: Source):
     self.source = source
@@ -67,17 +67,17 @@ class _Files:
       full = f'{name}.{part}'
       root, _, short = full.partition('.')
       return full if full in self.source.tensors or root == 'lm_head' else short
-    pieces = name.split('.')
-    at = next((i for i, piece in enumerate(pieces) if piece.isdigit()), None)
+    parts = name.split('.')
+    at = next((i for i, p in enumerate(parts) if p.isdigit()), None)
     if at is None:
       return f'{_GGUF_NAMES[name]}.{part}'
-    inner = '.'.join(pieces[at + 1 :])
+    inner = '.'.join(parts[at + 1 :])
     if inner == 'post_attention_layernorm':
       second = self.kind in ('gemma2', 'gemma3_text')
-      theirs = 'post_attention_norm' if second else 'ffn_norm'
+      short_name = 'post_attention_norm' if second else 'ffn_norm'
     else:
-      theirs = _GGUF_NAMES[inner]
-    return f'blk.{pieces[at]}.{theirs}.{part}'
+      short_name = _GGUF_NAMES[inner]
+    return f'blk.{parts[at]}.{short_name}.{part}'
 
   def has(self, name: str, part: str = 'weight') -> bool:
     return self._name(name, part) in self.source.tensors
@@ -86,19 +86,19 @@ class _Files:
     return self.source.read(self._name(name, part)).astype(np.float32)
 
   def linear(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """x -> W x + b, W being [out, in]."""
+    """x -> W x + b; W is [out, in]."""
     weight = self.get(name)
     bias = self.get(name, 'bias') if self.has(name, 'bias') else np.float32(0)
     return lambda x: x @ weight.T + bias
 
 
 def logits(
-  source: Source, rows: Sequence[np.ndarray], *, kept: int
+  source: Source, sequences: Sequence[np.ndarray], *, kept: int
 ) -> list[np.ndarray]:
-  """Logits of the last `kept` positions of every row, float32 [kept, V]."""
+  """Logits of the last `kept` positions of every sequence, float32 [kept, V]."""
   files = _Files(source)
   forward = {'gpt2': _gpt2, 'gpt_neox': _neox, 'opt': _opt}.get(files.kind, _llama)
-  return forward(files, [np.asarray(row) for row in rows], kept)
+  return forward(files, [np.asarray(tokens) for tokens in sequences], kept)
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ _ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _attention(q, k, v, *, scale, window=None, cap=None):
-  """q [T, H, C], k and v [T, K, C] -> [T, H * C], each query seeing what is behind."""
+  """Causal attention: q [T, H, C], k and v [T, K, C] -> [T, H * C]."""
   T, H = q.shape[:2]
   group = H // k.shape[1]
   out = np.empty_like(q)
@@ -177,8 +177,8 @@ def _frequencies(config: Mapping[str, Any], base: float, dims: int, scaling):
   return frequencies
 
 
-def _turn(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndarray:
-  """Turns the first channels of x [T, H, C], each pair by its position."""
+def _rotate(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndarray:
+  """Applies rotary embeddings to the first channels of x [T, H, C]."""
   angle = np.arange(len(x))[:, None] * frequencies[None]
   cos, sin = (f(angle).astype(np.float32)[:, None] for f in (np.cos, np.sin))
   out, count = x.copy(), len(frequencies)
@@ -192,7 +192,7 @@ def _turn(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndar
 
 
 def _rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
-  """Base and scaling of a layer."""
+  """Rotary base and scaling of a layer."""
   new = config.get('rope_parameters') or {}
   if 'full_attention' in new or 'sliding_attention' in new:
     new = new['sliding_attention' if local else 'full_attention']
@@ -206,7 +206,7 @@ def _rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
 
 
 def _window(config: Mapping[str, Any], layer: int) -> int | None:
-  """How far a layer sees; None: to the beginning."""
+  """Window of a layer; None if it is global."""
   kind = config['model_type']
   if kind == 'mistral':
     return config.get('sliding_window', 4096)
@@ -226,7 +226,7 @@ def _window(config: Mapping[str, Any], layer: int) -> int | None:
   return config.get('sliding_window', 4096) if local else None
 
 
-def _llama(files: _Files, rows, kept):
+def _llama(files: _Files, sequences, kept):
   """Llama, Mistral, Qwen, Gemma and Granite."""
   config, kind = files.config, files.kind
   gemma = kind.startswith('gemma')
@@ -248,7 +248,7 @@ def _llama(files: _Files, rows, kept):
   activation = _ACTIVATIONS[name]
   neighbors = files.gguf and files.source.architecture == 'llama'
   table = files.get('model.embed_tokens')
-  xs = [table[row] for row in rows]
+  xs = [table[tokens] for tokens in sequences]
   if gemma:
     xs = [x * np.float32(math.sqrt(config['hidden_size'])) for x in xs]
   if kind == 'granite':
@@ -286,8 +286,8 @@ def _llama(files: _Files, rows, kept):
       q, k = query(y).reshape(len(y), H, C), key(y).reshape(len(y), K, C)
       if heads[0] is not None:
         q, k = heads[0](q), heads[1](k)
-      q = _turn(q, frequencies, neighbors=neighbors)
-      k = _turn(k, frequencies, neighbors=neighbors)
+      q = _rotate(q, frequencies, neighbors=neighbors)
+      k = _rotate(k, frequencies, neighbors=neighbors)
       v = value(y).reshape(len(y), K, C)
       mixed = output(_attention(q, k, v, scale=scale, window=window, cap=cap))
       x = x + (after(mixed) if double else mixed)
@@ -306,7 +306,7 @@ def _llama(files: _Files, rows, kept):
   return out
 
 
-def _neox(files: _Files, rows, kept):
+def _neox(files: _Files, sequences, kept):
   config = files.config
   H, D = config['num_attention_heads'], config['hidden_size']
   C = D // H
@@ -318,7 +318,7 @@ def _neox(files: _Files, rows, kept):
   scaling = config.get('rope_scaling') or new
   frequencies = _frequencies(config, base, int(C * share), scaling)
   table = files.get('gpt_neox.embed_in')
-  xs = [table[row] for row in rows]
+  xs = [table[tokens] for tokens in sequences]
   for layer in range(config['num_hidden_layers']):
     at = f'gpt_neox.layers.{layer}'
     fused, dense = (
@@ -334,7 +334,7 @@ def _neox(files: _Files, rows, kept):
       else:  # query, key and value of each head side by side
         y = y.reshape(len(y), H, 3 * C)
         q, k, v = y[..., :C], y[..., C : 2 * C], y[..., 2 * C :]
-      q, k = (_turn(z, frequencies, neighbors=False) for z in (q, k))
+      q, k = (_rotate(z, frequencies, neighbors=False) for z in (q, k))
       mixed = dense(_attention(q, k, v, scale=C**-0.5))
       if config.get('use_parallel_residual', True):
         xs[i] = x + mixed + narrow(activation(wide(second(x))))
@@ -347,13 +347,13 @@ def _neox(files: _Files, rows, kept):
   return [final(x[-kept:]) @ head.T for x in xs]
 
 
-def _opt(files: _Files, rows, kept):
+def _opt(files: _Files, sequences, kept):
   config = files.config
   H, D = config['num_attention_heads'], config['hidden_size']
   activation = _ACTIVATIONS[config.get('activation_function', 'relu')]
   table = files.get('model.decoder.embed_tokens')
   places = files.get('model.decoder.embed_positions')
-  xs = [table[row] + places[2 : len(row) + 2] for row in rows]
+  xs = [table[tokens] + places[2 : len(tokens) + 2] for tokens in sequences]
   for layer in range(config['num_hidden_layers']):
     at = f'model.decoder.layers.{layer}'
     query, key, value, output = (
@@ -372,7 +372,7 @@ def _opt(files: _Files, rows, kept):
   return [final(x[-kept:]) @ head.T for x in xs]
 
 
-def _gpt2(files: _Files, rows, kept):
+def _gpt2(files: _Files, sequences, kept):
   config = files.config
   H, D = config.get('n_head', 12), config.get('n_embd', 768)
   epsilon = config.get('layer_norm_epsilon', 1e-5)
@@ -380,12 +380,12 @@ def _gpt2(files: _Files, rows, kept):
   table, places = files.get('transformer.wte'), files.get('transformer.wpe')
 
   def linear(name):
-    if files.gguf:  # stored [out, in] there
+    if files.gguf:  # GGUF stores [out, in]
       return files.linear(name)
     weight, bias = files.get(name), files.get(name, 'bias')
     return lambda x: x @ weight + bias
 
-  xs = [table[row] + places[: len(row)] for row in rows]
+  xs = [table[tokens] + places[: len(tokens)] for tokens in sequences]
   for layer in range(config.get('n_layer', 12)):
     at = f'transformer.h.{layer}'
     fused, output = linear(f'{at}.attn.c_attn'), linear(f'{at}.attn.c_proj')

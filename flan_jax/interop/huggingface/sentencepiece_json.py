@@ -1,4 +1,4 @@
-"""A SentencePiece model as a Hugging Face tokenizer.json."""
+"""Translates a SentencePiece model to a Hugging Face tokenizer.json."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   """Returns tokenizer.json and the fields of tokenizer_config.json.
 
   Raises:
-    InputError: if the two tokenize some sample otherwise.
+    InputError: if the translation tokenizes a sample differently.
   """
   import tokenizers as lib
   from sentencepiece import sentencepiece_model_pb2 as spm
@@ -74,7 +74,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
     ):
       raise InputError(
         f'tokenizer {tokenizer.name!r}: its translation to tokenizer.json tokenizes '
-        f'{sample[:20]!r} otherwise; such a model cannot be taken away'
+        f'{sample[:20]!r} differently; this model cannot be exported'
       )
   names: dict[str, Any] = {'add_bos_token': tokenizer.bos_id is not None}
   for key, i in [
@@ -88,10 +88,10 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
 
 
 def _merges(pieces, kinds) -> list[tuple[str, str]]:
-  """The pairs that make each piece, the best pieces first.
+  """The pairs that merge to each piece, the pieces of the best score first.
 
-  SentencePiece merges whatever two neighbors make the piece of the best score; of the
-  ways to cut a piece all are listed, in the order of their parts.
+  SentencePiece merges the two neighbors that form the piece of the best score. All ways
+  to split a piece are listed, in the order of their parts.
   """
   ranks = {
     piece.piece: i for i, piece in enumerate(pieces) if piece.type == kinds.NORMAL

@@ -1,7 +1,7 @@
-"""What a model is read from: one tensor at a time, never code.
+"""Sources of models: files that are read one tensor at a time and never run code.
 
-A source tells every tensor's shape and type from the headers alone, so that whatever is
-wrong is found before the first byte of weights is read.
+A source knows every tensor's shape and dtype from the headers alone, so that errors are
+found before the first byte of weights is read.
 """
 
 import json
@@ -16,12 +16,12 @@ from flan_jax.errors import InputError
 
 
 class Source(Protocol):
-  """A model as its files hold it.
+  """The files of a model.
 
   Attributes:
-    where: for messages.
-    config: as Hugging Face writes it.
-    tensors: what there is, by name.
+    where: path, for messages.
+    config: config.json, in Hugging Face's format.
+    tensors: header of every tensor, by name.
   """
 
   where: str
@@ -29,29 +29,29 @@ class Source(Protocol):
   tensors: Mapping[str, Held]
 
   def read(self, name: str) -> np.ndarray:
-    """One tensor, read now."""
+    """Reads one tensor."""
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
   """The file `name` of the folder.
 
   Raises:
-    InputError: if it leaves the folder, by its name or by a link.
+    InputError: if its name or a link leads out of the folder.
   """
   path = folder / name
   if not path.resolve().is_relative_to(folder.resolve()):
     raise InputError(
       f'{folder}: {name!r} leads out of the folder, to {str(path.resolve())!r}; files '
-      'of a model must lie in it: copy them in with `cp -rL`'
+      'of a model must be inside it: copy them with `cp -rL`'
     )
   return path
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object.
+  """Reads a JSON object.
 
   Raises:
-    InputError: if it is none.
+    InputError: if the file does not hold one.
   """
   try:
     value = json.loads(path.read_text(encoding='utf-8'))
@@ -63,7 +63,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 class Folder:
-  """A Hugging Face folder: config.json and safetensors, in one file or in several."""
+  """A Hugging Face folder: config.json and one or several safetensors files."""
 
   def __init__(self, folder: pathlib.Path):
     self.where = str(folder)
@@ -94,23 +94,23 @@ class Folder:
       if kind not in DTYPES:
         raise InputError(
           f'{path}: tensor {name!r} is {kind}; must be one of {", ".join(DTYPES)}: a '
-          'quantized model is brought as GGUF'
+          'quantized model must be a GGUF file'
         )
       if name in self.tensors:
-        raise InputError(f'{path}: tensor {name!r} is in two files')
+        raise InputError(f'{path}: tensor {name!r} is in another file too')
       self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[kind])
       self._files[name] = file
 
   def _check_index(self, names: Mapping[str, str]) -> None:
-    lost = sorted(set(names) - set(self.tensors))
-    if lost:
+    missing = sorted(set(names) - set(self.tensors))
+    if missing:
       raise InputError(
-        f'{self.where}: the index names {len(lost)} tensors that no file holds: '
-        f'{", ".join(lost[:4])}'
+        f'{self.where}: the index names {len(missing)} tensors that no file holds: '
+        f'{", ".join(missing[:4])}'
       )
 
   def read(self, name: str) -> np.ndarray:
-    """One tensor, read now."""
+    """Reads one tensor."""
     return self._files[name].get_tensor(name)
 
 
@@ -123,9 +123,11 @@ def _weights(folder: pathlib.Path) -> list[pathlib.Path]:
     ):
       raise InputError(f'{index}: no "weight_map" of tensors to files')
     files = [inside(folder, name) for name in sorted(set(names.values()))]
-    lost = [path.name for path in files if not path.is_file()]
-    if lost:
-      raise InputError(f'{folder}: the index names {lost[0]!r}, which is not there')
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+      raise InputError(
+        f'{folder}: the index names {missing[0]!r}, which does not exist'
+      )
     return files
   whole = inside(folder, 'model.safetensors')
   if whole.is_file():
@@ -134,7 +136,7 @@ def _weights(folder: pathlib.Path) -> list[pathlib.Path]:
   if pickled:
     raise InputError(
       f'{folder}: {pickled[0].name} is a pickle, which can run code when it is opened; '
-      'only safetensors are read. Where you trust it: python -c "from transformers '
+      'must be safetensors. If you trust it: python -c "from transformers '
       f"import AutoModelForCausalLM as M; M.from_pretrained('{folder}')"
       f".save_pretrained('{folder.name}-safe')\""
     )

@@ -1,9 +1,9 @@
-"""One tensor under two names: what it is called here and there, and how it is turned.
+"""The mapping of one decoder parameter to a tensor of a model file and back.
 
-A turn is written as einops writes it, theirs on the left: `(h c) d -> d h c` is a
-projection to heads that torch keeps as [out, in]. The letters stand for the same sizes
-everywhere: V vocabulary, D d_model, F d_ff, H heads, K kv heads, C head dim, P learned
-positions.
+Patterns are those of einops, the file's tensor on the left: `(h c) d -> d h c` is a
+projection to heads that torch stores as [out, in]. The letters are: v vocabulary,
+d d_model, f d_ff, h heads, k KV heads, c channels of a head (t = 2 halves of j), n
+parts of a fused tensor.
 """
 
 import math
@@ -18,76 +18,76 @@ from flan_jax.errors import InputError
 
 
 class Tensor(NamedTuple):
-  """One of our parameters and where it is found.
+  """One decoder parameter and the tensor that holds it.
 
   Attributes:
-    ours: path of the parameter; `layers/...` are one tensor a layer elsewhere.
-    theirs: its name there, `{}` standing for the number of the layer.
-    turn: einops pattern, theirs -> ours; '' where they are alike.
-    part: where one of their tensors holds several of ours, the turn gives an axis `n`
-      first, and this is the place along it.
-    of: how many they are.
-    add: what is added on the way to ours.
+    param: path of the parameter; `layers/...` is one tensor per layer in the file.
+    tensor: name of the tensor; `{}` stands for the layer number.
+    pattern: einops pattern, tensor -> parameter; '' if they have the same layout.
+    part: index along axis `n` if the tensor fuses several parameters; the pattern then
+      puts `n` first.
+    num_parts: size of axis `n`.
+    add: number added on import.
   """
 
-  ours: str
-  theirs: str
-  turn: str = ''
+  param: str
+  tensor: str
+  pattern: str = ''
   part: int | None = None
-  of: int = 1
+  num_parts: int = 1
   add: float = 0.0
 
   @property
   def layered(self) -> bool:
-    return self.ours.startswith('layers/')
+    return self.param.startswith('layers/')
 
   def name(self, layer: int | None) -> str:
-    """Their name of it in a layer."""
-    return self.theirs if layer is None else self.theirs.format(layer)
+    """Name of the tensor in a layer."""
+    return self.tensor if layer is None else self.tensor.format(layer)
 
-  def their_shape(
+  def tensor_shape(
     self, shape: tuple[int, ...], sizes: Mapping[str, int]
   ) -> tuple[int, ...]:
-    """The shape it must have there, ours (of one layer) being `shape`."""
-    if not self.turn:
+    """Shape of the tensor if the parameter (of one layer) has shape `shape`."""
+    if not self.pattern:
       return shape
-    left = self.turn.partition('->')[0]
+    left = self.pattern.partition('->')[0]
     groups = re.findall(r'\(([^)]*)\)|(\w+)', left)
-    sizes = {**sizes, 'n': self.of}
+    sizes = {**sizes, 'n': self.num_parts}
     return tuple(math.prod(sizes[a] for a in (g or one).split()) for g, one in groups)
 
-  def to_ours(self, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-    """Our parameter (of one layer) from their tensor."""
-    out = self._turned(array, self.turn, sizes)
+  def to_param(self, array: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
+    """Returns the parameter (of one layer) that the tensor holds."""
+    out = self._rearrange(array, self.pattern, sizes)
     if self.part is not None:
       out = out[self.part]
     return out + np.asarray(self.add, out.dtype) if self.add else out
 
-  def to_theirs(
+  def to_tensor(
     self, parts: Iterable[np.ndarray], sizes: Mapping[str, int]
   ) -> np.ndarray:
-    """Their tensor from the parameters (of one layer) that it holds."""
+    """Returns the tensor that holds the parameters (of one layer)."""
     parts = list(parts)
     array = parts[0] if self.part is None else np.stack(parts)
-    left, _, right = self.turn.partition(' -> ')
-    return self._turned(array, f'{right} -> {left}' if self.turn else '', sizes)
+    left, _, right = self.pattern.partition(' -> ')
+    return self._rearrange(array, f'{right} -> {left}' if self.pattern else '', sizes)
 
-  def _turned(
-    self, array: np.ndarray, turn: str, sizes: Mapping[str, int]
+  def _rearrange(
+    self, array: np.ndarray, pattern: str, sizes: Mapping[str, int]
   ) -> np.ndarray:
-    if not turn:
+    if not pattern:
       return array
     try:
       import einops
     except ModuleNotFoundError:
       raise InputError("einops: not installed; pip install 'flan_jax[hf]'") from None
-    sizes = {**sizes, 'n': self.of}
-    axes = set(re.findall(r'\w+', turn))
-    return einops.rearrange(array, turn, **{a: sizes[a] for a in sorted(axes)})
+    sizes = {**sizes, 'n': self.num_parts}
+    axes = set(re.findall(r'\w+', pattern))
+    return einops.rearrange(array, pattern, **{a: sizes[a] for a in sorted(axes)})
 
 
 def sizes(config: DecoderConfig) -> dict[str, int]:
-  """The letters of turns -> their sizes."""
+  """Letter of the patterns -> size."""
   return {
     'v': config.vocab_size,
     'd': config.d_model,

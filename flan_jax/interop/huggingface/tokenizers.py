@@ -1,7 +1,7 @@
-"""The tokenizer that belongs to a model, from whatever its files hold.
+"""Loads the tokenizer of a model from any of its files, and saves it.
 
-Which token starts, ends and pads is taken from the model; text is never guessed at. All
-come out as `flan_jax.data.tokenizers.Tokenizer`.
+BOS, EOS and padding come from the model's files and are never guessed from token text.
+Every loader returns a `flan_jax.data.tokenizers.Tokenizer`.
 """
 
 import json
@@ -30,7 +30,7 @@ _SPLITS: Mapping[str, tuple[str, ...]] = {
   'llama-bpe': (_MODERN.format(digits=r'\p{N}{1,3}'),),
   'qwen2': (_MODERN.format(digits=r'\p{N}'),),
 }
-"""tokenizer.ggml.pre -> the patterns by which text is cut before pairs are merged."""
+"""tokenizer.ggml.pre -> patterns that split text before pairs are merged."""
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _ROLES = ('bos', 'eos', 'padding')
@@ -56,7 +56,7 @@ def _byte_level(
   defined: list[str],
   whole_words: bool = False,
 ) -> bytes:
-  """A byte-level BPE as tokenizer.json."""
+  """Returns the tokenizer.json of a byte-level BPE."""
   lib = _library()
   model = lib.models.BPE(dict(vocabulary), merges, ignore_merges=whole_words)
   out = lib.Tokenizer(model)
@@ -72,11 +72,11 @@ def _byte_level(
   return out.to_str().encode('utf-8')
 
 
-def of_gguf(file: File) -> Tokenizer | None:
-  """The vocabulary inside a GGUF file; None where it has none.
+def from_gguf(file: File) -> Tokenizer | None:
+  """The tokenizer inside a GGUF file; None if it has none.
 
   Raises:
-    InputError: if it is of a kind, or cuts text in a way, that is not known here.
+    InputError: if its model or its pre-tokenizer is not supported.
   """
   kind = file.field('tokenizer.ggml.model')
   if kind is None:
@@ -106,16 +106,16 @@ def of_gguf(file: File) -> Tokenizer | None:
     whole_words=cut == 'llama-bpe',
   )
   ids = {
-    f'{ours}_token': file.field(f'tokenizer.ggml.{theirs}_token_id')
-    for ours, theirs in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]
+    f'{role}_token': file.field(f'tokenizer.ggml.{key}_token_id')
+    for role, key in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]
   }
   names = {key: tokens[i] for key, i in ids.items() if i is not None}
-  starts = bool(file.field('tokenizer.ggml.add_bos_token', cut == 'llama-bpe'))
-  return HuggingFace(model, {**names, 'add_bos_token': starts}, name='tokenizer.json')
+  add_bos = bool(file.field('tokenizer.ggml.add_bos_token', cut == 'llama-bpe'))
+  return HuggingFace(model, {**names, 'add_bos_token': add_bos}, name='tokenizer.json')
 
 
 def _sentencepiece(file: File) -> bytes:
-  """The pieces of a GGUF file as a SentencePiece model."""
+  """The vocabulary of a GGUF file as a serialized SentencePiece model."""
   from sentencepiece import sentencepiece_model_pb2 as spm
 
   tokens = file.field('tokenizer.ggml.tokens')
@@ -123,7 +123,7 @@ def _sentencepiece(file: File) -> bytes:
   kinds = file.field('tokenizer.ggml.token_type')
   if not (scores and kinds and len(tokens) == len(scores) == len(kinds)):
     raise InputError(
-      f'{file.where}: tokenizer.ggml: tokens, scores and types must be as many'
+      f'{file.where}: tokenizer.ggml: tokens, scores and types differ in length'
     )
   unknown = file.field('tokenizer.ggml.unknown_token_id', 0)
   roles = {file.field(f'tokenizer.ggml.{key}_token_id') for key in _ROLES}
@@ -132,7 +132,7 @@ def _sentencepiece(file: File) -> bytes:
     if i == unknown:
       kind = spm.ModelProto.SentencePiece.UNKNOWN
     elif i in roles and len(token) > 1 and kind in (_NORMAL, _USER_DEFINED):
-      kind = _CONTROL  # text must not become what ends or pads a sequence
+      kind = _CONTROL  # text must never encode to EOS or padding
     model.pieces.add(piece=token, score=score, type=kind)
   trainer = model.trainer_spec
   trainer.model_type = spm.TrainerSpec.BPE
@@ -140,10 +140,10 @@ def _sentencepiece(file: File) -> bytes:
   trainer.byte_fallback = True
   trainer.unk_id = unknown
   trainer.unk_piece = tokens[unknown]
-  starts = file.field('tokenizer.ggml.add_bos_token', True)
+  add_bos = file.field('tokenizer.ggml.add_bos_token', True)
   for name, key in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]:
     i = file.field(f'tokenizer.ggml.{key}_token_id')
-    if name == 'bos' and not starts:
+    if name == 'bos' and not add_bos:
       i = None
     setattr(trainer, f'{name}_id', -1 if i is None else i)
     if i is not None:
@@ -156,22 +156,22 @@ def _sentencepiece(file: File) -> bytes:
   return model.SerializeToString(deterministic=True)
 
 
-def of_folder(folder: pathlib.Path, config: Mapping[str, Any]) -> Tokenizer | None:
-  """The tokenizer of a Hugging Face folder; None where it has none.
+def from_folder(folder: pathlib.Path, config: Mapping[str, Any]) -> Tokenizer | None:
+  """The tokenizer of a Hugging Face folder; None if it has none.
 
   Args:
-    folder: with tokenizer.json, tokenizer.model, or vocab.json and merges.txt.
-    config: of the model, whose token ids hold where the tokenizer names none.
+    folder: folder with tokenizer.json, tokenizer.model, or vocab.json and merges.txt.
+    config: config of the model; its token ids apply if the tokenizer names none.
   """
-  ours = (config.get('flan_jax') or {}).get('tokenizer')
-  if ours == tokenizers_lib.BYTES:
+  saved = (config.get('flan_jax') or {}).get('tokenizer')
+  if saved == tokenizers_lib.BYTES:
     return Bytes()
   files = {
     name: inside(folder, name)
     for name in ('tokenizer.json', 'tokenizer.model', 'vocab.json', 'merges.txt')
   }
   have = {name for name, path in files.items() if path.is_file()}
-  if 'tokenizer.model' in have and ('tokenizer.json' not in have or ours == 'model'):
+  if 'tokenizer.model' in have and ('tokenizer.json' not in have or saved == 'model'):
     return SentencePiece(files['tokenizer.model'].read_bytes(), name='tokenizer.model')
   if 'tokenizer.json' in have:
     model = files['tokenizer.json'].read_bytes()
@@ -179,22 +179,26 @@ def of_folder(folder: pathlib.Path, config: Mapping[str, Any]) -> Tokenizer | No
     model = _from_merges(files['vocab.json'], files['merges.txt'])
   else:
     return None
-  beside: dict[str, Any] = {}
+  names: dict[str, Any] = {}
   for name in ('special_tokens_map.json', 'tokenizer_config.json'):
     path = inside(folder, name)
-    beside |= read_json(path) if path.is_file() else {}
-  return HuggingFace(model, _named(model, beside, config), name='tokenizer.json')
+    names |= read_json(path) if path.is_file() else {}
+  return HuggingFace(
+    model, _with_special_tokens(model, names, config), name='tokenizer.json'
+  )
 
 
-def _named(model: bytes, beside: dict[str, Any], config: Mapping[str, Any]):
-  """What tokenizer_config.json leaves open, by the model's own token ids."""
+def _with_special_tokens(
+  model: bytes, names: dict[str, Any], config: Mapping[str, Any]
+):
+  """Adds the special tokens that `names` lacks, by the token ids of `config`."""
   tokenizer = _library().Tokenizer.from_str(model.decode('utf-8'))
   for name in ('bos', 'eos', 'pad'):
     i = config.get(f'{name}_token_id')
     i = i[0] if isinstance(i, list) and i else i
-    if isinstance(i, int) and beside.get(f'{name}_token') is None:
-      beside[f'{name}_token'] = tokenizer.id_to_token(i)
-  return beside
+    if isinstance(i, int) and names.get(f'{name}_token') is None:
+      names[f'{name}_token'] = tokenizer.id_to_token(i)
+  return names
 
 
 def _from_merges(vocabulary: pathlib.Path, merges: pathlib.Path) -> bytes:
@@ -210,8 +214,8 @@ def _from_merges(vocabulary: pathlib.Path, merges: pathlib.Path) -> bytes:
   return _byte_level(pieces, pairs, splits=(_GPT2,), special=special, defined=[])
 
 
-def of_ours(folder: pathlib.Path) -> Tokenizer | None:
-  """The tokenizer of a model of ours; None where it has none."""
+def from_model_folder(folder: pathlib.Path) -> Tokenizer | None:
+  """The tokenizer of a flan_jax model folder; None if it has none."""
   try:
     return tokenizers_lib.load(model_dir.tokenizer_file(str(folder)))
   except InputError:
@@ -222,7 +226,7 @@ def of_ours(folder: pathlib.Path) -> Tokenizer | None:
 
 
 def save(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
-  """Beside a model of ours."""
+  """Saves the tokenizer in a flan_jax model folder."""
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
   else:
@@ -241,7 +245,7 @@ def special_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 
 def mark(tokenizer: Tokenizer | None) -> dict[str, str]:
-  """By what file the tokenizer comes back as it was."""
+  """The entry of config.json that restores the same tokenizer on import."""
   if isinstance(tokenizer, Bytes):
     return {'tokenizer': tokenizers_lib.BYTES}
   if isinstance(tokenizer, SentencePiece):
@@ -250,12 +254,12 @@ def mark(tokenizer: Tokenizer | None) -> dict[str, str]:
 
 
 def save_hugging_face(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
-  """As `transformers` loads it: tokenizer.json; for bytes, ByT5's own class.
+  """Saves what `transformers` loads: tokenizer.json, or ByT5's class for bytes.
 
-  A SentencePiece model is written too, as it is, besides its translation.
+  A SentencePiece model is saved together with its translation.
 
   Raises:
-    InputError: if the translation of a SentencePiece model tokenizes otherwise.
+    InputError: if the translation of a SentencePiece model tokenizes differently.
   """
   if isinstance(tokenizer, Bytes):
     config = {'tokenizer_class': 'ByT5Tokenizer', 'extra_ids': 0}

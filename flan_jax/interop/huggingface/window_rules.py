@@ -1,4 +1,4 @@
-"""Rules for which layers see only a window of the row."""
+"""Rules for the sliding window: its size, and the layers that have one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ _TYPES = {'full_attention': 'G', 'sliding_attention': 'L'}
 
 
 def shortest(letters: str) -> str:
-  """The shortest pattern that, repeated and cut, gives `letters`."""
+  """The shortest pattern that gives `letters` when repeated and truncated."""
   for size in range(1, len(letters) + 1):
     repeated = letters[:size] * (len(letters) // size + 1)
     if repeated[: len(letters)] == letters:
@@ -20,7 +20,7 @@ def shortest(letters: str) -> str:
 
 
 def letters(config: DecoderConfig) -> str:
-  """One letter a layer."""
+  """One letter per layer: L is local (windowed), G is global."""
   return ''.join('L' if local else 'G' for local in config.local_layers)
 
 
@@ -43,17 +43,17 @@ def _fields(pattern: str, window: int | None) -> Fields:
     return {'layer_pattern': 'G', 'window': None}
   if not isinstance(window, int) or isinstance(window, bool):
     raise InputError(
-      f'config.json: sliding_window: got {window!r}; there are local layers, so it '
-      'must be a whole number'
+      f'config.json: sliding_window: got {window!r}; with local layers it must be a '
+      'whole number'
     )
   return {'layer_pattern': shortest(pattern), 'window': window}
 
 
 def every_layer() -> Rule:
-  """A window for all layers, or for none (Mistral)."""
+  """A window in all layers or in none (Mistral)."""
 
-  def read(theirs, sofar):
-    window = theirs.get('sliding_window', 4096)
+  def read(hf_config, fields):
+    window = hf_config.get('sliding_window', 4096)
     return _fields('G' if window is None else 'L', window)
 
   def write(config):
@@ -64,13 +64,13 @@ def every_layer() -> Rule:
 
 def some_layers(*, window: int, pattern: Callable[[Mapping[str, Any], int], str],
                 keys: tuple[str, ...] = (), write_pattern=None) -> Rule:  # fmt: skip
-  """Layers listed by type; where they are not, as `pattern` has it."""
+  """Layers listed in `layer_types`, or given by `pattern` if they are not."""
 
-  def read(theirs, sofar):
-    layers = sofar['num_layers']
-    types = theirs.get('layer_types')
-    found = pattern(theirs, layers) if types is None else _listed(types, layers)
-    return _fields(found, take(theirs, 'sliding_window', window))
+  def read(hf_config, fields):
+    layers = fields['num_layers']
+    types = hf_config.get('layer_types')
+    found = pattern(hf_config, layers) if types is None else _listed(types, layers)
+    return _fields(found, take(hf_config, 'sliding_window', window))
 
   def write(config):
     extra = write_pattern(config) if write_pattern else {}
@@ -83,10 +83,10 @@ def some_layers(*, window: int, pattern: Callable[[Mapping[str, Any], int], str]
   return custom(['layer_types', 'sliding_window', *keys], read, write)
 
 
-def _qwen_pattern(theirs: Mapping[str, Any], layers: int) -> str:
-  if not theirs.get('use_sliding_window'):
+def _qwen_pattern(hf_config: Mapping[str, Any], layers: int) -> str:
+  if not hf_config.get('use_sliding_window'):
     return 'G'
-  full = min(layers, take(theirs, 'max_window_layers', 28))
+  full = min(layers, take(hf_config, 'max_window_layers', 28))
   return 'G' * full + 'L' * (layers - full)
 
 
@@ -99,7 +99,7 @@ def _qwen_fields(config: DecoderConfig) -> Fields:
 
 
 def qwen() -> Rule:
-  """The first layers see everything, the others a window, if the switch is on."""
+  """Local layers after the first `max_window_layers`, if enabled (Qwen)."""
   return some_layers(
     window=4096,
     pattern=_qwen_pattern,
@@ -109,10 +109,10 @@ def qwen() -> Rule:
 
 
 def every_nth_global(default: int, *, window: int = 4096) -> Rule:
-  """All layers but every n-th see a window (Gemma 2 and 3)."""
+  """Local layers except every n-th, which is global (Gemma 2 and 3)."""
 
-  def pattern(theirs, layers):
-    every = take(theirs, 'sliding_window_pattern', default)
+  def pattern(hf_config, layers):
+    every = take(hf_config, 'sliding_window_pattern', default)
     return ''.join('L' if (i + 1) % every else 'G' for i in range(layers))
 
   keys = ('sliding_window_pattern', '_sliding_window_pattern')

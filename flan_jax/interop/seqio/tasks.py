@@ -19,7 +19,7 @@ import tensorflow as tf
 from flan_jax.catalog import mixing_rates, prompt, registry
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -260,7 +260,7 @@ def mixing_rate(
       )
       for member in group
     }
-    return mixing_rates.shared(sizes)[name]
+    return mixing_rates.shared_rates(sizes)[name]
 
   return rate
 
@@ -288,7 +288,7 @@ def register(
   found: dict[str, seqio.DataSource] = {}
   trained: set[str] = set()
 
-  def train(dataset: Dataset, style: Style) -> None:
+  def train(dataset: Dataset, style: PromptStyle) -> None:
     name = dataset.task + style.suffix
     if name in trained:
       return
@@ -316,7 +316,7 @@ def register(
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if dataset.train:
-      train(dataset, Style())
+      train(dataset, PromptStyle())
     for way in dataset.by_direction:
       for index in way.evaluated_templates:
         seqio.TaskRegistry.add(

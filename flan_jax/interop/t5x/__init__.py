@@ -1,7 +1,7 @@
 """The same Decoder, mixtures and optimizer under Google's t5x.
 
-`network` is the module that `t5x.models.DecoderOnlyModel` drives, `mixtures` the seqio
-side, `recipe` what gin files ask for, `checkpoints` the way there and back,
-`initializer` how a run of t5x starts from ours. Only `initializer` imports t5x, and
-only `mixtures` seqio: t5x imports the rest.
+`network` is the module that `t5x.models.DecoderOnlyModel` calls, `mixtures` registers
+seqio tasks, `recipe` has the functions that gin files name, `checkpoints` converts
+checkpoints both ways, and `initializer` starts a t5x run from a flan_jax model. Only
+`initializer` imports t5x, and only `mixtures` imports seqio.
 """

@@ -1,4 +1,4 @@
-"""`python -m flan_jax.interop.t5x`: checkpoints to t5x and from it."""
+"""`python -m flan_jax.interop.t5x`: exports and imports t5x checkpoints."""
 
 import argparse
 import os
@@ -15,18 +15,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prog='python -m flan_jax.interop.t5x', description=__doc__.splitlines()[0]
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-  out = verbs.add_parser('export', help='a model or a run of ours -> t5x checkpoint')
+  out = verbs.add_parser('export', help='flan_jax model or run -> t5x checkpoint')
   out.add_argument('source', metavar='SRC', help='model folder, MODEL_DIR, microworld')
-  out.add_argument('destination', metavar='DST', help='checkpoint_<step> goes into it')
-  back = verbs.add_parser('import', help='t5x checkpoint -> model folder of ours')
+  out.add_argument('destination', metavar='DST', help='folder of checkpoint_<step>')
+  back = verbs.add_parser('import', help='t5x checkpoint -> flan_jax model folder')
   back.add_argument(
     'source', metavar='SRC', help="checkpoint_<step>, or t5x's MODEL_DIR"
   )
-  back.add_argument('destination', metavar='DST', help='a folder that is not there')
+  back.add_argument('destination', metavar='DST', help='folder that does not exist yet')
   back.add_argument(
-    '--model', help="whose shape and tokenizer (default: t5x's DECODER)"
+    '--model', help="model with its shape and tokenizer (default: t5x's DECODER)"
   )
-  back.add_argument('--mixture', help="what trained it (default: t5x's)")
+  back.add_argument('--mixture', help="mixture that trained it (default: t5x's)")
   options = parser.parse_args(arguments)
   for name, value in platform.accelerator_environment().items():
     os.environ.setdefault(name, value)
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
   try:
     if options.verb == 'export':
-      done = checkpoints.export(options.source, options.destination)
+      done = checkpoints.export_checkpoint(options.source, options.destination)
     else:
-      done = checkpoints.import_(
+      done = checkpoints.import_checkpoint(
         options.source,
         options.destination,
         model=options.model,

@@ -1,7 +1,7 @@
-"""Checkpoints there and back: our model folders and runs, t5x's Orbax checkpoints.
+"""Converts model folders and runs to t5x's Orbax checkpoints, and back.
 
-t5x keeps one tree: `target` (the parameters), `state/step` and `state/param_states`
-(Adafactor's `m`, `v`, `v_row`, `v_col`, as our own Adafactor has them).
+A t5x checkpoint is one tree: `target` (the parameters), `state/step` and
+`state/param_states` (Adafactor's `m`, `v`, `v_row`, `v_col`, as in our Adafactor).
 """
 
 import pathlib
@@ -28,19 +28,19 @@ from flan_jax.train import adafactor
 
 _PREFIX = 'checkpoint_'
 _MODULE = 'decoder'
-"""The decoder's name inside `network.Network`."""
+"""Name of the decoder inside `network.Network`."""
 
 
 def train_state(source: str) -> dict[str, Any]:
-  """A train state of t5x, as numpy arrays, from a model or a run of ours.
+  """Returns the t5x train state of a flan_jax model or run, as numpy arrays.
 
   Args:
-    source: a model folder (or `microworld`): step 0 and an optimizer that has seen
-      nothing; or the MODEL_DIR of a run that is done: its newest checkpoint, Adafactor
-      included.
+    source: a model folder (or `microworld`), which gives step 0 and a fresh optimizer;
+      or the MODEL_DIR of a finished run, which gives its newest checkpoint with
+      Adafactor's state.
 
   Raises:
-    InputError: if there is no such model, or the run's optimizer is not Adafactor.
+    InputError: if the model does not exist, or the run's optimizer is not Adafactor.
   """
   config = model_dir_lib.config(source)
   shapes, axes = params_lib.abstract_params(config)
@@ -56,30 +56,30 @@ def train_state(source: str) -> dict[str, Any]:
     'target': {_MODULE: params},
     'state': {
       'step': np.asarray(step, np.int32),
-      'param_states': {_MODULE: _as_dicts(moments)},
+      'param_states': {_MODULE: _to_dicts(moments)},
     },
   }
 
 
-def export(source: str, destination: str) -> pathlib.Path:
+def export_checkpoint(source: str, destination: str) -> pathlib.Path:
   """Writes DESTINATION/checkpoint_<step>, for `t5x.eval`, `t5x.infer` and others.
 
   Args:
-    source: as for `train_state`.
-    destination: a folder; made if absent.
+    source: see `train_state`.
+    destination: a folder; created if it does not exist.
 
   Returns:
-    The checkpoint.
+    The path of the checkpoint.
 
   Raises:
-    InputError: as `train_state`, or the destination has that checkpoint already.
+    InputError: see `train_state`; also if the checkpoint exists already.
   """
   tree = train_state(source)
   step = int(tree['state']['step'])
   folder = pathlib.Path(destination).absolute()
   done = folder / f'{_PREFIX}{step}'
   if done.exists():
-    raise InputError(f'{done}: is there already; must be a folder without it')
+    raise InputError(f'{done}: exists; the destination must not have this checkpoint')
   options = ocp.CheckpointManagerOptions(
     step_prefix=_PREFIX.removesuffix('_'), enable_async_checkpointing=False
   )
@@ -91,26 +91,28 @@ def export(source: str, destination: str) -> pathlib.Path:
   return done
 
 
-def import_(
+def import_checkpoint(
   source: str,
   destination: str,
   *,
   model: str | None = None,
   mixture: str | None = None,
 ) -> pathlib.Path:
-  """Makes a model folder of ours from a checkpoint of t5x.
+  """Creates a model folder from a t5x checkpoint.
 
   Args:
-    source: `.../checkpoint_<step>`, or a MODEL_DIR of t5x: its newest one.
-    destination: the model folder; its parent is made if absent.
-    model: the model folder whose shape and tokenizer it has (`DECODER`); None takes
-      both from the `config.gin` that t5x leaves in MODEL_DIR: from DECODER, or from
-      `recipe.decoder.gin_files` and TOKENIZER where DECODER is None.
-    mixture: what trained it, for the guard of our evaluation; None as for `model`.
+    source: `.../checkpoint_<step>`, or a t5x MODEL_DIR, which gives its newest one.
+    destination: the model folder; its parent is created if it does not exist.
+    model: model folder with the same shape and tokenizer (`DECODER`). None reads both
+      from the `config.gin` that t5x writes to MODEL_DIR: from DECODER, or, if DECODER
+      is None, from `recipe.decoder.gin_files` and TOKENIZER.
+    mixture: mixture that trained the model, for the leakage check of evaluations; None
+      reads it from `config.gin`.
 
   Raises:
-    InputError: no such checkpoint, or one of another model (names what is missing, too
-      many or of another shape), or a destination that is there already.
+    InputError: if the checkpoint does not exist or is of another model (names the
+      tensors that are missing, unexpected or of another shape), or if the destination
+      exists.
   """
   checkpoint = _find(pathlib.Path(source).absolute())
   settings = _settings(checkpoint.parent)
@@ -119,12 +121,12 @@ def import_(
   gin_files = settings.get('recipe.decoder.gin_files', ())
   if model is None and not gin_files:
     raise InputError(
-      f'{source}: no config.gin of t5x that names DECODER, or the gin files of its '
-      'shape; give --model FOLDER, the model folder whose shape it has'
+      f'{source}: no config.gin that names DECODER or the gin files of the shape; '
+      'pass --model FOLDER, a model folder of the same shape'
     )
   folder = pathlib.Path(destination)
   if folder.exists():
-    raise InputError(f'{folder}: is there already; must be a folder that is not')
+    raise InputError(f'{folder}: exists; must be a folder that does not exist yet')
   if model is not None:
     config = model_dir_lib.config(model)
     tokenizer = model
@@ -153,25 +155,25 @@ def import_(
   return folder
 
 
-def _as_dicts(moments: Any) -> Any:
-  """A tree of `Moments` as a tree of dicts: what t5x reads by name.
+def _to_dicts(moments: Any) -> Any:
+  """Converts every `Moments` of a tree to a dict, which t5x reads by name.
 
-  A checkpoint that was read back holds dicts already.
+  A restored checkpoint has dicts already.
   """
   if isinstance(moments, adafactor.Moments):
     return moments._asdict()
   if isinstance(moments, Mapping):
-    return {name: _as_dicts(part) for name, part in moments.items()}
+    return {name: _to_dicts(part) for name, part in moments.items()}
   return moments
 
 
 def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
-  """(step, parameters, moments) of the newest checkpoint of one of our runs."""
+  """Returns (step, parameters, moments) of the newest checkpoint of a flan_jax run."""
   with ocp.CheckpointManager(folder.absolute(), item_names=('state', 'about')) as found:
     step = found.latest_step()
     if step is None:
       raise InputError(f'{folder}: no finished checkpoint')
-  tree = _as_numpy(folder.absolute() / str(step) / 'state')
+  tree = _restore_numpy(folder.absolute() / str(step) / 'state')
   params = tree['params']
   leaves = traverse_util.flatten_dict(params, sep='/')
   if all(name.endswith(('_a', '_b')) for name in leaves):
@@ -184,33 +186,37 @@ def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
   if moments is None:
     raise InputError(
       f'{folder / str(step)}: its optimizer is not Adafactor; export MODEL_DIR/model, '
-      'which leaves the optimizer behind'
+      'which has no optimizer state'
     )
   return step, params, jax.device_get(moments)
 
 
-def _as_numpy(path: pathlib.Path) -> Any:
-  """A tree of a checkpoint as numpy, whatever devices it was saved on."""
+def _restore_numpy(path: pathlib.Path) -> Any:
+  """Restores a checkpoint tree as numpy arrays, whatever devices it was saved on."""
   shapes = ocp.PyTreeCheckpointHandler().metadata(path).tree
-  whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+  restore_args = jax.tree.map(
+    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
+  )
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    return checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=whole))
+    return checkpointer.restore(
+      path, args=ocp.args.PyTreeRestore(restore_args=restore_args)
+    )
 
 
 def _moments(tree: Any) -> Any:
-  """Adafactor's moments, wherever optax's wrappers have put them; None without."""
+  """Finds Adafactor's moments inside optax's wrappers; None if there are no moments."""
   if isinstance(tree, Mapping):
     if set(tree) == set(adafactor.AdafactorState._fields):
       return tree['moments']
     tree = list(tree.values())
   if isinstance(tree, (list, tuple)):
     found = (_moments(item) for item in tree)
-    return next((one for one in found if one is not None), None)
+    return next((moments for moments in found if moments is not None), None)
   return None
 
 
 def _find(path: pathlib.Path) -> pathlib.Path:
-  """The checkpoint itself, or the newest one in a MODEL_DIR of t5x."""
+  """Returns `path` if it is a checkpoint, else the newest one in that MODEL_DIR."""
   if not path.name.startswith(_PREFIX):
     steps = [
       int(child.name.removeprefix(_PREFIX))
@@ -218,20 +224,20 @@ def _find(path: pathlib.Path) -> pathlib.Path:
       if child.name.removeprefix(_PREFIX).isdigit()
     ]
     if not steps:
-      raise InputError(f'{path}: no checkpoint_<step> of t5x in it')
+      raise InputError(f'{path}: has no checkpoint_<step> of t5x')
     path = path / f'{_PREFIX}{max(steps)}'
   if (path / 'checkpoint').is_file():
     raise InputError(
-      f"{path}: in t5x's old format; must be an Orbax one: restore and save it once "
-      'with t5x.train, whose default they are'
+      f"{path}: in t5x's old format; must be an Orbax checkpoint: restore and save it "
+      'once with t5x.train, which writes Orbax by default'
     )
   if not (path / 'state').is_dir():
-    raise InputError(f'{path}: no t5x checkpoint; must be a folder that holds state/')
+    raise InputError(f'{path}: not a t5x checkpoint; must be a folder with state/')
   return path
 
 
-class _Names(gin.config_parser.ParserDelegate):
-  """Reads a gin file without calling anything: macros by name, references as None."""
+class _ValueReader(gin.config_parser.ParserDelegate):
+  """Parses a gin file without calling anything: macro names, references as None."""
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
     del scoped_configurable_name, evaluate
@@ -245,13 +251,13 @@ class _Macro(str):
 
 
 def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
-  """Macros and bindings of MODEL_DIR/config.gin by name; {} without such a file."""
+  """Macros and bindings of MODEL_DIR/config.gin by name; {} if the file is missing."""
   path = model_dir / 'config.gin'
   if not path.is_file():
     return {}
   found = {}
   text = path.read_text(encoding='utf-8')
-  for statement in gin.config_parser.ConfigParser(text, _Names()):
+  for statement in gin.config_parser.ConfigParser(text, _ValueReader()):
     if isinstance(statement, gin.config_parser.BindingStatement):
       name = '.'.join(filter(None, (statement.selector, statement.arg_name)))
       found[name] = statement.value
@@ -265,7 +271,7 @@ def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
 def _lineage(
   settings: Mapping[str, Any], mixture: str | None, *, model: str
 ) -> Lineage:
-  """What the model was trained on, as far as t5x's config.gin says."""
+  """Lineage of the model, as far as t5x's config.gin states it."""
   start = settings.get('INITIAL_CHECKPOINT_PATH', '')
   if start is None:
     parent = lineage_lib.RANDOM
@@ -280,16 +286,16 @@ def _lineage(
 
 
 def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:
-  """Shapes of the parameters, nothing read."""
+  """Shapes of the parameters, from metadata alone."""
   handler = ocp.PyTreeCheckpointHandler()
   tree = handler.metadata(checkpoint / 'state').tree
   if 'target' not in tree:
-    raise InputError(f'{checkpoint}: no target in it; must be a train state of t5x')
+    raise InputError(f'{checkpoint}: has no target; must be a t5x train state')
   return tree['target']
 
 
 def _read(checkpoint: pathlib.Path, shapes: Any) -> Any:
-  """The parameters alone, as numpy; the optimizer stays on disk."""
+  """Restores the parameters alone, as numpy; optimizer state is not read."""
   restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     tree = checkpointer.restore(

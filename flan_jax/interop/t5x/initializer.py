@@ -1,7 +1,7 @@
-"""A t5x run that starts from a model, or in the middle of a run, of ours. Imports t5x.
+"""Starts a t5x run from a flan_jax model or run. Imports t5x.
 
-t5x's own way, `RestoreCheckpointConfig.path`, cannot be had together with saving the
-state of the data iterator: it then asks the checkpoint for a dataset.
+t5x's own `RestoreCheckpointConfig.path` cannot be combined with saving the state of the
+data iterator: t5x then expects a dataset in the checkpoint.
 """
 
 from typing import Any
@@ -14,23 +14,23 @@ from flan_jax.interop.t5x import checkpoints
 
 
 class Initializer(utils.TrainStateInitializer):
-  """For `train.train_state_initializer_cls`.
+  """The class for `train.train_state_initializer_cls`.
 
   Args:
-    source: a model folder of ours (or `microworld`), or the MODEL_DIR of a run, whose
-      step and optimizer are taken too; None starts at random.
-    more: as t5x's.
+    source: a flan_jax model folder (or `microworld`), or the MODEL_DIR of a run, whose
+      step and optimizer state are used too; None initializes randomly.
+    kwargs: arguments of t5x's initializer.
 
   Raises:
-    InputError: the source is another model (names what differs).
+    InputError: if the source is of another model (names the differences).
   """
 
-  def __init__(self, *, source: str | None = None, **more: Any):
-    super().__init__(**more)
+  def __init__(self, *, source: str | None = None, **kwargs: Any):
+    super().__init__(**kwargs)
     self._source = source
 
   def from_scratch(self, init_rng: Any) -> Any:
-    """The first train state, on the mesh of the partitioner."""
+    """The initial train state, on the mesh of the partitioner."""
     state = super().from_scratch(init_rng)
     if self._source is None:
       return state

@@ -1,4 +1,4 @@
-"""The mixtures and their vocabulary, registered with seqio when t5x asks for them."""
+"""Mixtures and vocabularies for t5x, registered with seqio on first use."""
 
 import functools
 from collections.abc import Sequence
@@ -16,26 +16,25 @@ from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 from flan_jax.interop.t5x import recipe
 
 _registered: dict[str, tuple] = {}
-"""Family -> tokenizer, seed and data_dir that it was registered with."""
+"""Dataset family -> (tokenizer, seed, data_dir) of its registration."""
 
 
 @functools.cache
 def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
-  """The vocabulary of a tokenizer, named as for `recipe.tokenizer_file`.
+  """The seqio vocabulary of a tokenizer, named as in `recipe.tokenizer_file`.
 
   Raises:
-    InputError: t5x could not tell its padding from its text.
+    InputError: if id 0, with which t5x pads, is not the padding id alone.
   """
   path = recipe.tokenizer_file(tokenizer)
   if path == tokenizers.BYTES:
     return seqio.ByteVocabulary()
-  found = tokenizers.load(path)  # seqio's own says 0 whatever the padding is
+  found = tokenizers.load(path)  # seqio's own reports pad_id 0 always
   if found.pad_id != 0 or found.eos_id == 0:
-    zero = ' and 0 for letters that it lacks' if found.unk_id == 0 else ''
+    zero = ' and UNK 0' if found.unk_id == 0 else ''
     raise InputError(
       f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id}, EOS '
-      f'{found.eos_id}{zero}; t5x pads with id 0, so 0 must be its padding and '
-      'nothing else'
+      f'{found.eos_id}{zero}; t5x pads with id 0, so 0 must be the padding id alone'
     )
   if path.endswith('.json'):
     return vocabulary_lib.Vocabulary(found)
@@ -49,23 +48,23 @@ def mixture(
   data_dir: str | None = None,
   missing: str = 'refuse',
 ) -> str:
-  """Registers the world of a mixture or task, once, and returns its name.
+  """Registers the dataset family of a mixture or task once; returns the name.
 
   Args:
-    name: as `flan_held_out_nli`, `microworld_mini_copa` or
+    name: mixture or task, e.g. `flan_held_out_nli`, `microworld_mini_copa` or
       `microworld_mini_copa_template_0`.
     tokenizer: see `vocabulary`.
-    seed: of the template drawn for a training example.
+    seed: seed for the template drawn for each training example.
     data_dir: TFDS data directory; None for TFDS's default.
-    missing: `refuse`, or `skip` the mixture's datasets that are not prepared.
+    missing: `refuse`, or `skip` datasets of the mixture that are not prepared.
 
   Returns:
-    The name; with datasets left out, that of a mixture of the others at their rates,
-    as `flan_held_out_nli_prepared`.
+    `name`; if datasets were skipped, the name of a mixture of the others at the same
+    rates, e.g. `flan_held_out_nli_prepared`.
 
   Raises:
-    InputError: nothing is named so, a dataset is not prepared, or this process has
-      registered the same tasks otherwise.
+    InputError: if the name is unknown, a dataset is not prepared, or this process has
+      registered the same tasks with other settings.
   """
   _check(missing)
   family = 'microworld' if name.startswith('microworld') else 'flan'
@@ -82,11 +81,11 @@ def mixture(
   kept = _prepared(declared.members, data_dir, missing, of=name)
   if len(kept) == len(declared.members):
     return name
-  left = f'{name}_prepared'
-  if left not in seqio.MixtureRegistry.names():
+  prepared = f'{name}_prepared'
+  if prepared not in seqio.MixtureRegistry.names():
     suffix = declared.style.suffix
     seqio.MixtureRegistry.add(
-      left,
+      prepared,
       [
         (
           f'{family}_{member}{suffix}',
@@ -96,7 +95,7 @@ def mixture(
         for member in group
       ],
     )
-  return left
+  return prepared
 
 
 def evaluation(
@@ -107,18 +106,19 @@ def evaluation(
   data_dir: str | None = None,
   missing: str = 'refuse',
 ) -> str:
-  """Registers one mixture of every evaluation task of some clusters; its name.
+  """Registers a mixture of all evaluation tasks of some clusters; returns its name.
 
   Args:
-    clusters: one or several, as `commonsense`.
+    clusters: one or several clusters, e.g. `commonsense`.
     tokenizer: see `vocabulary`.
-    family: `flan` or `microworld`.
-    templates: most templates of each dataset; None for all that are not turned around.
+    family: dataset family, `flan` or `microworld`.
+    templates: maximum number of templates per dataset; None for all that are not
+      inverted.
     data_dir: TFDS data directory; None for TFDS's default.
-    missing: `refuse`, or `skip` the datasets that are not prepared.
+    missing: `refuse`, or `skip` datasets that are not prepared.
 
   Raises:
-    InputError: a cluster has no datasets, or one is not prepared.
+    InputError: if a cluster is unknown, or a dataset is not prepared.
   """
   _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
@@ -128,25 +128,25 @@ def evaluation(
   for cluster in clusters:
     if cluster not in legal:
       raise InputError(
-        f'CLUSTERS: got {cluster!r}; must be of {", ".join(legal)}'
+        f'CLUSTERS: got {cluster!r}; must be one of {", ".join(legal)}'
         + did_you_mean(cluster, legal)
       )
-  asked = [dataset for dataset in datasets if dataset.cluster in clusters]
+  wanted = [dataset for dataset in datasets if dataset.cluster in clusters]
   tasks = [
     f'{dataset.task}_template_{index}'
-    for dataset in _prepared(asked, data_dir, missing, of=', '.join(clusters))
-    for way in dataset.by_direction
-    for index in way.evaluated_templates[:templates]
+    for dataset in _prepared(wanted, data_dir, missing, of=', '.join(clusters))
+    for direction in dataset.by_direction
+    for index in direction.evaluated_templates[:templates]
   ]
-  some = '' if templates is None else f'_{templates}_templates'
-  name = f'{family}_evaluate_{"_".join(clusters)}{some}'
+  suffix = '' if templates is None else f'_{templates}_templates'
+  name = f'{family}_evaluate_{"_".join(clusters)}{suffix}'
   if name not in seqio.MixtureRegistry.names():
     seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
   return name
 
 
 def _groups(mixture: Mixture, kept: Sequence[Dataset]) -> list[list[str]]:
-  """The datasets of `kept`, those together that share one maximum rate."""
+  """Groups the datasets of `kept` that share one maximum rate."""
   names = {dataset.name for dataset in kept}
   return [[n for n in group if n in names] for group in mixing_rates.groups(mixture)]
 
@@ -162,10 +162,10 @@ def _check(missing: str) -> None:
 def _prepared(
   datasets: Sequence[Dataset], data_dir: str | None, missing: str, *, of: str
 ) -> list[Dataset]:
-  """The datasets whose raw data are prepared; the others are logged by name.
+  """Returns the datasets whose raw data are prepared; logs the others.
 
   Raises:
-    InputError: one is not prepared and `missing` is `refuse`, or none is.
+    InputError: if one is not prepared and `missing` is `refuse`, or if none is.
   """
   kept = []
   for dataset in datasets:
@@ -173,8 +173,8 @@ def _prepared(
       raw_records.sizes(dataset, data_dir=data_dir)
     except InputError as error:
       if missing == 'refuse':
-        raise InputError(f"{error}; or leave it out: MISSING = 'skip'") from None
-      logging.warning('%s: left out (%s)', of, error)
+        raise InputError(f"{error}; or skip it: MISSING = 'skip'") from None
+      logging.warning('%s: skipped (%s)', of, error)
     else:
       kept.append(dataset)
   if not kept:
@@ -185,13 +185,13 @@ def _prepared(
 def _register(
   family: str, tokenizer: str, seed: int | None, data_dir: str | None
 ) -> None:
-  """Registers a family unless it is; a seed of None is any seed."""
+  """Registers a dataset family once; a seed of None accepts any seed."""
   known = seqio.TaskRegistry.names()
   there = any(dataset.task in known for dataset in registry.datasets(family).values())
   have = _registered.get(family) if there else None
   if there and have is None:
     raise InputError(
-      f'{family} tasks: registered already, and not by the bridge; leave out `import '
+      f'{family} tasks: already registered by another module; remove `import '
       'flan_jax.seqio_tasks`'
     )
   if have is None:
@@ -204,5 +204,5 @@ def _register(
   if wanted != have:
     raise InputError(
       f'TOKENIZER, seed, data_dir: got {wanted!r}; this process has registered the '
-      f'{family} tasks with {have!r}, and seqio keeps one of a name'
+      f'{family} tasks with {have!r}, and seqio allows one task per name: must be equal'
     )

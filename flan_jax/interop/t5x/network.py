@@ -1,11 +1,11 @@
 """The Decoder as the flax module that `t5x.models.DecoderOnlyModel` calls.
 
-t5x shifts every example right by one and puts id 0 in front (seqio's BOS); our rows
-begin with the first token, or with the tokenizer's own BOS. So the network takes that
-front token out of every example, or puts the BOS in its place, and the decoder reads
-the very tokens, at the very positions, that it reads in our trainer.
+t5x shifts every example right by one and prepends id 0 (seqio's BOS). Our sequences
+begin with the first token, or with the tokenizer's own BOS. The network therefore
+removes that id from every example, or replaces it by the BOS, so that the decoder gets
+the same tokens at the same positions as in our trainer.
 
-t5x gives the module no types; its names, and the order of its arguments, are t5x's.
+Names and order of the module's arguments are t5x's.
 """
 
 import functools
@@ -35,14 +35,14 @@ AXES: Mapping[str, str] = {
   'relpos_buckets': 'relpos_buckets',
   'norm': 'embed',
 }
-"""Our logical axis name -> that of t5x's standard partitioning and factoring rules.
+"""Logical axis name -> name in t5x's standard partitioning and factoring rules.
 
-Under both, `embed` alone in a parameter is what `norm` is to us: never factored.
+A parameter whose only axis is t5x's `embed` (our `norm`) is never factored.
 """
 
 
 class Tokens(NamedTuple):
-  """What the decoder reads: int32 [B, L] each, as `Decoder.__call__` says."""
+  """Inputs of the decoder: int32 [B, L] each, see `Decoder.__call__`."""
 
   ids: jax.Array
   positions: jax.Array
@@ -53,14 +53,14 @@ class Network(nn.Module):
   """`DecoderOnlyModel.module`: parameters in `params`, their axes in `params_axes`.
 
   Attributes:
-    config: of the decoder.
-    bos_id: the tokenizer's BOS, which takes the place of seqio's at the start of every
-      example; None where it has none, as in the models that we train. A model without
-      BOS predicts nothing before it has read a token: train it on mixtures that have
-      inputs.
+    config: decoder config.
+    bos_id: the tokenizer's BOS, which replaces seqio's at the start of every example;
+      None if it has none, as in the models that we train. A model without BOS predicts
+      nothing before its first token: train it on mixtures that have inputs.
 
   Raises:
-    InputError: `config.attention` and t5x's `inputs_bidirectional_attention` disagree.
+    InputError: if `config.attention` and t5x's `inputs_bidirectional_attention`
+      disagree.
   """
 
   config: DecoderConfig
@@ -71,7 +71,7 @@ class Network(nn.Module):
 
   @nn.nowrap
   def init(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """As flax's, but parameters come unboxed and beside their axes."""
+    """Initializes as flax does; returns unboxed parameters beside their axes."""
     boxed = super().init(*args, **kwargs)['params']
     return {'params': nn.meta.unbox(boxed), 'params_axes': params_axes(boxed)}
 
@@ -94,20 +94,20 @@ class Network(nn.Module):
     Args:
       decoder_input_tokens: int32 [B, L], each example after a BOS of 0.
       decoder_target_tokens: int32 [B, L], the same unshifted; 0 in padding.
-      decoder_segment_ids: int32 [B, L], 1.. per packed example, or None: a row is one
-        example.
+      decoder_segment_ids: int32 [B, L], 1.. per packed example; None if each sequence
+        is one example.
       decoder_positions: int32 [B, L], within the example, its BOS at 0; or None.
       decoder_causal_attention: [B, L], 1 on the tokens of a prefix-LM's prefix, BOS
         and separator included.
       enable_dropout: ignored: the decoder has none.
-      decode: read one token a row after those in the cache; with no cache yet, make an
-        empty one for rows of L tokens, and nothing else.
-      prefill: read the prompts into the cache.
-      prefill_lengths: int32 [B], tokens of each prompt, BOS apart.
-      max_decode_length: ignored: the cache knows.
+      decode: decode one token per sequence after those in the cache; without a cache,
+        only create an empty one for sequences of L tokens.
+      prefill: write the prompts into the cache.
+      prefill_lengths: int32 [B], tokens of each prompt without BOS.
+      max_decode_length: ignored: the cache has a fixed length.
     """
     del enable_dropout, max_decode_length
-    # t5x.eval and t5x.infer make the module from float tokens.
+    # t5x.eval and t5x.infer initialize the module with float tokens.
     decoder_input_tokens = jnp.asarray(decoder_input_tokens, jnp.int32)
     if decode:
       if not self.has_variable('cache', 'cache_index'):
@@ -122,21 +122,21 @@ class Network(nn.Module):
     if decoder_segment_ids is None:
       decoder_segment_ids = (decoder_target_tokens > 0).astype(jnp.int32)
     if decoder_positions is None:
-      decoder_positions = _count(decoder_input_tokens)
+      decoder_positions = _positions(decoder_input_tokens)
     tokens = self._tokens(decoder_input_tokens, decoder_positions, decoder_segment_ids)
     prefix_BxL = self._prefix(decoder_causal_attention, tokens.segment_ids)
-    return self._read(tokens, prefix_BxL)
+    return self._forward(tokens, prefix_BxL)
 
   def _tokens(self, ids_BxL, positions_BxL, segment_ids_BxL) -> Tokens:
-    """Without seqio's BOS, which stands at position 0 of every example."""
-    first_BxL = positions_BxL <= 0
+    """Removes or replaces seqio's BOS at position 0 of every example."""
+    bos_BxL = positions_BxL <= 0
     if self.bos_id is None:
       positions_BxL = jnp.maximum(positions_BxL - 1, 0)
-      return Tokens(ids_BxL, positions_BxL, jnp.where(first_BxL, 0, segment_ids_BxL))
-    ids_BxL = jnp.where(first_BxL, self.bos_id, ids_BxL)
+      return Tokens(ids_BxL, positions_BxL, jnp.where(bos_BxL, 0, segment_ids_BxL))
+    ids_BxL = jnp.where(bos_BxL, self.bos_id, ids_BxL)
     return Tokens(ids_BxL, positions_BxL, segment_ids_BxL)
 
-  def _read(self, tokens: Tokens, prefix_BxL=None, cache: Cache | None = None):
+  def _forward(self, tokens: Tokens, prefix_BxL=None, cache: Cache | None = None):
     return self.decoder(
       tokens.ids,
       positions_BxL=tokens.positions,
@@ -151,65 +151,65 @@ class Network(nn.Module):
     return (causal_attention_BxL > 0) & (segment_ids_BxL > 0)
 
   def _check_attention(self, causal_attention_BxL) -> None:
-    asked = self.config.attention
+    configured = self.config.attention
     given = 'causal' if causal_attention_BxL is None else 'prefix'
-    if asked != given:
+    if configured != given:
       raise InputError(
-        f'DecoderConfig.attention: got {asked!r}; t5x runs a {given} model; must be '
-        f'{given!r}, or DecoderOnlyModel.inputs_bidirectional_attention = '
-        f'{asked == "prefix"}'
+        f'DecoderConfig.attention: got {configured!r}; t5x runs a {given} model; must '
+        f'be {given!r}, or DecoderOnlyModel.inputs_bidirectional_attention = '
+        f'{configured == "prefix"}'
       )
 
   def _make_cache(self, ids_BxL) -> jax.Array:
     batch, length = ids_BxL.shape
     cache = kv_cache.init(self.config, batch=batch, length=length)
-    self._put(cache, jnp.zeros((), jnp.int32))
+    self._put_cache(cache, jnp.zeros((), jnp.int32))
     return jnp.zeros((batch, length, self.config.vocab_size), jnp.float32)
 
   def _prefill(self, ids_BxL, lengths_B, causal_attention_BxL) -> jax.Array:
     self._check_attention(causal_attention_BxL)
-    positions_BxL = _count(ids_BxL)
+    positions_BxL = _positions(ids_BxL)
     read_BxL = (positions_BxL <= lengths_B[:, None]).astype(jnp.int32)
     tokens = self._tokens(ids_BxL, positions_BxL, read_BxL)
     prefix_BxL = self._prefix(causal_attention_BxL, tokens.segment_ids)
-    logits_BxLxV, cache = self._read(tokens, prefix_BxL, self._get())
-    self._put(cache, lengths_B)
+    logits_BxLxV, cache = self._forward(tokens, prefix_BxL, self._get_cache())
+    self._put_cache(cache, lengths_B)
     return logits_BxLxV
 
   def _decode(self, ids_Bx1) -> jax.Array:
-    cache = self._get()
+    cache = self._get_cache()
     index_B = self.get_variable('cache', 'cache_index')
     index_Bx1 = jnp.broadcast_to(index_B, ids_Bx1.shape[:1])[:, None]
     tokens = self._tokens(ids_Bx1, index_Bx1, jnp.ones_like(ids_Bx1))
-    # t5x reads the last token of a prompt twice: what is read again gives way.
+    # t5x decodes the last token of a prompt again: drop its earlier cache entry.
     kept_BxS = cache.positions < tokens.positions
     cache = cache._replace(positions=jnp.where(kept_BxS, cache.positions, -1))
-    logits_Bx1xV, cache = self._read(tokens, cache=cache)
-    self._put(cache, index_B + 1)
+    logits_Bx1xV, cache = self._forward(tokens, cache=cache)
+    self._put_cache(cache, index_B + 1)
     return logits_Bx1xV
 
-  def _get(self) -> Cache:
+  def _get_cache(self) -> Cache:
     get = functools.partial(self.get_variable, 'cache')
     keys, values = (get(name).swapaxes(0, 1) for name in ('keys', 'values'))
     return Cache(keys, values, get('positions'))
 
-  def _put(self, cache: Cache, index: jax.Array) -> None:
-    """t5x expands and gathers its beams on the first axis of every array."""
+  def _put_cache(self, cache: Cache, index: jax.Array) -> None:
+    """Stores the cache with the batch axis first, on which t5x expands its beams."""
     self.put_variable('cache', 'keys', cache.keys.swapaxes(0, 1))
     self.put_variable('cache', 'values', cache.values.swapaxes(0, 1))
     self.put_variable('cache', 'positions', cache.positions)
     self.put_variable('cache', 'cache_index', index)
 
 
-def _count(ids_BxL: jax.Array) -> jax.Array:
+def _positions(ids_BxL: jax.Array) -> jax.Array:
   return jnp.broadcast_to(jnp.arange(ids_BxL.shape[1]), ids_BxL.shape)
 
 
 def params_axes(boxed: Any) -> dict[str, Any]:
-  """t5x's collection `params_axes` of boxed parameters.
+  """Returns t5x's collection `params_axes` of boxed parameters.
 
   Raises:
-    InputError: a parameter has an axis that t5x's rules do not know.
+    InputError: if a parameter has an axis that t5x's rules do not know.
   """
   specs = traverse_util.flatten_dict(nn.get_partition_spec(boxed))
   found = {}
@@ -217,8 +217,8 @@ def params_axes(boxed: Any) -> dict[str, Any]:
     for axis in spec:
       if axis not in AXES:
         raise InputError(
-          f'{"/".join(path)}: logical axis {axis!r} has no name in t5x; the bridge '
-          f'carries {", ".join(AXES)}'
+          f'{"/".join(path)}: logical axis {axis!r} has no name in t5x; must be one of '
+          f'{", ".join(AXES)}'
         )
     names = tuple(AXES[axis] for axis in spec)
     found[*path[:-1], f'{path[-1]}_axes'] = partitioning.AxisMetadata(names=names)

@@ -1,4 +1,4 @@
-"""What the gin files of `gin/t5x/` ask for: the model's shape, BOS, schedule, paths."""
+"""Functions for the gin files of `gin/t5x/`: model shape, BOS, schedule, paths."""
 
 import os
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from flan_jax.train import optimizer
 def decoder(
   model: str | None = None, gin_files: tuple[str, ...] = (), flags: tuple[str, ...] = ()
 ) -> DecoderConfig:
-  """The shape of the decoder, from where our own runs have it.
+  """The config of the decoder, from a model folder or from gin files.
 
   Args:
-    model: a model folder of ours, or `microworld`.
-    gin_files: in its place, gin files of ours that bind `DecoderConfig`, as
+    model: a flan_jax model folder, or `microworld`.
+    gin_files: gin files that bind `DecoderConfig` if `model` is None, e.g.
       `gin/models/10m.gin`.
-    flags: `NAME=VALUE` for them, as on our command line.
+    flags: `NAME=VALUE` overrides of the gin files, as in `--gin.NAME=VALUE`.
 
   Raises:
-    InputError: both or none of them are given, or they do not describe a decoder.
+    InputError: if both or neither are given, or they do not describe a decoder.
   """
   if (model is None) == (not gin_files):
     raise InputError(
       f'decoder: got model {model!r} and gin_files {tuple(gin_files)!r}; must be one '
-      "of the two, as model = 'microworld'"
+      "of the two, e.g. model = 'microworld'"
     )
   if model is not None:
     return model_dir.config(model)
@@ -42,15 +42,16 @@ def tokenizer_file(tokenizer: str | None) -> str:
   """The file of a tokenizer, or `bytes`.
 
   Args:
-    tokenizer: a `.model` or `tokenizer.json`, `bytes`, or a model folder of ours (or
-      `microworld`), which holds its own.
+    tokenizer: a `.model` or `tokenizer.json`, `bytes`, or a flan_jax model folder (or
+      `microworld`), which has its own.
 
   Raises:
-    InputError: none is given, or the folder has none.
+    InputError: if `tokenizer` is None, or the folder has none.
   """
   if tokenizer is None:
     raise InputError(
-      "TOKENIZER: not set, nor DECODER; must be a model folder, a .model or 'bytes'"
+      'TOKENIZER: got None, and so is DECODER; must be a model folder, a .model or '
+      "'bytes'"
     )
   if tokenizer == tokenizers.BYTES or tokenizer.endswith(('.model', '.json')):
     return tokenizer
@@ -58,7 +59,7 @@ def tokenizer_file(tokenizer: str | None) -> str:
 
 
 def bos_id(tokenizer: str | None) -> int | None:
-  """The BOS that starts our rows under a tokenizer; None where it has none."""
+  """The BOS id with which sequences start; None if the tokenizer has none."""
   return tokenizers.load(tokenizer_file(tokenizer)).bos_id
 
 
@@ -74,5 +75,5 @@ def learning_rate(
 
 
 def absolute(path: str) -> str:
-  """Makes a path absolute, as Orbax wants it of t5x; a bucket's stays as it is."""
+  """Makes a path absolute, as Orbax requires; URLs of buckets are unchanged."""
   return path if '://' in path else os.path.abspath(path)

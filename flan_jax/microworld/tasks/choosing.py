@@ -1,4 +1,4 @@
-"""Which one? Commonsense, coreference, sentiment, and the miscellaneous cluster."""
+"""Choices: commonsense, coreference, sentiment, and the miscellaneous cluster."""
 
 from flan_jax.catalog.answers import Choice, Label
 from flan_jax.catalog.dataset import Dataset

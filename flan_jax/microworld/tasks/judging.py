@@ -1,4 +1,4 @@
-"""Is it so? Inference, paraphrase, and reading comprehension by yes and no."""
+"""Judgments: inference, paraphrase, and yes-no reading comprehension."""
 
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset

@@ -1,4 +1,4 @@
-"""What is it? Questions on a passage, on a given fact, and on common knowledge."""
+"""Questions on a passage, on a given fact, and on common knowledge."""
 
 from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
@@ -120,7 +120,7 @@ MINI_ARC = Dataset(
     ),
   ),
   family='microworld',
-  note='in the shape of ai2_arc; a test question is asked in no training row',
+  note='in the shape of ai2_arc; no test question occurs in a training example',
 )
 
 MINI_COSMOS = Dataset(

@@ -1,4 +1,4 @@
-"""Put it into words: sentences from concepts, translation, summaries."""
+"""Generation: sentences from concepts, translation, summaries."""
 
 from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset

@@ -125,9 +125,9 @@ def lower(
   optimizer = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes
   )
-  if run.spike is not None or run.bad_step == 'skip':  # as the trainer does
+  if run.loss_spike is not None or run.bad_step == 'skip':  # as the trainer does
     optimizer = loss_guard.watch(
-      optimizer, spike=run.spike, skip=run.bad_step == 'skip'
+      optimizer, loss_spike=run.loss_spike, skip=run.bad_step == 'skip'
     )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules

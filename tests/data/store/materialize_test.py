@@ -69,9 +69,9 @@ def test_the_manifest_counts_every_example(tiny_datasets, tmp_path):
   pairs, stories, picks = (
     manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
   )
-  assert (pairs['examples_read'], pairs['rows'], pairs['rate']) == (35, 34, 34)
+  assert (pairs['examples_read'], pairs['examples'], pairs['rate']) == (35, 34, 34)
   assert pairs['filters'] == {'unlabeled': 1, 'empty': 0, 'too_long': 0}
-  assert (stories['examples_read'], stories['rows']) == (23, 21)
+  assert (stories['examples_read'], stories['examples']) == (23, 21)
   # An answer is whole or it is not written.
   assert stories['filters'] == {'unlabeled': 0, 'empty': 1, 'too_long': 1}
   assert stories['truncated'] == {'inputs': 3, 'targets': 0, 'redrawn': 0}
@@ -129,7 +129,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
     batch_tokens=2048,
   )
   pairs = big['datasets']['pairs']
-  assert (pairs['rate'], pairs['rows']) == (3000, 11_995)
+  assert (pairs['rate'], pairs['examples']) == (3000, 11_995)
   assert pairs['epochs'] == 1
   assert not pairs['wraps']
   assert big['datasets']['picks']['epochs'] == 2
@@ -137,7 +137,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
   assert len(found.lengths('picks')) == 2 * 12
   plan = found.plan(seed=0, sequences=100, sequence_length=2048)
   for name, drawn in plan.counts().items():
-    assert drawn <= big['datasets'][name]['epochs'] * big['datasets'][name]['rows']
+    assert drawn <= big['datasets'][name]['epochs'] * big['datasets'][name]['examples']
 
 
 def test_an_epoch_added_is_an_epoch_rendered_at_once(tiny_datasets, tmp_path):
@@ -185,7 +185,7 @@ def test_evaluation_examples_are_the_fields_of_the_held_out_cluster(
   tiny_datasets.examples['twins']['test'][1]['same'] = -1
   manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
   twins = manifest['evaluation']['twins']
-  assert twins['rows'] == {'dev': 3, 'test': 4}
+  assert twins['examples'] == {'dev': 3, 'test': 4}
   assert twins['filters'] == {'unlabeled': 1, 'empty': 0}
   found = Store.open(tmp_path / 'out')
   dataset = registry.get('twins', family='tiny')
@@ -200,7 +200,7 @@ def test_evaluation_examples_are_the_fields_of_the_held_out_cluster(
     (tmp_path / 'out' / 'evaluation' / 'twins.dev.jsonl').read_text().splitlines()[1]
   )
   assert json.loads(line) == {
-    'example_id': 'validation.0.1',
+    'row_id': 'validation.0.1',
     'values': {'left': 'word7 word8 word9 word10 word11 word12',
                'right': 'word7 word8 word9 word10 word11 word12!', 'answer': 'yes'},
     'options': ['no', 'yes'],
@@ -223,8 +223,8 @@ def test_smaller_data_is_clamped_and_reported(tiny_datasets, tmp_path):
     'train': {'declared': 35, 'real': 14},
     'dev': {'declared': 5, 'real': 2},
   }
-  assert pairs['rate'] == pairs['rows'] == 14
-  assert manifest['evaluation']['pairs']['rows'] == {'dev': 2, 'test': 7}
+  assert pairs['rate'] == pairs['examples'] == 14
+  assert manifest['evaluation']['pairs']['examples'] == {'dev': 2, 'test': 7}
 
 
 def test_a_finished_store_is_reused_and_never_rewritten(tiny_datasets, tmp_path):
@@ -398,9 +398,9 @@ def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
     tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
   )
   stories = manifest['datasets']['stories']
-  assert (stories['examples_read'], stories['rows'], stories['rate']) == (0, 0, 0)
+  assert (stories['examples_read'], stories['examples'], stories['rate']) == (0, 0, 0)
   assert stories['clamped'] == {'train': {'declared': 23, 'real': 0}}
-  assert manifest['evaluation']['twins']['rows'] == {'dev': 0, 'test': 5}
+  assert manifest['evaluation']['twins']['examples'] == {'dev': 0, 'test': 5}
   assert manifest['trained_on'] == ['nli', 'commonsense']
   found = Store.open(tmp_path / 'out')
   assert found.datasets == ('pairs', 'picks')
@@ -467,7 +467,7 @@ def test_a_missing_dataset_is_refused_or_skipped(tiny_datasets, tmp_path):
     (
       {'excluded': ('commonsense',)},
       {},
-      'on commonsense, too near to it',
+      'on commonsense, related to it',
     ),
     ({}, {'missing': 'skipp'}, "did you mean 'skip'"),
     ({}, {'epochs': 0}, 'epochs 0: must be at least 1'),

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data.store import shard
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.repair import repair
@@ -56,7 +56,7 @@ def test_only_the_damaged_shard_is_rebuilt(out):
 
 
 @pytest.mark.parametrize(
-  'style', [Style(num_fewshot=2), Style(prompt_style='dataset_name')]
+  'style', [PromptStyle(num_fewshot=2), PromptStyle(prompt_style='dataset_name')]
 )
 def test_a_shard_in_another_prompt_style_is_rebuilt_in_it(
   tiny_datasets, tmp_path, style

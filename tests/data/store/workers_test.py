@@ -11,7 +11,7 @@ import time
 import pytest
 
 from flan_jax.catalog import registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import few_shot
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
@@ -61,7 +61,7 @@ def test_two_workers_give_the_bytes_of_one(by_one, tmp_path):
 def test_two_workers_show_the_exemplars_of_one(tmp_path):
   """Every epoch of a dataset draws from one pool, whichever process renders it."""
   few = dataclasses.replace(
-    MIXTURE, datasets=('mini_copa',), style=Style(num_fewshot=3)
+    MIXTURE, datasets=('mini_copa',), style=PromptStyle(num_fewshot=3)
   )
   for workers in (1, 2):
     out = tmp_path / str(workers)

@@ -1,13 +1,12 @@
-"""A small model of ours, and conversions checked by numpy alone."""
+"""A small model in both formats, and conversions checked by numpy alone."""
 
 import pathlib
 import sys
 
 import pytest
 
-sys.path.insert(
-  0, str(pathlib.Path(__file__).parent)
-)  # small_models, for the tests here
+# The tests of this folder import small_models.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from small_models import random_model
 
@@ -22,19 +21,19 @@ def quiet():
 
 @pytest.fixture
 def by_numpy(monkeypatch):
-  """As where torch is not installed."""
+  """Hides torch, so that conversions are checked by numpy."""
   monkeypatch.setattr(logit_check, '_installed', lambda name: False)
 
 
 @pytest.fixture
-def ours(tmp_path):
-  """A Llama of ours."""
-  random_model(tmp_path / 'ours')
-  return tmp_path / 'ours'
+def flan_model(tmp_path):
+  """A Llama as a flan_jax model folder."""
+  random_model(tmp_path / 'flan')
+  return tmp_path / 'flan'
 
 
 @pytest.fixture
-def theirs(ours, tmp_path, quiet, by_numpy):
-  """The same as a Hugging Face folder."""
-  convert.to_theirs(ours, tmp_path / 'theirs', progress=quiet)
-  return tmp_path / 'theirs'
+def hf_model(flan_model, tmp_path, quiet, by_numpy):
+  """The same model as a Hugging Face folder."""
+  convert.export_model(flan_model, tmp_path / 'hf', progress=quiet)
+  return tmp_path / 'hf'

@@ -1,7 +1,7 @@
-"""GGUF files: their names, their order of channels, their quantized blocks.
+"""GGUF files: tensor names, order of channels, quantized blocks.
 
-The files are written here as llama.cpp's converter writes them, from a Hugging Face
-folder, and must come out as that folder does.
+The tests write files as llama.cpp's converter does, from a Hugging Face folder. They
+must import to the same model as that folder.
 """
 
 import json
@@ -48,8 +48,8 @@ NAMES = {
 }  # fmt: skip
 
 
-def theirs_as_gguf(name, array, *, architecture, config):
-  """(name, array) of a GGUF file."""
+def gguf_tensor(name, array, *, architecture, config):
+  """Returns (name, array) as a GGUF file has them."""
   stem, _, kind = name.rpartition('.')
   parts = stem.split('.')
   layer = next((p for p in parts if p.isdigit()), None)
@@ -79,25 +79,25 @@ def theirs_as_gguf(name, array, *, architecture, config):
 
 
 def write_gguf(path, folder, architecture, *, quantized=False, more=()):
-  """The folder's model as llama.cpp's converter writes it."""
+  """Writes the folder's model as llama.cpp's converter does."""
   config = json.loads((folder / 'config.json').read_text())
   writer = gguf.GGUFWriter(path, architecture)
 
-  def named(*keys):
+  def field(*keys):
     return next(config[key] for key in keys if key in config)
 
-  writer.add_embedding_length(named('hidden_size', 'n_embd'))
-  writer.add_block_count(named('num_hidden_layers', 'n_layer'))
-  writer.add_feed_forward_length(named('intermediate_size', 'n_inner'))
-  writer.add_head_count(named('num_attention_heads', 'n_head'))
-  writer.add_context_length(named('max_position_embeddings', 'n_positions'))
+  writer.add_embedding_length(field('hidden_size', 'n_embd'))
+  writer.add_block_count(field('num_hidden_layers', 'n_layer'))
+  writer.add_feed_forward_length(field('intermediate_size', 'n_inner'))
+  writer.add_head_count(field('num_attention_heads', 'n_head'))
+  writer.add_context_length(field('max_position_embeddings', 'n_positions'))
   if 'rms_norm_eps' in config:
     writer.add_layer_norm_rms_eps(config['rms_norm_eps'])
     writer.add_head_count_kv(config['num_key_value_heads'])
     writer.add_rope_freq_base(config['rope_theta'])
     writer.add_key_length(config['head_dim'])
   else:
-    writer.add_layer_norm_eps(named('layer_norm_eps', 'layer_norm_epsilon'))
+    writer.add_layer_norm_eps(field('layer_norm_eps', 'layer_norm_epsilon'))
   if architecture == 'gptneox':
     head = config['hidden_size'] // config['num_attention_heads']
     writer.add_rope_dimension_count(int(config['rotary_pct'] * head))
@@ -110,7 +110,7 @@ def write_gguf(path, folder, architecture, *, quantized=False, more=()):
   for add in more:
     add(writer)
   for name, array in load_file(folder / 'model.safetensors').items():
-    name, array = theirs_as_gguf(name, array, architecture=architecture, config=config)
+    name, array = gguf_tensor(name, array, architecture=architecture, config=config)
     kind = gguf.GGMLQuantizationType.Q8_0
     if quantized and array.ndim == 2 and array.shape[1] % 32 == 0:
       writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
@@ -124,64 +124,64 @@ def write_gguf(path, folder, architecture, *, quantized=False, more=()):
 
 @pytest.fixture
 def made(tmp_path, quiet, by_numpy):
-  """Writes a small model as GGUF, returns it and the model of ours it came from."""
+  """Writes a small model as GGUF; returns its path and decoder config."""
 
   def make(architecture, **options):
     changes = CHANGES.get(architecture, SHAPES[ARCHITECTURES[architecture]])
-    config = random_model(tmp_path / 'ours', **changes)
-    convert.to_theirs(tmp_path / 'ours', tmp_path / 'theirs', progress=quiet)
+    config = random_model(tmp_path / 'flan', **changes)
+    convert.export_model(tmp_path / 'flan', tmp_path / 'hf', progress=quiet)
     path = tmp_path / 'model.gguf'
-    write_gguf(path, tmp_path / 'theirs', architecture, **options)
+    write_gguf(path, tmp_path / 'hf', architecture, **options)
     return path, config
 
   return make
 
 
 @pytest.mark.parametrize('architecture', ARCHITECTURES)
-def test_a_file_comes_out_as_the_folder_it_was_made_of(
+def test_a_file_imports_to_the_model_it_was_written_from(
   architecture, made, tmp_path, quiet
 ):
   path, config = made(architecture)
-  came = convert.to_ours(path, tmp_path / 'came', progress=quiet)
-  assert came.config == families.canonical(config)
-  assert came.agreement.method == 'numpy'
-  assert came.agreement.max_difference < 1e-4
+  imported = convert.import_model(path, tmp_path / 'imported', progress=quiet)
+  assert imported.config == families.canonical(config)
+  assert imported.agreement.method == 'numpy'
+  assert imported.agreement.max_difference < 1e-4
   first, second = (
-    load_file(tmp_path / name / 'model.safetensors') for name in ('ours', 'came')
+    load_file(tmp_path / name / 'model.safetensors') for name in ('flan', 'imported')
   )
   assert set(first) == set(second)
   for name, array in first.items():
-    # Gemma's norms gained 1 and lost it again.
+    # 1 was added to Gemma's norms and subtracted again.
     np.testing.assert_allclose(second[name], array, atol=2e-7, err_msg=name)
 
 
 def test_quantized_blocks_are_read_to_within_their_rounding(made, tmp_path, quiet):
   path, _ = made('llama', quantized=True)
-  convert.to_ours(path, tmp_path / 'came', progress=quiet)
+  convert.import_model(path, tmp_path / 'imported', progress=quiet)
   first, second = (
-    load_file(tmp_path / name / 'model.safetensors') for name in ('ours', 'came')
+    load_file(tmp_path / name / 'model.safetensors') for name in ('flan', 'imported')
   )
-  far = np.abs(first['layers/up'] - second['layers/up'])
-  assert 0 < far.max() < np.abs(first['layers/up']).max() / 127
+  difference = np.abs(first['layers/up'] - second['layers/up'])
+  assert 0 < difference.max() < np.abs(first['layers/up']).max() / 127
 
 
 @pytest.mark.parametrize(
-  ('add', 'said'),
+  ('add', 'message'),
   [
     (lambda w: w.add_expert_count(8), 'llama.expert_count: got 8'),
     (lambda w: w.add_rope_dimension_count(4), 'rope.dimension_count: got 4'),
     (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), 'rope.scaling.type'),
   ],
 )
-def test_metadata_that_changes_the_maths_is_refused_by_name(
-  add, said, made, tmp_path, quiet
+def test_metadata_that_changes_the_math_is_refused_by_name(
+  add, message, made, tmp_path, quiet
 ):
   path, _ = made('llama', more=[add])
-  with pytest.raises(InputError, match=said):
-    convert.to_ours(path, tmp_path / 'came', progress=quiet)
+  with pytest.raises(InputError, match=message):
+    convert.import_model(path, tmp_path / 'imported', progress=quiet)
 
 
-def test_an_architecture_that_is_not_known(tmp_path, capsys):
+def test_an_unknown_architecture(tmp_path, capsys):
   writer = gguf.GGUFWriter(tmp_path / 'x.gguf', 'mamba')
   writer.add_tensor('token_embd.weight', np.zeros((4, 4), np.float32))
   writer.write_header_to_file()
@@ -203,7 +203,7 @@ def test_a_truncated_file(made, tmp_path, capsys):
   assert not (tmp_path / 'new').exists()
 
 
-def test_a_quantization_that_cannot_be_undone(made, tmp_path, capsys, monkeypatch):
+def test_an_unsupported_quantization(made, tmp_path, capsys, monkeypatch):
   path, _ = made('llama', quantized=True)
 
   def cannot(data, kind):

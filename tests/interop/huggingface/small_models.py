@@ -1,4 +1,4 @@
-"""Small random models: of every family by `transformers`, and of our own."""
+"""Small random models: of every family by `transformers`, and flan_jax models."""
 
 import dataclasses
 import json
@@ -76,9 +76,9 @@ CONFIGS = {
 
 
 def make(name: str, folder: pathlib.Path, *, shards: bool = False):
-  """Saves the model `name`; returns it as torch has it.
+  """Saves the model `name`; returns the torch module.
 
-  Weights are far from their initial values, so that no bias is zero and no norm one.
+  Weights differ from their initial values, so that no bias is 0 and no norm is 1.
   """
   import torch
   import transformers
@@ -103,7 +103,7 @@ def make(name: str, folder: pathlib.Path, *, shards: bool = False):
 
 
 def edit(folder: pathlib.Path, **fields) -> None:
-  """Changes fields of config.json; None takes one away."""
+  """Changes fields of config.json; None removes one."""
   path = folder / 'config.json'
   config = json.loads(path.read_text(encoding='utf-8')) | fields
   config = {key: value for key, value in config.items() if value is not None}
@@ -111,7 +111,7 @@ def edit(folder: pathlib.Path, **fields) -> None:
 
 
 def random_model(folder: pathlib.Path, dtype: str = 'float32', **changes):
-  """Writes a model of ours with random weights, no bias zero and no norm one."""
+  """Writes a flan_jax model with random weights; no bias is 0 and no norm is 1."""
   config = dataclasses.replace(TINY, **changes)
   draw = np.random.default_rng(0)
   flat = {}

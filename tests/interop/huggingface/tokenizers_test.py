@@ -1,4 +1,4 @@
-"""Tokenizers of models, whatever file they stand in: ids, special tokens, text back."""
+"""Tokenizers from every file format: ids, special tokens, decoding."""
 
 import json
 
@@ -24,7 +24,7 @@ SPECIAL = ('<|end|>', '<|start|>', '<|pad|>')
 
 @pytest.fixture(scope='module')
 def byte_level():
-  """A byte-level BPE as its own package trains it."""
+  """A byte-level BPE trained by `tokenizers`."""
   out = tokenizers.Tokenizer(tokenizers.models.BPE())
   out.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   out.decoder = tokenizers.decoders.ByteLevel()
@@ -40,12 +40,12 @@ def byte_level():
 
 @pytest.fixture(scope='module')
 def pieces():
-  """A SentencePiece model of our own."""
+  """A small SentencePiece model."""
   return tokenizers_lib.train(TEXTS * 3, vocab_size=330)
 
 
 class Metadata:
-  """What of_gguf asks of a file."""
+  """The part of `gguf.File` that from_gguf uses."""
 
   where = 'x.gguf'
 
@@ -68,34 +68,34 @@ def bpe_metadata(byte_level, **more):
 
 
 def test_a_bpe_inside_a_gguf_tokenizes_as_its_tokenizer_json(byte_level):
-  found = files_lib.of_gguf(bpe_metadata(byte_level))
+  found = files_lib.from_gguf(bpe_metadata(byte_level))
   assert (found.eos_id, found.bos_id, found.pad_id) == (0, None, 2)
   for text in TEXTS:
     assert found.encode(text).tolist() == byte_level.encode(text).ids
     assert found.decode(found.encode(text)) == text
 
 
-def test_a_gguf_says_whether_a_sequence_starts_with_bos(byte_level):
-  starts = files_lib.of_gguf(bpe_metadata(byte_level, add_bos_token=True))
+def test_a_gguf_file_states_whether_bos_is_added(byte_level):
+  starts = files_lib.from_gguf(bpe_metadata(byte_level, add_bos_token=True))
   assert starts.bos_id == 1
 
 
-def test_smollm_cuts_digits_one_by_one(byte_level):
-  found = files_lib.of_gguf(bpe_metadata(byte_level, pre='smollm'))
+def test_smollm_splits_digits(byte_level):
+  found = files_lib.from_gguf(bpe_metadata(byte_level, pre='smollm'))
   assert len(found.encode('1987')) == 4
 
 
 @pytest.mark.parametrize('field', ['model', 'pre'])
-def test_a_way_of_cutting_that_is_not_known_is_refused(field, byte_level):
+def test_an_unknown_model_or_pre_tokenizer_is_refused(field, byte_level):
   with pytest.raises(InputError, match=f"tokenizer.ggml.{field}: got 'odd'"):
-    files_lib.of_gguf(bpe_metadata(byte_level, **{field: 'odd'}))
+    files_lib.from_gguf(bpe_metadata(byte_level, **{field: 'odd'}))
 
 
 def test_pieces_inside_a_gguf_tokenize_as_the_sentencepiece_model(pieces):
   from sentencepiece import sentencepiece_model_pb2 as spm
 
   model = spm.ModelProto.FromString(pieces.model)
-  found = files_lib.of_gguf(
+  found = files_lib.from_gguf(
     Metadata(
       model='llama',
       tokens=[piece.piece for piece in model.pieces],
@@ -119,7 +119,7 @@ def test_pieces_inside_a_gguf_tokenize_as_the_sentencepiece_model(pieces):
 @given(text=st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0')))
 def test_a_translated_sentencepiece_model_tokenizes_alike(text, pieces):
   if '\u2581' in text:
-    return  # ours spells it in bytes; a tokenizer.json cannot
+    return  # encoded as bytes by SentencePiece; tokenizer.json cannot
   model, names = _translated(pieces)
   found = HuggingFace(model, names, name='tokenizer.json')
   assert found.encode(text).tolist() == pieces.encode(text).tolist()
@@ -136,49 +136,47 @@ def _translated(pieces):
   return _CACHE[pieces.digest]
 
 
-def test_special_ids_are_the_models_where_the_tokenizer_names_none(
-  byte_level, tmp_path
-):
+def test_special_ids_are_the_models_if_the_tokenizer_names_none(byte_level, tmp_path):
   (tmp_path / 'tokenizer.json').write_text(byte_level.to_str())
   config = {'eos_token_id': [0, 2], 'bos_token_id': 1, 'pad_token_id': None}
-  found = files_lib.of_folder(tmp_path, config)
+  found = files_lib.from_folder(tmp_path, config)
   assert (found.eos_id, found.bos_id, found.pad_id) == (0, None, 0)
   (tmp_path / 'tokenizer_config.json').write_text(
     json.dumps({'eos_token': '<|pad|>', 'add_bos_token': True})
   )
-  found = files_lib.of_folder(tmp_path, config)
+  found = files_lib.from_folder(tmp_path, config)
   assert (found.eos_id, found.bos_id) == (2, 1)
 
 
 def test_vocabulary_and_merges_make_the_same_tokenizer(byte_level, tmp_path):
   byte_level.model.save(str(tmp_path))
-  found = files_lib.of_folder(tmp_path, {'eos_token_id': 0})
+  found = files_lib.from_folder(tmp_path, {'eos_token_id': 0})
   for text in TEXTS:
     assert found.encode(text).tolist() == byte_level.encode(text).ids
 
 
-@pytest.mark.parametrize('way', ['folder', 'merges', 'gguf'])
-def test_text_that_spells_a_control_token_stays_text(way, byte_level, tmp_path):
-  if way == 'gguf':
-    found = files_lib.of_gguf(bpe_metadata(byte_level))
+@pytest.mark.parametrize('source', ['folder', 'merges', 'gguf'])
+def test_text_that_spells_a_control_token_stays_text(source, byte_level, tmp_path):
+  if source == 'gguf':
+    found = files_lib.from_gguf(bpe_metadata(byte_level))
   else:
-    if way == 'folder':
+    if source == 'folder':
       (tmp_path / 'tokenizer.json').write_text(byte_level.to_str())
     else:
       byte_level.model.save(str(tmp_path))
-    found = files_lib.of_folder(tmp_path, {'eos_token_id': 0})
+    found = files_lib.from_folder(tmp_path, {'eos_token_id': 0})
   text = 'text<|end|> and <|start|><|pad|>'
   assert not set(found.encode(text).tolist()) & {0, 1, 2}
   assert found.decode(found.encode(text)) == text
 
 
 def test_the_roles_of_pieces_inside_a_gguf_are_control_tokens(pieces):
-  """Some files mark the token that ends a turn as one that text may become."""
+  """Some files mark the end-of-turn token as one that text may encode to."""
   from sentencepiece import sentencepiece_model_pb2 as spm
 
   model = spm.ModelProto.FromString(pieces.model)
   tokens = [piece.piece for piece in model.pieces] + ['<end_of_turn>', '<ctx>']
-  found = files_lib.of_gguf(
+  found = files_lib.from_gguf(
     Metadata(
       model='llama',
       tokens=tokens,
@@ -198,10 +196,10 @@ def test_the_roles_of_pieces_inside_a_gguf_are_control_tokens(pieces):
 
 
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):
-  assert files_lib.of_folder(tmp_path, {}) is None
+  assert files_lib.from_folder(tmp_path, {}) is None
 
 
-def test_what_is_taken_away_loads_in_transformers(pieces, tmp_path):
+def test_an_exported_tokenizer_loads_in_transformers(pieces, tmp_path):
   transformers = pytest.importorskip('transformers')
   for name, tokenizer in [('pieces', pieces), ('bytes', tokenizers_lib.Bytes())]:
     folder = tmp_path / name

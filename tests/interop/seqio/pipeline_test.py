@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flan_jax.catalog import registry
-from flan_jax.catalog.prompt_style import Style
+from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
@@ -22,7 +22,7 @@ from flan_jax.runtime.progress import Progress  # noqa: E402
 
 LENGTHS = {'inputs': 1024, 'targets': 256}
 EOS = 1
-PLAIN = Style()
+PLAIN = PromptStyle()
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
 
 
 @pytest.mark.parametrize(
-  'style', [PLAIN, Style(num_fewshot=2), Style(prompt_style='no_template')]
+  'style', [PLAIN, PromptStyle(num_fewshot=2), PromptStyle(prompt_style='no_template')]
 )
 def test_generated_tasks_equal_the_store(tmp_path, style):
   names = ('mini_copa', 'mini_cb')
@@ -136,7 +136,7 @@ def prepare(root, examples):
   [
     {'tokenizer': 'bytes'},
     {'vocab_size': 600},
-    {'vocab_size': 600, 'style': Style(num_fewshot=5)},
+    {'vocab_size': 600, 'style': PromptStyle(num_fewshot=5)},
   ],
 )
 def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(tmp_path, words):

@@ -1,4 +1,4 @@
-"""The same examples as a Batch of ours and as the features that t5x feeds a model."""
+"""The same examples as a flan_jax Batch and as the features of a t5x model."""
 
 import numpy as np
 
@@ -28,35 +28,35 @@ def examples(count: int, *, seed: int = 0) -> list[TokenizedExample]:
   return [TokenizedExample(draw(2, 8), draw(1, 5)) for _ in range(count)]
 
 
-def ours(
+def flan_batch(
   groups: list[list[TokenizedExample]],
   *,
   sequence_length: int,
   bos_id: int | None = None,
 ) -> Batch:
-  """One packed row a group, as the trainer reads it."""
+  """Packs each group into one sequence, as our trainer does."""
   return batch.stack([
     batch.assemble(group, sequence_length=sequence_length, bos_id=bos_id, eos_id=EOS)
     for group in groups
   ])  # fmt: skip
 
 
-def theirs(
+def t5x_features(
   groups: list[list[TokenizedExample]], *, sequence_length: int
 ) -> dict[str, np.ndarray]:
-  """The same rows as seqio's DecoderFeatureConverter makes them: [B, L], int32."""
+  """The same as features of seqio's DecoderFeatureConverter: int32 [B, L]."""
   names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids',
            'positions', 'causal_attention')  # fmt: skip
   out = {
     f'decoder_{name}': np.zeros((len(groups), sequence_length), np.int32)
     for name in names
   }
-  for row, group in enumerate(groups):
+  for i, group in enumerate(groups):
     start = 0
     for segment, (inputs, targets) in enumerate(group, start=1):
       sequence = np.concatenate([inputs, [EOS], targets, [EOS]])
       stop, answer = start + len(sequence), start + len(inputs) + 1
-      features = {name: value[row] for name, value in out.items()}
+      features = {name: value[i] for name, value in out.items()}
       features['decoder_target_tokens'][start:stop] = sequence
       features['decoder_input_tokens'][start + 1 : stop] = sequence[:-1]
       features['decoder_loss_weights'][answer:stop] = 1
@@ -68,6 +68,6 @@ def theirs(
 
 
 def pairs(count: int = 8, *, seed: int = 0) -> list[list[TokenizedExample]]:
-  """Groups of two examples: a packed row each."""
+  """Groups of two examples, one packed sequence each."""
   found = examples(count, seed=seed)
   return [found[i : i + 2] for i in range(0, count, 2)]

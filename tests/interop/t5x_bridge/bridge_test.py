@@ -1,4 +1,4 @@
-"""Under the real t5x: the same batch gives our loss, our update and our answers."""
+"""Parity with the real t5x: the same loss, update and generated tokens."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import EOS, TINY, examples, ours, pairs, theirs
+from batches import EOS, TINY, examples, flan_batch, pairs, t5x_features
 from flax import traverse_util
 
 from flan_jax.checkpoints import weights
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.t5x
 LENGTH = 40
 RATE, WARMUP = 0.03, 2
 STEPS = 3
-# Large enough for t5x to factor the second moments of the embedding, by size.
+# Large enough that t5x factors the second moments of the embedding.
 WIDE = dataclasses.replace(TINY, vocab_size=160, d_model=128, d_ff=160)
 CONFIGS = {
   'scanned': WIDE,
@@ -62,7 +62,7 @@ def batches():
 
 
 def run_t5x(config, params):
-  """(losses, parameters, moments) of a few steps of t5x's train step, one device."""
+  """Runs t5x's train step on one device: (losses, parameters, moments)."""
   from t5x import train_state, trainer
 
   model = make_model(config)
@@ -83,14 +83,14 @@ def run_t5x(config, params):
 
   losses = []
   for groups in batches():
-    batch = theirs(groups, sequence_length=LENGTH)
+    batch = t5x_features(groups, sequence_length=LENGTH)
     state, loss = step(state, batch)
     losses.append(float(loss))
   return results(losses, state)
 
 
 def run_t5x_on_a_mesh(config, params, tmp_path):
-  """The same by t5x's Trainer and partitioner, data 4 x model 2, from a folder."""
+  """The same with t5x's Trainer and partitioner, data 4 x model 2, from a folder."""
   from t5x import partitioning, trainer
 
   weights.save(tmp_path, params, config=config)
@@ -125,7 +125,7 @@ def run_t5x_on_a_mesh(config, params, tmp_path):
   assert gate.sharding.shard_shape(gate.shape) == (2, 128, 80)
   losses = []
   for groups in batches():
-    batch = theirs(groups, sequence_length=LENGTH)
+    batch = t5x_features(groups, sequence_length=LENGTH)
     made.train_state, metrics = made._partitioned_train_step(made.train_state, batch)
     losses.append(float(metrics['loss'].compute()))
   return results(losses, made.train_state)
@@ -136,8 +136,8 @@ def results(losses, state):
   return losses, tree['target']['decoder'], tree['state']['param_states']['decoder']
 
 
-def run_ours(config, params):
-  """The same of our own train step."""
+def run_flan_jax(config, params):
+  """The same with our train step."""
   run = mesh_config.MeshConfig()
   mesh = mesh_lib.build(run, devices=jax.devices()[:1])
   shapes, axes = params_lib.abstract_params(config)
@@ -161,7 +161,7 @@ def run_ours(config, params):
   losses = []
   with train_step.sharded(mesh, run.rules):
     for groups in batches():
-      batch = mesh_lib.put_batch(ours(groups, sequence_length=LENGTH), sharding)
+      batch = mesh_lib.put_batch(flan_batch(groups, sequence_length=LENGTH), sharding)
       state, metrics = step(state, batch)
       losses.append(float(metrics.loss) / float(metrics.weight))
   moments = jax.tree.map(
@@ -175,10 +175,10 @@ def run_ours(config, params):
 def assert_same(got, want):
   losses, params, moments = got
   np.testing.assert_allclose(losses, want[0], rtol=1e-5)
-  for mine, other, tolerance in ((params, want[1], 1e-5), (moments, want[2], 1e-4)):
-    mine, other = (traverse_util.flatten_dict(t, sep='/') for t in (mine, other))
-    assert set(mine) == set(other)
-    for name, value in mine.items():
+  for ours, other, tolerance in ((params, want[1], 1e-5), (moments, want[2], 1e-4)):
+    ours, other = (traverse_util.flatten_dict(t, sep='/') for t in (ours, other))
+    assert set(ours) == set(other)
+    for name, value in ours.items():
       assert value.shape == other[name].shape, name
       scale = np.max(np.abs(other[name])) + 1e-30
       np.testing.assert_allclose(
@@ -190,48 +190,48 @@ def assert_same(got, want):
 def test_the_same_batches_give_the_same_losses_and_the_same_adafactor_updates(name):
   config = CONFIGS[name]
   params = jax.device_get(params_lib.init_params(config, seed=0))
-  want = run_ours(config, params)
+  want = run_flan_jax(config, params)
   assert want[0][-1] < want[0][0]
   assert_same(run_t5x(config, params), want)
 
 
-def test_so_they_do_on_a_mesh_of_t5x_from_a_model_folder(tmp_path):
+def test_the_same_on_a_t5x_mesh_from_a_model_folder(tmp_path):
   """Its partitioner finds an axis for every parameter."""
   params = jax.device_get(params_lib.init_params(WIDE, seed=0))
   got = run_t5x_on_a_mesh(WIDE, params, tmp_path)
-  assert_same(got, run_ours(WIDE, params))
+  assert_same(got, run_flan_jax(WIDE, params))
 
 
 @pytest.mark.parametrize('attention', ['causal', 'prefix'])
-def test_t5x_writes_the_answers_that_we_write(attention):
-  """Greedy, from prompts of different length, by t5x's own decoding loop."""
+def test_t5x_generates_the_same_tokens(attention):
+  """Greedy, from prompts of different lengths, with t5x's own decoding loop."""
   from t5x import decoding
 
   config = dataclasses.replace(WIDE, attention=attention)
   params = jax.device_get(params_lib.init_params(config, seed=3))
-  batch = theirs([[one] for one in examples(4)], sequence_length=24)
+  batch = t5x_features([[one] for one in examples(4)], sequence_length=24)
   given = batch['decoder_causal_attention']
   lengths = given.sum(-1) - 1
   model = make_model(config, decode_fn=decoding.temperature_sample)
   found, _ = model.predict_batch_with_aux(
     {'decoder': params}, batch, decoder_params={'temperature': 0.0, 'eos_id': EOS}
   )
-  read = jax.jit(Decoder(config).apply)
+  forward = jax.jit(Decoder(config).apply)
   tokens = batch['decoder_target_tokens'] * (np.arange(24) < lengths[:, None])
-  row = np.arange(len(lengths))
+  batch_index = np.arange(len(lengths))
   prefix_BxL = np.arange(24) < lengths[:, None] if attention == 'prefix' else None
   for end in lengths + np.arange(24 - lengths.max())[:, None]:
     real = np.arange(24) < end[:, None]
-    logits = read(
+    logits = forward(
       {'params': params},
       tokens,
       positions_BxL=np.broadcast_to(np.arange(24), tokens.shape),
       segment_ids_BxL=real.astype(np.int32),
       prefix_BxL=prefix_BxL,
     )
-    tokens[row, end] = np.argmax(logits[row, end - 1], axis=-1)
-  for got, wrote, length in zip(np.asarray(found), tokens, lengths, strict=True):
-    want = wrote[length : length + 24 - lengths.max()]
+    tokens[batch_index, end] = np.argmax(logits[batch_index, end - 1], axis=-1)
+  for got, generated, length in zip(np.asarray(found), tokens, lengths, strict=True):
+    want = generated[length : length + 24 - lengths.max()]
     ends = np.flatnonzero(want == EOS)
     answer = want[: ends[0] + 1 if len(ends) else None]
     np.testing.assert_array_equal(got[: len(answer)], answer)
@@ -241,11 +241,13 @@ def test_scores_are_summed_log_probabilities_of_the_targets():
   params = jax.device_get(params_lib.init_params(TINY, seed=1))
   groups = [[one] for one in examples(4)]
   got = make_model(TINY).score_batch(
-    {'decoder': params}, theirs(groups, sequence_length=24)
+    {'decoder': params}, t5x_features(groups, sequence_length=24)
   )
   want = [
     -float(
-      train_step.loss_sums(params, ours([group], sequence_length=24), config=TINY)[0]
+      train_step.loss_sums(
+        params, flan_batch([group], sequence_length=24), config=TINY
+      )[0]
     )
     for group in groups
   ]

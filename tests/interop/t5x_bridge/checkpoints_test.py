@@ -1,4 +1,4 @@
-"""Checkpoints there and back, on disk as t5x has them; t5x itself is not needed."""
+"""Round trips through checkpoints in t5x's format; t5x itself is not needed."""
 
 import json
 import shutil
@@ -28,26 +28,28 @@ def flat_tree(checkpoint) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
-  return checkpoints.export('microworld', str(tmp_path_factory.mktemp('out')))
+  return checkpoints.export_checkpoint(
+    'microworld', str(tmp_path_factory.mktemp('out'))
+  )
 
 
-def test_a_model_folder_comes_back_to_the_byte(exported, tmp_path):
-  back = checkpoints.import_(
+def test_a_model_folder_round_trips_byte_for_byte(exported, tmp_path):
+  back = checkpoints.import_checkpoint(
     str(exported), str(tmp_path / 'back'), model='microworld', mixture='microworld_mix'
   )
   for name in ('model.safetensors', 'tokenizer.model'):
     assert (back / name).read_bytes() == (MICROWORLD / name).read_bytes()
-  ours, theirs = (
+  exported_config, imported_config = (
     json.loads((folder / 'config.json').read_text()) for folder in (MICROWORLD, back)
   )
-  assert ours.items() <= theirs.items()
-  said = json.loads((back / model_dir.PROVENANCE).read_text())
-  parts = {key: said[key] for key in ('by', 'step', 'mixture')}
+  assert exported_config.items() <= imported_config.items()
+  record = json.loads((back / model_dir.PROVENANCE).read_text())
+  parts = {key: record[key] for key in ('by', 'step', 'mixture')}
   assert parts == {'by': 't5x', 'step': 0, 'mixture': 'microworld_mix'}
   assert not model_dir.lineage(back).known
 
 
-def test_the_tree_is_that_of_t5x(exported):
+def test_the_tree_has_t5x_names(exported):
   """`target`, `state/step`, and four moments for every parameter."""
   flat = flat_tree(exported)
   assert exported.name == 'checkpoint_0'
@@ -63,7 +65,7 @@ def test_the_tree_is_that_of_t5x(exported):
 
 
 def trained(folder, *more: str) -> str:
-  """The MODEL_DIR of a run of two steps on the microworld."""
+  """Trains two steps on the microworld; returns MODEL_DIR."""
   settings = {
     'MODEL_DIR': folder,
     'INITIAL_CHECKPOINT_PATH': 'microworld',
@@ -80,46 +82,48 @@ def trained(folder, *more: str) -> str:
 
 
 def test_a_run_is_exported_with_its_step_and_optimizer(tmp_path):
-  """`t5x.train` goes on with them; and the parameters come back to the byte."""
+  """`t5x.train` continues from them; the parameters round-trip byte for byte."""
   run = trained(tmp_path / 'run')
-  done = checkpoints.export(run, str(tmp_path / 'out'))
+  done = checkpoints.export_checkpoint(run, str(tmp_path / 'out'))
   flat = flat_tree(done)
   assert done.name == 'checkpoint_2'
   assert int(flat['state/step']) == 2
   second_moments = [v for name, v in flat.items() if name.endswith(('/v', '/v_row'))]
   assert all(np.any(value) for value in second_moments if value.size > 1)
-  back = checkpoints.import_(str(done), str(tmp_path / 'back'), model=run)
+  back = checkpoints.import_checkpoint(str(done), str(tmp_path / 'back'), model=run)
   for name in ('model.safetensors', 'tokenizer.model'):
-    ours = tmp_path / 'run' / 'model' / name
-    assert (back / name).read_bytes() == ours.read_bytes()
+    source = tmp_path / 'run' / 'model' / name
+    assert (back / name).read_bytes() == source.read_bytes()
 
 
 def test_adapters_are_refused_and_their_merged_model_is_named(tmp_path):
   run = trained(tmp_path / 'run', '--gin.LORA_RANK=2')
   with pytest.raises(InputError, match='LoRA adapters; export .*model, where'):
-    checkpoints.export(run, str(tmp_path / 'out'))
+    checkpoints.export_checkpoint(run, str(tmp_path / 'out'))
   assert not (tmp_path / 'out').exists()
-  merged = checkpoints.export(str(tmp_path / 'run' / 'model'), str(tmp_path / 'out'))
+  merged = checkpoints.export_checkpoint(
+    str(tmp_path / 'run' / 'model'), str(tmp_path / 'out')
+  )
   assert merged.name == 'checkpoint_0'
 
 
 def test_the_newest_checkpoint_and_config_of_a_model_dir_are_found(exported, tmp_path):
-  """t5x leaves MODEL_DIR/config.gin; long values stand on a line of their own."""
+  """t5x writes MODEL_DIR/config.gin; long values are on a line of their own."""
   (tmp_path / 'run' / 'checkpoint_2').mkdir(parents=True)
   shutil.copytree(exported, tmp_path / 'run' / 'checkpoint_10')
   (tmp_path / 'run' / 'config.gin').write_text(
     "DECODER = 'microworld'\nMIXTURE_OR_TASK_NAME = \\\n    'microworld_mini_copa'\n"
   )
-  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
-  said = json.loads((back / model_dir.PROVENANCE).read_text())
-  parts = {key: said[key] for key in ('by', 'step', 'mixture')}
+  back = checkpoints.import_checkpoint(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  record = json.loads((back / model_dir.PROVENANCE).read_text())
+  parts = {key: record[key] for key in ('by', 'step', 'mixture')}
   assert parts == {'by': 't5x', 'step': 10, 'mixture': 'microworld_mini_copa'}
-  start, own = model_dir.lineage(back).trainings  # nobody says what it started from
+  start, own = model_dir.lineage(back).trainings  # its start is unknown
   assert (start.clusters, own.clusters) == (None, ('commonsense',))
 
 
-def test_a_shape_of_gin_files_is_read_from_the_config_of_the_run(exported, tmp_path):
-  """With DECODER = None, t5x's config.gin names gin files of ours and a tokenizer."""
+def test_a_shape_from_gin_files_is_read_from_config_gin(exported, tmp_path):
+  """With DECODER = None, config.gin names our gin files and a tokenizer."""
   shape = tmp_path / 'shape.gin'
   config = json.loads((MICROWORLD / 'config.json').read_text())
   shape.write_text(
@@ -133,7 +137,7 @@ def test_a_shape_of_gin_files_is_read_from_the_config_of_the_run(exported, tmp_p
     f"recipe.decoder.gin_files = \\\n    ('{shape}',)\n"
     'recipe.decoder.model = %DECODER\n'
   )
-  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  back = checkpoints.import_checkpoint(str(tmp_path / 'run'), str(tmp_path / 'back'))
   for name in ('model.safetensors', 'tokenizer.model'):
     assert (back / name).read_bytes() == (MICROWORLD / name).read_bytes()
 
@@ -150,7 +154,7 @@ def test_an_import_has_the_lineage_of_what_t5x_started_from(
     f"DECODER = 'microworld'\nINITIAL_CHECKPOINT_PATH = {start}\n"
     "MIXTURE_OR_TASK_NAME = 'microworld_mini_copa'\n"
   )
-  back = checkpoints.import_(str(tmp_path / 'run'), str(tmp_path / 'back'))
+  back = checkpoints.import_checkpoint(str(tmp_path / 'run'), str(tmp_path / 'back'))
   found = model_dir.lineage(back)
   assert [training.model for training in found.trainings] == models
   assert found.trained_on('microworld') == ('commonsense',)
@@ -159,17 +163,19 @@ def test_an_import_has_the_lineage_of_what_t5x_started_from(
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda folder: folder, 'no checkpoint_<step>'),
-    (lambda folder: folder / 'checkpoint_5', 'no t5x checkpoint'),
+    (lambda folder: folder, 'has no checkpoint_<step>'),
+    (lambda folder: folder / 'checkpoint_5', 'not a t5x checkpoint'),
     (lambda folder: folder / 'checkpoint_7', 'old format'),
   ],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path, make, message):
+def test_other_folders_are_refused(tmp_path, make, message):
   if 'old' in message:
     (tmp_path / 'checkpoint_7').mkdir()
     (tmp_path / 'checkpoint_7' / 'checkpoint').touch()
   with pytest.raises(InputError, match=message):
-    checkpoints.import_(str(make(tmp_path)), str(tmp_path / 'x'), model='microworld')
+    checkpoints.import_checkpoint(
+      str(make(tmp_path)), str(tmp_path / 'x'), model='microworld'
+    )
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_its_tensors(exported, tmp_path):
@@ -178,19 +184,19 @@ def test_a_checkpoint_of_another_model_is_refused_by_its_tensors(exported, tmp_p
   config = json.loads((MICROWORLD / 'config.json').read_text()) | {'d_ff': 512}
   (other / 'config.json').write_text(json.dumps(config))
   with pytest.raises(InputError, match=r'gate is \(128, 384\), must be \(128, 512\)'):
-    checkpoints.import_(str(exported), str(tmp_path / 'x'), model=str(other))
+    checkpoints.import_checkpoint(str(exported), str(tmp_path / 'x'), model=str(other))
   assert not (tmp_path / 'x').exists()
 
 
-def test_nothing_is_written_over(exported, tmp_path, capsys):
+def test_nothing_is_overwritten(exported, tmp_path, capsys):
   target = str(exported.parent)
   assert command.main(['export', 'microworld', target]) == 2
-  assert 'is there already' in capsys.readouterr().err
+  assert 'must not have this checkpoint' in capsys.readouterr().err
   arguments = ['import', str(exported), str(tmp_path), '--model', 'microworld']
   assert command.main(arguments) == 2
-  assert 'is there already' in capsys.readouterr().err
+  assert 'must be a folder that does not exist yet' in capsys.readouterr().err
 
 
-def test_without_a_model_to_go_by_it_asks_for_one(exported, tmp_path, capsys):
+def test_without_a_shape_the_error_names_the_flag(exported, tmp_path, capsys):
   assert command.main(['import', str(exported), str(tmp_path / 'x')]) == 2
   assert '--model' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The real commands: t5x.train from our base, resumed, t5x.eval and t5x.infer."""
+"""The real commands: t5x.train from a flan_jax model, t5x.eval and t5x.infer."""
 
 import json
 import os
@@ -35,7 +35,9 @@ def t5x(command: str, *flags: str) -> str:
 
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):
-  return checkpoints.export('microworld', str(tmp_path_factory.mktemp('base')))
+  return checkpoints.export_checkpoint(
+    'microworld', str(tmp_path_factory.mktemp('base'))
+  )
 
 
 def train(folder, steps: int, *more: str) -> str:
@@ -52,14 +54,16 @@ def train(folder, steps: int, *more: str) -> str:
   )
 
 
-def test_train_stops_and_goes_on_as_if_it_had_not(tmp_path):
-  """Four steps, and two and two: the same parameters, so the same rows were read."""
+def test_train_resumes_exactly(tmp_path):
+  """Four steps, or two and two, give the same parameters: same sequences."""
   train(tmp_path / 'whole', 4)
   train(tmp_path / 'parts', 2)
   assert 'estor' in train(tmp_path / 'parts', 4)
   whole, parts = (
     load_file(
-      checkpoints.import_(str(tmp_path / name), str(tmp_path / f'{name}_model'))
+      checkpoints.import_checkpoint(
+        str(tmp_path / name), str(tmp_path / f'{name}_model')
+      )
       / 'model.safetensors'
     )
     for name in ('whole', 'parts')
@@ -68,9 +72,9 @@ def test_train_stops_and_goes_on_as_if_it_had_not(tmp_path):
   for name, value in whole.items():
     np.testing.assert_array_equal(value, parts[name])
     assert not np.array_equal(value, start[name])
-  said = json.loads((tmp_path / 'whole_model' / model_dir.PROVENANCE).read_text())
-  assert {'by': 't5x', 'step': 4, 'mixture': TASK}.items() <= said.items()
-  assert [part['mixture'] for part in said['lineage']] == ['', TASK]
+  record = json.loads((tmp_path / 'whole_model' / model_dir.PROVENANCE).read_text())
+  assert {'by': 't5x', 'step': 4, 'mixture': TASK}.items() <= record.items()
+  assert [part['mixture'] for part in record['lineage']] == ['', TASK]
 
 
 def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
@@ -86,12 +90,14 @@ def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
   }
   gin = [f'--gin.{name}={value}' for name, value in flags.items()]
   assert dispatch.main(['train', '--gin_file=gin/runs/demo.gin', *gin]) == 0
-  checkpoints.export(run, str(tmp_path / 'exported'))
+  checkpoints.export_checkpoint(run, str(tmp_path / 'exported'))
   train(tmp_path / 'initial', 4, f"--gin.INITIAL_CHECKPOINT_PATH='{run}'")
   train(tmp_path / 'exported', 4, '--gin.SAVE_DATASET=False')
   ends = [
     load_file(
-      checkpoints.import_(str(tmp_path / name), str(tmp_path / f'{name}_model'))
+      checkpoints.import_checkpoint(
+        str(tmp_path / name), str(tmp_path / f'{name}_model')
+      )
       / 'model.safetensors'
     )
     for name in ('initial', 'exported')
@@ -102,7 +108,7 @@ def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
     assert not np.array_equal(value, ends[0][name])
 
 
-def test_a_relative_path_is_one_of_the_working_folder(tmp_path, monkeypatch):
+def test_a_relative_path_is_relative_to_the_working_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   train('runs/here', 2)
   assert (tmp_path / 'runs' / 'here' / 'checkpoint_2' / 'state').is_dir()
@@ -124,7 +130,7 @@ def test_eval_scores_the_tasks_of_a_cluster(base, tmp_path):
     assert any(isinstance(value, float) for value in values.values())
 
 
-def test_infer_writes_an_answer_for_every_example(base, tmp_path):
+def test_infer_writes_a_prediction_for_every_example(base, tmp_path):
   t5x(
     'infer',
     f"--gin.CHECKPOINT_PATH='{base}'",
@@ -133,8 +139,8 @@ def test_infer_writes_an_answer_for_every_example(base, tmp_path):
     "--gin.SPLIT='validation'",
     '--gin.BATCH_SIZE=64',
   )
-  # t5x leaves an empty `.COMPLETED` beside it.
+  # t5x writes an empty `.COMPLETED` beside it.
   (path,) = tmp_path.glob(f'{TASK}*.jsonl-00000-of-00001')
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
-  assert len(rows) > 10
-  assert all(row['prediction'] for row in rows)
+  predictions = [json.loads(line) for line in path.read_text().splitlines()]
+  assert len(predictions) > 10
+  assert all(prediction['prediction'] for prediction in predictions)

@@ -1,4 +1,4 @@
-"""Lets the tests here share `batches`, and says why they skip where t5x is absent."""
+"""Shares `batches` among the tests of this folder; skips tests without t5x."""
 
 import importlib.util
 import pathlib

@@ -1,4 +1,4 @@
-"""The seqio side: registered once, under the tokenizer that t5x is told."""
+"""Mixtures and vocabularies for t5x: registered once, with one tokenizer."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TASK = 'microworld_mini_copa'
 
 
 def pieces(folder, **changes) -> str:
-  """A SentencePiece model whose unknown piece is id 0, EOS id 2."""
+  """A SentencePiece model with UNK 0 and EOS 2."""
   import sentencepiece
 
   path = folder / f'pieces{len(changes)}.model'
@@ -38,23 +38,25 @@ def empty_registry():
 
 def test_the_vocabulary_is_the_tokenizer_of_the_model():
   found = mixtures.vocabulary('microworld')
-  ours = tokenizers.load(model_dir.tokenizer_file('microworld'))
+  tokenizer = tokenizers.load(model_dir.tokenizer_file('microworld'))
   text = 'Is the dog in the barn?'
-  assert found.encode(text) == ours.encode(text).tolist()
-  assert (found.pad_id, found.eos_id) == (ours.pad_id, ours.eos_id)
+  assert found.encode(text) == tokenizer.encode(text).tolist()
+  assert (found.pad_id, found.eos_id) == (tokenizer.pad_id, tokenizer.eos_id)
   assert mixtures.vocabulary('bytes') == seqio.ByteVocabulary()
 
 
-def test_a_tokenizer_that_t5x_would_misread_is_refused(tmp_path):
-  with pytest.raises(InputError, match='TOKENIZER: not set'):
+def test_a_tokenizer_with_another_padding_id_is_refused(tmp_path):
+  with pytest.raises(InputError, match='TOKENIZER: got None'):
     mixtures.vocabulary(None)
-  with pytest.raises(InputError, match='padding 3, EOS 2 and 0 for letters that it'):
+  with pytest.raises(
+    InputError, match='padding 3, EOS 2 and UNK 0; t5x pads with id 0'
+  ):
     mixtures.vocabulary(pieces(tmp_path, pad_id=3))
 
 
-def test_letters_that_a_tokenizer_lacks_are_no_padding(tmp_path):
-  """Its unknown piece is id 0, with which t5x pads; in bytes, no text becomes it."""
-  refused = 'padding 2, EOS 2 and 0 for letters that it lacks; t5x pads with id 0'
+def test_unknown_characters_must_not_encode_to_padding(tmp_path):
+  """UNK is id 0, with which t5x pads; with byte fallback no text encodes to it."""
+  refused = 'padding 2, EOS 2 and UNK 0; t5x pads with id 0'
   with pytest.raises(InputError, match=refused):
     mixtures.vocabulary(pieces(tmp_path))
   in_bytes = mixtures.vocabulary(pieces(tmp_path, byte_fallback=True, vocab_size=300))
@@ -62,24 +64,26 @@ def test_letters_that_a_tokenizer_lacks_are_no_padding(tmp_path):
   assert 0 not in in_bytes.encode('Да, words \u2047 \ue000')
 
 
-def test_tasks_and_mixtures_are_registered_once_and_known_by_our_names():
+def test_tasks_and_mixtures_are_registered_once_under_our_names():
   assert mixtures.mixture(TASK, 'microworld') == TASK
   assert mixtures.mixture('microworld_held_out_nli', 'microworld')
   with pytest.raises(InputError, match=f"did you mean .*'{TASK}'"):
     mixtures.mixture('microworld_mini_coppa', 'microworld')
-  with pytest.raises(InputError, match='seqio keeps one of a name'):
+  with pytest.raises(InputError, match='seqio allows one task per name'):
     mixtures.mixture(TASK, 'bytes')
-  row = next(
+  example = next(
     seqio.get_mixture_or_task(TASK)
     .get_dataset({'inputs': 192, 'targets': 64}, 'train', shuffle=False)
     .as_numpy_iterator()
   )
-  ours = tokenizers.load(model_dir.tokenizer_file('microworld'))
-  words = row['inputs_pretokenized'].decode()
-  np.testing.assert_array_equal(row['inputs'], [*ours.encode(words), ours.eos_id])
+  tokenizer = tokenizers.load(model_dir.tokenizer_file('microworld'))
+  words = example['inputs_pretokenized'].decode()
+  np.testing.assert_array_equal(
+    example['inputs'], [*tokenizer.encode(words), tokenizer.eos_id]
+  )
 
 
-def test_evaluation_is_a_mixture_of_one_task_a_template():
+def test_evaluation_is_a_mixture_of_one_task_per_template():
   name = mixtures.evaluation(
     ('nli', 'commonsense'), 'microworld', family='microworld', templates=2
   )
@@ -92,8 +96,8 @@ def test_evaluation_is_a_mixture_of_one_task_a_template():
     mixtures.evaluation('comonsense', 'microworld', family='microworld')
 
 
-def test_datasets_that_are_not_prepared_are_refused_or_left_out(monkeypatch):
-  """Rates of the others are theirs in the whole mixture."""
+def test_unprepared_datasets_are_refused_or_skipped(monkeypatch):
+  """The others keep their rates of the whole mixture."""
   whole = 'microworld_held_out_nli'
   assert mixtures.mixture(whole, 'microworld', missing='skip') == whole
   sizes = raw_records.sizes
@@ -104,15 +108,15 @@ def test_datasets_that_are_not_prepared_are_refused_or_left_out(monkeypatch):
     return sizes(dataset, **more)
 
   monkeypatch.setattr(raw_records, 'sizes', without_arc)
-  with pytest.raises(InputError, match="mini_arc.*leave it out: MISSING = 'skip'"):
+  with pytest.raises(InputError, match="mini_arc.*skip it: MISSING = 'skip'"):
     mixtures.mixture(whole, 'microworld')
   with pytest.raises(InputError, match="MISSING: got 'skipp'.*did you mean 'skip'"):
     mixtures.mixture(whole, 'microworld', missing='skipp')
-  left = seqio.MixtureRegistry.get(
+  kept = seqio.MixtureRegistry.get(
     mixtures.mixture(whole, 'microworld', missing='skip')
   )
-  every = seqio.MixtureRegistry.get(whole)
-  names = {task.name for task in left.tasks}
-  assert {task.name for task in every.tasks} - names == {'microworld_mini_arc'}
-  for task in left.tasks:
-    assert left.get_rate(task) == every.get_rate(task)
+  whole_mixture = seqio.MixtureRegistry.get(whole)
+  names = {task.name for task in kept.tasks}
+  assert {task.name for task in whole_mixture.tasks} - names == {'microworld_mini_arc'}
+  for task in kept.tasks:
+    assert kept.get_rate(task) == whole_mixture.get_rate(task)

@@ -1,6 +1,6 @@
-"""The module that t5x drives reads what our Decoder reads; t5x itself is not needed.
+"""Parity of the t5x module with our Decoder; t5x itself is not needed.
 
-The calls are those that t5x makes, by the names and in the order that it makes them.
+The tests call the module as t5x does: the same names, in the same order.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from batches import TINY, examples, ours, pairs, theirs
+from batches import TINY, examples, flan_batch, pairs, t5x_features
 from flax import traverse_util
 
 from flan_jax.errors import InputError
@@ -26,7 +26,7 @@ VARIANTS = {
   'prefix': {'attention': 'prefix'},
   't5 positions': {'positions': 't5'},
   'unrolled': {'scan_layers': False},
-  'of others': {
+  'other families': {
     'positions': 'learned', 'max_positions': 64, 'norm': 'layer', 'activation': 'gelu',
     'attention_bias': 'all', 'mlp_bias': True, 'layer_pattern': 'GL', 'window': 4,
     'qk_norm': True, 'post_norms': True, 'tied_embedding': False,
@@ -45,35 +45,35 @@ def init(module: Network) -> dict:
 
 
 def answers(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """Logits where the loss counts, [N, V]: in one order, whatever the shift."""
+  """Logits at the positions of the loss, [N, V]: independent of the shift."""
   return np.asarray(logits)[np.asarray(weights) > 0]
 
 
 @pytest.mark.parametrize('name', VARIANTS)
 @pytest.mark.parametrize('bos_id', [None, 2])
-def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
+def test_packed_sequences_of_t5x_give_our_logits(name, bos_id):
   config = variant(name)
   groups = pairs()
-  mine, batch = (
-    ours(groups, sequence_length=LENGTH, bos_id=bos_id),
-    theirs(groups, sequence_length=LENGTH),
+  batch, features = (
+    flan_batch(groups, sequence_length=LENGTH, bos_id=bos_id),
+    t5x_features(groups, sequence_length=LENGTH),
   )
   module = Network(config, bos_id=bos_id)
   params = init(module)['params']
   want = Decoder(config).apply(
     {'params': params['decoder']},
-    mine.tokens,
-    positions_BxL=mine.positions,
-    segment_ids_BxL=mine.segment_ids,
-    prefix_BxL=train_step.prefix_of(mine) if config.attention == 'prefix' else None,
+    batch.tokens,
+    positions_BxL=batch.positions,
+    segment_ids_BxL=batch.segment_ids,
+    prefix_BxL=train_step.prefix_of(batch) if config.attention == 'prefix' else None,
   )
-  prefix = batch['decoder_causal_attention']
+  prefix = features['decoder_causal_attention']
   got = module.apply(
     {'params': params},
-    batch['decoder_input_tokens'],
-    batch['decoder_target_tokens'],
-    decoder_segment_ids=batch['decoder_segment_ids'],
-    decoder_positions=batch['decoder_positions'],
+    features['decoder_input_tokens'],
+    features['decoder_target_tokens'],
+    decoder_segment_ids=features['decoder_segment_ids'],
+    decoder_positions=features['decoder_positions'],
     decoder_causal_attention=prefix if config.attention == 'prefix' else None,
     rngs=None,
     decode=False,
@@ -81,20 +81,20 @@ def test_packed_rows_of_t5x_give_our_logits(name, bos_id):
     mutable=False,
   )
   np.testing.assert_allclose(
-    answers(got, batch['decoder_loss_weights']),
-    answers(want, mine.loss_mask),
+    answers(got, features['decoder_loss_weights']),
+    answers(want, batch.loss_mask),
     atol=2e-6,
   )
 
 
-def test_a_row_of_one_example_needs_neither_segments_nor_positions():
+def test_a_sequence_of_one_example_needs_neither_segments_nor_positions():
   groups = [[one] for one in examples(4)]
-  batch = theirs(groups, sequence_length=16)
+  batch = t5x_features(groups, sequence_length=16)
   module = Network(TINY)
   params = init(module)['params']
   tokens = batch['decoder_input_tokens'], batch['decoder_target_tokens']
-  alone = module.apply({'params': params}, *tokens, enable_dropout=False)
-  told = module.apply(
+  implicit = module.apply({'params': params}, *tokens, enable_dropout=False)
+  explicit = module.apply(
     {'params': params},
     *tokens,
     decoder_segment_ids=batch['decoder_segment_ids'],
@@ -102,7 +102,9 @@ def test_a_row_of_one_example_needs_neither_segments_nor_positions():
     enable_dropout=False,
   )
   weights = batch['decoder_loss_weights']
-  np.testing.assert_allclose(answers(alone, weights), answers(told, weights), atol=1e-6)
+  np.testing.assert_allclose(
+    answers(implicit, weights), answers(explicit, weights), atol=1e-6
+  )
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -119,7 +121,7 @@ def test_every_parameter_has_axes_that_the_rules_of_t5x_know(name):
 
 
 def test_the_parameters_are_those_of_our_trainer():
-  """t5x.eval makes them from tokens of type float."""
+  """t5x.eval initializes them from float tokens."""
   shapes, _ = params_lib.abstract_params(TINY)
   ones = jnp.ones((2, LENGTH), jnp.float32)
   made = Network(TINY).init(jax.random.key(0), ones, ones, enable_dropout=False)
@@ -137,9 +139,9 @@ def test_an_axis_without_a_name_in_t5x_is_refused_with_its_parameter():
 
 
 @pytest.mark.parametrize(('attention', 'given'), [('prefix', False), ('causal', True)])
-def test_two_opinions_on_the_prefix_are_refused(attention, given):
+def test_conflicting_prefix_settings_are_refused(attention, given):
   config = dataclasses.replace(TINY, attention=attention)
-  batch = theirs(pairs(), sequence_length=LENGTH)
+  batch = t5x_features(pairs(), sequence_length=LENGTH)
   module = Network(config)
   params = init(module)['params']
   with pytest.raises(InputError, match='inputs_bidirectional_attention'):
@@ -153,11 +155,11 @@ def test_two_opinions_on_the_prefix_are_refused(attention, given):
 
 @pytest.mark.parametrize('name', VARIANTS)
 @pytest.mark.parametrize('bos_id', [None, 2])
-def test_reading_by_the_cache_equals_reading_the_row(name, bos_id):
-  """Prompts of different length, then the answers token by token, as t5x does it."""
+def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
+  """Prefill of prompts of different lengths, then decoding token by token, as t5x."""
   config = variant(name)
   prefix = config.attention == 'prefix'
-  batch = theirs([[one] for one in examples(4)], sequence_length=16)
+  batch = t5x_features([[one] for one in examples(4)], sequence_length=16)
   tokens, given = batch['decoder_input_tokens'], batch['decoder_causal_attention']
   module = Network(config, bos_id=bos_id)
   params = init(module)['params']
@@ -187,10 +189,10 @@ def test_reading_by_the_cache_equals_reading_the_row(name, bos_id):
   )
   cache = read['cache']
   np.testing.assert_array_equal(cache['cache_index'], lengths)
-  row = np.arange(len(lengths))
+  batch_index = np.arange(len(lengths))
   for offset in range(3):
     index = np.minimum(lengths + offset, tokens.shape[1] - 1)
-    ids = tokens[row, index][:, None]
+    ids = tokens[batch_index, index][:, None]
     logits, new = module.apply(
       {'params': params, 'cache': cache},
       ids,
@@ -201,14 +203,14 @@ def test_reading_by_the_cache_equals_reading_the_row(name, bos_id):
       mutable=['cache'],
     )
     cache = new['cache']
-    inside = batch['decoder_loss_weights'][row, index] > 0
+    inside = batch['decoder_loss_weights'][batch_index, index] > 0
     assert inside.any()
     np.testing.assert_allclose(
-      logits[:, 0][inside], whole[row, index][inside], atol=2e-5
+      logits[:, 0][inside], whole[batch_index, index][inside], atol=2e-5
     )
 
 
-def test_every_array_of_the_cache_has_the_batch_in_front():
+def test_every_array_of_the_cache_has_the_batch_axis_first():
   module = Network(TINY)
   params = init(module)['params']
   ones = jnp.ones((3, 16), jnp.int32)

@@ -1,0 +1,354 @@
+"""Folders that the last commit before the names changed wrote are taken up as they are.
+
+They stand in fixtures/schema_1 and hold the old keys; README.md there says how each was
+made. A test works on a copy, from within it: the paths in it are relative.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flan_jax.catalog import leakage, lineage, registry
+from flan_jax.checkpoints import model_dir
+from flan_jax.config.evaluation import EvalConfig
+from flan_jax.config.optimizer import Lora
+from flan_jax.config.training import TrainConfig
+from flan_jax.data.packing import PackingPlan
+from flan_jax.data.store import fingerprint, repair
+from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import training_history
+from flan_jax.report import schema
+from flan_jax.train import goodput, run_dir
+
+OLD = pathlib.Path(__file__).parent / 'fixtures' / 'schema_1'
+STORE = '1e68cdf748048c62a85881f04968b91f09973e4b4c96d7b816c479f5eae770ea'
+RECIPE = '99f02902d0bad77e30df47eaa445230ae2202311c175f74106a0e6c76ee891f3'
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+  """A copy of the folders, and the working directory."""
+  folder = tmp_path / 'old'
+  shutil.copytree(OLD, folder)
+  for name in ('train', 'evaluation'):  # git keeps no empty folder
+    (folder / 'stores' / '.halfway.partial' / name).mkdir(exist_ok=True)
+  monkeypatch.chdir(folder)
+  return folder
+
+
+def read_json(path):
+  return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+
+
+def read_lines(path):
+  text = pathlib.Path(path).read_text(encoding='utf-8')
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def keys(value) -> set[str]:
+  """Every key of a JSON value, at any depth."""
+  if isinstance(value, dict):
+    return set(value).union(*map(keys, value.values()))
+  return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+def flan(verb, *flags, before=''):
+  """Runs `flan VERB` on one device, as the folders were made; returns what it says."""
+  code = f'{before}\nimport runpy; runpy.run_module("flan_jax", run_name="__main__")'
+  done = subprocess.run(
+    [sys.executable, '-c', code, verb, *flags],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  return done.stderr
+
+
+class TestStore:
+  """Stores, their plans, and one that was interrupted."""
+
+  def materialize(self, out):
+    return materialize(
+      registry.mixture('microworld_mini_copa'), out=out, tokenizer='train',
+      vocab_size=512, sequence_length=256, epochs=1,
+    )  # fmt: skip
+
+  @pytest.mark.parametrize('family', registry.FAMILIES)
+  def test_every_declaration_has_its_digest(self, family):
+    """Renamed functions and fields count by their first name."""
+    wanted = read_json(OLD / 'declarations.json')
+    found = {
+      f'{family}:{name}': fingerprint.digest(
+        fingerprint.declaration(dataset, dataset.sizes)
+      )
+      for name, dataset in registry.datasets(family).items()
+    }
+    changed = [name for name in found if found[name] != wanted[name]]
+    assert not changed, 'if a function was renamed, see fingerprint._HASHED'
+    assert found.keys() == {n for n in wanted if n.startswith(f'{family}:')}
+
+  def test_the_same_request_finds_the_store(self, old):
+    before = read_json('stores/copa/manifest.json')
+    manifest = self.materialize('stores/copa')
+    assert (manifest['digest'], manifest['digests']['recipe']) == (STORE, RECIPE)
+    assert manifest['datasets']['mini_copa']['examples'] == 1200
+    assert manifest['plan']['sequences'] == before['plan']['rows']
+    assert read_json('stores/copa/manifest.json') == before
+
+  def test_another_request_does_not(self, old):
+    with pytest.raises(InputError, match='a finished store is not rewritten'):
+      materialize(
+        registry.mixture('microworld_mini_copa'), out='stores/copa', tokenizer='train',
+        vocab_size=512, sequence_length=512, epochs=1,
+      )  # fmt: skip
+
+  @pytest.mark.parametrize('path', ['stores/copa', 'runs/finished/store'])
+  def test_nothing_in_it_is_damaged(self, old, path):
+    assert repair.repair(path) == []
+
+  def test_a_damaged_shard_is_rebuilt_to_the_byte(self, old):
+    shard = pathlib.Path('stores/copa/train/mini_copa.00.array_record')
+    data = shard.read_bytes()
+    shard.write_bytes(data[: len(data) // 2])
+    (damage,) = repair.repair('stores/copa')
+    assert (damage.dataset, damage.examples) == ('mini_copa', 1200)
+    assert shard.read_bytes() == data
+
+  def test_evaluation_examples_are_read_and_rebuilt_to_the_byte(self, old):
+    store = Store.open('runs/finished/store')
+    file = store.path / 'evaluation' / 'mini_sst2.dev.jsonl'
+    data = file.read_bytes()
+    examples = store.evaluation_examples('mini_sst2', 'dev')
+    assert [e.example_id for e in examples] == [e['row_id'] for e in read_lines(file)]
+    file.unlink()
+    assert [damage.part for damage in repair.repair(store.path)] == ['dev']
+    assert file.read_bytes() == data
+
+  def test_its_plans_are_opened_and_would_be_made_the_same(self, old):
+    store = Store.open('stores/copa')
+    plans = sorted((store.path / 'plans').iterdir())
+    for folder in plans:
+      plan = PackingPlan.open(folder)
+      said = read_json(folder / 'plan.json')
+      assert (len(plan), plan.sequence_length) == (said['rows'], said['row_length'])
+      assert store.plan(seed=0, sequences=len(plan), sequence_length=256).digest == (
+        folder.name
+      )
+      arrays = {path.name: np.load(path) for path in folder.glob('*.npy')}
+      shutil.rmtree(folder)
+      again = store.plan(seed=0, sequences=len(plan), sequence_length=256)
+      assert (again.digest, again.stream) == (folder.name, said['stream'])
+      for name, array in arrays.items():
+        np.testing.assert_array_equal(np.load(folder / name), array)
+      assert keys(read_json(folder / 'plan.json')).isdisjoint({'rows', 'row_length'})
+    assert sorted((store.path / 'plans').iterdir()) == plans
+
+  def test_an_interrupted_materialization_goes_on(self, old):
+    work = pathlib.Path('stores/.halfway.partial/work')
+    note = read_json(work / 'read.mini_copa.json')
+    note['said']['filters']['read'] = 1234  # what it found is not read again
+    (work / 'read.mini_copa.json').write_text(json.dumps(note))
+    manifest = self.materialize('stores/halfway')
+    assert (manifest['digest'], manifest['digests']['recipe']) == (STORE, RECIPE)
+    assert manifest['datasets']['mini_copa']['examples_read'] == 1234
+
+  def test_a_new_one_is_the_same_but_for_its_keys(self, old):
+    self.materialize('stores/new')
+    ours = read_json('stores/new/manifest.json')
+    assert ours == dict(Store.open('stores/copa').manifest)
+    assert keys(ours).isdisjoint(
+      {'rows', 'rows_read', 'row_length', 'form', 'shots', 'unlabelled'}
+    )
+
+
+class TestRun:
+  """MODEL_DIR of runs that were stopped."""
+
+  DATA = (
+    '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_copa', '--gin.BATCH_TOKENS=1024',
+    '--gin.SEQUENCE_LENGTH=256', '--gin.Run.log_period=2', '--gin.Run.keep=1',
+  )  # fmt: skip
+
+  def check_log(self, folder, wanted):
+    """Losses, gradients and the sequences of every step are those of an older run."""
+    log, wanted = read_lines(f'{folder}/log.jsonl'), read_lines(wanted)
+    assert [entry['step'] for entry in log] == [entry['step'] for entry in wanted]
+    for entry, other in zip(log, wanted, strict=True):
+      assert entry.get('sequences', entry.get('rows')) == other['rows']
+      assert entry['loss'] == pytest.approx(other['loss'], rel=1e-6)
+      assert entry['gradient_norm'] == pytest.approx(other['gradient_norm'], rel=1e-5)
+    assert 'rows' not in log[-1]
+
+  def check_new_keys(self, folder):
+    """A resumed run writes the new names only."""
+    settings, written = (
+      read_json(f'{folder}/run.json'),
+      keys(read_json(f'{folder}/model/training.json')),
+    )
+    assert keys(settings).isdisjoint(
+      {'row_length', 'accept', 'head_chunk', 'spike', 'shots', 'form', 'max_rows'}
+    )
+    assert written.isdisjoint({'guard', 'watched', 'train_rows', 'accepted'})
+    assert {'leakage', 'loss_guard', 'train_examples', 'allowed_overlap'} <= written
+
+  def test_it_resumes_and_takes_the_missed_evaluation(self, old):
+    said = flan(
+      'train', '--gin_file=tiny.gin', *self.DATA, '--gin.MODEL_DIR=runs/stopped',
+      '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
+      "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
+      '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
+      '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
+      '--gin.Evaluate.sequence_length=256',
+      '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
+    )  # fmt: skip
+    assert 'Resuming at step 8' in said
+    self.check_log('runs/stopped', 'expected/stopped.log.jsonl')
+    self.check_new_keys('runs/stopped')
+    evaluations = read_lines('runs/stopped/evaluations.jsonl')
+    assert [(e['step'], e.get('examples')) for e in evaluations] == [(4, None), (8, 4)]
+    pathlib.Path('wanted').mkdir()
+    shutil.copy('expected/stopped.report.json', 'wanted/report.json')
+    found, wanted = map(schema.load, ('runs/stopped/report', 'wanted'))
+    assert found['results'] == wanted['results']
+
+  def test_one_with_adapters_and_a_loss_guard_resumes(self, old):
+    said = flan(
+      'train', '--gin_file=gin/runs/base.gin', *self.DATA, '--gin.MODEL_DIR=runs/lora',
+      '--gin.STORE=stores/copa', '--gin.INITIAL_CHECKPOINT_PATH=runs/finished',
+      '--gin.LORA_RANK=2', '--gin.Run.bad_step=skip', '--gin.Run.loss_spike=3.0',
+      '--gin.TRAIN_STEPS=6', '--gin.HELD_OUT=()',
+    )  # fmt: skip
+    assert 'Resuming at step 4' in said
+    self.check_log('runs/lora', 'expected/lora.log.jsonl')
+    self.check_new_keys('runs/lora')
+    about = read_json('runs/lora/checkpoints/6/about/metadata')
+    assert about['loss_guard'] is True
+    assert keys(about).isdisjoint({'guard', 'watched', 'accepted', 'weights'})
+
+  def test_another_setting_is_refused_by_its_new_name(self, old):
+    run = TrainConfig(
+      model_dir='runs/lora', mixture='microworld_mini_copa', train_steps=6,
+      batch_tokens=1024, sequence_length=128, initial_checkpoint='runs/finished',
+      held_out=(), lora=Lora(rank=2), loss_spike=4.0, logits_chunk=32,
+      evaluate=EvalConfig(num_fewshot=1),
+    )  # fmt: skip
+    with pytest.raises(InputError) as raised:
+      run_dir.Folder('runs/lora').claim(run, text='')
+    refused = str(raised.value).partition('holds a run of another config: ')[2]
+    assert refused.partition('; give')[0] == (
+      'logits_chunk was None, is 32; sequence_length was 256, is 128'
+    )
+
+  def test_time_spent_is_added_up_as_before(self, old):
+    path = pathlib.Path('runs/stopped/goodput.jsonl')
+    spent = goodput.summarize(goodput.read(path))
+    assert (spent.starts, spent.steps, spent.recomputed_steps) == (1, 8, 0)
+    assert spent.seconds['step'] == pytest.approx(5.084)
+    lost = {'kind': 'lost', 'at': 1795912746.0, 'seconds': 0.03, 'steps': 3}
+    path.write_text(path.read_text() + json.dumps(lost) + '\n')
+    again = goodput.summarize(goodput.read(path))
+    assert (again.steps, again.recomputed_steps) == (5, 3)
+    assert again.seconds['step'] == pytest.approx(5.054)
+    assert again.seconds['recomputed'] == 0.03
+
+
+# Says at the end how many answers came from the file.
+REPLAYED = """
+import sys
+from flan_jax.evaluate.response_cache import ResponseCache
+remove = ResponseCache.remove
+def told(cache):
+  print('replayed', cache.replayed, file=sys.stderr)
+  remove(cache)
+ResponseCache.remove = told
+"""
+
+
+def test_an_interrupted_evaluation_takes_its_answers_from_the_file(old):
+  kept = {
+    name: len(read_lines(f'evals/interrupted/{name}.journal.jsonl')) - 1
+    for name in ('tuned', 'base')
+  }
+  assert min(kept.values()) > 0
+  said = flan(
+    'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
+    '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
+    '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
+    '--gin.BASE_CHECKPOINT=microworld', "--gin.DATASETS=('mini_sst2','mini_wmt')",
+    '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
+    '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
+    '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
+    '--gin.Evaluation.ngram=3', '--gin.OUTPUT_DIR=evals/interrupted', before=REPLAYED,
+  )  # fmt: skip
+  assert 'started anew' not in said
+  assert sorted(kept.values()) == sorted(
+    int(line.split()[1]) for line in said.splitlines() if line.startswith('replayed')
+  )
+  for name in ('predictions', 'predictions.base', 'predictions.dev'):
+    wanted = pathlib.Path(f'evals/done/{name}.jsonl').read_text(encoding='utf-8')
+    found = pathlib.Path(f'evals/interrupted/{name}.jsonl').read_text(encoding='utf-8')
+    assert found == wanted.replace('"row_id"', '"example_id"')
+  done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
+  assert found['results'] == done['results']
+
+
+class TestLineage:
+  """What a model was trained on is known from the files of then."""
+
+  WANTED = {'commonsense': 161}
+
+  @pytest.mark.parametrize(
+    ('read', 'path'),
+    [
+      (model_dir.lineage, 'runs/finished'),
+      (model_dir.lineage, 'runs/finished/model'),
+      (model_dir.lineage, 'returned_ours'),
+      (training_history.read, 'exported_hf'),
+    ],
+  )
+  def test_it_is_known(self, old, read, path):
+    found = read(path)
+    assert found.trained_on('microworld') == ('commonsense',)
+    assert found.train_examples('microworld') == self.WANTED
+    report = leakage.check_checkpoint(found, 'sentiment', family='microworld')
+    assert report.seen == {'sentiment': leakage.NEVER}
+    with pytest.raises(InputError, match='very cluster'):
+      leakage.check_checkpoint(found, 'commonsense', family='microworld')
+    assert lineage.of_json(found.as_json(), where='here') == found
+
+  def test_adapters_inherit_it(self, old):
+    found = model_dir.lineage('runs/lora')
+    assert [training.model for training in found.trainings] == ['finished', 'lora']
+    assert found.known
+
+  @pytest.mark.parametrize('path', ['runs/finished/model', 'exported_hf'])
+  def test_changed_weights_have_an_unknown_one(self, old, path):
+    file = pathlib.Path(path, 'model.safetensors')
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    read = training_history.read if path == 'exported_hf' else model_dir.lineage
+    assert not read(path).known
+
+  def test_one_from_before_there_were_lineages_is_judged_by_its_leakage_report(
+    self, old
+  ):
+    record = read_json('runs/finished/model/training.json')
+    del record['lineage'], record['weights']
+    pathlib.Path('runs/finished/model/training.json').write_text(json.dumps(record))
+    found = model_dir.lineage('runs/finished')
+    assert found.trained_on('microworld') == ('commonsense',)
+    assert found.train_examples('microworld') == self.WANTED
+
+  def test_the_model_that_ships_was_never_tuned(self):
+    found = model_dir.lineage('microworld')
+    assert found.known
+    assert found.trained_on('microworld') == ()

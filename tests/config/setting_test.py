@@ -1,0 +1,145 @@
+"""A field states its macro and its rule; gin files, docs and messages agree with it."""
+
+import pathlib
+import re
+import typing
+
+import pytest
+
+from flan_jax.config import checks, gin
+from flan_jax.config import setting as setting_lib
+from flan_jax.config.training import TrainConfig
+from flan_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[2]
+SHIPPED = {
+  name: (gin.shipped() / name).read_text(encoding='utf-8')
+  for name in ('runs/base.gin', 'evaluate/zero_shot.gin')
+}
+REQUIRED = {
+  'Run': "include 'gin/runs/base.gin'\nMODEL_DIR = 'x'\nTRAIN_STEPS = 1\n"
+  "MIXTURE_OR_TASK_NAME = 'flan_rte'\n",
+  'Evaluation': "include 'gin/evaluate/zero_shot.gin'\nCHECKPOINT = 'x'\n"
+  "OUTPUT_DIR = 'y'\nCLUSTERS = 'nli'\n",
+  'DecoderConfig': ''.join(
+    f'DecoderConfig.{name} = 8\n'
+    for name in ('vocab_size', 'num_layers', 'd_model', 'd_ff', 'num_heads',
+                 'num_kv_heads', 'head_dim')
+  ),
+}  # fmt: skip
+BAD_VALUES = (-2.0, -2, '', '?', ('?',), ('',), (('?', None),))
+WRONG_TYPE = 7.5
+
+
+def bad_value(cls: type, field: str, rule: checks.Rule):
+  """A value of the field's type that breaks its rule; else one of a wrong type."""
+  hint = typing.get_type_hints(cls)[field]
+  for value in BAD_VALUES:
+    if gin.fits(value, hint) and rule(value):
+      return value
+  assert not gin.fits(WRONG_TYPE, hint)
+  return WRONG_TYPE
+
+
+@pytest.mark.parametrize(
+  ('selector', 'field', 'rule'),
+  [
+    pytest.param(selector, field, rule, id=f'{selector}.{field}')
+    for selector, cls in gin.CLASSES.items()
+    for field, rule in setting_lib.rules(cls)
+  ],
+)
+def test_a_value_that_breaks_a_rule_has_the_line_that_set_it(
+  selector, field, rule, tmp_path
+):
+  start = REQUIRED.get(selector, '')
+  cls = gin.CLASSES[selector]
+  value = bad_value(cls, field, rule)
+  line = start.count('\n') + 1
+  path = tmp_path / 'run.gin'
+  path.write_text(f'{start}{selector}.{field} = {value!r}\n# the last line\n')
+  with pytest.raises(InputError) as caught:
+    gin.load([str(path)]).build(selector)
+  message = str(caught.value)
+  if value == WRONG_TYPE:
+    assert message.startswith(f'{path}:{line}: {selector}.{field} = {value}; must be ')
+  else:
+    name = setting_lib.label(cls, field)
+    assert message.startswith(f'{path}:{line}: {name}: got {checks.shown(value)}; ')
+  assert '\n' not in message
+
+
+def bindings(text: str) -> list[tuple[str, str, str]]:
+  """(selector, field, macro) of each `Run.seed = %SEED`."""
+  return re.findall(r'^(\w+)\.(\w+) = %([A-Z_]+)$', text, re.MULTILINE)
+
+
+@pytest.mark.parametrize('name', sorted(SHIPPED))
+def test_shipped_files_bind_each_field_to_its_macro(name):
+  found = bindings(SHIPPED[name])
+  assert found
+  for selector, field, macro in found:
+    assert setting_lib.macros(gin.CLASSES[selector])[field] == macro
+
+
+def test_every_macro_of_a_field_is_bound_and_has_a_default_in_the_file():
+  declared = {
+    (selector, field, macro)
+    for selector, cls in gin.CLASSES.items()
+    for field, macro in setting_lib.macros(cls).items()
+  }
+  assert declared == {one for text in SHIPPED.values() for one in bindings(text)}
+  for text in SHIPPED.values():
+    for _, _, macro in bindings(text):
+      assert re.search(f'^{macro} = ', text, re.MULTILINE)
+
+
+def listed(path: str, heading: str) -> set[str]:
+  """Macros in the first column of the table with this heading."""
+  text = (ROOT / path).read_text(encoding='utf-8')
+  table = text.partition(heading)[2].partition('\n\n')[0]
+  first = [line.split('|')[1] for line in table.splitlines() if line.startswith('|')]
+  return {name for cell in first for name in re.findall(r'`([A-Z_]+)`', cell)}
+
+
+@pytest.mark.parametrize(
+  ('page', 'file', 'more'),
+  [
+    ('README.md', 'runs/base.gin', {'NUM_LAYERS'}),
+    ('docs/evaluation.md', 'evaluate/zero_shot.gin', set()),
+  ],
+)
+def test_the_reference_table_lists_the_macros_of_the_fields(page, file, more):
+  """NUM_LAYERS is a macro of the model files."""
+  macros = {macro for _, _, macro in bindings(SHIPPED[file])}
+  assert listed(page, '| macro |') == macros | more
+  assert more <= gin.known_macros()
+
+
+def test_messages_name_a_field_by_its_macro_and_errors_carry_the_field():
+  needed = {'model_dir': 'x', 'mixture': 'flan_rte', 'train_steps': 1}
+  with pytest.raises(InputError, match=r'^SEQUENCE_LENGTH: got 4; must be 8') as caught:
+    TrainConfig(**needed, batch_tokens=64, sequence_length=4)
+  assert caught.value.field == 'Run.sequence_length'
+  with pytest.raises(InputError, match=r'^Run\.keep: got 0; must be 1') as caught:
+    TrainConfig(**needed, batch_tokens=64, sequence_length=8, keep=0)
+  assert caught.value.field == 'Run.keep'
+
+
+def test_an_error_of_a_job_has_the_line_of_its_setting(tmp_path):
+  """Also an error that is raised long after the file was parsed."""
+  path = tmp_path / 'run.gin'
+  path.write_text(REQUIRED['Run'] + "STORE = 'elsewhere'\n")
+  parsed = gin.load([str(path)])
+  for field, message in (
+    ('Run.store', f'^{path}:5: no such store$'),
+    ('Run.keep', '^no such store$'),
+    (None, '^no such store$'),
+  ):
+    with pytest.raises(InputError, match=message), parsed.located():
+      raise InputError('no such store', field=field)
+
+
+def test_a_field_that_does_not_exist_is_an_error_of_the_programmer():
+  with pytest.raises(TypeError, match="no field 'trian_steps'"):
+    setting_lib.qualified(TrainConfig, 'trian_steps')
