@@ -24,7 +24,7 @@ Count = Callable[[Sequence[str]], Sequence[int]]
 """Counts the tokens of each text."""
 
 
-class Shown(NamedTuple):
+class FewShotPrompt(NamedTuple):
   """A few-shot prompt.
 
   Attributes:
@@ -95,7 +95,7 @@ class FewShotPool:
 
   def prompt(
     self, example: Example, template: int, epoch: int, *, max_tokens: int = MAX_TOKENS
-  ) -> Shown:
+  ) -> FewShotPrompt:
     """Renders `example` after as many of its exemplars as fit, up to `num_fewshot`.
 
     The exemplars are those of `draw` up to the first that does not fit: none is cut,
@@ -129,7 +129,7 @@ class FewShotPool:
       fitting -= 1
     shown = drawn[:fitting]
     prompt = self._together(example, template, shown)
-    return Shown(prompt, tuple(other.example_id for other in shown))
+    return FewShotPrompt(prompt, tuple(other.example_id for other in shown))
 
   def _size(self, example: Example, template: int) -> int:
     key = (example.example_id, template)

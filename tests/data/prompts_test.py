@@ -88,7 +88,7 @@ QUESTIONS = dataclasses.replace(
 """Extractive questions: the answer is in the premise, at the offset `start`."""
 
 
-def asked(before, answer, after, *, name='test.0.0', question='Who?'):
+def question_of(before, answer, after, *, name='test.0.0', question='Who?'):
   """Makes an example whose answer has `before` words before and `after` after it."""
   head = ' '.join(f'w{i}' for i in range(before))
   tail = ' '.join(f'v{i}' for i in range(after))
@@ -108,7 +108,8 @@ def fit_all(dataset, examples, room, template=0):
 @pytest.mark.parametrize('template', [0, 1])
 def test_a_field_that_holds_the_answer_is_cut_around_it(before, template):
   examples = [
-    asked(before, 'Ada Birch', 200 - before, name=f'test.0.{i}') for i in range(20)
+    question_of(before, 'Ada Birch', 200 - before, name=f'test.0.{i}')
+    for i in range(20)
   ]
   for example, found in zip(
     examples, fit_all(QUESTIONS, examples, 250, template), strict=True
@@ -123,7 +124,9 @@ def test_a_field_that_holds_the_answer_is_cut_around_it(before, template):
 
 def test_the_place_of_the_answer_in_the_cut_text_is_uniform():
   """At least if the window cannot be the beginning of the text."""
-  examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(200)]
+  examples = [
+    question_of(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(200)
+  ]
   places = []
   for found in fit_all(QUESTIONS, examples, 250):
     text = found.text.partition('\n\nQuestion')[0]
@@ -135,7 +138,9 @@ def test_the_place_of_the_answer_in_the_cut_text_is_uniform():
 
 def test_a_question_without_an_answer_is_cut_like_one_with_an_answer():
   """Otherwise a text that starts in the middle would reveal that it has an answer."""
-  examples = [asked(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(100)]
+  examples = [
+    question_of(200, 'Ada Birch', 200, name=f'test.0.{i}') for i in range(100)
+  ]
   examples = [
     example._replace(answer=Answer('unanswerable', references=('unanswerable',)))
     for example in examples
@@ -145,13 +150,13 @@ def test_a_question_without_an_answer_is_cut_like_one_with_an_answer():
 
 
 def test_a_prompt_whose_answer_does_not_fit_is_none():
-  example = asked(50, 'a very long answer ' * 20 + 'indeed', 50)
+  example = question_of(50, 'a very long answer ' * 20 + 'indeed', 50)
   assert fit_all(QUESTIONS, [example], 250) == [None]
   assert fit_all(QUESTIONS, [example], 500)[0].cut
 
 
 def test_the_question_beside_the_evidence_is_never_cut():
-  example = asked(5, 'Ada Birch', 5, question='Who, ' * 60 + 'then?')
+  example = question_of(5, 'Ada Birch', 5, question='Who, ' * 60 + 'then?')
   assert fit_all(QUESTIONS, [example], 250) == [None]
 
 

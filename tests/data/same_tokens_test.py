@@ -88,8 +88,8 @@ class RecordingModel:
 
   sequence_length, max_length = 4096, None
 
-  def __init__(self, words):
-    self.tokenizer = words
+  def __init__(self, tokenizer):
+    self.tokenizer = tokenizer
     self.prompts = []
 
   def score(self, requests):
@@ -103,9 +103,9 @@ class RecordingModel:
                      1, 1)  # fmt: skip
 
 
-def evaluated(dataset, examples, words, *, num_fewshot=0):
+def evaluated(dataset, examples, tokenizer, *, num_fewshot=0):
   """(example id, template) -> tokens of the evaluator's prompt."""
-  model, keys = RecordingModel(words), []
+  model, keys = RecordingModel(tokenizer), []
 
   def note(prediction, *, split, model):
     keys.append((prediction['example_id'], prediction['template']))
@@ -122,9 +122,9 @@ def evaluated(dataset, examples, words, *, num_fewshot=0):
   return dict(zip(keys, model.prompts, strict=True))
 
 
-def trained(dataset, examples, words, *, pool=None, epochs=None):
+def trained(dataset, examples, tokenizer, *, pool=None, epochs=None):
   """(example id, template) -> tokens of the training inputs, over all epochs."""
-  renderer = Renderer(dataset, tokenizer=words, seed=0, limits=LIMITS, pool=pool)
+  renderer = Renderer(dataset, tokenizer=tokenizer, seed=0, limits=LIMITS, pool=pool)
   out = {}
   for epoch in range(epochs or len(dataset.templates)):
     for example, found in zip(examples, renderer(examples, epoch), strict=True):
@@ -158,23 +158,23 @@ def common(some, other):
 def test_training_evaluation_and_few_shot_give_the_same_tokens(
   name, source, kind, vocabularies
 ):
-  dataset, words = registry.get(name), vocabularies[kind]
+  dataset, tokenizer = registry.get(name), vocabularies[kind]
   examples = [
     dataset.read(r, f'test.0.{i}') for i, r in enumerate(records(name, source))
   ]
-  train = trained(dataset, examples, words)
-  test = evaluated(dataset, examples, words)
+  train = trained(dataset, examples, tokenizer)
+  test = evaluated(dataset, examples, tokenizer)
   long = 0
   for key in common(train, test):
     assert train[key] == test[key]
     assert len(train[key]) < LIMITS.inputs
     long += len(train[key]) > LIMITS.inputs * 0.8
   assert long
-  count = lambda texts: [len(ids) for ids in words.encode_batch(texts)]  # noqa: E731
+  count = lambda texts: [len(ids) for ids in tokenizer.encode_batch(texts)]  # noqa: E731
   pool = FewShotPool(dataset, examples, num_fewshot=2, seed=0, count=count)
   # The exemplars of evaluation are those of the first epoch.
-  shown = trained(dataset, examples, words, pool=pool, epochs=1)
-  also = evaluated(dataset, examples, words, num_fewshot=2)
+  shown = trained(dataset, examples, tokenizer, pool=pool, epochs=1)
+  also = evaluated(dataset, examples, tokenizer, num_fewshot=2)
   both = shown.keys() & also.keys()
   for key in both:
     assert also[key] == shown[key]
@@ -188,7 +188,7 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
   from flan_jax.interop.seqio import tasks as tasks_lib
   from flan_jax.runtime.progress import Progress
 
-  dataset, words = registry.get(name), vocabularies['bytes']
+  dataset, tokenizer = registry.get(name), vocabularies['bytes']
   builder = dataset.tfds.rpartition(':')[0]
   folder = tmp_path / 'raw' / (builder if '/' in builder else f'{builder}/default')
   folder.mkdir(parents=True)
@@ -221,14 +221,16 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
         for example in found.as_numpy_iterator()
       }
 
-    want = evaluated(dataset, examples, words) | trained(dataset, examples, words)
+    want = evaluated(dataset, examples, tokenizer) | trained(
+      dataset, examples, tokenizer
+    )
     cut = 0
     tasks = [f'{dataset.task}_template_{i}' for i in dataset.evaluated_templates]
     for task in (dataset.task, *tasks[:2]):
       found = read(task)
       assert len(found) >= len(examples) - 2
       for key, ids in found.items():
-        assert ids == [*want[key], words.eos_id]
+        assert ids == [*want[key], tokenizer.eos_id]
         cut += len(ids) > LIMITS.inputs * 0.8
     assert cut > EXAMPLES
     short = {'inputs': LIMITS.inputs, 'targets': 3}
@@ -236,8 +238,8 @@ def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
       short, split='train', shuffle=False
     )
     for example in found.as_numpy_iterator():  # no half of an answer ends in EOS
-      whole = len(words.encode(example['targets_pretokenized'].decode())) < 3
-      assert (example['targets'][-1] == words.eos_id) == whole
+      whole = len(tokenizer.encode(example['targets_pretokenized'].decode())) < 3
+      assert (example['targets'][-1] == tokenizer.eos_id) == whole
   finally:
     seqio.TaskRegistry.reset()
     seqio.MixtureRegistry.reset()

@@ -66,12 +66,12 @@ def test_one_line_names_the_datasets_that_lose_most(tiny_datasets, t5_like, tmp_
   assert line in list(remarks(Store.open(tmp_path / 'out')))
 
 
-@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+@pytest.mark.parametrize('settings', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
 def test_a_vocabulary_that_spells_in_bytes_loses_nothing(
-  tiny_datasets, tmp_path, words
+  tiny_datasets, tmp_path, settings
 ):
   russian(tiny_datasets)
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', **words)
+  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', **settings)
   for entry in manifest['datasets'].values():
     assert entry['losses']['unknown'] == {'inputs': 0, 'targets': 0}
     assert entry['losses']['changed'] == 0 < entry['losses']['checked']

@@ -97,7 +97,7 @@ def repair(
     InputError: if it is not a store, or if a rebuilt part differs because raw data,
       declarations or code have changed; the store is then unchanged.
   """
-  store = Store.open(path, whole=False)
+  store = Store.open(path, check_files=False)
   found = damages(store)
   if not found:
     return found

@@ -83,12 +83,12 @@ class Store:
     self._lock = threading.Lock()
 
   @classmethod
-  def open(cls, path: str | os.PathLike, *, whole: bool = True) -> 'Store':
+  def open(cls, path: str | os.PathLike, *, check_files: bool = True) -> 'Store':
     """Opens a store.
 
     Args:
       path: directory of the store.
-      whole: False to skip the check of file sizes, for a repair.
+      check_files: False to skip the check of file sizes, for a repair.
 
     Raises:
       InputError: if `path` is not a store, or a file of it is missing or truncated.
@@ -112,7 +112,7 @@ class Store:
         'materialize again, into a new directory or after deleting this one'
       )
     store = cls(path, found)
-    if whole:
+    if check_files:
       for name in found['files']:
         store.check_size(name)
     return store

@@ -32,10 +32,10 @@ def contents(folder):
   }
 
 
-@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
-def test_two_runs_give_the_same_bytes(tiny_datasets, tmp_path, words):
-  one = materialize(tiny_datasets.mixture, out=tmp_path / 'one', epochs=2, **words)
-  two = materialize(tiny_datasets.mixture, out=tmp_path / 'two', epochs=2, **words)
+@pytest.mark.parametrize('settings', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+def test_two_runs_give_the_same_bytes(tiny_datasets, tmp_path, settings):
+  one = materialize(tiny_datasets.mixture, out=tmp_path / 'one', epochs=2, **settings)
+  two = materialize(tiny_datasets.mixture, out=tmp_path / 'two', epochs=2, **settings)
   assert one == two
   assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['one', 'two']
@@ -293,9 +293,9 @@ def test_the_work_folder_is_removed_if_no_part_is_finished(tiny_datasets, tmp_pa
   assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize('words', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
+@pytest.mark.parametrize('settings', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
 def test_a_failure_late_in_the_work_keeps_the_finished_shards(
-  tiny_datasets, tmp_path, monkeypatch, words
+  tiny_datasets, tmp_path, monkeypatch, settings
 ):
   """No half-written file stays; the next run resumes and ends in the same store."""
   write = shard.ShardWriter.write
@@ -308,7 +308,7 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
 
   monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
   with pytest.raises(InputError, match='No space left.*finished parts are kept'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **words)
+    materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **settings)
   shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
   assert shards == {'train/pairs.00.array_record'}
   assert not [name for name in partial(tmp_path) if '/.' in name]
@@ -322,10 +322,10 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
       rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
     ),
   )
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **words)
+  materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **settings)
   assert ('pairs', 0) not in rendered
   assert len(rendered) == 5
-  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', epochs=2, **words)
+  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', epochs=2, **settings)
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 

@@ -89,10 +89,10 @@ def vocabulary(store):
   return seqio.ByteVocabulary()
 
 
-def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **words):
+def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings):
   """Materializes `names` and compares all their tasks with the store."""
   mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
-  materialize(mixture, out=out, data_dir=data_dir, **words)
+  materialize(mixture, out=out, data_dir=data_dir, **settings)
   store = Store.open(out)
   tasks.register(vocabulary(store), family=family, data_dir=data_dir)
   for name in names:
@@ -132,14 +132,14 @@ def prepare(root, examples):
 
 
 @pytest.mark.parametrize(
-  'words',
+  'settings',
   [
     {'tokenizer': 'bytes'},
     {'vocab_size': 600},
     {'vocab_size': 600, 'style': PromptStyle(num_fewshot=5)},
   ],
 )
-def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(tmp_path, words):
+def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(tmp_path, settings):
   """Long fields, long targets, a blank example, one that no template fits, a sign."""
   rte = [
     {'premise': f'Barn {i} is red. ' * (1 + 9 * i), 'hypothesis': f'{i} is a barn.',
@@ -163,16 +163,16 @@ def test_tasks_cut_redraw_and_drop_examples_as_the_store_does(tmp_path, words):
     },
   )
   store = compare(
-    ('rte', 'common_gen'), out=tmp_path / 'out', data_dir=data_dir, **words
+    ('rte', 'common_gen'), out=tmp_path / 'out', data_dir=data_dir, **settings
   )
   entries = store.manifest['datasets']
   assert entries['rte']['truncated']['inputs'] > 0
   assert entries['common_gen']['filters']['empty'] == 1
-  if 'style' in words:  # some prompts have room for exemplars, some do not
+  if 'style' in settings:  # some prompts have room for exemplars, some do not
     shown = entries['rte']['num_fewshot']
     assert '0' in shown
     assert max(map(int, shown)) > 0
-  if words.get('tokenizer') == 'bytes':
+  if settings.get('tokenizer') == 'bytes':
     # The longest targets do not fit: other templates are used.
     assert entries['common_gen']['truncated']['targets'] == 0
     assert entries['common_gen']['truncated']['redrawn'] > 0
