@@ -247,13 +247,13 @@ def generate(
     separator: whether EOS stands between prompt and answer.
     batch_size: decode slots; with beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
-      a CPU writes with a second copy of the layers (weights.apart).
+      a CPU writes with a second copy of the layers (weights.unstack_layers).
     on_batch: called before each of the programs that the answers take.
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
   if sharding is None and jax.default_backend() == 'cpu':
-    params, config = weights.apart(params, config)
+    params, config = weights.unstack_layers(params, config)
   settings = {
     'config': config,
     'eos_id': tokenizer.eos_id,

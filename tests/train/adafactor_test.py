@@ -105,7 +105,7 @@ def _assert_close(got, wanted, *, tolerance, what):
 
 @pytest.fixture(scope='module')
 def rounds_alike():
-  """Whether this machine rounds like the one that made the arrays, so bits compare."""
+  """True if this machine rounds like the one that made the arrays, so bits compare."""
   with np.load(GOLDEN / f'{GOLDEN_CASES[0]}.npz') as arrays:
     return str(arrays['control']) == make.control()
 
