@@ -71,7 +71,7 @@ def test_a_new_setting_with_another_value_than_its_default_is_another_run(
   assert (tmp_path / 'run.json').read_bytes() == before
 
 
-@pytest.mark.parametrize(('rank', 'goes_on'), [(0, True), (4, False)])
+@pytest.mark.parametrize(('rank', 'resumes'), [(0, True), (4, False)])
 def test_an_old_explicit_parameter_scale_is_compared_with_the_resolved_default(
   rank, resumes, tmp_path
 ):
