@@ -251,7 +251,7 @@ class Decoder(nn.Module):
 
 
 class Layer(nn.Module):
-  """Attention, then a gated feed-forward layer; each reads a norm and adds its result.
+  """Attention, then a feed-forward layer; each adds a function of the normed state.
 
   The carry is (hidden_BxLxD, cache or None); it holds the whole cache, so that a layer
   writes its new keys and values in place.

@@ -17,7 +17,7 @@ def sums(
   *,
   z_loss: float = 0.0,
 ) -> Sums:
-  """Cross-entropy, and z_loss * log(Z)**2, where the mask is not 0."""
+  """Sums of the cross-entropy plus z_loss * log(Z)**2, weighted by the mask."""
   log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
   picked_BxP = jnp.take_along_axis(
     logits_BxPxV, targets_BxP[..., None], axis=-1

@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(store, tmp_path, whole):
     (output,) = [x for x in done.stderr.splitlines() if x.startswith('flan: error:')]
     assert 'the disk is full' in output
     assert 'step 2 is saved whole' in output
-    # TensorBoard's writer complains at exit; nothing of ours does.
+    # Only TensorBoard's writer complains at exit.
     assert 'flan_jax/train' not in done.stderr, done.stderr
     (mount / 'run' / 'pad').unlink()
     run(mount / 'run', store)

@@ -62,13 +62,13 @@ def alone(runs, settings):
 def printed(store, capsys):
   """Digests of the first steps' sequences, as `flan rows --digest` prints them."""
 
-  def rows(steps: int) -> dict[str, str]:
+  def digests(steps: int) -> dict[str, str]:
     capsys.readouterr()
     options = ['--digest', '--sequence-length=256', f'--count={steps * SEQUENCES}']
     assert dispatch.main(['rows', str(store), *options]) == 0
     return dict(line.split() for line in capsys.readouterr().out.splitlines())
 
-  return rows
+  return digests
 
 
 def assert_same(log: list[dict], whole: list[dict], printed) -> None:
@@ -86,11 +86,11 @@ def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings
   among = runs.start(out, count=count, **settings)
   there = runs.wait(among, lambda: len(entries(out)) >= to)
   assert there, among[0].said
-  for host, number in by.items():
-    among[host].process.send_signal(number)
+  for index, number in by.items():
+    among[index].process.send_signal(number)
   sent = time.monotonic()
-  for host in among:
-    host.end(60)
+  for process in among:
+    process.end(60)
   assert time.monotonic() - sent < 60
   return among
 
@@ -102,7 +102,9 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   out, mesh = tmp_path / 'run', {'Mesh.fsdp': 2}
   term = signal.SIGTERM
   one = interrupted(runs, entries, out, count=2, to=3, by={1: term}, **settings)
-  assert [h.process.returncode for h in one] == [trainer.INTERRUPTED] * 2, one[0].said
+  assert [each.process.returncode for each in one] == [trainer.INTERRUPTED] * 2, one[
+    0
+  ].said
   first = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(first)).is_dir()
 
@@ -110,7 +112,9 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   two = interrupted(
     runs, entries, out, count=2, to=first + 2, by=both, **settings, **mesh
   )
-  assert [h.process.returncode for h in two] == [trainer.INTERRUPTED] * 2, two[0].said
+  assert [each.process.returncode for each in two] == [trainer.INTERRUPTED] * 2, two[
+    0
+  ].said
   assert f'Resuming at step {first:,}' in two[0].said
   done = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(done)).is_dir()
@@ -163,9 +167,9 @@ def test_processes_with_other_settings_or_versions_are_named(runs, settings, tmp
     'before': "from flan_jax.runtime import multihost; multihost.__version__ = '9.9'",
   }
   both = runs.start(out, count=2, apart={1: other}, **settings)
-  assert [host.end() for host in both] == [2, 2]
-  for host in both:
-    last = host.said.strip().splitlines()[-1]
+  assert [process.end() for process in both] == [2, 2]
+  for process in both:
+    last = process.said.strip().splitlines()[-1]
     assert 'processes disagree: the version of process 1 is not that of process 0' in last
     assert 'flan_jax 9.9' in last
     assert 'Run.keep of process 1 is not that of process 0 (3, not 2)' in last
@@ -190,9 +194,9 @@ def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   both = runs.start(
     tmp_path / 'run', count=2, apart=apart, **{**settings, 'STORE': "'store'"}
   )
-  assert [host.end() for host in both] == [2, 2], both[0].said
-  for host in both:
-    last = host.said.strip().splitlines()[-1]
+  assert [process.end() for process in both] == [2, 2], both[0].said
+  for process in both:
+    last = process.said.strip().splitlines()[-1]
     assert 'processes disagree: the data of process 1 is not that of process 0' in last
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
@@ -204,9 +208,9 @@ def test_a_folder_of_another_run_is_refused_by_all_processes(runs, settings, tmp
   (out / 'run.json').write_text('{"mixture": "flan_rte"}')
   (out / 'log.jsonl').touch()  # it had begun
   both = runs.start(out, count=2, **settings)
-  assert [host.end(120) for host in both] == [2, 2], both[0].said
-  for host in both:
-    assert "mixture was 'flan_rte', is" in host.said.strip().splitlines()[-1]
+  assert [process.end(120) for process in both] == [2, 2], both[0].said
+  for process in both:
+    assert "mixture was 'flan_rte', is" in process.said.strip().splitlines()[-1]
 
 
 def test_every_difference_is_found():
@@ -219,7 +223,7 @@ def test_every_difference_is_found():
 
 
 @pytest.mark.parametrize(
-  ('ours', 'theirs', 'said'),
+  ('local', 'other', 'difference'),
   [
     ('3', '2', '2, not 3'),
     ('Mesh(data=8, fsdp=1)', 'Mesh(data=8, fsdp=2)', 'fsdp=2, not fsdp=1'),
@@ -227,8 +231,8 @@ def test_every_difference_is_found():
     ('None', 'None', ''),
   ],
 )
-def test_the_first_difference_is_named(ours, theirs, said):
-  assert multihost.first_difference(ours, theirs) == said
+def test_the_first_difference_is_named(local, other, difference):
+  assert multihost.first_difference(local, other) == difference
 
 
 def test_the_union_of_one_process_is_its_own_digests():
