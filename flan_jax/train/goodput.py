@@ -146,7 +146,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
     seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
   wall = max(r['at'] for r in records) - records[starts[0]]['at']
   seconds['other'] = max(0.0, wall - sum(seconds.values()))
-  recomputed_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'recomputed')
+  recomputed_steps = sum(
+    r.get('steps', 0) for r in records if r['kind'] == 'recomputed'
+  )
   steps = sum(r['to'] - r['from'] for r in records if r['kind'] == 'step')
   goodput = seconds['step'] / wall if wall > 0 else 0.0
   return Summary(

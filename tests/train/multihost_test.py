@@ -170,7 +170,9 @@ def test_processes_with_other_settings_or_versions_are_named(runs, settings, tmp
   assert [process.end() for process in both] == [2, 2]
   for process in both:
     last = process.said.strip().splitlines()[-1]
-    assert 'processes disagree: the version of process 1 is not that of process 0' in last
+    assert (
+      'processes disagree: the version of process 1 is not that of process 0' in last
+    )
     assert 'flan_jax 9.9' in last
     assert 'Run.keep of process 1 is not that of process 0 (3, not 2)' in last
     assert '(learning_rate=0.02, not learning_rate=0.01)' in last
