@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file
 
 DTYPES = {
@@ -147,7 +147,10 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
   legal = {field.name for field in dataclasses.fields(DecoderConfig)}
   for name in values:
     if name not in legal:
-      raise InputError(f'{path}: unknown field {name!r}; the decoder has no such thing')
+      raise InputError(
+        f'{path}: got field {name!r}; must be a field of DecoderConfig'
+        f'{did_you_mean(name, legal)}'
+      )
   try:
     return DecoderConfig(**values)
   except InputError as error:

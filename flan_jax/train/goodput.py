@@ -23,7 +23,7 @@ KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
 """Purposes of time; `step` records have `from` and `to`, numbers of steps done."""
 
 _RENAMED_KINDS = {'lost': 'recomputed'}
-"""Kind in the ledger of an older version -> the kind it is now."""
+"""Kind of record in a file of an older version -> its kind now."""
 
 FILE = 'goodput.jsonl'
 
