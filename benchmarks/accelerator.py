@@ -1,16 +1,16 @@
-"""The train step of one of our gin models on the accelerator that is here: MFU.
+"""MFU of the train step of a gin model on the local accelerator.
 
   python benchmarks/accelerator.py --gin_file gin/models/2b.gin --tokens 32768 \
     --variant 'Run.attention_kernel=cudnn' --variant 'Run.attention_kernel=xla'
 
 Each variant is a list of gin settings, compiled and run in a process of its own, on the
-same packed rows of random examples (about 250 tokens each, as FLAN's), from random
-parameters with Adafactor: the step that `flan train` runs. Beside each stands what a
-matrix product of bfloat16 reaches in the same process.
+same packed sequences of random examples (about 250 tokens each, as FLAN's), from random
+parameters with Adafactor: the step that `flan train` runs. A bfloat16 matrix product in
+the same process is the reference.
 
 MFU is (6 N + 6 A) FLOP a token over the peak of the chip, with N and A as in
 flan_jax.config.decoder.flops_per_token: the parameters that a token is multiplied by,
-and the half of attention that a causal model needs. Recomputing earns nothing.
+and the half of attention that a causal model needs. Recomputation does not count.
 """
 
 import argparse
@@ -25,18 +25,18 @@ PEAK = {
   'H100': 989e12, 'H200': 989e12, 'A100': 312e12,
   'TPU v4': 275e12, 'TPU v5 lite': 197e12,
 }  # fmt: skip
-"""Dense bfloat16 FLOP/s of a chip, by its name in JAX; from the makers' data sheets."""
+"""Dense bfloat16 FLOP/s of a chip, by its name in JAX; from data sheets."""
 
 ROUNDS, STEPS = 3, 4
 
 
-def groups(rows: int, length: int, vocabulary: int):
-  """Examples, by row: log-normal lengths, packed one after another."""
+def groups(batch_size: int, length: int, vocabulary: int):
+  """Yields the examples of each sequence: log-normal lengths, packed in order."""
   from flan_jax.data import batch as batch_lib
   from flan_jax.data.batch import TokenizedExample
 
   rng = np.random.default_rng(0)
-  for _ in range(rows):
+  for _ in range(batch_size):
     group, used = [], 0
     while True:
       inputs = int(np.clip(rng.lognormal(5.0, 0.8), 8, 1024))
@@ -51,7 +51,7 @@ def groups(rows: int, length: int, vocabulary: int):
 
 
 def ceiling() -> float:
-  """FLOP/s of a square bfloat16 product on random numbers: the best of five."""
+  """FLOP/s of a square bfloat16 product of random numbers, best of five."""
   import jax
   import jax.numpy as jnp
 
@@ -69,7 +69,7 @@ def ceiling() -> float:
   return 2 * n**3 / best
 
 
-def measure(files: list[str], settings_: list[str], tokens: int, length: int) -> dict:
+def measure(files: list[str], settings: list[str], tokens: int, length: int) -> dict:
   """Compiles and runs one variant in this process."""
   import jax
 
@@ -86,7 +86,7 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
     'MODEL_DIR': 'none', 'MIXTURE_OR_TASK_NAME': 'flan_all', 'TRAIN_STEPS': '1',
     'BATCH_TOKENS': str(tokens), 'SEQUENCE_LENGTH': str(length),
   }  # fmt: skip
-  given |= dict(pair.split('=', 1) for pair in settings_)
+  given |= dict(pair.split('=', 1) for pair in settings)
   overrides = [f'{name}={value}' for name, value in given.items()]
   run = gin.load(['gin/runs/base.gin', *files], overrides).build('Run')
   config, rules = run.model, run.mesh.rules
@@ -117,14 +117,14 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
   with train_step.sharded(mesh, rules):
     compiled = step.lower(state, batch).compile()
   compile_s = time.perf_counter() - start
-  losses, took = [], []
+  losses, seconds = [], []
   for _ in range(ROUNDS + 1):  # the first warms up
     start = time.perf_counter()
     for _ in range(STEPS):
       state, metrics = compiled(state, batch)
     losses.append(float(metrics.loss / metrics.weight))  # waits for the steps
-    took.append((time.perf_counter() - start) / STEPS)
-  step_s = float(np.median(took[1:]))
+    seconds.append((time.perf_counter() - start) / STEPS)
+  step_s = float(np.median(seconds[1:]))
   memory = (device.memory_stats() or {}).get('peak_bytes_in_use', 0) / 2**30
   del state
   flops = decoder.flops_per_token(config, length)
@@ -135,7 +135,7 @@ def measure(files: list[str], settings_: list[str], tokens: int, length: int) ->
     'filled': float((batch.segment_ids > 0).mean()),
     'compile_s': compile_s,
     'step_s': step_s,
-    'spread': (max(took[1:]) - min(took[1:])) / step_s,
+    'spread': (max(seconds[1:]) - min(seconds[1:])) / step_s,
     'flop_per_s': (flops.train - attention / 2) * tokens / step_s,
     'with_whole_attention': flops.train * tokens / step_s,
     'peak_gib': memory,
@@ -151,8 +151,8 @@ def peak(kind: str) -> float | None:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--gin_file', nargs='+', required=True)
-  parser.add_argument('--tokens', type=int, default=32_768, help='of a step')
-  parser.add_argument('--length', type=int, default=2_048, help='of a row')
+  parser.add_argument('--tokens', type=int, default=32_768, help='tokens of a step')
+  parser.add_argument('--length', type=int, default=2_048, help='sequence length')
   parser.add_argument('--variant', action='append', help='NAME=VALUE NAME=VALUE ...')
   parser.add_argument('--worker', action='store_true', help=argparse.SUPPRESS)
   options = parser.parse_args()
@@ -164,7 +164,7 @@ def main() -> None:
     print('BENCH ' + json.dumps(found), flush=True)
     return
   print(f'{", ".join(options.gin_file)}: {options.tokens:,} tokens a step, '
-        f'rows of {options.length:,}')  # fmt: skip
+        f'sequences of {options.length:,}')  # fmt: skip
   print(
     f'{"step ms":>8} {"spread":>7} {"tokens/s":>9} {"TFLOP/s":>8} {"MFU":>6} '
     f'{"of matmul":>9} {"peak GiB":>9} {"compile s":>9} {"loss":>14}  variant'
@@ -179,8 +179,8 @@ def main() -> None:
     lines = [line for line in run.stdout.splitlines() if line.startswith('BENCH ')]
     if not lines:
       why = [x for x in run.stderr.strip().splitlines() if x.strip()] or ['no output']
-      told = next((x for x in why if 'RESOURCE_EXHAUSTED' in x), why[-1])
-      print(f'failed: {told[:300]}  {variant}', flush=True)
+      cause = next((x for x in why if 'RESOURCE_EXHAUSTED' in x), why[-1])
+      print(f'failed: {cause[:300]}  {variant}', flush=True)
       continue
     found = json.loads(lines[0].removeprefix('BENCH '))
     top = peak(found['device'])
@@ -191,7 +191,7 @@ def main() -> None:
       f'{mfu:>6} {found["flop_per_s"] / found["ceiling"]:>9.1%} '
       f'{found["peak_gib"]:>9.1f} {found["compile_s"]:>9.1f} '
       f'{found["losses"][0]:>6.2f} {found["losses"][-1]:>6.2f}  '
-      f'{variant or "as it is"} ({found["device"]}, {found["parameters"]:,} '
+      f'{variant or "default"} ({found["device"]}, {found["parameters"]:,} '
       f'parameters, {found["filled"]:.0%} filled)',
       flush=True,
     )

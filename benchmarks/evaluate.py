@@ -270,7 +270,9 @@ def main() -> None:
   parser.add_argument(
     '--form', default='instructions', choices=('instructions', 'no_template')
   )
-  parser.add_argument('--batch-size', type=int, default=8, help='rows of a batch of either')
+  parser.add_argument(
+    '--batch-size', type=int, default=8, help='rows of a batch of either'
+  )
   parser.add_argument('--sequence-length', type=int, default=512)
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
   parser.add_argument('--new-tokens', type=int, default=64)

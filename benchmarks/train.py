@@ -1,4 +1,4 @@
-"""Training beside its peers: t5x, t5x with our Decoder in it, torch and transformers.
+"""Training beside its peers: t5x, t5x with our Decoder, torch and transformers.
 
   python benchmarks/train.py                       # the step, engines in turn
   python benchmarks/train.py --rows 2 --steps 2 --rounds 3
@@ -7,14 +7,13 @@
 
 Every engine trains the same 10.8M-parameter decoder (t5x's decoder_only example: 384
 wide, 6 layers, 6 heads of 64, gated GELU of 1,024, T5 relative positions, embedding of
-384 pieces on both ends) on the same packed rows with the same Adafactor, in float32,
-without dropout. torch has a Llama of those sizes, rotary and SwiGLU, since
-`transformers` has no such decoder. An engine whose packages are absent is named and
-left out.
+384 tokens on both ends) on the same packed sequences with the same Adafactor, in
+float32, without dropout. torch has a Llama of those sizes, rotary and SwiGLU, since
+`transformers` has no such decoder. An engine without its packages is named and skipped.
 
-One process an engine, all children of this one. They start one after another, then run
-their steps in turn: on a shared machine read the ratios, and CPU seconds before wall
-seconds. `--cores 1` pins everything to one core.
+Each engine is a child process. They start one after another, then run their steps in
+turn: on a shared machine read the ratios, and CPU seconds before wall seconds. `--cores
+1` pins everything to one core.
 """
 
 import argparse
@@ -28,12 +27,13 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import startup
+from startup import HEADS, LAYERS, VOCAB, C, D, F
 
-ENGINES = ('ours', 't5x', 't5x, our Decoder', 'torch')
-VOCAB, LAYERS, D, F, HEADS, C = 384, 6, 384, 1024, 6, 64
+ENGINES = ('flan_jax', 't5x', 't5x, our Decoder', 'torch')
 RATE = 1e-3
 EXAMPLES = 5
-"""Examples packed in a row."""
+"""Examples packed in a sequence."""
 
 
 def shape(**changes):
@@ -47,8 +47,8 @@ def shape(**changes):
   return DecoderConfig(**sizes, positions='t5', scan_layers=False, **changes)
 
 
-def groups(rows: int, length: int):
-  """Examples that fill every row, their seqio BOS counted."""
+def groups(batch_size: int, length: int):
+  """Examples that fill every sequence, with their seqio BOS."""
   from flan_jax.data.batch import TokenizedExample
 
   rng = np.random.default_rng(0)
@@ -60,37 +60,37 @@ def groups(rows: int, length: int):
       inputs, rng.integers(3, VOCAB, size - len(inputs) - 2, np.int32)
     )
 
-  return [[example() for _ in range(EXAMPLES)] for _ in range(rows)]
+  return [[example() for _ in range(EXAMPLES)] for _ in range(batch_size)]
 
 
-def our_batch(rows: int, length: int):
+def packed_batch(batch_size: int, length: int):
   from flan_jax.data import batch as batch_lib
 
   return batch_lib.stack([
     batch_lib.assemble(group, sequence_length=length, bos_id=None, eos_id=1)
-    for group in groups(rows, length)
+    for group in groups(batch_size, length)
   ])  # fmt: skip
 
 
-def their_batch(rows: int, length: int) -> dict[str, np.ndarray]:
-  """The same rows with seqio's BOS of 0 before every example."""
+def seqio_batch(batch_size: int, length: int) -> dict[str, np.ndarray]:
+  """The same sequences with seqio's BOS of 0 before every example."""
   names = ('target_tokens', 'input_tokens', 'loss_weights', 'segment_ids', 'positions')
-  out = {f'decoder_{name}': np.zeros((rows, length), np.int32) for name in names}
-  for row, group in enumerate(groups(rows, length)):
+  out = {f'decoder_{name}': np.zeros((batch_size, length), np.int32) for name in names}
+  for b, group in enumerate(groups(batch_size, length)):
     start = 0
     for segment, (inputs, targets) in enumerate(group, start=1):
       tokens = np.concatenate([inputs, [1], targets, [1]])
       stop = start + len(tokens)
-      out['decoder_target_tokens'][row, start:stop] = tokens
-      out['decoder_input_tokens'][row, start + 1 : stop] = tokens[:-1]
-      out['decoder_loss_weights'][row, start + len(inputs) + 1 : stop] = 1
-      out['decoder_segment_ids'][row, start:stop] = segment
-      out['decoder_positions'][row, start:stop] = np.arange(len(tokens))
+      out['decoder_target_tokens'][b, start:stop] = tokens
+      out['decoder_input_tokens'][b, start + 1 : stop] = tokens[:-1]
+      out['decoder_loss_weights'][b, start + len(inputs) + 1 : stop] = 1
+      out['decoder_segment_ids'][b, start:stop] = segment
+      out['decoder_positions'][b, start:stop] = np.arange(len(tokens))
       start = stop
   return out
 
 
-def ours(rows: int, length: int) -> Callable[[], float]:
+def flan_jax(batch_size: int, length: int) -> Callable[[], float]:
   from flan_jax.runtime import malloc
 
   malloc.keep()  # as `flan train` does
@@ -119,7 +119,7 @@ def ours(rows: int, length: int) -> Callable[[], float]:
   state = state_lib.create(params, optimizer, layout=layout)
   step = train_step.make(config, optimizer, layout=layout, mesh=mesh, rules=run.rules)
   sharding = mesh_lib.batch_sharding(mesh, run.rules)
-  batch = our_batch(rows, length)
+  batch = packed_batch(batch_size, length)
 
   def advance() -> float:
     nonlocal state
@@ -130,13 +130,13 @@ def ours(rows: int, length: int) -> Callable[[], float]:
   return advance
 
 
-def t5x(rows: int, length: int, *, network: str = 'theirs') -> Callable[[], float]:
+def t5x(batch_size: int, length: int, *, network: str = 't5x') -> Callable[[], float]:
   import jax
   import jax.numpy as jnp
   import seqio
   from t5x import adafactor, models, partitioning, trainer, utils
 
-  if network == 'theirs':
+  if network == 't5x':
     from t5x.examples.decoder_only import network as example
 
     module = example.DecoderWrapper(
@@ -163,7 +163,7 @@ def t5x(rows: int, length: int, *, network: str = 'theirs') -> Callable[[], floa
   partitioner = partitioning.PjitPartitioner(
     num_partitions=1, logical_axis_rules=partitioning.standard_logical_axis_rules()
   )
-  batch = their_batch(rows, length)
+  batch = seqio_batch(batch_size, length)
   initializer = utils.TrainStateInitializer(
     optimizer_def=model.optimizer_def,
     init_fn=model.get_initial_variables,
@@ -172,7 +172,7 @@ def t5x(rows: int, length: int, *, network: str = 'theirs') -> Callable[[], floa
     partitioner=partitioner,
   )
   key = jax.random.PRNGKey(0)
-  made = trainer.Trainer(
+  engine_trainer = trainer.Trainer(
     model=model,
     train_state=initializer.from_scratch(key),
     partitioner=partitioner,
@@ -185,13 +185,15 @@ def t5x(rows: int, length: int, *, network: str = 'theirs') -> Callable[[], floa
   )
 
   def advance() -> float:
-    made.train_state, metrics = made._partitioned_train_step(made.train_state, batch)
+    engine_trainer.train_state, metrics = engine_trainer._partitioned_train_step(
+      engine_trainer.train_state, batch
+    )
     return float(metrics['loss'].compute())
 
   return advance
 
 
-def torch(rows: int, length: int) -> Callable[[], float]:
+def torch(batch_size: int, length: int) -> Callable[[], float]:
   import torch as torch_lib
   import transformers
 
@@ -205,17 +207,17 @@ def torch(rows: int, length: int) -> Callable[[], float]:
     )
   )  # fmt: skip
   optimizer = torch_lib.optim.Adafactor(model.parameters(), lr=RATE)
-  batch = our_batch(rows, length)
+  batch = packed_batch(batch_size, length)
   tokens = torch_lib.tensor(batch.tokens, dtype=torch_lib.long)
   targets = torch_lib.tensor(batch.targets, dtype=torch_lib.long)
   targets[torch_lib.tensor(batch.loss_mask) == 0] = -100
   positions = torch_lib.tensor(batch.positions, dtype=torch_lib.long)
   segments = torch_lib.tensor(batch.segment_ids)
-  seen = (segments[:, :, None] == segments[:, None, :]) & torch_lib.ones(
+  visible = (segments[:, :, None] == segments[:, None, :]) & torch_lib.ones(
     length, length, dtype=torch_lib.bool
   ).tril()
-  seen |= torch_lib.eye(length, dtype=torch_lib.bool)  # padding sees itself: no NaN
-  mask = torch_lib.zeros(seen.shape).masked_fill(~seen, float('-inf'))[:, None]
+  visible |= torch_lib.eye(length, dtype=torch_lib.bool)  # padding sees itself: no NaN
+  mask = torch_lib.zeros(visible.shape).masked_fill(~visible, float('-inf'))[:, None]
 
   def advance() -> float:
     logits = model(input_ids=tokens, attention_mask=mask, position_ids=positions).logits
@@ -231,15 +233,17 @@ def torch(rows: int, length: int) -> Callable[[], float]:
 
 
 MAKERS: dict[str, Callable[[int, int], Callable[[], float]]] = {
-  'ours': ours,
+  'flan_jax': flan_jax,
   't5x': t5x,
-  't5x, our Decoder': lambda rows, length: t5x(rows, length, network='ours'),
+  't5x, our Decoder': lambda batch_size, length: t5x(
+    batch_size, length, network='flan_jax'
+  ),
   'torch': torch,
 }
 
 
 def matmul_peak() -> float:
-  """GFLOP per CPU second of a float32 product of 2,048: the best of five."""
+  """GFLOP per CPU second of a float32 product of 2,048, best of five."""
   import jax
 
   x = jax.numpy.ones((2048, 2048), jax.numpy.float32)
@@ -253,14 +257,14 @@ def matmul_peak() -> float:
   return best
 
 
-def work(engine: str, rows: int, length: int) -> None:
-  """One engine: makes itself, takes a step, then as many as it is told."""
+def work(engine: str, batch_size: int, length: int) -> None:
+  """Builds one engine, runs a step, then the numbers of steps read from stdin."""
 
   def say(**what) -> None:
     print('BENCH ' + json.dumps(what), flush=True)
 
   try:
-    advance = MAKERS[engine](rows, length)
+    advance = MAKERS[engine](batch_size, length)
   except ImportError as error:
     say(absent=str(error))
     return
@@ -278,32 +282,32 @@ def work(engine: str, rows: int, length: int) -> None:
 class Child:
   """An engine in a process of its own."""
 
-  def __init__(self, engine: str, rows: int, length: int):
+  def __init__(self, engine: str, batch_size: int, length: int):
     self.engine = engine
     start = time.perf_counter()
     command = [sys.executable, __file__, '--worker', engine]
-    command += ['--rows', str(rows), '--length', str(length)]
+    command += ['--rows', str(batch_size), '--length', str(length)]
     self._process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
       stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    self.first = self.hear()
+    self.first = self.reply()
     self.first['wall'] = time.perf_counter() - start
     self.rounds: list[dict] = []
 
-  def hear(self) -> dict:
+  def reply(self) -> dict:
     for line in self._process.stdout:
       if line.startswith('BENCH '):
         return json.loads(line.removeprefix('BENCH '))
     return {'absent': f'ended with {self._process.wait()}'}
 
-  def ask(self, what: str) -> dict:
+  def request(self, what: str) -> dict:
     self._process.stdin.write(f'{what}\n')
     self._process.stdin.flush()
-    return self.hear()
+    return self.reply()
 
   def end(self) -> float:
-    """Peak memory, MiB."""
+    """Ends the process; returns its peak memory, MiB."""
     self._process.stdin.close()
     _, _, usage = os.wait4(self._process.pid, 0)
     return usage.ru_maxrss / 1024
@@ -319,8 +323,10 @@ def steps_in_turn(options: argparse.Namespace) -> None:
       children.append(child)
   for _ in range(options.rounds):
     for child in children:
-      child.rounds.append(child.ask(str(options.steps)))
-  peak = children[0].ask('peak')['peak'] if children[0].engine == 'ours' else None
+      child.rounds.append(child.request(str(options.steps)))
+  peak = (
+    children[0].request('peak')['peak'] if children[0].engine == 'flan_jax' else None
+  )
   tokens = options.rows * options.length
 
   def per_step(child: Child, key: str) -> float:
@@ -344,13 +350,13 @@ def steps_in_turn(options: argparse.Namespace) -> None:
     flops = flops_per_token(shape(), options.length).train / 1e9
     share = flops * tokens / per_step(head, 'cpu') / peak
     print(
-      f'\nours: {share:.0%} of the {peak:.0f} GFLOP a CPU second of a float32 matrix '
-      'product (6 N + 12 A FLOP a token)'
+      f'\nflan_jax: {share:.0%} of the {peak:.0f} GFLOP per CPU second of a float32 '
+      'matrix product (6 N + 12 A FLOP a token)'
     )
 
 
 def whole(options: argparse.Namespace) -> None:
-  """The two commands on the same mixture, base model, rows and steps, in turn."""
+  """Times both commands on the same mixture, base model and steps, in turn."""
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
     task, steps = 'microworld_mini_copa', options.steps
@@ -358,7 +364,7 @@ def whole(options: argparse.Namespace) -> None:
       commands = {
         'flan train': [
           '-m', 'flan_jax', 'train', '--gin_file=gin/runs/demo.gin',
-          f'--gin.MODEL_DIR={folder / f"ours{turn}"}', '--gin.HELD_OUT=()',
+          f'--gin.MODEL_DIR={folder / f"flan_jax{turn}"}', '--gin.HELD_OUT=()',
           f'--gin.MIXTURE_OR_TASK_NAME={task}', f'--gin.TRAIN_STEPS={steps}',
         ],
         't5x.train': [
@@ -385,139 +391,11 @@ def whole(options: argparse.Namespace) -> None:
         )
 
 
-OUR_RUN = f"""
-include 'gin/runs/base.gin'
-Run.model = @DecoderConfig()
-DecoderConfig.vocab_size = {VOCAB}
-DecoderConfig.num_layers = {LAYERS}
-DecoderConfig.d_model = {D}
-DecoderConfig.d_ff = {F}
-DecoderConfig.num_heads = {HEADS}
-DecoderConfig.num_kv_heads = {HEADS}
-DecoderConfig.head_dim = {C}
-DecoderConfig.positions = 't5'
-HELD_OUT = ()
-TOKENIZER = 'bytes'
-"""
-
-THEIR_MODEL = f"""
-from __gin__ import dynamic_registration
-from flan_jax.interop.t5x import mixtures
-from t5x import adafactor
-from t5x import models
-from t5x.examples.decoder_only import network
-TOKENIZER = 'bytes'
-mixtures.vocabulary.tokenizer = %TOKENIZER
-OPTIMIZER = @adafactor.Adafactor()
-adafactor.Adafactor.decay_rate = 0.8
-adafactor.Adafactor.step_offset = 0
-adafactor.Adafactor.logical_factor_rules = @adafactor.standard_logical_factor_rules()
-MODEL = @models.DecoderOnlyModel()
-models.DecoderOnlyModel.module = @network.DecoderWrapper()
-models.DecoderOnlyModel.vocabulary = @mixtures.vocabulary()
-models.DecoderOnlyModel.optimizer_def = %OPTIMIZER
-models.DecoderOnlyModel.loss_normalizing_factor = 'NUM_REAL_TARGET_TOKENS'
-network.DecoderWrapper.config = @network.TransformerConfig()
-network.TransformerConfig.vocab_size = {VOCAB}
-network.TransformerConfig.emb_dim = {D}
-network.TransformerConfig.num_heads = {HEADS}
-network.TransformerConfig.num_layers = {LAYERS}
-network.TransformerConfig.head_dim = {C}
-network.TransformerConfig.mlp_dim = {F}
-network.TransformerConfig.mlp_activations = ('gelu', 'linear')
-network.TransformerConfig.dropout_rate = 0.0
-network.TransformerConfig.logits_via_embedding = True
-"""
-
-STARTS = {
-  'ours, first': ('Training steps', 'train: '),
-  'ours, again': ('Training steps', 'train: '),
-  'ours, resumed': ('Training steps', 'train: '),
-  't5x, fresh': ('BEGIN Train loop', 'Saving checkpoint.'),
-  't5x, resumed': ('BEGIN Train loop', 'Saving checkpoint.'),
-}
-"""Start -> what the command says once it may step, and once a step is done."""
-
-
-def startup(options: argparse.Namespace) -> None:
-  """From launch to the first step: fresh, with compiled programs kept, resumed."""
-  found = {name: [] for name in STARTS}
-  with tempfile.TemporaryDirectory() as scratch:
-    folder = pathlib.Path(scratch)
-    (folder / 'ours.gin').write_text(OUR_RUN)
-    (folder / 'theirs.gin').write_text(THEIR_MODEL)
-    for turn in range(options.rounds):
-      for name in STARTS:
-        command = _start_command(name, folder, turn, options)
-        environment = {**os.environ, 'XDG_CACHE_HOME': str(folder / f'cache{turn}')}
-        marks = _watch(command, STARTS[name], environment)
-        found[name].append(marks)
-        said = ', '.join(f'{wall:.1f} s ({cpu:.1f} CPU s)' for wall, cpu in marks)
-        print(f'{name:<14} ready, stepped: {said or "failed"}', flush=True)
-  print(
-    f'\n{"start":<14}{"ready CPU s":>12}{"wall s":>8}{"step CPU s":>12}{"wall s":>8}'
-  )
-  for name, rounds in found.items():
-    whole = [marks for marks in rounds if len(marks) == 2]
-    if whole:
-      ready, stepped = np.median(np.array(whole), axis=0)
-      print(
-        f'{name:<14}{ready[1]:>12.1f}{ready[0]:>8.1f}{stepped[1]:>12.1f}{stepped[0]:>8.1f}'
-      )
-
-
-def _start_command(
-  name: str, folder: pathlib.Path, turn: int, options: argparse.Namespace
-) -> list[str]:
-  side, kind = name.split(', ')
-  model_dir = folder / (f'{side}{turn}' + ('again' if kind == 'again' else ''))
-  steps = 2 if kind == 'resumed' else 1
-  task = 'microworld_mini_copa'
-  if side == 'ours':
-    flags = {
-      'MODEL_DIR': model_dir, 'MIXTURE_OR_TASK_NAME': task, 'TRAIN_STEPS': steps,
-      'SEQUENCE_LENGTH': options.length, 'BATCH_TOKENS': options.rows * options.length,
-    }  # fmt: skip
-    files = ['-m', 'flan_jax', 'train', f'--gin_file={folder / "ours.gin"}']
-  else:
-    targets = options.length // 4
-    lengths = {'inputs': options.length - targets, 'targets': targets}
-    flags = {
-      'MODEL_DIR': f"'{model_dir}'", 'MIXTURE_OR_TASK_NAME': f"'{task}'",
-      'TRAIN_STEPS': steps, 'TASK_FEATURE_LENGTHS': lengths, 'TRAIN_EVAL': None,
-      'BATCH_SIZE': options.rows, 'INITIAL_CHECKPOINT_PATH': None, 'STATS_PERIOD': 1,
-    }  # fmt: skip
-    files = ['-m', 't5x.train', f'--gin_file={folder / "theirs.gin"}']
-    files += ['--gin_file=gin/t5x/train.gin', '--alsologtostderr']
-  return [sys.executable, *files, *(f'--gin.{k}={v}' for k, v in flags.items())]
-
-
-def _watch(
-  command: list[str], words: tuple[str, ...], environment: dict[str, str]
-) -> list[tuple[float, float]]:
-  """(wall, CPU) seconds from launch to each of `words` on standard error, in order."""
-  start, marks, said = time.perf_counter(), [], []
-  process = subprocess.Popen(
-    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    env=environment,
-  )  # fmt: skip
-  for line in process.stderr:
-    said.append(line)
-    if len(marks) < len(words) and words[len(marks)] in line:
-      wall = time.perf_counter() - start
-      fields = pathlib.Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2]
-      ticks = sum(map(int, fields.split()[11:13]))
-      marks.append((wall, ticks / os.sysconf('SC_CLK_TCK')))
-  if process.wait():
-    print(''.join(said[-3:]), file=sys.stderr)
-  return marks
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rows', type=int, default=8)
+  parser.add_argument('--rows', type=int, default=8, help='sequences of a batch')
   parser.add_argument('--length', type=int, default=512)
-  parser.add_argument('--steps', type=int, default=3, help='of one turn')
+  parser.add_argument('--steps', type=int, default=3, help='steps of one turn')
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--engines', nargs='+', default=ENGINES, choices=ENGINES)
   parser.add_argument('--cores', type=int, help='pin to the first N allowed cores')
@@ -533,14 +411,14 @@ def main() -> None:
     work(options.worker, options.rows, options.length)
     return
   cores = len(os.sched_getaffinity(0))
-  print(f'{cores} cores allowed, load {os.getloadavg()[0]:.1f} before anything began')
+  print(f'{cores} cores allowed, load {os.getloadavg()[0]:.1f} before the start')
   if options.startup:
-    print(f'{options.rows} rows of {options.length}, float32')
-    startup(options)
+    print(f'{options.rows} sequences of {options.length} tokens, float32')
+    startup.run(options)
   elif options.whole:
     whole(options)
   else:
-    print(f'{options.rows} rows of {options.length}, float32')
+    print(f'{options.rows} sequences of {options.length} tokens, float32')
     steps_in_turn(options)
 
 

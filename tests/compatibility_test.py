@@ -241,7 +241,7 @@ class TestRun:
       evaluate=EvalConfig(num_fewshot=1),
     )  # fmt: skip
     with pytest.raises(InputError) as raised:
-      run_dir.Folder('runs/lora').claim(run, text='')
+      run_dir.RunDir('runs/lora').claim(run, text='')
     refused = str(raised.value).partition('holds a run of another config: ')[2]
     assert refused.partition('; give')[0] == (
       'logits_chunk was None, is 32; sequence_length was 256, is 128'

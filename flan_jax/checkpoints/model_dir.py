@@ -1,4 +1,4 @@
-"""A model to start from or to take away: weights, config and tokenizer in a folder."""
+"""The model folder, to start from or to export: weights, config and tokenizer."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from flan_jax.runtime import atomic_file, multihost, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 
 PROVENANCE = 'training.json'
-"""What a run says of the model it wrote: mixture, clusters, rows seen, its lineage."""
+"""Written beside a model: its mixture, clusters, examples seen and lineage."""
 
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'microworld' / 'base'
@@ -32,7 +32,7 @@ SHIPPED = pathlib.Path(__file__).parents[1] / 'microworld' / 'base'
 def find(path: str | os.PathLike) -> pathlib.Path:
   """The model folder at `path`: the folder itself, or MODEL_DIR/model of a run.
 
-  The word `microworld` names the base LM that ships with the package.
+  `microworld` names the base LM that ships with the package.
   """
   folder = SHIPPED if str(path) == 'microworld' else pathlib.Path(path)
   inner = folder / 'model'
@@ -41,30 +41,30 @@ def find(path: str | os.PathLike) -> pathlib.Path:
   return folder
 
 
-def config(path: str, *, asked: DecoderConfig | None = None) -> DecoderConfig:
-  """The shape of the model at `path`.
+def config(path: str, *, requested: DecoderConfig | None = None) -> DecoderConfig:
+  """The decoder config of the model at `path`.
 
   Args:
     path: a model folder, or the MODEL_DIR of a finished run.
-    asked: the shape that the run names; its layout and dtypes win, its sizes must be
-      those of the checkpoint.
+    requested: the config that the run names; its layout and dtypes win, its sizes must
+      be those of the checkpoint.
 
   Raises:
-    InputError: if there is no model, or `asked` has other sizes.
+    InputError: if there is no model, or `requested` has other sizes.
   """
   found = weights.load_config(find(path))
-  if asked is None:
+  if requested is None:
     return found
   free = ('scan_layers', 'remat', 'dtype', 'param_dtype', 'attention')
   for field in dataclasses.fields(DecoderConfig):
-    got, want = getattr(asked, field.name), getattr(found, field.name)
+    got, want = getattr(requested, field.name), getattr(found, field.name)
     if field.name not in free and got != want:
       raise InputError(
         f'DecoderConfig.{field.name}: got {got!r}; the checkpoint {path!r} has '
         f'{want!r}',
         field=f'DecoderConfig.{field.name}',
       )
-  return asked
+  return requested
 
 
 def load(
@@ -74,13 +74,13 @@ def load(
 
   Args:
     path: a model folder, or the MODEL_DIR of a finished run.
-    config: of the decoder.
-    shapes: of its parameters.
-    shardings: the same tree; each host reads what its own devices hold. None for the
-      whole as numpy arrays.
+    config: decoder config.
+    shapes: shapes of the parameters.
+    shardings: the same tree of shardings; each process reads what its own devices hold.
+      None for whole numpy arrays.
 
   Raises:
-    InputError: naming tensors that are missing, too many, or of another shape.
+    InputError: naming tensors that are missing, superfluous, or of another shape.
   """
   if shardings is not None:
     return weights.load_onto(find(path), config, shapes=shapes, shardings=shardings)
@@ -90,51 +90,52 @@ def load(
 
 
 def digest(path: str | None) -> str | None:
-  """Names the weights at `path`, for hosts to compare; None where there are none."""
+  """Digest of the weights at `path`, for processes to compare; None for no path."""
   return None if path is None else weights.digest(find(path))
 
 
 def checksum(path: str | os.PathLike) -> str:
-  """Names the weights at `path` by every byte of them; reads the whole file."""
-  stored = weights.Stored(find(path))
+  """Checksum of every byte of the weights at `path`; reads the whole file."""
+  stored = weights.SafetensorsFile(find(path))
   return weights.checksum(stored.tensors, stored.read)
 
 
 def lineage(path: str | os.PathLike) -> Lineage:
-  """What the model at `path` was trained on, and its ancestors.
+  """The lineage of the model at `path`: its training data, and its ancestors'.
 
-  Weights that are not those which training.json is of were tuned elsewhere since: their
-  history is unknown from there on.
+  If the weights are not those that training.json describes, they were tuned elsewhere
+  since: their history is unknown from there on.
 
   Raises:
-    InputError: if training.json is not as a run wrote it.
+    InputError: if training.json is malformed.
   """
   folder = find(path)
   model = _name(folder)
-  record = folder / PROVENANCE
-  if not record.is_file():
+  path = folder / PROVENANCE
+  if not path.is_file():
     return Lineage((lineage_lib.unknown(model),))
-  said = upgraded(weights.read_object(record), renamed_keys.TRAINING)
-  if 'lineage' not in said:
-    return lineage_lib.of_record(said, parent=_started_from(folder, said), model=model)
-  found = lineage_lib.of_json(said['lineage'], where=str(record))
-  if said.get('weights') != checksum(folder):
+  metadata = upgraded(weights.read_object(path), renamed_keys.TRAINING)
+  if 'lineage' not in metadata:
+    parent = _started_from(folder, metadata)
+    return lineage_lib.of_record(metadata, parent=parent, model=model)
+  found = lineage_lib.of_json(metadata['lineage'], where=str(path))
+  if metadata.get('weights') != checksum(folder):
     changed = 'its weights are not those that training.json is of'
     return found.then(lineage_lib.unknown(model, changed))
   return found
 
 
 def _name(folder: pathlib.Path) -> str:
-  """What to call a model: MODEL_DIR of a run, or its folder."""
+  """The name of a model: that of the MODEL_DIR of its run, or of its folder."""
   if folder == SHIPPED:
     return 'microworld'
   folder = folder.absolute()
   return folder.parent.name if folder.name == 'model' else folder.name
 
 
-def _started_from(folder: pathlib.Path, said: Mapping[str, Any]) -> Lineage:
-  """What a run of before there were lineages says that it started from."""
-  base = said.get('lora', {}).get('base')
+def _started_from(folder: pathlib.Path, metadata: Mapping[str, Any]) -> Lineage:
+  """The lineage of a parent that an old run, without a lineage, started from."""
+  base = metadata.get('lora', {}).get('base')
   settings = folder.parent / 'run.json'
   if base is None and folder.name == 'model' and settings.is_file():
     base = weights.read_object(settings).get('initial_checkpoint', '')
@@ -163,7 +164,7 @@ def tokenizer_file(path: str) -> str:
 
 
 def tokenizer_digest(path: str) -> str | None:
-  """Digest (hex) of the model's own tokenizer; None where its folder has none."""
+  """Digest (hex) of the model's own tokenizer; None if its folder has none."""
   found = _tokenizer(find(path))
   return None if found is None else tokenizers.load(found).digest
 
@@ -186,28 +187,28 @@ def save(
   provenance: Mapping[str, Any] | None = None,
   dtype: str | None = None,
 ) -> str:
-  """Writes a model folder; with several hosts all must call it, and host 0 writes.
+  """Writes a model folder; every process must call it, and process 0 writes.
 
-  One matrix of one layer is gathered at a time: so much room is needed on every device,
-  and on host 0. The file is the same, to the byte, on any mesh and number of hosts.
+  One matrix of one layer is gathered at a time, so every device and process 0 need room
+  for that. The file is the same, to the byte, on any mesh and number of processes.
 
   Args:
-    folder: made if absent.
+    folder: created if absent.
     params: the parameter tree.
-    config: of the decoder.
-    tokenizer: of the model.
-    provenance: what trained it, kept beside it with the checksum of the weights, which
-      is also put into the last training of its `lineage`. None where nobody knows.
-    dtype: of the stored tensors; None keeps the parameters' own.
+    config: decoder config.
+    tokenizer: the model's tokenizer.
+    provenance: metadata of the training, written with the checksum of the weights,
+      which is also put into the last training of its `lineage`. None if unknown.
+    dtype: dtype of the stored tensors; None keeps the parameters' own.
 
   Returns:
-    The checksum on host 0; '' on the others.
+    The checksum on process 0; '' on the others.
   """
-  held, pieces = _stored(params, dtype)
+  tensors, chunks = _chunked(params, dtype)
   if not multihost.is_main_process():
-    for name in safetensors_writer.order(held):
-      for piece in pieces[name]:
-        _whole(piece)
+    for name in safetensors_writer.order(tensors):
+      for chunk in chunks[name]:
+        _gather(chunk)
     return ''
   folder.mkdir(parents=True, exist_ok=True)
   if tokenizer.filename:
@@ -217,80 +218,84 @@ def save(
   with atomic_file.replacing(folder / 'model.safetensors') as draft:
     safetensors_writer.write(
       draft,
-      held,
-      ((name, map(_whole, pieces[name])) for name in safetensors_writer.order(held)),
+      tensors,
+      (
+        (name, map(_gather, chunks[name])) for name in safetensors_writer.order(tensors)
+      ),
     )
   found = checksum(folder)
-  (folder / PROVENANCE).unlink(missing_ok=True)  # of weights that were here before
+  (folder / PROVENANCE).unlink(missing_ok=True)  # of earlier weights
   if provenance is not None:
-    record(folder, provenance, checksum=found)
+    write_provenance(folder, provenance, checksum=found)
   weights.save_config(folder, config)
   return found
 
 
-def record(
+def write_provenance(
   folder: pathlib.Path, provenance: Mapping[str, Any], *, checksum: str
 ) -> None:
   """Writes training.json.
 
   Args:
-    folder: of the model.
-    provenance: what trained it.
-    checksum: of its weights.
+    folder: the model folder.
+    provenance: metadata of the training.
+    checksum: checksum of the weights.
   """
-  said = {**provenance, 'weights': checksum}
-  if said.get('lineage'):
-    *before, last = said['lineage']
-    said['lineage'] = [*before, {**last, 'digest': checksum}]
-  atomic_file.write_json(folder / PROVENANCE, said)
+  metadata = {**provenance, 'weights': checksum}
+  if metadata.get('lineage'):
+    *before, last = metadata['lineage']
+    metadata['lineage'] = [*before, {**last, 'digest': checksum}]
+  atomic_file.write_json(folder / PROVENANCE, metadata)
 
 
-class _Piece(NamedTuple):
+class _Chunk(NamedTuple):
   """A parameter, or one layer of it."""
 
   array: Any
   layer: int | None = None
 
 
-def _stored(
+def _chunked(
   params: Any, dtype: str | None
-) -> tuple[dict[str, weights.Held], dict[str, list[_Piece]]]:
-  """What a file of these parameters holds, and the pieces that it is written in."""
+) -> tuple[dict[str, weights.TensorInfo], dict[str, list[_Chunk]]]:
+  """The tensors of a file of these parameters, and the chunks to write each in."""
   found: dict[str, dict[int | None, Any]] = {}
   for path, leaf in traverse_util.flatten_dict(params, sep='/').items():
-    name, layer = weights.place(path)
+    name, layer = weights.locate(path)
     found.setdefault(name, {})[layer] = leaf
-  held, pieces = {}, {}
+  tensors, chunks = {}, {}
   for name, parts in found.items():
     leaf = next(iter(parts.values()))
     kind, stacked = np.dtype(dtype or leaf.dtype), None not in parts
     shape = (len(parts), *leaf.shape) if stacked else leaf.shape
-    held[name] = weights.Held(shape, kind)
+    tensors[name] = weights.TensorInfo(shape, kind)
     if stacked:
-      pieces[name] = [_Piece(parts[layer]) for layer in range(len(parts))]
-    elif name.startswith('layers/') and not _here(leaf):
-      pieces[name] = [_Piece(leaf, layer) for layer in range(len(leaf))]
+      chunks[name] = [_Chunk(parts[layer]) for layer in range(len(parts))]
+    elif name.startswith('layers/') and not _is_addressable(leaf):
+      chunks[name] = [_Chunk(leaf, layer) for layer in range(len(leaf))]
     else:
-      pieces[name] = [_Piece(leaf)]
-  return held, pieces
+      chunks[name] = [_Chunk(leaf)]
+  return tensors, chunks
 
 
-def _here(array: Any) -> bool:
+def _is_addressable(array: Any) -> bool:
   return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
-def _whole(piece: _Piece) -> np.ndarray:
-  """A piece in host memory; with several hosts all must ask for it."""
-  if _here(piece.array):
-    return np.asarray(piece.array)
-  multihost.barrier('piece')  # host 0 writes in between
-  layer = None if piece.layer is None else np.int32(piece.layer)
-  everywhere = NamedSharding(piece.array.sharding.mesh, PartitionSpec())
-  return np.asarray(_one(piece.array, layer, everywhere).addressable_data(0))
+def _gather(chunk: _Chunk) -> np.ndarray:
+  """Copies a chunk to host memory; every process must call it."""
+  if _is_addressable(chunk.array):
+    return np.asarray(chunk.array)
+  multihost.barrier('piece')  # process 0 writes in between
+  layer = None if chunk.layer is None else np.int32(chunk.layer)
+  replicated = NamedSharding(chunk.array.sharding.mesh, PartitionSpec())
+  return np.asarray(_replicate(chunk.array, layer, replicated).addressable_data(0))
 
 
-@functools.partial(jax.jit, static_argnames=('where',))
-def _one(array: jax.Array, layer: jax.Array | None, where: NamedSharding) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=('sharding',))
+def _replicate(
+  array: jax.Array, layer: jax.Array | None, sharding: NamedSharding
+) -> jax.Array:
   if layer is not None:
     array = jax.lax.dynamic_index_in_dim(array, layer, keepdims=False)
-  return jax.lax.with_sharding_constraint(array, where)
+  return jax.lax.with_sharding_constraint(array, sharding)

@@ -1,7 +1,7 @@
-"""Safetensors, written tensor by tensor: only the one at hand is in memory.
+"""Writes safetensors files tensor by tensor: only one is in memory at a time.
 
-The bytes are those that the `safetensors` package writes for the same tensors, which
-wants them all at once.
+The bytes are those that the `safetensors` package, which needs all tensors at once,
+writes for the same tensors.
 """
 
 import json
@@ -12,32 +12,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flan_jax.checkpoints.weights import DTYPES, Held
+from flan_jax.checkpoints.weights import DTYPES, TensorInfo
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ORDER = {np.dtype(np.float32): 0, DTYPES['BF16']: 1, DTYPES['F16']: 2}
-"""The package writes the widest types first, and among equals the names in order."""
+"""The package writes the widest types first, and sorts equals by name."""
 
 
-class _Place(NamedTuple):
+class _NamedTensor(NamedTuple):
   name: str
-  held: Held
+  info: TensorInfo
 
 
-def _places(tensors: Mapping[str, Held]) -> list[_Place]:
-  found = [_Place(name, held) for name, held in tensors.items()]
-  return sorted(found, key=lambda place: (_ORDER[place.held.dtype], place.name))
+def _sorted_tensors(tensors: Mapping[str, TensorInfo]) -> list[_NamedTensor]:
+  found = [_NamedTensor(name, info) for name, info in tensors.items()]
+  return sorted(found, key=lambda tensor: (_ORDER[tensor.info.dtype], tensor.name))
 
 
-def order(tensors: Mapping[str, Held]) -> list[str]:
-  """The names in the order in which `write` asks for them."""
-  return [place.name for place in _places(tensors)]
+def order(tensors: Mapping[str, TensorInfo]) -> list[str]:
+  """The names in the order of `write`."""
+  return [tensor.name for tensor in _sorted_tensors(tensors)]
 
 
-def _header(tensors: Mapping[str, Held], metadata: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
   header: dict[str, object] = {'__metadata__': dict(metadata)} if metadata else {}
   start = 0
-  for name, (shape, dtype) in _places(tensors):
+  for name, (shape, dtype) in _sorted_tensors(tensors):
     end = start + math.prod(shape) * dtype.itemsize
     header[name] = {
       'dtype': _NAMES[dtype],
@@ -52,7 +52,7 @@ def _header(tensors: Mapping[str, Held], metadata: Mapping[str, str]) -> bytes:
 
 def write(
   path: pathlib.Path,
-  tensors: Mapping[str, Held],
+  tensors: Mapping[str, TensorInfo],
   parts: Iterable[tuple[str, Iterator[np.ndarray]]],
   *,
   metadata: Mapping[str, str] | None = None,
@@ -60,19 +60,19 @@ def write(
   """Writes a file.
 
   Args:
-    path: of the file.
-    tensors: what it will hold.
-    parts: (name, pieces along the first axis) in the order of `order`.
+    path: the file.
+    tensors: shape and dtype of every tensor, by name.
+    parts: (name, chunks along the first axis) in the order of `order`.
     metadata: strings of the header.
   """
   with path.open('wb') as file:
     file.write(_header(tensors, metadata or {}))
-    for name, pieces in parts:
-      held = tensors[name]
+    for name, chunks in parts:
+      info = tensors[name]
       count = 0
-      for piece in pieces:
-        array = np.ascontiguousarray(piece, held.dtype)
+      for chunk in chunks:
+        array = np.ascontiguousarray(chunk, info.dtype)
         file.write(array.reshape(-1).view(np.uint8).data)
         count += array.size
-      if count != math.prod(held.shape):
-        raise ValueError(f'{name}: {count} values, header says {held.shape}')
+      if count != math.prod(info.shape):
+        raise ValueError(f'{name}: {count} values, header says {info.shape}')

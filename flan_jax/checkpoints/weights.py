@@ -1,6 +1,6 @@
-"""A model as a folder: safetensors, the decoder's config, the tokenizer.
+"""The weights and the config in a model folder.
 
-MODEL/model.safetensors holds one tensor a parameter, named by its path; layers are
+MODEL/model.safetensors holds one tensor per parameter, named by its path; layers are
 stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
 """
 
@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file
 
 DTYPES = {
@@ -30,16 +30,16 @@ DTYPES = {
   'F16': np.dtype(np.float16),
   'BF16': np.dtype(ml_dtypes.bfloat16),
 }
-"""Types of stored tensors, as safetensors names them."""
+"""Dtypes of stored tensors, by their safetensors names."""
 
 _UNSTACKED = re.compile(r'^layers_(\d+)/(.*)$')
 
 
 def stack(flat: dict[str, Any]) -> dict[str, Any]:
-  """`layers_0/x`, `layers_1/x`, ... as one `layers/x`; numpy arrays by path."""
+  """Stacks `layers_0/x`, `layers_1/x`, ... to one `layers/x`; numpy arrays by path."""
   out, layers = {}, {}
   for path, value in flat.items():
-    name, layer = place(path)
+    name, layer = locate(path)
     if layer is None:
       out[name] = value
     else:
@@ -49,8 +49,8 @@ def stack(flat: dict[str, Any]) -> dict[str, Any]:
   return out
 
 
-def place(path: str) -> tuple[str, int | None]:
-  """The tensor that holds a parameter, and which layer of it: None for the whole."""
+def locate(path: str) -> tuple[str, int | None]:
+  """The tensor that holds a parameter, and its layer there: None for the whole."""
   match = _UNSTACKED.match(path)
   return (f'layers/{match[2]}', int(match[1])) if match else (path, None)
 
@@ -66,11 +66,11 @@ def unstack(flat: dict[str, Any]) -> dict[str, Any]:
   return out
 
 
-def apart(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig]:
-  """The same model with every layer's parameters in arrays of their own, and no scan.
+def unstack_layers(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig]:
+  """The same model with separate arrays for every layer, and no scan.
 
-  A scan on a CPU copies a layer's matrices before it multiplies by them, which takes as
-  long as a token of a few rows does. This copies the layers once.
+  On a CPU, a scan copies a layer's matrices before it multiplies by them. That takes as
+  long as decoding one token of a few sequences; this copies the layers once.
   """
   if not config.scan_layers:
     return params, config
@@ -104,10 +104,10 @@ def save(
   """Writes model.safetensors and config.json; each appears whole or not at all.
 
   Args:
-    folder: made if absent.
-    params: the parameter tree, addressable on this host.
-    config: of the decoder.
-    dtype: of the stored tensors; None keeps the parameters' own.
+    folder: created if absent.
+    params: the parameter tree, addressable by this process.
+    config: decoder config.
+    dtype: dtype of the stored tensors; None keeps the parameters' own.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -127,15 +127,15 @@ def save_config(folder: str | os.PathLike, config: DecoderConfig) -> None:
 
 
 def load_config(folder: str | os.PathLike) -> DecoderConfig:
-  """The decoder's shape.
+  """Reads config.json.
 
   Raises:
-    InputError: if the folder holds no model of ours.
+    InputError: if the folder holds no model of flan_jax.
   """
   path = pathlib.Path(folder) / 'config.json'
   if not path.is_file():
     if path.parent.suffix == '.gguf' and path.parent.is_file():
-      raise InputError(_theirs(path.parent, 'a GGUF file'))
+      raise InputError(_foreign(path.parent, 'a GGUF file'))
     lacking = 'no config.json' if path.parent.is_dir() else 'no such folder'
     raise InputError(
       f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
@@ -143,16 +143,19 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
     )
   values = read_object(path)
   if 'model_type' in values or 'architectures' in values:
-    raise InputError(_theirs(path.parent, 'a Hugging Face folder'))
+    raise InputError(_foreign(path.parent, 'a Hugging Face folder'))
   legal = {field.name for field in dataclasses.fields(DecoderConfig)}
   for name in values:
     if name not in legal:
-      raise InputError(f'{path}: unknown field {name!r}; the decoder has no such thing')
+      raise InputError(
+        f'{path}: got field {name!r}; must be a field of DecoderConfig'
+        f'{did_you_mean(name, legal)}'
+      )
   try:
     return DecoderConfig(**values)
   except InputError as error:
     raise InputError(f'{path}: {error}') from None
-  except TypeError:  # what has no default is not there
+  except TypeError:  # a field without a default is missing
     absent = [
       field.name
       for field in dataclasses.fields(DecoderConfig)
@@ -161,8 +164,8 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
     raise InputError(f'{path}: lacks {", ".join(absent)}') from None
 
 
-def _theirs(path: pathlib.Path, what: str) -> str:
-  """Says that a model is of another library, and how it comes here."""
+def _foreign(path: pathlib.Path, what: str) -> str:
+  """The error for another library's model, with the command that converts it."""
   here = path.with_name(f'{path.stem if path.is_file() else path.name}_flan')
   command = shlex.join(['flan', 'convert', str(path), str(here)])
   return f'checkpoint {str(path)!r}: {what}; convert it and give the copy: {command}'
@@ -172,32 +175,32 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   """The JSON object in a file.
 
   Raises:
-    InputError: if there is something else in it.
+    InputError: if the file holds anything else.
   """
   try:
     values = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:  # JSON that is none, or no text
+  except ValueError as error:  # neither JSON nor text
     raise InputError(f'{path}: not readable as JSON ({error})') from None
   if not isinstance(values, dict):
     raise InputError(f'{path}: got {values!r:.40}; must be a JSON object')
   return values
 
 
-class Held(NamedTuple):
-  """What the header of a file says of a tensor."""
+class TensorInfo(NamedTuple):
+  """Shape and dtype of a tensor, from the header of a file."""
 
   shape: tuple[int, ...]
   dtype: np.dtype
 
 
-class Stored:
+class SafetensorsFile:
   """model.safetensors, read tensor by tensor.
 
   Attributes:
-    tensors: what there is, by path of the parameter, layers stacked.
+    tensors: shape and dtype of every tensor, by path of the parameter, layers stacked.
 
   Raises:
-    InputError: if the file is absent, truncated, or of types that no model here has.
+    InputError: if the file is absent, truncated, or has dtypes other than DTYPES.
   """
 
   def __init__(self, folder: str | os.PathLike):
@@ -209,7 +212,7 @@ class Stored:
       names = list(self._file.keys())
     except Exception as error:  # safetensors raises no narrower class
       raise InputError(f'{path}: not readable ({error})') from None
-    self.tensors: dict[str, Held] = {}
+    self.tensors: dict[str, TensorInfo] = {}
     for name in names:
       found = self._file.get_slice(name)
       if found.get_dtype() not in DTYPES:
@@ -217,17 +220,19 @@ class Stored:
           f'{path}: tensor {name!r} is {found.get_dtype()}; must be one of '
           f'{", ".join(DTYPES)}'
         )
-      self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[found.get_dtype()])
+      self.tensors[name] = TensorInfo(
+        tuple(found.get_shape()), DTYPES[found.get_dtype()]
+      )
 
   def read(
     self, name: str, layer: int | None = None, part: tuple[slice, ...] | None = None
   ) -> np.ndarray:
-    """One parameter, read now; of a stacked one, only one layer if that is named.
+    """Reads a tensor, or one layer of a stacked one.
 
     Args:
-      name: of the tensor.
-      layer: of a stacked one.
-      part: what of each axis is wanted, of that layer or of the whole; None for all.
+      name: name of the tensor.
+      layer: layer of a stacked tensor; None for the whole tensor.
+      part: slice of each axis, of that layer or of the whole; None for all.
     """
     index = (*(() if layer is None else (layer,)), *(part or ()))
     if not index:
@@ -241,7 +246,7 @@ def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
   Raises:
     InputError: if the file is absent or truncated.
   """
-  stored = Stored(folder)
+  stored = SafetensorsFile(folder)
   flat = {
     name: stored.read(name).astype(config.param_dtype, copy=False)
     for name in stored.tensors
@@ -252,18 +257,18 @@ def load(folder: str | os.PathLike, config: DecoderConfig) -> dict[str, Any]:
 def load_onto(
   folder: str | os.PathLike, config: DecoderConfig, *, shapes: Any, shardings: Any
 ) -> Any:
-  """As `load`, laid over devices; each host reads only what its own devices hold.
+  """Like `load`, sharded over devices; each process reads what its own devices hold.
 
   Args:
-    folder: of the model.
-    config: of the decoder.
-    shapes: what the model needs.
-    shardings: of the same tree.
+    folder: the model folder.
+    config: decoder config.
+    shapes: shapes that the model needs.
+    shardings: the same tree of shardings.
 
   Raises:
     InputError: as `load` and `check` do.
   """
-  stored = Stored(folder)
+  stored = SafetensorsFile(folder)
   sources = _sources(stored, config)
   there = {
     name: stored.tensors[tensor].shape[0 if layer is None else 1 :]
@@ -286,13 +291,13 @@ def load_onto(
 
 
 def _sources(
-  stored: Stored, config: DecoderConfig
+  stored: SafetensorsFile, config: DecoderConfig
 ) -> dict[str, tuple[str, int | None]]:
-  """Parameter -> the tensor it is in, and which layer of it."""
+  """Parameter -> (the tensor that holds it, its layer there or None)."""
   out: dict[str, tuple[str, int | None]] = {}
-  for tensor, held in stored.tensors.items():
+  for tensor, info in stored.tensors.items():
     if tensor.startswith('layers/') and not config.scan_layers:
-      for layer in range(held.shape[0]):
+      for layer in range(info.shape[0]):
         out[f'layers_{layer}/{tensor[7:]}'] = tensor, layer
     else:
       out[tensor] = tensor, None
@@ -300,34 +305,35 @@ def _sources(
 
 
 def digest(folder: str | os.PathLike) -> str:
-  """Names the weights in a folder by their shapes and the beginning of each (hex).
+  """Digest (hex) of the shapes and the first values of the weights in a folder.
 
-  Quick however large they are: two models that were trained apart differ in it.
+  It is quick for weights of any size; models from different trainings differ in it.
 
   Raises:
-    InputError: as `Stored` does.
+    InputError: as `SafetensorsFile` does.
   """
-  stored = Stored(folder)
+  stored = SafetensorsFile(folder)
   found = hashlib.sha256()
-  for name, held in sorted(stored.tensors.items()):
-    first = tuple(slice(0, min(size, 2)) for size in held.shape[:-1])
-    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
+  for name, info in sorted(stored.tensors.items()):
+    first = tuple(slice(0, min(size, 2)) for size in info.shape[:-1])
+    found.update(f'{name} {info.shape} {info.dtype}\0'.encode())
     found.update(stored.read(name, part=first or None).tobytes())
   return found.hexdigest()
 
 
-def checksum(tensors: Mapping[str, Held], read: Callable[..., np.ndarray]) -> str:
-  """Names weights by every byte of every tensor (hex), however files hold them.
+def checksum(tensors: Mapping[str, TensorInfo], read: Callable[..., np.ndarray]) -> str:
+  """Checksum (hex) of every byte of every tensor, independent of the file format.
 
   Args:
-    tensors: what there is, by name; stacked layers are read one at a time.
+    tensors: shape and dtype of every tensor, by name; stacked layers are read one at a
+      time.
     read: (name) or (name, layer) -> the tensor, or one layer of it.
   """
   found = hashlib.sha256()
-  for name, held in sorted(tensors.items()):
-    found.update(f'{name} {held.shape} {held.dtype}\0'.encode())
-    stacked = name.startswith('layers/') and held.shape
-    for layer in range(held.shape[0]) if stacked else [None]:
+  for name, info in sorted(tensors.items()):
+    found.update(f'{name} {info.shape} {info.dtype}\0'.encode())
+    stacked = name.startswith('layers/') and info.shape
+    for layer in range(info.shape[0]) if stacked else [None]:
       array = read(name) if layer is None else read(name, layer)
       found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
   return found.hexdigest()
@@ -337,12 +343,12 @@ def check(params: Any, shapes: Any, *, where: str) -> None:
   """Checks that parameters fit the model.
 
   Raises:
-    InputError: naming what is missing, too many, or of another shape.
+    InputError: naming tensors that are missing, superfluous, or of another shape.
   """
   got = {k: v.shape for k, v in traverse_util.flatten_dict(params, sep='/').items()}
   want = {k: v.shape for k, v in traverse_util.flatten_dict(shapes, sep='/').items()}
   problems = [f'{name} is missing' for name in want if name not in got]
-  problems += [f'{name} is not of this model' for name in got if name not in want]
+  problems += [f'{name} is not in this model' for name in got if name not in want]
   problems += [
     f'{name} is {got[name]}, must be {want[name]}'
     for name in want

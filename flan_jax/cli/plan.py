@@ -43,11 +43,11 @@ def run(options: argparse.Namespace) -> int:
   for warning in parsed.refuse_unused('plan'):
     progress.line(f'warning: {warning}')
   with parsed.located():
-    run = initial_model.shaped(run, fields)
+    run = initial_model.with_decoder_fields(run, fields)
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.checkpoints import model_dir
 
-    shape = model_dir.config(run.initial_checkpoint, asked=None)
+    shape = model_dir.config(run.initial_checkpoint, requested=None)
     run = dataclasses.replace(run, model=shape)
   progress.stage(f'Loading the TPU compiler for {topology.name}')
   from flan_jax.tpu.plan import plan as plan_lib

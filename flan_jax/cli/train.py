@@ -32,7 +32,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   from flan_jax.runtime import preemption
 
   with parsed.located():
-    run = initial_model.shaped(run, fields)
+    run = initial_model.with_decoder_fields(run, fields)
     progress.line(
       f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
       f'evaluation seed {run.eval_seed}'

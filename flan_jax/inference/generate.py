@@ -247,13 +247,13 @@ def generate(
     separator: whether EOS stands between prompt and answer.
     batch_size: decode slots; with beam search, beams.
     sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
-      a CPU writes with a second copy of the layers (weights.apart).
+      a CPU writes with a second copy of the layers (weights.unstack_layers).
     on_batch: called before each of the programs that the answers take.
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
   if sharding is None and jax.default_backend() == 'cpu':
-    params, config = weights.apart(params, config)
+    params, config = weights.unstack_layers(params, config)
   settings = {
     'config': config,
     'eos_id': tokenizer.eos_id,
@@ -269,7 +269,9 @@ def generate(
     answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
     nan, read, written = found.nan, found.prefill_tokens, found.generated_tokens
   else:
-    desk = _Desk(params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size)
+    desk = _Desk(
+      params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size
+    )
     answers, nan, read, written = desk.run(on_batch)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   return Generated(answers, texts, nan, read, written, time.monotonic() - began)

@@ -61,7 +61,7 @@ def read_forest(
     positions_BxL=forest.positions,
     segment_ids_BxL=forest.segment_ids,
     prefix_BxL=forest.context if prefix else None,
-    ends_BxL=forest.ends,
+    subtree_end_BxL=forest.ends,
     tree_kernel=kernel,
     method='hidden',
   )

@@ -224,7 +224,9 @@ class Scorer:
 
   def _naive(self, lengths: Sequence[int]) -> int:
     lengths = sorted(lengths, reverse=True)
-    batches = (lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size))
+    batches = (
+      lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size)
+    )
     return sum(len(batch) * batch[0] for batch in batches)
 
 

@@ -193,14 +193,14 @@ class HeldOutEvaluation:
     return multihost.broadcast(b'' if there else None) is not None
 
   def after(
-    self, params: Any, *, base: Any | None, about: Mapping[str, Any]
+    self, params: Any, *, base: Any | None, metadata: Mapping[str, Any]
   ) -> dict[str, Any]:
     """Measures the tuned model and writes the report.
 
     Args:
       params: the tuned parameters.
       base: the parameters that the run started from, or None.
-      about: what report.json says of the run (model, checkpoint, guard, lineage,
+      metadata: fields of report.json about the run (model, checkpoint, leakage, lineage,
         trained_on, train_examples).
 
     Returns:
@@ -213,7 +213,7 @@ class HeldOutEvaluation:
       for name, found in models.items()
     }
     about = {
-      **about,
+      **metadata,
       **self._about,
       'provenance': {
         'config': self._text,

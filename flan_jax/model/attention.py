@@ -1,8 +1,8 @@
-"""Who attends to whom, where a token stands, and attention itself: pure functions.
+"""Attention masks, position encodings and attention itself, as pure functions.
 
-Order is told by positions and membership by segment ids, never by the place in an
-array, so the same rule serves packed rows and a cache whose slots came from rows of
-different length.
+Positions give the order and segment ids the membership, never the index in an array: so
+the same rule serves packed sequences and a cache whose slots came from sequences of
+different lengths.
 """
 
 import functools
@@ -15,25 +15,24 @@ import numpy as np
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model.kernels import cpu
 
-_MASKED = -1e30  # finite: a query that sees nothing gets no NaN, here or in gradients
+_MASKED = -1e30  # finite: no NaN, here or in gradients, if a query sees no key
 
 
 class Layout(NamedTuple):
-  """Where the tokens of each row stand.
+  """Positions and segments of the tokens of each sequence.
 
   Attributes:
     positions: int32 [B, L], within the example.
-    segment_ids: int32 [B, L], 1.. per example of the row, 0 for padding.
+    segment_ids: int32 [B, L], 1.. per example of the sequence, 0 for padding.
     prefix: bool [B, L], True on tokens that see each other both ways; or None.
-    ends: int32 [B, L], where the segments are trees laid out depth first: one past the
-      last place of the row that descends from the token; None where they are plain
-      sequences.
+    subtree_end: int32 [B, L], if the segments are trees laid out depth first: one past
+      the last index that descends from the token. None for plain segments.
   """
 
   positions: jax.Array
   segment_ids: jax.Array
   prefix: jax.Array | None = None
-  ends: jax.Array | None = None
+  subtree_end: jax.Array | None = None
 
 
 def attention_mask(
@@ -41,22 +40,22 @@ def attention_mask(
 ) -> jax.Array:
   """Returns bool [B, T, S]: True where one of T queries may attend to one of S keys.
 
-  A key is visible if it belongs to the query's segment and stands at or before the
-  query's position, or if both belong to the prefix of that segment (prefix language
-  model: Raffel et al. 2020, arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding:
-  nobody sees them. With a window, keys `window` or more positions away are not seen
-  either (Beltagy et al. 2020, arXiv 2004.05150, 3.1).
+  A key is visible if it is in the query's segment at or before the query's position, or
+  if both are in the prefix of that segment (prefix language model: Raffel et al. 2020,
+  arXiv 1910.10683, 3.2.1). Keys of segment 0 are padding and never visible. With a
+  window, keys `window` or more positions away are masked too (Beltagy et al. 2020,
+  arXiv 2004.05150, 3.1).
   """
   mask_BxTxS = query.positions[:, :, None] >= key.positions[:, None, :]
-  if key.ends is not None:  # of a tree, a token sees those that it descends from
-    places_S = jnp.arange(key.ends.shape[1])
-    mask_BxTxS &= (places_S[:, None] >= places_S[None, :])[None]
-    mask_BxTxS &= places_S[None, :, None] < key.ends[:, None, :]
+  if key.subtree_end is not None:  # in a tree, a token sees its ancestors
+    index_S = jnp.arange(key.subtree_end.shape[1])
+    mask_BxTxS &= (index_S[:, None] >= index_S[None, :])[None]
+    mask_BxTxS &= index_S[None, :, None] < key.subtree_end[:, None, :]
   if query.prefix is not None:
     mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
   if window is not None:
-    apart_BxTxS = query.positions[:, :, None] - key.positions[:, None, :]
-    mask_BxTxS &= jnp.abs(apart_BxTxS) < window
+    distance_BxTxS = query.positions[:, :, None] - key.positions[:, None, :]
+    mask_BxTxS &= jnp.abs(distance_BxTxS) < window
   mask_BxTxS &= query.segment_ids[:, :, None] == key.segment_ids[:, None, :]
   return mask_BxTxS & (key.segment_ids > 0)[:, None, :]
 
@@ -64,26 +63,26 @@ def attention_mask(
 def prefix_mask(
   loss_mask_BxL: jax.Array, *, positions_BxL: jax.Array, segment_ids_BxL: jax.Array
 ) -> jax.Array:
-  """The prefix of every example of packed rows, bool [B, L]: what is read, not written.
+  """The prefix of every example of packed sequences, bool [B, L]: its input tokens.
 
-  That is each token up to the separator that predicts the first token of the answer.
+  It ends with the separator, which predicts the first token of the target.
   """
-  answer_BxL = loss_mask_BxL > 0
-  before_BxL = jnp.pad(answer_BxL[:, :-1], ((0, 0), (1, 0))) & (positions_BxL > 0)
-  return ~(answer_BxL & before_BxL) & (segment_ids_BxL > 0)
+  target_BxL = loss_mask_BxL > 0
+  after_target_BxL = jnp.pad(target_BxL[:, :-1], ((0, 0), (1, 0))) & (positions_BxL > 0)
+  return ~(target_BxL & after_target_BxL) & (segment_ids_BxL > 0)
 
 
 def rotary_angles(positions_BxL: jax.Array, *, frequencies_c: np.ndarray) -> jax.Array:
-  """Returns float32 [B, L, c]: by how much each pair of channels turns."""
+  """Returns float32 [B, L, c]: the rotation angle of each pair of channels."""
   frequencies = frequencies_c.astype(np.float32)[None, None, :]
   return positions_BxL[:, :, None] * frequencies
 
 
 def rotary_frequencies(config: DecoderConfig, *, local: bool = False) -> np.ndarray:
-  """Radians a token of each pair of channels, float64 [c], of local or global layers.
+  """Radians per token of each pair of channels, float64 [c], of local or global layers.
 
-  Pairs are rotary_dims / 2 in number. Scaling (see DecoderConfig.rope_scaling) is of
-  global layers.
+  There are c = rotary_dims / 2 pairs. Only global layers are scaled (see
+  DecoderConfig.rope_scaling).
   """
   base, dims = config.rope_base, config.rotary_dims
   if local and config.rope_local_base is not None:
@@ -104,21 +103,21 @@ def rotate(x_BxLxHxC: jax.Array, angles_BxLxc: jax.Array) -> jax.Array:
   """Rotary position embedding (Su et al. 2021, arXiv 2104.09864, 3.2).
 
   Channel i is paired with channel i + head_dim / 2, the layout of the published Llama
-  weights in Hugging Face form. Channels past the 2c that have an angle stay as they
-  are. Computed in float32, returned in the dtype of `x`.
+  weights in Hugging Face form. Channels past the first 2c are returned unchanged.
+  Computed in float32, returned in the dtype of `x`.
   """
   dims = 2 * angles_BxLxc.shape[-1]
   if dims < x_BxLxHxC.shape[-1]:
-    turned = rotate(x_BxLxHxC[..., :dims], angles_BxLxc)
-    return jnp.concatenate([turned, x_BxLxHxC[..., dims:]], axis=-1)
+    rotated = rotate(x_BxLxHxC[..., :dims], angles_BxLxc)
+    return jnp.concatenate([rotated, x_BxLxHxC[..., dims:]], axis=-1)
   cos_BxLx1xc = jnp.cos(angles_BxLxc)[:, :, None, :]
   sin_BxLx1xc = jnp.sin(angles_BxLxc)[:, :, None, :]
   first, second = jnp.split(x_BxLxHxC.astype(jnp.float32), 2, axis=-1)
-  turned = (
+  rotated = (
     first * cos_BxLx1xc - second * sin_BxLx1xc,
     second * cos_BxLx1xc + first * sin_BxLx1xc,
   )
-  return jnp.concatenate(turned, axis=-1).astype(x_BxLxHxC.dtype)
+  return jnp.concatenate(rotated, axis=-1).astype(x_BxLxHxC.dtype)
 
 
 def relative_buckets(*, num_buckets: int, max_distance: int) -> np.ndarray:
@@ -145,14 +144,14 @@ def relative_bias(
 ) -> jax.Array:
   """T5's position bias [B, H, T, S], to be added to the attention logits.
 
-  It depends on query position - key position alone; keys that lie ahead (a prefix seen
-  whole) count as distance 0, as in T5's decoder.
+  It depends only on query position - key position; keys ahead of the query (in a
+  prefix) count as distance 0, as in T5's decoder.
   """
   distance_BxTxS = query_positions_BxT[:, :, None] - key_positions_BxS[:, None, :]
-  forms = (_bias_by_look_up, _bias_by_product)
-  cpu, others = (functools.partial(f, max_distance=max_distance) for f in forms)
-  # Both give the same. A CPU is twenty times faster at the look-up; a TPU pads what it
-  # looks up to 128 heads, in time and in memory.
+  variants = (_bias_by_look_up, _bias_by_product)
+  cpu, others = (functools.partial(f, max_distance=max_distance) for f in variants)
+  # Both give the same values. A CPU is twenty times faster with the look-up; a TPU pads
+  # the looked-up heads to 128, in time and in memory.
   return jax.lax.platform_dependent(
     table_RxH, jnp.clip(distance_BxTxS, 0, max_distance), cpu=cpu, default=others
   )
@@ -194,8 +193,8 @@ def dot_product_attention(
 
   Query head h reads key-value head h // G, with G = H / K heads to the group; keys and
   values are never repeated in memory (Ainslie et al. 2023, arXiv 2305.13245). Logits
-  and softmax are float32. A query that may attend to nothing gets zeros. `scale`
-  takes the place of head_dim**-0.5; `softcap` bounds the logits smoothly.
+  and softmax are float32. A query without a visible key gets zeros. `scale` replaces
+  head_dim**-0.5; `softcap` bounds the logits smoothly.
   """
   B, T, H, C = query_BxTxHxC.shape
   S, K = key_BxSxKxC.shape[1:3]
@@ -231,7 +230,7 @@ def _attention_on_cpu(
   B, T, H, C = query_BxTxHxC.shape
   S, K = key_BxSxKxC.shape[1:3]
   query_BxKxRxC = query_BxTxHxC.swapaxes(1, 2).reshape(B, K, H // K * T, C)
-  # The same arithmetic in every layer, so that XLA does it once for all of them.
+  # The same arithmetic in every layer, so XLA computes it once for all of them.
   bias = jnp.zeros((), jnp.float32) if bias_BxHxTxS is None else bias_BxHxTxS
   bias = jnp.where(mask_BxTxS[:, None], bias.astype(jnp.float32), _MASKED)
   if bias_BxHxTxS is not None:

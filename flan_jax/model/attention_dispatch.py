@@ -1,4 +1,4 @@
-"""What a reading of a batch shows every layer, and the attention over it."""
+"""Per-batch attention inputs shared by all layers, and kernel dispatch."""
 
 import dataclasses
 import functools
@@ -13,15 +13,15 @@ from flan_jax.model.kernels import blockwise, cudnn, splash
 from flan_jax.model.kv_cache import Cache
 
 _KERNELS = {'splash': splash, 'cudnn': cudnn}
-"""Kernels for rows to train on, beside what XLA makes of dense masks ('xla')."""
+"""Kernels for training sequences; 'xla' is dense attention without a kernel."""
 
 
-class View(NamedTuple):
-  """What a layer sees, and how it tells where things stand.
+class AttentionInputs(NamedTuple):
+  """Attention mask and rotary angles of a layer.
 
   Attributes:
-    mask_BxLxS: bool, True where a token may attend to a key; None where a kernel reads
-      that from the ends.
+    mask_BxLxS: bool, True where a token may attend to a key; None if the tree kernel
+      computes the mask from `subtree_end_BxL`.
     angles_BxLxc: rotary angles, or None.
   """
 
@@ -31,33 +31,35 @@ class View(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shared:
-  """What one reading of a batch tells every layer alike.
+class SharedInputs:
+  """Attention inputs of one forward pass, shared by all layers.
 
   Attributes:
-    everywhere: the view of global layers.
-    near: that of local layers, or None where there are none.
+    global_inputs: mask and angles of global layers.
+    local_inputs: mask and angles of local layers, or None if the model has none.
     slots_BxL: the cache slot of each token, or None without a cache.
     bias_BxHxLxS: T5 position bias, or None.
-    segment_ids_BxL: of the tokens.
-    ends_BxL: of trees in which no token sees what comes after it in the row, or None.
-    kernel: what attends over rows without a cache: 'xla', 'splash' or 'cudnn'.
+    segment_ids_BxL: segment of each token.
+    subtree_end_BxL: ends of subtrees (attention.Layout), if segments are trees in which
+      no token sees a later one; or None.
+    kernel: attention kernel without a cache: 'xla', 'splash' or 'cudnn'.
   """
 
-  everywhere: View
-  near: View | None
+  global_inputs: AttentionInputs
+  local_inputs: AttentionInputs | None
   slots_BxL: jax.Array | None
   bias_BxHxLxS: jax.Array | None
   segment_ids_BxL: jax.Array
-  ends_BxL: jax.Array | None = None
+  subtree_end_BxL: jax.Array | None = None
   kernel: str = dataclasses.field(default='xla', metadata={'static': True})
 
-  def view(self, layer: jax.Array | int, config: DecoderConfig) -> View:
-    """The view of one layer."""
-    if self.near is None:
-      return self.everywhere
+  def of_layer(self, layer: jax.Array | int, config: DecoderConfig) -> AttentionInputs:
+    """The inputs of one layer, global or local."""
+    if self.local_inputs is None:
+      return self.global_inputs
     local = jnp.array(config.local_layers)[layer]
-    return jax.tree.map(functools.partial(jnp.where, local), self.near, self.everywhere)
+    choose = functools.partial(jnp.where, local)
+    return jax.tree.map(choose, self.local_inputs, self.global_inputs)
 
 
 def check(
@@ -66,10 +68,10 @@ def check(
   """Refuses what `kernel` cannot compute, before anything is compiled.
 
   Args:
-    kernel: 'xla', which can all of it, 'splash' or 'cudnn'.
-    config: of the decoder.
-    sequence_length: L, positions of a row.
-    device_kind: what JAX calls the devices, as 'TPU v4'.
+    kernel: 'xla', which supports everything, 'splash' or 'cudnn'.
+    config: decoder config.
+    sequence_length: L, tokens of a sequence, padding included.
+    device_kind: JAX's name of the devices, as 'TPU v4'.
 
   Raises:
     InputError: naming the setting.
@@ -80,48 +82,50 @@ def check(
     )
 
 
-def mix(
+def attend(
   query_BxLxHxC: jax.Array,
   key_BxLxKxC: jax.Array,
   value_BxLxKxC: jax.Array,
   cache: Cache | None,
   layer: jax.Array | int,
-  shared: Shared,
+  shared: SharedInputs,
   config: DecoderConfig,
 ) -> jax.Array:
-  """The values [B, L, H, C] that each query attends to, by the way that suits the rows.
+  """Grouped-query attention, [B, L, H, C], by the kernel that suits the sequences.
 
-  Rows to train on are read by XLA's products or by the kernel that was asked for; trees
-  by the tree kernel or, with rows that have a cache, in blocks of queries. All say the
-  same.
+  Training sequences use XLA's dense attention or the requested kernel; trees use the
+  tree kernel or blocks of queries; sequences with a cache use blocks of queries. All
+  give the same values.
 
   Args:
-    query_BxLxHxC: rotated, where positions are rotary.
-    key_BxLxKxC: of the same tokens; a cache has them already.
-    value_BxLxKxC: likewise.
-    cache: of all layers, or None.
-    layer: which of them this is.
-    shared: what the reading tells every layer.
-    config: of the decoder.
+    query_BxLxHxC: queries, rotated if positions are rotary.
+    key_BxLxKxC: keys of the same tokens; a cache already holds them.
+    value_BxLxKxC: values of the same tokens; a cache already holds them.
+    cache: cache of all layers, or None.
+    layer: index of this layer.
+    shared: attention inputs shared by all layers.
+    config: decoder config.
   """
-  mask_BxLxS = shared.view(layer, config).mask_BxLxS
-  rows = query_BxLxHxC, key_BxLxKxC, value_BxLxKxC
+  mask_BxLxS = shared.of_layer(layer, config).mask_BxLxS
+  projections = query_BxLxHxC, key_BxLxKxC, value_BxLxKxC
   settings = {'scale': config.query_scale, 'softcap': config.attention_softcap}
   if cache is None and shared.kernel == 'splash':
-    return splash.attend(*rows, segment_ids_BxL=shared.segment_ids_BxL, **settings)
+    return splash.attend(
+      *projections, segment_ids_BxL=shared.segment_ids_BxL, **settings
+    )
   settings['bias_BxHxTxS'] = shared.bias_BxHxLxS
   if mask_BxLxS is None:
     from flan_jax.model.kernels import tree  # Pallas is slow to import
 
-    return tree.kernel_attention(*rows, ends_BxT=shared.ends_BxL, **settings)
+    return tree.attend(*projections, subtree_end_BxT=shared.subtree_end_BxL, **settings)
   settings['mask_BxTxS'] = mask_BxLxS
   if cache is not None:
     heads_first = cache.keys[layer], cache.values[layer]
     return blockwise.attend(query_BxLxHxC, *heads_first, **settings)
-  if shared.ends_BxL is not None:
+  if shared.subtree_end_BxL is not None:
     heads_first = key_BxLxKxC.swapaxes(1, 2), value_BxLxKxC.swapaxes(1, 2)
     return blockwise.attend(query_BxLxHxC, *heads_first, ordered=True, **settings)
   if shared.kernel == 'cudnn':
-    del settings['softcap']  # there is none: check
-    return cudnn.attend(*rows, causal=config.attention == 'causal', **settings)
-  return attention.dot_product_attention(*rows, **settings)
+    del settings['softcap']  # None: see check
+    return cudnn.attend(*projections, causal=config.attention == 'causal', **settings)
+  return attention.dot_product_attention(*projections, **settings)

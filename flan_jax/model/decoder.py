@@ -23,7 +23,7 @@ _ACTIVATIONS = {
 
 
 def _and_attention(policy):
-  """The policy, and what cuDNN's kernel returns: no longer than the queries."""
+  """Also saves what cuDNN's kernel returns, which is as small as the queries."""
 
   def saved(primitive, *arguments, **parameters):
     fused = primitive.name.startswith('dot_product_attention')
@@ -44,11 +44,11 @@ class Decoder(nn.Module):
   """A decoder-only language model.
 
   Parameters, boxed with their logical axis names: `embedding` [V, D]; `layers`, every
-  leaf stacked on a leading axis (or `layers_0`, `layers_1`, ... where
-  config.scan_layers is False); `final_norm` [D]; `head` [D, V] if the embedding is not
-  tied; `relative_bias` [R, H], of R buckets, if positions are T5's;
-  `position_embedding` [P, D] if they are learned. What has a bias has it under its own
-  name: `query_bias`, `final_norm_bias`.
+  leaf stacked on a leading axis (`layers_0`, `layers_1`, ... without
+  config.scan_layers); `final_norm` [D]; `head` [D, V] if the embedding is not tied;
+  `relative_bias` [R, H], of R buckets, if positions are T5's; `position_embedding`
+  [P, D] if they are learned. A bias is named after its parameter: `query_bias`,
+  `final_norm_bias`.
 
   A collection `adapters` beside `params` adds to a layer's matrix `query` the product
   of `query_a` [D, r] and `query_b` [r, H, C] (train.lora), and so for the others.
@@ -59,8 +59,8 @@ class Decoder(nn.Module):
   def setup(self):
     config = self.config
     V, D = config.vocab_size, config.d_model
-    # As input the table wants variance 1, as output 1 / D. Tied, it gets the mean of
-    # the two: from 1 / D the logits take long to grow, from 1 a token predicts itself.
+    # As input the table needs variance 1, as output 1 / D. Tied, it gets the mean of
+    # the two: from 1 / D the logits grow slowly, from 1 a token predicts itself.
     fan_in = D**0.5 if config.tied_embedding else 1
     axes = ('vocab', 'embed')
     self.embedding = _matrix(self, 'embedding', (V, D), axes, fan_in=fan_in)
@@ -78,13 +78,13 @@ class Decoder(nn.Module):
       )
     layer = Layer
     if config.scan_layers or config.remat != 'none':
-      # Even 'none' has a policy under a scan: without one, all that a layer computes is
-      # stacked over the layers, and moving that costs more than a second GELU.
+      # Even 'none' has a policy under a scan: without one, everything that a layer
+      # computes is stacked over the layers, and moving it costs more than another GELU.
       layer = nn.remat(
         layer, policy=_SAVED[config.remat], prevent_cse=not config.scan_layers
       )
     if config.scan_layers:
-      # Who computes anew to save memory wants the loop, which holds less at a time.
+      # With rematerialization, keep the loop: unrolling would raise peak memory.
       loop = config.remat != 'none' or self.is_initializing()
       self.layers = nn.scan(
         layer,
@@ -107,20 +107,21 @@ class Decoder(nn.Module):
     prefix_BxL: jax.Array | None = None,
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
-    """Returns logits, float32 [B, L, V]: of the token that follows each token.
+    """Returns logits of the next token, float32 [B, L, V].
 
     Args:
       tokens_BxL: int32, below vocab_size.
       positions_BxL: int32, restarting at 0 with each example.
-      segment_ids_BxL: int32, 1.. per example of the row, 0 for padding. Padding is
-        never attended to, and its own logits mean nothing.
-      prefix_BxL: bool, True on tokens that see each other both ways; only where
+      segment_ids_BxL: int32, 1.. per example of the sequence, 0 for padding. Padding
+        is never attended to, and its own logits are undefined.
+      prefix_BxL: bool, True on tokens that see each other both ways; only if
         config.attention is 'prefix'. None: no token does.
-      cache: what was read before; then the return value is (logits, new cache). A row
-        of a cache is one example. A prefix must be read in one call.
+      cache: keys and values of earlier calls; then the return value is (logits, new
+        cache). Each sequence of a cache is one example. A prefix must be prefilled in
+        one call.
 
     Raises:
-      InputError: a prefix is given to a causal model, or a cache is too short.
+      InputError: if a prefix is given to a causal model, or a cache is too short.
     """
     hidden = self.hidden(
       tokens_BxL,
@@ -141,18 +142,18 @@ class Decoder(nn.Module):
     positions_BxL: jax.Array,
     segment_ids_BxL: jax.Array,
     prefix_BxL: jax.Array | None = None,
-    ends_BxL: jax.Array | None = None,
+    subtree_end_BxL: jax.Array | None = None,
     tree_kernel: bool = False,
     kernel: str = 'xla',
     cache: Cache | None = None,
   ) -> jax.Array | tuple[jax.Array, Cache]:
-    """The normed states [B, L, D] that `head` turns into logits, in config.dtype.
+    """The normed states [B, L, D], in config.dtype, that `head` turns into logits.
 
-    Arguments, the cache in the return value, and errors are those of `__call__`. Where
-    segments are trees, ends_BxL says which tokens descend from each (attention.Layout);
-    only without a cache. With tree_kernel, attention over them is one TPU kernel
-    (tree_attention); there must be one device, then, no prefix and no window. `kernel`
-    says what attends over rows without a cache (views.check).
+    Arguments, the cache in the return value, and errors are those of `__call__`. If
+    segments are trees, subtree_end_BxL gives their structure (attention.Layout); only
+    without a cache. With tree_kernel, attention over trees is one TPU kernel
+    (kernels.tree), which needs one device, no prefix and no window. `kernel` names the
+    attention kernel for calls without a cache (attention_dispatch.check).
     """
     config = self.config
     if prefix_BxL is not None and config.attention != 'prefix':
@@ -160,29 +161,35 @@ class Decoder(nn.Module):
         f'prefix_BxL: got a mask, but config.attention is {config.attention!r}; must '
         "be None, or config.attention 'prefix'"
       )
-    query = attention.Layout(positions_BxL, segment_ids_BxL, prefix_BxL, ends_BxL)
+    query = attention.Layout(
+      positions_BxL, segment_ids_BxL, prefix_BxL, subtree_end_BxL
+    )
     key, slots_BxL = query, None
     if cache is not None:
       cache, slots_BxL = kv_cache.reserve(cache, query)
       key = kv_cache.layout(cache, new=query, slots_BxL=slots_BxL)
       query = query._replace(segment_ids=jnp.minimum(segment_ids_BxL, 1))
-    shared = attention_dispatch.Shared(
-      everywhere=self._view(query, key, local=False),
-      near=self._view(query, key, local=True) if any(config.local_layers) else None,
+    shared = attention_dispatch.SharedInputs(
+      global_inputs=self._attention_inputs(query, key, local=False),
+      local_inputs=(
+        self._attention_inputs(query, key, local=True)
+        if any(config.local_layers)
+        else None
+      ),
       slots_BxL=slots_BxL,
       bias_BxHxLxS=self._bias(query, key),
-      ends_BxL=ends_BxL if prefix_BxL is None else None,
+      subtree_end_BxL=subtree_end_BxL if prefix_BxL is None else None,
       segment_ids_BxL=segment_ids_BxL,
       kernel=kernel,
     )
     if tree_kernel:
-      everywhere = shared.everywhere._replace(mask_BxLxS=None)
-      shared = dataclasses.replace(shared, everywhere=everywhere)
+      unmasked = shared.global_inputs._replace(mask_BxLxS=None)
+      shared = dataclasses.replace(shared, global_inputs=unmasked)
     hidden_BxLxD = jnp.take(self.embedding, tokens_BxL, axis=0)
     if config.scaled_embedding:
       hidden_BxLxD *= jnp.asarray(config.d_model**0.5, config.dtype)
     if config.positions == 'learned':
-      # Padding may stand past the end of the table, and NaN there would spread.
+      # Padding may be past the end of the table, and NaN there would spread.
       rows_BxL = jnp.where(segment_ids_BxL > 0, positions_BxL, 0)
       rows_BxL += config.position_offset
       hidden_BxLxD += jnp.take(
@@ -199,7 +206,7 @@ class Decoder(nn.Module):
     return hidden_BxLxD if cache is None else (hidden_BxLxD, cache)
 
   def head(self, hidden_BxLxD: jax.Array) -> jax.Array:
-    """Logits, float32 [B, L, V], of normed states; L may be any part of a row."""
+    """Logits, float32 [B, L, V], of normed states; L may be part of a sequence."""
     config = self.config
     if config.tied_embedding:
       if config.scaled_head:
@@ -216,9 +223,9 @@ class Decoder(nn.Module):
       )
     return _constrain(logits_BxLxV, 'activation_vocab')
 
-  def _view(
+  def _attention_inputs(
     self, query: attention.Layout, key: attention.Layout, *, local: bool
-  ) -> attention_dispatch.View:
+  ) -> attention_dispatch.AttentionInputs:
     config = self.config
     angles_BxLxc = None
     if config.positions == 'rotary':
@@ -227,7 +234,7 @@ class Decoder(nn.Module):
         frequencies_c=attention.rotary_frequencies(config, local=local),
       )
     window = config.window if local else None
-    return attention_dispatch.View(
+    return attention_dispatch.AttentionInputs(
       attention.attention_mask(query, key, window=window), angles_BxLxc
     )
 
@@ -244,34 +251,36 @@ class Decoder(nn.Module):
 
 
 class Layer(nn.Module):
-  """Attention, then a gated feed-forward layer; each reads a norm and adds its result.
+  """Attention, then a feed-forward layer; each adds a function of the normed state.
 
-  The carry is (hidden_BxLxD, cache or None); the cache travels whole, so that a layer
+  The carry is (hidden_BxLxD, cache or None); it holds the whole cache, so that a layer
   writes its new keys and values in place.
   """
 
   config: DecoderConfig
 
   @nn.compact
-  def __call__(self, carry, layer: jax.Array | int, shared: attention_dispatch.Shared):
+  def __call__(
+    self, carry, layer: jax.Array | int, shared: attention_dispatch.SharedInputs
+  ):
     hidden_BxLxD, cache = carry
     config = self.config
     D = config.d_model
-    # What a layer reads and what it adds are cut like the residual stream, each by
-    # itself: a sum over devices then ends in parts, which moves half of a whole one.
-    cut = lambda x: _constrain(x, 'activation_embed')  # noqa: E731
-    x_BxLxD = cut(_norm(self, 'attention_norm', D)(hidden_BxLxD))
+    # Shard a layer's inputs and outputs like the residual stream, each by itself: a sum
+    # over devices is then a reduce-scatter, half the traffic of an all-reduce.
+    shard = lambda x: _constrain(x, 'activation_embed')  # noqa: E731
+    x_BxLxD = shard(_norm(self, 'attention_norm', D)(hidden_BxLxD))
     mixed_BxLxD, cache = self._attend(x_BxLxD, cache, layer, shared)
-    mixed_BxLxD = cut(mixed_BxLxD)
+    mixed_BxLxD = shard(mixed_BxLxD)
     if config.post_norms:
       mixed_BxLxD = _norm(self, 'attention_post_norm', D)(mixed_BxLxD)
-    mixed_BxLxD = cut(hidden_BxLxD + mixed_BxLxD)
+    mixed_BxLxD = shard(hidden_BxLxD + mixed_BxLxD)
     x_BxLxD = hidden_BxLxD if config.parallel_residual else mixed_BxLxD
-    x_BxLxD = cut(_norm(self, 'mlp_norm', D)(x_BxLxD))
-    x_BxLxD = cut(self._feed_forward(x_BxLxD))
+    x_BxLxD = shard(_norm(self, 'mlp_norm', D)(x_BxLxD))
+    x_BxLxD = shard(self._feed_forward(x_BxLxD))
     if config.post_norms:
       x_BxLxD = _norm(self, 'mlp_post_norm', D)(x_BxLxD)
-    return (cut(mixed_BxLxD + x_BxLxD), cache), None
+    return (shard(mixed_BxLxD + x_BxLxD), cache), None
 
   def _attend(self, x_BxLxD, cache, layer, shared):
     config = self.config
@@ -293,15 +302,15 @@ class Layer(nn.Module):
     if config.qk_norm:
       query_BxLxHxC = _norm(self, 'query_norm', C)(query_BxLxHxC)
       key_BxSxKxC = _norm(self, 'key_norm', C)(key_BxSxKxC)
-    view = shared.view(layer, config)
-    if view.angles_BxLxc is not None:
-      query_BxLxHxC = attention.rotate(query_BxLxHxC, view.angles_BxLxc)
-      key_BxSxKxC = attention.rotate(key_BxSxKxC, view.angles_BxLxc)
+    angles_BxLxc = shared.of_layer(layer, config).angles_BxLxc
+    if angles_BxLxc is not None:
+      query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)
+      key_BxSxKxC = attention.rotate(key_BxSxKxC, angles_BxLxc)
     if cache is not None:
       cache = kv_cache.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )
-    mixed_BxLxHxC = attention_dispatch.mix(
+    mixed_BxLxHxC = attention_dispatch.attend(
       query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
     )
     axes = ('heads', 'kv', 'embed')
@@ -364,7 +373,7 @@ def _constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def starts_at_zero(name: str, config: DecoderConfig) -> bool:
-  """Whether the parameter of this path is zero where a model begins at random."""
+  """Returns whether a random initialization sets the parameter at this path to zero."""
   last = name.rpartition('/')[2]
   if last.endswith('_bias'):
     return last != 'relative_bias'
@@ -372,7 +381,7 @@ def starts_at_zero(name: str, config: DecoderConfig) -> bool:
 
 
 def _matrix(module, name, shape, axes, *, fan_in):
-  """A parameter in config.dtype, drawn from a normal cut at two standard deviations.
+  """A parameter in config.dtype, drawn from a normal truncated at two deviations.
 
   Its variance of 1 / fan_in keeps activations of order one, so that training starts
   near the loss of a uniform guess, ln(vocab_size).
@@ -384,10 +393,10 @@ def _matrix(module, name, shape, axes, *, fan_in):
 
 
 def _adapt(module, name, x, out, *, over=1):
-  """`out`, the product of x and the matrix `name`, with what its adapter adds.
+  """Adds the adapter's term to `out`, the product of x and the matrix `name`.
 
-  x is multiplied over its last `over` axes, first by the narrow matrix and then by the
-  wide one: their own product, as large as the matrix, is never made.
+  x is multiplied over its last `over` axes, first by `a` and then by `b`: the product
+  of the two, as large as the matrix, is never formed.
   """
   if not module.has_variable('adapters', f'{name}_a'):
     return out
@@ -399,14 +408,14 @@ def _adapt(module, name, x, out, *, over=1):
 
 
 def _bias(module, name, shape, axes):
-  """What is added to the product of the matrix `name`, in config.dtype."""
+  """The bias of the matrix `name`, in config.dtype."""
   init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
   bias = module.param(f'{name}_bias', init, shape, module.config.param_dtype)
   return bias.astype(module.config.dtype)
 
 
 def _norm(module, name, size):
-  """The norm `name` of the last axis, as config has it: a function."""
+  """Builds the norm `name` of the last axis, as a function."""
   config = module.config
   first = nn.initializers.zeros if config.norm_plus_one else nn.initializers.ones
   init = nn.with_logical_partitioning(first, ('norm',))

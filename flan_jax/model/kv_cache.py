@@ -1,4 +1,4 @@
-"""The key-value cache: what each row has read so far."""
+"""The key-value cache: keys and values of the tokens prefilled so far."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,16 @@ from flan_jax.model.attention import Layout
 
 
 class Cache(NamedTuple):
-  """Keys and values of the tokens read so far, one example a row.
+  """Keys and values of the tokens so far; each sequence is one example.
 
-  Each row fills its own slots 0, 1, 2, ... in the order in which it reads; padding
-  takes no slot. No array ever changes its shape, so one compiled program serves every
-  step.
+  Each sequence fills its own slots 0, 1, 2, ... in token order; padding takes no slot.
+  No array ever changes its shape, so one compiled program serves every step.
 
   Attributes:
-    keys: [N, B, K, S, C] in config.dtype, already rotated where positions are rotary.
-      A head's slots lie together, so that reading it is one product of matrices.
+    keys: [N, B, K, S, C] in config.dtype, already rotated if positions are rotary. A
+      head's slots are contiguous, so that attention is one matrix product per head.
     values: [N, B, K, S, C] in config.dtype.
-    positions: int32 [B, S], of the token in each slot; -1 where the slot is unused.
+    positions: int32 [B, S], position of the token in each slot; -1 in unused slots.
   """
 
   keys: jax.Array
@@ -30,7 +29,7 @@ class Cache(NamedTuple):
 
 
 def init(config: DecoderConfig, *, batch: int, length: int) -> Cache:
-  """An empty cache for `batch` rows of up to `length` tokens, prompt and answer."""
+  """An empty cache for `batch` sequences of `length` tokens, prompt and answer."""
   shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
   return Cache(
     keys=jnp.zeros(shape, config.dtype),
@@ -40,20 +39,21 @@ def init(config: DecoderConfig, *, batch: int, length: int) -> Cache:
 
 
 def reserve(cache: Cache, new: Layout) -> tuple[Cache, jax.Array]:
-  """Notes the positions of L new tokens a row in the next free slots of the row.
+  """Assigns the next free slots of each sequence to its L new tokens.
 
-  Returns the cache and slots_BxL, int32: where each token goes. Padding gets the slot
-  one past the end, which is never written; so does a token for which the row has no
-  slot left, which then goes unseen: `init` must be told the whole length.
+  Returns the cache with their positions and slots_BxL, int32, the slot of each token.
+  Padding gets the slot one past the end, which is never written. So does a token for
+  which the sequence has no slot left, and it then stays invisible: `init` needs the
+  whole length.
 
   Raises:
-    InputError: more new tokens than slots.
+    InputError: if there are more new tokens than slots.
   """
   batch, slots = cache.positions.shape
   length = new.positions.shape[1]
   if length > slots:
     raise InputError(
-      f'cache length: got {slots}; must hold the {length} tokens read in one call; the '
+      f'cache length: got {slots}; must hold the {length} tokens of one call; the '
       f'nearest is {length}'
     )
   real_BxL = new.segment_ids > 0
@@ -67,7 +67,7 @@ def reserve(cache: Cache, new: Layout) -> tuple[Cache, jax.Array]:
 
 
 def layout(cache: Cache, *, new: Layout, slots_BxL: jax.Array) -> Layout:
-  """Where the tokens in the slots stand: one segment, and the prefix among the new."""
+  """Layout of the tokens in the slots: one segment, with the prefix of the new ones."""
   prefix = None
   if new.prefix is not None:
     batch, slots = cache.positions.shape
@@ -85,7 +85,7 @@ def write(
   layer: jax.Array | int,
   slots_BxL: jax.Array,
 ) -> Cache:
-  """Puts the new keys and values of one layer in their slots."""
+  """Writes the new keys and values of one layer to their slots."""
   at = (layer, _rows(slots_BxL.shape[0]), slice(None), slots_BxL)  # [B, L, K, C]
   return cache._replace(
     keys=cache.keys.at[at].set(keys_BxLxKxC, mode='drop'),

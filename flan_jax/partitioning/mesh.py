@@ -1,4 +1,4 @@
-"""The device mesh, and how logical axes map onto it."""
+"""The device mesh, and the mapping of logical axes onto it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -48,7 +48,7 @@ def build(shape: mesh_config.MeshConfig, *, devices: list | None = None) -> Mesh
   return Mesh(np.asarray(devices).reshape(sizes), AXES)
 
 
-def split(name: str | None, rules: mesh_config.Rules) -> tuple[str, ...]:
+def mesh_axes(name: str | None, rules: mesh_config.Rules) -> tuple[str, ...]:
   """Mesh axes of a logical axis."""
   for logical, physical in rules:
     if logical == name:
@@ -57,8 +57,8 @@ def split(name: str | None, rules: mesh_config.Rules) -> tuple[str, ...]:
 
 
 def parts(name: str, *, mesh: Mesh, rules: mesh_config.Rules) -> int:
-  """Into how many parts a logical axis is cut, were it alone in its array."""
-  return int(np.prod([mesh.shape[axis] for axis in split(name, rules)], dtype=int))
+  """The number of shards of a logical axis, were it alone in its array."""
+  return int(np.prod([mesh.shape[axis] for axis in mesh_axes(name, rules)], dtype=int))
 
 
 def check(
@@ -71,15 +71,18 @@ def check(
     axes: the same tree, of PartitionSpecs of logical names.
     mesh: the device mesh.
     rules: logical axis -> mesh axes.
-    batch_size: rows of a microbatch.
+    batch_size: sequences of a microbatch.
 
   Raises:
     InputError: naming parameter, axis, both sizes and the nearest legal one.
   """
   for path, shape, spec in _named(shapes, axes):
     for size, name in zip(shape, spec, strict=True):
-      _check_one(f'{path} axis {name!r}', size, split(name, rules), mesh)
-  _check_one('rows of a microbatch', batch_size, split('activation_batch', rules), mesh)
+      _check_one(f'{path} axis {name!r}', size, mesh_axes(name, rules), mesh)
+  size = batch_size
+  _check_one(
+    'sequences of a microbatch', size, mesh_axes('activation_batch', rules), mesh
+  )
 
 
 def _check_one(what: str, size: int, over: tuple[str, ...], mesh: Mesh) -> None:
@@ -109,7 +112,7 @@ def shardings(axes: Any, *, mesh: Mesh, rules: mesh_config.Rules) -> Any:
 
 
 def batch_sharding(mesh: Mesh, rules: mesh_config.Rules) -> NamedSharding:
-  """How [B, L] arrays of a batch are laid out: rows are whole at first."""
+  """The sharding of the [B, L] arrays of a batch: by sequences, which stay whole."""
   names = PartitionSpec('activation_batch', None)
   return shardings(names, mesh=mesh, rules=rules)
 
@@ -117,29 +120,29 @@ def batch_sharding(mesh: Mesh, rules: mesh_config.Rules) -> NamedSharding:
 def put_batch(
   batch: Any, sharding: NamedSharding, *, shape: tuple[int, int] | None = None
 ) -> Any:
-  """This host's rows as global arrays: its `share` -> [rows, L] sharded.
+  """Makes global arrays [B, L] from the sequences of each process (`process_share`).
 
   Args:
-    batch: tree of arrays [rows of this host, L].
-    sharding: of the batch.
-    shape: of the global arrays; None where hosts share no rows.
+    batch: tree of arrays [sequences of this process, L].
+    sharding: sharding of the batch.
+    shape: shape of the global arrays; None if processes share no sequences.
   """
   return jax.tree.map(
-    lambda rows: jax.make_array_from_process_local_data(sharding, rows, shape), batch
+    lambda x: jax.make_array_from_process_local_data(sharding, x, shape), batch
   )
 
 
-def share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int, int]:
-  """Which part of every batch this host reads: (part, parts).
+def process_share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int, int]:
+  """The part of every batch that this process loads: (part, number of parts).
 
-  Hosts that hold replicas of the same rows read the same part.
+  Processes that hold replicas of the same sequences load the same part.
 
   Args:
-    sharding: of the batch.
-    shape: of the global batch, [rows, length].
+    sharding: sharding of the batch.
+    shape: shape of the global batch, (sequences, length).
 
   Raises:
-    InputError: if this host's devices hold rows that do not lie side by side.
+    InputError: if the sequences on this process's devices are not adjacent.
   """
   indices = sharding.addressable_devices_indices_map(shape).values()
   bounds = {index[0].indices(shape[0])[:2] for index in indices}
@@ -147,8 +150,8 @@ def share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int, int]:
   held = high - low
   if sum(b[1] - b[0] for b in bounds) != held or shape[0] % held or low % held:
     raise InputError(
-      f'mesh: rows {sorted(bounds)} of a batch lie on one host, and not side by side; '
-      'the batch axes must be the outer ones of the mesh'
+      f'mesh: one process holds sequences {sorted(bounds)} of a batch, which are not '
+      'adjacent; the batch axes must be the outer ones of the mesh'
     )
   return low // held, shape[0] // held
 

@@ -1,7 +1,7 @@
-"""Mesh axes laid along the torus that the chips of a TPU slice form.
+"""Placement of mesh axes along the torus of a TPU slice.
 
-Which links carry a collective is decided here: an axis that lies along a whole
-dimension of the torus has that dimension's links to itself.
+It decides which links carry a collective: an axis along a whole dimension of the torus
+has the links of that dimension to itself.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from flan_jax.errors import InputError
 
 DIMENSIONS = 'xyzc'
-"""Of a slice: three of chips, and the cores of a chip."""
+"""Dimensions of a slice: three of chips, and the cores of a chip."""
 
 
 class Factor(NamedTuple):
@@ -21,8 +21,8 @@ class Factor(NamedTuple):
 
   Attributes:
     dimension: one of DIMENSIONS.
-    size: of the part; None takes the whole dimension.
-    inner: the part runs over neighbors; otherwise it strides over groups of them.
+    size: size of the part; None takes the whole dimension.
+    inner: whether the part runs over neighbors, rather than over groups of them.
   """
 
   dimension: str
@@ -34,13 +34,13 @@ class Factor(NamedTuple):
 
 
 def parse(text: str) -> dict[str, tuple[Factor, ...]]:
-  """`fsdp=x2i.c model=x4.y`: mesh axis -> the factors that it runs over, slowest first.
+  """Parses `fsdp=x2i.c model=x4.y`: mesh axis -> its factors, slowest first.
 
-  `x` is the whole dimension x; `x4` and `x2i` are its two parts where it is 8 long: 4
-  groups of 2 neighbors, and the 2 in a group. `c` is the core on a chip.
+  `x` is the whole dimension x. If x has size 8, `x4` and `x2i` are two parts of it: 4
+  groups of 2 neighbors, and the 2 in a group. `c` is the core of a chip.
 
   Raises:
-    InputError: if the text is not of that form, or uses a part twice.
+    InputError: if the text does not have that form, or uses a part twice.
   """
   out: dict[str, tuple[Factor, ...]] = {}
   for word in text.split():
@@ -58,26 +58,26 @@ def parse(text: str) -> dict[str, tuple[Factor, ...]]:
         Factor(found[1], int(found[2]) if found[2] else None, bool(found[3]))
       )
     if axis in out:
-      raise InputError(f'Mesh.along: {axis!r} stands twice; must stand once')
+      raise InputError(f'Mesh.along: got {axis!r} twice; must be given once')
     out[axis] = tuple(factors)
   used = [str(factor) for factors in out.values() for factor in factors]
   for part in used:
     if used.count(part) > 1:
-      raise InputError(f'Mesh.along: {part!r} stands twice; must stand once')
+      raise InputError(f'Mesh.along: got {part!r} twice; must be given once')
   return out
 
 
 def grid(devices: Sequence[Any]) -> np.ndarray | None:
-  """Devices by place, [x, y, z, c]; None where they have no place on a torus."""
+  """Devices by coordinates, [x, y, z, c]; None if they have none on a torus."""
   if not all(hasattr(device, 'coords') for device in devices):
     return None
-  places = np.array([(*d.coords, d.core_on_chip) for d in devices])
-  places -= places.min(axis=0)
-  shape = tuple(places.max(axis=0) + 1)
+  placed = np.array([(*d.coords, d.core_on_chip) for d in devices])
+  placed -= placed.min(axis=0)
+  shape = tuple(placed.max(axis=0) + 1)
   if np.prod(shape) != len(devices):
     return None
   out = np.empty(shape, object)
-  for place, device in zip(places, devices, strict=True):
+  for place, device in zip(placed, devices, strict=True):
     out[tuple(place)] = device
   return out
 
@@ -88,13 +88,13 @@ def arrange(
   """Devices as an array with one dimension per mesh axis.
 
   Args:
-    devices: of a slice; those without a place on a torus (a simulated mesh) are taken
-      in their own order.
+    devices: devices of a slice; those without coordinates (a simulated mesh) keep
+      their order.
     along: see `parse`.
     sizes: mesh axis -> devices along it, in the order of the mesh.
 
   Raises:
-    InputError: if an axis of several devices is not laid, or a part does not fit.
+    InputError: if an axis of several devices is not placed, or a part does not fit.
   """
   axes = parse(along)
   for axis in axes:
@@ -102,10 +102,10 @@ def arrange(
       raise InputError(
         f'Mesh.along: names axis {axis!r}; the mesh has {", ".join(sizes)}'
       )
-  places = grid(devices)
-  if places is None:
+  placed = grid(devices)
+  if placed is None:
     return np.asarray(devices).reshape(tuple(sizes.values()))
-  lengths = dict(zip(DIMENSIONS, places.shape, strict=True))
+  lengths = dict(zip(DIMENSIONS, placed.shape, strict=True))
   cut, parts = _cut(axes, lengths)
   spread = {
     axis: int(np.prod([parts[f] for f in axes.get(axis, ())], dtype=int))
@@ -113,17 +113,17 @@ def arrange(
   }
   wrong = [axis for axis in sizes if spread[axis] != sizes[axis]]
   if wrong:
-    told = ', '.join(f'{axis}={spread[axis]}' for axis in sizes)
-    asked = ', '.join(f'{axis}={sizes[axis]}' for axis in sizes)
+    got = ', '.join(f'{axis}={spread[axis]}' for axis in sizes)
+    wanted = ', '.join(f'{axis}={sizes[axis]}' for axis in sizes)
     raise InputError(
-      f'Mesh.along: {along!r} over {describe(lengths)} makes {told}; the mesh is '
-      f'{asked}; the nearest is the mesh {told}'
+      f'Mesh.along: {along!r} over {describe(lengths)} makes {got}; the mesh is '
+      f'{wanted}; the nearest is the mesh {got}'
     )
   order = [f for axis in sizes for f in axes.get(axis, ())]
   order += [f for f in parts if f not in order]  # of size 1
-  places = places.reshape([parts[f] for f in cut])
-  places = places.transpose([cut.index(f) for f in order])
-  return places.reshape(tuple(sizes.values()))
+  placed = placed.reshape([parts[f] for f in cut])
+  placed = placed.transpose([cut.index(f) for f in order])
+  return placed.reshape(tuple(sizes.values()))
 
 
 def _cut(
@@ -138,14 +138,14 @@ def _cut(
       used = [Factor(dimension)]
       if length > 1:
         raise InputError(
-          f'Mesh.along: no axis runs over {dimension}, which is {length} long; must be '
-          'laid whole'
+          f'Mesh.along: no axis runs over {dimension}, which has size {length}; one '
+          f'must, as AXIS={dimension}'
         )
     product = int(np.prod([f.size or length for f in used]))
     if len(used) > 2 or [f.inner for f in used] not in ([False], [False, True]):
       raise InputError(
         f'Mesh.along: {dimension} is cut into {", ".join(map(str, used))}; must be '
-        f'whole ({dimension}), or groups and what is in a group '
+        f'whole ({dimension}), or groups and the neighbors in a group '
         f'({dimension}{max(1, length // 2)} and {dimension}2i)'
       )
     if product != length:
@@ -155,8 +155,8 @@ def _cut(
         key=lambda n: abs(n - inner),
       )
       raise InputError(
-        f'Mesh.along: {" and ".join(map(str, used))} make {product}, {dimension} is '
-        f'{length} long; the nearest is {dimension}{length // nearest} and '
+        f'Mesh.along: {" and ".join(map(str, used))} make {product}, {dimension} has '
+        f'size {length}; the nearest is {dimension}{length // nearest} and '
         f'{dimension}{nearest}i'
       )
     cut += used

@@ -1,15 +1,15 @@
 """Adafactor with sublinear memory (Shazeer and Stern, 2018), step for step as t5x's.
 
-`optax.adafactor` looks at shapes alone and at each array as a whole. A scanned decoder
-needs more, and this is where the two differ:
+`optax.adafactor` uses shapes alone and each array as a whole. A scanned decoder needs
+more, and this is where the two differ:
 
   * a stack of layers is many parameters: its factors, its parameter scale and its
-    update clipping are taken layer by layer;
+    update clipping are computed layer by layer;
   * a kernel with fused axes (embed, heads, kv) is a matrix: embed by heads * kv;
-  * statistics are float32 whatever the dtypes of parameters and gradients are.
+  * statistics are float32 whatever the dtypes of parameters and gradients.
 
-Logical axis names say which dimension plays which part. What optax has stays optax's:
-schedules, `apply_updates`, and the clip by global norm, which goes in front, as
+Logical axis names tell the rows from the columns. The rest comes from optax: schedules,
+`apply_updates`, and the clip by global norm, which goes in front, as
 `optax.chain(optax.clip_by_global_norm(1.0), adafactor(3e-5, logical_axes=axes))`.
 """
 
@@ -27,7 +27,7 @@ from flan_jax.errors import InputError, did_you_mean
 
 
 class Part(enum.Enum):
-  """What a dimension is to the factored second moment."""
+  """Part of a dimension in the factored second moment."""
 
   ROW = 'row'
   COLUMN = 'column'
@@ -65,8 +65,8 @@ class Factoring(NamedTuple):
 class Moments(NamedTuple):
   """Statistics of one parameter, float32 but for `m`; fields as in t5x's checkpoints.
 
-  Those that a parameter does not use are fillers of shape [1], so that the state has
-  the same leaves under every setting.
+  Unused ones are fillers of shape [1], so that the state has the same leaves under
+  every setting.
   """
 
   v_row: jax.Array  # mean squared gradient over the columns, shaped like the rest
@@ -91,7 +91,7 @@ def factoring(
   factored: bool = True,
   min_dim_size_to_factor: int = 128,
 ) -> Factoring:
-  """How one parameter is factored, by t5x's rules.
+  """The factoring of one parameter, by t5x's rules.
 
   A parameter with ROW and COLUMN axes is a matrix of all its rows by all its columns,
   once per BATCH index; with only one of the two it is left unfactored. Vectors and
@@ -100,13 +100,13 @@ def factoring(
 
   Args:
     axes: a logical name per dimension of `shape`; None goes by size.
-    name: how errors call the parameter.
+    name: name of the parameter in errors.
     rules: axis name -> part.
     factored: False leaves the parameter unfactored; its layers stay apart (not in t5x).
     min_dim_size_to_factor: least size of both dimensions of a matrix without BATCH.
 
   Raises:
-    InputError: names that are unknown, too few, or mix ROW and COLUMN with NONE.
+    InputError: if names are unknown, too few, or mix ROW and COLUMN with NONE.
   """
   parts = _parts(axes, shape=shape, name=name, rules=rules)
   block = tuple(i for i, part in enumerate(parts) if part is not Part.BATCH)
@@ -189,10 +189,10 @@ def adafactor(
     factored: keep row and column means of the squared gradient in place of all of it.
     min_dim_size_to_factor: see `factoring`.
     decay_rate: step t, counted from 0, keeps 1 - (t + 1)^-decay_rate of the moment.
-    decay_offset: step at which t is 0 (it is never less): where fine-tuning starts.
+    decay_offset: step at which t is 0 (it is never less): the first of fine-tuning.
     clipping_threshold: an update's RMS above this is scaled down to it, per layer.
     multiply_by_parameter_scale: makes the step relative to the parameter's RMS; a
-      function says so of each parameter, by its name.
+      function decides for each parameter, by its name.
     max_parameter_scale: upper bound of that RMS.
     epsilon1: added to the squared gradient.
     epsilon2: lower bound of the parameter's RMS.
@@ -205,8 +205,8 @@ def adafactor(
     skip_nan_updates: entries whose update or statistic would be NaN stay as they are.
 
   Raises:
-    InputError: a setting out of its range, now; logical axes that do not fit the
-      parameters, at `init` and `update`.
+    InputError: if a setting is out of its range; `init` and `update` raise it if
+      logical axes do not fit the parameters.
   """
   if not decay_rate > 0:
     raise InputError(f'Adafactor decay_rate = {decay_rate}: must be above 0, as 0.8')
@@ -315,9 +315,9 @@ def state_logical_axes(
 ) -> Any:
   """Logical axes of an optimizer's state, to shard it like the parameters.
 
-  `v` and `m` have their parameter's axes, `v_row` and `v_col` those that survive in
-  them. Around it may be any optax wrapper: trees with the structure and shapes of the
-  parameters (accumulated gradients, say) have their axes, all else is replicated.
+  `v` and `m` have their parameter's axes, `v_row` and `v_col` the remaining ones. Any
+  optax wrapper may be around it: trees with the structure and shapes of the parameters
+  (accumulated gradients, say) have their axes, everything else is replicated.
 
   Args:
     state: the state or its shapes, as `jax.eval_shape(optimizer.init, params)`.
@@ -332,27 +332,27 @@ def state_logical_axes(
   pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
   shapes = {_name(path): tuple(leaf.shape) for path, leaf in pairs}
 
-  def survivors(path: Any, leaf: Any, gone: tuple[int, ...] = ()) -> PartitionSpec:
+  def remaining(path: Any, leaf: Any, reduced: tuple[int, ...] = ()) -> PartitionSpec:
     axes = _lookup(axes_of, _name(path))
-    if axes is None or tuple(leaf.shape) != _without(shapes[_name(path)], gone):
+    if axes is None or tuple(leaf.shape) != _without(shapes[_name(path)], reduced):
       return PartitionSpec()  # a filler
-    return PartitionSpec(*_without(axes, gone))
+    return PartitionSpec(*_without(axes, reduced))
 
   def specs(path: Any, leaf: Any) -> Any:
     if not isinstance(leaf, Moments):
-      return survivors(path, leaf)
+      return remaining(path, leaf)
     rows, columns, _ = factoring(
       _lookup(axes_of, _name(path)),
       shape=shapes[_name(path)],
       name=_name(path),
       rules=rules,
-      min_dim_size_to_factor=0,  # whether it was factored, the fillers tell
+      min_dim_size_to_factor=0,  # fillers show whether it was factored
     )
     return Moments(
-      v_row=survivors(path, leaf.v_row, columns),
-      v_col=survivors(path, leaf.v_col, rows),
-      v=survivors(path, leaf.v),
-      m=survivors(path, leaf.m),
+      v_row=remaining(path, leaf.v_row, columns),
+      v_col=remaining(path, leaf.v_col, rows),
+      v=remaining(path, leaf.v),
+      m=remaining(path, leaf.m),
     )
 
   def like_params(tree: Any) -> Any:
@@ -385,7 +385,7 @@ def _name(path: Any) -> str:
 
 def _axes_by_path(logical_axes: Any) -> dict[str, tuple[str, ...] | None]:
   def is_axes(x: Any) -> bool:
-    # The names of one parameter are a tuple, which JAX would take for a tree.
+    # The names of one parameter are a tuple, which JAX would treat as a tree.
     if isinstance(x, tuple | list):
       return all(axis is None or isinstance(axis, str) for axis in x)
     return x is None or isinstance(x, PartitionSpec)

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: Orbax, asynchronous, whole or absent, checked when read.
+"""Checkpoints of a run: Orbax, asynchronous, whole or absent, verified when restored.
 
-Beside the arrays stands what is said about them, among it a checksum of every array: a
-sum of its bits, the same on every mesh and number of hosts. A checkpoint that is torn,
-or whose bits are not those that were saved, is put aside for the one before.
+The metadata beside the arrays has a checksum of every array: a sum of its bits, equal
+on every mesh and number of processes. If a checkpoint is torn, or its bits differ from
+those saved, it is moved aside and the one before is restored.
 """
 
 import errno
@@ -23,11 +23,11 @@ from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train.state import Layout, TrainState
 
 BROKEN = 'checkpoints.broken'
-"""Where checkpoints that could not be read are put, beside `checkpoints`."""
+"""Folder for unreadable checkpoints, beside `checkpoints`."""
 
 
 def newest_step(model_dir: str) -> int | None:
-  """The newest finished step under MODEL_DIR, or None; nothing is made there."""
+  """The newest finished step under MODEL_DIR, or None; creates nothing there."""
   folder = epath.Path(model_dir) / 'checkpoints'
   return (
     max(ocp.utils.checkpoint_steps(folder), default=None) if folder.exists() else None
@@ -35,14 +35,13 @@ def newest_step(model_dir: str) -> int | None:
 
 
 class Corrupt(Exception):
-  """A checkpoint that is torn, or holds other bits than were saved."""
+  """A checkpoint is torn, or holds other bits than were saved."""
 
 
 class Checkpoints:
-  """MODEL_DIR/checkpoints/<step>: the TrainState and what is said about it.
+  """MODEL_DIR/checkpoints/<step>: the TrainState and its metadata.
 
-  On disk the items are `state` and `about`; old checkpoints have them, and `metadata`
-  is Orbax's own.
+  The item of the metadata is called `about` on disk: Orbax itself uses `metadata`.
   """
 
   def __init__(self, model_dir: str, *, keep: int):
@@ -64,32 +63,32 @@ class Checkpoints:
     """The newest finished step, or None."""
     return self._manager.latest_step()
 
-  def kept(self) -> str:
-    """What is on the disk whole, in words."""
+  def describe(self) -> str:
+    """The newest step that is saved whole, as a phrase for messages."""
     steps = self._manager.all_steps(read=True)
     return f'step {max(steps):,} is saved whole' if steps else 'no checkpoint was saved'
 
-  def save(self, state: TrainState, *, step: int, about: dict[str, Any]) -> None:
+  def save(self, state: TrainState, *, step: int, metadata: dict[str, Any]) -> None:
     """Starts saving; the arrays are copied off the device before this returns.
 
-    A step that was saved before is not saved again.
+    A step that is already saved is not saved again.
 
     Raises:
-      InputError: if the disk is full, now or in the save before: what was saved before
-        is whole.
+      InputError: if the disk is full, now or in the save before; earlier checkpoints
+        are whole.
     """
     if step in self._manager.all_steps():
       return
-    about = {**about, 'checksums': checksums(_tree(state))}
+    metadata = {**metadata, 'checksums': checksums(_tree(state))}
     args = ocp.args.Composite(
-      state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(about)
+      state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(metadata)
     )
     with self._disk():
-      # Forced: asked whether to save, Orbax would ask about preemption in between.
+      # Forced: to decide whether to save, Orbax would check for preemption in between.
       self._manager.save(step, args=args, force=True)
 
-  def about(self, step: int) -> dict[str, Any]:
-    """What was said when `step` was saved.
+  def metadata(self, step: int) -> dict[str, Any]:
+    """The metadata saved with `step`.
 
     Raises:
       Corrupt: if it cannot be read.
@@ -98,21 +97,23 @@ class Checkpoints:
     try:
       found = self._manager.restore(step, args=args)['about']
     except Exception as error:
-      raise Corrupt(f'what is said of it cannot be read ({_first(error)})') from None
+      raise Corrupt(f'its metadata cannot be read ({_first(error)})') from None
     return upgraded(dict(found), renamed_keys.TRAINING)
 
-  def newest(
-    self, restore: Callable[[int], Any], *, say: Callable[[str], None]
+  def restore_newest(
+    self, restore: Callable[[int], Any], *, warn: Callable[[str], None]
   ) -> tuple[int, Any] | None:
-    """The newest checkpoint that can be read, and what `restore` makes of it.
+    """Restores the newest checkpoint that can be read, and moves broken ones aside.
+
+    They are moved only once an older one was read: if all of them fail, the cause may
+    lie elsewhere.
 
     Args:
-      restore: of a step; raises Corrupt where it cannot be read.
-      say: told of each checkpoint that was put aside, which happens only once an older
-        one could be read: what fails for all of them may not be theirs to blame.
+      restore: step -> restored; raises Corrupt if it cannot be read.
+      warn: called with a line for each checkpoint that was moved aside.
 
     Returns:
-      (step, restored), or None where there was never a checkpoint.
+      (step, restored), or None if no checkpoint was ever saved.
 
     Raises:
       InputError: if there are checkpoints and none can be read.
@@ -126,8 +127,8 @@ class Checkpoints:
         broken[step] = str(error)
         continue
       for other, why in broken.items():
-        aside = self._put_aside(other)
-        say(f'checkpoint of step {other:,} is broken: {why}; moved to {aside}')
+        aside = self._move_aside(other)
+        warn(f'checkpoint of step {other:,} is broken: {why}; moved to {aside}')
       return step, found
     if not steps:
       return None
@@ -136,13 +137,15 @@ class Checkpoints:
       f'{broken[steps[0]]}; to start from the first step, give another MODEL_DIR'
     )
 
-  def restore(self, step: int, *, layout: Layout, about: dict[str, Any]) -> TrainState:
-    """The state of `step`, on the mesh of `layout` (any mesh).
+  def restore(
+    self, step: int, *, layout: Layout, metadata: dict[str, Any]
+  ) -> TrainState:
+    """Restores the state of `step` onto the mesh of `layout` (any mesh).
 
     Args:
-      step: a finished one.
-      layout: what the run wants.
-      about: what was said of this very step.
+      step: a finished step.
+      layout: layout that the run needs.
+      metadata: metadata of this step.
 
     Raises:
       InputError: if the checkpoint is of another model or optimizer; says what differs.
@@ -167,7 +170,7 @@ class Checkpoints:
       tree = self._manager.restore(step, args=args)['state']
     except Exception as error:
       raise Corrupt(f'its arrays cannot be read ({_first(error)})') from None
-    expected = about.get('checksums')
+    expected = metadata.get('checksums')
     if expected is not None:
       got = checksums(tree)
       wrong = [name for name in expected if got.get(name) != expected[name]]
@@ -176,7 +179,7 @@ class Checkpoints:
     return TrainState(tree['step'], tree['params'], tree['optimizer'])
 
   def wait(self) -> None:
-    """Until every save is finished.
+    """Waits until every save is finished.
 
     Raises:
       InputError: if the disk is full.
@@ -185,14 +188,14 @@ class Checkpoints:
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits for saves and lets go; a full disk was said when it was met."""
+    """Waits for saves and closes; a full disk was already reported."""
     try:
       self._manager.close()
     except Exception as error:
       if not is_full(error):
         raise
 
-  def _put_aside(self, step: int) -> epath.Path:
+  def _move_aside(self, step: int) -> epath.Path:
     aside = self._root / BROKEN / str(step)
     if multihost.is_main_process():
       aside.parent.mkdir(parents=True, exist_ok=True)
@@ -204,14 +207,14 @@ class Checkpoints:
     return aside
 
   def _disk(self) -> '_Disk':
-    return _Disk(self._folder, self.kept)
+    return _Disk(self._folder, self.describe)
 
 
 class _Disk:
   """Turns a full disk into one clear line."""
 
-  def __init__(self, folder: epath.Path, kept: Callable[[], str]):
-    self._folder, self._kept = folder, kept
+  def __init__(self, folder: epath.Path, describe: Callable[[], str]):
+    self._folder, self._describe = folder, describe
 
   def __enter__(self) -> None:
     pass
@@ -220,13 +223,13 @@ class _Disk:
     if error is None or not is_full(error):
       return
     raise InputError(
-      f'{self._folder}: the disk is full; {self._kept()}; free some space and start '
-      'again'
+      f'{self._folder}: the disk is full; {self._describe()}; free some space and '
+      'rerun the same command'
     ) from None
 
 
 def is_full(error: BaseException) -> bool:
-  """Whether an error of Python, Orbax or TensorStore says that a disk is full."""
+  """Returns whether an error of Python, Orbax or TensorStore means a full disk."""
   if isinstance(error, OSError) and error.errno in (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
   ):  # fmt: skip
@@ -242,14 +245,14 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
   """Checks that the disk holds `keep` checkpoints and the one being written.
 
   Raises:
-    InputError: with the bytes needed and free, before anything is computed.
+    InputError: if it does not, before anything is computed; names both sizes.
   """
   one = sum(
     int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(layout.shapes)
   )
   if '://' in model_dir:
-    return  # an object store has no end
+    return  # an object store has no limit
   folder = pathlib.Path(model_dir) / 'checkpoints'
   there = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
   free = shutil.disk_usage(model_dir).free
@@ -273,7 +276,7 @@ def checksums(tree: Any) -> dict[str, int]:
 
 
 def _sum(leaf: jax.Array) -> np.uint32:
-  """What `_sums` says of it; a program of so many sums takes a CPU long to compile."""
+  """Like `_sums`, in numpy: a program of all sums compiles slowly on a CPU."""
   bits = np.asarray(leaf).view(f'uint{8 * leaf.dtype.itemsize}')
   return np.sum(bits, dtype=np.uint32)
 
@@ -289,7 +292,7 @@ def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
 
 
 def differences(saved: Any, wanted: Any) -> list[str]:
-  """What differs between two trees of arrays or of their descriptions, in words."""
+  """Lists differences in the shapes of two trees of arrays, as phrases."""
 
   def shapes(tree):
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)

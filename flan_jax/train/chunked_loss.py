@@ -1,4 +1,4 @@
-"""The loss of a row from its hidden states, a chunk of positions at a time."""
+"""The loss of a sequence from its hidden states, a chunk of tokens at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 Sums = tuple[jax.Array, jax.Array]
-"""(loss in nats, right guesses), summed over positions as the mask weighs them."""
+"""(loss in nats, correct predictions), summed over tokens, weighted by the mask."""
 
 
 def sums(
@@ -17,18 +17,18 @@ def sums(
   *,
   z_loss: float = 0.0,
 ) -> Sums:
-  """Cross-entropy, and z_loss * log(Z)**2, where the mask is not 0."""
+  """Sums of the cross-entropy plus z_loss * log(Z)**2, weighted by the mask."""
   log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
   picked_BxP = jnp.take_along_axis(
     logits_BxPxV, targets_BxP[..., None], axis=-1
   ).squeeze(-1)
   loss_BxP = log_z_BxP - picked_BxP + z_loss * jnp.square(log_z_BxP)
-  right_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
-  return jnp.sum(loss_BxP * mask_BxP), jnp.sum(right_BxP * mask_BxP)
+  correct_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
+  return jnp.sum(loss_BxP * mask_BxP), jnp.sum(correct_BxP * mask_BxP)
 
 
 def in_chunks(
-  of_chunk: Callable[..., Sums],
+  chunk_sums: Callable[..., Sums],
   trained: Any,
   frozen: Any,
   hidden_BxLxD: jax.Array,
@@ -37,21 +37,22 @@ def in_chunks(
   *,
   chunk: int,
 ) -> Sums:
-  """`of_chunk` added up over chunks of each row, positions with a loss first.
+  """Sums `chunk_sums` over chunks of each sequence, tokens with a loss first.
 
-  A chunk without a loss is skipped, not multiplied by zero: how many are computed
-  follows the data, while every shape is static. Where a gradient is asked for, that of
-  a chunk is taken together with its loss and kept: its logits are computed once, and
-  neither they nor the weights are held for each chunk until the backward pass.
+  A chunk without a loss is skipped, not multiplied by zero: the number computed follows
+  the data, while every shape is static. Under differentiation, the gradient of a chunk
+  is computed together with its loss and kept: its logits are computed once, and neither
+  they nor the weights are held for each chunk until the backward pass.
 
   Args:
-    of_chunk: (trained, frozen, hidden [B, P, D], targets [B, P], mask [B, P]) -> Sums.
-    trained: weights of the head that get a gradient.
-    frozen: weights that get none.
+    chunk_sums: function of (trained, frozen, hidden [B, P, D], targets [B, P], mask
+      [B, P]); returns Sums.
+    trained: weights of the head with a gradient.
+    frozen: weights without a gradient.
     hidden_BxLxD: normed hidden states.
     targets_BxL: int32.
-    mask_BxL: float32; 0 where there is no loss.
-    chunk: P, positions of a row whose logits exist at a time; it divides L.
+    mask_BxL: float32; 0 on tokens without a loss.
+    chunk: P, tokens of a sequence whose logits exist at a time; it divides L.
   """
   order_BxL = jnp.argsort(mask_BxL <= 0, axis=1, stable=True)
 
@@ -61,20 +62,20 @@ def in_chunks(
     return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
 
   parts = tuple(split(x) for x in (hidden_BxLxD, targets_BxL, mask_BxL))
-  return _total(of_chunk, trained, frozen, *parts)
+  return _total(chunk_sums, trained, frozen, *parts)
 
 
-def _total(of_chunk, trained, frozen, *parts):
+def _total(chunk_sums, trained, frozen, *parts):
   has_loss = lambda part: jnp.any(part[2] > 0)  # noqa: E731
-  nothing = jnp.zeros(()), jnp.zeros(())
+  zero = jnp.zeros(()), jnp.zeros(())
 
   @jax.custom_vjp
   def total(trained, frozen, *parts):
     def add(found, part):
-      more = lambda: jax.tree.map(jnp.add, found, of_chunk(trained, frozen, *part))  # noqa: E731
+      more = lambda: jax.tree.map(jnp.add, found, chunk_sums(trained, frozen, *part))  # noqa: E731
       return jax.lax.cond(has_loss(part), more, lambda: found), None
 
-    return jax.lax.scan(add, nothing, parts)[0]
+    return jax.lax.scan(add, zero, parts)[0]
 
   def forward(trained, frozen, *parts):
     def add(carry, part):
@@ -82,30 +83,30 @@ def _total(of_chunk, trained, frozen, *parts):
 
       def more():
         found, gradient = carry
-        loss, pull_back, right = jax.vjp(
-          lambda trained, hidden: of_chunk(trained, frozen, hidden, *rest),
+        loss, pull_back, correct = jax.vjp(
+          lambda trained, hidden: chunk_sums(trained, frozen, hidden, *rest),
           trained,
           hidden_BxPxD,
           has_aux=True,
         )
-        own, of_hidden_BxPxD = pull_back(jnp.ones_like(loss))
-        gradient = jax.tree.map(lambda sum, one: sum + one, gradient, own)
-        return ((found[0] + loss, found[1] + right), gradient), of_hidden_BxPxD
+        trained_grad, hidden_grad_BxPxD = pull_back(jnp.ones_like(loss))
+        gradient = jax.tree.map(lambda sum, one: sum + one, gradient, trained_grad)
+        return ((found[0] + loss, found[1] + correct), gradient), hidden_grad_BxPxD
 
       return jax.lax.cond(
         has_loss(part), more, lambda: (carry, jnp.zeros_like(hidden_BxPxD))
       )
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), trained)
-    (found, gradient), of_hidden = jax.lax.scan(add, (nothing, zeros), parts)
+    (found, gradient), hidden_grad = jax.lax.scan(add, (zero, zeros), parts)
     gradient = jax.tree.map(lambda sum, x: sum.astype(x.dtype), gradient, trained)
-    return found, (gradient, of_hidden)
+    return found, (gradient, hidden_grad)
 
   def backward(kept, cotangent):
-    gradient, of_hidden = jax.tree.map(
+    gradient, hidden_grad = jax.tree.map(
       lambda x: (x * cotangent[0]).astype(x.dtype), kept
     )
-    return gradient, None, of_hidden, None, None
+    return gradient, None, hidden_grad, None, None
 
   total.defvjp(forward, backward)
   return total(trained, frozen, *parts)

@@ -1,7 +1,7 @@
-"""The train step, compiled while the run gets its parameters or its checkpoint.
+"""Compiles the train step while the run loads its parameters or its checkpoint.
 
-XLA compiles outside of Python's lock, and so does most of what a start waits for
-meanwhile: another program's compilation, the disk.
+XLA compiles outside of Python's lock, and most of the rest of the startup runs outside
+of it too: the compilation of other programs, reading from disk.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,16 +23,16 @@ def compile_step(
   mesh: Mesh,
   frozen: Any = None,
 ) -> Future[jax.stages.Compiled]:
-  """Starts to compile what `step.make` made, and returns at once.
+  """Starts to compile the step of `train_step.make`, and returns at once.
 
-  Where the run ends before, in an error perhaps, its last words do not wait.
+  If the run fails before, its error does not wait for the compilation.
 
   Args:
-    train_step: of (state, batch), or (state, batch, frozen).
-    run: the settings, which know the shape of a batch.
-    layout: of the train state.
+    train_step: jitted function of (state, batch), or (state, batch, frozen).
+    run: settings of the run, with the shape of a batch.
+    layout: layout of the train state.
     mesh: the device mesh.
-    frozen: shapes of the parameters that adapters rest on, or None.
+    frozen: shapes of the frozen parameters beside adapters, or None.
   """
   rest = () if frozen is None else (frozen,)
   batch = train_step_lib.batch_shapes(run.batch_size, run.sequence_length)

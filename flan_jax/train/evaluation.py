@@ -1,4 +1,4 @@
-"""Evaluation during training: what the trainer calls, whoever implements it."""
+"""The interface of evaluation during training, as the trainer calls it."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -11,15 +11,15 @@ class Evaluation(Protocol):
   """
 
   def before(self, params: Any) -> dict[str, Any]:
-    """Measures the model that training starts from."""
+    """Evaluates the model that training starts from."""
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
-    """Measures dev after `step` steps."""
+    """Evaluates on dev after `step` steps."""
 
   def has_evaluated(self, step: int) -> bool:
     """Returns whether `during` has run at this step."""
 
   def after(
-    self, params: Any, *, base: Any | None, about: Mapping[str, Any]
+    self, params: Any, *, base: Any | None, metadata: Mapping[str, Any]
   ) -> dict[str, Any]:
-    """Measures the trained model beside the base and writes the report."""
+    """Evaluates the trained model beside the base and writes the report."""

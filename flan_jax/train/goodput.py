@@ -1,12 +1,12 @@
-"""Goodput ledger: where the wall-clock time of a run went, over all of its starts.
+"""Goodput: the wall-clock time of a run by purpose, over all of its starts.
 
-MODEL_DIR/goodput.jsonl, one JSON object a line, appended as things happen:
+MODEL_DIR/goodput.jsonl has one JSON object per line, appended as things happen:
 
-  {"kind": "start", "at", "step"}                a process took the run up at a step
+  {"kind": "start", "at", "step"}                a process started or resumed at a step
   {"kind": KIND, "at", "seconds", ...}           seconds spent, ending at `at`
-  {"kind": "recomputed", "at", "seconds", "steps"}   steps done before, done again
+  {"kind": "recomputed", "at", "seconds", "steps"}  earlier steps, computed again
 
-`at` is seconds since 1970. Host 0 alone writes. Standard library only.
+`at` is seconds since 1970. Only process 0 writes. Standard library only.
 """
 
 import contextlib
@@ -20,57 +20,57 @@ from typing import Any, NamedTuple
 from flan_jax.runtime import atomic_file
 
 KINDS = ('init', 'compile', 'data wait', 'step', 'save', 'evaluation')
-"""What time is spent on; `step` records carry `from` and `to`, steps done."""
+"""Purposes of time; `step` records have `from` and `to`, numbers of steps done."""
 
 _RENAMED_KINDS = {'lost': 'recomputed'}
-"""Kind in the ledger of an older version -> the kind it is now."""
+"""Kind of record in a file of an older version -> its kind now."""
 
 FILE = 'goodput.jsonl'
 
 
-class Goodput:
-  """The ledger of one start of a run.
+class GoodputLog:
+  """Appends the records of one start of a run to its goodput.jsonl.
 
   Attributes:
-    lost: (steps, seconds) that earlier starts did after `step`, to be done again.
+    recomputed: (steps, seconds) of earlier starts after the step of this one.
   """
 
   def __init__(self, path: str | os.PathLike, *, began: float, write: bool = True):
-    """Opens the ledger; a line torn by a kill is dropped.
+    """Opens the log; nothing is written before `start`.
 
     Args:
-      path: of the file.
-      began: when this start began, seconds since 1970.
-      write: whether this host keeps it.
+      path: the file.
+      began: time at which this start began, seconds since 1970.
+      write: whether this process writes.
     """
     self._path = pathlib.Path(path)
     self._began = began
     self._write = write
-    self.lost = (0, 0.0)
+    self.recomputed = (0, 0.0)
 
   def start(self, step: int) -> None:
-    """This start goes on from `step`; what was done after it is lost."""
+    """Records that this start resumes at `step`; drops a line torn by a kill."""
     if not self._write:
       return
     records = read(self._path)
     text = ''.join(f'{json.dumps(record)}\n' for record in records)
     if not self._path.is_file() or self._path.read_text(encoding='utf-8') != text:
       atomic_file.write_text(self._path, text)
-    self.lost = recomputed_after(records, step)
+    self.recomputed = recomputed_after(records, step)
     self._append({'kind': 'start', 'at': round(self._began, 3), 'step': step})
-    steps, seconds = self.lost
+    steps, seconds = self.recomputed
     if steps:
       self.add('recomputed', seconds, steps=steps)
 
   def add(self, kind: str, seconds: float, **more: Any) -> None:
-    """So many seconds went into `kind`, until now."""
+    """Records `seconds` spent on `kind`, ending now."""
     if self._write:
       at = round(time.time(), 3)
       self._append({'kind': kind, 'at': at, 'seconds': round(seconds, 4), **more})
 
   @contextlib.contextmanager
   def span(self, kind: str) -> Iterator[None]:
-    """The time spent in here; counted too where it ends in an exception."""
+    """Records the time spent in the context, also if it ends in an exception."""
     began = time.monotonic()
     try:
       yield
@@ -83,7 +83,7 @@ class Goodput:
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
-  """The whole records of a ledger; [] where there is none."""
+  """Returns the records of a goodput.jsonl without torn lines; [] if not found."""
   path = pathlib.Path(path)
   records = []
   for line in path.read_text('utf-8').splitlines() if path.is_file() else ():
@@ -98,7 +98,7 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def recomputed_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int, float]:
-  """Steps after `step`, and their seconds, that records count as done and not lost."""
+  """(steps, seconds) that the last start did after `step`."""
   done = [r for r in records if r['kind'] == 'step']
   start = max((i for i, r in enumerate(records) if r['kind'] == 'start'), default=0)
   last = [r for r in records[start:] if r['kind'] == 'step']
@@ -112,15 +112,15 @@ def recomputed_after(records: Sequence[dict[str, Any]], step: int) -> tuple[int,
 
 
 class Summary(NamedTuple):
-  """A ledger added up; all in seconds of wall clock.
+  """Totals of a goodput.jsonl, in seconds of wall clock.
 
   Attributes:
-    starts: processes that took the run up.
-    wall: from the first start to the last record.
-    seconds: by kind; `step` without what was lost, `down` between two starts, `other`
-      the rest (among it what a killed process did after its last record).
-    recomputed_steps: steps that were done again.
-    steps: steps done, each once.
+    starts: number of starts.
+    wall: seconds from the first start to the last record.
+    seconds: kind -> seconds; `step` without recomputed steps, `down` between starts,
+      `other` the rest (such as the work of a killed process after its last record).
+    recomputed_steps: steps that were computed twice.
+    steps: steps done, each counted once.
     goodput: share of the wall clock in steps that count.
   """
 
@@ -133,7 +133,7 @@ class Summary(NamedTuple):
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
-  """Adds a ledger up; None where it holds no start."""
+  """Sums up the records; None if they have no start."""
   starts = [i for i, r in enumerate(records) if r['kind'] == 'start']
   if not starts:
     return None
@@ -146,7 +146,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
     seconds['down'] += max(0.0, records[i]['at'] - records[i - 1]['at'])
   wall = max(r['at'] for r in records) - records[starts[0]]['at']
   seconds['other'] = max(0.0, wall - sum(seconds.values()))
-  recomputed_steps = sum(r.get('steps', 0) for r in records if r['kind'] == 'recomputed')
+  recomputed_steps = sum(
+    r.get('steps', 0) for r in records if r['kind'] == 'recomputed'
+  )
   steps = sum(r['to'] - r['from'] for r in records if r['kind'] == 'step')
   goodput = seconds['step'] / wall if wall > 0 else 0.0
   return Summary(

@@ -1,4 +1,4 @@
-"""What a run starts from: parameters of a model folder, or drawn at random."""
+"""The initial model of a run: read from a model folder, or drawn at random."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,45 +9,45 @@ from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model import params
+from flan_jax.model import params as params_lib
 from flan_jax.runtime import multihost, object_store
 
 
-def shaped(
+def with_decoder_fields(
   run: training.TrainConfig, fields: Mapping[str, Any]
 ) -> training.TrainConfig:
-  """The run with what is bound of DecoderConfig, also where it names no model.
+  """Applies bindings of DecoderConfig to a run that takes its model from a checkpoint.
 
-  A run may leave its model's shape to the checkpoint and still set how it is computed:
-  REMAT, `DecoderConfig.dtype`. Fields at their defaults leave the checkpoint's own.
+  Such a run may still set how the model is computed: REMAT, `DecoderConfig.dtype`.
+  Fields at their defaults leave the checkpoint's own.
 
   Args:
-    run: the settings.
-    fields: field of DecoderConfig -> value, as they are bound.
+    run: settings of the run.
+    fields: field of DecoderConfig -> bound value.
 
   Raises:
-    InputError: if the checkpoint is of another size, or there is none.
+    InputError: if the checkpoint has another size, or no model is found there.
   """
   default = {f.name: f.default for f in dataclasses.fields(DecoderConfig)}
   fields = {name: value for name, value in fields.items() if value != default[name]}
   if run.model is not None or run.initial_checkpoint is None or not fields:
     return run
   path = object_store.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
-  own = model_dir.config(path)
-  asked = dataclasses.replace(own, **fields)
-  if asked == own:
+  initial = model_dir.config(path)
+  requested = dataclasses.replace(initial, **fields)
+  if requested == initial:
     return run
-  return dataclasses.replace(run, model=model_dir.config(path, asked=asked))
+  return dataclasses.replace(run, model=model_dir.config(path, requested=requested))
 
 
 def lineage(checkpoint: str | None) -> Lineage:
-  """The lineage of what a run starts from; all hosts must call it.
+  """The lineage of a run's initial model; every process must call it.
 
   Args:
-    checkpoint: INITIAL_CHECKPOINT_PATH; None for random parameters, which saw nothing.
+    checkpoint: INITIAL_CHECKPOINT_PATH; None for random parameters, which saw no data.
 
   Raises:
-    InputError: if what the checkpoint says of itself cannot be read.
+    InputError: if the checkpoint's lineage cannot be read.
   """
   if checkpoint is None:
     return lineage_lib.RANDOM
@@ -55,14 +55,14 @@ def lineage(checkpoint: str | None) -> Lineage:
   return lineage_lib.of_json(found, where=checkpoint)
 
 
-class Model(NamedTuple):
-  """The model that a run starts from.
+class InitialModel(NamedTuple):
+  """The initial model of a run.
 
   Attributes:
-    run: the settings.
-    config: of the decoder.
-    shapes: of its parameters.
-    shardings: of its parameters.
+    run: settings of the run.
+    config: decoder config.
+    shapes: shapes of the parameters.
+    shardings: shardings of the parameters.
   """
 
   run: training.TrainConfig
@@ -70,11 +70,11 @@ class Model(NamedTuple):
   shapes: Any
   shardings: Any
 
-  def initial(self) -> Any:
-    """Its parameters, on the mesh."""
+  def params(self) -> Any:
+    """Loads or draws the parameters, on the mesh."""
     checkpoint = self.run.initial_checkpoint
     if checkpoint is None:
-      return params.init_params(
+      return params_lib.init_params(
         self.config, seed=self.run.seed, shardings=self.shardings
       )
     return model_dir.load(

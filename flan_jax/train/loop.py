@@ -1,4 +1,4 @@
-"""The steps of one start of a run, from the checkpoint it goes on from to its end."""
+"""The training loop of one start of a run, from its checkpoint to its end."""
 
 import contextlib
 import time
@@ -21,9 +21,9 @@ from flan_jax.train import lora as lora_lib
 from flan_jax.train import metric_writer, optimizer
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.evaluation import Evaluation
-from flan_jax.train.goodput import Goodput
+from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.profiler import Profile
-from flan_jax.train.run_dir import Folder
+from flan_jax.train.run_dir import RunDir
 from flan_jax.train.state import TrainState
 
 
@@ -40,47 +40,63 @@ def run(
   config: DecoderConfig,
   mesh: Mesh,
   checkpoints: Checkpoints,
-  about: dict[str, Any],
-  folder: Folder,
-  goodput: Goodput,
+  metadata: dict[str, Any],
+  folder: RunDir,
+  goodput: GoodputLog,
   stop: Stop,
   progress: Progress,
   evaluation: Evaluation | None = None,
 ) -> tuple[TrainState, int]:
-  """Runs steps start .. train_steps, or until a stop is asked for.
+  """Runs steps start .. train_steps, or until a stop is requested.
 
-  Before a checkpoint is saved the metrics of every step up to it are fetched: a state
-  that a bad step has spoilt is never saved. `compiling` is the train step
-  (train.ahead), None where no step is left. `evaluation` looks at dev every
-  `evaluate.period` steps, where that is set; a look that an earlier start did not come
-  to is taken first. `frozen` are the parameters that adapters rest on; None where the
-  state holds the whole model. `profile` steps are traced into MODEL_DIR/profile, in the
-  first host's process.
+  The metrics of every step are fetched before the next checkpoint is saved, so that a
+  state after a bad step is never saved. If the previous process stopped before a
+  scheduled evaluation on dev (`evaluate.eval_period`), it runs first.
+
+  Args:
+    run: settings of the run.
+    state: the state after `start` steps.
+    compiling: the train step (compile_async); None if no step is left.
+    frozen: the frozen parameters beside adapters; None if the state is the whole model.
+    profile: number of steps to trace into MODEL_DIR/profile, in process 0.
+    start: steps done.
+    store: source of the examples.
+    plan: packing plan of the run.
+    config: decoder config.
+    mesh: the device mesh.
+    checkpoints: checkpoints of the run.
+    metadata: metadata of every checkpoint.
+    folder: MODEL_DIR.
+    goodput: log of the time spent.
+    stop: request to stop, as after SIGTERM.
+    progress: progress output.
+    evaluation: held-out evaluation, or None.
 
   Returns:
-    (state, steps done); the checkpoint of the last one has been started.
+    (state, steps done); saving the checkpoint of the last one has been started.
 
   Raises:
-    BadStep: at a bad step, where the settings say to stop.
+    BadStep: at a bad step, if the run stops there.
   """
   if start >= run.train_steps:
     return state, start
   sharding = mesh_lib.batch_sharding(mesh, run.mesh.rules)
-  index, count = mesh_lib.share(sharding, (run.batch_size, run.sequence_length))
+  shape = (run.batch_size, run.sequence_length)
+  part, parts = mesh_lib.process_share(sharding, shape)
   loader = Loader(
     store,
     plan,
     batch_size=run.batch_size,
     start_step=start,
-    process_index=index,
-    process_count=count,
+    process_index=part,
+    process_count=parts,
   )
   batches = iter(loader)
   rate = optimizer.schedule(run.optimizer)
   flops = decoder.flops_per_token(config, run.sequence_length)
   flops = 2 * flops.forward if run.lora.rank else flops.train
   rest = () if frozen is None else (frozen,)
-  log = metric_writer.Log(
+  log = metric_writer.MetricWriter(
     folder,
     start_step=start,
     batch_tokens=run.batch_tokens,
@@ -88,17 +104,16 @@ def run(
     write=multihost.is_main_process(),
     bad_step=run.bad_step,
   )
-  shape = (run.batch_size, run.sequence_length)
   progress.stage('Compiling the train step')
   with goodput.span('data wait'):
-    rows = next(batches)
-    batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+    sequences = next(batches)
+    batch = mesh_lib.put_batch(sequences, sharding, shape=shape)
   with goodput.span('compile'):
     compiled = compiling.result()
     multihost.barrier('compiled')
   progress.stage(f'Training steps {start + 1:,} to {run.train_steps:,}')
   log.pause()
-  done = noted = start
+  done = logged = start
   waits = saves = 0.0
   since = time.monotonic()
   steps = run.train_steps - start
@@ -109,18 +124,18 @@ def run(
     end=run.train_steps,
   )
 
-  def note() -> str:
-    """Log and ledger of the steps since the last time; what the bar says of them."""
-    nonlocal noted, since, waits, saves
+  def write_log() -> str:
+    """Logs the steps since the last call; returns the text of the progress bar."""
+    nonlocal logged, since, waits, saves
     entry = log.flush(done, learning_rate=float(rate(done - 1)))
     now = time.monotonic()
-    goodput.add('step', now - since - waits - saves, **{'from': noted, 'to': done})
+    goodput.add('step', now - since - waits - saves, **{'from': logged, 'to': done})
     if waits:
       goodput.add('data wait', waits)
-    noted, since, waits, saves = done, now, 0.0, 0.0
-    return metric_writer.note(entry)
+    logged, since, waits, saves = done, now, 0.0, 0.0
+    return metric_writer.summary(entry)
 
-  def look() -> None:
+  def evaluate() -> None:
     tuned = state.params
     if run.lora.rank:
       tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
@@ -129,10 +144,10 @@ def run(
 
   def save() -> None:
     if multihost.is_main_process():
-      folder.send()  # the log first: it may hold steps that no checkpoint has
-    checkpoints.save(state, step=done, about={**about, 'step': done})
+      folder.push()  # first the log, which may be ahead of the checkpoints
+    checkpoints.save(state, step=done, metadata={**metadata, 'step': done})
 
-  def due() -> bool:
+  def evaluation_due() -> bool:
     eval_period = run.evaluate.eval_period
     return bool(evaluation and eval_period and done) and done % eval_period == 0
 
@@ -142,14 +157,14 @@ def run(
     progress.bar('train', steps, unit='steps') as bar,
     Watchdog(run.hang_s) as dog,
   ):
-    if due() and not evaluation.has_evaluated(done):
-      look()
+    if evaluation_due() and not evaluation.has_evaluated(done):
+      evaluate()
       dog.beat()
     since = time.monotonic()
     while True:
       with trace.step(done + 1):
         state, metrics = compiled(state, batch, *rest)
-      digests = loader.digests(done, rows)  # while the step is computed
+      digests = loader.digests(done, sequences)  # while the device computes
       done += 1
       dog.beat()
       if trace.after(done, metrics):
@@ -157,18 +172,18 @@ def run(
       waited = time.monotonic()
       last = done == run.train_steps
       if not last:
-        rows = next(batches)
-        batch = mesh_lib.put_batch(rows, sharding, shape=shape)
+        sequences = next(batches)
+        batch = mesh_lib.put_batch(sequences, sharding, shape=shape)
       waited = time.monotonic() - waited
       waits += waited
-      log.add(metrics, rows=digests, wait_s=waited)
+      log.add(metrics, digests=digests, wait_s=waited)
       text = ''
       ends = stop.asked() or last
-      saves_now = ends or done % run.checkpoint_period == 0
-      if saves_now or done % run.log_period == 0:
-        text = note()
+      save_due = ends or done % run.checkpoint_period == 0
+      if save_due or done % run.log_period == 0:
+        text = write_log()
       bar.advance(1, text)
-      if saves_now:
+      if save_due:
         saving = time.monotonic()
         save()
         saves = time.monotonic() - saving
@@ -176,17 +191,17 @@ def run(
         log.pause()
       if ends:
         break
-      if due():
-        looking = time.monotonic()
+      if evaluation_due():
+        evaluating = time.monotonic()
         try:
-          look()
-        except Stopped:  # in the middle of it: the step is done
-          if noted < done:
-            note()
+          evaluate()
+        except Stopped:  # during the evaluation: the step is done
+          if logged < done:
+            write_log()
           save()
           break
-        looking = time.monotonic() - looking
-        since += looking
-        log.pause(looking)
+        evaluating = time.monotonic() - evaluating
+        since += evaluating
+        log.pause(evaluating)
         dog.beat()
   return state, done

@@ -1,8 +1,8 @@
 """Adapters of low rank beside a frozen model (LoRA; Hu et al. 2021, arXiv 2106.09685).
 
 A weight matrix W [in, out] of a layer is used as W + scale * A B, with A [in, r] and
-B [r, out]. A is drawn, B starts at zero: before the first step the model is the one it
-starts from. Adapters are a tree of their own, laid out as the parameters are; the
+B [r, out]. A is random, B starts at zero: before the first step the model is the
+initial one. Adapters are a tree of their own, structured like the parameters; the
 decoder reads them as its collection `adapters`.
 """
 
@@ -22,7 +22,7 @@ from flan_jax.config import optimizer as optimizer_config
 from flan_jax.errors import InputError
 
 _IN = {name: 2 if name == 'output' else 1 for name in optimizer_config.LORA_TARGETS}
-"""How many axes of a matrix are multiplied with what the layer reads."""
+"""Number of axes of a matrix that are contracted with the layer's input."""
 
 
 class _Matrix(NamedTuple):
@@ -30,8 +30,8 @@ class _Matrix(NamedTuple):
 
   Attributes:
     name: its path among the parameters.
-    stack: axes that count layers, in front.
-    inside: axes that the layer's input is multiplied over, after them.
+    stack: number of leading axes over layers.
+    inside: number of axes after them that are contracted with the layer's input.
   """
 
   name: str
@@ -54,7 +54,7 @@ def _matrices(shapes: Any, axes: Any, lora: optimizer_config.Lora) -> list[_Matr
     if name not in have:
       raise InputError(
         f'Lora.targets: the model has no {name!r}; leave it out, or give None for all '
-        'that there are'
+        'matrices'
       )
   return found
 
@@ -63,12 +63,12 @@ def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[An
   """(shapes, logical axes) of the adapters of a model.
 
   Args:
-    shapes: of the model's parameters.
+    shapes: shapes of the model's parameters.
     axes: the same tree, of PartitionSpecs of logical names.
-    lora: which matrices, and of what rank.
+    lora: adapted matrices and their rank.
 
   Raises:
-    InputError: if the model lacks a matrix that is named.
+    InputError: if the model lacks a named matrix, or the rank is too large for one.
   """
   flat = traverse_util.flatten_dict(shapes, sep='/')
   names = traverse_util.flatten_dict(axes, sep='/')
@@ -76,11 +76,11 @@ def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[An
   for name, stack, inside in _matrices(shapes, axes, lora):
     shape, axis = flat[name].shape, tuple(names[name])
     split = stack + inside
-    most = min(math.prod(shape[stack:split]), math.prod(shape[split:]))
-    if lora.rank > most:
+    max_rank = min(math.prod(shape[stack:split]), math.prod(shape[split:]))
+    if lora.rank > max_rank:
       raise InputError(
-        f'LORA_RANK: got {lora.rank:,}; must be at most {most:,}, the smaller side of '
-        f'{name}; 8 or 16 are usual'
+        f'LORA_RANK: got {lora.rank:,}; must be at most {max_rank:,}, the smaller side '
+        f'of {name}; 8 or 16 are usual'
       )
     for part, size, logical in (
       ('a', (*shape[:split], lora.rank), (*axis[:split], 'lora_rank')),
@@ -97,18 +97,18 @@ def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[An
 
 
 def starts_at_zero(name: str) -> bool:
-  """Whether the adapter parameter `name` is zero before the first step."""
+  """Returns whether the adapter parameter `name` is zero before the first step."""
   return name.endswith('_b')
 
 
 def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
-  """Adapters that change nothing yet, float32; the same on every mesh.
+  """Initial adapters, float32, without effect yet; the same on every mesh.
 
   Args:
-    shapes: of the adapters.
-    axes: their logical axes.
-    seed: of A, normal with variance 1 / in.
-    shardings: of the adapters, or None.
+    shapes: shapes of the adapters.
+    axes: logical axes of the adapters.
+    seed: seed for A, normal with variance 1 / in.
+    shardings: shardings of the adapters, or None.
   """
   flat = traverse_util.flatten_dict(shapes, sep='/')
   names = traverse_util.flatten_dict(axes, sep='/')
@@ -131,7 +131,7 @@ def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
 def variables(
   params: Any, adapters: Any, *, lora: optimizer_config.Lora
 ) -> dict[str, Any]:
-  """What `Decoder.apply` takes: the frozen parameters and the scaled adapters."""
+  """Variables of `Decoder.apply`: the frozen parameters and the scaled adapters."""
   flat = traverse_util.flatten_dict(adapters, sep='/')
   scaled = {
     name: value * lora.scale if name.endswith('_b') else value
@@ -144,7 +144,7 @@ def variables(
 
 
 def merge(params: Any, adapters: Any, *, lora: optimizer_config.Lora) -> Any:
-  """W + scale * A B in W's place: parameters that need no adapters any more.
+  """Merges adapters into the parameters: W becomes W + scale * A B.
 
   Sums are float32 and rounded to each parameter's dtype once. Arrays keep the sharding
   of the parameters.
@@ -170,12 +170,12 @@ def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def base_digest(checkpoint: str) -> str:
-  """SHA-256 (hex) of the weights that adapters rest on, as they lie on disk.
+  """SHA-256 (hex) of the file of the frozen weights.
 
   Raises:
-    InputError: if there is no model.
+    InputError: if no model is found.
   """
   path = pathlib.Path(model_dir.find(checkpoint)) / 'model.safetensors'
-  weights.Stored(path.parent)  # says what is wrong where it cannot be read
+  weights.SafetensorsFile(path.parent)  # raises a clear error if unreadable
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

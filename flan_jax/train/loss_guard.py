@@ -1,8 +1,8 @@
-"""Steps that are not to be taken: a loss that is no number, or far above its average.
+"""Skip or abort on bad steps: a non-finite loss or gradient, or a loss spike.
 
-`Guarded` wraps an optimizer's state with the running average of the loss, so that the
-verdict on a step is reached on the device, within the step, the same on every host and
-after every resume. Steps judged bad are skipped and counted, or end the run.
+`LossGuardState` adds the running average of the loss to an optimizer's state, so that
+the device judges a step within the step, alike on every process and after every resume.
+Bad steps are skipped and counted, or end the run.
 """
 
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import optax
 
 WINDOW = 50
-"""Steps that the average remembers; it is a plain mean until then."""
+"""Window of the running average, in steps; it is a plain mean until then."""
 
 WARM = 20
-"""Good steps before a loss can be called a spike."""
+"""Good steps before a loss can count as a spike."""
 
 
-class Guarded(NamedTuple):
-  """An optimizer's state, watched.
+class LossGuardState(NamedTuple):
+  """State of the loss guard around an optimizer; field names are checkpoint paths.
 
   Attributes:
-    average: of the loss over good steps, nats per token, float32.
+    average: average loss of good steps, nats per token, float32.
     good: good steps so far, int32.
     bad: steps judged bad so far, int32.
     inner: the optimizer's own state.
@@ -34,24 +34,25 @@ class Guarded(NamedTuple):
   inner: Any
 
 
-def watch(
+def guard(
   inner: optax.GradientTransformation, *, loss_spike: float | None, skip: bool
 ) -> optax.GradientTransformationExtraArgs:
-  """An optimizer that judges each step by its loss before taking it.
+  """Wraps an optimizer so that it judges each step by its loss before taking it.
 
   `update` needs the keyword arguments `loss` (mean of the step, nats per token) and
-  `norm` (of the gradient).
+  `norm` (norm of the gradient).
 
   Args:
     inner: the optimizer.
-    loss_spike: a loss above so many times its average is bad; None judges finiteness alone.
-    skip: whether a bad step leaves parameters and moments as they are.
+    loss_spike: a loss above this multiple of its average is bad; None judges finiteness
+      alone.
+    skip: whether a bad step leaves parameters and moments unchanged.
   """
   inner = optax.with_extra_args_support(inner)
 
-  def init(params: Any) -> Guarded:
+  def init(params: Any) -> LossGuardState:
     zero = jnp.zeros((), jnp.int32)
-    return Guarded(jnp.zeros((), jnp.float32), zero, zero, inner.init(params))
+    return LossGuardState(jnp.zeros((), jnp.float32), zero, zero, inner.init(params))
 
   def update(grads, state, params=None, *, loss, norm, **more):
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
@@ -65,17 +66,19 @@ def watch(
     good = state.good + jnp.where(bad, 0, 1)
     moved = state.average + (loss - state.average) / jnp.minimum(good, WINDOW)
     average = jnp.where(bad, state.average, moved)
-    return updates, Guarded(average, good, state.bad + jnp.where(bad, 1, 0), moments)
+    return updates, LossGuardState(
+      average, good, state.bad + jnp.where(bad, 1, 0), moments
+    )
 
   return optax.GradientTransformationExtraArgs(init, update)
 
 
-def adopt(optimizer: Any, *, watched: bool) -> Any:
-  """An optimizer's state with or without its watch, as a run's settings now want it."""
-  if isinstance(optimizer, Guarded):
-    return optimizer if watched else optimizer.inner
-  if not watched:
+def convert_state(optimizer: Any, *, guarded: bool) -> Any:
+  """Adds the loss guard to an optimizer's state, or removes it, for new settings."""
+  if isinstance(optimizer, LossGuardState):
+    return optimizer if guarded else optimizer.inner
+  if not guarded:
     return optimizer
-  # Each in a buffer of its own: the step gives them back to be overwritten.
+  # Each in a buffer of its own, since the step donates them.
   average, good, bad = (jnp.zeros((), d) for d in (jnp.float32, jnp.int32, jnp.int32))
-  return Guarded(average, good, bad, optimizer)
+  return LossGuardState(average, good, bad, optimizer)

@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines, TensorBoard, and the note of the progress bar."""
+"""Metrics of a run: JSON lines, TensorBoard, and the text of the progress bar."""
 
 import json
 import pathlib
@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from flan_jax.runtime import atomic_file, multihost
-from flan_jax.train.run_dir import Folder
+from flan_jax.train.run_dir import RunDir
 from flan_jax.train.train_step import Metrics
 
 
-class Log:
+class MetricWriter:
   """Collects the metrics of steps and writes one entry per log period.
 
-  Device values are fetched once per period, so a step is never waited for alone.
+  Device values are fetched once per period, so that no single step is waited for.
 
-  The entry also holds "rows", the digests of all hosts' rows by their numbers, as
-  `flan rows --digest` prints them: what a run has read is there to be compared.
+  The entry also holds "sequences", number -> digest of the sequences of all processes, as
+  `flan rows --digest` prints them, to compare what runs were trained on.
   """
 
   def __init__(
     self,
-    folder: Folder,
+    folder: RunDir,
     *,
     start_step: int,
     batch_tokens: int,
@@ -42,33 +42,33 @@ class Log:
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
-    self._rows: dict[int, str] = {}
+    self._digests: dict[int, str] = {}
     self._wait_s = 0.0
     self._since = time.monotonic()
 
-  def add(self, metrics: Metrics, *, rows: Mapping[int, str], wait_s: float) -> None:
-    """One step.
+  def add(self, metrics: Metrics, *, digests: Mapping[int, str], wait_s: float) -> None:
+    """Adds one step.
 
     Args:
-      metrics: of the step, on the device.
-      rows: number of each row that this host fed it -> digest (hex).
-      wait_s: how long the data kept the next step waiting.
+      metrics: metrics of the step, on the device.
+      digests: number of each sequence that this process fed -> digest (hex).
+      wait_s: seconds for which the next step waited for data.
     """
     self._metrics.append(metrics)
-    self._rows.update(rows)
+    self._digests.update(digests)
     self._wait_s += wait_s
 
   def flush(self, step: int, *, learning_rate: float) -> dict[str, float]:
     """Writes the entry of the steps since the last one; waits for them to finish.
 
-    Steps judged bad are counted, and left out of the means. With several hosts all must
-    call it: the entry, host 0's to write, holds the rows of them all.
+    Bad steps are counted, and left out of the means. Every process must call it:
+    process 0 writes the entry, with the digests of all.
 
     Returns:
-      Its figures, all but the rows.
+      The figures of the entry, without the digests.
 
     Raises:
-      BadStep: at the first bad step of a run that stops there.
+      BadStep: at the first bad step, if the run stops there.
     """
     steps: Sequence[Metrics] = jax.device_get(self._metrics)
     before = step - len(steps)
@@ -76,10 +76,10 @@ class Log:
     if bad and self._bad_step == 'stop':
       m = steps[bad[0] - before - 1]
       raise BadStep(bad[0], float(m.loss / max(m.weight, 1.0)), float(m.gradient_norm))
-    steps, every = [m for m in steps if not m.bad], steps
+    count, steps = len(steps), [m for m in steps if not m.bad]
     elapsed_s = time.monotonic() - self._since
     weight = sum(float(m.weight) for m in steps)
-    positions = self._batch_tokens * len(every)
+    tokens = self._batch_tokens * count  # padding included
     entry = {
       'step': step,
       'loss': sum(float(m.loss) for m in steps) / max(weight, 1.0) if steps else None,
@@ -88,16 +88,16 @@ class Log:
       'learning_rate': learning_rate,
       'loss_tokens': weight,
       'tokens_per_s': sum(float(m.tokens) for m in steps) / elapsed_s,
-      'step_s': elapsed_s / len(every),
-      'model_gflop_per_s': positions * self._flops_per_token / elapsed_s / 1e9,
+      'step_s': elapsed_s / count,
+      'model_gflop_per_s': tokens * self._flops_per_token / elapsed_s / 1e9,
       'data_wait': self._wait_s / elapsed_s,
       'bad_steps': len(bad),
     }
-    rows = multihost.union(self._rows)
+    digests = multihost.union(self._digests)
     if self._write:
       with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps({**entry, 'sequences': rows}) + '\n')
-      if self._writer is None:  # the package is slow to import: after the first steps
+        file.write(json.dumps({**entry, 'sequences': digests}) + '\n')
+      if self._writer is None:  # imported after the first steps, since it is slow
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(
@@ -106,12 +106,12 @@ class Log:
       for name, value in entry.items():
         if name != 'step' and value is not None:
           self._writer.add_scalar(f'train/{name}', value, step)
-    self._metrics, self._rows = [], {}
+    self._metrics, self._digests = [], {}
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry
 
   def pause(self, seconds: float | None = None) -> None:
-    """Leaves out the last `seconds`, which were not training; None: all till now."""
+    """Excludes the last `seconds`, which were not training; None: all until now."""
     now = time.monotonic()
     self._since = now if seconds is None else min(now, self._since + seconds)
 
@@ -127,8 +127,8 @@ class BadStep(Exception):
     super().__init__(f'step {step:,}: loss {loss:.3g} nats, gradient norm {norm:.3g}')
 
 
-def note(entry: dict[str, float]) -> str:
-  """What the progress bar says beside its count."""
+def summary(entry: dict[str, float]) -> str:
+  """The text of the progress bar beside its count."""
   loss = 'no good step' if entry['loss'] is None else f'loss {entry["loss"]:.3f} nats'
   bad = f', {entry["bad_steps"]:.0f} bad steps' if entry['bad_steps'] else ''
   speed = f'{entry["model_gflop_per_s"]:,.0f} GFLOP/s'
@@ -140,7 +140,7 @@ def note(entry: dict[str, float]) -> str:
 
 
 def _forget_after(path: pathlib.Path, step: int) -> None:
-  """Drops the entries of steps that will be run again."""
+  """Drops the entries of steps that will be recomputed."""
   if not path.is_file():
     return
   lines = path.read_text(encoding='utf-8').splitlines()
@@ -149,7 +149,7 @@ def _forget_after(path: pathlib.Path, step: int) -> None:
 
 
 def _step(line: str) -> float:
-  """The step of a log line; a line cut off by a kill counts as never written."""
+  """The step of a log line; infinity for a line torn by a kill."""
   try:
     return json.loads(line)['step']
   except (json.JSONDecodeError, KeyError):

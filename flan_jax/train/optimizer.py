@@ -1,4 +1,4 @@
-"""Optimizer of a run: Adafactor under its schedule."""
+"""Optimizer of a run: Adafactor with its schedule."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from flan_jax.train import lora as lora_lib
 
 
 def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
-  """The learning rate of each step, counted from 0; of an int, without compiling."""
+  """The learning rate as a function of the step, from 0; an int compiles nothing."""
   peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
 
   def rate(step):
@@ -35,16 +35,16 @@ def make_optimizer(
   logical_axes: Any,
   lora: optimizer_config.Lora | None = None,
 ) -> optax.GradientTransformation:
-  """Adafactor as t5x runs it, behind a global-norm clip where one is asked for.
+  """Builds Adafactor as t5x runs it, behind a clip by global norm if one is set.
 
-  Parameters that begin at zero have no size that a step could be relative to: theirs
-  is the learning rate itself.
+  The steps of parameters that start at zero are not relative to their size: they use
+  the learning rate itself.
 
   Args:
-    optimizer: the settings.
-    config: of the decoder.
-    logical_axes: of what is trained.
-    lora: adapters, where they are what is trained; of rank 0 or None, none are.
+    optimizer: settings of the optimizer.
+    config: decoder config.
+    logical_axes: logical axes of the trained parameters.
+    lora: adapters, if they are trained; None or rank 0 trains the whole model.
   """
 
   lora = lora or optimizer_config.Lora()

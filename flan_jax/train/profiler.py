@@ -1,4 +1,4 @@
-"""A trace of a few steps, for xprof: where the time of a step goes, on every device."""
+"""A trace of a few steps for xprof: the time of a step by operation and device."""
 
 import os
 import pathlib
@@ -12,17 +12,17 @@ from flan_jax.errors import InputError
 
 
 def check() -> None:
-  """That a trace can be made here, asked before anything takes time.
+  """Checks that a trace can be made here, before anything takes time.
 
   Raises:
-    InputError: libtpu was loaded and there is no TPU; its profiler then kills the
-      process that starts a trace.
+    InputError: if libtpu is loaded without a TPU: its profiler then kills the process
+      that starts a trace.
   """
-  maps = pathlib.Path('/proc/self/maps')  # of Linux, where alone there is a libtpu
+  maps = pathlib.Path('/proc/self/maps')  # Linux only, like libtpu
   loaded = maps.is_file() and 'libtpu' in maps.read_text(errors='replace')
   if loaded and jax.default_backend() != 'tpu':
     raise InputError(
-      '--profile: libtpu is loaded and there is no TPU, so its profiler would end the '
+      '--profile: libtpu is loaded and there is no TPU, so its profiler would kill the '
       'process; set JAX_PLATFORMS=cpu (or cuda) in the environment'
     )
 
@@ -31,11 +31,11 @@ class Profile:
   """Traces `steps` steps of a run once it is warm.
 
   The first two steps of a start are left out: they wait for the program to be loaded
-  and for the first rows.
+  and for the first batch.
 
   Attributes:
-    folder: where the trace goes, as `plugins/profile/TIME/HOST.xplane.pb`.
-    first, last: the steps that are traced, counted from 1; last < first for none.
+    folder: folder of the trace, which is `plugins/profile/TIME/HOST.xplane.pb` there.
+    first, last: traced steps, counted from 1; last < first for none.
   """
 
   WARM = 2
@@ -43,7 +43,7 @@ class Profile:
   def __init__(
     self, folder: str | os.PathLike, *, steps: int, start: int = 0, end: int
   ):
-    """`steps` of those from `start` to `end`; fewer where a start has no more."""
+    """Chooses up to `steps` of the steps from `start` to `end`."""
     self.folder = pathlib.Path(folder)
     self.first = min(start + self.WARM, max(start, end - steps)) + 1
     self.last = min(self.first + steps - 1, end)
@@ -51,7 +51,7 @@ class Profile:
 
   @contextmanager
   def step(self, number: int) -> Iterator[None]:
-    """Around the dispatch of one step; starts the trace at the first that is traced."""
+    """Annotates the dispatch of one step; starts the trace at the first traced one."""
     if number == self.first and self.last >= self.first:
       jax.profiler.start_trace(self.folder)
       self._on = True
@@ -59,7 +59,7 @@ class Profile:
       yield
 
   def after(self, number: int, outputs: Any) -> bool:
-    """Ends the trace once the last traced step is computed; whether it did."""
+    """Ends the trace once the last traced step is computed; returns whether it did."""
     if not self._on or number < self.last:
       return False
     jax.block_until_ready(outputs)
@@ -67,7 +67,7 @@ class Profile:
     return True
 
   def close(self) -> None:
-    """Writes what was traced; a run that ends early keeps the steps it has done."""
+    """Writes the trace; a run that ends early keeps the steps it has done."""
     if self._on:
       self._on = False
       jax.profiler.stop_trace()

@@ -1,4 +1,4 @@
-"""MODEL_DIR: the files of a run, and whether a run may go on in it."""
+"""MODEL_DIR: the files of a run, and whether a run may resume there."""
 
 import dataclasses
 import json
@@ -28,28 +28,28 @@ _MAY_CHANGE = (
   'mesh',
   'evaluate',
 )
-"""Settings that do not change what a step computes: a run may go on with others."""
+"""Settings that do not change what a step computes: a run may resume with others."""
 
 
-class Folder:
+class RunDir:
   """Paths of MODEL_DIR.
 
   Attributes:
     path: MODEL_DIR itself, or its copy on this machine.
-    name: what to call the run.
-    bucket: MODEL_DIR where it is gs://BUCKET/PATH, else None.
-    store: rendered examples, unless the run names others.
+    name: name of the run.
+    bucket: MODEL_DIR if it is gs://BUCKET/PATH, else None.
+    store: the store, unless the run names another.
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
-    goodput: where the time went.
+    goodput: time by purpose.
   """
 
   def __init__(self, model_dir: str):
-    """Names the files; nothing is made.
+    """Names the files; creates nothing.
 
     Raises:
-      InputError: if it is neither a folder nor gs://BUCKET/PATH.
+      InputError: if MODEL_DIR is neither a folder nor gs://BUCKET/PATH.
     """
     self.bucket = Bucket('MODEL_DIR', model_dir) if '://' in model_dir else None
     self.path = self.bucket.local if self.bucket else pathlib.Path(model_dir)
@@ -62,37 +62,36 @@ class Folder:
     self.tensorboard = self.path / 'tensorboard'
     self._settings = self.path / 'run.json'
 
-  def bring(self) -> None:
-    """Brings in what an earlier start left in an object store."""
+  def pull(self) -> None:
+    """Copies the files of earlier starts from the object store, if there is one."""
     if self.bucket:
       self.bucket.pull()
 
-  def send(self) -> None:
-    """Sends out what there is now to an object store."""
+  def push(self) -> None:
+    """Copies the files to the object store, if there is one."""
     if self.bucket:
       self.bucket.push()
 
   def claim(self, run: training.TrainConfig, *, text: str) -> bool:
-    """Takes MODEL_DIR for this run, or goes on with the run that is there.
+    """Claims MODEL_DIR for this run, or resumes the run that is there.
+
+    If an earlier start wrote its settings and nothing else, others may replace them.
 
     Args:
-      run: the settings.
-      text: their resolved text with origins, kept as config.gin.
-
-    Settings that a start left behind which ended before it had made anything are no
-    run: others take their place.
+      run: settings of the run.
+      text: resolved settings with origins, written as config.gin.
 
     Returns:
-      True where an earlier start of the same run left its settings and more.
+      Whether an earlier start of the same run left more than its settings.
 
     Raises:
       InputError: if MODEL_DIR belongs to another configuration (names what differs), or
         cannot be written to.
     """
     values = _values(run)
-    known = self._settings.is_file() and self._begun()
-    if known:
-      before = _as_of_now(json.loads(self._settings.read_text(encoding='utf-8')))
+    resumes = self._settings.is_file() and self._begun()
+    if resumes:
+      before = _upgraded(json.loads(self._settings.read_text(encoding='utf-8')))
       before, now = _scaled(before, run), _scaled(values, run)
       different = [
         f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
@@ -112,10 +111,10 @@ class Folder:
       raise InputError(
         f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
       ) from None
-    return known
+    return resumes
 
   def _begun(self) -> bool:
-    """Whether MODEL_DIR holds more than settings; of an object store: it may."""
+    """Returns whether MODEL_DIR may hold more than settings (in a bucket: True)."""
     made = ('checkpoints', 'checkpoints.broken', 'store', 'model', 'report')
     return (
       self.bucket is not None
@@ -131,7 +130,7 @@ def _values(run: training.TrainConfig) -> dict[str, Any]:
 
 
 def _scaled(values: dict[str, Any], run: training.TrainConfig) -> dict[str, Any]:
-  """With what the optimizer's None stands for, which once was True."""
+  """Resolves multiply_by_parameter_scale=None, which older versions wrote as True."""
   optimizer = dict(values['optimizer'])
   if optimizer['multiply_by_parameter_scale'] is None:
     optimizer['multiply_by_parameter_scale'] = (
@@ -140,12 +139,12 @@ def _scaled(values: dict[str, Any], run: training.TrainConfig) -> dict[str, Any]
   return {**values, 'optimizer': optimizer}
 
 
-def _as_of_now(values: dict[str, Any]) -> dict[str, Any]:
-  """Settings that an older version wrote: those it did not have are at their defaults.
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+  """Upgrades settings of an older version: new settings get their defaults.
 
-  A new setting's default changes nothing, so a run goes on over a new version. What was
-  once the one seed of all data is now that of the store and of the evaluation; where
-  the order of examples is another one now, the checkpoint says so.
+  The default of a new setting changes nothing, so a run resumes with a new version. The
+  former `data_seed` is now the seed of the store and of the evaluation; if the order of
+  examples differs, the checkpoint's plan does too.
   """
   values = upgraded(values, renamed_keys.RUN)
   if 'data_seed' in values:

@@ -1,4 +1,4 @@
-"""TrainState: step, parameters, optimizer state, and how they are sharded."""
+"""TrainState: step, parameters and optimizer state, and its layout on the mesh."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from flan_jax.train import adafactor
 
 
 class TrainState(NamedTuple):
-  """What training carries from step to step.
+  """State of training.
 
   Attributes:
     step: int32 scalar, steps done.
@@ -51,7 +51,7 @@ def layout(
   mesh: Mesh,
   rules: mesh_config.Rules,
 ) -> Layout:
-  """How a TrainState of this model and optimizer lies on the mesh."""
+  """The layout on the mesh of a TrainState of this model and optimizer."""
   state = jax.eval_shape(optimizer.init, shapes)
   all_shapes = TrainState(jax.ShapeDtypeStruct((), jnp.int32), shapes, state)
   state_axes = adafactor.state_logical_axes(state, params=shapes, logical_axes=axes)

@@ -1,8 +1,8 @@
-"""Stochastic rounding: bfloat16 parameters that learn in small steps.
+"""Stochastic rounding, for bfloat16 parameters that learn in small steps.
 
-A bfloat16 holds 8 bits: a step of 3e-5 of a parameter's size is lost in rounding to the
-nearest for 99 entries of 100. Rounded up or down at random, with odds by distance, each
-entry is right in the mean (Gupta et al. 2015, arXiv 1502.02551).
+A bfloat16 holds 8 bits: rounding to the nearest loses a step of 3e-5 of a parameter's
+size in 99 entries of 100. Rounding up or down at random, with odds by distance, is
+right in the mean for each entry (Gupta et al. 2015, arXiv 1502.02551).
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ import optax
 def apply_updates(params: Any, updates: Any, *, seed: int, step: jax.Array) -> Any:
   """`optax.apply_updates`, with bfloat16 parameters rounded stochastically.
 
-  Sums are float32. What is drawn depends on seed, step and the parameter's place in the
-  tree, on no mesh and on no earlier start.
+  Sums are float32. The draws depend on seed, step and the parameter's index in the
+  tree, not on the mesh or on earlier starts.
 
   Args:
-    params: a tree of arrays.
-    updates: the same tree; what is added.
-    seed: of the draws.
-    step: int32 scalar, of the draws.
+    params: tree of arrays.
+    updates: the same tree of updates to add.
+    seed: seed for the draws.
+    step: int32 scalar, folded into the seed.
   """
   leaves, treedef = jax.tree.flatten(params)
   out = jax.tree.leaves(optax.apply_updates(params, updates))
@@ -37,7 +37,7 @@ def apply_updates(params: Any, updates: Any, *, seed: int, step: jax.Array) -> A
 
 
 def stochastic(x: jax.Array, key: jax.Array) -> jax.Array:
-  """Float32 as bfloat16: one of its two neighbors, whose mean is x; itself if exact."""
+  """Rounds float32 to one of two bfloat16 neighbors, x in the mean; x if exact."""
   noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
   bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
   cut = jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFF0000), jnp.float32)

@@ -33,8 +33,8 @@ class Metrics(NamedTuple):
     correct: loss tokens whose target is the argmax.
     weight: loss tokens.
     tokens: tokens that are not padding.
-    gradient_norm: of the mean loss.
-    bad: 1 where the loss or the gradient is not finite, or the loss spikes; else 0.
+    gradient_norm: norm of the gradient of the mean loss.
+    bad: 1 if the loss or the gradient is not finite, or the loss spikes; else 0.
   """
 
   loss: jax.Array
@@ -47,29 +47,29 @@ class Metrics(NamedTuple):
 
 @contextlib.contextmanager
 def sharded(mesh: Mesh, rules: mesh_config.Rules) -> Iterator[None]:
-  """Where a model is traced: its logical constraints mean this mesh.
+  """Context for tracing a model, in which its logical constraints apply to this mesh.
 
-  It must be jax.set_mesh: in a plain `with mesh:` flax finds no mesh, and every
-  constraint is silently dropped.
+  It must be jax.set_mesh: in a plain `with mesh:` flax finds no mesh and silently drops
+  every constraint.
   """
   with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield
 
 
-def batch_shapes(rows: int, length: int) -> Batch:
-  """What a batch of so many rows looks like."""
-  ints = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+def batch_shapes(batch_size: int, length: int) -> Batch:
+  """Shapes of a batch of `batch_size` sequences of `length` tokens."""
+  ints = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
   return Batch(
     tokens=ints,
     targets=ints,
-    loss_mask=jax.ShapeDtypeStruct((rows, length), jnp.float32),
+    loss_mask=jax.ShapeDtypeStruct((batch_size, length), jnp.float32),
     segment_ids=ints,
     positions=ints,
   )
 
 
 def prefix_of(batch: Batch) -> jax.Array:
-  """The tokens that a prefix-LM reads both ways, bool [B, L]."""
+  """Tokens of the prefix of a prefix LM, bool [B, L]."""
   return attention.prefix_mask(
     batch.loss_mask,
     positions_BxL=batch.positions,
@@ -79,14 +79,14 @@ def prefix_of(batch: Batch) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-  """What is minimized, and how it is computed.
+  """The loss, and how it is computed; settings as in TrainConfig.
 
   Attributes:
     z_loss: weight of log(Z)**2 per loss token.
-    logits_chunk: positions of a row whose logits exist at a time (settings.Run); None for
-      the whole row. It must divide the row.
-    lora: adapters that are trained beside a frozen model, where its rank is not 0.
-    attention_kernel: 'xla', 'splash' or 'cudnn' (settings.Run).
+    logits_chunk: tokens of a sequence whose logits exist at a time; None for the whole
+      sequence. It must divide the sequence length.
+    lora: adapters to train beside a frozen model, if the rank is not 0.
+    attention_kernel: 'xla', 'splash' or 'cudnn'.
   """
 
   z_loss: float = 0.0
@@ -95,7 +95,7 @@ class Loss:
   attention_kernel: str = 'xla'
 
   def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
-    """What the decoder reads: `params` are all of it, or adapters of `frozen`."""
+    """Variables of the decoder: `params` are the model, or adapters of `frozen`."""
     if not self.lora.rank:
       return {'params': params}
     return lora_lib.variables(frozen, params, lora=self.lora)
@@ -112,11 +112,11 @@ def loss_sums(
   """Summed loss over the target tokens of a batch (FLAN section 2.4).
 
   Args:
-    params: what is trained: the decoder's parameters, or adapters of `frozen`.
-    batch: packed rows, arrays [B, L].
-    config: of the decoder.
-    loss: what is minimized.
-    frozen: the decoder's parameters where `params` are adapters.
+    params: trained parameters: the decoder's, or adapters of `frozen`.
+    batch: packed sequences, arrays [B, L].
+    config: decoder config.
+    loss: settings of the loss.
+    frozen: the decoder's parameters if `params` are adapters.
 
   Returns:
     (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
@@ -146,7 +146,7 @@ def loss_sums(
   parts = trained, other
   if loss.logits_chunk is None:
     total, correct = sums(*parts, hidden_BxLxD, batch.targets, batch.loss_mask)
-  else:  # rows are whole again, where a mesh has cut them by position
+  else:  # gather sequences that the mesh has sharded by length
     whole = ('activation_batch', None, None)
     hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
     total, correct = chunked_loss.in_chunks(
@@ -180,16 +180,16 @@ def gradients(
 ) -> tuple[Any, Metrics]:
   """Gradient of the mean loss over the whole batch, in `accumulation` microbatches.
 
-  Microbatch k takes rows k, k + accumulation, ...: a row stays on its device. Every
-  layer adds its gradient to the sum where that stands, so that there is one copy of the
-  gradients, however many microbatches there are.
+  Microbatch k takes sequences k, k + accumulation, ..., so that each stays on its
+  device. Every layer adds its gradient to the sum in place, so that there is one copy
+  of the gradients for any number of microbatches.
 
   Args:
     params, batch, config, loss, frozen: see `loss_sums`.
-    accumulation: microbatches.
-    dtype: of the gradient of one microbatch; None has that of the parameters. The sum
-      of several is float32.
-    shardings: of the parameters, where there is a mesh.
+    accumulation: number of microbatches.
+    dtype: dtype of the gradient of one microbatch; None for that of the parameters. The
+      sum of several is float32.
+    shardings: shardings of the parameters, or None without a mesh.
   """
   total = jnp.maximum(jnp.sum(batch.loss_mask), 1.0)
 
@@ -224,7 +224,7 @@ def gradients(
 
 
 def options(run: training.TrainConfig) -> dict[str, Any]:
-  """What `make` takes from the settings of a run."""
+  """Keyword arguments of `make` from the settings of a run."""
   return {
     'accumulation': run.accumulation,
     'loss': Loss(
@@ -251,11 +251,11 @@ def make(
   seed: int = 0,
   frozen_shardings: Any = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-  """The jitted train step, of (state, batch); the state it is given is donated.
+  """The jitted train step, a function of (state, batch); the state is donated.
 
-  Where `loss` is of adapters, frozen_shardings are those of the model that they rest
-  on, and the step takes its parameters as a third argument, which it leaves alone.
-  `seed` is of stochastic rounding, where parameters are bfloat16.
+  If adapters are trained, frozen_shardings are those of the frozen model, and the step
+  takes its parameters as a third argument, which is not donated. `seed` is the seed for
+  stochastic rounding of bfloat16 parameters.
   """
 
   def step(state: TrainState, batch: Batch, frozen: Any = None):
@@ -272,7 +272,7 @@ def make(
       )
     norm = optax.global_norm(grads)
     mean = metrics.loss / jnp.maximum(metrics.weight, 1.0)
-    if isinstance(state.optimizer, loss_guard.Guarded):
+    if isinstance(state.optimizer, loss_guard.LossGuardState):
       updates, moments = optimizer.update(
         grads, state.optimizer, state.params, loss=mean, norm=norm
       )

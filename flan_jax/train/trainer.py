@@ -1,4 +1,4 @@
-"""A run from its settings to its report, readable from top to bottom."""
+"""A run from its settings to its report, from top to bottom."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ from flan_jax.train import state as state_lib
 from flan_jax.train import train_step as train_step_lib
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.evaluation import Evaluation
-from flan_jax.train.goodput import Goodput
+from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.metric_writer import BadStep
 from flan_jax.train.state import TrainState
 
@@ -49,13 +49,13 @@ INTERRUPTED = preemption.INTERRUPTED
 
 
 class Outcome(NamedTuple):
-  """How a run ended.
+  """The result of a run.
 
   Attributes:
-    state: the last TrainState; None where the run was interrupted.
-    step: its number.
-    interrupted: True where SIGTERM ended it before its report.
-    report: the content of report.json, or None where nothing is held out.
+    state: the last TrainState; None if the run was interrupted.
+    step: steps done.
+    interrupted: whether SIGTERM ended the run before its report.
+    report: content of report.json, or None without a held-out evaluation.
   """
 
   state: TrainState | None
@@ -72,34 +72,35 @@ def train(
   progress: Progress,
   evaluate: Callable[..., Evaluation] | None = None,
 ) -> Outcome:
-  """Trains, and measures the held-out clusters by what `evaluate` makes.
+  """Trains a model and evaluates it on the held-out clusters.
 
   Args:
-    run: the settings.
-    text: the resolved configuration, kept in MODEL_DIR.
-    profile: steps to trace into MODEL_DIR/profile.
-    progress: where to say what is happening.
-    evaluate: makes the held-out evaluation, given the settings, the store, the model's
-      config and what else HeldOutEvaluation takes; None for no evaluation.
+    run: settings of the run.
+    text: resolved configuration, written to MODEL_DIR.
+    profile: number of steps to trace into MODEL_DIR/profile.
+    progress: progress output.
+    evaluate: builds the held-out evaluation from the arguments of HeldOutEvaluation;
+      None for no evaluation.
 
   Raises:
-    InputError: on settings, data or hosts that do not fit together and on a disk too
-      small, before the first step; on a bad step and a full disk, with what is saved.
+    InputError: before the first step, if settings, data and processes do not fit
+      together or the disk is too small; later, on a bad step or a full disk, naming the
+      last checkpoint.
   """
   began, clock = time.time(), time.monotonic()
   mixture = registry.mixture(run.mixture)
   held_out = leakage.check(
     mixture, run.held_out, allow_overlap=run.allow_overlap
   ).held_out
-  rows = max(run.train_steps, 1) * run.batch_size
-  if rows > packing.MAX_SEQUENCES:
+  sequences = max(run.train_steps, 1) * run.batch_size
+  if sequences > packing.MAX_SEQUENCES:
     nearest = packing.MAX_SEQUENCES // run.batch_size
     raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_size} rows; must be '
-      f'{nearest:,} or fewer'
+      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_size} sequences; must '
+      f'be {nearest:,} or fewer'
     )
-  folder = run_dir.Folder(run.model_dir)
-  given = run  # its paths as all hosts have them; those of object stores come here
+  folder = run_dir.RunDir(run.model_dir)
+  given = run  # with the same paths on all processes; `run` has local copies
   with multihost.main_process_first():
     run = dataclasses.replace(
       run,
@@ -109,10 +110,10 @@ def train(
       ),
     )
 
-  # What starts: a model folder, or a shape to fill at random.
+  # The initial model: a folder, or a config to initialize at random.
   config = run.model
   if run.initial_checkpoint is not None:
-    config = model_dir.config(run.initial_checkpoint, asked=run.model)
+    config = model_dir.config(run.initial_checkpoint, requested=run.model)
   if config is None:
     raise InputError(
       'Run.model: not set; include one of gin/models/*.gin, or give '
@@ -141,64 +142,67 @@ def train(
   check()
 
   progress.stage(f'Data: {mixture.name}')
-  with multihost.main_process_first():  # what host 0 makes, the others find
+  with multihost.main_process_first():  # process 0 builds the store first
     if multihost.is_main_process():
-      folder.bring()
+      folder.pull()
       _check_steps(run)
       folder.claim(given, text=text)
     store = open_store(run, mixture, held_out, folder, progress=progress)
   initial = model_dir.digest(run.initial_checkpoint)
   multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
   check_store(run, mixture, held_out, store)
-  for line in remarks(store):
+  for line in store_warnings(store):
     progress.line(line)
   with multihost.main_process_first():
     plan = store.plan(
-      seed=run.seed, sequences=rows, sequence_length=run.sequence_length, pack=run.pack
+      seed=run.seed,
+      sequences=sequences,
+      sequence_length=run.sequence_length,
+      pack=run.pack,
     )
   multihost.assert_same_on_all({'the plan': plan.stream})
-  proof = check(datasets=store.datasets)
-  for warning in proof.warnings:
+  leakage_report = check(datasets=store.datasets)
+  for warning in leakage_report.warnings:
     progress.line(f'warning: {warning}')
   tokenizer = store.tokenizer()
   if run.initial_checkpoint is not None:
-    own = model_dir.tokenizer_digest(run.initial_checkpoint)
-    if own is not None:
-      store.require({'tokenizer': own}, of='the checkpoint')
+    digest = model_dir.tokenizer_digest(run.initial_checkpoint)
+    if digest is not None:
+      store.require({'tokenizer': digest}, of='the checkpoint')
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
-      f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
+      f'{tokenizer.vocab_size:,} tokens; must be {tokenizer.vocab_size:,} or more'
     )
   progress.line(
-    f'{plan.examples:,} examples in {len(plan):,} rows of {run.sequence_length:,} tokens, '
-    f'{plan.fill:.1%} full'
+    f'{plan.examples:,} examples in {len(plan):,} sequences of '
+    f'{run.sequence_length:,} tokens, {plan.fill:.1%} full'
   )
 
   count = decoder.parameter_count(config)
   progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
-  model = initial_model.Model(
+  model = initial_model.InitialModel(
     run, config, shapes, mesh_lib.shardings(axes, mesh=mesh, rules=rules)
   )
-  if run.lora.rank:  # what is trained are adapters beside it
+  if run.lora.rank:  # adapters are trained beside the frozen model
     shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
     mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=microbatch)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    progress.line(f'{count:,} parameters of adapters are tuned, the model is frozen')
+    progress.line(f'{count:,} adapter parameters are trained, the model is frozen')
   plain = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes, lora=run.lora
   )
-  watched = run.loss_spike is not None or run.bad_step == 'skip'
   skip = run.bad_step == 'skip'
-  watch = loss_guard.watch(plain, loss_spike=run.loss_spike, skip=skip)
+  guarded = run.loss_spike is not None or skip
+  guard = loss_guard.guard(plain, loss_spike=run.loss_spike, skip=skip)
+  optimizers = {False: plain, True: guard}
   layouts = {
-    guarded: state_lib.layout(
-      config, watch if guarded else plain,
-      axes=axes, shapes=shapes, mesh=mesh, rules=rules,
+    key: state_lib.layout(
+      config, choice, axes=axes, shapes=shapes, mesh=mesh, rules=rules
     )
-    for guarded in (False, True)
-  }  # fmt: skip
-  optimizer, layout = watch if watched else plain, layouts[watched]
+    for key, choice in optimizers.items()
+  }
+  optimizer, layout = optimizers[guarded], layouts[guarded]
   checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
   stop = Stop()
   evaluation = None
@@ -232,11 +236,11 @@ def train(
     compile_async.compile_step, train_step, run=run, layout=layout, mesh=mesh,
     frozen=model.shapes if run.lora.rank else None,
   )  # fmt: skip
-  to_do = (checkpoints.latest() or 0) < run.train_steps
-  compiling = compile_step() if to_do else None
-  goodput = Goodput(folder.goodput, began=began, write=multihost.is_main_process())
+  unfinished = (checkpoints.latest() or 0) < run.train_steps
+  compiling = compile_step() if unfinished else None
+  goodput = GoodputLog(folder.goodput, began=began, write=multihost.is_main_process())
   done = 0
-  about = {
+  metadata = {
     'plan': plan.stream,
     'store': store.digest,
     'seed': run.seed,
@@ -244,44 +248,42 @@ def train(
     'mixture': mixture.name,
     'held_out': list(held_out),
     'trained_on': store.manifest['trained_on'],
-    'leakage': proof.as_json(),
+    'leakage': leakage_report.as_json(),
     'lineage': parent.as_json(),
-    'loss_guard': watched,
+    'loss_guard': guarded,
   }
   if run.lora.rank:
-    about['lora'] = {
+    metadata['lora'] = {
       **dataclasses.asdict(run.lora),
       'base': str(run.initial_checkpoint),
       'base_digest': lora_lib.base_digest(run.initial_checkpoint),
     }
 
   def restore(step: int) -> TrainState:
-    said = checkpoints.about(step)
-    _check_same_data(said, about)
-    was = said.get('loss_guard', False)
-    state = checkpoints.restore(step, layout=layouts[was], about=said)
-    if was == watched:
+    saved = checkpoints.metadata(step)
+    _check_same_data(saved, metadata)
+    was_guarded = saved.get('loss_guard', False)
+    state = checkpoints.restore(step, layout=layouts[was_guarded], metadata=saved)
+    if was_guarded == guarded:
       return state
-    moments = loss_guard.adopt(state.optimizer, watched=watched)
+    moments = loss_guard.convert_state(state.optimizer, guarded=guarded)
     return jax.device_put(state._replace(optimizer=moments), layout.shardings)
 
   with stop:
     try:
-      found = checkpoints.newest(restore, say=progress.line)
+      found = checkpoints.restore_newest(restore, warn=progress.line)
       if found is not None:
         done, state = found
         progress.stage(f'Resuming at step {done:,}')
       goodput.start(done)
       goodput.add('init', time.monotonic() - clock)
-      if goodput.lost[0]:
-        progress.line(
-          f'{goodput.lost[0]:,} steps were done after it, and are done again'
-        )
+      if goodput.recomputed[0]:
+        progress.line(f'{goodput.recomputed[0]:,} later steps are recomputed')
       frozen = None
       if found is not None and run.lora.rank:
-        frozen = model.initial()
+        frozen = model.params()
       if found is None:
-        params = model.initial()
+        params = model.params()
         if evaluation and run.evaluate.base:
           with stop.at_once(), goodput.span('evaluation'):
             evaluation.before(params)
@@ -292,13 +294,13 @@ def train(
           )
         state = state_lib.create(params, optimizer, layout=layout)
         del params
-      if compiling is None and done < run.train_steps:  # the newest could not be read
+      if compiling is None and done < run.train_steps:  # the newest was unreadable
         compiling = compile_step()
       with train_step_lib.sharded(mesh, rules):
         state, done = loop.run(
           run, state, compiling, frozen=frozen, profile=profile,
           start=done, store=store, plan=plan, config=config, mesh=mesh,
-          checkpoints=checkpoints, about=about, folder=folder, goodput=goodput,
+          checkpoints=checkpoints, metadata=metadata, folder=folder, goodput=goodput,
           stop=stop, progress=progress, evaluation=evaluation,
         )  # fmt: skip
       with goodput.span('save'):
@@ -311,7 +313,7 @@ def train(
       own = lineage_lib.of_mixture(
         mixture, store.datasets, model=folder.name, train_examples=examples_seen
       )
-      about |= {
+      metadata |= {
         'step': done,
         'train_examples': examples_seen,
         'lineage': parent.then(own).as_json(),
@@ -322,7 +324,7 @@ def train(
       with goodput.span('save'):
         checksum = model_dir.save(
           folder.model, tuned, config=config, tokenizer=tokenizer,
-          provenance=about,
+          provenance=metadata,
         )  # fmt: skip
       lineage = parent.then(dataclasses.replace(own, weights=checksum))
       if not evaluation:
@@ -330,23 +332,23 @@ def train(
       with stop.at_once(), goodput.span('evaluation'):
         report = evaluation.after(
           tuned,
-          base=None if not run.evaluate.base else frozen or model.initial(),
-          about={
+          base=None if not run.evaluate.base else frozen or model.params(),
+          metadata={
             'model': run.mixture,
             'checkpoint': str(folder.model),
-            'leakage': proof.as_json(),
+            'leakage': leakage_report.as_json(),
             **lineage.summary(mixture.family),
           },
         )
       return Outcome(state, done, False, report)
     except Stopped:
       where = f'step {done:,} is saved' if done else 'before the first step'
-      progress.stage(f'Stopped by SIGTERM; {where}. Start again to go on')
+      progress.stage(f'Stopped by SIGTERM; {where}. Rerun the same command to resume')
       return Outcome(None, done, True, None)
     except BadStep as error:
       checkpoints.wait()
       raise InputError(
-        f'{error}, which is not finite or a spike; {checkpoints.kept()}: lower '
+        f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
         'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
         "Run.bad_step='skip'"
       ) from None
@@ -354,30 +356,30 @@ def train(
       if not checkpoint_lib.is_full(error):
         raise
       raise InputError(
-        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.kept()}; free '
-        'some space and start again'
+        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.describe()}; '
+        'free some space and rerun the same command'
       ) from None
     finally:
-      # Closing waits for the other hosts: for one that is gone it would wait for ever.
+      # close() is a barrier: skip it if a peer has died.
       if not multihost.is_peer_loss(sys.exception()):
         checkpoints.close()
       if multihost.is_main_process():
-        folder.send()
+        folder.push()
 
 
 def open_store(
   run: training_lib.TrainConfig,
   mixture: registry.Mixture,
   held_out: tuple[str, ...],
-  folder: run_dir.Folder,
+  folder: run_dir.RunDir,
   *,
   progress: Progress,
 ) -> Store:
-  """The run's store: the one it names, the one in MODEL_DIR, or a new one there."""
+  """Opens the store that the run names, or the one in MODEL_DIR, or builds it there."""
   path = folder.store if run.store is None else run.store
-  kept = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
-  if kept and run.store is None:
-    kept.pull()
+  bucket = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
+  if bucket and run.store is None:
+    bucket.pull()
   if run.store is None and not (folder.store / 'manifest.json').is_file():
     tokenizer = run.tokenizer
     if tokenizer is None and run.initial_checkpoint is not None:
@@ -397,8 +399,8 @@ def open_store(
         missing=run.missing,
         progress=count,
       )
-    if kept:
-      kept.push()
+    if bucket:
+      bucket.push()
   return Store.open(path)
 
 
@@ -408,19 +410,19 @@ def check_store(
   held_out: tuple[str, ...],
   store: Store,
 ) -> None:
-  """Checks that a store is the one that the run asks for.
+  """Checks that a store fits the run.
 
-  Hosts first agree on what they opened: an error here is then every host's.
+  Processes have compared their stores before, so that all of them raise the same error.
 
   Raises:
     InputError: if it holds another mixture, was made with other settings, or lacks the
-      evaluation rows of a held-out cluster.
+      evaluation examples of a held-out cluster.
   """
   path = store.path if run.store is None else run.store
   if store.manifest['mixture'] != mixture.name:
     raise InputError(
-      f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
-      f'for {mixture.name!r}; they must be the same'
+      f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run has '
+      f'{mixture.name!r}; they must be the same'
     )
   seed = store.manifest['seed']
   if run.store is not None and seed != run.template_seed:
@@ -433,19 +435,19 @@ def check_store(
   absent = [c for c in held_out if c not in store.manifest['evaluate']]
   if absent:
     raise InputError(
-      f'STORE {str(path)!r}: has no evaluation rows of {", ".join(absent)}; '
+      f'STORE {str(path)!r}: has no evaluation examples of {", ".join(absent)}; '
       'materialize it with them'
     )
 
 
-def remarks(store: Store) -> Iterator[str]:
-  """What a person should know of a store: what is missing, dropped, cut, lost."""
+def store_warnings(store: Store) -> Iterator[str]:
+  """Lines on a store's missing datasets, dropped and cut examples, and lost text."""
   for name, why in store.manifest['missing'].items():
     yield f'missing: {name} ({why})'
   for name, entry in store.manifest['datasets'].items():
-    said = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
+    dropped = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
     cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
-    parts = [f'dropped {", ".join(said)}'] if said else []
+    parts = [f'dropped {", ".join(dropped)}'] if dropped else []
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
       yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
@@ -458,8 +460,7 @@ def _check_steps(run: training_lib.TrainConfig) -> None:
   if done is not None and run.train_steps < done:
     raise InputError(
       f'TRAIN_STEPS: got {run.train_steps:,}; MODEL_DIR {run.model_dir!r} has a '
-      f'checkpoint of step {done:,}, so it must be {done:,} or more; for fewer steps '
-      'give another MODEL_DIR'
+      f'checkpoint of step {done:,}; must be {done:,} or more, or another MODEL_DIR'
     )
 
 
@@ -467,15 +468,15 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
   before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
   if before != after:
     raise InputError(
-      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
-      f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
+      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint belong to weights of '
+      f'digest {before}, the run has {after}; give that model, or another MODEL_DIR'
     )
   trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
   before, after = ([training['digest'] for training in each] for each in trainings)
   if before != after:
     raise InputError(
-      'INITIAL_CHECKPOINT_PATH: is not the model that this run started from (digest of '
-      f'weights {before[-1:]}, now {after[-1:]}); give that one, or another MODEL_DIR'
+      'INITIAL_CHECKPOINT_PATH: is not the initial model of this run (weights of '
+      f'digest {before[-1:]}, now {after[-1:]}); give that model, or another MODEL_DIR'
     )
   for name in ('store', 'plan'):
     if saved[name] != now[name]:

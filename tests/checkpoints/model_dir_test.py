@@ -1,4 +1,4 @@
-"""A model folder is the same whatever mesh it was written from, or is read onto."""
+"""A model folder is the same from any mesh, and loads onto any mesh."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ MESH = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
 
 @pytest.fixture(scope='module')
 def params():
-  """Of CONFIG, drawn by numpy."""
+  """Parameters of CONFIG, drawn by numpy."""
   shapes, _ = params_lib.abstract_params(CONFIG)
   generator = np.random.default_rng(0)
   return jax.tree.map(lambda s: generator.normal(size=s.shape).astype(s.dtype), shapes)
@@ -34,51 +34,51 @@ def params():
 
 @pytest.fixture
 def folder(params, tmp_path):
-  place = tmp_path / 'whole'
-  save(place, params, CONFIG)
-  return place
+  path = tmp_path / 'whole'
+  save(path, params, CONFIG)
+  return path
 
 
-def save(place, params, config) -> None:
-  own = tokenizers.load('bytes')
-  model_dir.save(place, params, config=config, tokenizer=own)
+def save(path, params, config) -> None:
+  tokenizer = tokenizers.load('bytes')
+  model_dir.save(path, params, config=config, tokenizer=tokenizer)
 
 
-def load(place, config):
+def load(path, config):
   shapes, axes = params_lib.abstract_params(config)
   mesh = mesh_lib.build(MESH)
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=MESH.rules)
-  return model_dir.load(str(place), config=config, shapes=shapes, shardings=shardings)
+  return model_dir.load(str(path), config=config, shapes=shapes, shardings=shardings)
 
 
 @pytest.mark.parametrize('config', [CONFIG, UNROLLED])
-def test_a_model_laid_over_a_mesh_is_the_one_on_disk_and_is_written_as_it_was(
+def test_a_model_loaded_onto_a_mesh_equals_the_one_on_disk_and_is_written_unchanged(
   config, folder, params, tmp_path
 ):
-  there = load(folder, config)
-  found = traverse_util.flatten_dict(there, sep='/')
+  loaded = load(folder, config)
+  found = traverse_util.flatten_dict(loaded, sep='/')
   want = weights.unflatten(weights.flatten(params), config)
   for name, array in traverse_util.flatten_dict(want, sep='/').items():
     assert np.asarray(found[name]).tobytes() == array.tobytes(), name
   assert any(not array.sharding.is_fully_replicated for array in found.values())
-  save(tmp_path / 'again', there, config)
+  save(tmp_path / 'again', loaded, config)
   weights.save(tmp_path / 'plain', params, config=CONFIG)
   files = [tmp_path / name / 'model.safetensors' for name in ('again', 'plain')]
   whole = (folder / 'model.safetensors').read_bytes()
   assert [file.read_bytes() == whole for file in files] == [True, True]
 
 
-def test_a_host_reads_no_more_than_its_devices_hold(folder, monkeypatch):
-  read, sizes = weights.Stored.read, {}
+def test_a_process_reads_no_more_than_its_devices_hold(folder, monkeypatch):
+  read, sizes = weights.SafetensorsFile.read, {}
 
-  def noted(self, name, layer=None, part=None):
+  def counting_read(self, name, layer=None, part=None):
     found = read(self, name, layer, part)
     sizes.setdefault(name, []).append(found.size)
     return found
 
-  monkeypatch.setattr(weights.Stored, 'read', noted)
-  there = traverse_util.flatten_dict(load(folder, CONFIG), sep='/')
-  for name, array in there.items():
+  monkeypatch.setattr(weights.SafetensorsFile, 'read', counting_read)
+  loaded = traverse_util.flatten_dict(load(folder, CONFIG), sep='/')
+  for name, array in loaded.items():
     held = int(np.prod(array.sharding.shard_shape(array.shape)))
     assert set(sizes[name]) == {held}
     assert sum(sizes[name]) == array.size  # replicas are read once
@@ -102,26 +102,26 @@ def test_the_digest_names_the_weights(folder, params, tmp_path):
 @pytest.mark.parametrize(
   'fields', [{'architectures': ['GPT2LMHeadModel']}, {'model_type': 'llama'}]
 )
-def test_a_hugging_face_folder_is_named_with_the_command_that_brings_it(
+def test_a_hugging_face_folder_is_named_with_the_command_that_converts_it(
   tmp_path, fields
 ):
-  theirs = tmp_path / 'gpt 2'
-  theirs.mkdir()
-  (theirs / 'config.json').write_text(json.dumps({'n_embd': 8, **fields}))
+  source = tmp_path / 'gpt 2'
+  source.mkdir()
+  (source / 'config.json').write_text(json.dumps({'n_embd': 8, **fields}))
   with pytest.raises(InputError) as caught:
-    model_dir.config(str(theirs))
+    model_dir.config(str(source))
   assert str(caught.value) == (
-    f"checkpoint '{theirs}': a Hugging Face folder; convert it and give the copy: "
-    f"flan convert '{theirs}' '{theirs}_flan'"
+    f"checkpoint '{source}': a Hugging Face folder; convert it and give the copy: "
+    f"flan convert '{source}' '{source}_flan'"
   )
 
 
-def test_a_gguf_file_is_named_with_the_command_that_brings_it(tmp_path):
-  theirs = tmp_path / 'llama.gguf'
-  theirs.write_bytes(b'GGUF')
+def test_a_gguf_file_is_named_with_the_command_that_converts_it(tmp_path):
+  source = tmp_path / 'llama.gguf'
+  source.write_bytes(b'GGUF')
   with pytest.raises(InputError) as caught:
-    model_dir.config(str(theirs))
+    model_dir.config(str(source))
   assert str(caught.value) == (
-    f"checkpoint '{theirs}': a GGUF file; convert it and give the copy: "
-    f'flan convert {theirs} {tmp_path}/llama_flan'
+    f"checkpoint '{source}': a GGUF file; convert it and give the copy: "
+    f'flan convert {source} {tmp_path}/llama_flan'
   )

@@ -4,7 +4,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from flan_jax.checkpoints import safetensors_writer
-from flan_jax.checkpoints.weights import DTYPES, Held
+from flan_jax.checkpoints.weights import DTYPES, TensorInfo
 
 
 def test_the_file_is_that_of_the_safetensors_package(tmp_path):
@@ -17,7 +17,11 @@ def test_the_file_is_that_of_the_safetensors_package(tmp_path):
     ]
   }  # fmt: skip
   save_file(tensors, tmp_path / 'at_once')
-  held = {name: Held(array.shape, array.dtype) for name, array in tensors.items()}
-  parts = ((name, iter(tensors[name])) for name in safetensors_writer.order(held))
-  safetensors_writer.write(tmp_path / 'streamed', held, parts)
+  tensors_info = {
+    name: TensorInfo(array.shape, array.dtype) for name, array in tensors.items()
+  }
+  parts = (
+    (name, iter(tensors[name])) for name in safetensors_writer.order(tensors_info)
+  )
+  safetensors_writer.write(tmp_path / 'streamed', tensors_info, parts)
   assert (tmp_path / 'streamed').read_bytes() == (tmp_path / 'at_once').read_bytes()

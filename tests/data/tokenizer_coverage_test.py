@@ -11,7 +11,7 @@ from flan_jax.data import tokenizer_coverage
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizer_coverage import CHECKED
-from flan_jax.train.trainer import remarks
+from flan_jax.train.trainer import store_warnings
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_one_line_names_the_datasets_that_lose_most(tiny_datasets, t5_like, tmp_
   assert line.startswith('warning: tokenizer tokenizer.model loses text of ')
   assert f'datasets: pairs ({unknown:.1%} of tokens unknown, {changed:.1%} of' in line
   assert '\n' not in line
-  assert line in list(remarks(Store.open(tmp_path / 'out')))
+  assert line in list(store_warnings(Store.open(tmp_path / 'out')))
 
 
 @pytest.mark.parametrize('settings', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])

@@ -206,7 +206,9 @@ def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positio
     Request(draw(70), (draw(2), draw(31))),
     Request(draw(5), (draw(4), draw(6))),
   ]
-  scored = make_scorer(model, batch_size=2, sequence_length=32).score(found).log_probabilities
+  scored = (
+    make_scorer(model, batch_size=2, sequence_length=32).score(found).log_probabilities
+  )
   for request, got in zip(found, scored, strict=True):
     wanted = one_sequence_per_option(model, request, BYTES)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Attention, its masks and its two kinds of position, as pure functions."""
+"""Attention, its masks and its two position encodings, as pure functions."""
 
 import functools
 
@@ -16,7 +16,7 @@ def random(*shape, seed=0):
 
 
 def layout(segments, prefix=None):
-  """A row of consecutive segments, as in '1112200'; prefix tokens as in 'pp.p...'."""
+  """A sequence of segments, as in '1112200'; prefix tokens as in 'pp.p...'."""
   ids = [int(s) for s in segments]
   positions = [segments[:i].count(s) for i, s in enumerate(segments)]
   return Layout(
@@ -43,7 +43,7 @@ def drawn(mask_BxTxS):
     ('1111', '.pp.', ['#...', '###.', '###.', '####']),
   ],
 )
-def test_who_may_attend_to_whom(segments, prefix, expected):
+def test_masks(segments, prefix, expected):
   tokens = layout(segments, prefix)
   assert drawn(attention.attention_mask(tokens, tokens)) == expected
 
@@ -61,17 +61,17 @@ def test_who_may_attend_to_whom(segments, prefix, expected):
     ),
   ],
 )
-def test_of_a_tree_a_token_sees_those_it_descends_from(prefix, expected):
+def test_in_a_tree_a_token_sees_its_ancestors(prefix, expected):
   """Two tokens, then a branch of one and a branch of two; another tree; padding."""
   plain = layout('1111120', prefix)
   tokens = plain._replace(
     positions=jnp.array([[0, 1, 2, 2, 3, 0, 0]]),
-    ends=jnp.array([[5, 5, 3, 5, 5, 6, 0]]),
+    subtree_end=jnp.array([[5, 5, 3, 5, 5, 6, 0]]),
   )
   assert drawn(attention.attention_mask(tokens, tokens)) == expected
 
 
-def test_order_is_told_by_positions_not_by_places_in_the_array():
+def test_positions_give_the_order_not_the_index_in_the_array():
   query = Layout(positions=jnp.array([[2]]), segment_ids=jnp.array([[1]]))
   stored = Layout(
     positions=jnp.array([[3, 0, -1, 2, 1]]), segment_ids=jnp.array([[1, 1, 0, 1, 1]])
@@ -98,7 +98,7 @@ def test_attention_equals_the_formula_with_keys_repeated():
     )
 
 
-def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients():
+def test_a_query_without_a_visible_key_gets_zeros_and_finite_gradients():
   x = random(1, 3, 2, 4)
   mask = np.zeros((1, 3, 3), bool)
 
@@ -111,8 +111,7 @@ def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients():
 
 
 def test_shared_keys_and_values_are_never_repeated_in_memory():
-  """The largest array of a decoding step is the cache itself, not heads / kv heads
-  times as much."""
+  """The largest array of a decoding step is the cache, not heads / kv heads of it."""
   B, S, H, K, C = 2, 256, 8, 2, 16
   jaxpr = jax.make_jaxpr(attention.dot_product_attention)(
     random(B, 1, H, C), random(B, S, K, C), random(B, S, K, C),
@@ -145,15 +144,15 @@ def test_rotary_products_depend_on_the_distance_alone():
     angles = attention.rotary_angles(
       positions + shift, frequencies_c=10_000.0 ** -np.arange(0, 1, 0.25)
     )
-    turned = attention.rotate(query, angles), attention.rotate(key, angles)
-    return jnp.einsum('BTHC,BSHC->BHTS', *turned)
+    rotated = attention.rotate(query, angles), attention.rotate(key, angles)
+    return jnp.einsum('BTHC,BSHC->BHTS', *rotated)
 
   np.testing.assert_allclose(products(0), products(37), atol=1e-5)
   assert np.abs(products(0) - np.einsum('BTHC,BSHC->BHTS', query, key)).max() > 0.1
 
 
-def test_rotary_turns_channel_i_with_channel_i_plus_half():
-  """At position 1 the first pair turns by 1 radian, the second by base ** -0.5."""
+def test_rotary_pairs_channel_i_with_channel_i_plus_half():
+  """At position 1 the first pair rotates by 1 radian, the second by base ** -0.5."""
   x = np.array([1, 0, 0, 1], np.float32).reshape(1, 1, 1, 4)
   angles = attention.rotary_angles(np.array([[1]]), frequencies_c=np.array([1, 0.1]))
   np.testing.assert_allclose(angles[0, 0], [1, 0.1], rtol=1e-6)
@@ -189,7 +188,7 @@ def test_buckets_grow_with_distance_and_stay_in_the_table(num_buckets, max_dista
   assert buckets[-1] == num_buckets - 1
 
 
-def test_the_bias_is_that_of_the_distance_behind():
+def test_the_bias_depends_on_the_distance_back():
   table = np.arange(8, dtype=np.float32)[:, None] * np.array([[1, 100]], np.float32)
   bias = attention.relative_bias(
     jnp.array(table),
@@ -203,14 +202,14 @@ def test_the_bias_is_that_of_the_distance_behind():
 
 
 def test_the_bias_is_the_same_by_look_up_and_by_product():
-  """Accelerators compile the second form, CPUs the first; gradients too."""
+  """Accelerators compile the second variant, CPUs the first; gradients too."""
   table, distance = random(8, 3), np.arange(21).reshape(1, 3, 7)
   cotangent = random(1, 3, 3, 7, seed=1)
-  forms = [
-    jax.vjp(functools.partial(form, distance_BxTxS=distance, max_distance=20), table)
-    for form in (attention._bias_by_look_up, attention._bias_by_product)
+  variants = [
+    jax.vjp(functools.partial(variant, distance_BxTxS=distance, max_distance=20), table)
+    for variant in (attention._bias_by_look_up, attention._bias_by_product)
   ]
-  (look_up, look_up_vjp), (product, product_vjp) = forms
+  (look_up, look_up_vjp), (product, product_vjp) = variants
   np.testing.assert_array_equal(look_up, product)
   np.testing.assert_allclose(
     look_up_vjp(cotangent)[0], product_vjp(cotangent)[0], rtol=1e-5, atol=1e-6

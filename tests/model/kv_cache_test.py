@@ -1,4 +1,4 @@
-"""Reading bit by bit through a cache is reading all at once."""
+"""A forward pass in parts with a cache equals one of the whole sequence."""
 
 import functools
 
@@ -40,7 +40,7 @@ def model(config):
 
 @functools.cache
 def whole(config):
-  """Logits [3, L, V] of all rows, read at once and without a cache."""
+  """Logits [3, L, V] of all sequences, in one forward pass without a cache."""
   params, apply = model(config)
   positions = np.tile(np.arange(TOKENS.shape[1]), (3, 1))
   prefix = positions < np.array(LENGTHS)[:, None]
@@ -53,8 +53,8 @@ def whole(config):
   )
 
 
-def read(config, cache, starts, ends, *, width):
-  """Reads TOKENS[row, start:end] of every row, padded on the right to `width`."""
+def forward(config, cache, starts, ends, *, width):
+  """Runs TOKENS[b, start:end] of every sequence b, padded on the right to `width`."""
   params, apply = model(config)
   positions = np.array(starts)[:, None] + np.arange(width)
   real = positions < np.array(ends)[:, None]
@@ -84,28 +84,26 @@ def read(config, cache, starts, ends, *, width):
 def test_a_prompt_then_one_token_at_a_time_gives_the_logits_of_the_whole(changes):
   config = config_of(**changes)
   cache = kv_cache.init(config, batch=3, length=max(LENGTHS) + STEPS)
-  logits, cache = read(config, cache, [0] * 3, LENGTHS, width=max(LENGTHS))
+  logits, cache = forward(config, cache, [0] * 3, LENGTHS, width=max(LENGTHS))
   steps = [logits]
   for i in range(STEPS):
     starts = [n + i for n in LENGTHS]
-    logits, cache = read(config, cache, starts, [n + 1 for n in starts], width=1)
+    logits, cache = forward(config, cache, starts, [n + 1 for n in starts], width=1)
     steps.append(logits)
-  for row, length in enumerate(LENGTHS):
-    got = [steps[0][row, :length], *(step[row] for step in steps[1:])]
-    expected = whole(config)[row, : length + STEPS]
+  for b, length in enumerate(LENGTHS):
+    got = [steps[0][b, :length], *(step[b] for step in steps[1:])]
+    expected = whole(config)[b, : length + STEPS]
     np.testing.assert_allclose(np.concatenate(got), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_prompt_may_be_read_in_parts_whose_padding_takes_no_slot():
+def test_a_prompt_may_be_prefilled_in_parts_whose_padding_takes_no_slot():
   config = config_of(positions='rotary')
   cache = kv_cache.init(config, batch=3, length=9)
-  _, cache = read(config, cache, [0] * 3, [3, 1, 2], width=4)
-  logits, cache = read(config, cache, [3, 1, 2], LENGTHS, width=5)
-  for row, (start, end) in enumerate(zip([3, 1, 2], LENGTHS, strict=True)):
-    expected = whole(config)[row, start:end]
-    np.testing.assert_allclose(
-      logits[row, : end - start], expected, rtol=1e-5, atol=1e-5
-    )
+  _, cache = forward(config, cache, [0] * 3, [3, 1, 2], width=4)
+  logits, cache = forward(config, cache, [3, 1, 2], LENGTHS, width=5)
+  for b, (start, end) in enumerate(zip([3, 1, 2], LENGTHS, strict=True)):
+    expected = whole(config)[b, start:end]
+    np.testing.assert_allclose(logits[b, : end - start], expected, rtol=1e-5, atol=1e-5)
   np.testing.assert_array_equal(
     cache.positions,
     [
@@ -116,11 +114,11 @@ def test_a_prompt_may_be_read_in_parts_whose_padding_takes_no_slot():
   )
 
 
-def test_a_finished_row_waits_while_the_others_go_on():
+def test_a_finished_sequence_waits_while_the_others_continue():
   config = config_of(positions='t5')
   cache = kv_cache.init(config, batch=3, length=8)
-  _, cache = read(config, cache, [0] * 3, [4, 2, 2], width=4)
-  _, later = read(config, cache, [4, 2, 2], [4, 3, 3], width=1)
+  _, cache = forward(config, cache, [0] * 3, [4, 2, 2], width=4)
+  _, later = forward(config, cache, [4, 2, 2], [4, 3, 3], width=1)
   np.testing.assert_array_equal(later.keys[:, 0], cache.keys[:, 0])
   np.testing.assert_array_equal(later.positions[0], cache.positions[0])
   assert (later.positions[1:, 2] == 2).all()
@@ -156,11 +154,11 @@ def test_tokens_take_the_next_slots_and_padding_none():
   np.testing.assert_array_equal(cache.positions, [[0, 1, 2, 3], [0, 1, -1, -1]])
 
 
-def test_a_cache_shorter_than_what_is_read_is_refused():
+def test_a_cache_shorter_than_the_call_is_refused():
   config = config_of()
   cache = kv_cache.init(config, batch=3, length=6)
   with pytest.raises(InputError) as caught:
-    read(config, cache, [0] * 3, LENGTHS, width=7)
+    forward(config, cache, [0] * 3, LENGTHS, width=7)
   assert str(caught.value) == (
-    'cache length: got 6; must hold the 7 tokens read in one call; the nearest is 7'
+    'cache length: got 6; must hold the 7 tokens of one call; the nearest is 7'
   )

@@ -1,7 +1,7 @@
-"""What other people's decoders do differently: windows, norms, positions, biases.
+"""Variants of other decoders: windows, norms, positions, biases.
 
-That each variant computes what its family does is shown against `transformers`, in
-tests/interop; here is what must hold whatever the weights are.
+tests/interop compares each variant with its family in `transformers`; these properties
+hold for any weights.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def tiny(**changes):
   return dataclasses.replace(TINY, **changes)
 
 
-def row(length=L, start=0):
+def sequence(length=L, start=0):
   tokens = np.random.default_rng(0).permutation(TINY.vocab_size)[:length]
   return jnp.array([tokens]), {
     'positions_BxL': jnp.arange(start, start + length)[None],
@@ -61,8 +61,8 @@ def row(length=L, start=0):
 
 
 def params_of(config):
-  tokens, places = row(1)
-  boxed = jax.eval_shape(Decoder(config).init, jax.random.key(0), tokens, **places)
+  tokens, layout = sequence(1)
+  boxed = jax.eval_shape(Decoder(config).init, jax.random.key(0), tokens, **layout)
   draw = np.random.default_rng(0).uniform
   return jax.tree.map(
     lambda leaf: jnp.array(draw(-0.5, 0.5, leaf.shape), leaf.dtype),
@@ -71,7 +71,7 @@ def params_of(config):
 
 
 @pytest.mark.parametrize('name', VARIANTS)
-def test_the_parameters_counted_are_those_there_are(name):
+def test_the_parameter_count_is_exact(name):
   config = tiny(**VARIANTS[name])
   assert sum(x.size for x in jax.tree.leaves(params_of(config))) == parameter_count(
     config
@@ -79,7 +79,7 @@ def test_the_parameters_counted_are_those_there_are(name):
 
 
 @pytest.mark.parametrize('name', [*VARIANTS, 't5'])
-def test_what_begins_at_zero_is_known_by_name(name):
+def test_parameters_that_start_at_zero_are_known_by_name(name):
   config = tiny(**VARIANTS.get(name, {'positions': 't5'}))
   found = params_lib.init_params(config, seed=0)
   for path, value in traverse_util.flatten_dict(found, sep='/').items():
@@ -87,25 +87,25 @@ def test_what_begins_at_zero_is_known_by_name(name):
 
 
 @pytest.mark.parametrize('name', VARIANTS)
-def test_scanned_layers_say_what_unrolled_ones_do(name):
+def test_scanned_layers_equal_unrolled_ones(name):
   scanned = tiny(**VARIANTS[name])
   unrolled = dataclasses.replace(scanned, scan_layers=False)
-  tokens, places = row()
+  tokens, layout = sequence()
   params = params_of(scanned)['params']
   split = {k: v for k, v in params.items() if k != 'layers'}
   for i in range(scanned.num_layers):
     split[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
-  first = Decoder(scanned).apply({'params': params}, tokens, **places)
-  second = Decoder(unrolled).apply({'params': split}, tokens, **places)
+  first = Decoder(scanned).apply({'params': params}, tokens, **layout)
+  second = Decoder(unrolled).apply({'params': split}, tokens, **layout)
   np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', VARIANTS)
-def test_reading_token_by_token_says_what_reading_at_once_does(name):
+def test_token_by_token_with_a_cache_equals_one_forward_pass(name):
   config = tiny(**VARIANTS[name])
-  tokens, places = row()
+  tokens, layout = sequence()
   params = params_of(config)
-  whole = Decoder(config).apply(params, tokens, **places)
+  whole = Decoder(config).apply(params, tokens, **layout)
   cache = kv_cache.init(config, batch=1, length=L)
   step = jax.jit(Decoder(config).apply)
   for i in range(L):
@@ -122,15 +122,15 @@ def test_reading_token_by_token_says_what_reading_at_once_does(name):
 @pytest.mark.parametrize('name', VARIANTS)
 def test_packed_examples_have_the_logits_of_lone_ones(name):
   config = tiny(**VARIANTS[name])
-  tokens, _ = row()
+  tokens, _ = sequence()
   params = params_of(config)
-  places = {
+  layout = {
     'positions_BxL': jnp.array([[*range(7), *range(5)]]),
     'segment_ids_BxL': jnp.array([[1] * 7 + [2] * 5]),
   }
-  packed = Decoder(config).apply(params, tokens, **places)
+  packed = Decoder(config).apply(params, tokens, **layout)
   for start, end in ((0, 7), (7, 12)):
-    _, alone = row(end - start)
+    _, alone = sequence(end - start)
     lone = Decoder(config).apply(params, tokens[:, start:end], **alone)
     np.testing.assert_allclose(packed[:, start:end], lone, atol=1e-4)
 
@@ -155,12 +155,12 @@ def test_only_the_global_layers_of_a_pattern_see_everything():
 
   def reach(pattern):
     config = tiny(num_layers=1, layer_pattern=pattern, window=4)
-    tokens, places = row()
+    tokens, layout = sequence()
     params = params_of(config)['params']
 
     def last(table):
       changed = {'params': {**params, 'embedding': table}}
-      return Decoder(config).apply(changed, tokens, **places, method='hidden')[0, -1, 0]
+      return Decoder(config).apply(changed, tokens, **layout, method='hidden')[0, -1, 0]
 
     gradient = jax.grad(last)(params['embedding'])
     return [bool(np.abs(gradient[t]).max() > 0) for t in np.asarray(tokens[0])]
@@ -169,24 +169,24 @@ def test_only_the_global_layers_of_a_pattern_see_everything():
   assert reach('L') == [False] * (L - 4) + [True] * 4
 
 
-def test_a_position_without_a_row_in_the_table_is_nan_and_never_another_row():
+def test_a_position_past_the_table_is_nan_and_never_another_row():
   config = tiny(**VARIANTS['learned'])  # rows for positions 0 to 11
   params = params_of(config)
-  tokens, places = row()
-  assert np.isfinite(Decoder(config).apply(params, tokens, **places)).all()
-  tokens, places = row(start=1)
-  logits = Decoder(config).apply(params, tokens, **places)
+  tokens, layout = sequence()
+  assert np.isfinite(Decoder(config).apply(params, tokens, **layout)).all()
+  tokens, layout = sequence(start=1)
+  logits = Decoder(config).apply(params, tokens, **layout)
   assert np.isnan(logits[0, -1]).all()
 
 
 def test_soft_caps_bound_the_logits():
   config = tiny(logit_softcap=0.25)
-  tokens, places = row()
-  logits = Decoder(config).apply(params_of(config), tokens, **places)
+  tokens, layout = sequence()
+  logits = Decoder(config).apply(params_of(config), tokens, **layout)
   assert 0 < np.abs(logits).max() <= 0.25
 
 
-def test_scaled_frequencies_change_the_long_wavelengths_alone():
+def test_scaled_frequencies_change_only_long_wavelengths():
   """Llama 3.1: short wavelengths stay, long ones are divided by the factor."""
   config = tiny(
     head_dim=32, rope_scaling='llama3', rope_factor=8.0, rope_original_length=64
@@ -263,7 +263,7 @@ def _step(config, shape, *, devices):
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules, accumulation=1
   )
   draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
-  rows_ = [
+  sequences = [
     batch.assemble(
       [TokenizedExample(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
     )
@@ -271,5 +271,5 @@ def _step(config, shape, *, devices):
   ]
   sharding = mesh_lib.batch_sharding(mesh, shape.rules)
   with train_step.sharded(mesh, shape.rules):
-    state, metrics = step(state, mesh_lib.put_batch(batch.stack(rows_), sharding))
+    state, metrics = step(state, mesh_lib.put_batch(batch.stack(sequences), sharding))
   return (float(metrics.loss), jax.device_get(state.params)), before

@@ -1,4 +1,4 @@
-"""A decoder on a mesh of 2 x 4 simulated devices is the decoder on one."""
+"""A decoder on a mesh of 2 x 4 simulated devices equals the decoder on one."""
 
 import contextlib
 import functools
@@ -34,17 +34,17 @@ RULES = (
 def batch():
   tokens = np.random.default_rng(0).integers(0, 64, (4, 17))
   segments = np.repeat([[1, 2, 3, 0]], 4, axis=1) * np.ones((4, 1), int)
-  places = {
+  layout = {
     'positions_BxL': np.tile(np.arange(4), (4, 4)),
     'segment_ids_BxL': segments,
   }
-  return tokens[:, :-1], tokens[:, 1:], places
+  return tokens[:, :-1], tokens[:, 1:], layout
 
 
-def loss(params, tokens, targets, places):
-  logits = Decoder(CONFIG).apply(params, tokens, **places)
+def loss(params, tokens, targets, layout):
+  logits = Decoder(CONFIG).apply(params, tokens, **layout)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-  return jnp.mean(losses * (places['segment_ids_BxL'] > 0)), logits
+  return jnp.mean(losses * (layout['segment_ids_BxL'] > 0)), logits
 
 
 @functools.cache
@@ -53,21 +53,21 @@ def mesh():
 
 
 def test_a_mesh_gives_the_logits_loss_and_gradients_of_one_device():
-  tokens, targets, places = batch()
-  boxed = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0), tokens, **places)
+  tokens, targets, layout = batch()
+  boxed = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0), tokens, **layout)
   shardings = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh(), RULES)
   draw = np.random.default_rng(0).uniform
   params = jax.tree.map(lambda x: draw(-0.5, 0.5, x.shape), nn.meta.unbox(boxed))
   params = jax.tree.map(jnp.float32, params)
   grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
-  (value, logits), gradient = grad(params, tokens, targets, places)
+  (value, logits), gradient = grad(params, tokens, targets, layout)
 
-  spread = jax.device_put(params, shardings)
-  assert spread['params']['embedding'].sharding.shard_shape((64, 16)) == (16, 8)
-  rows = NamedSharding(mesh(), PartitionSpec('data'))
+  sharded = jax.device_put(params, shardings)
+  assert sharded['params']['embedding'].sharding.shard_shape((64, 16)) == (16, 8)
+  sharding = NamedSharding(mesh(), PartitionSpec('data'))
   with jax.set_mesh(mesh()), nn.logical_axis_rules(RULES):
     (value_8, logits_8), gradient_8 = grad(
-      spread, *jax.device_put((tokens, targets, places), rows)
+      sharded, *jax.device_put((tokens, targets, layout), sharding)
     )
   assert len(logits_8.sharding.device_set) == 8
   np.testing.assert_allclose(value_8, value, rtol=2e-6)
@@ -78,16 +78,16 @@ def test_a_mesh_gives_the_logits_loss_and_gradients_of_one_device():
 
 def constraints(context):
   """The number of sharding constraints in the program of one forward pass."""
-  tokens, _, places = batch()
-  shapes = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0), tokens, **places)
+  tokens, _, layout = batch()
+  shapes = jax.eval_shape(Decoder(CONFIG).init, jax.random.key(0), tokens, **layout)
   params = nn.meta.unbox(shapes)
   with context, nn.logical_axis_rules(RULES):
-    jaxpr = jax.make_jaxpr(Decoder(CONFIG).apply)(params, tokens, **places)
+    jaxpr = jax.make_jaxpr(Decoder(CONFIG).apply)(params, tokens, **layout)
   return str(jaxpr).count('sharding_constraint')
 
 
 def test_activations_are_constrained_on_a_mesh_and_free_without_one():
   assert constraints(contextlib.nullcontext()) == 0
-  # embedding, logits, and in the scanned layer heads, the gated product, and of each
-  # half what it reads, what it adds, and the sum
+  # embedding, logits, and in the scanned layer: heads, the gated product, and for each
+  # half its input, its output and the sum
   assert constraints(jax.set_mesh(mesh())) == 10

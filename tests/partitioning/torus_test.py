@@ -1,4 +1,4 @@
-"""Mesh axes along the torus: who is whose neighbor."""
+"""Mesh axes along the torus: which devices are neighbors."""
 
 from typing import NamedTuple
 
@@ -40,13 +40,13 @@ def test_an_axis_runs_over_the_parts_that_it_names():
   assert {d.core_on_chip for d in hold} == {0}
 
 
-def test_every_device_stands_once():
+def test_every_device_appears_once():
   mesh = torus.arrange(v3(8, 8), along=ALONG, sizes=SIZES)
   assert sorted(device.id for device in mesh.flat) == list(range(128))
 
 
-def test_devices_without_a_place_are_taken_in_their_order():
-  """A simulated mesh: the axes mean what they mean, only the links do not matter."""
+def test_devices_without_coordinates_keep_their_order():
+  """In a simulated mesh the axes have the same sizes, and there are no links."""
   mesh = torus.arrange(list(range(128)), along=ALONG, sizes=SIZES)
   np.testing.assert_array_equal(mesh.ravel(), np.arange(128))
 
@@ -54,15 +54,15 @@ def test_devices_without_a_place_are_taken_in_their_order():
 @pytest.mark.parametrize(
   ('along', 'message'),
   [
-    ('fsdp=x2i.c model=x4.z4', r'y, which is 8 long; must be laid whole'),
-    ('fsdp=x2i.c model=x2.y', r'x2 and x2i make 4, x is 8 long; .* x4 and x2i'),
-    ('fsdp=x2i model=x4.y', r'c, which is 2 long'),
+    ('fsdp=x2i.c model=x4.z4', r'y, which has size 8; one must, as AXIS=y'),
+    ('fsdp=x2i.c model=x2.y', r'x2 and x2i make 4, x has size 8; .* x4 and x2i'),
+    ('fsdp=x2i model=x4.y', r'c, which has size 2'),
     ('fsdp=x.c model=y', r'makes data=1, fsdp=16, model=8; .* mesh data=1, fsdp=16'),
     ('rows=x2i.c model=x4.y', r"names axis 'rows'; the mesh has data, fsdp, model"),
-    ('fsdp=x2i.c model=x2i.y', r"'x2i' stands twice"),
+    ('fsdp=x2i.c model=x2i.y', r"got 'x2i' twice"),
     ('fsdp=w', r"got 'fsdp=w'; must be AXIS=PART"),
   ],
 )
-def test_what_does_not_fit_is_said_in_words(along, message):
+def test_bad_placements_are_refused(along, message):
   with pytest.raises(InputError, match=message):
     torus.arrange(v3(8, 8), along=along, sizes=SIZES)

@@ -105,7 +105,7 @@ def _assert_close(got, wanted, *, tolerance, what):
 
 @pytest.fixture(scope='module')
 def rounds_alike():
-  """Whether this machine rounds like the one that made the arrays, so bits compare."""
+  """True if this machine rounds like the one that made the arrays, so bits compare."""
   with np.load(GOLDEN / f'{GOLDEN_CASES[0]}.npz') as arrays:
     return str(arrays['control']) == make.control()
 
@@ -144,26 +144,26 @@ def t5x_adafactor():
 def test_equals_t5x_after_every_step(name, t5x_adafactor):
   case = CASES[name]
   pairs = zip(_run(case), make.run_t5x(case), strict=True)
-  for i, ((params, moments), (their_params, their_states)) in enumerate(pairs, start=1):
+  for i, ((params, moments), (t5x_params, t5x_states)) in enumerate(pairs, start=1):
     for key, param in params.items():
-      theirs, tolerance = their_params[key], case.tolerance
-      assert param.dtype == theirs.dtype
-      _assert_close(param, theirs, tolerance=tolerance, what=f'{key}, step {i}')
+      t5x_value, tolerance = t5x_params[key], case.tolerance
+      assert param.dtype == t5x_value.dtype
+      _assert_close(param, t5x_value, tolerance=tolerance, what=f'{key}, step {i}')
       for field, value in moments[key]._asdict().items():
         what = f'{field} of {key}, step {i}'
-        theirs = getattr(their_states[key], field)
-        assert value.dtype == theirs.dtype
-        _assert_close(value, theirs, tolerance=tolerance, what=what)
+        t5x_value = getattr(t5x_states[key], field)
+        assert value.dtype == t5x_value.dtype
+        _assert_close(value, t5x_value, tolerance=tolerance, what=what)
 
 
 @pytest.mark.t5x
 def test_rules_are_t5x_standard_rules(t5x_adafactor):
-  theirs = t5x_adafactor.standard_logical_factor_rules()
+  t5x_rules = t5x_adafactor.standard_logical_factor_rules()
   names = {'kv_heads': 'multiquery_heads', 'norm': 'layer_norm_scale'}
-  own = {'lora_rank'}  # adapters, which t5x has not
+  own = {'lora_rank'}  # adapters, which t5x lacks
   assert own <= set(STANDARD_RULES)
   for name in STANDARD_RULES.keys() - own:
-    assert theirs[names.get(name, name)].name == STANDARD_RULES[name].name
+    assert t5x_rules[names.get(name, name)].name == STANDARD_RULES[name].name
 
 
 @pytest.mark.t5x
@@ -177,13 +177,13 @@ def test_rules_are_t5x_standard_rules(t5x_adafactor):
 )
 def test_refuses_what_t5x_refuses(axes, error, t5x_adafactor):
   params = {'kernel': jnp.ones((4, 2, 3))}
-  theirs = t5x_adafactor.Adafactor(
+  t5x_optimizer = t5x_adafactor.Adafactor(
     logical_factor_rules=t5x_adafactor.standard_logical_factor_rules()
   )
 
   def init(axes):
-    theirs.set_param_axes({'kernel': PartitionSpec(*axes)})
-    theirs.init_state(params)
+    t5x_optimizer.set_param_axes({'kernel': PartitionSpec(*axes)})
+    t5x_optimizer.init_state(params)
 
   with pytest.raises(error):
     init(axes)
@@ -194,7 +194,7 @@ def test_refuses_what_t5x_refuses(axes, error, t5x_adafactor):
 @pytest.mark.parametrize(
   ('axes', 'shape', 'expected'),
   [
-    # Rank 2 without layers goes by size: rows are the smaller dimension.
+    # Rank 2 without layers is factored by size: rows are the smaller dimension.
     (('embed', 'mlp'), (128, 256), Factoring((0,), (1,), (0, 1))),
     (('vocab', 'embed'), (256, 128), Factoring((1,), (0,), (0, 1))),
     (('embed', 'mlp'), (128, 128), Factoring((0,), (1,), (0, 1))),
@@ -207,7 +207,7 @@ def test_refuses_what_t5x_refuses(axes, error, t5x_adafactor):
     (('embed', 'heads', 'kv'), (8, 4, 2), Factoring((0,), (1, 2), (0, 1, 2))),
     (('embed', 'kv_heads', 'kv'), (8, 1, 2), Factoring((0,), (1, 2), (0, 1, 2))),
     (('heads', 'kv', 'embed'), (4, 2, 8), Factoring((2,), (0, 1), (0, 1, 2))),
-    # Layers stay apart, wherever the axis is.
+    # Layers stay separate, wherever the axis is.
     (('layers', 'embed', 'mlp'), (3, 8, 9), Factoring((1,), (2,), (1, 2))),
     (('embed', 'layers', 'mlp'), (8, 3, 9), Factoring((0,), (2,), (0, 2))),
     (('layers', 'norm'), (3, 512), Factoring((), (), (1,))),

@@ -1,6 +1,6 @@
-"""What a run survives: broken checkpoints, full disks, bad steps, hangs, kills.
+"""Runs survive broken checkpoints, full disks, bad steps, hangs and kills.
 
-Runs in this process where nothing has to die; killed ones in processes of their own.
+Runs that are killed have processes of their own; the others run in this one.
 """
 
 import json
@@ -91,7 +91,7 @@ def assert_same_bits(one: pathlib.Path, other: pathlib.Path) -> None:
 
 @pytest.fixture(scope='module')
 def whole(store, tmp_path_factory) -> pathlib.Path:
-  """A run of 6 steps that nothing interrupts: checkpoints 4 and 6."""
+  """An uninterrupted run of 6 steps, with checkpoints 4 and 6."""
   out = tmp_path_factory.mktemp('whole') / 'run'
   run(out, store)
   return out
@@ -99,7 +99,7 @@ def whole(store, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def copied(whole, tmp_path) -> pathlib.Path:
-  """The same run, to be spoilt and gone on with; its model is not there yet."""
+  """A copy of the run, to be corrupted and resumed, without its model folder."""
   out = tmp_path / 'run'
   shutil.copytree(whole, out)
   shutil.rmtree(out / 'model')
@@ -107,7 +107,7 @@ def copied(whole, tmp_path) -> pathlib.Path:
 
 
 def array_files(checkpoint: pathlib.Path) -> list[pathlib.Path]:
-  """Files that hold numbers, the largest first."""
+  """Files of arrays, the largest first."""
   files = [p for p in (checkpoint / 'state').rglob('d/*') if p.is_file()]
   return sorted(files, key=lambda p: -p.stat().st_size)
 
@@ -133,27 +133,28 @@ def lose_the_description(checkpoint: pathlib.Path) -> None:
     file.write_text('{"tree_met')
 
 
-def lose_what_is_said(checkpoint: pathlib.Path) -> None:
+def lose_the_metadata(checkpoint: pathlib.Path) -> None:
   shutil.rmtree(checkpoint / 'about')
 
 
 @pytest.mark.parametrize(
-  'spoil', [truncate, flip_a_bit, lose_a_file, lose_the_description, lose_what_is_said]
+  'corrupt',
+  [truncate, flip_a_bit, lose_a_file, lose_the_description, lose_the_metadata],
 )
 def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(
-  spoil, copied, whole, store, capfd
+  corrupt, copied, whole, store, capfd
 ):
-  """Put aside, said in a line, and the run ends as if nothing had happened."""
-  spoil(copied / 'checkpoints' / '6')
+  """It is moved aside with a line, and the run ends as if nothing had happened."""
+  corrupt(copied / 'checkpoints' / '6')
   run(copied, store)
-  said = capfd.readouterr().err
-  assert 'checkpoint of step 6 is broken' in said
-  assert 'Resuming at step 4' in said
+  output = capfd.readouterr().err
+  assert 'checkpoint of step 6 is broken' in output
+  assert 'Resuming at step 4' in output
   assert (copied / checkpoint_lib.BROKEN / '6').is_dir()
   assert_same_bits(copied, whole)
 
 
-def test_without_one_good_checkpoint_nothing_is_thrown_away(copied, store):
+def test_without_a_readable_checkpoint_nothing_is_moved(copied, store):
   for step in ('4', '6'):
     truncate(copied / 'checkpoints' / step)
   with pytest.raises(InputError, match=r'none of the checkpoints \[6, 4\] can be read'):
@@ -206,7 +207,7 @@ from flan_jax.cli import dispatch
 from flan_jax.train import checkpoint
 model_dir, pad = sys.argv[1], pathlib.Path(sys.argv[1]) / 'pad'
 save = checkpoint.Checkpoints.save
-def fills(self, state, *, step, about):
+def fills(self, state, *, step, metadata):
   if step == 4:
     self.wait()
     with pad.open('wb') as file:
@@ -215,19 +216,19 @@ def fills(self, state, *, step, about):
           file.flush()
       except OSError:
         pass
-  save(self, state, step=step, about=about)
+  save(self, state, step=step, metadata=metadata)
 checkpoint.Checkpoints.save = fills
 sys.exit(dispatch.main(sys.argv[2:]))
 """
 
 
 def test_a_disk_that_fills_up_costs_no_checkpoint(store, tmp_path, whole):
-  """A real file system of 8 MB, full from step 4 on; then there is room again."""
+  """A real file system of 8 MB is full from step 4 on; then there is room again."""
   mount = tmp_path / 'disk'
   mount.mkdir()
   made = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'none', mount])
   if made.returncode:
-    pytest.skip('mounting a file system of its own is not allowed here')
+    pytest.skip('mounting a file system is not allowed here')
   try:
     command = train_command(mount / 'run', store)
     done = subprocess.run(
@@ -235,10 +236,10 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(store, tmp_path, whole):
       env=environment(8), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    (said,) = [x for x in done.stderr.splitlines() if x.startswith('flan: error:')]
-    assert 'the disk is full' in said
-    assert 'step 2 is saved whole' in said
-    # TensorBoard's writer complains at exit; nothing of ours does.
+    (output,) = [x for x in done.stderr.splitlines() if x.startswith('flan: error:')]
+    assert 'the disk is full' in output
+    assert 'step 2 is saved whole' in output
+    # Only TensorBoard's writer complains at exit.
     assert 'flan_jax/train' not in done.stderr, done.stderr
     (mount / 'run' / 'pad').unlink()
     run(mount / 'run', store)
@@ -247,11 +248,11 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(store, tmp_path, whole):
     subprocess.run(['umount', mount], check=True)
 
 
-# Steps that are not to be taken.
+# Bad steps.
 
 
-class Spoilt(Loader):
-  """Rows of the real store; the loss of chosen steps is made what a test wants."""
+class BadBatches(Loader):
+  """Batches of the real store; those of chosen steps have a loss of NaN."""
 
   steps: tuple[int, ...] = ()
 
@@ -263,32 +264,32 @@ class Spoilt(Loader):
 
 
 @pytest.fixture
-def spoilt(monkeypatch):
-  monkeypatch.setattr('flan_jax.train.loop.Loader', Spoilt)
+def bad_at(monkeypatch):
+  monkeypatch.setattr('flan_jax.train.loop.Loader', BadBatches)
 
   def at(*steps):
-    monkeypatch.setattr(Spoilt, 'steps', steps)
+    monkeypatch.setattr(BadBatches, 'steps', steps)
 
   return at
 
 
 def test_a_bad_loss_stops_the_run_and_the_checkpoint_before_it_is_whole(
-  spoilt, store, tmp_path, whole
+  bad_at, store, tmp_path, whole
 ):
-  spoilt(4)  # the fifth step
+  bad_at(4)  # the fifth step
   with pytest.raises(
     InputError, match=r'^step 5: loss nan .* step 4 is saved whole: lower'
   ):
     run(tmp_path / 'run', store)
   assert sorted(os.listdir(tmp_path / 'run' / 'checkpoints')) == ['2', '4']
-  spoilt()
+  bad_at()
   run(tmp_path / 'run', store)
   assert_same_bits(tmp_path / 'run', whole)
 
 
-def test_a_bad_step_is_skipped_and_counted(spoilt, store, tmp_path):
+def test_a_bad_step_is_skipped_and_counted(bad_at, store, tmp_path):
   """Parameters after it are those before it, to the bit; the log counts it."""
-  spoilt(3)
+  bad_at(3)
   skip = {'Run.bad_step': "'skip'"}
   run(tmp_path / 'one', store, TRAIN_STEPS=4, **skip)
   run(tmp_path / 'other', store, TRAIN_STEPS=3, **skip)
@@ -299,9 +300,9 @@ def test_a_bad_step_is_skipped_and_counted(spoilt, store, tmp_path):
   assert json.loads(lines[-1])['loss'] is None
 
 
-def test_a_stopped_run_may_go_on_skipping(spoilt, store, tmp_path):
-  """The setting may change over a checkpoint: the watch is put around the optimizer."""
-  spoilt(4)
+def test_a_stopped_run_may_resume_with_bad_steps_skipped(bad_at, store, tmp_path):
+  """The setting may change at a checkpoint: the loss guard is added to its state."""
+  bad_at(4)
   with pytest.raises(InputError, match='step 5'):
     run(tmp_path / 'run', store)
   outcome = run(tmp_path / 'run', store, **{'Run.bad_step': "'skip'"})
@@ -309,7 +310,7 @@ def test_a_stopped_run_may_go_on_skipping(spoilt, store, tmp_path):
   assert int(outcome.state.optimizer.bad) == 1
 
 
-# Where nothing moves.
+# Hangs.
 
 HANGS = """
 import sys, threading
@@ -318,9 +319,9 @@ from flan_jax.train import loop
 class Stuck(loop.Loader):
   def batch(self, step):
     if step == 3:
-      wait_for_ever()
+      wait_forever()
     return super().batch(step)
-def wait_for_ever():
+def wait_forever():
   threading.Event().wait()
 loop.Loader = Stuck
 sys.exit(dispatch.main(sys.argv[1:]))
@@ -333,18 +334,18 @@ def test_a_step_that_hangs_dumps_every_stack(store, tmp_path):
     [sys.executable, '-c', HANGS, *command[3:]], env=environment(1),
     stderr=subprocess.PIPE, text=True,
   )  # fmt: skip
-  said = []
+  output = []
   try:
     for line in process.stderr:
-      said.append(line)
-      if 'wait_for_ever' in line:
+      output.append(line)
+      if 'wait_forever' in line:
         break
   finally:
     process.kill()
     process.communicate()
-  text = ''.join(said)
+  text = ''.join(output)
   assert 'Timeout (0:00:03)!' in text
-  assert 'wait_for_ever' in text
+  assert 'wait_forever' in text
 
 
 def train_command(model_dir, store, **more) -> list[str]:
@@ -359,7 +360,7 @@ def environment(devices: int) -> dict[str, str]:
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{count} {fast}'}
 
 
-def test_the_ledger_accounts_for_the_wall_clock(whole, capsys):
+def test_goodput_accounts_for_the_wall_clock(whole, capsys):
   spent = goodput.summarize(goodput.read(whole / goodput.FILE))
   assert (spent.starts, spent.steps, spent.recomputed_steps) == (1, 6, 0)
   assert sum(spent.seconds.values()) == pytest.approx(spent.wall, rel=1e-3)

@@ -1,8 +1,8 @@
-"""kill -9 at random moments: what is started again ends as if nothing had happened.
+"""kill -9 at random moments: a restarted run ends as if nothing had happened.
 
-Moments are drawn within what is to be survived: a while into a step, into a save (its
-unfinished folder is there) or into an evaluation (its journal grows). A run that comes
-to its end is compared with one that nothing interrupted, bit for bit.
+Moments are drawn within a step, a save (its unfinished folder exists) or an evaluation
+(its journal grows). A run that comes to its end is compared with an uninterrupted one,
+bit for bit.
 """
 
 import json
@@ -53,8 +53,8 @@ def lines(path: pathlib.Path) -> int:
   return path.read_bytes().count(b'\n') if path.is_file() else 0
 
 
-# What there is to see of each while it goes on; it grows as long as it does.
-SEEN = {
+# Kind of moment -> signs of it in MODEL_DIR, a set that grows meanwhile.
+SIGNS = {
   'step': lambda out: set(range(lines(out / 'log.jsonl'))),
   'save': lambda out: {p.name for p in (out / 'checkpoints').glob('*tmp*')},
   'evaluation': lambda out: {
@@ -66,7 +66,7 @@ SEEN = {
 
 
 def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
-  """Parameters, losses, rows fed and what was measured."""
+  """Checks parameters, losses, sequences fed and results."""
   first, second = (load_file(d / 'model/model.safetensors') for d in (whole, broken))
   assert first.keys() == second.keys()
   for name, value in first.items():
@@ -88,50 +88,52 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
 def killed(
   runs, store, tmp_path, moments: list[str], *, count: int, seed: int
 ) -> Counter:
-  """Kills hosts at the moments, one start each; returns what was hit, how often."""
+  """Kills processes at the moments, one start each; counts the moments hit."""
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
 
   def start(out):
     return runs.start(out, count=count, STORE=store, **SETTINGS)
 
-  hosts = start(whole)
-  assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
+  processes = start(whole)
+  assert [process.end() for process in processes] == [0] * count, processes[0].stderr
   draw = random.Random(seed)
   hit: Counter = Counter()
   left = list(moments)
   while left:
     moment, begun = left[0], lines(broken / 'goodput.jsonl')
-    hosts = start(broken)
-    runs.wait(hosts, lambda n=begun: lines(broken / 'goodput.jsonl') > n)
-    before, seen = SEEN[moment](broken), set()
+    processes = start(broken)
+    runs.wait(processes, lambda n=begun: lines(broken / 'goodput.jsonl') > n)
+    before, seen = SIGNS[moment](broken), set()
     wanted = draw.randint(1, 3)
 
     def there(moment=moment, before=before, seen=seen, wanted=wanted):
-      seen.update(SEEN[moment](broken) - before)
+      seen.update(SIGNS[moment](broken) - before)
       return len(seen) >= wanted
 
-    if not runs.wait(hosts, there):  # there is no such moment any more: to the end
-      assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
+    if not runs.wait(processes, there):  # no such moment is left: run to the end
+      assert [process.end() for process in processes] == [0] * count, processes[
+        0
+      ].stderr
       assert_same_run(whole, broken)
       shutil.rmtree(broken)
       hit['whole runs compared'] += 1
       continue
     time.sleep(draw.uniform(0, 0.03))
-    victims = draw.sample(hosts, draw.randint(1, count))
+    victims = draw.sample(processes, draw.randint(1, count))
     for victim in victims:
       victim.process.send_signal(signal.SIGKILL)
     died = time.monotonic()
-    for host in hosts:
-      host.end()
+    for process in processes:
+      process.end()
     seconds = time.monotonic() - died
     hit['seconds until all had ended'] = max(
       hit['seconds until all had ended'], seconds
     )
     left.pop(0)
     hit[moment] += 1
-    hit['torn saves'] += bool(SEEN['save'](broken))
-  hosts = start(broken)
-  assert [host.end() for host in hosts] == [0] * count, hosts[0].stderr
+    hit['torn saves'] += bool(SIGNS['save'](broken))
+  processes = start(broken)
+  assert [process.end() for process in processes] == [0] * count, processes[0].stderr
   assert_same_run(whole, broken)
   hit['whole runs compared'] += 1
   return hit
@@ -142,8 +144,8 @@ def test_three_kills(runs, store, tmp_path):
   assert hit['whole runs compared'] == 1
 
 
-def test_two_kills_of_one_or_both_of_two_hosts(runs, store, tmp_path):
-  """Those that are left end by themselves, within a minute."""
+def test_two_kills_of_one_or_both_of_two_processes(runs, store, tmp_path):
+  """The surviving process ends by itself, within a minute."""
   hit = killed(runs, store, tmp_path, ['save', 'evaluation'], count=2, seed=4)
   assert hit['whole runs compared'] == 1
 
@@ -158,4 +160,4 @@ def test_thirty_kills(count, runs, store, tmp_path, capsys):
   assert sum(hit[kind] for kind in kinds) == 30
   assert all(hit[kind] >= 5 for kind in kinds)
   with capsys.disabled():
-    print(f'\n{count} host(s), 30 kills: {dict(hit)}')
+    print(f'\n{count} process(es), 30 kills: {dict(hit)}')

@@ -1,4 +1,4 @@
-"""Adapters: what they add, what is trained, and what a run leaves behind."""
+"""LoRA: adapters, their training, and the model that a run leaves."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def flat(tree) -> dict:
 
 
 def drawn(shapes, *, seed: int = 0):
-  """Adapters that do change the model: neither matrix is zero."""
+  """Adapters that change the model: neither matrix is zero."""
   rng = np.random.default_rng(seed)
   return jax.tree.map(
     lambda s: jnp.asarray(rng.normal(size=s.shape, scale=0.1), s.dtype), shapes
@@ -85,7 +85,7 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
   assert not {'embedding', 'final_norm', f'{layer}mlp_norm'} & changed
 
 
-def test_adapters_start_as_nothing():
+def test_initial_adapters_change_nothing():
   shapes, axes = params_lib.abstract_params(TINY)
   params = params_lib.init_params(TINY, seed=0)
   adapters = lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0)
@@ -94,8 +94,8 @@ def test_adapters_start_as_nothing():
   assert all((v != 0).any() for k, v in flat(adapters).items() if k.endswith('_a'))
 
 
-def test_their_gradient_is_that_of_the_sum_they_stand_for():
-  """By the chain rule over W + scale * A B, without the decoder's short cut."""
+def test_their_gradient_is_that_of_the_merged_weights():
+  """By the chain rule over W + scale * A B, without the decoder's shortcut."""
   shapes, axes = params_lib.abstract_params(TINY)
   params = params_lib.init_params(TINY, seed=0)
   adapters = drawn(lora.abstract(shapes, axes, lora=LORA)[0])
@@ -170,7 +170,7 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   assert losses[-1] < losses[0] - 0.5
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(base)} == {dtype}
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {'float32'}
-  # Nothing that is carried from step to step has the size of the model.
+  # Nothing in the state has the size of the model.
   sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
   adapters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   assert sizes < 2.1 * adapters
@@ -179,14 +179,14 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   )
 
 
-def test_steps_are_of_the_rate_itself_unless_asked_otherwise():
-  """As without scaling; with it, what begins at zero learns all the same."""
-  ours, off, on = (
+def test_steps_use_the_rate_itself_unless_scaled_by_parameters():
+  """The default is no scaling; with scaling, zero-initialized matrices learn too."""
+  default, off, on = (
     run_steps(mesh_config.MeshConfig(), devices=1, scaled=scaled)
     for scaled in (None, False, True)
   )
-  np.testing.assert_array_equal(ours[0], off[0])
-  for losses, state, _ in (ours, on):
+  np.testing.assert_array_equal(default[0], off[0])
+  for losses, state, _ in (default, on):
     assert losses[-1] < losses[0] - 0.5
     largest = {n: float(np.abs(v).max()) for n, v in flat(state.params).items()}
     assert all(v > 0.05 for n, v in largest.items() if n.endswith('_b')), largest
@@ -198,7 +198,7 @@ def test_on_a_mesh_they_learn_as_on_one_device():
   np.testing.assert_allclose(many, one, rtol=2e-6)
 
 
-def test_targets_that_are_named_are_the_only_ones():
+def test_named_targets_are_the_only_ones():
   shapes, axes = params_lib.abstract_params(TINY)
   some = optimizer_config.Lora(rank=2, targets=('query', 'value'))
   small, _ = lora.abstract(shapes, axes, lora=some)
@@ -213,7 +213,7 @@ def test_targets_that_are_named_are_the_only_ones():
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
-  """(store, model folder) that runs below start from."""
+  """(store, model folder) for the runs below."""
   out = tmp_path_factory.mktemp('lora')
   materialize.materialize(
     registry.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
@@ -257,12 +257,14 @@ class Killed(Exception):
   pass
 
 
-def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
-  """Bit for bit; and what it leaves is a model like any other."""
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
+  folders, tmp_path, monkeypatch
+):
+  """Bit for bit; and the merged model is a plain one."""
   whole = train_and_evaluate.train_and_evaluate(
     build(tmp_path / 'whole', folders), progress=QUIET
   )
-  flush = metric_writer.Log.flush
+  flush = metric_writer.MetricWriter.flush
 
   def dies(self, step, **more):
     if step == 5:
@@ -270,7 +272,7 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
     return flush(self, step, **more)
 
   with monkeypatch.context() as patch:
-    patch.setattr(metric_writer.Log, 'flush', dies)
+    patch.setattr(metric_writer.MetricWriter, 'flush', dies)
     with pytest.raises(Killed):
       train_and_evaluate.train_and_evaluate(
         build(tmp_path / 'broken', folders), progress=QUIET
@@ -291,39 +293,39 @@ def test_a_killed_run_ends_as_one_never_stopped(folders, tmp_path, monkeypatch):
   assert (one['layers/query'] != base['layers/query']).any()
   assert (one['embedding'] == base['embedding']).all()
 
-  about = json.loads((tmp_path / 'whole' / 'model' / 'training.json').read_text())
-  assert about['lora']['rank'] == 4
-  assert about['lora']['base_digest'] == lora.base_digest(str(folders[1]))
+  metadata = json.loads((tmp_path / 'whole' / 'model' / 'training.json').read_text())
+  assert metadata['lora']['rank'] == 4
+  assert metadata['lora']['base_digest'] == lora.base_digest(str(folders[1]))
   assert set(flat(whole.state.params)) == {
     f'layers/{name}_{part}' for name in optimizer_config.LORA_TARGETS for part in 'ab'
   }
-  # It opens as a model that knows nothing of adapters.
+  # It opens as a model without adapters.
   found = weights.load_config(tmp_path / 'whole' / 'model')
   weights.load(tmp_path / 'whole' / 'model', found)
 
 
-def test_adapters_do_not_go_on_upon_another_base(folders, tmp_path):
+def test_adapters_do_not_resume_on_another_base(folders, tmp_path):
   store, base = folders
-  mine = tmp_path / 'base'
-  mine.mkdir()
+  copy = tmp_path / 'base'
+  copy.mkdir()
   for file in base.iterdir():
-    (mine / file.name).write_bytes(file.read_bytes())
-  run = build(tmp_path / 'run', (store, mine), TRAIN_STEPS=3)
+    (copy / file.name).write_bytes(file.read_bytes())
+  run = build(tmp_path / 'run', (store, copy), TRAIN_STEPS=3)
   train_and_evaluate.train_and_evaluate(run, progress=QUIET)
-  model = weights.load_config(mine)
-  weights.save(mine, params_lib.init_params(model, seed=6), config=model)
+  model = weights.load_config(copy)
+  weights.save(copy, params_lib.init_params(model, seed=6), config=model)
   with pytest.raises(InputError, match='INITIAL_CHECKPOINT_PATH: the adapters'):
     train_and_evaluate.train_and_evaluate(
       dataclasses.replace(run, train_steps=4), progress=QUIET
     )
 
 
-def test_checkpoints_hold_the_adapters_alone(folders, tmp_path):
+def test_checkpoints_hold_only_the_adapters(folders, tmp_path):
   train_and_evaluate.train_and_evaluate(
     build(tmp_path, folders, TRAIN_STEPS=3), progress=QUIET
   )
   saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
-  assert saved.about(3)['lora']['base'] == str(folders[1])
+  assert saved.metadata(3)['lora']['base'] == str(folders[1])
   saved.close()
   state = ocp.StandardCheckpointer().restore(tmp_path / 'checkpoints' / '3' / 'state')
   assert all(name.endswith(('_a', '_b')) for name in flat(state['params']))

@@ -1,7 +1,7 @@
-"""Several hosts, as processes of this machine that talk over gloo.
+"""Runs of several processes on this machine, which communicate over gloo.
 
-Four simulated devices each. What they compute is compared with one process, and what
-they are fed with `flan rows --digest`.
+Each has four simulated devices. Their results are compared with those of one process,
+and their sequences with `flan rows --digest`.
 """
 
 import pathlib
@@ -26,8 +26,8 @@ from flan_jax.train import trainer
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
 TASK = 'microworld_mini_arc'
-ROWS = 8
-"""Rows of a step."""
+SEQUENCES = 8
+"""Sequences of a step."""
 
 
 @pytest.fixture(scope='module')
@@ -60,49 +60,51 @@ def alone(runs, settings):
 
 @pytest.fixture
 def printed(store, capsys):
-  """The rows of the first steps, as `flan rows --digest` prints them."""
+  """Digests of the first steps' sequences, as `flan rows --digest` prints them."""
 
-  def rows(steps: int) -> dict[str, str]:
+  def digests(steps: int) -> dict[str, str]:
     capsys.readouterr()
-    options = ['--digest', '--sequence-length=256', f'--count={steps * ROWS}']
+    options = ['--digest', '--sequence-length=256', f'--count={steps * SEQUENCES}']
     assert dispatch.main(['rows', str(store), *options]) == 0
     return dict(line.split() for line in capsys.readouterr().out.splitlines())
 
-  return rows
+  return digests
 
 
 def assert_same(log: list[dict], whole: list[dict], printed) -> None:
-  """Rows bit for bit, each fed once; losses as near as another order of sums leaves."""
+  """Checks that sequences are equal and fed once, and losses up to order of sums."""
   assert [entry['step'] for entry in log] == [entry['step'] for entry in whole]
   losses = [[entry['loss'] for entry in entries] for entries in (log, whole)]
   np.testing.assert_allclose(*losses, rtol=2e-6)
   fed = {k: digest for entry in log for k, digest in entry['sequences'].items()}
   assert fed == printed(len(log))
-  assert [len(entry['sequences']) for entry in log] == [ROWS] * len(log)
+  assert [len(entry['sequences']) for entry in log] == [SEQUENCES] * len(log)
 
 
 def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings):
-  """`count` hosts to step `to`, where some are sent a signal; all have ended."""
+  """Runs `count` processes to step `to`, signals some, and waits until all ended."""
   among = runs.start(out, count=count, **settings)
   there = runs.wait(among, lambda: len(entries(out)) >= to)
   assert there, among[0].stderr
-  for host, number in by.items():
-    among[host].process.send_signal(number)
+  for index, number in by.items():
+    among[index].process.send_signal(number)
   sent = time.monotonic()
-  for host in among:
-    host.end(60)
+  for process in among:
+    process.end(60)
   assert time.monotonic() - sent < 60
   return among
 
 
-def test_sigterm_saves_and_other_hosts_on_another_mesh_go_on(
+def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   runs, alone, entries, printed, settings, tmp_path
 ):
-  """To one of two hosts, then to both, then one process goes on alone."""
+  """Signals one of two processes, then both; then one process resumes alone."""
   out, mesh = tmp_path / 'run', {'Mesh.fsdp': 2}
   term = signal.SIGTERM
   one = interrupted(runs, entries, out, count=2, to=3, by={1: term}, **settings)
-  assert [h.process.returncode for h in one] == [trainer.INTERRUPTED] * 2, one[0].stderr
+  assert [each.process.returncode for each in one] == [trainer.INTERRUPTED] * 2, one[
+    0
+  ].stderr
   first = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(first)).is_dir()
 
@@ -110,7 +112,9 @@ def test_sigterm_saves_and_other_hosts_on_another_mesh_go_on(
   two = interrupted(
     runs, entries, out, count=2, to=first + 2, by=both, **settings, **mesh
   )
-  assert [h.process.returncode for h in two] == [trainer.INTERRUPTED] * 2, two[0].stderr
+  assert [each.process.returncode for each in two] == [trainer.INTERRUPTED] * 2, two[
+    0
+  ].stderr
   assert f'Resuming at step {first:,}' in two[0].stderr
   done = entries(out)[-1]['step']
   assert (out / 'checkpoints' / str(done)).is_dir()
@@ -122,10 +126,10 @@ def test_sigterm_saves_and_other_hosts_on_another_mesh_go_on(
 
 
 @pytest.mark.parametrize('dies', [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_when_one_host_dies_the_other_ends_within_a_minute(
+def test_when_one_process_dies_the_other_ends_within_a_minute(
   dies, runs, entries, settings, tmp_path
 ):
-  """By our own word, or by JAX, whose coordination service may be the first to see."""
+  """By our own error, or by JAX, whose coordination service may notice first."""
   out = tmp_path / 'run'
   by = {dies: signal.SIGKILL}
   among = interrupted(runs, entries, out, count=2, to=5, by=by, **settings)
@@ -137,10 +141,10 @@ def test_when_one_host_dies_the_other_ends_within_a_minute(
 
 @pytest.mark.slow
 @pytest.mark.parametrize('counts', [(4, 2, 1), (2, 4, 1)])
-def test_any_number_of_hosts_and_any_mesh_see_the_same(
+def test_any_number_of_processes_and_any_mesh_train_the_same(
   counts, runs, alone, entries, printed, settings, tmp_path
 ):
-  """Killed in turn: four hosts have 16 devices, and a mesh of their own."""
+  """Killed in turn; four processes have 16 devices, and another mesh."""
   out = tmp_path / 'run'
   meshes = {4: {'Mesh.fsdp': 2, 'Mesh.model': 2}, 2: {'Mesh.fsdp': 4}}
   to = 5
@@ -155,17 +159,17 @@ def test_any_number_of_hosts_and_any_mesh_see_the_same(
   assert_same(entries(out), entries(tmp_path / 'whole'), printed)
 
 
-def test_hosts_with_other_settings_or_versions_are_named(runs, settings, tmp_path):
-  """All that differs, on every host, before the first step."""
+def test_processes_with_other_settings_or_versions_are_named(runs, settings, tmp_path):
+  """Every process reports all differences before the first step."""
   out = tmp_path / 'run'
   other = {
     'settings': {'Optimizer.learning_rate': 0.02, 'Run.keep': 3},
     'before': "from flan_jax.runtime import multihost; multihost.__version__ = '9.9'",
   }
   both = runs.start(out, count=2, apart={1: other}, **settings)
-  assert [host.end() for host in both] == [2, 2]
-  for host in both:
-    last = host.stderr.strip().splitlines()[-1]
+  assert [process.end() for process in both] == [2, 2]
+  for process in both:
+    last = process.stderr.strip().splitlines()[-1]
     assert (
       'processes disagree: the version of process 1 is not that of process 0' in last
     )
@@ -176,8 +180,8 @@ def test_hosts_with_other_settings_or_versions_are_named(runs, settings, tmp_pat
   assert not (out / 'run.json').exists()
 
 
-def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
-  """A store of the same name on the disk of each, and one of them is another."""
+def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
+  """Each has a store of the same name on its disk, and one of them differs."""
   places = [tmp_path / 'a', tmp_path / 'b']
   shutil.copytree(store, places[0] / 'store')
   materialize.materialize(
@@ -192,23 +196,23 @@ def test_hosts_with_other_data_are_named(runs, settings, store, tmp_path):
   both = runs.start(
     tmp_path / 'run', count=2, apart=apart, **{**settings, 'STORE': "'store'"}
   )
-  assert [host.end() for host in both] == [2, 2], both[0].stderr
-  for host in both:
-    last = host.stderr.strip().splitlines()[-1]
+  assert [process.end() for process in both] == [2, 2], both[0].stderr
+  for process in both:
+    last = process.stderr.strip().splitlines()[-1]
     assert 'processes disagree: the data of process 1 is not that of process 0' in last
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
-def test_a_folder_of_another_run_is_refused_by_all_hosts(runs, settings, tmp_path):
-  """Host 0 alone looks at it; the others do not take it for dead."""
+def test_a_folder_of_another_run_is_refused_by_all_processes(runs, settings, tmp_path):
+  """Process 0 alone reads it; the others do not report it dead."""
   out = tmp_path / 'run'
   out.mkdir()
   (out / 'run.json').write_text('{"mixture": "flan_rte"}')
   (out / 'log.jsonl').touch()  # it had begun
   both = runs.start(out, count=2, **settings)
-  assert [host.end(120) for host in both] == [2, 2], both[0].stderr
-  for host in both:
-    assert "mixture was 'flan_rte', is" in host.stderr.strip().splitlines()[-1]
+  assert [process.end(120) for process in both] == [2, 2], both[0].stderr
+  for process in both:
+    assert "mixture was 'flan_rte', is" in process.stderr.strip().splitlines()[-1]
 
 
 def test_every_difference_is_found():
@@ -221,7 +225,7 @@ def test_every_difference_is_found():
 
 
 @pytest.mark.parametrize(
-  ('ours', 'theirs', 'said'),
+  ('local', 'other', 'difference'),
   [
     ('3', '2', '2, not 3'),
     ('Mesh(data=8, fsdp=1)', 'Mesh(data=8, fsdp=2)', 'fsdp=2, not fsdp=1'),
@@ -229,11 +233,11 @@ def test_every_difference_is_found():
     ('None', 'None', ''),
   ],
 )
-def test_what_differs_is_the_first_part_that_does(ours, theirs, said):
-  assert multihost.first_difference(ours, theirs) == said
+def test_the_first_difference_is_named(local, other, difference):
+  assert multihost.first_difference(local, other) == difference
 
 
-def test_one_host_s_rows_are_its_own():
+def test_the_union_of_one_process_is_its_own_digests():
   assert multihost.union({3: 'ff' * 32}) == {3: 'ff' * 32}
 
 

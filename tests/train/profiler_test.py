@@ -1,4 +1,4 @@
-"""A trace holds the steps that were asked for, and no more."""
+"""A trace holds the requested steps, and no more."""
 
 import json
 import os
@@ -38,9 +38,9 @@ print(json.dumps(sorted(int(s['step_num']) for s in stats if 'step_num' in s)))
 
 
 def traced(folder, *, steps: int, stop: int) -> list[int]:
-  """The steps in the trace of a run of ten that ends after `stop`.
+  """Steps in the trace of a run of ten steps that ends after `stop`.
 
-  It runs in a process of its own, for other tests load libtpu (see below).
+  It runs in a process of its own, since other tests load libtpu (see below).
   """
   done = subprocess.run(
     [sys.executable, '-c', RUN, str(folder), str(steps), str(stop)],
@@ -60,7 +60,7 @@ def test_a_run_that_is_stopped_keeps_what_was_traced(tmp_path):
 
 
 def test_a_trace_that_libtpu_would_crash_at_is_refused():
-  """Without JAX_PLATFORMS, JAX loads libtpu where it is installed, TPU or none."""
+  """Without JAX_PLATFORMS, JAX loads an installed libtpu even without a TPU."""
   pytest.importorskip('libtpu')
   code = (
     'import jax; print(jax.default_backend()); '
@@ -86,7 +86,7 @@ def test_a_trace_that_libtpu_would_crash_at_is_refused():
     (0, 0, 10, (3, 2)),  # none
     (3, 100, 200, (103, 105)),  # resumed at step 100
     (3, 0, 4, (2, 4)),  # too short to be warm: the last ones
-    (9, 0, 4, (1, 4)),  # fewer than asked for
+    (9, 0, 4, (1, 4)),  # fewer than requested
   ],
 )
 def test_which_steps(tmp_path, steps, start, end, span):

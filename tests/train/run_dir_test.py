@@ -1,4 +1,4 @@
-"""MODEL_DIR: whether a run may go on in it."""
+"""A run resumes in its MODEL_DIR, and no other run starts there."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.optimizer import Lora, OptimizerConfig
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
-from flan_jax.train.run_dir import Folder
+from flan_jax.train.run_dir import RunDir
 
 MODEL = DecoderConfig(
   vocab_size=64,
@@ -31,8 +31,8 @@ RUN = TrainConfig(
 )
 
 
-def written_by_an_older_version(folder: Folder) -> None:
-  """One without adapters, parameter scale and windows."""
+def written_by_an_older_version(folder: RunDir) -> None:
+  """Removes settings that an older version did not have from run.json."""
   path = folder.path / 'run.json'
   values = json.loads(path.read_text())
   del values['lora'], values['logits_chunk']
@@ -40,8 +40,8 @@ def written_by_an_older_version(folder: Folder) -> None:
   path.write_text(json.dumps(values))
 
 
-def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
-  folder = Folder(str(tmp_path))
+def test_a_run_resumes_with_a_version_that_has_new_settings(tmp_path):
+  folder = RunDir(str(tmp_path))
   assert not folder.claim(RUN, text='')
   folder.log.touch()
   written_by_an_older_version(folder)
@@ -58,8 +58,10 @@ def test_a_run_goes_on_over_a_version_with_new_settings(tmp_path):
   ],
   ids=lambda change: next(iter(change)),
 )
-def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_path):
-  folder = Folder(str(tmp_path))
+def test_a_new_setting_with_another_value_than_its_default_is_another_run(
+  change, tmp_path
+):
+  folder = RunDir(str(tmp_path))
   folder.claim(RUN, text='')
   folder.log.touch()
   written_by_an_older_version(folder)
@@ -69,12 +71,12 @@ def test_a_new_setting_that_is_not_at_its_default_is_another_run(change, tmp_pat
   assert (tmp_path / 'run.json').read_bytes() == before
 
 
-@pytest.mark.parametrize(('rank', 'goes_on'), [(0, True), (4, False)])
-def test_a_scaling_that_was_written_out_is_what_it_stands_for_now(
-  rank, goes_on, tmp_path
+@pytest.mark.parametrize(('rank', 'resumes'), [(0, True), (4, False)])
+def test_an_old_explicit_parameter_scale_is_compared_with_the_resolved_default(
+  rank, resumes, tmp_path
 ):
-  """Older versions scaled adapters too by default: that is another run now."""
-  folder = Folder(str(tmp_path))
+  """Older versions also scaled adapters by default: that is another run now."""
+  folder = RunDir(str(tmp_path))
   run = dataclasses.replace(RUN, lora=Lora(rank=rank))
   folder.claim(run, text='')
   folder.log.touch()
@@ -82,23 +84,25 @@ def test_a_scaling_that_was_written_out_is_what_it_stands_for_now(
   values = json.loads(path.read_text())
   values['optimizer']['multiply_by_parameter_scale'] = True
   path.write_text(json.dumps(values))
-  if goes_on:
+  if resumes:
     assert folder.claim(run, text='')
     return
   with pytest.raises(InputError, match='another config: optimizer was'):
     folder.claim(run, text='')
 
 
-def test_what_does_not_change_a_step_may_change(tmp_path):
-  folder = Folder(str(tmp_path))
+def test_settings_that_do_not_change_a_step_may_change(tmp_path):
+  folder = RunDir(str(tmp_path))
   folder.claim(RUN, text='')
   folder.log.touch()
   assert folder.claim(dataclasses.replace(RUN, train_steps=9, keep=5), text='')
 
 
 @pytest.mark.parametrize('made', ['checkpoints/10', 'store/train', 'log.jsonl'])
-def test_a_start_that_made_nothing_is_no_run_and_may_be_corrected(made, tmp_path):
-  folder = Folder(str(tmp_path))
+def test_settings_may_be_corrected_while_a_start_has_written_nothing_else(
+  made, tmp_path
+):
+  folder = RunDir(str(tmp_path))
   (tmp_path / 'checkpoints').mkdir()
   folder.claim(RUN, text='')
   corrected = dataclasses.replace(RUN, seed=1)

@@ -1,4 +1,4 @@
-"""Stochastic rounding: what is lost in rounding to the nearest is kept in the mean."""
+"""Stochastic rounding keeps in the mean what rounding to the nearest loses."""
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,14 @@ def test_each_entry_goes_to_a_neighbor_and_the_mean_is_right():
 @pytest.mark.parametrize(
   'value', [0.0, -0.0, 1.5, -3.0, float('inf'), float('-inf'), float('nan')]
 )
-def test_what_bfloat16_can_hold_stays_as_it_is(value):
+def test_values_exact_in_bfloat16_are_unchanged(value):
   x = jnp.full(1000, value, jnp.float32)
   got = np.asarray(stochastic_rounding.stochastic(x, jax.random.key(1)), np.float32)
   np.testing.assert_array_equal(got, x)
   assert (np.signbit(got) == np.signbit(value)).all()
 
 
-def test_float32_is_added_as_ever_and_draws_depend_on_seed_and_step():
+def test_float32_is_added_as_in_optax_and_draws_depend_on_seed_and_step():
   params = {'half': jnp.ones(4096, jnp.bfloat16), 'whole': jnp.ones(8)}
   updates = {'half': jnp.full(4096, 1e-3), 'whole': jnp.full(8, 1e-3)}
 
@@ -53,7 +53,7 @@ def test_float32_is_added_as_ever_and_draws_depend_on_seed_and_step():
 
 
 def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarray]:
-  """How far each parameter moves from one bfloat16 start, by name."""
+  """Name -> change of each parameter from the same bfloat16 start."""
   mesh = mesh_lib.build(mesh_config.MeshConfig(), devices=jax.devices()[:1])
   rules = mesh_config.MeshConfig().rules
   shapes, axes = params_lib.abstract_params(TINY)
@@ -84,7 +84,7 @@ def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarr
   return traverse_util.flatten_dict(delta, sep='/')
 
 
-def test_bfloat16_parameters_go_where_float32_ones_go():
+def test_bfloat16_parameters_move_like_float32_ones():
   """At the paper's rate of 3e-5, where rounding to the nearest moves 1 % of them."""
   half, whole = moved('bfloat16'), moved('float32')
   name = 'layers/up'

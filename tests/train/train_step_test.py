@@ -42,7 +42,7 @@ def examples(count: int, *, seed: int = 0) -> list[TokenizedExample]:
 def batch(
   groups: list[list[TokenizedExample]], *, sequence_length: int = 32
 ) -> batch_lib.Batch:
-  """One row per group, packed."""
+  """One packed sequence per group."""
   return batch_lib.stack([
     batch_lib.assemble(group, sequence_length=sequence_length, bos_id=None, eos_id=1)
     for group in groups
@@ -86,7 +86,7 @@ def run_steps(
 
 
 def layout(name: str, **macros: int) -> mesh_config.MeshConfig:
-  """A mesh that ships, as gin/mesh/NAME.gin."""
+  """A shipped mesh, gin/mesh/NAME.gin."""
   flags = [f'{macro}={value}' for macro, value in macros.items()]
   return gin.load([f'gin/mesh/{name}.gin'], flags).build('Mesh')
 
@@ -131,7 +131,7 @@ def test_microbatches_give_the_whole_step(accumulation, one_device):
 
 
 def test_microbatches_take_no_second_copy_of_the_gradients():
-  """However many there are, the temporaries hardly grow with the model."""
+  """For any number of them, the temporaries hardly grow with the model."""
 
   def temporaries(num_layers: int) -> tuple[int, int]:
     config = dataclasses.replace(
@@ -161,7 +161,7 @@ def test_gradients_in_bfloat16_are_those_in_float32_rounded():
     np.testing.assert_allclose(np.float32(other), one, atol=0.05 * scale)
 
 
-def test_parameters_are_really_sharded():
+def test_parameters_are_sharded():
   shape = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
   mesh = mesh_lib.build(shape)
   shapes, axes = params_lib.abstract_params(TINY)
@@ -176,7 +176,7 @@ def test_parameters_are_really_sharded():
   assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
 
 
-def test_activations_are_really_constrained():
+def test_activations_are_constrained():
   """On a mesh the traced step holds sharding constraints; without one, none."""
   shape = mesh_config.MeshConfig(data=2, model=4)
   mesh = mesh_lib.build(shape)
@@ -236,7 +236,7 @@ def test_z_loss_adds_the_squared_log_normalizer():
 
 
 def uneven() -> batch_lib.Batch:
-  """Rows with an answer of 13 tokens, with short ones, and with none at all."""
+  """Sequences with a target of 13 tokens, with short targets, and with none."""
   rng = np.random.default_rng(1)
   long = TokenizedExample(*(rng.integers(3, 64, n, np.int32) for n in (9, 12)))
   return batch([[long], examples(2), examples(1, seed=2), []])
@@ -244,7 +244,7 @@ def uneven() -> batch_lib.Batch:
 
 @pytest.mark.parametrize('chunk', [1, 4, 32])
 def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
-  """Within 1e-6, whatever the number of tokens with a loss in a row."""
+  """Within 1e-6, for any number of loss tokens in a sequence."""
   params = params_lib.init_params(TINY, seed=0)
 
   def found(logits_chunk):
@@ -264,7 +264,7 @@ def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
   )
 
 
-def test_logits_of_a_whole_row_never_exist_in_chunks():
+def test_chunked_logits_of_a_whole_sequence_never_exist():
   """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
   config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
   shapes, _ = params_lib.abstract_params(config)
@@ -304,7 +304,7 @@ def test_mesh_errors_name_axis_sizes_and_the_nearest():
       shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=8
     )
   mesh = mesh_lib.build(mesh_config.MeshConfig(data=8))
-  with pytest.raises(InputError, match=r'rows of a microbatch has size 6'):
+  with pytest.raises(InputError, match=r'sequences of a microbatch has size 6'):
     mesh_lib.check(
       shapes, axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL, batch_size=6
     )

@@ -1,4 +1,4 @@
-"""A run: stopped at any moment, it ends as one never stopped; and what it refuses."""
+"""A run, stopped at any moment, ends as if never stopped; and bad input is refused."""
 
 import json
 import os
@@ -103,7 +103,9 @@ def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> i
 
 
 @pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 8])
-def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+  devices, store, tmp_path
+):
   """SIGTERM, then kill -9, then to the end: the parameters are the same bits."""
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   process = start(whole, store, devices=devices)
@@ -138,17 +140,17 @@ def test_stopped_and_started_again_is_never_stopped(devices, store, tmp_path):
     assert logged[0] == logged[1]
 
 
-def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
+def test_the_sequences_that_a_run_logs_are_those_of_flan_rows(
   store, tmp_path, monkeypatch, capsys
 ):
-  """Of every step once, also where it broke off between two checkpoints."""
+  """Every step is logged once, also if the run broke off between two checkpoints."""
   run = build(
     tmp_path,
     store,
     TRAIN_STEPS=7,
     **{'Run.log_period': 2, 'Run.checkpoint_period': 3},
   )
-  add, steps = metric_writer.Log.add, []
+  add, steps = metric_writer.MetricWriter.add, []
 
   def break_in_step_six(self, *metrics, **more):
     steps.append(metrics)
@@ -157,7 +159,7 @@ def test_the_rows_that_a_run_logs_are_those_of_flan_rows(
     add(self, *metrics, **more)
 
   with monkeypatch.context() as patch:
-    patch.setattr(metric_writer.Log, 'add', break_in_step_six)
+    patch.setattr(metric_writer.MetricWriter, 'add', break_in_step_six)
     with pytest.raises(KeyboardInterrupt):
       train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
@@ -185,23 +187,28 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_
   manifest = materialize.materialize(
     mixture, out=other, vocab_size=500, sequence_length=256
   )
-  own, theirs = tokenizers.Bytes.digest[:12], manifest['tokenizer']['digest'][:12]
+  of_checkpoint, of_store = (
+    tokenizers.Bytes.digest[:12],
+    manifest['tokenizer']['digest'][:12],
+  )
   run = build(tmp_path / 'run', other, **more)
-  with pytest.raises(InputError, match=f'digest {theirs}, the checkpoint has {own}'):
+  with pytest.raises(
+    InputError, match=f'digest {of_store}, the checkpoint has {of_checkpoint}'
+  ):
     train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
   (tmp_path / 'first' / 'model' / 'tokenizer.bytes').unlink()
   train_and_evaluate.train_and_evaluate(
     run, progress=Progress(quiet=True)
-  )  # nothing is known to differ
+  )  # no known difference
 
 
 def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
-  """`train_examples` is recounted from the rows; the held-out cluster is in none.
+  """`train_examples` is recounted from the sequences; no held-out example is in them.
 
-  The first attempt is stopped in the middle of its evaluation and goes on from there;
-  `flan eval` of what the run wrote gives the figures of the run.
+  The first attempt is stopped during its evaluation and resumes there; `flan eval` of
+  the run's model gives the figures of the run.
   """
   run = build(
     tmp_path / 'run',
@@ -280,7 +287,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
       assert row[key] == same[key]
 
 
-def test_a_model_is_not_measured_as_unseen_on_what_it_trained_on(tmp_path):
+def test_a_model_is_not_evaluated_as_unseen_on_its_training_cluster(tmp_path):
   provenance = {'mixture': 'microworld_held_out_nli'}
   (tmp_path / 'training.json').write_text(json.dumps(provenance))
   shutil.copy(model_dir_lib.SHIPPED / 'config.json', tmp_path)
@@ -306,34 +313,34 @@ def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
   assert (tmp_path / 'run.json').read_text() == before
 
 
-def test_a_tokenizer_that_the_store_was_not_made_with_is_refused(store, tmp_path):
+def test_another_tokenizer_than_the_store_s_is_refused(store, tmp_path):
   tokenizers.train(['some words'] * 9, vocab_size=300).save(tmp_path / 'other.model')
   run = build(tmp_path / 'run', store, TOKENIZER=str(tmp_path / 'other.model'))
   with pytest.raises(InputError, match='tokenizer of digest .*, TOKENIZER has'):
     train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
-def test_how_a_model_is_computed_is_set_without_naming_its_shape(tmp_path):
-  """REMAT and dtype hold where the shape is the checkpoint's, and typos are found."""
+def test_compute_settings_do_not_need_the_model_s_shape(tmp_path):
+  """REMAT and dtype apply to the checkpoint's shape, and typos are found."""
   base = [
     'MODEL_DIR=x', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=1',
     'INITIAL_CHECKPOINT_PATH=microworld',
   ]  # fmt: skip
 
-  def shaped(*more):
+  def with_fields(*more):
     parsed = gin.load(['gin/runs/base.gin'], [*base, *more])
-    return initial_model.shaped(
+    return initial_model.with_decoder_fields(
       parsed.build('Run'), parsed.bound('DecoderConfig')
     ).model
 
-  assert shaped() is None
-  found = shaped('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
+  assert with_fields() is None
+  found = with_fields('REMAT=dots', 'DecoderConfig.dtype=bfloat16')
   assert (found.remat, found.dtype) == ('dots', 'bfloat16')
   assert found.d_model == 128
   with pytest.raises(InputError, match="REMAT: got 'dot'.*did you mean 'dots'"):
-    shaped('REMAT=dot')
+    with_fields('REMAT=dot')
   with pytest.raises(InputError, match=r'num_layers: got 5; the checkpoint .* has'):
-    shaped('DecoderConfig.num_layers=5')
+    with_fields('DecoderConfig.num_layers=5')
 
 
 def test_a_held_out_cluster_may_not_train(store, tmp_path):
@@ -348,7 +355,7 @@ def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
     ({'MIXTURE_OR_TASK_NAME': 'microworld_held_out_nil'}, 'microworld_held_out_nli'),
     ({'HELD_OUT': 'sentimnt'}, "did you mean 'sentiment'"),
     ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no such folder'),
-    ({'VOCAB_SIZE': 100}, r'tokenizer has 259 pieces'),
+    ({'VOCAB_SIZE': 100}, r'tokenizer has 259 tokens; must be 259 or more'),
     ({'TOKENIZER': 'nowhere.model'}, "tokenizer 'nowhere.model': no such file"),
     ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 8,388,608 or fewer'),
   ):

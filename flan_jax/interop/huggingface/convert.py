@@ -22,7 +22,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from flan_jax.checkpoints import model_dir, safetensors_writer, weights
-from flan_jax.checkpoints.weights import Held
+from flan_jax.checkpoints.weights import TensorInfo
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -230,7 +230,9 @@ def import_model(
     progress.stage('Comparing logits')
     agreement = logit_check.compare(folder, config, batch, reference)
     checksum = model_dir.checksum(folder)
-    model_dir.record(folder, {'lineage': lineage.as_json()}, checksum=checksum)
+    model_dir.write_provenance(
+      folder, {'lineage': lineage.as_json()}, checksum=checksum
+    )
     _write_report(folder, source.where, family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
 
@@ -240,14 +242,14 @@ def _params(source, entry: Tensor, names, config, sizes) -> Iterator[np.ndarray]
     yield entry.to_param(source.read(names[entry.name(layer)]), sizes)
 
 
-def _param_headers(source, entries, shapes, names, config) -> dict[str, Held]:
+def _param_headers(source, entries, shapes, names, config) -> dict[str, TensorInfo]:
   """Headers; a stacked parameter has its layers' dtype, float32 if they differ."""
   out = {}
   for param, entry in entries.items():
     layers = range(config.num_layers) if entry.layered else [None]
     kinds = {source.tensors[names[entry.name(layer)]].dtype for layer in layers}
     dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
-    out[param] = Held(shapes[param], dtype)
+    out[param] = TensorInfo(shapes[param], dtype)
   return out
 
 
@@ -273,7 +275,7 @@ def export_model(
   config = weights.load_config(path)
   family = families.matching_family(config)
   entries, shapes = match_tensors(family.tensors, families.canonical(config))
-  stored = weights.Stored(path)
+  stored = weights.SafetensorsFile(path)
   found = {name: held.shape for name, held in stored.tensors.items()}
   wrong = [
     f'{name} is {found.get(name, "missing")}, must be {shapes.get(name, "absent")}'
@@ -303,7 +305,7 @@ def export_model(
       groups[entry.name(layer)].append((entry, param, layer))
   want = tensor_shapes(entries, shapes, config)
   held = {
-    name: Held(want[name], stored.tensors[parts[0][1]].dtype)
+    name: TensorInfo(want[name], stored.tensors[parts[0][1]].dtype)
     for name, parts in groups.items()
   }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.checkpoints.weights import Held
+from flan_jax.checkpoints.weights import TensorInfo
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop.huggingface.tensor_map import Tensor
 
@@ -161,10 +161,10 @@ class File:
         f'{path}: general.architecture: got {self.architecture!r}; must be one of '
         f'{", ".join(ARCHITECTURES)}{near}'
       )
-    self.tensors: dict[str, Held] = {}
+    self.tensors: dict[str, TensorInfo] = {}
     for name, tensor in self._by_name.items():
       shape = tuple(int(n) for n in reversed(tensor.shape))
-      self.tensors[name] = Held(shape, np.dtype(np.float32))
+      self.tensors[name] = TensorInfo(shape, np.dtype(np.float32))
     self._check_types()
     self.config = self._config()
 

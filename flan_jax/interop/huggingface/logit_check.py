@@ -232,7 +232,7 @@ def compare(
 
 def _on_device(folder: str | os.PathLike, config: DecoderConfig) -> Any:
   """Parameters on the device, transferred tensor by tensor."""
-  stored = weights.Stored(folder)
+  stored = weights.SafetensorsFile(folder)
   flat = {
     name: jnp.asarray(stored.read(name).astype(np.float32, copy=False))
     for name in stored.tensors

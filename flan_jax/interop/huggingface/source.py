@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flan_jax.checkpoints.weights import DTYPES, Held
+from flan_jax.checkpoints.weights import DTYPES, TensorInfo
 from flan_jax.errors import InputError
 
 
@@ -26,7 +26,7 @@ class Source(Protocol):
 
   where: str
   config: Mapping[str, Any]
-  tensors: Mapping[str, Held]
+  tensors: Mapping[str, TensorInfo]
 
   def read(self, name: str) -> np.ndarray:
     """Reads one tensor."""
@@ -72,7 +72,7 @@ class Folder:
     if not path.is_file():
       raise InputError(f'{folder}: no config.json; must be a Hugging Face folder')
     self.config = read_json(path)
-    self.tensors: dict[str, Held] = {}
+    self.tensors: dict[str, TensorInfo] = {}
     self._files: dict[str, Any] = {}
     for file in _weights(folder):
       self._open(file)
@@ -98,7 +98,7 @@ class Folder:
         )
       if name in self.tensors:
         raise InputError(f'{path}: tensor {name!r} is in another file too')
-      self.tensors[name] = Held(tuple(found.get_shape()), DTYPES[kind])
+      self.tensors[name] = TensorInfo(tuple(found.get_shape()), DTYPES[kind])
       self._files[name] = file
 
   def _check_index(self, names: Mapping[str, str]) -> None:

@@ -1,21 +1,21 @@
-"""Attention of a model that is asked and not trained: heads first, queries in blocks.
+"""Attention for inference: heads first, queries in blocks.
 
-Keys and values come with their heads before their places, as the cache holds them: the
-two products are then matrix products of what lies together in memory, and nothing is
-moved. Where no query sees a key further on in its row, a block of queries passes over
-all keys behind its end, and its logits are few enough to stay near the processor.
+Keys and values come with the heads axis before the slots axis, as in the cache: the two
+products are then matrix products of contiguous arrays, without a transposition. If no
+query sees a later key, a block of queries skips all keys past its end, and its logits
+are few enough to stay in the processor's cache.
 """
 
 import jax
 import jax.numpy as jnp
 
-_MASKED = -1e30  # finite: a query that sees nothing gets no NaN
+_MASKED = -1e30  # finite: no NaN if a query sees no key
 
 _BLOCK = 64
-"""Fewest queries of a block; measured on a CPU, where 128 cost a tenth more."""
+"""Minimum queries of a block; measured on a CPU, where 128 cost a tenth more."""
 
 _BLOCKS = 8
-"""Most blocks of a row, since each is compiled."""
+"""Maximum blocks of a sequence: each is compiled separately."""
 
 
 def attend(
@@ -29,17 +29,17 @@ def attend(
   softcap: float | None = None,
   ordered: bool = False,
 ) -> jax.Array:
-  """Grouped-query attention, [B, T, H, C], as attention.dot_product_attention has it.
+  """Grouped-query attention, [B, T, H, C], equal to attention.dot_product_attention.
 
   Args:
-    query_BxTxHxC: H heads.
-    key_BxKxSxC: K heads, which divide H.
-    value_BxKxSxC: likewise.
+    query_BxTxHxC: queries of H heads.
+    key_BxKxSxC: keys of K heads; K divides H.
+    value_BxKxSxC: values of K heads.
     mask_BxTxS: bool, True where a query may attend to a key.
-    bias_BxHxTxS: added to the logits, or None.
-    scale: of queries; None: C**-0.5.
-    softcap: logits pass softcap * tanh(logits / softcap) first; None: they do not.
-    ordered: whether T = S and no query t sees a key past t: then it is not looked for.
+    bias_BxHxTxS: bias added to the logits, or None.
+    scale: factor on the queries; None for C**-0.5.
+    softcap: bound of the logits, softcap * tanh(logits / softcap); None for no bound.
+    ordered: whether T = S and no query t sees a key past t, so that these are skipped.
   """
   B, T, H, C = query_BxTxHxC.shape
   K, S = key_BxKxSxC.shape[1:3]
@@ -49,7 +49,7 @@ def attend(
   query_BxKxGxTxC = query_BxTxKxGxC.transpose(0, 2, 3, 1, 4)
 
   def block(start: int, stop: int, end: int) -> jax.Array:
-    """Of queries start .. stop - 1 to keys 0 .. end - 1: [B, K, G, stop - start, C]."""
+    """Attention of queries start .. stop - 1 to keys 0 .. end - 1: [B, K, G, t, C]."""
     t = stop - start
     logits_BxKxGtxS = _product(
       query_BxKxGxTxC[:, :, :, start:stop].reshape(B, K, G * t, C),
@@ -88,7 +88,7 @@ def attend(
 
 
 def _product(one, other, *, over, dtype):
-  """Of two [B, K, ...]: over the last axis of one and axis `over` of the other."""
+  """Contracts the last axis of one [B, K, ...] array and axis `over` of the other."""
   return jax.lax.dot_general(
     one, other, (((3,), (over,)), ((0, 1), (0, 1))), preferred_element_type=dtype
   )

@@ -1,11 +1,11 @@
-"""The decoder's inner products as a CPU wants them: same values, other gradients.
+"""The decoder's matrix products for CPUs: the same values, other gradients.
 
-XLA's CPU compiler multiplies at the speed of the processor where the left operand ends
-and the right one begins with what is summed over; anything else it transposes in memory
-first, or hands to a slower routine. What JAX derives from a forward pass has such
-transposes of the largest arrays there are. The functions here say their own gradients:
-of two operands the smaller is transposed, the softmax is divided by its sum after its
-product with the values, and what is cheap to compute is not kept.
+XLA's CPU compiler multiplies at full speed if the contracted axis is the last of the
+left operand and the first of the right one; otherwise it transposes in memory first, or
+calls a slower routine. The gradients that JAX derives have such transpositions of the
+largest arrays. The functions here define their own: they transpose the smaller operand,
+divide the softmax by its sum after the product with the values, and recompute what is
+cheap.
 """
 
 import functools
@@ -16,19 +16,19 @@ import jax.numpy as jnp
 
 
 def compiling() -> bool:
-  """Whether what is traced here is compiled for a CPU.
+  """Returns whether the code being traced is compiled for a CPU.
 
-  That is what the mesh in use consists of (jax.set_mesh); without one, JAX's default.
+  The platform is that of the current mesh (jax.set_mesh), or JAX's default without one.
   """
   device = jax.sharding.get_abstract_mesh().abstract_device
   return (jax.default_backend() if device is None else device.platform) == 'cpu'
 
 
 def unrolled(layers: int) -> int:
-  """Layers of a scan that are compiled one after another, up to 8; 1 elsewhere.
+  """Layers that a scan unrolls: up to 8 on a CPU, 1 elsewhere.
 
-  A loop stacks what its turns keep for the backward pass: a third of a step of the
-  microworld's decoder (1.1M parameters), 4 % of one of 10.8M.
+  A loop stacks what its iterations save for the backward pass, which takes a third of a
+  step of the microworld's decoder (1.1M parameters), 4 % of one of 10.8M.
   """
   if not compiling():
     return 1
@@ -50,9 +50,9 @@ def _product_backward(residuals, grad_BxLxF):
   D, F = matrix_DxF.shape
   if D <= F:
     matrix_grad_DxF = jnp.einsum('BLD,BLF->DF', x_BxLxD, grad_BxLxF)
-  else:  # the barrier keeps XLA from turning the product round again
-    turned_FxD = jnp.einsum('BLF,BLD->FD', grad_BxLxF, x_BxLxD)
-    matrix_grad_DxF = jax.lax.optimization_barrier(turned_FxD).T
+  else:  # the barrier keeps XLA from transposing the product back
+    transposed_FxD = jnp.einsum('BLF,BLD->FD', grad_BxLxF, x_BxLxD)
+    matrix_grad_DxF = jax.lax.optimization_barrier(transposed_FxD).T
   return grad_BxLxF @ matrix_DxF.T, matrix_grad_DxF
 
 
@@ -63,7 +63,7 @@ product.defvjp(_product_forward, _product_backward)
 def gate(
   activation: Callable[[jax.Array], jax.Array], gate: jax.Array, up: jax.Array
 ) -> jax.Array:
-  """activation(gate) * up; backward the activation is computed anew."""
+  """activation(gate) * up; the backward pass recomputes the activation."""
   return activation(gate) * up
 
 
@@ -90,9 +90,9 @@ def attend(
   """softmax(query @ key.T + bias) @ value, [B, K, R, C], in the dtype of the values.
 
   Args:
-    query_BxKxRxC: scaled; R are the queries that read a key head, over all its groups.
-    key_BxKxSxC, value_BxKxSxC: one head of each.
-    bias: float32, broadcasts to [B, K, R, S]; very negative where a key is not seen.
+    query_BxKxRxC: scaled queries; R counts those of a key head, over all its groups.
+    key_BxKxSxC, value_BxKxSxC: keys and values of K heads.
+    bias: float32, broadcasts to [B, K, R, S]; very negative where a key is masked.
   """
   return _attend_forward(query_BxKxRxC, key_BxKxSxC, value_BxKxSxC, bias)[0]
 
@@ -101,8 +101,8 @@ def _attend_forward(query, key, value, bias):
   logits_BxKxRxS = bias + jnp.einsum(
     'BKRC,BKSC->BKRS', query, key, preferred_element_type=jnp.float32
   )
-  most_BxKxRx1 = jnp.max(logits_BxKxRxS, axis=-1, keepdims=True)
-  parts_BxKxRxS = jnp.exp(logits_BxKxRxS - most_BxKxRx1)
+  max_BxKxRx1 = jnp.max(logits_BxKxRxS, axis=-1, keepdims=True)
+  parts_BxKxRxS = jnp.exp(logits_BxKxRxS - max_BxKxRx1)
   share_BxKxRx1 = 1 / jnp.sum(parts_BxKxRxS, axis=-1, keepdims=True)
   parts_BxKxRxS = parts_BxKxRxS.astype(value.dtype)
   mixed_BxKxRxC = jnp.einsum(

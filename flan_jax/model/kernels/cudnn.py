@@ -1,8 +1,8 @@
-"""Attention of rows to train on as cuDNN's kernel on NVIDIA GPUs: no [T, S] logits.
+"""Attention for training by cuDNN's kernel on NVIDIA GPUs: no [T, S] logits.
 
-What XLA makes of dense attention writes and reads the float32 logits of every head some
-ten times a step. The kernel keeps a block of them on the chip (Dao et al. 2022, arXiv
-2205.14135) and reads only the mask of packed rows, in bfloat16, shared by all heads.
+XLA's dense attention writes and reads the float32 logits of every head some ten times a
+step. The kernel keeps a block of them on the chip (Dao et al. 2022, arXiv 2205.14135)
+and reads only the mask of packed sequences, in bfloat16, shared by all heads.
 """
 
 import jax
@@ -10,17 +10,17 @@ import jax
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 
-_MOST_CHANNELS = 256
-"""Of a head, on Hopper and later; cuDNN takes multiples of 8."""
+_MAX_HEAD_DIM = 256
+"""Maximum head_dim on Hopper and later; cuDNN takes multiples of 8."""
 
 
 def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> None:
   """Refuses what the kernel cannot compute, before anything is compiled.
 
   Args:
-    config: of the decoder.
-    sequence_length: L, positions of a row.
-    device_kind: what JAX calls the devices, as 'NVIDIA H100 80GB HBM3'.
+    config: decoder config.
+    sequence_length: L, tokens of a sequence, padding included.
+    device_kind: JAX's name of the devices, as 'NVIDIA H100 80GB HBM3'.
 
   Raises:
     InputError: naming the setting.
@@ -32,23 +32,24 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
     )
   if config.dtype not in ('bfloat16', 'float16'):
     raise InputError(
-      f'{prefix} has no DecoderConfig.dtype={config.dtype!r}; must be bfloat16'
+      f'{prefix} does not support DecoderConfig.dtype={config.dtype!r}; must be '
+      'bfloat16'
     )
   if config.attention_softcap is not None:
     raise InputError(
-      f'{prefix} has no DecoderConfig.attention_softcap={config.attention_softcap}; '
-      "must be None, or the kernel 'xla'"
+      f'{prefix} does not support DecoderConfig.attention_softcap='
+      f"{config.attention_softcap}; must be None, or the kernel 'xla'"
     )
-  if config.head_dim > _MOST_CHANNELS or config.head_dim % 8:
-    nearest = min(max(8, round(config.head_dim / 8) * 8), _MOST_CHANNELS)
+  if config.head_dim > _MAX_HEAD_DIM or config.head_dim % 8:
+    nearest = min(max(8, round(config.head_dim / 8) * 8), _MAX_HEAD_DIM)
     raise InputError(
       f'DecoderConfig.head_dim: got {config.head_dim}; {prefix} needs a multiple of 8 '
-      f'of at most {_MOST_CHANNELS}; the nearest is {nearest}'
+      f'of at most {_MAX_HEAD_DIM}; the nearest is {nearest}'
     )
   if sequence_length % 2:
     raise InputError(
-      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of 2; the nearest is '
-      f'{sequence_length + 1:,}'
+      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of 2; the '
+      f'nearest is {sequence_length + 1:,}'
     )
 
 
@@ -65,18 +66,19 @@ def attend(
 ) -> jax.Array:
   """Grouped-query attention, [B, T, H, C].
 
-  A query that may attend to nothing gets something, which means nothing.
+  The output of a query without a visible key is undefined.
 
   Args:
-    query_BxTxHxC: H heads, bfloat16.
-    key_BxSxKxC: K heads, which divide H.
-    value_BxSxKxC: likewise.
+    query_BxTxHxC: queries of H heads, bfloat16.
+    key_BxSxKxC: keys of K heads; K divides H.
+    value_BxSxKxC: values of K heads.
     mask_BxTxS: bool, True where a query may attend to a key.
-    bias_BxHxTxS: added to the logits in their dtype of bfloat16, or None. It costs the
-      memory that the kernel saves, in half the bytes.
-    scale: of queries; None: C**-0.5.
-    causal: whether no query sees a key past its place, so that these are passed over.
-    implementation: of jax.nn.dot_product_attention; 'xla' says the same on any device.
+    bias_BxHxTxS: bias added to the logits, in bfloat16, or None. It takes half the
+      memory of the float32 logits, which the kernel would save.
+    scale: factor on the queries; None for C**-0.5.
+    causal: whether no query t sees a key past t, so that these are skipped.
+    implementation: passed to jax.nn.dot_product_attention; 'xla' gives the same values
+      on any device.
   """
   dtype = query_BxTxHxC.dtype
   bias = None if bias_BxHxTxS is None else bias_BxHxTxS.astype(dtype)

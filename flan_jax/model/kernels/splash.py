@@ -1,9 +1,9 @@
-"""Attention of packed causal rows as JAX's TPU kernel `splash`: no [T, S] logits.
+"""Attention of packed causal sequences by JAX's TPU kernel `splash`: no [T, S] logits.
 
-It goes over keys a block at a time with a running maximum and sum (Dao et al. 2022,
-arXiv 2205.14135), passes over blocks that lie wholly ahead of their queries, and
-computes blocks anew on the way back, so that memory grows with a row, not its square.
-Pallas is imported where the kernel is made: it is slow, and most runs make none.
+It processes keys a block at a time with a running maximum and sum (Dao et al. 2022,
+arXiv 2205.14135), skips blocks wholly ahead of their queries, and recomputes blocks in
+the backward pass, so that memory is linear in the length of a sequence. Pallas is
+imported when the kernel is built: the import is slow, and most runs do not need it.
 """
 
 import functools
@@ -17,19 +17,19 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 
 _LANES = 128
-"""Rows must be a multiple of this, the width of a TPU's vector registers."""
+"""Width of a TPU's vector registers; it must divide the length of a sequence."""
 
 _BLOCK = 512
-"""Most queries, and most keys, of a block."""
+"""Maximum queries, and maximum keys, of a block."""
 
 
 def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> None:
   """Refuses what the kernel cannot compute, before anything is compiled.
 
   Args:
-    config: of the decoder.
-    sequence_length: L, positions of a row.
-    device_kind: what JAX calls the devices, as 'TPU v4'.
+    config: decoder config.
+    sequence_length: L, tokens of a sequence, padding included.
+    device_kind: JAX's name of the devices, as 'TPU v4'.
 
   Raises:
     InputError: naming the setting.
@@ -48,14 +48,14 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
   for name, refused in unable.items():
     if refused:
       raise InputError(
-        f'{prefix} has no DecoderConfig.{name}={getattr(config, name)!r}; must be '
-        "'xla', or the model one of causal, global layers without a position bias"
+        f'{prefix} does not support DecoderConfig.{name}={getattr(config, name)!r}; '
+        "must be 'xla', or a model of causal, global layers without a position bias"
       )
   if sequence_length % _LANES:
     nearest = max(1, round(sequence_length / _LANES)) * _LANES
     raise InputError(
-      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of {_LANES}; the '
-      f'nearest is {nearest:,}'
+      f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of '
+      f'{_LANES}; the nearest is {nearest:,}'
     )
 
 
@@ -70,20 +70,20 @@ def attend(
   block: int = _BLOCK,
   interpret: bool = False,
 ) -> jax.Array:
-  """Grouped-query attention within the examples of packed rows, [B, L, H, C].
+  """Grouped-query attention within the examples of packed sequences, [B, L, H, C].
 
-  A token sees those of its own segment that stand at its place of the row or before.
-  Where a mesh is set (jax.set_mesh), every device attends over its own rows and heads.
+  A token sees itself and the earlier tokens of its segment. With a mesh (jax.set_mesh),
+  every device attends over its own sequences and heads.
 
   Args:
-    query_BxLxHxC: H heads.
-    key_BxLxKxC: K heads, which divide H.
-    value_BxLxKxC: likewise.
-    segment_ids_BxL: int32, 1.. per example of the row, 0 for padding, which sees
-      padding: what it gets means nothing.
-    scale: of queries; None: C**-0.5.
-    softcap: logits pass softcap * tanh(logits / softcap) first; None: they do not.
-    block: most queries, and most keys, of a block.
+    query_BxLxHxC: queries of H heads.
+    key_BxLxKxC: keys of K heads; K divides H.
+    value_BxLxKxC: values of K heads.
+    segment_ids_BxL: int32, 1.. per example of the sequence, 0 for padding. Padding
+      attends to padding; its output is undefined.
+    scale: factor on the queries; None for C**-0.5.
+    softcap: bound of the logits, softcap * tanh(logits / softcap); None for no bound.
+    block: maximum queries, and maximum keys, of a block.
     interpret: whether to run without a TPU, slowly.
   """
   C = query_BxLxHxC.shape[-1]
@@ -97,23 +97,23 @@ def attend(
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return run(query_BxLxHxC, key_BxLxKxC, value_BxLxKxC, segment_ids_BxL)
-  rows, heads, kv_heads = nn.logical_to_mesh_axes(
+  batch, heads, kv_heads = nn.logical_to_mesh_axes(
     ('activation_batch', 'activation_heads', 'kv_heads')
   )
-  if heads != kv_heads:  # a device's query heads find theirs among keys of their own
+  if heads != kv_heads:  # give every query head its own keys on its device
     group = query_BxLxHxC.shape[2] // key_BxLxKxC.shape[2]
     key_BxLxKxC, value_BxLxKxC = (
       jnp.repeat(x, group, axis=2) for x in (key_BxLxKxC, value_BxLxKxC)
     )
-  spec = PartitionSpec(rows, None, heads, None)
+  spec = PartitionSpec(batch, None, heads, None)
   return jax.shard_map(
-    run, in_specs=(spec, spec, spec, PartitionSpec(rows, None)), out_specs=spec,
+    run, in_specs=(spec, spec, spec, PartitionSpec(batch, None)), out_specs=spec,
     check_vma=False,
   )(query_BxLxHxC, key_BxLxKxC, value_BxLxKxC, segment_ids_BxL)  # fmt: skip
 
 
 def _attend(query, key, value, segment_ids_BxL, *, scale, softcap, block, interpret):
-  """On one device."""
+  """`attend` on one device."""
   from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
   L, H = query.shape[1:3]

@@ -1,7 +1,7 @@
 """Attention over trees as one TPU kernel: no [T, S] logits, no mask, no dead blocks.
 
-The kernel takes the structure as it is, `ends` of attention.Layout, four bytes a token,
-and passes over blocks in which no query descends from a key. It goes over the keys a
+The kernel reads the structure itself, `subtree_end` of attention.Layout, four bytes a
+token, and skips blocks in which no query descends from a key. It processes the keys a
 block at a time with a running maximum and sum (Dao et al. 2022, arXiv 2205.14135).
 """
 
@@ -14,35 +14,36 @@ from jax.experimental.pallas import tpu as pltpu
 
 _MASKED = -1e30
 _LANES = 128
-"""Rows are padded to a multiple of this, the width of a TPU's vector registers."""
+"""Width of a TPU's vector registers; sequences are padded to a multiple of it."""
 
 _BLOCK = 512
-"""Most queries, and most keys, of a block."""
+"""Maximum queries, and maximum keys, of a block."""
 
 
-def kernel_attention(
+def attend(
   query_BxTxHxC: jax.Array,
   key_BxTxKxC: jax.Array,
   value_BxTxKxC: jax.Array,
   *,
-  ends_BxT: jax.Array,
+  subtree_end_BxT: jax.Array,
   bias_BxHxTxS: jax.Array | None = None,
   scale: float | None = None,
   softcap: float | None = None,
   block: int = _BLOCK,
   interpret: bool = False,
 ) -> jax.Array:
-  """Grouped-query attention of tokens to those that they descend from, [B, T, H, C].
+  """Grouped-query attention of tokens to their ancestors and themselves, [B, T, H, C].
 
   Args:
-    query_BxTxHxC: H heads.
-    key_BxTxKxC: K heads, which divide H.
-    value_BxTxKxC: likewise.
-    ends_BxT: int32, one past the last place that descends from the token; 0 on padding.
-    bias_BxHxTxS: added to the logits, or None.
-    scale: of queries; None: C**-0.5.
-    softcap: logits pass softcap * tanh(logits / softcap) first; None: they do not.
-    block: most queries, and most keys, of a block.
+    query_BxTxHxC: queries of H heads.
+    key_BxTxKxC: keys of K heads; K divides H.
+    value_BxTxKxC: values of K heads.
+    subtree_end_BxT: int32, one past the last index that descends from the token; 0 on
+      padding.
+    bias_BxHxTxS: bias added to the logits, or None.
+    scale: factor on the queries; None for C**-0.5.
+    softcap: bound of the logits, softcap * tanh(logits / softcap); None for no bound.
+    block: maximum queries, and maximum keys, of a block.
     interpret: whether to run without a TPU, slowly.
   """
   B, T, H, C = query_BxTxHxC.shape
@@ -57,13 +58,13 @@ def kernel_attention(
     padded = jnp.pad(x_BxTxHxC, ((0, 0), (0, unused), (0, 0), (0, 0)))
     return padded.swapaxes(1, 2)
 
-  ends_BxT = jnp.pad(ends_BxT, ((0, 0), (0, unused)))
-  until_BxN = ends_BxT.reshape(B, blocks, block).max(-1)
+  subtree_end_BxT = jnp.pad(subtree_end_BxT, ((0, 0), (0, unused)))
+  until_BxN = subtree_end_BxT.reshape(B, blocks, block).max(-1)
   operands = [
     heads_first(query_BxTxHxC * scale),
     heads_first(key_BxTxKxC),
     heads_first(value_BxTxKxC),
-    ends_BxT[:, None],
+    subtree_end_BxT[:, None],
   ]
 
   def keys(b, h, i, j, _):
@@ -110,21 +111,29 @@ def kernel_attention(
 
 
 def _kernel(
-  until_ref, query_ref, key_ref, value_ref, ends_ref, *refs, block, biased, softcap
+  until_ref,
+  query_ref,
+  key_ref,
+  value_ref,
+  subtree_end_ref,
+  *refs,
+  block,
+  biased,
+  softcap,
 ):
-  """One block of queries against one of keys; i and j count them."""
+  """Attends block i of queries to block j of keys."""
   bias_ref = refs[0] if biased else None
-  out_ref, most_ref, total_ref, mixed_ref = refs[biased:]
+  out_ref, max_ref, total_ref, mixed_ref = refs[biased:]
   b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
 
   @pl.when(j == 0)
   def start():
-    most_ref[...] = jnp.full_like(most_ref, _MASKED)
+    max_ref[...] = jnp.full_like(max_ref, _MASKED)
     total_ref[...] = jnp.zeros_like(total_ref)
     mixed_ref[...] = jnp.zeros_like(mixed_ref)
 
   @pl.when((j <= i) & (until_ref[b, j] > i * block))
-  def take():
+  def accumulate():
     logits = jax.lax.dot_general(
       query_ref[...],
       key_ref[...],
@@ -138,12 +147,12 @@ def _kernel(
       logits += bias_ref[...].astype(jnp.float32)
     rows = i * block + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 0)
     columns = j * block + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    visible = (columns <= rows) & (rows < ends_ref[...])
+    visible = (columns <= rows) & (rows < subtree_end_ref[...])
     logits = jnp.where(visible, logits, _MASKED)
-    before = most_ref[:, :1]
-    most = jnp.maximum(before, logits.max(axis=-1, keepdims=True))
-    weights = jnp.where(visible, jnp.exp(logits - most), 0.0)
-    decay = jnp.exp(before - most)
+    before = max_ref[:, :1]
+    largest = jnp.maximum(before, logits.max(axis=-1, keepdims=True))
+    weights = jnp.where(visible, jnp.exp(logits - largest), 0.0)
+    decay = jnp.exp(before - largest)
     total = total_ref[:, :1] * decay + weights.sum(axis=-1, keepdims=True)
     mixed_ref[...] = mixed_ref[...] * decay + jax.lax.dot_general(
       weights.astype(value_ref.dtype),
@@ -152,16 +161,16 @@ def _kernel(
       precision=_precision(value_ref.dtype),
       preferred_element_type=jnp.float32,
     )
-    most_ref[...] = jnp.broadcast_to(most, most_ref.shape)
+    max_ref[...] = jnp.broadcast_to(largest, max_ref.shape)
     total_ref[...] = jnp.broadcast_to(total, total_ref.shape)
 
   @pl.when(j == pl.num_programs(3) - 1)
   def finish():
-    total = total_ref[:, :1]  # 0 where a query sees nothing
+    total = total_ref[:, :1]  # 0 if a query sees no key
     mixed = mixed_ref[...] / jnp.where(total == 0, 1.0, total)
     out_ref[...] = mixed.astype(out_ref.dtype)
 
 
 def _precision(dtype) -> jax.lax.Precision | None:
-  """Of products: a float32 model is measured in float32."""
+  """Precision of the products: float32 models need true float32."""
   return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None

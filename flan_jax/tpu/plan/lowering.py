@@ -126,7 +126,7 @@ def lower(
     run.optimizer, config=config, logical_axes=axes
   )
   if run.loss_spike is not None or run.bad_step == 'skip':  # as the trainer does
-    optimizer = loss_guard.watch(
+    optimizer = loss_guard.guard(
       optimizer, loss_spike=run.loss_spike, skip=run.bad_step == 'skip'
     )
   layout = state_lib.layout(

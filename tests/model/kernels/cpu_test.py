@@ -1,4 +1,4 @@
-"""The products with gradients of their own: the same as what JAX derives."""
+"""The products' own gradients equal those that JAX derives."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ def normal(seed: int, *shape: int) -> jax.Array:
   return jax.random.normal(jax.random.key(seed), shape)
 
 
-def assert_same(ours, plain, *arguments):
-  """Values and the gradients by every argument, of a sum with unequal weights."""
+def assert_same(custom, plain, *arguments):
+  """Compares values and all gradients of a sum with unequal weights."""
   weights = normal(9, *jax.eval_shape(plain, *arguments).shape)
 
   def of(function):
@@ -23,7 +23,7 @@ def assert_same(ours, plain, *arguments):
     )(arguments)
 
   for got, want in zip(
-    jax.tree.leaves(of(ours)), jax.tree.leaves(of(plain)), strict=True
+    jax.tree.leaves(of(custom)), jax.tree.leaves(of(plain)), strict=True
   ):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
@@ -34,10 +34,10 @@ def test_a_product_has_the_gradients_of_a_product(rows, columns):
 
 
 def test_a_gate_has_the_gradients_of_its_parts():
-  def ours(gate, up):
+  def custom(gate, up):
     return cpu.gate(jax.nn.gelu, gate, up)
 
-  assert_same(ours, lambda g, u: jax.nn.gelu(g) * u, normal(0, 2, 3), normal(1, 2, 3))
+  assert_same(custom, lambda g, u: jax.nn.gelu(g) * u, normal(0, 2, 3), normal(1, 2, 3))
 
 
 @pytest.mark.parametrize('heads', [2, 4], ids=['one group', 'groups of two'])
@@ -62,14 +62,14 @@ def test_attention_is_the_one_of_other_devices(monkeypatch, heads, biased):
   assert_same(attend(True), attend(False), *arguments)
 
 
-def test_what_is_compiled_for_is_the_mesh_in_use():
+def test_the_mesh_decides_the_platform_compiled_for():
   mesh = jax.make_mesh((1,), ('data',), devices=jax.devices('cpu')[:1])
   with jax.set_mesh(mesh):
     assert cpu.compiling()
 
 
 @pytest.mark.parametrize(
-  ('layers', 'together'), [(1, 1), (6, 6), (12, 6), (30, 6), (13, 1)]
+  ('layers', 'unrolled'), [(1, 1), (6, 6), (12, 6), (30, 6), (13, 1)]
 )
-def test_as_many_layers_are_unrolled_as_divide_the_stack(layers, together):
-  assert cpu.unrolled(layers) == together
+def test_a_divisor_of_the_number_of_layers_is_unrolled(layers, unrolled):
+  assert cpu.unrolled(layers) == unrolled

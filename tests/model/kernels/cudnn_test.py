@@ -1,4 +1,4 @@
-"""cuDNN's kernel computes what dense attention computes; a GPU is needed to run it."""
+"""cuDNN's kernel equals dense attention; running it needs a GPU."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ MODEL = DecoderConfig(
 
 
 def batch() -> batch_lib.Batch:
-  """Two packed rows of 128, padding at their ends."""
+  """Two packed sequences of 128 tokens, with padding at the end."""
   rng = np.random.default_rng(0)
   draw = lambda size: rng.integers(3, 64, size, np.int32)  # noqa: E731
   groups = [
@@ -41,17 +41,19 @@ def batch() -> batch_lib.Batch:
 
 @pytest.mark.parametrize('prefix', [False, True], ids=['causal', 'prefix'])
 @pytest.mark.parametrize('biased', [False, True], ids=['plain', 'biased'])
-def test_what_the_kernel_is_asked_for_is_dense_attention(prefix, biased):
+def test_the_call_of_the_kernel_equals_dense_attention(prefix, biased):
   found = batch()
-  seen = train_step.prefix_of(found) if prefix else None
-  tokens = Layout(jnp.asarray(found.positions), jnp.asarray(found.segment_ids), seen)
+  prefix_mask = train_step.prefix_of(found) if prefix else None
+  tokens = Layout(
+    jnp.asarray(found.positions), jnp.asarray(found.segment_ids), prefix_mask
+  )
   rng = np.random.default_rng(1)
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-  rows = draw(2, 128, 4, 64), draw(2, 128, 2, 64), draw(2, 128, 2, 64)
+  projections = draw(2, 128, 4, 64), draw(2, 128, 2, 64), draw(2, 128, 2, 64)
   others = {'mask_BxTxS': attention.attention_mask(tokens, tokens), 'scale': 0.1}
   others['bias_BxHxTxS'] = draw(2, 4, 128, 128) if biased else None
-  got = cudnn.attend(*rows, causal=not prefix, implementation='xla', **others)
-  wanted = attention.dot_product_attention(*rows, **others)
+  got = cudnn.attend(*projections, causal=not prefix, implementation='xla', **others)
+  wanted = attention.dot_product_attention(*projections, **others)
   real = (found.segment_ids > 0)[..., None, None]
   np.testing.assert_allclose(got * real, wanted * real, atol=2e-6)
 
@@ -91,8 +93,13 @@ def test_loss_and_gradients_are_those_of_dense_attention(changes, remat):
   [
     ({}, 256, 'cpu', "runs on NVIDIA GPUs, these devices are 'cpu'; must be 'xla'"),
     ({}, 256, 'TPU v4', "these devices are 'TPU v4'"),
-    ({'dtype': 'float32'}, 256, H100, "no DecoderConfig.dtype='float32'"),
-    ({'attention_softcap': 3.0}, 256, H100, 'no DecoderConfig.attention_softcap=3.0'),
+    ({'dtype': 'float32'}, 256, H100, "not support DecoderConfig.dtype='float32'"),
+    (
+      {'attention_softcap': 3.0},
+      256,
+      H100,
+      'not support DecoderConfig.attention_softcap=3.0',
+    ),
     (
       {'head_dim': 264},
       256,
@@ -103,7 +110,7 @@ def test_loss_and_gradients_are_those_of_dense_attention(changes, remat):
     ({}, 255, H100, 'SEQUENCE_LENGTH: got 255; .* the nearest is 256'),
   ],
 )
-def test_what_it_cannot_compute_is_refused(config, sequence_length, kind, message):
+def test_unsupported_models_are_refused(config, sequence_length, kind, message):
   with pytest.raises(InputError, match=message):
     cudnn.check(
       dataclasses.replace(MODEL, **config),

@@ -1,4 +1,4 @@
-"""The splash kernel computes what dense attention computes over packed rows."""
+"""The splash kernel equals dense attention over packed sequences."""
 
 import dataclasses
 import functools
@@ -23,15 +23,15 @@ ROTARY = DecoderConfig(
 )  # fmt: skip
 
 
-def rows(count: int, *, length: int = 256) -> tuple[np.ndarray, np.ndarray]:
-  """(positions, segment ids) of rows of three examples each, and padding."""
+def sequences(count: int, *, length: int = 256) -> tuple[np.ndarray, np.ndarray]:
+  """(positions, segment ids) of sequences of three examples each, and padding."""
   rng = np.random.default_rng(0)
   positions, segments = np.zeros((2, count, length), np.int32)
-  for row in range(count):
+  for b in range(count):
     ends = np.sort(rng.choice(np.arange(20, length - 5), 3, replace=False))
     for k, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
-      segments[row, start:end] = k
-      positions[row, start:end] = np.arange(end - start)
+      segments[b, start:end] = k
+      positions[b, start:end] = np.arange(end - start)
   return positions, segments
 
 
@@ -47,14 +47,14 @@ def dense(query, key, value, *, positions, segments, **others):
   return attention.dot_product_attention(query, key, value, mask_BxTxS=mask, **others)
 
 
-def seen(mixed, segments):
-  """Without padding, which may get anything."""
+def without_padding(mixed, segments):
+  """Zeroes padding, for which the output is undefined."""
   return np.asarray(mixed) * (segments > 0)[..., None, None]
 
 
 @pytest.mark.parametrize('others', [{}, {'scale': 0.2, 'softcap': 3.0}])
 def test_output_and_gradients_are_those_of_dense_attention(others):
-  positions, segments = rows(2)
+  positions, segments = sequences(2)
   given = operands(2, H=4, K=2)
   weights = (segments > 0)[..., None, None] * np.random.default_rng(2).normal(
     size=given[0].shape
@@ -71,16 +71,20 @@ def test_output_and_gradients_are_those_of_dense_attention(others):
   )  # fmt: skip
   plain = functools.partial(dense, positions=positions, segments=segments, **others)
   np.testing.assert_allclose(
-    seen(kernel(*given), segments), seen(plain(*given), segments), atol=5e-6
+    without_padding(kernel(*given), segments),
+    without_padding(plain(*given), segments),
+    atol=5e-6,
   )
   (_, got), (_, wanted) = through(kernel), through(plain)
   for one, other in zip(got, wanted, strict=True):
     np.testing.assert_allclose(one, other, atol=5e-5)
 
 
-@pytest.mark.parametrize('kv_heads', [4, 1], ids=['cut like queries', 'not cut'])
-def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
-  positions, segments = rows(4)
+@pytest.mark.parametrize(
+  'kv_heads', [4, 1], ids=['sharded like queries', 'not sharded']
+)
+def test_on_a_mesh_every_device_attends_over_its_own_sequences_and_heads(kv_heads):
+  positions, segments = sequences(4)
   given = operands(4, H=4, K=kv_heads)
   rules = dict(mesh_config.DATA_PARALLEL)
   if kv_heads == 1:
@@ -91,7 +95,9 @@ def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
     kernel = functools.partial(splash.attend, block=128, interpret=True)
     got = jax.jit(kernel)(*given, segment_ids_BxL=jnp.asarray(segments))
   wanted = dense(*given, positions=positions, segments=segments)
-  np.testing.assert_allclose(seen(got, segments), seen(wanted, segments), atol=5e-6)
+  np.testing.assert_allclose(
+    without_padding(got, segments), without_padding(wanted, segments), atol=5e-6
+  )
 
 
 @pytest.mark.parametrize(
@@ -100,12 +106,27 @@ def test_on_a_mesh_every_device_attends_over_its_own_rows_and_heads(kv_heads):
     ({}, 256, 'TPU v3', "runs on TPU v4 and later, these devices are 'TPU v3'"),
     ({}, 256, 'cpu', "these devices are 'cpu'; must be 'xla'"),
     ({}, 200, 'TPU v4', 'needs a multiple of 128; the nearest is 256'),
-    ({'positions': 't5'}, 256, 'TPU v4', "has no DecoderConfig.positions='t5'"),
-    ({'attention': 'prefix'}, 256, 'TPU v4', 'has no DecoderConfig.attention'),
-    ({'layer_pattern': 'LG', 'window': 8}, 256, 'TPU v4', 'has no DecoderConfig.layer'),
+    (
+      {'positions': 't5'},
+      256,
+      'TPU v4',
+      "does not support DecoderConfig.positions='t5'",
+    ),
+    (
+      {'attention': 'prefix'},
+      256,
+      'TPU v4',
+      'does not support DecoderConfig.attention',
+    ),
+    (
+      {'layer_pattern': 'LG', 'window': 8},
+      256,
+      'TPU v4',
+      'does not support DecoderConfig.layer',
+    ),
   ],
 )
-def test_what_it_cannot_compute_is_refused(config, sequence_length, kind, message):
+def test_unsupported_models_are_refused(config, sequence_length, kind, message):
   with pytest.raises(InputError, match=message):
     splash.check(
       dataclasses.replace(ROTARY, **config),

@@ -1,4 +1,4 @@
-"""The kernel computes what dense attention computes under the same tree."""
+"""The kernel equals dense attention over the same tree."""
 
 import functools
 import os
@@ -60,8 +60,9 @@ def test_equals_dense_attention(sequence_length, block, biased, others):
   bias = random(B, H, sequence_length, sequence_length, seed=4) if biased else None
   tokens = Layout(jnp.array(laid.positions), jnp.array(laid.segment_ids), None, ends)
   mask = attention.attention_mask(tokens, tokens)
-  got = tree_lib.kernel_attention(
-    query, key, value, ends_BxT=ends, bias_BxHxTxS=bias, block=block, interpret=True,
+  got = tree_lib.attend(
+    query, key, value, subtree_end_BxT=ends, bias_BxHxTxS=bias, block=block,
+    interpret=True,
     **others,
   )  # fmt: skip
   wanted = attention.dot_product_attention(
@@ -84,8 +85,8 @@ def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch)
     segment_ids_BxL=laid.segment_ids,
   )['params']
   plain = read_forest(params, laid, config=config)
-  slowly = functools.partial(tree_lib.kernel_attention, interpret=True)
-  monkeypatch.setattr(tree_lib, 'kernel_attention', slowly)
+  interpreted = functools.partial(tree_lib.attend, interpret=True)
+  monkeypatch.setattr(tree_lib, 'attend', interpreted)
   by_kernel = read_forest(params, laid, config=config, kernel=True)
   read = laid.segment_ids > 0
   np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
@@ -97,7 +98,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flan_jax.model.kernels.tree import kernel_attention
+from flan_jax.model.kernels.tree import attend
 
 B, T, H, K, C = 2, 1280, 9, 3, 64
 cases = ('v3:2x2', 'float32', True), ('v5e:2x2', 'bfloat16', False)
@@ -108,16 +109,16 @@ for name, dtype, biased in cases:
   def array(*shape, dtype):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=one)
 
-  compiled = jax.jit(kernel_attention).lower(
+  compiled = jax.jit(attend).lower(
     *(array(B, T, heads, C, dtype=dtype) for heads in (H, K, K)),
-    ends_BxT=array(B, T, dtype='int32'),
+    subtree_end_BxT=array(B, T, dtype='int32'),
     bias_BxHxTxS=array(B, H, T, T, dtype='float32') if biased else None,
   ).compile()
   assert 'tree_attention' in compiled.as_text()
 """
 
 
-def test_the_tpu_compiler_takes_it_without_a_tpu():
+def test_it_compiles_for_tpus_without_a_tpu():
   pytest.importorskip('libtpu')
   alone = {
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',

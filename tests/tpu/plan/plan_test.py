@@ -134,7 +134,7 @@ def test_what_cannot_be_planned_is_said_at_once(arguments, message, capsys):
     (('--gin.FSDP=1', '--gin.MODEL=4'), "'kv_heads' has size 2, which mesh model=4"),
     (
       ('--gin.FSDP=2', '--gin.ALONG=fsdp=x model=z'),
-      'y, which is 2 long; must be laid whole',
+      'y, which has size 2; one must, as AXIS=y',
     ),
   ],
 )
