@@ -92,12 +92,12 @@ class Listener:
     self.tokenizer = words
     self.heard = []
 
-  def score(self, requests):
+  def loglikelihood(self, requests):
     self.heard += [request.prompt.tolist() for request in requests]
     found = [np.zeros(len(r.options), np.float32) for r in requests]
     return Scored(found, 1, 1)
 
-  def generate(self, prompts, *, max_new_tokens):
+  def generate(self, prompts, *, max_tokens):
     self.heard += [prompt.tolist() for prompt in prompts]
     return Generated([[]] * len(prompts), [''] * len(prompts), [False] * len(prompts),
                      1, 1)  # fmt: skip

@@ -19,9 +19,9 @@ LEAST, MOST = 0.92, 0.98
 
 
 def check(cells, *, differing=0.0, over=0):
-  """Every cell covers; none too much where `differing` examples or more differ.
+  """Checks that every cell covers enough, and not too much if enough examples differ.
 
-  `over` is how many of the others may be above: a list that is to get shorter.
+  `over` bounds the number of other cells above MOST; it should shrink over time.
   """
   for cell in cells:
     assert cell.covered >= LEAST, cell
@@ -83,7 +83,7 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 @pytest.mark.parametrize(
   'made', [{}, {'rates': (0.6,), 'mended': 0.1}], ids=['mean', 'difference']
 )
-def test_templates_that_fit_few_of_the_rows(made):
+def test_templates_that_fit_few_of_the_examples(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""
   for cell in worlds.few_fit(draws=200, **made):
     assert cell.covered >= 0.90, cell  # 92 less a standard error of 200 draws

@@ -1,4 +1,4 @@
-"""The same weights in `transformers` give the same scores and write the same text."""
+"""The same weights in `transformers` give the same scores and the same text."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.torch
 
 VOCAB, EOS, STEPS = 512, 1, 24
 TIE = 1e-4
-"""Two logits this near are a tie, which rounding may turn."""
+"""Logits closer than this are a tie: rounding may decide it."""
 
 
 @pytest.fixture(scope='module')
@@ -77,8 +77,8 @@ def logits(model, ids):
 def test_sums_of_log_probabilities(theirs, ours):
   prompts, options = draw(0, range(5, 45, 8)), draw(1, (1, 2, 6, 15))
   found = [Request(prompt, tuple(options)) for prompt in prompts]
-  scored = ours.score(found).log_probabilities
-  with_eos = dataclasses.replace(ours, eos=True).score(found).log_probabilities
+  scored = ours.loglikelihood(found).log_probabilities
+  with_eos = dataclasses.replace(ours, eos=True).loglikelihood(found).log_probabilities
   for prompt, got, got_eos in zip(prompts, scored, with_eos, strict=True):
     for k, option in enumerate(options):
       found = logits(theirs, [*prompt, *option])[len(prompt) - 1 :]
@@ -89,10 +89,10 @@ def test_sums_of_log_probabilities(theirs, ours):
 
 
 @pytest.mark.parametrize('kind', small_tokenizers.KINDS[1:])
-def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
+def test_options_that_continue_a_prompt_score_as_in_the_joined_text(
   kind, theirs, ours, tmp_path
 ):
-  """Asked by the protocol in plain prose; beside `transformers` on one whole text."""
+  """The predictor in plain prose, against `transformers` on the whole text."""
   found = small_tokenizers.of(kind, tmp_path)
   file = tmp_path / 'tokenizer.json'
   if isinstance(found, SentencePiece):
@@ -102,19 +102,20 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
     RANKED, templates=(Template('{premise}\nSo {hypothesis}:'),)
   )
   kept = []
-  measurement = Predictor(
+  predictor = Predictor(
     models={'tuned': dataclasses.replace(ours, tokenizer=found)},
     limits=Limits(),
-    max_new_tokens=4,
+    max_tokens=4,
     emit=lambda record, **_: kept.append(record),
     clocks={'tuned': Clock()},
     warnings=Warnings(),
   )
-  question = PromptSpec(
+  spec = PromptSpec(
     dataset=dataset, templates=(0,), **continuation_prompts.delimiters(dataset)
   )
-  asked = [('test', row) for row in examples(dataset, 3)(dataset.name, 'test')]
-  measurement.measure({'tuned': question}, asked)
+  read = examples(dataset, 3)
+  batch = [('test', example) for example in read(dataset.name, 'test')]
+  predictor.predict({'tuned': spec}, batch)
   assert len(kept) == 3
   for record in kept:
     prompt = there(record['prompt'], add_special_tokens=False)['input_ids']
@@ -128,9 +129,9 @@ def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
 
 
 def test_greedy_text_parts_only_at_a_tie(theirs, ours):
-  """Eleven prompts through four rows, each beside `transformers` on its own."""
+  """Eleven prompts in four slots, each against `transformers` on its own."""
   prompts = draw(2, range(3, 58, 5))
-  written = ours.generate(prompts, max_new_tokens=STEPS).tokens
+  written = ours.generate(prompts, max_tokens=STEPS).tokens
   assert len({len(answer) for answer in written}) > 3
   for prompt, answer in zip(prompts, written, strict=True):
     with torch.inference_mode():
