@@ -128,10 +128,8 @@ def _spread(
   )
   covariances_TxT = np.where(counts_TxT == examples, products_TxT / examples, drawn_TxT)
   weights_TxT = counts_TxT / np.outer(count_T, count_T) * examples / templates**2
-  found, prior_effect = (
-    float((weights_TxT * covariances_TxT).sum()),
-    float(weights_TxT.sum()),
-  )
+  found = float((weights_TxT * covariances_TxT).sum())
+  prior_effect = float(weights_TxT.sum())
   if count_T.min() < min(intervals.FEW, examples):
     # One answer then moves the figure by more than 1 / (effective size).
     heaviest = float((present_TxN / count_T[:, None]).mean(0).max())
@@ -207,14 +205,9 @@ def _limits(of: _Estimate, metric: Metric) -> tuple[float, float]:
   if metric.kind == 'correlation':
     limits = intervals.of_correlation(of.figure, of.variance, of.present.sum())
   else:
-    max_effect = of.max_effect if metric.kind == 'mean' else np.inf
-    limits = intervals.of_mean(
-      of.figure,
-      of.variance,
-      of.cases,
-      max_effect=max_effect,
-      prior_effect=of.prior_effect,
-    )
+    bound = of.max_effect if metric.kind == 'mean' else np.inf
+    effects = {'max_effect': bound, 'prior_effect': of.prior_effect}
+    limits = intervals.of_mean(of.figure, of.variance, of.cases, **effects)
   low, high = map(float, limits)
   return low, high
 

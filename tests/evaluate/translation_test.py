@@ -252,7 +252,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
 def test_directions_of_one_dataset_are_not_independent_draws():
   """Their bounds are averaged; those of two datasets add up by their variances."""
 
-  def example(dataset, mean, half, **direction):
+  def result(dataset, mean, half, **direction):
     bounds = [mean - half, mean + half]
     return {
       'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10,
@@ -266,17 +266,17 @@ def test_directions_of_one_dataset_are_not_independent_draws():
     return found['mean'], pytest.approx(found['ci95'])
 
   two = average(
-    example('a', 20, 2, direction='fr-en'), example('a', 40, 4, direction='en-fr')
+    result('a', 20, 2, direction='fr-en'), result('a', 40, 4, direction='en-fr')
   )  # fmt: skip
   assert two == (30, (27, 33))
   four = average(
-    example('a', 20, 4, direction='fr-en'), example('a', 40, 4, direction='en-fr'),
-    example('b', 10, 3, direction='de-en'), example('b', 50, 3, direction='en-de'),
+    result('a', 20, 4, direction='fr-en'), result('a', 40, 4, direction='en-fr'),
+    result('b', 10, 3, direction='de-en'), result('b', 50, 3, direction='en-de'),
   )  # fmt: skip
   assert four == (30, (30 - 2.5, 30 + 2.5)), 'half of the hypotenuse of 4 and 3'
   three = average(
-    example('a', 20, 3, direction='fr-en'), example('a', 40, 3, direction='en-fr'),
-    example('c', 60, 0),
+    result('a', 20, 3, direction='fr-en'), result('a', 40, 3, direction='en-fr'),
+    result('c', 60, 0),
   )  # fmt: skip
   assert three == (40, (38, 42)), 'two of three results vary, by 3'
 
@@ -369,10 +369,10 @@ class TestReport:
       )  # fmt: skip
     write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
-    (example,) = found['results']
-    assert (example['dataset'], example['direction']) == ('wmt14_enfr', 'en-fr')
-    assert example['paired']
-    assert (example['new'], example['old']) == (
+    (result,) = found['results']
+    assert (result['dataset'], result['direction']) == ('wmt14_enfr', 'en-fr')
+    assert result['paired']
+    assert (result['new'], result['old']) == (
       pytest.approx(100),
       pytest.approx(0, abs=1),
     )
