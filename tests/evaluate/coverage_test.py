@@ -126,7 +126,7 @@ def test_no_interval_of_a_difference_covers_98_where_few_examples_differ(n):
   assert min(covered(expected / n, 3) for expected in (2.5, 3.0, 3.5)) < LEAST
   assert covered(2 / n, 4) > MOST
   low, _ = intervals.of_difference(np.array([3, 4]) / n, 0, np.array([3, 4]) / n, n)
-  assert low[0] < 0 < low[1]  # ours waits for the fourth
+  assert low[0] < 0 < low[1]  # this one waits for the fourth
 
 
 def test_one_answer_of_data_can_need_two_intervals():

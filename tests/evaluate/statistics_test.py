@@ -94,8 +94,8 @@ def test_the_kind_of_a_metric_is_mean_if_and_only_if_it_is_one(name):
   """`kind` chooses the interval."""
   metric = metrics.METRICS[name]
   predicted = ['3', '4.5', 'yes', 'no', 'a longer text', 'yes']
-  wanted = [['3'], ['5'], ['yes'], ['yes'], ['a long text'], ['no']]
-  scores = metric.scores(predicted, wanted)
+  expected = [['3'], ['5'], ['yes'], ['yes'], ['a long text'], ['no']]
+  scores = metric.scores(predicted, expected)
   values = metric.value(scores)
   if metric.kind == 'mean':
     assert metric.aggregate(scores) == pytest.approx(100 * values.mean())
@@ -139,16 +139,16 @@ def test_a_corpus_metric_of_a_model_against_itself_has_an_interval_of_some_width
   """Even in the middle of its range, where the limits of each would cancel."""
   metric = metrics.METRICS[name]
   predicted = ['yes', 'no', 'no', 'yes', 'yes', 'no'] * 10
-  wanted = ['yes', 'yes', 'no', 'no', 'yes', 'yes'] * 10
+  expected = ['yes', 'yes', 'no', 'no', 'yes', 'yes'] * 10
   if name == 'bleu':
-    wanted = [f'one {i} two three {i + 1} four five six' for i in range(60)]
-    predicted = [text.replace('two', 'ten') for text in wanted]
+    expected = [f'one {i} two three {i + 1} four five six' for i in range(60)]
+    predicted = [text.replace('two', 'ten') for text in expected]
   if name == 'pearson':
-    predicted, wanted = (
+    predicted, expected = (
       [str(of) for of in (0, 2, 1, 4, 3, 5) * 10],
       [str(of) for of in (1, 2, 0, 3, 5, 4) * 10],
     )
-  scores = metric.scores(predicted, [[text] for text in wanted])[None, :n]
+  scores = metric.scores(predicted, [[text] for text in expected])[None, :n]
   low, high = statistics.paired_interval(scores, scores, metric=metric)
   assert -low == pytest.approx(high)
   assert high > least
@@ -183,8 +183,12 @@ def test_a_corpus_metric_has_its_interval_from_its_sums():
     'a dog ran in the park',
     'birds sing in the tree',
   ]
-  wanted = [['the cat sat on a mat'], ['the dog ran to the park'], ['birds sing in it']]
-  scores = np.tile(bleu.scores(predicted, wanted)[None], (1, 8, 1))
+  expected = [
+    ['the cat sat on a mat'],
+    ['the dog ran to the park'],
+    ['birds sing in it'],
+  ]
+  scores = np.tile(bleu.scores(predicted, expected)[None], (1, 8, 1))
   low, high = statistics.interval(scores, metric=bleu)
   assert low < statistics.figures(scores, metric=bleu)[0] < high
 
@@ -238,9 +242,9 @@ class TestPairedPValue:
 
   def test_a_corpus_metric_works_too(self):
     bleu = metrics.METRICS['bleu']
-    wanted = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
-    good = bleu.scores([example[0] for example in wanted], wanted)[None]
-    bad = bleu.scores(['a dog ran in the park at noon'] * 12, wanted)[None]
+    expected = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
+    good = bleu.scores([example[0] for example in expected], expected)[None]
+    bad = bleu.scores(['a dog ran in the park at noon'] * 12, expected)[None]
     p = statistics.paired_p_value(good, bad, metric=bleu, seed=0, resamples=200)
     assert p < 0.02
     assert statistics.paired_p_value(good, good, metric=bleu, seed=0) == 1

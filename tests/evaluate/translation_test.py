@@ -191,16 +191,16 @@ def test_without_instructions_the_sentence_stands_alone(prompt_style, into, out)
 def test_exemplars_are_translated_the_same_way():
   _, seen = evaluate(num_fewshot=2, templates=1, splits=('test',))
   for record, *_ in seen:
-    *shown, asked = record['prompt'].split(prompt_lib.NEXT)
+    *shown, last = record['prompt'].split(prompt_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
     for text, example_id in zip(shown, record['exemplars'], strict=True):
       english, french = PAIRS[int(example_id.split('.')[2])]
-      question, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
+      prompt, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
       if record['direction'] == 'en-fr':
-        assert english in question
+        assert english in prompt
         assert answer == f'{french} de train'
       else:
-        assert french in question
+        assert french in prompt
         assert answer == f'{english} of train'
 
 

@@ -82,9 +82,9 @@ def test_equals_one_sequence_per_option(tiny_model, tokens, changes):
   found = requests(8)
   scored = make_scorer(model, tokenizer=tokens).loglikelihood(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
-    wanted = one_sequence_per_option(model, request, tokens)
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    assert got.argmax() == wanted.argmax()
+    expected = one_sequence_per_option(model, request, tokens)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert got.argmax() == expected.argmax()
 
 
 def test_order_of_requests_does_not_matter(scorer):
@@ -116,8 +116,8 @@ def test_a_mesh_does_not_matter(scorer):
   )
   found = requests()
   one, other = scorer.loglikelihood(found), spread.loglikelihood(found)
-  for got, wanted in zip(other.log_probabilities, one.log_probabilities, strict=True):
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+  for got, expected in zip(other.log_probabilities, one.log_probabilities, strict=True):
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_a_batch_that_the_mesh_does_not_divide_is_refused(scorer):
@@ -214,8 +214,8 @@ def test_a_longer_sequence_runs_in_parts(tiny_model, attention, positions):
     .log_probabilities
   )
   for request, got in zip(found, scored, strict=True):
-    wanted = one_sequence_per_option(model, request, BYTES)
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    expected = one_sequence_per_option(model, request, BYTES)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_many_options_and_shared_beginnings(tiny_model):
@@ -230,9 +230,9 @@ def test_many_options_and_shared_beginnings(tiny_model):
     .loglikelihood([request])
     .log_probabilities
   )
-  wanted = one_sequence_per_option(model, request, BYTES)
-  np.testing.assert_allclose(got, wanted, rtol=1e-5)
-  assert got.argmax() == wanted.argmax()
+  expected = one_sequence_per_option(model, request, BYTES)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  assert got.argmax() == expected.argmax()
 
 
 def test_one_token_may_have_more_options_than_are_predicted_together(
@@ -295,8 +295,8 @@ class TestNormalization:
   def test_unconditional_subtracts_the_score_after_an_empty_prompt(self, scorer):
     got = self.scores(scorer, normalization='unconditional')
     empty = Request(np.zeros(0, np.int32), self.OPTIONS)
-    wanted = self.scores(scorer) - scorer.loglikelihood([empty]).log_probabilities[0]
-    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+    expected = self.scores(scorer) - scorer.loglikelihood([empty]).log_probabilities[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
 
   def test_another_name_is_refused(self, scorer):
     with pytest.raises(InputError, match=r"got 'bytes'.*did you mean 'byte'"):
@@ -353,8 +353,8 @@ def test_nan_spoils_its_own_request_only(tiny_model):
   bad = Request(np.array([10, 200, 12], np.int32), clean[0].options)
   got = broken.loglikelihood([*clean[:3], bad, *clean[3:]]).log_probabilities
   assert np.isnan(got[3]).all()
-  wanted = sound.loglikelihood(clean).log_probabilities
-  for one, other in zip(got[:3] + got[4:], wanted, strict=True):
+  expected = sound.loglikelihood(clean).log_probabilities
+  for one, other in zip(got[:3] + got[4:], expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 

@@ -250,9 +250,9 @@ def test_only_the_tokenizer_of_the_checkpoint_is_accepted(checkpoint, tmp_path):
 
 
 def test_no_prepared_dataset_is_refused(tmp_path):
-  asked = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
+  settings = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
   with pytest.raises(InputError, match='none of the named datasets can be evaluated'):
-    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **asked)
+    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **settings)
   assert not (tmp_path / 'out').exists()
 
 
@@ -345,14 +345,14 @@ def test_several_processes_write_the_report_of_one(
 ):
   """A foreign model, converted once; SIGTERM to one process ends them all."""
   out = tmp_path / 'out'
-  asked = {
+  settings = {
     **SMALL, 'CHECKPOINT': hf_folder, 'DATASETS': "('mini_arc', 'mini_squad')",
     'Mesh.data': -1, 'Mesh.fsdp': 2,
   }  # fmt: skip
   apart = {i: {'before': SLOWLY, 'devices': 8 // count} for i in range(count)}
   responses = out / load_model.RESPONSES.format('tuned')
   for stopped in (True, False):
-    hosts = runs.start(out, verb='eval', count=count, apart=apart, **asked)
+    hosts = runs.start(out, verb='eval', count=count, apart=apart, **settings)
     if stopped:
       assert runs.wait(hosts, responses.is_file), hosts[0].said
       hosts[-1].process.send_signal(signal.SIGTERM)

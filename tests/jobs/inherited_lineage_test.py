@@ -113,9 +113,9 @@ def test_the_lineage_is_whole(family, name):
 @pytest.mark.parametrize('name', ALL)
 def test_training_from_any_of_them_is_refused(family, name, refuses, tmp_path):
   out = tmp_path / 'run'
-  asked = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
+  settings = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
   line = refuses(
-    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in asked)
+    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in settings)
   )
   assert "HELD_OUT 'commonsense': INITIAL_CHECKPOINT_PATH: 'parent'" in line
   assert 'was trained on that very cluster (mini_copa)' in line
@@ -126,11 +126,11 @@ def test_training_from_any_of_them_is_refused(family, name, refuses, tmp_path):
 @pytest.mark.parametrize('which', ['CHECKPOINT', 'BASE_CHECKPOINT'])
 def test_evaluating_any_of_them_is_refused(family, name, which, refuses, tmp_path):
   out = tmp_path / 'out'
-  asked = {
+  settings = {
     'CHECKPOINT': 'microworld', which: family / name, 'OUTPUT_DIR': out,
     'FAMILY': 'microworld', 'CLUSTERS': HELD_OUT,
   }  # fmt: skip
-  flags = (f'--gin.{name}={value}' for name, value in asked.items())
+  flags = (f'--gin.{name}={value}' for name, value in settings.items())
   line = refuses('eval', '--gin_file=gin/evaluate/zero_shot.gin', *flags)
   assert f"CLUSTERS 'commonsense': {which}: 'parent'" in line
   assert list(tmp_path.iterdir()) == []

@@ -65,23 +65,23 @@ def read(path: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
+def assert_same(found: pathlib.Path, expected: pathlib.Path) -> None:
   """Compares figures exactly, log-probabilities to float32, and the names of files."""
   one, other = (
-    json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
+    json.loads((d / 'report/report.json').read_text()) for d in (found, expected)
   )
   for name in ('results', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
-  assert read(found / held_out.EVAL_STEPS) == read(wanted / held_out.EVAL_STEPS)
-  lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
+  assert read(found / held_out.EVAL_STEPS) == read(expected / held_out.EVAL_STEPS)
+  lines = [read(d / 'report/predictions.jsonl') for d in (found, expected)]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities'), other.pop('log_probabilities')
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert one == other
-  models = [load_file(d / 'model/model.safetensors') for d in (found, wanted)]
+  models = [load_file(d / 'model/model.safetensors') for d in (found, expected)]
   for name, tensor in models[0].items():
     assert tensor == pytest.approx(models[1][name], abs=1e-5), name
-  names = [{path.name for path in (d / 'report').iterdir()} for d in (found, wanted)]
+  names = [{path.name for path in (d / 'report').iterdir()} for d in (found, expected)]
   assert names[0] == names[1]
 
 
