@@ -34,7 +34,7 @@ def example(i, premise, hypothesis='short one'):
   return Example(f'test.0.{i}', values, Answer('yes', LABELS, (0,), ('yes',)))
 
 
-EXAMPLES = [example(i, sentence('example', i)) for i in range(6)]
+EXAMPLES = [example(i, sentence('ex', i)) for i in range(6)]
 
 
 def contaminated(examples, *texts, ngram=13):
@@ -44,7 +44,7 @@ def contaminated(examples, *texts, ngram=13):
 
 
 def test_an_example_in_the_text_is_contaminated_and_the_others_are_clean():
-  text = 'Before. ' + sentence('example', 2) + ' And after.'
+  text = 'Before. ' + sentence('ex', 2) + ' And after.'
   assert contaminated(EXAMPLES, text) == [
     False, False, True, False, False, False,
   ]  # fmt: skip
@@ -52,7 +52,7 @@ def test_an_example_in_the_text_is_contaminated_and_the_others_are_clean():
 
 @pytest.mark.parametrize(('kept', 'found'), [(20, True), (13, True), (12, False)])
 def test_thirteen_successive_words_are_enough_and_twelve_are_not(kept, found):
-  part = ' '.join(sentence('example', 0).split()[:kept])
+  part = ' '.join(sentence('ex', 0).split()[:kept])
   assert contaminated(EXAMPLES[:1], f'{part} something else') == [found]
 
 
@@ -73,12 +73,12 @@ def test_a_short_field_counts_whole_and_a_shorter_one_is_not_judged(words, judge
 
 def test_share_is_the_part_of_the_ngrams_that_occur():
   index = Index(EXAMPLES[:1], ngram=13)
-  index.add([' '.join(sentence('example', 0).split()[:14])])
+  index.add([' '.join(sentence('ex', 0).split()[:14])])
   assert index.overlap().share.tolist() == [2 / 8]
 
 
 def test_words_are_not_joined_over_two_texts():
-  words = sentence('example', 0).split()
+  words = sentence('ex', 0).split()
   assert contaminated(EXAMPLES[:1], ' '.join(words[:10]), ' '.join(words[10:])) == [
     False
   ]
@@ -88,12 +88,12 @@ def test_words_are_not_joined_over_two_texts():
 def folder(tmp_path):
   """A folder of texts, with one example in each kind of file, at any depth."""
   (tmp_path / 'deep').mkdir()
-  (tmp_path / 'a.txt').write_text(sentence('example', 0), encoding='utf-8')
-  line = {'meta': {'id': 3}, 'texts': ['x', sentence('example', 1)]}
+  (tmp_path / 'a.txt').write_text(sentence('ex', 0), encoding='utf-8')
+  line = {'meta': {'id': 3}, 'texts': ['x', sentence('ex', 1)]}
   (tmp_path / 'deep' / 'b.jsonl').write_text(json.dumps(line) + '\n\n')
   with gzip.open(tmp_path / 'deep' / 'c.txt.gz', 'wt', encoding='utf-8') as file:
-    file.write(sentence('example', 2))
-  (tmp_path / 'd.bin').write_text(sentence('example', 3), encoding='utf-8')
+    file.write(sentence('ex', 2))
+  (tmp_path / 'd.bin').write_text(sentence('ex', 3), encoding='utf-8')
   return tmp_path
 
 
@@ -149,7 +149,7 @@ def test_a_training_store_is_decoded_into_text(tmp_path):
       raw_records.records(dataset, 'train'), range(20), strict=False
     )
   ]
-  planted = some + [example(i, sentence('example', i)) for i in range(5)]
+  planted = some + [example(i, sentence('ex', i)) for i in range(5)]
   index = Index(planted, ngram=13)
   assert index.add(texts) > 10 * store.num_examples('mini_squad')
   found = index.overlap()
@@ -172,7 +172,7 @@ def test_a_path_that_is_neither_store_nor_text_is_refused(tmp_path):
 def test_the_report_has_the_clean_examples_beside_all(folder):
   """Three examples are planted, and the model is right on those only."""
   examples = {'dev': [], 'test': EXAMPLES}
-  known = [sentence('example', i) for i in range(3)]
+  known = [sentence('ex', i) for i in range(3)]
 
   class Parrot(type(says('yes'))):
     def __init__(self):
