@@ -150,9 +150,10 @@ def test_ranking_and_generation_follow_the_gin_file(whole, tmp_path):
     else:
       assert new['predicted'] == old['predicted'].split(stop)[0].strip()
   assert (
-    tables.how(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
+    tables.method(schema.load(tmp_path))
+    == f"zero-shot; scores by byte; stop ['{stop}']"
   )
-  assert tables.how(schema.load(whole)) == 'zero-shot'
+  assert tables.method(schema.load(whole)) == 'zero-shot'
 
 
 @pytest.mark.parametrize('calls', [0, 1])
@@ -189,9 +190,9 @@ def test_a_killed_evaluation_resumes_and_ends_with_the_same_bytes(
   ('flag', 'value', 'message'),
   [
     ('NUM_FEWSHOT', 17, 'NUM_FEWSHOT: got 17; must be 0 to 16; the nearest is 16'),
-    ('STYLE', 'no_option', "did you mean 'no_options'"),
+    ('PROMPT_STYLE', 'no_option', "did you mean 'no_options'"),
     ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
-    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
+    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which samples nothing'),
     ('MAX_EXAMPLES', 0, 'MAX_EXAMPLES: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
