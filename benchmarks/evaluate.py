@@ -1,14 +1,14 @@
-"""Evaluation: our tree scoring and generation against lm-eval and transformers.
+"""Evaluation: tree scoring and generation against lm-eval and transformers.
 
-  flan convert HF_FOLDER OURS
-  python benchmarks/evaluate.py --data FOLDER --checkpoint OURS --against HF_FOLDER
+  flan convert HF_FOLDER MODEL
+  python benchmarks/evaluate.py --data FOLDER --checkpoint MODEL --against HF_FOLDER
 
-Both score the same rows, prompts and token ids with the same weights, in float32 on
-the CPU: options without EOS, no separator, one space before an option. lm-eval runs
-its Hugging Face backend. Printed for each dataset: examples per second of the clock
-and of the processor (all cores; what other processes take does not count), positions
-computed, padding included, the largest difference of a log-probability, and how often
-the same option wins. Without --against, ours alone.
+Both score the same examples, prompts and token ids with the same weights, in float32 on
+the CPU: options without EOS, no separator, one space before an option. lm-eval runs its
+Hugging Face backend. Printed for each dataset: examples per second of wall time and of
+processor time (all cores, this process only), tokens computed, padding included, the
+largest difference of a log-probability, and how often the same option wins. Without
+--against, flan_jax alone.
 
 FOLDER holds TFDS records as JSON Lines, as `flan fetch --from` takes them.
 """
@@ -44,25 +44,25 @@ DATASETS = {
   'record': 'super_glue/record/validation',
 }
 TIE = 1e-4
-"""Two logits this near are a tie, which rounding may turn."""
+"""Logits closer than this are a tie: rounding may decide it."""
 
 
 class Cost(NamedTuple):
-  """What a piece of work took: seconds of the clock and of the processor."""
+  """Cost of a call: wall and processor seconds."""
 
   wall: float
   cpu: float
 
 
 def timed(work: Callable):
-  """(what `work` returns, its Cost)."""
+  """Returns the result of `work` and its cost."""
   wall, cpu = time.perf_counter(), time.process_time()
   out = work()
   return out, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def rows(data: pathlib.Path, name: str, count: int) -> list[Example]:
-  """The first rows of a dataset."""
+def read_examples(data: pathlib.Path, name: str, count: int) -> list[Example]:
+  """Reads the first examples of a dataset."""
   dataset = registry.get(name)
   path = data / f'{DATASETS[name]}.jsonl'
   with path.open(encoding='utf-8') as lines:
@@ -73,22 +73,22 @@ def rows(data: pathlib.Path, name: str, count: int) -> list[Example]:
 
 
 def requests(
-  name: str, found: Sequence[Example], *, form: str, tokenizer: Tokenizer
+  name: str, examples: Sequence[Example], *, prompt_style: str, tokenizer: Tokenizer
 ) -> list[Request]:
-  """Prompts by the first template of that form, and options after a space."""
-  dataset = PromptStyle(prompt_style=form).apply(registry.get(name))
+  """Renders prompts by the first template, and options after a space."""
+  dataset = PromptStyle(prompt_style=prompt_style).apply(registry.get(name))
   template = dataset.evaluated_templates[0]
   out = []
-  for row in found:
-    prompt = prompt_lib.render(dataset, template, row).inputs
-    texts = [prompt, *(f' {option}' for option in row.answer.options)]
+  for example in examples:
+    prompt = prompt_lib.render(dataset, template, example).inputs
+    texts = [prompt, *(f' {option}' for option in example.answer.options)]
     ids, *options = tokenizer.encode_batch(texts)
-    out.append(Request(ids, tuple(options), f'{name} {row.example_id}'))
+    out.append(Request(ids, tuple(options), f'{name} {example.example_id}'))
   return out
 
 
-class Theirs:
-  """lm-eval's Hugging Face backend, and the model inside."""
+class LmEval:
+  """lm-eval's Hugging Face backend, and its model."""
 
   def __init__(self, folder: str, *, batch_size: int):
     import torch
@@ -115,21 +115,26 @@ class Theirs:
 
     self.backend._model_call = counted
 
-  def score(self, found: Sequence[Request]) -> list[np.ndarray]:
-    """Log-probability of every option of every request."""
-    asked = [
+  def loglikelihood(self, requests: Sequence[Request]) -> list[np.ndarray]:
+    """Scores every option of every request."""
+    pairs = [
       (('', ''), request.prompt.tolist(), option.tolist())
-      for request in found
+      for request in requests
       for option in request.options
     ]
-    scores = self.backend._loglikelihood_tokens(asked, disable_tqdm=True)
-    counts = np.cumsum([len(request.options) for request in found])
+    scores = self.backend._loglikelihood_tokens(pairs, disable_tqdm=True)
+    counts = np.cumsum([len(request.options) for request in requests])
     return np.split(np.array([score for score, _ in scores]), counts)[:-1]
 
-  def write(
-    self, prompts: Sequence[np.ndarray], *, most: int, batch_size: int, eos_id: int
+  def generate(
+    self,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_tokens: int,
+    batch_size: int,
+    eos_id: int,
   ) -> list[list[int]]:
-    """Greedy answers by transformers' own `generate`, in batches by length."""
+    """Generates greedily with transformers' `generate`, in batches by length."""
     torch = self.torch
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     out: list[list[int]] = [[] for _ in prompts]
@@ -138,36 +143,36 @@ class Theirs:
       width = len(prompts[some[0]])
       ids = torch.full((len(some), width), eos_id)
       mask = torch.zeros((len(some), width), dtype=torch.long)
-      for row, i in enumerate(some):
-        ids[row, width - len(prompts[i]) :] = torch.as_tensor(prompts[i])
-        mask[row, width - len(prompts[i]) :] = 1
+      for b, i in enumerate(some):
+        ids[b, width - len(prompts[i]) :] = torch.as_tensor(prompts[i])
+        mask[b, width - len(prompts[i]) :] = 1
       with torch.no_grad():
-        written = self.model.generate(
+        generated = self.model.generate(
           ids,
           attention_mask=mask,
-          max_new_tokens=most,
+          max_new_tokens=max_tokens,
           do_sample=False,
           eos_token_id=eos_id,
           pad_token_id=eos_id,
         )
-      for row, i in enumerate(some):
-        answer = written[row, width:].tolist()
+      for b, i in enumerate(some):
+        answer = generated[b, width:].tolist()
         out[i] = answer[: answer.index(eos_id)] if eos_id in answer else answer
     return out
 
-  def gap(self, prompt: np.ndarray, written: Sequence[int], other: int) -> float:
-    """How far the logit of `other` is below the best one, after what was written."""
-    read = self.torch.as_tensor([[*prompt.tolist(), *written]])
+  def gap(self, prompt: np.ndarray, answer: Sequence[int], other: int) -> float:
+    """Difference between the best logit after `answer` and that of `other`."""
+    ids = self.torch.as_tensor([[*prompt.tolist(), *answer]])
     with self.torch.no_grad():
-      logits = self.model(read).logits[0, -1]
+      logits = self.model(ids).logits[0, -1]
     return float(logits.max() - logits[other])
 
 
-def scoring(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> None:
-  """A line for each dataset, the sum, and the sum if all had as many rows."""
+def scoring(scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace) -> None:
+  """Prints a line a dataset, the sum, and the sum at equal numbers of examples."""
   print(
-    f'{"dataset":>14} {"rows":>5} {"options":>7} {"ours/s":>8} {"again":>8} {"cpu":>8} '
-    f'{"theirs/s":>8} {"cpu":>8} {"faster":>7} {"cpu":>6} {"ours":>9} {"theirs":>9} '
+    f'{"dataset":>14} {"n":>5} {"options":>7} {"flan/s":>8} {"again":>8} {"cpu":>8} '
+    f'{"other/s":>8} {"cpu":>8} {"faster":>7} {"cpu":>6} {"flan":>9} {"other":>9} '
     f'{"share":>6} {"differ":>8} {"agree":>6}',
     flush=True,
   )
@@ -175,70 +180,78 @@ def scoring(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
   for name in args.datasets:
     found = requests(
       name,
-      rows(args.data, name, args.rows),
-      form=args.form,
+      read_examples(args.data, name, args.examples),
+      prompt_style=args.prompt_style,
       tokenizer=scorer.tokenizer,
     )
-    first, first_cost = timed(lambda found=found: scorer.score(found))
-    ours, cost = timed(lambda found=found: scorer.score(found))
-    numbers = [len(found), first_cost.wall, cost.wall, cost.cpu, ours.tokens_scored]
+    first, first_cost = timed(lambda found=found: scorer.loglikelihood(found))
+    scored, cost = timed(lambda found=found: scorer.loglikelihood(found))
+    numbers = [len(found), first_cost.wall, cost.wall, cost.cpu, scored.tokens_scored]
     other, differ, agree = Cost(np.nan, np.nan), np.nan, np.nan
-    if theirs is not None:
-      theirs.computed = 0
-      scores, other = timed(lambda found=found: theirs.score(found))
-      pairs = list(zip(ours.log_probabilities, scores, strict=True))
+    if lm_eval is not None:
+      lm_eval.computed = 0
+      scores, other = timed(lambda found=found: lm_eval.loglikelihood(found))
+      pairs = list(zip(scored.log_probabilities, scores, strict=True))
       differ = max(float(abs(one - two).max()) for one, two in pairs)
       agree = float(np.mean([one.argmax() == two.argmax() for one, two in pairs]))
-    numbers += [other.wall, other.cpu, theirs.computed if theirs else ours.tokens_naive]
+    numbers += [
+      other.wall,
+      other.cpu,
+      lm_eval.computed if lm_eval else scored.tokens_naive,
+    ]
     total += numbers
-    alike += np.array(numbers) * args.rows / len(found)
+    alike += np.array(numbers) * args.examples / len(found)
     options = np.mean([len(request.options) for request in found])
     print(_line(name, options, numbers, differ, agree), flush=True)
   print(_line('sum', np.nan, total, np.nan, np.nan))
-  print(_line('rows alike', np.nan, alike, np.nan, np.nan))
+  print(_line('equal n', np.nan, alike, np.nan, np.nan))
 
 
 def _line(name, options, numbers, differ, agree) -> str:
-  count, first, wall, cpu, ours, other_wall, other_cpu, theirs = numbers
+  count, first, wall, cpu, tokens, other_wall, other_cpu, other_tokens = numbers
   return (
     f'{name:>14} {count:>5.0f} {options:>7.1f} {count / first:>8.2f} '
     f'{count / wall:>8.2f} {count / cpu:>8.2f} {count / other_wall:>8.2f} '
     f'{count / other_cpu:>8.2f} {other_wall / wall:>6.1f}x {other_cpu / cpu:>5.1f}x '
-    f'{ours:>9,.0f} {theirs:>9,.0f} {ours / theirs:>6.2f} {differ:>8.1e} {agree:>6.1%}'
+    f'{tokens:>9,.0f} {other_tokens:>9,.0f} {tokens / other_tokens:>6.2f} '
+    f'{differ:>8.1e} {agree:>6.1%}'
   )
 
 
-def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> None:
-  """Greedy answers to prompts of BoolQ and CosmosQA, of many lengths."""
+def generation(
+  scorer: Scorer, lm_eval: LmEval | None, args: argparse.Namespace
+) -> None:
+  """Generates greedily from prompts of BoolQ and CosmosQA, of many lengths."""
   prompts = [
     request.prompt
     for name in ('bool_q', 'cosmos_qa')
     for request in requests(
       name,
-      rows(args.data, name, args.generate // 2),
-      form='no_template',
+      read_examples(args.data, name, args.generate // 2),
+      prompt_style='no_template',
       tokenizer=scorer.tokenizer,
     )
   ]
 
-  def ours():
-    return scorer.generate(prompts, max_new_tokens=args.new_tokens)
+  def generate():
+    return scorer.generate(prompts, max_tokens=args.max_tokens)
 
-  timed(ours)
-  found, cost = timed(ours)
-  tokens = sum(min(len(answer) + 1, args.new_tokens) for answer in found.tokens)
+  timed(generate)
+  found, cost = timed(generate)
+  tokens = sum(min(len(answer) + 1, args.max_tokens) for answer in found.tokens)
   print(
-    f'ours: {len(prompts)} prompts, {tokens} tokens, {tokens / cost.wall:.1f} tokens/s '
-    f'({tokens / cost.cpu:.1f} a processor second); {found.prefill_tokens} positions '
-    f'read, {found.generated_tokens} written',
+    f'flan_jax: {len(prompts)} prompts, {tokens} tokens, '
+    f'{tokens / cost.wall:.1f} tokens/s '
+    f'({tokens / cost.cpu:.1f} a processor second); {found.prefill_tokens} '
+    f'prefilled, {found.generated_tokens} decoded',
     flush=True,
   )
-  if theirs is None:
+  if lm_eval is None:
     return
   eos_id = scorer.tokenizer.eos_id
-  written, other = timed(
-    lambda: theirs.write(
-      prompts, most=args.new_tokens, batch_size=scorer.batch_size, eos_id=eos_id
+  generated, other = timed(
+    lambda: lm_eval.generate(
+      prompts, max_tokens=args.max_tokens, batch_size=scorer.batch_size, eos_id=eos_id
     )
   )
   print(
@@ -246,16 +259,16 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
     f'processor second): {other.wall / cost.wall:.2f}x, {other.cpu / cost.cpu:.2f}x'
   )
   same, ties, gaps = 0, 0, []
-  for prompt, one, two in zip(prompts, found.tokens, written, strict=True):
+  for prompt, one, two in zip(prompts, found.tokens, generated, strict=True):
     one, two = [*one, eos_id], [*two, eos_id]
     part = next((k for k, ids in enumerate(zip(one, two)) if len({*ids}) > 1), None)  # noqa: B905
     if part is None:
       same += 1
     else:
-      gaps.append(theirs.gap(prompt, two[:part], one[part]))
+      gaps.append(lm_eval.gap(prompt, two[:part], one[part]))
       ties += gaps[-1] <= TIE
   print(
-    f'the same text: {same} of {len(prompts)}; parted at a tie (within {TIE}): {ties}; '
+    f'the same text: {same} of {len(prompts)}; other at a tie (within {TIE}): {ties}; '
     f'largest gap: {max(gaps, default=0):.1e}'
   )
 
@@ -263,19 +276,19 @@ def writing(scorer: Scorer, theirs: Theirs | None, args: argparse.Namespace) -> 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--data', type=pathlib.Path, required=True)
-  parser.add_argument('--checkpoint', required=True, help='a model folder of ours')
-  parser.add_argument('--against', help='the same model as a Hugging Face folder')
-  parser.add_argument('--rows', type=int, default=16, help='of each dataset')
+  parser.add_argument('--checkpoint', required=True, help='model folder')
+  parser.add_argument('--against', help='same model as a Hugging Face folder')
+  parser.add_argument(
+    '--examples', type=int, default=16, help='examples of each dataset'
+  )
   parser.add_argument('--datasets', nargs='+', default=list(DATASETS))
   parser.add_argument(
-    '--form', default='instructions', choices=('instructions', 'no_template')
+    '--prompt-style', default='instructions', choices=('instructions', 'no_template')
   )
-  parser.add_argument(
-    '--batch-size', type=int, default=8, help='rows of a batch of either'
-  )
+  parser.add_argument('--batch-size', type=int, default=8, help='batch size of both')
   parser.add_argument('--sequence-length', type=int, default=512)
   parser.add_argument('--generate', type=int, default=0, help='prompts to answer')
-  parser.add_argument('--new-tokens', type=int, default=64)
+  parser.add_argument('--max-tokens', type=int, default=64)
   args = parser.parse_args()
   config = model_dir.config(args.checkpoint)
   shapes, _ = params_lib.abstract_params(config)
@@ -289,11 +302,11 @@ def main() -> None:
     eos=False,
     separator=False,
   )
-  theirs = Theirs(args.against, batch_size=args.batch_size) if args.against else None
-  if args.rows:
-    scoring(scorer, theirs, args)
+  lm_eval = LmEval(args.against, batch_size=args.batch_size) if args.against else None
+  if args.examples:
+    scoring(scorer, lm_eval, args)
   if args.generate:
-    writing(scorer, theirs, args)
+    generation(scorer, lm_eval, args)
 
 
 if __name__ == '__main__':

@@ -59,7 +59,7 @@ class Oracle:
   def __init__(self, rule):
     self._rule = rule
 
-  def score(self, requests):
+  def loglikelihood(self, requests):
     found = []
     for request in requests:
       said = self._rule(BYTES.decode(request.prompt))
@@ -67,9 +67,9 @@ class Oracle:
       found.append(np.array([0.0 if o == said else -1.0 for o in options], np.float32))
     return Scored(found, 10, 20)
 
-  def generate(self, prompts, *, max_new_tokens):
+  def generate(self, prompts, *, max_tokens):
     texts = [self._rule(BYTES.decode(prompt)) for prompt in prompts]
-    tokens = [BYTES.encode_batch([t])[0].tolist()[:max_new_tokens] for t in texts]
+    tokens = [BYTES.encode_batch([t])[0].tolist()[:max_tokens] for t in texts]
     texts = [self.tokenizer.decode(ids) for ids in tokens]
     return Generated(tokens, texts, [False] * len(prompts), 10, 20)
 

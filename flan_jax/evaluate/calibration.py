@@ -1,7 +1,7 @@
-"""Calibration: whether an answer given with 80 % confidence is right 80 times in 100.
+"""Calibration: of answers with 80 % confidence, 80 in 100 should be right.
 
-The confidence of a ranked answer is its share of the probability that the options have
-together. Templates of one example are pooled with those of all others.
+The confidence of a ranked answer is its share of the total probability of the options.
+All templates of all examples are pooled.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 BINS = 10
-"""Of equal width, from 0 to 1 (Guo et al. 2017)."""
+"""Number of bins, of equal width from 0 to 1 (Guo et al. 2017)."""
 
 
 def of(confidence: np.ndarray) -> dict[str, Any] | None:
-  """Calibration of one dataset.
+  """Computes the calibration of one dataset.
 
   Args:
-    confidence: float64 [T, N, 2]: confidence of the answer, and 1 where it was right
-      (a part of 1 where options are tied); NaN where nothing was ranked.
+    confidence: float64 [T, N, 2]: confidence of the answer, and 1 if it was right (a
+      fraction if options are tied); NaN if nothing was ranked.
 
   Returns:
     {'ece' (expected calibration error, in points), 'n' (answers), 'bins': [{'low',
-    'high', 'n', 'confidence', 'right'}], in percent, those without an answer left
-    out}; None where nothing was ranked.
+    'high', 'n', 'confidence', 'right'}], in percent, empty bins left out}; None if
+    nothing was ranked.
   """
   pairs = confidence.reshape(-1, 2)
   pairs = pairs[~np.isnan(pairs).any(-1)]
@@ -46,7 +46,7 @@ def of(confidence: np.ndarray) -> dict[str, Any] | None:
 
 
 def pooled(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-  """Calibration over several datasets together, from that of each."""
+  """Pools the calibrations of several datasets."""
   by_bin: dict[float, list[Mapping[str, Any]]] = {}
   for part in parts:
     for found in part['bins'] if part else ():
@@ -71,11 +71,10 @@ def pooled(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 
 
 def of_models(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Calibration of each model of a report over all its ranked datasets.
+  """Computes the calibration of each model of a report over all ranked datasets.
 
   Returns:
-    {'tuned', 'base': as `of`}; a model is left out that ranked nothing, or gave no
-    number.
+    {'tuned', 'base': as `of`}, without models that ranked nothing or gave only NaN.
   """
   found = {
     'tuned': pooled(result.get('calibration') for result in report['results']),

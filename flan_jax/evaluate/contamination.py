@@ -1,14 +1,15 @@
-"""Contamination: evaluation examples that stand, in part, in a text that a model has read.
+"""Contamination: evaluation examples that occur, in part, in a model's training text.
 
-A row is dirty where one of its n-grams of words occurs in a suspect text (FLAN appendix
-C, after GPT-3's: 13 words; a shorter field of 8 words or more counts as a whole). The
-examples are indexed and the suspects streamed past them, so that memory is bounded by what
-is evaluated, however long the texts. numpy only.
+An example is contaminated if one of its word n-grams occurs in a suspect text (FLAN
+appendix C, after GPT-3: 13 words; a shorter field of 8 words or more counts whole). The
+examples are indexed and the suspects streamed, so memory depends on the evaluation, not
+on the length of the texts. numpy only.
 """
 
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -23,28 +24,28 @@ from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
-SHORTEST = 8
-"""Fewest words that are looked for: shorter phrases occur by chance."""
+MIN_WORDS = 8
+"""Minimum length of a phrase to look for: shorter ones occur by chance."""
 
 TEXTS = ('.txt', '.md', '.jsonl')
-"""Names of text files end so, or in .gz after that."""
+"""Suffixes of text files; .gz may follow."""
 
 _BUFFER = 1 << 20
 """Characters of a file read at once."""
 
-_RECORDS = 1024
+_BATCH = 1024
 """Examples of a store read at once."""
 
 _WORD = re.compile(r'\w+')
 
 
 class Overlap(NamedTuple):
-  """What was found of one dataset.
+  """Overlap of one dataset's N examples with the suspects.
 
   Attributes:
-    contaminated: bool [N], examples of which an n-gram occurs in a suspect.
-    judged: bool [N], examples with a field long enough to look for.
-    share: float64 [N], the part of a row's n-grams that occur; 0 where none is judged.
+    contaminated: bool [N], True if an n-gram of the example occurs in a suspect.
+    judged: bool [N], True if a field is long enough to look for.
+    share: float64 [N], share of the example's n-grams that occur; 0 if not judged.
   """
 
   contaminated: np.ndarray
@@ -53,13 +54,13 @@ class Overlap(NamedTuple):
 
 
 class Found(NamedTuple):
-  """What `look_up` returns.
+  """Results of `find_overlaps`.
 
   Attributes:
     ngram: words of an n-gram.
-    against: the suspects, by name.
-    words: words read of them.
-    datasets: dataset -> what was found of its reported split.
+    against: names of the suspects.
+    words: words in the suspects.
+    datasets: dataset -> overlap of its reported split.
   """
 
   ngram: int
@@ -69,7 +70,7 @@ class Found(NamedTuple):
 
 
 class StoreTexts:
-  """The rendered examples of a store, every epoch of them."""
+  """Texts of a store: its rendered examples, all epochs."""
 
   def __init__(self, path: str):
     self.name = path
@@ -80,15 +81,15 @@ class StoreTexts:
     tokenizer = store.tokenizer()
     for dataset in store.datasets:
       count = store.num_examples(dataset) * store.rendered[dataset]
-      for start in range(0, count, _RECORDS):
-        entries = range(start, min(start + _RECORDS, count))
+      for start in range(0, count, _BATCH):
+        entries = range(start, min(start + _BATCH, count))
         for example in store.examples(dataset, entries):
           yield tokenizer.decode(example.tokens.inputs)
           yield tokenizer.decode(example.tokens.targets)
 
 
 class FolderTexts:
-  """The texts below a folder: .txt, .md, .jsonl (every string in it), also gzipped."""
+  """Texts below a folder: .txt, .md, .jsonl (every string in it), also gzipped."""
 
   def __init__(self, path: str):
     self.name = path
@@ -99,8 +100,8 @@ class FolderTexts:
     )
     if not self._files:
       raise InputError(
-        f'CONTAMINATION {path!r}: no text in it; files must end in '
-        f'{", ".join(TEXTS)}, or in .gz after that'
+        f'CONTAMINATION {path!r}: contains no text; files must end in '
+        f'{", ".join(TEXTS)}, optionally with .gz after it'
       )
 
   def __iter__(self) -> Iterator[str]:
@@ -111,14 +112,14 @@ class FolderTexts:
           for number, line in enumerate(file, start=1):
             yield from _strings(path, number, line)
         else:
-          yield from _pieces(file)
+          yield from _chunks(file)
 
 
 def suspects(names: str | Sequence[str]) -> tuple[StoreTexts | FolderTexts, ...]:
-  """The texts to look in: stores of ours, and folders of text files.
+  """Opens the texts to search: stores, and folders of text files.
 
   Raises:
-    InputError: if one is neither.
+    InputError: if a name is neither.
   """
   names = (names,) if isinstance(names, str) else tuple(names)
   found = []
@@ -135,7 +136,7 @@ def suspects(names: str | Sequence[str]) -> tuple[StoreTexts | FolderTexts, ...]
 
 
 def words(text: str) -> list[str]:
-  """The words of a text: lower case, without punctuation.
+  """Splits a text into words: lower case, no punctuation.
 
   >>> words("It's 3 o'clock!")
   ['it', 's', '3', 'o', 'clock']
@@ -154,7 +155,7 @@ _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _grams(numbers: np.ndarray, length: int) -> np.ndarray:
-  """A 64-bit name of every `length` successive words, uint64 [n - length + 1]."""
+  """Hashes every `length` successive words, uint64 [n - length + 1]."""
   count = len(numbers) - length + 1
   if count < 1:
     return np.zeros(0, np.uint64)
@@ -170,36 +171,36 @@ def _numbers(text: str) -> np.ndarray:
 
 
 class Index:
-  """The n-grams of some examples, and which of them have been met.
+  """N-grams of examples, and marks on those that occurred in a text.
 
   Attributes:
     ngram: words of an n-gram.
   """
 
   def __init__(self, examples: Iterable[Example], *, ngram: int):
-    """Indexes every field of every row.
+    """Indexes every field of every example.
 
-    A field of fewer than `ngram` words, and of SHORTEST or more, is one n-gram of its
-    own length.
+    A field of fewer than `ngram` words, but MIN_WORDS or more, is one n-gram of its own
+    length.
     """
     self.ngram = ngram
     by_length: dict[int, list[np.ndarray]] = {}
-    self._rows: list[list[tuple[int, np.ndarray]]] = []
-    for row in examples:
+    self._examples: list[list[tuple[int, np.ndarray]]] = []
+    for example in examples:
       grams = []
-      for text in row.values.values():
+      for text in example.values.values():
         numbers = _numbers(text)
         length = min(len(numbers), ngram)
-        if length >= min(SHORTEST, ngram):
+        if length >= min(MIN_WORDS, ngram):
           found = np.unique(_grams(numbers, length))
           grams.append((length, found))
           by_length.setdefault(length, []).append(found)
-      self._rows.append(grams)
+      self._examples.append(grams)
     self._known = {n: np.unique(np.concatenate(g)) for n, g in by_length.items()}
-    self._met = {n: np.zeros(len(known), bool) for n, known in self._known.items()}
+    self._seen = {n: np.zeros(len(known), bool) for n, known in self._known.items()}
 
-  def read(self, texts: Iterable[str]) -> int:
-    """Marks what occurs in any of `texts`; returns how many words they have."""
+  def add(self, texts: Iterable[str]) -> int:
+    """Marks n-grams that occur in `texts`; returns the number of words in them."""
     total = 0
     for text in texts:
       numbers = _numbers(text)
@@ -208,21 +209,21 @@ class Index:
         grams = _grams(numbers, length)
         at = np.searchsorted(known, grams)
         at[at == len(known)] = 0
-        self._met[length][at[known[at] == grams]] = True
+        self._seen[length][at[known[at] == grams]] = True
     return total
 
   def overlap(self) -> Overlap:
-    """What was met, row by row."""
-    share = np.zeros(len(self._rows))
-    for i, grams in enumerate(self._rows):
-      met = [self._met[n][np.searchsorted(self._known[n], found)] for n, found in grams]
-      if met:
-        share[i] = np.concatenate(met).mean()
-    judged = np.array([bool(grams) for grams in self._rows], bool)
+    """Returns the overlap of each example with the texts added so far."""
+    share = np.zeros(len(self._examples))
+    for i, grams in enumerate(self._examples):
+      seen = [self._seen[n][np.searchsorted(self._known[n], gs)] for n, gs in grams]
+      if seen:
+        share[i] = np.concatenate(seen).mean()
+    judged = np.array([bool(grams) for grams in self._examples], bool)
     return Overlap(share > 0, judged, share)
 
 
-def look_up(
+def find_overlaps(
   results: Any,
   *,
   suspects: Sequence[StoreTexts | FolderTexts],
@@ -232,21 +233,21 @@ def look_up(
   """Looks for the reported examples of an evaluation in every suspect.
 
   Args:
-    results: what `protocol.evaluate` returned.
-    suspects: what the model may have read.
+    results: results of `evaluator.evaluate`.
+    suspects: texts that the model may have been trained on.
     ngram: words of an n-gram.
-    progress: where to say what is happening.
+    progress: progress output.
   """
   examples = {
     result.dataset.label: result.reported.examples for result in results.datasets
   }
-  index = Index([row for some in examples.values() for row in some], ngram=ngram)
+  index = Index(itertools.chain(*examples.values()), ngram=ngram)
   total = 0
   for suspect in suspects:
     progress.stage(
-      f'Looking for {ngram}-grams of the measured examples in {suspect.name}'
+      f'Looking for {ngram}-grams of the evaluated examples in {suspect.name}'
     )
-    total += index.read(suspect)
+    total += index.add(suspect)
   whole = index.overlap()
   datasets = {}
   start = 0
@@ -258,7 +259,7 @@ def look_up(
 
 
 def _strings(path: pathlib.Path, number: int, line: str) -> Iterator[str]:
-  """Every string in a line of JSON."""
+  """Yields every string in a line of JSON."""
   if not line.strip():
     return
   try:
@@ -275,13 +276,13 @@ def _strings(path: pathlib.Path, number: int, line: str) -> Iterator[str]:
       left += value
 
 
-def _pieces(file) -> Iterator[str]:
-  """A file in pieces that overlap, so that no n-gram falls between two of them."""
+def _chunks(file) -> Iterator[str]:
+  """Yields a file in chunks that overlap, so that no n-gram is cut in two."""
   kept = ''
   while data := file.read(_BUFFER):
     text = kept + data
-    end = max(text.rfind(' '), text.rfind('\n')) + 1  # the last word may go on
-    if end <= len(kept):  # a text without blanks
+    end = max(text.rfind(' '), text.rfind('\n')) + 1  # the last word may continue
+    if end <= len(kept):  # no blanks
       yield text
       kept = ''
       continue
@@ -294,7 +295,7 @@ def _pieces(file) -> Iterator[str]:
 
 
 _KEPT = 63
-"""Words of a piece that the next one begins with; n-grams are at most one longer."""
+"""Words of a chunk repeated in the next one; an n-gram is at most one word longer."""
 
 _TAIL = 4096
-"""Characters in which to look for them."""
+"""Characters at the end of a chunk that are searched for those words."""

@@ -1,7 +1,7 @@
-"""DROP's own scores: numbers as numbers, and spans matched one to one.
+"""DROP's scores: numbers compare by value, and spans are matched one to one.
 
-The rules are those of the script that the paper gives out (Dua et al. 2019, section 5).
-An answer of several spans has one on each line.
+The rules are those of the paper's script (Dua et al. 2019, section 5). An answer of
+several spans has one on each line.
 """
 
 import re
@@ -15,15 +15,15 @@ _PUNCTUATION = str.maketrans('', '', string.punctuation)
 
 
 def spans(text: str) -> list[str]:
-  """The normal forms of the spans of an answer, at least one."""
+  """Splits an answer into spans, at least one, and normalizes each."""
   lines = [line for line in text.split('\n') if line.strip()]
   return [normalize(line) for line in lines or ['']]
 
 
 def normalize(text: str) -> str:
-  """DROP's normal form of one span: as SQuAD's, but numbers keep their value.
+  """Normalizes a span as DROP does: like SQuAD, but numbers keep their value.
 
-  Words are parted at blanks and hyphens, which takes the sign of a negative number.
+  Words are split at blanks and hyphens, so a negative number loses its sign.
 
   >>> normalize('The 1,500 yards')
   '1500.0 yards'
@@ -50,15 +50,15 @@ def _is_number(word: str) -> bool:
   return True
 
 
-def scores(said: Sequence[str], wanted: Sequence[str]) -> tuple[float, float]:
-  """Exact match and F1 of an answer, given as normal forms of its spans.
+def scores(predicted: Sequence[str], gold: Sequence[str]) -> tuple[float, float]:
+  """Returns exact match and F1 of an answer, given as normalized spans.
 
-  F1 is the mean over spans under the best matching of one side's to the other's, a
-  span left over counting 0; it has two decimals, as the script rounds it.
+  F1 is the mean over spans under the best one-to-one matching; an unmatched span counts
+  as 0. It has two decimals, as in the script.
   """
-  exact = len(said) == len(wanted) and set(said) == set(wanted)
-  bags = [[set(span.split()) for span in part] for part in (wanted, said)]
-  found = np.array([[_overlap(ours, right) for ours in bags[1]] for right in bags[0]])
+  exact = len(predicted) == len(gold) and set(predicted) == set(gold)
+  bags = [[set(span.split()) for span in part] for part in (gold, predicted)]
+  found = np.array([[_overlap(p, g) for p in bags[1]] for g in bags[0]])
   each = np.zeros(max(found.shape))
   if found.size == 1:
     each[0] = found[0, 0]
@@ -70,14 +70,14 @@ def scores(said: Sequence[str], wanted: Sequence[str]) -> tuple[float, float]:
   return float(exact), float(np.round(each.mean(), 2))
 
 
-def _overlap(said: Set[str], wanted: Set[str]) -> float:
-  """F1 of two sets of words; 0 where a number is wanted and none of them is there."""
-  common = said & wanted
-  numbers = {word for word in wanted if _is_number(word)}
+def _overlap(predicted: Set[str], gold: Set[str]) -> float:
+  """F1 of two sets of words; 0 if `gold` has numbers of which none is predicted."""
+  common = predicted & gold
+  numbers = {word for word in gold if _is_number(word)}
   if numbers and not numbers & common:
     return 0.0
   if not common:
-    return float(said == wanted)
-  # Written so that what is rounded is the script's own number to the last bit.
-  precision, recall = len(common) / len(said), len(common) / len(wanted)
+    return float(predicted == gold)
+  # In this order the value before rounding equals the script's to the last bit.
+  precision, recall = len(common) / len(predicted), len(common) / len(gold)
   return 2 * precision * recall / (precision + recall)

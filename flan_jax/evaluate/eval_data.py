@@ -1,4 +1,4 @@
-"""Rows to evaluate: which datasets were asked for, and where their examples are read."""
+"""Evaluation data: the requested datasets, and the source of their examples."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,11 +16,11 @@ Examples = Callable[[str, str], Iterable[Example]]
 """(dataset, split) -> its examples."""
 
 
-def asked(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
-  """The datasets of CLUSTERS and DATASETS, each once.
+def requested(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
+  """Returns the datasets of CLUSTERS and DATASETS, each once.
 
   Raises:
-    InputError: at a name that is none; names the nearest.
+    InputError: at an unknown name; names the nearest.
   """
   family = registry.datasets(evaluation.family)
   clusters = leakage.clusters(evaluation.clusters, setting='CLUSTERS')
@@ -31,13 +31,13 @@ def asked(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
   return [family[name] for name in dict.fromkeys(names)]
 
 
-def prepared(
+def is_prepared(
   dataset: Dataset, *, data_dir: str | None, missing: str, progress: Progress
 ) -> bool:
-  """Whether the raw data of a dataset is there; says so where it is not.
+  """Returns whether a dataset's raw data exists; logs a line if it does not.
 
   Raises:
-    InputError: if it is not, and `missing` is 'refuse'.
+    InputError: if it does not exist and `missing` is 'refuse'.
   """
   try:
     raw_records.sizes(dataset, data_dir=data_dir)
@@ -52,16 +52,16 @@ def prepared(
 def in_store(
   datasets: Sequence[Dataset], store: Store, *, missing: str, progress: Progress
 ) -> list[Dataset]:
-  """Those of `datasets` whose evaluation examples a store holds; says which it lacks.
+  """Selects the datasets with evaluation examples in a store; logs the others.
 
   Raises:
-    InputError: if it lacks one, and `missing` is 'refuse'.
+    InputError: if one is absent and `missing` is 'refuse'.
   """
   absent = [d.name for d in datasets if d.name not in store.manifest['evaluation']]
   if absent and missing == 'refuse':
     raise InputError(
-      f'STORE {str(store.path)!r}: has no evaluation examples of {", ".join(absent)}; give '
-      'another, or --gin.MISSING=skip'
+      f'STORE {str(store.path)!r}: has no evaluation examples of {", ".join(absent)}; '
+      'give another, or --gin.MISSING=skip'
     )
   if absent:
     progress.line(f'skipped, not in the store: {", ".join(absent)}')
@@ -69,9 +69,9 @@ def in_store(
 
 
 def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Examples:
-  """Rows of a store; exemplars, which it does not keep as fields, are read raw.
+  """Reads examples from a store; exemplars, whose fields it lacks, from raw data.
 
-  A dataset without a dev split has none there.
+  Without a dev split a dataset has no dev examples.
   """
   from_raw = raw(store.manifest['family'], data_dir=data_dir, progress=progress)
 
@@ -86,9 +86,9 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Example
 
 
 def raw(family: str, *, data_dir: str | None, progress: Progress) -> Examples:
-  """Rows read from the raw data; unlabeled ones are left out and counted.
+  """Reads examples from raw data; unlabeled ones are left out and counted.
 
-  Of train, only as many as exemplars are drawn from.
+  Of train, only the examples that exemplars are drawn from are read.
   """
 
   def examples(name: str, split: str) -> list[Example]:

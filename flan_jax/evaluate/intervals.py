@@ -1,12 +1,12 @@
 """Intervals of 95 % for means, differences and correlations, near 0 and 1 too.
 
-Everything is a function of a few moments, float64 of one shape, so that a simulation
-of their coverage costs one call (tests/populations.py and coverage_test.py).
-Figures are from 0 to 1 here (a correlation from -1 to 1).
+Every interval is a function of a few moments, float64 of one shape, so that a coverage
+simulation is one call (tests/populations.py and coverage_test.py). Figures are
+from 0 to 1 here (a correlation from -1 to 1).
 
-What is rare may not have been seen at all: among 20 answers, all right, there is no
-variance to estimate. The limit that faces 0 or 1 therefore takes the variance for
-somewhat more than it was found to be (`_UNSEEN`), and no interval is a point.
+Rare outcomes may not occur in the sample: among 20 answers, all right, there is no
+variance to estimate. The limit that faces 0 or 1 therefore adds some variance to the
+sample's (`_UNSEEN`), and no interval is a point.
 """
 
 import statistics
@@ -20,9 +20,9 @@ LEVEL = 0.95
 _Z = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 _UNSEEN = 0.15
-"""Variance added on the side of what was not seen, in examples at a rate of a half.
+"""Variance added for unseen outcomes, in examples at a rate of a half.
 
-Chosen by the simulation of means of ten templates: with 0.15 or 0.2 every cell of its
+Chosen by the simulation of means of ten templates: with 0.15 or 0.2 every cell of the
 grid covers 92 to 98 %, with 0 the lowest falls to about 80 %.
 """
 
@@ -34,22 +34,22 @@ def of_mean(
   variance: ArrayLike,
   count: ArrayLike,
   *,
-  most: ArrayLike = 1.0,
-  usual: ArrayLike = 1.0,
+  max_effect: ArrayLike = 1.0,
+  prior_effect: ArrayLike = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Wilson's score interval of a mean of values in [0, 1], at its effective size.
+  """Computes Wilson's score interval of a mean of values in [0, 1], at effective size.
 
   The variance of the values over that of a coin with the same mean is the design effect
   (Kish 1965; Franco et al. 2019): 1 for right or wrong under one template, down to
   1 / T for the mean over T templates that are independent of each other.
 
   Args:
-    mean: of the examples' values.
-    variance: of the values, divided by the count.
+    mean: mean of the examples' values.
+    variance: population variance of the values (divided by the count).
     count: number of examples; at least 1.
-    most: the largest design effect; np.inf where there is none.
-    usual: the design effect that is taken for what was not seen, of templates that
-      agree: above 1 where some of them have few of the examples.
+    max_effect: upper bound on the design effect; np.inf for none.
+    prior_effect: design effect assumed for unseen outcomes, that of templates that
+      agree: above 1 if some of them have few of the examples.
 
   Returns:
     The lower and the upper limit.
@@ -59,8 +59,12 @@ def of_mean(
   )
   sums = _unbiased(variance, count) * count
   coin = np.maximum(mean * (1 - mean), 0.0) * count
-  low, _ = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * mean, most, usual))
-  _, high = _wilson(mean, count / _ratio(sums, coin, _UNSEEN * (1 - mean), most, usual))
+  low, _ = _wilson(
+    mean, count / _ratio(sums, coin, _UNSEEN * mean, max_effect, prior_effect)
+  )
+  _, high = _wilson(
+    mean, count / _ratio(sums, coin, _UNSEEN * (1 - mean), max_effect, prior_effect)
+  )
   return low, high
 
 
@@ -70,23 +74,23 @@ def of_difference(
   square: ArrayLike,
   count: ArrayLike,
   *,
-  most: ArrayLike = 1.0,
-  usual: ArrayLike = 1.0,
+  max_effect: ArrayLike = 1.0,
+  prior_effect: ArrayLike = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Tango's score interval of a mean of differences in [-1, 1], at its effective size.
+  """Computes Tango's score interval of a mean difference in [-1, 1], at effective size.
 
   For right or wrong under one template it is the interval of Tango (1998), whose test
-  of no difference is McNemar's. Examples on which two models differ by a part (some of
-  the templates, some of the words) count by the variance of the differences over that
-  of whole ones.
+  of no difference is McNemar's. If two models differ partially on examples (under some
+  templates, in some words), the effective size is the variance of the differences over
+  that of whole ones.
 
   Args:
     gain: mean of the positive parts of the examples' differences.
     loss: mean of the negative parts, not negative.
     square: mean of the squares.
     count: number of examples; at least 1.
-    most: the largest design effect.
-    usual: the design effect that is taken for what was not seen.
+    max_effect: upper bound on the design effect.
+    prior_effect: design effect assumed for unseen outcomes.
 
   Returns:
     The lower and the upper limit.
@@ -101,7 +105,7 @@ def of_difference(
   lost = np.where(moved > _NOTHING, loss / np.maximum(moved, _NOTHING), 0.5)
   limits = []
   for end, unseen in ((-1.0, lost), (1.0, 1 - lost)):
-    size = count / _ratio(sums, whole, _UNSEEN * unseen, most, usual)
+    size = count / _ratio(sums, whole, _UNSEEN * unseen, max_effect, prior_effect)
     limits.append(_tango(gain * size, loss * size, size, end=end))
   return limits[0], limits[1]
 
@@ -109,14 +113,14 @@ def of_difference(
 def of_correlation(
   r: ArrayLike, variance: ArrayLike, count: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Fisher's interval of a correlation, with the jackknife's variance.
+  """Computes Fisher's interval of a correlation, with the jackknife's variance.
 
-  Where nothing varies (all of it on one line, or a constant answer) the interval is
-  that of a mean of (r + 1) / 2 over as many examples.
+  If nothing varies (all points on one line, or a constant answer), the interval is that
+  of a mean of (r + 1) / 2 over as many examples.
 
   Args:
-    r: the correlation.
-    variance: of the examples' influences on r, divided by the count.
+    r: correlation.
+    variance: population variance of the examples' influences on r.
     count: number of examples; at least 1.
   """
   from scipy.special import stdtrit
@@ -137,13 +141,15 @@ def of_correlation(
 
 
 class Pair(NamedTuple):
-  """Moments of what two models did on the same examples, each divided by the count.
+  """Moments of two models' values on the same examples, each divided by the count.
 
   Attributes:
-    gain, loss: of the positive and the negative parts of the differences.
-    square: of the squared differences.
-    means, variances: of each model's values.
-    covariance: of the two.
+    gain: mean of the positive parts of the differences.
+    loss: mean of the negative parts of the differences, not negative.
+    square: mean of the squared differences.
+    means: mean of each model's values.
+    variances: variance of each model's values.
+    covariance: covariance of the two models' values.
   """
 
   gain: ArrayLike
@@ -155,7 +161,7 @@ class Pair(NamedTuple):
 
 
 FEW = 5
-"""Fewer examples than this that differ say nothing of how much examples differ."""
+"""Minimum number of differing examples to estimate how much examples differ."""
 
 
 def of_pair(
@@ -163,45 +169,45 @@ def of_pair(
   count: ArrayLike,
   *,
   templates: tuple[int, int] = (1, 1),
-  most: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
-  usual: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
+  max_effects: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
+  prior_effects: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The interval of one model's mean minus another's, over the same examples.
+  """Computes the interval of one model's mean minus another's on the same examples.
 
-  Under one template each it is `of_difference`. Under several the two may agree with
-  themselves more or less: then the limits are recovered from each model's own
-  (`subtracted`), and those of `of_difference` stand where they are wider, which they
-  are for two models that say nearly the same. A base model that was asked once beside
-  ten templates has them only where fewer than `FEW` examples differ.
+  With one template each, it is `of_difference`. With several, each model's answers may
+  agree more or less across templates: the limits are then recovered from each model's
+  own (`subtracted`), widened to those of `of_difference`, which are wider if two models
+  give nearly equal answers. With unequal numbers of templates, such as ten against one,
+  they are widened only if fewer than `FEW` examples differ.
 
   Args:
-    pair: the moments.
+    pair: moments of the two models.
     count: number of examples; at least 1.
-    templates: how many each model was asked by.
-    most: the largest design effect of each.
-    usual: the design effect of each that is taken for what was not seen.
+    templates: number of templates of each model.
+    max_effects: upper bound on the design effect of each model.
+    prior_effects: design effect of each model assumed for unseen outcomes.
   """
   tango = of_difference(
     pair.gain,
     pair.loss,
     pair.square,
     count,
-    most=np.maximum(*most),
-    usual=np.maximum(*usual),
+    max_effect=np.maximum(*max_effects),
+    prior_effect=np.maximum(*prior_effects),
   )
   if tuple(templates) == (1, 1):
     return tango
   one, other = (
-    (mean, *of_mean(mean, variance, count, most=largest, usual=unseen))
-    for mean, variance, largest, unseen in zip(
-      pair.means, pair.variances, most, usual, strict=True
+    (mean, *of_mean(mean, variance, count, max_effect=largest, prior_effect=prior))
+    for mean, variance, largest, prior in zip(
+      pair.means, pair.variances, max_effects, prior_effects, strict=True
     )
   )
   product = np.sqrt(np.multiply(*pair.variances))
-  together = np.where(
+  correlation = np.where(
     product > _NOTHING, pair.covariance / np.maximum(product, _NOTHING), 0.0
   )
-  low, high = subtracted(one, other, np.clip(together, -1, 1))
+  low, high = subtracted(one, other, np.clip(correlation, -1, 1))
   if templates[0] != templates[1]:
     square = np.maximum(pair.square, _NOTHING)
     few = count * np.square(pair.gain + pair.loss) / square < FEW
@@ -217,21 +223,21 @@ _Limits = tuple[ArrayLike, ArrayLike, ArrayLike]
 
 
 def subtracted(
-  one: _Limits, other: _Limits, together: ArrayLike
+  one: _Limits, other: _Limits, correlation: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Limits of one figure minus another, from the limits of each (MOVER).
+  """Computes limits of one figure minus another from the limits of each (MOVER).
 
   Zou and Donner 2008; Newcombe 1998 for two proportions.
 
   Args:
-    one: the figure that is subtracted from, its lower and its upper limit.
-    other: the figure subtracted, its lower and its upper limit.
-    together: correlation of the two estimates.
+    one: minuend, its lower and its upper limit.
+    other: subtrahend, its lower and its upper limit.
+    correlation: correlation of the two estimates.
   """
   (a, low_a, high_a), (b, low_b, high_b) = one, other
 
   def root(x, y):
-    return np.sqrt(np.maximum(x * x + y * y - 2 * together * x * y, 0.0))
+    return np.sqrt(np.maximum(x * x + y * y - 2 * correlation * x * y, 0.0))
 
   delta = np.subtract(a, b)
   return delta - root(a - low_a, high_b - b), delta + root(high_a - a, b - low_b)
@@ -241,12 +247,12 @@ def _unbiased(variance: np.ndarray, count: np.ndarray) -> np.ndarray:
   return variance * count / np.maximum(count - 1, 1)
 
 
-def _ratio(sums, whole, unseen, most, usual) -> np.ndarray:
-  """The design effect, drawn toward the usual one by what was not seen."""
+def _ratio(sums, whole, unseen, max_effect, prior_effect) -> np.ndarray:
+  """Estimates the design effect, shrunk toward the prior by unseen outcomes."""
   below = whole + unseen
-  drawn = (sums + usual * unseen) / np.maximum(below, _NOTHING)
-  found = np.where(below > _NOTHING, drawn, usual)
-  return np.clip(found, _NOTHING, most)
+  drawn = (sums + prior_effect * unseen) / np.maximum(below, _NOTHING)
+  found = np.where(below > _NOTHING, drawn, prior_effect)
+  return np.clip(found, _NOTHING, max_effect)
 
 
 def _wilson(mean: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -258,10 +264,10 @@ def _wilson(mean: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _tango(gained, lost, size, *, end: float) -> np.ndarray:
-  """The limit between the difference found and `end`, where the score is just z."""
+  """Finds the limit between the observed difference and `end`, at score z."""
 
   def inside(delta):
-    # The likeliest rate of losses if the true difference were delta.
+    # Maximum-likelihood rate of losses if the true difference is delta.
     linear = (2 * size - gained + lost) * delta - gained - lost
     root = np.sqrt(np.maximum(linear**2 + 8 * size * lost * delta * (1 - delta), 0.0))
     rate = (root - linear) / (4 * size)

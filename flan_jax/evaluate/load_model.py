@@ -1,4 +1,4 @@
-"""Loading: a checkpoint as a model that can be asked."""
+"""Model loading: a checkpoint as a scorer, and its response cache."""
 
 import contextlib
 import pathlib
@@ -22,8 +22,8 @@ from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
 
-JOURNAL = '{}.journal.jsonl'
-"""Beside the report while it is made: what a model has answered."""
+RESPONSES = '{}.journal.jsonl'
+"""File name of a model's response cache, beside the report until it is written."""
 
 
 def scorer(
@@ -36,12 +36,12 @@ def scorer(
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
-  """A model as the protocol asks it; its batches are what the mesh divides.
+  """Makes the scorer of a prompt style, with a batch size that the mesh divides.
 
-  A prompt that the answer continues is not parted from it by EOS, nor is the end of
-  the answer scored: an untuned model has seen neither (Brown et al. 2020, 2.4).
+  In the continuation style no EOS separates prompt and answer, and none is scored after
+  the answer: an untuned model has seen neither (Brown et al. 2020, 2.4).
   """
-  shards = 1  # the examples of a batch are laid over so many devices
+  shards = 1  # number of devices that a batch is split over
   if sharding is not None:
     shards = sharding.mesh.size // sharding.mesh.shape['model']
   return Scorer(
@@ -60,27 +60,33 @@ def scorer(
   )
 
 
-def journal(
+def cached(
   model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
 ) -> ResponseCache:
-  """A model behind its journal, which belongs to these weights asked in this way."""
-  how = (model.tokenizer.digest, model.separator, model.eos, model.normalization)
+  """Wraps a model in its response cache, valid for its weights and settings."""
+  settings = (model.tokenizer.digest, model.separator, model.eos, model.normalization)
   if model.decoding != GREEDY:
-    how += (model.decoding,)
-  of = '/'.join(map(str, (fingerprint, *how)))
-  return ResponseCache(model, path, of=of, say=progress.line)
+    settings += (model.decoding,)
+  model_id = '/'.join(map(str, (fingerprint, *settings)))
+  return ResponseCache(model, path, model_id=model_id, log=progress.line)
 
 
 @contextlib.contextmanager
-def journals(
+def all_cached(
   models: Mapping[str, tuple[Scorer, str]], out: pathlib.Path, *, progress: Progress
 ) -> Iterator[dict[str, ResponseCache]]:
-  """Each model behind its journal; they go once what is in here has ended well."""
+  """Wraps models in their response caches; removes the files after success.
+
+  Args:
+    models: name -> (scorer, fingerprint).
+    out: folder of the report.
+    progress: progress output.
+  """
   with contextlib.ExitStack() as stack:
     opened = {}
-    for name, (model, of) in models.items():
-      path = out / JOURNAL.format(name)
-      opened[name] = journal(model, path, fingerprint=of, progress=progress)
+    for name, (model, fingerprint) in models.items():
+      path = out / RESPONSES.format(name)
+      opened[name] = cached(model, path, fingerprint=fingerprint, progress=progress)
       stack.callback(opened[name].close)
     yield opened
   for each in opened.values():
@@ -88,23 +94,23 @@ def journals(
 
 
 def digest(path: str) -> str:
-  """Names the model at `path`, a folder of ours, and its tokenizer."""
+  """Returns the digests of the model folder at `path` and of its tokenizer."""
   return f'{model_dir.digest(path)} {model_dir.tokenizer_digest(path)}'
 
 
-def checkpoint(
+def load(
   path: str,
   evaluation: evaluation_config.EvalJobConfig,
   *,
   prompt_style: str,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
-  """The model at `path`, on the devices of all hosts, asked in the words of `prompt_style`.
+  """Loads the model folder at `path` onto the devices of all processes.
 
-  Each host reads what its own devices hold.
+  Each process reads the shards of its own devices.
 
   Raises:
-    InputError: if there is none, or the mesh does not divide it.
+    InputError: if it is not a model folder, or the mesh does not divide the model.
   """
   config = model_dir.config(path)
   shapes, axes = params_lib.abstract_params(config)
@@ -134,17 +140,17 @@ def checkpoint(
   )
 
 
-def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokenizer:
-  """The model's own tokenizer, or the one asked for where it has none.
+def _tokenizer(path: str, given: str | None, *, config: DecoderConfig) -> Tokenizer:
+  """Loads the model's own tokenizer, or the given one if it has none.
 
   Raises:
-    InputError: if it has another one, or one with more pieces than the embedding.
+    InputError: if the model has another one, or its vocabulary exceeds the embedding.
   """
-  tokenizer = tokenizers.load(asked or model_dir.tokenizer_file(path))
-  own = model_dir.tokenizer_digest(path) if asked else None
+  tokenizer = tokenizers.load(given or model_dir.tokenizer_file(path))
+  own = model_dir.tokenizer_digest(path) if given else None
   if own is not None and own != tokenizer.digest:
     raise InputError(
-      f'TOKENIZER: got {asked!r} of digest {tokenizer.digest[:12]}; the checkpoint '
+      f'TOKENIZER: got {given!r} of digest {tokenizer.digest[:12]}; the checkpoint '
       f'{path!r} has one of {own[:12]}; leave TOKENIZER out, or give that one'
     )
   if tokenizer.vocab_size > config.vocab_size:

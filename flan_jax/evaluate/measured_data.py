@@ -1,4 +1,4 @@
-"""Measured data: the examples that the figures of a report are of, by name and digest."""
+"""Measured data: names and digests of the examples behind a report's figures."""
 
 import hashlib
 import json
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
-  """Where raw examples are read: a TFDS data directory, None where they are generated."""
+  """Describes raw data: its TFDS directory, None if the examples are generated."""
   made = family == 'microworld'
   return {'directory': None if made else tfds_features.directory(data_dir)}
 
 
 def in_store(store: Store, *, num_fewshot: int, data_dir: str | None) -> dict[str, Any]:
-  """Where the examples of a store come from; exemplars are read raw.
+  """Describes the data of a store, and the raw data that exemplars are read from.
 
   Args:
-    store: it.
+    store: store with the evaluation examples.
     num_fewshot: exemplars before each prompt.
-    data_dir: raw data, for them.
+    data_dir: TFDS data directory of the exemplars.
   """
   return {
     'store': str(store.path),
@@ -36,11 +36,11 @@ def in_store(store: Store, *, num_fewshot: int, data_dir: str | None) -> dict[st
 
 
 def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
-  """The `data` of report.json.
+  """Makes the `data` of report.json.
 
   Args:
-    results: what was measured.
-    where: what `in_raw` or `in_store` returned, or None.
+    results: results of the evaluation.
+    where: value of `in_raw` or `in_store`, or None.
 
   Returns:
     `where`, and 'family', 'digest' (of all examples), 'datasets': [{'dataset',
@@ -78,14 +78,14 @@ def _of_one(result: 'DatasetResult') -> dict[str, Any]:
 
 
 def digest(splits: Iterable[Iterable[Example]]) -> str:
-  """SHA-256 of examples, their ids, texts and answers; the same from a store as raw."""
+  """Hashes ids, texts and answers with SHA-256; equal for a store and its raw data."""
   found = hashlib.sha256()
   for examples in splits:
     for example in examples:
       answer = example.answer
       parts = (
-        example.example_id, sorted(example.values.items()), answer.text, list(answer.options),
-        list(answer.gold), list(answer.references),
+        example.example_id, sorted(example.values.items()), answer.text,
+        list(answer.options), list(answer.gold), list(answer.references),
       )  # fmt: skip
       found.update(json.dumps(parts).encode() + b'\n')
     found.update(b'\n')

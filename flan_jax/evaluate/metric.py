@@ -1,4 +1,4 @@
-"""Metric: per-example sufficient statistics, a percentage at the end."""
+"""Metric: statistics of each example, and a figure in percent from their sums."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -7,64 +7,70 @@ import numpy as np
 
 
 class Metric(Protocol):
-  """What every entry of METRICS offers.
+  """Interface of a metric; metrics.METRICS holds the registered ones.
 
   Attributes:
-    name: the headline figure, as the report names it.
-    about: what it computes, in one line.
-    kind: `mean`, a mean over examples of values from 0 to 1; `share`, another figure from 0
-      to 100; `correlation`, one from -100 to 100.
-    graded: whether one answer can be better than wrong without being right.
+    name: headline figure, as the report names it.
+    description: one line about the computation.
+    kind: `mean`, a mean over examples of values from 0 to 1; `share`, another figure
+      from 0 to 100; `correlation`, a figure from -100 to 100.
+    graded: True if an answer can be partly right.
   """
 
   name: str
-  about: str
+  description: str
   kind: str
   graded: bool
 
   def scores(
     self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
   ) -> np.ndarray:
-    """Statistics of each example, float64 [examples, statistics]; they add up over examples.
+    """Computes the statistics of each example, float64 [examples, statistics].
+
+    They add up over examples.
 
     Args:
-      predictions: one text per example; None for no answer, which is wrong whatever the
-        references are.
-      references: for each example, every text that counts as right.
+      predictions: one text per example; None for no answer, which is always wrong.
+      references: right texts of each example.
     """
 
   def value(self, statistics: np.ndarray) -> np.ndarray:
-    """How good each answer is, [...]: higher is better, and 1 the best there is.
+    """Rates single answers, [...]: higher is better, 1 is best.
 
     Args:
-      statistics: of single answers, float64 [..., statistics].
+      statistics: statistics of single answers, float64 [..., statistics].
     """
 
   def same(self, prediction: str, references: Sequence[str]) -> bool:
-    """Whether an answer is one of the references, in the metric's normal form."""
+    """Returns whether an answer equals a reference after the metric's normalization."""
 
   def signature(self, references: Sequence[Sequence[str]]) -> str:
-    """What another must set to get the same figure; '' where the name says it all."""
+    """Lists the settings that reproduce the figure; '' if the name suffices."""
 
   def combine(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The figure in percent, [...], of summed statistics.
+    """Computes the figure in percent, [...], from summed statistics.
 
     Args:
       totals: float64 [..., statistics], sums over examples.
-      count: [...], the number of examples in each sum.
+      count: [...], number of examples in each sum.
     """
 
   def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """On how many right or wrong decisions a figure stands, [...]; see `combine`."""
+    """Number of binary decisions behind a figure, [...]; arguments as for `combine`."""
 
   def aggregate(self, examples: np.ndarray) -> float:
-    """The figure in percent of `examples`, float64 [examples, statistics]."""
+    """Computes the figure in percent from [examples, statistics]."""
 
   def others(self, examples: np.ndarray) -> dict[str, float]:
-    """Further figures of `examples` in percent, by name; {} where there are none."""
+    """Computes further figures in percent, by name, from [examples, statistics]."""
 
 
-class Base:
+class BaseMetric:
+  """Defaults of a metric: a mean over graded examples, without further figures.
+
+  A subclass gives `name`, `description`, `scores`, `value` and `combine`.
+  """
+
   kind = 'mean'
   graded = True
   _normal: Callable[[str], str] = staticmethod(str.strip)
@@ -89,28 +95,36 @@ class Base:
     return {}
 
 
-def best(score, predictions, references) -> np.ndarray:
-  """The best `score(prediction, reference)` over each row's references, [examples, 1]."""
-  examples = np.zeros((len(predictions), 1))
-  for example, prediction, wanted in zip(
-    examples, predictions, references, strict=True
+class MeanMetric(BaseMetric):
+  """Mean over examples of `score(prediction, reference)`, with the best reference."""
+
+  def __init__(
+    self,
+    name: str,
+    score: Callable[[str, str], float],
+    description: str,
+    *,
+    graded: bool = True,
   ):
-    if prediction is not None:
-      example[0] = max((score(prediction, one) for one in wanted), default=0.0)
-  return examples
+    """Makes a metric from a function of two texts, from 0 to 1.
 
-
-class Mean(Base):
-  """100 times the mean over examples of the best match with any reference."""
-
-  def __init__(self, name: str, score, about: str, *, graded: bool = True):
+    Args:
+      name: name of the figure.
+      score: called as score(prediction, reference).
+      description: one line about the computation.
+      graded: True if an answer can be partly right.
+    """
     self.name = name
-    self.about = about
+    self.description = description
     self.graded = graded
     self._score = score
 
   def scores(self, predictions, references):
-    return best(self._score, predictions, references)
+    out = np.zeros((len(predictions), 1))
+    for i, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
+      if prediction is not None:
+        out[i] = max((self._score(prediction, one) for one in right), default=0.0)
+    return out
 
   def value(self, statistics):
     return statistics[..., 0]
@@ -119,11 +133,13 @@ class Mean(Base):
     return 100 * totals[..., 0] / np.maximum(count, 1)
 
 
-class Several(Base):
-  """Figures of one answer side by side, each a mean over examples; `name` is one of them.
+class MultiMetric(BaseMetric):
+  """Several figures of one answer, each a mean over examples; `name` is the headline.
+
+  A subclass gives `types` and `scores`.
 
   Attributes:
-    types: of the figures; there are as many statistics.
+    types: names of the figures, one statistic each.
   """
 
   types: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
-"""Metrics: one registry, per-row sufficient statistics, a percentage at the end.
+"""Metrics: the registry of metrics, by name.
 
-A metric turns every example into a vector of statistics that add up over examples. What is
-reported is a function of their sum, so leaving an example out of a corpus metric such as
-BLEU, or swapping it, costs one sum and no second look at the text. How good one answer
-is, and so which of two is better, is the metric's `value`.
+A metric turns every example into a vector of statistics that add up over examples. The
+reported figure is a function of their sum, so leaving an example out of a corpus metric
+such as BLEU, or swapping it, costs one sum and no second pass over the text. A metric's
+`value` rates a single answer, and so decides which of two is better.
 
 numpy only; sacrebleu and rouge-score are imported when their metric is first used.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from flan_jax.catalog import registry
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import drop
-from flan_jax.evaluate.metric import Base, Mean, Metric, Several
+from flan_jax.evaluate.metric import BaseMetric, MeanMetric, Metric, MultiMetric
 from flan_jax.evaluate.text_metrics import Bleu, Rouge
 
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
@@ -26,7 +26,7 @@ _PUNCTUATION = str.maketrans('', '', string.punctuation)
 
 
 def normalize(text: str) -> str:
-  """SQuAD's normal form: lower case, no punctuation, no articles, single blanks.
+  """Normalizes as SQuAD does: lower case, no punctuation or articles, single blanks.
 
   >>> normalize('The  Eiffel Tower!')
   'eiffel tower'
@@ -39,7 +39,7 @@ _BLANKS = str.maketrans(dict.fromkeys(string.punctuation + '\u2018\u2019\u00b4',
 
 
 def normalize_trivia(text: str) -> str:
-  """TriviaQA's normal form: as SQuAD's, but punctuation parts words.
+  """Normalizes as TriviaQA does: like SQuAD, but punctuation separates words.
 
   >>> normalize_trivia("Jean-Luc's ship_yard")
   'jean luc s ship yard'
@@ -51,59 +51,58 @@ def _same(prediction: str, reference: str) -> float:
   return float(prediction.strip() == reference.strip())
 
 
-class Words(Several):
-  """Exact match and F1, each with the best of the references.
+class Words(MultiMetric):
+  """Exact match and F1 over words, each with the best reference.
 
-  As the scripts of SQuAD 1.1 and TriviaQA and t5 have it, two texts without a word in
-  their normal forms match exactly and have an F1 of 0.
+  As in the scripts of SQuAD 1.1 and TriviaQA and in t5, two texts that normalize to
+  nothing match exactly and have an F1 of 0.
 
   Statistics: exact match, F1.
   """
 
   types = ('exact_match', 'f1')
 
-  def __init__(self, name: str, normal: Callable[[str], str], about: str):
+  def __init__(self, name: str, normalized: Callable[[str], str], description: str):
     self.name = name
-    self.about = about
-    self._normal = normal
+    self.description = description
+    self._normal = normalized
 
   def scores(self, predictions, references):
-    examples = np.zeros((len(predictions), len(self.types)))
-    for example, prediction, wanted in zip(
-      examples, predictions, references, strict=True
-    ):
+    out = np.zeros((len(predictions), len(self.types)))
+    for i, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
       if prediction is None:
         continue
-      said = self._prepared(prediction)
-      for reference in map(self._prepared, wanted):
-        example[:] = np.maximum(example, self._pair(said, reference))
-    return examples
+      predicted = self._prepared(prediction)
+      for reference in map(self._prepared, right):
+        out[i] = np.maximum(out[i], self._pair(predicted, reference))
+    return out
 
   def _prepared(self, text: str):
     return self._normal(text)
 
-  def _pair(self, said, reference) -> tuple[float, float]:
-    return float(said == reference), _token_f1(said, reference)
+  def _pair(self, predicted, reference) -> tuple[float, float]:
+    return float(predicted == reference), _token_f1(predicted, reference)
 
 
 class Drop(Words):
-  """The same by the rules of DROP's script; see `flan_jax.evaluate.drop`."""
+  """Exact match and F1 by the rules of DROP's script; see `flan_jax.evaluate.drop`."""
 
-  def __init__(self, name: str, about: str):
-    super().__init__(name, lambda text: '\n'.join(sorted(drop.spans(text))), about)
+  def __init__(self, name: str, description: str):
+    normalized = lambda text: '\n'.join(sorted(drop.spans(text)))  # noqa: E731
+    super().__init__(name, normalized, description)
 
   def _prepared(self, text):
     return drop.spans(text)
 
-  def _pair(self, said, reference):
-    return drop.scores(said, reference)
+  def _pair(self, predicted, reference):
+    return drop.scores(predicted, reference)
 
 
 def _token_f1(prediction: str, reference: str) -> float:
-  """Harmonic mean of precision and recall over the words of two normal forms."""
-  got, wanted = prediction.split(), reference.split()
-  common = sum((collections.Counter(got) & collections.Counter(wanted)).values())
-  return 2 * common / (len(got) + len(wanted)) if common else 0.0
+  """Harmonic mean of precision and recall over the words of two normalized texts."""
+  words, right = prediction.split(), reference.split()
+  common = sum((collections.Counter(words) & collections.Counter(right)).values())
+  return 2 * common / (len(words) + len(right)) if common else 0.0
 
 
 def _edit_similarity(prediction: str, reference: str) -> float:
@@ -114,21 +113,21 @@ def _edit_similarity(prediction: str, reference: str) -> float:
   return 1 - edit_distance(prediction, reference) / longer if longer else 1.0
 
 
-class Pearson(Base):
+class Pearson(BaseMetric):
   """100 times Pearson's r of the predicted and the right number (STS-B).
 
-  A prediction that is no number counts as -1, as in t5, which on a scale from 0 is
-  wrong whatever is right. Of two answers the nearer one is better. Spearman's rank
-  correlation stands beside it. Statistics: 1, x, y, x^2, y^2, xy.
+  A non-numeric prediction counts as -1, as in t5, which is always wrong on a scale from
+  0. Of two answers the nearer one is better. The further figure is Spearman's rank
+  correlation. Statistics: 1, x, y, x^2, y^2, xy.
   """
 
   name = 'pearson'
-  about = "Pearson's r with the right number, and Spearman's rank correlation"
+  description = "Pearson's r with the right number, and Spearman's rank correlation"
   kind = 'correlation'
 
   def scores(self, predictions, references):
     x = np.array([_number(prediction) for prediction in predictions])
-    y = np.array([_number(wanted[0]) for wanted in references])
+    y = np.array([_number(right[0]) for right in references])
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
 
   def value(self, statistics):
@@ -138,7 +137,7 @@ class Pearson(Base):
     del count
     n, x, y, xx, yy, xy = np.moveaxis(totals, -1, 0)
     spread = (n * xx - x * x) * (n * yy - y * y)
-    # Without spread in one of them there is no correlation to speak of.
+    # If x or y does not vary, the correlation counts as 0.
     return 100 * (n * xy - x * y) / np.sqrt(np.where(spread > 1e-12, spread, np.inf))
 
   def others(self, examples):
@@ -148,7 +147,7 @@ class Pearson(Base):
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-  """100 times the rank correlation of x and y; 0 where one of them does not vary."""
+  """Computes 100 times the rank correlation of x and y; 0 if one does not vary."""
   if len(set(x.tolist())) < 2 or len(set(y.tolist())) < 2:
     return 0.0
   from scipy.stats import spearmanr
@@ -167,7 +166,7 @@ def _number(text: str | None) -> float:
   return value if np.isfinite(value) else _NO_NUMBER
 
 
-class F1A(Base):
+class F1A(BaseMetric):
   """F1 of the positive answer over all examples (MultiRC's F1a; FLAN table 1).
 
   No answer counts as the opposite of the right one, as in t5. Statistics: true
@@ -175,7 +174,7 @@ class F1A(Base):
   """
 
   name = 'f1a'
-  about = 'F1 of the answer "yes" over all rows'
+  description = 'F1 of the answer "yes" over all examples'
   graded = False
   _normal = staticmethod(normalize)
   kind = 'share'
@@ -184,16 +183,14 @@ class F1A(Base):
     self._positive = positive
 
   def scores(self, predictions, references):
-    examples = np.zeros((len(predictions), 3))
-    for example, prediction, wanted in zip(
-      examples, predictions, references, strict=True
-    ):
-      true = any(normalize(reference) == self._positive for reference in wanted)
-      said = not true
+    out = np.zeros((len(predictions), 3))
+    for i, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
+      true = any(normalize(reference) == self._positive for reference in right)
+      positive = not true
       if prediction is not None:
-        said = normalize(prediction) == self._positive
-      example[:] = said and true, said and not true, true and not said
-    return examples
+        positive = normalize(prediction) == self._positive
+      out[i] = positive and true, positive and not true, true and not positive
+    return out
 
   def value(self, statistics):
     return 1 - statistics[..., 1] - statistics[..., 2]
@@ -205,18 +202,18 @@ class F1A(Base):
 
   def cases(self, totals, count):
     # Hits are a share of all but the true negatives, and F1 a function of that share:
-    # so many coins have the variance that F1 then has (delta method).
+    # this many coin flips have the variance of F1 (delta method).
     del count
     counted = totals.sum(-1)
     return (counted + totals[..., 0]) ** 2 / (2 * np.maximum(counted, 1e-12))
 
 
-_SQUAD = "in SQuAD's form: no case, punctuation or articles"
-_TRIVIA = "in TriviaQA's form: as SQuAD's, but punctuation parts words"
+_SQUAD = 'after SQuAD normalization: no case, punctuation or articles'
+_TRIVIA = "after TriviaQA normalization: like SQuAD's, but punctuation separates words"
 
 METRICS: dict[str, Metric] = {
-  'accuracy': Mean(
-    'accuracy', _same, 'the very text, but for blanks around it', graded=False
+  'accuracy': MeanMetric(
+    'accuracy', _same, 'equal texts, surrounding blanks aside', graded=False
   ),
   'exact_match': Words('exact_match', normalize, f'exact match {_SQUAD}'),
   'f1': Words('f1', normalize, f'F1 over words {_SQUAD}'),
@@ -226,7 +223,7 @@ METRICS: dict[str, Metric] = {
   'f1a': F1A(),
   'bleu': Bleu(),
   'rouge': Rouge(),
-  'edit_distance': Mean(
+  'edit_distance': MeanMetric(
     'edit_similarity',
     _edit_similarity,
     '1 minus the edit distance in characters over the longer length',
@@ -236,10 +233,10 @@ METRICS: dict[str, Metric] = {
 
 
 def get(name: str) -> Metric:
-  """The metric of that name.
+  """Returns the metric with this name.
 
   Raises:
-    InputError: if there is none; names the nearest.
+    InputError: if the name is unknown; names the nearest.
   """
   if name not in METRICS:
     raise InputError(
@@ -250,10 +247,10 @@ def get(name: str) -> Metric:
 
 
 def check_declared() -> None:
-  """Checks that every declared dataset names a metric.
+  """Checks that every declared dataset names a known metric.
 
   Raises:
-    InputError: naming the dataset and the nearest metric.
+    InputError: if one does not; names the dataset and the nearest metric.
   """
   for dataset in registry.tasks().values():
     try:
@@ -263,7 +260,7 @@ def check_declared() -> None:
 
 
 def of(dataset: str, *, headline: str = 'accuracy') -> Metric:
-  """The metric of a dataset, or where it is not declared one of that headline."""
+  """Returns a dataset's metric; if undeclared, one with this headline figure."""
   found = registry.find(dataset)
   if found is not None:
     return get(found.metric)

@@ -1,7 +1,7 @@
-"""Measurement: rows put to the models, and what the metric makes of their answers.
+"""Predictions: prompts for a block of examples, the models' answers, their scores.
 
-One block of rows at a time: rendered and fitted once per tokenizer, ranked by
-log-probability or generated, compared with what is right, written down.
+A block is rendered and fitted once per tokenizer, ranked by log-probability or
+generated, scored by the metric, and emitted.
 """
 
 import dataclasses
@@ -24,35 +24,35 @@ from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
 
-_NAMED = 3
-"""Rows named in a warning; the others are counted."""
+_MAX_NAMED = 3
+"""Examples named in a warning; the others are counted."""
 
 
 class LanguageModel(Protocol):
-  """What is evaluated; `flan_jax.inference.rank_options.Scorer` is one."""
+  """Interface of an evaluated model; inference.rank_options.Scorer implements it."""
 
   tokenizer: Tokenizer
   sequence_length: int
-  max_length: int | None  # of a prompt with its answer
+  max_length: int | None  # limit on a prompt with its answer
 
-  def score(self, requests: Sequence[Request]) -> Scored: ...
+  def loglikelihood(self, requests: Sequence[Request]) -> Scored: ...
 
   def generate(
-    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
+    self, prompts: Sequence[np.ndarray], *, max_tokens: int
   ) -> Generated: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptSpec:
-  """How one model is asked about one dataset.
+  """Prompts of one model for one dataset.
 
   Attributes:
-    dataset: the declaration, in the words that this model reads.
-    templates: indices of those that are measured.
+    dataset: declaration, in the prompt style of this model.
+    templates: indices of the evaluated templates.
     pool: exemplars to show before each prompt; None for zero-shot.
-    target_delimiter: what stands between prompt and answer where they are one text, as a blank
-      does, but before a comma or another mark that closes up to its text; '' where EOS
-      parts them, and each is a text of its own.
+    target_delimiter: text between prompt and answer if both are one text, such as a
+      blank, which is dropped before a comma or another mark that joins the word before
+      it; '' if EOS separates two texts.
     end: a generated answer ends before this text; None for the model's own end.
   """
 
@@ -63,26 +63,26 @@ class PromptSpec:
   end: str | None = None
 
   def options(self, example: Example) -> list[str]:
-    """The options of an example, each with what stands before it."""
+    """Returns the options of an example, each with the delimiter before it."""
     return [
       continuation_prompts.delimited(self.target_delimiter, option)
       for option in example.answer.options
     ]
 
   def answer(self, text: str) -> str:
-    """What counts of a generated text."""
+    """Extracts the answer from a generated text."""
     text = text.strip()
     return text if self.end is None else text.partition(self.end)[0].rstrip()
 
 
 class Block(NamedTuple):
-  """What one model made of a block of rows.
+  """Scores of one model on N examples under T templates.
 
   Attributes:
-    scores: statistics of the metric, float64 [T, N, S]; NaN where a prompt could not
-      be made to fit.
+    scores: statistics of the metric, float64 [T, N, S]; NaN if the prompt could not be
+      made to fit.
     confidence: float64 [T, N, 2], of a ranked answer: its probability among the
-      options, and 1 where it was right; NaN where nothing was ranked.
+      options, and 1 if it was right; NaN if nothing was ranked.
     shown: exemplars before each prompt, int64 [T, N].
   """
 
@@ -93,7 +93,7 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass
 class Clock:
-  """What one model computed, and how long it took."""
+  """Counts of one model's work, and its time."""
 
   examples: int = 0
   seconds: float = 0.0
@@ -108,306 +108,301 @@ class Clock:
 
 
 class Warnings:
-  """Lines for people: rows named up to a few, and counted."""
+  """Warnings by dataset: the first few examples are named, the others counted."""
 
   def __init__(self):
-    self._rows: dict[tuple[str, str], dict[str, None]] = {}
+    self._examples: dict[tuple[str, str], dict[str, None]] = {}
 
-  def add(self, dataset: str, what: str, example: str = '') -> None:
-    self._rows.setdefault((dataset, what), {})[example] = None
+  def add(self, dataset: str, warning: str, example: str = '') -> None:
+    self._examples.setdefault((dataset, warning), {})[example] = None
 
   def lines(self) -> tuple[str, ...]:
     out = []
-    for (dataset, what), rows in self._rows.items():
-      names = ', '.join(filter(None, list(rows)[:_NAMED]))
-      more = f' and {len(rows) - _NAMED:,} more' if len(rows) > _NAMED else ''
-      out.append(f'{dataset}: {what}' + (f' ({names}{more})' if names else ''))
+    for (dataset, warning), examples in self._examples.items():
+      names = ', '.join(filter(None, list(examples)[:_MAX_NAMED]))
+      others = len(examples) - _MAX_NAMED
+      more = f' and {others:,} more' if others > 0 else ''
+      out.append(f'{dataset}: {warning}' + (f' ({names}{more})' if names else ''))
     return tuple(out)
 
 
 @dataclasses.dataclass
 class Predictor:
-  """What stays the same over all datasets of one evaluation.
+  """Predicts and scores blocks of examples; shared by all datasets of an evaluation.
 
   Attributes:
-    models: by name, `tuned` and perhaps `base`.
-    limits: most tokens of inputs.
-    max_new_tokens: most tokens of a generated answer.
+    models: models by name, `tuned` and perhaps `base`.
+    limits: limit on the tokens of the inputs.
+    max_tokens: limit on the tokens of a generated answer.
     emit: called as emit(prediction, split=, model=), or None.
-    clocks: one for each model.
-    warnings: of all datasets.
+    clocks: clock of each model.
+    warnings: warnings about all datasets.
   """
 
   models: Mapping[str, LanguageModel]
   limits: Limits
-  max_new_tokens: int
+  max_tokens: int
   emit: Callable[..., None] | None
   clocks: Mapping[str, Clock]
   warnings: Warnings
 
-  def measure(
-    self, questions: Mapping[str, PromptSpec], rows: Sequence[tuple[str, Example]]
+  def predict(
+    self, specs: Mapping[str, PromptSpec], examples: Sequence[tuple[str, Example]]
   ) -> dict[str, Block]:
-    """Asks every model about a block of rows.
+    """Predicts a block of examples with every model.
 
     Args:
-      questions: model -> how it is asked; all of the same dataset.
-      rows: (split, example) each.
+      specs: model -> its prompts; all of the same dataset.
+      examples: (split, example) each.
 
     Returns:
-      Model -> what it made of them.
+      Model -> its scores.
 
     Raises:
-      InputError: if an option does not fit in an example of the scorer.
+      InputError: if an option does not fit in the model's sequence length.
     """
     fitted: dict[Any, list[Fitted | None]] = {}
     out = {}
     for name, model in self.models.items():
-      question = questions[name]
+      spec = specs[name]
       pairs = [
-        (example, template) for template in question.templates for _, example in rows
+        (example, template) for template in spec.templates for _, example in examples
       ]
       sizes = (model.sequence_length, model.max_length)
-      words = (id(question), model.tokenizer.digest, *sizes)
-      if words not in fitted:
-        fitted[words] = self._fit(question, pairs, model)
-      splits = [split for _ in question.templates for split, _ in rows]
-      out[name] = self._answer(name, question, pairs, splits, fitted[words])
+      key = (id(spec), model.tokenizer.digest, *sizes)
+      if key not in fitted:
+        fitted[key] = self._fit(spec, pairs, model)
+      splits = [split for _ in spec.templates for split, _ in examples]
+      out[name] = self._answer(name, spec, pairs, splits, fitted[key])
     return out
 
   def _answer(
     self,
     name: str,
-    question: PromptSpec,
+    spec: PromptSpec,
     pairs: Sequence[tuple[Example, int]],
     splits: Sequence[str],
     fitted: Sequence[Fitted | None],
   ) -> Block:
-    dataset = question.dataset
+    dataset = spec.dataset
     kept = [i for i, prompt in enumerate(fitted) if prompt is not None]
-    work = [(*pairs[i], fitted[i]) for i in kept]
-    answer = self._rank if dataset.has_options else self._write
-    predictions = answer(question, work, name)
-    self.clocks[name].examples += len(work)
-    measured = _scores(predictions, metrics.get(dataset.metric))
-    scores = np.full((len(pairs), measured.shape[1]), np.nan)
+    requests = [(*pairs[i], fitted[i]) for i in kept]
+    answer = self._rank if dataset.has_options else self._generate
+    predictions = answer(spec, requests, name)
+    self.clocks[name].examples += len(requests)
+    found = _scores(predictions, metrics.get(dataset.metric))
+    scores = np.full((len(pairs), found.shape[1]), np.nan)
     confidence = np.full((len(pairs), 2), np.nan)
     shown = np.zeros(len(pairs), np.int64)
-    scores[kept] = measured
+    scores[kept] = found
     for i, prediction in zip(kept, predictions, strict=True):
       confidence[i] = prediction.confidence
       shown[i] = len(fitted[i].exemplars)
       if self.emit is not None:
         self.emit(prediction.record, split=splits[i], model=name)
-    shape = (len(question.templates), len(pairs) // len(question.templates))
+    shape = (len(spec.templates), len(pairs) // len(spec.templates))
     return Block(
       scores.reshape(*shape, -1), confidence.reshape(*shape, 2), shown.reshape(shape)
     )
 
   def _fit(
     self,
-    question: PromptSpec,
+    spec: PromptSpec,
     pairs: Sequence[tuple[Example, int]],
     model: LanguageModel,
   ) -> list[Fitted | None]:
-    dataset = question.dataset
+    dataset = spec.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
-    silent: dict[str, str] = {}
-    most, bos_id = model.max_length, model.tokenizer.bos_id
+    dropped: dict[str, str] = {}
+    max_length, bos_id = model.max_length, model.tokenizer.bos_id
     if dataset.has_options:
-      most = min(model.sequence_length, most or model.sequence_length)
-      ids = _encoded(question, [example for example, _ in pairs], model.tokenizer)
+      max_length = min(model.sequence_length, max_length or model.sequence_length)
+      ids = _encoded(spec, [example for example, _ in pairs], model.tokenizer)
       for example in {example.example_id: example for example, _ in pairs}.values():
-        if _silent(question, example, ids):
-          silent[example.example_id] = 'left out: no option has a token'
-        elif not question.target_delimiter:
-          options = [ids[option] for option in question.options(example)]
-          self._alike(question, example, options)
+        if _has_no_tokens(spec, example, ids):
+          dropped[example.example_id] = 'left out: no option has a token'
+        elif not spec.target_delimiter:
+          options = [ids[option] for option in spec.options(example)]
+          self._warn_if_alike(spec, example, options)
       for i, (example, _) in enumerate(pairs):
-        longest = max(
-          (len(ids[option]) for option in question.options(example)), default=0
-        )
-        rooms[i] = min(rooms[i], most - batch.length(0, longest, bos_id))
-    elif most is not None:
-      room = most - batch.length(0, self.max_new_tokens, bos_id)
+        longest = max((len(ids[option]) for option in spec.options(example)), default=0)
+        rooms[i] = min(rooms[i], max_length - batch.length(0, longest, bos_id))
+    elif max_length is not None:
+      room = max_length - batch.length(0, self.max_tokens, bos_id)
       rooms = [min(rooms[0], room)] * len(pairs)
     fitted = prompts.fit(
-      dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=question.pool
+      dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=spec.pool
     )
-    if dataset.has_options and question.target_delimiter:
-      room = most - batch.length(0, 0, bos_id)
+    if dataset.has_options and spec.target_delimiter:
+      room = max_length - batch.length(0, 0, bos_id)
       for example_id in self._fit_joined(
-        question, pairs, fitted, rooms, room, model.tokenizer
+        spec, pairs, fitted, rooms, room, model.tokenizer
       ):
-        silent.setdefault(
-          example_id, 'left out: an option has no token after the prompt'
-        )
+        warning = 'left out: an option has no token after the prompt'
+        dropped.setdefault(example_id, warning)
     for i, ((example, template), prompt) in enumerate(zip(pairs, fitted, strict=True)):
       where = f'example {example.example_id} template {template}'
-      if example.example_id in silent:
-        what = silent[example.example_id]
-        self.warnings.add(dataset.label, what, f'example {example.example_id}')
+      if example.example_id in dropped:
+        warning = dropped[example.example_id]
+        self.warnings.add(dataset.label, warning, f'example {example.example_id}')
         fitted[i] = None
       elif prompt is None:
-        what = 'prompts left out: blank, or too long whatever is cut'
-        self.warnings.add(dataset.label, what, where)
+        warning = 'prompts left out: blank, or too long whatever is cut'
+        self.warnings.add(dataset.label, warning, where)
       elif prompt.cut:
         self.warnings.add(dataset.label, 'prompts with fields cut to fit', where)
       if fitted[i] is not None and model.tokenizer.unk_id in fitted[i].ids:
-        what = 'prompts with words that the vocabulary lacks'
-        self.warnings.add(dataset.label, what, where)
+        warning = 'prompts with words that the vocabulary lacks'
+        self.warnings.add(dataset.label, warning, where)
     return fitted
 
   def _fit_joined(
     self,
-    question: PromptSpec,
+    spec: PromptSpec,
     pairs: Sequence[tuple[Example, int]],
     fitted: list[Fitted | None],
     rooms: list[int],
     room: int,
     tokenizer: Tokenizer,
   ) -> set[str]:
-    """Cuts in `fitted` the prompts whose joined texts have more than `room` tokens.
+    """Shortens the prompts in `fitted` whose joined texts exceed `room` tokens.
 
     Returns:
-      The rows an option of which has no token of its own: nothing could be ranked.
+      Ids of examples with an option that has no token of its own, which are not ranked.
     """
-    silent = set()
+    without_tokens = set()
     left = [i for i, prompt in enumerate(fitted) if prompt is not None]
     while left:
-      work = [(fitted[i].text, question.options(pairs[i][0])) for i in left]
-      long = []
-      for i, joined in zip(left, joined_tokens.join(work, tokenizer), strict=True):
-        if joined.longest > room:
-          rooms[i] = min(rooms[i], len(fitted[i].ids)) - (joined.longest - room)
-          long.append(i)
+      texts = [(fitted[i].text, spec.options(pairs[i][0])) for i in left]
+      too_long = []
+      for i, joined in zip(left, joined_tokens.join(texts, tokenizer), strict=True):
+        if joined.max_length > room:
+          rooms[i] = min(rooms[i], len(fitted[i].ids)) - (joined.max_length - room)
+          too_long.append(i)
         elif not all(map(len, joined.options)):
-          silent.add(pairs[i][0].example_id)
+          without_tokens.add(pairs[i][0].example_id)
         else:
-          self._alike(question, pairs[i][0], joined.options)
+          self._warn_if_alike(spec, pairs[i][0], joined.options)
       again = prompts.fit(
-        question.dataset,
-        [pairs[i] for i in long],
+        spec.dataset,
+        [pairs[i] for i in too_long],
         tokenizer=tokenizer,
-        max_tokens=[rooms[i] for i in long],
-        pool=question.pool,
+        max_tokens=[rooms[i] for i in too_long],
+        pool=spec.pool,
       )
-      for i, prompt in zip(long, again, strict=True):
+      for i, prompt in zip(too_long, again, strict=True):
         fitted[i] = prompt
-      left = [i for i in long if fitted[i] is not None]
-    return silent
+      left = [i for i in too_long if fitted[i] is not None]
+    return without_tokens
 
-  def _alike(
-    self, question: PromptSpec, example: Example, ids: Sequence[np.ndarray]
+  def _warn_if_alike(
+    self, spec: PromptSpec, example: Example, ids: Sequence[np.ndarray]
   ) -> None:
-    """Names an example with different options that the tokenizer cannot tell apart."""
-    texts = set(question.options(example))
+    """Warns of an example with different options of equal tokens."""
+    texts = set(spec.options(example))
     if len({option.tobytes() for option in ids}) < len(texts):
-      what = 'options that tokenize alike, counted as tied'
-      self.warnings.add(question.dataset.label, what, f'example {example.example_id}')
+      warning = 'options that tokenize alike, counted as tied'
+      self.warnings.add(spec.dataset.label, warning, f'example {example.example_id}')
 
   def _rank(
-    self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
+    self, spec: PromptSpec, fitted: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
-    about = f'dataset {question.dataset.label!r}'
+    dataset = f'dataset {spec.dataset.label!r}'
     requests = [
-      Request(*asked, f'{about}, example {example.example_id!r}, template {template}')
-      for (example, template, _), asked in zip(
-        work, _asked(question, work, model.tokenizer), strict=True
+      Request(*ids, f'{dataset}, example {example.example_id!r}, template {template}')
+      for (example, template, _), ids in zip(
+        fitted, _tokenized(spec, fitted, model.tokenizer), strict=True
       )
     ]
-    scored = model.score(requests)
+    scored = model.loglikelihood(requests)
     self.clocks[name].seconds += scored.seconds
     self.clocks[name].tokens_scored += scored.tokens_scored
     self.clocks[name].tokens_naive += scored.tokens_naive
     return [
-      self._ranked(question, example, template, prompt, found, name)
-      for (example, template, prompt), found in zip(
-        work, scored.log_probabilities, strict=True
+      self._ranked(spec, example, template, prompt, logp, name)
+      for (example, template, prompt), logp in zip(
+        fitted, scored.log_probabilities, strict=True
       )
     ]
 
   def _ranked(
     self,
-    question: PromptSpec,
+    spec: PromptSpec,
     example: Example,
     template: int,
     prompt: Fitted,
-    found: np.ndarray,
+    logp: np.ndarray,
     name: str,
   ) -> '_Prediction':
     options, gold = example.answer.options, example.answer.gold
-    if np.isnan(found).any():
-      self._nan(question, example, template, name)
+    if np.isnan(logp).any():
+      self._warn_of_nan(spec, example, template, name)
       tied: list[int] = []
     else:
-      tied = np.flatnonzero(found == found.max()).tolist()
-    record = _record(question, example, template, prompt) | {
-      'log_probabilities': [float(v) if np.isfinite(v) else None for v in found],
+      tied = np.flatnonzero(logp == logp.max()).tolist()
+    record = _record(spec, example, template, prompt) | {
+      'log_probabilities': [float(v) if np.isfinite(v) else None for v in logp],
       'gold': list(gold),
       'predicted': tied[0] if tied else None,
     }
     if len(tied) > 1:
       record['tied'] = tied
-    said = [options[i] for i in tied] or [None]
+    texts = [options[i] for i in tied] or [None]
     confidence = (np.nan, np.nan)
     if tied:
       right = [options[i] for i in gold]
-      hit = sum(text in right for text in said) / len(said)
-      confidence = (
-        1 / float(np.exp(found.astype(np.float64) - found.max()).sum()),
-        hit,
-      )
-    if isinstance(question.dataset.answer, Label) and question.dataset.answer.measured:
+      hit = sum(text in right for text in texts) / len(texts)
+      odds = np.exp(logp.astype(np.float64) - logp.max())
+      confidence = (1 / float(odds.sum()), hit)
+    if isinstance(spec.dataset.answer, Label) and spec.dataset.answer.measured:
       record['references'] = example.answer.right
-    return _Prediction(record, said, example.answer.right, confidence)
+    return _Prediction(record, texts, example.answer.right, confidence)
 
-  def _write(
-    self, question: PromptSpec, work: Sequence[tuple[Example, int, Fitted]], name: str
+  def _generate(
+    self, spec: PromptSpec, fitted: Sequence[tuple[Example, int, Fitted]], name: str
   ) -> list['_Prediction']:
     model = self.models[name]
     generated = model.generate(
-      [prompt.ids for *_, prompt in work], max_new_tokens=self.max_new_tokens
+      [prompt.ids for *_, prompt in fitted], max_tokens=self.max_tokens
     )
     self.clocks[name].seconds += generated.seconds
     self.clocks[name].prefill_tokens += generated.prefill_tokens
     self.clocks[name].generated_tokens += generated.generated_tokens
     out = []
-    for (example, template, prompt), written, broken in zip(
-      work, generated.texts, generated.nan, strict=True
+    for (example, template, prompt), generation, nan in zip(
+      fitted, generated.texts, generated.nan, strict=True
     ):
-      if broken:
-        self._nan(question, example, template, name)
-      text = '' if broken else question.answer(written)
+      if nan:
+        self._warn_of_nan(spec, example, template, name)
+      text = '' if nan else spec.answer(generation)
       references = example.answer.right
-      record = _record(question, example, template, prompt) | {
+      record = _record(spec, example, template, prompt) | {
         'text': text,
         'gold': references,
-        'predicted': None if broken else text,
+        'predicted': None if nan else text,
       }
-      said = [None if broken else text]
-      out.append(_Prediction(record, said, references, (np.nan, np.nan)))
+      texts = [None if nan else text]
+      out.append(_Prediction(record, texts, references, (np.nan, np.nan)))
     return out
 
-  def _nan(
-    self, question: PromptSpec, example: Example, template: int, name: str
+  def _warn_of_nan(
+    self, spec: PromptSpec, example: Example, template: int, name: str
   ) -> None:
     where = f'example {example.example_id} template {template}'
-    of = 'base model' if name == 'base' else 'model'
-    what = f'NaN from the {of}, counted as wrong'
-    self.warnings.add(question.dataset.label, what, where)
+    model = 'base model' if name == 'base' else 'model'
+    warning = f'NaN from the {model}, counted as wrong'
+    self.warnings.add(spec.dataset.label, warning, where)
 
 
 class _Prediction(NamedTuple):
   """A line of predictions.jsonl, and the texts that the metric compares.
 
   Attributes:
-    record: the line.
-    texts: what was answered; several where options are tied, None where the model
-      gave NaN.
-    references: what counts as right.
-    confidence: (probability among the options, 1 where right), or NaN.
+    record: line of predictions.jsonl.
+    texts: answer; several if options are tied, None if the model gave NaN.
+    references: right answers.
+    confidence: (probability among the options, 1 if right), or NaN.
   """
 
   record: dict[str, Any]
@@ -419,7 +414,7 @@ class _Prediction(NamedTuple):
 def _scores(
   predictions: Sequence[_Prediction], metric: metric_lib.Metric
 ) -> np.ndarray:
-  """Statistics of each prediction, float64 [N, S]; the mean over options that tie."""
+  """Scores each prediction, float64 [N, S]; tied options count by their mean."""
   counts = np.array([len(prediction.texts) for prediction in predictions], np.int64)
   each = metric.scores(
     [text for prediction in predictions for text in prediction.texts],
@@ -431,52 +426,52 @@ def _scores(
   return np.add.reduceat(each, starts, axis=0) / counts[:, None]
 
 
-def _silent(
-  question: PromptSpec, example: Example, ids: Mapping[str, np.ndarray]
+def _has_no_tokens(
+  spec: PromptSpec, example: Example, ids: Mapping[str, np.ndarray]
 ) -> bool:
-  """Whether no option of an example has a token, so that there is nothing to rank."""
-  if question.target_delimiter:  # a blank after a prompt may well be a token
+  """Returns whether no option has a token, so that nothing can be ranked."""
+  if spec.target_delimiter:  # a blank after a prompt may well be a token
     return not any(option.strip() for option in example.answer.options)
-  return not any(len(ids[option]) for option in question.options(example))
+  return not any(len(ids[option]) for option in spec.options(example))
 
 
 def _encoded(
-  question: PromptSpec, rows: Sequence[Example], tokenizer: Tokenizer
+  spec: PromptSpec, examples: Sequence[Example], tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
-  """Token ids of every distinct option of `rows`."""
+  """Tokenizes every distinct option of `examples`."""
   distinct = list(
-    dict.fromkeys(o for example in rows for o in question.options(example))
+    dict.fromkeys(o for example in examples for o in spec.options(example))
   )
   return dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
 
 
-def _asked(
-  question: PromptSpec,
-  work: Sequence[tuple[Example, int, Fitted]],
+def _tokenized(
+  spec: PromptSpec,
+  fitted: Sequence[tuple[Example, int, Fitted]],
   tokenizer: Tokenizer,
 ) -> list[joined_tokens.Joined]:
-  """The tokens of each prompt and of its options, joined where they are one text."""
-  if question.target_delimiter:
-    texts = [(prompt.text, question.options(example)) for example, _, prompt in work]
+  """Tokenizes each prompt with its options, joined if they are one text."""
+  if spec.target_delimiter:
+    texts = [(prompt.text, spec.options(example)) for example, _, prompt in fitted]
     return joined_tokens.join(texts, tokenizer)
-  ids = _encoded(question, [example for example, *_ in work], tokenizer)
+  ids = _encoded(spec, [example for example, *_ in fitted], tokenizer)
   return [
-    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in question.options(example)))
-    for example, _, prompt in work
+    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in spec.options(example)))
+    for example, _, prompt in fitted
   ]
 
 
 def _record(
-  question: PromptSpec, example: Example, template: int, prompt: Fitted
+  spec: PromptSpec, example: Example, template: int, prompt: Fitted
 ) -> dict[str, Any]:
   shown = {'exemplars': list(prompt.exemplars)} if prompt.exemplars else {}
-  direction = question.dataset.direction
+  direction = spec.dataset.direction
   return {
     'example_id': example.example_id,
-    'dataset': question.dataset.name,
+    'dataset': spec.dataset.name,
     **({'direction': direction} if direction else {}),
     'template': template,
     'prompt': prompt.text,
-    'options': question.options(example),
+    'options': spec.options(example),
     **shown,
   }

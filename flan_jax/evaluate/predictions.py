@@ -1,4 +1,4 @@
-"""Predictions: every answer of an evaluation as a line of JSON."""
+"""Prediction files: every answer of an evaluation as a line of JSON."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ from flan_jax.runtime import renamed_keys
 from flan_jax.runtime.atomic_file import writing
 
 KEYS = ('example_id', 'dataset', 'template', 'prompt', 'options', 'gold', 'predicted')
-"""What every prediction has."""
+"""Keys of every prediction."""
 
 
 def records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(where its line begins, prediction) of a file; nothing where there is none.
+  """Yields (byte offset, prediction) for each line; nothing if the file is absent.
 
   Raises:
-    InputError: at a line that is no prediction.
+    InputError: at a line that is not a prediction.
   """
   if not path.is_file():
     return
@@ -35,28 +35,27 @@ def records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         record = None
       if not isinstance(record, dict) or not record.keys() >= set(KEYS):
         raise InputError(
-          f'{path}: line {number} is no prediction, or a torn one; evaluate again, or '
-          'delete the file: the report then has no examples'
+          f'{path}: line {number} is not a whole prediction; evaluate again, or delete '
+          'the file: the report then shows no examples'
         )
       yield start, record
       start += len(line)
 
 
 def statistics(record: Mapping[str, Any], metric: Metric) -> np.ndarray:
-  """Statistics of one prediction, float64 [S]; the mean over options that tie."""
-  wanted = right(record)
+  """Scores one prediction, float64 [S]; tied options count by their mean."""
   if record['predicted'] is None:
-    said = [None]
+    texts = [None]
   elif 'text' in record:
-    said = [record['predicted']]
+    texts = [record['predicted']]
   else:
     tied = record.get('tied', [record['predicted']])
-    said = [record['options'][i].strip() for i in tied]
-  return metric.scores(said, [wanted] * len(said)).mean(0)
+    texts = [record['options'][i].strip() for i in tied]
+  return metric.scores(texts, [right(record)] * len(texts)).mean(0)
 
 
 def right(record: Mapping[str, Any]) -> list[str]:
-  """The texts that a prediction was compared with."""
+  """Returns the right answers that a prediction was compared with."""
   if 'text' in record:
     return record['gold']
   options = (record['options'][i].strip() for i in record['gold'])
@@ -64,10 +63,10 @@ def right(record: Mapping[str, Any]) -> list[str]:
 
 
 def name(split: str, model: str = 'tuned') -> str:
-  """The file that holds the answers of a model to a split."""
-  of_base = '.base' if model == 'base' else ''
-  of_dev = '.dev' if split == 'dev' else ''
-  return f'predictions{of_base}{of_dev}.jsonl'
+  """Returns the name of the file with a model's answers on a split."""
+  base = '.base' if model == 'base' else ''
+  dev = '.dev' if split == 'dev' else ''
+  return f'predictions{base}{dev}.jsonl'
 
 
 _PREDICTIONS = tuple(
@@ -78,12 +77,12 @@ _PREDICTIONS = tuple(
 class Predictions:
   """Writes predictions as they come, one JSON object a line.
 
-  `predictions.jsonl` holds what the report's figures of test are made of: the answers
-  of the evaluated model. Dev examples and the base model have files of their own:
+  `predictions.jsonl` holds the evaluated model's answers on test, the source of the
+  report's figures. Dev and the base model have files of their own:
   `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
 
   >>> with Predictions(out) as predictions:  # doctest: +SKIP
-  ...   results = protocol.evaluate(scorer, emit=predictions, ...)
+  ...   results = evaluator.evaluate(scorer, emit=predictions, ...)
   """
 
   def __init__(self, out: str | os.PathLike):
@@ -100,7 +99,7 @@ class Predictions:
     handled = self._stack.__exit__(*error)
     if error == (None, None, None):
       for name in _PREDICTIONS:
-        if name not in self._files:  # of an earlier evaluation in the same folder
+        if name not in self._files:  # left by an earlier evaluation
           (self._out / name).unlink(missing_ok=True)
     return handled
 
@@ -115,7 +114,7 @@ class Predictions:
     Args:
       prediction: example_id, dataset, template, prompt, options, log_probabilities or
         text, gold, predicted.
-      split: `dev`, or the reported one.
+      split: `dev`, or the reported split.
       model: `tuned` or `base`.
     """
     file = self._file(name(split, model))

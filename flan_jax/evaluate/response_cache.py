@@ -1,10 +1,9 @@
-"""What an interrupted evaluation has already computed.
+"""Response cache: answers that an interrupted evaluation has already computed.
 
-A Journal stands in for a language model and writes down every answer. Asked the same
-again, after an interruption or in a later pass over the same examples, it reads the answer
-instead of computing it: same numbers, same report. Of several hosts the first keeps
-the file, and tells the others what it finds there; those that ask something else than
-it does are named.
+A ResponseCache wraps a language model and writes every answer to a file. An equal call,
+after an interruption or in a later pass over the same examples, is answered from the
+file: same numbers, same report. With several processes, the main one keeps the file and
+broadcasts its answers; a process whose call differs is named in an error.
 """
 
 import hashlib
@@ -28,13 +27,13 @@ from flan_jax.runtime.renamed_keys import upgraded
 
 
 def _sums(params: Any) -> jax.Array:
-  """Two sums over the bits of every array, modulo 2**32, uint32 [arrays, 2].
+  """Computes two sums over the bits of every array, modulo 2**32, uint32 [arrays, 2].
 
-  Each number's bits are weighted by its place, so that the order counts; whole numbers
-  add up to the same however an array is laid over devices.
+  Each element's bits are weighted by its place, so that the order counts. Integer sums
+  do not depend on the sharding.
   """
 
-  def of(leaf: jax.Array) -> jax.Array:
+  def sums(leaf: jax.Array) -> jax.Array:
     kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(leaf, kind).astype(jnp.uint32)
     place = jnp.zeros(leaf.shape, jnp.uint32)
@@ -44,14 +43,14 @@ def _sums(params: Any) -> jax.Array:
     weights = [place * jnp.uint32(odd) | jnp.uint32(1) for odd in _ODD]
     return jnp.stack([(bits * weight).sum(dtype=jnp.uint32) for weight in weights])
 
-  return jnp.stack([of(leaf) for leaf in jax.tree.leaves(params)])
+  return jnp.stack([sums(leaf) for leaf in jax.tree.leaves(params)])
 
 
 _ODD = (0x9E3779B1, 0x85EBCA77)
 
 
 def fingerprint(params: Any) -> str:
-  """A short name of these very parameters, the same on any mesh."""
+  """Hashes the parameters, independently of the mesh."""
   first = jax.tree.leaves(params)[0]
   where = getattr(first, 'sharding', None)
   if isinstance(where, NamedSharding):
@@ -61,18 +60,18 @@ def fingerprint(params: Any) -> str:
 
 
 FORMAT = 2
-"""Of the file, and of how its answers were computed: other files are not read."""
+"""Version of the file and of how answers are computed; other versions are not read."""
 
 
 class ResponseCache:
-  """A language model whose answers are kept in a file.
+  """A language model with its answers cached in a file.
 
-  One call of `score` or `generate` is one line, written when the call is done: a torn
-  last line is dropped, and that call computed again. A file of another model, or of
-  another format, is started anew.
+  One call of `loglikelihood` or `generate` is one line, written when the call is done.
+  A torn last line is dropped, and that call computed again. A file of another model or
+  format is overwritten.
 
   Attributes:
-    replayed: calls answered from the file.
+    replayed: number of calls answered from the file.
   """
 
   def __init__(
@@ -80,30 +79,30 @@ class ResponseCache:
     model: LanguageModel,
     path: str | os.PathLike,
     *,
-    of: str,
-    say: Callable[[str], None] = lambda line: None,
+    model_id: str,
+    log: Callable[[str], None] = lambda line: None,
   ):
     """Opens or creates the file.
 
     Args:
-      model: what answers where the file does not.
-      path: of the file.
-      of: names the parameters, as `fingerprint` does.
-      say: told, in a line, of a file that is started anew for its format.
+      model: model that answers new calls.
+      path: path of the file.
+      model_id: name of the model, such as its `fingerprint`.
+      log: called with a line if a file of another format is overwritten.
     """
     self._model = model
     self._path = pathlib.Path(path)
-    self._at: dict[str, int] = {}  # key of a call -> where its line begins
+    self._offsets: dict[str, int] = {}  # key of a call -> offset of its line
     self.replayed = 0
     self._file = None
     if not multihost.is_main_process():
       return
-    end = self._read(of, say)
+    end = self._read(model_id, log)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._file = self._path.open('r+b' if end else 'w+b')
     self._file.truncate(end)
     if not end:
-      self._append({'format': FORMAT, 'of': of})
+      self._append({'format': FORMAT, 'of': model_id})
 
   @property
   def tokenizer(self) -> Tokenizer:
@@ -117,29 +116,26 @@ class ResponseCache:
   def max_length(self) -> int | None:
     return self._model.max_length
 
-  def score(self, requests: Sequence[Request]) -> Scored:
-    """As the model's; computed once."""
+  def loglikelihood(self, requests: Sequence[Request]) -> Scored:
+    """Calls the model's `loglikelihood`, or replays it."""
     parts = [part for r in requests for part in (r.prompt, *r.options, _END)]
     key = _key('score', self._model.sequence_length, parts)
     if (found := self._find(key)) is not None:
       scores = [np.array(values, np.float32) for values in found.pop('scores')]
       return Scored(scores, **found)
-    scored = self._model.score(requests)
+    scored = self._model.loglikelihood(requests)
     entry = scored._asdict()
     scores = [values.tolist() for values in entry.pop('log_probabilities')]
     self._keep(key, {'scores': scores, **entry})
     return scored
 
-  def generate(
-    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
-  ) -> Generated:
-    """As the model's; computed once."""
-    key = _key(
-      'generate', max_new_tokens, [p for prompt in prompts for p in (prompt, _END)]
-    )
+  def generate(self, prompts: Sequence[np.ndarray], *, max_tokens: int) -> Generated:
+    """Calls the model's `generate`, or replays it."""
+    parts = [part for prompt in prompts for part in (prompt, _END)]
+    key = _key('generate', max_tokens, parts)
     if (found := self._find(key)) is not None:
       return Generated(**found)
-    generated = self._model.generate(prompts, max_new_tokens=max_new_tokens)
+    generated = self._model.generate(prompts, max_tokens=max_tokens)
     self._keep(key, generated._asdict())
     return generated
 
@@ -148,13 +144,13 @@ class ResponseCache:
       self._file.close()
 
   def remove(self) -> None:
-    """Closes and deletes the file: its answers are in the report now."""
+    """Closes and deletes the file, once the report holds its answers."""
     self.close()
     if self._file is not None:
       self._path.unlink(missing_ok=True)
 
-  def _read(self, of: str, say: Callable[[str], None]) -> int:
-    """Indexes the whole lines of the file; returns where they end, 0 to start anew."""
+  def _read(self, model_id: str, log: Callable[[str], None]) -> int:
+    """Indexes the file's whole lines; returns their end, or 0 to overwrite the file."""
     if not self._path.is_file():
       return 0
     end = 0
@@ -164,28 +160,28 @@ class ResponseCache:
           break
         entry = json.loads(line)
         if number == 0 and entry.get('format') != FORMAT:
-          say(
-            f'journal {str(self._path)!r}: format {entry.get("format", 1)}; this '
-            f'version writes {FORMAT}: started anew'
+          log(
+            f'response cache {str(self._path)!r}: has format {entry.get("format", 1)}, '
+            f'this version writes {FORMAT}; starting over'
           )
           return 0
-        if number == 0 and entry.get('of') != of:
+        if number == 0 and entry.get('of') != model_id:
           return 0
         if number:
-          self._at[entry['key']] = end
+          self._offsets[entry['key']] = end
         end += len(line)
     return end
 
   def _find(self, key: str) -> dict[str, Any] | None:
-    """The answer to a call; all hosts must ask it.
+    """Looks up the answer to a call; every process must call it.
 
     Raises:
-      InputError: if they do not ask the same, as where their data differ.
+      InputError: if the processes' calls differ, for example because their data do.
     """
     multihost.assert_same_on_all({'the evaluated data': key})
     line = None
-    if key in self._at:
-      self._file.seek(self._at[key])
+    if key in self._offsets:
+      self._file.seek(self._offsets[key])
       line = self._file.readline()
     line = multihost.broadcast(line)
     if line is None:
@@ -195,7 +191,7 @@ class ResponseCache:
 
   def _keep(self, key: str, answer: dict[str, Any]) -> None:
     if self._file is not None:
-      self._at[key] = self._append({'key': key, 'answer': answer})
+      self._offsets[key] = self._append({'key': key, 'answer': answer})
 
   def _append(self, entry: dict[str, Any]) -> int:
     start = self._file.seek(0, os.SEEK_END)

@@ -1,8 +1,8 @@
-"""Statistics of an evaluation: spread over templates, intervals over examples, baselines.
+"""Statistics of an evaluation: template spread, intervals over examples, baselines.
 
 Letters in shape suffixes: T template, N example, S statistic of a metric, R resample.
-An example that a template could not be measured on is NaN there and leaves that
-template's sums; it stays in the other templates'.
+An example that could not be evaluated under a template is NaN there, and is left out of
+that template's sums only.
 """
 
 import statistics
@@ -20,7 +20,7 @@ _BLOCK = 4_000_000  # resampled examples held at once: 32 MB of swaps
 
 
 class Interval(NamedTuple):
-  """A 95 % interval, in percent (or in points, of a difference)."""
+  """A 95 % interval, in percent (a difference: in points)."""
 
   low: float
   high: float
@@ -29,8 +29,8 @@ class Interval(NamedTuple):
 class Spread(NamedTuple):
   """Mean and standard deviation over templates (FLAN tables 1 and 2).
 
-  The deviation is that of the templates themselves, not of a population they stand
-  for: divided by T, zero for one template.
+  The deviation describes these templates, not a population of templates: divided by T,
+  zero for one template.
   """
 
   mean: float
@@ -42,29 +42,29 @@ def spread(figures: Sequence[float]) -> Spread:
 
 
 def _combined(metric: Metric, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
-  """The metric of sums over `count` examples; NaN where there is no example."""
+  """Computes the metric from sums over `count` examples; NaN without examples."""
   return np.where(count > 0, metric.combine(totals, count), np.nan)
 
 
 def figures(scores_TxNxS: np.ndarray, *, metric: Metric) -> np.ndarray:
-  """The metric of every template in percent, float64 [T]; NaN without an example."""
+  """Computes the metric under each template, in percent, float64 [T]; NaN if empty."""
   present_TxN = ~np.isnan(scores_TxNxS).any(-1)
   totals_TxS = np.where(present_TxN[..., None], scores_TxNxS, 0.0).sum(1)
   return _combined(metric, totals_TxS, present_TxN.sum(1))
 
 
 class _Estimate(NamedTuple):
-  """A mean over templates, and what each example does to it.
+  """A mean over templates, and each example's influence on it.
 
   Attributes:
-    figure: from 0 to 1 (a correlation from -1).
-    influences: of each example, float64 [N], 0 on average; their variance over N is that of
-      the figure. For a mean of example values they are those values less the figure.
-    spread: the variance of the influences, more where templates have few of the examples.
-    present: which examples any template was measured on, bool [N].
-    cases: on how many right or wrong decisions the figure stands: the examples, for a mean.
-    most: the largest design effect, 1 where every template has every example.
-    usual: the design effect of templates that agree, likewise.
+    figure: mean over templates, from 0 to 1 (a correlation from -1).
+    influences: influence of each example, float64 [N], 0 on average; their variance
+      over N is the figure's. For a mean, they are the examples' values less the figure.
+    spread: variance of the influences, larger if templates have few of the examples.
+    present: bool [N], True if the example was evaluated under any template.
+    cases: number of binary decisions behind the figure: the examples, for a mean.
+    max_effect: upper bound on the design effect, 1 if every template has every example.
+    prior_effect: design effect of templates that agree, 1 likewise.
   """
 
   figure: float
@@ -72,20 +72,20 @@ class _Estimate(NamedTuple):
   spread: float
   present: np.ndarray
   cases: float
-  most: float
-  usual: float
+  max_effect: float
+  prior_effect: float
 
   @property
   def variance(self) -> float:
-    """The variance of the influences, in units of the cases."""
+    """Variance of the influences, in units of the cases."""
     return self.spread * self.cases / max(int(self.present.sum()), 1)
 
 
-_BORROWED = 10.0
-"""Rows of the pooled templates that stand beside those of a template with few."""
+_POOLED_EXAMPLES = 10.0
+"""Prior examples with the pooled covariance, added to those of two templates."""
 
-_AGREED = 5.0
-"""Rows on which templates agree wholly, beside those where two were both measured."""
+_AGREEING_EXAMPLES = 5.0
+"""Prior examples of full agreement, added to those that two templates share."""
 
 
 def _spread(
@@ -95,18 +95,18 @@ def _spread(
   *,
   coin: bool,
 ) -> tuple[float, float]:
-  """N times the variance of the mean over templates, and its design effect if alike.
+  """Returns N times the variance of the mean over templates, and the prior effect.
 
-  Where every template has every example it is the variance of the rows' means. The two examples
-  of a template that fits on two say little of how much its answers vary: covariances
-  on a part of the examples are drawn toward those of all templates together.
+  If every template has every example, it is the variance of the examples' means. Two
+  examples say little about the variance of a template that fits only those two, so
+  covariances on part of the examples are shrunk toward the pooled ones.
 
   Args:
-    influences_TxN: less their mean under each template, 0 where missing.
-    values_TxN: with the template's figure, 0 where missing.
-    present_TxN: which cells were measured.
-    coin: whether values are in [0, 1]. Their variance is then taken in units of that of
-      a coin: the mean over templates is not the mean of all cells.
+    influences_TxN: influences less their mean under each template, 0 if missing.
+    values_TxN: influences plus the template's figure, 0 if missing.
+    present_TxN: True for evaluated cells.
+    coin: True for values in [0, 1]. Their variance is then taken in units of a coin's:
+      the mean over templates is not the mean of all cells.
   """
   counts_TxT = present_TxN.astype(np.float64) @ present_TxN.T
   count_T = np.diag(counts_TxT)
@@ -120,31 +120,32 @@ def _spread(
     pooled *= found[0] / found[1] if 1e-12 < found[1] < found[0] else 1.0
   apart_TxT = ~np.eye(templates, dtype=bool)
   shared = np.maximum(counts_TxT - 1, 0.0)[apart_TxT].sum()
-  together = products_TxT[apart_TxT].sum() + _AGREED * pooled
-  alike = np.clip(together / (shared + _AGREED), 0.0, pooled)
+  joint = products_TxT[apart_TxT].sum() + _AGREEING_EXAMPLES * pooled
+  alike = np.clip(joint / (shared + _AGREEING_EXAMPLES), 0.0, pooled)
   prior_TxT = np.where(apart_TxT, alike, pooled)
-  drawn_TxT = (products_TxT + _BORROWED * prior_TxT) / (
-    np.maximum(counts_TxT - 1, 0.0) + _BORROWED
+  drawn_TxT = (products_TxT + _POOLED_EXAMPLES * prior_TxT) / (
+    np.maximum(counts_TxT - 1, 0.0) + _POOLED_EXAMPLES
   )
   covariances_TxT = np.where(counts_TxT == examples, products_TxT / examples, drawn_TxT)
   weights_TxT = counts_TxT / np.outer(count_T, count_T) * examples / templates**2
-  found, usual = float((weights_TxT * covariances_TxT).sum()), float(weights_TxT.sum())
+  found = float((weights_TxT * covariances_TxT).sum())
+  prior_effect = float(weights_TxT.sum())
   if count_T.min() < min(intervals.FEW, examples):
-    # One answer then moves the figure more than one of the effective number would.
+    # One answer then moves the figure by more than 1 / (effective size).
     heaviest = float((present_TxN / count_T[:, None]).mean(0).max())
-    usual = max(usual, examples * heaviest)
-    found = max(found, usual * pooled)
-  return found, usual
+    prior_effect = max(prior_effect, examples * heaviest)
+    found = max(found, prior_effect * pooled)
+  return found, prior_effect
 
 
 class _Cells(NamedTuple):
-  """What each example does under each template that was measured at all.
+  """Influence of each example under each template with any example.
 
   Attributes:
-    figures: of the templates, float64 [T], from 0 to 1.
-    influences: less their mean, 0 where missing, float64 [T, N].
-    present: bool [T, N].
-    cases: of each template, float64 [T].
+    figures: figure of each template, float64 [T], from 0 to 1.
+    influences: influences less their mean, 0 if missing, float64 [T, N].
+    present: bool [T, N], True if evaluated.
+    cases: binary decisions behind each template's figure, float64 [T].
   """
 
   figures: np.ndarray
@@ -158,7 +159,7 @@ class _Cells(NamedTuple):
 
 
 def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
-  """The jackknife's influences (Efron and Stein 1981)."""
+  """Computes the jackknife's influences (Efron and Stein 1981)."""
   present_TxN = ~np.isnan(scores_TxNxS).any(-1)
   measured_T = present_TxN.any(-1)
   present_TxN = present_TxN[measured_T]
@@ -178,16 +179,15 @@ def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
 
 
 def _estimate(cells: _Cells, metric: Metric) -> _Estimate | None:
-  """The mean over templates; None where nothing was measured.
+  """Estimates the mean over templates; None if nothing was evaluated.
 
-  All templates of an example are one draw from the world: their influences are added before
-  anything is squared.
+  All templates of an example are one draw: their influences are added before squaring.
   """
   if not len(cells.figures):
     return None
   present_N = cells.present.any(0)
   scale_T = present_N.sum() / cells.present.sum(1)
-  spread_, usual = _spread(
+  spread_, prior_effect = _spread(
     cells.influences, cells.values, cells.present, coin=metric.kind == 'mean'
   )
   return _Estimate(
@@ -196,8 +196,8 @@ def _estimate(cells: _Cells, metric: Metric) -> _Estimate | None:
     spread=spread_,
     present=present_N,
     cases=float(np.mean(cells.cases * scale_T)),
-    most=float(scale_T.mean()),
-    usual=usual,
+    max_effect=float(scale_T.mean()),
+    prior_effect=prior_effect,
   )
 
 
@@ -205,10 +205,9 @@ def _limits(of: _Estimate, metric: Metric) -> tuple[float, float]:
   if metric.kind == 'correlation':
     limits = intervals.of_correlation(of.figure, of.variance, of.present.sum())
   else:
-    most = of.most if metric.kind == 'mean' else np.inf
-    limits = intervals.of_mean(
-      of.figure, of.variance, of.cases, most=most, usual=of.usual
-    )
+    bound = of.max_effect if metric.kind == 'mean' else np.inf
+    effects = {'max_effect': bound, 'prior_effect': of.prior_effect}
+    limits = intervals.of_mean(of.figure, of.variance, of.cases, **effects)
   low, high = map(float, limits)
   return low, high
 
@@ -218,14 +217,14 @@ def _percent(low: float, high: float) -> Interval:
 
 
 def interval(scores_TxNxS: np.ndarray, *, metric: Metric) -> Interval:
-  """95 % interval of the mean over templates, over the examples of the world.
+  """Computes the 95 % interval of the mean over templates.
 
-  A mean of example values and a corpus metric that goes from 0 to 100 have Wilson's score
-  interval at their effective size, a correlation has Fisher's; see
-  `flan_jax.evaluate.intervals`. NaN where nothing was measured.
+  A mean and a corpus metric from 0 to 100 have Wilson's score interval at their
+  effective size, a correlation has Fisher's; see `flan_jax.evaluate.intervals`. NaN if
+  nothing was evaluated.
 
   Args:
-    scores_TxNxS: statistics of `metric` per template and example, NaN where missing.
+    scores_TxNxS: statistics of `metric` per template and example, NaN if missing.
     metric: one of flan_jax.evaluate.metrics.METRICS.
   """
   of = _estimate(_cells(scores_TxNxS, metric), metric)
@@ -240,18 +239,18 @@ _EQUAL = 1e-9  # two values of an example that differ by less are the same
 def paired_interval(
   tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, *, metric: Metric
 ) -> Interval:
-  """95 % interval of tuned minus base, in points, over the same examples.
+  """Computes the 95 % interval of tuned minus base, in points, on the same examples.
 
-  What makes an example hard for both cancels. The difference of two means has the interval
-  of `intervals.of_pair`; that of other metrics is recovered from the interval of each
-  (MOVER), with the correlation of their influences, and is never narrower than what the
-  examples that differ can tell (`_of_swaps`). The two may have been asked by different
-  numbers of templates.
+  Difficulty shared by both models cancels. The difference of two means has the interval
+  of `intervals.of_pair`. That of other metrics is recovered from the interval of each
+  (MOVER), with the correlation of their influences, and is never narrower than the
+  interval from the examples that differ (`_of_swaps`). The two models may have
+  different numbers of templates.
   """
   if tuned_TxNxS.shape[1] != base_TxNxS.shape[1]:
     raise ValueError(
       f'paired interval: {tuned_TxNxS.shape[1]} examples against '
-      f'{base_TxNxS.shape[1]}; both models must be measured on the same rows'
+      f'{base_TxNxS.shape[1]}; both models must be evaluated on the same examples'
     )
   cells = [_cells(of, metric) for of in (tuned_TxNxS, base_TxNxS)]
   tuned, base = (_estimate(of, metric) for of in cells)
@@ -263,9 +262,9 @@ def paired_interval(
   if metric.kind != 'mean':
     sums = np.square(effects[0]).sum() * np.square(effects[1]).sum()
     both = float((effects[0] * effects[1]).sum())
-    together = both / sums**0.5 if sums > 0 else 0.0
+    correlation = both / sums**0.5 if sums > 0 else 0.0
     one, other = ((of.figure, *_limits(of, metric)) for of in (tuned, base))
-    low, high = map(float, intervals.subtracted(one, other, together))
+    low, high = map(float, intervals.subtracted(one, other, correlation))
     least = _of_swaps(tuned_TxNxS, base_TxNxS, metric, (tuned, base), examples)
     return _percent(min(low, least[0]), max(high, least[1]))
   differences = tuned.figure - base.figure + effects[0] - effects[1]
@@ -291,8 +290,8 @@ def paired_interval(
     pair,
     examples,
     templates=(len(tuned_TxNxS), len(base_TxNxS)),
-    most=(tuned.most, base.most),
-    usual=(tuned.usual, base.usual),
+    max_effects=(tuned.max_effect, base.max_effect),
+    prior_effects=(tuned.prior_effect, base.prior_effect),
   )
   return _percent(*map(float, limits))
 
@@ -304,12 +303,12 @@ def _of_swaps(
   estimates: tuple[_Estimate, _Estimate],
   examples: int,
 ) -> tuple[float, float]:
-  """Tango's interval of a corpus metric, from what each row's other answer changes.
+  """Computes Tango's interval of a corpus metric from single-example swaps.
 
-  An example does so much as the metric moves when the other model's answer takes its place;
-  examples with the same answer do nothing, whatever the others do. In units of a whole
-  answer these are differences like those of right and wrong: two models that differ on
-  no example have the interval of as many differences of 0.
+  The effect of an example is the change of the metric when the other model's answer
+  replaces it; equal answers have no effect. In units of a whole answer these are
+  differences like those of right and wrong: two models with equal answers have the
+  interval of N differences of 0.
   """
   forward_N = _swapped(tuned_TxNxS, base_TxNxS, metric)
   backward_N = _swapped(base_TxNxS, tuned_TxNxS, metric)
@@ -319,7 +318,7 @@ def _of_swaps(
     whole = max(float(np.abs(of.influences).max()) for of in estimates)
   else:
     whole = max(of.present.sum() / max(of.cases, 1e-12) for of in estimates)
-    whole *= max(of.most for of in estimates)
+    whole *= max(of.max_effect for of in estimates)
   whole = max(whole, float(np.abs(changes_N).max()), 1e-12)
   changes_N /= whole
   low, high = intervals.of_difference(
@@ -336,32 +335,32 @@ def _of_swaps(
 def _swapped(
   tuned_TxNxS: np.ndarray, base_TxNxS: np.ndarray, metric: Metric
 ) -> np.ndarray:
-  """The change of base, mean over templates, where one example is tuned's, float64 [N]."""
+  """Change of base, mean over templates, with one example of tuned, float64 [N]."""
   count = max(len(tuned_TxNxS), len(base_TxNxS))
   pair = [of[np.arange(count) % len(of)] for of in (tuned_TxNxS, base_TxNxS)]
   present = [~np.isnan(of).any(-1) for of in pair]
   measured_T = present[0].any(-1) & present[1].any(-1)
-  ours_TxN, theirs_TxN = (of[measured_T] for of in present)
+  tuned_TxN, base_TxN = (of[measured_T] for of in present)
   tuned, base = (
     np.where(here[..., None], of[measured_T], 0.0)
-    for of, here in zip(pair, (ours_TxN, theirs_TxN), strict=True)
+    for of, here in zip(pair, (tuned_TxN, base_TxN), strict=True)
   )
-  totals_TxS, count_T = base.sum(1), theirs_TxN.sum(1)
-  counts_TxN = count_T[:, None] - theirs_TxN + ours_TxN
+  totals_TxS, count_T = base.sum(1), base_TxN.sum(1)
+  counts_TxN = count_T[:, None] - base_TxN + tuned_TxN
   swapped_TxN = _combined(metric, totals_TxS[:, None] - base + tuned, counts_TxN)
   changes_TxN = swapped_TxN - metric.combine(totals_TxS, count_T)[:, None]
   return np.nan_to_num(changes_TxN).sum(0) / max(len(changes_TxN), 1) / 100
 
 
 def _like(base_TxNxS: np.ndarray, tuned_TxNxS: np.ndarray) -> np.ndarray:
-  """The base model's scores, its only template repeated beside several."""
+  """Returns the base model's scores; a single template is repeated to match tuned."""
   templates = tuned_TxNxS.shape[0]
   if base_TxNxS.shape[0] == 1 < templates:
     return np.repeat(base_TxNxS, templates, axis=0)
   if base_TxNxS.shape[:2] != tuned_TxNxS.shape[:2]:
     raise ValueError(
       f'paired test: templates and examples {tuned_TxNxS.shape[:2]} against '
-      f'{base_TxNxS.shape[:2]}; both models must be measured on the same'
+      f'{base_TxNxS.shape[:2]}; both models must be evaluated on the same'
     )
   return base_TxNxS
 
@@ -374,12 +373,12 @@ def paired_p_value(
   seed: int,
   resamples: int = RESAMPLES,
 ) -> float:
-  """Two-sided p-value of approximate randomisation (Noreen 1989), by example.
+  """Computes a two-sided p-value by approximate randomization (Noreen 1989).
 
-  If the models do not differ, an example's answers might as well have come from the other
-  one: each resample swaps the models on half of the examples, all templates of an example
-  together, and the p-value is how often the difference is then as large as the one
-  seen. Good for corpus metrics too, and never 0: at least 1 / (resamples + 1).
+  If the models do not differ, each example's answers could come from either: a resample
+  swaps the models on half of the examples, all templates of an example together. The
+  p-value is the share of resamples with a difference at least as large as observed. It
+  works for corpus metrics too, and is at least 1 / (resamples + 1).
   """
   base_TxNxS = _like(base_TxNxS, tuned_TxNxS)
   templates, examples, kinds = tuned_TxNxS.shape
@@ -398,7 +397,7 @@ def paired_p_value(
 
   one, other = flat(tuned_TxNxS), flat(base_TxNxS)
   totals = one.sum(0)[None], other.sum(0)[None]
-  seen = abs(float((means(totals[0]) - means(totals[1]))[0]))
+  observed = abs(float((means(totals[0]) - means(totals[1]))[0]))
   generator = np.random.default_rng(seed)
   block = max(1, _BLOCK // examples)
   as_large = 0
@@ -407,15 +406,15 @@ def paired_p_value(
     swapped_RxN = generator.integers(0, 2, (size, examples)).astype(np.float64)
     moved = swapped_RxN @ (other - one)
     found = means(totals[0] + moved) - means(totals[1] - moved)
-    as_large += int((np.abs(found) >= seen - 1e-9).sum())
+    as_large += int((np.abs(found) >= observed - 1e-9).sum())
   return (as_large + 1) / (resamples + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-  """P-values corrected for being several (Holm 1979), in their own order.
+  """Corrects p-values for multiple tests (Holm 1979), in their own order.
 
-  The chance that any of the differences called significant is none stays below the
-  level, whatever the tests have to do with each other.
+  The probability of any false positive stays below the level, whatever the dependence
+  between the tests.
   """
   count = len(p_values)
   order = sorted(range(count), key=lambda i: p_values[i])
@@ -428,31 +427,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 _NORMAL = statistics.NormalDist()
-_SEEN = _NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(0.8)
+_DETECTED = _NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(0.8)
 
 
 def detectable(interval: Interval) -> float | None:
-  """The smallest true difference that would be seen, in points.
+  """Returns the smallest true difference that would be detected, in points.
 
-  Seen is: an interval of 95 % without zero, in 80 of 100 evaluations of this size. A
-  difference with a standard error s must be 2.8 s (Card et al. 2020); s is what the
-  width of the interval says.
+  Detected means a 95 % interval without zero in 80 of 100 evaluations of this size. A
+  difference with standard error s must be 2.8 s (Card et al. 2020); s comes from the
+  width of the interval.
 
   Args:
-    interval: of the difference.
+    interval: interval of the difference.
 
   Returns:
-    None where not even 100 points would be seen.
+    None if not even 100 points would be detected.
   """
-  found = (interval.high - interval.low) / 2 * _SEEN / _NORMAL.inv_cdf(0.975)
+  found = (interval.high - interval.low) / 2 * _DETECTED / _NORMAL.inv_cdf(0.975)
   return found if found <= 100 else None
 
 
 def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Interval:
-  """95 % interval of the average of independent figures, from their own intervals.
+  """Computes the 95 % interval of the average of independent figures.
 
-  The recovered variances of each side are added (MOVER; Zou and Donner 2008), so
-  that an average over datasets needs no more than what each dataset's example reports.
+  The recovered variances of each side are added (MOVER; Zou and Donner 2008), so an
+  average over datasets needs each dataset's reported interval only.
   """
   means_ = np.asarray(means)
   low, high = np.asarray(parts, np.float64).T
@@ -463,7 +462,7 @@ def average_interval(means: Sequence[float], parts: Sequence[Interval]) -> Inter
 
 
 def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:
-  """What drawing an option at random scores on average; None for free text.
+  """Computes the expected score of a random option; None for free text.
 
   For accuracy this is the mean of 1 / number of options (of gold / options, where
   several are right).
@@ -478,10 +477,10 @@ def chance(answers: Sequence[Answer], *, metric: Metric) -> float | None:
 
 
 def majority(answers: Sequence[Answer], *, metric: Metric) -> float | None:
-  """What the best constant answer scores on these very examples; None for free text.
+  """Computes the score of the best constant answer; None for free text.
 
-  The constant is a label word where every example has the same options, and a position
-  among the options otherwise.
+  The constant is a label word if every example has the same options, otherwise a
+  position among the options.
   """
   if not answers or not all(answer.options for answer in answers):
     return None
@@ -490,9 +489,9 @@ def majority(answers: Sequence[Answer], *, metric: Metric) -> float | None:
   if all(set(answer.options) == words for answer in answers):
     constants = [[word] * len(answers) for word in sorted(words)]
   else:
-    most = max(len(answer.options) for answer in answers)
+    num_options = max(len(answer.options) for answer in answers)
     constants = [
       [a.options[place] if place < len(a.options) else '' for a in answers]
-      for place in range(most)
+      for place in range(num_options)
     ]
-  return max(metric.aggregate(metric.scores(said, right)) for said in constants)
+  return max(metric.aggregate(metric.scores(same, right)) for same in constants)

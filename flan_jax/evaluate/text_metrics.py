@@ -1,25 +1,25 @@
-"""Text metrics: BLEU and ROUGE by their reference packages."""
+"""Text metrics: BLEU and ROUGE, computed by their reference packages."""
 
 import functools
 import importlib.metadata
 
 import numpy as np
 
-from flan_jax.evaluate.metric import Base, Several
+from flan_jax.evaluate.metric import BaseMetric, MultiMetric
 
 
-class Bleu(Base):
-  """Corpus BLEU of sacrebleu, set as t5 sets it: `intl` tokens, mixed case.
+class Bleu(BaseMetric):
+  """Corpus BLEU by sacrebleu with t5's settings: `intl` tokens, mixed case.
 
-  Orders without a match are smoothed (`exp`). One answer by itself has the BLEU of
-  the orders that it is long enough for.
+  Orders without a match are smoothed (`exp`). A single answer is scored on the orders
+  that it is long enough for.
 
   Statistics: length of the prediction, length of the nearest reference, matching
   n-grams of orders 1 to 4, n-grams of orders 1 to 4 in the prediction.
   """
 
   name = 'bleu'
-  about = 'corpus BLEU of sacrebleu: `intl` tokens, mixed case, smoothing `exp`'
+  description = 'corpus BLEU of sacrebleu: `intl` tokens, mixed case, smoothing `exp`'
   _tokens = 'intl'
   kind = 'share'
 
@@ -32,60 +32,58 @@ class Bleu(Base):
   def signature(self, references):
     from sacrebleu.metrics import BLEU
 
-    counts = {len(wanted) for wanted in references}
+    counts = {len(right) for right in references}
     whole = BLEU(tokenize=self._tokens)
     whole.num_refs = counts.pop() if len(counts) == 1 else -1  # `var`
     return str(whole.get_signature())
 
   def scores(self, predictions, references):
-    examples = np.zeros((len(predictions), 10))
-    for example, prediction, wanted in zip(
-      examples, predictions, references, strict=True
-    ):
-      found = self._bleu.sentence_score(prediction or '', list(wanted) or [''])
-      example[:] = found.sys_len, found.ref_len, *found.counts, *found.totals
-    return examples
+    out = np.zeros((len(predictions), 10))
+    for i, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
+      found = self._bleu.sentence_score(prediction or '', list(right) or [''])
+      out[i] = found.sys_len, found.ref_len, *found.counts, *found.totals
+    return out
 
   def value(self, statistics):
     return _bleu(statistics, statistics[..., 6:10] > 0)
 
   def combine(self, totals, count):
     del count
-    # An order that cannot occur (everything is shorter) makes the corpus score zero.
+    # An order longer than every prediction makes the corpus score zero.
     score = 100 * _bleu(totals, np.ones_like(totals[..., 6:10], bool))
     return np.where((totals[..., 6:10] > 0).all(-1), score, 0.0)
 
 
 def _bleu(sums: np.ndarray, counted: np.ndarray) -> np.ndarray:
-  """BLEU from 0 to 1 of sums of statistics, over the orders that are `counted`."""
-  length, wanted = sums[..., 0], sums[..., 1]
+  """Computes BLEU from 0 to 1 from summed statistics, over the `counted` orders."""
+  length, reference = sums[..., 0], sums[..., 1]
   matched, possible = sums[..., 2:6], sums[..., 6:10]
-  # An order without a match counts as a half, a quarter, ... of one: each further
-  # empty order halves again (sacrebleu's `exp`).
+  # The first order without a match counts as half a match, the next as a quarter, and
+  # so on (sacrebleu's `exp`).
   empty = (matched == 0) & (possible > 0)
   smoothed = np.where(empty, 0.5 ** np.cumsum(empty, -1), matched)
   with np.errstate(divide='ignore', invalid='ignore'):
     logarithms = np.where(counted, np.log(smoothed) - np.log(possible), 0.0)
     precision = logarithms.sum(-1) / np.maximum(counted.sum(-1), 1)
-    brevity = np.where(length < wanted, 1 - wanted / length, 0.0)
+    brevity = np.where(length < reference, 1 - reference / length, 0.0)
     return np.where(matched.sum(-1) > 0, np.exp(precision + brevity), 0.0)
 
 
-class Rouge(Several):
-  """ROUGE F-measures of rouge-score, set as t5 sets them; the headline is `rougeLsum`.
+class Rouge(MultiMetric):
+  """ROUGE F-measures by rouge-score with t5's settings; the headline is `rougeLsum`.
 
-  Sentences are the lines of a text, and what a full stop between two blanks ends. No
-  stemming. The figure is the mean over examples, of which t5 prints a bootstrap's median.
+  Sentences end at a newline, or at a full stop between two blanks. No stemming. The
+  figure is the mean over examples; t5 prints the median of a bootstrap of that mean.
 
-  Statistics: rouge1, rouge2, rougeLsum, each the best over the row's references.
+  Statistics: rouge1, rouge2, rougeLsum, each with the best reference.
   """
 
   types = ('rouge1', 'rouge2', 'rougeLsum')
   name = 'rougeLsum'
-  about = (
-    'ROUGE-Lsum of rouge-score without stemming, sentences parted at newlines and '
-    "` . `: the mean over examples, of which t5 prints a bootstrap's median; the paper's "
-    'tables call it ROUGE-L'
+  description = (
+    'ROUGE-Lsum of rouge-score without stemming, sentences split at newlines and '
+    "` . `: the mean over examples, of which t5 prints a bootstrap's median; the "
+    "paper's tables call it ROUGE-L"
   )
 
   @functools.cached_property
@@ -100,17 +98,15 @@ class Rouge(Several):
     return f'stem:no|sentences:newline, " . "|version:{version}'
 
   def scores(self, predictions, references):
-    examples = np.zeros((len(predictions), len(self.types)))
-    for example, prediction, wanted in zip(
-      examples, predictions, references, strict=True
-    ):
+    out = np.zeros((len(predictions), len(self.types)))
+    for i, (prediction, right) in enumerate(zip(predictions, references, strict=True)):
       found = self._scorer.score_multi(
-        [_lines(reference) for reference in wanted] or [''], _lines(prediction or '')
+        [_lines(reference) for reference in right] or [''], _lines(prediction or '')
       )
-      example[:] = [found[kind].fmeasure for kind in self.types]
-    return examples
+      out[i] = [found[kind].fmeasure for kind in self.types]
+    return out
 
 
 def _lines(text: str) -> str:
-  """A text with each sentence on a line of its own."""
+  """Puts each sentence of a text on a line of its own."""
   return text.replace(' . ', ' .\n')

@@ -1,4 +1,4 @@
-"""Beam search: several answers to a prompt grow side by side, and the best is kept."""
+"""Beam search: extends several answers to a prompt in parallel, and keeps the best."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from flan_jax.config.decoding import Decoding
 from flan_jax.inference.sampling import (
   padded_length,
   placed,
-  read_prompts,
+  prefill,
   replicated,
   shards,
 )
@@ -23,7 +23,7 @@ from flan_jax.model.kv_cache import Cache
 
 
 class Found(NamedTuple):
-  """What `search` returns: see generation.Generated."""
+  """Results of `search`, with the fields of generate.Generated."""
 
   tokens: list[list[int]]
   nan: list[bool]
@@ -32,13 +32,13 @@ class Found(NamedTuple):
 
 
 class _Beams(NamedTuple):
-  """W beams for each of B prompts, best first: those that grow, and those that ended.
+  """W live and W ended beams for each of B prompts, best first.
 
-  Scores of what does not exist are -inf.
+  Beams that do not exist have a score of -inf.
   """
 
   step: jax.Array
-  cache: Cache  # of B * W rows
+  cache: Cache  # batch of B * W
   tokens_BxWxN: jax.Array
   logp_BxW: jax.Array
   ended_BxWxN: jax.Array
@@ -48,7 +48,7 @@ class _Beams(NamedTuple):
 
 @functools.partial(
   jax.jit,
-  static_argnames=('config', 'eos_id', 'max_new_tokens', 'decoding', 'sharding'),
+  static_argnames=('config', 'eos_id', 'max_tokens', 'decoding', 'sharding'),
 )
 def search_batch(
   params: Any,
@@ -57,33 +57,33 @@ def search_batch(
   *,
   config: DecoderConfig,
   eos_id: int,
-  max_new_tokens: int,
+  max_tokens: int,
   decoding: Decoding,
   sharding: NamedSharding | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The best answer to each prompt, of those that end in EOS or fill the length.
+  """Finds the best answer to each prompt that ends in EOS or at full length.
 
   An answer's score is its log-probability over the length penalty of its tokens, EOS
-  included. The search ends once no growing beam can beat the best that has ended; what
-  goes on beside one that is finished does not change it.
+  included. The search ends once no live beam can beat the best ended one; a finished
+  prompt does not change while others continue.
 
   Args:
-    params: of `Decoder(config)`.
+    params: parameters of `Decoder(config)`.
     prompts_BxL: int32, padded on the right.
-    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
-    config: of the model.
-    eos_id: the token that ends an answer.
-    max_new_tokens: most tokens to write, EOS included.
+    lengths_B: int32, real tokens of each prompt; 0 for padding.
+    config: model config.
+    eos_id: id of the token that ends an answer.
+    max_tokens: limit on the tokens of an answer, EOS included.
     decoding: beams and length penalty.
-    sharding: of the prompts, where there is a mesh; the results are on every device.
+    sharding: sharding of the prompts on a mesh, or None; the results are replicated.
 
   Returns:
-    int32 [B, max_new_tokens], EOS from the end of the answer on; bool [B], whether
-    NaN was met; int32, the number of steps taken.
+    int32 [B, max_tokens], EOS from the end of the answer on; bool [B], True if
+    logits were NaN; int32, number of steps.
   """
   B, L = prompts_BxL.shape
-  W, N, V = decoding.beams, max_new_tokens, config.vocab_size
-  rows_Bx1 = jnp.arange(B)[:, None]
+  W, N, V = decoding.beams, max_tokens, config.vocab_size
+  batch_Bx1 = jnp.arange(B)[:, None]
   empty_B = lengths_B == 0
 
   def penalty(length):
@@ -92,10 +92,10 @@ def search_batch(
   def grow(logits_BxWxV, state: _Beams) -> _Beams:
     logp_BxWxV = state.logp_BxW[..., None] + jax.nn.log_softmax(logits_BxWxV)
     logp_BxWxV = jnp.where(jnp.isnan(logp_BxWxV), -jnp.inf, logp_BxWxV)
-    # Of any W candidates W may end, and W that do not are wanted: 2 W hold them.
+    # Up to W of the candidates end, and W live ones are needed: 2 W hold both.
     best_BxC, at_BxC = jax.lax.top_k(logp_BxWxV.reshape(B, W * V), 2 * W)
     beam_BxC, token_BxC = at_BxC // V, at_BxC % V
-    tokens_BxCxN = state.tokens_BxWxN[rows_Bx1, beam_BxC]
+    tokens_BxCxN = state.tokens_BxWxN[batch_Bx1, beam_BxC]
     tokens_BxCxN = tokens_BxCxN.at[:, :, state.step].set(token_BxC)
     step = state.step + 1
     ends_BxC = (token_BxC == eos_id) | (step == N)
@@ -105,7 +105,7 @@ def search_batch(
     )
     ended_BxWxN = jnp.concatenate([state.ended_BxWxN, tokens_BxCxN], axis=1)
     logp_BxW, on_BxW = jax.lax.top_k(jnp.where(ends_BxC, -jnp.inf, best_BxC), W)
-    source_R = (rows_Bx1 * W + beam_BxC[rows_Bx1, on_BxW]).reshape(-1)
+    source_R = (batch_Bx1 * W + beam_BxC[batch_Bx1, on_BxW]).reshape(-1)
     cache = Cache(
       keys=state.cache.keys[:, source_R],
       values=state.cache.values[:, source_R],
@@ -115,9 +115,9 @@ def search_batch(
     return _Beams(
       step=step,
       cache=cache,
-      tokens_BxWxN=tokens_BxCxN[rows_Bx1, on_BxW],
+      tokens_BxWxN=tokens_BxCxN[batch_Bx1, on_BxW],
       logp_BxW=logp_BxW,
-      ended_BxWxN=ended_BxWxN[rows_Bx1, kept_BxW],
+      ended_BxWxN=ended_BxWxN[batch_Bx1, kept_BxW],
       score_BxW=score_BxW,
       nan_B=state.nan_B | broken_B,
     )
@@ -142,7 +142,7 @@ def search_batch(
     )
     return grow(logits_RxTxV.reshape(B, W, V), state._replace(cache=cache))
 
-  logits_BxV, cache = read_prompts(
+  logits_BxV, cache = prefill(
     params, prompts_BxL, lengths_B, config=config, cache_length=L + N
   )
   cache = Cache(
@@ -172,39 +172,39 @@ def search(
   config: DecoderConfig,
   eos_id: int,
   decoding: Decoding,
-  max_new_tokens: int,
+  max_tokens: int,
   batch_size: int,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Found:
-  """The best answer to each prompt, in the caller's order.
+  """Finds the best answer to each prompt, in the caller's order.
 
   Args:
-    params: of `Decoder(config)`.
-    sequences: prompts as they are read, int32 [n] each.
-    config: of the model.
-    eos_id: the token that ends an answer.
+    params: parameters of `Decoder(config)`.
+    sequences: prompts with BOS and EOS, int32 [n] each.
+    config: model config.
+    eos_id: id of the token that ends an answer.
     decoding: beams and length penalty.
-    max_new_tokens: most tokens to write, EOS included.
-    batch_size: beams of a batch, of all its prompts together. Batches are formed by length,
-      the longest first.
-    sharding: how [rows, length] arrays lie on a mesh, where `params` do.
+    max_tokens: limit on the tokens of an answer, EOS included.
+    batch_size: beams of a batch, of all its prompts together. Batches are formed by
+      length, the longest first.
+    sharding: sharding of [batch, length] arrays on the mesh of `params`.
     on_batch: called before each batch.
   """
   parts = shards(sharding)
-  together = max(1, batch_size // decoding.beams // parts) * parts
+  num_prompts = max(1, batch_size // decoding.beams // parts) * parts
   order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
   tokens: list[list[int]] = [[] for _ in sequences]
   nan = [False] * len(sequences)
-  read = written = 0
-  for start in range(0, len(order), together):
-    batch = order[start : start + together]
+  prefilled = generated = 0
+  for start in range(0, len(order), num_prompts):
+    batch = order[start : start + num_prompts]
     width = padded_length(len(sequences[batch[0]]))
-    prompts_BxL = np.zeros((together, width), np.int32)
-    lengths_B = np.zeros(together, np.int32)
-    for row, index in enumerate(batch):
-      lengths_B[row] = len(sequences[index])
-      prompts_BxL[row, : lengths_B[row]] = sequences[index]
+    prompts_BxL = np.zeros((num_prompts, width), np.int32)
+    lengths_B = np.zeros(num_prompts, np.int32)
+    for b, index in enumerate(batch):
+      lengths_B[b] = len(sequences[index])
+      prompts_BxL[b, : lengths_B[b]] = sequences[index]
     on_batch()
     out_BxN, nan_B, steps = jax.device_get(
       search_batch(
@@ -213,15 +213,15 @@ def search(
         lengths_B,
         config=config,
         eos_id=eos_id,
-        max_new_tokens=max_new_tokens,
+        max_tokens=max_tokens,
         decoding=decoding,
         sharding=sharding,
       )
     )
-    read += prompts_BxL.size
-    written += together * decoding.beams * int(steps)
-    for row, index in enumerate(batch):
-      ids = out_BxN[row].tolist()
+    prefilled += prompts_BxL.size
+    generated += num_prompts * decoding.beams * int(steps)
+    for b, index in enumerate(batch):
+      ids = out_BxN[b].tolist()
       tokens[index] = ids[: ids.index(eos_id)] if eos_id in ids else ids
-      nan[index] = bool(nan_B[row])
-  return Found(tokens, nan, read, written)
+      nan[index] = bool(nan_B[b])
+  return Found(tokens, nan, prefilled, generated)

@@ -1,8 +1,8 @@
 """Generation with a key-value cache and continuous batching.
 
-A prompt is read once, as `[BOS] prompt EOS`; then one token at a time is chosen and
-read. Prompts wait in order of length, the longest first; a row that has written EOS or
-its `max_new_tokens` is handed to a prompt that waits (Yu et al. 2022, Orca, 3.1).
+A prompt is prefilled once, as `[BOS] prompt EOS`; then tokens are decoded one at a
+time. Prompts wait in order of length, the longest first; a decode slot that has reached
+EOS or `max_tokens` goes to a waiting prompt (Yu et al. 2022, Orca, 3.1).
 """
 
 import dataclasses
@@ -27,31 +27,31 @@ from flan_jax.inference.sampling import (
   empty_cache,
   padded_length,
   placed,
-  read_prompts,
+  prefill,
   replicated,
   shards,
 )
 from flan_jax.model import kv_cache
 from flan_jax.model.decoder import Decoder
 
-_SHARE = 4
-"""A quarter of the rows take up new prompts together: one program reads them."""
+_SLOTS_PER_INSERT = 4
+"""Divides the slots: a quarter of them take new prompts together, in one program."""
 
-_STEPS = 8
-"""Tokens written between two looks for a stop string."""
+_STOP_PERIOD = 8
+"""Decode steps between two checks for a stop string."""
 
 
 class Generated(NamedTuple):
-  """What `generate` returns.
+  """Results of `generate`, in the order of the prompts.
 
   Attributes:
-    tokens: for each prompt the ids written, without EOS; up to the token that completes
-      a stop string.
-    texts: for each prompt the text of its tokens, up to a stop string.
-    nan: for each prompt, whether the model gave NaN for a token it wrote.
-    prefill_tokens: positions of prompts computed, padding included.
-    generated_tokens: positions computed one by one, idle rows included.
-    seconds: that it took.
+    tokens: generated ids of each prompt, without EOS; up to the token that completes a
+      stop string.
+    texts: text of each prompt's tokens, up to a stop string.
+    nan: True if the logits of a generated token were NaN, for each prompt.
+    prefill_tokens: prompt tokens computed, padding included.
+    generated_tokens: tokens computed one at a time, idle slots included.
+    seconds: wall time.
   """
 
   tokens: list[list[int]]
@@ -62,19 +62,19 @@ class Generated(NamedTuple):
   seconds: float = 0.0
 
 
-class Writing(NamedTuple):
-  """B rows that write.
+class DecodeState(NamedTuple):
+  """State of B decode slots.
 
   Attributes:
-    cache: what each row has read.
-    prompt_B: int32, the prompt that a row answers.
+    cache: keys and values of each slot.
+    prompt_B: int32, index of the slot's prompt.
     length_B: int32, tokens of that prompt.
-    count_B: int32, tokens written.
-    tokens_BxN: int32, those tokens; EOS from the end of the answer on.
-    done_B: bool, whether the answer has ended; rows without a prompt are done.
-    nan_B: bool, whether NaN was met.
-    steps: int32, that all rows have taken.
-    seed: uint32, of what is drawn.
+    count_B: int32, tokens generated.
+    tokens_BxN: int32, generated tokens; EOS from the end of the answer on.
+    done_B: bool, True once the answer has ended; slots without a prompt are done.
+    nan_B: bool, True once logits were NaN.
+    steps: int32, decode steps taken by all slots.
+    seed: uint32, seed for sampling.
   """
 
   cache: kv_cache.Cache
@@ -93,35 +93,35 @@ class Writing(NamedTuple):
   static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
   donate_argnames=('state',),
 )
-def admit(
+def insert(
   params: Any,
-  state: Writing,
+  state: DecodeState,
   prompts_RxL: jax.Array,
   lengths_R: jax.Array,
   prompt_R: jax.Array,
-  rows_R: jax.Array,
+  slots_R: jax.Array,
   *,
   config: DecoderConfig,
   eos_id: int,
   decoding: Decoding,
   sharding: NamedSharding | None = None,
-) -> Writing:
-  """Reads R prompts, gives them rows that are done, and writes their first tokens.
+) -> DecodeState:
+  """Prefills R prompts into slots that are done, and generates their first tokens.
 
   Args:
-    params: of `Decoder(config)`.
-    state: of B rows, whose caches hold L tokens or more.
+    params: parameters of `Decoder(config)`.
+    state: state of B slots, with room for L tokens or more in the cache.
     prompts_RxL: int32, padded on the right.
-    lengths_R: int32, tokens of each.
-    prompt_R: int32, their places among all prompts.
-    rows_R: int32, the rows they are given; B for padding.
-    config: of the model.
-    eos_id: the token that ends an answer.
-    decoding: how tokens are chosen.
-    sharding: of the prompts, where there is a mesh.
+    lengths_R: int32, tokens of each prompt.
+    prompt_R: int32, indices of the prompts.
+    slots_R: int32, slots to fill; B for padding.
+    config: model config.
+    eos_id: id of the token that ends an answer.
+    decoding: sampling settings.
+    sharding: sharding of the prompts on a mesh, or None.
   """
   L = prompts_RxL.shape[1]
-  logits_RxV, read = read_prompts(
+  logits_RxV, filled = prefill(
     params, prompts_RxL, lengths_R, config=config, cache_length=L
   )
   count_R = jnp.zeros_like(lengths_R)
@@ -129,30 +129,30 @@ def admit(
     logits_RxV, decoding=decoding, prompt_B=prompt_R, count_B=count_R, seed=state.seed
   )
   S, N = state.cache.positions.shape[1], state.tokens_BxN.shape[1]
-  written_RxN = jnp.full((len(rows_R), N), eos_id, jnp.int32).at[:, 0].set(token_R)
+  tokens_RxN = jnp.full((len(slots_R), N), eos_id, jnp.int32).at[:, 0].set(token_R)
   unused = ((0, 0), (0, S - L))
-  read_RxS = jnp.pad(read.positions, unused, constant_values=-1)
+  positions_RxS = jnp.pad(filled.positions, unused, constant_values=-1)
 
   def put(old, new):
-    return old.at[rows_R].set(new, mode='drop')
+    return old.at[slots_R].set(new, mode='drop')
 
   cache = kv_cache.Cache(
-    keys=state.cache.keys.at[:, rows_R, :, :L].set(read.keys, mode='drop'),
-    values=state.cache.values.at[:, rows_R, :, :L].set(read.values, mode='drop'),
-    positions=put(state.cache.positions, read_RxS),
+    keys=state.cache.keys.at[:, slots_R, :, :L].set(filled.keys, mode='drop'),
+    values=state.cache.values.at[:, slots_R, :, :L].set(filled.values, mode='drop'),
+    positions=put(state.cache.positions, positions_RxS),
   )
-  small = Writing(
+  rest = DecodeState(
     cache=None,
     prompt_B=put(state.prompt_B, prompt_R),
     length_B=put(state.length_B, lengths_R),
     count_B=put(state.count_B, count_R + 1),
-    tokens_BxN=put(state.tokens_BxN, written_RxN),
+    tokens_BxN=put(state.tokens_BxN, tokens_RxN),
     done_B=put(state.done_B, (token_R == eos_id) | (N == 1)),
     nan_B=put(state.nan_B, jnp.isnan(logits_RxV).any(-1)),
     steps=state.steps,
     seed=state.seed,
   )
-  return replicated(small, sharding)._replace(cache=cache)
+  return replicated(rest, sharding)._replace(cache=cache)
 
 
 @functools.partial(
@@ -160,36 +160,36 @@ def admit(
   static_argnames=('config', 'eos_id', 'decoding', 'sharding'),
   donate_argnames=('state',),
 )
-def write(
+def decode(
   params: Any,
-  state: Writing,
-  enough: jax.Array,
-  most: jax.Array,
+  state: DecodeState,
+  min_done: jax.Array,
+  max_steps: jax.Array,
   *,
   config: DecoderConfig,
   eos_id: int,
   decoding: Decoding,
   sharding: NamedSharding | None = None,
-) -> Writing:
-  """Writes token by token until enough rows are done.
+) -> DecodeState:
+  """Generates token by token until enough slots are done.
 
   Args:
-    params: of `Decoder(config)`.
-    state: of B rows.
-    enough: int32, rows that are to be done.
-    most: int32, steps to take at most.
-    config: of the model.
-    eos_id: the token that ends an answer.
-    decoding: how tokens are chosen.
-    sharding: of the prompts, where there is a mesh.
+    params: parameters of `Decoder(config)`.
+    state: state of B slots.
+    min_done: int32, number of slots that must be done to stop.
+    max_steps: int32, limit on the steps.
+    config: model config.
+    eos_id: id of the token that ends an answer.
+    decoding: sampling settings.
+    sharding: sharding of the prompts on a mesh, or None.
   """
   N = state.tokens_BxN.shape[1]
-  last = state.steps + most
+  last = state.steps + max_steps
 
-  def unfinished(state: Writing) -> jax.Array:
-    return (state.done_B.sum() < enough) & (state.steps < last)
+  def unfinished(state: DecodeState) -> jax.Array:
+    return (state.done_B.sum() < min_done) & (state.steps < last)
 
-  def advance(state: Writing) -> Writing:
+  def advance(state: DecodeState) -> DecodeState:
     before_Bx1 = state.count_B[:, None] - 1
     logits_Bx1xV, cache = Decoder(config).apply(
       {'params': params},
@@ -206,13 +206,13 @@ def write(
       count_B=state.count_B,
       seed=state.seed,
     )
-    at_B = jnp.where(state.done_B, N, state.count_B)  # N: written nowhere
-    rows_B = jnp.arange(len(at_B))
+    at_B = jnp.where(state.done_B, N, state.count_B)  # N: dropped
+    slots_B = jnp.arange(len(at_B))
     count_B = jnp.where(state.done_B, state.count_B, state.count_B + 1)
     return state._replace(
       cache=cache,
       count_B=count_B,
-      tokens_BxN=state.tokens_BxN.at[rows_B, at_B].set(token_B, mode='drop'),
+      tokens_BxN=state.tokens_BxN.at[slots_B, at_B].set(token_B, mode='drop'),
       done_B=state.done_B | (token_B == eos_id) | (count_B == N),
       nan_B=state.nan_B | (jnp.isnan(logits_BxV).any(-1) & ~state.done_B),
       steps=state.steps + 1,
@@ -228,27 +228,27 @@ def generate(
   *,
   config: DecoderConfig,
   tokenizer: Tokenizer,
-  max_new_tokens: int,
+  max_tokens: int,
   decoding: Decoding = GREEDY,
   separator: bool = True,
   batch_size: int = 8,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Generated:
-  """Continuations of `prompts`, in the caller's order.
+  """Generates continuations of `prompts`, in the caller's order.
 
   Args:
-    params: of `Decoder(config)`.
+    params: parameters of `Decoder(config)`.
     prompts: token ids without BOS and EOS, int32 [n] each.
-    config: of the model.
-    tokenizer: gives BOS and EOS, and texts.
-    max_new_tokens: most tokens to write, EOS included.
-    decoding: greedy, sampling or beam search, and where to stop.
-    separator: whether EOS stands between prompt and answer.
+    config: model config.
+    tokenizer: tokenizer of the model.
+    max_tokens: limit on the tokens of an answer, EOS included.
+    decoding: greedy, sampling or beam search, and stop strings.
+    separator: puts EOS between prompt and answer.
     batch_size: decode slots; with beam search, beams.
-    sharding: how [rows, length] arrays lie on a mesh, where `params` do. Without one,
-      a CPU writes with a second copy of the layers (weights.unstack_layers).
-    on_batch: called before each of the programs that the answers take.
+    sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
+      CPU decodes with a second copy of the layers (weights.unstack_layers).
+    on_batch: called before each program that is run.
   """
   began = time.monotonic()
   sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
@@ -257,52 +257,57 @@ def generate(
   settings = {
     'config': config,
     'eos_id': tokenizer.eos_id,
-    # Programs are compiled for the way of choosing, whatever the seed and the stops.
+    # A program serves every seed and every stop string.
     'decoding': dataclasses.replace(decoding, seed=0, stop=()),
     'sharding': sharding,
   }
   if decoding.beams > 1:
     found = beam_search.search(
-      params, sequences, max_new_tokens=max_new_tokens, batch_size=batch_size, on_batch=on_batch,
+      params,
+      sequences,
+      max_tokens=max_tokens,
+      batch_size=batch_size,
+      on_batch=on_batch,
       **settings,
-    )  # fmt: skip
-    answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
-    nan, read, written = found.nan, found.prefill_tokens, found.generated_tokens
-  else:
-    desk = _Desk(
-      params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size
     )
-    answers, nan, read, written = desk.run(on_batch)
+    answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
+    nan, prefilled, generated = found.nan, found.prefill_tokens, found.generated_tokens
+  else:
+    scheduler = Scheduler(
+      params, sequences, tokenizer, decoding, settings, max_tokens, batch_size
+    )
+    answers, nan, prefilled, generated = scheduler.run(on_batch)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
-  return Generated(answers, texts, nan, read, written, time.monotonic() - began)
+  seconds = time.monotonic() - began
+  return Generated(answers, texts, nan, prefilled, generated, seconds)
 
 
 def _until_stop(
   tokens: list[int], decoding: Decoding, tokenizer: Tokenizer
 ) -> list[int]:
-  """The tokens up to the one that completes a stop string, or all of them."""
-  if not decoding.stop or not _stops(tokens, decoding, tokenizer):
+  """Returns the tokens up to the one that completes a stop string, or all of them."""
+  if not decoding.stop or not _has_stop(tokens, decoding, tokenizer):
     return tokens
-  low, high = 0, len(tokens)  # fewest tokens whose text has a stop string
+  low, high = 0, len(tokens)  # high: shortest known prefix with a stop string
   while low + 1 < high:
     middle = (low + high) // 2
-    if _stops(tokens[:middle], decoding, tokenizer):
+    if _has_stop(tokens[:middle], decoding, tokenizer):
       high = middle
     else:
       low = middle
   return tokens[:high]
 
 
-def _stops(tokens: list[int], decoding: Decoding, tokenizer: Tokenizer) -> bool:
+def _has_stop(tokens: list[int], decoding: Decoding, tokenizer: Tokenizer) -> bool:
   text = tokenizer.decode(tokens)
   return any(stop in text for stop in decoding.stop)
 
 
-class _Desk:
-  """Prompts that wait, and rows that answer them."""
+class Scheduler:
+  """Assigns waiting prompts to decode slots, and collects their answers."""
 
   def __init__(
-    self, params, sequences, tokenizer, decoding, settings, max_new_tokens, batch_size
+    self, params, sequences, tokenizer, decoding, settings, max_tokens, batch_size
   ):
     self._params = params
     self._sequences = sequences
@@ -311,126 +316,130 @@ class _Desk:
     self._config: DecoderConfig = settings['config']
     self._decoding: Decoding = decoding
     self._sharding: NamedSharding | None = settings['sharding']
-    self._new = max_new_tokens
+    self._max_tokens = max_tokens
     parts = shards(self._sharding)
-    self._rows = parts
-    while self._rows < min(batch_size, len(sequences)):
-      self._rows *= 2
-    self._rows = max(parts, min(self._rows, batch_size))
-    self._together = max(1, self._rows // _SHARE // parts) * parts
+    self._num_slots = parts
+    while self._num_slots < min(batch_size, len(sequences)):
+      self._num_slots *= 2
+    self._num_slots = max(parts, min(self._num_slots, batch_size))
+    self._insert_size = max(1, self._num_slots // _SLOTS_PER_INSERT // parts) * parts
     lengths = [len(sequence) for sequence in sequences]
     self._waiting = sorted(range(len(sequences)), key=lambda i: -lengths[i])
     self._answers: list[list[int]] = [[] for _ in sequences]
     self._nan = [False] * len(sequences)
-    self._of_row = [-1] * self._rows  # the prompt that a row answers
-    self._read = 0
+    self._prompt_of = [-1] * self._num_slots  # index of each slot's prompt
+    self._prefilled = 0
 
   def run(
     self, on_batch: Callable[[], None]
   ) -> tuple[list[list[int]], list[bool], int, int]:
-    """Answers, whether NaN was met, positions read and written."""
+    """Returns answers, NaN flags, prefilled tokens and generated tokens."""
     if not self._waiting:
       return [], [], 0, 0
-    state = self._empty(self._width())
-    while self._waiting or any(i >= 0 for i in self._of_row):
+    state = self._empty(self._cache_length())
+    while self._waiting or any(i >= 0 for i in self._prompt_of):
       on_batch()
-      state = self._admit(state)
-      enough = self._rows
+      state = self._insert(state)
+      min_done = self._num_slots
       if self._waiting:
-        idle = sum(i < 0 for i in self._of_row)
-        enough = min(idle + min(self._together, len(self._waiting)), self._rows)
-      state = write(
+        idle = sum(i < 0 for i in self._prompt_of)
+        group = min(self._insert_size, len(self._waiting))
+        min_done = min(idle + group, self._num_slots)
+      state = decode(
         self._params,
         state,
-        np.int32(enough),
-        np.int32(_STEPS if self._decoding.stop else self._new),
+        np.int32(min_done),
+        np.int32(_STOP_PERIOD if self._decoding.stop else self._max_tokens),
         **self._settings,
       )
       state = self._collect(state)
-    return self._answers, self._nan, self._read, self._rows * int(state.steps)
+    generated = self._num_slots * int(state.steps)
+    return self._answers, self._nan, self._prefilled, generated
 
-  def _width(self) -> int:
-    """Slots that the longest prompt and its answer need."""
-    prompts = [i for i in self._of_row if i >= 0] + self._waiting[:1]
+  def _cache_length(self) -> int:
+    """Cache length for the longest current prompt and its answer."""
+    prompts = [i for i in self._prompt_of if i >= 0] + self._waiting[:1]
     longest = max((len(self._sequences[i]) for i in prompts), default=0)
-    return padded_length(longest) + self._new
+    return padded_length(longest) + self._max_tokens
 
-  def _empty(self, slots: int) -> Writing:
-    B = self._rows
-    return Writing(
-      cache=empty_cache(self._config, batch=B, length=slots, sharding=self._sharding),
+  def _empty(self, cache_length: int) -> DecodeState:
+    B = self._num_slots
+    return DecodeState(
+      cache=empty_cache(
+        self._config, batch=B, length=cache_length, sharding=self._sharding
+      ),
       prompt_B=jnp.zeros(B, jnp.int32),
       length_B=jnp.zeros(B, jnp.int32),
       count_B=jnp.zeros(B, jnp.int32),
-      tokens_BxN=jnp.zeros((B, self._new), jnp.int32),
+      tokens_BxN=jnp.zeros((B, self._max_tokens), jnp.int32),
       done_B=jnp.ones(B, bool),
       nan_B=jnp.zeros(B, bool),
       steps=jnp.int32(0),
       seed=jnp.uint32(self._decoding.seed % 2**32),
     )
 
-  def _admit(self, state: Writing) -> Writing:
-    """Gives idle rows to prompts that wait."""
+  def _insert(self, state: DecodeState) -> DecodeState:
+    """Inserts waiting prompts into idle slots."""
     state = self._shrunk(state)
-    R = self._together
+    R = self._insert_size
     while self._waiting:
-      idle = [row for row, i in enumerate(self._of_row) if i < 0][:R]
+      idle = [slot for slot, i in enumerate(self._prompt_of) if i < 0][:R]
       if len(idle) < min(R, len(self._waiting)):
         break
       group, self._waiting = self._waiting[: len(idle)], self._waiting[len(idle) :]
       L = padded_length(len(self._sequences[group[0]]))
       prompts_RxL = np.zeros((R, L), np.int32)
       lengths_R, prompt_R = np.zeros((2, R), np.int32)
-      rows_R = np.full(R, self._rows, np.int32)
-      for place, (row, i) in enumerate(zip(idle, group, strict=False)):
+      slots_R = np.full(R, self._num_slots, np.int32)
+      for place, (slot, i) in enumerate(zip(idle, group, strict=False)):
         sequence = self._sequences[i]
         prompts_RxL[place, : len(sequence)] = sequence
-        lengths_R[place], prompt_R[place], rows_R[place] = len(sequence), i, row
-        self._of_row[row] = i
-      state = admit(
+        lengths_R[place], prompt_R[place], slots_R[place] = len(sequence), i, slot
+        self._prompt_of[slot] = i
+      state = insert(
         self._params,
         state,
         placed(prompts_RxL, self._sharding),
         lengths_R,
         prompt_R,
-        rows_R,
+        slots_R,
         **self._settings,
       )
-      self._read += R * L
+      self._prefilled += R * L
     return state
 
-  def _shrunk(self, state: Writing) -> Writing:
-    """A shorter cache, once the long prompts are answered."""
-    slots = self._width()
-    if 2 * slots > state.cache.positions.shape[1]:
+  def _shrunk(self, state: DecodeState) -> DecodeState:
+    """Shortens the cache once the long prompts are answered."""
+    length = self._cache_length()
+    if 2 * length > state.cache.positions.shape[1]:
       return state
     cache = kv_cache.Cache(
-      keys=state.cache.keys[:, :, :, :slots],
-      values=state.cache.values[:, :, :, :slots],
-      positions=state.cache.positions[:, :slots],
+      keys=state.cache.keys[:, :, :, :length],
+      values=state.cache.values[:, :, :, :length],
+      positions=state.cache.positions[:, :length],
     )
     return state._replace(cache=cache)
 
-  def _collect(self, state: Writing) -> Writing:
-    """Takes the answers of rows that are done, by EOS, length or a stop string."""
+  def _collect(self, state: DecodeState) -> DecodeState:
+    """Collects the answers of slots done by EOS, length or a stop string."""
     tokens_BxN, count_B, done_B, nan_B = jax.device_get(
       (state.tokens_BxN, state.count_B, state.done_B, state.nan_B)
     )
     stopped_B = np.zeros_like(done_B)
-    for row, i in enumerate(self._of_row):
+    for slot, i in enumerate(self._prompt_of):
       if i < 0:
         continue
-      answer = tokens_BxN[row, : count_B[row]].tolist()
+      answer = tokens_BxN[slot, : count_B[slot]].tolist()
       if self._tokenizer.eos_id in answer:
         answer = answer[: answer.index(self._tokenizer.eos_id)]
       if self._decoding.stop:
         kept = _until_stop(answer, self._decoding, self._tokenizer)
-        stopped_B[row] = _stops(kept, self._decoding, self._tokenizer)
+        stopped_B[slot] = _has_stop(kept, self._decoding, self._tokenizer)
         answer = kept
-      if done_B[row] or stopped_B[row]:
+      if done_B[slot] or stopped_B[slot]:
         self._answers[i] = answer
-        self._nan[i] = bool(nan_B[row])
-        self._of_row[row] = -1
+        self._nan[i] = bool(nan_B[slot])
+        self._prompt_of[slot] = -1
     if not (stopped_B & ~done_B).any():
       return state
     return state._replace(done_B=jnp.asarray(done_B | stopped_B))

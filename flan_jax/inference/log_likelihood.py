@@ -1,7 +1,8 @@
-"""Likelihood: the log-probability of answers, given what they follow.
+"""Log-likelihoods of answers, given their contexts.
 
-Paths are laid into trees, trees packed into rows, rows read in batches; then logits
-are computed after the tokens that predict an answer, and after no others.
+Sequences are merged into prefix trees, trees packed into sequences of one length, and
+those run through the model in batches. Logits are computed only after the tokens that
+predict an answer.
 """
 
 import functools
@@ -14,7 +15,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from flan_jax.config.decoder import DecoderConfig, flops_per_token
 from flan_jax.inference import prefix_tree
-from flan_jax.inference.prefix_tree import Edges, Forest, Grove, Path
+from flan_jax.inference.prefix_tree import (
+  PackedTrees,
+  PrefixTrees,
+  ScoredSequence,
+  Targets,
+)
 from flan_jax.inference.sampling import (
   empty_cache,
   padded_length,
@@ -25,50 +31,50 @@ from flan_jax.inference.sampling import (
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.kv_cache import Cache
 
-_SHORTEST = 64
-"""Rows are not made shorter than this: there is little attention left to save."""
+_MIN_LENGTH = 64
+"""Minimum length of a packed sequence: below it there is little attention to save."""
 
-_LOGITS = 2**25
-"""Most logits computed together, so that memory stays bounded: 128 MiB."""
+_MAX_LOGITS = 2**25
+"""Maximum number of logits computed together, to bound memory: 128 MiB."""
 
-_PREDICTIONS = 128
-"""Most tokens whose logits are computed together: few, since those of the last ones are
-padded to a power of two, and enough to make up for reading the vocabulary."""
+_MAX_PREDICTIONS = 128
+"""Maximum number of tokens whose logits are computed together: small, since the last
+group is padded to a power of two, but enough to pay for reading the vocabulary."""
 
 Progress = Callable[[int, int], None]
 """Called with (sequences done, sequences in all)."""
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'kernel'))
-def read_forest(
-  params: Any, forest: Forest, *, config: DecoderConfig, kernel: bool = False
+def forward(
+  params: Any, packed: PackedTrees, *, config: DecoderConfig, kernel: bool = False
 ) -> jax.Array:
-  """The states [B, L, D] of a forest's tokens, for `predict`.
+  """Computes the hidden states [B, L, D] of packed trees, for `predict`.
 
   Args:
-    params: of `Decoder(config)`.
-    forest: arrays [B, L]. If config.attention is 'prefix', all paths of a tree must
+    params: parameters of `Decoder(config)`.
+    packed: arrays [B, L]. If config.attention is 'prefix', all sequences of a tree must
       have the same context.
-    config: of the model.
-    kernel: whether attention is one TPU kernel, if the model is causal and without
-      windows; on one device, since nothing here spreads a kernel over a mesh.
+    config: model config.
+    kernel: runs attention as one TPU kernel if the model is causal and without windows;
+      on one device only, since the kernel is not sharded here.
   """
   prefix = config.attention == 'prefix'
   kernel = kernel and not prefix and config.window is None
   return Decoder(config).apply(
     {'params': params},
-    forest.tokens,
-    positions_BxL=forest.positions,
-    segment_ids_BxL=forest.segment_ids,
-    prefix_BxL=forest.context if prefix else None,
-    subtree_end_BxL=forest.ends,
+    packed.tokens,
+    positions_BxL=packed.positions,
+    segment_ids_BxL=packed.segment_ids,
+    prefix_BxL=packed.context if prefix else None,
+    subtree_end_BxL=packed.subtree_end,
     tree_kernel=kernel,
     method='hidden',
   )
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnames=('cache',))
-def read_part(
+def forward_cached(
   params: Any,
   tokens_BxL: jax.Array,
   positions_BxL: jax.Array,
@@ -78,7 +84,7 @@ def read_part(
   *,
   config: DecoderConfig,
 ) -> tuple[jax.Array, Cache]:
-  """The states [B, L, D] of the next tokens of B sequences, and their new cache."""
+  """Computes the states [B, L, D] of B sequences' next tokens, and the new cache."""
   return Decoder(config).apply(
     {'params': params},
     tokens_BxL,
@@ -101,19 +107,19 @@ def predict(
   config: DecoderConfig,
   sharding: NamedSharding | None = None,
 ) -> jax.Array:
-  """Log-probability of a token after another, float32 [E], in nats.
+  """Computes log-probabilities of target tokens, float32 [E], in nats.
 
-  Logits are computed after P tokens alone: those of a whole batch would cost more
-  than reading it where the vocabulary is large.
+  Logits are computed after P tokens only: with a large vocabulary, those of a whole
+  batch would cost more than its forward pass.
 
   Args:
-    params: of `Decoder(config)`.
-    hidden_BxLxD: of `read_forest`.
-    parents_P: int32, row * L + place of the tokens that predict.
-    nth_E: int32, which of those P each prediction follows.
-    tokens_E: int32, what is predicted.
-    config: of the model.
-    sharding: of the batch, where there is a mesh; the result is on every device.
+    params: parameters of `Decoder(config)`.
+    hidden_BxLxD: hidden states, from `forward`.
+    parents_P: int32, b * L + place of the tokens that predict.
+    nth_E: int32, index into `parents_P` for each target.
+    tokens_E: int32, target tokens.
+    config: model config.
+    sharding: sharding of the batch on a mesh, or None; the result is replicated.
   """
   hidden_PxD = hidden_BxLxD.reshape(-1, hidden_BxLxD.shape[-1])[parents_P]
   if sharding is not None:
@@ -127,15 +133,16 @@ def predict(
   return replicated(logp_E, sharding)
 
 
-class Likelihood:
-  """A model that reads trees.
+class LogLikelihood:
+  """Computes log-likelihoods in batches of packed prefix trees.
 
   Attributes:
-    config: of the model.
-    rows: rows of a batch.
-    sequence_length: positions of a row, at most: rows are made shorter, and as many more of
-      them, where that is cheaper. A longer path is read in parts.
-    sharding: how [rows, length] arrays lie on a mesh; it must divide `rows`.
+    config: model config.
+    batch_size: packed sequences of a batch.
+    sequence_length: maximum length of a packed sequence. Batches of shorter sequences,
+      and more of them, are used if that is cheaper. A scored sequence that is longer
+      runs in parts.
+    sharding: sharding of [batch, length] arrays; it must divide `batch_size`.
     on_batch: called before each batch.
   """
 
@@ -149,7 +156,7 @@ class Likelihood:
     sharding: NamedSharding | None = None,
     on_batch: Callable[[], None] = lambda: None,
   ):
-    """Of a model with `params`, as `Decoder(config)` has them."""
+    """Sets up a model with `params`, those of `Decoder(config)`."""
     self._params = params
     self.config = config
     self.batch_size = batch_size
@@ -159,65 +166,67 @@ class Likelihood:
     self._shards = shards(sharding)
 
   def sums(
-    self, paths: Sequence[Path], *, progress: Progress | None = None
+    self, sequences: Sequence[ScoredSequence], *, progress: Progress | None = None
   ) -> tuple[np.ndarray, int]:
-    """Summed log-probability of each answer, in nats, and the positions computed.
+    """Sums the log-probability of each answer, in nats; counts the tokens computed.
 
-    Every batch has at most rows x sequence_length positions, in one of a few shapes: few
-    programs are compiled. A path whose sum is NaN is read again in a row of its own,
-    so that it cannot spoil its neighbors.
+    Every batch has at most batch_size x sequence_length tokens, in one of a few shapes,
+    so that few programs are compiled. A sequence whose sum is NaN runs again, alone in
+    its packed sequence, so that it cannot spoil its neighbors.
 
     Returns:
-      float64 [paths], NaN where the model gave no number; positions, padding included.
+      float64 [sequences], NaN if the model's output is not finite; tokens computed,
+      padding included.
     """
-    out = np.full(len(paths), np.nan)
+    out = np.full(len(sequences), np.nan)
     done = computed = 0
 
     def take(found: Iterator[tuple[np.ndarray, np.ndarray, int]]) -> int:
       nonlocal computed
       taken = 0
-      for members, sums, positions in found:
+      for members, sums, tokens in found:
         out[members] = sums
-        computed += positions
+        computed += tokens
         taken += len(members)
         if progress is not None:
-          progress(min(done + taken, len(paths)), len(paths))
+          progress(min(done + taken, len(sequences)), len(sequences))
       return taken
 
-    fitting = [i for i, path in enumerate(paths) if path.length <= self.sequence_length]
-    longer = [i for i, path in enumerate(paths) if path.length > self.sequence_length]
-    if fitting:
-      grove = Grove(
-        [paths[i] for i in fitting], whole_contexts=self.config.attention == 'prefix'
+    lengths = np.array([sequence.length for sequence in sequences], np.int64)
+    fitting = np.flatnonzero(lengths <= self.sequence_length)
+    longer = np.flatnonzero(lengths > self.sequence_length)
+    if len(fitting):
+      prefix_trees = PrefixTrees(
+        [sequences[i] for i in fitting],
+        whole_contexts=self.config.attention == 'prefix',
       )
-      names = np.array(fitting)
-      layout = self._layout(grove)
+      layout = self._layout(prefix_trees)
       done += take(
-        (names[members], sums, positions)
-        for members, sums, positions in self._forward(grove, layout)
+        (fitting[members], sums, tokens)
+        for members, sums, tokens in self._forward(prefix_trees, layout)
       )
-      for lone in self._alone(grove, layout, out[names]):
+      for lone in self._alone(prefix_trees, layout, out[fitting]):
         take(
-          (names[members], sums, positions)
-          for members, sums, positions in self._forward(grove, lone)
+          (fitting[members], sums, tokens)
+          for members, sums, tokens in self._forward(prefix_trees, lone)
         )
-        if np.isnan(out[names]).all():
+        if np.isnan(out[fitting]).all():
           break
-    take(self._in_parts(paths, longer))
+    take(self._in_parts(sequences, longer.tolist()))
     return out, computed
 
-  def _layout(self, grove: Grove) -> '_Layout':
-    """The cheapest shape of batch for these paths."""
+  def _layout(self, prefix_trees: PrefixTrees) -> '_Layout':
+    """Chooses the cheapest batch shape for these sequences."""
     lengths = sorted({*_sequence_lengths(self.sequence_length), self.sequence_length})
     best = None
     for sequence_length in lengths:
-      if sequence_length < grove.longest:
+      if sequence_length < prefix_trees.max_length:
         continue
-      trees, sizes = grove.cut(sequence_length)
+      trees, sizes = prefix_trees.cut(sequence_length)
       packed = prefix_tree.pack(sizes, sequence_length=sequence_length)
-      rows = self.batch_size * self.sequence_length // sequence_length
-      rows = max(1, rows // self._shards) * self._shards
-      batches = self._batches(len(packed), rows)
+      batch_size = self.batch_size * self.sequence_length // sequence_length
+      batch_size = max(1, batch_size // self._shards) * self._shards
+      batches = self._batches(len(packed), batch_size)
       head = 2 * self.config.vocab_size * self.config.d_model
       flops = flops_per_token(self.config, sequence_length).forward - head
       cost = sum(batches) * sequence_length * flops
@@ -225,98 +234,102 @@ class Likelihood:
         best = cost, _Layout(trees, sizes, packed, batches, sequence_length)
     return best[1]
 
-  def _batches(self, rows: int, most: int) -> list[int]:
-    """Rows of each batch: `most`, and for the rest up to three powers of two."""
-    whole, rest = divmod(rows, most)
-    out = [most] * whole
+  def _batches(self, count: int, max_size: int) -> list[int]:
+    """Sizes of the batches: `max_size`, and for the rest up to three powers of two."""
+    whole, rest = divmod(count, max_size)
+    out = [max_size] * whole
     for last in (False, False, True):
       if rest <= 0:
         break
       size = self._shards * _power_of_two(rest // self._shards)
       if last and size < rest:
         size *= 2
-      out.append(min(size, most))
+      out.append(min(size, max_size))
       rest -= out[-1]
     return out
 
   def _alone(
-    self, grove: Grove, layout: '_Layout', sums: np.ndarray
+    self, prefix_trees: PrefixTrees, layout: '_Layout', sums: np.ndarray
   ) -> Iterator['_Layout']:
-    """Rows of one path each for those that are NaN and were not alone in their row.
+    """Yields layouts in which NaN sequences that had neighbors run alone.
 
-    If all are, it is the model: a batch of them, from all over, is tried first.
+    If every sequence is NaN, the model is broken: one batch of them, evenly drawn, is
+    tried first.
     """
+    order = prefix_trees.order
     crowded = [
       place
-      for row in layout.packed
-      for place in _places(layout, row)
-      if len(_places(layout, row)) > 1
+      for trees in layout.packed
+      for place in _places(layout, trees)
+      if len(_places(layout, trees)) > 1
     ]
-    spoilt = [place for place in crowded if np.isnan(sums[grove.order[place]])]
-    if not spoilt:
+    nan = [place for place in crowded if np.isnan(sums[order[place]])]
+    if not nan:
       return
-    most = max(layout.batches)
-    parts = [spoilt]
-    if len(spoilt) == len(sums) > most:
-      step = -(-len(spoilt) // most)
-      parts = [spoilt[::step], [p for i, p in enumerate(spoilt) if i % step]]
+    max_size = max(layout.batches)
+    parts = [nan]
+    if len(nan) == len(sums) > max_size:
+      step = -(-len(nan) // max_size)
+      parts = [nan[::step], [place for i, place in enumerate(nan) if i % step]]
     for part in parts:
+      lengths = [prefix_trees.sequences[order[place]].length for place in part]
       yield layout._replace(
         trees=[range(place, place + 1) for place in part],
-        sizes=np.array([grove.paths[grove.order[place]].length for place in part]),
+        sizes=np.array(lengths),
         packed=[[i] for i in range(len(part))],
-        batches=self._batches(len(part), most),
+        batches=self._batches(len(part), max_size),
       )
 
   def _forward(
-    self, grove: Grove, layout: '_Layout'
+    self, prefix_trees: PrefixTrees, layout: '_Layout'
   ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Yields (members, their sums, positions computed) batch by batch."""
+    """Yields (members, their sums, tokens computed) batch by batch."""
     start = 0
-    for rows in layout.batches:
-      planted = [
-        [grove.tree(layout.trees[i], size=int(layout.sizes[i])) for i in row]
-        for row in layout.packed[start : start + rows]
+    for batch_size in layout.batches:
+      batch = [
+        [prefix_trees.tree(layout.trees[i], size=int(layout.sizes[i])) for i in trees]
+        for trees in layout.packed[start : start + batch_size]
       ]
-      start += rows
-      forest, edges = prefix_tree.plant(
-        grove, planted, rows=rows, sequence_length=layout.sequence_length
+      start += batch_size
+      packed, targets = prefix_tree.pack_trees(
+        prefix_trees,
+        batch,
+        batch_size=batch_size,
+        sequence_length=layout.sequence_length,
       )
       self.on_batch()
-      forest = placed(forest, self.sharding)
+      packed = placed(packed, self.sharding)
       kernel = self.sharding is None and _runs_kernel(self.config)
-      hidden_BxLxD = read_forest(
-        self._params, forest, config=self.config, kernel=kernel
-      )
-      members, sums = _summed(edges, self._predicted(hidden_BxLxD, edges))
-      yield members, sums, rows * layout.sequence_length
+      hidden_BxLxD = forward(self._params, packed, config=self.config, kernel=kernel)
+      members, sums = _summed(targets, self._predicted(hidden_BxLxD, targets))
+      yield members, sums, batch_size * layout.sequence_length
 
   def _in_parts(
-    self, paths: Sequence[Path], members: Sequence[int]
+    self, sequences: Sequence[ScoredSequence], members: Sequence[int]
   ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """As `_forward`, for paths longer than a row: a part of sequence_length at a time.
+    """Does what `_forward` does for longer sequences, sequence_length tokens at a time.
 
-    What was read before is in a cache. The context of a prefix model, where every
-    token sees every other, is read in one part however long it is. Each option reads
-    its prompt anew.
+    Earlier parts are in a cache. The context of a prefix model, where attention is
+    bidirectional, runs in one part however long it is. Each option computes its prompt
+    again.
     """
     B = self._shards
-    ordered = sorted(members, key=lambda i: paths[i].length)
+    ordered = sorted(members, key=lambda i: sequences[i].length)
     for start in range(0, len(ordered), B):
       group = ordered[start : start + B]
-      longest = max(paths[i].length for i in group)
+      max_length = max(sequences[i].length for i in group)
       part = self.sequence_length
       if self.config.attention == 'prefix':
-        most = max(len(paths[i].context) for i in group)
-        part = max(part, padded_length(most))
-      parts = -(-longest // part)
+        max_context = max(len(sequences[i].context) for i in group)
+        part = max(part, padded_length(max_context))
+      parts = -(-max_length // part)
       tokens = np.zeros((B, parts * part), np.int32)
       prefix = np.zeros(tokens.shape, bool)
       real = np.zeros(tokens.shape, np.int32)
-      for row, i in enumerate(group):
-        tokens[row, : paths[i].length] = paths[i].read
-        prefix[row, : len(paths[i].context)] = True
-        real[row, : paths[i].length] = 1
+      for b, i in enumerate(group):
+        tokens[b, : sequences[i].length] = sequences[i].inputs
+        prefix[b, : len(sequences[i].context)] = True
+        real[b, : sequences[i].length] = 1
       positions = np.broadcast_to(
         np.arange(tokens.shape[1], dtype=np.int32), real.shape
       )
@@ -331,21 +344,21 @@ class Likelihood:
         arrays = placed(arrays, self.sharding)
         if self.config.attention != 'prefix' or at:
           arrays[3] = None
-        hidden_BxLxD, cache = read_part(
+        hidden_BxLxD, cache = forward_cached(
           self._params, *arrays, cache=cache, config=self.config
         )
-        edges = _edges_within(paths, group, at, part)
-        if len(edges.member):
-          found, sums = _summed(edges, self._predicted(hidden_BxLxD, edges))
+        targets = _targets_within(sequences, group, at, part)
+        if len(targets.member):
+          found, sums = _summed(targets, self._predicted(hidden_BxLxD, targets))
           total[found] += sums
       yield np.array(group), total, tokens.size
 
-  def _predicted(self, hidden_BxLxD: jax.Array, edges: Edges) -> np.ndarray:
-    """The log-probability of each edge, float32 [E]."""
-    parents, nth = np.unique(edges.parent, return_inverse=True)
+  def _predicted(self, hidden_BxLxD: jax.Array, targets: Targets) -> np.ndarray:
+    """Computes the log-probability of each target, float32 [E]."""
+    parents, nth = np.unique(targets.parent, return_inverse=True)
     order = np.argsort(nth, kind='stable')
     nth = nth[order]
-    P = min(_PREDICTIONS, _power_of_two(_LOGITS // self.config.vocab_size))
+    P = min(_MAX_PREDICTIONS, _power_of_two(_MAX_LOGITS // self.config.vocab_size))
     P = min(P, 2 * _power_of_two(len(parents) - 1)) if len(parents) > 1 else 1
     P = -(-P // self._shards) * self._shards
     E = 4 * P
@@ -361,7 +374,7 @@ class Likelihood:
         hidden_BxLxD,
         _padded(some, P),
         _padded(nth[start:stop] - first, E),
-        _padded(edges.token[places], E),
+        _padded(targets.token[places], E),
         config=self.config,
         sharding=self.sharding,
       )
@@ -371,21 +384,21 @@ class Likelihood:
 
 
 def _runs_kernel(config: DecoderConfig) -> bool:
-  """Whether these devices run the tree kernel: TPUs, v2 and v3 in float32 alone."""
+  """Returns whether devices run the tree kernel: TPUs, v2 and v3 in float32 only."""
   device = jax.devices()[0]
   old = device.device_kind in ('TPU v2', 'TPU v3')
   return device.platform == 'tpu' and (config.dtype == 'float32' or not old)
 
 
 class _Layout(NamedTuple):
-  """Trees laid into rows, and the shapes of the batches.
+  """Assignment of trees to packed sequences, and the shapes of the batches.
 
   Attributes:
-    trees: places of each, as Grove.cut gives them.
-    sizes: tokens of each.
-    packed: trees of each row.
-    batches: rows of each batch.
-    sequence_length: positions of a row.
+    trees: places of each tree, as PrefixTrees.cut returns them.
+    sizes: tokens of each tree.
+    packed: trees of each packed sequence.
+    batches: packed sequences of each batch.
+    sequence_length: length of a packed sequence.
   """
 
   trees: Sequence[range]
@@ -395,36 +408,36 @@ class _Layout(NamedTuple):
   sequence_length: int
 
 
-def _places(layout: _Layout, row: Sequence[int]) -> list[int]:
-  """Places of all paths of a row."""
-  return [place for i in row for place in layout.trees[i]]
+def _places(layout: _Layout, trees: Sequence[int]) -> list[int]:
+  """Places of all sequences of some trees."""
+  return [place for i in trees for place in layout.trees[i]]
 
 
-def _sequence_lengths(most: int) -> Iterator[int]:
-  """Those of `padded_length`, from _SHORTEST below `most`."""
-  length = _SHORTEST
-  while length < most:
+def _sequence_lengths(stop: int) -> Iterator[int]:
+  """Yields the lengths of `padded_length` from _MIN_LENGTH to below `stop`."""
+  length = _MIN_LENGTH
+  while length < stop:
     yield length
     length = padded_length(length + 1)
 
 
-def _edges_within(
-  paths: Sequence[Path], group: Sequence[int], start: int, length: int
-) -> Edges:
-  """Edges whose parent is in one part of the paths of a group, a path being a row."""
+def _targets_within(
+  sequences: Sequence[ScoredSequence], group: Sequence[int], start: int, length: int
+) -> Targets:
+  """Targets whose parents lie in one part of a group's sequences, one each line."""
   member, parent, token = [], [], []
-  for row, i in enumerate(group):
-    places = np.arange(len(paths[i].context) - 1, paths[i].length) - start
+  for b, i in enumerate(group):
+    places = np.arange(len(sequences[i].context) - 1, sequences[i].length) - start
     inside = (places >= 0) & (places < length)
-    member.append(np.full(inside.sum(), row, np.int32))
-    parent.append(places[inside] + row * length)
-    token.append(paths[i].answer[inside])
-  return Edges(*map(np.concatenate, (member, parent, token)))
+    member.append(np.full(inside.sum(), b, np.int32))
+    parent.append(places[inside] + b * length)
+    token.append(sequences[i].answer[inside])
+  return Targets(*map(np.concatenate, (member, parent, token)))
 
 
-def _summed(edges: Edges, logp_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The members of the edges, and the sum over the edges of each, float64."""
-  members, nth = np.unique(edges.member, return_inverse=True)
+def _summed(targets: Targets, logp_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the members of the targets, and each member's sum, float64."""
+  members, nth = np.unique(targets.member, return_inverse=True)
   return members, np.bincount(nth, weights=logp_E, minlength=len(members))
 
 
@@ -433,5 +446,5 @@ def _padded(array: np.ndarray, length: int) -> np.ndarray:
 
 
 def _power_of_two(number: int) -> int:
-  """The largest power of two that is at most `number`."""
+  """Returns the largest power of two that is at most `number`."""
   return 1 << (max(1, number).bit_length() - 1)

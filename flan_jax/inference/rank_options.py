@@ -1,10 +1,10 @@
 """Rank classification: the log-probability of every option, given its prompt.
 
-A prompt is read once and its options are branches that grow from it; several such
-trees are packed into a row, and no token sees another tree or another branch. That
-is exactly as if every option had a row `[BOS] prompt EOS option EOS` of its own. The
-score is the sum of the log-probabilities of the option and its EOS, not normalized by
-length (FLAN section 2.4; t5's rank classification), unless asked otherwise.
+A prompt is computed once, and its options branch off from it; several such trees are
+packed into a sequence, and no token attends to another tree or branch. The result is
+that of one sequence `[BOS] prompt EOS option EOS` per option. The score is the sum of
+the log-probabilities of the option and its EOS, by default not normalized by length
+(FLAN section 2.4; t5's rank classification).
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference.generate import Generated
-from flan_jax.inference.log_likelihood import Likelihood, Progress
-from flan_jax.inference.prefix_tree import Path
+from flan_jax.inference.log_likelihood import LogLikelihood, Progress
+from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.sampling import context, shards
 
 
@@ -33,7 +33,7 @@ class Request(NamedTuple):
   Attributes:
     prompt: int32 [n].
     options: one int32 [m] per option.
-    name: dataset, template and row, for messages.
+    name: dataset, template and example, for messages.
   """
 
   prompt: np.ndarray
@@ -42,15 +42,15 @@ class Request(NamedTuple):
 
 
 class Scored(NamedTuple):
-  """What `Scorer.score` returns.
+  """Results of `Scorer.loglikelihood`, in the order of the requests.
 
   Attributes:
-    log_probabilities: float32 [options] for each request, in nats, normalized as the
-      scorer was told; NaN where the model gave no number.
-    tokens_scored: positions computed, padding included.
-    tokens_naive: positions that one row per option would have taken: batches of as
-      many rows, in order of length, each padded to its longest.
-    seconds: that it took.
+    log_probabilities: float32 [options] for each request, in nats, with the scorer's
+      normalization; NaN if the model's output is not finite.
+    tokens_scored: tokens computed, padding included.
+    tokens_naive: tokens that one sequence per option would have taken, in batches of
+      the same size, in order of length, each padded to its longest.
+    seconds: wall time.
   """
 
   log_probabilities: list[np.ndarray]
@@ -60,7 +60,7 @@ class Scored(NamedTuple):
 
 
 def alike(options: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
-  """Groups of options that tokenize alike, as indices: their scores tie exactly."""
+  """Groups the indices of options with equal tokens: their scores tie exactly."""
   groups: dict[bytes, list[int]] = {}
   for k, option in enumerate(options):
     groups.setdefault(np.asarray(option, np.int32).tobytes(), []).append(k)
@@ -69,33 +69,33 @@ def alike(options: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scorer:
-  """A language model as the evaluator sees it.
+  """A language model for the evaluator: log-likelihoods and generation.
 
   Attributes:
-    params: of `Decoder(config)`.
-    config: of the model.
-    tokenizer: of prompts and options.
+    params: parameters of `Decoder(config)`.
+    config: model config.
+    tokenizer: tokenizer of prompts and options.
     batch_size: packed sequences, or prompts, of a batch.
-    sequence_length: positions of a row when scoring, at most: rows are made shorter, and
-      as many more of them, where that is cheaper. A prompt that does not fit with its
-      option is read in parts. Not more than config.longest, where the model has that.
-    max_length: most tokens of a prompt with its option or answer, for models that can
-      read more than they were made for; none reads more than config.longest.
-    eos: whether the EOS after an option counts (FLAN), or not (lm-eval).
-    separator: whether EOS stands between prompt and option, as in FLAN's training; a
-      model that never saw it there may do better without.
+    sequence_length: maximum length of a packed sequence when scoring. Batches of more
+      and shorter sequences are used if that is cheaper; a prompt that does not fit with
+      its option runs in parts. Reduced to config.longest if the model has one.
+    max_length: limit on the tokens of a prompt with its option or answer, for models
+      that accept more than they were trained on; config.longest always holds.
+    eos: scores the EOS after an option (FLAN), or leaves it out (lm-eval).
+    separator: puts EOS between prompt and option, as in FLAN's training; a model that
+      never saw it there may do better without.
     normalization: 'none'; 'token' and 'byte' divide by the length of the option, EOS
-      being one token and no byte; 'unconditional' subtracts the score of the option
-      after an empty prompt (Brown et al. 2020, arXiv 2005.14165, 2.4).
-    decoding: how answers are generated.
-    sharding: how [rows, length] arrays lie on a mesh (train.mesh.batch_sharding), where
-      `params` do; it must divide `rows`.
-    on_batch: called between two batches, at the same places on every host: it may raise,
-      to end the work there.
+      counting as one token and no byte; 'unconditional' subtracts the score of the
+      option after an empty prompt (Brown et al. 2020, arXiv 2005.14165, 2.4).
+    decoding: generation settings.
+    sharding: sharding of [batch, length] arrays on the mesh of `params`
+      (partitioning.mesh.batch_sharding); it must divide `batch_size`.
+    on_batch: called between two batches, at the same points on every process; may raise
+      to stop there.
 
   Raises:
-    InputError: the mesh does not divide `rows` (names the nearest legal number), or
-      there is no such normalization.
+    InputError: if the mesh does not divide `batch_size`, or the normalization is
+      unknown; names the nearest legal value.
   """
 
   params: Any
@@ -120,35 +120,36 @@ class Scorer:
     if self.batch_size % parts:
       nearest = max(1, round(self.batch_size / parts)) * parts
       raise InputError(
-        f'rows of an evaluation batch: got {self.batch_size}; the mesh splits them in '
-        f'{parts}; the nearest multiple is {nearest}'
+        f'evaluation batch_size: got {self.batch_size}; must be a multiple of the '
+        f'{parts} parts of the mesh; the nearest is {nearest}'
       )
 
-  def score(
+  def loglikelihood(
     self, requests: Sequence[Request], *, progress: Progress | None = None
   ) -> Scored:
     """Scores every option of every request, in the caller's order.
 
-    Every batch has at most rows x sequence_length positions, in one of a few shapes: few
-    programs are compiled. A sequence whose score is NaN is scored again in a row of
-    its own, so that it cannot spoil its neighbors in the packed row.
+    Every batch has at most batch_size x sequence_length tokens, in one of a few shapes,
+    so that few programs are compiled. A sequence with a NaN score runs again, alone in
+    its packed sequence, so that it cannot spoil its neighbors.
 
     Raises:
-      InputError: a prompt with its option exceeds what the model can read, or an
-        option has no token to score; names the request.
+      InputError: if a prompt with its option exceeds the model's length, or an option
+        has no token to score; names the request.
     """
     began = time.monotonic()
-    paths = _Paths()
+    distinct = _Distinct()
     conditional, unconditional = [], []
     for i, request in enumerate(requests):
-      follows = self._context(request.prompt)
+      prompt = self._context(request.prompt)
       for k, option in enumerate(request.options):
-        path = self._path(follows, option, f'{request.name or f"request {i}"}', k)
-        conditional.append(paths.add(path))
+        name = request.name or f'request {i}'
+        sequence = self._sequence(prompt, option, name, k)
+        conditional.append(distinct.add(sequence))
         if self.normalization == 'unconditional':
-          empty = path._replace(context=self._context(request.prompt[:0]))
-          unconditional.append(paths.add(empty))
-    likelihood = Likelihood(
+          empty = sequence._replace(context=self._context(request.prompt[:0]))
+          unconditional.append(distinct.add(empty))
+    likelihood = LogLikelihood(
       self.params,
       config=self.config,
       batch_size=self.batch_size,
@@ -156,7 +157,7 @@ class Scorer:
       sharding=self.sharding,
       on_batch=self.on_batch,
     )
-    sums, scored = likelihood.sums(paths.found, progress=progress)
+    sums, computed = likelihood.sums(distinct.sequences, progress=progress)
     scores = sums[conditional]
     if self.normalization == 'unconditional':
       scores = scores - sums[unconditional]
@@ -165,28 +166,26 @@ class Scorer:
       scores = scores / np.array(sizes, np.float64)
     counts = [len(request.options) for request in requests]
     out = np.split(scores.astype(np.float32), np.cumsum(counts))[:-1]
-    naive = [paths.found[i].length for i in conditional]
-    naive += [paths.found[i].length for i in set(unconditional)]
+    naive = [distinct.sequences[i].length for i in conditional]
+    naive += [distinct.sequences[i].length for i in set(unconditional)]
     seconds = time.monotonic() - began
-    return Scored(out, scored, self._naive(naive), seconds)
+    return Scored(out, computed, self._naive(naive), seconds)
 
-  def generate(
-    self, prompts: Sequence[np.ndarray], *, max_new_tokens: int
-  ) -> Generated:
-    """Continuations of `[BOS] prompt EOS` by `decoding`, in the caller's order.
+  def generate(self, prompts: Sequence[np.ndarray], *, max_tokens: int) -> Generated:
+    """Generates continuations of `[BOS] prompt EOS`, in the caller's order.
 
     Raises:
-      InputError: a prompt with its answer may exceed what the model can read.
+      InputError: if a prompt with its answer may exceed the model's length.
     """
     for i, prompt in enumerate(prompts):
-      length = len(self._context(prompt)) + max_new_tokens - 1  # the last is not read
-      self._check(length, f'prompt {i} and {max_new_tokens} new tokens')
+      length = len(self._context(prompt)) + max_tokens - 1  # the last is no input
+      self._check(length, f'prompt {i} and {max_tokens} new tokens')
     return generate_lib.generate(
       self.params,
       prompts,
       config=self.config,
       tokenizer=self.tokenizer,
-      max_new_tokens=max_new_tokens,
+      max_tokens=max_tokens,
       decoding=self.decoding,
       separator=self.separator,
       batch_size=self.batch_size,
@@ -197,27 +196,30 @@ class Scorer:
   def _context(self, prompt: np.ndarray) -> np.ndarray:
     return context(prompt, self.tokenizer, separator=self.separator)
 
-  def _path(self, follows: np.ndarray, option: np.ndarray, name: str, k: int) -> Path:
+  def _sequence(
+    self, prompt: np.ndarray, option: np.ndarray, name: str, k: int
+  ) -> ScoredSequence:
     end = [self.tokenizer.eos_id] if self.eos else []
-    path = Path(follows, np.concatenate([option, end]).astype(np.int32))
-    if not len(path.answer):
+    answer = np.concatenate([option, end]).astype(np.int32)
+    if not len(answer):
       raise InputError(
         f'{name}: option {k} has no token, and without EOS nothing to score; must '
         'have one or more'
       )
-    self._check(path.length, f'{name}: prompt and option {k}')
-    return path
+    sequence = ScoredSequence(prompt, answer)
+    self._check(sequence.length, f'{name}: prompt and option {k}')
+    return sequence
 
   def _check(self, length: int, what: str) -> None:
     limits = [n for n in (self.max_length, self.config.longest) if n is not None]
     if limits and length > min(limits):
       raise InputError(
-        f'{what} take up {length} positions; must be at most {min(limits)}, the length '
-        'that the model was made for'
+        f'{what} have {length} tokens; must be at most {min(limits)}, the length that '
+        'the model was trained for'
       )
 
   def _size(self, option: np.ndarray) -> int:
-    """What the score of an option is divided by."""
+    """Returns the divisor of an option's score."""
     if self.normalization == 'token':
       return len(option) + self.eos
     return max(1, len(self.tokenizer.decode(option.tolist()).encode('utf-8')))
@@ -230,17 +232,17 @@ class Scorer:
     return sum(len(batch) * batch[0] for batch in batches)
 
 
-class _Paths:
-  """Distinct paths; options that tokenize alike are one, so that they tie exactly."""
+class _Distinct:
+  """Distinct sequences; options with equal tokens are one, so that they tie exactly."""
 
   def __init__(self):
-    self.found: list[Path] = []
-    self._at: dict[tuple[bytes, bytes], int] = {}
+    self.sequences: list[ScoredSequence] = []
+    self._indices: dict[tuple[bytes, bytes], int] = {}
 
-  def add(self, path: Path) -> int:
-    """The index of the path."""
-    key = path.context.tobytes(), path.answer.tobytes()
-    at = self._at.setdefault(key, len(self.found))
-    if at == len(self.found):
-      self.found.append(path)
-    return at
+  def add(self, sequence: ScoredSequence) -> int:
+    """Returns the index of the sequence, which is appended if new."""
+    key = sequence.context.tobytes(), sequence.answer.tobytes()
+    index = self._indices.setdefault(key, len(self.sequences))
+    if index == len(self.sequences):
+      self.sequences.append(sequence)
+    return index

@@ -1,4 +1,4 @@
-"""Decoding: how the next token is chosen, and what is read before the first one."""
+"""Sampling: prefill, and the choice of the next token."""
 
 import functools
 import math
@@ -21,9 +21,9 @@ from flan_jax.model.kv_cache import Cache
 def context(
   prompt: np.ndarray, tokenizer: Tokenizer, *, separator: bool = True
 ) -> np.ndarray:
-  """What an answer follows: `[BOS] prompt EOS`, int32 [n].
+  """Returns the context of an answer: `[BOS] prompt EOS`, int32 [n].
 
-  Without the separator there is no EOS, unless there would be nothing at all.
+  Without the separator EOS is left out, unless the context would be empty.
   """
   head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   nothing = not head and not len(prompt)
@@ -32,15 +32,15 @@ def context(
 
 
 def replicated(tree: Any, sharding: NamedSharding | None) -> Any:
-  """`tree` on every device of the mesh of `sharding`; as it is without one."""
+  """Replicates `tree` over the mesh of `sharding`; does nothing without one."""
   if sharding is None:
     return tree
-  everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-  return jax.lax.with_sharding_constraint(tree, everywhere)
+  whole = NamedSharding(sharding.mesh, PartitionSpec())
+  return jax.lax.with_sharding_constraint(tree, whole)
 
 
 def shards(sharding: NamedSharding | None) -> int:
-  """In how many parts a mesh splits the rows of a batch."""
+  """Number of parts that a mesh splits a batch into."""
   if sharding is None or not sharding.spec:
     return 1
   over = sharding.spec[0]
@@ -49,7 +49,7 @@ def shards(sharding: NamedSharding | None) -> int:
 
 
 def placed(tree: Any, sharding: NamedSharding | None) -> Any:
-  """Numpy arrays that every host has whole, laid over the mesh; none asks another."""
+  """Shards Numpy arrays that every process holds whole; without communication."""
   if sharding is None:
     return tree
   if sharding.is_fully_addressable:
@@ -63,15 +63,16 @@ def placed(tree: Any, sharding: NamedSharding | None) -> Any:
 def empty_cache(
   config: DecoderConfig, *, batch: int, length: int, sharding: NamedSharding | None
 ) -> Cache:
-  """An empty cache, its rows over the mesh as `sharding` lays those of a batch.
+  """Makes an empty cache, its batch axis sharded as `sharding` shards a batch.
 
-  Heads lie over the axis `model`, where it divides them: no device holds it whole.
+  Heads are sharded over the axis `model` if it divides them, so that no device holds
+  the whole cache.
   """
   if sharding is None:
     return kv_cache.init(config, batch=batch, length=length)
-  mesh, rows = sharding.mesh, (sharding.spec or (None,))[0]
+  mesh, batch_axes = sharding.mesh, (sharding.spec or (None,))[0]
   heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
-  over = NamedSharding(mesh, PartitionSpec(None, rows, heads))
+  over = NamedSharding(mesh, PartitionSpec(None, batch_axes, heads))
   make = _empty_cache(config, batch, length, Cache(over, over, sharding))
   return make()
 
@@ -85,9 +86,9 @@ def _empty_cache(
 
 
 def padded_length(length: int) -> int:
-  """`length` rounded up to a power of two or 5, 6 or 7 quarters of one, 32 or more.
+  """Rounds `length` up to a power of two or 5, 6 or 7 quarters of one, at least 32.
 
-  Few different shapes are compiled, and at most a fifth of a row is padding.
+  Few shapes are compiled, and at most a fifth of the longest sequence is padding.
   """
   power = 32
   while 2 * power <= length:
@@ -96,7 +97,7 @@ def padded_length(length: int) -> int:
   return max(power, -(-length // quarter) * quarter)
 
 
-def read_prompts(
+def prefill(
   params: Any,
   prompts_BxL: jax.Array,
   lengths_B: jax.Array,
@@ -104,14 +105,14 @@ def read_prompts(
   config: DecoderConfig,
   cache_length: int,
 ) -> tuple[jax.Array, Cache]:
-  """Logits of the token after each prompt, float32 [B, V], and the cache.
+  """Computes the logits after each prompt, float32 [B, V], and the cache.
 
   Args:
-    params: of `Decoder(config)`.
+    params: parameters of `Decoder(config)`.
     prompts_BxL: int32, padded on the right.
-    lengths_B: int32, real tokens of each prompt; 0 makes an empty row.
-    config: of the model.
-    cache_length: slots of the cache.
+    lengths_B: int32, real tokens of each prompt; 0 for padding.
+    config: model config.
+    cache_length: tokens that the cache has room for.
   """
   B, L = prompts_BxL.shape
   decoder = Decoder(config)
@@ -140,14 +141,14 @@ def choose(
   count_B: jax.Array,
   seed: jax.Array | int = 0,
 ) -> jax.Array:
-  """The next token of each row, int32 [B].
+  """Chooses the next token of each slot, int32 [B].
 
   Args:
     logits_BxV: float32.
-    decoding: greedy, or how to draw; its seed is not looked at.
-    prompt_B: int32, the place of each row's prompt among all of them.
-    count_B: int32, the tokens that the row has written.
-    seed: uint32, of the draws; another one needs no other program.
+    decoding: sampling settings; its seed is ignored.
+    prompt_B: int32, index of each slot's prompt.
+    count_B: int32, tokens that the slot has generated.
+    seed: uint32, seed of the draws; traced, so that another one needs no compilation.
   """
   if not decoding.temperature:
     return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
@@ -162,7 +163,7 @@ def choose(
 
 
 def likely(logits_BxV: jax.Array, *, decoding: Decoding) -> jax.Array:
-  """`logits_BxV` with -inf for tokens that top_k and top_p rule out."""
+  """Returns `logits_BxV` with -inf for tokens that top_k and top_p exclude."""
   V = logits_BxV.shape[-1]
   if decoding.top_k is not None and decoding.top_k < V:
     least_B = jax.lax.top_k(logits_BxV, decoding.top_k)[0][:, -1]

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint, and a base beside it."""
+"""Evaluation of a checkpoint, and of a base beside it."""
 
 import functools
 import pathlib
@@ -9,12 +9,7 @@ from flan_jax.catalog import leakage
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import (
-  contamination,
-  eval_data,
-  load_model,
-  measured_data,
-)
+from flan_jax.evaluate import contamination, eval_data, load_model, measured_data
 from flan_jax.jobs import measure, model_source, provenance
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
@@ -29,24 +24,23 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
   """Evaluates a checkpoint, and a base beside it; `flan eval`.
 
-  Killed, it goes on where it was when it is asked the same again. Several hosts that
-  run it together compute together, with the model laid over all of them; the first
-  writes.
+  If it is killed, the same call resumes it. Several processes shard the model and
+  compute together; the main process writes.
 
   Args:
-    evaluation: the settings.
-    text: the resolved configuration with its origins, for the report.
-    progress: where to say what is happening.
-    on_batch: called between two batches, on every host as often.
+    evaluation: settings.
+    text: resolved configuration with its origins, for the report.
+    progress: progress output.
+    on_batch: called between two batches, equally often on every process.
 
   Raises:
-    InputError: at an unknown cluster or dataset, a checkpoint that is none, a dataset
-      that is not prepared, or hosts that do not have the same before them.
+    InputError: at an unknown cluster or dataset, a path that is not a checkpoint, a
+      dataset that is not prepared, or different data or models on two processes.
   """
-  datasets = eval_data.asked(evaluation)
+  datasets = eval_data.requested(evaluation)
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
-  proofs = {
+  leakage_reports = {
     which: leakage.check_checkpoint(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
@@ -60,9 +54,11 @@ def evaluate_checkpoint(
     )
     if path is not None
   }
-  lineage = proofs['CHECKPOINT'].lineage
-  proof = leakage.with_base(proofs['CHECKPOINT'], proofs.get('BASE_CHECKPOINT'))
-  for warning in proof['warnings']:
+  lineage = leakage_reports['CHECKPOINT'].lineage
+  leakage_report = leakage.with_base(
+    leakage_reports['CHECKPOINT'], leakage_reports.get('BASE_CHECKPOINT')
+  )
+  for warning in leakage_report['warnings']:
     progress.line(f'warning: {warning}')
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
@@ -82,25 +78,25 @@ def evaluate_checkpoint(
     datasets = [
       d
       for d in datasets
-      if eval_data.prepared(
+      if eval_data.is_prepared(
         d, data_dir=data_dir, missing=evaluation.missing, progress=progress
       )
     ]
   if not datasets:
     raise InputError(
-      'CLUSTERS, DATASETS: none of the datasets named is there to be measured; `flan '
-      'fetch` says what is prepared'
+      'CLUSTERS, DATASETS: none of the named datasets can be evaluated; `flan fetch` '
+      'lists those that are prepared'
     )
   suspects = contamination.suspects(evaluation.contamination)
   out = pathlib.Path(evaluation.output_dir)
   with multihost.main_process_first():
     if multihost.is_main_process():
-      _claim(out)
+      _make_writable(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   prompt_styles = measure.prompt_styles(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
   folders = {
-    name: model_source.brought(path, out=out, progress=progress)
+    name: model_source.model_folder(path, out=out, progress=progress)
     for name, path in folders.items()
     if path is not None
   }
@@ -108,17 +104,17 @@ def evaluate_checkpoint(
     {'the data': digest, 'the models': [*map(load_model.digest, folders.values())]}
   )
   scorers = {
-    name: load_model.checkpoint(
+    name: load_model.load(
       folder, evaluation, prompt_style=prompt_styles[name], on_batch=on_batch
     )
     for name, folder in folders.items()
   }
-  of = {
+  models = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     | provenance.of_conversion(folders[name])
     for name, s in scorers.items()
   }
-  about = {
+  metadata = {
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
@@ -127,26 +123,26 @@ def evaluate_checkpoint(
     'data': where,
     'base': evaluation.base_checkpoint,
     'seed': evaluation.seed,
-    'leakage': proof,
+    'leakage': leakage_report,
     'missing': missing,
-    'provenance': {'config': text, 'models': of, 'versions': provenance.versions()},
+    'provenance': {'config': text, 'models': models, 'versions': provenance.versions()},
   }
-  with load_model.journals(
-    {name: (s, of[name]['fingerprint']) for name, s in scorers.items()},
+  with load_model.all_cached(
+    {name: (s, models[name]['fingerprint']) for name, s in scorers.items()},
     out,
     progress=progress,
-  ) as journals:
+  ) as cached:
     return measure.report(
-      **journals,
+      **cached,
       evaluate=evaluation.evaluate,
       datasets=datasets,
       examples=examples,
       seed=evaluation.seed,
-      about=about,
+      metadata=metadata,
       out=out,
       progress=progress,
-      look_up=functools.partial(
-        contamination.look_up,
+      find_overlaps=functools.partial(
+        contamination.find_overlaps,
         suspects=suspects,
         ngram=evaluation.ngram,
         progress=progress,
@@ -156,11 +152,11 @@ def evaluate_checkpoint(
     )
 
 
-def _claim(out: pathlib.Path) -> None:
-  """Makes the folder of the report, before anything that takes time.
+def _make_writable(out: pathlib.Path) -> None:
+  """Makes the folder of the report, and checks that files can be written to it.
 
   Raises:
-    InputError: if nothing can be written there.
+    InputError: if they cannot.
   """
   try:
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The held-out evaluation of a training run, before, during and after it."""
+"""Held-out evaluation of a training run: before, during and after training."""
 
 import contextlib
 import functools
@@ -14,11 +14,7 @@ from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.store.store import Store
-from flan_jax.evaluate import (
-  eval_data,
-  load_model,
-  measured_data,
-)
+from flan_jax.evaluate import eval_data, load_model, measured_data
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
 from flan_jax.report import build, schema, tables
@@ -26,16 +22,15 @@ from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 EVAL_STEPS = 'evaluations.jsonl'
-"""Beside the report: one line for each look at dev during training."""
+"""File beside the report's folder, one line for each evaluation step."""
 
 
 class HeldOutEvaluation:
-  """The held-out evaluation of a training run, from the run's own store.
+  """Evaluates the models of a training run on the run's own store.
 
-  `before` measures the base model ahead of tuning, `during` takes a look at dev, and
-  `after` measures the tuned model beside the base. What they computed is kept in
-  journals, so that an interrupted run goes on where it was, and `after` has the base
-  model's answers from `before`.
+  `before` evaluates the base model ahead of tuning, `during` is an evaluation step on
+  dev, and `after` evaluates the tuned model beside the base. Response caches keep the
+  answers: an interrupted run resumes, and `after` reuses those of `before`.
   """
 
   def __init__(
@@ -54,22 +49,21 @@ class HeldOutEvaluation:
     on_batch: Callable[[], None] = lambda: None,
     untrained: leakage.LeakageReport | None = None,
   ):
-    """Gathers what the measurements share.
+    """Sets up what the evaluations share.
 
     Args:
-      evaluate: how.
-      store: holds the evaluation rows and the tokenizer.
-      config: of the model.
-      held_out: clusters to measure.
-      seed: of the sample of rows and the test of a difference.
-      out: where the report goes.
-      progress: where to say what is happening.
-      sharding: of a batch [rows, length] on the run's mesh.
-      data_dir: raw data, for exemplars; None for TFDS's default.
-      text: the resolved configuration with its origins, for the report.
-      on_batch: called between two batches, on every host as often.
-      untrained: what is proven of the model that the run starts from; None where
-        nothing is.
+      evaluate: evaluation settings.
+      store: store with the evaluation examples and the tokenizer.
+      config: model config.
+      held_out: clusters to evaluate.
+      seed: seed for the sample of examples and the test of a difference.
+      out: folder of the report.
+      progress: progress output.
+      sharding: sharding of a batch [batch, length] on the run's mesh.
+      data_dir: TFDS data directory of the exemplars; None for TFDS's default.
+      text: resolved configuration with its origins, for the report.
+      on_batch: called between two batches, equally often on every process.
+      untrained: leakage report of the model that the run starts from, or None.
     """
     self._untrained = untrained
     self._held_out = tuple(held_out)
@@ -96,7 +90,7 @@ class HeldOutEvaluation:
       'seed': seed,
       'progress': progress,
     }
-    self._about = {
+    self._metadata = {
       'held_out': self._held_out,
       'data_digest': store.digest,
       'seed': seed,
@@ -107,51 +101,51 @@ class HeldOutEvaluation:
     }
 
   def before(self, params: Any) -> dict[str, Any]:
-    """Measures the base model; returns its figures in the form of report.json."""
+    """Evaluates the base model; returns its figures in the form of report.json."""
     progress = self._shared['progress']
     evaluate = self._shared['evaluate']
     title = measure.title(self._held_out, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
-    journal = load_model.journal(
-      self._scorer(
-        params, prompt_style=evaluate.base_prompt_style or evaluate.prompt_style
-      ),
-      self._out / load_model.JOURNAL.format('base'),
+    prompt_style = evaluate.base_prompt_style or evaluate.prompt_style
+    cached = load_model.cached(
+      self._scorer(params, prompt_style=prompt_style),
+      self._out / load_model.RESPONSES.format('base'),
       fingerprint=fingerprint(params),
       progress=progress,
     )
     try:
-      results = measure.run(
-        journal,
-        prompt_style=evaluate.base_prompt_style or evaluate.prompt_style,
-        **self._shared,
-      )
+      results = measure.run(cached, prompt_style=prompt_style, **self._shared)
     finally:
-      journal.close()
+      cached.close()
     found = build.build(
-      results, model='base model', checkpoint='', **self._of_base(), **self._about
+      results,
+      model='base model',
+      checkpoint='',
+      **self._base_lineage(),
+      **self._metadata,
     )
     if multihost.is_main_process():
       tables.print_table(found)
     return found
 
-  def _of_base(self) -> dict[str, Any]:
-    """What is known of the base model's training."""
-    proof = self._untrained
-    if proof is None:
+  def _base_lineage(self) -> dict[str, Any]:
+    """Returns the metadata about the base model's training."""
+    leakage_report = self._untrained
+    if leakage_report is None:
       return {'trained_on': lineage_lib.UNKNOWN, 'train_examples': {}}
-    return {**proof.lineage.summary(proof.evaluated_family), 'leakage': proof.as_json()}
+    lineage = leakage_report.lineage.summary(leakage_report.evaluated_family)
+    return {**lineage, 'leakage': leakage_report.as_json()}
 
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
-    """A look at dev in the middle of training: few rows, one template, no test.
+    """Runs an evaluation step: few dev examples, one template, never test.
 
-    It is one line of evaluations.jsonl beside the report; steps that a restart runs
-    again replace their lines. Test rows are never looked at: nothing can be chosen by
-    them.
+    It is one line of evaluations.jsonl beside the report's folder; a step that runs
+    again after a restart replaces its line. Nothing can be selected on test examples,
+    since they are not evaluated.
 
     Args:
-      params: the parameters as they are.
-      step: steps done.
+      params: current parameters.
+      step: number of steps done.
 
     Returns:
       {'step', 'examples', 'clusters': {cluster: mean over its datasets, in percent},
@@ -171,82 +165,81 @@ class HeldOutEvaluation:
       checkpoint='',
       trained_on=lineage_lib.UNKNOWN,
       train_examples={},
-      **self._about,
+      **self._metadata,
     )
-    look = {
+    eval_step = {
       'step': step,
       'examples': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
       'datasets': {schema.label(result): result['mean'] for result in found['results']},
     }
     if multihost.is_main_process():
-      _add_eval_step(self._out.parent / EVAL_STEPS, look)
-    means = ', '.join(f'{name} {mean:.1f}' for name, mean in look['clusters'].items())
-    self._shared['progress'].line(f'step {step:,}, dev, percent: {means or "no rows"}')
-    return look
+      _add_eval_step(self._out.parent / EVAL_STEPS, eval_step)
+    clusters = eval_step['clusters'].items()
+    means = ', '.join(f'{name} {mean:.1f}' for name, mean in clusters) or 'no examples'
+    self._shared['progress'].line(f'step {step:,}, dev, percent: {means}')
+    return eval_step
 
   def has_evaluated(self, step: int) -> bool:
-    """Whether the look at this step was taken."""
-    there = multihost.is_main_process() and step in _eval_steps(
+    """Returns whether the evaluation step at this step has run."""
+    done = multihost.is_main_process() and step in _eval_steps(
       self._out.parent / EVAL_STEPS
     )
-    return multihost.broadcast(b'' if there else None) is not None
+    return multihost.broadcast(b'' if done else None) is not None
 
   def after(
     self, params: Any, *, base: Any | None, metadata: Mapping[str, Any]
   ) -> dict[str, Any]:
-    """Measures the tuned model and writes the report.
+    """Evaluates the tuned model and writes the report.
 
     Args:
-      params: the tuned parameters.
-      base: the parameters that the run started from, or None.
+      params: tuned parameters.
+      base: initial parameters of the run, or None.
       metadata: fields of report.json about the run (model, checkpoint, leakage, lineage,
         trained_on, train_examples).
 
     Returns:
-      The content of report.json.
+      Content of report.json.
     """
     models = {'tuned': params} | ({} if base is None else {'base': base})
     prompt_styles = measure.prompt_styles(self._shared['evaluate'])
-    of = {
+    described = {
       name: provenance.of_model(found, config=self._config, tokenizer=self._tokenizer)
       for name, found in models.items()
     }
-    about = {
+    metadata = {
       **metadata,
-      **self._about,
+      **self._metadata,
       'provenance': {
         'config': self._text,
-        'models': of,
+        'models': described,
         'versions': provenance.versions(),
       },
     }
-    with load_model.journals(
-      {
-        name: (
-          self._scorer(p, prompt_style=prompt_styles[name]),
-          of[name]['fingerprint'],
-        )
-        for name, p in models.items()
-      },
+    scorers = {
+      name: self._scorer(found, prompt_style=prompt_styles[name])
+      for name, found in models.items()
+    }
+    with load_model.all_cached(
+      {name: (s, described[name]['fingerprint']) for name, s in scorers.items()},
       self._out,
       progress=self._shared['progress'],
-    ) as journals:
-      return measure.report(**journals, about=about, out=self._out, **self._shared)
+    ) as cached:
+      return measure.report(**cached, metadata=metadata, out=self._out, **self._shared)
 
 
-def _add_eval_step(path: pathlib.Path, look: Mapping[str, Any]) -> None:
-  """Adds a line, in place of those of the same step and later ones."""
-  kept = [found for step, found in _eval_steps(path).items() if step < look['step']]
+def _add_eval_step(path: pathlib.Path, eval_step: Mapping[str, Any]) -> None:
+  """Appends a line, and removes those of the same and later steps."""
+  earlier = [e for step, e in _eval_steps(path).items() if step < eval_step['step']]
   with atomic_file.writing(path) as file:
-    file.writelines(f'{json.dumps(found)}\n' for found in [*kept, look])
+    file.writelines(f'{json.dumps(each)}\n' for each in [*earlier, eval_step])
 
 
 def _eval_steps(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-  """Step -> the look at it, of those whose lines are whole."""
+  """Reads the evaluation steps by step; skips torn lines."""
   found = {}
   for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
     with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
-      look = json.loads(line)
-      found[look['step']] = look
+      eval_step = json.loads(line)
+      found[eval_step['step']] = eval_step
   return found

@@ -1,4 +1,4 @@
-"""Measure: models on datasets, and the report of it."""
+"""Measurement: evaluates models on datasets, and writes the report."""
 
 import contextlib
 import dataclasses
@@ -10,23 +10,20 @@ from typing import Any
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data.preprocess import Limits
-from flan_jax.evaluate import (
-  evaluator,
-  predictions,
-)
+from flan_jax.evaluate import contamination, evaluator, predictions
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
-from flan_jax.report import write  # fmt: skip
+from flan_jax.report import write
 from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
 
-_NAMED = 12
-"""Most datasets that a stage names one by one."""
+_MAX_NAMED = 12
+"""Maximum number of datasets that a title names one by one."""
 
 
 def prompt_styles(evaluate: evaluation_config.EvalConfig) -> dict[str, str]:
-  """Model -> the words of its prompts."""
+  """Returns the prompt style of each model."""
   return {
     'tuned': evaluate.prompt_style,
     'base': evaluate.base_prompt_style or evaluate.prompt_style,
@@ -38,37 +35,56 @@ def report(
   base: LanguageModel | None = None,
   *,
   datasets: Sequence[Dataset],
-  about: Mapping[str, Any],
+  metadata: Mapping[str, Any],
   out: pathlib.Path,
   progress: Progress,
   evaluate: evaluation_config.EvalConfig,
-  look_up: Callable[[Results], Mapping[str, Any]] | None = None,
+  find_overlaps: Callable[[Results], contamination.Found] | None = None,
   **shared: Any,
 ) -> dict[str, Any]:
-  """Measures, writes OUT/report.json and what belongs to it; returns the report."""
+  """Evaluates, writes OUT/report.json and the files beside it; returns the report.
+
+  Args:
+    tuned: tuned model.
+    base: base model, or None.
+    datasets: datasets to evaluate.
+    metadata: further arguments of report.write.write: model, checkpoint, held_out, ...
+    out: folder of the report.
+    progress: progress output.
+    evaluate: evaluation settings.
+    find_overlaps: looks for the evaluated examples in suspect texts; None for no check.
+    **shared: further arguments of `run`.
+  """
   models = 'Model beside the base' if base is not None else 'Model'
-  progress.stage(f'{models} {title(about["held_out"], datasets, evaluate)}')
+  progress.stage(f'{models} {title(metadata["held_out"], datasets, evaluate)}')
   with contextlib.ExitStack() as stack:
     emit = None
     if multihost.is_main_process():
       out.mkdir(parents=True, exist_ok=True)
       emit = stack.enter_context(predictions.Predictions(out))
     results = run(
-      tuned, base=base, datasets=datasets, emit=emit, progress=progress,
-      evaluate=evaluate, **shared,
-    )  # fmt: skip
+      tuned,
+      base=base,
+      datasets=datasets,
+      emit=emit,
+      progress=progress,
+      evaluate=evaluate,
+      **shared,
+    )
   for warning in results.warnings:
     progress.line(f'warning: {warning}')
-  found = None
+  encoded = None
   if multihost.is_main_process():
-    overlaps = look_up(results) if look_up is not None else None
-    asked = {
+    overlaps = find_overlaps(results) if find_overlaps is not None else None
+    answers = {
       'normalization': evaluate.normalization,
       'decoding': dataclasses.asdict(evaluate.decoding),
     }
-    made = write.write(out, results, contamination=overlaps, answers=asked, **about)
-    found = json.dumps(made).encode()
-  return json.loads(multihost.broadcast(found))
+    made = write.write(
+      out, results, contamination=overlaps, answers=answers, **metadata
+    )
+    encoded = json.dumps(made).encode()
+  return json.loads(multihost.broadcast(encoded))
 
 
 def title(
@@ -76,11 +92,12 @@ def title(
   datasets: Sequence[Dataset],
   evaluate: evaluation_config.EvalConfig,
 ) -> str:
+  """Returns the title of an evaluation, such as `zero-shot on nli: rte, cb`."""
   names = f'{len(datasets)} datasets'
-  if len(datasets) <= _NAMED:
+  if len(datasets) <= _MAX_NAMED:
     names = ', '.join(dataset.name for dataset in datasets)
-  how = f'{evaluate.num_fewshot}-shot' if evaluate.num_fewshot else 'zero-shot'
-  return f'{how} on {", ".join(clusters)}: {names}'
+  shots = f'{evaluate.num_fewshot}-shot' if evaluate.num_fewshot else 'zero-shot'
+  return f'{shots} on {", ".join(clusters)}: {names}'
 
 
 def run(
@@ -95,7 +112,20 @@ def run(
   emit: Callable[..., None] | None = None,
   **changes: Any,
 ) -> Results:
-  settled = {
+  """Evaluates models with the settings of `evaluate`.
+
+  Args:
+    tuned: tuned model.
+    evaluate: evaluation settings.
+    datasets: datasets to evaluate.
+    examples: (dataset name, split) -> examples.
+    seed: seed for the sample of examples and the exemplars.
+    progress: progress output.
+    base: base model, or None.
+    emit: called as emit(prediction, split=, model=), or None.
+    **changes: arguments of evaluator.evaluate that replace the settings.
+  """
+  settings = {
     'templates': evaluate.templates,
     'max_examples': evaluate.max_examples,
     'num_fewshot': evaluate.num_fewshot,
@@ -114,5 +144,5 @@ def run(
       seed=seed,
       emit=emit,
       progress=count,
-      **{**settled, **changes},
+      **{**settings, **changes},
     )

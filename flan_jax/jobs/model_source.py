@@ -1,4 +1,4 @@
-"""Model source: a model of ours, or one from elsewhere that is converted first."""
+"""Model source: a model folder, or a foreign model that is converted first."""
 
 import pathlib
 
@@ -8,27 +8,27 @@ from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
 
 CONVERTED = 'converted'
-"""Beside the folder of the report: models from elsewhere, as ours."""
+"""Folder of converted models, beside the folder of the report."""
 
 
 def check(path: str) -> None:
-  """That there is a model at `path`, before anything that takes time.
+  """Checks that `path` is a model; cheap, so it runs first.
 
   Raises:
-    InputError: if there is none.
+    InputError: if it is not a model.
   """
   if not conversion_cache.needs_conversion(path):
     model_dir.config(path)
 
 
-def brought(path: str, *, out: pathlib.Path, progress: Progress) -> str:
-  """A folder of ours with the model at `path`, which may be a model from elsewhere.
+def model_folder(path: str, *, out: pathlib.Path, progress: Progress) -> str:
+  """Returns a model folder for `path`, which may be a foreign model.
 
-  A Hugging Face folder or a GGUF file is converted into `converted` beside `out`, once.
-  Hosts that see one disk share what the first of them wrote.
+  A Hugging Face folder or a GGUF file is converted once, into `converted` beside `out`.
+  Processes with a shared disk use what the main process wrote.
 
   Raises:
-    InputError: if it is a model that cannot be converted.
+    InputError: if the model cannot be converted.
   """
   with multihost.main_process_first():
     cache = out.absolute().parent / CONVERTED

@@ -1,4 +1,4 @@
-"""Provenance: what a report must say for its figures to be found again."""
+"""Provenance: the facts needed to reproduce the figures of a report."""
 
 import dataclasses
 import importlib.metadata
@@ -17,13 +17,13 @@ from flan_jax.interop.huggingface import conversion_cache, packages, training_hi
 from flan_jax.runtime import multihost
 
 CONVERSION = 'conversion.json'
-"""What `flan_jax.interop.huggingface.convert` says of the model it wrote."""
+"""File in which `flan_jax.interop.huggingface.convert` describes its conversion."""
 
 PACKAGES = ('jax', 'flax', 'numpy', 'sacrebleu', 'rouge-score', 'tokenizers')
 
 
 def versions() -> dict[str, str]:
-  """Package -> version, of what the figures depend on."""
+  """Returns the versions of the packages that figures depend on."""
   found = {'flan_jax': __version__, 'python': platform.python_version()}
   for name in PACKAGES:
     try:
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 def of_model(
   params: Any, *, config: DecoderConfig, tokenizer: Tokenizer
 ) -> dict[str, Any]:
-  """A model by its numbers: the bits of its parameters, its shape, its tokenizer."""
+  """Describes a model: fingerprint, size, config, tokenizer."""
   return {
     'fingerprint': fingerprint(params),
     'parameters': decoder.parameter_count(config),
@@ -46,24 +46,29 @@ def of_model(
 
 
 def of_conversion(folder: str) -> dict[str, Any]:
-  """Where a model from elsewhere was converted from, and what it was held against."""
+  """Describes the conversion of a foreign model: its source and its check."""
   path = model_dir.find(folder) / CONVERSION
   if not path.is_file():
     return {}
   found = weights.read_object(path)
-  about = {'source': found['source'], 'family': found['family']}
-  return {'converted': {**about, 'logits_of': found['check']['method']}}
+  return {
+    'converted': {
+      'source': found['source'],
+      'family': found['family'],
+      'logits_of': found['check']['method'],
+    }
+  }
 
 
 def lineage(checkpoint: str) -> Lineage:
-  """What a model was trained on and its ancestors; all hosts must call it.
+  """Reads the training history of a model and its ancestors; every process calls it.
 
   Args:
-    checkpoint: a model of ours, a Hugging Face folder, a GGUF file, or the word for
-      one.
+    checkpoint: model folder, Hugging Face folder, GGUF file, or the name of a shipped
+      model.
 
   Raises:
-    InputError: if what it says of its training cannot be read.
+    InputError: if the record of its training is damaged.
   """
 
   def read() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A training run and the held-out evaluation that ends it."""
+"""Training, then the held-out evaluation."""
 
 from flan_jax.config import training
 from flan_jax.jobs.held_out import HeldOutEvaluation
@@ -12,10 +12,10 @@ def train_and_evaluate(
   """Trains, then evaluates the held-out clusters into MODEL_DIR/report; `flan train`.
 
   Args:
-    run: the settings.
-    text: the resolved configuration, kept in MODEL_DIR.
-    profile: steps to trace into MODEL_DIR/profile.
-    progress: where to say what is happening.
+    run: settings.
+    text: resolved configuration, kept in MODEL_DIR.
+    profile: number of steps to trace into MODEL_DIR/profile.
+    progress: progress output.
 
   Raises:
     InputError: see flan_jax.train.trainer.train.

@@ -92,12 +92,12 @@ class RecordingModel:
     self.tokenizer = tokenizer
     self.prompts = []
 
-  def score(self, requests):
+  def loglikelihood(self, requests):
     self.prompts += [request.prompt.tolist() for request in requests]
     found = [np.zeros(len(r.options), np.float32) for r in requests]
     return Scored(found, 1, 1)
 
-  def generate(self, prompts, *, max_new_tokens):
+  def generate(self, prompts, *, max_tokens):
     self.prompts += [prompt.tolist() for prompt in prompts]
     return Generated([[]] * len(prompts), [''] * len(prompts), [False] * len(prompts),
                      1, 1)  # fmt: skip

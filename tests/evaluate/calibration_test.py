@@ -1,4 +1,4 @@
-"""Calibration: how far confidence is off, against tables worked out by hand."""
+"""Calibration: expected calibration error against tables worked out by hand."""
 
 import numpy as np
 import pytest
@@ -29,20 +29,20 @@ def test_expected_calibration_error(pairs, ece):
   assert found['n'] == len(pairs)
 
 
-def test_a_bin_says_its_range_and_its_means():
+def test_a_bin_has_its_range_and_its_means():
   (found,) = calibration.of(answers((0.62, 1), (0.68, 0)))['bins']
   assert found == pytest.approx(
     {'low': 60, 'high': 70, 'n': 2, 'confidence': 65, 'right': 50}
   )
 
 
-def test_what_was_not_ranked_does_not_count():
+def test_answers_that_were_not_ranked_do_not_count():
   found = calibration.of(answers((0.9, 1), (np.nan, np.nan)))
   assert found['n'] == 1
   assert calibration.of(answers((np.nan, np.nan))) is None
 
 
-def test_pooled_is_that_of_all_answers_together():
+def test_pooled_calibration_is_that_of_all_answers():
   generator = np.random.default_rng(0)
   parts = [generator.random((2, n, 2)).round(1) for n in (3, 50, 20)]
   pooled = calibration.pooled([*map(calibration.of, parts), None])

@@ -19,9 +19,9 @@ LEAST, MOST = 0.92, 0.98
 
 
 def check(cells, *, differing=0.0, over=0):
-  """Every cell covers; none too much where `differing` examples or more differ.
+  """Checks that every cell covers enough, and not too much if enough examples differ.
 
-  `over` is how many of the others may be above: a list that is to get shorter.
+  `over` bounds the number of other cells above MOST; it should shrink over time.
   """
   for cell in cells:
     assert cell.covered >= LEAST, cell
@@ -85,7 +85,7 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 @pytest.mark.parametrize(
   'made', [{}, {'rates': (0.6,), 'mended': 0.1}], ids=['mean', 'difference']
 )
-def test_templates_that_fit_few_of_the_rows(made):
+def test_templates_that_fit_few_of_the_examples(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""
   for cell in populations.few_fit(draws=200, **made):
     assert cell.covered >= 0.90, cell  # 92 less a standard error of 200 draws
@@ -128,7 +128,7 @@ def test_no_interval_of_a_difference_covers_98_where_few_examples_differ(n):
   assert min(covered(expected / n, 3) for expected in (2.5, 3.0, 3.5)) < LEAST
   assert covered(2 / n, 4) > MOST
   low, _ = intervals.of_difference(np.array([3, 4]) / n, 0, np.array([3, 4]) / n, n)
-  assert low[0] < 0 < low[1]  # ours waits for the fourth
+  assert low[0] < 0 < low[1]  # this one waits for the fourth
 
 
 def test_one_answer_of_data_can_need_two_intervals():

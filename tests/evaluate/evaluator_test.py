@@ -1,4 +1,4 @@
-"""The protocol: which examples, which templates, what is measured, what is written."""
+"""The evaluator: examples, templates, scores and predictions."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from flan_jax.evaluate import evaluator, metrics, predictions
 from flan_jax.inference.rank_options import Scored, Scorer
 
 
-def test_measures_every_template_that_asks_for_the_answer():
+def test_evaluates_every_template_that_asks_for_the_answer():
   found = evaluator.evaluate(
     says('yes'), datasets=[RANKED], examples=examples(RANKED, 7)
   )
@@ -27,7 +27,7 @@ def test_measures_every_template_that_asks_for_the_answer():
   assert result.splits['test'].base is None
 
 
-def test_base_and_tuned_read_the_same_prompts():
+def test_base_and_tuned_get_the_same_prompts():
   seen = {}
   evaluator.evaluate(
     says('yes'),
@@ -44,7 +44,7 @@ def test_base_and_tuned_read_the_same_prompts():
   assert {r['predicted'] for r in base} == {1}
 
 
-def test_a_prediction_says_what_was_tokenized():
+def test_a_prediction_holds_the_tokenized_texts():
   seen = []
   evaluator.evaluate(
     says('no'),
@@ -89,7 +89,7 @@ def test_free_text_is_generated_and_matched_with_any_reference():
   }
 
 
-def test_a_real_model_goes_the_whole_way(tiny_model):
+def test_a_real_model_end_to_end(tiny_model):
   model = tiny_model()
   scorer = Scorer(
     params=model.params,
@@ -105,7 +105,7 @@ def test_a_real_model_goes_the_whole_way(tiny_model):
     examples=lambda name, split: examples(
       RANKED if name == RANKED.name else WRITTEN, 4
     )(name, split),
-    max_new_tokens=4,
+    max_tokens=4,
     progress=lambda *state: reports.append(state),
   )
   ranked, written = found.datasets
@@ -129,20 +129,22 @@ def test_blocks_do_not_matter(monkeypatch):
 
 
 class TestSample:
-  ROWS = examples(RANKED, 50)('tiny_nli', 'test')
+  EXAMPLES = examples(RANKED, 50)('tiny_nli', 'test')
 
-  def ids(self, most, seed=0, some=None):
-    found = evaluator.sample(some or self.ROWS, most=most, seed=seed)
+  def ids(self, max_examples, seed=0, some=None):
+    found = evaluator.sample(
+      some or self.EXAMPLES, max_examples=max_examples, seed=seed
+    )
     return [example.example_id for example in found]
 
-  def test_keeps_the_order_of_the_rows(self):
-    order = [example.example_id for example in self.ROWS]
+  def test_keeps_the_order_of_the_examples(self):
+    order = [example.example_id for example in self.EXAMPLES]
     found = self.ids(10)
     assert len(found) == 10
     assert found == [example_id for example_id in order if example_id in found]
 
-  def test_does_not_depend_on_how_rows_are_stored(self):
-    assert sorted(self.ids(10)) == sorted(self.ids(10, some=self.ROWS[::-1]))
+  def test_does_not_depend_on_the_storage_order(self):
+    assert sorted(self.ids(10)) == sorted(self.ids(10, some=self.EXAMPLES[::-1]))
 
   def test_a_smaller_sample_is_part_of_a_larger_one(self):
     assert set(self.ids(5)) < set(self.ids(10))
@@ -150,7 +152,7 @@ class TestSample:
   def test_depends_on_the_seed(self):
     assert self.ids(10) != self.ids(10, seed=1)
 
-  def test_takes_all_where_there_are_fewer(self):
+  def test_takes_all_if_there_are_fewer(self):
     assert len(self.ids(100)) == len(self.ids(None)) == 50
 
 
@@ -179,9 +181,11 @@ def test_long_prompts_are_cut_and_counted():
   assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
 
 
-@pytest.mark.parametrize(('dataset', 'more'), [(RANKED, {}), (WRITTEN, {'most': 8})])
+@pytest.mark.parametrize(
+  ('dataset', 'more'), [(RANKED, {}), (WRITTEN, {'max_tokens': 8})]
+)
 def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset, more):
-  """The oracle's tokens are bytes: EOS, and the longest option or what is written."""
+  """The oracle's tokens are bytes: EOS, and the longest option or the answer."""
   model, lengths = says('yes'), []
   whole = sum(len(text) for text in ('Who is ', 'Fact 0 of test.', '?'))
   model.max_length = 46 + 1 + len('yes') if dataset is RANKED else whole - 2 + 1 + 8
@@ -190,7 +194,7 @@ def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset
     datasets=[dataset],
     examples=examples(dataset, 3),
     splits=('test',),
-    max_new_tokens=more.get('most'),
+    **more,
     emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
   )
   assert 'prompts with fields cut to fit' in found.warnings[0]
@@ -199,7 +203,7 @@ def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset
   assert not np.isnan(found.datasets[0].splits['test'].tuned).any()
 
 
-def test_what_cannot_be_cut_is_left_out_and_said():
+def test_prompts_that_cannot_be_cut_are_left_out_with_a_warning():
   found = evaluator.evaluate(
     says('yes'),
     datasets=[RANKED],
@@ -212,10 +216,10 @@ def test_what_cannot_be_cut_is_left_out_and_said():
   assert 'and 5 more' in found.warnings[0]
 
 
-def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
+def test_nan_is_named_and_counted_as_wrong():
   class Broken(Oracle):
-    def score(self, requests):
-      scored = super().score(requests)
+    def loglikelihood(self, requests):
+      scored = super().loglikelihood(requests)
       scored.log_probabilities[1][0] = np.nan
       return scored
 
@@ -235,7 +239,7 @@ def test_nan_is_named_counted_as_wrong_and_the_run_goes_on():
   assert found.datasets[0].splits['test'].tuned[0, :, 0].tolist() == [1, 0, 1, 0]
 
 
-def test_a_dataset_without_rows_is_left_out_and_said():
+def test_a_dataset_without_examples_is_left_out_with_a_warning():
   found = evaluator.evaluate(
     says('yes'), datasets=[RANKED], examples=examples(RANKED, 0)
   )
@@ -243,7 +247,7 @@ def test_a_dataset_without_rows_is_left_out_and_said():
   assert found.warnings == ('tiny_nli: no examples in dev or test; left out',)
 
 
-def with_row(example):
+def with_example(example):
   """The examples of RANKED, and one more."""
   return lambda name, split: [*examples(RANKED, 2)(name, split), example]
 
@@ -259,19 +263,17 @@ VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
     (('', 'no'), 'left out: the right answer is blank'),
   ],
 )
-def test_a_row_without_text_to_choose_is_named_and_the_others_are_measured(
-  options, why
-):
+def test_an_example_without_text_to_choose_is_named_and_left_out(options, why):
   example = Example('test.0.9', VALUES, Answer('', options, (0,), ('',)))
   found = evaluator.evaluate(
-    says('yes'), datasets=[RANKED], examples=with_row(example), splits=('test',)
+    says('yes'), datasets=[RANKED], examples=with_example(example), splits=('test',)
   )
   (result,) = found.datasets
   assert result.splits['test'].tuned.shape == (2, 2, 1)
   assert found.warnings == (f'tiny_nli: {why} (example test.0.9)',)
 
 
-def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured():
+def test_an_example_whose_options_have_no_token_is_named_and_left_out():
   """A vocabulary may have nothing for a text that is not blank."""
 
   class Mute(type(BYTES)):
@@ -284,7 +286,7 @@ def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured(
   found = evaluator.evaluate(
     model,
     datasets=[RANKED],
-    examples=with_row(Example('test.0.9', VALUES, answer)),
+    examples=with_example(Example('test.0.9', VALUES, answer)),
     splits=('test',),
   )
   scores = found.datasets[0].splits['test'].tuned[..., 0]
@@ -295,7 +297,7 @@ def test_a_row_whose_options_have_no_token_is_named_and_the_others_are_measured(
   )
 
 
-def test_a_blank_answer_is_left_out_of_what_is_written_too():
+def test_a_blank_answer_is_left_out_of_free_text_too():
   def read(name, split):
     blank = Example('test.0.9', {**VALUES, 'hypothesis': ' '}, Answer(' '))
     return [*examples(WRITTEN, 2)(name, split), blank]
@@ -316,14 +318,14 @@ def test_a_blank_answer_is_left_out_of_what_is_written_too():
     ('pearson', '0'),
   ],
 )
-def test_nan_that_is_written_is_wrong_whatever_is_right(metric, gold):
-  """Also where nothing of the right answer is left in the metric's normal form."""
+def test_nan_in_generation_is_wrong_whatever_is_right(metric, gold):
+  """Even if the right answer normalizes to nothing."""
 
   class Broken(Oracle):
-    def generate(self, prompts, *, max_new_tokens):
+    def generate(self, prompts, *, max_tokens):
       return (
         super()
-        .generate(prompts, max_new_tokens=max_new_tokens)
+        .generate(prompts, max_tokens=max_tokens)
         ._replace(nan=[True] * len(prompts))
       )
 
@@ -345,11 +347,11 @@ def test_nan_that_is_written_is_wrong_whatever_is_right(metric, gold):
   assert 'counted as wrong' in found.warnings[0]
 
 
-def test_nan_that_is_ranked_is_no_correct_rejection():
+def test_nan_in_ranking_is_not_a_correct_rejection():
   """F1a: an unanswered `no` is a false alarm, as in t5, and not a right `no`."""
 
   class Broken(Oracle):
-    def score(self, requests):
+    def loglikelihood(self, requests):
       return Scored([np.array([np.nan, -1.0], np.float32) for _ in requests], 1, 1)
 
   found = evaluator.evaluate(
@@ -389,7 +391,7 @@ def test_a_choice_is_compared_with_the_number_behind_the_right_word():
   np.testing.assert_allclose(again, statistics[1])
 
 
-class TestShots:
+class TestFewShot:
   """Few-shot prompts (FLAN section 4.4)."""
 
   def ask(self, model=None, *, count=6, **more):
@@ -420,13 +422,13 @@ class TestShots:
         assert f'Fact {i} of train.' in other['prompt']
       assert other['prompt'].count('ANSWER: ') == 2
 
-  def test_every_template_shows_the_same_exemplars_of_a_row(self):
+  def test_every_template_shows_the_same_exemplars_of_an_example(self):
     _, seen = self.ask(num_fewshot=3)
-    by_row = {}
+    by_example = {}
     for record in seen:
-      by_row.setdefault(record['example_id'], set()).add(tuple(record['exemplars']))
-    assert all(len(shown) == 1 for shown in by_row.values())
-    assert len(set().union(*by_row.values())) > 1
+      by_example.setdefault(record['example_id'], set()).add(tuple(record['exemplars']))
+    assert all(len(shown) == 1 for shown in by_example.values())
+    assert len(set().union(*by_example.values())) > 1
 
   def test_depend_on_the_seed_alone(self):
     shown = lambda seed: [r['exemplars'] for r in self.ask(num_fewshot=3, seed=seed)[1]]  # noqa: E731
@@ -440,11 +442,11 @@ class TestShots:
     assert all(1 <= len(record['exemplars']) < 16 for record in seen)
     assert min(tokens) > 960 - 120  # another one would not have fitted
 
-  def test_a_short_row_of_the_scorer_has_room_for_fewer(self):
+  def test_a_shorter_sequence_length_has_room_for_fewer(self):
     _, seen = self.ask(num_fewshot=16, sequence_length=300)
     assert {len(record['exemplars']) for record in seen} == {2, 3}
 
-  def test_a_row_is_never_its_own_exemplar(self):
+  def test_an_example_is_never_its_own_exemplar(self):
     """Here train and test hold the same examples by another name."""
     same = [example._replace(example_id=f'x.{example.example_id}') for example in
             examples(RANKED, 4)('tiny_nli', 'test')]  # fmt: skip
@@ -465,7 +467,7 @@ class TestShots:
       assert len(record['exemplars']) == 3
       assert f'x.{record["example_id"]}' not in record['exemplars']
 
-  def test_a_dataset_without_training_rows_is_left_out_and_said(self):
+  def test_a_dataset_without_training_examples_is_left_out_with_a_warning(self):
     alone = dataclasses.replace(RANKED, train='')
     found = evaluator.evaluate(
       says('yes'), datasets=[alone], examples=examples(RANKED, 3), num_fewshot=1
@@ -476,8 +478,8 @@ class TestShots:
     )
 
 
-class TestForms:
-  """The same examples in other words (FLAN section 4.3)."""
+class TestPromptStyles:
+  """The same examples in other prompt styles (FLAN section 4.3)."""
 
   def prompts(self, **more):
     seen = {}
@@ -494,9 +496,9 @@ class TestForms:
     }
 
   def test_without_options_the_instruction_stays(self):
-    result, said = self.prompts(prompt_style='no_options')
+    result, prompts = self.prompts(prompt_style='no_options')
     assert result.templates == (0, 2)
-    assert said['tuned'] == [
+    assert prompts['tuned'] == [
       'Fact 0 of test. So it is 0?',
       'Given Fact 0 of test., is it so that it is 0?',
     ]
@@ -510,22 +512,22 @@ class TestForms:
     ],
   )
   def test_one_prompt_instead_of_the_templates(self, prompt_style, prompt):
-    result, said = self.prompts(prompt_style=prompt_style)
+    result, prompts = self.prompts(prompt_style=prompt_style)
     assert result.templates == (0,)
-    assert said['tuned'] == [prompt]
+    assert prompts['tuned'] == [prompt]
 
-  def test_an_untuned_model_can_read_its_own_words(self):
-    result, said = self.prompts(base=says('yes'), base_prompt_style='continuation')
-    assert (len(said['tuned']), len(said['base'])) == (2, 1)
+  def test_the_base_model_can_have_its_own_prompt_style(self):
+    result, prompts = self.prompts(base=says('yes'), base_prompt_style='continuation')
+    assert (len(prompts['tuned']), len(prompts['base'])) == (2, 1)
     assert result.base_templates == (0,)
-    assert said['base'][0].endswith('answer:')
+    assert prompts['base'][0].endswith('answer:')
     assert result.splits['test'].tuned.shape == (2, 1, 1)
     assert result.splits['test'].base.shape == (1, 1, 1)
 
 
-def test_a_continuation_is_scored_and_read_after_a_blank():
-  """A base LM writes on; what counts is the rest of the line."""
-  writes_on = Oracle(lambda prompt: ' it is 1\npremise: and so on')
+def test_a_continuation_follows_a_blank():
+  """A base LM continues the text; the rest of the line is the answer."""
+  continues = Oracle(lambda prompt: ' it is 1\npremise: and so on')
   model = Oracle(lambda prompt: ' no')
   ask = lambda scorer, dataset: evaluator.evaluate(  # noqa: E731
     scorer,
@@ -539,14 +541,14 @@ def test_a_continuation_is_scored_and_read_after_a_blank():
   assert ask(model, RANKED) == [0, 1]
   assert seen[0]['options'] == [' yes', ' no']
   seen.clear()
-  assert ask(writes_on, WRITTEN) == [0, 1]
+  assert ask(continues, WRITTEN) == [0, 1]
   assert seen[0]['text'] == 'it is 1'
 
 
 class TestTies:
   def measure(self, options, gold, found, tokenizer=BYTES):
     class Fixed(Oracle):
-      def score(self, requests):
+      def loglikelihood(self, requests):
         scores = [np.array(found, np.float32) for _ in requests]
         return Scored(scores, 1, 1)
 
@@ -566,14 +568,14 @@ class TestTies:
     return results, seen[0]
 
   @pytest.mark.parametrize('gold', [0, 1, 2])
-  def test_a_tie_is_worth_its_share_wherever_the_right_answer_stands(self, gold):
+  def test_a_tie_counts_by_its_share_wherever_the_right_answer_is(self, gold):
     found, record = self.measure(('a', 'b', 'c'), gold, [-1.0, -2.0, -1.0])
     score = found.datasets[0].splits['test'].tuned[0, 0, 0]
     assert score == (0 if gold == 1 else 0.5)
     assert record['tied'] == [0, 2]
     assert record['predicted'] == 0
 
-  def test_options_that_the_tokenizer_cannot_tell_apart_are_named(self):
+  def test_examples_with_options_of_equal_tokens_are_named(self):
     class Blind(type(BYTES)):
       def encode_batch(self, texts):
         return super().encode_batch([text.lower() for text in texts])
@@ -592,7 +594,7 @@ class TestTies:
 
 
 @pytest.mark.parametrize('gold', [(), (2,), (-1,)])
-def test_a_right_answer_that_is_no_option_is_named_and_left_out(gold):
+def test_an_example_whose_right_answer_is_no_option_is_named_and_left_out(gold):
   def read(name, split):
     good = examples(RANKED, 2)(name, split)
     bad = good[0]._replace(example_id='test.0.9')

@@ -1,4 +1,4 @@
-"""Every metric against a literal table, and BLEU against sacrebleu itself."""
+"""Every metric against a literal table, and BLEU against sacrebleu."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def figure(name, predictions, references):
     ('Ärger über das Öl', 'ärger über das öl'),
   ],
 )
-def test_squad_normal_form(text, normal):
+def test_squad_normalization(text, normal):
   assert metrics.normalize(text) == normal
 
 
@@ -62,16 +62,16 @@ def test_squad_normal_form(text, normal):
     ('bleu', 'too short', ['too short'], 0),
   ],
 )
-def test_one_row(name, prediction, references, percent):
+def test_one_example(name, prediction, references, percent):
   assert figure(name, [prediction], [references]) == pytest.approx(percent)
 
 
-def test_corpus_figure_is_the_mean_of_its_rows():
+def test_the_figure_of_a_mean_is_the_mean_of_its_examples():
   assert figure('accuracy', ['a', 'b', 'c', 'd'], [['a'], ['b'], ['x'], ['x']]) == 50
 
 
 @pytest.mark.parametrize(
-  ('name', 'said', 'wanted', 'headline', 'others'),
+  ('name', 'predicted', 'right', 'headline', 'others'),
   [
     ('rouge', 'b a', 'a b', ('rougeLsum', 50), {'rouge1': 100, 'rouge2': 0}),
     ('f1', 'red house', 'a red hat', ('f1', 50), {'exact_match': 0}),
@@ -80,9 +80,9 @@ def test_corpus_figure_is_the_mean_of_its_rows():
     ('accuracy', 'yes', 'yes', ('accuracy', 100), {}),
   ],
 )
-def test_a_headline_and_the_other_figures(name, said, wanted, headline, others):
+def test_a_headline_and_the_other_figures(name, predicted, right, headline, others):
   metric = metrics.METRICS[name]
-  examples = metric.scores([said], [[wanted]])
+  examples = metric.scores([predicted], [[right]])
   assert (metric.name, metric.aggregate(examples)) == headline
   assert metric.others(examples) == pytest.approx(others)
 
@@ -96,13 +96,13 @@ def test_a_headline_and_the_other_figures(name, said, wanted, headline, others):
     ('rock \u2019n\u2019 roll', 'rock \u2019n\u2019 roll', 'rock n roll'),
   ],
 )
-def test_trivia_qa_parts_words_where_squad_joins_them(text, squad, trivia):
+def test_trivia_qa_splits_words_that_squad_joins(text, squad, trivia):
   assert metrics.normalize(text) == squad
   assert metrics.normalize_trivia(text) == trivia
 
 
 @pytest.mark.parametrize(
-  ('said', 'wanted', 'percent'),
+  ('predicted', 'right', 'percent'),
   [
     ([1, 2, 3], [10, 20, 900], 100),
     ([3, 2, 1], [10, 20, 900], -100),
@@ -111,14 +111,14 @@ def test_trivia_qa_parts_words_where_squad_joins_them(text, squad, trivia):
     ([3, 3, 3], [1, 2, 3], 0),
   ],
 )
-def test_spearman_is_of_ranks(said, wanted, percent):
+def test_spearman_is_of_ranks(predicted, right, percent):
   metric = metrics.METRICS['pearson']
-  examples = metric.scores([str(x) for x in said], [[str(y)] for y in wanted])
+  examples = metric.scores([str(x) for x in predicted], [[str(y)] for y in right])
   assert metric.others(examples)['spearman'] == pytest.approx(percent)
 
 
 @pytest.mark.parametrize(
-  ('said', 'wanted', 'percent'),
+  ('predicted', 'right', 'percent'),
   [
     ('It rains . We stay .', 'We stay . It rains .', 100),
     ('It rains.\nWe stay.', 'We stay.\nIt rains.', 100),
@@ -126,12 +126,14 @@ def test_spearman_is_of_ranks(said, wanted, percent):
     ('it rains on runners', 'it rained on a runner', 100 * 2 * 2 / 9),
   ],
 )
-def test_rouge_lsum_parts_sentences_as_t5_does_and_stems_nothing(said, wanted, percent):
-  assert figure('rouge', [said], [[wanted]]) == pytest.approx(percent)
+def test_rouge_lsum_splits_sentences_as_t5_does_and_stems_nothing(
+  predicted, right, percent
+):
+  assert figure('rouge', [predicted], [[right]]) == pytest.approx(percent)
 
 
 @pytest.mark.parametrize(
-  ('said', 'wanted', 'exact', 'f1'),
+  ('predicted', 'right', 'exact', 'f1'),
   [
     ('15', ['15.0'], 100, 100),
     ('1,500 yards', ['1500 yards'], 100, 100),
@@ -151,9 +153,9 @@ def test_rouge_lsum_parts_sentences_as_t5_does_and_stems_nothing(said, wanted, p
     ('', ['house'], 0, 0),
   ],
 )
-def test_drop_by_the_rules_of_its_own_script(said, wanted, exact, f1):
+def test_drop_follows_its_own_script(predicted, right, exact, f1):
   metric = metrics.get('drop_f1')
-  examples = metric.scores([said], [wanted])
+  examples = metric.scores([predicted], [right])
   assert metric.name == 'f1'
   assert metric.aggregate(examples) == pytest.approx(f1)
   assert metric.others(examples) == {'exact_match': exact}
@@ -172,13 +174,13 @@ def test_f1a_is_f1_of_the_positive_answer(predictions, truths, percent):
   assert figure('f1a', predictions, [[t] for t in truths]) == pytest.approx(percent)
 
 
-SAID = [
+PREDICTED = [
   'the cat sat on the mat today',
   'there is one more house in town',
   'hello',
   'an entirely different sentence without overlap',
 ]
-WANTED = [
+REFERENCES = [
   ['the cat sat on the mat', 'a cat was sitting on the mat today'],
   ['there is another house in the town'],
   ['hello there my friend'],
@@ -192,14 +194,16 @@ WANTED = [
 def test_bleu_of_summed_statistics_is_sacrebleu(examples):
   from sacrebleu.metrics import BLEU
 
-  said = [SAID[i] for i in examples]
-  most = max(len(WANTED[i]) for i in examples)
+  predicted = [PREDICTED[i] for i in examples]
+  num_references = max(len(REFERENCES[i]) for i in examples)
   streams = [
-    [WANTED[i][k] if k < len(WANTED[i]) else None for i in examples]
-    for k in range(most)
+    [REFERENCES[i][k] if k < len(REFERENCES[i]) else None for i in examples]
+    for k in range(num_references)
   ]
-  expected = BLEU(tokenize='intl').corpus_score(said, streams).score
-  assert figure('bleu', said, [WANTED[i] for i in examples]) == pytest.approx(expected)
+  expected = BLEU(tokenize='intl').corpus_score(predicted, streams).score
+  assert figure('bleu', predicted, [REFERENCES[i] for i in examples]) == pytest.approx(
+    expected
+  )
 
 
 TEXT = st.text('ab .,-$%\u00a3\u2013\u00e9', max_size=12).map(
@@ -209,35 +213,35 @@ TEXT = st.text('ab .,-$%\u00a3\u2013\u00e9', max_size=12).map(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5))
-def test_bleu_is_what_t5_asks_sacrebleu_for(examples):
+def test_bleu_is_sacrebleus_with_the_settings_of_t5(examples):
   """Any texts, two references each, with the settings of t5's metric."""
   import sacrebleu
 
-  said, *streams = map(list, zip(*examples, strict=True))
+  predicted, *streams = map(list, zip(*examples, strict=True))
   expected = sacrebleu.corpus_bleu(
-    said, streams, smooth_method='exp', lowercase=False, tokenize='intl',
+    predicted, streams, smooth_method='exp', lowercase=False, tokenize='intl',
     use_effective_order=False,
   ).score  # fmt: skip
-  wanted = [list(example[1:]) for example in examples]
-  assert figure('bleu', said, wanted) == pytest.approx(expected, abs=1e-6)
+  right = [list(example[1:]) for example in examples]
+  assert figure('bleu', predicted, right) == pytest.approx(expected, abs=1e-6)
   metric = metrics.get('bleu')
-  for one, references in zip(said, wanted, strict=True):
+  for one, references in zip(predicted, right, strict=True):
     alone = sacrebleu.sentence_bleu(one, references, tokenize='intl').score
     (value,) = metric.value(metric.scores([one], [references]))
     assert 100 * value == pytest.approx(alone, abs=1e-6)
 
 
 def test_bleu_reads_punctuation_as_the_reference_does():
-  """`intl` parts what `13a` leaves joined: the signs of other languages."""
+  """`intl` splits off the punctuation of other languages, `13a` does not."""
   from sacrebleu.metrics import BLEU
 
-  said, wanted = 'Er sagte: \u201ees ist so weit\u201c', 'Er sagte: es ist so weit'
+  predicted, right = 'Er sagte: \u201ees ist so weit\u201c', 'Er sagte: es ist so weit'
   by = {
-    name: BLEU(tokenize=name).corpus_score([said], [[wanted]]).score
+    name: BLEU(tokenize=name).corpus_score([predicted], [[right]]).score
     for name in ('13a', 'intl')
   }
   assert by['13a'] < by['intl'] - 1
-  assert figure('bleu', [said], [[wanted]]) == pytest.approx(by['intl'], abs=1e-6)
+  assert figure('bleu', [predicted], [[right]]) == pytest.approx(by['intl'], abs=1e-6)
 
 
 def test_the_signature_of_bleu_is_sacrebleus():
@@ -257,7 +261,7 @@ each_metric = pytest.mark.parametrize('name', sorted(metrics.METRICS))
 
 @each_metric
 def test_no_answer_is_wrong_whatever_is_right(name):
-  """Also where the right answer has no word left in the metric's normal form."""
+  """Even if the right answer normalizes to nothing."""
   metric = metrics.get(name)
   golds = GOLD.get(name, ['word', ')', 'the', '-5', ''])
   examples = metric.scores([None] * len(golds), [[gold] for gold in golds])
@@ -284,10 +288,10 @@ MEANS = sorted(metrics.METRICS.keys() - {'bleu', 'f1a', 'pearson'})
 @settings(deadline=None, max_examples=30)
 @given(WORDS, WORDS, WORDS)
 def test_of_two_answers_the_one_with_the_higher_figure_is_better(name, one, two, gold):
-  """For a metric that is a mean over examples, the value is the figure of the example alone."""
+  """For a mean over examples, the value is the figure of the single example."""
   metric = metrics.get(name)
-  said = [' '.join(one), ' '.join(two)]
-  examples = metric.scores(said, [[' '.join(gold)]] * 2)
+  predicted = [' '.join(one), ' '.join(two)]
+  examples = metric.scores(predicted, [[' '.join(gold)]] * 2)
   alone = [metric.aggregate(example[None]) for example in examples]
   np.testing.assert_allclose(100 * metric.value(examples), alone)
 
@@ -304,7 +308,7 @@ def test_of_two_answers_the_one_with_the_higher_figure_is_better(name, one, two,
     ('rouge', 'a b c d', 'd c b a', 'a b c'),
   ],
 )
-def test_better_is_the_metrics_own(name, gold, worse, better):
+def test_a_metric_decides_which_answer_is_better(name, gold, worse, better):
   metric = metrics.get(name)
   low, high = metric.value(metric.scores([worse, better], [[gold]] * 2))
   assert low < high
@@ -312,11 +316,11 @@ def test_better_is_the_metrics_own(name, gold, worse, better):
 
 @pytest.mark.parametrize('name', sorted(metrics.METRICS))
 def test_combine_works_on_any_leading_shape(name):
-  """A bootstrap hands over [resamples, templates, statistics] at once."""
+  """The resamples of a test are [resamples, templates, statistics] at once."""
   metric = metrics.METRICS[name]
-  said = ['yes', 'the quick brown fox jumps over the dog', 'no']
+  predicted = ['yes', 'the quick brown fox jumps over the dog', 'no']
   examples = metric.scores(
-    said, [['yes'], ['the quick brown fox jumps over it'], ['x']]
+    predicted, [['yes'], ['the quick brown fox jumps over it'], ['x']]
   )
   totals = np.stack([examples[:2].sum(0), examples.sum(0)])[:, None, :]
   counts = np.array([[2], [3]])

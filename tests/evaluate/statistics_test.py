@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, respect shared examples, and pair two models."""
+"""Intervals: known closed forms, shared examples, paired models."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ ACCURACY = metrics.METRICS['accuracy']
 
 
 def shared_examples(generator, *, templates=10, examples=60, agreement=0.8, rate=0.6):
-  """Right or wrong, [T, N, 1]: templates mostly agree about an example."""
-  row_N = generator.random(examples) < rate
+  """Right or wrong, [T, N, 1]: templates mostly agree on an example."""
+  shared_N = generator.random(examples) < rate
   own_TxN = generator.random((templates, examples)) < rate
   agree_TxN = generator.random((templates, examples)) < agreement
-  return np.where(agree_TxN, row_N, own_TxN)[..., None].astype(float)
+  return np.where(agree_TxN, shared_N, own_TxN)[..., None].astype(float)
 
 
 def width(interval):
@@ -26,17 +26,17 @@ def test_spread_is_over_templates():
   assert statistics.spread([40]) == (40, 0)
 
 
-def of_rows(scores):
-  """The interval from the rows' own values, where every template has every example."""
+def of_examples(scores):
+  """The interval from the examples' means, if every template has every example."""
   values = scores[..., 0].mean(0)
   low, high = intervals.of_mean(values.mean(), values.var(), len(values))
   return 100 * low, 100 * high
 
 
-def test_the_interval_of_a_mean_is_that_of_its_rows():
+def test_the_interval_of_a_mean_is_that_of_its_examples():
   scores = shared_examples(np.random.default_rng(0))
   found = statistics.interval(scores, metric=ACCURACY)
-  assert found == pytest.approx(of_rows(scores), abs=1e-6)
+  assert found == pytest.approx(of_examples(scores), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_the_interval_of_two_models_is_where_the_score_test_just_rejects():
 
 @pytest.mark.parametrize('name', ['accuracy', 'f1', 'rouge', 'f1a', 'bleu', 'pearson'])
 @pytest.mark.parametrize('templates', [1, 3])
-def test_an_interval_of_answers_that_are_all_right_is_no_point(name, templates):
+def test_the_interval_of_all_right_answers_has_a_width(name, templates):
   metric = metrics.METRICS[name]
-  said = ['yes', 'no'] * 10
+  predicted = ['yes', 'no'] * 10
   if name in ('bleu', 'rouge'):
-    said = [f'a text of {i} long words to be said' for i in range(20)]
+    predicted = [f'a text of {i} long words to be predicted' for i in range(20)]
   if name == 'pearson':
-    said = [str(i) for i in range(20)]
-  one = metric.scores(said, [[text] for text in said])
+    predicted = [str(i) for i in range(20)]
+  one = metric.scores(predicted, [[text] for text in predicted])
   scores = np.repeat(one[None], templates, axis=0)
   low, high = statistics.interval(scores, metric=metric)
   assert 60 < low < 97
@@ -90,12 +90,12 @@ def test_an_interval_of_answers_that_are_all_right_is_no_point(name, templates):
 
 
 @pytest.mark.parametrize('name', metrics.METRICS)
-def test_a_mean_is_the_mean_of_its_values_and_nothing_else_says_so(name):
-  """`kind` chooses the interval: a metric that says mean must be one."""
+def test_the_kind_of_a_metric_is_mean_if_and_only_if_it_is_one(name):
+  """`kind` chooses the interval."""
   metric = metrics.METRICS[name]
-  said = ['3', '4.5', 'yes', 'no', 'a longer text', 'yes']
-  wanted = [['3'], ['5'], ['yes'], ['yes'], ['a long text'], ['no']]
-  scores = metric.scores(said, wanted)
+  predicted = ['3', '4.5', 'yes', 'no', 'a longer text', 'yes']
+  expected = [['3'], ['5'], ['yes'], ['yes'], ['a long text'], ['no']]
+  scores = metric.scores(predicted, expected)
   values = metric.value(scores)
   if metric.kind == 'mean':
     assert metric.aggregate(scores) == pytest.approx(100 * values.mean())
@@ -104,7 +104,7 @@ def test_a_mean_is_the_mean_of_its_values_and_nothing_else_says_so(name):
     assert metric.aggregate(scores) != pytest.approx(100 * values.mean())
 
 
-def test_clustering_by_row_widens_what_naive_resampling_reports():
+def test_intervals_cluster_by_example():
   """Six hundred answers about sixty examples are not six hundred examples."""
   scores = shared_examples(np.random.default_rng(1))
   clustered = statistics.interval(scores, metric=ACCURACY)
@@ -124,7 +124,7 @@ def test_pairing_is_tighter_than_two_separate_intervals():
   assert paired.low > 0
 
 
-def test_a_model_against_itself_differs_by_no_more_than_its_rows_can_tell():
+def test_a_model_against_itself_has_an_interval_around_zero():
   scores = shared_examples(np.random.default_rng(3))
   low, high = statistics.paired_interval(scores, scores, metric=ACCURACY)
   assert -low == pytest.approx(high)
@@ -133,30 +133,32 @@ def test_a_model_against_itself_differs_by_no_more_than_its_rows_can_tell():
 
 @pytest.mark.parametrize(('name', 'least'), [('f1a', 3), ('bleu', 3), ('pearson', 2)])
 @pytest.mark.parametrize('n', [3, 60])
-def test_a_corpus_metric_of_a_model_against_itself_is_no_point(name, least, n):
-  """Also in the middle of its range, where the limits of each would cancel."""
+def test_a_corpus_metric_of_a_model_against_itself_has_an_interval_of_some_width(
+  name, least, n
+):
+  """Even in the middle of its range, where the limits of each would cancel."""
   metric = metrics.METRICS[name]
-  said = ['yes', 'no', 'no', 'yes', 'yes', 'no'] * 10
-  wanted = ['yes', 'yes', 'no', 'no', 'yes', 'yes'] * 10
+  predicted = ['yes', 'no', 'no', 'yes', 'yes', 'no'] * 10
+  expected = ['yes', 'yes', 'no', 'no', 'yes', 'yes'] * 10
   if name == 'bleu':
-    wanted = [f'one {i} two three {i + 1} four five six' for i in range(60)]
-    said = [text.replace('two', 'ten') for text in wanted]
+    expected = [f'one {i} two three {i + 1} four five six' for i in range(60)]
+    predicted = [text.replace('two', 'ten') for text in expected]
   if name == 'pearson':
-    said, wanted = (
+    predicted, expected = (
       [str(of) for of in (0, 2, 1, 4, 3, 5) * 10],
       [str(of) for of in (1, 2, 0, 3, 5, 4) * 10],
     )
-  scores = metric.scores(said, [[text] for text in wanted])[None, :n]
+  scores = metric.scores(predicted, [[text] for text in expected])[None, :n]
   low, high = statistics.paired_interval(scores, scores, metric=metric)
   assert -low == pytest.approx(high)
   assert high > least
-  # The answer of one template beside two: as much is known.
+  # Two equal templates against one: the same information.
   twice = np.repeat(scores, 2, axis=0)
   found = statistics.paired_interval(twice, scores, metric=metric)
   assert found == pytest.approx((low, high))
 
 
-def test_the_two_may_have_been_asked_by_other_numbers_of_templates():
+def test_the_two_models_may_have_different_numbers_of_templates():
   scores = shared_examples(np.random.default_rng(5), examples=100, rate=0.8)
   low, high = statistics.paired_interval(scores, scores[:1], metric=ACCURACY)
   delta = 100 * (scores.mean() - scores[:1].mean())
@@ -176,14 +178,22 @@ def test_nothing_is_drawn():
 
 def test_a_corpus_metric_has_its_interval_from_its_sums():
   bleu = metrics.METRICS['bleu']
-  said = ['the cat sat on the mat', 'a dog ran in the park', 'birds sing in the tree']
-  wanted = [['the cat sat on a mat'], ['the dog ran to the park'], ['birds sing in it']]
-  scores = np.tile(bleu.scores(said, wanted)[None], (1, 8, 1))
+  predicted = [
+    'the cat sat on the mat',
+    'a dog ran in the park',
+    'birds sing in the tree',
+  ]
+  expected = [
+    ['the cat sat on a mat'],
+    ['the dog ran to the park'],
+    ['birds sing in it'],
+  ]
+  scores = np.tile(bleu.scores(predicted, expected)[None], (1, 8, 1))
   low, high = statistics.interval(scores, metric=bleu)
   assert low < statistics.figures(scores, metric=bleu)[0] < high
 
 
-def test_a_missing_cell_leaves_only_its_template():
+def test_a_missing_cell_affects_its_template_only():
   scores = np.ones((2, 4, 1))
   scores[0, :2] = 0
   scores[0, 0] = np.nan
@@ -194,7 +204,7 @@ def test_a_missing_cell_leaves_only_its_template():
   assert low < (200 / 3 + 100) / 2 < high <= 100
 
 
-def test_a_template_without_a_row_leaves_the_others():
+def test_a_template_without_examples_is_ignored():
   scores = np.ones((2, 5, 1))
   scores[1] = np.nan
   found = statistics.figures(scores, metric=ACCURACY)
@@ -211,8 +221,8 @@ class TestPairedPValue:
       tuned, base, metric=ACCURACY, seed=seed, resamples=resamples
     )
 
-  def test_models_that_do_not_differ_are_told_apart_5_times_in_100(self):
-    """Though ten templates of an example agree: examples are swapped, not answers."""
+  def test_equal_models_differ_significantly_5_times_in_100(self):
+    """Even if ten templates of an example agree: examples are swapped, not answers."""
     generator = np.random.default_rng(0)
     below = sum(
       self.p(shared_examples(generator), shared_examples(generator), seed=trial) < 0.05
@@ -230,21 +240,21 @@ class TestPairedPValue:
     scores = shared_examples(np.random.default_rng(2))
     assert self.p(scores, scores) == 1
 
-  def test_a_corpus_metric_is_swapped_by_its_sums(self):
+  def test_a_corpus_metric_works_too(self):
     bleu = metrics.METRICS['bleu']
-    wanted = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
-    good = bleu.scores([example[0] for example in wanted], wanted)[None]
-    bad = bleu.scores(['a dog ran in the park at noon'] * 12, wanted)[None]
+    expected = [[f'the cat number {i} sat on the mat today'] for i in range(12)]
+    good = bleu.scores([example[0] for example in expected], expected)[None]
+    bad = bleu.scores(['a dog ran in the park at noon'] * 12, expected)[None]
     p = statistics.paired_p_value(good, bad, metric=bleu, seed=0, resamples=200)
     assert p < 0.02
     assert statistics.paired_p_value(good, good, metric=bleu, seed=0) == 1
 
-  def test_one_prompt_of_the_base_stands_beside_every_template(self):
+  def test_a_single_base_template_is_compared_with_every_template(self):
     scores = shared_examples(np.random.default_rng(3), examples=30)
     one = scores[:1]
     assert self.p(scores, one) == self.p(scores, np.repeat(one, 10, axis=0))
 
-  def test_other_rows_are_refused(self):
+  def test_different_examples_are_refused(self):
     scores = shared_examples(np.random.default_rng(4))
     with pytest.raises(ValueError, match='same'):
       self.p(scores, scores[:, :-1])
@@ -264,7 +274,7 @@ def test_holm(raw, corrected):
   assert statistics.holm(raw) == pytest.approx(corrected)
 
 
-def test_what_is_detectable_is_seen_80_times_in_100():
+def test_a_detectable_difference_is_seen_80_times_in_100():
   """A coin that is right 10 points more often, tossed as often as power asks."""
   generator = np.random.default_rng(0)
 
@@ -280,7 +290,7 @@ def test_what_is_detectable_is_seen_80_times_in_100():
   assert 0.7 <= seen / 200 <= 0.9
 
 
-def test_what_no_evaluation_of_this_size_would_show_is_not_said():
+def test_an_undetectable_difference_is_none():
   assert statistics.detectable(statistics.Interval(-90, 90)) is None
 
 
@@ -301,7 +311,7 @@ LABELS = ('yes', 'no')
   [
     ([Answer('yes', LABELS, (0,)), Answer('no', LABELS, (1,))], 50, 50),
     ([Answer('yes', LABELS, (0,))] * 3 + [Answer('no', LABELS, (1,))], 50, 75),
-    # Own options in each example: the constant is a position.
+    # Each example has its own options: the constant is a position.
     (
       [
         Answer('a', ('a', 'b', 'c'), (0,)),
@@ -327,7 +337,7 @@ def test_chance_and_majority(answers, chance, majority):
 
 
 def test_baselines_follow_the_dataset_metric():
-  """Always saying yes is no mean baseline of F1a: precision a half, recall whole."""
+  """Always answering yes is a strong baseline of F1a: precision 1/2, recall 1."""
   f1a = metrics.METRICS['f1a']
   answers = [Answer('yes', LABELS, (0,)), Answer('no', LABELS, (1,))]
   assert statistics.majority(answers, metric=f1a) == pytest.approx(200 / 3)

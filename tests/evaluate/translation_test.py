@@ -31,8 +31,8 @@ from flan_jax.runtime.progress import Progress
 WMT = registry.get('wmt14_enfr')
 TRANSLATION = [
   dataset
-  for world in registry.FAMILIES
-  for dataset in registry.datasets(world).values()
+  for family in registry.FAMILIES
+  for dataset in registry.datasets(family).values()
   if dataset.cluster == 'translation'
 ]
 ABOUT = {
@@ -47,7 +47,7 @@ PAIRS = [
 
 
 def examples(name, split, pairs=PAIRS):
-  """Rows as `Dataset.read` gives them: the answer is the English."""
+  """Examples as `Dataset.read` gives them: the answer is the English."""
   for i, (english, foreign) in enumerate(pairs):
     values = {'english': f'{english} of {split}', 'foreign': f'{foreign} de {split}'}
     answer = Answer(values['english'], references=(values['english'],))
@@ -55,7 +55,7 @@ def examples(name, split, pairs=PAIRS):
 
 
 def into_french(prompt):
-  """Writes the French of the last English sentence; of French, nothing."""
+  """Answers with the French of the last English sentence; to French, with `rien`."""
   known = {
     example.values['english']: example.values['foreign']
     for split in ('train', 'dev', 'test')
@@ -90,13 +90,13 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
     for index in way.evaluated_templates:
       shown = way.templates[index].input_fields
       assert shown == other.by_direction[0].templates[index].input_fields
-      assert f'{{{shown[0]}}}' == other.answer.text, 'reads the one, writes the other'
+      assert f'{{{shown[0]}}}' == other.answer.text, 'one language in, the other out'
       assert continuation_prompts.apply(way).templates[0].input_fields == shown
 
 
 def test_only_translations_have_directions():
-  for world in registry.FAMILIES:
-    for dataset in registry.datasets(world).values():
+  for family in registry.FAMILIES:
+    for dataset in registry.datasets(family).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
         assert dataset.by_direction == (dataset,)
@@ -134,7 +134,7 @@ def test_each_direction_has_its_own_score():
     ((8,), {'en-fr': (8,)}),
   ],
 )
-def test_so_many_templates_are_of_each_direction(templates, measured):
+def test_a_number_of_templates_is_of_each_direction(templates, measured):
   found, _ = evaluate(templates=templates, splits=('test',))
   assert {r.dataset.direction: r.templates for r in found.datasets} == measured
 
@@ -144,7 +144,7 @@ def test_templates_of_no_direction_are_refused():
     evaluate(templates=(10,))
 
 
-def test_an_untuned_model_is_asked_for_the_language_by_name():
+def test_the_prompt_of_an_untuned_model_names_the_language():
   _, seen = evaluate(
     base=Oracle(into_french), base_prompt_style='continuation', templates=1
   )
@@ -161,7 +161,7 @@ def test_an_untuned_model_is_asked_for_the_language_by_name():
 
 @pytest.mark.parametrize('way', [w for d in TRANSLATION for w in d.by_direction],
                          ids=lambda way: way.label)  # fmt: skip
-def test_the_language_asked_for_is_that_of_the_templates(way):
+def test_the_named_language_is_that_of_the_templates(way):
   prompt = continuation_prompts.apply(way).templates[0].inputs
   language = prompt.rpartition('In ')[2].rstrip(':')
   assert (language == 'English') == way.direction.endswith('-en')
@@ -191,16 +191,16 @@ def test_without_instructions_the_sentence_stands_alone(prompt_style, into, out)
 def test_exemplars_are_translated_the_same_way():
   _, seen = evaluate(num_fewshot=2, templates=1, splits=('test',))
   for record, *_ in seen:
-    *shown, asked = record['prompt'].split(prompt_lib.NEXT)
+    *shown, last = record['prompt'].split(prompt_lib.NEXT)
     assert len(shown) == len(record['exemplars']) == 2
     for text, example_id in zip(shown, record['exemplars'], strict=True):
       english, french = PAIRS[int(example_id.split('.')[2])]
-      question, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
+      prompt, _, answer = text.partition(f'\n{prompt_lib.ANSWER}')
       if record['direction'] == 'en-fr':
-        assert english in question
+        assert english in prompt
         assert answer == f'{french} de train'
       else:
-        assert french in question
+        assert french in prompt
         assert answer == f'{english} of train'
 
 
@@ -219,7 +219,7 @@ def test_a_sentence_without_a_translation_is_left_out_one_way_only():
   )
 
 
-def test_what_trains_is_drawn_from_all_ten_templates_as_before():
+def test_training_draws_from_all_ten_templates():
   """The declaration itself renders every template, the answer in English."""
   (example, *_) = examples('', 'train')
   targets = [prompt_lib.render(WMT, index, example).targets for index in range(10)]
@@ -252,7 +252,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
 def test_directions_of_one_dataset_are_not_independent_draws():
   """Their bounds are averaged; those of two datasets add up by their variances."""
 
-  def example(dataset, mean, half, **direction):
+  def result(dataset, mean, half, **direction):
     bounds = [mean - half, mean + half]
     return {
       'dataset': dataset, 'cluster': 'translation', 'split': 'test', 'n': 10,
@@ -260,31 +260,31 @@ def test_directions_of_one_dataset_are_not_independent_draws():
       'mean': mean, 'ci95': bounds, 'chance': None, 'majority': None, **direction,
     }  # fmt: skip
 
-  def average(*rows):
-    made = {'rows': rows, 'trained_on': [], 'train_examples': {}}
+  def average(*results):
+    made = {'results': results, 'trained_on': [], 'train_examples': {}}
     (found,) = schema.averages(made)
     return found['mean'], pytest.approx(found['ci95'])
 
   two = average(
-    example('a', 20, 2, direction='fr-en'), example('a', 40, 4, direction='en-fr')
+    result('a', 20, 2, direction='fr-en'), result('a', 40, 4, direction='en-fr')
   )  # fmt: skip
   assert two == (30, (27, 33))
   four = average(
-    example('a', 20, 4, direction='fr-en'), example('a', 40, 4, direction='en-fr'),
-    example('b', 10, 3, direction='de-en'), example('b', 50, 3, direction='en-de'),
+    result('a', 20, 4, direction='fr-en'), result('a', 40, 4, direction='en-fr'),
+    result('b', 10, 3, direction='de-en'), result('b', 50, 3, direction='en-de'),
   )  # fmt: skip
   assert four == (30, (30 - 2.5, 30 + 2.5)), 'half of the hypotenuse of 4 and 3'
   three = average(
-    example('a', 20, 3, direction='fr-en'), example('a', 40, 3, direction='en-fr'),
-    example('c', 60, 0),
+    result('a', 20, 3, direction='fr-en'), result('a', 40, 3, direction='en-fr'),
+    result('c', 60, 0),
   )  # fmt: skip
   assert three == (40, (38, 42)), 'two of three results vary, by 3'
 
 
-def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
+def test_a_few_shot_result_is_compared_with_the_few_shot_figure(tmp_path):
   found, _ = evaluate(num_fewshot=2, splits=('test',))
   made = write.write(tmp_path, found, **ABOUT)
-  assert [example['published'] for example in made['rows']] == [
+  assert [result['published'] for result in made['results']] == [
     published.figures('wmt14_enfr', metric='bleu', num_fewshot=2, direction=way)
     for way in ('fr-en', 'en-fr')
   ]
@@ -294,9 +294,9 @@ def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
   assert [line['flan_137b_zero_shot'] for line in lines] == ['', '']
   for name in ('report.html', 'report.tex'):
     assert 'FLAN 137B few-shot' in (tmp_path / name).read_text(encoding='utf-8')
-  said = io.StringIO()
-  tables.print_table(made, file=said)
-  assert '38.0 ?' in said.getvalue()
+  printed = io.StringIO()
+  tables.print_table(made, file=printed)
+  assert '38.0 ?' in printed.getvalue()
 
 
 class TestReport:
@@ -307,14 +307,14 @@ class TestReport:
     out = tmp_path_factory.mktemp('report')
     with predictions.Predictions(out) as emit:
       results = evaluator.evaluate(
-        Oracle(into_french), base=Oracle(into_french), datasets=[WMT], examples=examples,
-        emit=emit,
+        Oracle(into_french), base=Oracle(into_french), datasets=[WMT],
+        examples=examples, emit=emit,
       )  # fmt: skip
     write.write(out, results, **ABOUT)
     return out
 
   def test_every_result_has_its_direction_and_its_published_figure(self, out):
-    into, back = schema.load(out)['rows']
+    into, back = schema.load(out)['results']
     assert [(r['dataset'], r['direction']) for r in (into, back)] == [
       ('wmt14_enfr', 'fr-en'),
       ('wmt14_enfr', 'en-fr'),
@@ -346,11 +346,11 @@ class TestReport:
     }
     text = (out / 'report.tex').read_text(encoding='utf-8')
     assert 'wmt14\\_enfr en-fr &' in text
-    said = io.StringIO()
-    tables.print_table(schema.load(out), file=said)
-    lines = [line.split() for line in said.getvalue().splitlines()]
+    printed = io.StringIO()
+    tables.print_table(schema.load(out), file=printed)
+    lines = [line.split() for line in printed.getvalue().splitlines()]
     assert [x[1] for x in lines if x[:1] == ['wmt14_enfr']] == ['fr-en', 'en-fr']
-    assert {'fr-en', 'en-fr'} <= set(said.getvalue().split())
+    assert {'fr-en', 'en-fr'} <= set(printed.getvalue().split())
 
   def test_the_page_names_it_and_shows_examples_of_both(self, out):
     made = schema.load(out)
@@ -369,24 +369,24 @@ class TestReport:
       )  # fmt: skip
     write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
-    (example,) = found['rows']
-    assert (example['dataset'], example['direction']) == ('wmt14_enfr', 'en-fr')
-    assert example['paired']
-    assert (example['new'], example['old']) == (
+    (result,) = found['results']
+    assert (result['dataset'], result['direction']) == ('wmt14_enfr', 'en-fr')
+    assert result['paired']
+    assert (result['new'], result['old']) == (
       pytest.approx(100),
       pytest.approx(0, abs=1),
     )
     assert found['only_new'] == ['wmt14_enfr fr-en']
     assert 'wmt14_enfr en-fr' in (out / 'difference.html').read_text(encoding='utf-8')
-    said = io.StringIO()
-    tables.print_difference(found, file=said)
-    assert 'wmt14_enfr en-fr' in ' '.join(said.getvalue().split())
+    printed = io.StringIO()
+    tables.print_difference(found, file=printed)
+    assert 'wmt14_enfr en-fr' in ' '.join(printed.getvalue().split())
 
 
-def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
+def test_contamination_is_checked_in_both_directions(tmp_path):
   (tmp_path / 'read.txt').write_text(PAIRS[0][0] + ' of test', encoding='utf-8')
   found, _ = evaluate(splits=('test',))
-  overlaps = contamination.look_up(
+  overlaps = contamination.find_overlaps(
     found,
     suspects=contamination.suspects((str(tmp_path),)),
     ngram=8,
@@ -396,7 +396,7 @@ def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
   for overlap in overlaps.datasets.values():
     assert overlap.contaminated[0]
   made = build.build(found, contamination=overlaps, **ABOUT)
-  assert all(example['contamination']['judged'] for example in made['rows'])
+  assert all(result['contamination']['judged'] for result in made['results'])
 
 
 def test_the_six_directions_of_the_paper_have_its_average():
@@ -422,7 +422,7 @@ def test_the_six_directions_of_the_paper_have_its_average():
   assert published.averages('translation', [name for name, _ in six]) == {}
 
 
-def test_a_direction_that_is_none_is_refused_with_the_nearest():
+def test_an_unknown_direction_is_refused_with_the_nearest():
   with pytest.raises(InputError, match="direction 'fren'.*did you mean 'fr-en'"):
     dataclasses.replace(
       WMT, templates=(dataclasses.replace(WMT.templates[0], direction='fren'),)

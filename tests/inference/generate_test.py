@@ -25,12 +25,12 @@ def prompts(lengths, seed=0):
 
 
 def generate(model, given, **changes):
-  settings = {'tokenizer': BYTES, 'max_new_tokens': STEPS, 'batch_size': 2} | changes
+  settings = {'tokenizer': BYTES, 'max_tokens': STEPS, 'batch_size': 2} | changes
   return generate_lib.generate(model.params, given, config=model.config, **settings)
 
 
 def fond_of_eos(model):
-  """A random model hardly ever writes EOS by itself: its embedding is made longer."""
+  """Scales EOS in the embedding: a random model hardly ever generates it."""
   model.params = {
     **model.params, 'embedding': model.params['embedding'].at[EOS].multiply(1.5)
   }  # fmt: skip
@@ -38,7 +38,7 @@ def fond_of_eos(model):
 
 
 def by_full_forward(model, prompt):
-  """The same answer without a cache: the whole sequence again for every token."""
+  """Generates without a cache: the whole sequence again for every token."""
   start = [*prompt, EOS]
   answer = []
   while len(answer) < STEPS:
@@ -60,22 +60,22 @@ def test_equals_the_argmax_of_full_forward_passes(tiny_model, attention, positio
   assert found.nan == [False] * 5
 
 
-def test_a_row_that_is_done_is_handed_to_a_prompt_that_waits(tiny_model):
-  """Answers of 2 to 12 tokens in three rows: hardly a step more than they need."""
+def test_a_slot_that_is_done_takes_a_waiting_prompt(tiny_model):
+  """Answers of 2 to 12 tokens in three slots: hardly a step more than they need."""
   model = fond_of_eos(tiny_model())
   given = prompts(range(3, 33))
-  wanted = [by_full_forward(model, prompt) for prompt in given]
+  expected = [by_full_forward(model, prompt) for prompt in given]
   found = generate(model, given, batch_size=3)
-  assert found.tokens == wanted
-  lengths = [min(len(answer) + 1, STEPS) for answer in wanted]
+  assert found.tokens == expected
+  lengths = [min(len(answer) + 1, STEPS) for answer in expected]
   assert min(lengths) < STEPS / 2
   in_batches = sum(3 * max(lengths[i : i + 3]) for i in range(0, len(lengths), 3))
   # The first token of an answer comes with its prompt.
   assert found.generated_tokens <= sum(lengths) - len(lengths) + 3 * STEPS < in_batches
 
 
-def test_stops_once_every_row_has_written_eos(tiny_model):
-  """Where EOS is what a model always writes, one step ends the batch."""
+def test_stops_once_every_slot_has_generated_eos(tiny_model):
+  """If a model always generates EOS, one step ends the batch."""
   model = tiny_model(tied_embedding=False)
   head = np.zeros(model.params['head'].shape, np.float32)
   model.params = {**model.params, 'head': head}
@@ -94,23 +94,23 @@ def test_neighbors_and_order_do_not_matter(tiny_model):
   assert generate(model, given[::-1], batch_size=3).tokens == straight[::-1]
 
 
-def test_nan_is_told_by_prompt(tiny_model):
+def test_nan_is_reported_by_prompt(tiny_model):
   model = tiny_model(tied_embedding=False)
   poison = model.params['embedding'].at[200].set(np.nan)
   model.params = {**model.params, 'embedding': poison}
   given = [np.array(ids, np.int32) for ids in ([5, 6], [5, 200], [7])]
-  assert generate(model, given, max_new_tokens=1).nan == [False, True, False]
+  assert generate(model, given, max_tokens=1).nan == [False, True, False]
 
 
-def test_counts_what_was_computed(tiny_model):
+def test_counts_the_tokens_computed(tiny_model):
   model = tiny_model()
-  found = generate(model, prompts([40, 2, 2]), max_new_tokens=3)
+  found = generate(model, prompts([40, 2, 2]), max_tokens=3)
   assert found.prefill_tokens == 48 + 2 * 32
-  # Two rows take two steps after the first tokens, and then one of them two more.
+  # Two slots take two steps after the first tokens, and then one of them two more.
   assert found.generated_tokens == 2 * (2 + 2)
 
 
-def test_nothing_to_write(tiny_model):
+def test_no_prompts(tiny_model):
   assert generate(tiny_model(), [])[:5] == ([], [], [], 0, 0)
 
 
@@ -128,11 +128,11 @@ def test_few_shapes_are_compiled(length, padded):
   ids=['greedy', 'beams'],
 )
 def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
-  """Nor does one of its devices hold more of the cache than its rows and heads."""
-  write, held = generate_lib.write, set()
+  """Each device holds its slots and heads of the cache only."""
+  decode, held = generate_lib.decode, set()
 
-  def writes(params, state, *limits, **settings):
-    state = write(params, state, *limits, **settings)
+  def spy(params, state, *limits, **settings):
+    state = decode(params, state, *limits, **settings)
     keys = state.cache.keys
     held.add((keys.shape[1:3], keys.sharding.shard_shape(keys.shape)[1:3]))
     return state
@@ -142,13 +142,13 @@ def test_a_mesh_does_not_matter(tiny_model, decoding, monkeypatch):
   mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ('data', 'model'))
   params = jax.device_put(model.params, NamedSharding(mesh, P()))
   one = generate(model, given, batch_size=4, decoding=decoding)
-  monkeypatch.setattr(generate_lib, 'write', writes)
+  monkeypatch.setattr(generate_lib, 'decode', spy)
   other = generate_lib.generate(
     params,
     given,
     config=model.config,
     tokenizer=BYTES,
-    max_new_tokens=STEPS,
+    max_tokens=STEPS,
     batch_size=4,
     decoding=decoding,
     sharding=NamedSharding(mesh, P('data', None)),
@@ -190,13 +190,13 @@ class TestSampling:
       ({'top_k': 2, 'top_p': 0.5}, [0, 0.4, 0, 0]),  # of 0.7, 0.4 is more than half
     ],
   )
-  def test_what_is_ruled_out(self, settings, kept):
+  def test_excluded_tokens(self, settings, kept):
     logits = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
     found = likely(logits, decoding=Decoding(temperature=1.0, **settings))
     np.testing.assert_allclose(np.exp(found)[0], kept, rtol=1e-6)
 
   def test_frequencies_follow_the_softmax(self):
-    """4,000 draws: within four standard errors of the chances at temperature 2."""
+    """4,000 draws at temperature 2: within four standard errors."""
     logits = np.tile(np.log(np.array([0.1, 0.5, 0.4], np.float32)), (4000, 1))
     drawn = choose(
       logits,
@@ -210,24 +210,24 @@ class TestSampling:
 
 
 class TestStopStrings:
-  def words(self, tiny_model):
-    """A model's greedy answers as text, and a string from the middle of one."""
+  def answers(self, tiny_model):
+    """A model, prompts, and its greedy answers as text."""
     model = tiny_model()
     given = prompts([7, 28, 3, 18, 25])
     texts = generate(model, given).texts
     return model, given, texts
 
   def test_an_answer_ends_before_the_first_of_them(self, tiny_model):
-    model, given, texts = self.words(tiny_model)
+    model, given, texts = self.answers(tiny_model)
     stop = texts[1][3:5]
-    decoding = Decoding(stop=('never written', stop))
+    decoding = Decoding(stop=('never generated', stop))
     found = generate(model, given, decoding=decoding)
     assert found.texts == [decoding.trimmed(text) for text in texts]
     assert found.texts[1] == texts[1][: texts[1].index(stop)]
     assert len(found.tokens[1]) < STEPS
 
   def test_tokens_end_with_the_one_that_completes_it(self, tiny_model):
-    model, given, texts = self.words(tiny_model)
+    model, given, texts = self.answers(tiny_model)
     stop = texts[1][3:5]
     found = generate(model, given, decoding=Decoding(stop=(stop,)))
     assert stop in BYTES.decode(found.tokens[1])
@@ -238,7 +238,7 @@ class TestBeamSearch:
   SMALL = 11
 
   def best(self, model, prompt, *, steps, alpha):
-    """The best of all answers that end in EOS or have `steps` tokens, one by one."""
+    """Finds the best of all answers that end in EOS or have `steps` tokens."""
     ids = [i for i in range(self.SMALL) if i != EOS]
     scores = {}
     for length in range(steps + 1):
@@ -260,10 +260,10 @@ class TestBeamSearch:
     given = [np.array(ids, np.int32) for ids in ([3, 4, 5], [7], [9, 2])]
     decoding = Decoding(beams=self.SMALL**2, length_penalty=alpha)
     found = generate(
-      model, given, decoding=decoding, max_new_tokens=2, batch_size=self.SMALL**2
+      model, given, decoding=decoding, max_tokens=2, batch_size=self.SMALL**2
     )
-    wanted = [self.best(model, prompt, steps=2, alpha=alpha) for prompt in given]
-    assert found.tokens == wanted
+    expected = [self.best(model, prompt, steps=2, alpha=alpha) for prompt in given]
+    assert found.tokens == expected
 
   def test_is_never_worse_than_greedy(self, tiny_model):
     model = fond_of_eos(tiny_model())
@@ -284,12 +284,12 @@ class TestBeamSearch:
     assert min(gains) > -1e-4
     assert max(gains) > 0
 
-  def test_nan_is_told_by_prompt(self, tiny_model):
+  def test_nan_is_reported_by_prompt(self, tiny_model):
     model = tiny_model(tied_embedding=False)
     poison = model.params['embedding'].at[200].set(np.nan)
     model.params = {**model.params, 'embedding': poison}
     given = [np.array(ids, np.int32) for ids in ([5, 6], [5, 200], [7])]
-    found = generate(model, given, max_new_tokens=1, decoding=Decoding(beams=2))
+    found = generate(model, given, max_tokens=1, decoding=Decoding(beams=2))
     assert found.nan == [False, True, False]
 
 
@@ -308,6 +308,6 @@ class TestBeamSearch:
     ({'stop': ('',)}, 'stop: got'),
   ],
 )
-def test_settings_without_effect_or_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_or_without_effect_are_refused(settings, message):
   with pytest.raises(InputError, match=message):
     Decoding(**settings)

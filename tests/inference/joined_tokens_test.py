@@ -1,4 +1,4 @@
-"""An option has the tokens that it has in the text of prompt and option."""
+"""An option has the tokens it has in the joined text of prompt and option."""
 
 import dataclasses
 
@@ -60,8 +60,8 @@ def test_an_option_after_a_prompt_has_no_second_blank(kinds, kind):
     assert all(blank not in ids.tolist() for ids in joined.options)
 
 
-def test_tokens_that_merge_at_the_seam_shorten_the_prompt_of_all_options(kinds):
-  """'cat' and 's' are one token of their own in `cats`; all options begin before it."""
+def test_tokens_that_merge_shorten_the_prompt_of_all_options(kinds):
+  """`cat` is one token, which the prompt `12 ca` splits; all options begin there."""
   found = kinds['dummy_prefix']
   assert len(found.encode('12 cat')) > 1
   (joined,) = joined_tokens.join([('12 ca', ['t', 'r'])], found)
@@ -70,59 +70,58 @@ def test_tokens_that_merge_at_the_seam_shorten_the_prompt_of_all_options(kinds):
   assert wholes == [found.encode(text).tolist() for text in ('12 cat', '12 car')]
 
 
-def test_no_option_leaves_the_prompt_as_it_is():
+def test_without_options_the_prompt_is_whole():
   (joined,) = joined_tokens.join([('Answer:', [])], BYTES)
   assert joined.prompt.tolist() == BYTES.encode('Answer:').tolist()
   assert joined.options == ()
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_written_answer_brings_its_own_blank(kinds, kind):
-  """Generation reads the prompt alone: what follows it in the text is the answer."""
+def test_a_generated_answer_begins_with_its_own_blank(kinds, kind):
+  """Generation gets the prompt alone; the text after it is the answer."""
   found = kinds[kind]
   prompt = found.encode('The cat is on the mat.\nAnswer:').tolist()
   whole = found.encode('The cat is on the mat.\nAnswer: yes\n\nThe').tolist()
   assert whole[: len(prompt)] == prompt
-  question = PromptSpec(
+  spec = PromptSpec(
     dataset=PLAIN, templates=(0,), **continuation_prompts.delimiters(PLAIN)
   )
-  said = question.answer(found.decode(whole[len(prompt) :]))
-  assert said == ('yes The' if kind == 't5_like' else 'yes')  # it has no newline
+  answer = spec.answer(found.decode(whole[len(prompt) :]))
+  assert answer == ('yes The' if kind == 't5_like' else 'yes')  # it has no newline
 
 
-class Listener(Oracle):
-  """Keeps what it is asked."""
+class Recorder(Oracle):
+  """Keeps the requests it gets."""
 
   def __init__(self, tokenizer, *, sequence_length=256):
     super().__init__(lambda prompt: 'yes')
     self.tokenizer = tokenizer
     self.sequence_length = sequence_length
-    self.heard = []
+    self.requests = []
 
-  def score(self, requests):
-    self.heard += requests
+  def loglikelihood(self, requests):
+    self.requests += requests
     scores = [np.arange(len(r.options), dtype=np.float32) for r in requests]
     return Scored(scores, 10, 20)
 
 
-def ask(dataset, model, *, count=2, change=lambda row: row, **how):
-  measurement = Predictor(
-    models={'tuned': model}, limits=Limits(), max_new_tokens=8, emit=None,
+def predict(dataset, model, *, count=2, change=lambda example: example, **how):
+  predictor = Predictor(
+    models={'tuned': model}, limits=Limits(), max_tokens=8, emit=None,
     clocks={'tuned': Clock()}, warnings=Warnings(),
   )  # fmt: skip
-  question = PromptSpec(dataset=dataset, templates=(0,), **how)
-  asked = [
-    ('test', change(row)) for row in examples(dataset, count)(dataset.name, 'test')
-  ]
-  measurement.measure({'tuned': question}, asked)
-  return measurement.warnings.lines()
+  spec = PromptSpec(dataset=dataset, templates=(0,), **how)
+  read = examples(dataset, count)
+  batch = [('test', change(example)) for example in read(dataset.name, 'test')]
+  predictor.predict({'tuned': spec}, batch)
+  return predictor.warnings.lines()
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_the_protocol_asks_for_joined_text_where_answers_continue(kinds, kind):
-  model = Listener(kinds[kind])
-  assert not ask(PLAIN, model, **continuation_prompts.delimiters(PLAIN))
-  for i, request in enumerate(model.heard):
+def test_the_evaluator_joins_texts_if_answers_continue_the_prompt(kinds, kind):
+  model = Recorder(kinds[kind])
+  assert not predict(PLAIN, model, **continuation_prompts.delimiters(PLAIN))
+  for i, request in enumerate(model.requests):
     for word, option in zip(('yes', 'no'), request.options, strict=True):
       text = f'Fact {i} of test.\nAnswer: {word}'
       whole = [*request.prompt.tolist(), *option.tolist()]
@@ -131,9 +130,9 @@ def test_the_protocol_asks_for_joined_text_where_answers_continue(kinds, kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_after_eos_an_option_is_a_text_of_its_own(kinds, kind):
-  model = Listener(kinds[kind])
-  ask(PLAIN, model)
-  for i, request in enumerate(model.heard):
+  model = Recorder(kinds[kind])
+  predict(PLAIN, model)
+  for i, request in enumerate(model.requests):
     prompt = kinds[kind].encode(f'Fact {i} of test.\nAnswer:').tolist()
     assert request.prompt.tolist() == prompt
     assert [o.tolist() for o in request.options] == [
@@ -143,60 +142,63 @@ def test_after_eos_an_option_is_a_text_of_its_own(kinds, kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_joined_text_is_cut_to_fit(kinds, kind):
-  def long(row):
-    return row._replace(values=row.values | {'premise': 'the cat is on 12 mats ' * 40})
+  def long(example):
+    return example._replace(
+      values=example.values | {'premise': 'the cat is on 12 mats ' * 40}
+    )
 
-  model = Listener(kinds[kind], sequence_length=60)
-  (line,) = ask(
+  model = Recorder(kinds[kind], sequence_length=60)
+  (line,) = predict(
     PLAIN, model, count=1, change=long, **continuation_prompts.delimiters(PLAIN)
   )
   assert 'prompts with fields cut to fit' in line
-  (request,) = model.heard
+  (request,) = model.requests
   longest = len(request.prompt) + max(map(len, request.options))
   assert 30 < longest + 1 <= 60
   assert kinds[kind].decode(request.prompt.tolist()).endswith('Answer:')
 
 
 def test_prompts_with_unknown_words_are_named(kinds):
-  def russian(row):
-    return row._replace(values=row.values | {'premise': 'кот на ковре'})
+  def russian(example):
+    return example._replace(values=example.values | {'premise': 'кот на ковре'})
 
-  (line,) = ask(PLAIN, Listener(kinds['t5_like']), count=1, change=russian)
-  assert 'prompts with words that the vocabulary lacks (row test.0.0' in line
-  assert not ask(PLAIN, Listener(kinds['own']), count=1, change=russian)
+  (line,) = predict(PLAIN, Recorder(kinds['t5_like']), count=1, change=russian)
+  assert 'prompts with words that the vocabulary lacks (example test.0.0' in line
+  assert not predict(PLAIN, Recorder(kinds['own']), count=1, change=russian)
 
 
 def with_options(options):
   """Changes the options of the first example."""
 
-  def change(row):
-    if row.example_id.endswith('.1'):
-      return row
-    return row._replace(answer=dataclasses.replace(row.answer, options=options))
+  def change(example):
+    if example.example_id.endswith('.1'):
+      return example
+    answer = dataclasses.replace(example.answer, options=options)
+    return example._replace(answer=answer)
 
   return change
 
 
-def test_a_row_with_an_option_of_no_token_is_named_and_left_out(kinds):
-  model = Listener(kinds['t5_like'])
-  (line,) = ask(
+def test_an_example_with_an_option_of_no_token_is_named_and_left_out(kinds):
+  model = Recorder(kinds['t5_like'])
+  (line,) = predict(
     PLAIN,
     model,
     change=with_options(('yes', '')),
     **continuation_prompts.delimiters(PLAIN),
   )
-  assert 'an option has no token after the prompt (row test.0.0)' in line
-  assert len(model.heard) == 1
+  assert 'an option has no token after the prompt (example test.0.0)' in line
+  assert len(model.requests) == 1
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_row_without_any_option_text_is_named_and_left_out(kinds, kind):
-  model = Listener(kinds[kind])
-  (line,) = ask(
+def test_an_example_without_option_text_is_named_and_left_out(kinds, kind):
+  model = Recorder(kinds[kind])
+  (line,) = predict(
     PLAIN,
     model,
     change=with_options(('', ' ')),
     **continuation_prompts.delimiters(PLAIN),
   )
-  assert 'left out: no option has a token (row test.0.0)' in line
-  assert len(model.heard) == 1
+  assert 'left out: no option has a token (example test.0.0)' in line
+  assert len(model.requests) == 1

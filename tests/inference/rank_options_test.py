@@ -1,4 +1,4 @@
-"""Tree scoring is one row per option, faster; nothing else changes."""
+"""Tree scoring gives what one sequence per option gives, faster."""
 
 import dataclasses
 import types
@@ -45,14 +45,14 @@ def requests(count=12, seed=0):
     Request(
       draw(3, 41),
       tuple(draw(1, 21) for _ in range(generator.integers(2, 5))),
-      f'row {i}',
+      f'request {i}',
     )
     for i in range(count)
   ]
 
 
 def one_sequence_per_option(model, request, tokens):
-  """The definition: a row of its own for every option, summed in float64."""
+  """The definition: a sequence of its own for every option, summed in float64."""
   head = [] if tokens.bos_id is None else [tokens.bos_id]
   prompt = [*head, *request.prompt, tokens.eos_id]
   scores = []
@@ -77,32 +77,32 @@ def one_sequence_per_option(model, request, tokens):
   ],
   ids=['rotary', 't5-bos', 'learned', 'prefix-rotary-bos', 'prefix-t5', 'windows'],
 )
-def test_equals_one_row_per_option(tiny_model, tokens, changes):
+def test_equals_one_sequence_per_option(tiny_model, tokens, changes):
   model = tiny_model(**changes)
   found = requests(8)
-  scored = make_scorer(model, tokenizer=tokens).score(found).log_probabilities
+  scored = make_scorer(model, tokenizer=tokens).loglikelihood(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
-    wanted = one_sequence_per_option(model, request, tokens)
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    assert got.argmax() == wanted.argmax()
+    expected = one_sequence_per_option(model, request, tokens)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert got.argmax() == expected.argmax()
 
 
 def test_order_of_requests_does_not_matter(scorer):
   found = requests()
   order = np.random.default_rng(1).permutation(len(found))
-  straight = scorer.score(found).log_probabilities
-  shuffled = scorer.score([found[i] for i in order]).log_probabilities
+  straight = scorer.loglikelihood(found).log_probabilities
+  shuffled = scorer.loglikelihood([found[i] for i in order]).log_probabilities
   for place, i in enumerate(order):
     np.testing.assert_allclose(shuffled[place], straight[i], rtol=1e-5)
 
 
 def test_packing_does_not_matter(scorer):
-  """Other rows, other neighbors, other padding: the same scores."""
+  """Other batches, other neighbors, other padding: the same scores."""
   found = requests()
-  straight = scorer.score(found).log_probabilities
+  straight = scorer.loglikelihood(found).log_probabilities
   other = dataclasses.replace(scorer, batch_size=1, sequence_length=64)
   for i, request in enumerate(found):
-    alone = other.score([request]).log_probabilities[0]
+    alone = other.loglikelihood([request]).log_probabilities[0]
     np.testing.assert_allclose(alone, straight[i], rtol=1e-5)
 
 
@@ -115,38 +115,40 @@ def test_a_mesh_does_not_matter(scorer):
     sharding=NamedSharding(mesh, P('data', None)),
   )
   found = requests()
-  one, other = scorer.score(found), spread.score(found)
-  for got, wanted in zip(other.log_probabilities, one.log_probabilities, strict=True):
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+  one, other = scorer.loglikelihood(found), spread.loglikelihood(found)
+  for got, expected in zip(other.log_probabilities, one.log_probabilities, strict=True):
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-def test_rows_that_the_mesh_does_not_divide_are_refused(scorer):
+def test_a_batch_that_the_mesh_does_not_divide_is_refused(scorer):
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ('data', 'fsdp'))
   sharding = NamedSharding(mesh, P(('data', 'fsdp'), None))
-  with pytest.raises(InputError, match=r'got 12; the mesh splits them in 8.* is 16'):
+  with pytest.raises(
+    InputError, match=r'got 12; must be a multiple of the 8 parts.* is 16'
+  ):
     dataclasses.replace(scorer, batch_size=12, sharding=sharding)
 
 
-def test_options_that_tokenize_alike_tie_exactly(scorer):
+def test_options_with_equal_tokens_tie_exactly(scorer):
   prompt, option = np.array([5, 6, 7], np.int32), np.array([9, 9], np.int32)
   found = [*requests(3), Request(prompt, (option, option[:1], option.copy()))]
-  first, other, second = scorer.score(found).log_probabilities[-1]
+  first, other, second = scorer.loglikelihood(found).log_probabilities[-1]
   assert first == second != other
 
 
 def test_counts_tokens(scorer):
-  """Padding counts; the naive way pays for the prompt once per option."""
+  """Padding counts; the naive count has the prompt once per option."""
   prompt = np.full(20, 7, np.int32)
   options = tuple(np.full(k, 8, np.int32) for k in (1, 2, 3, 9))
-  scored = scorer.score([Request(prompt, options)])
-  # 21 tokens of the prompt and, as these options begin alike, 9 of the longest, in one
-  # row of 64; or three rows padded to 30 and one of 22 the naive way.
+  scored = scorer.loglikelihood([Request(prompt, options)])
+  # 21 tokens of the prompt and, since these options begin alike, 9 of the longest, in
+  # one sequence of 64; or naively three sequences padded to 30 and one of 22.
   assert scored.tokens_scored == 64
   assert scored.tokens_naive == 3 * 30 + 22
 
 
-def test_no_more_is_computed_than_the_trees_take_up(scorer):
-  """Two thirds of what one row per option computes are saved on four long options."""
+def test_little_more_is_computed_than_the_trees_hold(scorer):
+  """One sequence per option would compute three times as much."""
   generator = np.random.default_rng(3)
   found = [
     Request(
@@ -155,35 +157,35 @@ def test_no_more_is_computed_than_the_trees_take_up(scorer):
     )
     for _ in range(12)
   ]
-  scored = scorer.score(found)
+  scored = scorer.loglikelihood(found)
   assert scored.tokens_scored <= scored.tokens_naive / 3
   assert scored.tokens_scored >= 12 * (61 + 8 * 5)
 
 
-def test_prompts_that_begin_alike_are_read_once(scorer):
+def test_a_shared_beginning_is_computed_once(scorer):
   """Ten templates around one passage: the passage counts once, and scores stay."""
   passage = np.random.default_rng(4).integers(3, 259, 60, dtype=np.int32)
   options = (np.array([9], np.int32), np.array([10, 11], np.int32))
   ends = np.arange(20, 40, dtype=np.int32).reshape(10, 2)
   found = [Request(np.concatenate([passage, end]), options) for end in ends]
-  together = scorer.score(found)
+  together = scorer.loglikelihood(found)
   assert together.tokens_scored == SEQUENCE_LENGTH
   for request, got in zip(found, together.log_probabilities, strict=True):
-    alone = scorer.score([request]).log_probabilities[0]
+    alone = scorer.loglikelihood([request]).log_probabilities[0]
     np.testing.assert_allclose(got, alone, rtol=1e-5)
 
 
 def test_reports_progress_to_the_end(scorer):
   seen = []
   found = requests(5)
-  scorer.score(found, progress=lambda done, total: seen.append((done, total)))
+  scorer.loglikelihood(found, progress=lambda done, total: seen.append((done, total)))
   options = sum(len(request.options) for request in found)
   assert seen[-1] == (options, options)
   assert seen == sorted(seen)
 
 
 def test_nothing_to_score(scorer):
-  assert scorer.score([])[:-1] == ([], 0, 0)
+  assert scorer.loglikelihood([])[:-1] == ([], 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +195,8 @@ def test_nothing_to_score(scorer):
     pytest.param('prefix', 't5', marks=pytest.mark.slow),
   ],
 )
-def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positions):
-  """Prompts and options longer than a row, beside others that fit, score the same."""
+def test_a_longer_sequence_runs_in_parts(tiny_model, attention, positions):
+  """Longer prompts and options, beside others that fit, score the same."""
   model = tiny_model(attention=attention, positions=positions)
   generator = np.random.default_rng(5)
 
@@ -207,11 +209,13 @@ def test_what_does_not_fit_a_row_is_read_in_parts(tiny_model, attention, positio
     Request(draw(5), (draw(4), draw(6))),
   ]
   scored = (
-    make_scorer(model, batch_size=2, sequence_length=32).score(found).log_probabilities
+    make_scorer(model, batch_size=2, sequence_length=32)
+    .loglikelihood(found)
+    .log_probabilities
   )
   for request, got in zip(found, scored, strict=True):
-    wanted = one_sequence_per_option(model, request, BYTES)
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    expected = one_sequence_per_option(model, request, BYTES)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_many_options_and_shared_beginnings(tiny_model):
@@ -223,23 +227,23 @@ def test_many_options_and_shared_beginnings(tiny_model):
   request = Request(generator.integers(3, 259, 25, dtype=np.int32), options)
   (got,) = (
     make_scorer(model, sequence_length=SEQUENCE_LENGTH)
-    .score([request])
+    .loglikelihood([request])
     .log_probabilities
   )
-  wanted = one_sequence_per_option(model, request, BYTES)
-  np.testing.assert_allclose(got, wanted, rtol=1e-5)
-  assert got.argmax() == wanted.argmax()
+  expected = one_sequence_per_option(model, request, BYTES)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  assert got.argmax() == expected.argmax()
 
 
-def test_one_token_may_be_followed_by_more_options_than_are_looked_up_together(
+def test_one_token_may_have_more_options_than_are_predicted_together(
   tiny_model, monkeypatch
 ):
-  monkeypatch.setattr(log_likelihood, '_PREDICTIONS', 2)
+  monkeypatch.setattr(log_likelihood, '_MAX_PREDICTIONS', 2)
   model = tiny_model()
   options = tuple(np.array([k], np.int32) for k in range(3, 40))
   request = Request(np.array([7, 8, 9], np.int32), options)
   scorer = make_scorer(model, eos=False)
-  (got,) = scorer.score([request]).log_probabilities
+  (got,) = scorer.loglikelihood([request]).log_probabilities
   logits = model.logits([7, 8, 9, BYTES.eos_id], prefix=4, width=SEQUENCE_LENGTH)[-1]
   logp = logits - np.log(np.exp(logits).sum())
   np.testing.assert_allclose(got, logp[3:40], rtol=1e-5)
@@ -248,8 +252,8 @@ def test_one_token_may_be_followed_by_more_options_than_are_looked_up_together(
 def test_without_eos_the_option_alone_counts(scorer, tiny_model):
   model = tiny_model()
   request = requests(1)[0]
-  with_eos = scorer.score([request]).log_probabilities[0]
-  without = dataclasses.replace(scorer, eos=False).score([request])
+  with_eos = scorer.loglikelihood([request]).log_probabilities[0]
+  without = dataclasses.replace(scorer, eos=False).loglikelihood([request])
   for k, option in enumerate(request.options):
     read = [*request.prompt, BYTES.eos_id, *option]
     logits = model.logits(read, prefix=0, width=SEQUENCE_LENGTH)[-1]
@@ -259,16 +263,16 @@ def test_without_eos_the_option_alone_counts(scorer, tiny_model):
 
 
 def test_without_separator_the_option_follows_the_prompt(scorer):
-  """A prompt that ends in EOS by itself reads as one with the separator."""
+  """A prompt that ends in EOS by itself scores as one with the separator."""
   plain = dataclasses.replace(scorer, separator=False)
   request = requests(1)[0]
   ended = request._replace(prompt=np.append(request.prompt, BYTES.eos_id))
-  one = scorer.score([request]).log_probabilities[0]
-  other = plain.score([ended]).log_probabilities[0]
+  one = scorer.loglikelihood([request]).log_probabilities[0]
+  other = plain.loglikelihood([ended]).log_probabilities[0]
   np.testing.assert_allclose(one, other, rtol=1e-6)
   nothing = request._replace(prompt=request.prompt[:0])
-  one = scorer.score([nothing]).log_probabilities[0]
-  other = plain.score([nothing]).log_probabilities[0]
+  one = scorer.loglikelihood([nothing]).log_probabilities[0]
+  other = plain.loglikelihood([nothing]).log_probabilities[0]
   np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
@@ -278,7 +282,7 @@ class TestNormalization:
   def scores(self, scorer, **changes):
     request = Request(np.array([70, 80, 90], np.int32), self.OPTIONS)
     other = dataclasses.replace(scorer, **changes)
-    return other.score([request]).log_probabilities[0]
+    return other.loglikelihood([request]).log_probabilities[0]
 
   def test_by_tokens_counts_eos(self, scorer):
     got = self.scores(scorer, normalization='token')
@@ -288,52 +292,56 @@ class TestNormalization:
     got = self.scores(scorer, normalization='byte')
     np.testing.assert_allclose(got, self.scores(scorer) / [2, 2, 9, 1], rtol=1e-6)
 
-  def test_unconditional_subtracts_what_an_empty_prompt_gives(self, scorer):
+  def test_unconditional_subtracts_the_score_after_an_empty_prompt(self, scorer):
     got = self.scores(scorer, normalization='unconditional')
     empty = Request(np.zeros(0, np.int32), self.OPTIONS)
-    wanted = self.scores(scorer) - scorer.score([empty]).log_probabilities[0]
-    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+    expected = self.scores(scorer) - scorer.loglikelihood([empty]).log_probabilities[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
 
   def test_another_name_is_refused(self, scorer):
     with pytest.raises(InputError, match=r"got 'bytes'.*did you mean 'byte'"):
       dataclasses.replace(scorer, normalization='bytes')
 
 
-def test_longer_than_the_model_was_made_for_is_refused_by_name(scorer):
-  long = Request(np.full(127, 4, np.int32), (np.full(4, 4, np.int32),), 'rte, row 3')
+def test_a_request_longer_than_the_model_is_refused_by_name(scorer):
+  long = Request(
+    np.full(127, 4, np.int32), (np.full(4, 4, np.int32),), 'rte, example 3'
+  )
   bounded = dataclasses.replace(scorer, max_length=128)
-  with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 132 .*most 128'):
-    bounded.score([long])
+  with pytest.raises(InputError, match=r'rte, example 3: .*option 0 .* 132 .*most 128'):
+    bounded.loglikelihood([long])
 
 
-def test_no_row_is_longer_than_the_table_of_positions(tiny_model):
+def test_no_sequence_is_longer_than_the_position_table(tiny_model):
   model = tiny_model(positions='learned', max_positions=66, position_offset=2)
   short = make_scorer(model)
   assert short.sequence_length == 64
-  long = Request(np.full(60, 4, np.int32), (np.full(5, 4, np.int32),), 'rte, row 3')
-  with pytest.raises(InputError, match=r'rte, row 3: .*option 0 .* 66 .*most 64'):
-    short.score([long])
+  long = Request(np.full(60, 4, np.int32), (np.full(5, 4, np.int32),), 'rte, example 3')
+  with pytest.raises(InputError, match=r'rte, example 3: .*option 0 .* 66 .*most 64'):
+    short.loglikelihood([long])
   with pytest.raises(InputError, match=r'prompt 1 and 5 new .* 65 .*most 64'):
-    short.generate([long.prompt[:3], long.prompt], max_new_tokens=5)
-  assert np.isfinite(short.score([long._replace(prompt=long.prompt[:58])])[0]).all()
-  assert not any(short.generate([long.prompt], max_new_tokens=4).nan)
+    short.generate([long.prompt[:3], long.prompt], max_tokens=5)
+  assert np.isfinite(
+    short.loglikelihood([long._replace(prompt=long.prompt[:58])])[0]
+  ).all()
+  assert not any(short.generate([long.prompt], max_tokens=4).nan)
 
 
 def test_an_option_without_a_token_needs_eos(scorer):
-  empty = Request(np.array([5], np.int32), (np.zeros(0, np.int32),), 'rte, row 3')
-  assert np.isfinite(scorer.score([empty]).log_probabilities[0]).all()
-  with pytest.raises(InputError, match=r'rte, row 3: option 0 has no token'):
-    dataclasses.replace(scorer, eos=False).score([empty])
+  empty = Request(np.array([5], np.int32), (np.zeros(0, np.int32),), 'rte, example 3')
+  assert np.isfinite(scorer.loglikelihood([empty]).log_probabilities[0]).all()
+  with pytest.raises(InputError, match=r'rte, example 3: option 0 has no token'):
+    dataclasses.replace(scorer, eos=False).loglikelihood([empty])
 
 
-def test_names_options_that_tokenize_alike():
+def test_options_with_equal_tokens_are_grouped():
   one, two = np.array([5], np.int32), np.array([6], np.int32)
   assert rank_options.alike([one, two, one.copy(), two, two[:0]]) == [(0, 2), (1, 3)]
   assert rank_options.alike([one, two]) == []
 
 
 def test_nan_spoils_its_own_request_only(tiny_model):
-  """Token 200 reads as NaN: its request is NaN, its neighbors in the row are not."""
+  """Token 200 embeds as NaN: its request is NaN, its packed neighbors are not."""
   model = tiny_model(tied_embedding=False)
   poison = model.params['embedding'].at[200].set(jnp.nan)
   sound = make_scorer(model)
@@ -343,19 +351,19 @@ def test_nan_spoils_its_own_request_only(tiny_model):
     for r in requests(6)
   ]
   bad = Request(np.array([10, 200, 12], np.int32), clean[0].options)
-  got = broken.score([*clean[:3], bad, *clean[3:]]).log_probabilities
+  got = broken.loglikelihood([*clean[:3], bad, *clean[3:]]).log_probabilities
   assert np.isnan(got[3]).all()
-  wanted = sound.score(clean).log_probabilities
-  for one, other in zip(got[:3] + got[4:], wanted, strict=True):
+  expected = sound.loglikelihood(clean).log_probabilities
+  for one, other in zip(got[:3] + got[4:], expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
-def test_a_model_that_is_broken_throughout_is_not_asked_row_by_row(tiny_model):
+def test_a_broken_model_is_not_retried_sequence_by_sequence(tiny_model):
   model = tiny_model()
   broken = jax.tree.map(lambda leaf: leaf * jnp.nan, model.params)
   scorer = dataclasses.replace(make_scorer(model), params=broken)
   found = requests(30)
-  scored = scorer.score(found)
+  scored = scorer.loglikelihood(found)
   assert all(np.isnan(values).all() for values in scored.log_probabilities)
   assert scored.tokens_scored < scored.tokens_naive
 
@@ -366,7 +374,7 @@ def test_a_model_that_is_broken_throughout_is_not_asked_row_by_row(tiny_model):
     ('cpu', 'cpu', 'float32', False),
     ('gpu', 'NVIDIA H200', 'float32', False),
     ('tpu', 'TPU v3', 'float32', True),
-    ('tpu', 'TPU v3', 'bfloat16', False),  # its compiler takes no such product
+    ('tpu', 'TPU v3', 'bfloat16', False),  # not supported by its compiler
     ('tpu', 'TPU v5 lite', 'bfloat16', True),
   ],
 )

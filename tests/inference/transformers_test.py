@@ -1,4 +1,4 @@
-"""The same weights in `transformers` give the same scores and write the same text."""
+"""The same weights in `transformers` give the same scores and the same text."""
 
 import dataclasses
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.torch
 
 VOCAB, EOS, STEPS = 512, 1, 24
 TIE = 1e-4
-"""Two logits this near are a tie, which rounding may turn."""
+"""Logits closer than this are a tie: rounding may decide it."""
 
 
 @pytest.fixture(scope='module')
-def theirs():
+def hf_model():
   """A random Llama that is fond of EOS, so that answers differ in length."""
   config = transformers.LlamaConfig(
     vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -46,14 +46,14 @@ def theirs():
 
 
 @pytest.fixture(scope='module')
-def ours(theirs, tmp_path_factory):
+def scorer(hf_model, tmp_path_factory):
   folder = tmp_path_factory.mktemp('model')
-  theirs.save_pretrained(folder / 'theirs')
+  hf_model.save_pretrained(folder / 'hf')
   came = convert.import_model(
-    folder / 'theirs', folder / 'ours', progress=Progress(quiet=True)
+    folder / 'hf', folder / 'model', progress=Progress(quiet=True)
   )
   return Scorer(
-    params=jax.tree.map(jax.numpy.asarray, weights.load(folder / 'ours', came.config)),
+    params=jax.tree.map(jax.numpy.asarray, weights.load(folder / 'model', came.config)),
     config=came.config,
     tokenizer=Bytes(),
     batch_size=4,
@@ -74,14 +74,16 @@ def logits(model, ids):
   return found.double().numpy()
 
 
-def test_sums_of_log_probabilities(theirs, ours):
+def test_sums_of_log_probabilities(hf_model, scorer):
   prompts, options = draw(0, range(5, 45, 8)), draw(1, (1, 2, 6, 15))
   found = [Request(prompt, tuple(options)) for prompt in prompts]
-  scored = ours.score(found).log_probabilities
-  with_eos = dataclasses.replace(ours, eos=True).score(found).log_probabilities
+  scored = scorer.loglikelihood(found).log_probabilities
+  with_eos = (
+    dataclasses.replace(scorer, eos=True).loglikelihood(found).log_probabilities
+  )
   for prompt, got, got_eos in zip(prompts, scored, with_eos, strict=True):
     for k, option in enumerate(options):
-      found = logits(theirs, [*prompt, *option])[len(prompt) - 1 :]
+      found = logits(hf_model, [*prompt, *option])[len(prompt) - 1 :]
       logp = found - np.log(np.exp(found).sum(-1, keepdims=True))
       total = logp[np.arange(len(option)), option].sum()
       assert got[k] == pytest.approx(total, abs=1e-4)
@@ -89,59 +91,62 @@ def test_sums_of_log_probabilities(theirs, ours):
 
 
 @pytest.mark.parametrize('kind', small_tokenizers.KINDS[1:])
-def test_options_that_go_on_from_a_prompt_score_as_in_the_joined_text(
-  kind, theirs, ours, tmp_path
+def test_options_that_continue_a_prompt_score_as_in_the_joined_text(
+  kind, hf_model, scorer, tmp_path
 ):
-  """Asked by the protocol in plain prose; beside `transformers` on one whole text."""
+  """The predictor in plain prose, against `transformers` on the whole text."""
   found = small_tokenizers.of(kind, tmp_path)
   file = tmp_path / 'tokenizer.json'
   if isinstance(found, SentencePiece):
     file.write_bytes(sentencepiece_json.translate(found)[0])
-  there = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
+  hf_tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file))
   dataset = dataclasses.replace(
     RANKED, templates=(Template('{premise}\nSo {hypothesis}:'),)
   )
   kept = []
-  measurement = Predictor(
-    models={'tuned': dataclasses.replace(ours, tokenizer=found)},
+  predictor = Predictor(
+    models={'tuned': dataclasses.replace(scorer, tokenizer=found)},
     limits=Limits(),
-    max_new_tokens=4,
+    max_tokens=4,
     emit=lambda record, **_: kept.append(record),
     clocks={'tuned': Clock()},
     warnings=Warnings(),
   )
-  question = PromptSpec(
+  spec = PromptSpec(
     dataset=dataset, templates=(0,), **continuation_prompts.delimiters(dataset)
   )
-  asked = [('test', row) for row in examples(dataset, 3)(dataset.name, 'test')]
-  measurement.measure({'tuned': question}, asked)
+  read = examples(dataset, 3)
+  batch = [('test', example) for example in read(dataset.name, 'test')]
+  predictor.predict({'tuned': spec}, batch)
   assert len(kept) == 3
   for record in kept:
-    prompt = there(record['prompt'], add_special_tokens=False)['input_ids']
+    prompt = hf_tokenizer(record['prompt'], add_special_tokens=False)['input_ids']
     for option, got in zip((' yes', ' no'), record['log_probabilities'], strict=True):
-      ids = there(record['prompt'] + option, add_special_tokens=False)['input_ids']
+      ids = hf_tokenizer(record['prompt'] + option, add_special_tokens=False)[
+        'input_ids'
+      ]
       assert ids[: len(prompt)] == prompt
-      logp = logits(theirs, ids)
+      logp = logits(hf_model, ids)
       logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
       total = sum(logp[i - 1, ids[i]] for i in range(len(prompt), len(ids)))
       assert got == pytest.approx(total, abs=1e-4)
 
 
-def test_greedy_text_parts_only_at_a_tie(theirs, ours):
-  """Eleven prompts through four rows, each beside `transformers` on its own."""
+def test_greedy_texts_differ_only_at_a_tie(hf_model, scorer):
+  """Eleven prompts in four slots, each against `transformers` on its own."""
   prompts = draw(2, range(3, 58, 5))
-  written = ours.generate(prompts, max_new_tokens=STEPS).tokens
-  assert len({len(answer) for answer in written}) > 3
-  for prompt, answer in zip(prompts, written, strict=True):
+  generated = scorer.generate(prompts, max_tokens=STEPS).tokens
+  assert len({len(answer) for answer in generated}) > 3
+  for prompt, answer in zip(prompts, generated, strict=True):
     with torch.inference_mode():
-      there = theirs.generate(
+      expected = hf_model.generate(
         torch.tensor([prompt.tolist()]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
         max_new_tokens=STEPS,
         do_sample=False,
       )[0, len(prompt) :].tolist()
-    here = answer + [EOS] * (len(answer) < STEPS)
-    if here != there:
-      part = next(i for i in range(STEPS) if here[: i + 1] != there[: i + 1])
-      last = logits(theirs, [*prompt, *there[:part]])[-1]
-      assert last.max() - last[here[part]] <= TIE
+    got = answer + [EOS] * (len(answer) < STEPS)
+    if got != expected:
+      part = next(i for i in range(STEPS) if got[: i + 1] != expected[: i + 1])
+      last = logits(hf_model, [*prompt, *expected[:part]])[-1]
+      assert last.max() - last[got[part]] <= TIE

@@ -1,4 +1,4 @@
-"""EVAL_PERIOD: looks at dev while training, that change nothing of it."""
+"""EVAL_PERIOD: evaluation steps during training, which do not affect it."""
 
 import json
 import os
@@ -11,17 +11,15 @@ from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.jobs import (
-  held_out,
-  train_and_evaluate,
-)
+from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
 FLAGS = [
   'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
-  'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096', 'TRAIN_STEPS=5',
+  'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096',
+  'TRAIN_STEPS=5',
   'MIXTURE_OR_TASK_NAME=microworld_mini_cola', 'HELD_OUT=closed_book_qa',
   'Evaluate.sequence_length=512', 'Evaluate.base=False', 'Evaluate.max_examples=4',
   'Evaluate.templates=1', 'Evaluate.eval_examples=6', 'Run.checkpoint_period=3',
@@ -46,14 +44,14 @@ def train(model_dir, store, *more):
 
 
 @pytest.fixture(scope='module')
-def looking(store, tmp_path_factory):
-  """A run that looks at steps 2 and 4 of 5, and nothing interrupts it."""
-  out = tmp_path_factory.mktemp('looking') / 'run'
+def evaluated(store, tmp_path_factory):
+  """An uninterrupted run with evaluation steps at 2 and 4 of 5."""
+  out = tmp_path_factory.mktemp('evaluated') / 'run'
   train(out, store, 'EVAL_PERIOD=2')
   return out
 
 
-def looks(out) -> list[dict]:
+def eval_steps(out) -> list[dict]:
   lines = (out / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
@@ -64,36 +62,36 @@ def assert_same_weights(one, other) -> None:
     assert tensor.tobytes() == weights[1][name].tobytes(), name
 
 
-def test_looks_are_written_and_the_weights_are_those_without_them(
-  store, looking, tmp_path
+def test_evaluation_steps_are_written_and_do_not_change_the_weights(
+  store, evaluated, tmp_path
 ):
   train(tmp_path / 'plain', store)
-  assert_same_weights(tmp_path / 'plain', looking)
+  assert_same_weights(tmp_path / 'plain', evaluated)
   assert not (tmp_path / 'plain' / held_out.EVAL_STEPS).exists()
-  assert [look['step'] for look in looks(looking)] == [2, 4]
-  for look in looks(looking):
-    assert look['examples'] == 6
-    assert set(look['datasets']) == {'mini_arc'}
-    assert look['datasets']['mini_arc'] * 6 / 100 % 1 == pytest.approx(0, abs=1e-3)
+  assert [eval_step['step'] for eval_step in eval_steps(evaluated)] == [2, 4]
+  for eval_step in eval_steps(evaluated):
+    assert eval_step['examples'] == 6
+    assert set(eval_step['datasets']) == {'mini_arc'}
+    assert eval_step['datasets']['mini_arc'] * 6 / 100 % 1 == pytest.approx(0, abs=1e-3)
 
 
-def test_sigterm_in_a_look_saves_the_step_and_the_look_is_taken_again(
-  store, looking, tmp_path, monkeypatch
+def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(
+  store, evaluated, tmp_path, monkeypatch
 ):
-  """In the first look, and in the one that is taken again."""
-  out, ask = tmp_path / 'run', Scorer.score
+  """In the first evaluation step, and when it runs again."""
+  out, loglikelihood = tmp_path / 'run', Scorer.loglikelihood
 
-  def asked_to_end(self, *arguments, **more):
+  def terminated(self, *arguments, **more):
     os.kill(os.getpid(), signal.SIGTERM)
-    return ask(self, *arguments, **more)
+    return loglikelihood(self, *arguments, **more)
 
   with monkeypatch.context() as patch:
-    patch.setattr(Scorer, 'score', asked_to_end)
+    patch.setattr(Scorer, 'loglikelihood', terminated)
     for _ in range(2):
       outcome = train(out, store, 'EVAL_PERIOD=2')
       assert (outcome.interrupted, outcome.step) == (True, 2)
       assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
       assert not (out / held_out.EVAL_STEPS).exists()
   train(out, store, 'EVAL_PERIOD=2')
-  assert looks(out) == looks(looking)
-  assert_same_weights(out, looking)
+  assert eval_steps(out) == eval_steps(evaluated)
+  assert_same_weights(out, evaluated)

@@ -1,4 +1,4 @@
-"""From a checkpoint to a report: stopped and gone on with, alone and on two hosts."""
+"""Evaluation of a checkpoint: the report, interruption, several processes."""
 
 import json
 import pathlib
@@ -40,7 +40,7 @@ SMALL = {
 
 @pytest.fixture(scope='module', autouse=True)
 def checkpoint(tmp_path_factory, tiny_model):
-  """A model folder of ours, small and never trained, that others could load."""
+  """A small untrained model folder, of an architecture that Hugging Face has."""
   folder = tmp_path_factory.mktemp('checkpoint')
   model = tiny_model(activation='swiglu', scaled_head=False)
   model_dir.save(
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory, tiny_model):
 
 
 @pytest.fixture(scope='module')
-def theirs(tmp_path_factory, checkpoint):
+def hf_folder(tmp_path_factory, checkpoint):
   """The same model as a Hugging Face folder of the same name."""
   folder = tmp_path_factory.mktemp('elsewhere') / checkpoint.name
   with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +75,7 @@ def evaluate(out, **more):
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-  """These evaluations run on one of the simulated devices, unless a test says so."""
+  """Evaluations in this process use one of the simulated devices."""
   build = load_model.mesh_lib.build
   monkeypatch.setattr(
     load_model.mesh_lib, 'build', lambda shape: build(shape, devices=jax.devices()[:1])
@@ -83,11 +83,11 @@ def one_device(monkeypatch):
 
 
 def files(out: pathlib.Path) -> dict[str, bytes]:
-  """What an evaluation left, without what is a matter of time or place."""
+  """Files of an evaluation, without times and paths."""
   found = {
     path.relative_to(out).as_posix(): path.read_bytes()
     for path in out.rglob('*')
-    if path.is_file() and path.name != 'report.html'  # shows the timing as well
+    if path.is_file() and path.name != 'report.html'  # it shows the timing too
   }
   whole = json.loads(found['report.json'])
   del whole['timing'], whole['provenance']['config']
@@ -97,7 +97,7 @@ def files(out: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory, checkpoint):
-  """An evaluation that nothing stopped, of a base model's prompts as well."""
+  """An uninterrupted evaluation."""
   out = tmp_path_factory.mktemp('whole')
   with pytest.MonkeyPatch.context() as patch:
     build = load_model.mesh_lib.build
@@ -110,15 +110,15 @@ def whole(tmp_path_factory, checkpoint):
   return out
 
 
-def test_an_evaluation_leaves_a_report_and_no_journal(whole):
+def test_an_evaluation_leaves_a_report_and_no_response_cache(whole):
   made = schema.load(whole)
-  assert [row['dataset'] for row in made['rows']] == ['mini_arc', 'mini_squad']
+  assert [result['dataset'] for result in made['results']] == ['mini_arc', 'mini_squad']
   assert not list(whole.glob('*.journal.jsonl'))
   names = {path.name for path in whole.iterdir()}
   assert {'report.html', 'report.csv', 'report.tex', 'predictions.jsonl'} <= names
 
 
-def test_the_report_says_where_its_figures_come_from(whole):
+def test_the_report_has_the_provenance_of_its_figures(whole):
   found = schema.load(whole)['provenance']
   (line,) = [x for x in found['config'].splitlines() if 'max_examples' in x]
   assert line == 'Evaluate.max_examples = 3  # --gin.MAX_EXAMPLES'
@@ -132,7 +132,7 @@ def predictions(out: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in lines]
 
 
-def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_path):
+def test_ranking_and_generation_follow_the_gin_file(whole, tmp_path):
   written = [p['predicted'] for p in predictions(whole) if not p['options']]
   stop = next(letter for text in written for letter in text if letter.isalnum())
   evaluate(
@@ -150,37 +150,38 @@ def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_
     else:
       assert new['predicted'] == old['predicted'].split(stop)[0].strip()
   assert (
-    tables.how(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
+    tables.method(schema.load(tmp_path))
+    == f"zero-shot; scores by byte; stop ['{stop}']"
   )
-  assert tables.how(schema.load(whole)) == 'zero-shot'
+  assert tables.method(schema.load(whole)) == 'zero-shot'
 
 
 @pytest.mark.parametrize('calls', [0, 1])
-def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
+def test_a_killed_evaluation_resumes_and_ends_with_the_same_bytes(
   calls, whole, tmp_path, monkeypatch
 ):
-  """Killed at its first call of the model, and at its second and last."""
-  made = 0
+  """Killed at its first model call, and at its second and last."""
+  done = 0
 
-  def dying(ask):
-    def answer(self, *arguments, **more):
-      nonlocal made
-      made += 1
-      if made > calls:
+  def dying(method):
+    def call(self, *arguments, **more):
+      nonlocal done
+      done += 1
+      if done > calls:
         raise KeyboardInterrupt
-      return ask(self, *arguments, **more)
+      return method(self, *arguments, **more)
 
-    return answer
+    return call
 
   both = "('mini_arc', 'mini_squad')"
   with monkeypatch.context() as patch:
-    patch.setattr(Scorer, 'score', dying(Scorer.score))
+    patch.setattr(Scorer, 'loglikelihood', dying(Scorer.loglikelihood))
     patch.setattr(Scorer, 'generate', dying(Scorer.generate))
     with pytest.raises(KeyboardInterrupt):
       evaluate(tmp_path, DATASETS=both)
     assert not (tmp_path / 'report.json').exists()
     assert (tmp_path / 'tuned.journal.jsonl').read_bytes().count(b'\n') == 1 + calls
-    made, calls = 0, 2 - calls  # what is left is all that is asked
+    done, calls = 0, 2 - calls  # the other calls are replayed
     evaluate(tmp_path, DATASETS=both)
   assert files(tmp_path) == files(whole)
 
@@ -189,9 +190,9 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(
   ('flag', 'value', 'message'),
   [
     ('NUM_FEWSHOT', 17, 'NUM_FEWSHOT: got 17; must be 0 to 16; the nearest is 16'),
-    ('STYLE', 'no_option', "did you mean 'no_options'"),
+    ('PROMPT_STYLE', 'no_option', "did you mean 'no_options'"),
     ('NORMALIZATION', 'bytes', "did you mean 'byte'"),
-    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which draws nothing'),
+    ('Decoding.top_k', 4, 'top_k: got 4 with temperature 0, which samples nothing'),
     ('MAX_EXAMPLES', 0, 'MAX_EXAMPLES: got 0; must be 1 or more'),
     ('Evaluation.ngram', 1, 'got 1; must be 2 to 64; the nearest is 2'),
     ('CONTAMINATION', '/nowhere', 'no such folder'),
@@ -235,7 +236,7 @@ def test_a_damaged_checkpoint_is_named(name, text, message, checkpoint, tmp_path
   assert not (tmp_path / 'out').exists()
 
 
-def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_path):
+def test_only_the_tokenizer_of_the_checkpoint_is_accepted(checkpoint, tmp_path):
   other = tokenizers.train(['some words of a text'] * 9, vocab_size=300)
   other.save(tmp_path / 'other.model')
   with pytest.raises(InputError, match=r"TOKENIZER: got '.*other.model' of digest"):
@@ -249,10 +250,10 @@ def test_the_checkpoint_s_own_tokenizer_is_the_one_that_asks(checkpoint, tmp_pat
     evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
 
 
-def test_nothing_to_measure_is_no_report(tmp_path):
-  asked = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
-  with pytest.raises(InputError, match='none of the datasets named is there'):
-    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **asked)
+def test_no_prepared_dataset_is_refused(tmp_path):
+  settings = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
+  with pytest.raises(InputError, match='none of the named datasets can be evaluated'):
+    evaluate(tmp_path / 'out', TFDS_DATA_DIR=str(tmp_path), **settings)
   assert not (tmp_path / 'out').exists()
 
 
@@ -266,19 +267,19 @@ def store(tmp_path_factory):
   return out
 
 
-def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
-  theirs, tmp_path, monkeypatch
+def test_a_hugging_face_folder_has_the_figures_of_its_source(
+  hf_folder, tmp_path, monkeypatch
 ):
-  """Converted once beside the report; the guard knows nothing of its training."""
+  """Converted once, beside the report; nothing is known of its training."""
   monkeypatch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
   few = {'TEMPLATES': 1, 'MAX_EXAMPLES': 2}
-  wanted = evaluate(tmp_path / 'a', **few)
-  found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
-  assert found['rows'] == wanted['rows']
-  assert found['model'] == theirs.name
-  of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
-  assert of['fingerprint'] == same['fingerprint']
-  assert of['converted']['family'] == 'llama'
+  expected = evaluate(tmp_path / 'a', **few)
+  found = evaluate(tmp_path / 'b', CHECKPOINT=hf_folder, **few)
+  assert found['results'] == expected['results']
+  assert found['model'] == hf_folder.name
+  model, source = (made['provenance']['models']['tuned'] for made in (found, expected))
+  assert model['fingerprint'] == source['fingerprint']
+  assert model['converted']['family'] == 'llama'
   assert found['leakage']['datasets'] is None
   assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
 
@@ -290,7 +291,7 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   ):
     evaluate(tmp_path, **ask)
   made = evaluate(tmp_path, MISSING='skip', **ask)
-  assert [row['dataset'] for row in made['rows']] == ['mini_arc']
+  assert [result['dataset'] for result in made['results']] == ['mini_arc']
   opened = Store.open(store)
   assert made['data_digest'] == made['data']['store_digest'] == opened.digest
   assert made['data']['template_seed'] == opened.manifest['seed']
@@ -298,11 +299,11 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   assert raw['data']['digest'] == raw['data_digest'] == made['data']['digest']
 
 
-def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
+def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
   store, tmp_path, tiny_model
 ):
   model = tiny_model()
-  asked = []
+  splits = []
   run = held_out.HeldOutEvaluation(
     evaluation_config.EvalConfig(
       eval_period=10, eval_examples=5, sequence_length=512, base=False
@@ -315,13 +316,15 @@ def test_a_look_in_training_is_at_dev_alone_and_replaces_what_is_run_again(
     progress=Progress(quiet=True),
   )
   read = run._shared['examples']
-  run._shared['examples'] = lambda name, split: asked.append(split) or read(name, split)
+  run._shared['examples'] = lambda name, split: (
+    splits.append(split) or read(name, split)
+  )
   for step in (10, 20, 30, 20):
-    look = run.during(model.params, step=step)
-  assert set(asked) == {'dev'}
-  assert set(look['datasets']) == {'mini_arc'}
-  assert look['clusters']['closed_book_qa'] == pytest.approx(
-    look['datasets']['mini_arc']
+    eval_step = run.during(model.params, step=step)
+  assert set(splits) == {'dev'}
+  assert set(eval_step['datasets']) == {'mini_arc'}
+  assert eval_step['clusters']['closed_book_qa'] == pytest.approx(
+    eval_step['datasets']['mini_arc']
   )
   lines = (tmp_path / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['step'] for line in lines] == [10, 20]
@@ -338,41 +341,43 @@ logit_check._installed = lambda name: False  # torch takes long
 
 
 @pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_path):
-  """A model from elsewhere, converted once; SIGTERM to one host ends them all."""
+def test_several_processes_write_the_report_of_one(
+  count, whole, hf_folder, runs, tmp_path
+):
+  """A foreign model, converted once; SIGTERM to one process ends them all."""
   out = tmp_path / 'out'
-  asked = {
-    **SMALL, 'CHECKPOINT': theirs, 'DATASETS': "('mini_arc', 'mini_squad')",
+  settings = {
+    **SMALL, 'CHECKPOINT': hf_folder, 'DATASETS': "('mini_arc', 'mini_squad')",
     'Mesh.data': -1, 'Mesh.fsdp': 2,
   }  # fmt: skip
   apart = {i: {'before': SLOWLY, 'devices': 8 // count} for i in range(count)}
-  journal = out / load_model.JOURNAL.format('tuned')
+  responses = out / load_model.RESPONSES.format('tuned')
   for stopped in (True, False):
-    hosts = runs.start(out, verb='eval', count=count, apart=apart, **asked)
+    hosts = runs.start(out, verb='eval', count=count, apart=apart, **settings)
     if stopped:
-      assert runs.wait(hosts, journal.is_file), hosts[0].stderr
+      assert runs.wait(hosts, responses.is_file), hosts[0].stderr
       hosts[-1].process.send_signal(signal.SIGTERM)
     codes = [host.end() for host in hosts]
     assert codes == [INTERRUPTED if stopped else 0] * count, hosts[0].stderr
-    assert journal.is_file() == stopped
+    assert responses.is_file() == stopped
   assert len(list((tmp_path / model_source.CONVERTED).iterdir())) == 1
   assert 'Converting' not in hosts[0].stderr
   assert not hosts[1].stderr
-  ours, found = files(whole), files(out)
-  assert set(ours) == set(found)
+  expected, found = files(whole), files(out)
+  assert set(expected) == set(found)
   for name in ('templates.csv', 'plots/averages.svg'):
-    assert ours[name] == found[name], name
-  tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
+    assert expected[name] == found[name], name
+  tables = [some['report.tex'].partition(b'\n')[2] for some in (expected, found)]
   assert tables[0] == tables[1]
-  made = [schema.load(place)['rows'] for place in (whole, out)]
-  for row, same in zip(*made, strict=True):
-    calibrations = row.pop('calibration', {}), same.pop('calibration', {})
-    assert row == same
+  made = [schema.load(place)['results'] for place in (whole, out)]
+  for result, same in zip(*made, strict=True):
+    calibrations = result.pop('calibration', {}), same.pop('calibration', {})
+    assert result == same
     errors = [each.get('ece', 0) for each in calibrations]
     assert errors[0] == pytest.approx(errors[1], abs=0.02)
   lines = [
     [json.loads(line) for line in some['predictions.jsonl'].splitlines()]
-    for some in (ours, found)
+    for some in (expected, found)
   ]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities', []), other.pop('log_probabilities', [])
@@ -385,7 +390,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
   assert models[0] == models[1]
 
 
-def test_hosts_with_other_settings_are_named_before_anything_is_computed(
+def test_processes_with_other_settings_are_named_before_anything_is_computed(
   runs, checkpoint, tmp_path
 ):
   other = {1: {'settings': {'EVAL_SEED': 7, 'TEMPLATES': 1}}}
@@ -412,8 +417,8 @@ conversion_cache.import_cached = refuse
 """
 
 
-def test_bad_input_that_host_0_alone_meets_ends_them_all(runs, checkpoint, tmp_path):
-  """Each with its line, and none waits for a host that is gone."""
+def test_bad_input_on_the_main_process_ends_them_all(runs, checkpoint, tmp_path):
+  """Each with the error line; none waits for a process that has ended."""
   apart = {0: {'before': REFUSES}}
   both = runs.start(tmp_path / 'out', verb='eval', count=2, apart=apart, **SMALL)
   assert [host.end(60) for host in both] == [2, 2], both[0].stderr

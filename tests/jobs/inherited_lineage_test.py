@@ -1,6 +1,6 @@
-"""What an ancestor trained on, carried from run to run: real ones, of a step each.
+"""The lineage of a model across real runs of one step each.
 
-The parent is trained on one dataset of commonsense, which nothing later sees again.
+The parent is trained on one dataset of commonsense; no later run trains on it.
 """
 
 import json
@@ -53,7 +53,7 @@ def flags(out: pathlib.Path, **more) -> list[str]:
 
 
 def train(out: pathlib.Path, *, start=None, **more) -> trainer.Outcome:
-  """A run of one step: from random parameters, or from a model."""
+  """Trains one step, from random parameters or from a model."""
   files = ['gin/runs/base.gin']
   if start is None:
     files.append('gin/models/tiny.gin')
@@ -67,7 +67,7 @@ def train(out: pathlib.Path, *, start=None, **more) -> trainer.Outcome:
 
 @pytest.fixture(scope='module')
 def family(tmp_path_factory) -> pathlib.Path:
-  """A parent, its child, the child with adapters, and the child gone and come back."""
+  """A parent, its child, the child with LoRA, and the child exported and imported."""
   out = tmp_path_factory.mktemp('family')
   train(out / 'parent', MIXTURE_OR_TASK_NAME='microworld_mini_copa')
   train(out / 'child', start=out / 'parent')
@@ -84,14 +84,14 @@ def family(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def refuses(capsys):
-  """Runs a command that must end with exit code 2 and one line; returns the line."""
+  """Runs a command that must fail with exit code 2; returns its one line."""
 
   def run(verb, *arguments):
     capsys.readouterr()
     assert dispatch.main([verb, *arguments]) == 2
-    said = capsys.readouterr().err
-    (line,) = [x for x in said.splitlines() if x.startswith('flan: error: ')]
-    assert said.endswith(line + '\n')
+    error = capsys.readouterr().err
+    (line,) = [x for x in error.splitlines() if x.startswith('flan: error: ')]
+    assert error.endswith(line + '\n')
     return line
 
   return run
@@ -111,11 +111,11 @@ def test_the_lineage_is_whole(family, name):
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_a_run_from_any_of_them_is_refused(family, name, refuses, tmp_path):
+def test_training_from_any_of_them_is_refused(family, name, refuses, tmp_path):
   out = tmp_path / 'run'
-  asked = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
+  settings = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
   line = refuses(
-    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in asked)
+    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in settings)
   )
   assert "HELD_OUT 'commonsense': INITIAL_CHECKPOINT_PATH: 'parent'" in line
   assert 'was trained on that very cluster (mini_copa)' in line
@@ -124,19 +124,19 @@ def test_a_run_from_any_of_them_is_refused(family, name, refuses, tmp_path):
 
 @pytest.mark.parametrize('name', [*ALL, 'away'])
 @pytest.mark.parametrize('which', ['CHECKPOINT', 'BASE_CHECKPOINT'])
-def test_so_is_the_evaluation_of_any_of_them(family, name, which, refuses, tmp_path):
+def test_evaluating_any_of_them_is_refused(family, name, which, refuses, tmp_path):
   out = tmp_path / 'out'
-  asked = {
+  settings = {
     'CHECKPOINT': 'microworld', which: family / name, 'OUTPUT_DIR': out,
     'FAMILY': 'microworld', 'CLUSTERS': HELD_OUT,
   }  # fmt: skip
-  flags = (f'--gin.{name}={value}' for name, value in asked.items())
+  flags = (f'--gin.{name}={value}' for name, value in settings.items())
   line = refuses('eval', '--gin_file=gin/evaluate/zero_shot.gin', *flags)
   assert f"CLUSTERS 'commonsense': {which}: 'parent'" in line
   assert list(tmp_path.iterdir()) == []
 
 
-def test_accepted_by_name_the_report_says_so(family, tmp_path):
+def test_an_allowed_overlap_is_named_in_the_report(family, tmp_path):
   out = tmp_path / 'run'
   found = train(
     out, start=family / 'adapted', HELD_OUT=HELD_OUT, ALLOW_OVERLAP=HELD_OUT
@@ -158,8 +158,8 @@ def test_accepted_by_name_the_report_says_so(family, tmp_path):
   assert saved['lineage'] == found['lineage']
 
 
-def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
-  """Neither 'nothing' nor 'never': for the run, and for what is tuned from it."""
+def test_a_model_without_a_record_is_unknown_and_still_evaluated(family, tmp_path):
+  """Unknown for the run and for models tuned from it; not 'never trained on'."""
   lost = tmp_path / 'lost'
   shutil.copytree(family / 'parent' / 'model', lost)
   (lost / 'training.json').unlink()
@@ -178,8 +178,8 @@ def test_what_nobody_recorded_is_unknown_and_measured(family, tmp_path):
 
 
 @pytest.mark.parametrize('place', ['child/model', 'away'])
-def test_weights_tuned_elsewhere_since_are_unknown_from_there(family, place, tmp_path):
-  """What was recorded of them still counts."""
+def test_weights_changed_elsewhere_are_unknown_from_there(family, place, tmp_path):
+  """Their recorded training still counts."""
   folder = tmp_path / 'tuned'
   shutil.copytree(family / place, folder)
   file = folder / 'model.safetensors'
@@ -195,7 +195,7 @@ def test_weights_tuned_elsewhere_since_are_unknown_from_there(family, place, tmp
   assert 'its weights are not those' in found.trainings[-1].note
 
 
-def test_a_folder_saved_anew_elsewhere_keeps_its_history(family, tmp_path):
+def test_a_folder_saved_again_elsewhere_keeps_its_history(family, tmp_path):
   """The same tensors in other files, in another order, are the same weights."""
   folder = tmp_path / 'saved'
   shutil.copytree(family / 'away', folder)
@@ -211,7 +211,7 @@ def test_a_folder_saved_anew_elsewhere_keeps_its_history(family, tmp_path):
   assert training_history.read(folder) == training_history.read(family / 'away')
 
 
-def test_a_run_goes_on_from_the_model_that_it_started_from(family, tmp_path):
+def test_a_run_resumes_only_with_its_initial_model(family, tmp_path):
   base = tmp_path / 'base'
   shutil.copytree(family / 'child' / 'model', base)
   train(tmp_path / 'run', start=base)
@@ -221,10 +221,8 @@ def test_a_run_goes_on_from_the_model_that_it_started_from(family, tmp_path):
     train(tmp_path / 'run', start=base, TRAIN_STEPS=2)
 
 
-def test_a_run_of_before_there_were_lineages_is_known_where_it_says_so(
-  family, tmp_path
-):
-  """run.json says what it started from: random parameters, the shipped base, a path."""
+def test_a_run_older_than_lineages_is_known_by_its_run_json(family, tmp_path):
+  """run.json names the start: random parameters, the shipped base, or a path."""
   out = tmp_path / 'old'
   for start, known in ((None, True), ('microworld', True), ('somewhere', False)):
     shutil.copytree(family / 'parent' / 'model', out / 'model', dirs_exist_ok=True)
@@ -239,7 +237,7 @@ def test_a_run_of_before_there_were_lineages_is_known_where_it_says_so(
   assert not model_dir.lineage(out).known
 
 
-def test_the_shipped_base_says_that_no_dataset_tuned_it():
+def test_the_shipped_base_was_tuned_on_no_dataset():
   found = model_dir.lineage('microworld')
   assert found.known
   assert found.trained_on('microworld') == found.trained_on('flan') == ()

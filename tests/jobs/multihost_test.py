@@ -1,6 +1,6 @@
-"""The evaluation that ends a run, measured by several hosts together.
+"""The evaluation at the end of a run, by several processes together.
 
-Processes that talk over gloo, beside one process with as many devices.
+Processes that communicate over gloo, against one process with as many devices.
 """
 
 import json
@@ -13,10 +13,7 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
-from flan_jax.jobs import (
-  held_out,
-  train_and_evaluate,
-)
+from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
@@ -41,7 +38,7 @@ from flan_jax.runtime import preemption
 on_batch = preemption.Stop.on_batch
 preemption.Stop.on_batch = lambda self: (time.sleep(0.4), on_batch(self))
 """
-"""So that a signal comes in the middle of an evaluation."""
+"""Slows an evaluation down, so that a signal arrives in the middle of it."""
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +53,7 @@ def settings(tmp_path_factory) -> dict:
 
 @pytest.fixture
 def alone(runs, settings, tmp_path) -> pathlib.Path:
-  """The run in this process, on eight devices."""
+  """Runs in this process, on eight devices."""
   out = tmp_path / 'alone'
   files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
   run = gin.load(files, runs.flags(out, **settings)).build('Run')
@@ -68,28 +65,28 @@ def read(path: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
-  """Figures to the byte, log-probabilities to float32; nothing is left behind."""
+def assert_same(found: pathlib.Path, expected: pathlib.Path) -> None:
+  """Compares figures exactly, log-probabilities to float32, and the names of files."""
   one, other = (
-    json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
+    json.loads((d / 'report/report.json').read_text()) for d in (found, expected)
   )
-  for name in ('rows', 'train_examples', 'trained_on', 'leakage', 'warnings'):
+  for name in ('results', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
-  assert read(found / held_out.EVAL_STEPS) == read(wanted / held_out.EVAL_STEPS)
-  lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
+  assert read(found / held_out.EVAL_STEPS) == read(expected / held_out.EVAL_STEPS)
+  lines = [read(d / 'report/predictions.jsonl') for d in (found, expected)]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities'), other.pop('log_probabilities')
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     assert one == other
-  models = [load_file(d / 'model/model.safetensors') for d in (found, wanted)]
+  models = [load_file(d / 'model/model.safetensors') for d in (found, expected)]
   for name, tensor in models[0].items():
     assert tensor == pytest.approx(models[1][name], abs=1e-5), name
-  names = [{path.name for path in (d / 'report').iterdir()} for d in (found, wanted)]
+  names = [{path.name for path in (d / 'report').iterdir()} for d in (found, expected)]
   assert names[0] == names[1]
 
 
 def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> None:
-  """Two hosts, of which one is sent SIGTERM when a file has so many lines."""
+  """Runs two processes; sends SIGTERM to one when a file has `lines` lines."""
   apart = {i: {'before': SLOWLY} for i in range(2)}
   both = runs.start(out, count=2, apart=apart, **settings)
   path = out / seen
@@ -103,21 +100,23 @@ def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> Non
   assert 'Stopped by SIGTERM' in both[0].stderr
 
 
-@pytest.mark.parametrize('look', [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
-  look, runs, settings, alone, tmp_path
+@pytest.mark.parametrize(
+  'eval_step', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_sigterm_to_one_process_in_an_evaluation_ends_both_and_they_resume(
+  eval_step, runs, settings, alone, tmp_path
 ):
-  """Of the base, in a look at dev and of the tuned model; the report is the same."""
+  """Of the base, in an evaluation step, and of the tuned model: the same report."""
   out = tmp_path / 'run'
   base, tuned = (f'report/{name}.journal.jsonl' for name in ('base', 'tuned'))
   interrupted(runs, settings, out, seen=base, lines=1, host=1)
   assert not (out / 'log.jsonl').exists()
-  if look:
+  if eval_step:
     interrupted(runs, settings, out, seen='log.jsonl', lines=2, host=0)
     assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
     assert not (out / held_out.EVAL_STEPS).exists()
   interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
-  assert len(read(out / base)) == 3  # its name, and two datasets
+  assert len(read(out / base)) == 3  # header, and two datasets
   both = runs.start(out, count=2, **settings)
   assert [host.end() for host in both] == [0, 0], both[0].stderr
   assert 'train: ' not in both[0].stderr
@@ -125,7 +124,7 @@ def test_sigterm_to_one_host_in_an_evaluation_ends_both_and_they_go_on(
 
 
 @pytest.mark.slow
-def test_four_hosts_end_in_the_report_of_one(runs, settings, alone, tmp_path):
+def test_four_processes_write_the_report_of_one(runs, settings, alone, tmp_path):
   out = tmp_path / 'run'
   apart = {i: {'devices': 2} for i in range(4)}
   four = runs.start(out, count=4, apart=apart, **settings)

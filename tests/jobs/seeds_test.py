@@ -1,4 +1,4 @@
-"""Seeds: SEED is of training alone; the store and the test examples have their own."""
+"""Seeds: SEED is for training only; the store and the test examples have their own."""
 
 import json
 
@@ -48,15 +48,15 @@ def weights(model_dir) -> dict[str, bytes]:
   return {name: value.tobytes() for name, value in tensors.items()}
 
 
-def asked(model_dir) -> list[tuple]:
-  """Which examples were measured, and in which words: exemplars included."""
+def prompts(model_dir) -> list[tuple]:
+  """Evaluated examples with their prompts, exemplars included."""
   lines = (model_dir / 'report' / 'predictions.jsonl').read_text().splitlines()
   found = [json.loads(line) for line in lines]
   return [(one['example_id'], one['template'], one['prompt']) for one in found]
 
 
-def fed(model_dir) -> list[str]:
-  """Digests of the rows that the steps were fed."""
+def trained(model_dir) -> list[str]:
+  """Digests of the sequences of the training steps."""
   lines = (model_dir / 'log.jsonl').read_text().splitlines()
   return [digest for line in lines for digest in json.loads(line)['sequences'].values()]
 
@@ -67,26 +67,26 @@ def first(tmp_path_factory):
 
 
 def test_two_seeds_from_one_checkpoint_end_in_different_weights(first, tmp_path):
-  """On one store and the same test examples; one seed twice ends in the same bits."""
+  """With one store and the same test examples; equal seeds give equal bits."""
   other = train(tmp_path / 'other', SEED=977)
   assert weights(other) != weights(first)
-  assert set(fed(other)) != set(fed(first))
+  assert set(trained(other)) != set(trained(first))
   assert Store.open(other / 'store').digest == Store.open(first / 'store').digest
-  assert asked(other) == asked(first) != []
+  assert prompts(other) == prompts(first) != []
   assert weights(train(tmp_path / 'again', SEED=977)) == weights(other)
 
 
-def test_a_store_that_is_given_serves_every_seed(first, tmp_path):
+def test_a_given_store_serves_every_seed(first, tmp_path):
   shared = {'STORE': first / 'store', 'SEED': 977, 'HELD_OUT': ()}
   found = train(tmp_path / 'run', **shared)
   assert not (found / 'store').exists()
-  assert set(fed(found)) != set(fed(first))
+  assert set(trained(found)) != set(trained(first))
 
 
-def test_the_other_seeds_change_what_they_are_of_and_nothing_else(first, tmp_path):
+def test_the_other_seeds_change_the_evaluation_or_the_store_only(first, tmp_path):
   measured = train(tmp_path / 'measured', EVAL_SEED=5)
   assert weights(measured) == weights(first)
-  assert asked(measured) != asked(first)
+  assert prompts(measured) != prompts(first)
   run = build(tmp_path / 'rendered', TEMPLATE_SEED=5, TRAIN_STEPS=1, HELD_OUT=())
   train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   digest = Store.open(tmp_path / 'rendered' / 'store').digest
@@ -99,21 +99,21 @@ def test_a_store_of_another_template_seed_is_refused(first, tmp_path):
     train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
-def test_a_run_does_not_go_on_with_another_seed(first):
+def test_a_run_does_not_resume_with_another_seed(first):
   before = (first / 'run.json').read_bytes()
   with pytest.raises(InputError, match='another config: seed was 0, is 977'):
     train(first, SEED=977, TRAIN_STEPS=4)
   assert (first / 'run.json').read_bytes() == before
 
 
-def test_fewer_steps_than_are_done_are_refused_before_anything_is_written(first):
+def test_fewer_steps_than_done_are_refused_before_anything_is_written(first):
   before = {path: path.stat().st_mtime_ns for path in first.rglob('*')}
   with pytest.raises(InputError, match='TRAIN_STEPS: got 1; .* checkpoint of step 2'):
     train(first, TRAIN_STEPS=1)
   assert {path: path.stat().st_mtime_ns for path in first.rglob('*')} == before
 
 
-def test_a_run_of_a_version_with_one_seed_of_all_data_goes_on(first):
+def test_a_run_of_an_older_version_with_one_data_seed_resumes(first):
   path = first / 'run.json'
   values = json.loads(path.read_text())
   del values['template_seed'], values['eval_seed']

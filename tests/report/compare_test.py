@@ -424,7 +424,9 @@ def test_a_torn_line_of_predictions_is_named(line, tmp_path):
     lambda: compare.compare(tmp_path, tmp_path),
     lambda: html_lib.write(tmp_path),
   ):
-    with pytest.raises(InputError, match='predictions.jsonl: line 2 is no prediction'):
+    with pytest.raises(
+      InputError, match='predictions.jsonl: line 2 is not a whole prediction'
+    ):
       reader()
 
 

@@ -361,8 +361,8 @@ class TestNoNumbers:
   """Every answer of a model is NaN, and of the other none is."""
 
   class Broken(Oracle):
-    def score(self, requests):
-      found = super().score(requests)
+    def loglikelihood(self, requests):
+      found = super().loglikelihood(requests)
       return found._replace(
         log_probabilities=[np.full_like(one, np.nan) for one in found.log_probabilities]
       )

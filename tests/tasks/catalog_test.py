@@ -230,5 +230,5 @@ def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():
 
 def test_every_metric_is_there_and_says_what_it_is():
   for dataset in registry.datasets('flan').values():
-    assert metrics.get(dataset.metric).about
+    assert metrics.get(dataset.metric).description
     assert not dataset.differs.endswith('.')

@@ -429,7 +429,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
   dataset = registry.get('stories', family='tiny')
   measured = []
   for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
-    found = evaluator._askable(dataset, source('stories', 'test'), Warnings())
+    found = evaluator.valid_examples(dataset, source('stories', 'test'), Warnings())
     measured.append([example.example_id for example in found])
   assert measured == [['test.0.0', 'test.0.2']] * 2
 

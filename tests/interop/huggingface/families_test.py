@@ -73,8 +73,8 @@ def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
   endless = type('Endless', (tokenizers.Bytes,), {'eos_id': models.VOCAB})()
   with jax.default_matmul_precision('highest'):
     got = generate.generate(
-      params, list(prompts), config=imported.config, tokenizer=endless,
-      max_new_tokens=64, separator=False,
+      params, list(prompts), config=imported.config, tokenizer=endless, max_tokens=64,
+      separator=False,
     )  # fmt: skip
   np.testing.assert_array_equal(got.tokens, expected)
 

@@ -83,7 +83,7 @@ def test_transformers_has_the_same_logits_and_greedy_tokens(imported, tmp_path):
   with jax.default_matmul_precision('highest'):
     got = generate.generate(
       params, [np.array(prompt, np.int32)], config=imported.config, tokenizer=endless,
-      max_new_tokens=64, separator=False,
+      max_tokens=64, separator=False,
     )  # fmt: skip
   np.testing.assert_array_equal(got.tokens[0], expected)
   assert json.loads((tmp_path / 'hf' / 'config.json').read_text())['model_type'] == (

@@ -12,31 +12,37 @@ import pytest
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.inference import prefix_tree
-from flan_jax.inference.log_likelihood import read_forest
-from flan_jax.inference.prefix_tree import Grove, Path
+from flan_jax.inference.log_likelihood import forward
+from flan_jax.inference.prefix_tree import PrefixTrees, ScoredSequence
 from flan_jax.model import attention
 from flan_jax.model.attention import Layout
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.kernels import tree as tree_lib
 
 
-def forest(*, rows, sequence_length, seed=0):
-  """Rows of trees with prompts of 5 to 60 tokens and 1 to 5 options, and padding."""
+def packed_trees(*, batch_size, sequence_length, seed=0):
+  """Packed trees with prompts of 5 to 60 tokens and 1 to 5 options, and padding."""
   generator = np.random.default_rng(seed)
 
   def draw(low, high):
     return generator.integers(0, 9, generator.integers(low, high), dtype=np.int32)
 
-  paths = []
-  for _ in range(3 * rows):
+  sequences = []
+  for _ in range(3 * batch_size):
     prompt = draw(5, 60)
-    paths += [Path(prompt, draw(1, 12)) for _ in range(generator.integers(1, 6))]
-  grove = Grove(paths, whole_contexts=False)
-  places, sizes = grove.cut(sequence_length)
-  trees = [grove.tree(p, size=int(n)) for p, n in zip(places, sizes, strict=True)]
-  packed = prefix_tree.pack(sizes, sequence_length=sequence_length)[:rows]
-  laid = [[trees[i] for i in row] for row in packed]
-  return prefix_tree.plant(grove, laid, rows=rows, sequence_length=sequence_length)[0]
+    sequences += [
+      ScoredSequence(prompt, draw(1, 12)) for _ in range(generator.integers(1, 6))
+    ]
+  prefix_trees = PrefixTrees(sequences, whole_contexts=False)
+  places, sizes = prefix_trees.cut(sequence_length)
+  trees = [
+    prefix_trees.tree(p, size=int(n)) for p, n in zip(places, sizes, strict=True)
+  ]
+  packed = prefix_tree.pack(sizes, sequence_length=sequence_length)[:batch_size]
+  laid = [[trees[i] for i in sequence] for sequence in packed]
+  return prefix_tree.pack_trees(
+    prefix_trees, laid, batch_size=batch_size, sequence_length=sequence_length
+  )[0]
 
 
 def random(*shape, seed):
@@ -53,8 +59,8 @@ def random(*shape, seed):
 )
 def test_equals_dense_attention(sequence_length, block, biased, others):
   B, H, K, C = 2, 4, 2, 64
-  laid = forest(rows=B, sequence_length=sequence_length)
-  ends = jnp.array(laid.ends)
+  laid = packed_trees(batch_size=B, sequence_length=sequence_length)
+  ends = jnp.array(laid.subtree_end)
   query = random(B, sequence_length, H, C, seed=1)
   key, value = (random(B, sequence_length, K, C, seed=s) for s in (2, 3))
   bias = random(B, H, sequence_length, sequence_length, seed=4) if biased else None
@@ -72,22 +78,24 @@ def test_equals_dense_attention(sequence_length, block, biased, others):
 
 
 @pytest.mark.parametrize('positions', ['rotary', 't5'])
-def test_a_model_reads_a_forest_by_the_kernel_as_without(positions, monkeypatch):
+def test_a_model_gives_the_same_states_with_the_kernel_as_without(
+  positions, monkeypatch
+):
   config = DecoderConfig(
     vocab_size=9, num_layers=2, d_model=16, d_ff=16, num_heads=4, num_kv_heads=2,
     head_dim=8, positions=positions,
   )  # fmt: skip
-  laid = forest(rows=1, sequence_length=160)
+  laid = packed_trees(batch_size=1, sequence_length=160)
   params = Decoder(config).init(
     jax.random.key(0),
     laid.tokens,
     positions_BxL=laid.positions,
     segment_ids_BxL=laid.segment_ids,
   )['params']
-  plain = read_forest(params, laid, config=config)
+  plain = forward(params, laid, config=config)
   interpreted = functools.partial(tree_lib.attend, interpret=True)
   monkeypatch.setattr(tree_lib, 'attend', interpreted)
-  by_kernel = read_forest(params, laid, config=config, kernel=True)
+  by_kernel = forward(params, laid, config=config, kernel=True)
   read = laid.segment_ids > 0
   np.testing.assert_allclose(by_kernel[read], plain[read], atol=1e-5)
 
