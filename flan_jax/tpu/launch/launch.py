@@ -132,7 +132,9 @@ def make_job(
     if path is None or commit.has(path):
       continue
     if not pathlib.Path(path).is_file():
-      raise InputError(f'--gin_file: got {path!r}; must be a local file or one of the commit')
+      raise InputError(
+        f'--gin_file: got {path!r}; must be a local file or one of the commit'
+      )
     files.append(path)
     copied = pathlib.Path(path).name
     words[i] = copied if before else f'{name}={copied}'
