@@ -39,12 +39,12 @@ def run(options: argparse.Namespace) -> int:
     queued=options.queued,
     runtime=options.runtime,
     create_arguments=tuple(options.create_arg),
-    say=launch_lib.say,
+    log=launch_lib.log,
   )
   job = launch_lib.Launch(
     slice,
     gcloud,
-    say=launch_lib.say,
+    log=launch_lib.log,
     max_restarts=options.max_restarts,
     grace_s=options.grace,
     check=check_settings,
@@ -53,24 +53,24 @@ def run(options: argparse.Namespace) -> int:
   try:
     if options.command:
       code = job.run(options.command)
-      launch_lib.say(f'Done: exit code {code}')
+      launch_lib.log(f'Done: exit code {code}')
     if options.stop:
       job.stop()
     if options.delete:
-      launch_lib.say(f'Deleting TPU {options.tpu}')
+      launch_lib.log(f'Deleting TPU {options.tpu}')
       slice.delete()
     elif options.command:
-      launch_lib.say(
+      launch_lib.log(
         f'TPU {options.tpu} is still allocated and billed; to delete it: `flan launch '
         f'--tpu {options.tpu} --zone {options.zone} --delete`'
       )
     if not (options.command or options.stop or options.delete):
       launch_lib.Launch(slice, gcloud).run(())  # its error shows the usage
   except gcloud_lib.Failed as error:
-    launch_lib.say(f'error: {error}')
+    launch_lib.log(f'error: {error}')
     return 1
   except KeyboardInterrupt:
-    launch_lib.say(
+    launch_lib.log(
       'the run continues on the slice: rerun the same command to follow it, or add '
       '--stop to stop it'
     )
@@ -87,7 +87,7 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
     if getattr(options, name) is None:
       raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
   commit = source_bundle.Commit(gcloud)
-  job = launch_lib.job(options.command, commit=commit, check=check_settings)
+  job = launch_lib.make_job(options.command, commit=commit, check=check_settings)
   if job.files:
     raise InputError(
       f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which '

@@ -1,1 +1,1 @@
-"""Slices of a TPU pod: made, filled with this commit, run on, given back."""
+"""TPU slices: planning a run without the hardware, and launching it."""

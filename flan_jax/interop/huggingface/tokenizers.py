@@ -60,12 +60,12 @@ def _byte_level(
   lib = _library()
   model = lib.models.BPE(dict(vocabulary), merges, ignore_merges=whole_words)
   out = lib.Tokenizer(model)
-  cut = [
+  pre_tokenizers = [
     lib.pre_tokenizers.Split(lib.Regex(pattern), behavior='isolated')
     for pattern in splits
   ]
-  last = lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-  out.pre_tokenizer = lib.pre_tokenizers.Sequence([*cut, last])
+  byte_level = lib.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  out.pre_tokenizer = lib.pre_tokenizers.Sequence([*pre_tokenizers, byte_level])
   out.decoder = lib.decoders.ByteLevel()
   out.add_special_tokens([lib.AddedToken(t, normalized=False) for t in special])
   out.add_tokens([lib.AddedToken(t, normalized=False) for t in defined])
@@ -88,11 +88,11 @@ def from_gguf(file: File) -> Tokenizer | None:
       f"{file.where}: tokenizer.ggml.model: got {kind!r}; must be 'llama' "
       "(SentencePiece) or 'gpt2' (byte-level BPE)"
     )
-  cut = file.field('tokenizer.ggml.pre', 'gpt-2')
-  if cut not in _SPLITS:
+  pre_tokenizer = file.field('tokenizer.ggml.pre', 'gpt-2')
+  if pre_tokenizer not in _SPLITS:
     raise InputError(
-      f'{file.where}: tokenizer.ggml.pre: got {cut!r}; must be one of '
-      f'{", ".join(_SPLITS)}{did_you_mean(cut, _SPLITS)}'
+      f'{file.where}: tokenizer.ggml.pre: got {pre_tokenizer!r}; must be one of '
+      f'{", ".join(_SPLITS)}{did_you_mean(pre_tokenizer, _SPLITS)}'
     )
   tokens = file.field('tokenizer.ggml.tokens')
   kinds = file.field('tokenizer.ggml.token_type') or [1] * len(tokens)
@@ -100,17 +100,19 @@ def from_gguf(file: File) -> Tokenizer | None:
   model = _byte_level(
     {token: i for i, token in enumerate(tokens)},
     merges,
-    splits=_SPLITS[cut],
+    splits=_SPLITS[pre_tokenizer],
     special=[t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL],
     defined=[t for t, k in zip(tokens, kinds, strict=True) if k == _USER_DEFINED],
-    whole_words=cut == 'llama-bpe',
+    whole_words=pre_tokenizer == 'llama-bpe',
   )
   ids = {
     f'{role}_token': file.field(f'tokenizer.ggml.{key}_token_id')
     for role, key in [('bos', 'bos'), ('eos', 'eos'), ('pad', 'padding')]
   }
   names = {key: tokens[i] for key, i in ids.items() if i is not None}
-  add_bos = bool(file.field('tokenizer.ggml.add_bos_token', cut == 'llama-bpe'))
+  add_bos = bool(
+    file.field('tokenizer.ggml.add_bos_token', pre_tokenizer == 'llama-bpe')
+  )
   return HuggingFace(model, {**names, 'add_bos_token': add_bos}, name='tokenizer.json')
 
 

@@ -15,18 +15,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prog='python -m flan_jax.interop.t5x', description=__doc__.splitlines()[0]
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-  out = verbs.add_parser('export', help='flan_jax model or run -> t5x checkpoint')
-  out.add_argument('source', metavar='SRC', help='model folder, MODEL_DIR, microworld')
-  out.add_argument('destination', metavar='DST', help='folder of checkpoint_<step>')
-  back = verbs.add_parser('import', help='t5x checkpoint -> flan_jax model folder')
-  back.add_argument(
+  exporter = verbs.add_parser('export', help='flan_jax model or run -> t5x checkpoint')
+  exporter.add_argument(
+    'source', metavar='SRC', help='model folder, MODEL_DIR, microworld'
+  )
+  exporter.add_argument(
+    'destination', metavar='DST', help='folder of checkpoint_<step>'
+  )
+  importer = verbs.add_parser('import', help='t5x checkpoint -> flan_jax model folder')
+  importer.add_argument(
     'source', metavar='SRC', help="checkpoint_<step>, or t5x's MODEL_DIR"
   )
-  back.add_argument('destination', metavar='DST', help='folder that does not exist yet')
-  back.add_argument(
+  importer.add_argument(
+    'destination', metavar='DST', help='folder that does not exist yet'
+  )
+  importer.add_argument(
     '--model', help="model with its shape and tokenizer (default: t5x's DECODER)"
   )
-  back.add_argument('--mixture', help="mixture that trained it (default: t5x's)")
+  importer.add_argument('--mixture', help="mixture that trained it (default: t5x's)")
   options = parser.parse_args(arguments)
   for name, value in platform.accelerator_environment().items():
     os.environ.setdefault(name, value)

@@ -1,1 +1,1 @@
-"""Run a command on every host of a TPU slice."""
+"""Runs a command on every host of a TPU slice."""

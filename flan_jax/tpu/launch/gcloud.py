@@ -1,7 +1,7 @@
-"""gcloud as a subprocess: its commands as lists, its failures in words.
+"""Runs gcloud as a subprocess and turns its failures into clear errors.
 
-Nothing here schedules or keeps state: Cloud TPU and the `gcloud` that the user has
-signed in with do. Standard library only.
+This module keeps no state and schedules nothing: Cloud TPU does, through the user's
+signed-in `gcloud`. Standard library only.
 """
 
 import json
@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 from flan_jax.errors import InputError
 
 DROPPED = 255
-"""Exit code of ssh, and so of gcloud, when the connection was lost."""
+"""Exit code of ssh, and therefore of gcloud, when the connection is lost."""
 
 
 class Failed(Exception):
-  """A command failed in a way that trying again will not mend; one line says why."""
+  """A failure that a retry would not fix; the message is one line."""
 
 
 class NoCapacity(Failed):
-  """The zone has no free slice of this type now."""
+  """The zone has no free slice of this type at the moment."""
 
 
 class Result(NamedTuple):
-  """What a command said: exit code, standard output and standard error."""
+  """Exit code, standard output and standard error of a command."""
 
   code: int
   out: str
@@ -35,37 +35,37 @@ class Result(NamedTuple):
 
   @property
   def dropped(self) -> bool:
-    """Whether a connection was lost, rather than the command having failed."""
+    """Returns True if the connection was lost, not if the command failed."""
     return self.code == DROPPED or 'exited with return code [255]' in self.err
 
 
 class Gcloud:
-  """Runs gcloud, or with `dry_run` only says what it would run.
+  """Runs gcloud, or with `dry_run` only prints the commands.
 
   Attributes:
-    dry_run: nothing is run; every command is printed on standard output.
+    dry_run: print every command on standard output instead of running it.
   """
 
   def __init__(self, *, dry_run: bool = False):
     self.dry_run = dry_run
 
-  def run(self, *arguments: str, dry: str = '') -> Result:
-    """Runs `gcloud ARGUMENTS` to its end.
+  def run(self, *arguments: str, dry_output: str = '') -> Result:
+    """Runs `gcloud ARGUMENTS` to completion.
 
     Args:
-      arguments: of gcloud.
-      dry: what standard output is taken to be in a dry run.
+      arguments: arguments of gcloud.
+      dry_output: standard output to assume in a dry run.
 
     Raises:
-      InputError: if there is no gcloud.
+      InputError: if gcloud is not installed.
     """
-    return self.local('gcloud', *arguments, dry=dry)
+    return self.local('gcloud', *arguments, dry_output=dry_output)
 
-  def local(self, *command: str, dry: str = '') -> Result:
-    """Runs any command of this machine to its end; see `run`."""
+  def local(self, *command: str, dry_output: str = '') -> Result:
+    """Runs a local command to completion; see `run`."""
     if self.dry_run:
       print(shell(command))
-      return Result(0, dry, '')
+      return Result(0, dry_output, '')
     try:
       done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -73,7 +73,7 @@ class Gcloud:
     return Result(done.returncode, done.stdout, done.stderr)
 
   def stream(self, *arguments: str, line: Callable[[str], None]) -> Result:
-    """Runs `gcloud ARGUMENTS`, giving each line of its output to `line` as it comes."""
+    """Runs `gcloud ARGUMENTS` and passes each line of its output to `line`."""
     command = ('gcloud', *arguments)
     if self.dry_run:
       print(shell(command))
@@ -101,50 +101,50 @@ class Gcloud:
 
 
 def shell(command: Sequence[str]) -> str:
-  """A command as a line that a shell would read back as the same words."""
+  """Quotes a command as one line for a shell."""
   return shlex.join(command)
 
 
 def parse(result: Result, what: str) -> dict[str, Any] | None:
-  """The JSON object of a `describe`; None where the thing does not exist.
+  """The JSON object of a `describe`; None if the resource does not exist.
 
   Raises:
-    Failed: on any other failure.
+    Failed: if gcloud failed for another reason.
   """
   if result.code == 0:
     try:
       return json.loads(result.out) if result.out.strip() else None
     except ValueError:
-      raise Failed(f'{what}: gcloud answered no JSON: {result.out[:80]!r}') from None
+      raise Failed(f'{what}: gcloud printed no JSON: {result.out[:80]!r}') from None
   if re.search(r'NOT_FOUND|was not found|not found', result.err):
     return None
   raise failure(result, what)
 
 
 def failure(result: Result, what: str) -> Failed:
-  """A failed command as the exception to raise: what happened and what helps."""
+  """The exception for a failed command: what happened, then what to do."""
   text = _message(result.err) or f'gcloud ended with exit code {result.code}'
   if re.search(r'no more capacity|[Ii]nsufficient (reserved )?capacity', text):
     return NoCapacity(
-      f'{what}: no capacity: {text}; --queued waits for it, another --zone may have it'
+      f'{what}: no capacity: {text}; wait with --queued, or try another --zone'
     )
   if re.search(r'[Qq]uota|RESOURCE_EXHAUSTED', text):
     return Failed(
-      f'{what}: quota: {text}; ask for more at console.cloud.google.com/iam-admin/'
-      'quotas, or give --spot (which has a quota of its own), --type or --zone'
+      f'{what}: quota: {text}; request more at console.cloud.google.com/iam-admin/'
+      'quotas, or try --spot (which has its own quota), another --type or --zone'
     )
   if re.search(r'auth tokens|active account|UNAUTHENTICATED|reauth', text):
     return Failed(f'{what}: not signed in: {text}; run `gcloud auth login`')
   if re.search(r'PERMISSION_DENIED|[Pp]ermission', text):
     return Failed(
-      f'{what}: not allowed: {text}; the role is roles/tpu.admin, and the API '
-      'tpu.googleapis.com must be enabled in the project'
+      f'{what}: not allowed: {text}; it needs the role roles/tpu.admin, and the API '
+      'tpu.googleapis.com enabled in the project'
     )
   return Failed(f'{what}: {text}')
 
 
 def _message(text: str) -> str:
-  """The one line of gcloud's standard error that says what went wrong."""
+  """The line of gcloud's standard error that states the cause."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   errors = [line for line in lines if line.startswith('ERROR:')]
   quota = [line for line in lines if 'uota' in line or '"message"' in line]

@@ -1,13 +1,14 @@
-"""`flan launch`: one run on every host of a TPU VM slice, until it is done.
+"""`flan launch`: runs a job on every host of a TPU VM slice until it is done.
 
-The slice is made or reused, this very commit is installed on every host, the run is
-started on all of them and host 0 is shown. A run is detached from the connection that
-started it: a dropped ssh is taken up again at the next line. It starts again where its
-exit code asks for it (143: a checkpoint is saved) and where the slice was preempted.
+The slice is created or reused, the current commit is installed on every host, the job
+starts on all hosts, and the log of host 0 is shown. The job is detached from its ssh
+connection: after a lost connection, the log continues at the next line. The job is
+restarted if its exit code asks for it (143: a checkpoint is saved) or if the slice was
+preempted.
 
-On a host, all lies under ~/flan:
-  COMMIT/           wheel, constraints and the environment they were installed into
-  run/              where the run works: log, pid, exit (its code), id (what it is)
+Files on a host are under ~/flan:
+  COMMIT/           wheel, constraints and the virtual environment
+  run/              working directory of the job: log, pid, exit (code), id (of the job)
 """
 
 import hashlib
@@ -25,11 +26,11 @@ from flan_jax.tpu.launch.source_bundle import Commit, scratch
 from flan_jax.tpu.launch.tpu_slice import NoSlice, Slice
 
 RESTART = 143
-"""Exit code of a run that saved its state and asks to be started again."""
+"""Exit code of a job that saved its state and must be restarted."""
 
 _KILLED = (None, 137)
 _ABORTED = 134
-"""Exit code of the others where host 0 was killed: JAX ends them by SIGABRT."""
+"""Exit code of the other hosts if host 0 is killed: JAX aborts them (SIGABRT)."""
 
 MULTIHOST = '--multihost'
 PYTHON = '3.12'
@@ -64,7 +65,7 @@ setsid nohup bash -c {inner} > log 2>&1 < /dev/null &
 echo $! > pid
 echo flan-started"""
 
-# SIGTERM goes to the whole group: the shell outlives the run to write its exit code.
+# SIGTERM goes to the process group: the shell outlives the job to write its exit code.
 _INNER = 'trap : TERM; . ./command; echo $? > exit.tmp; mv exit.tmp exit'
 
 _FOLLOW = (
@@ -93,34 +94,34 @@ _CLEAR = (
 
 
 class Job(NamedTuple):
-  """What is run on every host.
+  """A command to run on every host.
 
   Attributes:
-    command: its words, as `flan train --gin_file=...`.
-    files: files of this machine that it names and the commit does not hold.
+    command: words of the command, e.g. `flan train --gin_file=...`.
+    files: local files that the command names and the commit does not contain.
   """
 
   command: tuple[str, ...]
   files: tuple[str, ...]
 
 
-def job(
+def make_job(
   words: Sequence[str], *, commit: Commit, check: Callable[[Sequence[str]], None]
 ) -> Job:
-  """The command to run, its local gin files turned into copies beside the run.
+  """Returns the job of a command; local gin files become copies on the hosts.
 
   Args:
     words: the command.
-    commit: what is installed there.
-    check: given the words; raises InputError at settings that cannot run.
+    commit: the commit that the hosts install.
+    check: called with the command; raises InputError if its settings are invalid.
 
   Raises:
-    InputError: if there is no command, a gin file is nowhere, or `check` refuses.
+    InputError: if there is no command, a gin file does not exist, or `check` fails.
   """
-  given, words = words, list(words)
+  original, words = words, list(words)
   if not words:
     raise InputError(
-      'launch: no command; give it after --, as in `flan launch --tpu NAME --zone Z '
+      'launch: no command; pass it after --, as in `flan launch --tpu NAME --zone Z '
       '--type v3-128 -- flan train --gin_file=gin/runs/flan_137b.gin`'
     )
   files = []
@@ -131,19 +132,21 @@ def job(
     if path is None or commit.has(path):
       continue
     if not pathlib.Path(path).is_file():
-      raise InputError(f'--gin_file: {path!r} is no file here, nor in the commit')
+      raise InputError(
+        f'--gin_file: got {path!r}; must be a local file or one of the commit'
+      )
     files.append(path)
     copied = pathlib.Path(path).name
     words[i] = copied if before else f'{name}={copied}'
-  check(given)
+  check(original)
   return Job(tuple(words), tuple(files))
 
 
-def on_hosts(words: Sequence[str], count: int) -> list[str]:
-  """The command as each of `count` hosts runs it: verbs that join say so."""
+def host_command(words: Sequence[str], count: int) -> list[str]:
+  """The command of each of `count` hosts: distributed verbs get --multihost."""
   joins = list(words[:2]) in (['flan', 'train'], ['flan', 'eval'])
-  said = any(word.partition('=')[0] == MULTIHOST for word in words)
-  return [*words, MULTIHOST] if count > 1 and joins and not said else list(words)
+  given = any(word.partition('=')[0] == MULTIHOST for word in words)
+  return [*words, MULTIHOST] if count > 1 and joins and not given else list(words)
 
 
 class Launch:
@@ -154,8 +157,8 @@ class Launch:
     slice: Slice,
     gcloud: Gcloud,
     *,
-    say: Callable[[str], None] = print,
-    show: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
+    on_line: Callable[[str], None] = print,
     max_restarts: int = 20,
     grace_s: int = 120,
     retry_s: float = 10.0,
@@ -166,21 +169,21 @@ class Launch:
     """See the class.
 
     Args:
-      slice: where.
-      gcloud: what runs the commands.
-      say: told what is happening.
-      show: given each line of host 0's log.
-      max_restarts: how often the job may be started again.
-      grace_s: seconds that hosts have to end after host 0 did, or after a stop.
-      retry_s: seconds before a dropped connection is tried again.
-      capacity_s: seconds before a preempted slice that the zone has no room for is
-        asked for again; each time counts as a restart.
-      extras: of the package, to install.
-      check: given the command before anything is paid for; raises InputError.
+      slice: the slice to run on.
+      gcloud: runner of gcloud commands.
+      log: called with each status line.
+      on_line: called with each line of host 0's log.
+      max_restarts: maximum number of restarts.
+      grace_s: seconds that the hosts have to exit after host 0, or after a stop.
+      retry_s: seconds before a lost connection is retried.
+      capacity_s: seconds before a preempted slice is requested again if the zone has no
+        capacity; each request counts as a restart.
+      extras: extras of the package to install.
+      check: called with the command before the slice is created; raises InputError.
     """
     self._check = check
     self._slice, self._gcloud = slice, gcloud
-    self._say, self._show = say, show
+    self._log, self._on_line = log, on_line
     self._max_restarts = max_restarts
     self._grace_s = grace_s
     self._retry_s = retry_s
@@ -188,61 +191,62 @@ class Launch:
     self._extras = extras
 
   def run(self, words: Sequence[str]) -> int:
-    """Runs the command on all hosts to its end.
+    """Runs the command on all hosts to completion.
 
     Returns:
-      Its exit code; RESTART where it still asks to be started again.
+      The exit code; RESTART if the job still asks for a restart.
 
     Raises:
-      InputError, Failed: before it starts, or where gcloud fails for good.
+      InputError: when the command or its settings are invalid.
+      Failed: when gcloud fails and a retry would not help.
     """
     commit = Commit(self._gcloud)
-    what = job(words, commit=commit, check=self._check)
+    job = make_job(words, commit=commit, check=self._check)
     code = RESTART
     for attempt in range(self._max_restarts + 1):
       if attempt:
-        self._say(f'Starting again ({attempt} of at most {self._max_restarts})')
+        self._log(f'Restarting ({attempt} of at most {self._max_restarts})')
       try:
         self._slice.ensure()
-        self._install(commit, what)
-        self._start(commit, what)
+        self._install(commit, job)
+        self._start(commit, job)
         code = self._follow()
       except NoSlice as error:
-        self._say(f'Preempted: {error}')
+        self._log(f'Preempted: {error}')
         continue
       except NoCapacity as error:
         if not attempt:
           raise
-        self._say(f'{error}; trying again in {self._capacity_s:.0f} s')
+        self._log(f'{error}; retrying in {self._capacity_s:.0f} s')
         time.sleep(self._capacity_s)
         continue
       if code != RESTART:
         break
-      self._say(f'Exit code {code}: its state is saved')
-      self._retry(_CLEAR)  # hosts that hang would not take part in the next start
+      self._log(f'Exit code {code}: a checkpoint is saved')
+      self._retry(_CLEAR)  # a hanging process would block the restart
     return code
 
   def stop(self) -> int:
-    """SIGTERM on every host; returns once the runs have saved and ended."""
-    self._say(f'Stopping the run on TPU {self._slice.name}: it saves a checkpoint')
+    """Sends SIGTERM on every host; returns once the jobs have saved and exited."""
+    self._log(f'Stopping the job on TPU {self._slice.name}: it saves a checkpoint')
     result = self._retry(_STOP.format(wait_s=self._grace_s))
     codes = exit_codes(result.out)
     alive = codes.count(None)
     if alive and not self._gcloud.dry_run:
-      self._say(f'{alive} of {len(codes)} hosts have no exit code (nothing ran there?)')
+      self._log(f'{alive} of {len(codes)} hosts have no exit code (no job there?)')
     return 0
 
-  def _install(self, commit: Commit, what: Job) -> None:
-    self._say(f'Installing commit {commit.name} on {self._slice.hosts} host(s)')
+  def _install(self, commit: Commit, job: Job) -> None:
+    self._log(f'Installing commit {commit.name} on {self._slice.hosts} host(s)')
     folder = f'flan/{commit.name}'
-    self._must(self._retry(f'mkdir -p ~/{folder} ~/flan/run'), 'mkdir')
-    there = self._retry(f'test -f ~/{folder}/ready && echo flan-ready || true')
-    if there.out.count('flan-ready') < self._slice.hosts:
+    self._checked(self._retry(f'mkdir -p ~/{folder} ~/flan/run'), 'mkdir')
+    ready = self._retry(f'test -f ~/{folder}/ready && echo flan-ready || true')
+    if ready.out.count('flan-ready') < self._slice.hosts:
       built = scratch(self._gcloud)
       try:
         place = pathlib.Path(built.name if built else '/tmp/flan-launch')
         files = commit.wheel(place)
-        self._must(self._copy(*files, to=f'~/{folder}/'), 'scp of the wheel')
+        self._checked(self._copy(*files, to=f'~/{folder}/'), 'scp of the wheel')
       finally:
         if built:
           built.cleanup()
@@ -250,13 +254,13 @@ class Launch:
       script = _INSTALL.format(
         commit=commit.name, wheel=wheel, extras=self._extras, python=PYTHON
       )
-      self._must(self._retry(script), 'pip install')
-    if what.files:
-      self._must(self._copy(*what.files, to='~/flan/run/'), 'scp of gin files')
+      self._checked(self._retry(script), 'pip install')
+    if job.files:
+      self._checked(self._copy(*job.files, to='~/flan/run/'), 'scp of gin files')
 
-  def _start(self, commit: Commit, what: Job) -> None:
-    command = shlex.join(on_hosts(what.command, self._slice.hosts))
-    self._say(f'Starting on {self._slice.hosts} host(s): {command}')
+  def _start(self, commit: Commit, job: Job) -> None:
+    command = shlex.join(host_command(job.command, self._slice.hosts))
+    self._log(f'Starting on {self._slice.hosts} host(s): {command}')
     identity = hashlib.sha256(f'{commit.name} {command}'.encode()).hexdigest()[:12]
     script = _START.format(
       id=identity,
@@ -264,17 +268,17 @@ class Launch:
       command=command,
       inner=shlex.quote(_INNER),
     )
-    result = self._must(self._retry(script), 'start')
+    result = self._checked(self._retry(script), 'start')
     if 'flan-busy' in result.out:
       raise InputError(
-        f'TPU {self._slice.name}: another run is going on there; `flan launch --tpu '
-        f'{self._slice.name} --zone {self._slice.zone} --stop` stops it'
+        f'TPU {self._slice.name}: another job is running; stop it with `flan launch '
+        f'--tpu {self._slice.name} --zone {self._slice.zone} --stop`'
       )
     if 'flan-running' in result.out:
-      self._say('It is running already: following it')
+      self._log('The job is running already: following its log')
 
   def _follow(self) -> int:
-    """Shows host 0's log until the run ends; returns the exit code of all hosts."""
+    """Shows host 0's log until the job ends; returns one exit code for all hosts."""
     lines = 0
     ended: str | None = None
 
@@ -284,7 +288,7 @@ class Launch:
         ended = text.split()[1]
         return
       lines += 1
-      self._show(text)
+      self._on_line(text)
 
     while ended is None:
       result = self._slice.follow(_FOLLOW.format(line=lines + 1), line=line)
@@ -293,56 +297,56 @@ class Launch:
         return 0
       if ended is not None:
         break
-      self._there(f'the connection ended with exit code {result.code}')
-      self._say(f'Connection lost; taking it up again at line {lines + 1}')
+      self._check_ready(f'the connection ended with exit code {result.code}')
+      self._log(f'Connection lost; resuming the log at line {lines + 1}')
       time.sleep(self._retry_s)
     if ended == 'none':
-      self._there('host 0 ended without an exit code')
+      self._check_ready('host 0 ended without an exit code')
     result = self._retry(_CODES.format(wait_s=self._grace_s))
     codes = exit_codes(result.out) or [None]
     if codes == [0] * len(codes):
       return 0
-    self._there(f'exit codes {codes}')
+    self._check_ready(f'exit codes {codes}')
     if RESTART in codes or (codes[0] in _KILLED and _ABORTED in codes[1:]):
       return RESTART
     bad = [code for code in codes if code != 0]
     shown = ', '.join('killed' if code is None else str(code) for code in codes)
-    self._say(f'Exit codes of the hosts: {shown}; the log is ~/flan/run/log on each')
+    self._log(f'Exit codes of the hosts: {shown}; each log is ~/flan/run/log')
     return next((code for code in bad if code), 1)
 
-  def _there(self, why: str) -> None:
-    """Raises NoSlice if the slice is not READY any more."""
+  def _check_ready(self, why: str) -> None:
+    """Raises NoSlice if the slice is no longer READY."""
     state = self._slice.state()
     if state != 'READY':
       raise NoSlice(f'TPU {self._slice.name} is {state or "gone"} ({why})')
 
   def _retry(self, script: str, *, times: int = 5):
-    """A script on every host; a dropped connection is tried again: scripts allow it."""
-    return self._again(lambda: self._slice.ssh(script), times=times)
+    """Runs an idempotent script on every host; retries after a lost connection."""
+    return self._with_retries(lambda: self._slice.ssh(script), times=times)
 
   def _copy(self, *files: str, to: str):
-    return self._again(lambda: self._slice.copy(*files, to=to), times=5)
+    return self._with_retries(lambda: self._slice.copy(*files, to=to), times=5)
 
-  def _again(self, act: Callable, *, times: int):
+  def _with_retries(self, act: Callable, *, times: int):
     while (result := act()).code and result.dropped and times > 1:
       times -= 1
-      self._there('the connection was dropped')
-      self._say('Connection lost; trying again')
+      self._check_ready('the connection was lost')
+      self._log('Connection lost; retrying')
       time.sleep(self._retry_s)
     return result
 
-  def _must(self, result, what: str):
+  def _checked(self, result, what: str):
     if result.code:
       raise failure(result, f'TPU {self._slice.name}: {what}')
     return result
 
 
 def exit_codes(text: str) -> list[int | None]:
-  """Exit codes in the output of all hosts; None for a host that has none."""
+  """Exit codes in the output of all hosts; None for a host without one."""
   found = re.findall(r'flan-exit (\w+)', text)
   return [int(code) if code.isdecimal() else None for code in found]
 
 
-def say(text: str) -> None:
-  """A line on standard error: standard output is host 0's, or a dry run's commands."""
+def log(text: str) -> None:
+  """Prints to standard error; standard output has host 0's log or the dry run."""
   print(f'flan launch: {text}', file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""The same job for other engines: a script for xpk on GKE, a task for SkyPilot.
+"""Manifests of a job for other engines: an xpk script for GKE, a SkyPilot task.
 
-Both are text to read, keep and hand to the engine; nothing here talks to it. Flags and
-fields are those of xpk 1.16 and SkyPilot 0.14. Standard library only.
+Both are text for the user to pass to the engine; this module does not contact it. Flags
+and fields are those of xpk 1.16 and SkyPilot 0.14. Standard library only.
 """
 
 import json
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch import tpu_slice
-from flan_jax.tpu.launch.launch import PYTHON, RESTART, on_hosts
+from flan_jax.tpu.launch.launch import PYTHON, RESTART, host_command
 
 
-def _words(words: Sequence[str], accelerator: str) -> list[str]:
-  return on_hosts(words, tpu_slice.hosts(accelerator))
+def _command(words: Sequence[str], accelerator: str) -> list[str]:
+  return host_command(words, tpu_slice.hosts(accelerator))
 
 
-def _name(text: str) -> str:
+def _check_name(text: str) -> str:
   if not re.fullmatch(r'[a-z]([a-z0-9-]{0,36}[a-z0-9])?', text):
     raise InputError(
-      f'--tpu: got {text!r}; must be at most 38 of a-z, 0-9 and -, as Kubernetes names '
-      f'are; the nearest is {re.sub("[^a-z0-9-]+", "-", text.lower()).strip("-")!r}'
+      f'--tpu: got {text!r}; must be a Kubernetes name: at most 38 of a-z, 0-9 and -; '
+      f'the nearest is {re.sub("[^a-z0-9-]+", "-", text.lower()).strip("-")!r}'
     )
   return text
 
@@ -41,36 +41,36 @@ def xpk(
   max_restarts: int = 20,
   grace_s: int = 120,
 ) -> str:
-  """A shell script: builds the image of a commit, then one xpk workload.
+  """A shell script that builds the image of a commit and creates an xpk workload.
 
-  xpk makes a JobSet of it. The workload starts again on exit code 143, which xpk counts
-  among its restartable ones anyway, and on a preempted node.
+  xpk turns the workload into a JobSet. It restarts on exit code 143, which is one of
+  xpk's own restartable codes, and on a preempted node.
 
   Args:
     words: the command.
-    name: of the workload.
-    accelerator: type of the slice; xpk knows v4 and later.
-    zone, project: of the cluster.
-    commit: to build from.
-    cluster: made before, with `xpk cluster create --tpu-type=... [--spot]`.
+    name: name of the workload.
+    accelerator: type of the slice; xpk supports v4 and later.
+    zone, project: zone and project of the cluster.
+    commit: commit to build from.
+    cluster: an existing cluster (`xpk cluster create --tpu-type=... [--spot]`).
     image: registry path to push to, without a tag.
-    spot: said in a comment: on GKE it is the cluster's node pool that is spot.
-    max_restarts: of the workload.
+    spot: mention spot in a comment; on GKE, the node pool of the cluster is spot.
+    max_restarts: maximum number of restarts of the workload.
     grace_s: seconds between SIGTERM and SIGKILL.
 
   Raises:
-    InputError: if the generation or the name is none of GKE's.
+    InputError: if GKE does not have the generation, or does not allow the name.
   """
   if accelerator.startswith(('v2-', 'v3-')):
     raise InputError(
-      f'--type: got {accelerator!r}; xpk and GKE have v4 and later: --engine=tpu-vm, '
-      'or --type=v4-128'
+      f'--type: got {accelerator!r}; xpk and GKE have v4 and later: use '
+      '--engine=tpu-vm, or --type=v4-128'
     )
-  command = shlex.join(_words(words, accelerator))
+  command = shlex.join(_command(words, accelerator))
   tagged = f'{image}:{commit}'
   flags = {
     '--cluster': cluster,
-    '--workload': _name(name),
+    '--workload': _check_name(name),
     **({'--project': project} if project else {}),
     '--zone': zone,
     '--tpu-type': accelerator,
@@ -118,27 +118,27 @@ def skypilot(
   runtime: str | None = None,
   max_restarts: int = 20,
 ) -> str:
-  """A task for `sky jobs launch`, as YAML: found, restarted and given back by SkyPilot.
+  """The YAML of a task for `sky jobs launch`, which gets, restarts and frees a slice.
 
-  A pod slice is one node to SkyPilot; it runs `setup` and `run` on every host of it.
+  SkyPilot treats a slice as one node and runs `setup` and `run` on all of its hosts.
 
   Args:
     words: the command.
-    name: of the job.
+    name: name of the job.
     accelerator: type of the slice.
-    zone: of Google Cloud.
-    commit: said in a comment; the working directory is what is sent.
-    spot: whether a slice that may be preempted is taken.
-    runtime: image of the VMs; None for the one of the generation.
-    max_restarts: on errors of the command; preemptions are not counted.
+    zone: zone of Google Cloud.
+    commit: commit, for a comment; SkyPilot sends the working directory.
+    spot: use a spot slice, which may be preempted.
+    runtime: VM image; None for the default of the generation.
+    max_restarts: maximum number of restarts on errors; preemptions do not count.
   """
-  command = shlex.join(_words(words, accelerator))
+  command = shlex.join(_command(words, accelerator))
   generation = accelerator.rpartition('-')[0]
   region = zone.rpartition('-')[0]
   runtime = runtime or tpu_slice.GENERATIONS[generation].runtime
   return f"""\
 # {name}: commit {commit}; `sky jobs launch FILE` from the checkout at that commit.
-name: {json.dumps(_name(name))}
+name: {json.dumps(_check_name(name))}
 workdir: .
 resources:
   infra: {json.dumps(f'gcp/{region}/{zone}')}

@@ -1,4 +1,4 @@
-"""Commit: this very source, as a wheel to install elsewhere. Standard library only."""
+"""Builds a wheel of the current commit for the hosts. Standard library only."""
 
 import pathlib
 import sys
@@ -11,27 +11,27 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 
 class Commit:
-  """HEAD of the checkout that this package runs from.
+  """HEAD of the checkout that this package is imported from.
 
   Attributes:
-    root: the checkout.
+    root: root of the checkout.
     name: first 12 hex digits of the commit.
   """
 
   def __init__(self, gcloud: Gcloud, root: pathlib.Path = ROOT):
-    """Reads the commit; changes that are not in it are refused.
+    """Reads HEAD and refuses uncommitted changes.
 
     Raises:
-      InputError: if this is no checkout, or tracked files differ from HEAD.
+      InputError: if `root` is not a checkout, or tracked files differ from HEAD.
     """
-    self._run = Gcloud().local  # reading is harmless: a dry run does it too
+    self._run = Gcloud().local  # read-only, so it runs in a dry run too
     self._gcloud = gcloud
     self.root = root
     found = self._git('rev-parse', '--short=12', 'HEAD')
     if found.code or not (root / 'setup.py').is_file():
       raise InputError(
-        f'launch: {str(root)!r} is no git checkout of flan_jax; it sends the very '
-        'commit it runs from: clone the repository and `pip install -e .`'
+        f'launch: {str(root)!r} is not a git checkout of flan_jax, whose commit the '
+        'hosts install; clone the repository and run `pip install -e .`'
       )
     self.name = found.out.strip()
     changed = self._git('status', '--porcelain', '--untracked-files=no').out
@@ -40,24 +40,24 @@ class Commit:
       more = f' and {len(files) - 3} more' if len(files) > 3 else ''
       raise InputError(
         f'launch: {", ".join(files[:3])}{more} differ from commit {self.name}, which '
-        'is what would be installed; commit first'
+        'the hosts install; commit first'
       )
 
   def has(self, path: str) -> bool:
-    """Whether a file is in the commit."""
+    """Returns True if the file is in the commit."""
     return bool(self._git('ls-files', '--', path).out.strip())
 
   def wheel(self, folder: pathlib.Path) -> tuple[str, str]:
     """Builds the wheel and writes the constraints of the commit.
 
     Args:
-      folder: where to.
+      folder: folder to write to.
 
     Returns:
-      Their paths.
+      Paths of the wheel and the constraints.
 
     Raises:
-      Failed: if it does not build.
+      Failed: if the build fails.
     """
     archive = folder / 'source.tar'
     source = folder / 'source'
@@ -82,5 +82,5 @@ class Commit:
 
 
 def scratch(gcloud: Gcloud) -> tempfile.TemporaryDirectory | None:
-  """A folder to build in; none in a dry run."""
+  """A temporary folder to build in; None in a dry run."""
   return None if gcloud.dry_run else tempfile.TemporaryDirectory(prefix='flan-launch-')

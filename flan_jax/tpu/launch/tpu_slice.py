@@ -1,4 +1,4 @@
-"""Slice: one TPU VM slice by name, made, described, reached and deleted with gcloud."""
+"""One TPU VM slice: created, described, accessed and deleted with gcloud."""
 
 import difflib
 import re
@@ -16,9 +16,9 @@ class Generation(NamedTuple):
   """One generation of TPUs, as Cloud TPU names it.
 
   Attributes:
-    runtime: the VM image (`--version`).
-    cores: cores of a chip, where the number in the type counts cores; else 1.
-    chips: chips of a host in a slice of several hosts.
+    runtime: VM image (`--version`).
+    cores: cores per chip if the number in the type counts cores; else 1.
+    chips: chips per host in a slice of several hosts.
   """
 
   runtime: str
@@ -37,16 +37,16 @@ GENERATIONS = {
 """Name in an accelerator type -> generation (cloud.google.com/tpu/docs/runtimes)."""
 
 _ALIASES = {'v5e': 'v5litepod', 'v5lite': 'v5litepod'}
-_GOING = ('CREATING', 'STARTING', 'RESTARTING', 'REIMAGING', 'REPAIRING')
-_GONE = ('PREEMPTED', 'TERMINATED', 'STOPPED', 'STOPPING', 'DELETING', 'HIDDEN')
-_QUEUED = ('CREATING', 'ACCEPTED', 'WAITING_FOR_RESOURCES', 'PROVISIONING')
+_STARTING_STATES = ('CREATING', 'STARTING', 'RESTARTING', 'REIMAGING', 'REPAIRING')
+_DEAD_STATES = ('PREEMPTED', 'TERMINATED', 'STOPPED', 'STOPPING', 'DELETING', 'HIDDEN')
+_QUEUED_STATES = ('CREATING', 'ACCEPTED', 'WAITING_FOR_RESOURCES', 'PROVISIONING')
 
 
 def accelerator_type(text: str) -> str:
-  """A slice as gcloud names it, from `v3-128` or from a topology, `v3:8x8`.
+  """Returns gcloud's name of a slice given as `v3-128` or as a topology, `v3:8x8`.
 
   Raises:
-    InputError: if it is neither, or of no generation that has TPU VMs.
+    InputError: if `text` is neither, or the generation has no TPU VMs.
   """
   found = re.fullmatch(r'(\w+)-(\d+)', text)
   topology = re.fullmatch(r'(\w+):(\d+(?:x\d+){1,2})', text)
@@ -62,7 +62,7 @@ def accelerator_type(text: str) -> str:
       f'--type: got {text!r}; the generation must be one of '
       f'{", ".join(GENERATIONS)}; the nearest is {near[0]!r}'
     )
-  if name != 'v2':  # whose slices are not known here
+  if name != 'v2':  # its topologies are not known here
     plain = {'v5litepod': 'v5e'}.get(name, name)
     try:
       topology_lib.parse(f'{plain}{text[len((found or topology)[1]) :]}')
@@ -77,7 +77,7 @@ def accelerator_type(text: str) -> str:
 
 
 def hosts(accelerator: str) -> int:
-  """Hosts of a slice of this type; 1 where all chips are on one."""
+  """Number of hosts of a slice of this type."""
   name, _, count = accelerator.rpartition('-')
   generation = GENERATIONS[name]
   chips = max(1, int(count) // generation.cores)
@@ -87,13 +87,13 @@ def hosts(accelerator: str) -> int:
 
 
 class Slice:
-  """A slice of TPU VMs, known by its name and zone.
+  """A slice of TPU VMs, identified by name and zone.
 
   Attributes:
-    name, zone, project: of the slice; None for gcloud's own project.
-    type: the accelerator type, as v3-128; None takes a slice that is there as it is.
-    spot: whether it may be taken away at any time, for a lower price.
-    queued: ask for it with a queued resource, which waits until there is one.
+    name, zone, project: identity of the slice; a project of None is gcloud's default.
+    type: accelerator type, e.g. v3-128; None accepts an existing slice of any type.
+    spot: create a spot slice, which is cheaper and may be preempted at any time.
+    queued: request the slice with a queued resource, which waits for capacity.
   """
 
   def __init__(
@@ -108,18 +108,18 @@ class Slice:
     queued: bool = False,
     runtime: str | None = None,
     create_arguments: tuple[str, ...] = (),
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     poll_s: float = 15.0,
   ):
     """See the class.
 
     Args:
-      gcloud: what runs the commands.
+      gcloud: runner of gcloud commands.
       name, zone, type, project, spot, queued: see the class.
-      runtime: image of the VMs; None for the one of the generation.
-      create_arguments: further arguments of `create`, as --network=NAME.
-      say: told what is happening.
-      poll_s: seconds between two looks at a slice that is being made.
+      runtime: VM image; None for the default of the generation.
+      create_arguments: more arguments of `create`, e.g. --network=NAME.
+      log: called with each status line.
+      poll_s: seconds between two polls of a slice that is being created.
     """
     self._gcloud = gcloud
     self.name, self.zone, self.project = name, zone, project
@@ -127,13 +127,13 @@ class Slice:
     self.spot, self.queued = spot, queued
     self._runtime = runtime
     self._create_arguments = create_arguments
-    self._say = say
+    self._log = log
     self._poll_s = poll_s
     self._hosts = hosts(type) if type else 1
 
   @property
   def hosts(self) -> int:
-    """Hosts of the slice: as described by Cloud TPU once it is there."""
+    """Number of hosts: by type, or as described by Cloud TPU once the slice exists."""
     return self._hosts
 
   @property
@@ -141,19 +141,20 @@ class Slice:
     project = (f'--project={self.project}',) if self.project else ()
     return (f'--zone={self.zone}', *project)
 
-  def _vm(self, verb: str, *more: str, dry: str = '') -> Result:
+  def _vm(self, verb: str, *more: str, dry_output: str = '') -> Result:
     arguments = ('compute', 'tpus', 'tpu-vm', verb, self.name, *self._where, *more)
-    return self._gcloud.run(*arguments, dry=dry)
+    return self._gcloud.run(*arguments, dry_output=dry_output)
 
-  def _queue(self, verb: str, *more: str, dry: str = '') -> Result:
+  def _queue(self, verb: str, *more: str, dry_output: str = '') -> Result:
     head = ('compute', 'tpus', 'queued-resources', verb, self.name)
-    return self._gcloud.run(*head, *self._where, *more, dry=dry)
+    return self._gcloud.run(*head, *self._where, *more, dry_output=dry_output)
 
   def state(self) -> str | None:
-    """READY, PREEMPTED, CREATING ...; None where there is no such slice.
+    """Returns READY, PREEMPTED, CREATING ...; None if the slice does not exist.
 
     Raises:
-      Failed: if Cloud TPU does not say, or the slice is of another type.
+      Failed: if gcloud fails.
+      InputError: if the slice has another type.
     """
     found = gcloud_lib.parse(self._vm('describe', '--format=json'), f'TPU {self.name}')
     if found is None:
@@ -161,27 +162,28 @@ class Slice:
     got = str(found.get('acceleratorType', self.type)).rpartition('/')[2]
     if self.type is not None and got != self.type:
       raise InputError(
-        f'--type: got {self.type!r}; TPU {self.name} in {self.zone} is a {got}: give '
+        f'--type: got {self.type!r}; TPU {self.name} in {self.zone} is a {got}: use '
         f'--type={got}, or another --tpu'
       )
     self._hosts = len(found.get('networkEndpoints') or ()) or self._hosts
     return found.get('state')
 
   def ensure(self) -> None:
-    """Returns once the slice is READY: reused, waited for, or made anew.
+    """Reuses, waits for or creates the slice; returns once it is READY.
 
     A preempted slice keeps its name until it is deleted, so it is deleted first.
 
     Raises:
-      NoCapacity, Failed: with gcloud's own words.
+      NoCapacity: when the zone has no free slice.
+      Failed: when gcloud fails.
     """
     state = self.state()
-    if state in _GONE:
-      self._say(f'TPU {self.name} is {state}: deleting what is left of it')
+    if state in _DEAD_STATES:
+      self._log(f'TPU {self.name} is {state}: deleting it')
       self.delete()
       state = None
     if state == 'READY':
-      self._say(f'TPU {self.name} ({self.type}) is there: reused')
+      self._log(f'TPU {self.name} ({self.type}) exists: reusing it')
       return
     if state is None:
       self._create()
@@ -192,19 +194,19 @@ class Slice:
   def _create(self) -> None:
     if self.type is None:
       raise InputError(
-        f'--type: not given, and {self.zone} has no TPU {self.name}; as v3-128, or by '
-        'its topology, v3:8x8'
+        f'--type: not given, and {self.zone} has no TPU {self.name}; pass a type like '
+        'v3-128, or a topology like v3:8x8'
       )
     runtime = self._runtime or GENERATIONS[self.type.rpartition('-')[0]].runtime
     kind = 'spot ' if self.spot else ''
-    self._say(f'Creating {kind}TPU {self.name} ({self.type}) in {self.zone}')
+    self._log(f'Creating {kind}TPU {self.name} ({self.type}) in {self.zone}')
     spot = ('--spot',) if self.spot else ()
     type = f'--accelerator-type={self.type}'
     if self.queued:
-      known = self._queue_state()
-      if known in _QUEUED or known == 'ACTIVE':
+      state = self._queue_state()
+      if state in _QUEUED_STATES or state == 'ACTIVE':
         return
-      if known is not None:  # FAILED or SUSPENDED: its name is taken until it goes
+      if state is not None:  # FAILED or SUSPENDED: keeps its name until deleted
         self.delete()
       image = f'--runtime-version={runtime}'
       more = (f'--node-id={self.name}', type, image, *spot, *self._create_arguments)
@@ -221,48 +223,48 @@ class Slice:
     return found and found.get('state', {}).get('state')
 
   def _wait_in_queue(self) -> None:
-    before = None
+    previous = None
     while (state := self._queue_state()) != 'ACTIVE':
-      if state not in _QUEUED:
+      if state not in _QUEUED_STATES:
         raise Failed(
-          f'queued resource {self.name}: {state or "gone"}; `gcloud compute tpus '
-          f'queued-resources describe {self.name} --zone={self.zone}` says why'
+          f'queued resource {self.name}: {state or "gone"}; see `gcloud '
+          f'compute tpus queued-resources describe {self.name} --zone={self.zone}`'
         )
-      if state != before:
-        self._say(f'Queued resource {self.name}: {state}')
-      before = state
+      if state != previous:
+        self._log(f'Queued resource {self.name}: {state}')
+      previous = state
       time.sleep(self._poll_s)
 
   def _wait_until_ready(self) -> None:
     if self._gcloud.dry_run:
       return
     while (state := self.state()) != 'READY':
-      if state not in _GOING:
-        raise NoSlice(f'TPU {self.name}: {state or "gone"} while it was being made')
+      if state not in _STARTING_STATES:
+        raise NoSlice(f'TPU {self.name}: {state or "gone"} while being created')
       time.sleep(self._poll_s)
 
   def ssh(self, command: str, *, worker: str = 'all') -> Result:
-    """Runs a shell command on one host or on all, to its end."""
+    """Runs a shell command on one host or on all hosts, to completion."""
     return self._vm('ssh', f'--worker={worker}', f'--command={command}')
 
   def follow(self, command: str, *, line: Callable[[str], None]) -> Result:
-    """Runs a shell command on host 0, line by line."""
+    """Runs a shell command on host 0 and passes on its output line by line."""
     head = ('compute', 'tpus', 'tpu-vm', 'ssh', self.name, *self._where)
     return self._gcloud.stream(*head, '--worker=0', f'--command={command}', line=line)
 
   def copy(self, *files: str, to: str) -> Result:
-    """Copies files of this machine into a folder of every host."""
+    """Copies local files into a folder of every host."""
     head = ('compute', 'tpus', 'tpu-vm', 'scp', *files, f'{self.name}:{to}')
     return self._gcloud.run(*head, *self._where, '--worker=all')
 
   def delete(self) -> None:
-    """Deletes the slice and, where it was queued for, its queued resource.
+    """Deletes the slice and, if it was queued, its queued resource.
 
     Raises:
-      Failed: with gcloud's own words; a slice that is not there is no failure.
+      Failed: if gcloud fails for another reason than that the slice does not exist.
     """
     if self.queued:
-      # --force takes the slice away with the request for it.
+      # --force deletes the slice together with its queued resource.
       result = self._queue('delete', '--force', '--quiet')
     else:
       result = self._vm('delete', '--quiet')
@@ -271,4 +273,4 @@ class Slice:
 
 
 class NoSlice(Failed):
-  """The slice went away."""
+  """The slice was preempted or deleted."""

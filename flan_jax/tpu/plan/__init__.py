@@ -1,1 +1,1 @@
-"""Compile a step for a TPU slice without one: memory, time, fit."""
+"""Compiles a step for a TPU slice without the hardware: memory, time, fit."""

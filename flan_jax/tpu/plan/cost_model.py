@@ -1,9 +1,9 @@
 """Step time, run time, energy and CO2 of a compiled step: modeled, not measured.
 
-The time of a step is XLA's own estimate of every instruction, as often as it runs, plus
-every transfer on its links, one after the other. On v3 nothing does overlap; on later
-chips something may, and the sum is too long. Both halves are optimistic otherwise: they
-know no stall, no latency, no straggler. Beside it stands a roofline by hand.
+The time of a step is XLA's own estimate of every instruction times its executions, plus
+every transfer on its links, with no overlap. On v3 nothing overlaps; later chips may
+overlap some, so the sum is high. Otherwise both parts are optimistic: they ignore
+stalls, latency and stragglers. A roofline is computed separately.
 """
 
 import dataclasses
@@ -22,34 +22,34 @@ class Step:
   """Seconds of one step.
 
   Attributes:
-    products: of instructions that multiply matrices, by XLA's estimate.
-    others: of all other instructions, which wait for HBM.
-    ring, torus: of transfers, by either reading of the links.
-    traffic: what they are.
-    uncounted: instructions that XLA gives no estimate for (kernels of our own).
+    matmuls: time of instructions that multiply matrices, by XLA's estimate.
+    other: time of all other instructions, which are bound by HBM.
+    ring, torus: time of transfers by either model of the links.
+    traffic: the transfers.
+    uncounted: number of instructions without an estimate (our own kernels).
   """
 
-  products: float
-  others: float
+  matmuls: float
+  other: float
   ring: float
   torus: float
   traffic: tuple[Traffic, ...]
   uncounted: int
 
   @property
-  def least(self) -> float:
-    """With all links of each group."""
-    return self.products + self.others + self.torus
+  def lower_bound(self) -> float:
+    """Time if a transfer uses all links of its group."""
+    return self.matmuls + self.other + self.torus
 
   @property
-  def most(self) -> float:
-    """With those of one ring: the estimate that is planned with."""
-    return self.products + self.others + self.ring
+  def estimate(self) -> float:
+    """Time if a transfer uses one ring of its group; used for planning."""
+    return self.matmuls + self.other + self.ring
 
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds that the step cannot do without, by hand: each part alone, at its peak."""
+  """Minimum seconds of each part of a step alone, at peak rates."""
 
   compute: float
   hbm: float
@@ -57,13 +57,13 @@ class Roofline:
 
   @property
   def sum(self) -> float:
-    """One after the other."""
+    """Time without overlap."""
     return self.compute + self.hbm + self.ici
 
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
-  """What a run takes; None where the draw of the chip is not known."""
+  """Resources of a run; None if the power of the chip is unknown."""
 
   hours: float
   chip_hours: float
@@ -72,8 +72,8 @@ class Footprint:
 
 
 def step(module: Module, *, links: Links) -> Step:
-  """What the compiled program takes."""
-  products = others = 0
+  """Estimates the time of one step of a compiled program."""
+  matmuls = other = 0
   uncounted = 0
   for line, times in module.runs():
     if line.opcode in ('while', 'conditional', 'call'):
@@ -81,14 +81,14 @@ def step(module: Module, *, links: Links) -> Step:
     if line.opcode == 'custom-call' and 'tpu_custom_call' in line.text:
       uncounted += times
     if module.has_products(line):
-      products += line.cycles * times
+      matmuls += line.cycles * times
     else:
-      others += line.cycles * times
+      other += line.cycles * times
   traffic = links.traffic(module.collectives())
   clock = links.topology.chip.clock_hz
   return Step(
-    products=products / clock,
-    others=others / clock,
+    matmuls=matmuls / clock,
+    other=other / clock,
     ring=sum(t.ring_s for t in traffic),
     torus=sum(t.torus_s for t in traffic),
     traffic=tuple(traffic),
@@ -99,35 +99,37 @@ def step(module: Module, *, links: Links) -> Step:
 def roofline(
   config: DecoderConfig, *, links: Links, tokens: int, sequence_length: int, train: bool
 ) -> Roofline:
-  """By hand, of a layout that gathers weights over `fsdp` and cuts the rest by `model`.
+  """Roofline of a layout that gathers weights over `fsdp` and splits by `model`.
 
-  Compute: model FLOPs, nothing recomputed. HBM, of a training step: each layer's
-  bfloat16 weights are written and read forwards, backwards, and as gradients; master
-  parameters and gradients, float32, are read and written by the optimizer (20 bytes a
-  parameter). Interconnect: those weights over `fsdp` (twice gathered, once reduced) and
-  ten transfers of activations a layer over `model` (six gathers, four reductions; a
-  third of them without a backward pass).
+  Compute: model FLOPs without recomputation. HBM, for a training step: each layer's
+  bfloat16 weights are written and read in the forward pass, in the backward pass and as
+  gradients; the optimizer reads and writes float32 master parameters and gradients (20
+  bytes per parameter). Interconnect: those weights over `fsdp` (gathered twice, reduced
+  once), and ten transfers of activations per layer over `model` (six gathers, four
+  reductions; four of them without a backward pass).
   """
   chip = links.topology.chip
   cores = links.topology.cores
   flops = decoder.flops_per_token(config, sequence_length)
   params = decoder.parameter_count(config)
   sizes = dict(links.mesh.shape)
-  rows = sizes['data'] * sizes['fsdp']
-  passes = 3 if train else 1
+  batch_parts = sizes['data'] * sizes['fsdp']
+  num_passes = 3 if train else 1
   compute = tokens * (flops.train if train else flops.forward)
   weights = 2 * params / sizes['model']
-  hbm = 2 * passes * weights + (20 * params / cores if train else 0)
+  hbm = 2 * num_passes * weights + (20 * params / cores if train else 0)
   ici = 0.0
   if sizes['fsdp'] > 1:
-    ici += links.seconds('all-gather', passes * weights, links.over('fsdp'))[2]
+    ici += links.seconds('all-gather', num_passes * weights, links.group_along('fsdp'))[
+      2
+    ]
   if sizes['model'] > 1:
     transfers = (10 if train else 4) * config.num_layers
-    activations = transfers * tokens / rows * config.d_model * 2
-    ici += links.seconds('all-gather', activations, links.over('model'))[2]
+    activations = transfers * tokens / batch_parts * config.d_model * 2
+    ici += links.seconds('all-gather', activations, links.group_along('model'))[2]
   if train and sizes['data'] > 1:
     gradients = 2 * params / (sizes['model'] * sizes['fsdp'])
-    ici += links.seconds('all-reduce', gradients, links.over('data'))[2]
+    ici += links.seconds('all-reduce', gradients, links.group_along('data'))[2]
   return Roofline(
     compute=compute / (cores * chip.core_flops),
     hbm=hbm / (chip.hbm_bytes_s / chip.cores),
@@ -139,7 +141,7 @@ def mfu(
   config: DecoderConfig, *, topology: Topology, tokens: int, sequence_length: int,
   seconds: float, train: bool,
 ) -> float:  # fmt: skip
-  """The share of the peak that goes into model FLOPs; recomputing earns none."""
+  """Model FLOPs utilization: share of peak FLOPs, recomputation not counted."""
   flops = decoder.flops_per_token(config, sequence_length)
   each = flops.train if train else flops.forward
   return tokens * each / (seconds * topology.chips * topology.chip.flops)
@@ -148,14 +150,14 @@ def mfu(
 def footprint(
   *, topology: Topology, hours: float, watts: float | None, pue: float, grid: float
 ) -> Footprint:
-  """Energy and CO2 of so many hours on the slice.
+  """Energy and CO2e of a run of some hours on the slice.
 
   Args:
     topology: the slice.
-    hours: that it runs.
-    watts: of one chip with its share of the host; None where that is not known.
+    hours: duration of the run.
+    watts: power of one chip with its share of the host; None if unknown.
     pue: energy of the building / energy of its computers.
-    grid: kg of CO2e a kWh.
+    grid: kg of CO2e per kWh.
   """
   chip_hours = hours * topology.chips
   mwh = None if watts is None else chip_hours * watts * pue / 1e6

@@ -1,8 +1,7 @@
-"""A compiled TPU program, read from its text: what runs how often, and what it moves.
+"""Parses the text of a compiled TPU program: instructions, run counts, transfers.
 
-XLA's TPU compiler writes its own estimate of cycles on the instructions of the program
-that it has scheduled, but counts the body of a loop once. Here every instruction counts
-as often as it runs.
+XLA's TPU compiler annotates scheduled instructions with its estimate of cycles, but
+counts the body of a loop once. Here every instruction counts as often as it runs.
 """
 
 import math
@@ -42,7 +41,7 @@ class Array(NamedTuple):
 
   @property
   def bytes(self) -> int:
-    """Without the padding of its layout."""
+    """Size without the padding of the layout."""
     return math.prod(self.shape) * _BITS.get(self.dtype, 0) // 8
 
 
@@ -50,9 +49,9 @@ class Instruction(NamedTuple):
   """One line of a computation.
 
   Attributes:
-    name: of the result.
-    opcode: as 'fusion'.
-    arrays: of the result, a tuple's one by one.
+    name: name of the result.
+    opcode: operation, e.g. 'fusion'.
+    arrays: arrays of the result, the elements if it is a tuple.
     called: kind of call -> names of computations.
     text: the whole line.
   """
@@ -65,13 +64,13 @@ class Instruction(NamedTuple):
 
   @property
   def cycles(self) -> int:
-    """XLA's estimate, once."""
+    """XLA's estimate of one execution."""
     found = _CYCLES.search(self.text)
     return int(found[1]) if found else 0
 
   @property
   def op_name(self) -> str:
-    """Where in the traced function it comes from."""
+    """Origin of the instruction in the traced function."""
     found = _NAME.search(self.text)
     return found[1] if found else ''
 
@@ -81,12 +80,11 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of COLLECTIVES.
-    groups: int [groups, members], places in the device assignment; for a permutation
+    groups: int [groups, members], indices into the device assignment; for a permutation
       [pairs, 2] of source and target.
-    bytes: of one member: what it ends with in an all-gather, what it starts with in
-      every other kind.
-    times: it runs in a step.
-    op_name: where in the traced function it comes from.
+    bytes: bytes of one member: its output in an all-gather, else its input.
+    times: number of executions in a step.
+    op_name: origin of the transfer in the traced function.
   """
 
   kind: str
@@ -97,7 +95,7 @@ class Collective(NamedTuple):
 
 
 class Loop(NamedTuple):
-  """A while loop: its trips, and what it carries from trip to trip."""
+  """A while loop: its trip count and the arrays that it carries."""
 
   name: str
   trips: int
@@ -108,8 +106,8 @@ class Module:
   """A compiled module.
 
   Attributes:
-    computations: name -> its instructions, in order.
-    entry: the name of the one that runs.
+    computations: name of a computation -> its instructions, in order.
+    entry: name of the entry computation.
   """
 
   def __init__(self, text: str):
@@ -129,7 +127,7 @@ class Module:
     self._has_products: dict[str, bool] = {}
 
   def runs(self) -> Iterator[tuple[Instruction, int]]:
-    """Yields every instruction outside fusions, and how often a step runs it."""
+    """Yields every instruction outside fusions and its number of executions."""
     yield from self._runs(self.entry, 1)
 
   def _runs(self, computation: str, times: int) -> Iterator[tuple[Instruction, int]]:
@@ -155,7 +153,7 @@ class Module:
     return sum(i.cycles * n for i, n in self._runs(computation, 1))
 
   def trips(self, loop: Instruction) -> int:
-    """How often a while loop turns; 1 where that is not known before it runs."""
+    """Trip count of a while loop; 1 if it is not known at compile time."""
     found = _TRIPS.search(loop.text)
     if found:
       return int(found[1])
@@ -175,7 +173,7 @@ class Module:
         yield Loop(line.name, self.trips(line), line.arrays)
 
   def has_products(self, line: Instruction) -> bool:
-    """Whether it multiplies matrices, itself or in its fusion."""
+    """Returns True if the instruction or its fusion multiplies matrices."""
     if line.opcode in ('convolution', 'dot'):
       return True
     if line.opcode != 'fusion':
@@ -189,7 +187,7 @@ class Module:
     return self._has_products[name]
 
   def collectives(self) -> Iterator[Collective]:
-    """Yields the transfers of a step; those inside fusions too, each once."""
+    """Yields each transfer of a step once, including those inside fusions."""
     seen: set[tuple[str, str]] = set()
     for line, times in self.runs():
       for inner in self._inside(line):
@@ -197,16 +195,16 @@ class Module:
         if kind not in COLLECTIVES:
           continue
         channel = re.search(r'channel_id=(\d+)', inner.text)
-        # Start, body and end of an asynchronous fusion all hold the same transfer.
+        # Start, body and end of an asynchronous fusion contain the same transfer.
         key = (kind, channel[1] if channel else inner.name)
         if key in seen:
           continue
         seen.add(key)
-        size = _moved(kind, inner)
+        size = _transfer_bytes(kind, inner)
         if kind == 'all-reduce' and any(
           'reduce-scatter' in name for name in line.called.get('calls', ())
         ):
-          kind = 'reduce-scatter'  # as one fusion: the sum, of which a part is kept
+          kind = 'reduce-scatter'  # fused: all-reduce, then a slice
         yield Collective(
           kind, groups(inner.text), size, times, inner.op_name or line.op_name
         )
@@ -226,27 +224,27 @@ def _instruction(name: str, rest: str) -> Instruction:
       depth += (letter == '(') - (letter == ')')
       if not depth:
         break
-    kind, rest_of = rest[: end + 1], rest[end + 1 :]
+    kind, remainder = rest[: end + 1], rest[end + 1 :]
   else:
-    kind, _, rest_of = rest.partition(' ')
-  opcode = rest_of.strip().partition('(')[0]
+    kind, _, remainder = rest.partition(' ')
+  opcode = remainder.strip().partition('(')[0]
   arrays = tuple(
     Array(dtype, tuple(int(n) for n in dims.split(',') if n))
     for dtype, dims in _ARRAY.findall(kind)
     if dtype in _BITS
   )
   called: dict[str, tuple[str, ...]] = {}
-  for what, many, one in _CALLED.findall(rest_of):
+  for call_kind, many, one in _CALLED.findall(remainder):
     names = [one] if one else [n.strip().lstrip('%') for n in many.split(',')]
-    called[what] = tuple(names)
+    called[call_kind] = tuple(names)
   return Instruction(name, opcode, arrays, called, rest)
 
 
-def _moved(kind: str, line: Instruction) -> int:
-  """Bytes of one member: after an all-gather, before every other kind."""
+def _transfer_bytes(kind: str, line: Instruction) -> int:
+  """Bytes of one member: its output in an all-gather, else its input."""
   sizes = [array.bytes for array in line.arrays]
   if line.opcode.endswith('-start') and len(sizes) > 1 and kind != 'all-reduce':
-    # (operands, results, contexts): the largest is the whole of a gather.
+    # (operands, results, contexts): the largest is the output of a gather.
     return max(sizes)
   total = sum(sizes)
   if kind == 'reduce-scatter':
@@ -257,16 +255,16 @@ def _moved(kind: str, line: Instruction) -> int:
 def groups(text: str) -> np.ndarray:
   """The groups of a collective, int [groups, members].
 
-  All forms that XLA writes: listed `{{0,1},{2,3}}`; the short one of an iota,
-  `[4,2]<=[2,4]T(1,0)`: count, reshape, transpose, reshape; and by axes of a mesh,
-  `mesh['a'=2,'b'=4] {'b'}`, or by a part of one, `'b':(2)2`: 2 of it, 2 apart from its
-  start; `device_ids=([4,2]T(1,0))` says in which order the devices fill it.
+  Parses all formats of XLA: a list, `{{0,1},{2,3}}`; an iota, `[4,2]<=[2,4]T(1,0)`
+  (count, reshape, transpose, reshape); and axes of a mesh, `mesh['a'=2,'b'=4] {'b'}`,
+  or a part of an axis, `'b':(2)2`, whose sizes are (outer)size. The order of devices in
+  the mesh is `device_ids=([4,2]T(1,0))`.
   """
   pairs = re.search(r'source_target_pairs=\{(\{[\d,{}]*\})\}', text)
   listed = re.search(r'replica_groups=\{(\{[\d,{}]*\})\}', text)
   if pairs or listed:
-    rows = re.findall(r'\{([\d,]*)\}', (pairs or listed)[1])
-    return np.array([[int(n) for n in row.split(',')] for row in rows])
+    listed_groups = re.findall(r'\{([\d,]*)\}', (pairs or listed)[1])
+    return np.array([[int(n) for n in group.split(',')] for group in listed_groups])
   named = re.search(
     r'replica_groups=mesh\[([^\]]*)\]'
     r'(?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}',
@@ -286,14 +284,16 @@ def groups(text: str) -> np.ndarray:
   return np.zeros((1, 1), int)
 
 
-def _by_axes(mesh: str, dims: str | None, turn: str | None, over: str) -> np.ndarray:
+def _by_axes(
+  mesh: str, dims: str | None, transpose: str | None, over: str
+) -> np.ndarray:
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
   flat = np.arange(math.prod(sizes.values()))
   if dims:
     flat = flat.reshape([int(n) for n in dims.split(',')])
-    if turn:
-      flat = flat.transpose([int(n) for n in turn.split(',')])
-  parts = {}  # the axes, those that are used in part cut in three
+    if transpose:
+      flat = flat.transpose([int(n) for n in transpose.split(',')])
+  parts = {}  # axis -> (outer, used, inner) sizes, if used in part
   wanted = []
   for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", over):
     if size:

@@ -1,14 +1,14 @@
-"""What the transfers of a program cost on the links of a slice: modeled, not measured.
+"""Cost of a program's transfers on the links of a slice: modeled, not measured.
 
-A group of devices has the links of the dimensions that it runs over:
+A group of devices uses the links of the dimensions that it spans:
 
-  * a whole dimension whose ends are linked: two, one each way; open-ended: one;
-  * every n-th chip of a dimension: those, shared by n groups;
+  * a whole dimension: two, one per direction, or one if it does not wrap around;
+  * every n-th chip of a dimension: the same links, shared by n groups;
   * some neighbors of a dimension: one.
 
-Two readings bound the truth: `torus_s` lets a transfer use all of them at once,
-`ring_s` only the two of the ring through the group, which is what the compiler's own
-transfers are named after. Latency and contention beyond that are left out.
+Two models bound the true time: in `torus_s` a transfer uses all of these links at once,
+in `ring_s` only the two of a ring through the group, after which the compiler names its
+transfers. Latency and further contention are ignored.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ from flan_jax.tpu.plan.topology import Topology
 
 
 class Reach(NamedTuple):
-  """Where one group of devices lies on the slice.
+  """Position of one group of devices on the slice.
 
   Attributes:
-    chips: in the group.
-    cores: of the group on one chip.
-    links: of the torus that its chips share out among themselves.
-    ring: of them, those of a ring through the group.
-    distance: mean number of links between two of its chips.
+    chips: number of chips in the group.
+    cores: cores of the group per chip.
+    links: torus links that each chip of the group can use.
+    ring: number of these links in a ring through the group.
+    distance: mean number of links between two chips of the group.
   """
 
   chips: int
@@ -44,11 +44,11 @@ class Traffic(NamedTuple):
   """All transfers of one kind over the same mesh axes, in a step.
 
   Attributes:
-    axes: of the mesh, as 'fsdp' or 'fsdp x model'.
-    kind: of collective.
-    count: how many.
-    bytes: that a chip receives over its links (twice, in an all-reduce).
-    ring_s, torus_s: seconds by either reading.
+    axes: mesh axes, e.g. 'fsdp' or 'fsdp x model'.
+    kind: kind of collective.
+    count: number of transfers.
+    bytes: bytes that a chip receives over its links (twice in an all-reduce).
+    ring_s, torus_s: seconds by either model.
   """
 
   axes: str
@@ -60,7 +60,7 @@ class Traffic(NamedTuple):
 
 
 class Links:
-  """The links of a slice as the axes of a mesh use them."""
+  """The links of a slice, as used by the axes of a mesh."""
 
   def __init__(self, mesh: Mesh, topology: Topology):
     self.mesh = mesh
@@ -74,7 +74,7 @@ class Links:
     self._places = places - places.min(axis=0)
 
   def reach(self, group: np.ndarray) -> Reach:
-    """Of the devices at these places of the mesh, counted in its flat order."""
+    """Reach of the devices at these flat indices of the mesh."""
     places = self._places[group]
     chips = np.unique(places[:, :3], axis=0)
     links, dimensions = 0.0, 0
@@ -83,12 +83,12 @@ class Links:
       if len(values) == 1:
         continue
       dimensions += 1
-      both = 2.0 if length >= self.topology.chip.wraps else 1.0
+      num_directions = 2.0 if length >= self.topology.chip.wraps else 1.0
       stride = int(np.diff(values).min())
       if stride > 1:
-        links += both / stride
+        links += num_directions / stride
       else:
-        links += both if len(values) == length else 1.0
+        links += num_directions if len(values) == length else 1.0
     ring = links if dimensions < 2 else min(links, 2.0)
     return Reach(
       len(chips), len(places) // len(chips), links, ring, self._distance(chips)
@@ -98,8 +98,8 @@ class Links:
     apart = np.abs(chips[:, None] - chips[None])
     for dimension, length in enumerate(self._lengths):
       if length >= self.topology.chip.wraps:
-        way = apart[..., dimension]
-        apart[..., dimension] = np.minimum(way, length - way)
+        hops = apart[..., dimension]
+        apart[..., dimension] = np.minimum(hops, length - hops)
     pairs = len(chips) * (len(chips) - 1)
     return float(apart.sum() / pairs) if pairs else 0.0
 
@@ -113,27 +113,27 @@ class Links:
     ]
     return ' x '.join(vary)
 
-  def over(self, axis: str) -> np.ndarray:
+  def group_along(self, axis: str) -> np.ndarray:
     """The first group of devices along one mesh axis."""
-    at = tuple(slice(None) if n == axis else 0 for n in self.mesh.axis_names)
-    return np.arange(self.mesh.size).reshape(self.mesh.devices.shape)[at]
+    index = tuple(slice(None) if n == axis else 0 for n in self.mesh.axis_names)
+    return np.arange(self.mesh.size).reshape(self.mesh.devices.shape)[index]
 
   def seconds(
     self, kind: str, size: float, group: np.ndarray
   ) -> tuple[float, float, float]:
-    """(bytes a chip receives, seconds by ring, seconds by torus) of one transfer.
+    """Returns (bytes received per chip, ring seconds, torus seconds) of a transfer.
 
     Args:
       kind: one of hlo.COLLECTIVES.
-      size: bytes of one member, as hlo.Collective has them.
-      group: of its devices.
+      size: bytes of one member, see hlo.Collective.
+      group: device indices of one group.
     """
     chip = self.topology.chip
     reach = self.reach(group)
     if reach.chips == 1:
       members = max(1, len(group))
       share = (members - 1) / members if kind != 'collective-permute' else 1.0
-      inside = size * share / (chip.hbm_bytes_s / 2)  # through the memory of the chip
+      inside = size * share / (chip.hbm_bytes_s / 2)  # through the HBM of the chip
       return 0.0, inside, inside
     share = (reach.chips - 1) / reach.chips
     moved = size * share * chip.cores / reach.cores
@@ -148,12 +148,12 @@ class Links:
     return moved, ring_s, torus_s
 
   def traffic(self, collectives: Iterable[Collective]) -> list[Traffic]:
-    """Transfers by axes and kind, the longest first."""
+    """Sums transfers by axes and kind, the longest first."""
     sums: dict[tuple[str, str], list[float]] = {}
     for transfer in collectives:
       group = transfer.groups[0]
       if transfer.kind == 'collective-permute':
-        # Of all the pairs the one that is furthest apart.
+        # The pair that is furthest apart determines the time.
         pairs = [pair for pair in transfer.groups if pair[0] != pair[1]]
         if not pairs:
           continue
@@ -161,10 +161,10 @@ class Links:
       if len(group) < 2:
         continue
       axes = self.axes(group)
-      one = self.seconds(transfer.kind, transfer.bytes, group)
+      cost = self.seconds(transfer.kind, transfer.bytes, group)
       total = sums.setdefault((axes, transfer.kind), [0, 0.0, 0.0, 0.0])
       total[0] += transfer.times
-      for i, value in enumerate(one, 1):
+      for i, value in enumerate(cost, 1):
         total[i] += value * transfer.times
     found = [Traffic(*key, int(t[0]), *t[1:]) for key, t in sums.items()]
     return sorted(found, key=lambda t: -t.ring_s)

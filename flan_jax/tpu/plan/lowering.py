@@ -1,7 +1,7 @@
-"""The programs of a run, lowered and compiled for devices that are not here.
+"""Lowers and compiles the programs of a run for devices that need not exist.
 
-The train step is `flan_jax.train.train_step.make`, the very function that the trainer
-calls; what the compiler says of it here holds there.
+The train step is `flan_jax.train.train_step.make`, the function that the trainer calls,
+so the compiler's results are those of the real run.
 """
 
 import os
@@ -28,14 +28,14 @@ from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 
 KINDS = ('train', 'evaluate', 'decode')
-"""A whole step; the loss of a batch, forwards only; one more token of every row."""
+"""A training step; a forward pass with loss; one decoding step of every sequence."""
 
 
 class TooLarge(Exception):
-  """The compiler found no room.
+  """The program does not fit in device memory.
 
   Attributes:
-    wanted_gib, limit_gib: per device; None where the compiler did not say.
+    wanted_gib, limit_gib: GiB per device; None if the compiler did not report them.
   """
 
   def __init__(self, message: str):
@@ -55,11 +55,11 @@ class Lowered(NamedTuple):
 
   Attributes:
     kind: one of KINDS.
-    config: of the model.
-    mesh: of the devices.
-    layout: of the train state.
-    stage: what JAX lowered.
-    tokens: that one call of it computes.
+    config: config of the model.
+    mesh: mesh of the devices.
+    layout: layout of the train state.
+    stage: lowered program of JAX.
+    tokens: tokens that one call computes.
   """
 
   kind: str
@@ -71,13 +71,13 @@ class Lowered(NamedTuple):
 
 
 class Compiled(NamedTuple):
-  """What the compiler made of it.
+  """A compiled program.
 
   Attributes:
-    lowered: of what.
-    seconds: that the compiler took.
-    arguments, temporaries, peak: bytes of one device.
-    module: the program; None where this libtpu cannot write it as text.
+    lowered: its source.
+    seconds: compile time.
+    arguments, temporaries, peak: bytes per device.
+    module: parsed program; None if this libtpu cannot print it.
   """
 
   lowered: Lowered
@@ -98,34 +98,34 @@ def lower(
   """Traces one program of a run for these devices.
 
   Raises:
-    InputError: where mesh, model and batch do not divide; in words.
+    InputError: if mesh, model and batch do not divide evenly.
   """
   if kind not in KINDS:
     raise InputError(f'--step: got {kind!r}; must be one of {", ".join(KINDS)}')
   rules = run.mesh.rules
   mesh = mesh_lib.build(run.mesh, devices=devices)
   shapes, axes = params_lib.abstract_params(config)
-  rows = {
+  batch_size = {
     'train': run.batch_size // run.accumulation,
     'evaluate': run.evaluate.batch_size,
     'decode': run.evaluate.batch_size,
   }[kind]
   if kind != 'train':
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
-    rows = -(-rows // parts) * parts  # as the evaluation rounds it
-  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=rows)
+    batch_size = -(-batch_size // parts) * parts  # rounded up as in an evaluation
+  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=batch_size)
   attention_dispatch.check(
     run.attention_kernel, config, sequence_length=run.sequence_length,
     device_kind=devices[0].device_kind,
   )  # fmt: skip
   if run.lora.rank:
     raise InputError(
-      f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
+      f'LORA_RANK: got {run.lora.rank}; plans support full tuning only: must be 0'
     )
   optimizer = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes
   )
-  if run.loss_spike is not None or run.bad_step == 'skip':  # as the trainer does
+  if run.loss_spike is not None or run.bad_step == 'skip':  # as in the trainer
     optimizer = loss_guard.guard(
       optimizer, loss_spike=run.loss_spike, skip=run.bad_step == 'skip'
     )
@@ -154,16 +154,16 @@ def lower(
         return train_step.loss_sums(params, batch, config=config)[1]
 
       forward = jax.jit(score, in_shardings=(layout.shardings.params, sharding))
-      stage = forward.lower(params, train_step.batch_shapes(rows, length))
-      return Lowered(kind, config, mesh, layout, stage, rows * length)
-    stage = _decode(config, rows=rows, length=length, sharding=sharding, layout=layout,
-                    rules=rules, mesh=mesh)  # fmt: skip
-    return Lowered(kind, config, mesh, layout, stage, rows)
+      stage = forward.lower(params, train_step.batch_shapes(batch_size, length))
+      return Lowered(kind, config, mesh, layout, stage, batch_size * length)
+    stage = _decode(config, batch_size=batch_size, length=length, sharding=sharding,
+                    layout=layout, rules=rules, mesh=mesh)  # fmt: skip
+    return Lowered(kind, config, mesh, layout, stage, batch_size)
 
 
-def _decode(config, *, rows, length, sharding, layout, rules, mesh):
-  """One token of each of `rows` rows, whose cache holds `length` tokens."""
-  cache = jax.eval_shape(lambda: kv_cache.init(config, batch=rows, length=length))
+def _decode(config, *, batch_size, length, sharding, layout, rules, mesh):
+  """Lowers one decoding step; each sequence has `length` tokens in the cache."""
+  cache = jax.eval_shape(lambda: kv_cache.init(config, batch=batch_size, length=length))
   names = ('layers', 'activation_batch', 'kv_heads', None, 'kv')
   spread = mesh_lib.shardings(
     jax.sharding.PartitionSpec(*names), mesh=mesh, rules=rules
@@ -186,20 +186,20 @@ def _decode(config, *, rows, length, sharding, layout, rules, mesh):
     out_shardings=(None, shardings),
     donate_argnums=1,
   )
-  one = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
-  return step.lower(layout.shapes.params, cache, one, one)
+  token = jax.ShapeDtypeStruct((batch_size, 1), jnp.int32)
+  return step.lower(layout.shapes.params, cache, token, token)
 
 
 def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Compiled:
-  """Compiles it.
+  """Compiles a lowered program.
 
   Args:
-    lowered: what `lower` made.
-    cache: a folder where JAX keeps compiled programs, in its own form. A trainer on
-      such a slice that is given the same folder finds its step there.
+    lowered: result of `lower`.
+    cache: folder of JAX's compilation cache. A trainer on such a slice that uses the
+      same folder finds its step there.
 
   Raises:
-    TooLarge: where a device has too little memory.
+    TooLarge: when the program does not fit in device memory.
   """
   if cache is not None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
@@ -217,7 +217,7 @@ def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Com
   try:
     module = Module(compiled.as_text())
   except jax.errors.JaxRuntimeError:
-    module = None  # libtpu fails its own check on some asynchronous programs
+    module = None  # libtpu fails a check of its own on some asynchronous programs
   return Compiled(
     lowered,
     seconds,
@@ -229,7 +229,7 @@ def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Com
 
 
 def per_device(shapes: Any, shardings: Any) -> int:
-  """Bytes of a tree of arrays on one device, without the padding of layouts."""
+  """Bytes of a tree of arrays per device, without the padding of layouts."""
   is_sharding = lambda x: isinstance(x, NamedSharding)  # noqa: E731
   sizes = jax.tree.map(
     lambda s, x: int(np.prod(s.shard_shape(x.shape), dtype=int)) * x.dtype.itemsize,

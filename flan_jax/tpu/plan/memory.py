@@ -1,4 +1,4 @@
-"""The memory of a compiled step on one device, by name."""
+"""Memory of a compiled step per device, by purpose."""
 
 import math
 from typing import NamedTuple
@@ -13,23 +13,23 @@ from flan_jax.tpu.plan.lowering import Compiled
 
 
 class Memory(NamedTuple):
-  """Bytes of one device.
+  """Bytes per device.
 
-  `total` is the compiler's. Parameters and optimizer are those of the state's own
-  arrays; gradients, weights and activations are what the layers' loop carries, and
-  need not all live at the peak; `temporaries` is the rest of the total.
+  `total` is the compiler's figure. Parameters and optimizer are the arrays of the train
+  state; gradients, weights and activations are carried by the loop over layers, and may
+  not all be live at the peak; `temporaries` is the rest of the total.
 
   Attributes:
     params: master parameters.
-    optimizer: its statistics.
+    optimizer: statistics of the optimizer.
     gradients: stacked over the layers.
     weights: copies of the parameters in the dtype of the computation.
-    activations: saved by the forward pass for the backward one, all layers.
+    activations: saved for the backward pass, all layers.
     cache: keys and values (decode step only).
-    logits: of a batch, or of a part of it, in float32.
+    logits: logits of a batch or microbatch, in float32.
     temporaries: everything else.
-    total: at the peak.
-    limit: what the compiler gives a program.
+    total: peak.
+    limit: memory available to a program.
   """
 
   params: int
@@ -45,15 +45,17 @@ class Memory(NamedTuple):
 
   @property
   def fits(self) -> bool:
-    """Whether the peak is below the limit."""
+    """Returns True if the peak is within the limit."""
     return self.total <= self.limit
 
 
 NAMES = Memory._fields[:-2]
 
 
-def of(compiled: Compiled, *, run: training.TrainConfig, limit: int) -> Memory:
-  """What the compiled program holds."""
+def from_compiled(
+  compiled: Compiled, *, run: training.TrainConfig, limit: int
+) -> Memory:
+  """Attributes the memory of a compiled program to its purposes."""
   lowered = compiled.lowered
   layout, config = lowered.layout, lowered.config
   params = lowering.per_device(layout.shapes.params, layout.shardings.params)
@@ -65,7 +67,7 @@ def of(compiled: Compiled, *, run: training.TrainConfig, limit: int) -> Memory:
     cache = max(0, compiled.arguments - params)
   gradients = weights = activations = 0
   if compiled.module is not None and config.scan_layers:
-    own = {
+    param_sizes = {
       tuple(s.shard_shape(x.shape)): math.prod(s.shard_shape(x.shape))
       for s, x in zip(
         jax.tree.leaves(layout.shardings.params),
@@ -74,16 +76,18 @@ def of(compiled: Compiled, *, run: training.TrainConfig, limit: int) -> Memory:
       )
       if len(x.shape) > 2 and x.shape[0] == config.num_layers
     }
-    found = _stacks(list(compiled.module.loops()), config.num_layers, set(own.values()))
+    found = _stacks(
+      list(compiled.module.loops()), config.num_layers, set(param_sizes.values())
+    )
     weights, gradients, activations = found
   rules, mesh = run.mesh.rules, lowered.mesh
-  rows = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
+  batch_parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
   vocab = mesh_lib.parts('activation_vocab', mesh=mesh, rules=rules)
   chunks = run.accumulation if train else 1
   if train and run.logits_chunk:
     chunks *= run.sequence_length // run.logits_chunk
-  logits = 4 * lowered.tokens // rows // chunks * -(-config.vocab_size // vocab)
-  known = params + optimizer + gradients + weights + activations + cache + logits
+  logits = 4 * lowered.tokens // batch_parts // chunks * -(-config.vocab_size // vocab)
+  accounted = params + optimizer + gradients + weights + activations + cache + logits
   return Memory(
     params,
     optimizer,
@@ -92,17 +96,19 @@ def of(compiled: Compiled, *, run: training.TrainConfig, limit: int) -> Memory:
     activations,
     cache,
     logits,
-    max(0, compiled.peak - known),
+    max(0, compiled.peak - accounted),
     compiled.peak,
     limit,
   )
 
 
-def _stacks(loops: list[Loop], layers: int, own: set[int]) -> tuple[int, int, int]:
-  """(weights, gradients, activations): stacks of so many layers that loops carry.
+def _stacks(
+  loops: list[Loop], layers: int, param_sizes: set[int]
+) -> tuple[int, int, int]:
+  """Returns (weights, gradients, activations): bytes of layer stacks in loops.
 
-  The forward loop carries the weights it reads, in the dtype of the computation, and
-  the activations it saves; the backward loop carries both and the gradients.
+  The forward loop carries the weights, in the dtype of the computation, and the saved
+  activations; the backward loop carries both and the gradients.
   """
   loops = [loop for loop in loops if loop.trips == layers]
   if not loops:
@@ -110,8 +116,8 @@ def _stacks(loops: list[Loop], layers: int, own: set[int]) -> tuple[int, int, in
 
   def split(loop: Loop) -> tuple[list[Array], list[Array]]:
     stacks = [a for a in loop.carried if a.shape[:1] == (layers,) and len(a.shape) > 2]
-    like = [a for a in stacks if math.prod(a.shape) in own]
-    return like, [a for a in stacks if math.prod(a.shape) not in own]
+    param_stacks = [a for a in stacks if math.prod(a.shape) in param_sizes]
+    return param_stacks, [a for a in stacks if math.prod(a.shape) not in param_sizes]
 
   def size(arrays: list[Array]) -> int:
     return sum(array.bytes for array in arrays)

@@ -1,7 +1,7 @@
-"""`flan plan`: compile the step of a run for a TPU slice that is not here.
+"""`flan plan`: compiles a step of a run for a TPU slice without the hardware.
 
-A plan says whether the step fits, what it holds by name, what moves over which links,
-and what the run would take. Times are modeled, not measured.
+A plan states whether the step fits, its memory by purpose, its transfers by mesh axis,
+and the resources of the whole run. Times are modeled, not measured.
 """
 
 import dataclasses
@@ -23,23 +23,23 @@ from flan_jax.tpu.plan.topology import Topology
 GIB = 2**30
 
 PAPER_HOURS = 60
-"""Of the paper's run: 30k steps on 128 cores of TPU v3 (FLAN section 2.4)."""
+"""Duration of the paper's run: 30k steps on 128 cores of TPU v3 (section 2.4)."""
 
 PRETRAINING = (451, 26)
-"""MWh and tonnes CO2e of the paper's pretrained model (FLAN, environmental remarks)."""
+"""MWh and tonnes CO2e of the paper's pretrained model (environmental remarks)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Assumptions:
-  """What energy is reckoned with.
+  """Assumptions of the energy estimate.
 
   Attributes:
-    watts: mean draw of a chip with its share of the host; None takes the published one
-      of its generation, where there is one.
-    pue: energy of the building / of its computers; 1.10 is what Google reports for its
-      fleet and what the pretrained model was reckoned with (Thoppilan et al. 2022).
-    grid: kg CO2e a kWh; 26 t / 451 MWh of the pretrained model, which was trained where
-      power is mostly carbon-free. The world's mean is eight times that.
+    watts: mean power of a chip with its share of the host; None uses the published
+      figure of its generation, if there is one.
+    pue: energy of the building / energy of its computers; 1.10 is Google's figure for
+      its fleet and for the pretrained model (Thoppilan et al. 2022).
+    grid: kg CO2e per kWh; 26 t / 451 MWh is the pretrained model's, trained where power
+      is mostly carbon-free. The world's mean is eight times that.
   """
 
   watts: float | None = None
@@ -48,26 +48,26 @@ class Assumptions:
 
 
 class Plan(NamedTuple):
-  """What is known of one program of a run on one slice.
+  """The plan of one program of a run on one slice.
 
   Attributes:
     topology: the slice.
-    kind: of program.
-    run: its settings.
-    params: of the model.
+    kind: kind of program.
+    run: settings of the run.
+    params: number of parameters.
     mesh: axis -> devices.
-    along: the axes along the torus, or None.
-    tokens: of one step.
-    memory: by name; None where it does not fit.
-    wanted: bytes of one device that the compiler asked for, where it does not fit.
-    limit: bytes of one device.
-    compile_s: seconds that the compiler took.
-    step: modeled; None where it does not fit or the program has no text.
-    roofline: by hand.
-    mfu: of the estimate.
-    footprint: of the whole run (train only).
-    advice: the nearest changes, where it does not fit.
-    watts, pue, grid: what the footprint was reckoned with.
+    along: assignment of mesh axes to the torus, or None.
+    tokens: tokens per step.
+    memory: memory by purpose; None if the program does not fit.
+    wanted: bytes per device that a program which does not fit needs, if known.
+    limit: bytes per device.
+    compile_s: compile time.
+    step: modeled time; None if the program does not fit or cannot be printed.
+    roofline: minimum time at peak rates.
+    mfu: model FLOPs utilization at the estimated time.
+    footprint: resources of the whole run (train only).
+    advice: changes to try if the program does not fit.
+    watts, pue, grid: assumptions of the footprint.
   """
 
   topology: Topology
@@ -92,7 +92,7 @@ class Plan(NamedTuple):
 
   @property
   def fits(self) -> bool:
-    """Whether the compiler found room."""
+    """Returns True if the program compiled and its memory fits."""
     return self.memory is not None and self.memory.fits
 
 
@@ -110,13 +110,13 @@ def plan(
   Args:
     run: the settings; `model` must be set.
     topology: the slice.
-    devices: of it; None asks libtpu.
-    kind: one of program.KINDS.
-    assumptions: of the footprint.
-    cache: a folder for compiled programs, see `program.compile_`.
+    devices: devices of the slice; None gets them from libtpu.
+    kind: one of lowering.KINDS.
+    assumptions: assumptions of the footprint.
+    cache: folder of compiled programs, see `lowering.compile_`.
 
   Raises:
-    InputError: if mesh, model, batch and slice do not fit together.
+    InputError: if mesh, model, batch and slice do not match.
   """
   assumptions = assumptions or Assumptions()
   config = run.model
@@ -158,24 +158,24 @@ def plan(
     compiled = lowering.compile_(lowered, cache=cache)
   except TooLarge as error:
     wanted = int((error.wanted_gib or 0) * GIB) or None
-    advice = tuple(c.words for c in changes(run, topology, kind=kind))
+    advice = tuple(c.description for c in changes(run, topology, kind=kind))
     return found._replace(wanted=wanted, advice=advice)
-  memory = memory_lib.of(compiled, run=run, limit=limit)
+  memory = memory_lib.from_compiled(compiled, run=run, limit=limit)
   found = found._replace(memory=memory, compile_s=compiled.seconds)
   if compiled.module is None:
     return found
   step = cost_model.step(compiled.module, links=links)
-  if not step.most:
+  if not step.estimate:
     return found
   mfu = cost_model.mfu(
     config, topology=topology, tokens=lowered.tokens, sequence_length=length,
-    seconds=step.most, train=train,
+    seconds=step.estimate, train=train,
   )  # fmt: skip
   footprint = None
   if train:
     footprint = cost_model.footprint(
       topology=topology,
-      hours=step.most * run.train_steps / 3600,
+      hours=step.estimate * run.train_steps / 3600,
       watts=watts,
       pue=assumptions.pue,
       grid=assumptions.grid,
@@ -184,32 +184,32 @@ def plan(
 
 
 class Change(NamedTuple):
-  """A change of the settings that takes less memory.
+  """A change of the settings that reduces memory.
 
   Attributes:
-    words: for a person: the flag, and what it does.
-    run: the settings with it.
+    description: the flag and its effect, for people.
+    run: the changed settings.
   """
 
-  words: str
+  description: str
   run: training.TrainConfig
 
 
 def changes(
   run: training.TrainConfig, topology: Topology, *, kind: str
 ) -> list[Change]:
-  """What to try where a step does not fit, each upon the one before; least first."""
+  """Cumulative changes to try if a step does not fit, the cheapest first."""
   found: list[Change] = []
 
-  def add(words: str, **fields: Any) -> None:
+  def add(description: str, **fields: Any) -> None:
     nonlocal run
     run = dataclasses.replace(run, **fields)
-    found.append(Change(words, run))
+    found.append(Change(description, run))
 
   if kind == 'train':
     order = ('none', 'dots', 'full')
-    at = order.index(run.model.remat)
-    for remat in order[at + 1 :]:
+    position = order.index(run.model.remat)
+    for remat in order[position + 1 :]:
       model = dataclasses.replace(run.model, remat=remat)
       add(f"--gin.REMAT='{remat}' (recomputes more)", model=model)
     if run.gradient_dtype is None and run.model.dtype == 'bfloat16':
@@ -219,11 +219,11 @@ def changes(
       )
     mesh = run.mesh
     parts = topology.cores // mesh.model if mesh.data == -1 else mesh.data * mesh.fsdp
-    rows = run.batch_size // parts
-    if rows > run.accumulation:
+    sequences = run.batch_size // parts
+    if sequences > run.accumulation:
       add(
-        f'--gin.Run.accumulation={rows} (one row of a device at a time)',
-        accumulation=rows,
+        f'--gin.Run.accumulation={sequences} (one sequence per device at a time)',
+        accumulation=sequences,
       )
     if run.logits_chunk is None and run.sequence_length % 8 == 0:
       eighth = run.sequence_length // 8
@@ -235,7 +235,7 @@ def changes(
 
 
 def larger(topology: Topology) -> Topology | None:
-  """The next slice of the generation."""
+  """The next larger slice of the generation; None if there is no larger one."""
   for sides in topology_lib.shapes(topology.generation):
     name = topology_lib.name(topology.generation, sides)
     found = Topology(name, topology.generation, sides)
@@ -244,8 +244,8 @@ def larger(topology: Topology) -> Topology | None:
   return None
 
 
-class Row(NamedTuple):
-  """How one parameter lies on the mesh."""
+class ParameterSharding(NamedTuple):
+  """Sharding of one parameter on the mesh."""
 
   name: str
   shape: tuple[int, ...]
@@ -255,11 +255,13 @@ class Row(NamedTuple):
   bytes: int
 
 
-def sharding(run: training.TrainConfig, *, devices: list[Any]) -> list[Row]:
-  """The parameters of the run on its mesh, one by one.
+def sharding(
+  run: training.TrainConfig, *, devices: list[Any]
+) -> list[ParameterSharding]:
+  """Shardings of all parameters of the run.
 
   Raises:
-    InputError: naming what does not divide.
+    InputError: if an axis does not divide evenly; names it.
   """
   import jax
 
@@ -273,17 +275,17 @@ def sharding(run: training.TrainConfig, *, devices: list[Any]) -> list[Row]:
   flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
   is_spec = lambda x: isinstance(x, jax.sharding.PartitionSpec)  # noqa: E731
   names = jax.tree.leaves(axes, is_leaf=is_spec)
-  rows = []
-  for (path, leaf), axis, where in zip(
+  parameters = []
+  for (path, leaf), axis, placement in zip(
     flat, names, jax.tree.leaves(shardings), strict=True
   ):
-    spec = (*where.spec, *[None] * (len(leaf.shape) - len(where.spec)))
-    shard = where.shard_shape(leaf.shape)
+    spec = (*placement.spec, *[None] * (len(leaf.shape) - len(placement.spec)))
+    shard = placement.shard_shape(leaf.shape)
     size = leaf.dtype.itemsize
     for side in shard:
       size *= side
-    rows.append(
-      Row(
+    parameters.append(
+      ParameterSharding(
         jax.tree_util.keystr(path, simple=True, separator='/'),
         leaf.shape,
         tuple(axis),
@@ -294,4 +296,4 @@ def sharding(run: training.TrainConfig, *, devices: list[Any]) -> list[Row]:
         size,
       )
     )
-  return rows
+  return parameters

@@ -1,4 +1,4 @@
-"""What fits: tries changes of a run that take less memory, then larger slices."""
+"""Searches for settings that fit: changes that reduce memory, then larger slices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from flan_jax.tpu.plan.topology import Topology
 
 
 class Trial(NamedTuple):
-  """One compilation: what was changed, and the plan."""
+  """One compilation: the change, and the plan."""
 
-  words: str
+  description: str
   plan: Plan
 
 
@@ -27,51 +27,53 @@ def search(
   cache: str | None = None,
   progress: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:
-  """Compiles until a step fits; the last trial is the one that does, or the largest.
+  """Compiles until a step fits; the last trial is the one that fits, or the largest.
 
-  Changes come one upon the other, the cheapest in time first; then slices, each twice
-  the one before, where the mesh's axis of batch and parameters takes what is added.
-  A slice for which the mesh cannot be laid out is passed over with a line.
+  Changes are cumulative, the cheapest in time first. Then slices are doubled, and the
+  `fsdp` axis of the mesh grows with them. A slice for which the mesh cannot be built is
+  skipped with a status line.
   """
-  asked = {'kind': kind, 'assumptions': assumptions, 'cache': cache}
+  options = {'kind': kind, 'assumptions': assumptions, 'cache': cache}
   trials: list[Trial] = []
 
-  def attempt(words: str, run: training.TrainConfig, on: Topology) -> bool:
-    progress(f'{on.name}: {words}')
-    trials.append(Trial(words, plan_lib.plan(run, on, **asked)))
+  def attempt(description: str, run: training.TrainConfig, on: Topology) -> bool:
+    progress(f'{on.name}: {description}')
+    trials.append(Trial(description, plan_lib.plan(run, on, **options)))
     return trials[-1].plan.fits
 
-  if attempt('as it is', run, topology):
+  if attempt('unchanged', run, topology):
     return trials
   smallest = run
   for change in plan_lib.changes(run, topology, kind=kind):
     smallest = change.run
-    if attempt(change.words, change.run, topology):
+    if attempt(change.description, change.run, topology):
       return trials
-  bigger = plan_lib.larger(topology)
-  while bigger is not None and bigger.chips <= 16 * topology.chips:
-    grown = spread(run, bigger)
-    for words, tried in (('as it is', grown), ('as small as can be', smallest)):
-      tried = spread(tried, bigger)
+  larger = plan_lib.larger(topology)
+  while larger is not None and larger.chips <= 16 * topology.chips:
+    grown = spread(run, larger)
+    for description, tried in (('unchanged', grown), ('with all changes', smallest)):
+      tried = spread(tried, larger)
       try:
-        if attempt(f'{words}, mesh {_mesh(tried)}', tried, bigger):
+        if attempt(f'{description}, mesh {_mesh(tried)}', tried, larger):
           return trials
       except InputError as error:
         progress(str(error))
-    bigger = plan_lib.larger(bigger)
+    larger = plan_lib.larger(larger)
   return trials
 
 
 def spread(run: training.TrainConfig, topology: Topology) -> training.TrainConfig:
-  """The run with its mesh on a larger slice: parameters are cut over all of it.
+  """Returns the run with its mesh on a larger slice, parameters split over all of it.
 
-  Rows of a batch can be cut no further than there are; the rest goes to `model`.
+  `fsdp` cannot exceed the number of sequences of a batch; the rest goes to `model`.
   """
   cores = topology.cores
   fsdp = max(1, run.mesh.fsdp)
-  rows = run.batch_size // run.accumulation
+  batch_size = run.batch_size // run.accumulation
   while (
-    fsdp * 2 <= rows and rows % (fsdp * 2) == 0 and fsdp * 2 * run.mesh.model <= cores
+    fsdp * 2 <= batch_size
+    and batch_size % (fsdp * 2) == 0
+    and fsdp * 2 * run.mesh.model <= cores
   ):
     fsdp *= 2
   mesh = dataclasses.replace(
@@ -85,16 +87,16 @@ def _mesh(run: training.TrainConfig) -> str:
 
 
 def text(trials: list[Trial]) -> str:
-  """The trials as a table."""
+  """The trials as text, one per line."""
   lines = ['tried']
-  for words, plan in trials:
+  for description, plan in trials:
     if plan.fits:
-      said = f'fits: {plan.memory.total / GIB:.2f} GiB'
+      outcome = f'fits: {plan.memory.total / GIB:.2f} GiB'
       if plan.step is not None:
-        said += f', {plan.step.most:.3f} s a step'
+        outcome += f', {plan.step.estimate:.3f} s per step'
     elif plan.wanted:
-      said = f'wants {plan.wanted / GIB:.2f} of {plan.limit / GIB:.2f} GiB'
+      outcome = f'needs {plan.wanted / GIB:.2f} of {plan.limit / GIB:.2f} GiB'
     else:
-      said = 'does not fit'
-    lines.append(f'  {plan.topology.name}  {words}: {said}')
+      outcome = 'does not fit'
+    lines.append(f'  {plan.topology.name}  {description}: {outcome}')
   return '\n'.join(lines) + '\n\n'

@@ -1,35 +1,41 @@
-"""A plan as text for people and as JSON for programs."""
+"""Formats a plan as text and as JSON."""
 
 import dataclasses
 from typing import Any
 
 from flan_jax.tpu.plan.cost_model import MODELED
 from flan_jax.tpu.plan.memory import NAMES
-from flan_jax.tpu.plan.plan import GIB, PAPER_HOURS, PRETRAINING, Plan, Row
+from flan_jax.tpu.plan.plan import (
+  GIB,
+  PAPER_HOURS,
+  PRETRAINING,
+  ParameterSharding,
+  Plan,
+)
 
-_WORDS = {
+_LABELS = {
   'params': 'parameters',
   'optimizer': 'optimizer',
   'gradients': 'gradients',
-  'weights': 'weights, cast',
-  'activations': 'activations saved',
-  'cache': 'keys and values',
+  'weights': 'cast weights',
+  'activations': 'saved activations',
+  'cache': 'KV cache',
   'logits': 'logits',
   'temporaries': 'temporaries',
   'total': 'peak',
 }
 _METHOD = (
-  "XLA's estimated cycles of every instruction x how often it runs, plus the bytes of "
-  'every transfer over the links of its axes, one after the other'
+  "XLA's estimated cycles of every instruction x number of executions, plus the bytes "
+  'of every transfer over the links of its mesh axes, without overlap'
 )
 
 
 def text(plan: Plan, *, stable: bool = False) -> str:
-  """The plan, one fact a line.
+  """The plan as text, one fact per line.
 
   Args:
-    plan: what to tell.
-    stable: leave out what differs from one compilation to the next: seconds.
+    plan: the plan.
+    stable: omit the compile time, which differs between compilations.
   """
   chip, topology, run = plan.topology.chip, plan.topology, plan.run
   mesh = ', '.join(f'{name}={size}' for name, size in plan.mesh.items())
@@ -45,29 +51,27 @@ def text(plan: Plan, *, stable: bool = False) -> str:
     if plan.kind == 'train'
     else f'  step         {plan.tokens:,} tokens',
     '',
-    f'Memory of one device (the compiler gives {chip.core_hbm_gib:.2f} GiB)',
+    f'Memory per device ({chip.core_hbm_gib:.2f} GiB available to a program)',
   ]
   if plan.memory is not None:
     unit, size = ('GiB', GIB) if plan.memory.total > GIB else ('MiB', 2**20)
     for name in (*NAMES, 'total'):
       value = getattr(plan.memory, name)
       if value:
-        lines.append(f'  {_WORDS[name]:<20} {value / size:>8.2f} {unit}')
+        lines.append(f'  {_LABELS[name]:<20} {value / size:>8.2f} {unit}')
     free = (plan.limit - plan.memory.total) / GIB
-    lines.append(
-      f'  fits, with {free:.2f} GiB to spare' if plan.fits else '  too large'
-    )
+    lines.append(f'  fits: {free:.2f} GiB free' if plan.fits else '  does not fit')
   else:
-    wanted = f'{plan.wanted / GIB:.2f} GiB' if plan.wanted else 'more than there is'
-    lines.append(f'  does not fit: the compiler wants {wanted}')
+    needed = f'{plan.wanted / GIB:.2f} GiB' if plan.wanted else 'more than there is'
+    lines.append(f'  does not fit: the compiler needs {needed}')
     if plan.advice:
-      lines.append('  try, each upon the one before:')
-      lines += [f'    {words}' for words in plan.advice]
-      lines.append('  or let --search compile them')
+      lines.append('  try these changes, cumulatively:')
+      lines += [f'    {change}' for change in plan.advice]
+      lines.append('  or compile them with --search')
   if plan.step is not None:
     lines += ['', *_time(plan)]
   elif plan.memory is not None:
-    lines += ['', 'Time: this libtpu does not write the program as text']
+    lines += ['', 'Time: unknown, because this libtpu cannot print the program']
   if not stable and plan.memory is not None:
     lines += ['', f'compiled in {plan.compile_s:.0f} s']
   return '\n'.join(lines) + '\n'
@@ -75,75 +79,76 @@ def text(plan: Plan, *, stable: bool = False) -> str:
 
 def _time(plan: Plan) -> list[str]:
   step, roof, topology = plan.step, plan.roofline, plan.topology
-  unit, each = ('s', 1.0) if step.most > 0.1 else ('ms', 1e-3)
+  unit, each = ('s', 1.0) if step.estimate > 0.1 else ('ms', 1e-3)
 
-  def part(name: str, seconds: float, words: str = '') -> str:
-    return f'  {name:<20} {seconds / each:>8.3f} {unit}  {words}'.rstrip()
+  def part(name: str, seconds: float, note: str = '') -> str:
+    return f'  {name:<20} {seconds / each:>8.3f} {unit}  {note}'.rstrip()
 
   lines = [
-    f'Time of a step ({MODELED})',
-    part('matrix products', step.products),
-    part('everything else', step.others, 'waits for HBM'),
+    f'Time per step ({MODELED})',
+    part('matrix products', step.matmuls),
+    part('everything else', step.other, 'HBM-bound'),
     part(
       'interconnect',
       step.ring,
-      f'by one ring of each group; {step.torus / each:.3f} with all of its links',
+      f'one ring per group; {step.torus / each:.3f} with all links',
     ),
     part(
       'estimate',
-      step.most,
-      f'(from {step.least / each:.3f}) {plan.tokens / step.most:,.0f} tokens/s, MFU '
-      f'{plan.mfu:.1%}',
+      step.estimate,
+      f'(lower bound {step.lower_bound / each:.3f}) '
+      f'{plan.tokens / step.estimate:,.0f} tokens/s, MFU {plan.mfu:.1%}',
     ),
     part(
-      'roofline by hand',
+      'roofline',
       roof.sum,
       f'compute {roof.compute / each:.3f} + HBM {roof.hbm / each:.3f} + interconnect '
       f'{roof.ici / each:.3f}',
     ),
   ]
   if topology.chip.asynchronous:
-    lines.append(f'  {topology.generation} overlaps some of it: the sum is too long')
+    lines.append(f'  {topology.generation} overlaps some of it: the estimate is high')
   if step.uncounted:
     lines.append(
-      f'  {step.uncounted:,} calls of kernels have no estimate: the sum is too short'
+      f'  {step.uncounted:,} kernel calls are not estimated: the estimate is low'
     )
-  lines += ['', 'Transfers of a step']
+  lines += ['', 'Transfers per step']
   width = max([len(t.axes) for t in step.traffic] or [4])
-  most = max([t.bytes for t in step.traffic] or [0.0])
-  bytes_unit, size = ('GB', 1e9) if most > 1e9 else ('MB', 1e6)
+  largest = max([t.bytes for t in step.traffic] or [0.0])
+  bytes_unit, size = ('GB', 1e9) if largest > 1e9 else ('MB', 1e6)
   for t in step.traffic:
     lines.append(
-      f'  {t.axes:<{width}}  {t.kind:<18} {t.count:>6,} of them {t.bytes / size:>8.2f} '
-      f'{bytes_unit} a chip {t.ring_s / each:>7.3f} {unit}'
+      f'  {t.axes:<{width}}  {t.kind:<18} {t.count:>6,} calls {t.bytes / size:>8.2f} '
+      f'{bytes_unit} per chip {t.ring_s / each:>7.3f} {unit}'
     )
   if not step.traffic:
     lines.append('  none')
-  made = plan.footprint
-  if made is not None:
+  footprint = plan.footprint
+  if footprint is not None:
     lines += [
       '',
-      f'The run: {plan.run.train_steps:,} steps ({MODELED})',
-      f'  {made.hours:.3g} hours (the paper: {PAPER_HOURS} on 128 cores of v3), '
-      f'{made.chip_hours:,.0f} chip-hours',
+      f'Run: {plan.run.train_steps:,} steps ({MODELED})',
+      f'  {footprint.hours:.3g} hours (paper: {PAPER_HOURS} on 128 cores of v3), '
+      f'{footprint.chip_hours:,.0f} chip-hours',
     ]
-    if made.mwh is None:
+    if footprint.mwh is None:
       lines.append(
-        f'  energy: nobody has published what a {topology.generation} chip draws; '
-        'give --chip-watts'
+        f'  energy: no published power of a {topology.generation} chip; pass '
+        '--chip-watts'
       )
     else:
       mwh, tco2e = PRETRAINING
       lines.append(
-        f'  {made.mwh:.3g} MWh, {made.tco2e:.3g} t CO2e ({plan.watts:g} W a chip, PUE '
-        f'{plan.pue:g}, {plan.grid:g} kg/kWh; pretraining: {mwh} MWh, {tco2e} t)'
+        f'  {footprint.mwh:.3g} MWh, {footprint.tco2e:.3g} t CO2e ({plan.watts:g} W '
+        f'per chip, PUE {plan.pue:g}, {plan.grid:g} kg/kWh; pretraining: {mwh} MWh, '
+        f'{tco2e} t)'
       )
   return lines
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-  """The plan as plain data."""
-  memory, step, made = plan.memory, plan.step, plan.footprint
+  """The plan as JSON-serializable data."""
+  memory, step, footprint = plan.memory, plan.step, plan.footprint
   bytes_per_core = None
   if memory is not None:
     bytes_per_core = {name: getattr(memory, name) for name in NAMES}
@@ -151,12 +156,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
   step_s = None
   if step is not None:
     step_s = {
-      'compute': step.products,
-      'hbm': step.others,
+      'compute': step.matmuls,
+      'hbm': step.other,
       'ici': step.ring,
       'ici_all_links': step.torus,
-      'estimate': step.most,
-      'least': step.least,
+      'estimate': step.estimate,
+      'least': step.lower_bound,
       'roofline': dataclasses.asdict(plan.roofline),
     }
   return {
@@ -179,10 +184,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
     'step_s': step_s,
     'collectives': [t._asdict() for t in step.traffic] if step else None,
     'mfu_estimate': plan.mfu,
-    'hours': made.hours if made else None,
-    'chip_hours': made.chip_hours if made else None,
-    'mwh': made.mwh if made else None,
-    'tco2e': made.tco2e if made else None,
+    'hours': footprint.hours if footprint else None,
+    'chip_hours': footprint.chip_hours if footprint else None,
+    'mwh': footprint.mwh if footprint else None,
+    'tco2e': footprint.tco2e if footprint else None,
     'assumptions': {
       'times': MODELED,
       'method': _METHOD,
@@ -197,20 +202,20 @@ def as_json(plan: Plan) -> dict[str, Any]:
   }
 
 
-def table(rows: list[Row]) -> str:
-  """The sharding of every parameter."""
+def table(shardings: list[ParameterSharding]) -> str:
+  """The shardings of all parameters as a table."""
   cells = [
-    ('parameter', 'shape', 'axes', 'over', 'on a device', 'MiB'),
+    ('parameter', 'shape', 'axes', 'over', 'per device', 'MiB'),
     *(
       (
-        row.name,
-        ' x '.join(f'{n:,}' for n in row.shape),
-        ', '.join(axis or '-' for axis in row.axes),
-        ', '.join(row.over),
-        ' x '.join(f'{n:,}' for n in row.on_device),
-        f'{row.bytes / 2**20:,.2f}',
+        s.name,
+        ' x '.join(f'{n:,}' for n in s.shape),
+        ', '.join(axis or '-' for axis in s.axes),
+        ', '.join(s.over),
+        ' x '.join(f'{n:,}' for n in s.on_device),
+        f'{s.bytes / 2**20:,.2f}',
       )
-      for row in rows
+      for s in shardings
     ),
   ]
   widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]

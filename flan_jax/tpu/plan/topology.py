@@ -1,4 +1,4 @@
-"""TPU slices by name: which exist, and what a chip of each generation can do."""
+"""TPU slices by name: which ones exist, and the peak rates of their chips."""
 
 import math
 import os
@@ -12,20 +12,19 @@ class Chip(NamedTuple):
   """One chip of a generation.
 
   Attributes:
-    flops: bfloat16 operations a second at the peak.
-    hbm_gib: GiB that the compiler gives a program, per chip: what it names when a
-      program is too large.
-    hbm_bytes_s: bytes a second between HBM and the chip at the peak.
-    link_bytes_s: bytes a second of one link of the torus in one direction.
-    cores: programs a chip runs: 2 where each core is a device of its own, with half of
-      the chip to itself.
-    clock_hz: of the core; what the compiler's cycles are divided by.
-    watts: mean draw of one chip with its share of host, memory and network; None where
-      nobody has published one.
-    wraps: chips along a dimension from which on its ends are linked; None for never.
-    asynchronous: whether the compiler lets transfers run beside computation.
-    max_side: most chips along one dimension of a slice.
-    dimensions: of the torus.
+    flops: peak bfloat16 operations per second.
+    hbm_gib: GiB per chip available to a program, as stated in the compiler's message
+      for a program that is too large.
+    hbm_bytes_s: peak bytes per second between HBM and the chip.
+    link_bytes_s: bytes per second of one torus link in one direction.
+    cores: devices per chip: 2 if each core is a device with half of the chip.
+    clock_hz: core clock, by which the compiler's cycles are divided.
+    watts: mean power of one chip with its share of host, memory and network; None if no
+      figure is published.
+    wraps: minimum number of chips along a dimension that wraps around.
+    asynchronous: the compiler may overlap transfers and computation.
+    max_side: maximum number of chips along one dimension of a slice.
+    dimensions: number of dimensions of the torus.
   """
 
   flops: float
@@ -42,18 +41,18 @@ class Chip(NamedTuple):
 
   @property
   def core_flops(self) -> float:
-    """Operations a second of one device."""
+    """Peak operations per second of one device."""
     return self.flops / self.cores
 
   @property
   def core_hbm_gib(self) -> float:
-    """GiB of one device."""
+    """GiB per device."""
     return self.hbm_gib / self.cores
 
 
 # Peaks, HBM and its bandwidth: cloud.google.com/tpu/docs, the page of each version.
-# What the compiler gives a program: its own message for one that is too large. Links:
-# the lower of the figures in use (jax-ml.github.io/scaling-book has 100 GB/s for v3, 45
+# HBM of a program: the compiler's own message for one that is too large. Links: the
+# lower of the figures in use (jax-ml.github.io/scaling-book has 100 GB/s for v3, 45
 # to 50 for v4 and v5e, 90 to 100 for v5p and v6e). Watts of v3: 451 MWh over 57.7 days
 # of 1,024 chips at a PUE of 1.1 (Thoppilan et al. 2022, arXiv 2201.08239, section 10),
 # as Patterson et al. 2021 (arXiv 2104.10350, table 4) have for Meena; of v4: the mean
@@ -91,7 +90,7 @@ class Topology(NamedTuple):
   """A slice.
 
   Attributes:
-    name: as `v3:8x8`.
+    name: name, e.g. `v3:8x8`.
     generation: a key of CHIPS.
     sides: chips along each dimension of the torus.
   """
@@ -102,24 +101,24 @@ class Topology(NamedTuple):
 
   @property
   def chip(self) -> Chip:
-    """What a chip can do."""
+    """Rates and sizes of a chip."""
     return CHIPS[self.generation]
 
   @property
   def chips(self) -> int:
-    """In the slice."""
+    """Number of chips of the slice."""
     return math.prod(self.sides)
 
   @property
   def cores(self) -> int:
-    """Devices of the slice."""
+    """Number of devices of the slice."""
     return self.chips * self.chip.cores
 
 
 def shapes(generation: str) -> list[tuple[int, ...]]:
-  """The slices that exist: sides in powers of two, each twice the one before at most.
+  """Slices that exist: sides are powers of two, each at most twice the one before.
 
-  Three-dimensional ones of 64 chips or more are made of cubes of 4 x 4 x 4.
+  Three-dimensional slices of 64 chips or more consist of cubes of 4 x 4 x 4.
   """
   chip = CHIPS[generation]
   if chip.dimensions == 2:
@@ -135,47 +134,49 @@ def shapes(generation: str) -> list[tuple[int, ...]]:
 
 
 def name(generation: str, sides: tuple[int, ...]) -> str:
-  """`v3:8x8`."""
+  """Name of a slice, e.g. `v3:8x8`."""
   return f'{generation}:{"x".join(map(str, sides))}'
 
 
 def parse(text: str) -> Topology:
-  """A slice by its topology, `v3:8x8`, or by its cores or chips, `v3-128`.
+  """Parses a topology, `v3:8x8`, or a size in cores or chips, `v3-128`.
 
   Raises:
-    InputError: if there is no such slice; names the nearest.
+    InputError: if the slice does not exist; names the nearest.
   """
-  given = re.fullmatch(r'(\w+):(\d+(?:x\d+)*)', text)
-  counted = re.fullmatch(r'(\w+)-(\d+)', text)
-  generation = (given or counted or re.match(r'()', text))[1]
+  by_sides = re.fullmatch(r'(\w+):(\d+(?:x\d+)*)', text)
+  by_size = re.fullmatch(r'(\w+)-(\d+)', text)
+  generation = (by_sides or by_size or re.match(r'()', text))[1]
   generation = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'v5': 'v5p'}.get(
     generation, generation
   )
   if generation not in CHIPS:
     known = ', '.join(f'{name(g, shapes(g)[3])}' for g in CHIPS)
     raise InputError(
-      f'--topology: got {text!r}; must be a generation and its sides, as {known}'
+      f'--topology: got {text!r}; must be a generation and its sides, e.g. {known}'
     )
   chip = CHIPS[generation]
   legal = shapes(generation)
-  if given:
-    sides = tuple(int(side) for side in given[2].split('x'))
+  if by_sides:
+    sides = tuple(int(side) for side in by_sides[2].split('x'))
     if sides in legal:
       return Topology(name(generation, sides), generation, sides)
     chips = math.prod(sides)
   else:
-    # Cloud TPU counts two cores of a chip of v3, v4 and v5p, and chips of the others.
-    each = 2 if generation in ('v3', 'v4', 'v5p') else 1
-    chips = int(counted[2]) / each
+    # Sizes of v3, v4 and v5p count two cores per chip; those of the others count chips.
+    units = 2 if generation in ('v3', 'v4', 'v5p') else 1
+    chips = int(by_size[2]) / units
     for sides in legal:
       if math.prod(sides) == chips:
         return Topology(name(generation, sides), generation, sides)
-  near = sorted(legal, key=lambda s: abs(math.log(math.prod(s) / max(chips, 0.5))))[:3]
-  told = ', '.join(f'{name(generation, s)} ({math.prod(s)} chips)' for s in near)
+  closest = sorted(legal, key=lambda s: abs(math.log(math.prod(s) / max(chips, 0.5))))[
+    :3
+  ]
+  nearest = ', '.join(f'{name(generation, s)} ({math.prod(s)} chips)' for s in closest)
   kind = f'{chip.dimensions}-dimensional'
   raise InputError(
     f'--topology: got {text!r}; there is no such slice of the {kind} {generation}; the '
-    f'nearest are {told}'
+    f'nearest are {nearest}'
   )
 
 
@@ -187,14 +188,14 @@ ENVIRONMENT = {
   'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
   'TPU_WORKER_HOSTNAMES': 'localhost',
 }
-"""What libtpu wants to hear where there is no TPU, before it is first asked."""
+"""Environment that libtpu needs on a machine without a TPU, before its first use."""
 
 
 def devices(topology: Topology) -> list[Any]:
-  """The devices of the slice, good for compiling and for nothing else.
+  """Devices of the slice, usable for compilation only.
 
   Raises:
-    InputError: where libtpu is not installed.
+    InputError: if libtpu is not installed.
   """
   import jax
   from jax.experimental import topologies
@@ -213,7 +214,7 @@ def devices(topology: Topology) -> list[Any]:
   except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError) as error:
     if 'libtpu' in str(error) or 'tpu' in str(error).lower().split():
       raise InputError(
-        "--topology: the TPU compiler is not here; pip install 'flan_jax[tpu]'"
+        "--topology: the TPU compiler is not installed; pip install 'flan_jax[tpu]'"
       ) from None
     raise InputError(f'--topology {topology.name}: {error}') from None
   return list(description.devices)

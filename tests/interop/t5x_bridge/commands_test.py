@@ -77,7 +77,7 @@ def test_train_resumes_exactly(tmp_path):
   assert [part['mixture'] for part in record['lineage']] == ['', TASK]
 
 
-def test_train_goes_on_from_a_run_of_ours_and_from_its_export(tmp_path):
+def test_train_continues_from_a_flan_jax_run_and_from_its_export(tmp_path):
   """Both start at our step, with our Adafactor, and do the same two steps."""
   run = str(tmp_path / 'run')
   flags = {

@@ -1,13 +1,13 @@
-"""A stand-in for gcloud: records calls, answers in gcloud's shapes, fails its ways.
+"""A stand-in for gcloud: records calls, answers and fails in gcloud's formats.
 
-Hosts of a slice are folders of this machine: `ssh` runs the command in a real shell
-with the folder as its home, `scp` copies. All that it knows is in $STAND_IN/state.json:
+Hosts of a slice are local folders: `ssh` runs the command in a real shell with the
+folder as HOME, `scp` copies. The whole state is in $STAND_IN/state.json:
 
   nodes    name -> {type, state, hosts}
-  queue    name -> {state, type}, and what states a request goes through
-  faults   [{match, code, err, lines, then, skip}]: the first that is part of a call's
-           words is used up by it. `lines`: so much of the output still comes through;
-           `then`: the state that the node is in afterwards; `skip`: calls let through
+  queue    name -> {state, type}, and the states that a request goes through
+  faults   [{match, code, err, lines, then, skip}]: the first whose `match` is in a
+           call fails it and is removed. `lines`: number of output lines before the
+           failure; `then`: state of the node afterwards; `skip`: calls to let through
 """
 
 import json
@@ -74,7 +74,7 @@ def homes(state, name, words):
 
 
 def shell(home, command, lines):
-  """Runs a command on one host; with `lines`, the connection drops after so many."""
+  """Runs a command on one host; the connection drops after `lines` lines, if given."""
   environment = {**os.environ, 'HOME': str(home)}
   process = subprocess.Popen(
     ['bash', '-c', command],

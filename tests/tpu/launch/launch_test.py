@@ -1,6 +1,6 @@
-"""Launching: the commands, and what becomes of a run when gcloud fails.
+"""`flan launch`: its commands, and recovery from failures of gcloud.
 
-gcloud is a stand-in on the PATH; the hosts are folders, the shells on them are real.
+gcloud is a stand-in on the PATH; the hosts are folders, their shells are real.
 """
 
 import json
@@ -26,13 +26,13 @@ GOLDEN = HERE / 'golden'
 
 UV = """\
 #!/bin/sh
-# uv venv ... venv | uv pip install ...: an environment with the test's own flan
+# `uv venv` and `uv pip install`: an environment with the test's own flan
 mkdir -p venv/bin && cp ~/flan-command venv/bin/flan
 """
 
 
 class Cloud:
-  """The stand-in's state, and what a test arranges in it."""
+  """The stand-in's state, and methods to arrange it."""
 
   def __init__(self, root: pathlib.Path):
     self.root = root
@@ -50,7 +50,7 @@ class Cloud:
     self.write(**state)
 
   def flan(self, script: str) -> None:
-    """What `flan` does on the hosts; `flan --version` is answered apart."""
+    """Sets the script that `flan` runs on the hosts, except `flan --version`."""
     path = self.root / 'image' / 'flan-command'
     path.write_text(
       f'#!/bin/bash\n[ "$1" = --version ] && echo flan 0 && exit\n{script}'
@@ -98,7 +98,7 @@ def cloud(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def clean_checkout(monkeypatch):
-  """What is not committed while the tests are written does not matter to them."""
+  """Hides uncommitted changes of the checkout from the launcher."""
   git = Commit._git
 
   def quiet(self, *arguments):
@@ -108,41 +108,41 @@ def clean_checkout(monkeypatch):
   monkeypatch.setattr(Commit, '_git', quiet)
 
 
-class Ran:
-  def __init__(self, code: int, lines: list[str], said: list[str]):
-    self.code, self.lines, self.said = code, lines, said
+class Done:
+  def __init__(self, code: int, lines: list[str], log: list[str]):
+    self.code, self.lines, self.log = code, lines, log
 
 
-def run(*words: str, type: str = 'v4-16', **more) -> Ran:
-  """One launch without waits; (exit code, lines of host 0, what was said)."""
+def run(*words: str, type: str = 'v4-16', **more) -> Done:
+  """Launches a command without waits."""
   lines: list[str] = []
-  said: list[str] = []
+  log: list[str] = []
   options = {k: more.pop(k) for k in ('queued', 'spot') if k in more}
   gcloud = Gcloud()
   slice = tpu_slice.Slice(
-    gcloud, 'pod', zone='us-central1-a', type=type, say=said.append, poll_s=0.01,
+    gcloud, 'pod', zone='us-central1-a', type=type, log=log.append, poll_s=0.01,
     **options,
   )  # fmt: skip
   job = launch_lib.Launch(
-    slice, gcloud, say=said.append, show=lines.append, retry_s=0.01, capacity_s=0.01,
+    slice, gcloud, log=log.append, on_line=lines.append, retry_s=0.01, capacity_s=0.01,
     **{'grace_s': 10, **more},
   )  # fmt: skip
-  return Ran(job.run(words), lines, said)
+  return Done(job.run(words), lines, log)
 
 
 TRAIN = ('flan', 'train', '--gin_file=gin/runs/demo.gin')
 
 
 def test_a_run_on_every_host_of_a_new_slice(cloud):
-  """Made, installed, started on all hosts with --multihost; host 0 is shown."""
+  """Created, installed, started on all hosts with --multihost; host 0 is shown."""
   cloud.flan('echo "step 1"; echo "$@" > arguments')
-  ran = run(*TRAIN)
-  assert ran.code == 0
-  assert ran.lines == ['step 1']
+  done = run(*TRAIN)
+  assert done.code == 0
+  assert done.lines == ['step 1']
   assert cloud.verbs()[:2] == ['tpu-vm describe', 'tpu-vm create']
   for i in (0, 1):
-    said = (cloud.host(i) / 'arguments').read_text()
-    assert said == 'train --gin_file=gin/runs/demo.gin --multihost\n'
+    message = (cloud.host(i) / 'arguments').read_text()
+    assert message == 'train --gin_file=gin/runs/demo.gin --multihost\n'
   again = run(*TRAIN)
   assert again.code == 0
   assert cloud.verbs().count('tpu-vm create') == 1
@@ -164,31 +164,31 @@ def test_one_host_needs_no_multihost(cloud):
     (['echo', 'eval'], []),
   ],
 )
-def test_verbs_that_join_other_hosts_are_told_to(words, more):
-  assert launch_lib.on_hosts(words, 2) == words + more
-  assert launch_lib.on_hosts(words, 1) == words
-  if more:  # the command line knows it
+def test_distributed_verbs_get_multihost(words, more):
+  assert launch_lib.host_command(words, 2) == words + more
+  assert launch_lib.host_command(words, 1) == words
+  if more:  # the command line accepts it
     assert dispatch.parser().parse_args([*words[1:2], *more]).multihost == 'auto'
 
 
-def test_an_own_gin_file_goes_along(cloud, tmp_path):
+def test_a_local_gin_file_is_copied(cloud, tmp_path):
   own = tmp_path / 'mine.gin'
   own.write_text("include 'gin/runs/demo.gin'\nTRAIN_STEPS = 3\n")
   cloud.flan('echo "$2"; cat "${2#--gin_file=}"')
-  ran = run('flan', 'train', f'--gin_file={own}')
-  assert ran.lines == ['--gin_file=mine.gin', *own.read_text().splitlines()]
+  done = run('flan', 'train', f'--gin_file={own}')
+  assert done.lines == ['--gin_file=mine.gin', *own.read_text().splitlines()]
 
 
-def test_exit_code_143_starts_again_until_done(cloud):
+def test_exit_code_143_restarts_until_done(cloud):
   cloud.flan('n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) > n; echo "start $n"\n'
              '[ "$n" -ge 1 ] || exit 143')  # fmt: skip
-  ran = run(*TRAIN)
-  assert ran.code == 0
-  assert ran.lines == ['start 0', 'start 1']
+  done = run(*TRAIN)
+  assert done.code == 0
+  assert done.lines == ['start 0', 'start 1']
   assert cloud.verbs().count('tpu-vm create') == 1
 
 
-def test_143_on_any_host_starts_all_again_and_restarts_are_counted(cloud):
+def test_143_on_any_host_restarts_all_and_restarts_are_limited(cloud):
   cloud.flan('case "$PWD" in */hosts/1/*) exit 143;; esac; exit 1')
   assert run(*TRAIN, max_restarts=1).code == 143
   assert cloud.verbs().count('tpu-vm create') == 1
@@ -196,8 +196,8 @@ def test_143_on_any_host_starts_all_again_and_restarts_are_counted(cloud):
   assert len(follows) == 2
 
 
-def test_host_0_killed_and_the_others_ended_by_jax_starts_again(cloud):
-  """Killed by the machine, that is: the others end by SIGABRT."""
+def test_host_0_killed_and_the_others_aborted_restarts(cloud):
+  """When the machine kills host 0, JAX aborts the others with SIGABRT."""
   cloud.flan('[ -f again ] && exit; touch again\n'
              'case "$PWD" in */hosts/0/*) exit 137;; esac; exit 134')  # fmt: skip
   assert run(*TRAIN).code == 0
@@ -210,12 +210,12 @@ def test_a_run_that_aborts_on_every_host_ends_it(cloud):
 
 def test_another_exit_code_ends_it(cloud):
   cloud.flan('echo broken; exit 2')
-  ran = run(*TRAIN)
-  assert (ran.code, ran.lines) == (2, ['broken'])
-  assert 'Exit codes of the hosts: 2, 2' in ran.said[-1]
+  done = run(*TRAIN)
+  assert (done.code, done.lines) == (2, ['broken'])
+  assert 'Exit codes of the hosts: 2, 2' in done.log[-1]
 
 
-def test_a_dropped_ssh_is_taken_up_at_the_next_line(cloud):
+def test_after_a_lost_connection_the_log_continues_at_the_next_line(cloud):
   cloud.flan('for i in $(seq 40); do echo "step $i"; sleep 0.02; done')
   lost = (
     'ERROR: (gcloud.compute.tpus.tpu-vm.ssh) [/usr/bin/ssh] exited with return code'
@@ -223,21 +223,21 @@ def test_a_dropped_ssh_is_taken_up_at_the_next_line(cloud):
   cloud.fault('--worker=0', 255, f'{lost} [255].', lines=7)
   cloud.fault('mkdir -p', 255, f'{lost} [255].')
   cloud.fault('setsid', 255, f'{lost} [255].')
-  ran = run(*TRAIN)
-  assert ran.code == 0
-  assert ran.lines == [f'step {i}' for i in range(1, 41)]
-  assert 'Connection lost; taking it up again at line 8' in ran.said
+  done = run(*TRAIN)
+  assert done.code == 0
+  assert done.lines == [f'step {i}' for i in range(1, 41)]
+  assert 'Connection lost; resuming the log at line 8' in done.log
 
 
-def test_a_preempted_slice_is_made_again_and_the_run_goes_on(cloud):
+def test_a_preempted_slice_is_recreated_and_the_job_restarted(cloud):
   cloud.flan('echo "on a slice"; sleep 0.3')
   cloud.fault('--worker=0', 255, 'closed by remote host', lines=1, then='PREEMPTED')
-  ran = run(*TRAIN, spot=True)
-  assert ran.code == 0
+  done = run(*TRAIN, spot=True)
+  assert done.code == 0
   verbs = cloud.verbs()
   assert verbs.count('tpu-vm create') == 2
   assert verbs.count('tpu-vm delete') == 1
-  assert any(line.startswith('Preempted: TPU pod is PREEMPTED') for line in ran.said)
+  assert any(line.startswith('Preempted: TPU pod is PREEMPTED') for line in done.log)
   assert all('--spot' in call for call in cloud.calls if call[3] == 'create')
 
 
@@ -247,53 +247,53 @@ FULL = (
 )
 
 
-def test_no_room_after_a_preemption_is_waited_out(cloud):
-  """At the first start it is an error: someone is there to choose another zone."""
+def test_lack_of_capacity_after_a_preemption_is_retried(cloud):
+  """At the first start it is an error: the user can choose another zone."""
   cloud.flan('echo "on a slice"; sleep 0.3')
   cloud.fault('--worker=0', 255, lines=0, then='PREEMPTED')
   cloud.fault('tpu-vm create', 1, FULL, skip=1)
-  ran = run(*TRAIN)
-  assert ran.code == 0
+  done = run(*TRAIN)
+  assert done.code == 0
   assert cloud.verbs().count('tpu-vm create') == 3
-  assert any('no more capacity' in line for line in ran.said)
+  assert any('no more capacity' in line for line in done.log)
 
 
-def test_no_room_at_the_first_start_is_an_error(cloud):
+def test_lack_of_capacity_at_the_first_start_is_an_error(cloud):
   cloud.fault('tpu-vm create', 1, FULL)
   with pytest.raises(tpu_slice.Failed, match='no capacity: There is no more.*--queued'):
     run(*TRAIN)
 
 
-def test_the_queue_is_waited_in(cloud):
+def test_a_queued_resource_is_waited_for(cloud):
   state = cloud.read()
   state['queue_goes'] = ['WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE']
   cloud.write(**state)
-  ran = run(*TRAIN, queued=True)
-  assert ran.code == 0
-  assert 'Queued resource pod: PROVISIONING' in ran.said
+  done = run(*TRAIN, queued=True)
+  assert done.code == 0
+  assert 'Queued resource pod: PROVISIONING' in done.log
   create = next(c for c in cloud.calls if c[2:4] == ['queued-resources', 'create'])
   assert '--node-id=pod' in create
   assert '--runtime-version=tpu-ubuntu2204-base' in create
 
 
-def test_a_queued_resource_that_failed_says_where_to_look(cloud):
+def test_a_failed_queued_resource_names_the_command_that_explains(cloud):
   state = cloud.read()
   state['queue_goes'] = ['WAITING_FOR_RESOURCES', 'FAILED']
   cloud.write(**state)
   with pytest.raises(
-    tpu_slice.Failed, match='pod: FAILED; `gcloud compute tpus queued'
+    tpu_slice.Failed, match='pod: FAILED; see `gcloud compute tpus queued'
   ):
     run(*TRAIN, queued=True)
 
 
 @pytest.mark.parametrize(
-  ('said', 'clear'),
+  ('message', 'clear'),
   [
     (
       'ERROR: (gcloud.compute.tpus.tpu-vm.create) HttpException (429): Quota limit '
       "'TPUV3sPodPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 0 in zone "
       'us-central1-a.',
-      r"quota: HttpException \(429\): Quota limit 'TPUV3sPod.*; ask for more at",
+      r"quota: HttpException \(429\): Quota limit 'TPUV3sPod.*; request more at",
     ),
     (
       'ERROR: (gcloud.compute.tpus.tpu-vm.create) {\n  "code": 8,\n  "message": '
@@ -312,14 +312,14 @@ def test_a_queued_resource_that_failed_says_where_to_look(cloud):
     ),
   ],
 )
-def test_failures_of_gcloud_are_one_clear_line(cloud, said, clear):
-  cloud.fault('tpu-vm create', 1, said)
+def test_failures_of_gcloud_are_one_clear_line(cloud, message, clear):
+  cloud.fault('tpu-vm create', 1, message)
   with pytest.raises(tpu_slice.Failed, match=clear) as error:
     run(*TRAIN)
   assert '\n' not in str(error.value)
 
 
-def test_stop_ends_the_run_by_sigterm_and_it_saves(cloud):
+def test_stop_sends_sigterm_and_the_job_saves(cloud):
   cloud.flan("trap 'echo saved > saved; exit 143' TERM\n"
              'echo going; for i in $(seq 600); do sleep 0.05; done')  # fmt: skip
   process = subprocess.Popen(
@@ -330,17 +330,17 @@ def test_stop_ends_the_run_by_sigterm_and_it_saves(cloud):
     assert time.monotonic() < deadline
     time.sleep(0.05)
   time.sleep(0.5)
-  process.terminate()  # the launcher goes; the run does not
+  process.terminate()  # ends the launcher, not the job
   process.wait()
-  other = tpu_slice.Slice(Gcloud(), 'pod', zone='us-central1-a', say=lambda _: None)
+  other = tpu_slice.Slice(Gcloud(), 'pod', zone='us-central1-a', log=lambda _: None)
   busy = launch_lib.Launch(
-    tpu_slice.Slice(Gcloud(), 'pod', zone='us-central1-a', say=lambda _: None),
+    tpu_slice.Slice(Gcloud(), 'pod', zone='us-central1-a', log=lambda _: None),
     Gcloud(),
-    say=lambda _: None,
+    log=lambda _: None,
   )
-  with pytest.raises(ValueError, match=r'another run is going on there; .* --stop'):
+  with pytest.raises(ValueError, match=r'another job is running; .* --stop'):
     busy.run(['flan', 'eval'])
-  launch_lib.Launch(other, Gcloud(), say=lambda _: None, grace_s=10).stop()
+  launch_lib.Launch(other, Gcloud(), log=lambda _: None, grace_s=10).stop()
   for i in (0, 1):
     assert (cloud.host(i) / 'saved').read_text() == 'saved\n'
     assert (cloud.host(i) / 'exit').read_text() == '143\n'
@@ -364,12 +364,12 @@ launch.Launch(s, g, retry_s=0.01).run(
 """
 
 
-def test_delete_of_what_is_not_there_is_no_failure(cloud, capsys):
+def test_delete_of_a_missing_slice_succeeds(cloud, capsys):
   arguments = ['launch', '--tpu', 'none', '--zone', 'us-central1-a', '--delete']
   assert dispatch.main(arguments) == 0
 
 
-# Bad input, and commands without a cloud.
+# Bad input, and commands without gcloud.
 
 
 @pytest.mark.parametrize(
@@ -413,8 +413,11 @@ def test_types_and_topologies(text, type, hosts):
       "did you mean 'TRAIN_STEPS'",
     ),
     (['--type=v3-8', '--tpu=a b', '--', 'flan'], "--tpu: got 'a b'; must be 1 to 63"),
-    (['--type', 'v3-8'], 'no command; give it after --'),
-    (['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'], "'no.gin' is no"),
+    (['--type', 'v3-8'], 'no command; pass it after --'),
+    (
+      ['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'],
+      "got 'no.gin'; must be a local file",
+    ),
     (['--engine', 'xpk', '--type', 'v4-8', '--', 'flan'], '--cluster: not given'),
     (
       ['--engine=xpk', '--type=v3-8', '--cluster=c', '--image=i', '--', 'flan'],
@@ -429,7 +432,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
   assert message in error
 
 
-def test_without_gcloud_it_says_where_to_get_it(monkeypatch, tmp_path, capsys):
+def test_without_gcloud_the_error_has_the_link(monkeypatch, tmp_path, capsys):
   for name in ('git',):
     (tmp_path / name).symlink_to(shutil.which(name))
   monkeypatch.setenv('PATH', str(tmp_path))
@@ -453,7 +456,7 @@ CASES = {
 
 @pytest.mark.parametrize('name', CASES)
 def test_golden(name, capsys, update_golden):
-  """Every command of a dry run, every manifest, to the letter."""
+  """Every command of a dry run and every manifest, verbatim."""
   arguments = ['launch', '--tpu=flan', '--zone=us-central1-a', *CASES[name]]
   command = [] if '--stop' in arguments else ['--', *PAPER]
   assert dispatch.main([*arguments, *command]) == 0
@@ -470,7 +473,7 @@ def test_golden(name, capsys, update_golden):
 
 
 def test_scripts_and_tasks_are_well_formed():
-  """What is generated reads as shell and as YAML; the run's command is in it whole."""
+  """Scripts parse as shell, the task as YAML with the whole command."""
   for name in ('tpu_vm.txt', 'spot.txt', 'stop.txt', 'xpk.sh'):
     done = subprocess.run(['bash', '-n', GOLDEN / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -482,7 +485,7 @@ def test_scripts_and_tasks_are_well_formed():
 
 @pytest.mark.slow
 def test_the_wheel_of_a_commit_holds_its_files(tmp_path):
-  """Built for real: needs the registry for setuptools."""
+  """A real build: needs the package index for setuptools."""
   wheel, constraints = Commit(Gcloud()).wheel(tmp_path)
   listed = subprocess.run(
     [sys.executable, '-m', 'zipfile', '-l', wheel], capture_output=True, text=True

@@ -1,12 +1,12 @@
-"""A program's text: what runs how often, and what moves between whom."""
+"""The text of a program: run counts, transfers and their groups."""
 
 import numpy as np
 import pytest
 
 from flan_jax.tpu.plan import hlo
 
-# A step as XLA writes it, with the parts that matter: a loop of five trips that gathers
-# a layer's weights, multiplies, and reduces; then one fusion of the optimizer.
+# A step as XLA prints it: a loop of five trips that gathers a layer's weights,
+# multiplies and reduces; then one fusion of the optimizer.
 TEXT = """\
 HloModule jit_step, is_scheduled=true, num_partitions=8
 
@@ -49,20 +49,20 @@ def module():
   return hlo.Module(TEXT)
 
 
-def test_the_body_of_a_loop_counts_as_often_as_it_turns(module):
+def test_the_body_of_a_loop_counts_once_per_trip(module):
   products = {n: module.has_products(line) for line, n in module.runs() if line.cycles}
   assert products == {5: True, 1: False}
   assert sum(line.cycles * n for line, n in module.runs()) == 5 * 1000 + 70
 
 
-def test_loops_say_what_they_carry(module):
+def test_loops_have_trips_and_carried_arrays(module):
   (loop,) = module.loops()
   assert loop.trips == 5
   assert loop.carried == (hlo.Array('s32', ()), hlo.Array('bf16', (5, 16, 32)))
   assert loop.carried[1].bytes == 5 * 16 * 32 * 2
 
 
-def test_transfers_say_who_takes_part_and_how_much_moves(module):
+def test_transfers_have_groups_and_bytes(module):
   gather, reduce, permute = module.collectives()
   assert (gather.kind, gather.times, gather.bytes) == ('all-gather', 5, 64 * 32 * 2)
   np.testing.assert_array_equal(gather.groups, [[0, 2, 4, 6], [1, 3, 5, 7]])
@@ -73,7 +73,7 @@ def test_transfers_say_who_takes_part_and_how_much_moves(module):
   np.testing.assert_array_equal(permute.groups, [[0, 1], [1, 2], [2, 3]])
 
 
-def test_a_reduce_scatter_starts_with_what_all_members_end_with():
+def test_the_bytes_of_a_reduce_scatter_are_its_input():
   line = (
     '%reduce-scatter.1 = bf16[16,32]{1,0} reduce-scatter(%x), channel_id=4, '
     'replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add'
@@ -83,7 +83,7 @@ def test_a_reduce_scatter_starts_with_what_all_members_end_with():
   assert found.bytes == 4 * 16 * 32 * 2
 
 
-def test_a_fused_sum_of_which_a_part_is_kept_is_a_reduce_scatter():
+def test_a_fused_all_reduce_and_slice_is_a_reduce_scatter():
   text = """\
 %all-reduce-scatter.1 (p: bf16[64,32]) -> bf16[16,32] {
   %p = bf16[64,32]{1,0} parameter(0)
@@ -122,6 +122,6 @@ def test_an_asynchronous_transfer_counts_once():
     ("mesh['a'=4] {'a':(1)2}", [[0, 2], [1, 3]]),
   ],
 )
-def test_groups_in_every_form(text, groups):
+def test_groups_in_every_format(text, groups):
   line = f'all-gather(%x), replica_groups={text}, dimensions={{0}}'
   np.testing.assert_array_equal(hlo.groups(line), groups)

@@ -1,4 +1,4 @@
-"""What a transfer costs on the links of a slice, against figures by hand."""
+"""Cost of transfers on the links of a slice, against figures computed by hand."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Device(NamedTuple):
 
 
 class Mesh(NamedTuple):
-  """As jax.sharding.Mesh, of devices that no backend knows."""
+  """Stands in for jax.sharding.Mesh, with devices that no backend has."""
 
   devices: np.ndarray
   axis_names: tuple[str, ...] = ('data', 'fsdp', 'model')
@@ -47,25 +47,25 @@ LINK = 70 * GB
 
 
 def test_a_group_of_two_chips_has_the_one_link_between_them(links):
-  reach = links.reach(links.over('fsdp'))
+  reach = links.reach(links.group_along('fsdp'))
   assert (reach.chips, reach.cores, reach.links, reach.ring) == (2, 2, 1, 1)
-  moved, ring_s, torus_s = links.seconds('all-gather', GB, links.over('fsdp'))
-  assert moved == GB / 2  # each chip lacks what the other one has
+  moved, ring_s, torus_s = links.seconds('all-gather', GB, links.group_along('fsdp'))
+  assert moved == GB / 2  # each chip receives the half of the other
   assert ring_s == torus_s == pytest.approx(GB / 2 / LINK)
 
 
-def test_a_group_over_two_dimensions_shares_what_it_strides_over(links):
-  reach = links.reach(links.over('model'))
-  # y has both ways to itself; of x's two, the other half of the chips uses one.
+def test_a_group_over_two_dimensions_shares_the_links_of_its_stride(links):
+  reach = links.reach(links.group_along('model'))
+  # Both directions of y; x's two are shared with the other half of the chips.
   assert (reach.chips, reach.cores, reach.links, reach.ring) == (32, 1, 3, 2)
-  moved, ring_s, torus_s = links.seconds('all-gather', GB, links.over('model'))
+  moved, ring_s, torus_s = links.seconds('all-gather', GB, links.group_along('model'))
   assert moved == pytest.approx(2 * GB * 31 / 32)  # both cores of a chip, in two groups
   assert ring_s == pytest.approx(moved / (2 * LINK))
   assert torus_s == pytest.approx(moved / (3 * LINK))
 
 
-def test_a_sum_for_all_moves_twice_what_a_sum_in_parts_does(links):
-  group = links.over('model')
+def test_an_all_reduce_moves_twice_the_bytes_of_a_reduce_scatter(links):
+  group = links.group_along('model')
   whole = links.seconds('all-reduce', GB, group)
   parts = links.seconds('reduce-scatter', GB, group)
   np.testing.assert_allclose(whole, np.multiply(parts, 2))

@@ -1,7 +1,7 @@
 """`flan plan`: the real step, compiled by the real TPU compiler, without a TPU.
 
-The text of a plan is golden: a change that takes more memory or moves more bytes shows
-in review. `pytest tests/tpu/plan/plan_test.py --update-golden` writes it anew.
+The text of a plan is golden, so that a change in memory or transfers shows in review.
+`pytest tests/tpu/plan/plan_test.py --update-golden` rewrites it.
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ from flan_jax.cli import dispatch
 
 GOLDEN = pathlib.Path(__file__).parents[2] / 'golden' / 'plans'
 LIBTPU = '0.0.52'
-"""The compiler that the golden texts are of: another may schedule otherwise."""
+"""The compiler of the golden texts; another one may schedule differently."""
 
 SMALL = (
   '--gin_file=gin/runs/base.gin',
@@ -47,7 +47,7 @@ needs_libtpu = pytest.mark.skipif(libtpu() is None, reason='libtpu is not instal
 
 
 def plan(*arguments: str) -> subprocess.CompletedProcess:
-  """`flan plan`, in a process of its own: XLA_FLAGS of the tests are not for it."""
+  """Runs `flan plan` in a subprocess, without the XLA_FLAGS of the tests."""
   clean = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}
   return subprocess.run(
     [sys.executable, '-m', 'flan_jax', 'plan', *arguments],
@@ -70,7 +70,7 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding='utf-8')
   if libtpu() != LIBTPU:
-    pytest.skip(f'it compiles; the golden text is of libtpu {LIBTPU}')
+    pytest.skip(f'compiled; the golden text is of libtpu {LIBTPU}')
   assert text == path.read_text(encoding='utf-8')
 
 
@@ -94,14 +94,14 @@ def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
   ('name', 'changes'), [('flan_137b', ()), ('flan_137b_half', ('--gin.NUM_LAYERS=32',))]
 )
 def test_the_papers_run_on_its_slice(name, changes, update_golden):
-  """137B parameters on 128 cores of v3; and half the layers take half of it."""
+  """137B parameters on 128 cores of v3, and a model with half the layers."""
   run = ('--topology', 'v3:8x8', '--gin_file=gin/runs/flan_137b.gin', *changes)
   same_as_golden(plan(*run), f'{name}.v3_8x8', update_golden)
 
 
 @needs_libtpu
 @pytest.mark.slow
-def test_what_does_not_fit_says_how_much_it_wants_and_what_to_try():
+def test_a_step_that_does_not_fit_reports_its_memory_and_changes_to_try():
   done = plan(
     '--topology', 'v3:1x1', '--json', '--gin_file=gin/runs/base.gin',
     '--gin_file=gin/models/8b.gin', '--gin_file=gin/mesh/tensor.gin', '--gin.MODEL=2',
@@ -121,7 +121,7 @@ def test_what_does_not_fit_says_how_much_it_wants_and_what_to_try():
     ((), '--topology: not given'),
   ],
 )
-def test_what_cannot_be_planned_is_said_at_once(arguments, message, capsys):
+def test_bad_topologies_are_refused_at_once(arguments, message, capsys):
   assert dispatch.main(['plan', *arguments, *SMALL]) == 2
   assert message in capsys.readouterr().err
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_planned_is_said_at_once(arguments, message, capsys):
     ),
   ],
 )
-def test_what_does_not_divide_is_said_in_words(layout, message, capsys):
+def test_axes_that_do_not_divide_are_named(layout, message, capsys):
   arguments = ('--topology', 'v5e:2x2', '--print-sharding', *SMALL, *SEQUENCE)
   assert dispatch.main(['plan', *arguments, *layout]) == 2
   assert message in capsys.readouterr().err

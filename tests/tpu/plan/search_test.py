@@ -1,4 +1,4 @@
-"""What a plan tries where a step does not fit, and in which order."""
+"""`flan plan --search`: the changes it tries, and their order."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ GIB = plan_lib.GIB
 
 
 def run(*flags: str):
-  """A run of the 422M model: 32 rows of 1,280 a step."""
+  """A run of the 422M model: 32 sequences of 1,280 tokens per step."""
   files = ['gin/runs/base.gin', 'gin/models/422m.gin']
   given = (
     'BATCH_TOKENS=40960',
@@ -27,12 +27,12 @@ def run(*flags: str):
   return gin.load(files, [*given, *more, *flags]).build('Run')
 
 
-def tried(made, topology: str) -> list[str]:
-  found = plan_lib.changes(made, parse(topology), kind='train')
-  return [change.words.split()[0] for change in found]
+def tried(config, topology: str) -> list[str]:
+  found = plan_lib.changes(config, parse(topology), kind='train')
+  return [change.description.split()[0] for change in found]
 
 
-def test_each_change_comes_upon_the_one_before_and_the_cheapest_first():
+def test_changes_are_cumulative_and_the_cheapest_is_first():
   assert tried(run('Mesh.fsdp=8', 'Mesh.data=1'), 'v5e:2x4') == [
     "--gin.REMAT='dots'",
     "--gin.REMAT='full'",
@@ -47,7 +47,7 @@ def test_each_change_comes_upon_the_one_before_and_the_cheapest_first():
 
 
 @pytest.mark.parametrize(
-  ('mesh', 'rows'),
+  ('mesh', 'sequences'),
   [
     (('Mesh.data=-1', 'Mesh.fsdp=1'), 4),
     (('Mesh.data=-1', 'Mesh.fsdp=2'), 4),
@@ -55,14 +55,14 @@ def test_each_change_comes_upon_the_one_before_and_the_cheapest_first():
     (('Mesh.data=2', 'Mesh.fsdp=2', 'Mesh.model=2'), 8),
   ],
 )
-def test_at_most_one_row_of_a_device_at_a_time(mesh, rows):
-  """Eight cores and 32 rows: what `data` and `fsdp` split, `model` does not."""
-  assert f'--gin.Run.accumulation={rows}' in tried(run(*mesh), 'v5e:2x4')
+def test_accumulation_leaves_one_sequence_per_device(mesh, sequences):
+  """Eight cores, 32 sequences: `data` and `fsdp` split them, `model` does not."""
+  assert f'--gin.Run.accumulation={sequences}' in tried(run(*mesh), 'v5e:2x4')
 
 
 @pytest.fixture
 def needs(monkeypatch):
-  """Stands in for the compiler: says what a step of these settings would take."""
+  """Replaces the compiler: sets the bytes that a step of some settings needs."""
 
   def of(bytes_of):
     def plan(run, topology, *, kind, assumptions, cache):
@@ -79,27 +79,27 @@ def needs(monkeypatch):
   return of
 
 
-def test_it_ends_at_the_first_that_fits(needs):
+def test_it_stops_at_the_first_plan_that_fits(needs):
   needs(lambda run, on: (8 if run.model.remat == 'full' else 32) * GIB)
   trials = search.search(run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'))
   assert [trial.plan.fits for trial in trials] == [False, False, True]
   assert trials[-1].plan.run.gradient_dtype is None
 
 
-def test_a_larger_slice_comes_when_nothing_else_helps(needs):
+def test_a_larger_slice_is_tried_last(needs):
   needs(lambda run, on: 512 // on.cores * GIB)
-  made = run('Mesh.fsdp=8', 'Mesh.data=1')
-  *small, last = search.search(made, parse('v5e:2x4'))
+  config = run('Mesh.fsdp=8', 'Mesh.data=1')
+  *small, last = search.search(config, parse('v5e:2x4'))
   assert last.plan.fits
   assert last.plan.topology.cores == 32
-  assert last.words.startswith('as it is, mesh')
+  assert last.description.startswith('unchanged, mesh')
   mesh = last.plan.run.mesh
   assert mesh.data * mesh.fsdp * mesh.model == 32
-  kept = dataclasses.replace(last.plan.run, mesh=made.mesh)
-  assert kept == made
+  kept = dataclasses.replace(last.plan.run, mesh=config.mesh)
+  assert kept == config
 
 
-def test_it_gives_up_past_sixteen_times_the_chips(needs):
+def test_it_stops_at_sixteen_times_the_chips(needs):
   needs(lambda run, on: 99 * GIB)
   trials = search.search(run('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'))
   assert not any(trial.plan.fits for trial in trials)
