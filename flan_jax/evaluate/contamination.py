@@ -101,7 +101,8 @@ class FolderTexts:
     if not self._files:
       raise InputError(
         f'CONTAMINATION {path!r}: contains no text; files must end in '
-        f'{", ".join(TEXTS)}, optionally with .gz after it'
+        f'{", ".join(TEXTS)}, optionally with .gz after it',
+        field='Evaluation.contamination',
       )
 
   def __iter__(self) -> Iterator[str]:
@@ -130,7 +131,8 @@ def suspects(names: str | Sequence[str]) -> tuple[StoreTexts | FolderTexts, ...]
       found.append(FolderTexts(name))
     else:
       raise InputError(
-        f'CONTAMINATION {name!r}: no such folder; must be a store or a folder of text'
+        f'CONTAMINATION {name!r}: no such folder; must be a store or a folder of text',
+        field='Evaluation.contamination',
       )
   return tuple(found)
 

@@ -405,6 +405,7 @@ def _templates(
   if not kept:
     raise InputError(
       f'templates: got {templates!r}; none asks for the answer of dataset '
-      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}'
+      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}',
+      field='Evaluate.templates',
     )
   return kept

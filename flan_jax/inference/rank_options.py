@@ -121,7 +121,8 @@ class Scorer:
       nearest = max(1, round(self.batch_size / parts)) * parts
       raise InputError(
         f'evaluation batch_size: got {self.batch_size}; must be a multiple of the '
-        f'{parts} parts of the mesh; the nearest is {nearest}'
+        f'{parts} parts of the mesh; the nearest is {nearest}',
+        field='Evaluate.batch_size',
       )
 
   def loglikelihood(

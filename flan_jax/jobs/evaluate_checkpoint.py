@@ -85,7 +85,8 @@ def evaluate_checkpoint(
   if not datasets:
     raise InputError(
       'CLUSTERS, DATASETS: none of the named datasets can be evaluated; `flan fetch` '
-      'lists those that are prepared'
+      'lists those that are prepared',
+      field='Evaluation.clusters',
     )
   suspects = contamination.suspects(evaluation.contamination)
   out = pathlib.Path(evaluation.output_dir)
@@ -165,5 +166,6 @@ def _make_writable(out: pathlib.Path) -> None:
   except OSError as error:
     raise InputError(
       f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
-      'folder, made if absent'
+      'folder, made if absent',
+      field='Evaluation.output_dir',
     ) from None

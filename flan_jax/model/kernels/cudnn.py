@@ -28,28 +28,33 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
   prefix = 'Run.attention_kernel: cudnn'
   if 'NVIDIA' not in device_kind:
     raise InputError(
-      f"{prefix} runs on NVIDIA GPUs, these devices are {device_kind!r}; must be 'xla'"
+      f"{prefix} runs on NVIDIA GPUs, these devices are {device_kind!r}; must be 'xla'",
+      field='Run.attention_kernel',
     )
   if config.dtype not in ('bfloat16', 'float16'):
     raise InputError(
       f'{prefix} does not support DecoderConfig.dtype={config.dtype!r}; must be '
-      'bfloat16'
+      'bfloat16',
+      field='DecoderConfig.dtype',
     )
   if config.attention_softcap is not None:
     raise InputError(
       f'{prefix} does not support DecoderConfig.attention_softcap='
-      f"{config.attention_softcap}; must be None, or the kernel 'xla'"
+      f"{config.attention_softcap}; must be None, or the kernel 'xla'",
+      field='DecoderConfig.attention_softcap',
     )
   if config.head_dim > _MAX_HEAD_DIM or config.head_dim % 8:
     nearest = min(max(8, round(config.head_dim / 8) * 8), _MAX_HEAD_DIM)
     raise InputError(
       f'DecoderConfig.head_dim: got {config.head_dim}; {prefix} needs a multiple of 8 '
-      f'of at most {_MAX_HEAD_DIM}; the nearest is {nearest}'
+      f'of at most {_MAX_HEAD_DIM}; the nearest is {nearest}',
+      field='DecoderConfig.head_dim',
     )
   if sequence_length % 2:
     raise InputError(
       f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of 2; the '
-      f'nearest is {sequence_length + 1:,}'
+      f'nearest is {sequence_length + 1:,}',
+      field='Run.sequence_length',
     )
 
 
