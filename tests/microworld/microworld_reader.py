@@ -1,8 +1,8 @@
 """A reader of the microworld's English that shares no code with the generator.
 
 It parses sentences into facts by its own patterns, draws conclusions by the common
-knowledge of the pretraining text, judges claims and answers questions. The tests compare
-the generator's labels with it.
+knowledge of the pretraining text, judges claims and answers questions. The tests use it
+to check the generator's labels.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Every declared dataset: its templates are sound, and real examples read and render."""
+"""Every declared dataset: sound templates, and real examples that read and render."""
 
 import itertools
 import json
@@ -20,26 +20,26 @@ each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASET
 
 
 @each_dataset
-def test_ten_templates_or_more_of_which_three_at_most_are_turned_around(dataset):
-  turned = [t for t in dataset.templates if t.inverted]
+def test_ten_templates_or_more_at_most_three_of_them_inverted(dataset):
+  inverted = [t for t in dataset.templates if t.inverted]
   assert len(dataset.templates) >= 10
-  assert len(turned) <= 3
-  assert all(t.targets != '{answer}' for t in turned)
-  assert len(dataset.evaluated_templates) == len(dataset.templates) - len(turned)
+  assert len(inverted) <= 3
+  assert all(t.targets != '{answer}' for t in inverted)
+  assert len(dataset.evaluated_templates) == len(dataset.templates) - len(inverted)
 
 
 @each_dataset
-def test_templates_show_the_evidence_end_with_their_options_and_differ(dataset):
+def test_templates_have_no_lint_finding(dataset):
   assert [str(finding) for finding in lint.lint([dataset])] == []
 
 
-def test_no_template_serves_two_datasets_unless_they_are_variants_of_one():
+def test_only_variants_of_one_dataset_share_templates():
   found = lint.lint(DATASETS.values())
   assert [str(finding) for finding in found if finding.rule == 'equal-across'] == []
 
 
 @each_dataset
-def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
+def test_every_declared_slice_is_in_a_split_of_declared_size(dataset):
   assert set(dataset.slices) <= set(dataset_lib.SPLITS)
   for part in dataset.slices.values():
     assert splits.parse(part).split in dataset.sizes
@@ -48,21 +48,21 @@ def test_every_declared_slice_lies_in_a_split_of_declared_size(dataset):
   assert dataset.citation
 
 
-def _records(dataset: Dataset, most: int):
-  """At most that many records of every split that the dataset uses, with example ids."""
+def _records(dataset: Dataset, max_records: int):
+  """Yields (example id, record) from every split that the dataset uses."""
   name = dataset.tfds.rsplit(':', 1)[0]
   folder = real_examples.FOLDER / (name if '/' in name else f'{name}/default')
   for split in sorted({splits.parse(part).split for part in dataset.slices.values()}):
     path = folder / f'{split}.jsonl'
     if path.exists():
       with path.open(encoding='utf-8') as lines:
-        for i, line in enumerate(itertools.islice(lines, most)):
+        for i, line in enumerate(itertools.islice(lines, max_records)):
           yield f'{split}:{i}', json.loads(line)
 
 
 @each_dataset
-def test_real_rows_read_and_render(dataset):
-  records = list(_records(dataset, most=25))
+def test_real_examples_read_and_render(dataset):
+  records = list(_records(dataset, max_records=25))
   if not records:
     pytest.skip(f'../shared/data holds no examples of {dataset.tfds}')
   examples = []
@@ -85,7 +85,7 @@ def test_real_rows_read_and_render(dataset):
     for index, template in enumerate(dataset.templates):
       prompt = prompt_lib.render(dataset, index, example)
       assert prompt.inputs == prompt.inputs.strip()
-      # A text whose first sentence is too long is never written.
+      # A target is blank if the first sentence of its text is too long.
       assert prompt.targets.strip() or template.inverted
       if not template.inverted and template.direction in ('', first):
         assert prompt.targets == example.answer.text
@@ -94,10 +94,10 @@ def test_real_rows_read_and_render(dataset):
 
 
 def read(name: str, record: dict) -> dataset_lib.Example:
-  return DATASETS[name].read(record, 'row')
+  return DATASETS[name].read(record, 'id')
 
 
-def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones():
+def test_a_cloze_example_has_one_option_per_entity_and_may_have_several_right():
   example = read(
     'record',
     {
@@ -118,7 +118,7 @@ def test_a_cloze_row_has_one_option_per_entity_and_may_have_several_right_ones()
   assert example.answer.text == "Lund's third attempt."
 
 
-def test_a_cloze_row_whose_line_begins_with_the_gap_shows_no_empty_line():
+def test_a_cloze_line_that_begins_with_the_gap_is_not_empty():
   record = {
     'passage': 'Ada Lund won.',
     'query': '@placeholder was glad.',
@@ -144,7 +144,7 @@ def test_arc_items_without_four_options_are_dropped(count):
     read('arc_easy', record)
 
 
-def test_a_question_that_the_text_leaves_open_expects_that_very_word():
+def test_an_unanswerable_question_expects_the_word_unanswerable():
   record = {
     'title': 'Beyonc%C3%A9_(album)',
     'context': 'It has fourteen songs.',
@@ -181,9 +181,9 @@ def test_trivia_answers_are_not_in_capitals(value, aliases, text):
 
 
 def test_numbers_of_opposite_sign_are_never_the_same_answer():
-  """Every real example of the math dataset, answered with its sign flipped."""
+  """Answers real examples of the math dataset with the sign flipped."""
   dataset = registry.get('math_dataset')
-  records = list(_records(dataset, most=1000))
+  records = list(_records(dataset, max_records=1000))
   if not records:
     pytest.skip(f'../shared/data holds no examples of {dataset.tfds}')
   golds = [
@@ -222,13 +222,13 @@ def test_dates_of_drop_are_in_words(text, written):
   assert example.answer.references == (written, 'May')
 
 
-def test_a_similarity_is_trained_on_rounded_and_measured_as_it_is():
+def test_a_similarity_is_rounded_for_training_and_measured_unrounded():
   record = {'sentence1': 'a', 'sentence2': 'b', 'label': 3.799999952316284, 'idx': 0}
   answer = read('stsb', record).answer
   assert (answer.text, answer.right) == ('4', ['3.8'])
 
 
-def test_every_metric_is_there_and_says_what_it_is():
+def test_every_metric_exists_and_has_a_description():
   for dataset in registry.datasets('flan').values():
     assert metrics.get(dataset.metric).description
     assert not dataset.differs.endswith('.')

@@ -37,8 +37,8 @@ WORDS = (
 )  # fmt: skip
 
 
-def words(draw: random.Random, least: int = 3) -> str:
-  return ' '.join(draw.choice(WORDS) for _ in range(draw.randint(least, 12)))
+def words(draw: random.Random, min_words: int = 3) -> str:
+  return ' '.join(draw.choice(WORDS) for _ in range(draw.randint(min_words, 12)))
 
 
 @pytest.fixture(scope='session')
@@ -67,7 +67,7 @@ def make(feature, draw: random.Random):
   if isinstance(feature, kinds.Sequence | kinds.Dataset):
     part = feature.feature
     count = draw.randint(2, 4)
-    if isinstance(part, kinds.FeaturesDict):  # a dict of lists, and not the reverse
+    if isinstance(part, kinds.FeaturesDict):  # a dict of lists, not a list of dicts
       return {n: [make(f, draw) for _ in range(count)] for n, f in part.items()}
     return [make(part, draw) for _ in range(count)]
   kind = feature.np_dtype
@@ -132,7 +132,7 @@ MEANING = {
   'sentiment140': _one_of('polarity', 0, 4),
   'e2e_nlg': _attributes,
 }
-"""What a spec cannot say of a dataset's values: record, draw -> changed in place."""
+"""Dataset -> function (record, draw) that sets values the spec does not constrain."""
 
 
 def records(dataset: Dataset, spec) -> list[dict]:
@@ -165,7 +165,7 @@ def test_every_field_is_in_the_spec(dataset, features):
 
 
 @each_dataset
-def test_there_is_a_label_word_for_every_class_of_the_spec(dataset, features):
+def test_every_class_of_the_spec_has_a_label_word(dataset, features):
   answer = dataset.answer
   if not isinstance(answer, Label | Choice):
     return
@@ -182,14 +182,14 @@ def test_there_is_a_label_word_for_every_class_of_the_spec(dataset, features):
 
 @each_dataset
 def test_every_template_renders_what_the_spec_allows(dataset, features):
-  """... with every field whole, and OPTIONS, where they stand, at the end."""
+  """... with every field whole, and OPTIONS, if any, at the end."""
   found = examples(dataset, features(dataset))
   assert found, 'every record is dropped'
   check(dataset, found)
 
 
 @each_dataset
-def test_prepared_rows_read_and_render(dataset):
+def test_prepared_examples_read_and_render(dataset):
   data_dir = os.environ.get('TFDS_DATA_DIR')
   if not data_dir:
     pytest.skip('TFDS_DATA_DIR is not set')
@@ -211,7 +211,7 @@ def test_prepared_rows_read_and_render(dataset):
 
 
 def check(dataset: Dataset, found: list[dataset_lib.Example]) -> None:
-  """Each example by each template: fields whole, OPTIONS last, the answer written."""
+  """Renders each example by each template: fields whole, OPTIONS last, answer right."""
   for example in found:
     options = example.answer.options
     assert bool(options) == dataset.has_options
@@ -227,13 +227,15 @@ def check(dataset: Dataset, found: list[dataset_lib.Example]) -> None:
         assert prompt.inputs.endswith(options_block(options))
         assert f'{{{OPTIONS}}}' not in prompt.inputs
     for way in dataset.by_direction:
-      asked = way.directed(example)
+      directed = way.directed(example)
       for index in way.evaluated_templates:
-        assert prompt_lib.render(dataset, index, example).targets == asked.answer.text
+        assert (
+          prompt_lib.render(dataset, index, example).targets == directed.answer.text
+        )
 
 
 @each_dataset
-def test_every_style_renders_it_too(dataset, features):
+def test_every_prompt_style_renders_it(dataset, features):
   found = examples(dataset, features(dataset))
   for prompt_style in ('no_template', 'dataset_name'):
     styled = PromptStyle(prompt_style=prompt_style).apply(dataset)

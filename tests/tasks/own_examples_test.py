@@ -1,4 +1,4 @@
-"""The examples of our own writing are records that the TFDS builders could have made."""
+"""The examples in tests/rows are records that the TFDS builders could have made."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ NAMES = list(dict.fromkeys(d.tfds for d in registry.datasets('flan').values()))
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_two_rows_fit_the_features_of_their_builder(name):
+def test_two_examples_fit_the_features_of_their_builder(name):
   (path,) = fetch.split_files(name, EXAMPLES).values()
   features = tfds.builder(name).info.features
   records = [json.loads(line) for line in path.open(encoding='utf-8')]
@@ -26,6 +26,6 @@ def test_two_rows_fit_the_features_of_their_builder(name):
     fetch.check(features, record, f'{path}:{number}')
 
 
-def test_every_file_of_rows_belongs_to_a_declared_dataset():
+def test_every_file_belongs_to_a_declared_dataset():
   used = {p for name in NAMES for p in fetch.split_files(name, EXAMPLES).values()}
   assert set(EXAMPLES.rglob('*.jsonl')) == used

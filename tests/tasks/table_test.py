@@ -17,7 +17,7 @@ with (pathlib.Path(__file__).parent / 'declared.csv').open(encoding='utf-8') as 
 each_line = pytest.mark.parametrize('line', TABLE.values(), ids=TABLE)
 
 
-def test_every_dataset_of_the_table_is_declared_and_any_other_is_in_no_view():
+def test_only_datasets_of_the_table_are_in_a_view_and_all_are_declared():
   assert len(TABLE) == 72
   assert set(TABLE) <= set(DATASETS)
   for name in set(DATASETS) - set(TABLE):
@@ -26,7 +26,7 @@ def test_every_dataset_of_the_table_is_declared_and_any_other_is_in_no_view():
 
 
 @each_line
-def test_cluster_builder_and_views_are_those_of_the_table(line):
+def test_clusters_builders_and_views_match_the_table(line):
   dataset = DATASETS[line['dataset']]
   assert dataset.cluster == line['cluster']
   assert dataset.tfds.partition(':')[0] == line['tfds']
@@ -37,15 +37,15 @@ def test_cluster_builder_and_views_are_those_of_the_table(line):
 @pytest.mark.parametrize(
   'line', [line for line in TABLE.values() if line['only_in'] != 'paper_only']
 )
-def test_splits_and_their_sizes_are_those_of_the_table(line):
-  """Two datasets are named by the paper alone; nobody gives their splits."""
+def test_splits_and_their_sizes_match_the_table(line):
+  """Two datasets are in the paper alone, which gives no splits."""
   dataset = DATASETS[line['dataset']]
   for split in dataset_lib.SPLITS:
     assert dataset.slices.get(split, '') == line[split]
     assert dataset.num_examples(split) == int(line[f'{split}_rows'])
 
 
-def test_the_rate_of_every_task_is_that_of_the_table():
+def test_the_rate_of_every_task_matches_the_table():
   found = mixing_rates.rates(registry.mixture('flan_all'))
   assert found == {
     name: int(line['rate']) for name, line in TABLE.items() if int(line['rate'] or 0)
@@ -54,7 +54,7 @@ def test_the_rate_of_every_task_is_that_of_the_table():
 
 
 def test_the_paper_counts_sixty_two_datasets_in_twelve_clusters():
-  """... as many in each cluster as its figure 3 says."""
+  """... distributed over the clusters as in its figure 3."""
   paper = [d for d in DATASETS.values() if d.in_paper]
   by_cluster = collections.Counter(
     cluster for _, cluster in {(d.paper_name, d.cluster) for d in paper}
@@ -82,14 +82,14 @@ def test_four_datasets_of_the_paper_are_several_tasks():
 
 
 @each_line
-def test_a_dataset_bears_its_name_in_the_paper(line):
+def test_a_dataset_has_its_name_in_the_paper(line):
   dataset = DATASETS[line['dataset']]
   if dataset.in_paper:
     words = re.findall(r'\w+', dataset.paper_name)
     assert words == re.findall(r'\w+', line['title'])[: len(words)]
 
 
-def test_the_views_differ_in_what_the_paper_and_its_code_disagree_on():
+def test_the_views_differ_as_the_paper_and_its_code_do():
   only_paper = {n for n, d in DATASETS.items() if d.in_paper and not d.in_reference}
   only_code = {n for n, d in DATASETS.items() if d.in_reference and not d.in_paper}
   neither = {n for n in TABLE if not DATASETS[n].in_reference} - only_paper
@@ -98,7 +98,7 @@ def test_the_views_differ_in_what_the_paper_and_its_code_disagree_on():
   assert neither == {'para_crawl_ende', 'para_crawl_enfr'}
 
 
-def test_an_object_of_the_json_has_the_agreed_keys():
+def test_the_json_of_a_dataset_has_the_documented_keys():
   found = registry.as_json(DATASETS['anli_r1'], rate=3000)
   assert list(found) == [
     'dataset', 'cluster', 'in_paper', 'paper_name', 'tfds', 'splits', 'rate', 'metric',

@@ -1,6 +1,6 @@
-"""Prompts read as a careful writer would read them: on our own examples, and on real ones.
+"""The wording of prompts: clean text and punctuation, on our own and real examples.
 
-Real examples stand beside the checkout, if anywhere; see real_examples.py.
+Real examples are optional: see tests/real_examples.py.
 """
 
 import functools
@@ -23,7 +23,7 @@ from flan_jax.catalog.template import OPTIONS
 DATASETS = registry.datasets('flan')
 OWN = pathlib.Path(__file__).parents[1] / 'examples'
 VERBATIM = {'math_dataset', 'fix_punct', 'true_case', 'word_segment'}
-"""Spacing and punctuation are what these ask for; translations are so as well."""
+"""Datasets that ask for spacing and punctuation; translations are verbatim too."""
 
 STATEMENT = {
   **dict.fromkeys(('anli_r1', 'anli_r2', 'anli_r3', 'rte', 'snli'), 'hypothesis'),
@@ -31,7 +31,7 @@ STATEMENT = {
   'cb': 'claim',
   'wnli': 'sentence2',
 }
-"""Dataset -> the field of a statement to be judged."""
+"""Dataset -> the field of the statement that is judged."""
 STATEMENTS = [DATASETS[name] for name in STATEMENT]
 
 each_dataset = pytest.mark.parametrize('dataset', DATASETS.values(), ids=DATASETS)
@@ -50,7 +50,7 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
 
 @functools.cache
 def read(name: str) -> tuple[tuple[dict, Example], ...]:
-  """Records and examples of a dataset, those without a label left out."""
+  """Records and examples of a dataset, without unlabeled ones."""
   dataset, found = DATASETS[name], []
   for path in files(dataset):
     with path.open(encoding='utf-8') as lines:
@@ -65,7 +65,7 @@ def read(name: str) -> tuple[tuple[dict, Example], ...]:
 
 
 def texts(example: Example) -> dict[str, str]:
-  """Every text that a prompt or a metric can show of an example, by where it stands."""
+  """Place -> text of an example that a prompt or a metric can use."""
   found = dict(example.values)
   found |= {f'option {i}': text for i, text in enumerate(example.answer.options)}
   found |= {f'reference {i}': text for i, text in enumerate(example.answer.references)}
@@ -97,7 +97,7 @@ TRACES = {
 
 
 @each_prose
-def test_no_trace_of_a_tokenizer_or_of_a_page_is_left(dataset):
+def test_no_trace_of_a_tokenizer_or_a_web_page_is_left(dataset):
   for _, example in read(dataset.name):
     for place, text in texts(example).items():
       for trace, pattern in TRACES.items():
@@ -108,8 +108,8 @@ def test_no_trace_of_a_tokenizer_or_of_a_page_is_left(dataset):
 
 
 @each_prose
-def test_cleaning_a_clean_row_again_changes_nothing(dataset):
-  """Label words are as they are declared."""
+def test_cleaning_an_example_is_idempotent(dataset):
+  """Label words are not cleaned."""
   words = getattr(dataset.answer, 'words', ())
   assert [prose(word) for word in words] == list(words)
   for _, example in read(dataset.name):
@@ -117,7 +117,7 @@ def test_cleaning_a_clean_row_again_changes_nothing(dataset):
       assert prose(text) == text
 
 
-def test_every_dataset_is_cleaned_but_those_that_ask_for_the_very_characters():
+def test_every_dataset_is_cleaned_except_the_verbatim_ones():
   kept = {d.name for d in DATASETS.values() if d.cleaning is not prose}
   assert kept == VERBATIM | {
     d.name for d in DATASETS.values() if d.cluster == 'translation'
@@ -141,11 +141,11 @@ SPANS = {
   'drop': ('passage', lambda record: record['validated_answers']),
   'record': ('passage', lambda record: record['entities']),
 }
-"""Dataset -> the field of the passage, and the spans of it that a record names."""
+"""Dataset -> the field of the passage, and the spans of it in a record."""
 
 
 @pytest.mark.parametrize('name', SPANS)
-def test_a_span_of_a_passage_is_still_one_when_both_are_clean(name):
+def test_a_cleaned_span_is_in_the_cleaned_passage(name):
   field, spans = SPANS[name]
   kept = lost = 0
   for record, _ in read(name):
@@ -157,7 +157,7 @@ def test_a_span_of_a_passage_is_still_one_when_both_are_clean(name):
   assert not lost
 
 
-def test_an_answer_of_quac_ends_in_no_comma_and_still_stands_in_its_passage():
+def test_an_answer_of_quac_has_no_final_comma_and_is_in_its_passage():
   for _, example in read('quac'):
     for text in {example.answer.text, *example.answer.references} - {'unanswerable'}:
       assert text[-1] not in ',;', example.example_id
@@ -178,7 +178,7 @@ def test_a_subject_line_has_no_mark_of_a_mass_mailing():
     assert example.answer.text == kept
 
 
-def test_a_mail_has_its_words_whole_and_every_address_once():
+def test_a_mail_has_whole_words_and_every_address_once():
   example = DATASETS['aeslc'].read(
     {
       'email_body': 'I write of t= he Delivery=20 o= f power.\nIt=01,s at '
@@ -193,7 +193,7 @@ def test_a_mail_has_its_words_whole_and_every_address_once():
 
 
 def prompts(dataset: Dataset):
-  """(where, template) of the templates and of the prompt that an answer continues."""
+  """Yields (place, template) of the templates and of the continuation prompt."""
   yield from enumerate(dataset.templates)
   yield continuation_prompts.STYLE, continuation_prompts.apply(dataset).templates[0]
 
@@ -216,8 +216,8 @@ def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
 
 
 @each_dataset
-def test_every_field_that_a_template_shows_has_a_word_in_it(dataset):
-  """... but an answer: one of Natural Questions is `)`."""
+def test_every_field_of_a_template_contains_a_word(dataset):
+  """... except answers: one of Natural Questions is `)`."""
   for _, example in read(dataset.name):
     for where, template in prompts(dataset):
       for name in set(template.input_fields) - {'answer'}:
@@ -234,11 +234,11 @@ def test_an_option_is_one_line(dataset):
 
 
 NAMES = {'word', 'pronoun', 'noun', 'title'}
-"""Fields of one name or one expression, which a template may put between quotes."""
+"""Fields with a name or an expression, which a template may put in quotes."""
 
 
 def between_quotes(template: template_lib.Template) -> set[str]:
-  """Fields that the inputs of a template put a quotation mark next to."""
+  """Fields next to a quotation mark in the inputs of a template."""
   parts = [*template_lib.parse(template.inputs), ('', None)]
   return {
     name
@@ -252,14 +252,14 @@ QUOTES = tuple('"\'“”‘’')
 
 @each_dataset
 def test_no_template_puts_quotes_around_free_text(dataset):
-  """... which has some of its own; a name, an expression or a label word may have."""
+  """... which may contain quotes; names, expressions and label words may be quoted."""
   allowed = NAMES | ({'answer'} if isinstance(dataset.answer, Label) else set())
   for where, template in prompts(dataset):
     assert between_quotes(template) <= allowed, f'template {where}'
 
 
 @each_dataset
-def test_what_stands_between_quotes_has_none(dataset):
+def test_quoted_text_contains_no_quotes(dataset):
   for _, example in read(dataset.name):
     for where, template in prompts(dataset):
       for name in between_quotes(template):
@@ -282,15 +282,15 @@ def test_a_goal_of_piqa_ends_without_a_comma():
     assert not example.values['goal'].endswith(',')
 
 
-def test_a_prompt_shows_how_an_ending_of_hellaswag_reads_by_itself():
+def test_an_ending_of_hellaswag_is_shown_as_its_own_text():
   for _, example in read('hellaswag'):
     close = example.values['close']
     assert close[0] not in ',.;:'
     assert example.answer.text.endswith(close)
 
 
-def test_what_fix_punct_leaves_out_is_what_its_templates_say():
-  """Marks go, and those inside a number stay, as hyphens and slashes do."""
+def test_fix_punct_drops_what_its_templates_say():
+  """Marks are dropped, except inside a number; hyphens and slashes stay."""
   dataset = DATASETS['fix_punct']
   example = dataset.read(
     {'en': "At 1.5%, it's a (well-known) and/or - 2:1!"}, 'train:0'
