@@ -74,25 +74,8 @@ def build(*parts, templates=(0, 1, 2), **changes):
   return build_lib.build(results(*parts, templates=templates), **(ABOUT | changes))
 
 
-def test_has_the_agreed_keys():
+def test_it_is_json_without_nan():
   found = build((dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)}))
-  assert set(found) == {
-    'model', 'checkpoint', 'held_out', 'trained_on', 'train_examples', 'data_digest',
-    'data', 'seed', 'lineage', 'leakage', 'results', 'timing', 'schema', 'warnings',
-  }  # fmt: skip
-  (result,) = found['results']
-  measured = {
-    'mean', 'std_over_templates', 'ci95', 'per_template', 'best_dev_template', 'prompt_style'
-  }  # fmt: skip
-  assert set(result) == measured | {
-    'dataset', 'cluster', 'metric', 'split', 'n', 'num_fewshot', 'chance', 'majority', 'base',
-    'delta', 'delta_ci95', 'published', 'p', 'p_holm', 'detectable',
-    'n_declared', 'templates_declared', 'base_prompt_style', 'seeds',
-  }  # fmt: skip
-  assert set(result['base']) == measured
-  assert set(result['per_template'][0]) == {'template', 'dev', 'test', 'n'}
-  assert set(result['best_dev_template']) == {'template', 'dev', 'test'}
-  assert {'examples_per_s', 'tokens_scored', 'tokens_naive'} <= set(found['timing'])
   assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -375,9 +358,9 @@ def test_a_generated_world_has_none():
 
 def record(i, *, predicted, **changes):
   return {
-    'example_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0, 'prompt': f'Premise {i}',
-    'options': list(LABELS), 'log_probabilities': [-1.5, -2.25], 'gold': [0],
-    'predicted': predicted,
+    'example_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0,
+    'prompt': f'Premise {i}', 'options': list(LABELS),
+    'log_probabilities': [-1.5, -2.25], 'gold': [0], 'predicted': predicted,
   } | changes  # fmt: skip
 
 
@@ -423,20 +406,6 @@ class TestFiles:
     (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
     with pytest.raises(InputError, match='not a report'):
       schema.load(tmp_path)
-
-  def test_an_older_report_is_shown_as_far_as_it_goes(self, tmp_path):
-    """Before there were forms, tests and the guard's proof in it."""
-    self.write(tmp_path, records=[record(0, predicted=0)])
-    whole = schema.load(tmp_path)
-    del whole['leakage']
-    for result in whole['results']:
-      for name in ('prompt_style', 'p', 'p_holm', 'detectable'):
-        del result[name]
-      del result['base']['prompt_style']
-    (tmp_path / 'report.json').write_text(json.dumps(whole), encoding='utf-8')
-    write_lib.render(tmp_path)
-    assert 'zero-shot' in (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert 'p < ' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
 
   def test_a_failure_leaves_what_was_there(self, tmp_path):
     self.write(tmp_path, records=[record(0, predicted=0)])

@@ -34,8 +34,8 @@ ABOUT = {
 
 
 def evaluated(
-  out, right, *, some=None, seed=0, config='Evaluate.num_fewshot = 0  # default', said=None,
-  dataset=RTE, **more,
+  out, right, *, some=None, seed=0, config='Evaluate.num_fewshot = 0  # default',
+  said=None, dataset=RTE, **more,
 ):  # fmt: skip
   """An evaluation of a model that is right on the rows `right(i)`, or says `said`."""
   some = EXAMPLES if some is None else some

@@ -478,8 +478,8 @@ class TestData:
     comments = [line for line in tables.latex(found).splitlines() if line[0] == '%']
     assert '% data: TFDS data in /data/tfds' in comments
     assert (
-      '% rte: super_glue/rte:1.0.2, dev 20 of 200 examples, test 20 of 277 examples, digest '
-      f'{short[:16]}'
+      '% rte: super_glue/rte:1.0.2, dev 20 of 200 examples, test 20 of 277 examples, '
+      f'digest {short[:16]}'
     ) in comments
     with (tmp_path / 'report.csv').open(encoding='utf-8', newline='') as file:
       (line,) = csv.DictReader(file)
