@@ -191,7 +191,7 @@ def test_the_report_has_the_clean_rows_beside_all(folder):
     results, model='m', checkpoint='', held_out=(), trained_on=(), train_examples={},
     data_digest='', seed=0, contamination=found,
   )  # fmt: skip
-  (line,) = made['rows']
+  (line,) = made['results']
   assert line['mean'] == 50
   told = {
     key: line['contamination'][key] for key in ('judged', 'contaminated', 'clean')

@@ -261,7 +261,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
     }  # fmt: skip
 
   def average(*rows):
-    made = {'rows': rows, 'trained_on': [], 'train_examples': {}}
+    made = {'results': rows, 'trained_on': [], 'train_examples': {}}
     (found,) = schema.averages(made)
     return found['mean'], pytest.approx(found['ci95'])
 
@@ -284,7 +284,7 @@ def test_directions_of_one_dataset_are_not_independent_draws():
 def test_beside_a_few_shot_result_stands_the_few_shot_figure(tmp_path):
   found, _ = evaluate(num_fewshot=2, splits=('test',))
   made = write.write(tmp_path, found, **ABOUT)
-  assert [example['published'] for example in made['rows']] == [
+  assert [example['published'] for example in made['results']] == [
     published.figures('wmt14_enfr', metric='bleu', num_fewshot=2, direction=way)
     for way in ('fr-en', 'en-fr')
   ]
@@ -314,7 +314,7 @@ class TestReport:
     return out
 
   def test_every_result_has_its_direction_and_its_published_figure(self, out):
-    into, back = schema.load(out)['rows']
+    into, back = schema.load(out)['results']
     assert [(r['dataset'], r['direction']) for r in (into, back)] == [
       ('wmt14_enfr', 'fr-en'),
       ('wmt14_enfr', 'en-fr'),
@@ -369,7 +369,7 @@ class TestReport:
       )  # fmt: skip
     write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
-    (example,) = found['rows']
+    (example,) = found['results']
     assert (example['dataset'], example['direction']) == ('wmt14_enfr', 'en-fr')
     assert example['paired']
     assert (example['new'], example['old']) == (
@@ -396,7 +396,7 @@ def test_what_was_read_is_looked_for_in_both_directions(tmp_path):
   for overlap in overlaps.datasets.values():
     assert overlap.contaminated[0]
   made = build.build(found, contamination=overlaps, **ABOUT)
-  assert all(example['contamination']['judged'] for example in made['rows'])
+  assert all(example['contamination']['judged'] for example in made['results'])
 
 
 def test_the_six_directions_of_the_paper_have_its_average():

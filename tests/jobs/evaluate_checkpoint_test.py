@@ -112,7 +112,7 @@ def whole(tmp_path_factory, checkpoint):
 
 def test_an_evaluation_leaves_a_report_and_no_journal(whole):
   made = schema.load(whole)
-  assert [row['dataset'] for row in made['rows']] == ['mini_arc', 'mini_squad']
+  assert [result['dataset'] for result in made['results']] == ['mini_arc', 'mini_squad']
   assert not list(whole.glob('*.journal.jsonl'))
   names = {path.name for path in whole.iterdir()}
   assert {'report.html', 'report.csv', 'report.tex', 'predictions.jsonl'} <= names
@@ -150,9 +150,9 @@ def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_
     else:
       assert new['predicted'] == old['predicted'].split(stop)[0].strip()
   assert (
-    tables.how(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
+    tables.method(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
   )
-  assert tables.how(schema.load(whole)) == 'zero-shot'
+  assert tables.method(schema.load(whole)) == 'zero-shot'
 
 
 @pytest.mark.parametrize('calls', [0, 1])
@@ -274,7 +274,7 @@ def test_a_hugging_face_folder_is_measured_as_the_model_it_came_from(
   few = {'TEMPLATES': 1, 'MAX_EXAMPLES': 2}
   wanted = evaluate(tmp_path / 'a', **few)
   found = evaluate(tmp_path / 'b', CHECKPOINT=theirs, **few)
-  assert found['rows'] == wanted['rows']
+  assert found['results'] == wanted['results']
   assert found['model'] == theirs.name
   of, same = (made['provenance']['models']['tuned'] for made in (found, wanted))
   assert of['fingerprint'] == same['fingerprint']
@@ -290,7 +290,7 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
   ):
     evaluate(tmp_path, **ask)
   made = evaluate(tmp_path, MISSING='skip', **ask)
-  assert [row['dataset'] for row in made['rows']] == ['mini_arc']
+  assert [result['dataset'] for result in made['results']] == ['mini_arc']
   opened = Store.open(store)
   assert made['data_digest'] == made['data']['store_digest'] == opened.digest
   assert made['data']['template_seed'] == opened.manifest['seed']
@@ -364,7 +364,7 @@ def test_several_hosts_write_the_report_of_one(count, whole, theirs, runs, tmp_p
     assert ours[name] == found[name], name
   tables = [some['report.tex'].partition(b'\n')[2] for some in (ours, found)]
   assert tables[0] == tables[1]
-  made = [schema.load(place)['rows'] for place in (whole, out)]
+  made = [schema.load(place)['results'] for place in (whole, out)]
   for row, same in zip(*made, strict=True):
     calibrations = row.pop('calibration', {}), same.pop('calibration', {})
     assert row == same

@@ -73,7 +73,7 @@ def assert_same(found: pathlib.Path, wanted: pathlib.Path) -> None:
   one, other = (
     json.loads((d / 'report/report.json').read_text()) for d in (found, wanted)
   )
-  for name in ('rows', 'train_examples', 'trained_on', 'leakage', 'warnings'):
+  for name in ('results', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
   assert read(found / held_out.EVAL_STEPS) == read(wanted / held_out.EVAL_STEPS)
   lines = [read(d / 'report/predictions.jsonl') for d in (found, wanted)]
