@@ -149,9 +149,8 @@ def test_options_are_ranked_and_answers_written_as_the_gin_file_says(whole, tmp_
       assert new['log_probabilities'] == pytest.approx(expected, abs=1e-5)
     else:
       assert new['predicted'] == old['predicted'].split(stop)[0].strip()
-  assert (
-    tables.method(schema.load(tmp_path)) == f"zero-shot; scores by byte; stop ['{stop}']"
-  )
+  method = tables.method(schema.load(tmp_path))
+  assert method == f"zero-shot; scores by byte; stop ['{stop}']"
   assert tables.method(schema.load(whole)) == 'zero-shot'
 
 

@@ -156,9 +156,9 @@ def test_of_one_template_there_is_no_spread():
   assert result['templates_declared'] == 3
 
 
-class TestTheBestTemplateOfAFewRows:
-  def warnings(self, rows, templates=3):
-    dev, test = split(RIGHT[:templates, :rows]), split(RIGHT[:templates])
+class TestTheBestTemplateOfAFewExamples:
+  def warnings(self, count, templates=3):
+    dev, test = split(RIGHT[:templates, :count]), split(RIGHT[:templates])
     splits = {'dev': dev, 'test': test}
     return build((dataset(), splits), templates=tuple(range(templates)))['warnings']
 
@@ -166,7 +166,7 @@ class TestTheBestTemplateOfAFewRows:
     (line,) = self.warnings(4)
     assert line.startswith('rte: the best template was chosen on 4 dev examples; ')
 
-  def test_is_a_choice_where_rows_are_enough(self):
+  def test_is_a_choice_where_examples_are_enough(self):
     assert self.warnings(build_lib.FEW) == []
 
   def test_is_no_choice_where_there_is_one(self):
@@ -201,7 +201,7 @@ def test_bleu_is_named_with_its_signature():
   assert 'signature' not in ranked
 
 
-def test_a_published_figure_of_other_rows_is_marked(tmp_path):
+def test_a_published_figure_of_other_examples_is_marked(tmp_path):
   """Sentiment140 is measured without the tweets that the paper calls negative."""
   declared = registry.get('sentiment140')
   other = dataset(name='sentiment140', cluster='sentiment', differs=declared.differs)
@@ -384,7 +384,7 @@ class TestFiles:
     }  # fmt: skip
     assert schema.load(tmp_path) == found
 
-  def test_predictions_hold_the_reported_rows_of_the_tuned_model(self, tmp_path):
+  def test_predictions_hold_the_reported_examples_of_the_tuned_model(self, tmp_path):
     self.write(tmp_path, records=[record(i, predicted=0) for i in range(3)])
     lines = (tmp_path / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
     assert [json.loads(line) for line in lines] == [
@@ -472,7 +472,7 @@ class TestFiles:
     assert 'nothing was measured' in html
 
 
-def test_examples_are_at_most_one_template_of_a_row(tmp_path):
+def test_at_most_one_template_of_an_example_is_shown(tmp_path):
   with predictions.Predictions(tmp_path) as emit:
     for i in range(4):
       for template in range(5):
@@ -521,7 +521,7 @@ def test_the_terminal_table_marks_what_nobody_has_confirmed():
   assert lines['anli_r1'].rstrip().endswith('47.7')
 
 
-def test_the_proof_of_the_guard_is_in_the_report_and_its_warnings():
+def test_the_leakage_report_is_in_the_report_and_its_warnings():
   proof = leakage.check(registry.mixture('flan_held_out_coreference')).as_json()
   found = build((dataset(), {'test': split(RIGHT)}), leakage=proof)
   assert found['leakage'] == proof

@@ -203,7 +203,7 @@ def evaluated(out, says='yes', base='no'):
   return write_lib.write(
     out, results, model='m', checkpoint='runs/m', held_out=['nli', 'translation'],
     data_digest='', data=measured_data.in_raw('flan', '/data'), seed=3, base='runs/b',
-    leakage=leakage.beside(*reports), contamination=overlap,
+    leakage=leakage.with_base(*reports), contamination=overlap,
     answers={'normalization': 'none', 'decoding': {'beams': 1}},
     provenance={
       'config': 'Evaluate.num_fewshot = 1  # flag', 'versions': {},
