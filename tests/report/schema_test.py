@@ -209,7 +209,7 @@ def evaluated(out, says='yes', base='no'):
       'config': 'Evaluate.num_fewshot = 1  # flag', 'versions': {},
       'models': {'tuned': model, 'base': model | {'fingerprint': 'g'}},
     },
-    **tuned.about('flan') | counts,
+    **tuned.summary('flan') | counts,
   )  # fmt: skip
 
 
