@@ -17,7 +17,7 @@ VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
 
 
 class Reader(html.parser.HTMLParser):
-  """What stands on a page: its text, ids, links, attributes, and unclosed tags."""
+  """Parses a page: its text, ids, links, attributes, and unclosed tags."""
 
   def __init__(self, page: str):
     super().__init__()
@@ -42,7 +42,7 @@ class Reader(html.parser.HTMLParser):
 
 @pytest.fixture
 def page(own_examples):
-  """The whole catalog, our own rows being prepared for all but one dataset."""
+  """The whole catalog, with our own examples of all datasets but one."""
   examples = {name: own_examples(d)[0] for name, d in FLAN.items()} | {'newsroom': None}
   tokenizer = tokenizers.load('bytes')
   return catalog_page.render(FLAN.values(), examples=examples, tokenizer=tokenizer)
@@ -72,7 +72,7 @@ def test_fields_and_options_are_marked_and_named(page):
   assert f'<mark class="field" title="premise">{seals}' in page
 
 
-def test_an_example_stands_wherever_rows_are_prepared(page):
+def test_a_prepared_dataset_has_an_example(page):
   assert page.count('>Example own-1 in template') == len(FLAN) - 1
   newsroom = page[page.index('id="newsroom"') : page.index('id="samsum"')]
   assert 'Example' not in newsroom

@@ -34,10 +34,10 @@ ABOUT = {
 
 
 def evaluated(
-  out, right, *, some=None, seed=0, config='Evaluate.num_fewshot = 0  # default', said=None,
-  dataset=RTE, **more,
+  out, right, *, some=None, seed=0, config='Evaluate.num_fewshot = 0  # default',
+  said=None, dataset=RTE, **more,
 ):  # fmt: skip
-  """An evaluation of a model that is right on the rows `right(i)`, or says `said`."""
+  """Evaluates a model that is right on example i if `right(i)`, or answers `said`."""
   some = EXAMPLES if some is None else some
 
   def rule(prompt):
@@ -64,7 +64,7 @@ def test_a_report_differs_by_nothing_from_itself(tmp_path):
   found = compare.compare(tmp_path, tmp_path)
   (result,) = found['results']
   assert (result['delta'], result['p']) == (0, 1)
-  low, high = result['delta_ci95']  # 60 rows cannot tell models apart to the point
+  low, high = result['delta_ci95']  # 60 examples cannot tell models apart to the point
   assert -low == high == pytest.approx(100 * 3.84 / 63.84, abs=0.01)
   assert (result['gained'], result['lost'], result['examples']) == (0, 0, [])
   assert found['settings'] == []
@@ -89,7 +89,7 @@ def test_figures_are_those_of_the_reports_and_changes_are_counted(tmp_path):
     assert example['new'] == example['expected'] != example['old']
 
 
-def test_only_rows_with_the_same_right_answer_are_paired(tmp_path):
+def test_only_examples_with_the_same_right_answer_are_paired(tmp_path):
   evaluated(tmp_path / 'new', lambda i: True)
   other = [
     example._replace(answer=EXAMPLES[i + 1].answer) if i < 10 else example
@@ -110,7 +110,7 @@ NOVEL = GOLD.split()
 
 
 def summaries(out, texts, gold):
-  """An evaluation of a model that writes `texts`, a summary a row."""
+  """Evaluates a model that writes `texts`, a summary per example."""
   some = [
     dataset_lib.Example(
       f'test.0.{i}',
@@ -165,7 +165,7 @@ def test_a_better_answer_is_never_listed_as_lost(name, data):
 
 
 def alone(name, said, right):
-  """How good one answer is, found without the metric's own `value`."""
+  """Scores one answer without the metric's own `value`."""
   if name == 'f1a':
     return float(said == right)
   if name == 'pearson':
@@ -202,7 +202,7 @@ class TestAskedOtherwise:
     evaluated(out, right, **more)
     return out
 
-  def test_shots_pair_template_by_template(self, tmp_path):
+  def test_few_shot_pairs_template_by_template(self, tmp_path):
     new = self.write(tmp_path / 'new', lambda i: i < 50, num_fewshot=2)
     old = self.write(tmp_path / 'old', lambda i: 5 <= i < 40)
     found = compare.compare(new, old)
@@ -217,8 +217,8 @@ class TestAskedOtherwise:
       assert example['old_prompt'] is not None
       assert example['prompt'].endswith(example['old_prompt'])
 
-  def test_other_forms_pair_row_by_row(self, tmp_path):
-    """One prompt against three templates: 38 rows better and 14 worse are so named."""
+  def test_other_prompt_styles_pair_example_by_example(self, tmp_path):
+    """One prompt against three templates: 38 examples are better and 14 worse."""
     new = self.write(tmp_path / 'new', lambda i: i < 38, prompt_style='continuation')
     old = self.write(tmp_path / 'old', lambda i: i >= 46)
     found = compare.compare(new, old)
@@ -291,7 +291,7 @@ class TestOverLess:
     tex = (tmp_path / 'new' / 'difference.tex').read_text(encoding='utf-8')
     assert f'% {words}' in tex
 
-  def test_of_fewer_rows_those_of_both(self, tmp_path):
+  def test_of_fewer_examples_those_of_both(self, tmp_path):
     evaluated(tmp_path / 'new', lambda i: True, some=EXAMPLES[:30])
     evaluated(tmp_path / 'old', lambda i: i < 15)
     found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
@@ -301,7 +301,7 @@ class TestOverLess:
         'rte: over the 30 examples of both; the reports themselves: 25.0 → 100.0'
       ) in text
 
-  def test_other_forms_have_templates_of_their_own(self, tmp_path):
+  def test_other_prompt_styles_have_templates_of_their_own(self, tmp_path):
     evaluated(tmp_path / 'new', lambda i: True, prompt_style='continuation')
     evaluated(tmp_path / 'old', lambda i: True)
     _, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
@@ -321,7 +321,7 @@ class TestOverLess:
 class TestNotPaired:
   """No answer of one is an answer of the other: that is said, and nothing counted."""
 
-  def check(self, new, old, why, rows):
+  def check(self, new, old, why, counted):
     found, written, printed = both_say(new, old)
     (result,) = found['results']
     assert (result['n'], result['templates'], result['unpaired_reason']) == (
@@ -333,11 +333,11 @@ class TestNotPaired:
       assert f'rte: the predictions could not be paired: {why}' in text
       assert '1 result in both: 1 not tested' in text
       assert 'not significant' not in text
-      assert rows in text
+      assert counted in text
     assert 'None.' not in written
     return found, printed
 
-  def test_other_rows(self, tmp_path):
+  def test_other_examples(self, tmp_path):
     other = [
       example._replace(example_id=f'x{example.example_id}') for example in EXAMPLES[:6]
     ]

@@ -170,7 +170,7 @@ KINDS = {
     'NLI: 2-shot (training unknown)',
     'unknown',
   ),
-  'accepted overlap': (
+  'allowed overlap': (
     {'chain': SEEN, 'allow_overlap': 'nli'},
     'NLI, no exemplars, trained on: tuned 75.0 [..]',
     'Evaluation, in percent: zero-shot',
@@ -330,8 +330,8 @@ class TestNotTuned:
     assert not re.findall(r'\btuned\b', re.sub(r'fill="[^"]*"', '', text), re.I)
 
   def test_one_step_tunes(self):
-    rows = {'sentiment': 8}
-    chain = Lineage((dataclasses.replace(CLEAN.trainings[0], train_examples=rows),))
+    counts = {'sentiment': 8}
+    chain = Lineage((dataclasses.replace(CLEAN.trainings[0], train_examples=counts),))
     for lineages, tuned in (
       (chain, True),
       (Lineage((*chain.trainings, *STOOD.trainings)), True),
@@ -478,8 +478,8 @@ class TestData:
     comments = [line for line in tables.latex(found).splitlines() if line[0] == '%']
     assert '% data: TFDS data in /data/tfds' in comments
     assert (
-      '% rte: super_glue/rte:1.0.2, dev 20 of 200 examples, test 20 of 277 examples, digest '
-      f'{short[:16]}'
+      '% rte: super_glue/rte:1.0.2, dev 20 of 200 examples, test 20 of 277 examples, '
+      f'digest {short[:16]}'
     ) in comments
     with (tmp_path / 'report.csv').open(encoding='utf-8', newline='') as file:
       (line,) = csv.DictReader(file)
@@ -531,7 +531,7 @@ class TestData:
     digests = {measured_data.digest([[one, *others]]) for one in changed}
     assert len(digests | {same, measured_data.digest([others])}) == 5
 
-  def test_a_difference_says_which_rows_were_not_the_same(self, tmp_path):
+  def test_a_difference_names_the_results_of_other_examples(self, tmp_path):
     evaluated(tmp_path / 'a')
     evaluated(tmp_path / 'b', model=NO)
     assert compare.compare(tmp_path / 'a', tmp_path / 'b')['other_examples'] == []

@@ -160,7 +160,7 @@ class TestTheTerminal:
     assert '± std' in printed(made(result('rte')))
     assert '±' not in printed(made(result('rte', std_over_templates=None)))
 
-  def test_rows_stand_beside_those_declared(self):
+  def test_examples_stand_beside_those_declared(self):
     assert '56 of 1,080' in printed(made(result('rte', n=56, n_declared=1080)))
 
   def test_templates_stand_beside_those_declared(self):

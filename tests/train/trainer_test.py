@@ -258,8 +258,8 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['leakage']['excluded'] == ['paraphrase']
   saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
   assert saved['leakage'] == found['leakage']
-  assert {row['dataset'] for row in found['rows']} == {'mini_rte', 'mini_cb'}
-  assert all(row['n'] == 3 and 'base' in row for row in found['rows'])
+  assert {result['dataset'] for result in found['results']} == {'mini_rte', 'mini_cb'}
+  assert all(result['n'] == 3 and 'base' in result for result in found['results'])
 
   opened = store_lib.Store.open(tmp_path / 'run' / 'store')
   plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=512)
@@ -282,7 +282,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   )
   assert again['train_examples'] == counted
   assert again['leakage'] == found['leakage']
-  for row, same in zip(found['rows'], again['rows'], strict=True):
+  for row, same in zip(found['results'], again['results'], strict=True):
     for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
       assert row[key] == same[key]
 
