@@ -191,7 +191,7 @@ class TestRun:
     assert 'rows' not in log[-1]
 
   def check_new_keys(self, folder):
-    """What the run wrote after it resumed has the new names only."""
+    """Settings and metadata written by the resumed run have the new names only."""
     settings, written = (
       read_json(f'{folder}/run.json'),
       keys(read_json(f'{folder}/model/training.json')),

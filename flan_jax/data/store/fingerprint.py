@@ -54,7 +54,7 @@ def data(value: Any) -> Any:
 
 
 def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
-  """What the examples of a dataset depend on, as data."""
+  """Everything that the examples of a dataset depend on, as data."""
   return {
     'tfds': dataset.tfds,
     'sizes': dict(sizes),
