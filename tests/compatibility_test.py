@@ -191,7 +191,7 @@ class TestRun:
     assert 'rows' not in log[-1]
 
   def check_new_keys(self, folder):
-    """Settings and metadata written by the resumed run have the new names only."""
+    """A resumed run writes the new names only."""
     settings, written = (
       read_json(f'{folder}/run.json'),
       keys(read_json(f'{folder}/model/training.json')),
