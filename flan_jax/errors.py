@@ -10,8 +10,9 @@ class InputError(ValueError):
   The message has the name, the value got, the rule, and the nearest legal value.
 
   Attributes:
-    field: setting at fault, as 'Run.train_steps' (gin selector and field), or None.
-      gin.Config.located finds by it where the value was given.
+    field: setting at fault, or None: its gin selector and field, as 'Run.keep', or a
+      macro that several classes share, as 'STORE'. gin.Config.located finds by it where
+      the value was given.
   """
 
   def __init__(self, message: str, *, field: str | None = None):

@@ -287,12 +287,24 @@ class Config:
     try:
       yield
     except InputError as error:
-      selector, _, field = (error.field or '').rpartition('.')
-      bound = self.bindings.get((selector, field))
-      if bound is None:
-        raise
-      origin = self.resolve(bound, error.field).origin
-      raise InputError(f'{origin}: {error}') from None
+      for key in self._fields_of(error.field or ''):
+        if key in self.bindings:
+          origin = self.resolve(self.bindings[key], '.'.join(key)).origin
+          raise InputError(f'{origin}: {error}') from None
+      raise
+
+  def _fields_of(self, name: str) -> list[tuple[str, str]]:
+    """(selector, field) of InputError.field; of a macro, those of the built classes."""
+    selector, dot, field = name.partition('.')
+    if dot:
+      return [(selector, field)]
+    return [
+      (cls, field)
+      for cls in CLASSES
+      if cls in self._built
+      for field, macro in setting.macros(CLASSES[cls]).items()
+      if macro == name
+    ]
 
   def bound(self, name: str) -> dict[str, Any]:
     """Field -> value of the bindings of the dataclass `name`; {} if none is bound.

@@ -131,9 +131,12 @@ def test_an_error_of_a_job_has_the_line_of_its_setting(tmp_path):
   path = tmp_path / 'run.gin'
   path.write_text(REQUIRED['Run'] + "STORE = 'elsewhere'\n")
   parsed = gin.load([str(path)])
+  parsed.build('Run')
   for field, message in (
     ('Run.store', f'^{path}:5: no such store$'),
+    ('STORE', f'^{path}:5: no such store$'),
     ('Run.keep', '^no such store$'),
+    ('CHECKPOINT', '^no such store$'),
     (None, '^no such store$'),
   ):
     with pytest.raises(InputError, match=message), parsed.located():
