@@ -1,4 +1,4 @@
-"""`flan fetch`: prepares raw data."""
+"""`flan fetch`: prepares raw datasets."""
 
 import argparse
 
@@ -35,15 +35,15 @@ def run(options: argparse.Namespace) -> int:
   if options.json:
     console.print_json([item._asdict() for item in done])
   else:
-    examples = [
+    rows = [
       (d.standing, ', '.join(d.datasets), d.tfds, d.cause or d.state,
        ', '.join(f'{split} {n:,}' for split, n in d.examples.items()), d.note)
       for d in done
     ]  # fmt: skip
-    headings = ('', 'datasets', 'TFDS', 'what happened', 'rows', 'note')
-    console.table('fetched', dict.fromkeys(headings, 'left'), examples)
+    headings = ('', 'datasets', 'TFDS', 'outcome', 'examples', 'note')
+    console.table('fetched', dict.fromkeys(headings, 'left'), rows)
     standings = [item.standing for item in done]
     counts = (f'{standings.count(s)} {s}' for s in ('ready', 'partial', 'missing'))
     print(', '.join(counts))
-  # With --from, what the folder lacks is no failure; a failed download is.
+  # With --from, a dataset missing from the folder is no failure; a failed download is.
   return 1 if any(item.state == 'failed' for item in done) else 0

@@ -12,25 +12,21 @@ def run(options: argparse.Namespace) -> int:
     return _repair(options)
   if options.mixture is None:
     raise InputError('--mixture: not given; `flan tasks --mixture NAME` shows one')
+  from flan_jax.config import checks
+
   for name, got, least in (
     ('--vocab-size', options.vocab_size, 1),
     ('--template-seed', options.template_seed, 0),
     ('--batch-tokens', options.batch_tokens, 1),
     ('--sequence-length', options.sequence_length, 8),
   ):
-    if got is not None and got < least:
-      raise InputError(f'{name}: got {got}; must be {least} or more')
-  if (
-    options.steps
-    and options.sequence_length
-    and options.batch_tokens % options.sequence_length
-  ):
-    nearest = (
-      round(options.batch_tokens / options.sequence_length) * options.sequence_length
-    )
+    checks.check(name, got, checks.or_none(checks.at_least(least)))
+  batch, length = options.batch_tokens, options.sequence_length
+  if options.steps and length and batch % length:
+    nearest = max(round(batch / length), 1) * length
     raise InputError(
-      f'--batch-tokens: got {options.batch_tokens:,}; must be sequences x --sequence-length '
-      f'({options.sequence_length:,}); the nearest is {max(nearest, options.sequence_length):,}'
+      f'--batch-tokens: got {batch:,}; must be sequences x --sequence-length '
+      f'({length:,}); the nearest is {nearest:,}'
     )
   progress = Progress()
   console.quiet_absl()
@@ -65,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
      ', '.join(f'{why} {n:,}' for why, n in entry['filters'].items() if n))
     for name, entry in manifest['datasets'].items()
   ]  # fmt: skip
-  sides = {'dataset': 'left', 'cluster': 'left', 'rows': 'right', 'epochs': 'right',
+  sides = {'dataset': 'left', 'cluster': 'left', 'examples': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
   console.table(f'{options.out}', sides, examples)
   for name, why in manifest['missing'].items():
@@ -74,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     print(line)
   planned = manifest['plan']
   print(
-    f'{planned["examples"]:,} examples in {planned["sequences"]:,} examples of '
+    f'{planned["examples"]:,} examples in {planned["sequences"]:,} sequences of '
     f'{planned["sequence_length"]:,} tokens, {planned["fill"]:.2%} full'
   )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
@@ -87,11 +83,11 @@ def _repair(options: argparse.Namespace) -> int:
   from flan_jax.data.store import repair
 
   with progress.counter() as count:
-    mended = repair.repair(options.out, data_dir=options.data_dir, progress=count)
-  for damage in mended:
+    repaired = repair.repair(options.out, data_dir=options.data_dir, progress=count)
+  for damage in repaired:
     print(
-      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.examples:,} examples were '
-      f'lost; made again: {", ".join(damage.files)}'
+      f'{damage.dataset} {damage.part}: {damage.lost:,} of {damage.examples:,} '
+      f'examples were lost; rebuilt: {", ".join(damage.files)}'
     )
-  progress.stage(f'Done: {len(mended)} damaged parts, all as they were again')
+  progress.stage(f'Done: {len(repaired)} damaged parts, all rebuilt as they were')
   return 0

@@ -1,4 +1,4 @@
-"""`flan rows`: prints rows of a run."""
+"""`flan rows`: prints packed sequences of a run."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from flan_jax.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
+  from flan_jax.config import checks
   from flan_jax.data import batch as batch_lib
   from flan_jax.data.store import store as store_lib
 
@@ -18,10 +19,8 @@ def run(options: argparse.Namespace) -> int:
     ('--hosts', options.hosts, 1),
     ('--batch-size', batch, 1),
   ):
-    if got < least:
-      raise InputError(f'{name}: got {got}; must be {least} or more')
-  if not 0 <= options.host < options.hosts:
-    raise InputError(f'--host: got {options.host}; must be 0 to {options.hosts - 1}')
+    checks.check(name, got, checks.at_least(least))
+  checks.check('--host', options.host, checks.between(0, options.hosts - 1))
   store = store_lib.Store.open(options.store)
   plan = store.plan(
     seed=options.seed,
