@@ -1,4 +1,4 @@
-"""gin at the edge: types, origins, the nearest name; includes and references."""
+"""gin files: types, origins, the nearest name; includes and references."""
 
 import ast
 import inspect
@@ -78,8 +78,8 @@ def test_the_paper_s_model_has_137_billion_parameters():
   assert (run.train_steps, run.batch_tokens) == (30_000, 8_192)
 
 
-def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose():
-  """... and its header names what the paper does not say, with what is assumed."""
+def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_prose():
+  """Its header lists every assumption beyond the paper."""
   flags = ['MODEL_DIR=x', 'INITIAL_CHECKPOINT_PATH=y']
   run = gin.load(['gin/runs/flan_137b.gin'], flags).build('Run')
   mixture = registry.mixture(run.mixture)
@@ -88,10 +88,10 @@ def test_the_papers_run_trains_its_62_datasets_and_asks_the_base_in_plain_prose(
   assert mixture.shared_cap
   assert run.evaluate.base_prompt_style == 'continuation'
   header = (gin.shipped() / 'runs' / 'flan_137b.gin').read_text(encoding='utf-8')
-  said = header.partition('does not say')[2].partition('flan train')[0]
+  assumptions = header.partition('does not say')[2].partition('flan train')[0]
   for name in ('schedule', 'warm-up', 'parameter scaling', 'z-loss', 'dropout',
                'decoding'):  # fmt: skip
-    assert f'#   {name} ' in said
+    assert f'#   {name} ' in assumptions
   optimizer = run.optimizer
   assert (optimizer.schedule, optimizer.warmup_steps) == ('constant', 0)
   assert optimizer.scales(run.lora)
@@ -196,8 +196,10 @@ NUM_FEWSHOT = 0
     ('Evaluation', 'CLUSTERS = ()', 'CLUSTERS: not set'),
   ],
 )
-def test_what_a_class_refuses_has_the_line_that_set_it(kind, line, message, tmp_path):
-  """That line and no other, whatever words the message shares with other settings."""
+def test_an_error_of_a_settings_class_has_the_line_that_set_the_value(
+  kind, line, message, tmp_path
+):
+  """That line and no other, even if the message names other settings too."""
   start = RUN if kind == 'Run' else EVALUATION
   path = write(tmp_path, f'{start}{line}\n')
   with pytest.raises(InputError) as caught:
@@ -205,7 +207,7 @@ def test_what_a_class_refuses_has_the_line_that_set_it(kind, line, message, tmp_
   assert str(caught.value).startswith(f'{path}:6: {message}')
 
 
-def test_what_is_refused_at_its_default_blames_no_line(tmp_path):
+def test_an_illegal_default_blames_no_line(tmp_path):
   path = write(
     tmp_path, 'DecoderConfig.num_kv_heads = 2\nDecoderConfig.num_heads = 3\n'
   )
@@ -250,12 +252,12 @@ def unused(verb: str, *lines: str, flags: tuple[str, ...] = (), tmp_path) -> lis
      "'banana'; must be a number"),
   ],
 )  # fmt: skip
-def test_what_has_no_effect_in_a_file_is_a_typo(verb, line, message, tmp_path):
+def test_a_setting_without_effect_in_a_file_is_a_typo(verb, line, message, tmp_path):
   with pytest.raises(InputError, match=message):
     unused(verb, line, tmp_path=tmp_path)
 
 
-def test_a_class_that_nothing_builds_is_not_bound(tmp_path):
+def test_a_binding_of_a_class_that_is_not_built_is_refused(tmp_path):
   path = write(tmp_path, "Decoding.temperature = 'banana'\nMesh.data = 1\n")
   parsed = gin.load([path])
   parsed.build('Mesh')
@@ -263,8 +265,8 @@ def test_a_class_that_nothing_builds_is_not_bound(tmp_path):
     parsed.refuse_unused('train')
 
 
-def test_macros_of_ours_may_stand_in_a_file_of_several_verbs(tmp_path):
-  """With a word where they do nothing; on the command line they are refused."""
+def test_a_file_may_set_known_macros_for_several_verbs(tmp_path):
+  """With a warning if they have no effect; on the command line they are refused."""
   assert unused('eval', 'NUM_FEWSHOT = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
   warnings = unused('train', 'NUM_FEWSHOT = 3', 'SEED = 3', tmp_path=tmp_path)
   assert [w.partition('run.gin:')[2] for w in warnings] == [
@@ -302,7 +304,7 @@ def test_a_macro_that_only_another_unused_one_refers_to_is_unused(tmp_path):
     ),
   ],
 )
-def test_a_verb_says_so_before_anything_is_written(
+def test_a_verb_refuses_a_typo_before_it_writes_anything(
   arguments, text, message, tmp_path, monkeypatch, capsys
 ):
   monkeypatch.chdir(tmp_path)
@@ -317,7 +319,7 @@ def test_a_syntax_error_has_its_line(tmp_path):
     gin.load([write(tmp_path, 'A = 1\nB = = 2\n')], [])
 
 
-def test_a_file_that_is_no_text_or_includes_itself_is_named(tmp_path):
+def test_a_file_that_is_binary_or_includes_itself_is_refused(tmp_path):
   path = write(tmp_path, "include 'run.gin'\n")
   with pytest.raises(InputError, match="run.gin', which includes this file"):
     gin.load([path])

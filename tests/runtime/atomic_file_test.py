@@ -22,7 +22,7 @@ OLD, NEW = 'old\n' * 9, 'new\n' * 20_000
 
 @pytest.fixture
 def path(tmp_path) -> pathlib.Path:
-  """A file that is there already."""
+  """An existing file."""
   path = tmp_path / 'report.json'
   path.write_text(OLD)
   return path
@@ -33,7 +33,7 @@ def names(folder) -> list[str]:
 
 
 def killed(code: str, *arguments) -> None:
-  """Runs `code` in a process that is killed where it prints."""
+  """Runs `code` in a process that is killed when it prints."""
   command = [sys.executable, '-c', code, *map(str, arguments)]
   with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
     process.stdout.readline()
@@ -60,7 +60,7 @@ with Draft(sys.argv[1], folder=True) as draft:
 """
 
 
-# What a reader sees.
+# Readers.
 
 
 def test_a_reader_sees_the_old_content_until_the_new_one_is_whole(path):
@@ -72,7 +72,7 @@ def test_a_reader_sees_the_old_content_until_the_new_one_is_whole(path):
   assert names(path.parent) == [path.name]
 
 
-def test_who_reads_all_the_time_never_sees_half(path):
+def test_a_reader_never_sees_half(path):
   seen = set()
   done = threading.Event()
 
@@ -111,7 +111,7 @@ def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
     assert (tmp_path / ours).stat().st_mode == (tmp_path / plain).stat().st_mode
 
 
-# What stops a writer.
+# Interrupted writers.
 
 
 def test_an_error_leaves_the_old_content_and_no_draft(path):
@@ -283,7 +283,7 @@ ALLOWED = {
     'tempfile.TemporaryDirectory': 'archives to send to a slice'
   },
 }
-"""Module -> what it calls by itself -> why it may."""
+"""Module -> function that it may call itself -> reason."""
 
 MODULES = ('os', 'shutil', 'tempfile')
 FUNCTIONS = (

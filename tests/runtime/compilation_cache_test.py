@@ -1,4 +1,4 @@
-"""Compiled programs are kept between runs, where the user has not said otherwise."""
+"""Compiled programs are cached between runs, unless the user set otherwise."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ print(seen.count('/jax/compilation_cache/cache_hits'))
 
 
 def compute(cache: pathlib.Path) -> tuple[str, int]:
-  """(a result, programs that were found in the cache), in a fresh process."""
+  """Computes in a fresh process: (result, cache hits)."""
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM], check=True, capture_output=True, text=True,
     env={**os.environ, 'XDG_CACHE_HOME': str(cache)},
@@ -34,7 +34,7 @@ def compute(cache: pathlib.Path) -> tuple[str, int]:
   return value, int(hits)
 
 
-def test_programs_are_kept_and_found_and_say_the_same(tmp_path):
+def test_a_cached_program_computes_the_same(tmp_path):
   value, hits = compute(tmp_path)
   assert not hits
   again, hits = compute(tmp_path)
@@ -42,7 +42,7 @@ def test_programs_are_kept_and_found_and_say_the_same(tmp_path):
   assert hits
 
 
-def test_a_damaged_program_is_compiled_anew(tmp_path):
+def test_a_damaged_program_is_compiled_again(tmp_path):
   value, _ = compute(tmp_path)
   kept = list(tmp_path.rglob('*-cache'))
   assert kept
@@ -62,7 +62,7 @@ def test_the_folder_is_that_of_the_machine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'said',
+  'setting',
   [
     {'JAX_COMPILATION_CACHE_DIR': '/mine'},
     {'JAX_COMPILATION_CACHE_DIR': ''},
@@ -70,11 +70,13 @@ def test_the_folder_is_that_of_the_machine(tmp_path, monkeypatch):
     {'JAX_ENABLE_COMPILATION_CACHE': 'False'},
   ],
 )
-def test_the_user_s_own_word_stands(said, tmp_path):
-  assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path), **said}) == {}
+def test_settings_of_the_user_win(setting, tmp_path):
+  assert (
+    compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path), **setting}) == {}
+  )
   assert not list(tmp_path.iterdir())
 
 
-def test_where_there_is_no_place_there_is_no_cache(tmp_path):
+def test_without_a_writable_folder_the_cache_is_off(tmp_path):
   (tmp_path / 'file').touch()
   assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path / 'file')}) == {}

@@ -1,4 +1,4 @@
-"""The heap: memory that was freed is there again without a page fault."""
+"""Heap settings: freed memory is reused without page faults."""
 
 import platform
 import subprocess
@@ -25,11 +25,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(mode: str) -> int:
-  """Page faults of touching 64 MiB that the process has had before."""
+  """Page faults of touching 64 MiB that the process has freed before."""
   command = [sys.executable, '-c', PROGRAM, mode]
   return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='a setting of glibc')
-def test_memory_once_freed_is_taken_again_without_page_faults():
+def test_freed_memory_is_reused_without_page_faults():
   assert faults('keep') < 0.1 * faults('default')

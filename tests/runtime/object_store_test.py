@@ -38,11 +38,11 @@ preemption.Stop.between = lambda self: (time.sleep(0.4), on_batch(self))
 
 @pytest.fixture
 def cloud(monkeypatch, tmp_path):
-  """An empty bucket named `bucket`; (its files, start a machine of an empty cache)."""
+  """An empty bucket named `bucket`: (its files, a function that starts a machine)."""
   monkeypatch.setenv('STORAGE_EMULATOR_HOST', '')  # put back at the end
   server = FakeGCSServer()
   server.start()
-  # It says every request on a pipe that nobody reads, and would wait once it is full.
+  # The server logs requests to a pipe that nobody reads, and would block once full.
   threading.Thread(target=server._process.stderr.read, daemon=True).start()
   monkeypatch.setenv('TENSORSTORE_GCS_HTTP_URL', server.url)
   monkeypatch.setenv('GOOGLE_AUTH_TOKEN_FOR_TESTING', 'any')
@@ -61,7 +61,7 @@ def cloud(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_path):
+def test_a_run_in_a_bucket_resumes_on_a_fresh_machine(cloud, runs, entries, tmp_path):
   """Stopped after four of six steps: the same bits as a run in a folder."""
   files, machine = cloud
   store = tmp_path / 'store'
@@ -106,7 +106,7 @@ def test_a_run_in_a_bucket_goes_on_on_a_fresh_machine(cloud, runs, entries, tmp_
 
 @pytest.mark.slow
 def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
-  """A run stopped in its evaluation goes on on fresh machines; then `flan eval`."""
+  """A run stopped in its evaluation resumes on fresh machines; then `flan eval`."""
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
@@ -156,8 +156,8 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
   assert [row['mean'] for row in again['rows']] == [row['mean'] for row in made['rows']]
 
 
-def test_what_changed_at_the_same_size_goes_out_and_comes_in(tmp_path, monkeypatch):
-  """As the weights of a run that goes on; what did not change stays where it is."""
+def test_a_change_of_equal_size_is_uploaded_and_downloaded(tmp_path, monkeypatch):
+  """As the weights of a resumed run; unchanged files are not copied."""
   remote = epath.Path(tmp_path / 'remote')
 
   def machine(name: str) -> Bucket:
@@ -187,6 +187,6 @@ def test_what_changed_at_the_same_size_goes_out_and_comes_in(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize('path', ['s3://bucket/run', 'gs://', 'gs:///'])
-def test_only_a_bucket_will_do(path):
+def test_other_schemes_are_refused(path):
   with pytest.raises(InputError, match='MODEL_DIR: got .* gs://BUCKET/PATH, as'):
     Bucket('MODEL_DIR', path)

@@ -1,4 +1,4 @@
-"""Pool: every call once, wherever it runs; the first failure ends the rest."""
+"""Worker pool: every call runs once; the first failure stops the others."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ def leave(folder, name, report):
 
 
 def fail(report):
-  raise InputError("row 'x': must be whole")
+  raise InputError("example 'x': must be whole")
 
 
 def go_on_until_stopped(folder, report):
@@ -34,14 +34,14 @@ def die(report):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_every_call_runs_once_and_reports(tmp_path, workers):
-  said = []
+  reports = []
   names = [f'part{i}' for i in range(5)]
   worker_pool.run(
     [functools.partial(leave, str(tmp_path), name) for name in names],
     workers=workers,
-    report=lambda *what: said.append(what),
+    report=lambda *what: reports.append(what),
   )
-  assert sorted(said) == [('write', name, 1) for name in names]
+  assert sorted(reports) == [('write', name, 1) for name in names]
   ids = {path.read_text() for path in tmp_path.iterdir()}
   assert sorted(path.name for path in tmp_path.iterdir()) == names
   assert (str(os.getpid()) in ids) == (workers == 1)
@@ -49,7 +49,7 @@ def test_every_call_runs_once_and_reports(tmp_path, workers):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_the_first_failure_is_raised(workers):
-  with pytest.raises(InputError, match="row 'x': must be whole"):
+  with pytest.raises(InputError, match="example 'x': must be whole"):
     worker_pool.run([fail, fail], workers=workers, report=lambda *_: None)
 
 
@@ -58,15 +58,15 @@ def test_a_failure_stops_the_others_at_their_next_report(tmp_path):
   calls = [functools.partial(go_on_until_stopped, str(tmp_path)), fail]
   with pytest.raises(InputError, match='must be whole'):
     worker_pool.run(calls, workers=2, report=lambda *_: None)
-  assert time.monotonic() - start < 30  # to its end it takes a minute
+  assert time.monotonic() - start < 30  # a whole call takes a minute
 
 
-def test_a_worker_that_was_killed_is_named():
+def test_a_killed_worker_is_an_error():
   with pytest.raises(InputError, match='workers: got 2, and one was killed'):
     worker_pool.run([die, die], workers=2, report=lambda *_: None)
 
 
-def test_no_workers_are_refused():
+def test_zero_workers_are_refused():
   with pytest.raises(InputError, match='workers: got 0; must be 1 or more'):
     worker_pool.run([fail], workers=0, report=lambda *_: None)
 
