@@ -374,7 +374,8 @@ def _checked_names(
     if name not in CLUSTERS and name not in datasets:
       raise InputError(
         f'ALLOW_OVERLAP {name!r}: must be a dataset or a cluster'
-        + did_you_mean(name, [*datasets, *CLUSTERS])
+        + did_you_mean(name, [*datasets, *CLUSTERS]),
+        field='ALLOW_OVERLAP',
       )
   return names
 

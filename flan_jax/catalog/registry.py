@@ -119,12 +119,14 @@ def task(name: str) -> Dataset:
   if name in mixtures():
     raise InputError(
       f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
-      'lists them'
+      'lists them',
+      field='Run.mixture',
     )
   if name not in tasks():
     raise InputError(
       f'task {name!r}: not registered; `flan tasks` lists them'
-      + did_you_mean(name, tasks())
+      + did_you_mean(name, tasks()),
+      field='Run.mixture',
     )
   return tasks()[name]
 
@@ -159,7 +161,8 @@ def mixture(name: str) -> Mixture:
     return Mixture(name=name, datasets=(dataset.name,), family=dataset.family)
   raise InputError(
     f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
-    + did_you_mean(name, [*mixtures(), *tasks()])
+    + did_you_mean(name, [*mixtures(), *tasks()]),
+    field='Run.mixture',
   )
 
 

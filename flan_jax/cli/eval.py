@@ -4,9 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from flan_jax.cli import console
 from flan_jax.runtime.progress import Progress
+
+if TYPE_CHECKING:
+  from flan_jax.config.evaluation import EvalJobConfig
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,7 +29,11 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
   settings = parsed.build('Evaluation')
   for warning in parsed.refuse_unused('eval'):
     progress.line(f'warning: {warning}')
-  text = parsed.text(settings)
+  with parsed.located():
+    return _evaluate(settings, parsed.text(settings), progress)
+
+
+def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
   from flan_jax.jobs import evaluate_checkpoint
   from flan_jax.report import tables
   from flan_jax.runtime import multihost, object_store, preemption
@@ -39,7 +47,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
       checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
       store=object_store.here('STORE', settings.store),
     )
-  with parsed.located(), preemption.Stop() as stop, _local(given) as out:
+  with preemption.Stop() as stop, _local(given) as out:
     settings = dataclasses.replace(settings, output_dir=out)
     try:
       with stop.at_once():

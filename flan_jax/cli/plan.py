@@ -3,10 +3,15 @@
 import argparse
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 from flan_jax.cli import console
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
+
+if TYPE_CHECKING:
+  from flan_jax.config.training import TrainConfig
+  from flan_jax.tpu.plan.topology import Topology
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,7 +48,18 @@ def run(options: argparse.Namespace) -> int:
   for warning in parsed.refuse_unused('plan'):
     progress.line(f'warning: {warning}')
   with parsed.located():
-    run = initial_model.shaped(run, fields)
+    return _plan(initial_model.shaped(run, fields), topology, options, progress)
+
+
+def _plan(
+  run: 'TrainConfig',
+  topology: 'Topology',
+  options: argparse.Namespace,
+  progress: Progress,
+) -> int:
+  """Compiles a run for a topology and prints the plan; 1 if the step does not fit."""
+  from flan_jax.tpu.plan import topology as topology_lib
+
   if run.model is None and run.initial_checkpoint is not None:
     from flan_jax.checkpoints import model_dir
 

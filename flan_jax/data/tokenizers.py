@@ -404,7 +404,10 @@ def train(
     InputError: if `vocab_size` leaves no room for the characters of the texts.
   """
   if vocab_size < 1:
-    raise InputError(f'vocab_size {vocab_size}: must be at least 1; 32000 is usual')
+    raise InputError(
+      f'vocab_size {vocab_size}: must be at least 1; 32000 is usual',
+      field='Run.vocab_size',
+    )
   lines = (
     line for text in texts for line in text.replace('\0', '').split('\n') if line
   )
@@ -437,7 +440,9 @@ def train(
       raise InputError('tokenizer: no text to train on') from None
     need = re.search(r'required_chars\D+(\d+) vs (\d+)', str(error))
     rule = f'must be at least {need[2]} for these texts' if need else str(error)
-    raise InputError(f'vocab_size {vocab_size}: {rule}') from None
+    raise InputError(
+      f'vocab_size {vocab_size}: {rule}', field='Run.vocab_size'
+    ) from None
   tokenizer = SentencePiece(out.getvalue(), name=trained_name(vocab_size))
   if path is not None:
     tokenizer.save(path)

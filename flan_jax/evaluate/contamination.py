@@ -100,7 +100,8 @@ class FolderTexts:
     if not self._files:
       raise InputError(
         f'CONTAMINATION {path!r}: no text in it; files must end in '
-        f'{", ".join(TEXTS)}, or in .gz after that'
+        f'{", ".join(TEXTS)}, or in .gz after that',
+        field='Evaluation.contamination',
       )
 
   def __iter__(self) -> Iterator[str]:
@@ -129,7 +130,8 @@ def suspects(names: str | Sequence[str]) -> tuple[StoreTexts | FolderTexts, ...]
       found.append(FolderTexts(name))
     else:
       raise InputError(
-        f'CONTAMINATION {name!r}: no such folder; must be a store or a folder of text'
+        f'CONTAMINATION {name!r}: no such folder; must be a store or a folder of text',
+        field='Evaluation.contamination',
       )
   return tuple(found)
 

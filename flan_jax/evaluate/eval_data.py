@@ -61,7 +61,8 @@ def in_store(
   if absent and missing == 'refuse':
     raise InputError(
       f'STORE {str(store.path)!r}: has no evaluation examples of {", ".join(absent)}; give '
-      'another, or --gin.MISSING=skip'
+      'another, or --gin.MISSING=skip',
+      field='STORE',
     )
   if absent:
     progress.line(f'skipped, not in the store: {", ".join(absent)}')

@@ -396,6 +396,7 @@ def _templates(dataset: Dataset, asked: int | Sequence[int] | None) -> tuple[int
   if not kept:
     raise InputError(
       f'templates {asked!r}: none of them asks for the answer of dataset '
-      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}'
+      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}',
+      field='Evaluate.templates',
     )
   return kept

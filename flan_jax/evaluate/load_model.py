@@ -145,7 +145,8 @@ def _tokenizer(path: str, asked: str | None, *, config: DecoderConfig) -> Tokeni
   if own is not None and own != tokenizer.digest:
     raise InputError(
       f'TOKENIZER: got {asked!r} of digest {tokenizer.digest[:12]}; the checkpoint '
-      f'{path!r} has one of {own[:12]}; leave TOKENIZER out, or give that one'
+      f'{path!r} has one of {own[:12]}; leave TOKENIZER out, or give that one',
+      field='TOKENIZER',
     )
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(

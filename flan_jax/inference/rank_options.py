@@ -121,7 +121,8 @@ class Scorer:
       nearest = max(1, round(self.batch_size / parts)) * parts
       raise InputError(
         f'rows of an evaluation batch: got {self.batch_size}; the mesh splits them in '
-        f'{parts}; the nearest multiple is {nearest}'
+        f'{parts}; the nearest multiple is {nearest}',
+        field='Evaluate.batch_size',
       )
 
   def score(
@@ -224,7 +225,9 @@ class Scorer:
 
   def _naive(self, lengths: Sequence[int]) -> int:
     lengths = sorted(lengths, reverse=True)
-    batches = (lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size))
+    batches = (
+      lengths[i : i + self.batch_size] for i in range(0, len(lengths), self.batch_size)
+    )
     return sum(len(batch) * batch[0] for batch in batches)
 
 

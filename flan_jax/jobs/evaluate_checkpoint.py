@@ -89,7 +89,8 @@ def evaluate_checkpoint(
   if not datasets:
     raise InputError(
       'CLUSTERS, DATASETS: none of the datasets named is there to be measured; `flan '
-      'fetch` says what is prepared'
+      'fetch` says what is prepared',
+      field='Evaluation.clusters',
     )
   suspects = contamination.suspects(evaluation.contamination)
   out = pathlib.Path(evaluation.output_dir)
@@ -169,5 +170,6 @@ def _claim(out: pathlib.Path) -> None:
   except OSError as error:
     raise InputError(
       f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
-      'folder, made if absent'
+      'folder, made if absent',
+      field='Evaluation.output_dir',
     ) from None

@@ -24,9 +24,6 @@ def build(shape: mesh_config.MeshConfig, *, devices: list | None = None) -> Mesh
   """
   devices = jax.devices() if devices is None else devices
   sizes = [shape.data, shape.fsdp, shape.model]
-  for name, size in zip(AXES, sizes, strict=True):
-    if size < 1 and not (name == 'data' and size == -1):
-      raise InputError(f'Mesh.{name}: got {size}; must be 1 or more')
   others = shape.fsdp * shape.model
   count = len(devices)
   if shape.data == -1:
@@ -37,7 +34,8 @@ def build(shape: mesh_config.MeshConfig, *, devices: list | None = None) -> Mesh
     data = '' if shape.data == -1 else f'data={shape.data} x '
     raise InputError(
       f'mesh: {data}fsdp={shape.fsdp} x model={shape.model} does not make '
-      f'{count} devices; the nearest fsdp x model that divides them is {nearest}'
+      f'{count} devices; the nearest fsdp x model that divides them is {nearest}',
+      field='Mesh.fsdp',
     )
   if shape.along is not None:
     sized = dict(zip(AXES, sizes, strict=True))

@@ -52,18 +52,23 @@ def parse(text: str) -> dict[str, tuple[Factor, ...]]:
         raise InputError(
           f'Mesh.along: got {word!r}; must be AXIS=PART.PART of x, y, z, c (the core '
           'of a chip), whole (x) or cut into groups (x4) of neighbors (x2i), as in '
-          "'fsdp=x2i.c model=x4.y'"
+          "'fsdp=x2i.c model=x4.y'",
+          field='Mesh.along',
         )
       factors.append(
         Factor(found[1], int(found[2]) if found[2] else None, bool(found[3]))
       )
     if axis in out:
-      raise InputError(f'Mesh.along: {axis!r} stands twice; must stand once')
+      raise InputError(
+        f'Mesh.along: {axis!r} stands twice; must stand once', field='Mesh.along'
+      )
     out[axis] = tuple(factors)
   used = [str(factor) for factors in out.values() for factor in factors]
   for part in used:
     if used.count(part) > 1:
-      raise InputError(f'Mesh.along: {part!r} stands twice; must stand once')
+      raise InputError(
+        f'Mesh.along: {part!r} stands twice; must stand once', field='Mesh.along'
+      )
   return out
 
 
@@ -100,7 +105,8 @@ def arrange(
   for axis in axes:
     if axis not in sizes:
       raise InputError(
-        f'Mesh.along: names axis {axis!r}; the mesh has {", ".join(sizes)}'
+        f'Mesh.along: names axis {axis!r}; the mesh has {", ".join(sizes)}',
+        field='Mesh.along',
       )
   places = grid(devices)
   if places is None:
@@ -117,7 +123,8 @@ def arrange(
     asked = ', '.join(f'{axis}={sizes[axis]}' for axis in sizes)
     raise InputError(
       f'Mesh.along: {along!r} over {describe(lengths)} makes {told}; the mesh is '
-      f'{asked}; the nearest is the mesh {told}'
+      f'{asked}; the nearest is the mesh {told}',
+      field='Mesh.along',
     )
   order = [f for axis in sizes for f in axes.get(axis, ())]
   order += [f for f in parts if f not in order]  # of size 1
@@ -139,14 +146,16 @@ def _cut(
       if length > 1:
         raise InputError(
           f'Mesh.along: no axis runs over {dimension}, which is {length} long; must be '
-          'laid whole'
+          'laid whole',
+          field='Mesh.along',
         )
     product = int(np.prod([f.size or length for f in used]))
     if len(used) > 2 or [f.inner for f in used] not in ([False], [False, True]):
       raise InputError(
         f'Mesh.along: {dimension} is cut into {", ".join(map(str, used))}; must be '
         f'whole ({dimension}), or groups and what is in a group '
-        f'({dimension}{max(1, length // 2)} and {dimension}2i)'
+        f'({dimension}{max(1, length // 2)} and {dimension}2i)',
+        field='Mesh.along',
       )
     if product != length:
       inner = used[-1].size or 1
@@ -157,7 +166,8 @@ def _cut(
       raise InputError(
         f'Mesh.along: {" and ".join(map(str, used))} make {product}, {dimension} is '
         f'{length} long; the nearest is {dimension}{length // nearest} and '
-        f'{dimension}{nearest}i'
+        f'{dimension}{nearest}i',
+        field='Mesh.along',
       )
     cut += used
   return cut, {f: f.size or lengths[f.dimension] for f in cut}

@@ -42,7 +42,8 @@ class Bucket:
     if f'{scheme}://' != SCHEME or not path.strip('/'):
       raise InputError(
         f'{name}: got {remote!r}; must be a folder or gs://BUCKET/PATH, as '
-        f"'{SCHEME}{path.strip('/') or 'bucket/run'}' (docs/tpu.md)"
+        f"'{SCHEME}{path.strip('/') or 'bucket/run'}' (docs/tpu.md)",
+        field=name,
       )
     cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     self._name = name
@@ -154,4 +155,6 @@ class _Answers:
       why = "gcsfs is not installed; pip install 'flan_jax[gs]'"
     else:
       why = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-    raise InputError(f'{self._name} {str(self._remote)!r}: {why}') from None
+    raise InputError(
+      f'{self._name} {str(self._remote)!r}: {why}', field=self._name
+    ) from None

@@ -209,12 +209,21 @@ def adafactor(
       parameters, at `init` and `update`.
   """
   if not decay_rate > 0:
-    raise InputError(f'Adafactor decay_rate = {decay_rate}: must be above 0, as 0.8')
+    raise InputError(
+      f'Adafactor decay_rate = {decay_rate}: must be above 0, as 0.8',
+      field='Optimizer.decay_rate',
+    )
   if not 0 <= (momentum or 0) < 1:
-    raise InputError(f'Adafactor momentum = {momentum}: must be in [0, 1), as 0.9')
+    raise InputError(
+      f'Adafactor momentum = {momentum}: must be in [0, 1), as 0.9',
+      field='Optimizer.momentum',
+    )
   if clipping_threshold is not None and not clipping_threshold > 0:
     got = f'clipping_threshold = {clipping_threshold}'
-    raise InputError(f'Adafactor {got}: must be None or above 0, as 1.0')
+    raise InputError(
+      f'Adafactor {got}: must be None or above 0, as 1.0',
+      field='Optimizer.clipping_threshold',
+    )
   axes_of = _axes_by_path(logical_axes)
 
   def plan(path: Any, param: jax.Array) -> Factoring:

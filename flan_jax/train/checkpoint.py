@@ -258,7 +258,8 @@ def check_room(model_dir: str, layout: Layout, *, keep: int) -> None:
     raise InputError(
       f'MODEL_DIR {model_dir!r}: {free / 1e9:,.2f} GB free; {keep} checkpoints of '
       f'{one / 1e9:,.2f} GB and the one being written need {needed / 1e9:,.2f} GB; '
-      'free some space, or set Run.keep lower'
+      'free some space, or set Run.keep lower',
+      field='Run.model_dir',
     )
 
 

@@ -54,7 +54,8 @@ def _matrices(shapes: Any, axes: Any, lora: optimizer_config.Lora) -> list[_Matr
     if name not in have:
       raise InputError(
         f'Lora.targets: the model has no {name!r}; leave it out, or give None for all '
-        'that there are'
+        'that there are',
+        field='Lora.targets',
       )
   return found
 
@@ -80,7 +81,8 @@ def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[An
     if lora.rank > most:
       raise InputError(
         f'LORA_RANK: got {lora.rank:,}; must be at most {most:,}, the smaller side of '
-        f'{name}; 8 or 16 are usual'
+        f'{name}; 8 or 16 are usual',
+        field='Lora.rank',
       )
     for part, size, logical in (
       ('a', (*shape[:split], lora.rank), (*axis[:split], 'lora_rank')),

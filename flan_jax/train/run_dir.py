@@ -102,7 +102,8 @@ class Folder:
       if different:
         raise InputError(
           f'MODEL_DIR {str(self.path)!r}: holds a run of another config: '
-          f'{"; ".join(different)}; give another MODEL_DIR, or the same settings'
+          f'{"; ".join(different)}; give another MODEL_DIR, or the same settings',
+          field='Run.model_dir',
         )
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,8 @@ class Folder:
       atomic_file.write_text(self.path / 'config.gin', text)
     except OSError as error:
       raise InputError(
-        f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})'
+        f'MODEL_DIR {str(self.path)!r}: cannot be written to ({error.strerror})',
+        field='Run.model_dir',
       ) from None
     return known
 

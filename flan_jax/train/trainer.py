@@ -96,7 +96,8 @@ def train(
     nearest = packing.MAX_SEQUENCES // run.batch_size
     raise InputError(
       f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_size} rows; must be '
-      f'{nearest:,} or fewer'
+      f'{nearest:,} or fewer',
+      field='Run.train_steps',
     )
   folder = run_dir.Folder(run.model_dir)
   given = run  # its paths as all hosts have them; those of object stores come here
@@ -116,7 +117,8 @@ def train(
   if config is None:
     raise InputError(
       'Run.model: not set; include one of gin/models/*.gin, or give '
-      '--gin.INITIAL_CHECKPOINT_PATH=FOLDER'
+      '--gin.INITIAL_CHECKPOINT_PATH=FOLDER',
+      field='Run.model',
     )
   for warning in multihost.assert_same_on_all(
     {**multihost.facts(given), 'Run.model': config}
@@ -168,7 +170,8 @@ def train(
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
-      f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more'
+      f'{tokenizer.vocab_size:,} pieces, and the model must have as many or more',
+      field='DecoderConfig.vocab_size',
     )
   progress.line(
     f'{plan.examples:,} examples in {len(plan):,} rows of {run.sequence_length:,} tokens, '
@@ -355,7 +358,8 @@ def train(
         raise
       raise InputError(
         f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.kept()}; free '
-        'some space and start again'
+        'some space and start again',
+        field='Run.model_dir',
       ) from None
     finally:
       # Closing waits for the other hosts: for one that is gone it would wait for ever.
@@ -420,13 +424,15 @@ def check_store(
   if store.manifest['mixture'] != mixture.name:
     raise InputError(
       f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run asks '
-      f'for {mixture.name!r}; they must be the same'
+      f'for {mixture.name!r}; they must be the same',
+      field='STORE',
     )
   seed = store.manifest['seed']
   if run.store is not None and seed != run.template_seed:
     raise InputError(
       f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
-      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}'
+      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
+      field='Run.template_seed',
     )
   if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
     store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
@@ -434,7 +440,8 @@ def check_store(
   if absent:
     raise InputError(
       f'STORE {str(path)!r}: has no evaluation rows of {", ".join(absent)}; '
-      'materialize it with them'
+      'materialize it with them',
+      field='STORE',
     )
 
 
@@ -459,7 +466,8 @@ def _check_steps(run: training_lib.TrainConfig) -> None:
     raise InputError(
       f'TRAIN_STEPS: got {run.train_steps:,}; MODEL_DIR {run.model_dir!r} has a '
       f'checkpoint of step {done:,}, so it must be {done:,} or more; for fewer steps '
-      'give another MODEL_DIR'
+      'give another MODEL_DIR',
+      field='Run.train_steps',
     )
 
 
@@ -468,18 +476,21 @@ def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
   if before != after:
     raise InputError(
       'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint rest on weights of '
-      f'digest {before}, the run has {after}; give that model or another MODEL_DIR'
+      f'digest {before}, the run has {after}; give that model or another MODEL_DIR',
+      field='Run.initial_checkpoint',
     )
   trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
   before, after = ([training['digest'] for training in each] for each in trainings)
   if before != after:
     raise InputError(
       'INITIAL_CHECKPOINT_PATH: is not the model that this run started from (digest of '
-      f'weights {before[-1:]}, now {after[-1:]}); give that one, or another MODEL_DIR'
+      f'weights {before[-1:]}, now {after[-1:]}); give that one, or another MODEL_DIR',
+      field='Run.initial_checkpoint',
     )
   for name in ('store', 'plan'):
     if saved[name] != now[name]:
       raise InputError(
         f'MODEL_DIR: the checkpoint was trained from {name} {saved[name]}, the run has '
-        f'{now[name]}; restore that {name} or give another MODEL_DIR'
+        f'{now[name]}; restore that {name} or give another MODEL_DIR',
+        field='Run.model_dir',
       )

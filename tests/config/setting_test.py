@@ -1,13 +1,16 @@
 """A field states its macro and its rule; gin files, docs and messages agree with it."""
 
+import ast
 import pathlib
 import re
 import typing
 
 import pytest
 
+from flan_jax.cli import dispatch
 from flan_jax.config import checks, gin
 from flan_jax.config import setting as setting_lib
+from flan_jax.config.setting import macros
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
 
@@ -79,14 +82,14 @@ def test_shipped_files_bind_each_field_to_its_macro(name):
   found = bindings(SHIPPED[name])
   assert found
   for selector, field, macro in found:
-    assert setting_lib.macros(gin.CLASSES[selector])[field] == macro
+    assert macros(gin.CLASSES[selector])[field] == macro
 
 
 def test_every_macro_of_a_field_is_bound_and_has_a_default_in_the_file():
   declared = {
     (selector, field, macro)
     for selector, cls in gin.CLASSES.items()
-    for field, macro in setting_lib.macros(cls).items()
+    for field, macro in macros(cls).items()
   }
   assert declared == {one for text in SHIPPED.values() for one in bindings(text)}
   for text in SHIPPED.values():
@@ -141,6 +144,67 @@ def test_an_error_of_a_job_has_the_line_of_its_setting(tmp_path):
   ):
     with pytest.raises(InputError, match=message), parsed.located():
       raise InputError('no such store', field=field)
+
+
+SETTING = re.compile(
+  rf'(?:(?:{"|".join(gin.CLASSES)})\.\w+|'
+  rf'{"|".join(sorted({m for c in gin.CLASSES.values() for m in macros(c).values()}))})'
+  r'\b'
+)
+
+
+def first_text(node: ast.expr) -> str:
+  """The literal text that an expression of strings begins with."""
+  match node:
+    case ast.BinOp(left=left):
+      return first_text(left)
+    case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+      return text
+    case ast.Constant(value=str(text)):
+      return text
+  return ''
+
+
+def test_every_error_that_names_a_setting_carries_it():
+  """In the whole library, so that `located` finds where the value was given."""
+  found = 0
+  for path in sorted((ROOT / 'flan_jax').rglob('*.py')):
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      match node:
+        case ast.Call(func=ast.Name('InputError'), args=[message]):
+          if SETTING.match(first_text(message)):
+            found += 1
+            keywords = [keyword.arg for keyword in node.keywords]
+            assert 'field' in keywords, f'{path}:{node.lineno}'
+  assert found > 30
+
+
+def test_every_field_that_an_error_carries_exists():
+  legal = {
+    f'{selector}.{field}'
+    for selector, cls in gin.CLASSES.items()
+    for field in cls.__dataclass_fields__
+  }
+  legal |= {name for cls in gin.CLASSES.values() for name in macros(cls).values()}
+  for path in sorted((ROOT / 'flan_jax').rglob('*.py')):
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+      match node:
+        case ast.Call(func=ast.Name('InputError'), keywords=[*keywords]):
+          for keyword in keywords:
+            if isinstance(keyword.value, ast.Constant):
+              assert keyword.value.value in legal, f'{path}:{node.lineno}'
+
+
+def test_an_error_of_a_running_job_has_the_line_of_its_setting(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'run.gin').write_text(
+    REQUIRED['Run']
+    + "include 'gin/models/tiny.gin'\nMIXTURE_OR_TASK_NAME = 'flan_ret'\n"
+  )
+  assert dispatch.main(['train', '--gin_file=run.gin']) == 2
+  assert re.search(r"error: run\.gin:6: .*'flan_ret'", capsys.readouterr().err)
 
 
 def test_a_field_that_does_not_exist_is_an_error_of_the_programmer():

@@ -296,7 +296,8 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
   if missing not in ('refuse', 'skip'):
     raise InputError(
       f"missing {missing!r}: must be 'refuse' or 'skip'"
-      + did_you_mean(missing, ['refuse', 'skip'])
+      + did_you_mean(missing, ['refuse', 'skip']),
+      field='MISSING',
     )
   if epochs is not None and steps is not None:
     raise InputError(f'epochs {epochs} and steps {steps}: give one of them')
@@ -309,7 +310,8 @@ def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
     if cluster not in CLUSTERS:
       raise InputError(
         f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
-        + did_you_mean(cluster, CLUSTERS)
+        + did_you_mean(cluster, CLUSTERS),
+        field='Run.held_out',
       )
   leakage.check(mixture)
   for dataset in mixture.members:

@@ -61,7 +61,8 @@ def matching_family(config: DecoderConfig) -> Family:
   if config.attention != 'causal':
     raise InputError(
       f'DecoderConfig.attention: got {config.attention!r}; no Hugging Face decoder has '
-      "bidirectional attention on a prefix: must be 'causal'"
+      "bidirectional attention on a prefix: must be 'causal'",
+      field='DecoderConfig.attention',
     )
   wanted = architecture(config)
   nearest: list[str] | None = None

@@ -34,7 +34,8 @@ def vocabulary(tokenizer: str | None) -> seqio.Vocabulary:
     zero = ' and UNK 0' if found.unk_id == 0 else ''
     raise InputError(
       f'TOKENIZER: got {tokenizer!r}, with padding {found.pad_id}, EOS '
-      f'{found.eos_id}{zero}; t5x pads with id 0, so 0 must be the padding id alone'
+      f'{found.eos_id}{zero}; t5x pads with id 0, so 0 must be the padding id alone',
+      field='TOKENIZER',
     )
   if path.endswith('.json'):
     return vocabulary_lib.Vocabulary(found)
@@ -73,7 +74,8 @@ def mixture(
   if name not in known:
     raise InputError(
       f'MIXTURE_OR_TASK_NAME: got {name!r}; must be a mixture or a task of `flan tasks`'
-      + did_you_mean(name, known)
+      + did_you_mean(name, known),
+      field='Run.mixture',
     )
   if name not in registry.mixtures():
     return name
@@ -129,7 +131,8 @@ def evaluation(
     if cluster not in legal:
       raise InputError(
         f'CLUSTERS: got {cluster!r}; must be one of {", ".join(legal)}'
-        + did_you_mean(cluster, legal)
+        + did_you_mean(cluster, legal),
+        field='Evaluation.clusters',
       )
   wanted = [dataset for dataset in datasets if dataset.cluster in clusters]
   tasks = [
@@ -155,7 +158,8 @@ def _check(missing: str) -> None:
   if missing not in ('refuse', 'skip'):
     raise InputError(
       f"MISSING: got {missing!r}; must be 'refuse' or 'skip'"
-      + did_you_mean(missing, ('refuse', 'skip'))
+      + did_you_mean(missing, ('refuse', 'skip')),
+      field='MISSING',
     )
 
 
@@ -204,5 +208,6 @@ def _register(
   if wanted != have:
     raise InputError(
       f'TOKENIZER, seed, data_dir: got {wanted!r}; this process has registered the '
-      f'{family} tasks with {have!r}, and seqio allows one task per name: must be equal'
+      f'{family} tasks with {have!r}, and seqio allows one task per name: must be equal',
+      field='TOKENIZER',
     )

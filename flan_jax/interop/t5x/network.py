@@ -157,7 +157,8 @@ class Network(nn.Module):
       raise InputError(
         f'DecoderConfig.attention: got {configured!r}; t5x runs a {given} model; must '
         f'be {given!r}, or DecoderOnlyModel.inputs_bidirectional_attention = '
-        f'{configured == "prefix"}'
+        f'{configured == "prefix"}',
+        field='DecoderConfig.attention',
       )
 
   def _make_cache(self, ids_BxL) -> jax.Array:

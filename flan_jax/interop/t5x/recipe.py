@@ -51,7 +51,8 @@ def tokenizer_file(tokenizer: str | None) -> str:
   if tokenizer is None:
     raise InputError(
       'TOKENIZER: got None, and so is DECODER; must be a model folder, a .model or '
-      "'bytes'"
+      "'bytes'",
+      field='TOKENIZER',
     )
   if tokenizer == tokenizers.BYTES or tokenizer.endswith(('.model', '.json')):
     return tokenizer

@@ -28,27 +28,32 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
   prefix = 'Run.attention_kernel: cudnn'
   if 'NVIDIA' not in device_kind:
     raise InputError(
-      f"{prefix} runs on NVIDIA GPUs, these devices are {device_kind!r}; must be 'xla'"
+      f"{prefix} runs on NVIDIA GPUs, these devices are {device_kind!r}; must be 'xla'",
+      field='Run.attention_kernel',
     )
   if config.dtype not in ('bfloat16', 'float16'):
     raise InputError(
-      f'{prefix} has no DecoderConfig.dtype={config.dtype!r}; must be bfloat16'
+      f'{prefix} has no DecoderConfig.dtype={config.dtype!r}; must be bfloat16',
+      field='DecoderConfig.dtype',
     )
   if config.attention_softcap is not None:
     raise InputError(
       f'{prefix} has no DecoderConfig.attention_softcap={config.attention_softcap}; '
-      "must be None, or the kernel 'xla'"
+      "must be None, or the kernel 'xla'",
+      field='DecoderConfig.attention_softcap',
     )
   if config.head_dim > _MOST_CHANNELS or config.head_dim % 8:
     nearest = min(max(8, round(config.head_dim / 8) * 8), _MOST_CHANNELS)
     raise InputError(
       f'DecoderConfig.head_dim: got {config.head_dim}; {prefix} needs a multiple of 8 '
-      f'of at most {_MOST_CHANNELS}; the nearest is {nearest}'
+      f'of at most {_MOST_CHANNELS}; the nearest is {nearest}',
+      field='DecoderConfig.head_dim',
     )
   if sequence_length % 2:
     raise InputError(
       f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of 2; the nearest is '
-      f'{sequence_length + 1:,}'
+      f'{sequence_length + 1:,}',
+      field='Run.sequence_length',
     )
 
 

@@ -38,7 +38,8 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
   if 'TPU' not in device_kind or 'TPU v3' in device_kind or 'TPU v2' in device_kind:
     raise InputError(
       f'{prefix} runs on TPU v4 and later, these devices are {device_kind!r}; must be '
-      "'xla'"
+      "'xla'",
+      field='Run.attention_kernel',
     )
   unable = {
     'positions': config.positions == 't5',
@@ -49,13 +50,15 @@ def check(config: DecoderConfig, *, sequence_length: int, device_kind: str) -> N
     if refused:
       raise InputError(
         f'{prefix} has no DecoderConfig.{name}={getattr(config, name)!r}; must be '
-        "'xla', or the model one of causal, global layers without a position bias"
+        "'xla', or the model one of causal, global layers without a position bias",
+        field='Run.attention_kernel',
       )
   if sequence_length % _LANES:
     nearest = max(1, round(sequence_length / _LANES)) * _LANES
     raise InputError(
       f'SEQUENCE_LENGTH: got {sequence_length:,}; {prefix} needs a multiple of {_LANES}; the '
-      f'nearest is {nearest:,}'
+      f'nearest is {nearest:,}',
+      field='Run.sequence_length',
     )
 
 

@@ -120,7 +120,8 @@ def lower(
   )  # fmt: skip
   if run.lora.rank:
     raise InputError(
-      f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0'
+      f'LORA_RANK: got {run.lora.rank}; plans are of tuning the whole model: must be 0',
+      field='Lora.rank',
     )
   optimizer = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes

@@ -121,7 +121,9 @@ def plan(
   assumptions = assumptions or Assumptions()
   config = run.model
   if config is None:
-    raise InputError('Run.model: not set; include one of gin/models/*.gin')
+    raise InputError(
+      'Run.model: not set; include one of gin/models/*.gin', field='Run.model'
+    )
   if devices is None:
     devices = topology_lib.devices(topology)
   lowered = lowering.lower(run, config, devices=devices, kind=kind)
