@@ -17,8 +17,8 @@ class MetricWriter:
 
   Device values are fetched once per period, so that no single step is waited for.
 
-  The entry also holds "sequences", number -> digest of the sequences of all processes, as
-  `flan rows --digest` prints them, to compare what runs were trained on.
+  The entry also holds "sequences", number -> digest of the sequences of all processes,
+  as `flan rows --digest` prints them, to compare what runs were trained on.
   """
 
   def __init__(

@@ -81,7 +81,7 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
   assert reports[0].is_file() == reports[1].is_file()
   if reports[0].is_file():
     one, other = (json.loads(path.read_text()) for path in reports)
-    assert one['rows'] == other['rows']
+    assert one['results'] == other['results']
     assert one['train_examples'] == other['train_examples']
 
 

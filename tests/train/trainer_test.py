@@ -132,7 +132,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
   assert one.keys() == other.keys()
   for name, value in one.items():
     assert value.tobytes() == other[name].tobytes(), name
-  for name in ('loss', 'rows'):
+  for name in ('loss', 'sequences'):
     logged = [
       [json.loads(line)[name] for line in (d / 'log.jsonl').read_text().splitlines()]
       for d in (whole, broken)
@@ -258,8 +258,8 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert found['leakage']['excluded'] == ['paraphrase']
   saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
   assert saved['leakage'] == found['leakage']
-  assert {result['dataset'] for result in found['results']} == {'mini_rte', 'mini_cb'}
-  assert all(result['n'] == 3 and 'base' in result for result in found['results'])
+  assert {x['dataset'] for x in found['results']} == {'mini_rte', 'mini_cb'}
+  assert all(x['n'] == 3 and 'base' in x for x in found['results'])
 
   opened = store_lib.Store.open(tmp_path / 'run' / 'store')
   plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=512)
@@ -282,9 +282,9 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   )
   assert again['train_examples'] == counted
   assert again['leakage'] == found['leakage']
-  for row, same in zip(found['results'], again['results'], strict=True):
+  for result, same in zip(found['results'], again['results'], strict=True):
     for key in ('mean', 'ci95', 'per_template', 'best_dev_template', 'chance'):
-      assert row[key] == same[key]
+      assert result[key] == same[key]
 
 
 def test_a_model_is_not_evaluated_as_unseen_on_its_training_cluster(tmp_path):

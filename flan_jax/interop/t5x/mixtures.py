@@ -208,6 +208,7 @@ def _register(
   if wanted != have:
     raise InputError(
       f'TOKENIZER, seed, data_dir: got {wanted!r}; this process has registered the '
-      f'{family} tasks with {have!r}, and seqio allows one task per name: must be equal',
+      f'{family} tasks with {have!r}, and seqio allows one task per name: must be '
+      'equal',
       field='TOKENIZER',
     )
