@@ -195,8 +195,8 @@ class HeldOutEvaluation:
     Args:
       params: tuned parameters.
       base: initial parameters of the run, or None.
-      metadata: fields of report.json about the run (model, checkpoint, leakage, lineage,
-        trained_on, train_examples).
+      metadata: fields of report.json about the run (model, checkpoint, leakage,
+        lineage, trained_on, train_examples).
 
     Returns:
       Content of report.json.
