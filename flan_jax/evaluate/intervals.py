@@ -1,8 +1,8 @@
 """Intervals of 95 % for means, differences and correlations, near 0 and 1 too.
 
 Every interval is a function of a few moments, float64 of one shape, so that a coverage
-simulation is one call (tests/populations.py and coverage_test.py). Figures are
-from 0 to 1 here (a correlation from -1 to 1).
+simulation is one call (tests/populations.py and coverage_test.py). Figures are from 0
+to 1 here (a correlation from -1 to 1).
 
 Rare outcomes may not occur in the sample: among 20 answers, all right, there is no
 variance to estimate. The limit that faces 0 or 1 therefore adds some variance to the
