@@ -189,7 +189,7 @@ def evaluated(out, says='yes', base='no'):
   text = out / 'text'
   text.mkdir()
   (text / 'a.txt').write_text('nothing of the kind', encoding='utf-8')
-  overlap = contamination.look_up(
+  overlap = contamination.find_overlaps(
     results,
     suspects=contamination.suspects(str(text)),
     ngram=5,
@@ -363,5 +363,5 @@ def test_an_old_prediction_is_shown_and_a_torn_one_is_refused(tmp_path):
   assert example['example_id'].startswith('mini_sst2-test-')
   with (out / 'predictions.jsonl').open('a', encoding='utf-8') as file:
     file.write('{"row_id": "r"}\n')
-  with pytest.raises(InputError, match='is no prediction'):
+  with pytest.raises(InputError, match='is not a whole prediction'):
     html.examples(out, schema.load(out))
