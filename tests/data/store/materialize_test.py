@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import subprocess
@@ -457,6 +458,26 @@ def test_a_missing_dataset_is_refused_or_skipped(tiny_datasets, tmp_path):
     materialize(
       tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip'
     )
+
+
+def test_the_reason_of_a_skipped_dataset_may_be_worded_otherwise(
+  tiny_datasets, tmp_path, monkeypatch
+):
+  del tiny_datasets.examples['picks']
+  make = functools.partial(
+    materialize, tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes',
+    missing='skip',
+  )  # fmt: skip
+  made, sizes = make(), raw_records.sizes
+
+  def reworded(dataset, **given):
+    try:
+      return sizes(dataset, **given)
+    except InputError as error:
+      raise InputError(f'{error}, in other words') from None
+
+  monkeypatch.setattr(raw_records, 'sizes', reworded)
+  assert make() == made
 
 
 @pytest.mark.parametrize(
