@@ -1,4 +1,4 @@
-"""The examples in tests/rows are records that the TFDS builders could have made."""
+"""The examples in tests/examples are records that the TFDS builders could have made."""
 
 import json
 import pathlib
