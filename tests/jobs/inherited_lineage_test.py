@@ -217,7 +217,7 @@ def test_a_run_resumes_only_with_its_initial_model(family, tmp_path):
   train(tmp_path / 'run', start=base)
   shutil.rmtree(base)
   shutil.copytree(family / 'adapted' / 'model', base)
-  with pytest.raises(InputError, match='PATH: is not the model that this run started'):
+  with pytest.raises(InputError, match='PATH: is not the initial model of this run'):
     train(tmp_path / 'run', start=base, TRAIN_STEPS=2)
 
 
