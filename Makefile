@@ -39,7 +39,7 @@ lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the temp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell --skip '*/microworld/*' $(PROSE)
-	$(BIN)/codespell --ignore-words-list color,colors,grey flan_jax/microworld tests/microworld  # codespell:ignore
+	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld  # codespell:ignore
 	$(BIN)/python tests/wording.py
 	$(BIN)/flan lint
 

@@ -120,7 +120,7 @@ def lineage(path: str | os.PathLike) -> Lineage:
     return lineage_lib.of_record(metadata, parent=parent, model=model)
   found = lineage_lib.of_json(metadata['lineage'], where=str(path))
   if metadata.get('weights') != checksum(folder):
-    changed = 'its weights are not those that training.json is of'
+    changed = 'its weights differ from those recorded in training.json'
     return found.then(lineage_lib.unknown(model, changed))
   return found
 

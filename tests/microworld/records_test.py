@@ -27,7 +27,7 @@ from flan_jax.microworld import (
 from flan_jax.microworld.world import World
 
 NAMES = tuple(records.DATASETS)
-LABELLED = {
+LABELED = {
   'mini_rte': ('label', 2),
   'mini_cb': ('label', 3),
   'mini_boolq': ('answer', 2),
@@ -77,9 +77,9 @@ def test_an_example_is_a_function_of_its_index_alone(name):
   assert records.record(name, 'train', 3) != in_order[3]
 
 
-@pytest.mark.parametrize('name', LABELLED)
+@pytest.mark.parametrize('name', LABELED)
 def test_labels_are_balanced(name):
-  key, classes = LABELLED[name]
+  key, classes = LABELED[name]
   counts = collections.Counter(
     int(example[key]) for example in examples(name, 'test', 300)
   )
