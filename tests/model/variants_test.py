@@ -209,9 +209,15 @@ def test_scaled_frequencies_change_only_long_wavelengths():
     ({'layer_pattern': ''}, "layer_pattern: got ''"),
     ({'layer_pattern': 'L'}, "window: got None; layer_pattern 'L' has local layers"),
     ({'window': 0}, 'window: got 0; must be 1 or more; the nearest is 1'),
-    ({'rotary_fraction': 1.5}, 'rotary_fraction: got 1.5; must be at most 1'),
+    (
+      {'rotary_fraction': 1.5},
+      'rotary_fraction: got 1.5; must be above 0 and at most 1; the nearest is 1',
+    ),
     ({'rotary_fraction': 0.4}, 'rotary_fraction: got 0.4, 3 of 8 channels'),
-    ({'position_offset': -1}, 'position_offset: got -1; must be 1 or more'),
+    (
+      {'position_offset': -1},
+      'position_offset: got -1; must be 0 or more; the nearest is 0',
+    ),
     (
       {'positions': 'learned', 'max_positions': 2, 'position_offset': 2},
       'position_offset: got 2; must be below max_positions=2; the nearest is 1',

@@ -207,7 +207,9 @@ def test_named_targets_are_the_only_ones():
   ungated, axes = params_lib.abstract_params(MODELS['biased'])
   with pytest.raises(InputError, match="Lora.targets: the model has no 'gate'"):
     lora.abstract(ungated, axes, lora=optimizer_config.Lora(rank=2, targets=('gate',)))
-  with pytest.raises(InputError, match="got 'querry'.*did you mean 'query'"):
+  with pytest.raises(
+    InputError, match="'querry' must be one of 'query', .*did you mean 'query'"
+  ):
     optimizer_config.Lora(rank=2, targets=('querry',))
 
 
