@@ -31,8 +31,8 @@ TASK = 'microworld_mini_arc'
 SLOWLY = """
 import time
 from flan_jax.runtime import preemption
-between = preemption.Stop.between
-preemption.Stop.between = lambda self: (time.sleep(0.4), on_batch(self))
+on_batch = preemption.Stop.on_batch
+preemption.Stop.on_batch = lambda self: (time.sleep(0.4), on_batch(self))
 """
 
 
@@ -92,7 +92,7 @@ def test_a_run_in_a_bucket_resumes_on_a_fresh_machine(cloud, runs, entries, tmp_
   one, other = load_file(got), load_file(tmp_path / 'run/model/model.safetensors')
   assert all(one[name].tobytes() == other[name].tobytes() for name in other)
   again = entries(home / 'flan_jax/gs/bucket/runs/one')
-  for name in ('step', 'loss', 'rows'):
+  for name in ('step', 'loss', 'sequences'):
     assert [e[name] for e in again] == [e[name] for e in entries(tmp_path / 'run')]
 
   machine()
