@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
       print(json.dumps(described, ensure_ascii=False))
       continue
     tokenizer = tokenizer or store.tokenizer()
-    print(f'row {k}: {described["length"]} of {options.sequence_length} tokens')
+    print(f'sequence {k}: {described["length"]} of {options.sequence_length} tokens')
     for (name, entry), part in zip(
       plan.sequence(k), described['segments'], strict=True
     ):

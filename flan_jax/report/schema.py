@@ -55,9 +55,14 @@ def load(out: str | os.PathLike) -> dict[str, Any]:
     if schema == 1:
       report = _upgraded(report)
     _ = report['results']
-  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+  except (OSError, ValueError) as error:
     raise InputError(
-      f'{str(path)!r}: not a report ({error}); `flan eval` writes one'
+      f'{str(path)!r}: not a report ({error}); `flan train` and `flan eval` write one'
+    ) from None
+  except (TypeError, KeyError, AttributeError):
+    raise InputError(
+      f'{str(path)!r}: not a report (no object with "results"); `flan train` and '
+      '`flan eval` write one'
     ) from None
   if schema != SCHEMA and schema != 1:
     raise InputError(

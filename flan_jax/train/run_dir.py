@@ -91,7 +91,7 @@ class RunDir:
     values = _values(run)
     resumes = self._settings.is_file() and self._begun()
     if resumes:
-      before = _upgraded(json.loads(self._settings.read_text(encoding='utf-8')))
+      before = _upgraded(self._saved())
       before, now = _scaled(before, run), _scaled(values, run)
       different = [
         f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
@@ -114,6 +114,24 @@ class RunDir:
         field='Run.model_dir',
       ) from None
     return resumes
+
+  def _saved(self) -> dict[str, Any]:
+    """Reads the settings of the earlier start.
+
+    Raises:
+      InputError: if run.json is not a whole JSON object.
+    """
+    try:
+      found = json.loads(self._settings.read_text(encoding='utf-8'))
+    except ValueError as error:
+      found = error
+    if not isinstance(found, dict):
+      raise InputError(
+        f'{str(self._settings)!r}: is not the settings of a run; restore it, or give '
+        'another MODEL_DIR',
+        field='Run.model_dir',
+      )
+    return found
 
   def _begun(self) -> bool:
     """Returns whether MODEL_DIR may hold more than settings (in a bucket: True)."""

@@ -113,3 +113,14 @@ def test_settings_may_be_corrected_while_a_start_has_written_nothing_else(
     (tmp_path / made).touch()
   with pytest.raises(InputError, match='another config: seed was 1, is 0'):
     folder.claim(RUN, text='')
+
+
+@pytest.mark.parametrize('content', ['{"mixture": "fl', '[]'])
+def test_settings_that_cannot_be_read_are_one_line_and_stay(content, tmp_path):
+  folder = RunDir(str(tmp_path))
+  folder.claim(RUN, text='')
+  folder.log.touch()
+  (tmp_path / 'run.json').write_text(content)
+  with pytest.raises(InputError, match=r"run\.json': is not the settings of a run"):
+    folder.claim(RUN, text='')
+  assert (tmp_path / 'run.json').read_text() == content
