@@ -9,9 +9,11 @@ from flan_jax.runtime.progress import Progress
 
 def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import registry
+  from flan_jax.evaluate import metrics
 
   if options.all == bool(options.datasets):
     raise InputError('fetch: give the names of datasets, or --all')
+  metrics.check_declared()
   if options.all:
     datasets = list(registry.datasets('flan').values())
   else:

@@ -84,18 +84,20 @@ uint32 = between(0, 2**32 - 1)
 """A seed: an integer of 32 bits."""
 
 
-def whole(value: Any) -> str:
-  """A whole number, 1 or more; checks the type too."""
-  if not isinstance(value, int) or isinstance(value, bool):
-    return 'must be a whole number, 1 or more'
-  return '' if value >= 1 else 'must be 1 or more; the nearest is 1'
+def _whole(least: int) -> Rule:
+  def rule(value: Any) -> str:
+    if not isinstance(value, int) or isinstance(value, bool):
+      return f'must be a whole number, {least} or more'
+    return at_least(least)(value)
+
+  return rule
 
 
-def whole_or_zero(value: Any) -> str:
-  """A whole number, 0 or more; checks the type too."""
-  if not isinstance(value, int) or isinstance(value, bool):
-    return 'must be a whole number, 0 or more'
-  return '' if value >= 0 else 'must be 0 or more; the nearest is 0'
+whole = _whole(1)
+"""A whole number, 1 or more; checks the type too."""
+
+whole_or_zero = _whole(0)
+"""A whole number, 0 or more; checks the type too."""
 
 
 def positive(value: Any) -> str:

@@ -9,7 +9,13 @@ from flan_jax.catalog import leakage
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.evaluate import contamination, eval_data, load_model, measured_data
+from flan_jax.evaluate import (
+  contamination,
+  eval_data,
+  load_model,
+  measured_data,
+  metrics,
+)
 from flan_jax.jobs import measure, model_source, provenance
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
@@ -37,6 +43,7 @@ def evaluate_checkpoint(
     InputError: at an unknown cluster or dataset, a path that is not a checkpoint, a
       dataset that is not prepared, or different data or models on two processes.
   """
+  metrics.check_declared()
   datasets = eval_data.requested(evaluation)
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)

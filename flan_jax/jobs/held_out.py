@@ -106,7 +106,7 @@ class HeldOutEvaluation:
     evaluate = self._shared['evaluate']
     title = measure.title(self._held_out, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
-    prompt_style = evaluate.base_prompt_style or evaluate.prompt_style
+    prompt_style = measure.prompt_styles(evaluate)['base']
     cached = load_model.cached(
       self._scorer(params, prompt_style=prompt_style),
       self._out / load_model.RESPONSES.format('base'),

@@ -1,6 +1,7 @@
 """Training, then the held-out evaluation."""
 
 from flan_jax.config import training
+from flan_jax.evaluate import metrics
 from flan_jax.jobs.held_out import HeldOutEvaluation
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import trainer
@@ -20,6 +21,7 @@ def train_and_evaluate(
   Raises:
     InputError: see flan_jax.train.trainer.train.
   """
+  metrics.check_declared()
   return trainer.train(
     run, text=text, profile=profile, progress=progress, evaluate=HeldOutEvaluation
   )

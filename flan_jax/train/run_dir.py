@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from flan_jax.checkpoints import weights
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
@@ -122,16 +123,13 @@ class RunDir:
       InputError: if run.json is not a whole JSON object.
     """
     try:
-      found = json.loads(self._settings.read_text(encoding='utf-8'))
-    except ValueError as error:
-      found = error
-    if not isinstance(found, dict):
+      return weights.read_object(self._settings)
+    except InputError:
       raise InputError(
         f'{str(self._settings)!r}: is not the settings of a run; restore it, or give '
         'another MODEL_DIR',
         field='Run.model_dir',
-      )
-    return found
+      ) from None
 
   def _begun(self) -> bool:
     """Returns whether MODEL_DIR may hold more than settings (in a bucket: True)."""

@@ -285,6 +285,15 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
     ['lint'],
     ['tasks'],
     ['materialize', '--mixture', 'flan_all', '--out', str(out)],
+    ['show', 'flan_rte'],
+    ['fetch', 'rte'],
+    ['train', '--gin_file=gin/runs/demo.gin', f'--gin.MODEL_DIR={out}'],
+    [
+      'eval',
+      f'--gin.OUTPUT_DIR={out}',
+      '--gin.CHECKPOINT=microworld',
+      '--gin.CLUSTERS=nli',
+    ],
   ):
     done = subprocess.run(
       [sys.executable, '-c', code, *verb], capture_output=True, text=True
