@@ -24,6 +24,41 @@ def _loss_spike(value: float | None) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StepConfig:
+  """What one training step computes, and on which mesh; TrainConfig.step fills it.
+
+  Attributes:
+    batch_size: sequences of a step, over all processes.
+    sequence_length: tokens of a sequence.
+    others: as in TrainConfig.
+  """
+
+  batch_size: int
+  sequence_length: int
+  accumulation: int = 1
+  z_loss: float = 0.0
+  logits_chunk: int | None = None
+  attention_kernel: str = 'xla'
+  gradient_dtype: str | None = None
+  bad_step: str = 'stop'
+  loss_spike: float | None = None
+  seed: int = 0
+  mesh: MeshConfig = MeshConfig()
+  optimizer: OptimizerConfig = OptimizerConfig()
+  lora: Lora = Lora()
+
+  @property
+  def batch_tokens(self) -> int:
+    """Tokens of a step, padding included."""
+    return self.batch_size * self.sequence_length
+
+  @property
+  def guarded(self) -> bool:
+    """Whether the optimizer counts bad steps: it skips them, or looks for spikes."""
+    return self.loss_spike is not None or self.bad_step == 'skip'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
   """One training run, from data to report.
 
@@ -151,3 +186,12 @@ class TrainConfig:
   def batch_size(self) -> int:
     """Sequences of one step, over all processes."""
     return self.batch_tokens // self.sequence_length
+
+  @property
+  def step(self) -> StepConfig:
+    """The settings of one step."""
+    names = {field.name for field in dataclasses.fields(StepConfig)}
+    names.remove('batch_size')
+    return StepConfig(
+      batch_size=self.batch_size, **{name: getattr(self, name) for name in names}
+    )
