@@ -25,6 +25,7 @@ from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import training_history
+from flan_jax.jobs import claim
 from flan_jax.report import schema
 from flan_jax.train import goodput, run_dir
 
@@ -244,7 +245,7 @@ class TestRun:
       evaluate=EvalConfig(num_fewshot=1),
     )  # fmt: skip
     with pytest.raises(InputError) as raised:
-      run_dir.RunDir('runs/lora').claim(run, text='')
+      claim.claim(run_dir.RunDir('runs/lora'), run, text='')
     refused = str(raised.value).partition('holds a run of another config: ')[2]
     assert refused.partition('; give')[0] == (
       'logits_chunk was None, is 32; sequence_length was 256, is 128'

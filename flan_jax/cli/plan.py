@@ -42,13 +42,13 @@ def run(options: argparse.Namespace) -> int:
     },
     origin='--topology',
   )  # fmt: skip
-  from flan_jax.train import initial_model
+  from flan_jax.jobs import decoder_fields
 
   run, fields = parsed.build('Run'), parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('plan'):
     progress.line(f'warning: {warning}')
   with parsed.located():
-    run = initial_model.with_decoder_fields(run, fields)
+    run = decoder_fields.with_decoder_fields(run, fields)
     return _plan(run, topology, options, progress)
 
 

@@ -23,7 +23,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   checks.check('--profile', options.profile, checks.at_least(0))
   parsed = gin.load(options.gin_file, options.gin)
   run = parsed.build('Run')
-  from flan_jax.train import initial_model
+  from flan_jax.jobs import decoder_fields
 
   fields = parsed.bound('DecoderConfig')
   for warning in parsed.refuse_unused('train'):
@@ -32,7 +32,7 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   from flan_jax.runtime import preemption
 
   with parsed.located():
-    run = initial_model.with_decoder_fields(run, fields)
+    run = decoder_fields.with_decoder_fields(run, fields)
     progress.line(
       f'MODEL_DIR {run.model_dir}, seed {run.seed}, template seed {run.template_seed}, '
       f'evaluation seed {run.eval_seed}'

@@ -43,10 +43,14 @@ class OptimizerConfig:
   def __post_init__(self):
     check_fields(self)
 
-  def scales(self, lora: 'Lora') -> bool:
-    """Returns whether updates are scaled by each parameter's RMS, given `lora`."""
+  def scales(self, *, adapters: bool) -> bool:
+    """Returns whether updates are scaled by each parameter's RMS.
+
+    Args:
+      adapters: whether adapters are trained in place of the model.
+    """
     if self.multiply_by_parameter_scale is None:
-      return not lora.rank
+      return not adapters
     return self.multiply_by_parameter_scale
 
 

@@ -1,27 +1,498 @@
-"""Training, then the held-out evaluation."""
+"""A run from its settings to its report, stage by stage; `flan train`."""
 
-from flan_jax.config import training
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import lineage as lineage_lib
+from flan_jax.catalog.leakage import LeakageReport
+from flan_jax.catalog.lineage import Lineage
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import decoder
+from flan_jax.config.training import TrainConfig
+from flan_jax.data.loader import Loader
+from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
+from flan_jax.jobs import claim, training_data
 from flan_jax.jobs.held_out import HeldOutEvaluation
+from flan_jax.jobs.run import Data, Outcome, Restored, Run
+from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.runtime import multihost
+from flan_jax.runtime.preemption import Stop, Stopped
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
+from flan_jax.train import checkpoint as checkpoint_lib
+from flan_jax.train import hooks, initial_model, profiler
+from flan_jax.train import optimizer as optimizer_lib
+from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.goodput import GoodputLog
+from flan_jax.train.loop import Feed, Hook, Loop
+from flan_jax.train.metric_writer import BadStep, MetricWriter
+from flan_jax.train.run_dir import RunDir
+from flan_jax.train.state import TrainState
+from flan_jax.train.trainer import Trainer
 
 
 def train_and_evaluate(
-  run: training.TrainConfig, *, text: str = '', profile: int = 0, progress: Progress
-) -> trainer.Outcome:
-  """Trains, then evaluates the held-out clusters into MODEL_DIR/report; `flan train`.
+  config: TrainConfig, *, text: str = '', profile: int = 0, progress: Progress
+) -> Outcome:
+  """Trains a model, then evaluates it on the held-out clusters.
 
   Args:
-    run: settings.
-    text: resolved configuration, kept in MODEL_DIR.
+    config: settings of the run.
+    text: resolved configuration, written to MODEL_DIR.
     profile: number of steps to trace into MODEL_DIR/profile.
     progress: progress output.
 
   Raises:
-    InputError: see flan_jax.train.trainer.train.
+    InputError: before the first step, if settings, data and processes do not fit
+      together or the disk is too small; later, on a bad step or a full disk, naming the
+      last checkpoint.
   """
+  run = _set_up(config, text=text, profile=profile, progress=progress)
+  data = _data(run)
+  checkpoints, compiling = _model(run)
+  evaluation = _evaluation(run, data)
+  metadata = _metadata(run, data)
+  with _ending(run, checkpoints) as ending:
+    start = _restore(run, checkpoints, metadata, evaluation)
+    if compiling is None and run.done < run.config.train_steps:
+      compiling = run.trainer.compile()  # the newest checkpoint was unreadable
+    state = start.state
+    if compiling is not None and run.done < run.config.train_steps:
+      feed = Feed(run.trainer, data.store, data.plan, start=run.done)
+      state = _train(run, feed, start, compiling, checkpoints, metadata, evaluation)
+    tuned, lineage = _save(run, data, state, start.frozen, checkpoints, metadata)
+    report = None
+    if evaluation is not None:
+      report = _evaluate(run, data, evaluation, tuned, start.frozen, lineage)
+    ending.outcome = Outcome(state, run.done, False, report)
+  return ending.outcome
+
+
+# Set up.
+
+
+def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress) -> Run:
+  """Checks the settings, and lays out the model on the mesh."""
+  since, began = time.time(), time.monotonic()
+  progress.stage(f'Set up: {config.model_dir}')
   metrics.check_declared()
-  return trainer.train(
-    run, text=text, profile=profile, progress=progress, evaluate=HeldOutEvaluation
+  if profile:
+    profiler.check()
+  mixture = registry.mixture(config.mixture)
+  held_out = leakage.check(
+    mixture, config.held_out, allow_overlap=config.allow_overlap
+  ).held_out
+  training_data.check_length(config)
+  folder = RunDir(config.model_dir)
+  given, config = config, training_data.local(config)
+  model = config.model
+  if config.initial_checkpoint is not None:
+    model = model_dir.config(config.initial_checkpoint, requested=config.model)
+  if model is None:
+    raise InputError(
+      'Run.model: not set; include one of gin/models/*.gin, or give '
+      '--gin.INITIAL_CHECKPOINT_PATH=FOLDER',
+      field='Run.model',
+    )
+  for warning in multihost.assert_same_on_all(
+    {**multihost.facts(given), 'Run.model': model}
+  ):
+    progress.line(f'warning: {warning}')
+  run = Run(
+    config=config,
+    given=given,
+    text=text,
+    profile=profile,
+    progress=progress,
+    folder=folder,
+    mixture=mixture,
+    held_out=held_out,
+    trainer=Trainer(model, config.step, mesh=mesh_lib.build(config.mesh)),
+    lineage=initial_model.lineage(config.initial_checkpoint),
+    stop=Stop(),
+    goodput=GoodputLog(folder.goodput, began=since, write=multihost.is_main_process()),
+    began=began,
   )
+  _check_leakage(run)
+  return run
+
+
+def _check_leakage(run: Run, **more: Any) -> LeakageReport:
+  """Checks that nothing held out is trained on, now or by the initial model."""
+  return leakage.check(
+    run.mixture,
+    run.held_out,
+    allow_overlap=run.config.allow_overlap,
+    lineage=run.lineage,
+    **more,
+  )
+
+
+# Data.
+
+
+def _data(run: Run) -> Data:
+  """Claims MODEL_DIR, opens or builds the store, and plans the sequences."""
+  config, progress = run.config, run.progress
+  progress.stage(f'Data: {run.mixture.name}')
+  with multihost.main_process_first():  # process 0 builds the store first
+    if multihost.is_main_process():
+      run.folder.pull()
+      claim.check_steps(config)
+      claim.claim(run.folder, run.given, text=run.text)
+    store = training_data.open_store(
+      config, run.mixture, run.held_out, run.folder, progress=progress
+    )
+  initial = model_dir.digest(config.initial_checkpoint)
+  multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
+  training_data.check_store(config, run.mixture, run.held_out, store)
+  for line in training_data.store_warnings(store):
+    progress.line(line)
+  with multihost.main_process_first():
+    plan = store.plan(
+      seed=config.seed,
+      sequences=run.sequences,
+      sequence_length=config.sequence_length,
+      pack=config.pack,
+    )
+  multihost.assert_same_on_all({'the plan': plan.stream})
+  leakage_report = _check_leakage(run, datasets=store.datasets)
+  for warning in leakage_report.warnings:
+    progress.line(f'warning: {warning}')
+  tokenizer = training_data.check_tokenizer(config, run.trainer.config, store)
+  progress.line(
+    f'{plan.examples:,} examples in {len(plan):,} sequences of '
+    f'{config.sequence_length:,} tokens, {plan.fill:.1%} full'
+  )
+  return Data(store, plan, tokenizer, leakage_report)
+
+
+# Model.
+
+
+def _model(run: Run) -> tuple[Checkpoints, Any]:
+  """Opens the checkpoints, and starts to compile the train step if one is left."""
+  config, trainer = run.config, run.trainer
+  count = decoder.parameter_count(trainer.config)
+  mesh = mesh_lib.describe(trainer.mesh)
+  run.progress.stage(f'Model: {count:,} parameters on {mesh}')
+  if trainer.tuning.freezes:
+    run.progress.line(
+      f'{trainer.trained_parameters:,} adapter parameters are trained, the model is '
+      'frozen'
+    )
+  checkpoint_lib.check_room(config.model_dir, trainer.layout, keep=config.keep)
+  checkpoints = Checkpoints(config.model_dir, keep=config.keep)
+  unfinished = (checkpoints.latest() or 0) < config.train_steps
+  return checkpoints, trainer.compile() if unfinished else None
+
+
+def _evaluation(run: Run, data: Data) -> HeldOutEvaluation | None:
+  """The held-out evaluation; None if nothing is held out."""
+  config, trainer = run.config, run.trainer
+  if not run.held_out:
+    return None
+  return HeldOutEvaluation(
+    config.evaluate,
+    store=data.store,
+    config=trainer.config,
+    held_out=run.held_out,
+    seed=config.eval_seed,
+    out=run.folder.report,
+    progress=run.progress,
+    sharding=mesh_lib.batch_sharding(trainer.mesh, config.mesh.rules),
+    data_dir=config.tfds_data_dir,
+    text=run.text,
+    on_batch=run.stop.on_batch,
+    untrained=leakage.check_checkpoint(
+      run.lineage,
+      run.held_out,
+      family=run.mixture.family,
+      allow_overlap=config.allow_overlap,
+      setting='HELD_OUT',
+    ),
+  )
+
+
+def _metadata(run: Run, data: Data) -> dict[str, Any]:
+  """Metadata of every checkpoint of the run."""
+  config = run.config
+  return {
+    'plan': data.plan.stream,
+    'store': data.store.digest,
+    'seed': config.seed,
+    'template_seed': config.template_seed,
+    'mixture': run.mixture.name,
+    'held_out': list(run.held_out),
+    'trained_on': data.store.manifest['trained_on'],
+    'leakage': data.leakage.as_json(),
+    'lineage': run.lineage.as_json(),
+    'loss_guard': config.step.guarded,
+    **run.trainer.tuning.metadata(config.initial_checkpoint),
+  }
+
+
+# Restore.
+
+
+def _restore(
+  run: Run,
+  checkpoints: Checkpoints,
+  metadata: dict[str, Any],
+  evaluation: HeldOutEvaluation | None,
+) -> Restored:
+  """The state of the newest checkpoint; else the initial one, after its evaluation."""
+  trainer, progress = run.trainer, run.progress
+  load = functools.partial(initial_model.params, run.config.initial_checkpoint, trainer)
+
+  def restore(step: int) -> TrainState:
+    saved = checkpoints.metadata(step)
+    claim.check_same_data(saved, metadata)
+    return trainer.restore(checkpoints, step, metadata=saved)
+
+  found = checkpoints.restore_newest(restore, warn=progress.line)
+  if found is not None:
+    run.done, state = found
+    progress.stage(f'Resuming at step {run.done:,}')
+  run.goodput.start(run.done)
+  run.goodput.add('init', time.monotonic() - run.began)
+  if run.goodput.recomputed[0]:
+    progress.line(f'{run.goodput.recomputed[0]:,} later steps are recomputed')
+  if found is not None:
+    return Restored(state, load() if trainer.tuning.freezes else None)
+  progress.stage('Starting at step 0')
+  params = load()
+  if evaluation is not None and run.config.evaluate.base:
+    with run.stop.at_once(), run.goodput.span('evaluation'):
+      evaluation.before(params)
+  return Restored(trainer.create(params), params if trainer.tuning.freezes else None)
+
+
+# Train.
+
+
+def _train(
+  run: Run,
+  feed: Feed,
+  start: Restored,
+  compiling: Any,
+  checkpoints: Checkpoints,
+  metadata: dict[str, Any],
+  evaluation: HeldOutEvaluation | None,
+) -> TrainState:
+  """Runs the steps that are left; returns the last state.
+
+  Raises:
+    Stopped: if SIGTERM ends the run before its last step.
+  """
+  progress, end = run.progress, run.config.train_steps
+  with run.trainer.sharded():
+    progress.stage('Compiling the train step')
+    with run.goodput.span('data wait'):
+      batch = feed.next()
+    with run.goodput.span('compile'):
+      step = compiling.result()
+      multihost.barrier('compiled')
+    progress.stage(f'Training steps {run.done + 1:,} to {end:,}')
+    with progress.bar('train', end - run.done, unit='steps') as bar:
+      loop = Loop(
+        start.state,
+        frozen=start.frozen,
+        start=run.done,
+        end=end,
+        hooks=_hooks(run, bar, checkpoints, metadata, evaluation),
+        record=run.goodput.add,
+      )
+      try:
+        loop.run(step, feed, batch)
+      finally:
+        run.done = loop.done
+  with run.goodput.span('save'):
+    checkpoints.wait()
+  if run.done < end:
+    raise Stopped
+  return loop.state
+
+
+def _hooks(
+  run: Run,
+  bar: Any,
+  checkpoints: Checkpoints,
+  metadata: dict[str, Any],
+  evaluation: HeldOutEvaluation | None,
+) -> list[Hook]:
+  """The hooks between steps, in the order in which they act."""
+  config, trainer = run.config, run.trainer
+  main = multihost.is_main_process()
+  trace = profiler.Profile(
+    run.folder.path / 'profile',
+    steps=run.profile if main else 0,
+    start=run.done,
+    end=config.train_steps,
+  )
+  writer = MetricWriter(
+    run.folder,
+    start_step=run.done,
+    batch_tokens=config.batch_tokens,
+    flops_per_token=trainer.tuning.flops_per_token(
+      trainer.config, config.sequence_length
+    ),
+    write=main,
+    bad_step=config.bad_step,
+  )
+  checkpoint = hooks.Checkpoint(
+    checkpoints,
+    every=config.checkpoint_period,
+    metadata=metadata,
+    push=run.folder.push if main else lambda: None,
+  )
+  log = hooks.Log(
+    writer,
+    every=config.log_period,
+    schedule=optimizer_lib.schedule(config.optimizer),
+    bar=bar,
+    before=(checkpoint,),
+  )
+  found: list[Hook] = [
+    hooks.Watchdog(config.hang_s),
+    hooks.Profile(trace, progress=run.progress),
+    hooks.Preemption(run.stop),
+    log,
+    hooks.Goodput(run.goodput, every=config.log_period, before=(checkpoint,)),
+    checkpoint,
+  ]
+  if evaluation is not None and config.evaluate.eval_period:
+    found.append(
+      hooks.Evaluate(
+        evaluation,
+        every=config.evaluate.eval_period,
+        merge=trainer.merge,
+        stop=run.stop,
+      )
+    )
+  return found
+
+
+# Save.
+
+
+def _save(
+  run: Run,
+  data: Data,
+  state: TrainState,
+  frozen: Any,
+  checkpoints: Checkpoints,
+  metadata: dict[str, Any],
+) -> tuple[Any, Lineage]:
+  """Writes MODEL_DIR/model; returns the tuned parameters and their lineage."""
+  run.progress.stage(f'Save: {run.folder.model}')
+  with run.goodput.span('save'):
+    checkpoints.wait()
+  loader = Loader(
+    data.store,
+    data.plan,
+    batch_size=run.config.batch_size,
+    process_index=0,
+    process_count=1,
+  )
+  train_examples = loader.examples_seen(run.done)
+  own = lineage_lib.of_mixture(
+    run.mixture,
+    data.store.datasets,
+    model=run.folder.name,
+    train_examples=train_examples,
+  )
+  provenance = {
+    **metadata,
+    'step': run.done,
+    'train_examples': train_examples,
+    'lineage': run.lineage.then(own).as_json(),
+  }
+  tuned = run.trainer.merge(state, frozen)
+  with run.goodput.span('save'):
+    checksum = model_dir.save(
+      run.folder.model,
+      tuned,
+      config=run.trainer.config,
+      tokenizer=data.tokenizer,
+      provenance=provenance,
+    )
+  return tuned, run.lineage.then(dataclasses.replace(own, weights=checksum))
+
+
+# Evaluate.
+
+
+def _evaluate(
+  run: Run,
+  data: Data,
+  evaluation: HeldOutEvaluation,
+  tuned: Any,
+  frozen: Any,
+  lineage: Lineage,
+) -> dict[str, Any]:
+  """Evaluates the tuned model beside its base; returns the content of report.json."""
+  base = None
+  if run.config.evaluate.base:
+    base = frozen or initial_model.params(run.config.initial_checkpoint, run.trainer)
+  with run.stop.at_once(), run.goodput.span('evaluation'):
+    return evaluation.after(
+      tuned,
+      base=base,
+      metadata={
+        'model': run.config.mixture,
+        'checkpoint': str(run.folder.model),
+        'leakage': data.leakage.as_json(),
+        **lineage.summary(run.mixture.family),
+      },
+    )
+
+
+# The end of a start, whatever it is.
+
+
+@dataclasses.dataclass
+class _Ending:
+  outcome: Outcome
+
+
+@contextmanager
+def _ending(run: Run, checkpoints: Checkpoints) -> Iterator[_Ending]:
+  """Context of all after set-up: SIGTERM and errors end it with a clear line."""
+  ending = _Ending(Outcome(None, 0, True, None))
+  with run.stop:
+    try:
+      yield ending
+    except Stopped:
+      where = f'step {run.done:,} is saved' if run.done else 'before the first step'
+      run.progress.stage(
+        f'Stopped by SIGTERM; {where}. Rerun the same command to resume'
+      )
+      ending.outcome = Outcome(None, run.done, True, None)
+    except BadStep as error:
+      checkpoints.wait()
+      raise InputError(
+        f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
+        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
+        "Run.bad_step='skip'"
+      ) from None
+    except OSError as error:
+      if not checkpoint_lib.is_full(error):
+        raise
+      raise InputError(
+        f'MODEL_DIR {run.config.model_dir!r}: the disk is full; '
+        f'{checkpoints.describe()}; free some space and rerun the same command',
+        field='Run.model_dir',
+      ) from None
+    finally:
+      # close() is a barrier: skip it if a peer has died.
+      if not multihost.is_peer_loss(sys.exception()):
+        checkpoints.close()
+      if multihost.is_main_process():
+        run.folder.push()

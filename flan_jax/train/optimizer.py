@@ -8,9 +8,8 @@ import optax
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model import decoder as decoder_lib
 from flan_jax.train import adafactor
-from flan_jax.train import lora as lora_lib
+from flan_jax.train.tuning import FULL, Tuning
 
 
 def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
@@ -33,7 +32,7 @@ def make_optimizer(
   *,
   config: DecoderConfig,
   logical_axes: Any,
-  lora: optimizer_config.Lora | None = None,
+  tuning: Tuning = FULL,
 ) -> optax.GradientTransformation:
   """Builds Adafactor as t5x runs it, behind a clip by global norm if one is set.
 
@@ -44,22 +43,20 @@ def make_optimizer(
     optimizer: settings of the optimizer.
     config: decoder config.
     logical_axes: logical axes of the trained parameters.
-    lora: adapters, if they are trained; None or rank 0 trains the whole model.
+    tuning: the strategy that names the trained parameters.
   """
 
-  lora = lora or optimizer_config.Lora()
-
   def scaled(name: str) -> bool:
-    if lora.rank:
-      return not lora_lib.starts_at_zero(name)
-    return not decoder_lib.starts_at_zero(name, config)
+    return not tuning.starts_at_zero(name, config)
+
+  scales = optimizer.scales(adapters=tuning.freezes)
 
   transform = adafactor.adafactor(
     schedule(optimizer),
     logical_axes=logical_axes,
     decay_rate=optimizer.decay_rate,
     clipping_threshold=optimizer.clipping_threshold,
-    multiply_by_parameter_scale=scaled if optimizer.scales(lora) else False,
+    multiply_by_parameter_scale=scaled if scales else False,
     momentum=optimizer.momentum,
     weight_decay=optimizer.weight_decay,
   )

@@ -13,16 +13,16 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from flan_jax.config import mesh as mesh_config
-from flan_jax.config import optimizer as optimizer_config
-from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.training import StepConfig
 from flan_jax.data.batch import Batch
 from flan_jax.model import attention
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import chunked_loss, loss_guard, stochastic_rounding
-from flan_jax.train import lora as lora_lib
+from flan_jax.train import tuning as tuning_lib
 from flan_jax.train.state import Layout, TrainState
+from flan_jax.train.tuning import FULL, Tuning
 
 
 class Metrics(NamedTuple):
@@ -79,26 +79,20 @@ def prefix_of(batch: Batch) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-  """The loss, and how it is computed; settings as in TrainConfig.
+  """The loss, and how it is computed; settings as in StepConfig.
 
   Attributes:
     z_loss: weight of log(Z)**2 per loss token.
     logits_chunk: tokens of a sequence whose logits exist at a time; None for the whole
       sequence. It must divide the sequence length.
-    lora: adapters to train beside a frozen model, if the rank is not 0.
+    tuning: the strategy that names the trained parameters.
     attention_kernel: 'xla', 'splash' or 'cudnn'.
   """
 
   z_loss: float = 0.0
   logits_chunk: int | None = None
-  lora: optimizer_config.Lora = optimizer_config.Lora()
+  tuning: Tuning = FULL
   attention_kernel: str = 'xla'
-
-  def variables(self, params: Any, frozen: Any) -> dict[str, Any]:
-    """Variables of the decoder: `params` are the model, or adapters of `frozen`."""
-    if not self.lora.rank:
-      return {'params': params}
-    return lora_lib.variables(frozen, params, lora=self.lora)
 
 
 def loss_sums(
@@ -122,7 +116,7 @@ def loss_sums(
     (loss in nats, Metrics); `gradient_norm` and `bad` are 0 here.
   """
   decoder = Decoder(config)
-  variables = loss.variables(params, frozen)
+  variables = loss.tuning.variables(params, frozen)
   hidden_BxLxD = decoder.apply(
     variables,
     batch.tokens,
@@ -140,7 +134,7 @@ def loss_sums(
 
   other = dict(variables['params'])
   trained = {}
-  if not loss.lora.rank:
+  if not loss.tuning.freezes:
     name = 'embedding' if config.tied_embedding else 'head'
     trained = {name: other.pop(name)}
   parts = trained, other
@@ -223,18 +217,18 @@ def gradients(
   return jax.tree.map(lambda ref: ref[...], refs), metrics
 
 
-def options(run: training.TrainConfig) -> dict[str, Any]:
-  """Keyword arguments of `make` from the settings of a run."""
+def options(step: StepConfig) -> dict[str, Any]:
+  """Keyword arguments of `make` from the settings of a step."""
   return {
-    'accumulation': run.accumulation,
+    'accumulation': step.accumulation,
     'loss': Loss(
-      z_loss=run.z_loss,
-      logits_chunk=run.logits_chunk,
-      lora=run.lora,
-      attention_kernel=run.attention_kernel,
+      z_loss=step.z_loss,
+      logits_chunk=step.logits_chunk,
+      tuning=tuning_lib.of(step.lora),
+      attention_kernel=step.attention_kernel,
     ),
-    'gradient_dtype': run.gradient_dtype,
-    'seed': run.seed,
+    'gradient_dtype': step.gradient_dtype,
+    'seed': step.seed,
   }
 
 
@@ -290,7 +284,7 @@ def make(
   takes = (layout.shardings, batch_sharding)
   return jax.jit(
     step,
-    in_shardings=(*takes, frozen_shardings) if loss.lora.rank else takes,
+    in_shardings=(*takes, frozen_shardings) if loss.tuning.freezes else takes,
     out_shardings=(layout.shardings, None),
     donate_argnums=0,
   )

@@ -1,497 +1,150 @@
-"""A run from its settings to its report, from top to bottom."""
+"""Trainer: a model's train state and train step, laid out on a mesh."""
 
-import dataclasses
-import functools
-import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
-from flan_jax.catalog import leakage, registry
-from flan_jax.catalog import lineage as lineage_lib
-from flan_jax.checkpoints import model_dir
-from flan_jax.config import decoder
-from flan_jax.config import training as training_lib
-from flan_jax.data import packing, tokenizer_coverage, tokenizers
-from flan_jax.data.loader import Loader
-from flan_jax.data.store import materialize
-from flan_jax.data.store.store import Store
-from flan_jax.errors import InputError
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.training import StepConfig
 from flan_jax.model import attention_dispatch
 from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.runtime import multihost, object_store, preemption
-from flan_jax.runtime.object_store import Bucket
-from flan_jax.runtime.preemption import Stop, Stopped
-from flan_jax.runtime.progress import Progress
-from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import (
-  compile_async,
-  initial_model,
-  loop,
-  loss_guard,
-  profiler,
-  run_dir,
-)
-from flan_jax.train import lora as lora_lib
+from flan_jax.train import loss_guard, train_step
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
-from flan_jax.train import train_step as train_step_lib
+from flan_jax.train import tuning as tuning_lib
 from flan_jax.train.checkpoint import Checkpoints
-from flan_jax.train.evaluation import Evaluation
-from flan_jax.train.goodput import GoodputLog
-from flan_jax.train.metric_writer import BadStep
 from flan_jax.train.state import TrainState
 
-INTERRUPTED = preemption.INTERRUPTED
 
-
-class Outcome(NamedTuple):
-  """The result of a run.
+class Trainer:
+  """What the stages of a run, and a plan of it, share about the train step.
 
   Attributes:
-    state: the last TrainState; None if the run was interrupted.
-    step: steps done.
-    interrupted: whether SIGTERM ended the run before its report.
-    report: content of report.json, or None without a held-out evaluation.
+    config: decoder config.
+    settings: settings of a step.
+    mesh: the device mesh.
+    tuning: strategy that names the trained parameters.
+    model_shapes, model_shardings: shapes and shardings of the model's parameters.
+    layout: layout of the train state; its parameters are the trained ones.
+    step: jitted function of (state, batch), or of (state, batch, frozen) if the model
+      is frozen; the state is donated.
   """
 
-  state: TrainState | None
-  step: int
-  interrupted: bool
-  report: dict[str, Any] | None
+  def __init__(self, config: DecoderConfig, settings: StepConfig, *, mesh: Mesh):
+    """Lays the state out; computes nothing.
 
-
-def train(
-  run: training_lib.TrainConfig,
-  *,
-  text: str = '',
-  profile: int = 0,
-  progress: Progress,
-  evaluate: Callable[..., Evaluation] | None = None,
-) -> Outcome:
-  """Trains a model and evaluates it on the held-out clusters.
-
-  Args:
-    run: settings of the run.
-    text: resolved configuration, written to MODEL_DIR.
-    profile: number of steps to trace into MODEL_DIR/profile.
-    progress: progress output.
-    evaluate: builds the held-out evaluation from the arguments of HeldOutEvaluation;
-      None for no evaluation.
-
-  Raises:
-    InputError: before the first step, if settings, data and processes do not fit
-      together or the disk is too small; later, on a bad step or a full disk, naming the
-      last checkpoint.
-  """
-  began, clock = time.time(), time.monotonic()
-  mixture = registry.mixture(run.mixture)
-  held_out = leakage.check(
-    mixture, run.held_out, allow_overlap=run.allow_overlap
-  ).held_out
-  sequences = max(run.train_steps, 1) * run.batch_size
-  if sequences > packing.MAX_SEQUENCES:
-    nearest = packing.MAX_SEQUENCES // run.batch_size
-    raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,} steps of {run.batch_size} sequences; must '
-      f'be {nearest:,} or fewer',
-      field='Run.train_steps',
+    Raises:
+      InputError: if mesh, model and batch do not divide evenly, or the attention kernel
+        does not support the model.
+    """
+    self.config, self.settings, self.mesh = config, settings, mesh
+    self.tuning = tuning_lib.of(settings.lora)
+    rules = settings.mesh.rules
+    microbatch = settings.batch_size // settings.accumulation
+    self.model_shapes, model_axes = params_lib.abstract_params(config)
+    shapes, axes = self.tuning.abstract(self.model_shapes, model_axes)
+    trees = [(self.model_shapes, model_axes)]
+    if self.tuning.freezes:
+      trees.append((shapes, axes))
+    for each, names in trees:
+      mesh_lib.check(each, names, mesh=mesh, rules=rules, batch_size=microbatch)
+    attention_dispatch.check(
+      settings.attention_kernel, config, sequence_length=settings.sequence_length,
+      device_kind=mesh.devices.flat[0].device_kind,
+    )  # fmt: skip
+    self.model_shardings = mesh_lib.shardings(model_axes, mesh=mesh, rules=rules)
+    plain = optimizer_lib.make_optimizer(
+      settings.optimizer, config=config, logical_axes=axes, tuning=self.tuning
     )
-  folder = run_dir.RunDir(run.model_dir)
-  given = run  # with the same paths on all processes; `run` has local copies
-  with multihost.main_process_first():
-    run = dataclasses.replace(
-      run,
-      store=object_store.here('STORE', run.store),
-      initial_checkpoint=object_store.here(
-        'INITIAL_CHECKPOINT_PATH', run.initial_checkpoint
-      ),
+    guarded = loss_guard.guard(
+      plain, loss_spike=settings.loss_spike, skip=settings.bad_step == 'skip'
     )
-
-  # The initial model: a folder, or a config to initialize at random.
-  config = run.model
-  if run.initial_checkpoint is not None:
-    config = model_dir.config(run.initial_checkpoint, requested=run.model)
-  if config is None:
-    raise InputError(
-      'Run.model: not set; include one of gin/models/*.gin, or give '
-      '--gin.INITIAL_CHECKPOINT_PATH=FOLDER',
-      field='Run.model',
-    )
-  for warning in multihost.assert_same_on_all(
-    {**multihost.facts(given), 'Run.model': config}
-  ):
-    progress.line(f'warning: {warning}')
-  mesh = mesh_lib.build(run.mesh)
-  shapes, axes = params_lib.abstract_params(config)
-  microbatch = run.batch_size // run.accumulation
-  rules = run.mesh.rules
-  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=microbatch)
-  if profile:
-    profiler.check()
-  attention_dispatch.check(
-    run.attention_kernel, config, sequence_length=run.sequence_length,
-    device_kind=mesh.devices.flat[0].device_kind,
-  )  # fmt: skip
-
-  parent = initial_model.lineage(run.initial_checkpoint)
-  check = functools.partial(
-    leakage.check, mixture, held_out, allow_overlap=run.allow_overlap, lineage=parent
-  )
-  check()
-
-  progress.stage(f'Data: {mixture.name}')
-  with multihost.main_process_first():  # process 0 builds the store first
-    if multihost.is_main_process():
-      folder.pull()
-      _check_steps(run)
-      folder.claim(given, text=text)
-    store = open_store(run, mixture, held_out, folder, progress=progress)
-  initial = model_dir.digest(run.initial_checkpoint)
-  multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
-  check_store(run, mixture, held_out, store)
-  for line in store_warnings(store):
-    progress.line(line)
-  with multihost.main_process_first():
-    plan = store.plan(
-      seed=run.seed,
-      sequences=sequences,
-      sequence_length=run.sequence_length,
-      pack=run.pack,
-    )
-  multihost.assert_same_on_all({'the plan': plan.stream})
-  leakage_report = check(datasets=store.datasets)
-  for warning in leakage_report.warnings:
-    progress.line(f'warning: {warning}')
-  tokenizer = store.tokenizer()
-  if run.initial_checkpoint is not None:
-    digest = model_dir.tokenizer_digest(run.initial_checkpoint)
-    if digest is not None:
-      store.require({'tokenizer': digest}, of='the checkpoint')
-  if tokenizer.vocab_size > config.vocab_size:
-    raise InputError(
-      f'DecoderConfig.vocab_size: got {config.vocab_size:,}; the tokenizer has '
-      f'{tokenizer.vocab_size:,} tokens; must be {tokenizer.vocab_size:,} or more',
-      field='DecoderConfig.vocab_size',
-    )
-  progress.line(
-    f'{plan.examples:,} examples in {len(plan):,} sequences of '
-    f'{run.sequence_length:,} tokens, {plan.fill:.1%} full'
-  )
-
-  count = decoder.parameter_count(config)
-  progress.stage(f'Model: {count:,} parameters on {mesh_lib.describe(mesh)}')
-  model = initial_model.InitialModel(
-    run, config, shapes, mesh_lib.shardings(axes, mesh=mesh, rules=rules)
-  )
-  if run.lora.rank:  # adapters are trained beside the frozen model
-    shapes, axes = lora_lib.abstract(shapes, axes, lora=run.lora)
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=microbatch)
-    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    progress.line(f'{count:,} adapter parameters are trained, the model is frozen')
-  plain = optimizer_lib.make_optimizer(
-    run.optimizer, config=config, logical_axes=axes, lora=run.lora
-  )
-  skip = run.bad_step == 'skip'
-  guarded = run.loss_spike is not None or skip
-  guard = loss_guard.guard(plain, loss_spike=run.loss_spike, skip=skip)
-  optimizers = {False: plain, True: guard}
-  layouts = {
-    key: state_lib.layout(
-      config, choice, axes=axes, shapes=shapes, mesh=mesh, rules=rules
-    )
-    for key, choice in optimizers.items()
-  }
-  optimizer, layout = optimizers[guarded], layouts[guarded]
-  checkpoint_lib.check_room(run.model_dir, layout, keep=run.keep)
-  stop = Stop()
-  evaluation = None
-  if held_out and evaluate is not None:
-    evaluation = evaluate(
-      run.evaluate,
-      store=store,
-      config=config,
-      held_out=held_out,
-      seed=run.eval_seed,
-      out=folder.report,
-      progress=progress,
-      sharding=mesh_lib.batch_sharding(mesh, rules),
-      data_dir=run.tfds_data_dir,
-      text=text,
-      on_batch=stop.on_batch,
-      untrained=leakage.check_checkpoint(
-        parent,
-        held_out,
-        family=mixture.family,
-        allow_overlap=run.allow_overlap,
-        setting='HELD_OUT',
-      ),
-    )
-  checkpoints = Checkpoints(run.model_dir, keep=run.keep)
-  train_step = train_step_lib.make(
-    config, optimizer, layout=layout, mesh=mesh, rules=rules,
-    frozen_shardings=model.shardings, **train_step_lib.options(run),
-  )  # fmt: skip
-  compile_step = functools.partial(
-    compile_async.compile_step, train_step, run=run, layout=layout, mesh=mesh,
-    frozen=model.shapes if run.lora.rank else None,
-  )  # fmt: skip
-  unfinished = (checkpoints.latest() or 0) < run.train_steps
-  compiling = compile_step() if unfinished else None
-  goodput = GoodputLog(folder.goodput, began=began, write=multihost.is_main_process())
-  done = 0
-  metadata = {
-    'plan': plan.stream,
-    'store': store.digest,
-    'seed': run.seed,
-    'template_seed': run.template_seed,
-    'mixture': mixture.name,
-    'held_out': list(held_out),
-    'trained_on': store.manifest['trained_on'],
-    'leakage': leakage_report.as_json(),
-    'lineage': parent.as_json(),
-    'loss_guard': guarded,
-  }
-  if run.lora.rank:
-    metadata['lora'] = {
-      **dataclasses.asdict(run.lora),
-      'base': str(run.initial_checkpoint),
-      'base_digest': lora_lib.base_digest(run.initial_checkpoint),
+    self._layouts = {
+      guards: state_lib.layout(
+        config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
+      )
+      for guards, optimizer in ((False, plain), (True, guarded))
     }
+    self._optimizer = guarded if settings.guarded else plain
+    self.layout = self._layouts[settings.guarded]
+    self.step = train_step.make(
+      config, self._optimizer, layout=self.layout, mesh=mesh, rules=rules,
+      frozen_shardings=self.model_shardings, **train_step.options(settings),
+    )  # fmt: skip
 
-  def restore(step: int) -> TrainState:
-    saved = checkpoints.metadata(step)
-    _check_same_data(saved, metadata)
-    was_guarded = saved.get('loss_guard', False)
-    state = checkpoints.restore(step, layout=layouts[was_guarded], metadata=saved)
-    if was_guarded == guarded:
+  @property
+  def trained_parameters(self) -> int:
+    """Number of parameters that are trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(self.layout.shapes.params))
+
+  def sharded(self) -> AbstractContextManager[None]:
+    """Context for tracing and calling programs on the mesh."""
+    return train_step.sharded(self.mesh, self.settings.mesh.rules)
+
+  def lower(self) -> jax.stages.Lowered:
+    """Traces the train step."""
+    batch = train_step.batch_shapes(
+      self.settings.batch_size, self.settings.sequence_length
+    )
+    frozen = (self.model_shapes,) if self.tuning.freezes else ()
+    with self.sharded():
+      return self.step.lower(self.layout.shapes, batch, *frozen)
+
+  def compile(self) -> Future[jax.stages.Compiled]:
+    """Starts to compile the train step, and returns at once.
+
+    XLA compiles outside of Python's lock, so that parameters or a checkpoint load
+    meanwhile. If the run fails before, its error does not wait for the compilation.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix='compile')
+
+    def work() -> jax.stages.Compiled:
+      with self.sharded():
+        return self.lower().compile()
+
+    future = thread.submit(work)
+    thread.shutdown(wait=False)
+    return future
+
+  def create(self, params: Any) -> TrainState:
+    """The state of step 0.
+
+    Args:
+      params: parameters of the initial model, on the mesh.
+    """
+    trained = self.tuning.init(params, self.layout, seed=self.settings.seed)
+    return state_lib.create(trained, self._optimizer, layout=self.layout)
+
+  def restore(
+    self, checkpoints: Checkpoints, step: int, *, metadata: dict[str, Any]
+  ) -> TrainState:
+    """The state of a checkpoint; with the loss guard that this run has, or without.
+
+    Args:
+      checkpoints: checkpoints of the run.
+      step: step of the checkpoint.
+      metadata: metadata of the checkpoint.
+
+    Raises:
+      Corrupt: if it is torn, or its bits differ from those saved.
+    """
+    was_guarded = metadata.get('loss_guard', False)
+    layout = self._layouts[was_guarded]
+    state = checkpoints.restore(step, layout=layout, metadata=metadata)
+    if was_guarded == self.settings.guarded:
       return state
-    moments = loss_guard.convert_state(state.optimizer, guarded=guarded)
-    return jax.device_put(state._replace(optimizer=moments), layout.shardings)
+    moments = loss_guard.convert_state(state.optimizer, guarded=self.settings.guarded)
+    return jax.device_put(state._replace(optimizer=moments), self.layout.shardings)
 
-  with stop:
-    try:
-      found = checkpoints.restore_newest(restore, warn=progress.line)
-      if found is not None:
-        done, state = found
-        progress.stage(f'Resuming at step {done:,}')
-      goodput.start(done)
-      goodput.add('init', time.monotonic() - clock)
-      if goodput.recomputed[0]:
-        progress.line(f'{goodput.recomputed[0]:,} later steps are recomputed')
-      frozen = None
-      if found is not None and run.lora.rank:
-        frozen = model.params()
-      if found is None:
-        params = model.params()
-        if evaluation and run.evaluate.base:
-          with stop.at_once(), goodput.span('evaluation'):
-            evaluation.before(params)
-        if run.lora.rank:
-          frozen = params
-          params = lora_lib.init(
-            shapes, axes, seed=run.seed, shardings=layout.shardings.params
-          )
-        state = state_lib.create(params, optimizer, layout=layout)
-        del params
-      if compiling is None and done < run.train_steps:  # the newest was unreadable
-        compiling = compile_step()
-      with train_step_lib.sharded(mesh, rules):
-        state, done = loop.run(
-          run, state, compiling, frozen=frozen, profile=profile,
-          start=done, store=store, plan=plan, config=config, mesh=mesh,
-          checkpoints=checkpoints, metadata=metadata, folder=folder, goodput=goodput,
-          stop=stop, progress=progress, evaluation=evaluation,
-        )  # fmt: skip
-      with goodput.span('save'):
-        checkpoints.wait()
-      if done < run.train_steps:
-        raise Stopped
-      examples_seen = Loader(
-        store, plan, batch_size=run.batch_size, process_index=0, process_count=1
-      ).examples_seen(done)
-      own = lineage_lib.of_mixture(
-        mixture, store.datasets, model=folder.name, train_examples=examples_seen
-      )
-      metadata |= {
-        'step': done,
-        'train_examples': examples_seen,
-        'lineage': parent.then(own).as_json(),
-      }
-      tuned = state.params
-      if run.lora.rank:
-        tuned = lora_lib.merge(frozen, tuned, lora=run.lora)
-      with goodput.span('save'):
-        checksum = model_dir.save(
-          folder.model, tuned, config=config, tokenizer=tokenizer,
-          provenance=metadata,
-        )  # fmt: skip
-      lineage = parent.then(dataclasses.replace(own, weights=checksum))
-      if not evaluation:
-        return Outcome(state, done, False, None)
-      with stop.at_once(), goodput.span('evaluation'):
-        report = evaluation.after(
-          tuned,
-          base=None if not run.evaluate.base else frozen or model.params(),
-          metadata={
-            'model': run.mixture,
-            'checkpoint': str(folder.model),
-            'leakage': leakage_report.as_json(),
-            **lineage.summary(mixture.family),
-          },
-        )
-      return Outcome(state, done, False, report)
-    except Stopped:
-      where = f'step {done:,} is saved' if done else 'before the first step'
-      progress.stage(f'Stopped by SIGTERM; {where}. Rerun the same command to resume')
-      return Outcome(None, done, True, None)
-    except BadStep as error:
-      checkpoints.wait()
-      raise InputError(
-        f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
-        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
-        "Run.bad_step='skip'"
-      ) from None
-    except OSError as error:
-      if not checkpoint_lib.is_full(error):
-        raise
-      raise InputError(
-        f'MODEL_DIR {run.model_dir!r}: the disk is full; {checkpoints.describe()}; '
-        'free some space and rerun the same command',
-        field='Run.model_dir',
-      ) from None
-    finally:
-      # close() is a barrier: skip it if a peer has died.
-      if not multihost.is_peer_loss(sys.exception()):
-        checkpoints.close()
-      if multihost.is_main_process():
-        folder.push()
+  def merge(self, state: TrainState, frozen: Any) -> Any:
+    """Parameters of the tuned model.
 
-
-def open_store(
-  run: training_lib.TrainConfig,
-  mixture: registry.Mixture,
-  held_out: tuple[str, ...],
-  folder: run_dir.RunDir,
-  *,
-  progress: Progress,
-) -> Store:
-  """Opens the store that the run names, or the one in MODEL_DIR, or builds it there."""
-  path = folder.store if run.store is None else run.store
-  bucket = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
-  if bucket and run.store is None:
-    bucket.pull()
-  if run.store is None and not (folder.store / 'manifest.json').is_file():
-    tokenizer = run.tokenizer
-    if tokenizer is None and run.initial_checkpoint is not None:
-      tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
-    with progress.counter() as count:
-      materialize.materialize(
-        mixture,
-        out=path,
-        tokenizer=tokenizer or materialize.TRAIN,
-        vocab_size=run.vocab_size,
-        seed=run.template_seed,
-        steps=max(run.train_steps, 1),
-        batch_tokens=run.batch_tokens,
-        sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
-        data_dir=run.tfds_data_dir,
-        evaluate=held_out,
-        missing=run.missing,
-        progress=count,
-      )
-    if bucket:
-      bucket.push()
-  return Store.open(path)
-
-
-def check_store(
-  run: training_lib.TrainConfig,
-  mixture: registry.Mixture,
-  held_out: tuple[str, ...],
-  store: Store,
-) -> None:
-  """Checks that a store fits the run.
-
-  Processes have compared their stores before, so that all of them raise the same error.
-
-  Raises:
-    InputError: if it holds another mixture, was made with other settings, or lacks the
-      evaluation examples of a held-out cluster.
-  """
-  path = store.path if run.store is None else run.store
-  if store.manifest['mixture'] != mixture.name:
-    raise InputError(
-      f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run has '
-      f'{mixture.name!r}; they must be the same',
-      field='STORE',
-    )
-  seed = store.manifest['seed']
-  if run.store is not None and seed != run.template_seed:
-    raise InputError(
-      f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
-      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
-      field='Run.template_seed',
-    )
-  if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
-    store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
-  absent = [c for c in held_out if c not in store.manifest['evaluate']]
-  if absent:
-    raise InputError(
-      f'STORE {str(path)!r}: has no evaluation examples of {", ".join(absent)}; '
-      'materialize it with them',
-      field='STORE',
-    )
-
-
-def store_warnings(store: Store) -> Iterator[str]:
-  """Lines on a store's missing datasets, dropped and cut examples, and lost text."""
-  for name, why in store.manifest['missing'].items():
-    yield f'missing: {name} ({why})'
-  for name, entry in store.manifest['datasets'].items():
-    dropped = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
-    cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
-    parts = [f'dropped {", ".join(dropped)}'] if dropped else []
-    parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
-    if parts:
-      yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
-  if line := tokenizer_coverage.warning(store.manifest):
-    yield line
-
-
-def _check_steps(run: training_lib.TrainConfig) -> None:
-  done = checkpoint_lib.newest_step(run.model_dir)
-  if done is not None and run.train_steps < done:
-    raise InputError(
-      f'TRAIN_STEPS: got {run.train_steps:,}; MODEL_DIR {run.model_dir!r} has a '
-      f'checkpoint of step {done:,}; must be {done:,} or more, or another MODEL_DIR',
-      field='Run.train_steps',
-    )
-
-
-def _check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
-  before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
-  if before != after:
-    raise InputError(
-      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint belong to weights of '
-      f'digest {before}, the run has {after}; give that model, or another MODEL_DIR',
-      field='Run.initial_checkpoint',
-    )
-  trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
-  before, after = ([training['digest'] for training in each] for each in trainings)
-  if before != after:
-    raise InputError(
-      'INITIAL_CHECKPOINT_PATH: is not the initial model of this run (weights of '
-      f'digest {before[-1:]}, now {after[-1:]}); give that model, or another MODEL_DIR',
-      field='Run.initial_checkpoint',
-    )
-  for name in ('store', 'plan'):
-    if saved[name] != now[name]:
-      raise InputError(
-        f'MODEL_DIR: the checkpoint was trained from {name} {saved[name]}, the run has '
-        f'{now[name]}; restore that {name} or give another MODEL_DIR',
-        field='Run.model_dir',
-      )
+    Args:
+      state: train state.
+      frozen: parameters of the frozen model, or None.
+    """
+    return self.tuning.merge(state.params, frozen)

@@ -94,7 +94,7 @@ def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_pr
     assert f'#   {name} ' in assumptions
   optimizer = run.optimizer
   assert (optimizer.schedule, optimizer.warmup_steps) == ('constant', 0)
-  assert optimizer.scales(run.lora)
+  assert optimizer.scales(adapters=bool(run.lora.rank))
   assert (optimizer.decay_rate, optimizer.clipping_threshold) == (0.8, 1.0)
   assert (optimizer.momentum, optimizer.weight_decay, run.z_loss) == (None, None, 0)
   assert run.evaluate.decoding == GREEDY

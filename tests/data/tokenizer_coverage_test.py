@@ -11,7 +11,7 @@ from flan_jax.data import tokenizer_coverage
 from flan_jax.data.store.materialize import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizer_coverage import CHECKED
-from flan_jax.train.trainer import store_warnings
+from flan_jax.jobs.training_data import store_warnings
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from flan_jax.interop.huggingface import convert, logit_check, training_history
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -52,7 +51,7 @@ def flags(out: pathlib.Path, **more) -> list[str]:
   ]
 
 
-def train(out: pathlib.Path, *, start=None, **more) -> trainer.Outcome:
+def train(out: pathlib.Path, *, start=None, **more) -> train_and_evaluate.Outcome:
   """Trains one step, from random parameters or from a model."""
   files = ['gin/runs/base.gin']
   if start is None:

@@ -24,7 +24,7 @@ from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import goodput, trainer
+from flan_jax.train import goodput
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -67,7 +67,7 @@ def flags(model_dir: pathlib.Path, store: pathlib.Path | None, **more) -> list[s
 FILES = ['gin/runs/base.gin', 'gin/models/tiny.gin']
 
 
-def run(model_dir, store, **more) -> trainer.Outcome:
+def run(model_dir, store, **more) -> train_and_evaluate.Outcome:
   settings = gin.load(FILES, flags(model_dir, store, **more)).build('Run')
   return train_and_evaluate.train_and_evaluate(settings, progress=Progress())
 

@@ -26,7 +26,7 @@ from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import checkpoint, lora, metric_writer, train_step
+from flan_jax.train import checkpoint, lora, metric_writer, train_step, tuning
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from tests.train.train_step_test import TINY, eight_sequences
@@ -113,7 +113,11 @@ def test_their_gradient_is_that_of_the_merged_weights():
 
   def beside(adapters):
     return train_step.loss_sums(
-      adapters, batch, config=TINY, loss=train_step.Loss(lora=LORA), frozen=params
+      adapters,
+      batch,
+      config=TINY,
+      loss=train_step.Loss(tuning=tuning.LowRank(LORA)),
+      frozen=params,
     )[0]
 
   want, got = jax.grad(through_the_sum)(adapters), jax.grad(beside)(adapters)
@@ -142,7 +146,7 @@ def run_steps(
     ),
     config=config,
     logical_axes=small_axes,
-    lora=LORA,
+    tuning=tuning.LowRank(LORA),
   )
   layout = state_lib.layout(
     config, optimizer, axes=small_axes, shapes=small, mesh=mesh, rules=shape.rules
@@ -151,7 +155,7 @@ def run_steps(
   state = state_lib.create(adapters, optimizer, layout=layout)
   step = train_step.make(
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules,
-    loss=train_step.Loss(lora=LORA), frozen_shardings=shardings,
+    loss=train_step.Loss(tuning=tuning.LowRank(LORA)), frozen_shardings=shardings,
   )  # fmt: skip
   batch = mesh_lib.put_batch(
     eight_sequences(), mesh_lib.batch_sharding(mesh, shape.rules)

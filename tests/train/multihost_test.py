@@ -19,9 +19,8 @@ from flan_jax.config import gin
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, preemption
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -102,7 +101,7 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   out, mesh = tmp_path / 'run', {'Mesh.fsdp': 2}
   term = signal.SIGTERM
   one = interrupted(runs, entries, out, count=2, to=3, by={1: term}, **settings)
-  assert [each.process.returncode for each in one] == [trainer.INTERRUPTED] * 2, one[
+  assert [each.process.returncode for each in one] == [preemption.INTERRUPTED] * 2, one[
     0
   ].stderr
   first = entries(out)[-1]['step']
@@ -112,7 +111,7 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   two = interrupted(
     runs, entries, out, count=2, to=first + 2, by=both, **settings, **mesh
   )
-  assert [each.process.returncode for each in two] == [trainer.INTERRUPTED] * 2, two[
+  assert [each.process.returncode for each in two] == [preemption.INTERRUPTED] * 2, two[
     0
   ].stderr
   assert f'Resuming at step {first:,}' in two[0].stderr
@@ -134,7 +133,7 @@ def test_when_one_process_dies_the_other_ends_within_a_minute(
   by = {dies: signal.SIGKILL}
   among = interrupted(runs, entries, out, count=2, to=5, by=by, **settings)
   left = among[1 - dies]
-  codes = [trainer.INTERRUPTED, -signal.SIGABRT]
+  codes = [preemption.INTERRUPTED, -signal.SIGABRT]
   assert left.process.returncode in codes
   assert re.search('lost another process|[Cc]oordination', left.stderr)
 

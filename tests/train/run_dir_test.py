@@ -9,6 +9,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.optimizer import Lora, OptimizerConfig
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
+from flan_jax.jobs.claim import claim
 from flan_jax.train.run_dir import RunDir
 
 MODEL = DecoderConfig(
@@ -42,10 +43,10 @@ def written_by_an_older_version(folder: RunDir) -> None:
 
 def test_a_run_resumes_with_a_version_that_has_new_settings(tmp_path):
   folder = RunDir(str(tmp_path))
-  assert not folder.claim(RUN, text='')
+  assert not claim(folder, RUN, text='')
   folder.log.touch()
   written_by_an_older_version(folder)
-  assert folder.claim(RUN, text='')
+  assert claim(folder, RUN, text='')
 
 
 @pytest.mark.parametrize(
@@ -62,12 +63,12 @@ def test_a_new_setting_with_another_value_than_its_default_is_another_run(
   change, tmp_path
 ):
   folder = RunDir(str(tmp_path))
-  folder.claim(RUN, text='')
+  claim(folder, RUN, text='')
   folder.log.touch()
   written_by_an_older_version(folder)
   before = (tmp_path / 'run.json').read_bytes()
   with pytest.raises(InputError, match=f'another config: {next(iter(change))} was'):
-    folder.claim(dataclasses.replace(RUN, **change), text='')
+    claim(folder, dataclasses.replace(RUN, **change), text='')
   assert (tmp_path / 'run.json').read_bytes() == before
 
 
@@ -78,24 +79,24 @@ def test_an_old_explicit_parameter_scale_is_compared_with_the_resolved_default(
   """Older versions also scaled adapters by default: that is another run now."""
   folder = RunDir(str(tmp_path))
   run = dataclasses.replace(RUN, lora=Lora(rank=rank))
-  folder.claim(run, text='')
+  claim(folder, run, text='')
   folder.log.touch()
   path = tmp_path / 'run.json'
   values = json.loads(path.read_text())
   values['optimizer']['multiply_by_parameter_scale'] = True
   path.write_text(json.dumps(values))
   if resumes:
-    assert folder.claim(run, text='')
+    assert claim(folder, run, text='')
     return
   with pytest.raises(InputError, match='another config: optimizer was'):
-    folder.claim(run, text='')
+    claim(folder, run, text='')
 
 
 def test_settings_that_do_not_change_a_step_may_change(tmp_path):
   folder = RunDir(str(tmp_path))
-  folder.claim(RUN, text='')
+  claim(folder, RUN, text='')
   folder.log.touch()
-  assert folder.claim(dataclasses.replace(RUN, train_steps=9, keep=5), text='')
+  assert claim(folder, dataclasses.replace(RUN, train_steps=9, keep=5), text='')
 
 
 @pytest.mark.parametrize('made', ['checkpoints/10', 'store/train', 'log.jsonl'])
@@ -104,23 +105,23 @@ def test_settings_may_be_corrected_while_a_start_has_written_nothing_else(
 ):
   folder = RunDir(str(tmp_path))
   (tmp_path / 'checkpoints').mkdir()
-  folder.claim(RUN, text='')
+  claim(folder, RUN, text='')
   corrected = dataclasses.replace(RUN, seed=1)
-  assert not folder.claim(corrected, text='')
+  assert not claim(folder, corrected, text='')
   (tmp_path / made).mkdir(parents=True)
   if made == 'log.jsonl':
     (tmp_path / made).rmdir()
     (tmp_path / made).touch()
   with pytest.raises(InputError, match='another config: seed was 1, is 0'):
-    folder.claim(RUN, text='')
+    claim(folder, RUN, text='')
 
 
 @pytest.mark.parametrize('content', ['{"mixture": "fl', '[]'])
 def test_settings_that_cannot_be_read_are_one_line_and_stay(content, tmp_path):
   folder = RunDir(str(tmp_path))
-  folder.claim(RUN, text='')
+  claim(folder, RUN, text='')
   folder.log.touch()
   (tmp_path / 'run.json').write_text(content)
   with pytest.raises(InputError, match=r"run\.json': is not the settings of a run"):
-    folder.claim(RUN, text='')
+    claim(folder, RUN, text='')
   assert (tmp_path / 'run.json').read_text() == content

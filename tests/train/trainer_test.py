@@ -22,9 +22,10 @@ from flan_jax.data.store import materialize
 from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
 from flan_jax.evaluate import response_cache
-from flan_jax.jobs import evaluate_checkpoint, train_and_evaluate
+from flan_jax.jobs import decoder_fields, evaluate_checkpoint, train_and_evaluate
+from flan_jax.runtime import preemption
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import initial_model, metric_writer, trainer
+from flan_jax.train import metric_writer
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
 
@@ -114,7 +115,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
 
   process = start(broken, store, devices=devices)
   code = interrupt(process, broken, after=13, by=signal.SIGTERM)
-  assert code == trainer.INTERRUPTED
+  assert code == preemption.INTERRUPTED
   saved = steps_done(broken)
   assert 13 <= saved < STEPS
 
@@ -329,7 +330,7 @@ def test_compute_settings_do_not_need_the_model_s_shape(tmp_path):
 
   def with_fields(*more):
     parsed = gin.load(['gin/runs/base.gin'], [*base, *more])
-    return initial_model.with_decoder_fields(
+    return decoder_fields.with_decoder_fields(
       parsed.build('Run'), parsed.bound('DecoderConfig')
     ).model
 

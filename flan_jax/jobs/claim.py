@@ -1,0 +1,186 @@
+"""Claims MODEL_DIR: it is empty, or holds the same run on the same data."""
+
+import dataclasses
+import json
+from typing import Any
+
+from flan_jax.checkpoints import weights
+from flan_jax.config import optimizer as optimizer_config
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime.renamed_keys import upgraded
+from flan_jax.train import checkpoint as checkpoint_lib
+from flan_jax.train.run_dir import RunDir
+
+_MAY_CHANGE = (
+  'train_steps',
+  'eval_seed',
+  'tfds_data_dir',
+  'store',
+  'log_period',
+  'checkpoint_period',
+  'keep',
+  'bad_step',
+  'loss_spike',
+  'hang_s',
+  'mesh',
+  'evaluate',
+)
+"""Settings that do not change what a step computes: a run may resume with others."""
+
+
+def claim(folder: RunDir, run: training.TrainConfig, *, text: str) -> bool:
+  """Claims MODEL_DIR for this run, or resumes the run that is there.
+
+  If an earlier start wrote its settings and nothing else, others may replace them.
+
+  Args:
+    folder: MODEL_DIR.
+    run: settings of the run.
+    text: resolved settings with origins, written as config.gin.
+
+  Returns:
+    Whether an earlier start of the same run left more than its settings.
+
+  Raises:
+    InputError: if MODEL_DIR belongs to another configuration (names what differs), or
+      cannot be written to.
+  """
+  values = _values(run)
+  resumes = folder.settings.is_file() and folder.begun()
+  if resumes:
+    before = _upgraded(_saved(folder))
+    before, now = _scaled(before, run), _scaled(values, run)
+    different = [
+      f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
+      for name in dict.fromkeys([*before, *now])
+      if before.get(name) != now.get(name) and name not in _MAY_CHANGE
+    ]
+    if different:
+      raise InputError(
+        f'MODEL_DIR {str(folder.path)!r}: holds a run of another config: '
+        f'{"; ".join(different)}; give another MODEL_DIR, or the same settings',
+        field='Run.model_dir',
+      )
+  try:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_json(folder.settings, values)
+    atomic_file.write_text(folder.path / 'config.gin', text)
+  except OSError as error:
+    raise InputError(
+      f'MODEL_DIR {str(folder.path)!r}: cannot be written to ({error.strerror})',
+      field='Run.model_dir',
+    ) from None
+  return resumes
+
+
+def _saved(folder: RunDir) -> dict[str, Any]:
+  """Reads the settings of the earlier start.
+
+  Raises:
+    InputError: if run.json is not a whole JSON object.
+  """
+  try:
+    return weights.read_object(folder.settings)
+  except InputError:
+    raise InputError(
+      f'{str(folder.settings)!r}: is not the settings of a run; restore it, or give '
+      'another MODEL_DIR',
+      field='Run.model_dir',
+    ) from None
+
+
+def _values(run: training.TrainConfig) -> dict[str, Any]:
+  values = dataclasses.asdict(run)
+  del values['model_dir']
+  return json.loads(json.dumps(values))
+
+
+def _scaled(values: dict[str, Any], run: training.TrainConfig) -> dict[str, Any]:
+  """Resolves multiply_by_parameter_scale=None, which older versions wrote as True."""
+  optimizer = dict(values['optimizer'])
+  if optimizer['multiply_by_parameter_scale'] is None:
+    optimizer['multiply_by_parameter_scale'] = (
+      optimizer_config.OptimizerConfig().scales(adapters=bool(run.lora.rank))
+    )
+  return {**values, 'optimizer': optimizer}
+
+
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+  """Upgrades settings of an older version: new settings get their defaults.
+
+  The default of a new setting changes nothing, so a run resumes with a new version. The
+  former `data_seed` is now the seed of the store and of the evaluation; if the order of
+  examples differs, the checkpoint's plan does too.
+  """
+  values = upgraded(values, renamed_keys.RUN)
+  if 'data_seed' in values:
+    seed = values.pop('data_seed')
+    values = {'template_seed': seed, 'eval_seed': seed} | values
+  out = _defaults(training.TrainConfig) | values
+  for field in dataclasses.fields(training.TrainConfig):
+    kind = type(field.default) if field.name != 'model' else DecoderConfig
+    if dataclasses.is_dataclass(kind) and isinstance(out[field.name], dict):
+      out[field.name] = _defaults(kind) | out[field.name]
+  return out
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+  fields = dataclasses.fields(kind)
+  given = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+  plain = {
+    name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    for name, value in given.items()
+  }
+  return json.loads(json.dumps(plain))
+
+
+def check_steps(config: training.TrainConfig) -> None:
+  """Checks that the run does not end before its newest checkpoint.
+
+  Raises:
+    InputError: if it does.
+  """
+  done = checkpoint_lib.newest_step(config.model_dir)
+  if done is not None and config.train_steps < done:
+    raise InputError(
+      f'TRAIN_STEPS: got {config.train_steps:,}; MODEL_DIR {config.model_dir!r} has a '
+      f'checkpoint of step {done:,}; must be {done:,} or more, or another MODEL_DIR',
+      field='Run.train_steps',
+    )
+
+
+def check_same_data(saved: dict[str, Any], now: dict[str, Any]) -> None:
+  """Checks that a checkpoint was trained from the data and the model of this run.
+
+  Args:
+    saved: metadata of the checkpoint.
+    now: metadata of the run.
+
+  Raises:
+    InputError: if it was not.
+  """
+  before, after = (x.get('lora', {}).get('base_digest') for x in (saved, now))
+  if before != after:
+    raise InputError(
+      'INITIAL_CHECKPOINT_PATH: the adapters of the checkpoint belong to weights of '
+      f'digest {before}, the run has {after}; give that model, or another MODEL_DIR',
+      field='Run.initial_checkpoint',
+    )
+  trainings = (x.get('lineage', now['lineage']) for x in (saved, now))
+  before, after = ([training['digest'] for training in each] for each in trainings)
+  if before != after:
+    raise InputError(
+      'INITIAL_CHECKPOINT_PATH: is not the initial model of this run (weights of '
+      f'digest {before[-1:]}, now {after[-1:]}); give that model, or another MODEL_DIR',
+      field='Run.initial_checkpoint',
+    )
+  for name in ('store', 'plan'):
+    if saved[name] != now[name]:
+      raise InputError(
+        f'MODEL_DIR: the checkpoint was trained from {name} {saved[name]}, the run has '
+        f'{now[name]}; restore that {name} or give another MODEL_DIR',
+        field='Run.model_dir',
+      )

@@ -1,0 +1,158 @@
+"""The store of a run: opened or built, and checked against the run's settings."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from flan_jax.catalog import registry
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import training
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import packing, tokenizer_coverage, tokenizers
+from flan_jax.data.store import materialize
+from flan_jax.data.store.store import Store
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+from flan_jax.runtime import multihost, object_store
+from flan_jax.runtime.object_store import Bucket
+from flan_jax.runtime.progress import Progress
+from flan_jax.train.run_dir import RunDir
+
+
+def local(config: training.TrainConfig) -> training.TrainConfig:
+  """The settings with local copies of what lies in an object store."""
+  with multihost.main_process_first():
+    return dataclasses.replace(
+      config,
+      store=object_store.here('STORE', config.store),
+      initial_checkpoint=object_store.here(
+        'INITIAL_CHECKPOINT_PATH', config.initial_checkpoint
+      ),
+    )
+
+
+def open_store(
+  run: training.TrainConfig,
+  mixture: registry.Mixture,
+  held_out: tuple[str, ...],
+  folder: RunDir,
+  *,
+  progress: Progress,
+) -> Store:
+  """Opens the store that the run names, or the one in MODEL_DIR, or builds it there."""
+  path = folder.store if run.store is None else run.store
+  bucket = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
+  if bucket and run.store is None:
+    bucket.pull()
+  if run.store is None and not (folder.store / 'manifest.json').is_file():
+    tokenizer = run.tokenizer
+    if tokenizer is None and run.initial_checkpoint is not None:
+      tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
+    with progress.counter() as count:
+      materialize.materialize(
+        mixture,
+        out=path,
+        tokenizer=tokenizer or materialize.TRAIN,
+        vocab_size=run.vocab_size,
+        seed=run.template_seed,
+        steps=max(run.train_steps, 1),
+        batch_tokens=run.batch_tokens,
+        sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
+        data_dir=run.tfds_data_dir,
+        evaluate=held_out,
+        missing=run.missing,
+        progress=count,
+      )
+    if bucket:
+      bucket.push()
+  return Store.open(path)
+
+
+def check_store(
+  run: training.TrainConfig,
+  mixture: registry.Mixture,
+  held_out: tuple[str, ...],
+  store: Store,
+) -> None:
+  """Checks that a store fits the run.
+
+  Processes have compared their stores before, so that all of them raise the same error.
+
+  Raises:
+    InputError: if it holds another mixture, was made with other settings, or lacks the
+      evaluation examples of a held-out cluster.
+  """
+  path = store.path if run.store is None else run.store
+  if store.manifest['mixture'] != mixture.name:
+    raise InputError(
+      f'STORE {str(path)!r}: holds mixture {store.manifest["mixture"]!r}, the run has '
+      f'{mixture.name!r}; they must be the same',
+      field='STORE',
+    )
+  seed = store.manifest['seed']
+  if run.store is not None and seed != run.template_seed:
+    raise InputError(
+      f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
+      f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
+      field='Run.template_seed',
+    )
+  if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
+    store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
+  absent = [c for c in held_out if c not in store.manifest['evaluate']]
+  if absent:
+    raise InputError(
+      f'STORE {str(path)!r}: has no evaluation examples of {", ".join(absent)}; '
+      'materialize it with them',
+      field='STORE',
+    )
+
+
+def check_length(config: training.TrainConfig) -> None:
+  """Checks that a run is no longer than a plan can be.
+
+  Raises:
+    InputError: if it is.
+  """
+  if max(config.train_steps, 1) * config.batch_size > packing.MAX_SEQUENCES:
+    nearest = packing.MAX_SEQUENCES // config.batch_size
+    raise InputError(
+      f'TRAIN_STEPS: got {config.train_steps:,} steps of {config.batch_size} '
+      f'sequences; must be {nearest:,} or fewer',
+      field='Run.train_steps',
+    )
+
+
+def check_tokenizer(
+  config: training.TrainConfig, model: DecoderConfig, store: Store
+) -> Tokenizer:
+  """Returns the store's tokenizer, which must be the model's.
+
+  Raises:
+    InputError: if the initial checkpoint has another, or more tokens than the model.
+  """
+  if config.initial_checkpoint is not None:
+    digest = model_dir.tokenizer_digest(config.initial_checkpoint)
+    if digest is not None:
+      store.require({'tokenizer': digest}, of='the checkpoint')
+  tokenizer = store.tokenizer()
+  if tokenizer.vocab_size > model.vocab_size:
+    raise InputError(
+      f'DecoderConfig.vocab_size: got {model.vocab_size:,}; the tokenizer '
+      f'has {tokenizer.vocab_size:,} tokens; must be {tokenizer.vocab_size:,} or more',
+      field='DecoderConfig.vocab_size',
+    )
+  return tokenizer
+
+
+def store_warnings(store: Store) -> Iterator[str]:
+  """Lines on a store's missing datasets, dropped and cut examples, and lost text."""
+  for name, why in store.manifest['missing'].items():
+    yield f'missing: {name} ({why})'
+  for name, entry in store.manifest['datasets'].items():
+    dropped = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
+    cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
+    parts = [f'dropped {", ".join(dropped)}'] if dropped else []
+    parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
+    if parts:
+      yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
+  if line := tokenizer_coverage.warning(store.manifest):
+    yield line
