@@ -25,7 +25,7 @@ def _loss_spike(value: float | None) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
-  """What one training step computes, and on which mesh; TrainConfig.step fills it.
+  """One training step and its mesh; TrainConfig.step returns it.
 
   Attributes:
     batch_size: sequences of a step, over all processes.
@@ -54,7 +54,7 @@ class StepConfig:
 
   @property
   def guarded(self) -> bool:
-    """Whether the optimizer counts bad steps: it skips them, or looks for spikes."""
+    """True if the optimizer counts bad steps: it skips them, or looks for spikes."""
     return self.loss_spike is not None or self.bad_step == 'skip'
 
 

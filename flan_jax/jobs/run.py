@@ -77,7 +77,7 @@ class Run:
 
 
 class Data(NamedTuple):
-  """What a run trains on.
+  """Data of a run.
 
   Attributes:
     store: the store.
@@ -94,7 +94,7 @@ class Data(NamedTuple):
 
 
 class Restored(NamedTuple):
-  """Where a start begins.
+  """State that a start begins with.
 
   Attributes:
     state: state after `Run.done` steps.

@@ -21,7 +21,7 @@ from flan_jax.train.state import TrainState
 
 
 class Trainer:
-  """What the stages of a run, and a plan of it, share about the train step.
+  """Train state and train step of a model on a mesh.
 
   Attributes:
     config: decoder config.
