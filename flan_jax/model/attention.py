@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model.kernels import cpu
 
 _MASKED = -1e30  # finite: no NaN, here or in gradients, if a query sees no key
 
@@ -199,14 +198,6 @@ def dot_product_attention(
   B, T, H, C = query_BxTxHxC.shape
   S, K = key_BxSxKxC.shape[1:3]
   scale = C**-0.5 if scale is None else scale
-  if softcap is None and cpu.compiling():
-    return _attention_on_cpu(
-      query_BxTxHxC * scale,
-      key_BxSxKxC,
-      value_BxSxKxC,
-      mask_BxTxS=mask_BxTxS,
-      bias_BxHxTxS=bias_BxHxTxS,
-    )
   logits_BxKxGxTxS = jnp.einsum(
     'BTKGC,BSKC->BKGTS',
     (query_BxTxHxC * scale).reshape(B, T, K, H // K, C),
@@ -222,24 +213,3 @@ def dot_product_attention(
   mixed_BxTxKxGxC = jnp.einsum('BKGTS,BSKC->BTKGC', weights_BxKxGxTxS, value_BxSxKxC)
   sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
   return jnp.where(sees_BxTx1x1, mixed_BxTxKxGxC.reshape(B, T, H, C), 0)
-
-
-def _attention_on_cpu(
-  query_BxTxHxC, key_BxSxKxC, value_BxSxKxC, *, mask_BxTxS, bias_BxHxTxS
-):
-  B, T, H, C = query_BxTxHxC.shape
-  S, K = key_BxSxKxC.shape[1:3]
-  query_BxKxRxC = query_BxTxHxC.swapaxes(1, 2).reshape(B, K, H // K * T, C)
-  # The same arithmetic in every layer, so XLA computes it once for all of them.
-  bias = jnp.zeros((), jnp.float32) if bias_BxHxTxS is None else bias_BxHxTxS
-  bias = jnp.where(mask_BxTxS[:, None], bias.astype(jnp.float32), _MASKED)
-  if bias_BxHxTxS is not None:
-    bias = bias.reshape(B, K, H // K * T, S)
-  elif H > K:
-    bias = jnp.tile(bias, (1, 1, H // K, 1))
-  mixed_BxKxRxC = cpu.attend(
-    query_BxKxRxC, key_BxSxKxC.swapaxes(1, 2), value_BxSxKxC.swapaxes(1, 2), bias
-  )
-  mixed_BxTxHxC = mixed_BxKxRxC.reshape(B, H, T, C).swapaxes(1, 2)
-  sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
-  return jnp.where(sees_BxTx1x1, mixed_BxTxHxC, 0)

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model import attention
-from flan_jax.model.kernels import blockwise, cudnn, splash
+from flan_jax.model.kernels import blockwise, cudnn, dispatch, splash
 from flan_jax.model.kv_cache import Cache
 
 _KERNELS = {'splash': splash, 'cudnn': cudnn}
@@ -128,4 +127,4 @@ def attend(
   if shared.kernel == 'cudnn':
     del settings['softcap']  # None: see check
     return cudnn.attend(*projections, causal=config.attention == 'causal', **settings)
-  return attention.dot_product_attention(*projections, **settings)
+  return dispatch.dense_attention(*projections, **settings)

@@ -1,7 +1,6 @@
 """The decoder-only language model: a thin flax.linen layer over pure functions."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +8,12 @@ from flax import linen as nn
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
-from flan_jax.model import attention, attention_dispatch, kv_cache
-from flan_jax.model.kernels import cpu
+from flan_jax.model import attention, attention_dispatch, kv_cache, parameters
+from flan_jax.model.attention_layer import Attention
+from flan_jax.model.kernels import dispatch
 from flan_jax.model.kv_cache import Cache
-
-_ACTIVATIONS = {
-  'geglu': functools.partial(jax.nn.gelu, approximate=True),
-  'swiglu': jax.nn.silu,
-  'gelu': functools.partial(jax.nn.gelu, approximate=True),
-  'gelu_exact': functools.partial(jax.nn.gelu, approximate=False),
-  'relu': jax.nn.relu,
-}
+from flan_jax.model.mlp import MLP
+from flan_jax.model.norm import Norm
 
 
 def _and_attention(policy):
@@ -37,7 +31,6 @@ _SAVED = {
   'dots': _and_attention(jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
   'full': jax.checkpoint_policies.nothing_saveable,
 }
-_TRUNCATED_STDDEV = 0.8796  # of a standard normal cut at two standard deviations
 
 
 class Decoder(nn.Module):
@@ -63,18 +56,25 @@ class Decoder(nn.Module):
     # the two: from 1 / D the logits grow slowly, from 1 a token predicts itself.
     fan_in = D**0.5 if config.tied_embedding else 1
     axes = ('vocab', 'embed')
-    self.embedding = _matrix(self, 'embedding', (V, D), axes, fan_in=fan_in)
-    self.final_norm = _norm(self, 'final_norm', D)
+    self.embedding = parameters.matrix(
+      self, 'embedding', (V, D), axes, fan_in=fan_in, config=config
+    )
+    self.last_norm = Norm(config, 'final_norm', D)
+    parameters.share(self, self.last_norm).declare()  # drawn in this place
     if not config.tied_embedding:
-      self.head_kernel = _matrix(self, 'head', (D, V), ('embed', 'vocab'), fan_in=D)
+      self.head_kernel = parameters.matrix(
+        self, 'head', (D, V), ('embed', 'vocab'), fan_in=D, config=config
+      )
     if config.positions == 't5':
       R, H = config.relative_buckets, config.num_heads
       axes = ('relpos_buckets', 'heads')
-      self.relative_bias = _matrix(self, 'relative_bias', (R, H), axes, fan_in=R)
+      self.relative_bias = parameters.matrix(
+        self, 'relative_bias', (R, H), axes, fan_in=R, config=config
+      )
     if config.positions == 'learned':
       P, axes = config.max_positions, ('relpos_buckets', 'embed')
-      self.position_embedding = _matrix(
-        self, 'position_embedding', (P, D), axes, fan_in=fan_in
+      self.position_embedding = parameters.matrix(
+        self, 'position_embedding', (P, D), axes, fan_in=fan_in, config=config
       )
     layer = Layer
     if config.scan_layers or config.remat != 'none':
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
       self.layers = nn.scan(
         layer,
         length=config.num_layers,
-        unroll=1 if loop else cpu.unrolled(config.num_layers),
+        unroll=1 if loop else dispatch.scan_unroll(config.num_layers),
         variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
         in_axes=(0, nn.broadcast),
@@ -195,14 +195,14 @@ class Decoder(nn.Module):
       hidden_BxLxD += jnp.take(
         self.position_embedding, rows_BxL, axis=0, mode='fill', fill_value=jnp.nan
       )
-    carry = (_constrain(hidden_BxLxD, 'activation_embed'), cache)
+    carry = (parameters.constrain(hidden_BxLxD, 'activation_embed'), cache)
     if config.scan_layers:
       carry, _ = self.layers(carry, jnp.arange(config.num_layers), shared)
     else:
       for index, layer in enumerate(self.layers):
         carry, _ = layer(carry, index, shared)
     hidden_BxLxD, cache = carry
-    hidden_BxLxD = self.final_norm(hidden_BxLxD)
+    hidden_BxLxD = self.last_norm(hidden_BxLxD)
     return hidden_BxLxD if cache is None else (hidden_BxLxD, cache)
 
   def head(self, hidden_BxLxD: jax.Array) -> jax.Array:
@@ -221,7 +221,7 @@ class Decoder(nn.Module):
       logits_BxLxV = config.logit_softcap * jnp.tanh(
         logits_BxLxV / config.logit_softcap
       )
-    return _constrain(logits_BxLxV, 'activation_vocab')
+    return parameters.constrain(logits_BxLxV, 'activation_vocab')
 
   def _attention_inputs(
     self, query: attention.Layout, key: attention.Layout, *, local: bool
@@ -265,111 +265,29 @@ class Layer(nn.Module):
   ):
     hidden_BxLxD, cache = carry
     config = self.config
-    D = config.d_model
+
+    def norm(title):
+      return parameters.share(
+        self, Norm(config, title, config.d_model, name=f'{title}_of')
+      )
+
     # Shard a layer's inputs and outputs like the residual stream, each by itself: a sum
     # over devices is then a reduce-scatter, half the traffic of an all-reduce.
-    shard = lambda x: _constrain(x, 'activation_embed')  # noqa: E731
-    x_BxLxD = shard(_norm(self, 'attention_norm', D)(hidden_BxLxD))
-    mixed_BxLxD, cache = self._attend(x_BxLxD, cache, layer, shared)
+    shard = lambda x: parameters.constrain(x, 'activation_embed')  # noqa: E731
+    x_BxLxD = shard(norm('attention_norm')(hidden_BxLxD))
+    mixed_BxLxD, cache = parameters.share(self, Attention(config))(
+      x_BxLxD, cache, layer, shared
+    )
     mixed_BxLxD = shard(mixed_BxLxD)
     if config.post_norms:
-      mixed_BxLxD = _norm(self, 'attention_post_norm', D)(mixed_BxLxD)
+      mixed_BxLxD = norm('attention_post_norm')(mixed_BxLxD)
     mixed_BxLxD = shard(hidden_BxLxD + mixed_BxLxD)
     x_BxLxD = hidden_BxLxD if config.parallel_residual else mixed_BxLxD
-    x_BxLxD = shard(_norm(self, 'mlp_norm', D)(x_BxLxD))
-    x_BxLxD = shard(self._feed_forward(x_BxLxD))
+    x_BxLxD = shard(norm('mlp_norm')(x_BxLxD))
+    x_BxLxD = shard(parameters.share(self, MLP(config))(x_BxLxD))
     if config.post_norms:
-      x_BxLxD = _norm(self, 'mlp_post_norm', D)(x_BxLxD)
+      x_BxLxD = norm('mlp_post_norm')(x_BxLxD)
     return (shard(mixed_BxLxD + x_BxLxD), cache), None
-
-  def _attend(self, x_BxLxD, cache, layer, shared):
-    config = self.config
-    D, C = config.d_model, config.head_dim
-    H, K = config.num_heads, config.num_kv_heads
-
-    def project(name, heads, axis):
-      axes = ('embed', axis, 'kv')
-      kernel = _matrix(self, name, (D, heads, C), axes, fan_in=D)
-      out_BxLxHxC = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
-      out_BxLxHxC = _adapt(self, name, x_BxLxD, out_BxLxHxC)
-      if config.attention_bias == 'none':
-        return out_BxLxHxC
-      return out_BxLxHxC + _bias(self, name, (heads, C), (axis, 'kv'))
-
-    query_BxLxHxC = _constrain(project('query', H, 'heads'), 'activation_heads', None)
-    key_BxSxKxC = project('key', K, 'kv_heads')
-    value_BxSxKxC = project('value', K, 'kv_heads')
-    if config.qk_norm:
-      query_BxLxHxC = _norm(self, 'query_norm', C)(query_BxLxHxC)
-      key_BxSxKxC = _norm(self, 'key_norm', C)(key_BxSxKxC)
-    angles_BxLxc = shared.of_layer(layer, config).angles_BxLxc
-    if angles_BxLxc is not None:
-      query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)
-      key_BxSxKxC = attention.rotate(key_BxSxKxC, angles_BxLxc)
-    if cache is not None:
-      cache = kv_cache.write(
-        cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
-      )
-    mixed_BxLxHxC = attention_dispatch.attend(
-      query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
-    )
-    axes = ('heads', 'kv', 'embed')
-    output_HxCxD = _matrix(self, 'output', (H, C, D), axes, fan_in=H * C)
-    output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
-    output_BxLxD = _adapt(self, 'output', mixed_BxLxHxC, output_BxLxD, over=2)
-    if config.attention_bias == 'all':
-      output_BxLxD += _bias(self, 'output', (D,), ('norm',))
-    return output_BxLxD, cache
-
-  def _feed_forward(self, x_BxLxD):
-    config = self.config
-    D, F = config.d_model, config.d_ff
-    on_cpu = cpu.compiling()
-
-    def linear(x, name, shape, axes, bias_axis):
-      matrix = _matrix(self, name, shape, axes, fan_in=shape[0])
-      out = cpu.product(x, matrix) if on_cpu else x @ matrix
-      out = _adapt(self, name, x, out)
-      if config.mlp_bias:
-        out += _bias(self, name, shape[1:], (bias_axis,))
-      return out
-
-    def widen(name):
-      return linear(x_BxLxD, name, (D, F), ('embed', 'mlp'), 'mlp')
-
-    activation = _ACTIVATIONS[config.activation]
-    if config.gated and on_cpu:
-      wide_BxLxF = cpu.gate(activation, widen('gate'), widen('up'))
-    elif config.gated:
-      wide_BxLxF = activation(widen('gate')) * widen('up')
-    else:
-      wide_BxLxF = activation(widen('up'))
-    wide_BxLxF = _constrain(wide_BxLxF, 'activation_mlp')
-    return linear(wide_BxLxF, 'down', (F, D), ('mlp', 'embed'), 'norm')
-
-
-def rms_norm(x_BxLxD: jax.Array, scale_D: jax.Array, *, epsilon: float) -> jax.Array:
-  """Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467) in float32."""
-  x = x_BxLxD.astype(jnp.float32)
-  x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
-  return (x * scale_D[None, None]).astype(x_BxLxD.dtype)
-
-
-def layer_norm(
-  x_BxLxD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, *, epsilon: float
-) -> jax.Array:
-  """Layer norm (Ba et al. 2016, arXiv 1607.06450) in float32."""
-  x = x_BxLxD.astype(jnp.float32)
-  x -= jnp.mean(x, axis=-1, keepdims=True)
-  x *= jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
-  return (x * scale_D[None, None] + bias_D[None, None]).astype(x_BxLxD.dtype)
-
-
-def _constrain(x: jax.Array, *names: str | None) -> jax.Array:
-  """Shards an activation [B, L, ...] by logical axes; does nothing without a mesh."""
-  return nn.with_logical_constraint(
-    x, ('activation_batch', 'activation_length', *names)
-  )
 
 
 def starts_at_zero(name: str, config: DecoderConfig) -> bool:
@@ -378,54 +296,3 @@ def starts_at_zero(name: str, config: DecoderConfig) -> bool:
   if last.endswith('_bias'):
     return last != 'relative_bias'
   return config.norm_plus_one and last.endswith('norm')
-
-
-def _matrix(module, name, shape, axes, *, fan_in):
-  """A parameter in config.dtype, drawn from a normal truncated at two deviations.
-
-  Its variance of 1 / fan_in keeps activations of order one, so that training starts
-  near the loss of a uniform guess, ln(vocab_size).
-  """
-  stddev = fan_in**-0.5 / _TRUNCATED_STDDEV
-  init = nn.with_logical_partitioning(nn.initializers.truncated_normal(stddev), axes)
-  matrix = module.param(name, init, shape, module.config.param_dtype)
-  return matrix.astype(module.config.dtype)
-
-
-def _adapt(module, name, x, out, *, over=1):
-  """Adds the adapter's term to `out`, the product of x and the matrix `name`.
-
-  x is multiplied over its last `over` axes, first by `a` and then by `b`: the product
-  of the two, as large as the matrix, is never formed.
-  """
-  if not module.has_variable('adapters', f'{name}_a'):
-    return out
-  a, b = (
-    module.get_variable('adapters', f'{name}_{part}').astype(module.config.dtype)
-    for part in 'ab'
-  )
-  return out + jnp.tensordot(jnp.tensordot(x, a, axes=over), b, axes=1)
-
-
-def _bias(module, name, shape, axes):
-  """The bias of the matrix `name`, in config.dtype."""
-  init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
-  bias = module.param(f'{name}_bias', init, shape, module.config.param_dtype)
-  return bias.astype(module.config.dtype)
-
-
-def _norm(module, name, size):
-  """Builds the norm `name` of the last axis, as a function."""
-  config = module.config
-  first = nn.initializers.zeros if config.norm_plus_one else nn.initializers.ones
-  init = nn.with_logical_partitioning(first, ('norm',))
-  scale = module.param(name, init, (size,), config.param_dtype)
-  if config.norm_plus_one:
-    scale = 1 + scale.astype(jnp.float32)
-  if config.norm == 'rms':
-    return functools.partial(rms_norm, scale_D=scale, epsilon=config.norm_epsilon)
-  init = nn.with_logical_partitioning(nn.initializers.zeros, ('norm',))
-  bias = module.param(f'{name}_bias', init, (size,), config.param_dtype)
-  return functools.partial(
-    layer_norm, scale_D=scale, bias_D=bias, epsilon=config.norm_epsilon
-  )

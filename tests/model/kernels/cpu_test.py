@@ -42,24 +42,24 @@ def test_a_gate_has_the_gradients_of_its_parts():
 
 @pytest.mark.parametrize('heads', [2, 4], ids=['one group', 'groups of two'])
 @pytest.mark.parametrize('biased', [True, False])
-def test_attention_is_the_one_of_other_devices(monkeypatch, heads, biased):
+def test_attention_is_the_one_of_other_devices(heads, biased):
   B, L, K, C = 2, 6, 2, 4
   mask_BxLxL = jnp.tril(jnp.ones((B, L, L), bool)).at[0, 2].set(False)  # sees nothing
   arguments = [normal(0, B, L, heads, C), normal(1, B, L, K, C), normal(2, B, L, K, C)]
   if biased:
     arguments.append(normal(3, B, heads, L, L))
 
-  def attend(on_cpu):
+  def attend(dense):
     def call(query, key, value, bias=None):
-      with monkeypatch.context() as patch:
-        patch.setattr(cpu, 'compiling', lambda: on_cpu)
-        return attention.dot_product_attention(
-          query, key, value, mask_BxTxS=mask_BxLxL, bias_BxHxTxS=bias
-        )
+      return dense(query, key, value, mask_BxTxS=mask_BxLxL, bias_BxHxTxS=bias)
 
     return call
 
-  assert_same(attend(True), attend(False), *arguments)
+  assert_same(
+    attend(cpu.dot_product_attention),
+    attend(attention.dot_product_attention),
+    *arguments,
+  )
 
 
 def test_the_mesh_decides_the_platform_compiled_for():

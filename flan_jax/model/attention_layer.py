@@ -1,0 +1,80 @@
+"""The attention layer: projections, positions, cache and output."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model import attention, attention_dispatch, kv_cache, parameters
+from flan_jax.model.attention_dispatch import SharedInputs
+from flan_jax.model.kv_cache import Cache
+from flan_jax.model.norm import Norm
+
+
+class Attention(nn.Module):
+  """Grouped-query attention with its projections.
+
+  Parameters: `query` [D, H, C], `key` and `value` [D, K, C], `output` [H, C, D]; their
+  biases as config.attention_bias has it; with config.qk_norm the norms of queries and
+  keys.
+  """
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BxLxD: jax.Array,
+    cache: Cache | None,
+    layer: jax.Array | int,
+    shared: SharedInputs,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Returns what the layer adds to the residual stream, and the cache."""
+    config = self.config
+    D, C = config.d_model, config.head_dim
+    H, K = config.num_heads, config.num_kv_heads
+
+    def norm(title):
+      return parameters.share(self, Norm(config, title, C, name=f'{title}_of'))
+
+    def project(name, heads, axis):
+      axes = ('embed', axis, 'kv')
+      kernel = parameters.matrix(
+        self, name, (D, heads, C), axes, fan_in=D, config=config
+      )
+      out_BxLxHxC = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out_BxLxHxC = parameters.adapt(self, name, x_BxLxD, out_BxLxHxC)
+      if config.attention_bias == 'none':
+        return out_BxLxHxC
+      return out_BxLxHxC + parameters.bias(
+        self, name, (heads, C), (axis, 'kv'), config=config
+      )
+
+    query_BxLxHxC = parameters.constrain(
+      project('query', H, 'heads'), 'activation_heads', None
+    )
+    key_BxSxKxC = project('key', K, 'kv_heads')
+    value_BxSxKxC = project('value', K, 'kv_heads')
+    if config.qk_norm:
+      query_BxLxHxC = norm('query_norm')(query_BxLxHxC)
+      key_BxSxKxC = norm('key_norm')(key_BxSxKxC)
+    angles_BxLxc = shared.of_layer(layer, config).angles_BxLxc
+    if angles_BxLxc is not None:
+      query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)
+      key_BxSxKxC = attention.rotate(key_BxSxKxC, angles_BxLxc)
+    if cache is not None:
+      cache = kv_cache.write(
+        cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
+      )
+    mixed_BxLxHxC = attention_dispatch.attend(
+      query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
+    )
+    axes = ('heads', 'kv', 'embed')
+    output_HxCxD = parameters.matrix(
+      self, 'output', (H, C, D), axes, fan_in=H * C, config=config
+    )
+    output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
+    output_BxLxD = parameters.adapt(self, 'output', mixed_BxLxHxC, output_BxLxD, over=2)
+    if config.attention_bias == 'all':
+      output_BxLxD += parameters.bias(self, 'output', (D,), ('norm',), config=config)
+    return output_BxLxD, cache

@@ -1,0 +1,78 @@
+"""Matrices, biases and adapters of the decoder's modules, and how activations shard."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import spmd
+
+from flan_jax.config.decoder import DecoderConfig
+
+M = TypeVar('M', bound=nn.Module)
+_TRUNCATED_STDDEV = 0.8796  # of a standard normal cut at two standard deviations
+
+
+def share(module: nn.Module, child: M) -> M:
+  """Returns `child`, whose parameters are now those of `module`, by the same paths.
+
+  They are also drawn as those of `module`, in the order of their declaration.
+  """
+  nn.share_scope(module, child)
+  return child
+
+
+def matrix(
+  module: nn.Module,
+  name: str,
+  shape: tuple[int, ...],
+  axes: tuple[str, ...],
+  *,
+  fan_in: float,
+  config: DecoderConfig,
+) -> jax.Array:
+  """A parameter in config.dtype, drawn from a normal truncated at two deviations.
+
+  Its variance of 1 / fan_in keeps activations of order one, so that training starts
+  near the loss of a uniform guess, ln(vocab_size).
+  """
+  stddev = fan_in**-0.5 / _TRUNCATED_STDDEV
+  init = spmd.with_logical_partitioning(nn.initializers.truncated_normal(stddev), axes)
+  return module.param(name, init, shape, config.param_dtype).astype(config.dtype)
+
+
+def adapt(
+  module: nn.Module, name: str, x: jax.Array, out: jax.Array, *, over: int = 1
+) -> jax.Array:
+  """Adds the adapter's term to `out`, the product of x and the matrix `name`.
+
+  x is multiplied over its last `over` axes, first by `a` and then by `b`: the product
+  of the two, as large as the matrix, is never formed.
+  """
+  if not module.has_variable('adapters', f'{name}_a'):
+    return out
+  a, b = (
+    module.get_variable('adapters', f'{name}_{part}').astype(out.dtype) for part in 'ab'
+  )
+  return out + jnp.tensordot(jnp.tensordot(x, a, axes=over), b, axes=1)
+
+
+def bias(
+  module: nn.Module,
+  name: str,
+  shape: tuple[int, ...],
+  axes: tuple[str, ...],
+  *,
+  config: DecoderConfig,
+) -> jax.Array:
+  """The bias of the matrix `name`, in config.dtype."""
+  init = spmd.with_logical_partitioning(nn.initializers.zeros, axes)
+  drawn = module.param(f'{name}_bias', init, shape, config.param_dtype)
+  return drawn.astype(config.dtype)
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """Shards an activation [B, L, ...] by logical axes; does nothing without a mesh."""
+  return spmd.with_logical_constraint(
+    x, ('activation_batch', 'activation_length', *names)
+  )
