@@ -1,7 +1,7 @@
 """Import tiers: the libraries that a module may import, seen in a fresh process.
 
-One process imports every module, those of the strictest tier first: what is loaded after
-a module is loaded by it or by one before it, none of which may load more.
+One process imports every module, those of the strictest tier first: what is loaded
+after a module is loaded by it or by one before it, none of which may load more.
 """
 
 import json

@@ -268,7 +268,7 @@ ALL_PARAMETERS = {
 def test_a_training_step_on_a_mesh_is_that_of_one_device(parts):
   """Every new parameter has its logical axes, and learns."""
   config = dataclasses.replace(
-    tiny(vocab_size=32, num_heads=4, num_kv_heads=4),
+    tiny(vocab_size=32, num_layers=2, num_heads=4, num_kv_heads=4),
     **{k: v for part in parts.values() for k, v in part.items()},
   )
   if config.positions == 'learned':
