@@ -54,7 +54,12 @@ def test_a_difference_under_one_template():
   ('made', 'differing', 'over'),
   [
     ({'togethers': (0.6,)}, 100, 40),
-    ({'togethers': (0.6,), 'correlations': populations.UNLIKE}, 100, 34),
+    pytest.param(
+      {'togethers': (0.6,), 'correlations': populations.UNLIKE},
+      100,
+      34,
+      marks=pytest.mark.slow,
+    ),
     ({'togethers': (0.6,), 'templates': (10, 1)}, 20, 32),
   ],
 )
@@ -83,7 +88,12 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 
 
 @pytest.mark.parametrize(
-  'made', [{}, {'rates': (0.6,), 'mended': 0.1}], ids=['mean', 'difference']
+  'made',
+  [
+    {'rates': (0.5, 0.97)},
+    {'rates': (0.6,), 'mended': 0.1, 'agreements': (0.8,)},
+  ],
+  ids=['mean', 'difference'],
 )
 def test_templates_that_fit_few_of_the_examples(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""

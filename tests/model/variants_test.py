@@ -5,6 +5,7 @@ hold for any weights.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,7 @@ def sequence(length=L, start=0):
   }
 
 
+@functools.cache
 def params_of(config):
   tokens, layout = sequence(1)
   boxed = jax.eval_shape(Decoder(config).init, jax.random.key(0), tokens, **layout)
@@ -95,8 +97,8 @@ def test_scanned_layers_equal_unrolled_ones(name):
   split = {k: v for k, v in params.items() if k != 'layers'}
   for i in range(scanned.num_layers):
     split[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
-  first = Decoder(scanned).apply({'params': params}, tokens, **layout)
-  second = Decoder(unrolled).apply({'params': split}, tokens, **layout)
+  first = jax.jit(Decoder(scanned).apply)({'params': params}, tokens, **layout)
+  second = jax.jit(Decoder(unrolled).apply)({'params': split}, tokens, **layout)
   np.testing.assert_allclose(first, second, atol=1e-5)
 
 
@@ -105,7 +107,7 @@ def test_token_by_token_with_a_cache_equals_one_forward_pass(name):
   config = tiny(**VARIANTS[name])
   tokens, layout = sequence()
   params = params_of(config)
-  whole = Decoder(config).apply(params, tokens, **layout)
+  whole = jax.jit(Decoder(config).apply)(params, tokens, **layout)
   cache = kv_cache.init(config, batch=1, length=L)
   step = jax.jit(Decoder(config).apply)
   for i in range(L):
@@ -128,11 +130,18 @@ def test_packed_examples_have_the_logits_of_lone_ones(name):
     'positions_BxL': jnp.array([[*range(7), *range(5)]]),
     'segment_ids_BxL': jnp.array([[1] * 7 + [2] * 5]),
   }
-  packed = Decoder(config).apply(params, tokens, **layout)
+  apply = jax.jit(Decoder(config).apply)
+  packed = apply(params, tokens, **layout)
   for start, end in ((0, 7), (7, 12)):
-    _, alone = sequence(end - start)
-    lone = Decoder(config).apply(params, tokens[:, start:end], **alone)
-    np.testing.assert_allclose(packed[:, start:end], lone, atol=1e-4)
+    size = end - start  # padded, so that one program serves all
+    alone = jnp.zeros_like(tokens).at[:, :size].set(tokens[:, start:end])
+    lone = apply(
+      params,
+      alone,
+      positions_BxL=jnp.arange(L)[None],
+      segment_ids_BxL=jnp.array([[1] * size + [0] * (L - size)]),
+    )
+    np.testing.assert_allclose(packed[:, start:end], lone[:, :size], atol=1e-4)
 
 
 def test_a_local_layer_sees_the_last_tokens_of_its_window():
@@ -162,7 +171,7 @@ def test_only_the_global_layers_of_a_pattern_see_everything():
       changed = {'params': {**params, 'embedding': table}}
       return Decoder(config).apply(changed, tokens, **layout, method='hidden')[0, -1, 0]
 
-    gradient = jax.grad(last)(params['embedding'])
+    gradient = jax.jit(jax.grad(last))(params['embedding'])
     return [bool(np.abs(gradient[t]).max() > 0) for t in np.asarray(tokens[0])]
 
   assert reach('G') == [True] * L
@@ -173,16 +182,16 @@ def test_a_position_past_the_table_is_nan_and_never_another_row():
   config = tiny(**VARIANTS['learned'])  # rows for positions 0 to 11
   params = params_of(config)
   tokens, layout = sequence()
-  assert np.isfinite(Decoder(config).apply(params, tokens, **layout)).all()
+  assert np.isfinite(jax.jit(Decoder(config).apply)(params, tokens, **layout)).all()
   tokens, layout = sequence(start=1)
-  logits = Decoder(config).apply(params, tokens, **layout)
+  logits = jax.jit(Decoder(config).apply)(params, tokens, **layout)
   assert np.isnan(logits[0, -1]).all()
 
 
 def test_soft_caps_bound_the_logits():
   config = tiny(logit_softcap=0.25)
   tokens, layout = sequence()
-  logits = Decoder(config).apply(params_of(config), tokens, **layout)
+  logits = jax.jit(Decoder(config).apply)(params_of(config), tokens, **layout)
   assert 0 < np.abs(logits).max() <= 0.25
 
 
@@ -233,14 +242,34 @@ def test_a_bad_field_gets_one_line(fields, message):
   assert '\n' not in str(caught.value)
 
 
+ALL_PARAMETERS = {
+  'layer-norm': VARIANTS['layer-norm'],
+  'learned': VARIANTS['learned'],
+  'window': VARIANTS['window'],
+  'norms': {'qk_norm': True, 'post_norms': True},
+}
+
+
 @pytest.mark.parametrize(
-  'names', [('gemma', 'window'), ('layer-norm', 'learned'), ('plain', 'gated-biases')]
+  'parts',
+  [
+    ALL_PARAMETERS,
+    *(
+      pytest.param({name: VARIANTS[name] for name in names}, marks=pytest.mark.slow)
+      for names in (
+        ('gemma', 'window'),
+        ('layer-norm', 'learned'),
+        ('plain', 'gated-biases'),
+      )
+    ),
+  ],
+  ids='-'.join,
 )
-def test_a_training_step_on_a_mesh_is_that_of_one_device(names):
+def test_a_training_step_on_a_mesh_is_that_of_one_device(parts):
   """Every new parameter has its logical axes, and learns."""
   config = dataclasses.replace(
-    tiny(vocab_size=32, num_heads=4, num_kv_heads=4),
-    **{k: v for name in names for k, v in VARIANTS[name].items()},
+    tiny(vocab_size=32, num_layers=2, num_heads=4, num_kv_heads=4),
+    **{k: v for part in parts.values() for k, v in part.items()},
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)

@@ -53,7 +53,17 @@ def test_the_numpy_forward_pass_has_the_logits_of_transformers(hf_model):
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize('name', ONE_OF_EACH)
+@pytest.mark.parametrize(
+  'name',
+  [
+    'gemma2',
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in ONE_OF_EACH
+      if name != 'gemma2'
+    ),
+  ],
+)
 def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
   import torch
 

@@ -108,7 +108,12 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings
 
 
 @pytest.mark.parametrize(
-  'style', [PLAIN, PromptStyle(num_fewshot=2), PromptStyle(prompt_style='no_template')]
+  'style',
+  [
+    pytest.param(PLAIN, marks=pytest.mark.slow),
+    PromptStyle(num_fewshot=2),
+    pytest.param(PromptStyle(prompt_style='no_template'), marks=pytest.mark.slow),
+  ],
 )
 def test_generated_tasks_equal_the_store(tmp_path, style):
   names = ('mini_copa', 'mini_cb')
@@ -135,7 +140,7 @@ def prepare(root, examples):
   'settings',
   [
     {'tokenizer': 'bytes'},
-    {'vocab_size': 600},
+    pytest.param({'vocab_size': 600}, marks=pytest.mark.slow),
     {'vocab_size': 600, 'style': PromptStyle(num_fewshot=5)},
   ],
 )

@@ -4,6 +4,7 @@ The tests call the module as t5x does: the same names, in the same order.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,16 @@ VARIANTS = {
 }
 # fmt: on
 
+WITH_BOS = [
+  *((name, None) for name in VARIANTS),
+  ('causal', 2),
+  *(
+    pytest.param(name, 2, marks=pytest.mark.slow)
+    for name in VARIANTS
+    if name != 'causal'
+  ),
+]
+
 
 def variant(name: str):
   return dataclasses.replace(TINY, **VARIANTS[name])
@@ -44,13 +55,30 @@ def init(module: Network) -> dict:
   return module.init(jax.random.key(0), ones, ones, enable_dropout=False)
 
 
+@functools.cache
+def params_of(config) -> dict:
+  """Parameters of a configuration; no BOS changes them."""
+  return jax.jit(lambda: init(Network(config))['params'])()
+
+
+@functools.cache
+def compiled(module: Network, mutable, flags):
+  return jax.jit(functools.partial(module.apply, mutable=mutable, **dict(flags)))
+
+
+def apply(module: Network, variables, *tokens, mutable=False, **others):
+  """Calls the module as t5x does: flags are static, the rest is compiled."""
+  arrays = {name: x for name, x in others.items() if hasattr(x, 'shape')}
+  flags = tuple((name, x) for name, x in others.items() if name not in arrays)
+  return compiled(module, mutable, flags)(variables, *tokens, **arrays)
+
+
 def answers(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
   """Logits at the positions of the loss, [N, V]: independent of the shift."""
   return np.asarray(logits)[np.asarray(weights) > 0]
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-@pytest.mark.parametrize('bos_id', [None, 2])
+@pytest.mark.parametrize(('name', 'bos_id'), WITH_BOS)
 def test_packed_sequences_of_t5x_give_our_logits(name, bos_id):
   config = variant(name)
   groups = pairs()
@@ -59,8 +87,8 @@ def test_packed_sequences_of_t5x_give_our_logits(name, bos_id):
     t5x_features(groups, sequence_length=LENGTH),
   )
   module = Network(config, bos_id=bos_id)
-  params = init(module)['params']
-  want = Decoder(config).apply(
+  params = params_of(module.config)
+  want = jax.jit(Decoder(config).apply)(
     {'params': params['decoder']},
     batch.tokens,
     positions_BxL=batch.positions,
@@ -68,7 +96,8 @@ def test_packed_sequences_of_t5x_give_our_logits(name, bos_id):
     prefix_BxL=train_step.prefix_of(batch) if config.attention == 'prefix' else None,
   )
   prefix = features['decoder_causal_attention']
-  got = module.apply(
+  got = apply(
+    module,
     {'params': params},
     features['decoder_input_tokens'],
     features['decoder_target_tokens'],
@@ -78,7 +107,6 @@ def test_packed_sequences_of_t5x_give_our_logits(name, bos_id):
     rngs=None,
     decode=False,
     enable_dropout=False,
-    mutable=False,
   )
   np.testing.assert_allclose(
     answers(got, features['decoder_loss_weights']),
@@ -91,10 +119,11 @@ def test_a_sequence_of_one_example_needs_neither_segments_nor_positions():
   groups = [[one] for one in examples(4)]
   batch = t5x_features(groups, sequence_length=16)
   module = Network(TINY)
-  params = init(module)['params']
+  params = params_of(module.config)
   tokens = batch['decoder_input_tokens'], batch['decoder_target_tokens']
-  implicit = module.apply({'params': params}, *tokens, enable_dropout=False)
-  explicit = module.apply(
+  implicit = apply(module, {'params': params}, *tokens, enable_dropout=False)
+  explicit = apply(
+    module,
     {'params': params},
     *tokens,
     decoder_segment_ids=batch['decoder_segment_ids'],
@@ -109,7 +138,8 @@ def test_a_sequence_of_one_example_needs_neither_segments_nor_positions():
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_every_parameter_has_axes_that_the_rules_of_t5x_know(name):
-  variables = init(Network(variant(name)))
+  variables = {}
+  jax.eval_shape(lambda: variables.update(init(Network(variant(name)))))
   params = traverse_util.flatten_dict(variables['params'], sep='/')
   axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
   assert {f'{path}_axes' for path in params} == set(axes)
@@ -143,9 +173,10 @@ def test_conflicting_prefix_settings_are_refused(attention, given):
   config = dataclasses.replace(TINY, attention=attention)
   batch = t5x_features(pairs(), sequence_length=LENGTH)
   module = Network(config)
-  params = init(module)['params']
+  params = params_of(module.config)
   with pytest.raises(InputError, match='inputs_bidirectional_attention'):
-    module.apply(
+    apply(
+      module,
       {'params': params},
       batch['decoder_input_tokens'],
       batch['decoder_target_tokens'],
@@ -153,8 +184,7 @@ def test_conflicting_prefix_settings_are_refused(attention, given):
     )
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-@pytest.mark.parametrize('bos_id', [None, 2])
+@pytest.mark.parametrize(('name', 'bos_id'), WITH_BOS)
 def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
   """Prefill of prompts of different lengths, then decoding token by token, as t5x."""
   config = variant(name)
@@ -162,8 +192,9 @@ def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
   batch = t5x_features([[one] for one in examples(4)], sequence_length=16)
   tokens, given = batch['decoder_input_tokens'], batch['decoder_causal_attention']
   module = Network(config, bos_id=bos_id)
-  params = init(module)['params']
-  whole = module.apply(
+  params = params_of(module.config)
+  whole = apply(
+    module,
     {'params': params},
     tokens,
     batch['decoder_target_tokens'],
@@ -171,18 +202,25 @@ def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
     enable_dropout=False,
   )
   ones = jnp.ones_like(tokens)
-  _, made = module.apply(
-    {'params': params}, ones, ones, enable_dropout=False, decode=True, mutable=['cache']
+  _, made = apply(
+    module,
+    {'params': params},
+    ones,
+    ones,
+    enable_dropout=False,
+    decode=True,
+    mutable=('cache',),
   )
   assert made['cache']['cache_index'].shape == ()
   prompts = tokens * given
   lengths = np.sum(prompts[:, 1:] != 0, axis=-1)
-  _, read = module.apply(
+  _, read = apply(
+    module,
     {'params': params, 'cache': made['cache']},
     decoder_input_tokens=prompts,
     decoder_target_tokens=given,
     decoder_causal_attention=given if prefix else None,
-    mutable=['cache'],
+    mutable=('cache',),
     enable_dropout=False,
     prefill=True,
     prefill_lengths=lengths,
@@ -193,14 +231,15 @@ def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
   for offset in range(3):
     index = np.minimum(lengths + offset, tokens.shape[1] - 1)
     ids = tokens[batch_index, index][:, None]
-    logits, new = module.apply(
+    logits, new = apply(
+      module,
       {'params': params, 'cache': cache},
       ids,
       ids,
       enable_dropout=False,
       decode=True,
       max_decode_length=16,
-      mutable=['cache'],
+      mutable=('cache',),
     )
     cache = new['cache']
     inside = batch['decoder_loss_weights'][batch_index, index] > 0
@@ -212,9 +251,11 @@ def test_decoding_with_the_cache_equals_one_forward_pass(name, bos_id):
 
 def test_every_array_of_the_cache_has_the_batch_axis_first():
   module = Network(TINY)
-  params = init(module)['params']
+  params = params_of(module.config)
   ones = jnp.ones((3, 16), jnp.int32)
-  _, made = module.apply({'params': params}, ones, ones, decode=True, mutable=['cache'])
+  _, made = apply(
+    module, {'params': params}, ones, ones, decode=True, mutable=('cache',)
+  )
   arrays = dict(made['cache'])
   assert arrays.pop('cache_index').shape == ()
   assert {name: array.shape[0] for name, array in arrays.items()} == {

@@ -18,8 +18,8 @@ def assert_same(custom, plain, *arguments):
   weights = normal(9, *jax.eval_shape(plain, *arguments).shape)
 
   def of(function):
-    return jax.value_and_grad(
-      lambda arguments: jnp.sum(weights * function(*arguments)), argnums=0
+    return jax.jit(
+      jax.value_and_grad(lambda arguments: jnp.sum(weights * function(*arguments)))
     )(arguments)
 
   for got, want in zip(

@@ -79,8 +79,18 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
   ('name', 'topology', 'layout'),
   [
     ('tiny', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
-    ('tiny', 'v3:2x2', (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y')),
-    ('splash', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2', *SPLASH)),
+    pytest.param(
+      'tiny',
+      'v3:2x2',
+      (*SEQUENCE, '--gin.FSDP=4', '--gin.ALONG=fsdp=x.c model=y'),
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'splash',
+      'v5e:2x2',
+      (*SEQUENCE, '--gin.FSDP=2', *SPLASH),
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
