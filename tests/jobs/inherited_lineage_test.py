@@ -20,8 +20,6 @@ from flan_jax.jobs import train_and_evaluate
 from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 QUIET = Progress(quiet=True)
 HELD_OUT = 'commonsense'
 SMALL = {

@@ -17,8 +17,6 @@ from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': TASK,
@@ -100,9 +98,8 @@ def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> Non
   assert 'Stopped by SIGTERM' in both[0].stderr
 
 
-@pytest.mark.parametrize(
-  'eval_step', [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('eval_step', [False, True])
 def test_sigterm_to_one_process_in_an_evaluation_ends_both_and_they_resume(
   eval_step, runs, settings, alone, tmp_path
 ):

@@ -19,8 +19,6 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': TASK,
@@ -139,11 +137,13 @@ def killed(
   return hit
 
 
+@pytest.mark.slow
 def test_three_kills(runs, store, tmp_path):
   hit = killed(runs, store, tmp_path, ['step', 'save', 'evaluation'], count=1, seed=3)
   assert hit['whole runs compared'] == 1
 
 
+@pytest.mark.slow
 def test_two_kills_of_one_or_both_of_two_processes(runs, store, tmp_path):
   """The surviving process ends by itself, within a minute."""
   hit = killed(runs, store, tmp_path, ['save', 'evaluation'], count=2, seed=4)

@@ -22,8 +22,6 @@ from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime import multihost, preemption
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SEQUENCES = 8
 """Sequences of a step."""
@@ -124,7 +122,8 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   assert_same(entries(out), entries(tmp_path / 'whole'), printed)
 
 
-@pytest.mark.parametrize('dies', [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('dies', [1, 0])
 def test_when_one_process_dies_the_other_ends_within_a_minute(
   dies, runs, entries, settings, tmp_path
 ):

@@ -27,8 +27,6 @@ from flan_jax.runtime import preemption
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import metric_writer
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SMALL = [
   'VOCAB_SIZE=512',
