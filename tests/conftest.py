@@ -3,18 +3,27 @@
 A command runs in one process or in several, which communicate over gloo.
 """
 
+import gc
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # not the user's cache
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+# One cache for all workers, which inherit its name, and for the processes they start:
+# not the user's, and removed at the end.
+COMPILED = None
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  COMPILED = tempfile.mkdtemp(prefix='flan_jax-compiled-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = COMPILED
 # Test programs are small: optimizing them takes longer than running them.
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),
@@ -39,6 +48,20 @@ def pytest_addoption(parser):
   parser.addoption(
     '--update-golden', action='store_true', help='rewrite the golden files'
   )
+
+
+def pytest_unconfigure(config):
+  if COMPILED is not None:
+    shutil.rmtree(COMPILED, ignore_errors=True)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forgets_programs():
+  """Frees the compiled programs of a module: all of them together take gigabytes."""
+  yield
+  if 'jax' in sys.modules:
+    sys.modules['jax'].clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -103,24 +126,6 @@ SMALL = {
   'Run.log_period': 1,
 }
 MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
-
-
-@pytest.fixture(scope='module')
-def compiled_once(tmp_path_factory):
-  """Shares a compilation cache between the tests of a module and their processes."""
-  import jax
-
-  names = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
-  before = [getattr(jax.config, name) for name in names]
-  folder = tmp_path_factory.mktemp('compiled')
-  for name, value in zip(names, (str(folder), 0.0), strict=True):
-    jax.config.update(name, value)
-    os.environ[name.upper()] = str(value)
-  yield
-  for name, value in zip(names, before, strict=True):
-    jax.config.update(name, value)
-    del os.environ[name.upper()]
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = ''
 
 
 class Process:

@@ -14,8 +14,6 @@ from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 FLAGS = [
   'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
   'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096',

@@ -24,8 +24,6 @@ from flan_jax.report import schema, tables
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 SMALL = {
   'FAMILY': 'microworld',
   'DATASETS': 'mini_arc',

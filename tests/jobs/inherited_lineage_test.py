@@ -21,8 +21,6 @@ from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import trainer
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 QUIET = Progress(quiet=True)
 HELD_OUT = 'commonsense'
 SMALL = {

@@ -17,8 +17,6 @@ from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': TASK,

@@ -11,8 +11,6 @@ from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 SMALL = {
   'MIXTURE_OR_TASK_NAME': 'microworld_mini_arc',
   'HELD_OUT': 'commonsense',

@@ -25,8 +25,6 @@ from flan_jax.errors import InputError
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.preemption import INTERRUPTED
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SLOWLY = """
 import time

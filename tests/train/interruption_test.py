@@ -26,8 +26,6 @@ from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import goodput, trainer
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SMALL = [
   'VOCAB_SIZE=512',

@@ -19,8 +19,6 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': TASK,

@@ -23,8 +23,6 @@ from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import trainer
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SEQUENCES = 8
 """Sequences of a step."""

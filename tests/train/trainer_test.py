@@ -26,8 +26,6 @@ from flan_jax.jobs import evaluate_checkpoint, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import initial_model, metric_writer, trainer
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 TASK = 'microworld_mini_arc'
 SMALL = [
   'VOCAB_SIZE=512',

@@ -15,8 +15,6 @@ from flan_jax.errors import InputError
 from flan_jax.interop.t5x import __main__ as command
 from flan_jax.interop.t5x import checkpoints
 
-pytestmark = pytest.mark.usefixtures('compiled_once')
-
 MICROWORLD = model_dir.SHIPPED
 
 
