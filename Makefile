@@ -30,10 +30,10 @@ demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, unde
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin
 
 test: $(READY)  ## the default tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25
 
 test-slow: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'slow or not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m 'slow or not slow'
 
 lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .

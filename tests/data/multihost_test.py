@@ -114,7 +114,7 @@ def printed(store, *more):
   }
 
 
-@pytest.mark.parametrize('count', [2, 4])
+@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_load_what_flan_rows_prints(store, count):
   digests, sums = load(store, count)
   assert digests == printed(store)

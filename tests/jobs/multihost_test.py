@@ -98,9 +98,8 @@ def interrupted(runs, settings, out, *, seen: str, lines: int, host: int) -> Non
   assert 'Stopped by SIGTERM' in both[0].stderr
 
 
-@pytest.mark.parametrize(
-  'eval_step', [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('eval_step', [False, True])
 def test_sigterm_to_one_process_in_an_evaluation_ends_both_and_they_resume(
   eval_step, runs, settings, alone, tmp_path
 ):

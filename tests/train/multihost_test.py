@@ -123,7 +123,8 @@ def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   assert_same(entries(out), entries(tmp_path / 'whole'), printed)
 
 
-@pytest.mark.parametrize('dies', [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('dies', [1, 0])
 def test_when_one_process_dies_the_other_ends_within_a_minute(
   dies, runs, entries, settings, tmp_path
 ):
@@ -178,6 +179,7 @@ def test_processes_with_other_settings_or_versions_are_named(runs, settings, tmp
   assert not (out / 'run.json').exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   """Each has a store of the same name on its disk, and one of them differs."""
   places = [tmp_path / 'a', tmp_path / 'b']
