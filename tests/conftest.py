@@ -21,11 +21,9 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 # One cache for all workers, which inherit its name, and for the processes they start:
 # not the user's, and removed at the end.
-OWN_CACHE = 'JAX_COMPILATION_CACHE_DIR' not in os.environ
-os.environ.setdefault(
-  'JAX_COMPILATION_CACHE_DIR',
-  tempfile.mkdtemp(prefix='flan_jax-compiled-') if OWN_CACHE else '',
-)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
+  'JAX_COMPILATION_CACHE_DIR'
+) or tempfile.mkdtemp(prefix='flan_jax-compiled-')
 # Test programs are small: optimizing them takes longer than running them.
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),
@@ -53,8 +51,10 @@ def pytest_addoption(parser):
 
 
 def pytest_unconfigure(config):
-  if OWN_CACHE:
-    shutil.rmtree(os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+  folder = pathlib.Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+  ours = folder.name.startswith('flan_jax-compiled-')
+  if ours and 'PYTEST_XDIST_WORKER' not in os.environ:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope='module', autouse=True)
