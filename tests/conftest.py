@@ -3,6 +3,7 @@
 A command runs in one process or in several, which communicate over gloo.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -20,10 +21,9 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 # One cache for all workers, which inherit its name, and for the processes they start:
 # not the user's, and removed at the end.
-COMPILED = None
-if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-  COMPILED = tempfile.mkdtemp(prefix='flan_jax-compiled-')
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = COMPILED
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
+  'JAX_COMPILATION_CACHE_DIR'
+) or tempfile.mkdtemp(prefix='flan_jax-compiled-')
 # Test programs are small: optimizing them takes longer than running them.
 os.environ['XLA_FLAGS'] = ' '.join([
   os.environ.get('XLA_FLAGS', ''),
@@ -51,17 +51,25 @@ def pytest_addoption(parser):
 
 
 def pytest_unconfigure(config):
-  if COMPILED is not None:
-    shutil.rmtree(COMPILED, ignore_errors=True)
+  folder = pathlib.Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+  ours = folder.name.startswith('flan_jax-compiled-')
+  if ours and 'PYTEST_XDIST_WORKER' not in os.environ:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope='module', autouse=True)
 def forgets_programs():
-  """Frees the compiled programs of a module: all of them together take gigabytes."""
+  """Frees the compiled programs of a module: all of them together take gigabytes.
+
+  A command that ran in this process has set the C library to keep what is freed.
+  """
   yield
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()
     gc.collect()
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+      trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -17,13 +17,14 @@ PLACES = {
   'gin/': 'flan_jax/configs/',
 }
 """Folder of the repository -> folder of an installation."""
+QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 
 def run(*command, cwd=None, **environment) -> str:
   done = subprocess.run(
     [str(word) for word in command],
     cwd=cwd,
-    env={**os.environ, **environment},
+    env={**os.environ, 'XLA_FLAGS': QUICK, **environment},
     capture_output=True,
     text=True,
   )

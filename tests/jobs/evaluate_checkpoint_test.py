@@ -338,7 +338,8 @@ logit_check._installed = lambda name: False  # torch takes long
 """
 
 
-@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [2, 4])
 def test_several_processes_write_the_report_of_one(
   count, whole, hf_folder, runs, tmp_path
 ):
@@ -388,6 +389,7 @@ def test_several_processes_write_the_report_of_one(
   assert models[0] == models[1]
 
 
+@pytest.mark.slow
 def test_processes_with_other_settings_are_named_before_anything_is_computed(
   runs, checkpoint, tmp_path
 ):

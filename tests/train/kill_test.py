@@ -137,6 +137,11 @@ def killed(
   return hit
 
 
+def test_a_kill_in_a_save(runs, store, tmp_path):
+  hit = killed(runs, store, tmp_path, ['save'], count=1, seed=3)
+  assert hit['save'] == hit['whole runs compared'] == 1
+
+
 @pytest.mark.slow
 def test_three_kills(runs, store, tmp_path):
   hit = killed(runs, store, tmp_path, ['step', 'save', 'evaluation'], count=1, seed=3)

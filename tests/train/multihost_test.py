@@ -21,6 +21,7 @@ from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime import multihost, preemption
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import trainer
 
 TASK = 'microworld_mini_arc'
 SEQUENCES = 8
@@ -178,6 +179,7 @@ def test_processes_with_other_settings_or_versions_are_named(runs, settings, tmp
   assert not (out / 'run.json').exists()
 
 
+@pytest.mark.slow
 def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   """Each has a store of the same name on its disk, and one of them differs."""
   places = [tmp_path / 'a', tmp_path / 'b']

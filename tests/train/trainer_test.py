@@ -25,7 +25,7 @@ from flan_jax.evaluate import response_cache
 from flan_jax.jobs import decoder_fields, evaluate_checkpoint, train_and_evaluate
 from flan_jax.runtime import preemption
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import metric_writer
+from flan_jax.train import initial_model, metric_writer, trainer
 
 TASK = 'microworld_mini_arc'
 SMALL = [
@@ -101,7 +101,8 @@ def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> i
   return process.returncode
 
 
-@pytest.mark.parametrize('devices', [pytest.param(1, marks=pytest.mark.slow), 8])
+@pytest.mark.slow  # kill_test.py and lora_test.py have shorter ones
+@pytest.mark.parametrize('devices', [1, 8])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
   devices, store, tmp_path
 ):
