@@ -32,8 +32,8 @@ os.environ['XLA_FLAGS'] = ' '.join([
   '--xla_llvm_disable_expensive_passes=true',
 ])  # fmt: skip
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
 

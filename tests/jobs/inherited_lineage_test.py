@@ -19,7 +19,6 @@ from flan_jax.interop.huggingface import convert, logit_check, training_history
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 QUIET = Progress(quiet=True)
 HELD_OUT = 'commonsense'

@@ -24,7 +24,7 @@ from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import goodput, trainer
+from flan_jax.train import goodput
 
 TASK = 'microworld_mini_arc'
 SMALL = [

@@ -21,7 +21,6 @@ from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime import multihost, preemption
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import trainer
 
 TASK = 'microworld_mini_arc'
 SEQUENCES = 8

@@ -25,7 +25,7 @@ from flan_jax.evaluate import response_cache
 from flan_jax.jobs import decoder_fields, evaluate_checkpoint, train_and_evaluate
 from flan_jax.runtime import preemption
 from flan_jax.runtime.progress import Progress
-from flan_jax.train import initial_model, metric_writer, trainer
+from flan_jax.train import metric_writer
 
 TASK = 'microworld_mini_arc'
 SMALL = [
