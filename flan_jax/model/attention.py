@@ -14,7 +14,7 @@ import numpy as np
 
 from flan_jax.config.decoder import DecoderConfig
 
-_MASKED = -1e30  # finite: no NaN, here or in gradients, if a query sees no key
+MASKED = -1e30  # finite: no NaN, here or in gradients, if a query sees no key
 
 
 class Layout(NamedTuple):
@@ -208,8 +208,13 @@ def dot_product_attention(
     logits_BxKxGxTxS = softcap * jnp.tanh(logits_BxKxGxTxS / softcap)
   if bias_BxHxTxS is not None:
     logits_BxKxGxTxS += bias_BxHxTxS.reshape(B, K, H // K, T, S)
-  logits_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], logits_BxKxGxTxS, _MASKED)
+  logits_BxKxGxTxS = jnp.where(mask_BxTxS[:, None, None], logits_BxKxGxTxS, MASKED)
   weights_BxKxGxTxS = jax.nn.softmax(logits_BxKxGxTxS).astype(value_BxSxKxC.dtype)
   mixed_BxTxKxGxC = jnp.einsum('BKGTS,BSKC->BTKGC', weights_BxKxGxTxS, value_BxSxKxC)
+  return zero_blind(mixed_BxTxKxGxC.reshape(B, T, H, C), mask_BxTxS)
+
+
+def zero_blind(mixed_BxTxHxC: jax.Array, mask_BxTxS: jax.Array) -> jax.Array:
+  """Sets the outputs of queries without a visible key to zero."""
   sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
-  return jnp.where(sees_BxTx1x1, mixed_BxTxKxGxC.reshape(B, T, H, C), 0)
+  return jnp.where(sees_BxTx1x1, mixed_BxTxHxC, 0)

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.model import attention, attention_dispatch, kv_cache, parameters
+from flan_jax.model import attention, attention_dispatch, kv_cache, norm, parameters
 from flan_jax.model.attention_dispatch import SharedInputs
 from flan_jax.model.kv_cache import Cache
-from flan_jax.model.norm import Norm
 
 
 class Attention(nn.Module):
@@ -34,9 +33,6 @@ class Attention(nn.Module):
     D, C = config.d_model, config.head_dim
     H, K = config.num_heads, config.num_kv_heads
 
-    def norm(title):
-      return parameters.share(self, Norm(config, title, C, name=f'{title}_of'))
-
     def project(name, heads, axis):
       axes = ('embed', axis, 'kv')
       kernel = parameters.matrix(
@@ -56,8 +52,8 @@ class Attention(nn.Module):
     key_BxSxKxC = project('key', K, 'kv_heads')
     value_BxSxKxC = project('value', K, 'kv_heads')
     if config.qk_norm:
-      query_BxLxHxC = norm('query_norm')(query_BxLxHxC)
-      key_BxSxKxC = norm('key_norm')(key_BxSxKxC)
+      query_BxLxHxC = norm.shared(self, 'query_norm', C)(query_BxLxHxC)
+      key_BxSxKxC = norm.shared(self, 'key_norm', C)(key_BxSxKxC)
     angles_BxLxc = shared.of_layer(layer, config).angles_BxLxc
     if angles_BxLxc is not None:
       query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)

@@ -1,6 +1,7 @@
 """The decoder-only language model: a thin flax.linen layer over pure functions."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import linen as nn
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 from flan_jax.model import attention, attention_dispatch, kv_cache, parameters
+from flan_jax.model import norm as norm_lib
 from flan_jax.model.attention_layer import Attention
 from flan_jax.model.kernels import dispatch
 from flan_jax.model.kv_cache import Cache
@@ -266,10 +268,7 @@ class Layer(nn.Module):
     hidden_BxLxD, cache = carry
     config = self.config
 
-    def norm(title):
-      return parameters.share(
-        self, Norm(config, title, config.d_model, name=f'{title}_of')
-      )
+    norm = functools.partial(norm_lib.shared, self, size=config.d_model)
 
     # Shard a layer's inputs and outputs like the residual stream, each by itself: a sum
     # over devices is then a reduce-scatter, half the traffic of an all-reduce.

@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.linen import spmd
 
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model import parameters
 
 
 class Norm(nn.Module):
@@ -42,6 +43,12 @@ class Norm(nn.Module):
   def _vector(self, name, first):
     init = spmd.with_logical_partitioning(first, ('norm',))
     return self.param(name, init, (self.size,), self.config.param_dtype)
+
+
+def shared(module: nn.Module, title: str, size: int) -> Norm:
+  """A norm inside `module`, whose parameters are those of `module`."""
+  norm = Norm(module.config, title, size, name=f'{title}_of')
+  return parameters.share(module, norm)
 
 
 def rms_norm(x_BxLxD: jax.Array, scale_D: jax.Array, *, epsilon: float) -> jax.Array:

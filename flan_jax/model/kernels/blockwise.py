@@ -9,7 +9,7 @@ are few enough to stay in the processor's cache.
 import jax
 import jax.numpy as jnp
 
-_MASKED = -1e30  # finite: no NaN if a query sees no key
+from flan_jax.model import attention
 
 _BLOCK = 64
 """Minimum queries of a block; measured on a CPU, where 128 cost a tenth more."""
@@ -65,7 +65,7 @@ def attend(
       logits_BxKxGxtxS += bias_BxHxtxS.reshape(B, K, G, t, end)
     mask_Bx1x1xtxS = mask_BxTxS[:, None, None, start:stop, :end]
     weights_BxKxGxtxS = jax.nn.softmax(
-      jnp.where(mask_Bx1x1xtxS, logits_BxKxGxtxS, _MASKED)
+      jnp.where(mask_Bx1x1xtxS, logits_BxKxGxtxS, attention.MASKED)
     ).astype(value_BxKxSxC.dtype)
     mixed_BxKxGtxC = _product(
       weights_BxKxGxtxS.reshape(B, K, G * t, end),
@@ -83,8 +83,7 @@ def attend(
   else:
     mixed_BxKxGxTxC = block(0, T, S)
   mixed_BxTxHxC = mixed_BxKxGxTxC.transpose(0, 3, 1, 2, 4).reshape(B, T, H, C)
-  sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
-  return jnp.where(sees_BxTx1x1, mixed_BxTxHxC, 0)
+  return attention.zero_blind(mixed_BxTxHxC, mask_BxTxS)
 
 
 def _product(one, other, *, over, dtype):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-_MASKED = -1e30  # finite: no NaN if a query sees no key
+from flan_jax.model import attention
 
 
 def compiling() -> bool:
@@ -163,7 +163,7 @@ def dot_product_attention(
   query_BxKxRxC = query_BxTxHxC.swapaxes(1, 2).reshape(B, K, H // K * T, C)
   # The same arithmetic in every layer, so XLA computes it once for all of them.
   bias = jnp.zeros((), jnp.float32) if bias_BxHxTxS is None else bias_BxHxTxS
-  bias = jnp.where(mask_BxTxS[:, None], bias.astype(jnp.float32), _MASKED)
+  bias = jnp.where(mask_BxTxS[:, None], bias.astype(jnp.float32), attention.MASKED)
   if bias_BxHxTxS is not None:
     bias = bias.reshape(B, K, H // K * T, S)
   elif H > K:
@@ -172,5 +172,4 @@ def dot_product_attention(
     query_BxKxRxC, key_BxSxKxC.swapaxes(1, 2), value_BxSxKxC.swapaxes(1, 2), bias
   )
   mixed_BxTxHxC = mixed_BxKxRxC.reshape(B, H, T, C).swapaxes(1, 2)
-  sees_BxTx1x1 = jnp.any(mask_BxTxS, axis=-1)[:, :, None, None]
-  return jnp.where(sees_BxTx1x1, mixed_BxTxHxC, 0)
+  return attention.zero_blind(mixed_BxTxHxC, mask_BxTxS)

@@ -1,6 +1,7 @@
 """The choice of a layer's products by the platform that is compiled for."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -34,21 +35,11 @@ def dense_attention(
   key_BxSxKxC: jax.Array,
   value_BxSxKxC: jax.Array,
   *,
-  mask_BxTxS: jax.Array,
-  bias_BxHxTxS: jax.Array | None = None,
-  scale: float | None = None,
-  softcap: float | None = None,
+  softcap: float | None,
+  **others: Any,
 ) -> jax.Array:
-  """Attention as attention.dot_product_attention has it, [B, T, H, C]."""
+  """Attention, [B, T, H, C]; arguments are those of attention.dot_product_attention."""
   projections = query_BxTxHxC, key_BxSxKxC, value_BxSxKxC
   if softcap is None and cpu.compiling():
-    return cpu.dot_product_attention(
-      *projections, mask_BxTxS=mask_BxTxS, bias_BxHxTxS=bias_BxHxTxS, scale=scale
-    )
-  return attention.dot_product_attention(
-    *projections,
-    mask_BxTxS=mask_BxTxS,
-    bias_BxHxTxS=bias_BxHxTxS,
-    scale=scale,
-    softcap=softcap,
-  )
+    return cpu.dot_product_attention(*projections, **others)
+  return attention.dot_product_attention(*projections, softcap=softcap, **others)
