@@ -5,8 +5,11 @@ import functools
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
+
+import jax
 
 from flan_jax.catalog import leakage, registry
 from flan_jax.catalog import lineage as lineage_lib
@@ -55,23 +58,23 @@ def train_and_evaluate(
   """
   run = _set_up(config, text=text, profile=profile, progress=progress)
   data = _data(run)
-  checkpoints, compiling = _model(run)
+  _model(run)
   evaluation = _evaluation(run, data)
+  checkpoints = Checkpoints(run.config.model_dir, keep=run.config.keep)
+  unfinished = (checkpoints.latest() or 0) < run.config.train_steps
+  compiling = run.trainer.compile() if unfinished else None
   metadata = _metadata(run, data)
-  with _ending(run, checkpoints) as ending:
-    start = _restore(run, checkpoints, metadata, evaluation)
-    if compiling is None and run.done < run.config.train_steps:
-      compiling = run.trainer.compile()  # the newest checkpoint was unreadable
-    state = start.state
-    if compiling is not None and run.done < run.config.train_steps:
-      feed = Feed(run.trainer, data.store, data.plan, start=run.done)
-      state = _train(run, feed, start, compiling, checkpoints, metadata, evaluation)
-    tuned, lineage = _save(run, data, state, start.frozen, checkpoints, metadata)
+  with _ending(run, checkpoints):
+    state, frozen = start = _restore(run, checkpoints, metadata, evaluation)
+    if run.done < run.config.train_steps:
+      compiling = compiling or run.trainer.compile()  # the newest was unreadable
+      state = _train(run, data, start, compiling, checkpoints, metadata, evaluation)
+    tuned, lineage = _save(run, data, state, frozen, metadata)
     report = None
     if evaluation is not None:
-      report = _evaluate(run, data, evaluation, tuned, start.frozen, lineage)
-    ending.outcome = Outcome(state, run.done, False, report)
-  return ending.outcome
+      report = _evaluate(run, data, evaluation, tuned, frozen, lineage)
+    return Outcome(state, run.done, False, report)
+  return Outcome(None, run.done, True, None)  # stopped by SIGTERM
 
 
 # Set up.
@@ -157,7 +160,7 @@ def _data(run: Run) -> Data:
   with multihost.main_process_first():
     plan = store.plan(
       seed=config.seed,
-      sequences=run.sequences,
+      sequences=config.sequences,
       sequence_length=config.sequence_length,
       pack=config.pack,
     )
@@ -176,8 +179,8 @@ def _data(run: Run) -> Data:
 # Model.
 
 
-def _model(run: Run) -> tuple[Checkpoints, Any]:
-  """Opens the checkpoints, and starts to compile the train step if one is left."""
+def _model(run: Run) -> None:
+  """Says what is trained, and checks that its checkpoints fit on the disk."""
   config, trainer = run.config, run.trainer
   count = decoder.parameter_count(trainer.config)
   mesh = mesh_lib.describe(trainer.mesh)
@@ -188,9 +191,6 @@ def _model(run: Run) -> tuple[Checkpoints, Any]:
       'frozen'
     )
   checkpoint_lib.check_room(config.model_dir, trainer.layout, keep=config.keep)
-  checkpoints = Checkpoints(config.model_dir, keep=config.keep)
-  unfinished = (checkpoints.latest() or 0) < config.train_steps
-  return checkpoints, trainer.compile() if unfinished else None
 
 
 def _evaluation(run: Run, data: Data) -> HeldOutEvaluation | None:
@@ -233,7 +233,7 @@ def _metadata(run: Run, data: Data) -> dict[str, Any]:
     'trained_on': data.store.manifest['trained_on'],
     'leakage': data.leakage.as_json(),
     'lineage': run.lineage.as_json(),
-    'loss_guard': config.step.guarded,
+    'loss_guard': run.trainer.settings.guarded,
     **run.trainer.tuning.metadata(config.initial_checkpoint),
   }
 
@@ -279,9 +279,9 @@ def _restore(
 
 def _train(
   run: Run,
-  feed: Feed,
+  data: Data,
   start: Restored,
-  compiling: Any,
+  compiling: Future[jax.stages.Compiled],
   checkpoints: Checkpoints,
   metadata: dict[str, Any],
   evaluation: HeldOutEvaluation | None,
@@ -292,6 +292,7 @@ def _train(
     Stopped: if SIGTERM ends the run before its last step.
   """
   progress, end = run.progress, run.config.train_steps
+  feed = Feed(run.trainer, data.store, data.plan, start=run.done)
   with run.trainer.sharded():
     progress.stage('Compiling the train step')
     with run.goodput.span('data wait'):
@@ -357,14 +358,14 @@ def _hooks(
     every=config.log_period,
     schedule=optimizer_lib.schedule(config.optimizer),
     bar=bar,
-    before=(checkpoint,),
+    ahead_of=(checkpoint,),
   )
   found: list[Hook] = [
     hooks.Watchdog(config.hang_s),
     hooks.Profile(trace, progress=run.progress),
     hooks.Preemption(run.stop),
     log,
-    hooks.Goodput(run.goodput, every=config.log_period, before=(checkpoint,)),
+    hooks.Goodput(run.goodput, every=config.log_period, ahead_of=(checkpoint,)),
     checkpoint,
   ]
   if evaluation is not None and config.evaluate.eval_period:
@@ -387,13 +388,10 @@ def _save(
   data: Data,
   state: TrainState,
   frozen: Any,
-  checkpoints: Checkpoints,
   metadata: dict[str, Any],
 ) -> tuple[Any, Lineage]:
   """Writes MODEL_DIR/model; returns the tuned parameters and their lineage."""
   run.progress.stage(f'Save: {run.folder.model}')
-  with run.goodput.span('save'):
-    checkpoints.wait()
   loader = Loader(
     data.store,
     data.plan,
@@ -454,27 +452,24 @@ def _evaluate(
     )
 
 
-# The end of a start, whatever it is.
-
-
-@dataclasses.dataclass
-class _Ending:
-  outcome: Outcome
+# The end of a start.
 
 
 @contextmanager
-def _ending(run: Run, checkpoints: Checkpoints) -> Iterator[_Ending]:
-  """Context of all after set-up: SIGTERM and errors end it with a clear line."""
-  ending = _Ending(Outcome(None, 0, True, None))
+def _ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
+  """Context of the stages from Restore on: SIGTERM ends it without an exception.
+
+  Raises:
+    InputError: on a bad step or a full disk, naming the last checkpoint.
+  """
   with run.stop:
     try:
-      yield ending
+      yield
     except Stopped:
       where = f'step {run.done:,} is saved' if run.done else 'before the first step'
       run.progress.stage(
         f'Stopped by SIGTERM; {where}. Rerun the same command to resume'
       )
-      ending.outcome = Outcome(None, run.done, True, None)
     except BadStep as error:
       checkpoints.wait()
       raise InputError(

@@ -1,10 +1,8 @@
-"""Early ends of a run: SIGTERM, and a step that hangs."""
+"""Early end of a run: SIGTERM."""
 
 import contextlib
-import faulthandler
 import itertools
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -76,30 +74,3 @@ class Stop:
     self._asked = True
     if self._raises:
       raise Stopped
-
-
-class Watchdog:
-  """Dumps the stack of every thread after a timeout without progress.
-
-  A thread of faulthandler writes the dump without the GIL: it works even if a step
-  hangs in a collective or a file system.
-  """
-
-  def __init__(self, timeout_s: float):
-    """Sets the timeout between two calls of `beat`; 0 never dumps."""
-    self._timeout_s = timeout_s
-
-  def __enter__(self) -> 'Watchdog':
-    self.beat()
-    return self
-
-  def __exit__(self, *_):
-    if self._timeout_s:
-      faulthandler.cancel_dump_traceback_later()
-
-  def beat(self) -> None:
-    """Restarts the timeout: the run made progress."""
-    if self._timeout_s:
-      faulthandler.dump_traceback_later(
-        self._timeout_s, repeat=True, file=sys.__stderr__
-      )

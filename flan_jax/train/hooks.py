@@ -1,10 +1,12 @@
-"""Hooks of the training loop: log, goodput, checkpoint, evaluate, profile, preemption.
+"""Hooks of the training loop, from the watchdog to the evaluation.
 
 A run has them in the order of this module: the log comes before the checkpoint, so that
 no state after a bad step is ever saved.
 """
 
 import contextlib
+import faulthandler
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +14,6 @@ from typing import Any
 import optax
 
 from flan_jax.runtime.preemption import Stop
-from flan_jax.runtime.preemption import Watchdog as Timer
 from flan_jax.runtime.progress import Bar, Progress
 from flan_jax.train import metric_writer
 from flan_jax.train.checkpoint import Checkpoints
@@ -24,22 +25,34 @@ from flan_jax.train.profiler import Profile as Trace
 
 
 class Watchdog(Hook):
-  """Dumps every thread's stack after `timeout_s` seconds without a step; 0 never."""
+  """Dumps the stack of every thread after a timeout without progress.
+
+  A thread of faulthandler writes the dump without the GIL: it works even if a step
+  hangs in a collective or a file system.
+  """
 
   def __init__(self, timeout_s: float):
-    self._timer = Timer(timeout_s)
+    """Sets the timeout between two steps; 0 never dumps."""
+    self._timeout_s = timeout_s
 
   def start(self, loop: Loop) -> None:
-    self._timer.__enter__()
+    self._restart()
 
   def after(self, loop: Loop) -> None:
-    self._timer.beat()
+    self._restart()
 
   def aside(self, seconds: float) -> None:
-    self._timer.beat()
+    self._restart()
 
   def close(self) -> None:
-    self._timer.__exit__()
+    if self._timeout_s:
+      faulthandler.cancel_dump_traceback_later()
+
+  def _restart(self) -> None:
+    if self._timeout_s:
+      faulthandler.dump_traceback_later(
+        self._timeout_s, repeat=True, file=sys.__stderr__
+      )
 
 
 class Profile(Hook):
@@ -72,7 +85,44 @@ class Preemption(Hook):
       loop.ending = True
 
 
-class Log(Hook):
+class Periodic(Hook):
+  """Acts every `every` steps, ahead of other hooks, and after the last step.
+
+  Attributes:
+    acted: the step at which it acted last; before that, the step of the start.
+  """
+
+  def __init__(self, every: int, *, ahead_of: Sequence[Hook] = ()):
+    """Sets the steps at which to act.
+
+    Args:
+      every: steps between two of them.
+      ahead_of: later hooks; this one also acts whenever one of them is due.
+    """
+    self.every = every
+    self.acted = 0
+    self._ahead_of = tuple(ahead_of)
+
+  def due(self, loop: Loop) -> bool:
+    return super().due(loop) or any(hook.due(loop) for hook in self._ahead_of)
+
+  def start(self, loop: Loop) -> None:
+    self.acted = loop.done
+
+  def after(self, loop: Loop) -> None:
+    if self.due(loop):
+      self._once(loop)
+
+  def finish(self, loop: Loop) -> None:
+    if self.acted < loop.done:
+      self._once(loop)
+
+  def _once(self, loop: Loop) -> None:
+    self.act(loop)
+    self.acted = loop.done
+
+
+class Log(Periodic):
   """Writes the metrics of the steps since the last entry, and shows them."""
 
   def __init__(
@@ -82,7 +132,7 @@ class Log(Hook):
     every: int,
     schedule: optax.Schedule,
     bar: Bar,
-    before: Sequence[Hook] = (),
+    ahead_of: Sequence[Hook] = (),
   ):
     """Sets the log up.
 
@@ -91,80 +141,65 @@ class Log(Hook):
       every: steps between two entries.
       schedule: learning rate as a function of the step.
       bar: progress bar of the steps.
-      before: hooks before which an entry is written, as before a checkpoint.
+      ahead_of: hooks before which an entry is written, such as a checkpoint.
     """
-    self.every = every
+    super().__init__(every, ahead_of=ahead_of)
     self._writer, self._schedule, self._bar = writer, schedule, bar
-    self._before = before
-    self._logged = 0
-
-  def due(self, loop: Loop) -> bool:
-    return super().due(loop) or any(hook.due(loop) for hook in self._before)
+    self._text = ''
 
   def start(self, loop: Loop) -> None:
-    self._logged = loop.done
+    super().start(loop)
     self._writer.pause()
 
   def after(self, loop: Loop) -> None:
     assert loop.metrics is not None
     self._writer.add(loop.metrics, digests=loop.digests, wait_s=loop.waited_s)
-    text = self._flush(loop) if self.due(loop) else ''
-    self._bar.advance(1, text)
+    super().after(loop)
+    self._bar.advance(1, self._text)
+
+  def act(self, loop: Loop) -> None:
+    rate = float(self._schedule(loop.done - 1))
+    entry = self._writer.flush(loop.done, learning_rate=rate)
+    self._text = metric_writer.summary(entry)
 
   def aside(self, seconds: float) -> None:
     self._writer.pause(seconds)
 
-  def finish(self, loop: Loop) -> None:
-    if self._logged < loop.done:
-      self._flush(loop)
-
   def close(self) -> None:
     self._writer.close()
 
-  def _flush(self, loop: Loop) -> str:
-    rate = float(self._schedule(loop.done - 1))
-    entry = self._writer.flush(loop.done, learning_rate=rate)
-    self._logged = loop.done
-    return metric_writer.summary(entry)
 
-
-class Goodput(Hook):
+class Goodput(Periodic):
   """Records the time of steps, and of waits for data, since the last record."""
 
-  def __init__(self, records: GoodputLog, *, every: int, before: Sequence[Hook] = ()):
-    """Sets the records up; `before` as in Log."""
-    self.every = every
-    self._records, self._before = records, before
-    self._since, self._waited_s, self._recorded = 0.0, 0.0, 0
-
-  def due(self, loop: Loop) -> bool:
-    return super().due(loop) or any(hook.due(loop) for hook in self._before)
+  def __init__(self, records: GoodputLog, *, every: int, ahead_of: Sequence[Hook] = ()):
+    """Sets the records up; `every` and `ahead_of` as in Log."""
+    super().__init__(every, ahead_of=ahead_of)
+    self._records = records
+    self._since, self._waited_s = 0.0, 0.0
 
   def start(self, loop: Loop) -> None:
-    self._since, self._recorded = time.monotonic(), loop.done
+    super().start(loop)
+    self._since = time.monotonic()
 
   def after(self, loop: Loop) -> None:
     self._waited_s += loop.waited_s
     super().after(loop)
 
-  def aside(self, seconds: float) -> None:
-    self._since += seconds
-
   def act(self, loop: Loop) -> None:
     now = time.monotonic()
-    steps = {'from': self._recorded, 'to': loop.done}
+    steps = {'from': self.acted, 'to': loop.done}
     self._records.add('step', now - self._since - self._waited_s, **steps)
     if self._waited_s:
       self._records.add('data wait', self._waited_s)
-    self._since, self._waited_s, self._recorded = now, 0.0, loop.done
+    self._since, self._waited_s = now, 0.0
 
-  def finish(self, loop: Loop) -> None:
-    if self._recorded < loop.done:
-      self.act(loop)
+  def aside(self, seconds: float) -> None:
+    self._since += seconds
 
 
-class Checkpoint(Hook):
-  """Starts to save the state, and sends the log out before."""
+class Checkpoint(Periodic):
+  """Starts to save the state, after it has sent out the log."""
 
   def __init__(
     self,
@@ -182,23 +217,14 @@ class Checkpoint(Hook):
       metadata: metadata of every checkpoint.
       push: called before a save; it sends out the log, which may be ahead.
     """
-    self.every = every
+    super().__init__(every)
     self._checkpoints, self._metadata, self._push = checkpoints, metadata, push
-    self._saved = 0
-
-  def start(self, loop: Loop) -> None:
-    self._saved = loop.done
 
   def act(self, loop: Loop) -> None:
     with loop.aside('save'):
       self._push()
       metadata = {**self._metadata, 'step': loop.done}
       self._checkpoints.save(loop.state, step=loop.done, metadata=metadata)
-    self._saved = loop.done
-
-  def finish(self, loop: Loop) -> None:
-    if self._saved < loop.done:
-      self.act(loop)
 
 
 class Evaluate(Hook):

@@ -62,7 +62,8 @@ class Hook:
   Hooks are called in their order, on every process.
 
   Attributes:
-    every: number of steps between two calls of `act`; None for none but the last.
+    every: number of steps between two calls of `act`; None calls it after the last
+      step alone.
   """
 
   every: int | None = None
@@ -87,10 +88,10 @@ class Hook:
     """Called after a step at which the hook is due."""
 
   def aside(self, seconds: float) -> None:
-    """Called after `seconds` that were no training: a save, an evaluation."""
+    """Called after `seconds` spent on something else, such as a save."""
 
   def finish(self, loop: 'Loop') -> None:
-    """Called after the last step, also if SIGTERM stops an evaluation behind it."""
+    """Called after the last step, even if SIGTERM interrupted the hooks after it."""
 
   def close(self) -> None:
     """Called at the end, also after an error."""
@@ -102,11 +103,12 @@ class Loop:
   Attributes:
     state: state after `done` steps.
     frozen: parameters of the frozen model, or None.
-    start, done, end: steps done before this start, now, and in the end.
+    done, end: steps done now, and in the end.
     metrics: metrics of the last step, on the device.
     digests: number -> digest of the sequences that this process fed to it.
     waited_s: seconds for which the next step waited for its batch.
-    ending: whether the last step was done, or SIGTERM asked to stop: a hook sets it.
+    ending: whether no further step follows: the last one is done, or a hook ends the
+      loop after SIGTERM.
   """
 
   def __init__(
@@ -127,11 +129,10 @@ class Loop:
       start: steps done.
       end: steps in the end.
       hooks: called between steps, in this order.
-      record: called as record(kind, seconds) for time aside from training.
+      record: called as record(kind, seconds) for time not spent on steps.
     """
     self.state, self.frozen = state, frozen
-    self.start = self.done = start
-    self.end = end
+    self.done, self.end = start, end
     self.metrics: Metrics | None = None
     self.digests: Mapping[int, str] = {}
     self.waited_s = 0.0
@@ -179,7 +180,7 @@ class Loop:
 
   @contextlib.contextmanager
   def aside(self, kind: str) -> Iterator[None]:
-    """Context of what is no training: its time is recorded as `kind` alone."""
+    """Context of work between steps: its time is recorded as `kind`, not as steps."""
     began = time.monotonic()
     try:
       yield

@@ -173,25 +173,25 @@ def test_sigterm_in_an_evaluation_still_saves_the_step_and_its_log(tmp_path):
   saved = SavedStates()
   answers = Answers(stopped_at=4)
   entries = RunDir(str(tmp_path)).log
-  log = logged(tmp_path, every=10, before=())
+  log = logged(tmp_path, every=10, ahead_of=())
   loop = run(log, checkpoint(10, saved), evaluate(4, answers), end=9)
   assert (loop.done, saved.saved) == (4, {4: 4})
   assert [json.loads(line)['step'] for line in entries.read_text().splitlines()] == [4]
 
 
-def logged(tmp_path, *, every, before) -> hooks.Log:
+def logged(tmp_path, *, every, ahead_of) -> hooks.Log:
   writer = MetricWriter(
     RunDir(str(tmp_path)), start_step=0, batch_tokens=8, flops_per_token=1.0
   )
   bar = types.SimpleNamespace(advance=lambda count, note='': None)
   return hooks.Log(
-    writer, every=every, schedule=lambda step: 0.5, bar=bar, before=before
+    writer, every=every, schedule=lambda step: 0.5, bar=bar, ahead_of=ahead_of
   )
 
 
 def test_the_log_is_written_every_so_often_and_before_each_checkpoint(tmp_path):
   saving = checkpoint(3, SavedStates())
-  run(logged(tmp_path, every=2, before=(saving,)), saving, end=7)
+  run(logged(tmp_path, every=2, ahead_of=(saving,)), saving, end=7)
   lines = RunDir(str(tmp_path)).log.read_text().splitlines()
   entries = [json.loads(line) for line in lines]
   assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
@@ -203,7 +203,7 @@ def test_a_state_after_a_bad_step_is_never_saved(tmp_path):
   saved = SavedStates()
   saving = checkpoint(4, saved)
   with pytest.raises(BadStep, match='step 99'):
-    run(logged(tmp_path, every=1000, before=(saving,)), saving, start=94, end=110)
+    run(logged(tmp_path, every=1000, ahead_of=(saving,)), saving, start=94, end=110)
   assert saved.saved == {96: 96}
 
 
@@ -211,7 +211,7 @@ def test_goodput_has_each_step_once_and_no_time_of_saves_in_it(tmp_path):
   records = GoodputLog(tmp_path / 'goodput.jsonl', began=0.0)
   records.start(0)
   saving = checkpoint(2, SavedStates())
-  goodput = hooks.Goodput(records, every=3, before=(saving,))
+  goodput = hooks.Goodput(records, every=3, ahead_of=(saving,))
   run(goodput, saving, end=5, record=records.add)
   written = read(tmp_path / 'goodput.jsonl')
   steps = [(r['from'], r['to']) for r in written if r['kind'] == 'step']
