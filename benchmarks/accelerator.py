@@ -111,7 +111,12 @@ def measure(files: list[str], settings: list[str], tokens: int, length: int) -> 
   ])  # fmt: skip
   batch = mesh_lib.put_batch(batch, mesh_lib.batch_sharding(mesh, rules))
   step = train_step.make(
-    config, optimizer, layout=layout, mesh=mesh, rules=rules, **train_step.options(run)
+    config,
+    optimizer,
+    layout=layout,
+    mesh=mesh,
+    rules=rules,
+    **train_step.options(run.step),
   )
   start = time.perf_counter()
   with train_step.sharded(mesh, rules):

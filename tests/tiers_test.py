@@ -42,6 +42,7 @@ TIERS = {
   'flan_jax.runtime.atomic_file': (*HEAVY, *TENSORFLOW),
   'flan_jax.runtime.worker_pool': (*HEAVY, *TENSORFLOW),
   'flan_jax.train.trainer': TENSORFLOW,
+  'flan_jax.jobs.train_and_evaluate': TENSORFLOW,
   'flan_jax.jobs.evaluate_checkpoint': TENSORFLOW,
   'flan_jax.report.html': TENSORFLOW,
   'flan_jax.interop.huggingface.convert': (*TENSORFLOW, 'torch', 'transformers'),

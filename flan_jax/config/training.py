@@ -25,32 +25,26 @@ def _loss_spike(value: float | None) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
-  """One training step and its mesh; TrainConfig.step returns it.
+  """One training step and its mesh: settings of TrainConfig, which checks them.
 
   Attributes:
     batch_size: sequences of a step, over all processes.
-    sequence_length: tokens of a sequence.
     others: as in TrainConfig.
   """
 
   batch_size: int
   sequence_length: int
-  accumulation: int = 1
-  z_loss: float = 0.0
-  logits_chunk: int | None = None
-  attention_kernel: str = 'xla'
-  gradient_dtype: str | None = None
-  bad_step: str = 'stop'
-  loss_spike: float | None = None
-  seed: int = 0
-  mesh: MeshConfig = MeshConfig()
-  optimizer: OptimizerConfig = OptimizerConfig()
-  lora: Lora = Lora()
-
-  @property
-  def batch_tokens(self) -> int:
-    """Tokens of a step, padding included."""
-    return self.batch_size * self.sequence_length
+  accumulation: int
+  z_loss: float
+  logits_chunk: int | None
+  attention_kernel: str
+  gradient_dtype: str | None
+  bad_step: str
+  loss_spike: float | None
+  seed: int
+  mesh: MeshConfig
+  optimizer: OptimizerConfig
+  lora: Lora
 
   @property
   def guarded(self) -> bool:
@@ -188,10 +182,12 @@ class TrainConfig:
     return self.batch_tokens // self.sequence_length
 
   @property
+  def sequences(self) -> int:
+    """Sequences of the whole run; those of one step if `train_steps` is 0."""
+    return max(self.train_steps, 1) * self.batch_size
+
+  @property
   def step(self) -> StepConfig:
     """The settings of one step."""
-    names = {field.name for field in dataclasses.fields(StepConfig)}
-    names.remove('batch_size')
-    return StepConfig(
-      batch_size=self.batch_size, **{name: getattr(self, name) for name in names}
-    )
+    names = (field.name for field in dataclasses.fields(StepConfig))
+    return StepConfig(**{name: getattr(self, name) for name in names})

@@ -70,11 +70,6 @@ class Run:
   began: float
   done: int = 0
 
-  @property
-  def sequences(self) -> int:
-    """Sequences of all steps."""
-    return max(self.config.train_steps, 1) * self.config.batch_size
-
 
 class Data(NamedTuple):
   """Data of a run.

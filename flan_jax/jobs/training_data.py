@@ -112,7 +112,7 @@ def check_length(config: training.TrainConfig) -> None:
   Raises:
     InputError: if it is.
   """
-  if max(config.train_steps, 1) * config.batch_size > packing.MAX_SEQUENCES:
+  if config.sequences > packing.MAX_SEQUENCES:
     nearest = packing.MAX_SEQUENCES // config.batch_size
     raise InputError(
       f'TRAIN_STEPS: got {config.train_steps:,} steps of {config.batch_size} '

@@ -50,7 +50,6 @@ def make_optimizer(
     return not tuning.starts_at_zero(name, config)
 
   scales = optimizer.scales(adapters=tuning.freezes)
-
   transform = adafactor.adafactor(
     schedule(optimizer),
     logical_axes=logical_axes,

@@ -1,5 +1,6 @@
 """Trainer: a model's train state and train step, laid out on a mesh."""
 
+import functools
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -47,11 +48,12 @@ class Trainer:
     microbatch = settings.batch_size // settings.accumulation
     self.model_shapes, model_axes = params_lib.abstract_params(config)
     shapes, axes = self.tuning.abstract(self.model_shapes, model_axes)
-    trees = [(self.model_shapes, model_axes)]
+    check = functools.partial(
+      mesh_lib.check, mesh=mesh, rules=rules, batch_size=microbatch
+    )
+    check(self.model_shapes, model_axes)
     if self.tuning.freezes:
-      trees.append((shapes, axes))
-    for each, names in trees:
-      mesh_lib.check(each, names, mesh=mesh, rules=rules, batch_size=microbatch)
+      check(shapes, axes)
     attention_dispatch.check(
       settings.attention_kernel, config, sequence_length=settings.sequence_length,
       device_kind=mesh.devices.flat[0].device_kind,
@@ -101,12 +103,7 @@ class Trainer:
     meanwhile. If the run fails before, its error does not wait for the compilation.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix='compile')
-
-    def work() -> jax.stages.Compiled:
-      with self.sharded():
-        return self.lower().compile()
-
-    future = thread.submit(work)
+    future = thread.submit(lambda: self.lower().compile())
     thread.shutdown(wait=False)
     return future
 

@@ -126,7 +126,7 @@ def lower(
   optimizer = optimizer_lib.make_optimizer(
     run.optimizer, config=config, logical_axes=axes
   )
-  if run.loss_spike is not None or run.bad_step == 'skip':  # as in the trainer
+  if run.step.guarded:
     optimizer = loss_guard.guard(
       optimizer, loss_spike=run.loss_spike, skip=run.bad_step == 'skip'
     )
@@ -141,7 +141,7 @@ def lower(
         layout=layout,
         mesh=mesh,
         rules=rules,
-        **train_step.options(run),
+        **train_step.options(run.step),
       )
       batch = train_step.batch_shapes(run.batch_size, run.sequence_length)
       stage = step.lower(layout.shapes, batch)
