@@ -13,6 +13,7 @@ Logical axis names tell the rows from the columns. The rest comes from optax: sc
 `optax.chain(optax.clip_by_global_norm(1.0), adafactor(3e-5, logical_axes=axes))`.
 """
 
+import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -154,38 +155,11 @@ def _parts(
   return parts
 
 
-def adafactor(
-  learning_rate: optax.ScalarOrSchedule,
-  *,
-  logical_axes: Any,
-  rules: Mapping[str, Part] = STANDARD_RULES,
-  factored: bool = True,
-  min_dim_size_to_factor: int = 128,
-  decay_rate: float = 0.8,
-  decay_offset: int = 0,
-  clipping_threshold: float | None = 1.0,
-  multiply_by_parameter_scale: bool | Callable[[str], bool] = True,
-  max_parameter_scale: float | None = None,
-  epsilon1: float = 1e-30,
-  epsilon2: float = 1e-3,
-  momentum: float | None = None,
-  momentum_dtype: Any = jnp.float32,
-  weight_decay: optax.ScalarOrSchedule | None = None,
-  weight_decay_lr_exponent: float | None = None,
-  skip_nan_updates: bool = False,
-) -> optax.GradientTransformation:
-  """Builds the optimizer; defaults are t5x's.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdafactorConfig:
+  """Settings of Adafactor; defaults are t5x's.
 
-  Updates are float32: `optax.apply_updates` adds them in float32 and rounds the sum to
-  the parameter's dtype once. Parameters held back by `optax.masked` or
-  `optax.multi_transform` are left out, `logical_axes` may still name them.
-
-  Args:
-    learning_rate: step size, relative to the parameter's RMS unless
-      `multiply_by_parameter_scale` is off; a float, or a schedule of the step.
-    logical_axes: one tuple of axis names (or a `PartitionSpec` of them, or None) per
-      parameter, in a tree structured like the parameters.
-    rules: axis name -> part in the factoring.
+  Attributes:
     factored: keep row and column means of the squared gradient in place of all of it.
     min_dim_size_to_factor: see `factoring`.
     decay_rate: step t, counted from 0, keeps 1 - (t + 1)^-decay_rate of the moment.
@@ -205,25 +179,70 @@ def adafactor(
     skip_nan_updates: entries whose update or statistic would be NaN stay as they are.
 
   Raises:
-    InputError: if a setting is out of its range; `init` and `update` raise it if
-      logical axes do not fit the parameters.
+    InputError: if a setting is out of its range.
   """
-  if not decay_rate > 0:
-    raise InputError(
-      f'Adafactor decay_rate = {decay_rate}: must be above 0, as 0.8',
-      field='Optimizer.decay_rate',
-    )
-  if not 0 <= (momentum or 0) < 1:
-    raise InputError(
-      f'Adafactor momentum = {momentum}: must be in [0, 1), as 0.9',
-      field='Optimizer.momentum',
-    )
-  if clipping_threshold is not None and not clipping_threshold > 0:
-    got = f'clipping_threshold = {clipping_threshold}'
-    raise InputError(
-      f'Adafactor {got}: must be None or above 0, as 1.0',
-      field='Optimizer.clipping_threshold',
-    )
+
+  factored: bool = True
+  min_dim_size_to_factor: int = 128
+  decay_rate: float = 0.8
+  decay_offset: int = 0
+  clipping_threshold: float | None = 1.0
+  multiply_by_parameter_scale: bool | Callable[[str], bool] = True
+  max_parameter_scale: float | None = None
+  epsilon1: float = 1e-30
+  epsilon2: float = 1e-3
+  momentum: float | None = None
+  momentum_dtype: Any = jnp.float32
+  weight_decay: optax.ScalarOrSchedule | None = None
+  weight_decay_lr_exponent: float | None = None
+  skip_nan_updates: bool = False
+
+  def __post_init__(self):
+    if not self.decay_rate > 0:
+      raise InputError(
+        f'Adafactor decay_rate = {self.decay_rate}: must be above 0, as 0.8',
+        field='Optimizer.decay_rate',
+      )
+    if not 0 <= (self.momentum or 0) < 1:
+      raise InputError(
+        f'Adafactor momentum = {self.momentum}: must be in [0, 1), as 0.9',
+        field='Optimizer.momentum',
+      )
+    if self.clipping_threshold is not None and not self.clipping_threshold > 0:
+      got = f'clipping_threshold = {self.clipping_threshold}'
+      raise InputError(
+        f'Adafactor {got}: must be None or above 0, as 1.0',
+        field='Optimizer.clipping_threshold',
+      )
+
+  def scales(self, name: str) -> bool:
+    """Returns whether the steps of a parameter are relative to its RMS."""
+    scaled = self.multiply_by_parameter_scale
+    return scaled(name) if callable(scaled) else scaled
+
+
+def adafactor(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  logical_axes: Any,
+  config: AdafactorConfig = AdafactorConfig(),
+  rules: Mapping[str, Part] = STANDARD_RULES,
+) -> optax.GradientTransformation:
+  """Builds the optimizer.
+
+  Updates are float32: `optax.apply_updates` adds them in float32 and rounds the sum to
+  the parameter's dtype once. Parameters held back by `optax.masked` or
+  `optax.multi_transform` are left out, `logical_axes` may still name them. `init` and
+  `update` raise InputError if logical axes do not fit the parameters.
+
+  Args:
+    learning_rate: step size, relative to the parameter's RMS unless
+      `multiply_by_parameter_scale` is off; a float, or a schedule of the step.
+    logical_axes: one tuple of axis names (or a `PartitionSpec` of them, or None) per
+      parameter, in a tree structured like the parameters.
+    config: settings.
+    rules: axis name -> part in the factoring.
+  """
   axes_of = _axes_by_path(logical_axes)
 
   def plan(path: Any, param: jax.Array) -> Factoring:
@@ -232,22 +251,14 @@ def adafactor(
       shape=param.shape,
       name=_name(path),
       rules=rules,
-      factored=factored,
-      min_dim_size_to_factor=min_dim_size_to_factor,
+      factored=config.factored,
+      min_dim_size_to_factor=config.min_dim_size_to_factor,
     )
 
   def init(params: Any) -> AdafactorState:
-    def zeros(path: Any, param: jax.Array) -> Moments:
-      shape = param.shape
-      rows, columns, _ = plan(path, param)
-      return Moments(
-        v_row=jnp.zeros(_without(shape, columns) if columns else 1, jnp.float32),
-        v_col=jnp.zeros(_without(shape, rows) if rows else 1, jnp.float32),
-        v=jnp.zeros(1 if columns else shape, jnp.float32),
-        m=jnp.zeros(1 if momentum is None else shape, momentum_dtype),
-      )
-
-    moments = jax.tree_util.tree_map_with_path(zeros, params)
+    moments = jax.tree_util.tree_map_with_path(
+      lambda path, param: _zeros(param, plan(path, param), config), params
+    )
     return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
   def update(
@@ -255,64 +266,113 @@ def adafactor(
   ) -> tuple[Any, AdafactorState]:
     if params is None:
       raise ValueError('Adafactor scales by the parameters: call update with params')
-    count = state.count
-    rate = learning_rate(count) if callable(learning_rate) else learning_rate
-    rate = jnp.asarray(rate, jnp.float32)
-    shrink = weight_decay(count) if callable(weight_decay) else weight_decay
-    if weight_decay_lr_exponent:
-      shrink = (1.0 if shrink is None else shrink) * rate**weight_decay_lr_exponent
-    nth = jnp.maximum(count - decay_offset, 0).astype(jnp.float32) + 1.0
-    keep = 1.0 - nth ** (-decay_rate)
-
-    def leaf(path: Any, param: jax.Array, grad: jax.Array, old: Moments):
-      rows, columns, block = plan(path, param)
-      grad = grad.astype(jnp.float32)
-      square = grad * grad + epsilon1
-      new = old
-      if columns:
-        v_row = keep * old.v_row + (1.0 - keep) * jnp.mean(square, axis=columns)
-        v_col = keep * old.v_col + (1.0 - keep) * jnp.mean(square, axis=rows)
-        new = new._replace(v_row=v_row, v_col=v_col)
-        v_row = jnp.expand_dims(v_row, columns)
-        v_col = jnp.expand_dims(v_col, rows)
-        v_row = v_row / jnp.mean(v_row, axis=rows, keepdims=True)
-        step = grad * v_row**-0.5 * v_col**-0.5
-      else:
-        v = keep * old.v + (1.0 - keep) * square
-        new = new._replace(v=v)
-        step = grad * v**-0.5
-      if clipping_threshold is not None:
-        step /= jnp.maximum(1.0, _rms(step, block) / clipping_threshold)
-      scale = rate
-      scaled = multiply_by_parameter_scale
-      if scaled(_name(path)) if callable(scaled) else scaled:
-        # The RMS is in the parameter's dtype: t5x's bfloat16 steps come out of that.
-        scale = rate * jnp.clip(_rms(param, block), epsilon2, max_parameter_scale)
-      step = scale * step
-      if momentum is not None:
-        step = momentum * old.m + (1.0 - momentum) * step
-        new = new._replace(m=step.astype(momentum_dtype))
-      if shrink is not None:
-        # As a difference, so that param - step rounds like (1 - decay) * param - step.
-        value = param.astype(jnp.float32)
-        step = value - ((1.0 - shrink) * value - step)
-      if skip_nan_updates:
-        step = jnp.where(jnp.isnan(step), 0.0, step)
-        new = jax.tree.map(lambda a, b: jnp.where(jnp.isnan(a), b, a), new, old)
-      return -step, new
-
+    rates = _rates(state.count, learning_rate, config)
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     grads = treedef.flatten_up_to(updates)
     moments = treedef.flatten_up_to(state.moments)
-    out = [
-      leaf(path, param, grad, old)
-      for (path, param), grad, old in zip(paths, grads, moments, strict=True)
-    ]
+    out = []
+    for (path, param), grad, old in zip(paths, grads, moments, strict=True):
+      parameter = _Parameter(_name(path), param, plan(path, param))
+      out.append(_step(parameter, grad, old, rates=rates, config=config))
     steps = treedef.unflatten([step for step, _ in out])
     moments = treedef.unflatten([new for _, new in out])
-    return steps, AdafactorState(optax.safe_increment(count), moments)
+    return steps, AdafactorState(optax.safe_increment(state.count), moments)
 
   return optax.GradientTransformation(init, update)
+
+
+class _Rates(NamedTuple):
+  """Rates of one step: of learning, of weight decay, and what its moments keep."""
+
+  learning: jax.Array
+  decay: Any
+  keep: jax.Array
+
+
+class _Parameter(NamedTuple):
+  """One parameter and its dimensions."""
+
+  name: str
+  value: jax.Array
+  factoring: Factoring
+
+
+def _zeros(param: jax.Array, dimensions: Factoring, config: AdafactorConfig) -> Moments:
+  shape = param.shape
+  rows, columns, _ = dimensions
+  return Moments(
+    v_row=jnp.zeros(_without(shape, columns) if columns else 1, jnp.float32),
+    v_col=jnp.zeros(_without(shape, rows) if rows else 1, jnp.float32),
+    v=jnp.zeros(1 if columns else shape, jnp.float32),
+    m=jnp.zeros(1 if config.momentum is None else shape, config.momentum_dtype),
+  )
+
+
+def _rates(
+  count: jax.Array, learning_rate: optax.ScalarOrSchedule, config: AdafactorConfig
+) -> _Rates:
+  rate = learning_rate(count) if callable(learning_rate) else learning_rate
+  rate = jnp.asarray(rate, jnp.float32)
+  decay = config.weight_decay
+  decay = decay(count) if callable(decay) else decay
+  if config.weight_decay_lr_exponent:
+    decay = (1.0 if decay is None else decay) * rate**config.weight_decay_lr_exponent
+  nth = jnp.maximum(count - config.decay_offset, 0).astype(jnp.float32) + 1.0
+  return _Rates(rate, decay, 1.0 - nth ** (-config.decay_rate))
+
+
+def _step(
+  parameter: _Parameter,
+  grad: jax.Array,
+  old: Moments,
+  *,
+  rates: _Rates,
+  config: AdafactorConfig,
+) -> tuple[jax.Array, Moments]:
+  """Returns one parameter's update and its new moments."""
+  param, block = parameter.value, parameter.factoring.block
+  grad = grad.astype(jnp.float32)
+  step, new = _preconditioned(
+    grad, old, parameter.factoring, keep=rates.keep, epsilon=config.epsilon1
+  )
+  if config.clipping_threshold is not None:
+    step /= jnp.maximum(1.0, _rms(step, block) / config.clipping_threshold)
+  scale = rates.learning
+  if config.scales(parameter.name):
+    # The RMS is in the parameter's dtype: t5x's bfloat16 steps come out of that.
+    bounds = config.epsilon2, config.max_parameter_scale
+    scale = rates.learning * jnp.clip(_rms(param, block), *bounds)
+  step = scale * step
+  if config.momentum is not None:
+    step = config.momentum * old.m + (1.0 - config.momentum) * step
+    new = new._replace(m=step.astype(config.momentum_dtype))
+  if rates.decay is not None:
+    # As a difference, so that param - step rounds like (1 - decay) * param - step.
+    value = param.astype(jnp.float32)
+    step = value - ((1.0 - rates.decay) * value - step)
+  if config.skip_nan_updates:
+    step = jnp.where(jnp.isnan(step), 0.0, step)
+    new = jax.tree.map(lambda a, b: jnp.where(jnp.isnan(a), b, a), new, old)
+  return -step, new
+
+
+def _preconditioned(
+  grad: jax.Array, old: Moments, dimensions: Factoring, *, keep: jax.Array,
+  epsilon: float,
+) -> tuple[jax.Array, Moments]:  # fmt: skip
+  """Returns the gradient over the root of its second moment, and the new moments."""
+  rows, columns, _ = dimensions
+  square = grad * grad + epsilon
+  if not columns:
+    v = keep * old.v + (1.0 - keep) * square
+    return grad * v**-0.5, old._replace(v=v)
+  v_row = keep * old.v_row + (1.0 - keep) * jnp.mean(square, axis=columns)
+  v_col = keep * old.v_col + (1.0 - keep) * jnp.mean(square, axis=rows)
+  new = old._replace(v_row=v_row, v_col=v_col)
+  v_row = jnp.expand_dims(v_row, columns)
+  v_col = jnp.expand_dims(v_col, rows)
+  v_row = v_row / jnp.mean(v_row, axis=rows, keepdims=True)
+  return grad * v_row**-0.5 * v_col**-0.5, new
 
 
 def state_logical_axes(

@@ -50,14 +50,15 @@ def make_optimizer(
     return not tuning.starts_at_zero(name, config)
 
   scales = optimizer.scales(adapters=tuning.freezes)
-  transform = adafactor.adafactor(
-    schedule(optimizer),
-    logical_axes=logical_axes,
+  settings = adafactor.AdafactorConfig(
     decay_rate=optimizer.decay_rate,
     clipping_threshold=optimizer.clipping_threshold,
     multiply_by_parameter_scale=scaled if scales else False,
     momentum=optimizer.momentum,
     weight_decay=optimizer.weight_decay,
+  )
+  transform = adafactor.adafactor(
+    schedule(optimizer), logical_axes=logical_axes, config=settings
   )
   if optimizer.clip_global_norm is None:
     return transform

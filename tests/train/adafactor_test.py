@@ -4,6 +4,7 @@ tests/golden/adafactor/make.py holds the cases (one per row of the acceptance ta
 their parameters and gradients, and makes the arrays.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -20,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flan_jax.errors import InputError
 from flan_jax.train.adafactor import (
   STANDARD_RULES,
+  AdafactorConfig,
   AdafactorState,
   Factoring,
   Moments,
@@ -48,14 +50,16 @@ def _axes(parameters):
 
 
 def _optimizer(case):
-  settings = dict(case.settings, logical_axes=_axes(case.parameters))
+  axes = _axes(case.parameters)
+  config = AdafactorConfig(**case.settings)
   if case.weight_decay:
-    settings['weight_decay'] = case.weight_decay
-  optimizer = adafactor(case.rate, **settings)
+    config = dataclasses.replace(config, weight_decay=case.weight_decay)
+  optimizer = adafactor(case.rate, logical_axes=axes, config=config)
   if case.unscaled:
-    settings['multiply_by_parameter_scale'] = False
+    unscaled = dataclasses.replace(config, multiply_by_parameter_scale=False)
     labels = {name: name in case.unscaled for name in case.parameters}
-    transforms = {False: optimizer, True: adafactor(case.rate, **settings)}
+    other = adafactor(case.rate, logical_axes=axes, config=unscaled)
+    transforms = {False: optimizer, True: other}
     optimizer = optax.multi_transform(transforms, labels)
   if case.clip_norm:
     optimizer = optax.chain(optax.clip_by_global_norm(case.clip_norm), optimizer)
@@ -222,7 +226,7 @@ def test_dimensions_are_factored_by_name_or_by_size(axes, shape, expected):
 @pytest.mark.parametrize('factored', [True, False])
 def test_a_stack_of_layers_takes_the_steps_of_its_layers_alone(factored):
   axes = {'wi': ('embed', 'mlp'), 'query': ('embed', 'heads', 'kv'), 'norm': ('norm',)}
-  settings = {'min_dim_size_to_factor': 0, 'factored': factored}
+  config = AdafactorConfig(min_dim_size_to_factor=0, factored=factored)
   shapes = {'wi': (6, 8), 'query': (6, 2, 4), 'norm': (6,)}
 
   def draw(step, layer):
@@ -236,7 +240,7 @@ def test_a_stack_of_layers_takes_the_steps_of_its_layers_alone(factored):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
 
   alone = []
-  optimizer = adafactor(0.1, logical_axes=axes, **settings)
+  optimizer = adafactor(0.1, logical_axes=axes, config=config)
   for layer in range(3):
     grads = [draw(step, layer) for step in range(1, 5)]
     *_, (params, _) = _steps(optimizer, draw(0, layer), grads)
@@ -244,7 +248,7 @@ def test_a_stack_of_layers_takes_the_steps_of_its_layers_alone(factored):
   stacked = adafactor(
     0.1,
     logical_axes={key: ('layers', *names) for key, names in axes.items()},
-    **settings,
+    config=config,
   )
   grads = [stack([draw(step, layer) for layer in range(3)]) for step in range(1, 5)]
   *_, (params, _) = _steps(stacked, stack([draw(0, i) for i in range(3)]), grads)
@@ -267,6 +271,7 @@ def test_a_factored_kernel_keeps_rows_and_columns_only():
   assert {leaf.dtype for leaf in moments} == {jnp.dtype('float32')}
 
 
+SMALL_WITH_MOMENTUM = AdafactorConfig(min_dim_size_to_factor=16, momentum=0.9)
 SHARDED = {
   'wi': (('layers', 'embed', 'mlp'), (2, 16, 24)),
   'query': (('layers', 'embed', 'heads', 'kv'), (2, 16, 4, 8)),
@@ -281,7 +286,7 @@ def test_state_axes_are_those_that_survive_in_it():
   params = {
     key: jax.ShapeDtypeStruct(shape, jnp.float32) for key, (_, shape) in SHARDED.items()
   }
-  optimizer = adafactor(0.1, logical_axes=axes, min_dim_size_to_factor=16, momentum=0.9)
+  optimizer = adafactor(0.1, logical_axes=axes, config=SMALL_WITH_MOMENTUM)
   optimizer = optax.MultiSteps(
     optax.chain(optax.clip_by_global_norm(1.0), optimizer), every_k_schedule=2
   )
@@ -322,7 +327,7 @@ def test_sharded_steps_equal_those_of_one_device_and_survive_a_checkpoint(tmp_pa
     }
     for _ in range(4)
   )
-  optimizer = adafactor(0.1, logical_axes=axes, min_dim_size_to_factor=16, momentum=0.9)
+  optimizer = adafactor(0.1, logical_axes=axes, config=SMALL_WITH_MOMENTUM)
   *_, (wanted, _) = _steps(optimizer, params, grads)
 
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ('data', 'model'))
@@ -382,4 +387,4 @@ def test_axes_that_do_not_fit_are_refused_by_name(axes, message):
 def test_settings_out_of_range_are_refused_by_name(setting):
   (name,) = setting
   with pytest.raises(InputError, match=name):
-    adafactor(0.1, logical_axes={}, **setting)
+    AdafactorConfig(**setting)

@@ -82,7 +82,7 @@ STACKS = {
 class Case(NamedTuple):
   """One row of the acceptance table.
 
-  `settings` are keywords of our `adafactor`; `rate` is a number or a schedule,
+  `settings` are fields of our `AdafactorConfig`; `rate` is a number or a schedule,
   `weight_decay` a schedule.
   """
 
@@ -213,7 +213,7 @@ def control() -> str:
   return digest.hexdigest()
 
 
-# Our keyword -> t5x's, where they differ.
+# Our field -> t5x's, where they differ.
 _SETTINGS = {
   'momentum': 'beta1',
   'momentum_dtype': 'dtype_momentum',
