@@ -35,10 +35,12 @@ def run(options: argparse.Namespace) -> int:
     zone=options.zone,
     type=type,
     project=options.project,
-    spot=options.spot,
-    queued=options.queued,
-    runtime=options.runtime,
-    create_arguments=tuple(options.create_arg),
+    provisioning=tpu_slice.Provisioning(
+      spot=options.spot,
+      queued=options.queued,
+      runtime=options.runtime,
+      arguments=tuple(options.create_arg),
+    ),
     log=launch_lib.log,
   )
   job = launch_lib.Launch(
@@ -93,23 +95,23 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
       f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which '
       f'{options.engine} installs; commit it'
     )
-  common = {
-    'name': options.tpu,
-    'accelerator': type,
-    'zone': options.zone,
-    'commit': commit.name,
-    'spot': options.spot,
-    'max_restarts': options.max_restarts,
-  }
+  workload = manifests.Workload(
+    command=job.command,
+    name=options.tpu,
+    accelerator=type,
+    zone=options.zone,
+    commit=commit.name,
+    spot=options.spot,
+    max_restarts=options.max_restarts,
+  )
   if options.engine == 'skypilot':
-    return manifests.skypilot(job.command, runtime=options.runtime, **common)
+    return manifests.skypilot(workload, runtime=options.runtime)
   return manifests.xpk(
-    job.command,
+    workload,
     cluster=options.cluster,
     image=options.image,
     project=options.project,
     grace_s=options.grace,
-    **common,
   )
 
 

@@ -8,14 +8,38 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch import tpu_slice
 from flan_jax.tpu.launch.launch import PYTHON, RESTART, host_command
 
 
-def _command(words: Sequence[str], accelerator: str) -> list[str]:
-  return host_command(words, tpu_slice.hosts(accelerator))
+class Workload(NamedTuple):
+  """One command on one slice.
+
+  Attributes:
+    command: the command.
+    name: name of the workload.
+    accelerator: type of the slice.
+    zone: zone of Google Cloud.
+    commit: commit to install.
+    spot: use a spot slice, which may be preempted.
+    max_restarts: maximum number of restarts; SkyPilot does not count preemptions.
+  """
+
+  command: Sequence[str]
+  name: str
+  accelerator: str
+  zone: str
+  commit: str
+  spot: bool = False
+  max_restarts: int = 20
+
+  @property
+  def host_command(self) -> str:
+    """The command of one host, quoted for a shell."""
+    return shlex.join(host_command(self.command, tpu_slice.hosts(self.accelerator)))
 
 
 def _check_name(text: str) -> str:
@@ -28,17 +52,11 @@ def _check_name(text: str) -> str:
 
 
 def xpk(
-  words: Sequence[str],
+  workload: Workload,
   *,
-  name: str,
-  accelerator: str,
-  zone: str,
-  commit: str,
   cluster: str,
   image: str,
   project: str | None = None,
-  spot: bool = False,
-  max_restarts: int = 20,
   grace_s: int = 120,
 ) -> str:
   """A shell script that builds the image of a commit and creates an xpk workload.
@@ -47,53 +65,49 @@ def xpk(
   xpk's own restartable codes, and on a preempted node.
 
   Args:
-    words: the command.
-    name: name of the workload.
-    accelerator: type of the slice; xpk supports v4 and later.
-    zone, project: zone and project of the cluster.
-    commit: commit to build from.
+    workload: the workload, in the zone of the cluster; xpk supports v4 and later. Spot
+      is only mentioned in a comment: on GKE, the node pool of the cluster is spot.
     cluster: an existing cluster (`xpk cluster create --tpu-type=... [--spot]`).
     image: registry path to push to, without a tag.
-    spot: mention spot in a comment; on GKE, the node pool of the cluster is spot.
-    max_restarts: maximum number of restarts of the workload.
+    project: project of the cluster.
     grace_s: seconds between SIGTERM and SIGKILL.
 
   Raises:
     InputError: if GKE does not have the generation, or does not allow the name.
   """
+  accelerator = workload.accelerator
   if accelerator.startswith(('v2-', 'v3-')):
     raise InputError(
       f'--type: got {accelerator!r}; xpk and GKE have v4 and later: use '
       '--engine=tpu-vm, or --type=v4-128'
     )
-  command = shlex.join(_command(words, accelerator))
-  tagged = f'{image}:{commit}'
+  tagged = f'{image}:{workload.commit}'
   flags = {
     '--cluster': cluster,
-    '--workload': _check_name(name),
+    '--workload': _check_name(workload.name),
     **({'--project': project} if project else {}),
-    '--zone': zone,
+    '--zone': workload.zone,
     '--tpu-type': accelerator,
     '--num-slices': '1',
     '--docker-image': tagged,
-    '--max-restarts': str(max_restarts),
+    '--max-restarts': str(workload.max_restarts),
     '--restart-on-exit-codes': str(RESTART),
     '--termination-grace-period-seconds': str(grace_s),
-    '--command': command,
+    '--command': workload.host_command,
   }
   lines = ' \\\n'.join(
     f'  {flag}={shlex.quote(value)}' for flag, value in flags.items()
   )
-  kind = f'{accelerator} spot' if spot else accelerator
+  kind = f'{accelerator} spot' if workload.spot else accelerator
   return f"""\
 #!/usr/bin/env bash
-# {name}: one workload on a {kind} slice of the GKE cluster {cluster}.
+# {workload.name}: one workload on a {kind} slice of the GKE cluster {cluster}.
 # Needs git, docker and xpk (pip install xpk), signed in to the project.
 set -euo pipefail
 
 context="$(mktemp -d)"
 trap 'rm -rf "$context"' EXIT
-git archive {commit} | tar -x -C "$context"
+git archive {workload.commit} | tar -x -C "$context"
 cat > "$context/Dockerfile" <<'END'
 FROM python:{PYTHON}-slim
 COPY . /flan
@@ -107,48 +121,33 @@ xpk workload create \\
 """
 
 
-def skypilot(
-  words: Sequence[str],
-  *,
-  name: str,
-  accelerator: str,
-  zone: str,
-  commit: str,
-  spot: bool = False,
-  runtime: str | None = None,
-  max_restarts: int = 20,
-) -> str:
+def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
   """The YAML of a task for `sky jobs launch`, which gets, restarts and frees a slice.
 
   SkyPilot treats a slice as one node and runs `setup` and `run` on all of its hosts.
 
   Args:
-    words: the command.
-    name: name of the job.
-    accelerator: type of the slice.
-    zone: zone of Google Cloud.
-    commit: commit, for a comment; SkyPilot sends the working directory.
-    spot: use a spot slice, which may be preempted.
+    workload: the workload; its commit is only mentioned in a comment, because SkyPilot
+      sends the working directory.
     runtime: VM image; None for the default of the generation.
-    max_restarts: maximum number of restarts on errors; preemptions do not count.
   """
-  command = shlex.join(_command(words, accelerator))
-  generation = accelerator.rpartition('-')[0]
-  region = zone.rpartition('-')[0]
+  name = workload.name
+  generation = workload.accelerator.rpartition('-')[0]
+  region = workload.zone.rpartition('-')[0]
   runtime = runtime or tpu_slice.GENERATIONS[generation].runtime
   return f"""\
-# {name}: commit {commit}; `sky jobs launch FILE` from the checkout at that commit.
+# {name}: commit {workload.commit}; `sky jobs launch FILE` from the checkout at that commit.
 name: {json.dumps(_check_name(name))}
 workdir: .
 resources:
-  infra: {json.dumps(f'gcp/{region}/{zone}')}
-  accelerators: {json.dumps(f'tpu-{accelerator}:1')}
+  infra: {json.dumps(f'gcp/{region}/{workload.zone}')}
+  accelerators: {json.dumps(f'tpu-{workload.accelerator}:1')}
   accelerator_args:
     runtime_version: {json.dumps(runtime)}
     tpu_vm: true
-  use_spot: {json.dumps(spot)}
+  use_spot: {json.dumps(workload.spot)}
   job_recovery:
-    max_restarts_on_errors: {max_restarts}
+    max_restarts_on_errors: {workload.max_restarts}
     recover_on_exit_codes: [{RESTART}]
 setup: |
   set -e
@@ -158,5 +157,5 @@ setup: |
     --constraint constraints.txt '.[tpu]'
 run: |
   export PATH="$HOME/flan-venv/bin:$PATH"
-  {command}
+  {workload.host_command}
 """

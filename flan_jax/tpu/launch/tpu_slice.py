@@ -1,5 +1,6 @@
 """One TPU VM slice: created, described, accessed and deleted with gcloud."""
 
+import dataclasses
 import difflib
 import re
 import time
@@ -86,14 +87,30 @@ def hosts(accelerator: str) -> int:
   return max(1, chips // generation.chips)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provisioning:
+  """Settings of the creation of a slice.
+
+  Attributes:
+    spot: create a spot slice, which is cheaper and may be preempted at any time.
+    queued: request the slice with a queued resource, which waits for capacity.
+    runtime: VM image; None for the default of the generation.
+    arguments: more arguments of `create`, e.g. --network=NAME.
+  """
+
+  spot: bool = False
+  queued: bool = False
+  runtime: str | None = None
+  arguments: tuple[str, ...] = ()
+
+
 class Slice:
   """A slice of TPU VMs, identified by name and zone.
 
   Attributes:
     name, zone, project: identity of the slice; a project of None is gcloud's default.
     type: accelerator type, e.g. v3-128; None accepts an existing slice of any type.
-    spot: create a spot slice, which is cheaper and may be preempted at any time.
-    queued: request the slice with a queued resource, which waits for capacity.
+    provisioning: settings of its creation.
   """
 
   def __init__(
@@ -104,10 +121,7 @@ class Slice:
     zone: str,
     type: str | None = None,
     project: str | None = None,
-    spot: bool = False,
-    queued: bool = False,
-    runtime: str | None = None,
-    create_arguments: tuple[str, ...] = (),
+    provisioning: Provisioning = Provisioning(),
     log: Callable[[str], None] = print,
     poll_s: float = 15.0,
   ):
@@ -115,18 +129,14 @@ class Slice:
 
     Args:
       gcloud: runner of gcloud commands.
-      name, zone, type, project, spot, queued: see the class.
-      runtime: VM image; None for the default of the generation.
-      create_arguments: more arguments of `create`, e.g. --network=NAME.
+      name, zone, type, project, provisioning: see the class.
       log: called with each status line.
       poll_s: seconds between two polls of a slice that is being created.
     """
     self._gcloud = gcloud
     self.name, self.zone, self.project = name, zone, project
     self.type = type
-    self.spot, self.queued = spot, queued
-    self._runtime = runtime
-    self._create_arguments = create_arguments
+    self.provisioning = provisioning
     self._log = log
     self._poll_s = poll_s
     self._hosts = hosts(type) if type else 1
@@ -187,7 +197,7 @@ class Slice:
       return
     if state is None:
       self._create()
-    if self.queued and not self._gcloud.dry_run:
+    if self.provisioning.queued and not self._gcloud.dry_run:
       self._wait_in_queue()
     self._wait_until_ready()
 
@@ -197,23 +207,24 @@ class Slice:
         f'--type: not given, and {self.zone} has no TPU {self.name}; pass a type like '
         'v3-128, or a topology like v3:8x8'
       )
-    runtime = self._runtime or GENERATIONS[self.type.rpartition('-')[0]].runtime
-    kind = 'spot ' if self.spot else ''
+    chosen = self.provisioning
+    runtime = chosen.runtime or GENERATIONS[self.type.rpartition('-')[0]].runtime
+    kind = 'spot ' if chosen.spot else ''
     self._log(f'Creating {kind}TPU {self.name} ({self.type}) in {self.zone}')
-    spot = ('--spot',) if self.spot else ()
     type = f'--accelerator-type={self.type}'
-    if self.queued:
+    more = (*(('--spot',) if chosen.spot else ()), *chosen.arguments)
+    if chosen.queued:
       state = self._queue_state()
       if state in _QUEUED_STATES or state == 'ACTIVE':
         return
       if state is not None:  # FAILED or SUSPENDED: keeps its name until deleted
         self.delete()
       image = f'--runtime-version={runtime}'
-      more = (f'--node-id={self.name}', type, image, *spot, *self._create_arguments)
-      result = self._queue('create', *more)
+      node = f'--node-id={self.name}'
+      result = self._queue('create', node, type, image, *more)
     else:
       image = f'--version={runtime}'
-      result = self._vm('create', type, image, *spot, *self._create_arguments)
+      result = self._vm('create', type, image, *more)
     if result.code:
       raise gcloud_lib.failure(result, f'TPU {self.name}')
 
@@ -263,7 +274,7 @@ class Slice:
     Raises:
       Failed: if gcloud fails for another reason than that the slice does not exist.
     """
-    if self.queued:
+    if self.provisioning.queued:
       # --force deletes the slice together with its queued resource.
       result = self._queue('delete', '--force', '--quiet')
     else:

@@ -118,10 +118,11 @@ def run(*words: str, type: str = 'v4-16', **more) -> Done:
   lines: list[str] = []
   log: list[str] = []
   options = {k: more.pop(k) for k in ('queued', 'spot') if k in more}
+  provisioning = tpu_slice.Provisioning(**options)
   gcloud = Gcloud()
   slice = tpu_slice.Slice(
     gcloud, 'pod', zone='us-central1-a', type=type, log=log.append, poll_s=0.01,
-    **options,
+    provisioning=provisioning,
   )  # fmt: skip
   job = launch_lib.Launch(
     slice, gcloud, log=log.append, on_line=lines.append, retry_s=0.01, capacity_s=0.01,
