@@ -131,12 +131,12 @@ def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
       sends the working directory.
     runtime: VM image; None for the default of the generation.
   """
-  name = workload.name
+  name, commit = workload.name, workload.commit
   generation = workload.accelerator.rpartition('-')[0]
   region = workload.zone.rpartition('-')[0]
   runtime = runtime or tpu_slice.GENERATIONS[generation].runtime
   return f"""\
-# {name}: commit {workload.commit}; `sky jobs launch FILE` from the checkout at that commit.
+# {name}: commit {commit}; `sky jobs launch FILE` from the checkout at that commit.
 name: {json.dumps(_check_name(name))}
 workdir: .
 resources:
