@@ -11,6 +11,7 @@ from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
   from flan_jax.config.training import TrainConfig
+  from flan_jax.tpu.plan.request import PlanRequest
   from flan_jax.tpu.plan.topology import Topology
 
 
@@ -52,6 +53,27 @@ def run(options: argparse.Namespace) -> int:
     return _plan(run, topology, options, progress)
 
 
+def plan_request(run: 'TrainConfig') -> 'PlanRequest':
+  """Returns the settings that the plan of a run depends on.
+
+  Raises:
+    InputError: if the run has no model.
+  """
+  from flan_jax.tpu.plan.request import PlanRequest
+
+  if run.model is None:
+    raise InputError(
+      'Run.model: not set; include one of gin/models/*.gin', field='Run.model'
+    )
+  return PlanRequest(
+    model=run.model,
+    step=run.step,
+    train_steps=run.train_steps,
+    eval_batch_size=run.evaluate.batch_size,
+    eval_sequence_length=run.evaluate.sequence_length,
+  )
+
+
 def _plan(
   run: 'TrainConfig',
   topology: 'Topology',
@@ -71,8 +93,9 @@ def _plan(
   from flan_jax.tpu.plan import search, text_report
 
   devices = topology_lib.devices(topology)
+  requested = plan_request(run)
   if options.print_sharding:
-    rows = plan_lib.sharding(run, devices=devices)
+    rows = plan_lib.sharding(requested, devices=devices)
     if options.json:
       console.print_json([row._asdict() for row in rows])
     else:
@@ -88,12 +111,12 @@ def _plan(
   }
   progress.stage(f'Compiling the {options.step} step of {topology.cores:,} devices')
   if options.search:
-    found = search.search(run, topology, progress=progress.line, **asked)
+    found = search.search(requested, topology, progress=progress.line, **asked)
     plans = [trial.plan for trial in found]
     if not options.json:
       print(search.text(found), end='')
   else:
-    plans = [plan_lib.plan(run, topology, devices=devices, **asked)]
+    plans = [plan_lib.plan(requested, topology, devices=devices, **asked)]
   last = plans[-1]
   if options.json:
     console.print_json(text_report.as_json(last))

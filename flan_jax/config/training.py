@@ -25,12 +25,16 @@ def _loss_spike(value: float | None) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
-  """One training step and its mesh: settings of TrainConfig, which checks them.
+  """One training step and its mesh: settings of TrainConfig.
+
+  TrainConfig checks each of them; here they are checked against one another.
 
   Attributes:
     batch_size: sequences of a step, over all processes.
     others: as in TrainConfig.
   """
+
+  SELECTOR: ClassVar[str] = 'Run'
 
   batch_size: int
   sequence_length: int
@@ -45,6 +49,30 @@ class StepConfig:
   mesh: MeshConfig
   optimizer: OptimizerConfig
   lora: Lora
+
+  def __post_init__(self):
+    if self.batch_size % self.accumulation:
+      nearest = nearest_divisor(self.batch_size, self.accumulation)
+      raise refusal(
+        self,
+        'accumulation',
+        f'must divide the {self.batch_size} sequences of a step; the nearest is '
+        f'{nearest}',
+      )
+    length, chunk = self.sequence_length, self.logits_chunk
+    if chunk is not None and (chunk < 1 or length % chunk):
+      nearest = nearest_divisor(length, chunk)
+      raise refusal(
+        self,
+        'logits_chunk',
+        f'must divide {label(TrainConfig, "sequence_length")} ({length:,}); the '
+        f'nearest is {nearest}',
+      )
+
+  @property
+  def batch_tokens(self) -> int:
+    """Tokens of one step."""
+    return self.batch_size * self.sequence_length
 
   @property
   def guarded(self) -> bool:
@@ -142,7 +170,6 @@ class TrainConfig:
   def __post_init__(self):
     check_fields(self)
     length = self.sequence_length
-    sequence_length = f'{label(TrainConfig, "sequence_length")} ({length:,})'
     if wrong := at_least(length)(self.batch_tokens):
       raise refusal(self, 'batch_tokens', wrong)
     if self.batch_tokens % length:
@@ -150,24 +177,10 @@ class TrainConfig:
       raise refusal(
         self,
         'batch_tokens',
-        f'must be sequences x {sequence_length}; the nearest is {nearest:,}',
+        f'must be sequences x {label(TrainConfig, "sequence_length")} ({length:,}); '
+        f'the nearest is {nearest:,}',
       )
-    if self.batch_size % self.accumulation:
-      nearest = nearest_divisor(self.batch_size, self.accumulation)
-      raise refusal(
-        self,
-        'accumulation',
-        f'must divide the {self.batch_size} sequences of a step; the nearest is '
-        f'{nearest}',
-      )
-    chunk = self.logits_chunk
-    if chunk is not None and (chunk < 1 or length % chunk):
-      nearest = nearest_divisor(length, chunk)
-      raise refusal(
-        self,
-        'logits_chunk',
-        f'must divide {sequence_length}; the nearest is {nearest}',
-      )
+    _ = self.step  # holds the settings of a step against one another
     if self.lora.rank and self.initial_checkpoint is None:
       raise refusal(
         self.lora,

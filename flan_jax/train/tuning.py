@@ -126,7 +126,7 @@ class LowRank:
     return 2 * decoder_config.flops_per_token(config, sequence_length).forward
 
   def metadata(self, checkpoint: str | None) -> dict[str, Any]:
-    assert checkpoint is not None  # TrainConfig refuses adapters without a model
+    assert checkpoint is not None  # a run refuses adapters without a model
     return {
       'lora': {
         **dataclasses.asdict(self._lora),

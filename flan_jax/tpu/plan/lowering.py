@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError
 from flan_jax.model import attention_dispatch, kv_cache
@@ -23,6 +22,7 @@ from flan_jax.model.decoder import Decoder
 from flan_jax.model.kv_cache import Cache
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.tpu.plan.hlo import Module
+from flan_jax.tpu.plan.request import PlanRequest
 from flan_jax.train import loss_guard, train_step
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
@@ -88,13 +88,7 @@ class Compiled(NamedTuple):
   module: Module | None
 
 
-def lower(
-  run: training.TrainConfig,
-  config: DecoderConfig,
-  *,
-  devices: list[Any],
-  kind: str = 'train',
-) -> Lowered:
+def lower(request: PlanRequest, *, devices: list[Any], kind: str = 'train') -> Lowered:
   """Traces one program of a run for these devices.
 
   Raises:
@@ -102,33 +96,34 @@ def lower(
   """
   if kind not in KINDS:
     raise InputError(f'--step: got {kind!r}; must be one of {", ".join(KINDS)}')
-  rules = run.mesh.rules
-  mesh = mesh_lib.build(run.mesh, devices=devices)
+  config, settings = request.model, request.step
+  rules = settings.mesh.rules
+  mesh = mesh_lib.build(settings.mesh, devices=devices)
   shapes, axes = params_lib.abstract_params(config)
   batch_size = {
-    'train': run.batch_size // run.accumulation,
-    'evaluate': run.evaluate.batch_size,
-    'decode': run.evaluate.batch_size,
+    'train': settings.batch_size // settings.accumulation,
+    'evaluate': request.eval_batch_size,
+    'decode': request.eval_batch_size,
   }[kind]
   if kind != 'train':
     parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
     batch_size = -(-batch_size // parts) * parts  # rounded up as in an evaluation
   mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=batch_size)
   attention_dispatch.check(
-    run.attention_kernel, config, sequence_length=run.sequence_length,
+    settings.attention_kernel, config, sequence_length=settings.sequence_length,
     device_kind=devices[0].device_kind,
   )  # fmt: skip
-  if run.lora.rank:
+  if settings.lora.rank:
     raise InputError(
-      f'LORA_RANK: got {run.lora.rank}; plans support full tuning only: must be 0',
+      f'LORA_RANK: got {settings.lora.rank}; plans support full tuning only: must be 0',
       field='Lora.rank',
     )
   optimizer = optimizer_lib.make_optimizer(
-    run.optimizer, config=config, logical_axes=axes
+    settings.optimizer, config=config, logical_axes=axes
   )
-  if run.step.guarded:
+  if settings.guarded:
     optimizer = loss_guard.guard(
-      optimizer, loss_spike=run.loss_spike, skip=run.bad_step == 'skip'
+      optimizer, loss_spike=settings.loss_spike, skip=settings.bad_step == 'skip'
     )
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=rules
@@ -141,13 +136,13 @@ def lower(
         layout=layout,
         mesh=mesh,
         rules=rules,
-        **train_step.options(run.step),
+        **train_step.options(settings),
       )
-      batch = train_step.batch_shapes(run.batch_size, run.sequence_length)
+      batch = train_step.batch_shapes(settings.batch_size, settings.sequence_length)
       stage = step.lower(layout.shapes, batch)
-      return Lowered(kind, config, mesh, layout, stage, run.batch_tokens)
+      return Lowered(kind, config, mesh, layout, stage, settings.batch_tokens)
     params = layout.shapes.params
-    length = run.evaluate.sequence_length
+    length = request.eval_sequence_length
     sharding = mesh_lib.batch_sharding(mesh, rules)
     if kind == 'evaluate':
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from flan_jax.config import training
+from flan_jax.config.training import StepConfig
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.tpu.plan import lowering
 from flan_jax.tpu.plan.hlo import Array, Loop
@@ -52,9 +52,7 @@ class Memory(NamedTuple):
 NAMES = Memory._fields[:-2]
 
 
-def from_compiled(
-  compiled: Compiled, *, run: training.TrainConfig, limit: int
-) -> Memory:
+def from_compiled(compiled: Compiled, *, step: StepConfig, limit: int) -> Memory:
   """Attributes the memory of a compiled program to its purposes."""
   lowered = compiled.lowered
   layout, config = lowered.layout, lowered.config
@@ -80,12 +78,12 @@ def from_compiled(
       list(compiled.module.loops()), config.num_layers, set(param_sizes.values())
     )
     weights, gradients, activations = found
-  rules, mesh = run.mesh.rules, lowered.mesh
+  rules, mesh = step.mesh.rules, lowered.mesh
   batch_parts = mesh_lib.parts('activation_batch', mesh=mesh, rules=rules)
   vocab = mesh_lib.parts('activation_vocab', mesh=mesh, rules=rules)
-  chunks = run.accumulation if train else 1
-  if train and run.logits_chunk:
-    chunks *= run.sequence_length // run.logits_chunk
+  chunks = step.accumulation if train else 1
+  if train and step.logits_chunk:
+    chunks *= step.sequence_length // step.logits_chunk
   logits = 4 * lowered.tokens // batch_parts // chunks * -(-config.vocab_size // vocab)
   accounted = params + optimizer + gradients + weights + activations + cache + logits
   return Memory(

@@ -7,8 +7,8 @@ and the resources of the whole run. Times are modeled, not measured.
 import dataclasses
 from typing import Any, NamedTuple
 
-from flan_jax.config import decoder, training
-from flan_jax.errors import InputError
+from flan_jax.config import decoder
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.tpu.plan import cost_model, lowering
@@ -18,6 +18,7 @@ from flan_jax.tpu.plan.cost_model import Footprint, Roofline, Step
 from flan_jax.tpu.plan.interconnect import Links
 from flan_jax.tpu.plan.lowering import TooLarge
 from flan_jax.tpu.plan.memory import Memory
+from flan_jax.tpu.plan.request import PlanRequest
 from flan_jax.tpu.plan.topology import Topology
 
 GIB = 2**30
@@ -53,7 +54,7 @@ class Plan(NamedTuple):
   Attributes:
     topology: the slice.
     kind: kind of program.
-    run: settings of the run.
+    request: settings of the run.
     params: number of parameters.
     mesh: axis -> devices.
     along: assignment of mesh axes to the torus, or None.
@@ -72,7 +73,7 @@ class Plan(NamedTuple):
 
   topology: Topology
   kind: str
-  run: training.TrainConfig
+  request: PlanRequest
   params: int
   mesh: dict[str, int]
   along: str | None
@@ -97,7 +98,7 @@ class Plan(NamedTuple):
 
 
 def plan(
-  run: training.TrainConfig,
+  request: PlanRequest,
   topology: Topology,
   *,
   devices: list[Any] | None = None,
@@ -108,7 +109,7 @@ def plan(
   """Compiles one program of the run for the slice.
 
   Args:
-    run: the settings; `model` must be set.
+    request: settings of the run.
     topology: the slice.
     devices: devices of the slice; None gets them from libtpu.
     kind: one of lowering.KINDS.
@@ -119,17 +120,13 @@ def plan(
     InputError: if mesh, model, batch and slice do not match.
   """
   assumptions = assumptions or Assumptions()
-  config = run.model
-  if config is None:
-    raise InputError(
-      'Run.model: not set; include one of gin/models/*.gin', field='Run.model'
-    )
+  config = request.model
   if devices is None:
     devices = topology_lib.devices(topology)
-  lowered = lowering.lower(run, config, devices=devices, kind=kind)
+  lowered = lowering.lower(request, devices=devices, kind=kind)
   links = Links(lowered.mesh, topology)
   train = kind == 'train'
-  length = run.sequence_length if train else run.evaluate.sequence_length
+  length = request.step.sequence_length if train else request.eval_sequence_length
   roofline = cost_model.roofline(
     config, links=links, tokens=lowered.tokens, sequence_length=length, train=train
   )
@@ -138,10 +135,10 @@ def plan(
   found = Plan(
     topology=topology,
     kind=kind,
-    run=run,
+    request=request,
     params=decoder.parameter_count(config),
     mesh=dict(lowered.mesh.shape),
-    along=run.mesh.along,
+    along=request.step.mesh.along,
     tokens=lowered.tokens,
     memory=None,
     wanted=None,
@@ -160,9 +157,9 @@ def plan(
     compiled = lowering.compile_(lowered, cache=cache)
   except TooLarge as error:
     wanted = int((error.wanted_gib or 0) * GIB) or None
-    advice = tuple(c.description for c in changes(run, topology, kind=kind))
+    advice = tuple(c.description for c in changes(request, topology, kind=kind))
     return found._replace(wanted=wanted, advice=advice)
-  memory = memory_lib.from_compiled(compiled, run=run, limit=limit)
+  memory = memory_lib.from_compiled(compiled, step=request.step, limit=limit)
   found = found._replace(memory=memory, compile_s=compiled.seconds)
   if compiled.module is None:
     return found
@@ -177,7 +174,7 @@ def plan(
   if train:
     footprint = cost_model.footprint(
       topology=topology,
-      hours=step.estimate * run.train_steps / 3600,
+      hours=step.estimate * request.train_steps / 3600,
       watts=watts,
       pue=assumptions.pue,
       grid=assumptions.grid,
@@ -190,45 +187,48 @@ class Change(NamedTuple):
 
   Attributes:
     description: the flag and its effect, for people.
-    run: the changed settings.
+    request: the changed settings.
   """
 
   description: str
-  run: training.TrainConfig
+  request: PlanRequest
 
 
-def changes(
-  run: training.TrainConfig, topology: Topology, *, kind: str
-) -> list[Change]:
+def changes(request: PlanRequest, topology: Topology, *, kind: str) -> list[Change]:
   """Cumulative changes to try if a step does not fit, the cheapest first."""
   found: list[Change] = []
 
-  def add(description: str, **fields: Any) -> None:
-    nonlocal run
-    run = dataclasses.replace(run, **fields)
-    found.append(Change(description, run))
+  def add(
+    description: str, *, model: DecoderConfig | None = None, **fields: Any
+  ) -> None:
+    nonlocal request
+    step = dataclasses.replace(request.step, **fields)
+    model = model or request.model
+    request = dataclasses.replace(request, model=model, step=step)
+    found.append(Change(description, request))
 
   if kind == 'train':
     order = ('none', 'dots', 'full')
-    position = order.index(run.model.remat)
+    position = order.index(request.model.remat)
     for remat in order[position + 1 :]:
-      model = dataclasses.replace(run.model, remat=remat)
+      model = dataclasses.replace(request.model, remat=remat)
       add(f"--gin.REMAT='{remat}' (recomputes more)", model=model)
-    if run.gradient_dtype is None and run.model.dtype == 'bfloat16':
+    step = request.step
+    if step.gradient_dtype is None and request.model.dtype == 'bfloat16':
       add(
         "--gin.Run.gradient_dtype='bfloat16' (halves the gradients of a step)",
         gradient_dtype='bfloat16',
       )
-    mesh = run.mesh
+    mesh = step.mesh
     parts = topology.cores // mesh.model if mesh.data == -1 else mesh.data * mesh.fsdp
-    sequences = run.batch_size // parts
-    if sequences > run.accumulation:
+    sequences = step.batch_size // parts
+    if sequences > step.accumulation:
       add(
         f'--gin.Run.accumulation={sequences} (one sequence per device at a time)',
         accumulation=sequences,
       )
-    if run.logits_chunk is None and run.sequence_length % 8 == 0:
-      eighth = run.sequence_length // 8
+    if step.logits_chunk is None and step.sequence_length % 8 == 0:
+      eighth = step.sequence_length // 8
       add(
         f'--gin.Run.logits_chunk={eighth} (an eighth of the logits at a time)',
         logits_chunk=eighth,
@@ -257,9 +257,7 @@ class ParameterSharding(NamedTuple):
   bytes: int
 
 
-def sharding(
-  run: training.TrainConfig, *, devices: list[Any]
-) -> list[ParameterSharding]:
+def sharding(request: PlanRequest, *, devices: list[Any]) -> list[ParameterSharding]:
   """Shardings of all parameters of the run.
 
   Raises:
@@ -267,12 +265,12 @@ def sharding(
   """
   import jax
 
-  mesh = mesh_lib.build(run.mesh, devices=devices)
-  shapes, axes = params_lib.abstract_params(run.model)
-  rules = run.mesh.rules
-  mesh_lib.check(
-    shapes, axes, mesh=mesh, rules=rules, batch_size=run.batch_size // run.accumulation
-  )
+  step = request.step
+  mesh = mesh_lib.build(step.mesh, devices=devices)
+  shapes, axes = params_lib.abstract_params(request.model)
+  rules = step.mesh.rules
+  batch_size = step.batch_size // step.accumulation
+  mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=batch_size)
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=rules)
   flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
   is_spec = lambda x: isinstance(x, jax.sharding.PartitionSpec)  # noqa: E731

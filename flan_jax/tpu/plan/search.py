@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flan_jax.config import training
 from flan_jax.errors import InputError
 from flan_jax.tpu.plan import plan as plan_lib
 from flan_jax.tpu.plan.plan import GIB, Assumptions, Plan
+from flan_jax.tpu.plan.request import PlanRequest
 from flan_jax.tpu.plan.topology import Topology
 
 
@@ -19,7 +19,7 @@ class Trial(NamedTuple):
 
 
 def search(
-  run: training.TrainConfig,
+  request: PlanRequest,
   topology: Topology,
   *,
   kind: str = 'train',
@@ -36,21 +36,21 @@ def search(
   options = {'kind': kind, 'assumptions': assumptions, 'cache': cache}
   trials: list[Trial] = []
 
-  def attempt(description: str, run: training.TrainConfig, on: Topology) -> bool:
+  def attempt(description: str, tried: PlanRequest, on: Topology) -> bool:
     progress(f'{on.name}: {description}')
-    trials.append(Trial(description, plan_lib.plan(run, on, **options)))
+    trials.append(Trial(description, plan_lib.plan(tried, on, **options)))
     return trials[-1].plan.fits
 
-  if attempt('unchanged', run, topology):
+  if attempt('unchanged', request, topology):
     return trials
-  smallest = run
-  for change in plan_lib.changes(run, topology, kind=kind):
-    smallest = change.run
-    if attempt(change.description, change.run, topology):
+  smallest = request
+  for change in plan_lib.changes(request, topology, kind=kind):
+    smallest = change.request
+    if attempt(change.description, change.request, topology):
       return trials
   larger = plan_lib.larger(topology)
   while larger is not None and larger.chips <= 16 * topology.chips:
-    grown = spread(run, larger)
+    grown = spread(request, larger)
     for description, tried in (('unchanged', grown), ('with all changes', smallest)):
       tried = spread(tried, larger)
       try:
@@ -62,28 +62,29 @@ def search(
   return trials
 
 
-def spread(run: training.TrainConfig, topology: Topology) -> training.TrainConfig:
-  """Returns the run with its mesh on a larger slice, parameters split over all of it.
+def spread(request: PlanRequest, topology: Topology) -> PlanRequest:
+  """The request with its mesh on a larger slice, parameters split over all of it.
 
   `fsdp` cannot exceed the number of sequences of a batch; the rest goes to `model`.
   """
   cores = topology.cores
-  fsdp = max(1, run.mesh.fsdp)
-  batch_size = run.batch_size // run.accumulation
+  step = request.step
+  fsdp = max(1, step.mesh.fsdp)
+  batch_size = step.batch_size // step.accumulation
   while (
     fsdp * 2 <= batch_size
     and batch_size % (fsdp * 2) == 0
-    and fsdp * 2 * run.mesh.model <= cores
+    and fsdp * 2 * step.mesh.model <= cores
   ):
     fsdp *= 2
   mesh = dataclasses.replace(
-    run.mesh, data=1, fsdp=fsdp, model=max(1, cores // fsdp), along=None
+    step.mesh, data=1, fsdp=fsdp, model=max(1, cores // fsdp), along=None
   )
-  return dataclasses.replace(run, mesh=mesh)
+  return dataclasses.replace(request, step=dataclasses.replace(step, mesh=mesh))
 
 
-def _mesh(run: training.TrainConfig) -> str:
-  return f'fsdp={run.mesh.fsdp} model={run.mesh.model}'
+def _mesh(request: PlanRequest) -> str:
+  return f'fsdp={request.step.mesh.fsdp} model={request.step.mesh.model}'
 
 
 def text(trials: list[Trial]) -> str:

@@ -37,9 +37,9 @@ def text(plan: Plan, *, stable: bool = False) -> str:
     plan: the plan.
     stable: omit the compile time, which differs between compilations.
   """
-  chip, topology, run = plan.topology.chip, plan.topology, plan.run
+  chip, topology, request = plan.topology.chip, plan.topology, plan.request
   mesh = ', '.join(f'{name}={size}' for name, size in plan.mesh.items())
-  model = run.model
+  model = request.model
   lines = [
     f'{plan.kind} step on {topology.name}: {topology.chips:,} chips, '
     f'{topology.cores:,} devices',
@@ -47,7 +47,7 @@ def text(plan: Plan, *, stable: bool = False) -> str:
     f'{model.d_model:,}; {model.param_dtype} parameters, {model.dtype} computation',
     f'  mesh         {mesh}' + (f', along {plan.along}' if plan.along else ''),
     f'  step         {plan.tokens:,} tokens, remat {model.remat!r}, '
-    f'{run.accumulation} microbatches'
+    f'{request.step.accumulation} microbatches'
     if plan.kind == 'train'
     else f'  step         {plan.tokens:,} tokens',
     '',
@@ -127,7 +127,7 @@ def _time(plan: Plan) -> list[str]:
   if footprint is not None:
     lines += [
       '',
-      f'Run: {plan.run.train_steps:,} steps ({MODELED})',
+      f'Run: {plan.request.train_steps:,} steps ({MODELED})',
       f'  {footprint.hours:.3g} hours (paper: {PAPER_HOURS} on 128 cores of v3), '
       f'{footprint.chip_hours:,.0f} chip-hours',
     ]
@@ -173,8 +173,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     'mesh': plan.mesh,
     'along': plan.along,
     'tokens': plan.tokens,
-    'remat': plan.run.model.remat,
-    'accumulation': plan.run.accumulation,
+    'remat': plan.request.model.remat,
+    'accumulation': plan.request.step.accumulation,
     'bytes_per_core': bytes_per_core,
     'bytes_wanted': plan.wanted,
     'hbm_per_core': plan.limit,
