@@ -118,3 +118,11 @@ def test_it_stops_at_sixteen_times_the_chips(needs):
   trials = search.search(requested('Mesh.fsdp=8', 'Mesh.data=1'), parse('v5e:2x4'))
   assert not any(trial.plan.fits for trial in trials)
   assert max(trial.plan.topology.chips for trial in trials) == 16 * 8
+
+
+def test_a_run_without_a_model_has_no_plan():
+  given = ['MODEL_DIR=out', 'MIXTURE_OR_TASK_NAME=flan_rte', 'TRAIN_STEPS=1']
+  run = gin.load(['gin/runs/base.gin'], given).build('Run')
+  with pytest.raises(InputError, match='Run.model: not set; include one of') as caught:
+    plan_request(run)
+  assert caught.value.field == 'Run.model'
