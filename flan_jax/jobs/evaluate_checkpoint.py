@@ -44,7 +44,9 @@ def evaluate_checkpoint(
       dataset that is not prepared, or different data or models on two processes.
   """
   metrics.check_declared()
-  datasets = eval_data.requested(evaluation)
+  datasets = eval_data.requested(
+    evaluation.family, evaluation.clusters, evaluation.datasets
+  )
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
   leakage_reports = {
@@ -113,7 +115,12 @@ def evaluate_checkpoint(
   )
   scorers = {
     name: load_model.load(
-      folder, evaluation, prompt_style=prompt_styles[name], on_batch=on_batch
+      folder,
+      evaluate=evaluation.evaluate,
+      mesh=evaluation.mesh,
+      tokenizer=evaluation.tokenizer,
+      prompt_style=prompt_styles[name],
+      on_batch=on_batch,
     )
     for name, folder in folders.items()
   }
