@@ -130,10 +130,9 @@ class HeldOutEvaluation:
       cached.close()
     found = build.build(
       results,
-      model='base model',
-      checkpoint='',
-      **self._base_lineage(),
-      **self._metadata,
+      build.Metadata(
+        model='base model', checkpoint='', **self._base_lineage(), **self._metadata
+      ),
     )
     if multihost.is_main_process():
       tables.print_table(found)
@@ -172,11 +171,13 @@ class HeldOutEvaluation:
     )
     found = build.build(
       results,
-      model='',
-      checkpoint='',
-      trained_on=lineage_lib.UNKNOWN,
-      train_examples={},
-      **self._metadata,
+      build.Metadata(
+        model='',
+        checkpoint='',
+        trained_on=lineage_lib.UNKNOWN,
+        train_examples={},
+        **self._metadata,
+      ),
     )
     eval_step = {
       'step': step,

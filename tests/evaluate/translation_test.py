@@ -395,7 +395,7 @@ def test_contamination_is_checked_in_both_directions(tmp_path):
   assert set(overlaps.datasets) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
   for overlap in overlaps.datasets.values():
     assert overlap.contaminated[0]
-  made = build.build(found, contamination=overlaps, **ABOUT)
+  made = build.build(found, build.Metadata(**ABOUT), contamination=overlaps)
   assert all(result['contamination']['judged'] for result in made['results'])
 
 
