@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
-from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data import raw_records
 from flan_jax.data.few_shot import POOL_SIZE
 from flan_jax.data.store.store import Store
@@ -16,19 +15,20 @@ Examples = Callable[[str, str], Iterable[Example]]
 """(dataset, split) -> its examples."""
 
 
-def requested(evaluation: evaluation_config.EvalJobConfig) -> list[Dataset]:
-  """Returns the datasets of CLUSTERS and DATASETS, each once.
+def requested(
+  family: str, clusters: str | tuple[str, ...], datasets: str | tuple[str, ...]
+) -> list[Dataset]:
+  """Returns the datasets of CLUSTERS and DATASETS in a family, each once.
 
   Raises:
     InputError: at an unknown name; names the nearest.
   """
-  family = registry.datasets(evaluation.family)
-  clusters = leakage.clusters(evaluation.clusters, setting='CLUSTERS')
-  named = evaluation.datasets
-  named = (named,) if isinstance(named, str) else named
-  names = [name for name, d in family.items() if d.cluster in clusters]
-  names += [registry.get(name, family=evaluation.family).name for name in named]
-  return [family[name] for name in dict.fromkeys(names)]
+  declared = registry.datasets(family)
+  whole = leakage.clusters(clusters, setting='CLUSTERS')
+  named = (datasets,) if isinstance(datasets, str) else datasets
+  names = [name for name, d in declared.items() if d.cluster in whole]
+  names += [registry.get(name, family=family).name for name in named]
+  return [declared[name] for name in dict.fromkeys(names)]
 
 
 def is_prepared(

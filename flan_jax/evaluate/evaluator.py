@@ -7,6 +7,7 @@ tuned one, in the same prompt style or its own (FLAN section 2.4). No TensorFlow
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
+from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.predict import (  # fmt: skip
   Block,
   Clock,
@@ -108,6 +110,45 @@ class Results:
   warnings: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+  """How datasets are evaluated.
+
+  Attributes:
+    templates: number of templates, the first ones of each direction, or indices, among
+      `Dataset.evaluated_templates`; None for all. Inverted templates never count.
+    max_examples: limit on the examples of each split, drawn by `seed`; None for all.
+    splits: `dev` chooses the best template, `test` is reported.
+    num_fewshot: maximum number of exemplars before each prompt, drawn by `seed` from
+      train, never the example itself; fewer if no more fit (FLAN section 4.4). 0 for
+      zero-shot.
+    prompt_style: `instructions`; `no_options`, the same without their OPTIONS;
+      `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
+      an untuned model continues.
+    base_prompt_style: prompt style of the base model; None for the same.
+    limits: limit on the tokens of the inputs; longer prompts have their fields cut, and
+      are counted in a warning.
+    max_tokens: limit on the tokens of a generated answer; None for limits.targets.
+    seed: seed for the sample of examples and the exemplars.
+  """
+
+  templates: int | Sequence[int] | None = None
+  max_examples: int | None = None
+  splits: Sequence[str] = SPLITS
+  num_fewshot: int = 0
+  prompt_style: str = 'instructions'
+  base_prompt_style: str | None = None
+  limits: Limits = Limits()
+  max_tokens: int | None = None
+  seed: int = 0
+
+  @property
+  def prompt_styles(self) -> dict[str, str]:
+    """Prompt style by model, 'tuned' and 'base'."""
+    base = self.base_prompt_style or self.prompt_style
+    return {'tuned': self.prompt_style, 'base': base}
+
+
 def sample(
   examples: Iterable[Example], *, max_examples: int | None, seed: int
 ) -> list[Example]:
@@ -128,19 +169,11 @@ def sample(
 
 def evaluate(
   tuned: LanguageModel,
+  protocol: Protocol | None = None,
   *,
   datasets: Sequence[Dataset],
-  examples: Callable[[str, str], Iterable[Example]],
+  examples: Examples,
   base: LanguageModel | None = None,
-  templates: int | Sequence[int] | None = None,
-  max_examples: int | None = None,
-  splits: Sequence[str] = SPLITS,
-  num_fewshot: int = 0,
-  prompt_style: str = 'instructions',
-  base_prompt_style: str | None = None,
-  limits: Limits | None = None,
-  max_tokens: int | None = None,
-  seed: int = 0,
   emit: Callable[..., None] | None = None,
   progress: Callable[[str, str, int, int], None] | None = None,
 ) -> Results:
@@ -148,25 +181,11 @@ def evaluate(
 
   Args:
     tuned: tuned model.
+    protocol: how the datasets are evaluated; None for the defaults.
     datasets: datasets of the held-out clusters.
     examples: (dataset name, split) -> examples, as `Store.evaluation_examples`; split
       `train` is read for exemplars only.
     base: model before tuning, evaluated on the same examples.
-    templates: number of templates, the first ones of each direction, or indices, among
-      `Dataset.evaluated_templates`; None for all. Inverted templates never count.
-    max_examples: limit on the examples of each split, drawn by `seed`; None for all.
-    splits: `dev` chooses the best template, `test` is reported.
-    num_fewshot: maximum number of exemplars before each prompt, drawn by `seed` from
-      train, never the example itself; fewer if no more fit (FLAN section 4.4). 0 for
-      zero-shot.
-    prompt_style: `instructions`; `no_options`, the same without their OPTIONS;
-      `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
-      an untuned model continues.
-    base_prompt_style: prompt style of the base model; None for the same.
-    limits: limit on the tokens of the inputs; longer prompts have their fields cut, and
-      are counted in a warning.
-    max_tokens: limit on the tokens of a generated answer; None for limits.targets.
-    seed: seed for the sample of examples and the exemplars.
     emit: called as emit(prediction, split=, model=) for every prediction, such as
       `predictions.Predictions`.
     progress: called as progress(stage, dataset, examples done, examples in all).
@@ -175,74 +194,93 @@ def evaluate(
     InputError: if a dataset has none of the templates, or an option does not fit in
       the model's sequence length.
   """
-  limits = limits or Limits()
+  protocol = protocol or Protocol()
   models = {'tuned': tuned} | ({} if base is None else {'base': base})
-  prompt_styles = {'tuned': prompt_style, 'base': base_prompt_style or prompt_style}
-  warnings = Warnings()
   predictor = Predictor(
     models=models,
-    limits=limits,
-    max_tokens=max_tokens or limits.targets,
+    limits=protocol.limits,
+    max_tokens=protocol.max_tokens or protocol.limits.targets,
     emit=emit,
     clocks={name: Clock() for name in models},
-    warnings=warnings,
+    warnings=Warnings(),
   )
   found = []
-  for dataset in _directions(datasets, templates):
+  for dataset in _directions(datasets, protocol.templates):
+    count = functools.partial(progress, 'evaluate', dataset.label) if progress else None
     read = _directed(dataset, examples)
-    drawn = {
-      split: sample(
-        valid_examples(dataset, read(dataset.name, split), warnings),
-        max_examples=max_examples,
-        seed=seed,
-      )
-      for split in splits
-      if split in dataset.slices
-    }
-    drawn = {split: some for split, some in drawn.items() if some}
-    if not drawn:
-      warnings.add(dataset.label, f'no examples in {" or ".join(splits)}; left out')
-      continue
-    pool_examples = _few_shot_examples(dataset, read) if num_fewshot else []
-    if num_fewshot and not pool_examples:
-      warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
-      continue
-    specs = _prompt_specs(
-      dataset,
-      models,
-      prompt_styles,
-      templates=templates,
-      num_fewshot=num_fewshot,
-      examples=pool_examples,
-      seed=seed,
-    )
-    queue = [(split, example) for split, some in drawn.items() for example in some]
-    num_templates = max(len(spec.templates) for spec in specs.values())
-    block = max(1, _BLOCK // num_templates)
-    blocks = []
-    for start in range(0, len(queue), block):
-      blocks.append(predictor.predict(specs, queue[start : start + block]))
-      if progress is not None:
-        done = min(start + block, len(queue))
-        progress('evaluate', dataset.label, done, len(queue))
-    parts = _by_split(drawn, blocks)
-    parts = {split: part for split, part in parts.items() if part.measured}
-    if parts:
-      found.append(
-        DatasetResult(
-          dataset=dataset,
-          templates=specs['tuned'].templates,
-          splits=parts,
-          base_templates=specs['base'].templates if base is not None else None,
-          num_fewshot=num_fewshot,
-          prompt_style=prompt_styles['tuned'],
-          base_prompt_style=prompt_styles['base'],
-        )
-      )
+    result = _evaluate(predictor, protocol, dataset, read, count)
+    if result is not None:
+      found.append(result)
   timing = predictor.clocks['tuned'].as_json()
   if base is not None:
     timing['base'] = predictor.clocks['base'].as_json()
-  return Results(datasets=tuple(found), timing=timing, warnings=warnings.lines())
+  warnings = predictor.warnings.lines()
+  return Results(datasets=tuple(found), timing=timing, warnings=warnings)
+
+
+def _evaluate(
+  predictor: Predictor,
+  protocol: Protocol,
+  dataset: Dataset,
+  examples: Examples,
+  progress: Callable[[int, int], None] | None,
+) -> DatasetResult | None:
+  """Evaluates the models on one dataset; None, with a warning, if nothing was measured.
+
+  Args:
+    predictor: answers prompts with each model.
+    protocol: how the dataset is evaluated.
+    dataset: dataset, in one direction.
+    examples: (dataset name, split) -> examples.
+    progress: called as progress(examples done, examples in all), or None.
+  """
+  warnings = predictor.warnings
+  drawn = _drawn(protocol, dataset, examples, warnings)
+  if not drawn:
+    splits = ' or '.join(protocol.splits)
+    warnings.add(dataset.label, f'no examples in {splits}; left out')
+    return None
+  pool = _few_shot_examples(dataset, examples) if protocol.num_fewshot else []
+  if protocol.num_fewshot and not pool:
+    warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
+    return None
+  specs = _prompt_specs(dataset, predictor.models, protocol, pool)
+  queue = [(split, example) for split, some in drawn.items() for example in some]
+  block = max(1, _BLOCK // max(len(spec.templates) for spec in specs.values()))
+  blocks = []
+  for start in range(0, len(queue), block):
+    blocks.append(predictor.predict(specs, queue[start : start + block]))
+    if progress is not None:
+      progress(min(start + block, len(queue)), len(queue))
+  parts = _by_split(drawn, blocks)
+  parts = {split: part for split, part in parts.items() if part.measured}
+  if not parts:
+    return None
+  return DatasetResult(
+    dataset=dataset,
+    templates=specs['tuned'].templates,
+    splits=parts,
+    base_templates=specs['base'].templates if 'base' in specs else None,
+    num_fewshot=protocol.num_fewshot,
+    prompt_style=protocol.prompt_styles['tuned'],
+    base_prompt_style=protocol.prompt_styles['base'],
+  )
+
+
+def _drawn(
+  protocol: Protocol, dataset: Dataset, examples: Examples, warnings: Warnings
+) -> dict[str, list[Example]]:
+  """Draws the examples of each split that has any."""
+  drawn = {
+    split: sample(
+      valid_examples(dataset, examples(dataset.name, split), warnings),
+      max_examples=protocol.max_examples,
+      seed=protocol.seed,
+    )
+    for split in protocol.splits
+    if split in dataset.slices
+  }
+  return {split: some for split, some in drawn.items() if some}
 
 
 def _directions(
@@ -262,9 +300,7 @@ def _directions(
   return found
 
 
-def _directed(
-  dataset: Dataset, examples: Callable[[str, str], Iterable[Example]]
-) -> Callable[[str, str], Iterable[Example]]:
+def _directed(dataset: Dataset, examples: Examples) -> Examples:
   """Wraps `examples` to give the answers of the dataset's direction."""
   return lambda name, split: (
     dataset.directed(example) for example in examples(name, split)
@@ -296,9 +332,7 @@ def valid_examples(
       yield example
 
 
-def _few_shot_examples(
-  dataset: Dataset, examples: Callable[[str, str], Iterable[Example]]
-) -> list[Example]:
+def _few_shot_examples(dataset: Dataset, examples: Examples) -> list[Example]:
   """Returns the examples that exemplars are drawn from: the first of train."""
   if 'train' not in dataset.slices:
     return []
@@ -313,60 +347,50 @@ def _few_shot_examples(
 def _prompt_specs(
   dataset: Dataset,
   models: Mapping[str, LanguageModel],
-  prompt_styles: Mapping[str, str],
-  *,
-  templates: int | Sequence[int] | None,
-  num_fewshot: int,
-  examples: Sequence[Example],
-  seed: int,
+  protocol: Protocol,
+  pool: Sequence[Example],
 ) -> dict[str, PromptSpec]:
   """Makes the prompt spec of each model; models with equal settings share one."""
   made: dict[tuple[str, str], PromptSpec] = {}
   out = {}
   for name, model in models.items():
-    key = (prompt_styles[name], model.tokenizer.digest if num_fewshot else '')
+    prompt_style = protocol.prompt_styles[name]
+    key = (prompt_style, model.tokenizer.digest if protocol.num_fewshot else '')
     if key not in made:
-      made[key] = _prompt_spec(
-        dataset,
-        prompt_styles[name],
-        model,
-        templates=templates,
-        num_fewshot=num_fewshot,
-        examples=examples,
-        seed=seed,
-      )
+      made[key] = _prompt_spec(dataset, model, protocol, prompt_style, pool)
     out[name] = made[key]
   return out
 
 
 def _prompt_spec(
-  dataset, prompt_style, model, *, templates, num_fewshot, examples, seed
+  dataset: Dataset,
+  model: LanguageModel,
+  protocol: Protocol,
+  prompt_style: str,
+  pool: Sequence[Example],
 ) -> PromptSpec:
-  if prompt_style == continuation_prompts.STYLE:
+  continued = prompt_style == continuation_prompts.STYLE
+  if continued:
     styled = continuation_prompts.apply(dataset)
     how = continuation_prompts.delimiters(dataset)
   else:
     styled, how = PromptStyle(prompt_style=prompt_style).apply(dataset), {}
-  pool = None
-  if num_fewshot:
+  few_shot = None
+  if protocol.num_fewshot:
     encode = model.tokenizer.encode_batch
-    pool = FewShotPool(
+    few_shot = FewShotPool(
       styled,
-      examples,
-      num_fewshot=num_fewshot,
-      seed=seed,
+      pool,
+      num_fewshot=protocol.num_fewshot,
+      seed=protocol.seed,
       count=lambda texts: [len(ids) for ids in encode(texts)],
-      **(
-        {'exemplar': continuation_prompts.exemplar}
-        if prompt_style == continuation_prompts.STYLE
-        else {}
-      ),
+      **({'exemplar': continuation_prompts.exemplar} if continued else {}),
     )
   if len(styled.templates) == len(dataset.templates):
-    indices = _templates(styled, templates)
+    indices = _templates(styled, protocol.templates)
   else:
     indices = styled.evaluated_templates
-  return PromptSpec(dataset=styled, templates=indices, pool=pool, **how)
+  return PromptSpec(dataset=styled, templates=indices, pool=few_shot, **how)
 
 
 def _by_split(

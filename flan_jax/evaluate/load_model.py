@@ -13,6 +13,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY
+from flan_jax.config.mesh import MeshConfig
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -100,8 +101,10 @@ def digest(path: str) -> str:
 
 def load(
   path: str,
-  evaluation: evaluation_config.EvalJobConfig,
   *,
+  evaluate: evaluation_config.EvalConfig,
+  mesh: MeshConfig,
+  tokenizer: str | None,
   prompt_style: str,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
@@ -109,31 +112,39 @@ def load(
 
   Each process reads the shards of its own devices.
 
+  Args:
+    path: model folder.
+    evaluate: evaluation settings.
+    mesh: layout of the devices of all processes.
+    tokenizer: path of a tokenizer; None for the model's own.
+    prompt_style: prompt style that the model is asked in.
+    on_batch: called between two batches, equally often on every process.
+
   Raises:
     InputError: if it is not a model folder, or the mesh does not divide the model.
   """
   config = model_dir.config(path)
   shapes, axes = params_lib.abstract_params(config)
-  tokenizer = _tokenizer(path, evaluation.tokenizer, config=config)
-  mesh = mesh_lib.build(evaluation.mesh)
+  loaded = _tokenizer(path, tokenizer, config=config)
+  devices = mesh_lib.build(mesh)
   sharding = None
-  if mesh.size == 1:
+  if devices.size == 1:
     params = jax.device_put(model_dir.load(path, config=config, shapes=shapes))
   else:
-    rules = evaluation.mesh.rules
-    mesh_lib.check(shapes, axes, mesh=mesh, rules=rules, batch_size=mesh.size)
+    rules = mesh.rules
+    mesh_lib.check(shapes, axes, mesh=devices, rules=rules, batch_size=devices.size)
     params = model_dir.load(
       path,
       config=config,
       shapes=shapes,
-      shardings=mesh_lib.shardings(axes, mesh=mesh, rules=rules),
+      shardings=mesh_lib.shardings(axes, mesh=devices, rules=rules),
     )
-    sharding = mesh_lib.batch_sharding(mesh, rules)
+    sharding = mesh_lib.batch_sharding(devices, rules)
   return scorer(
     params,
     config=config,
-    tokenizer=tokenizer,
-    evaluate=evaluation.evaluate,
+    tokenizer=loaded,
+    evaluate=evaluate,
     prompt_style=prompt_style,
     sharding=sharding,
     on_batch=on_batch,

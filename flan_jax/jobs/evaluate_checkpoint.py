@@ -1,12 +1,15 @@
 """Evaluation of a checkpoint, and of a base beside it."""
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flan_jax.catalog import leakage
-from flan_jax.config import evaluation as evaluation_config
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.lineage import Lineage
+from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import (
@@ -16,13 +19,51 @@ from flan_jax.evaluate import (
   measured_data,
   metrics,
 )
+from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import measure, model_source, provenance
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 
+@dataclasses.dataclass(frozen=True)
+class _Leakage:
+  """Result of the leakage checks: lineage of the model, report on it and its base."""
+
+  lineage: Lineage
+  report: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+  """Examples to evaluate.
+
+  Attributes:
+    datasets: datasets that have examples.
+    examples: (dataset name, split) -> examples.
+    digest: digest of the store; '' for raw data.
+    missing: datasets of the mixture that the store lacks.
+    where: source of the examples, for the report.
+    suspects: texts to search for the examples.
+  """
+
+  datasets: list[Dataset]
+  examples: eval_data.Examples
+  digest: str
+  missing: tuple[str, ...]
+  where: Mapping[str, Any]
+  suspects: tuple[contamination.StoreTexts | contamination.FolderTexts, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Models:
+  """Models by name, `tuned` and `base`: scorers, and their part of the provenance."""
+
+  scorers: dict[str, Scorer]
+  described: dict[str, dict[str, Any]]
+
+
 def evaluate_checkpoint(
-  evaluation: evaluation_config.EvalJobConfig,
+  evaluation: EvalJobConfig,
   *,
   text: str = '',
   progress: Progress,
@@ -43,11 +84,27 @@ def evaluate_checkpoint(
     InputError: at an unknown cluster or dataset, a path that is not a checkpoint, a
       dataset that is not prepared, or different data or models on two processes.
   """
+  leakage_report, datasets = _set_up(evaluation, progress=progress)
+  data = _data(evaluation, datasets, progress=progress)
+  models = _models(evaluation, data, progress=progress, on_batch=on_batch)
+  metadata = _metadata(evaluation, data, models, leakage_report, text=text)
+  return _evaluate(evaluation, data, models, metadata, progress=progress)
+
+
+# Set up.
+
+
+def _set_up(
+  evaluation: EvalJobConfig, *, progress: Progress
+) -> tuple[_Leakage, list[Dataset]]:
+  """Checks names and paths, and that nothing evaluated was trained on."""
   metrics.check_declared()
-  datasets = eval_data.requested(evaluation)
+  datasets = eval_data.requested(
+    evaluation.family, evaluation.clusters, evaluation.datasets
+  )
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
-  leakage_reports = {
+  reports = {
     which: leakage.check_checkpoint(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
@@ -61,12 +118,22 @@ def evaluate_checkpoint(
     )
     if path is not None
   }
-  lineage = leakage_reports['CHECKPOINT'].lineage
-  leakage_report = leakage.with_base(
-    leakage_reports['CHECKPOINT'], leakage_reports.get('BASE_CHECKPOINT')
+  tuned = reports['CHECKPOINT']
+  found = _Leakage(
+    tuned.lineage, leakage.with_base(tuned, reports.get('BASE_CHECKPOINT'))
   )
-  for warning in leakage_report['warnings']:
+  for warning in found.report['warnings']:
     progress.line(f'warning: {warning}')
+  return found, datasets
+
+
+# Data.
+
+
+def _data(
+  evaluation: EvalJobConfig, datasets: list[Dataset], *, progress: Progress
+) -> _Data:
+  """Opens the store or the raw data, and the texts to search for its examples."""
   data_dir = evaluation.tfds_data_dir
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
@@ -96,6 +163,20 @@ def evaluate_checkpoint(
       field='Evaluation.clusters',
     )
   suspects = contamination.suspects(evaluation.contamination)
+  return _Data(datasets, examples, digest, missing, where, suspects)
+
+
+# Model.
+
+
+def _models(
+  evaluation: EvalJobConfig,
+  data: _Data,
+  *,
+  progress: Progress,
+  on_batch: Callable[[], None],
+) -> _Models:
+  """Loads the model and the base, alike on every process."""
   out = pathlib.Path(evaluation.output_dir)
   with multihost.main_process_first():
     if multihost.is_main_process():
@@ -109,54 +190,90 @@ def evaluate_checkpoint(
     if path is not None
   }
   multihost.assert_same_on_all(
-    {'the data': digest, 'the models': [*map(load_model.digest, folders.values())]}
+    {
+      'the data': data.digest,
+      'the models': [*map(load_model.digest, folders.values())],
+    }
   )
   scorers = {
     name: load_model.load(
-      folder, evaluation, prompt_style=prompt_styles[name], on_batch=on_batch
+      folder,
+      evaluate=evaluation.evaluate,
+      mesh=evaluation.mesh,
+      tokenizer=evaluation.tokenizer,
+      prompt_style=prompt_styles[name],
+      on_batch=on_batch,
     )
     for name, folder in folders.items()
   }
-  models = {
+  described = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     | provenance.of_conversion(folders[name])
     for name, s in scorers.items()
   }
-  metadata = {
+  return _Models(scorers, described)
+
+
+# Evaluate.
+
+
+def _metadata(
+  evaluation: EvalJobConfig, data: _Data, models: _Models, found: _Leakage, *, text: str
+) -> dict[str, Any]:
+  """Metadata of the report."""
+  return {
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
-    'held_out': list(dict.fromkeys(d.cluster for d in datasets)),
-    **lineage.summary(evaluation.family),
-    'data_digest': digest,
-    'data': where,
+    'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
+    **found.lineage.summary(evaluation.family),
+    'data_digest': data.digest,
+    'data': data.where,
     'base': evaluation.base_checkpoint,
     'seed': evaluation.seed,
-    'leakage': leakage_report,
-    'missing': missing,
-    'provenance': {'config': text, 'models': models, 'versions': provenance.versions()},
+    'leakage': found.report,
+    'missing': data.missing,
+    'provenance': {
+      'config': text,
+      'models': models.described,
+      'versions': provenance.versions(),
+    },
   }
+
+
+def _evaluate(
+  evaluation: EvalJobConfig,
+  data: _Data,
+  models: _Models,
+  metadata: Mapping[str, Any],
+  *,
+  progress: Progress,
+) -> dict[str, Any]:
+  """Evaluates the models, and writes the report."""
+  out = pathlib.Path(evaluation.output_dir)
+  find_overlaps = None
+  if data.suspects:
+    find_overlaps = functools.partial(
+      contamination.find_overlaps,
+      suspects=data.suspects,
+      ngram=evaluation.ngram,
+      progress=progress,
+    )
+  scorers, described = models.scorers, models.described
   with load_model.all_cached(
-    {name: (s, models[name]['fingerprint']) for name, s in scorers.items()},
+    {name: (s, described[name]['fingerprint']) for name, s in scorers.items()},
     out,
     progress=progress,
   ) as cached:
     return measure.report(
       **cached,
       evaluate=evaluation.evaluate,
-      datasets=datasets,
-      examples=examples,
+      datasets=data.datasets,
+      examples=data.examples,
       seed=evaluation.seed,
       metadata=metadata,
       out=out,
       progress=progress,
-      find_overlaps=functools.partial(
-        contamination.find_overlaps,
-        suspects=suspects,
-        ngram=evaluation.ngram,
-        progress=progress,
-      )
-      if suspects
-      else None,
+      find_overlaps=find_overlaps,
     )
 
 

@@ -1,10 +1,11 @@
 """Held-out evaluation of a training run: before, during and after training."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.sharding import NamedSharding
@@ -25,6 +26,27 @@ EVAL_STEPS = 'evaluations.jsonl'
 """File beside the report's folder, one line for each evaluation step."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOut:
+  """Held-out clusters of a run, and the settings of their evaluation.
+
+  Attributes:
+    clusters: clusters to evaluate.
+    evaluate: evaluation settings.
+    seed: seed for the sample of examples and the test of a difference.
+    data_dir: TFDS data directory of the exemplars; None for TFDS's default.
+    text: resolved configuration with its origins, for the report.
+    untrained: leakage report of the model that the run starts from, or None.
+  """
+
+  clusters: tuple[str, ...]
+  evaluate: evaluation_config.EvalConfig
+  seed: int
+  data_dir: str | None = None
+  text: str = ''
+  untrained: leakage.LeakageReport | None = None
+
+
 class HeldOutEvaluation:
   """Evaluates the models of a training run on the run's own store.
 
@@ -35,42 +57,31 @@ class HeldOutEvaluation:
 
   def __init__(
     self,
-    evaluate: evaluation_config.EvalConfig,
+    held_out: HeldOut,
     *,
     store: Store,
     config: DecoderConfig,
-    held_out: Sequence[str],
-    seed: int,
     out: pathlib.Path,
     progress: Progress,
     sharding: NamedSharding | None = None,
-    data_dir: str | None = None,
-    text: str = '',
     on_batch: Callable[[], None] = lambda: None,
-    untrained: leakage.LeakageReport | None = None,
   ):
     """Sets up what the evaluations share.
 
     Args:
-      evaluate: evaluation settings.
+      held_out: held-out clusters, and the settings of their evaluation.
       store: store with the evaluation examples and the tokenizer.
       config: model config.
-      held_out: clusters to evaluate.
-      seed: seed for the sample of examples and the test of a difference.
       out: folder of the report.
       progress: progress output.
       sharding: sharding of a batch [batch, length] on the run's mesh.
-      data_dir: TFDS data directory of the exemplars; None for TFDS's default.
-      text: resolved configuration with its origins, for the report.
       on_batch: called between two batches, equally often on every process.
-      untrained: leakage report of the model that the run starts from, or None.
     """
-    self._untrained = untrained
-    self._held_out = tuple(held_out)
+    evaluate, data_dir = held_out.evaluate, held_out.data_dir
+    self._held_out = held_out
     self._out = out
     self._config = config
     self._tokenizer = store.tokenizer()
-    self._text = text
     self._scorer = functools.partial(
       load_model.scorer,
       config=config,
@@ -83,17 +94,17 @@ class HeldOutEvaluation:
       'datasets': [
         registry.get(name, family=store.manifest['family'])
         for name in store.manifest['evaluation']
-        if store.clusters[name] in held_out
+        if store.clusters[name] in held_out.clusters
       ],
       'examples': eval_data.stored(store, data_dir=data_dir, progress=progress),
       'evaluate': evaluate,
-      'seed': seed,
+      'seed': held_out.seed,
       'progress': progress,
     }
     self._metadata = {
-      'held_out': self._held_out,
+      'held_out': held_out.clusters,
       'data_digest': store.digest,
-      'seed': seed,
+      'seed': held_out.seed,
       'missing': tuple(store.manifest['missing']),
       'data': measured_data.in_store(
         store, num_fewshot=evaluate.num_fewshot, data_dir=data_dir
@@ -104,7 +115,7 @@ class HeldOutEvaluation:
     """Evaluates the base model; returns its figures in the form of report.json."""
     progress = self._shared['progress']
     evaluate = self._shared['evaluate']
-    title = measure.title(self._held_out, self._shared['datasets'], evaluate)
+    title = measure.title(self._held_out.clusters, self._shared['datasets'], evaluate)
     progress.stage(f'Base model {title}')
     prompt_style = measure.prompt_styles(evaluate)['base']
     cached = load_model.cached(
@@ -119,10 +130,9 @@ class HeldOutEvaluation:
       cached.close()
     found = build.build(
       results,
-      model='base model',
-      checkpoint='',
-      **self._base_lineage(),
-      **self._metadata,
+      build.Metadata(
+        model='base model', checkpoint='', **self._base_lineage(), **self._metadata
+      ),
     )
     if multihost.is_main_process():
       tables.print_table(found)
@@ -130,7 +140,7 @@ class HeldOutEvaluation:
 
   def _base_lineage(self) -> dict[str, Any]:
     """Returns the metadata about the base model's training."""
-    leakage_report = self._untrained
+    leakage_report = self._held_out.untrained
     if leakage_report is None:
       return {'trained_on': lineage_lib.UNKNOWN, 'train_examples': {}}
     lineage = leakage_report.lineage.summary(leakage_report.evaluated_family)
@@ -161,11 +171,13 @@ class HeldOutEvaluation:
     )
     found = build.build(
       results,
-      model='',
-      checkpoint='',
-      trained_on=lineage_lib.UNKNOWN,
-      train_examples={},
-      **self._metadata,
+      build.Metadata(
+        model='',
+        checkpoint='',
+        trained_on=lineage_lib.UNKNOWN,
+        train_examples={},
+        **self._metadata,
+      ),
     )
     eval_step = {
       'step': step,
@@ -211,7 +223,7 @@ class HeldOutEvaluation:
       **metadata,
       **self._metadata,
       'provenance': {
-        'config': self._text,
+        'config': self._held_out.text,
         'models': described,
         'versions': provenance.versions(),
       },

@@ -123,7 +123,7 @@ def run(
     progress: progress output.
     base: base model, or None.
     emit: called as emit(prediction, split=, model=), or None.
-    **changes: arguments of evaluator.evaluate that replace the settings.
+    **changes: fields of the protocol that replace the settings.
   """
   settings = {
     'templates': evaluate.templates,
@@ -131,18 +131,18 @@ def run(
     'num_fewshot': evaluate.num_fewshot,
     'prompt_style': evaluate.prompt_style,
     'base_prompt_style': evaluate.base_prompt_style,
+    'limits': Limits(
+      min(Limits().inputs, evaluate.sequence_length), evaluate.max_decode
+    ),
+    'seed': seed,
   }
   with progress.counter() as count:
     return evaluator.evaluate(
       tuned,
+      evaluator.Protocol(**{**settings, **changes}),
       datasets=datasets,
       examples=examples,
       base=base,
-      limits=Limits(
-        min(Limits().inputs, evaluate.sequence_length), evaluate.max_decode
-      ),
-      seed=seed,
       emit=emit,
       progress=count,
-      **{**settings, **changes},
     )

@@ -22,7 +22,7 @@ from flan_jax.data.loader import Loader
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.jobs import claim, training_data
-from flan_jax.jobs.held_out import HeldOutEvaluation
+from flan_jax.jobs.held_out import HeldOut, HeldOutEvaluation
 from flan_jax.jobs.run import Data, Outcome, Restored, Run
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime import multihost
@@ -59,7 +59,7 @@ def train_and_evaluate(
   run = _set_up(config, text=text, profile=profile, progress=progress)
   data = _data(run)
   _model(run)
-  evaluation = _evaluation(run, data)
+  evaluation = _evaluation(run, data) if run.held_out else None
   checkpoints = Checkpoints(run.config.model_dir, keep=run.config.keep)
   unfinished = (checkpoints.latest() or 0) < run.config.train_steps
   compiling = run.trainer.compile() if unfinished else None
@@ -193,23 +193,15 @@ def _model(run: Run) -> None:
   checkpoint_lib.check_room(config.model_dir, trainer.layout, keep=config.keep)
 
 
-def _evaluation(run: Run, data: Data) -> HeldOutEvaluation | None:
-  """The held-out evaluation; None if nothing is held out."""
+def _evaluation(run: Run, data: Data) -> HeldOutEvaluation:
+  """The held-out evaluation."""
   config, trainer = run.config, run.trainer
-  if not run.held_out:
-    return None
-  return HeldOutEvaluation(
-    config.evaluate,
-    store=data.store,
-    config=trainer.config,
-    held_out=run.held_out,
+  held_out = HeldOut(
+    clusters=tuple(run.held_out),
+    evaluate=config.evaluate,
     seed=config.eval_seed,
-    out=run.folder.report,
-    progress=run.progress,
-    sharding=mesh_lib.batch_sharding(trainer.mesh, config.mesh.rules),
     data_dir=config.tfds_data_dir,
     text=run.text,
-    on_batch=run.stop.on_batch,
     untrained=leakage.check_checkpoint(
       run.lineage,
       run.held_out,
@@ -217,6 +209,15 @@ def _evaluation(run: Run, data: Data) -> HeldOutEvaluation | None:
       allow_overlap=config.allow_overlap,
       setting='HELD_OUT',
     ),
+  )
+  return HeldOutEvaluation(
+    held_out,
+    store=data.store,
+    config=trainer.config,
+    out=run.folder.report,
+    progress=run.progress,
+    sharding=mesh_lib.batch_sharding(trainer.mesh, config.mesh.rules),
+    on_batch=run.stop.on_batch,
   )
 
 

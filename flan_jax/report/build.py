@@ -1,5 +1,6 @@
 """Builds the content of report.json from the results of an evaluation."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -199,29 +200,11 @@ def _chosen_by_few(measured: 'DatasetResult') -> list[str]:
   ]
 
 
-def build(
-  results: 'Results',
-  *,
-  model: str,
-  checkpoint: str,
-  held_out: Sequence[str],
-  trained_on: Sequence[str] | str,
-  train_examples: Mapping[str, int],
-  data_digest: str,
-  seed: int,
-  lineage: Sequence[Mapping[str, Any]] | None = None,
-  leakage: Mapping[str, Any] | None = None,
-  provenance: Mapping[str, Any] | None = None,
-  contamination: 'Found | None' = None,
-  missing: Sequence[str] = (),
-  answers: Mapping[str, Any] | None = None,
-  data: Mapping[str, Any] | None = None,
-  base: str | None = None,
-) -> dict[str, Any]:
-  """Returns the content of report.json.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metadata:
+  """Metadata of a report: everything about models and data but the results.
 
-  Args:
-    results: results of `evaluator.evaluate`.
+  Attributes:
     model: name of the model.
     checkpoint: path that its parameters were read from.
     held_out: clusters measured.
@@ -235,36 +218,65 @@ def build(
       None if unknown.
     leakage: leakage report of the held-out clusters, or None.
     provenance: the configuration with its origins, the models, the versions.
-    contamination: examples found in texts that the model may have been trained on.
     missing: datasets of the mixture that the store lacks.
-    answers: normalization of option scores (`normalization`) and generation settings
-      (`decoding`); None if the report is not kept.
     data: source of the examples, from `measured_data.in_raw` or `in_store`.
     base: path that the base model's parameters were read from; None if the lineage of
       the model names it.
   """
-  leakage = dict(leakage or {})
+
+  model: str
+  checkpoint: str
+  held_out: Sequence[str]
+  trained_on: Sequence[str] | str
+  train_examples: Mapping[str, int]
+  data_digest: str
+  seed: int
+  lineage: Sequence[Mapping[str, Any]] | None = None
+  leakage: Mapping[str, Any] | None = None
+  provenance: Mapping[str, Any] | None = None
+  missing: Sequence[str] = ()
+  data: Mapping[str, Any] | None = None
+  base: str | None = None
+
+
+def build(
+  results: 'Results',
+  about: Metadata,
+  *,
+  contamination: 'Found | None' = None,
+  answers: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Returns the content of report.json.
+
+  Args:
+    results: results of `evaluator.evaluate`.
+    about: metadata.
+    contamination: examples found in texts that the model may have been trained on.
+    answers: normalization of option scores (`normalization`) and generation settings
+      (`decoding`); None if the report is not kept.
+  """
+  leakage = dict(about.leakage or {})
   overlaps = contamination.datasets if contamination else {}
   found = [
-    _result(measured, seed=seed, overlap=overlaps.get(measured.dataset.label))
+    _result(measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label))
     for measured in results.datasets
   ]
   compared = [result for result in found if 'p' in result]
   corrected = statistics.holm([result['p'] for result in compared])
   for result, p in zip(compared, corrected, strict=True):
     result['p_holm'] = p
-  data = measured_data.of(results, data)
+  data = measured_data.of(results, about.data)
   report = {
     'schema': SCHEMA,
-    'model': model,
-    'checkpoint': checkpoint,
-    'held_out': list(held_out),
-    'trained_on': trained_on if trained_on == UNKNOWN else list(trained_on),
-    'train_examples': dict(train_examples),
-    'lineage': UNKNOWN if lineage is None else list(lineage),
-    'data_digest': data_digest or data['digest'],
+    'model': about.model,
+    'checkpoint': about.checkpoint,
+    'held_out': list(about.held_out),
+    'trained_on': (UNKNOWN if about.trained_on == UNKNOWN else list(about.trained_on)),
+    'train_examples': dict(about.train_examples),
+    'lineage': UNKNOWN if about.lineage is None else list(about.lineage),
+    'data_digest': about.data_digest or data['digest'],
     'data': data,
-    'seed': seed,
+    'seed': about.seed,
     'leakage': leakage,
     'results': found,
     'timing': dict(results.timing),
@@ -272,15 +284,15 @@ def build(
       *leakage.get('warnings', ()),
       *results.warnings,
       *(line for measured in results.datasets for line in _chosen_by_few(measured)),
-      *(f'{name}: not in the store; left out' for name in missing),
+      *(f'{name}: not in the store; left out' for name in about.missing),
     ],
   }
-  if base:
-    report['base_checkpoint'] = base
+  if about.base:
+    report['base_checkpoint'] = about.base
   if answers:
     report['answers'] = dict(answers)
-  if provenance:
-    report['provenance'] = dict(provenance)
+  if about.provenance:
+    report['provenance'] = dict(about.provenance)
   if contamination:
     report['contamination'] = {
       'ngram': contamination.ngram,

@@ -6,17 +6,24 @@ sees half a file, and a full disk loses no earlier file.
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flan_jax.report.build import build
+from flan_jax.report.build import Metadata, build
 from flan_jax.runtime import atomic_file
 
 if TYPE_CHECKING:
+  from flan_jax.evaluate.contamination import Found
   from flan_jax.evaluate.evaluator import Results
 
 
 def write(
-  out: str | os.PathLike, results: 'Results', **metadata: Any
+  out: str | os.PathLike,
+  results: 'Results',
+  *,
+  contamination: 'Found | None' = None,
+  answers: Mapping[str, Any] | None = None,
+  **metadata: Any,
 ) -> dict[str, Any]:
   """Writes OUT/report.json and the files made from it; returns the report.
 
@@ -27,10 +34,14 @@ def write(
   Args:
     out: folder of the report.
     results: results of `evaluator.evaluate`.
-    **metadata: keyword arguments of `build`.
+    contamination: as in `build`.
+    answers: as in `build`.
+    **metadata: attributes of `Metadata`.
   """
   out = pathlib.Path(out)
-  report = build(results, **metadata)
+  report = build(
+    results, Metadata(**metadata), contamination=contamination, answers=answers
+  )
   atomic_file.write_json(out / 'report.json', report, ensure_ascii=False)
   render(out)
   return report

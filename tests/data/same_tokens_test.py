@@ -112,11 +112,9 @@ def evaluated(dataset, examples, tokenizer, *, num_fewshot=0):
 
   evaluator.evaluate(
     model,
+    evaluator.Protocol(splits=('test',), limits=LIMITS, num_fewshot=num_fewshot),
     datasets=[dataset],
     examples=lambda name, split: examples,
-    splits=('test',),
-    limits=LIMITS,
-    num_fewshot=num_fewshot,
     emit=note,
   )
   return dict(zip(keys, model.prompts, strict=True))

@@ -191,8 +191,12 @@ def test_the_report_has_the_clean_examples_beside_all(folder):
   )
   assert found.against == (str(folder),)
   made = build.build(
-    results, model='m', checkpoint='', held_out=(), trained_on=(), train_examples={},
-    data_digest='', seed=0, contamination=found,
+    results,
+    build.Metadata(
+      model='m', checkpoint='', held_out=(), trained_on=(), train_examples={},
+      data_digest='', seed=0,
+    ),
+    contamination=found,
   )  # fmt: skip
   (line,) = made['results']
   assert line['mean'] == 50

@@ -48,9 +48,9 @@ def test_a_prediction_holds_the_tokenized_texts():
   seen = []
   evaluator.evaluate(
     says('no'),
+    evaluator.Protocol(splits=('test',)),
     datasets=[RANKED],
     examples=examples(RANKED, 1),
-    splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   assert seen[0] == {
@@ -70,9 +70,9 @@ def test_free_text_is_generated_and_matched_with_any_reference():
   number = Oracle(lambda prompt: 'Number ' + ''.join(filter(str.isdigit, prompt)))
   found = evaluator.evaluate(
     number,
+    evaluator.Protocol(splits=('test',)),
     datasets=[WRITTEN],
     examples=examples(WRITTEN, 3),
-    splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   exact = found.datasets[0].splits['test'].tuned[..., 0]
@@ -101,11 +101,11 @@ def test_a_real_model_end_to_end(tiny_model):
   reports = []
   found = evaluator.evaluate(
     scorer,
+    evaluator.Protocol(max_tokens=4),
     datasets=[RANKED, WRITTEN],
     examples=lambda name, split: examples(
       RANKED if name == RANKED.name else WRITTEN, 4
     )(name, split),
-    max_tokens=4,
     progress=lambda *state: reports.append(state),
   )
   ranked, written = found.datasets
@@ -157,9 +157,12 @@ class TestSample:
 
 
 def test_templates_can_be_fewer():
-  ask = lambda some: evaluator.evaluate(  # noqa: E731
-    says('yes'), datasets=[RANKED], examples=examples(RANKED, 2), templates=some
-  ).datasets[0].templates  # fmt: skip
+  def ask(some):
+    protocol = evaluator.Protocol(templates=some)
+    read = examples(RANKED, 2)
+    found = evaluator.evaluate(says('yes'), protocol, datasets=[RANKED], examples=read)
+    return found.datasets[0].templates
+
   assert ask(1) == (0,)
   assert ask([1, 2]) == (2,)
   with pytest.raises(InputError, match="of dataset 'tiny_nli'; those that do are 0, 2"):
@@ -169,10 +172,9 @@ def test_templates_can_be_fewer():
 def test_long_prompts_are_cut_and_counted():
   found = evaluator.evaluate(
     says('yes'),
+    evaluator.Protocol(splits=('test',), limits=Limits(inputs=46)),
     datasets=[RANKED],
     examples=examples(RANKED, 4),
-    splits=('test',),
-    limits=Limits(inputs=46),
   )
   (warning,) = found.warnings
   assert warning.startswith(
@@ -191,10 +193,9 @@ def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset
   model.max_length = 46 + 1 + len('yes') if dataset is RANKED else whole - 2 + 1 + 8
   found = evaluator.evaluate(
     model,
+    evaluator.Protocol(splits=('test',), **more),
     datasets=[dataset],
     examples=examples(dataset, 3),
-    splits=('test',),
-    **more,
     emit=lambda record, **_: lengths.append(len(record['prompt'].encode())),
   )
   assert 'prompts with fields cut to fit' in found.warnings[0]
@@ -206,10 +207,9 @@ def test_a_prompt_leaves_room_for_its_answer_in_the_context_of_the_model(dataset
 def test_prompts_that_cannot_be_cut_are_left_out_with_a_warning():
   found = evaluator.evaluate(
     says('yes'),
+    evaluator.Protocol(splits=('test',), limits=Limits(inputs=10)),
     datasets=[RANKED],
     examples=examples(RANKED, 4),
-    splits=('test',),
-    limits=Limits(inputs=10),
   )
   assert found.datasets == ()
   assert 'left out' in found.warnings[0]
@@ -226,9 +226,9 @@ def test_nan_is_named_and_counted_as_wrong():
   seen = []
   found = evaluator.evaluate(
     Broken(lambda prompt: 'yes'),
+    evaluator.Protocol(splits=('test',)),
     datasets=[RANKED],
     examples=examples(RANKED, 4),
-    splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   assert found.warnings == (
@@ -266,7 +266,10 @@ VALUES = {'premise': 'a', 'hypothesis': 'b', 'answer': ''}
 def test_an_example_without_text_to_choose_is_named_and_left_out(options, why):
   example = Example('test.0.9', VALUES, Answer('', options, (0,), ('',)))
   found = evaluator.evaluate(
-    says('yes'), datasets=[RANKED], examples=with_example(example), splits=('test',)
+    says('yes'),
+    evaluator.Protocol(splits=('test',)),
+    datasets=[RANKED],
+    examples=with_example(example),
   )
   (result,) = found.datasets
   assert result.splits['test'].tuned.shape == (2, 2, 1)
@@ -285,9 +288,9 @@ def test_an_example_whose_options_have_no_token_is_named_and_left_out():
   answer = Answer('\u2603', ('\u2603', '\u2603\u2603'), (0,), ('\u2603',))
   found = evaluator.evaluate(
     model,
+    evaluator.Protocol(splits=('test',)),
     datasets=[RANKED],
     examples=with_example(Example('test.0.9', VALUES, answer)),
-    splits=('test',),
   )
   scores = found.datasets[0].splits['test'].tuned[..., 0]
   assert np.isnan(scores[:, 2]).all()
@@ -303,7 +306,10 @@ def test_a_blank_answer_is_left_out_of_free_text_too():
     return [*examples(WRITTEN, 2)(name, split), blank]
 
   found = evaluator.evaluate(
-    says('it is 0'), datasets=[WRITTEN], examples=read, splits=('test',)
+    says('it is 0'),
+    evaluator.Protocol(splits=('test',)),
+    datasets=[WRITTEN],
+    examples=read,
   )
   assert len(found.datasets[0].splits['test'].examples) == 2
   assert found.warnings == (
@@ -336,9 +342,9 @@ def test_nan_in_generation_is_wrong_whatever_is_right(metric, gold):
   seen = []
   found = evaluator.evaluate(
     Broken(lambda prompt: gold),
+    evaluator.Protocol(splits=('test',)),
     datasets=[dataset],
     examples=lambda *_: [example],
-    splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   (scores,) = found.datasets[0].splits['test'].tuned[0]
@@ -356,9 +362,9 @@ def test_nan_in_ranking_is_not_a_correct_rejection():
 
   found = evaluator.evaluate(
     Broken(lambda prompt: 'yes'),
+    evaluator.Protocol(splits=('test',)),
     datasets=[dataclasses.replace(RANKED, metric='f1a')],
     examples=examples(RANKED, 2),
-    splits=('test',),
   )
   first = found.datasets[0].splits['test'].tuned[0]
   assert first.tolist() == [[0, 0, 1], [0, 1, 0]]
@@ -377,9 +383,9 @@ def test_a_choice_is_compared_with_the_number_behind_the_right_word():
   seen = []
   found = evaluator.evaluate(
     says('3'),
+    evaluator.Protocol(splits=('test',)),
     datasets=[dataset],
     examples=lambda *_: read,
-    splits=('test',),
     emit=lambda record, **_: seen.append(record),
   )
   statistics = found.datasets[0].splits['test'].tuned[0]
@@ -401,11 +407,10 @@ class TestFewShot:
     model.sequence_length = more.pop('sequence_length', 2048)
     found = evaluator.evaluate(
       model,
+      evaluator.Protocol(splits=('test',), **more),
       datasets=[RANKED],
       examples=examples(RANKED, count),
-      splits=('test',),
       emit=lambda record, **_: seen.append(record),
-      **more,
     )
     return found, seen
 
@@ -455,12 +460,11 @@ class TestFewShot:
     model.sequence_length = 2048
     evaluator.evaluate(
       model,
+      evaluator.Protocol(splits=('test',), num_fewshot=16),
       datasets=[RANKED],
       examples=lambda name, split: (
         same if split == 'train' else examples(RANKED, 4)(name, split)
       ),
-      splits=('test',),
-      num_fewshot=16,
       emit=lambda record, **_: seen.append(record),
     )
     for record in seen:
@@ -470,7 +474,10 @@ class TestFewShot:
   def test_a_dataset_without_training_examples_is_left_out_with_a_warning(self):
     alone = dataclasses.replace(RANKED, train='')
     found = evaluator.evaluate(
-      says('yes'), datasets=[alone], examples=examples(RANKED, 3), num_fewshot=1
+      says('yes'),
+      evaluator.Protocol(num_fewshot=1),
+      datasets=[alone],
+      examples=examples(RANKED, 3),
     )
     assert found.datasets == ()
     assert found.warnings == (
@@ -481,15 +488,15 @@ class TestFewShot:
 class TestPromptStyles:
   """The same examples in other prompt styles (FLAN section 4.3)."""
 
-  def prompts(self, **more):
+  def prompts(self, base=None, **more):
     seen = {}
     found = evaluator.evaluate(
       says('yes'),
+      evaluator.Protocol(splits=('test',), **more),
       datasets=[RANKED],
       examples=examples(RANKED, 1),
-      splits=('test',),
+      base=base,
       emit=lambda record, split, model: seen.setdefault(model, []).append(record),
-      **more,
     )
     return found.datasets[0], {
       model: [record['prompt'] for record in records] for model, records in seen.items()
@@ -529,15 +536,18 @@ def test_a_continuation_follows_a_blank():
   """A base LM continues the text; the rest of the line is the answer."""
   continues = Oracle(lambda prompt: ' it is 1\npremise: and so on')
   model = Oracle(lambda prompt: ' no')
-  ask = lambda scorer, dataset: evaluator.evaluate(  # noqa: E731
-    scorer,
-    datasets=[dataset],
-    examples=examples(dataset, 2),
-    splits=('test',),
-    prompt_style='continuation',
-    emit=lambda record, **_: seen.append(record),
-  ).datasets[0].splits['test'].tuned[0, :, 0].tolist()  # fmt: skip
   seen = []
+
+  def ask(scorer, dataset):
+    found = evaluator.evaluate(
+      scorer,
+      evaluator.Protocol(splits=('test',), prompt_style='continuation'),
+      datasets=[dataset],
+      examples=examples(dataset, 2),
+      emit=lambda record, **_: seen.append(record),
+    )
+    return found.datasets[0].splits['test'].tuned[0, :, 0].tolist()
+
   assert ask(model, RANKED) == [0, 1]
   assert seen[0]['options'] == [' yes', ' no']
   seen.clear()
@@ -559,10 +569,9 @@ class TestTies:
     seen = []
     results = evaluator.evaluate(
       model,
+      evaluator.Protocol(splits=('test',), templates=1),
       datasets=[RANKED],
       examples=lambda *_: [Example('test.0.0', values, answer)],
-      splits=('test',),
-      templates=1,
       emit=lambda record, **_: seen.append(record),
     )
     return results, seen[0]
@@ -601,7 +610,7 @@ def test_an_example_whose_right_answer_is_no_option_is_named_and_left_out(gold):
     return [*good, bad._replace(answer=Answer('x', LABELS, gold, ('x',)))]
 
   found = evaluator.evaluate(
-    says('yes'), datasets=[RANKED], examples=read, splits=('test',)
+    says('yes'), evaluator.Protocol(splits=('test',)), datasets=[RANKED], examples=read
   )
   assert len(found.datasets[0].splits['test'].examples) == 2
   assert found.warnings == (

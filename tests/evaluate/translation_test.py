@@ -65,16 +65,17 @@ def into_french(prompt):
   return known[max(at, key=at.get)] if at else 'rien'
 
 
-def evaluate(rule=into_french, datasets=(WMT,), examples=examples, **more):
+def evaluate(rule=into_french, datasets=(WMT,), examples=examples, base=None, **more):
   seen = []
   model = Oracle(rule)
   model.sequence_length = 2048
   found = evaluator.evaluate(
     model,
+    evaluator.Protocol(**more),
     datasets=datasets,
     examples=examples,
+    base=base,
     emit=lambda record, split, model: seen.append((record, split, model)),
-    **more,
   )
   return found, seen
 
@@ -364,9 +365,12 @@ class TestReport:
   def test_a_direction_is_compared_with_itself(self, out, tmp_path):
     with predictions.Predictions(tmp_path) as emit:
       results = evaluator.evaluate(
-        Oracle(lambda prompt: 'rien'), datasets=[WMT], examples=examples, emit=emit,
-        templates=(7, 8, 9),
-      )  # fmt: skip
+        Oracle(lambda prompt: 'rien'),
+        evaluator.Protocol(templates=(7, 8, 9)),
+        datasets=[WMT],
+        examples=examples,
+        emit=emit,
+      )
     write.write(tmp_path, results, **ABOUT)
     found = compare.write(out, tmp_path)
     (result,) = found['results']
@@ -395,7 +399,7 @@ def test_contamination_is_checked_in_both_directions(tmp_path):
   assert set(overlaps.datasets) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
   for overlap in overlaps.datasets.values():
     assert overlap.contaminated[0]
-  made = build.build(found, contamination=overlaps, **ABOUT)
+  made = build.build(found, build.Metadata(**ABOUT), contamination=overlaps)
   assert all(result['contamination']['judged'] for result in made['results'])
 
 

@@ -303,13 +303,15 @@ def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
   model = tiny_model()
   splits = []
   run = held_out.HeldOutEvaluation(
-    evaluation_config.EvalConfig(
-      eval_period=10, eval_examples=5, sequence_length=512, base=False
+    held_out.HeldOut(
+      clusters=('closed_book_qa',),
+      evaluate=evaluation_config.EvalConfig(
+        eval_period=10, eval_examples=5, sequence_length=512, base=False
+      ),
+      seed=0,
     ),
     store=Store.open(store),
     config=model.config,
-    held_out=('closed_book_qa',),
-    seed=0,
     out=tmp_path / 'report',
     progress=Progress(quiet=True),
   )

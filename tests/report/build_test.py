@@ -71,7 +71,9 @@ WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
 
 
 def build(*parts, templates=(0, 1, 2), **changes):
-  return build_lib.build(results(*parts, templates=templates), **(ABOUT | changes))
+  return build_lib.build(
+    results(*parts, templates=templates), build_lib.Metadata(**(ABOUT | changes))
+  )
 
 
 def test_it_is_json_without_nan():

@@ -52,9 +52,12 @@ def evaluated(
   train = examples(RTE, 8)('rte', 'train')
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[dataset], splits=('test',), emit=emit, **more,
+      model,
+      evaluator.Protocol(splits=('test',), **more),
+      datasets=[dataset],
       examples=lambda _, split: train if split == 'train' else some,
-    )  # fmt: skip
+      emit=emit,
+    )
   provenance = {'config': config, 'models': {}, 'versions': {}}
   return write_lib.write(out, results, seed=seed, provenance=provenance, **ABOUT)
 
@@ -122,7 +125,11 @@ def summaries(out, texts, gold):
   model = Oracle(lambda prompt: texts[int(re.search(r'number (\d+) it', prompt)[1])])
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[SAMSUM], examples=lambda *_: some, splits=('test',), emit=emit
+      model,
+      evaluator.Protocol(splits=('test',)),
+      datasets=[SAMSUM],
+      examples=lambda *_: some,
+      emit=emit,
     )
   return write_lib.write(out, results, seed=0, **ABOUT)
 

@@ -182,10 +182,13 @@ def evaluated(out, says='yes', base='no'):
   ]
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      models[0], base=models[1], emit=emit, num_fewshot=1, templates=2,
-      datasets=[registry.get('rte'), registry.get('wmt14_enfr')], examples=examples,
-      base_prompt_style='continuation',
-    )  # fmt: skip
+      models[0],
+      evaluator.Protocol(templates=2, num_fewshot=1, base_prompt_style='continuation'),
+      datasets=[registry.get('rte'), registry.get('wmt14_enfr')],
+      examples=examples,
+      base=models[1],
+      emit=emit,
+    )
   text = out / 'text'
   text.mkdir()
   (text / 'a.txt').write_text('nothing of the kind', encoding='utf-8')

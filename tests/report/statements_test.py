@@ -83,7 +83,12 @@ def evaluated(
   )
   with predictions.Predictions(out) as emit:
     results = evaluator.evaluate(
-      model, datasets=[declared], examples=examples, base=base, emit=emit, **more
+      model,
+      evaluator.Protocol(**more),
+      datasets=[declared],
+      examples=examples,
+      base=base,
+      emit=emit,
     )
   return write_lib.write(
     out,
