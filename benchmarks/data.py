@@ -26,7 +26,7 @@ from flan_jax.data.loader import Loader
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.store import parts
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 
 GENERATED = ('mini_trec', 'mini_copa', 'mini_cb')
@@ -239,7 +239,9 @@ def main() -> None:
   print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything began')
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    materialize(mixture, out=folder / 'store', vocab_size=4_000, data_dir=data_dir)
+    materialize(
+      mixture, StoreConfig(vocab_size=4_000), out=folder / 'store', data_dir=data_dir
+    )
     store = Store.open(folder / 'store')
     memory()
     loading(store)

@@ -21,7 +21,7 @@ from flan_jax.config.optimizer import Lora
 from flan_jax.config.training import TrainConfig
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import fingerprint, repair
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import training_history
@@ -81,9 +81,10 @@ class TestStore:
 
   def materialize(self, out):
     return materialize(
-      registry.mixture('microworld_mini_copa'), out=out, tokenizer='train',
-      vocab_size=512, sequence_length=256, epochs=1,
-    )  # fmt: skip
+      registry.mixture('microworld_mini_copa'),
+      StoreConfig(tokenizer='train', vocab_size=512, sequence_length=256, epochs=1),
+      out=out,
+    )
 
   @pytest.mark.parametrize('family', registry.FAMILIES)
   def test_every_declaration_has_its_digest(self, family):
@@ -110,9 +111,10 @@ class TestStore:
   def test_another_request_does_not(self, old):
     with pytest.raises(InputError, match='a finished store is not rewritten'):
       materialize(
-        registry.mixture('microworld_mini_copa'), out='stores/copa', tokenizer='train',
-        vocab_size=512, sequence_length=512, epochs=1,
-      )  # fmt: skip
+        registry.mixture('microworld_mini_copa'),
+        StoreConfig(tokenizer='train', vocab_size=512, sequence_length=512, epochs=1),
+        out='stores/copa',
+      )
 
   @pytest.mark.parametrize('path', ['stores/copa', 'runs/finished/store'])
   def test_nothing_in_it_is_damaged(self, old, path):

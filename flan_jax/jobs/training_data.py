@@ -50,16 +50,18 @@ def open_store(
     with progress.counter() as count:
       materialize.materialize(
         mixture,
+        materialize.StoreConfig(
+          tokenizer=tokenizer or materialize.TRAIN,
+          vocab_size=run.vocab_size,
+          seed=run.template_seed,
+          steps=max(run.train_steps, 1),
+          batch_tokens=run.batch_tokens,
+          sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
+          evaluate=held_out,
+          missing=run.missing,
+        ),
         out=path,
-        tokenizer=tokenizer or materialize.TRAIN,
-        vocab_size=run.vocab_size,
-        seed=run.template_seed,
-        steps=max(run.train_steps, 1),
-        batch_tokens=run.batch_tokens,
-        sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
         data_dir=run.tfds_data_dir,
-        evaluate=held_out,
-        missing=run.missing,
         progress=count,
       )
     if bucket:

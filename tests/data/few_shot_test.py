@@ -11,7 +11,7 @@ from flan_jax.data import few_shot as few_shot_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store, describe
 from flan_jax.errors import InputError
 
@@ -152,7 +152,7 @@ def few_shot(tiny_datasets, tmp_path):
     tiny_datasets.mixture, name='tiny_2_shot', style=PromptStyle(num_fewshot=2)
   )
   manifest = materialize(
-    mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2, seed=3
+    mixture, StoreConfig(tokenizer='bytes', epochs=2, seed=3), out=tmp_path / 'out'
   )
   return manifest, Store.open(tmp_path / 'out'), tiny_datasets
 
@@ -194,7 +194,7 @@ def test_a_store_in_another_prompt_style_has_its_prompts(tiny_datasets, tmp_path
   mixture = dataclasses.replace(
     tiny_datasets.mixture, style=PromptStyle(prompt_style='no_template')
   )
-  materialize(mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(mixture, StoreConfig(tokenizer='bytes'), out=tmp_path / 'out')
   store = Store.open(tmp_path / 'out')
   stored = store.example('pairs', 0)
   example = tiny_datasets.examples['pairs']['train'][0]
@@ -211,7 +211,7 @@ def test_a_shared_maximum_rate_is_in_the_store(tiny_datasets, tmp_path, monkeypa
     monkeypatch.setitem(family, name, both)
   monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 20)
   shared = dataclasses.replace(tiny_datasets.mixture, shared_cap=True)
-  manifest = materialize(shared, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(shared, StoreConfig(tokenizer='bytes'), out=tmp_path / 'out')
   found = {name: entry['rate'] for name, entry in manifest['datasets'].items()}
   assert found == {'pairs': 12, 'stories': 8, 'picks': 12}
   assert Store.open(tmp_path / 'out').rates == found

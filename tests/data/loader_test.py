@@ -8,7 +8,7 @@ import pytest
 
 from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.loader import Loader
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
@@ -18,7 +18,11 @@ LENGTH = 512
 
 @pytest.fixture
 def store(tiny_datasets, tmp_path):
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+  materialize(
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=2),
+    out=tmp_path / 'out',
+  )
   return Store.open(tmp_path / 'out')
 
 

@@ -10,7 +10,7 @@ import pytest
 from flan_jax.catalog import registry
 from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.loader import Loader
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 
 BATCH_SIZE = 8
@@ -54,7 +54,7 @@ assert not {{'tensorflow', 'seqio'}} & set(sys.modules)
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('processes') / 'out'
   mixture = registry.mixture('microworld_mini_trec')
-  materialize(mixture, out=out, tokenizer='bytes')
+  materialize(mixture, StoreConfig(tokenizer='bytes'), out=out)
   return Store.open(out)
 
 

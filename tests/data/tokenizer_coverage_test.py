@@ -8,7 +8,7 @@ import small_tokenizers
 
 from flan_jax.cli.dispatch import main
 from flan_jax.data import tokenizer_coverage
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizer_coverage import CHECKED
 from flan_jax.jobs.training_data import store_warnings
@@ -29,7 +29,9 @@ def russian(tiny_datasets):
 def test_every_unknown_token_is_counted(tiny_datasets, t5_like, tmp_path):
   russian(tiny_datasets)
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like, epochs=2
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer=t5_like, epochs=2),
+    out=tmp_path / 'out',
   )
   store = Store.open(tmp_path / 'out')
   assert manifest['tokenizer']['unk_id'] == store.tokenizer().unk_id == 2
@@ -46,7 +48,9 @@ def test_every_unknown_token_is_counted(tiny_datasets, t5_like, tmp_path):
 
 def test_one_example_in_eight_is_decoded(tiny_datasets, t5_like, tmp_path):
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like, epochs=2
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer=t5_like, epochs=2),
+    out=tmp_path / 'out',
   )
   for entry in manifest['datasets'].values():
     assert entry['losses']['checked'] == 2 * -(-entry['examples'] // CHECKED)
@@ -56,7 +60,9 @@ def test_one_example_in_eight_is_decoded(tiny_datasets, t5_like, tmp_path):
 
 def test_one_line_names_the_datasets_that_lose_most(tiny_datasets, t5_like, tmp_path):
   russian(tiny_datasets)
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=t5_like)
+  manifest = materialize(
+    tiny_datasets.mixture, StoreConfig(tokenizer=t5_like), out=tmp_path / 'out'
+  )
   line = tokenizer_coverage.warning(manifest)
   unknown, changed = tokenizer_coverage.shares(manifest['datasets']['pairs'])
   assert 0.1 < unknown < 0.9
@@ -71,7 +77,9 @@ def test_a_vocabulary_that_spells_in_bytes_loses_nothing(
   tiny_datasets, tmp_path, settings
 ):
   russian(tiny_datasets)
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', **settings)
+  manifest = materialize(
+    tiny_datasets.mixture, StoreConfig(**settings), out=tmp_path / 'out'
+  )
   for entry in manifest['datasets'].values():
     assert entry['losses']['unknown'] == {'inputs': 0, 'targets': 0}
     assert entry['losses']['changed'] == 0 < entry['losses']['checked']
@@ -90,7 +98,7 @@ def test_text_that_spells_a_control_token_is_in_no_example(tiny_datasets, tmp_pa
   path.write_text(made.to_str())
   config = {'eos_token': '<|im_end|>', 'bos_token': '<|im_start|>'}
   (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer=path)
+  materialize(tiny_datasets.mixture, StoreConfig(tokenizer=path), out=tmp_path / 'out')
   store = Store.open(tmp_path / 'out')
   tokenizer = store.tokenizer()
   for i in range(store.manifest['datasets']['pairs']['examples']):

@@ -136,9 +136,8 @@ def test_a_training_store_is_decoded_into_text(tmp_path):
   out = tmp_path / 'store'
   materialize.materialize(
     registry.mixture('microworld_mini_squad'),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1),
     out=out,
-    tokenizer='bytes',
-    epochs=1,
   )
   dataset = registry.get('mini_squad', family='microworld')
   store = Store.open(out)

@@ -230,10 +230,8 @@ def test_training_draws_from_all_ten_templates():
 def test_a_store_gives_both_directions_their_answers(tmp_path):
   manifest = materialize.materialize(
     registry.mixture('microworld_mini_wmt'),
+    materialize.StoreConfig(tokenizer='bytes', evaluate=('translation',), epochs=1),
     out=tmp_path / 'store',
-    tokenizer='bytes',
-    evaluate=('translation',),
-    epochs=1,
   )
   assert manifest['evaluation']['mini_wmt']['examples']['dev'] > 0
   store = Store.open(tmp_path / 'store')

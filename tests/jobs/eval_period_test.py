@@ -28,9 +28,12 @@ FLAGS = [
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
-    evaluate=('closed_book_qa',), sequence_length=512,
-  )  # fmt: skip
+    registry.mixture('microworld_mini_cola'),
+    materialize.StoreConfig(
+      tokenizer='bytes', epochs=1, evaluate=('closed_book_qa',), sequence_length=512
+    ),
+    out=out,
+  )
   return out
 
 

@@ -259,9 +259,12 @@ def test_no_prepared_dataset_is_refused(tmp_path):
 def store(tmp_path_factory):
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture('microworld_mini_cola'), out=out, tokenizer='bytes', epochs=1,
-    evaluate=('closed_book_qa',), sequence_length=256,
-  )  # fmt: skip
+    registry.mixture('microworld_mini_cola'),
+    materialize.StoreConfig(
+      tokenizer='bytes', epochs=1, evaluate=('closed_book_qa',), sequence_length=256
+    ),
+    out=out,
+  )
   return out
 
 

@@ -43,9 +43,12 @@ preemption.Stop.on_batch = lambda self: (time.sleep(0.4), on_batch(self))
 def settings(tmp_path_factory) -> dict:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256,
-    evaluate=('nli',),
-  )  # fmt: skip
+    registry.mixture(TASK),
+    materialize.StoreConfig(
+      tokenizer='bytes', epochs=1, sequence_length=256, evaluate=('nli',)
+    ),
+    out=out,
+  )
   return {**SETTINGS, 'STORE': out}
 
 

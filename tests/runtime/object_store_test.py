@@ -64,7 +64,9 @@ def test_a_run_in_a_bucket_resumes_on_a_fresh_machine(cloud, runs, entries, tmp_
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, sequence_length=256
+    registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256),
+    out=store,
   )
   files.put(str(store), 'bucket/data/', recursive=True)
   settings = {'MIXTURE_OR_TASK_NAME': TASK}
@@ -108,9 +110,12 @@ def test_two_hosts_leave_their_reports_in_a_bucket(cloud, runs, tmp_path):
   files, machine = cloud
   store = tmp_path / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=store, tokenizer='bytes', epochs=1, sequence_length=256,
-    evaluate=('nli',),
-  )  # fmt: skip
+    registry.mixture(TASK),
+    materialize.StoreConfig(
+      tokenizer='bytes', epochs=1, sequence_length=256, evaluate=('nli',)
+    ),
+    out=store,
+  )
   few = {'Evaluate.max_examples': 8, 'Evaluate.templates': 4}
   run = "'gs://bucket/runs/two'"
   train = {

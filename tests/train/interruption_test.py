@@ -44,7 +44,9 @@ SMALL = [
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
+    registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256),
+    out=out,
   )
   return out
 

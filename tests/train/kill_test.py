@@ -38,11 +38,10 @@ def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
     registry.mixture(TASK),
+    materialize.StoreConfig(
+      tokenizer='bytes', epochs=1, sequence_length=512, evaluate=('nli',)
+    ),
     out=out,
-    tokenizer='bytes',
-    epochs=1,
-    sequence_length=512,
-    evaluate=('nli',),
   )
   return out
 

@@ -222,9 +222,10 @@ def folders(tmp_path_factory):
   """(store, model folder) for the runs below."""
   out = tmp_path_factory.mktemp('lora')
   materialize.materialize(
-    registry.mixture(TASK), out=out / 'store', tokenizer='bytes', epochs=1,
-    sequence_length=256,
-  )  # fmt: skip
+    registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256),
+    out=out / 'store',
+  )
   model = dataclasses.replace(TINY, vocab_size=512)
   model_dir_lib.save(
     out / 'base',

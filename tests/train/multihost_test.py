@@ -31,7 +31,9 @@ SEQUENCES = 8
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
+    registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256),
+    out=out,
   )
   return out
 
@@ -185,11 +187,8 @@ def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   shutil.copytree(store, places[0] / 'store')
   materialize.materialize(
     registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256, seed=1),
     out=places[1] / 'store',
-    tokenizer='bytes',
-    epochs=1,
-    sequence_length=256,
-    seed=1,
   )
   apart = {i: {'cwd': place} for i, place in enumerate(places)}
   both = runs.start(

@@ -46,7 +46,9 @@ STEPS = 50
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
   materialize.materialize(
-    registry.mixture(TASK), out=out, tokenizer='bytes', epochs=1, sequence_length=256
+    registry.mixture(TASK),
+    materialize.StoreConfig(tokenizer='bytes', epochs=1, sequence_length=256),
+    out=out,
   )
   return out
 
@@ -185,7 +187,7 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_
   other = tmp_path / 'other'
   mixture = registry.mixture(TASK)
   manifest = materialize.materialize(
-    mixture, out=other, vocab_size=500, sequence_length=256
+    mixture, materialize.StoreConfig(vocab_size=500, sequence_length=256), out=other
   )
   of_checkpoint, of_store = (
     tokenizers.Bytes.digest[:12],

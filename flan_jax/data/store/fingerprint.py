@@ -67,29 +67,37 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
   }
 
 
-def recipe(
-  head: Mapping[str, Any], declared: Mapping[str, Any], trains: Sequence[str]
-) -> str:
-  """Digest (hex) of everything that a store is made from.
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """Everything that a store is made from.
 
-  The keys that are hashed are spelled out here and never change, whatever the manifest
-  and the fields of a style are called.
-
-  Args:
+  Attributes:
     head: the manifest's request, limits and style, and what else was asked for.
     declared: dataset -> its `declaration`.
     trains: names of the datasets that train.
   """
-  request, style = dict(head['request']), head['style']
-  request['row_length'] = request.pop('sequence_length')
-  hashed = {
-    'request': request,
-    'style': {
-      'form': style['prompt_style'],
-      'templates': style['templates'],
-      'shots': style['num_fewshot'],
-    },
-    'declared': dict(declared),
-    'trains': list(trains),
-  }
-  return digest({**head, **hashed})
+
+  head: Mapping[str, Any]
+  declared: Mapping[str, Any]
+  trains: Sequence[str]
+
+  @property
+  def digest(self) -> str:
+    """Digest (hex) of the recipe.
+
+    The keys that are hashed are spelled out here and never change, whatever the
+    manifest and the fields of a style are called.
+    """
+    request, style = dict(self.head['request']), self.head['style']
+    request['row_length'] = request.pop('sequence_length')
+    hashed = {
+      'request': request,
+      'style': {
+        'form': style['prompt_style'],
+        'templates': style['templates'],
+        'shots': style['num_fewshot'],
+      },
+      'declared': dict(self.declared),
+      'trains': list(self.trains),
+    }
+    return digest({**self.head, **hashed})

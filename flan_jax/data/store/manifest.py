@@ -211,10 +211,9 @@ def planned(
 
 
 def assemble(
-  head: Mapping[str, Any],
+  recipe: fingerprint.Recipe,
   *,
   job: Job,
-  recipe: str,
   tokenizer: Tokenizer,
   training: Sequence[RenderedDataset],
   needs: Mapping[str, int],
@@ -223,14 +222,14 @@ def assemble(
   """Assembles the manifest, all but its list of files.
 
   Args:
-    head: the request: arguments of `materialize`.
+    recipe: everything that the store is made from.
     job: job of the build; all its parts are finished.
-    recipe: digest of everything that the store is made from.
     tokenizer: tokenizer of the store.
     training: training datasets.
     needs: dataset -> number of epochs wanted.
     evaluated: datasets whose dev and test examples are kept.
   """
+  head = recipe.head
   trained = {one.dataset.name: one.entry(needs[one.dataset.name]) for one in training}
   held = {
     dataset.name: _evaluation_entry(job, dataset, sizes) for dataset, sizes in evaluated
@@ -271,7 +270,7 @@ def assemble(
         {dataset.name: fingerprint.templates(dataset) for dataset in every}
       ),
       'tokenizer': tokenizer.digest,
-      'recipe': recipe,
+      'recipe': recipe.digest,
     },
     'fill': plan['fill'],
     'trained_on': [cluster for cluster in CLUSTERS if cluster in clusters],

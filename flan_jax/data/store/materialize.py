@@ -5,24 +5,22 @@ number of workers. A store appears whole or not at all. An interrupted run leave
 finished parts beside it, in `.NAME.partial`, and the next run resumes from them.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import itertools
 import math
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, prompt, registry
 from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
-from flan_jax.data.store import fingerprint, parts
+from flan_jax.data.store import fingerprint, parts, work_folder
 from flan_jax.data.store import manifest as manifest_lib
 from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.manifest import RenderedDataset, Sized
@@ -48,30 +46,11 @@ MARGIN = 1.02
 """Safety factor for the number of draws, which is estimated from mean lengths."""
 
 
-def materialize(
-  mixture: Mixture,
-  *,
-  out: str | os.PathLike,
-  tokenizer: str | os.PathLike = TRAIN,
-  vocab_size: int = 8192,
-  seed: int = 0,
-  epochs: int | None = None,
-  steps: int | None = None,
-  batch_tokens: int | None = None,
-  sequence_length: int | None = None,
-  data_dir: str | None = None,
-  evaluate: Sequence[str] | None = None,
-  missing: str = 'refuse',
-  limits: tuple[int, int] = Limits(),
-  workers: int = 1,
-  runner: str | None = None,
-  progress: Progress | None = None,
-) -> dict[str, Any]:
-  """Writes the store of a mixture, or opens it if it exists already.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+  """Settings of a store, which say what it holds of a mixture.
 
-  Args:
-    mixture: mixture of training datasets and held-out clusters.
-    out: directory of the store. It appears whole or not at all.
+  Attributes:
     tokenizer: argument of `flan_jax.data.tokenizers.load`, or the word `train`.
     vocab_size: vocabulary size of a trained tokenizer.
     seed: template seed: draws the template of each example and epoch.
@@ -82,10 +61,121 @@ def materialize(
     batch_tokens: tokens of a step, padding included (batch_size x sequence_length);
       needed with `steps`.
     sequence_length: maximum tokens of an example; None for the sum of the limits.
-    data_dir: TFDS data directory.
+    limits: maximum tokens of inputs and of targets, each with its EOS.
     evaluate: clusters whose dev and test examples are kept; None for the held-out ones.
     missing: `refuse`, or `skip` datasets that are not prepared.
-    limits: maximum tokens of inputs and of targets, each with its EOS.
+  """
+
+  tokenizer: str | os.PathLike = TRAIN
+  vocab_size: int = 8192
+  seed: int = 0
+  epochs: int | None = None
+  steps: int | None = None
+  batch_tokens: int | None = None
+  sequence_length: int | None = None
+  limits: Limits = Limits()
+  evaluate: Sequence[str] | None = None
+  missing: str = 'refuse'
+
+  def __post_init__(self):
+    if self.missing not in ('refuse', 'skip'):
+      raise InputError(
+        f"missing {self.missing!r}: must be 'refuse' or 'skip'"
+        + did_you_mean(self.missing, ['refuse', 'skip']),
+        field='MISSING',
+      )
+    if self.epochs is not None and self.steps is not None:
+      raise InputError(f'epochs {self.epochs} and steps {self.steps}: give one of them')
+    for name, value in (('epochs', self.epochs), ('steps', self.steps)):
+      if value is not None and value < 1:
+        raise InputError(f'{name} {value}: must be at least 1')
+    if self.steps is not None and not self.batch_tokens:
+      raise InputError(
+        f'steps {self.steps}: needs batch_tokens as well, the tokens of a step'
+      )
+
+  @property
+  def tokens(self) -> int | None:
+    """Tokens of the run of `steps`, padding included; None if `epochs` are rendered."""
+    return self.steps and self.batch_tokens and self.steps * self.batch_tokens
+
+
+class _Sources(NamedTuple):
+  """The datasets of a mixture, as they are prepared on this machine.
+
+  Attributes:
+    mixture: the mixture.
+    clusters: clusters whose dev and test examples are kept.
+    training: training datasets, with their sizes.
+    evaluated: datasets of `clusters`, with their sizes.
+    missing: dataset -> why it is not prepared.
+  """
+
+  mixture: Mixture
+  clusters: tuple[str, ...]
+  training: list[Sized]
+  evaluated: list[Sized]
+  missing: dict[str, str]
+
+
+class _Part(NamedTuple):
+  """A part to build: its stage, dataset and number of examples, and what builds it."""
+
+  stage: str
+  dataset: str
+  examples: int
+  call: worker_pool.Call
+
+
+class _Builder(NamedTuple):
+  """Builds parts, in a worker pool or on Beam, and reports on them.
+
+  Attributes:
+    workers: number of processes; 1 to stay in this one.
+    runner: Apache Beam runner in place of `workers`; None for the worker pool.
+    tally: sums the progress of the parts.
+  """
+
+  workers: int
+  runner: str | None
+  tally: worker_pool.Tally
+
+  @property
+  def threads(self) -> int | None:
+    """Number of tokenizer threads of a part; None for one per core."""
+    return 1 if self.workers > 1 or self.runner else None
+
+  def build(self, wanted: Iterable[_Part]) -> None:
+    """Builds the parts and waits for them, the largest first."""
+    wanted = sorted(wanted, key=lambda part: -part.examples)
+    for part in wanted:
+      self.tally.expect(part.stage, part.dataset, part.examples)
+    calls = [part.call for part in wanted]
+    if self.runner is None:
+      worker_pool.run(calls, workers=self.workers, report=self.tally)
+      return
+    from flan_jax.data.store import beam_runner
+
+    beam_runner.run(calls, runner=self.runner, report=self.tally)
+
+
+def materialize(
+  mixture: Mixture,
+  config: StoreConfig = StoreConfig(),
+  *,
+  out: str | os.PathLike,
+  data_dir: str | None = None,
+  workers: int = 1,
+  runner: str | None = None,
+  progress: Progress | None = None,
+) -> dict[str, Any]:
+  """Writes the store of a mixture, or opens it if it exists already.
+
+  Args:
+    mixture: mixture of training datasets and held-out clusters.
+    config: settings of the store.
+    out: directory of the store. It appears whole or not at all.
+    data_dir: TFDS data directory.
     workers: number of processes; 1 to stay in this one.
     runner: an Apache Beam runner (`DirectRunner`, ...) in place of `workers`; its
       workers must see `out` and the raw data under the same paths.
@@ -98,78 +188,37 @@ def materialize(
     InputError: on bad arguments, a dataset that is not prepared, a bad example (named),
       another store at `out`, or a full disk. Finished parts are kept.
   """
-  limits = Limits(*limits)
+  # Sources and recipe.
   out = pathlib.Path(out)
-  evaluate = tuple(mixture.held_out if evaluate is None else evaluate)
-  _check(mixture, evaluate, epochs, steps, batch_tokens, missing)
-  if epochs is None and steps is None:
-    epochs = 1
-  report = progress or (lambda *_: None)
-  given = None if str(tokenizer) == TRAIN else tokenizers.load(tokenizer)
-  training, evaluated, absent = _datasets(mixture, evaluate, data_dir, missing)
-  request = {
-    'epochs': epochs,
-    'steps': steps,
-    'batch_tokens': batch_tokens,
-    'sequence_length': sequence_length,
-    'tokenizer': given.digest if given else f'{TRAIN}:{vocab_size}',
-  }
-  head = {
-    'version': store_lib.VERSION,
-    'mixture': mixture.name,
-    'family': mixture.family,
-    'held_out': list(mixture.held_out),
-    'excluded': list(mixture.excluded),
-    'evaluate': list(evaluate),
-    'seed': seed,
-    'request': request,
-    'limits': {**limits._asdict(), 'policy': preprocess.POLICY},
-    'missing': absent,
-    'style': dataclasses.asdict(mixture.style),
-    'shared_cap': mixture.shared_cap,
-  }
-  declared = {
-    d.name: fingerprint.declaration(d, sizes) for d, sizes in training + evaluated
-  }
-  trains = [dataset.name for dataset, _ in training]
-  recipe = fingerprint.recipe(head, declared, trains)
-  finished = functools.partial(_finished, out, head, declared, trains)
-  run = functools.partial(_run, workers=workers, runner=runner)
-  done = finished()
-  if done is not None:
-    return done
-  job = Job(
-    folder='',
-    family=mixture.family,
-    style=mixture.style,
-    seed=seed,
-    limits=limits,
-    sequence_length=sequence_length,
-    data_dir=data_dir,
-    sizes={d.name: dict(sizes) for d, sizes in training + evaluated},
-    stamps={
-      d.name: raw_records.stamp(d, data_dir=data_dir) for d, _ in training + evaluated
-    },
-    threads=1 if workers > 1 or runner else None,
+  clusters = _clusters(mixture, config)
+  tokenizer = (
+    None if str(config.tokenizer) == TRAIN else tokenizers.load(config.tokenizer)
   )
-  with _partial(out, recipe) as folder:
-    done = finished()  # another process may have finished it
-    if done is not None:
-      return done
+  sources = _sources(mixture, clusters, data_dir=data_dir, missing=config.missing)
+  recipe = _recipe(config, sources, tokenizer)
+  if (done := _finished(out, recipe)) is not None:
+    return done
+  builder = _Builder(workers, runner, worker_pool.Tally(progress or (lambda *_: None)))
+  job = _job(config, sources, data_dir=data_dir, threads=builder.threads)
+
+  with work_folder.opened(out, recipe.digest) as folder:
+    if (done := _finished(out, recipe)) is not None:
+      return done  # another process has finished it
     job = job._replace(folder=str(folder))
-    tally = worker_pool.Tally(report)
-    _gather(job, training, evaluated, run, tally)
-    given, job = _tokenizer(job, given, training, vocab_size)
-    trained, needs = _render(
-      job, mixture, training, given, steps, batch_tokens, epochs, run, tally
-    )
-    if not any(one.rate for one in trained):
-      raise InputError(
-        f'mixture {mixture.name!r}: no training examples are left to draw from'
-      )
+
+    # Read.
+    builder.build(_read(job, sources))
+
+    # Tokenize.
+    tokenizer, job = _tokenizer(job, tokenizer, sources.training, config.vocab_size)
+
+    # Render.
+    trained, needs = _render(job, config, sources, tokenizer, builder)
+
+    # Manifest.
     manifest = manifest_lib.assemble(
-      head, job=job, recipe=recipe, tokenizer=given, training=trained, needs=needs,
-      evaluated=evaluated,
+      recipe, job=job, tokenizer=tokenizer, training=trained, needs=needs,
+      evaluated=sources.evaluated,
     )  # fmt: skip
     shutil.rmtree(folder / WORK)
     files = sorted(path for path in folder.rglob('*') if path.is_file())
@@ -181,48 +230,164 @@ def materialize(
   return manifest
 
 
-def _run(
-  calls: Sequence[worker_pool.Call],
-  report: worker_pool.Report,
+# Sources and recipe.
+
+
+def _clusters(mixture: Mixture, config: StoreConfig) -> tuple[str, ...]:
+  """Clusters whose dev and test examples are kept.
+
+  Raises:
+    InputError: if one is unknown, or the mixture cannot be trained on without leakage.
+  """
+  if not mixture.datasets:
+    raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
+  clusters = tuple(mixture.held_out if config.evaluate is None else config.evaluate)
+  for cluster in clusters:
+    if cluster not in CLUSTERS:
+      raise InputError(
+        f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
+        + did_you_mean(cluster, CLUSTERS),
+        field='Run.held_out',
+      )
+  leakage.check(mixture)
+  for dataset in mixture.members:
+    if not dataset.train:
+      raise InputError(
+        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
+      )
+  return clusters
+
+
+def _sources(
+  mixture: Mixture, clusters: tuple[str, ...], *, data_dir: str | None, missing: str
+) -> _Sources:
+  """Finds the datasets of a mixture and of clusters, with their sizes.
+
+  Raises:
+    InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
+  """
+  family = registry.datasets(mixture.family)
+  evaluated = [dataset for dataset in family.values() if dataset.cluster in clusters]
+  found = _Sources(mixture, clusters, [], [], {})
+  for here, datasets in (
+    (found.training, mixture.members),
+    (found.evaluated, evaluated),
+  ):
+    for dataset in datasets:
+      try:
+        here.append((dataset, dict(raw_records.sizes(dataset, data_dir=data_dir))))
+      except InputError as error:
+        if missing == 'refuse':
+          raise
+        found.missing[dataset.name] = str(error)
+  if not found.training:
+    raise InputError(
+      f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
+      'prepared'
+    )
+  return found
+
+
+def _recipe(
+  config: StoreConfig, sources: _Sources, tokenizer: Tokenizer | None
+) -> fingerprint.Recipe:
+  """Everything that the store is made from; `tokenizer` is None to train one."""
+  mixture = sources.mixture
+  epochs = 1 if config.epochs is None and config.steps is None else config.epochs
+  head = {
+    'version': store_lib.VERSION,
+    'mixture': mixture.name,
+    'family': mixture.family,
+    'held_out': list(mixture.held_out),
+    'excluded': list(mixture.excluded),
+    'evaluate': list(sources.clusters),
+    'seed': config.seed,
+    'request': {
+      'epochs': epochs,
+      'steps': config.steps,
+      'batch_tokens': config.batch_tokens,
+      'sequence_length': config.sequence_length,
+      'tokenizer': tokenizer.digest if tokenizer else f'{TRAIN}:{config.vocab_size}',
+    },
+    'limits': {**config.limits._asdict(), 'policy': preprocess.POLICY},
+    'missing': sources.missing,
+    'style': dataclasses.asdict(mixture.style),
+    'shared_cap': mixture.shared_cap,
+  }
+  declared = {
+    dataset.name: fingerprint.declaration(dataset, sizes)
+    for dataset, sizes in sources.training + sources.evaluated
+  }
+  return fingerprint.Recipe(head, declared, [d.name for d, _ in sources.training])
+
+
+def _finished(out: pathlib.Path, recipe: fingerprint.Recipe) -> dict[str, Any] | None:
+  """Manifest of a store of this recipe at `out`; None if `out` is absent or empty.
+
+  Raises:
+    InputError: if something else is at `out`.
+  """
+  if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    return None
+  if not (out / store_lib.MANIFEST).is_file():
+    raise InputError(
+      f'out {str(out)!r}: exists and is not a store; must be a new directory'
+    )
+  manifest = dict(store_lib.Store.open(out).manifest)
+  # Why a dataset is missing is hashed as text, which other versions word otherwise.
+  if manifest['missing'].keys() == recipe.head['missing'].keys():
+    head = {**recipe.head, 'missing': manifest['missing']}
+    recipe = dataclasses.replace(recipe, head=head)
+  got, want = manifest['digests']['recipe'], recipe.digest
+  if got != want:
+    raise InputError(
+      f'store {str(out)!r}: holds {manifest["mixture"]!r} of recipe {got[:12]}, not '
+      f'{want[:12]}; a finished store is not rewritten: delete it or use another path'
+    )
+  return manifest
+
+
+# Parts.
+
+
+def _job(
+  config: StoreConfig,
+  sources: _Sources,
   *,
-  workers: int,
-  runner: str | None,
-) -> None:
-  """Builds the parts of a store, in a worker pool or on Beam."""
-  if runner is None:
-    worker_pool.run(calls, workers=workers, report=report)
-    return
-  from flan_jax.data.store import beam_runner
+  data_dir: str | None,
+  threads: int | None,
+) -> Job:
+  """Job of the build, without its folder and its tokenizer."""
+  every = sources.training + sources.evaluated
+  return Job(
+    folder='',
+    family=sources.mixture.family,
+    style=sources.mixture.style,
+    seed=config.seed,
+    limits=config.limits,
+    sequence_length=config.sequence_length,
+    data_dir=data_dir,
+    sizes={dataset.name: dict(sizes) for dataset, sizes in every},
+    stamps={
+      dataset.name: raw_records.stamp(dataset, data_dir=data_dir)
+      for dataset, _ in every
+    },
+    threads=threads,
+  )
 
-  beam_runner.run(calls, runner=runner, report=report)
 
-
-def _gather(
-  job: Job,
-  training: Sequence[Sized],
-  evaluated: Sequence[Sized],
-  run,
-  tally: worker_pool.Tally,
-) -> None:
-  """Reads every dataset, the largest first."""
-  calls = []
-  for dataset, sizes in training:
+def _read(job: Job, sources: _Sources) -> Iterator[_Part]:
+  """Parts that read every dataset, and write the evaluation examples."""
+  for dataset, sizes in sources.training:
     examples = dataset.num_examples('train', sizes)
-    tally.expect('read', dataset.name, examples)
-    calls.append((examples, functools.partial(parts.read, job, dataset.name)))
-  for dataset, sizes in evaluated:
+    call = functools.partial(parts.read, job, dataset.name)
+    yield _Part('read', dataset.name, examples, call)
+  for dataset, sizes in sources.evaluated:
     examples = sum(
       dataset.num_examples(s, sizes) for s in ('dev', 'test') if s in dataset.slices
     )
-    tally.expect('evaluate', dataset.name, examples)
-    calls.append((examples, functools.partial(parts.evaluate, job, dataset.name)))
-  run(_largest_first(calls), tally)
-
-
-def _largest_first(
-  calls: Sequence[tuple[int, worker_pool.Call]],
-) -> list[worker_pool.Call]:
-  return [call for _, call in sorted(calls, key=lambda one: -one[0])]
+    call = functools.partial(parts.evaluate, job, dataset.name)
+    yield _Part('evaluate', dataset.name, examples, call)
 
 
 def _tokenizer(
@@ -256,200 +421,49 @@ def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
 
 
 def _render(
-  job: Job, mixture: Mixture, training: Sequence[Sized], tokenizer: Tokenizer,
-  steps: int | None, batch_tokens: int | None, epochs: int | None, run,
-  tally: worker_pool.Tally,
-) -> tuple[list[RenderedDataset], dict[str, int]]:  # fmt: skip
-  """Renders the epochs needed; returns (datasets, dataset -> epochs wanted)."""
-
-  def to(have: Mapping[str, int], want: Mapping[str, int], stage: str) -> None:
-    calls = []
-    for dataset, _ in training:
-      name = dataset.name
-      kept = parts.metadata(job, f'read.{name}', job.stamps[name])['kept']
-      for epoch in range(have[name], want[name]):
-        tally.expect(stage, name, kept)
-        call = functools.partial(parts.render, job, name, epoch, stage)
-        calls.append((kept, call))
-    run(_largest_first(calls), tally)
-
-  def capped(needs: Mapping[str, int]) -> dict[str, int]:
-    return {d.name: min(needs[d.name], len(d.templates)) for d, _ in training}
-
-  datasets = [dataset for dataset, _ in training]
-  names = [dataset.name for dataset in datasets]
-  none = dict.fromkeys(names, 0)
-  needs = dict.fromkeys(names, epochs or 1)
-  have = capped(needs)
-  to(none, have, 'render')
-  if steps is not None:
-    first = manifest_lib.collect(job, mixture, datasets, dict.fromkeys(names, 1))
-    needs = _epochs_needed(first, steps * batch_tokens, tokenizer.bos_id)
-    to(have, capped(needs), 'extend')
-    have = capped(needs)
-  return manifest_lib.collect(job, mixture, datasets, have), needs
-
-
-def _check(mixture, evaluate, epochs, steps, batch_tokens, missing) -> None:
-  if not mixture.datasets:
-    raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
-  if missing not in ('refuse', 'skip'):
-    raise InputError(
-      f"missing {missing!r}: must be 'refuse' or 'skip'"
-      + did_you_mean(missing, ['refuse', 'skip']),
-      field='MISSING',
-    )
-  if epochs is not None and steps is not None:
-    raise InputError(f'epochs {epochs} and steps {steps}: give one of them')
-  for name, value in (('epochs', epochs), ('steps', steps)):
-    if value is not None and value < 1:
-      raise InputError(f'{name} {value}: must be at least 1')
-  if steps is not None and not batch_tokens:
-    raise InputError(f'steps {steps}: needs batch_tokens as well, the tokens of a step')
-  for cluster in evaluate:
-    if cluster not in CLUSTERS:
-      raise InputError(
-        f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
-        + did_you_mean(cluster, CLUSTERS),
-        field='Run.held_out',
-      )
-  leakage.check(mixture)
-  for dataset in mixture.members:
-    if not dataset.train:
-      raise InputError(
-        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
-      )
-
-
-def _datasets(
-  mixture: Mixture, evaluate: Sequence[str], data_dir: str | None, missing: str
-) -> tuple[list[Sized], list[Sized], dict[str, str]]:
-  """Returns (training datasets, evaluation datasets, missing), with their sizes."""
-  family = registry.datasets(mixture.family)
-  wanted = [
-    mixture.members,
-    [dataset for dataset in family.values() if dataset.cluster in evaluate],
-  ]
-  found: list[list[Sized]] = [[], []]
-  absent = {}
-  for here, datasets in zip(found, wanted, strict=True):
-    for dataset in datasets:
-      try:
-        here.append((dataset, dict(raw_records.sizes(dataset, data_dir=data_dir))))
-      except InputError as error:
-        if missing == 'refuse':
-          raise
-        absent[dataset.name] = str(error)
-  if not found[0]:
-    raise InputError(
-      f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
-      'prepared'
-    )
-  return found[0], found[1], absent
-
-
-def _finished(
-  out: pathlib.Path,
-  head: Mapping[str, Any],
-  declared: Mapping[str, Any],
-  trains: Sequence[str],
-) -> dict[str, Any] | None:
-  """Manifest of a store of this recipe at `out`; None if `out` is absent or empty.
-
-  Args:
-    out: path of the store.
-    head, declared, trains: the recipe, as `fingerprint.recipe` takes it.
+  job: Job,
+  config: StoreConfig,
+  sources: _Sources,
+  tokenizer: Tokenizer,
+  builder: _Builder,
+) -> tuple[list[RenderedDataset], dict[str, int]]:
+  """Renders the epochs needed; returns (datasets, dataset -> epochs wanted).
 
   Raises:
-    InputError: if something else is at `out`.
+    InputError: if no example is left to draw from.
   """
-  if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-    return None
-  if not (out / store_lib.MANIFEST).is_file():
+  datasets = [dataset for dataset, _ in sources.training]
+
+  def extend(have: Mapping[str, int], stage: str) -> dict[str, int]:
+    """Renders from `have` to the epochs needed, one a template at most."""
+    want = {d.name: min(needs[d.name], len(d.templates)) for d in datasets}
+    builder.build(_epochs(job, have, want, stage))
+    return want
+
+  none, one = ({dataset.name: n for dataset in datasets} for n in (0, 1))
+  needs = dict.fromkeys(none, config.epochs or 1)
+  have = extend(none, 'render')
+  if config.tokens is not None:
+    first = manifest_lib.collect(job, sources.mixture, datasets, one)
+    needs = _epochs_needed(first, config.tokens, tokenizer.bos_id)
+    have = extend(have, 'extend')
+  trained = manifest_lib.collect(job, sources.mixture, datasets, have)
+  if not any(dataset.rate for dataset in trained):
     raise InputError(
-      f'out {str(out)!r}: exists and is not a store; must be a new directory'
+      f'mixture {sources.mixture.name!r}: no training examples are left to draw from'
     )
-  manifest = dict(store_lib.Store.open(out).manifest)
-  # Why a dataset is missing is hashed as text, which other versions word otherwise.
-  if manifest['missing'].keys() == head['missing'].keys():
-    head = {**head, 'missing': manifest['missing']}
-  recipe = fingerprint.recipe(head, declared, trains)
-  got = manifest['digests']['recipe']
-  if got != recipe:
-    raise InputError(
-      f'store {str(out)!r}: holds {manifest["mixture"]!r} of recipe {got[:12]}, not '
-      f'{recipe[:12]}; a finished store is not rewritten: delete it or use another path'
-    )
-  return manifest
+  return trained, needs
 
 
-@contextlib.contextmanager
-def _partial(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
-  """Opens the work folder beside `out`, with the finished parts of an interrupted run.
-
-  The process holds a lock on it. On exit the folder is removed unless it was renamed or
-  a part in it is finished; half-written files are removed.
-
-  Raises:
-    InputError: if another process holds the lock, or a file cannot be written.
-  """
-  out.parent.mkdir(parents=True, exist_ok=True)
-  # A work folder rather than a draft: a killed run resumes from it, so its name is
-  # fixed, and only a finished run or another recipe clears it.
-  folder = out.parent / f'.{out.name}.partial'
-  folder.mkdir(exist_ok=True)
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      locked = os.path.samestat(os.fstat(descriptor), os.stat(folder))
-    except (BlockingIOError, FileNotFoundError):
-      locked = False
-    if not locked:
-      raise InputError(
-        f'store {str(out)!r}: another process is writing it; wait until it ends'
-      )
-    try:
-      _prepare(folder, recipe)
-      yield folder
-    except OSError as error:
-      raise InputError(
-        f'store {str(out)!r}: {error}; finished parts are kept: fix that, then rerun '
-        'the same command to resume'
-      ) from None
-    finally:
-      # After the rename, another process may already use the name.
-      with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-          _tidy(folder)
-          if not any((folder / WORK).glob('*.json')):
-            shutil.rmtree(folder)
-  finally:
-    os.close(descriptor)
-
-
-_RECIPE = 'recipe'
-
-
-def _prepare(folder: pathlib.Path, recipe: str) -> None:
-  """Keeps finished parts of this recipe; clears anything else."""
-  kept = folder / WORK / _RECIPE
-  if not (kept.is_file() and kept.read_text(encoding='utf-8') == recipe):
-    for left in folder.iterdir():
-      if left.is_dir():
-        shutil.rmtree(left)
-      else:
-        left.unlink()
-    for name in ('train', 'evaluation', WORK):
-      (folder / name).mkdir()
-    kept.write_text(recipe, encoding='utf-8')
-  _tidy(folder)
-
-
-def _tidy(folder: pathlib.Path) -> None:
-  """Removes half-written files."""
-  for path in folder.rglob('.*'):
-    path.unlink()
+def _epochs(
+  job: Job, have: Mapping[str, int], want: Mapping[str, int], stage: str
+) -> Iterator[_Part]:
+  """Parts that render each dataset from the epochs it has to those it needs."""
+  for name, epochs in want.items():
+    kept = parts.metadata(job, f'read.{name}', job.stamps[name])['kept']
+    for epoch in range(have[name], epochs):
+      call = functools.partial(parts.render, job, name, epoch, stage)
+      yield _Part(stage, name, kept, call)
 
 
 def _epochs_needed(

@@ -15,14 +15,16 @@ import pytest
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
-from flan_jax.data.preprocess import POLICY
+from flan_jax.data.preprocess import POLICY, Limits
 from flan_jax.data.store import shard
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import eval_data, evaluator
 from flan_jax.evaluate.predict import Warnings
 from flan_jax.runtime.progress import Progress
+
+BYTES = StoreConfig(tokenizer='bytes')
 
 
 def contents(folder):
@@ -35,8 +37,12 @@ def contents(folder):
 
 @pytest.mark.parametrize('settings', [{'tokenizer': 'bytes'}, {'vocab_size': 420}])
 def test_two_runs_give_the_same_bytes(tiny_datasets, tmp_path, settings):
-  one = materialize(tiny_datasets.mixture, out=tmp_path / 'one', epochs=2, **settings)
-  two = materialize(tiny_datasets.mixture, out=tmp_path / 'two', epochs=2, **settings)
+  one = materialize(
+    tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'one'
+  )
+  two = materialize(
+    tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'two'
+  )
   assert one == two
   assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['one', 'two']
@@ -46,9 +52,9 @@ def test_the_digest_follows_the_content(tiny_datasets, tmp_path):
   def digest(**kwargs):
     out = tmp_path / str(len(list(tmp_path.iterdir())))
     given = {'tokenizer': 'bytes'} | kwargs
-    return materialize(tiny_datasets.mixture, out=out, **given)['digest']
+    return materialize(tiny_datasets.mixture, StoreConfig(**given), out=out)['digest']
 
-  digests = [digest(), digest(seed=1), digest(epochs=2), digest(limits=(60, 32))]
+  digests = [digest(), digest(seed=1), digest(epochs=2), digest(limits=Limits(60, 32))]
   tiny_datasets.examples['pairs']['train'][0]['premise'] = 'another'
   digests.append(digest())
   assert len(set(digests)) == len(digests)
@@ -62,10 +68,8 @@ def test_the_manifest_counts_every_example(tiny_datasets, tmp_path):
   tiny_datasets.examples['picks']['train'][1]['one'] = 'x' * 500
   manifest = materialize(
     tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=3, limits=Limits(400, 64)),
     out=tmp_path / 'out',
-    tokenizer='bytes',
-    epochs=3,
-    limits=(400, 64),
   )
   pairs, stories, picks = (
     manifest['datasets'][n] for n in ('pairs', 'stories', 'picks')
@@ -90,7 +94,9 @@ def test_the_manifest_counts_every_example(tiny_datasets, tmp_path):
 def test_every_entry_is_an_example_in_an_epoch(tiny_datasets, tmp_path):
   """Entry e * n + i: example i, by the template drawn for epoch e."""
   materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=3, seed=5
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=3, seed=5),
+    out=tmp_path / 'out',
   )
   found = Store.open(tmp_path / 'out')
   dataset = registry.get('pairs', family='tiny')
@@ -112,10 +118,8 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
   """Below 3,000 a rate is a size, so small datasets have the same epochs."""
   short = materialize(
     tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', steps=1, batch_tokens=64),
     out=tmp_path / 'short',
-    tokenizer='bytes',
-    steps=1,
-    batch_tokens=64,
   )
   epochs = {name: entry['epochs'] for name, entry in short['datasets'].items()}
   assert set(epochs.values()) == {10}  # 1,024 draws are 14 epochs of 70
@@ -124,10 +128,8 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs']['train'] *= 300
   big = materialize(
     tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', steps=100, batch_tokens=2048),
     out=tmp_path / 'big',
-    tokenizer='bytes',
-    steps=100,
-    batch_tokens=2048,
   )
   pairs = big['datasets']['pairs']
   assert (pairs['rate'], pairs['examples']) == (3000, 11_995)
@@ -146,15 +148,15 @@ def test_an_epoch_added_is_an_epoch_rendered_at_once(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs']['train'] *= 300
   steps = materialize(
     tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', steps=100, batch_tokens=2048),
     out=tmp_path / 'steps',
-    tokenizer='bytes',
-    steps=100,
-    batch_tokens=2048,
   )
   epochs = steps['datasets']['picks']['epochs']
   assert epochs > 1
   at_once = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'epochs', tokenizer='bytes', epochs=epochs
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=epochs),
+    out=tmp_path / 'epochs',
   )
   assert steps['datasets']['picks']['digest'] == at_once['datasets']['picks']['digest']
   folders = [tmp_path / name / 'train' for name in ('steps', 'epochs')]
@@ -165,14 +167,20 @@ def test_an_epoch_added_is_an_epoch_rendered_at_once(tiny_datasets, tmp_path):
 
 def test_more_epochs_than_templates_wrap(tiny_datasets, tmp_path):
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=12
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=12),
+    out=tmp_path / 'out',
   )
   pairs = manifest['datasets']['pairs']
   assert (pairs['epochs'], pairs['epochs_needed'], pairs['wraps']) == (10, 12, True)
 
 
 def test_ten_epochs_use_all_ten_templates_of_an_example(tiny_datasets, tmp_path):
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=10)
+  materialize(
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=10),
+    out=tmp_path / 'out',
+  )
   examples = Store.open(tmp_path / 'out').examples('stories', range(230))
   seen = collections.defaultdict(set)
   for stored in examples:
@@ -184,7 +192,7 @@ def test_evaluation_examples_are_the_fields_of_the_held_out_cluster(
   tiny_datasets, tmp_path
 ):
   tiny_datasets.examples['twins']['test'][1]['same'] = -1
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   twins = manifest['evaluation']['twins']
   assert twins['examples'] == {'dev': 3, 'test': 4}
   assert twins['filters'] == {'unlabeled': 1, 'empty': 0}
@@ -217,7 +225,9 @@ def test_smaller_data_is_clamped_and_reported(tiny_datasets, tmp_path):
     :16
   ]
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', evaluate=('nli',)
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', evaluate=('nli',)),
+    out=tmp_path / 'out',
   )
   pairs = manifest['datasets']['pairs']
   assert pairs['clamped'] == {
@@ -230,16 +240,16 @@ def test_smaller_data_is_clamped_and_reported(tiny_datasets, tmp_path):
 
 def test_a_finished_store_is_reused_and_never_rewritten(tiny_datasets, tmp_path):
   out = tmp_path / 'out'
-  first = materialize(tiny_datasets.mixture, out=out, tokenizer='bytes')
+  first = materialize(tiny_datasets.mixture, BYTES, out=out)
   stamp = (out / 'manifest.json').stat().st_mtime_ns
-  assert materialize(tiny_datasets.mixture, out=out, tokenizer='bytes') == first
+  assert materialize(tiny_datasets.mixture, BYTES, out=out) == first
   assert (out / 'manifest.json').stat().st_mtime_ns == stamp
   with pytest.raises(InputError, match=r"store '.*out'.*not rewritten"):
-    materialize(tiny_datasets.mixture, out=out, tokenizer='bytes', seed=1)
+    materialize(tiny_datasets.mixture, StoreConfig(tokenizer='bytes', seed=1), out=out)
   (tmp_path / 'notes').mkdir()
   (tmp_path / 'notes' / 'mine.txt').write_text('keep')
   with pytest.raises(InputError, match='not a store'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'notes', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'notes')
   assert (tmp_path / 'notes' / 'mine.txt').read_text() == 'keep'
 
 
@@ -256,7 +266,7 @@ def test_a_bad_example_is_named_and_finished_parts_are_kept(
   with pytest.raises(
     InputError, match="dataset 'picks', example 'train.0.7'.* got 3; must"
   ):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   assert [path.name for path in tmp_path.iterdir()] == ['.out.partial']
   assert {'work/pairs.spool', 'work/stories.spool'} <= partial(tmp_path)
   assert not any('picks' in name for name in partial(tmp_path))
@@ -269,28 +279,28 @@ def test_a_bad_example_is_named_and_finished_parts_are_kept(
     return tiny_datasets.records(dataset, split, **where)
 
   monkeypatch.setattr(raw_records, 'records', records)
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   assert 'pairs' not in read
   assert 'picks' in read
-  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'at_once')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
 def test_raw_data_that_changed_before_a_rerun_is_read_again(tiny_datasets, tmp_path):
   tiny_datasets.examples['picks']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   tiny_datasets.examples['picks']['train'][7]['label'] = 1
   tiny_datasets.examples['pairs']['train'][0]['premise'] = 'rewritten since'
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
-  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
+  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'at_once')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
 def test_the_work_folder_is_removed_if_no_part_is_finished(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs']['train'][7]['label'] = 3
   with pytest.raises(InputError, match='must'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   assert list(tmp_path.iterdir()) == []
 
 
@@ -309,7 +319,9 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
 
   monkeypatch.setattr(shard.ShardWriter, 'write', breaks)
   with pytest.raises(InputError, match='No space left.*finished parts are kept'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **settings)
+    materialize(
+      tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'out'
+    )
   shards = {name for name in partial(tmp_path) if name.endswith('.array_record')}
   assert shards == {'train/pairs.00.array_record'}
   assert not [name for name in partial(tmp_path) if '/.' in name]
@@ -323,10 +335,14 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
       rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
     ),
   )
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', epochs=2, **settings)
+  materialize(
+    tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'out'
+  )
   assert ('pairs', 0) not in rendered
   assert len(rendered) == 5
-  materialize(tiny_datasets.mixture, out=tmp_path / 'at_once', epochs=2, **settings)
+  materialize(
+    tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'at_once'
+  )
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
 
@@ -335,7 +351,7 @@ def test_a_disk_that_is_full_is_named_and_loses_nothing(tmp_path):
   code = """
 import resource, signal, sys
 from flan_jax.catalog import registry
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.errors import InputError
 out, limit = sys.argv[1], int(sys.argv[2])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -343,7 +359,7 @@ if limit:
   resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
   mixture = registry.mixture('microworld_mini_rte')
-  materialize(mixture, out=out, tokenizer='bytes', epochs=1)
+  materialize(mixture, StoreConfig(tokenizer='bytes', epochs=1), out=out)
 except InputError as error:
   print(error)
 """
@@ -366,7 +382,7 @@ def test_what_a_killed_process_left_is_cleared(tiny_datasets, tmp_path):
   left = tmp_path / '.out.partial' / 'train'
   left.mkdir(parents=True)
   (left / '.77.pairs.00.array_record').write_bytes(b'half')
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   assert [path.name for path in tmp_path.iterdir()] == ['out']
   assert set(manifest['files']) == {
     *(f'train/{n}.00.{end}' for n in ('pairs', 'stories', 'picks')
@@ -383,11 +399,11 @@ def test_a_store_that_is_being_written_is_left_alone(tiny_datasets, tmp_path):
   try:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(InputError, match='another process is writing it'):
-      materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+      materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
     assert (partial / 'half').exists()
   finally:
     os.close(descriptor)
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
 
 
 def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
@@ -396,7 +412,9 @@ def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
     tiny_datasets.examples['twins']['validation'],
   )
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=2),
+    out=tmp_path / 'out',
   )
   stories = manifest['datasets']['stories']
   assert (stories['examples_read'], stories['examples'], stories['rate']) == (0, 0, 0)
@@ -413,7 +431,7 @@ def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
   tiny_datasets.examples['pairs'].pop('train')
   tiny_datasets.examples['picks'].pop('train')
   with pytest.raises(InputError, match='no training examples are left'):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'none')
 
 
 def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
@@ -423,7 +441,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
   held_out = dataclasses.replace(
     tiny_datasets.mixture, datasets=('pairs', 'picks'), held_out=('summarization',)
   )
-  manifest = materialize(held_out, out=tmp_path / 'out', tokenizer='bytes')
+  manifest = materialize(held_out, BYTES, out=tmp_path / 'out')
   assert manifest['evaluation']['stories']['filters']['empty'] == 1
   about = {'data_dir': None, 'progress': Progress(quiet=True)}
   store = Store.open(tmp_path / 'out')
@@ -440,15 +458,17 @@ def test_a_missing_field_is_named(tiny_datasets, tmp_path):
   with pytest.raises(
     InputError, match=r"'pairs', example 'train.0.2': field .*hypothesis"
   ):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
 
 
 def test_a_missing_dataset_is_refused_or_skipped(tiny_datasets, tmp_path):
   del tiny_datasets.examples['picks'], tiny_datasets.examples['twins']
   with pytest.raises(InputError, match="'picks': not prepared"):
-    materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes')
+    materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', missing='skip'
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', missing='skip'),
+    out=tmp_path / 'out',
   )
   assert set(manifest['missing']) == {'picks', 'twins'}
   assert manifest['trained_on'] == ['nli', 'summarization']
@@ -456,7 +476,9 @@ def test_a_missing_dataset_is_refused_or_skipped(tiny_datasets, tmp_path):
   tiny_datasets.examples.clear()
   with pytest.raises(InputError, match='none of its 3 datasets is prepared'):
     materialize(
-      tiny_datasets.mixture, out=tmp_path / 'none', tokenizer='bytes', missing='skip'
+      tiny_datasets.mixture,
+      StoreConfig(tokenizer='bytes', missing='skip'),
+      out=tmp_path / 'none',
     )
 
 
@@ -465,9 +487,11 @@ def test_the_reason_of_a_skipped_dataset_may_be_worded_otherwise(
 ):
   del tiny_datasets.examples['picks']
   make = functools.partial(
-    materialize, tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes',
-    missing='skip',
-  )  # fmt: skip
+    materialize,
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', missing='skip'),
+    out=tmp_path / 'out',
+  )
   made, sizes = make(), raw_records.sizes
 
   def reworded(dataset, **given):
@@ -500,7 +524,9 @@ def test_the_reason_of_a_skipped_dataset_may_be_worded_otherwise(
 def test_bad_arguments_are_named(tiny_datasets, tmp_path, change, given, message):
   mixture = dataclasses.replace(tiny_datasets.mixture, **change)
   with pytest.raises(InputError, match=message):
-    materialize(mixture, out=tmp_path / 'out', **{'tokenizer': 'bytes'} | given)
+    materialize(
+      mixture, StoreConfig(**{'tokenizer': 'bytes'} | given), out=tmp_path / 'out'
+    )
   assert list(tmp_path.iterdir()) == []
 
 
@@ -508,9 +534,8 @@ def test_progress_is_reported_by_dataset(tiny_datasets, tmp_path):
   calls = []
   materialize(
     tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=2),
     out=tmp_path / 'out',
-    tokenizer='bytes',
-    epochs=2,
     progress=lambda *call: calls.append(call),
   )
   assert ('read', 'pairs', 35, 35) in calls
@@ -521,7 +546,9 @@ def test_progress_is_reported_by_dataset(tiny_datasets, tmp_path):
 
 
 def test_the_trained_tokenizer_is_in_the_store(tiny_datasets, tmp_path):
-  manifest = materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
+  manifest = materialize(
+    tiny_datasets.mixture, StoreConfig(vocab_size=420), out=tmp_path / 'out'
+  )
   found = Store.open(tmp_path / 'out').tokenizer()
   assert isinstance(found, tokenizers.SentencePiece)
   assert manifest['tokenizer'] == {
@@ -534,9 +561,10 @@ def test_the_trained_tokenizer_is_in_the_store(tiny_datasets, tmp_path):
 def test_the_manifest_reports_the_fill_of_a_run(tiny_datasets, tmp_path):
   """Packing changes no draw: the lengths before and after differ by the last window."""
   manifest = materialize(
-    tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', steps=40,
-    batch_tokens=8192, sequence_length=2048,
-  )  # fmt: skip
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', steps=40, batch_tokens=8192, sequence_length=2048),
+    out=tmp_path / 'out',
+  )
   found = manifest['plan']
   assert (found['sequences'], found['sequence_length']) == (160, 2048)
   plan = Store.open(tmp_path / 'out').plan(seed=0, sequences=160, sequence_length=2048)

@@ -6,7 +6,7 @@ import pytest
 
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data.store import shard
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.repair import repair
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -14,7 +14,11 @@ from flan_jax.errors import InputError
 
 @pytest.fixture
 def out(tiny_datasets, tmp_path):
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+  materialize(
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=2),
+    out=tmp_path / 'out',
+  )
   return tmp_path / 'out'
 
 
@@ -63,7 +67,7 @@ def test_a_shard_in_another_prompt_style_is_rebuilt_in_it(
 ):
   mixture = dataclasses.replace(tiny_datasets.mixture, style=style)
   out = tmp_path / 'out'
-  materialize(mixture, out=out, tokenizer='bytes')
+  materialize(mixture, StoreConfig(tokenizer='bytes'), out=out)
   before = contents(out)
   (out / 'train' / 'pairs.00.array_record').unlink()
   (damage,) = repair(out)
@@ -99,7 +103,7 @@ def test_a_store_whose_raw_data_changed_is_unchanged(tiny_datasets, out):
 
 
 def test_a_tokenizer_cannot_be_rebuilt(tiny_datasets, tmp_path):
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', vocab_size=420)
+  materialize(tiny_datasets.mixture, StoreConfig(vocab_size=420), out=tmp_path / 'out')
   (tmp_path / 'out' / 'tokenizer.model').unlink()
   with pytest.raises(
     InputError, match='tokenizer.model is missing or damaged; must be'

@@ -7,14 +7,18 @@ import pytest
 
 from flan_jax.data import batch
 from flan_jax.data.store import repair
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store, describe
 from flan_jax.errors import InputError
 
 
 @pytest.fixture
 def out(tiny_datasets, tmp_path):
-  materialize(tiny_datasets.mixture, out=tmp_path / 'out', tokenizer='bytes', epochs=2)
+  materialize(
+    tiny_datasets.mixture,
+    StoreConfig(tokenizer='bytes', epochs=2),
+    out=tmp_path / 'out',
+  )
   return tmp_path / 'out'
 
 

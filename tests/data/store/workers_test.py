@@ -13,7 +13,7 @@ import pytest
 from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import few_shot
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 
@@ -23,6 +23,7 @@ MIXTURE = dataclasses.replace(
   datasets=('mini_trec', 'mini_cola', 'mini_copa'),
   held_out=('nli',),
 )
+CONFIG = StoreConfig(vocab_size=700, epochs=2)
 
 
 def digests(folder):
@@ -36,7 +37,7 @@ def digests(folder):
 @pytest.fixture(scope='module')
 def by_one(tmp_path_factory):
   out = tmp_path_factory.mktemp('one') / 'out'
-  materialize(MIXTURE, out=out, vocab_size=700, epochs=2)
+  materialize(MIXTURE, CONFIG, out=out)
   return digests(out)
 
 
@@ -44,9 +45,8 @@ def test_two_workers_give_the_bytes_of_one(by_one, tmp_path):
   calls = []
   materialize(
     MIXTURE,
+    CONFIG,
     out=tmp_path / 'out',
-    vocab_size=700,
-    epochs=2,
     workers=2,
     progress=lambda *what: calls.append(what),
   )
@@ -65,7 +65,7 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
   )
   for workers in (1, 2):
     out = tmp_path / str(workers)
-    materialize(few, out=out, vocab_size=700, epochs=2, workers=workers)
+    materialize(few, CONFIG, out=out, workers=workers)
   assert digests(tmp_path / '1') == digests(tmp_path / '2')
   store = Store.open(tmp_path / '2')
   count = store.num_examples('mini_copa')
@@ -81,9 +81,9 @@ KILLED = """
 import sys
 from flan_jax.data.store.materialize import materialize
 sys.path.insert(0, {tests!r})
-from workers_test import MIXTURE
+from workers_test import CONFIG, MIXTURE
 if __name__ == '__main__':
-  materialize(MIXTURE, out=sys.argv[1], vocab_size=700, epochs=2, workers=2)
+  materialize(MIXTURE, CONFIG, out=sys.argv[1], workers=2)
 """
 
 
@@ -110,21 +110,24 @@ def test_kill_9_loses_only_half_written_files(by_one, tmp_path):
       if (work / name).is_file():
         kept[name] = (work / name).stat().st_mtime_ns
 
-  materialize(MIXTURE, out=out, vocab_size=700, epochs=2, progress=look)
+  materialize(MIXTURE, CONFIG, out=out, progress=look)
   assert kept == made  # reused, not rebuilt
   assert digests(out) == by_one
 
 
 def test_an_unknown_runner_is_named(tmp_path):
   with pytest.raises(InputError, match="did you mean 'DirectRunner'"):
-    materialize(MIXTURE, out=tmp_path / 'out', tokenizer='bytes', runner='DirctRunner')
+    materialize(
+      MIXTURE,
+      StoreConfig(tokenizer='bytes'),
+      out=tmp_path / 'out',
+      runner='DirctRunner',
+    )
 
 
 def test_beam_gives_the_same_bytes(by_one, tmp_path):
   pytest.importorskip('apache_beam', reason="needs the extra 'beam'")
-  materialize(
-    MIXTURE, out=tmp_path / 'out', vocab_size=700, epochs=2, runner='DirectRunner'
-  )
+  materialize(MIXTURE, CONFIG, out=tmp_path / 'out', runner='DirectRunner')
   assert digests(tmp_path / 'out') == by_one
 
 

@@ -11,7 +11,7 @@ import pytest
 from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.registry import Mixture
-from flan_jax.data.store.materialize import materialize
+from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 
 seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
@@ -92,7 +92,7 @@ def vocabulary(store):
 def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings):
   """Materializes `names` and compares all their tasks with the store."""
   mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
-  materialize(mixture, out=out, data_dir=data_dir, **settings)
+  materialize(mixture, StoreConfig(**settings), out=out, data_dir=data_dir)
   store = Store.open(out)
   tasks.register(vocabulary(store), family=family, data_dir=data_dir)
   for name in names:
