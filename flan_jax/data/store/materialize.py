@@ -190,7 +190,8 @@ def materialize(
   """
   # Sources and recipe.
   out = pathlib.Path(out)
-  clusters = _clusters(mixture, config)
+  clusters = tuple(mixture.held_out if config.evaluate is None else config.evaluate)
+  _check(mixture, clusters)
   tokenizer = (
     None if str(config.tokenizer) == TRAIN else tokenizers.load(config.tokenizer)
   )
@@ -233,15 +234,14 @@ def materialize(
 # Sources and recipe.
 
 
-def _clusters(mixture: Mixture, config: StoreConfig) -> tuple[str, ...]:
-  """Clusters whose dev and test examples are kept.
+def _check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
+  """Checks that a mixture can be trained on, and evaluated on these clusters.
 
   Raises:
-    InputError: if one is unknown, or the mixture cannot be trained on without leakage.
+    InputError: if it has no training data, leaks, or a cluster is unknown.
   """
   if not mixture.datasets:
     raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
-  clusters = tuple(mixture.held_out if config.evaluate is None else config.evaluate)
   for cluster in clusters:
     if cluster not in CLUSTERS:
       raise InputError(
@@ -255,7 +255,6 @@ def _clusters(mixture: Mixture, config: StoreConfig) -> tuple[str, ...]:
       raise InputError(
         f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
       )
-  return clusters
 
 
 def _sources(
