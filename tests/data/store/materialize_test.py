@@ -2,10 +2,8 @@
 
 import collections
 import dataclasses
-import fcntl
 import functools
 import json
-import os
 import subprocess
 import sys
 
@@ -389,21 +387,6 @@ def test_what_a_killed_process_left_is_cleared(tiny_datasets, tmp_path):
       for end in ('array_record', 'index.npy')),
     'evaluation/twins.dev.jsonl', 'evaluation/twins.test.jsonl',
   }  # fmt: skip
-
-
-def test_a_store_that_is_being_written_is_left_alone(tiny_datasets, tmp_path):
-  partial = tmp_path / '.out.partial'
-  partial.mkdir()
-  (partial / 'half').write_text('another process writes this')
-  descriptor = os.open(partial, os.O_RDONLY)
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(InputError, match='another process is writing it'):
-      materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
-    assert (partial / 'half').exists()
-  finally:
-    os.close(descriptor)
-  materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
 
 
 def test_a_missing_split_has_no_examples(tiny_datasets, tmp_path):
