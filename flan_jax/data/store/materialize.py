@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, prompt, registry
-from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
@@ -433,25 +433,29 @@ def _render(
   """
   datasets = [dataset for dataset, _ in sources.training]
 
-  def extend(have: Mapping[str, int], stage: str) -> dict[str, int]:
-    """Renders from `have` to the epochs needed, one a template at most."""
-    want = {d.name: min(needs[d.name], len(d.templates)) for d in datasets}
-    builder.build(_epochs(job, have, want, stage))
-    return want
-
-  none, one = ({dataset.name: n for dataset in datasets} for n in (0, 1))
-  needs = dict.fromkeys(none, config.epochs or 1)
-  have = extend(none, 'render')
+  names = [dataset.name for dataset in datasets]
+  needs = dict.fromkeys(names, config.epochs or 1)
+  have = _capped(needs, datasets)
+  builder.build(_epochs(job, dict.fromkeys(names, 0), have, 'render'))
   if config.tokens is not None:
-    first = manifest_lib.collect(job, sources.mixture, datasets, one)
+    first = manifest_lib.collect(
+      job, sources.mixture, datasets, dict.fromkeys(names, 1)
+    )
     needs = _epochs_needed(first, config.tokens, tokenizer.bos_id)
-    have = extend(have, 'extend')
+    more = _capped(needs, datasets)
+    builder.build(_epochs(job, have, more, 'extend'))
+    have = more
   trained = manifest_lib.collect(job, sources.mixture, datasets, have)
   if not any(dataset.rate for dataset in trained):
     raise InputError(
       f'mixture {sources.mixture.name!r}: no training examples are left to draw from'
     )
   return trained, needs
+
+
+def _capped(needs: Mapping[str, int], datasets: Sequence[Dataset]) -> dict[str, int]:
+  """Epochs to render of those needed: never more than a dataset has templates."""
+  return {d.name: min(needs[d.name], len(d.templates)) for d in datasets}
 
 
 def _epochs(
