@@ -63,7 +63,7 @@ def rendering(store: Store, names, family: str, data_dir, folder: pathlib.Path) 
   tokenizer = store.tokenizer()
   path = str(store.path / tokenizer.filename)
   tasks.register(seqio.SentencePieceVocabulary(path), family=family, data_dir=data_dir)
-  datasets = [registry.get(name, family=family) for name in names]
+  datasets = [registry.get(name) for name in names]
   runs = itertools.count()
 
   def materialized():

@@ -8,7 +8,6 @@ yourself for anything else.
 
 import seqio
 
-from flan_jax.catalog.registry import FAMILIES
 from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.interop.seqio import tasks
@@ -25,5 +24,4 @@ def vocabulary() -> seqio.Vocabulary:
   return seqio.SentencePieceVocabulary(path)
 
 
-for _family in FAMILIES:
-  tasks.register(vocabulary(), family=_family)
+tasks.register(vocabulary())

@@ -1,7 +1,10 @@
 """Held-out splits: every cluster but one and those related to it."""
 
 from flan_jax.catalog.dataset import CLUSTERS
-from flan_jax.catalog.registry import FAMILIES, Mixture, datasets
+from flan_jax.catalog.registry import Mixture, datasets
+
+FAMILIES = ('flan', 'microworld')
+"""Dataset families whose clusters are held out, each in turn."""
 
 EXCLUDED_WITH = {
   'nli': ('paraphrase',),
@@ -93,7 +96,6 @@ def split(family: str, cluster: str, **more) -> Mixture:
       'datasets': names,
       'held_out': (cluster,),
       'excluded': excluded,
-      'family': family,
       'allowed_overlap': allowed_overlap((cluster,), names),
       **more,
     }
@@ -108,7 +110,6 @@ SPLITS = {
 """(dataset family, held-out cluster) -> its mixture."""
 
 ALL = {
-  family: Mixture(name=f'{family}_all', datasets=trained(family), family=family)
-  for family in FAMILIES
+  family: Mixture(name=f'{family}_all', datasets=trained(family)) for family in FAMILIES
 }
 """Dataset family -> the mixture of all its tasks: nothing is held out."""

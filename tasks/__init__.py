@@ -15,6 +15,8 @@ from flan_jax.tasks import (
   translation,
 )
 
+from flan_jax.catalog.registry import Family, register
+
 DATASETS = (
   *nli.DATASETS,
   *reading_comprehension.DATASETS,
@@ -29,3 +31,5 @@ DATASETS = (
   *summarization.DATASETS,
   *misc.DATASETS,
 )
+
+register(Family('flan'), *DATASETS, family='flan')

@@ -5,6 +5,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.extracts import spelled
 from flan_jax.catalog.fields import Field, capitalized, first_or, question_mark
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _ARC_TEMPLATES = (
@@ -116,14 +117,14 @@ DATASETS = (
   Dataset(
     name='arc_challenge',
     paper_name='ARC',
-    tfds='ai2_arc/ARC-Challenge:1.0.0',
+    source=Tfds('ai2_arc/ARC-Challenge:1.0.0'),
     sizes={'train': 1119, 'test': 1172},
     **_ARC,
   ),
   Dataset(
     name='arc_easy',
     paper_name='ARC',
-    tfds='ai2_arc/ARC-Easy:1.0.0',
+    source=Tfds('ai2_arc/ARC-Easy:1.0.0'),
     sizes={'train': 2251, 'test': 2376},
     **_ARC,
   ),
@@ -131,7 +132,7 @@ DATASETS = (
     name='natural_questions',
     paper_name='Natural Questions',
     cluster='closed_book_qa',
-    tfds='natural_questions_open:1.0.0',
+    source=Tfds('natural_questions_open:1.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',
@@ -152,7 +153,7 @@ DATASETS = (
     name='trivia_qa',
     paper_name='TriviaQA',
     cluster='closed_book_qa',
-    tfds='trivia_qa/rc:1.1.0',
+    source=Tfds('trivia_qa/rc:1.1.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',

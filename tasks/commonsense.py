@@ -12,6 +12,7 @@ from flan_jax.catalog.fields import (
   sentence_case,
 )
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _TAGS = drop(r'\[\w+\]')
@@ -35,7 +36,7 @@ DATASETS = (
     name='copa',
     paper_name='CoPA',
     cluster='commonsense',
-    tfds='super_glue/copa:1.0.2',
+    source=Tfds('super_glue/copa:1.0.2'),
     train='train[:-50]',
     dev='train[-50:]',
     test='validation',
@@ -97,7 +98,7 @@ DATASETS = (
     paper_name='HellaSwag',
     derived_from=('wikiHow', 'ActivityNet captions'),
     cluster='commonsense',
-    tfds='hellaswag:1.1.0',
+    source=Tfds('hellaswag:1.1.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',
@@ -153,7 +154,7 @@ DATASETS = (
     name='piqa',
     paper_name='PIQA',
     cluster='commonsense',
-    tfds='piqa:1.0.0',
+    source=Tfds('piqa:1.0.0'),
     train='train[:-100]',
     dev='train[-100:]',
     test='validation',
@@ -207,7 +208,7 @@ DATASETS = (
     name='story_cloze',
     paper_name='StoryCloze',
     cluster='commonsense',
-    tfds='story_cloze/2016:1.0.0',
+    source=Tfds('story_cloze/2016:1.0.0'),
     train='validation[:-200]',
     dev='validation[-200:]',
     test='test',

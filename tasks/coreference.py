@@ -7,6 +7,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.extracts import as_in, cut, marked, standing_for
 from flan_jax.catalog.fields import Field, after, before, capitalized, full_stop
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _standing_for = functools.partial(
@@ -18,7 +19,7 @@ DATASETS = (
     name='definite_pronoun_resolution',
     paper_name='DPR',
     cluster='coreference',
-    tfds='definite_pronoun_resolution:1.1.0',
+    source=Tfds('definite_pronoun_resolution:1.1.0'),
     train='train[:-200]',
     dev='train[-200:]',
     test='test',
@@ -66,7 +67,7 @@ DATASETS = (
     name='winogrande',
     paper_name='Winogrande',
     cluster='coreference',
-    tfds='winogrande:1.2.0',
+    source=Tfds('winogrande:1.2.0'),
     train='train_xl[:30000]',
     dev='train_xl[-200:]',
     test='validation',
@@ -121,7 +122,7 @@ DATASETS = (
     in_reference=False,
     derived_from=('Winograd schemas',),
     cluster='coreference',
-    tfds='wsc273:1.0.0',
+    source=Tfds('wsc273:1.0.0'),
     train='',
     dev='',
     test='test',
@@ -175,7 +176,7 @@ DATASETS = (
     name='wsc',
     derived_from=('Winograd schemas',),
     cluster='coreference',
-    tfds='super_glue/wsc:1.0.2',
+    source=Tfds('super_glue/wsc:1.0.2'),
     train='train[:-50]',
     dev='train[-50:]',
     test='validation',

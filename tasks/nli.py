@@ -17,6 +17,7 @@ from flan_jax.catalog.fields import (
   substitute,
 )
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _ANLI_TEMPLATES = (
@@ -167,7 +168,7 @@ _MNLI_TEMPLATES = (
 
 _MNLI = {
   'cluster': 'nli',
-  'tfds': 'glue/mnli:2.0.0',
+  'source': Tfds('glue/mnli:2.0.0'),
   'train': 'train[:30000]',
   'dev': 'train[-200:]',
   'fields': _PREMISE_AND_HYPOTHESIS,
@@ -341,7 +342,7 @@ DATASETS = (
   Dataset(
     name='anli_r1',
     paper_name='ANLI',
-    tfds='anli/r1:0.1.0',
+    source=Tfds('anli/r1:0.1.0'),
     train='train',
     sizes={'train': 16946, 'validation': 1000, 'test': 1000},
     **_ANLI,
@@ -349,7 +350,7 @@ DATASETS = (
   Dataset(
     name='anli_r2',
     paper_name='ANLI',
-    tfds='anli/r2:0.1.0',
+    source=Tfds('anli/r2:0.1.0'),
     train='train[:30000]',
     sizes={'train': 45460, 'validation': 1000, 'test': 1000},
     **_ANLI,
@@ -358,7 +359,7 @@ DATASETS = (
     name='anli_r3',
     paper_name='ANLI',
     derived_from=('story_cloze', 'rte', 'wikiHow'),
-    tfds='anli/r3:0.1.0',
+    source=Tfds('anli/r3:0.1.0'),
     train='train[:30000]',
     sizes={'train': 100459, 'validation': 1200, 'test': 1200},
     **_ANLI,
@@ -367,7 +368,7 @@ DATASETS = (
     name='cb',
     paper_name='CB',
     cluster='nli',
-    tfds='super_glue/cb:1.0.2',
+    source=Tfds('super_glue/cb:1.0.2'),
     train='train[:-50]',
     dev='train[-50:]',
     test='validation',
@@ -405,7 +406,7 @@ DATASETS = (
     paper_name='QNLI',
     derived_from=('squad_v1',),
     cluster='nli',
-    tfds='glue/qnli:2.0.0',
+    source=Tfds('glue/qnli:2.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',
@@ -426,7 +427,7 @@ DATASETS = (
     name='rte',
     paper_name='RTE',
     cluster='nli',
-    tfds='super_glue/rte:1.0.2',
+    source=Tfds('super_glue/rte:1.0.2'),
     train='train[:-200]',
     dev='train[-200:]',
     test='validation',
@@ -445,7 +446,7 @@ DATASETS = (
     paper_name='SNLI',
     derived_from=('Flickr30k captions',),
     cluster='nli',
-    tfds='snli:1.1.0',
+    source=Tfds('snli:1.1.0'),
     train='train[:30000]',
     dev='validation[:200]',
     test='test',
@@ -464,7 +465,7 @@ DATASETS = (
     paper_name='WNLI',
     derived_from=('Winograd schemas',),
     cluster='nli',
-    tfds='glue/wnli:2.0.0',
+    source=Tfds('glue/wnli:2.0.0'),
     train='train[:-30]',
     dev='train[-30:]',
     test='validation',

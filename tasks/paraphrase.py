@@ -4,6 +4,7 @@ from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, capitalized, question_mark
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _PAIR = {
@@ -17,7 +18,7 @@ DATASETS = (
     name='glue_mrpc',
     paper_name='MRPC',
     cluster='paraphrase',
-    tfds='glue/mrpc:2.0.0',
+    source=Tfds('glue/mrpc:2.0.0'),
     train='train[:-200]',
     dev='train[-200:]',
     test='validation',
@@ -66,7 +67,7 @@ DATASETS = (
     name='glue_qqp',
     paper_name='QQP',
     cluster='paraphrase',
-    tfds='glue/qqp:2.0.0',
+    source=Tfds('glue/qqp:2.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',
@@ -118,7 +119,7 @@ DATASETS = (
     name='paws_wiki',
     paper_name='PAWS Wiki',
     cluster='paraphrase',
-    tfds='paws_wiki:1.1.0',
+    source=Tfds('paws_wiki:1.1.0'),
     train='train[:30000]',
     dev='validation[:200]',
     test='test',
@@ -167,7 +168,7 @@ DATASETS = (
     paper_name='STS-B',
     derived_from=('glue_mrpc',),
     cluster='paraphrase',
-    tfds='glue/stsb:2.0.0',
+    source=Tfds('glue/stsb:2.0.0'),
     train='train[:-100]',
     dev='train[-100:]',
     test='validation',

@@ -11,6 +11,7 @@ from flan_jax.catalog.fields import (
   substitute,
 )
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _COSMOS_QA_TEMPLATES = (
@@ -91,7 +92,7 @@ DATASETS = (
     name='cosmos_qa',
     paper_name='CosmosQA',
     cluster='reading_comp_commonsense',
-    tfds='cosmos_qa:1.0.0',
+    source=Tfds('cosmos_qa:1.0.0'),
     train='train[:-200]',
     dev='train[-200:]',
     test='validation',
@@ -117,7 +118,7 @@ DATASETS = (
     paper_name='ReCoRD',
     derived_from=('cnn_dailymail',),
     cluster='reading_comp_commonsense',
-    tfds='super_glue/record:1.0.2',
+    source=Tfds('super_glue/record:1.0.2'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',

@@ -22,6 +22,7 @@ from flan_jax.catalog.fields import (
   substitute,
 )
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _NO_FACT = 'The laws of nature are the same at all times and in all places.'
@@ -262,7 +263,7 @@ DATASETS = (
     name='bool_q',
     paper_name='BoolQ',
     cluster='reading_comprehension',
-    tfds='bool_q:1.0.0',
+    source=Tfds('bool_q:1.0.0'),
     train='train[:-200]',
     dev='train[-200:]',
     test='validation',
@@ -284,7 +285,7 @@ DATASETS = (
     name='drop',
     paper_name='DROP',
     cluster='reading_comprehension',
-    tfds='drop:2.0.0',
+    source=Tfds('drop:2.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='dev',
@@ -309,7 +310,7 @@ DATASETS = (
     name='multirc',
     paper_name='MultiRC',
     cluster='reading_comprehension',
-    tfds='super_glue/multirc:1.0.2',
+    source=Tfds('super_glue/multirc:1.0.2'),
     train='train[:-200]',
     dev='train[-200:]',
     test='validation',
@@ -332,7 +333,7 @@ DATASETS = (
     name='openbookqa',
     paper_name='OBQA',
     cluster='reading_comprehension',
-    tfds='openbookqa:0.1.0',
+    source=Tfds('openbookqa:0.1.0'),
     train='train',
     dev='validation[:200]',
     test='test',
@@ -358,7 +359,7 @@ DATASETS = (
   Dataset(
     name='squad_v1',
     paper_name='SQuAD',
-    tfds='squad/v1.1:3.0.0',
+    source=Tfds('squad/v1.1:3.0.0'),
     sizes={'train': 87599, 'validation': 10570},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),
@@ -377,7 +378,7 @@ DATASETS = (
     name='squad_v2',
     paper_name='SQuAD',
     derived_from=('squad_v1',),
-    tfds='squad/v2.0:3.0.0',
+    source=Tfds('squad/v2.0:3.0.0'),
     sizes={'train': 130319, 'validation': 11873},
     fields={
       'title': Field('title', unquote, replace('_', ' ')),

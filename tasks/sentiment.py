@@ -6,6 +6,7 @@ from flan_jax.catalog.encodings import unescaped
 from flan_jax.catalog.excerpts import opening, sentences
 from flan_jax.catalog.fields import Field, drop, recode, replace
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 _WORDS = ('negative', 'positive')
@@ -18,7 +19,7 @@ DATASETS = (
     name='imdb_reviews',
     paper_name='IMDB',
     cluster='sentiment',
-    tfds='imdb_reviews/plain_text:1.0.0',
+    source=Tfds('imdb_reviews/plain_text:1.0.0'),
     train='train[:-200]',
     dev='train[-200:]',
     test='test',
@@ -69,7 +70,7 @@ DATASETS = (
     name='sentiment140',
     paper_name='Sentiment140',
     cluster='sentiment',
-    tfds='sentiment140:1.0.0',
+    source=Tfds('sentiment140:1.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='test',
@@ -120,7 +121,7 @@ DATASETS = (
     paper_name='SST-2',
     derived_from=('Rotten Tomatoes reviews',),
     cluster='sentiment',
-    tfds='glue/sst2:2.0.0',
+    source=Tfds('glue/sst2:2.0.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='validation',
@@ -168,7 +169,7 @@ DATASETS = (
     name='yelp_polarity_reviews',
     paper_name='Yelp',
     cluster='sentiment',
-    tfds='yelp_polarity_reviews:0.2.0',
+    source=Tfds('yelp_polarity_reviews:0.2.0'),
     train='train[:30000]',
     dev='train[-200:]',
     test='test',

@@ -4,6 +4,7 @@ from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, attributes, drop, join, replace, triples
 from flan_jax.catalog.prose import prose
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 COMMON_GEN = Dataset(
@@ -11,7 +12,7 @@ COMMON_GEN = Dataset(
   paper_name='CommonGen',
   derived_from=('Flickr30k captions', 'ActivityNet captions'),
   cluster='struct_to_text',
-  tfds='gem/common_gen:1.1.0',
+  source=Tfds('gem/common_gen:1.1.0'),
   train='train[:30000]',
   dev='train[-200:]',
   test='validation',
@@ -66,7 +67,7 @@ DART = Dataset(
   paper_name='DART',
   derived_from=('web_nlg_en', 'e2e_nlg'),
   cluster='struct_to_text',
-  tfds='gem/dart:1.1.0',
+  source=Tfds('gem/dart:1.1.0'),
   train='train[:30000]',
   dev='train[-200:]',
   test='validation',
@@ -132,7 +133,7 @@ E2E_NLG = Dataset(
   name='e2e_nlg',
   paper_name='E2E NLG',
   cluster='struct_to_text',
-  tfds='gem/e2e_nlg:1.1.0',
+  source=Tfds('gem/e2e_nlg:1.1.0'),
   train='train[:30000]',
   dev='train[-200:]',
   test='validation',
@@ -186,7 +187,7 @@ WEB_NLG_EN = Dataset(
   name='web_nlg_en',
   paper_name='WebNLG (en)',
   cluster='struct_to_text',
-  tfds='gem/web_nlg_en:1.1.0',
+  source=Tfds('gem/web_nlg_en:1.1.0'),
   train='train[:30000]',
   dev='train[-200:]',
   test='validation',

@@ -5,6 +5,7 @@ The language pairs of a corpus share its templates; LANGUAGE stands for the lang
 
 from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 # News and speeches (WMT): into English, then out of it.
@@ -164,7 +165,7 @@ DATASETS = (
       in_reference=bool(paper_name),
       derived_from=('ParaCrawl',),
       cluster='translation',
-      tfds=f'para_crawl/en{code}:1.2.0',
+      source=Tfds(f'para_crawl/en{code}:1.2.0'),
       train='train[:30000]',
       dev='train[-1200:-1000]',
       test='train[-1000:]',
@@ -185,7 +186,7 @@ DATASETS = (
       name=name,
       paper_name=paper_name,
       cluster='translation',
-      tfds=f'{builder}/{code}-en:1.0.0',
+      source=Tfds(f'{builder}/{code}-en:1.0.0'),
       train='train[:30000]',
       dev='validation[:200]',
       test='test',

@@ -34,7 +34,7 @@ def test_the_resolved_config_of_every_run(run, update_golden):
 
 @pytest.mark.parametrize('name', registry.datasets('microworld'))
 def test_the_prompts_of_a_generated_example_in_every_template(name, update_golden):
-  dataset = registry.get(name, family='microworld')
+  dataset = registry.get(name)
   example = dataset.read(records.record(name, 'train', 1), 'train-1')
   parts = []
   for index in range(len(dataset.templates)):
@@ -62,5 +62,5 @@ def test_the_prompts_of_two_handwritten_examples_in_every_template(
 
 
 def test_no_golden_prompt_outlives_its_dataset():
-  names = {name for family in registry.FAMILIES for name in registry.datasets(family)}
+  names = {name for family in registry.families() for name in registry.datasets(family)}
   assert {path.stem for path in (HERE / 'prompts').iterdir()} == names

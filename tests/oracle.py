@@ -15,7 +15,7 @@ BYTES = tokenizers.load('bytes')
 LABELS = ('yes', 'no')
 
 RANKED = Dataset(
-  name='tiny_nli', cluster='nli', tfds='', train='train', dev='dev', test='test',
+  name='tiny_nli', cluster='nli', source=None, train='train', dev='dev', test='test',
   sizes={}, fields={'premise': 'premise', 'hypothesis': 'hypothesis'},
   answer=Label('label', LABELS), metric='accuracy',
   templates=(

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import sys
-import types
 
 import pytest
 
@@ -11,6 +9,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 from flan_jax.data import raw_records
 from flan_jax.errors import InputError
@@ -43,7 +42,7 @@ DATASETS = (
   Dataset(
     name='pairs',
     cluster='nli',
-    tfds='pairs:1.0.0',
+    source=Tfds('pairs:1.0.0'),
     train='train[:-5]',
     dev='train[-5:]',
     test='validation',
@@ -55,12 +54,11 @@ DATASETS = (
       '{premise}\n{hypothesis}\n{OPTIONS}',
       Template('Write what follows from: {premise}', '{hypothesis}', inverted=True),
     ),
-    family='tiny',
   ),
   Dataset(
     name='stories',
     cluster='summarization',
-    tfds='stories:1.0.0',
+    source=Tfds('stories:1.0.0'),
     train='train',
     dev='',
     test='test',
@@ -69,12 +67,11 @@ DATASETS = (
     answer=Text('{title}'),
     metric='rouge',
     templates=_ten('{story}\n\nTitle?'),
-    family='tiny',
   ),
   Dataset(
     name='picks',
     cluster='commonsense',
-    tfds='',
+    source=None,
     train='train',
     dev='dev',
     test='',
@@ -83,12 +80,11 @@ DATASETS = (
     answer=Choice('label', ('{one}', '{two}'), first=1),
     metric='accuracy',
     templates=_ten('{start}\n{OPTIONS}'),
-    family='tiny',
   ),
   Dataset(
     name='twins',
     cluster='paraphrase',
-    tfds='twins:1.0.0',
+    source=Tfds('twins:1.0.0'),
     train='train',
     dev='validation',
     test='test',
@@ -97,7 +93,6 @@ DATASETS = (
     answer=Label('same', ('no', 'yes')),
     metric='accuracy',
     templates=_ten('{left}\n{right}\n{OPTIONS}'),
-    family='tiny',
   ),
 )
 
@@ -130,7 +125,6 @@ class TinyDatasets:
       datasets=('pairs', 'stories', 'picks'),
       held_out=('paraphrase',),
       excluded=('sentiment',),
-      family='tiny',
       allowed_overlap=(('pairs', 'nli'),),  # else footnote 1 leaves it out
     )
 
@@ -153,13 +147,10 @@ class TinyDatasets:
 
 @pytest.fixture
 def tiny_datasets(monkeypatch):
-  module = types.ModuleType('tiny_datasets_of_tests')
-  module.DATASETS = DATASETS
-  monkeypatch.setitem(sys.modules, module.__name__, module)
-  monkeypatch.setitem(registry.FAMILIES, 'tiny', module.__name__)
   found = TinyDatasets()
   monkeypatch.setattr(raw_records, 'records', found.records)
   monkeypatch.setattr(raw_records, 'sizes', found.sizes)
   monkeypatch.setattr(raw_records, 'stamp', found.stamp)
-  yield found
-  registry.datasets.cache_clear()
+  with registry.restored():
+    registry.register(*DATASETS, family='tiny')
+    yield found

@@ -14,6 +14,7 @@ from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Answer, Choice, Label, Text
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.fields import Clean, Field, Record
+from flan_jax.catalog.source import Source, Tfds
 from flan_jax.errors import InputError, did_you_mean
 
 CLUSTERS = (
@@ -56,10 +57,12 @@ class Dataset:
 
   Attributes:
     name: short name, as `rte`; its training task is `flan_rte`.
-    cluster: one of CLUSTERS.
-    tfds: TFDS name with config and pinned version; '' for generated records.
-    train, dev, test: TFDS slices of the full dataset; '' for none.
-    sizes: TFDS split -> number of examples of the full dataset.
+    cluster: its task cluster: one of CLUSTERS, or any other name.
+    source: where its records come from; None for a declaration without data.
+    train, dev, test: slices of the source's splits at their full size, as
+      `train[:-200]`; '' for none, None for the source's own split of that kind.
+    sizes: split of the source -> number of examples of the full dataset; empty to
+      take the source's own.
     fields: field name -> path in the record, or a Field that cleans it.
     cleaning: cleans every text of an example: `prose`, or `verbatim` if every character
       counts.
@@ -69,11 +72,11 @@ class Dataset:
     reference_metric: metric that the reference code computes instead or in addition;
       '' if it is the same.
     differs: why its figure is not comparable with the published one; '' if it is.
-    templates: ten or more.
+    templates: ways to ask; the paper's datasets have ten or more.
     directions: translation direction, as `fr-en` -> text of its answer. The first is
       that of `answer`; each is evaluated by its own templates, with its own result.
     direction: the direction of a member of `by_direction`; '' in a declaration.
-    family: dataset family, a key of `registry.FAMILIES`.
+    family: dataset family (`registry.Family`); '' for none.
     paper_name: its name among the paper's 62 datasets; several tasks may be one (ANLI,
       MNLI, ARC, SQuAD). '' if the paper lacks it.
     in_reference: whether it is one of the 69 tasks that the reference trains on.
@@ -84,19 +87,19 @@ class Dataset:
 
   name: str
   cluster: str
-  tfds: str
-  train: str
-  dev: str
-  test: str
-  sizes: Mapping[str, int]
   fields: Mapping[str, str | Field]
   answer: Label | Choice | Text
   metric: str
   templates: tuple[template_lib.Template, ...]
+  source: Source | Tfds | None = None
+  train: str | None = None
+  dev: str | None = None
+  test: str | None = None
+  sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   directions: Mapping[str, str] = dataclasses.field(default_factory=dict)
   direction: str = ''
   cleaning: Clean = str
-  family: str = 'flan'
+  family: str = ''
   paper_name: str = ''
   evidence: Evidence | None = None
   in_reference: bool = True
@@ -108,17 +111,12 @@ class Dataset:
   note: str = ''
 
   def __post_init__(self):
-    if self.cluster not in CLUSTERS:
-      raise InputError(
-        f'dataset {self.name!r}: cluster {self.cluster!r}; must be one of '
-        f'{", ".join(CLUSTERS)}' + did_you_mean(self.cluster, CLUSTERS)
-      )
     _check(self)
 
   @property
   def task(self) -> str:
     """Name of its seqio training task."""
-    return f'{self.family}_{self.name}'
+    return '_'.join(filter(None, (self.family, self.name)))
 
   @property
   def in_paper(self) -> bool:
@@ -135,10 +133,26 @@ class Dataset:
     return not isinstance(self.answer, Text)
 
   @property
+  def tfds(self) -> str:
+    """TFDS name with config and version; '' for another source."""
+    return self.source.name if isinstance(self.source, Tfds) else ''
+
+  @property
   def slices(self) -> dict[str, str]:
-    """Canonical split -> declared TFDS slice, without the splits it lacks."""
+    """Canonical split -> slice of the source, without the splits it lacks."""
     declared = {'train': self.train, 'dev': self.dev, 'test': self.test}
+    if None in declared.values() and self.source is not None:
+      for name, split in splits_lib.named(self.full_sizes).items():
+        if declared[name] is None:
+          declared[name] = split
     return {name: text for name, text in declared.items() if text}
+
+  @property
+  def full_sizes(self) -> Mapping[str, int]:
+    """Split of the source -> its examples: as declared, or as the source counts."""
+    if self.sizes or self.source is None or isinstance(self.source, Tfds):
+      return self.sizes
+    return self.source.sizes()
 
   @property
   def evaluated_templates(self) -> tuple[int, ...]:
@@ -180,14 +194,15 @@ class Dataset:
 
   def resolve_splits(self, real: Mapping[str, int]) -> dict[str, splits_lib.Slice]:
     """Canonical split -> slice of the data present (design decision 8)."""
-    return splits_lib.resolve(self.slices, self.sizes, real)
+    return splits_lib.resolve(self.slices, self.full_sizes, real)
 
   def num_examples(self, split: str, sizes: Mapping[str, int] | None = None) -> int:
     """Number of examples of a canonical split, by the declared or given sizes."""
-    part = self.resolve_splits(sizes or self.sizes).get(split)
+    sizes = sizes or self.full_sizes
+    part = self.resolve_splits(sizes).get(split)
     if part is None:
       return 0
-    start, stop = part.bounds((sizes or self.sizes).get(part.split, 0))
+    start, stop = part.bounds(sizes.get(part.split, 0))
     return stop - start
 
   def field(self, name: str) -> Field:
@@ -211,7 +226,7 @@ class Dataset:
     return Example(example_id, {**values, 'answer': answer.text}, answer)
 
 
-_TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
+_NAME = re.compile(r'\w[\w.+-]*')
 
 _UNKNOWN_SIZE = 10**12
 """Number of examples assumed for a split of unknown size."""
@@ -229,6 +244,7 @@ def _check(dataset: Dataset) -> None:
       f'of its fields, {", ".join(dataset.fields)}'
       + did_you_mean(dataset.evidence.field, dataset.fields)
     )
+  _check_names(dataset)
   for template in dataset.templates:
     template.validate(tuple(dataset.fields), has_options=dataset.has_options)
   _check_answer(dataset)
@@ -264,20 +280,37 @@ def _check_answer(dataset: Dataset) -> None:
       )
 
 
+def _declared_slices(dataset: Dataset) -> dict[str, str]:
+  """Canonical split -> declared slice, of those that are declared."""
+  declared = {'train': dataset.train, 'dev': dataset.dev, 'test': dataset.test}
+  return {name: text for name, text in declared.items() if text}
+
+
+def _check_names(dataset: Dataset) -> None:
+  """Refuses a name or a cluster that cannot be part of a task's or a file's name."""
+  for what, name in (('name', dataset.name), ('cluster', dataset.cluster)):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+      raise InputError(
+        f'dataset {dataset.name!r}: {what} {name!r}; must be letters, digits, and '
+        "'_', '-', '.' or '+' between them"
+      )
+
+
 def _check_source(dataset: Dataset) -> None:
-  """Refuses a TFDS name without version, and slices that cannot be read."""
-  if dataset.tfds and not _TFDS_NAME.fullmatch(dataset.tfds):
+  """Refuses a source that is none, and slices that cannot be read."""
+  source = dataset.source
+  if source is not None and not isinstance(source, (Source, Tfds)):
     raise InputError(
-      f'dataset {dataset.name!r}: tfds {dataset.tfds!r}; must be a TFDS name with its '
-      "version, as 'super_glue/rte:1.0.2'"
+      f'dataset {dataset.name!r}: source {source!r}; must be a source, as '
+      "Tfds('super_glue/rte:1.0.2') or Json('data/{split}.jsonl')"
     )
   sizes = dataset.sizes
-  for setting, text in dataset.slices.items():
+  for setting, text in _declared_slices(dataset).items():
     try:
       split = splits_lib.parse(text).split
     except InputError as error:
       raise InputError(f'dataset {dataset.name!r}: {setting}: {error}') from None
-    if split not in sizes and (sizes or dataset.tfds):
+    if split not in sizes and (sizes or isinstance(source, Tfds)):
       raise InputError(
         f'dataset {dataset.name!r}: {setting} is {text!r}, and sizes has no {split!r}; '
         f'must be a slice of {", ".join(sizes) or "a split that sizes names"}'
@@ -288,7 +321,7 @@ def _check_source(dataset: Dataset) -> None:
 def _check_examples(dataset: Dataset) -> None:
   """Refuses empty slices, and two slices that share examples."""
   seen: list[tuple[str, str, int, int]] = []
-  for setting, text in dataset.slices.items():
+  for setting, text in _declared_slices(dataset).items():
     part = splits_lib.parse(text)
     start, stop = part.bounds(dataset.sizes.get(part.split, _UNKNOWN_SIZE))
     if start >= stop:
@@ -306,7 +339,7 @@ def _check_examples(dataset: Dataset) -> None:
           count = 'examples'
         raise InputError(
           f'dataset {dataset.name!r}: {setting} is {text!r} and {other} is '
-          f'{dataset.slices[other]!r}, which share {count}; must share none, as '
+          f'{getattr(dataset, other)!r}, which share {count}; must share none, as '
           f"'{split}[:-200]' and '{split}[-200:]'"
         )
     seen.append((setting, part.split, start, stop))

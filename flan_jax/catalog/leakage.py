@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog import registry
-from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage, Trained, Training
 from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError, did_you_mean
@@ -53,7 +53,7 @@ class Overlap(NamedTuple):
 
   def __str__(self) -> str:
     subject = f'{self.dataset} trained {self.model!r}' if self.model else self.dataset
-    if self.source in CLUSTERS:
+    if self.source in registry.clusters():
       same = self.cluster == self.held_out
       relation = 'which is held out' if same else 'related to it'
       verb = ',' if self.model else ' trains,'
@@ -187,10 +187,11 @@ def clusters(
   """
   names = (names,) if isinstance(names, str) else tuple(names)
   for name in names:
-    if name not in CLUSTERS:
+    if name not in registry.clusters():
+      known = registry.clusters()
       raise InputError(
-        f'{setting} {name!r}: no such cluster; clusters are {", ".join(CLUSTERS)}'
-        + did_you_mean(name, CLUSTERS)
+        f'{setting} {name!r}: no such cluster; clusters are {", ".join(known)}'
+        + did_you_mean(name, known)
       )
   return names
 
@@ -310,8 +311,8 @@ def check_checkpoint(
 
 def _excluded(held_out: Iterable[str], trained_on: Iterable[str]) -> tuple[str, ...]:
   """Clusters related to the held-out ones, without those that trained."""
-  related = {c for name in held_out for c in registry.excluded_with(name)}
-  return tuple(c for c in CLUSTERS if c in related and c not in trained_on)
+  related = {c for name in held_out for c in registry.too_near(name)}
+  return registry.in_order(related.difference(trained_on))
 
 
 def _allowed_overlap(
@@ -345,7 +346,7 @@ def _allowed_overlap(
   found: list[Overlap] = []
   for cluster in held_out:
     measured = [dataset for dataset in declared.values() if dataset.cluster == cluster]
-    excluded = (cluster, *registry.excluded_with(cluster), *related)
+    excluded = (cluster, *registry.too_near(cluster), *related)
     for training in trainings:
       for dataset in training.datasets:
         for source in _shared_sources(dataset, excluded, measured):
@@ -371,10 +372,10 @@ def _checked_names(
     {allow_overlap} if isinstance(allow_overlap, str) else set(allow_overlap or ())
   )
   for name in sorted(names):
-    if name not in CLUSTERS and name not in datasets:
+    if name not in registry.clusters() and name not in datasets:
       raise InputError(
         f'ALLOW_OVERLAP {name!r}: must be a dataset or a cluster'
-        + did_you_mean(name, [*datasets, *CLUSTERS]),
+        + did_you_mean(name, [*datasets, *registry.clusters()]),
         field='ALLOW_OVERLAP',
       )
   return names
@@ -395,14 +396,15 @@ def _mixture_error(
 ) -> InputError:
   """The refusal of a mixture that is about to train."""
   head = f'{setting} {cluster!r}: mixture {mixture.name!r} trains on '
-  if source not in CLUSTERS:
+  if source not in registry.clusters():
     return InputError(
       f'{head}{dataset.name!r}, which shares {source!r} with it; leave it out, or '
       f"allow it by name: ALLOW_OVERLAP = ('{dataset.name}',)"
     )
+  other = f'{mixture.family}_held_out_{cluster}'
+  use = f"use '{other}', or " if other in registry.mixtures() else ''
   return InputError(
-    f'{head}{_cluster_found(dataset, cluster, source)}; use '
-    f"'{mixture.family}_held_out_{cluster}', or allow it by name: "
+    f'{head}{_cluster_found(dataset, cluster, source)}; {use}allow it by name: '
     f"ALLOW_OVERLAP = ('{source}',)"
   )
 
@@ -417,12 +419,11 @@ def _checkpoint_error(
 ) -> InputError:
   """The refusal of a checkpoint, for its own training or an ancestor's."""
   mixture = f' (mixture {training.mixture!r})' if training.mixture else ''
-  if source in CLUSTERS:
+  if source in registry.clusters():
     found, name = _cluster_found(dataset, cluster, source), source
   else:
     found, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name
-    family = training.family
-    if family not in registry.FAMILIES or name not in registry.datasets(family):
+    if registry.find(name) is None:
       name = cluster  # ALLOW_OVERLAP takes no dataset that is not declared any more
   return InputError(
     f'{setting} {cluster!r}: {checkpoint_setting}: {training.model!r}{mixture} was '

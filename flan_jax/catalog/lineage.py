@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import registry
-from flan_jax.catalog.dataset import CLUSTERS
 from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError
 
@@ -62,15 +61,15 @@ class Training:
     if self.datasets is None:
       return None
     seen = {dataset.cluster for dataset in self.datasets}
-    return tuple(cluster for cluster in CLUSTERS if cluster in seen)
+    return registry.in_order(seen)
 
   def may_share_data(self, family: str) -> bool:
     """True if its datasets may share data with those of a dataset family.
 
-    Two declared families share names and nothing else. A family that is not declared
-    any more is compared by the recorded clusters and sources.
+    Generated data shares nothing with other data. All else is compared by the recorded
+    clusters and sources, a family that is not registered any more too.
     """
-    return self.family == family or self.family not in registry.FAMILIES
+    return registry.may_share_data(self.family, family)
 
   def as_json(self) -> dict[str, Any]:
     known = self.datasets is not None
@@ -116,7 +115,7 @@ class Lineage:
       return None
     trainings = [t for t in self.trainings if t.may_share_data(family)]
     seen = {cluster for training in trainings for cluster in training.clusters}
-    return tuple(cluster for cluster in CLUSTERS if cluster in seen)
+    return registry.in_order(seen)
 
   def train_examples(self, family: str) -> dict[str, int]:
     """Cluster of a family -> examples that are known to have been seen."""
@@ -160,7 +159,7 @@ def of_mixture(
     more: further fields of Training.
   """
   names = mixture.datasets if datasets is None else datasets
-  found = [registry.get(name, family=mixture.family) for name in names]
+  found = [registry.get(name) for name in names]
   return Training(
     datasets=tuple(Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found),
     family=mixture.family,
@@ -220,7 +219,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     own = unknown(model) if declared is None else of_mixture(declared, model=model)
     return parent.then(dataclasses.replace(own, train_examples=examples))
   family = leakage['family']
-  declared_now = registry.datasets(family) if family in registry.FAMILIES else {}
+  declared_now = registry.datasets(family)
   found = [declared_now[name] for name in names if name in declared_now]
   gone = [name for name in names if name not in declared_now]
   known = [Trained(d.name, d.cluster, tuple(sorted(d.sources))) for d in found]

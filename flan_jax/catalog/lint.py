@@ -149,18 +149,19 @@ def _features(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _sources(dataset: Dataset, datasets: Iterable[Dataset]) -> Iterator[Finding]:
-  """Names in `derived_from` that no other dataset of the family shares.
+  """Names in `derived_from` that no other dataset that may share data has.
 
   The leakage check compares names, so a name has an effect only if another dataset has
   it as its name or in its own `derived_from`.
   """
   if not dataset.derived_from:
     return
-  declared = [*registry.datasets(dataset.family).values(), *datasets]
+  declared = [*registry.datasets().values(), *datasets]
   shared = {
     source
     for other in declared
-    if other.name != dataset.name and other.family == dataset.family
+    if other.name != dataset.name
+    and registry.may_share_data(other.family, dataset.family)
     for source in other.sources
   }
   for source in dataset.derived_from:

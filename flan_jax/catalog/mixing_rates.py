@@ -19,8 +19,8 @@ MAXIMUM_RATE = 3_000
 
 def rates(
   mixture: Mixture, examples: Mapping[str, int] | None = None
-) -> dict[str, int]:
-  """Dataset -> mixing rate.
+) -> dict[str, float]:
+  """Dataset -> mixing rate: that of its examples, or the mixture's own.
 
   Args:
     mixture: the training mixture.
@@ -33,20 +33,28 @@ def rates(
   169867
   """
   if examples is None:
-    family = registry.datasets(mixture.family)
-    examples = {name: family[name].num_examples('train') for name in mixture.datasets}
-  out = {}
+    examples = {
+      name: registry.get(name).num_examples('train') for name in mixture.datasets
+    }
+  out: dict[str, float] = {}
   for group in groups(mixture):
     out |= shared_rates({name: examples[name] for name in group if name in examples})
+  for name, part in mixture.parts.items():
+    inside = {one: examples[one] for one in part.datasets if one in examples}
+    found = rates(part, inside)
+    total = sum(found.values())
+    if name in mixture.rates and total:
+      found = {one: rate * mixture.rates[name] / total for one, rate in found.items()}
+    out |= found
+  out |= {name: rate for name, rate in mixture.rates.items() if out.get(name)}
   return {name: out[name] for name in mixture.datasets if name in out}
 
 
 def groups(mixture: Mixture) -> list[list[str]]:
   """Groups its datasets by the maximum rate that they share."""
-  family = registry.datasets(mixture.family)
   found: dict[str, list[str]] = {}
   for name in mixture.datasets:
-    paper_name = family[name].paper_name if mixture.shared_cap else ''
+    paper_name = registry.get(name).paper_name if mixture.shared_cap else ''
     found.setdefault(paper_name or name, []).append(name)
   return list(found.values())
 

@@ -1,27 +1,52 @@
-"""Registry: datasets, mixtures and tasks by name."""
+"""Registry: families, clusters, datasets and mixtures by name.
+
+What ships and what a user brings come in by the same `register`. The packages that ship
+are imported at the first look-up, and so are the modules that the user named
+(`flan_jax.runtime.modules`), in every process.
+"""
 
 import dataclasses
-import functools
 import importlib
-from collections.abc import Callable, Iterator
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import modules
 
-FAMILIES = {
-  'flan': 'flan_jax.tasks',
-  'microworld': 'flan_jax.microworld.tasks',
-}
-"""Dataset family -> package whose `DATASETS` declares its datasets.
+SHIPPED = ('flan_jax.tasks', 'flan_jax.microworld.tasks', 'flan_jax.mixtures')
+"""Packages that register the datasets and mixtures that ship."""
 
-A package with a function `records` generates the records; otherwise TFDS prepares them.
-"""
 
-MIXTURES = 'flan_jax.mixtures'
-"""Package with `MIXTURES`, all mixtures, and `EXCLUDED_WITH`, related clusters."""
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A family of datasets, whose task names begin with its name.
+
+  Attributes:
+    name: as `flan`: the task of dataset `rte` is `flan_rte`.
+    generated: True if its data is made by a program, and shares nothing with that of
+      any other family.
+  """
+
+  name: str
+  generated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+  """A task cluster.
+
+  Attributes:
+    name: any name; the paper's twelve are in `flan_jax.catalog.dataset.CLUSTERS`.
+    too_near: clusters that must not train when this one is held out (FLAN footnote 1).
+  """
+
+  name: str
+  too_near: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,88 +55,282 @@ class Mixture:
 
   Attributes:
     name: its seqio name, as `flan_held_out_nli`.
-    datasets: names of the datasets that train.
+    datasets: short names of the datasets that train; the name of another mixture
+      stands for all of its datasets.
+    rates: member -> its mixing rate, in place of the one that its examples give; that
+      of a mixture is shared by its datasets as in the mixture itself.
     held_out: clusters that are evaluated and not trained on.
     excluded: related clusters that are not trained on either (FLAN footnote 1).
-    family: dataset family of its datasets.
     style: prompt style of its examples.
+    styles: dataset -> its own prompt style.
     shared_cap: whether tasks that the paper counts as one dataset share one maximum
       rate; otherwise each task has its own, as in the reference.
     allowed_overlap: (dataset that trains, source shared with a held-out one): the
       leakage check allows this overlap with a warning.
     note: why it has these datasets; shown by `flan tasks --mixture`.
+    parts: mixtures among its members by name, once it is registered.
   """
 
   name: str
   datasets: tuple[str, ...]
+  rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
   held_out: tuple[str, ...] = ()
   excluded: tuple[str, ...] = ()
-  family: str = 'flan'
   style: PromptStyle = PromptStyle()
+  styles: Mapping[str, PromptStyle] = dataclasses.field(default_factory=dict)
   shared_cap: bool = False
   allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
+  parts: Mapping[str, 'Mixture'] = dataclasses.field(default_factory=dict, repr=False)
+
+  def __post_init__(self):
+    for setting in ('rates', 'styles'):
+      for name in getattr(self, setting):
+        if name not in self.datasets and name not in self.parts:
+          raise InputError(
+            f'mixture {self.name!r}: {setting} of {name!r}; must be one of its '
+            f'datasets, {", ".join(self.datasets)}{did_you_mean(name, self.datasets)}'
+          )
+    for name, rate in self.rates.items():
+      if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
+        raise InputError(
+          f'mixture {self.name!r}: rate of {name!r}: got {rate!r}; must be a number '
+          'above 0'
+        )
+
+  def style_of(self, name: str) -> PromptStyle:
+    """The prompt style of one of its datasets."""
+    return self.styles.get(name, self.style)
 
   @property
   def members(self) -> tuple[Dataset, ...]:
-    """The datasets, in the mixture's prompt style."""
-    return tuple(
-      self.style.apply(get(name, family=self.family)) for name in self.datasets
-    )
+    """The datasets, each in its prompt style."""
+    return tuple(self.style_of(name).apply(get(name)) for name in self.datasets)
+
+  @property
+  def family(self) -> str:
+    """The family of all its datasets; '' if they have none, or several."""
+    found = {get(name).family for name in self.datasets}
+    return found.pop() if len(found) == 1 else ''
 
   @property
   def trained_on(self) -> tuple[str, ...]:
     """Clusters of the datasets."""
-    clusters = {get(name, family=self.family).cluster for name in self.datasets}
-    return tuple(c for c in CLUSTERS if c in clusters)
+    return in_order(get(name).cluster for name in self.datasets)
 
 
-@functools.cache
-def datasets(family: str) -> dict[str, Dataset]:
-  """Datasets of a family by short name, in the order of the declarations.
+class _Entry(NamedTuple):
+  item: Any
+  place: str  # file:line of the registration
+  replaces: bool
+
+
+_KINDS = {Family: 'family', Cluster: 'cluster', Dataset: 'dataset', Mixture: 'mixture'}
+
+_entries: dict[str, dict[str, _Entry]] = {kind: {} for kind in _KINDS.values()}
+_state = {'loaded': False}
+
+
+def register(*items: Any, family: str = '', replace: bool = False) -> None:
+  """Registers datasets, mixtures, clusters and families.
+
+  Args:
+    *items: `Dataset`, `Mixture`, `Cluster` or `Family` objects.
+    family: family of the datasets that name none; '' for none.
+    replace: whether they take the place of what has the same names.
 
   Raises:
-    InputError: if a name is declared twice.
+    InputError: if a name is taken, and by another object; names both places.
   """
-  found: dict[str, Dataset] = {}
-  for dataset in importlib.import_module(FAMILIES[family]).DATASETS:
-    if dataset.name in found:
+  place = _place()
+  for item in items:
+    kind = _KINDS.get(type(item))
+    if kind is None:
       raise InputError(
-        f'dataset {dataset.name!r}: declared twice in {FAMILIES[family]}'
+        f'register: got {item!r}; must be a Dataset, Mixture, Cluster or Family'
       )
-    found[dataset.name] = dataset
-  return found
+    if isinstance(item, Dataset) and family and not item.family:
+      item = dataclasses.replace(item, family=family)
+    _add(kind, _Entry(item, place, replace))
 
 
-def get(name: str, *, family: str = 'flan') -> Dataset:
-  """The dataset of that short name.
+def _add(kind: str, new: _Entry) -> None:
+  entries, name = _entries[kind], new.item.name
+  old = entries.get(name)
+  if old is not None and old.item != new.item and not new.replaces:
+    if old.replaces:
+      return  # registered first to replace what is registered now
+    raise InputError(
+      f'{kind} {name!r}: registered twice, at {old.place} and at {new.place}; must '
+      'have another name, or be given to register(..., replace=True)'
+    )
+  entries[name] = new
+
+
+def _place() -> str:
+  """Where `register` was called: file:line."""
+  frame = sys._getframe(2)
+  return f'{frame.f_code.co_filename}:{frame.f_lineno}'
+
+
+def _load() -> None:
+  """Imports what registers: the packages that ship, then the user's modules."""
+  if _state['loaded']:
+    return
+  _state['loaded'] = True  # they may look up what they build upon
+  try:
+    for name in SHIPPED:
+      importlib.import_module(name)
+    modules.load()
+  except BaseException:
+    _state['loaded'] = False
+    raise
+  _check()
+
+
+def _check() -> None:
+  """Puts the datasets of every mixture in the place of mixtures among its members.
+
+  Raises:
+    InputError: if a member is not registered; names the mixture and the nearest.
+  """
+  for name, entry in _entries['mixture'].items():
+    _entries['mixture'][name] = entry._replace(item=_flat(entry.item, (name,)))
+
+
+def _flat(mixture: Mixture, above: tuple[str, ...]) -> Mixture:
+  """Returns a mixture of datasets alone; `above` are the mixtures that it is in."""
+  found, styles = {}, dict(mixture.styles)
+  parts, overlap = dict(mixture.parts), list(mixture.allowed_overlap)
+  for member in mixture.datasets:
+    dataset, entry = find(member), _entries['mixture'].get(member)
+    if dataset is not None:
+      found[dataset.name] = None
+      continue
+    if entry is None or member in above:
+      known = [*datasets(), *_entries['mixture']]
+      what = 'is not registered' + did_you_mean(member, known)
+      if entry is not None:
+        what = f'has {mixture.name!r} among its own'
+      place = _entries['mixture'][above[0]].place
+      raise InputError(f'mixture {mixture.name!r} ({place}): member {member!r} {what}')
+    part = parts[member] = _flat(entry.item, (*above, member))
+    overlap += part.allowed_overlap
+    for name in part.datasets:
+      found[name] = None
+      if part.style_of(name) != mixture.style:
+        styles.setdefault(name, part.style_of(name))
+  if tuple(found) == mixture.datasets:
+    return mixture
+  return dataclasses.replace(
+    mixture,
+    datasets=tuple(found),
+    parts=parts,
+    styles=styles,
+    allowed_overlap=tuple(dict.fromkeys(overlap)),
+  )
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+  """Restores the registry at the end: what is registered inside is forgotten."""
+  _load()
+  before = {kind: dict(entries) for kind, entries in _entries.items()}
+  try:
+    yield
+  finally:
+    for kind, entries in before.items():
+      _entries[kind].clear()
+      _entries[kind].update(entries)
+
+
+def families() -> dict[str, Family]:
+  """Registered families by name."""
+  _load()
+  return {name: entry.item for name, entry in _entries['family'].items()}
+
+
+def may_share_data(one: str, other: str) -> bool:
+  """True if datasets of two families may share data.
+
+  Generated data shares nothing with other data. A family that is not registered, or
+  none, may hold anything.
+  """
+  known = families()
+  apart = any(name in known and known[name].generated for name in (one, other))
+  return one == other or not apart
+
+
+def clusters() -> tuple[str, ...]:
+  """Every cluster: the paper's twelve, then others in the order of registration."""
+  _load()
+  own = (entry.item.cluster for entry in _entries['dataset'].values())
+  return tuple(dict.fromkeys((*CLUSTERS, *_entries['cluster'], *own)))
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+  """Sorts clusters as `clusters` has them; those that are not registered come last."""
+  given = set(names)
+  return (
+    *(name for name in clusters() if name in given),
+    *sorted(given - set(clusters())),
+  )
+
+
+def too_near(cluster: str) -> tuple[str, ...]:
+  """Clusters that must not train when `cluster` is held out (FLAN footnote 1)."""
+  _load()
+  entry = _entries['cluster'].get(cluster)
+  return entry.item.too_near if entry is not None else ()
+
+
+def datasets(family: str | None = None) -> dict[str, Dataset]:
+  """Datasets by short name, in the order of registration.
+
+  Args:
+    family: family of the datasets; '' for those that may share data with any family;
+      None for all.
+  """
+  _load()
+  every = {name: entry.item for name, entry in _entries['dataset'].items()}
+  if family is None:
+    return every
+  return {
+    name: dataset
+    for name, dataset in every.items()
+    if dataset.family == family or (not family and may_share_data('', dataset.family))
+  }
+
+
+def find(name: str) -> Dataset | None:
+  """The dataset of a short name, as `rte`, or task name, as `flan_rte`; or None."""
+  _load()
+  entry = _entries['dataset'].get(name)
+  return entry.item if entry is not None else tasks().get(name)
+
+
+def get(name: str) -> Dataset:
+  """The dataset of a short name, as `rte`, or task name, as `flan_rte`.
 
   Raises:
     InputError: if not found; names the nearest.
   """
-  declared = datasets(family)
-  if name not in declared:
+  found = find(name)
+  if found is None:
     raise InputError(
-      f'dataset {name!r}: not declared; `flan tasks` lists them'
-      + did_you_mean(name, declared)
+      f'dataset {name!r}: not registered; `flan tasks` lists them'
+      + did_you_mean(name, datasets())
     )
-  return declared[name]
+  return found
 
 
-def find(name: str) -> Dataset | None:
-  """The dataset of that short name in any family; None if not found."""
-  found = (datasets(family).get(name) for family in FAMILIES)
-  return next((dataset for dataset in found if dataset is not None), None)
-
-
-@functools.cache
 def tasks() -> dict[str, Dataset]:
-  """Training task name (`flan_rte`) -> dataset, in every family."""
-  return {d.task: d for family in FAMILIES for d in datasets(family).values()}
+  """Training task name (`flan_rte`) -> dataset."""
+  return {dataset.task: dataset for dataset in datasets().values()}
 
 
 def task(name: str) -> Dataset:
-  """The dataset behind a task name, as `flan_rte`.
+  """The dataset behind a task name, as `flan_rte`, or short name, as `rte`.
 
   Raises:
     InputError: if not found; names the nearest.
@@ -122,30 +341,20 @@ def task(name: str) -> Dataset:
       'lists them',
       field='Run.mixture',
     )
-  if name not in tasks():
+  found = find(name)
+  if found is None:
     raise InputError(
       f'task {name!r}: not registered; `flan tasks` lists them'
-      + did_you_mean(name, tasks()),
+      + did_you_mean(name, [*tasks(), *datasets()]),
       field='Run.mixture',
     )
-  return tasks()[name]
+  return found
 
 
-@functools.cache
 def mixtures() -> dict[str, Mixture]:
-  """Every declared mixture by name."""
-  declared = importlib.import_module(MIXTURES).MIXTURES
-  return {mixture.name: mixture for mixture in declared}
-
-
-def excluded_with(cluster: str) -> tuple[str, ...]:
-  """Related clusters, excluded when `cluster` is held out (FLAN footnote 1)."""
-  return importlib.import_module(MIXTURES).EXCLUDED_WITH.get(cluster, ())
-
-
-def generator(family: str) -> Callable[[str, str], Iterator[tuple[str, Any]]] | None:
-  """The function (dataset, split) -> (id, record); None unless generated."""
-  return getattr(importlib.import_module(FAMILIES[family]), 'records', None)
+  """Every mixture by name."""
+  _load()
+  return {name: entry.item for name, entry in _entries['mixture'].items()}
 
 
 def mixture(name: str) -> Mixture:
@@ -156,12 +365,12 @@ def mixture(name: str) -> Mixture:
   """
   if name in mixtures():
     return mixtures()[name]
-  if name in tasks():
-    dataset = tasks()[name]
-    return Mixture(name=name, datasets=(dataset.name,), family=dataset.family)
+  dataset = find(name)
+  if dataset is not None:
+    return Mixture(name=dataset.task, datasets=(dataset.name,))
   raise InputError(
     f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
-    + did_you_mean(name, [*mixtures(), *tasks()]),
+    + did_you_mean(name, [*mixtures(), *tasks(), *datasets()]),
     field='Run.mixture',
   )
 

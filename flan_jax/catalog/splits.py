@@ -7,7 +7,7 @@ keep their order, stay disjoint, and none is empty while examples last.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
@@ -42,6 +42,27 @@ def parse(text: str) -> Slice:
     raise InputError(f'split {text!r}: must be a TFDS slice, as in train[:-200]')
   number = lambda s: int(s) if s else None  # noqa: E731
   return Slice(match['split'], number(match['lo']), number(match['hi']))
+
+
+_NAMES = {
+  'train': ('train',),
+  'dev': ('dev', 'validation', 'valid', 'val'),
+  'test': ('test',),
+}
+
+
+def named(splits: Iterable[str]) -> dict[str, str]:
+  """Canonical split -> the one of these splits that has its name, or a usual one.
+
+  >>> named(['train', 'valid'])
+  {'train': 'train', 'dev': 'valid'}
+  """
+  given = list(splits)
+  found = {
+    canonical: [name for name in names if name in given]
+    for canonical, names in _NAMES.items()
+  }
+  return {canonical: names[0] for canonical, names in found.items() if names}
 
 
 def shares(sizes: list[int], total: int) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flan_jax import __version__
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import compilation_cache, malloc
+from flan_jax.runtime import compilation_cache, malloc, modules
 from flan_jax.runtime.platform import accelerator_environment
 
 
@@ -337,7 +337,15 @@ def parser() -> argparse.ArgumentParser:
   top.add_argument('--version', action='version', version=f'flan {__version__}')
   verbs = top.add_subparsers(dest='verb', metavar='VERB')
   for name, add in VERBS.items():
-    add(verbs.add_parser(name, help=add.__doc__, description=add.__doc__))
+    verb = verbs.add_parser(name, help=add.__doc__, description=add.__doc__)
+    add(verb)
+    verb.add_argument(
+      '--module',
+      action='append',
+      default=[],
+      metavar='PKG.MODULE',
+      help='your module, which registers tasks and more; repeatable',
+    )
   return top
 
 
@@ -345,6 +353,19 @@ def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """Splits off gin flags: (arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
   gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
   return [a for a in arguments if not a.startswith('--gin.')], gin
+
+
+_MODULE = f'{modules.MACRO}='
+
+
+def _admitted(gin: Sequence[str], named: Sequence[str]) -> list[str]:
+  """Imports the modules of --module and of its macro; returns the other gin flags."""
+  modules.admit(named)
+  flags = [flag.removeprefix(_MODULE) for flag in gin if flag.startswith(_MODULE)]
+  for flag in flags:
+    names = [name.strip(' \'"') for name in flag.strip('()[] ').split(',')]
+    modules.admit(filter(None, names), setting=f'--gin.{modules.MACRO}')
+  return [flag for flag in gin if not flag.startswith(_MODULE)]
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -383,7 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
-    options.gin, options.command = gin, command
+    options.gin, options.command = _admitted(gin, options.module), command
     if options.verb in ('train', 'eval'):
       malloc.keep()
       if getattr(options, 'multihost', None) is None:

@@ -15,9 +15,7 @@ def run(options: argparse.Namespace) -> int:
   if options.datasets:
     datasets = [registry.get(name) for name in options.datasets]
   else:
-    datasets = [
-      d for family in registry.FAMILIES for d in registry.datasets(family).values()
-    ]
+    datasets = list(registry.datasets().values())
   findings = lint_lib.lint(datasets)
   if options.json:
     console.print_json([finding._asdict() for finding in findings])

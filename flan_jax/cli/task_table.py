@@ -124,8 +124,8 @@ def split_examples(dataset: Dataset) -> int:
 def reasons_left_out(found: Mixture) -> dict[str, str]:
   """Cluster that does not train -> the reason."""
   out = {}
-  for cluster in CLUSTERS:
-    near = [c for c in found.held_out if cluster in mixtures.EXCLUDED_WITH.get(c, ())]
+  for cluster in CLUSTERS if found.family else found.trained_on:
+    near = [c for c in found.held_out if cluster in registry.too_near(c)]
     if cluster in found.held_out:
       out[cluster] = 'held out: measured, never trained on'
     elif cluster in found.excluded:

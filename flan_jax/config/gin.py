@@ -25,6 +25,7 @@ from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import modules
 
 CLASSES: Mapping[str, type] = {
   setting.selector(cls): cls
@@ -189,10 +190,7 @@ class Config:
       raise InputError(f'{source}:{error.lineno}: {error.msg}') from None
     for statement in statements:
       if isinstance(statement, config_parser.ImportStatement):
-        raise InputError(
-          f'{source}: import of {statement.module!r}; a run file binds values and '
-          'imports no code'
-        )
+        modules.require([statement.module], setting=f'{source}: import of')
       if isinstance(statement, config_parser.IncludeStatement):
         self.parse_file(statement.filename, beside=source)
       elif isinstance(statement, config_parser.BindingStatement):
@@ -205,6 +203,10 @@ class Config:
     if statement.scope:
       raise InputError(f'{origin}: scope {statement.scope!r}; scopes are not supported')
     bound = Bound(statement.value, origin)
+    if name == modules.MACRO and not argument:
+      named = bound.value if isinstance(bound.value, (list, tuple)) else [bound.value]
+      modules.require(map(str, named), setting=f'{origin}: {name}')
+      return
     if not argument:
       if flag and name not in self.macros and name not in self._named:
         classes = [f'{selector}.' for selector in CLASSES]

@@ -115,7 +115,7 @@ def fetch(
     files = [pathlib.Path(results, f'{number}.json') for number in range(len(groups))]
     calls = [
       functools.partial(
-        _fetch_to, str(file), name, [(d.name, d.family) for d in members], data_dir,
+        _fetch_to, str(file), name, [d.name for d in members], data_dir,
         folder,
       )
       for file, (name, members) in zip(files, groups.items(), strict=True)
@@ -128,13 +128,13 @@ def fetch(
 def _fetch_to(
   file: str,
   name: str,
-  members: list[tuple[str, str]],
+  members: list[str],
   data_dir: str | None,
   folder: str | None,
   report: worker_pool.Report,
 ) -> None:
   """Prepares one TFDS dataset and writes the result to `file`."""
-  datasets = [registry.get(short, family=family) for short, family in members]
+  datasets = [registry.get(short) for short in members]
   # TFDS logs every file that it opens, urllib3 every retry.
   absl_logging.set_verbosity(absl_logging.ERROR)
   logging.getLogger('urllib3').setLevel(logging.ERROR)

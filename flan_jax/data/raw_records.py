@@ -1,13 +1,15 @@
-"""Raw records of a dataset, from TFDS (through the seqio source) or a generator.
+"""Raw records of a dataset, from TFDS (through the seqio source) or its own source.
 
 Only reading a TFDS dataset imports TensorFlow.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 
-from flan_jax.catalog import registry, tfds_features
+from flan_jax.catalog import tfds_features
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Record, Unlabeled
+from flan_jax.catalog.source import Source, Tfds
 from flan_jax.errors import InputError
 
 
@@ -35,21 +37,32 @@ def records(
   Raises:
     InputError: if the dataset is not prepared; names the command that prepares it.
   """
-  generate = registry.generator(dataset.family)
-  if generate is not None:
-    return generate(dataset.name, dataset.resolve_splits(dataset.sizes)[split].split)
-  return _tfds().records(dataset, split, data_dir=data_dir)
+  if isinstance(dataset.source, Tfds):
+    return _tfds().records(dataset, split, data_dir=data_dir)
+  source = _source(dataset)
+  part = dataset.resolve_splits(source.sizes())[split]
+  start, stop = part.bounds(source.sizes().get(part.split, 0))
+  return itertools.islice(source.records(part.split), start, stop)
+
+
+def _source(dataset: Dataset) -> Source:
+  if dataset.source is None or isinstance(dataset.source, Tfds):
+    raise InputError(
+      f'dataset {dataset.name!r}: no source; must have one, as '
+      "source=Json('data/{split}.jsonl')"
+    )
+  return dataset.source
 
 
 def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]:
-  """TFDS split -> number of prepared examples.
+  """Split of the source -> number of examples present.
 
   Raises:
     InputError: if the dataset is not prepared (names the command that prepares it), or
       its records lack a path that the declaration reads.
   """
-  if registry.generator(dataset.family) is not None:
-    return dict(dataset.sizes)
+  if not isinstance(dataset.source, Tfds):
+    return dict(_source(dataset).sizes())
   found = _tfds().sizes(dataset, data_dir=data_dir)
   tfds_features.check(dataset, data_dir=data_dir)
   return found
@@ -60,8 +73,8 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
 
   It decides whether interrupted work can resume; a store never depends on it.
   """
-  if registry.generator(dataset.family) is not None:
-    return ''
+  if not isinstance(dataset.source, Tfds):
+    return _source(dataset).stamp()
   return _tfds().stamp(dataset, data_dir=data_dir)
 
 

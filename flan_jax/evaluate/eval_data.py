@@ -18,7 +18,9 @@ Examples = Callable[[str, str], Iterable[Example]]
 def requested(
   family: str, clusters: str | tuple[str, ...], datasets: str | tuple[str, ...]
 ) -> list[Dataset]:
-  """Returns the datasets of CLUSTERS and DATASETS in a family, each once.
+  """Returns the datasets of CLUSTERS in a family, and DATASETS, each once.
+
+  A cluster that the family lacks is that of any family.
 
   Raises:
     InputError: at an unknown name; names the nearest.
@@ -26,9 +28,15 @@ def requested(
   declared = registry.datasets(family)
   whole = leakage.clusters(clusters, setting='CLUSTERS')
   named = (datasets,) if isinstance(datasets, str) else datasets
-  names = [name for name, d in declared.items() if d.cluster in whole]
-  names += [registry.get(name, family=family).name for name in named]
-  return [declared[name] for name in dict.fromkeys(names)]
+  found = []
+  for cluster in whole:
+    inside = [d for d in declared.values() if d.cluster == cluster]
+    every = registry.datasets('').values()
+    found += inside or [d for d in every if d.cluster == cluster]
+  order = list(registry.datasets())
+  found.sort(key=lambda dataset: order.index(dataset.name))
+  found += [registry.get(name) for name in named]
+  return list({dataset.name: dataset for dataset in found}.values())
 
 
 def is_prepared(
@@ -74,7 +82,7 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Example
 
   Without a dev split a dataset has no dev examples.
   """
-  from_raw = raw(store.manifest['family'], data_dir=data_dir, progress=progress)
+  from_raw = raw(data_dir=data_dir, progress=progress)
 
   def examples(dataset: str, split: str) -> Iterable[Example]:
     if split == 'train':
@@ -86,14 +94,14 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Example
   return examples
 
 
-def raw(family: str, *, data_dir: str | None, progress: Progress) -> Examples:
+def raw(*, data_dir: str | None, progress: Progress) -> Examples:
   """Reads examples from raw data; unlabeled ones are left out and counted.
 
   Of train, only the examples that exemplars are drawn from are read.
   """
 
   def examples(name: str, split: str) -> list[Example]:
-    dataset = registry.get(name, family=family)
+    dataset = registry.get(name)
     out, dropped = [], 0
     for example_id, record in raw_records.records(dataset, split, data_dir=data_dir):
       try:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flan_jax.catalog import tfds_features
+from flan_jax.catalog import registry, tfds_features
 from flan_jax.catalog.dataset import Example
 from flan_jax.data.store.store import Store
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
   """Describes raw data: its TFDS directory, None if the examples are generated."""
-  made = family == 'microworld'
+  known = registry.families()
+  made = family in known and known[family].generated
   return {'directory': None if made else tfds_features.directory(data_dir)}
 
 

@@ -252,7 +252,7 @@ def check_declared() -> None:
   Raises:
     InputError: if one does not; names the dataset and the nearest metric.
   """
-  for dataset in registry.tasks().values():
+  for dataset in registry.datasets().values():
     try:
       get(dataset.metric)
     except InputError as error:

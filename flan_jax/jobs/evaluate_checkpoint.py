@@ -146,7 +146,7 @@ def _data(
       datasets, store, missing=evaluation.missing, progress=progress
     )
   else:
-    examples = eval_data.raw(evaluation.family, data_dir=data_dir, progress=progress)
+    examples = eval_data.raw(data_dir=data_dir, progress=progress)
     digest, missing = '', ()
     where = measured_data.in_raw(evaluation.family, data_dir)
     datasets = [

@@ -92,7 +92,7 @@ class HeldOutEvaluation:
     )
     self._shared = {
       'datasets': [
-        registry.get(name, family=store.manifest['family'])
+        registry.get(name)
         for name in store.manifest['evaluation']
         if store.clusters[name] in held_out.clusters
       ],

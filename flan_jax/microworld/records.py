@@ -7,10 +7,12 @@ must rest on that text; of those, no question is in two splits. Labels cycle, so
 the classes of every split are balanced.
 """
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from flan_jax.catalog.source import Generator
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.microworld import makers
 from flan_jax.microworld.world import World
@@ -72,6 +74,11 @@ def records(name: str, split: str, *, seed: int = 0) -> Iterator[tuple[str, Reco
     )
   for index in range(examples[split]):
     yield f'{name}-{split}-{index:05d}', record(name, split, index, seed=seed)
+
+
+def source(name: str) -> Generator:
+  """The source of a dataset's records."""
+  return Generator(functools.partial(records, name), examples=sizes(name))
 
 
 def _entry(name: str) -> tuple[Maker, int]:

@@ -10,9 +10,10 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import prompt as prompt_lib
+from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Choice, Label
-from flan_jax.catalog.dataset import CLUSTERS, Dataset, Example
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data import raw_records
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -79,7 +80,9 @@ def render(
   )
   environment.filters |= {'thousands': '{:,}'.format, 'fields': _fields}
   page = pathlib.Path(__file__).with_name('catalog_page.html')
-  groups: dict[str, list[dict[str, Any]]] = {cluster: [] for cluster in CLUSTERS}
+  groups: dict[str, list[dict[str, Any]]] = {
+    cluster: [] for cluster in registry.clusters()
+  }
   for dataset in datasets:
     described = _describe(dataset, examples[dataset.name], tokenizer)
     groups[dataset.cluster].append(described)

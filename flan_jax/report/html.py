@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from flan_jax.catalog.dataset import CLUSTERS
+from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
@@ -106,8 +106,7 @@ def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) ->
   seen |= {average['cluster']: average['seen'] for average in averages}
   num_fewshot = averages[0]['num_fewshot'] if averages else 0
   return '; '.join(
-    f'{statements.CLUSTER_NAMES.get(cluster, cluster)}: '
-    f'{statements.claim(claim, num_fewshot)}'
+    f'{statements.cluster_name(cluster)}: {statements.claim(claim, num_fewshot)}'
     for cluster, claim in seen.items()
   )
 
@@ -126,18 +125,17 @@ def _trained_on(report: Mapping[str, Any]) -> str:
 
 
 def _clusters(families: Mapping[str, Sequence[str]], report: Mapping[str, Any]) -> str:
-  """Lists clusters in the paper's order: `NLI, Commonsense of the microworld`.
+  """Lists clusters in order, the paper's first: `NLI, Commonsense of the microworld`.
 
   Args:
     families: dataset family -> its clusters; '' for the measured family.
     report: content of report.json; a family that it did not measure is named.
   """
   named = [
-    statements.CLUSTER_NAMES[cluster]
+    statements.cluster_name(cluster)
     + statements.elsewhere(family, report['data'].get('family'))
     for family, names in families.items()
-    for cluster in CLUSTERS
-    if cluster in names
+    for cluster in registry.in_order(names)
   ]
   return ', '.join(named) or 'no dataset'
 
@@ -185,7 +183,7 @@ def _template(name: str) -> jinja2.Template:
     'points': schema.points,
     'examples_of': schema.examples_of,
     'interval': schema.bounds,
-    'cluster': lambda name: statements.CLUSTER_NAMES.get(name, name),
+    'cluster': statements.cluster_name,
     'label': schema.label,
     'shown': schema.shown,
     'breakable': lambda name: escape(name).replace('_', Markup('_<wbr>')),

@@ -73,7 +73,7 @@ def averages(report: Mapping[str, Any]) -> str:
   ticks, labels, place = [], [], 0.0
   for group, some in shown:
     ticks.append(place + (len(some) - 1) / 2)
-    name = statements.CLUSTER_NAMES.get(group['cluster'], group['cluster'])
+    name = statements.cluster_name(group['cluster'])
     labels.append(_wrapped(name + statements.dev(group['splits'])))
     for key, color, _ in some:
       measured = group if key == 'tuned' else group[key]

@@ -59,6 +59,11 @@ def claim(seen: str, count: int) -> str:
   return f'{num_fewshot(count)}, {seen}'
 
 
+def cluster_name(cluster: str) -> str:
+  """A cluster's name in words; that of a user's own cluster as it is."""
+  return CLUSTER_NAMES.get(cluster, cluster)
+
+
 def of_family(family: str | None) -> str:
   """Names a dataset family other than FLAN after a noun: ` of the microworld`."""
   return f' of the {family}' if family and family != OWN else ''

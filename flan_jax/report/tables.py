@@ -124,7 +124,7 @@ def latex(report: Mapping[str, Any]) -> str:
   for average in averages(report):
     cluster = average['cluster']
     results = [result for result in report['results'] if result['cluster'] == cluster]
-    name = statements.CLUSTER_NAMES.get(cluster, cluster)
+    name = statements.cluster_name(cluster)
     lines += [
       '\\midrule',
       f'\\multicolumn{{{len(heads)}}}{{l}}{{\\emph{{{_tex(name)}}}}} \\\\',

@@ -10,7 +10,7 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate.predict import PromptSpec
 
 DATASETS = [
-  d for family in registry.FAMILIES for d in registry.datasets(family).values()
+  d for family in registry.families() for d in registry.datasets(family).values()
 ]
 
 FLAN = registry.datasets('flan')

@@ -12,6 +12,7 @@ from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.excerpts import opening
 from flan_jax.catalog.fields import Field
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 
 QUESTIONS = (
@@ -30,7 +31,7 @@ QUESTIONS = (
 CLEAN = Dataset(
   name='claims',
   cluster='nli',
-  tfds='claims:1.0.0',
+  source=Tfds('claims:1.0.0'),
   train='train',
   dev='',
   test='test',
@@ -67,7 +68,7 @@ def test_a_clean_dataset_gives_no_finding():
 def test_a_second_clean_dataset_may_reuse_field_names():
   other = changed(
     name='rumours',
-    tfds='rumours:1.0.0',
+    source=Tfds('rumours:1.0.0'),
     templates=tuple(
       Template(f'Rumour {i}: {t.inputs}') for i, t in enumerate(CLEAN.templates)
     ),
@@ -229,9 +230,10 @@ def test_equal_templates_of_two_datasets_are_found_despite_other_field_names():
 
 
 def test_variants_of_one_dataset_share_their_templates():
-  one, two = changed(tfds='claims/a:1.0.0'), changed(name='two', tfds='claims/b:1.0.0')
+  one = changed(source=Tfds('claims/a:1.0.0'))
+  two = changed(name='two', source=Tfds('claims/b:1.0.0'))
   assert lint.lint([one, two]) == []
-  stranger = changed(name='stranger', tfds='stranger:1.0.0')
+  stranger = changed(name='stranger', source=Tfds('stranger:1.0.0'))
   assert {f.rule for f in lint.lint([one, stranger])} == {'equal-across'}
 
 
@@ -295,7 +297,7 @@ def test_a_source_is_another_dataset_or_a_text_that_another_names():
   named = changed(derived_from=('squad_v1', 'wikiHow', 'The Times'))
   other = changed(
     name='rumours',
-    tfds='rumours:1.0.0',
+    source=Tfds('rumours:1.0.0'),
     derived_from=('The Times',),
     templates=tuple(
       Template(f'Rumour {i}: {t.inputs}') for i, t in enumerate(CLEAN.templates)

@@ -8,7 +8,7 @@ from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError
 
-EVERY = [d for family in registry.FAMILIES for d in registry.datasets(family).values()]
+EVERY = list(registry.datasets().values())
 each_dataset = pytest.mark.parametrize('dataset', EVERY, ids=[d.name for d in EVERY])
 
 

@@ -14,6 +14,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.extracts import as_in, cut, marked, spelled, standing_for
 from flan_jax.catalog.fields import Field, altered, each, join, pick, squeeze
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
 
@@ -37,7 +38,7 @@ FEATURES = {
 QUIZ = Dataset(
   name='quiz',
   cluster='misc',
-  tfds='quiz/easy:1.0.0',
+  source=Tfds('quiz/easy:1.0.0'),
   train='train[:-10]',
   dev='train[-10:]',
   test='test',
@@ -130,7 +131,7 @@ def test_every_path_that_is_read_is_listed():
   }
 
 
-@pytest.mark.parametrize('family', registry.FAMILIES)
+@pytest.mark.parametrize('family', registry.families())
 def test_a_cleaning_of_the_whole_record_lists_its_paths(family):
   """A function without `paths` could hide a path that no record has."""
   for dataset in registry.datasets(family).values():
@@ -232,7 +233,7 @@ def test_an_unknown_path_is_refused_with_the_nearest(
       {'answer': Choice('label', ('{choice}', '{chioce}'))},
       "field 'chioce'.*did you mean 'choice'",
     ),
-    ({'tfds': 'quiz/easy'}, "tfds 'quiz/easy'.*with its version"),
+    ({'source': 'quiz/easy:1.0.0'}, "source 'quiz/easy:1.0.0'; must be a source"),
     ({'train': 'train[:10%]'}, r"'quiz': train: split 'train\[:10%\]': must be a TFDS"),
     (
       {'test': 'train[-200:]', 'train': 'train', 'dev': ''},
@@ -254,11 +255,11 @@ def test_an_unknown_path_is_refused_with_the_nearest(
       r"dev is 'train\[90:\]', no example .* or be '' for no dev",
     ),
     (
-      {'tfds': '', 'sizes': {}, 'train': 'train[5:5]'},
+      {'source': None, 'sizes': {}, 'train': 'train[5:5]'},
       r"train is 'train\[5:5\]', no example; must have one",
     ),
     (
-      {'tfds': '', 'sizes': {}, 'train': 'train[:30]', 'dev': 'train[29:40]'},
+      {'source': None, 'sizes': {}, 'train': 'train[:30]', 'dev': 'train[29:40]'},
       r'which share examples; must share none',
     ),
     ({'test': 'tset'}, "test is 'tset', and sizes has no 'tset'.*did you mean 'test'"),
@@ -272,14 +273,12 @@ def test_a_declaration_that_cannot_work_is_refused(changes, message):
 
 def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
   """The metric's name is looked up once all declarations are imported."""
-  code = (
-    'import dataclasses, sys; import flan_jax.tasks as tasks;'
-    'from flan_jax.cli import dispatch;'
-    'first, *rest = tasks.DATASETS;'
-    "tasks.DATASETS = [dataclasses.replace(first, metric='acuracy'), *rest];"
-    'sys.exit(dispatch.main(sys.argv[1:]))'
+  (tmp_path / 'own.py').write_text(
+    'import dataclasses\n'
+    'from flan_jax.catalog import registry\n'
+    "wrong = dataclasses.replace(registry.get('rte'), metric='acuracy')\n"
+    'registry.register(wrong, replace=True)\n'
   )
-  name = next(iter(registry.datasets('flan')))
   out = tmp_path / 'out'
   for verb in (
     ['lint'],
@@ -296,10 +295,13 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
     ],
   ):
     done = subprocess.run(
-      [sys.executable, '-c', code, *verb], capture_output=True, text=True
+      [sys.executable, '-m', 'flan_jax', *verb, '--module', 'own'],
+      cwd=tmp_path,
+      capture_output=True,
+      text=True,
     )
-    assert done.returncode == 2
+    assert done.returncode == 2, done.stderr
     line = done.stderr.splitlines()[-1]
-    assert f"dataset {name!r}: metric 'acuracy'" in line
+    assert "dataset 'rte': metric 'acuracy'" in line
     assert "did you mean 'accuracy'" in line
   assert not out.exists()

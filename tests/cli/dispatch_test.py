@@ -74,7 +74,7 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     (['rows', 'nowhere'], "store 'nowhere': no such directory"),
     (['report', 'nowhere'], 'no report.json'),
     (['fetch'], 'give the names of datasets, or --all'),
-    (['fetch', 'ret'], "dataset 'ret': not declared.*did you mean 'rte'"),
+    (['fetch', 'ret'], "dataset 'ret': not registered.*did you mean 'rte'"),
     (['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y'], 'CLUSTERS: not set'),
     (
       ['eval', '--gin.CHECKPOINT=x', '--gin.OUTPUT_DIR=y', '--gin.CLUSTERS=nlu'],

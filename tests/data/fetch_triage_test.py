@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from flan_jax.catalog import registry
+from flan_jax.catalog.source import Tfds
 from flan_jax.runtime.progress import Progress
 
 fetch_lib = pytest.importorskip(
@@ -82,10 +83,11 @@ def server(tmp_path, monkeypatch):
 def run(tmp_path, monkeypatch):
   def fetch(tfds_name, train='train', examples=2):
     dataset = dataclasses.replace(
-      registry.get('rte'), tfds=tfds_name, sizes={'train': examples}, train=train,
+      registry.get('rte'), source=Tfds(tfds_name), sizes={'train': examples},
+      train=train,
       dev='', test='',
     )  # fmt: skip
-    monkeypatch.setattr(registry, 'get', lambda name, family='flan': dataset)
+    monkeypatch.setattr(registry, 'get', lambda name: dataset)
     (found,) = fetch_lib.fetch(
       [dataset], data_dir=str(tmp_path / 'tfds'), progress=Progress(quiet=True)
     )
@@ -161,7 +163,7 @@ def test_a_version_that_is_gone_is_named(run, name):
 def test_one_that_fails_does_not_stop_the_others(tmp_path):
   """Two processes share the work."""
   datasets = [
-    dataclasses.replace(registry.get(name), tfds=f'{name}_of_nobody:1.0.0')
+    dataclasses.replace(registry.get(name), source=Tfds(f'{name}_of_nobody:1.0.0'))
     for name in ('rte', 'cb', 'copa')
   ]
   found = fetch_lib.fetch(

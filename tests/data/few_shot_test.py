@@ -23,7 +23,7 @@ def count(texts):
 
 
 def pairs(number, words=3):
-  dataset = registry.get('pairs', family='tiny')
+  dataset = registry.get('pairs')
   out = []
   for i in range(number):
     hypothesis = {'hypothesis': f'It is {i}.'}
@@ -33,7 +33,7 @@ def pairs(number, words=3):
 
 
 def pool_of(examples, *, num_fewshot=5, seed=0):
-  dataset = registry.get('pairs', family='tiny')
+  dataset = registry.get('pairs')
   return FewShotPool(dataset, examples, num_fewshot=num_fewshot, seed=seed, count=count)
 
 
@@ -119,7 +119,7 @@ def test_an_example_too_long_for_any_exemplar_is_zero_shot(tiny_datasets):
 
 def test_the_renderer_keeps_few_shot_prompts_within_every_limit(tiny_datasets):
   examples = pairs(30, words=4)
-  dataset = registry.get('pairs', family='tiny')
+  dataset = registry.get('pairs')
   for limits, sequence_length in (
     (Limits(), None),
     (Limits(300, 64), None),
@@ -165,7 +165,7 @@ def test_a_store_of_a_few_shot_mixture_has_the_prompts_of_the_pool(few_shot):
     'num_fewshot': 2,
   }
   for name in ('pairs', 'stories', 'picks'):
-    dataset = registry.get(name, family='tiny')
+    dataset = registry.get(name)
     examples = [dataset.read(r, i) for i, r in tiny_datasets.records(dataset, 'train')]
     pool = FewShotPool(dataset, examples, num_fewshot=2, seed=3, count=count)
     num_fewshot = collections.Counter()

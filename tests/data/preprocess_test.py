@@ -19,7 +19,7 @@ BYTES = tokenizers.load('bytes')
 
 
 def example_of(name, record, example_id='train.0.0'):
-  return registry.get(name, family='tiny').read(record, example_id)
+  return registry.get(name).read(record, example_id)
 
 
 def pair(premise, hypothesis='It is so.', label=0, example_id='train.0.0'):
@@ -28,7 +28,7 @@ def pair(premise, hypothesis='It is so.', label=0, example_id='train.0.0'):
 
 
 def render(name, examples, *, limits, epoch=0, sequence_length=None):
-  dataset = registry.get(name, family='tiny')
+  dataset = registry.get(name)
   renderer = Renderer(
     dataset, tokenizer=BYTES, seed=0, limits=limits, sequence_length=sequence_length
   )
@@ -46,9 +46,7 @@ def test_an_example_that_fits_is_rendered_by_its_drawn_template(tiny_datasets):
       examples, render('pairs', examples, limits=Limits(), epoch=epoch), strict=True
     ):
       assert got.template == stable_hash.template(0, example.example_id, epoch, 10)
-      prompt = prompt_lib.render(
-        registry.get('pairs', family='tiny'), got.template, example
-      )
+      prompt = prompt_lib.render(registry.get('pairs'), got.template, example)
       assert inputs_of(got) == prompt.inputs
       assert BYTES.decode(got.tokens.targets) == prompt.targets
       assert got[3:] == (False, False, False, ())
@@ -74,7 +72,7 @@ def test_the_longest_field_is_cut_and_the_rest_is_whole(
   example = pair(text, example_id=f'train.0.{number}')
   limits = Limits(limit, 64)
   (got,) = render('pairs', [example], limits=limits)
-  dataset = registry.get('pairs', family='tiny')
+  dataset = registry.get('pairs')
   template = dataset.templates[got.template]
   whole = prompt_lib.render(dataset, got.template, example).inputs
   inputs = inputs_of(got)
@@ -115,7 +113,7 @@ STORY = 'Then Ada walked home. They were hungry already, and the road was long. 
 
 def stories(*cleaning):
   """Stories whose title is the target, with a template whose target is the story."""
-  stories = registry.get('stories', family='tiny')
+  stories = registry.get('stories')
   return dataclasses.replace(
     stories,
     fields={'story': 'story', 'title': 'title', 'tale': Field('story', *cleaning)},
@@ -220,5 +218,5 @@ def test_the_sequence_length_bounds_the_whole_example(tiny_datasets):
 
 
 def test_cuttable_fields_leave_out_answers_and_options(tiny_datasets):
-  assert prompts.cuttable(registry.get('picks', family='tiny'), 0) == {'start': 1}
-  assert prompts.cuttable(registry.get('pairs', family='tiny'), 9) == {'premise': 1}
+  assert prompts.cuttable(registry.get('picks'), 0) == {'start': 1}
+  assert prompts.cuttable(registry.get('pairs'), 9) == {'premise': 1}

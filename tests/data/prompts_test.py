@@ -15,7 +15,7 @@ from flan_jax.data import prompts, tokenizers
 
 BYTES = tokenizers.load('bytes')
 DATASET = Dataset(
-  name='tiny', cluster='nli', tfds='', train='', dev='', test='test', sizes={},
+  name='tiny', cluster='nli', source=None, train='', dev='', test='test', sizes={},
   fields={'premise': 'premise', 'hypothesis': 'hypothesis'},
   answer=Label('label', ('yes', 'no')), metric='accuracy',
   templates=(Template('Read: {premise}\nIs it so that {hypothesis}?\n{OPTIONS}'),),

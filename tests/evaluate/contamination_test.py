@@ -139,7 +139,7 @@ def test_a_training_store_is_decoded_into_text(tmp_path):
     materialize.StoreConfig(tokenizer='bytes', epochs=1),
     out=out,
   )
-  dataset = registry.get('mini_squad', family='microworld')
+  dataset = registry.get('mini_squad')
   store = Store.open(out)
   (texts,) = contamination.suspects(str(out))
   some = [

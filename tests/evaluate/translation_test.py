@@ -31,7 +31,7 @@ from flan_jax.runtime.progress import Progress
 WMT = registry.get('wmt14_enfr')
 TRANSLATION = [
   dataset
-  for family in registry.FAMILIES
+  for family in registry.families()
   for dataset in registry.datasets(family).values()
   if dataset.cluster == 'translation'
 ]
@@ -96,7 +96,7 @@ def test_seven_templates_go_into_english_and_three_out_of_it(dataset):
 
 
 def test_only_translations_have_directions():
-  for family in registry.FAMILIES:
+  for family in registry.families():
     for dataset in registry.datasets(family).values():
       assert bool(dataset.directions) == (dataset.cluster == 'translation')
       if not dataset.directions:
@@ -235,7 +235,7 @@ def test_a_store_gives_both_directions_their_answers(tmp_path):
   )
   assert manifest['evaluation']['mini_wmt']['examples']['dev'] > 0
   store = Store.open(tmp_path / 'store')
-  into, out = registry.get('mini_wmt', family='microworld').by_direction
+  into, out = registry.get('mini_wmt').by_direction
   (example, *_) = store.evaluation_examples('mini_wmt', 'dev')
   assert into.directed(example) == example
   assert out.directed(example).answer == Answer(

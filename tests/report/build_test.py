@@ -33,7 +33,7 @@ ABOUT = {
 
 def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes):
   return Dataset(
-    name=name, cluster=cluster, tfds='', train='', dev='dev', test='test', sizes={},
+    name=name, cluster=cluster, source=None, train='', dev='dev', test='test', sizes={},
     fields={'premise': 'premise'}, answer=answer or Label('label', LABELS),
     metric=metric, templates=(Template('{premise}'),) * 3, **changes,
   )  # fmt: skip

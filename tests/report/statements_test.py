@@ -66,7 +66,7 @@ def texts(name, split):
 
 
 def small_world(name, split):
-  dataset = registry.get(name, family='microworld')
+  dataset = registry.get(name)
   for example_id, record in itertools.islice(raw_records.records(dataset, split), 8):
     yield dataset.read(record, example_id)
 
@@ -77,7 +77,7 @@ def evaluated(
   weights=None, beside=None, **more
 ):  # fmt: skip
   """Measures a model and writes its report, as `flan eval` does."""
-  declared = registry.get(dataset, family=family)
+  declared = registry.get(dataset)
   proof = leakage.check_checkpoint(
     chain, declared.cluster, family=family, allow_overlap=allow_overlap
   )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.source import Tfds
 
 _HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
 """Function of a declaration -> the name that is hashed for it.
@@ -57,6 +58,7 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
   """Everything that the examples of a dataset depend on, as data."""
   return {
     'tfds': dataset.tfds,
+    **source(dataset),
     'sizes': dict(sizes),
     'slices': {name: str(part) for name, part in dataset.resolve_splits(sizes).items()},
     'fields': data(dataset.fields),
@@ -65,6 +67,14 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
     'evidence': data(dataset.evidence),
     'templates': templates(dataset),
   }
+
+
+def source(dataset: Dataset) -> dict[str, str]:
+  """The digest of a source whose data its declaration does not tell."""
+  if dataset.source is None or isinstance(dataset.source, Tfds):
+    return {}
+  digest = dataset.source.digest()
+  return {'source': digest} if digest else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.catalog import mixing_rates
-from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog import mixing_rates, registry
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import batch, tokenizer_coverage
 from flan_jax.data.packing import PackingPlan, drawn_lengths
@@ -273,7 +273,7 @@ def assemble(
       'recipe': recipe.digest,
     },
     'fill': plan['fill'],
-    'trained_on': [cluster for cluster in CLUSTERS if cluster in clusters],
+    'trained_on': list(registry.in_order(clusters)),
     'tokenizer': {
       'name': tokenizer.name,
       'file': tokenizer.filename,

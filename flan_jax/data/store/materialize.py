@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, prompt, registry
-from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
@@ -243,10 +243,11 @@ def _check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
   if not mixture.datasets:
     raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
   for cluster in clusters:
-    if cluster not in CLUSTERS:
+    known = registry.clusters()
+    if cluster not in known:
       raise InputError(
-        f'cluster {cluster!r}: must be one of {", ".join(CLUSTERS)}'
-        + did_you_mean(cluster, CLUSTERS),
+        f'cluster {cluster!r}: must be one of {", ".join(known)}'
+        + did_you_mean(cluster, known),
         field='Run.held_out',
       )
   leakage.check(mixture)
@@ -265,8 +266,8 @@ def _sources(
   Raises:
     InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
   """
-  family = registry.datasets(mixture.family)
-  evaluated = [dataset for dataset in family.values() if dataset.cluster in clusters]
+  measured = registry.datasets(mixture.family).values()
+  evaluated = [dataset for dataset in measured if dataset.cluster in clusters]
   found = _Sources(mixture, clusters, [], [], {})
   for here, datasets in (
     (found.training, mixture.members),
@@ -312,12 +313,21 @@ def _recipe(
     'missing': sources.missing,
     'style': dataclasses.asdict(mixture.style),
     'shared_cap': mixture.shared_cap,
+    **_own(mixture),
   }
   declared = {
     dataset.name: fingerprint.declaration(dataset, sizes)
     for dataset, sizes in sources.training + sources.evaluated
   }
   return fingerprint.Recipe(head, declared, [d.name for d, _ in sources.training])
+
+
+def _own(mixture: Mixture) -> dict[str, Any]:
+  """The manifest's entries of a mixture with rates or styles of its own."""
+  parts = {name: list(part.datasets) for name, part in mixture.parts.items()}
+  styles = {name: dataclasses.asdict(one) for name, one in mixture.styles.items()}
+  own = {'rates': dict(mixture.rates), 'parts': parts, 'styles': styles}
+  return {name: value for name, value in own.items() if value}
 
 
 def _finished(out: pathlib.Path, recipe: fingerprint.Recipe) -> dict[str, Any] | None:
@@ -360,8 +370,8 @@ def _job(
   every = sources.training + sources.evaluated
   return Job(
     folder='',
-    family=sources.mixture.family,
     style=sources.mixture.style,
+    styles=dict(sources.mixture.styles),
     seed=config.seed,
     limits=config.limits,
     sequence_length=config.sequence_length,

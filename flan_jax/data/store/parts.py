@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import pathlib
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ class Job(NamedTuple):
 
   Attributes:
     folder: folder of the unfinished store.
-    family: dataset family of the mixture.
     style: prompt style.
+    styles: dataset -> its own prompt style.
     seed: template seed.
     limits: maximum tokens of inputs and of targets.
     sequence_length: maximum tokens of an example; None for no further limit.
@@ -62,7 +63,6 @@ class Job(NamedTuple):
   """
 
   folder: str
-  family: str
   seed: int
   limits: Limits
   sequence_length: int | None
@@ -70,6 +70,7 @@ class Job(NamedTuple):
   sizes: Mapping[str, Mapping[str, int]]
   stamps: Mapping[str, str]
   style: PromptStyle = PromptStyle()
+  styles: Mapping[str, PromptStyle] = types.MappingProxyType({})
   tokenizer: str = ''
   tokenizer_digest: str = ''
   threads: int | None = None
@@ -79,7 +80,11 @@ class Job(NamedTuple):
 
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, with the templates of the prompt style."""
-    return self.style.apply(registry.get(name, family=self.family))
+    return self.style_of(name).apply(registry.get(name))
+
+  def style_of(self, name: str) -> PromptStyle:
+    """The prompt style of a dataset."""
+    return self.styles.get(name, self.style)
 
 
 def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
@@ -268,10 +273,11 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   tokenizer.threads = job.threads
   dataset = job.dataset(name)
   pool = None
-  if job.style.num_fewshot and kept:
+  num_fewshot = job.style_of(name).num_fewshot
+  if num_fewshot and kept:
     # From the spool, so every part of the dataset has the same pool.
     pool = few_shot_pool(
-      dataset, spooled(job, name), num_fewshot=job.style.num_fewshot, seed=job.seed,
+      dataset, spooled(job, name), num_fewshot=num_fewshot, seed=job.seed,
       tokenizer=tokenizer,
     )  # fmt: skip
   renderer = Renderer(

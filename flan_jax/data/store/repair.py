@@ -103,7 +103,7 @@ def repair(
     return found
   manifest = store.manifest
   names = list(dict.fromkeys(damage.dataset for damage in found))
-  datasets = {n: registry.get(n, family=manifest['family']) for n in names}
+  datasets = {n: registry.get(n) for n in names}
   file = manifest['tokenizer']['file']
   limits = manifest['limits']
   with atomic_file.Draft(store.path, folder=True) as draft:
@@ -114,7 +114,6 @@ def repair(
       store.tokenizer().save(scratch / file)
     job = Job(
       folder=str(scratch),
-      family=manifest['family'],
       style=PromptStyle(**manifest['style']),
       seed=manifest['seed'],
       limits=Limits(limits['inputs'], limits['targets']),

@@ -20,6 +20,7 @@ from flan_jax.catalog import mixing_rates, prompt, registry
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import PromptStyle
+from flan_jax.catalog.registry import Mixture
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -243,24 +244,32 @@ def _references(target: str, *, example, is_target: bool = False, **_):
   return [text.decode() for text in example['references'].tolist()]
 
 
+def task_name(name: str, mixture: Mixture) -> str:
+  """Name of the seqio Task of a dataset in the prompt style of a mixture."""
+  return registry.get(name).task + mixture.style_of(name).suffix
+
+
 def mixing_rate(
-  name: str, group: Sequence[str], prefix: str, suffix: str
-) -> Callable[[seqio.Task], int]:
+  name: str, mixture: Mixture, members: Sequence[str] | None = None
+) -> Callable[[seqio.Task], float]:
   """Mixing rate of dataset `name`, from the number of prepared examples.
 
-  Examples-proportional mixing with a maximum of 3,000 (FLAN section 2.2), which the
-  datasets of `group` share; their tasks are named PREFIX_DATASETSUFFIX.
+  Args:
+    name: the dataset.
+    mixture: its mixture, with rates of its own or in proportion to its examples, with
+      a maximum of 3,000 (FLAN section 2.2).
+    members: the datasets of the mixture that are mixed; None for all.
   """
 
-  def rate(task: seqio.Task) -> int:
-    del task  # of `name`; the rate may depend on the others of its group
+  def rate(task: seqio.Task) -> float:
+    del task  # of `name`; the rate may depend on the others that share its maximum
     sizes = {
-      member: seqio.TaskRegistry.get(f'{prefix}_{member}{suffix}').num_input_examples(
+      member: seqio.TaskRegistry.get(task_name(member, mixture)).num_input_examples(
         'train'
       )
-      for member in group
+      for member in members or mixture.datasets
     }
-    return mixing_rates.shared_rates(sizes)[name]
+    return mixing_rates.rates(mixture, sizes)[name]
 
   return rate
 
@@ -268,15 +277,15 @@ def mixing_rate(
 def register(
   vocabulary: seqio.Vocabulary,
   *,
-  family: str = 'flan',
+  family: str | None = None,
   seed: int = 0,
   data_dir: str | None = None,
 ) -> None:
-  """Registers every task and mixture of a dataset family with seqio.
+  """Registers every task and mixture, or those of one dataset family, with seqio.
 
   Args:
     vocabulary: vocabulary of both features; inputs and targets both end with EOS.
-    family: dataset family.
+    family: dataset family; None for all.
     seed: template seed, for training examples.
     data_dir: TFDS data directory; None for TFDS's default (`TFDS_DATA_DIR`).
   """
@@ -330,17 +339,15 @@ def register(
           **shared,
         )
   for mixture in registry.mixtures().values():
-    if mixture.family != family:
+    if family is not None and mixture.family != family:
       continue
-    for dataset in mixture.members:
-      train(dataset, mixture.style)
-    suffix = mixture.style.suffix
+    for name in mixture.datasets:
+      train(registry.get(name), mixture.style_of(name))
     seqio.MixtureRegistry.add(
       mixture.name,
       [
-        (f'{family}_{name}{suffix}', mixing_rate(name, group, family, suffix))
-        for group in mixing_rates.groups(mixture)
-        for name in group
+        (task_name(name, mixture), mixing_rate(name, mixture))
+        for name in mixture.datasets
       ],
     )
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 import seqio
 from absl import logging
 
-from flan_jax.catalog import mixing_rates, registry
+from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.registry import Mixture
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop.seqio import tasks as tasks_lib
 from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 from flan_jax.interop.t5x import recipe
 
-_registered: dict[str, tuple] = {}
-"""Dataset family -> (tokenizer, seed, data_dir) of its registration."""
+_registered: list[tuple] = []
+"""(tokenizer, seed, data_dir) of the registration; empty before it."""
 
 
 @functools.cache
@@ -68,8 +67,7 @@ def mixture(
       registered the same tasks with other settings.
   """
   _check(missing)
-  family = 'microworld' if name.startswith('microworld') else 'flan'
-  _register(family, tokenizer, seed, data_dir)
+  _register(tokenizer, seed, data_dir)
   known = {*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()}
   if name not in known:
     raise InputError(
@@ -85,16 +83,15 @@ def mixture(
     return name
   prepared = f'{name}_prepared'
   if prepared not in seqio.MixtureRegistry.names():
-    suffix = declared.style.suffix
+    names = [dataset.name for dataset in kept]
     seqio.MixtureRegistry.add(
       prepared,
       [
         (
-          f'{family}_{member}{suffix}',
-          tasks_lib.mixing_rate(member, group, family, suffix),
+          tasks_lib.task_name(member, declared),
+          tasks_lib.mixing_rate(member, declared, names),
         )
-        for group in _groups(declared, kept)
-        for member in group
+        for member in names
       ],
     )
   return prepared
@@ -124,7 +121,7 @@ def evaluation(
   """
   _check(missing)
   clusters = (clusters,) if isinstance(clusters, str) else tuple(clusters)
-  _register(family, tokenizer, None, data_dir)
+  _register(tokenizer, None, data_dir)
   datasets = registry.datasets(family).values()
   legal = sorted({dataset.cluster for dataset in datasets})
   for cluster in clusters:
@@ -146,12 +143,6 @@ def evaluation(
   if name not in seqio.MixtureRegistry.names():
     seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
   return name
-
-
-def _groups(mixture: Mixture, kept: Sequence[Dataset]) -> list[list[str]]:
-  """Groups the datasets of `kept` that share one maximum rate."""
-  names = {dataset.name for dataset in kept}
-  return [[n for n in group if n in names] for group in mixing_rates.groups(mixture)]
 
 
 def _check(missing: str) -> None:
@@ -186,29 +177,25 @@ def _prepared(
   return kept
 
 
-def _register(
-  family: str, tokenizer: str, seed: int | None, data_dir: str | None
-) -> None:
-  """Registers a dataset family once; a seed of None accepts any seed."""
+def _register(tokenizer: str, seed: int | None, data_dir: str | None) -> None:
+  """Registers every task and mixture once; a seed of None accepts any seed."""
   known = seqio.TaskRegistry.names()
-  there = any(dataset.task in known for dataset in registry.datasets(family).values())
-  have = _registered.get(family) if there else None
+  there = any(dataset.task in known for dataset in registry.datasets().values())
+  have = _registered[0] if there and _registered else None
   if there and have is None:
     raise InputError(
-      f'{family} tasks: already registered by another module; remove `import '
+      'tasks: already registered by another module; remove `import '
       'flan_jax.seqio_tasks`'
     )
   if have is None:
-    tasks_lib.register(
-      vocabulary(tokenizer), family=family, seed=seed or 0, data_dir=data_dir
-    )
-    _registered[family] = (tokenizer, seed or 0, data_dir)
+    tasks_lib.register(vocabulary(tokenizer), seed=seed or 0, data_dir=data_dir)
+    _registered[:] = [(tokenizer, seed or 0, data_dir)]
     return
   wanted = (tokenizer, have[1] if seed is None else seed, data_dir)
   if wanted != have:
     raise InputError(
       f'TOKENIZER, seed, data_dir: got {wanted!r}; this process has registered the '
-      f'{family} tasks with {have!r}, and seqio allows one task per name: must be '
+      f'tasks with {have!r}, and seqio allows one task per name: must be '
       'equal',
       field='TOKENIZER',
     )

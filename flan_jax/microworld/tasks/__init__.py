@@ -1,6 +1,6 @@
 """The microworld's datasets: declarations and templates, a file per kind of answer."""
 
-from flan_jax.microworld.records import records as records
+from flan_jax.catalog.registry import Family, register
 from flan_jax.microworld.tasks import choosing, judging, reading, writing
 
 DATASETS = (
@@ -9,3 +9,5 @@ DATASETS = (
   *choosing.DATASETS,
   *writing.DATASETS,
 )
+
+register(Family('microworld', generated=True), *DATASETS, family='microworld')

@@ -5,12 +5,12 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, after, before
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import TREC
-from flan_jax.microworld.records import sizes
+from flan_jax.microworld.records import sizes, source
 
 MINI_COPA = Dataset(
   name='mini_copa',
   cluster='commonsense',
-  tfds='',
+  source=source('mini_copa'),
   train='train',
   dev='validation',
   test='test',
@@ -45,14 +45,13 @@ MINI_COPA = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of super_glue/copa',
 )
 
 MINI_WINOGRANDE = Dataset(
   name='mini_winogrande',
   cluster='coreference',
-  tfds='',
+  source=source('mini_winogrande'),
   train='train',
   dev='validation',
   test='test',
@@ -85,14 +84,13 @@ MINI_WINOGRANDE = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of winogrande',
 )
 
 MINI_SST2 = Dataset(
   name='mini_sst2',
   cluster='sentiment',
-  tfds='',
+  source=source('mini_sst2'),
   train='train',
   dev='validation',
   test='test',
@@ -116,14 +114,13 @@ MINI_SST2 = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of glue/sst2',
 )
 
 MINI_TREC = Dataset(
   name='mini_trec',
   cluster='misc',
-  tfds='',
+  source=source('mini_trec'),
   train='train',
   dev='validation',
   test='test',
@@ -147,14 +144,13 @@ MINI_TREC = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of trec, with its own six classes',
 )
 
 MINI_COLA = Dataset(
   name='mini_cola',
   cluster='misc',
-  tfds='',
+  source=source('mini_cola'),
   train='train',
   dev='validation',
   test='test',
@@ -178,7 +174,6 @@ MINI_COLA = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of glue/cola',
 )
 

@@ -5,12 +5,12 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, capitalized, question_mark
 from flan_jax.catalog.template import Template
 from flan_jax.microworld.makers import UNANSWERABLE
-from flan_jax.microworld.records import sizes
+from flan_jax.microworld.records import sizes, source
 
 MINI_RTE = Dataset(
   name='mini_rte',
   cluster='nli',
-  tfds='',
+  source=source('mini_rte'),
   train='train',
   dev='validation',
   test='test',
@@ -44,14 +44,13 @@ MINI_RTE = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of super_glue/rte',
 )
 
 MINI_CB = Dataset(
   name='mini_cb',
   cluster='nli',
-  tfds='',
+  source=source('mini_cb'),
   train='train',
   dev='validation',
   test='test',
@@ -85,14 +84,13 @@ MINI_CB = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of super_glue/cb',
 )
 
 MINI_BOOLQ = Dataset(
   name='mini_boolq',
   cluster='reading_comprehension',
-  tfds='',
+  source=source('mini_boolq'),
   train='train',
   dev='validation',
   test='test',
@@ -124,14 +122,13 @@ MINI_BOOLQ = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of bool_q',
 )
 
 MINI_MULTIRC = Dataset(
   name='mini_multirc',
   cluster='reading_comprehension',
-  tfds='',
+  source=source('mini_multirc'),
   train='train',
   dev='validation',
   test='test',
@@ -173,14 +170,13 @@ MINI_MULTIRC = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of super_glue/multirc',
 )
 
 MINI_MRPC = Dataset(
   name='mini_mrpc',
   cluster='paraphrase',
-  tfds='',
+  source=source('mini_mrpc'),
   train='train',
   dev='validation',
   test='test',
@@ -210,7 +206,6 @@ MINI_MRPC = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of glue/mrpc',
 )
 

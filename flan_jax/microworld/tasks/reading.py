@@ -4,12 +4,12 @@ from flan_jax.catalog.answers import Choice, Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, capitalized, pick, question_mark
 from flan_jax.catalog.template import Template
-from flan_jax.microworld.records import sizes
+from flan_jax.microworld.records import sizes, source
 
 MINI_SQUAD = Dataset(
   name='mini_squad',
   cluster='reading_comprehension',
-  tfds='',
+  source=source('mini_squad'),
   train='train',
   dev='validation',
   test='test',
@@ -42,14 +42,13 @@ MINI_SQUAD = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of squad/v2.0; an unanswerable question has an answer that says so',
 )
 
 MINI_OBQA = Dataset(
   name='mini_obqa',
   cluster='reading_comprehension',
-  tfds='',
+  source=source('mini_obqa'),
   train='train',
   dev='validation',
   test='test',
@@ -84,14 +83,13 @@ MINI_OBQA = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of openbookqa',
 )
 
 MINI_ARC = Dataset(
   name='mini_arc',
   cluster='closed_book_qa',
-  tfds='',
+  source=source('mini_arc'),
   train='train',
   dev='validation',
   test='test',
@@ -119,14 +117,13 @@ MINI_ARC = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of ai2_arc; no test question occurs in a training example',
 )
 
 MINI_COSMOS = Dataset(
   name='mini_cosmos',
   cluster='reading_comp_commonsense',
-  tfds='',
+  source=source('mini_cosmos'),
   train='train',
   dev='validation',
   test='test',
@@ -161,7 +158,6 @@ MINI_COSMOS = Dataset(
       inverted=True,
     ),
   ),
-  family='microworld',
   note='in the shape of cosmos_qa',
 )
 

@@ -4,12 +4,12 @@ from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, join
 from flan_jax.catalog.template import Template
-from flan_jax.microworld.records import sizes
+from flan_jax.microworld.records import sizes, source
 
 MINI_COMMON_GEN = Dataset(
   name='mini_common_gen',
   cluster='struct_to_text',
-  tfds='',
+  source=source('mini_common_gen'),
   train='train',
   dev='validation',
   test='test',
@@ -33,14 +33,13 @@ MINI_COMMON_GEN = Dataset(
     ),
     Template('{answer}\nList who, what and where.', '{concepts}', inverted=True),
   ),
-  family='microworld',
   note='in the shape of gem/common_gen',
 )
 
 MINI_WMT = Dataset(
   name='mini_wmt',
   cluster='translation',
-  tfds='',
+  source=source('mini_wmt'),
   train='train',
   dev='validation',
   test='test',
@@ -67,14 +66,13 @@ MINI_WMT = Dataset(
     Template('How would a Velish man put this? {en}', '{vl}', direction='en-vl'),
   ),
   directions={'vl-en': '{en}', 'en-vl': '{vl}'},
-  family='microworld',
   note='in the shape of wmt16_translate, from an invented language (Velish)',
 )
 
 MINI_XSUM = Dataset(
   name='mini_xsum',
   cluster='summarization',
-  tfds='',
+  source=source('mini_xsum'),
   train='train',
   dev='validation',
   test='test',
@@ -96,7 +94,6 @@ MINI_XSUM = Dataset(
       'The gist is: {summary}\nTell the whole story.', '{document}', inverted=True
     ),
   ),
-  family='microworld',
   note='in the shape of xsum',
 )
 

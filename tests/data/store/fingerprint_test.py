@@ -31,7 +31,7 @@ def test_declarations_are_the_same_data_in_every_process():
 
 def test_a_change_of_cleaning_is_a_change_of_recipe(tiny_datasets):
   """Functions count by name and by what they close over."""
-  dataset = registry.get('stories', family='tiny')
+  dataset = registry.get('stories')
   cleanings = [
     (),
     (fields.squeeze,),

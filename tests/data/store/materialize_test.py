@@ -97,7 +97,7 @@ def test_every_entry_is_an_example_in_an_epoch(tiny_datasets, tmp_path):
     out=tmp_path / 'out',
   )
   found = Store.open(tmp_path / 'out')
-  dataset = registry.get('pairs', family='tiny')
+  dataset = registry.get('pairs')
   decode = found.tokenizer().decode
   for entry in range(3 * 35):
     epoch, i = divmod(entry, 35)
@@ -195,7 +195,7 @@ def test_evaluation_examples_are_the_fields_of_the_held_out_cluster(
   assert twins['examples'] == {'dev': 3, 'test': 4}
   assert twins['filters'] == {'unlabeled': 1, 'empty': 0}
   found = Store.open(tmp_path / 'out')
-  dataset = registry.get('twins', family='tiny')
+  dataset = registry.get('twins')
   want = [
     dataset.read(record, f'test.0.{i}')
     for i, record in enumerate(tiny_datasets.examples['twins']['test'])
@@ -428,7 +428,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
   assert manifest['evaluation']['stories']['filters']['empty'] == 1
   about = {'data_dir': None, 'progress': Progress(quiet=True)}
   store = Store.open(tmp_path / 'out')
-  dataset = registry.get('stories', family='tiny')
+  dataset = registry.get('stories')
   measured = []
   for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
     found = evaluator.valid_examples(dataset, source('stories', 'test'), Warnings())

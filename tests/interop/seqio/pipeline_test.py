@@ -96,7 +96,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings
   store = Store.open(out)
   tasks.register(vocabulary(store), family=family, data_dir=data_dir)
   for name in names:
-    task = registry.get(name, family=family).task + style.suffix
+    task = registry.get(name).task + style.suffix
     want = stored(store, name)
     assert sum(want.values()) == store.num_examples(name) > 0
     assert encoder_decoder(task) == want, name

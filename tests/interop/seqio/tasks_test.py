@@ -168,7 +168,8 @@ def test_tasks_that_the_paper_counts_as_one_share_their_rate(registered, monkeyp
     for name in group
   ]
   monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 29)
-  found = [tasks.mixing_rate(name, group, 'flan', '')(None) for name in group]
+  mixture = registry.Mixture(name='two', datasets=group, shared_cap=True)
+  found = [tasks.mixing_rate(name, mixture)(None) for name in group]
   assert sum(found) == 29
   assert found[0] == pytest.approx(29 * examples[0] / sum(examples), abs=0.5)
   mixture = seqio.MixtureRegistry.get('flan_paper62')
@@ -268,7 +269,7 @@ def test_a_translation_is_evaluated_both_ways():
   seqio.TaskRegistry.reset()
   seqio.MixtureRegistry.reset()
   tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
-  wmt = registry.get('mini_wmt', family='microworld')
+  wmt = registry.get('mini_wmt')
   records = dict(raw_records.records(wmt, 'dev'))
   for way in wmt.by_direction:
     for index in way.evaluated_templates:

@@ -1,0 +1,89 @@
+"""Sources: where the raw records of a dataset come from.
+
+A source is any object with the methods of `Source`; a declaration names one. `Tfds` and
+`Generator` are here, those that read files are in `flan_jax.data.sources`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol, runtime_checkable
+
+from flan_jax.catalog.fields import Record
+from flan_jax.errors import InputError
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Raw records in named splits, read in a stable order."""
+
+  def sizes(self) -> Mapping[str, int]:
+    """Split of the source -> number of its records."""
+    ...
+
+  def records(self, split: str) -> Iterator[tuple[str, Record]]:
+    """Yields (id, record) of a split of the source, in the same order every time."""
+    ...
+
+  def stamp(self) -> str:
+    """Stamp of the data on this machine; another one if the data may have changed."""
+    ...
+
+  def digest(self) -> str:
+    """Digest of the data, the same everywhere; '' if the declaration tells all."""
+    ...
+
+
+_TFDS_NAME = re.compile(r'\w+(/[\w.+-]+)?:\d+\.\d+\.\d+')
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds:
+  """A TensorFlow dataset, read by `flan_jax.data.tfds_source`.
+
+  Attributes:
+    name: TFDS name with config and pinned version, as `super_glue/rte:1.0.2`.
+  """
+
+  name: str
+
+  def __post_init__(self):
+    if not isinstance(self.name, str) or not _TFDS_NAME.fullmatch(self.name):
+      raise InputError(
+        f'tfds {self.name!r}; must be a TFDS name with its version, as '
+        "'super_glue/rte:1.0.2'"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+  """Records that a function makes, the same ones at every call.
+
+  Attributes:
+    function: split -> its records, as (id, record) pairs or as records alone, whose id
+      is then `split.position`.
+    examples: split -> number of its records; None to count them when they are needed.
+    version: any text; another one tells that the function makes other records.
+  """
+
+  function: Callable[[str], Iterable[Record | tuple[str, Record]]]
+  examples: Mapping[str, int] | None = None
+  version: str = ''
+
+  def sizes(self) -> Mapping[str, int]:
+    if self.examples is not None:
+      return dict(self.examples)
+    return {'train': sum(1 for _ in self.records('train'))}
+
+  def records(self, split: str) -> Iterator[tuple[str, Record]]:
+    for position, made in enumerate(self.function(split)):
+      if isinstance(made, tuple):
+        yield made
+      else:
+        yield f'{split}.{position}', made
+
+  def stamp(self) -> str:
+    return self.version
+
+  def digest(self) -> str:
+    return self.version

@@ -1,0 +1,147 @@
+"""Modules that the user named, which register tasks, metrics and other things.
+
+`flan ... --module PKG.MODULE` admits a module, and so does an entry point of the group
+`flan_jax` in an installed package. They are imported in every process: a name travels
+to worker processes in the environment.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import sys
+import traceback
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from flan_jax.errors import InputError, did_you_mean
+
+MACRO = 'MIXTURE_OR_TASK_MODULE'
+"""Macro that names a module, as in t5x."""
+
+GROUP = 'flan_jax'
+"""Group of the entry points that name a module to import."""
+
+_VARIABLE = 'FLAN_JAX_MODULES'
+
+
+def named() -> tuple[str, ...]:
+  """Names of the admitted modules: those of entry points, then those of the user."""
+  points = importlib.metadata.entry_points(group=GROUP)
+  given = filter(None, os.environ.get(_VARIABLE, '').split(os.pathsep))
+  return tuple(dict.fromkeys([*(point.module for point in points), *given]))
+
+
+def admit(names: Iterable[str], *, setting: str = '--module') -> None:
+  """Admits modules and imports them, found in the current folder too.
+
+  Args:
+    names: dotted names of modules.
+    setting: where they were given, for errors.
+
+  Raises:
+    InputError: if one cannot be imported: its own error, in one line.
+  """
+  names = list(names)
+  if not names:
+    return
+  here = os.getcwd()
+  if here not in sys.path:
+    sys.path.append(here)
+  paths = os.environ.get('PYTHONPATH', '').split(os.pathsep)
+  if here not in paths:  # for processes that this one starts
+    os.environ['PYTHONPATH'] = os.pathsep.join([*filter(None, paths), here])
+  for name in names:
+    _import(name, setting)
+  every = dict.fromkeys([*os.environ.get(_VARIABLE, '').split(os.pathsep), *names])
+  os.environ[_VARIABLE] = os.pathsep.join(filter(None, every))
+
+
+def require(names: Iterable[str], *, setting: str) -> None:
+  """Imports modules that a gin file names; a file admits none by itself.
+
+  Raises:
+    InputError: if one is not admitted.
+  """
+  for name in names:
+    if name not in named():
+      raise InputError(
+        f'{setting} {name!r}: not admitted; a file runs no code that the command line '
+        f'has not named: give --module {name}'
+      )
+    _import(name, setting)
+
+
+def load() -> list[types.ModuleType]:
+  """Imports every admitted module; returns them in order.
+
+  Raises:
+    InputError: if one cannot be imported: its own error, in one line.
+  """
+  return [_import(name, 'module') for name in named()]
+
+
+def _import(name: str, setting: str) -> types.ModuleType:
+  if not all(part.isidentifier() for part in name.split('.')):
+    near = name.removesuffix('.py').strip('./').replace('/', '.').replace('-', '_')
+    raise InputError(
+      f'{setting} {name!r}: must be the dotted name of a module, as my_package.tasks'
+      + (f'; the nearest is {near}' if near != name else '')
+    )
+  try:
+    return importlib.import_module(name)
+  except InputError as error:
+    raise InputError(f'{setting} {name!r}: {error}', field=error.field) from None
+  except ModuleNotFoundError as error:
+    if error.name and (name == error.name or name.startswith(f'{error.name}.')):
+      raise InputError(
+        f'{setting} {name!r}: no module {error.name!r}; must be in the current folder, '
+        f'on PYTHONPATH, or installed{did_you_mean(name, _beside())}'
+      ) from None
+    raise _failed(name, setting, error) from error
+  except (Exception, SystemExit) as error:
+    raise _failed(name, setting, error) from error
+
+
+def _beside() -> list[str]:
+  """Names of the modules and packages in the current folder."""
+  here = pathlib.Path.cwd()
+  found = [path.stem for path in here.glob('*.py')]
+  for path in here.glob('*/*.py'):
+    inside = path.parent.name
+    found.append(inside if path.stem == '__init__' else f'{inside}.{path.stem}')
+  return found
+
+
+def _failed(name: str, setting: str, error: BaseException) -> InputError:
+  """The refusal of a module that raised: where, and the last line of its traceback."""
+  last = traceback.extract_tb(error.__traceback__)[-1]
+  if isinstance(error, SyntaxError) and error.filename:
+    where = f'{error.filename}:{error.lineno}'
+  else:
+    where = f'{last.filename}:{last.lineno}'
+  what = ''.join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+  return InputError(f'{setting} {name!r}: cannot be imported: {what} ({where})')
+
+
+def provenance() -> list[dict[str, Any]]:
+  """Describes the imported admitted modules: name, version, digest of the file."""
+  found = []
+  for name in named():
+    module = sys.modules.get(name)
+    file = getattr(module, '__file__', None)
+    entry = {'module': name, 'version': _version(name)}
+    if file and pathlib.Path(file).is_file():
+      entry['sha256'] = hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
+    found.append(entry)
+  return found
+
+
+def _version(name: str) -> str:
+  """Version of the distribution that a module belongs to; '' for none."""
+  top = name.partition('.')[0]
+  for distribution in importlib.metadata.packages_distributions().get(top, ()):
+    return importlib.metadata.version(distribution)
+  return str(getattr(sys.modules.get(top), '__version__', ''))
