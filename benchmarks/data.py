@@ -235,7 +235,7 @@ def main() -> None:
   names = tuple(sys.argv[1:]) or GENERATED
   family = 'flan' if sys.argv[1:] else 'microworld'
   data_dir = os.environ.get('TFDS_DATA_DIR')
-  mixture = Mixture(name='benchmark', datasets=names, held_out=(), family=family)
+  mixture = Mixture(name='benchmark', datasets=names, held_out=())
   print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before anything began')
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)

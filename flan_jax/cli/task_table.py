@@ -117,8 +117,8 @@ def mixture(found: Mixture) -> Listing:
 
 
 def split_examples(dataset: Dataset) -> int:
-  """Examples of the TFDS split that a dataset trains on, before cap and carve-outs."""
-  return dataset.sizes[splits.parse(dataset.train).split]
+  """Examples of the source's split that a dataset trains on, before cap and carve-outs."""
+  return dataset.full_sizes[splits.parse(dataset.slices['train']).split]
 
 
 def reasons_left_out(found: Mixture) -> dict[str, str]:

@@ -252,7 +252,7 @@ def _check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
       )
   leakage.check(mixture)
   for dataset in mixture.members:
-    if not dataset.train:
+    if 'train' not in dataset.slices:
       raise InputError(
         f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
       )

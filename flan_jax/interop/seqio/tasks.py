@@ -324,7 +324,7 @@ def register(
   for dataset in registry.datasets(family).values():
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
-    if dataset.train:
+    if 'train' in dataset.slices:
       train(dataset, PromptStyle())
     for way in dataset.by_direction:
       for index in way.evaluated_templates:

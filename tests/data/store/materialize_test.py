@@ -430,7 +430,7 @@ def test_blank_answers_are_measured_neither_from_a_store_nor_from_raw_examples(
   store = Store.open(tmp_path / 'out')
   dataset = registry.get('stories')
   measured = []
-  for source in (eval_data.stored(store, **about), eval_data.raw('tiny', **about)):
+  for source in (eval_data.stored(store, **about), eval_data.raw(**about)):
     found = evaluator.valid_examples(dataset, source('stories', 'test'), Warnings())
     measured.append([example.example_id for example in found])
   assert measured == [['test.0.0', 'test.0.2']] * 2

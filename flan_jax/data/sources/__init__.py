@@ -1,0 +1,1 @@
+"""Sources of raw records other than TFDS: files, Hugging Face datasets."""

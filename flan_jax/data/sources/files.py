@@ -1,0 +1,335 @@
+"""Files as a source: JSON Lines, CSV and Parquet, local or gs://, read as a stream.
+
+A path may be a pattern, as `data/*.jsonl`, and compressed with gzip (`.gz`). `{split}`
+in it stands for `train`; `validation`, `valid`, `val` or `dev`; and `test`. A path
+without it is the split `train`. A relative path begins at the folder of the module that
+declares it, or else at the current one.
+"""
+
+import csv
+import dataclasses
+import functools
+import glob
+import gzip
+import hashlib
+import io
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, NamedTuple
+
+from flan_jax.catalog.fields import Record
+from flan_jax.errors import InputError
+
+SPLITS = ('train', 'validation', 'valid', 'val', 'dev', 'test')
+"""Names of splits that `{split}` stands for."""
+
+_BLOCK = 1 << 20
+
+
+class _State(NamedTuple):
+  path: str
+  size: int
+  changed: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Files of one format.
+
+  Attributes:
+    path: path or pattern, or split -> path or pattern.
+    folder: where relative paths begin; by default the folder of the declaring module.
+  """
+
+  path: str | Mapping[str, str]
+  folder: str = dataclasses.field(default='', kw_only=True)
+
+  def __post_init__(self):
+    paths = self.path.values() if isinstance(self.path, Mapping) else [self.path]
+    for path in paths:
+      if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise InputError(
+          f'{type(self).__name__}: path {path!r}; must be a path or a pattern, as '
+          "'data/{split}.jsonl'"
+        )
+    if not self.folder:
+      object.__setattr__(self, 'folder', _declaring_folder())
+
+  def files(self) -> dict[str, list[_State]]:
+    """Split -> its files, sorted by path.
+
+    Raises:
+      InputError: if there is none.
+    """
+    if isinstance(self.path, Mapping):
+      patterns = {split: os.fspath(path) for split, path in self.path.items()}
+    elif '{split}' in os.fspath(self.path):
+      path = os.fspath(self.path)
+      patterns = {split: path.replace('{split}', split) for split in SPLITS}
+    else:
+      patterns = {'train': os.fspath(self.path)}
+    found = {split: _matching(path, self.folder) for split, path in patterns.items()}
+    if not any(found.values()):
+      path = next(iter(patterns.values()))
+      raise InputError(
+        f'{type(self).__name__}: no file {path!r}; looked in {self.folder or "."}'
+        + (f' and {os.getcwd()}' if self.folder not in ('', os.getcwd()) else '')
+      )
+    return {split: files for split, files in found.items() if files}
+
+  def sizes(self) -> Mapping[str, int]:
+    """Split -> number of its records."""
+    return {
+      split: sum(_count(type(self), self._options(), file) for file in files)
+      for split, files in self.files().items()
+    }
+
+  def records(self, split: str) -> Iterator[tuple[str, Record]]:
+    """Yields (id, record) of a split; the id is `split.file.row`."""
+    for index, file in enumerate(self.files()[split]):
+      for row, (_, record) in enumerate(self._read(file.path)):
+        yield f'{split}.{index}.{row}', record
+
+  def where(self, example_id: str) -> str:
+    """File and line (of Parquet, row) of a record."""
+    split, index, row = example_id.split('.')
+    file = self.files()[split][int(index)]
+    for number, (line, _) in enumerate(self._read(file.path)):
+      if number == int(row):
+        return f'{file.path}:{line}'
+    return file.path
+
+  def stamp(self) -> str:
+    """Digest (hex) of the names, sizes and times of the files."""
+    return hashlib.sha256(json.dumps(self.files()).encode()).hexdigest()
+
+  def digest(self) -> str:
+    """Digest (hex) of the contents of the files, by split."""
+    found = hashlib.sha256(json.dumps(self._options()).encode())
+    for split, files in self.files().items():
+      found.update(split.encode() + b'\0')
+      for file in files:
+        found.update(bytes.fromhex(_content_digest(file)))
+    return found.hexdigest()
+
+  def _options(self) -> tuple:
+    """What decides, beside the files, what is read."""
+    return ()
+
+  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+    """Yields (line or row, record) of a file; both count from 1."""
+    raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Json(Files):
+  """JSON Lines, or JSON files that hold one array of objects."""
+
+  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+    with _opened(path) as file, _text(file, path) as lines:
+      stripped = ((n, line.strip()) for n, line in enumerate(lines, 1))
+      filled = ((number, line) for number, line in stripped if line)
+      for row, (number, line) in enumerate(filled):
+        if row == 0 and line.startswith('['):
+          yield from _array(line, lines, path)
+          return
+        yield number, _object(line, path, number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Csv(Files):
+  """CSV with a header line.
+
+  Attributes:
+    delimiter: between columns; None for a tab in `.tsv` files and else a comma.
+  """
+
+  delimiter: str | None = dataclasses.field(default=None, kw_only=True)
+
+  def _options(self) -> tuple:
+    return (self.delimiter,)
+
+  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+    delimiter = self.delimiter or (
+      '\t' if '.tsv' in pathlib.PurePath(path).suffixes else ','
+    )
+    with _opened(path) as file, _text(file, path, newline='') as lines:
+      reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
+      while True:
+        try:
+          row = next(reader)
+        except StopIteration:
+          return
+        except csv.Error as error:
+          raise InputError(f'{path}:{reader.line_num}: {error}') from None
+        if None in row or None in row.values():
+          columns = len(reader.fieldnames or ())
+          got = sum(v is not None for k, v in row.items() if k is not None)
+          got += len(row.get(None) or ())
+          raise InputError(
+            f'{path}:{reader.line_num}: {got} values; must be {columns}, as in the '
+            'header'
+          )
+        yield reader.line_num, row
+
+
+@dataclasses.dataclass(frozen=True)
+class Parquet(Files):
+  """Parquet, read in batches."""
+
+  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+    row = 0
+    with _opened(path, decompress=False) as file:
+      for batch in _parquet(file, path).iter_batches(batch_size=1024):
+        for record in batch.to_pylist():
+          row += 1
+          yield row, record
+
+
+def _parquet(file: IO[bytes], path: str) -> Any:
+  try:
+    import pyarrow
+    from pyarrow import parquet
+  except ModuleNotFoundError as error:
+    raise InputError(
+      f'module {error.name!r}: not installed; Parquet needs it: pip install '
+      "'flan_jax[parquet]'"
+    ) from None
+  try:
+    return parquet.ParquetFile(file)
+  except pyarrow.ArrowInvalid as error:
+    raise InputError(f'{path}: not Parquet ({str(error).splitlines()[0]})') from None
+
+
+def _declaring_folder() -> str:
+  """Folder of the first module up the stack that is not of this package."""
+  frame = sys._getframe(1)
+  while frame is not None:
+    name = frame.f_globals.get('__name__', '')
+    file = frame.f_globals.get('__file__')
+    if not name.startswith('flan_jax.') and name != 'dataclasses':
+      return str(pathlib.Path(file).resolve().parent) if file else ''
+    frame = frame.f_back
+  return ''
+
+
+def _is_remote(path: str) -> bool:
+  return '://' in path
+
+
+def _matching(pattern: str, folder: str) -> list[_State]:
+  """Files of a pattern, sorted: in `folder`, or else in the current one."""
+  if _is_remote(pattern):
+    return _remote(pattern)
+  for start in dict.fromkeys((folder, '')):
+    paths = glob.glob(os.path.join(start, pattern), recursive=True)
+    files = sorted(path for path in paths if os.path.isfile(path))
+    if files:
+      return [
+        _State(path, status.st_size, str(status.st_mtime_ns))
+        for path in files
+        for status in [os.stat(path)]
+      ]
+  return []
+
+
+def _remote(pattern: str) -> list[_State]:
+  import fsspec
+
+  try:
+    system, path = fsspec.core.url_to_fs(pattern)
+    found = system.glob(path, detail=True)
+  except (ImportError, ValueError, OSError) as error:
+    raise InputError(f'{pattern!r}: {error}') from None
+  scheme = pattern.partition('://')[0]
+  return [
+    _State(f'{scheme}://{name}', int(about['size'] or 0), str(about.get('mtime', '')))
+    for name, about in sorted(found.items())
+    if about['type'] == 'file'
+  ]
+
+
+def _opened(path: str, *, decompress: bool = True) -> IO[bytes]:
+  if _is_remote(path):
+    import fsspec
+
+    file = fsspec.open(path, 'rb').open()
+  else:
+    file = open(path, 'rb')  # noqa: SIM115
+  if decompress and path.endswith('.gz'):
+    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+  return file
+
+
+class _text(io.TextIOWrapper):
+  """Text of a file in UTF-8; what is no text is an InputError."""
+
+  def __init__(self, file: IO[bytes], path: str, *, newline: str | None = None):
+    super().__init__(file, encoding='utf-8-sig', newline=newline)
+    self._path = path
+
+  def __next__(self) -> str:
+    try:
+      return super().__next__()
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+      raise InputError(f'{self._path}: not text in UTF-8 ({error})') from None
+
+
+def _object(text: str, path: str, number: int) -> Record:
+  try:
+    found = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise InputError(f'{path}:{number}: not JSON: {error.msg}') from None
+  if not isinstance(found, dict):
+    raise InputError(
+      f'{path}:{number}: got {str(found)[:40]!r}; must be an object, as '
+      '{"inputs": "...", "targets": "..."}'
+    )
+  return found
+
+
+def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, Record]]:
+  """Yields the objects of one array, without holding all of it."""
+  decoder, text, position, row = json.JSONDecoder(), first, 1, 0
+  while True:
+    while position < len(text) and text[position] in ' \t\r\n,':
+      position += 1
+    if text[position : position + 1] == ']':
+      return
+    try:
+      if position == len(text):
+        raise json.JSONDecodeError('the array does not end', '', 0)
+      found, position = decoder.raw_decode(text, position)
+    except json.JSONDecodeError as error:
+      more = ''.join(line for line, _ in zip(lines, range(256), strict=False))
+      if not more:
+        raise InputError(f'{path}: object {row + 1}: not JSON: {error.msg}') from None
+      text, position = text[position:] + more, 0
+      continue
+    row += 1
+    if not isinstance(found, dict):
+      raise InputError(f'{path}: element {row} {str(found)[:40]!r}; must be an object')
+    yield row, found
+
+
+@functools.lru_cache(maxsize=4096)
+def _count(kind: type[Files], options: tuple, file: _State) -> int:
+  """Number of records of a file, counted once for each state of it."""
+  names = [field.name for field in dataclasses.fields(kind)][2:]
+  reader = kind(file.path, folder='.', **dict(zip(names, options, strict=True)))
+  if isinstance(reader, Parquet):
+    with _opened(file.path, decompress=False) as opened:
+      return _parquet(opened, file.path).metadata.num_rows
+  return sum(1 for _ in reader._read(file.path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _content_digest(file: _State) -> str:
+  found = hashlib.sha256()
+  with _opened(file.path, decompress=False) as opened:
+    while block := opened.read(_BLOCK):
+      found.update(block)
+  return found.hexdigest()
