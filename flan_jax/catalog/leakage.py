@@ -235,7 +235,7 @@ def check(
   allowed_overlap = _allowed_overlap(
     lineage.then(own),
     held_out,
-    family=mixture.family,
+    families=mixture.families,
     related=mixture.excluded,
     allow_overlap=allow_overlap,
     refusal=lambda training, *found: (
@@ -283,7 +283,7 @@ def check_checkpoint(
   allowed_overlap = _allowed_overlap(
     lineage,
     held_out,
-    family=family,
+    families=(family,),
     related=(),
     allow_overlap=allow_overlap,
     refusal=lambda *found: _checkpoint_error(*found, setting, checkpoint_setting),
@@ -319,7 +319,7 @@ def _allowed_overlap(
   lineage: Lineage,
   held_out: Iterable[str],
   *,
-  family: str,
+  families: Sequence[str],
   related: Iterable[str],
   allow_overlap: str | Sequence[str] | None,
   refusal: Callable[[Training, Trained, str, str], InputError],
@@ -329,7 +329,7 @@ def _allowed_overlap(
   Args:
     lineage: every training.
     held_out: the clusters.
-    family: their dataset family.
+    families: their dataset families.
     related: clusters related to them, beside the paper's.
     allow_overlap: datasets or clusters that the run allows.
     refusal: makes the error for (training, dataset, held-out cluster, shared source).
@@ -337,15 +337,19 @@ def _allowed_overlap(
   Raises:
     InputError: the refusal of the first overlap that was not allowed.
   """
-  declared = registry.datasets(family)
-  trainings = [t for t in lineage.trainings if t.datasets and t.may_share_data(family)]
+  declared = registry.datasets()
+  trainings = [
+    training
+    for training in lineage.trainings
+    if training.datasets and any(map(training.may_share_data, families))
+  ]
   recorded = {dataset.name for training in trainings for dataset in training.datasets}
   allowed_names = _checked_names(
     allow_overlap, [*declared, *sorted(recorded.difference(declared))]
   )
   found: list[Overlap] = []
   for cluster in held_out:
-    measured = [dataset for dataset in declared.values() if dataset.cluster == cluster]
+    measured = registry.of_clusters([cluster], families)
     excluded = (cluster, *registry.too_near(cluster), *related)
     for training in trainings:
       for dataset in training.datasets:

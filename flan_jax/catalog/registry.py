@@ -108,10 +108,19 @@ class Mixture:
     return tuple(self.style_of(name).apply(get(name)) for name in self.datasets)
 
   @property
+  def families(self) -> tuple[str, ...]:
+    """The families of its datasets; '' for datasets of none."""
+    return tuple(dict.fromkeys(get(name).family for name in self.datasets))
+
+  @property
   def family(self) -> str:
     """The family of all its datasets; '' if they have none, or several."""
-    found = {get(name).family for name in self.datasets}
-    return found.pop() if len(found) == 1 else ''
+    return self.families[0] if len(self.families) == 1 else ''
+
+  @property
+  def measured(self) -> list[Dataset]:
+    """The datasets of the held-out clusters."""
+    return of_clusters(self.held_out, self.families)
 
   @property
   def trained_on(self) -> tuple[str, ...]:
@@ -300,6 +309,23 @@ def datasets(family: str | None = None) -> dict[str, Dataset]:
     for name, dataset in every.items()
     if dataset.family == family or (not family and may_share_data('', dataset.family))
   }
+
+
+def of_clusters(names: Iterable[str], families: Iterable[str]) -> list[Dataset]:
+  """Datasets of some clusters, in the order of registration.
+
+  Args:
+    names: the clusters.
+    families: families of the datasets; those without a family belong to each. Of a
+      cluster that they lack, the datasets of all families that are not generated.
+  """
+  families = {*families, ''}
+  found = set()
+  for name in names:
+    every = [d for d in datasets().values() if d.cluster == name]
+    inside = [d.name for d in every if d.family in families]
+    found.update(inside or (d.name for d in every if may_share_data('', d.family)))
+  return [dataset for name, dataset in datasets().items() if name in found]
 
 
 def find(name: str) -> Dataset | None:

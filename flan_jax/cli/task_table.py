@@ -117,7 +117,7 @@ def mixture(found: Mixture) -> Listing:
 
 
 def split_examples(dataset: Dataset) -> int:
-  """Examples of the source's split that a dataset trains on, before cap and carve-outs."""
+  """Examples of the split that a dataset trains on, before cap and carve-outs."""
   return dataset.full_sizes[splits.parse(dataset.slices['train']).split]
 
 

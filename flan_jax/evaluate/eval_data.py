@@ -20,21 +20,12 @@ def requested(
 ) -> list[Dataset]:
   """Returns the datasets of CLUSTERS in a family, and DATASETS, each once.
 
-  A cluster that the family lacks is that of any family.
-
   Raises:
     InputError: at an unknown name; names the nearest.
   """
-  declared = registry.datasets(family)
   whole = leakage.clusters(clusters, setting='CLUSTERS')
   named = (datasets,) if isinstance(datasets, str) else datasets
-  found = []
-  for cluster in whole:
-    inside = [d for d in declared.values() if d.cluster == cluster]
-    every = registry.datasets('').values()
-    found += inside or [d for d in every if d.cluster == cluster]
-  order = list(registry.datasets())
-  found.sort(key=lambda dataset: order.index(dataset.name))
+  found = registry.of_clusters(whole, [family])
   found += [registry.get(name) for name in named]
   return list({dataset.name: dataset for dataset in found}.values())
 

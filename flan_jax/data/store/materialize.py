@@ -266,8 +266,7 @@ def _sources(
   Raises:
     InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
   """
-  measured = registry.datasets(mixture.family).values()
-  evaluated = [dataset for dataset in measured if dataset.cluster in clusters]
+  evaluated = registry.of_clusters(clusters, mixture.families)
   found = _Sources(mixture, clusters, [], [], {})
   for here, datasets in (
     (found.training, mixture.members),
