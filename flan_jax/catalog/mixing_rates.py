@@ -19,7 +19,7 @@ MAXIMUM_RATE = 3_000
 
 def rates(
   mixture: Mixture, examples: Mapping[str, int] | None = None
-) -> dict[str, float]:
+) -> dict[str, int]:
   """Dataset -> mixing rate: that of its examples, or the mixture's own.
 
   Args:
@@ -47,7 +47,19 @@ def rates(
       found = {one: rate * mixture.rates[name] / total for one, rate in found.items()}
     out |= found
   out |= {name: rate for name, rate in mixture.rates.items() if out.get(name)}
-  return {name: out[name] for name in mixture.datasets if name in out}
+  return _whole({name: out[name] for name in mixture.datasets if name in out})
+
+
+def _whole(rates: Mapping[str, float]) -> dict[str, int]:
+  """Returns rates as whole numbers, in the same proportion to 0.001 % of their sum.
+
+  >>> _whole({'a': 0.25, 'b': 0.75})
+  {'a': 25000, 'b': 75000}
+  """
+  scale = 1.0
+  if any(rate != int(rate) for rate in rates.values()):
+    scale = 100_000 / sum(rates.values())
+  return {name: rate and max(1, round(rate * scale)) for name, rate in rates.items()}
 
 
 def groups(mixture: Mixture) -> list[list[str]]:

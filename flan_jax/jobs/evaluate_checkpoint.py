@@ -232,11 +232,7 @@ def _metadata(
     'seed': evaluation.seed,
     'leakage': found.report,
     'missing': data.missing,
-    'provenance': {
-      'config': text,
-      'models': models.described,
-      'versions': provenance.versions(),
-    },
+    'provenance': provenance.of(text, models.described),
   }
 
 

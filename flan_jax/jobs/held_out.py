@@ -222,11 +222,7 @@ class HeldOutEvaluation:
     metadata = {
       **metadata,
       **self._metadata,
-      'provenance': {
-        'config': self._held_out.text,
-        'models': described,
-        'versions': provenance.versions(),
-      },
+      'provenance': provenance.of(self._held_out.text, described),
     }
     scorers = {
       name: self._scorer(found, prompt_style=prompt_styles[name])

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from flan_jax import __version__
@@ -14,7 +15,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.interop.huggingface import conversion_cache, packages, training_history
-from flan_jax.runtime import multihost
+from flan_jax.runtime import modules, multihost
 
 CONVERSION = 'conversion.json'
 """File in which `flan_jax.interop.huggingface.convert` describes its conversion."""
@@ -31,6 +32,22 @@ def versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       continue
   return found
+
+
+def of(config: str, models: Mapping[str, Any]) -> dict[str, Any]:
+  """Makes the `provenance` of report.json.
+
+  Args:
+    config: resolved settings with their origins.
+    models: name -> value of `of_model`.
+
+  Returns:
+    'config', 'models', 'versions', and 'modules' (`runtime.modules.provenance`) if the
+    user named any.
+  """
+  found = {'config': config, 'models': models, 'versions': versions()}
+  own = modules.provenance()
+  return found | ({'modules': own} if own else {})
 
 
 def of_model(

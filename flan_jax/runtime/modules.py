@@ -84,7 +84,7 @@ def load() -> list[types.ModuleType]:
 
 
 def _import(name: str, setting: str) -> types.ModuleType:
-  if not all(part.isidentifier() for part in name.split('.')):
+  if name.endswith('.py') or not all(map(str.isidentifier, name.split('.'))):
     near = name.removesuffix('.py').strip('./').replace('/', '.').replace('-', '_')
     raise InputError(
       f'{setting} {name!r}: must be the dotted name of a module, as my_package.tasks'

@@ -333,9 +333,11 @@ def test_a_file_may_be_included_twice(tmp_path):
   assert gin.load([path], BASE).build('Run').train_steps == 10
 
 
-def test_a_run_file_imports_no_code(tmp_path):
-  with pytest.raises(InputError, match='imports no code'):
-    gin.load([write(tmp_path, 'import os\n')], [])
+@pytest.mark.parametrize('line', ['import os', "MIXTURE_OR_TASK_MODULE = 'os'"])
+def test_a_run_file_imports_no_code_by_itself(line, tmp_path):
+  """It may name what the command line, or an installed package, has admitted."""
+  with pytest.raises(InputError, match=r"'os': not admitted.*give --module os"):
+    gin.load([write(tmp_path, f'{line}\n')], [])
 
 
 def test_the_text_says_where_each_value_came_from():

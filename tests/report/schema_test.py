@@ -99,6 +99,7 @@ SOMETIMES = {
   'leakage.allowed_overlap': {
     'dataset', 'cluster', 'source', 'held_out', 'by', 'model',
   },
+  'provenance': {'modules'},
   'provenance.models.*': {'converted'},
   'provenance.models.*.converted': {'source', 'family', 'logits_of'},
 }  # fmt: skip

@@ -6,6 +6,7 @@ without it is the split `train`. A relative path begins at the folder of the mod
 declares it, or else at the current one.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -13,6 +14,7 @@ import glob
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -252,16 +254,18 @@ def _remote(pattern: str) -> list[_State]:
   ]
 
 
-def _opened(path: str, *, decompress: bool = True) -> IO[bytes]:
-  if _is_remote(path):
-    import fsspec
+@contextlib.contextmanager
+def _opened(path: str, *, decompress: bool = True) -> Iterator[IO[bytes]]:
+  with contextlib.ExitStack() as stack:
+    if _is_remote(path):
+      import fsspec
 
-    file = fsspec.open(path, 'rb').open()
-  else:
-    file = open(path, 'rb')  # noqa: SIM115
-  if decompress and path.endswith('.gz'):
-    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-  return file
+      file = stack.enter_context(fsspec.open(path, 'rb'))
+    else:
+      file = stack.enter_context(open(path, 'rb'))
+    if decompress and path.endswith('.gz'):
+      file = stack.enter_context(gzip.GzipFile(fileobj=file))
+    yield file
 
 
 class _text(io.TextIOWrapper):
@@ -304,7 +308,7 @@ def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, R
         raise json.JSONDecodeError('the array does not end', '', 0)
       found, position = decoder.raw_decode(text, position)
     except json.JSONDecodeError as error:
-      more = ''.join(line for line, _ in zip(lines, range(256), strict=False))
+      more = ''.join(itertools.islice(lines, 256))
       if not more:
         raise InputError(f'{path}: object {row + 1}: not JSON: {error.msg}') from None
       text, position = text[position:] + more, 0

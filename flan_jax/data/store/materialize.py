@@ -27,7 +27,7 @@ from flan_jax.data.store.manifest import RenderedDataset, Sized
 from flan_jax.data.store.parts import WORK, Job
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file, worker_pool
+from flan_jax.runtime import atomic_file, modules, worker_pool
 
 Progress = Callable[[str, str, int, int], None]
 """progress(stage, dataset, examples done, examples in all).
@@ -371,6 +371,7 @@ def _job(
     folder='',
     style=sources.mixture.style,
     styles=dict(sources.mixture.styles),
+    modules=modules.named(),
     seed=config.seed,
     limits=config.limits,
     sequence_length=config.sequence_length,

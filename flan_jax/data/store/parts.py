@@ -33,7 +33,7 @@ from flan_jax.data.store.shard import ShardWriter, StoredExample
 from flan_jax.data.tokenizer_coverage import CoverageCounter
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime import atomic_file, modules, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.runtime.worker_pool import Report
 
@@ -60,6 +60,7 @@ class Job(NamedTuple):
     tokenizer: file of the tokenizer in `folder`, or `bytes`; '' before it is known.
     tokenizer_digest: digest of that tokenizer.
     threads: number of tokenizer threads of a part; None for one per core.
+    modules: the user's modules, which register the datasets.
   """
 
   folder: str
@@ -74,12 +75,14 @@ class Job(NamedTuple):
   tokenizer: str = ''
   tokenizer_digest: str = ''
   threads: int | None = None
+  modules: tuple[str, ...] = ()
 
   def path(self, *names: str) -> pathlib.Path:
     return pathlib.Path(self.folder, *names)
 
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, with the templates of the prompt style."""
+    modules.admit(self.modules)
     return self.style_of(name).apply(registry.get(name))
 
   def style_of(self, name: str) -> PromptStyle:

@@ -1,0 +1,91 @@
+"""The user's modules: found, refused with their own error, in every process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax.errors import InputError
+from flan_jax.runtime import modules
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """The current folder; what is imported and named inside is forgotten."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  monkeypatch.setenv('PYTHONPATH', '')
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+  before = set(sys.modules)
+  yield tmp_path
+  for name in set(sys.modules) - before:
+    del sys.modules[name]
+
+
+def test_a_module_of_the_current_folder_is_imported(folder):
+  (folder / 'mine').mkdir()
+  (folder / 'mine' / 'things.py').write_text('VALUE = 3\n')
+  modules.admit(['mine.things'])
+  assert sys.modules['mine.things'].VALUE == 3
+  assert 'mine.things' in modules.named()
+
+
+def test_a_process_that_this_one_starts_imports_it_too(folder):
+  (folder / 'mine_too.py').write_text('')
+  modules.admit(['mine_too'])
+  code = (
+    'import sys; from flan_jax.runtime import modules; modules.load();'
+    "print('mine_too' in sys.modules)"
+  )
+  elsewhere = folder / 'elsewhere'
+  elsewhere.mkdir()
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=elsewhere, capture_output=True, text=True
+  )
+  assert done.stdout.split() == ['True'], done.stderr
+
+
+def test_what_it_is_made_from_is_recorded(folder):
+  (folder / 'recorded.py').write_text("__version__ = '1.2'\n")
+  modules.admit(['recorded'])
+  (entry,) = [e for e in modules.provenance() if e['module'] == 'recorded']
+  assert entry['version'] == '1.2'
+  assert len(entry['sha256']) == 64
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('1 / 0\n', r'cannot be imported: ZeroDivisionError: division by zero \(.*:1\)'),
+    ('x = = 2\n', r'cannot be imported: SyntaxError: .* \(.*broken.py:1\)'),
+    ('import not_installed_here\n', 'cannot be imported: ModuleNotFoundError'),
+    ('raise SystemExit(3)\n', 'cannot be imported: SystemExit'),
+  ],
+)
+def test_one_that_raises_is_refused_with_its_own_error(text, message, folder):
+  (folder / 'broken.py').write_text(text)
+  with pytest.raises(InputError, match=f"--module 'broken': {message}"):
+    modules.admit(['broken'])
+  assert 'broken' not in modules.named()
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('my_task', "no module 'my_task'.*did you mean 'my_tasks'"),
+    ('my_tasks.py', 'must be the dotted name.*the nearest is my_tasks'),
+    ('./sub/own', 'must be the dotted name.*the nearest is sub.own'),
+  ],
+)
+def test_a_name_that_is_none_names_the_nearest(name, message, folder):
+  (folder / 'my_tasks.py').write_text('')
+  with pytest.raises(InputError, match=message):
+    modules.admit([name])
+
+
+def test_a_file_may_name_only_what_is_admitted(folder):
+  (folder / 'sleeper.py').write_text('raise RuntimeError("ran")\n')
+  with pytest.raises(InputError, match="'sleeper': not admitted.*--module sleeper"):
+    modules.require(['sleeper'], setting='run.gin:1: import of')
+  assert 'sleeper' not in os.environ['FLAN_JAX_MODULES']
