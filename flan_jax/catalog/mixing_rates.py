@@ -5,7 +5,7 @@ per task, as in the reference, or once for all tasks that the paper counts as on
 dataset (ANLI, MNLI, ARC, SQuAD).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flan_jax.catalog import registry, splits
 from flan_jax.catalog.registry import Mixture
@@ -60,6 +60,13 @@ def _whole(rates: Mapping[str, float]) -> dict[str, int]:
   if any(rate != int(rate) for rate in rates.values()):
     scale = 100_000 / sum(rates.values())
   return {name: rate and max(1, round(rate * scale)) for name, rate in rates.items()}
+
+
+def peers(name: str, mixture: Mixture) -> Sequence[str]:
+  """The datasets of a mixture whose examples decide the rate of one of them."""
+  if mixture.parts or any(rate != int(rate) for rate in mixture.rates.values()):
+    return mixture.datasets
+  return next(group for group in groups(mixture) if name in group)
 
 
 def groups(mixture: Mixture) -> list[list[str]]:

@@ -33,9 +33,9 @@ ABOUT = {
 
 def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes):
   return Dataset(
-    name=name, cluster=cluster, source=None, train='', dev='dev', test='test', sizes={},
+    name=name, cluster=cluster, train='', dev='dev', test='test', metric=metric,
     fields={'premise': 'premise'}, answer=answer or Label('label', LABELS),
-    metric=metric, templates=(Template('{premise}'),) * 3, **changes,
+    templates=(Template('{premise}'),) * 3, **{'family': 'flan', **changes},
   )  # fmt: skip
 
 

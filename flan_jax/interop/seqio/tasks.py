@@ -267,7 +267,8 @@ def mixing_rate(
       member: seqio.TaskRegistry.get(task_name(member, mixture)).num_input_examples(
         'train'
       )
-      for member in members or mixture.datasets
+      for member in mixing_rates.peers(name, mixture)
+      if members is None or member in members
     }
     return mixing_rates.rates(mixture, sizes)[name]
 
@@ -341,8 +342,8 @@ def register(
   for mixture in registry.mixtures().values():
     if family is not None and mixture.family != family:
       continue
-    for name in mixture.datasets:
-      train(registry.get(name), mixture.style_of(name))
+    for name, dataset in zip(mixture.datasets, mixture.members, strict=True):
+      train(dataset, mixture.style_of(name))
     seqio.MixtureRegistry.add(
       mixture.name,
       [
