@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 
 Record = Mapping[str, Any]
 Clean = Callable[[Any], Any]
@@ -34,7 +34,10 @@ def at(record: Record, path: str) -> Any:
       value = value[int(key)] if isinstance(value, (list, tuple)) else value[key]
     except (KeyError, IndexError, ValueError, TypeError):
       keys = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-      raise InputError(f'field {path!r}: no {key!r} in the record ({keys})') from None
+      near = did_you_mean(key, map(str, value)) if isinstance(value, Mapping) else ''
+      raise InputError(
+        f'field {path!r}: no {key!r} in the record ({keys}){near}'
+      ) from None
   return value
 
 

@@ -70,6 +70,9 @@ class Generator:
   examples: Mapping[str, int] | None = None
   version: str = ''
 
+  def __str__(self) -> str:
+    return f'the function {getattr(self.function, "__qualname__", self.function)}'
+
   def sizes(self) -> Mapping[str, int]:
     if self.examples is not None:
       return dict(self.examples)

@@ -12,6 +12,9 @@ from flan_jax.catalog.fields import Record, Unlabeled
 from flan_jax.catalog.source import Source, Tfds
 from flan_jax.errors import InputError
 
+BAD = (ValueError, TypeError, AttributeError, LookupError)
+"""What a declaration raises on a record that is not as it says."""
+
 
 def _tfds():
   try:
@@ -78,6 +81,13 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
   return _tfds().stamp(dataset, data_dir=data_dir)
 
 
+def bad_example(dataset: Dataset, example_id: str, error: Exception) -> InputError:
+  """The refusal of an example that cannot be read: which one, where, and why."""
+  place = getattr(dataset.source, 'where', None)
+  where = f' ({place(example_id)})' if place else ''
+  return InputError(f'dataset {dataset.name!r}, example {example_id!r}{where}: {error}')
+
+
 def first_examples(
   dataset: Dataset, split: str, count: int, *, data_dir: str | None
 ) -> list[Example]:
@@ -90,6 +100,8 @@ def first_examples(
       out.append(dataset.read(record, example_id))
     except Unlabeled:
       continue
+    except BAD as error:
+      raise bad_example(dataset, example_id, error) from None
     if len(out) == count:
       break
   return out

@@ -99,8 +99,8 @@ def raw(*, data_dir: str | None, progress: Progress) -> Examples:
         example = dataset.read(record, example_id)
       except Unlabeled:
         dropped += 1
-      except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise InputError(f'dataset {name!r}, example {example_id!r}: {error}') from None
+      except raw_records.BAD as error:
+        raise raw_records.bad_example(dataset, example_id, error) from None
       else:
         if split != 'train' or not example.answer.is_blank:
           out.append(example)

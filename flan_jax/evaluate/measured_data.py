@@ -6,18 +6,36 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flan_jax.catalog import registry, tfds_features
-from flan_jax.catalog.dataset import Example
+from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data.store.store import Store
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.evaluator import DatasetResult, Results
 
 
-def in_raw(family: str, data_dir: str | None) -> dict[str, Any]:
-  """Describes raw data: its TFDS directory, None if the examples are generated."""
-  known = registry.families()
-  made = family in known and known[family].generated
-  return {'directory': None if made else tfds_features.directory(data_dir)}
+def in_raw(datasets: Iterable[Dataset], data_dir: str | None) -> dict[str, Any]:
+  """Describes the raw data of some datasets.
+
+  Args:
+    datasets: the datasets.
+    data_dir: TFDS data directory; None for TFDS's own default.
+
+  Returns:
+    'directory', of TFDS, or None if all examples are generated; and 'sources', dataset
+    -> source, of datasets that are read from other places.
+  """
+  known, found = registry.families(), {}
+  datasets = list(datasets)
+  own = {
+    d.name: str(d.source)
+    for d in datasets
+    if not d.tfds and not (d.family in known and known[d.family].generated)
+  }
+  if any(dataset.tfds for dataset in datasets):
+    found['directory'] = tfds_features.directory(data_dir)
+  elif len(own) < len(datasets):
+    found['directory'] = None
+  return found | ({'sources': own} if own else {})
 
 
 def in_store(store: Store, *, num_fewshot: int, data_dir: str | None) -> dict[str, Any]:
@@ -28,11 +46,12 @@ def in_store(store: Store, *, num_fewshot: int, data_dir: str | None) -> dict[st
     num_fewshot: exemplars before each prompt.
     data_dir: TFDS data directory of the exemplars.
   """
+  measured = store.manifest['evaluation']
   return {
     'store': str(store.path),
     'store_digest': store.digest,
     'template_seed': store.manifest['seed'],
-    **(in_raw(store.manifest['family'], data_dir) if num_fewshot else {}),
+    **(in_raw(map(registry.get, measured), data_dir) if num_fewshot else {}),
   }
 
 

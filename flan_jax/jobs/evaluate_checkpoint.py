@@ -148,7 +148,6 @@ def _data(
   else:
     examples = eval_data.raw(data_dir=data_dir, progress=progress)
     digest, missing = '', ()
-    where = measured_data.in_raw(evaluation.family, data_dir)
     datasets = [
       d
       for d in datasets
@@ -156,6 +155,7 @@ def _data(
         d, data_dir=data_dir, missing=evaluation.missing, progress=progress
       )
     ]
+    where = measured_data.in_raw(datasets, data_dir)
   if not datasets:
     raise InputError(
       'CLUSTERS, DATASETS: none of the named datasets can be evaluated; `flan fetch` '

@@ -89,13 +89,22 @@ KEYS = {
 Items of a list are one level, and so are the values of an object with names for keys.
 """
 
-NAMED = {'train_examples', 'seen', 'published', 'splits', 'models', 'also', 'versions'}
+NAMED = {
+  'sources',
+  'train_examples',
+  'seen',
+  'published',
+  'splits',
+  'models',
+  'also',
+  'versions',
+}
 """Objects whose keys are names: of clusters, figures, splits, models, packages."""
 
 SOMETIMES = {
   'results': {'also', 'differs'},
   'results.base': {'also'},
-  'data': {'store', 'store_digest', 'template_seed'},
+  'data': {'store', 'store_digest', 'template_seed', 'sources'},
   'leakage.allowed_overlap': {
     'dataset', 'cluster', 'source', 'held_out', 'by', 'model',
   },
@@ -206,7 +215,8 @@ def evaluated(out, says='yes', base='no'):
   counts = {'train_examples': {'sentiment': 8}}
   return write_lib.write(
     out, results, model='m', checkpoint='runs/m', held_out=['nli', 'translation'],
-    data_digest='', data=measured_data.in_raw('flan', '/data'), seed=3, base='runs/b',
+    data_digest='', seed=3, base='runs/b',
+    data=measured_data.in_raw([registry.get('rte')], '/data'),
     leakage=leakage.with_base(*reports), contamination=overlap,
     answers={'normalization': 'none', 'decoding': {'beams': 1}},
     provenance={

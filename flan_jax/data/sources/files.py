@@ -60,6 +60,10 @@ class Files:
     if not self.folder:
       object.__setattr__(self, 'folder', _declaring_folder())
 
+  def __str__(self) -> str:
+    path = self.path
+    return path if isinstance(path, str) else ', '.join(map(str, path.values()))
+
   def files(self) -> dict[str, list[_State]]:
     """Split -> its files, sorted by path.
 

@@ -32,7 +32,6 @@ from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.shard import ShardWriter, StoredExample
 from flan_jax.data.tokenizer_coverage import CoverageCounter
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file, modules, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.runtime.worker_pool import Report
@@ -133,10 +132,8 @@ def split_examples(
     except Unlabeled:
       filters['unlabeled'] += 1
       continue
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-      raise InputError(
-        f'dataset {dataset.name!r}, example {example_id!r}: {error}'
-      ) from None
+    except raw_records.BAD as error:
+      raise raw_records.bad_example(dataset, example_id, error) from None
     yield example
 
 
