@@ -86,7 +86,8 @@ class TrainConfig:
 
   Attributes:
     model_dir: folder of checkpoints, logs and the report.
-    mixture: mixture or single task to train on.
+    mixture: mixture or single task to train on; or a file of two columns, as
+      'data/train.jsonl'.
     model: architecture of the decoder; None takes it from `initial_checkpoint`.
     train_steps: optimizer steps.
     batch_tokens: tokens per step; batch_tokens / sequence_length sequences.
@@ -102,6 +103,11 @@ class TrainConfig:
       takes the initial checkpoint's own, or trains one.
     vocab_size: vocabulary size of a tokenizer that is trained.
     tfds_data_dir: raw data; None for TFDS's default.
+    inputs: column of the prompt, if `mixture` is a file.
+    targets: column of the answer, if `mixture` is a file.
+    validation: the examples to measure on, if `mixture` is a file: another file, or the
+      share or the number of the file's own, from its end; None for those of the file
+      that `{split}` names.
     missing: 'refuse' or 'skip' datasets that are not prepared.
     seed: seed for everything random in training: parameters, adapters, the draw of the
       mixture, the order and packing of its examples, stochastic rounding.
@@ -145,6 +151,9 @@ class TrainConfig:
   tokenizer: str | None = setting(None, macro='TOKENIZER')
   vocab_size: int = setting(32_000, rule=at_least(1))
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
+  inputs: str = setting('inputs', macro='INPUTS')
+  targets: str = setting('targets', macro='TARGETS')
+  validation: str | int | float | None = setting(None, macro='VALIDATION')
   missing: str = setting('refuse', macro='MISSING', rule=MISSING)
   seed: int = setting(0, macro='SEED', rule=uint32)
   template_seed: int = setting(0, macro='TEMPLATE_SEED', rule=uint32)

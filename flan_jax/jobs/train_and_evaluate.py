@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.leakage import LeakageReport
 from flan_jax.catalog.lineage import Lineage
@@ -87,7 +87,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   metrics.check_declared()
   if profile:
     profiler.check()
-  mixture = registry.mixture(config.mixture)
+  mixture = training_data.mixture(config)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap
   ).held_out

@@ -8,6 +8,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import packing, tokenizer_coverage, tokenizers
+from flan_jax.data.sources import file_task
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizers import Tokenizer
@@ -28,6 +29,23 @@ def local(config: training.TrainConfig) -> training.TrainConfig:
         'INITIAL_CHECKPOINT_PATH', config.initial_checkpoint
       ),
     )
+
+
+def mixture(config: training.TrainConfig) -> registry.Mixture:
+  """The mixture that the run trains on: a registered one, a task, or a file.
+
+  Raises:
+    InputError: if it is none of them; names the nearest.
+  """
+  if not file_task.is_file(config.mixture):
+    return registry.mixture(config.mixture)
+  dataset = file_task.declare(
+    config.mixture,
+    inputs=config.inputs,
+    targets=config.targets,
+    validation=config.validation,
+  )
+  return registry.mixture(dataset.name)
 
 
 def open_store(

@@ -20,6 +20,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
+from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, parts, work_folder
 from flan_jax.data.store import manifest as manifest_lib
 from flan_jax.data.store import store as store_lib
@@ -372,6 +373,7 @@ def _job(
     style=sources.mixture.style,
     styles=dict(sources.mixture.styles),
     modules=modules.named(),
+    declared=file_task.carried(),
     seed=config.seed,
     limits=config.limits,
     sequence_length=config.sequence_length,

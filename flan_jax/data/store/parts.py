@@ -60,6 +60,7 @@ class Job(NamedTuple):
     tokenizer_digest: digest of that tokenizer.
     threads: number of tokenizer threads of a part; None for one per core.
     modules: the user's modules, which register the datasets.
+    declared: datasets that no module registers.
   """
 
   folder: str
@@ -75,6 +76,7 @@ class Job(NamedTuple):
   tokenizer_digest: str = ''
   threads: int | None = None
   modules: tuple[str, ...] = ()
+  declared: tuple[Dataset, ...] = ()
 
   def path(self, *names: str) -> pathlib.Path:
     return pathlib.Path(self.folder, *names)
@@ -82,6 +84,7 @@ class Job(NamedTuple):
   def dataset(self, name: str) -> Dataset:
     """The dataset of that name, with the templates of the prompt style."""
     modules.admit(self.modules)
+    registry.register(*self.declared, replace=True)
     return self.style_of(name).apply(registry.get(name))
 
   def style_of(self, name: str) -> PromptStyle:
