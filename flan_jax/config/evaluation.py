@@ -112,7 +112,7 @@ class EvalJobConfig:
   datasets: str | tuple[str, ...] = setting((), macro='DATASETS')
   allow_overlap: str | tuple[str, ...] | None = setting(None, macro='ALLOW_OVERLAP')
   base_checkpoint: str | None = setting(None, macro='BASE_CHECKPOINT')
-  family: str = setting('flan', macro='FAMILY', rule=one_of('flan', 'microworld'))
+  family: str = setting('flan', macro='FAMILY')
   store: str | None = setting(None, macro='STORE')
   tokenizer: str | None = setting(None, macro='TOKENIZER')
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')

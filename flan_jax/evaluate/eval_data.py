@@ -8,7 +8,7 @@ from flan_jax.catalog.fields import Unlabeled
 from flan_jax.data import raw_records
 from flan_jax.data.few_shot import POOL_SIZE
 from flan_jax.data.store.store import Store
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime.progress import Progress
 
 Examples = Callable[[str, str], Iterable[Example]]
@@ -25,6 +25,13 @@ def requested(
   """
   whole = leakage.clusters(clusters, setting='CLUSTERS')
   named = (datasets,) if isinstance(datasets, str) else datasets
+  if family not in registry.families():
+    known = registry.families()
+    raise InputError(
+      f'FAMILY {family!r}: must be one of {", ".join(known)}'
+      f'{did_you_mean(family, known)}',
+      field='FAMILY',
+    )
   found = registry.of_clusters(whole, [family])
   found += [registry.get(name) for name in named]
   return list({dataset.name: dataset for dataset in found}.values())

@@ -108,7 +108,7 @@ def _set_up(
     which: leakage.check_checkpoint(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
-      family=evaluation.family,
+      family=_family(datasets),
       allow_overlap=evaluation.allow_overlap,
       checkpoint_setting=which,
     )
@@ -125,6 +125,12 @@ def _set_up(
   for warning in found.report['warnings']:
     progress.line(f'warning: {warning}')
   return found, datasets
+
+
+def _family(datasets: list[Dataset]) -> str:
+  """The family of all the datasets; '' if they have none, or several."""
+  families = {dataset.family for dataset in datasets}
+  return families.pop() if len(families) == 1 else ''
 
 
 # Data.
@@ -225,7 +231,7 @@ def _metadata(
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
-    **found.lineage.summary(evaluation.family),
+    **found.lineage.summary(_family(data.datasets)),
     'data_digest': data.digest,
     'data': data.where,
     'base': evaluation.base_checkpoint,

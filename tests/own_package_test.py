@@ -1,0 +1,121 @@
+"""A package of a user's own, in an empty folder: docs/own_data.md, from end to end."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from flan_jax.cli import dispatch
+
+PAGE = (pathlib.Path(__file__).parents[1] / 'docs' / 'own_data.md').read_text()
+DEMO = [
+  '--gin_file=gin/runs/demo.gin',
+  '--gin.TRAIN_STEPS=2',
+  '--gin.Run.log_period=1',
+  '--gin.Evaluate.max_examples=8',
+]
+QUEUES = (('invoice', 'refund'), ('crash', 'error'), ('hello', 'thanks'))
+
+
+def flan(folder, *arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'flan_jax', *arguments],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A folder with the package of the page, and its data beside the module."""
+  out = tmp_path_factory.mktemp('own')
+  (code,) = re.findall(r'```python\n(import flan_jax.*?)```', PAGE, re.DOTALL)
+  data = out / 'acme' / 'data'
+  data.mkdir(parents=True)
+  (out / 'acme' / 'tasks.py').write_text(code)
+  for split, n in (('train', 60), ('valid', 6), ('test', 9)):
+    with (data / f'tickets.{split}.jsonl').open('w') as file:
+      for i in range(n):
+        text = f'{split} {i}: {QUEUES[i % 3][i % 2]}'
+        file.write(json.dumps({'text': text, 'queue': i % 3}) + '\n')
+  with (out / 'train.jsonl').open('w') as file:
+    for i in range(60):
+      text = json.dumps({'inputs': f'Which is more, {i} or 7?', 'targets': str(i)})
+      file.write(f'{text}\n')
+  return out
+
+
+def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(folder):
+  done = flan(
+    folder, 'train', '--module', 'acme.tasks', *DEMO, '--gin.MODEL_DIR=run',
+    '--gin.MIXTURE_OR_TASK_NAME=mine', '--gin.HELD_OUT=commonsense',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  manifest = json.loads((folder / 'run' / 'store' / 'manifest.json').read_text())
+  assert manifest['datasets']['tickets']['rate'] == 500
+  report = json.loads((folder / 'run' / 'report' / 'report.json').read_text())
+  assert [result['dataset'] for result in report['results']] == ['mini_copa']
+  assert set(report['trained_on']) == {'support', 'nli', 'misc'}
+  (module,) = report['provenance']['modules']
+  assert module['module'] == 'acme.tasks'
+
+  done = flan(
+    folder, 'eval', '--module', 'acme.tasks', '--gin.CHECKPOINT=microworld',
+    '--gin.DATASETS=tickets', '--gin.OUTPUT_DIR=eval',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  report = json.loads((folder / 'eval' / 'report.json').read_text())
+  (result,) = report['results']
+  assert (result['cluster'], result['split'], result['n']) == ('support', 'test', 9)
+  assert report['data']['sources'] == {'tickets': 'data/tickets.{split}.jsonl'}
+
+
+def test_a_file_trains_without_a_declaration(folder):
+  done = flan(
+    folder, 'train', *DEMO, '--gin.MODEL_DIR=file', '--gin.VALIDATION=0.1',
+    '--gin.MIXTURE_OR_TASK_NAME=train.jsonl',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  manifest = json.loads((folder / 'file' / 'store' / 'manifest.json').read_text())
+  (dataset,) = manifest['datasets'].values()
+  assert dataset['examples'] == 54
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['show', 'tickets'], "task 'tickets': not registered"),
+    (['show', 'ticket', '--module', 'acme.tasks'], "did you mean 'tickets'"),
+    (['tasks', '--module', 'acme.task'], "no module 'acme.task'.*'acme.tasks'"),
+  ],
+)
+def test_a_mistake_is_one_line(arguments, message, folder):
+  done = flan(folder, *arguments)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert re.search(message, line), line
+
+
+@pytest.mark.parametrize(
+  ('setting', 'message'),
+  [
+    ('INPUTS=input', r"train.jsonl:1: no column 'input'.*did you mean 'inputs'"),
+    ('VALIDATION=1.0', '60 of the 60 examples'),
+    ('VALIDATION=other.csv', 'must be a file of the same format'),
+  ],
+)
+def test_a_file_that_does_not_fit_is_one_line(
+  setting, message, folder, monkeypatch, capsys
+):
+  monkeypatch.chdir(folder)
+  code = dispatch.main(
+    ['train', *DEMO, '--gin.MODEL_DIR=bad', f'--gin.{setting}',
+     '--gin.MIXTURE_OR_TASK_NAME=train.jsonl']
+  )  # fmt: skip
+  assert code == 2
+  assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+  assert not (folder / 'bad').exists()
