@@ -183,7 +183,8 @@ def headline(average: Mapping[str, Any]) -> str:
 
   One line: the cluster, the prompts, the claim on its training, and the model.
   """
-  name = statements.CLUSTER_NAMES.get(average['cluster'], average['cluster'])
+  cluster: str = average['cluster']
+  name = statements.CLUSTER_NAMES.get(cluster, cluster)
   what = (
     name + statements.of_family(average['family']) + statements.dev(average['splits'])
   )
