@@ -32,6 +32,7 @@ _STYLE: 'dict[RcKeyType, Any]' = {
   'font.family': 'sans-serif',
   'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
   'font.size': 11,
+  'text.parse_math': False,  # a model's name may hold dollar signs
   'axes.edgecolor': _GRID,
   'axes.labelcolor': _INK,
   'text.color': _INK,
