@@ -111,7 +111,8 @@ def _sequence(documents: Sequence[TokenizedExample], tokenizer: Tokenizer) -> Ba
   sequence = batch_lib.assemble(
     documents, sequence_length=SEQUENCE_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
-  assert tokenizer.bos_id is not None  # it was trained with BOS
+  if tokenizer.bos_id is None:
+    return sequence
   first = (sequence.positions == 0) & (sequence.segment_ids > 0)
   return sequence._replace(tokens=np.where(first, tokenizer.bos_id, sequence.tokens))
 

@@ -1,5 +1,6 @@
 """The report's page: every text as it was given, every section, no other file."""
 
+import functools
 import html.parser
 import json
 import random
@@ -70,14 +71,19 @@ class Page(html.parser.HTMLParser):
       self.pieces.append(data)
 
 
-@pytest.fixture(scope='module')
-def plots():
+@functools.cache
+def drawn():
   return plots_lib.draw(REPORT)
 
 
-@pytest.fixture(scope='module')
-def page(plots):
-  return html_lib.render(REPORT, plots=plots, examples=EXAMPLES)
+@functools.cache
+def plain_page():
+  return html_lib.render(REPORT, plots=drawn(), examples=EXAMPLES)
+
+
+@pytest.fixture
+def page():
+  return plain_page()
 
 
 def with_text(value, text: str, skipped=()):
@@ -108,10 +114,10 @@ TEXTS = st.text(
 @hypothesis.example(text='</pre></code><script>alert(1)</script><i class="')
 @hypothesis.example(text='{{ 7 * 7 }}{% raw %}{# &lt; #}')
 @hypothesis.example(text='\'" onload="x')
-def test_every_text_from_outside_is_shown_as_it_is(plots, page, text):
+def test_every_text_from_outside_is_shown_as_it_is(text):
   report = with_text(REPORT, text, NAMES)
   shown = with_text(EXAMPLES, text)
-  found = Page(html_lib.render(report, plots=plots, examples=shown))
+  found = Page(html_lib.render(report, plots=drawn(), examples=shown))
   for wanted in (
     report['model'], report['checkpoint'], report['warnings'][0],
     report['results'][0]['metric'], report['contamination']['against'][0],
@@ -121,7 +127,7 @@ def test_every_text_from_outside_is_shown_as_it_is(plots, page, text):
     report['provenance']['versions']['jax'],
   ):  # fmt: skip
     assert wanted in found.text
-  plain = Page(page)
+  plain = Page(plain_page())
   assert [tag for tag, _ in found.tags].count('script') == 0
   assert found.ids == plain.ids
   assert {key for _, of in found.tags for key in of} == {
@@ -161,14 +167,14 @@ def test_every_section_is_there(page):
 
 
 @pytest.mark.parametrize('gone', ['calibration', 'contamination', 'examples'])
-def test_a_section_without_content_is_left_out_and_not_linked(plots, gone):
+def test_a_section_without_content_is_left_out_and_not_linked(gone):
   report = made_report.report(contaminated=gone != 'contamination')
   if gone == 'calibration':
     for result in report['results']:
       for figures in (result, result['base']):
         figures.pop('calibration', None)
   examples = {} if gone == 'examples' else EXAMPLES
-  found = Page(html_lib.render(report, plots=plots, examples=examples))
+  found = Page(html_lib.render(report, plots=drawn(), examples=examples))
   assert set(found.ids) & SECTIONS == SECTIONS - {gone}
   assert f'#{gone}' not in found.links
 
