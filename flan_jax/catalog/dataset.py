@@ -351,8 +351,8 @@ def _check_directions(dataset: Dataset) -> None:
   Raises:
     InputError: names the dataset, and the template if one is at fault.
   """
-  directions = dataset.directions
-  if directions and dataset.has_options:
+  directions, answer = dataset.directions, dataset.answer
+  if directions and not isinstance(answer, Text):
     raise InputError(
       f'dataset {dataset.name!r}: has directions; its answer must be a Text'
     )
@@ -361,12 +361,12 @@ def _check_directions(dataset: Dataset) -> None:
       f'dataset {dataset.name!r}: no direction {dataset.direction!r}; directions are '
       f'{", ".join(directions) or "none"}' + did_you_mean(dataset.direction, directions)
     )
-  if directions and not dataset.direction:
+  if isinstance(answer, Text) and directions and not dataset.direction:
     first, text = next(iter(directions.items()))
-    if text != dataset.answer.text:
+    if text != answer.text:
       raise InputError(
         f'dataset {dataset.name!r}: direction {first!r} has the answer {text!r}; the '
-        f'first direction must have that of the dataset, {dataset.answer.text!r}'
+        f'first direction must have that of the dataset, {answer.text!r}'
       )
   legal = tuple(directions) or ('',)
   for template in dataset.templates:

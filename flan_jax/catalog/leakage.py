@@ -232,25 +232,33 @@ def check(
       f'mixture {mixture.name!r}: {foreign[0]!r} trains and is not one of its datasets'
     )
   own = lineage_lib.of_mixture(mixture, names, model='')
+  trained_on = own.clusters or ()
+
+  def refusal(
+    training: Training, dataset: Trained, cluster: str, source: str
+  ) -> InputError:
+    if training is own:
+      return _mixture_error(mixture, dataset, cluster, source, setting)
+    checkpoint_setting = 'INITIAL_CHECKPOINT_PATH'
+    return _checkpoint_error(
+      training, dataset, cluster, source, setting, checkpoint_setting
+    )
+
   allowed_overlap = _allowed_overlap(
     lineage.then(own),
     held_out,
     families=mixture.families,
     related=mixture.excluded,
     allow_overlap=allow_overlap,
-    refusal=lambda training, *found: (
-      _mixture_error(mixture, *found, setting)
-      if training is own
-      else _checkpoint_error(training, *found, setting, 'INITIAL_CHECKPOINT_PATH')
-    ),
+    refusal=refusal,
   )
   return LeakageReport(
     mixture=mixture.name,
     family=mixture.family,
     evaluated_family=mixture.family,
     held_out=held_out,
-    excluded=_excluded(held_out, own.clusters),
-    trained_on=own.clusters,
+    excluded=_excluded(held_out, trained_on),
+    trained_on=trained_on,
     datasets=names,
     allowed_overlap=allowed_overlap,
     lineage=lineage.then(own),
@@ -286,19 +294,20 @@ def check_checkpoint(
     families=(family,),
     related=(),
     allow_overlap=allow_overlap,
-    refusal=lambda *found: _checkpoint_error(*found, setting, checkpoint_setting),
+    refusal=lambda training, dataset, cluster, source: _checkpoint_error(
+      training, dataset, cluster, source, setting, checkpoint_setting
+    ),
   )
-  last = lineage.trainings[-1] if lineage.trainings else None
-  known = last is not None and last.datasets is not None
-  trained_on = last.clusters if known else ()
-  comparable = known and last.datasets and last.may_share_data(family)
-  if known:
+  no_training = Training(model='', datasets=(), family=family)
+  last = lineage.trainings[-1] if lineage.trainings else no_training
+  trained_on = last.clusters or ()
+  names = None
+  if last.datasets is not None:
     names = tuple(dict.fromkeys(dataset.name for dataset in last.datasets))
-  else:
-    names = None if last else ()
+  comparable = last.datasets and last.may_share_data(family)
   return LeakageReport(
-    mixture=last.mixture if last else '',
-    family=last.family if known else family,
+    mixture=last.mixture,
+    family=family if names is None else last.family,
     evaluated_family=family,
     held_out=held_out,
     excluded=_excluded(held_out, trained_on) if comparable else (),
@@ -339,11 +348,11 @@ def _allowed_overlap(
   """
   declared = registry.datasets()
   trainings = [
-    training
+    (training, training.datasets)
     for training in lineage.trainings
     if training.datasets and any(map(training.may_share_data, families))
   ]
-  recorded = {dataset.name for training in trainings for dataset in training.datasets}
+  recorded = {dataset.name for _, datasets in trainings for dataset in datasets}
   allowed_names = _checked_names(
     allow_overlap, [*declared, *sorted(recorded.difference(declared))]
   )
@@ -351,8 +360,8 @@ def _allowed_overlap(
   for cluster in held_out:
     measured = registry.of_clusters([cluster], families)
     excluded = (cluster, *registry.too_near(cluster), *related)
-    for training in trainings:
-      for dataset in training.datasets:
+    for training, datasets in trainings:
+      for dataset in datasets:
         for source in _shared_sources(dataset, excluded, measured):
           by_run = bool(allowed_names & {dataset.name, dataset.cluster, cluster})
           # A declaration cannot allow the held-out cluster itself; a run can.

@@ -72,19 +72,19 @@ class Training:
     return registry.may_share_data(self.family, family)
 
   def as_json(self) -> dict[str, Any]:
-    known = self.datasets is not None
+    clusters, datasets = self.clusters, self.datasets
     return {
       'model': self.model,
       'digest': self.weights,
-      'trained_on': list(self.clusters) if known else UNKNOWN,
+      'trained_on': UNKNOWN if clusters is None else list(clusters),
       'family': self.family,
       'mixture': self.mixture,
-      'datasets': [
+      'datasets': UNKNOWN
+      if datasets is None
+      else [
         {'name': name, 'cluster': cluster, 'sources': list(sources)}
-        for name, cluster, sources in self.datasets
-      ]
-      if known
-      else UNKNOWN,
+        for name, cluster, sources in datasets
+      ],
       'train_examples': dict(self.train_examples),
       'allowed_overlap': [list(pair) for pair in self.allowed_overlap],
       'note': self.note,
@@ -114,7 +114,7 @@ class Lineage:
     if not self.known:
       return None
     trainings = [t for t in self.trainings if t.may_share_data(family)]
-    seen = {cluster for training in trainings for cluster in training.clusters}
+    seen = {cluster for training in trainings for cluster in training.clusters or ()}
     return registry.in_order(seen)
 
   def train_examples(self, family: str) -> dict[str, int]:

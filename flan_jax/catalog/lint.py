@@ -191,10 +191,11 @@ def _fields(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(dataset.name, index, 'unknown-field', message)
     embedded = '{answer}' in template.targets and template.targets != '{answer}'
     answers = {'{answer}'}
-    if template.direction in dataset.directions:
+    answer = dataset.answer
+    if template.direction in dataset.directions and isinstance(answer, Text):
       text = dataset.directions[template.direction]
       # `{answer}` is the text of the first direction; the others name their field.
-      answers = {text} | (answers if text == dataset.answer.text else set())
+      answers = {text} | (answers if text == answer.text else set())
     if embedded and not template.inverted and dataset.has_options:
       message = f'{template.targets!r} decodes to no label; must be {{answer}}'
       yield Finding(dataset.name, index, 'target-no-label', message)

@@ -85,17 +85,16 @@ def faults(dataset: Dataset, *, data_dir: str | None = None) -> Iterator[Fault]:
         f'{", ".join(legal)}' + did_you_mean(key, legal),
       )
     elif setting == 'answer' and isinstance(dataset.answer, Label):
-      yield from _labels(dataset, found)
+      yield from _labels(dataset.answer, found, dataset.tfds)
 
 
-def _labels(dataset: Dataset, feature: Mapping[str, Any]) -> Iterator[Fault]:
+def _labels(answer: Label, feature: Mapping[str, Any], tfds: str) -> Iterator[Fault]:
   """Label words that are not one a class; a custom `read` may merge classes."""
-  answer = dataset.answer
   classes = int(feature.get('classLabel', {}).get('numClasses', 0))
   if classes and answer.read is int and len(answer.words) != classes:
     yield Fault(
       'label-count',
-      f'answer {answer.path!r} has {classes} classes in {dataset.tfds}, and '
+      f'answer {answer.path!r} has {classes} classes in {tfds}, and '
       f'{len(answer.words)} label words ({", ".join(answer.words)}); must be {classes}',
     )
 

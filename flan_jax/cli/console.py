@@ -43,7 +43,8 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
 
   shown = table.Table(title=title, box=box.SIMPLE, title_justify='left')
   for heading, side in columns.items():
-    shown.add_column(heading, justify=side, overflow='fold')
+    justify = 'right' if side == 'right' else 'left'
+    shown.add_column(heading, justify=justify, overflow='fold')
   for row in rows:
     shown.add_row(*(f'{c:,}' if isinstance(c, int) else str(c) for c in row))
   # Off a terminal nothing is folded: a program that reads a name needs it whole.

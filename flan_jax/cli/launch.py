@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
   type = tpu_slice.accelerator_type(options.type) if options.type else None
   gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
   if options.engine != 'tpu-vm':
-    print(_manifest(options, type, gcloud), end='')
+    print(_manifest(options, type or '', gcloud), end='')
     return 0
   slice = tpu_slice.Slice(
     gcloud,
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
   return code
 
 
-def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str:
+def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:
   from flan_jax.tpu.launch import launch as launch_lib
   from flan_jax.tpu.launch import manifests, source_bundle
 
@@ -117,7 +117,10 @@ def _manifest(options: argparse.Namespace, type: str | None, gcloud: Any) -> str
 
 def check_settings(words: Sequence[str]) -> None:
   """Checks the settings of a run or an evaluation as its hosts will read them."""
-  kinds = {('flan', 'train'): 'Run', ('flan', 'eval'): 'Evaluation'}
+  kinds: dict[tuple[str, ...], str] = {
+    ('flan', 'train'): 'Run',
+    ('flan', 'eval'): 'Evaluation',
+  }
   kind = kinds.get(tuple(words[:2]))
   if kind is None:
     return

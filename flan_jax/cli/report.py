@@ -13,7 +13,9 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.runtime import object_store
   from flan_jax.train import goodput
 
-  given = pathlib.Path(object_store.here('MODEL_DIR', options.folder))
+  local = object_store.here('MODEL_DIR', options.folder)
+  assert local is not None  # the folder is given
+  given = pathlib.Path(local)
   spent = goodput.summarize(goodput.read(given / goodput.FILE))
   if spent is not None and options.against is None and not _has_report(given):
     if options.json:

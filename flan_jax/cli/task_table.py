@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from flan_jax import mixtures
+import flan_jax.mixtures as mixtures
 from flan_jax.catalog import leakage, mixing_rates, registry, splits
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.registry import Mixture

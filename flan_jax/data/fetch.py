@@ -301,6 +301,7 @@ def check(features: Any, record: dict[str, Any], where: str) -> None:
 def prepare(builder: tfds.core.DatasetBuilder, files: dict[str, pathlib.Path]) -> None:
   """Writes a prepared TFDS dataset from JSON Lines, after checking every record."""
   features = builder.info.features
+  assert features is not None  # a builder declares them
   for path in files.values():
     count = 0
     for number, record in _lines(path):

@@ -25,8 +25,8 @@ class _Steps:
   def __len__(self) -> int:
     return len(self._loader)
 
-  def __getitem__(self, step: int) -> Batch:
-    return self._loader.batch(step)
+  def __getitem__(self, index: int) -> Batch:
+    return self._loader.batch(index)
 
 
 class Loader:

@@ -134,19 +134,19 @@ class Renderer:
     targets = self._targets(
       [template for _, template in work], [prompt.targets for prompt in drawn]
     )
-    kept = [i for i, found in enumerate(targets) if found is not None]
+    kept = [(i, found) for i, found in enumerate(targets) if found is not None]
     fitted = prompts.fit(
       self.dataset,
-      [work[i] for i in kept],
+      [work[i] for i, _ in kept],
       tokenizer=self.tokenizer,
-      max_tokens=[self._max_inputs(len(targets[i].ids)) for i in kept],
+      max_tokens=[self._max_inputs(len(target.ids)) for _, target in kept],
       pool=self.pool,
       epoch=epoch,
-      rendered=[drawn[i] for i in kept],
+      rendered=[drawn[i] for i, _ in kept],
     )
-    for i, prompt in zip(kept, fitted, strict=True):
+    for (i, target), prompt in zip(kept, fitted, strict=True):
       if prompt is not None:
-        text, ids, cut = targets[i]
+        text, ids, cut = target
         out[i] = RenderedExample(
           work[i][1],
           Prompt(prompt.text, text),

@@ -14,7 +14,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-def key(*names: int | str, size: int = 8) -> int:
+def key(*names: int | str | None, size: int = 8) -> int:
   """Hashes `names` (blake2b) to an integer of `size` bytes."""
   text = '\x1f'.join(str(name) for name in names)
   digest = hashlib.blake2b(text.encode('utf-8'), digest_size=size).digest()

@@ -170,7 +170,7 @@ class SentencePiece(Tokenizer):
     if self._processor.pad_id() >= 0:
       return self._processor.pad_id()
     in_bytes = self._in_bytes[_STAND_INS[0]] is not None
-    return self.unk_id if in_bytes else self.eos_id
+    return self._processor.unk_id() if in_bytes else self.eos_id
 
   def _spelled(self, sign: str) -> tuple[int, ...] | None:
     """Byte pieces that spell `sign`; None if the model lacks them."""
@@ -195,8 +195,12 @@ class SentencePiece(Tokenizer):
     then replaces its bytes. Returns `plain` if no stand-in works.
     """
     for sign in _STAND_INS:
-      spelled = list(self._in_bytes[sign])
-      if sign in text or self._processor.encode(sign)[-len(spelled) :] != spelled:
+      spelled = list(self._in_bytes[sign] or ())
+      if (
+        not spelled
+        or sign in text
+        or self._processor.encode(sign)[-len(spelled) :] != spelled
+      ):
         continue
       found = self._processor.encode(text.replace(_SPACE, sign))
       at = 0
@@ -259,7 +263,7 @@ class HuggingFace(Tokenizer):
     hidden, names = control_tokens.hide(file, control, ids)
     self._tokenizer = self._loaded(tokenizers, hidden)
     self.bos_id = self._bos(config, ids)
-    if self.bos_id not in (None, ids.get(self._roles.get('bos'))):
+    if self.bos_id not in (None, self._role_id('bos', ids)):
       # The post-processor's BOS overrides the config's.
       self._roles['bos'] = next(t for t, i in ids.items() if i == self.bos_id)
       control = control_tokens.find(known, self._roles.values())
@@ -275,7 +279,8 @@ class HuggingFace(Tokenizer):
       self._roles['pad'] = self._roles['eos']
       self.pad_id = self.eos_id
     self._unk = None
-    if self.unk_id not in (None, self.bos_id, self.eos_id, self.pad_id):
+    roles = (self.bos_id, self.eos_id, self.pad_id)
+    if known.unk is not None and self.unk_id not in roles:
       self._unk = names.get(known.unk)
     self._left_out = frozenset(ids[t] for t in control if names[t] != self._unk)
     marks = f'{self.bos_id} {self.eos_id} {self.pad_id} {sorted(self._left_out)}'
@@ -292,9 +297,13 @@ class HuggingFace(Tokenizer):
     found.no_padding()
     return found
 
+  def _role_id(self, role: str, ids: Mapping[str, int]) -> int | None:
+    token = self._roles.get(role)
+    return None if token is None else ids.get(token)
+
   def _bos(self, config: Mapping[str, Any], ids: Mapping[str, int]) -> int | None:
     if config.get('add_bos_token') is not None:
-      return ids.get(self._roles.get('bos')) if config['add_bos_token'] else None
+      return self._role_id('bos', ids) if config['add_bos_token'] else None
     plain = self._tokenizer.encode('a', add_special_tokens=False).ids
     full = self._tokenizer.encode('a', add_special_tokens=True).ids
     return full[0] if full[:1] != plain[:1] else None

@@ -134,10 +134,14 @@ def of_correlation(
   quantile = stdtrit(np.maximum(count - 2, 1), (1 + LEVEL) / 2)
   center = np.arctanh(np.where(varies, r, 0.0))
   coarse = of_mean((r + 1) / 2, 0.0, count)
-  return tuple(
+  low, high = (
     np.where(varies, np.tanh(center + sign * quantile * error), 2 * limit - 1)
     for sign, limit in zip((-1, 1), coarse, strict=True)
   )
+  return low, high
+
+
+_Floats = float | np.ndarray
 
 
 class Pair(NamedTuple):
@@ -152,12 +156,12 @@ class Pair(NamedTuple):
     covariance: covariance of the two models' values.
   """
 
-  gain: ArrayLike
-  loss: ArrayLike
-  square: ArrayLike
-  means: tuple[ArrayLike, ArrayLike]
-  variances: tuple[ArrayLike, ArrayLike]
-  covariance: ArrayLike
+  gain: _Floats
+  loss: _Floats
+  square: _Floats
+  means: tuple[_Floats, _Floats]
+  variances: tuple[_Floats, _Floats]
+  covariance: _Floats
 
 
 FEW = 5
@@ -219,11 +223,11 @@ def of_pair(
   )
 
 
-_Limits = tuple[ArrayLike, ArrayLike, ArrayLike]
+_Limits = tuple[_Floats, _Floats, _Floats]
 
 
 def subtracted(
-  one: _Limits, other: _Limits, correlation: ArrayLike
+  one: _Limits, other: _Limits, correlation: _Floats
 ) -> tuple[np.ndarray, np.ndarray]:
   """Computes limits of one figure minus another from the limits of each (MOVER).
 

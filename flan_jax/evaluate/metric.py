@@ -17,10 +17,17 @@ class Metric(Protocol):
     graded: True if an answer can be partly right.
   """
 
-  name: str
-  description: str
-  kind: str
-  graded: bool
+  @property
+  def name(self) -> str: ...
+
+  @property
+  def description(self) -> str: ...
+
+  @property
+  def kind(self) -> str: ...
+
+  @property
+  def graded(self) -> bool: ...
 
   def scores(
     self, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
@@ -33,6 +40,7 @@ class Metric(Protocol):
       predictions: one text per example; None for no answer, which is always wrong.
       references: right texts of each example.
     """
+    ...
 
   def value(self, statistics: np.ndarray) -> np.ndarray:
     """Rates single answers, [...]: higher is better, 1 is best.
@@ -40,12 +48,15 @@ class Metric(Protocol):
     Args:
       statistics: statistics of single answers, float64 [..., statistics].
     """
+    ...
 
   def same(self, prediction: str, references: Sequence[str]) -> bool:
     """Returns whether an answer equals a reference after the metric's normalization."""
+    ...
 
   def signature(self, references: Sequence[Sequence[str]]) -> str:
     """Lists the settings that reproduce the figure; '' if the name suffices."""
+    ...
 
   def combine(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Computes the figure in percent, [...], from summed statistics.
@@ -54,15 +65,29 @@ class Metric(Protocol):
       totals: float64 [..., statistics], sums over examples.
       count: [...], number of examples in each sum.
     """
+    ...
 
   def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Number of binary decisions behind a figure, [...]; arguments as for `combine`."""
+    ...
 
   def aggregate(self, examples: np.ndarray) -> float:
     """Computes the figure in percent from [examples, statistics]."""
+    ...
 
   def others(self, examples: np.ndarray) -> dict[str, float]:
     """Computes further figures in percent, by name, from [examples, statistics]."""
+    ...
+
+
+def is_measured(statistics: np.ndarray) -> np.ndarray:
+  """Marks answers that were scored, bool [...].
+
+  Args:
+    statistics: statistics of single answers, float64 [..., statistics]; NaN if an
+      answer was not.
+  """
+  return np.logical_not(np.isnan(statistics).any(-1))
 
 
 class BaseMetric:
@@ -71,6 +96,8 @@ class BaseMetric:
   A subclass gives `name`, `description`, `scores`, `value` and `combine`.
   """
 
+  name: str
+  description: str
   kind = 'mean'
   graded = True
   _normal: Callable[[str], str] = staticmethod(str.strip)
@@ -81,6 +108,9 @@ class BaseMetric:
   def signature(self, references: Sequence[Sequence[str]]) -> str:
     del references
     return ''
+
+  def combine(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
+    raise NotImplementedError
 
   def cases(self, totals: np.ndarray, count: np.ndarray) -> np.ndarray:
     del totals
@@ -142,6 +172,7 @@ class MultiMetric(BaseMetric):
     types: names of the figures, one statistic each.
   """
 
+  name: str
   types: tuple[str, ...] = ()
 
   @property

@@ -152,7 +152,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     return 0.0
   from scipy.stats import spearmanr
 
-  return 100 * float(spearmanr(x, y).statistic)
+  found = spearmanr(x, y)  # of a class that scipy makes at run time
+  return 100 * float(found.statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _NO_NUMBER = -1.0

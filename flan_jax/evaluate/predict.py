@@ -31,9 +31,16 @@ _MAX_NAMED = 3
 class LanguageModel(Protocol):
   """Interface of an evaluated model; inference.rank_options.Scorer implements it."""
 
-  tokenizer: Tokenizer
-  sequence_length: int
-  max_length: int | None  # limit on a prompt with its answer
+  @property
+  def tokenizer(self) -> Tokenizer: ...
+
+  @property
+  def sequence_length(self) -> int: ...
+
+  @property
+  def max_length(self) -> int | None:
+    """Limit on the tokens of a prompt with its answer."""
+    ...
 
   def loglikelihood(self, requests: Sequence[Request]) -> Scored: ...
 
@@ -185,8 +192,8 @@ class Predictor:
     fitted: Sequence[Fitted | None],
   ) -> Block:
     dataset = spec.dataset
-    kept = [i for i, prompt in enumerate(fitted) if prompt is not None]
-    requests = [(*pairs[i], fitted[i]) for i in kept]
+    kept = [(i, prompt) for i, prompt in enumerate(fitted) if prompt is not None]
+    requests = [(*pairs[i], prompt) for i, prompt in kept]
     answer = self._rank if dataset.has_options else self._generate
     predictions = answer(spec, requests, name)
     self.clocks[name].examples += len(requests)
@@ -194,10 +201,10 @@ class Predictor:
     scores = np.full((len(pairs), found.shape[1]), np.nan)
     confidence = np.full((len(pairs), 2), np.nan)
     shown = np.zeros(len(pairs), np.int64)
-    scores[kept] = found
-    for i, prediction in zip(kept, predictions, strict=True):
+    scores[[i for i, _ in kept]] = found
+    for (i, prompt), prediction in zip(kept, predictions, strict=True):
       confidence[i] = prediction.confidence
-      shown[i] = len(fitted[i].exemplars)
+      shown[i] = len(prompt.exemplars)
       if self.emit is not None:
         self.emit(prediction.record, split=splits[i], model=name)
     shape = (len(spec.templates), len(pairs) // len(spec.templates))
@@ -215,8 +222,8 @@ class Predictor:
     rooms = [self.limits.inputs - 1] * len(pairs)
     dropped: dict[str, str] = {}
     max_length, bos_id = model.max_length, model.tokenizer.bos_id
+    longest_scored = min(model.sequence_length, max_length or model.sequence_length)
     if dataset.has_options:
-      max_length = min(model.sequence_length, max_length or model.sequence_length)
       ids = _encoded(spec, [example for example, _ in pairs], model.tokenizer)
       for example in {example.example_id: example for example, _ in pairs}.values():
         if _has_no_tokens(spec, example, ids):
@@ -226,7 +233,7 @@ class Predictor:
           self._warn_if_alike(spec, example, options)
       for i, (example, _) in enumerate(pairs):
         longest = max((len(ids[option]) for option in spec.options(example)), default=0)
-        rooms[i] = min(rooms[i], max_length - batch.length(0, longest, bos_id))
+        rooms[i] = min(rooms[i], longest_scored - batch.length(0, longest, bos_id))
     elif max_length is not None:
       room = max_length - batch.length(0, self.max_tokens, bos_id)
       rooms = [min(rooms[0], room)] * len(pairs)
@@ -234,7 +241,7 @@ class Predictor:
       dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=spec.pool
     )
     if dataset.has_options and spec.target_delimiter:
-      room = max_length - batch.length(0, 0, bos_id)
+      room = longest_scored - batch.length(0, 0, bos_id)
       for example_id in self._fit_joined(
         spec, pairs, fitted, rooms, room, model.tokenizer
       ):
@@ -251,7 +258,8 @@ class Predictor:
         self.warnings.add(dataset.label, warning, where)
       elif prompt.cut:
         self.warnings.add(dataset.label, 'prompts with fields cut to fit', where)
-      if fitted[i] is not None and model.tokenizer.unk_id in fitted[i].ids:
+      kept = fitted[i]
+      if kept is not None and model.tokenizer.unk_id in kept.ids:
         warning = 'prompts with words that the vocabulary lacks'
         self.warnings.add(dataset.label, warning, where)
     return fitted
@@ -271,13 +279,15 @@ class Predictor:
       Ids of examples with an option that has no token of its own, which are not ranked.
     """
     without_tokens = set()
-    left = [i for i, prompt in enumerate(fitted) if prompt is not None]
+    left = [(i, prompt) for i, prompt in enumerate(fitted) if prompt is not None]
     while left:
-      texts = [(fitted[i].text, spec.options(pairs[i][0])) for i in left]
+      texts = [(prompt.text, spec.options(pairs[i][0])) for i, prompt in left]
       too_long = []
-      for i, joined in zip(left, joined_tokens.join(texts, tokenizer), strict=True):
+      for (i, prompt), joined in zip(
+        left, joined_tokens.join(texts, tokenizer), strict=True
+      ):
         if joined.max_length > room:
-          rooms[i] = min(rooms[i], len(fitted[i].ids)) - (joined.max_length - room)
+          rooms[i] = min(rooms[i], len(prompt.ids)) - (joined.max_length - room)
           too_long.append(i)
         elif not all(map(len, joined.options)):
           without_tokens.add(pairs[i][0].example_id)
@@ -290,9 +300,11 @@ class Predictor:
         max_tokens=[rooms[i] for i in too_long],
         pool=spec.pool,
       )
+      left = []
       for i, prompt in zip(too_long, again, strict=True):
         fitted[i] = prompt
-      left = [i for i in too_long if fitted[i] is not None]
+        if prompt is not None:
+          left.append((i, prompt))
     return without_tokens
 
   def _warn_if_alike(
@@ -348,7 +360,7 @@ class Predictor:
     }
     if len(tied) > 1:
       record['tied'] = tied
-    texts = [options[i] for i in tied] or [None]
+    texts: list[str | None] = [options[i] for i in tied] or [None]
     confidence = (np.nan, np.nan)
     if tied:
       right = [options[i] for i in gold]

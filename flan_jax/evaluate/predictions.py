@@ -81,8 +81,13 @@ class Predictions:
   report's figures. Dev and the base model have files of their own:
   `predictions.dev.jsonl`, `predictions.base.jsonl`, `predictions.base.dev.jsonl`.
 
-  >>> with Predictions(out) as predictions:  # doctest: +SKIP
-  ...   results = evaluator.evaluate(scorer, emit=predictions, ...)
+  >>> import tempfile
+  >>> answer = {'example_id': 'test.0.0', 'template': 0, 'predicted': 1}
+  >>> with tempfile.TemporaryDirectory() as out:
+  ...   with Predictions(out) as predictions:
+  ...     predictions(answer, split='test', model='tuned')
+  ...   print(pathlib.Path(out, 'predictions.jsonl').read_text(), end='')
+  {"example_id": "test.0.0", "template": 0, "predicted": 1}
   """
 
   def __init__(self, out: str | os.PathLike):

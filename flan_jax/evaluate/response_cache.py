@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,7 @@ class ResponseCache:
     self._path = pathlib.Path(path)
     self._offsets: dict[str, int] = {}  # key of a call -> offset of its line
     self.replayed = 0
-    self._file = None
+    self._file: IO[bytes] | None = None  # of the main process
     if not multihost.is_main_process():
       return
     end = self._read(model_id, log)
@@ -102,7 +102,7 @@ class ResponseCache:
     self._file = self._path.open('r+b' if end else 'w+b')
     self._file.truncate(end)
     if not end:
-      self._append({'format': FORMAT, 'of': model_id})
+      _append(self._file, {'format': FORMAT, 'of': model_id})
 
   @property
   def tokenizer(self) -> Tokenizer:
@@ -180,7 +180,7 @@ class ResponseCache:
     """
     multihost.assert_same_on_all({'the evaluated data': key})
     line = None
-    if key in self._offsets:
+    if self._file is not None and key in self._offsets:
       self._file.seek(self._offsets[key])
       line = self._file.readline()
     line = multihost.broadcast(line)
@@ -191,13 +191,15 @@ class ResponseCache:
 
   def _keep(self, key: str, answer: dict[str, Any]) -> None:
     if self._file is not None:
-      self._offsets[key] = self._append({'key': key, 'answer': answer})
+      self._offsets[key] = _append(self._file, {'key': key, 'answer': answer})
 
-  def _append(self, entry: dict[str, Any]) -> int:
-    start = self._file.seek(0, os.SEEK_END)
-    self._file.write(json.dumps(entry).encode() + b'\n')
-    self._file.flush()
-    return start
+
+def _append(file: IO[bytes], entry: dict[str, Any]) -> int:
+  """Writes a line at the end of the file; returns where it starts."""
+  start = file.seek(0, os.SEEK_END)
+  file.write(json.dumps(entry).encode() + b'\n')
+  file.flush()
+  return start
 
 
 _END = np.array([-1], np.int32)

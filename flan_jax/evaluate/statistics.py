@@ -13,7 +13,7 @@ import numpy as np
 
 from flan_jax.catalog.answers import Answer
 from flan_jax.evaluate import intervals
-from flan_jax.evaluate.metric import Metric
+from flan_jax.evaluate.metric import Metric, is_measured
 
 RESAMPLES = 2_000
 _BLOCK = 4_000_000  # resampled examples held at once: 32 MB of swaps
@@ -37,7 +37,7 @@ class Spread(NamedTuple):
   std: float
 
 
-def spread(figures: Sequence[float]) -> Spread:
+def spread(figures: Sequence[float] | np.ndarray) -> Spread:
   return Spread(float(np.nanmean(figures)), float(np.nanstd(figures)))
 
 
@@ -48,7 +48,7 @@ def _combined(metric: Metric, totals: np.ndarray, count: np.ndarray) -> np.ndarr
 
 def figures(scores_TxNxS: np.ndarray, *, metric: Metric) -> np.ndarray:
   """Computes the metric under each template, in percent, float64 [T]; NaN if empty."""
-  present_TxN = ~np.isnan(scores_TxNxS).any(-1)
+  present_TxN = is_measured(scores_TxNxS)
   totals_TxS = np.where(present_TxN[..., None], scores_TxNxS, 0.0).sum(1)
   return _combined(metric, totals_TxS, present_TxN.sum(1))
 
@@ -160,7 +160,7 @@ class _Cells(NamedTuple):
 
 def _cells(scores_TxNxS: np.ndarray, metric: Metric) -> _Cells:
   """Computes the jackknife's influences (Efron and Stein 1981)."""
-  present_TxN = ~np.isnan(scores_TxNxS).any(-1)
+  present_TxN = is_measured(scores_TxNxS)
   measured_T = present_TxN.any(-1)
   present_TxN = present_TxN[measured_T]
   filled_TxNxS = np.where(present_TxN[..., None], scores_TxNxS[measured_T], 0.0)
@@ -185,7 +185,7 @@ def _estimate(cells: _Cells, metric: Metric) -> _Estimate | None:
   """
   if not len(cells.figures):
     return None
-  present_N = cells.present.any(0)
+  present_N = np.asarray(cells.present.any(0))
   scale_T = present_N.sum() / cells.present.sum(1)
   spread_, prior_effect = _spread(
     cells.influences, cells.values, cells.present, coin=metric.kind == 'mean'
@@ -338,7 +338,7 @@ def _swapped(
   """Change of base, mean over templates, with one example of tuned, float64 [N]."""
   count = max(len(tuned_TxNxS), len(base_TxNxS))
   pair = [of[np.arange(count) % len(of)] for of in (tuned_TxNxS, base_TxNxS)]
-  present = [~np.isnan(of).any(-1) for of in pair]
+  present = [is_measured(of) for of in pair]
   measured_T = present[0].any(-1) & present[1].any(-1)
   tuned_TxN, base_TxN = (of[measured_T] for of in present)
   tuned, base = (
@@ -384,7 +384,7 @@ def paired_p_value(
   templates, examples, kinds = tuned_TxNxS.shape
 
   def flat(scores_TxNxS):
-    present_TxN = ~np.isnan(scores_TxNxS).any(-1)
+    present_TxN = is_measured(scores_TxNxS)
     filled = np.where(present_TxN[..., None], scores_TxNxS, 0.0)
     counted = np.concatenate([filled, present_TxN[..., None]], axis=-1)
     return counted.transpose(1, 0, 2).reshape(examples, templates * (kinds + 1))

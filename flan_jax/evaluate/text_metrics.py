@@ -25,12 +25,12 @@ class Bleu(BaseMetric):
 
   @functools.cached_property
   def _bleu(self):
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize=self._tokens, effective_order=True)
 
   def signature(self, references):
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     counts = {len(right) for right in references}
     whole = BLEU(tokenize=self._tokens)

@@ -131,7 +131,9 @@ def _defaults(kind: type) -> dict[str, Any]:
   fields = dataclasses.fields(kind)
   given = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
   plain = {
-    name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    name: dataclasses.asdict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type)
+    else value
     for name, value in given.items()
   }
   return json.loads(json.dumps(plain))

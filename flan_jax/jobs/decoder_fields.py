@@ -30,6 +30,7 @@ def with_decoder_fields(
   if run.model is not None or run.initial_checkpoint is None or not fields:
     return run
   path = object_store.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
+  assert path is not None  # the run has an initial checkpoint
   initial = model_dir.config(path)
   requested = dataclasses.replace(initial, **fields)
   if requested == initial:

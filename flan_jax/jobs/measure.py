@@ -84,7 +84,9 @@ def report(
       out, results, contamination=overlaps, answers=answers, **metadata
     )
     encoded = json.dumps(made).encode()
-  return json.loads(multihost.broadcast(encoded))
+  sent = multihost.broadcast(encoded)
+  assert sent is not None  # the main process sends its report
+  return json.loads(sent)
 
 
 def title(

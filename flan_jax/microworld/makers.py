@@ -253,7 +253,7 @@ def sst2(world: World, rng: random.Random, side: str, index: int):
 def mrpc(world: World, rng: random.Random, side: str, index: int):
   label = index % 2
   first = second = None
-  while not second or first.statement == second.statement:
+  while first is None or second is None or first.statement == second.statement:
     scene = world.scene(rng, side=side)
     fact = rng.choice(scene.facts)
     first = language.says(world, rng, fact, side=side, conclude=False)

@@ -111,6 +111,8 @@ def _sequence(documents: Sequence[TokenizedExample], tokenizer: Tokenizer) -> Ba
   sequence = batch_lib.assemble(
     documents, sequence_length=SEQUENCE_LENGTH, bos_id=None, eos_id=tokenizer.eos_id
   )
+  if tokenizer.bos_id is None:
+    return sequence
   first = (sequence.positions == 0) & (sequence.segment_ids > 0)
   return sequence._replace(tokens=np.where(first, tokenizer.bos_id, sequence.tokens))
 
@@ -186,7 +188,7 @@ def provenance() -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
   parser.add_argument('--out', required=True)
   parser.add_argument('--steps', type=int, default=5_000)
   parser.add_argument('--seed', type=int, default=0)

@@ -55,6 +55,10 @@ Proposition = tuple[str, ...]
 """The meaning of a statement: equal for all its wordings."""
 
 
+_Drawn = tuple[tuple[str, ...], tuple[Fact | None, ...]]
+"""People, and facts of them; None for a fact that was not found."""
+
+
 class Scene(NamedTuple):
   """The content of a short passage.
 
@@ -173,16 +177,17 @@ class World:
       total = rng.choice(facts)
       alone = total == 1 or rng.random() < 0.33
       drawn = self._alone(rng, total, side) if alone else None
-      drawn = drawn or self._two(rng, max(total, 2), side)
-      if all(drawn[1]):
-        return Scene(*drawn)
+      people, told = drawn or self._two(rng, max(total, 2), side)
+      found = tuple(fact for fact in told if fact is not None)
+      if len(found) == len(told):
+        return Scene(people, found)
 
-  def _alone(self, rng: random.Random, total: int, side: str):
+  def _alone(self, rng: random.Random, total: int, side: str) -> _Drawn:
     name = rng.choice(vocabulary.PEOPLE)
     relations = rng.sample(ALONE, total)
     return (name,), tuple(self.fact(rng, r, name, side=side) for r in relations)
 
-  def _two(self, rng: random.Random, total: int, side: str):
+  def _two(self, rng: random.Random, total: int, side: str) -> _Drawn:
     tie = rng.choice(PAIRED) if total > 2 and rng.random() < 0.4 else None
     names = (
       self.pair(rng, side=side) if tie else tuple(rng.sample(vocabulary.PEOPLE, 2))

@@ -111,7 +111,7 @@ def _result(
   dataset = measured.dataset
   metric = metrics.get(dataset.metric)
   answers = [example.answer for example in split.examples]
-  with_base = split.base is not None
+  base = split.base
   result = {
     'dataset': dataset.name,
     **({'direction': dataset.direction} if dataset.direction else {}),
@@ -122,7 +122,7 @@ def _result(
     'n': len(split.examples),
     'n_declared': dataset.num_examples(measured.split) or None,
     'num_fewshot': measured.num_fewshot,
-    'base_prompt_style': measured.base_prompt_style if with_base else None,
+    'base_prompt_style': measured.base_prompt_style if base is not None else None,
     'seeds': [seed],
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
@@ -131,15 +131,11 @@ def _result(
   }
   if measured.num_fewshot and 'tuned' in split.shown:
     result['num_fewshot_shown'] = float(split.shown['tuned'].mean())
-  if with_base:
+  if base is not None:
     result['base'] = _figures(measured, 'base')
     result['delta'] = result['mean'] - result['base']['mean']
-    result['delta_ci95'] = statistics.paired_interval(
-      split.tuned, split.base, metric=metric
-    )
-    result['p'] = statistics.paired_p_value(
-      split.tuned, split.base, metric=metric, seed=seed
-    )
+    result['delta_ci95'] = statistics.paired_interval(split.tuned, base, metric=metric)
+    result['p'] = statistics.paired_p_value(split.tuned, base, metric=metric, seed=seed)
     result['detectable'] = statistics.detectable(result['delta_ci95'])
   if overlap is not None:
     result['contamination'] = _contamination(split.tuned, overlap, metric)
@@ -176,7 +172,7 @@ def _contamination(
 ) -> dict[str, Any]:
   """Counts contaminated examples, and returns the figures of the clean ones."""
   clean_N = overlap.judged & ~overlap.contaminated
-  found = {
+  found: dict[str, Any] = {
     'judged': int(overlap.judged.sum()),
     'contaminated': int(overlap.contaminated.sum()),
     'clean': int(clean_N.sum()),

@@ -75,7 +75,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     InputError: if a folder has no report, or the two share no dataset.
   """
   folders = pathlib.Path(new), pathlib.Path(old)
-  reports = [schema.load(folder) for folder in folders]
+  reports = schema.load(folders[0]), schema.load(folders[1])
   by_name = [
     {schema.label(result): result for result in report['results']} for report in reports
   ]
@@ -93,7 +93,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   compared = []
   for name in common:
     pair = by_name[0][name], by_name[1][name]
-    found = [part.get(name) for part in predicted]
+    found = predicted[0].get(name), predicted[1].get(name)
     compared.append(_result(*pair, *found, seed=reports[0]['seed']))
   tested = [result for result in compared if result['p'] is not None]
   corrected = statistics.holm([result['p'] for result in tested])
@@ -148,7 +148,8 @@ def _titles(
     name, *values = settings[0]
     old_value, new_value = (value or '-' for value in values)
     parts.append((f'{name} {new_value}', f'{name} {old_value}'))
-  return tuple(', '.join(part) for part in zip(*parts, strict=True))
+  new_title, old_title = (', '.join(part) for part in zip(*parts, strict=True))
+  return new_title, old_title
 
 
 def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
@@ -184,9 +185,9 @@ def _result(
     }
     for which, part in both.items()
   }
-  kept = {'new': new_predictions, 'old': old_predictions}
-  lacking = [which for which, part in kept.items() if part is None]
-  if lacking:
+  if new_predictions is None or old_predictions is None:
+    kept = {'new': new_predictions, 'old': old_predictions}
+    lacking = [which for which, part in kept.items() if part is None]
     have = 'has' if len(lacking) == 1 else 'have'
     reason = f'{" and ".join(lacking)} {have} no predictions'
     return result | _independent(new, old, reason)

@@ -145,7 +145,7 @@ def _lineage(
 ) -> list[tuple[str, str]]:
   """Returns (model, its training in words), the oldest first; [] if unknown."""
   found = []
-  for training in lineage if lineage != UNKNOWN else ():
+  for training in () if isinstance(lineage, str) else lineage:
     known = training['trained_on'] != UNKNOWN
     families = {training['family']: training['trained_on']}
     words = _clusters(families, report) if known else UNKNOWN

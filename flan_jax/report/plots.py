@@ -7,7 +7,7 @@ same bytes for the same report.
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,18 +17,22 @@ from matplotlib.lines import Line2D
 from flan_jax.evaluate import calibration
 from flan_jax.report import published, schema, statements
 
+if TYPE_CHECKING:
+  from matplotlib.typing import RcKeyType
+
 TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
 PUBLISHED = '#5b3a8c'
 _INK, _GRID = '#1c2126', '#dfe3e7'
 
 _WIDTH = 5.2  # inches: text stays legible when a phone shows it at two thirds
 
-_STYLE = {
+_STYLE: 'dict[RcKeyType, Any]' = {
   'svg.fonttype': 'none',
   'svg.hashsalt': 'flan_jax',
   'font.family': 'sans-serif',
   'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
   'font.size': 11,
+  'text.parse_math': False,  # a model's name may hold dollar signs
   'axes.edgecolor': _GRID,
   'axes.labelcolor': _INK,
   'text.color': _INK,
@@ -83,7 +87,7 @@ def averages(report: Mapping[str, Any]) -> str:
         _bar(axes, place, measured['value'], None, color,
              text=published.shown(measured))  # fmt: skip
       else:
-        _bar(axes, place, measured, None, color)
+        _bar(axes, place, group[key], None, color)
       place += 1
     place += 1
   axes.set_yticks(ticks, labels)
@@ -157,10 +161,11 @@ def templates(report: Mapping[str, Any]) -> str:
       [], [], color='#777777', marker='o', linestyle='', alpha=0.6, label='template'
     )
   )
-  for key, style, text in (
+  marks: tuple[tuple[str, Literal['-', ':'], str], ...] = (
     ('majority', '-', 'majority class'),
     ('chance', ':', 'chance'),
-  ):
+  )
+  for key, style, text in marks:
     if any(result[key] is not None for result in results):
       handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
   if any(map(published.beside, results)):

@@ -28,7 +28,10 @@ _OVER = 'mean over '
 def table() -> tuple[dict[str, str], ...]:
   """Reads published.csv: dataset, model, setting, metric, value, mark, source."""
   path = importlib.resources.files('flan_jax.report') / 'published.csv'
-  with path.open(encoding='utf-8', newline='') as file:
+  with (
+    importlib.resources.as_file(path) as found,
+    found.open(encoding='utf-8', newline='') as file,
+  ):
     return tuple(csv.DictReader(file))
 
 

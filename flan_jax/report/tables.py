@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.05
 """A difference is marked if its corrected p-value is below this."""
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
   'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared',
   'num_fewshot', 'prompt_style', 'templates', 'templates_declared', 'mean',
   'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
@@ -122,7 +122,7 @@ def latex(report: Mapping[str, Any]) -> str:
     ' & '.join(heads) + ' \\\\',
   ]
   for average in averages(report):
-    cluster = average['cluster']
+    cluster: str = average['cluster']
     results = [result for result in report['results'] if result['cluster'] == cluster]
     name = statements.cluster_name(cluster)
     lines += [
@@ -267,7 +267,7 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
   return lines
 
 
-PAIR = (
+PAIR: tuple[str, ...] = (
   'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
   'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
   'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n', 'old_templates',

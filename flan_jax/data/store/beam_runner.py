@@ -57,7 +57,7 @@ def run(calls: Sequence[Call], *, runner: str, report: Report) -> None:
   try:
     with apache_beam.Pipeline(runner, PipelineOptions([])) as pipeline:
       parts = pipeline | apache_beam.Create(list(calls)) | apache_beam.Reshuffle()
-      parts | apache_beam.Map(_work)
+      _ = parts | apache_beam.Map(_work)
   except Exception as error:
     # Beam raises its own class, with the worker's traceback as text.
     raise InputError(f'runner {runner!r}: {_reason(error)}') from error

@@ -71,7 +71,7 @@ class RenderedDataset:
     """Entry of the dataset in the manifest; `needed` is the number of epochs wanted."""
     name = self.dataset.name
     sizes = self._job.sizes[name]
-    read = parts_lib.metadata(self._job, f'read.{name}', self._job.stamps[name])
+    read = parts_lib.finished(self._job, f'read.{name}', self._job.stamps[name])
     digests = [found['digest'] for found in self._metadata]
     num_fewshot: collections.Counter[int] = collections.Counter()
     for found in self._metadata:
@@ -133,7 +133,7 @@ def _evaluation_entry(
   job: Job, dataset: Dataset, sizes: Mapping[str, int]
 ) -> dict[str, Any]:
   """Entry of an evaluation dataset in the manifest."""
-  metadata = parts_lib.metadata(
+  metadata = parts_lib.finished(
     job, f'evaluate.{dataset.name}', job.stamps[dataset.name]
   )
   return {
@@ -186,15 +186,16 @@ def planned(
   rated = {one.dataset.name: one.rate for one in drawn}
   longest = max(int(found.max()) for found in lengths.values())
   sequence_length = sequence_length or max(SEQUENCE_LENGTH, longest)
-  if tokens is None:
-    tokens = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
+  total: float | None = tokens
+  if total is None:
+    total = sum(float(lengths[name].mean()) * rate for name, rate in rated.items())
   rendered = {one.dataset.name: one.epochs for one in drawn}
   plan = PackingPlan.build(
     lengths,
     rated,
     rendered,
     seed=seed,
-    sequences=max(1, math.floor(tokens / sequence_length)),
+    sequences=max(1, math.floor(total / sequence_length)),
     sequence_length=sequence_length,
     digest=digest,
   )

@@ -475,7 +475,7 @@ def _epochs(
 ) -> Iterator[_Part]:
   """Parts that render each dataset from the epochs it has to those it needs."""
   for name, epochs in want.items():
-    kept = parts.metadata(job, f'read.{name}', job.stamps[name])['kept']
+    kept = parts.finished(job, f'read.{name}', job.stamps[name])['kept']
     for epoch in range(have[name], epochs):
       call = functools.partial(parts.render, job, name, epoch, stage)
       yield _Part(stage, name, kept, call)

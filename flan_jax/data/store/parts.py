@@ -16,7 +16,7 @@ import json
 import pathlib
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgpack
 
@@ -105,6 +105,13 @@ def metadata(job: Job, part: str, made_from: str) -> dict[str, Any] | None:
     return None
   found = upgraded(json.loads(path.read_text(encoding='utf-8')), renamed_keys.PART)
   return found['metadata'] if found['made_from'] == made_from else None
+
+
+def finished(job: Job, part: str, made_from: str) -> dict[str, Any]:
+  """Metadata of a part that an earlier step has finished; arguments of `metadata`."""
+  found = metadata(job, part, made_from)
+  assert found is not None, part
+  return found
 
 
 def finish(job: Job, part: str, made_from: str, found: Mapping[str, Any]) -> None:
@@ -231,7 +238,8 @@ def read(job: Job, name: str, report: Report) -> None:
       parts = (
         answer.text, answer.options, answer.gold, answer.references, answer.span
       )  # fmt: skip
-      spool.write(msgpack.packb((example.example_id, example.values, parts)))
+      packed = msgpack.packb((example.example_id, example.values, parts))
+      spool.write(cast(bytes, packed))
       kept += 1
   steps.to(filters['read'], end=True)
   finish(job, part, job.stamps[name], {'filters': dict(filters), 'kept': kept})
@@ -244,15 +252,19 @@ def spooled(job: Job, name: str) -> Iterator[Example]:
       yield Example(example_id, values, Answer(text, *map(tuple, more)))
 
 
-def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any] | None:
-  """Metadata of a shard; None if it is not finished.
+def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any]:
+  """Metadata of a finished shard.
 
   Returns:
     {"digest", "too_long", "truncated": {reason: entries}, "num_fewshot": {exemplars:
     entries}, "losses": `CoverageCounter.as_json`}.
   """
-  made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
-  return metadata(job, f'render.{name}.{epoch}', made_from)
+  return finished(job, *_shard_part(job, name, epoch))
+
+
+def _shard_part(job: Job, name: str, epoch: int) -> tuple[str, str]:
+  """Name of the part that renders a shard, and what it is made from."""
+  return f'render.{name}.{epoch}', f'{job.stamps[name]} {job.tokenizer_digest}'
 
 
 def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
@@ -266,8 +278,8 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     report: receives the number of examples done.
   """
   steps = _Steps(report, stage, name)
-  kept = metadata(job, f'read.{name}', job.stamps[name])['kept']
-  if render_metadata(job, name, epoch) is not None:
+  kept = finished(job, f'read.{name}', job.stamps[name])['kept']
+  if metadata(job, *_shard_part(job, name, epoch)) is not None:
     steps.to(kept, end=True)
     return
   tokenizer = tokenizers.load(
@@ -318,8 +330,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
     'num_fewshot': {str(n): num_fewshot[n] for n in sorted(num_fewshot)},
     'losses': coverage.as_json(),
   }
-  made_from = f'{job.stamps[name]} {job.tokenizer_digest}'
-  finish(job, f'render.{name}.{epoch}', made_from, found)
+  finish(job, *_shard_part(job, name, epoch), found)
 
 
 def evaluate(job: Job, name: str, report: Report) -> None:

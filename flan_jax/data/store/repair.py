@@ -148,7 +148,7 @@ def _rebuild(
     else:
       want = manifest['evaluation'][name]['digest'][damage.part]
       parts.evaluate(job, name, tally)
-      metadata = parts.metadata(job, f'evaluate.{name}', job.stamps[name])
+      metadata = parts.finished(job, f'evaluate.{name}', job.stamps[name])
       got = metadata['digest'].get(damage.part)
     if got != want:
       raise InputError(

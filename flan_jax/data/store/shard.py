@@ -10,11 +10,11 @@ import hashlib
 import itertools
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import array_record.python.array_record_module as array_record_module
 import msgpack
 import numpy as np
-from array_record.python import array_record_module
 
 from flan_jax.data.batch import TokenizedExample
 from flan_jax.runtime import atomic_file
@@ -52,7 +52,7 @@ def encode(example: StoredExample) -> bytes:
   inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in example.tokens)
   fields = (inputs, targets, example.template, example.example_id, example.epoch)
   shown = (example.exemplars,) if example.exemplars else ()
-  return msgpack.packb((*fields, example.options, *shown))
+  return cast(bytes, msgpack.packb((*fields, example.options, *shown)))
 
 
 def decode(data: bytes) -> StoredExample:
@@ -95,7 +95,8 @@ class ShardWriter:
     data = encode(example)
     self._writer.write(data)
     self._digest.update(data)
-    self.index.append(tuple(map(len, example.tokens)))
+    inputs, targets = example.tokens
+    self.index.append((len(inputs), len(targets)))
 
   def close(self) -> str:
     """Finishes both files; returns the digest (hex) of their content.

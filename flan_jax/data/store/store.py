@@ -191,16 +191,15 @@ class Store:
       if not 0 <= entry < count:
         raise InputError(f'entry {entry} of {dataset!r}: must be 0 to {count - 1}')
       by_epoch.setdefault(int(entry) // found['examples'], []).append(at)
-    out: list[StoredExample | None] = [None] * len(entries)
+    out: dict[int, StoredExample] = {}
     for epoch, places in by_epoch.items():
       wanted = [int(entries[at]) % found['examples'] for at in places]
       try:
         read = self._reader(dataset, epoch).examples(wanted)
       except shard_lib.DAMAGE as error:
         raise self._corrupt(dataset, epoch, wanted, error) from None
-      for at, example in zip(places, read, strict=True):
-        out[at] = example
-    return out
+      out |= zip(places, read, strict=True)
+    return [out[at] for at in range(len(entries))]
 
   def _reader(self, dataset: str, epoch: int) -> ShardReader:
     """Returns the open shard; closes the oldest one if too many are open."""
