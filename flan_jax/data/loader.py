@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import grain
 import jax
+import numpy as np
 
 from flan_jax.data.batch import Batch, sequence_digest, stack
 from flan_jax.data.packing import PackingPlan
@@ -120,7 +121,7 @@ class Loader:
     """Loads one batch, arrays [batch_size / process_count, sequence_length]."""
     return stack(self.store.sequences(self.plan, self.sequence_numbers(step)))
 
-  def digests(self, step: int, batch: Batch) -> dict[int, str]:
+  def digests(self, step: int, batch: Batch[np.ndarray]) -> dict[int, str]:
     """Sequence number -> digest (hex), for this process's `batch` of `step`.
 
     `flan rows --digest` prints the same digests.
