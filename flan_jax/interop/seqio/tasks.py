@@ -10,7 +10,7 @@ import collections
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import seqio
@@ -254,12 +254,10 @@ def mixing_rate(
 
   def rate(task: seqio.Task) -> int:
     del task  # of `name`; the rate may depend on the others of its group
-    sizes = {
-      member: seqio.TaskRegistry.get(f'{prefix}_{member}{suffix}').num_input_examples(
-        'train'
-      )
-      for member in group
-    }
+    sizes = {}
+    for member in group:
+      other = seqio.TaskRegistry.get(f'{prefix}_{member}{suffix}')
+      sizes[member] = cast(int, other.num_input_examples('train'))  # all are counted
     return mixing_rates.shared_rates(sizes)[name]
 
   return rate
@@ -304,7 +302,7 @@ def register(
       )
     seqio.TaskRegistry.add(
       name,
-      source=found[dataset.name],
+      source=found[dataset.name],  # pyright: ignore[reportArgumentType]  # seqio's
       preprocessors=[
         _trained(dataset, tokenizer, seed, **more),
         seqio.preprocessors.append_eos_after_trim,
@@ -365,7 +363,8 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
     for name, record in raw_records.records(dataset, names[split]):
       ids.append(name)
       texts.append(json.dumps(record))
-    return tf.data.Dataset.from_tensor_slices({'tfds_id': ids, _JSON: texts})
+    columns = {'tfds_id': ids, _JSON: texts}
+    return tf.data.Dataset.from_tensor_slices(columns)  # pyright: ignore[reportArgumentType]
 
   return seqio.FunctionDataSource(
     dataset_fn=records,
