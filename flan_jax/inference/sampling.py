@@ -73,6 +73,7 @@ def empty_cache(
   mesh, batch_axes = sharding.mesh, (sharding.spec or (None,))[0]
   heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
   over = NamedSharding(mesh, PartitionSpec(None, batch_axes, heads))
+  # A tree of shardings, of the structure of a cache.
   shardings = Cache(over, over, sharding)  # pyright: ignore[reportArgumentType]
   make = _empty_cache(config, batch, length, shardings)
   return make()

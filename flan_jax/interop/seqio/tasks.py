@@ -363,7 +363,7 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
     for name, record in raw_records.records(dataset, names[split]):
       ids.append(name)
       texts.append(json.dumps(record))
-    columns = {'tfds_id': ids, _JSON: texts}
+    columns = {'tfds_id': ids, _JSON: texts}  # TensorFlow's types know no columns
     return tf.data.Dataset.from_tensor_slices(columns)  # pyright: ignore[reportArgumentType]
 
   return seqio.FunctionDataSource(
