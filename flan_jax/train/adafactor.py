@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec
 from flan_jax.errors import InputError, did_you_mean
 
 A = TypeVar('A')
-"""What a state holds: its arrays, or as much of their shapes or shardings."""
+"""Leaves of a state: arrays, or their shapes or shardings."""
 
 
 class Part(enum.Enum):

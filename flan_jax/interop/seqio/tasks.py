@@ -302,7 +302,7 @@ def register(
       )
     seqio.TaskRegistry.add(
       name,
-      source=found[dataset.name],  # pyright: ignore[reportArgumentType]  # seqio's
+      source=found[dataset.name],  # pyright: ignore[reportArgumentType]  # its hint
       preprocessors=[
         _trained(dataset, tokenizer, seed, **more),
         seqio.preprocessors.append_eos_after_trim,
