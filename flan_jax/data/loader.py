@@ -6,6 +6,7 @@ look-up.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import grain
 import jax
@@ -126,7 +127,8 @@ class Loader:
 
     `flan rows --digest` prints the same digests.
     """
-    found = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
+    arrays = cast(tuple[np.ndarray, ...], batch)  # [B, L] each
+    found = (sequence_digest(Batch(*row)) for row in zip(*arrays, strict=True))
     return dict(zip(self.sequence_numbers(step), found, strict=True))
 
   def examples_seen(self, steps: int) -> dict[str, int]:
