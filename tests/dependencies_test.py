@@ -33,6 +33,7 @@ Any other module needs the base install only.
 """
 
 NOT_IMPORTED = {
+  'basedpyright': 'a command of `make lint`',
   'codespell': 'a command of `make lint`',
   'filelock': "JAX's compilation cache needs it to evict programs",
   'gcsfs': 'fsspec loads it for gs:// paths',

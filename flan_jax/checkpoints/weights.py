@@ -277,7 +277,8 @@ def load_onto(
   found = {name: jax.ShapeDtypeStruct(shape, 'int8') for name, shape in there.items()}
   check(traverse_util.unflatten_dict(found, sep='/'), shapes, where=str(folder))
   out = {}
-  for name, sharding in traverse_util.flatten_dict(shardings, sep='/').items():
+  flat: dict[str, Any] = traverse_util.flatten_dict(shardings, sep='/')
+  for name, sharding in flat.items():
     parts: dict[str, np.ndarray] = {}
 
     def read(index, name=name, parts=parts):
@@ -339,14 +340,19 @@ def checksum(tensors: Mapping[str, TensorInfo], read: Callable[..., np.ndarray])
   return found.hexdigest()
 
 
+def _by_name(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Path of every array -> its shape."""
+  flat: dict[str, Any] = traverse_util.flatten_dict(tree, sep='/')
+  return {name: array.shape for name, array in flat.items()}
+
+
 def check(params: Any, shapes: Any, *, where: str) -> None:
   """Checks that parameters fit the model.
 
   Raises:
     InputError: naming tensors that are missing, superfluous, or of another shape.
   """
-  got = {k: v.shape for k, v in traverse_util.flatten_dict(params, sep='/').items()}
-  want = {k: v.shape for k, v in traverse_util.flatten_dict(shapes, sep='/').items()}
+  got, want = _by_name(params), _by_name(shapes)
   problems = [f'{name} is missing' for name in want if name not in got]
   problems += [f'{name} is not in this model' for name in got if name not in want]
   problems += [

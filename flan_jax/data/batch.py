@@ -7,11 +7,13 @@ the loss covers the targets.
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from flan_jax.errors import InputError
+
+A = TypeVar('A')
 
 
 class TokenizedExample(NamedTuple):
@@ -26,7 +28,7 @@ class TokenizedExample(NamedTuple):
   targets: np.ndarray
 
 
-class Batch(NamedTuple):
+class Batch(NamedTuple, Generic[A]):
   """Packed sequences. `assemble` makes one of arrays [L]; `stack` makes [B, L].
 
   Attributes:
@@ -37,11 +39,11 @@ class Batch(NamedTuple):
     positions: int32, from 0 in each example.
   """
 
-  tokens: np.ndarray
-  targets: np.ndarray
-  loss_mask: np.ndarray
-  segment_ids: np.ndarray
-  positions: np.ndarray
+  tokens: A
+  targets: A
+  loss_mask: A
+  segment_ids: A
+  positions: A
 
 
 def length(n_inputs, n_targets, bos_id: int | None):
@@ -58,7 +60,7 @@ def assemble(
   sequence_length: int,
   bos_id: int | None,
   eos_id: int,
-) -> Batch:
+) -> Batch[np.ndarray]:
   """Packs `examples` into one sequence: a Batch of arrays [sequence_length].
 
   Raises:
@@ -92,12 +94,12 @@ def assemble(
   return out
 
 
-def stack(sequences: Sequence[Batch]) -> Batch:
+def stack(sequences: Sequence[Batch[np.ndarray]]) -> Batch[np.ndarray]:
   """Stacks sequences of arrays [L] into one Batch of arrays [B, L]."""
   return Batch(*(np.stack(arrays) for arrays in zip(*sequences, strict=True)))
 
 
-def sequence_digest(sequence: Batch) -> str:
+def sequence_digest(sequence: Batch[np.ndarray]) -> str:
   """sha256 (hex) of the five arrays [L] of one sequence, to compare two runs."""
   digest = hashlib.sha256()
   for array, dtype in zip(sequence, ('<i4', '<i4', '<f4', '<i4', '<i4'), strict=True):

@@ -6,9 +6,11 @@ look-up.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import grain
 import jax
+import numpy as np
 
 from flan_jax.data.batch import Batch, sequence_digest, stack
 from flan_jax.data.packing import PackingPlan
@@ -120,12 +122,13 @@ class Loader:
     """Loads one batch, arrays [batch_size / process_count, sequence_length]."""
     return stack(self.store.sequences(self.plan, self.sequence_numbers(step)))
 
-  def digests(self, step: int, batch: Batch) -> dict[int, str]:
+  def digests(self, step: int, batch: Batch[np.ndarray]) -> dict[int, str]:
     """Sequence number -> digest (hex), for this process's `batch` of `step`.
 
     `flan rows --digest` prints the same digests.
     """
-    found = (sequence_digest(Batch(*arrays)) for arrays in zip(*batch, strict=True))
+    arrays = cast(tuple[np.ndarray, ...], batch)  # [B, L] each
+    found = (sequence_digest(Batch(*row)) for row in zip(*arrays, strict=True))
     return dict(zip(self.sequence_numbers(step), found, strict=True))
 
   def examples_seen(self, steps: int) -> dict[str, int]:

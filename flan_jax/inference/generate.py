@@ -141,7 +141,7 @@ def insert(
     values=state.cache.values.at[:, slots_R, :, :L].set(filled.values, mode='drop'),
     positions=put(state.cache.positions, positions_RxS),
   )
-  rest = DecodeState(
+  rest = state._replace(
     cache=None,
     prompt_B=put(state.prompt_B, prompt_R),
     length_B=put(state.length_B, lengths_R),
@@ -149,8 +149,6 @@ def insert(
     tokens_BxN=put(state.tokens_BxN, tokens_RxN),
     done_B=put(state.done_B, (token_R == eos_id) | (N == 1)),
     nan_B=put(state.nan_B, jnp.isnan(logits_RxV).any(-1)),
-    steps=state.steps,
-    seed=state.seed,
   )
   return replicated(rest, sharding)._replace(cache=cache)
 

@@ -7,7 +7,7 @@ predict an answer.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -61,7 +61,7 @@ def forward(
   """
   prefix = config.attention == 'prefix'
   kernel = kernel and not prefix and config.window is None
-  return Decoder(config).apply(
+  hidden_BxLxD = Decoder(config).apply(
     {'params': params},
     packed.tokens,
     positions_BxL=packed.positions,
@@ -71,6 +71,7 @@ def forward(
     tree_kernel=kernel,
     method='hidden',
   )
+  return cast(jax.Array, hidden_BxLxD)
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnames=('cache',))
@@ -85,7 +86,7 @@ def forward_cached(
   config: DecoderConfig,
 ) -> tuple[jax.Array, Cache]:
   """Computes the states [B, L, D] of B sequences' next tokens, and the new cache."""
-  return Decoder(config).apply(
+  out = Decoder(config).apply(
     {'params': params},
     tokens_BxL,
     positions_BxL=positions_BxL,
@@ -94,6 +95,7 @@ def forward_cached(
     cache=cache,
     method='hidden',
   )
+  return cast(tuple[jax.Array, Cache], out)
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'sharding'))
@@ -128,6 +130,7 @@ def predict(
   logits_1xPxV = Decoder(config).apply(
     {'params': params}, hidden_PxD[None], method='head'
   )
+  logits_1xPxV = cast(jax.Array, logits_1xPxV)
   total_P = jax.nn.logsumexp(logits_1xPxV[0], axis=-1)
   logp_E = logits_1xPxV[0, nth_E, tokens_E] - total_P[nth_E]
   return replicated(logp_E, sharding)
@@ -197,7 +200,7 @@ class LogLikelihood:
     longer = np.flatnonzero(lengths > self.sequence_length)
     if len(fitting):
       prefix_trees = PrefixTrees(
-        [sequences[i] for i in fitting],
+        [sequences[i] for i in fitting.tolist()],
         whole_contexts=self.config.attention == 'prefix',
       )
       layout = self._layout(prefix_trees)
@@ -232,6 +235,7 @@ class LogLikelihood:
       cost = sum(batches) * sequence_length * flops
       if best is None or cost < best[0]:
         best = cost, _Layout(trees, sizes, packed, batches, sequence_length)
+    assert best is not None  # the greatest length holds every tree
     return best[1]
 
   def _batches(self, count: int, max_size: int) -> list[int]:

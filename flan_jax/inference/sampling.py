@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,9 @@ def empty_cache(
   mesh, batch_axes = sharding.mesh, (sharding.spec or (None,))[0]
   heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
   over = NamedSharding(mesh, PartitionSpec(None, batch_axes, heads))
-  make = _empty_cache(config, batch, length, Cache(over, over, sharding))
+  # A tree of shardings, of the structure of a cache.
+  shardings = Cache(over, over, sharding)  # pyright: ignore[reportArgumentType]
+  make = _empty_cache(config, batch, length, shardings)
   return make()
 
 
@@ -118,7 +120,7 @@ def prefill(
   decoder = Decoder(config)
   positions_BxL = jnp.broadcast_to(jnp.arange(L), (B, L))
   real_BxL = positions_BxL < lengths_B[:, None]
-  hidden_BxLxD, cache = decoder.apply(
+  out = decoder.apply(
     {'params': params},
     prompts_BxL,
     positions_BxL=positions_BxL,
@@ -127,10 +129,11 @@ def prefill(
     cache=kv_cache.init(config, batch=B, length=cache_length),
     method='hidden',
   )
+  hidden_BxLxD, cache = cast(tuple[jax.Array, Cache], out)
   last_Bx1x1 = jnp.maximum(lengths_B - 1, 0)[:, None, None]
   hidden_Bx1xD = jnp.take_along_axis(hidden_BxLxD, last_Bx1x1, axis=1)
   logits_Bx1xV = decoder.apply({'params': params}, hidden_Bx1xD, method='head')
-  return logits_Bx1xV[:, 0], cache
+  return cast(jax.Array, logits_Bx1xV)[:, 0], cache
 
 
 def choose(

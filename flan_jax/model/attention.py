@@ -51,6 +51,7 @@ def attention_mask(
     mask_BxTxS &= (index_S[:, None] >= index_S[None, :])[None]
     mask_BxTxS &= index_S[None, :, None] < key.subtree_end[:, None, :]
   if query.prefix is not None:
+    assert key.prefix is not None  # queries are among the keys
     mask_BxTxS |= query.prefix[:, :, None] & key.prefix[:, None, :]
   if window is not None:
     distance_BxTxS = query.positions[:, :, None] - key.positions[:, None, :]
@@ -197,7 +198,7 @@ def dot_product_attention(
   """
   B, T, H, C = query_BxTxHxC.shape
   S, K = key_BxSxKxC.shape[1:3]
-  scale = C**-0.5 if scale is None else scale
+  scale = float(C**-0.5) if scale is None else scale
   logits_BxKxGxTxS = jnp.einsum(
     'BTKGC,BSKC->BKGTS',
     (query_BxTxHxC * scale).reshape(B, T, K, H // K, C),

@@ -107,24 +107,52 @@ def attend(
   """
   mask_BxLxS = shared.of_layer(layer, config).mask_BxLxS
   projections = query_BxLxHxC, key_BxLxKxC, value_BxLxKxC
-  settings = {'scale': config.query_scale, 'softcap': config.attention_softcap}
+  scale, softcap = config.query_scale, config.attention_softcap
   if cache is None and shared.kernel == 'splash':
     return splash.attend(
-      *projections, segment_ids_BxL=shared.segment_ids_BxL, **settings
+      *projections,
+      segment_ids_BxL=shared.segment_ids_BxL,
+      scale=scale,
+      softcap=softcap,
     )
-  settings['bias_BxHxTxS'] = shared.bias_BxHxLxS
+  bias = shared.bias_BxHxLxS
   if mask_BxLxS is None:
     from flan_jax.model.kernels import tree  # Pallas is slow to import
 
-    return tree.attend(*projections, subtree_end_BxT=shared.subtree_end_BxL, **settings)
-  settings['mask_BxTxS'] = mask_BxLxS
+    assert shared.subtree_end_BxL is not None  # what the kernel masks by
+    return tree.attend(
+      *projections,
+      subtree_end_BxT=shared.subtree_end_BxL,
+      bias_BxHxTxS=bias,
+      scale=scale,
+      softcap=softcap,
+    )
+  if cache is None and shared.subtree_end_BxL is None and shared.kernel == 'cudnn':
+    return cudnn.attend(  # without a softcap: see check
+      *projections,
+      mask_BxTxS=mask_BxLxS,
+      bias_BxHxTxS=bias,
+      scale=scale,
+      causal=config.attention == 'causal',
+    )
+  if cache is None and shared.subtree_end_BxL is None:
+    return dispatch.dense_attention(
+      *projections,
+      mask_BxTxS=mask_BxLxS,
+      bias_BxHxTxS=bias,
+      scale=scale,
+      softcap=softcap,
+    )
   if cache is not None:
     heads_first = cache.keys[layer], cache.values[layer]
-    return blockwise.attend(query_BxLxHxC, *heads_first, **settings)
-  if shared.subtree_end_BxL is not None:
+  else:
     heads_first = key_BxLxKxC.swapaxes(1, 2), value_BxLxKxC.swapaxes(1, 2)
-    return blockwise.attend(query_BxLxHxC, *heads_first, ordered=True, **settings)
-  if shared.kernel == 'cudnn':
-    del settings['softcap']  # None: see check
-    return cudnn.attend(*projections, causal=config.attention == 'causal', **settings)
-  return dispatch.dense_attention(*projections, **settings)
+  return blockwise.attend(
+    query_BxLxHxC,
+    *heads_first,
+    mask_BxTxS=mask_BxLxS,
+    bias_BxHxTxS=bias,
+    scale=scale,
+    softcap=softcap,
+    ordered=cache is None,
+  )

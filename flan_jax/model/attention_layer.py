@@ -59,6 +59,7 @@ class Attention(nn.Module):
       query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)
       key_BxSxKxC = attention.rotate(key_BxSxKxC, angles_BxLxc)
     if cache is not None:
+      assert shared.slots_BxL is not None  # they come with a cache
       cache = kv_cache.write(
         cache, key_BxSxKxC, value_BxSxKxC, layer=layer, slots_BxL=shared.slots_BxL
       )

@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         unroll=1 if loop else dispatch.scan_unroll(config.num_layers),
         variable_axes={'params': 0, 'adapters': 0},
         split_rngs={'params': True},
-        in_axes=(0, nn.broadcast),
+        in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]  # untyped
         metadata_params={nn.PARTITION_NAME: 'layers'},
       )(config)
     else:
@@ -132,10 +132,10 @@ class Decoder(nn.Module):
       prefix_BxL=prefix_BxL,
       cache=cache,
     )
-    if cache is None:
-      return self.head(hidden)
-    hidden_BxLxD, cache = hidden
-    return self.head(hidden_BxLxD), cache
+    if isinstance(hidden, tuple):
+      hidden_BxLxD, cache = hidden
+      return self.head(hidden_BxLxD), cache
+    return self.head(hidden)
 
   def hidden(
     self,
@@ -198,7 +198,7 @@ class Decoder(nn.Module):
         self.position_embedding, rows_BxL, axis=0, mode='fill', fill_value=jnp.nan
       )
     carry = (parameters.constrain(hidden_BxLxD, 'activation_embed'), cache)
-    if config.scan_layers:
+    if isinstance(self.layers, nn.Module):
       carry, _ = self.layers(carry, jnp.arange(config.num_layers), shared)
     else:
       for index, layer in enumerate(self.layers):

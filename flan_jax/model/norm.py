@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen import spmd
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model import parameters
@@ -40,9 +39,8 @@ class Norm(nn.Module):
       return rms_norm(x_BxLxD, self.scale_D, epsilon=epsilon)
     return layer_norm(x_BxLxD, self.scale_D, self.bias_D, epsilon=epsilon)
 
-  def _vector(self, name, first):
-    init = spmd.with_logical_partitioning(first, ('norm',))
-    return self.param(name, init, (self.size,), self.config.param_dtype)
+  def _vector(self, name: str, first: nn.initializers.Initializer) -> jax.Array:
+    return parameters.draw(self, name, first, (self.size,), ('norm',), self.config)
 
 
 def shared(module: nn.Module, title: str, size: int) -> Norm:

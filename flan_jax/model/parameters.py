@@ -1,6 +1,6 @@
 """Matrices, biases and adapters of the decoder's modules, and how activations shard."""
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,20 @@ def share(module: nn.Module, child: M) -> M:
   return child
 
 
+def draw(
+  module: nn.Module,
+  name: str,
+  init: nn.initializers.Initializer,
+  shape: tuple[int, ...],
+  axes: tuple[str, ...],
+  config: DecoderConfig,
+) -> jax.Array:
+  """A parameter in config.param_dtype, boxed with its logical axes where it is kept."""
+  boxed = spmd.with_logical_partitioning(init, axes)
+  drawn = module.param(name, boxed, shape, config.param_dtype)
+  return cast(jax.Array, drawn)  # `param` takes it out of the box
+
+
 def matrix(
   module: nn.Module,
   name: str,
@@ -37,8 +51,8 @@ def matrix(
   near the loss of a uniform guess, ln(vocab_size).
   """
   stddev = fan_in**-0.5 / _TRUNCATED_STDDEV
-  init = spmd.with_logical_partitioning(nn.initializers.truncated_normal(stddev), axes)
-  return module.param(name, init, shape, config.param_dtype).astype(config.dtype)
+  init = nn.initializers.truncated_normal(stddev)
+  return draw(module, name, init, shape, axes, config).astype(config.dtype)
 
 
 def adapt(
@@ -66,9 +80,8 @@ def bias(
   config: DecoderConfig,
 ) -> jax.Array:
   """The bias of the matrix `name`, in config.dtype."""
-  init = spmd.with_logical_partitioning(nn.initializers.zeros, axes)
-  drawn = module.param(f'{name}_bias', init, shape, config.param_dtype)
-  return drawn.astype(config.dtype)
+  zeros = nn.initializers.zeros
+  return draw(module, f'{name}_bias', zeros, shape, axes, config).astype(config.dtype)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

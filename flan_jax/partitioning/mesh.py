@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
+from flax.linen import spmd
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -38,7 +38,7 @@ def build(shape: mesh_config.MeshConfig, *, devices: list | None = None) -> Mesh
       field='Mesh.fsdp',
     )
   if shape.along is not None:
-    sized = dict(zip(AXES, sizes, strict=True))
+    sized: dict[str, int] = dict(zip(AXES, sizes, strict=True))
     return Mesh(torus.arrange(devices, along=shape.along, sizes=sized), AXES)
   if torus.grid(devices) is not None and count > 1:
     laid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
@@ -106,7 +106,7 @@ def _named(shapes: Any, axes: Any) -> Iterator[tuple[str, tuple[int, ...], tuple
 
 def shardings(axes: Any, *, mesh: Mesh, rules: mesh_config.Rules) -> Any:
   """Tree of logical PartitionSpecs -> tree of NamedShardings."""
-  return nn.logical_to_mesh_sharding(axes, mesh, rules)
+  return spmd.logical_to_mesh_sharding(axes, mesh, rules)
 
 
 def batch_sharding(mesh: Mesh, rules: mesh_config.Rules) -> NamedSharding:
@@ -143,7 +143,7 @@ def process_share(sharding: NamedSharding, shape: tuple[int, int]) -> tuple[int,
     InputError: if the sequences on this process's devices are not adjacent.
   """
   indices = sharding.addressable_devices_indices_map(shape).values()
-  bounds = {index[0].indices(shape[0])[:2] for index in indices}
+  bounds = {index[0].indices(shape[0])[:2] for index in indices if index is not None}
   low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
   held = high - low
   if sum(b[1] - b[0] for b in bounds) != held or shape[0] % held or low % held:

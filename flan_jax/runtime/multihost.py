@@ -113,7 +113,7 @@ def broadcast(value: bytes | None) -> bytes | None:
   if size <= 0:
     return None if size else b''
   data = np.zeros(size, np.uint8)
-  if is_main_process():
+  if is_main_process() and value is not None:
     data[:] = np.frombuffer(value, np.uint8)
   return np.asarray(multihost_utils.broadcast_one_to_all(data)).tobytes()
 
@@ -154,7 +154,9 @@ def broadcast_from_main(read: Callable[[], Any]) -> Any:
   with main_process_first():
     if is_main_process():
       found = json.dumps(read()).encode()
-  return json.loads(broadcast(found))
+  sent = broadcast(found)
+  assert sent is not None  # a JSON value is never empty
+  return json.loads(sent)
 
 
 def facts(settings: Any) -> dict[str, Any]:

@@ -7,14 +7,19 @@ a machine with the same files. It leaves its results in files.
 import collections
 import concurrent.futures
 import contextlib
-import multiprocessing
+import multiprocessing.connection
 import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from flan_jax.errors import InputError
+
+if TYPE_CHECKING:
+  from multiprocessing.queues import Queue
+  from multiprocessing.synchronize import Event
 
 Report = Callable[[str, str, int], None]
 """report(stage, name, number of units just done)."""
@@ -32,16 +37,17 @@ class _Stopped(Exception):
 class _Worker:
   """State of a worker process: its queue of reports, and its stop event."""
 
-  reports = None
-  stop = None
+  reports: 'Queue[tuple[str, str, int]]'
+  stop: 'Event'
 
 
-def _begin(reports, stop) -> None:
+def _begin(reports: 'Queue[tuple[str, str, int]]', stop: 'Event') -> None:
   """Starts a worker: ignores Ctrl-C, one thread per library, ends with its parent."""
   _Worker.reports, _Worker.stop = reports, stop
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   os.environ['RAYON_NUM_THREADS'] = '1'
   parent = multiprocessing.parent_process()
+  assert parent is not None  # this is a worker
 
   def watch() -> None:
     multiprocessing.connection.wait([parent.sentinel])

@@ -17,7 +17,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ import optax
 from jax.sharding import PartitionSpec
 
 from flan_jax.errors import InputError, did_you_mean
+
+A = TypeVar('A')
+"""Leaves of a state: arrays, or their shapes or shardings."""
 
 
 class Part(enum.Enum):
@@ -63,23 +66,23 @@ class Factoring(NamedTuple):
   block: tuple[int, ...]  # the dimensions of one layer: all but the BATCH ones
 
 
-class Moments(NamedTuple):
+class Moments(NamedTuple, Generic[A]):
   """Statistics of one parameter, float32 but for `m`; fields as in t5x's checkpoints.
 
   Unused ones are fillers of shape [1], so that the state has the same leaves under
   every setting.
   """
 
-  v_row: jax.Array  # mean squared gradient over the columns, shaped like the rest
-  v_col: jax.Array  # the same over the rows
-  v: jax.Array  # squared gradient of an unfactored parameter, in its shape
-  m: jax.Array  # momentum of the update, in the parameter's shape
+  v_row: A  # mean squared gradient over the columns, shaped like the rest
+  v_col: A  # the same over the rows
+  v: A  # squared gradient of an unfactored parameter, in its shape
+  m: A  # momentum of the update, in the parameter's shape
 
 
-class AdafactorState(NamedTuple):
+class AdafactorState(NamedTuple, Generic[A]):
   """`count`: int32, steps taken; `moments`: a `Moments` in each parameter's place."""
 
-  count: jax.Array
+  count: A
   moments: Any
 
 
@@ -255,15 +258,15 @@ def adafactor(
       min_dim_size_to_factor=config.min_dim_size_to_factor,
     )
 
-  def init(params: Any) -> AdafactorState:
+  def init(params: Any) -> AdafactorState[jax.Array]:
     moments = jax.tree_util.tree_map_with_path(
       lambda path, param: _zeros(param, plan(path, param), config), params
     )
     return AdafactorState(jnp.zeros([], jnp.int32), moments)
 
   def update(
-    updates: Any, state: AdafactorState, params: Any = None
-  ) -> tuple[Any, AdafactorState]:
+    updates: Any, state: AdafactorState[jax.Array], params: Any = None
+  ) -> tuple[Any, AdafactorState[jax.Array]]:
     if params is None:
       raise ValueError('Adafactor scales by the parameters: call update with params')
     rates = _rates(state.count, learning_rate, config)
@@ -276,9 +279,10 @@ def adafactor(
       out.append(_step(parameter, grad, old, rates=rates, config=config))
     steps = treedef.unflatten([step for step, _ in out])
     moments = treedef.unflatten([new for _, new in out])
-    return steps, AdafactorState(optax.safe_increment(state.count), moments)
+    count = cast(jax.Array, optax.safe_increment(state.count))  # of the type it takes
+    return steps, AdafactorState(count, moments)
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformation(init, cast(optax.TransformUpdateFn, update))
 
 
 class _Rates(NamedTuple):
@@ -297,7 +301,9 @@ class _Parameter(NamedTuple):
   factoring: Factoring
 
 
-def _zeros(param: jax.Array, dimensions: Factoring, config: AdafactorConfig) -> Moments:
+def _zeros(
+  param: jax.Array, dimensions: Factoring, config: AdafactorConfig
+) -> Moments[jax.Array]:
   shape = param.shape
   rows, columns, _ = dimensions
   return Moments(
@@ -324,11 +330,11 @@ def _rates(
 def _step(
   parameter: _Parameter,
   grad: jax.Array,
-  old: Moments,
+  old: Moments[jax.Array],
   *,
   rates: _Rates,
   config: AdafactorConfig,
-) -> tuple[jax.Array, Moments]:
+) -> tuple[jax.Array, Moments[jax.Array]]:
   """Returns one parameter's update and its new moments."""
   param, block = parameter.value, parameter.factoring.block
   grad = grad.astype(jnp.float32)
@@ -357,9 +363,9 @@ def _step(
 
 
 def _preconditioned(
-  grad: jax.Array, old: Moments, dimensions: Factoring, *, keep: jax.Array,
+  grad: jax.Array, old: Moments[jax.Array], dimensions: Factoring, *, keep: jax.Array,
   epsilon: float,
-) -> tuple[jax.Array, Moments]:  # fmt: skip
+) -> tuple[jax.Array, Moments[jax.Array]]:  # fmt: skip
   """Returns the gradient over the root of its second moment, and the new moments."""
   rows, columns, _ = dimensions
   square = grad * grad + epsilon

@@ -137,7 +137,9 @@ def summarize(records: Sequence[dict[str, Any]]) -> Summary | None:
   starts = [i for i, r in enumerate(records) if r['kind'] == 'start']
   if not starts:
     return None
-  seconds = dict.fromkeys((*KINDS, 'recomputed', 'down', 'other'), 0.0)
+  seconds: dict[str, float] = dict.fromkeys(
+    (*KINDS, 'recomputed', 'down', 'other'), 0.0
+  )
   for record in records:
     if record['kind'] in seconds:
       seconds[record['kind']] += record['seconds']

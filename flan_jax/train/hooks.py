@@ -9,7 +9,7 @@ import faulthandler
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import optax
 
@@ -51,7 +51,7 @@ class Watchdog(Hook):
   def _restart(self) -> None:
     if self._timeout_s:
       faulthandler.dump_traceback_later(
-        self._timeout_s, repeat=True, file=sys.__stderr__
+        self._timeout_s, repeat=True, file=sys.__stderr__ or sys.stderr
       )
 
 
@@ -158,7 +158,7 @@ class Log(Periodic):
     self._bar.advance(1, self._text)
 
   def act(self, loop: Loop) -> None:
-    rate = float(self._schedule(loop.done - 1))
+    rate = float(cast(float, self._schedule(loop.done - 1)))
     entry = self._writer.flush(loop.done, learning_rate=rate)
     self._text = metric_writer.summary(entry)
 

@@ -40,7 +40,7 @@ class _Matrix(NamedTuple):
 
 
 def _matrices(shapes: Any, axes: Any, lora: optimizer_config.Lora) -> list[_Matrix]:
-  flat_axes = traverse_util.flatten_dict(axes, sep='/')
+  flat_axes: dict[str, Any] = traverse_util.flatten_dict(axes, sep='/')
   found = []
   for name in traverse_util.flatten_dict(shapes, sep='/'):
     group, _, last = name.rpartition('/')
@@ -71,8 +71,8 @@ def abstract(shapes: Any, axes: Any, *, lora: optimizer_config.Lora) -> tuple[An
   Raises:
     InputError: if the model lacks a named matrix, or the rank is too large for one.
   """
-  flat = traverse_util.flatten_dict(shapes, sep='/')
-  names = traverse_util.flatten_dict(axes, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(shapes, sep='/')
+  names: dict[str, Any] = traverse_util.flatten_dict(axes, sep='/')
   out_shapes, out_axes = {}, {}
   for name, stack, inside in _matrices(shapes, axes, lora):
     shape, axis = flat[name].shape, tuple(names[name])
@@ -112,8 +112,8 @@ def init(shapes: Any, axes: Any, *, seed: int, shardings: Any = None) -> Any:
     seed: seed for A, normal with variance 1 / in.
     shardings: shardings of the adapters, or None.
   """
-  flat = traverse_util.flatten_dict(shapes, sep='/')
-  names = traverse_util.flatten_dict(axes, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(shapes, sep='/')
+  names: dict[str, Any] = traverse_util.flatten_dict(axes, sep='/')
 
   def draw():
     out = {}
@@ -134,7 +134,7 @@ def variables(
   params: Any, adapters: Any, *, lora: optimizer_config.Lora
 ) -> dict[str, Any]:
   """Variables of `Decoder.apply`: the frozen parameters and the scaled adapters."""
-  flat = traverse_util.flatten_dict(adapters, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(adapters, sep='/')
   scaled = {
     name: value * lora.scale if name.endswith('_b') else value
     for name, value in flat.items()
@@ -151,8 +151,8 @@ def merge(params: Any, adapters: Any, *, lora: optimizer_config.Lora) -> Any:
   Sums are float32 and rounded to each parameter's dtype once. Arrays keep the sharding
   of the parameters.
   """
-  flat = traverse_util.flatten_dict(params, sep='/')
-  pairs = traverse_util.flatten_dict(adapters, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
+  pairs: dict[str, Any] = traverse_util.flatten_dict(adapters, sep='/')
 
   def add(weight, a, b):
     stack = int(a.ndim + b.ndim - 2 == weight.ndim + 1)  # both have the layers' axis

@@ -5,7 +5,7 @@ the device judges a step within the step, alike on every process and after every
 Bad steps are skipped and counted, or end the run.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -48,17 +48,27 @@ def guard(
       alone.
     skip: whether a bad step leaves parameters and moments unchanged.
   """
-  inner = optax.with_extra_args_support(inner)
+  optimizer = optax.with_extra_args_support(inner)
 
   def init(params: Any) -> LossGuardState:
     zero = jnp.zeros((), jnp.int32)
-    return LossGuardState(jnp.zeros((), jnp.float32), zero, zero, inner.init(params))
+    return LossGuardState(
+      jnp.zeros((), jnp.float32), zero, zero, optimizer.init(params)
+    )
 
-  def update(grads, state, params=None, *, loss, norm, **more):
+  def update(
+    grads: Any,
+    state: LossGuardState,
+    params: Any = None,
+    *,
+    loss: jax.Array,
+    norm: jax.Array,
+    **more: Any,
+  ) -> tuple[Any, LossGuardState]:
     bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
     if loss_spike is not None:
       bad |= (state.good >= WARM) & (loss > loss_spike * state.average)
-    updates, moments = inner.update(grads, state.inner, params, **more)
+    updates, moments = optimizer.update(grads, state.inner, params, **more)
     if skip:
       # x + -0.0 is x to the bit, for -0.0 too.
       updates = jax.tree.map(lambda u: jnp.where(bad, -0.0, u), updates)
@@ -70,7 +80,8 @@ def guard(
       average, good, state.bad + jnp.where(bad, 1, 0), moments
     )
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  judged = cast(optax.TransformUpdateExtraArgsFn, update)
+  return optax.GradientTransformationExtraArgs(init, judged)
 
 
 def convert_state(optimizer: Any, *, guarded: bool) -> Any:

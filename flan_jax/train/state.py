@@ -1,21 +1,23 @@
 """TrainState: step, parameters and optimizer state, and its layout on the mesh."""
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import adafactor
 
+A = TypeVar('A')
 
-class TrainState(NamedTuple):
-  """State of training.
+
+class TrainState(NamedTuple, Generic[A]):
+  """State of training: a tree of arrays, or of their shapes or shardings.
 
   Attributes:
     step: int32 scalar, steps done.
@@ -23,7 +25,7 @@ class TrainState(NamedTuple):
     optimizer: the optax state.
   """
 
-  step: jax.Array
+  step: A
   params: Any
   optimizer: Any
 
@@ -37,9 +39,9 @@ class Layout(NamedTuple):
     shardings: TrainState of NamedShardings.
   """
 
-  shapes: TrainState
-  axes: TrainState
-  shardings: TrainState
+  shapes: TrainState[jax.ShapeDtypeStruct]
+  axes: TrainState[PartitionSpec]
+  shardings: TrainState[NamedSharding]
 
 
 def layout(
@@ -63,7 +65,7 @@ def layout(
 
 def create(
   params: Any, optimizer: optax.GradientTransformation, *, layout: Layout
-) -> TrainState:
+) -> TrainState[jax.Array]:
   """The state of step 0."""
   moments = jax.jit(optimizer.init, out_shardings=layout.shardings.optimizer)(params)
   step = jax.device_put(np.zeros((), np.int32), layout.shardings.step)

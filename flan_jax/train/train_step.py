@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax.linen import spmd
 from jax.sharding import Mesh
 
 from flan_jax.config import mesh as mesh_config
@@ -56,7 +57,7 @@ def sharded(mesh: Mesh, rules: mesh_config.Rules) -> Iterator[None]:
     yield
 
 
-def batch_shapes(batch_size: int, length: int) -> Batch:
+def batch_shapes(batch_size: int, length: int) -> Batch[jax.ShapeDtypeStruct]:
   """Shapes of a batch of `batch_size` sequences of `length` tokens."""
   ints = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
   return Batch(
@@ -68,7 +69,7 @@ def batch_shapes(batch_size: int, length: int) -> Batch:
   )
 
 
-def prefix_of(batch: Batch) -> jax.Array:
+def prefix_of(batch: Batch[jax.Array]) -> jax.Array:
   """Tokens of the prefix of a prefix LM, bool [B, L]."""
   return attention.prefix_mask(
     batch.loss_mask,
@@ -97,7 +98,7 @@ class Loss:
 
 def loss_sums(
   params: Any,
-  batch: Batch,
+  batch: Batch[jax.Array],
   *,
   config: DecoderConfig,
   loss: Loss = Loss(),
@@ -130,6 +131,7 @@ def loss_sums(
   def sums(trained, frozen, hidden_BxPxD, targets_BxP, mask_BxP):
     weights = {**frozen, **trained}
     logits_BxPxV = decoder.apply({'params': weights}, hidden_BxPxD, method='head')
+    logits_BxPxV = cast(jax.Array, logits_BxPxV)  # as no collection is mutable
     return chunked_loss.sums(logits_BxPxV, targets_BxP, mask_BxP, z_loss=loss.z_loss)
 
   other = dict(variables['params'])
@@ -142,7 +144,7 @@ def loss_sums(
     total, correct = sums(*parts, hidden_BxLxD, batch.targets, batch.loss_mask)
   else:  # gather sequences that the mesh has sharded by length
     whole = ('activation_batch', None, None)
-    hidden_BxLxD = nn.with_logical_constraint(hidden_BxLxD, whole)
+    hidden_BxLxD = spmd.with_logical_constraint(hidden_BxLxD, whole)
     total, correct = chunked_loss.in_chunks(
       sums,
       *parts,
@@ -163,7 +165,7 @@ def loss_sums(
 
 def gradients(
   params: Any,
-  batch: Batch,
+  batch: Batch[jax.Array],
   *,
   config: DecoderConfig,
   accumulation: int = 1,
@@ -212,7 +214,7 @@ def gradients(
     return jax.tree.map(jnp.add, metrics, new), None
 
   parts = jax.tree.map(split, batch)
-  zeros = jax.tree.map(lambda _: jnp.zeros(()), Metrics(*Metrics._fields))
+  zeros = Metrics(*(jnp.zeros(()) for _ in Metrics._fields))
   metrics, _ = jax.lax.scan(add, zeros, parts)
   return jax.tree.map(lambda ref: ref[...], refs), metrics
 
@@ -252,7 +254,7 @@ def make(
   stochastic rounding of bfloat16 parameters.
   """
 
-  def step(state: TrainState, batch: Batch, frozen: Any = None):
+  def step(state: TrainState, batch: Batch[jax.Array], frozen: Any = None):
     with nn.logical_axis_rules(rules):
       grads, metrics = gradients(
         state.params,
@@ -267,9 +269,11 @@ def make(
     norm = optax.global_norm(grads)
     mean = metrics.loss / jnp.maximum(metrics.weight, 1.0)
     if isinstance(state.optimizer, loss_guard.LossGuardState):
-      updates, moments = optimizer.update(
+      judging = optax.with_extra_args_support(optimizer)
+      updates, moments = judging.update(
         grads, state.optimizer, state.params, loss=mean, norm=norm
       )
+      assert isinstance(moments, loss_guard.LossGuardState)
       bad = moments.bad > state.optimizer.bad
     else:
       updates, moments = optimizer.update(grads, state.optimizer, state.params)

@@ -75,9 +75,7 @@ def same(field: str, key: str, default: Any = ..., kind: type = int) -> Rule:
 _KINDS = {int: 'a whole number', float: 'a number', bool: 'true or false'}
 
 
-def choice(
-  field: str, key: str, meaning: Mapping[Any, Any], default: Any = ...
-) -> Rule:
+def choice(field: str, key: str, meaning: dict[Any, Any], default: Any = ...) -> Rule:
   """A choice; of several spellings of one value, the first one is written."""
 
   def read(hf_config, fields):

@@ -68,7 +68,9 @@ def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     decoder.init, jax.random.key(0), tokens, positions_BxL=tokens,
     segment_ids_BxL=tokens,
   )  # fmt: skip
-  flat = traverse_util.flatten_dict(nn.meta.unbox(shapes)['params'], sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(
+    nn.meta.unbox(shapes)['params'], sep='/'
+  )
   return {name: tuple(leaf.shape) for name, leaf in flat.items()}
 
 

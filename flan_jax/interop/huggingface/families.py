@@ -32,7 +32,7 @@ def get(model_type: object) -> Family:
   Raises:
     InputError: if it is not a key of FAMILIES; names the nearest.
   """
-  if model_type not in FAMILIES:
+  if not isinstance(model_type, str) or model_type not in FAMILIES:
     near = did_you_mean(str(model_type), FAMILIES)
     raise InputError(
       f'config.json: model_type: got {model_type!r}; must be one of '

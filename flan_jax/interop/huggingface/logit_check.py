@@ -12,7 +12,7 @@ import os
 import pathlib
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +178,8 @@ def _last_logits(
     segment_ids_BxL=jnp.ones((1, L), jnp.int32),
     method='hidden',
   )
-  return decoder.apply(variables, hidden_1xLxD[:, -_KEPT:], method='head')[0]
+  last_1xKxD = cast(jax.Array, hidden_1xLxD)[:, -_KEPT:]
+  return cast(jax.Array, decoder.apply(variables, last_1xKxD, method='head'))[0]
 
 
 def compare(

@@ -231,9 +231,10 @@ def _llama(files: _Files, sequences, kept):
   config, kind = files.config, files.kind
   gemma = kind.startswith('gemma')
   H = config['num_attention_heads']
-  K = config.get('num_key_value_heads') or {'gemma': 16, 'gemma2': 4}.get(kind, H)
-  C = config.get('head_dim')
-  C = C or (256 if gemma else 128 if kind == 'qwen3' else config['hidden_size'] // H)
+  K = config.get('num_key_value_heads') or {'gemma': 16, 'gemma2': 4}.get(kind) or H
+  C = config.get('head_dim') or (
+    256 if gemma else 128 if kind == 'qwen3' else config['hidden_size'] // H
+  )
   epsilon = config.get('rms_norm_eps', 1e-6)
   one = np.float32(1 if gemma and not files.gguf else 0)
   scale = C**-0.5
@@ -246,7 +247,7 @@ def _llama(files: _Files, sequences, kept):
   if gemma and name in ('gelu', 'silu'):
     name = 'gelu_pytorch_tanh'
   activation = _ACTIVATIONS[name]
-  neighbors = files.gguf and files.source.architecture == 'llama'
+  neighbors = isinstance(files.source, File) and files.source.architecture == 'llama'
   table = files.get('model.embed_tokens')
   xs = [table[tokens] for tokens in sequences]
   if gemma:
@@ -274,7 +275,7 @@ def _llama(files: _Files, sequences, kept):
       norm(f'{at}.input_layernorm'),
       norm(f'{at}.post_attention_layernorm'),
     )
-    heads = [None, None]
+    heads = None
     if files.has(f'{at}.self_attn.q_norm'):
       heads = [norm(f'{at}.self_attn.{p}_norm') for p in ('q', 'k')]
     double = kind in ('gemma2', 'gemma3_text')
@@ -284,7 +285,7 @@ def _llama(files: _Files, sequences, kept):
     for i, x in enumerate(xs):
       y = before(x)
       q, k = query(y).reshape(len(y), H, C), key(y).reshape(len(y), K, C)
-      if heads[0] is not None:
+      if heads is not None:
         q, k = heads[0](q), heads[1](k)
       q = _rotate(q, frequencies, neighbors=neighbors)
       k = _rotate(k, frequencies, neighbors=neighbors)

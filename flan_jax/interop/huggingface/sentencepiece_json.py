@@ -14,6 +14,13 @@ _SAMPLES = (
 )
 
 
+def messages() -> Any:
+  """The module of SentencePiece's messages, whose classes exist only at run time."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  return sentencepiece_model_pb2
+
+
 def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
   """Returns tokenizer.json and the fields of tokenizer_config.json.
 
@@ -21,8 +28,8 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
     InputError: if the translation tokenizes a sample differently.
   """
   import tokenizers as lib
-  from sentencepiece import sentencepiece_model_pb2 as spm
 
+  spm = messages()
   model = spm.ModelProto.FromString(tokenizer.model)
   kinds = spm.ModelProto.SentencePiece
   trainer, normalizer = model.trainer_spec, model.normalizer_spec

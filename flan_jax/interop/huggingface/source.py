@@ -24,12 +24,18 @@ class Source(Protocol):
     tensors: header of every tensor, by name.
   """
 
-  where: str
-  config: Mapping[str, Any]
-  tensors: Mapping[str, TensorInfo]
+  @property
+  def where(self) -> str: ...
+
+  @property
+  def config(self) -> Mapping[str, Any]: ...
+
+  @property
+  def tensors(self) -> Mapping[str, TensorInfo]: ...
 
   def read(self, name: str) -> np.ndarray:
     """Reads one tensor."""
+    ...
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:

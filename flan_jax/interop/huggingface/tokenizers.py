@@ -118,8 +118,9 @@ def from_gguf(file: File) -> Tokenizer | None:
 
 def _sentencepiece(file: File) -> bytes:
   """The vocabulary of a GGUF file as a serialized SentencePiece model."""
-  from sentencepiece import sentencepiece_model_pb2 as spm
+  from flan_jax.interop.huggingface import sentencepiece_json
 
+  spm = sentencepiece_json.messages()
   tokens = file.field('tokenizer.ggml.tokens')
   scores = file.field('tokenizer.ggml.scores')
   kinds = file.field('tokenizer.ggml.token_type')
@@ -206,9 +207,9 @@ def _with_special_tokens(
 def _from_merges(vocabulary: pathlib.Path, merges: pathlib.Path) -> bytes:
   lines = merges.read_text(encoding='utf-8').split('\n')
   pairs = [
-    tuple(line.split(' ', 1))
-    for line in lines
-    if line and not line.startswith('#version') and ' ' in line
+    (first, second)
+    for first, blank, second in (line.partition(' ') for line in lines)
+    if blank and not first.startswith('#version')
   ]
   pieces = read_json(vocabulary)
   made = {a + b for a, b in pairs}

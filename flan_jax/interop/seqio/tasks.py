@@ -10,7 +10,7 @@ import collections
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import seqio
@@ -263,13 +263,11 @@ def mixing_rate(
 
   def rate(task: seqio.Task) -> float:
     del task  # of `name`; the rate may depend on the others that share its maximum
-    sizes = {
-      member: seqio.TaskRegistry.get(task_name(member, mixture)).num_input_examples(
-        'train'
-      )
-      for member in mixing_rates.peers(name, mixture)
-      if members is None or member in members
-    }
+    sizes = {}
+    for member in mixing_rates.peers(name, mixture):
+      if members is None or member in members:
+        other = seqio.TaskRegistry.get(task_name(member, mixture))
+        sizes[member] = cast(int, other.num_input_examples('train'))  # all are counted
     return mixing_rates.rates(mixture, sizes)[name]
 
   return rate
@@ -314,7 +312,7 @@ def register(
       )
     seqio.TaskRegistry.add(
       name,
-      source=found[dataset.name],
+      source=found[dataset.name],  # pyright: ignore[reportArgumentType]  # its hint
       preprocessors=[
         _trained(dataset, tokenizer, seed, **more),
         seqio.preprocessors.append_eos_after_trim,
@@ -373,7 +371,8 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
     for name, record in raw_records.records(dataset, names[split]):
       ids.append(name)
       texts.append(json.dumps(record))
-    return tf.data.Dataset.from_tensor_slices({'tfds_id': ids, _JSON: texts})
+    columns = {'tfds_id': ids, _JSON: texts}  # TensorFlow's types know no columns
+    return tf.data.Dataset.from_tensor_slices(columns)  # pyright: ignore[reportArgumentType]
 
   return seqio.FunctionDataSource(
     dataset_fn=records,

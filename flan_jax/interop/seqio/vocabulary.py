@@ -1,6 +1,7 @@
 """Converts tokenizers to seqio vocabularies and back. Imports TensorFlow."""
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 import seqio
@@ -91,7 +92,8 @@ class _Vocabulary(Tokenizer):
     self._vocabulary = vocabulary
     self.name = self.digest = str(vocabulary)
     self.vocab_size = vocabulary.vocab_size
-    self.eos_id, self.pad_id = vocabulary.eos_id, vocabulary.pad_id
+    self.eos_id = cast(int, vocabulary.eos_id)  # features end with EOS
+    self.pad_id = vocabulary.pad_id
     self.unk_id = vocabulary.unk_id
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -111,7 +113,7 @@ def tokenizer_of(vocabulary: seqio.Vocabulary) -> Tokenizer:
   """Returns the tokenizer of a store that encodes as `vocabulary` does."""
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     name = str(vocabulary.sentencepiece_model_file)
-    return tokenizers.SentencePiece(vocabulary.sp_model, name=name)
+    return tokenizers.SentencePiece(cast(bytes, vocabulary.sp_model), name=name)
   if isinstance(vocabulary, seqio.ByteVocabulary):
     return tokenizers.Bytes()
   return _Vocabulary(vocabulary)

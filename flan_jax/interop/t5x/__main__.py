@@ -12,7 +12,8 @@ from flan_jax.runtime import platform
 def main(arguments: Sequence[str] | None = None) -> int:
   """Returns the exit code: 0 done, 2 bad input."""
   parser = argparse.ArgumentParser(
-    prog='python -m flan_jax.interop.t5x', description=__doc__.splitlines()[0]
+    prog='python -m flan_jax.interop.t5x',
+    description=(__doc__ or '').partition('\n')[0],
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
   exporter = verbs.add_parser('export', help='flan_jax model or run -> t5x checkpoint')

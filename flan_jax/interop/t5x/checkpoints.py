@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import traverse_util
 
-import gin
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import Lineage
@@ -25,6 +25,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.t5x import recipe
 from flan_jax.model import params as params_lib
 from flan_jax.train import adafactor
+from gin import config_parser
 
 _PREFIX = 'checkpoint_'
 _MODULE = 'decoder'
@@ -193,7 +194,7 @@ def _read_run(folder: pathlib.Path, shapes: Any) -> tuple[int, Any, Any]:
 
 def _restore_numpy(path: pathlib.Path) -> Any:
   """Restores a checkpoint tree as numpy arrays, whatever devices it was saved on."""
-  shapes = ocp.PyTreeCheckpointHandler().metadata(path).tree
+  shapes = ocp.PyTreeCheckpointHandler().metadata(epath.Path(path)).tree
   restore_args = jax.tree.map(
     lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
   )
@@ -236,7 +237,7 @@ def _find(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-class _ValueReader(gin.config_parser.ParserDelegate):
+class _ValueReader(config_parser.ParserDelegate):
   """Parses a gin file without calling anything: macro names, references as None."""
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
@@ -257,8 +258,8 @@ def _settings(model_dir: pathlib.Path) -> dict[str, Any]:
     return {}
   found = {}
   text = path.read_text(encoding='utf-8')
-  for statement in gin.config_parser.ConfigParser(text, _ValueReader()):
-    if isinstance(statement, gin.config_parser.BindingStatement):
+  for statement in config_parser.ConfigParser(text, _ValueReader()):
+    if isinstance(statement, config_parser.BindingStatement):
       name = '.'.join(filter(None, (statement.selector, statement.arg_name)))
       found[name] = statement.value
   for name, value in found.items():
@@ -288,7 +289,7 @@ def _lineage(
 def _metadata(checkpoint: pathlib.Path) -> dict[str, Any]:
   """Shapes of the parameters, from metadata alone."""
   handler = ocp.PyTreeCheckpointHandler()
-  tree = handler.metadata(checkpoint / 'state').tree
+  tree = handler.metadata(epath.Path(checkpoint) / 'state').tree
   if 'target' not in tree:
     raise InputError(f'{checkpoint}: has no target; must be a t5x train state')
   return tree['target']

@@ -7,13 +7,13 @@ data iterator: t5x then expects a dataset in the checkpoint.
 from typing import Any
 
 import jax
-from t5x import utils
+import t5x.utils as t5x_utils
 
 from flan_jax.checkpoints import weights
 from flan_jax.interop.t5x import checkpoints
 
 
-class Initializer(utils.TrainStateInitializer):
+class Initializer(t5x_utils.TrainStateInitializer):
   """The class for `train.train_state_initializer_cls`.
 
   Args:

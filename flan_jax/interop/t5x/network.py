@@ -10,7 +10,7 @@ Names and order of the module's arguments are t5x's.
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ class Network(nn.Module):
       decoder_positions = _positions(decoder_input_tokens)
     tokens = self._tokens(decoder_input_tokens, decoder_positions, decoder_segment_ids)
     prefix_BxL = self._prefix(decoder_causal_attention, tokens.segment_ids)
-    return self._forward(tokens, prefix_BxL)
+    return cast(jax.Array, self._forward(tokens, prefix_BxL))  # without a cache
 
   def _tokens(self, ids_BxL, positions_BxL, segment_ids_BxL) -> Tokens:
     """Removes or replaces seqio's BOS at position 0 of every example."""
@@ -212,7 +212,7 @@ def params_axes(boxed: Any) -> dict[str, Any]:
   Raises:
     InputError: if a parameter has an axis that t5x's rules do not know.
   """
-  specs = traverse_util.flatten_dict(nn.get_partition_spec(boxed))
+  specs: dict[Any, Any] = traverse_util.flatten_dict(nn.get_partition_spec(boxed))
   found = {}
   for path, spec in specs.items():
     for axis in spec:

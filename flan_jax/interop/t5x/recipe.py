@@ -1,9 +1,8 @@
 """Functions for the gin files of `gin/t5x/`: model shape, BOS, schedule, paths."""
 
 import os
-from collections.abc import Callable
 
-import jax
+import optax
 
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
@@ -66,7 +65,7 @@ def bos_id(tokenizer: str | None) -> int | None:
 
 def learning_rate(
   rate: float = 3e-5, schedule: str = 'constant', warmup_steps: int = 0
-) -> Callable[[int], jax.Array]:
+) -> optax.Schedule:
   """The schedule of our `OptimizerConfig`, as `Trainer.learning_rate_fn`."""
   return optimizer.schedule(
     optimizer_config.OptimizerConfig(

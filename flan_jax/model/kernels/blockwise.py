@@ -44,7 +44,7 @@ def attend(
   B, T, H, C = query_BxTxHxC.shape
   K, S = key_BxKxSxC.shape[1:3]
   G = H // K
-  scale = C**-0.5 if scale is None else scale
+  scale = float(C**-0.5) if scale is None else scale
   query_BxTxKxGxC = (query_BxTxHxC * scale).reshape(B, T, K, G, C)
   query_BxKxGxTxC = query_BxTxKxGxC.transpose(0, 2, 3, 1, 4)
 

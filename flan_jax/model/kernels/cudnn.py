@@ -5,6 +5,8 @@ step. The kernel keeps a block of them on the chip (Dao et al. 2022, arXiv 2205.
 and reads only the mask of packed sequences, in bfloat16, shared by all heads.
 """
 
+from typing import Literal
+
 import jax
 
 from flan_jax.config.decoder import DecoderConfig
@@ -67,7 +69,7 @@ def attend(
   bias_BxHxTxS: jax.Array | None = None,
   scale: float | None = None,
   causal: bool,
-  implementation: str = 'cudnn',
+  implementation: Literal['xla', 'cudnn'] = 'cudnn',
 ) -> jax.Array:
   """Grouped-query attention, [B, T, H, C].
 

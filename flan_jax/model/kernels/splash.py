@@ -10,7 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
+from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
 from flan_jax.config.decoder import DecoderConfig
@@ -100,9 +100,9 @@ def attend(
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return run(query_BxLxHxC, key_BxLxKxC, value_BxLxKxC, segment_ids_BxL)
-  batch, heads, kv_heads = nn.logical_to_mesh_axes(
-    ('activation_batch', 'activation_heads', 'kv_heads')
-  )
+  axes = spmd.logical_to_mesh_axes(('activation_batch', 'activation_heads', 'kv_heads'))
+  assert axes is not None  # as there are names
+  batch, heads, kv_heads = axes
   if heads != kv_heads:  # give every query head its own keys on its device
     group = query_BxLxHxC.shape[2] // key_BxLxKxC.shape[2]
     key_BxLxKxC, value_BxLxKxC = (
@@ -140,6 +140,7 @@ def _attend(query, key, value, segment_ids_BxL, *, scale, softcap, block, interp
       value_LxKxC.swapaxes(0, 1),
       segment_ids=pallas.SegmentIds(segment_ids_L, segment_ids_L),
     )
+    assert not isinstance(mixed_HxLxC, tuple)  # no residuals are asked for
     return mixed_HxLxC.swapaxes(0, 1)
 
   return jax.vmap(one)(query, key, value, segment_ids_BxL)

@@ -48,7 +48,7 @@ def attend(
   """
   B, T, H, C = query_BxTxHxC.shape
   G = H // key_BxTxKxC.shape[2]
-  scale = C**-0.5 if scale is None else scale
+  scale = float(C**-0.5) if scale is None else scale
   length = -(-T // _LANES) * _LANES
   block = max(n for n in range(_LANES, block + 1, _LANES) if length % n == 0)
   blocks = length // block
@@ -143,7 +143,7 @@ def _kernel(
     )
     if softcap is not None:
       logits = softcap * jnp.tanh(logits / softcap)
-    if biased:
+    if bias_ref is not None:
       logits += bias_ref[...].astype(jnp.float32)
     rows = i * block + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 0)
     columns = j * block + jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)

@@ -89,6 +89,7 @@ class Gcloud:
       )
     except FileNotFoundError:
       raise _missing(command[0]) from None
+    assert process.stdout is not None  # a pipe
     try:
       for text in process.stdout:
         line(text.rstrip('\n'))

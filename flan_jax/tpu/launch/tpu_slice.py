@@ -51,11 +51,12 @@ def accelerator_type(text: str) -> str:
   """
   found = re.fullmatch(r'(\w+)-(\d+)', text)
   topology = re.fullmatch(r'(\w+):(\d+(?:x\d+){1,2})', text)
-  if not (found or topology):
+  either = found or topology
+  if either is None:
     raise InputError(
       f'--type: got {text!r}; must be like v3-128 or, by its topology, v3:8x8'
     )
-  name = (found or topology)[1]
+  name = either[1]
   name = _ALIASES.get(name, name)
   if name not in GENERATIONS:
     near = difflib.get_close_matches(name, GENERATIONS, n=1, cutoff=0)
@@ -66,13 +67,13 @@ def accelerator_type(text: str) -> str:
   if name != 'v2':  # its topologies are not known here
     plain = {'v5litepod': 'v5e'}.get(name, name)
     try:
-      topology_lib.parse(f'{plain}{text[len((found or topology)[1]) :]}')
+      topology_lib.parse(f'{plain}{text[len(either[1]) :]}')
     except InputError as error:
       raise InputError(str(error).replace('--topology', '--type')) from None
   if found:
     return f'{name}-{int(found[2])}'
   chips = 1
-  for side in topology[2].split('x'):
+  for side in either[2].split('x'):
     chips *= int(side)
   return f'{name}-{chips * GENERATIONS[name].cores}'
 
@@ -231,7 +232,7 @@ class Slice:
   def _queue_state(self) -> str | None:
     result = self._queue('describe', '--format=json')
     found = gcloud_lib.parse(result, f'queued resource {self.name}')
-    return found and found.get('state', {}).get('state')
+    return found.get('state', {}).get('state') if found else None
 
   def _wait_in_queue(self) -> None:
     previous = None

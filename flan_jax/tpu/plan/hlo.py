@@ -260,10 +260,10 @@ def groups(text: str) -> np.ndarray:
   or a part of an axis, `'b':(2)2`, whose sizes are (outer)size. The order of devices in
   the mesh is `device_ids=([4,2]T(1,0))`.
   """
-  pairs = re.search(r'source_target_pairs=\{(\{[\d,{}]*\})\}', text)
-  listed = re.search(r'replica_groups=\{(\{[\d,{}]*\})\}', text)
-  if pairs or listed:
-    listed_groups = re.findall(r'\{([\d,]*)\}', (pairs or listed)[1])
+  listed = re.search(r'source_target_pairs=\{(\{[\d,{}]*\})\}', text)
+  listed = listed or re.search(r'replica_groups=\{(\{[\d,{}]*\})\}', text)
+  if listed:
+    listed_groups = re.findall(r'\{([\d,]*)\}', listed[1])
     return np.array([[int(n) for n in group.split(',')] for group in listed_groups])
   named = re.search(
     r'replica_groups=mesh\[([^\]]*)\]'

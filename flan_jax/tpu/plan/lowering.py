@@ -210,8 +210,10 @@ def compile_(lowered: Lowered, *, cache: str | os.PathLike | None = None) -> Com
     raise
   seconds = time.monotonic() - since
   memory = compiled.memory_analysis()
+  assert memory is not None  # XLA's backends for CPU and TPU have it
   try:
-    module = Module(compiled.as_text())
+    printed = compiled.as_text()
+    module = None if printed is None else Module(printed)
   except jax.errors.JaxRuntimeError:
     module = None  # libtpu fails a check of its own on some asynchronous programs
   return Compiled(

@@ -91,7 +91,7 @@ def text(trials: list[Trial]) -> str:
   """The trials as text, one per line."""
   lines = ['tried']
   for description, plan in trials:
-    if plan.fits:
+    if plan.fits and plan.memory is not None:
       outcome = f'fits: {plan.memory.total / GIB:.2f} GiB'
       if plan.step is not None:
         outcome += f', {plan.step.estimate:.3f} s per step'

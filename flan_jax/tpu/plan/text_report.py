@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from flan_jax.tpu.plan.cost_model import MODELED
+from flan_jax.tpu.plan.cost_model import MODELED, Step
 from flan_jax.tpu.plan.memory import NAMES
 from flan_jax.tpu.plan.plan import (
   GIB,
@@ -69,7 +69,7 @@ def text(plan: Plan, *, stable: bool = False) -> str:
       lines += [f'    {change}' for change in plan.advice]
       lines.append('  or compile them with --search')
   if plan.step is not None:
-    lines += ['', *_time(plan)]
+    lines += ['', *_time(plan, plan.step)]
   elif plan.memory is not None:
     lines += ['', 'Time: unknown, because this libtpu cannot print the program']
   if not stable and plan.memory is not None:
@@ -77,8 +77,8 @@ def text(plan: Plan, *, stable: bool = False) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _time(plan: Plan) -> list[str]:
-  step, roof, topology = plan.step, plan.roofline, plan.topology
+def _time(plan: Plan, step: Step) -> list[str]:
+  roof, topology = plan.roofline, plan.topology
   unit, each = ('s', 1.0) if step.estimate > 0.1 else ('ms', 1e-3)
 
   def part(name: str, seconds: float, note: str = '') -> str:

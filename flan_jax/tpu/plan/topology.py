@@ -146,11 +146,12 @@ def parse(text: str) -> Topology:
   """
   by_sides = re.fullmatch(r'(\w+):(\d+(?:x\d+)*)', text)
   by_size = re.fullmatch(r'(\w+)-(\d+)', text)
-  generation = (by_sides or by_size or re.match(r'()', text))[1]
+  either = by_sides or by_size
+  generation = either[1] if either else ''
   generation = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'v5': 'v5p'}.get(
     generation, generation
   )
-  if generation not in CHIPS:
+  if either is None or generation not in CHIPS:
     known = ', '.join(f'{name(g, shapes(g)[3])}' for g in CHIPS)
     raise InputError(
       f'--topology: got {text!r}; must be a generation and its sides, e.g. {known}'
@@ -165,7 +166,7 @@ def parse(text: str) -> Topology:
   else:
     # Sizes of v3, v4 and v5p count two cores per chip; those of the others count chips.
     units = 2 if generation in ('v3', 'v4', 'v5p') else 1
-    chips = int(by_size[2]) / units
+    chips = int(either[2]) / units
     for sides in legal:
       if math.prod(sides) == chips:
         return Topology(name(generation, sides), generation, sides)
