@@ -112,7 +112,7 @@ class Results:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Protocol:
-  """How datasets are evaluated.
+  """Settings of an evaluation, the same for all its datasets.
 
   Attributes:
     templates: number of templates, the first ones of each direction, or indices, among
@@ -181,7 +181,7 @@ def evaluate(
 
   Args:
     tuned: tuned model.
-    protocol: how the datasets are evaluated; None for the defaults.
+    protocol: settings of the evaluation; None for the defaults.
     datasets: datasets of the held-out clusters.
     examples: (dataset name, split) -> examples, as `Store.evaluation_examples`; split
       `train` is read for exemplars only.
@@ -229,7 +229,7 @@ def _evaluate(
 
   Args:
     predictor: answers prompts with each model.
-    protocol: how the dataset is evaluated.
+    protocol: settings of the evaluation.
     dataset: dataset, in one direction.
     examples: (dataset name, split) -> examples.
     progress: called as progress(examples done, examples in all), or None.
