@@ -59,7 +59,9 @@ def _whole(rates: Mapping[str, float]) -> dict[str, int]:
   scale = 1.0
   if any(rate != int(rate) for rate in rates.values()):
     scale = 100_000 / sum(rates.values())
-  return {name: rate and max(1, round(rate * scale)) for name, rate in rates.items()}
+  return {
+    name: max(1, round(rate * scale)) if rate else 0 for name, rate in rates.items()
+  }
 
 
 def peers(name: str, mixture: Mixture) -> Sequence[str]:

@@ -60,7 +60,7 @@ def declare(
   assert kind is not None, path
   here = os.getcwd()
   source = kind(path, folder=here)
-  slices: dict[str, str | None] = {}
+  train = dev = None
   if isinstance(validation, str):
     if _format(validation) is not kind:
       raise InputError(
@@ -78,7 +78,7 @@ def declare(
         'must leave some on both sides',
         field='VALIDATION',
       )
-    slices = {'train': f'train[:-{count}]', 'dev': f'train[-{count}:]'}
+    train, dev = f'train[:-{count}]', f'train[-{count}:]'
   _check_columns(source, path, {'INPUTS': inputs, 'TARGETS': targets})
   name = _name(path)
   dataset = Dataset(
@@ -89,7 +89,8 @@ def declare(
     answer=Text('{targets}'),
     metric='exact_match',
     templates=(Template('{inputs}', '{targets}'),),
-    **slices,
+    train=train,
+    dev=dev,
   )
   registry.register(dataset, replace=True)
   _declared[name] = dataset

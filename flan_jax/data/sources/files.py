@@ -20,7 +20,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from flan_jax.catalog.fields import Record
 from flan_jax.errors import InputError
@@ -264,7 +264,7 @@ def _opened(path: str, *, decompress: bool = True) -> Iterator[IO[bytes]]:
     if _is_remote(path):
       import fsspec
 
-      file = stack.enter_context(fsspec.open(path, 'rb'))
+      file: Any = stack.enter_context(cast(Any, fsspec.open(path, 'rb')))
     else:
       file = stack.enter_context(open(path, 'rb'))
     if decompress and path.endswith('.gz'):

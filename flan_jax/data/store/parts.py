@@ -288,11 +288,11 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   tokenizer.threads = job.threads
   dataset = job.dataset(name)
   pool = None
-  num_fewshot = job.style_of(name).num_fewshot
-  if num_fewshot and kept:
+  requested = job.style_of(name).num_fewshot
+  if requested and kept:
     # From the spool, so every part of the dataset has the same pool.
     pool = few_shot_pool(
-      dataset, spooled(job, name), num_fewshot=num_fewshot, seed=job.seed,
+      dataset, spooled(job, name), num_fewshot=requested, seed=job.seed,
       tokenizer=tokenizer,
     )  # fmt: skip
   renderer = Renderer(
