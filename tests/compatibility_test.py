@@ -64,16 +64,80 @@ def keys(value) -> set[str]:
   return set().union(*map(keys, value)) if isinstance(value, list) else set()
 
 
-def flan(verb, *flags, before=''):
-  """Runs `flan VERB` in a process of its own; returns what it says."""
-  code = f'{before}\nimport runpy; runpy.run_module("flan_jax", run_name="__main__")'
+# Runs commands one after the other, and says whose output follows; at the end of an
+# evaluation, also how many answers came from the file.
+COMMANDS = """
+import json, sys
+from flan_jax.cli import dispatch
+from flan_jax.evaluate.response_cache import ResponseCache
+remove = ResponseCache.remove
+def told(cache):
+  print('replayed', cache.replayed, file=sys.stderr)
+  remove(cache)
+ResponseCache.remove = told
+for name, command in json.loads(sys.argv[1]).items():
+  print('command', name, file=sys.stderr)
+  if dispatch.main(command):
+    sys.exit(f'{name} failed')
+"""
+
+DATA = (
+  '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_copa', '--gin.BATCH_TOKENS=1024',
+  '--gin.SEQUENCE_LENGTH=256', '--gin.Run.log_period=2', '--gin.Run.keep=1',
+)  # fmt: skip
+STOPPED = (
+  'train', '--gin_file=tiny.gin', *DATA, '--gin.MODEL_DIR=runs/stopped',
+  '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
+  "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
+  '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
+  '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
+  '--gin.Evaluate.sequence_length=256',
+  '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
+)  # fmt: skip
+ADAPTED = (
+  'train', '--gin_file=gin/runs/base.gin', *DATA, '--gin.MODEL_DIR=runs/lora',
+  '--gin.STORE=stores/copa', '--gin.INITIAL_CHECKPOINT_PATH=runs/finished',
+  '--gin.LORA_RANK=2', '--gin.Run.bad_step=skip', '--gin.Run.loss_spike=3.0',
+  '--gin.TRAIN_STEPS=6', '--gin.HELD_OUT=()',
+)  # fmt: skip
+EVALUATED = (
+  'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
+  '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
+  '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
+  '--gin.BASE_CHECKPOINT=microworld', "--gin.DATASETS=('mini_sst2','mini_wmt')",
+  '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
+  '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
+  '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
+  '--gin.Evaluation.ngram=3', '--gin.OUTPUT_DIR=evals/interrupted',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def resumed(tmp_path_factory):
+  """A copy of the folders in which a process of one device went on with all of them.
+
+  Returns:
+    The folder, and name of the command -> what it said.
+  """
+  folder = tmp_path_factory.mktemp('resumed') / 'old'
+  shutil.copytree(OLD, folder)
+  commands = {'stopped': STOPPED, 'adapted': ADAPTED, 'evaluated': EVALUATED}
   done = subprocess.run(
-    [sys.executable, '-c', code, verb, *flags],
+    [sys.executable, '-c', COMMANDS, json.dumps(commands)],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK},
-    capture_output=True, text=True,
+    cwd=folder, capture_output=True, text=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  return done.stderr
+  parts = done.stderr.split('command ')[1:]
+  return folder, {name: said for name, _, said in (p.partition('\n') for p in parts)}
+
+
+@pytest.fixture
+def said(resumed, monkeypatch):
+  """Name of a command -> what it said; the working directory is that of all."""
+  folder, said = resumed
+  monkeypatch.chdir(folder)
+  return said
 
 
 class TestStore:
@@ -178,11 +242,6 @@ class TestStore:
 class TestRun:
   """MODEL_DIR of runs that were stopped."""
 
-  DATA = (
-    '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_copa', '--gin.BATCH_TOKENS=1024',
-    '--gin.SEQUENCE_LENGTH=256', '--gin.Run.log_period=2', '--gin.Run.keep=1',
-  )  # fmt: skip
-
   def check_log(self, folder, wanted):
     """Losses, gradients and the sequences of every step are those of an older run."""
     log, wanted = read_lines(f'{folder}/log.jsonl'), read_lines(wanted)
@@ -205,17 +264,8 @@ class TestRun:
     assert written.isdisjoint({'guard', 'watched', 'train_rows', 'accepted'})
     assert {'leakage', 'loss_guard', 'train_examples', 'allowed_overlap'} <= written
 
-  def test_it_resumes_and_takes_the_missed_evaluation(self, old):
-    said = flan(
-      'train', '--gin_file=tiny.gin', *self.DATA, '--gin.MODEL_DIR=runs/stopped',
-      '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
-      "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
-      '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
-      '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
-      '--gin.Evaluate.sequence_length=256',
-      '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
-    )  # fmt: skip
-    assert 'Resuming at step 8' in said
+  def test_it_resumes_and_takes_the_missed_evaluation(self, said):
+    assert 'Resuming at step 8' in said['stopped']
     self.check_log('runs/stopped', 'expected/stopped.log.jsonl')
     self.check_new_keys('runs/stopped')
     evaluations = read_lines('runs/stopped/evaluations.jsonl')
@@ -225,14 +275,8 @@ class TestRun:
     found, wanted = map(schema.load, ('runs/stopped/report', 'wanted'))
     assert found['results'] == wanted['results']
 
-  def test_one_with_adapters_and_a_loss_guard_resumes(self, old):
-    said = flan(
-      'train', '--gin_file=gin/runs/base.gin', *self.DATA, '--gin.MODEL_DIR=runs/lora',
-      '--gin.STORE=stores/copa', '--gin.INITIAL_CHECKPOINT_PATH=runs/finished',
-      '--gin.LORA_RANK=2', '--gin.Run.bad_step=skip', '--gin.Run.loss_spike=3.0',
-      '--gin.TRAIN_STEPS=6', '--gin.HELD_OUT=()',
-    )  # fmt: skip
-    assert 'Resuming at step 4' in said
+  def test_one_with_adapters_and_a_loss_guard_resumes(self, said):
+    assert 'Resuming at step 4' in said['adapted']
     self.check_log('runs/lora', 'expected/lora.log.jsonl')
     self.check_new_keys('runs/lora')
     about = read_json('runs/lora/checkpoints/6/about/metadata')
@@ -266,38 +310,15 @@ class TestRun:
     assert again.seconds['recomputed'] == 0.03
 
 
-# Says at the end how many answers came from the file.
-REPLAYED = """
-import sys
-from flan_jax.evaluate.response_cache import ResponseCache
-remove = ResponseCache.remove
-def told(cache):
-  print('replayed', cache.replayed, file=sys.stderr)
-  remove(cache)
-ResponseCache.remove = told
-"""
-
-
-def test_an_interrupted_evaluation_takes_its_answers_from_the_file(old):
+def test_an_interrupted_evaluation_takes_its_answers_from_the_file(said):
   kept = {
-    name: len(read_lines(f'evals/interrupted/{name}.journal.jsonl')) - 1
+    name: len(read_lines(OLD / f'evals/interrupted/{name}.journal.jsonl')) - 1
     for name in ('tuned', 'base')
   }
   assert min(kept.values()) > 0
-  said = flan(
-    'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
-    '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
-    '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
-    '--gin.BASE_CHECKPOINT=microworld', "--gin.DATASETS=('mini_sst2','mini_wmt')",
-    '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
-    '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
-    '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
-    '--gin.Evaluation.ngram=3', '--gin.OUTPUT_DIR=evals/interrupted', before=REPLAYED,
-  )  # fmt: skip
-  assert 'started anew' not in said
-  assert sorted(kept.values()) == sorted(
-    int(line.split()[1]) for line in said.splitlines() if line.startswith('replayed')
-  )
+  assert 'started anew' not in said['evaluated']
+  replayed = [x for x in said['evaluated'].splitlines() if x.startswith('replayed')]
+  assert sorted(kept.values()) == sorted(int(line.split()[1]) for line in replayed)
   for name in ('predictions', 'predictions.base', 'predictions.dev'):
     places = (f'evals/{folder}/{name}.jsonl' for folder in ('done', 'interrupted'))
     wanted, lines = map(read_lines, places)

@@ -18,7 +18,7 @@ import time
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 # One cache for all workers, which inherit its name, and for the processes they start:
 # not the user's, and removed at the end.
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
@@ -36,6 +36,8 @@ import hypothesis
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
+
+import small_run
 
 pytest_plugins = ['run_log', 'tiny_datasets', 'tiny_model']
 
@@ -117,22 +119,10 @@ def own_examples():
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = {
-  'train': ('gin/runs/base.gin', 'gin/models/tiny.gin'),
+  'train': small_run.FILES,
   'eval': ('gin/evaluate/zero_shot.gin',),
 }
-SMALL = {
-  'VOCAB_SIZE': 512,
-  'NUM_LAYERS': 1,
-  'DecoderConfig.d_model': 16,
-  'DecoderConfig.d_ff': 32,
-  'DecoderConfig.head_dim': 4,
-  'SEQUENCE_LENGTH': 256,
-  'BATCH_TOKENS': 2048,
-  'Optimizer.learning_rate': 0.01,
-  'Evaluate.sequence_length': 256,
-  'Run.checkpoint_period': 2,
-  'Run.log_period': 1,
-}
+SMALL = {**small_run.SETTINGS, 'Run.checkpoint_period': 2, 'Run.log_period': 1}
 MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
 
 

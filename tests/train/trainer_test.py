@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import small_run
 from safetensors.numpy import load_file
 
 from flan_jax.catalog import registry
@@ -28,17 +29,6 @@ from flan_jax.runtime.progress import Progress
 from flan_jax.train import metric_writer
 
 TASK = 'microworld_mini_arc'
-SMALL = [
-  'VOCAB_SIZE=512',
-  'NUM_LAYERS=2',
-  'DecoderConfig.d_model=32',
-  'DecoderConfig.d_ff=64',
-  'DecoderConfig.head_dim=8',
-  'SEQUENCE_LENGTH=256',
-  'BATCH_TOKENS=4096',
-  'Optimizer.learning_rate=0.01',
-  'Evaluate.sequence_length=256',
-]
 STEPS = 50
 
 
@@ -63,19 +53,18 @@ def flags(model_dir: pathlib.Path, store: pathlib.Path, **more) -> list[str]:
     'Run.log_period': 1,
     **more,
   }
-  return [*SMALL, *(f'{name}={value}' for name, value in values.items())]
+  return small_run.flags(values)
 
 
 def build(*arguments, **more):
-  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
-  return gin.load(files, flags(*arguments, **more)).build('Run')
+  return gin.load(small_run.FILES, flags(*arguments, **more)).build('Run')
 
 
 def start(
   model_dir: pathlib.Path, store: pathlib.Path, *, devices: int
 ) -> subprocess.Popen:
   command = [sys.executable, '-m', 'flan_jax', 'train']
-  command += ['--gin_file=gin/runs/base.gin', '--gin_file=gin/models/tiny.gin']
+  command += [f'--gin_file={file}' for file in small_run.FILES]
   command += [f'--gin.{flag}' for flag in flags(model_dir, store)]
   environment = {
     **os.environ,
@@ -218,12 +207,9 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
     MIXTURE_OR_TASK_NAME='microworld_held_out_nli',
     TOKENIZER='bytes',
     TRAIN_STEPS=2,
-    SEQUENCE_LENGTH=512,
-    BATCH_TOKENS=4096,
     **{
       'Evaluate.max_examples': 3,
       'Evaluate.templates': 2,
-      'Evaluate.sequence_length': 512,
       'Run.pack': True,
     },
   )
@@ -264,7 +250,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert all(x['n'] == 3 and 'base' in x for x in found['results'])
 
   opened = store_lib.Store.open(tmp_path / 'run' / 'store')
-  plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=512)
+  plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=256)
   counted: dict[str, int] = {}
   for k in range(2 * run.batch_size):
     for segment in store_lib.describe(opened, plan, k)['segments']:
