@@ -104,7 +104,7 @@ EVALUATED = (
   'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
   '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
   '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
-  '--gin.BASE_CHECKPOINT=microworld', "--gin.DATASETS=('mini_sst2','mini_wmt')",
+  '--gin.BASE_CHECKPOINT=microworld',
   '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
   '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
   '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
@@ -112,29 +112,31 @@ EVALUATED = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope='module')
-def resumed(tmp_path_factory):
-  """A copy of the folders in which a process of one device went on with all of them.
-
-  Returns:
-    The folder, and name of the command -> what it said.
-  """
-  folder = tmp_path_factory.mktemp('resumed') / 'old'
-  shutil.copytree(OLD, folder)
-  commands = {'stopped': STOPPED, 'adapted': ADAPTED, 'evaluated': EVALUATED}
+def go_on(folder, commands):
+  """Runs commands in one process of one device; name of a command -> what it said."""
   done = subprocess.run(
     [sys.executable, '-c', COMMANDS, json.dumps(commands)],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK},
     cwd=folder, capture_output=True, text=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  parts = done.stderr.split('command ')[1:]
-  return folder, {name: said for name, _, said in (p.partition('\n') for p in parts)}
+  parts = (part.partition('\n') for part in done.stderr.split('command ')[1:])
+  return {name: said for name, _, said in parts}
+
+
+@pytest.fixture(scope='module')
+def resumed(tmp_path_factory):
+  """A copy of the folders in which everything went on, and what was said."""
+  folder = tmp_path_factory.mktemp('resumed') / 'old'
+  shutil.copytree(OLD, folder)
+  evaluated = (*EVALUATED, "--gin.DATASETS=('mini_sst2',)")
+  commands = {'stopped': STOPPED, 'adapted': ADAPTED, 'evaluated': evaluated}
+  return folder, go_on(folder, commands)
 
 
 @pytest.fixture
 def said(resumed, monkeypatch):
-  """Name of a command -> what it said; the working directory is that of all."""
+  """Name of a command -> what it said; the working directory is the folder of all."""
   folder, said = resumed
   monkeypatch.chdir(folder)
   return said
@@ -310,25 +312,44 @@ class TestRun:
     assert again.seconds['recomputed'] == 0.03
 
 
-def test_an_interrupted_evaluation_takes_its_answers_from_the_file(said):
-  kept = {
-    name: len(read_lines(OLD / f'evals/interrupted/{name}.journal.jsonl')) - 1
-    for name in ('tuned', 'base')
-  }
-  assert min(kept.values()) > 0
-  assert 'started anew' not in said['evaluated']
-  replayed = [x for x in said['evaluated'].splitlines() if x.startswith('replayed')]
-  assert sorted(kept.values()) == sorted(int(line.split()[1]) for line in replayed)
-  for name in ('predictions', 'predictions.base', 'predictions.dev'):
-    places = (f'evals/{folder}/{name}.jsonl' for folder in ('done', 'interrupted'))
-    wanted, lines = map(read_lines, places)
-    for line, other in zip(lines, wanted, strict=True):
-      assert line.pop('log_probabilities', None) == pytest.approx(
-        other.pop('log_probabilities', None), abs=1e-4
+class TestEvaluation:
+  """An evaluation that was interrupted takes its answers from the file."""
+
+  def check(self, said, *, kinds, datasets):
+    """Every kept answer of the kinds is replayed, and the figures are as before."""
+    kept = {
+      name: sum(
+        not kinds.isdisjoint(entry.get('answer', ()))
+        for entry in read_lines(OLD / f'evals/interrupted/{name}.journal.jsonl')
       )
-      assert line == {'example_id': other.pop('row_id'), **other}
-  done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
-  assert found['results'] == done['results']
+      for name in ('tuned', 'base')
+    }
+    assert min(kept.values()) > 0
+    assert 'started anew' not in said
+    replayed = [x for x in said.splitlines() if x.startswith('replayed')]
+    assert sorted(kept.values()) == sorted(int(line.split()[1]) for line in replayed)
+    for name in ('predictions', 'predictions.base', 'predictions.dev'):
+      places = (f'evals/{folder}/{name}.jsonl' for folder in ('done', 'interrupted'))
+      wanted, lines = map(read_lines, places)
+      wanted = [line for line in wanted if line['dataset'] in datasets]
+      for line, other in zip(lines, wanted, strict=True):
+        assert line.pop('log_probabilities', None) == pytest.approx(
+          other.pop('log_probabilities', None), abs=1e-4
+        )
+        assert line == {'example_id': other.pop('row_id'), **other}
+    done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
+    wanted = [result for result in done['results'] if result['dataset'] in datasets]
+    assert found['results'] == wanted
+
+  def test_scores(self, said):
+    self.check(said['evaluated'], kinds={'scores'}, datasets={'mini_sst2'})
+
+  @pytest.mark.slow  # the programs that generate take long to compile
+  def test_scores_and_texts(self, old):
+    command = (*EVALUATED, "--gin.DATASETS=('mini_sst2','mini_wmt')")
+    said = go_on(old, {'evaluated': command})['evaluated']
+    both = {'mini_sst2', 'mini_wmt'}
+    self.check(said, kinds={'scores', 'tokens'}, datasets=both)
 
 
 class TestLineage:
