@@ -339,7 +339,10 @@ class TestEvaluation:
         assert line == {'example_id': other.pop('row_id'), **other}
     done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
     wanted = [result for result in done['results'] if result['dataset'] in datasets]
-    assert found['results'] == wanted
+    for result, other in zip(found['results'], wanted, strict=True):
+      if len(wanted) < len(done['results']):  # it depends on the number of results
+        del result['p_holm'], other['p_holm']
+      assert result == other
 
   def test_scores(self, said):
     self.check(said['evaluated'], kinds={'scores'}, datasets={'mini_sst2'})

@@ -1,7 +1,7 @@
 """Runs of several processes on this machine, which communicate over gloo.
 
-Each has two or four simulated devices. Their results are compared with those of one process,
-and their sequences with `flan rows --digest`.
+Each has two or four simulated devices. Their results are compared with those of one
+process, and their sequences with `flan rows --digest`.
 """
 
 import pathlib
