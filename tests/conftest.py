@@ -211,7 +211,7 @@ class Runs:
       assert time.monotonic() < deadline, processes[0].stderr
       if all(one.process.poll() is not None for one in processes):
         return False
-      time.sleep(0.002)
+      time.sleep(0.005)
     return True
 
   def end(self) -> None:

@@ -1,6 +1,6 @@
 """Runs of several processes on this machine, which communicate over gloo.
 
-Each has two or four simulated devices. Their results are compared with those of one
+Each has one or four simulated devices. Their results are compared with those of one
 process, and their sequences with `flan rows --digest`.
 """
 
@@ -97,8 +97,8 @@ def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings
 def test_sigterm_to_one_process_saves_and_one_alone_on_another_mesh_resumes(
   runs, alone, entries, printed, settings, tmp_path
 ):
-  """The two have four devices, the one alone has eight."""
-  out, apart = tmp_path / 'run', dict.fromkeys((0, 1), {'devices': 2})
+  """The two have one device each, the one alone has eight."""
+  out, apart = tmp_path / 'run', dict.fromkeys((0, 1), {'devices': 1})
   by = {1: signal.SIGTERM}
   both = interrupted(runs, entries, out, count=2, to=3, by=by, apart=apart, **settings)
   codes = [each.process.returncode for each in both]
@@ -219,6 +219,7 @@ def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
+@pytest.mark.slow  # other settings are refused above
 def test_a_folder_of_another_run_is_refused_by_all_processes(runs, settings, tmp_path):
   """Process 0 alone reads it; the others do not report it dead."""
   out = tmp_path / 'run'
