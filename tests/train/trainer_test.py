@@ -102,7 +102,7 @@ def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> i
   return process.returncode
 
 
-@pytest.mark.slow  # kill_test.py and lora_test.py have shorter ones
+@pytest.mark.slow  # interruption_test.py and lora_test.py have shorter ones
 @pytest.mark.parametrize('devices', [1, 8])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
   devices, store, tmp_path
