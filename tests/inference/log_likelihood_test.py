@@ -126,7 +126,7 @@ def test_answers_that_begin_alike_share_their_beginning(model):
   generator = np.random.default_rng(6)
   context, long = draw(generator, 25), draw(generator, (20, 8))
   found = [ScoredSequence(context, answer[:n]) for answer in long for n in (1, 4, 5, 8)]
-  sums, _ = make(model, sequence_length=LENGTH).sums(found)
+  sums, _ = make(model).sums(found)
   np.testing.assert_allclose(sums, by_themselves(model, found), rtol=1e-5)
 
 
