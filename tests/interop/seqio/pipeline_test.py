@@ -108,15 +108,20 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings
 
 
 @pytest.mark.parametrize(
-  'style',
+  ('names', 'style'),
   [
-    pytest.param(PLAIN, marks=pytest.mark.slow),
-    PromptStyle(num_fewshot=2),
-    pytest.param(PromptStyle(prompt_style='no_template'), marks=pytest.mark.slow),
+    (('mini_cb',), PromptStyle(num_fewshot=2)),
+    *(
+      pytest.param(('mini_copa', 'mini_cb'), style, marks=pytest.mark.slow)
+      for style in (
+        PLAIN,
+        PromptStyle(num_fewshot=2),
+        PromptStyle(prompt_style='no_template'),
+      )
+    ),
   ],
 )
-def test_generated_tasks_equal_the_store(tmp_path, style):
-  names = ('mini_copa', 'mini_cb')
+def test_generated_tasks_equal_the_store(tmp_path, names, style):
   family = 'microworld'
   compare(names, out=tmp_path / 'out', family=family, tokenizer='bytes', style=style)
 
