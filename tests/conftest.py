@@ -19,6 +19,7 @@ import time
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # torch's threads spin as they wait
 # One cache for all workers, which inherit its name, and for the processes they start:
 # not the user's, and removed at the end.
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
