@@ -103,7 +103,7 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
   small, _ = lora.abstract(shapes, axes, lora=LORA)
   adapters = drawn(small)
   beside = logits(config, lora.variables(params, adapters, lora=LORA))
-  merged = lora.merge(params, adapters, lora=LORA)
+  merged = jax.device_get(lora.merge(params, adapters, lora=LORA))
   np.testing.assert_allclose(logits(config, {'params': merged}), beside, atol=2e-5)
   assert np.abs(beside - logits(config, {'params': params})).max() > 0.1
   layer = 'layers/' if config.scan_layers else 'layers_1/'
@@ -117,7 +117,7 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
 def test_initial_adapters_change_nothing():
   shapes, axes = params_lib.abstract_params(TINY)
   params = model(TINY)
-  adapters = lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0)
+  adapters = jax.device_get(lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0))
   variables = lora.variables(params, adapters, lora=LORA)
   assert (logits(TINY, variables) == logits(TINY, {'params': params})).all()
   assert all((v != 0).any() for k, v in flat(adapters).items() if k.endswith('_a'))
