@@ -108,7 +108,9 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
   assert np.abs(beside - logits(config, {'params': params})).max() > 0.1
   layer = 'layers/' if config.scan_layers else 'layers_1/'
   changed = {
-    name for name, value in flat(merged).items() if (value != flat(params)[name]).any()
+    name
+    for name, value in flat(merged).items()
+    if (value != np.asarray(flat(params)[name])).any()
   }
   assert {f'{layer}{name}' for name in ('query', 'output', 'up', 'down')} <= changed
   assert not {'embedding', 'final_norm', f'{layer}mlp_norm'} & changed
