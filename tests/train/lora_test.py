@@ -24,7 +24,6 @@ from flan_jax.data.store import materialize
 from flan_jax.data.store import store as store_lib
 from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
-from flan_jax.model import params as params_lib
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
@@ -32,7 +31,7 @@ from flan_jax.train import checkpoint, lora, metric_writer, train_step, tuning
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from tests.train import train_step_test
-from tests.train.train_step_test import TINY, eight_sequences
+from tests.train.train_step_test import TINY, abstract_params, eight_sequences
 
 TASK = 'microworld_mini_arc'
 LORA = optimizer_config.Lora(rank=4, alpha=8.0)
@@ -98,7 +97,7 @@ def logits(config: DecoderConfig, variables) -> np.ndarray:
   ],
 )
 def test_merged_weights_are_the_model_with_its_adapters(config):
-  shapes, axes = params_lib.abstract_params(config)
+  shapes, axes = abstract_params(config)
   params = model(config)
   small, _ = lora.abstract(shapes, axes, lora=LORA)
   adapters = drawn(small)
@@ -117,7 +116,7 @@ def test_merged_weights_are_the_model_with_its_adapters(config):
 
 
 def test_initial_adapters_change_nothing():
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   params = model(TINY)
   adapters = jax.device_get(lora.init(*lora.abstract(shapes, axes, lora=LORA), seed=0))
   variables = lora.variables(params, adapters, lora=LORA)
@@ -127,7 +126,7 @@ def test_initial_adapters_change_nothing():
 
 def test_their_gradient_is_that_of_the_merged_weights():
   """By the chain rule over W + scale * A B, without the decoder's shortcut."""
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   params = model(TINY)
   adapters = drawn(lora.abstract(shapes, axes, lora=LORA)[0])
   batch = eight_sequences()
@@ -169,7 +168,7 @@ def run_steps(
   shape = shape or mesh_config.MeshConfig()
   config = dataclasses.replace(TINY, param_dtype=base_dtype)
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = params_lib.abstract_params(config)
+  shapes, axes = abstract_params(config)
   shardings = mesh_lib.shardings(axes, mesh=mesh, rules=shape.rules)
   base = jax.device_put(train_step_test.drawn(config), shardings)
   small, small_axes = lora.abstract(shapes, axes, lora=LORA)
@@ -213,7 +212,7 @@ def test_they_learn_beside_a_frozen_model_of_either_dtype(dtype):
   adapters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   assert sizes < 2.1 * adapters
   assert jax.tree.structure(state.params) == jax.tree.structure(
-    lora.abstract(*params_lib.abstract_params(TINY), lora=LORA)[0]
+    lora.abstract(*abstract_params(TINY), lora=LORA)[0]
   )
 
 
@@ -236,12 +235,12 @@ def test_on_a_mesh_they_learn_as_on_one_device():
 
 
 def test_named_targets_are_the_only_ones():
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   some = optimizer_config.Lora(rank=2, targets=('query', 'value'))
   small, _ = lora.abstract(shapes, axes, lora=some)
   found = {f'layers/{name}_{part}' for name in ('query', 'value') for part in 'ab'}
   assert set(flat(small)) == found
-  ungated, axes = params_lib.abstract_params(MODELS['biased'])
+  ungated, axes = abstract_params(MODELS['biased'])
   with pytest.raises(InputError, match="Lora.targets: the model has no 'gate'"):
     lora.abstract(ungated, axes, lora=optimizer_config.Lora(rank=2, targets=('gate',)))
   with pytest.raises(

@@ -1,6 +1,7 @@
 """One step: packed == unpacked, microbatched == whole, any mesh == one device."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -33,9 +34,12 @@ TINY = DecoderConfig(
 )
 
 
+abstract_params = functools.cache(params_lib.abstract_params)
+
+
 def drawn(config: DecoderConfig = TINY):
   """Parameters of the scale of initial ones, drawn without compiling a program."""
-  shapes, _ = params_lib.abstract_params(config)
+  shapes, _ = abstract_params(config)
   flat = traverse_util.flatten_dict(shapes, sep='/')
   rng = np.random.default_rng(0)
   for name, leaf in flat.items():
@@ -77,7 +81,7 @@ def run_steps(
 ):
   """(losses, parameters) of a few steps on a mesh of the first `devices` devices."""
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   optimizer = optimizer_lib.make_optimizer(
     optimizer_config.OptimizerConfig(learning_rate=0.01), config=TINY, logical_axes=axes
   )
@@ -156,7 +160,7 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
     config = dataclasses.replace(
       TINY, num_layers=num_layers, d_model=64, d_ff=2048, remat='full'
     )
-    shapes, _ = params_lib.abstract_params(config)
+    shapes, _ = abstract_params(config)
     found = gradients.lower(shapes, eight_sequences(), config=config, accumulation=4)
     memory = found.compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.output_size_in_bytes
@@ -179,7 +183,7 @@ def test_activations_are_constrained():
   """On a mesh the traced step holds sharding constraints; without one, none."""
   shape = mesh_config.MeshConfig(data=2, model=4)
   mesh = mesh_lib.build(shape)
-  shapes, _ = params_lib.abstract_params(TINY)
+  shapes, _ = abstract_params(TINY)
 
   def constraints() -> int:
     trace = jax.make_jaxpr(lambda p, b: train_step.loss_sums(p, b, config=TINY))
@@ -191,7 +195,7 @@ def test_activations_are_constrained():
 
 
 def test_initial_parameters_are_sharded_and_do_not_depend_on_the_mesh():
-  _, axes = params_lib.abstract_params(TINY)
+  _, axes = abstract_params(TINY)
   shape = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
   shardings = mesh_lib.shardings(axes, mesh=mesh_lib.build(shape), rules=shape.rules)
   split = params_lib.init_params(TINY, seed=3, shardings=shardings)
@@ -262,7 +266,7 @@ def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
 def test_chunked_logits_of_a_whole_sequence_never_exist():
   """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
   config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
-  shapes, _ = params_lib.abstract_params(config)
+  shapes, _ = abstract_params(config)
 
   def largest(logits_chunk) -> int:
     loss = train_step.Loss(logits_chunk=logits_chunk)
@@ -292,7 +296,7 @@ def test_schedules():
 def test_mesh_errors_name_axis_sizes_and_the_nearest():
   with pytest.raises(InputError, match=r'fsdp=3 x model=1 .* 8 devices; .* is 2'):
     mesh_lib.build(mesh_config.MeshConfig(fsdp=3))
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   mesh = mesh_lib.build(mesh_config.MeshConfig(model=8))
   with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
     mesh_lib.check(
