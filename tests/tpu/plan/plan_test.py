@@ -97,7 +97,7 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
   ],
 )
 def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
-  """By default the step that compiles fastest; a train step takes five times as long."""
+  """By default the one that compiles fastest: a train step takes five times as long."""
   done = plan('--topology', topology, *SMALL, *layout)
   same_as_golden(done, f'{name}.{topology.replace(":", "_")}', update_golden)
 
