@@ -1,13 +1,9 @@
 """The difference of two reports: paired where it can be, and honest where it cannot."""
 
-import copy
 import dataclasses
-import functools
 import io
 import json
-import pathlib
 import re
-import tempfile
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, examples
 from sacrebleu import sentence_bleu
+from written_once import written_once
 
 from flan_jax.catalog import dataset as dataset_lib
 from flan_jax.catalog import registry
@@ -41,38 +38,20 @@ def evaluated(
   out, right, *, some=None, config='Evaluate.num_fewshot = 0  # default', said=None,
   dataset=RTE, **more,
 ):  # fmt: skip
-  """Evaluates a model that is right on example i if `right(i)`, or answers `said`.
-
-  Equal evaluations are done once; `out` gets the same files.
-  """
-  if some is not None or said is not None or dataset is not RTE:
-    return _evaluated(out, right, some, config, said, dataset, more)
-  pattern = tuple(i for i in range(len(EXAMPLES)) if right(i))
-  report, files = _files(pattern, config, tuple(sorted(more.items())))
-  for name, content in files.items():
-    (out / name).parent.mkdir(parents=True, exist_ok=True)
-    (out / name).write_bytes(content)
-  return copy.deepcopy(report)
+  """Evaluates a model that is right on example i if `right(i)`, or answers `said`."""
+  some = EXAMPLES if some is None else some
+  known = None if said is not None else {i for i in range(len(EXAMPLES)) if right(i)}
+  return _evaluated(out, known, some, config, said, dataset, **more)
 
 
-@functools.cache
-def _files(pattern, config, more):
-  with tempfile.TemporaryDirectory() as folder:
-    out = pathlib.Path(folder)
-    report = _evaluated(out, set(pattern).__contains__, None, config, None, RTE, more)
-    files = [path for path in out.rglob('*') if path.is_file()]
-    return report, {path.relative_to(out): path.read_bytes() for path in files}
-
-
-def _evaluated(out, right, some, config, said, dataset, more):
-  some, more = EXAMPLES if some is None else some, dict(more)
-
+@written_once
+def _evaluated(out, known, some, config, said, dataset, **more):
   def rule(prompt):
     blank = ' ' * (more.get('prompt_style') == 'continuation')
     if said is not None:
       return blank + said
     i = int(re.findall(r'Fact (\d+) of', prompt)[-1])
-    return blank + ('yes', 'no')[i % 2 if right(i) else 1 - i % 2]
+    return blank + ('yes', 'no')[i % 2 if i in known else 1 - i % 2]
 
   model = Oracle(rule)
   model.sequence_length = 4096  # the oracle's tokens are bytes
