@@ -159,7 +159,9 @@ def common(some, other):
     ),
   ],
 )
-@pytest.mark.parametrize('kind', ['bytes', 'pieces'])
+@pytest.mark.parametrize(
+  'kind', ['pieces', pytest.param('bytes', marks=pytest.mark.slow)]
+)
 def test_training_evaluation_and_few_shot_give_the_same_tokens(
   name, source, kind, vocabularies
 ):

@@ -84,7 +84,9 @@ def test_a_difference_of_f1a_of_models_that_say_nearly_the_same():
   assert min(covered) >= LEAST
 
 
-@pytest.mark.parametrize('name', ['bleu', 'pearson'])
+@pytest.mark.parametrize(
+  'name', ['bleu', pytest.param('pearson', marks=pytest.mark.slow)]
+)
 def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
   cells = populations.sentences_nearly_the_same(name, draws=150)
   assert min(cell.covered for cell in cells) >= LEAST
@@ -93,10 +95,13 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 @pytest.mark.parametrize(
   'made',
   [
-    {'rates': (0.5, 0.97)},
-    {'rates': (0.6,), 'mended': 0.1, 'agreements': (0.8,)},
+    pytest.param({'rates': (0.5, 0.97)}, id='mean'),
+    pytest.param(
+      {'rates': (0.6,), 'mended': 0.1, 'agreements': (0.8,)},
+      id='difference',
+      marks=pytest.mark.slow,
+    ),
   ],
-  ids=['mean', 'difference'],
 )
 def test_templates_that_fit_few_of_the_examples(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""

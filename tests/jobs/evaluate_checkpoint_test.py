@@ -274,13 +274,12 @@ def store(tmp_path_factory):
 
 
 def test_a_hugging_face_folder_has_the_figures_of_its_source(
-  hf_folder, tmp_path, monkeypatch
+  hf_folder, whole, tmp_path, monkeypatch
 ):
   """Converted once, beside the report; nothing is known of its training."""
   monkeypatch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-  few = {'TEMPLATES': 1, 'MAX_EXAMPLES': 2}
-  expected = evaluate(tmp_path / 'a', **few)
-  found = evaluate(tmp_path / 'b', CHECKPOINT=hf_folder, **few)
+  evaluate(tmp_path / 'b', CHECKPOINT=hf_folder, DATASETS=BOTH)
+  expected, found = schema.load(whole), schema.load(tmp_path / 'b')
   assert found['results'] == expected['results']
   assert found['model'] == hf_folder.name
   model, source = (made['provenance']['models']['tuned'] for made in (found, expected))
@@ -308,13 +307,13 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
 def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
   store, tmp_path, tiny_model
 ):
-  model = tiny_model()
+  model = tiny_model(activation='swiglu', scaled_head=False)
   splits = []
   run = held_out.HeldOutEvaluation(
     held_out.HeldOut(
       clusters=('closed_book_qa',),
       evaluate=evaluation_config.EvalConfig(
-        eval_period=10, eval_examples=5, sequence_length=512, base=False
+        eval_period=10, eval_examples=5, sequence_length=512, batch_size=4, base=False
       ),
       seed=0,
     ),

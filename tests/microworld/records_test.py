@@ -71,6 +71,16 @@ def test_sizes_are_kept(name):
   sizes = records.sizes(name)
   assert (sizes['validation'], sizes['test']) == (150, 300)
   assert 500 <= sizes['train'] <= 5000
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'mini_sst2',
+    *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != 'mini_sst2'),
+  ],
+)
+def test_a_split_has_its_size_and_no_id_twice(name):
   ids = [example_id for example_id, _ in records.records(name, 'validation')]
   assert len(set(ids)) == 150
 

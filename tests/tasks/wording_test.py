@@ -48,7 +48,7 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
   return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
 
 
-SOME = 100
+SOME = 40
 """Number of examples of a file that the default tests read; the slow ones read all."""
 
 
