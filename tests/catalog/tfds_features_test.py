@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
+from flan_jax import tasks
 from flan_jax.catalog import lint, registry, tfds_features
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import Dataset
@@ -15,6 +14,7 @@ from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.extracts import as_in, cut, marked, spelled, standing_for
 from flan_jax.catalog.fields import Field, altered, each, join, pick, squeeze
 from flan_jax.catalog.template import Template
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 
 TEXT = {'text': {}}
@@ -270,16 +270,25 @@ def test_a_declaration_that_cannot_work_is_refused(changes, message):
     dataclasses.replace(plain, **changes)
 
 
-def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
+@pytest.fixture
+def misspelled(monkeypatch):
+  """Name of a dataset of FLAN whose metric is misspelled."""
+
+  def forget():
+    registry.datasets.cache_clear()
+    registry.tasks.cache_clear()
+
+  first, *rest = tasks.DATASETS
+  changed = [dataclasses.replace(first, metric='acuracy'), *rest]
+  with monkeypatch.context() as patch:
+    patch.setattr(tasks, 'DATASETS', changed)
+    forget()
+    yield first.name
+  forget()
+
+
+def test_a_metric_that_does_not_exist_stops_every_verb(misspelled, tmp_path, capsys):
   """The metric's name is looked up once all declarations are imported."""
-  code = (
-    'import dataclasses, sys; import flan_jax.tasks as tasks;'
-    'from flan_jax.cli import dispatch;'
-    'first, *rest = tasks.DATASETS;'
-    "tasks.DATASETS = [dataclasses.replace(first, metric='acuracy'), *rest];"
-    'sys.exit(dispatch.main(sys.argv[1:]))'
-  )
-  name = next(iter(registry.datasets('flan')))
   out = tmp_path / 'out'
   for verb in (
     ['lint'],
@@ -295,11 +304,8 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
       '--gin.CLUSTERS=nli',
     ],
   ):
-    done = subprocess.run(
-      [sys.executable, '-c', code, *verb], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    line = done.stderr.splitlines()[-1]
-    assert f"dataset {name!r}: metric 'acuracy'" in line
+    assert dispatch.main(verb) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"dataset {misspelled!r}: metric 'acuracy'" in line
     assert "did you mean 'accuracy'" in line
   assert not out.exists()
