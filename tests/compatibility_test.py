@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+from compile_flags import QUICK
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.checkpoints import model_dir
@@ -34,7 +35,6 @@ STORE = '1e68cdf748048c62a85881f04968b91f09973e4b4c96d7b816c479f5eae770ea'
 RECIPE = '99f02902d0bad77e30df47eaa445230ae2202311c175f74106a0e6c76ee891f3'
 
 # One device, as the folders were made; compiling well takes longer than running.
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 
 @pytest.fixture

@@ -15,6 +15,10 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
+
+from compile_flags import QUICK
+
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -25,19 +29,12 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')  # torch's threads spin as they wa
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
   'JAX_COMPILATION_CACHE_DIR'
 ) or tempfile.mkdtemp(prefix='flan_jax-compiled-')
-# Test programs are small: optimizing them takes longer than running them.
-os.environ['XLA_FLAGS'] = ' '.join([
-  os.environ.get('XLA_FLAGS', ''),
-  '--xla_force_host_platform_device_count=8',
-  '--xla_backend_optimization_level=0',
-  '--xla_llvm_disable_expensive_passes=true',
-])  # fmt: skip
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=8', QUICK]
+)
 
 import hypothesis
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
-
 import small_run
 
 pytest_plugins = ['run_log', 'tiny_datasets', 'tiny_model']
@@ -157,8 +154,7 @@ class Process:
         env={
           **os.environ,
           'JAX_PLATFORMS': 'cpu',
-          'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
-          '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+          'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} {QUICK}',
         },
       )
 

@@ -101,7 +101,6 @@ def test_a_module_stays_in_its_tier(module, seen):
   assert not set(seen[module]) & set(TIERS[module])
 
 
-@pytest.mark.slow  # it compiles a train step in a process of its own
 def test_a_run_does_not_import_libraries_that_it_does_not_use(tmp_path):
   """The run writes its log and checkpoint; no cluster is held out."""
   flags = {

@@ -8,6 +8,7 @@ import venv
 import zipfile
 
 import pytest
+from compile_flags import QUICK
 
 ROOT = pathlib.Path(__file__).parents[1]
 PLACES = {
@@ -17,7 +18,6 @@ PLACES = {
   'gin/': 'flan_jax/configs/',
 }
 """Folder of the repository -> folder of an installation."""
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 
 def run(*command, cwd=None, **environment) -> str:

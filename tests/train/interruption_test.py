@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from compile_flags import QUICK
 from safetensors.numpy import load_file
 
 from flan_jax.catalog import registry
@@ -380,8 +381,7 @@ def train_command(model_dir, store, **more) -> list[str]:
 
 def environment(devices: int) -> dict[str, str]:
   count = f'--xla_force_host_platform_device_count={devices}'
-  fast = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{count} {fast}'}
+  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{count} {QUICK}'}
 
 
 def test_goodput_accounts_for_the_wall_clock(whole, capsys):
