@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+from compile_flags import QUICK
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.checkpoints import model_dir
@@ -34,7 +35,6 @@ STORE = '1e68cdf748048c62a85881f04968b91f09973e4b4c96d7b816c479f5eae770ea'
 RECIPE = '99f02902d0bad77e30df47eaa445230ae2202311c175f74106a0e6c76ee891f3'
 
 # One device, as the folders were made; compiling well takes longer than running.
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 
 @pytest.fixture
@@ -64,16 +64,82 @@ def keys(value) -> set[str]:
   return set().union(*map(keys, value)) if isinstance(value, list) else set()
 
 
-def flan(verb, *flags, before=''):
-  """Runs `flan VERB` in a process of its own; returns what it says."""
-  code = f'{before}\nimport runpy; runpy.run_module("flan_jax", run_name="__main__")'
+# Runs commands one after the other, and says whose output follows; at the end of an
+# evaluation, also how many answers came from the file.
+COMMANDS = """
+import json, sys
+from flan_jax.cli import dispatch
+from flan_jax.evaluate.response_cache import ResponseCache
+remove = ResponseCache.remove
+def told(cache):
+  print('replayed', cache.replayed, file=sys.stderr)
+  remove(cache)
+ResponseCache.remove = told
+for name, command in json.loads(sys.argv[1]).items():
+  print('command', name, file=sys.stderr)
+  if dispatch.main(command):
+    sys.exit(f'{name} failed')
+"""
+
+DATA = (
+  '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_copa', '--gin.BATCH_TOKENS=1024',
+  '--gin.SEQUENCE_LENGTH=256', '--gin.Run.log_period=2', '--gin.Run.keep=1',
+)  # fmt: skip
+STOPPED = (
+  'train', '--gin_file=tiny.gin', *DATA, '--gin.MODEL_DIR=runs/stopped',
+  '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
+  "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
+  '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
+  '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
+  '--gin.Evaluate.sequence_length=256',
+  '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
+)  # fmt: skip
+ADAPTED = (
+  'train', '--gin_file=gin/runs/base.gin', *DATA, '--gin.MODEL_DIR=runs/lora',
+  '--gin.STORE=stores/copa', '--gin.INITIAL_CHECKPOINT_PATH=runs/finished',
+  '--gin.LORA_RANK=2', '--gin.Run.bad_step=skip', '--gin.Run.loss_spike=3.0',
+  '--gin.TRAIN_STEPS=6', '--gin.HELD_OUT=()',
+)  # fmt: skip
+EVALUATED = (
+  'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
+  '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
+  '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
+  '--gin.BASE_CHECKPOINT=microworld',
+  '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
+  '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
+  '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
+  '--gin.Evaluation.ngram=3', '--gin.OUTPUT_DIR=evals/interrupted',
+)  # fmt: skip
+
+
+def go_on(folder, commands):
+  """Runs commands in one process of one device; name of a command -> what it said."""
   done = subprocess.run(
-    [sys.executable, '-c', code, verb, *flags],
+    [sys.executable, '-c', COMMANDS, json.dumps(commands)],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK},
-    capture_output=True, text=True,
+    cwd=folder, capture_output=True, text=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  return done.stderr
+  parts = (part.partition('\n') for part in done.stderr.split('command ')[1:])
+  return {name: said for name, _, said in parts}
+
+
+@pytest.fixture(scope='module')
+def resumed(tmp_path_factory):
+  """A copy of the folders in which everything went on, and what was said."""
+  folder = tmp_path_factory.mktemp('resumed') / 'old'
+  shutil.copytree(OLD, folder)
+  evaluated = (*EVALUATED, "--gin.DATASETS=('mini_sst2',)")
+  commands = {'stopped': STOPPED, 'adapted': ADAPTED, 'evaluated': evaluated}
+  return folder, go_on(folder, commands)
+
+
+@pytest.fixture
+def said(resumed, monkeypatch):
+  """Name of a command -> what it said; the working directory is the folder of all."""
+  folder, said = resumed
+  monkeypatch.chdir(folder)
+  return said
 
 
 class TestStore:
@@ -178,11 +244,6 @@ class TestStore:
 class TestRun:
   """MODEL_DIR of runs that were stopped."""
 
-  DATA = (
-    '--gin.MIXTURE_OR_TASK_NAME=microworld_mini_copa', '--gin.BATCH_TOKENS=1024',
-    '--gin.SEQUENCE_LENGTH=256', '--gin.Run.log_period=2', '--gin.Run.keep=1',
-  )  # fmt: skip
-
   def check_log(self, folder, wanted):
     """Losses, gradients and the sequences of every step are those of an older run."""
     log, wanted = read_lines(f'{folder}/log.jsonl'), read_lines(wanted)
@@ -205,17 +266,8 @@ class TestRun:
     assert written.isdisjoint({'guard', 'watched', 'train_rows', 'accepted'})
     assert {'leakage', 'loss_guard', 'train_examples', 'allowed_overlap'} <= written
 
-  def test_it_resumes_and_takes_the_missed_evaluation(self, old):
-    said = flan(
-      'train', '--gin_file=tiny.gin', *self.DATA, '--gin.MODEL_DIR=runs/stopped',
-      '--gin.STORE=runs/finished/store', '--gin.TRAIN_STEPS=12',
-      "--gin.HELD_OUT=('sentiment',)", '--gin.Run.checkpoint_period=4',
-      '--gin.EVAL_PERIOD=4', '--gin.Evaluate.eval_examples=4',
-      '--gin.Evaluate.templates=2', '--gin.Evaluate.max_examples=6',
-      '--gin.Evaluate.sequence_length=256',
-      '--gin.Evaluate.batch_size=4', '--gin.Evaluate.max_decode=8',
-    )  # fmt: skip
-    assert 'Resuming at step 8' in said
+  def test_it_resumes_and_takes_the_missed_evaluation(self, said):
+    assert 'Resuming at step 8' in said['stopped']
     self.check_log('runs/stopped', 'expected/stopped.log.jsonl')
     self.check_new_keys('runs/stopped')
     evaluations = read_lines('runs/stopped/evaluations.jsonl')
@@ -225,14 +277,8 @@ class TestRun:
     found, wanted = map(schema.load, ('runs/stopped/report', 'wanted'))
     assert found['results'] == wanted['results']
 
-  def test_one_with_adapters_and_a_loss_guard_resumes(self, old):
-    said = flan(
-      'train', '--gin_file=gin/runs/base.gin', *self.DATA, '--gin.MODEL_DIR=runs/lora',
-      '--gin.STORE=stores/copa', '--gin.INITIAL_CHECKPOINT_PATH=runs/finished',
-      '--gin.LORA_RANK=2', '--gin.Run.bad_step=skip', '--gin.Run.loss_spike=3.0',
-      '--gin.TRAIN_STEPS=6', '--gin.HELD_OUT=()',
-    )  # fmt: skip
-    assert 'Resuming at step 4' in said
+  def test_one_with_adapters_and_a_loss_guard_resumes(self, said):
+    assert 'Resuming at step 4' in said['adapted']
     self.check_log('runs/lora', 'expected/lora.log.jsonl')
     self.check_new_keys('runs/lora')
     about = read_json('runs/lora/checkpoints/6/about/metadata')
@@ -266,48 +312,47 @@ class TestRun:
     assert again.seconds['recomputed'] == 0.03
 
 
-# Says at the end how many answers came from the file.
-REPLAYED = """
-import sys
-from flan_jax.evaluate.response_cache import ResponseCache
-remove = ResponseCache.remove
-def told(cache):
-  print('replayed', cache.replayed, file=sys.stderr)
-  remove(cache)
-ResponseCache.remove = told
-"""
+class TestEvaluation:
+  """An evaluation that was interrupted takes its answers from the file."""
 
-
-def test_an_interrupted_evaluation_takes_its_answers_from_the_file(old):
-  kept = {
-    name: len(read_lines(f'evals/interrupted/{name}.journal.jsonl')) - 1
-    for name in ('tuned', 'base')
-  }
-  assert min(kept.values()) > 0
-  said = flan(
-    'eval', '--gin_file=gin/evaluate/zero_shot.gin', '--gin.CHECKPOINT=runs/finished',
-    '--gin.FAMILY=microworld', '--gin.MAX_EXAMPLES=4', '--gin.TEMPLATES=2',
-    '--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=4',
-    '--gin.BASE_CHECKPOINT=microworld', "--gin.DATASETS=('mini_sst2','mini_wmt')",
-    '--gin.NUM_FEWSHOT=1', '--gin.BASE_PROMPT_STYLE=continuation',
-    '--gin.NORMALIZATION=token', '--gin.Evaluate.max_decode=8',
-    '--gin.Decoding.temperature=0.7', '--gin.CONTAMINATION=stores/copa',
-    '--gin.Evaluation.ngram=3', '--gin.OUTPUT_DIR=evals/interrupted', before=REPLAYED,
-  )  # fmt: skip
-  assert 'started anew' not in said
-  assert sorted(kept.values()) == sorted(
-    int(line.split()[1]) for line in said.splitlines() if line.startswith('replayed')
-  )
-  for name in ('predictions', 'predictions.base', 'predictions.dev'):
-    places = (f'evals/{folder}/{name}.jsonl' for folder in ('done', 'interrupted'))
-    wanted, lines = map(read_lines, places)
-    for line, other in zip(lines, wanted, strict=True):
-      assert line.pop('log_probabilities', None) == pytest.approx(
-        other.pop('log_probabilities', None), abs=1e-4
+  def check(self, said, *, kinds, datasets):
+    """Every kept answer of the kinds is replayed, and the figures are as before."""
+    kept = {
+      name: sum(
+        not kinds.isdisjoint(entry.get('answer', ()))
+        for entry in read_lines(OLD / f'evals/interrupted/{name}.journal.jsonl')
       )
-      assert line == {'example_id': other.pop('row_id'), **other}
-  done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
-  assert found['results'] == done['results']
+      for name in ('tuned', 'base')
+    }
+    assert min(kept.values()) > 0
+    assert 'started anew' not in said
+    replayed = [x for x in said.splitlines() if x.startswith('replayed')]
+    assert sorted(kept.values()) == sorted(int(line.split()[1]) for line in replayed)
+    for name in ('predictions', 'predictions.base', 'predictions.dev'):
+      places = (f'evals/{folder}/{name}.jsonl' for folder in ('done', 'interrupted'))
+      wanted, lines = map(read_lines, places)
+      wanted = [line for line in wanted if line['dataset'] in datasets]
+      for line, other in zip(lines, wanted, strict=True):
+        assert line.pop('log_probabilities', None) == pytest.approx(
+          other.pop('log_probabilities', None), abs=1e-4
+        )
+        assert line == {'example_id': other.pop('row_id'), **other}
+    done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
+    wanted = [result for result in done['results'] if result['dataset'] in datasets]
+    for result, other in zip(found['results'], wanted, strict=True):
+      if len(wanted) < len(done['results']):  # it depends on the number of results
+        del result['p_holm'], other['p_holm']
+      assert result == other
+
+  def test_scores(self, said):
+    self.check(said['evaluated'], kinds={'scores'}, datasets={'mini_sst2'})
+
+  @pytest.mark.slow  # the programs that generate take long to compile
+  def test_scores_and_texts(self, old):
+    command = (*EVALUATED, "--gin.DATASETS=('mini_sst2','mini_wmt')")
+    said = go_on(old, {'evaluated': command})['evaluated']
+    both = {'mini_sst2', 'mini_wmt'}
+    self.check(said, kinds={'scores', 'tokens'}, datasets=both)
 
 
 class TestLineage:

@@ -15,27 +15,27 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
+
+from compile_flags import QUICK
+
 # Set before jax is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # torch's threads spin as they wait
 # One cache for all workers, which inherit its name, and for the processes they start:
 # not the user's, and removed at the end.
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get(
   'JAX_COMPILATION_CACHE_DIR'
 ) or tempfile.mkdtemp(prefix='flan_jax-compiled-')
-# Test programs are small: optimizing them takes longer than running them.
-os.environ['XLA_FLAGS'] = ' '.join([
-  os.environ.get('XLA_FLAGS', ''),
-  '--xla_force_host_platform_device_count=8',
-  '--xla_backend_optimization_level=0',
-  '--xla_llvm_disable_expensive_passes=true',
-])  # fmt: skip
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=8', QUICK]
+)
 
 import hypothesis
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # modules that tests share
+import small_run
 
 pytest_plugins = ['run_log', 'tiny_datasets', 'tiny_model']
 
@@ -117,22 +117,10 @@ def own_examples():
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = {
-  'train': ('gin/runs/base.gin', 'gin/models/tiny.gin'),
+  'train': small_run.FILES,
   'eval': ('gin/evaluate/zero_shot.gin',),
 }
-SMALL = {
-  'VOCAB_SIZE': 512,
-  'NUM_LAYERS': 1,
-  'DecoderConfig.d_model': 16,
-  'DecoderConfig.d_ff': 32,
-  'DecoderConfig.head_dim': 4,
-  'SEQUENCE_LENGTH': 256,
-  'BATCH_TOKENS': 2048,
-  'Optimizer.learning_rate': 0.01,
-  'Evaluate.sequence_length': 256,
-  'Run.checkpoint_period': 2,
-  'Run.log_period': 1,
-}
+SMALL = {**small_run.SETTINGS, 'Run.checkpoint_period': 2, 'Run.log_period': 1}
 MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
 
 
@@ -166,8 +154,7 @@ class Process:
         env={
           **os.environ,
           'JAX_PLATFORMS': 'cpu',
-          'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
-          '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
+          'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} {QUICK}',
         },
       )
 
@@ -221,7 +208,7 @@ class Runs:
       assert time.monotonic() < deadline, processes[0].stderr
       if all(one.process.poll() is not None for one in processes):
         return False
-      time.sleep(0.002)
+      time.sleep(0.005)
     return True
 
   def end(self) -> None:

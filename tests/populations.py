@@ -66,23 +66,31 @@ class Population:
 
   def draw(self, n: int, generator: np.random.Generator, draws: int):
     """Draws evaluations of n examples; returns the moments of each."""
-    counts = generator.multinomial(n, self.chances, size=draws) / n
+    some = self.chances > 0  # a difference can have few of the many possible values
+    counts = generator.multinomial(n, self.chances[some], size=draws)
 
-    def mean(values):
-      return counts @ values
+    def means(*values):
+      return np.einsum('dk,vk->vd', counts, np.stack(values)[:, some]) / n
 
-    means = mean(self.values)
-    variances = np.maximum(mean(self.values**2) - means**2, 0)
     if self.base is None:
-      return means, variances
-    others = mean(self.base)
+      mean, square = means(self.values, self.values**2)
+      return mean, np.maximum(square - mean**2, 0)
+    up = np.maximum(self.differences, 0)
+    down = np.maximum(-self.differences, 0)
+    gain, loss, square, own, other, own_square, other_square, product = means(
+      up, down, self.differences**2, self.values, self.base, self.values**2,
+      self.base**2, self.values * self.base,
+    )  # fmt: skip
     return intervals.Pair(
-      gain=mean(np.maximum(self.differences, 0)),
-      loss=mean(np.maximum(-self.differences, 0)),
-      square=mean(self.differences**2),
-      means=(means, others),
-      variances=(variances, np.maximum(mean(self.base**2) - others**2, 0)),
-      covariance=mean(self.values * self.base) - means * others,
+      gain=gain,
+      loss=loss,
+      square=square,
+      means=(own, other),
+      variances=(
+        np.maximum(own_square - own**2, 0),
+        np.maximum(other_square - other**2, 0),
+      ),
+      covariance=product - own * other,
     )
 
 

@@ -5,6 +5,7 @@ after a module is loaded by it or by one before it, none of which may load more.
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -63,9 +64,11 @@ UNUSED = (
 
 
 def loaded(code: str) -> set[str]:
-  """Names of the modules in a fresh process after `code`."""
+  """Names of the modules in a fresh process, with one device, after `code`."""
+  one = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=1'
   done = subprocess.run(
     [sys.executable, '-c', f'{code}; import sys; print(*sys.modules)'],
+    env={**os.environ, 'XLA_FLAGS': one},
     capture_output=True, text=True, check=True,
   )  # fmt: skip
   return set(done.stdout.split())

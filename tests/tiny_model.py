@@ -66,7 +66,7 @@ class TinyModel:
       segment_ids_BxL=(positions < len(sequence)).astype(np.int32),
       prefix_BxL=positions < prefix if self.config.attention == 'prefix' else None,
     )
-    return np.asarray(logits[0, : len(sequence)], np.float64)
+    return np.asarray(logits)[0, : len(sequence)].astype(np.float64)
 
 
 @pytest.fixture(scope='session')

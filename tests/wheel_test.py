@@ -1,4 +1,4 @@
-"""The wheel has every file of the package, and the demo runs from it alone."""
+"""The wheel has every file of the package, and runs from it need nothing else."""
 
 import os
 import pathlib
@@ -8,6 +8,7 @@ import venv
 import zipfile
 
 import pytest
+from compile_flags import QUICK
 
 ROOT = pathlib.Path(__file__).parents[1]
 PLACES = {
@@ -17,7 +18,6 @@ PLACES = {
   'gin/': 'flan_jax/configs/',
 }
 """Folder of the repository -> folder of an installation."""
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 
 
 def run(*command, cwd=None, **environment) -> str:
@@ -55,9 +55,10 @@ def wheel(clone, tmp_path_factory) -> pathlib.Path:
 def python(wheel, tmp_path_factory) -> pathlib.Path:
   """Python of a fresh environment with the wheel; dependencies are borrowed."""
   folder = tmp_path_factory.mktemp('fresh') / 'venv'
-  venv.create(folder, with_pip=True)
+  venv.create(folder)
   python = folder / 'bin' / 'python'
-  run(python, '-m', 'pip', 'install', '--quiet', '--no-deps', '--no-index', wheel)
+  pip = (sys.executable, '-m', 'pip', '--python', python)
+  run(*pip, 'install', '--quiet', '--no-deps', '--no-index', wheel)
   (site,) = folder.glob('lib/python*/site-packages')
   borrowed = [
     path for path in sys.path if path.endswith(('site-packages', 'dist-packages'))
@@ -81,8 +82,31 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
   assert held == expected
 
 
-def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
+def test_the_shipped_model_is_evaluated_from_the_wheel_in_an_empty_folder(
+  python, tmp_path
+):
   """It needs no checkout: shipped files are found."""
+  settings = {
+    'CHECKPOINT': 'microworld',
+    'FAMILY': 'microworld',
+    'DATASETS': 'mini_copa',
+    'OUTPUT_DIR': 'out',
+    'TEMPLATES': 1,
+    'MAX_EXAMPLES': 2,
+    'Evaluate.sequence_length': 256,
+  }
+  flags = [f'--gin.{name}={value}' for name, value in settings.items()]
+  flan = python.with_name('flan')
+  run(flan, 'eval', '--gin_file=gin/evaluate/zero_shot.gin', *flags, cwd=tmp_path)
+  report = tmp_path / 'out' / 'report.html'
+  assert 'Commonsense' in report.read_text(encoding='utf-8')
+  where = 'import flan_jax; print(flan_jax.__file__)'
+  found = pathlib.Path(run(python, '-c', where, cwd=tmp_path).strip())
+  assert found.is_relative_to(python.parents[1])
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
   flan = python.with_name('flan')
   few = ('--gin.Evaluate.max_examples=4', '--gin.Evaluate.templates=1')
   command = ('train', '--gin_file=gin/runs/demo.gin', '--gin.TRAIN_STEPS=2')
@@ -90,9 +114,6 @@ def test_the_demo_runs_from_the_wheel_in_an_empty_folder(python, tmp_path):
   made = tmp_path / 'runs' / 'demo'
   assert (made / 'model' / 'model.safetensors').is_file()
   assert 'Commonsense' in (made / 'report' / 'report.html').read_text(encoding='utf-8')
-  where = 'import flan_jax; print(flan_jax.__file__)'
-  found = pathlib.Path(run(python, '-c', where, cwd=tmp_path).strip())
-  assert found.is_relative_to(python.parents[1])
 
 
 def test_a_clone_works_beside_an_installed_wheel(python, clone):

@@ -1,5 +1,6 @@
 """The report as one static HTML page: no server, no network, no other files."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -170,6 +171,7 @@ def _verdict(result: Mapping[str, Any]) -> str:
   return {'better': 'up', 'worse': 'down'}.get(tables.verdict(result), 'quiet')
 
 
+@functools.cache
 def _template(name: str) -> jinja2.Template:
   here = pathlib.Path(__file__).parent
   environment = jinja2.Environment(

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +14,7 @@ from flan_jax.catalog.extracts import as_in, cut, marked, spelled, standing_for
 from flan_jax.catalog.fields import Field, altered, each, join, pick, squeeze
 from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 
 TEXT = {'text': {}}
@@ -271,14 +270,17 @@ def test_a_declaration_that_cannot_work_is_refused(changes, message):
     dataclasses.replace(plain, **changes)
 
 
-def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
+@pytest.fixture
+def misspelled():
+  """Name of a dataset whose metric is misspelled."""
+  with registry.restored():
+    wrong = dataclasses.replace(registry.get('rte'), metric='acuracy')
+    registry.register(wrong, replace=True)
+    yield wrong.name
+
+
+def test_a_metric_that_does_not_exist_stops_every_verb(misspelled, tmp_path, capsys):
   """The metric's name is looked up once all declarations are imported."""
-  (tmp_path / 'own.py').write_text(
-    'import dataclasses\n'
-    'from flan_jax.catalog import registry\n'
-    "wrong = dataclasses.replace(registry.get('rte'), metric='acuracy')\n"
-    'registry.register(wrong, replace=True)\n'
-  )
   out = tmp_path / 'out'
   for verb in (
     ['lint'],
@@ -294,14 +296,8 @@ def test_a_metric_that_does_not_exist_stops_every_verb(tmp_path):
       '--gin.CLUSTERS=nli',
     ],
   ):
-    done = subprocess.run(
-      [sys.executable, '-m', 'flan_jax', *verb, '--module', 'own'],
-      cwd=tmp_path,
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    line = done.stderr.splitlines()[-1]
-    assert "dataset 'rte': metric 'acuracy'" in line
+    assert dispatch.main(verb) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"dataset {misspelled!r}: metric 'acuracy'" in line
     assert "did you mean 'accuracy'" in line
   assert not out.exists()

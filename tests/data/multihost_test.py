@@ -1,5 +1,8 @@
 """Several processes: each loads its slice, and together they load every sequence."""
 
+import contextlib
+import functools
+import io
 import os
 import socket
 import subprocess
@@ -8,6 +11,7 @@ import sys
 import pytest
 
 from flan_jax.catalog import registry
+from flan_jax.cli import dispatch
 from flan_jax.data.batch import Batch, sequence_digest
 from flan_jax.data.loader import Loader
 from flan_jax.data.store.materialize import StoreConfig, materialize
@@ -101,22 +105,29 @@ def _environment():
   return {**kept, 'JAX_PLATFORMS': 'cpu'}
 
 
+@pytest.fixture(scope='module')
+def loaded(store):
+  """Returns a function: number of processes -> what they load of the whole run."""
+  return functools.cache(lambda count: load(store, count))
+
+
 def printed(store, *more):
   """Sequence number -> digest, as `flan rows --digest` prints them."""
   command = [
-    sys.executable, '-m', 'flan_jax', 'rows', str(store.path), '--digest',
-    '--seed', str(SEED), '--sequence-length', str(LENGTH),
-    '--count', str(STEPS * BATCH_SIZE), *more,
+    'rows', str(store.path), '--digest', '--seed', str(SEED),
+    '--sequence-length', str(LENGTH), '--count', str(STEPS * BATCH_SIZE), *more,
   ]  # fmt: skip
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  with contextlib.redirect_stdout(io.StringIO()) as out:
+    assert dispatch.main(command) == 0
   return {
-    int(number): digest for number, digest in map(str.split, done.stdout.splitlines())
+    int(number): digest
+    for number, digest in map(str.split, out.getvalue().splitlines())
   }
 
 
 @pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_load_what_flan_rows_prints(store, count):
-  digests, sums = load(store, count)
+def test_processes_load_what_flan_rows_prints(store, loaded, count):
+  digests, sums = loaded(count)
   assert digests == printed(store)
   assert len(digests) == STEPS * BATCH_SIZE
   plan = store.plan(seed=SEED, sequences=STEPS * BATCH_SIZE, sequence_length=LENGTH)
@@ -127,10 +138,13 @@ def test_processes_load_what_flan_rows_prints(store, count):
     assert seen == {int(whole.tokens.sum())}
 
 
-def test_a_run_resumes_with_another_number_of_processes(store):
-  """Four processes to step 1, then two: the same global batches."""
-  before, _ = load(store, 4)
-  after, _ = load(store, 2, start=1)
+@pytest.mark.parametrize(
+  ('first', 'then'), [(2, 1), pytest.param(4, 2, marks=pytest.mark.slow)]
+)
+def test_a_run_resumes_with_another_number_of_processes(store, loaded, first, then):
+  """One number of processes to step 1, then another: the same global batches."""
+  before, _ = loaded(first)
+  after, _ = load(store, then, start=1)
   assert {k: before[k] for k in after} == after
   assert min(after) == BATCH_SIZE
 

@@ -150,9 +150,18 @@ def common(some, other):
 
 @pytest.mark.parametrize(
   ('name', 'source'),
-  [*((name, 'made') for name in NAMES), *((name, 'real') for name in NAMES[:4])],
+  [
+    *((name, 'made') for name in NAMES),
+    ('squad_v2', 'real'),
+    *(
+      pytest.param(name, 'real', marks=pytest.mark.slow)
+      for name in ('quac', 'rte', 'imdb_reviews')
+    ),
+  ],
 )
-@pytest.mark.parametrize('kind', ['bytes', 'pieces'])
+@pytest.mark.parametrize(
+  'kind', ['pieces', pytest.param('bytes', marks=pytest.mark.slow)]
+)
 def test_training_evaluation_and_few_shot_give_the_same_tokens(
   name, source, kind, vocabularies
 ):
@@ -179,7 +188,7 @@ def test_training_evaluation_and_few_shot_give_the_same_tokens(
   assert any(shown[key] == train[key] for key in both)  # no exemplar fits before it
 
 
-@pytest.mark.parametrize('name', ['quac', 'rte'])
+@pytest.mark.parametrize('name', ['rte', pytest.param('quac', marks=pytest.mark.slow)])
 def test_the_seqio_tasks_give_the_same_tokens(name, tmp_path, vocabularies):
   seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
   from flan_jax.data import fetch, raw_records

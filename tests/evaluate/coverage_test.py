@@ -76,12 +76,17 @@ def test_a_difference_of_models_that_say_nearly_the_same():
 
 
 def test_a_difference_of_f1a_of_models_that_say_nearly_the_same():
-  """The two estimates are all but one, yet what differs is only seen now and then."""
-  covered = [cell.covered for cell in populations.f1a_nearly_the_same(draws=300)]
+  """The two estimates are all but one, yet what differs is only seen now and then.
+
+  An interval that covers 97 % fails by chance once in 600 cells.
+  """
+  covered = [cell.covered for cell in populations.f1a_nearly_the_same(draws=150)]
   assert min(covered) >= LEAST
 
 
-@pytest.mark.parametrize('name', ['bleu', 'pearson'])
+@pytest.mark.parametrize(
+  'name', ['bleu', pytest.param('pearson', marks=pytest.mark.slow)]
+)
 def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
   cells = populations.sentences_nearly_the_same(name, draws=150)
   assert min(cell.covered for cell in cells) >= LEAST
@@ -90,10 +95,13 @@ def test_a_difference_of_other_corpus_metrics_of_nearly_the_same(name):
 @pytest.mark.parametrize(
   'made',
   [
-    {'rates': (0.5, 0.97)},
-    {'rates': (0.6,), 'mended': 0.1, 'agreements': (0.8,)},
+    pytest.param({'rates': (0.5, 0.97)}, id='mean'),
+    pytest.param(
+      {'rates': (0.6,), 'mended': 0.1, 'agreements': (0.8,)},
+      id='difference',
+      marks=pytest.mark.slow,
+    ),
   ],
-  ids=['mean', 'difference'],
 )
 def test_templates_that_fit_few_of_the_examples(made):
   """Two examples under a template vary by nothing as often as not; wide, then."""

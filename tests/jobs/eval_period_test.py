@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+import small_run
 from safetensors.numpy import load_file
 
 from flan_jax.catalog import registry
@@ -14,14 +15,16 @@ from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import held_out, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 
-FLAGS = [
-  'VOCAB_SIZE=512', 'NUM_LAYERS=1', 'DecoderConfig.d_model=16', 'DecoderConfig.d_ff=16',
-  'DecoderConfig.head_dim=8', 'SEQUENCE_LENGTH=512', 'BATCH_TOKENS=4096',
-  'TRAIN_STEPS=5',
-  'MIXTURE_OR_TASK_NAME=microworld_mini_cola', 'HELD_OUT=closed_book_qa',
-  'Evaluate.sequence_length=512', 'Evaluate.base=False', 'Evaluate.max_examples=4',
-  'Evaluate.templates=1', 'Evaluate.eval_examples=6', 'Run.checkpoint_period=3',
-]  # fmt: skip
+SETTINGS = {
+  'TRAIN_STEPS': 5,
+  'MIXTURE_OR_TASK_NAME': 'microworld_mini_cola',
+  'HELD_OUT': 'closed_book_qa',
+  'Run.checkpoint_period': 3,
+  'Evaluate.base': False,
+  'Evaluate.max_examples': 4,
+  'Evaluate.templates': 1,
+  'Evaluate.eval_examples': 6,
+}
 
 
 @pytest.fixture(scope='module')
@@ -30,17 +33,16 @@ def store(tmp_path_factory):
   materialize.materialize(
     registry.mixture('microworld_mini_cola'),
     materialize.StoreConfig(
-      tokenizer='bytes', epochs=1, evaluate=('closed_book_qa',), sequence_length=512
+      tokenizer='bytes', epochs=1, evaluate=('closed_book_qa',), sequence_length=256
     ),
     out=out,
   )
   return out
 
 
-def train(model_dir, store, *more):
-  flags = [*FLAGS, f'MODEL_DIR={model_dir}', f'STORE={store}', *more]
-  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
-  run = gin.load(files, flags).build('Run')
+def train(model_dir, store, **more):
+  flags = small_run.flags({**SETTINGS, 'MODEL_DIR': model_dir, 'STORE': store, **more})
+  run = gin.load(small_run.FILES, flags).build('Run')
   return train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
@@ -48,7 +50,7 @@ def train(model_dir, store, *more):
 def evaluated(store, tmp_path_factory):
   """An uninterrupted run with evaluation steps at 2 and 4 of 5."""
   out = tmp_path_factory.mktemp('evaluated') / 'run'
-  train(out, store, 'EVAL_PERIOD=2')
+  train(out, store, EVAL_PERIOD=2)
   return out
 
 
@@ -89,10 +91,10 @@ def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(
   with monkeypatch.context() as patch:
     patch.setattr(Scorer, 'loglikelihood', terminated)
     for _ in range(2):
-      outcome = train(out, store, 'EVAL_PERIOD=2')
+      outcome = train(out, store, EVAL_PERIOD=2)
       assert (outcome.interrupted, outcome.step) == (True, 2)
       assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
       assert not (out / held_out.EVAL_STEPS).exists()
-  train(out, store, 'EVAL_PERIOD=2')
+  train(out, store, EVAL_PERIOD=2)
   assert eval_steps(out) == eval_steps(evaluated)
   assert_same_weights(out, evaluated)

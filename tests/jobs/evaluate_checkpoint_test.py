@@ -34,6 +34,8 @@ SMALL = {
   'Evaluate.max_decode': 4,
   'Mesh.data': 1,
 }
+BOTH = "('mini_arc', 'mini_common_gen')"
+"""Datasets that are ranked and generated; their prompts are short, of few lengths."""
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -104,13 +106,16 @@ def whole(tmp_path_factory, checkpoint):
       'build',
       lambda shape: build(shape, devices=jax.devices()[:1]),
     )
-    evaluate(out, DATASETS="('mini_arc', 'mini_squad')")
+    evaluate(out, DATASETS=BOTH)
   return out
 
 
 def test_an_evaluation_leaves_a_report_and_no_response_cache(whole):
   made = schema.load(whole)
-  assert [result['dataset'] for result in made['results']] == ['mini_arc', 'mini_squad']
+  assert [result['dataset'] for result in made['results']] == [
+    'mini_arc',
+    'mini_common_gen',
+  ]
   assert not list(whole.glob('*.journal.jsonl'))
   names = {path.name for path in whole.iterdir()}
   assert {'report.html', 'report.csv', 'report.tex', 'predictions.jsonl'} <= names
@@ -135,7 +140,7 @@ def test_ranking_and_generation_follow_the_gin_file(whole, tmp_path):
   stop = next(letter for text in written for letter in text if letter.isalnum())
   evaluate(
     tmp_path,
-    DATASETS="('mini_arc', 'mini_squad')",
+    DATASETS=BOTH,
     NORMALIZATION='byte',
     **{'Decoding.stop': repr((stop,))},
   )
@@ -171,16 +176,15 @@ def test_a_killed_evaluation_resumes_and_ends_with_the_same_bytes(
 
     return call
 
-  both = "('mini_arc', 'mini_squad')"
   with monkeypatch.context() as patch:
     patch.setattr(Scorer, 'loglikelihood', dying(Scorer.loglikelihood))
     patch.setattr(Scorer, 'generate', dying(Scorer.generate))
     with pytest.raises(KeyboardInterrupt):
-      evaluate(tmp_path, DATASETS=both)
+      evaluate(tmp_path, DATASETS=BOTH)
     assert not (tmp_path / 'report.json').exists()
     assert (tmp_path / 'tuned.journal.jsonl').read_bytes().count(b'\n') == 1 + calls
     done, calls = 0, 2 - calls  # the other calls are replayed
-    evaluate(tmp_path, DATASETS=both)
+    evaluate(tmp_path, DATASETS=BOTH)
   assert files(tmp_path) == files(whole)
 
 
@@ -248,6 +252,7 @@ def test_only_the_tokenizer_of_the_checkpoint_is_accepted(checkpoint, tmp_path):
     evaluate(tmp_path / 'out', CHECKPOINT=tmp_path / 'model')
 
 
+@pytest.mark.slow  # it looks for the dataset with TensorFlow Datasets
 def test_no_prepared_dataset_is_refused(tmp_path):
   settings = {'FAMILY': 'flan', 'DATASETS': 'rte', 'MISSING': 'skip'}
   with pytest.raises(InputError, match='none of the named datasets can be evaluated'):
@@ -269,13 +274,12 @@ def store(tmp_path_factory):
 
 
 def test_a_hugging_face_folder_has_the_figures_of_its_source(
-  hf_folder, tmp_path, monkeypatch
+  hf_folder, whole, tmp_path, monkeypatch
 ):
   """Converted once, beside the report; nothing is known of its training."""
   monkeypatch.setattr(logit_check, '_installed', lambda name: False)  # torch takes long
-  few = {'TEMPLATES': 1, 'MAX_EXAMPLES': 2}
-  expected = evaluate(tmp_path / 'a', **few)
-  found = evaluate(tmp_path / 'b', CHECKPOINT=hf_folder, **few)
+  evaluate(tmp_path / 'b', CHECKPOINT=hf_folder, DATASETS=BOTH)
+  expected, found = schema.load(whole), schema.load(tmp_path / 'b')
   assert found['results'] == expected['results']
   assert found['model'] == hf_folder.name
   model, source = (made['provenance']['models']['tuned'] for made in (found, expected))
@@ -303,13 +307,13 @@ def test_a_dataset_that_the_store_lacks_is_refused_or_skipped(store, tmp_path):
 def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
   store, tmp_path, tiny_model
 ):
-  model = tiny_model()
+  model = tiny_model(activation='swiglu', scaled_head=False)
   splits = []
   run = held_out.HeldOutEvaluation(
     held_out.HeldOut(
       clusters=('closed_book_qa',),
       evaluate=evaluation_config.EvalConfig(
-        eval_period=10, eval_examples=5, sequence_length=512, base=False
+        eval_period=10, eval_examples=5, sequence_length=512, batch_size=4, base=False
       ),
       seed=0,
     ),
@@ -351,7 +355,7 @@ def test_several_processes_write_the_report_of_one(
   """A foreign model, converted once; SIGTERM to one process ends them all."""
   out = tmp_path / 'out'
   settings = {
-    **SMALL, 'CHECKPOINT': hf_folder, 'DATASETS': "('mini_arc', 'mini_squad')",
+    **SMALL, 'CHECKPOINT': hf_folder, 'DATASETS': BOTH,
     'Mesh.data': -1, 'Mesh.fsdp': 2,
   }  # fmt: skip
   apart = {i: {'before': SLOWLY, 'devices': 8 // count} for i in range(count)}

@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import small_run
 from safetensors.numpy import load_file, save_file
 
 from flan_jax.checkpoints import model_dir
@@ -26,40 +27,23 @@ SMALL = {
   'MIXTURE_OR_TASK_NAME': 'microworld_mini_cola',
   'HELD_OUT': (),
   'TRAIN_STEPS': 1,
-  'SEQUENCE_LENGTH': 256,
-  'BATCH_TOKENS': 2048,
-  'Evaluate.sequence_length': 256,
   'Evaluate.max_examples': 2,
   'Evaluate.templates': 1,
-}
-SHAPE = {
-  'TOKENIZER': 'bytes',
-  'VOCAB_SIZE': 512,
-  'NUM_LAYERS': 1,
-  'DecoderConfig.d_model': 16,
-  'DecoderConfig.d_ff': 32,
-  'DecoderConfig.head_dim': 4,
 }
 ALL = ('parent', 'child', 'adapted', 'back')
 
 
 def flags(out: pathlib.Path, **more) -> list[str]:
-  return [
-    f'{name}={value}' for name, value in {'MODEL_DIR': out, **SMALL, **more}.items()
-  ]
+  return small_run.flags({'MODEL_DIR': out, **SMALL, **more})
 
 
 def train(out: pathlib.Path, *, start=None, **more) -> train_and_evaluate.Outcome:
   """Trains one step, from random parameters or from a model."""
-  files = ['gin/runs/base.gin']
-  if start is None:
-    files.append('gin/models/tiny.gin')
-    more = {**SHAPE, **more}
-  else:
-    more = {'INITIAL_CHECKPOINT_PATH': start, **more}
-  return train_and_evaluate.train_and_evaluate(
-    gin.load(files, flags(out, **more)).build('Run'), progress=QUIET
+  more |= (
+    {'TOKENIZER': 'bytes'} if start is None else {'INITIAL_CHECKPOINT_PATH': start}
   )
+  run = gin.load(small_run.FILES, flags(out, **more)).build('Run')
+  return train_and_evaluate.train_and_evaluate(run, progress=QUIET)
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +96,9 @@ def test_training_from_any_of_them_is_refused(family, name, refuses, tmp_path):
   out = tmp_path / 'run'
   settings = flags(out, INITIAL_CHECKPOINT_PATH=family / name, HELD_OUT=HELD_OUT)
   line = refuses(
-    'train', '--gin_file=gin/runs/base.gin', *(f'--gin.{flag}' for flag in settings)
+    'train',
+    *(f'--gin_file={file}' for file in small_run.FILES),
+    *(f'--gin.{flag}' for flag in settings),
   )
   assert "HELD_OUT 'commonsense': INITIAL_CHECKPOINT_PATH: 'parent'" in line
   assert 'was trained on that very cluster (mini_copa)' in line

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -47,17 +46,32 @@ VARIANTS = {
             'attention_softcap': 2.0, 'logit_softcap': 3.0},
   'llama3': {'rope_scaling': 'llama3', 'rope_factor': 8.0, 'rope_original_length': 8},
 }  # fmt: skip
+TOGETHER = (
+  ('gemma', 'window'),
+  ('layer-norm', 'learned'),
+  ('plain', 'gated-biases'),
+  ('llama3', 'window-everywhere'),
+)
+"""Variants that one model can have; alone they are among the slow tests."""
+CASES = [
+  *(pytest.param(names, id='-'.join(names)) for names in TOGETHER),
+  *(pytest.param((name,), id=name, marks=pytest.mark.slow) for name in VARIANTS),
+]
 
 
 def tiny(**changes):
   return dataclasses.replace(TINY, **changes)
 
 
+def variant(names) -> DecoderConfig:
+  return tiny(**{k: v for name in names for k, v in VARIANTS[name].items()})
+
+
 def sequence(length=L, start=0):
   tokens = np.random.default_rng(0).permutation(TINY.vocab_size)[:length]
-  return jnp.array([tokens]), {
-    'positions_BxL': jnp.arange(start, start + length)[None],
-    'segment_ids_BxL': jnp.ones((1, length), jnp.int32),
+  return np.array([tokens]), {
+    'positions_BxL': np.arange(start, start + length)[None],
+    'segment_ids_BxL': np.ones((1, length), np.int32),
   }
 
 
@@ -67,93 +81,96 @@ def params_of(config):
   boxed = jax.eval_shape(Decoder(config).init, jax.random.key(0), tokens, **layout)
   draw = np.random.default_rng(0).uniform
   return jax.tree.map(
-    lambda leaf: jnp.array(draw(-0.5, 0.5, leaf.shape), leaf.dtype),
+    lambda leaf: draw(-0.5, 0.5, leaf.shape).astype(leaf.dtype),
     nn.meta.unbox(boxed),
   )
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-def test_the_parameter_count_is_exact(name):
-  config = tiny(**VARIANTS[name])
+@functools.cache
+def compiled(config):
+  """The forward pass, one program for each shape of its arguments."""
+  return jax.jit(Decoder(config).apply)
+
+
+@pytest.mark.parametrize('names', CASES)
+def test_the_parameter_count_is_exact(names):
+  config = variant(names)
   assert sum(x.size for x in jax.tree.leaves(params_of(config))) == parameter_count(
     config
   )
 
 
-@pytest.mark.parametrize('name', [*VARIANTS, 't5'])
-def test_parameters_that_start_at_zero_are_known_by_name(name):
-  config = tiny(**VARIANTS.get(name, {'positions': 't5'}))
+@pytest.mark.parametrize('names', [*CASES, pytest.param(('t5',), id='t5')])
+def test_parameters_that_start_at_zero_are_known_by_name(names):
+  config = tiny(positions='t5') if names == ('t5',) else variant(names)
   found = params_lib.init_params(config, seed=0)
   for path, value in traverse_util.flatten_dict(found, sep='/').items():
     assert decoder.starts_at_zero(path, config) == (not value.any()), path
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-def test_scanned_layers_equal_unrolled_ones(name):
-  scanned = tiny(**VARIANTS[name])
+@pytest.mark.parametrize('names', CASES)
+def test_scanned_layers_equal_unrolled_ones(names):
+  scanned = variant(names)
   unrolled = dataclasses.replace(scanned, scan_layers=False)
   tokens, layout = sequence()
   params = params_of(scanned)['params']
   split = {k: v for k, v in params.items() if k != 'layers'}
   for i in range(scanned.num_layers):
     split[f'layers_{i}'] = jax.tree.map(lambda x, i=i: x[i], params['layers'])
-  first = jax.jit(Decoder(scanned).apply)({'params': params}, tokens, **layout)
-  second = jax.jit(Decoder(unrolled).apply)({'params': split}, tokens, **layout)
+  first = compiled(scanned)({'params': params}, tokens, **layout)
+  second = compiled(unrolled)({'params': split}, tokens, **layout)
   np.testing.assert_allclose(first, second, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-def test_token_by_token_with_a_cache_equals_one_forward_pass(name):
-  config = tiny(**VARIANTS[name])
+@pytest.mark.parametrize('names', CASES)
+def test_token_by_token_with_a_cache_equals_one_forward_pass(names):
+  config = variant(names)
   tokens, layout = sequence()
   params = params_of(config)
-  whole = jax.jit(Decoder(config).apply)(params, tokens, **layout)
+  whole = compiled(config)(params, tokens, **layout)
   cache = kv_cache.init(config, batch=1, length=L)
-  step = jax.jit(Decoder(config).apply)
   for i in range(L):
-    logits, cache = step(
+    logits, cache = compiled(config)(
       params,
       tokens[:, i : i + 1],
-      positions_BxL=jnp.array([[i]]),
-      segment_ids_BxL=jnp.array([[1]]),
+      positions_BxL=np.array([[i]]),
+      segment_ids_BxL=np.array([[1]]),
       cache=cache,
     )
     np.testing.assert_allclose(logits[0, 0], whole[0, i], atol=1e-4)
 
 
-@pytest.mark.parametrize('name', VARIANTS)
-def test_packed_examples_have_the_logits_of_lone_ones(name):
-  config = tiny(**VARIANTS[name])
+@pytest.mark.parametrize('names', CASES)
+def test_packed_examples_have_the_logits_of_lone_ones(names):
+  config = variant(names)
   tokens, _ = sequence()
   params = params_of(config)
   layout = {
-    'positions_BxL': jnp.array([[*range(7), *range(5)]]),
-    'segment_ids_BxL': jnp.array([[1] * 7 + [2] * 5]),
+    'positions_BxL': np.array([[*range(7), *range(5)]]),
+    'segment_ids_BxL': np.array([[1] * 7 + [2] * 5]),
   }
-  apply = jax.jit(Decoder(config).apply)
-  packed = apply(params, tokens, **layout)
+  packed = compiled(config)(params, tokens, **layout)
   for start, end in ((0, 7), (7, 12)):
     size = end - start  # padded, so that one program serves all
-    alone = jnp.zeros_like(tokens).at[:, :size].set(tokens[:, start:end])
-    lone = apply(
+    lone = compiled(config)(
       params,
-      alone,
-      positions_BxL=jnp.arange(L)[None],
-      segment_ids_BxL=jnp.array([[1] * size + [0] * (L - size)]),
+      np.pad(tokens[:, start:end], ((0, 0), (0, L - size))),
+      positions_BxL=np.arange(L)[None],
+      segment_ids_BxL=np.array([[1] * size + [0] * (L - size)]),
     )
     np.testing.assert_allclose(packed[:, start:end], lone[:, :size], atol=1e-4)
 
 
 def test_a_local_layer_sees_the_last_tokens_of_its_window():
-  layout = attention.Layout(jnp.arange(5)[None], jnp.ones((1, 5), jnp.int32))
+  layout = attention.Layout(np.arange(5)[None], np.ones((1, 5), np.int32))
   seen = attention.attention_mask(layout, layout, window=2)[0]
   picture = [''.join('#' if x else '.' for x in line) for line in seen]
   assert picture == ['#....', '##...', '.##..', '..##.', '...##']
 
 
 def test_a_prefix_is_seen_no_farther_ahead_than_behind():
-  prefix = jnp.array([[True] * 4 + [False]])
-  layout = attention.Layout(jnp.arange(5)[None], jnp.ones((1, 5), jnp.int32), prefix)
+  prefix = np.array([[True] * 4 + [False]])
+  layout = attention.Layout(np.arange(5)[None], np.ones((1, 5), np.int32), prefix)
   seen = attention.attention_mask(layout, layout, window=2)[0]
   picture = [''.join('#' if x else '.' for x in line) for line in seen]
   assert picture == ['##...', '###..', '.###.', '..##.', '...##']
@@ -182,16 +199,16 @@ def test_a_position_past_the_table_is_nan_and_never_another_row():
   config = tiny(**VARIANTS['learned'])  # rows for positions 0 to 11
   params = params_of(config)
   tokens, layout = sequence()
-  assert np.isfinite(jax.jit(Decoder(config).apply)(params, tokens, **layout)).all()
+  assert np.isfinite(compiled(config)(params, tokens, **layout)).all()
   tokens, layout = sequence(start=1)
-  logits = jax.jit(Decoder(config).apply)(params, tokens, **layout)
+  logits = compiled(config)(params, tokens, **layout)
   assert np.isnan(logits[0, -1]).all()
 
 
 def test_soft_caps_bound_the_logits():
   config = tiny(logit_softcap=0.25)
   tokens, layout = sequence()
-  logits = jax.jit(Decoder(config).apply)(params_of(config), tokens, **layout)
+  logits = compiled(config)(params_of(config), tokens, **layout)
   assert 0 < np.abs(logits).max() <= 0.25
 
 
@@ -256,16 +273,12 @@ ALL_PARAMETERS = {
     ALL_PARAMETERS,
     *(
       pytest.param({name: VARIANTS[name] for name in names}, marks=pytest.mark.slow)
-      for names in (
-        ('gemma', 'window'),
-        ('layer-norm', 'learned'),
-        ('plain', 'gated-biases'),
-      )
+      for names in TOGETHER[:3]
     ),
   ],
   ids='-'.join,
 )
-def test_a_training_step_on_a_mesh_is_that_of_one_device(parts):
+def test_a_training_step_on_a_mesh_has_the_loss_of_one_device(parts):
   """Every new parameter has its logical axes, and learns."""
   config = dataclasses.replace(
     tiny(vocab_size=32, num_layers=2, num_heads=4, num_kv_heads=4),
@@ -273,15 +286,32 @@ def test_a_training_step_on_a_mesh_is_that_of_one_device(parts):
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)
-  one, before = _step(config, mesh_config.MeshConfig(data=1), devices=1)
-  four, _ = _step(config, mesh_config.MeshConfig(data=1, fsdp=2, model=2), devices=4)
-  assert one[0] == pytest.approx(four[0], rel=2e-6)
-  for name, after in traverse_util.flatten_dict(one[1], sep='/').items():
-    assert (after != traverse_util.flatten_dict(before, sep='/')[name]).any(), name
+  shape = mesh_config.MeshConfig(data=1, fsdp=2, model=2)
+  before = params_of(config)['params']
+  sequences = _sequences()
+  loss, after = _step(config, shape, before, sequences)
+  one, _ = jax.jit(functools.partial(train_step.loss_sums, config=config))(
+    before, sequences
+  )
+  assert loss == pytest.approx(float(one), rel=2e-6)
+  before = traverse_util.flatten_dict(before, sep='/')
+  for name, value in traverse_util.flatten_dict(after, sep='/').items():
+    assert (value != before[name]).any(), name
 
 
-def _step(config, shape, *, devices):
-  mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
+def _sequences():
+  draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
+  return batch.stack([
+    batch.assemble(
+      [TokenizedExample(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
+    )
+    for ids in draw
+  ])  # fmt: skip
+
+
+def _step(config, shape, params, sequences):
+  """(loss, parameters) of one step on the first four devices."""
+  mesh = mesh_lib.build(shape, devices=jax.devices()[:4])
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
     optimizer_config.OptimizerConfig(learning_rate=0.01),
@@ -291,20 +321,13 @@ def _step(config, shape, *, devices):
   layout = state_lib.layout(
     config, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )
-  params = params_lib.init_params(config, seed=0, shardings=layout.shardings.params)
-  before = jax.device_get(params)
-  state = state_lib.create(params, optimizer, layout=layout)
+  state = state_lib.create(
+    jax.device_put(params, layout.shardings.params), optimizer, layout=layout
+  )
   step = train_step.make(
     config, optimizer, layout=layout, mesh=mesh, rules=shape.rules, accumulation=1
   )
-  draw = np.random.default_rng(0).integers(3, 32, (4, 20), np.int32)
-  sequences = [
-    batch.assemble(
-      [TokenizedExample(ids[:8], ids[8:])], sequence_length=24, bos_id=None, eos_id=1
-    )
-    for ids in draw
-  ]
   sharding = mesh_lib.batch_sharding(mesh, shape.rules)
   with train_step.sharded(mesh, shape.rules):
-    state, metrics = step(state, mesh_lib.put_batch(batch.stack(sequences), sharding))
-  return (float(metrics.loss), jax.device_get(state.params)), before
+    state, metrics = step(state, mesh_lib.put_batch(sequences, sharding))
+  return float(metrics.loss), jax.device_get(state.params)

@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 from oracle import Oracle
+from written_once import written_once
 
 from flan_jax.catalog import leakage, lineage, registry
 from flan_jax.catalog.answers import Answer
@@ -71,6 +72,7 @@ def small_world(name, split):
     yield dataset.read(record, example_id)
 
 
+@written_once
 def evaluated(
   out, *, dataset='rte', family='flan', model=MOSTLY, base=None, name='tiny',
   chain=CLEAN, allow_overlap=None, examples=rte, where=None, answers=None,

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -34,21 +35,30 @@ def compute(cache: pathlib.Path) -> tuple[str, int]:
   return value, int(hits)
 
 
-def test_a_cached_program_computes_the_same(tmp_path):
-  value, hits = compute(tmp_path)
+@pytest.fixture(scope='module')
+def computed(tmp_path_factory) -> tuple[pathlib.Path, str]:
+  """A cache with a compiled program, and the program's result."""
+  cache = tmp_path_factory.mktemp('cache')
+  value, hits = compute(cache)
   assert not hits
-  again, hits = compute(tmp_path)
+  return cache, value
+
+
+def test_a_cached_program_computes_the_same(computed):
+  cache, value = computed
+  again, hits = compute(cache)
   assert again == value
   assert hits
 
 
-def test_a_damaged_program_is_compiled_again(tmp_path):
-  value, _ = compute(tmp_path)
-  kept = list(tmp_path.rglob('*-cache'))
+def test_a_damaged_program_is_compiled_again(computed, tmp_path):
+  cache, value = computed
+  shutil.copytree(cache, tmp_path / 'cache')
+  kept = list((tmp_path / 'cache').rglob('*-cache'))
   assert kept
   for path in kept:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  assert compute(tmp_path) == (value, 0)
+  assert compute(tmp_path / 'cache') == (value, 0)
 
 
 def test_the_folder_is_that_of_the_machine(tmp_path, monkeypatch):

@@ -48,13 +48,17 @@ def files(dataset: Dataset) -> list[pathlib.Path]:
   return [*(OWN / name).glob('*.jsonl'), *(path for path in real if path.is_file())]
 
 
+SOME = 40
+"""Number of examples of a file that the default tests read; the slow ones read all."""
+
+
 @functools.cache
-def read(name: str) -> tuple[tuple[dict, Example], ...]:
+def read(name: str, most: int | None = SOME) -> tuple[tuple[dict, Example], ...]:
   """Records and examples of a dataset, without unlabeled ones."""
   dataset, found = DATASETS[name], []
   for path in files(dataset):
     with path.open(encoding='utf-8') as lines:
-      for number, line in enumerate(lines):
+      for number, line in enumerate(itertools.islice(lines, most)):
         record = json.loads(line)
         try:
           found.append((record, dataset.read(record, f'{path.stem}:{number}')))
@@ -64,11 +68,31 @@ def read(name: str) -> tuple[tuple[dict, Example], ...]:
   return tuple(found)
 
 
+@pytest.fixture(
+  params=[
+    pytest.param(SOME, id='some'),
+    pytest.param(None, id='all', marks=pytest.mark.slow),
+  ]
+)
+def examples(request):
+  """Returns a function: dataset -> its examples."""
+  return lambda dataset: [found for _, found in read(dataset.name, request.param)]
+
+
 def texts(example: Example) -> dict[str, str]:
   """Place -> text of an example that a prompt or a metric can use."""
   found = dict(example.values)
   found |= {f'option {i}': text for i, text in enumerate(example.answer.options)}
   found |= {f'reference {i}': text for i, text in enumerate(example.answer.references)}
+  return found
+
+
+def distinct(examples: list[Example]) -> dict[str, str]:
+  """Text of an example that a prompt or a metric can use -> where it is first."""
+  found: dict[str, str] = {}
+  for example in examples:
+    for place, text in texts(example).items():
+      found.setdefault(text, f'{example.example_id}, {place}')
   return found
 
 
@@ -97,24 +121,22 @@ TRACES = {
 
 
 @each_prose
-def test_no_trace_of_a_tokenizer_or_a_web_page_is_left(dataset):
-  for _, example in read(dataset.name):
-    for place, text in texts(example).items():
-      for trace, pattern in TRACES.items():
-        found = re.search(pattern, text, re.MULTILINE)
-        assert not found, (
-          f'{example.example_id}, {place}: {trace}: {found[0]!r} in {text!r}'
-        )
+def test_no_trace_of_a_tokenizer_or_a_web_page_is_left(dataset, examples):
+  shown = distinct(examples(dataset))
+  for trace, pattern in TRACES.items():
+    search = re.compile(pattern, re.MULTILINE).search
+    for text, place in shown.items():
+      found = search(text)
+      assert not found, f'{place}: {trace}: {found[0]!r} in {text!r}'
 
 
 @each_prose
-def test_cleaning_an_example_is_idempotent(dataset):
+def test_cleaning_an_example_is_idempotent(dataset, examples):
   """Label words are not cleaned."""
   words = getattr(dataset.answer, 'words', ())
   assert [prose(word) for word in words] == list(words)
-  for _, example in read(dataset.name):
-    for text in texts(example).values():
-      assert prose(text) == text
+  for text in distinct(examples(dataset)):
+    assert prose(text) == text
 
 
 def test_every_dataset_is_cleaned_except_the_verbatim_ones():
@@ -202,9 +224,9 @@ SEPARATE = set('.,;:?!')
 
 
 @each_dataset
-def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
+def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset, examples):
   """... as in `he asked "Why??"` or `on William Buckley Jr..`."""
-  for _, example in read(dataset.name):
+  for example in examples(dataset):
     for where, template in prompts(dataset):
       parts = template_lib.parse(template.inputs)
       for (_, name), (after, _) in itertools.pairwise([*parts, ('', None)]):
@@ -216,9 +238,9 @@ def test_no_field_ends_where_a_template_puts_its_own_punctuation(dataset):
 
 
 @each_dataset
-def test_every_field_of_a_template_contains_a_word(dataset):
+def test_every_field_of_a_template_contains_a_word(dataset, examples):
   """... except answers: one of Natural Questions is `)`."""
-  for _, example in read(dataset.name):
+  for example in examples(dataset):
     for where, template in prompts(dataset):
       for name in set(template.input_fields) - {'answer'}:
         shown = example.values[name]
@@ -228,8 +250,8 @@ def test_every_field_of_a_template_contains_a_word(dataset):
 
 
 @each_dataset
-def test_an_option_is_one_line(dataset):
-  for _, example in read(dataset.name):
+def test_an_option_is_one_line(dataset, examples):
+  for example in examples(dataset):
     assert all('\n' not in option for option in example.answer.options)
 
 
@@ -259,8 +281,8 @@ def test_no_template_puts_quotes_around_free_text(dataset):
 
 
 @each_dataset
-def test_quoted_text_contains_no_quotes(dataset):
-  for _, example in read(dataset.name):
+def test_quoted_text_contains_no_quotes(dataset, examples):
+  for example in examples(dataset):
     for where, template in prompts(dataset):
       for name in between_quotes(template):
         assert not re.search(r'["\n]', example.values[name]), (
@@ -269,10 +291,10 @@ def test_quoted_text_contains_no_quotes(dataset):
 
 
 @pytest.mark.parametrize('dataset', STATEMENTS, ids=lambda d: d.name)
-def test_a_statement_ends_as_a_sentence(dataset):
+def test_a_statement_ends_as_a_sentence(dataset, examples):
   """... inside quotation marks or after them."""
   field = STATEMENT[dataset.name]
-  for _, example in read(dataset.name):
+  for example in examples(dataset):
     shown = example.values[field]
     assert re.search(r'[.!?…][)\]"\'’”]*$', shown), f'{example.example_id}: {shown!r}'
 

@@ -2,7 +2,7 @@
 
 Moments are drawn within a step, a save (its unfinished folder exists) or an evaluation
 (its journal grows). A run that comes to its end is compared with an uninterrupted one,
-bit for bit.
+bit for bit. One kill in a save, among the default tests, is in interruption_test.py.
 """
 
 import json
@@ -134,11 +134,6 @@ def killed(
   assert_same_run(whole, broken)
   hit['whole runs compared'] += 1
   return hit
-
-
-def test_a_kill_in_a_save(runs, store, tmp_path):
-  hit = killed(runs, store, tmp_path, ['save'], count=1, seed=3)
-  assert hit['save'] == hit['whole runs compared'] == 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Runs of several processes on this machine, which communicate over gloo.
 
-Each has four simulated devices. Their results are compared with those of one process,
-and their sequences with `flan rows --digest`.
+Each has one or four simulated devices. Their results are compared with those of one
+process, and their sequences with `flan rows --digest`.
 """
 
 import pathlib
@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import small_run
 
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
@@ -49,9 +50,8 @@ def alone(runs, settings):
 
   def train(out: pathlib.Path, *, to: int, **more) -> None:
     flags = runs.flags(out, **{**settings, 'TRAIN_STEPS': to, **more})
-    files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
     train_and_evaluate.train_and_evaluate(
-      gin.load(files, flags).build('Run'), progress=Progress()
+      gin.load(small_run.FILES, flags).build('Run'), progress=Progress()
     )
 
   return train
@@ -94,6 +94,24 @@ def interrupted(runs, entries, out, *, count: int, to: int, by: dict, **settings
   return among
 
 
+def test_sigterm_to_one_process_saves_and_one_alone_on_another_mesh_resumes(
+  runs, alone, entries, printed, settings, tmp_path
+):
+  """The two have one device each, the one alone has eight."""
+  out, apart = tmp_path / 'run', dict.fromkeys((0, 1), {'devices': 1})
+  by = {1: signal.SIGTERM}
+  both = interrupted(runs, entries, out, count=2, to=3, by=by, apart=apart, **settings)
+  codes = [each.process.returncode for each in both]
+  assert codes == [preemption.INTERRUPTED] * 2, both[0].stderr
+  done = entries(out)[-1]['step']
+  assert (out / 'checkpoints' / str(done)).is_dir()
+
+  alone(out, to=done + 2)
+  alone(tmp_path / 'whole', to=done + 2)
+  assert_same(entries(out), entries(tmp_path / 'whole'), printed)
+
+
+@pytest.mark.slow  # the test above ends one run of two processes
 def test_sigterm_saves_and_other_processes_on_another_mesh_resume(
   runs, alone, entries, printed, settings, tmp_path
 ):
@@ -201,6 +219,7 @@ def test_processes_with_other_data_are_named(runs, settings, store, tmp_path):
   assert not (tmp_path / 'run' / 'log.jsonl').exists()
 
 
+@pytest.mark.slow  # other settings are refused above
 def test_a_folder_of_another_run_is_refused_by_all_processes(runs, settings, tmp_path):
   """Process 0 alone reads it; the others do not report it dead."""
   out = tmp_path / 'run'

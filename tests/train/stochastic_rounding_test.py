@@ -14,7 +14,7 @@ from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train import state as state_lib
 from flan_jax.train import stochastic_rounding, train_step
-from tests.train.train_step_test import TINY, eight_sequences
+from tests.train.train_step_test import TINY, drawn, eight_sequences
 
 
 def test_each_entry_goes_to_a_neighbor_and_the_mean_is_right():
@@ -57,8 +57,7 @@ def moved(dtype: str, rate: float = 3e-5, steps: int = 20) -> dict[str, np.ndarr
   mesh = mesh_lib.build(mesh_config.MeshConfig(), devices=jax.devices()[:1])
   rules = mesh_config.MeshConfig().rules
   shapes, axes = params_lib.abstract_params(TINY)
-  start = params_lib.init_params(TINY, seed=0)
-  start = jax.device_get(jax.tree.map(lambda x: x.astype(jnp.bfloat16), start))
+  start = jax.tree.map(lambda x: x.astype(jnp.bfloat16), drawn())
   params = jax.tree.map(lambda x: x.astype(dtype), start)
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
   optimizer = optimizer_lib.make_optimizer(

@@ -1,6 +1,7 @@
 """One step: packed == unpacked, microbatched == whole, any mesh == one device."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -33,6 +34,27 @@ TINY = DecoderConfig(
 )
 
 
+abstract_params = functools.cache(params_lib.abstract_params)
+
+
+def drawn(config: DecoderConfig = TINY):
+  """Parameters of the scale of initial ones, drawn without compiling a program."""
+  shapes, _ = abstract_params(config)
+  flat = traverse_util.flatten_dict(shapes, sep='/')
+  rng = np.random.default_rng(0)
+  for name, leaf in flat.items():
+    value = np.ones(leaf.shape) if 'norm' in name else rng.normal(0, 0.2, leaf.shape)
+    flat[name] = value.astype(leaf.dtype)
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+# One program for all tests that give it the same shapes and settings.
+loss_sums = jax.jit(train_step.loss_sums, static_argnames=('config', 'loss'))
+gradients = jax.jit(
+  train_step.gradients, static_argnames=('config', 'accumulation', 'loss', 'dtype')
+)
+
+
 def examples(count: int, *, seed: int = 0) -> list[TokenizedExample]:
   rng = np.random.default_rng(seed)
   draw = lambda low, high: rng.integers(3, 64, rng.integers(low, high), np.int32)  # noqa: E731
@@ -59,14 +81,14 @@ def run_steps(
 ):
   """(losses, parameters) of a few steps on a mesh of the first `devices` devices."""
   mesh = mesh_lib.build(shape, devices=jax.devices()[:devices])
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   optimizer = optimizer_lib.make_optimizer(
     optimizer_config.OptimizerConfig(learning_rate=0.01), config=TINY, logical_axes=axes
   )
   layout = state_lib.layout(
     TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
   )
-  params = params_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
+  params = jax.device_put(drawn(), layout.shardings.params)
   state = state_lib.create(params, optimizer, layout=layout)
   step = train_step.make(
     TINY,
@@ -99,19 +121,18 @@ def one_device():
 @pytest.mark.parametrize(
   'shape',
   [
-    mesh_config.MeshConfig(data=8),
-    mesh_config.MeshConfig(fsdp=8),
-    mesh_config.MeshConfig(data=2, fsdp=2, model=2),
-    mesh_config.MeshConfig(data=2, model=4),
-    *(layout(name, FSDP=2, MODEL=4) for name in ('sequence', 'weight_stationary')),
-  ],
-  ids=[
-    'data',
-    'fsdp',
-    'data x fsdp x model',
-    'data x model',
-    'sequence',
-    'weight_stationary',
+    pytest.param(mesh_config.MeshConfig(data=8), id='data', marks=pytest.mark.slow),
+    pytest.param(mesh_config.MeshConfig(fsdp=8), id='fsdp', marks=pytest.mark.slow),
+    pytest.param(
+      mesh_config.MeshConfig(data=2, model=4), id='data x model', marks=pytest.mark.slow
+    ),
+    pytest.param(
+      mesh_config.MeshConfig(data=2, fsdp=2, model=2), id='data x fsdp x model'
+    ),
+    *(
+      pytest.param(layout(name, FSDP=2, MODEL=4), id=name)
+      for name in ('sequence', 'weight_stationary')
+    ),
   ],
 )
 def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
@@ -119,7 +140,9 @@ def test_any_mesh_gives_the_losses_of_one_device(shape, one_device):
   np.testing.assert_allclose(losses, one_device[0], rtol=2e-6)
 
 
-@pytest.mark.parametrize('accumulation', [2, 4, 8])
+@pytest.mark.parametrize(
+  'accumulation', [pytest.param(n, marks=pytest.mark.slow) for n in (2, 8)] + [4]
+)
 def test_microbatches_give_the_whole_step(accumulation, one_device):
   losses, params = run_steps(
     mesh_config.MeshConfig(), devices=1, accumulation=accumulation
@@ -137,11 +160,9 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
     config = dataclasses.replace(
       TINY, num_layers=num_layers, d_model=64, d_ff=2048, remat='full'
     )
-    shapes, _ = params_lib.abstract_params(config)
-    grad = jax.jit(
-      lambda p, b: train_step.gradients(p, b, config=config, accumulation=4)[0]
-    )
-    memory = grad.lower(shapes, eight_sequences()).compile().memory_analysis()
+    shapes, _ = abstract_params(config)
+    found = gradients.lower(shapes, eight_sequences(), config=config, accumulation=4)
+    memory = found.compile().memory_analysis()
     return memory.temp_size_in_bytes, memory.output_size_in_bytes
 
   (few, small), (many, large) = temporaries(4), temporaries(20)
@@ -150,37 +171,19 @@ def test_microbatches_take_no_second_copy_of_the_gradients():
 
 
 def test_gradients_in_bfloat16_are_those_in_float32_rounded():
-  params = params_lib.init_params(TINY, seed=0)
-  exact, _ = train_step.gradients(params, eight_sequences(), config=TINY)
-  half, _ = train_step.gradients(
-    params, eight_sequences(), config=TINY, dtype='bfloat16'
-  )
+  exact, _ = gradients(drawn(), eight_sequences(), config=TINY)
+  half, _ = gradients(drawn(), eight_sequences(), config=TINY, dtype='bfloat16')
   for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(half), strict=True):
     assert other.dtype == 'bfloat16'
     scale = np.abs(one).max()
     np.testing.assert_allclose(np.float32(other), one, atol=0.05 * scale)
 
 
-def test_parameters_are_sharded():
-  shape = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
-  mesh = mesh_lib.build(shape)
-  shapes, axes = params_lib.abstract_params(TINY)
-  optimizer = optimizer_lib.make_optimizer(
-    optimizer_config.OptimizerConfig(), config=TINY, logical_axes=axes
-  )
-  layout = state_lib.layout(
-    TINY, optimizer, axes=axes, shapes=shapes, mesh=mesh, rules=shape.rules
-  )
-  params = params_lib.init_params(TINY, seed=0, shardings=layout.shardings.params)
-  query = params['layers']['query']
-  assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
-
-
 def test_activations_are_constrained():
   """On a mesh the traced step holds sharding constraints; without one, none."""
   shape = mesh_config.MeshConfig(data=2, model=4)
   mesh = mesh_lib.build(shape)
-  shapes, _ = params_lib.abstract_params(TINY)
+  shapes, _ = abstract_params(TINY)
 
   def constraints() -> int:
     trace = jax.make_jaxpr(lambda p, b: train_step.loss_sums(p, b, config=TINY))
@@ -191,11 +194,13 @@ def test_activations_are_constrained():
     assert constraints() > 3
 
 
-def test_initial_parameters_do_not_depend_on_the_mesh():
-  shapes, axes = params_lib.abstract_params(TINY)
-  mesh = mesh_lib.build(mesh_config.MeshConfig(fsdp=2, model=4))
-  shardings = mesh_lib.shardings(axes, mesh=mesh, rules=mesh_config.DATA_PARALLEL)
+def test_initial_parameters_are_sharded_and_do_not_depend_on_the_mesh():
+  _, axes = abstract_params(TINY)
+  shape = mesh_config.MeshConfig(data=2, fsdp=2, model=2)
+  shardings = mesh_lib.shardings(axes, mesh=mesh_lib.build(shape), rules=shape.rules)
   split = params_lib.init_params(TINY, seed=3, shardings=shardings)
+  query = split['layers']['query']
+  assert query.sharding.shard_shape(query.shape) == (2, 16, 2, 8)
   whole = params_lib.init_params(TINY, seed=3)
   jax.tree.map(np.testing.assert_array_equal, split, whole)
 
@@ -203,13 +208,10 @@ def test_initial_parameters_do_not_depend_on_the_mesh():
 @pytest.mark.parametrize('attention', ['causal', 'prefix'])
 def test_packed_loss_is_unpacked_loss(attention):
   config = dataclasses.replace(TINY, attention=attention)
-  params = params_lib.init_params(config, seed=0)
-  found = examples(6)
-  packed = batch([found[:3], found[3:]], sequence_length=64)
-  alone = batch([[example] for example in found], sequence_length=64)
-  one, many = (
-    train_step.loss_sums(params, b, config=config)[1] for b in (packed, alone)
-  )
+  found = examples(8)
+  packed = batch([found[:2], found[2:5], found[5:], *[[]] * 5])
+  alone = batch([[example] for example in found])
+  one, many = (loss_sums(drawn(config), b, config=config)[1] for b in (packed, alone))
   assert one.weight == many.weight == sum(len(e.targets) + 1 for e in found)
   np.testing.assert_allclose(one.loss, many.loss, rtol=2e-6)
   assert one.correct == many.correct
@@ -217,18 +219,17 @@ def test_packed_loss_is_unpacked_loss(attention):
 
 def test_loss_is_on_targets_only():
   """Changing an input token's own prediction target changes nothing."""
-  params = params_lib.init_params(TINY, seed=0)
   b = eight_sequences()
   other = b._replace(targets=np.where(b.loss_mask > 0, b.targets, 7))
-  loss, _ = train_step.loss_sums(params, b, config=TINY)
-  same, _ = train_step.loss_sums(params, other, config=TINY)
+  loss, _ = loss_sums(drawn(), b, config=TINY)
+  same, _ = loss_sums(drawn(), other, config=TINY)
   assert loss == same
 
 
 def test_z_loss_adds_the_squared_log_normalizer():
-  params = jax.tree.map(np.zeros_like, params_lib.init_params(TINY, seed=0))
-  plain, metrics = train_step.loss_sums(params, eight_sequences(), config=TINY)
-  with_z, _ = train_step.loss_sums(
+  params = jax.tree.map(np.zeros_like, drawn())
+  plain, metrics = loss_sums(params, eight_sequences(), config=TINY)
+  with_z, _ = loss_sums(
     params, eight_sequences(), config=TINY, loss=train_step.Loss(z_loss=0.1)
   )
   expected = 0.1 * np.log(64) ** 2 * metrics.weight
@@ -242,17 +243,15 @@ def uneven() -> batch_lib.Batch:
   return batch([[long], examples(2), examples(1, seed=2), []])
 
 
-@pytest.mark.parametrize('chunk', [1, 4, 32])
+@pytest.mark.parametrize(
+  'chunk', [pytest.param(n, marks=pytest.mark.slow) for n in (1, 32)] + [4]
+)
 def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
   """Within 1e-6, for any number of loss tokens in a sequence."""
-  params = params_lib.init_params(TINY, seed=0)
 
   def found(logits_chunk):
     loss = train_step.Loss(z_loss=0.01, logits_chunk=logits_chunk)
-    grad = jax.jit(
-      lambda p, b: train_step.gradients(p, b, config=TINY, accumulation=2, loss=loss)
-    )
-    return grad(params, uneven())
+    return gradients(drawn(), uneven(), config=TINY, accumulation=2, loss=loss)
 
   (whole, full), (parts, chunked) = found(None), found(chunk)
   for name in full._fields:
@@ -267,7 +266,7 @@ def test_logits_in_chunks_change_no_loss_and_no_gradient(chunk):
 def test_chunked_logits_of_a_whole_sequence_never_exist():
   """Forward or backward: the largest array with a vocabulary axis is one chunk's."""
   config = dataclasses.replace(TINY, vocab_size=96)  # no other axis has that size
-  shapes, _ = params_lib.abstract_params(config)
+  shapes, _ = abstract_params(config)
 
   def largest(logits_chunk) -> int:
     loss = train_step.Loss(logits_chunk=logits_chunk)
@@ -297,7 +296,7 @@ def test_schedules():
 def test_mesh_errors_name_axis_sizes_and_the_nearest():
   with pytest.raises(InputError, match=r'fsdp=3 x model=1 .* 8 devices; .* is 2'):
     mesh_lib.build(mesh_config.MeshConfig(fsdp=3))
-  shapes, axes = params_lib.abstract_params(TINY)
+  shapes, axes = abstract_params(TINY)
   mesh = mesh_lib.build(mesh_config.MeshConfig(model=8))
   with pytest.raises(InputError, match=r"heads' has size 4, .* model=8 .* size is 8"):
     mesh_lib.check(

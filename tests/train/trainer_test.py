@@ -1,5 +1,6 @@
 """A run, stopped at any moment, ends as if never stopped; and bad input is refused."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sys
 import time
 
 import pytest
+import small_run
 from safetensors.numpy import load_file
 
 from flan_jax.catalog import registry
@@ -28,17 +30,6 @@ from flan_jax.runtime.progress import Progress
 from flan_jax.train import metric_writer
 
 TASK = 'microworld_mini_arc'
-SMALL = [
-  'VOCAB_SIZE=512',
-  'NUM_LAYERS=2',
-  'DecoderConfig.d_model=32',
-  'DecoderConfig.d_ff=64',
-  'DecoderConfig.head_dim=8',
-  'SEQUENCE_LENGTH=256',
-  'BATCH_TOKENS=4096',
-  'Optimizer.learning_rate=0.01',
-  'Evaluate.sequence_length=256',
-]
 STEPS = 50
 
 
@@ -53,6 +44,15 @@ def store(tmp_path_factory) -> pathlib.Path:
   return out
 
 
+@pytest.fixture(scope='module')
+def first(store, tmp_path_factory) -> pathlib.Path:
+  """A run of one step."""
+  out = tmp_path_factory.mktemp('first') / 'run'
+  run = build(out, store, TRAIN_STEPS=1)
+  train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
+  return out
+
+
 def flags(model_dir: pathlib.Path, store: pathlib.Path, **more) -> list[str]:
   values = {
     'MODEL_DIR': str(model_dir),
@@ -63,19 +63,18 @@ def flags(model_dir: pathlib.Path, store: pathlib.Path, **more) -> list[str]:
     'Run.log_period': 1,
     **more,
   }
-  return [*SMALL, *(f'{name}={value}' for name, value in values.items())]
+  return small_run.flags(values)
 
 
 def build(*arguments, **more):
-  files = ['gin/runs/base.gin', 'gin/models/tiny.gin']
-  return gin.load(files, flags(*arguments, **more)).build('Run')
+  return gin.load(small_run.FILES, flags(*arguments, **more)).build('Run')
 
 
 def start(
   model_dir: pathlib.Path, store: pathlib.Path, *, devices: int
 ) -> subprocess.Popen:
   command = [sys.executable, '-m', 'flan_jax', 'train']
-  command += ['--gin_file=gin/runs/base.gin', '--gin_file=gin/models/tiny.gin']
+  command += [f'--gin_file={file}' for file in small_run.FILES]
   command += [f'--gin.{flag}' for flag in flags(model_dir, store)]
   environment = {
     **os.environ,
@@ -103,7 +102,7 @@ def interrupt(process: subprocess.Popen, model_dir, *, after: int, by: int) -> i
   return process.returncode
 
 
-@pytest.mark.slow  # kill_test.py and lora_test.py have shorter ones
+@pytest.mark.slow  # interruption_test.py and lora_test.py have shorter ones
 @pytest.mark.parametrize('devices', [1, 8])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
   devices, store, tmp_path
@@ -176,9 +175,10 @@ def test_the_sequences_that_a_run_logs_are_those_of_flan_rows(
   assert capsys.readouterr().out.splitlines() == logged
 
 
-def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_path):
-  first = build(tmp_path / 'first', store, TRAIN_STEPS=1)
-  train_and_evaluate.train_and_evaluate(first, progress=Progress(quiet=True))
+def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(
+  first, store, tmp_path
+):
+  shutil.copytree(first, tmp_path / 'first')
   more = {'TRAIN_STEPS': 1, 'INITIAL_CHECKPOINT_PATH': str(tmp_path / 'first')}
   train_and_evaluate.train_and_evaluate(
     build(tmp_path / 'same', store, **more), progress=Progress(quiet=True)
@@ -206,7 +206,17 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(store, tmp_
   )  # no known difference
 
 
-def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
+@pytest.fixture
+def held_out_nli(monkeypatch):
+  """The mixture, with three of its datasets."""
+  whole = registry.mixture('microworld_held_out_nli')
+  found = dataclasses.replace(whole, datasets=('mini_arc', 'mini_copa', 'mini_trec'))
+  assert {*found.datasets} < {*whole.datasets}
+  monkeypatch.setitem(registry.mixtures(), whole.name, found)
+  return found
+
+
+def test_a_run_ends_in_the_held_out_report(held_out_nli, tmp_path, monkeypatch):
   """`train_examples` is recounted from the sequences; no held-out example is in them.
 
   The first attempt is stopped during its evaluation and resumes there; `flan eval` of
@@ -215,15 +225,12 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   run = build(
     tmp_path / 'run',
     'None',
-    MIXTURE_OR_TASK_NAME='microworld_held_out_nli',
+    MIXTURE_OR_TASK_NAME=held_out_nli.name,
     TOKENIZER='bytes',
     TRAIN_STEPS=2,
-    SEQUENCE_LENGTH=512,
-    BATCH_TOKENS=4096,
     **{
       'Evaluate.max_examples': 3,
       'Evaluate.templates': 2,
-      'Evaluate.sequence_length': 512,
       'Run.pack': True,
     },
   )
@@ -252,11 +259,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   found = json.loads((report / 'report.json').read_text())
   assert outcome.report == found
   assert found['held_out'] == ['nli']
-  assert found['leakage']['datasets'] == [
-    d.name
-    for d in registry.datasets('microworld').values()
-    if d.cluster not in ('nli', 'paraphrase')
-  ]
+  assert found['leakage']['datasets'] == [*held_out_nli.datasets]
   assert found['leakage']['excluded'] == ['paraphrase']
   saved = json.loads((tmp_path / 'run' / 'model' / 'training.json').read_text())
   assert saved['leakage'] == found['leakage']
@@ -264,7 +267,7 @@ def test_a_run_ends_in_the_held_out_report(tmp_path, monkeypatch):
   assert all(x['n'] == 3 and 'base' in x for x in found['results'])
 
   opened = store_lib.Store.open(tmp_path / 'run' / 'store')
-  plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=512)
+  plan = opened.plan(seed=0, sequences=2 * run.batch_size, sequence_length=256)
   counted: dict[str, int] = {}
   for k in range(2 * run.batch_size):
     for segment in store_lib.describe(opened, plan, k)['segments']:
@@ -304,15 +307,12 @@ def test_a_model_is_not_evaluated_as_unseen_on_its_training_cluster(tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
-def test_another_config_is_refused_and_nothing_is_lost(store, tmp_path):
-  train_and_evaluate.train_and_evaluate(
-    build(tmp_path, store, TRAIN_STEPS=1), progress=Progress(quiet=True)
-  )
-  before = (tmp_path / 'run.json').read_text()
-  other = build(tmp_path, store, TRAIN_STEPS=1, **{'Optimizer.learning_rate': 0.5})
+def test_another_config_is_refused_and_nothing_is_lost(first, store):
+  before = (first / 'run.json').read_text()
+  other = build(first, store, TRAIN_STEPS=1, **{'Optimizer.learning_rate': 0.5})
   with pytest.raises(InputError, match=r'another config: optimizer was .*0\.01'):
     train_and_evaluate.train_and_evaluate(other, progress=Progress(quiet=True))
-  assert (tmp_path / 'run.json').read_text() == before
+  assert (first / 'run.json').read_text() == before
 
 
 def test_another_tokenizer_than_the_store_s_is_refused(store, tmp_path):
@@ -359,7 +359,7 @@ def test_unknown_names_are_refused_with_the_nearest(store, tmp_path):
     ({'INITIAL_CHECKPOINT_PATH': 'nowhere'}, 'no such folder'),
     ({'VOCAB_SIZE': 100}, r'tokenizer has 259 tokens; must be 259 or more'),
     ({'TOKENIZER': 'nowhere.model'}, "tokenizer 'nowhere.model': no such file"),
-    ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 8,388,608 or fewer'),
+    ({'TRAIN_STEPS': 10**12}, 'TRAIN_STEPS: got .* must be 16,777,216 or fewer'),
   ):
     run = build(tmp_path / 'x', store, **more)
     with pytest.raises(InputError, match=message):

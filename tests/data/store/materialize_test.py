@@ -123,14 +123,14 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
   assert set(epochs.values()) == {10}  # 1,024 draws are 14 epochs of 70
   assert all(entry['wraps'] for entry in short['datasets'].values())
 
-  tiny_datasets.examples['pairs']['train'] *= 300
+  tiny_datasets.examples['pairs']['train'] *= 100
   big = materialize(
     tiny_datasets.mixture,
     StoreConfig(tokenizer='bytes', steps=100, batch_tokens=2048),
     out=tmp_path / 'big',
   )
   pairs = big['datasets']['pairs']
-  assert (pairs['rate'], pairs['examples']) == (3000, 11_995)
+  assert (pairs['rate'], pairs['examples']) == (3000, 3_995)
   assert pairs['epochs'] == 1
   assert not pairs['wraps']
   assert big['datasets']['picks']['epochs'] == 2
@@ -143,7 +143,7 @@ def test_a_run_of_steps_renders_the_epochs_it_draws(tiny_datasets, tmp_path):
 
 def test_an_epoch_added_is_an_epoch_rendered_at_once(tiny_datasets, tmp_path):
   """`steps` renders epoch 0 first and the rest later: the same shard."""
-  tiny_datasets.examples['pairs']['train'] *= 300
+  tiny_datasets.examples['pairs']['train'] *= 100
   steps = materialize(
     tiny_datasets.mixture,
     StoreConfig(tokenizer='bytes', steps=100, batch_tokens=2048),
@@ -356,7 +356,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 if limit:
   resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-  mixture = registry.mixture('microworld_mini_rte')
+  mixture = registry.mixture('microworld_mini_sst2')
   materialize(mixture, StoreConfig(tokenizer='bytes', epochs=1), out=out)
 except InputError as error:
   print(error)
@@ -373,7 +373,7 @@ except InputError as error:
   assert not (tmp_path / 'out').exists()
   assert not [name for name in partial(tmp_path) if '/.' in name]
   assert run(0) == ''
-  assert Store.open(tmp_path / 'out').num_examples('mini_rte') == 2400
+  assert Store.open(tmp_path / 'out').num_examples('mini_sst2') == 3000
 
 
 def test_what_a_killed_process_left_is_cleared(tiny_datasets, tmp_path):

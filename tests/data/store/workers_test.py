@@ -21,7 +21,7 @@ MIXTURE = dataclasses.replace(
   registry.mixture('microworld_mini_trec'),
   name='three',
   datasets=('mini_trec', 'mini_cola', 'mini_copa'),
-  held_out=('nli',),
+  held_out=('sentiment',),  # its examples are made fastest
 )
 CONFIG = StoreConfig(vocab_size=700, epochs=2)
 
@@ -65,7 +65,8 @@ def test_two_workers_show_the_exemplars_of_one(tmp_path):
   )
   for workers in (1, 2):
     out = tmp_path / str(workers)
-    materialize(few, CONFIG, out=out, workers=workers)
+    config = StoreConfig(tokenizer='bytes', epochs=2)
+    materialize(few, config, out=out, workers=workers)
   assert digests(tmp_path / '1') == digests(tmp_path / '2')
   store = Store.open(tmp_path / '2')
   count = store.num_examples('mini_copa')

@@ -1,6 +1,7 @@
 """A small model in both formats, and conversions checked by numpy alone."""
 
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 # The tests of this folder import small_models.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from small_models import random_model
+from small_models import by_numpy_alone, random_model
 
-from flan_jax.interop.huggingface import convert, logit_check
+from flan_jax.interop.huggingface import convert
 from flan_jax.runtime.progress import Progress
 
 
@@ -20,20 +21,29 @@ def quiet():
 
 
 @pytest.fixture
-def by_numpy(monkeypatch):
+def by_numpy():
   """Hides torch, so that conversions are checked by numpy."""
-  monkeypatch.setattr(logit_check, '_installed', lambda name: False)
+  with by_numpy_alone():
+    yield
+
+
+@pytest.fixture(scope='session')
+def made_once(tmp_path_factory):
+  """A folder with a Llama twice: `flan`, and `hf` exported from it."""
+  folder = tmp_path_factory.mktemp('llama')
+  random_model(folder / 'flan')
+  with by_numpy_alone():
+    convert.export_model(folder / 'flan', folder / 'hf', progress=Progress(quiet=True))
+  return folder
 
 
 @pytest.fixture
-def flan_model(tmp_path):
+def flan_model(made_once, tmp_path):
   """A Llama as a flan_jax model folder."""
-  random_model(tmp_path / 'flan')
-  return tmp_path / 'flan'
+  return shutil.copytree(made_once / 'flan', tmp_path / 'flan')
 
 
 @pytest.fixture
-def hf_model(flan_model, tmp_path, quiet, by_numpy):
+def hf_model(made_once, flan_model, tmp_path, by_numpy):
   """The same model as a Hugging Face folder."""
-  convert.export_model(flan_model, tmp_path / 'hf', progress=quiet)
-  return tmp_path / 'hf'
+  return shutil.copytree(made_once / 'hf', tmp_path / 'hf')

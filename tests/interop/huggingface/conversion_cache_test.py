@@ -36,7 +36,7 @@ def test_files_that_changed_are_another_model(hf_model, tmp_path, quiet):
       hf_model, cache=tmp_path / 'converted', progress=quiet
     )
   }
-  edit(hf_model, rms_norm_eps=0.5)
+  edit(hf_model, bos_token_id=2)
   found.add(
     conversion_cache.import_cached(
       hf_model, cache=tmp_path / 'converted', progress=quiet

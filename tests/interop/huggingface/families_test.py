@@ -1,5 +1,6 @@
 """Every family against `transformers`: logits, greedy text, and round trips."""
 
+import functools
 import json
 
 import jax
@@ -19,18 +20,37 @@ pytestmark = pytest.mark.torch
 
 ONE_OF_EACH = ('llama-biased', 'mistral-window', 'gemma2', 'gemma3', 'gpt_neox', 'opt',
                'gpt2')  # fmt: skip
+TELLING = ('llama-biased', 'llama-3.1', 'gemma2', 'gemma3-linear', 'gpt_neox', 'opt',
+           'gpt2')  # fmt: skip
+"""Models that together have every kind of layer, norm, position and rope scaling."""
 
 
-@pytest.fixture(params=models.CONFIGS)
-def hf_model(request, tmp_path):
-  models.make(request.param, tmp_path / 'hf')
-  return tmp_path / 'hf'
+def by_default(chosen, names=models.CONFIGS):
+  """Parameters `names`; those that are not chosen are slow."""
+  return [
+    pytest.param(name, marks=[] if name in chosen else pytest.mark.slow)
+    for name in names
+  ]
 
 
+@pytest.fixture(scope='module')
+def hf_models(tmp_path_factory):
+  """Returns a function: name -> the folder of that model, made once."""
+
+  @functools.cache
+  def make(name):
+    folder = tmp_path_factory.mktemp(name) / 'hf'
+    models.make(name, folder)
+    return folder
+
+  return make
+
+
+@pytest.mark.parametrize('name', by_default(TELLING))
 def test_a_model_has_the_logits_of_transformers_and_round_trips(
-  hf_model, tmp_path, quiet
+  name, hf_models, tmp_path, quiet
 ):
-  imported = convert.import_model(hf_model, tmp_path / 'flan', progress=quiet)
+  imported = convert.import_model(hf_models(name), tmp_path / 'flan', progress=quiet)
   assert imported.agreement.method.startswith('transformers')
   assert imported.agreement.max_difference < 1e-4
   assert imported.agreement.kl < 1e-8
@@ -45,25 +65,16 @@ def test_a_model_has_the_logits_of_transformers_and_round_trips(
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_numpy_forward_pass_has_the_logits_of_transformers(hf_model):
-  source = Folder(hf_model)
+@pytest.mark.parametrize('name', models.CONFIGS)
+def test_the_numpy_forward_pass_has_the_logits_of_transformers(name, hf_models):
+  source = Folder(hf_models(name))
   sequences = [np.arange(3, 43) % models.VOCAB]
-  expected = logit_check._transformers(hf_model, sequences).values[0]
+  expected = logit_check._transformers(source.folder, sequences).values[0]
   got = numpy_reference.logits(source, sequences, kept=64)[0]
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    'gemma2',
-    *(
-      pytest.param(name, marks=pytest.mark.slow)
-      for name in ONE_OF_EACH
-      if name != 'gemma2'
-    ),
-  ],
-)
+@pytest.mark.parametrize('name', by_default(('gemma2',), ONE_OF_EACH))
 def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
   import torch
 
@@ -90,8 +101,8 @@ def test_64_greedy_tokens_are_those_of_transformers(name, tmp_path, quiet):
 
 
 def test_sharded_files_are_read_as_one_model(tmp_path, quiet):
-  models.make('llama', tmp_path / 'whole')
-  models.make('llama', tmp_path / 'parts', shards=True)
+  models.make('llama-biased', tmp_path / 'whole')
+  models.make('llama-biased', tmp_path / 'parts', shards=True)
   assert len(list((tmp_path / 'parts').glob('*.safetensors'))) > 2
   for name in ('whole', 'parts'):
     convert.import_model(tmp_path / name, tmp_path / f'{name}-flan', progress=quiet)
@@ -101,12 +112,13 @@ def test_sharded_files_are_read_as_one_model(tmp_path, quiet):
   assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_older_config_format_means_the_same(tmp_path, quiet):
-  models.make('gemma3', tmp_path / 'new')
-  imported = convert.import_model(tmp_path / 'new', tmp_path / 'flan', progress=quiet)
+def test_the_older_config_format_means_the_same(hf_models, tmp_path, quiet):
+  imported = convert.import_model(
+    hf_models('gemma3-linear'), tmp_path / 'flan', progress=quiet
+  )
   convert.export_model(tmp_path / 'flan', tmp_path / 'old', progress=quiet)
   fields = json.loads((tmp_path / 'old' / 'config.json').read_text())
   assert (fields['rope_theta'], fields['rope_local_base_freq']) == (1e6, 1e4)
-  models.edit(tmp_path / 'old', layer_types=None, sliding_window_pattern=6)
+  models.edit(tmp_path / 'old', layer_types=None, sliding_window_pattern=2)
   again = convert.import_model(tmp_path / 'old', tmp_path / 'again', progress=quiet)
   assert again.config == imported.config

@@ -4,17 +4,19 @@ The tests write files as llama.cpp's converter does, from a Hugging Face folder.
 must import to the same model as that folder.
 """
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from convert_test import SHAPES
 from safetensors.numpy import load_file
-from small_models import random_model
+from small_models import by_numpy_alone, random_model
 
 from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import convert, families
+from flan_jax.runtime.progress import Progress
 
 gguf = pytest.importorskip('gguf')
 
@@ -28,6 +30,8 @@ CHANGES = {
   'gemma3': {**SHAPES['gemma3_text'], 'query_scale': None, 'layer_pattern': 'LLLLLG',
              'num_layers': 7, 'rope_local_base': 10_000.0, 'rope_base': 1e6},
 }  # fmt: skip
+TELLING = ('llama', 'gemma2', 'gemma3', 'gptneox', 'gpt2')
+"""One architecture of each way to lay out tensors or to name settings."""
 NAMES = {
   'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output',
   'input_layernorm': 'attn_norm', 'self_attn.q_proj': 'attn_q',
@@ -122,32 +126,61 @@ def write_gguf(path, folder, architecture, *, quantized=False, more=()):
   writer.close()
 
 
-@pytest.fixture
-def made(tmp_path, quiet, by_numpy):
-  """Writes a small model as GGUF; returns its path and decoder config."""
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+  """Returns a function: architecture -> (folder with `flan` and `hf`, its config)."""
 
-  def make(architecture, **options):
+  @functools.cache
+  def make(architecture):
+    folder = tmp_path_factory.mktemp(architecture)
     changes = CHANGES.get(architecture, SHAPES[ARCHITECTURES[architecture]])
-    config = random_model(tmp_path / 'flan', **changes)
-    convert.export_model(tmp_path / 'flan', tmp_path / 'hf', progress=quiet)
-    path = tmp_path / 'model.gguf'
-    write_gguf(path, tmp_path / 'hf', architecture, **options)
-    return path, config
+    config = random_model(folder / 'flan', tokenizer=False, **changes)
+    with by_numpy_alone():
+      convert.export_model(
+        folder / 'flan', folder / 'hf', progress=Progress(quiet=True)
+      )
+    return folder, config
 
   return make
 
 
-@pytest.mark.parametrize('architecture', ARCHITECTURES)
+@pytest.fixture
+def written(models, tmp_path, by_numpy):
+  """Writes a small model as GGUF; returns its path."""
+
+  def write(architecture, **options):
+    folder, _ = models(architecture)
+    path = tmp_path / 'model.gguf'
+    write_gguf(path, folder / 'hf', architecture, **options)
+    return path
+
+  return write
+
+
+@pytest.mark.parametrize(
+  'architecture',
+  [
+    *TELLING,
+    *(
+      pytest.param(architecture, marks=pytest.mark.slow)
+      for architecture in ARCHITECTURES
+      if architecture not in TELLING
+    ),
+  ],
+)
 def test_a_file_imports_to_the_model_it_was_written_from(
-  architecture, made, tmp_path, quiet
+  architecture, models, written, tmp_path, quiet
 ):
-  path, config = made(architecture)
-  imported = convert.import_model(path, tmp_path / 'imported', progress=quiet)
+  folder, config = models(architecture)
+  imported = convert.import_model(
+    written(architecture), tmp_path / 'imported', progress=quiet
+  )
   assert imported.config == families.canonical(config)
   assert imported.agreement.method == 'numpy'
   assert imported.agreement.max_difference < 1e-4
   first, second = (
-    load_file(tmp_path / name / 'model.safetensors') for name in ('flan', 'imported')
+    load_file(path / 'model.safetensors')
+    for path in (folder / 'flan', tmp_path / 'imported')
   )
   assert set(first) == set(second)
   for name, array in first.items():
@@ -155,11 +188,14 @@ def test_a_file_imports_to_the_model_it_was_written_from(
     np.testing.assert_allclose(second[name], array, atol=2e-7, err_msg=name)
 
 
-def test_quantized_blocks_are_read_to_within_their_rounding(made, tmp_path, quiet):
-  path, _ = made('llama', quantized=True)
+def test_quantized_blocks_are_read_to_within_their_rounding(
+  models, written, tmp_path, quiet
+):
+  path = written('llama', quantized=True)
   convert.import_model(path, tmp_path / 'imported', progress=quiet)
   first, second = (
-    load_file(tmp_path / name / 'model.safetensors') for name in ('flan', 'imported')
+    load_file(path / 'model.safetensors')
+    for path in (models('llama')[0] / 'flan', tmp_path / 'imported')
   )
   difference = np.abs(first['layers/up'] - second['layers/up'])
   assert 0 < difference.max() < np.abs(first['layers/up']).max() / 127
@@ -174,9 +210,9 @@ def test_quantized_blocks_are_read_to_within_their_rounding(made, tmp_path, quie
   ],
 )
 def test_metadata_that_changes_the_math_is_refused_by_name(
-  add, message, made, tmp_path, quiet
+  add, message, written, tmp_path, quiet
 ):
-  path, _ = made('llama', more=[add])
+  path = written('llama', more=[add])
   with pytest.raises(InputError, match=message):
     convert.import_model(path, tmp_path / 'imported', progress=quiet)
 
@@ -194,8 +230,8 @@ def test_an_unknown_architecture(tmp_path, capsys):
   assert "general.architecture: got 'mamba'" in capsys.readouterr().err
 
 
-def test_a_truncated_file(made, tmp_path, capsys):
-  path, _ = made('llama')
+def test_a_truncated_file(written, tmp_path, capsys):
+  path = written('llama')
   path.write_bytes(path.read_bytes()[:-1000])
   assert dispatch.main(['convert', str(path), str(tmp_path / 'new')]) == 2
   error = capsys.readouterr().err
@@ -203,8 +239,8 @@ def test_a_truncated_file(made, tmp_path, capsys):
   assert not (tmp_path / 'new').exists()
 
 
-def test_an_unsupported_quantization(made, tmp_path, capsys, monkeypatch):
-  path, _ = made('llama', quantized=True)
+def test_an_unsupported_quantization(written, tmp_path, capsys, monkeypatch):
+  path = written('llama', quantized=True)
 
   def cannot(data, kind):
     raise NotImplementedError(f'Dequantization for {kind.name} is not yet implemented')

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 
 from flan_jax.checkpoints import weights
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.interop.huggingface import convert
+from flan_jax.interop.huggingface import convert, logit_check
 
 VOCAB = 96
 
@@ -110,8 +111,18 @@ def edit(folder: pathlib.Path, **fields) -> None:
   path.write_text(json.dumps(config), encoding='utf-8')
 
 
-def random_model(folder: pathlib.Path, dtype: str = 'float32', **changes):
-  """Writes a flan_jax model with random weights; no bias is 0 and no norm is 1."""
+def by_numpy_alone():
+  """Hides torch, so that conversions are checked by numpy."""
+  return mock.patch.object(logit_check, '_installed', return_value=False)
+
+
+def random_model(
+  folder: pathlib.Path, dtype: str = 'float32', *, tokenizer: bool = True, **changes
+):
+  """Writes a flan_jax model with random weights; no bias is 0 and no norm is 1.
+
+  Without a tokenizer, logits are compared on one sequence instead of three.
+  """
   config = dataclasses.replace(TINY, **changes)
   draw = np.random.default_rng(0)
   flat = {}
@@ -121,5 +132,6 @@ def random_model(folder: pathlib.Path, dtype: str = 'float32', **changes):
     flat[name] = (center + scale * draw.normal(size=shape)).astype(np.float32)
   params = weights.unflatten(flat, dataclasses.replace(config, scan_layers=True))
   weights.save(folder, params, config=config, dtype=dtype)
-  (folder / 'tokenizer.bytes').touch()
+  if tokenizer:
+    (folder / 'tokenizer.bytes').touch()
   return config

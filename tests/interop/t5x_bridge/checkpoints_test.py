@@ -1,6 +1,7 @@
 """Round trips through checkpoints in t5x's format; t5x itself is not needed."""
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -62,26 +63,37 @@ def test_the_tree_has_t5x_names(exported):
   assert flat['state/step'].dtype == np.int32
 
 
-def trained(folder, *more: str) -> str:
-  """Trains two steps on the microworld; returns MODEL_DIR."""
+def trained(folder, **more) -> str:
+  """Trains a small model for two steps on the microworld; returns MODEL_DIR."""
   settings = {
     'MODEL_DIR': folder,
-    'INITIAL_CHECKPOINT_PATH': 'microworld',
     'MIXTURE_OR_TASK_NAME': 'microworld_mini_cb',
     'HELD_OUT': (),
     'TRAIN_STEPS': 2,
     'BATCH_TOKENS': 2048,
     'SEQUENCE_LENGTH': 256,
+    'VOCAB_SIZE': 512,
+    'NUM_LAYERS': 1,
+    'DecoderConfig.d_model': 128,  # large enough for factored second moments
+    'DecoderConfig.d_ff': 128,
+    'DecoderConfig.head_dim': 16,
     'Optimizer.warmup_steps': 1,
+    **more,
   }
   flags = [f'--gin.{name}={value}' for name, value in settings.items()]
-  assert dispatch.main(['train', '--gin_file=gin/runs/demo.gin', *flags, *more]) == 0
+  files = ['--gin_file=gin/runs/base.gin', '--gin_file=gin/models/tiny.gin']
+  assert dispatch.main(['train', *files, *flags]) == 0
   return str(folder)
 
 
-def test_a_run_is_exported_with_its_step_and_optimizer(tmp_path):
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """MODEL_DIR of a run."""
+  return trained(tmp_path_factory.mktemp('trained') / 'run')
+
+
+def test_a_run_is_exported_with_its_step_and_optimizer(run, tmp_path):
   """`t5x.train` continues from them; the parameters round-trip byte for byte."""
-  run = trained(tmp_path / 'run')
   done = checkpoints.export_checkpoint(run, str(tmp_path / 'out'))
   flat = flat_tree(done)
   assert done.name == 'checkpoint_2'
@@ -90,18 +102,18 @@ def test_a_run_is_exported_with_its_step_and_optimizer(tmp_path):
   assert all(np.any(value) for value in second_moments if value.size > 1)
   back = checkpoints.import_checkpoint(str(done), str(tmp_path / 'back'), model=run)
   for name in ('model.safetensors', 'tokenizer.model'):
-    source = tmp_path / 'run' / 'model' / name
+    source = pathlib.Path(run) / 'model' / name
     assert (back / name).read_bytes() == source.read_bytes()
 
 
-def test_adapters_are_refused_and_their_merged_model_is_named(tmp_path):
-  run = trained(tmp_path / 'run', '--gin.LORA_RANK=2')
-  with pytest.raises(InputError, match='LoRA adapters; export .*model, where'):
-    checkpoints.export_checkpoint(run, str(tmp_path / 'out'))
-  assert not (tmp_path / 'out').exists()
-  merged = checkpoints.export_checkpoint(
-    str(tmp_path / 'run' / 'model'), str(tmp_path / 'out')
+def test_adapters_are_refused_and_their_merged_model_is_named(run, tmp_path):
+  adapted = trained(
+    tmp_path / 'run', LORA_RANK=2, INITIAL_CHECKPOINT_PATH=f'{run}/model'
   )
+  with pytest.raises(InputError, match='LoRA adapters; export .*model, where'):
+    checkpoints.export_checkpoint(adapted, str(tmp_path / 'out'))
+  assert not (tmp_path / 'out').exists()
+  merged = checkpoints.export_checkpoint(f'{adapted}/model', str(tmp_path / 'out'))
   assert merged.name == 'checkpoint_0'
 
 

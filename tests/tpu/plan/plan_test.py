@@ -78,7 +78,10 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
 @pytest.mark.parametrize(
   ('name', 'topology', 'layout'),
   [
-    ('tiny', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2')),
+    ('tiny_decode', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2', '--step=decode')),
+    pytest.param(
+      'tiny', 'v5e:2x2', (*SEQUENCE, '--gin.FSDP=2'), marks=pytest.mark.slow
+    ),
     pytest.param(
       'tiny',
       'v3:2x2',
@@ -94,6 +97,7 @@ def same_as_golden(done: subprocess.CompletedProcess, name: str, update: bool) -
   ],
 )
 def test_a_small_step_on_a_small_slice(name, topology, layout, update_golden):
+  """By default the one that compiles fastest: a train step takes five times as long."""
   done = plan('--topology', topology, *SMALL, *layout)
   same_as_golden(done, f'{name}.{topology.replace(":", "_")}', update_golden)
 
