@@ -1,9 +1,11 @@
-"""Fields: the functions that clean a value of a record."""
+"""Fields: paths in a record, and the functions that clean what stands there."""
 
 import pytest
 
 from flan_jax.catalog import fields
 from flan_jax.catalog.answers import Answer
+from flan_jax.catalog.fields import Field
+from flan_jax.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,53 @@ def test_every_text_of_an_answer_is_cleaned_alike():
   assert chosen == Answer('B', ('A', 'B'), (1,), ('B',))
   written = Answer('one', references=('one', 'ONE', 'two')).cleaned(str.upper)
   assert written == Answer('ONE', references=('ONE', 'TWO'))
+
+
+RECORD = {'question': {'stem': ' Why? ', 'choices': [{'text': 'a'}, {'text': 'b'}]}}
+
+
+def test_a_path_goes_through_names_and_positions():
+  assert fields.at(RECORD, 'question/choices/1/text') == 'b'
+  assert fields.at(RECORD, '') is RECORD
+  assert Field('question/stem')(RECORD) == 'Why?'
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('question/stems', r"field 'question/stems': no 'stems' in .*'choices', 'stem'"),
+    ('question/choices/2', "no '2' in the record"),
+    ('question/choices/one', "no 'one' in the record"),
+    ('question/stem/0', "no '0' in the record"),
+  ],
+)
+def test_a_path_that_leads_nowhere_names_what_is_there(path, message):
+  with pytest.raises(InputError, match=message):
+    fields.at(RECORD, path)
+
+
+def test_a_list_is_no_text_until_it_is_joined():
+  with pytest.raises(InputError, match=r"'question/choices': a list of 2; join it"):
+    Field('question/choices')(RECORD)
+  texts = Field('question/choices', fields.each(lambda c: c['text']), fields.join(', '))
+  assert texts(RECORD) == 'a, b'
+
+
+@pytest.mark.parametrize(
+  ('clean', 'value'),
+  [
+    (fields.first(2), []),
+    (fields.without('@-@', '<unk>'), 'a <unk> b'),
+    (fields.altered(str.strip, str.title), 'Nothing'),
+  ],
+)
+def test_an_example_of_no_use_is_dropped_and_is_no_error_of_the_user(clean, value):
+  with pytest.raises(fields.Unlabeled):
+    clean(value)
+
+
+def test_a_value_outside_the_table_names_those_inside():
+  clean = fields.recode({'cause': 'because', 'effect': 'so'})
+  assert clean('cause') == 'because'
+  with pytest.raises(InputError, match=r"value 'if': must be one of \['cause', "):
+    clean('if')
