@@ -30,10 +30,12 @@ demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, unde
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin
 
 test: $(READY)  ## the default tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 --tensorflow=without
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --tensorflow=only
 
 test-slow: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m 'slow or not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m 'slow or not slow' --tensorflow=without
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m 'slow or not slow' --tensorflow=only
 
 lint: $(READY)  ## ruff and types on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -48,6 +49,25 @@ def pytest_addoption(parser):
   parser.addoption(
     '--update-golden', action='store_true', help='rewrite the golden files'
   )
+  parser.addoption(
+    '--tensorflow',
+    choices=('only', 'without'),
+    help='test files that import TensorFlow, or the others; default: all',
+  )
+
+
+_TENSORFLOW = re.compile(
+  r"importorskip\(\s*'(seqio|tensorflow|flan_jax\.data\.fetch|flan_jax\.interop\.t5x)"
+)
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Keeps TensorFlow, with its 600 MB, out of the processes of the other tests."""
+  wanted = config.getoption('--tensorflow')
+  if wanted is None or not collection_path.name.endswith('_test.py'):
+    return None
+  uses = _TENSORFLOW.search(collection_path.read_text(encoding='utf-8')) is not None
+  return True if uses != (wanted == 'only') else None
 
 
 def pytest_unconfigure(config):
