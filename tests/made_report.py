@@ -4,6 +4,7 @@ import numpy as np
 
 from flan_jax.catalog.answers import Answer, Label, Text
 from flan_jax.catalog.dataset import Dataset, Example
+from flan_jax.catalog.source import Tfds
 from flan_jax.catalog.template import Template
 from flan_jax.evaluate import evaluator
 from flan_jax.evaluate.contamination import Found, Overlap
@@ -17,7 +18,8 @@ RIGHT = {'tuned': 0.8, 'base': 0.5}
 def dataset(name: str, cluster: str, metric: str = 'accuracy') -> Dataset:
   ranked = metric == 'accuracy'
   return Dataset(
-    name=name, cluster=cluster, tfds=f'{name}:1.0.0', train='', dev='dev', test='test',
+    name=name, cluster=cluster, source=Tfds(f'{name}:1.0.0'), family='flan',
+    train='', dev='dev', test='test',
     sizes={'dev': 20, 'test': 400}, fields={'premise': 'premise'}, metric=metric,
     answer=Label('label', LABELS) if ranked else Text('{premise}'),
     templates=(Template('{premise}'),) * 3,

@@ -205,10 +205,9 @@ def test_a_store_in_another_prompt_style_has_its_prompts(tiny_datasets, tmp_path
 
 def test_a_shared_maximum_rate_is_in_the_store(tiny_datasets, tmp_path, monkeypatch):
   """Two tasks that the paper counts as one share a maximum rate."""
-  family = registry.datasets('tiny')
   for name in ('pairs', 'stories'):
-    both = dataclasses.replace(family[name], paper_name='BOTH')
-    monkeypatch.setitem(family, name, both)
+    both = dataclasses.replace(registry.get(name), paper_name='BOTH')
+    registry.register(both, replace=True)
   monkeypatch.setattr('flan_jax.catalog.mixing_rates.MAXIMUM_RATE', 20)
   shared = dataclasses.replace(tiny_datasets.mixture, shared_cap=True)
   manifest = materialize(shared, StoreConfig(tokenizer='bytes'), out=tmp_path / 'out')

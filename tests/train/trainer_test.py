@@ -207,13 +207,14 @@ def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(
 
 
 @pytest.fixture
-def held_out_nli(monkeypatch):
+def held_out_nli():
   """The mixture, with three of its datasets."""
   whole = registry.mixture('microworld_held_out_nli')
   found = dataclasses.replace(whole, datasets=('mini_arc', 'mini_copa', 'mini_trec'))
   assert {*found.datasets} < {*whole.datasets}
-  monkeypatch.setitem(registry.mixtures(), whole.name, found)
-  return found
+  with registry.restored():
+    registry.register(found, replace=True)
+    yield found
 
 
 def test_a_run_ends_in_the_held_out_report(held_out_nli, tmp_path, monkeypatch):
