@@ -58,7 +58,7 @@ class Dataset:
   Attributes:
     name: short name, as `rte`; its training task is `flan_rte`.
     cluster: its task cluster: one of CLUSTERS, or any other name.
-    source: where its records come from; None for a declaration without data.
+    source: source of its records; None for a declaration without data.
     train, dev, test: slices of the source's splits at their full size, as
       `train[:-200]`; '' for none, None for the source's own split of that kind.
     sizes: split of the source -> number of examples of the full dataset; empty to

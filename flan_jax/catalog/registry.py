@@ -177,7 +177,7 @@ def _add(kind: str, new: _Entry) -> None:
 
 
 def _place() -> str:
-  """Where `register` was called: file:line."""
+  """Returns the place of the call of `register`: file:line."""
   frame = sys._getframe(2)
   return f'{frame.f_code.co_filename}:{frame.f_lineno}'
 

@@ -13,7 +13,7 @@ from flan_jax.catalog.source import Source, Tfds
 from flan_jax.errors import InputError
 
 BAD = (ValueError, TypeError, AttributeError, LookupError)
-"""What a declaration raises on a record that is not as it says."""
+"""Errors of a declaration on a record that it does not describe."""
 
 
 def _tfds():

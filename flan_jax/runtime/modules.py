@@ -39,7 +39,7 @@ def admit(names: Iterable[str], *, setting: str = '--module') -> None:
 
   Args:
     names: dotted names of modules.
-    setting: where they were given, for errors.
+    setting: name of the setting that holds them; for errors.
 
   Raises:
     InputError: if one cannot be imported: its own error, in one line.

@@ -113,7 +113,7 @@ class TestMixtures:
     assert mine.style_of('rte') == few
 
   def test_a_member_that_is_not_registered_names_the_nearest(self):
-    with pytest.raises(InputError, match=r"'mine' \(.*\): member 'rt' is not registe"):
+    with pytest.raises(InputError, match=r"'mine' \(.*\): member 'rt' is not"):
       mixture(datasets=('rt',))
     with pytest.raises(InputError, match="member 'mine' has 'mine' among its own"):
       mixture(datasets=('rte', 'mine'))

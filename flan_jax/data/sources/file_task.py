@@ -30,7 +30,7 @@ FORMATS: dict[str, type[Files]] = {
 
 
 def is_file(name: str) -> bool:
-  """Whether the name of a mixture or dataset is that of a file."""
+  """Returns whether the name of a mixture or dataset is that of a file."""
   return _format(name) is not None
 
 

@@ -43,7 +43,7 @@ class Files:
 
   Attributes:
     path: path or pattern, or split -> path or pattern.
-    folder: where relative paths begin; by default the folder of the declaring module.
+    folder: start of relative paths; by default the folder of the declaring module.
   """
 
   path: str | Mapping[str, str]
@@ -68,7 +68,7 @@ class Files:
     """Split -> its files, sorted by path.
 
     Raises:
-      InputError: if there is none.
+      InputError: if no file is found.
     """
     if isinstance(self.path, Mapping):
       patterns = {split: os.fspath(path) for split, path in self.path.items()}
@@ -122,7 +122,7 @@ class Files:
     return found.hexdigest()
 
   def _options(self) -> tuple:
-    """What decides, beside the files, what is read."""
+    """Settings that change the records, beside the files."""
     return ()
 
   def _read(self, path: str) -> Iterator[tuple[int, Record]]:
