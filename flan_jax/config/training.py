@@ -105,9 +105,9 @@ class TrainConfig:
     tfds_data_dir: raw data; None for TFDS's default.
     inputs: column of the prompt, if `mixture` is a file.
     targets: column of the answer, if `mixture` is a file.
-    validation: the examples to measure on, if `mixture` is a file: another file, or the
-      share or the number of the file's own, from its end; None for those of the file
-      that `{split}` names.
+    validation: the examples that do not train, if `mixture` is a file: another file, or
+      the share or the number of the file's own, from its end; None for those of the
+      files that `{split}` names.
     missing: 'refuse' or 'skip' datasets that are not prepared.
     seed: seed for everything random in training: parameters, adapters, the draw of the
       mixture, the order and packing of its examples, stochastic rounding.

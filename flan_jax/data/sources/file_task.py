@@ -49,7 +49,7 @@ def declare(
     path: file or pattern, as `data/train.jsonl` or `data/own.{split}.csv`.
     inputs: column of the prompt.
     targets: column of the answer.
-    validation: file or pattern of the examples to measure on; or the share of the
+    validation: file or pattern of the examples that do not train; or the share of the
       examples of `path`, or their number, taken from its end; None for those that
       `{split}` finds.
 
