@@ -91,7 +91,7 @@ def vocabulary(store):
 
 def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings):
   """Materializes `names` and compares all their tasks with the store."""
-  mixture = Mixture(name='some', datasets=tuple(names), family=family, style=style)
+  mixture = Mixture(name='some', datasets=tuple(names), style=style)
   materialize(mixture, StoreConfig(**settings), out=out, data_dir=data_dir)
   store = Store.open(out)
   tasks.register(vocabulary(store), family=family, data_dir=data_dir)
