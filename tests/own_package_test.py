@@ -16,7 +16,7 @@ DEMO = [
   '--gin_file=gin/runs/demo.gin',
   '--gin.TRAIN_STEPS=2',
   '--gin.Run.log_period=1',
-  '--gin.BATCH_TOKENS=1024',
+  '--gin.BATCH_TOKENS=2048',
   '--gin.Evaluate.max_examples=4',
   '--gin.Evaluate.templates=1',
 ]
