@@ -111,6 +111,7 @@ def test_a_mistake_is_one_line(arguments, message, folder):
     ('INPUTS=input', r"train.jsonl:1: no column 'input'.*did you mean 'inputs'"),
     ('VALIDATION=1.0', '60 of the 60 examples'),
     ('VALIDATION=other.csv', 'must be a file of the same format'),
+    ('VALIDATION=nowhere.jsonl', "no file 'nowhere.jsonl'"),
   ],
 )
 def test_a_file_that_does_not_fit_is_one_line(

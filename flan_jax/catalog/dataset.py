@@ -246,6 +246,12 @@ def _check(dataset: Dataset) -> None:
     )
   _check_names(dataset)
   for template in dataset.templates:
+    if not isinstance(template, template_lib.Template):
+      raise InputError(
+        f'dataset {dataset.name!r}: template {template!r}; must be a Template, as '
+        "Template('{premise}')"
+      )
+  for template in dataset.templates:
     template.validate(tuple(dataset.fields), has_options=dataset.has_options)
   _check_answer(dataset)
   _check_source(dataset)

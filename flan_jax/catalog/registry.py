@@ -158,6 +158,10 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
       raise InputError(
         f'register: got {item!r}; must be a Dataset, Mixture, Cluster or Family'
       )
+    if isinstance(item, Dataset) and not item.templates:
+      raise InputError(
+        f'dataset {item.name!r} ({place}): no templates; must have at least one'
+      )
     if isinstance(item, Dataset) and family and not item.family:
       item = dataclasses.replace(item, family=family)
     _add(kind, _Entry(item, place, replace))

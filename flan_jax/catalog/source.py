@@ -79,11 +79,17 @@ class Generator:
     return {'train': sum(1 for _ in self.records('train'))}
 
   def records(self, split: str) -> Iterator[tuple[str, Record]]:
-    for position, made in enumerate(self.function(split)):
-      if isinstance(made, tuple):
-        yield made
-      else:
-        yield f'{split}.{position}', made
+    position = 0
+    try:
+      for made in self.function(split):
+        yield made if isinstance(made, tuple) else (f'{split}.{position}', made)
+        position += 1
+    except InputError:
+      raise
+    except (ValueError, TypeError, AttributeError, LookupError, OSError) as error:
+      raise InputError(
+        f'{self}, record {position} of split {split!r}: {type(error).__name__}: {error}'
+      ) from error
 
   def stamp(self) -> str:
     return self.version

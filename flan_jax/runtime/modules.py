@@ -122,7 +122,8 @@ def _failed(name: str, setting: str, error: BaseException) -> InputError:
     where = f'{error.filename}:{error.lineno}'
   else:
     where = f'{last.filename}:{last.lineno}'
-  what = ''.join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+  text = str(getattr(error, 'msg', error)) or type(error).__name__
+  what = f'{type(error).__name__}: {text.splitlines()[0]}'
   return InputError(f'{setting} {name!r}: cannot be imported: {what} ({where})')
 
 

@@ -76,6 +76,23 @@ def mixture(**settings):
   return registry.mixture('mine')
 
 
+def test_a_dataset_without_a_template_is_refused():
+  with pytest.raises(InputError, match=r"'tickets' \(.*\): no templates; must have"):
+    register(dataclasses.replace(TICKETS, templates=()))
+  with pytest.raises(InputError, match="template '{body}'; must be a Template"):
+    dataclasses.replace(TICKETS, templates=('{body}',))
+
+
+def test_a_generator_that_fails_is_named_with_its_record():
+  def failing(split):
+    yield {'body': 'good', 'queue': 0}
+    raise ValueError('no more')
+
+  source = Generator(failing)
+  with pytest.raises(InputError, match=r"failing, record 1 of split 'train': ValueErr"):
+    list(source.records('train'))
+
+
 class TestMixtures:
   def test_rates_of_its_own_take_the_place_of_those_by_examples(self):
     register(TICKETS)

@@ -69,6 +69,11 @@ def declare(
         field='VALIDATION',
       )
     source = kind({'train': path, 'validation': validation}, folder=here)
+    if not source.sizes()['validation']:
+      raise InputError(
+        f'VALIDATION {validation!r}: no record; must have at least one',
+        field='VALIDATION',
+      )
   elif validation is not None:
     size = source.sizes().get('train', 0)
     count = validation if isinstance(validation, int) else round(size * validation)

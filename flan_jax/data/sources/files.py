@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple, cast
 
@@ -78,8 +79,9 @@ class Files:
     else:
       patterns = {'train': os.fspath(self.path)}
     found = {split: _matching(path, self.folder) for split, path in patterns.items()}
-    if not any(found.values()):
-      path = next(iter(patterns.values()))
+    absent = [split for split, files in found.items() if not files]
+    if len(absent) == len(found) or (absent and isinstance(self.path, Mapping)):
+      path = patterns[absent[0]]
       raise InputError(
         f'{type(self).__name__}: no file {path!r}; looked in {self.folder or "."}'
         + (f' and {os.getcwd()}' if self.folder not in ('', os.getcwd()) else '')
@@ -282,8 +284,10 @@ class _text(io.TextIOWrapper):
   def __next__(self) -> str:
     try:
       return super().__next__()
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except UnicodeDecodeError as error:
       raise InputError(f'{self._path}: not text in UTF-8 ({error})') from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+      raise InputError(f'{self._path}: not a whole gzip file ({error})') from None
 
 
 def _object(text: str, path: str, number: int) -> Record:
