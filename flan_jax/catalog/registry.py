@@ -68,7 +68,7 @@ class Mixture:
     allowed_overlap: (dataset that trains, source shared with a held-out one): the
       leakage check allows this overlap with a warning.
     note: why it has these datasets; shown by `flan tasks --mixture`.
-    parts: mixtures among its members by name, once it is registered.
+    parts: mixtures among its members by name, as a look-up returns it.
   """
 
   name: str
@@ -115,12 +115,7 @@ class Mixture:
   @property
   def family(self) -> str:
     """The family of all its datasets; '' if they have none, or several."""
-    return self.families[0] if len(self.families) == 1 else ''
-
-  @property
-  def measured(self) -> list[Dataset]:
-    """The datasets of the held-out clusters."""
-    return of_clusters(self.held_out, self.families)
+    return family_of(map(get, self.datasets))
 
   @property
   def trained_on(self) -> tuple[str, ...]:
@@ -198,21 +193,19 @@ def _load() -> None:
   except BaseException:
     _state['loaded'] = False
     raise
-  _check()
+  mixtures()  # refuses those whose members are not registered
 
 
-def _check() -> None:
-  """Puts the datasets of every mixture in the place of mixtures among its members.
+def _flat(mixture: Mixture, above: tuple[str, ...]) -> Mixture:
+  """Puts the datasets of mixtures among the members in their place.
+
+  Args:
+    mixture: mixture as it is registered.
+    above: names of the mixtures that it is in, itself included.
 
   Raises:
     InputError: if a member is not registered; names the mixture and the nearest.
   """
-  for name, entry in _entries['mixture'].items():
-    _entries['mixture'][name] = entry._replace(item=_flat(entry.item, (name,)))
-
-
-def _flat(mixture: Mixture, above: tuple[str, ...]) -> Mixture:
-  """Returns a mixture of datasets alone; `above` are the mixtures that it is in."""
   found, styles = {}, dict(mixture.styles)
   parts, overlap = dict(mixture.parts), list(mixture.allowed_overlap)
   for member in mixture.datasets:
@@ -261,6 +254,12 @@ def families() -> dict[str, Family]:
   """Registered families by name."""
   _load()
   return {name: entry.item for name, entry in _entries['family'].items()}
+
+
+def family_of(datasets: Iterable[Dataset]) -> str:
+  """The family of all of some datasets; '' if they have none, or several."""
+  found = {dataset.family for dataset in datasets}
+  return found.pop() if len(found) == 1 else ''
 
 
 def may_share_data(one: str, other: str) -> bool:
@@ -365,7 +364,8 @@ def task(name: str) -> Dataset:
   Raises:
     InputError: if not found; names the nearest.
   """
-  if name in mixtures():
+  _load()
+  if name in _entries['mixture']:
     raise InputError(
       f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
       'lists them',
@@ -382,9 +382,15 @@ def task(name: str) -> Dataset:
 
 
 def mixtures() -> dict[str, Mixture]:
-  """Every mixture by name."""
+  """Every mixture by name.
+
+  Raises:
+    InputError: if a member of one is not registered; names the nearest.
+  """
   _load()
-  return {name: entry.item for name, entry in _entries['mixture'].items()}
+  return {
+    name: _flat(entry.item, (name,)) for name, entry in _entries['mixture'].items()
+  }
 
 
 def mixture(name: str) -> Mixture:
@@ -393,8 +399,9 @@ def mixture(name: str) -> Mixture:
   Raises:
     InputError: if not found; names the nearest.
   """
-  if name in mixtures():
-    return mixtures()[name]
+  _load()
+  if name in _entries['mixture']:
+    return _flat(_entries['mixture'][name].item, (name,))
   dataset = find(name)
   if dataset is not None:
     return Mixture(name=dataset.task, datasets=(dataset.name,))

@@ -5,6 +5,7 @@ A source is any object with the methods of `Source`; a declaration names one. `T
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
@@ -76,7 +77,7 @@ class Generator:
   def sizes(self) -> Mapping[str, int]:
     if self.examples is not None:
       return dict(self.examples)
-    return {'train': sum(1 for _ in self.records('train'))}
+    return {'train': _counted(self, 'train')}
 
   def records(self, split: str) -> Iterator[tuple[str, Record]]:
     position = 0
@@ -96,3 +97,9 @@ class Generator:
 
   def digest(self) -> str:
     return self.version
+
+
+@functools.cache
+def _counted(source: Generator, split: str) -> int:
+  """Number of records of a split, made once to count them."""
+  return sum(1 for _ in source.records(split))

@@ -43,8 +43,9 @@ def records(
   if isinstance(dataset.source, Tfds):
     return _tfds().records(dataset, split, data_dir=data_dir)
   source = _source(dataset)
-  part = dataset.resolve_splits(source.sizes())[split]
-  start, stop = part.bounds(source.sizes().get(part.split, 0))
+  present = source.sizes()
+  part = dataset.resolve_splits(present)[split]
+  start, stop = part.bounds(present.get(part.split, 0))
   return itertools.islice(source.records(part.split), start, stop)
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flan_jax.catalog import leakage
+from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.config.evaluation import EvalJobConfig
@@ -108,7 +108,7 @@ def _set_up(
     which: leakage.check_checkpoint(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
-      family=_family(datasets),
+      family=registry.family_of(datasets),
       allow_overlap=evaluation.allow_overlap,
       checkpoint_setting=which,
     )
@@ -125,12 +125,6 @@ def _set_up(
   for warning in found.report['warnings']:
     progress.line(f'warning: {warning}')
   return found, datasets
-
-
-def _family(datasets: list[Dataset]) -> str:
-  """The family of all the datasets; '' if they have none, or several."""
-  families = {dataset.family for dataset in datasets}
-  return families.pop() if len(families) == 1 else ''
 
 
 # Data.
@@ -231,7 +225,7 @@ def _metadata(
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
-    **found.lineage.summary(_family(data.datasets)),
+    **found.lineage.summary(registry.family_of(data.datasets)),
     'data_digest': data.digest,
     'data': data.where,
     'base': evaluation.base_checkpoint,

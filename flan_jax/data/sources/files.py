@@ -6,6 +6,7 @@ without it is the split `train`. A relative path begins at the folder of the mod
 declares it, or else at the current one.
 """
 
+import abc
 import contextlib
 import csv
 import dataclasses
@@ -39,7 +40,7 @@ class _State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class Files(abc.ABC):
   """Files of one format.
 
   Attributes:
@@ -127,9 +128,9 @@ class Files:
     """Settings that change the records, beside the files."""
     return ()
 
+  @abc.abstractmethod
   def _read(self, path: str) -> Iterator[tuple[int, Record]]:
     """Yields (line or row, record) of a file; both count from 1."""
-    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

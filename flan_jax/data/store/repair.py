@@ -115,6 +115,7 @@ def repair(
     job = Job(
       folder=str(scratch),
       style=PromptStyle(**manifest['style']),
+      styles={n: PromptStyle(**s) for n, s in manifest.get('styles', {}).items()},
       seed=manifest['seed'],
       limits=Limits(limits['inputs'], limits['targets']),
       sequence_length=manifest['request']['sequence_length'],
