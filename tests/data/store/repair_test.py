@@ -75,6 +75,17 @@ def test_a_shard_in_another_prompt_style_is_rebuilt_in_it(
   assert contents(out) == before
 
 
+def test_a_dataset_with_a_style_of_its_own_is_rebuilt_in_it(tiny_datasets, tmp_path):
+  styles = {'pairs': PromptStyle(prompt_style='no_template')}
+  mixture = dataclasses.replace(tiny_datasets.mixture, styles=styles)
+  out = tmp_path / 'out'
+  materialize(mixture, StoreConfig(tokenizer='bytes'), out=out)
+  before = contents(out)
+  overwrite(out / 'train' / 'pairs.00.array_record', 1_000, 40)
+  assert [damage.dataset for damage in repair(out)] == ['pairs']
+  assert contents(out) == before
+
+
 def test_missing_and_truncated_files_are_rebuilt(out):
   before = contents(out)
   (out / 'train' / 'stories.00.array_record').unlink()
