@@ -115,6 +115,13 @@ def fraction(value: Any) -> str:
   return '' if value <= 1 else 'must be above 0 and at most 1; the nearest is 1'
 
 
+def share(value: Any) -> str:
+  """A number from 0 to below 1."""
+  if 0 <= value < 1:
+    return ''
+  return 'must be 0 or more and below 1' + ('; the nearest is 0' if value < 0 else '')
+
+
 def switch(value: Any) -> str:
   """True or False."""
   return '' if isinstance(value, bool) else 'must be True or False'

@@ -9,6 +9,7 @@ from flan_jax.config.checks import (
   nearest_divisor,
   one_of,
   or_none,
+  share,
   uint32,
 )
 from flan_jax.config.decoder import DecoderConfig
@@ -40,6 +41,8 @@ class StepConfig:
   sequence_length: int
   accumulation: int
   z_loss: float
+  label_smoothing: float
+  freeze: tuple[str, ...]
   logits_chunk: int | None
   attention_kernel: str
   gradient_dtype: str | None
@@ -117,6 +120,11 @@ class TrainConfig:
       bootstrap. Runs with several seeds are evaluated on the same examples.
     accumulation: microbatches per step.
     z_loss: weight of log(Z)**2 per loss token.
+    label_smoothing: share of a target's probability that is spread evenly over the
+      vocabulary.
+    freeze: parameters that stay as they are: names or groups of the model's, as
+      'embedding', 'layers/query' or, of every group, 'attention_norm'; `*` stands for
+      any letters.
     logits_chunk: tokens of a sequence whose logits exist at a time; tokens with a loss
       come first, and tokens without one only fill the last chunk. None for the whole
       sequence. Saves memory and time with a large vocabulary; the loss is the same.
@@ -160,6 +168,8 @@ class TrainConfig:
   eval_seed: int = setting(0, macro='EVAL_SEED', rule=uint32)
   accumulation: int = setting(1, rule=at_least(1))
   z_loss: float = setting(0.0, rule=at_least(0))
+  label_smoothing: float = setting(0.0, rule=share)
+  freeze: tuple[str, ...] = ()
   logits_chunk: int | None = None
   attention_kernel: str = setting('xla', rule=one_of('xla', 'splash', 'cudnn'))
   gradient_dtype: str | None = setting(

@@ -391,8 +391,9 @@ def state_logical_axes(
   """Logical axes of an optimizer's state, to shard it like the parameters.
 
   `v` and `m` have their parameter's axes, `v_row` and `v_col` the remaining ones. Any
-  optax wrapper may be around it: trees with the structure and shapes of the parameters
-  (accumulated gradients, say) have their axes, everything else is replicated.
+  other state of optax, around it or in its place, goes by names and shapes: an array
+  whose path ends with that of a parameter, and whose shape is the parameter's, has its
+  axes; everything else is replicated.
 
   Args:
     state: the state or its shapes, as `jax.eval_shape(optimizer.init, params)`.
@@ -404,46 +405,43 @@ def state_logical_axes(
     `flax.linen.logical_to_mesh_sharding` takes it.
   """
   axes_of = _axes_by_path(logical_axes)
-  pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
+  pairs, _ = jax.tree_util.tree_flatten_with_path(params)
   shapes = {_name(path): tuple(leaf.shape) for path, leaf in pairs}
 
-  def remaining(path: Any, leaf: Any, reduced: tuple[int, ...] = ()) -> PartitionSpec:
-    axes = _lookup(axes_of, _name(path))
-    if axes is None or tuple(leaf.shape) != _without(shapes[_name(path)], reduced):
+  def parameter(path: Any) -> str | None:
+    """The parameter whose path ends that of a leaf; the longest one."""
+    tails = (_name(path[start:]) for start in range(len(path)))
+    return next((tail for tail in tails if tail in shapes), None)
+
+  def remaining(name: str, leaf: Any, reduced: tuple[int, ...] = ()) -> PartitionSpec:
+    axes = _lookup(axes_of, name)
+    if axes is None or tuple(leaf.shape) != _without(shapes[name], reduced):
       return PartitionSpec()  # a filler
     return PartitionSpec(*_without(axes, reduced))
 
   def specs(path: Any, leaf: Any) -> Any:
+    name = parameter(path)
+    if name is None:
+      return PartitionSpec()
     if not isinstance(leaf, Moments):
-      return remaining(path, leaf)
+      return remaining(name, leaf)
     rows, columns, _ = factoring(
-      _lookup(axes_of, _name(path)),
-      shape=shapes[_name(path)],
-      name=_name(path),
+      _lookup(axes_of, name),
+      shape=shapes[name],
+      name=name,
       rules=rules,
       min_dim_size_to_factor=0,  # fillers show whether it was factored
     )
     return Moments(
-      v_row=remaining(path, leaf.v_row, columns),
-      v_col=remaining(path, leaf.v_col, rows),
-      v=remaining(path, leaf.v),
-      m=remaining(path, leaf.m),
+      v_row=remaining(name, leaf.v_row, columns),
+      v_col=remaining(name, leaf.v_col, rows),
+      v=remaining(name, leaf.v),
+      m=remaining(name, leaf.m),
     )
 
-  def like_params(tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-      specs, tree, is_leaf=lambda leaf: isinstance(leaf, Moments)
-    )
-
-  def is_known(tree: Any) -> bool:
-    return isinstance(tree, AdafactorState) or jax.tree.structure(tree) == treedef
-
-  def walk(tree: Any) -> Any:
-    if isinstance(tree, AdafactorState):
-      return AdafactorState(PartitionSpec(), like_params(tree.moments))
-    return like_params(tree) if is_known(tree) else PartitionSpec()
-
-  return jax.tree.map(walk, state, is_leaf=is_known)
+  return jax.tree_util.tree_map_with_path(
+    specs, state, is_leaf=lambda leaf: isinstance(leaf, Moments)
+  )
 
 
 def _rms(x: jax.Array, dims: tuple[int, ...]) -> jax.Array:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flan_jax.train.losses import LossFunction
+
 Sums = tuple[jax.Array, jax.Array]
 """(loss in nats, correct predictions), summed over tokens, weighted by the mask."""
 
@@ -15,16 +17,12 @@ def sums(
   targets_BxP: jax.Array,
   mask_BxP: jax.Array,
   *,
-  z_loss: float = 0.0,
+  loss: LossFunction,
 ) -> Sums:
-  """Sums of the cross-entropy plus z_loss * log(Z)**2, weighted by the mask."""
-  log_z_BxP = jax.nn.logsumexp(logits_BxPxV, axis=-1)
-  picked_BxP = jnp.take_along_axis(
-    logits_BxPxV, targets_BxP[..., None], axis=-1
-  ).squeeze(-1)
-  loss_BxP = log_z_BxP - picked_BxP + z_loss * jnp.square(log_z_BxP)
+  """Sums of a loss and of correct predictions, weighted by the mask."""
   correct_BxP = jnp.argmax(logits_BxPxV, axis=-1) == targets_BxP
-  return jnp.sum(loss_BxP * mask_BxP), jnp.sum(correct_BxP * mask_BxP)
+  total = loss(logits_BxPxV, targets_BxP, mask_BxP)
+  return total, jnp.sum(correct_BxP * mask_BxP)
 
 
 def in_chunks(

@@ -5,11 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.train import adafactor
-from flan_jax.train.tuning import FULL, Tuning
+from flan_jax.train.tuning import FULL, Subset, Tuning
 
 
 def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
@@ -60,6 +61,24 @@ def make_optimizer(
   transform = adafactor.adafactor(
     schedule(optimizer), logical_axes=logical_axes, config=settings
   )
-  if optimizer.clip_global_norm is None:
+  if optimizer.clip_global_norm is not None:
+    clip = optax.clip_by_global_norm(optimizer.clip_global_norm)
+    transform = optax.chain(clip, transform)
+  return _of_trained(transform, tuning)
+
+
+def _of_trained(
+  transform: optax.GradientTransformation, tuning: Tuning
+) -> optax.GradientTransformation:
+  """Holds an optimizer to the trained parameters; the others have no state."""
+
+  if not isinstance(tuning, Subset):
     return transform
-  return optax.chain(optax.clip_by_global_norm(optimizer.clip_global_norm), transform)
+
+  def labels(params: Any) -> Any:
+    flat = traverse_util.flatten_dict(params, sep='/')
+    found = {name: 'train' if tuning.trains(name) else 'freeze' for name in flat}
+    return traverse_util.unflatten_dict(found, sep='/')
+
+  both = {'train': transform, 'freeze': optax.set_to_zero()}
+  return optax.multi_transform(both, labels)

@@ -20,8 +20,9 @@ from flan_jax.data.batch import Batch
 from flan_jax.model import attention
 from flan_jax.model.decoder import Decoder
 from flan_jax.partitioning import mesh as mesh_lib
-from flan_jax.train import chunked_loss, loss_guard, stochastic_rounding
+from flan_jax.train import chunked_loss, loss_guard, losses, stochastic_rounding
 from flan_jax.train import tuning as tuning_lib
+from flan_jax.train.losses import LossFunction
 from flan_jax.train.state import Layout, TrainState
 from flan_jax.train.tuning import FULL, Tuning
 
@@ -30,7 +31,8 @@ class Metrics(NamedTuple):
   """Sums over the loss tokens of a step; float32 scalars.
 
   Attributes:
-    loss: negative log-likelihood in nats, plus the z-loss.
+    loss: the loss that is trained on: by default the negative log-likelihood in nats,
+      plus the z-loss.
     correct: loss tokens whose target is the argmax.
     weight: loss tokens.
     tokens: tokens that are not padding.
@@ -84,6 +86,8 @@ class Loss:
 
   Attributes:
     z_loss: weight of log(Z)**2 per loss token.
+    label_smoothing: share of a target's probability spread over the vocabulary.
+    function: loss in place of the cross-entropy, or None.
     logits_chunk: tokens of a sequence whose logits exist at a time; None for the whole
       sequence. It must divide the sequence length.
     tuning: the strategy that names the trained parameters.
@@ -91,9 +95,20 @@ class Loss:
   """
 
   z_loss: float = 0.0
+  label_smoothing: float = 0.0
+  function: LossFunction | None = None
   logits_chunk: int | None = None
   tuning: Tuning = FULL
   attention_kernel: str = 'xla'
+
+  @property
+  def of_tokens(self) -> LossFunction:
+    """The loss as a function of logits, targets and mask."""
+    if self.function is not None:
+      return self.function
+    return functools.partial(
+      losses.cross_entropy, z_loss=self.z_loss, label_smoothing=self.label_smoothing
+    )
 
 
 def loss_sums(
@@ -132,12 +147,12 @@ def loss_sums(
     weights = {**frozen, **trained}
     logits_BxPxV = decoder.apply({'params': weights}, hidden_BxPxD, method='head')
     logits_BxPxV = cast(jax.Array, logits_BxPxV)  # as no collection is mutable
-    return chunked_loss.sums(logits_BxPxV, targets_BxP, mask_BxP, z_loss=loss.z_loss)
+    return chunked_loss.sums(logits_BxPxV, targets_BxP, mask_BxP, loss=loss.of_tokens)
 
   other = dict(variables['params'])
   trained = {}
-  if not loss.tuning.freezes:
-    name = 'embedding' if config.tied_embedding else 'head'
+  name = 'embedding' if config.tied_embedding else 'head'
+  if not loss.tuning.freezes and loss.tuning.trains(name):
     trained = {name: other.pop(name)}
   parts = trained, other
   if loss.logits_chunk is None:
@@ -225,8 +240,9 @@ def options(step: StepConfig) -> dict[str, Any]:
     'accumulation': step.accumulation,
     'loss': Loss(
       z_loss=step.z_loss,
+      label_smoothing=step.label_smoothing,
       logits_chunk=step.logits_chunk,
-      tuning=tuning_lib.of(step.lora),
+      tuning=tuning_lib.of(step.lora, freeze=step.freeze),
       attention_kernel=step.attention_kernel,
     ),
     'gradient_dtype': step.gradient_dtype,

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+from flax import traverse_util
 from jax.sharding import Mesh
 
 from flan_jax.config.decoder import DecoderConfig
@@ -43,7 +44,7 @@ class Trainer:
         does not support the model.
     """
     self.config, self.settings, self.mesh = config, settings, mesh
-    self.tuning = tuning_lib.of(settings.lora)
+    self.tuning = tuning_lib.of(settings.lora, freeze=settings.freeze)
     rules = settings.mesh.rules
     microbatch = settings.batch_size // settings.accumulation
     self.model_shapes, model_axes = params_lib.abstract_params(config)
@@ -81,7 +82,8 @@ class Trainer:
   @property
   def trained_parameters(self) -> int:
     """Number of parameters that are trained."""
-    return sum(leaf.size for leaf in jax.tree.leaves(self.layout.shapes.params))
+    flat = traverse_util.flatten_dict(self.layout.shapes.params, sep='/')
+    return sum(leaf.size for name, leaf in flat.items() if self.tuning.trains(name))
 
   def sharded(self) -> AbstractContextManager[None]:
     """Context for tracing and calling programs on the mesh."""

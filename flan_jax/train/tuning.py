@@ -5,11 +5,16 @@ methods.
 """
 
 import dataclasses
+import fnmatch
 from typing import Any, Protocol
+
+import jax
+from flax import traverse_util
 
 from flan_jax.config import decoder as decoder_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.model import decoder
 from flan_jax.train import lora as lora_lib
 from flan_jax.train.state import Layout
@@ -31,6 +36,10 @@ class Tuning(Protocol):
     Raises:
       InputError: if the model lacks what the strategy trains.
     """
+    ...
+
+  def trains(self, name: str) -> bool:
+    """Returns whether a step changes the parameter `name` of the train state."""
     ...
 
   def starts_at_zero(self, name: str, config: DecoderConfig) -> bool:
@@ -76,6 +85,9 @@ class Full:
   def abstract(self, shapes: Any, axes: Any) -> tuple[Any, Any]:
     return shapes, axes
 
+  def trains(self, name: str) -> bool:
+    return True
+
   def starts_at_zero(self, name: str, config: DecoderConfig) -> bool:
     return decoder.starts_at_zero(name, config)
 
@@ -95,6 +107,58 @@ class Full:
     return {}
 
 
+class Subset(Full):
+  """Trains every parameter of the model but those that patterns name.
+
+  A pattern is the path of a parameter or of a group of them, as `layers/query`, or the
+  end of such a path, as `query`; `*` stands for any letters.
+  """
+
+  def __init__(self, freeze: tuple[str, ...]):
+    self._freeze = freeze
+
+  def abstract(self, shapes: Any, axes: Any) -> tuple[Any, Any]:
+    names = list(traverse_util.flatten_dict(shapes, sep='/'))
+    parts = {'/'.join(n.split('/')[i:]) for n in names for i in range(n.count('/') + 1)}
+    for pattern in self._freeze:
+      if not any(_matches(pattern, name) for name in names):
+        raise InputError(
+          f'Run.freeze: the model has no parameter {pattern!r}; must name one of '
+          f'{", ".join(names)}{did_you_mean(pattern, parts)}',
+          field='Run.freeze',
+        )
+    if not any(map(self.trains, names)):
+      raise InputError(
+        f'Run.freeze: got {self._freeze!r}, which leaves no parameter to train',
+        field='Run.freeze',
+      )
+    return shapes, axes
+
+  def trains(self, name: str) -> bool:
+    return not any(_matches(pattern, name) for pattern in self._freeze)
+
+  def variables(self, trained: Any, frozen: Any) -> dict[str, Any]:
+    flat = traverse_util.flatten_dict(trained, sep='/')
+    held = {
+      name: value if self.trains(name) else jax.lax.stop_gradient(value)
+      for name, value in flat.items()
+    }
+    return {'params': traverse_util.unflatten_dict(held, sep='/')}
+
+  def metadata(self, checkpoint: str | None) -> dict[str, Any]:
+    return {'freeze': list(self._freeze)}
+
+
+def _matches(pattern: str, name: str) -> bool:
+  """Returns whether a pattern names a parameter, or a group that it is in."""
+  words = name.split('/')
+  return any(
+    fnmatch.fnmatchcase('/'.join(words[start:stop]), pattern)
+    for start in range(len(words))
+    for stop in range(start + 1, len(words) + 1)
+  )
+
+
 class LowRank:
   """Trains adapters of low rank beside a frozen model (`train.lora`)."""
 
@@ -105,6 +169,9 @@ class LowRank:
 
   def abstract(self, shapes: Any, axes: Any) -> tuple[Any, Any]:
     return lora_lib.abstract(shapes, axes, lora=self._lora)
+
+  def trains(self, name: str) -> bool:
+    return True
 
   def starts_at_zero(self, name: str, config: DecoderConfig) -> bool:
     return lora_lib.starts_at_zero(name)
@@ -139,6 +206,18 @@ class LowRank:
 FULL = Full()
 
 
-def of(lora: optimizer_config.Lora) -> Tuning:
-  """Returns the strategy that the settings name: adapters, or the whole model."""
-  return LowRank(lora) if lora.rank else FULL
+def of(lora: optimizer_config.Lora, *, freeze: tuple[str, ...] = ()) -> Tuning:
+  """Returns the strategy of the settings: adapters, a part of the model, or all of it.
+
+  Raises:
+    InputError: if they name both adapters and frozen parameters.
+  """
+  if lora.rank and freeze:
+    raise InputError(
+      f'Run.freeze: got {freeze!r} with LORA_RANK {lora.rank}, which freezes the whole '
+      'model; give one of them',
+      field='Run.freeze',
+    )
+  if lora.rank:
+    return LowRank(lora)
+  return Subset(freeze) if freeze else FULL
