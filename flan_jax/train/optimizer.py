@@ -80,5 +80,8 @@ def _of_trained(
     found = {name: 'train' if tuning.trains(name) else 'freeze' for name in flat}
     return traverse_util.unflatten_dict(found, sep='/')
 
-  both = {'train': transform, 'freeze': optax.set_to_zero()}
+  both: dict[Any, optax.GradientTransformation] = {
+    'train': transform,
+    'freeze': optax.set_to_zero(),
+  }
   return optax.multi_transform(both, labels)

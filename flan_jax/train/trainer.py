@@ -82,7 +82,9 @@ class Trainer:
   @property
   def trained_parameters(self) -> int:
     """Number of parameters that are trained."""
-    flat = traverse_util.flatten_dict(self.layout.shapes.params, sep='/')
+    flat: dict[str, Any] = traverse_util.flatten_dict(
+      self.layout.shapes.params, sep='/'
+    )
     return sum(leaf.size for name, leaf in flat.items() if self.tuning.trains(name))
 
   def sharded(self) -> AbstractContextManager[None]:

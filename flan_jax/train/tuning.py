@@ -138,7 +138,7 @@ class Subset(Full):
     return not any(_matches(pattern, name) for pattern in self._freeze)
 
   def variables(self, trained: Any, frozen: Any) -> dict[str, Any]:
-    flat = traverse_util.flatten_dict(trained, sep='/')
+    flat: dict[str, Any] = traverse_util.flatten_dict(trained, sep='/')
     held = {
       name: value if self.trains(name) else jax.lax.stop_gradient(value)
       for name, value in flat.items()
