@@ -1,5 +1,7 @@
-"""Optimizer of a run: Adafactor with its schedule."""
+"""Optimizer of a run: Adafactor with its schedule, or any function that makes one."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.train import adafactor
+from flan_jax.train import adafactor, matrices
 from flan_jax.train.tuning import FULL, Subset, Tuning
 
 
@@ -28,23 +30,66 @@ def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
   return rate
 
 
+Made = Callable[..., optax.GradientTransformation]
+"""A function that makes an optimizer, as `functools.partial(optax.adamw, 1e-3)`."""
+
+
 def make_optimizer(
-  optimizer: optimizer_config.OptimizerConfig,
+  optimizer: optimizer_config.OptimizerConfig | Made,
   *,
   config: DecoderConfig,
   logical_axes: Any,
   tuning: Tuning = FULL,
 ) -> optax.GradientTransformation:
+  """Builds the optimizer of the trained parameters.
+
+  Args:
+    optimizer: settings of Adafactor, or a function that makes another optimizer; it
+      gets those of `of_model`'s arguments that it has and that are not given.
+    config: decoder config.
+    logical_axes: logical axes of the trained parameters.
+    tuning: the strategy that names the trained parameters.
+  """
+  if isinstance(optimizer, optimizer_config.OptimizerConfig):
+    transform = _adafactor(
+      optimizer, config=config, logical_axes=logical_axes, tuning=tuning
+    )
+  else:
+    given = inspect.signature(optimizer).parameters
+    more = {
+      name: value
+      for name, value in of_model(logical_axes).items()
+      if name in given and given[name].default in (None, inspect.Parameter.empty)
+    }
+    transform = optimizer(**more)
+  return _of_trained(transform, tuning)
+
+
+def of_model(logical_axes: Any) -> dict[str, Any]:
+  """Arguments of optimizers that only a model can give, by name.
+
+  Args:
+    logical_axes: logical axes of the trained parameters.
+  """
+  numbers = matrices.dimension_numbers(logical_axes)
+  return {
+    'logical_axes': logical_axes,
+    'muon_weight_dimension_numbers': numbers,
+    'weight_dimension_numbers': numbers,
+  }
+
+
+def _adafactor(
+  optimizer: optimizer_config.OptimizerConfig,
+  *,
+  config: DecoderConfig,
+  logical_axes: Any,
+  tuning: Tuning,
+) -> optax.GradientTransformation:
   """Builds Adafactor as t5x runs it, behind a clip by global norm if one is set.
 
   The steps of parameters that start at zero are not relative to their size: they use
   the learning rate itself.
-
-  Args:
-    optimizer: settings of the optimizer.
-    config: decoder config.
-    logical_axes: logical axes of the trained parameters.
-    tuning: the strategy that names the trained parameters.
   """
 
   def scaled(name: str) -> bool:
@@ -61,10 +106,9 @@ def make_optimizer(
   transform = adafactor.adafactor(
     schedule(optimizer), logical_axes=logical_axes, config=settings
   )
-  if optimizer.clip_global_norm is not None:
-    clip = optax.clip_by_global_norm(optimizer.clip_global_norm)
-    transform = optax.chain(clip, transform)
-  return _of_trained(transform, tuning)
+  if optimizer.clip_global_norm is None:
+    return transform
+  return optax.chain(optax.clip_by_global_norm(optimizer.clip_global_norm), transform)
 
 
 def _of_trained(

@@ -1,6 +1,5 @@
 """Frozen parameters: they stay as they are, and have no state in the optimizer."""
 
-
 import jax
 import numpy as np
 import pytest
