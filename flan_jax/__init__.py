@@ -21,6 +21,13 @@ if TYPE_CHECKING:
   from flan_jax.data.sources.files import Csv as Csv
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
+  from flan_jax.jobs.language_model import LanguageModel as LanguageModel
+  from flan_jax.jobs.language_model import load_model as load_model
+  from flan_jax.jobs.python_api import evaluate_checkpoint as evaluate_checkpoint
+  from flan_jax.jobs.python_api import load_config as load_config
+  from flan_jax.jobs.python_api import open_store as open_store
+  from flan_jax.jobs.python_api import render as render
+  from flan_jax.jobs.python_api import train_and_evaluate as train_and_evaluate
 
 __version__ = '0.1.0'
 
@@ -39,13 +46,20 @@ _PUBLIC = {
   'Generator': 'catalog.source',
   'Json': 'data.sources.files',
   'Label': 'catalog.answers',
+  'LanguageModel': 'jobs.language_model',
   'Mixture': 'catalog.registry',
   'Parquet': 'data.sources.files',
   'PromptStyle': 'catalog.prompt_style',
   'Template': 'catalog.template',
   'Text': 'catalog.answers',
   'Tfds': 'catalog.source',
+  'evaluate_checkpoint': 'jobs.python_api',
+  'load_config': 'jobs.python_api',
+  'load_model': 'jobs.language_model',
+  'open_store': 'jobs.python_api',
   'register': 'catalog.registry',
+  'render': 'jobs.python_api',
+  'train_and_evaluate': 'jobs.python_api',
 }
 """Public name -> module that it is imported from when it is first used."""
 
@@ -53,7 +67,10 @@ _PUBLIC = {
 def __getattr__(name: str) -> Any:
   if name not in _PUBLIC:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module(f'flan_jax.{_PUBLIC[name]}'), name)
+  module = _PUBLIC[name]
+  if module.startswith('jobs.'):  # they import jax
+    importlib.import_module('flan_jax.runtime.platform').prepare()
+  return getattr(importlib.import_module(f'flan_jax.{module}'), name)
 
 
 def __dir__() -> list[str]:

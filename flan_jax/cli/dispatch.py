@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from flan_jax import __version__
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import compilation_cache, malloc, modules
-from flan_jax.runtime.platform import accelerator_environment
+from flan_jax.runtime import compilation_cache, malloc, modules, platform
 
 
 class _Parser(argparse.ArgumentParser):
@@ -380,12 +379,7 @@ def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
   arguments = sys.argv[1:] if arguments is None else list(arguments)
-  for name, value in {
-    **accelerator_environment(),
-    'TF_CPP_MIN_LOG_LEVEL': '3',
-    'EPATH_USE_TF': 'false',  # gs:// through gcsfs, TensorFlow or none
-  }.items():
-    os.environ.setdefault(name, value)
+  platform.prepare()
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
   try:

@@ -15,3 +15,16 @@ def accelerator_environment() -> dict[str, str]:
   if os.path.exists('/dev/nvidiactl') or os.path.exists('/dev/nvidia0'):
     return {}
   return {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+
+
+def prepare() -> None:
+  """Sets the environment of jax and TensorFlow, where nothing has set it before.
+
+  Call it before jax is imported.
+  """
+  for name, value in {
+    **accelerator_environment(),
+    'TF_CPP_MIN_LOG_LEVEL': '3',
+    'EPATH_USE_TF': 'false',  # gs:// through gcsfs, TensorFlow or none
+  }.items():
+    os.environ.setdefault(name, value)

@@ -1,0 +1,155 @@
+"""A model loaded from a checkpoint, asked in plain text from Python."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.decoding import Decoding
+from flan_jax.config.evaluation import EvalConfig
+from flan_jax.config.mesh import MeshConfig
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.evaluate import load_model as load_model_lib
+from flan_jax.inference import joined_tokens
+from flan_jax.inference.rank_options import Request, Scorer
+from flan_jax.interop.huggingface import conversion_cache
+from flan_jax.runtime.progress import Progress
+
+CACHE = pathlib.Path('~/.cache/flan_jax/converted')
+"""Folder of converted models."""
+
+
+class LanguageModel:
+  """A decoder-only language model: log-likelihoods of options, and generation.
+
+  `flan_jax.load_model` makes one. A prompt and its answer are
+  `[BOS] prompt EOS answer EOS`, as in training; with `continues` they are one text,
+  `[BOS] prompt answer`, for a model that was never tuned.
+  """
+
+  def __init__(self, scorer: Scorer):
+    self._scorer = scorer
+
+  @property
+  def params(self) -> Any:
+    """The parameters, a tree of `jax.Array`."""
+    return self._scorer.params
+
+  @property
+  def config(self) -> DecoderConfig:
+    """The architecture."""
+    return self._scorer.config
+
+  @property
+  def tokenizer(self) -> Tokenizer:
+    """The tokenizer of prompts and answers."""
+    return self._scorer.tokenizer
+
+  def loglikelihood(
+    self, requests: Sequence[tuple[str, Sequence[str]]]
+  ) -> list[np.ndarray]:
+    """Computes the log-probability of every option after its prompt.
+
+    Args:
+      requests: (prompt, options) pairs.
+
+    Returns:
+      For each request float32 [options], in nats, summed over the tokens of the option
+      and its EOS.
+
+    Raises:
+      InputError: if a prompt with its option exceeds the model's length.
+    """
+    if not self._scorer.separator:
+      joined = joined_tokens.join(requests, self.tokenizer)
+      made = [Request(one.prompt, one.options) for one in joined]
+    else:
+      made = [
+        Request(self._ids([prompt])[0], tuple(self._ids(options)))
+        for prompt, options in requests
+      ]
+    return self._scorer.loglikelihood(made).log_probabilities
+
+  def generate(
+    self,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int = 128,
+    stop: Sequence[str] = (),
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    beams: int = 1,
+    seed: int = 0,
+  ) -> list[str]:
+    """Generates an answer to each prompt, greedily by default.
+
+    Args:
+      prompts: the prompts.
+      max_tokens: maximum tokens of an answer.
+      stop: an answer ends before the first of these strings.
+      temperature: 0 for greedy; above it tokens are sampled.
+      top_k: sample from the k most probable tokens.
+      top_p: sample from the most probable tokens with this much of the probability.
+      beams: beams of beam search.
+      seed: seed for sampling; the same one gives the same answers.
+
+    Raises:
+      InputError: if a prompt with its answer may exceed the model's length, or a
+        setting is out of its range.
+    """
+    decoding = Decoding(
+      temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, seed=seed,
+      stop=tuple(stop),
+    )  # fmt: skip
+    scorer = dataclasses.replace(self._scorer, decoding=decoding)
+    found = scorer.generate(self._ids(prompts), max_tokens=max_tokens)
+    return list(found.texts)
+
+  def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+    return [np.asarray(ids, np.int32) for ids in self.tokenizer.encode_batch(texts)]
+
+
+def load_model(
+  path: str | os.PathLike,
+  *,
+  continues: bool = False,
+  batch_size: int = 8,
+  mesh: MeshConfig | None = None,
+  progress: Progress | None = None,
+) -> LanguageModel:
+  """Loads a model, onto all devices.
+
+  >>> model = load_model('microworld', continues=True)
+  >>> model.config.num_layers > 0
+  True
+
+  Args:
+    path: anything that `flan eval` takes as CHECKPOINT: a model folder, the MODEL_DIR
+      of a finished run, a Hugging Face folder or a GGUF file (converted once, under
+      ~/.cache/flan_jax), or `microworld`, the model that ships.
+    continues: whether prompt and answer are one text; False puts EOS between them, as
+      in FLAN's training.
+    batch_size: prompts of a batch.
+    mesh: layout of the devices; None to split batches over them.
+    progress: progress output; None for none.
+
+  Raises:
+    InputError: if it is not a model.
+  """
+  progress = progress or Progress(quiet=True)
+  folder = conversion_cache.import_cached(
+    str(path), cache=CACHE.expanduser(), progress=progress
+  )
+  scorer = load_model_lib.load(
+    str(folder),
+    evaluate=EvalConfig(batch_size=batch_size),
+    mesh=mesh or MeshConfig(),
+    tokenizer=None,
+    prompt_style='continuation' if continues else 'instructions',
+  )
+  return LanguageModel(scorer)
