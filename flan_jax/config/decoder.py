@@ -64,9 +64,12 @@ class DecoderConfig:
       subtracts the mean and adds a bias (Ba et al. 2016, arXiv 1607.06450).
     norm_epsilon: added to the mean square, or to the variance.
     norm_plus_one: a norm multiplies by 1 + its scale (Gemma).
-    qk_norm: normalize queries and keys of each head before rotary positions.
+    qk_norm: normalize queries and keys before rotary positions.
+    qk_norm_width: channels that qk_norm normalizes together: 'head', those of one head
+      (Qwen 3), or 'projection', those of all query heads, or of all key heads (OLMo 2).
+    pre_norms: normalize the input of attention and feed-forward layer.
     post_norms: normalize the output of attention and feed-forward layer before it is
-      added to the residual stream (Gemma 2).
+      added to the residual stream (Gemma 2; OLMo 2, without pre_norms).
     parallel_residual: attention and feed-forward layer share their input (GPT-J,
       GPT-NeoX).
     attention_bias: projections with a bias: 'none', 'qkv', or 'all' (output too).
@@ -121,6 +124,8 @@ class DecoderConfig:
   norm_epsilon: float = setting(1e-6, rule=positive)
   norm_plus_one: bool = setting(False, rule=switch)
   qk_norm: bool = setting(False, rule=switch)
+  qk_norm_width: str = setting('head', rule=one_of('head', 'projection'))
+  pre_norms: bool = setting(True, rule=switch)
   post_norms: bool = setting(False, rule=switch)
   parallel_residual: bool = setting(False, rule=switch)
   attention_bias: str = setting('none', rule=one_of('none', 'qkv', 'all'))
@@ -150,6 +155,17 @@ class DecoderConfig:
       )
     if self.positions == 'rotary':
       self._check_rotary()
+    if not self.pre_norms and not self.post_norms:
+      raise refusal(
+        self,
+        'pre_norms',
+        'a layer must normalize its input or its output: must be True, or post_norms '
+        'must be True',
+      )
+    if self.qk_norm_width != 'head' and not self.qk_norm:
+      raise refusal(
+        self, 'qk_norm_width', "has no effect without qk_norm: must be 'head'"
+      )
     if 'L' in self.layer_pattern and self.window is None:
       raise InputError(
         f'window: got None; layer_pattern {self.layer_pattern!r} has local layers, so '
@@ -232,9 +248,13 @@ class DecoderConfig:
 def parameter_count(config: DecoderConfig) -> int:
   """The number of parameters, embedding and norms included."""
   D, C = config.d_model, config.head_dim
-  norm = D if config.norm == 'rms' else 2 * D
-  layer = _layer_products(config) + norm * (4 if config.post_norms else 2)
-  layer += 2 * C if config.qk_norm else 0
+  vectors = 1 if config.norm == 'rms' else 2
+  norm = vectors * D
+  layer = _layer_products(config)
+  layer += norm * 2 * (config.pre_norms + config.post_norms)
+  if config.qk_norm:
+    whole = config.qk_norm_width == 'projection'
+    layer += vectors * C * (config.num_heads + config.num_kv_heads if whole else 2)
   if config.attention_bias != 'none':
     layer += (config.num_heads + 2 * config.num_kv_heads) * C
     layer += D if config.attention_bias == 'all' else 0

@@ -15,7 +15,7 @@ class Attention(nn.Module):
 
   Parameters: `query` [D, H, C], `key` and `value` [D, K, C], `output` [H, C, D]; their
   biases as config.attention_bias has it; with config.qk_norm the norms of queries and
-  keys.
+  keys, [C], or [H * C] and [K * C] over the whole projection.
   """
 
   config: DecoderConfig
@@ -52,8 +52,14 @@ class Attention(nn.Module):
     key_BxSxKxC = project('key', K, 'kv_heads')
     value_BxSxKxC = project('value', K, 'kv_heads')
     if config.qk_norm:
-      query_BxLxHxC = norm.shared(self, 'query_norm', C)(query_BxLxHxC)
-      key_BxSxKxC = norm.shared(self, 'key_norm', C)(key_BxSxKxC)
+      whole = config.qk_norm_width == 'projection'
+      query_norm, key_norm = (
+        norm.shared(self, title, heads * C, over=2)
+        if whole
+        else norm.shared(self, title, C)
+        for title, heads in (('query_norm', H), ('key_norm', K))
+      )
+      query_BxLxHxC, key_BxSxKxC = query_norm(query_BxLxHxC), key_norm(key_BxSxKxC)
     angles_BxLxc = shared.of_layer(layer, config).angles_BxLxc
     if angles_BxLxc is not None:
       query_BxLxHxC = attention.rotate(query_BxLxHxC, angles_BxLxc)

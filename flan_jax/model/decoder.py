@@ -253,7 +253,9 @@ class Decoder(nn.Module):
 
 
 class Layer(nn.Module):
-  """Attention, then a feed-forward layer; each adds a function of the normed state.
+  """Attention, then a feed-forward layer; each adds a function of the state.
+
+  A norm is on the input of each (config.pre_norms), on its output (post_norms), or both.
 
   The carry is (hidden_BxLxD, cache or None); it holds the whole cache, so that a layer
   writes its new keys and values in place.
@@ -273,7 +275,9 @@ class Layer(nn.Module):
     # Shard a layer's inputs and outputs like the residual stream, each by itself: a sum
     # over devices is then a reduce-scatter, half the traffic of an all-reduce.
     shard = lambda x: parameters.constrain(x, 'activation_embed')  # noqa: E731
-    x_BxLxD = shard(norm('attention_norm')(hidden_BxLxD))
+    x_BxLxD = hidden_BxLxD
+    if config.pre_norms:
+      x_BxLxD = shard(norm('attention_norm')(x_BxLxD))
     mixed_BxLxD, cache = parameters.share(self, Attention(config))(
       x_BxLxD, cache, layer, shared
     )
@@ -282,7 +286,8 @@ class Layer(nn.Module):
       mixed_BxLxD = norm('attention_post_norm')(mixed_BxLxD)
     mixed_BxLxD = shard(hidden_BxLxD + mixed_BxLxD)
     x_BxLxD = hidden_BxLxD if config.parallel_residual else mixed_BxLxD
-    x_BxLxD = shard(norm('mlp_norm')(x_BxLxD))
+    if config.pre_norms:
+      x_BxLxD = shard(norm('mlp_norm')(x_BxLxD))
     x_BxLxD = shard(parameters.share(self, MLP(config))(x_BxLxD))
     if config.post_norms:
       x_BxLxD = norm('mlp_post_norm')(x_BxLxD)

@@ -45,12 +45,15 @@ VARIANTS = {
             'scaled_embedding': True, 'scaled_head': False, 'query_scale': 0.3,
             'attention_softcap': 2.0, 'logit_softcap': 3.0},
   'llama3': {'rope_scaling': 'llama3', 'rope_factor': 8.0, 'rope_original_length': 8},
+  'olmo2': {'qk_norm': True, 'qk_norm_width': 'projection', 'pre_norms': False,
+            'post_norms': True, 'tied_embedding': False},
 }  # fmt: skip
 TOGETHER = (
   ('gemma', 'window'),
   ('layer-norm', 'learned'),
   ('plain', 'gated-biases'),
   ('llama3', 'window-everywhere'),
+  ('olmo2',),
 )
 """Variants that one model can have; alone they are among the slow tests."""
 CASES = [

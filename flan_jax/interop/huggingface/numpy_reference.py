@@ -53,7 +53,7 @@ _GGUF_NAMES = {
 }
 
 
-class _Files:
+class Files:
   """Tensors by their Hugging Face names, from either file format."""
 
   def __init__(self, source: Source):
@@ -96,21 +96,21 @@ def logits(
   source: Source, sequences: Sequence[np.ndarray], *, kept: int
 ) -> list[np.ndarray]:
   """Logits of the last `kept` positions of every sequence, float32 [kept, V]."""
-  files = _Files(source)
+  files = Files(source)
   forward = {'gpt2': _gpt2, 'gpt_neox': _neox, 'opt': _opt}.get(files.kind, _llama)
   return forward(files, [np.asarray(tokens) for tokens in sequences], kept)
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
+def softmax(x: np.ndarray) -> np.ndarray:
   x = np.exp(x - x.max(-1, keepdims=True))
   return x / x.sum(-1, keepdims=True)
 
 
-def _rms(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
+def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
   return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
 
 
-def _layer_norm(files: _Files, name: str, epsilon: float):
+def layer_norm(files: Files, name: str, epsilon: float):
   weight, bias = files.get(name), files.get(name, 'bias')
 
   def norm(x):
@@ -121,23 +121,23 @@ def _layer_norm(files: _Files, name: str, epsilon: float):
   return norm
 
 
-def _gelu_tanh(x):
+def gelu_tanh(x):
   inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
   return 0.5 * x * (1 + np.tanh(inner))
 
 
-_ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
   'silu': lambda x: x / (1 + np.exp(-x)),
   'swish': lambda x: x / (1 + np.exp(-x)),
   'gelu': lambda x: 0.5 * x * (1 + _erf(x / np.float32(math.sqrt(2)))),
-  'gelu_new': _gelu_tanh,
-  'gelu_fast': _gelu_tanh,
-  'gelu_pytorch_tanh': _gelu_tanh,
+  'gelu_new': gelu_tanh,
+  'gelu_fast': gelu_tanh,
+  'gelu_pytorch_tanh': gelu_tanh,
   'relu': lambda x: np.maximum(x, 0),
 }
 
 
-def _attention(q, k, v, *, scale, window=None, cap=None):
+def attention(q, k, v, *, scale, window=None, cap=None):
   """Causal attention: q [T, H, C], k and v [T, K, C] -> [T, H * C]."""
   T, H = q.shape[:2]
   group = H // k.shape[1]
@@ -151,11 +151,11 @@ def _attention(q, k, v, *, scale, window=None, cap=None):
     if cap is not None:
       scores = np.float32(cap) * np.tanh(scores / np.float32(cap))
     scores = np.where(seen, scores, np.float32(-np.inf))
-    out[:, head] = _softmax(scores) @ v[:, head // group]
+    out[:, head] = softmax(scores) @ v[:, head // group]
   return out.reshape(T, -1)
 
 
-def _frequencies(config: Mapping[str, Any], base: float, dims: int, scaling):
+def frequencies_of(config: Mapping[str, Any], base: float, dims: int, scaling):
   frequencies = base ** (-np.arange(0, dims, 2, dtype=np.float64) / dims)
   kind = (scaling or {}).get('rope_type', (scaling or {}).get('type', 'default'))
   if kind == 'linear':
@@ -177,7 +177,7 @@ def _frequencies(config: Mapping[str, Any], base: float, dims: int, scaling):
   return frequencies
 
 
-def _rotate(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndarray:
+def rotate(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.ndarray:
   """Applies rotary embeddings to the first channels of x [T, H, C]."""
   angle = np.arange(len(x))[:, None] * frequencies[None]
   cos, sin = (f(angle).astype(np.float32)[:, None] for f in (np.cos, np.sin))
@@ -191,7 +191,7 @@ def _rotate(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.nd
   return out
 
 
-def _rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
+def rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
   """Rotary base and scaling of a layer."""
   new = config.get('rope_parameters') or {}
   if 'full_attention' in new or 'sliding_attention' in new:
@@ -205,7 +205,7 @@ def _rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
   return base, config.get('rope_scaling') or new
 
 
-def _window(config: Mapping[str, Any], layer: int) -> int | None:
+def window_of(config: Mapping[str, Any], layer: int) -> int | None:
   """Window of a layer; None if it is global."""
   kind = config['model_type']
   if kind == 'mistral':
@@ -226,7 +226,7 @@ def _window(config: Mapping[str, Any], layer: int) -> int | None:
   return config.get('sliding_window', 4096) if local else None
 
 
-def _llama(files: _Files, sequences, kept):
+def llama(files: Files, sequences, kept):
   """Llama, Mistral, Qwen, Gemma and Granite."""
   config, kind = files.config, files.kind
   gemma = kind.startswith('gemma')
@@ -246,7 +246,7 @@ def _llama(files: _Files, sequences, kept):
   name = config.get('hidden_activation') or config.get('hidden_act') or 'silu'
   if gemma and name in ('gelu', 'silu'):
     name = 'gelu_pytorch_tanh'
-  activation = _ACTIVATIONS[name]
+  activation = ACTIVATIONS[name]
   neighbors = isinstance(files.source, File) and files.source.architecture == 'llama'
   table = files.get('model.embed_tokens')
   xs = [table[tokens] for tokens in sequences]
@@ -258,13 +258,13 @@ def _llama(files: _Files, sequences, kept):
 
   def norm(name):
     weight = files.get(name) + one
-    return lambda x: _rms(x, weight, epsilon)
+    return lambda x: rms_norm(x, weight, epsilon)
 
   for layer in range(config['num_hidden_layers']):
     at = f'model.layers.{layer}'
-    window = _window(config, layer)
-    base, scaling = _rope(config, local=window is not None)
-    frequencies = _frequencies(config, base, C, scaling)
+    window = window_of(config, layer)
+    base, scaling = rope(config, local=window is not None)
+    frequencies = frequencies_of(config, base, C, scaling)
     query, key, value, output = (
       files.linear(f'{at}.self_attn.{p}_proj') for p in ('q', 'k', 'v', 'o')
     )
@@ -287,10 +287,10 @@ def _llama(files: _Files, sequences, kept):
       q, k = query(y).reshape(len(y), H, C), key(y).reshape(len(y), K, C)
       if heads is not None:
         q, k = heads[0](q), heads[1](k)
-      q = _rotate(q, frequencies, neighbors=neighbors)
-      k = _rotate(k, frequencies, neighbors=neighbors)
+      q = rotate(q, frequencies, neighbors=neighbors)
+      k = rotate(k, frequencies, neighbors=neighbors)
       v = value(y).reshape(len(y), K, C)
-      mixed = output(_attention(q, k, v, scale=scale, window=window, cap=cap))
+      mixed = output(attention(q, k, v, scale=scale, window=window, cap=cap))
       x = x + (after(mixed) if double else mixed)
       y = inner(x) if double else after(x)
       y = down(activation(gate(y)) * up(y))
@@ -307,17 +307,17 @@ def _llama(files: _Files, sequences, kept):
   return out
 
 
-def _neox(files: _Files, sequences, kept):
+def neox(files: Files, sequences, kept):
   config = files.config
   H, D = config['num_attention_heads'], config['hidden_size']
   C = D // H
   epsilon = config.get('layer_norm_eps', 1e-5)
-  activation = _ACTIVATIONS[config.get('hidden_act', 'gelu')]
+  activation = ACTIVATIONS[config.get('hidden_act', 'gelu')]
   new = config.get('rope_parameters') or {}
   base = new.get('rope_theta') or config.get('rotary_emb_base') or 10_000
   share = new.get('partial_rotary_factor') or config.get('rotary_pct') or 0.25
   scaling = config.get('rope_scaling') or new
-  frequencies = _frequencies(config, base, int(C * share), scaling)
+  frequencies = frequencies_of(config, base, int(C * share), scaling)
   table = files.get('gpt_neox.embed_in')
   xs = [table[tokens] for tokens in sequences]
   for layer in range(config['num_hidden_layers']):
@@ -326,8 +326,8 @@ def _neox(files: _Files, sequences, kept):
       files.linear(f'{at}.attention.{p}') for p in ('query_key_value', 'dense')
     )
     wide, narrow = (files.linear(f'{at}.mlp.dense_{p}') for p in ('h_to_4h', '4h_to_h'))
-    first = _layer_norm(files, f'{at}.input_layernorm', epsilon)
-    second = _layer_norm(files, f'{at}.post_attention_layernorm', epsilon)
+    first = layer_norm(files, f'{at}.input_layernorm', epsilon)
+    second = layer_norm(files, f'{at}.post_attention_layernorm', epsilon)
     for i, x in enumerate(xs):
       y = fused(first(x))
       if files.gguf:  # all queries, all keys, all values
@@ -335,8 +335,8 @@ def _neox(files: _Files, sequences, kept):
       else:  # query, key and value of each head side by side
         y = y.reshape(len(y), H, 3 * C)
         q, k, v = y[..., :C], y[..., C : 2 * C], y[..., 2 * C :]
-      q, k = (_rotate(z, frequencies, neighbors=False) for z in (q, k))
-      mixed = dense(_attention(q, k, v, scale=C**-0.5))
+      q, k = (rotate(z, frequencies, neighbors=False) for z in (q, k))
+      mixed = dense(attention(q, k, v, scale=C**-0.5))
       if config.get('use_parallel_residual', True):
         xs[i] = x + mixed + narrow(activation(wide(second(x))))
       else:
@@ -344,14 +344,14 @@ def _neox(files: _Files, sequences, kept):
         xs[i] = x + narrow(activation(wide(second(x))))
   tied = config.get('tie_word_embeddings', False)
   head = table if tied else files.get('embed_out')
-  final = _layer_norm(files, 'gpt_neox.final_layer_norm', epsilon)
+  final = layer_norm(files, 'gpt_neox.final_layer_norm', epsilon)
   return [final(x[-kept:]) @ head.T for x in xs]
 
 
-def _opt(files: _Files, sequences, kept):
+def opt(files: Files, sequences, kept):
   config = files.config
   H, D = config['num_attention_heads'], config['hidden_size']
-  activation = _ACTIVATIONS[config.get('activation_function', 'relu')]
+  activation = ACTIVATIONS[config.get('activation_function', 'relu')]
   table = files.get('model.decoder.embed_tokens')
   places = files.get('model.decoder.embed_positions')
   xs = [table[tokens] + places[2 : len(tokens) + 2] for tokens in sequences]
@@ -361,23 +361,23 @@ def _opt(files: _Files, sequences, kept):
       files.linear(f'{at}.self_attn.{p}_proj') for p in ('q', 'k', 'v', 'out')
     )
     wide, narrow = files.linear(f'{at}.fc1'), files.linear(f'{at}.fc2')
-    first = _layer_norm(files, f'{at}.self_attn_layer_norm', 1e-5)
-    second = _layer_norm(files, f'{at}.final_layer_norm', 1e-5)
+    first = layer_norm(files, f'{at}.self_attn_layer_norm', 1e-5)
+    second = layer_norm(files, f'{at}.final_layer_norm', 1e-5)
     for i, x in enumerate(xs):
       y = first(x)
       q, k, v = (f(y).reshape(len(y), H, D // H) for f in (query, key, value))
-      x = x + output(_attention(q, k, v, scale=(D // H) ** -0.5))
+      x = x + output(attention(q, k, v, scale=(D // H) ** -0.5))
       xs[i] = x + narrow(activation(wide(second(x))))
   head = table if config.get('tie_word_embeddings', True) else files.get('lm_head')
-  final = _layer_norm(files, 'model.decoder.final_layer_norm', 1e-5)
+  final = layer_norm(files, 'model.decoder.final_layer_norm', 1e-5)
   return [final(x[-kept:]) @ head.T for x in xs]
 
 
-def _gpt2(files: _Files, sequences, kept):
+def gpt2(files: Files, sequences, kept):
   config = files.config
   H, D = config.get('n_head', 12), config.get('n_embd', 768)
   epsilon = config.get('layer_norm_epsilon', 1e-5)
-  activation = _ACTIVATIONS[config.get('activation_function', 'gelu_new')]
+  activation = ACTIVATIONS[config.get('activation_function', 'gelu_new')]
   table, places = files.get('transformer.wte'), files.get('transformer.wpe')
 
   def linear(name):
@@ -391,12 +391,12 @@ def _gpt2(files: _Files, sequences, kept):
     at = f'transformer.h.{layer}'
     fused, output = linear(f'{at}.attn.c_attn'), linear(f'{at}.attn.c_proj')
     wide, narrow = linear(f'{at}.mlp.c_fc'), linear(f'{at}.mlp.c_proj')
-    first, second = (_layer_norm(files, f'{at}.ln_{n}', epsilon) for n in (1, 2))
+    first, second = (layer_norm(files, f'{at}.ln_{n}', epsilon) for n in (1, 2))
     for i, x in enumerate(xs):
       parts = np.split(fused(first(x)), 3, axis=-1)
       q, k, v = (p.reshape(len(x), H, D // H) for p in parts)
-      x = x + output(_attention(q, k, v, scale=(D // H) ** -0.5))
+      x = x + output(attention(q, k, v, scale=(D // H) ** -0.5))
       xs[i] = x + narrow(activation(wide(second(x))))
   head = table if config.get('tie_word_embeddings', True) else files.get('lm_head')
-  final = _layer_norm(files, 'transformer.ln_f', epsilon)
+  final = layer_norm(files, 'transformer.ln_f', epsilon)
   return [final(x[-kept:]) @ head.T for x in xs]
