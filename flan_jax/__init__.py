@@ -21,6 +21,10 @@ if TYPE_CHECKING:
   from flan_jax.data.sources.files import Csv as Csv
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
+  from flan_jax.interop.huggingface.families import (
+    register_model_family as register_model_family,
+  )
+  from flan_jax.interop.huggingface.family import ModelFamily as ModelFamily
   from flan_jax.jobs.language_model import LanguageModel as LanguageModel
   from flan_jax.jobs.language_model import load_model as load_model
   from flan_jax.jobs.python_api import evaluate_checkpoint as evaluate_checkpoint
@@ -48,6 +52,7 @@ _PUBLIC = {
   'Label': 'catalog.answers',
   'LanguageModel': 'jobs.language_model',
   'Mixture': 'catalog.registry',
+  'ModelFamily': 'interop.huggingface.family',
   'Parquet': 'data.sources.files',
   'PromptStyle': 'catalog.prompt_style',
   'Template': 'catalog.template',
@@ -58,6 +63,7 @@ _PUBLIC = {
   'load_model': 'jobs.language_model',
   'open_store': 'jobs.python_api',
   'register': 'catalog.registry',
+  'register_model_family': 'interop.huggingface.families',
   'render': 'jobs.python_api',
   'train_and_evaluate': 'jobs.python_api',
 }

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from flan_jax.cli import console
+from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
 
@@ -15,8 +16,17 @@ def run(options: argparse.Namespace) -> int:
   console.quiet_absl()
   progress.stage(f'Converting {options.source}')
   source = packages.find(options.source)
-  turn = convert_lib.import_model if options.to == 'ours' else convert_lib.export_model
-  done = turn(source, options.destination, progress=progress)
+  if options.to == 'ours':
+    if options.family is not None:
+      raise InputError(
+        f'--family {options.family!r}: has no effect on an import, whose config.json '
+        'says the family; must come with --to hf'
+      )
+    done = convert_lib.import_model(source, options.destination, progress=progress)
+  else:
+    done = convert_lib.export_model(
+      source, options.destination, progress=progress, model_type=options.family
+    )
   found = done.agreement
   if options.json:
     console.print_json({

@@ -212,6 +212,11 @@ def _convert(parser):
   parser.add_argument(
     '--to', default='ours', choices=('ours', 'hf'), help='target format (default: ours)'
   )
+  parser.add_argument(
+    '--family',
+    metavar='MODEL_TYPE',
+    help='--to hf: model family to export to (default: the first that fits)',
+  )
   _json(parser)
 
 

@@ -255,7 +255,7 @@ class Decoder(nn.Module):
 class Layer(nn.Module):
   """Attention, then a feed-forward layer; each adds a function of the state.
 
-  A norm is on the input of each (config.pre_norms), on its output (post_norms), or both.
+  Each has a norm on its input (config.pre_norms), on its output (post_norms), or both.
 
   The carry is (hidden_BxLxD, cache or None); it holds the whole cache, so that a layer
   writes its new keys and values in place.

@@ -256,7 +256,11 @@ def _param_headers(source, entries, shapes, names, config) -> dict[str, TensorIn
 
 
 def export_model(
-  path: str | os.PathLike, destination: str | os.PathLike, *, progress: Progress
+  path: str | os.PathLike,
+  destination: str | os.PathLike,
+  *,
+  progress: Progress,
+  model_type: str | None = None,
 ) -> Converted:
   """Exports a model to a folder that `transformers` loads.
 
@@ -264,6 +268,7 @@ def export_model(
     path: a flan_jax model folder, or the MODEL_DIR of a finished run.
     destination: a folder that does not exist yet, or an empty one.
     progress: receiver of status lines.
+    model_type: family to export to; None: the first that has the architecture.
 
   Raises:
     InputError: if no Hugging Face family has the model's architecture.
@@ -275,7 +280,7 @@ def export_model(
   ):
     raise InputError(f'{path}: is a Hugging Face folder; `--to ours` imports it')
   config = weights.load_config(path)
-  family = families.matching_family(config)
+  family = families.matching_family(config, model_type=model_type)
   entries, shapes = match_tensors(family.tensors, families.canonical(config))
   stored = weights.SafetensorsFile(path)
   found = {name: held.shape for name, held in stored.tensors.items()}

@@ -1,11 +1,13 @@
 """A model family: the rules of its config and the table of its tensors."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop.huggingface import window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
@@ -16,8 +18,14 @@ from flan_jax.interop.huggingface.config_rules import (
 )
 from flan_jax.interop.huggingface.tensor_map import Tensor
 
+if TYPE_CHECKING:
+  from flan_jax.interop.huggingface.numpy_reference import Files
 
-class Family(NamedTuple):
+Reference = Callable[['Files', Sequence[np.ndarray], int], list[np.ndarray]]
+"""(files, sequences of token ids, kept) -> logits [kept, V] of last tokens."""
+
+
+class ModelFamily(NamedTuple):
   """A model family, as `transformers` defines it.
 
   Attributes:
@@ -25,6 +33,8 @@ class Family(NamedTuple):
     architecture: class of `transformers` that runs the model.
     rules: rules of its config, read in this order.
     tensors: table of the tensors in its files.
+    reference: its forward pass in numpy, which the logit check compares with where
+      `transformers` cannot run the model; None: it is not converted there.
     prefix: prefix that the tensor names in a file may lack.
     buffers: pattern of buffers in older files, which no model needs.
   """
@@ -33,6 +43,7 @@ class Family(NamedTuple):
   architecture: str
   rules: tuple[Rule, ...]
   tensors: tuple[Tensor, ...]
+  reference: Reference | None = None
   prefix: str = 'model.'
   buffers: str = r'.*\.rotary_emb\.inv_freq'
 
@@ -46,7 +57,21 @@ class Family(NamedTuple):
     fields: dict[str, Any] = {}
     for rule in self.rules:
       fields |= rule.read(hf_config, fields)
+    self._check_fields(fields)
     return canonical(DecoderConfig(**fields))
+
+  def _check_fields(self, fields: Mapping[str, Any]) -> None:
+    known = {f.name: f.default for f in dataclasses.fields(DecoderConfig)}
+    required = [name for name in known if known[name] is dataclasses.MISSING]
+    unset = [name for name in required if name not in fields]
+    wrong = [name for name in fields if name not in known]
+    if unset or wrong:
+      what = f'set no {", ".join(unset)}' if unset else f'set {wrong[0]!r}'
+      near = did_you_mean(wrong[0], known) if wrong and not unset else ''
+      raise InputError(
+        f'model family {self.model_type!r}: its rules {what}; must set fields of '
+        f'DecoderConfig, the sizes among them{near}'
+      )
 
   def write(self, config: DecoderConfig) -> dict[str, Any]:
     """The Hugging Face config of `config`; lossless only if `read` returns `config`."""

@@ -1,7 +1,7 @@
 """Gemma 1 to 3: Llama's tensors with Gemma's own scales, norms and windows."""
 
 from flan_jax.interop.huggingface import family as base
-from flan_jax.interop.huggingface import llama, window_rules
+from flan_jax.interop.huggingface import llama, numpy_reference, window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
@@ -48,7 +48,7 @@ def _query_scalar() -> Rule:
   return custom([key], read, write)
 
 
-GEMMA = base.Family(
+GEMMA = base.ModelFamily(
   'gemma',
   'GemmaForCausalLM',
   (
@@ -63,6 +63,7 @@ GEMMA = base.Family(
     rotary(),
   ),
   llama.TENSORS,
+  numpy_reference.llama,
 )  # fmt: skip
 _GEMMA2_GATE = choice(
   'activation', 'hidden_activation', base.GATES, 'gelu_pytorch_tanh'
@@ -83,7 +84,7 @@ def _gemma2_caps(attention: float | None, logits: float | None) -> tuple[Rule, .
   )
 
 
-GEMMA2 = base.Family(
+GEMMA2 = base.ModelFamily(
   'gemma2',
   'Gemma2ForCausalLM',
   (
@@ -98,9 +99,10 @@ GEMMA2 = base.Family(
     always(post_norms=True),
   ),
   _GEMMA2_TENSORS,
+  numpy_reference.llama,
 )
 
-GEMMA3 = base.Family(
+GEMMA3 = base.ModelFamily(
   'gemma3_text',
   'Gemma3ForCausalLM',
   (
@@ -114,4 +116,5 @@ GEMMA3 = base.Family(
     always(post_norms=True, qk_norm=True),
   ),
   _GEMMA2_TENSORS,
+  numpy_reference.llama,
 )

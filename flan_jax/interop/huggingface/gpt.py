@@ -2,6 +2,7 @@
 
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import family as base
+from flan_jax.interop.huggingface import numpy_reference
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
@@ -15,7 +16,7 @@ from flan_jax.interop.huggingface.tensor_map import Tensor
 
 _FULL = always(norm='layer', attention_bias='all', mlp_bias=True)
 
-GPT_NEOX = base.Family(
+GPT_NEOX = base.ModelFamily(
   'gpt_neox',
   'GPTNeoXForCausalLM',
   (
@@ -50,6 +51,7 @@ GPT_NEOX = base.Family(
       ('down', 'mlp.dense_4h_to_h', 'd f -> f d', ''),
     ]),
   ),
+  numpy_reference.neox,
   prefix='gpt_neox.',
   buffers=r'.*\.(rotary_emb\.inv_freq|attention\.(masked_)?bias)',
 )  # fmt: skip
@@ -83,7 +85,7 @@ def _opt_width() -> Rule:
   return custom([key], read, lambda config: {key: config.d_model})
 
 
-OPT = base.Family(
+OPT = base.ModelFamily(
   'opt',
   'OPTForCausalLM',
   (
@@ -123,6 +125,7 @@ OPT = base.Family(
       ('down', 'fc2', 'd f -> f d', ''),
     ]),
   ),
+  numpy_reference.opt,
 )  # fmt: skip
 
 
@@ -133,7 +136,7 @@ def _inner() -> Rule:
   return custom(['n_inner'], read, lambda config: {'n_inner': config.d_ff})
 
 
-GPT2 = base.Family(
+GPT2 = base.ModelFamily(
   'gpt2',
   'GPT2LMHeadModel',
   (
@@ -173,6 +176,7 @@ GPT2 = base.Family(
       ('down', 'mlp.c_proj', '', ''),
     ]),
   ),
+  numpy_reference.gpt2,
   prefix='transformer.',
   buffers=r'.*\.attn\.(masked_)?bias',
 )  # fmt: skip

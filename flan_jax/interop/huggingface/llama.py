@@ -4,7 +4,7 @@ import math
 
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import family as base
-from flan_jax.interop.huggingface import window_rules
+from flan_jax.interop.huggingface import numpy_reference, window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
   always,
@@ -51,7 +51,7 @@ TENSORS = (
   ),
 )
 
-LLAMA = base.Family(
+LLAMA = base.ModelFamily(
   'llama',
   'LlamaForCausalLM',
   (
@@ -64,9 +64,10 @@ LLAMA = base.Family(
     same('mlp_bias', 'mlp_bias', False, bool),
   ),
   TENSORS,
+  numpy_reference.llama,
 )
 
-MISTRAL = base.Family(
+MISTRAL = base.ModelFamily(
   'mistral',
   'MistralForCausalLM',
   (
@@ -78,9 +79,10 @@ MISTRAL = base.Family(
     window_rules.every_layer(),
   ),
   TENSORS,
+  numpy_reference.llama,
 )
 
-QWEN2 = base.Family(
+QWEN2 = base.ModelFamily(
   'qwen2',
   'Qwen2ForCausalLM',
   (
@@ -94,9 +96,10 @@ QWEN2 = base.Family(
     only('use_mrope', False, write=False),
   ),
   TENSORS,
+  numpy_reference.llama,
 )
 
-QWEN3 = base.Family(
+QWEN3 = base.ModelFamily(
   'qwen3',
   'Qwen3ForCausalLM',
   (
@@ -110,6 +113,7 @@ QWEN3 = base.Family(
     choice('attention_bias', 'attention_bias', base.BIAS, False),
   ),
   TENSORS,
+  numpy_reference.llama,
 )
 
 
@@ -146,7 +150,7 @@ def _granite_scales() -> Rule:
   return custom([*keys, 'attention_multiplier'], read, write)
 
 
-GRANITE = base.Family(
+GRANITE = base.ModelFamily(
   'granite',
   'GraniteForCausalLM',
   (
@@ -160,4 +164,5 @@ GRANITE = base.Family(
     only('residual_multiplier', 1.0),
   ),
   TENSORS,
+  numpy_reference.llama,
 )

@@ -21,7 +21,9 @@ import numpy as np
 from flan_jax.checkpoints import weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.interop.huggingface import numpy_reference
+from flan_jax.errors import InputError
+from flan_jax.interop.huggingface import families, numpy_reference
+from flan_jax.interop.huggingface.family import ModelFamily
 from flan_jax.interop.huggingface.source import Folder, Source
 from flan_jax.model.decoder import Decoder
 
@@ -125,21 +127,58 @@ def batch(
 
 
 def reference(source: Source, sequences: Sequence[CheckSequence]) -> Logits:
-  """Reference logits of the source, by `transformers` or by numpy."""
-  kept = functools.partial(_last, kept=_KEPT)
+  """Reference logits of the source, by `transformers` or by numpy.
+
+  Raises:
+    InputError: if neither can run the model.
+  """
   tokens = [sequence.tokens for sequence in sequences]
-  if isinstance(source, Folder) and _installed('torch') and _installed('transformers'):
+  family = families.get(source.config['model_type'])
+  if isinstance(source, Folder) and _known_to_transformers(family):
     return _transformers(source.folder, tokens)
-  found = numpy_reference.logits(source, tokens, kept=_KEPT)
-  return Logits('numpy', [kept(sequence) for sequence in found])
+  return Logits('numpy', by_numpy(source, family, tokens))
+
+
+def by_numpy(
+  source: Source, family: ModelFamily, sequences: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+  """Logits of the last positions of every sequence, by the family's numpy reference.
+
+  Raises:
+    InputError: if it has none, or its logits have the wrong shape.
+  """
+  if family.reference is None:
+    raise InputError(
+      f'{source.where}: model family {family.model_type!r}: has no numpy reference to '
+      'check the logits with; must have one (ModelFamily.reference), or torch and a '
+      f'`transformers` with {family.architecture} must be installed'
+    )
+  rows = family.read(source.config).vocab_size
+  found = family.reference(
+    numpy_reference.Files(source), [np.asarray(tokens) for tokens in sequences], _KEPT
+  )
+  out = [np.asarray(logits)[-_KEPT:] for logits in found]
+  got = [logits.shape for logits in out]
+  want = [(min(_KEPT, len(tokens)), rows) for tokens in sequences]
+  if got != want:
+    raise InputError(
+      f'model family {family.model_type!r}: its numpy reference returned logits of '
+      f'shapes {got}; must be {want}: (positions, vocabulary) of each sequence'
+    )
+  return out
+
+
+def _known_to_transformers(family: ModelFamily) -> bool:
+  """Returns whether torch and a `transformers` with that family are installed."""
+  if not (_installed('torch') and _installed('transformers')):
+    return False
+  import transformers
+
+  return family.model_type in transformers.CONFIG_MAPPING
 
 
 def _installed(name: str) -> bool:
   return importlib.util.find_spec(name) is not None
-
-
-def _last(array: np.ndarray, *, kept: int) -> np.ndarray:
-  return array[-kept:]
 
 
 def _transformers(folder: pathlib.Path, sequences: Sequence[np.ndarray]) -> Logits:

@@ -1,19 +1,20 @@
-"""A second implementation of every family: the forward pass in plain numpy.
+"""A second implementation of our own families: the forward pass in plain numpy.
 
 It shares no code with the tables or the decoder, so that a mistake would have to be
 made twice. It uses the files' own names and layouts (torch's [out, in], GPT-2's
 [in, out], NeoX's fused projection, the neighboring channels that Llama's GGUF rotates
-as a pair). One layer is in memory at a time.
+as a pair). One layer is in memory at a time. The reference of a user's family may be
+built of what is here.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flan_jax.interop.huggingface.gguf import File
-from flan_jax.interop.huggingface.source import Source
+if TYPE_CHECKING:
+  from flan_jax.interop.huggingface.source import Source
 
 _erf = np.vectorize(math.erf, otypes=[np.float32])
 
@@ -54,11 +55,19 @@ _GGUF_NAMES = {
 
 
 class Files:
-  """Tensors by their Hugging Face names, from either file format."""
+  """Tensors by their Hugging Face names, from either file format.
 
-  def __init__(self, source: Source):
+  Attributes:
+    config: config.json.
+    kind: its model_type.
+    architecture: GGUF's name of the architecture; '' in a Hugging Face folder.
+    gguf: True for a GGUF file.
+  """
+
+  def __init__(self, source: 'Source'):
     self.source = source
-    self.gguf = isinstance(source, File)
+    self.architecture: str = getattr(source, 'architecture', '')
+    self.gguf = bool(self.architecture)
     self.config = source.config
     self.kind = source.config['model_type']
 
@@ -80,9 +89,11 @@ class Files:
     return f'blk.{parts[at]}.{short_name}.{part}'
 
   def has(self, name: str, part: str = 'weight') -> bool:
+    """Returns True if there is such a tensor."""
     return self._name(name, part) in self.source.tensors
 
   def get(self, name: str, part: str = 'weight') -> np.ndarray:
+    """Reads the tensor `name`.`part`, float32."""
     return self.source.read(self._name(name, part)).astype(np.float32)
 
   def linear(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -92,25 +103,18 @@ class Files:
     return lambda x: x @ weight.T + bias
 
 
-def logits(
-  source: Source, sequences: Sequence[np.ndarray], *, kept: int
-) -> list[np.ndarray]:
-  """Logits of the last `kept` positions of every sequence, float32 [kept, V]."""
-  files = Files(source)
-  forward = {'gpt2': _gpt2, 'gpt_neox': _neox, 'opt': _opt}.get(files.kind, _llama)
-  return forward(files, [np.asarray(tokens) for tokens in sequences], kept)
-
-
 def softmax(x: np.ndarray) -> np.ndarray:
   x = np.exp(x - x.max(-1, keepdims=True))
   return x / x.sum(-1, keepdims=True)
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
+  """Root-mean-square norm of the last axis."""
   return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
 
 
 def layer_norm(files: Files, name: str, epsilon: float):
+  """The layer norm whose weight and bias are named `name`, as a function."""
   weight, bias = files.get(name), files.get(name, 'bias')
 
   def norm(x):
@@ -155,7 +159,10 @@ def attention(q, k, v, *, scale, window=None, cap=None):
   return out.reshape(T, -1)
 
 
-def frequencies_of(config: Mapping[str, Any], base: float, dims: int, scaling):
+def frequencies_of(
+  base: float, dims: int, scaling: Mapping[str, Any] | None
+) -> np.ndarray:
+  """Angle per position of each pair of channels, `dims` of them rotated."""
   frequencies = base ** (-np.arange(0, dims, 2, dtype=np.float64) / dims)
   kind = (scaling or {}).get('rope_type', (scaling or {}).get('type', 'default'))
   if kind == 'linear':
@@ -191,7 +198,9 @@ def rotate(x: np.ndarray, frequencies: np.ndarray, *, neighbors: bool) -> np.nda
   return out
 
 
-def rope(config: Mapping[str, Any], *, local: bool) -> tuple[float, Any]:
+def rope(
+  config: Mapping[str, Any], *, local: bool = False
+) -> tuple[float, Mapping[str, Any] | None]:
   """Rotary base and scaling of a layer."""
   new = config.get('rope_parameters') or {}
   if 'full_attention' in new or 'sliding_attention' in new:
@@ -247,7 +256,7 @@ def llama(files: Files, sequences, kept):
   if gemma and name in ('gelu', 'silu'):
     name = 'gelu_pytorch_tanh'
   activation = ACTIVATIONS[name]
-  neighbors = isinstance(files.source, File) and files.source.architecture == 'llama'
+  neighbors = files.architecture == 'llama'
   table = files.get('model.embed_tokens')
   xs = [table[tokens] for tokens in sequences]
   if gemma:
@@ -264,7 +273,7 @@ def llama(files: Files, sequences, kept):
     at = f'model.layers.{layer}'
     window = window_of(config, layer)
     base, scaling = rope(config, local=window is not None)
-    frequencies = frequencies_of(config, base, C, scaling)
+    frequencies = frequencies_of(base, C, scaling)
     query, key, value, output = (
       files.linear(f'{at}.self_attn.{p}_proj') for p in ('q', 'k', 'v', 'o')
     )
@@ -307,6 +316,47 @@ def llama(files: Files, sequences, kept):
   return out
 
 
+def olmo2(files: Files, sequences: Sequence[np.ndarray], kept: int):
+  """OLMo 2: norms on the outputs, and on the whole of a token's queries and keys."""
+  config = files.config
+  H = config['num_attention_heads']
+  K = config.get('num_key_value_heads') or H
+  C = config.get('head_dim') or config['hidden_size'] // H
+  epsilon = config.get('rms_norm_eps', 1e-5)
+  activation = ACTIVATIONS[config.get('hidden_act') or 'silu']
+  base, scaling = rope(config)
+  frequencies = frequencies_of(base, C, scaling)
+  table = files.get('model.embed_tokens')
+  xs = [table[tokens] for tokens in sequences]
+  for layer in range(config['num_hidden_layers']):
+    at = f'model.layers.{layer}'
+    query, key, value, output = (
+      files.linear(f'{at}.self_attn.{p}_proj') for p in ('q', 'k', 'v', 'o')
+    )
+    gate, up, down = (
+      files.linear(f'{at}.mlp.{p}_proj') for p in ('gate', 'up', 'down')
+    )
+    q_norm, k_norm, after, last = (
+      files.get(f'{at}.{name}')
+      for name in (
+        *('self_attn.q_norm', 'self_attn.k_norm'),
+        *('post_attention_layernorm', 'post_feedforward_layernorm'),
+      )
+    )
+    for i, x in enumerate(xs):
+      q = rms_norm(query(x), q_norm, epsilon).reshape(len(x), H, C)
+      k = rms_norm(key(x), k_norm, epsilon).reshape(len(x), K, C)
+      q, k = (rotate(z, frequencies, neighbors=False) for z in (q, k))
+      v = value(x).reshape(len(x), K, C)
+      mixed = output(attention(q, k, v, scale=C**-0.5))
+      x = x + rms_norm(mixed, after, epsilon)
+      wide = activation(gate(x)) * up(x)
+      xs[i] = x + rms_norm(down(wide), last, epsilon)
+  head = table if config.get('tie_word_embeddings', False) else files.get('lm_head')
+  final = files.get('model.norm')
+  return [rms_norm(x[-kept:], final, epsilon) @ head.T for x in xs]
+
+
 def neox(files: Files, sequences, kept):
   config = files.config
   H, D = config['num_attention_heads'], config['hidden_size']
@@ -317,7 +367,7 @@ def neox(files: Files, sequences, kept):
   base = new.get('rope_theta') or config.get('rotary_emb_base') or 10_000
   share = new.get('partial_rotary_factor') or config.get('rotary_pct') or 0.25
   scaling = config.get('rope_scaling') or new
-  frequencies = frequencies_of(config, base, int(C * share), scaling)
+  frequencies = frequencies_of(base, int(C * share), scaling)
   table = files.get('gpt_neox.embed_in')
   xs = [table[tokens] for tokens in sequences]
   for layer in range(config['num_hidden_layers']):

@@ -32,6 +32,10 @@ SHAPES = {
     'post_norms': True, 'qk_norm': True, 'layer_pattern': 'LLG', 'window': 8,
     'rope_local_base': 100.0, 'query_scale': 24**-0.5,
   },
+  'olmo2': {
+    'pre_norms': False, 'post_norms': True, 'qk_norm': True,
+    'qk_norm_width': 'projection', 'tied_embedding': False,
+  },
   'gpt_neox': {
     'norm': 'layer', 'attention_bias': 'all', 'mlp_bias': True, 'num_kv_heads': 4,
     'activation': 'gelu_exact', 'parallel_residual': True, 'rotary_fraction': 0.25,
@@ -47,7 +51,7 @@ SHAPES = {
     'activation': 'gelu', 'positions': 'learned', 'max_positions': 64,
   },
 }  # fmt: skip
-TELLING = ('llama', 'gemma3_text', 'gpt_neox', 'opt', 'gpt2')
+TELLING = ('llama', 'gemma3_text', 'olmo2', 'gpt_neox', 'opt', 'gpt2')
 """One family of each way to name, fuse, transpose or shift tensors."""
 
 

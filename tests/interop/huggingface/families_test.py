@@ -11,7 +11,7 @@ import small_models as models
 from flan_jax.checkpoints import weights
 from flan_jax.data import tokenizers
 from flan_jax.inference import generate
-from flan_jax.interop.huggingface import convert, logit_check, numpy_reference
+from flan_jax.interop.huggingface import convert, families, logit_check
 from flan_jax.interop.huggingface.source import Folder
 
 pytest.importorskip('torch')
@@ -19,9 +19,9 @@ pytest.importorskip('transformers')
 pytestmark = pytest.mark.torch
 
 ONE_OF_EACH = ('llama-biased', 'mistral-window', 'gemma2', 'gemma3', 'gpt_neox', 'opt',
-               'gpt2')  # fmt: skip
+               'gpt2', 'olmo2')  # fmt: skip
 TELLING = ('llama-biased', 'llama-3.1', 'gemma2', 'gemma3-linear', 'gpt_neox', 'opt',
-           'gpt2')  # fmt: skip
+           'gpt2', 'olmo2')  # fmt: skip
 """Models that together have every kind of layer, norm, position and rope scaling."""
 
 
@@ -70,7 +70,8 @@ def test_the_numpy_forward_pass_has_the_logits_of_transformers(name, hf_models):
   source = Folder(hf_models(name))
   sequences = [np.arange(3, 43) % models.VOCAB]
   expected = logit_check._transformers(source.folder, sequences).values[0]
-  got = numpy_reference.logits(source, sequences, kept=64)[0]
+  family = families.get(source.config['model_type'])
+  got = logit_check.by_numpy(source, family, sequences)[0]
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 

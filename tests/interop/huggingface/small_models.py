@@ -71,6 +71,9 @@ CONFIGS = {
   'gpt2': ('gpt2', _GPT2),
   'gpt2-wide': ('gpt2', {**_GPT2, 'n_inner': 40, 'layer_norm_epsilon': 1e-3,
                          'activation_function': 'relu'}),
+  'olmo2': ('olmo2', _LLAMA),
+  'olmo2-biased': ('olmo2', {**_LLAMA, 'attention_bias': True, 'rms_norm_eps': 1e-3,
+                             'tie_word_embeddings': True, 'head_dim': 12}),
   'granite': ('granite', {**_LLAMA, 'attention_multiplier': 0.3,
                           'logits_scaling': 32**0.5, 'tie_word_embeddings': True}),
 }  # fmt: skip
