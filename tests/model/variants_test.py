@@ -52,8 +52,7 @@ TOGETHER = (
   ('gemma', 'window'),
   ('layer-norm', 'learned'),
   ('plain', 'gated-biases'),
-  ('llama3', 'window-everywhere'),
-  ('olmo2',),
+  ('llama3', 'window-everywhere', 'olmo2'),
 )
 """Variants that one model can have; alone they are among the slow tests."""
 CASES = [
@@ -252,6 +251,12 @@ def test_scaled_frequencies_change_only_long_wavelengths():
       'position_offset: got 2; must be below max_positions=2; the nearest is 1',
     ),
     ({'norm': 'batch'}, "norm: got 'batch'; must be one of 'rms', 'layer'"),
+    ({'pre_norms': False}, 'pre_norms: got False; a layer must normalize its input'),
+    (
+      {'qk_norm_width': 'projection'},
+      "qk_norm_width: got 'projection'; has no effect without qk_norm: must be 'head'",
+    ),
+    ({'qk_norm_width': 'all'}, "qk_norm_width: got 'all'; must be one of 'head', "),
     ({'logit_softcap': -1.0}, 'logit_softcap: got -1.0; must be a finite number'),
   ],
 )
@@ -274,6 +279,7 @@ ALL_PARAMETERS = {
   'parts',
   [
     ALL_PARAMETERS,
+    {'olmo2': VARIANTS['olmo2']},
     *(
       pytest.param({name: VARIANTS[name] for name in names}, marks=pytest.mark.slow)
       for names in TOGETHER[:3]
@@ -282,14 +288,17 @@ ALL_PARAMETERS = {
   ids='-'.join,
 )
 def test_a_training_step_on_a_mesh_has_the_loss_of_one_device(parts):
-  """Every new parameter has its logical axes, and learns."""
+  """Every new parameter has its logical axes, and learns.
+
+  OLMo 2's norms of queries and keys take their mean over heads on four devices.
+  """
   config = dataclasses.replace(
     tiny(vocab_size=32, num_layers=2, num_heads=4, num_kv_heads=4),
     **{k: v for part in parts.values() for k, v in part.items()},
   )
   if config.positions == 'learned':
     config = dataclasses.replace(config, max_positions=32, position_offset=2)
-  shape = mesh_config.MeshConfig(data=1, fsdp=2, model=2)
+  shape = mesh_config.MeshConfig(data=1, fsdp=2, model=4 if 'olmo2' in parts else 2)
   before = params_of(config)['params']
   sequences = _sequences()
   loss, after = _step(config, shape, before, sequences)
@@ -313,8 +322,9 @@ def _sequences():
 
 
 def _step(config, shape, params, sequences):
-  """(loss, parameters) of one step on the first four devices."""
-  mesh = mesh_lib.build(shape, devices=jax.devices()[:4])
+  """(loss, parameters) of one step on as many devices as the mesh has."""
+  devices = jax.devices()[: shape.data * shape.fsdp * shape.model]
+  mesh = mesh_lib.build(shape, devices=devices)
   shapes, axes = params_lib.abstract_params(config)
   optimizer = optimizer_lib.make_optimizer(
     optimizer_config.OptimizerConfig(learning_rate=0.01),

@@ -21,10 +21,11 @@ HARMLESS = frozenset({
   'initializer_range', 'is_decoder', 'is_llama_config', 'keys_to_ignore_at_inference',
   'label2id', 'layerdrop', 'max_length', 'model_type', 'n_ctx', 'output_attentions',
   'output_hidden_states', 'pad_token_id', 'prefix', 'pretraining_tp', 'problem_type',
-  'reorder_and_upcast_attn', 'resid_pdrop', 'return_dict', 'summary_activation',
-  'summary_first_dropout', 'summary_proj_to_labels', 'summary_type',
-  'summary_use_proj', 'task_specific_params', 'tokenizer_class', 'torch_dtype',
-  'transformers.js_config', 'transformers_version', 'unk_token_id', 'use_cache',
+  'reorder_and_upcast_attn', 'resid_pdrop', 'residual_dropout', 'return_dict',
+  'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels',
+  'summary_type', 'summary_use_proj', 'task_specific_params', 'tokenizer_class',
+  'torch_dtype', 'transformers.js_config', 'transformers_version', 'unk_token_id',
+  'use_cache',
 })  # fmt: skip
 """Fields that do not affect the logits."""
 
