@@ -164,7 +164,8 @@ def frequencies_of(
 ) -> np.ndarray:
   """Angle per position of each pair of channels, `dims` of them rotated."""
   frequencies = base ** (-np.arange(0, dims, 2, dtype=np.float64) / dims)
-  kind = (scaling or {}).get('rope_type', (scaling or {}).get('type', 'default'))
+  scaling = scaling or {}
+  kind = scaling.get('rope_type', scaling.get('type', 'default'))
   if kind == 'linear':
     return frequencies / scaling['factor']
   if kind == 'llama3':
