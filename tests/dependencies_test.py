@@ -21,10 +21,22 @@ LIBRARY = ('flan_jax', 'tasks', 'mixtures')
 AROUND = ('benchmarks', 'docs', 'tests')
 
 ANY = frozenset(
-  {'data', 'hf', 'gs', 'parquet', 'beam', 'torch', 'tpu', 'test', 'bench', 't5x'}
+  {
+    'data',
+    'datasets',
+    'hf',
+    'gs',
+    'parquet',
+    'beam',
+    'torch',
+    'tpu',
+    'test',
+    'bench',
+    't5x',
+  }
 )
 PERMITTED = {
-  'flan_jax/data/': frozenset({'data', 'hf', 'beam', 'parquet'}),
+  'flan_jax/data/': frozenset({'data', 'datasets', 'hf', 'beam', 'parquet'}),
   'flan_jax/interop/': frozenset({'data', 'hf', 'torch', 't5x'}),
   'flan_jax/seqio_tasks.py': frozenset({'data'}),
   **{f'{folder}/': ANY for folder in AROUND},
@@ -58,6 +70,7 @@ torch and jax[cuda13] require their own CUDA libraries; pip belongs to the envir
 GROUPS = (
   (
     'data',
+    'datasets',
     'hf',
     'gs',
     'parquet',

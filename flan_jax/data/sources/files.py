@@ -60,7 +60,7 @@ class Files(abc.ABC):
           "'data/{split}.jsonl'"
         )
     if not self.folder:
-      object.__setattr__(self, 'folder', _declaring_folder())
+      object.__setattr__(self, 'folder', declaring_folder())
 
   def __str__(self) -> str:
     path = self.path
@@ -121,7 +121,7 @@ class Files(abc.ABC):
     for split, files in self.files().items():
       found.update(split.encode() + b'\0')
       for file in files:
-        found.update(bytes.fromhex(_content_digest(file)))
+        found.update(bytes.fromhex(content_digest(file)))
     return found.hexdigest()
 
   def _options(self) -> tuple:
@@ -213,7 +213,13 @@ def _parquet(file: IO[bytes], path: str) -> Any:
     raise InputError(f'{path}: not Parquet ({str(error).splitlines()[0]})') from None
 
 
-def _declaring_folder() -> str:
+def state(path: str) -> _State:
+  """Name, size and time of a local file."""
+  status = os.stat(path)
+  return _State(path, status.st_size, str(status.st_mtime_ns))
+
+
+def declaring_folder() -> str:
   """Folder of the first module up the stack that is not of this package."""
   frame = sys._getframe(1)
   while frame is not None:
@@ -237,11 +243,7 @@ def _matching(pattern: str, folder: str) -> list[_State]:
     paths = glob.glob(os.path.join(start, pattern), recursive=True)
     files = sorted(path for path in paths if os.path.isfile(path))
     if files:
-      return [
-        _State(path, status.st_size, str(status.st_mtime_ns))
-        for path in files
-        for status in [os.stat(path)]
-      ]
+      return [state(path) for path in files]
   return []
 
 
@@ -340,7 +342,8 @@ def _count(kind: type[Files], options: tuple, file: _State) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def _content_digest(file: _State) -> str:
+def content_digest(file: _State) -> str:
+  """sha256 (hex) of the bytes of a file, read once for each state of it."""
   found = hashlib.sha256()
   with _opened(file.path, decompress=False) as opened:
     while block := opened.read(_BLOCK):
