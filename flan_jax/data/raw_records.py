@@ -10,7 +10,7 @@ from flan_jax.catalog import tfds_features
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Record, Unlabeled
 from flan_jax.catalog.source import Source, Tfds
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 
 BAD = (ValueError, TypeError, AttributeError, LookupError)
 """Errors of a declaration on a record that it does not describe."""
@@ -66,10 +66,35 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
       its records lack a path that the declaration reads.
   """
   if not isinstance(dataset.source, Tfds):
-    return dict(_source(dataset).sizes())
+    found = dict(_source(dataset).sizes())
+    _check_columns(dataset)
+    return found
   found = _tfds().sizes(dataset, data_dir=data_dir)
   tfds_features.check(dataset, data_dir=data_dir)
   return found
+
+
+def _check_columns(dataset: Dataset) -> None:
+  """Refuses paths of a declaration that the first record of files lacks.
+
+  Raises:
+    InputError: names the setting, the place of the record, and the nearest column.
+  """
+  place = getattr(dataset.source, 'where', None)
+  if place is None:
+    return
+  for split in dataset.slices:
+    for example_id, record in itertools.islice(records(dataset, split), 1):
+      for setting, path in tfds_features.paths(dataset):
+        value, keys = record, path.split('/')
+        while keys and isinstance(value, Mapping) and keys[0] in value:
+          value = value[keys.pop(0)]
+        if keys and isinstance(value, Mapping):
+          raise InputError(
+            f'dataset {dataset.name!r}: {setting} is {path!r}; {place(example_id)} has '
+            f'no {keys[0]!r}, but {", ".join(map(str, value))}'
+            + did_you_mean(keys[0], map(str, value))
+          )
 
 
 def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:

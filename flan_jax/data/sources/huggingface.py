@@ -23,6 +23,7 @@ from flan_jax.errors import InputError, did_you_mean
 _BATCH = 256
 _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
 _SPLIT = re.compile(r'\w+')
+_THEIR_SPLIT = re.compile(r'\w+(\.\w+)*')
 _SAVED = ('dataset_dict.json', 'state.json')
 """Files of a folder saved by `DatasetDict.save_to_disk`, `Dataset.save_to_disk`."""
 
@@ -61,7 +62,7 @@ class HuggingFace:
           f'HuggingFace {self.path!r}: {setting} {value!r}; must be a text, or None'
         )
     for name, split in self._named().items():
-      if not isinstance(split, str) or not _SPLIT.fullmatch(name):
+      if not (_SPLIT.fullmatch(str(name)) and _THEIR_SPLIT.fullmatch(str(split))):
         raise InputError(
           f'HuggingFace {self.path!r}: split {self.split!r}; must be the name of a '
           "split, or a mapping, as {'train': 'train_sft'}; a Dataset takes parts of "

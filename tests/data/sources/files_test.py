@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+import flan_jax as flan
+from flan_jax.data import raw_records
 from flan_jax.data.sources.files import Csv, Json, Parquet
 from flan_jax.errors import InputError
 
@@ -157,3 +159,19 @@ def test_the_place_of_an_example_is_its_file_and_line(tmp_path):
   (tmp_path / 'a.jsonl').write_text('{"n": 0}\n\n{"n": 1}\n')
   source = Json('a.jsonl', folder=str(tmp_path))
   assert source.where('train.0.1') == f'{tmp_path}/a.jsonl:3'
+
+
+def test_a_column_that_no_file_has_is_refused_with_file_line_and_the_nearest(tmp_path):
+  (tmp_path / 'a.jsonl').write_text('\n{"text": "x", "n": 1}\n')
+  dataset = flan.Dataset(
+    name='own',
+    cluster='own',
+    source=Json('a.jsonl', folder=str(tmp_path)),
+    fields={'text': 'texts'},
+    answer=flan.Text('{text}'),
+    metric='exact_match',
+    templates=(flan.Template('{text}'),),
+  )
+  message = r"fields\['text'\] is 'texts'; .*a.jsonl:2 has no 'texts', but text, n; "
+  with pytest.raises(InputError, match=message + "did you mean 'text'"):
+    raw_records.sizes(dataset)
