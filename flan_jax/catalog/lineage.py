@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flan_jax.catalog import names as names_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError
@@ -203,9 +204,7 @@ def of_record(record: Mapping[str, Any], *, parent: Lineage, model: str) -> Line
     InputError: if its leakage report is not as a run wrote it.
   """
   mixture = record.get('mixture', '')
-  declared = None
-  if mixture in registry.mixtures() or mixture in registry.tasks():
-    declared = registry.mixture(mixture)
+  declared = names_lib.trained(mixture)
   leakage = record.get('leakage') or {}
   lacking = [part for part in ('mixture', 'datasets', 'family') if part not in leakage]
   if leakage and lacking:

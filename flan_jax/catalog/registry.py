@@ -346,39 +346,25 @@ def get(name: str) -> Dataset:
   """
   found = find(name)
   if found is None:
-    raise InputError(
-      f'dataset {name!r}: not registered; `flan tasks` lists them'
-      + did_you_mean(name, datasets())
-    )
+    raise not_registered('dataset', name)
   return found
+
+
+def not_registered(what: str, name: str) -> InputError:
+  """The refusal of a name that nothing has: where to look, and the nearest."""
+  known = [*datasets(), *tasks(), *(_entries['mixture'] if what == 'mixture' else ())]
+  option = ' --mixture' if what == 'mixture' else ''
+  yours = '' if modules.named() else '; one of your own needs --module PKG.MODULE'
+  return InputError(
+    f'{what} {name!r}: not registered; `flan tasks{option}` lists them{yours}'
+    + did_you_mean(name, known),
+    field=None if what == 'dataset' else 'Run.mixture',
+  )
 
 
 def tasks() -> dict[str, Dataset]:
   """Training task name (`flan_rte`) -> dataset."""
   return {dataset.task: dataset for dataset in datasets().values()}
-
-
-def task(name: str) -> Dataset:
-  """The dataset behind a task name, as `flan_rte`, or short name, as `rte`.
-
-  Raises:
-    InputError: if not found; names the nearest.
-  """
-  _load()
-  if name in _entries['mixture']:
-    raise InputError(
-      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
-      'lists them',
-      field='Run.mixture',
-    )
-  found = find(name)
-  if found is None:
-    raise InputError(
-      f'task {name!r}: not registered; `flan tasks` lists them'
-      + did_you_mean(name, [*tasks(), *datasets()]),
-      field='Run.mixture',
-    )
-  return found
 
 
 def mixtures() -> dict[str, Mixture]:
@@ -405,11 +391,7 @@ def mixture(name: str) -> Mixture:
   dataset = find(name)
   if dataset is not None:
     return Mixture(name=dataset.task, datasets=(dataset.name,))
-  raise InputError(
-    f'mixture {name!r}: not registered; `flan tasks --mixture` lists them'
-    + did_you_mean(name, [*mixtures(), *tasks(), *datasets()]),
-    field='Run.mixture',
-  )
+  raise not_registered('mixture', name)
 
 
 def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:

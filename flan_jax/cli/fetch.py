@@ -8,7 +8,7 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import registry
+  from flan_jax.catalog import names, registry
   from flan_jax.evaluate import metrics
 
   if options.all == bool(options.datasets):
@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
   if options.all:
     datasets = list(registry.datasets('flan').values())
   else:
-    datasets = [registry.get(name) for name in options.datasets]
+    datasets = [names.dataset(name) for name in options.datasets]
   progress = Progress()
   progress.stage('Loading TensorFlow Datasets')
   console.quiet_absl()

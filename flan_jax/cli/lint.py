@@ -8,12 +8,12 @@ from flan_jax.cli import console
 
 def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import lint as lint_lib
-  from flan_jax.catalog import registry
+  from flan_jax.catalog import names, registry
   from flan_jax.evaluate import metrics
 
   metrics.check_declared()
   if options.datasets:
-    datasets = [registry.get(name) for name in options.datasets]
+    datasets = [names.dataset(name) for name in options.datasets]
   else:
     datasets = list(registry.datasets().values())
   findings = lint_lib.lint(datasets)

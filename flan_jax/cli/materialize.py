@@ -31,14 +31,14 @@ def run(options: argparse.Namespace) -> int:
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Materializing {options.mixture}')
-  from flan_jax.catalog import registry
+  from flan_jax.catalog import names
   from flan_jax.data import tokenizer_coverage
   from flan_jax.data.store import materialize as materialize_lib
   from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
 
   metrics.check_declared()
-  mixture = registry.mixture(options.mixture)
+  mixture = names.mixture(options.mixture)
   with progress.counter() as count:
     manifest = materialize_lib.materialize(
       mixture,

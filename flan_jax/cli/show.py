@@ -8,7 +8,7 @@ from flan_jax.runtime.progress import Progress
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import registry
+  from flan_jax.catalog import names, registry
   from flan_jax.cli import show_prompts
   from flan_jax.evaluate import metrics
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
   if options.task is None:
     datasets = list(registry.datasets('flan').values())
   else:
-    datasets = [registry.task(options.task)]
+    datasets = [names.dataset(options.task)]
   progress = Progress()
   progress.stage('Reading an example of every dataset')
   catalog_page.write(

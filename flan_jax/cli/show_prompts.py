@@ -1,5 +1,6 @@
 """`flan show`: prompts of one task, for the terminal."""
 
+import collections
 import itertools
 import os
 import sys
@@ -8,14 +9,17 @@ import numpy as np
 from rich import console as console_lib
 from rich import text as text_lib
 
+from flan_jax.catalog import names
 from flan_jax.catalog import prompt as prompt_lib
-from flan_jax.catalog import registry
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.config import checks
-from flan_jax.data import tokenizers
+from flan_jax.data import raw_records, tokenizers
+from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.raw_records import first_examples
+from flan_jax.data.store import parts
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
 
 
 def colored(text: str, values: dict[str, str]) -> text_lib.Text:
@@ -44,8 +48,15 @@ def show(
   Raises:
     InputError: if the task, split or template is unknown, or the data not prepared.
   """
-  dataset = registry.task(task)
+  found = names.get(task)
+  dataset = found.style.apply(found.dataset)
   num_templates = len(dataset.templates)
+  if found.template is not None and template not in (None, found.template):
+    raise InputError(
+      f'--template: got {template}; {task} has template {found.template} alone; must '
+      'be that one, or absent'
+    )
+  template = found.template if template is None else template
   rule = checks.or_none(checks.between(0, num_templates - 1))
   checks.check('--template', template, rule)
   checks.check('--n', count, checks.at_least(1))
@@ -53,6 +64,7 @@ def show(
   if split == 'train' and 'train' not in dataset.slices:
     split = 'test'
   examples = first_examples(dataset, split, count, data_dir=data_dir)
+  pool = _pool(dataset, found.style.num_fewshot, loaded, data_dir)
   console = console_lib.Console(
     soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH
   )
@@ -62,8 +74,26 @@ def show(
     else itertools.repeat(template)
   )
   for example, index in zip(examples, cycle, strict=False):
-    _show_one(console, dataset, index, example, loaded)
+    _show_one(console, dataset, index, example, loaded, pool, found.style.suffix)
   return 0
+
+
+def _pool(
+  dataset: Dataset, num_fewshot: int, tokenizer: Tokenizer, data_dir: str | None
+) -> FewShotPool | None:
+  """The exemplars of a few-shot variant, as its training task draws them."""
+  if not num_fewshot:
+    return None
+  examples = parts.training_examples(
+    dataset,
+    seed=0,
+    sizes=raw_records.sizes(dataset, data_dir=data_dir),
+    data_dir=data_dir,
+    filters=collections.Counter(),
+  )
+  return parts.few_shot_pool(
+    dataset, examples, num_fewshot=num_fewshot, seed=0, tokenizer=tokenizer
+  )
 
 
 def _show_one(
@@ -72,23 +102,30 @@ def _show_one(
   index: int,
   example: Example,
   tokenizer: Tokenizer,
+  pool: FewShotPool | None,
+  suffix: str,
 ) -> None:
   template = dataset.templates[index]
-  prompt = prompt_lib.render(dataset, index, example)
+  zero_shot = prompt = prompt_lib.render(dataset, index, example)
+  if pool is not None:
+    prompt = pool.prompt(example, index, 0).prompt
+  exemplars = prompt.inputs.removesuffix(zero_shot.inputs)
   values = {
     **example.values,
     template_lib.OPTIONS: template_lib.options_block(example.answer.options),
   }
   inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])
   kind = f', {template.kind}' if template.kind else ''
-  title = f'{dataset.task} template {index}{kind}, example {example.example_id} '
+  title = (
+    f'{dataset.task}{suffix} template {index}{kind}, example {example.example_id} '
+  )
   console.print(title + '─' * (console.width - len(title)))
   counts = [
     _counts(tokenizer, text, ids)
     for text, ids in ((prompt.inputs, inputs), (prompt.targets, targets))
   ]
   console.print(text_lib.Text('inputs', style='bold'), counts[0])
-  console.print(colored(template.inputs, values))
+  console.print(text_lib.Text(exemplars), colored(template.inputs, values), sep='')
   console.print(text_lib.Text('targets', style='bold'), counts[1])
   console.print(colored(template.targets, values))
   if example.answer.options:

@@ -6,7 +6,7 @@ from flan_jax.cli import console
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.catalog import registry
+  from flan_jax.catalog import names
   from flan_jax.cli import task_table
   from flan_jax.evaluate import metrics
 
@@ -14,7 +14,7 @@ def run(options: argparse.Namespace) -> int:
   if options.mixture is None:
     found = task_table.datasets()
   elif options.mixture:
-    found = task_table.mixture(registry.mixture(options.mixture))
+    found = task_table.mixture(names.mixture(options.mixture))
   else:
     found = task_table.all_mixtures()
   if options.json:

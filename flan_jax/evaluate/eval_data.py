@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage, names, registry
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.data import raw_records
@@ -33,7 +33,7 @@ def requested(
       field='FAMILY',
     )
   found = registry.of_clusters(whole, [family])
-  found += [registry.get(name) for name in named]
+  found += names.evaluated(named, setting='DATASETS')
   return list({dataset.name: dataset for dataset in found}.values())
 
 

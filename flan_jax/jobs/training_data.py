@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from flan_jax.catalog import registry
+from flan_jax.catalog import names, registry
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
@@ -38,7 +38,7 @@ def mixture(config: training.TrainConfig) -> registry.Mixture:
     InputError: if it is none of them; names the nearest.
   """
   if not file_task.is_file(config.mixture):
-    return registry.mixture(config.mixture)
+    return names.mixture(config.mixture)
   dataset = file_task.declare(
     config.mixture,
     inputs=config.inputs,

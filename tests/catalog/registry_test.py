@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from flan_jax.catalog import leakage, mixing_rates, registry
+from flan_jax.catalog import leakage, mixing_rates, names, registry
 from flan_jax.catalog.answers import Label
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.prompt_style import PromptStyle
@@ -37,7 +37,7 @@ def forgets():
 
 def test_a_dataset_of_ones_own_stands_beside_the_papers():
   register(TICKETS)
-  assert registry.get('tickets') is registry.task('tickets') is TICKETS
+  assert registry.get('tickets') is names.dataset('tickets') is TICKETS
   assert registry.mixture('tickets').datasets == ('tickets',)
   assert registry.clusters() == (*CLUSTERS, 'support')
   assert TICKETS.slices == {'train': 'train', 'dev': 'validation'}
@@ -46,8 +46,12 @@ def test_a_dataset_of_ones_own_stands_beside_the_papers():
 @pytest.mark.parametrize('name', ['rte', 'flan_rte'])
 def test_short_names_and_task_names_are_the_same_to_every_look_up(name):
   dataset = registry.get('rte')
-  assert registry.find(name) is registry.get(name) is registry.task(name) is dataset
-  assert registry.mixture(name) == Mixture(name='flan_rte', datasets=('rte',))
+  assert registry.find(name) is registry.get(name) is names.dataset(name) is dataset
+  assert (
+    registry.mixture(name)
+    == names.mixture(name)
+    == Mixture(name='flan_rte', datasets=('rte',))
+  )
 
 
 def test_a_name_that_is_taken_is_refused_with_both_places():

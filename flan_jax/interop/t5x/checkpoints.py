@@ -16,7 +16,7 @@ from etils import epath
 from flax import traverse_util
 
 from flan_jax.catalog import lineage as lineage_lib
-from flan_jax.catalog import registry
+from flan_jax.catalog import names
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir as model_dir_lib
 from flan_jax.checkpoints import weights
@@ -280,8 +280,9 @@ def _lineage(
     parent = model_dir_lib.lineage(start)
   else:
     parent = Lineage((lineage_lib.unknown(f'what {model} started from'),))
-  if mixture in registry.mixtures() or mixture in registry.tasks():
-    return parent.then(lineage_lib.of_mixture(registry.mixture(mixture), model=model))
+  declared = None if mixture is None else names.trained(mixture)
+  if declared is not None:
+    return parent.then(lineage_lib.of_mixture(declared, model=model))
   note = '' if mixture is None else f'mixture {mixture} is not declared here'
   return parent.then(lineage_lib.unknown(model, note))
 

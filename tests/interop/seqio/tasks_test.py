@@ -250,7 +250,7 @@ def test_generated_datasets_are_tasks_too():
   seqio.MixtureRegistry.reset()
   tasks.register(seqio.ByteVocabulary(), family='microworld', seed=3)
   for task in ('microworld_mini_arc', 'microworld_mini_common_gen'):
-    dataset = registry.task(task)
+    dataset = registry.get(task)
     expected = set()
     for example_id, record in raw_records.records(dataset, 'dev'):
       template = stable_hash.template(3, example_id, 0, len(dataset.templates))

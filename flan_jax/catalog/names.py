@@ -1,0 +1,158 @@
+"""Names: what a verb's TASK, MIXTURE or DATASET stands for, variants included.
+
+A dataset has a short name (`rte`), a task name (`flan_rte`), and the names of its
+variants among the seqio tasks: a prompt style (`flan_rte_no_options_5_shot`), or one
+evaluated template (`flan_rte_template_3`).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from flan_jax.catalog import registry
+from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.prompt_style import MAX_FEWSHOT, PROMPT_STYLES, PromptStyle
+from flan_jax.catalog.registry import Mixture
+from flan_jax.errors import InputError
+
+
+class Named(NamedTuple):
+  """What a name stands for.
+
+  Attributes:
+    name: the name as given.
+    dataset: the dataset, as it is declared.
+    style: prompt style of the variant.
+    template: index of the only template of the variant; None for all of them.
+  """
+
+  name: str
+  dataset: Dataset
+  style: PromptStyle = PromptStyle()
+  template: int | None = None
+
+  @property
+  def is_variant(self) -> bool:
+    return self.style != PromptStyle() or self.template is not None
+
+
+_TEMPLATE = re.compile(r'_template_(0|[1-9]\d*)')
+_STYLE = re.compile(
+  rf'(?:_({"|".join(PROMPT_STYLES)}))?(?:_(\d+)_templates)?(?:_(\d+|multi)_shot)?'
+)
+
+
+def find(name: str) -> Named | None:
+  """The dataset or variant of a name; None if there is none."""
+  declared = registry.datasets().get(name) or registry.tasks().get(name)
+  if declared is not None:
+    return Named(name, declared)
+  for mark in reversed([match.start() for match in re.finditer('_', name)]):
+    dataset = registry.find(name[:mark])
+    variant = None if dataset is None else _variant(name, dataset, name[mark:])
+    if variant is not None:
+      return variant
+  other = registry.find(name)
+  return None if other is None else Named(name, other)
+
+
+def _variant(name: str, dataset: Dataset, suffix: str) -> Named | None:
+  if match := _TEMPLATE.fullmatch(suffix):
+    template = int(match[1])
+    evaluated = {i for way in dataset.by_direction for i in way.evaluated_templates}
+    return Named(name, dataset, template=template) if template in evaluated else None
+  match = _STYLE.fullmatch(suffix)
+  if match is None:
+    return None
+  arm, templates, shots = match.groups()
+  try:
+    style = PromptStyle(
+      prompt_style=arm or 'instructions',
+      templates=int(templates) if templates else None,
+      num_fewshot=MAX_FEWSHOT if shots == 'multi' else int(shots or 0),
+    )
+  except InputError:
+    return None
+  return Named(name, dataset, style) if style.suffix == suffix else None
+
+
+def get(name: str) -> Named:
+  """The dataset or variant of a name.
+
+  Raises:
+    InputError: if it is a mixture's, or nobody's; names the nearest.
+  """
+  if (found := find(name)) is not None:
+    return found
+  if name in registry.mixtures():
+    raise InputError(
+      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
+      'lists them'
+    )
+  raise registry.not_registered('task', name)
+
+
+def dataset(name: str) -> Dataset:
+  """The dataset behind a name: that of a variant, too.
+
+  Raises:
+    InputError: if it is a mixture's, or nobody's; names the nearest.
+  """
+  return get(name).dataset
+
+
+def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
+  """Datasets to evaluate, whose prompts other settings choose.
+
+  Raises:
+    InputError: at a variant; says which setting stands for it.
+  """
+  found = [get(name) for name in names]
+  for each in found:
+    if each.is_variant:
+      instead = [f'{setting}={each.dataset.name}']
+      if each.style.num_fewshot:
+        instead.append(f'NUM_FEWSHOT={each.style.num_fewshot}')
+      if each.style.prompt_style != PromptStyle().prompt_style:
+        instead.append(f'PROMPT_STYLE={each.style.prompt_style}')
+      if each.style.templates or each.template is not None:
+        instead.append('TEMPLATES, the number of templates')
+      raise InputError(
+        f'{setting} {each.name!r}: a variant of {each.dataset.name!r}; the prompts of '
+        f'an evaluation are chosen by settings: give {", ".join(instead)}',
+        field=setting,
+      )
+  return [each.dataset for each in found]
+
+
+def trained(name: str) -> Mixture | None:
+  """What a model was trained on by that name, as a mixture; None if it is nobody's."""
+  if name in registry.mixtures():
+    return registry.mixture(name)
+  found = find(name)
+  if found is None:
+    return None
+  short, task = found.dataset.name, found.dataset.task
+  if found.template is not None:
+    return Mixture(name=name, datasets=(short,))
+  return Mixture(name=task + found.style.suffix, datasets=(short,), style=found.style)
+
+
+def mixture(name: str) -> Mixture:
+  """The mixture to train on, or the one task as a mixture, in its prompt style.
+
+  Raises:
+    InputError: if not found (names the nearest), or if it is one template alone.
+  """
+  mixture = trained(name)
+  if mixture is None:
+    raise registry.not_registered('mixture', name)
+  found = None if name in registry.mixtures() else find(name)
+  if found is not None and found.template is not None:
+    raise InputError(
+      f'mixture {name!r}: one template of {found.dataset.name!r}, which is evaluated '
+      f'alone; what trains has all of them: give {found.dataset.task}, or '
+      f'{found.dataset.task}_1_templates for the first',
+      field='Run.mixture',
+    )
+  return mixture
