@@ -76,20 +76,31 @@ def _variant(name: str, dataset: Dataset, suffix: str) -> Named | None:
   return Named(name, dataset, style) if style.suffix == suffix else None
 
 
-def get(name: str) -> Named:
+def get(name: str, *, what: str = 'task') -> Named:
   """The dataset or variant of a name.
+
+  Args:
+    name: the name.
+    what: what it is a name of; for errors.
 
   Raises:
     InputError: if it is a mixture's, or nobody's; names the nearest.
   """
   if (found := find(name)) is not None:
     return found
-  if name in registry.mixtures():
+  if registry.is_mixture(name):
     raise InputError(
-      f'task {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
+      f'{what} {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
       'lists them'
     )
-  raise registry.not_registered('task', name)
+  base, mark, _ = name.rpartition('_template_')
+  if mark and (asked := registry.find(base)) is not None:
+    legal = [i for way in asked.by_direction for i in way.evaluated_templates]
+    raise InputError(
+      f'{what} {name!r}: no evaluated template of that number; {asked.name!r} has '
+      f'{", ".join(map(str, sorted(legal)))}'
+    )
+  raise registry.not_registered(what, name)
 
 
 def dataset(name: str) -> Dataset:
@@ -98,7 +109,7 @@ def dataset(name: str) -> Dataset:
   Raises:
     InputError: if it is a mixture's, or nobody's; names the nearest.
   """
-  return get(name).dataset
+  return get(name, what='dataset').dataset
 
 
 def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
@@ -107,7 +118,7 @@ def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
   Raises:
     InputError: at a variant; says which setting stands for it.
   """
-  found = [get(name) for name in names]
+  found = [get(name, what='dataset') for name in names]
   for each in found:
     if each.is_variant:
       instead = [f'{setting}={each.dataset.name}']
@@ -127,7 +138,7 @@ def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
 
 def trained(name: str) -> Mixture | None:
   """What a model was trained on by that name, as a mixture; None if it is nobody's."""
-  if name in registry.mixtures():
+  if registry.is_mixture(name):
     return registry.mixture(name)
   found = find(name)
   if found is None:
@@ -147,7 +158,7 @@ def mixture(name: str) -> Mixture:
   mixture = trained(name)
   if mixture is None:
     raise registry.not_registered('mixture', name)
-  found = None if name in registry.mixtures() else find(name)
+  found = None if registry.is_mixture(name) else find(name)
   if found is not None and found.template is not None:
     raise InputError(
       f'mixture {name!r}: one template of {found.dataset.name!r}, which is evaluated '

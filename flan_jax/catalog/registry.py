@@ -379,14 +379,19 @@ def mixtures() -> dict[str, Mixture]:
   }
 
 
+def is_mixture(name: str) -> bool:
+  """True for the name of a registered mixture."""
+  _load()
+  return name in _entries['mixture']
+
+
 def mixture(name: str) -> Mixture:
   """The mixture (or the one task, as a mixture) of that name.
 
   Raises:
     InputError: if not found; names the nearest.
   """
-  _load()
-  if name in _entries['mixture']:
+  if is_mixture(name):
     return _flat(_entries['mixture'][name].item, (name,))
   dataset = find(name)
   if dataset is not None:
