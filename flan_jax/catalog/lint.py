@@ -21,7 +21,10 @@ from flan_jax.errors import did_you_mean
 
 MIN_TEMPLATES = 10
 MAX_INVERTED = 3
-"""FLAN section 2.1: ten templates, up to three of them inverted."""
+"""FLAN section 2.1: ten templates, up to three of them inverted.
+
+This, the OPTIONS block and words of its own are asked of the paper's datasets alone.
+"""
 
 NEAR_DUPLICATE = 0.75
 """Word-set overlap from which two templates of a dataset are near-duplicates."""
@@ -46,12 +49,12 @@ RULES = {
   'blank': 'blanks at the beginning or end of a template, or at the end of a line',
   'doubled-blank-line': 'two blank lines in succession',
   'options-last': 'OPTIONS must stand once, at the end, on its own line',
-  'options-missing': 'a template asks for an option and does not list the options',
+  'options-missing': 'a question of the paper does not list its options',
   'duplicate': 'two templates of a dataset have the same words',
   'near-duplicate': 'two templates of a dataset share three quarters of their words',
-  'equal-across': 'templates of two datasets are equal',
-  'too-few-templates': 'a dataset has fewer than ten templates',
-  'too-many-inverted': 'a dataset has more than three inverted templates',
+  'equal-across': "templates of two of the paper's datasets are equal",
+  'too-few-templates': 'a dataset of the paper has fewer than ten templates',
+  'too-many-inverted': 'a dataset of the paper has more than three inverted templates',
   'label-blank': 'a label word is empty, of two lines, or begins or ends with a blank',
   'label-prefix': 'a label word is the beginning of another',
   'label-count': 'label words are fewer than two, or not one a class',
@@ -257,7 +260,7 @@ def _layout(dataset: Dataset) -> Iterator[Finding]:
       if not last or template.inputs.count(block) > 1:
         message = 'OPTIONS must end the inputs, after one newline or a blank line'
         yield Finding(dataset.name, index, 'options-last', message)
-    elif dataset.has_options and not template.inverted:
+    elif dataset.in_paper and dataset.has_options and not template.inverted:
       message = 'the answer is one of the options: end the inputs with {OPTIONS}'
       yield Finding(dataset.name, index, 'options-missing', message)
 
@@ -286,6 +289,9 @@ def _length(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _counts(dataset: Dataset) -> Iterator[Finding]:
+  """Fewer templates, or more inverted ones, than the paper's protocol has."""
+  if not dataset.in_paper:
+    return
   total = len(dataset.templates)
   if total < MIN_TEMPLATES:
     message = f'{total} templates; must be {MIN_TEMPLATES} or more'
@@ -376,6 +382,8 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
   for index, template in enumerate(dataset.templates):
     for earlier, other in enumerate(dataset.templates[:index]):
       shared = overlap(template, other)
+      if not _words(template) and template.inputs != other.inputs:
+        continue  # the fields alone, in another order
       if shared == 1:
         message = f'has the same words as template {earlier}'
         yield Finding(dataset.name, index, 'duplicate', message)
@@ -385,12 +393,12 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _equal_across(datasets: tuple[Dataset, ...]) -> Iterator[Finding]:
-  """Templates of two datasets that are equal except for the names of fields.
+  """Templates of two of the paper's datasets that are equal but for names of fields.
 
   Variants of one dataset (`anli/r1` and `anli/r2`) may share their whole list.
   """
   seen: dict[str, tuple[Dataset, int]] = {}
-  for dataset in datasets:
+  for dataset in filter(lambda dataset: dataset.in_paper, datasets):
     own: dict[str, int] = {}
     for index, template in enumerate(dataset.templates):
       text = ' '.join(_literal(template).lower().split())

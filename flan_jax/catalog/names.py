@@ -90,8 +90,8 @@ def get(name: str, *, what: str = 'task') -> Named:
     return found
   if registry.is_mixture(name):
     raise InputError(
-      f'{what} {name!r}: a mixture; give one of its tasks: `flan tasks --mixture {name}` '
-      'lists them'
+      f'{what} {name!r}: a mixture; give one of its tasks: '
+      f'`flan tasks --mixture {name}` lists them'
     )
   base, mark, _ = name.rpartition('_template_')
   if mark and (asked := registry.find(base)) is not None:

@@ -39,6 +39,7 @@ CLEAN = Dataset(
   fields={'passage': 'passage', 'claim': 'claim'},
   answer=Label('label', ('yes', 'no')),
   metric='accuracy',
+  paper_name='claims',
   templates=tuple(
     Template(f'{question}\n\n{{passage}}\n{{claim}}\n\n{{OPTIONS}}')
     for question in QUESTIONS
@@ -63,6 +64,32 @@ def with_template(inputs: str, targets: str = '{answer}', is_inverted: bool = Fa
 
 def test_a_clean_dataset_gives_no_finding():
   assert lint.lint([CLEAN]) == []
+
+
+@pytest.mark.parametrize(
+  'templates',
+  [
+    (Template('{passage}\n{claim}'),),
+    (Template('{passage}\n{claim}'), Template('{claim}\n{passage}')),
+    (
+      *CLEAN.templates,
+      *(Template(f'{i} {{claim}}', '{passage}', True) for i in '1234'),
+    ),
+  ],
+)
+def test_the_protocol_of_the_paper_is_asked_of_its_own_datasets_alone(templates):
+  """Ten templates, three inverted ones, OPTIONS, words that no other dataset has."""
+  settings = {'templates': templates, 'source': None, 'sizes': {}, 'train': None}
+  own = changed(paper_name='', test=None, **settings)
+  another = dataclasses.replace(own, name='another')
+  assert lint.lint([own, another]) == []
+  paper = lint.lint([changed(**settings), changed(name='another', **settings)])
+  assert {finding.rule for finding in paper} & {
+    'too-few-templates',
+    'too-many-inverted',
+    'options-missing',
+    'equal-across',
+  }
 
 
 def test_a_second_clean_dataset_may_reuse_field_names():
