@@ -352,7 +352,9 @@ def get(name: str) -> Dataset:
 
 def not_registered(what: str, name: str) -> InputError:
   """The refusal of a name that nothing has: where to look, and the nearest."""
-  known = [*datasets(), *tasks(), *(_entries['mixture'] if what == 'mixture' else ())]
+  known = dict.fromkeys([*datasets(), *tasks()])
+  if what == 'mixture':
+    known |= dict.fromkeys(_entries['mixture'])
   option = ' --mixture' if what == 'mixture' else ''
   yours = '' if modules.named() else '; one of your own needs --module PKG.MODULE'
   return InputError(

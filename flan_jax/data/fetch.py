@@ -18,39 +18,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.data.fetched import Fetched, place
 from flan_jax.errors import InputError
 from flan_jax.runtime import worker_pool
 from flan_jax.runtime.progress import Progress
-
-
-class Fetched(NamedTuple):
-  """Result for one TFDS dataset.
-
-  Attributes:
-    datasets: names of the declared datasets that read it.
-    tfds: TFDS name, config and version.
-    standing: `ready`, `partial` (fewer examples than declared) or `missing`.
-    state: `prepared`, `ready` (already prepared), `absent` or `failed`.
-    examples: TFDS split -> number of examples.
-    cause: one of CAUSES if it is missing; else ''.
-    note: clamped splits, or the reason of a failure and its remedy.
-  """
-
-  datasets: tuple[str, ...]
-  tfds: str
-  standing: str
-  state: str
-  examples: dict[str, int]
-  cause: str
-  note: str
-
 
 CAUSES = {
   'version': 'the installed TFDS lacks it: install a tensorflow-datasets that has '
@@ -162,7 +140,7 @@ def _fetch_one(name, members, data_dir, folder) -> Fetched:
     else:
       files = split_files(name, pathlib.Path(folder))
       if not files:
-        where = pathlib.Path(folder) / _relative(name)
+        where = pathlib.Path(folder) / place(name)
         why = f'no {where}/<split>.jsonl'
         return _missing(names, name, 'not in the folder', why)
       prepare(builder, files)
@@ -221,12 +199,6 @@ def _why(builder: tfds.core.DatasetBuilder, error: BaseException) -> tuple[str, 
   return 'failed', f'{type(error).__name__}: {_first_line(error)}'
 
 
-def _relative(name: str) -> pathlib.Path:
-  """`glue/rte:2.0.0` -> glue/rte; a name without a config -> NAME/default."""
-  builder, _, config = name.partition(':')[0].partition('/')
-  return pathlib.Path(builder) / (config or 'default')
-
-
 def _clear_interrupted(builder: tfds.core.DatasetBuilder) -> None:
   """Removes what a killed preparation of this dataset left behind."""
   final = pathlib.Path(builder.data_path)
@@ -236,7 +208,7 @@ def _clear_interrupted(builder: tfds.core.DatasetBuilder) -> None:
 
 def split_files(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """TFDS split -> its JSON Lines file under `folder`."""
-  return {f.stem: f for f in sorted((folder / _relative(name)).glob('*.jsonl'))}
+  return {f.stem: f for f in sorted((folder / place(name)).glob('*.jsonl'))}
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
