@@ -88,6 +88,14 @@ def test_a_file_trains_without_a_declaration(folder, monkeypatch):
   manifest = json.loads((folder / 'file' / 'store' / 'manifest.json').read_text())
   (dataset,) = manifest['datasets'].values()
   assert dataset['examples'] == 54
+  shard = next((folder / 'file' / 'store' / 'train').glob('*.array_record'))
+  whole = shard.read_bytes()
+  shard.write_bytes(whole[:100])
+  monkeypatch.chdir('/')
+  with registry.restored():  # nothing declares the file
+    store = str(folder / 'file' / 'store')
+    assert dispatch.main(['materialize', '--repair', f'--out={store}']) == 0
+  assert shard.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,26 @@ def mixture(name: str) -> Mixture:
       field='Run.mixture',
     )
   return mixture
+
+
+def families_taken(clusters: Iterable[str], families: Iterable[str]) -> list[str]:
+  """One line for each held-out cluster whose datasets are of a family not trained on.
+
+  Args:
+    clusters: the held-out clusters.
+    families: families of the datasets that train.
+  """
+  lines, every = [], registry.datasets().values()
+  for cluster in clusters:
+    taken = {d.family for d in registry.of_clusters([cluster], families)}
+    others = {d.family for d in every if d.cluster == cluster} - taken
+    if taken <= {*families, ''} or not others:
+      continue
+    names, rest = ' and '.join(sorted(taken)), ' or '.join(sorted(others))
+    lines.append(
+      f'{cluster}: the datasets of {names} are measured, since nothing that trains has '
+      f'a family with it; for those of {rest}, put one of its datasets into the '
+      f'mixture, or give HELD_OUT=() and `flan eval --gin.FAMILY={sorted(others)[0]} '
+      f'--gin.CLUSTERS={cluster}`'
+    )
+  return lines

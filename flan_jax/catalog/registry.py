@@ -7,6 +7,7 @@ are imported at the first look-up, and so are the modules that the user named
 
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -194,6 +195,8 @@ def _load() -> None:
     _state['loaded'] = False
     raise
   mixtures()  # refuses those whose members are not registered
+  for name in _entries['cluster']:
+    too_near(name)  # refuses those that name no cluster
 
 
 def _flat(mixture: Mixture, above: tuple[str, ...]) -> Mixture:
@@ -256,6 +259,13 @@ def families() -> dict[str, Family]:
   return {name: entry.item for name, entry in _entries['family'].items()}
 
 
+def is_shipped(dataset: Dataset) -> bool:
+  """True if this package registered the dataset, not a module of the user's."""
+  file = _entries['dataset'][dataset.name].place.rpartition(':')[0]
+  folders = [os.path.dirname(str(sys.modules[name].__file__)) for name in SHIPPED]
+  return any(file.startswith(folder + os.sep) for folder in folders)
+
+
 def family_of(datasets: Iterable[Dataset]) -> str:
   """The family of all of some datasets; '' if they have none, or several."""
   found = {dataset.family for dataset in datasets}
@@ -290,10 +300,22 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def too_near(cluster: str) -> tuple[str, ...]:
-  """Clusters that must not train when `cluster` is held out (FLAN footnote 1)."""
+  """Clusters that must not train when `cluster` is held out (FLAN footnote 1).
+
+  Raises:
+    InputError: if one of them is none; names the nearest.
+  """
   _load()
-  entry = _entries['cluster'].get(cluster)
-  return entry.item.too_near if entry is not None else ()
+  entry, known = _entries['cluster'].get(cluster), clusters()
+  if entry is None:
+    return ()
+  for name in entry.item.too_near:
+    if name not in known:
+      raise InputError(
+        f'cluster {cluster!r} ({entry.place}): too_near names {name!r}; must be one of '
+        f'{", ".join(known)}{did_you_mean(name, known)}'
+      )
+  return entry.item.too_near
 
 
 def datasets(family: str | None = None) -> dict[str, Dataset]:
@@ -401,7 +423,7 @@ def mixture(name: str) -> Mixture:
   raise not_registered('mixture', name)
 
 
-def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
+def as_json(dataset: Dataset, *, rate: float | None) -> dict[str, Any]:
   """One object of `flan tasks --json`."""
   answer_type = {Label: 'classification', Choice: 'multiple_choice', Text: 'generation'}
   return {
@@ -410,6 +432,7 @@ def as_json(dataset: Dataset, *, rate: int) -> dict[str, Any]:
     'in_paper': dataset.in_paper,
     'paper_name': dataset.paper_name,
     'tfds': dataset.tfds,
+    **({} if dataset.tfds else {'source': str(dataset.source)}),
     'splits': dataset.slices,
     'rate': rate,
     'metric': dataset.metric,

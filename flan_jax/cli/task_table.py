@@ -1,11 +1,13 @@
 """Tables of `flan tasks`: datasets, one mixture, all mixtures; as data and as text."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import flan_jax.mixtures as mixtures
 from flan_jax.catalog import leakage, mixing_rates, registry, splits
-from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.dataset import CLUSTERS, SPLITS, Dataset
 from flan_jax.catalog.registry import Mixture
+from flan_jax.errors import InputError
 
 
 class Listing(NamedTuple):
@@ -27,7 +29,10 @@ class Listing(NamedTuple):
 
 
 def datasets() -> Listing:
-  """Every FLAN dataset; its rate is that in the reference's view, 0 outside it."""
+  """Every FLAN dataset, and the user's own, whose rates are those of them alone.
+
+  The rate of one of FLAN's is that in the reference's view, 0 outside it.
+  """
   family = registry.datasets('flan').values()
   rate = mixing_rates.rates(registry.mixture('flan_all'))
   rows = [
@@ -37,7 +42,7 @@ def datasets() -> Listing:
     for d in family
   ]  # fmt: skip
   right = dict.fromkeys(('train', 'dev', 'test', 'rate'), 'right')
-  left = dict.fromkeys(('dataset', 'cluster', 'in the paper', 'TFDS'), 'left')
+  left = dict.fromkeys(('dataset', 'cluster', 'in the paper', 'source'), 'left')
   paper = [d for d in family if d.in_paper]
   lines = [
     f"the paper's view: {len({d.paper_name for d in paper})} datasets in "
@@ -45,13 +50,37 @@ def datasets() -> Listing:
     f"the reference's view: {sum(d.in_reference for d in family)} tasks, total rate "
     f'{sum(rate.values()):,}',
   ]
+  data = [registry.as_json(d, rate=rate.get(d.name, 0)) for d in family]
+  for dataset in registry.datasets().values():
+    if not registry.is_shipped(dataset):
+      row, entry, line = _own(dataset)
+      rows.append(row)
+      data.append(entry)
+      lines += line
   return Listing(
-    [registry.as_json(d, rate=rate.get(d.name, 0)) for d in family],
+    data,
     f'{len(rows)} datasets',
     {**left, **right, 'metric': 'left', 'templates': 'right'},
     rows,
     lines,
   )
+
+
+def _own(dataset: Dataset) -> tuple[tuple, dict[str, Any], list[str]]:
+  """Row, JSON entry and further lines of a dataset of the user's own."""
+  try:
+    counts = [dataset.num_examples(name) for name in SPLITS]
+    rate = mixing_rates.rates(registry.mixture(dataset.name))[dataset.name]
+    entry, lines = registry.as_json(dataset, rate=rate), []
+  except InputError as error:
+    declared = dataclasses.replace(dataset, train='', dev='', test='')
+    counts, rate = ['?'] * len(SPLITS), '?'
+    entry = registry.as_json(declared, rate=None) | {'missing': str(error)}
+    lines = [f'{dataset.name}: {error}']
+  source = dataset.tfds or str(dataset.source)
+  row = (dataset.name, dataset.cluster, '-', source, *counts, rate, dataset.metric,
+         len(dataset.templates))  # fmt: skip
+  return row, entry, lines
 
 
 def mixture(found: Mixture) -> Listing:

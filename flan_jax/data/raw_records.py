@@ -6,6 +6,7 @@ Only reading a TFDS dataset imports TensorFlow.
 import itertools
 from collections.abc import Iterator, Mapping
 
+from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog import tfds_features
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Record, Unlabeled
@@ -67,11 +68,28 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
   """
   if not isinstance(dataset.source, Tfds):
     found = dict(_source(dataset).sizes())
+    _check_splits(dataset, found)
     _check_columns(dataset)
     return found
   found = _tfds().sizes(dataset, data_dir=data_dir)
   tfds_features.check(dataset, data_dir=data_dir)
   return found
+
+
+def _check_splits(dataset: Dataset, found: Mapping[str, int]) -> None:
+  """Refuses slices of splits that the source lacks; declared sizes may exceed it.
+
+  Raises:
+    InputError: names the setting and the nearest split.
+  """
+  for setting, text in dataset.slices.items():
+    split = splits_lib.parse(text).split
+    if split not in found and not dataset.sizes:
+      raise InputError(
+        f'dataset {dataset.name!r}: {setting} is {text!r}; {dataset.source} has no '
+        f'split {split!r}, but {", ".join(found) or "none"}'
+        + did_you_mean(split, found)
+      )
 
 
 def _check_columns(dataset: Dataset) -> None:

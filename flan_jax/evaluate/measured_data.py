@@ -63,9 +63,9 @@ def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
     where: value of `in_raw` or `in_store`, or None.
 
   Returns:
-    `where`, and 'family', 'digest' (of all examples), 'datasets': [{'dataset',
-    'direction', 'tfds' (name and version), 'digest', 'splits': {split: {'examples',
-    'declared'}}}].
+    `where`, and 'family' (several are `one and other`), 'digest' (of all examples),
+    'datasets': [{'dataset', 'direction', 'tfds' (name and version), 'digest', 'splits':
+    {split: {'examples', 'declared'}}}].
   """
   parts = [_of_one(result) for result in results.datasets]
   families = dict.fromkeys(result.dataset.family for result in results.datasets)
@@ -73,7 +73,7 @@ def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
     (part['dataset'], part.get('direction', ''), part['digest']) for part in parts
   ]
   return {
-    'family': next(iter(families), None),
+    'family': ' and '.join(filter(None, families)) if families else None,
     **(where or {}),
     'digest': hashlib.sha256(json.dumps(named).encode()).hexdigest(),
     'datasets': parts,

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from flan_jax.catalog import leakage
+from flan_jax.catalog import leakage, names
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.leakage import LeakageReport
 from flan_jax.catalog.lineage import Lineage
@@ -91,6 +91,8 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap
   ).held_out
+  for line in names.families_taken(held_out, mixture.families):
+    progress.line(line)
   training_data.check_length(config)
   folder = RunDir(config.model_dir)
   given, config = config, training_data.local(config)

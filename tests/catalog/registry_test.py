@@ -12,6 +12,7 @@ from flan_jax.catalog.registry import Cluster, Mixture, register
 from flan_jax.catalog.source import Generator
 from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics
 
 
 def records(split):
@@ -150,6 +151,15 @@ class TestMixtures:
       Mixture(name='mine', datasets=('rte',), rates={'rt': 3})
 
 
+def test_a_metric_may_stand_below_the_dataset_that_names_it(monkeypatch):
+  register(dataclasses.replace(TICKETS, metric='acuracy'))
+  message = "'tickets': metric 'acuracy': must be .*did you mean 'accuracy'"
+  with pytest.raises(InputError, match=message):
+    metrics.check_declared()
+  monkeypatch.setitem(metrics.METRICS, 'acuracy', metrics.get('accuracy'))
+  metrics.check_declared()
+
+
 class TestClusters:
   def test_one_of_ones_own_is_held_out_as_the_papers_are(self):
     register(TICKETS)
@@ -164,6 +174,22 @@ class TestClusters:
     mine = mixture(datasets=('rte', 'sst2'), held_out=('support',))
     with pytest.raises(InputError, match=r'nli, related to it \(rte\)'):
       leakage.check(mine)
+
+  def test_what_is_too_near_is_a_cluster(self):
+    register(Cluster('support', too_near=('nlp',)))
+    message = r"'support' \(.*_test.py:\d+\): too_near names 'nlp'; .*mean 'nli'"
+    with pytest.raises(InputError, match=message):
+      registry.too_near('support')
+
+  def test_a_family_that_nothing_trains_is_named_with_the_others(self):
+    """A mixture of no family, and a cluster of several."""
+    register(TICKETS)
+    (line,) = names.families_taken(['commonsense'], [''])
+    assert line.startswith('commonsense: the datasets of flan are measured, since')
+    assert 'for those of microworld, put one' in line
+    assert '--gin.FAMILY=microworld --gin.CLUSTERS=commonsense' in line
+    assert not names.families_taken(['commonsense'], ['microworld', ''])
+    assert not names.families_taken(['support'], [''])
 
   def test_a_dataset_that_trains_is_not_held_out(self):
     register(TICKETS)

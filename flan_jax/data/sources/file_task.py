@@ -3,6 +3,8 @@
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Text
@@ -12,11 +14,29 @@ from flan_jax.data.sources.files import SPLITS, Csv, Files, Json, Parquet
 from flan_jax.errors import InputError, did_you_mean
 
 _declared: dict[str, Dataset] = {}
+_arguments: dict[str, dict[str, Any]] = {}
 
 
 def carried() -> tuple[Dataset, ...]:
   """Datasets that a worker process must be given: no module declares them."""
   return tuple(_declared.values())
+
+
+def recorded(names: Iterable[str]) -> dict[str, Any]:
+  """The entry of a manifest that `restore` declares such datasets from; {} for none."""
+  found = {name: _arguments[name] for name in names if name in _arguments}
+  return {'file_tasks': found} if found else {}
+
+
+def restore(manifest: Mapping[str, Any]) -> None:
+  """Declares the datasets of files alone that a store was made of, unless declared.
+
+  Raises:
+    InputError: as `declare`.
+  """
+  for name, arguments in manifest.get('file_tasks', {}).items():
+    if registry.find(name) is None:
+      declare(**arguments)
 
 
 FORMATS: dict[str, type[Files]] = {
@@ -99,12 +119,23 @@ def declare(
   )
   registry.register(dataset, replace=True)
   _declared[name] = dataset
+  others = validation if isinstance(validation, str) else None
+  _arguments[name] = {
+    'path': _absolute(path),
+    'inputs': inputs,
+    'targets': targets,
+    'validation': validation if others is None else _absolute(others),
+  }
   return dataset
 
 
 def _format(name: str) -> type[Files] | None:
   suffixes = [suffix for suffix in pathlib.PurePath(name).suffixes if suffix != '.gz']
   return FORMATS.get(suffixes[-1]) if suffixes else None
+
+
+def _absolute(path: str) -> str:
+  return path if '://' in path else os.path.abspath(path)
 
 
 def _name(path: str) -> str:

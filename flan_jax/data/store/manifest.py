@@ -12,6 +12,7 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import batch, tokenizer_coverage
 from flan_jax.data.packing import PackingPlan, drawn_lengths
+from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint
 from flan_jax.data.store import parts as parts_lib
 from flan_jax.data.store import shard as shard_lib
@@ -273,6 +274,7 @@ def assemble(
       'tokenizer': tokenizer.digest,
       'recipe': recipe.digest,
     },
+    **file_task.recorded(dataset.name for dataset in every),
     'fill': plan['fill'],
     'trained_on': list(registry.in_order(clusters)),
     'tokenizer': {

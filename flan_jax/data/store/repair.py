@@ -13,6 +13,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
+from flan_jax.data.sources import file_task
 from flan_jax.data.store import parts
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.parts import WORK, Job
@@ -103,6 +104,7 @@ def repair(
     return found
   manifest = store.manifest
   names = list(dict.fromkeys(damage.dataset for damage in found))
+  file_task.restore(manifest)
   datasets = {n: registry.get(n) for n in names}
   file = manifest['tokenizer']['file']
   limits = manifest['limits']

@@ -161,17 +161,31 @@ def test_the_place_of_an_example_is_its_file_and_line(tmp_path):
   assert source.where('train.0.1') == f'{tmp_path}/a.jsonl:3'
 
 
-def test_a_column_that_no_file_has_is_refused_with_file_line_and_the_nearest(tmp_path):
+def declared(tmp_path, **settings):
   (tmp_path / 'a.jsonl').write_text('\n{"text": "x", "n": 1}\n')
-  dataset = flan.Dataset(
-    name='own',
-    cluster='own',
-    source=Json('a.jsonl', folder=str(tmp_path)),
-    fields={'text': 'texts'},
-    answer=flan.Text('{text}'),
-    metric='exact_match',
-    templates=(flan.Template('{text}'),),
-  )
+  default = {
+    'name': 'own',
+    'cluster': 'own',
+    'source': Json('a.jsonl', folder=str(tmp_path)),
+    'fields': {'text': 'text'},
+    'answer': flan.Text('{text}'),
+    'metric': 'exact_match',
+    'templates': (flan.Template('{text}'),),
+  }
+  return flan.Dataset(**(default | settings))
+
+
+def test_a_column_that_no_file_has_is_refused_with_file_line_and_the_nearest(tmp_path):
   message = r"fields\['text'\] is 'texts'; .*a.jsonl:2 has no 'texts', but text, n; "
   with pytest.raises(InputError, match=message + "did you mean 'text'"):
-    raw_records.sizes(dataset)
+    raw_records.sizes(declared(tmp_path, fields={'text': 'texts'}))
+
+
+def test_a_split_that_no_file_has_is_refused_with_the_nearest(tmp_path):
+  """Unless the declaration says how large the whole dataset is: this may be a part."""
+  message = r"dev is 'trian\[-1:\]'; a.jsonl has no split 'trian', but train; did you"
+  with pytest.raises(InputError, match=message):
+    raw_records.sizes(declared(tmp_path, dev='trian[-1:]'))
+  sizes = {'train': 9, 'test': 9}
+  whole = declared(tmp_path, train='train', test='test', sizes=sizes)
+  assert raw_records.sizes(whole) == {'train': 1}
