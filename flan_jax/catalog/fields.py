@@ -43,7 +43,10 @@ def at(record: Record, path: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Field:
-  """A value of the record at `path`, passed through `cleaning` in order."""
+  """A value of the record at `path`, passed through `cleaning` in order.
+
+  None, as files and tables may have, is an empty text.
+  """
 
   path: str
   cleaning: tuple[Clean, ...]
@@ -78,7 +81,7 @@ class Field:
         f'field {self.path!r}: a list of {len(value)}; join it, as in '
         f"Field({self.path!r}, join(', '))"
       )
-    return str(value).strip()
+    return '' if value is None else str(value).strip()
 
 
 def before(mark: str) -> Clean:

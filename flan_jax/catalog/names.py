@@ -17,7 +17,7 @@ from flan_jax.errors import InputError
 
 
 class Named(NamedTuple):
-  """What a name stands for.
+  """Dataset, or variant of it, that a name stands for.
 
   Attributes:
     name: the name as given.
@@ -43,7 +43,7 @@ _STYLE = re.compile(
 
 
 def find(name: str) -> Named | None:
-  """The dataset or variant of a name; None if there is none."""
+  """The dataset or variant of a name; None if not found."""
   declared = registry.datasets().get(name) or registry.tasks().get(name)
   if declared is not None:
     return Named(name, declared)
@@ -81,7 +81,7 @@ def get(name: str, *, what: str = 'task') -> Named:
 
   Args:
     name: the name.
-    what: what it is a name of; for errors.
+    what: kind of name, as `task`; for errors.
 
   Raises:
     InputError: if it is a mixture's, or nobody's; names the nearest.
@@ -137,7 +137,7 @@ def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
 
 
 def trained(name: str) -> Mixture | None:
-  """What a model was trained on by that name, as a mixture; None if it is nobody's."""
+  """Mixture that a model was trained on by that name; None if not found."""
   if registry.is_mixture(name):
     return registry.mixture(name)
   found = find(name)

@@ -123,7 +123,8 @@ def _fetch(parser):
     '--from',
     dest='folder',
     metavar='DIR',
-    help='read DIR/<builder>/<config>/<split>.jsonl instead of downloading',
+    help='read datasets of TFDS from DIR/<builder>/<config>/<split>.jsonl instead of '
+    'downloading them; other files are declared (docs/own_data.md)',
   )
   parser.add_argument(
     '--workers', type=int, default=4, metavar='N',

@@ -136,3 +136,9 @@ def test_a_value_outside_the_table_names_those_inside():
   assert clean('cause') == 'because'
   with pytest.raises(InputError, match=r"value 'if': must be one of \['cause', "):
     clean('if')
+
+
+def test_nothing_is_an_empty_text_unless_the_cleaning_says_otherwise():
+  """Files and tables may have null where TFDS has an empty text."""
+  assert Field('x')({'x': None}) == ''
+  assert Field('x', fields.recode({None: 'unknown'}))({'x': None}) == 'unknown'

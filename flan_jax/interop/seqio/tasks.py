@@ -370,7 +370,7 @@ def _generated(dataset: Dataset) -> seqio.DataSource:
     ids, texts = [], []
     for name, record in raw_records.records(dataset, names[split]):
       ids.append(name)
-      texts.append(json.dumps(record))
+      texts.append(json.dumps(record, default=str))  # dates, as a Field reads them
     columns = {'tfds_id': ids, _JSON: texts}  # TensorFlow's types know no columns
     return tf.data.Dataset.from_tensor_slices(columns)  # pyright: ignore[reportArgumentType]
 
