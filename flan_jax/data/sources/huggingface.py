@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -236,7 +237,7 @@ def _look_up(key: tuple[str, str | None, str | None]) -> Any:
   path, config, revision = key
   with _refusals(key):
     builder = _package().load_dataset_builder(path, config, revision=revision)
-  if revision is None:
+  if revision is None and multiprocessing.parent_process() is None:
     logging.getLogger(__name__).warning(
       '%s: no revision is given; reads the newest, revision=%r', path, builder.hash
     )
