@@ -77,6 +77,7 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
   }
   assert 'flan_jax/microworld/base/model.safetensors' in expected
   assert 'flan_jax/configs/runs/demo.gin' in expected
+  expected.add('flan_jax/constraints.txt')
   with zipfile.ZipFile(wheel) as file:
     held = {name for name in file.namelist() if '.dist-info/' not in name}
   assert held == expected
