@@ -168,7 +168,8 @@ def _verified(
     content = located.read_bytes()
   except OSError as error:
     raise InputError(
-      f'launch: {what}: {str(located)!r} is missing ({error.strerror}); install it again'
+      f'launch: {what}: {str(located)!r} is missing ({error.strerror}); install it '
+      'again'
     ) from None
   if path.hash is None:
     if path.parent.suffix == '.dist-info':

@@ -417,7 +417,7 @@ def test_types_and_topologies(text, type, hosts):
     (['--type', 'v3-8'], 'no command; pass it after --'),
     (
       ['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'],
-      "got 'no.gin'; must be a local file",
+      "gin file 'no.gin': no such file",
     ),
     (['--engine', 'xpk', '--type', 'v4-8', '--', 'flan'], '--cluster: not given'),
     (
