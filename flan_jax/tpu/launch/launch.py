@@ -58,6 +58,8 @@ if [ -f pid ] && [ ! -f exit ] && kill -0 "$(cat pid)" 2>/dev/null; then
   exit 0
 fi
 rm -f exit
+[ ! -f files ] || xargs -d '\\n' rm -f < files
+{unpack}
 echo {id} > id
 export PATH="$HOME/flan/{bundle}/venv/bin:$PATH"
 cat > command <<'FLAN-END'
@@ -66,6 +68,8 @@ FLAN-END
 setsid nohup bash -c {inner} > log 2>&1 < /dev/null &
 echo $! > pid
 echo flan-started"""
+
+_UNPACK = 'tar -x -v -f ~/flan/{bundle}/{archive} > files'
 
 # SIGTERM goes to the process group: the shell outlives the job to write its exit code.
 _INNER = 'trap : TERM; . ./command; echo $? > exit.tmp; mv exit.tmp exit'
@@ -95,24 +99,17 @@ _CLEAR = (
 )
 
 
-_UNPACK = """\
-cd ~/flan/run
-[ ! -f files ] || xargs -d '\\n' rm -f < files
-tar -x -f {archive}
-tar -t -f {archive} > files"""
-
-
 class Request(NamedTuple):
-  """What a command asks for beside its words.
+  """Modules and files that a command needs.
 
   Attributes:
     modules: modules that it names, and those of entry points; imported.
-    data: local files that it reads, relative to the current folder.
+    data: (place on the hosts, local file) of the files that its settings name.
     warnings: lines about what does not travel.
   """
 
   modules: tuple[str, ...] = ()
-  data: tuple[str, ...] = ()
+  data: tuple[tuple[str, pathlib.Path], ...] = ()
   warnings: tuple[str, ...] = ()
 
 
@@ -121,7 +118,7 @@ class Job(NamedTuple):
 
   Attributes:
     files: its words, e.g. `flan train --gin_file=...`, and local files that they name.
-    bundle: what the hosts install.
+    bundle: packages that the hosts install.
     warnings: lines about what does not travel.
   """
 
@@ -167,9 +164,13 @@ def make_job(
     )
   ours = source(gcloud)
   request = check(words)
-  bundle = Bundle(gcloud, ours, own_code.find(request.modules))
-  files = own_files.find(words, ships=ours.has, data=request.data)
-  return Job(files, bundle, request.warnings)
+  packages = own_code.find(request.modules)
+  data, warnings = list(request.data), list(request.warnings)
+  if request.modules:
+    more, unshipped = own_files.declared(package.wheel for package in packages)
+    data, warnings = data + more, warnings + unshipped
+  files = own_files.find(words, ships=ours.has, data=data)
+  return Job(files, Bundle(gcloud, ours, packages), tuple(warnings))
 
 
 def host_command(words: Sequence[str], count: int) -> list[str]:
@@ -279,7 +280,7 @@ class Launch:
       if ready.out.count('flan-ready') < self._slice.hosts:
         self._install_wheels(bundle, place)
       if job.files.places:
-        self._copy_files(job.files, place)
+        self._copy_files(job.files, bundle.name, place)
     finally:
       if built:
         built.cleanup()
@@ -296,24 +297,23 @@ class Launch:
     )
     self._checked(self._retry(script), 'pip install')
 
-  def _copy_files(self, files: own_files.Files, place: pathlib.Path) -> None:
-    archive = place / own_files.ARCHIVE
+  def _copy_files(self, files: own_files.Files, name: str, place: pathlib.Path) -> None:
     if not self._gcloud.dry_run:
       files.write(place)
-    copied = self._copy(str(archive), to='~/flan/run/')
+    copied = self._copy(str(place / files.archive), to=f'~/flan/{name}/')
     self._checked(copied, 'scp of the files of the command')
-    script = _UNPACK.format(archive=own_files.ARCHIVE)
-    self._checked(self._retry(script), 'files of the command')
 
   def _start(self, job: Job) -> None:
     bundle = job.bundle
     command = shlex.join(host_command(job.command, self._slice.hosts))
     self._log(f'Starting on {self._slice.hosts} host(s): {command}')
     told = f'{bundle.name} {command}{job.files.digest}'
+    unpack = _UNPACK.format(bundle=bundle.name, archive=job.files.archive)
     identity = hashlib.sha256(told.encode()).hexdigest()[:12]
     script = _START.format(
       id=identity,
       bundle=bundle.name,
+      unpack=unpack if job.files.places else 'rm -f files',
       command=command,
       inner=shlex.quote(_INNER),
     )

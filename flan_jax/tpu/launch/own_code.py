@@ -34,7 +34,7 @@ class Package(NamedTuple):
 
   Attributes:
     wheel: its files.
-    origin: where they are: a folder, or '' for an installed distribution.
+    origin: their folder; '' for an installed distribution.
     declares: whether it has metadata, which names its requirements.
     missing: distributions that it imports and nothing declares.
   """
@@ -170,7 +170,7 @@ def _distributions():
 
 
 def owns(distribution: _Distribution, file: pathlib.Path) -> bool:
-  """Whether a distribution installed this file."""
+  """Returns True if a distribution installed this file."""
   real = os.path.realpath(file)
   return any(
     os.path.realpath(str(path.locate())) == real
@@ -212,7 +212,7 @@ def _imports(place: _Top) -> list[str]:
 
 
 def _is_local(top: str) -> bool:
-  """Whether a package is Python source that no installation copied."""
+  """Returns True for Python source that no installation copied."""
   spec = _spec(top)
   if spec is None:
     return False

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
-from flan_jax.tpu.launch import own_code
+from flan_jax.tpu.launch import own_code, wheels
+from flan_jax.tpu.launch.own_code import listed
 
 _INCLUDE = re.compile(r'^include\s+([\'"])(.+?)\1', re.MULTILINE)
 _FLAG = '--gin_file'
@@ -41,9 +42,14 @@ class Files(NamedTuple):
       )
     return found.hexdigest() if self.places else ''
 
+  @property
+  def archive(self) -> str:
+    """Name of the archive of the files."""
+    return f'files-{self.digest[:12]}.tar'
+
   def write(self, folder: pathlib.Path) -> str:
     """Writes an archive of the files; returns its path."""
-    path = folder / ARCHIVE
+    path = folder / self.archive
     with tarfile.open(path, 'w') as archive:
       for place, local in sorted(self.places.items()):
         content = local.read_bytes()
@@ -53,9 +59,6 @@ class Files(NamedTuple):
     return str(path)
 
 
-ARCHIVE = 'files.tar'
-
-
 class _Include(NamedTuple):
   spelled: str
   includer: pathlib.Path
@@ -63,14 +66,17 @@ class _Include(NamedTuple):
 
 
 def find(
-  words: Sequence[str], *, ships: Callable[[str], bool], data: Iterable[str] = ()
+  words: Sequence[str],
+  *,
+  ships: Callable[[str], bool],
+  data: Iterable[tuple[str, pathlib.Path]] = (),
 ) -> Files:
   """The gin files of a command that do not ship with flan_jax, and their includes.
 
   Args:
     words: the command.
     ships: whether a file of `gin/` is among those that the hosts install.
-    data: local files beside them, relative to the current folder.
+    data: (place, local file) of files beside them.
 
   Raises:
     InputError: if a file does not exist, or cannot be found in the same way there.
@@ -115,7 +121,7 @@ def find(
     flag = f'{_FLAG}=' if words[index].startswith(f'{_FLAG}=') else ''
     new[index] = f'{flag}{place}'
   local = {place: path for path, place in places.items()}
-  local |= {os.path.normpath(path): pathlib.Path(path) for path in data}
+  local |= dict(data)
   own_code.check_size('files of the command', local.values())
   return Files(tuple(new), local)
 
@@ -161,8 +167,55 @@ def _check_include(include: _Include, places: Mapping[pathlib.Path, str]) -> Non
     )
 
 
-def data_files(values: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
-  """Local files among the values of settings: (those to ship, warnings).
+def declared(
+  shipped: Iterable[wheels.Wheel],
+) -> tuple[list[tuple[str, pathlib.Path]], list[str]]:
+  """Local files that registered datasets read: ((place, file) to ship, warnings).
+
+  What lies in a shipped package travels with it.
+
+  Args:
+    shipped: wheels of the user's packages.
+  """
+  from flan_jax.catalog import registry
+  from flan_jax.data.sources import files as source_files
+
+  contents = [content for wheel in shipped for content in wheel.files.values()]
+  travels = {os.path.realpath(c) for c in contents if isinstance(c, pathlib.Path)}
+  ship, warnings = [], []
+  for name, dataset in registry.datasets().items():
+    source = dataset.source
+    if not isinstance(source, source_files.Files):
+      continue
+    paths = source.path.values() if isinstance(source.path, Mapping) else [source.path]
+    local = [os.fspath(path) for path in paths if '://' not in os.fspath(path)]
+    if not local:
+      continue
+    what = f'warning: dataset {name!r}: {listed(local)}'
+    if any(map(os.path.isabs, local)):
+      warnings.append(f'{what} does not travel: every host must have it at this path')
+      continue
+    try:
+      found = [file.path for files in source.files().values() for file in files]
+    except InputError:
+      warnings.append(f'{what}: no such file here, so none travels')
+      continue
+    for path in (path for path in found if '://' not in path):
+      if os.path.realpath(path) in travels:
+        continue
+      start = source.folder if os.path.isabs(path) else '.'
+      place = os.path.normpath(os.path.relpath(path, start))
+      if place.startswith('..'):
+        warnings.append(f'{what} does not travel: must be beside the module, or gs://')
+        break
+      ship.append((place, pathlib.Path(path)))
+  return ship, warnings
+
+
+def data_files(
+  values: Iterable[tuple[str, str]],
+) -> tuple[list[tuple[str, pathlib.Path]], list[str]]:
+  """Local files among the values of settings: ((place, file) to ship, warnings).
 
   Args:
     values: (setting, value).
@@ -170,7 +223,7 @@ def data_files(values: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]
   Raises:
     InputError: if one is relative and lies outside of the current folder.
   """
-  files, warnings = [], []
+  ship, warnings = [], []
   for setting, value in values:
     if '://' in value or not ('/' in value or '.' in value):
       continue
@@ -193,5 +246,6 @@ def data_files(values: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]
         'travel: on the hosts it begins empty; gs:// is the same everywhere'
       )
     else:
-      files += filter(os.path.isfile, found)
-  return files, warnings
+      files = filter(os.path.isfile, found)
+      ship += [(os.path.normpath(path), pathlib.Path(path)) for path in files]
+  return ship, warnings

@@ -1,4 +1,4 @@
-"""What is installed on the hosts: flan_jax, and beside it the user's packages.
+"""Packages for the hosts: flan_jax, and beside it those of the user.
 
 flan_jax is the wheel of the current commit, or that of its installed files where it is
 no checkout. Standard library only.
@@ -26,7 +26,7 @@ class Source(Protocol):
 
   Attributes:
     name: identity of its files; a name of a folder.
-    describe: what it is, for messages.
+    describe: the version or commit, for messages.
   """
 
   name: str
@@ -47,7 +47,7 @@ class Commit:
   Attributes:
     root: root of the checkout.
     name: first 12 hex digits of the commit.
-    describe: what it is, for messages.
+    describe: the version or commit, for messages.
   """
 
   def __init__(self, gcloud: Gcloud, root: pathlib.Path = ROOT):
@@ -119,7 +119,7 @@ class Installed:
 
   Attributes:
     name: its version and the first 12 hex digits of the digest of its files.
-    describe: what it is, for messages.
+    describe: the version or commit, for messages.
   """
 
   def __init__(self, gcloud: Gcloud):

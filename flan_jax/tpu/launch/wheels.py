@@ -218,7 +218,7 @@ def _with_plain_shebang(content: bytes) -> bytes:
 
 
 def _info(files: Iterable[str]) -> str:
-  """Name of the `.dist-info` folder; '' if there is none."""
+  """Name of the `.dist-info` folder; '' if not found."""
   tops = {name.partition('/')[0] for name in files}
   return next((top for top in sorted(tops) if top.endswith('.dist-info')), '')
 
