@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
@@ -150,7 +150,7 @@ def _spec(top: str):
 
 def _distribution(place: _Top) -> _Distribution | None:
   """The distribution that a package belongs to, installed or editable."""
-  for name in dict.fromkeys(_distributions().get(place.name, ())):
+  for name in dict.fromkeys(_owners(place.name)):
     found = importlib.metadata.distribution(name)
     if owns(found, place.file):
       return found
@@ -164,8 +164,14 @@ def _distribution(place: _Top) -> _Distribution | None:
   return max(editable, key=lambda pair: pair[0])[1] if editable else None
 
 
-@functools.cache
-def _distributions():
+def _owners(top: str) -> list[str]:
+  """Names of the distributions that have a top-level name."""
+  return list(_distributions(tuple(sys.path)).get(top, ()))
+
+
+@functools.lru_cache(maxsize=1)
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+  del path  # what is found depends on it
   return importlib.metadata.packages_distributions()
 
 
@@ -241,7 +247,7 @@ def _pack(key: str, tops: list[_Top]) -> Package:
   about = _distribution(tops[0])
   version = about.version.partition('+')[0] if about else '0'
   wheel = wheels.pack(
-    key,
+    key.strip('_') or 'own',  # a name begins and ends with a letter or digit
     f'{version}+sha{wheels.digest(files)[:12]}',
     files,
     metadata=about.read_text('METADATA') or '' if about else '',
@@ -279,7 +285,7 @@ def _missing(tops: list[_Top]) -> set[str]:
   missing = set()
   for top in tops:
     for name in _imports(top):
-      owners = {wheels.stem(owner) for owner in _distributions().get(name, ())}
+      owners = {wheels.stem(owner) for owner in _owners(name)}
       if owners and not owners & known and not _is_local(name):
         missing.add(min(owners))
   return missing

@@ -204,12 +204,13 @@ def _inside(
   if file.parent.name in ('bin', 'Scripts'):
     command = file.name.removesuffix('.exe').removesuffix('-script.py')
     return '' if command in commands else f'{data}/scripts/{file.name}'
-  for prefix in (sys.prefix, sys.base_prefix):
+  site = pathlib.Path(os.path.abspath(str(distribution.locate_file(''))))
+  for prefix in (*site.parents[2:3], pathlib.Path(sys.prefix)):
     if file.is_relative_to(prefix):
       return f'{data}/data/{file.relative_to(prefix).as_posix()}'
   raise InputError(
     f'launch: {distribution.name} {distribution.version}: {str(file)!r} lies outside '
-    f'of {sys.prefix}, where it was installed; it cannot be shipped'
+    'of the environment that it was installed in, and cannot be shipped'
   )
 
 
