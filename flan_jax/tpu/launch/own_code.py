@@ -223,12 +223,13 @@ def _is_local(top: str) -> bool:
   if spec is None:
     return False
   places = spec.submodule_search_locations or [spec.origin or '']
-  paths = sysconfig.get_paths()
-  installed = [paths[name] for name in ('stdlib', 'platstdlib', 'purelib', 'platlib')]
-  installed += [p for p in sys.path if p.endswith(('site-packages', 'dist-packages'))]
-  real = [os.path.realpath(path) + os.sep for path in installed]
-  return all(
-    place and not os.path.realpath(place).startswith(tuple(real)) for place in places
+  standard = [sysconfig.get_path(name) for name in ('stdlib', 'platstdlib')]
+  real = [pathlib.Path(os.path.realpath(place)) for place in places if place]
+  return bool(real) and not any(
+    path.is_relative_to(os.path.realpath(folder))
+    or {'site-packages', 'dist-packages'} & set(path.parts)
+    for path in real
+    for folder in standard
   )
 
 
