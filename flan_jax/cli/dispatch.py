@@ -249,6 +249,13 @@ def _launch(parser):
     metavar='ARG',
     help='further argument for gcloud ... create, as --create-arg=--network=tpu',
   )
+  parser.add_argument(
+    '--extra',
+    action='append',
+    default=[],
+    metavar='NAME',
+    help='extra of flan_jax to install beside `tpu`, as data or parquet; repeatable',
+  )
   parser.add_argument('--max-restarts', type=int, default=20, metavar='N')
   parser.add_argument(
     '--grace',

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flan_jax.cli import dispatch
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     max_restarts=options.max_restarts,
     grace_s=options.grace,
     check=read_command,
+    extras=_extras(options.extra),
   )
   code = 0
   try:
@@ -83,6 +84,27 @@ def run(options: argparse.Namespace) -> int:
     )
     return 130
   return code
+
+
+def _extras(names: Sequence[str]) -> tuple[str, ...]:
+  """Extras of flan_jax for the hosts.
+
+  Raises:
+    InputError: if one does not exist.
+  """
+  import importlib.metadata
+
+  from flan_jax.tpu.launch import source_bundle
+
+  about = importlib.metadata.metadata('flan_jax')
+  legal = about.get_all('Provides-Extra') or []
+  for name in names:
+    if name not in legal:
+      raise InputError(
+        f'--extra: got {name!r}; must be one of {", ".join(legal)}'
+        + did_you_mean(name, legal)
+      )
+  return tuple(dict.fromkeys([*source_bundle.EXTRAS, *names]))
 
 
 def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:

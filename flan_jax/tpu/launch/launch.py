@@ -24,7 +24,7 @@ from typing import NamedTuple
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch import own_code, own_files
 from flan_jax.tpu.launch.gcloud import Gcloud, NoCapacity, failure
-from flan_jax.tpu.launch.source_bundle import Bundle, scratch, source
+from flan_jax.tpu.launch.source_bundle import EXTRAS, Bundle, scratch, source
 from flan_jax.tpu.launch.tpu_slice import NoSlice, Slice
 
 RESTART = 143
@@ -145,6 +145,7 @@ def make_job(
   *,
   gcloud: Gcloud,
   check: Callable[[Sequence[str]], Request],
+  extras: Sequence[str] = EXTRAS,
 ) -> Job:
   """Returns the job of a command, with the user's packages and files.
 
@@ -152,6 +153,7 @@ def make_job(
     words: the command.
     gcloud: runner of commands.
     check: called with the command; raises InputError if its settings are invalid.
+    extras: extras of flan_jax to install.
 
   Raises:
     InputError: if there is no command, a gin file does not exist, `check` fails, or
@@ -164,13 +166,13 @@ def make_job(
     )
   ours = source(gcloud)
   request = check(words)
-  packages = own_code.find(request.modules)
+  packages = own_code.find(request.modules, extras=extras)
   data, warnings = list(request.data), list(request.warnings)
   if request.modules:
     more, unshipped = own_files.declared(package.wheel for package in packages)
     data, warnings = data + more, warnings + unshipped
   files = own_files.find(words, ships=ours.has, data=data)
-  return Job(files, Bundle(gcloud, ours, packages), tuple(warnings))
+  return Job(files, Bundle(gcloud, ours, packages, extras), tuple(warnings))
 
 
 def host_command(words: Sequence[str], count: int) -> list[str]:
@@ -194,7 +196,7 @@ class Launch:
     grace_s: int = 120,
     retry_s: float = 10.0,
     capacity_s: float = 300.0,
-    extras: str = 'tpu',
+    extras: Sequence[str] = EXTRAS,
     check: Callable[[Sequence[str]], Request] = lambda words: Request(),
   ):
     """See the class.
@@ -209,7 +211,7 @@ class Launch:
       retry_s: seconds before a lost connection is retried.
       capacity_s: seconds before a preempted slice is requested again if the zone has no
         capacity; each request counts as a restart.
-      extras: extras of the package to install.
+      extras: extras of flan_jax to install.
       check: called with the command before the slice is created; raises InputError.
     """
     self._check = check
@@ -231,7 +233,7 @@ class Launch:
       InputError: when the command or its settings are invalid.
       Failed: when gcloud fails and a retry would not help.
     """
-    job = make_job(words, gcloud=self._gcloud, check=self._check)
+    job = make_job(words, gcloud=self._gcloud, check=self._check, extras=self._extras)
     for line in job.describe():
       self._log(line)
     code = RESTART
@@ -286,14 +288,13 @@ class Launch:
         built.cleanup()
 
   def _install_wheels(self, bundle: Bundle, place: pathlib.Path) -> None:
-    ours, constraints, *theirs = bundle.write(place)
-    copied = self._copy(ours, constraints, *theirs, to=f'~/flan/{bundle.name}/')
+    made = bundle.write(place)
+    copied = self._copy(*made, to=f'~/flan/{bundle.name}/')
     self._checked(copied, 'scp of the wheels')
-    names = [f'flan_jax[{self._extras}]', *(p.wheel.name for p in bundle.packages)]
-    files = (pathlib.Path(path).name for path in (ours, *theirs))
-    wanted = (f'"{n} @ file://$PWD/{f}"' for n, f in zip(names, files, strict=True))
+    wanted = bundle.requirements(made).items()
+    each = (f'"{name} @ file://$PWD/{file}"' for file, name in wanted)
     script = _INSTALL.format(
-      bundle=bundle.name, requirements=' '.join(wanted), python=PYTHON
+      bundle=bundle.name, requirements=' '.join(each), python=PYTHON
     )
     self._checked(self._retry(script), 'pip install')
 

@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
@@ -71,8 +71,12 @@ class Package(NamedTuple):
     return lines
 
 
-def find(names: Iterable[str]) -> list[Package]:
+def find(names: Iterable[str], *, extras: Sequence[str] = ('tpu',)) -> list[Package]:
   """Packages of the imported modules, each distribution once.
+
+  Args:
+    names: the modules.
+    extras: extras of flan_jax that the hosts install.
 
   Raises:
     InputError: if one cannot be shipped.
@@ -96,7 +100,7 @@ def find(names: Iterable[str]) -> list[Package]:
     local.setdefault(key, {})[top] = place
     todo += [other for other in _imports(place) if _is_local(other)]
   for key, tops in local.items():
-    found[key] = _pack(key, list(tops.values()))
+    found[key] = _pack(key, list(tops.values()), extras)
   return [found[key] for key in sorted(found)]
 
 
@@ -233,7 +237,7 @@ def _is_local(top: str) -> bool:
   )
 
 
-def _pack(key: str, tops: list[_Top]) -> Package:
+def _pack(key: str, tops: list[_Top], extras: Sequence[str]) -> Package:
   """The package of the folders of one distribution, or of one folder without one."""
   files: dict[str, wheels.Content] = {}
   for top in tops:
@@ -254,7 +258,7 @@ def _pack(key: str, tops: list[_Top]) -> Package:
     metadata=about.read_text('METADATA') or '' if about else '',
     entry_points=about.read_text('entry_points.txt') or '' if about else '',
   )
-  missing = () if about else tuple(sorted(_missing(tops)))
+  missing = () if about else tuple(sorted(_missing(tops, extras)))
   return Package(wheel, str(tops[0].folder or tops[0].file), about is not None, missing)
 
 
@@ -280,9 +284,9 @@ def _walk(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         yield path.relative_to(folder).as_posix(), path
 
 
-def _missing(tops: list[_Top]) -> set[str]:
+def _missing(tops: list[_Top], extras: Sequence[str]) -> set[str]:
   """Distributions that a package without metadata imports, and the hosts lack."""
-  known = _required('flan_jax', 'tpu')
+  known = _required('flan_jax', extras)
   missing = set()
   for top in tops:
     for name in _imports(top):
@@ -292,12 +296,12 @@ def _missing(tops: list[_Top]) -> set[str]:
   return missing
 
 
-def _required(name: str, extra: str = '') -> set[str]:
+def _required(name: str, extras: Sequence[str]) -> set[str]:
   """Distributions that one requires, with those that they require."""
   known: set[str] = set()
-  todo = [(name, extra)]
+  todo = [(name, extras)]
   while todo:
-    name, extra = todo.pop()
+    name, extras = todo.pop()
     if wheels.stem(name) in known:
       continue
     known.add(wheels.stem(name))
@@ -307,9 +311,9 @@ def _required(name: str, extra: str = '') -> set[str]:
       continue
     for line in requirements:
       wanted = re.search(r'extra\s*==\s*[\'"]([^\'"]+)', line)
-      if wanted is None or wanted[1] == extra:
+      if wanted is None or wanted[1] in extras:
         head = re.match(r'[\w.-]+', line)
-        todo += [(head[0], '')] if head else []
+        todo += [(head[0], ())] if head else []
   return known
 
 

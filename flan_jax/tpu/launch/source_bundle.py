@@ -20,6 +20,9 @@ ROOT = pathlib.Path(__file__).parents[3]
 CONSTRAINTS = 'flan_jax/constraints.txt'
 """The pins in a wheel of flan_jax, and in its installation."""
 
+EXTRAS = ('tpu',)
+"""Extras of flan_jax that hosts always install."""
+
 
 class Source(Protocol):
   """flan_jax as it is here.
@@ -176,17 +179,22 @@ class Bundle:
   Attributes:
     source: flan_jax.
     packages: the user's packages.
+    extras: extras of flan_jax.
     name: identity of all of it; a name of a folder.
   """
 
   def __init__(
-    self, gcloud: Gcloud, source: Source, packages: Sequence[own_code.Package] = ()
+    self,
+    gcloud: Gcloud,
+    source: Source,
+    packages: Sequence[own_code.Package] = (),
+    extras: Sequence[str] = EXTRAS,
   ):
     self._gcloud = gcloud
-    self.source, self.packages = source, tuple(packages)
+    self.source, self.packages, self.extras = source, tuple(packages), tuple(extras)
     self.name = source.name
-    if packages:
-      every = ' '.join(package.wheel.digest for package in packages)
+    if packages or self.extras != EXTRAS:
+      every = ' '.join([*self.extras, *(p.wheel.digest for p in packages)])
       self.name += f'-{hashlib.sha256(every.encode()).hexdigest()[:12]}'
 
   def describe(self) -> list[str]:
@@ -205,6 +213,15 @@ class Bundle:
       else:
         package.wheel.write(folder)
     return (ours, constraints, *theirs)
+
+  def requirements(self, files: Sequence[str]) -> dict[str, str]:
+    """Wheel -> what is installed of it, with extras; of the paths that `write` gave."""
+    names = [
+      f'flan_jax[{",".join(self.extras)}]',
+      *(p.wheel.name for p in self.packages),
+    ]
+    wheels = [pathlib.Path(path).name for path in files if path.endswith('.whl')]
+    return dict(zip(wheels, names, strict=True))
 
 
 def scratch(gcloud: Gcloud) -> tempfile.TemporaryDirectory | None:

@@ -461,6 +461,7 @@ def test_types_and_topologies(text, type, hosts):
     ),
     (['--type=v3-8', '--tpu=a b', '--', 'flan'], "--tpu: got 'a b'; must be 1 to 63"),
     (['--type', 'v3-8'], 'no command; pass it after --'),
+    (['--type=v3-8', '--extra=dta', '--', 'flan'], "did you mean 'data'"),
     (['--type=v3-8', '--module=json', '--', 'flan', 'train'], "'json': belongs to the"),
     (
       [
