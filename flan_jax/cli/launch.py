@@ -92,14 +92,11 @@ def _extras(names: Sequence[str]) -> tuple[str, ...]:
   Raises:
     InputError: if one does not exist.
   """
-  import importlib.metadata
+  from flan_jax.tpu.launch import own_code, source_bundle
 
-  from flan_jax.tpu.launch import source_bundle
-
-  about = importlib.metadata.metadata('flan_jax')
-  legal = about.get_all('Provides-Extra') or []
+  legal = own_code.known_extras()
   for name in names:
-    if name not in legal:
+    if legal and name not in legal:
       raise InputError(
         f'--extra: got {name!r}; must be one of {", ".join(legal)}'
         + did_you_mean(name, legal)

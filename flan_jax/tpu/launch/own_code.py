@@ -37,12 +37,14 @@ class Package(NamedTuple):
     origin: their folder; '' for an installed distribution.
     declares: whether it has metadata, which names its requirements.
     missing: distributions that it imports and nothing declares.
+    extra: extra of flan_jax that has all of them; '' if none has.
   """
 
   wheel: wheels.Wheel
   origin: str
   declares: bool
   missing: tuple[str, ...] = ()
+  extra: str = ''
 
   @property
   def data(self) -> list[str]:
@@ -63,10 +65,11 @@ class Package(NamedTuple):
         'requirement of it'
       )
     if self.missing:
+      extra = f'give --extra {self.extra}, or ' if self.extra else ''
       lines.append(
         f'warning: {wheel.name} imports {", ".join(self.missing)}, which the hosts do '
-        f'not get: name it in the dependencies of its pyproject.toml, and `pip install '
-        '-e` it'
+        f'not get: {extra}name it in the dependencies of its pyproject.toml, and `pip '
+        'install -e` it'
       )
     return lines
 
@@ -93,8 +96,9 @@ def find(names: Iterable[str], *, extras: Sequence[str] = ('tpu',)) -> list[Pack
     place = _top(name)
     distribution = _distribution(place)
     if distribution and owns(distribution, place.file):
-      wheel = wheels.repack(distribution)
-      found[wheel.name] = Package(wheel, '', True)
+      if wheels.stem(distribution.name) not in _required('flan_jax', extras):
+        wheel = wheels.repack(distribution)
+        found[wheel.name] = Package(wheel, '', True)
       continue
     key = distribution.name if distribution else top
     local.setdefault(key, {})[top] = place
@@ -134,8 +138,8 @@ def _top(name: str) -> _Top:
       f'--module {name!r}: {top} is a namespace package in {len(folders)} folders, '
       f'{listed(list(map(str, folders)))}; must be a package of one folder'
     )
-  module = sys.modules.get(name)
-  origin = spec.origin or getattr(module, '__file__', None)
+  first = next((path for folder in folders for path in folder.rglob('*.py')), None)
+  origin = spec.origin or getattr(sys.modules.get(name), '__file__', None) or first
   if not origin or pathlib.Path(origin).suffix != '.py':
     at = f' ({origin})' if origin else ''
     raise InputError(f'--module {name!r}: {top}{at} is no Python source to ship')
@@ -226,7 +230,9 @@ def _is_local(top: str) -> bool:
   spec = _spec(top)
   if spec is None:
     return False
-  places = spec.submodule_search_locations or [spec.origin or '']
+  places = list(spec.submodule_search_locations or [spec.origin or ''])
+  if spec.origin is None and not any(map(_has_python, places)):
+    return False  # a folder of another kind that has the name of what is imported
   standard = [sysconfig.get_path(name) for name in ('stdlib', 'platstdlib')]
   real = [pathlib.Path(os.path.realpath(place)) for place in places if place]
   return bool(real) and not any(
@@ -235,6 +241,10 @@ def _is_local(top: str) -> bool:
     for path in real
     for folder in standard
   )
+
+
+def _has_python(folder: str) -> bool:
+  return any(pathlib.Path(folder).rglob('*.py'))
 
 
 def _pack(key: str, tops: list[_Top], extras: Sequence[str]) -> Package:
@@ -258,8 +268,14 @@ def _pack(key: str, tops: list[_Top], extras: Sequence[str]) -> Package:
     metadata=about.read_text('METADATA') or '' if about else '',
     entry_points=about.read_text('entry_points.txt') or '' if about else '',
   )
-  missing = () if about else tuple(sorted(_missing(tops, extras)))
-  return Package(wheel, str(tops[0].folder or tops[0].file), about is not None, missing)
+  missing = set() if about else _missing(tops, extras)
+  return Package(
+    wheel,
+    str(tops[0].folder or tops[0].file),
+    about is not None,
+    tuple(sorted(missing)),
+    _extra(missing),
+  )
 
 
 def _walk(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -288,12 +304,30 @@ def _missing(tops: list[_Top], extras: Sequence[str]) -> set[str]:
   """Distributions that a package without metadata imports, and the hosts lack."""
   known = _required('flan_jax', extras)
   missing = set()
+  if not known_extras():
+    return missing
   for top in tops:
     for name in _imports(top):
       owners = {wheels.stem(owner) for owner in _owners(name)}
       if owners and not owners & known and not _is_local(name):
         missing.add(min(owners))
   return missing
+
+
+def known_extras() -> list[str]:
+  """Extras of flan_jax; none if it is not installed, as in a bare checkout."""
+  try:
+    about = importlib.metadata.metadata('flan_jax')
+  except importlib.metadata.PackageNotFoundError:
+    return []
+  return about.get_all('Provides-Extra') or []
+
+
+def _extra(missing: set[str]) -> str:
+  """The smallest extra of flan_jax that has all of these; '' if none has."""
+  each = {e: _required('flan_jax', (e,)) for e in known_extras()} if missing else {}
+  fit = [extra for extra, known in each.items() if missing <= known]
+  return min(fit, key=lambda extra: len(each[extra]), default='')
 
 
 def _required(name: str, extras: Sequence[str]) -> set[str]:

@@ -78,6 +78,7 @@ def test_what_it_imports_from_the_current_folder_travels_too(folder):
       'acme_b.py': 'def later():\n  import acme_c.inner\nimport json, numpy\n',
       'acme_c/__init__.py': 'import acme_d',
       'acme_c/inner.py': '',
+      'acme_e/run.log': '',
       'acme_d.py': 'try:\n  import acme_e\nexcept ImportError:\n  pass\n',
     },
   )
@@ -91,7 +92,10 @@ def test_requirements_that_the_hosts_lack_are_named(folder):
   write(folder, {'acme_f.py': 'import numpy\ndef f():\n  import hypothesis\n'})
   (package,) = find('acme_f').values()
   assert package.missing == ('hypothesis',)
-  assert 'imports hypothesis, which the hosts do not get' in package.describe()[-1]
+  line = package.describe()[-1]
+  assert 'imports hypothesis, which the hosts do not get: give --extra test' in line
+  (package,) = own_code.find(['acme_f'], extras=['tpu', 'test'])
+  assert not package.missing
 
 
 def test_an_installed_distribution_is_repacked(folder):
