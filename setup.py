@@ -3,6 +3,7 @@
 import pathlib
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 
@@ -25,6 +26,19 @@ def data(folder: str) -> list[str]:
     and path.suffix not in ('.py', '.pyc')
     and not any(part.startswith('.') for part in path.relative_to(root).parts)
   )
+
+
+class BuildPy(build_py):
+  """Adds constraints.txt to the package: `flan launch` installs the hosts by it."""
+
+  def run(self):
+    super().run()
+    if not self.editable_mode:
+      target = pathlib.Path(self.build_lib, 'flan_jax', 'constraints.txt')
+      self.copy_file(str(HERE / 'constraints.txt'), str(target))
+
+  def get_source_files(self):
+    return [*super().get_source_files(), 'constraints.txt']
 
 
 # Every import of the library is declared here or in the extra whose code has it, and
@@ -105,6 +119,7 @@ setuptools.setup(
   package_dir=PACKAGES,
   package_data={name: data(folder) for name, folder in PACKAGES.items()},
   include_package_data=False,
+  cmdclass={'build_py': BuildPy},
   install_requires=BASE,
   extras_require={
     'data': DATA,

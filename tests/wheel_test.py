@@ -1,7 +1,9 @@
 """The wheel has every file of the package, and runs from it need nothing else."""
 
+import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import venv
@@ -77,6 +79,7 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
   }
   assert 'flan_jax/microworld/base/model.safetensors' in expected
   assert 'flan_jax/configs/runs/demo.gin' in expected
+  expected.add('flan_jax/constraints.txt')
   with zipfile.ZipFile(wheel) as file:
     held = {name for name in file.namelist() if '.dist-info/' not in name}
   assert held == expected
@@ -121,3 +124,103 @@ def test_a_clone_works_beside_an_installed_wheel(python, clone):
   code = 'import flan_jax.tasks, flan_jax.mixtures; print(flan_jax.tasks.__file__)'
   found = run(python, '-c', code, cwd=clone).strip()
   assert pathlib.Path(found) == clone / 'tasks' / '__init__.py'
+
+
+ACME = """
+import flan_jax as flan
+
+flan.register(
+  flan.Dataset(
+    name='tickets', cluster='support', source=flan.Json('data/{split}.jsonl'),
+    fields={'body': 'text'}, answer=flan.Label('queue', ('billing', 'bug')),
+    metric='accuracy', templates=(flan.Template('{body}\\n\\n{OPTIONS}'),),
+  ),
+  flan.Mixture(name='mine', datasets=('tickets', 'mini_rte')),
+)
+"""
+LAUNCH = ('launch', '--tpu=pod', '--zone=us-central1-a', '--type=v3-8')
+TRAIN = ('flan', 'train', '--module=acme.tasks', '--gin_file=own.gin')
+
+
+@pytest.fixture
+def own(tmp_path):
+  """A folder with a package, its data, and a gin file that includes another."""
+  data = tmp_path / 'own' / 'acme' / 'data'
+  data.mkdir(parents=True)
+  (data.parent / 'tasks.py').write_text(ACME)
+  for split in ('train', 'test'):
+    lines = (json.dumps({'text': f'{split} {i}', 'queue': i % 2}) for i in range(20))
+    (data / f'{split}.jsonl').write_text('\n'.join(lines))
+  folder = data.parents[1]
+  own = "include 'gin/runs/demo.gin'\ninclude 'steps.gin'\nMODEL_DIR = 'run'\n"
+  (folder / 'own.gin').write_text(f"{own}MIXTURE_OR_TASK_NAME = 'mine'\n")
+  (folder / 'steps.gin').write_text('TRAIN_STEPS = 2\nBATCH_TOKENS = 2048\n')
+  return folder
+
+
+def test_a_dry_run_from_the_wheel_names_what_would_be_shipped(python, own):
+  """No checkout is needed, and nothing is built."""
+  done = subprocess.run(
+    [python.with_name('flan'), *LAUNCH, '--dry-run', '--', *TRAIN],
+    cwd=own,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  log = done.stderr.splitlines()
+  assert re.search(r'Ships flan_jax: version 0.1.0 \(digest [0-9a-f]{12}\)', log[0])
+  assert 'Ships acme 0+sha' in log[1]
+  assert 'data: acme/data/test.jsonl, acme/data/train.jsonl' in log[1]
+  assert 'Ships files beside it: own.gin, steps.gin' in log[3]
+  assert '# flan_jax-0.1.0-py3-none-any.whl: of the installed files' in done.stdout
+  assert 'git' not in done.stdout.replace('github', '')
+
+
+UV = """#!/bin/sh
+# `uv venv` and `uv pip install` by the test's own Python, without dependencies.
+set -e
+if [ "$1" = venv ]; then
+  {python} -m venv --without-pip venv
+  cp {borrowed} "$(echo venv/lib/python*/site-packages)"
+else
+  for word; do
+    case "$word" in *file://*) set -- "$@" "${{word##*file://}}";; esac
+    shift
+  done
+  {python} -m pip --python venv/bin/python install --quiet --no-deps --no-index "$@"
+fi
+"""
+
+
+@pytest.mark.slow
+def test_a_package_is_launched_from_the_wheel(python, own, wheel, tmp_path):
+  """Wheels are made, installed on a host, and the package trains there."""
+  (borrowed,) = python.parents[1].glob('lib/python*/site-packages/borrowed.pth')
+  uv = tmp_path / 'image' / '.local' / 'bin' / 'uv'
+  gcloud = tmp_path / 'bin' / 'gcloud'
+  stand_in = ROOT / 'tests' / 'tpu' / 'launch' / 'gcloud_stand_in.py'
+  for path, text in (
+    (uv, UV.format(python=sys.executable, borrowed=borrowed)),
+    (gcloud, f'#!/bin/sh\nexec {sys.executable} -S {stand_in} "$@"\n'),
+  ):
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    path.chmod(0o755)
+  state = {'nodes': {}, 'queue': {}, 'faults': [], 'queue_goes': ['ACTIVE']}
+  (tmp_path / 'state.json').write_text(json.dumps(state))
+  few = ('--gin.Evaluate.max_examples=4', '--gin.Evaluate.templates=1')
+  run(
+    python.with_name('flan'), *LAUNCH, '--', *TRAIN, *few, '--gin.HELD_OUT=commonsense',
+    cwd=own, STAND_IN=str(tmp_path), PATH=f'{gcloud.parent}:{os.environ["PATH"]}',
+  )  # fmt: skip
+  host = tmp_path / 'hosts' / '0' / 'flan'
+  report = json.loads((host / 'run' / 'run' / 'report' / 'report.json').read_text())
+  (module,) = report['provenance']['modules']
+  assert module['module'] == 'acme.tasks'
+  assert module['version'].startswith('0+sha')
+  (made,) = host.glob('*/flan_jax-*.whl')
+  with zipfile.ZipFile(made) as one, zipfile.ZipFile(wheel) as other:
+    assert set(one.namelist()) == set(other.namelist())
+    for name in one.namelist():
+      same = sorted(one.read(name).split()) == sorted(other.read(name).split())
+      assert same if name.endswith('RECORD') else one.read(name) == other.read(name)

@@ -254,6 +254,13 @@ def _launch(parser):
     metavar='ARG',
     help='further argument for gcloud ... create, as --create-arg=--network=tpu',
   )
+  parser.add_argument(
+    '--extra',
+    action='append',
+    default=[],
+    metavar='NAME',
+    help='extra of flan_jax to install beside `tpu`, as data or parquet; repeatable',
+  )
   parser.add_argument('--max-restarts', type=int, default=20, metavar='N')
   parser.add_argument(
     '--grace',
@@ -363,14 +370,22 @@ def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 _MODULE = f'{modules.MACRO}='
 
 
-def _admitted(gin: Sequence[str], named: Sequence[str]) -> list[str]:
-  """Imports the modules of --module and of its macro; returns the other gin flags."""
-  modules.admit(named)
+def split_modules(gin: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off the macro of modules: (other NAME=VALUE, names of modules)."""
   flags = [flag.removeprefix(_MODULE) for flag in gin if flag.startswith(_MODULE)]
-  for flag in flags:
-    names = [name.strip(' \'"') for name in flag.strip('()[] ').split(',')]
-    modules.admit(filter(None, names), setting=f'--gin.{modules.MACRO}')
-  return [flag for flag in gin if not flag.startswith(_MODULE)]
+  names = [
+    name.strip(' \'"') for flag in flags for name in flag.strip('()[] ').split(',')
+  ]
+  rest = [flag for flag in gin if not flag.startswith(_MODULE)]
+  return rest, list(filter(None, names))
+
+
+def admitted(gin: Sequence[str], named: Sequence[str]) -> list[str]:
+  """Imports the modules of --module and of its macro; returns the other gin flags."""
+  rest, names = split_modules(gin)
+  modules.admit(named)
+  modules.admit(names, setting=f'--gin.{modules.MACRO}')
+  return rest
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -404,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       raise InputError(f'--gin.{gin[0]}: `flan {options.verb}` takes no gin settings')
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
-    options.gin, options.command = _admitted(gin, options.module), command
+    options.gin, options.command = admitted(gin, options.module), command
     if options.verb in ('train', 'eval'):
       malloc.keep()
       if getattr(options, 'multihost', None) is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flan_jax.cli import dispatch
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 
 
 def run(options: argparse.Namespace) -> int:
@@ -15,6 +15,11 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.tpu.launch import launch as launch_lib
   from flan_jax.tpu.launch import tpu_slice
 
+  if options.module:
+    raise InputError(
+      f'--module {options.module[0]!r}: belongs to the command; give it after --, '
+      f'as in `-- flan train --module {options.module[0]}`'
+    )
   for name, got in (
     ('--max-restarts', options.max_restarts),
     ('--grace', options.grace),
@@ -49,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     log=launch_lib.log,
     max_restarts=options.max_restarts,
     grace_s=options.grace,
-    check=check_settings,
+    check=read_command,
+    extras=_extras(options.extra),
   )
   code = 0
   try:
@@ -80,27 +86,40 @@ def run(options: argparse.Namespace) -> int:
   return code
 
 
+def _extras(names: Sequence[str]) -> tuple[str, ...]:
+  """Extras of flan_jax for the hosts.
+
+  Raises:
+    InputError: if one does not exist.
+  """
+  from flan_jax.tpu.launch import own_code, source_bundle
+
+  legal = own_code.known_extras()
+  for name in names:
+    if legal and name not in legal:
+      raise InputError(
+        f'--extra: got {name!r}; must be one of {", ".join(legal)}'
+        + did_you_mean(name, legal)
+      )
+  return tuple(dict.fromkeys([*source_bundle.EXTRAS, *names]))
+
+
 def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:
   from flan_jax.tpu.launch import launch as launch_lib
-  from flan_jax.tpu.launch import manifests, source_bundle
+  from flan_jax.tpu.launch import manifests
 
   needed = ('type', 'cluster', 'image') if options.engine == 'xpk' else ('type',)
   for name in needed:
     if getattr(options, name) is None:
       raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
-  commit = source_bundle.Commit(gcloud)
-  job = launch_lib.make_job(options.command, commit=commit, check=check_settings)
-  if job.files:
-    raise InputError(
-      f'--gin_file: {job.files[0]!r} is not in commit {commit.name}, which '
-      f'{options.engine} installs; commit it'
-    )
+  job = launch_lib.make_job(options.command, gcloud=gcloud, check=read_command)
+  commit = _commit_alone(job, options.engine)
   workload = manifests.Workload(
     command=job.command,
     name=options.tpu,
     accelerator=type,
     zone=options.zone,
-    commit=commit.name,
+    commit=commit,
     spot=options.spot,
     max_restarts=options.max_restarts,
   )
@@ -115,22 +134,78 @@ def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:
   )
 
 
-def check_settings(words: Sequence[str]) -> None:
-  """Checks the settings of a run or an evaluation as its hosts will read them."""
-  kinds: dict[tuple[str, ...], str] = {
-    ('flan', 'train'): 'Run',
-    ('flan', 'eval'): 'Evaluation',
-  }
-  kind = kinds.get(tuple(words[:2]))
-  if kind is None:
-    return
+def _commit_alone(job: Any, engine: str) -> str:
+  """Name of the commit of a job that needs nothing else.
+
+  Raises:
+    InputError: if it needs more than an engine's manifest installs.
+  """
+  from flan_jax.tpu.launch import source_bundle
+
+  bundle = job.bundle
+  if not isinstance(bundle.source, source_bundle.Commit):
+    raise InputError(
+      f'--engine={engine}: installs a commit of a checkout, and flan_jax is installed '
+      'here; use --engine=tpu-vm, or a checkout'
+    )
+  for package in bundle.packages:
+    raise InputError(
+      f'--engine={engine}: installs commit {bundle.source.name} alone, without your '
+      f'package {package.wheel.name}; use --engine=tpu-vm'
+    )
+  for place in job.files.places:
+    raise InputError(
+      f'--engine={engine}: {place!r} is not in commit {bundle.source.name}, which it '
+      'installs; commit it under gin/, or use --engine=tpu-vm'
+    )
+  return bundle.source.name
+
+
+def read_command(words: Sequence[str]) -> Any:
+  """Checks a command as its hosts will read it; returns what it needs there.
+
+  Its modules are imported, and the settings of a run or an evaluation are built.
+  """
+  from flan_jax.runtime import modules
+  from flan_jax.tpu.launch import launch as launch_lib
+  from flan_jax.tpu.launch import own_files
+
+  named = modules.installed()
+  values: list[tuple[str, str]] = []
+  if list(words[:1]) == ['flan'] and len(words) > 1:
+    rest, gin = dispatch.split_gin(words[1:])
+    options = dispatch.parser().parse_args(rest)
+    _, more = dispatch.split_modules(gin)
+    named = (*named, *options.module, *more)
+    gin = dispatch.admitted(gin, options.module)
+    values = _settings(options, gin)
+  modules.load()
+  data, warnings = own_files.data_files(values)
+  return launch_lib.Request(named, tuple(data), tuple(warnings))
+
+
+def _settings(options: argparse.Namespace, gin: Sequence[str]) -> list[tuple[str, str]]:
+  """Builds the settings of a run or an evaluation; returns its (setting, text)."""
   from flan_jax.config import gin as gin_lib
 
-  rest, gin = dispatch.split_gin(words[1:])
-  files = dispatch.parser().parse_args(rest).gin_file
-  if files:
-    parsed = gin_lib.load(files, gin)
-    parsed.build(kind)
-    if kind == 'Run':
-      parsed.bound('DecoderConfig')
-    parsed.refuse_unused(words[1])
+  kind = {'train': 'Run', 'eval': 'Evaluation'}.get(options.verb)
+  if kind is None or not options.gin_file:
+    return []
+  parsed = gin_lib.load(options.gin_file, gin)
+  parsed.build(kind)
+  if kind == 'Run':
+    parsed.bound('DecoderConfig')
+  parsed.refuse_unused(options.verb)
+  named = {'.'.join(key): bound for key, bound in parsed.bindings.items()}
+  return [
+    (name, text)
+    for name, bound in {**parsed.macros, **named}.items()
+    for text in _texts(bound.value)
+  ]
+
+
+def _texts(value: Any) -> list[str]:
+  """Strings in the value of a setting."""
+  if isinstance(value, (list, tuple)):
+    return [text for item in value for text in _texts(item)]
+  return [value] if isinstance(value, str) else []

@@ -27,11 +27,16 @@ GROUP = 'flan_jax'
 _VARIABLE = 'FLAN_JAX_MODULES'
 
 
+def installed() -> tuple[str, ...]:
+  """Names of the modules that entry points admit."""
+  points = importlib.metadata.entry_points(group=GROUP)
+  return tuple(dict.fromkeys(point.module for point in points))
+
+
 def named() -> tuple[str, ...]:
   """Names of the admitted modules: those of entry points, then those of the user."""
-  points = importlib.metadata.entry_points(group=GROUP)
   given = filter(None, os.environ.get(_VARIABLE, '').split(os.pathsep))
-  return tuple(dict.fromkeys([*(point.module for point in points), *given]))
+  return tuple(dict.fromkeys([*installed(), *given]))
 
 
 def admit(names: Iterable[str], *, setting: str = '--module') -> None:

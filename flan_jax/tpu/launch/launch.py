@@ -1,14 +1,15 @@
 """`flan launch`: runs a job on every host of a TPU VM slice until it is done.
 
-The slice is created or reused, the current commit is installed on every host, the job
-starts on all hosts, and the log of host 0 is shown. The job is detached from its ssh
-connection: after a lost connection, the log continues at the next line. The job is
-restarted if its exit code asks for it (143: a checkpoint is saved) or if the slice was
-preempted.
+The slice is created or reused, flan_jax and the user's packages are installed on every
+host, the job starts on all hosts, and the log of host 0 is shown. The job is detached
+from its ssh connection: after a lost connection, the log continues at the next line.
+The job is restarted if its exit code asks for it (143: a checkpoint is saved) or if the
+slice was preempted.
 
 Files on a host are under ~/flan:
-  COMMIT/           wheel, constraints and the virtual environment
-  run/              working directory of the job: log, pid, exit (code), id (of the job)
+  ID/               wheels, constraints and the virtual environment; ID names them
+  run/              working directory of the job: the command's own files, log, pid,
+                    exit (code), id (of the job)
 """
 
 import hashlib
@@ -21,8 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
+from flan_jax.tpu.launch import own_code, own_files
 from flan_jax.tpu.launch.gcloud import Gcloud, NoCapacity, failure
-from flan_jax.tpu.launch.source_bundle import Commit, scratch
+from flan_jax.tpu.launch.source_bundle import EXTRAS, Bundle, scratch, source
 from flan_jax.tpu.launch.tpu_slice import NoSlice, Slice
 
 RESTART = 143
@@ -37,12 +39,12 @@ PYTHON = '3.12'
 
 _INSTALL = """\
 set -e
-cd ~/flan/{commit}
+cd ~/flan/{bundle}
 if [ ! -f ready ]; then
   if [ ! -x ~/.local/bin/uv ]; then curl -LsSf https://astral.sh/uv/install.sh | sh; fi
   ~/.local/bin/uv venv --quiet --clear --python {python} venv
   ~/.local/bin/uv pip install --quiet --python venv/bin/python \
---constraint constraints.txt "flan_jax[{extras}] @ file://$PWD/{wheel}"
+--constraint constraints.txt {requirements}
   touch ready
 fi
 venv/bin/flan --version"""
@@ -56,14 +58,18 @@ if [ -f pid ] && [ ! -f exit ] && kill -0 "$(cat pid)" 2>/dev/null; then
   exit 0
 fi
 rm -f exit
+[ ! -f files ] || xargs -d '\\n' rm -f < files
+{unpack}
 echo {id} > id
-export PATH="$HOME/flan/{commit}/venv/bin:$PATH"
+export PATH="$HOME/flan/{bundle}/venv/bin:$PATH"
 cat > command <<'FLAN-END'
 {command}
 FLAN-END
 setsid nohup bash -c {inner} > log 2>&1 < /dev/null &
 echo $! > pid
 echo flan-started"""
+
+_UNPACK = 'tar -x -v -f ~/flan/{bundle}/{archive} > files'
 
 # SIGTERM goes to the process group: the shell outlives the job to write its exit code.
 _INNER = 'trap : TERM; . ./command; echo $? > exit.tmp; mv exit.tmp exit'
@@ -93,53 +99,80 @@ _CLEAR = (
 )
 
 
+class Request(NamedTuple):
+  """Modules and files that a command needs.
+
+  Attributes:
+    modules: modules that it names, and those of entry points; imported.
+    data: (place on the hosts, local file) of the files that its settings name.
+    warnings: lines about what does not travel.
+  """
+
+  modules: tuple[str, ...] = ()
+  data: tuple[tuple[str, pathlib.Path], ...] = ()
+  warnings: tuple[str, ...] = ()
+
+
 class Job(NamedTuple):
   """A command to run on every host.
 
   Attributes:
-    command: words of the command, e.g. `flan train --gin_file=...`.
-    files: local files that the command names and the commit does not contain.
+    files: its words, e.g. `flan train --gin_file=...`, and local files that they name.
+    bundle: packages that the hosts install.
+    warnings: lines about what does not travel.
   """
 
-  command: tuple[str, ...]
-  files: tuple[str, ...]
+  files: own_files.Files
+  bundle: Bundle
+  warnings: tuple[str, ...]
+
+  @property
+  def command(self) -> tuple[str, ...]:
+    """Words of the command on the hosts."""
+    return self.files.words
+
+  def describe(self) -> list[str]:
+    """Lines that say what is shipped and what is not."""
+    lines = self.bundle.describe()
+    if self.files.places:
+      places = sorted(self.files.places)
+      lines.append(f'Ships files beside it: {own_code.listed(places)}')
+    return [*lines, *self.warnings]
 
 
 def make_job(
-  words: Sequence[str], *, commit: Commit, check: Callable[[Sequence[str]], None]
+  words: Sequence[str],
+  *,
+  gcloud: Gcloud,
+  check: Callable[[Sequence[str]], Request],
+  extras: Sequence[str] = EXTRAS,
 ) -> Job:
-  """Returns the job of a command; local gin files become copies on the hosts.
+  """Returns the job of a command, with the user's packages and files.
 
   Args:
     words: the command.
-    commit: the commit that the hosts install.
+    gcloud: runner of commands.
     check: called with the command; raises InputError if its settings are invalid.
+    extras: extras of flan_jax to install.
 
   Raises:
-    InputError: if there is no command, a gin file does not exist, or `check` fails.
+    InputError: if there is no command, a gin file does not exist, `check` fails, or
+      something cannot be shipped.
   """
-  original, words = words, list(words)
   if not words:
     raise InputError(
       'launch: no command; pass it after --, as in `flan launch --tpu NAME --zone Z '
       '--type v3-128 -- flan train --gin_file=gin/runs/flan_137b.gin`'
     )
-  files = []
-  for i, word in enumerate(words):
-    name, equals, value = word.partition('=')
-    before = i and words[i - 1] == '--gin_file'
-    path = value if name == '--gin_file' and equals else word if before else None
-    if path is None or commit.has(path):
-      continue
-    if not pathlib.Path(path).is_file():
-      raise InputError(
-        f'--gin_file: got {path!r}; must be a local file or one of the commit'
-      )
-    files.append(path)
-    copied = pathlib.Path(path).name
-    words[i] = copied if before else f'{name}={copied}'
-  check(original)
-  return Job(tuple(words), tuple(files))
+  ours = source(gcloud)
+  request = check(words)
+  packages = own_code.find(request.modules, extras=extras)
+  data, warnings = list(request.data), list(request.warnings)
+  if request.modules:
+    more, unshipped = own_files.declared(package.wheel for package in packages)
+    data, warnings = data + more, warnings + unshipped
+  files = own_files.find(words, ships=ours.has, data=data)
+  return Job(files, Bundle(gcloud, ours, packages, extras), tuple(warnings))
 
 
 def host_command(words: Sequence[str], count: int) -> list[str]:
@@ -163,8 +196,8 @@ class Launch:
     grace_s: int = 120,
     retry_s: float = 10.0,
     capacity_s: float = 300.0,
-    extras: str = 'tpu',
-    check: Callable[[Sequence[str]], None] = lambda words: None,
+    extras: Sequence[str] = EXTRAS,
+    check: Callable[[Sequence[str]], Request] = lambda words: Request(),
   ):
     """See the class.
 
@@ -178,7 +211,7 @@ class Launch:
       retry_s: seconds before a lost connection is retried.
       capacity_s: seconds before a preempted slice is requested again if the zone has no
         capacity; each request counts as a restart.
-      extras: extras of the package to install.
+      extras: extras of flan_jax to install.
       check: called with the command before the slice is created; raises InputError.
     """
     self._check = check
@@ -200,16 +233,17 @@ class Launch:
       InputError: when the command or its settings are invalid.
       Failed: when gcloud fails and a retry would not help.
     """
-    commit = Commit(self._gcloud)
-    job = make_job(words, commit=commit, check=self._check)
+    job = make_job(words, gcloud=self._gcloud, check=self._check, extras=self._extras)
+    for line in job.describe():
+      self._log(line)
     code = RESTART
     for attempt in range(self._max_restarts + 1):
       if attempt:
         self._log(f'Restarting ({attempt} of at most {self._max_restarts})')
       try:
         self._slice.ensure()
-        self._install(commit, job)
-        self._start(commit, job)
+        self._install(job)
+        self._start(job)
         code = self._follow()
       except NoSlice as error:
         self._log(f'Preempted: {error}')
@@ -236,35 +270,51 @@ class Launch:
       self._log(f'{alive} of {len(codes)} hosts have no exit code (no job there?)')
     return 0
 
-  def _install(self, commit: Commit, job: Job) -> None:
-    self._log(f'Installing commit {commit.name} on {self._slice.hosts} host(s)')
-    folder = f'flan/{commit.name}'
+  def _install(self, job: Job) -> None:
+    bundle = job.bundle
+    self._log(f'Installing {bundle.source.describe} on {self._slice.hosts} host(s)')
+    folder = f'flan/{bundle.name}'
     self._checked(self._retry(f'mkdir -p ~/{folder} ~/flan/run'), 'mkdir')
     ready = self._retry(f'test -f ~/{folder}/ready && echo flan-ready || true')
-    if ready.out.count('flan-ready') < self._slice.hosts:
-      built = scratch(self._gcloud)
-      try:
-        place = pathlib.Path(built.name if built else '/tmp/flan-launch')
-        files = commit.wheel(place)
-        self._checked(self._copy(*files, to=f'~/{folder}/'), 'scp of the wheel')
-      finally:
-        if built:
-          built.cleanup()
-      wheel = pathlib.Path(files[0]).name
-      script = _INSTALL.format(
-        commit=commit.name, wheel=wheel, extras=self._extras, python=PYTHON
-      )
-      self._checked(self._retry(script), 'pip install')
-    if job.files:
-      self._checked(self._copy(*job.files, to='~/flan/run/'), 'scp of gin files')
+    built = scratch(self._gcloud)
+    try:
+      place = pathlib.Path(built.name if built else '/tmp/flan-launch')
+      if ready.out.count('flan-ready') < self._slice.hosts:
+        self._install_wheels(bundle, place)
+      if job.files.places:
+        self._copy_files(job.files, bundle.name, place)
+    finally:
+      if built:
+        built.cleanup()
 
-  def _start(self, commit: Commit, job: Job) -> None:
+  def _install_wheels(self, bundle: Bundle, place: pathlib.Path) -> None:
+    made = bundle.write(place)
+    copied = self._copy(*made, to=f'~/flan/{bundle.name}/')
+    self._checked(copied, 'scp of the wheels')
+    wanted = bundle.requirements(made).items()
+    each = (f'"{name} @ file://$PWD/{file}"' for file, name in wanted)
+    script = _INSTALL.format(
+      bundle=bundle.name, requirements=' '.join(each), python=PYTHON
+    )
+    self._checked(self._retry(script), 'pip install')
+
+  def _copy_files(self, files: own_files.Files, name: str, place: pathlib.Path) -> None:
+    if not self._gcloud.dry_run:
+      files.write(place)
+    copied = self._copy(str(place / files.archive), to=f'~/flan/{name}/')
+    self._checked(copied, 'scp of the files of the command')
+
+  def _start(self, job: Job) -> None:
+    bundle = job.bundle
     command = shlex.join(host_command(job.command, self._slice.hosts))
     self._log(f'Starting on {self._slice.hosts} host(s): {command}')
-    identity = hashlib.sha256(f'{commit.name} {command}'.encode()).hexdigest()[:12]
+    told = f'{bundle.name} {command}{job.files.digest}'
+    unpack = _UNPACK.format(bundle=bundle.name, archive=job.files.archive)
+    identity = hashlib.sha256(told.encode()).hexdigest()[:12]
     script = _START.format(
       id=identity,
-      commit=commit.name,
+      bundle=bundle.name,
+      unpack=unpack if job.files.places else 'rm -f files',
       command=command,
       inner=shlex.quote(_INNER),
     )

@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import yaml
 
 from flan_jax.cli import dispatch
+from flan_jax.cli import launch as launch_cli
 from flan_jax.tpu.launch import launch as launch_lib
 from flan_jax.tpu.launch import tpu_slice
 from flan_jax.tpu.launch.gcloud import Gcloud
@@ -178,6 +180,50 @@ def test_a_local_gin_file_is_copied(cloud, tmp_path):
   cloud.flan('echo "$2"; cat "${2#--gin_file=}"')
   done = run('flan', 'train', f'--gin_file={own}')
   assert done.lines == ['--gin_file=mine.gin', *own.read_text().splitlines()]
+
+
+def test_files_travel_and_those_of_the_run_before_are_gone(
+  cloud, tmp_path, monkeypatch
+):
+  """Each run finds its own files, and no older one."""
+  monkeypatch.chdir(tmp_path)
+  for name in ('one', 'two'):
+    (tmp_path / f'{name}.gin').write_text(f"include 'parts/{name}.gin'\n")
+    (tmp_path / 'parts').mkdir(exist_ok=True)
+    (tmp_path / 'parts' / f'{name}.gin').write_text('')
+  cloud.flan('find . -name "*.gin"')
+  for name in ('one', 'two'):
+    done = run('flan', 'train', f'--gin_file={name}.gin', type='v3-8')
+    assert set(done.lines) == {f'./{name}.gin', f'./parts/{name}.gin'}
+
+
+def test_a_package_is_installed_beside_ours(cloud, tmp_path, monkeypatch):
+  (tmp_path / 'acme_launched').mkdir()
+  (tmp_path / 'acme_launched' / 'tasks.py').write_text('')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  monkeypatch.setenv('PYTHONPATH', '')
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+  done = run(
+    'flan', 'train', '--module=acme_launched.tasks', check=launch_cli.read_command
+  )
+  assert done.code == 0
+  assert any(line.startswith('Ships acme_launched 0+sha') for line in done.log)
+  (install,) = [call for call in cloud.calls if 'uv pip install' in ' '.join(call)]
+  assert '"acme_launched @ file://$PWD/acme_launched-0+sha' in ' '.join(install)
+  (wheel,) = cloud.host(1).parent.glob('*/acme_launched-*.whl')
+  with zipfile.ZipFile(wheel) as archive:
+    assert 'acme_launched/tasks.py' in archive.namelist()
+
+
+def test_a_module_that_cannot_be_imported_books_nothing(cloud, tmp_path, monkeypatch):
+  (tmp_path / 'acme_broken.py').write_text('1 / 0\n')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  monkeypatch.setenv('PYTHONPATH', '')
+  with pytest.raises(ValueError, match='cannot be imported: ZeroDivisionError'):
+    run('flan', 'train', '--module=acme_broken', check=launch_cli.read_command)
+  assert not (cloud.root / 'calls.jsonl').exists()
 
 
 def test_exit_code_143_restarts_until_done(cloud):
@@ -415,9 +461,22 @@ def test_types_and_topologies(text, type, hosts):
     ),
     (['--type=v3-8', '--tpu=a b', '--', 'flan'], "--tpu: got 'a b'; must be 1 to 63"),
     (['--type', 'v3-8'], 'no command; pass it after --'),
+    (['--type=v3-8', '--extra=dta', '--', 'flan'], "did you mean 'data'"),
+    (['--type=v3-8', '--module=json', '--', 'flan', 'train'], "'json': belongs to the"),
+    (
+      [
+        '--engine=skypilot',
+        '--type=v4-8',
+        '--',
+        'flan',
+        'train',
+        '--module=small_run',
+      ],
+      'alone, without your package small_run; use --engine=tpu-vm',
+    ),
     (
       ['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'],
-      "got 'no.gin'; must be a local file",
+      "gin file 'no.gin': no such file",
     ),
     (['--engine', 'xpk', '--type', 'v4-8', '--', 'flan'], '--cluster: not given'),
     (
