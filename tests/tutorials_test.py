@@ -1,0 +1,156 @@
+"""The tutorials: every command and every piece of code on the pages is run."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from compile_flags import QUICK
+
+DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'tutorials'
+
+
+class Page:
+  """A page of docs/tutorials.
+
+  Attributes:
+    python: blocks of Python code.
+    gin: blocks of gin.
+    commands: arguments of the `flan` commands, in order.
+  """
+
+  def __init__(self, name: str):
+    text = (DOCS / name).read_text(encoding='utf-8')
+    self.python = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    self.gin = re.findall(r'```\n(.*?)```', text, re.DOTALL)
+    joined = text.replace('\\\n', '')
+    lines = re.findall(r'^    (flan .*)$', joined, re.MULTILINE)
+    self.commands = [shlex.split(line)[1:] for line in lines]
+
+  def command(self, verb: str, *, number: int = 0) -> list[str]:
+    """The arguments of the `number`th command of a verb."""
+    return [words for words in self.commands if words[0] == verb][number]
+
+
+def start(folder, words, *changes, **streams):
+  """Starts `flan` in a folder; later settings replace earlier ones."""
+  flags = f'{QUICK} --xla_force_host_platform_device_count=8'
+  return subprocess.Popen(
+    [sys.executable, '-m', 'flan_jax', *words, *changes],
+    cwd=folder,
+    env={**os.environ, 'XLA_FLAGS': flags},
+    text=True,
+    **streams,
+  )
+
+
+def flan(folder, words, *changes) -> str:
+  """Runs `flan` in a folder; returns what it printed."""
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+  out, err = (process := start(folder, words, *changes, **pipes)).communicate()
+  assert process.returncode == 0, err
+  return out + err
+
+
+def report(folder) -> dict:
+  return json.loads((folder / 'report.json').read_text(encoding='utf-8'))
+
+
+FEW = ('--gin.TRAIN_STEPS=4', '--gin.EVAL_PERIOD=2', '--gin.Optimizer.warmup_steps=1')
+
+
+@pytest.mark.parametrize(
+  'changes', [FEW, pytest.param((), marks=pytest.mark.slow)], ids=['few', 'whole']
+)
+def test_a_file_is_tuned_on_and_measured(changes, tmp_path):
+  """docs/tutorials/own_file.md, as it stands and with fewer steps."""
+  page = Page('own_file.md')
+  (code,) = page.python
+  subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
+  shown = flan(tmp_path, page.command('show'))
+  assert 'Which comes first in the alphabet' in shown
+  log = flan(tmp_path, page.command('train'), *changes)
+  assert 'perplexity' in log
+  assert 'exact_match' in flan(tmp_path, page.command('report'))
+  few = ('--gin.MAX_EXAMPLES=4',) if changes else ()
+  flan(tmp_path, page.command('eval'), *few)
+  (result,) = report(tmp_path / 'runs' / 'animals' / 'again')['results']
+  assert (result['dataset'], result['metric']) == ('animals', 'exact_match')
+
+
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory):
+  """The folder of docs/tutorials/own_package.md."""
+  spm = pytest.importorskip('sentencepiece')
+  out = tmp_path_factory.mktemp('desk')
+  page = Page('own_package.md')
+  data = out / 'acme' / 'data'
+  data.mkdir(parents=True)
+  (code,), (gin,) = page.python, page.gin
+  (out / 'acme' / 'tasks.py').write_text(code)
+  (out / 'desk.gin').write_text(gin)
+  texts = ('the invoice is wrong', 'it crashes at night', 'many thanks to you')
+  for split, n in (('train', 30), ('valid', 6)):
+    with (data / f'tickets.{split}.jsonl').open('w') as file:
+      for i in range(n):
+        file.write(json.dumps({'text': f'{texts[i % 3]} {i}', 'queue': i % 3}) + '\n')
+  words = [f'What is {n} and one? {n + 1}' for n in range(70)]
+  spm.SentencePieceTrainer.train(
+    sentence_iterator=iter([*words, *texts, 'Which queue is this for? OPTIONS: bug']),
+    model_prefix=str(out / 'acme' / 'words'),
+    vocab_size=120,
+    byte_fallback=False,
+    hard_vocab_limit=False,
+    character_coverage=1.0,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    minloglevel=2,
+  )
+  return out
+
+
+TINY = ('--gin.NUM_LAYERS=1', '--gin.DecoderConfig.d_model=32')
+
+
+def test_a_package_of_seqio_tasks_and_its_own_data(desk):
+  """docs/tutorials/own_package.md: killed, and resumed on another mesh.
+
+  Its sequences are those of a run that was never interrupted.
+  """
+  pytest.importorskip('seqio')
+  page = Page('own_package.md')
+  assert 'What is 0 and one?' in flan(desk, page.command('show'))
+  assert 'sums' in flan(desk, page.command('tasks'))
+  first, again = (page.command('train', number=n) for n in (0, 1))
+  process = start(desk, first, *TINY)
+  checkpoint = desk / 'runs' / 'desk' / 'checkpoints' / '2'
+  while process.poll() is None and not checkpoint.is_dir():
+    time.sleep(0.05)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert 'Resuming at step' in flan(desk, again, *TINY)
+  flan(desk, first, *TINY, '--gin.MODEL_DIR=runs/whole')
+  killed, whole = (
+    (desk / 'runs' / name / 'sequences.jsonl').read_text() for name in ('desk', 'whole')
+  )
+  assert killed == whole
+
+  flan(desk, page.command('eval'))
+  (result,) = report(desk / 'runs' / 'desk' / 'sums')['results']
+  assert (result['dataset'], result['metric'], result['n']) == ('sums', 'near', 8)
+  low, high = result['ci95']
+  assert low <= result['mean'] <= high
+
+
+def test_the_package_goes_to_a_slice(desk):
+  pytest.importorskip('seqio')
+  out = flan(desk, Page('own_package.md').command('launch'), *())
+  assert 'acme' in out
