@@ -20,7 +20,7 @@ class Folder(NamedTuple):
 
   Attributes:
     path: its path.
-    wheels: file name of a wheel -> what is installed of it, with extras.
+    wheels: file name of a wheel -> its requirement, as `flan_jax[tpu]`.
   """
 
   path: str
@@ -28,10 +28,10 @@ class Folder(NamedTuple):
 
   def arguments(self, start: str) -> str:
     """The wheels as arguments of pip, quoted for a shell; paths begin with `start`."""
-    extras = {
-      file: name[len(name.partition('[')[0]) :] for file, name in self.wheels.items()
-    }
-    return shlex.join(f'{start}{file}{extra}' for file, extra in extras.items())
+    return shlex.join(
+      start + file + name.removeprefix(name.partition('[')[0])
+      for file, name in self.wheels.items()
+    )
 
 
 class Workload(NamedTuple):
