@@ -125,7 +125,9 @@ def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:
     for line in job.describe():
       launch_lib.log(line)
     where = pathlib.Path(options.bundle).absolute()
-    commit, folder = job.bundle.name, manifests.Folder(str(where), job.write(where))
+    folder = manifests.Folder(str(where), job.write(where))
+    files = job.files.digest[:12]  # a tag of an image tells them too
+    commit = f'{job.bundle.name}-{files}' if files else job.bundle.name
   else:
     commit, folder = _commit_alone(job, options.engine), None
   workload = manifests.Workload(
