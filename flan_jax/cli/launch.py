@@ -64,13 +64,14 @@ def run(options: argparse.Namespace) -> int:
   try:
     if options.command:
       code = job.run(options.command)
-      launch_lib.log(f'Done: exit code {code}')
+      if not options.dry_run:
+        launch_lib.log(f'Done: exit code {code}')
     if options.stop:
       job.stop()
     if options.delete:
       launch_lib.log(f'Deleting TPU {options.tpu}')
       slice.delete()
-    elif options.command:
+    elif options.command and not options.dry_run:
       launch_lib.log(
         f'TPU {options.tpu} is still allocated and billed; to delete it: `flan launch '
         f'--tpu {options.tpu} --zone {options.zone} --delete`'
