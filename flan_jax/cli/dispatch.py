@@ -272,6 +272,12 @@ def _launch(parser):
   parser.add_argument('--cluster', metavar='NAME', help='GKE cluster (--engine xpk)')
   parser.add_argument('--image', metavar='PATH', help='image to push (--engine xpk)')
   parser.add_argument(
+    '--bundle',
+    metavar='DIR',
+    help='new folder for wheels and files that xpk or skypilot install in place of the '
+    'commit',
+  )
+  parser.add_argument(
     '--stop', action='store_true', help='stop the run with SIGTERM; it saves first'
   )
   parser.add_argument(

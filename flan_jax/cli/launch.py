@@ -1,6 +1,7 @@
 """`flan launch`: runs a command on every host of a TPU slice."""
 
 import argparse
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     raise InputError(
       f'--tpu: got {options.tpu!r}; must be 1 to 63 of a-z, 0-9 and -, a letter first'
     )
+  if options.bundle and options.engine == 'tpu-vm':
+    raise InputError('--bundle: belongs to --engine=xpk and --engine=skypilot')
   type = tpu_slice.accelerator_type(options.type) if options.type else None
   gcloud = gcloud_lib.Gcloud(dry_run=options.dry_run)
   if options.engine != 'tpu-vm':
@@ -61,13 +64,14 @@ def run(options: argparse.Namespace) -> int:
   try:
     if options.command:
       code = job.run(options.command)
-      launch_lib.log(f'Done: exit code {code}')
+      if not options.dry_run:
+        launch_lib.log(f'Done: exit code {code}')
     if options.stop:
       job.stop()
     if options.delete:
       launch_lib.log(f'Deleting TPU {options.tpu}')
       slice.delete()
-    elif options.command:
+    elif options.command and not options.dry_run:
       launch_lib.log(
         f'TPU {options.tpu} is still allocated and billed; to delete it: `flan launch '
         f'--tpu {options.tpu} --zone {options.zone} --delete`'
@@ -112,14 +116,28 @@ def _manifest(options: argparse.Namespace, type: str, gcloud: Any) -> str:
   for name in needed:
     if getattr(options, name) is None:
       raise InputError(f'--{name}: not given; --engine={options.engine} needs it')
-  job = launch_lib.make_job(options.command, gcloud=gcloud, check=read_command)
-  commit = _commit_alone(job, options.engine)
+  if options.bundle and options.dry_run:
+    raise InputError('--bundle: writes the folder; leave --dry-run away')
+  extras = _extras(options.extra)
+  job = launch_lib.make_job(
+    options.command, gcloud=gcloud, check=read_command, extras=extras
+  )
+  if options.bundle:
+    for line in job.describe():
+      launch_lib.log(line)
+    where = pathlib.Path(options.bundle).absolute()
+    folder = manifests.Folder(str(where), job.write(where))
+    files = job.files.digest[:12]  # a tag of an image tells them too
+    commit = f'{job.bundle.name}-{files}' if files else job.bundle.name
+  else:
+    commit, folder = _commit_alone(job, options.engine), None
   workload = manifests.Workload(
     command=job.command,
     name=options.tpu,
     accelerator=type,
     zone=options.zone,
     commit=commit,
+    folder=folder,
     spot=options.spot,
     max_restarts=options.max_restarts,
   )
@@ -146,17 +164,21 @@ def _commit_alone(job: Any, engine: str) -> str:
   if not isinstance(bundle.source, source_bundle.Commit):
     raise InputError(
       f'--engine={engine}: installs a commit of a checkout, and flan_jax is installed '
-      'here; use --engine=tpu-vm, or a checkout'
+      'here; give --bundle=DIR'
     )
   for package in bundle.packages:
     raise InputError(
       f'--engine={engine}: installs commit {bundle.source.name} alone, without your '
-      f'package {package.wheel.name}; use --engine=tpu-vm'
+      f'package {package.wheel.name}; give --bundle=DIR'
     )
   for place in job.files.places:
     raise InputError(
       f'--engine={engine}: {place!r} is not in commit {bundle.source.name}, which it '
-      'installs; commit it under gin/, or use --engine=tpu-vm'
+      'installs; give --bundle=DIR'
+    )
+  for extra in bundle.extras[1:]:
+    raise InputError(
+      f'--extra {extra}: --engine={engine} installs flan_jax[tpu]; give --bundle=DIR'
     )
   return bundle.source.name
 

@@ -16,7 +16,9 @@ import hashlib
 import pathlib
 import re
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -138,6 +140,25 @@ class Job(NamedTuple):
       places = sorted(self.files.places)
       lines.append(f'Ships files beside it: {own_code.listed(places)}')
     return [*lines, *self.warnings]
+
+  def write(self, folder: pathlib.Path) -> dict[str, str]:
+    """Writes wheels, constraints and `files/`; returns wheel -> its requirement.
+
+    Raises:
+      InputError: if there is something in the folder.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+      raise InputError(f'--bundle: {str(folder)!r} is not empty; give a new folder')
+    with tempfile.TemporaryDirectory(prefix='flan-launch-') as built:
+      made = self.bundle.write(pathlib.Path(built))
+      (folder / 'files').mkdir(parents=True, exist_ok=True)
+      for path in made:
+        shutil.copy(path, folder)
+    for place, path in self.files.places.items():
+      target = folder / 'files' / place
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(path, target)
+    return self.bundle.requirements(made)
 
 
 def make_job(

@@ -7,12 +7,31 @@ and fields are those of xpk 1.16 and SkyPilot 0.14. Standard library only.
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
 from flan_jax.tpu.launch import tpu_slice
 from flan_jax.tpu.launch.launch import PYTHON, RESTART, host_command
+
+
+class Folder(NamedTuple):
+  """A folder that has all that the hosts install.
+
+  Attributes:
+    path: its path.
+    wheels: file name of a wheel -> its requirement, as `flan_jax[tpu]`.
+  """
+
+  path: str
+  wheels: Mapping[str, str]
+
+  def arguments(self, start: str) -> str:
+    """The wheels as arguments of pip, quoted for a shell; paths begin with `start`."""
+    return shlex.join(
+      start + file + name.removeprefix(name.partition('[')[0])
+      for file, name in self.wheels.items()
+    )
 
 
 class Workload(NamedTuple):
@@ -23,7 +42,8 @@ class Workload(NamedTuple):
     name: name of the workload.
     accelerator: type of the slice.
     zone: zone of Google Cloud.
-    commit: commit to install.
+    commit: commit to install, or the identity of `folder`.
+    folder: wheels and files to install; None for the commit alone.
     spot: use a spot slice, which may be preempted.
     max_restarts: maximum number of restarts; SkyPilot does not count preemptions.
   """
@@ -33,6 +53,7 @@ class Workload(NamedTuple):
   accelerator: str
   zone: str
   commit: str
+  folder: Folder | None = None
   spot: bool = False
   max_restarts: int = 20
 
@@ -51,6 +72,12 @@ def _check_name(text: str) -> str:
   return text
 
 
+_COMMIT_CONTEXT = """\
+context="$(mktemp -d)"
+trap 'rm -rf "$context"' EXIT
+git archive {commit} | tar -x -C "$context\""""
+
+
 def xpk(
   workload: Workload,
   *,
@@ -59,7 +86,7 @@ def xpk(
   project: str | None = None,
   grace_s: int = 120,
 ) -> str:
-  """A shell script that builds the image of a commit and creates an xpk workload.
+  """A shell script that builds an image and creates an xpk workload.
 
   xpk turns the workload into a JobSet. It restarts on exit code 143, which is one of
   xpk's own restartable codes, and on a preempted node.
@@ -99,19 +126,23 @@ def xpk(
     f'  {flag}={shlex.quote(value)}' for flag, value in flags.items()
   )
   kind = f'{accelerator} spot' if workload.spot else accelerator
+  folder = workload.folder
+  context, tools = _COMMIT_CONTEXT.format(commit=workload.commit), 'git, docker'
+  installed, then = "'/flan[tpu]'", ''
+  if folder:
+    context, tools = f'context={shlex.quote(folder.path)}', 'docker'
+    installed, then = folder.arguments('/flan/'), '\nWORKDIR /flan/files'
   return f"""\
 #!/usr/bin/env bash
 # {workload.name}: one workload on a {kind} slice of the GKE cluster {cluster}.
-# Needs git, docker and xpk (pip install xpk), signed in to the project.
+# Needs {tools} and xpk (pip install xpk), signed in to the project.
 set -euo pipefail
 
-context="$(mktemp -d)"
-trap 'rm -rf "$context"' EXIT
-git archive {workload.commit} | tar -x -C "$context"
+{context}
 cat > "$context/Dockerfile" <<'END'
 FROM python:{PYTHON}-slim
 COPY . /flan
-RUN pip install --no-cache-dir --constraint /flan/constraints.txt '/flan[tpu]'
+RUN pip install --no-cache-dir --constraint /flan/constraints.txt {installed}{then}
 END
 docker build --tag {shlex.quote(tagged)} "$context"
 docker push {shlex.quote(tagged)}
@@ -127,18 +158,27 @@ def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
   SkyPilot treats a slice as one node and runs `setup` and `run` on all of its hosts.
 
   Args:
-    workload: the workload; its commit is only mentioned in a comment, because SkyPilot
-      sends the working directory.
+    workload: the workload; SkyPilot sends its folder, or else the working directory,
+      which must be the checkout at the commit.
     runtime: VM image; None for the default of the generation.
   """
   name, commit = workload.name, workload.commit
   generation = workload.accelerator.rpartition('-')[0]
   region = workload.zone.rpartition('-')[0]
+  folder = workload.folder
+  if folder:
+    comment, path = f'{commit}; `sky jobs launch FILE`.', json.dumps(folder.path)
+    installed, then = folder.arguments('./'), 'cd files\n  '
+  else:
+    comment = (
+      f'commit {commit}; `sky jobs launch FILE` from the checkout at that commit.'
+    )
+    path, installed, then = '.', "'.[tpu]'", ''
   runtime = runtime or tpu_slice.GENERATIONS[generation].runtime
   return f"""\
-# {name}: commit {commit}; `sky jobs launch FILE` from the checkout at that commit.
+# {name}: {comment}
 name: {json.dumps(_check_name(name))}
-workdir: .
+workdir: {path}
 resources:
   infra: {json.dumps(f'gcp/{region}/{workload.zone}')}
   accelerators: {json.dumps(f'tpu-{workload.accelerator}:1')}
@@ -154,8 +194,8 @@ setup: |
   if [ ! -x ~/.local/bin/uv ]; then curl -LsSf https://astral.sh/uv/install.sh | sh; fi
   ~/.local/bin/uv venv --quiet --clear --python {PYTHON} ~/flan-venv
   ~/.local/bin/uv pip install --quiet --python ~/flan-venv/bin/python \\
-    --constraint constraints.txt '.[tpu]'
+    --constraint constraints.txt {installed}
 run: |
   export PATH="$HOME/flan-venv/bin:$PATH"
-  {workload.host_command}
+  {then}{workload.host_command}
 """

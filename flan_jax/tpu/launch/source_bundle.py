@@ -215,7 +215,7 @@ class Bundle:
     return (ours, constraints, *theirs)
 
   def requirements(self, files: Sequence[str]) -> dict[str, str]:
-    """Wheel -> what is installed of it, with extras; of the paths that `write` gave."""
+    """Wheel -> its requirement, as `flan_jax[tpu]`; of the paths that `write` gave."""
     names = [
       f'flan_jax[{",".join(self.extras)}]',
       *(p.wheel.name for p in self.packages),

@@ -472,7 +472,7 @@ def test_types_and_topologies(text, type, hosts):
         'train',
         '--module=small_run',
       ],
-      'alone, without your package small_run; use --engine=tpu-vm',
+      'alone, without your package small_run; give --bundle=DIR',
     ),
     (
       ['--type', 'v3-8', '--', 'flan', 'train', '--gin_file=no.gin'],
@@ -530,6 +530,41 @@ def test_golden(name, capsys, update_golden):
     path.parent.mkdir(exist_ok=True)
     path.write_text(got)
   assert got == path.read_text()
+
+
+def test_a_bundle_holds_all_that_another_engine_installs(cloud, tmp_path, capsys):
+  """The package and the gin file, for which a commit has no room."""
+  (tmp_path / 'own.gin').write_text("include 'gin/runs/demo.gin'\n")
+  command = [
+    '--',
+    'flan',
+    'train',
+    f'--gin_file={tmp_path}/own.gin',
+    '--module=small_run',
+  ]
+  for engine in ('xpk', 'skypilot'):
+    folder = tmp_path / engine
+    more = ['--type=v5p-8', f'--engine={engine}', f'--bundle={folder}', '--extra=data']
+    name = ['launch', '--tpu=flan', '--zone=us-central1-a', '--cluster=c', '--image=i']
+    assert dispatch.main([*name, *more, *command]) == 0
+    text = capsys.readouterr().out
+    (wheel,) = (path.name for path in folder.glob('small_run-*.whl'))
+    assert 'flan_jax-0.1.0-py3-none-any.whl[tpu,data]' in text
+    assert wheel in text
+    assert (folder / 'constraints.txt').is_file()
+    assert (folder / 'files' / 'own.gin').is_file()
+    assert dispatch.main([*name, *more, *command]) == 2
+    assert 'is not empty' in capsys.readouterr().err
+    if engine == 'xpk':
+      done = subprocess.run(['bash', '-n'], input=text, capture_output=True, text=True)
+      assert done.returncode == 0, done.stderr
+      assert 'WORKDIR /flan/files' in text
+    else:
+      task = yaml.safe_load(text)
+      assert task['workdir'] == str(folder)
+      assert task['run'].splitlines()[1:] == [
+        'cd files', 'flan train --gin_file=own.gin --module=small_run'
+      ]  # fmt: skip
 
 
 def test_scripts_and_tasks_are_well_formed():

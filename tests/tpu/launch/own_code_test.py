@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from flan_jax.cli import launch
 from flan_jax.errors import InputError
 from flan_jax.runtime import modules
 from flan_jax.tpu.launch import own_code, wheels
@@ -108,6 +109,21 @@ def test_an_installed_distribution_is_repacked(folder):
   (package,) = find('acme_g').values()
   assert (package.wheel.version, package.wheel.digest) == ('2.0', made.digest)
   assert package.describe() == ['Ships acme-g 2.0 as installed: 4 files, 128 B']
+
+
+def test_a_package_that_an_entry_point_admits_is_shipped(folder):
+  site = folder / 'site-packages'
+  points = '[flan_jax]\nacme = acme_l.tasks\n'
+  files = {'acme_l/__init__.py': b'', 'acme_l/tasks.py': b''}
+  made = wheels.pack('acme-l', '1', files, entry_points=points)
+  with zipfile.ZipFile(made.write(folder)) as archive:
+    archive.extractall(site)
+  sys.path.append(str(site))
+  for command in (['flan', 'tasks'], ['bash', 'run.sh']):
+    request = launch.read_command(command)
+    assert request.modules == ('acme_l.tasks',)
+  (package,) = own_code.find(request.modules)
+  assert package.wheel.digest == made.digest
 
 
 def test_an_editable_distribution_is_packed_with_its_metadata(folder):
