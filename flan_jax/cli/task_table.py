@@ -84,8 +84,8 @@ def _own(dataset: Dataset) -> tuple[tuple, dict[str, Any], list[str]]:
     entry = registry.as_json(declared, rate=None) | {'missing': str(error)}
     lines = [f'{dataset.name}: {error}']
   source = dataset.tfds or str(dataset.source)
-  row = (dataset.name, dataset.cluster, '-', source, *counts, _shown(rate), dataset.metric,
-         len(dataset.templates))  # fmt: skip
+  row = (dataset.name, dataset.cluster, '-', source, *counts, _shown(rate),
+         dataset.metric, len(dataset.templates))  # fmt: skip
   return row, entry, lines
 
 

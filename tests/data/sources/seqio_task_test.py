@@ -259,7 +259,7 @@ def test_seeded_randomness_follows_the_template_seed(tmp_path):
     ('unsteady', "example 0 of split 'train' is another one when it is read again"),
     ('nothing_to_say', "output features inputs; must have 'targets'"),
     ('broken', "seqio task 'broken': KeyError: 'input'"),
-    ('plane', r"'plane': not registered.*did you mean 'plain'.*--module"),
+    ('plane', r"'plane': not registered.*--module.*did you mean 'plain'"),
   ],
 )
 def test_what_cannot_train_is_one_line(name, message, tmp_path):
