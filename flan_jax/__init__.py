@@ -16,6 +16,7 @@ if TYPE_CHECKING:
   from flan_jax.catalog.registry import Mixture as Mixture
   from flan_jax.catalog.registry import register as register
   from flan_jax.catalog.source import Generator as Generator
+  from flan_jax.catalog.source import SeqioTask as SeqioTask
   from flan_jax.catalog.source import Tfds as Tfds
   from flan_jax.catalog.template import Template as Template
   from flan_jax.data.sources.files import Csv as Csv
@@ -57,6 +58,7 @@ _PUBLIC = {
   'ModelFamily': 'interop.huggingface.family',
   'Parquet': 'data.sources.files',
   'PromptStyle': 'catalog.prompt_style',
+  'SeqioTask': 'catalog.source',
   'Template': 'catalog.template',
   'Text': 'catalog.answers',
   'Tfds': 'catalog.source',

@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Answer, Choice, Label, Text
 from flan_jax.catalog.evidence import Evidence
 from flan_jax.catalog.fields import Clean, Field, Record
-from flan_jax.catalog.source import Source, Tfds
+from flan_jax.catalog.source import UNKNOWN_SIZE, SeqioTask, Source, Tfds
 from flan_jax.errors import InputError, did_you_mean
 
 CLUSTERS = (
@@ -44,11 +46,14 @@ class Example(NamedTuple):
       its templates.
     values: field name -> string, `answer` included.
     answer: options, gold indices and references.
+    tokens: token ids of inputs and of targets, if the source has tokenized the example;
+      None for an example that a template renders.
   """
 
   example_id: str
   values: dict[str, str]
   answer: Answer
+  tokens: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +143,11 @@ class Dataset:
     return self.source.name if isinstance(self.source, Tfds) else ''
 
   @property
+  def is_tokenized(self) -> bool:
+    """True if its examples have tokens of their own, which no template makes."""
+    return isinstance(self.source, SeqioTask) and self.source.tokenized
+
+  @property
   def slices(self) -> dict[str, str]:
     """Canonical split -> slice of the source, without the splits it lacks."""
     declared = {'train': self.train, 'dev': self.dev, 'test': self.test}
@@ -205,6 +215,11 @@ class Dataset:
     start, stop = part.bounds(sizes.get(part.split, 0))
     return stop - start
 
+  def known_examples(self, split: str) -> int | None:
+    """Number of examples of a canonical split; None if only reading them tells."""
+    found = self.num_examples(split)
+    return found if found < UNKNOWN_SIZE else None
+
   def field(self, name: str) -> Field:
     """The Field of that name; a plain path becomes a Field."""
     field = self.fields[name]
@@ -223,13 +238,11 @@ class Dataset:
       field = self.field(self.evidence.field)
       span = self.evidence(record, field, values, answer, clean=self.cleaning)
       answer = dataclasses.replace(answer, span=span)
-    return Example(example_id, {**values, 'answer': answer.text}, answer)
+    tokens = getattr(record, 'tokens', None)
+    return Example(example_id, {**values, 'answer': answer.text}, answer, tokens)
 
 
-_NAME = re.compile(r'\w[\w.+-]*')
-
-_UNKNOWN_SIZE = 10**12
-"""Number of examples assumed for a split of unknown size."""
+_NAME = re.compile(r'\w[\w.+:#-]*')
 
 
 def _check(dataset: Dataset) -> None:
@@ -298,7 +311,7 @@ def _check_names(dataset: Dataset) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
       raise InputError(
         f'dataset {dataset.name!r}: {what} {name!r}; must be letters, digits, and '
-        "'_', '-', '.' or '+' between them"
+        "'_', '-', '.', ':', '#' or '+' between them"
       )
 
 
@@ -329,7 +342,7 @@ def _check_examples(dataset: Dataset) -> None:
   seen: list[tuple[str, str, int, int]] = []
   for setting, text in _declared_slices(dataset).items():
     part = splits_lib.parse(text)
-    start, stop = part.bounds(dataset.sizes.get(part.split, _UNKNOWN_SIZE))
+    start, stop = part.bounds(dataset.sizes.get(part.split, UNKNOWN_SIZE))
     if start >= stop:
       examples = dataset.sizes.get(part.split)
       of = '' if examples is None else f' of the {examples:,} of {part.split!r}'

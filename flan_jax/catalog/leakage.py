@@ -53,7 +53,7 @@ class Overlap(NamedTuple):
 
   def __str__(self) -> str:
     subject = f'{self.dataset} trained {self.model!r}' if self.model else self.dataset
-    if self.source in registry.clusters():
+    if registry.is_cluster(self.source):
       same = self.cluster == self.held_out
       relation = 'which is held out' if same else 'related to it'
       verb = ',' if self.model else ' trains,'
@@ -187,7 +187,7 @@ def clusters(
   """
   names = (names,) if isinstance(names, str) else tuple(names)
   for name in names:
-    if name not in registry.clusters():
+    if not registry.is_cluster(name):
       known = registry.clusters()
       raise InputError(
         f'{setting} {name!r}: no such cluster; clusters are {", ".join(known)}'
@@ -385,7 +385,7 @@ def _checked_names(
     {allow_overlap} if isinstance(allow_overlap, str) else set(allow_overlap or ())
   )
   for name in sorted(names):
-    if name not in registry.clusters() and name not in datasets:
+    if not registry.is_cluster(name) and name not in datasets:
       raise InputError(
         f'ALLOW_OVERLAP {name!r}: must be a dataset or a cluster'
         + did_you_mean(name, [*datasets, *registry.clusters()]),
@@ -409,7 +409,7 @@ def _mixture_error(
 ) -> InputError:
   """The refusal of a mixture that is about to train."""
   head = f'{setting} {cluster!r}: mixture {mixture.name!r} trains on '
-  if source not in registry.clusters():
+  if not registry.is_cluster(source):
     return InputError(
       f'{head}{dataset.name!r}, which shares {source!r} with it; leave it out, or '
       f"allow it by name: ALLOW_OVERLAP = ('{dataset.name}',)"
@@ -432,7 +432,7 @@ def _checkpoint_error(
 ) -> InputError:
   """The refusal of a checkpoint, for its own training or an ancestor's."""
   mixture = f' (mixture {training.mixture!r})' if training.mixture else ''
-  if source in registry.clusters():
+  if registry.is_cluster(source):
     found, name = _cluster_found(dataset, cluster, source), source
   else:
     found, name = f'{dataset.name!r}, which shares {source!r} with it', dataset.name

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from flan_jax.catalog import registry, splits
 from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import UNKNOWN_SIZE
 
 CAP = 30_000
 """Maximum number of training examples of one dataset (FLAN section 2.2)."""
@@ -25,7 +26,8 @@ def rates(
   Args:
     mixture: the training mixture.
     examples: dataset -> training examples present; None for the declared numbers.
-      Datasets of the mixture that it lacks have no rate.
+      Datasets of the mixture that it lacks have no rate, and neither has one whose
+      rate follows from a number that only reading the examples tells.
 
   >>> sum(rates(registry.mixture('flan_all')).values())
   188371
@@ -36,17 +38,25 @@ def rates(
     examples = {
       name: registry.get(name).num_examples('train') for name in mixture.datasets
     }
+  if mixture.rate_function is not None:
+    found = mixture.rate_function(examples)
+    return _whole({name: rate * bool(examples[name]) for name, rate in found.items()})
   out: dict[str, float] = {}
   for group in groups(mixture):
     out |= shared_rates({name: examples[name] for name in group if name in examples})
+  known = {name for name, count in examples.items() if count < UNKNOWN_SIZE}
   for name, part in mixture.parts.items():
     inside = {one: examples[one] for one in part.datasets if one in examples}
     found = rates(part, inside)
     total = sum(found.values())
-    if name in mixture.rates and total:
-      found = {one: rate * mixture.rates[name] / total for one, rate in found.items()}
-    out |= found
-  out |= {name: rate for name, rate in mixture.rates.items() if out.get(name)}
+    wanted = mixture.rates.get(name, total)
+    if part.rate_function is not None and name not in mixture.rates:
+      wanted = sum(out[one] for one in inside)  # its own rates have no scale
+    known = known.difference(inside).union(found)
+    if total:
+      out |= {one: rate * wanted / total for one, rate in found.items()}
+  own = {name: rate for name, rate in mixture.rates.items() if examples.get(name)}
+  out = {name: rate for name, rate in out.items() if name in known} | own
   return _whole({name: out[name] for name in mixture.datasets if name in out})
 
 
@@ -66,7 +76,8 @@ def _whole(rates: Mapping[str, float]) -> dict[str, int]:
 
 def peers(name: str, mixture: Mixture) -> Sequence[str]:
   """The datasets of a mixture whose examples decide the rate of one of them."""
-  if mixture.parts or any(rate != int(rate) for rate in mixture.rates.values()):
+  fractions = any(rate != int(rate) for rate in mixture.rates.values())
+  if mixture.parts or mixture.rate_function or fractions:
     return mixture.datasets
   return next(group for group in groups(mixture) if name in group)
 

@@ -49,7 +49,9 @@ def find(name: str) -> Named | None:
     return Named(name, declared)
   for mark in reversed([match.start() for match in re.finditer('_', name)]):
     dataset = registry.find(name[:mark])
-    variant = None if dataset is None else _variant(name, dataset, name[mark:])
+    if dataset is None or dataset.is_tokenized:
+      continue  # the prompts of a seqio task are its own
+    variant = _variant(name, dataset, name[mark:])
     if variant is not None:
       return variant
   other = registry.find(name)

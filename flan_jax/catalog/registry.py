@@ -9,10 +9,11 @@ import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from flan_jax.catalog import seqio_names
 from flan_jax.catalog.answers import Choice, Label, Text
 from flan_jax.catalog.dataset import CLUSTERS, Dataset
 from flan_jax.catalog.prompt_style import PromptStyle
@@ -69,6 +70,9 @@ class Mixture:
     allowed_overlap: (dataset that trains, source shared with a held-out one): the
       leakage check allows this overlap with a warning.
     note: why it has these datasets; shown by `flan tasks --mixture`.
+    rate_function: function of the examples of its datasets that gives the rates of all
+      of them, in proportion to one another, or {} if they are not known yet; None for
+      those that their examples give.
     parts: mixtures among its members by name, as a look-up returns it.
   """
 
@@ -82,6 +86,7 @@ class Mixture:
   shared_cap: bool = False
   allowed_overlap: tuple[tuple[str, str], ...] = ()
   note: str = ''
+  rate_function: Callable[[Mapping[str, int]], Mapping[str, float]] | None = None
   parts: Mapping[str, 'Mixture'] = dataclasses.field(default_factory=dict, repr=False)
 
   def __post_init__(self):
@@ -216,14 +221,15 @@ def _flat(mixture: Mixture, above: tuple[str, ...]) -> Mixture:
     if dataset is not None:
       found[dataset.name] = None
       continue
-    if entry is None or member in above:
-      known = [*datasets(), *_entries['mixture']]
-      what = 'is not registered' + did_you_mean(member, known)
-      if entry is not None:
-        what = f'has {mixture.name!r} among its own'
+    known = entry.item if entry is not None else seqio_names.mixture(member)
+    if known is None or member in above:
+      what = f'has {mixture.name!r} among its own'
+      if known is None:
+        every = [*datasets(), *_entries['mixture'], *seqio_names.every()]
+        what = f'is not registered{did_you_mean(member, every)}'
       place = _entries['mixture'][above[0]].place
       raise InputError(f'mixture {mixture.name!r} ({place}): member {member!r} {what}')
-    part = parts[member] = _flat(entry.item, (*above, member))
+    part = parts[member] = _flat(known, (*above, member))
     overlap += part.allowed_overlap
     for name in part.datasets:
       found[name] = None
@@ -290,6 +296,14 @@ def clusters() -> tuple[str, ...]:
   return tuple(dict.fromkeys((*CLUSTERS, *_entries['cluster'], *own)))
 
 
+def is_cluster(name: str) -> bool:
+  """True if datasets have that cluster: registered ones, or the seqio Task `name`."""
+  if name in clusters():
+    return True
+  found = seqio_names.dataset(name)
+  return found is not None and found.cluster == name
+
+
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
   """Sorts clusters as `clusters` has them; those that are not registered come last."""
   given = set(names)
@@ -344,20 +358,27 @@ def of_clusters(names: Iterable[str], families: Iterable[str]) -> list[Dataset]:
     families: families of the datasets; those without a family belong to each. Of a
       cluster that they lack, the datasets of all families that are not generated.
   """
-  families = {*families, ''}
+  names, families = list(names), {*families, ''}
   found = set()
   for name in names:
     every = [d for d in datasets().values() if d.cluster == name]
     inside = [d.name for d in every if d.family in families]
     found.update(inside or (d.name for d in every if may_share_data('', d.family)))
-  return [dataset for name, dataset in datasets().items() if name in found]
+  theirs = [seqio_names.dataset(name) for name in dict.fromkeys(names)]
+  return [
+    *(dataset for name, dataset in datasets().items() if name in found),
+    *(one for one in theirs if one is not None and one.cluster == one.name),
+  ]
 
 
 def find(name: str) -> Dataset | None:
   """The dataset of a short name, as `rte`, or task name, as `flan_rte`; or None."""
   _load()
   entry = _entries['dataset'].get(name)
-  return entry.item if entry is not None else tasks().get(name)
+  if entry is not None:
+    return entry.item
+  found = tasks().get(name)
+  return found if found is not None else seqio_names.dataset(name)
 
 
 def get(name: str) -> Dataset:
@@ -374,7 +395,7 @@ def get(name: str) -> Dataset:
 
 def not_registered(what: str, name: str) -> InputError:
   """The refusal of a name that nothing has: where to look, and the nearest."""
-  known = dict.fromkeys([*datasets(), *tasks()])
+  known = dict.fromkeys([*datasets(), *tasks(), *seqio_names.every()])
   if what == 'mixture':
     known |= dict.fromkeys(_entries['mixture'])
   option = ' --mixture' if what == 'mixture' else ''
@@ -404,9 +425,11 @@ def mixtures() -> dict[str, Mixture]:
 
 
 def is_mixture(name: str) -> bool:
-  """True for the name of a registered mixture."""
+  """True for the name of a mixture, registered here or with seqio."""
   _load()
-  return name in _entries['mixture']
+  if name in _entries['mixture']:
+    return True
+  return seqio_names.is_mixture(name) and find(name) is None
 
 
 def mixture(name: str) -> Mixture:
@@ -415,11 +438,14 @@ def mixture(name: str) -> Mixture:
   Raises:
     InputError: if not found; names the nearest.
   """
-  if is_mixture(name):
+  _load()
+  if name in _entries['mixture']:
     return _flat(_entries['mixture'][name].item, (name,))
   dataset = find(name)
   if dataset is not None:
     return Mixture(name=dataset.task, datasets=(dataset.name,))
+  if (theirs := seqio_names.mixture(name)) is not None:
+    return theirs
   raise not_registered('mixture', name)
 
 

@@ -6,9 +6,10 @@ A source is any object with the methods of `Source`; a declaration names one. `T
 
 import dataclasses
 import functools
+import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from flan_jax.catalog.fields import Record
 from flan_jax.errors import InputError
@@ -54,6 +55,72 @@ class Tfds:
         f'tfds {self.name!r}; must be a TFDS name with its version, as '
         "'super_glue/rte:1.0.2'"
       )
+
+
+UNKNOWN_SIZE = 10**12
+"""Number of examples assumed for a split of unknown size."""
+
+SEQIO_READER = 'flan_jax.data.sources.seqio_task'
+"""Module that reads seqio Tasks; importing it imports seqio, and TensorFlow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioTask:
+  """The examples of a registered seqio Task, read by seqio itself.
+
+  A record has every feature of an example; `inputs` and `targets` are texts: the
+  feature `inputs_pretokenized` if there is one, else what the vocabulary decodes.
+
+  Attributes:
+    name: name of the task.
+    tokenized: whether the store keeps the task's own tokens. Otherwise the texts are
+      put into the templates of the dataset, and tokenized as those of any other.
+    lengths: (feature, maximum tokens) of the examples, and ('text', maximum) of the
+      targets of a task without inputs; () for whole ones.
+    seed: seed of the task's random preprocessors.
+    data_dir: TFDS data directory; None for TFDS's own default.
+  """
+
+  name: str
+  tokenized: bool = False
+  lengths: tuple[tuple[str, int], ...] = ()
+  seed: int = 0
+  data_dir: str | None = None
+
+  def __post_init__(self):
+    if not isinstance(self.name, str) or not self.name:
+      raise InputError(
+        f'seqio task {self.name!r}; must be the name of a registered seqio Task'
+      )
+
+  def __str__(self) -> str:
+    return f'the seqio task {self.name}'
+
+  def sizes(self) -> Mapping[str, int]:
+    return _seqio_reader().sizes(self)
+
+  def records(self, split: str) -> Iterator[tuple[str, Record]]:
+    return _seqio_reader().records(self, split)
+
+  def stamp(self) -> str:
+    return _seqio_reader().stamp(self)
+
+  def digest(self) -> str:
+    return _seqio_reader().digest(self)
+
+  def tokenizer(self) -> Any:
+    """The tokenizer (`flan_jax.data.tokenizers.Tokenizer`) of the task's vocabulary."""
+    return _seqio_reader().tokenizer(self)
+
+
+def _seqio_reader() -> Any:
+  try:
+    return importlib.import_module(SEQIO_READER)
+  except ModuleNotFoundError as error:
+    raise InputError(
+      f'module {error.name!r}: not installed; seqio tasks need it: '
+      "pip install 'flan_jax[data]'"
+    ) from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,6 +163,10 @@ def _materialize(parser):
   )
   parser.add_argument('--batch-tokens', type=int, default=8192, metavar='N')
   parser.add_argument('--sequence-length', type=int, metavar='N')
+  parser.add_argument(
+    '--task-feature-lengths', metavar='NAME=N,...',
+    help='maximum tokens of a feature (default inputs=1024,targets=256)',
+  )  # fmt: skip
   parser.add_argument('--missing', default='refuse', choices=('refuse', 'skip'))
   _data(parser)
 

@@ -1,6 +1,7 @@
 """`flan materialize`: renders and tokenizes a mixture."""
 
 import argparse
+from typing import Any
 
 from flan_jax.cli import console
 from flan_jax.errors import InputError
@@ -28,11 +29,14 @@ def run(options: argparse.Namespace) -> int:
       f'--batch-tokens: got {batch:,}; must be sequences x --sequence-length '
       f'({length:,}); the nearest is {nearest:,}'
     )
+  lengths = _lengths(options.task_feature_lengths)
+  checks.check('--task-feature-lengths', lengths, checks.feature_lengths)
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Materializing {options.mixture}')
-  from flan_jax.catalog import names
+  from flan_jax.catalog import names, seqio_names
   from flan_jax.data import tokenizer_coverage
+  from flan_jax.data.preprocess import Limits
   from flan_jax.data.store import materialize as materialize_lib
   from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
@@ -50,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         steps=options.steps,
         batch_tokens=options.batch_tokens if options.steps else None,
         sequence_length=options.sequence_length,
+        limits=Limits.of(lengths),
         missing=options.missing,
       ),
       out=options.out,
@@ -66,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
   sides = {'dataset': 'left', 'cluster': 'left', 'examples': 'right', 'epochs': 'right',
            'rate': 'right', 'dropped': 'left'}  # fmt: skip
   console.table(f'{options.out}', sides, examples)
+  for line in seqio_names.hidden(mixture):
+    print(line)
   for name, why in manifest['missing'].items():
     print(f'missing: {name} ({why})')
   if line := tokenizer_coverage.warning(manifest):
@@ -77,6 +84,16 @@ def run(options: argparse.Namespace) -> int:
   )
   progress.stage(f'Done: {options.out}, digest {manifest["digest"]}')
   return 0
+
+
+def _lengths(text: str | None) -> dict[str, Any] | None:
+  """Feature -> its length of `inputs=512,targets=64`."""
+  if text is None:
+    return None
+  pairs = [part.partition('=') for part in text.split(',')]
+  return {
+    name.strip(): int(n) if n.strip().isdecimal() else n.strip() for name, _, n in pairs
+  }
 
 
 def _repair(options: argparse.Namespace) -> int:

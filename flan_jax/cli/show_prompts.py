@@ -13,6 +13,7 @@ from flan_jax.catalog import names
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.dataset import Dataset, Example
+from flan_jax.catalog.source import SeqioTask
 from flan_jax.config import checks
 from flan_jax.data import raw_records, tokenizers
 from flan_jax.data.few_shot import FewShotPool
@@ -61,6 +62,8 @@ def show(
   checks.check('--template', template, rule)
   checks.check('--n', count, checks.at_least(1))
   loaded = tokenizers.load(tokenizer)
+  if isinstance(dataset.source, SeqioTask) and dataset.is_tokenized:
+    loaded = dataset.source.tokenizer()  # its tokens are its own
   if split == 'train' and 'train' not in dataset.slices:
     split = 'test'
   examples = first_examples(dataset, split, count, data_dir=data_dir)
@@ -114,7 +117,9 @@ def _show_one(
     **example.values,
     template_lib.OPTIONS: template_lib.options_block(example.answer.options),
   }
-  inputs, targets = tokenizer.encode_batch([prompt.inputs, prompt.targets])
+  inputs, targets = example.tokens or tokenizer.encode_batch(
+    [prompt.inputs, prompt.targets]
+  )
   kind = f', {template.kind}' if template.kind else ''
   title = (
     f'{dataset.task}{suffix} template {index}{kind}, example {example.example_id} '

@@ -1,12 +1,14 @@
 """Tables of `flan tasks`: datasets, one mixture, all mixtures; as data and as text."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import flan_jax.mixtures as mixtures
-from flan_jax.catalog import leakage, mixing_rates, registry, splits
+from flan_jax.catalog import leakage, mixing_rates, registry, seqio_names, splits
 from flan_jax.catalog.dataset import CLUSTERS, SPLITS, Dataset
 from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import UNKNOWN_SIZE
 from flan_jax.errors import InputError
 
 
@@ -57,6 +59,10 @@ def datasets() -> Listing:
       rows.append(row)
       data.append(entry)
       lines += line
+  theirs = seqio_names.every()
+  if theirs:
+    more = f' and {len(theirs) - _NAMED:,} more' if len(theirs) > _NAMED else ''
+    lines.append(f'of seqio: {", ".join(theirs[:_NAMED])}{more}')
   return Listing(
     data,
     f'{len(rows)} datasets',
@@ -69,17 +75,17 @@ def datasets() -> Listing:
 def _own(dataset: Dataset) -> tuple[tuple, dict[str, Any], list[str]]:
   """Row, JSON entry and further lines of a dataset of the user's own."""
   try:
-    counts = [dataset.num_examples(name) for name in SPLITS]
-    rate = mixing_rates.rates(registry.mixture(dataset.name))[dataset.name]
+    counts = [_shown(dataset.known_examples(name)) for name in SPLITS]
+    rate = mixing_rates.rates(registry.mixture(dataset.name)).get(dataset.name)
     entry, lines = registry.as_json(dataset, rate=rate), []
   except InputError as error:
     declared = dataclasses.replace(dataset, train='', dev='', test='')
-    counts, rate = ['?'] * len(SPLITS), '?'
+    counts, rate = [_UNKNOWN] * len(SPLITS), None
     entry = registry.as_json(declared, rate=None) | {'missing': str(error)}
     lines = [f'{dataset.name}: {error}']
   source = dataset.tfds or str(dataset.source)
-  row = (dataset.name, dataset.cluster, '-', source, *counts, rate, dataset.metric,
-         len(dataset.templates))  # fmt: skip
+  row = (dataset.name, dataset.cluster, '-', source, *counts, _shown(rate),
+         dataset.metric, len(dataset.templates))  # fmt: skip
   return row, entry, lines
 
 
@@ -87,8 +93,9 @@ def mixture(found: Mixture) -> Listing:
   """One mixture: examples, caps, rates, shares, clusters left out and why, totals."""
   members = found.members
   rate = mixing_rates.rates(found)
-  total = sum(rate.values())
-  share = {name: value / total for name, value in rate.items()}
+  total = _sum(rate.get(d.name) for d in members)
+  whole = total is not None
+  share = {name: value / total for name, value in rate.items()} if total else {}
   left_out = reasons_left_out(found)
   report = leakage.check(found)
   style = found.style
@@ -107,29 +114,38 @@ def mixture(found: Mixture) -> Listing:
     'total_rate': total,
     'datasets': [
       {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,
-       'split_examples': split_examples(d), 'examples': d.num_examples('train'),
-       'rate': rate[d.name], 'share': share[d.name], 'templates': len(d.templates)}
+       'split_examples': split_examples(d), 'examples': d.known_examples('train'),
+       'rate': rate.get(d.name), 'share': share.get(d.name),
+       'templates': len(d.templates)}
       for d in members
     ],
   }  # fmt: skip
   rows = [
-    (d.name, d.cluster, split_examples(d), d.num_examples('train'), rate[d.name],
-     f'{share[d.name]:.3%}', len(d.templates))
+    (d.name, d.cluster, _shown(split_examples(d)), _shown(d.known_examples('train')),
+     _shown(rate.get(d.name)), f'{share[d.name]:.3%}' if whole else _UNKNOWN,
+     len(d.templates))
     for d in members
   ]  # fmt: skip
   of_paper = {d.paper_name for d in members if d.in_paper}
   counted = f" ({len(of_paper)} of the paper's 62 datasets)" if of_paper else ''
   rows.append(
     (f'total: {len(members)}', f'{len(found.trained_on)} clusters',
-     sum(split_examples(d) for d in members),
-     sum(d.num_examples('train') for d in members), total,
-     '100.000%', sum(len(d.templates) for d in members))
+     _shown(_sum(split_examples(d) for d in members)),
+     _shown(_sum(d.known_examples('train') for d in members)),
+     _shown(total), '100.000%' if whole else _UNKNOWN,
+     sum(len(d.templates) for d in members))
   )  # fmt: skip
   per = 'for all tasks of a paper dataset' if found.shared_cap else 'a task'
   lines = [
     *([found.note] if found.note else []),
-    f'{len(members)} tasks{counted}; at most {mixtures.CAP:,} examples a task, maximum '
-    f'rate {mixtures.MAXIMUM_RATE:,} {per}',
+    f'{len(members)} tasks{counted}; '
+    + (
+      'rates of its own'
+      if found.rate_function is not None
+      else f'at most {mixtures.CAP:,} examples a task, maximum rate '
+      f'{mixtures.MAXIMUM_RATE:,} {per}'
+    ),
+    *([] if whole else [f'{_UNKNOWN}: known once the examples are read']),
     *(f'{cluster}: {why}' for cluster, why in left_out.items()),
     *report.warnings,
   ]
@@ -138,16 +154,37 @@ def mixture(found: Mixture) -> Listing:
   )
   return Listing(
     data,
-    f'{found.name}: {len(members)} tasks, total rate {total:,}',
+    f'{found.name}: {len(members)} tasks'
+    + (f', total rate {total:,}' if whole else ''),
     {'dataset': 'left', 'cluster': 'left', **right},
     rows,
     lines,
   )
 
 
-def split_examples(dataset: Dataset) -> int:
-  """Examples of the split that a dataset trains on, before cap and carve-outs."""
-  return dataset.full_sizes[splits.parse(dataset.slices['train']).split]
+_NAMED = 20
+"""Maximum number of names in a line."""
+
+_UNKNOWN = '?'
+"""Stands for a number that is known once the examples are read."""
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+  found = list(values)
+  return None if None in found else sum(filter(None, found))
+
+
+def _shown(value: int | None) -> int | str:
+  return _UNKNOWN if value is None else value
+
+
+def split_examples(dataset: Dataset) -> int | None:
+  """Examples of the split that a dataset trains on, before cap and carve-outs.
+
+  None if only reading them tells.
+  """
+  found = dataset.full_sizes[splits.parse(dataset.slices['train']).split]
+  return found if found < UNKNOWN_SIZE else None
 
 
 def reasons_left_out(found: Mixture) -> dict[str, str]:

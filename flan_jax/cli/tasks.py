@@ -10,6 +10,7 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.cli import task_table
   from flan_jax.evaluate import metrics
 
+  console.quiet_absl()
   metrics.check_declared()
   if options.mixture is None:
     found = task_table.datasets()

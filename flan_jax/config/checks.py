@@ -122,6 +122,23 @@ def share(value: Any) -> str:
   return 'must be 0 or more and below 1' + ('; the nearest is 0' if value < 0 else '')
 
 
+FEATURES = ('inputs', 'targets')
+"""Features of a task, whose lengths may be limited."""
+
+
+def feature_lengths(value: Any) -> str:
+  """A dict of features to their maximum tokens, or None."""
+  if value is None:
+    return ''
+  for name, length in value.items():
+    if name not in FEATURES:
+      near = did_you_mean(str(name), FEATURES)
+      return f'no feature {name!r}; must be {" and ".join(map(repr, FEATURES))}{near}'
+    if wrong := _whole(2)(length):
+      return f'{name!r} {wrong}'
+  return ''
+
+
 def switch(value: Any) -> str:
   """True or False."""
   return '' if isinstance(value, bool) else 'must be True or False'

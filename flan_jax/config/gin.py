@@ -262,6 +262,12 @@ class Config:
         self.resolve(Bound(item, origin), what, seen=seen).value for item in value
       )
       return Bound(tuple(items), origin)
+    if isinstance(value, dict):
+      items = {
+        key: self.resolve(Bound(item, origin), what, seen=seen).value
+        for key, item in value.items()
+      }
+      return Bound(items, origin)
     return bound
 
   def build(self, name: str) -> Any:
@@ -426,6 +432,11 @@ def fits(value: Any, hint: Any) -> bool:
       return all(fits(item, arguments[0]) for item in value)
     pairs = zip(value, arguments, strict=False)
     return len(value) == len(arguments) and all(fits(v, h) for v, h in pairs)
+  if origin is Mapping:
+    key_hint, item_hint = typing.get_args(hint)
+    return isinstance(value, dict) and all(
+      fits(key, key_hint) and fits(item, item_hint) for key, item in value.items()
+    )
   if hint is float:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
   if hint is int:
@@ -443,6 +454,8 @@ def describe(hint: Any) -> str:
     return ' or '.join(describe(option) for option in typing.get_args(hint))
   if typing.get_origin(hint) is tuple:
     return f'a tuple of {describe(typing.get_args(hint)[0])}'
+  if typing.get_origin(hint) is Mapping:
+    return f'a dict, each value {describe(typing.get_args(hint)[1])}'
   return f'@{getattr(hint, "__name__", hint)}()'
 
 

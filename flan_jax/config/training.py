@@ -1,10 +1,12 @@
 """Training settings: frozen dataclasses that gin fills. Standard library only."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from flan_jax.config.checks import (
   at_least,
+  feature_lengths,
   folder,
   nearest_divisor,
   one_of,
@@ -111,6 +113,9 @@ class TrainConfig:
     validation: the examples that do not train, if `mixture` is a file: another file, or
       the share or the number of the file's own, from its end; None for those of the
       files that `{split}` names.
+    task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
+      included, for every task; None for 1024 and 256. A feature that it lacks keeps
+      its own. A seqio task without inputs has the sum, unless it names 'targets'.
     missing: 'refuse' or 'skip' datasets that are not prepared.
     seed: seed for everything random in training: parameters, adapters, the draw of the
       mixture, the order and packing of its examples, stochastic rounding.
@@ -162,6 +167,9 @@ class TrainConfig:
   inputs: str = setting('inputs', macro='INPUTS')
   targets: str = setting('targets', macro='TARGETS')
   validation: str | int | float | None = setting(None, macro='VALIDATION')
+  task_feature_lengths: Mapping[str, int] | None = setting(
+    None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths
+  )
   missing: str = setting('refuse', macro='MISSING', rule=MISSING)
   seed: int = setting(0, macro='SEED', rule=uint32)
   template_seed: int = setting(0, macro='TEMPLATE_SEED', rule=uint32)

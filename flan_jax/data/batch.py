@@ -1,8 +1,9 @@
 """Batches: examples packed into the arrays that a decoder trains on. numpy only.
 
 One example is `[BOS] inputs EOS targets EOS` (FLAN section 2.4: EOS separates inputs
-and targets). The model reads all tokens but the last and predicts all but the first;
-the loss covers the targets.
+and targets). One without inputs is a text, `[BOS] targets EOS`; EOS starts it if there
+is no BOS. The model reads all tokens but the last and predicts all but the first; the
+loss covers the targets.
 """
 
 import hashlib
@@ -51,7 +52,13 @@ def length(n_inputs, n_targets, bos_id: int | None):
 
   The last token is not counted: it is only ever predicted.
   """
-  return n_inputs + n_targets + (1 if bos_id is None else 2)
+  separator = 0 if bos_id is None else (n_inputs > 0) * 1
+  return n_inputs + n_targets + 1 + separator
+
+
+def room(max_length, n_targets, bos_id: int | None):
+  """Maximum number of input tokens beside `n_targets` in an example of `max_length`."""
+  return max_length - n_targets - (1 if bos_id is None else 2)
 
 
 def assemble(
@@ -77,7 +84,8 @@ def assemble(
   end = np.array([eos_id], np.int32)
   start = 0
   for segment, (inputs, targets) in enumerate(examples, start=1):
-    joined = np.concatenate([head, inputs, end, targets, end])
+    separator = end if len(inputs) or bos_id is None else end[:0]
+    joined = np.concatenate([head, inputs, separator, targets, end])
     stop = start + len(joined) - 1
     if stop > sequence_length:
       total = sum(length(len(e.inputs), len(e.targets), bos_id) for e in examples)

@@ -4,7 +4,7 @@
 within a sentence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,10 +30,32 @@ POLICY = (
 
 
 class Limits(NamedTuple):
-  """Maximum tokens of inputs and targets, each with its EOS (FLAN section 2.4)."""
+  """Maximum tokens of inputs and targets, each with its EOS (FLAN section 2.4).
+
+  Attributes:
+    inputs, targets: those of an example.
+    text: those of a text, which has no inputs; None for the sum of the two.
+  """
 
   inputs: int = 1024
   targets: int = 256
+  text: int | None = None
+
+  @classmethod
+  def of(cls, lengths: Mapping[str, int] | None) -> 'Limits':
+    """The limits of TASK_FEATURE_LENGTHS; None for the default ones."""
+    given = dict(lengths or {})
+    return cls(**given, text=given.get('targets'))
+
+  @property
+  def lengths(self) -> dict[str, int]:
+    """Maximum tokens of inputs, targets and text."""
+    text = self.inputs + self.targets if self.text is None else self.text
+    return {'inputs': self.inputs, 'targets': self.targets, 'text': text}
+
+  def as_json(self) -> dict[str, int]:
+    """The limits that are set."""
+    return {name: n for name, n in self._asdict().items() if n is not None}
 
 
 class RenderedExample(NamedTuple):
@@ -102,6 +124,8 @@ class Renderer:
     fits; this does not depend on the epoch.
     """
     out: list[RenderedExample | None] = [None] * len(batch)
+    if batch and batch[0].tokens is not None:
+      return [self._tokenized(example) for example in batch]
     orders = [self._order(example, epoch) for example in batch]
     left = list(range(len(batch)))
     for step in range(len(self.dataset.templates)):
@@ -113,6 +137,21 @@ class Renderer:
       if not left:
         break
     return out
+
+  def _tokenized(self, example: Example) -> RenderedExample | None:
+    """An example that has its tokens; its inputs are cut at their end to fit."""
+    assert example.tokens is not None
+    inputs, targets = (np.asarray(ids, np.int32) for ids in example.tokens)
+    room = len(inputs)
+    if self.sequence_length is not None:
+      taken = batch_lib.length(len(inputs), len(targets), self.tokenizer.bos_id)
+      room = self.sequence_length - taken + len(inputs)
+    if room < min(1, len(inputs)):
+      return None
+    cut = inputs[:room]
+    prompt = prompt_lib.render(self.dataset, 0, example)
+    tokens = TokenizedExample(cut, targets)
+    return RenderedExample(0, prompt, tokens, len(cut) < len(inputs), False, False)
 
   def _order(self, example: Example, epoch: int) -> tuple[int, ...]:
     """Templates in the order to try them in `epoch`; the drawn one first."""
@@ -186,8 +225,8 @@ class Renderer:
     """Maximum number of input tokens beside `n_targets` target tokens."""
     found = self.limits.inputs - 1
     if self.sequence_length is not None:
-      taken = batch_lib.length(0, n_targets, self.tokenizer.bos_id)
-      found = min(found, self.sequence_length - taken)
+      room = batch_lib.room(self.sequence_length, n_targets, self.tokenizer.bos_id)
+      found = min(found, room)
     return found
 
 

@@ -3,6 +3,7 @@
 Only reading a TFDS dataset imports TensorFlow.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +11,7 @@ from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog import tfds_features
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Record, Unlabeled
-from flan_jax.catalog.source import Source, Tfds
+from flan_jax.catalog.source import SeqioTask, Source, Tfds
 from flan_jax.errors import InputError, did_you_mean
 
 BAD = (ValueError, TypeError, AttributeError, LookupError)
@@ -43,19 +44,21 @@ def records(
   """
   if isinstance(dataset.source, Tfds):
     return _tfds().records(dataset, split, data_dir=data_dir)
-  source = _source(dataset)
+  source = _source(dataset, data_dir)
   present = source.sizes()
   part = dataset.resolve_splits(present)[split]
   start, stop = part.bounds(present.get(part.split, 0))
   return itertools.islice(source.records(part.split), start, stop)
 
 
-def _source(dataset: Dataset) -> Source:
+def _source(dataset: Dataset, data_dir: str | None) -> Source:
   if dataset.source is None or isinstance(dataset.source, Tfds):
     raise InputError(
       f'dataset {dataset.name!r}: no source; must have one, as '
       "source=Json('data/{split}.jsonl')"
     )
+  if isinstance(dataset.source, SeqioTask):
+    return dataclasses.replace(dataset.source, data_dir=data_dir)
   return dataset.source
 
 
@@ -67,7 +70,7 @@ def sizes(dataset: Dataset, *, data_dir: str | None = None) -> Mapping[str, int]
       its records lack a path that the declaration reads.
   """
   if not isinstance(dataset.source, Tfds):
-    found = dict(_source(dataset).sizes())
+    found = dict(_source(dataset, data_dir).sizes())
     _check_splits(dataset, found)
     _check_columns(dataset)
     return found
@@ -121,7 +124,7 @@ def stamp(dataset: Dataset, *, data_dir: str | None = None) -> str:
   It decides whether interrupted work can resume; a store never depends on it.
   """
   if not isinstance(dataset.source, Tfds):
-    return _source(dataset).stamp()
+    return _source(dataset, data_dir).stamp()
   return _tfds().stamp(dataset, data_dir=data_dir)
 
 

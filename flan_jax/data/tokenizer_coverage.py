@@ -32,14 +32,14 @@ class CoverageCounter:
     self._counts = collections.Counter(inputs=0, targets=0, checked=0, changed=0)
     self._seen = 0
 
-  def add(self, rendered: RenderedExample) -> None:
-    """Counts one example."""
+  def add(self, rendered: RenderedExample, *, texts: bool = True) -> None:
+    """Counts one example; with `texts`, its tokens should decode to its prompt."""
     example, prompt = rendered.tokens, rendered.prompt
     unk_id = self.tokenizer.unk_id
     if unk_id is not None:
       self._counts['inputs'] += int(np.count_nonzero(example.inputs == unk_id))
       self._counts['targets'] += int(np.count_nonzero(example.targets == unk_id))
-    if self._seen % CHECKED == 0:
+    if texts and self._seen % CHECKED == 0:
       kept = self.tokenizer.keeps(prompt.inputs, example.inputs.tolist())
       if kept and not rendered.cut_targets:
         kept = self.tokenizer.keeps(prompt.targets, example.targets.tolist())

@@ -90,7 +90,7 @@ def _of_one(result: 'DatasetResult') -> dict[str, Any]:
     'splits': {
       name: {
         'examples': len(part.examples),
-        'declared': dataset.num_examples(name) or None,
+        'declared': dataset.known_examples(name) or None,
       }
       for name, part in result.splits.items()
     },

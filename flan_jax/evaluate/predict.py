@@ -233,15 +233,15 @@ class Predictor:
           self._warn_if_alike(spec, example, options)
       for i, (example, _) in enumerate(pairs):
         longest = max((len(ids[option]) for option in spec.options(example)), default=0)
-        rooms[i] = min(rooms[i], longest_scored - batch.length(0, longest, bos_id))
+        rooms[i] = min(rooms[i], batch.room(longest_scored, longest, bos_id))
     elif max_length is not None:
-      room = max_length - batch.length(0, self.max_tokens, bos_id)
+      room = batch.room(max_length, self.max_tokens, bos_id)
       rooms = [min(rooms[0], room)] * len(pairs)
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=spec.pool
     )
     if dataset.has_options and spec.target_delimiter:
-      room = longest_scored - batch.length(0, 0, bos_id)
+      room = batch.room(longest_scored, 0, bos_id)
       for example_id in self._fit_joined(
         spec, pairs, fitted, rooms, room, model.tokenizer
       ):

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from flan_jax.catalog import leakage, names
+from flan_jax.catalog import leakage, names, seqio_names
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.leakage import LeakageReport
 from flan_jax.catalog.lineage import Lineage
@@ -157,7 +157,10 @@ def _data(run: Run) -> Data:
   initial = model_dir.digest(config.initial_checkpoint)
   multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
   training_data.check_store(config, run.mixture, run.held_out, store)
-  for line in training_data.store_warnings(store):
+  for line in (
+    *seqio_names.hidden(run.mixture),
+    *training_data.store_warnings(store),
+  ):
     progress.line(line)
   with multihost.main_process_first():
     plan = store.plan(

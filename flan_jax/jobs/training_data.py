@@ -8,6 +8,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data import packing, tokenizer_coverage, tokenizers
+from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -75,6 +76,7 @@ def open_store(
           steps=max(run.train_steps, 1),
           batch_tokens=run.batch_tokens,
           sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
+          limits=Limits.of(run.task_feature_lengths),
           evaluate=held_out,
           missing=run.missing,
         ),
@@ -115,6 +117,15 @@ def check_store(
       f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
       field='Run.template_seed',
     )
+  if run.store is not None and run.task_feature_lengths is not None:
+    limits = Limits.of(run.task_feature_lengths).as_json()
+    got = {name: store.manifest['limits'].get(name) for name in limits}
+    if got != limits:
+      raise InputError(
+        f'TASK_FEATURE_LENGTHS: got {limits}; STORE {str(path)!r} was made with {got}; '
+        'they must be the same',
+        field='Run.task_feature_lengths',
+      )
   if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
     store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
   absent = [c for c in held_out if c not in store.manifest['evaluate']]

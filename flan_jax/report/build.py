@@ -120,7 +120,7 @@ def _result(
     **_signature(metric, answers),
     'split': measured.split,
     'n': len(split.examples),
-    'n_declared': dataset.num_examples(measured.split) or None,
+    'n_declared': dataset.known_examples(measured.split) or None,
     'num_fewshot': measured.num_fewshot,
     'base_prompt_style': measured.base_prompt_style if base is not None else None,
     'seeds': [seed],

@@ -138,7 +138,7 @@ def _describe(dataset: Dataset, example: Example | None, tokenizer: Tokenizer) -
   return {
     'name': dataset.name,
     'task': dataset.task,
-    'examples': {split: dataset.num_examples(split) for split in dataset_lib.SPLITS},
+    'examples': {split: dataset.known_examples(split) for split in dataset_lib.SPLITS},
     'metric': facts['Metric'],
     'facts': {title: text for title, text in facts.items() if text},
     'templates': dataset.templates,

@@ -15,17 +15,20 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import leakage, prompt, registry
+from flan_jax.catalog import prompt
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import UNKNOWN_SIZE
 from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, parts, work_folder
 from flan_jax.data.store import manifest as manifest_lib
+from flan_jax.data.store import sources as sources_lib
 from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.manifest import RenderedDataset, Sized
 from flan_jax.data.store.parts import WORK, Job
+from flan_jax.data.store.sources import Sources
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file, modules, worker_pool
@@ -38,7 +41,7 @@ run of `steps` needs) and evaluate.
 """
 
 TRAIN = 'train'
-"""Value of `tokenizer` that trains one on the rendered examples."""
+"""Value of `tokenizer` that trains one on the rendered examples, if none is given."""
 
 TOKENIZER_EXAMPLES = 4_000
 """Maximum number of examples of one dataset to train a tokenizer on."""
@@ -52,7 +55,8 @@ class StoreConfig:
   """Settings of a store, which say what it holds of a mixture.
 
   Attributes:
-    tokenizer: argument of `flan_jax.data.tokenizers.load`, or the word `train`.
+    tokenizer: argument of `flan_jax.data.tokenizers.load`, or the word `train`. The
+      tokens of seqio tasks come with their own, which is then the store's.
     vocab_size: vocabulary size of a trained tokenizer.
     seed: template seed: draws the template of each example and epoch.
     epochs: number of epochs to render; 1 if `steps` is not given either.
@@ -99,24 +103,6 @@ class StoreConfig:
   def tokens(self) -> int | None:
     """Tokens of the run of `steps`, padding included; None if `epochs` are rendered."""
     return self.steps and self.batch_tokens and self.steps * self.batch_tokens
-
-
-class _Sources(NamedTuple):
-  """The datasets of a mixture, as they are prepared on this machine.
-
-  Attributes:
-    mixture: the mixture.
-    clusters: clusters whose dev and test examples are kept.
-    training: training datasets, with their sizes.
-    evaluated: datasets of `clusters`, with their sizes.
-    missing: dataset -> why it is not prepared.
-  """
-
-  mixture: Mixture
-  clusters: tuple[str, ...]
-  training: list[Sized]
-  evaluated: list[Sized]
-  missing: dict[str, str]
 
 
 class _Part(NamedTuple):
@@ -192,11 +178,14 @@ def materialize(
   # Sources and recipe.
   out = pathlib.Path(out)
   clusters = tuple(mixture.held_out if config.evaluate is None else config.evaluate)
-  _check(mixture, clusters)
+  sources_lib.check(mixture, clusters)
   tokenizer = (
     None if str(config.tokenizer) == TRAIN else tokenizers.load(config.tokenizer)
   )
-  sources = _sources(mixture, clusters, data_dir=data_dir, missing=config.missing)
+  sources = sources_lib.find(
+    mixture, clusters, data_dir=data_dir, missing=config.missing
+  )
+  tokenizer = sources_lib.checked_tokenizer(sources, tokenizer)
   recipe = _recipe(config, sources, tokenizer)
   if (done := _finished(out, recipe)) is not None:
     return done
@@ -235,61 +224,8 @@ def materialize(
 # Sources and recipe.
 
 
-def _check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
-  """Checks that a mixture can be trained on, and evaluated on these clusters.
-
-  Raises:
-    InputError: if it has no training data, leaks, or a cluster is unknown.
-  """
-  if not mixture.datasets:
-    raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
-  for cluster in clusters:
-    known = registry.clusters()
-    if cluster not in known:
-      raise InputError(
-        f'cluster {cluster!r}: must be one of {", ".join(known)}'
-        + did_you_mean(cluster, known),
-        field='Run.held_out',
-      )
-  leakage.check(mixture)
-  for dataset in mixture.members:
-    if 'train' not in dataset.slices:
-      raise InputError(
-        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
-      )
-
-
-def _sources(
-  mixture: Mixture, clusters: tuple[str, ...], *, data_dir: str | None, missing: str
-) -> _Sources:
-  """Finds the datasets of a mixture and of clusters, with their sizes.
-
-  Raises:
-    InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
-  """
-  evaluated = registry.of_clusters(clusters, mixture.families)
-  found = _Sources(mixture, clusters, [], [], {})
-  for here, datasets in (
-    (found.training, mixture.members),
-    (found.evaluated, evaluated),
-  ):
-    for dataset in datasets:
-      try:
-        here.append((dataset, dict(raw_records.sizes(dataset, data_dir=data_dir))))
-      except InputError as error:
-        if missing == 'refuse':
-          raise
-        found.missing[dataset.name] = str(error)
-  if not found.training:
-    raise InputError(
-      f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
-      'prepared'
-    )
-  return found
-
-
 def _recipe(
-  config: StoreConfig, sources: _Sources, tokenizer: Tokenizer | None
+  config: StoreConfig, sources: Sources, tokenizer: Tokenizer | None
 ) -> fingerprint.Recipe:
   """Everything that the store is made from; `tokenizer` is None to train one."""
   mixture = sources.mixture
@@ -309,25 +245,17 @@ def _recipe(
       'sequence_length': config.sequence_length,
       'tokenizer': tokenizer.digest if tokenizer else f'{TRAIN}:{config.vocab_size}',
     },
-    'limits': {**config.limits._asdict(), 'policy': preprocess.POLICY},
+    'limits': {**config.limits.as_json(), 'policy': preprocess.POLICY},
     'missing': sources.missing,
     'style': dataclasses.asdict(mixture.style),
     'shared_cap': mixture.shared_cap,
-    **_own(mixture),
+    **sources_lib.own_settings(mixture),
   }
   declared = {
     dataset.name: fingerprint.declaration(dataset, sizes)
     for dataset, sizes in sources.training + sources.evaluated
   }
   return fingerprint.Recipe(head, declared, [d.name for d, _ in sources.training])
-
-
-def _own(mixture: Mixture) -> dict[str, Any]:
-  """The manifest's entries of a mixture with rates or styles of its own."""
-  parts = {name: list(part.datasets) for name, part in mixture.parts.items()}
-  styles = {name: dataclasses.asdict(one) for name, one in mixture.styles.items()}
-  own = {'rates': dict(mixture.rates), 'parts': parts, 'styles': styles}
-  return {name: value for name, value in own.items() if value}
 
 
 def _finished(out: pathlib.Path, recipe: fingerprint.Recipe) -> dict[str, Any] | None:
@@ -361,7 +289,7 @@ def _finished(out: pathlib.Path, recipe: fingerprint.Recipe) -> dict[str, Any] |
 
 def _job(
   config: StoreConfig,
-  sources: _Sources,
+  sources: Sources,
   *,
   data_dir: str | None,
   threads: int | None,
@@ -387,18 +315,22 @@ def _job(
   )
 
 
-def _read(job: Job, sources: _Sources) -> Iterator[_Part]:
+def _read(job: Job, sources: Sources) -> Iterator[_Part]:
   """Parts that read every dataset, and write the evaluation examples."""
   for dataset, sizes in sources.training:
-    examples = dataset.num_examples('train', sizes)
+    examples = _expected(dataset, sizes, 'train')
     call = functools.partial(parts.read, job, dataset.name)
     yield _Part('read', dataset.name, examples, call)
   for dataset, sizes in sources.evaluated:
-    examples = sum(
-      dataset.num_examples(s, sizes) for s in ('dev', 'test') if s in dataset.slices
-    )
+    examples = _expected(dataset, sizes, 'dev', 'test')
     call = functools.partial(parts.evaluate, job, dataset.name)
     yield _Part('evaluate', dataset.name, examples, call)
+
+
+def _expected(dataset: Dataset, sizes: Mapping[str, int], *splits: str) -> int:
+  """Number of examples of these splits, without those of unknown size."""
+  counts = [dataset.num_examples(s, sizes) for s in splits if s in dataset.slices]
+  return sum(count for count in counts if count < UNKNOWN_SIZE)
 
 
 def _tokenizer(
@@ -434,7 +366,7 @@ def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
 def _render(
   job: Job,
   config: StoreConfig,
-  sources: _Sources,
+  sources: Sources,
   tokenizer: Tokenizer,
   builder: _Builder,
 ) -> tuple[list[RenderedDataset], dict[str, int]]:

@@ -10,22 +10,26 @@ is rendered without the raw data, and memory does not grow with it.
 """
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import json
 import pathlib
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgpack
+import numpy as np
 
 from flan_jax.catalog import prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import PromptStyle
+from flan_jax.catalog.source import SeqioTask
 from flan_jax.data import preprocess, raw_records, stable_hash, tokenizers
+from flan_jax.data.batch import TokenizedExample
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
 from flan_jax.data.store import store as store_lib
@@ -85,7 +89,20 @@ class Job(NamedTuple):
     """The dataset of that name, with the templates of the prompt style."""
     modules.admit(self.modules)
     registry.register(*self.declared, replace=True)
-    return self.style_of(name).apply(registry.get(name))
+    found = self.style_of(name).apply(registry.get(name))
+    if not isinstance(found.source, SeqioTask):
+      return found
+    return dataclasses.replace(found, source=self._reading(found.source))
+
+  def _reading(self, source: SeqioTask) -> SeqioTask:
+    """The source of a seqio Task with the seed and the limits of the store."""
+    lengths = ()
+    if source.tokenized:
+      room = self.sequence_length and self.sequence_length - 1
+      lengths = tuple(
+        (name, min(limit, room or limit)) for name, limit in self.limits.lengths.items()
+      )
+    return dataclasses.replace(source, seed=self.seed, lengths=lengths)
 
   def style_of(self, name: str) -> PromptStyle:
     """The prompt style of a dataset."""
@@ -152,6 +169,8 @@ def is_usable(dataset: Dataset, example: Example, seed: int) -> bool:
 
   The result is the same in a store and a seqio Task, for any order of the templates.
   """
+  if example.tokens is not None:
+    return len(example.tokens[1]) > 0
   if example.answer.is_blank:
     return False
   first = stable_hash.template(seed, example.example_id, 0, len(dataset.templates))
@@ -238,7 +257,8 @@ def read(job: Job, name: str, report: Report) -> None:
       parts = (
         answer.text, answer.options, answer.gold, answer.references, answer.span
       )  # fmt: skip
-      packed = msgpack.packb((example.example_id, example.values, parts))
+      tokens = () if example.tokens is None else (_as_bytes(example.tokens),)
+      packed = msgpack.packb((example.example_id, example.values, parts, *tokens))
       spool.write(cast(bytes, packed))
       kept += 1
   steps.to(filters['read'], end=True)
@@ -248,8 +268,17 @@ def read(job: Job, name: str, report: Report) -> None:
 def spooled(job: Job, name: str) -> Iterator[Example]:
   """Yields the examples of a dataset's spool."""
   with job.path(WORK, f'{name}.spool').open('rb') as file:
-    for example_id, values, (text, *more) in msgpack.Unpacker(file):
-      yield Example(example_id, values, Answer(text, *map(tuple, more)))
+    for example_id, values, (text, *more), *tokens in msgpack.Unpacker(file):
+      answer = Answer(text, *map(tuple, more))
+      yield Example(example_id, values, answer, *map(_from_bytes, tokens))
+
+
+def _as_bytes(tokens: Iterable[np.ndarray]) -> list[bytes]:
+  return [np.asarray(ids, '<i4').tobytes() for ids in tokens]
+
+
+def _from_bytes(tokens: Sequence[bytes]) -> TokenizedExample:
+  return TokenizedExample(*(np.frombuffer(ids, '<i4') for ids in tokens))
 
 
 def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any]:
@@ -311,7 +340,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         if found is None:
           too_long += 1
           continue
-        coverage.add(found)
+        coverage.add(found, texts=example.tokens is None)
         truncated['inputs'] += found.cut_inputs
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn

@@ -119,7 +119,7 @@ def repair(
       style=PromptStyle(**manifest['style']),
       styles={n: PromptStyle(**s) for n, s in manifest.get('styles', {}).items()},
       seed=manifest['seed'],
-      limits=Limits(limits['inputs'], limits['targets']),
+      limits=Limits(limits['inputs'], limits['targets'], limits.get('text')),
       sequence_length=manifest['request']['sequence_length'],
       data_dir=data_dir,
       sizes={

@@ -23,7 +23,7 @@ import numpy as np
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.data import batch, tokenizers
-from flan_jax.data.batch import Batch
+from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.shard import ShardReader, StoredExample
@@ -52,6 +52,8 @@ def evaluation_line(example: Example) -> str:
     'references': example.answer.references,
     'span': example.answer.span,
   }
+  if example.tokens is not None:
+    fields['tokens'] = [ids.tolist() for ids in example.tokens]
   return json.dumps(fields, ensure_ascii=False) + '\n'
 
 
@@ -253,7 +255,10 @@ class Store:
           tuple(fields[key]) for key in ('options', 'gold', 'references', 'span')
         )
         answer = Answer(fields['values']['answer'], *lists)
-        out.append(Example(fields['row_id'], fields['values'], answer))
+        tokens = fields.get('tokens')
+        if tokens is not None:
+          tokens = TokenizedExample(*(np.array(ids, np.int32) for ids in tokens))
+        out.append(Example(fields['row_id'], fields['values'], answer, tokens))
     return out
 
   def tokenizer(self) -> tokenizers.Tokenizer:

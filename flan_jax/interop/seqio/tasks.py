@@ -24,6 +24,7 @@ from flan_jax.catalog.registry import Mixture
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
+from flan_jax.data.sources import seqio_vocabulary
 from flan_jax.data.store import parts
 from flan_jax.data.tfds_source import (
   SEQIO_SPLITS,
@@ -32,7 +33,6 @@ from flan_jax.data.tfds_source import (
   plain,
 )
 from flan_jax.evaluate import metrics
-from flan_jax.interop.seqio import vocabulary as vocabulary_lib
 
 # TFDS calls functions that TensorFlow has deprecated.
 tf.get_logger().setLevel('ERROR')
@@ -292,7 +292,7 @@ def register(
     'inputs': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
     'targets': seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32),
   }
-  tokenizer = vocabulary_lib.tokenizer_of(vocabulary)
+  tokenizer = seqio_vocabulary.tokenizer_of(vocabulary)
   found: dict[str, seqio.DataSource] = {}
   trained: set[str] = set()
 

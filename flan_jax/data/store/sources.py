@@ -1,0 +1,138 @@
+"""Sources of a store: the datasets of a mixture, as they are prepared here."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from flan_jax.catalog import leakage, registry
+from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import SeqioTask
+from flan_jax.data import raw_records
+from flan_jax.data.store import fingerprint
+from flan_jax.data.store.manifest import Sized
+from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError, did_you_mean
+
+
+class Sources(NamedTuple):
+  """The datasets of a mixture, as they are prepared on this machine.
+
+  Attributes:
+    mixture: the mixture.
+    clusters: clusters whose dev and test examples are kept.
+    training: training datasets, with their sizes.
+    evaluated: datasets of `clusters`, with their sizes.
+    missing: dataset -> why it is not prepared.
+  """
+
+  mixture: Mixture
+  clusters: tuple[str, ...]
+  training: list[Sized]
+  evaluated: list[Sized]
+  missing: dict[str, str]
+
+  @property
+  def tokenized(self) -> list[SeqioTask]:
+    """Sources whose examples are tokens."""
+    found = [dataset.source for dataset, _ in self.training + self.evaluated]
+    return [one for one in found if isinstance(one, SeqioTask) and one.tokenized]
+
+
+def check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
+  """Checks that a mixture can be trained on, and evaluated on these clusters.
+
+  Raises:
+    InputError: if it has no training data, leaks, or a cluster is unknown.
+  """
+  if not mixture.datasets:
+    raise InputError(f'mixture {mixture.name!r}: no datasets; must have at least one')
+  for cluster in clusters:
+    if not registry.is_cluster(cluster):
+      known = registry.clusters()
+      raise InputError(
+        f'cluster {cluster!r}: must be one of {", ".join(known)}'
+        + did_you_mean(cluster, known),
+        field='Run.held_out',
+      )
+  leakage.check(mixture)
+  for dataset in mixture.members:
+    style = mixture.style_of(dataset.name)
+    if dataset.is_tokenized and style.suffix:
+      raise InputError(
+        f'mixture {mixture.name!r}: prompt style {style.suffix.strip("_")!r} of the '
+        f'seqio task {dataset.name!r}, whose prompts are its own; must be the plain '
+        f'one: styles={{{dataset.name!r}: PromptStyle()}}'
+      )
+    if 'train' not in dataset.slices:
+      raise InputError(
+        f'mixture {mixture.name!r}: {dataset.name!r} has no training split'
+      )
+
+
+def find(
+  mixture: Mixture, clusters: tuple[str, ...], *, data_dir: str | None, missing: str
+) -> Sources:
+  """Finds the datasets of a mixture and of clusters, with their sizes.
+
+  Raises:
+    InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
+  """
+  evaluated = registry.of_clusters(clusters, mixture.families)
+  found = Sources(mixture, clusters, [], [], {})
+  for here, datasets in (
+    (found.training, mixture.members),
+    (found.evaluated, evaluated),
+  ):
+    for dataset in datasets:
+      try:
+        here.append((dataset, dict(raw_records.sizes(dataset, data_dir=data_dir))))
+      except InputError as error:
+        if missing == 'refuse':
+          raise
+        found.missing[dataset.name] = str(error)
+  if not found.training:
+    raise InputError(
+      f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
+      'prepared'
+    )
+  return found
+
+
+def own_settings(mixture: Mixture) -> dict[str, Any]:
+  """The manifest's entries of a mixture with rates or styles of its own."""
+  parts = {name: list(part.datasets) for name, part in mixture.parts.items()}
+  styles = {name: dataclasses.asdict(one) for name, one in mixture.styles.items()}
+  functions = {
+    one.name: fingerprint.data(one.rate_function)
+    for one in (mixture, *mixture.parts.values())
+    if one.rate_function is not None
+  }
+  own = {
+    'rates': dict(mixture.rates),
+    'parts': parts,
+    'styles': styles,
+    'rate_functions': functions,
+  }
+  return {name: value for name, value in own.items() if value}
+
+
+def checked_tokenizer(sources: Sources, given: Tokenizer | None) -> Tokenizer | None:
+  """Returns the tokenizer of a store: that of the seqio Tasks whose tokens it holds.
+
+  Args:
+    sources: datasets of the store.
+    given: tokenizer that the store was asked for; None to take theirs, or train one.
+
+  Raises:
+    InputError: if two of them, or the given one, differ; names both digests.
+  """
+  holder = 'the tokenizer asked for'
+  for source in sources.tokenized:
+    own, name = source.tokenizer(), f'seqio task {source.name!r}'
+    if given is None:
+      given, holder = own, name
+    elif own.digest != given.digest:
+      raise InputError(
+        f'{name}: vocabulary of digest {own.digest[:12]}, {holder} has '
+        f'{given.digest[:12]}; they must be the same'
+      )
+  return given
