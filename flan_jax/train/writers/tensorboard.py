@@ -31,7 +31,11 @@ class TensorBoard(Writer):
       from tensorboardX import SummaryWriter
 
       folder: pathlib.Path = self._run.folder / 'tensorboard'
-      self._writer = SummaryWriter(str(folder), purge_step=self._run.step + 1)
+      self._writer = SummaryWriter(
+        str(folder),
+        purge_step=self._run.step + 1,
+        filename_suffix=f'.{self._run.step}',  # two starts in one second
+      )
       self._writer.add_text('config.gin', _indented(self._run.config), self._run.step)
       if self._run.commit:
         self._writer.add_text('git commit', self._run.commit, self._run.step)
