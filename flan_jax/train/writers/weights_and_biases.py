@@ -28,10 +28,12 @@ class WandB(Writer):
     self._folder = run.folder
     kept = run.saved_id('wandb') or secrets.token_hex(4)
     run.save_id('wandb', kept)
+    self._alone = False
     try:
       self._run = self._init(run, kept, None)
     except wandb.Error as error:
       wandb.teardown()  # forgets the id
+      self._alone = True
       self._run = self._init(run, kept, 'offline')
       lines = str(error).splitlines() or [type(error).__name__]
       folder = pathlib.Path(self._run.dir).parent
@@ -64,4 +66,8 @@ class WandB(Writer):
     self._run.save(str(path), base_path=str(self._folder), policy='now')
 
   def close(self, finished: bool) -> None:
+    import wandb
+
     self._run.finish(exit_code=0 if finished else 1)
+    if self._alone:
+      wandb.teardown()  # `finish` does not wait for the process that writes
