@@ -84,8 +84,8 @@ class Writer:
 
     Args:
       step: number of steps done.
-      values: name -> value, or None where there is none, as the loss of a period in
-        which every step was bad. 'train/loss' stands beside 'train/accuracy'.
+      values: name -> value, or None if it has none, as the loss of a period in which
+        every step was bad. 'train/loss' stands beside 'train/accuracy'.
     """
 
   def attach(self, path: pathlib.Path) -> None:

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import pathlib
+import re
+import runpy
 import struct
 import threading
 import time
@@ -216,6 +219,20 @@ def test_ids_are_kept_in_the_folder_of_the_run(tmp_path):
   assert json.loads((tmp_path / 'writers.json').read_text()) == {
     'wandb': 'a', 'mlflow': 'b',
   }  # fmt: skip
+
+
+def test_the_example_of_the_page_runs(tmp_path, warnings):
+  page = pathlib.Path(__file__).parents[3] / 'docs' / 'metrics.md'
+  (code,) = re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
+  (tmp_path / 'page.py').write_text(code)
+  runpy.run_path(str(tmp_path / 'page.py'))
+  run = RunInfo(name='a', folder=tmp_path)
+  write(Writers(['csv'], warn=warnings.append), run, [1, 2])
+  assert (tmp_path / 'log.csv').read_text().splitlines() == [
+    '1,train/loss,1.0', '1,train/accuracy,', '1,validation/loss,2.0',
+    '2,train/loss,0.5', '2,train/accuracy,', '2,validation/loss,1.0',
+  ]  # fmt: skip
+  assert warnings == []
 
 
 def test_mistakes_are_named(monkeypatch):
