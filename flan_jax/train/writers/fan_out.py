@@ -86,7 +86,10 @@ class _Guarded:
 
   def end(self, finished: bool) -> None:
     """Closes the writer if it is open."""
-    self.call(lambda writer: writer.close(finished))
+    try:
+      self.call(lambda writer: writer.close(finished))
+    except Exception as error:  # a full disk, which the run has met before
+      self.warn(str(error))
 
   def wait(self, seconds: float) -> None:
     """Waits until it is closed."""

@@ -156,14 +156,17 @@ def test_a_writer_that_fails_is_one_warning(tmp_path, warnings, remote, when):
 
 
 def test_a_full_disk_ends_the_run(tmp_path, warnings):
+  """At a write: at the end there is another error already, or nothing to lose."""
+
   def full(self, *_):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
-  register_notes(write=full)
+  register_notes(write=full, close=full)
+  writers = Writers(['notes'], warn=warnings.append)
   with pytest.raises(OSError, match='No space'):
-    write(
-      Writers(['notes'], warn=warnings.append), RunInfo(name='a', folder=tmp_path), [1]
-    )
+    write(writers, RunInfo(name='a', folder=tmp_path), [1])
+  writers.close(finished=False)
+  assert len(warnings) == 1
 
 
 def test_what_is_written_before_a_server_answers_reaches_it_later(
