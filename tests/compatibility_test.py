@@ -248,8 +248,9 @@ class TestRun:
     """Losses, gradients and the sequences of every step are those of an older run."""
     log, wanted = read_lines(f'{folder}/log.jsonl'), read_lines(wanted)
     assert [entry['step'] for entry in log] == [entry['step'] for entry in wanted]
+    fed = {e['step']: e['sequences'] for e in read_lines(f'{folder}/sequences.jsonl')}
     for entry, other in zip(log, wanted, strict=True):
-      assert entry.get('sequences', entry.get('rows')) == other['rows']
+      assert fed.get(entry['step'], entry.get('rows')) == other['rows']
       assert entry['loss'] == pytest.approx(other['loss'], rel=1e-6)
       assert entry['gradient_norm'] == pytest.approx(other['gradient_norm'], rel=1e-5)
     assert 'rows' not in log[-1]

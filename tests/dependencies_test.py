@@ -33,11 +33,14 @@ ANY = frozenset(
     'test',
     'bench',
     't5x',
+    'wandb',
+    'mlflow',
   }
 )
 PERMITTED = {
   'flan_jax/data/': frozenset({'data', 'datasets', 'hf', 'beam', 'parquet'}),
   'flan_jax/interop/': frozenset({'data', 'hf', 'torch', 't5x'}),
+  'flan_jax/train/writers/': frozenset({'wandb', 'mlflow'}),
   'flan_jax/seqio_tasks.py': frozenset({'data'}),
   **{f'{folder}/': ANY for folder in AROUND},
 }
@@ -47,6 +50,7 @@ Any other module needs the base install only.
 """
 
 NOT_IMPORTED = {
+  'alembic': 'MLflow loads it for a sqlite database',
   'basedpyright': 'a command of `make lint`',
   'codespell': 'a command of `make lint`',
   'filelock': "JAX's compilation cache needs it to evict programs",
@@ -58,8 +62,13 @@ NOT_IMPORTED = {
   'pytest-xdist': 'the plugin behind `-n 2` in the Makefile',
   'ruff': 'a command of `make lint`',
   'setuptools': 'builds the wheel that a test installs',
+  'sqlalchemy': 'MLflow loads it for a sqlite database',
+  'sqlparse': 'MLflow loads it for a sqlite database',
 }
 """Declared distributions that the library (for `test`: anything) does not import."""
+
+NAMED = {'mlflow': 'mlflow-skinny'}
+"""Package -> the declared distribution that has it under another name."""
 
 UNPINNED = re.compile(r'nvidia-.*|cuda-.*|triton|pip|flan-jax')
 """Unpinned distributions.
@@ -81,6 +90,8 @@ GROUPS = (
     'dev',
     'bench',
     'tpu',
+    'wandb',
+    'mlflow',
   ),
   ('gpu',),
 )
@@ -168,12 +179,13 @@ def used() -> dict[str, set[str]]:
 def providers():
   """Returns a function: package -> distributions that may provide it.
 
-  If the package is not installed, its own name.
+  If the package is not installed, its own name, or the one in NAMED.
   """
   installed = importlib.metadata.packages_distributions()
 
   def find(package: str) -> set[str]:
-    return {canonicalize_name(name) for name in installed.get(package, [package])}
+    found = installed.get(package, [NAMED.get(package, package)])
+    return {canonicalize_name(name) for name in found}
 
   return find
 

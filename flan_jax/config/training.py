@@ -145,6 +145,7 @@ class TrainConfig:
       spikes: 'stop' ends the run, 'skip' keeps the parameters and counts the step.
     loss_spike: a loss above this multiple of its running average is a spike; None for
       none.
+    writers: metric writers, or one of them, by the names they are registered with.
     hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
@@ -188,6 +189,7 @@ class TrainConfig:
   keep: int = setting(2, rule=at_least(1))
   bad_step: str = setting('stop', rule=one_of('stop', 'skip'))
   loss_spike: float | None = setting(None, rule=_loss_spike)
+  writers: str | tuple[str, ...] = setting(('jsonl', 'tensorboard'), macro='WRITERS')
   hang_s: float = setting(1_800.0, rule=at_least(0))
   mesh: MeshConfig = MeshConfig()
   optimizer: OptimizerConfig = OptimizerConfig()

@@ -24,6 +24,7 @@ _MAY_CHANGE = (
   'keep',
   'bad_step',
   'loss_spike',
+  'writers',
   'hang_s',
   'mesh',
   'evaluate',

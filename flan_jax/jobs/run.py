@@ -16,6 +16,7 @@ from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.state import TrainState
 from flan_jax.train.trainer import Trainer
+from flan_jax.train.writers.fan_out import Writers
 
 
 class Outcome(NamedTuple):
@@ -51,6 +52,7 @@ class Run:
     trainer: train state and step on the mesh.
     stop: request to stop, as after SIGTERM.
     goodput: log of the time spent.
+    writers: metric writers.
     began: monotonic time of the start, in seconds.
     done: steps done.
   """
@@ -67,6 +69,7 @@ class Run:
   trainer: Trainer
   stop: Stop
   goodput: GoodputLog
+  writers: Writers
   began: float
   done: int = 0
 

@@ -2,11 +2,8 @@
 
 import dataclasses
 import functools
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -21,7 +18,7 @@ from flan_jax.config.training import TrainConfig
 from flan_jax.data.loader import Loader
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
-from flan_jax.jobs import claim, training_data
+from flan_jax.jobs import claim, metric_writers, run_end, training_data
 from flan_jax.jobs.held_out import HeldOut, HeldOutEvaluation
 from flan_jax.jobs.run import Data, Outcome, Restored, Run
 from flan_jax.partitioning import mesh as mesh_lib
@@ -34,7 +31,7 @@ from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.loop import Feed, Hook, Loop
-from flan_jax.train.metric_writer import BadStep, MetricWriter
+from flan_jax.train.metric_writer import MetricWriter
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.state import TrainState
 from flan_jax.train.trainer import Trainer
@@ -64,8 +61,9 @@ def train_and_evaluate(
   unfinished = (checkpoints.latest() or 0) < run.config.train_steps
   compiling = run.trainer.compile() if unfinished else None
   metadata = _metadata(run, data)
-  with _ending(run, checkpoints):
+  with run_end.ending(run, checkpoints):
     state, frozen = start = _restore(run, checkpoints, metadata, evaluation)
+    metric_writers.start(run)
     if run.done < run.config.train_steps:
       compiling = compiling or run.trainer.compile()  # the newest was unreadable
       state = _train(run, data, start, compiling, checkpoints, metadata, evaluation)
@@ -73,6 +71,7 @@ def train_and_evaluate(
     report = None
     if evaluation is not None:
       report = _evaluate(run, data, evaluation, tuned, frozen, lineage)
+      metric_writers.attach_report(run)
     return Outcome(state, run.done, False, report)
   return Outcome(None, run.done, True, None)  # stopped by SIGTERM
 
@@ -121,6 +120,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
     trainer=Trainer(model, config.step, mesh=mesh_lib.build(config.mesh)),
     lineage=initial_model.lineage(config.initial_checkpoint),
     stop=Stop(),
+    writers=metric_writers.of(config, progress=progress),
     goodput=GoodputLog(folder.goodput, began=since, write=multihost.is_main_process()),
     began=began,
   )
@@ -149,6 +149,7 @@ def _data(run: Run) -> Data:
   with multihost.main_process_first():  # process 0 builds the store first
     if multihost.is_main_process():
       run.folder.pull()
+      metric_writers.check_installed(config)
       claim.check_steps(config)
       claim.claim(run.folder, run.given, text=run.text)
     store = training_data.open_store(
@@ -345,6 +346,7 @@ def _hooks(
   )
   writer = MetricWriter(
     run.folder,
+    run.writers,
     start_step=run.done,
     batch_tokens=config.batch_tokens,
     flops_per_token=trainer.tuning.flops_per_token(
@@ -381,6 +383,7 @@ def _hooks(
         every=config.evaluate.eval_period,
         merge=trainer.merge,
         stop=run.stop,
+        write=run.writers.write,
       )
     )
   return found
@@ -456,44 +459,3 @@ def _evaluate(
         **lineage.summary(run.mixture.family),
       },
     )
-
-
-# The end of a start.
-
-
-@contextmanager
-def _ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
-  """Context of the stages from Restore on: SIGTERM ends it without an exception.
-
-  Raises:
-    InputError: on a bad step or a full disk, naming the last checkpoint.
-  """
-  with run.stop:
-    try:
-      yield
-    except Stopped:
-      where = f'step {run.done:,} is saved' if run.done else 'before the first step'
-      run.progress.stage(
-        f'Stopped by SIGTERM; {where}. Rerun the same command to resume'
-      )
-    except BadStep as error:
-      checkpoints.wait()
-      raise InputError(
-        f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
-        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
-        "Run.bad_step='skip'"
-      ) from None
-    except OSError as error:
-      if not checkpoint_lib.is_full(error):
-        raise
-      raise InputError(
-        f'MODEL_DIR {run.config.model_dir!r}: the disk is full; '
-        f'{checkpoints.describe()}; free some space and rerun the same command',
-        field='Run.model_dir',
-      ) from None
-    finally:
-      # close() is a barrier: skip it if a peer has died.
-      if not multihost.is_peer_loss(sys.exception()):
-        checkpoints.close()
-      if multihost.is_main_process():
-        run.folder.push()

@@ -16,8 +16,8 @@ from flan_jax.runtime import atomic_file
 
 SCHEME = 'gs://'
 
-APART = ('checkpoints', 'checkpoints.broken', 'store')
-"""Parts of a MODEL_DIR that are not copied: TensorStore's, and the store."""
+APART = ('checkpoints', 'checkpoints.broken', 'store', 'wandb')
+"""Parts of a MODEL_DIR that are not copied: TensorStore's, the store, W&B's links."""
 
 
 class Bucket:

@@ -117,9 +117,6 @@ TRAINING: Names = {
 }
 """training.json, flan_training.json and the metadata of a checkpoint."""
 
-LOG: Names = {'rows': 'sequences'}
-"""A line of MODEL_DIR/log.jsonl."""
-
 EVALUATIONS: Names = {'rows': 'examples'}
 """A line of MODEL_DIR/evaluations.jsonl."""
 

@@ -22,6 +22,7 @@ from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.loop import Hook, Loop
 from flan_jax.train.metric_writer import MetricWriter
 from flan_jax.train.profiler import Profile as Trace
+from flan_jax.train.writers.jsonl import EVALUATION
 
 
 class Watchdog(Hook):
@@ -165,9 +166,6 @@ class Log(Periodic):
   def aside(self, seconds: float) -> None:
     self._writer.pause(seconds)
 
-  def close(self) -> None:
-    self._writer.close()
-
 
 class Goodput(Periodic):
   """Records the time of steps, and of waits for data, since the last record."""
@@ -240,6 +238,7 @@ class Evaluate(Hook):
     every: int,
     merge: Callable[..., Any],
     stop: Stop,
+    write: Callable[[int, dict[str, float]], None] = lambda step, values: None,
   ):
     """Sets the evaluation up.
 
@@ -248,8 +247,10 @@ class Evaluate(Hook):
       every: steps between two evaluations.
       merge: (state, frozen parameters) -> parameters of the tuned model.
       stop: request to stop, which an evaluation obeys at once.
+      write: called with the step and the figures by name, in percent.
     """
     self.every = every
+    self._write = write
     self._evaluation, self._merge, self._stop = evaluation, merge, stop
 
   def due(self, loop: Loop) -> bool:
@@ -262,4 +263,10 @@ class Evaluate(Hook):
   def act(self, loop: Loop) -> None:
     with self._stop.at_once(), loop.aside('evaluation'):
       tuned = self._merge(loop.state, loop.frozen)
-      self._evaluation.during(tuned, step=loop.done)
+      found = self._evaluation.during(tuned, step=loop.done)
+    figures = {
+      f'{EVALUATION}/{kind}/{name}': value
+      for kind in ('clusters', 'datasets')
+      for name, value in found[kind].items()
+    }
+    self._write(loop.done, figures)

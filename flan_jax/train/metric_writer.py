@@ -1,29 +1,31 @@
-"""Metrics of a run: JSON lines, TensorBoard, and the text of the progress bar."""
+"""Metrics of the training steps: one entry per log period."""
 
-import json
-import pathlib
 import time
 from collections.abc import Mapping, Sequence
 
 import jax
 
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import multihost
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.train_step import Metrics
+from flan_jax.train.writers.fan_out import Writers
+from flan_jax.train.writers.jsonl import TRAIN, JsonlFile
 
 
 class MetricWriter:
-  """Collects the metrics of steps and writes one entry per log period.
+  """Collects the metrics of steps and gives one entry per log period to the writers.
 
   Device values are fetched once per period, so that no single step is waited for.
 
-  The entry also holds "sequences", number -> digest of the sequences of all processes,
-  as `flan rows --digest` prints them, to compare what runs were trained on.
+  A line of sequences.jsonl has the digests of the period's sequences of all processes
+  by their numbers, as `flan rows --digest` prints them, to compare what runs were
+  trained on.
   """
 
   def __init__(
     self,
     folder: RunDir,
+    writers: Writers,
     *,
     start_step: int,
     batch_tokens: int,
@@ -31,14 +33,11 @@ class MetricWriter:
     write: bool = True,
     bad_step: str = 'stop',
   ):
-    self._path = folder.log
-    self._tensorboard = folder.tensorboard
-    self._start_step = start_step
-    self._write = write
-    self._writer = None
+    self._writers = writers
     self._bad_step = bad_step
+    self._sequences = None
     if write:
-      _forget_after(self._path, start_step)
+      self._sequences = JsonlFile(folder.sequences, step=start_step)
     self._batch_tokens = batch_tokens
     self._flops_per_token = flops_per_token
     self._metrics: list[Metrics] = []
@@ -62,10 +61,10 @@ class MetricWriter:
     """Writes the entry of the steps since the last one; waits for them to finish.
 
     Bad steps are counted, and left out of the means. Every process must call it:
-    process 0 writes the entry, with the digests of all.
+    process 0 writes the digests of all.
 
     Returns:
-      The figures of the entry, without the digests.
+      The figures of the entry.
 
     Raises:
       BadStep: at the first bad step, if the run stops there.
@@ -81,7 +80,6 @@ class MetricWriter:
     weight = sum(float(m.weight) for m in steps)
     tokens = self._batch_tokens * count  # padding included
     entry = {
-      'step': step,
       'loss': sum(float(m.loss) for m in steps) / max(weight, 1.0) if steps else None,
       'accuracy': sum(float(m.correct) for m in steps) / max(weight, 1.0),
       'gradient_norm': float(steps[-1].gradient_norm) if steps else 0.0,
@@ -94,18 +92,9 @@ class MetricWriter:
       'bad_steps': len(bad),
     }
     digests = multihost.union(self._digests)
-    if self._write:
-      with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps({**entry, 'sequences': digests}) + '\n')
-      if self._writer is None:  # imported after the first steps, since it is slow
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(
-          str(self._tensorboard), purge_step=self._start_step + 1
-        )
-      for name, value in entry.items():
-        if name != 'step' and value is not None:
-          self._writer.add_scalar(f'train/{name}', value, step)
+    if self._sequences is not None:
+      self._sequences.add({'step': step, 'sequences': digests})
+    self._writers.write(step, {f'{TRAIN}/{name}': x for name, x in entry.items()})
     self._metrics, self._digests = [], {}
     self._wait_s, self._since = 0.0, time.monotonic()
     return entry
@@ -114,10 +103,6 @@ class MetricWriter:
     """Excludes the last `seconds`, which were not training; None: all until now."""
     now = time.monotonic()
     self._since = now if seconds is None else min(now, self._since + seconds)
-
-  def close(self) -> None:
-    if self._writer is not None:
-      self._writer.close()
 
 
 class BadStep(Exception):
@@ -137,20 +122,3 @@ def summary(entry: dict[str, float]) -> str:
     f'{entry["tokens_per_s"]:,.0f} tokens/s, {speed}, '
     f'data wait {entry["data_wait"]:.1%}{bad}'
   )
-
-
-def _forget_after(path: pathlib.Path, step: int) -> None:
-  """Drops the entries of steps that will be recomputed."""
-  if not path.is_file():
-    return
-  lines = path.read_text(encoding='utf-8').splitlines()
-  kept = [line for line in lines if _step(line) <= step]
-  atomic_file.write_text(path, ''.join(f'{line}\n' for line in kept))
-
-
-def _step(line: str) -> float:
-  """The step of a log line; infinity for a line torn by a kill."""
-  try:
-    return json.loads(line)['step']
-  except (json.JSONDecodeError, KeyError):
-    return float('inf')

@@ -17,6 +17,7 @@ class RunDir:
     model: the tuned model once the run is done: safetensors, config, tokenizer.
     report: the held-out evaluation.
     log: one JSON object per log period.
+    sequences: digests of the sequences trained on, one JSON object per log period.
     goodput: time by purpose.
     settings: settings of the run, as of its last start.
   """
@@ -34,8 +35,8 @@ class RunDir:
     self.model = self.path / 'model'
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
+    self.sequences = self.path / 'sequences.jsonl'
     self.goodput = self.path / goodput.FILE
-    self.tensorboard = self.path / 'tensorboard'
     self.settings = self.path / 'run.json'
 
   def pull(self) -> None:
@@ -54,5 +55,6 @@ class RunDir:
     return (
       self.bucket is not None
       or self.log.is_file()
+      or self.sequences.is_file()
       or any(any((self.path / name).glob('*')) for name in made)
     )

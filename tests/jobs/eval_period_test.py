@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+from typing import ClassVar
 
 import pytest
 import small_run
 from safetensors.numpy import load_file
 
+import flan_jax
 from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
@@ -46,11 +48,39 @@ def train(model_dir, store, **more):
   return train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
 
+@flan_jax.metric_writer('notes')
+class Notes(flan_jax.Writer):
+  """Keeps what it is given in memory."""
+
+  kept: ClassVar[list] = []
+
+  def __init__(self, run):
+    self.kept.append(run)
+
+  def write(self, step, values):
+    self.kept.append((step, values))
+
+  def attach(self, path):
+    self.kept.append(json.loads(path.read_text()) if path.suffix == '.json' else path)
+
+  def close(self, finished):
+    self.kept.append(finished)
+
+
+@flan_jax.metric_writer('broken')
+class Broken(Notes):
+  """Its server is down."""
+
+  def __init__(self, run):
+    raise ConnectionError
+
+
 @pytest.fixture(scope='module')
 def evaluated(store, tmp_path_factory):
   """An uninterrupted run with evaluation steps at 2 and 4 of 5."""
   out = tmp_path_factory.mktemp('evaluated') / 'run'
-  train(out, store, EVAL_PERIOD=2)
+  writers = ('jsonl', 'notes', 'broken')
+  train(out, store, EVAL_PERIOD=2, WRITERS=writers, **{'Run.log_period': 2})
   return out
 
 
@@ -76,6 +106,32 @@ def test_evaluation_steps_are_written_and_do_not_change_the_weights(
     assert eval_step['examples'] == 6
     assert set(eval_step['datasets']) == {'mini_arc'}
     assert eval_step['datasets']['mini_arc'] * 6 / 100 % 1 == pytest.approx(0, abs=1e-3)
+
+
+def test_a_writer_gets_the_configuration_all_values_and_the_report(evaluated):
+  """One of a user's own, beside one that fails."""
+  info, *kept, finished = Notes.kept
+  assert (info.name, info.step, finished) == ('run', 0, True)
+  assert info.settings['optimizer.learning_rate'] == 0.01
+  assert info.settings['writers'] == ['jsonl', 'notes', 'broken']
+  values = [each for each in kept if isinstance(each, tuple)]
+  assert [step for step, _ in values] == [2, 2, 3, 4, 4, 5]
+  log = [
+    json.loads(line) for line in (evaluated / 'log.jsonl').read_text().splitlines()
+  ]
+  logged = [found for _, found in values if 'train/loss' in found]
+  assert [{f'train/{k}': x for k, x in e.items() if k != 'step'} for e in log] == logged
+  for eval_step in eval_steps(evaluated):
+    means = {
+      f'evaluation/{kind}/{name}': mean
+      for kind in ('clusters', 'datasets')
+      for name, mean in eval_step[kind].items()
+    }
+    assert (eval_step['step'], means) in values
+  report = json.loads((evaluated / 'report' / 'report.json').read_text())
+  assert report in kept
+  assert evaluated / 'report' / 'report.html' in kept
+  assert not (evaluated / 'tensorboard').exists()
 
 
 def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(

@@ -12,6 +12,7 @@ from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
+from tests.run_log import read_lines
 
 SETTINGS = {
   'MIXTURE_OR_TASK_NAME': 'microworld_mini_arc',
@@ -50,8 +51,8 @@ def prompts(model_dir) -> list[tuple]:
 
 def trained(model_dir) -> list[str]:
   """Digests of the sequences of the training steps."""
-  lines = (model_dir / 'log.jsonl').read_text().splitlines()
-  return [digest for line in lines for digest in json.loads(line)['sequences'].values()]
+  lines = read_lines(model_dir / 'sequences.jsonl')
+  return [digest for line in lines for digest in line['sequences'].values()]
 
 
 @pytest.fixture(scope='module')

@@ -24,6 +24,7 @@ from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.preemption import INTERRUPTED
+from tests.run_log import read_lines
 
 TASK = 'microworld_mini_arc'
 SLOWLY = """
@@ -91,9 +92,12 @@ def test_a_run_in_a_bucket_resumes_on_a_fresh_machine(cloud, runs, entries, tmp_
   (got,) = (tmp_path / 'model').rglob('model.safetensors')
   one, other = load_file(got), load_file(tmp_path / 'run/model/model.safetensors')
   assert all(one[name].tobytes() == other[name].tobytes() for name in other)
-  again = entries(home / 'flan_jax/gs/bucket/runs/one')
-  for name in ('step', 'loss', 'sequences'):
+  machine_copy = home / 'flan_jax/gs/bucket/runs/one'
+  again = entries(machine_copy)
+  for name in ('step', 'loss'):
     assert [e[name] for e in again] == [e[name] for e in entries(tmp_path / 'run')]
+  fed = [folder / 'sequences.jsonl' for folder in (tmp_path / 'run', machine_copy)]
+  assert read_lines(fed[0]) == read_lines(fed[1])
 
   machine()
   done = subprocess.run(

@@ -13,6 +13,9 @@ from flan_jax.train.loop import Hook, Loop
 from flan_jax.train.metric_writer import BadStep, MetricWriter
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.train_step import Metrics
+from flan_jax.train.writers import writer as writer_lib
+from flan_jax.train.writers.fan_out import Writers
+from tests.run_log import read_lines
 
 
 class CountingFeed:
@@ -85,6 +88,7 @@ class Answers:
     if step == self._stopped_at:
       raise Stopped
     self.evaluated.append(step)
+    return {'step': step, 'clusters': {'nli': 50.0}, 'datasets': {'rte': 50.0}}
 
 
 class Asked:
@@ -180,8 +184,12 @@ def test_sigterm_in_an_evaluation_still_saves_the_step_and_its_log(tmp_path):
 
 
 def logged(tmp_path, *, every, ahead_of) -> hooks.Log:
+  folder = RunDir(str(tmp_path))
+  writers = Writers(['jsonl'], warn=print)
+  writer_lib.check(['jsonl'])
+  writers.start(writer_lib.RunInfo(name='run', folder=folder.path))
   writer = MetricWriter(
-    RunDir(str(tmp_path)), start_step=0, batch_tokens=8, flops_per_token=1.0
+    folder, writers, start_step=0, batch_tokens=8, flops_per_token=1.0
   )
   bar = types.SimpleNamespace(advance=lambda count, note='': None)
   return hooks.Log(
@@ -195,7 +203,9 @@ def test_the_log_is_written_every_so_often_and_before_each_checkpoint(tmp_path):
   lines = RunDir(str(tmp_path)).log.read_text().splitlines()
   entries = [json.loads(line) for line in lines]
   assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
-  assert entries[0]['sequences'] == {'0': '00', '1': '01'}
+  fed = read_lines(RunDir(str(tmp_path)).sequences)
+  assert fed[0] == {'step': 2, 'sequences': {'0': '00', '1': '01'}}
+  assert [line['step'] for line in fed] == [2, 3, 4, 6, 7]
   assert {entry['learning_rate'] for entry in entries} == {0.5}
 
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
+from tests.run_log import read_lines
 
 TASK = 'microworld_mini_arc'
 SETTINGS = {
@@ -68,11 +69,8 @@ def assert_same_run(whole: pathlib.Path, broken: pathlib.Path) -> None:
   assert first.keys() == second.keys()
   for name, value in first.items():
     assert value.tobytes() == second[name].tobytes(), name
-  logs = [
-    [json.loads(line) for line in (d / 'log.jsonl').read_text().splitlines()]
-    for d in (whole, broken)
-  ]
-  for name in ('step', 'loss', 'sequences'):
+  for file, name in (('log', 'step'), ('log', 'loss'), ('sequences', 'sequences')):
+    logs = [read_lines(d / f'{file}.jsonl') for d in (whole, broken)]
     assert [e[name] for e in logs[0]] == [e[name] for e in logs[1]], name
   reports = [d / 'report' / 'report.json' for d in (whole, broken)]
   assert reports[0].is_file() == reports[1].is_file()

@@ -28,6 +28,7 @@ from flan_jax.jobs import decoder_fields, evaluate_checkpoint, train_and_evaluat
 from flan_jax.runtime import preemption
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import metric_writer
+from tests.run_log import read_lines
 
 TASK = 'microworld_mini_arc'
 STEPS = 50
@@ -133,9 +134,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
   assert one.keys() == other.keys()
   for name, value in one.items():
     assert value.tobytes() == other[name].tobytes(), name
-  for name in ('loss', 'sequences'):
+  for file, name in (('log', 'loss'), ('sequences', 'sequences')):
     logged = [
-      [json.loads(line)[name] for line in (d / 'log.jsonl').read_text().splitlines()]
+      [entry[name] for entry in read_lines(d / f'{file}.jsonl')]
       for d in (whole, broken)
     ]
     assert logged[0] == logged[1]
@@ -165,9 +166,9 @@ def test_the_sequences_that_a_run_logs_are_those_of_flan_rows(
       train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
   train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
 
-  lines = (tmp_path / 'log.jsonl').read_text().splitlines()
-  entries = [json.loads(line) for line in lines]
-  assert [entry['step'] for entry in entries] == [2, 3, 4, 6, 7]
+  entries = read_lines(tmp_path / 'sequences.jsonl')
+  for lines in (entries, read_lines(tmp_path / 'log.jsonl')):
+    assert [entry['step'] for entry in lines] == [2, 3, 4, 6, 7]
   logged = [f'{k} {hex}' for entry in entries for k, hex in entry['sequences'].items()]
   capsys.readouterr()
   options = ['--digest', '--sequence-length=256', f'--count={7 * run.batch_size}']

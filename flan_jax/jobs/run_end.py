@@ -1,0 +1,54 @@
+"""The end of a start of a run: its last step, SIGTERM, or an error."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flan_jax.errors import InputError
+from flan_jax.jobs.run import Run
+from flan_jax.runtime import multihost
+from flan_jax.runtime.preemption import Stopped
+from flan_jax.train import checkpoint as checkpoint_lib
+from flan_jax.train.checkpoint import Checkpoints
+from flan_jax.train.metric_writer import BadStep
+
+
+@contextmanager
+def ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
+  """Context of the stages from Restore on: SIGTERM ends it without an exception.
+
+  Raises:
+    InputError: on a bad step or a full disk, naming the last checkpoint.
+  """
+  finished = False
+  with run.stop:
+    try:
+      yield
+      finished = True
+    except Stopped:
+      where = f'step {run.done:,} is saved' if run.done else 'before the first step'
+      run.progress.stage(
+        f'Stopped by SIGTERM; {where}. Rerun the same command to resume'
+      )
+    except BadStep as error:
+      checkpoints.wait()
+      raise InputError(
+        f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
+        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
+        "Run.bad_step='skip'"
+      ) from None
+    except OSError as error:
+      if not checkpoint_lib.is_full(error):
+        raise
+      raise InputError(
+        f'MODEL_DIR {run.config.model_dir!r}: the disk is full; '
+        f'{checkpoints.describe()}; free some space and rerun the same command',
+        field='Run.model_dir',
+      ) from None
+    finally:
+      # close() is a barrier: skip it if a peer has died.
+      if not multihost.is_peer_loss(sys.exception()):
+        checkpoints.close()
+      if multihost.is_main_process():
+        run.folder.push()
+      run.writers.close(finished)

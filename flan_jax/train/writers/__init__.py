@@ -1,0 +1,1 @@
+"""Metric writers: where the metrics of a run go."""
