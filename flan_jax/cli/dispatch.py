@@ -26,7 +26,17 @@ def _gin(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='gin file, shipped (gin/runs/demo.gin) or your own; repeatable',
   )
-  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding; it overrides the files.'
+  parser.add_argument(
+    '--gin_search_paths',
+    action='append',
+    default=[],
+    metavar='DIR[,DIR]',
+    help='folders to look for gin files in; repeatable',
+  )
+  parser.epilog = (
+    '--gin.NAME=VALUE, or --gin_bindings="NAME = VALUE", sets a macro or a binding; '
+    'it overrides the files. Repeatable; of several for one name, the last one counts.'
+  )
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -362,11 +372,33 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Splits off gin flags: (arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
-  gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
-  return [a for a in arguments if not a.startswith('--gin.')], gin
+  """Splits off gin flags: (arguments, NAME=VALUE of each, in their order).
+
+  They are `--gin.NAME=VALUE`, and t5x's `--gin_bindings="NAME = VALUE"`.
+
+  Raises:
+    InputError: if --gin_bindings has no value.
+  """
+  rest, gin = [], []
+  left = iter(arguments)
+  for argument in left:
+    name, equals, value = argument.partition('=')
+    if argument.startswith('--gin.'):
+      gin.append(argument.removeprefix('--gin.'))
+    elif name == _BINDINGS:
+      value = value if equals else next(left, '')
+      bound, equals, value = value.partition('=')
+      if not equals:
+        raise InputError(
+          f'{_BINDINGS}: got {bound!r}; must be NAME=VALUE, as "TRAIN_STEPS = 100"'
+        )
+      gin.append(f'{bound.strip()}={value.strip()}')
+    else:
+      rest.append(argument)
+  return rest, gin
 
 
+_BINDINGS = '--gin_bindings'
 _MODULE = f'{modules.MACRO}='
 
 

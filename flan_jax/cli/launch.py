@@ -191,7 +191,8 @@ def _settings(options: argparse.Namespace, gin: Sequence[str]) -> list[tuple[str
   kind = {'train': 'Run', 'eval': 'Evaluation'}.get(options.verb)
   if kind is None or not options.gin_file:
     return []
-  parsed = gin_lib.load(options.gin_file, gin)
+  paths = options.gin_search_paths
+  parsed = gin_lib.load(options.gin_file, gin, search_paths=paths)
   parsed.build(kind)
   if kind == 'Run':
     parsed.bound('DecoderConfig')

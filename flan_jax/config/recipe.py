@@ -1,0 +1,147 @@
+"""A recipe: a function and its arguments in gin, called when the run is built."""
+
+import contextlib
+import dataclasses
+import functools
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from flan_jax.config import functions
+from flan_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """A reference of a gin file, `@scope/my.function()`, with its arguments.
+
+  Nothing is called before `build`. Two recipes are equal if they say the same; where
+  the arguments were given is known to the Config that they were read from.
+
+  Attributes:
+    name: full name of the function.
+    arguments: (name, value) of those that are bound, sorted; a value may be a recipe.
+    scope: scope of the reference, as 'teacher'; '' for none.
+    called: whether it stands for what the function returns (`@f()`), or for the
+      function with these arguments (`@f`).
+  """
+
+  name: str
+  arguments: tuple[tuple[str, Any], ...] = ()
+  scope: str = ''
+  called: bool = True
+
+  def __hash__(self) -> int:
+    return hash((self.name, self.scope, self.called))
+
+  def __str__(self) -> str:
+    return f'@{self.key}{"()" if self.called else ""}'
+
+  @property
+  def key(self) -> str:
+    """Name of the function in its scope: a binding's, without the parameter."""
+    return functions.scoped(self.scope, self.name)
+
+  def get(self, name: str, default: Any = None) -> Any:
+    """The value of an argument, or `default`."""
+    return dict(self.arguments).get(name, default)
+
+  def missing(self, given: Sequence[str] = ()) -> list[str]:
+    """Names of parameters without a default that neither gin nor `given` sets."""
+    have = {*given, *dict(self.arguments)}
+    return [p for p in functions.find(self.name).required if p not in have]
+
+  def check(self, given: Sequence[str] = ()) -> None:
+    """Checks that nothing is missing for a call.
+
+    Args:
+      given: parameters that the caller sets.
+
+    Raises:
+      InputError: if a parameter is; names it.
+    """
+    for name in self.missing(given):
+      raise InputError(
+        f'{self}: {name!r} is not set, and has no default; give {self.key}.{name}'
+      )
+
+  def build(self, **more: Any) -> Any:
+    """Calls the function; without `called`, returns the function to be called.
+
+    Args:
+      **more: further arguments; they win over those of gin.
+
+    Raises:
+      InputError: if an argument is missing, or the function raises: its own error, in
+        one line.
+    """
+    if self.called:
+      return self._call((), more)
+    function = functions.find(self.name)
+    if not (self.arguments or self.scope or more):
+      return function.target
+
+    @functools.wraps(function.target)
+    def bound(*args: Any, **kwargs: Any) -> Any:
+      return self._call(args, {**more, **kwargs})
+
+    return bound
+
+  def _call(self, args: Sequence[Any], more: Mapping[str, Any]) -> Any:
+    function = functions.find(self.name)
+    try:
+      call = function.signature.bind_partial(*args, **more)
+    except TypeError as error:
+      raise InputError(f'{self}: {error}') from None
+    others = function.others
+    taken = {*call.arguments, *call.arguments.get(others or '', {})}
+    self.check([*taken])
+    for name, value in self.arguments:
+      if name in taken:
+        continue
+      if name in function.signature.parameters and name != others:
+        call.arguments[name] = _built(value)
+      elif others:
+        call.arguments.setdefault(others, {})[name] = _built(value)
+    if any(call.arguments.get(name) for name in function.positional):
+      call.apply_defaults()  # so that what stands before *args is given by position
+    with self._entered(function):
+      return function.target(*call.args, **call.kwargs)
+
+  @contextlib.contextmanager
+  def _entered(self, function: functions.Function) -> Iterator[None]:
+    """Enters the scope, and states an error of the function in one line."""
+    try:
+      with function.scope(self.scope):
+        yield
+    except InputError:
+      raise
+    except Exception as error:
+      frame = traceback.extract_tb(error.__traceback__)[-1]
+      text = (str(error) or type(error).__name__).splitlines()[0]
+      raise InputError(
+        f'{self}: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})'
+      ) from error
+
+
+def _built(value: Any) -> Any:
+  """A value with its recipes built; containers are copies."""
+  if isinstance(value, Recipe):
+    return value.build()
+  if isinstance(value, (list, tuple)):
+    return type(value)(map(_built, value))
+  if isinstance(value, dict):
+    return {_built(key): _built(item) for key, item in value.items()}
+  return value
+
+
+def recipes_in(value: Any) -> Iterator[Recipe]:
+  """Recipes in a value, not those in the arguments of one."""
+  if isinstance(value, Recipe):
+    yield value
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from recipes_in(item)
+  elif isinstance(value, dict):
+    for pair in value.items():
+      yield from recipes_in(pair)
