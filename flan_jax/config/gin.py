@@ -351,7 +351,7 @@ class Config:
     for (cls, field), bound in self.bindings.items():
       if cls not in CLASSES:
         self._refuse_unreferred(cls, field, bound)
-      elif cls not in self._built:
+      elif cls not in self._built and not is_shipped(bound.origin):
         raise InputError(
           f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` uses '
           f'{", ".join(built)} here, and no {cls}{did_you_mean(cls, built)}'

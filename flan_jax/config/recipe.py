@@ -34,6 +34,10 @@ class Recipe:
   def __hash__(self) -> int:
     return hash((self.name, self.scope, self.called))
 
+  def __repr__(self) -> str:
+    values = ', '.join(f'{name}={value!r}' for name, value in self.arguments)
+    return f'{"" if self.called else "partial "}@{self.key}({values})'
+
   def __str__(self) -> str:
     return f'@{self.key}{"()" if self.called else ""}'
 

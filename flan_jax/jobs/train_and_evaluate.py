@@ -359,7 +359,7 @@ def _hooks(
   log = hooks.Log(
     writer,
     every=config.log_period,
-    schedule=optimizer_lib.schedule(config.optimizer),
+    schedule=optimizer_lib.learning_rate(config.optimizer),
     bar=bar,
     ahead_of=(checkpoint,),
   )
@@ -477,7 +477,7 @@ def _ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
       checkpoints.wait()
       raise InputError(
         f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
-        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
+        'the learning rate, clip the gradient (Optimizer.clip_global_norm), or set '
         "Run.bad_step='skip'"
       ) from None
     except OSError as error:
