@@ -172,7 +172,7 @@ def test_the_state_is_sharded_like_the_parameters(text, rate, tmp_path):
   assert all(spec == like[shape] for shape, spec in found)
   assert len(found) > 0 or 'sgd' in text
   schedule = optimizer.learning_rate(run.optimizer)
-  assert (None if schedule is None else float(schedule(1))) == rate
+  assert (schedule and float(schedule(1))) == pytest.approx(rate)
 
 
 def is_spec(x) -> bool:
@@ -184,17 +184,22 @@ def is_spec(x) -> bool:
   [
     ('Run.optimizer = @optax.adamw()\n',
      r'run.gin:1: Run.optimizer: got @optax.adamw\(\); optax.adamw.learning_rate must'),
-    ('Run.optimizer = @optax.adamw\n', r'must be called; the nearest is @optax.adamw\('),
+    ('Run.optimizer = @optax.adamw\n', r'must be called; .* is @optax.adamw\('),
     ('Run.optimizer = @own()\nown.peak = 0.5\n',
-     r'run.gin:1: Run.optimizer: @recipe_optimizer_test.own\(\) returns function; must'),
+     r'run.gin:1: Run.optimizer: @.*_test.own\(\) returns function; must return an'),
     ('Run.optimizer = @optax.adamw()\noptax.adamw.learning_rate = @broken()\n',
-     r'@recipe_optimizer_test.broken\(\): ValueError: no such rate \(.*_test.py:\d+\)'),
+     r'@.*_test.broken\(\): ValueError: no such rate \(.*_test.py:\d+\)'),
     ('Run.optimizer = @Lora()\n', 'must be @Optimizer.. or a function, as @my_func'),
   ],
 )  # fmt: skip
 def test_an_optimizer_that_does_not_build_is_one_line(text, message, tmp_path):
   parsed = parse(text, tmp_path / 'run', tmp_path)
-  with pytest.raises(InputError, match=message) as caught, parsed.located():
-    run = parsed.build('Run')
-    optimizer.make_optimizer(run.optimizer, config=run.model, logical_axes=None)
+
+  def make():
+    with parsed.located():
+      run = parsed.build('Run')
+      optimizer.make_optimizer(run.optimizer, config=run.model, logical_axes=None)
+
+  with pytest.raises(InputError, match=message) as caught:
+    make()
   assert '\n' not in str(caught.value)
