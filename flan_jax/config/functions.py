@@ -91,7 +91,7 @@ class Function:
 
   @functools.cached_property
   def signature(self) -> inspect.Signature:
-    """Its parameters; any, if Python cannot tell."""
+    """Signature of the target; of any arguments if Python finds none."""
     try:
       return inspect.signature(self.target)
     except (TypeError, ValueError):
@@ -119,7 +119,8 @@ class Function:
     return [
       p.name
       for p in self.signature.parameters.values()
-      if p.name not in optional and p.default in (inspect.Parameter.empty, gin.REQUIRED)
+      if p.name not in optional
+      and (p.default is inspect.Parameter.empty or p.default is gin.REQUIRED)
     ]
 
   @property
@@ -137,7 +138,7 @@ class Function:
     """Checks that gin may set a parameter.
 
     Raises:
-      InputError: if there is none of this name, or the function keeps it to itself.
+      InputError: if it has no such parameter, or its registration denies it to gin.
     """
     if not self._allows(name):
       raise InputError(
@@ -151,7 +152,7 @@ class Function:
       )
 
   def hint(self, name: str) -> Any:
-    """Annotation of a parameter; Any if there is none, or it cannot be resolved."""
+    """Annotation of a parameter; Any without one, or if it cannot be resolved."""
     parameter = self.signature.parameters.get(name)
     if parameter is None or parameter.annotation is inspect.Parameter.empty:
       return Any
@@ -187,7 +188,7 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
     also: further legal names, to suggest if there is no such function.
 
   Raises:
-    InputError: if there is none (names the nearest), or several.
+    InputError: if no function has it (names the nearest), or several do.
   """
   from gin import config as gin_config
 
@@ -204,10 +205,12 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
   if name in library:
     return Function(name, library[name], registered=False)
   if name.partition('.')[0] == 'optax':
-    short = f'optax.{name.rpartition(".")[2]}'
+    legal = library or _library()
+    short = name.rpartition('.')[2]
+    meant = [f'{home}.{short}' for home in LIBRARIES if f'{home}.{short}' in legal]
     raise InputError(
       f'unknown name {name!r}; must be a public function of optax or optax.contrib, as '
-      f'optax.adamw{did_you_mean(short, library or _library())}'
+      f'optax.adamw{did_you_mean(meant[0] if meant else name, meant or legal)}'
     )
   own = [key for key, _ in registry.items() if key not in _OWN]
   short = [key.rpartition('.')[2] for key in own]
@@ -216,6 +219,21 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
     f'unknown name {name!r}; must be one of {legal}, or optax.NAME'
     f'{did_you_mean(name, [*also, *own, *short])}'
   )
+
+
+def constant(name: str) -> tuple[str, Any] | None:
+  """(full name, value) of a constant that a module has given gin-config, or None.
+
+  Raises:
+    InputError: if several have this name.
+  """
+  from gin import config as gin_config
+
+  constants = gin_config._CONSTANTS
+  found = constants.matching_selectors(name)
+  if len(found) > 1:
+    raise InputError(f'%{name}: stands for {" and ".join(sorted(found))}; give one')
+  return (found[0], constants[found[0]]) if found else None
 
 
 @functools.cache

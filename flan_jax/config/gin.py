@@ -205,7 +205,7 @@ class Config:
     Args:
       bound: the value as it is bound.
       what: name of what it is bound to; for errors.
-      inside: what the value is an argument of.
+      inside: the function that the value is an argument of.
     """
     value, origin = bound
     if isinstance(value, Macro):
@@ -238,9 +238,20 @@ class Config:
     if name == 'gin.REQUIRED':
       raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
     if name not in self.macros:
-      raise InputError(f'{origin}: {_unknown_macro(name, self.macros)}')
+      return self._constant(name, origin)
     inside = inside.enter(f'%{name}', origin)
     return self.resolve(self.macros[name], name, inside=inside)
+
+  def _constant(self, name: str, origin: str) -> Bound:
+    """The value of a constant of gin-config; of one that gin cannot write, a recipe."""
+    with _at(origin):
+      found = functions.constant(name)
+    if found is None:
+      raise InputError(f'{origin}: {_unknown_macro(name, self.macros)}')
+    full, value = found
+    if value is not None and type(value) not in (bool, int, float, str):
+      value = Recipe('gin.constant', scope=full)
+    return Bound(value, origin)
 
   def _recipe(self, reference: Reference, origin: str, *, inside: Inside) -> Recipe:
     """The recipe of a reference to a function, with the arguments in its scope."""
@@ -302,7 +313,7 @@ class Config:
       raise
 
   def _origin(self, selector: str, field: str) -> str:
-    """Where the value of a field was given; '' for nowhere."""
+    """Place where the value of a field was given; '' if nothing binds it."""
     for key in keys(selector):
       bound = self.bindings.get((key, field))
       while bound is not None and isinstance(bound.value, Macro):

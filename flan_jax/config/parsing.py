@@ -40,7 +40,7 @@ def macros_in(value: Any) -> Iterator[str]:
 
 
 class Inside(NamedTuple):
-  """What a value is an argument of.
+  """Functions and macros around a value.
 
   Attributes:
     function: the function, in its scope; '' for none.

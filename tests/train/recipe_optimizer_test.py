@@ -36,10 +36,9 @@ CHAIN = """
 Run.optimizer = @optax.chain()
 optax.chain.args = (@optax.clip_by_global_norm(), @decayed/optax.masked(), @optax.sgd())
 optax.clip_by_global_norm.max_norm = 1.0
-decayed/optax.masked.inner = @optax.adamw()
+decayed/optax.masked.inner = @optax.scale_by_adam()
 decayed/optax.masked.mask = @matrices
-optax.adamw.learning_rate = 1e-2
-optax.sgd.learning_rate = 0.1
+optax.sgd.learning_rate = 0.01
 """
 
 
@@ -144,10 +143,10 @@ def test_others_resume_on_another_mesh(text, store, tmp_path):
   [
     (COSINE.format(name='lion'), 5e-3),
     ('Run.optimizer = @optax.lion()\noptax.lion.learning_rate = 0.5\n', 0.5),
-    (CHAIN.replace('optax.sgd.learning_rate = 0.1', 'optax.sgd.learning_rate = @own()'
-     '\nown.peak = 0.25'), None),
-    ('Run.optimizer = @optax.chain()\noptax.chain.args = (@optax.sgd(),)\n'
-     'optax.sgd.learning_rate = @own()\nown.peak = 0.25', 0.25),
+    (CHAIN.replace('optax.sgd.learning_rate = 0.01', 'optax.sgd.learning_rate = @own()'
+     '\nown.peak = 0.25'), 0.25),
+    ('Run.optimizer = @optax.chain()\noptax.chain.args = (@optax.sgd(), @optax.lion())\n'
+     'optax.sgd.learning_rate = 1.0\noptax.lion.learning_rate = 1.0', None),
   ],
 )  # fmt: skip
 def test_the_state_is_sharded_like_the_parameters(text, rate, tmp_path):
