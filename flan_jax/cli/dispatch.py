@@ -392,7 +392,7 @@ def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         raise InputError(
           f'{_BINDINGS}: got {bound!r}; must be NAME=VALUE, as "TRAIN_STEPS = 100"'
         )
-      gin.append(f'{bound.strip()}={value.strip()}')
+      gin.append(f'{bound.strip()}={value}')
     else:
       rest.append(argument)
   return rest, gin

@@ -128,7 +128,7 @@ class Config:
 
   def parse_flag(self, flag: str) -> None:
     """Adds one `NAME=VALUE` of the command line; unquoted text is a string."""
-    name, equals, value = flag.partition('=')
+    name, equals, value = (part.strip() for part in flag.partition('='))
     if not equals:
       raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
     if not _NAME.fullmatch(name):
@@ -275,11 +275,7 @@ class Config:
           f'{at}: {key}.{argument} = {written(value)}; must be {describe(hint)}'
         )
       values[argument] = value
-    recipe = Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
-    if inside.function and recipe.called:
-      with _at(origin):
-        recipe.check()
-    return recipe
+    return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
 
   def build(self, name: str) -> Any:
     """Builds the dataclass `name` from its bindings.

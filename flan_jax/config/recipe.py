@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -50,10 +51,40 @@ class Recipe:
     """The value of an argument, or `default`."""
     return dict(self.arguments).get(name, default)
 
-  def missing(self, given: Sequence[str] = ()) -> list[str]:
-    """Names of parameters without a default that neither gin nor `given` sets."""
-    have = {*given, *dict(self.arguments)}
-    return [p for p in functions.find(self.name).required if p not in have]
+  def missing(
+    self, *, given: Sequence[str] = (), offered: Sequence[str] = ()
+  ) -> list[str]:
+    """Parameters without a default that nothing sets, as `my.f.x`; inner ones too.
+
+    Args:
+      given: parameters that the caller sets.
+      offered: names for `offered`.
+    """
+    have = {*given, *offered, *dict(self.arguments)}
+    found = [f'{self.key}.{p}' for p in functions.find(self.name).required
+             if p not in have]  # fmt: skip
+    for name, value in self.arguments:
+      for inner in recipes_in(value) if name not in given else ():
+        if inner.called:
+          found += inner.missing(offered=offered)
+    return found
+
+  def offered(self, values: Mapping[str, Any]) -> 'Recipe':
+    """The recipe with values for parameters of these names, its inner ones' too.
+
+    Args:
+      values: name -> value; for parameters that gin does not bind, and whose default is
+        None, or that have none.
+    """
+    bound = {name: _offered(value, values) for name, value in self.arguments}
+    parameters = functions.find(self.name).signature.parameters
+    for name, value in values.items():
+      if name in bound or name not in parameters:
+        continue
+      default = parameters[name].default
+      if default is None or default is inspect.Parameter.empty:
+        bound[name] = value
+    return dataclasses.replace(self, arguments=tuple(bound.items()))
 
   def check(self, given: Sequence[str] = ()) -> None:
     """Checks that nothing is missing for a call.
@@ -64,10 +95,8 @@ class Recipe:
     Raises:
       InputError: if a parameter is; names it.
     """
-    for name in self.missing(given):
-      raise InputError(
-        f'{self}: {name!r} is not set, and has no default; give {self.key}.{name}'
-      )
+    for name in self.missing(given=given):
+      raise InputError(f'{self}: {name} is not set, and has no default', field=name)
 
   def build(self, **more: Any) -> Any:
     """Calls the function; without `called`, returns the function to be called.
@@ -126,6 +155,17 @@ class Recipe:
       raise InputError(
         f'{self}: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})'
       ) from error
+
+
+def _offered(value: Any, values: Mapping[str, Any]) -> Any:
+  """A value whose recipes have been offered values."""
+  if isinstance(value, Recipe):
+    return value.offered(values)
+  if isinstance(value, (list, tuple)):
+    return type(value)(_offered(item, values) for item in value)
+  if isinstance(value, dict):
+    return {key: _offered(item, values) for key, item in value.items()}
+  return value
 
 
 def _built(value: Any) -> Any:

@@ -15,7 +15,7 @@ from flan_jax.config.checks import (
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.evaluation import MISSING, EvalConfig
 from flan_jax.config.mesh import MeshConfig
-from flan_jax.config.optimizer import Lora, OptimizerConfig
+from flan_jax.config.optimizer import OF_MODEL, Lora, OptimizerConfig
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.setting import check_fields, label, refusal, setting
 
@@ -30,8 +30,8 @@ def _complete(value: OptimizerConfig | Recipe) -> str:
     return ''
   if not value.called:
     return f'must be called; the nearest is {value}()'
-  missing = [f'{value.key}.{name}' for name in value.missing()]
-  return f'{" and ".join(missing)} must be set' if missing else ''
+  missing = value.missing(offered=OF_MODEL)
+  return f'must have values for {", ".join(missing)}' if missing else ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

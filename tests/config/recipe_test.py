@@ -206,9 +206,6 @@ def test_constants_of_gin_config(tmp_path):
     ('inner.value = @inner()', '@inner()', r'run.gin:1: %REFERENCE|@theirs.inner -> @'
      'theirs.inner: a function must not refer to itself'),
     ('inner.value = %V\nV = (@s/inner,)', '@inner()', r'@s/theirs.inner -> %V: a mac'),
-    ('inner.value = @fn()', '@inner()', r"run.gin:1: @theirs.fn\(\): 'x' is not set,"
-     ' and has no default; give theirs.fn.x'),
-    ('inner.value = @s/Named()', '@inner()', "@s/theirs.Named.*'size' is not set"),
     ('fn.x = %gin.REQUIRED', '@fn()', r'theirs.fn.x: not set; give --gin.theirs.fn.x='),
     ('inner.value = %MISS', '@inner()', "run.gin:1: unknown macro 'MISS'"),
     ('s/Run.seed = 3', '@fn()', "scope 's': scopes are not supported for Run"),
@@ -218,6 +215,31 @@ def test_a_mistake_is_one_line_with_its_place(text, reference, message, tmp_path
   with pytest.raises(InputError, match=message) as caught:
     recipe(text, reference, tmp_path)
   assert '\n' not in str(caught.value)
+
+
+def test_a_missing_argument_is_named_before_the_call(tmp_path):
+  """Also that of an inner function, and in its scope."""
+  called.clear()
+  for text, reference, name in (
+    ('', '@fn()', 'theirs.fn.x'),
+    ('inner.value = @fn()', '@inner()', 'theirs.fn.x'),
+    ('inner.value = @s/Named()', '@inner()', 's/theirs.Named.size'),
+  ):
+    found = recipe(text, reference, tmp_path)
+    with pytest.raises(InputError, match=f'{name} is not set, and has no default') as e:
+      found.build()
+    assert e.value.field == name
+  assert called == []
+  assert recipe('', '@fn()', tmp_path).build(x=2)[1] == 2
+  assert recipe('inner.value = @fn', '@inner()', tmp_path).missing() == []
+
+
+def test_values_are_offered_to_all_that_take_them(tmp_path):
+  found = recipe('inner.value = [@fn(), @my_schedule()]', '@inner()', tmp_path)
+  offered = found.offered({'x': 1, 'loose': 2, 'steps': 3, 'value': 4, 'y': 5})
+  one, other = offered.get('value')
+  assert one.build()[1:6] == (1, 1.0, (), (), 2)
+  assert [name.rpartition('.')[2] for name in other.missing()] == ['peak']
 
 
 @pytest.mark.parametrize(

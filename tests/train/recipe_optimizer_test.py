@@ -182,7 +182,7 @@ def is_spec(x) -> bool:
   ('text', 'message'),
   [
     ('Run.optimizer = @optax.adamw()\n',
-     r'run.gin:1: Run.optimizer: got @optax.adamw\(\); optax.adamw.learning_rate must'),
+     r'run.gin:1: Run.optimizer: got @optax.adamw\(\); must ha'),
     ('Run.optimizer = @optax.adamw\n', r'must be called; .* is @optax.adamw\('),
     ('Run.optimizer = @own()\nown.peak = 0.5\n',
      r'run.gin:1: Run.optimizer: @.*_test.own\(\) returns function; must return an'),
