@@ -61,9 +61,30 @@ def configurable(
 def _register(function: Any, *, name: str | None, **options: Any) -> Any:
   from gin import config as gin_config
 
-  again = function.__module__ == '__main__'  # a notebook runs its cells again
-  with gin_config.interactive_mode() if again else contextlib.nullcontext():
-    return gin_config.register(name or function.__name__, **options)(function)
+  name = name or function.__name__
+  full = '.'.join(filter(None, (options['module'] or function.__module__, name)))
+  if full not in gin_config._REGISTRY:
+    return gin_config.register(name, **options)(function)
+  before = gin_config._REGISTRY[full].wrapped
+  if (before.__module__, before.__qualname__) != (
+    function.__module__,
+    function.__qualname__,
+  ):
+    raise InputError(
+      f'configurable {full!r}: registered by {_place(function)} and by '
+      f'{_place(before)}; give one of them another name'
+    )
+  with gin_config.interactive_mode():  # a notebook runs its cells again
+    return gin_config.register(name, **options)(function)
+
+
+def _place(function: Any) -> str:
+  """Place of a function or class: `file:line`, or its module."""
+  try:
+    _, line = inspect.getsourcelines(function)
+    return f'{inspect.getsourcefile(function)}:{line}'
+  except (OSError, TypeError):
+    return f'{function.__module__}.{function.__qualname__}'
 
 
 def scoped(scope: str, name: str) -> str:

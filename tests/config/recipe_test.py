@@ -74,6 +74,17 @@ def function(hidden=1, shown=2):
   return hidden, shown
 
 
+def test_a_name_that_is_taken_is_refused_with_both_places():
+  def other():
+    pass
+
+  places = r'recipe_test.py:\d+ and by .*recipe_test.py:\d+; give'
+  with pytest.raises(InputError, match=f"'mine.renamed': .*{places}"):
+    flan_jax.configurable('renamed', module='mine')(other)
+  again = flan_jax.configurable('renamed', module='mine', denylist=('hidden',))
+  assert again(function) is function  # as a notebook that runs a cell again
+
+
 gin_config.constant('theirs.LIMIT', 12)
 gin_config.constant('theirs.TABLE', frozenset({1}))
 

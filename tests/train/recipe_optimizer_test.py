@@ -114,6 +114,7 @@ def assert_resumes(text: str, store: pathlib.Path, out: pathlib.Path) -> None:
     np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adamw_with_a_cosine_resumes_on_another_mesh(store, tmp_path):
   assert_resumes(COSINE.format(name='adamw'), store, tmp_path)
   rates = log(tmp_path / 'whole', 'learning_rate')
@@ -145,7 +146,8 @@ def test_others_resume_on_another_mesh(text, store, tmp_path):
     (CHAIN.replace('optax.sgd.learning_rate = 0.01', 'optax.sgd.learning_rate = @own()'
      '\nown.peak = 0.25'), 0.25),
     ('Run.optimizer = @optax.chain()\n'
-     'optax.chain.args = (@optax.sgd(), @optax.lion())\noptax.sgd.learning_rate = 1.0\noptax.lion.learning_rate = 1.0', None),
+     'optax.chain.args = (@optax.sgd(), @optax.lion())\n'
+     'optax.sgd.learning_rate = 1.0\noptax.lion.learning_rate = 1.0', None),
   ],
 )  # fmt: skip
 def test_the_state_is_sharded_like_the_parameters(text, rate, tmp_path):
