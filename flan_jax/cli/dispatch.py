@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
+from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
 
@@ -371,34 +372,6 @@ def parser() -> argparse.ArgumentParser:
   return top
 
 
-def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Splits off gin flags: (arguments, NAME=VALUE of each, in their order).
-
-  They are `--gin.NAME=VALUE`, and t5x's `--gin_bindings="NAME = VALUE"`.
-
-  Raises:
-    InputError: if --gin_bindings has no value.
-  """
-  rest, gin = [], []
-  left = iter(arguments)
-  for argument in left:
-    name, equals, value = argument.partition('=')
-    if argument.startswith('--gin.'):
-      gin.append(argument.removeprefix('--gin.'))
-    elif name == _BINDINGS:
-      value = value if equals else next(left, '')
-      bound, equals, value = value.partition('=')
-      if not equals:
-        raise InputError(
-          f'{_BINDINGS}: got {bound!r}; must be NAME=VALUE, as "TRAIN_STEPS = 100"'
-        )
-      gin.append(f'{bound.strip()}={value}')
-    else:
-      rest.append(argument)
-  return rest, gin
-
-
-_BINDINGS = '--gin_bindings'
 _MODULE = f'{modules.MACRO}='
 
 

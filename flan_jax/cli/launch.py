@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from flan_jax.cli import dispatch
+from flan_jax.cli import dispatch, gin_flags
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -173,7 +173,7 @@ def read_command(words: Sequence[str]) -> Any:
   named = modules.installed()
   values: list[tuple[str, str]] = []
   if list(words[:1]) == ['flan'] and len(words) > 1:
-    rest, gin = dispatch.split_gin(words[1:])
+    rest, gin = gin_flags.split_gin(words[1:])
     options = dispatch.parser().parse_args(rest)
     _, more = dispatch.split_modules(gin)
     named = (*named, *options.module, *more)
