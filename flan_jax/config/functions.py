@@ -213,18 +213,20 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
   """
   from gin import config as gin_config
 
-  modules.load()
   registry = gin_config._REGISTRY  # its one table of functions, with their parameters
   found = registry.matching_selectors(name)
+  library = _library() if not found and name.startswith('optax.') else {}
+  if name in library:
+    return Function(name, library[name], registered=False)
+  if not found:
+    modules.load()  # those of entry points
+    found = registry.matching_selectors(name)
   if len(found) > 1:
     full = ' and '.join(sorted(found))
     raise InputError(f'name {name!r}: stands for {full}; give one of them in full')
   if found:
     entry = registry[found[0]]
     return Function(entry.selector, entry.wrapped, entry.allowlist, entry.denylist)
-  library = _library() if name.startswith('optax.') else {}
-  if name in library:
-    return Function(name, library[name], registered=False)
   if name.partition('.')[0] == 'optax':
     legal = library or _library()
     short = name.rpartition('.')[2]

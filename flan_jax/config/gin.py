@@ -386,7 +386,8 @@ class Config:
       return
     near = sorted({name for name, _ in self._used})
     raise InputError(
-      f'{bound.origin}: {key}.{field} has no effect: nothing refers to @{key}()'
+      f'{bound.origin}: {key}.{field} has no effect: no setting refers to @{key}(), and '
+      'calls in Python are not bound'
       f'{did_you_mean(key, near)}'
     )
 

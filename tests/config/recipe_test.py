@@ -326,9 +326,15 @@ def test_bindings_that_nothing_refers_to_are_refused(tmp_path):
 
   assert unused() == []
   for line, message in (
-    ('fn.x = 1', r'run.gin:7: theirs.fn.x has no effect: nothing refers to @theirs.fn'),
-    ('optax.adamw.b1 = 0.1', r"refers to @optax.adamw\(\); did you mean 'optax.sgd'"),
-    ('s/optax.sgd.nesterov = True', r'refers to @s/optax.sgd\(\); did you mean'),
+    (
+      'fn.x = 1',
+      r'run.gin:7: theirs.fn.x has no effect: no setting refers to @theirs.fn',
+    ),
+    (
+      'optax.adamw.b1 = 0.1',
+      r"refers to @optax.adamw\(\), .*; did you mean 'optax.sgd'",
+    ),
+    ('s/optax.sgd.nesterov = True', r'refers to @s/optax.sgd\(\), .*; did you mean'),
     ('Optimizer.schedule = "rsqrt"', 'Optimizer.schedule has no effect'),
   ):
     with pytest.raises(InputError, match=message):
