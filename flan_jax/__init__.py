@@ -19,6 +19,7 @@ if TYPE_CHECKING:
   from flan_jax.catalog.source import SeqioTask as SeqioTask
   from flan_jax.catalog.source import Tfds as Tfds
   from flan_jax.catalog.template import Template as Template
+  from flan_jax.config.functions import configurable as configurable
   from flan_jax.data.sources.files import Csv as Csv
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
@@ -65,6 +66,7 @@ _PUBLIC = {
   'Text': 'catalog.answers',
   'Tfds': 'catalog.source',
   'Writer': 'train.writers.writer',
+  'configurable': 'config.functions',
   'evaluate_checkpoint': 'jobs.python_api',
   'load_config': 'jobs.python_api',
   'load_model': 'jobs.language_model',

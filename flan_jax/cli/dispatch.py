@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
+from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
 
@@ -26,7 +27,17 @@ def _gin(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='gin file, shipped (gin/runs/demo.gin) or your own; repeatable',
   )
-  parser.epilog = '--gin.NAME=VALUE sets a macro or a binding; it overrides the files.'
+  parser.add_argument(
+    '--gin_search_paths',
+    action='append',
+    default=[],
+    metavar='DIR[,DIR]',
+    help='folders to look for gin files in; repeatable',
+  )
+  parser.epilog = (
+    '--gin.NAME=VALUE, or --gin_bindings="NAME = VALUE", sets a macro or a binding; '
+    'it overrides the files. Repeatable; of several for one name, the last one counts.'
+  )
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -369,12 +380,6 @@ def parser() -> argparse.ArgumentParser:
       help='your module, which registers tasks and more; repeatable',
     )
   return top
-
-
-def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Splits off gin flags: (arguments, NAME=VALUE of every --gin.NAME=VALUE)."""
-  gin = [a.removeprefix('--gin.') for a in arguments if a.startswith('--gin.')]
-  return [a for a in arguments if not a.startswith('--gin.')], gin
 
 
 _MODULE = f'{modules.MACRO}='

@@ -25,7 +25,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
   from flan_jax.config import gin
 
   files = options.gin_file or ['gin/evaluate/zero_shot.gin']
-  parsed = gin.load(files, options.gin)
+  parsed = gin.load(files, options.gin, search_paths=options.gin_search_paths)
   settings = parsed.build('Evaluation')
   for warning in parsed.refuse_unused('eval'):
     progress.line(f'warning: {warning}')

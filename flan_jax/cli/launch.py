@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from flan_jax.cli import dispatch
+from flan_jax.cli import dispatch, gin_flags
 from flan_jax.errors import InputError, did_you_mean
 
 
@@ -195,7 +195,7 @@ def read_command(words: Sequence[str]) -> Any:
   named = modules.installed()
   values: list[tuple[str, str]] = []
   if list(words[:1]) == ['flan'] and len(words) > 1:
-    rest, gin = dispatch.split_gin(words[1:])
+    rest, gin = gin_flags.split_gin(words[1:])
     options = dispatch.parser().parse_args(rest)
     _, more = dispatch.split_modules(gin)
     named = (*named, *options.module, *more)
@@ -213,7 +213,8 @@ def _settings(options: argparse.Namespace, gin: Sequence[str]) -> list[tuple[str
   kind = {'train': 'Run', 'eval': 'Evaluation'}.get(options.verb)
   if kind is None or not options.gin_file:
     return []
-  parsed = gin_lib.load(options.gin_file, gin)
+  paths = options.gin_search_paths
+  parsed = gin_lib.load(options.gin_file, gin, search_paths=paths)
   parsed.build(kind)
   if kind == 'Run':
     parsed.bound('DecoderConfig')

@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
   if options.cache is not None and pathlib.Path(options.cache).is_file():
     raise InputError(f'--cache {options.cache!r}: a file; must be a folder')
   topology = topology_lib.parse(options.topology)
-  parsed = gin.load(options.gin_file, options.gin)
+  parsed = gin.load(
+    options.gin_file, options.gin, search_paths=options.gin_search_paths
+  )
   # Settings that a run requires and a plan does not.
   parsed.give(
     {

@@ -21,7 +21,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   if not options.gin_file:
     raise InputError('--gin_file: not given; try --gin_file=gin/runs/demo.gin')
   checks.check('--profile', options.profile, checks.at_least(0))
-  parsed = gin.load(options.gin_file, options.gin)
+  parsed = gin.load(
+    options.gin_file, options.gin, search_paths=options.gin_search_paths
+  )
   run = parsed.build('Run')
   from flan_jax.jobs import decoder_fields
 

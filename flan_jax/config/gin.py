@@ -5,7 +5,9 @@ keeps global state, checks no types, and does not record where a value came from
 a configuration is parsed into a Config, which fills frozen dataclasses.
 
 Supported: macros (`TRAIN_STEPS = 100`, `%TRAIN_STEPS`), `%gin.REQUIRED`, includes,
-bindings (`Optimizer.learning_rate = 3e-5`) and references (`@DecoderConfig()`).
+bindings (`Optimizer.learning_rate = 3e-5`) and references. One to a settings class
+(`@DecoderConfig()`) is the class, filled; one to a function (`@scope/my.function()`,
+`config.functions`) is a Recipe: nothing is called while gin is read.
 """
 
 import contextlib
@@ -14,16 +16,28 @@ import functools
 import os
 import pathlib
 import re
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.config import evaluation, setting, training
+from flan_jax.config import evaluation, functions, parsing, setting, training
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
+from flan_jax.config.parsing import (
+  MACRO,
+  TOP,
+  Inside,
+  Macro,
+  Reference,
+  keys,
+  macros_in,
+)
+from flan_jax.config.recipe import Recipe
+from flan_jax.config.search import find, is_shipped, shipped, split_paths
+from flan_jax.config.value_types import describe, fits
+from flan_jax.config.written import flatten, written
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules
 
@@ -57,41 +71,6 @@ class Bound(NamedTuple):
   origin: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Macro:
-  name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reference:
-  name: str
-  evaluate: bool
-
-
-def shipped() -> pathlib.Path:
-  """Folder of the shipped gin files: `gin/` of a checkout, `configs/` if installed."""
-  here = pathlib.Path(__file__).parents[1]
-  return here / 'configs' if (here / 'configs').is_dir() else here.parent / 'gin'
-
-
-def find(path: str, beside: str | None = None) -> pathlib.Path:
-  """Finds a gin file: as given, beside the including file, or a shipped one.
-
-  Raises:
-    InputError: if no such file exists; names the nearest of the shipped ones.
-  """
-  tried = [pathlib.Path(path)]
-  if beside is not None:
-    tried.append(pathlib.Path(beside).parent / path)
-  tried.append(shipped() / path.removeprefix('gin/'))
-  for candidate in tried:
-    if candidate.is_file():
-      return candidate
-  folder = shipped()
-  names = [f'gin/{f.relative_to(folder).as_posix()}' for f in folder.rglob('*.gin')]
-  raise InputError(f'gin file {path!r}: no such file{did_you_mean(path, names)}')
-
-
 @functools.cache
 def known_macros() -> frozenset[str]:
   """Macros of the settings, and those that models and meshes define for themselves."""
@@ -109,32 +88,25 @@ def _unknown_macro(name: str, known: Iterable[str], *, near: Iterable[str] = ())
   return f'unknown macro {name!r}{meant or ";"} known macros: {", ".join(known)}'
 
 
-def _is_shipped(origin: str) -> bool:
-  """Returns whether a value was given in a gin file that ships with the package."""
-  path = pathlib.Path(origin.rpartition(':')[0]).resolve()
-  return path.is_relative_to(shipped().resolve())
-
-
-def _macros_in(value: Any) -> Iterator[str]:
-  """Names of the macros that a parsed value refers to."""
-  if isinstance(value, _Macro):
-    yield value.name
-  elif isinstance(value, (list, tuple)):
-    for item in value:
-      yield from _macros_in(item)
-  elif isinstance(value, dict):
-    for pair in value.items():
-      yield from _macros_in(pair)
+@contextlib.contextmanager
+def _at(origin: str) -> Iterator[None]:
+  """Prefixes an error with the place of what it is about."""
+  try:
+    yield
+  except InputError as error:
+    raise InputError(f'{origin}: {error}', field=error.field) from None
 
 
 class Config:
   """A parsed configuration: macros and bindings, each with its origin."""
 
-  def __init__(self):
+  def __init__(self, search_paths: Sequence[str] = ()):
+    self._search_paths = split_paths(search_paths)
     self.macros: dict[str, Bound] = {}
     self.bindings: dict[tuple[str, str], Bound] = {}
     self._named: dict[str, str] = {}
     self._built: set[str] = set()
+    self._used: set[tuple[str, str]] = set()  # bindings that a recipe has taken
     self._open: list[pathlib.Path] = []  # files being read, the outermost first
 
   def parse_file(self, path: str, *, beside: str | None = None) -> None:
@@ -143,7 +115,7 @@ class Config:
     Raises:
       InputError: if it cannot be read, or includes itself.
     """
-    found = find(path, beside)
+    found = find(path, beside, search_paths=self._search_paths)
     if found.resolve() in self._open:
       raise InputError(f'{beside}: include of {path!r}, which includes this file')
     try:
@@ -156,7 +128,7 @@ class Config:
 
   def parse_flag(self, flag: str) -> None:
     """Adds one `NAME=VALUE` of the command line; unquoted text is a string."""
-    name, equals, value = flag.partition('=')
+    name, equals, value = (part.strip() for part in flag.partition('='))
     if not equals:
       raise InputError(f'--gin.{flag}: no value; must be --gin.NAME=VALUE')
     if not _NAME.fullmatch(name):
@@ -172,22 +144,7 @@ class Config:
   def _parse(self, text: str, source: str) -> None:
     from gin import config_parser
 
-    named = self._named
-
-    class Delegate(config_parser.ParserDelegate):
-      def configurable_reference(self, scoped_configurable_name, evaluate):
-        return _Reference(scoped_configurable_name, evaluate)
-
-      def macro(self, macro_name):
-        named.setdefault(macro_name, source)
-        return _Macro(macro_name)
-
-    try:
-      statements = list(config_parser.ConfigParser(text, Delegate()))
-    except SyntaxError as error:
-      if source.startswith('--gin.'):
-        raise
-      raise InputError(f'{source}:{error.lineno}: {error.msg}') from None
+    statements = parsing.statements(text, source, named=self._named)
     for statement in statements:
       if isinstance(statement, config_parser.ImportStatement):
         modules.require([statement.module], setting=f'{source}: import of')
@@ -199,76 +156,126 @@ class Config:
   def _bind(self, statement, source: str) -> None:
     flag = source.startswith('--gin.')
     origin = source if flag else f'{source}:{statement.location.line_num}'
-    name, argument = statement.selector, statement.arg_name
-    if statement.scope:
-      raise InputError(f'{origin}: scope {statement.scope!r}; scopes are not supported')
+    name, argument, scope = statement.selector, statement.arg_name, statement.scope
+    if scope and name in MACRO and argument == 'value':  # NAME/macro.value = 3
+      name, argument, scope = scope, '', ''
     bound = Bound(statement.value, origin)
     if name == modules.MACRO and not argument:
       named = bound.value if isinstance(bound.value, (list, tuple)) else [bound.value]
       modules.require(map(str, named), setting=f'{origin}: {name}')
-      return
-    if not argument:
-      if flag and name not in self.macros and name not in self._named:
-        classes = [f'{selector}.' for selector in CLASSES]
-        unknown = _unknown_macro(name, self.macros, near=classes)
-        raise InputError(f'{origin}: {unknown}')
-      self.macros[name] = bound
-      return
-    if name not in CLASSES:
-      raise InputError(
-        f'{origin}: unknown name {name!r}; must be one of {", ".join(CLASSES)}'
-        + did_you_mean(name, CLASSES)
-      )
-    legal = [field.name for field in dataclasses.fields(CLASSES[name])]
-    if argument not in legal:
-      raise InputError(
-        f'{origin}: {name} has no field {argument!r}; must be one of '
-        + ', '.join(legal)
-        + did_you_mean(argument, legal)
-      )
-    self.bindings[name, argument] = bound
+    elif not argument:
+      self._bind_macro(functions.scoped(scope, name), bound, flag=flag)
+    elif name in CLASSES:
+      if scope:
+        raise InputError(
+          f'{origin}: scope {scope!r}: scopes are not supported for {name}, which is '
+          'there once'
+        )
+      legal = [field.name for field in dataclasses.fields(CLASSES[name])]
+      if argument not in legal:
+        raise InputError(
+          f'{origin}: {name} has no field {argument!r}; must be one of '
+          + ', '.join(legal)
+          + did_you_mean(argument, legal)
+        )
+      self.bindings[name, argument] = bound
+    else:
+      with _at(origin):
+        function = functions.find(name, also=CLASSES)
+        function.check(argument)
+      self.bindings[functions.scoped(scope, function.name), argument] = bound
+
+  def _bind_macro(self, name: str, bound: Bound, *, flag: bool) -> None:
+    if flag and name not in self.macros and name not in self._named:
+      classes = [f'{selector}.' for selector in CLASSES]
+      unknown = _unknown_macro(name, self.macros, near=classes)
+      raise InputError(f'{bound.origin}: {unknown}')
+    self.macros[name] = bound
 
   def give(self, values: Mapping[str, Any], *, origin: str) -> None:
     """Sets those of these macros that are %gin.REQUIRED."""
     for name, value in values.items():
       bound = self.macros.get(name)
-      if bound is not None and bound.value == _Macro('gin.REQUIRED'):
+      if bound is not None and bound.value == Macro('gin.REQUIRED'):
         self.macros[name] = Bound(value, origin)
 
-  def resolve(self, bound: Bound, what: str, *, seen: tuple[str, ...] = ()) -> Bound:
-    """Follows macros and references; the origin is that of the final value."""
+  def resolve(self, bound: Bound, what: str, *, inside: Inside = TOP) -> Bound:
+    """Follows macros and references; the origin is that of the final value.
+
+    Args:
+      bound: the value as it is bound.
+      what: name of what it is bound to; for errors.
+      inside: the function that the value is an argument of.
+    """
     value, origin = bound
-    if isinstance(value, _Macro):
-      if value.name == 'gin.REQUIRED':
-        raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
-      if value.name not in self.macros:
-        unknown = _unknown_macro(value.name, self.macros)
-        raise InputError(f'{origin}: {unknown}')
-      if value.name in seen:
-        chain = ' -> '.join(f'%{name}' for name in (*seen, value.name))
-        raise InputError(f'{origin}: {chain}: a macro must not refer to itself')
-      seen = (*seen, value.name)
-      return self.resolve(self.macros[value.name], value.name, seen=seen)
-    if isinstance(value, _Reference):
-      if value.name not in CLASSES or not value.evaluate:
+    if isinstance(value, Macro):
+      return self._resolve_macro(value.name, origin, what, inside=inside)
+    if isinstance(value, Reference):
+      if value.name not in CLASSES:
+        return Bound(self._recipe(value, origin, inside=inside), origin)
+      if not value.evaluate or value.scope:
         raise InputError(
-          f'{origin}: @{value.name}; must be one of '
+          f'{origin}: {value}; must be one of '
           f'{", ".join(f"@{name}()" for name in CLASSES)}'
           + did_you_mean(value.name, CLASSES)
         )
       return Bound(self.build(value.name), origin)
+
+    def each(items: Iterable[Any]) -> Iterator[Any]:
+      for item in items:
+        yield self.resolve(Bound(item, origin), what, inside=inside).value
+
     if isinstance(value, (list, tuple)):
-      items = (
-        self.resolve(Bound(item, origin), what, seen=seen).value for item in value
-      )
-      return Bound(tuple(items), origin)
+      kind = type(value) if inside.function else tuple
+      return Bound(kind(each(value)), origin)
     if isinstance(value, dict):
-      items = {
-        key: self.resolve(Bound(item, origin), what, seen=seen).value
-        for key, item in value.items()
-      }
-      return Bound(items, origin)
+      return Bound(dict(zip(each(value), each(value.values()), strict=True)), origin)
     return bound
+
+  def _resolve_macro(
+    self, name: str, origin: str, what: str, *, inside: Inside
+  ) -> Bound:
+    if name == 'gin.REQUIRED':
+      raise InputError(f'{what}: not set; give --gin.{what}=VALUE')
+    if name not in self.macros:
+      return self._constant(name, origin)
+    inside = inside.enter(f'%{name}', origin)
+    return self.resolve(self.macros[name], name, inside=inside)
+
+  def _constant(self, name: str, origin: str) -> Bound:
+    """The value of a constant of gin-config; of one that gin cannot write, a recipe."""
+    with _at(origin):
+      found = functions.constant(name)
+    if found is None:
+      raise InputError(f'{origin}: {_unknown_macro(name, self.macros)}')
+    full, value = found
+    if value is not None and type(value) not in (bool, int, float, str):
+      value = Recipe('gin.constant', scope=full)
+    return Bound(value, origin)
+
+  def _recipe(self, reference: Reference, origin: str, *, inside: Inside) -> Recipe:
+    """The recipe of a reference to a function, with the arguments in its scope."""
+    with _at(origin):
+      function = functions.find(reference.name, also=CLASSES)
+    scope = reference.scope or inside.scope
+    key = functions.scoped(scope, function.name)
+    within = inside.enter(f'@{key}', origin)._replace(scope=scope, function=key)
+    arguments = {}
+    for outer in reversed(keys(key)):  # those of an inner scope win
+      for (name, argument), bound in self.bindings.items():
+        if name == outer:
+          arguments[argument] = bound
+          self._used.add((name, argument))
+    values = {}
+    for argument, bound in sorted(arguments.items()):
+      value, at = self.resolve(bound, f'{key}.{argument}', inside=within)
+      hint = function.hint(argument)
+      if not fits(value, hint, late=True):
+        raise InputError(
+          f'{at}: {key}.{argument} = {written(value)}; must be {describe(hint)}'
+        )
+      values[argument] = value
+    return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
 
   def build(self, name: str) -> Any:
     """Builds the dataclass `name` from its bindings.
@@ -295,15 +302,25 @@ class Config:
     try:
       yield
     except InputError as error:
-      for key in self._fields_of(error.field or ''):
-        if key in self.bindings:
-          origin = self.resolve(self.bindings[key], '.'.join(key)).origin
+      for selector, field in self._fields_of(error.field or ''):
+        origin = self._origin(selector, field)
+        if origin:
           raise InputError(f'{origin}: {error}') from None
       raise
 
+  def _origin(self, selector: str, field: str) -> str:
+    """Place where the value of a field was given; '' if nothing binds it."""
+    for key in keys(selector):
+      bound = self.bindings.get((key, field))
+      while bound is not None and isinstance(bound.value, Macro):
+        bound = self.macros.get(bound.value.name)
+      if bound is not None:
+        return bound.origin
+    return ''
+
   def _fields_of(self, name: str) -> list[tuple[str, str]]:
     """(selector, field) of InputError.field; of a macro, those of the built classes."""
-    selector, dot, field = name.partition('.')
+    selector, dot, field = name.rpartition('.')
     if dot:
       return [(selector, field)]
     return [
@@ -339,7 +356,9 @@ class Config:
     """
     built = [name for name in CLASSES if name in self._built]
     for (cls, field), bound in self.bindings.items():
-      if cls not in self._built:
+      if cls not in CLASSES:
+        self._refuse_unreferred(cls, field, bound)
+      elif cls not in self._built and not is_shipped(bound.origin):
         raise InputError(
           f'{bound.origin}: {cls}.{field} has no effect: `flan {verb}` uses '
           f'{", ".join(built)} here, and no {cls}{did_you_mean(cls, built)}'
@@ -347,7 +366,7 @@ class Config:
     used = self._reachable()
     warnings = []
     for name, bound in self.macros.items():
-      if name in used or _is_shipped(bound.origin):
+      if name in used or is_shipped(bound.origin):
         continue
       known, flag = name in known_macros(), bound.origin.startswith('--')
       if known and not flag:
@@ -361,15 +380,26 @@ class Config:
       )
     return warnings
 
+  def _refuse_unreferred(self, key: str, field: str, bound: Bound) -> None:
+    """Refuses the binding of a function that no reference has taken."""
+    if (key, field) in self._used:
+      return
+    near = sorted({name for name, _ in self._used})
+    raise InputError(
+      f'{bound.origin}: {key}.{field} has no effect: no setting refers to @{key}(), and '
+      'calls in Python are not bound'
+      f'{did_you_mean(key, near)}'
+    )
+
   def _reachable(self) -> set[str]:
     """Names of the macros that the bindings refer to, directly or not."""
     found: set[str] = set()
-    left = [m for bound in self.bindings.values() for m in _macros_in(bound.value)]
+    left = [m for bound in self.bindings.values() for m in macros_in(bound.value)]
     while left:
       name = left.pop()
       if name in self.macros and name not in found:
         found.add(name)
-        left.extend(_macros_in(self.macros[name].value))
+        left.extend(macros_in(self.macros[name].value))
     return found
 
   def _values(self, name: str) -> dict[str, Any]:
@@ -384,84 +414,40 @@ class Config:
       value, origin = self.resolve(bound, f'{name}.{field.name}')
       hint = hints[field.name]
       if not fits(value, hint):
+        got = written(value)
         raise InputError(
-          f'{origin}: {name}.{field.name} = {value!r}; must be {describe(hint)}'
+          f'{origin}: {name}.{field.name} = {got}; must be {describe(hint)}'
         )
       values[field.name] = float(value) if hint is float else value
     return values
 
   def text(self, values: Any) -> str:
-    """Resolved values, one per line, each with its origin."""
-    lines = []
+    """Resolved values, one per line, each with its origin: a gin file that gives them.
+
+    The origin of a value that nothing binds is `default`.
+    """
+    lines = {}
     for name, value in flatten(values):
-      cls, _, argument = name.rpartition('.')
-      bound = self.bindings.get((cls.rpartition('.')[2], argument))
-      origin = 'default'
-      if bound is not None:
-        origin = self.resolve(bound, name).origin
-        if not origin.startswith('--'):
-          file, _, line = origin.rpartition(':')
-          origin = f'{pathlib.PurePath(file).name}:{line}'
-      lines.append(f'{name} = {value!r}  # {origin}')
-    return '\n'.join(lines) + '\n'
+      selector, _, field = name.rpartition('.')
+      origin = self._origin(selector, field) or 'default'
+      if ':' in origin and not origin.startswith('--'):
+        file, _, line = origin.rpartition(':')
+        origin = f'{pathlib.PurePath(file).name}:{line}'
+      lines[name] = f'{name} = {written(value)}  # {origin}\n'
+    return ''.join(lines.values())
 
 
-def flatten(values: Any, prefix: str | None = None) -> Iterator[tuple[str, Any]]:
-  """Yields (`Run.optimizer.learning_rate`-like name, value) of nested dataclasses."""
-  names = {cls: name for name, cls in CLASSES.items()}
-  for field in dataclasses.fields(values):
-    value = getattr(values, field.name)
-    if dataclasses.is_dataclass(value):
-      yield from flatten(value)
-    else:
-      yield f'{names[type(values)]}.{field.name}', value
+def load(
+  files: Sequence[str], flags: Sequence[str] = (), *, search_paths: Sequence[str] = ()
+) -> Config:
+  """Parses gin files in order, then the command line's `NAME=VALUE` flags.
 
-
-def fits(value: Any, hint: Any) -> bool:
-  """Returns whether a gin value has the annotated type; an int passes for a float."""
-  origin = typing.get_origin(hint)
-  if hint is None or hint is type(None):
-    return value is None
-  if origin in (typing.Union, types.UnionType):
-    return any(fits(value, option) for option in typing.get_args(hint))
-  if origin is tuple:
-    arguments = typing.get_args(hint)
-    if not isinstance(value, tuple):
-      return False
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-      return all(fits(item, arguments[0]) for item in value)
-    pairs = zip(value, arguments, strict=False)
-    return len(value) == len(arguments) and all(fits(v, h) for v, h in pairs)
-  if origin is Mapping:
-    key_hint, item_hint = typing.get_args(hint)
-    return isinstance(value, dict) and all(
-      fits(key, key_hint) and fits(item, item_hint) for key, item in value.items()
-    )
-  if hint is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if hint is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  return isinstance(value, hint)
-
-
-def describe(hint: Any) -> str:
-  """Describes a type in words: `an integer or None`."""
-  words = {int: 'an integer', float: 'a number', str: "a string, as in 'text'",
-           bool: 'True or False', type(None): 'None'}  # fmt: skip
-  if hint in words:
-    return words[hint]
-  if typing.get_origin(hint) in (typing.Union, types.UnionType):
-    return ' or '.join(describe(option) for option in typing.get_args(hint))
-  if typing.get_origin(hint) is tuple:
-    return f'a tuple of {describe(typing.get_args(hint)[0])}'
-  if typing.get_origin(hint) is Mapping:
-    return f'a dict, each value {describe(typing.get_args(hint)[1])}'
-  return f'@{getattr(hint, "__name__", hint)}()'
-
-
-def load(files: Sequence[str], flags: Sequence[str] = ()) -> Config:
-  """Parses gin files in order, then the command line's `NAME=VALUE` flags."""
-  config = Config()
+  Args:
+    files: gin files, shipped or the user's.
+    flags: `NAME=VALUE` of the command line.
+    search_paths: folders to look for gin files in, as --gin_search_paths has them.
+  """
+  config = Config(search_paths)
   for file in files:
     config.parse_file(file)
   for flag in flags:

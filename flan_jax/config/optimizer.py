@@ -6,6 +6,11 @@ from typing import ClassVar
 from flan_jax.config.checks import above, at_least, each, one_of
 from flan_jax.config.setting import check_fields, label, refusal, setting
 
+OF_MODEL = (
+  'logical_axes', 'muon_weight_dimension_numbers', 'weight_dimension_numbers',
+)  # fmt: skip
+"""Parameters of optimizers that only a model can give; a recipe may leave them out."""
+
 LORA_TARGETS = ('query', 'key', 'value', 'output', 'gate', 'up', 'down')
 """Matrices of a layer that may have an adapter."""
 

@@ -17,13 +17,23 @@ from flan_jax.config.checks import (
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.evaluation import MISSING, EvalConfig
 from flan_jax.config.mesh import MeshConfig
-from flan_jax.config.optimizer import Lora, OptimizerConfig
+from flan_jax.config.optimizer import OF_MODEL, Lora, OptimizerConfig
+from flan_jax.config.recipe import Recipe
 from flan_jax.config.setting import check_fields, label, refusal, setting
 
 
 def _loss_spike(value: float | None) -> str:
   legal = value is None or value > 1
   return '' if legal else 'must be None or above 1, as 3.0 for three times the average'
+
+
+def _complete(value: OptimizerConfig | Recipe) -> str:
+  if not isinstance(value, Recipe):
+    return ''
+  if not value.called:
+    return f'must be called; the nearest is {value}()'
+  missing = value.missing(offered=OF_MODEL)
+  return f'must have values for {", ".join(missing)}' if missing else ''
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +62,7 @@ class StepConfig:
   loss_spike: float | None
   seed: int
   mesh: MeshConfig
-  optimizer: OptimizerConfig
+  optimizer: OptimizerConfig | Recipe
   lora: Lora
 
   def __post_init__(self):
@@ -146,6 +156,8 @@ class TrainConfig:
     loss_spike: a loss above this multiple of its running average is a spike; None for
       none.
     writers: metric writers, or one of them, by the names they are registered with.
+    optimizer: @Optimizer(), Adafactor with its schedule; or a function that returns an
+      optax.GradientTransformation, as @optax.adamw().
     hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
   """
 
@@ -192,7 +204,7 @@ class TrainConfig:
   writers: str | tuple[str, ...] = setting(('jsonl', 'tensorboard'), macro='WRITERS')
   hang_s: float = setting(1_800.0, rule=at_least(0))
   mesh: MeshConfig = MeshConfig()
-  optimizer: OptimizerConfig = OptimizerConfig()
+  optimizer: OptimizerConfig | Recipe = setting(OptimizerConfig(), rule=_complete)
   lora: Lora = Lora()
   evaluate: EvalConfig = EvalConfig()
 

@@ -8,6 +8,7 @@ from flan_jax.checkpoints import weights
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.recipe import Recipe
 from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
@@ -102,6 +103,8 @@ def _values(run: training.TrainConfig) -> dict[str, Any]:
 def _scaled(values: dict[str, Any], run: training.TrainConfig) -> dict[str, Any]:
   """Resolves multiply_by_parameter_scale=None, which older versions wrote as True."""
   optimizer = dict(values['optimizer'])
+  if _is_recipe(optimizer):
+    return values
   if optimizer['multiply_by_parameter_scale'] is None:
     optimizer['multiply_by_parameter_scale'] = (
       optimizer_config.OptimizerConfig().scales(adapters=bool(run.lora.rank))
@@ -123,9 +126,16 @@ def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
   out = _defaults(training.TrainConfig) | values
   for field in dataclasses.fields(training.TrainConfig):
     kind = type(field.default) if field.name != 'model' else DecoderConfig
-    if dataclasses.is_dataclass(kind) and isinstance(out[field.name], dict):
-      out[field.name] = _defaults(kind) | out[field.name]
+    value = out.get(field.name)
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, dict):
+      continue
+    if not _is_recipe(value):
+      out[field.name] = _defaults(kind) | value
   return out
+
+
+def _is_recipe(values: dict[str, Any]) -> bool:
+  return set(values) == {field.name for field in dataclasses.fields(Recipe)}
 
 
 def _defaults(kind: type) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def ending(run: Run, checkpoints: Checkpoints) -> Iterator[None]:
       checkpoints.wait()
       raise InputError(
         f'{error}, which is not finite or a spike; {checkpoints.describe()}: lower '
-        'Optimizer.learning_rate, set Optimizer.clip_global_norm or '
+        'the learning rate, clip the gradient (Optimizer.clip_global_norm), or set '
         "Run.bad_step='skip'"
       ) from None
     except OSError as error:

@@ -364,7 +364,7 @@ def _hooks(
   log = hooks.Log(
     writer,
     every=config.log_period,
-    schedule=optimizer_lib.schedule(config.optimizer),
+    schedule=optimizer_lib.learning_rate(config.optimizer),
     bar=bar,
     ahead_of=(checkpoint,),
   )

@@ -131,7 +131,7 @@ class Log(Periodic):
     writer: MetricWriter,
     *,
     every: int,
-    schedule: optax.Schedule,
+    schedule: optax.Schedule | None,
     bar: Bar,
     ahead_of: Sequence[Hook] = (),
   ):
@@ -140,7 +140,7 @@ class Log(Periodic):
     Args:
       writer: writer of the entries.
       every: steps between two entries.
-      schedule: learning rate as a function of the step.
+      schedule: learning rate as a function of the step; None writes none.
       bar: progress bar of the steps.
       ahead_of: hooks before which an entry is written, such as a checkpoint.
     """
@@ -159,7 +159,9 @@ class Log(Periodic):
     self._bar.advance(1, self._text)
 
   def act(self, loop: Loop) -> None:
-    rate = float(cast(float, self._schedule(loop.done - 1)))
+    rate = None
+    if self._schedule is not None:
+      rate = float(cast(float, self._schedule(loop.done - 1)))
     entry = self._writer.flush(loop.done, learning_rate=rate)
     self._text = metric_writer.summary(entry)
 

@@ -57,7 +57,7 @@ class MetricWriter:
     self._digests.update(digests)
     self._wait_s += wait_s
 
-  def flush(self, step: int, *, learning_rate: float) -> dict[str, float]:
+  def flush(self, step: int, *, learning_rate: float | None) -> dict[str, float]:
     """Writes the entry of the steps since the last one; waits for them to finish.
 
     Bad steps are counted, and left out of the means. Every process must call it:

@@ -1,8 +1,8 @@
 """Optimizer of a run: Adafactor with its schedule, or any function that makes one."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,8 @@ from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.recipe import Recipe, recipes_in
+from flan_jax.errors import InputError
 from flan_jax.train import adafactor, matrices
 from flan_jax.train.tuning import FULL, Subset, Tuning
 
@@ -30,12 +32,40 @@ def schedule(optimizer: optimizer_config.OptimizerConfig) -> optax.Schedule:
   return rate
 
 
+def learning_rate(
+  optimizer: optimizer_config.OptimizerConfig | Recipe,
+) -> optax.Schedule | None:
+  """The learning rate of a run as a function of the step, from 0.
+
+  That of a recipe is its `learning_rate`, or the only one among the recipes in its
+  arguments; None if it has none, or several.
+  """
+  if not isinstance(optimizer, Recipe):
+    return schedule(optimizer)
+  rates = list(_rates(optimizer))
+  if len(rates) != 1:
+    return None
+  rate: Any = rates[0].build() if isinstance(rates[0], Recipe) else rates[0]
+  return cast(optax.Schedule, rate) if callable(rate) else optax.constant_schedule(rate)
+
+
+def _rates(recipe: Recipe) -> Iterator[Any]:
+  """Learning rates of a recipe: its own, or those of the recipes in its arguments."""
+  own = recipe.get('learning_rate')
+  if own is not None:
+    yield own
+    return
+  for _, value in recipe.arguments:
+    for inner in recipes_in(value):
+      yield from _rates(inner)
+
+
 Made = Callable[..., optax.GradientTransformation]
 """A function that makes an optimizer, as `functools.partial(optax.adamw, 1e-3)`."""
 
 
 def make_optimizer(
-  optimizer: optimizer_config.OptimizerConfig | Made,
+  optimizer: optimizer_config.OptimizerConfig | Recipe | Made,
   *,
   config: DecoderConfig,
   logical_axes: Any,
@@ -44,13 +74,19 @@ def make_optimizer(
   """Builds the optimizer of the trained parameters.
 
   Args:
-    optimizer: settings of Adafactor, or a function that makes another optimizer; it
-      gets those of `of_model`'s arguments that it has and that are not given.
+    optimizer: settings of Adafactor, or a recipe or function that makes another
+      optimizer; it gets those of `of_model`'s arguments that it has and that are not
+      given, and so do the recipes in a recipe.
     config: decoder config.
     logical_axes: logical axes of the trained parameters.
     tuning: the strategy that names the trained parameters.
+
+  Raises:
+    InputError: if a recipe does not build, or builds something else.
   """
-  if isinstance(optimizer, optimizer_config.OptimizerConfig):
+  if isinstance(optimizer, Recipe):
+    transform = _built(optimizer.offered(of_model(logical_axes)))
+  elif isinstance(optimizer, optimizer_config.OptimizerConfig):
     transform = _adafactor(
       optimizer, config=config, logical_axes=logical_axes, tuning=tuning
     )
@@ -65,6 +101,17 @@ def make_optimizer(
   return _of_trained(transform, tuning)
 
 
+def _built(recipe: Recipe) -> optax.GradientTransformation:
+  made = recipe.build()
+  if not isinstance(made, optax.GradientTransformation):
+    raise InputError(
+      f'Run.optimizer: {recipe} returns {type(made).__name__}; must return an '
+      'optax.GradientTransformation, as @optax.adamw() does',
+      field='Run.optimizer',
+    )
+  return made
+
+
 def of_model(logical_axes: Any) -> dict[str, Any]:
   """Arguments of optimizers that only a model can give, by name.
 
@@ -72,11 +119,9 @@ def of_model(logical_axes: Any) -> dict[str, Any]:
     logical_axes: logical axes of the trained parameters.
   """
   numbers = matrices.dimension_numbers(logical_axes)
-  return {
-    'logical_axes': logical_axes,
-    'muon_weight_dimension_numbers': numbers,
-    'weight_dimension_numbers': numbers,
-  }
+  return dict(
+    zip(optimizer_config.OF_MODEL, (logical_axes, numbers, numbers), strict=True)
+  )
 
 
 def _adafactor(

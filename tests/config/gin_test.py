@@ -328,6 +328,36 @@ def test_a_file_that_is_binary_or_includes_itself_is_refused(tmp_path):
     gin.load([path])
 
 
+def test_a_file_is_looked_for_beside_the_including_one_then_in_the_search_paths(
+  tmp_path, monkeypatch
+):
+  """Those of the package come last."""
+  for folder in ('first', 'second', 'beside'):
+    (tmp_path / folder / 'runs').mkdir(parents=True)
+  (tmp_path / 'beside' / 'run.gin').write_text("include 'runs/base.gin'\n")
+
+  def put(folder):
+    path = tmp_path / folder / 'runs' / 'base.gin'
+    path.write_text(f"include 'gin/runs/base.gin'\nSTORE = {folder!r}\n")
+
+  def store(*paths):
+    given = [str(tmp_path / path) for path in paths]
+    run = str(tmp_path / 'beside' / 'run.gin')
+    return gin.load([run], BASE, search_paths=given).build('Run').store
+
+  assert store() is None
+  put('second')
+  assert store() is None
+  assert store('first', 'second') == 'second'
+  put('first')
+  assert store('first', 'second') == 'first'
+  assert store(f'{tmp_path}/second,{tmp_path}/first') == 'second'
+  put('beside')
+  assert store('first') == 'beside'
+  monkeypatch.chdir(tmp_path / 'first')
+  assert gin.load(['runs/base.gin'], BASE).build('Run').store == 'first'
+
+
 def test_a_file_may_be_included_twice(tmp_path):
   path = write(tmp_path, "include 'gin/runs/base.gin'\ninclude 'gin/runs/base.gin'\n")
   assert gin.load([path], BASE).build('Run').train_steps == 10

@@ -7,6 +7,7 @@ import pytest
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.optimizer import Lora, OptimizerConfig
+from flan_jax.config.recipe import Recipe
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
 from flan_jax.jobs.claim import claim
@@ -90,6 +91,25 @@ def test_an_old_explicit_parameter_scale_is_compared_with_the_resolved_default(
     return
   with pytest.raises(InputError, match='another config: optimizer was'):
     claim(folder, run, text='')
+
+
+def test_a_run_with_another_optimizer_is_another_run(tmp_path):
+  """Equal recipes are the same run, wherever their arguments were given."""
+  folder = RunDir(str(tmp_path))
+  rate = Recipe('optax.constant_schedule', (('value', 0.1),))
+  adamw = Recipe('optax.adamw', (('b1', 0.9), ('learning_rate', rate)))
+  run = dataclasses.replace(RUN, optimizer=adamw)
+  claim(folder, run, text='')
+  folder.log.touch()
+  assert claim(folder, dataclasses.replace(RUN, optimizer=adamw), text='')
+  other = dataclasses.replace(rate, arguments=(('value', 0.2),))
+  for changed in (
+    OptimizerConfig(),
+    dataclasses.replace(adamw, name='optax.adam'),
+    dataclasses.replace(adamw, arguments=(('b1', 0.9), ('learning_rate', other))),
+  ):
+    with pytest.raises(InputError, match='another config: optimizer was .*optax.adamw'):
+      claim(folder, dataclasses.replace(RUN, optimizer=changed), text='')
 
 
 def test_settings_that_do_not_change_a_step_may_change(tmp_path):

@@ -19,6 +19,7 @@ from flan_jax.tpu.launch.own_code import listed
 
 _INCLUDE = re.compile(r'^include\s+([\'"])(.+?)\1', re.MULTILINE)
 _FLAG = '--gin_file'
+_SEARCH = '--gin_search_paths'
 
 
 class Files(NamedTuple):
@@ -73,6 +74,8 @@ def find(
 ) -> Files:
   """The gin files of a command that do not ship with flan_jax, and their includes.
 
+  The command that the hosts run names each file where it is, and no search paths.
+
   Args:
     words: the command.
     ships: whether a file of `gin/` is among those that the hosts install.
@@ -82,8 +85,11 @@ def find(
     InputError: if a file does not exist, or cannot be found in the same way there.
   """
   from flan_jax.config import gin as gin_lib
+  from flan_jax.config import search
 
-  named = dict(_named(words))
+  named = dict(_given(words, _FLAG))
+  searched = dict(_given(words, _SEARCH))
+  paths = search.split_paths(searched.values())
   own: dict[pathlib.Path, None] = {}
   includes: list[_Include] = []
   spelled: dict[int, pathlib.Path | str] = {}
@@ -102,13 +108,13 @@ def find(
       return
     own[path] = None
     for match in _INCLUDE.finditer(path.read_text(encoding='utf-8', errors='replace')):
-      found = gin_lib.find(match[2], str(path))
+      found = gin_lib.find(match[2], str(path), search_paths=paths)
       if not shipped(found):
         includes.append(_Include(match[2], path, _absolute(found)))
         add(found)
 
   for index, text in named.items():
-    path = gin_lib.find(text)
+    path = gin_lib.find(text, search_paths=paths)
     spelled[index] = shipped(path) or _absolute(path)
     if not shipped(path):
       add(path)
@@ -120,18 +126,20 @@ def find(
     place = where if isinstance(where, str) else places[where]
     flag = f'{_FLAG}=' if words[index].startswith(f'{_FLAG}=') else ''
     new[index] = f'{flag}{place}'
+  dropped = set(searched) | {i - 1 for i in searched if words[i - 1] == _SEARCH}
+  new = [word for index, word in enumerate(new) if index not in dropped]
   local = {place: path for path, place in places.items()}
   local |= dict(data)
   own_code.check_size('files of the command', local.values())
   return Files(tuple(new), local)
 
 
-def _named(words: Sequence[str]) -> Iterable[tuple[int, str]]:
-  """(index of the word, gin file) of every gin file of a command."""
+def _given(words: Sequence[str], flag: str) -> Iterable[tuple[int, str]]:
+  """(index of the word, value) of every value of a flag in a command."""
   for index, word in enumerate(words):
-    if word.startswith(f'{_FLAG}='):
+    if word.startswith(f'{flag}='):
       yield index, word.partition('=')[2]
-    elif index and words[index - 1] == _FLAG:
+    elif index and words[index - 1] == flag:
       yield index, word
 
 

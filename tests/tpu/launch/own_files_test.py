@@ -73,6 +73,28 @@ def test_a_gin_file_of_the_shipped_folder_that_is_not_shipped_travels(folder):
   assert find(f'--gin_file={path}').words[2] == '--gin_file=gin/runs/demo.gin'
 
 
+@pytest.mark.parametrize(
+  'flags',
+  [('--gin_search_paths=other,ours',),
+   ('--gin_search_paths', 'other', '--gin_search_paths', 'ours')],
+)  # fmt: skip
+def test_a_file_of_a_search_path_is_named_where_it_is(flags, folder):
+  """The hosts need no search path, and an include must be found without one."""
+  write(folder, {'ours/a.gin': "include 'b.gin'\n", 'ours/b.gin': '', 'other/c': ''})
+  found = find('--gin_file=a.gin', *flags, '--gin_bindings', 'TRAIN_STEPS = 3')
+  assert found.words == (
+    'flan', 'train', '--gin_file=ours/a.gin', '--gin_bindings', 'TRAIN_STEPS = 3'
+  )  # fmt: skip
+  assert sorted(found.places) == ['ours/a.gin', 'ours/b.gin']
+  write(folder, {'other/a.gin': "include 'b.gin'\n"})
+  with pytest.raises(
+    InputError, match=r"include of 'b.gin', which the hosts would not"
+  ):
+    find('--gin_file=a.gin', *flags)
+  with pytest.raises(InputError, match="--gin_search_paths: 'our': no such folder"):
+    find('--gin_file=a.gin', '--gin_search_paths=our')
+
+
 def test_an_include_that_the_hosts_would_not_find_is_refused(folder, tmp_path):
   write(tmp_path, {'base.gin': '', 'here/own.gin': "include '../base.gin'\n"})
   with pytest.raises(InputError, match=r"own.gin: include of '../base.gin', which"):

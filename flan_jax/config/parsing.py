@@ -1,0 +1,110 @@
+"""gin text, parsed by gin-config's own parser: macros, references, their scopes."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from flan_jax.config import functions
+from flan_jax.errors import InputError
+
+MACRO = ('macro', 'gin.macro')
+"""Names of the function that macros stand for, which are written out in old files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Macro:
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+  name: str
+  scope: str
+  evaluate: bool
+
+  def __str__(self) -> str:
+    called = '()' if self.evaluate else ''
+    return f'@{functions.scoped(self.scope, self.name)}{called}'
+
+
+def macros_in(value: Any) -> Iterator[str]:
+  """Names of the macros that a parsed value refers to."""
+  if isinstance(value, Macro):
+    yield value.name
+  elif isinstance(value, (list, tuple)):
+    for item in value:
+      yield from macros_in(item)
+  elif isinstance(value, dict):
+    for pair in value.items():
+      yield from macros_in(pair)
+
+
+class Inside(NamedTuple):
+  """Functions and macros around a value.
+
+  Attributes:
+    function: the function, in its scope; '' for none.
+    scope: scope of the references among its arguments that have none of their own.
+    seen: the macros and functions around it, the outermost first.
+  """
+
+  function: str = ''
+  scope: str = ''
+  seen: tuple[str, ...] = ()
+
+  def enter(self, name: str, origin: str) -> 'Inside':
+    """One level down.
+
+    Raises:
+      InputError: if it is around itself.
+    """
+    if name in self.seen:
+      chain = ' -> '.join((*self.seen, name))
+      what = 'macro' if name.startswith('%') else 'function'
+      raise InputError(f'{origin}: {chain}: a {what} must not refer to itself')
+    return self._replace(seen=(*self.seen, name))
+
+
+TOP = Inside()
+
+
+def keys(key: str) -> list[str]:
+  """`a/b/f` as it may be bound, the innermost scope first: also `a/f` and `f`."""
+  scope, _, name = key.rpartition('/')
+  parts = scope.split('/') if scope else []
+  return [
+    functions.scoped('/'.join(parts[:n]), name) for n in range(len(parts), -1, -1)
+  ]
+
+
+def statements(text: str, source: str, *, named: dict[str, str]) -> list[Any]:
+  """Parses gin text into statements of gin-config, with our macros and references.
+
+  Args:
+    text: the text.
+    source: file that it is from, or `--gin.NAME`.
+    named: takes the names of the macros that the text refers to, with their source.
+
+  Raises:
+    InputError: if it is not gin; with its line.
+    SyntaxError: if the text of a flag is not gin.
+  """
+  from gin import config_parser
+
+  class Delegate(config_parser.ParserDelegate):
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+      scope, _, name = scoped_configurable_name.rpartition('/')
+      if scope and evaluate and name in MACRO:  # @NAME/macro(), as %NAME
+        return self.macro(scope)
+      return Reference(name, scope, evaluate)
+
+    def macro(self, macro_name):
+      named.setdefault(macro_name, source)
+      return Macro(macro_name)
+
+  try:
+    return list(config_parser.ConfigParser(text, Delegate()))
+  except SyntaxError as error:
+    if source.startswith('--gin.'):
+      raise
+    raise InputError(f'{source}:{error.lineno}: {error.msg}') from None

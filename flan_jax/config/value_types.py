@@ -1,0 +1,134 @@
+"""Types of gin values: whether one fits an annotation, and the annotation in words."""
+
+import collections.abc
+import inspect
+import types
+import typing
+from typing import Any
+
+from flan_jax.config import setting
+from flan_jax.config.recipe import Recipe
+
+_ARRAYS = ('numpy', 'jax', 'jaxlib')
+"""Libraries whose arrays a number or a list stands for."""
+
+
+def fits(value: Any, hint: Any, *, late: bool = False) -> bool:
+  """Returns whether a gin value has the annotated type; an int passes for a float.
+
+  An annotation that says nothing about gin's values (a type variable, a name that could
+  not be resolved) fits all of them.
+
+  Args:
+    value: a literal of gin, a settings class, or a recipe.
+    hint: the annotation.
+    late: whether a called reference stands for what it returns once it is built, and
+      another for a function, as in the arguments of a function.
+  """
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if hint in (Any, object, inspect.Parameter.empty):
+    return True
+  if origin is typing.Annotated:
+    return fits(value, arguments[0], late=late)
+  if origin in (typing.Union, types.UnionType):
+    return any(fits(value, option, late=late) for option in arguments)
+  if isinstance(value, Recipe):
+    return hint is Recipe or (late and (value.called or _takes_functions(hint)))
+  if hint is None or hint is type(None):
+    return value is None
+  if origin is typing.Literal:
+    return any(type(value) is type(legal) and value == legal for legal in arguments)
+  cls = hint if origin is None else origin
+  if not isinstance(cls, type):
+    return True
+  if cls is collections.abc.Callable or cls is type:
+    return False
+  if cls in (float, complex, int):
+    kinds = int if cls is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+  if cls.__module__.partition('.')[0] in _ARRAYS:
+    return _is_array(value, cls)
+  return _is_instance(value, cls) and _items_fit(value, cls, arguments, late=late)
+
+
+def _takes_functions(hint: Any) -> bool:
+  """Returns whether an annotation may stand for a function or a class."""
+  cls = typing.get_origin(hint) or hint
+  plain = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
+  return hint is not None and cls not in plain and cls is not typing.Literal
+
+
+def _is_array(value: Any, cls: type) -> bool:
+  """Returns whether a value may become an array or a dtype of a library."""
+  if 'dtype' in cls.__name__.lower():
+    return isinstance(value, str)
+  return isinstance(value, (bool, int, float, list, tuple))
+
+
+def _is_instance(value: Any, cls: type) -> bool:
+  if isinstance(value, str) and cls.__module__ == 'collections.abc':
+    return False  # a string is a sequence of strings, and rarely meant as one
+  try:
+    return isinstance(value, cls)
+  except TypeError:  # a protocol that does not check
+    return True
+
+
+def _items_fit(value: Any, cls: type, hints: tuple[Any, ...], *, late: bool) -> bool:
+  """Returns whether the items of a container have the types of its annotation."""
+  if not hints:
+    return True
+  if isinstance(value, dict):
+    key, item = hints if len(hints) == 2 else (Any, Any)
+    return all(
+      fits(k, key, late=late) and fits(v, item, late=late) for k, v in value.items()
+    )
+  if cls is tuple and not (len(hints) == 2 and hints[1] is Ellipsis):
+    pairs = zip(value, hints, strict=False)
+    return len(value) == len(hints) and all(fits(v, h, late=late) for v, h in pairs)
+  if isinstance(value, (list, tuple)):
+    return all(fits(item, hints[0], late=late) for item in value)
+  return True
+
+
+_WORDS = {
+  int: 'an integer',
+  float: 'a number',
+  complex: 'a number',
+  str: "a string, as in 'text'",
+  bool: 'True or False',
+  type(None): 'None',
+  list: 'a list',
+  tuple: 'a tuple',
+  dict: 'a dictionary',
+  type: 'a class, as @MyClass',
+  collections.abc.Callable: 'a function, as @my_function',
+  collections.abc.Mapping: 'a dictionary',
+  collections.abc.Sequence: 'a list or tuple',
+  collections.abc.Iterable: 'a list or tuple',
+  Recipe: 'a function, as @my_function()',
+}
+
+
+def describe(hint: Any) -> str:
+  """Describes a type in words: `an integer or None`."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is typing.Annotated:
+    return describe(arguments[0])
+  if origin in (typing.Union, types.UnionType):
+    return ' or '.join(dict.fromkeys(describe(option) for option in arguments))
+  if origin is typing.Literal:
+    return f'one of {", ".join(map(repr, arguments))}'
+  cls = hint if origin is None else origin
+  if cls is tuple and arguments:
+    return f'a tuple of {describe(arguments[0])}'
+  if cls is list and arguments:
+    return f'a list of {describe(arguments[0])}'
+  if cls is dict and len(arguments) == 2:
+    return f'a dictionary from {describe(arguments[0])} to {describe(arguments[1])}'
+  if cls in _WORDS:
+    return _WORDS[cls]
+  if getattr(cls, '__module__', '').partition('.')[0] in _ARRAYS:
+    return 'an array'
+  name = setting.selector(cls) if isinstance(cls, type) else str(cls)
+  return f'@{name}()'
