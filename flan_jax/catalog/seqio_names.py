@@ -6,13 +6,10 @@ module there are none, and TensorFlow is not imported.
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.source import SEQIO_READER
-
-if TYPE_CHECKING:
-  from flan_jax.catalog.registry import Mixture
 
 SEQIO_MIXTURES = 'flan_jax.data.sources.seqio_mixture'
 """Module that reads seqio Mixtures."""
@@ -39,8 +36,8 @@ def is_mixture(name: str) -> bool:
   return reader is not None and reader.is_registered(name)
 
 
-def mixture(name: str) -> 'Mixture | None':
-  """The seqio Mixture of that name as one of ours; None if not found.
+def mixture(name: str) -> Any:
+  """The `registry.Mixture` of the seqio Mixture of that name; None if not found.
 
   Raises:
     InputError: if one of its tasks cannot train.
@@ -55,8 +52,8 @@ def every() -> list[str]:
   return [] if reader is None else reader.names()
 
 
-def hidden(mixture: 'Mixture') -> list[str]:
-  """Lines on seqio Tasks that have the name of a dataset of the mixture."""
+def hidden(mixture: Any) -> list[str]:
+  """Lines on seqio Tasks that have the name of a dataset of a `registry.Mixture`."""
   reader = _module(SEQIO_MIXTURES)
   return [
     f'warning: {name!r}: the dataset registered here takes precedence over the seqio '

@@ -1,5 +1,6 @@
 """Tokenizers of seqio vocabularies. Imports TensorFlow."""
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -44,7 +45,7 @@ def tokenizer_of(vocabulary: seqio.Vocabulary) -> Tokenizer:
   if isinstance(given, Tokenizer):  # a vocabulary of ours
     return given
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    name = str(vocabulary.sentencepiece_model_file)
+    name = os.path.basename(str(vocabulary.sentencepiece_model_file))
     return tokenizers.SentencePiece(cast(bytes, vocabulary.sp_model), name=name)
   if isinstance(vocabulary, seqio.ByteVocabulary):
     return tokenizers.Bytes()

@@ -125,7 +125,7 @@ def checked_tokenizer(sources: Sources, given: Tokenizer | None) -> Tokenizer | 
   Raises:
     InputError: if two of them, or the given one, differ; names both digests.
   """
-  holder = 'the tokenizer asked for'
+  holder = 'the tokenizer of the model or of TOKENIZER'
   for source in sources.tokenized:
     own, name = source.tokenizer(), f'seqio task {source.name!r}'
     if given is None:

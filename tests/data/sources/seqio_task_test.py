@@ -1,5 +1,6 @@
 """Anybody's seqio Tasks and Mixtures train here with their own tokens and rates."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -9,11 +10,11 @@ import pytest
 import small_tokenizers
 
 import flan_jax as flan
-from flan_jax.catalog import mixing_rates, registry
+from flan_jax.catalog import mixing_rates, registry, seqio_names
 from flan_jax.cli import dispatch
 from flan_jax.data import batch
 from flan_jax.data.preprocess import Limits
-from flan_jax.data.store import materialize
+from flan_jax.data.store import materialize, repair
 from flan_jax.data.store.materialize import StoreConfig
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
@@ -243,6 +244,27 @@ def test_the_texts_of_a_task_go_into_templates_of_ones_own(tmp_path):
   tokens = store.example('asked', 7).tokens
   assert store.tokenizer().decode(tokens.inputs) == ('Say it: train 7: cat dog and 7?')
   assert registry.get('plain').cluster == 'pets'  # of the dataset with this source
+
+
+def test_a_store_of_tokens_is_repaired(tmp_path):
+  store = store_of('few', tmp_path)
+  (shard,) = (store.path / 'train').glob('few.*.array_record')
+  before = shard.read_bytes()
+  shard.write_bytes(before[:-40])
+  (damage,) = repair.repair(store.path)
+  assert damage.dataset == 'few'
+  assert shard.read_bytes() == before
+
+
+@pytest.mark.usefixtures('declared')
+def test_a_dataset_here_takes_precedence_over_a_task_of_its_name():
+  found = registry.get('few')
+  flan.register(dataclasses.replace(found, source=flan.Json('few.jsonl')))
+  assert registry.get('few').source != found.source
+  (line,) = seqio_names.hidden(registry.mixture('few'))
+  assert "'few': the dataset registered here takes precedence" in line
+  with pytest.raises(InputError, match="mixture 'inner': task 'few' has the name"):
+    registry.mixture('inner')
 
 
 def test_seeded_randomness_follows_the_template_seed(tmp_path):
