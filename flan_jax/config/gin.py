@@ -147,6 +147,11 @@ class Config:
     statements = parsing.statements(text, source, named=self._named)
     for statement in statements:
       if isinstance(statement, config_parser.ImportStatement):
+        if statement.module == '__gin__.dynamic_registration':
+          raise InputError(
+            f'{source}:{statement.location.line_num}: dynamic_registration: not '
+            'supported; a module registers its functions, as by @gin.configurable'
+          )
         modules.require([statement.module], setting=f'{source}: import of')
       if isinstance(statement, config_parser.IncludeStatement):
         self.parse_file(statement.filename, beside=source)
@@ -386,8 +391,8 @@ class Config:
       return
     near = sorted({name for name, _ in self._used})
     raise InputError(
-      f'{bound.origin}: {key}.{field} has no effect: no setting refers to @{key}(), and '
-      'calls in Python are not bound'
+      f'{bound.origin}: {key}.{field} has no effect: no setting refers to @{key}(), '
+      'and calls in Python are not bound'
       f'{did_you_mean(key, near)}'
     )
 

@@ -219,6 +219,7 @@ def test_constants_of_gin_config(tmp_path):
     ('inner.value = %V\nV = (@s/inner,)', '@inner()', r'@s/theirs.inner -> %V: a mac'),
     ('fn.x = %gin.REQUIRED', '@fn()', r'theirs.fn.x: not set; give --gin.theirs.fn.x='),
     ('inner.value = %MISS', '@inner()', "run.gin:1: unknown macro 'MISS'"),
+    ('from __gin__ import dynamic_registration', '@fn()', 'run.gin:1: dynamic_regis'),
     ('s/Run.seed = 3', '@fn()', "scope 's': scopes are not supported for Run"),
   ],
 )  # fmt: skip
