@@ -110,6 +110,14 @@ def clean_checkout(monkeypatch):
   monkeypatch.setattr(Commit, '_git', quiet)
 
 
+@pytest.fixture(autouse=True)
+def forgets_modules(monkeypatch):
+  """Modules that a command names are not known to later tests."""
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+
+
 class Done:
   def __init__(self, code: int, lines: list[str], log: list[str]):
     self.code, self.lines, self.log = code, lines, log
@@ -201,9 +209,6 @@ def test_a_package_is_installed_beside_ours(cloud, tmp_path, monkeypatch):
   (tmp_path / 'acme_launched').mkdir()
   (tmp_path / 'acme_launched' / 'tasks.py').write_text('')
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(sys, 'path', list(sys.path))
-  monkeypatch.setenv('PYTHONPATH', '')
-  monkeypatch.setenv('FLAN_JAX_MODULES', '')
   done = run(
     'flan', 'train', '--module=acme_launched.tasks', check=launch_cli.read_command
   )
@@ -219,8 +224,6 @@ def test_a_package_is_installed_beside_ours(cloud, tmp_path, monkeypatch):
 def test_a_module_that_cannot_be_imported_books_nothing(cloud, tmp_path, monkeypatch):
   (tmp_path / 'acme_broken.py').write_text('1 / 0\n')
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(sys, 'path', list(sys.path))
-  monkeypatch.setenv('PYTHONPATH', '')
   with pytest.raises(ValueError, match='cannot be imported: ZeroDivisionError'):
     run('flan', 'train', '--module=acme_broken', check=launch_cli.read_command)
   assert not (cloud.root / 'calls.jsonl').exists()
