@@ -1,9 +1,18 @@
 """Evaluation settings: the protocol, and the job that evaluates a checkpoint."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
-from flan_jax.config.checks import at_least, between, folder, one_of, or_none, uint32
+from flan_jax.config.checks import (
+  at_least,
+  between,
+  feature_lengths,
+  folder,
+  one_of,
+  or_none,
+  uint32,
+)
 from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.config.setting import check_fields, label, setting
@@ -43,6 +52,9 @@ class EvalConfig:
     base_prompt_style: prompt style of the untuned model; None for the same.
       'continuation' is a prompt that the answer continues, for a model never tuned to
       follow instructions.
+    task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
+      included; None for 1024 and 256. Prompts of every dataset are cut to 'inputs'; a
+      seqio task has both.
     eval_period: training steps between two evaluation steps on dev of the held-out
       clusters; None evaluates at the end alone.
     eval_examples: examples of each dataset in an evaluation step, in their first
@@ -67,6 +79,9 @@ class EvalConfig:
   prompt_style: str = setting('instructions', macro='PROMPT_STYLE', rule=_PROMPT_STYLE)
   base_prompt_style: str | None = setting(
     None, macro='BASE_PROMPT_STYLE', rule=or_none(_PROMPT_STYLE)
+  )
+  task_feature_lengths: Mapping[str, int] | None = setting(
+    None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths
   )
   eval_period: int | None = setting(
     None, macro='EVAL_PERIOD', rule=or_none(at_least(1))

@@ -29,6 +29,7 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   PromptSpec,
   Warnings,
 )
+from flan_jax.evaluate.task_metrics import TaskResult
 
 SPLITS = ('dev', 'test')
 
@@ -103,11 +104,33 @@ class Results:
     datasets: results by dataset, in the given order; empty ones are left out.
     timing: `timing` of report.json.
     warnings: one line each.
+    own: results on datasets that are measured by metrics of their own.
   """
 
   datasets: tuple[DatasetResult, ...]
   timing: Mapping[str, Any]
   warnings: tuple[str, ...]
+  own: tuple[TaskResult, ...] = ()
+
+  def plus(self, other: 'Results') -> 'Results':
+    """Adds the results of an evaluation of the same models."""
+    return Results(
+      datasets=self.datasets + other.datasets,
+      timing=_plus(self.timing, other.timing),
+      warnings=self.warnings + other.warnings,
+      own=self.own + other.own,
+    )
+
+
+def _plus(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds two timings; the rate is that of all examples."""
+  found: dict[str, Any] = {
+    name: _plus(value, other[name]) if name == 'base' else value + other[name]
+    for name, value in one.items()
+  }
+  seconds = found['seconds']
+  found['examples_per_s'] = found['examples'] / seconds if seconds else 0.0
+  return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

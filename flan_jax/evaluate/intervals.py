@@ -141,6 +141,29 @@ def of_correlation(
   return low, high
 
 
+def of_values(
+  mean: ArrayLike, variance: ArrayLike, count: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+  """Computes Student's interval of a mean of values without bounds.
+
+  It is a point if the values do not vary, and NaN for one value.
+
+  Args:
+    mean: mean of the examples' values, or of their differences.
+    variance: population variance of the values (divided by the count).
+    count: number of examples; at least 1.
+  """
+  from scipy.special import stdtrit
+
+  mean, variance, count = np.broadcast_arrays(
+    *(np.asarray(of, np.float64) for of in (mean, variance, count))
+  )
+  error = np.sqrt(_unbiased(np.maximum(variance, 0.0), count) / count)
+  quantile = stdtrit(np.maximum(count - 1, 1), (1 + LEVEL) / 2)
+  half = np.where(count > 1, quantile * error, np.nan)
+  return mean - half, mean + half
+
+
 _Floats = float | np.ndarray
 
 

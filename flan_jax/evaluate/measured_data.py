@@ -11,6 +11,7 @@ from flan_jax.data.store.store import Store
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.evaluator import DatasetResult, Results
+  from flan_jax.evaluate.task_metrics import TaskResult
 
 
 def in_raw(datasets: Iterable[Dataset], data_dir: str | None) -> dict[str, Any]:
@@ -65,22 +66,26 @@ def of(results: 'Results', where: Mapping[str, Any] | None) -> dict[str, Any]:
   Returns:
     `where`, and 'family' (several are `one and other`), 'digest' (of all examples),
     'datasets': [{'dataset', 'direction', 'tfds' (name and version), 'digest', 'splits':
-    {split: {'examples', 'declared'}}}].
+    {split: {'examples', 'declared'}}}]; beside a store 'tasks', seqio task -> source,
+    if seqio read any.
   """
-  parts = [_of_one(result) for result in results.datasets]
-  families = dict.fromkeys(result.dataset.family for result in results.datasets)
+  measured = [*results.datasets, *results.own]
+  parts = [_of_one(result) for result in measured]
+  families = dict.fromkeys(result.dataset.family for result in measured)
   named = [
     (part['dataset'], part.get('direction', ''), part['digest']) for part in parts
   ]
+  tasks = {result.dataset.name: str(result.dataset.source) for result in results.own}
   return {
     'family': ' and '.join(filter(None, families)) if families else None,
     **(where or {}),
+    **({'tasks': tasks} if tasks and 'store' in (where or {}) else {}),
     'digest': hashlib.sha256(json.dumps(named).encode()).hexdigest(),
     'datasets': parts,
   }
 
 
-def _of_one(result: 'DatasetResult') -> dict[str, Any]:
+def _of_one(result: 'DatasetResult | TaskResult') -> dict[str, Any]:
   dataset = result.dataset
   return {
     'dataset': dataset.name,
@@ -90,7 +95,7 @@ def _of_one(result: 'DatasetResult') -> dict[str, Any]:
     'splits': {
       name: {
         'examples': len(part.examples),
-        'declared': dataset.known_examples(name) or None,
+        'declared': getattr(part, 'total', dataset.known_examples(name)) or None,
       }
       for name, part in result.splits.items()
     },

@@ -13,7 +13,8 @@ class Metric(Protocol):
     name: headline figure, as the report names it.
     description: one line about the computation.
     kind: `mean`, a mean over examples of values from 0 to 1; `share`, another figure
-      from 0 to 100; `correlation`, a figure from -100 to 100.
+      from 0 to 100; `correlation`, a figure from -100 to 100; `value`, a mean over
+      examples of values without bounds.
     graded: True if an answer can be partly right.
   """
 

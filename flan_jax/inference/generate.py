@@ -242,14 +242,17 @@ def generate(
     tokenizer: tokenizer of the model.
     max_tokens: limit on the tokens of an answer, EOS included.
     decoding: greedy, sampling or beam search, and stop strings.
-    separator: puts EOS between prompt and answer.
+    separator: puts EOS between prompt and answer, if there is a prompt.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
       CPU decodes with a second copy of the layers (weights.unstack_layers).
     on_batch: called before each program that is run.
   """
   began = time.monotonic()
-  sequences = [context(prompt, tokenizer, separator=separator) for prompt in prompts]
+  sequences = [
+    context(prompt, tokenizer, separator=separator and len(prompt) > 0)
+    for prompt in prompts
+  ]
   if sharding is None and jax.default_backend() == 'cpu':
     params, config = weights.unstack_layers(params, config)
   settings = {

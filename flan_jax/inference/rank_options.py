@@ -148,7 +148,11 @@ class Scorer:
         sequence = self._sequence(prompt, option, name, k)
         conditional.append(distinct.add(sequence))
         if self.normalization == 'unconditional':
-          empty = sequence._replace(context=self._context(request.prompt[:0]))
+          empty = sequence._replace(
+            context=context(
+              request.prompt[:0], self.tokenizer, separator=self.separator
+            )
+          )
           unconditional.append(distinct.add(empty))
     likelihood = LogLikelihood(
       self.params,
@@ -195,7 +199,9 @@ class Scorer:
     )
 
   def _context(self, prompt: np.ndarray) -> np.ndarray:
-    return context(prompt, self.tokenizer, separator=self.separator)
+    """Returns `[BOS] prompt EOS`; an answer to no prompt is a text of its own."""
+    separator = self.separator and len(prompt) > 0
+    return context(prompt, self.tokenizer, separator=separator)
 
   def _sequence(
     self, prompt: np.ndarray, option: np.ndarray, name: str, k: int

@@ -102,6 +102,7 @@ def _set_up(
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, evaluation.datasets
   )
+  measure.check(datasets, evaluation.evaluate, {})
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
   reports = {
@@ -135,6 +136,7 @@ def _data(
 ) -> _Data:
   """Opens the store or the raw data, and the texts to search for its examples."""
   data_dir = evaluation.tfds_data_dir
+  datasets = measure.configured(datasets, evaluation.evaluate, data_dir=data_dir)
   if evaluation.store is not None:
     store = Store.open(evaluation.store)
     examples = eval_data.stored(store, data_dir=data_dir, progress=progress)
@@ -206,6 +208,12 @@ def _models(
     )
     for name, folder in folders.items()
   }
+  names = {'tuned': 'model', 'base': 'base model'}
+  measure.check(
+    data.datasets,
+    evaluation.evaluate,
+    {names[name]: scorer.tokenizer for name, scorer in scorers.items()},
+  )
   described = {
     name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     | provenance.of_conversion(folders[name])

@@ -19,6 +19,7 @@ from flan_jax.evaluate import eval_data, load_model, measured_data
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
 from flan_jax.report import build, schema, tables
+from flan_jax.report.values import number
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
@@ -90,17 +91,19 @@ class HeldOutEvaluation:
       sharding=sharding,
       on_batch=on_batch,
     )
+    datasets = [
+      registry.get(name)
+      for name in store.manifest['evaluation']
+      if store.clusters[name] in held_out.clusters
+    ]
     self._shared = {
-      'datasets': [
-        registry.get(name)
-        for name in store.manifest['evaluation']
-        if store.clusters[name] in held_out.clusters
-      ],
+      'datasets': measure.configured(datasets, evaluate, data_dir=data_dir),
       'examples': eval_data.stored(store, data_dir=data_dir, progress=progress),
       'evaluate': evaluate,
       'seed': held_out.seed,
       'progress': progress,
     }
+    measure.check(self._shared['datasets'], evaluate, {'run': self._tokenizer})
     self._metadata = {
       'held_out': held_out.clusters,
       'data_digest': store.digest,
@@ -159,7 +162,8 @@ class HeldOutEvaluation:
 
     Returns:
       {'step', 'examples', 'clusters': {cluster: mean over its datasets, in percent},
-      'datasets': {label of a result: percent}}.
+      'datasets': {label of a result: percent}, and 'values' (label of a result: value)
+      if a dataset has metrics of its own}.
     """
     evaluate = self._shared['evaluate']
     results = measure.run(
@@ -179,17 +183,27 @@ class HeldOutEvaluation:
         **self._metadata,
       ),
     )
-    eval_step = {
+    whole, values = schema.divided(found)
+    in_percent = whole['results']
+    eval_step: dict[str, Any] = {
       'step': step,
       'examples': evaluate.eval_examples,
       'clusters': {a['cluster']: round(a['mean'], 4) for a in schema.averages(found)},
-      'datasets': {schema.label(result): result['mean'] for result in found['results']},
+      'datasets': {schema.label(result): result['mean'] for result in in_percent},
     }
+    if values:
+      eval_step['values'] = {schema.label(part): part['mean'] for part in values}
     if multihost.is_main_process():
       _add_eval_step(self._out.parent / EVAL_STEPS, eval_step)
-    clusters = eval_step['clusters'].items()
-    means = ', '.join(f'{name} {mean:.1f}' for name, mean in clusters) or 'no examples'
-    self._shared['progress'].line(f'step {step:,}, dev, percent: {means}')
+    means = [f'{name} {mean:.1f}' for name, mean in eval_step['clusters'].items()]
+    own = [
+      f'{name} {number(mean)}' for name, mean in eval_step.get('values', {}).items()
+    ]
+    line = self._shared['progress'].line
+    if means or not own:
+      line(f'step {step:,}, dev, percent: {", ".join(means) or "no examples"}')
+    if own:
+      line(f'step {step:,}, dev: {", ".join(own)}')
     return eval_step
 
   def has_evaluated(self, step: int) -> bool:

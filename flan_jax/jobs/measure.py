@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.source import SeqioTask
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.data.preprocess import Limits
+from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate import contamination, evaluator, predictions
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
@@ -127,24 +129,84 @@ def run(
     emit: called as emit(prediction, split=, model=), or None.
     **changes: fields of the protocol that replace the settings.
   """
+  inputs = Limits.of(evaluate.task_feature_lengths).inputs
   settings = {
     'templates': evaluate.templates,
     'max_examples': evaluate.max_examples,
     'num_fewshot': evaluate.num_fewshot,
     'prompt_style': evaluate.prompt_style,
     'base_prompt_style': evaluate.base_prompt_style,
-    'limits': Limits(
-      min(Limits().inputs, evaluate.sequence_length), evaluate.max_decode
-    ),
+    'limits': Limits(min(inputs, evaluate.sequence_length), evaluate.max_decode),
     'seed': seed,
   }
+  protocol = evaluator.Protocol(**{**settings, **changes})
+  own = [dataset for dataset in datasets if is_task(dataset)]
+  others = [dataset for dataset in datasets if dataset not in own]
+  found = None
   with progress.counter() as count:
-    return evaluator.evaluate(
-      tuned,
-      evaluator.Protocol(**{**settings, **changes}),
-      datasets=datasets,
-      examples=examples,
-      base=base,
-      emit=emit,
-      progress=count,
-    )
+    if others or not own:
+      found = evaluator.evaluate(
+        tuned,
+        protocol,
+        datasets=others,
+        examples=examples,
+        base=base,
+        emit=emit,
+        progress=count,
+      )
+    if own:
+      from flan_jax.interop.seqio import (
+        evaluate as evaluate_tasks,
+      )  # imports TensorFlow
+
+      models = {'tuned': tuned} | ({} if base is None else {'base': base})
+      tasks = evaluate_tasks.evaluate(
+        own, protocol, models=models, emit=emit, progress=count
+      )
+      found = tasks if found is None else found.plus(tasks)
+  assert found is not None
+  return found
+
+
+def is_task(dataset: Dataset) -> bool:
+  """Returns whether a dataset is a seqio Task, measured by its own metrics."""
+  return isinstance(dataset.source, SeqioTask) and dataset.source.tokenized
+
+
+def configured(
+  datasets: Sequence[Dataset],
+  evaluate: evaluation_config.EvalConfig,
+  *,
+  data_dir: str | None,
+) -> list[Dataset]:
+  """Gives seqio tasks the limits of their features, and their data directory."""
+  lengths = tuple(Limits.of(evaluate.task_feature_lengths).lengths.items())
+  found = []
+  for dataset in datasets:
+    if isinstance(dataset.source, SeqioTask) and is_task(dataset):
+      source = dataclasses.replace(dataset.source, lengths=lengths, data_dir=data_dir)
+      dataset = dataclasses.replace(dataset, source=source)
+    found.append(dataset)
+  return found
+
+
+def check(
+  datasets: Sequence[Dataset],
+  evaluate: evaluation_config.EvalConfig,
+  tokenizers: Mapping[str, Tokenizer],
+) -> None:
+  """Refuses settings and models that the datasets cannot be evaluated with.
+
+  Args:
+    datasets: datasets to evaluate.
+    evaluate: evaluation settings.
+    tokenizers: name of a model -> its tokenizer.
+
+  Raises:
+    InputError: as `interop.seqio.evaluate.check`.
+  """
+  own = [dataset for dataset in datasets if is_task(dataset)]
+  if own:
+    from flan_jax.interop.seqio import evaluate as evaluate_tasks  # imports TensorFlow
+
+    evaluate_tasks.check(own, evaluate, tokenizers)

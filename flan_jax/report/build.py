@@ -10,7 +10,7 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
 from flan_jax.evaluate import metric as metric_lib
-from flan_jax.report import published
+from flan_jax.report import published, values
 from flan_jax.report.schema import SCHEMA, rounded
 
 if TYPE_CHECKING:
@@ -257,7 +257,14 @@ def build(
     _result(measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label))
     for measured in results.datasets
   ]
-  compared = [result for result in found if 'p' in result]
+  own = [
+    result
+    for measured in results.own
+    for result in values.results(
+      measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label)
+    )
+  ]
+  compared = [result for result in (*found, *own) if 'p' in result]
   corrected = statistics.holm([result['p'] for result in compared])
   for result, p in zip(compared, corrected, strict=True):
     result['p_holm'] = p
@@ -295,4 +302,6 @@ def build(
       'against': list(contamination.against),
       'words': contamination.words,
     }
-  return rounded(report)
+  made = rounded(report)
+  made['results'] += values.plain(own)
+  return made

@@ -12,7 +12,8 @@ from flan_jax.catalog import registry
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
-from flan_jax.report import schema, statements, tables
+from flan_jax.report import schema, statements, tables, value_comparison
+from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
 
 EXAMPLES = 3
@@ -69,7 +70,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     cannot be paired, else None. `gained` and `lost` count the predictions that became
     better and worse, by `unit`: one per `template` of an example, or the mean over the
     templates of an `example`; None if unpaired. A direction of a translation is a
-    result of its own, with 'direction', and pairs with itself only.
+    result of its own, with 'direction', and pairs with itself only. 'values' lists the
+    results in units of their own, if both have any.
 
   Raises:
     InputError: if a folder has no report, or the two share no dataset.
@@ -86,6 +88,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       f'--against {str(old)!r}: measured {named(by_name[1]) or "nothing"}, and '
       f'{str(new)!r} {named(by_name[0]) or "nothing"}; must have a dataset in common'
     )
+  own = [name for name in common if schema.is_value(by_name[0][name])]
+  common = [name for name in common if name not in own]
   predicted = [
     _read_predictions(folder, {name: results[name] for name in common})
     for folder, results in zip(folders, by_name, strict=True)
@@ -95,16 +99,23 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
     pair = by_name[0][name], by_name[1][name]
     found = predicted[0].get(name), predicted[1].get(name)
     compared.append(_result(*pair, *found, seed=reports[0]['seed']))
-  tested = [result for result in compared if result['p'] is not None]
+  values = [
+    value_comparison.compare(
+      by_name[0][name], by_name[1][name], folders, seed=reports[0]['seed']
+    )
+    for name in own
+  ]
+  tested = [result for result in (*compared, *values) if result['p'] is not None]
   corrected = statistics.holm([result['p'] for result in tested])
-  for result in compared:
+  for result in (*compared, *values):
     result['p_holm'] = None
   for result, p in zip(tested, corrected, strict=True):
     result['p_holm'] = p
   keys = ('model', 'checkpoint', 'data_digest', 'seed')
   settings = _settings(*reports)
   titles = _titles(*reports, settings)
-  return schema.rounded(
+  measured = dict.fromkeys([*common, *(result['dataset'] for result in values)])
+  found = schema.rounded(
     {
       **{
         which: {name: report[name] for name in keys} | {'title': title}
@@ -113,10 +124,11 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       'results': compared,
       'only_new': [name for name in by_name[0] if name not in by_name[1]],
       'only_old': [name for name in by_name[1] if name not in by_name[0]],
-      'other_examples': _other_examples(*reports, common),
+      'other_examples': _other_examples(*reports, list(measured)),
       'settings': settings,
     }
   )
+  return found | ({'values': values_lib.plain(values)} if values else {})
 
 
 def _other_examples(

@@ -15,6 +15,7 @@ from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
 from flan_jax.report import plots as plots_lib
 from flan_jax.report import published, schema, statements, tables
+from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
 
 EXAMPLES = 3
@@ -28,10 +29,11 @@ def write(out: str | os.PathLike) -> None:
   """
   out = pathlib.Path(out)
   report = schema.load(out)
-  drawn = plots_lib.draw(report)
+  drawn = plots_lib.draw(schema.divided(report)[0])
   for name, svg in drawn.items():
     atomic_file.write_text(out / 'plots' / f'{name}.svg', svg)
-  text = render(report, plots=drawn, examples=examples(out, report))
+  shown = examples(out, schema.divided(report)[0]) | _answers(out, report)
+  text = render(report, plots=drawn, examples=shown)
   atomic_file.write_text(out / 'report.html', text)
 
 
@@ -49,9 +51,11 @@ def render(
     examples: label of a result -> its predictions, from `examples`.
   """
   template = _template('report.html')
+  report, values = schema.divided(report)
   averages = schema.averages(report)
   names = statements.models(report)
   headlines = [schema.headline(average) for average in averages]
+  headlines += values_lib.headlines(values, report)
   results = report['results']
   with_base = any('base' in result for result in results)
   inline = {
@@ -73,6 +77,11 @@ def render(
     published=published,
     plots=inline,
     examples=examples,
+    values=values,
+    value_notes=list(values_lib.notes(values)),
+    number=values_lib.number,
+    figure=values_lib.figure,
+    change=values_lib.change,
     names=names,
     title=statements.title(report),
     method=tables.method(report),
@@ -160,7 +169,8 @@ def difference(found: Mapping[str, Any]) -> str:
   return _template('compare.html').render(
     found=found,
     verdicts=tables.verdicts(found),
-    remarks=tables.remarks(found),
+    differences=list(values_lib.differences(found)),
+    remarks=statements.remarks(found, schema.label),
     unpaired=statements.unpaired,
     significant=tables.SIGNIFICANT,
   )
@@ -325,6 +335,38 @@ def _lines(
     for _, record in predictions.records(out / predictions.name(split, model)):
       if splits.get(schema.label(record)) == split:
         yield record
+
+
+def _answers(
+  out: pathlib.Path, report: Mapping[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+  """Draws answers of datasets with metrics of their own, by a seeded hash.
+
+  Returns:
+    Dataset -> its predictions, with `values` of single examples by name.
+  """
+  _, values = schema.divided(report)
+  splits = {result['dataset']: result['split'] for result in values}
+  drawn: dict[str, list[tuple[int, dict[str, Any]]]] = {name: [] for name in splits}
+  found: dict[str, list[dict[str, Any]]] = {}
+  for split in dict.fromkeys(splits.values()):
+    for _, record in predictions.records(out / predictions.name(split)):
+      name = record['dataset']
+      if splits.get(name) == split:
+        rank = stable_hash.key('example', report['seed'], name, record['example_id'])
+        drawn[name] = sorted([*drawn[name], (rank, record)], key=lambda pair: pair[0])
+        del drawn[name][2 * EXAMPLES :]
+    for name, kept in drawn.items():
+      if splits[name] == split and kept:
+        found[name] = [{**record, 'right': None, 'choices': []} for _, record in kept]
+    shown = {
+      (r['dataset'], r['example_id']): r for some in found.values() for r in some
+    }
+    for _, record in predictions.records(out / predictions.name(split, 'base')):
+      key = record['dataset'], record['example_id']
+      if key in shown:
+        shown[key]['base'] = record
+  return found
 
 
 def _graded(record: Mapping[str, Any]) -> dict[str, Any]:

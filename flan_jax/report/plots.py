@@ -42,7 +42,9 @@ _STYLE: 'dict[RcKeyType, Any]' = {
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
-  """Draws every plot of a report: file stem -> SVG document."""
+  """Draws every plot of a report: file stem -> SVG document; none without results."""
+  if not report['results']:
+    return {}
   drawn = {'averages': averages(report), 'templates': templates(report)}
   if calibration.of_models(report):
     drawn['calibration'] = reliability(report)

@@ -20,6 +20,23 @@ SCHEMA = 2
 """Version of the keys of report.json. A report of schema 1 names no schema."""
 
 
+VALUE = 'value'
+"""`kind` of a result in units of its own; the others are in percent."""
+
+
+def is_value(result: Mapping[str, Any]) -> bool:
+  """Returns whether a result is in units of its own (`report.values`)."""
+  return result.get('kind') == VALUE
+
+
+def divided(report: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """Returns a report with its results in percent alone, and those in other units."""
+  results = report['results']
+  values = [result for result in results if is_value(result)]
+  in_percent = [result for result in results if not is_value(result)]
+  return {**report, 'results': in_percent}, values
+
+
 def rounded(value: Any) -> Any:
   """Rounds floats to four decimals, inside lists and dicts too; NaN becomes None."""
   if isinstance(value, Mapping):
@@ -32,8 +49,9 @@ def rounded(value: Any) -> Any:
 
 
 def label(result: Mapping[str, Any]) -> str:
-  """Names a result or a prediction: `rte`, `wmt14_enfr en-fr`."""
-  return ' '.join(filter(None, (result['dataset'], result.get('direction'))))
+  """Names a result or a prediction: `rte`, `wmt14_enfr en-fr`, `their_task bleu`."""
+  metric = result['metric'] if is_value(result) else None
+  return ' '.join(filter(None, (result['dataset'], result.get('direction'), metric)))
 
 
 def shown(result: Mapping[str, Any]) -> str:
@@ -108,7 +126,7 @@ def _setting(line: str) -> str:
 
 
 def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Averages the results of each cluster, as FLAN's figure 1 does.
+  """Averages the results in percent of each cluster, as FLAN's figure 1 does.
 
   Every dataset is one result, and each direction of a translation, as in the paper.
   Datasets are independent draws, so their intervals combine by MOVER. The directions
@@ -123,13 +141,14 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     if it is over the same results.
   """
   found = []
+  report, _ = divided(report)
   for cluster in dict.fromkeys(result['cluster'] for result in report['results']):
     results = [result for result in report['results'] if result['cluster'] == cluster]
     average = {
       'cluster': cluster,
       'family': report.get('data', {}).get('family'),
       'models': statements.models(report),
-      'seen': _seen(cluster, report),
+      'seen': seen(cluster, report),
       'datasets': len({result['dataset'] for result in results}),
       'results': len(results),
       'splits': [result['split'] for result in results],
@@ -151,7 +170,7 @@ def averages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
   return found
 
 
-def _seen(cluster: str, report: Mapping[str, Any]) -> str:
+def seen(cluster: str, report: Mapping[str, Any]) -> str:
   """Returns the claim on a cluster that the leakage report supports."""
   proven = report.get('leakage', {}).get('seen', {})
   if cluster in proven:

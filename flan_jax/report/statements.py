@@ -188,6 +188,19 @@ def over(result: Mapping[str, Any]) -> str:
   return '; '.join([*parts, whole]) if parts else ''
 
 
+def remarks(found: Mapping[str, Any], label: Any) -> list[str]:
+  """Lists the caveats of a comparison's figures, a line each."""
+  lines = []
+  if found['other_examples']:
+    names = ', '.join(found['other_examples'])
+    lines.append(f'The two did not measure the same examples of {names}.')
+  for result in found['results']:
+    for line in (over(result), unpaired(result)):
+      if line:
+        lines.append(f'{label(result)}: {line}')
+  return lines
+
+
 def pair_examples(result: Mapping[str, Any]) -> str:
   """Counts the examples compared: `60`, or `6 → 3` if the two share none."""
   counts = {report['n'] for report in result['reports'].values()}
@@ -262,9 +275,10 @@ def source(report: Mapping[str, Any]) -> str:
   if 'store' not in data:
     return raw
   exemplars = f'; exemplars: {raw}' if raw else ''
+  tasks = [f'; {name} from {path}' for name, path in data.get('tasks', {}).items()]
   return (
     f'store {data["store"]} (digest {data["store_digest"]}, template seed '
-    f'{data["template_seed"]}){exemplars}'
+    f'{data["template_seed"]}){exemplars}{"".join(tasks)}'
   )
 
 

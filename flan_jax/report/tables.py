@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from flan_jax.report import published, statements
+from flan_jax.report import values as values_lib
 from flan_jax.report.schema import (
   averages,
   bounds,
+  divided,
   examples_of,
   headline,
+  is_value,
   label,
   load,
   measured_templates,
@@ -28,7 +31,7 @@ SIGNIFICANT = 0.05
 """A difference is marked if its corrected p-value is below this."""
 
 COLUMNS: tuple[str, ...] = (
-  'dataset', 'direction', 'cluster', 'metric', 'split', 'n', 'n_declared',
+  'dataset', 'direction', 'cluster', 'metric', 'kind', 'split', 'n', 'n_declared',
   'num_fewshot', 'prompt_style', 'templates', 'templates_declared', 'mean',
   'std_over_templates', 'ci95_low', 'ci95_high', 'best_dev_template', 'best_dev_test',
   'base_prompt_style', 'base_mean', 'base_std_over_templates', 'base_ci95_low',
@@ -37,7 +40,9 @@ COLUMNS: tuple[str, ...] = (
   'flan_137b_zero_shot', 'flan_137b_few_shot', 'flan_137b_mark', 'signature',
   'differs', 'tfds', 'examples_digest',
 )  # fmt: skip
-"""Columns of report.csv, one line per result, in percent and points."""
+"""Columns of report.csv, one line per result, in percent and points, or of `kind`."""
+
+_NONE = (None, None)
 
 
 def write(out: str | os.PathLike) -> None:
@@ -49,7 +54,8 @@ def write(out: str | os.PathLike) -> None:
     lines.writeheader()
     measured = {label(part): part for part in report['data'].get('datasets', ())}
     for result in report['results']:
-      part = measured.get(label(result), {})
+      name = result['dataset'] if is_value(result) else label(result)
+      part = measured.get(name, {})
       more = {'tfds': part.get('tfds'), 'examples_digest': part.get('digest')}
       lines.writerow(_line(result) | more)
   with writing(out / 'templates.csv') as file:
@@ -68,10 +74,10 @@ def _line(result: Mapping[str, Any]) -> dict[str, Any]:
   found = {name: result.get(name) for name in COLUMNS}
   for name, values in (
     ('ci95', result['ci95']),
-    ('base_ci95', base.get('ci95', (None, None))),
-    ('delta_ci95', result.get('delta_ci95', (None, None))),
+    ('base_ci95', base.get('ci95')),
+    ('delta_ci95', result.get('delta_ci95')),
   ):
-    found[f'{name}_low'], found[f'{name}_high'] = values
+    found[f'{name}_low'], found[f'{name}_high'] = values or _NONE
   return found | {
     'templates': measured_templates(result),
     'best_dev_template': best.get('template'),
@@ -100,8 +106,12 @@ def latex(report: Mapping[str, Any]) -> str:
   """Returns the table of a paper, in LaTeX with booktabs.
 
   One line per result, then the averages. A difference is bold if its p-value, corrected
-  for the number of results, is below `SIGNIFICANT`.
+  for the number of results, is below `SIGNIFICANT`. Results in units of their own have
+  a table after it.
   """
+  report, values = divided(report)
+  if not report['results'] and values:
+    return values_lib.latex(report, values, _tex)
   with_base = any('base' in result for result in report['results'])
   with_published = any(map(published.beside, report['results']))
   name = statements.models(report)['tuned']
@@ -138,7 +148,7 @@ def latex(report: Mapping[str, Any]) -> str:
       }  # fmt: skip
       lines.append(_tex_line(whole, with_base, with_published))
   lines += ['\\bottomrule', '\\end{tabular}', '']
-  return '\n'.join(lines)
+  return '\n'.join(lines) + (values_lib.latex(report, values, _tex) if values else '')
 
 
 def _tex(text: str) -> str:
@@ -179,10 +189,28 @@ def _tex_line(result: Mapping[str, Any], with_base: bool, with_published: bool) 
 def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
   """Prints one line per result and one headline per cluster.
 
+  Results in units of their own have a table and headlines after the others.
+
   Args:
     report: the content of report.json.
     file: output; standard error if None, so that JSON can have standard output.
   """
+  in_percent, values = divided(report)
+  if in_percent['results'] or not values:
+    console = _print_percent(in_percent, file)
+  if values:
+    console = values_lib.print_table(
+      in_percent, values, lambda table: _console(file, table)
+    )
+  source = statements.source(report)
+  if source:
+    console.print(f'data: {source}', markup=False, highlight=False)
+  for warning in report.get('warnings', ()):
+    console.print(f'warning: {warning}', markup=False, highlight=False)
+
+
+def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console':
+  """Prints the results in percent, the headlines and the caveats."""
   from rich import box
   from rich.markup import escape
   from rich.table import Table
@@ -228,11 +256,7 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console.print(f'* differs at 5 %, Holm-corrected {for_all}', markup=False)
   for line in footnotes(report):
     console.print(line, markup=False, highlight=False)
-  source = statements.source(report)
-  if source:
-    console.print(f'data: {source}', markup=False, highlight=False)
-  for warning in report.get('warnings', ()):
-    console.print(f'warning: {warning}', markup=False, highlight=False)
+  return console
 
 
 DIFFERS = '†'
@@ -268,10 +292,10 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
 
 
 PAIR: tuple[str, ...] = (
-  'dataset', 'direction', 'cluster', 'metric', 'n', 'templates', 'paired', 'old', 'new',
-  'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit', 'gained', 'lost',
-  'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n', 'old_templates',
-  'new_templates', 'unpaired_reason',
+  'dataset', 'direction', 'cluster', 'metric', 'kind', 'n', 'templates', 'paired',
+  'old', 'new', 'delta', 'delta_ci95_low', 'delta_ci95_high', 'p', 'p_holm', 'unit',
+  'gained', 'lost', 'old_split', 'new_split', 'old_mean', 'new_mean', 'old_n', 'new_n',
+  'old_templates', 'new_templates', 'unpaired_reason',
 )  # fmt: skip
 """Columns of difference.csv, one line per result that both evaluations measured."""
 
@@ -282,10 +306,10 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
   with writing(out / 'difference.csv') as file:
     lines = csv.DictWriter(file, PAIR, lineterminator='\n')
     lines.writeheader()
-    for result in found['results']:
+    for result in (*found['results'], *found.get('values', ())):
       line = {name: result.get(name) for name in PAIR}
-      line['delta_ci95_low'], line['delta_ci95_high'] = result['delta_ci95']
-      for which, figures in result['reports'].items():
+      line['delta_ci95_low'], line['delta_ci95_high'] = result['delta_ci95'] or _NONE
+      for which, figures in result.get('reports', {}).items():
         line[f'{which}_split'] = result['splits'][which]
         line |= {f'{which}_{name}': value for name, value in figures.items()}
       lines.writerow(line)
@@ -294,41 +318,31 @@ def write_difference(out: str | os.PathLike, found: Mapping[str, Any]) -> None:
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-  """Judges a difference: `better`, `worse`, `not significant`, or `not tested`."""
+  """Judges a difference: `better`, `worse`, `different`, `not significant` ..."""
   if result['p_holm'] is None:
     return 'not tested'
   if result['p_holm'] >= SIGNIFICANT:
     return 'not significant'
+  if is_value(result):
+    return 'different'
   return 'better' if result['delta'] > 0 else 'worse'
 
 
 def verdicts(found: Mapping[str, Any]) -> str:
   """Counts the results by verdict: `2 results in both: 1 better, 1 not tested`."""
-  count = len(found['results'])
-  judged = [verdict(result) for result in found['results']]
-  kinds = ('better', 'worse', 'not significant', 'not tested')
+  judged = [verdict(result) for result in (*found['results'], *found.get('values', ()))]
+  count = len(judged)
+  kinds = ('better', 'worse', 'different', 'not significant', 'not tested')
   parts = [f'{judged.count(kind)} {kind}' for kind in kinds if kind in judged]
   return f'{count} result{"s" if count != 1 else ""} in both: {", ".join(parts)}'
-
-
-def remarks(found: Mapping[str, Any]) -> list[str]:
-  """Lists the caveats of a comparison's figures, a line each."""
-  lines = []
-  if found['other_examples']:
-    names = ', '.join(found['other_examples'])
-    lines.append(f'The two did not measure the same examples of {names}.')
-  for result in found['results']:
-    for line in (statements.over(result), statements.unpaired(result)):
-      if line:
-        lines.append(f'{label(result)}: {line}')
-  return lines
 
 
 def latex_of_pair(found: Mapping[str, Any]) -> str:
   """Returns the table of a comparison, in LaTeX with booktabs; bold as in `latex`."""
   lines = [
     *(f'% {which}: {found[which]["title"]}' for which in ('old', 'new')),
-    *(f'% {line}' for line in remarks(found)),
+    *(f'% {line}' for line in statements.remarks(found, label)),
+    *(f'% {line}' for line in values_lib.differences(found)),
     '% needs \\usepackage{booktabs}',
     '\\begin{tabular}{lrrrrr}',
     '\\toprule',
@@ -414,9 +428,10 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
       *('-' if count is None else f'{count:,}' for count in counts),
     )
   console = _console(file, table)
-  console.print(table)
-  console.print(verdicts(found), markup=False, highlight=False)
-  for line in remarks(found):
+  if found['results']:
+    console.print(table)
+  caveats = (*values_lib.differences(found), *statements.remarks(found, label))
+  for line in (verdicts(found), *caveats):
     console.print(line, markup=False, highlight=False)
   for name, old, new in found['settings']:
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)

@@ -53,9 +53,13 @@ def requests(count=12, seed=0):
 
 
 def one_sequence_per_option(model, request, tokens):
-  """The definition: a sequence of its own for every option, summed in float64."""
+  """The definition: a sequence of its own for every option, summed in float64.
+
+  Without a prompt the option is a text, as it trains: `[BOS] option EOS`.
+  """
   head = [] if tokens.bos_id is None else [tokens.bos_id]
-  prompt = [*head, *request.prompt, tokens.eos_id]
+  separator = [tokens.eos_id] if len(request.prompt) or not head else []
+  prompt = [*head, *request.prompt, *separator]
   scores = []
   for option in request.options:
     answer = [*option, tokens.eos_id]
@@ -70,6 +74,7 @@ def one_sequence_per_option(model, request, tokens):
 def test_equals_one_sequence_per_option(tiny_model, tokens):
   model = tiny_model()
   found = requests(8)
+  found.append(found[0]._replace(prompt=found[0].prompt[:0]))
   scored = make_scorer(model, tokenizer=tokens).loglikelihood(found).log_probabilities
   for request, got in zip(found, scored, strict=True):
     expected = one_sequence_per_option(model, request, tokens)

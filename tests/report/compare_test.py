@@ -18,7 +18,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions
-from flan_jax.report import compare, tables
+from flan_jax.report import compare, schema, statements, tables
 from flan_jax.report import html as html_lib
 from flan_jax.report import write as write_lib
 
@@ -325,7 +325,7 @@ class TestOverLess:
     evaluated(tmp_path / 'new', lambda i: True)
     evaluated(tmp_path / 'old', lambda i: True)
     found, *texts = both_say(tmp_path / 'new', tmp_path / 'old')
-    assert tables.remarks(found) == []
+    assert statements.remarks(found, schema.label) == []
     for text in texts:
       assert '1 result in both: 1 not significant' in text
     assert 'None.' in texts[0]

@@ -179,15 +179,25 @@ def records(source: SeqioTask, split: str) -> Iterator[tuple[str, Mapping[str, A
   """
   task = get(source.name)
   size = tokenizer(source).vocab_size if source.tokenized else None
+  for example_id, example in examples(source, split):
+    record = _record(task, source, example)
+    if size is not None and isinstance(record, Tokenized):
+      _check_ids(source, example_id, record.tokens, size)
+    yield example_id, record
+
+
+def examples(source: SeqioTask, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """Yields (`split.position`, example) of a split, with the features that seqio gives.
+
+  Raises:
+    InputError: if the task fails, or reads differently the second time.
+  """
   first = list(itertools.islice(_examples(source, split), CHECKED))
   position = -1
   for position, example in enumerate(_examples(source, split)):
     if position < len(first) and not _same(first[position], example):
       raise _unstable(source, split, position)
-    record = _record(task, source, example)
-    if size is not None and isinstance(record, Tokenized):
-      _check_ids(source, f'{split}.{position}', record.tokens, size)
-    yield f'{split}.{position}', record
+    yield f'{split}.{position}', example
   if position + 1 < len(first):
     raise _unstable(source, split, position + 1)
 
@@ -247,18 +257,22 @@ def _line(error: Exception) -> str:
 def _dataset(source: SeqioTask, split: str) -> tf.data.Dataset:
   """The examples of a split, in the task's own order."""
   task = _seedless(get(source.name))
-  lengths = dict(source.lengths)
-  if INPUTS not in task.output_features and 'text' in lengths:
-    lengths[TARGETS] = lengths['text']
-  lengths = {name: n for name, n in lengths.items() if name in task.output_features}
   return task.get_dataset(
-    sequence_length=lengths or None,
+    sequence_length=lengths(source) or None,
     split=split,
     use_cached=task.requires_caching,
     shuffle=False,
     seed=source.seed,
     try_in_mem_cache=False,
   )
+
+
+def lengths(source: SeqioTask) -> dict[str, int]:
+  """Feature of a task -> its maximum tokens."""
+  features, found = get(source.name).output_features, dict(source.lengths)
+  if INPUTS not in features and 'text' in found:
+    found[TARGETS] = found['text']
+  return {name: n for name, n in found.items() if name in features}
 
 
 def _seedless(task: seqio.Task) -> seqio.Task:
@@ -293,7 +307,7 @@ def _record(
 ) -> Mapping[str, Any]:
   """The record of an example: plain values, texts, and its tokens if they are kept."""
   ids = {
-    name: _without_eos(feature, example[name])
+    name: without_eos(feature, example[name])
     for name, feature in task.output_features.items()
     if name in (INPUTS, TARGETS)
   }
@@ -310,7 +324,7 @@ def _record(
   return record
 
 
-def _without_eos(feature: Any, ids: np.ndarray) -> np.ndarray:
+def without_eos(feature: Any, ids: np.ndarray) -> np.ndarray:
   """The ids without the one EOS that the feature ends with."""
   ids = np.asarray(ids, np.int32)
   ends = feature.add_eos and len(ids) and ids[-1] == feature.vocabulary.eos_id
