@@ -28,7 +28,7 @@ class Page:
   def __init__(self, name: str):
     text = (DOCS / name).read_text(encoding='utf-8')
     self.python = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
-    self.gin = re.findall(r'```\n(.*?)```', text, re.DOTALL)
+    self.gin = re.findall(r'```gin\n(.*?)```', text, re.DOTALL)
     joined = text.replace('\\\n', '')
     lines = re.findall(r'^    (flan .*)$', joined, re.MULTILINE)
     self.commands = [shlex.split(line)[1:] for line in lines]
@@ -152,5 +152,7 @@ def test_a_package_of_seqio_tasks_and_its_own_data(desk):
 
 def test_the_package_goes_to_a_slice(desk):
   pytest.importorskip('seqio')
-  out = flan(desk, Page('own_package.md').command('launch'), *())
-  assert 'acme' in out
+  page = Page('own_package.md')
+  launch, command = page.command('launch'), page.command('launch').index('--')
+  words = [*launch[:command], '--dry-run', *launch[command:]]
+  assert 'Ships acme' in flan(desk, words)
