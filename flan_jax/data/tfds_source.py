@@ -1,5 +1,6 @@
 """TFDS source: reads prepared datasets as named records, through seqio."""
 
+import contextlib
 import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,10 @@ from flan_jax.errors import InputError
 
 SEQIO_SPLITS = {'train': 'train', 'validation': 'dev', 'test': 'test'}
 """seqio's canonical split -> canonical split of a declaration."""
+
+
+with contextlib.suppress(RuntimeError):  # TensorFlow runs already
+  tf.config.set_visible_devices([], 'GPU')  # whose memory is the model's
 
 
 class _Loader(seqio.LazyTfdsLoader):

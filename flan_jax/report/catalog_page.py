@@ -85,11 +85,11 @@ def render(
   }
   for dataset in datasets:
     described = _describe(dataset, examples[dataset.name], tokenizer)
-    groups[dataset.cluster].append(described)
+    groups.setdefault(dataset.cluster, []).append(described)
   groups = {cluster: group for cluster, group in groups.items() if group}
   return environment.from_string(page.read_text(encoding='utf-8')).render(
     clusters=groups,
-    names=statements.CLUSTER_NAMES,
+    names={cluster: statements.cluster_name(cluster) for cluster in groups},
     total=sum(len(group) for group in groups.values()),
     templates=sum(len(d['templates']) for group in groups.values() for d in group),
     seen=sum(example is not None for example in examples.values()),

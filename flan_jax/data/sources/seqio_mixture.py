@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import seqio
@@ -36,49 +37,53 @@ class SeqioRates:
 
     Args:
       examples: dataset -> number of its training examples; it is used where the task
-        itself does not know its number (`num_input_examples`).
+        itself does not know its number (`num_input_examples`). A dataset that it lacks
+        is not prepared, and counts as one without examples.
 
     Returns:
       The rates; {} if one of them needs a number that nobody knows yet.
 
     Raises:
-      InputError: if a function of the mixture fails.
+      InputError: if a function of the mixture fails, or gives no rate.
     """
     mixture = seqio.MixtureRegistry.get(self.name)
-    counts = {
-      task: examples[dataset]
-      for dataset, task in self.members
-      if examples.get(dataset, UNKNOWN_SIZE) < UNKNOWN_SIZE
-    }
     every = {task.name: task for task in mixture.tasks}
+    counts = {task: examples.get(dataset, 0) for dataset, task in self.members}
     found = {}
     with _counted(every.values(), counts) as unknown:
       for dataset, task in self.members:
+        if dataset not in examples:
+          continue
         try:
-          found[dataset] = float(mixture.get_rate(every[task]))
+          found[dataset] = rate = float(mixture.get_rate(every[task]))
         except Exception as error:  # a rate is any function of the user's
-          if unknown:
+          if unknown and UNKNOWN_SIZE in counts.values():
             return {}
-          raise InputError(
-            f'seqio mixture {self.name!r}: rate of {task!r}: {type(error).__name__}: '
-            f'{error}'
-          ) from error
-    return {name: rate for name, rate in found.items() if name in examples}
+          raise self._refusal(task, f'{type(error).__name__}: {error}') from error
+        if not 0 <= rate < math.inf:
+          raise self._refusal(task, f'got {rate!r}; must be 0 or more')
+    return found
+
+  def _refusal(self, task: str, wrong: str) -> InputError:
+    return InputError(f'seqio mixture {self.name!r}: rate of {task!r}: {wrong}')
 
 
 @contextlib.contextmanager
-def _counted(tasks: Any, counts: Mapping[str, int]) -> Iterator[set[str]]:
+def _counted(
+  tasks: Iterable[seqio.Task], counts: Mapping[str, int]
+) -> Iterator[set[str]]:
   """Lets tasks that do not know their number of examples answer with that of `counts`.
 
   Yields:
-    The tasks that were asked and are not in `counts`.
+    The tasks that were asked for a number that nobody knows.
   """
   unknown: set[str] = set()
 
   def count(task: seqio.Task, split: str) -> int | None:
-    found = type(task).num_input_examples(task, split)
-    if found is None:
-      found = counts.get(task.name)
+    given = counts[task.name]
+    found = type(task).num_input_examples(task, split) if given else 0
+    if found is None and split == 'train' and given < UNKNOWN_SIZE:
+      found = given
     if found is None:
       unknown.add(task.name)
     return found

@@ -10,7 +10,7 @@ import collections
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import seqio
@@ -21,6 +21,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.catalog.registry import Mixture
+from flan_jax.catalog.source import UNKNOWN_SIZE
 from flan_jax.data import prompts, raw_records, tokenizers
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits, Renderer
@@ -32,6 +33,7 @@ from flan_jax.data.tfds_source import (
   example_id,
   plain,
 )
+from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 
 # TFDS calls functions that TensorFlow has deprecated.
@@ -267,8 +269,15 @@ def mixing_rate(
     for member in mixing_rates.peers(name, mixture):
       if members is None or member in members:
         other = seqio.TaskRegistry.get(task_name(member, mixture))
-        sizes[member] = cast(int, other.num_input_examples('train'))  # all are counted
-    return mixing_rates.rates(mixture, sizes)[name]
+        count = other.num_input_examples('train')
+        sizes[member] = UNKNOWN_SIZE if count is None else count
+    found = mixing_rates.rates(mixture, sizes)
+    if name not in found:
+      raise InputError(
+        f'mixture {mixture.name!r}: rate of {name!r}: seqio does not know its number '
+        'of examples; must have num_input_examples, or a rate of its own'
+      )
+    return found[name]
 
   return rate
 
@@ -298,7 +307,7 @@ def register(
 
   def train(dataset: Dataset, style: PromptStyle) -> None:
     name = dataset.task + style.suffix
-    if name in trained:
+    if name in trained or dataset.is_tokenized:  # a task of seqio already
       return
     trained.add(name)
     more = {}
@@ -321,6 +330,8 @@ def register(
     )
 
   for dataset in registry.datasets(family).values():
+    if dataset.is_tokenized:
+      continue
     source = found[dataset.name] = _task_source(dataset, data_dir)
     shared = {'source': source, 'output_features': features}
     if 'train' in dataset.slices:
@@ -342,13 +353,11 @@ def register(
       continue
     for name, dataset in zip(mixture.datasets, mixture.members, strict=True):
       train(dataset, mixture.style_of(name))
-    seqio.MixtureRegistry.add(
-      mixture.name,
-      [
-        (task_name(name, mixture), mixing_rate(name, mixture))
-        for name in mixture.datasets
-      ],
-    )
+    names = [task_name(name, mixture) for name in mixture.datasets]
+    if len({tuple(seqio.TaskRegistry.get(one).output_features) for one in names}) > 1:
+      continue  # some have no inputs: seqio mixes tasks of the same features
+    rates = [mixing_rate(name, mixture) for name in mixture.datasets]
+    seqio.MixtureRegistry.add(mixture.name, list(zip(names, rates, strict=True)))
 
 
 def _task_source(dataset: Dataset, data_dir: str | None) -> seqio.DataSource:

@@ -147,6 +147,17 @@ def test_lengths_of_a_feature_are_those_that_seqio_cuts_to(tmp_path):
   assert max(len(inputs) for inputs, _ in stored(store, 'plain')) == 9
 
 
+def test_an_example_that_is_too_long_loses_the_end_of_its_inputs(tmp_path):
+  store = store_of('plain', tmp_path, sequence_length=20)
+  assert store.lengths('plain').max() <= 20
+  for (inputs, targets), whole in zip(
+    stored(store, 'plain'), of_seqio('plain'), strict=True
+  ):
+    assert targets == whole[1]
+    assert inputs == whole[0][: len(inputs)]
+    assert inputs == whole[0] or batch.length(len(inputs), len(targets), 3) == 20
+
+
 def test_the_vocabulary_of_the_task_is_that_of_the_store(registered, tmp_path):
   store = store_of('plain', tmp_path)
   assert (store.path / 'tokenizer.model').read_bytes() == registered.read_bytes()
@@ -198,6 +209,8 @@ def test_rates_of_tasks_that_are_counted_equal_seqio_exactly():
   assert rates['counted'] == seqio_mixture.get_rate(counted)
   assert mixing_rates.rates(mixture) == {}  # `few` has not been counted yet
   assert counted.num_input_examples('train') == 40
+  present = {'counted': 25, 'plain': 25}  # `few` is not prepared
+  assert mixing_rates.rates(mixture, present) == {'counted': 90_000, 'plain': 10_000}
   assert seqio.TaskRegistry.get('few').num_input_examples('train') is None
 
 
