@@ -16,7 +16,7 @@ from flan_jax.config.evaluation import EvalConfig
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
-from flan_jax.evaluate.evaluator import Protocol
+from flan_jax.evaluate.evaluator import Protocol, sample
 from flan_jax.evaluate.predict import Clock
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.report import compare, schema, tables
@@ -25,6 +25,7 @@ seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
 
 from flan_jax.interop.seqio import evaluate, own_metrics, task_data  # noqa: E402
 
+import small_run  # noqa: E402  isort: skip
 import small_tokenizers  # noqa: E402  isort: skip
 import seqio_task  # noqa: E402  isort: skip
 
@@ -188,6 +189,32 @@ def test_two_reports_are_compared_example_by_example(flan_eval):
   assert 'their_task loss' in (out / 'new' / 'difference.html').read_text()
 
 
+@pytest.mark.slow
+def test_a_held_out_task_is_measured_before_during_and_after_a_run(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+  monkeypatch.setenv('PYTHONPATH', '')
+  files = [f'--gin_file={name}' for name in small_run.FILES]
+  values = {
+    'MODEL_DIR': tmp_path,
+    'MIXTURE_OR_TASK_NAME': 'microworld_mini_copa',
+    'HELD_OUT': 'their_task',
+    'TOKENIZER': 'bytes',
+    'TRAIN_STEPS': 2,
+    'EVAL_PERIOD': 1,
+    'Evaluate.max_decode': LENGTHS['targets'],
+  }
+  flags = [f'--gin.{flag}' for flag in small_run.flags(values)]
+  assert dispatch.main(['train', '--module', 'seqio_task', *files, *flags]) == 0
+  report = schema.load(tmp_path / 'report')
+  assert {result['dataset'] for result in report['results']} == {'their_task'}
+  assert all('delta' in result for result in report['results'])
+  assert report['data']['tasks'] == {'their_task': 'the seqio task their_task'}
+  line, *_ = (tmp_path / 'evaluations.jsonl').read_text().splitlines()
+  assert json.loads(line)['values']['their_task loss'] > 0
+
+
 @pytest.mark.parametrize(
   ('changes', 'settings', 'message'),
   [
@@ -212,6 +239,14 @@ def test_another_vocabulary_is_refused_with_both_digests():
   other = {'model': tokenizers.SentencePiece(pieces, name='other')}
   with pytest.raises(InputError, match='digest [0-9a-f]{12}.*one of [0-9a-f]{12}'):
     evaluate.check([dataset()], EvalConfig(), other)
+
+
+def test_a_sample_is_that_of_our_own_datasets():
+  whole = task_data.read(dataset(), 'test')
+  drawn = task_data.read(dataset(), 'test', max_examples=5, seed=3)
+  expected = sample(whole.rendered, max_examples=5, seed=3)
+  assert drawn.rendered == expected
+  assert (len(drawn.ids), drawn.total) == (5, 15)
 
 
 def test_validation_is_measured_without_a_test_split(model):
