@@ -1,7 +1,7 @@
 """Names of seqio: the tasks and mixtures that the user's modules registered with it.
 
-A module that registers one has imported seqio; nothing here does, so without such a
-module there are none, and TensorFlow is not imported.
+A module that registers one has imported seqio; nothing here does, so TensorFlow is not
+imported unless such a module did.
 """
 
 import importlib

@@ -69,7 +69,7 @@ class Notes(flan_jax.Writer):
 
 @flan_jax.metric_writer('broken')
 class Broken(Notes):
-  """Its server is down."""
+  """A writer whose server is down."""
 
   def __init__(self, run):
     raise ConnectionError
