@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import time
 
 import pytest
 from compile_flags import QUICK
+
+from flan_jax.catalog import registry
+from flan_jax.cli import dispatch
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'tutorials'
 
@@ -120,15 +124,56 @@ def desk(tmp_path_factory):
 TINY = ('--gin.NUM_LAYERS=1', '--gin.DecoderConfig.d_model=32')
 
 
-def test_a_package_of_seqio_tasks_and_its_own_data(desk):
-  """docs/tutorials/own_package.md: killed, and resumed on another mesh.
+@pytest.fixture
+def at_desk(desk, monkeypatch, capfd):
+  """Runs `flan` in that folder and this process; returns what it printed.
 
-  Its sequences are those of a run that was never interrupted.
+  What the module of the page registers is forgotten.
   """
-  pytest.importorskip('seqio')
+  seqio = pytest.importorskip('seqio')
+  monkeypatch.chdir(desk)
+  monkeypatch.setattr(sys, 'path', [*sys.path])
+  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+
+  def call(words, *changes) -> str:
+    code = dispatch.main([*words, *changes])
+    out, err = capfd.readouterr()
+    assert code == 0, err
+    return out + err
+
+  with registry.restored():
+    yield call
+  for name in [name for name in sys.modules if name.startswith('acme')]:
+    del sys.modules[name]
+  seqio.TaskRegistry.remove('sums')
+
+
+def test_a_package_of_seqio_tasks_and_its_own_data(desk, at_desk):
+  """docs/tutorials/own_package.md: two steps on one mesh, the others on another."""
   page = Page('own_package.md')
-  assert 'What is 0 and one?' in flan(desk, page.command('show'))
-  assert 'sums' in flan(desk, page.command('tasks'))
+  assert 'What is 0 and one?' in at_desk(page.command('show'))
+  assert 'sums' in at_desk(page.command('tasks'))
+  first, again = (page.command('train', number=n) for n in (0, 1))
+  at_desk(first, *TINY, '--gin.TRAIN_STEPS=2')
+  assert 'Resuming at step 2' in at_desk(again, *TINY, '--gin.TRAIN_STEPS=4')
+  at_desk(page.command('eval'))
+  check_sums(desk)
+
+
+def check_sums(desk) -> None:
+  (result,) = report(desk / 'runs' / 'desk' / 'sums')['results']
+  assert (result['dataset'], result['metric'], result['n']) == ('sums', 'near', 8)
+  low, high = result['ci95']
+  assert low <= result['mean'] <= high
+
+
+@pytest.mark.slow
+def test_the_package_is_killed_and_resumed(desk):
+  """Its sequences are those of a run that was never interrupted."""
+  pytest.importorskip('seqio')
+  shutil.rmtree(desk / 'runs', ignore_errors=True)
+  page = Page('own_package.md')
   first, again = (page.command('train', number=n) for n in (0, 1))
   process = start(desk, first, *TINY)
   checkpoint = desk / 'runs' / 'desk' / 'checkpoints' / '2'
@@ -142,14 +187,11 @@ def test_a_package_of_seqio_tasks_and_its_own_data(desk):
     (desk / 'runs' / name / 'sequences.jsonl').read_text() for name in ('desk', 'whole')
   )
   assert killed == whole
-
   flan(desk, page.command('eval'))
-  (result,) = report(desk / 'runs' / 'desk' / 'sums')['results']
-  assert (result['dataset'], result['metric'], result['n']) == ('sums', 'near', 8)
-  low, high = result['ci95']
-  assert low <= result['mean'] <= high
+  check_sums(desk)
 
 
+@pytest.mark.slow
 def test_the_package_goes_to_a_slice(desk):
   pytest.importorskip('seqio')
   page = Page('own_package.md')
