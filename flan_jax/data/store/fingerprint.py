@@ -69,6 +69,31 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
   }
 
 
+def declared(dataset: Dataset) -> str:
+  """Digest (hex) of a declaration, and of its data if that is in files.
+
+  Neither TensorFlow nor the network is asked, so a store can be compared with it at
+  every start of a run.
+
+  Raises:
+    InputError: if the files are not there.
+  """
+  found = {
+    'fields': data(dataset.fields),
+    'cleaning': data(dataset.cleaning),
+    'answer': data(dataset.answer),
+    'evidence': data(dataset.evidence),
+    'templates': templates(dataset),
+    'version': getattr(dataset.source, 'version', ''),
+  }
+  if hasattr(dataset.source, 'files'):
+    sizes = dataset.source.sizes()
+    splits = dataset.resolve_splits(sizes)
+    found['slices'] = {name: str(part) for name, part in splits.items()}
+    found |= source(dataset)
+  return digest(found)
+
+
 def source(dataset: Dataset) -> dict[str, str]:
   """The digest of a source whose data its declaration does not tell."""
   if dataset.source is None or isinstance(dataset.source, Tfds):
