@@ -5,10 +5,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.source import Tfds
+from flan_jax.catalog.source import Source, Tfds
 
 _HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
 """Function of a declaration -> the name that is hashed for it.
@@ -87,7 +87,7 @@ def declared(dataset: Dataset) -> str:
     'version': getattr(dataset.source, 'version', ''),
   }
   if hasattr(dataset.source, 'files'):
-    sizes = dataset.source.sizes()
+    sizes = cast(Source, dataset.source).sizes()
     splits = dataset.resolve_splits(sizes)
     found['slices'] = {name: str(part) for name, part in splits.items()}
     found |= source(dataset)
