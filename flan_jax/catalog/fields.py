@@ -81,6 +81,12 @@ class Field:
         f'field {self.path!r}: a list of {len(value)}; join it, as in '
         f"Field({self.path!r}, join(', '))"
       )
+    if isinstance(value, Mapping):
+      inside = f'{self.path}/{next(iter(value), "NAME")}'
+      raise InputError(
+        f'field {self.path!r}: an object of {", ".join(map(str, value))}; must be one '
+        f'of its values, as {inside!r}'
+      )
     return '' if value is None else str(value).strip()
 
 

@@ -103,9 +103,22 @@ def _tasks(parser):
   _json(parser)
 
 
+def _columns(parser):
+  for column, holds in (('inputs', 'prompts'), ('targets', 'answers')):
+    parser.add_argument(
+      f'--{column}',
+      metavar='COLUMN',
+      default=column,
+      help=f'column of the {holds} in a file of examples (default {column})',
+    )
+
+
 def _show(parser):
   """render prompts of a task, with fields, options and token counts"""
-  parser.add_argument('task', metavar='TASK', nargs='?', help='task, as flan_rte')
+  parser.add_argument(
+    'task', metavar='TASK', nargs='?', help='task, as flan_rte; or a file of examples'
+  )
+  _columns(parser)
   parser.add_argument(
     '--n', type=int, default=1, metavar='N', help='examples (default 1)'
   )
@@ -147,7 +160,10 @@ def _fetch(parser):
 
 def _materialize(parser):
   """render and tokenize a mixture once, into a store"""
-  parser.add_argument('--mixture', metavar='NAME', help='mixture or task')
+  parser.add_argument(
+    '--mixture', metavar='NAME', help='mixture, task, or a file of examples'
+  )
+  _columns(parser)
   parser.add_argument('--out', required=True, metavar='DIR')
   parser.add_argument(
     '--repair',

@@ -37,12 +37,21 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import names, seqio_names
   from flan_jax.data import tokenizer_coverage
   from flan_jax.data.preprocess import Limits
+  from flan_jax.data.sources import file_task
   from flan_jax.data.store import materialize as materialize_lib
   from flan_jax.evaluate import metrics
   from flan_jax.runtime import worker_pool
 
   metrics.check_declared()
-  mixture = names.mixture(options.mixture)
+  mixture = names.mixture(
+    file_task.resolve(
+      options.mixture,
+      setting='--mixture',
+      inputs=options.inputs,
+      targets=options.targets,
+      columns=('--inputs', '--targets'),
+    )
+  )
   with progress.counter() as count:
     manifest = materialize_lib.materialize(
       mixture,

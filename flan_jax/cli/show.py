@@ -10,10 +10,19 @@ from flan_jax.runtime.progress import Progress
 def run(options: argparse.Namespace) -> int:
   from flan_jax.catalog import names, registry
   from flan_jax.cli import show_prompts
+  from flan_jax.data.sources import file_task
   from flan_jax.evaluate import metrics
 
   console.quiet_absl()
   metrics.check_declared()
+  if options.task is not None:
+    options.task = file_task.resolve(
+      options.task,
+      setting='TASK',
+      inputs=options.inputs,
+      targets=options.targets,
+      columns=('--inputs', '--targets'),
+    )
   if options.html is None:
     if options.task is None:
       raise InputError('show: give a TASK, as flan_rte, or --html FILE for all of them')

@@ -55,10 +55,12 @@ class EvalConfig:
     task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
       included; None for 1024 and 256. Prompts of every dataset are cut to 'inputs'; a
       seqio task has both.
-    eval_period: training steps between two evaluation steps on dev of the held-out
-      clusters; None evaluates at the end alone.
-    eval_examples: examples of each dataset in an evaluation step, in their first
-      template.
+    eval_period: training steps between two evaluation steps on dev, of the held-out
+      clusters and of the training datasets; the last step has one, too. None evaluates
+      at the end alone.
+    eval_examples: examples of each dataset in an evaluation step. Their metric is
+      measured in the first template; their loss, of training datasets, in the template
+      of each one's first epoch.
   """
 
   SELECTOR: ClassVar[str] = 'Evaluate'
@@ -102,7 +104,10 @@ class EvalJobConfig:
       output_dir.
     output_dir: folder of report.json, report.html and predictions.jsonl.
     clusters: clusters to evaluate; () if `datasets` names them one by one.
-    datasets: datasets to evaluate, in addition to those of `clusters`.
+    datasets: datasets to evaluate, in addition to those of `clusters`; or files of
+      examples, as 'test.jsonl'.
+    inputs: column of the prompt, in such a file.
+    targets: column of the answer, in such a file.
     allow_overlap: datasets or clusters that may have trained although they share
       something with the evaluated ones; the leakage check records them.
     base_checkpoint: model evaluated on the same examples and prompts, or None.
@@ -125,6 +130,8 @@ class EvalJobConfig:
   output_dir: str = setting(macro='OUTPUT_DIR', rule=folder)
   clusters: str | tuple[str, ...] = setting((), macro='CLUSTERS')
   datasets: str | tuple[str, ...] = setting((), macro='DATASETS')
+  inputs: str = setting('inputs', macro='INPUTS')
+  targets: str = setting('targets', macro='TARGETS')
   allow_overlap: str | tuple[str, ...] | None = setting(None, macro='ALLOW_OVERLAP')
   base_checkpoint: str | None = setting(None, macro='BASE_CHECKPOINT')
   family: str = setting('flan', macro='FAMILY')

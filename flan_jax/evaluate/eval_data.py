@@ -1,6 +1,8 @@
 """Evaluation data: the requested datasets, and the source of their examples."""
 
-from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from flan_jax.catalog import leakage, names, registry
 from flan_jax.catalog.dataset import Dataset, Example
@@ -72,7 +74,25 @@ def in_store(
     )
   if absent:
     progress.line(f'skipped, not in the store: {", ".join(absent)}')
-  return [d for d in datasets if d.name not in absent]
+  held = store.manifest['evaluation']
+  return [
+    of_store(d, held[d.name]['examples']) for d in datasets if d.name not in absent
+  ]
+
+
+def of_store(dataset: Dataset, entry: Mapping[str, Any]) -> Dataset:
+  """A dataset as a store holds it; the declaration itself if its source can be read.
+
+  Args:
+    dataset: the declaration.
+    entry: 'examples' of its entry in the manifest: split -> number.
+  """
+  try:
+    _ = dataset.full_sizes
+  except InputError:  # the raw data is on another machine
+    splits = {name: name if name in entry else '' for name in ('dev', 'test')}
+    return dataclasses.replace(dataset, train='', sizes=dict(entry), **splits)
+  return dataset
 
 
 def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Examples:

@@ -1,7 +1,9 @@
 """Claims MODEL_DIR: it is empty, or holds the same run on the same data."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from flan_jax.checkpoints import weights
@@ -33,22 +35,21 @@ _MAY_CHANGE = (
 """Settings that do not change what a step computes: a run may resume with others."""
 
 
-def claim(folder: RunDir, run: training.TrainConfig, *, text: str) -> bool:
-  """Claims MODEL_DIR for this run, or resumes the run that is there.
+def check(folder: RunDir, run: training.TrainConfig) -> bool:
+  """Checks that MODEL_DIR is free, or holds this run.
 
   If an earlier start wrote its settings and nothing else, others may replace them.
 
   Args:
     folder: MODEL_DIR.
     run: settings of the run.
-    text: resolved settings with origins, written as config.gin.
 
   Returns:
     Whether an earlier start of the same run left more than its settings.
 
   Raises:
     InputError: if MODEL_DIR belongs to another configuration (names what differs), or
-      cannot be written to.
+      cannot be made.
   """
   values = _values(run)
   resumes = folder.settings.is_file() and folder.begun()
@@ -68,14 +69,45 @@ def claim(folder: RunDir, run: training.TrainConfig, *, text: str) -> bool:
       )
   try:
     folder.path.mkdir(parents=True, exist_ok=True)
-    atomic_file.write_json(folder.settings, values)
+  except OSError as error:
+    raise _not_writable(folder, error) from None
+  return resumes
+
+
+@contextlib.contextmanager
+def leaving_nothing(folder: RunDir) -> Iterator[None]:
+  """Context of work on bad input: after an error, an empty MODEL_DIR is removed."""
+  try:
+    yield
+  except InputError:
+    with contextlib.suppress(OSError):  # it holds something
+      folder.path.rmdir()
+    raise
+
+
+def write(folder: RunDir, run: training.TrainConfig, *, text: str) -> None:
+  """Writes the settings of a run to its MODEL_DIR.
+
+  Args:
+    folder: MODEL_DIR, which `check` has made.
+    run: settings of the run.
+    text: resolved settings with origins, written as config.gin.
+
+  Raises:
+    InputError: if MODEL_DIR cannot be written to.
+  """
+  try:
+    atomic_file.write_json(folder.settings, _values(run))
     atomic_file.write_text(folder.path / 'config.gin', text)
   except OSError as error:
-    raise InputError(
-      f'MODEL_DIR {str(folder.path)!r}: cannot be written to ({error.strerror})',
-      field='Run.model_dir',
-    ) from None
-  return resumes
+    raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: RunDir, error: OSError) -> InputError:
+  return InputError(
+    f'MODEL_DIR {str(folder.path)!r}: cannot be written to ({error.strerror})',
+    field='Run.model_dir',
+  )
 
 
 def _saved(folder: RunDir) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.config.evaluation import EvalJobConfig
+from flan_jax.config.setting import refusal
+from flan_jax.data.sources import file_task
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
 from flan_jax.evaluate import (
@@ -100,9 +102,13 @@ def _set_up(
   """Checks names and paths, and that nothing evaluated was trained on."""
   metrics.check_declared()
   datasets = eval_data.requested(
-    evaluation.family, evaluation.clusters, evaluation.datasets
+    evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )
   measure.check(datasets, evaluation.evaluate, {})
+  # A model may be measured on a file of the task that it was trained on.
+  own = [d.name for d in file_task.carried() if d in datasets]
+  allowed = evaluation.allow_overlap or ()
+  allowed = (allowed,) if isinstance(allowed, str) else allowed
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
   reports = {
@@ -110,7 +116,7 @@ def _set_up(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
       family=registry.family_of(datasets),
-      allow_overlap=evaluation.allow_overlap,
+      allow_overlap=(*allowed, *own),
       checkpoint_setting=which,
     )
     for which, path in (
@@ -126,6 +132,36 @@ def _set_up(
   for warning in found.report['warnings']:
     progress.line(f'warning: {warning}')
   return found, datasets
+
+
+def _dataset_names(evaluation: EvalJobConfig) -> tuple[str, ...]:
+  """The names in DATASETS; a file is declared, and stands under its own.
+
+  Raises:
+    InputError: if two files have one name, or INPUTS or TARGETS have no effect.
+  """
+  given = evaluation.datasets
+  names = (given,) if isinstance(given, str) else given
+  found: dict[str, str] = {}
+  for name in names:
+    resolved = file_task.resolve(
+      name,
+      setting='DATASETS',
+      inputs=evaluation.inputs,
+      targets=evaluation.targets,
+      split='test',
+    )
+    if found.setdefault(resolved, name) != name:
+      raise InputError(
+        f'DATASETS: {found[resolved]!r} and {name!r} are both named {resolved!r}; '
+        'evaluate them one at a time, or rename one',
+        field='DATASETS',
+      )
+  if not any(map(file_task.is_file, names)):
+    for field in ('inputs', 'targets'):
+      if getattr(evaluation, field) != field:
+        raise refusal(evaluation, field, 'has no effect: DATASETS names no file')
+  return tuple(found)
 
 
 # Data.

@@ -1,9 +1,7 @@
 """Held-out evaluation of a training run: before, during and after training."""
 
-import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,11 +18,10 @@ from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
 from flan_jax.report import build, schema, tables
 from flan_jax.report.values import number
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
-
-EVAL_STEPS = 'evaluations.jsonl'
-"""File beside the report's folder, one line for each evaluation step."""
+from flan_jax.train.eval_log import EvalLog
+from flan_jax.train.writers.jsonl import EVALUATION
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +61,7 @@ class HeldOutEvaluation:
     config: DecoderConfig,
     out: pathlib.Path,
     progress: Progress,
+    log: EvalLog,
     sharding: NamedSharding | None = None,
     on_batch: Callable[[], None] = lambda: None,
   ):
@@ -75,12 +73,14 @@ class HeldOutEvaluation:
       config: model config.
       out: folder of the report.
       progress: progress output.
+      log: log of the evaluation steps.
       sharding: sharding of a batch [batch, length] on the run's mesh.
       on_batch: called between two batches, equally often on every process.
     """
     evaluate, data_dir = held_out.evaluate, held_out.data_dir
     self._held_out = held_out
     self._out = out
+    self._log = log
     self._config = config
     self._tokenizer = store.tokenizer()
     self._scorer = functools.partial(
@@ -92,8 +92,8 @@ class HeldOutEvaluation:
       on_batch=on_batch,
     )
     datasets = [
-      registry.get(name)
-      for name in store.manifest['evaluation']
+      eval_data.of_store(registry.get(name), entry['examples'])
+      for name, entry in store.manifest['evaluation'].items()
       if store.clusters[name] in held_out.clusters
     ]
     self._shared = {
@@ -152,9 +152,9 @@ class HeldOutEvaluation:
   def during(self, params: Any, *, step: int) -> dict[str, Any]:
     """Runs an evaluation step: few dev examples, one template, never test.
 
-    It is one line of evaluations.jsonl beside the report's folder; a step that runs
-    again after a restart replaces its line. Nothing can be selected on test examples,
-    since they are not evaluated.
+    It is one line of MODEL_DIR/evaluations.jsonl; a step that runs again after a
+    restart replaces its line. Nothing can be selected on test examples, since they are
+    not evaluated.
 
     Args:
       params: current parameters.
@@ -193,8 +193,7 @@ class HeldOutEvaluation:
     }
     if values:
       eval_step['values'] = {schema.label(part): part['mean'] for part in values}
-    if multihost.is_main_process():
-      _add_eval_step(self._out.parent / EVAL_STEPS, eval_step)
+    self._log.add(eval_step)
     means = [f'{name} {mean:.1f}' for name, mean in eval_step['clusters'].items()]
     own = [
       f'{name} {number(mean)}' for name, mean in eval_step.get('values', {}).items()
@@ -206,12 +205,17 @@ class HeldOutEvaluation:
       line(f'step {step:,}, dev: {", ".join(own)}')
     return eval_step
 
+  def values(self, found: Mapping[str, Any]) -> dict[str, float]:
+    """Name -> figure of an evaluation step, for the metric writers."""
+    return {
+      f'{EVALUATION}/{kind}/{name}': value
+      for kind in ('clusters', 'datasets', 'values')
+      for name, value in found.get(kind, {}).items()
+    }
+
   def has_evaluated(self, step: int) -> bool:
     """Returns whether the evaluation step at this step has run."""
-    done = multihost.is_main_process() and step in _eval_steps(
-      self._out.parent / EVAL_STEPS
-    )
-    return multihost.broadcast(b'' if done else None) is not None
+    return self._log.has(step)
 
   def after(
     self, params: Any, *, base: Any | None, metadata: Mapping[str, Any]
@@ -248,20 +252,3 @@ class HeldOutEvaluation:
       progress=self._shared['progress'],
     ) as cached:
       return measure.report(**cached, metadata=metadata, out=self._out, **self._shared)
-
-
-def _add_eval_step(path: pathlib.Path, eval_step: Mapping[str, Any]) -> None:
-  """Appends a line, and removes those of the same and later steps."""
-  earlier = [e for step, e in _eval_steps(path).items() if step < eval_step['step']]
-  with atomic_file.writing(path) as file:
-    file.writelines(f'{json.dumps(each)}\n' for each in [*earlier, eval_step])
-
-
-def _eval_steps(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-  """Reads the evaluation steps by step; skips torn lines."""
-  found = {}
-  for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
-    with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
-      eval_step = json.loads(line)
-      found[eval_step['step']] = eval_step
-  return found

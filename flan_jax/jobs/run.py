@@ -10,6 +10,8 @@ from flan_jax.config.training import TrainConfig
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.jobs.held_out import HeldOutEvaluation
+from flan_jax.jobs.validation import Validation
 from flan_jax.runtime.preemption import Stop
 from flan_jax.runtime.progress import Progress
 from flan_jax.train.goodput import GoodputLog
@@ -26,7 +28,7 @@ class Outcome(NamedTuple):
     state: the last TrainState; None if the run was interrupted.
     step: steps done.
     interrupted: whether SIGTERM ended the run before its report.
-    report: content of report.json, or None without a held-out evaluation.
+    report: content of report.json, or None without an evaluation.
   """
 
   state: TrainState | None
@@ -89,6 +91,18 @@ class Data(NamedTuple):
   plan: PackingPlan
   tokenizer: Tokenizer
   leakage: LeakageReport
+
+
+class Evaluations(NamedTuple):
+  """Evaluations of a run, in the order in which they run.
+
+  Attributes:
+    validation: on dev of the training datasets, or None.
+    held_out: on the held-out clusters, or None.
+  """
+
+  validation: Validation | None
+  held_out: HeldOutEvaluation | None
 
 
 class Restored(NamedTuple):

@@ -18,20 +18,26 @@ from flan_jax.config.training import TrainConfig
 from flan_jax.data.loader import Loader
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
-from flan_jax.jobs import claim, metric_writers, run_end, training_data
-from flan_jax.jobs.held_out import HeldOut, HeldOutEvaluation
-from flan_jax.jobs.run import Data, Outcome, Restored, Run
+from flan_jax.jobs import (
+  claim,
+  metric_writers,
+  run_end,
+  run_evaluations,
+  run_hooks,
+  run_report,
+  training_data,
+)
+from flan_jax.jobs.held_out import HeldOutEvaluation
+from flan_jax.jobs.run import Data, Evaluations, Outcome, Restored, Run
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime import multihost
 from flan_jax.runtime.preemption import Stop, Stopped
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import hooks, initial_model, profiler
-from flan_jax.train import optimizer as optimizer_lib
+from flan_jax.train import initial_model, profiler
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.goodput import GoodputLog
-from flan_jax.train.loop import Feed, Hook, Loop
-from flan_jax.train.metric_writer import MetricWriter
+from flan_jax.train.loop import Feed, Loop
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.state import TrainState
 from flan_jax.train.trainer import Trainer
@@ -56,22 +62,20 @@ def train_and_evaluate(
   run = _set_up(config, text=text, profile=profile, progress=progress)
   data = _data(run)
   _model(run)
-  evaluation = _evaluation(run, data) if run.held_out else None
+  evaluations = run_evaluations.make(run, data)
   checkpoints = Checkpoints(run.config.model_dir, keep=run.config.keep)
   unfinished = (checkpoints.latest() or 0) < run.config.train_steps
   compiling = run.trainer.compile() if unfinished else None
   metadata = _metadata(run, data)
   with run_end.ending(run, checkpoints):
-    state, frozen = start = _restore(run, checkpoints, metadata, evaluation)
+    state, frozen = start = _restore(run, checkpoints, metadata, evaluations.held_out)
     metric_writers.start(run)
     if run.done < run.config.train_steps:
       compiling = compiling or run.trainer.compile()  # the newest was unreadable
-      state = _train(run, data, start, compiling, checkpoints, metadata, evaluation)
+      state = _train(run, data, start, compiling, checkpoints, metadata, evaluations)
     tuned, lineage = _save(run, data, state, frozen, metadata)
-    report = None
-    if evaluation is not None:
-      report = _evaluate(run, data, evaluation, tuned, frozen, lineage)
-      metric_writers.attach_report(run)
+    report = _evaluate(run, data, evaluations, tuned, frozen, lineage)
+    metric_writers.attach_report(run)
     return Outcome(state, run.done, False, report)
   return Outcome(None, run.done, True, None)  # stopped by SIGTERM
 
@@ -151,10 +155,13 @@ def _data(run: Run) -> Data:
       run.folder.pull()
       metric_writers.check_installed(config)
       claim.check_steps(config)
-      claim.claim(run.folder, run.given, text=run.text)
-    store = training_data.open_store(
-      config, run.mixture, run.held_out, run.folder, progress=progress
-    )
+      claim.check(run.folder, run.given)
+    with claim.leaving_nothing(run.folder):
+      store = training_data.open_store(
+        config, run.mixture, run.held_out, run.folder, progress=progress
+      )
+    if multihost.is_main_process():
+      claim.write(run.folder, run.given, text=run.text)
   initial = model_dir.digest(config.initial_checkpoint)
   multihost.assert_same_on_all({'the data': store.digest, 'the initial model': initial})
   training_data.check_store(config, run.mixture, run.held_out, store)
@@ -197,34 +204,6 @@ def _model(run: Run) -> None:
       'frozen'
     )
   checkpoint_lib.check_room(config.model_dir, trainer.layout, keep=config.keep)
-
-
-def _evaluation(run: Run, data: Data) -> HeldOutEvaluation:
-  """The held-out evaluation."""
-  config, trainer = run.config, run.trainer
-  held_out = HeldOut(
-    clusters=tuple(run.held_out),
-    evaluate=config.evaluate,
-    seed=config.eval_seed,
-    data_dir=config.tfds_data_dir,
-    text=run.text,
-    untrained=leakage.check_checkpoint(
-      run.lineage,
-      run.held_out,
-      family=run.mixture.family,
-      allow_overlap=config.allow_overlap,
-      setting='HELD_OUT',
-    ),
-  )
-  return HeldOutEvaluation(
-    held_out,
-    store=data.store,
-    config=trainer.config,
-    out=run.folder.report,
-    progress=run.progress,
-    sharding=mesh_lib.batch_sharding(trainer.mesh, config.mesh.rules),
-    on_batch=run.stop.on_batch,
-  )
 
 
 def _metadata(run: Run, data: Data) -> dict[str, Any]:
@@ -291,7 +270,7 @@ def _train(
   compiling: Future[jax.stages.Compiled],
   checkpoints: Checkpoints,
   metadata: dict[str, Any],
-  evaluation: HeldOutEvaluation | None,
+  evaluations: Evaluations,
 ) -> TrainState:
   """Runs the steps that are left; returns the last state.
 
@@ -314,7 +293,7 @@ def _train(
         frozen=start.frozen,
         start=run.done,
         end=end,
-        hooks=_hooks(run, bar, checkpoints, metadata, evaluation),
+        hooks=run_hooks.make(run, bar, checkpoints, metadata, evaluations),
         record=run.goodput.add,
       )
       try:
@@ -326,67 +305,6 @@ def _train(
   if run.done < end:
     raise Stopped
   return loop.state
-
-
-def _hooks(
-  run: Run,
-  bar: Any,
-  checkpoints: Checkpoints,
-  metadata: dict[str, Any],
-  evaluation: HeldOutEvaluation | None,
-) -> list[Hook]:
-  """The hooks between steps, in the order in which they act."""
-  config, trainer = run.config, run.trainer
-  main = multihost.is_main_process()
-  trace = profiler.Profile(
-    run.folder.path / 'profile',
-    steps=run.profile if main else 0,
-    start=run.done,
-    end=config.train_steps,
-  )
-  writer = MetricWriter(
-    run.folder,
-    run.writers,
-    start_step=run.done,
-    batch_tokens=config.batch_tokens,
-    flops_per_token=trainer.tuning.flops_per_token(
-      trainer.config, config.sequence_length
-    ),
-    write=main,
-    bad_step=config.bad_step,
-  )
-  checkpoint = hooks.Checkpoint(
-    checkpoints,
-    every=config.checkpoint_period,
-    metadata=metadata,
-    push=run.folder.push if main else lambda: None,
-  )
-  log = hooks.Log(
-    writer,
-    every=config.log_period,
-    schedule=optimizer_lib.learning_rate(config.optimizer),
-    bar=bar,
-    ahead_of=(checkpoint,),
-  )
-  found: list[Hook] = [
-    hooks.Watchdog(config.hang_s),
-    hooks.Profile(trace, progress=run.progress),
-    hooks.Preemption(run.stop),
-    log,
-    hooks.Goodput(run.goodput, every=config.log_period, ahead_of=(checkpoint,)),
-    checkpoint,
-  ]
-  if evaluation is not None and config.evaluate.eval_period:
-    found.append(
-      hooks.Evaluate(
-        evaluation,
-        every=config.evaluate.eval_period,
-        merge=trainer.merge,
-        stop=run.stop,
-        write=run.writers.write,
-      )
-    )
-  return found
 
 
 # Save.
@@ -439,23 +357,42 @@ def _save(
 def _evaluate(
   run: Run,
   data: Data,
-  evaluation: HeldOutEvaluation,
+  evaluations: Evaluations,
   tuned: Any,
   frozen: Any,
   lineage: Lineage,
-) -> dict[str, Any]:
-  """Evaluates the tuned model beside its base; returns the content of report.json."""
-  base = None
-  if run.config.evaluate.base:
-    base = frozen or initial_model.params(run.config.initial_checkpoint, run.trainer)
+) -> dict[str, Any] | None:
+  """Evaluates the tuned model, on the held-out clusters beside its base.
+
+  Returns:
+    Content of report.json; None if there is nothing to evaluate.
+  """
+  if evaluations == (None, None):
+    return None
   with run.stop.at_once(), run.goodput.span('evaluation'):
-    return evaluation.after(
-      tuned,
-      base=base,
-      metadata={
-        'model': run.config.mixture,
-        'checkpoint': str(run.folder.model),
-        'leakage': data.leakage.as_json(),
-        **lineage.summary(run.mixture.family),
-      },
-    )
+    _last_step(run, evaluations, tuned)
+    metadata = {
+      'model': run.config.mixture,
+      'checkpoint': str(run.folder.model),
+      'leakage': data.leakage.as_json(),
+      **lineage.summary(run.mixture.family),
+    }
+    if evaluations.validation is not None:
+      metadata['validation'] = evaluations.validation.after(tuned, step=run.done)
+    metadata['curves'] = run_report.curves(run.folder)
+    if evaluations.held_out is None:
+      return run_report.write(run, data, tuned, metadata)
+    base = None
+    if run.config.evaluate.base:
+      base = frozen or initial_model.params(run.config.initial_checkpoint, run.trainer)
+    return evaluations.held_out.after(tuned, base=base, metadata=metadata)
+
+
+def _last_step(run: Run, evaluations: Evaluations, tuned: Any) -> None:
+  """Runs the evaluation step after the last step, if an earlier start was stopped."""
+  if not (run.config.evaluate.eval_period and run.done):
+    return
+  for evaluation in filter(None, evaluations):
+    if not evaluation.has_evaluated(run.done):
+      found = evaluation.during(tuned, step=run.done)
+      run.writers.write(run.done, evaluation.values(found))

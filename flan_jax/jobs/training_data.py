@@ -1,16 +1,20 @@
 """The store of a run: opened or built, and checked against the run's settings."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Callable, Iterator
 
+from flan_jax import __version__
 from flan_jax.catalog import names, registry
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.config.setting import refusal
 from flan_jax.data import packing, tokenizer_coverage, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
-from flan_jax.data.store import materialize
+from flan_jax.data.store import fingerprint, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -39,14 +43,27 @@ def mixture(config: training.TrainConfig) -> registry.Mixture:
     InputError: if it is none of them; names the nearest.
   """
   if not file_task.is_file(config.mixture):
-    return names.mixture(config.mixture)
-  dataset = file_task.declare(
+    _refuse_without_file(config)
+  name = file_task.resolve(
     config.mixture,
+    setting='MIXTURE_OR_TASK_NAME',
     inputs=config.inputs,
     targets=config.targets,
     validation=config.validation,
+    stored=config.store is not None,
   )
-  return registry.mixture(dataset.name)
+  return names.mixture(name)
+
+
+def _refuse_without_file(config: training.TrainConfig) -> None:
+  """Refuses the settings of a file if the mixture is none."""
+  for field in dataclasses.fields(config):
+    if field.name in ('inputs', 'targets', 'validation'):
+      got = getattr(config, field.name)
+      if got != field.default:
+        raise refusal(
+          config, field.name, f'has no effect: {config.mixture!r} is no file'
+        )
 
 
 def open_store(
@@ -62,7 +79,8 @@ def open_store(
   bucket = Bucket('STORE', f'{run.model_dir}/store') if folder.bucket else None
   if bucket and run.store is None:
     bucket.pull()
-  if run.store is None and not (folder.store / 'manifest.json').is_file():
+  kept = (pathlib.Path(path) / 'manifest.json').is_file()
+  if run.store is None and not kept:
     tokenizer = run.tokenizer
     if tokenizer is None and run.initial_checkpoint is not None:
       tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
@@ -86,7 +104,11 @@ def open_store(
       )
     if bucket:
       bucket.push()
-  return Store.open(path)
+  store = Store.open(path)
+  if kept and multihost.is_main_process():
+    field = 'Run.model_dir' if run.store is None else 'Run.store'
+    check_unchanged(store, field=field, warn=progress.line)
+  return store
 
 
 def check_store(
@@ -111,7 +133,7 @@ def check_store(
       field='STORE',
     )
   seed = store.manifest['seed']
-  if run.store is not None and seed != run.template_seed:
+  if seed != run.template_seed:
     raise InputError(
       f'TEMPLATE_SEED: got {run.template_seed}; STORE {str(path)!r} was made with '
       f'{seed}; they must be the same: give --gin.TEMPLATE_SEED={seed}',
@@ -135,6 +157,46 @@ def check_store(
       'materialize it with them',
       field='STORE',
     )
+
+
+def changed(store: Store) -> list[str]:
+  """Datasets whose data or declaration is another one than when the store was made.
+
+  Those whose data is not on this machine are left out.
+  """
+  out = []
+  for name, digest in store.manifest.get('declared', {}).items():
+    dataset = registry.find(name)
+    with contextlib.suppress(InputError):  # a store stands without its raw data
+      if dataset is not None and fingerprint.declared(dataset) != digest:
+        out.append(name)
+  return out
+
+
+def check_unchanged(store: Store, *, field: str, warn: Callable[[str], None]) -> None:
+  """Checks that a store holds the data and the templates of now.
+
+  Args:
+    store: a store that was there before.
+    field: setting that names it, for the error.
+    warn: called with a warning.
+
+  Raises:
+    InputError: if it does not; if another version made it, this is a warning, since
+      that version may have worded a template otherwise.
+  """
+  names = changed(store)
+  if not names:
+    return
+  what = f'data or templates of {", ".join(names)} have changed since it was made'
+  if store.manifest.get('flan_jax') != __version__:
+    warn(f'warning: store {str(store.path)!r}: {what}, by another version; it is used')
+    return
+  raise InputError(
+    f'store {str(store.path)!r}: {what}; delete it or give another MODEL_DIR or STORE, '
+    'or restore what it was made from',
+    field=field,
+  )
 
 
 def check_length(config: training.TrainConfig) -> None:
@@ -185,5 +247,11 @@ def store_warnings(store: Store) -> Iterator[str]:
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
     if parts:
       yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
+  for name, entry in (store.validation or {}).items():
+    if n := entry['in_training']:
+      yield (
+        f'warning: {name}: {n:,} of its {entry["examples"]:,} validation examples are '
+        'training examples too; they say nothing of unseen ones'
+      )
   if line := tokenizer_coverage.warning(store.manifest):
     yield line

@@ -218,6 +218,8 @@ class Metadata:
     data: source of the examples, from `measured_data.in_raw` or `in_store`.
     base: path that the base model's parameters were read from; None if the lineage of
       the model names it.
+    validation: figures on dev of the training datasets (jobs.validation), or None.
+    curves: curves of the training run (jobs.run_report), or None.
   """
 
   model: str
@@ -233,6 +235,8 @@ class Metadata:
   missing: Sequence[str] = ()
   data: Mapping[str, Any] | None = None
   base: str | None = None
+  validation: Mapping[str, Any] | None = None
+  curves: Mapping[str, Any] | None = None
 
 
 def build(
@@ -294,6 +298,10 @@ def build(
     report['base_checkpoint'] = about.base
   if answers:
     report['answers'] = dict(answers)
+  if about.validation:
+    report['validation'] = dict(about.validation)
+  if about.curves:
+    report['curves'] = dict(about.curves)
   if about.provenance:
     report['provenance'] = dict(about.provenance)
   if contamination:

@@ -14,7 +14,7 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
 from flan_jax.report import plots as plots_lib
-from flan_jax.report import published, schema, statements, tables
+from flan_jax.report import published, schema, statements, tables, validation
 from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
 
@@ -84,6 +84,8 @@ def render(
     change=values_lib.change,
     names=names,
     title=statements.title(report),
+    validation=validation,
+    with_training='validation' in report or {'loss', 'metrics'} & plots.keys(),
     method=tables.method(report),
     on=statements.on(report),
     claims=_claims(report, averages),
@@ -243,6 +245,8 @@ def _alternative(
 ) -> str:
   """Returns the text alternative of a plot, for screen readers."""
   unit = f'percent, {statements.prompts(report)}{statements.on(report)}'
+  if name in ('loss', 'metrics'):
+    return validation.alternative(name, report)
   if name == 'averages':
     parts = [schema.headline(average) for average in averages]
     return f'Bar chart of the average over datasets, in {unit}. ' + '. '.join(parts)

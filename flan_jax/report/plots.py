@@ -1,4 +1,4 @@
-"""Plots of a report as SVG: averages as in FLAN's figure 1, spread, calibration.
+"""Plots of a report as SVG: FLAN's figure 1, spread, calibration, curves.
 
 They are drawn with matplotlib's object interface: no display, no global state, and the
 same bytes for the same report.
@@ -42,10 +42,15 @@ _STYLE: 'dict[RcKeyType, Any]' = {
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
-  """Draws every plot of a report: file stem -> SVG document; none without results."""
-  if not report['results']:
-    return {}
-  drawn = {'averages': averages(report), 'templates': templates(report)}
+  """Draws every plot of a report: file stem -> SVG document."""
+  drawn = {}
+  if report['results']:
+    drawn = {'averages': averages(report), 'templates': templates(report)}
+  curves = report.get('curves', {})
+  if any(len(curves.get(name, ())) > 1 for name in ('train', 'validation')):
+    drawn['loss'] = loss(report)
+  if any(len(points) > 1 for _, points in _metrics(report)):
+    drawn['metrics'] = metrics(report)
   if calibration.of_models(report):
     drawn['calibration'] = reliability(report)
   return drawn
@@ -204,6 +209,77 @@ def reliability(report: Mapping[str, Any]) -> str:
   axes.set_xlabel('confidence, percent')
   axes.set_ylabel('right, percent')
   return _finish(figure, axes, handles, columns=1)
+
+
+def loss(report: Mapping[str, Any]) -> str:
+  """Draws the loss of a training run by step: of training, and on dev."""
+  curves = report['curves']
+  figure, axes = _by_step('loss of a target token, nats')
+  handles = []
+  for name, color, marker in (('train', BASE, ''), ('validation', TUNED, 'o')):
+    if name in curves:
+      label = 'training' if name == 'train' else 'dev of the training datasets'
+      handles += _curve(axes, curves[name], label, color=color, marker=marker)
+  return _finish(figure, axes, handles)
+
+
+def metrics(report: Mapping[str, Any]) -> str:
+  """Draws the evaluation steps of a training run on dev, by step.
+
+  Held-out clusters are solid lines, training datasets dashed ones.
+  """
+  figure, axes = _by_step('percent')
+  axes.set_ylim(0, 100)
+  handles = []
+  held_out = report['curves'].get('held_out', {})
+  for i, (label, points) in enumerate(_metrics(report)):
+    handles += _curve(
+      axes, points, label, color=_LINES[i % len(_LINES)], marker='o',
+      linestyle='-' if i < len(held_out) else '--',
+    )  # fmt: skip
+  return _finish(figure, axes, handles, columns=1)
+
+
+def _metrics(report: Mapping[str, Any]) -> list[tuple[str, list[list[float]]]]:
+  """Returns the curves of evaluation steps, the held-out clusters' first.
+
+  Of more training datasets than colors, the mean is one curve.
+  """
+  curves = report.get('curves', {})
+  found = [
+    (f'{statements.cluster_name(cluster)} (held out)', points)
+    for cluster, points in curves.get('held_out', {}).items()
+  ]
+  own = curves.get('metrics', {})
+  if len(found) + len(own) <= len(_LINES):
+    return found + [(f'{label} (trained on)', points) for label, points in own.items()]
+  by_step: dict[float, list[float]] = {}
+  for points in own.values():
+    for step, value in points:
+      by_step.setdefault(step, []).append(value)
+  mean = [[step, sum(some) / len(some)] for step, some in sorted(by_step.items())]
+  return [*found, (f'mean of {len(own)} training datasets', mean)]
+
+
+_LINES = (TUNED, BASE, PUBLISHED, '#2e7d32', '#8a6d00', '#a3305a')
+
+
+def _by_step(label: str) -> tuple[Figure, Axes]:
+  """Returns a canvas of figures by training step."""
+  figure, axes = _canvas(3.4)
+  axes.autoscale(axis='x')
+  axes.grid(axis='y', color=_GRID, linewidth=0.8, zorder=0)
+  axes.set_xlabel('training step')
+  axes.set_ylabel(label)
+  return figure, axes
+
+
+def _curve(axes: Axes, points: Sequence, label: str, **style: Any) -> list[Line2D]:
+  steps, values = zip(*points, strict=True)
+  axes.plot(steps, values, linewidth=1.6, markersize=4.5, zorder=3, **style)
+  return [
+    Line2D([], [], linewidth=1.6, markersize=4.5, label=_short(label, 40), **style)
+  ]
 
 
 _STRIP = (112, 22)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from flan_jax.report import published, statements
+from flan_jax.report import published, statements, validation
 from flan_jax.report import values as values_lib
 from flan_jax.report.schema import (
   averages,
@@ -195,6 +195,8 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     report: the content of report.json.
     file: output; standard error if None, so that JSON can have standard output.
   """
+  if 'validation' in report:
+    validation.print_table(report, file=file)
   in_percent, values = divided(report)
   if in_percent['results'] or not values:
     console = _print_percent(in_percent, file)
@@ -247,7 +249,8 @@ def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console'
       cluster = result['cluster']
     table.add_row(*map(escape, cells.values()))
   console = _console(file, table)
-  console.print(table)
+  if report['results'] or 'validation' not in report:
+    console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
   compared = [result['p_holm'] for result in report['results'] if 'p_holm' in result]

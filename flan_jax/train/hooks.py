@@ -8,7 +8,7 @@ import contextlib
 import faulthandler
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import optax
@@ -22,7 +22,6 @@ from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.loop import Hook, Loop
 from flan_jax.train.metric_writer import MetricWriter
 from flan_jax.train.profiler import Profile as Trace
-from flan_jax.train.writers.jsonl import EVALUATION
 
 
 class Watchdog(Hook):
@@ -228,7 +227,7 @@ class Checkpoint(Periodic):
 
 
 class Evaluate(Hook):
-  """Evaluates on dev of the held-out clusters.
+  """Evaluates on dev every `every` steps, and after the last step of the run.
 
   If the previous process stopped before an evaluation that was due, it runs first.
   """
@@ -240,22 +239,24 @@ class Evaluate(Hook):
     every: int,
     merge: Callable[..., Any],
     stop: Stop,
-    write: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    write: Callable[[int, Mapping[str, float]], None] = lambda step, values: None,
   ):
     """Sets the evaluation up.
 
     Args:
-      evaluation: held-out evaluation.
+      evaluation: evaluation on dev.
       every: steps between two evaluations.
       merge: (state, frozen parameters) -> parameters of the tuned model.
       stop: request to stop, which an evaluation obeys at once.
-      write: called with the step and the figures by name, in percent.
+      write: called with the step and the figures by name.
     """
     self.every = every
     self._write = write
     self._evaluation, self._merge, self._stop = evaluation, merge, stop
 
   def due(self, loop: Loop) -> bool:
+    if loop.done == loop.end:
+      return loop.done > 0
     return not loop.ending and loop.done > 0 and super().due(loop)
 
   def start(self, loop: Loop) -> None:
@@ -266,9 +267,4 @@ class Evaluate(Hook):
     with self._stop.at_once(), loop.aside('evaluation'):
       tuned = self._merge(loop.state, loop.frozen)
       found = self._evaluation.during(tuned, step=loop.done)
-    figures = {
-      f'{EVALUATION}/{kind}/{name}': value
-      for kind in ('clusters', 'datasets')
-      for name, value in found[kind].items()
-    }
-    self._write(loop.done, figures)
+    self._write(loop.done, self._evaluation.values(found))

@@ -18,6 +18,8 @@ class RunDir:
     report: the held-out evaluation.
     log: one JSON object per log period.
     sequences: digests of the sequences trained on, one JSON object per log period.
+    evaluations: one JSON object per evaluation step on the held-out clusters.
+    validation: one JSON object per evaluation step on dev of the training datasets.
     goodput: time by purpose.
     settings: settings of the run, as of its last start.
   """
@@ -36,6 +38,8 @@ class RunDir:
     self.report = self.path / 'report'
     self.log = self.path / 'log.jsonl'
     self.sequences = self.path / 'sequences.jsonl'
+    self.evaluations = self.path / 'evaluations.jsonl'
+    self.validation = self.path / 'validation.jsonl'
     self.goodput = self.path / goodput.FILE
     self.settings = self.path / 'run.json'
 

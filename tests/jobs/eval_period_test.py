@@ -1,7 +1,9 @@
 """EVAL_PERIOD: evaluation steps during training, which do not affect it."""
 
 import json
+import math
 import os
+import shutil
 import signal
 from typing import ClassVar
 
@@ -14,7 +16,7 @@ from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.jobs import held_out, train_and_evaluate
+from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.progress import Progress
 
 SETTINGS = {
@@ -77,7 +79,7 @@ class Broken(Notes):
 
 @pytest.fixture(scope='module')
 def evaluated(store, tmp_path_factory):
-  """An uninterrupted run with evaluation steps at 2 and 4 of 5."""
+  """An uninterrupted run with evaluation steps at 2, 4 and 5 of 5."""
   out = tmp_path_factory.mktemp('evaluated') / 'run'
   writers = ('jsonl', 'notes', 'broken')
   train(out, store, EVAL_PERIOD=2, WRITERS=writers, **{'Run.log_period': 2})
@@ -85,7 +87,12 @@ def evaluated(store, tmp_path_factory):
 
 
 def eval_steps(out) -> list[dict]:
-  lines = (out / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
+  lines = (out / 'evaluations.jsonl').read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def validation_steps(out) -> list[dict]:
+  lines = (out / 'validation.jsonl').read_text(encoding='utf-8').splitlines()
   return [json.loads(line) for line in lines]
 
 
@@ -100,8 +107,9 @@ def test_evaluation_steps_are_written_and_do_not_change_the_weights(
 ):
   train(tmp_path / 'plain', store)
   assert_same_weights(tmp_path / 'plain', evaluated)
-  assert not (tmp_path / 'plain' / held_out.EVAL_STEPS).exists()
-  assert [eval_step['step'] for eval_step in eval_steps(evaluated)] == [2, 4]
+  for name in ('evaluations.jsonl', 'validation.jsonl'):
+    assert not (tmp_path / 'plain' / name).exists()
+  assert [eval_step['step'] for eval_step in eval_steps(evaluated)] == [2, 4, 5]
   for eval_step in eval_steps(evaluated):
     assert eval_step['examples'] == 6
     assert set(eval_step['datasets']) == {'mini_arc'}
@@ -115,7 +123,7 @@ def test_a_writer_gets_the_configuration_all_values_and_the_report(evaluated):
   assert info.settings['optimizer.learning_rate'] == 0.01
   assert info.settings['writers'] == ['jsonl', 'notes', 'broken']
   values = [each for each in kept if isinstance(each, tuple)]
-  assert [step for step, _ in values] == [2, 2, 3, 4, 4, 5]
+  assert [step for step, _ in values] == [2, 2, 2, 3, 4, 4, 4, 5, 5, 5]
   log = [
     json.loads(line) for line in (evaluated / 'log.jsonl').read_text().splitlines()
   ]
@@ -134,6 +142,50 @@ def test_a_writer_gets_the_configuration_all_values_and_the_report(evaluated):
   assert not (evaluated / 'tensorboard').exists()
 
 
+def test_training_datasets_are_validated_beside_the_held_out_clusters(evaluated):
+  steps = validation_steps(evaluated)
+  assert [step['step'] for step in steps] == [2, 4, 5]
+  for step in steps:
+    (figures,) = step['datasets'].values()
+    assert figures['examples'] == figures['metrics']['mini_cola']['n'] == 6
+    assert step['perplexity'] == pytest.approx(math.exp(step['loss']), rel=1e-4)
+    assert {**figures, 'metrics': None} == {
+      **{key: step[key] for key in figures if key != 'metrics'},
+      'examples': 6,
+      'metrics': None,
+    }
+  written = {name for each in Notes.kept if isinstance(each, tuple) for name in each[1]}
+  assert {'validation/loss', 'validation/mini_cola/accuracy'} <= written
+
+
+def test_the_curves_of_the_report_are_those_of_the_logs(evaluated):
+  report = json.loads((evaluated / 'report' / 'report.json').read_text())
+  curves = report['curves']
+  entries = [json.loads(line) for line in (evaluated / 'log.jsonl').open()]
+  assert [step for step, _ in curves['train']] == [entry['step'] for entry in entries]
+  assert [loss for _, loss in curves['train']] == pytest.approx(
+    [entry['loss'] for entry in entries], abs=1e-4
+  )
+  steps = validation_steps(evaluated)
+  assert curves['validation'] == [[step['step'], step['loss']] for step in steps]
+  assert curves['held_out'] == {
+    'closed_book_qa': [
+      [step['step'], step['clusters']['closed_book_qa']]
+      for step in eval_steps(evaluated)
+    ]
+  }
+  assert [step for step, _ in curves['metrics']['mini_cola']] == [2, 4, 5]
+  # At the end up to `max_examples` of each dataset are taken, here fewer.
+  assert report['validation']['step'] == 5
+  assert report['validation']['datasets']['mini_cola']['examples'] == 4
+  page = (evaluated / 'report' / 'report.html').read_text(encoding='utf-8')
+  assert 'Loss by step, in nats. train: ' in page
+  assert 'Metrics on dev by step, in percent. Closed-book QA: ' in page
+  assert {'loss.svg', 'metrics.svg'} <= {
+    path.name for path in (evaluated / 'report' / 'plots').iterdir()
+  }
+
+
 def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(
   store, evaluated, tmp_path, monkeypatch
 ):
@@ -150,7 +202,49 @@ def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(
       outcome = train(out, store, EVAL_PERIOD=2)
       assert (outcome.interrupted, outcome.step) == (True, 2)
       assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-      assert not (out / held_out.EVAL_STEPS).exists()
+      assert not (out / 'evaluations.jsonl').exists()
+      assert not (out / 'validation.jsonl').exists()
   train(out, store, EVAL_PERIOD=2)
   assert eval_steps(out) == eval_steps(evaluated)
+  assert validation_steps(out) == validation_steps(evaluated)
   assert_same_weights(out, evaluated)
+
+
+def test_a_step_after_which_a_run_was_killed_is_evaluated_by_the_next_start(
+  store, evaluated, tmp_path
+):
+  """The last step too, whose checkpoint and model are there already."""
+  out = tmp_path / 'run'
+  shutil.copytree(evaluated, out)
+  for name in ('evaluations.jsonl', 'validation.jsonl'):
+    lines = (out / name).read_text().splitlines(keepends=True)
+    (out / name).write_text(''.join(lines[:-1]))
+  train(out, store, EVAL_PERIOD=2)
+  assert eval_steps(out) == eval_steps(evaluated)
+  assert validation_steps(out) == validation_steps(evaluated)
+
+
+def test_a_store_without_dev_examples_of_its_training_datasets_still_trains(
+  store, evaluated, tmp_path, capsys
+):
+  """As versions wrote them that did not validate."""
+  older, out = tmp_path / 'store', tmp_path / 'run'
+  shutil.copytree(store, older)
+  shutil.rmtree(older / 'validation')
+  manifest = json.loads((older / 'manifest.json').read_text())
+  for key in ('validation', 'declared', 'flan_jax'):
+    del manifest[key]
+  manifest['files'] = {
+    name: size
+    for name, size in manifest['files'].items()
+    if not name.startswith('validation/')
+  }
+  (older / 'manifest.json').write_text(json.dumps(manifest))
+  flags = {**SETTINGS, 'MODEL_DIR': out, 'STORE': older, 'EVAL_PERIOD': 9}
+  flags |= {'HELD_OUT': '()', 'TRAIN_STEPS': 1}
+  run = gin.load(small_run.FILES, small_run.flags(flags)).build('Run')
+  assert train_and_evaluate.train_and_evaluate(run, progress=Progress()).step == 1
+  said = capsys.readouterr().err
+  assert 'is of an older version, without dev examples' in said
+  assert 'EVAL_PERIOD has no effect' in said
+  assert not (out / 'report').exists()

@@ -23,6 +23,7 @@ from flan_jax.jobs import evaluate_checkpoint, held_out, model_source
 from flan_jax.report import schema, tables
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
+from flan_jax.train.eval_log import EvalLog
 
 SMALL = {
   'FAMILY': 'microworld',
@@ -321,6 +322,7 @@ def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
     config=model.config,
     out=tmp_path / 'report',
     progress=Progress(quiet=True),
+    log=EvalLog(tmp_path / 'evaluations.jsonl'),
   )
   read = run._shared['examples']
   run._shared['examples'] = lambda name, split: (
@@ -333,7 +335,7 @@ def test_an_evaluation_step_uses_dev_only_and_replaces_repeated_steps(
   assert eval_step['clusters']['closed_book_qa'] == pytest.approx(
     eval_step['datasets']['mini_arc']
   )
-  lines = (tmp_path / held_out.EVAL_STEPS).read_text(encoding='utf-8').splitlines()
+  lines = (tmp_path / 'evaluations.jsonl').read_text(encoding='utf-8').splitlines()
   assert [json.loads(line)['step'] for line in lines] == [10, 20]
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
-from flan_jax.jobs import held_out, train_and_evaluate
+from flan_jax.jobs import train_and_evaluate
 from flan_jax.runtime.preemption import INTERRUPTED
 from flan_jax.runtime.progress import Progress
 
@@ -73,7 +73,7 @@ def assert_same(found: pathlib.Path, expected: pathlib.Path) -> None:
   )
   for name in ('results', 'train_examples', 'trained_on', 'leakage', 'warnings'):
     assert one[name] == other[name], name
-  assert read(found / held_out.EVAL_STEPS) == read(expected / held_out.EVAL_STEPS)
+  assert read(found / 'evaluations.jsonl') == read(expected / 'evaluations.jsonl')
   lines = [read(d / 'report/predictions.jsonl') for d in (found, expected)]
   for one, other in zip(*lines, strict=True):
     scores = one.pop('log_probabilities'), other.pop('log_probabilities')
@@ -114,7 +114,7 @@ def test_sigterm_to_one_process_in_an_evaluation_ends_both_and_they_resume(
   if eval_step:
     interrupted(runs, settings, out, seen='log.jsonl', lines=2, host=0)
     assert [path.name for path in (out / 'checkpoints').iterdir()] == ['2']
-    assert not (out / held_out.EVAL_STEPS).exists()
+    assert not (out / 'evaluations.jsonl').exists()
   interrupted(runs, settings, out, seen=tuned, lines=1, host=0)
   assert len(read(out / base)) == 3  # header, and two datasets
   both = runs.start(out, count=2, **settings)

@@ -88,7 +88,10 @@ class Answers:
     if step == self._stopped_at:
       raise Stopped
     self.evaluated.append(step)
-    return {'step': step, 'clusters': {'nli': 50.0}, 'datasets': {'rte': 50.0}}
+    return 50.0
+
+  def values(self, found):
+    return {'evaluation/datasets/rte': found}
 
 
 class Asked:
@@ -160,13 +163,14 @@ def test_preemption_ends_the_loop_after_the_step_and_its_checkpoint():
   assert stop.asks == 3
 
 
-def test_evaluations_come_every_so_often_but_not_at_the_end():
+@pytest.mark.parametrize('end', [6, 7])
+def test_evaluations_come_every_so_often_and_at_the_end(end):
   answers = Answers()
-  run(evaluate(2, answers), end=6)
-  assert answers.evaluated == [2, 4]
+  run(evaluate(3, answers), end=end)
+  assert answers.evaluated == [3, 6, 7][: end - 4]
 
 
-@pytest.mark.parametrize(('done', 'evaluated'), [((), [4, 6]), ((4,), [6])])
+@pytest.mark.parametrize(('done', 'evaluated'), [((), [4, 6, 7]), ((4,), [6, 7])])
 def test_an_evaluation_that_was_missed_comes_first(done, evaluated):
   answers = Answers(done=done)
   run(evaluate(2, answers), start=4, end=7)

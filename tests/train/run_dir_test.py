@@ -10,7 +10,7 @@ from flan_jax.config.optimizer import Lora, OptimizerConfig
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.training import TrainConfig
 from flan_jax.errors import InputError
-from flan_jax.jobs.claim import claim
+from flan_jax.jobs import claim as claim_lib
 from flan_jax.train.run_dir import RunDir
 
 MODEL = DecoderConfig(
@@ -31,6 +31,13 @@ RUN = TrainConfig(
   sequence_length=64,
   initial_checkpoint='base',
 )
+
+
+def claim(folder, run, *, text):
+  """Checks MODEL_DIR and writes the settings; returns whether the run resumes."""
+  resumes = claim_lib.check(folder, run)
+  claim_lib.write(folder, run, text=text)
+  return resumes
 
 
 def written_by_an_older_version(folder: RunDir) -> None:

@@ -1,17 +1,22 @@
 """A file and nothing else: a dataset of two columns, without any declaration."""
 
+import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Field
 from flan_jax.catalog.template import Template
 from flan_jax.data.sources.files import SPLITS, Csv, Files, Json, Parquet
 from flan_jax.errors import InputError, did_you_mean
+
+INPUTS, TARGETS = 'inputs', 'targets'
+"""Usual names of the columns."""
 
 _declared: dict[str, Dataset] = {}
 _arguments: dict[str, dict[str, Any]] = {}
@@ -54,16 +59,48 @@ def is_file(name: str) -> bool:
   return _format(name) is not None
 
 
+def resolve(
+  name: str, *, setting: str, inputs: str = INPUTS, targets: str = TARGETS, **more: Any
+) -> str:
+  """Declares the dataset of a file; returns its name, or any other name as it is.
+
+  Args:
+    name: name of a mixture, task or dataset; or a file or pattern.
+    setting: setting or flag that holds the name, for messages.
+    inputs: column of the prompt.
+    targets: column of the answer.
+    **more: further arguments of `declare`.
+
+  Raises:
+    InputError: as `declare`; or if it is a file of another format.
+  """
+  if is_file(name):
+    found = declare(name, inputs=inputs, targets=targets, setting=setting, **more)
+    return found.name
+  if pathlib.Path(name).is_file():
+    raise InputError(
+      f'{setting} {name!r}: a file of another format; must be one of '
+      f'{", ".join(FORMATS)}, with a column of prompts and one of answers',
+      field=setting,
+    )
+  return name
+
+
 def declare(
   path: str,
   *,
-  inputs: str = 'inputs',
-  targets: str = 'targets',
+  inputs: str = INPUTS,
+  targets: str = TARGETS,
   validation: str | float | None = None,
+  split: str = 'train',
+  setting: str = 'MIXTURE_OR_TASK_NAME',
+  columns: Sequence[str] = ('INPUTS', 'TARGETS'),
+  stored: bool = False,
 ) -> Dataset:
   """Declares and registers a file, or several by a pattern, as a dataset.
 
-  Its name is that of the file, or of its folder if the file is named after a split.
+  Its name is that of the file, or of its folder if the file is named after a split; of
+  a registered dataset's name, `NAME_file`.
 
   Args:
     path: file or pattern, as `data/train.jsonl` or `data/own.{split}.csv`.
@@ -72,6 +109,10 @@ def declare(
     validation: file or pattern of the examples that do not train; or the share of the
       examples of `path`, or their number, taken from its end; None for those that
       `{split}` finds.
+    split: split that the examples of a path without `{split}` are.
+    setting: setting that holds the path, for messages.
+    columns: settings that name the columns, for messages.
+    stored: whether a store holds the examples; the file may then be absent.
 
   Raises:
     InputError: if there is no such file, a column is missing, or the share is none.
@@ -79,38 +120,39 @@ def declare(
   kind = _format(path)
   assert kind is not None, path
   here = os.getcwd()
-  source = kind(path, folder=here)
+  source = kind(path if split == 'train' else {split: path}, folder=here)
+  if '{split}' in path:
+    source = kind(path, folder=here)
   train = dev = None
-  if isinstance(validation, str):
-    if _format(validation) is not kind:
-      raise InputError(
-        f'VALIDATION {validation!r}: must be a file of the same format as {path!r}, '
-        'or the share of its examples, as 0.05',
-        field='VALIDATION',
-      )
-    source = kind({'train': path, 'validation': validation}, folder=here)
-    if not source.sizes()['validation']:
-      raise InputError(
-        f'VALIDATION {validation!r}: no record; must have at least one',
-        field='VALIDATION',
-      )
+  unread = stored and not _is_there(source)
+  if unread:
+    train, dev = 'train', 'validation'
+  elif isinstance(validation, str):
+    source = _with_validation(kind, path, validation, folder=here)
   elif validation is not None:
     size = source.sizes().get('train', 0)
     count = validation if isinstance(validation, int) else round(size * validation)
-    if not 0 < count < size:
+    if isinstance(validation, bool) or not 0 < count < size:
       raise InputError(
         f'VALIDATION {validation!r}: {count:,} of the {size:,} examples of {path!r}; '
         'must leave some on both sides',
         field='VALIDATION',
       )
     train, dev = f'train[:-{count}]', f'train[-{count}:]'
-  _check_columns(source, path, {'INPUTS': inputs, 'TARGETS': targets})
+  if not unread:
+    named = dict(zip(columns, (inputs, targets), strict=True))
+    _check_columns(source, path, named, setting=setting)
   name = _name(path)
+  if name not in _declared and registry.find(name) is not None:
+    name = f'{name}_file'
   dataset = Dataset(
     name=name,
     cluster=name,
     source=source,
-    fields={'inputs': inputs, 'targets': targets},
+    fields={
+      name: Field(column, _NotNull(column))
+      for name, column in (('inputs', inputs), ('targets', targets))
+    },
     answer=Text('{targets}'),
     metric='exact_match',
     templates=(Template('{inputs}', '{targets}'),),
@@ -129,8 +171,52 @@ def declare(
   return dataset
 
 
+@dataclasses.dataclass(frozen=True)
+class _NotNull:
+  """Refuses null, which other fields take as an empty text.
+
+  Attributes:
+    column: name of the column, for the message.
+  """
+
+  column: str
+
+  def __call__(self, value: Any) -> Any:
+    if value is None:
+      raise InputError(f'column {self.column!r}: null; must be a text')
+    return value
+
+
+def _is_there(source: Files) -> bool:
+  try:
+    return bool(source.files())
+  except InputError:
+    return False
+
+
+def _with_validation(
+  kind: type[Files], path: str, validation: str, *, folder: str
+) -> Files:
+  """The source of a file and of another one of validation examples."""
+  if _format(validation) is not kind:
+    raise InputError(
+      f'VALIDATION {validation!r}: must be a file of the same format as {path!r}, '
+      'or the share of its examples, as 0.05',
+      field='VALIDATION',
+    )
+  train = path.replace('{split}', 'train')
+  source = kind({'train': train, 'validation': validation}, folder=folder)
+  if not source.sizes()['validation']:
+    raise InputError(
+      f'VALIDATION {validation!r}: no record; must have at least one',
+      field='VALIDATION',
+    )
+  return source
+
+
 def _format(name: str) -> type[Files] | None:
-  suffixes = [suffix for suffix in pathlib.PurePath(name).suffixes if suffix != '.gz']
+  suffixes = [suffix.lower() for suffix in pathlib.PurePath(name).suffixes]
+  suffixes = [suffix for suffix in suffixes if suffix != '.gz']
   return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
@@ -147,17 +233,22 @@ def _name(path: str) -> str:
   return re.sub(r'\W+', '_', stem).strip('_') or 'own'
 
 
-def _check_columns(source: Files, path: str, columns: dict[str, str]) -> None:
-  """Refuses columns that the first record lacks."""
-  _, record = next(source.records('train'), ('', None))
-  if record is None:
-    raise InputError(f'{path}: no record; must have at least one')
-  for macro, column in columns.items():
-    if column not in record:
-      chat = '; chats are not read yet' if 'messages' in record else ''
+def _check_columns(
+  source: Files, path: str, columns: Mapping[str, str], *, setting: str
+) -> None:
+  """Refuses columns that the first record of a split lacks."""
+  for split in source.files():
+    example_id, record = next(source.records(split), ('', None))
+    if record is None:
       raise InputError(
-        f'{source.where("train.0.0")}: no column {column!r}; must be one of '
-        f'{", ".join(map(str, record))}, named by {macro}'
-        f'{did_you_mean(column, map(str, record))}{chat}',
-        field=macro,
+        f'{path}: no record of {split}; must have at least one', field=setting
       )
+    for macro, column in columns.items():
+      if column not in record:
+        chat = '; chats are not read yet' if 'messages' in record else ''
+        raise InputError(
+          f'{source.where(example_id)}: no column {column!r}; must be one of '
+          f'{", ".join(map(str, record))}, named by {macro}'
+          f'{did_you_mean(column, map(str, record))}{chat}',
+          field=setting if column in (INPUTS, TARGETS) else macro,
+        )

@@ -163,7 +163,7 @@ class Csv(Files):
 
   def _read(self, path: str) -> Iterator[tuple[int, Record]]:
     delimiter = self.delimiter or (
-      '\t' if '.tsv' in pathlib.PurePath(path).suffixes else ','
+      '\t' if '.tsv' in pathlib.PurePath(path.lower()).suffixes else ','
     )
     with _opened(path) as file, _text(file, path, newline='') as lines:
       reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
@@ -240,7 +240,9 @@ def _matching(pattern: str, folder: str) -> list[_State]:
   if _is_remote(pattern):
     return _remote(pattern)
   for start in dict.fromkeys((folder, '')):
-    paths = glob.glob(os.path.join(start, pattern), recursive=True)
+    path = os.path.join(start, pattern)
+    # A name such as `own[1].jsonl` may be meant as it is.
+    paths = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
     files = sorted(path for path in paths if os.path.isfile(path))
     if files:
       return [state(path) for path in files]
@@ -272,7 +274,7 @@ def _opened(path: str, *, decompress: bool = True) -> Iterator[IO[bytes]]:
       file: Any = stack.enter_context(cast(Any, fsspec.open(path, 'rb')))
     else:
       file = stack.enter_context(open(path, 'rb'))
-    if decompress and path.endswith('.gz'):
+    if decompress and path.lower().endswith('.gz'):
       file = stack.enter_context(gzip.GzipFile(fileobj=file))
     yield file
 

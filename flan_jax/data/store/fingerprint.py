@@ -5,10 +5,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.source import Tfds
+from flan_jax.catalog.source import Source, Tfds
 
 _HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
 """Function of a declaration -> the name that is hashed for it.
@@ -67,6 +67,31 @@ def declaration(dataset: Dataset, sizes: Mapping[str, int]) -> dict[str, Any]:
     'evidence': data(dataset.evidence),
     'templates': templates(dataset),
   }
+
+
+def declared(dataset: Dataset) -> str:
+  """Digest (hex) of a declaration, and of its data if that is in files.
+
+  Neither TensorFlow nor the network is asked, so a store can be compared with it at
+  every start of a run.
+
+  Raises:
+    InputError: if the files are not there.
+  """
+  found = {
+    'fields': data(dataset.fields),
+    'cleaning': data(dataset.cleaning),
+    'answer': data(dataset.answer),
+    'evidence': data(dataset.evidence),
+    'templates': templates(dataset),
+    'version': getattr(dataset.source, 'version', ''),
+  }
+  if hasattr(dataset.source, 'files'):
+    sizes = cast(Source, dataset.source).sizes()
+    splits = dataset.resolve_splits(sizes)
+    found['slices'] = {name: str(part) for name, part in splits.items()}
+    found |= source(dataset)
+  return digest(found)
 
 
 def source(dataset: Dataset) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flan_jax import __version__
 from flan_jax.catalog import mixing_rates, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
@@ -148,6 +149,32 @@ def _evaluation_entry(
   }
 
 
+def validated(training: Sequence[Sized]) -> list[Sized]:
+  """The training datasets that have dev examples."""
+  return [
+    (dataset, sizes)
+    for dataset, sizes in training
+    if 'dev' in dataset.slices and dataset.num_examples('dev', sizes)
+  ]
+
+
+def _validation_entry(job: Job, dataset: Dataset) -> dict[str, Any]:
+  """Entry of the dev examples of a training dataset in the manifest."""
+  name = dataset.name
+  found = parts_lib.finished(job, f'validate.{name}', job.stamps[name])
+  rendered = parts_lib.finished(job, *parts_lib.dev_part(job, name))
+  filters = {key: found['filters'][key] for key in ('unlabeled', 'empty')}
+  return {
+    'cluster': dataset.cluster,
+    'examples_read': found['filters']['read'],
+    'examples': found['examples']['dev'],
+    'filters': {**filters, 'too_long': rendered['too_long']},
+    'in_training': rendered['in_training'],
+    'digest': found['digest']['dev'],
+    'shard': rendered['digest'],
+  }
+
+
 def histogram(lengths: np.ndarray) -> dict[str, list[int]]:
   """Histogram of lengths in tokens; counts[i] are in [edges[i], edges[i + 1])."""
   counts = np.bincount(lengths // _BAR)
@@ -220,6 +247,7 @@ def assemble(
   training: Sequence[RenderedDataset],
   needs: Mapping[str, int],
   evaluated: Sequence[Sized],
+  validated: Sequence[Sized] = (),
 ) -> dict[str, Any]:
   """Assembles the manifest, all but its list of files.
 
@@ -230,6 +258,7 @@ def assemble(
     training: training datasets.
     needs: dataset -> number of epochs wanted.
     evaluated: datasets whose dev and test examples are kept.
+    validated: training datasets whose dev examples are kept.
   """
   head = recipe.head
   trained = {one.dataset.name: one.entry(needs[one.dataset.name]) for one in training}
@@ -287,9 +316,12 @@ def assemble(
       'unk_id': tokenizer.unk_id,
       'digest': tokenizer.digest,
     },
+    'flan_jax': __version__,
+    'declared': {dataset.name: fingerprint.declared(dataset) for dataset in every},
     'tfds': {dataset.name: dataset.tfds for dataset in every if dataset.tfds},
     'datasets': trained,
     'evaluation': held,
+    'validation': {d.name: _validation_entry(job, d) for d, _ in validated},
     'length_histogram': histogram(np.concatenate(lengths)),
     'plan': plan,
   }

@@ -15,11 +15,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import prompt
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import UNKNOWN_SIZE
-from flan_jax.data import packing, preprocess, raw_records, stable_hash, tokenizers
+from flan_jax.data import packing, preprocess, raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, parts, work_folder
@@ -37,7 +36,7 @@ Progress = Callable[[str, str, int, int], None]
 """progress(stage, dataset, examples done, examples in all).
 
 Stages are read, render (the epochs known to be needed), extend (further epochs that a
-run of `steps` needs) and evaluate.
+run of `steps` needs), evaluate, validate and `render dev` (of the training datasets).
 """
 
 TRAIN = 'train'
@@ -205,11 +204,12 @@ def materialize(
 
     # Render.
     trained, needs = _render(job, config, sources, tokenizer, builder)
+    builder.build(_dev(job, sources))
 
     # Manifest.
     manifest = manifest_lib.assemble(
       recipe, job=job, tokenizer=tokenizer, training=trained, needs=needs,
-      evaluated=sources.evaluated,
+      evaluated=sources.evaluated, validated=manifest_lib.validated(sources.training),
     )  # fmt: skip
     shutil.rmtree(folder / WORK)
     files = sorted(path for path in folder.rglob('*') if path.is_file())
@@ -321,6 +321,9 @@ def _read(job: Job, sources: Sources) -> Iterator[_Part]:
     examples = _expected(dataset, sizes, 'train')
     call = functools.partial(parts.read, job, dataset.name)
     yield _Part('read', dataset.name, examples, call)
+  for dataset, sizes in manifest_lib.validated(sources.training):
+    call = functools.partial(parts.validate, job, dataset.name)
+    yield _Part('validate', dataset.name, _expected(dataset, sizes, 'dev'), call)
   for dataset, sizes in sources.evaluated:
     examples = _expected(dataset, sizes, 'dev', 'test')
     call = functools.partial(parts.evaluate, job, dataset.name)
@@ -333,6 +336,14 @@ def _expected(dataset: Dataset, sizes: Mapping[str, int], *splits: str) -> int:
   return sum(count for count in counts if count < UNKNOWN_SIZE)
 
 
+def _dev(job: Job, sources: Sources) -> Iterator[_Part]:
+  """Parts that render the dev examples of the training datasets."""
+  for dataset, _ in manifest_lib.validated(sources.training):
+    kept = parts.finished(job, f'validate.{dataset.name}', job.stamps[dataset.name])
+    call = functools.partial(parts.render_dev, job, dataset.name)
+    yield _Part('render dev', dataset.name, kept['examples']['dev'], call)
+
+
 def _tokenizer(
   job: Job, given: Tokenizer | None, training: Sequence[Sized], vocab_size: int
 ) -> tuple[Tokenizer, Job]:
@@ -342,25 +353,15 @@ def _tokenizer(
     given = tokenizers.load(job.path(tokenizers.SentencePiece.filename))
     given.name = tokenizers.trained_name(vocab_size)
   elif given is None:
-    given = tokenizers.train(_texts(job, training), vocab_size=vocab_size)
+    texts = (parts.texts(job, d, limit=TOKENIZER_EXAMPLES) for d, _ in training)
+    texts = itertools.chain.from_iterable(texts)
+    given = tokenizers.train(texts, vocab_size=vocab_size)
     given.save(job.path(given.filename))
     parts.finish(job, 'tokenizer', made_from, {'digest': given.digest})
   elif given.filename:
     given.save(job.path(given.filename))
   file = given.filename or tokenizers.BYTES
   return given, job._replace(tokenizer=file, tokenizer_digest=given.digest)
-
-
-def _texts(job: Job, training: Sequence[Sized]) -> Iterator[str]:
-  """Yields texts of epoch 0, to train a tokenizer on."""
-  for dataset, _ in training:
-    for example in itertools.islice(
-      parts.spooled(job, dataset.name), TOKENIZER_EXAMPLES
-    ):
-      template = stable_hash.template(
-        job.seed, example.example_id, 0, len(dataset.templates)
-      )
-      yield from prompt.render(dataset, template, example)
 
 
 def _render(

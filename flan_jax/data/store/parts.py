@@ -3,6 +3,8 @@
   read      the training examples of a dataset -> a spool
   render    one epoch of a spool -> a shard
   evaluate  the dev and test examples of a dataset -> JSON Lines
+  validate  the dev examples of a training dataset -> JSON Lines
+  dev       those examples, rendered in epoch 0 -> a shard
 
 A part writes its files and then its metadata. A part whose metadata exists is finished,
 whichever process built it, and is not built again. A dataset is read once, so an epoch
@@ -42,6 +44,9 @@ from flan_jax.runtime.worker_pool import Report
 
 WORK = 'work'
 """Folder of spools and metadata in an unfinished store; removed at the end."""
+
+VALIDATION = 'validation'
+"""Folder of the dev examples of training datasets."""
 
 _CHUNK = 1024
 
@@ -281,6 +286,15 @@ def _from_bytes(tokens: Sequence[bytes]) -> TokenizedExample:
   return TokenizedExample(*(np.frombuffer(ids, '<i4') for ids in tokens))
 
 
+def texts(job: Job, dataset: Dataset, *, limit: int) -> Iterator[str]:
+  """Yields texts of epoch 0 of `limit` examples, to train a tokenizer on."""
+  for example in itertools.islice(spooled(job, dataset.name), limit):
+    template = stable_hash.template(
+      job.seed, example.example_id, 0, len(dataset.templates)
+    )
+    yield from prompt.render(dataset, template, example)
+
+
 def render_metadata(job: Job, name: str, epoch: int) -> dict[str, Any]:
   """Metadata of a finished shard.
 
@@ -311,23 +325,8 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   if metadata(job, *_shard_part(job, name, epoch)) is not None:
     steps.to(kept, end=True)
     return
-  tokenizer = tokenizers.load(
-    job.path(job.tokenizer) if job.tokenizer != tokenizers.BYTES else job.tokenizer
-  )
-  tokenizer.threads = job.threads
-  dataset = job.dataset(name)
-  pool = None
-  requested = job.style_of(name).num_fewshot
-  if requested and kept:
-    # From the spool, so every part of the dataset has the same pool.
-    pool = few_shot_pool(
-      dataset, spooled(job, name), num_fewshot=requested, seed=job.seed,
-      tokenizer=tokenizer,
-    )  # fmt: skip
-  renderer = Renderer(
-    dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
-    sequence_length=job.sequence_length, pool=pool,
-  )  # fmt: skip
+  renderer = _renderer(job, name)
+  tokenizer = renderer.tokenizer
   num_fewshot: collections.Counter[int] = collections.Counter()
   truncated = collections.Counter(inputs=0, targets=0, redrawn=0)
   coverage = CoverageCounter(tokenizer)
@@ -362,15 +361,102 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
   finish(job, *_shard_part(job, name, epoch), found)
 
 
+def _renderer(job: Job, name: str) -> Renderer:
+  """Renderer of a dataset; `read` must be finished."""
+  tokenizer = tokenizers.load(
+    job.path(job.tokenizer) if job.tokenizer != tokenizers.BYTES else job.tokenizer
+  )
+  tokenizer.threads = job.threads
+  dataset = job.dataset(name)
+  kept = finished(job, f'read.{name}', job.stamps[name])['kept']
+  pool = None
+  requested = job.style_of(name).num_fewshot
+  if requested and kept:
+    # From the spool, so every part of the dataset has the same pool.
+    pool = few_shot_pool(
+      dataset, spooled(job, name), num_fewshot=requested, seed=job.seed,
+      tokenizer=tokenizer,
+    )  # fmt: skip
+  return Renderer(
+    dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
+    sequence_length=job.sequence_length, pool=pool,
+  )  # fmt: skip
+
+
+def render_dev(job: Job, name: str, report: Report) -> None:
+  """Renders the dev examples of a training dataset; `validate` must be finished.
+
+  Each has its template of epoch 0, as in training. Its metadata is {"digest",
+  "too_long", "in_training": examples whose fields are those of a training example}.
+  """
+  part, made_from = dev_part(job, name)
+  steps = _Steps(report, 'render dev', name)
+  kept = finished(job, f'validate.{name}', job.stamps[name])['examples']['dev']
+  if metadata(job, part, made_from) is not None:
+    steps.to(kept, end=True)
+    return
+  renderer = _renderer(job, name)
+  examples = iter(store_lib.read_fields(job.path(*_fields_file(VALIDATION, name))))
+  done = too_long = 0
+  seen: collections.Counter[bytes] = collections.Counter()
+  writer = ShardWriter(job.path(VALIDATION), name, 0)
+  try:
+    while batch := list(itertools.islice(examples, _CHUNK)):
+      seen.update(map(_content, batch))
+      for example, made in zip(batch, renderer(batch, 0), strict=True):
+        if made is None:
+          too_long += 1
+          continue
+        fields = (made.template, example.example_id, 0, example.answer.options)
+        writer.write(StoredExample(made.tokens, *fields, made.exemplars))
+      done += len(batch)
+      steps.to(done, end=True)
+    digest = writer.close()
+  finally:
+    writer.abandon()
+  trained = {key for key in map(_content, spooled(job, name)) if key in seen}
+  found = {'digest': digest, 'too_long': too_long}
+  found['in_training'] = sum(seen[key] for key in trained)
+  finish(job, part, made_from, found)
+
+
+def _content(example: Example) -> bytes:
+  """Digest of the fields of an example."""
+  values = json.dumps(example.values, sort_keys=True).encode()
+  tokens = () if example.tokens is None else _as_bytes(example.tokens)
+  return hashlib.blake2b(b'\0'.join((values, *tokens)), digest_size=16).digest()
+
+
+def dev_part(job: Job, name: str) -> tuple[str, str]:
+  """Name of the part that renders dev of a training dataset, and its sources."""
+  return f'dev.{name}', f'{job.stamps[name]} {job.tokenizer_digest}'
+
+
+def validate(job: Job, name: str, report: Report) -> None:
+  """Writes the dev examples of a training dataset; metadata as of `evaluate`."""
+  _write_fields(job, name, 'validate', VALIDATION, ('dev',), report)
+
+
 def evaluate(job: Job, name: str, report: Report) -> None:
   """Writes the dev and test examples of a dataset.
 
   Its metadata is {"filters": {"read", "unlabeled", "empty"}, "examples": {split: n},
   "digest": {split: hex}}.
   """
+  _write_fields(job, name, 'evaluate', 'evaluation', ('dev', 'test'), report)
+
+
+def _write_fields(
+  job: Job,
+  name: str,
+  stage: str,
+  folder: str,
+  splits: Sequence[str],
+  report: Report,
+) -> None:
   dataset = job.dataset(name)
-  part = f'evaluate.{name}'
-  steps = _Steps(report, 'evaluate', name)
+  part = f'{stage}.{name}'
+  steps = _Steps(report, stage, name)
   found = metadata(job, part, job.stamps[name])
   if found is not None:
     steps.to(found['filters']['read'], end=True)
@@ -378,7 +464,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
   filters = collections.Counter(read=0, unlabeled=0, empty=0)
   counts = {}
   digests = {}
-  for split in ('dev', 'test'):
+  for split in splits:
     if split not in dataset.slices:
       continue
     digest = hashlib.sha256()
@@ -386,7 +472,7 @@ def evaluate(job: Job, name: str, report: Report) -> None:
     source = split_examples(
       dataset, split, sizes=job.sizes[name], data_dir=job.data_dir, filters=filters
     )
-    path = job.path('evaluation', f'{name}.{split}.jsonl')
+    path = job.path(*_fields_file(folder, name, split))
     with atomic_file.replacing(path) as draft, draft.open('wb') as file:
       for example in source:
         steps.to(filters['read'])
@@ -401,3 +487,8 @@ def evaluate(job: Job, name: str, report: Report) -> None:
   steps.to(filters['read'], end=True)
   found = {'filters': dict(filters), 'examples': counts, 'digest': digests}
   finish(job, part, job.stamps[name], found)
+
+
+def _fields_file(folder: str, name: str, split: str = 'dev') -> tuple[str, str]:
+  """Folder and file of the examples of a split, as fields."""
+  return folder, f'{name}.{split}.jsonl'

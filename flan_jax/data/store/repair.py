@@ -75,7 +75,24 @@ def damages(store: Store) -> list[Damage]:
         examples = entry['examples'][split]
         lost = max(0, examples - data.count(b'\n'))
         out.append(Damage(name, split, examples, lost, (file,)))
+  for name, entry in (store.validation or {}).items():
+    files = _validation_files(name)
+    path = store.path / files[0]
+    data = path.read_bytes() if path.is_file() else b''
+    whole = hashlib.sha256(data).hexdigest() == entry['digest']
+    if not whole or shard_lib.digest(path.parent, name, 0) != entry['shard']:
+      lost = max(0, entry['examples'] - data.count(b'\n'))
+      out.append(Damage(name, _VALIDATION, entry['examples'], lost, files))
   return out
+
+
+_VALIDATION = 'dev of training'
+
+
+def _validation_files(name: str) -> tuple[str, ...]:
+  """Files of the dev examples of a training dataset."""
+  shard = shard_lib.records_file(name, 0), shard_lib.index_file(name, 0)
+  return tuple(f'validation/{file}' for file in (f'{name}.dev.jsonl', *shard))
 
 
 def repair(
@@ -148,6 +165,12 @@ def _rebuild(
       parts.read(job, name, tally)
       parts.render(job, name, epoch, 'render', tally)
       got = parts.render_metadata(job, name, epoch)['digest']
+    elif damage.part == _VALIDATION:
+      want = manifest['validation'][name]['shard']
+      parts.read(job, name, tally)
+      parts.validate(job, name, tally)
+      parts.render_dev(job, name, tally)
+      got = parts.finished(job, *parts.dev_part(job, name))['digest']
     else:
       want = manifest['evaluation'][name]['digest'][damage.part]
       parts.evaluate(job, name, tally)

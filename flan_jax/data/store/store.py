@@ -5,6 +5,8 @@
   STORE/train/DATASET.EPOCH.array_record    a shard: one record per example
   STORE/train/DATASET.EPOCH.index.npy       int32 [n, 2], input and target tokens
   STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation example a line, as fields
+  STORE/validation/DATASET.dev.jsonl        dev examples of a training dataset
+  STORE/validation/DATASET.00.*             the same, rendered: a shard
   STORE/plans/DIGEST/                       packing plans, made on request
 
 Entry `e * n + i` of a dataset of n examples is example i in epoch e. Nothing here needs
@@ -246,20 +248,34 @@ class Store:
         f'evaluation examples {dataset}.{split}: not in the store, which holds those '
         f'of {len(held):,} datasets{advice}'
       )
-    out = []
-    path = self.path / 'evaluation' / f'{dataset}.{split}.jsonl'
-    with path.open(encoding='utf-8') as file:
-      for line in file:
-        fields = json.loads(line)
-        lists = (
-          tuple(fields[key]) for key in ('options', 'gold', 'references', 'span')
-        )
-        answer = Answer(fields['values']['answer'], *lists)
-        tokens = fields.get('tokens')
-        if tokens is not None:
-          tokens = TokenizedExample(*(np.array(ids, np.int32) for ids in tokens))
-        out.append(Example(fields['row_id'], fields['values'], answer, tokens))
-    return out
+    return read_fields(self.path / 'evaluation' / f'{dataset}.{split}.jsonl')
+
+  @property
+  def validation(self) -> dict[str, Any] | None:
+    """Training dataset -> manifest entry of its dev examples.
+
+    None if the store was made by a version that kept none.
+    """
+    return self.manifest.get('validation')
+
+  def validation_examples(self, dataset: str) -> list[Example]:
+    """The dev examples of a training dataset, as `Dataset.read` gave them."""
+    return read_fields(self.path / 'validation' / f'{dataset}.dev.jsonl')
+
+  def rendered_validation(self, dataset: str) -> list[StoredExample]:
+    """The dev examples of a training dataset, each in its template of epoch 0.
+
+    Raises:
+      InputError: if the shard is corrupt.
+    """
+    try:
+      reader = ShardReader(self.path / 'validation', dataset, 0)
+      return reader.examples(range(len(reader)))
+    except shard_lib.DAMAGE as error:
+      raise InputError(
+        f'store {str(self.path)!r}: validation/{shard_lib.records_file(dataset, 0)} is '
+        f'corrupt ({str(error).splitlines()[0]}); {self._cure()}'
+      ) from None
 
   def tokenizer(self) -> tokenizers.Tokenizer:
     """The tokenizer that the store was written with."""
@@ -337,6 +353,21 @@ class Store:
       )
       for sequence in planned
     ]
+
+
+def read_fields(path: pathlib.Path) -> list[Example]:
+  """Reads the examples of a file of `evaluation_line`s."""
+  out = []
+  with path.open(encoding='utf-8') as file:
+    for line in file:
+      fields = json.loads(line)
+      lists = (tuple(fields[key]) for key in ('options', 'gold', 'references', 'span'))
+      answer = Answer(fields['values']['answer'], *lists)
+      tokens = fields.get('tokens')
+      if tokens is not None:
+        tokens = TokenizedExample(*(np.array(ids, np.int32) for ids in tokens))
+      out.append(Example(fields['row_id'], fields['values'], answer, tokens))
+  return out
 
 
 def describe(store: Store, plan: PackingPlan, k: int) -> dict[str, Any]:

@@ -11,8 +11,12 @@ from flan_jax.train.writers.writer import RunInfo, Writer, metric_writer
 TRAIN = 'train'
 """Group of the values of log.jsonl: 'train/loss' is its `loss`."""
 
-EVALUATION = 'evaluation'
-"""Group of the values that the evaluation itself keeps, in evaluations.jsonl."""
+EVALUATION, VALIDATION = 'evaluation', 'validation'
+"""Groups of the values that the evaluations themselves keep.
+
+They are in evaluations.jsonl (held-out clusters) and validation.jsonl (training
+datasets).
+"""
 
 
 @metric_writer('jsonl')
@@ -29,7 +33,7 @@ class Jsonl(Writer):
     for name, value in values.items():
       group, slash, rest = name.partition('/')
       group, name = (group, rest) if slash else (TRAIN, name)
-      if group != EVALUATION:
+      if group not in (EVALUATION, VALIDATION):
         groups.setdefault(group, {})[name] = value
     for group, found in groups.items():
       self._file(group).add({'step': step, **found})

@@ -273,13 +273,13 @@ def test_a_bad_example_is_named_and_finished_parts_are_kept(
   read = []
 
   def records(dataset, split, **where):
-    read.append(dataset.name)
+    read.append((dataset.name, split))
     return tiny_datasets.records(dataset, split, **where)
 
   monkeypatch.setattr(raw_records, 'records', records)
   materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'out')
-  assert 'pairs' not in read
-  assert 'picks' in read
+  assert ('pairs', 'train') not in read
+  assert ('picks', 'train') in read
   materialize(tiny_datasets.mixture, BYTES, out=tmp_path / 'at_once')
   assert contents(tmp_path / 'out') == contents(tmp_path / 'at_once')
 
@@ -330,14 +330,14 @@ def test_a_failure_late_in_the_work_keeps_the_finished_shards(
     preprocess.Renderer,
     '__call__',
     lambda self, batch, e: (
-      rendered.append((self.dataset.name, e)) or epoch(self, batch, e)
+      rendered.append((self.dataset.name, e, len(batch))) or epoch(self, batch, e)
     ),
   )
   materialize(
     tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'out'
   )
-  assert ('pairs', 0) not in rendered
-  assert len(rendered) == 5
+  assert ('pairs', 0, 35) not in rendered
+  assert len(rendered) == 7  # five epochs, and dev of two datasets
   materialize(
     tiny_datasets.mixture, StoreConfig(epochs=2, **settings), out=tmp_path / 'at_once'
   )
@@ -386,6 +386,8 @@ def test_what_a_killed_process_left_is_cleared(tiny_datasets, tmp_path):
     *(f'train/{n}.00.{end}' for n in ('pairs', 'stories', 'picks')
       for end in ('array_record', 'index.npy')),
     'evaluation/twins.dev.jsonl', 'evaluation/twins.test.jsonl',
+    *(f'validation/{n}.{end}' for n in ('pairs', 'picks')
+      for end in ('dev.jsonl', '00.array_record', '00.index.npy')),
   }  # fmt: skip
 
 
