@@ -107,6 +107,7 @@ def _prepare(
 
 def _in_place(dataset: 'Dataset') -> 'Fetched':
   """Counts the records of a source that is not TFDS; the hub's are downloaded."""
+  from flan_jax.catalog.source import UNKNOWN_SIZE
   from flan_jax.data import raw_records
   from flan_jax.data.fetched import Fetched
 
@@ -116,4 +117,7 @@ def _in_place(dataset: 'Dataset') -> 'Fetched':
   except InputError as error:
     return Fetched(names, '', 'missing', 'failed', {}, 'failed', str(error))
   note = f'read from {dataset.source}'
-  return Fetched(names, '', 'ready', 'ready', examples, '', note)
+  known = {split: n for split, n in examples.items() if n < UNKNOWN_SIZE}
+  if len(known) < len(examples):
+    note += ', counted as it is read'
+  return Fetched(names, '', 'ready', 'ready', known, '', note)
