@@ -105,8 +105,9 @@ def _set_up(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )
   measure.check(datasets, evaluation.evaluate, {})
-  # A model may be measured on a file of the task that it was trained on.
-  own = [d.name for d in file_task.carried() if d in datasets]
+  # A model may be measured on the task that it was trained on, such as a file or a
+  # seqio Task, if that is a cluster by itself.
+  own = [dataset.name for dataset in datasets if dataset.cluster == dataset.name]
   allowed = evaluation.allow_overlap or ()
   allowed = (allowed,) if isinstance(allowed, str) else allowed
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
