@@ -28,7 +28,7 @@ _UNITS = (1.0, 100.0)
 
 NO_MEAN = 'it is a figure of all examples together, not a mean over them'
 ONE_EXAMPLE = 'one example has no spread'
-NO_NUMBER = 'it is not a number'
+NO_NUMBER = 'it is not a finite number'
 ALIKE = 'every example has the same value, and its range is unknown'
 
 
@@ -144,7 +144,7 @@ def figures(
   tried = _tried(compute, answers, ideal) if singles else []
   found = {}
   for name, value in whole.items():
-    if np.isnan(value):
+    if not np.isfinite(value):
       found[name] = Figure(value, reason=NO_NUMBER)
     elif name in singles and all(_holds(name, part, each) for part, each in tried):
       seen = [singles[name], *(_named(name, each) for _, each in tried)]
@@ -201,7 +201,7 @@ def _holds(
   """Returns whether a figure is the mean over its examples; NaN does not count."""
   values = _named(name, each)
   values = values[~np.isnan(values)]
-  if not len(values) or name not in part:
+  if not len(values) or name not in part or not np.isfinite(values).all():
     return False
   return bool(np.isclose(part[name], values.mean(), rtol=1e-5, atol=1e-7))
 

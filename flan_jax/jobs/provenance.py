@@ -20,7 +20,15 @@ from flan_jax.runtime import modules, multihost
 CONVERSION = 'conversion.json'
 """File in which `flan_jax.interop.huggingface.convert` describes its conversion."""
 
-PACKAGES = ('jax', 'flax', 'numpy', 'sacrebleu', 'rouge-score', 'tokenizers')
+PACKAGES = (
+  'jax',
+  'flax',
+  'numpy',
+  'sacrebleu',
+  'rouge-score',
+  'tokenizers',
+  'seqio',
+)
 
 
 def versions() -> dict[str, str]:

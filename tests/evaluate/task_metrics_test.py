@@ -91,6 +91,7 @@ def test_an_example_without_a_value_does_not_count():
   [
     (lambda i, _: {'x': float(len(i))}, 40, task_metrics.NO_MEAN),
     (lambda *_: {'x': np.nan}, 40, task_metrics.NO_NUMBER),
+    (lambda *_: {'x': np.inf}, 40, task_metrics.NO_NUMBER),
     (lambda i, _: {'x': 1 / (len(i) - 1)}, 40, 'cannot be computed for one example'),
     (lambda i, _: {'x': 1 / len(i)}, 1, task_metrics.ONE_EXAMPLE),
   ],
