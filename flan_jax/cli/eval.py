@@ -35,7 +35,7 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
 
 def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
   from flan_jax.jobs import evaluate_checkpoint
-  from flan_jax.report import tables
+  from flan_jax.report import terminal
   from flan_jax.runtime import multihost, object_store, preemption
 
   given = settings.output_dir
@@ -60,7 +60,7 @@ def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
       )
       return preemption.INTERRUPTED
   if not progress.quiet:
-    tables.print_table(found)
+    terminal.print_table(found)
   progress.stage(f'Done: {given.rstrip("/")}/report.html')
   return 0
 

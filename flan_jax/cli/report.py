@@ -9,7 +9,7 @@ from flan_jax.errors import InputError
 
 
 def run(options: argparse.Namespace) -> int:
-  from flan_jax.report import compare, schema, tables, write
+  from flan_jax.report import compare, schema, terminal, write
   from flan_jax.runtime import object_store
   from flan_jax.train import goodput
 
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
       console.print_json(changed)
     else:
-      tables.print_difference(changed)
+      terminal.print_difference(changed)
       print(folder / 'difference.html')
     return 0
   found = schema.load(folder)
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     )
     return 0
   write.render(folder)
-  tables.print_table(found)
+  terminal.print_table(found)
   print(folder / 'report.html')
   if spent is not None:
     _print_goodput(spent)

@@ -45,10 +45,10 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   if outcome.interrupted:
     return preemption.INTERRUPTED
   if outcome.report is not None:
-    from flan_jax.report import tables
+    from flan_jax.report import terminal
 
     if not progress.quiet:
-      tables.print_table(outcome.report)
+      terminal.print_table(outcome.report)
     progress.stage(f'Done: {run.model_dir}/report/report.html')
   else:
     progress.stage(f'Done: {run.model_dir}/model')

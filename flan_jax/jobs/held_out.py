@@ -16,7 +16,7 @@ from flan_jax.data.store.store import Store
 from flan_jax.evaluate import eval_data, load_model, measured_data
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.jobs import measure, provenance
-from flan_jax.report import build, schema, tables
+from flan_jax.report import build, schema, terminal
 from flan_jax.report.values import number
 from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
@@ -138,7 +138,7 @@ class HeldOutEvaluation:
       ),
     )
     if multihost.is_main_process():
-      tables.print_table(found)
+      terminal.print_table(found)
     return found
 
   def _base_lineage(self) -> dict[str, Any]:

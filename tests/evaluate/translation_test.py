@@ -23,7 +23,6 @@ from flan_jax.report import (  # fmt: skip
   html,
   published,
   schema,
-  tables,
   write,
 )
 from flan_jax.runtime.progress import Progress
@@ -294,7 +293,7 @@ def test_a_few_shot_result_is_compared_with_the_few_shot_figure(tmp_path):
   for name in ('report.html', 'report.tex'):
     assert 'FLAN 137B few-shot' in (tmp_path / name).read_text(encoding='utf-8')
   printed = io.StringIO()
-  tables.print_table(made, file=printed)
+  terminal.print_table(made, file=printed)
   assert '38.0 ?' in printed.getvalue()
 
 
@@ -346,7 +345,7 @@ class TestReport:
     text = (out / 'report.tex').read_text(encoding='utf-8')
     assert 'wmt14\\_enfr en-fr &' in text
     printed = io.StringIO()
-    tables.print_table(schema.load(out), file=printed)
+    terminal.print_table(schema.load(out), file=printed)
     lines = [line.split() for line in printed.getvalue().splitlines()]
     assert [x[1] for x in lines if x[:1] == ['wmt14_enfr']] == ['fr-en', 'en-fr']
     assert {'fr-en', 'en-fr'} <= set(printed.getvalue().split())
@@ -381,7 +380,7 @@ class TestReport:
     assert found['only_new'] == ['wmt14_enfr fr-en']
     assert 'wmt14_enfr en-fr' in (out / 'difference.html').read_text(encoding='utf-8')
     printed = io.StringIO()
-    tables.print_difference(found, file=printed)
+    terminal.print_difference(found, file=printed)
     assert 'wmt14_enfr en-fr' in ' '.join(printed.getvalue().split())
 
 

@@ -16,7 +16,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, predictions
 from flan_jax.report import build as build_lib
 from flan_jax.report import html as html_lib
-from flan_jax.report import schema, tables
+from flan_jax.report import schema, tables, terminal
 from flan_jax.report import write as write_lib
 
 LABELS = ('yes', 'no')
@@ -119,7 +119,7 @@ def test_a_dataset_with_dev_and_no_test_ends_in_a_report(tmp_path):
   ]
   assert '--' in line
   assert 'rte' in (tmp_path / 'report.html').read_text()
-  tables.print_table(found, file=io.StringIO())
+  terminal.print_table(found, file=io.StringIO())
 
 
 def test_without_dev_there_is_no_best_template():
@@ -217,7 +217,7 @@ def test_a_published_figure_of_other_examples_is_marked(tmp_path):
   ]
   note = f'\u2020 sentiment140: {declared.differs}'
   out = io.StringIO()
-  tables.print_table(found, file=out)
+  terminal.print_table(found, file=out)
   assert note in out.getvalue()
   marked = {
     line.split()[0]: line.rstrip().endswith(tables.DIFFERS)
@@ -502,7 +502,7 @@ def test_the_terminal_table_fits_in_lines(monkeypatch):
   parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
   out = io.StringIO()
   found = build(parts)
-  tables.print_table(found, file=out)
+  terminal.print_table(found, file=out)
   text = out.getvalue()
   assert schema.headline(schema.averages(found)[0]) in text
   assert f'{found["results"][0]["mean"]:.1f}' in text
@@ -515,7 +515,7 @@ def test_the_terminal_table_marks_what_nobody_has_confirmed():
     (dataset(name=name), {'test': split(RIGHT, WRONG)}) for name in ('rte', 'anli_r1')
   ]
   out = io.StringIO()
-  tables.print_table(build(*parts), file=out)
+  terminal.print_table(build(*parts), file=out)
   lines = {
     line.split()[0]: line for line in out.getvalue().splitlines() if line.split()
   }

@@ -18,7 +18,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions
-from flan_jax.report import compare, schema, statements, tables
+from flan_jax.report import compare, schema, statements, terminal
 from flan_jax.report import html as html_lib
 from flan_jax.report import write as write_lib
 
@@ -277,7 +277,7 @@ def both_say(new, old):
   """The difference, its page without tags, and what the terminal says."""
   found = compare.write(new, old)
   out = io.StringIO()
-  tables.print_difference(found, file=out)
+  terminal.print_difference(found, file=out)
   written = (new / 'difference.html').read_text(encoding='utf-8')
   return found, re.sub(r'<[^>]+>', '', written), out.getvalue()
 
@@ -450,7 +450,7 @@ def test_the_page_and_the_terminal_say_the_same(tmp_path):
   html = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
   assert html == html_lib.difference(found)
   out = io.StringIO()
-  tables.print_difference(found, file=out)
+  terminal.print_difference(found, file=out)
   for text in (html, out.getvalue()):
     assert '+50.0' in text
   for outside in ('http:', 'https:', '//', '<script', '<link', 'src='):

@@ -13,7 +13,7 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.errors import InputError
 from flan_jax.evaluate import contamination, evaluator, measured_data, predictions
-from flan_jax.report import compare, html, schema, tables
+from flan_jax.report import compare, html, schema, terminal
 from flan_jax.report import write as write_lib
 from flan_jax.runtime.progress import Progress
 
@@ -296,7 +296,7 @@ class TestSchema1:
     for average in schema.averages(report):
       assert schema.headline(average) in page
     printed = io.StringIO()
-    tables.print_table(report, file=printed)
+    terminal.print_table(report, file=printed)
     for result in report['results']:
       assert result['dataset'] in printed.getvalue()
       assert f'{result["mean"]:.1f}' in (out / 'report.tex').read_text(encoding='utf-8')

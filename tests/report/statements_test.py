@@ -20,7 +20,7 @@ from flan_jax.cli import show_prompts
 from flan_jax.config.decoding import Decoding
 from flan_jax.data import raw_records
 from flan_jax.evaluate import evaluator, measured_data, metrics, predictions
-from flan_jax.report import compare, schema, statements, tables
+from flan_jax.report import compare, schema, statements, tables, terminal
 from flan_jax.report import write as write_lib
 
 CLEAN = lineage.RANDOM.then(
@@ -232,7 +232,7 @@ def test_every_kind_of_report_says_what_was_done(kind, tmp_path):
   alternative = said(tmp_path, '<title id="averages-title">(.*?)</title>')
   assert alternative.endswith(h1)
   out = io.StringIO()
-  tables.print_table(found, file=out)
+  terminal.print_table(found, file=out)
   assert lines[0] in out.getvalue()
 
 
@@ -252,7 +252,7 @@ def test_a_model_that_was_not_tuned_is_never_called_tuned(kind, tmp_path):
   with (tmp_path / 'templates.csv').open(encoding='utf-8', newline='') as file:
     assert {line['model'] for line in csv.DictReader(file)} == {name, 'base'}
   out = io.StringIO()
-  tables.print_table(found, file=out)
+  terminal.print_table(found, file=out)
   assert 'tuned' not in out.getvalue()
   evaluated(tmp_path / 'other', **{**changes, 'model': NO})
   again = compare.compare(tmp_path, tmp_path / 'other')
@@ -299,7 +299,7 @@ class TestNotTuned:
 
   def everything(self, out, found):
     printed = io.StringIO()
-    tables.print_table(found, file=printed)
+    terminal.print_table(found, file=printed)
     written = page(out)
     shown = written[written.index('</style>') : written.index('id="provenance"')]
     paths = ('templates.csv', *(path for path in out.glob('plots/*')))
@@ -404,7 +404,7 @@ class TestDev:
     (average,) = schema.averages(found)
     assert schema.headline(average).startswith('NLI (dev), zero-shot, never trained on')
     out = io.StringIO()
-    tables.print_table(found, file=out)
+    terminal.print_table(found, file=out)
     line = 'rte: dev figures; no test split was measured, and no template was chosen'
     assert re.search(r'^ *rte \(dev\) ', out.getvalue(), re.MULTILINE)
     assert line in out.getvalue()
@@ -669,7 +669,7 @@ class TestWidth:
     for result in found['results']:
       result['dataset'] = self.LONG
     out = io.StringIO()
-    tables.print_table(found, file=out)
+    terminal.print_table(found, file=out)
     return out.getvalue()
 
   @pytest.mark.parametrize('columns', [None, '120', '200'])

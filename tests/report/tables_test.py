@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flan_jax.report import schema, tables
+from flan_jax.report import schema, tables, terminal
 
 FIGURES = {
   'mean': 51.25, 'std_over_templates': 1.5, 'ci95': [40.0, 60.0],
@@ -140,7 +140,7 @@ def test_how_the_models_were_described(results, words):
 
 def printed(report_):
   out = io.StringIO()
-  tables.print_table(report_, file=out)
+  terminal.print_table(report_, file=out)
   return out.getvalue()
 
 

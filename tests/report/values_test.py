@@ -11,7 +11,7 @@ import pytest
 
 from flan_jax.evaluate.contamination import Overlap
 from flan_jax.evaluate.task_metrics import NO_MEAN, Figure, TaskResult, TaskSplit
-from flan_jax.report import build, html, schema, tables, values
+from flan_jax.report import build, html, schema, terminal, values
 from flan_jax.report import write as write_lib
 
 RIGHT = {
@@ -99,7 +99,7 @@ def test_the_tables_have_every_figure(written):
   tex = (written / 'report.tex').read_text()
   assert 'theirs & bleu & 4 of 9' in tex
   out = io.StringIO()
-  tables.print_table(schema.load(written), file=out)
+  terminal.print_table(schema.load(written), file=out)
   shown = out.getvalue()
   assert 'theirs, zero-shot' in shown
   assert 'theirs bleu: no interval: it is a figure of all examples together' in shown
