@@ -23,6 +23,7 @@ from flan_jax.report import (  # fmt: skip
   html,
   published,
   schema,
+  terminal,
   write,
 )
 from flan_jax.runtime.progress import Progress
