@@ -18,6 +18,7 @@ from flan_jax.report.schema import (
   label,
   load,
   measured_templates,
+  p_value,
   points,
   shown,
 )
@@ -443,13 +444,6 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
 def method(report: Mapping[str, Any]) -> str:
   """Describes prompts and answers of the models: `5-shot, no options; beams 4`."""
   return '; '.join([statements.prompts(report), *statements.answers(report)])
-
-
-def p_value(p: float | None) -> str:
-  """Formats a p-value: `0.012`, `<0.001`, `-` without a test."""
-  if p is None:
-    return '-'
-  return '<0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def _cells(
