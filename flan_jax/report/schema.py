@@ -241,3 +241,10 @@ def measured_templates(result: Mapping[str, Any]) -> int:
 def bounds(interval: Sequence[float]) -> str:
   """Formats an interval: `5.2, 10.0`; never `-0.0`."""
   return ', '.join(f'{round(bound, 1) + 0.0:.1f}' for bound in interval)
+
+
+def p_value(p: float | None) -> str:
+  """Formats a p-value: `0.012`, `<0.001`, `-` without a test."""
+  if p is None:
+    return '-'
+  return '<0.001' if p < 0.001 else f'{p:.3f}'

@@ -17,6 +17,7 @@ from flan_jax.report.schema import (
   label,
   load,
   measured_templates,
+  p_value,
   points,
   shown,
 )
@@ -307,10 +308,3 @@ def data(report: Mapping[str, Any]) -> list[str]:
 def method(report: Mapping[str, Any]) -> str:
   """Describes prompts and answers of the models: `5-shot, no options; beams 4`."""
   return '; '.join([statements.prompts(report), *statements.answers(report)])
-
-
-def p_value(p: float | None) -> str:
-  """Formats a p-value: `0.012`, `<0.001`, `-` without a test."""
-  if p is None:
-    return '-'
-  return '<0.001' if p < 0.001 else f'{p:.3f}'

@@ -13,10 +13,11 @@ from flan_jax.report.schema import (
   examples_of,
   headline,
   label,
+  p_value,
   points,
   shown,
 )
-from flan_jax.report.tables import method, p_value
+from flan_jax.report.tables import method
 
 if TYPE_CHECKING:
   from rich.console import Console

@@ -224,7 +224,7 @@ def test_a_step_after_which_a_run_was_killed_is_evaluated_by_the_next_start(
   assert validation_steps(out) == validation_steps(evaluated)
 
 
-def test_a_store_without_dev_examples_of_its_training_datasets_still_trains(
+def test_a_store_without_dev_examples_of_its_training_datasets_is_used(
   store, evaluated, tmp_path, capsys
 ):
   """As versions wrote them that did not validate."""
@@ -241,9 +241,9 @@ def test_a_store_without_dev_examples_of_its_training_datasets_still_trains(
   }
   (older / 'manifest.json').write_text(json.dumps(manifest))
   flags = {**SETTINGS, 'MODEL_DIR': out, 'STORE': older, 'EVAL_PERIOD': 9}
-  flags |= {'HELD_OUT': '()', 'TRAIN_STEPS': 1}
+  flags |= {'HELD_OUT': '()', 'TRAIN_STEPS': 0}
   run = gin.load(small_run.FILES, small_run.flags(flags)).build('Run')
-  assert train_and_evaluate.train_and_evaluate(run, progress=Progress()).step == 1
+  assert train_and_evaluate.train_and_evaluate(run, progress=Progress()).step == 0
   said = capsys.readouterr().err
   assert 'is of an older version, without dev examples' in said
   assert 'EVAL_PERIOD has no effect' in said

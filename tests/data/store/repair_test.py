@@ -126,3 +126,12 @@ def test_spans_of_examples_are_short():
   assert shard.spans([3, 4, 5, 9]) == '3-5, 9'
   assert shard.spans([]) == ''
   assert shard.spans(range(0, 100, 2), max_spans=2) == '0, 2, ...'
+
+
+@pytest.mark.parametrize('file', ['picks.dev.jsonl', 'pairs.00.array_record'])
+def test_dev_of_a_training_dataset_is_rebuilt(file, out):
+  before = contents(out)
+  (out / 'validation' / file).write_bytes(b'')
+  (damage,) = repair(out)
+  assert (damage.dataset, damage.part) == (file.partition('.')[0], 'dev of training')
+  assert contents(out) == before
