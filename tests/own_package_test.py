@@ -76,6 +76,15 @@ def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(folder):
   assert (result['cluster'], result['split'], result['n']) == ('support', 'test', 9)
   assert report['data']['sources'] == {'tickets': 'data/tickets.{split}.jsonl'}
 
+  train = ['train', *DEMO, '--gin.MODEL_DIR=run', '--gin.MIXTURE_OR_TASK_NAME=mine']
+  evaluate = ['eval', '--gin.CHECKPOINT=run', '--gin.DATASETS=tickets']
+  for arguments, of in (
+    (train, "the run in 'run'"),
+    ([*evaluate, '--gin.OUTPUT_DIR=eval'], "CHECKPOINT 'run'"),
+  ):
+    *_, line = flan(folder, *arguments).stderr.splitlines()
+    assert f'{of} was made with acme.tasks, which is absent: give --module' in line
+
 
 def test_a_file_trains_without_a_declaration(folder, monkeypatch):
   monkeypatch.chdir(folder)

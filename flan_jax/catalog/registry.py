@@ -399,9 +399,8 @@ def not_registered(what: str, name: str) -> InputError:
   if what == 'mixture':
     known |= dict.fromkeys(_entries['mixture'])
   option = ' --mixture' if what == 'mixture' else ''
-  yours = '' if modules.named() else '; one of your own needs --module PKG.MODULE'
   return InputError(
-    f'{what} {name!r}: not registered; `flan tasks{option}` lists them{yours}'
+    f'{what} {name!r}: not registered; `flan tasks{option}` lists them{modules.hint()}'
     + did_you_mean(name, known),
     field=None if what == 'dataset' else 'Run.mixture',
   )

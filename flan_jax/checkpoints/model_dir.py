@@ -125,6 +125,15 @@ def lineage(path: str | os.PathLike) -> Lineage:
   return found
 
 
+def modules(path: str | os.PathLike) -> list[str]:
+  """Names of the user's modules that the model at `path` was trained with."""
+  try:
+    found = weights.read_object(find(path) / PROVENANCE).get('modules', ())
+  except (InputError, OSError):
+    return []
+  return [entry['module'] for entry in found]
+
+
 def _name(folder: pathlib.Path) -> str:
   """The name of a model: that of the MODEL_DIR of its run, or of its folder."""
   if folder == SHIPPED:

@@ -12,10 +12,13 @@ from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.recipe import Recipe
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file, renamed_keys
+from flan_jax.runtime import atomic_file, modules, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train.run_dir import RunDir
+
+_MODULES = 'modules'
+"""Entry of run.json about the user's modules, which is no setting."""
 
 _MAY_CHANGE = (
   'train_steps',
@@ -59,7 +62,7 @@ def check(folder: RunDir, run: training.TrainConfig) -> bool:
     different = [
       f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
       for name in dict.fromkeys([*before, *now])
-      if before.get(name) != now.get(name) and name not in _MAY_CHANGE
+      if before.get(name) != now.get(name) and name not in (*_MAY_CHANGE, _MODULES)
     ]
     if different:
       raise InputError(
@@ -97,7 +100,9 @@ def write(folder: RunDir, run: training.TrainConfig, *, text: str) -> None:
     InputError: if MODEL_DIR cannot be written to.
   """
   try:
-    atomic_file.write_json(folder.settings, _values(run))
+    own = modules.provenance()
+    made_with = {_MODULES: own} if own else {}
+    atomic_file.write_json(folder.settings, _values(run) | made_with)
     atomic_file.write_text(folder.path / 'config.gin', text)
   except OSError as error:
     raise _not_writable(folder, error) from None
@@ -108,6 +113,16 @@ def _not_writable(folder: RunDir, error: OSError) -> InputError:
     f'MODEL_DIR {str(folder.path)!r}: cannot be written to ({error.strerror})',
     field='Run.model_dir',
   )
+
+
+def expect_modules(folder: RunDir) -> None:
+  """Notes the modules that an earlier start of the run had, for messages."""
+  try:
+    found = weights.read_object(folder.settings).get(_MODULES, ())
+  except (InputError, OSError):
+    return
+  names = [entry['module'] for entry in found]
+  modules.expect(names, of=f'the run in {str(folder.path)!r}')
 
 
 def _saved(folder: RunDir) -> dict[str, Any]:

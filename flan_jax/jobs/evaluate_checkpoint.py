@@ -9,6 +9,7 @@ from typing import Any
 from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
+from flan_jax.checkpoints import model_dir
 from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.config.setting import refusal
 from flan_jax.data.sources import file_task
@@ -23,7 +24,7 @@ from flan_jax.evaluate import (
 )
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import measure, model_source, provenance
-from flan_jax.runtime import atomic_file, multihost
+from flan_jax.runtime import atomic_file, modules, multihost
 from flan_jax.runtime.progress import Progress
 
 
@@ -101,6 +102,8 @@ def _set_up(
 ) -> tuple[_Leakage, list[Dataset]]:
   """Checks names and paths, and that nothing evaluated was trained on."""
   metrics.check_declared()
+  checkpoint = evaluation.checkpoint
+  modules.expect(model_dir.modules(checkpoint), of=f'CHECKPOINT {checkpoint!r}')
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )

@@ -54,8 +54,13 @@ def of(config: str, models: Mapping[str, Any]) -> dict[str, Any]:
     user named any.
   """
   found = {'config': config, 'models': models, 'versions': versions()}
+  return found | of_modules()
+
+
+def of_modules() -> dict[str, Any]:
+  """The user's modules as `modules`, if any (`runtime.modules.provenance`)."""
   own = modules.provenance()
-  return found | ({'modules': own} if own else {})
+  return {'modules': own} if own else {}
 
 
 def of_model(

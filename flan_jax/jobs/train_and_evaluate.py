@@ -21,6 +21,7 @@ from flan_jax.evaluate import metrics
 from flan_jax.jobs import (
   claim,
   metric_writers,
+  provenance,
   run_end,
   run_evaluations,
   run_hooks,
@@ -90,6 +91,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   metrics.check_declared()
   if profile:
     profiler.check()
+  claim.expect_modules(RunDir(config.model_dir))
   mixture = training_data.mixture(config)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap
@@ -220,6 +222,7 @@ def _metadata(run: Run, data: Data) -> dict[str, Any]:
     'leakage': data.leakage.as_json(),
     'lineage': run.lineage.as_json(),
     'loss_guard': run.trainer.settings.guarded,
+    **provenance.of_modules(),
     **run.trainer.tuning.metadata(config.initial_checkpoint),
   }
 

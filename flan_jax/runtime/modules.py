@@ -26,6 +26,9 @@ GROUP = 'flan_jax'
 
 _VARIABLE = 'FLAN_JAX_MODULES'
 
+_expected: dict[str, str] = {}
+"""Module -> what was made with it."""
+
 
 def installed() -> tuple[str, ...]:
   """Names of the modules that entry points admit."""
@@ -86,6 +89,26 @@ def load() -> list[types.ModuleType]:
     InputError: if one cannot be imported: its own error, in one line.
   """
   return [_import(name, 'module') for name in named()]
+
+
+def expect(names: Iterable[str], *, of: str) -> None:
+  """Notes the modules that a run or a model was made with, for `hint`.
+
+  Args:
+    names: dotted names of the modules.
+    of: the run or model, for messages.
+  """
+  _expected.update(dict.fromkeys(names, of))
+
+
+def hint() -> str:
+  """What to do about a name that is not registered; '' if there is nothing to say."""
+  absent = {name: of for name, of in _expected.items() if name not in named()}
+  if absent:
+    options = ' '.join(f'--module {name}' for name in absent)
+    *_, of = absent.values()
+    return f'; {of} was made with {", ".join(absent)}, which is absent: give {options}'
+  return '' if named() else '; one of your own needs --module PKG.MODULE'
 
 
 def _import(name: str, setting: str) -> types.ModuleType:
