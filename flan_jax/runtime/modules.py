@@ -102,7 +102,7 @@ def expect(names: Iterable[str], *, of: str) -> None:
 
 
 def hint() -> str:
-  """What to do about a name that is not registered; '' if there is nothing to say."""
+  """Says what to do about a name that is not registered; '' for nothing."""
   absent = {name: of for name, of in _expected.items() if name not in named()}
   if absent:
     options = ' '.join(f'--module {name}' for name in absent)
