@@ -82,6 +82,10 @@ class Tokenizer(abc.ABC):
     UNKNOWN.
     """
 
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    """Decodes each of several arrays of ids, as `decode` does; faster than one by one."""
+    return [self.decode(ids) for ids in batch]
+
   @abc.abstractmethod
   def save(self, path: str | os.PathLike) -> None:
     """Writes the tokenizer to the file `path`, from which `load` reads it back."""
@@ -128,6 +132,13 @@ class Bytes(Tokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     values = bytes(int(i) - 3 for i in ids if 3 <= i < self.vocab_size)
     return values.decode('utf-8', errors='replace')
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    kept = (ids[(ids >= 3) & (ids < self.vocab_size)] - 3 for ids in batch)
+    return [
+      values.astype(np.uint8).tobytes().decode('utf-8', errors='replace')
+      for values in kept
+    ]
 
   def save(self, path: str | os.PathLike) -> None:
     """Does nothing: `load('bytes')` needs no file."""
@@ -215,6 +226,11 @@ class SentencePiece(Tokenizer):
 
   def decode(self, ids: Iterable[int]) -> str:
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    threads = min(len(batch), self.threads or os.cpu_count() or 1)
+    known = [ids[(ids >= 0) & (ids < self.vocab_size)].tolist() for ids in batch]
+    return self._processor.decode(known, num_threads=max(1, threads))
 
   def save(self, path: str | os.PathLike) -> None:
     atomic_file.write_bytes(path, self.model)
@@ -318,6 +334,16 @@ class HuggingFace(Tokenizer):
     ]
     text = self._tokenizer.decode(known, skip_special_tokens=False)
     return text if self._unk is None else text.replace(self._unk, UNKNOWN)
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    known = [
+      [i for i in ids.tolist() if 0 <= i < self.vocab_size and i not in self._left_out]
+      for ids in batch
+    ]
+    texts = self._tokenizer.decode_batch(known, skip_special_tokens=False)
+    if self._unk is None:
+      return texts
+    return [text.replace(self._unk, UNKNOWN) for text in texts]
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes `path` and, beside it, `tokenizer_config.json` with the roles."""

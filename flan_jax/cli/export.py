@@ -1,0 +1,66 @@
+"""`flan export`: takes the rendered data of a mixture out."""
+
+import argparse
+
+from flan_jax.cli import console
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+_FRESH = ('tokenizer', 'vocab_size', 'template_seed', 'missing')
+"""Options of rendering afresh: a store has been made with its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+  from flan_jax.config import checks
+
+  for name, got, least in (
+    ('--sampled', options.sampled, 1),
+    ('--epochs', options.epochs, 1),
+    ('--seed', options.seed, 0),
+    ('--sequence-length', options.sequence_length, 8),
+    ('--shard-size', options.shard_size, 1),
+    ('--vocab-size', options.vocab_size, 1),
+    ('--template-seed', options.template_seed, 0),
+    ('--workers', options.workers, 1),
+  ):
+    checks.check(name, got, checks.or_none(checks.at_least(least)))
+  given = {name: getattr(options, name) for name in _FRESH}
+  given = {name: value for name, value in given.items() if value is not None}
+  if options.store is not None and given:
+    flag = next(iter(given)).replace('_', '-')
+    raise InputError(f'--{flag}: the store of --store has its own; leave it out')
+  progress = Progress()
+  console.quiet_absl()
+  progress.stage(f'Exporting {options.mixture or options.store} to {options.out}')
+  from flan_jax.data.store import materialize
+  from flan_jax.jobs import export
+  from flan_jax.runtime import worker_pool
+
+  seed = given.pop('template_seed', 0)
+  fresh = materialize.StoreConfig(**{'vocab_size': 32_000, **given, 'seed': seed})
+  summary = export.export(
+    export.ExportConfig(
+      out=options.out,
+      mixture=options.mixture,
+      store=options.store,
+      format=options.format,
+      splits=tuple(name.strip() for name in options.splits.split(',')),
+      sampled=options.sampled,
+      epochs=options.epochs,
+      seed=options.seed,
+      sequence_length=options.sequence_length,
+      unpacked=options.unpacked,
+      chat=options.chat,
+      shard_size=options.shard_size,
+      inputs=options.inputs,
+      targets=options.targets,
+      fresh=fresh,
+      data_dir=options.data_dir,
+      workers=worker_pool.cores() if options.workers is None else options.workers,
+    ),
+    progress=progress,
+  )
+  if options.json:
+    console.print_json(summary)
+  progress.stage(f'Done: {options.out}')
+  return 0

@@ -1,0 +1,1 @@
+"""Dataset card: README.md of an export."""
