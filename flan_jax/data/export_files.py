@@ -3,10 +3,12 @@
 A format writes one file of blocks of columns; the same blocks give the same bytes.
 """
 
+import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from flan_jax.data.exported import COLUMNS, MESSAGES, Block
 from flan_jax.errors import InputError
@@ -64,18 +66,132 @@ def parquet(path: pathlib.Path, blocks: Iterable[Block], chat: bool) -> int:
   return count
 
 
-FORMATS: dict[str, tuple[str, Write]] = {
-  'jsonl': ('.jsonl', json_lines),
-  'parquet': ('.parquet', parquet),
+def arrow(path: pathlib.Path, blocks: Iterable[Block], chat: bool) -> int:
+  """Writes an Arrow stream, which `saved` turns into a dataset."""
+  _datasets()
+  pyarrow = _pyarrow()
+  count = 0
+  schema = _schema(chat)
+  with pyarrow.OSFile(str(path), 'wb') as file:
+    with pyarrow.ipc.new_stream(file, schema) as writer:
+      for block in blocks:
+        writer.write_table(pyarrow.table(block, schema=schema))
+        count += len(block['inputs'])
+  return count
+
+
+def _datasets() -> Any:
+  try:
+    import datasets
+  except ModuleNotFoundError:
+    raise InputError(
+      "--format 'hf': module 'datasets': not installed; pip install "
+      "'flan_jax[datasets]', or give --format parquet, which it reads too"
+    ) from None
+  return datasets
+
+
+def save_with_datasets(folder: pathlib.Path, name: str, fingerprint: str) -> None:
+  """Turns the Arrow streams of FOLDER/data into a dataset in FOLDER.
+
+  Args:
+    folder: folder of the export.
+    name: name of the dataset.
+    fingerprint: identifies the content, so that it does not depend on paths and times.
+  """
+  library = _datasets()
+  info = library.DatasetInfo(description=name)
+  library.disable_progress_bars()
+  whole, shards = library.DatasetDict(), {}
+  source = folder / 'data'
+  for split, paths in by_split(source).items():
+    parts = [library.Dataset.from_file(str(path)) for path in paths]
+    joined = library.concatenate_datasets(parts)
+    whole[split] = library.Dataset(
+      joined.data, info=info, split=library.NamedSplit(split),
+      fingerprint=f'{fingerprint[:16]}-{split}',
+    )  # fmt: skip
+    shards[split] = len(paths)
+  whole.save_to_disk(str(folder), num_shards=shards)
+  del whole
+  shutil.rmtree(source)
+
+
+class Format(NamedTuple):
+  """A format of exports.
+
+  Attributes:
+    suffix: suffix of its files.
+    write: writes one file.
+    check: raises InputError if a library is not installed.
+    finish: called at the end with (folder of the export, name, fingerprint).
+  """
+
+  suffix: str
+  write: Write
+  check: Callable[[], Any] = lambda: None
+  finish: Callable[[pathlib.Path, str, str], None] = lambda *_: None
+
+
+FORMATS: dict[str, Format] = {
+  'jsonl': Format('.jsonl', json_lines),
+  'parquet': Format('.parquet', parquet, _pyarrow),
+  'hf': Format('.arrow', arrow, _datasets, save_with_datasets),
 }
-"""Format -> (suffix of its files, what writes one)."""
+
+HUB_SPLITS = {'train': 'train', 'dev': 'validation', 'test': 'test'}
+"""Our split -> its name on the hub, which names the files."""
 
 
-def shard_name(split: str, number: int, total: int, suffix: str) -> str:
+def file_name(split: str, number: int, total: int, suffix: str) -> str:
   """Name of a file as on the hub: `train-00000-of-00004.jsonl`."""
-  return f'{split}-{number:05d}-of-{total:05d}{suffix}'
+  return f'{HUB_SPLITS[split]}-{number:05d}-of-{total:05d}{suffix}'
 
 
-def splits_of(shards: Sequence[pathlib.Path]) -> list[str]:
-  """Splits that the files are of, in order."""
-  return list(dict.fromkeys(path.name.partition('-')[0] for path in shards))
+def by_split(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+  """Hub's name of a split -> its files in a folder, in order."""
+  found: dict[str, list[pathlib.Path]] = {name: [] for name in HUB_SPLITS.values()}
+  for path in sorted(folder.iterdir()):
+    found[path.name.partition('-')[0]].append(path)
+  return {name: paths for name, paths in found.items() if paths}
+
+
+def write_shards(
+  folder: pathlib.Path,
+  split: str,
+  blocks: Iterable[Block],
+  *,
+  format: Format,
+  chat: bool,
+  size: int,
+) -> None:
+  """Writes the files of a split whose number of examples is not known before.
+
+  Args:
+    folder: folder of the files.
+    split: `train`, `dev` or `test`.
+    blocks: the examples.
+    format: the format.
+    chat: whether the blocks have chats.
+    size: maximum number of examples of a file.
+  """
+  made = []
+  for number, part in itertools.groupby(_numbered(blocks, size), lambda one: one[0]):
+    path = folder / f'{split}.{number}'
+    format.write(path, (block for _, block in part), chat)
+    made.append(path)
+  for number, path in enumerate(made):
+    path.rename(folder / file_name(split, number, len(made), format.suffix))
+
+
+def _numbered(blocks: Iterable[Block], size: int) -> Iterator[tuple[int, Block]]:
+  """Yields (number of the file, block), with blocks cut at the ends of files."""
+  done = 0
+  for block in blocks:
+    start, count = 0, len(block['inputs'])
+    while start < count:
+      stop = min(count, start + size - done % size)
+      cut = {name: values[start:stop] for name, values in block.items()}
+      yield done // size, cut
+      done += stop - start
+      start = stop

@@ -123,6 +123,27 @@ class Labels(NamedTuple):
   rate: int
 
 
+class Exported(NamedTuple):
+  """One example of an export.
+
+  Attributes:
+    inputs, targets: its text.
+    labels: what it shares with its dataset.
+    example_id: id of the example in the raw data.
+    template: index of its template.
+    num_fewshot: number of exemplars before it.
+    options: options of the answer; empty for free text.
+  """
+
+  inputs: str
+  targets: str
+  labels: Labels
+  example_id: str
+  template: int
+  num_fewshot: int
+  options: list[str]
+
+
 def labels(store: Store, name: str) -> Labels:
   """Columns that all examples of a dataset share.
 
@@ -170,25 +191,45 @@ def blocks(
       read = store.examples(order.datasets[i], part.entry[at].tolist())
       for place, example in zip(at.tolist(), read, strict=True):
         found[place] = example
-    about = [shared[i] for i in part.dataset.tolist()]
     inputs = tokenizer.decode_batch([example.tokens.inputs for example in found])
     targets = tokenizer.decode_batch([example.tokens.targets for example in found])
-    shots = [len(example.exemplars) for example in found]
-    options = [list(example.options) for example in found]
-    yield {
-      'inputs': inputs,
-      'targets': targets,
-      'task_name': [one.task_name for one in about],
-      'task_source': [one.task_source for one in about],
-      'template_type': list(map(template_type, inputs, options, shots)),
-      'example_id': [example.example_id for example in found],
-      'template': [example.template for example in found],
-      'num_fewshot': shots,
-      'split': ['train'] * len(found),
-      'cluster': [one.cluster for one in about],
-      'rate': [one.rate for one in about],
-      'options': options,
-    }
+    yield block(
+      [
+        Exported(
+          asked,
+          answer,
+          shared[i],
+          example.example_id,
+          example.template,
+          len(example.exemplars),
+          list(example.options),
+        )
+        for asked, answer, i, example in zip(
+          inputs, targets, part.dataset.tolist(), found, strict=True
+        )
+      ],
+      'train',
+    )
+
+
+def block(examples: Sequence[Exported], split: str) -> Block:
+  """Makes the columns of some examples of one split."""
+  columns = [list(column) for column in zip(*examples, strict=True)]
+  inputs, targets, shared, ids, templates, shots, options = columns or [[]] * 7
+  return {
+    'inputs': inputs,
+    'targets': targets,
+    'task_name': [one.task_name for one in shared],
+    'task_source': [one.task_source for one in shared],
+    'template_type': list(map(template_type, inputs, options, shots)),
+    'example_id': ids,
+    'template': templates,
+    'num_fewshot': shots,
+    'split': [split] * len(inputs),
+    'cluster': [one.cluster for one in shared],
+    'rate': [one.rate for one in shared],
+    'options': options,
+  }
 
 
 def with_messages(block: Block) -> Block:
