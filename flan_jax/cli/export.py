@@ -33,13 +33,13 @@ def run(options: argparse.Namespace) -> int:
   console.quiet_absl()
   progress.stage(f'Exporting {options.mixture or options.store} to {options.out}')
   from flan_jax.data.store import materialize
-  from flan_jax.jobs import export
+  from flan_jax.jobs import export, export_settings
   from flan_jax.runtime import worker_pool
 
   seed = given.pop('template_seed', 0)
   fresh = materialize.StoreConfig(**{'vocab_size': 32_000, **given, 'seed': seed})
   summary = export.export(
-    export.ExportConfig(
+    export_settings.ExportConfig(
       out=options.out,
       mixture=options.mixture,
       store=options.store,
@@ -62,5 +62,17 @@ def run(options: argparse.Namespace) -> int:
   )
   if options.json:
     console.print_json(summary)
+  else:
+    _print_table(options.out, summary['examples'])
   progress.stage(f'Done: {options.out}')
   return 0
+
+
+def _print_table(out: str, examples: dict[str, dict[str, int]]) -> None:
+  names = dict.fromkeys(name for found in examples.values() for name in found)
+  sides = {'dataset': 'left', **dict.fromkeys(examples, 'right')}
+  rows = [
+    (name, *(found.get(name, 0) for found in examples.values())) for name in names
+  ]
+  rows.append(('all', *(sum(found.values()) for found in examples.values())))
+  console.table(out, sides, rows)

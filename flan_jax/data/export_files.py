@@ -45,7 +45,7 @@ def _pyarrow() -> Any:
 def _schema(chat: bool) -> Any:
   pyarrow = _pyarrow()
   text = pyarrow.string()
-  types = {'string': text, 'int32': pyarrow.int32(), 'list': pyarrow.list_(text)}
+  types = {'string': text, 'int64': pyarrow.int64(), 'list': pyarrow.list_(text)}
   fields = {name: types[kind] for name, kind in COLUMNS.items()}
   if chat:
     fields[MESSAGES] = pyarrow.list_(pyarrow.struct({'role': text, 'content': text}))
@@ -68,15 +68,16 @@ def parquet(path: pathlib.Path, blocks: Iterable[Block], chat: bool) -> int:
 
 def arrow(path: pathlib.Path, blocks: Iterable[Block], chat: bool) -> int:
   """Writes an Arrow stream, which `saved` turns into a dataset."""
-  _datasets()
   pyarrow = _pyarrow()
   count = 0
   schema = _schema(chat)
-  with pyarrow.OSFile(str(path), 'wb') as file:
-    with pyarrow.ipc.new_stream(file, schema) as writer:
-      for block in blocks:
-        writer.write_table(pyarrow.table(block, schema=schema))
-        count += len(block['inputs'])
+  with (
+    pyarrow.OSFile(str(path), 'wb') as file,
+    pyarrow.ipc.new_stream(file, schema) as writer,
+  ):
+    for block in blocks:
+      writer.write_table(pyarrow.table(block, schema=schema))
+      count += len(block['inputs'])
   return count
 
 

@@ -22,11 +22,11 @@ COLUMNS = {
   'task_source': 'string',
   'template_type': 'string',
   'example_id': 'string',
-  'template': 'int32',
-  'num_fewshot': 'int32',
+  'template': 'int64',
+  'num_fewshot': 'int64',
   'split': 'string',
   'cluster': 'string',
-  'rate': 'int32',
+  'rate': 'int64',
   'options': 'list',
 }
 """Column -> its type; `list` is a list of strings."""
@@ -74,7 +74,8 @@ def all_examples(store: Store, *, epochs: int = 1) -> Order:
   most = max(rendered.values())
   if epochs > most:
     raise InputError(
-      f'--epochs: got {epochs}; the store has {most} at most; materialize more of them'
+      f'--epochs: got {epochs}; the store has {most} at most; materialize it with '
+      f'--epochs {epochs}'
     )
   counts = [store.num_examples(name) * min(epochs, rendered[name]) for name in names]
   return Order(
@@ -128,7 +129,7 @@ class Exported(NamedTuple):
 
   Attributes:
     inputs, targets: its text.
-    labels: what it shares with its dataset.
+    labels: columns of its dataset.
     example_id: id of the example in the raw data.
     template: index of its template.
     num_fewshot: number of exemplars before it.

@@ -68,7 +68,7 @@ def _pool(
 def blocks(
   store: Store, split: str, *, tokenizer: Tokenizer, data_dir: str | None = None
 ) -> Iterator[tuple[str, Block]]:
-  """Yields (dataset, columns) of a split, dataset by dataset and direction by direction.
+  """Yields (dataset, columns) of a split, each direction of a dataset in turn.
 
   Prompts are cut to the limit of the store's inputs. An example that no cut makes fit
   is left out.

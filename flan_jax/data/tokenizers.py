@@ -83,7 +83,7 @@ class Tokenizer(abc.ABC):
     """
 
   def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
-    """Decodes each of several arrays of ids, as `decode` does; faster than one by one."""
+    """Decodes several arrays of ids, each as `decode` does; faster than in turn."""
     return [self.decode(ids) for ids in batch]
 
   @abc.abstractmethod

@@ -49,6 +49,7 @@ class Card:
     examples: split -> dataset -> number of examples.
     order: one sentence on which training examples these are, and their order.
     texts: one sentence on how exact the texts are.
+    notes: warnings that were printed; those on texts are in `texts`.
     leakage: lines of the leakage report; one at least.
     commands: commands that make the same export.
     version: version of flan_jax.
@@ -60,6 +61,7 @@ class Card:
   examples: Mapping[str, Mapping[str, int]]
   order: str
   texts: str
+  notes: Sequence[str]
   leakage: Sequence[str]
   commands: Sequence[str]
   version: str
@@ -130,12 +132,13 @@ def _summary(card: Card) -> Iterator[str]:
   yield (
     f'Instruction tuning data after FLAN (Wei et al. 2022, arXiv:2109.01652): '
     f'{counts} examples of mixture `{manifest["mixture"]}`, prompt style '
-    f'`{style["prompt_style"]}`, {style["num_fewshot"] or "no"} few-shot exemplars, '
-    f'rendered by flan_jax {card.version}.'
+    f'`{style["prompt_style"]}`, {style["num_fewshot"] or "no"} few-shot exemplars'
+    f'{_own_styles(manifest)}, rendered by flan_jax {card.version}.'
   )
   yield ''
   yield f'- {card.order}'
   yield f'- {card.texts}'
+  yield from (f'- {note}' for note in card.notes if note != card.texts)
   limits = manifest['limits']
   yield (
     f'- Limits: {limits["inputs"]:,} tokens of inputs and {limits["targets"]:,} of '
@@ -147,6 +150,11 @@ def _summary(card: Card) -> Iterator[str]:
       '- `validation` and `test` are rendered once an example, by one of the templates '
       'that ask for the answer; their targets are not cut.'
     )
+
+
+def _own_styles(manifest: Mapping[str, Any]) -> str:
+  own = manifest.get('styles')
+  return f' (another style for {", ".join(own)})' if own else ''
 
 
 def _changed(manifest: Mapping[str, Any]) -> str:
