@@ -18,6 +18,9 @@ _SIZES = (
   (10**7, '1M<n<10M'),
 )
 
+_NAMED = 6
+"""Maximum number of datasets named in a line."""
+
 _MEANINGS = {
   'inputs': 'the prompt',
   'targets': 'the answer',
@@ -201,9 +204,26 @@ def _table(card: Card) -> Iterator[str]:
     yield f'| {name} | {cluster} | {counts} | {rate:,} | {license_} | {source} |'
   yield ''
   yield 'Each dataset keeps the license of its source.'
+  smaller = _smaller(card.manifest)
+  if smaller:
+    more = f', and {len(smaller) - _NAMED:,} more' if len(smaller) > _NAMED else ''
+    yield (f'Smaller here than declared: {", ".join(smaller[:_NAMED])}{more}.')
   missing = card.manifest['missing']
   if missing:
     yield f'Not prepared, and so left out: {", ".join(missing)}.'
+
+
+def _smaller(manifest: Mapping[str, Any]) -> list[str]:
+  """Training datasets with fewer examples than declared, with both numbers."""
+  found = (
+    (name, entry['clamped'].get('train'))
+    for name, entry in manifest['datasets'].items()
+  )
+  return [
+    f'{name} ({size["real"]:,} of {size["declared"]:,} training examples)'
+    for name, size in found
+    if size
+  ]
 
 
 def about(name: str) -> tuple[str, str]:
@@ -240,5 +260,6 @@ def _again(card: Card) -> Iterator[str]:
   yield (
     f'flan_jax {card.version}; digest of the store `{card.manifest["digest"]}`, of its '
     f'templates `{card.manifest["digests"]["templates"]}`, of its tokenizer '
-    f'`{card.manifest["digests"]["tokenizer"]}`. The same commands give the same bytes.'
+    f'`{card.manifest["digests"]["tokenizer"]}`. The same commands on the same raw '
+    'data give the same bytes.'
   )
