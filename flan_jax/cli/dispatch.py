@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
+from flan_jax.cli import export_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
@@ -252,60 +253,6 @@ def _convert(parser):
   _json(parser)
 
 
-def _export(parser):
-  """take the rendered examples of a mixture out: JSON Lines, Parquet, Hugging Face"""
-  parser.add_argument(
-    '--mixture', metavar='NAME', help='mixture, task or file (default: of --store)'
-  )
-  parser.add_argument('--out', required=True, metavar='DIR', help='new folder')
-  parser.add_argument(
-    '--format', default='jsonl', metavar='F',
-    help='jsonl (default), parquet, or hf: saved by `datasets`',
-  )  # fmt: skip
-  parser.add_argument(
-    '--store',
-    metavar='DIR',
-    help='store, or MODEL_DIR of a run (default: render afresh)',
-  )
-  parser.add_argument(
-    '--splits', default='train', metavar='S,S',
-    help='train (default), and dev and test of the evaluated datasets',
-  )  # fmt: skip
-  parser.add_argument(
-    '--sampled', type=int, metavar='N',
-    help='the first N examples that a run draws, by the rates (default: all examples)',
-  )  # fmt: skip
-  parser.add_argument('--seed', type=int, metavar='N', help='SEED of that run')
-  parser.add_argument(
-    '--sequence-length', type=int, metavar='N', help='SEQUENCE_LENGTH of that run'
-  )
-  parser.add_argument(
-    '--unpacked', action='store_true', help='that run has one example per sequence'
-  )
-  parser.add_argument(
-    '--epochs', type=int, metavar='E', help='epochs, each in other templates'
-  )
-  parser.add_argument(
-    '--chat', action='store_true', help='add `messages`: user and assistant'
-  )
-  parser.add_argument(
-    '--shard-size', type=int, default=100_000, metavar='N', help='examples of a file'
-  )
-  parser.add_argument(
-    '--workers', type=int, metavar='N', help='processes (default: one per core)'
-  )
-  parser.add_argument('--inputs', default='inputs', help='column of a file')
-  parser.add_argument('--targets', default='targets', help='column of a file')
-  parser.add_argument(
-    '--tokenizer', metavar='FILE', help='what limits are counted in (default: train)'
-  )
-  parser.add_argument('--vocab-size', type=int, metavar='N')
-  parser.add_argument('--template-seed', type=int, metavar='N')
-  parser.add_argument('--missing', choices=('refuse', 'skip'))
-  _data(parser)
-  _json(parser)
-
-
 def _launch(parser):
   """run the same command on every host of a TPU slice"""
   parser.usage = 'flan launch --tpu NAME --zone ZONE [options] -- flan train ...'
@@ -425,7 +372,7 @@ VERBS = {
   'rows': _rows,
   'report': _report,
   'convert': _convert,
-  'export': _export,
+  'export': export_flags.add,
   'launch': _launch,
   'plan': _plan,
 }

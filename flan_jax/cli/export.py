@@ -2,11 +2,13 @@
 
 import argparse
 
-from flan_jax.cli import console
+from flan_jax.cli import console, materialize
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
-_FRESH = ('tokenizer', 'vocab_size', 'template_seed', 'missing')
+_FRESH = (
+  'tokenizer', 'vocab_size', 'template_seed', 'task_feature_lengths', 'missing'
+)  # fmt: skip
 """Options of rendering afresh: a store has been made with its own."""
 
 
@@ -29,15 +31,23 @@ def run(options: argparse.Namespace) -> int:
   if options.store is not None and given:
     flag = next(iter(given)).replace('_', '-')
     raise InputError(f'--{flag}: the store of --store has its own; leave it out')
+  lengths = materialize.feature_lengths(options.task_feature_lengths)
+  checks.check('--task-feature-lengths', lengths, checks.feature_lengths)
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Exporting {options.mixture or options.store} to {options.out}')
-  from flan_jax.data.store import materialize
+  from flan_jax.data.preprocess import Limits
+  from flan_jax.data.store.materialize import StoreConfig
   from flan_jax.jobs import export, export_settings
   from flan_jax.runtime import worker_pool
 
-  seed = given.pop('template_seed', 0)
-  fresh = materialize.StoreConfig(**{'vocab_size': 32_000, **given, 'seed': seed})
+  fresh = StoreConfig(
+    tokenizer=given.get('tokenizer', 'train'),
+    vocab_size=given.get('vocab_size', 32_000),
+    seed=given.get('template_seed', 0),
+    limits=Limits.of(lengths),
+    missing=given.get('missing', 'refuse'),
+  )
   summary = export.export(
     export_settings.ExportConfig(
       out=options.out,

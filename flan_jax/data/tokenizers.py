@@ -228,9 +228,9 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
-    threads = min(len(batch), self.threads or os.cpu_count() or 1)
     known = [ids[(ids >= 0) & (ids < self.vocab_size)].tolist() for ids in batch]
-    return self._processor.decode(known, num_threads=max(1, threads))
+    threads = min(len(known), self.threads or os.cpu_count() or 1)
+    return self._processor.decode(known, num_threads=threads) if known else []
 
   def save(self, path: str | os.PathLike) -> None:
     atomic_file.write_bytes(path, self.model)

@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from flan_jax import __version__
-from flan_jax.catalog import mixing_rates, registry
+from flan_jax.catalog import mixing_rates, names, registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import (
   export_files,
@@ -120,7 +120,7 @@ def _check_mixture(config: ExportConfig, store: Store) -> None:
 def _mixture(config: ExportConfig) -> Mixture:
   assert config.mixture is not None
   if not file_task.is_file(config.mixture):
-    return registry.mixture(config.mixture)
+    return names.mixture(config.mixture)
   dataset = file_task.declare(
     config.mixture, inputs=config.inputs, targets=config.targets
   )

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flan_jax import __version__
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage, names
 from flan_jax.data import tokenizer_coverage
+from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import materialize
 from flan_jax.data.store.store import Store
@@ -107,7 +108,7 @@ def _leakage(store: Store, run: Mapping[str, Any]) -> list[str]:
   if not held_out:
     return ['Leakage: not checked, since no cluster is held out.']
   try:
-    mixture = registry.mixture(manifest['mixture'])
+    mixture = names.mixture(manifest['mixture'])
     report = leakage.check(
       mixture,
       held_out,
@@ -134,6 +135,7 @@ def _commands(config: ExportConfig, store: Store, draw: Draw | None) -> list[str
     '--tokenizer': tokenizer,
     '--vocab-size': size if trained else None,
     '--template-seed': manifest['seed'],
+    '--task-feature-lengths': _lengths(manifest['limits']),
     '--missing': 'skip' if manifest['missing'] else None,
   }
   flags = {
@@ -149,6 +151,9 @@ def _commands(config: ExportConfig, store: Store, draw: Draw | None) -> list[str
     if file_task.is_file(str(config.mixture)):
       columns = {'--inputs': config.inputs, '--targets': config.targets}
     return [_command('flan export', {**made, **columns, **flags}, own)]
+  export = _command('flan export', {'--store': 'STORE', **flags}, own)
+  if 'file_tasks' in manifest:
+    return ['# STORE: that of the run on these files', export]
   asked = {
     '--epochs': request['epochs'],
     '--steps': request['steps'],
@@ -156,10 +161,15 @@ def _commands(config: ExportConfig, store: Store, draw: Draw | None) -> list[str
     '--sequence-length': request['sequence_length'],
     '--out': 'STORE',
   }
-  return [
-    _command('flan materialize', {**made, **asked}, own),
-    _command('flan export', {'--store': 'STORE', **flags}, own),
-  ]
+  return [_command('flan materialize', {**made, **asked}, own), export]
+
+
+def _lengths(limits: Mapping[str, Any]) -> str | None:
+  """Value of --task-feature-lengths; None for the default."""
+  found = {name: limits[name] for name in ('inputs', 'targets')}
+  if Limits(**found) == Limits():
+    return None
+  return ','.join(f'{name}={n}' for name, n in found.items())
 
 
 def _command(verb: str, flags: Mapping[str, Any], own: Sequence[str]) -> str:

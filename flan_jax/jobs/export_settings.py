@@ -73,6 +73,13 @@ class ExportConfig:
       raise InputError(
         '--mixture: not given, nor --store; `flan tasks --mixture` lists mixtures'
       )
+    for flag, value in (
+      ('--seed', self.seed),
+      ('--sequence-length', self.sequence_length),
+      ('--unpacked', self.unpacked or None),
+    ):
+      if self.sampled is None and value is not None:
+        raise InputError(f'{flag}: all examples have no draw; give --sampled as well')
     if self.sampled is not None and self.epochs is not None and self.store:
       raise InputError(
         f'--epochs {self.epochs}: with --sampled, the draw takes the epochs that the '

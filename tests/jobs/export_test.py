@@ -273,6 +273,8 @@ def test_a_file_is_a_mixture_and_a_left_store_of_other_settings_is_no_obstacle(
     ({'splits': ('train', 'tset')}, "--splits 'tset': must be of .*'test'"),
     ({'store': None}, '--mixture: not given, nor --store'),
     ({'mixture': 'pairs'}, 'holds mixture .*, --mixture is .pairs.'),
+    ({'seed': 3}, '--seed: all examples have no draw; give --sampled'),
+    ({'sampled': 9, 'epochs': 2}, '--epochs 2: with --sampled, the draw takes'),
     ({'epochs': 3}, '--epochs: got 3; the store has 2 at most'),
     ({'out': '.'}, "--out '.': exists; must be a new folder"),
     ({'out': 'gs://bucket/x'}, '--out .*: must be a folder of this machine'),
