@@ -4,6 +4,7 @@ All share one interface, `Tokenizer`; the digest of its file identifies a tokeni
 """
 
 import abc
+import functools
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import numpy as np
 import sentencepiece
 
 from flan_jax.data import control_tokens
+from flan_jax.data.piece_table import PieceTable, known_ids
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file
 
@@ -228,9 +230,15 @@ class SentencePiece(Tokenizer):
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
 
   def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
-    known = [ids[(ids >= 0) & (ids < self.vocab_size)].tolist() for ids in batch]
+    known = known_ids(batch, self.vocab_size)
+    if self._table is not None:
+      return [self._table.decode(ids) for ids in known]
     threads = min(len(known), self.threads or os.cpu_count() or 1)
     return self._processor.decode(known, num_threads=threads) if known else []
+
+  @functools.cached_property
+  def _table(self) -> PieceTable | None:
+    return PieceTable.of(self._processor)
 
   def save(self, path: str | os.PathLike) -> None:
     atomic_file.write_bytes(path, self.model)
@@ -337,8 +345,8 @@ class HuggingFace(Tokenizer):
 
   def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
     known = [
-      [i for i in ids.tolist() if 0 <= i < self.vocab_size and i not in self._left_out]
-      for ids in batch
+      [i for i in ids if i not in self._left_out]
+      for ids in known_ids(batch, self.vocab_size)
     ]
     texts = self._tokenizer.decode_batch(known, skip_special_tokens=False)
     if self._unk is None:
