@@ -28,6 +28,7 @@ from flan_jax import (
 from flan_jax.catalog import registry
 from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
 from flan_jax.jobs import export
 from flan_jax.jobs.export_settings import ExportConfig
 from flan_jax.runtime.progress import Progress
@@ -107,7 +108,7 @@ def main() -> None:
           out = folder / f'{number}{title}'
           try:
             examples, cpu, wall, size = measured(store, format, out, **settings)
-          except Exception as error:  # a library that is not installed
+          except InputError as error:  # a library is not installed
             print(f'| {format}, {title} | {error} | | | |')
             break
           print(
