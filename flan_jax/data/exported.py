@@ -54,6 +54,12 @@ class Order(NamedTuple):
   dataset: np.ndarray
   entry: np.ndarray
 
+  @property
+  def repeated(self) -> int:
+    """Number of examples that are there before, in the same words."""
+    key = self.dataset.astype(np.int64) << 32 | self.entry.astype(np.int64)
+    return len(key) - len(np.unique(key))
+
   def part(self, start: int, stop: int) -> 'Order':
     return self._replace(dataset=self.dataset[start:stop], entry=self.entry[start:stop])
 

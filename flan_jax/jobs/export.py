@@ -29,6 +29,7 @@ from flan_jax.data import (
   export_files,
   exported,
   exported_evaluation,
+  packing,
   raw_records,
 )
 from flan_jax.data.exported import Block, Labels, Order
@@ -134,7 +135,9 @@ def _render(
   mixture = _mixture(config)
   epochs = config.epochs
   if epochs is None and config.sampled is not None:
-    epochs = _epochs_drawn(mixture, config.sampled, data_dir=config.data_dir)
+    # Packing takes the first sequences from all draws of a window.
+    draws = config.sampled if config.unpacked else packing.drawn(config.sampled)
+    epochs = _epochs_drawn(mixture, draws, data_dir=config.data_dir)
   evaluate = ()
   if set(config.splits) - {'train'}:
     evaluate = mixture.held_out or mixture.trained_on
@@ -190,11 +193,7 @@ def _write(
   """Writes every file of an export; returns the content of export.json."""
   draw = export_settings.draw(config, run)
   order = _order(config, store, draw) if 'train' in config.splits else None
-  evaluated = {
-    split: exported_evaluation.sizes(store, split)
-    for split in config.splits
-    if split != 'train'
-  }
+  evaluated = _evaluated(config, store)
   progress.stage(f'Writing {config.format} from {store.path}')
   (folder / 'data').mkdir()
   with progress.counter() as count:
@@ -205,7 +204,9 @@ def _write(
     for split, sizes in evaluated.items():
       tally.expect('export', split, sum(sizes.values()))
       examples[split] = _write_evaluation(config, store, split, folder, tally)
-  card = export_card.make(config, store, run, draw, examples)
+  card = export_card.make(
+    config, store, run, draw, examples, repeated=order.repeated if order else 0
+  )
   for note in card.notes:
     progress.line(note)
   content = {
@@ -231,6 +232,28 @@ def _write(
   }
   atomic_file.write_json(folder / SUMMARY, summary, ensure_ascii=False)
   return summary
+
+
+def _evaluated(config: ExportConfig, store: Store) -> dict[str, dict[str, int]]:
+  """Evaluation split -> dataset -> number of its examples.
+
+  Rendered afresh, a split that no dataset has is left out if another one is exported.
+
+  Raises:
+    InputError: if the store lacks a split.
+  """
+  found = {}
+  for split in config.splits:
+    if split == 'train':
+      continue
+    found[split] = exported_evaluation.sizes(store, split)
+    if not found[split] and (config.store is not None or config.splits == (split,)):
+      clusters = ', '.join(store.manifest['evaluate']) or 'none'
+      raise InputError(
+        f'--splits {split!r}: the store has no {split} examples; the clusters that it '
+        f'evaluates: {clusters}'
+      )
+  return {split: sizes for split, sizes in found.items() if sizes}
 
 
 def _digest(path: pathlib.Path) -> str:

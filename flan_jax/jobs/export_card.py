@@ -23,6 +23,8 @@ def make(
   run: Mapping[str, Any],
   draw: Draw | None,
   examples: Mapping[str, Mapping[str, int]],
+  *,
+  repeated: int,
 ) -> Card:
   """Collects the facts of a card.
 
@@ -32,10 +34,15 @@ def make(
     run: settings of a run, as in run.json; empty for a store alone.
     draw: draw of a run; None for all examples.
     examples: split -> dataset -> number of examples.
+    repeated: number of training examples that are there before, in the same words.
   """
   texts, exact = _texts(store)
   notes = [] if exact else [texts]
-  repeated = _repeated(store, examples.get('train', {}))
+  absent = [split for split in config.splits if split not in examples]
+  if absent:
+    notes.append(
+      f'No example of {", ".join(absent)}: none of the datasets has one here.'
+    )
   if repeated:
     notes.append(
       f'{repeated:,} of the drawn examples repeat an earlier prompt: the draw takes '
@@ -52,15 +59,6 @@ def make(
     leakage=_leakage(store, run),
     commands=_commands(config, store, draw),
     version=__version__,
-  )
-
-
-def _repeated(store: Store, counts: Mapping[str, int]) -> int:
-  """Number of training examples that are drawn again, in the same words."""
-  held = store.manifest['datasets']
-  return sum(
-    max(0, count - held[name]['examples'] * held[name]['epochs'])
-    for name, count in counts.items()
   )
 
 
@@ -118,7 +116,8 @@ def _leakage(store: Store, run: Mapping[str, Any]) -> list[str]:
   except InputError as error:
     return [f'Leakage: not checked ({error}).']
   claims = [f'Leakage: `{name}`: {claim}.' for name, claim in report.seen.items()]
-  return [*claims, *(f'{warning}.' for warning in report.warnings)]
+  warnings = (warning.removeprefix('leakage: ') for warning in report.warnings)
+  return [*claims, *(f'Leakage: {warning}.' for warning in warnings)]
 
 
 def _commands(config: ExportConfig, store: Store, draw: Draw | None) -> list[str]:

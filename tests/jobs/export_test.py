@@ -119,12 +119,33 @@ def test_a_run_gives_its_own_settings(store, tmp_path):
 
 def test_a_draw_that_repeats_prompts_says_so(store, tmp_path):
   total = sum(map(store.num_examples, store.datasets))
-  once, _ = made(tmp_path / 'once', store=str(store.path), sampled=total)
+  settings = {'store': str(store.path), 'unpacked': True}
+  once, _ = made(tmp_path / 'once', sampled=total, **settings)
   assert once['notes'] == []
-  often, _ = made(tmp_path / 'often', store=str(store.path), sampled=5 * total)
+  often, found = made(tmp_path / 'often', sampled=5 * total, **settings)
+  keys = ('task_name', 'example_id', 'template')
+  different = {tuple(record[key] for key in keys) for record in found['train']}
   (note,) = often['notes']
-  assert re.match(r'\d+ of the drawn examples repeat an earlier prompt', note)
+  repeated = 5 * total - len(different)
+  assert note.startswith(f'{repeated} of the drawn examples repeat an earlier prompt')
   assert note in (tmp_path / 'often' / 'README.md').read_text(encoding='utf-8')
+
+
+def test_a_fresh_draw_has_the_epochs_that_it_takes(tiny_datasets, tmp_path):
+  """Packing takes the first sequences from all draws of a window, so of many epochs."""
+  registry.register(tiny_datasets.mixture)
+  for unpacked, epochs in ((False, 15), (True, 2)):
+    out = tmp_path / f'unpacked_{unpacked}'
+    summary, found = made(
+      out, mixture=tiny_datasets.mixture.name, sampled=100, unpacked=unpacked,
+      fresh=StoreConfig(tokenizer='bytes'),
+    )  # fmt: skip
+    prompts = [(record['inputs'], record['targets']) for record in found['train']]
+    repeated = [note for note in summary['notes'] if 'repeat' in note]
+    assert bool(repeated) == (len(set(prompts)) < len(prompts))
+    card = (out / 'README.md').read_text(encoding='utf-8')
+    (given,) = re.findall(r'--epochs (\d+)', card)
+    assert int(given) == epochs
 
 
 def test_formats_chats_and_files_hold_the_same(store, tmp_path):
@@ -222,6 +243,7 @@ def test_the_card_is_what_the_hub_reads_and_says_what_was_held_out(store, tmp_pa
   assert features == [*COLUMNS, 'messages']
   assert 'Held out of the training examples: `paraphrase`' in body
   assert '- Leakage: `paraphrase`: never trained on.' in body
+  assert all(line.startswith('- Leakage: ') for line in re.findall('.*eakage.*', body))
   assert f'| pairs | nli | {store.num_examples("pairs")} | 0 |' in body
   assert store.digest in body
 
@@ -299,6 +321,22 @@ def test_a_split_that_is_not_in_the_store_is_refused(store, tmp_path):
   materialize(mixture, StoreConfig(tokenizer='bytes'), out=tmp_path / 'plain')
   with pytest.raises(InputError, match="--splits 'dev': the store has no dev examples"):
     made(tmp_path / 'out', store=str(tmp_path / 'plain'), splits=('dev',))
+
+
+def test_a_split_that_no_dataset_has_is_left_out_of_a_fresh_export(
+  tiny_datasets, tmp_path
+):
+  mixture = dataclasses.replace(tiny_datasets.mixture, name='picks_alone')
+  mixture = dataclasses.replace(mixture, datasets=('picks',), held_out=(), excluded=())
+  registry.register(mixture)
+  settings = {'mixture': 'picks_alone', 'fresh': StoreConfig(tokenizer='bytes')}
+  splits = ('train', 'dev', 'test')
+  summary, found = made(tmp_path / 'out', splits=splits, **settings)
+  assert {split: len(rows) for split, rows in found.items()} == {
+    'train': 12,
+    'validation': 4,
+  }
+  assert summary['notes'] == ['No example of test: none of the datasets has one here.']
 
 
 def test_a_full_disk_leaves_nothing(store, tmp_path, monkeypatch):
