@@ -100,7 +100,7 @@ def _find_store(given: str) -> tuple[dict[str, Any], str]:
       run = renamed_keys.upgraded(json.loads(settings.read_text()), renamed_keys.RUN)
     except ValueError:
       raise InputError(f'--store {given!r}: run.json is truncated') from None
-    given = run['store'] or f'{given}/{RunDir(".").store.name}'
+    given = run.get('store') or f'{given}/{RunDir(".").store.name}'
   return run, str(object_store.here('--store', given))
 
 
