@@ -23,14 +23,13 @@ import numpy as np
 from etils import epath
 
 from flan_jax import __version__
-from flan_jax.catalog import mixing_rates, names, registry
+from flan_jax.catalog import names, registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import (
   export_files,
   exported,
   exported_evaluation,
   packing,
-  raw_records,
 )
 from flan_jax.data.exported import Block, Labels, Order
 from flan_jax.data.sources import file_task
@@ -133,11 +132,9 @@ def _render(
 ) -> pathlib.Path:
   """Builds a store beside OUT; a killed export resumes from it."""
   mixture = _mixture(config)
-  epochs = config.epochs
-  if epochs is None and config.sampled is not None:
-    # Packing takes the first sequences from all draws of a window.
-    draws = config.sampled if config.unpacked else packing.drawn(config.sampled)
-    epochs = _epochs_drawn(mixture, draws, data_dir=config.data_dir)
+  draws = config.sampled if config.epochs is None else None
+  if draws is not None and not config.unpacked:
+    draws = packing.drawn(draws)  # the first sequences hold draws of whole windows
   evaluate = ()
   if set(config.splits) - {'train'}:
     evaluate = mixture.held_out or mixture.trained_on
@@ -147,7 +144,9 @@ def _render(
     build = functools.partial(
       materialize.materialize,
       mixture,
-      dataclasses.replace(config.fresh, epochs=epochs, evaluate=evaluate),
+      dataclasses.replace(
+        config.fresh, epochs=config.epochs, draws=draws, evaluate=evaluate
+      ),
       out=path,
       data_dir=config.data_dir,
       workers=config.workers,
@@ -161,23 +160,6 @@ def _render(
       shutil.rmtree(path)  # left by a killed export with other settings
       build()
   return path
-
-
-def _epochs_drawn(mixture: Mixture, count: int, *, data_dir: str | None) -> int:
-  """Number of epochs that `count` draws of a mixture take of its smallest datasets."""
-  sizes = {}
-  for dataset in mixture.members:
-    try:
-      sizes[dataset.name] = dataset.num_examples(
-        'train', raw_records.sizes(dataset, data_dir=data_dir)
-      )
-    except InputError:
-      continue  # materialize refuses or skips it
-  sizes = {name: size for name, size in sizes.items() if size}
-  rates = mixing_rates.rates(mixture, sizes)
-  total = sum(rates.values())
-  needs = (count * rates[name] / total / size for name, size in sizes.items())
-  return max(1, math.ceil(max(needs, default=1)))
 
 
 # Writing.

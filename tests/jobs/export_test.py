@@ -132,20 +132,25 @@ def test_a_draw_that_repeats_prompts_says_so(store, tmp_path):
 
 
 def test_a_fresh_draw_has_the_epochs_that_it_takes(tiny_datasets, tmp_path):
-  """Packing takes the first sequences from all draws of a window, so of many epochs."""
-  registry.register(tiny_datasets.mixture)
-  for unpacked, epochs in ((False, 15), (True, 2)):
-    out = tmp_path / f'unpacked_{unpacked}'
-    summary, found = made(
-      out, mixture=tiny_datasets.mixture.name, sampled=100, unpacked=unpacked,
-      fresh=StoreConfig(tokenizer='bytes'),
-    )  # fmt: skip
-    prompts = [(record['inputs'], record['targets']) for record in found['train']]
-    repeated = [note for note in summary['notes'] if 'repeat' in note]
-    assert bool(repeated) == (len(set(prompts)) < len(prompts))
-    card = (out / 'README.md').read_text(encoding='utf-8')
-    (given,) = re.findall(r'--epochs (\d+)', card)
-    assert int(given) == epochs
+  """It is the draw of a store that holds them all."""
+  mixture = dataclasses.replace(tiny_datasets.mixture, rates={'stories': 60})
+  registry.register(mixture)
+  materialize(
+    mixture, StoreConfig(tokenizer='bytes', epochs=10), out=tmp_path / 'store'
+  )
+  for settings in ({'unpacked': True}, {}):
+    ways = {'mixture': mixture.name}, {'store': str(tmp_path / 'store')}
+    found = [
+      made(
+        tmp_path / f'{len(settings)}{"".join(way)}', sampled=130,
+        fresh=StoreConfig(tokenizer='bytes'), **way, **settings,
+      )[1]
+      for way in ways
+    ]  # fmt: skip
+    assert found[0] == found[1]
+  card = (tmp_path / '1mixture' / 'README.md').read_text(encoding='utf-8')
+  assert 'repeat' not in card
+  assert '--epochs' not in card
 
 
 def test_formats_chats_and_files_hold_the_same(store, tmp_path):
