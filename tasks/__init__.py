@@ -32,4 +32,4 @@ DATASETS = (
   *misc.DATASETS,
 )
 
-register(Family('flan'), *DATASETS, family='flan')
+register(Family('flan', task_source='Flan2021'), *DATASETS, family='flan')

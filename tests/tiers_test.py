@@ -45,6 +45,7 @@ TIERS = {
   'flan_jax.train.trainer': TENSORFLOW,
   'flan_jax.jobs.train_and_evaluate': TENSORFLOW,
   'flan_jax.jobs.evaluate_checkpoint': TENSORFLOW,
+  'flan_jax.jobs.export': (*TENSORFLOW, 'torch', 'transformers', 'datasets'),
   'flan_jax.report.html': TENSORFLOW,
   'flan_jax.interop.huggingface.convert': (*TENSORFLOW, 'torch', 'transformers'),
   'flan_jax.report.catalog_page': TENSORFLOW,

@@ -32,10 +32,13 @@ class Family:
     name: as `flan`: the task of dataset `rte` is `flan_rte`.
     generated: True if its data is made by a program, and shares nothing with that of
       any other family.
+    task_source: its name in the published collections of rendered examples, which
+      have it in a column of that name; '' for `name`.
   """
 
   name: str
   generated: bool = False
+  task_source: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

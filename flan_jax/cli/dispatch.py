@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
+from flan_jax.cli import export_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
@@ -371,6 +372,7 @@ VERBS = {
   'rows': _rows,
   'report': _report,
   'convert': _convert,
+  'export': export_flags.add,
   'launch': _launch,
   'plan': _plan,
 }

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
       f'--batch-tokens: got {batch:,}; must be sequences x --sequence-length '
       f'({length:,}); the nearest is {nearest:,}'
     )
-  lengths = _lengths(options.task_feature_lengths)
+  lengths = feature_lengths(options.task_feature_lengths)
   checks.check('--task-feature-lengths', lengths, checks.feature_lengths)
   progress = Progress()
   console.quiet_absl()
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
   return 0
 
 
-def _lengths(text: str | None) -> dict[str, Any] | None:
+def feature_lengths(text: str | None) -> dict[str, Any] | None:
   """Feature -> its length of `inputs=512,targets=64`."""
   if text is None:
     return None

@@ -380,6 +380,11 @@ class PackingPlan:
     return int(self._starts[-1])
 
   @property
+  def draws(self) -> tuple[np.ndarray, np.ndarray]:
+    """(index into `datasets`, entry) of each example, in the order of the sequences."""
+    return self._dataset, self._entry
+
+  @property
   def fill(self) -> float:
     """Share of the tokens that are not padding."""
     return float(np.sum(self._used, dtype=np.int64)) / (

@@ -74,6 +74,15 @@ def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
   }
 
 
+_PROBE = ' \tTwo  blanks,\n\na tab; é ﬁ ½ 漢字 🙂 \u200b\u2581 {a} <b> </s> ~\\ '
+"""Text with what vocabularies lack, normalize, or erase."""
+
+
+def is_lossless(tokenizer: Tokenizer) -> bool:
+  """Tells if a tokenizer gives back any text as it was, blanks at its ends included."""
+  return tokenizer.decode(tokenizer.encode(_PROBE)) == _PROBE
+
+
 def shares(entry: Mapping[str, Any]) -> tuple[float, float]:
   """Shares (unknown of all tokens, changed of checked examples) of a dataset.
 

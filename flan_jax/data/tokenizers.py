@@ -4,6 +4,7 @@ All share one interface, `Tokenizer`; the digest of its file identifies a tokeni
 """
 
 import abc
+import functools
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import numpy as np
 import sentencepiece
 
 from flan_jax.data import control_tokens
+from flan_jax.data.piece_table import PieceTable, known_ids
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file
 
@@ -82,6 +84,10 @@ class Tokenizer(abc.ABC):
     UNKNOWN.
     """
 
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    """Decodes several arrays of ids, each as `decode` does; faster than in turn."""
+    return [self.decode(ids) for ids in batch]
+
   @abc.abstractmethod
   def save(self, path: str | os.PathLike) -> None:
     """Writes the tokenizer to the file `path`, from which `load` reads it back."""
@@ -128,6 +134,13 @@ class Bytes(Tokenizer):
   def decode(self, ids: Iterable[int]) -> str:
     values = bytes(int(i) - 3 for i in ids if 3 <= i < self.vocab_size)
     return values.decode('utf-8', errors='replace')
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    kept = (ids[(ids >= 3) & (ids < self.vocab_size)] - 3 for ids in batch)
+    return [
+      values.astype(np.uint8).tobytes().decode('utf-8', errors='replace')
+      for values in kept
+    ]
 
   def save(self, path: str | os.PathLike) -> None:
     """Does nothing: `load('bytes')` needs no file."""
@@ -215,6 +228,17 @@ class SentencePiece(Tokenizer):
 
   def decode(self, ids: Iterable[int]) -> str:
     return self._processor.decode([int(i) for i in ids if 0 <= i < self.vocab_size])
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    known = known_ids(batch, self.vocab_size)
+    if self._table is not None:
+      return [self._table.decode(ids) for ids in known]
+    threads = min(len(known), self.threads or os.cpu_count() or 1)
+    return self._processor.decode(known, num_threads=threads) if known else []
+
+  @functools.cached_property
+  def _table(self) -> PieceTable | None:
+    return PieceTable.of(self._processor)
 
   def save(self, path: str | os.PathLike) -> None:
     atomic_file.write_bytes(path, self.model)
@@ -318,6 +342,16 @@ class HuggingFace(Tokenizer):
     ]
     text = self._tokenizer.decode(known, skip_special_tokens=False)
     return text if self._unk is None else text.replace(self._unk, UNKNOWN)
+
+  def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
+    known = [
+      [i for i in ids if i not in self._left_out]
+      for ids in known_ids(batch, self.vocab_size)
+    ]
+    texts = self._tokenizer.decode_batch(known, skip_special_tokens=False)
+    if self._unk is None:
+      return texts
+    return [text.replace(self._unk, UNKNOWN) for text in texts]
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes `path` and, beside it, `tokenizer_config.json` with the roles."""

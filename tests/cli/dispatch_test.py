@@ -72,6 +72,13 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
       "OUTPUT_DIR: got 's3://b/x'; must be a folder or gs://BUCKET/PATH",
     ),
     (['rows', 'nowhere'], "store 'nowhere': no such directory"),
+    (['export', '--out=x', '--sampled=0'], '--sampled: got 0; must be 1 or more'),
+    (['export', '--out=x'], '--mixture: not given, nor --store'),
+    (['export', '--out=x', '--mixture=flan_al'], "'flan_al'.*'flan_all'"),
+    (
+      ['export', '--out=x', '--store=y', '--template-seed=3'],
+      '--template-seed: the store of --store has its own; leave it out',
+    ),
     (['report', 'nowhere'], 'no report.json'),
     (['fetch'], 'give the names of datasets, or --all'),
     (['fetch', 'ret'], "dataset 'ret': not registered.*did you mean 'rte'"),

@@ -113,3 +113,14 @@ def test_flan_show_counts_what_the_given_tokenizer_loses(t5_like, capsys):
   assert 'changed by a round trip' in capsys.readouterr().out
   assert main([*show, 'bytes']) == 0
   assert 'round trip' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('kind', 'lossless'),
+  [
+    ('bytes', True), ('own', True), ('byte_level', True), ('dummy_prefix', True),
+    ('prepending', False), ('t5_like', False),
+  ],
+)  # fmt: skip
+def test_a_tokenizer_is_lossless_if_it_gives_every_text_back(kinds, kind, lossless):
+  assert tokenizer_coverage.is_lossless(kinds[kind]) == lossless

@@ -319,3 +319,15 @@ def test_the_missing_library_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'tokenizers', None)
   with pytest.raises(InputError, match=r"pip install 'flan_jax\[hf\]'"):
     tokenizers_lib.load(tmp_path / 'tokenizer.json')
+
+
+def test_a_batch_decodes_as_its_ids_one_by_one(kinds):
+  texts = ['Is  the cat\non the mat? ', '', 'кот </s> ▁ 🙂', '<pad>']
+  for tokenizer in kinds.values():
+    marks = [0, tokenizer.eos_id, -1, tokenizer.vocab_size, tokenizer.pad_id]
+    batch = [
+      np.concatenate([marks, ids, marks]).astype(np.int32)
+      for ids in tokenizer.encode_batch(texts)
+    ]
+    assert tokenizer.decode_batch(batch) == [tokenizer.decode(ids) for ids in batch]
+    assert tokenizer.decode_batch([]) == []

@@ -58,12 +58,13 @@ class StoreConfig:
       tokens of seqio tasks come with their own, which is then the store's.
     vocab_size: vocabulary size of a trained tokenizer.
     seed: template seed: draws the template of each example and epoch.
-    epochs: number of epochs to render; 1 if `steps` is not given either.
+    epochs: number of epochs to render; 1 if neither `steps` nor `draws` is given.
     steps: length of the run, in place of `epochs`: render as much of each dataset as
       the run draws. Never more epochs than templates: the plan then starts again at the
       first.
     batch_tokens: tokens of a step, padding included (batch_size x sequence_length);
       needed with `steps`.
+    draws: number of examples that are drawn, in place of `epochs` and `steps`.
     sequence_length: maximum tokens of an example; None for the sum of the limits.
     limits: maximum tokens of inputs and of targets, each with its EOS.
     evaluate: clusters whose dev and test examples are kept; None for the held-out ones.
@@ -76,6 +77,7 @@ class StoreConfig:
   epochs: int | None = None
   steps: int | None = None
   batch_tokens: int | None = None
+  draws: int | None = None
   sequence_length: int | None = None
   limits: Limits = Limits()
   evaluate: Sequence[str] | None = None
@@ -88,10 +90,13 @@ class StoreConfig:
         + did_you_mean(self.missing, ['refuse', 'skip']),
         field='MISSING',
       )
-    if self.epochs is not None and self.steps is not None:
-      raise InputError(f'epochs {self.epochs} and steps {self.steps}: give one of them')
-    for name, value in (('epochs', self.epochs), ('steps', self.steps)):
-      if value is not None and value < 1:
+    lengths = {'epochs': self.epochs, 'steps': self.steps, 'draws': self.draws}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    if len(given) > 1:
+      both = ' and '.join(f'{name} {value}' for name, value in given.items())
+      raise InputError(f'{both}: give one of them')
+    for name, value in given.items():
+      if value < 1:
         raise InputError(f'{name} {value}: must be at least 1')
     if self.steps is not None and not self.batch_tokens:
       raise InputError(
@@ -229,7 +234,7 @@ def _recipe(
 ) -> fingerprint.Recipe:
   """Everything that the store is made from; `tokenizer` is None to train one."""
   mixture = sources.mixture
-  epochs = 1 if config.epochs is None and config.steps is None else config.epochs
+  whole = config.epochs is None and config.steps is None and config.draws is None
   head = {
     'version': store_lib.VERSION,
     'mixture': mixture.name,
@@ -239,11 +244,12 @@ def _recipe(
     'evaluate': list(sources.clusters),
     'seed': config.seed,
     'request': {
-      'epochs': epochs,
+      'epochs': 1 if whole else config.epochs,
       'steps': config.steps,
       'batch_tokens': config.batch_tokens,
       'sequence_length': config.sequence_length,
       'tokenizer': tokenizer.digest if tokenizer else f'{TRAIN}:{config.vocab_size}',
+      **({} if config.draws is None else {'draws': config.draws}),
     },
     'limits': {**config.limits.as_json(), 'policy': preprocess.POLICY},
     'missing': sources.missing,
@@ -382,11 +388,12 @@ def _render(
   needs = dict.fromkeys(names, config.epochs or 1)
   have = _capped(needs, datasets)
   builder.build(_epochs(job, dict.fromkeys(names, 0), have, 'render'))
-  if config.tokens is not None:
+  if config.tokens is not None or config.draws is not None:
     first = manifest_lib.collect(
       job, sources.mixture, datasets, dict.fromkeys(names, 1)
     )
-    needs = _epochs_needed(first, config.tokens, tokenizer.bos_id)
+    draws = config.draws or _draws_of(first, config.tokens or 0, tokenizer.bos_id)
+    needs = _epochs_needed(first, draws)
     more = _capped(needs, datasets)
     builder.build(_epochs(job, have, more, 'extend'))
     have = more
@@ -414,17 +421,19 @@ def _epochs(
       yield _Part(stage, name, kept, call)
 
 
-def _epochs_needed(
+def _draws_of(
   trained: Sequence[RenderedDataset], tokens: int, bos_id: int | None
-) -> dict[str, int]:
-  """Number of epochs of each dataset that a run of `tokens` tokens draws."""
-  total = sum(one.rate for one in trained)
-  if not total:
-    return {one.dataset.name: 1 for one in trained}
-  mean = sum(
-    one.rate / total * float(one.lengths(bos_id).mean()) for one in trained if one.rate
-  )
-  draws = packing.drawn(math.ceil(tokens / mean * MARGIN))
+) -> int:
+  """Number of draws of a run of `tokens` tokens: whole windows, and some to spare."""
+  drawn = [one for one in trained if one.rate]
+  total = sum(one.rate for one in drawn)
+  mean = sum(one.rate / total * float(one.lengths(bos_id).mean()) for one in drawn)
+  return packing.drawn(math.ceil(tokens / mean * MARGIN)) if drawn else 1
+
+
+def _epochs_needed(trained: Sequence[RenderedDataset], draws: int) -> dict[str, int]:
+  """Number of epochs of each dataset that `draws` draws of the mixture take."""
+  total = max(1, sum(one.rate for one in trained))
   return {
     one.dataset.name: max(1, math.ceil(draws * one.rate / total / max(1, one.examples)))
     for one in trained

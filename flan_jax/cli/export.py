@@ -1,0 +1,88 @@
+"""`flan export`: takes the rendered data of a mixture out."""
+
+import argparse
+
+from flan_jax.cli import console, materialize
+from flan_jax.errors import InputError
+from flan_jax.runtime.progress import Progress
+
+_FRESH = (
+  'tokenizer', 'vocab_size', 'template_seed', 'task_feature_lengths', 'missing'
+)  # fmt: skip
+"""Options of rendering afresh: a store has been made with its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+  from flan_jax.config import checks
+
+  for name, got, least in (
+    ('--sampled', options.sampled, 1),
+    ('--epochs', options.epochs, 1),
+    ('--seed', options.seed, 0),
+    ('--sequence-length', options.sequence_length, 8),
+    ('--shard-size', options.shard_size, 1),
+    ('--vocab-size', options.vocab_size, 1),
+    ('--template-seed', options.template_seed, 0),
+    ('--workers', options.workers, 1),
+  ):
+    checks.check(name, got, checks.or_none(checks.at_least(least)))
+  given = {name: getattr(options, name) for name in _FRESH}
+  given = {name: value for name, value in given.items() if value is not None}
+  if options.store is not None and given:
+    flag = next(iter(given)).replace('_', '-')
+    raise InputError(f'--{flag}: the store of --store has its own; leave it out')
+  lengths = materialize.feature_lengths(options.task_feature_lengths)
+  checks.check('--task-feature-lengths', lengths, checks.feature_lengths)
+  progress = Progress()
+  console.quiet_absl()
+  progress.stage(f'Exporting {options.mixture or options.store} to {options.out}')
+  from flan_jax.data.preprocess import Limits
+  from flan_jax.data.store.materialize import StoreConfig
+  from flan_jax.jobs import export, export_settings
+  from flan_jax.runtime import worker_pool
+
+  fresh = StoreConfig(
+    tokenizer=given.get('tokenizer', 'train'),
+    vocab_size=given.get('vocab_size', 32_000),
+    seed=given.get('template_seed', 0),
+    limits=Limits.of(lengths),
+    missing=given.get('missing', 'refuse'),
+  )
+  summary = export.export(
+    export_settings.ExportConfig(
+      out=options.out,
+      mixture=options.mixture,
+      store=options.store,
+      format=options.format,
+      splits=tuple(name.strip() for name in options.splits.split(',')),
+      sampled=options.sampled,
+      epochs=options.epochs,
+      seed=options.seed,
+      sequence_length=options.sequence_length,
+      unpacked=options.unpacked,
+      chat=options.chat,
+      shard_size=options.shard_size,
+      inputs=options.inputs,
+      targets=options.targets,
+      fresh=fresh,
+      data_dir=options.data_dir,
+      workers=worker_pool.cores() if options.workers is None else options.workers,
+    ),
+    progress=progress,
+  )
+  if options.json:
+    console.print_json(summary)
+  else:
+    _print_table(options.out, summary['examples'])
+  progress.stage(f'Done: {options.out}')
+  return 0
+
+
+def _print_table(out: str, examples: dict[str, dict[str, int]]) -> None:
+  names = dict.fromkeys(name for found in examples.values() for name in found)
+  sides = {'dataset': 'left', **dict.fromkeys(examples, 'right')}
+  rows = [
+    (name, *(found.get(name, 0) for found in examples.values())) for name in names
+  ]
+  rows.append(('all', *(sum(found.values()) for found in examples.values())))
+  console.table(out, sides, rows)
