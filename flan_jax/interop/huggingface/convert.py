@@ -27,6 +27,7 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
+  export_tokenizer,
   families,
   logit_check,
   tensor_map,
@@ -42,6 +43,9 @@ from flan_jax.runtime.progress import Progress
 
 PROVENANCE = 'conversion.json'
 """File in a converted folder that records its source and the logit check."""
+
+MAX_NEW_TOKENS = 128
+"""Tokens of an answer that an exported model generates unless told otherwise."""
 
 
 class Converted(NamedTuple):
@@ -295,6 +299,7 @@ def export_model(
       f'{path}: tensors do not fit config.json: {"; ".join(wrong[:3])}{more}'
     )
   lineage = model_dir.lineage(path)
+  tuned = bool(lineage.trainings and lineage.trainings[-1].datasets)
   tokenizer = tokenizers.from_model_folder(path)
   _check_disk_space(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
@@ -330,10 +335,11 @@ def export_model(
       ((name, tensors(name)) for name in safetensors_writer.order(held)),
       metadata={'format': 'pt'},
     )
-    text = json.dumps(hf_config, indent=2, sort_keys=True) + '\n'
-    (folder / 'config.json').write_text(text, encoding='utf-8')
+    _write_json(folder / 'config.json', hf_config, sort_keys=True)
+    if tuned and tokenizer is not None:
+      _write_json(folder / 'generation_config.json', _generation(tokenizer))
     if tokenizer is not None:
-      tokenizers.save_hugging_face(tokenizer, folder)
+      export_tokenizer.save(tokenizer, folder, source=path, tuned=tuned)
     else:
       progress.line(_NO_TOKENIZER)
     batch = logit_check.batch(tokenizer, config, bos=hf_config.get('bos_token_id'))
@@ -344,6 +350,17 @@ def export_model(
     training_history.write(folder, lineage)
     _write_report(folder, str(path), family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
+
+
+def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
+  """generation_config.json of a tuned model: greedy, and EOS stops."""
+  ids = tokenizers.special_ids(tokenizer)
+  return {**ids, 'do_sample': False, 'max_new_tokens': MAX_NEW_TOKENS}
+
+
+def _write_json(path: pathlib.Path, value: Mapping[str, Any], **options: Any) -> None:
+  text = json.dumps(value, indent=2, **options)
+  path.write_text(text + '\n', encoding='utf-8')
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
