@@ -339,7 +339,9 @@ def export_model(
     if tuned and tokenizer is not None:
       _write_json(folder / 'generation_config.json', _generation(tokenizer))
     if tokenizer is not None:
-      export_tokenizer.save(tokenizer, folder, source=path, tuned=tuned)
+      export_tokenizer.save(
+        tokenizer, folder, source=path, tuned=tuned, progress=progress
+      )
     else:
       progress.line(_NO_TOKENIZER)
     batch = logit_check.batch(tokenizer, config, bos=hf_config.get('bos_token_id'))

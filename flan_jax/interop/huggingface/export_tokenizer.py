@@ -16,6 +16,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import chat_template
 from flan_jax.interop.huggingface.logit_check import PARAGRAPH
 from flan_jax.interop.huggingface.source import read_json
+from flan_jax.runtime.progress import Progress
 
 SAMPLES = (
   PARAGRAPH,
@@ -41,7 +42,12 @@ class Exported(NamedTuple):
 
 
 def save(
-  tokenizer: Tokenizer, folder: pathlib.Path, *, source: pathlib.Path, tuned: bool
+  tokenizer: Tokenizer,
+  folder: pathlib.Path,
+  *,
+  source: pathlib.Path,
+  tuned: bool,
+  progress: Progress,
 ) -> None:
   """Writes what `transformers` loads; SentencePiece's own file too.
 
@@ -50,6 +56,7 @@ def save(
     folder: destination.
     source: the model folder, whose tokenizer_config.json may be that of its source.
     tuned: whether the model was tuned here: it gets FLAN's chat template then.
+    progress: receiver of status lines.
 
   Raises:
     InputError: if the written files would tokenize differently.
@@ -58,8 +65,13 @@ def save(
     tokenizer.save(folder / tokenizer.filename)
   found = _as_it_is(tokenizer, source)
   if tuned:
-    found, template = _as_trained(found, tokenizer)
+    found, template, spelled = _as_trained(found, tokenizer)
     (folder / chat_template.FILE).write_text(template, encoding='utf-8')
+    if spelled:
+      progress.line(
+        f'warning: in `transformers`, text that spells {", ".join(spelled[:4])} becomes '
+        'a control token; remove it from prompts'
+      )
   else:
     found = _adding_bos(found, tokenizer)
   _write(folder / 'tokenizer.json', found.file)
@@ -129,8 +141,10 @@ def _special(token: str, i: int) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _as_trained(found: Exported, tokenizer: Tokenizer) -> tuple[Exported, str]:
-  """Returns the files of a tuned model, and its chat template.
+def _as_trained(
+  found: Exported, tokenizer: Tokenizer
+) -> tuple[Exported, str, list[str]]:
+  """Returns the files of a tuned model, its chat template, and what `_check` found.
 
   Raises:
     InputError: if they tokenize a sample differently from training.
@@ -157,11 +171,11 @@ def _as_trained(found: Exported, tokenizer: Tokenizer) -> tuple[Exported, str]:
   file['normalizer'] = _without_joint(file.get('normalizer'))
   file['pre_tokenizer'] = _each_part_alone(file.get('pre_tokenizer'))
   out = Exported(file, {**roles, 'add_bos_token': tokenizer.bos_id is not None})
-  _check(out, tokenizer, control=control, other=other)
+  spelled = _check(out, tokenizer, control=control, other=other)
   template = chat_template.of(
     bos=tokenizer.bos_id is not None, control=control, other=other
   )
-  return out, template
+  return out, template, spelled
 
 
 def _tokens(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, str]:
@@ -257,22 +271,29 @@ def _each_part_alone(step: Any) -> Any:
   return out
 
 
-def _check(out: Exported, tokenizer: Tokenizer, *, control, other) -> None:
-  """Compares texts and rendered prompts with the tokens of training."""
+def _check(out: Exported, tokenizer: Tokenizer, *, control, other) -> list[str]:
+  """Compares texts and rendered prompts with the tokens of training.
+
+  Returns:
+    Control tokens that a prompt becomes in spite of the template.
+
+  Raises:
+    InputError: if a sample has other tokens.
+  """
   there = _loaded(out.file)
-  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  eos = out.config['eos_token']
-  head = out.config['bos_token'] if bos else ''
-  few = [*sorted(control)[:4], *other[:4]]
-  for sample in (*SAMPLES, *(f'The mark {token} in a text.' for token in few)):
-    ids = tokenizer.encode(sample).tolist()
-    plain = there.encode(sample, add_special_tokens=True).ids
-    prompt = chat_template.render(sample, control=control, other=other)
-    chat = there.encode(f'{head}{prompt}{eos}', add_special_tokens=False).ids
-    if (sample in SAMPLES and plain != bos + ids) or chat != [
-      *bos, *ids, tokenizer.eos_id
-    ]:  # fmt: skip
+  head = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  begin, end = out.config.get('bos_token', '') if head else '', out.config['eos_token']
+
+  def agrees(text: str) -> bool:
+    prompt = chat_template.render(text, control=control, other=other)
+    want = [*head, *tokenizer.encode(text).tolist(), tokenizer.eos_id]
+    return there.encode(f'{begin}{prompt}{end}', add_special_tokens=False).ids == want
+
+  for sample in SAMPLES:
+    want = [*head, *tokenizer.encode(sample).tolist()]
+    if there.encode(sample).ids != want or not agrees(sample):
       raise InputError(
         f'tokenizer {tokenizer.name!r}: its exported tokenizer.json tokenizes '
         f'{sample[:20]!r} differently; this model cannot be exported'
       )
+  return [token for token in sorted(control) if not agrees(f'The mark {token}.')]

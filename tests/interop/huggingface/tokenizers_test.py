@@ -204,7 +204,9 @@ def test_an_exported_tokenizer_loads_in_transformers(pieces, tmp_path):
   for name, tokenizer in [('pieces', pieces), ('bytes', tokenizers_lib.Bytes())]:
     folder = tmp_path / name
     folder.mkdir()
-    export_tokenizer.save(tokenizer, folder, source=folder, tuned=False)
+    export_tokenizer.save(
+      tokenizer, folder, source=folder, tuned=False, progress=Progress(quiet=True)
+    )
     there = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
       ids = there(text, add_special_tokens=False)['input_ids']
