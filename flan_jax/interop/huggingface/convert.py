@@ -30,6 +30,8 @@ from flan_jax.interop.huggingface import (
   export_tokenizer,
   families,
   logit_check,
+  sharded_writer,
+  source_files,
   tensor_map,
   tokenizers,
   training_history,
@@ -233,13 +235,15 @@ def import_model(
       tokenizers.save(tokenizer, folder)
     else:
       progress.line(_NO_TOKENIZER)
+    source_files.keep(source, path, folder)
     progress.stage('Comparing logits')
     agreement = logit_check.compare(folder, config, batch, reference)
     checksum = model_dir.checksum(folder)
     model_dir.write_provenance(
       folder, {'lineage': lineage.as_json()}, checksum=checksum
     )
-    _write_report(folder, source.where, family.model_type, agreement)
+    said = source_files.described(source, path)
+    _write_report(folder, source.where, family.model_type, agreement, **said)
     return _finish(draft, destination, family.model_type, config, agreement)
 
 
@@ -265,6 +269,7 @@ def export_model(
   *,
   progress: Progress,
   model_type: str | None = None,
+  shard_bytes: int = sharded_writer.SHARD_BYTES,
 ) -> Converted:
   """Exports a model to a folder that `transformers` loads.
 
@@ -273,6 +278,7 @@ def export_model(
     destination: a folder that does not exist yet, or an empty one.
     progress: receiver of status lines.
     model_type: family to export to; None: the first that has the architecture.
+    shard_bytes: largest file of weights.
 
   Raises:
     InputError: if no Hugging Face family has the model's architecture.
@@ -310,6 +316,8 @@ def export_model(
   dtypes = {held.dtype.name for held in stored.tensors.values()}
   hf_config['torch_dtype'] = dtypes.pop() if len(dtypes) == 1 else 'float32'
   hf_config |= tokenizers.special_ids(tokenizer)
+  if not tuned:
+    hf_config |= source_files.token_ids(path)
   sizes = tensor_map.sizes(config)
   groups = defaultdict(list)
   for param, entry in entries.items():
@@ -329,15 +337,12 @@ def export_model(
   with _draft(destination) as draft:
     folder = draft.path
     progress.stage('Writing')
-    safetensors_writer.write(
-      folder / 'model.safetensors',
-      held,
-      ((name, tensors(name)) for name in safetensors_writer.order(held)),
-      metadata={'format': 'pt'},
-    )
+    sharded_writer.write(folder, held, tensors, shard_bytes=shard_bytes)
     _write_json(folder / 'config.json', hf_config, sort_keys=True)
-    if tuned and tokenizer is not None:
-      _write_json(folder / 'generation_config.json', _generation(tokenizer))
+    source_files.give_back(path, folder)
+    generation = folder / source_files.GENERATION
+    if tuned and tokenizer is not None and not generation.exists():
+      _write_json(generation, _generation(tokenizer))
     if tokenizer is not None:
       export_tokenizer.save(
         tokenizer, folder, source=path, tuned=tuned, progress=progress
@@ -443,17 +448,10 @@ def _draft(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
 
 
 def _write_report(
-  folder, source: str, family: str, agreement: logit_check.Agreement
+  folder, source: str, family: str, agreement: logit_check.Agreement, **said: Any
 ) -> None:
-  text = json.dumps(
-    {
-      'source': pathlib.Path(source).name,
-      'family': family,
-      'check': agreement.as_json(),
-    },
-    indent=2,
-  )
-  (folder / PROVENANCE).write_text(text + '\n', encoding='utf-8')
+  record = {'source': pathlib.Path(source).name, 'family': family, **said}
+  _write_json(folder / PROVENANCE, {**record, 'check': agreement.as_json()})
 
 
 def _finish(draft, destination, family, config, agreement) -> Converted:

@@ -13,20 +13,14 @@ from typing import Any, NamedTuple
 from flan_jax.data import control_tokens
 from flan_jax.data.tokenizers import Bytes, SentencePiece, Tokenizer
 from flan_jax.errors import InputError
-from flan_jax.interop.huggingface import chat_template
-from flan_jax.interop.huggingface.logit_check import PARAGRAPH
+from flan_jax.interop.huggingface import (
+  chat_template,
+  sentencepiece_json,
+  source_files,
+)
+from flan_jax.interop.huggingface.sentencepiece_json import NEVER, SAMPLES
 from flan_jax.interop.huggingface.source import read_json
 from flan_jax.runtime.progress import Progress
-
-SAMPLES = (
-  PARAGRAPH,
-  'Two  blanks,\ttab,\nnewline.\n\n  Digits 1234567 and 3.14 (100%).',
-  'Žluťoučký kůň, 中文字符, emoji 🙂, ½ naïve — “quotes”',
-)
-"""Texts that two tokenizers are compared on."""
-
-NEVER = -1e6
-"""Score of a unigram piece that no text becomes, far below that of any path."""
 
 
 class Exported(NamedTuple):
@@ -53,7 +47,7 @@ def save(
 
   Args:
     tokenizer: the model's tokenizer.
-    folder: destination.
+    folder: destination; a chat template that it holds stays.
     source: the model folder, whose tokenizer_config.json may be that of its source.
     tuned: whether the model was tuned here: it gets FLAN's chat template then.
     progress: receiver of status lines.
@@ -66,16 +60,21 @@ def save(
   found = _as_it_is(tokenizer, source)
   if tuned:
     found, template, spelled = _as_trained(found, tokenizer)
-    (folder / chat_template.FILE).write_text(template, encoding='utf-8')
+    if not (folder / chat_template.FILE).exists():
+      (folder / chat_template.FILE).write_text(template, encoding='utf-8')
     if spelled:
       progress.line(
-        f'warning: in `transformers`, text that spells {", ".join(spelled[:4])} becomes '
-        'a control token; remove it from prompts'
+        f'warning: in `transformers`, text that spells {" or ".join(spelled[:4])} '
+        'becomes a control token; remove it from prompts'
       )
   else:
     found = _adding_bos(found, tokenizer)
   _write(folder / 'tokenizer.json', found.file)
-  _write(folder / 'tokenizer_config.json', {**_CONFIG, **found.config})
+  kept = {} if tuned else source_files.tokenizer_settings(source)
+  config = {**_CONFIG, **found.config, **kept}
+  if isinstance(tokenizer, SentencePiece) or tuned:
+    config |= _CONFIG  # the source's class may need another file
+  _write(folder / 'tokenizer_config.json', config)
 
 
 _CONFIG = {
@@ -100,8 +99,6 @@ def _as_it_is(tokenizer: Tokenizer, source: pathlib.Path) -> Exported:
   if isinstance(tokenizer, Bytes):
     return Exported(_bytes(), {'eos_token': '</s>', 'pad_token': '<pad>'})
   if isinstance(tokenizer, SentencePiece):
-    from flan_jax.interop.huggingface import sentencepiece_json
-
     model, names = sentencepiece_json.translate(tokenizer)
     return Exported(json.loads(model), names)
   config = read_json(source / 'tokenizer_config.json')

@@ -4,9 +4,19 @@ from typing import Any
 
 from flan_jax.data.tokenizers import SentencePiece
 from flan_jax.errors import InputError
-from flan_jax.interop.huggingface.export_tokenizer import NEVER, SAMPLES
+from flan_jax.interop.huggingface.logit_check import PARAGRAPH
 
 _SPACE = '\u2581'
+
+SAMPLES = (
+  PARAGRAPH,
+  'Two  blanks,\ttab,\nnewline.\n\n  Digits 1234567 and 3.14 (100%).',
+  'Žluťoučký kůň, 中文字符, emoji 🙂, ½ naïve — “quotes”',
+)
+"""Texts that two tokenizers are compared on."""
+
+NEVER = -1e6
+"""Score of a unigram piece that no text becomes, far below that of any path."""
 
 
 def messages() -> Any:

@@ -12,6 +12,7 @@ from flan_jax.data.tokenizers import HuggingFace, SentencePiece
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import export_tokenizer, sentencepiece_json
 from flan_jax.interop.huggingface import tokenizers as files_lib
+from flan_jax.runtime.progress import Progress
 
 tokenizers = pytest.importorskip('tokenizers')
 
