@@ -27,9 +27,11 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
+  chat_template,
   export_tokenizer,
   families,
   logit_check,
+  model_card,
   sharded_writer,
   source_files,
   tensor_map,
@@ -355,6 +357,17 @@ def export_model(
     progress.stage('Comparing logits')
     agreement = logit_check.compare(path, config, batch, reference)
     training_history.write(folder, lineage)
+    if not (folder / source_files.CARD).exists():
+      chat = (folder / chat_template.FILE).exists()
+      model_card.write(
+        folder,
+        path,
+        path=destination.name,
+        lineage=lineage,
+        tuned=tuned,
+        tokenizer=tokenizer,
+        chat=chat,
+      )
     _write_report(folder, str(path), family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
 
