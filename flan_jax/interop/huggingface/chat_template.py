@@ -80,7 +80,7 @@ def render(text: str, *, control: Iterable[str], other: Iterable[str]) -> str:
 
 
 def _joined() -> str:
-  """What becomes JOINT once the normalizer has removed JOINT from it."""
+  """Text from which the normalizer makes JOINT, by removing JOINT inside it."""
   return JOINT[:1] + JOINT + JOINT[1:]
 
 

@@ -1,8 +1,8 @@
 """The `tokenizer.json` of an exported model, which tokenizes as the model was trained.
 
 A tuned model gets one whose plain call gives BOS and the tokens of the text, and with
-it a chat template (chat_template.py). The source's own file stays as it is for a model
-that was only converted.
+it a chat template (chat_template.py). A model that was only converted keeps the file of
+its source.
 """
 
 import json

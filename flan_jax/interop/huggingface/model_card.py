@@ -34,7 +34,7 @@ print(pipeline('text-generation', model='{path}')('...')[0]['generated_text'])
 
 
 class _Card(NamedTuple):
-  """What the card is made of.
+  """The facts of a card.
 
   Attributes:
     folder: the model folder.
