@@ -107,26 +107,25 @@ def _record(folder: pathlib.Path) -> dict[str, Any]:
   return upgraded(weights.read_object(path), renamed_keys.TRAINING)
 
 
-def _origin(folder: pathlib.Path, key: str) -> Any:
-  """An entry of conversion.json of the first model, found by the runs' settings."""
+def _origin(folder: pathlib.Path) -> Mapping[str, Any]:
+  """conversion.json of the first model, found by the settings of the runs since.
+
+  {} if a folder is gone, or if the first model was trained from random parameters.
+  """
   for _ in range(100):
     if folder == model_dir.SHIPPED:
-      return SHIPPED_LICENSE if key == 'license' else None
-    path = folder / 'conversion.json'
-    said = weights.read_object(path) if path.is_file() else {}
-    if said.get(key):
-      return said[key]
+      return {'license': SHIPPED_LICENSE}
     base = _settings(folder).get('initial_checkpoint')
     base = base or _record(folder).get('lora', {}).get('base')
     if not base:
-      return None
+      return source_files.recorded(folder)
     folder = model_dir.find(base)
-  return None
+  return {}
 
 
 def _languages(card: _Card) -> list[str]:
   """The base's languages, and those of FLAN's datasets that tuned the model."""
-  found = [str(code) for code in _origin(card.folder, 'languages') or ()]
+  found = [str(code) for code in _origin(card.folder).get('languages', ())]
   for training in card.lineage.trainings:
     if training.family != statements.OWN:
       continue
@@ -139,8 +138,9 @@ def _languages(card: _Card) -> list[str]:
 
 
 def _header(card: _Card) -> str:
+  origin = _origin(card.folder)
   fields: dict[str, Any] = {
-    'license': _origin(card.folder, 'license'),
+    **{key: origin.get(key) for key in source_files.LICENSE},
     'language': _languages(card),
     'library_name': 'transformers',
     'pipeline_tag': 'text-generation',
@@ -244,9 +244,10 @@ def _results(card: _Card) -> Iterator[str]:
 
 
 def _license(card: _Card) -> Iterator[str]:
-  found = _origin(card.folder, 'license')
+  origin = _origin(card.folder)
+  found = ', '.join(str(origin[key]) for key in source_files.LICENSE if key in origin)
   yield '## License'
-  if found is None:
+  if not found:
     yield 'Not recorded. The license of the model that it started from applies.'
   elif card.tuned:
     yield f'That of the model that it started from: {found}.'

@@ -25,6 +25,9 @@ PATTERNS = (GENERATION, CARD, 'LICENSE*', 'NOTICE*')
 
 TOKEN_IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
 
+LICENSE = ('license', 'license_name', 'license_link')
+"""Entries of a card's header, and of conversion.json, about the license."""
+
 _ELSEWHERE = ('auto_map', 'chat_template', 'name_or_path', 'tokenizer_file')
 """Fields of tokenizer_config.json that are code, a path, or kept in a file."""
 
@@ -119,11 +122,12 @@ def token_ids(folder: pathlib.Path) -> dict[str, Any]:
 
   A source may name several EOS tokens, of which training knows one.
   """
-  record = _record(folder)
-  return {k: v for k, v in record.get('token_ids', {}).items() if k in TOKEN_IDS}
+  ids = recorded(folder).get('token_ids', {})
+  return {k: v for k, v in ids.items() if k in TOKEN_IDS}
 
 
-def _record(folder: pathlib.Path) -> dict[str, Any]:
+def recorded(folder: pathlib.Path) -> dict[str, Any]:
+  """conversion.json of a model folder; {} if it was not converted."""
   path = folder / 'conversion.json'
   return weights.read_object(path) if path.is_file() else {}
 
@@ -132,16 +136,17 @@ def described(source: Source, path: pathlib.Path) -> dict[str, Any]:
   """Entries of conversion.json: what a source's own files say about it."""
   said = {'token_ids': {k: source.config.get(k) for k in TOKEN_IDS}}
   if isinstance(source, gguf.File):
-    found = {
-      'license': source.field('general.license'),
-      'languages': source.field('general.languages'),
+    names = {
+      **{key: key.replace('_', '.') for key in LICENSE},
+      'languages': 'languages',
     }
+    found = {key: source.field(f'general.{name}') for key, name in names.items()}
     return {**said, **{key: value for key, value in found.items() if value}}
   return {**said, **(header(path / CARD) if inside(path, CARD).is_file() else {})}
 
 
 def header(card: pathlib.Path) -> dict[str, Any]:
-  """`license` and `languages` in the YAML header of a model card.
+  """The license and `languages` in the YAML header of a model card.
 
   Only plain values and plain lists are read; other YAML is left out.
   """
@@ -155,13 +160,9 @@ def header(card: pathlib.Path) -> dict[str, Any]:
     item = re.fullmatch(r'\s*-\s*(.+)', line)
     if field:
       key = field[1]
-      fields[key] = re.findall(r'[\w.+-]+', field[2])
+      values = field[2].strip('[] ').split(',')
+      fields[key] = [value.strip(' \'"') for value in values if value.strip()]
     elif item:
-      fields.setdefault(key, []).extend(re.findall(r'[\w.+-]+', item[1])[:1])
-  out: dict[str, Any] = {}
-  license_name = fields.get('license_name') or fields.get('license')
-  if license_name:
-    out['license'] = license_name[0]
-  if fields.get('language'):
-    out['languages'] = fields['language']
-  return out
+      fields.setdefault(key, []).append(item[1].strip(' \'"'))
+  out: dict[str, Any] = {key: fields[key][0] for key in LICENSE if fields.get(key)}
+  return {**out, 'languages': fields['language']} if fields.get('language') else out
