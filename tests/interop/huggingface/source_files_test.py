@@ -14,6 +14,7 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
   chat_template,
   convert,
+  gguf,
   sharded_writer,
   source_files,
 )
@@ -142,3 +143,18 @@ def test_weights_leave_in_shards_and_come_back(flan_model, tmp_path, quiet, by_n
   convert.import_model(tmp_path / 'hf', tmp_path / 'again', progress=quiet)
   first, second = (f / 'model.safetensors' for f in (flan_model, tmp_path / 'again'))
   assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_gguf_files_template_and_license_are_kept(tmp_path):
+  file = object.__new__(gguf.File)
+  file._fields = {
+    'tokenizer.chat_template': TEMPLATE, 'general.license': 'mit',
+    'general.languages': ['en'],
+  }  # fmt: skip
+  file.config = {'bos_token_id': 1}
+  source_files.keep(file, tmp_path / 'x.gguf', tmp_path)
+  assert (tmp_path / chat_template.FILE).read_text() == TEMPLATE
+  assert source_files.described(file, tmp_path / 'x.gguf') == {
+    'token_ids': {'bos_token_id': 1, 'eos_token_id': None, 'pad_token_id': None},
+    'license': 'mit', 'languages': ['en'],
+  }  # fmt: skip
