@@ -40,27 +40,30 @@ _REFUSAL = (
 )
 
 
-def of(*, bos: bool, control: Iterable[str], other: Iterable[str]) -> str:
+def of(*, bos: bool, marks: Iterable[str]) -> str:
   """Returns the template.
 
   Args:
     bos: whether the model was trained with BOS.
-    control: control tokens, which no prompt becomes.
-    other: added tokens that a prompt may become.
+    marks: strings to break wherever a prompt spells one.
   """
   return _TEMPLATE.format(
     joint=_quoted(JOINT),
     joined=_quoted(_joined()),
-    marks=f'[{", ".join(map(_quoted, marks(control, other)))}]',
+    marks=f'[{", ".join(map(_quoted, marks))}]',
     refusal=_quoted(_REFUSAL),
     bos='bos_token ~ ' if bos else '',
   )
 
 
-def marks(control: Iterable[str], other: Iterable[str]) -> list[str]:
-  """Beginnings of the control tokens, to be broken wherever a prompt spells one.
+def marks_of(control: Iterable[str], other: Iterable[str]) -> list[str]:
+  """Returns the strings to break: beginnings of all control tokens.
 
   `<unused0>` to `<unused99>` share the beginning `<unused`.
+
+  Args:
+    control: control tokens, which no prompt becomes.
+    other: added tokens that a prompt may become.
   """
   other = list(other)
   found = set()
@@ -71,10 +74,10 @@ def marks(control: Iterable[str], other: Iterable[str]) -> list[str]:
   return sorted(found)
 
 
-def render(text: str, *, control: Iterable[str], other: Iterable[str]) -> str:
+def render(text: str, marks: Iterable[str]) -> str:
   """Renders a prompt as the template does."""
   text = text.replace(JOINT, _joined())
-  for mark in marks(control, other):
+  for mark in marks:
     text = text.replace(mark, mark[:1] + JOINT + mark[1:])
   return text
 

@@ -7,7 +7,7 @@ its source.
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.data import control_tokens
@@ -161,17 +161,15 @@ def _as_trained(
   control = control_tokens.find(known, roles.values())
   file['model'] = _never_from_text(file['model'], control)
   control &= {*added, *roles.values()}
-  other = sorted(set(added) - control)
+  marks = chat_template.marks_of(control, set(added) - control)
   added |= {token: _special(token, known.ids[token]) for token in control}
   file['added_tokens'] = sorted(added.values(), key=lambda token: token['id'])
   file['post_processor'] = _post_processor(roles, known.ids, bos=tokenizer.bos_id)
   file['normalizer'] = _without_joint(file.get('normalizer'))
   file['pre_tokenizer'] = _each_part_alone(file.get('pre_tokenizer'))
   out = Exported(file, {**roles, 'add_bos_token': tokenizer.bos_id is not None})
-  spelled = _check(out, tokenizer, control=control, other=other)
-  template = chat_template.of(
-    bos=tokenizer.bos_id is not None, control=control, other=other
-  )
+  spelled = _check(out, tokenizer, control=control, marks=marks)
+  template = chat_template.of(bos=tokenizer.bos_id is not None, marks=marks)
   return out, template, spelled
 
 
@@ -186,7 +184,9 @@ def _tokens(config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, str]
   return out
 
 
-def _never_from_text(model: Mapping[str, Any], control) -> dict[str, Any]:
+def _never_from_text(
+  model: Mapping[str, Any], control: frozenset[str]
+) -> dict[str, Any]:
   """A unigram model whose control tokens cost too much to be chosen for a text."""
   if isinstance(model['vocab'], Mapping):
     return dict(model)
@@ -268,7 +268,13 @@ def _each_part_alone(step: Any) -> Any:
   return out
 
 
-def _check(out: Exported, tokenizer: Tokenizer, *, control, other) -> list[str]:
+def _check(
+  out: Exported,
+  tokenizer: Tokenizer,
+  *,
+  control: Iterable[str],
+  marks: list[str],
+) -> list[str]:
   """Compares texts and rendered prompts with the tokens of training.
 
   Returns:
@@ -282,7 +288,7 @@ def _check(out: Exported, tokenizer: Tokenizer, *, control, other) -> list[str]:
   begin, end = out.config.get('bos_token', '') if head else '', out.config['eos_token']
 
   def agrees(text: str) -> bool:
-    prompt = chat_template.render(text, control=control, other=other)
+    prompt = chat_template.render(text, marks)
     want = [*head, *tokenizer.encode(text).tolist(), tokenizer.eos_id]
     return there.encode(f'{begin}{prompt}{end}', add_special_tokens=False).ids == want
 

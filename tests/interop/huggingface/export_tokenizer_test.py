@@ -56,13 +56,14 @@ def test_any_prompt_has_the_tokens_of_training(kind, kinds, with_bos, tmp_path):
   file = json.loads((tmp_path / 'tokenizer.json').read_text())
   control = [token['content'] for token in file['added_tokens'] if token['special']]
   other = [token['content'] for token in file['added_tokens'] if not token['special']]
+  marks = chat_template.marks_of(control, other)
   begin = '' if own.bos_id is None else config['bos_token']
   head = [] if own.bos_id is None else [own.bos_id]
 
   @settings(max_examples=60)
   @given(text=TEXTS)
   def check(text):
-    prompt = chat_template.render(text, control=control, other=other)
+    prompt = chat_template.render(text, marks)
     assert not any(token in prompt for token in control)
     chat = there.encode(
       f'{begin}{prompt}{config["eos_token"]}', add_special_tokens=False
@@ -141,6 +142,6 @@ def test_a_tokenizer_that_would_differ_is_refused(tmp_path, monkeypatch, with_bo
 
 def test_control_tokens_share_a_beginning_to_break():
   control = [f'<unused{i}>' for i in range(99)] + ['</s>', '<|im_end|>', '<mine0>']
-  assert chat_template.marks(control, ['<mine>']) == [
+  assert chat_template.marks_of(control, ['<mine>']) == [
     '</s', '<mine0>', '<unused', '<|im_end',
   ]  # fmt: skip
