@@ -1,4 +1,4 @@
-"""What stands beside the weights: chat template, settings, card, license, shards."""
+"""Files beside the weights: chat template, settings, card, license; and shards."""
 
 import json
 import re
