@@ -16,6 +16,9 @@ FILE = 'chat_template.jinja'
 
 _TEMPLATE = """\
 {{%- macro text(content) -%}}
+{{%- if content is not string -%}}
+{{%- set content = content | map(attribute='text') | join -%}}
+{{%- endif -%}}
 {{%- set out = namespace(text=content | replace({joint}, {joined})) -%}}
 {{%- for mark in {marks} -%}}
 {{%- set out.text = out.text | replace(mark, mark[:1] ~ {joint} ~ mark[1:]) -%}}

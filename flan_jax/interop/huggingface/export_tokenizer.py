@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.data import control_tokens
-from flan_jax.data.tokenizers import Bytes, SentencePiece, Tokenizer
+from flan_jax.data.tokenizers import Bytes, HuggingFace, SentencePiece, Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
   chat_template,
@@ -55,9 +55,9 @@ def save(
   Raises:
     InputError: if the written files would tokenize differently.
   """
-  if isinstance(tokenizer, SentencePiece):
+  if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
-  found = _as_it_is(tokenizer, source)
+  found = plain = _as_it_is(tokenizer, source)
   if tuned:
     found, template, spelled = _as_trained(found, tokenizer)
     if not (folder / chat_template.FILE).exists():
@@ -69,23 +69,21 @@ def save(
       )
   else:
     found = _adding_bos(found, tokenizer)
-  _write(folder / 'tokenizer.json', found.file)
+  if found.file is not plain.file or not isinstance(tokenizer, HuggingFace):
+    text = json.dumps(found.file, ensure_ascii=False, separators=(',', ':'))
+    (folder / 'tokenizer.json').write_text(text, encoding='utf-8')
   kept = {} if tuned else source_files.tokenizer_settings(source)
   config = {**_CONFIG, **found.config, **kept}
   if isinstance(tokenizer, SentencePiece) or tuned:
     config |= _CONFIG  # the source's class may need another file
-  _write(folder / 'tokenizer_config.json', config)
+  text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
+  (folder / 'tokenizer_config.json').write_text(text, encoding='utf-8')
 
 
 _CONFIG = {
   'tokenizer_class': 'PreTrainedTokenizerFast',
   'clean_up_tokenization_spaces': False,
 }
-
-
-def _write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  text = json.dumps(value, indent=2, ensure_ascii=False)
-  path.write_text(text + '\n', encoding='utf-8')
 
 
 def _as_it_is(tokenizer: Tokenizer, source: pathlib.Path) -> Exported:

@@ -126,6 +126,8 @@ def test_a_prompt_and_its_answer_are_the_tokens_of_training(exported):
     rendered = there.apply_chat_template(chat(text), tokenize=False)
     scored = there(f'{rendered}no{there.eos_token}', add_special_tokens=False)
     assert scored['input_ids'] == [*asked, *own.encode('no').tolist(), own.eos_id]
+  parts = [{'type': 'text', 'text': text[:3]}, {'type': 'text', 'text': text[3:]}]
+  assert there.apply_chat_template(chat(parts))['input_ids'] == asked
   plain = [*asked[: own.bos_id is not None], *own.encode('No.')]
   assert there('No.')['input_ids'] == plain
   ids = (there.bos_token_id, there.eos_token_id, there.pad_token_id)
