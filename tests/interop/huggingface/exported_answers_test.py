@@ -50,7 +50,7 @@ def exported(request, tmp_path_factory):
   """(model folder, exported folder) of a tuned model with random weights."""
   folder = tmp_path_factory.mktemp(request.param)
   own = tokenizer(request.param, folder)
-  tuned_model(folder / 'flan', own, num_layers=2, vocab_size=2048)
+  tuned_model(folder / 'flan', own, num_layers=1, vocab_size=2048)
   with by_numpy_alone():
     convert.export_model(folder / 'flan', folder / 'hf', progress=Progress(quiet=True))
   return folder / 'flan', folder / 'hf'
