@@ -57,6 +57,10 @@ def save(
   """
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)
+  settings = source_files.tokenizer_settings(source)
+  if not tuned and 'tokenizer_class' in settings:  # the files of a Hugging Face folder
+    _write_config(folder, settings)
+    return
   found = plain = _as_it_is(tokenizer, source)
   if tuned:
     found, template, spelled = _as_trained(found, tokenizer)
@@ -72,18 +76,13 @@ def save(
   if found.file is not plain.file or not isinstance(tokenizer, HuggingFace):
     text = json.dumps(found.file, ensure_ascii=False, separators=(',', ':'))
     (folder / 'tokenizer.json').write_text(text, encoding='utf-8')
-  kept = {} if tuned else source_files.tokenizer_settings(source)
-  config = {**_CONFIG, **found.config, **kept}
-  if isinstance(tokenizer, SentencePiece) or tuned:
-    config |= _CONFIG  # the source's class may need another file
+  config = {'clean_up_tokenization_spaces': False, **found.config}
+  _write_config(folder, {**config, 'tokenizer_class': 'PreTrainedTokenizerFast'})
+
+
+def _write_config(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
   (folder / 'tokenizer_config.json').write_text(text, encoding='utf-8')
-
-
-_CONFIG = {
-  'tokenizer_class': 'PreTrainedTokenizerFast',
-  'clean_up_tokenization_spaces': False,
-}
 
 
 def _as_it_is(tokenizer: Tokenizer, source: pathlib.Path) -> Exported:

@@ -48,10 +48,11 @@ def keep(source: Source, path: pathlib.Path, folder: pathlib.Path) -> None:
     for file in sorted(path.glob(pattern)):
       if inside(path, file.name).is_file():
         shutil.copyfile(file, folder / file.name)
-  settings = tokenizer_settings(path)
-  _write_templates(folder, _templates(path, settings))
-  code = ('tokenizer_class',) if 'auto_map' in settings else ()  # a class of its own
-  settings = {k: v for k, v in settings.items() if k not in (*_ELSEWHERE, *code)}
+  found = tokenizer_settings(path)
+  _write_templates(folder, _templates(path, found))
+  settings = {k: v for k, v in found.items() if k not in _ELSEWHERE}
+  if 'auto_map' in found or not any((path / file).is_file() for file in _TOKENIZERS):
+    settings.pop('tokenizer_class', None)  # its code or its files are not here
   if settings and any((folder / file).exists() for file in _TOKENIZERS):
     _keep_settings(folder / 'tokenizer_config.json', settings)
 

@@ -16,7 +16,13 @@ from flan_jax.evaluate import load_model
 from flan_jax.inference import generate
 from flan_jax.inference.rank_options import Request
 from flan_jax.inference.sampling import context
-from flan_jax.interop.huggingface import chat_template, convert
+from flan_jax.interop.huggingface import (
+  chat_template,
+  convert,
+  export_tokenizer,
+  source_files,
+)
+from flan_jax.interop.huggingface import tokenizers as files_lib
 from flan_jax.jobs import language_model
 from flan_jax.model import params as params_lib
 from flan_jax.runtime.progress import Progress
@@ -143,6 +149,45 @@ def test_what_the_model_never_saw_is_refused(exported):
   ):
     with pytest.raises(Exception, match='tuned on one prompt and one answer'):
       there.apply_chat_template(messages)
+
+
+NAMES = {'bos_token': '<s>', 'eos_token': '</s>'}
+SOURCES = {
+  'llama_json': {'tokenizer_class': 'LlamaTokenizer', 'bos_token': None},
+  'llama_model': {'tokenizer_class': 'LlamaTokenizer', 'add_bos_token': False},
+  'gpt2_json': {'tokenizer_class': 'GPT2Tokenizer', 'unk_token': '</s>'},
+  'gpt2_merges': {
+    'tokenizer_class': 'GPT2Tokenizer', 'unk_token': '</s>', 'add_bos_token': True,
+  },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', SOURCES)
+def test_transformers_reads_a_model_not_tuned_here_as_its_source(kind, tmp_path):
+  source, ours, out = (tmp_path / name for name in ('source', 'flan', 'hf'))
+  for folder in (source, ours, out):
+    folder.mkdir()
+  if kind == 'llama_model':
+    tokenizer('dummy_prefix', source)
+  elif kind == 'gpt2_merges':
+    small_tokenizers.byte_level().model.save(str(source))
+  else:
+    text = small_tokenizers.prepending()
+    text = text if 'llama' in kind else small_tokenizers.byte_level().to_str()
+    (source / 'tokenizer.json').write_text(text)
+  config = {**NAMES, **SOURCES[kind], 'chat_template': '{{ messages[0].content }}</s>'}
+  (source / 'tokenizer_config.json').write_text(json.dumps(config))
+  own = files_lib.from_folder(source, {})
+  files_lib.save(own, ours)
+  source_files.keep(None, source, ours)
+  source_files.give_back(ours, out)
+  quiet = Progress(quiet=True)
+  export_tokenizer.save(own, out, source=ours, tuned=False, progress=quiet)
+  before, after = map(transformers.AutoTokenizer.from_pretrained, (source, out))
+  for text in ('the cat on', 'a </s> b', ' x  y\nz'):
+    assert after(text)['input_ids'] == before(text)['input_ids']
+    chats = [x.apply_chat_template(chat('Hi'), tokenize=False) for x in (before, after)]
+    assert chats == ['Hi</s>'] * 2
 
 
 @pytest.mark.slow
