@@ -27,8 +27,13 @@ from flan_jax.config.decoder import DecoderConfig
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
+  chat_template,
+  export_tokenizer,
   families,
   logit_check,
+  model_card,
+  sharded_writer,
+  source_files,
   tensor_map,
   tokenizers,
   training_history,
@@ -42,6 +47,9 @@ from flan_jax.runtime.progress import Progress
 
 PROVENANCE = 'conversion.json'
 """File in a converted folder that records its source and the logit check."""
+
+MAX_NEW_TOKENS = 128
+"""Tokens of an answer that an exported model generates unless told otherwise."""
 
 
 class Converted(NamedTuple):
@@ -229,13 +237,15 @@ def import_model(
       tokenizers.save(tokenizer, folder)
     else:
       progress.line(_NO_TOKENIZER)
+    source_files.keep(source, path, folder)
     progress.stage('Comparing logits')
     agreement = logit_check.compare(folder, config, batch, reference)
     checksum = model_dir.checksum(folder)
     model_dir.write_provenance(
       folder, {'lineage': lineage.as_json()}, checksum=checksum
     )
-    _write_report(folder, source.where, family.model_type, agreement)
+    said = source_files.described(source, path)
+    _write_report(folder, source.where, family.model_type, agreement, **said)
     return _finish(draft, destination, family.model_type, config, agreement)
 
 
@@ -261,6 +271,7 @@ def export_model(
   *,
   progress: Progress,
   model_type: str | None = None,
+  shard_bytes: int = sharded_writer.SHARD_BYTES,
 ) -> Converted:
   """Exports a model to a folder that `transformers` loads.
 
@@ -269,6 +280,7 @@ def export_model(
     destination: a folder that does not exist yet, or an empty one.
     progress: receiver of status lines.
     model_type: family to export to; None: the first that has the architecture.
+    shard_bytes: largest file of weights.
 
   Raises:
     InputError: if no Hugging Face family has the model's architecture.
@@ -295,6 +307,7 @@ def export_model(
       f'{path}: tensors do not fit config.json: {"; ".join(wrong[:3])}{more}'
     )
   lineage = model_dir.lineage(path)
+  tuned = bool(lineage.trainings and lineage.trainings[-1].datasets)
   tokenizer = tokenizers.from_model_folder(path)
   _check_disk_space(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
@@ -305,6 +318,8 @@ def export_model(
   dtypes = {held.dtype.name for held in stored.tensors.values()}
   hf_config['torch_dtype'] = dtypes.pop() if len(dtypes) == 1 else 'float32'
   hf_config |= tokenizers.special_ids(tokenizer)
+  if not tuned:
+    hf_config |= source_files.token_ids(path)
   sizes = tensor_map.sizes(config)
   groups = defaultdict(list)
   for param, entry in entries.items():
@@ -324,16 +339,16 @@ def export_model(
   with _draft(destination) as draft:
     folder = draft.path
     progress.stage('Writing')
-    safetensors_writer.write(
-      folder / 'model.safetensors',
-      held,
-      ((name, tensors(name)) for name in safetensors_writer.order(held)),
-      metadata={'format': 'pt'},
-    )
-    text = json.dumps(hf_config, indent=2, sort_keys=True) + '\n'
-    (folder / 'config.json').write_text(text, encoding='utf-8')
+    sharded_writer.write(folder, held, tensors, shard_bytes=shard_bytes)
+    _write_json(folder / 'config.json', hf_config, sort_keys=True)
+    source_files.give_back(path, folder)
+    generation = folder / source_files.GENERATION
+    if tuned and tokenizer is not None and not generation.exists():
+      _write_json(generation, _generation(tokenizer))
     if tokenizer is not None:
-      tokenizers.save_hugging_face(tokenizer, folder)
+      export_tokenizer.save(
+        tokenizer, folder, source=path, tuned=tuned, progress=progress
+      )
     else:
       progress.line(_NO_TOKENIZER)
     batch = logit_check.batch(tokenizer, config, bos=hf_config.get('bos_token_id'))
@@ -342,8 +357,30 @@ def export_model(
     progress.stage('Comparing logits')
     agreement = logit_check.compare(path, config, batch, reference)
     training_history.write(folder, lineage)
+    if not (folder / source_files.CARD).exists():
+      chat = (folder / chat_template.FILE).exists()
+      model_card.write(
+        folder,
+        path,
+        path=destination.name,
+        lineage=lineage,
+        tuned=tuned,
+        tokenizer=tokenizer,
+        chat=chat,
+      )
     _write_report(folder, str(path), family.model_type, agreement)
     return _finish(draft, destination, family.model_type, config, agreement)
+
+
+def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
+  """generation_config.json of a tuned model: greedy, and EOS stops."""
+  ids = tokenizers.special_ids(tokenizer)
+  return {**ids, 'do_sample': False, 'max_new_tokens': MAX_NEW_TOKENS}
+
+
+def _write_json(path: pathlib.Path, value: Mapping[str, Any], **options: Any) -> None:
+  text = json.dumps(value, indent=2, **options)
+  path.write_text(text + '\n', encoding='utf-8')
 
 
 def _layout(config: DecoderConfig) -> dict[str, Any]:
@@ -424,17 +461,10 @@ def _draft(destination: pathlib.Path) -> Iterator[atomic_file.Draft]:
 
 
 def _write_report(
-  folder, source: str, family: str, agreement: logit_check.Agreement
+  folder, source: str, family: str, agreement: logit_check.Agreement, **said: Any
 ) -> None:
-  text = json.dumps(
-    {
-      'source': pathlib.Path(source).name,
-      'family': family,
-      'check': agreement.as_json(),
-    },
-    indent=2,
-  )
-  (folder / PROVENANCE).write_text(text + '\n', encoding='utf-8')
+  record = {'source': pathlib.Path(source).name, 'family': family, **said}
+  _write_json(folder / PROVENANCE, {**record, 'check': agreement.as_json()})
 
 
 def _finish(draft, destination, family, config, agreement) -> Converted:

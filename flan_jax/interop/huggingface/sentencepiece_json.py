@@ -7,11 +7,16 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface.logit_check import PARAGRAPH
 
 _SPACE = '\u2581'
-_SAMPLES = (
+
+SAMPLES = (
   PARAGRAPH,
   'Two  blanks,\ttab,\nnewline.\n\n  Digits 1234567 and 3.14 (100%).',
   'Žluťoučký kůň, 中文字符, emoji 🙂, ½ naïve — “quotes”',
 )
+"""Texts that two tokenizers are compared on."""
+
+NEVER = -1e6
+"""Score of a unigram piece that no text becomes, far below that of any path."""
 
 
 def messages() -> Any:
@@ -45,7 +50,8 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
       )
     )
   else:
-    pairs = [(piece.piece, piece.score) for piece in model.pieces]
+    spelled = (kinds.NORMAL, kinds.USER_DEFINED)
+    pairs = [(p.piece, p.score if p.type in spelled else NEVER) for p in model.pieces]
     out = lib.Tokenizer(
       lib.models.Unigram(
         pairs, unk_id=trainer.unk_id, byte_fallback=trainer.byte_fallback
@@ -75,7 +81,7 @@ def translate(tokenizer: SentencePiece) -> tuple[bytes, dict[str, Any]]:
     found = [piece.piece for piece in model.pieces if piece.type == kind]
     added = [lib.AddedToken(t, normalized=False, special=special) for t in found]
     (out.add_special_tokens if special else out.add_tokens)(added)
-  for sample in _SAMPLES:
+  for sample in SAMPLES:
     if out.encode(sample, add_special_tokens=False).ids != list(
       tokenizer.encode(sample)
     ):

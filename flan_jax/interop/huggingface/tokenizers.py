@@ -4,7 +4,6 @@ BOS, EOS and padding come from the model's files and are never guessed from toke
 Every loader returns a `flan_jax.data.tokenizers.Tokenizer`.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -254,34 +253,3 @@ def mark(tokenizer: Tokenizer | None) -> dict[str, str]:
   if isinstance(tokenizer, SentencePiece):
     return {'tokenizer': 'model'}
   return {}
-
-
-def save_hugging_face(tokenizer: Tokenizer, folder: pathlib.Path) -> None:
-  """Saves what `transformers` loads: tokenizer.json, or ByT5's class for bytes.
-
-  A SentencePiece model is saved together with its translation.
-
-  Raises:
-    InputError: if the translation of a SentencePiece model tokenizes differently.
-  """
-  if isinstance(tokenizer, Bytes):
-    config = {'tokenizer_class': 'ByT5Tokenizer', 'extra_ids': 0}
-    _write(folder / 'tokenizer_config.json', config)
-    return
-  tokenizer.save(folder / tokenizer.filename)
-  if isinstance(tokenizer, SentencePiece):
-    from flan_jax.interop.huggingface import sentencepiece_json
-
-    model, names = sentencepiece_json.translate(tokenizer)
-    (folder / 'tokenizer.json').write_bytes(model)
-  else:
-    names = read_json(folder / 'tokenizer_config.json')
-  _write(
-    folder / 'tokenizer_config.json',
-    {**names, 'tokenizer_class': 'PreTrainedTokenizerFast'},
-  )
-
-
-def _write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  text = json.dumps(dict(value), indent=2, sort_keys=True, ensure_ascii=False)
-  path.write_text(text + '\n', encoding='utf-8')

@@ -191,6 +191,7 @@ def test_an_architecture_without_a_family_is_refused_by_field(
 def test_a_model_without_a_tokenizer_is_imported_without_one(hf_model, tmp_path, quiet):
   fields = json.loads((hf_model / 'config.json').read_text())
   fields['flan_jax'].pop('tokenizer')
+  (hf_model / 'tokenizer.json').unlink()
   (hf_model / 'config.json').write_text(json.dumps(fields))
   imported = convert.import_model(hf_model, tmp_path / 'again', progress=quiet)
   assert imported.agreement.perplexity is None

@@ -26,7 +26,7 @@ from flan_jax.interop.huggingface import (
 from flan_jax.interop.huggingface.family import ModelFamily
 
 PAGE = (pathlib.Path(__file__).parents[3] / 'docs' / 'models.md').read_text()
-(CODE,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+(CODE,) = re.findall(r'```python\n(# acme.*?)```', PAGE, re.DOTALL)
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from unittest import mock
 
 import numpy as np
 
-from flan_jax.checkpoints import weights
+from flan_jax.catalog import lineage
+from flan_jax.checkpoints import model_dir, weights
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.interop.huggingface import convert, logit_check
+from flan_jax.interop.huggingface import convert, logit_check, tokenizers
 
 VOCAB = 96
 
@@ -138,3 +139,30 @@ def random_model(
   if tokenizer:
     (folder / 'tokenizer.bytes').touch()
   return config
+
+
+def tuned_model(folder: pathlib.Path, tokenizer, **changes):
+  """Writes a random model that was tuned here, as its training.json says."""
+  config = random_model(folder, tokenizer=False, **changes)
+  tokenizers.save(tokenizer, folder)
+  as_tuned(folder)
+  return config
+
+
+def as_tuned(folder: pathlib.Path) -> None:
+  """Writes a training.json by which the model in the folder was tuned here."""
+  training = lineage.Training(
+    model='mine',
+    datasets=(lineage.Trained('rte', 'nli', ('rte',)),),
+    family='flan',
+    mixture='flan_rte',
+    train_examples={'nli': 1200},
+  )
+  record = {
+    'mixture': 'flan_rte',
+    'step': 40,
+    'train_examples': {'nli': 1200},
+    'lineage': [training.as_json()],
+  }
+  checksum = model_dir.checksum(folder)
+  model_dir.write_provenance(folder, record, checksum=checksum)

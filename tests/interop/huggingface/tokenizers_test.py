@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from flan_jax.data import tokenizers as tokenizers_lib
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece
 from flan_jax.errors import InputError
-from flan_jax.interop.huggingface import sentencepiece_json
+from flan_jax.interop.huggingface import export_tokenizer, sentencepiece_json
 from flan_jax.interop.huggingface import tokenizers as files_lib
+from flan_jax.runtime.progress import Progress
 
 tokenizers = pytest.importorskip('tokenizers')
 
@@ -204,7 +205,9 @@ def test_an_exported_tokenizer_loads_in_transformers(pieces, tmp_path):
   for name, tokenizer in [('pieces', pieces), ('bytes', tokenizers_lib.Bytes())]:
     folder = tmp_path / name
     folder.mkdir()
-    files_lib.save_hugging_face(tokenizer, folder)
+    export_tokenizer.save(
+      tokenizer, folder, source=folder, tuned=False, progress=Progress(quiet=True)
+    )
     there = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
       ids = there(text, add_special_tokens=False)['input_ids']
