@@ -92,6 +92,39 @@ def _eval(parser):
   _multihost(parser)
 
 
+def _ask(parser):
+  """ask a model, once or in a dialogue"""
+  parser.add_argument(
+    'model', metavar='MODEL', help='any checkpoint, as in `flan eval`, or `microworld`'
+  )
+  parser.add_argument(
+    'prompt', metavar='PROMPT', nargs='?',
+    help='prompt; - reads it from standard input; none: a dialogue',
+  )  # fmt: skip
+  parser.add_argument('--max-tokens', type=int, default=256, metavar='N')
+  parser.add_argument(
+    '--temperature', type=float, default=0.0, metavar='T',
+    help='0 (default) takes the most probable token; above it, sample',
+  )  # fmt: skip
+  parser.add_argument(
+    '--seed', type=int, default=0, metavar='N', help='seed for sampling (default 0)'
+  )
+  parser.add_argument(
+    '--options', metavar='A|B', help='rank these options instead of generating'
+  )
+  parser.add_argument(
+    '--continues',
+    action='store_true',
+    help='plain text that the answer continues: no EOS after the prompt',
+  )
+  parser.add_argument(
+    '--chat',
+    action='store_true',
+    help="ask through the model's own chat template",
+  )
+  _json(parser)
+
+
 def _tasks(parser):
   """list datasets, their splits, rates and templates"""
   parser.add_argument(
@@ -364,6 +397,7 @@ def _plan(parser):
 VERBS = {
   'train': _train,
   'eval': _eval,
+  'ask': _ask,
   'tasks': _tasks,
   'show': _show,
   'lint': _lint,
@@ -453,7 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
     options.gin, options.command = admitted(gin, options.module), command
-    if options.verb in ('train', 'eval'):
+    if options.verb in ('train', 'eval', 'ask'):
       malloc.keep()
       if getattr(options, 'multihost', None) is None:
         os.environ.update(compilation_cache.environment(os.environ))

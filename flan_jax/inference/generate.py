@@ -255,13 +255,7 @@ def generate(
   ]
   if sharding is None and jax.default_backend() == 'cpu':
     params, config = weights.unstack_layers(params, config)
-  settings = {
-    'config': config,
-    'eos_id': tokenizer.eos_id,
-    # A program serves every seed and every stop string.
-    'decoding': dataclasses.replace(decoding, seed=0, stop=()),
-    'sharding': sharding,
-  }
+  settings = static_arguments(config, tokenizer, decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(
       params,
@@ -281,6 +275,22 @@ def generate(
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   seconds = time.monotonic() - began
   return Generated(answers, texts, nan, prefilled, generated, seconds)
+
+
+def static_arguments(
+  config: DecoderConfig,
+  tokenizer: Tokenizer,
+  decoding: Decoding,
+  sharding: NamedSharding | None,
+) -> dict[str, Any]:
+  """Static arguments of `insert` and `decode`, and of beam search."""
+  return {
+    'config': config,
+    'eos_id': tokenizer.eos_id,
+    # A program serves every seed and every stop string.
+    'decoding': dataclasses.replace(decoding, seed=0, stop=()),
+    'sharding': sharding,
+  }
 
 
 def _until_stop(
@@ -346,22 +356,28 @@ class Scheduler:
         idle = sum(i < 0 for i in self._prompt_of)
         group = min(self._insert_size, len(self._waiting))
         min_done = min(idle + group, self._num_slots)
-      state = decode(
-        self._params,
-        state,
-        np.int32(min_done),
-        np.int32(_STOP_PERIOD if self._decoding.stop else self._max_tokens),
-        **self._settings,
-      )
+      max_steps = _STOP_PERIOD if self._decoding.stop else self._max_tokens
+      state = self._decode(state, min_done=min_done, max_steps=max_steps)
       state = self._collect(state)
     generated = self._num_slots * int(state.steps)
     return self._answers, self._nan, self._prefilled, generated
+
+  def _decode(
+    self, state: DecodeState, *, min_done: int, max_steps: int
+  ) -> DecodeState:
+    return decode(
+      self._params, state, np.int32(min_done), np.int32(max_steps), **self._settings
+    )
+
+  def _padded(self, length: int) -> int:
+    """Length that a prompt is padded to."""
+    return padded_length(length)
 
   def _cache_length(self) -> int:
     """Cache length for the longest current prompt and its answer."""
     prompts = [i for i in self._prompt_of if i >= 0] + self._waiting[:1]
     longest = max((len(self._sequences[i]) for i in prompts), default=0)
-    return padded_length(longest) + self._max_tokens
+    return self._padded(longest) + self._max_tokens
 
   def _empty(self, cache_length: int) -> DecodeState:
     B = self._num_slots
@@ -388,7 +404,7 @@ class Scheduler:
       if len(idle) < min(R, len(self._waiting)):
         break
       group, self._waiting = self._waiting[: len(idle)], self._waiting[len(idle) :]
-      L = padded_length(len(self._sequences[group[0]]))
+      L = self._padded(len(self._sequences[group[0]]))
       prompts_RxL = np.zeros((R, L), np.int32)
       lengths_R, prompt_R = np.zeros((2, R), np.int32)
       slots_R = np.full(R, self._num_slots, np.int32)

@@ -9,7 +9,7 @@ the log-probabilities of the option and its EOS, by default not normalized by le
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from flan_jax.config.decoding import GREEDY, NORMALIZATIONS, Decoding
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
+from flan_jax.inference import stream as stream_lib
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.log_likelihood import LogLikelihood, Progress
 from flan_jax.inference.prefix_tree import ScoredSequence
@@ -197,6 +198,26 @@ class Scorer:
       sharding=self.sharding,
       on_batch=self.on_batch,
     )
+
+  def stream(self, prompt: np.ndarray, *, max_tokens: int) -> Iterator[str]:
+    """Yields the text that `generate` makes of one prompt, token by token.
+
+    Raises:
+      InputError: at the call, if a prompt with its answer may exceed the model's
+        length; at a token, if its logits are NaN.
+    """
+    length = len(self._context(prompt)) + max_tokens - 1
+    self._check(length, f'the prompt and {max_tokens} new tokens')
+    tokens = stream_lib.tokens(
+      self.params,
+      self._context(prompt),
+      config=self.config,
+      tokenizer=self.tokenizer,
+      max_tokens=max_tokens,
+      decoding=self.decoding,
+      sharding=self.sharding,
+    )
+    return stream_lib.text(tokens, self.tokenizer)
 
   def _context(self, prompt: np.ndarray) -> np.ndarray:
     """Returns `[BOS] prompt EOS`; an answer to no prompt is a text of its own."""

@@ -1,13 +1,16 @@
 """A model loaded from a checkpoint, asked in plain text from Python."""
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from flan_jax.checkpoints import weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.evaluation import EvalConfig
@@ -109,6 +112,41 @@ class LanguageModel:
     scorer = dataclasses.replace(self._scorer, decoding=decoding)
     found = scorer.generate(self._ids(prompts), max_tokens=max_tokens)
     return list(found.texts)
+
+  def stream(
+    self,
+    prompt: str,
+    *,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+  ) -> Iterator[str]:
+    """Yields the answer to a prompt piece by piece, each as soon as it is known.
+
+    The pieces make up the text of `generate`: one for each token, '' for a token that
+    is part of a character, and perhaps the end of the text.
+
+    Args:
+      prompt: the prompt.
+      max_tokens: maximum tokens of the answer.
+      temperature, top_k, top_p, seed: as in `generate`.
+
+    Raises:
+      InputError: as `generate`, and at logits that are NaN.
+    """
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    scorer = dataclasses.replace(self._decoder, decoding=decoding)
+    return scorer.stream(self._ids([prompt])[0], max_tokens=max_tokens)
+
+  @functools.cached_property
+  def _decoder(self) -> Scorer:
+    """The scorer, on a CPU with its layers laid out for decoding."""
+    if self._scorer.sharding is not None or jax.default_backend() != 'cpu':
+      return self._scorer
+    params, config = weights.unstack_layers(self.params, self.config)
+    return dataclasses.replace(self._scorer, params=params, config=config)
 
   def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.asarray(ids, np.int32) for ids in self.tokenizer.encode_batch(texts)]
