@@ -1,6 +1,7 @@
 """`flan ask`: asks a model, once or in a dialogue."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -193,7 +194,5 @@ class Dialogue:
 
 def _line_editing() -> None:
   """Turns on line editing and history, where Python has them."""
-  try:
+  with contextlib.suppress(ImportError):
     import readline  # noqa: F401
-  except ImportError:
-    pass
