@@ -170,6 +170,13 @@ def delimited(target_delimiter: str, answer: str) -> str:
   return answer if _CLOSED_UP.match(answer) else target_delimiter + answer
 
 
+def continuing(prompt: str, answer: str) -> str:
+  """Puts TARGET_DELIMITER before an answer, unless its prompt ends with a blank."""
+  if not prompt or prompt[-1].isspace() or answer[:1].isspace():
+    return answer
+  return delimited(TARGET_DELIMITER, answer)
+
+
 def delimiters(dataset: Dataset) -> dict[str, Any]:
   """The text before an answer, and the text at which a generated answer ends."""
   return {

@@ -179,7 +179,7 @@ class Dialogue:
     if self._settings.continues:
       from flan_jax.catalog import continuation_prompts
 
-      texts = [continuation_prompts.delimited(' ', option) for option in options]
+      texts = [continuation_prompts.continuing(prompt, option) for option in options]
     logp = self._model.loglikelihood([(prompt, texts)])[0].astype(np.float64)
     odds = np.exp(logp - logp.max())
     return [

@@ -1,8 +1,9 @@
 """Output of the verbs, and the process that prints it."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flan_jax.runtime.progress import Progress
@@ -50,3 +51,23 @@ def table(title: str, columns: dict[str, str], rows: list[tuple]) -> None:
   # Off a terminal nothing is folded: a program that reads a name needs it whole.
   width = None if sys.stdout.isatty() else 200
   console.Console(width=width).print(shown)
+
+
+@contextlib.contextmanager
+def local_folder(output_dir: str) -> Iterator[str]:
+  """Yields a local folder for OUTPUT_DIR; process 0 uploads its own to gs://."""
+  from flan_jax.runtime import multihost
+  from flan_jax.runtime.object_store import Bucket
+
+  if '://' not in output_dir:
+    yield output_dir
+    return
+  bucket = Bucket('OUTPUT_DIR', output_dir)
+  with multihost.main_process_first():
+    if multihost.is_main_process():
+      bucket.pull()
+  try:
+    yield str(bucket.local)
+  finally:
+    if multihost.is_main_process():
+      bucket.push()

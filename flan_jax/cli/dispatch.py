@@ -125,6 +125,12 @@ def _ask(parser):
   _json(parser)
 
 
+def _infer(parser):
+  """run a checkpoint over a file of prompts, a task or a mixture"""
+  _gin(parser)
+  _multihost(parser)
+
+
 def _tasks(parser):
   """list datasets, their splits, rates and templates"""
   parser.add_argument(
@@ -398,6 +404,7 @@ VERBS = {
   'train': _train,
   'eval': _eval,
   'ask': _ask,
+  'infer': _infer,
   'tasks': _tasks,
   'show': _show,
   'lint': _lint,
@@ -487,7 +494,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
     options.gin, options.command = admitted(gin, options.module), command
-    if options.verb in ('train', 'eval', 'ask'):
+    if options.verb in ('train', 'eval', 'ask', 'infer'):
       malloc.keep()
       if getattr(options, 'multihost', None) is None:
         os.environ.update(compilation_cache.environment(os.environ))

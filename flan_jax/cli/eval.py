@@ -1,9 +1,7 @@
 """`flan eval`: evaluates a checkpoint on held-out clusters."""
 
 import argparse
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flan_jax.cli import console
@@ -47,7 +45,7 @@ def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
       checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
       store=object_store.here('STORE', settings.store),
     )
-  with preemption.Stop() as stop, _local(given) as out:
+  with preemption.Stop() as stop, console.local_folder(given) as out:
     settings = dataclasses.replace(settings, output_dir=out)
     try:
       with stop.at_once():
@@ -63,23 +61,3 @@ def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
     terminal.print_table(found)
   progress.stage(f'Done: {given.rstrip("/")}/report.html')
   return 0
-
-
-@contextlib.contextmanager
-def _local(output_dir: str) -> Iterator[str]:
-  """Yields a local folder for OUTPUT_DIR; process 0 uploads its own to gs://."""
-  from flan_jax.runtime import multihost
-  from flan_jax.runtime.object_store import Bucket
-
-  if '://' not in output_dir:
-    yield output_dir
-    return
-  bucket = Bucket('OUTPUT_DIR', output_dir)
-  with multihost.main_process_first():
-    if multihost.is_main_process():
-      bucket.pull()
-  try:
-    yield str(bucket.local)
-  finally:
-    if multihost.is_main_process():
-      bucket.push()

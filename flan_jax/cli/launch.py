@@ -210,7 +210,8 @@ def _settings(options: argparse.Namespace, gin: Sequence[str]) -> list[tuple[str
   """Builds the settings of a run or an evaluation; returns its (setting, text)."""
   from flan_jax.config import gin as gin_lib
 
-  kind = {'train': 'Run', 'eval': 'Evaluation'}.get(options.verb)
+  kinds = {'train': 'Run', 'eval': 'Evaluation', 'infer': 'Infer'}
+  kind = kinds.get(options.verb)
   if kind is None or not options.gin_file:
     return []
   paths = options.gin_search_paths

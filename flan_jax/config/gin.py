@@ -20,7 +20,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flan_jax.config import evaluation, functions, parsing, setting, training
+from flan_jax.config import evaluation, functions, inference, parsing, setting, training
 from flan_jax.config import mesh as mesh_config
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
@@ -50,6 +50,7 @@ CLASSES: Mapping[str, type] = {
     optimizer_config.Lora,
     evaluation.EvalConfig,
     evaluation.EvalJobConfig,
+    inference.InferConfig,
     Decoding,
     DecoderConfig,
   )

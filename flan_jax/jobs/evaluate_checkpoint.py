@@ -24,7 +24,7 @@ from flan_jax.evaluate import (
 )
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import measure, model_source, provenance
-from flan_jax.runtime import atomic_file, modules, multihost
+from flan_jax.runtime import modules, multihost
 from flan_jax.runtime.progress import Progress
 
 
@@ -222,7 +222,7 @@ def _models(
   out = pathlib.Path(evaluation.output_dir)
   with multihost.main_process_first():
     if multihost.is_main_process():
-      _make_writable(out)
+      model_source.make_writable(out)
   progress.stage(f'Checkpoint {evaluation.checkpoint}')
   prompt_styles = measure.prompt_styles(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
@@ -319,21 +319,3 @@ def _evaluate(
       progress=progress,
       find_overlaps=find_overlaps,
     )
-
-
-def _make_writable(out: pathlib.Path) -> None:
-  """Makes the folder of the report, and checks that files can be written to it.
-
-  Raises:
-    InputError: if they cannot.
-  """
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_file.write_text(out / 'writable', '')
-    (out / 'writable').unlink()
-  except OSError as error:
-    raise InputError(
-      f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
-      'folder, made if absent',
-      field='Evaluation.output_dir',
-    ) from None

@@ -3,8 +3,9 @@
 import pathlib
 
 from flan_jax.checkpoints import model_dir
+from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import conversion_cache
-from flan_jax.runtime import multihost
+from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.progress import Progress
 
 CONVERTED = 'converted'
@@ -33,3 +34,21 @@ def model_folder(path: str, *, out: pathlib.Path, progress: Progress) -> str:
   with multihost.main_process_first():
     cache = out.absolute().parent / CONVERTED
     return str(conversion_cache.import_cached(path, cache=cache, progress=progress))
+
+
+def make_writable(out: pathlib.Path) -> None:
+  """Makes the folder OUTPUT_DIR, and checks that files can be written to it.
+
+  Raises:
+    InputError: if they cannot.
+  """
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_file.write_text(out / 'writable', '')
+    (out / 'writable').unlink()
+  except OSError as error:
+    raise InputError(
+      f'OUTPUT_DIR {str(out)!r}: cannot be written to ({error.strerror}); must be a '
+      'folder, made if absent',
+      field='OUTPUT_DIR',
+    ) from None

@@ -15,6 +15,7 @@ class Progress:
   Attributes:
     quiet: print nothing.
     period_s: seconds between two plain lines of one bar, off a terminal.
+    note: makes the note of a bar of `counter`, from its units done and in all.
   """
 
   period_s = 10.0
@@ -22,6 +23,7 @@ class Progress:
   def __init__(self, *, quiet: bool = False):
     self._start = time.monotonic()
     self.quiet = quiet
+    self.note: Callable[[int, int], str] = lambda done, total: ''
     self._tty = sys.stderr.isatty()
 
   def stage(self, name: str) -> None:
@@ -65,7 +67,7 @@ class Progress:
           bar = bars[stage, name] = Bar(self, title, total, 'examples')
           if shown is not None:
             bar.attach(shown, shown.add_task(title, total=total, note=''))
-        bar.advance(done - bar.done)
+        bar.advance(done - bar.done, note=self.note(done, total))
         if done == total:
           bar.finish()
 

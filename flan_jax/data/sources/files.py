@@ -139,13 +139,37 @@ class Json(Files):
 
   def _read(self, path: str) -> Iterator[tuple[int, Record]]:
     with _opened(path) as file, _text(file, path) as lines:
-      stripped = ((n, line.strip()) for n, line in enumerate(lines, 1))
-      filled = ((number, line) for number, line in stripped if line)
-      for row, (number, line) in enumerate(filled):
-        if row == 0 and line.startswith('['):
-          yield from _array(line, lines, path)
-          return
-        yield number, _object(line, path, number)
+      yield from self.parsed(lines, path)
+
+  @staticmethod
+  def parsed(lines: Iterator[str], path: str) -> Iterator[tuple[int, Record]]:
+    """Yields (line, record) of a text; `path` names it in errors."""
+    for row, (number, line) in enumerate(_filled(lines)):
+      if row == 0 and line.startswith('['):
+        yield from _array(line, lines, path)
+        return
+      yield number, _object(line, path, number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines(Files):
+  """Plain text, one prompt a line; empty lines are left out."""
+
+  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+    with _opened(path) as file, _text(file, path) as lines:
+      yield from self.parsed(lines, path)
+
+  @staticmethod
+  def parsed(lines: Iterator[str], path: str) -> Iterator[tuple[int, Record]]:
+    """Yields (line, record) of a text."""
+    del path  # every line is a prompt
+    yield from ((number, {'prompt': line}) for number, line in _filled(lines))
+
+
+def _filled(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+  """Yields (number, line) of the lines that are not blank, without blanks around."""
+  stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+  return ((number, line) for number, line in stripped if line)
 
 
 @dataclasses.dataclass(frozen=True)

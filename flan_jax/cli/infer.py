@@ -1,0 +1,55 @@
+"""`flan infer`: runs a checkpoint over a file of prompts, a task or a mixture."""
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from flan_jax.cli import console
+from flan_jax.runtime.progress import Progress
+
+if TYPE_CHECKING:
+  from flan_jax.config.inference import InferConfig
+
+
+def run(options: argparse.Namespace) -> int:
+  return console.run_process(
+    options.multihost, lambda progress: _configured(options, progress)
+  )
+
+
+def _configured(options: argparse.Namespace, progress: Progress) -> int:
+  console.quiet_absl()
+  progress.stage('Configuration')
+  from flan_jax.config import gin
+
+  files = options.gin_file or ['gin/infer.gin']
+  parsed = gin.load(files, options.gin, search_paths=options.gin_search_paths)
+  settings = parsed.build('Infer')
+  for warning in parsed.refuse_unused('infer'):
+    progress.line(f'warning: {warning}')
+  with parsed.located():
+    return _infer(settings, progress)
+
+
+def _infer(settings: 'InferConfig', progress: Progress) -> int:
+  from flan_jax.jobs import infer
+  from flan_jax.runtime import multihost, object_store, preemption
+
+  given = settings.output_dir
+  for warning in multihost.assert_same_on_all(multihost.facts(settings)):
+    progress.line(f'warning: {warning}')
+  with multihost.main_process_first():
+    checkpoint = object_store.here('CHECKPOINT', settings.checkpoint)
+  assert checkpoint is not None
+  with preemption.Stop() as stop, console.local_folder(given) as out:
+    settings = dataclasses.replace(settings, checkpoint=checkpoint, output_dir=out)
+    try:
+      with stop.at_once():
+        written = infer.infer(settings, progress=progress, on_batch=stop.on_batch)
+    except preemption.Stopped:
+      progress.stage(
+        'Stopped by SIGTERM; answers are saved. Rerun the same command to resume'
+      )
+      return preemption.INTERRUPTED
+  progress.stage(f'Done: {given.rstrip("/")}/{written.name}')
+  return 0
