@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
-from flan_jax.cli import export_flags
+from flan_jax.cli import ask, export_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
@@ -90,39 +90,6 @@ def _eval(parser):
   """evaluate a checkpoint zero- or few-shot on held-out clusters"""
   _gin(parser)
   _multihost(parser)
-
-
-def _ask(parser):
-  """ask a model, once or in a dialogue"""
-  parser.add_argument(
-    'model', metavar='MODEL', help='any checkpoint, as in `flan eval`, or `microworld`'
-  )
-  parser.add_argument(
-    'prompt', metavar='PROMPT', nargs='?',
-    help='prompt; - reads it from standard input; none: a dialogue',
-  )  # fmt: skip
-  parser.add_argument('--max-tokens', type=int, default=256, metavar='N')
-  parser.add_argument(
-    '--temperature', type=float, default=0.0, metavar='T',
-    help='0 (default) takes the most probable token; above it, sample',
-  )  # fmt: skip
-  parser.add_argument(
-    '--seed', type=int, default=0, metavar='N', help='seed for sampling (default 0)'
-  )
-  parser.add_argument(
-    '--options', metavar='A|B', help='rank these options instead of generating'
-  )
-  parser.add_argument(
-    '--continues',
-    action='store_true',
-    help='plain text that the answer continues: no EOS after the prompt',
-  )
-  parser.add_argument(
-    '--chat',
-    action='store_true',
-    help="ask through the model's own chat template",
-  )
-  _json(parser)
 
 
 def _infer(parser):
@@ -403,7 +370,7 @@ def _plan(parser):
 VERBS = {
   'train': _train,
   'eval': _eval,
-  'ask': _ask,
+  'ask': ask.arguments,
   'infer': _infer,
   'tasks': _tasks,
   'show': _show,

@@ -74,5 +74,5 @@ class InferConfig:
 
   @property
   def continues(self) -> bool:
-    """Whether prompt and answer are one text."""
+    """Returns whether prompt and answer are one text."""
     return self.separator == 'none' or self.evaluate.prompt_style == 'continuation'

@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     prompt: its text.
     options: its options; () to generate the answer.
     row: all columns of the row.
-    place: where it is, for `Prompts.where`.
+    place: place in the file, for `Prompts.where`.
     example_id: its `example_id`, or its number, from 0.
   """
 
@@ -92,7 +92,7 @@ def read(path: str) -> Prompts:
   """Opens a file of prompts.
 
   Raises:
-    InputError: if there is none, it has no prompt, or its format is unknown.
+    InputError: if it is absent or has no prompt, or its format is unknown.
   """
   suffixes = [s for s in pathlib.PurePath(path).suffixes if s != '.gz']
   kind = FORMATS.get(suffixes[-1]) if suffixes else None

@@ -28,7 +28,7 @@ from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
 
 _BLOCK = 256
-"""Prompts answered together; a resumed job repeats at most so many."""
+"""Number of prompts answered together, the most that a resumed job repeats."""
 
 
 def infer(
