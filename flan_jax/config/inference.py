@@ -64,7 +64,8 @@ class InferConfig:
       )
     if self.prompts and self.mixture:
       raise refusal(self, 'prompts', f'must be None beside {mixture}')
-    if self.mixture and self.separator == 'none' and not self.continues:
+    style = self.evaluate.prompt_style
+    if self.mixture and self.separator == 'none' and style != 'continuation':
       raise refusal(
         self,
         'separator',

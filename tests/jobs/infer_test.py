@@ -1,0 +1,168 @@
+"""Inference over tasks and files: the answers of an evaluation, however it ends."""
+
+import io
+import json
+import pathlib
+
+import jax
+import pytest
+
+from flan_jax.catalog import registry
+from flan_jax.catalog.registry import Mixture
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import gin
+from flan_jax.data import tokenizers
+from flan_jax.errors import InputError
+from flan_jax.evaluate import load_model
+from flan_jax.inference.rank_options import Scorer
+from flan_jax.jobs import evaluate_checkpoint, infer
+from flan_jax.runtime.progress import Progress
+
+DATASETS = ('mini_arc', 'mini_common_gen')
+"""Datasets that are ranked and generated."""
+
+SETTINGS = {
+  'MAX_EXAMPLES': 2,
+  'TEMPLATES': 2,
+  'Evaluate.sequence_length': 256,
+  'Evaluate.batch_size': 4,
+  'Mesh.data': 1,
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_device():
+  """Models in this process use one of the simulated devices."""
+  build = load_model.mesh_lib.build
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      load_model.mesh_lib,
+      'build',
+      lambda shape: build(shape, devices=jax.devices()[:1]),
+    )
+    yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def checkpoint(tmp_path_factory, tiny_model):
+  folder = tmp_path_factory.mktemp('checkpoint')
+  model = tiny_model()
+  model_dir.save(
+    folder, model.params, config=model.config, tokenizer=tokenizers.load('bytes')
+  )
+  SETTINGS['CHECKPOINT'] = str(folder)
+
+
+def flags(out, **more) -> list[str]:
+  values = {**SETTINGS, 'OUTPUT_DIR': str(out), **more}
+  return [f'{name}={value}' for name, value in values.items()]
+
+
+def answer(out, **more) -> bytes:
+  settings = flags(out, MAX_TOKENS=4, **more)
+  config = gin.load(['gin/infer.gin'], settings).build('Infer')
+  return infer.infer(config, progress=Progress(quiet=True)).read_bytes()
+
+
+@pytest.fixture(scope='module')
+def evaluated(tmp_path_factory, one_device, checkpoint) -> pathlib.Path:
+  """Predictions of an evaluation."""
+  out = tmp_path_factory.mktemp('evaluated')
+  more = {'DATASETS': DATASETS, 'FAMILY': 'microworld', 'Evaluate.max_decode': 4}
+  evaluation = gin.load(['gin/evaluate/zero_shot.gin'], flags(out, **more))
+  evaluate_checkpoint.evaluate_checkpoint(
+    evaluation.build('Evaluation'), progress=Progress(quiet=True)
+  )
+  return out / 'predictions.jsonl'
+
+
+def test_a_mixture_gets_the_answers_of_an_evaluation(evaluated, tmp_path):
+  with registry.restored():
+    registry.register(Mixture(name='own_pair', datasets=DATASETS))
+    found = answer(tmp_path, MIXTURE_OR_TASK_NAME='own_pair')
+  assert found == evaluated.read_bytes()
+
+
+@pytest.mark.parametrize('calls', [0, 1])
+def test_a_file_gets_them_too_and_a_killed_job_resumes(
+  calls, evaluated, tmp_path, monkeypatch
+):
+  done = 0
+
+  def dying(method):
+    def call(self, *arguments, **more):
+      nonlocal done
+      done += 1
+      if done > calls:
+        raise KeyboardInterrupt
+      return method(self, *arguments, **more)
+
+    return call
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Scorer, 'loglikelihood', dying(Scorer.loglikelihood))
+    patch.setattr(Scorer, 'generate', dying(Scorer.generate))
+    with pytest.raises(KeyboardInterrupt):
+      answer(tmp_path, PROMPTS=evaluated)
+    assert not (tmp_path / 'predictions.jsonl').exists()
+    done, calls = 0, 2 - calls  # the other calls are replayed
+    assert answer(tmp_path, PROMPTS=evaluated) == evaluated.read_bytes()
+  assert [path.name for path in tmp_path.iterdir()] == ['predictions.jsonl']
+
+
+def test_parquet_has_the_texts_of_the_options(evaluated, tmp_path):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  answer(tmp_path, PROMPTS=evaluated, FORMAT='parquet')
+  rows = parquet.read_table(tmp_path / 'predictions.parquet').to_pylist()
+  for row, line in zip(rows, evaluated.read_text().splitlines(), strict=True):
+    expected = json.loads(line)
+    if expected['options']:
+      expected['predicted'] = expected['options'][expected['predicted']]
+      expected['gold'] = [expected['options'][i] for i in expected['gold']]
+    for name, value in expected.items():
+      assert row[name] == value
+
+
+def test_standard_input_and_prompts_that_do_not_fit(
+  evaluated, tmp_path, monkeypatch, capsys
+):
+  """A prompt that is too long is named and has no answer; the others have theirs."""
+  lines = [json.loads(line) for line in evaluated.read_text().splitlines()]
+  short = [line for line in lines if not line['options']][:1]
+  rows = [{'inputs': short[0]['prompt']}, {'inputs': 'x' * 5000, 'id': 7}]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  monkeypatch.setattr('sys.stdin', io.StringIO(text))
+  config = gin.load(
+    ['gin/infer.gin'], flags(tmp_path, MAX_TOKENS=4, PROMPTS='-')
+  ).build('Infer')
+  out = infer.infer(config, progress=Progress())
+  first, second = (json.loads(line) for line in out.read_text().splitlines())
+  assert first['predicted'] == short[0]['predicted']
+  assert second == {
+    'example_id': '1', 'id': 7, 'prompt': 'x' * 5000, 'options': [], 'text': '',
+    'predicted': None,
+  }  # fmt: skip
+  assert 'not answered: over 2048 tokens' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({}, 'PROMPTS: not set, nor MIXTURE_OR_TASK_NAME; set one'),
+    (
+      {'PROMPTS': 'x.txt', 'MIXTURE_OR_TASK_NAME': 'flan_rte'},
+      "PROMPTS: got 'x.txt'; must be None beside MIXTURE_OR_TASK_NAME",
+    ),
+    (
+      {'MIXTURE_OR_TASK_NAME': 'microworld_mini_arc', 'SEPARATOR': 'none'},
+      "SEPARATOR: got 'none'; must be 'eos' with MIXTURE_OR_TASK_NAME",
+    ),
+    ({'MIXTURE_OR_TASK_NAME': 'data/x.jsonl'}, 'a file; give it as PROMPTS'),
+    ({'PROMPTS': 'x.docx'}, "PROMPTS 'x.docx': must end in .jsonl, .*, .txt, or be -"),
+    ({'PROMPTS': 'nowhere.txt'}, "no file 'nowhere.txt'"),
+  ],
+)
+def test_bad_settings_are_refused(settings, message, tmp_path):
+  with pytest.raises(InputError, match=message):
+    answer(tmp_path / 'out', **settings)
+  assert not (tmp_path / 'out').exists()
