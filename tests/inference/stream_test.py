@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 import small_tokenizers
+
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
@@ -22,7 +22,13 @@ def scorer(tiny_model):
   return Scorer(params=model.params, config=model.config, tokenizer=BYTES)
 
 
-@pytest.mark.parametrize('decoding', [GREEDY, Decoding(temperature=0.8, seed=3)])
+@pytest.mark.parametrize(
+  'decoding',
+  [
+    GREEDY,
+    pytest.param(Decoding(temperature=0.8, seed=3), marks=pytest.mark.slow),
+  ],
+)
 def test_a_stream_is_what_generate_returns(decoding, scorer):
   """A random model of bytes: most of its text is no whole character."""
   found = generate.generate(
