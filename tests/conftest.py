@@ -139,6 +139,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FILES = {
   'train': small_run.FILES,
   'eval': ('gin/evaluate/zero_shot.gin',),
+  'infer': ('gin/infer.gin',),
 }
 SMALL = {**small_run.SETTINGS, 'Run.checkpoint_period': 2, 'Run.log_period': 1}
 MAIN = 'import runpy; runpy.run_module("flan_jax", run_name="__main__")'
@@ -151,7 +152,7 @@ class Process:
     """Starts `flan VERB`.
 
     Args:
-      verb: `train` or `eval`.
+      verb: `train`, `eval` or `infer`.
       out: MODEL_DIR or OUTPUT_DIR.
       flags: gin bindings, NAME=VALUE.
       where: value of --multihost; '' for a run of one process.

@@ -46,6 +46,8 @@ TIERS = {
   'flan_jax.jobs.train_and_evaluate': TENSORFLOW,
   'flan_jax.jobs.evaluate_checkpoint': TENSORFLOW,
   'flan_jax.jobs.export': (*TENSORFLOW, 'torch', 'transformers', 'datasets'),
+  'flan_jax.jobs.infer': TENSORFLOW,
+  'flan_jax.data.prompt_file': JAX,
   'flan_jax.report.html': TENSORFLOW,
   'flan_jax.interop.huggingface.convert': (*TENSORFLOW, 'torch', 'transformers'),
   'flan_jax.report.catalog_page': TENSORFLOW,

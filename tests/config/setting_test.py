@@ -17,13 +17,15 @@ from flan_jax.errors import InputError
 ROOT = pathlib.Path(__file__).parents[2]
 SHIPPED = {
   name: (gin.shipped() / name).read_text(encoding='utf-8')
-  for name in ('runs/base.gin', 'evaluate/zero_shot.gin')
+  for name in ('runs/base.gin', 'evaluate/zero_shot.gin', 'infer.gin')
 }
 REQUIRED = {
   'Run': "include 'gin/runs/base.gin'\nMODEL_DIR = 'x'\nTRAIN_STEPS = 1\n"
   "MIXTURE_OR_TASK_NAME = 'flan_rte'\n",
   'Evaluation': "include 'gin/evaluate/zero_shot.gin'\nCHECKPOINT = 'x'\n"
   "OUTPUT_DIR = 'y'\nCLUSTERS = 'nli'\n",
+  'Infer': "include 'gin/infer.gin'\nCHECKPOINT = 'x'\nOUTPUT_DIR = 'y'\n"
+  "PROMPTS = 'z.txt'\n",
   'DecoderConfig': ''.join(
     f'DecoderConfig.{name} = 8\n'
     for name in ('vocab_size', 'num_layers', 'd_model', 'd_ff', 'num_heads',
@@ -110,6 +112,7 @@ def listed(path: str, heading: str) -> set[str]:
   [
     ('README.md', 'runs/base.gin', {'NUM_LAYERS'}),
     ('docs/evaluation.md', 'evaluate/zero_shot.gin', set()),
+    ('docs/ask.md', 'infer.gin', set()),
   ],
 )
 def test_the_reference_table_lists_the_macros_of_the_fields(page, file, more):

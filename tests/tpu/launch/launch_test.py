@@ -171,6 +171,7 @@ def test_one_host_needs_no_multihost(cloud):
     (['flan', 'train'], ['--multihost']),
     (['flan', 'eval', '--gin.CHECKPOINT=x'], ['--multihost']),
     (['flan', 'eval', '--multihost=10.0.0.2:8476,2,0'], []),
+    (['flan', 'infer'], ['--multihost']),
     (['flan', 'report', 'x'], []),
     (['echo', 'eval'], []),
   ],
