@@ -192,3 +192,12 @@ def test_bad_settings_are_refused(settings, message, tmp_path):
   with pytest.raises(InputError, match=message):
     answer(tmp_path / 'out', **settings)
   assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_answers_of_one(evaluated, whole, runs, tmp_path):
+  settings = {**SETTINGS, 'PROMPTS': evaluated, 'MAX_TOKENS': 4, 'Mesh.data': -1}
+  hosts = runs.start(tmp_path / 'out', verb='infer', count=2, **settings)
+  assert [host.end() for host in hosts] == [0, 0], hosts[0].stderr
+  found = (tmp_path / 'out' / 'predictions.jsonl').read_text()
+  assert records(found) == [json.loads(line) for line in whole.splitlines()]
