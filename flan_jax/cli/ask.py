@@ -64,11 +64,9 @@ def run(options: argparse.Namespace) -> int:
   checks.check('--seed', options.seed, checks.uint32)
   checks.check('--temperature', options.temperature, checks.at_least(0, finite=True))
   ranked = split_options('--options', options.options)
-  if options.chat:
-    raise InputError(
-      f'--chat: {options.model!r} keeps no chat template; leave --chat out: a tuned '
-      'model is asked as it was tuned'
-    )
+  if options.chat and (options.options or options.continues):
+    other = '--options' if options.options else '--continues'
+    raise InputError(f'--chat: {other} is given, too; must be one of the two')
   prompt = options.prompt
   if prompt is None and options.json:
     raise InputError(
@@ -77,7 +75,13 @@ def run(options: argparse.Namespace) -> int:
   if prompt == '-':
     prompt = sys.stdin.read().removesuffix('\n')
   console.quiet_absl()
-  talk = Dialogue(_load(options), options, ranked)
+  model = _load(options)
+  if options.chat and not model.chats:
+    raise InputError(
+      f'--chat: {options.model!r} keeps no chat template; leave --chat out: a tuned '
+      'model is asked as it was tuned'
+    )
+  talk = Dialogue(model, options, ranked)
   if prompt is None:
     return talk.run()
   if options.json:
@@ -129,6 +133,7 @@ class Dialogue:
     self._settings = settings
     self.options = tuple(options)
     self.last: str | None = None
+    self._turns: list[dict[str, str]] = []
 
   def run(self) -> int:
     """Reads prompts until the end of standard input; returns the exit code."""
@@ -167,11 +172,13 @@ class Dialogue:
     if not command.startswith('/'):
       self.ask(line)
     elif command == '/options':
+      if self._settings.chat:
+        raise InputError('/options: not with --chat, which ranks nothing')
       self.options = split_options('/options', rest)
       if self.last is not None:
         self.ask(self.last)
     elif command == '/reset':
-      self.options, self.last = (), None
+      self.options, self.last, self._turns = (), None, []
     elif command == '/help':
       print(HELP)
     else:
@@ -199,12 +206,18 @@ class Dialogue:
     return {'prompt': prompt, 'answer': ranked[0]['option'], 'options': ranked}
 
   def _stream(self, prompt: str) -> Iterator[str]:
-    return self._model.stream(
-      prompt,
+    """Yields the answer; in a chat, the turns before are shown to the model."""
+    asked = [*self._turns, {'role': 'user', 'content': prompt}]
+    answer = ''
+    for piece in self._model.stream(
+      asked if self._settings.chat else prompt,
       max_tokens=self._settings.max_tokens,
       temperature=self._settings.temperature,
       seed=self._settings.seed,
-    )
+    ):
+      answer += piece
+      yield piece
+    self._turns = [*asked, {'role': 'assistant', 'content': answer}]
 
   def _ranked(self, prompt: str, options: Sequence[str]) -> list[dict[str, Any]]:
     """The options, the most probable first; of equal ones, the first."""

@@ -256,6 +256,10 @@ class HuggingFace(Tokenizer):
   `<|im_start|>`. All other added tokens, special or not, are a user's own: text that
   spells one becomes it, and `decode` keeps it. To add a token of your own of the form
   `<|ctx|>`, add it with `special=False`, the default of `add_tokens`.
+
+  Attributes:
+    roles: role, as 'bos', -> its token.
+    control: control token -> the text that `encode` makes it of.
   """
 
   filename = 'tokenizer.json'
@@ -294,6 +298,8 @@ class HuggingFace(Tokenizer):
       hidden, names = control_tokens.hide(file, control, ids)
       self._tokenizer = self._loaded(tokenizers, hidden)
     self._model = model
+    self.roles: Mapping[str, str] = self._roles
+    self.control: Mapping[str, str] = names
     self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
     self.eos_id = ids[self._roles['eos']]
     self.pad_id = ids[self._roles.get('pad', self._roles['eos'])]

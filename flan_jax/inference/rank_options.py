@@ -206,11 +206,19 @@ class Scorer:
       InputError: at the call, if a prompt with its answer may exceed the model's
         length; at a token, if its logits are NaN.
     """
-    length = len(self._context(prompt)) + max_tokens - 1
+    return self.stream_after(self._context(prompt), max_tokens=max_tokens)
+
+  def stream_after(self, context: np.ndarray, *, max_tokens: int) -> Iterator[str]:
+    """Yields the text after a context of any form, to which nothing is added.
+
+    Raises:
+      InputError: as `stream`.
+    """
+    length = len(context) + max_tokens - 1  # the last is no input
     self._check(length, f'the prompt and {max_tokens} new tokens')
     tokens = stream_lib.tokens(
       self.params,
-      self._context(prompt),
+      context,
       config=self.config,
       tokenizer=self.tokenizer,
       max_tokens=max_tokens,

@@ -5,25 +5,32 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from flan_jax.checkpoints import weights
+from flan_jax.checkpoints import model_dir, weights
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.evaluation import EvalConfig
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model as load_model_lib
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.interop.huggingface import conversion_cache
 from flan_jax.runtime.progress import Progress
 
+if TYPE_CHECKING:
+  from flan_jax.inference.chat import ChatTemplate, Message
+
 CACHE = pathlib.Path('~/.cache/flan_jax/converted')
 """Folder of converted models."""
+
+CHAT_TEMPLATE = 'chat_template.jinja'
+"""File with the chat template of a model, in its folder."""
 
 
 class LanguageModel:
@@ -34,8 +41,9 @@ class LanguageModel:
   `[BOS] prompt answer`, for a model that was never tuned.
   """
 
-  def __init__(self, scorer: Scorer):
+  def __init__(self, scorer: Scorer, *, chat_template: str | None = None):
     self._scorer = scorer
+    self._chat_template = chat_template
 
   @property
   def params(self) -> Any:
@@ -51,6 +59,11 @@ class LanguageModel:
   def tokenizer(self) -> Tokenizer:
     """The tokenizer of prompts and answers."""
     return self._scorer.tokenizer
+
+  @property
+  def chats(self) -> bool:
+    """Returns whether the model has a chat template."""
+    return self._chat_template is not None
 
   def loglikelihood(
     self, requests: Sequence[tuple[str, Sequence[str]]]
@@ -115,7 +128,7 @@ class LanguageModel:
 
   def stream(
     self,
-    prompt: str,
+    prompt: 'str | Sequence[Message]',
     *,
     max_tokens: int = 128,
     temperature: float = 0.0,
@@ -129,16 +142,31 @@ class LanguageModel:
     is part of a character, and perhaps the end of the text.
 
     Args:
-      prompt: the prompt.
+      prompt: the prompt; or a conversation, which goes through the model's own chat
+        template, as [{'role': 'user', 'content': 'Is it raining?'}].
       max_tokens: maximum tokens of the answer.
       temperature, top_k, top_p, seed: as in `generate`.
 
     Raises:
-      InputError: as `generate`, and at logits that are NaN.
+      InputError: as `generate`, at logits that are NaN, and at a conversation if the
+        model has no chat template.
     """
     decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     scorer = dataclasses.replace(self._decoder, decoding=decoding)
-    return scorer.stream(self._ids([prompt])[0], max_tokens=max_tokens)
+    if isinstance(prompt, str):
+      return scorer.stream(self._ids([prompt])[0], max_tokens=max_tokens)
+    context = self._chat.encode(prompt)
+    return scorer.stream_after(context, max_tokens=max_tokens)
+
+  @functools.cached_property
+  def _chat(self) -> 'ChatTemplate':
+    from flan_jax.inference.chat import ChatTemplate  # imports Jinja
+
+    if self._chat_template is None:
+      raise InputError(
+        'chat: the model keeps no chat template; ask it by prompts, as it was tuned'
+      )
+    return ChatTemplate(self._chat_template, self.tokenizer)
 
   @functools.cached_property
   def _decoder(self) -> Scorer:
@@ -190,4 +218,6 @@ def load_model(
     tokenizer=None,
     prompt_style='continuation' if continues else 'instructions',
   )
-  return LanguageModel(scorer)
+  template = model_dir.find(folder) / CHAT_TEMPLATE
+  text = template.read_text(encoding='utf-8') if template.is_file() else None
+  return LanguageModel(scorer, chat_template=text)

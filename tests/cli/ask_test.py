@@ -15,10 +15,16 @@ from flan_jax.jobs import language_model
 class Echo:
   """A model that answers with its prompt, and prefers the longest option."""
 
+  chats = False
+
   def __init__(self):
     self.stopped_at = None
+    self.asked = []
 
   def stream(self, prompt, *, max_tokens, temperature, seed):
+    self.asked.append(prompt)
+    if not isinstance(prompt, str):
+      prompt = prompt[-1]['content']
     for place, piece in enumerate(prompt.split(' ')[:max_tokens]):
       if place == self.stopped_at:
         raise KeyboardInterrupt
@@ -87,7 +93,7 @@ def test_a_mistake_or_an_interruption_does_not_end_the_dialogue(
     (['p', '--max-tokens', '0'], '--max-tokens: got 0; must be 1 or more'),
     (['p', '--temperature', '-1'], '--temperature: got -1.0; must be 0 or more'),
     (['p', '--options', 'a|a'], "--options: got 'a.a'; must be two or more different"),
-    (['p', '--chat'], "--chat: 'x' keeps no chat template"),
+    (['p', '--chat', '--options', 'a|b'], '--chat: --options is given, too'),
     (['p'], "checkpoint 'x': no such folder"),
   ],
 )
@@ -100,8 +106,21 @@ def test_a_bad_setting_is_one_line(flags, message, capsys):
   assert re.search(message, errors[0])
 
 
+def test_a_chat_shows_the_turns_before_until_a_reset(model, monkeypatch, capsys):
+  assert talk(monkeypatch, 'a', flags=['--chat']) == 2
+  assert "--chat: 'x' keeps no chat template" in capsys.readouterr().err
+  model.chats = True
+  assert (
+    talk(monkeypatch, 'a', 'b', '/options a | b', '/reset', 'c', flags=['--chat']) == 0
+  )
+  user = [{'role': 'user', 'content': text} for text in 'abc']
+  answer = {'role': 'assistant', 'content': 'a '}
+  assert model.asked == [[user[0]], [user[0], answer, user[1]], [user[2]]]
+  assert '/options: not with --chat' in capsys.readouterr().err
+
+
 def test_options_of_plain_text_are_words_of_their_own():
-  found = ask.Dialogue(Echo(), argparse.Namespace(continues=True))
+  found = ask.Dialogue(Echo(), argparse.Namespace(continues=True, chat=False))
   ranked = found._ranked('The sky is', ['blue', ', of course'])
   assert [each['log_probability'] for each in ranked] == [11, 5]
   with pytest.raises(InputError, match='/options'):
