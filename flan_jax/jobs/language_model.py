@@ -20,7 +20,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model as load_model_lib
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Request, Scorer
-from flan_jax.interop.huggingface import conversion_cache
+from flan_jax.interop.huggingface import chat_template, conversion_cache
 from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 CACHE = pathlib.Path('~/.cache/flan_jax/converted')
 """Folder of converted models."""
-
-CHAT_TEMPLATE = 'chat_template.jinja'
-"""File with the chat template of a model, in its folder."""
 
 
 class LanguageModel:
@@ -218,6 +215,6 @@ def load_model(
     tokenizer=None,
     prompt_style='continuation' if continues else 'instructions',
   )
-  template = model_dir.find(folder) / CHAT_TEMPLATE
+  template = model_dir.find(folder) / chat_template.FILE
   text = template.read_text(encoding='utf-8') if template.is_file() else None
   return LanguageModel(scorer, chat_template=text)

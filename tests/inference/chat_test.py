@@ -8,6 +8,7 @@ import small_tokenizers
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.inference.chat import ChatTemplate
+from flan_jax.inference.sampling import context
 
 MARKS = ('<|im_start|>', '<|im_end|>', '<|pad|>')
 TEMPLATE = """\
@@ -61,6 +62,18 @@ def test_a_message_never_becomes_a_control_token(chat, plain):
   assert said in tokenizer.decode(ids)
 
 
+def test_control_pieces_of_sentencepiece_stand_between_texts_of_their_own(tmp_path):
+  """As in training, where prompt and answer are tokenized apart."""
+  path = tmp_path / 'tokenizer.model'
+  path.write_bytes(small_tokenizers.sentence_pieces(bos_id=3))
+  tokenizer = tokenizers.load(path)
+  template = "{{ bos_token + messages[0]['content'] + eos_token }}"
+  for prompt in ('is the cat on the mat?', ' a </s> <s>'):
+    found = ChatTemplate(template, tokenizer).encode([turn('user', prompt)])
+    expected = context(tokenizer.encode(prompt), tokenizer)
+    assert found.tolist() == expected.tolist()
+
+
 def test_what_a_template_refuses_is_one_line(chat):
   with pytest.raises(InputError, match=r'refused the conversation \(no system\)'):
     chat.encode([turn('system', 'x')])
@@ -68,5 +81,5 @@ def test_what_a_template_refuses_is_one_line(chat):
     ChatTemplate("{{ ''.__class__.mro() }}", chat._tokenizer).encode([])
   with pytest.raises(InputError, match='not a Jinja template'):
     ChatTemplate('{% if %}', chat._tokenizer)
-  with pytest.raises(InputError, match='must be a tokenizer.json'):
+  with pytest.raises(InputError, match='must be SentencePiece or a tokenizer.json'):
     ChatTemplate(TEMPLATE, tokenizers.load('bytes'))
