@@ -24,6 +24,8 @@ if TYPE_CHECKING:
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
   from flan_jax.data.sources.huggingface import HuggingFace as HuggingFace
+  from flan_jax.evaluate.metrics import metric as metric
+  from flan_jax.evaluate.value_metric import Metric as Metric
   from flan_jax.interop.huggingface.families import (
     register_model_family as register_model_family,
   )
@@ -57,6 +59,7 @@ _PUBLIC = {
   'Json': 'data.sources.files',
   'Label': 'catalog.answers',
   'LanguageModel': 'jobs.language_model',
+  'Metric': 'evaluate.value_metric',
   'Mixture': 'catalog.registry',
   'ModelFamily': 'interop.huggingface.family',
   'Parquet': 'data.sources.files',
@@ -70,6 +73,7 @@ _PUBLIC = {
   'evaluate_checkpoint': 'jobs.python_api',
   'load_config': 'jobs.python_api',
   'load_model': 'jobs.language_model',
+  'metric': 'evaluate.metrics',
   'metric_writer': 'train.writers.writer',
   'open_store': 'jobs.python_api',
   'register': 'catalog.registry',

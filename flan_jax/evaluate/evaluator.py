@@ -421,7 +421,7 @@ def _by_split(
 ) -> dict[str, SplitResult]:
   """Joins the blocks, which hold the examples of all splits in turn; cuts by split."""
   joined = {
-    model: Block(*(np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+    model: Block(*map(_joined, zip(*found, strict=True)))
     for model in blocks[0]
     for found in [[block[model] for block in blocks]]
   }
@@ -439,6 +439,15 @@ def _by_split(
     )
     start += len(some)
   return parts
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+  """Joins arrays [T, N, ...] of blocks; one without any statistics has one column."""
+  width = max(part.shape[-1] for part in parts)
+  if parts[0].ndim == 3:
+    parts = [np.resize(p, (*p.shape[:2], width)) if p.shape[2] < width else p
+             for p in parts]  # fmt: skip
+  return np.concatenate(parts, axis=1)
 
 
 def _templates(

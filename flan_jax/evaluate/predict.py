@@ -19,7 +19,7 @@ from flan_jax.data.preprocess import Limits
 from flan_jax.data.prompts import Fitted
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate import metric as metric_lib
-from flan_jax.evaluate import metrics
+from flan_jax.evaluate import metrics, value_metric
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
@@ -197,7 +197,8 @@ class Predictor:
     answer = self._rank if dataset.has_options else self._generate
     predictions = answer(spec, requests, name)
     self.clocks[name].examples += len(requests)
-    found = _scores(predictions, metrics.get(dataset.metric))
+    metric = metrics.get(dataset.metric)
+    found = _scores(predictions, metric, dataset.label)
     scores = np.full((len(pairs), found.shape[1]), np.nan)
     confidence = np.full((len(pairs), 2), np.nan)
     shown = np.zeros(len(pairs), np.int64)
@@ -206,7 +207,8 @@ class Predictor:
       confidence[i] = prediction.confidence
       shown[i] = len(prompt.exemplars)
       if self.emit is not None:
-        self.emit(prediction.record, split=splits[i], model=name)
+        values = _values(metric, scores[i])
+        self.emit(prediction.record | values, split=splits[i], model=name)
     shape = (len(spec.templates), len(pairs) // len(spec.templates))
     return Block(
       scores.reshape(*shape, -1), confidence.reshape(*shape, 2), shown.reshape(shape)
@@ -423,14 +425,26 @@ class _Prediction(NamedTuple):
   confidence: tuple[float, float]
 
 
+def _values(metric: metric_lib.Metric, scores_S: np.ndarray) -> dict[str, Any]:
+  """`values` of a prediction: those of a metric in units of its own."""
+  if not isinstance(metric, value_metric.Metric):
+    return {}
+  found = metric.aggregates(scores_S[None]).items()
+  return {'values': {name: x if np.isfinite(x) else None for name, x in found}}
+
+
 def _scores(
-  predictions: Sequence[_Prediction], metric: metric_lib.Metric
+  predictions: Sequence[_Prediction], metric: metric_lib.Metric, dataset: str
 ) -> np.ndarray:
   """Scores each prediction, float64 [N, S]; tied options count by their mean."""
   counts = np.array([len(prediction.texts) for prediction in predictions], np.int64)
-  each = metric.scores(
+  whole = [prediction for prediction in predictions for _ in prediction.texts]
+  each = value_metric.scores(
+    metric,
     [text for prediction in predictions for text in prediction.texts],
-    [prediction.references for prediction in predictions for _ in prediction.texts],
+    [prediction.references for prediction in whole],
+    dataset=dataset,
+    examples=[prediction.record['example_id'] for prediction in whole],
   )
   if not len(counts) or counts.max() == 1:
     return each

@@ -11,7 +11,7 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.report import published, values
-from flan_jax.report.schema import SCHEMA, rounded
+from flan_jax.report.schema import SCHEMA, VALUE, rounded
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
@@ -154,6 +154,11 @@ def _result(
   return result
 
 
+def _in_units(measured: 'DatasetResult') -> bool:
+  """Returns whether the dataset's metric is in units of its own."""
+  return metrics.get(measured.dataset.metric).kind == VALUE
+
+
 def _declared(measured: 'DatasetResult') -> int:
   """Counts the templates declared for the prompt style of the tuned model."""
   if measured.prompt_style in ('instructions', 'no_options'):
@@ -260,6 +265,7 @@ def build(
   found = [
     _result(measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label))
     for measured in results.datasets
+    if not _in_units(measured)
   ]
   own = [
     result
@@ -268,6 +274,9 @@ def build(
       measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label)
     )
   ]
+  for measured in filter(_in_units, results.datasets):
+    overlap = overlaps.get(measured.dataset.label)
+    own += values.of_metric(measured, seed=about.seed, overlap=overlap)
   compared = [result for result in (*found, *own) if 'p' in result]
   corrected = statistics.holm([result['p'] for result in compared])
   for result, p in zip(compared, corrected, strict=True):
@@ -290,7 +299,12 @@ def build(
     'warnings': [
       *leakage.get('warnings', ()),
       *results.warnings,
-      *(line for measured in results.datasets for line in _chosen_by_few(measured)),
+      *(
+        line
+        for measured in results.datasets
+        if not _in_units(measured)
+        for line in _chosen_by_few(measured)
+      ),
       *(f'{name}: not in the store; left out' for name in about.missing),
     ],
   }
