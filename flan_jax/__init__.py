@@ -37,6 +37,7 @@ if TYPE_CHECKING:
   from flan_jax.jobs.python_api import open_store as open_store
   from flan_jax.jobs.python_api import render as render
   from flan_jax.jobs.python_api import train_and_evaluate as train_and_evaluate
+  from flan_jax.train.hook import Hook as Hook
   from flan_jax.train.writers.writer import Writer as Writer
   from flan_jax.train.writers.writer import metric_writer as metric_writer
 
@@ -55,6 +56,7 @@ _PUBLIC = {
   'Family': 'catalog.registry',
   'Field': 'catalog.fields',
   'Generator': 'catalog.source',
+  'Hook': 'train.hook',
   'HuggingFace': 'data.sources.huggingface',
   'Json': 'data.sources.files',
   'Label': 'catalog.answers',

@@ -207,7 +207,7 @@ class Predictor:
       confidence[i] = prediction.confidence
       shown[i] = len(prompt.exemplars)
       if self.emit is not None:
-        values = _values(metric, scores[i])
+        values = value_metric.of_example(metric, scores[i])
         self.emit(prediction.record | values, split=splits[i], model=name)
     shape = (len(spec.templates), len(pairs) // len(spec.templates))
     return Block(
@@ -423,14 +423,6 @@ class _Prediction(NamedTuple):
   texts: list[str | None]
   references: list[str]
   confidence: tuple[float, float]
-
-
-def _values(metric: metric_lib.Metric, scores_S: np.ndarray) -> dict[str, Any]:
-  """`values` of a prediction: those of a metric in units of its own."""
-  if not isinstance(metric, value_metric.Metric):
-    return {}
-  found = metric.aggregates(scores_S[None]).items()
-  return {'values': {name: x if np.isfinite(x) else None for name, x in found}}
 
 
 def _scores(

@@ -226,6 +226,14 @@ def scores(
   return found
 
 
+def of_example(metric: metric_lib.Metric, scores_S: np.ndarray) -> dict[str, Any]:
+  """`values` of a line of predictions.jsonl; {} for a metric in percent."""
+  if not isinstance(metric, Metric):
+    return {}
+  found = metric.aggregates(scores_S[None]).items()
+  return {'values': {name: x if np.isfinite(x) else None for name, x in found}}
+
+
 def figures(
   scores_TxNxS: np.ndarray, *, metric: Metric
 ) -> tuple[dict[str, Figure], dict[str, np.ndarray]]:
