@@ -10,7 +10,9 @@ if TYPE_CHECKING:
   from flan_jax.catalog.answers import Text as Text
   from flan_jax.catalog.dataset import Dataset as Dataset
   from flan_jax.catalog.fields import Field as Field
+  from flan_jax.catalog.options_style import options_style as options_style
   from flan_jax.catalog.prompt_style import PromptStyle as PromptStyle
+  from flan_jax.catalog.prompt_style import prompt_style as prompt_style
   from flan_jax.catalog.registry import Cluster as Cluster
   from flan_jax.catalog.registry import Family as Family
   from flan_jax.catalog.registry import Mixture as Mixture
@@ -78,6 +80,8 @@ _PUBLIC = {
   'metric': 'evaluate.metrics',
   'metric_writer': 'train.writers.writer',
   'open_store': 'jobs.python_api',
+  'options_style': 'catalog.options_style',
+  'prompt_style': 'catalog.prompt_style',
   'register': 'catalog.registry',
   'register_model_family': 'interop.huggingface.families',
   'render': 'jobs.python_api',

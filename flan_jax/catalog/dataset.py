@@ -87,6 +87,7 @@ class Dataset:
     in_reference: whether it is one of the 69 tasks that the reference trains on.
     derived_from: datasets, or texts by name, that its examples are made of; training on
       it may reveal answers of other datasets made of them (flan_jax.catalog.leakage).
+    options_style: style of its OPTIONS blocks (`catalog.options_style`).
     license, citation, note: shown in the catalog.
   """
 
@@ -111,6 +112,7 @@ class Dataset:
   reference_metric: str = ''
   differs: str = ''
   derived_from: tuple[str, ...] = ()
+  options_style: str = 'bullets'
   license: str = ''
   citation: str = ''
   note: str = ''

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog import continuation_prompts, options_style
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import stable_hash
@@ -26,9 +26,9 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   Clock,
   LanguageModel,
   Predictor,
-  PromptSpec,
   Warnings,
 )
+from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.evaluate.task_metrics import TaskResult
 
 SPLITS = ('dev', 'test')
@@ -149,6 +149,7 @@ class Protocol:
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
       an untuned model continues.
     base_prompt_style: prompt style of the base model; None for the same.
+    options_style: style of the OPTIONS block, of both.
     limits: limit on the tokens of the inputs; longer prompts have their fields cut, and
       are counted in a warning.
     max_tokens: limit on the tokens of a generated answer; None for limits.targets.
@@ -161,6 +162,7 @@ class Protocol:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str | None = None
+  options_style: str = options_style.DEFAULT
   limits: Limits = Limits()
   max_tokens: int | None = None
   seed: int = 0
@@ -397,7 +399,8 @@ def _prompt_spec(
     styled = continuation_prompts.apply(dataset)
     how = continuation_prompts.delimiters(dataset)
   else:
-    styled, how = PromptStyle(prompt_style=prompt_style).apply(dataset), {}
+    style = PromptStyle(prompt_style=prompt_style, options_style=protocol.options_style)
+    styled, how = style.apply(dataset), {}
   few_shot = None
   if protocol.num_fewshot:
     encode = model.tokenizer.encode_batch

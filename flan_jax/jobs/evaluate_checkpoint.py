@@ -104,6 +104,7 @@ def _set_up(
   metrics.check_declared()
   checkpoint = evaluation.checkpoint
   modules.expect(model_dir.modules(checkpoint), of=f'CHECKPOINT {checkpoint!r}')
+  measure.check_styles(evaluation.evaluate)
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )

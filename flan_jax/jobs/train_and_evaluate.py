@@ -20,6 +20,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.jobs import (
   claim,
+  measure,
   metric_writers,
   provenance,
   run_end,
@@ -92,6 +93,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   if profile:
     profiler.check()
   claim.expect_modules(RunDir(config.model_dir))
+  measure.check_styles(config.evaluate)
   mixture = training_data.mixture(config)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap

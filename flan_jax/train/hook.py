@@ -1,18 +1,15 @@
 """Hook: something that happens between the steps of a run. Standard library only."""
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import Any
 
 from flan_jax.errors import InputError
-
-if TYPE_CHECKING:
-  from flan_jax.train.loop import Loop
 
 
 class Hook:
   """Something that happens between steps; subclasses override what they need.
 
-  Hooks are called in their order, on every process.
+  Hooks are called in their order, on every process, with the `train.loop.Loop`.
 
   ```python
   @flan_jax.configurable
@@ -44,29 +41,29 @@ class Hook:
         raise InputError(f'every: got {every}; must be 1 or more')
       self.every = every
 
-  def due(self, loop: 'Loop') -> bool:
+  def due(self, loop: Any) -> bool:
     """Returns whether to act after the step that was just done."""
     return loop.ending or bool(self.every) and loop.done % self.every == 0
 
-  def start(self, loop: 'Loop') -> None:
+  def start(self, loop: Any) -> None:
     """Called once before the first step."""
 
   def around(self, step: int) -> contextlib.AbstractContextManager[None]:
     """Context of the dispatch of a step, counted from 1."""
     return contextlib.nullcontext()
 
-  def after(self, loop: 'Loop') -> None:
+  def after(self, loop: Any) -> None:
     """Called after each step; acts if it is due."""
     if self.due(loop):
       self.act(loop)
 
-  def act(self, loop: 'Loop') -> None:
+  def act(self, loop: Any) -> None:
     """Called after a step at which the hook is due."""
 
   def aside(self, seconds: float) -> None:
     """Called after `seconds` spent on something else, such as a save."""
 
-  def finish(self, loop: 'Loop') -> None:
+  def finish(self, loop: Any) -> None:
     """Called after the last step, even if SIGTERM interrupted the hooks after it."""
 
   def close(self) -> None:

@@ -187,7 +187,6 @@ NUM_FEWSHOT = 0
     ('Run', 'Lora.alpha = 4.0', 'Lora.alpha: got 4.0 with LORA_RANK 0; must be 16.0'),
     ('Run', "Lora.targets = ('query',)", "Lora.targets: got ('query',) with LORA_RANK"),
     ('Run', 'EVAL_PERIOD = 0', 'EVAL_PERIOD: got 0'),
-    ('Run', "Evaluate.prompt_style = 'none'", 'PROMPT_STYLE: got'),
     ('Run', 'Decoding.top_k = 4', 'top_k: got 4 with temperature 0'),
     ('Run', 'DecoderConfig.num_kv_heads = 3', 'num_kv_heads: got 3; must divide'),
     ('Run', "REMAT = 'dot'", "REMAT: got 'dot'"),

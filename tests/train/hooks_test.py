@@ -9,7 +9,8 @@ import pytest
 from flan_jax.runtime.preemption import Stopped
 from flan_jax.train import hooks
 from flan_jax.train.goodput import GoodputLog, read
-from flan_jax.train.loop import Hook, Loop
+from flan_jax.train.hook import Hook
+from flan_jax.train.loop import Loop
 from flan_jax.train.metric_writer import BadStep, MetricWriter
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.train_step import Metrics
