@@ -28,7 +28,7 @@ flan.register(flan.Dataset(
 """
 FREE = {'answer': "flan.Text('{mood}')", 'template': 'The mood of {text}?'}
 RANKED = {
-  'answer': "flan.Label('mood', ('glad', 'sad'))",
+  'answer': "flan.Label('id', ('glad', 'sad'))",
   'template': 'The mood of {text}?\n\n{OPTIONS}',
 }
 
@@ -69,7 +69,7 @@ def folder(tmp_path, monkeypatch):
   for split, n in (('train', 24), ('valid', 4), ('test', 6)):
     with (tmp_path / f'notes.{split}.jsonl').open('w') as file:
       for i in range(n):
-        note = {'text': f'{split} {i}', 'mood': ('glad', 'sad')[i % 2]}
+        note = {'text': f'{split} {i}', 'mood': ('glad', 'sad')[i % 2], 'id': i % 2}
         file.write(json.dumps(note) + '\n')
   before = {name for name, _ in gin.config._REGISTRY.items()}
   with registry.restored():
@@ -95,8 +95,10 @@ def train(module: str, python: str, bindings: str, steps: int, **values) -> int:
   return dispatch.main(['train', '--module', module, *files, *given])
 
 
-def entries() -> list[dict]:
-  return [json.loads(line) for line in open('run/log.jsonl', encoding='utf-8')]
+def entries(name: str = 'log') -> list[dict]:
+  """Lines of a JSON Lines file of the run."""
+  lines = pathlib.Path(f'run/{name}.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
 
 
 def result(report: str = 'run/report/report.json') -> dict[str, dict]:
@@ -152,7 +154,7 @@ flan.register(flan.Mixture(name='mine', datasets=('mini_cola',), style=flan.Prom
   assert train('acme_page', python, blocks('gin'), 2, **values) == 0
   shown = ''.join(capfd.readouterr())
   assert 'the loss is @acme_page.focal, gamma = 2.0' in shown
-  norms = [json.loads(line) for line in open('run/norms.jsonl', encoding='utf-8')]
+  norms = entries('norms')
   assert [entry['step'] for entry in norms] == [1, 2]
   assert all(entry['params'] > 0 for entry in norms)
   assert set(result()) == {'letters_off', 'answered'}
