@@ -90,6 +90,8 @@ def train(module: str, python: str, bindings: str, steps: int, **values) -> int:
       'MIXTURE_OR_TASK_NAME': 'microworld_mini_cola', **values,
     }
   )  # fmt: skip
+  if 'Run.optimizer' in bindings:
+    settings = [each for each in settings if not each.startswith('Optimizer.')]
   files = [f'--gin_file={name}' for name in (*small_run.FILES, 'mine.gin')]
   given = [f'--gin.{each}' for each in settings]
   return dispatch.main(['train', '--module', module, *files, *given])

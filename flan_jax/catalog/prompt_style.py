@@ -115,7 +115,7 @@ class PromptStyle:
 
   @property
   def is_own(self) -> bool:
-    """Whether its prompts follow from more than this version and the declarations."""
+    """True if its prompts depend on more than this version and the declarations."""
     return self.prompt_style not in SHIPPED or bool(self.options)
 
   @property

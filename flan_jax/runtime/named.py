@@ -48,7 +48,7 @@ class Named(Generic[T]):
     """The thing of that name.
 
     Raises:
-      InputError: if there is none; names the nearest.
+      InputError: if not found; names the nearest.
     """
     if name not in self._items and name not in self.names():
       legal = self.names()

@@ -190,6 +190,18 @@ NUM_FEWSHOT = 0
     ('Run', 'Decoding.top_k = 4', 'top_k: got 4 with temperature 0'),
     ('Run', 'DecoderConfig.num_kv_heads = 3', 'num_kv_heads: got 3; must divide'),
     ('Run', "REMAT = 'dot'", "REMAT: got 'dot'"),
+    ('Run', 'Run.loss = @optax.l2_loss()', 'Run.loss: got @optax.l2_loss(); must not'),
+    (
+      'Run',
+      'Run.loss = @optax.tree.zeros_like',
+      "unknown name 'optax.tree.zeros_like'",
+    ),
+    ('Run', 'Run.loss = @optax.global_norm', 'Run.loss: got partial @optax.global_n'),
+    (
+      'Run',
+      'Run.hooks = (@optax.sgd,)',
+      'Run.hooks: got (partial @optax.sgd(),); must',
+    ),
     ('Evaluation', 'Evaluation.ngram = 1', 'Evaluation.ngram: got 1'),
     ('Evaluation', 'EVAL_SEED = -1', 'EVAL_SEED: got -1'),
     ('Evaluation', 'CLUSTERS = ()', 'CLUSTERS: not set'),
