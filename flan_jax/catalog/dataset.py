@@ -73,7 +73,8 @@ class Dataset:
       counts.
     answer: Label, Choice or Text.
     evidence: the field, if any, that holds the answer; long prompts are cut around it.
-    metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
+    metric: name of a metric: accuracy, f1, trivia_em, bleu, rouge, or one registered
+      with `flan_jax.metric` by the time that it is used.
     reference_metric: metric that the reference code computes instead or in addition;
       '' if it is the same.
     differs: why its figure is not comparable with the published one; '' if it is.

@@ -312,7 +312,7 @@ def get(name: str) -> Metric:
     modules.load()  # one of them may register it
   if name not in METRICS:
     raise InputError(
-      f'metric {name!r}: must be one of {", ".join(METRICS)}'
+      f'metric {name!r}: must be one of {", ".join(METRICS)}{modules.hint()}'
       + did_you_mean(name, METRICS)
     )
   return METRICS[name]

@@ -20,7 +20,7 @@ from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.report import write
-from flan_jax.runtime import multihost
+from flan_jax.runtime import modules, multihost
 from flan_jax.runtime.progress import Progress
 
 _MAX_NAMED = 12
@@ -50,9 +50,8 @@ def check_styles(evaluate: evaluation_config.EvalConfig) -> None:
     value = getattr(evaluate, name)
     if value not in legal:
       known = [each for each in legal if each]
-      raise setting.refusal(
-        evaluate, name, f'must be one of {", ".join(known)}{did_you_mean(value, known)}'
-      )
+      rule = f'must be one of {", ".join(known)}{modules.hint()}'
+      raise setting.refusal(evaluate, name, rule + did_you_mean(value, known))
 
 
 def report(

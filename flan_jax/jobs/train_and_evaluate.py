@@ -89,10 +89,10 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   """Checks the settings, and lays out the model on the mesh."""
   since, began = time.time(), time.monotonic()
   progress.stage(f'Set up: {config.model_dir}')
-  metrics.check_declared()
   if profile:
     profiler.check()
   claim.expect_modules(RunDir(config.model_dir))
+  metrics.check_declared()
   measure.check_styles(config.evaluate)
   mixture = training_data.mixture(config)
   held_out = leakage.check(

@@ -53,7 +53,7 @@ class Named(Generic[T]):
     if name not in self._items and name not in self.names():
       legal = self.names()
       raise InputError(
-        f'{self._kind} {name!r}: must be one of {", ".join(legal)}'
+        f'{self._kind} {name!r}: must be one of {", ".join(legal)}{modules.hint()}'
         + did_you_mean(name, legal)
       )
     return self._items[name]

@@ -62,10 +62,14 @@ def test_letters_go_on_after_z():
 
 
 def test_a_style_of_a_module_s_own_is_used_by_its_name():
-  @options_style.options_style
-  def roman(options):
-    labels = ('i', 'ii')
-    return ' / '.join(f'({n}) {o}' for n, o in zip(labels, options)), labels
+  def register(shown):
+    @options_style.options_style(name='roman')
+    def style(options):
+      return shown(options)
+
+  labels = ('i', 'ii')
+  both = '({}) {} / ({}) {}'
+  register(lambda options: (both.format('i', options[0], 'ii', options[1]), labels))
 
   @prompt_style.prompt_style
   def politely(dataset):
@@ -84,10 +88,7 @@ def test_a_style_of_a_module_s_own_is_used_by_its_name():
   assert targets == 'ii'
   before = fingerprint.prompts(styled)
 
-  @options_style.options_style(name='roman')
-  def roman(options):
-    return 'another text'
-
+  register(lambda options: 'another text')
   assert fingerprint.prompts(styled) != before
 
 
@@ -106,7 +107,9 @@ def test_a_wrong_style_is_one_line(made, message):
 
 
 def test_styles_that_are_unknown_or_wrong_are_refused():
-  with pytest.raises(InputError, match="options style 'leters'.*did you mean 'letters'"):
+  with pytest.raises(
+    InputError, match="options style 'leters'.*did you mean 'letters'"
+  ):
     rte('leters')
   with pytest.raises(InputError, match="did you mean 'no_template'"):
     PromptStyle(prompt_style='no_templat').apply(registry.get('rte'))
