@@ -161,6 +161,7 @@ flan.register(flan.Mixture(name='mine', datasets=('mini_cola',), style=flan.Prom
   assert all(entry['params'] > 0 for entry in norms)
   assert set(result()) == {'letters_off', 'answered'}
   assert result()['answered']['mean'] == 1
+  assert result()['answered']['options_style'] == 'roman'
   assert 'Run.loss = @acme_page.focal' in pathlib.Path('run/config.gin').read_text()
   line = pathlib.Path('run/report/predictions.jsonl').read_text().splitlines()[0]
   record = json.loads(line)

@@ -76,6 +76,7 @@ class DatasetResult:
     num_fewshot: requested exemplars before each prompt.
     prompt_style: prompt style of the tuned model.
     base_prompt_style: prompt style of the base model.
+    options_style: style of the OPTIONS block, of both.
   """
 
   dataset: Dataset
@@ -85,6 +86,13 @@ class DatasetResult:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str = 'instructions'
+  options_style: str = options_style.DEFAULT
+
+  @property
+  def own_style(self) -> dict[str, str]:
+    """`options_style` of a result; {} for the usual one."""
+    usual = self.options_style == options_style.DEFAULT or not self.dataset.has_options
+    return {} if usual else {'options_style': self.options_style}
 
   @property
   def split(self) -> str:
@@ -289,6 +297,7 @@ def _evaluate(
     num_fewshot=protocol.num_fewshot,
     prompt_style=protocol.prompt_styles['tuned'],
     base_prompt_style=protocol.prompt_styles['base'],
+    options_style=protocol.options_style,
   )
 
 

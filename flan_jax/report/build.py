@@ -123,6 +123,7 @@ def _result(
     'n_declared': dataset.known_examples(measured.split) or None,
     'num_fewshot': measured.num_fewshot,
     'base_prompt_style': measured.base_prompt_style if base is not None else None,
+    **measured.own_style,
     'seeds': [seed],
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),

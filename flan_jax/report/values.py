@@ -76,6 +76,7 @@ def of_metric(
       'n_declared': split.total or None,
       'num_fewshot': measured.num_fewshot,
       'templates_declared': len(measured.templates),
+      **measured.own_style,
       **by_template['tuned'][name],
     }
     if 'base' in result:
