@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from oracle import LABELS, RANKED, examples, says
 
 from flan_jax.catalog import names, options_style, prompt, prompt_style, registry
 from flan_jax.catalog.answers import Answer
@@ -10,6 +11,7 @@ from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data.store import fingerprint
 from flan_jax.errors import InputError
+from flan_jax.evaluate import evaluator
 from flan_jax.evaluate.prompt_spec import PromptSpec
 
 VALUES = {'premise': 'It rained.', 'hypothesis': 'It is wet.', 'answer': 'no'}
@@ -126,3 +128,26 @@ def test_the_usual_style_leaves_no_trace_in_a_store():
   assert not PromptStyle(prompt_style='no_template').is_own
   letters = PromptStyle(options_style='letters').as_json()
   assert PromptStyle(**letters).options == 'letters'
+
+
+@pytest.mark.parametrize(
+  ('style', 'said', 'right'),
+  [('letters', 'B', 1), ('numbers', '1', 0), ('none', 'no', 1)],
+)
+def test_a_labeled_option_is_ranked_by_its_label(style, said, right):
+  """'no' is right in every example that is measured: by its label, if it has one."""
+  seen = []
+  found = evaluator.evaluate(
+    says(said),
+    evaluator.Protocol(splits=('test',), options_style=style, num_fewshot=1),
+    datasets=[RANKED],
+    examples=lambda name, split: examples(RANKED, 4)(name, split)[1::2],
+    emit=lambda record, **_: seen.append(record),
+  )
+  (result,) = found.datasets
+  assert (result.splits['test'].tuned == right).all()
+  assert {tuple(record['options']) for record in seen} == {LABELS}
+  labels = {'letters': ['A', 'B'], 'numbers': ['1', '2'], 'none': None}[style]
+  assert all(record.get('labels') == labels for record in seen)
+  answer = labels[1] if labels else 'no'
+  assert all(f'\n{prompt.ANSWER}{answer}{prompt.NEXT}' in r['prompt'] for r in seen)
