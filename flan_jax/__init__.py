@@ -10,7 +10,9 @@ if TYPE_CHECKING:
   from flan_jax.catalog.answers import Text as Text
   from flan_jax.catalog.dataset import Dataset as Dataset
   from flan_jax.catalog.fields import Field as Field
+  from flan_jax.catalog.options_style import options_style as options_style
   from flan_jax.catalog.prompt_style import PromptStyle as PromptStyle
+  from flan_jax.catalog.prompt_style import prompt_style as prompt_style
   from flan_jax.catalog.registry import Cluster as Cluster
   from flan_jax.catalog.registry import Family as Family
   from flan_jax.catalog.registry import Mixture as Mixture
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
   from flan_jax.data.sources.files import Json as Json
   from flan_jax.data.sources.files import Parquet as Parquet
   from flan_jax.data.sources.huggingface import HuggingFace as HuggingFace
+  from flan_jax.evaluate.metrics import metric as metric
+  from flan_jax.evaluate.value_metric import Metric as Metric
   from flan_jax.interop.huggingface.families import (
     register_model_family as register_model_family,
   )
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
   from flan_jax.jobs.python_api import open_store as open_store
   from flan_jax.jobs.python_api import render as render
   from flan_jax.jobs.python_api import train_and_evaluate as train_and_evaluate
+  from flan_jax.train.hook import Hook as Hook
   from flan_jax.train.writers.writer import Writer as Writer
   from flan_jax.train.writers.writer import metric_writer as metric_writer
 
@@ -53,10 +58,12 @@ _PUBLIC = {
   'Family': 'catalog.registry',
   'Field': 'catalog.fields',
   'Generator': 'catalog.source',
+  'Hook': 'train.hook',
   'HuggingFace': 'data.sources.huggingface',
   'Json': 'data.sources.files',
   'Label': 'catalog.answers',
   'LanguageModel': 'jobs.language_model',
+  'Metric': 'evaluate.value_metric',
   'Mixture': 'catalog.registry',
   'ModelFamily': 'interop.huggingface.family',
   'Parquet': 'data.sources.files',
@@ -70,8 +77,11 @@ _PUBLIC = {
   'evaluate_checkpoint': 'jobs.python_api',
   'load_config': 'jobs.python_api',
   'load_model': 'jobs.language_model',
+  'metric': 'evaluate.metrics',
   'metric_writer': 'train.writers.writer',
   'open_store': 'jobs.python_api',
+  'options_style': 'catalog.options_style',
+  'prompt_style': 'catalog.prompt_style',
   'register': 'catalog.registry',
   'register_model_family': 'interop.huggingface.families',
   'render': 'jobs.python_api',

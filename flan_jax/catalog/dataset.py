@@ -73,7 +73,8 @@ class Dataset:
       counts.
     answer: Label, Choice or Text.
     evidence: the field, if any, that holds the answer; long prompts are cut around it.
-    metric: name in flan_jax.evaluate.metrics: accuracy, f1, trivia_em, bleu, rouge.
+    metric: name of a metric: accuracy, f1, trivia_em, bleu, rouge, or one registered
+      with `flan_jax.metric` by the time that it is used.
     reference_metric: metric that the reference code computes instead or in addition;
       '' if it is the same.
     differs: why its figure is not comparable with the published one; '' if it is.
@@ -87,6 +88,7 @@ class Dataset:
     in_reference: whether it is one of the 69 tasks that the reference trains on.
     derived_from: datasets, or texts by name, that its examples are made of; training on
       it may reveal answers of other datasets made of them (flan_jax.catalog.leakage).
+    options_style: style of its OPTIONS blocks (`catalog.options_style`).
     license, citation, note: shown in the catalog.
   """
 
@@ -111,6 +113,7 @@ class Dataset:
   reference_metric: str = ''
   differs: str = ''
   derived_from: tuple[str, ...] = ()
+  options_style: str = 'bullets'
   license: str = ''
   citation: str = ''
   note: str = ''

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from flan_jax.catalog import registry
+from flan_jax.catalog import options_style, prompt_style, registry
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.prompt_style import MAX_FEWSHOT, PROMPT_STYLES, PromptStyle
+from flan_jax.catalog.prompt_style import MAX_FEWSHOT, PromptStyle
 from flan_jax.catalog.registry import Mixture
 from flan_jax.errors import InputError
 
@@ -37,9 +37,17 @@ class Named(NamedTuple):
 
 
 _TEMPLATE = re.compile(r'_template_(0|[1-9]\d*)')
-_STYLE = re.compile(
-  rf'(?:_({"|".join(PROMPT_STYLES)}))?(?:_(\d+)_templates)?(?:_(\d+|multi)_shot)?'
-)
+
+
+def _style_pattern() -> str:
+  """Pattern of the suffix of a prompt style."""
+  styles, options = (
+    '|'.join(module.names()) for module in (prompt_style, options_style)
+  )
+  return (
+    rf'(?:_({styles}))?(?:_({options})_options)?(?:_(\d+)_templates)?'
+    r'(?:_(\d+|multi)_shot)?'
+  )
 
 
 def find(name: str) -> Named | None:
@@ -63,15 +71,16 @@ def _variant(name: str, dataset: Dataset, suffix: str) -> Named | None:
     template = int(match[1])
     evaluated = {i for way in dataset.by_direction for i in way.evaluated_templates}
     return Named(name, dataset, template=template) if template in evaluated else None
-  match = _STYLE.fullmatch(suffix)
+  match = re.fullmatch(_style_pattern(), suffix)
   if match is None:
     return None
-  arm, templates, shots = match.groups()
+  arm, options, templates, shots = match.groups()
   try:
     style = PromptStyle(
       prompt_style=arm or 'instructions',
       templates=int(templates) if templates else None,
       num_fewshot=MAX_FEWSHOT if shots == 'multi' else int(shots or 0),
+      options_style=options or options_style.DEFAULT,
     )
   except InputError:
     return None
@@ -128,6 +137,8 @@ def evaluated(names: Iterable[str], *, setting: str) -> list[Dataset]:
         instead.append(f'NUM_FEWSHOT={each.style.num_fewshot}')
       if each.style.prompt_style != PromptStyle().prompt_style:
         instead.append(f'PROMPT_STYLE={each.style.prompt_style}')
+      if each.style.options:
+        instead.append(f'OPTIONS_STYLE={each.style.options}')
       if each.style.templates or each.template is not None:
         instead.append('TEMPLATES, the number of templates')
       raise InputError(

@@ -5,11 +5,73 @@ renders a styled one: seqio Tasks, the store, the evaluator.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from flan_jax.catalog import options_style
 from flan_jax.catalog.dataset import Dataset
-from flan_jax.catalog.template import OPTIONS, Template
-from flan_jax.config.evaluation import MAX_FEWSHOT, PROMPT_STYLES
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.catalog.template import Template
+from flan_jax.config.evaluation import MAX_FEWSHOT
+from flan_jax.errors import InputError
+from flan_jax.runtime.named import Named
+
+_styles: Named[Callable[[Dataset], Iterable[Template]]] = Named('prompt style')
+
+
+def prompt_style(function: Any = None, *, name: str | None = None) -> Any:
+  """Registers a prompt style: a function of a dataset that returns its templates.
+
+  ```python
+  @flan_jax.prompt_style
+  def politely(dataset):
+    return [dataclasses.replace(t, inputs=f'Please: {t.inputs}')
+            for t in dataset.templates]
+  ```
+
+  Args:
+    function: the function; None for a decorator with a name.
+    name: name of the style; None for that of the function.
+
+  Raises:
+    InputError: if the name is another's.
+  """
+  if function is None:
+    return lambda function: prompt_style(function, name=name)
+  _styles.add(name or function.__name__, function, function)
+  return function
+
+
+@prompt_style
+def instructions(dataset: Dataset) -> Iterable[Template]:
+  """The dataset's own templates."""
+  return dataset.templates
+
+
+@prompt_style
+def no_options(dataset: Dataset) -> Iterable[Template]:
+  """The same without their OPTIONS block."""
+  return [template.without_options for template in dataset.templates]
+
+
+@prompt_style
+def no_template(dataset: Dataset) -> Iterable[Template]:
+  """The dataset's fields alone (FLAN section 4.3)."""
+  return _only(dataset, bare(dataset))
+
+
+@prompt_style
+def dataset_name(dataset: Dataset) -> Iterable[Template]:
+  """The dataset's fields after its name (FLAN section 4.3)."""
+  return _only(dataset, f'{title(dataset)}\n{bare(dataset)}')
+
+
+SHIPPED = ('instructions', 'no_options', 'no_template', 'dataset_name')
+"""Names of the styles that ship; their code is that of this version."""
+
+
+def names() -> tuple[str, ...]:
+  """Names of the registered styles."""
+  return _styles.names()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,23 +79,20 @@ class PromptStyle:
   """The prompts of a mixture or an evaluation.
 
   Attributes:
-    prompt_style: `instructions` for the dataset's templates, `no_options` for the same
-      without their OPTIONS block, `no_template` for its fields alone, `dataset_name`
-      for its fields after its name.
+    prompt_style: `instructions`, `no_options`, `no_template`, `dataset_name`, or
+      another that is registered when the style is used.
     templates: number of templates used, from the first; None for all of them.
     num_fewshot: exemplars before every prompt; fewer if they do not fit.
+    options_style: `bullets`, `letters`, `numbers`, `none`, or another that is
+      registered when the style is used.
   """
 
   prompt_style: str = 'instructions'
   templates: int | None = None
   num_fewshot: int = 0
+  options_style: str = options_style.DEFAULT
 
   def __post_init__(self):
-    if self.prompt_style not in PROMPT_STYLES:
-      raise InputError(
-        f'prompt_style {self.prompt_style!r}: must be one of {", ".join(PROMPT_STYLES)}'
-        + did_you_mean(self.prompt_style, PROMPT_STYLES)
-      )
     if self.templates is not None and self.templates < 1:
       raise InputError(f'templates {self.templates}: must be 1 or more')
     if not 0 <= self.num_fewshot <= MAX_FEWSHOT:
@@ -45,6 +104,8 @@ class PromptStyle:
     parts = []
     if self.prompt_style != 'instructions':
       parts.append(self.prompt_style)
+    if self.options_style != options_style.DEFAULT:
+      parts.append(f'{self.options_style}_options')
     if self.templates is not None:
       parts.append(f'{self.templates}_templates')
     if self.num_fewshot:
@@ -52,29 +113,58 @@ class PromptStyle:
       parts.append(f'{many}_shot')
     return ''.join(f'_{part}' for part in parts)
 
+  @property
+  def is_own(self) -> bool:
+    """True if its prompts depend on more than this version and the declarations."""
+    return self.prompt_style not in SHIPPED or bool(self.options)
+
+  @property
+  def options(self) -> str:
+    """The options style, if it is not the usual one; otherwise ''."""
+    return '' if self.options_style == options_style.DEFAULT else self.options_style
+
+  def as_json(self) -> dict[str, Any]:
+    """The style as data, without the usual options style."""
+    found = dataclasses.asdict(self)
+    if not self.options:
+      del found['options_style']
+    return found
+
+  def check(self) -> None:
+    """Checks that its styles are registered.
+
+    Raises:
+      InputError: if one is not; names the nearest.
+    """
+    _styles.get(self.prompt_style)
+    options_style.check(self.options_style)
+
   def apply(self, dataset: Dataset) -> Dataset:
-    """Returns the dataset with the templates of this style."""
-    templates = dataset.templates
-    if self.prompt_style == 'no_options':
-      templates = tuple(map(without_options, templates))
-    elif self.prompt_style != 'instructions':
-      text = bare(dataset)
-      if self.prompt_style == 'dataset_name':
-        text = f'{title(dataset)}\n{text}'
-      first = dataset.templates[dataset.evaluated_templates[0]]
-      templates = (Template(text, direction=first.direction),)
+    """Returns the dataset with the templates of this style.
+
+    Raises:
+      InputError: if a style is not registered, or one returns no templates.
+    """
+    self.check()
+    made = _styles.get(self.prompt_style)(dataset)
+    templates = tuple(made) if isinstance(made, Iterable) else ()
+    if not templates or not all(isinstance(each, Template) for each in templates):
+      raise InputError(
+        f'prompt style {self.prompt_style!r}, dataset {dataset.name!r}: returned '
+        f'{made!r:.80}; must return templates, at least one'
+      )
     templates = templates[: self.templates]
+    if self.options:
+      dataset = dataclasses.replace(dataset, options_style=self.options)
     if templates == dataset.templates:
       return dataset
     return dataclasses.replace(dataset, templates=templates)
 
 
-def without_options(template: Template) -> Template:
-  """Returns the template without the OPTIONS block at its end."""
-  if not template.has_options:
-    return template
-  text = template.inputs.replace(f'{{{OPTIONS}}}', '').rstrip()
-  return dataclasses.replace(template, inputs=text)
+def _only(dataset: Dataset, text: str) -> tuple[Template]:
+  """One template in the direction of the first that is evaluated."""
+  first = dataset.templates[dataset.evaluated_templates[0]]
+  return (Template(text, direction=first.direction),)
 
 
 def bare(dataset: Dataset) -> str:

@@ -130,10 +130,34 @@ class Template:
         'its answer must be a Label or a Choice'
       )
 
+  @property
+  def without_options(self) -> 'Template':
+    """The template without the OPTIONS block at its end."""
+    if not self.has_options:
+      return self
+    text = self.inputs.replace(f'{{{OPTIONS}}}', '').rstrip()
+    return dataclasses.replace(self, inputs=text)
+
   def render(
-    self, values: Mapping[str, str], options: Sequence[str] = ()
+    self,
+    values: Mapping[str, str],
+    options: Sequence[str] = (),
+    *,
+    block: str | None = None,
+    answer: str | None = None,
   ) -> tuple[str, str]:
-    """Returns (inputs, targets) for one example's field values."""
+    """Returns (inputs, targets) for one example's field values.
+
+    Args:
+      values: field name -> text.
+      options: options of the example.
+      block: text of the OPTIONS block; '' for none, None for `options_block`.
+      answer: answer in the targets; None for that of `values`.
+    """
+    if self.has_options and block == '':
+      return self.without_options.render(values, options, answer=answer)
     if self.has_options:
-      values = {**values, OPTIONS: options_block(options)}
-    return fill(self.inputs, values), fill(self.targets, values)
+      shown = options_block(options) if block is None else block
+      values = {**values, OPTIONS: shown}
+    answered = values if answer is None else {**values, 'answer': answer}
+    return fill(self.inputs, values), fill(self.targets, answered)

@@ -113,10 +113,12 @@ def _show_one(
   if pool is not None:
     prompt = pool.prompt(example, index, 0).prompt
   exemplars = prompt.inputs.removesuffix(zero_shot.inputs)
-  values = {
-    **example.values,
-    template_lib.OPTIONS: template_lib.options_block(example.answer.options),
-  }
+  shown = prompt_lib.shown_options(dataset, index, example)
+  block, label = template_lib.options_block(example.answer.options), None
+  if shown is not None:
+    block, label = shown.block, prompt_lib.label(shown, example)
+    template = template if block else template.without_options
+  values = {**example.values, template_lib.OPTIONS: block}
   inputs, targets = example.tokens or tokenizer.encode_batch(
     [prompt.inputs, prompt.targets]
   )
@@ -132,7 +134,8 @@ def _show_one(
   console.print(text_lib.Text('inputs', style='bold'), counts[0])
   console.print(text_lib.Text(exemplars), colored(template.inputs, values), sep='')
   console.print(text_lib.Text('targets', style='bold'), counts[1])
-  console.print(colored(template.targets, values))
+  answered = values if label is None else {**values, 'answer': label}
+  console.print(colored(template.targets, answered))
   if example.answer.options:
     console.print(text_lib.Text('options', style='bold'))
     for i, option in enumerate(example.answer.options):

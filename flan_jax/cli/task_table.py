@@ -111,6 +111,7 @@ def mixture(found: Mixture) -> Listing:
     'shared_cap': found.shared_cap,
     'prompt_style': style.prompt_style,
     'num_fewshot': style.num_fewshot,
+    **({'options_style': style.options} if style.options else {}),
     'total_rate': total,
     'datasets': [
       {'dataset': d.name, 'cluster': d.cluster, 'paper_name': d.paper_name,

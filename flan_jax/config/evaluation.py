@@ -18,14 +18,10 @@ from flan_jax.config.mesh import MeshConfig
 from flan_jax.config.setting import check_fields, label, setting
 from flan_jax.errors import InputError
 
-PROMPT_STYLES = ('instructions', 'no_options', 'no_template', 'dataset_name')
-"""The arms of the ablation of instructions (FLAN section 4.3), and of OPTIONS."""
-
 MAX_FEWSHOT = 16
 """Maximum number of exemplars in a few-shot prompt (FLAN section 4.4)."""
 
 MISSING = one_of('refuse', 'skip')
-_PROMPT_STYLE = one_of(*PROMPT_STYLES, 'continuation')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,10 +44,12 @@ class EvalConfig:
     num_fewshot: maximum exemplars before each prompt (FLAN section 4.4); 0 for
       zero-shot.
     prompt_style: 'instructions', or 'no_options', 'no_template', 'dataset_name' (the
-      ablations of section 4.3), or 'continuation'.
+      ablations of section 4.3), 'continuation', or a registered one.
     base_prompt_style: prompt style of the untuned model; None for the same.
       'continuation' is a prompt that the answer continues, for a model never tuned to
       follow instructions.
+    options_style: style of the OPTIONS block: 'bullets', 'letters', 'numbers', 'none',
+      or a registered one; labeled options are ranked by their labels.
     task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
       included; None for 1024 and 256. Prompts of every dataset are cut to 'inputs'; a
       seqio task has both.
@@ -78,10 +76,9 @@ class EvalConfig:
   decoding: Decoding = GREEDY
   base: bool = True
   num_fewshot: int = setting(0, macro='NUM_FEWSHOT', rule=between(0, MAX_FEWSHOT))
-  prompt_style: str = setting('instructions', macro='PROMPT_STYLE', rule=_PROMPT_STYLE)
-  base_prompt_style: str | None = setting(
-    None, macro='BASE_PROMPT_STYLE', rule=or_none(_PROMPT_STYLE)
-  )
+  prompt_style: str = setting('instructions', macro='PROMPT_STYLE')
+  base_prompt_style: str | None = setting(None, macro='BASE_PROMPT_STYLE')
+  options_style: str = setting('bullets', macro='OPTIONS_STYLE')
   task_feature_lengths: Mapping[str, int] | None = setting(
     None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths
   )

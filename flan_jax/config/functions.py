@@ -132,6 +132,12 @@ class Function:
     return self._of_kind(inspect.Parameter.VAR_POSITIONAL)
 
   @property
+  def by_position(self) -> list[str]:
+    """Names of the parameters that may be given by position, but for `*args`."""
+    kinds = inspect.Parameter
+    return self._of_kind(kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+
+  @property
   def required(self) -> list[str]:
     """Names of the parameters without a default."""
     import gin

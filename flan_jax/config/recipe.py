@@ -47,6 +47,11 @@ class Recipe:
     """Name of the function in its scope: a binding's, without the parameter."""
     return functions.scoped(self.scope, self.name)
 
+  @property
+  def described(self) -> str:
+    """The reference with its arguments: `@my.focal, gamma = 2.0`."""
+    return ', '.join([str(self), *(f'{name} = {v}' for name, v in self.arguments)])
+
   def get(self, name: str, default: Any = None) -> Any:
     """The value of an argument, or `default`."""
     return dict(self.arguments).get(name, default)
@@ -150,11 +155,21 @@ class Recipe:
     except InputError:
       raise
     except Exception as error:
-      frame = traceback.extract_tb(error.__traceback__)[-1]
-      text = (str(error) or type(error).__name__).splitlines()[0]
-      raise InputError(
-        f'{self}: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})'
-      ) from error
+      raise failure(str(self), error) from error
+
+
+def failure(what: str, error: Exception) -> InputError:
+  """The refusal that states an error of a user's function in one line.
+
+  Args:
+    what: name of what failed.
+    error: its error.
+  """
+  frame = traceback.extract_tb(error.__traceback__)[-1]
+  text = (str(error) or type(error).__name__).splitlines()[0]
+  return InputError(
+    f'{what}: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})'
+  )
 
 
 def _offered(value: Any, values: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from flan_jax.config import functions
 from flan_jax.config.checks import (
   at_least,
   feature_lengths,
@@ -36,6 +37,29 @@ def _complete(value: OptimizerConfig | Recipe) -> str:
   return f'must have values for {", ".join(missing)}' if missing else ''
 
 
+def _of_three(value: Recipe | None) -> str:
+  """Rule of a loss: a function with what else it needs bound in gin."""
+  if value is None:
+    return ''
+  if value.called:
+    return f'must not be called; the nearest is {str(value).removesuffix("()")}'
+  positional = functions.find(value.name).by_position[:3]
+  if len(positional) < 3:
+    return 'must be a function of (logits, targets, mask)'
+  missing = value.missing(given=positional)
+  return f'must have values for {", ".join(missing)}' if missing else ''
+
+
+def _called(value: tuple[Recipe, ...]) -> str:
+  """Rule of hooks: each is made when the run is built."""
+  for recipe in value:
+    if not recipe.called:
+      return f'must be called; the nearest is {recipe}()'
+    if missing := recipe.missing():
+      return f'must have values for {", ".join(missing)}'
+  return ''
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
   """One training step and its mesh: settings of TrainConfig.
@@ -54,6 +78,7 @@ class StepConfig:
   accumulation: int
   z_loss: float
   label_smoothing: float
+  loss: Recipe | None
   freeze: tuple[str, ...]
   logits_chunk: int | None
   attention_kernel: str
@@ -74,6 +99,11 @@ class StepConfig:
         f'must divide the {self.batch_size} sequences of a step; the nearest is '
         f'{nearest}',
       )
+    for name in ('z_loss', 'label_smoothing') if self.loss is not None else ():
+      if getattr(self, name):
+        raise refusal(
+          self, name, f'must be 0 beside {label(TrainConfig, "loss")} = {self.loss}'
+        )
     length, chunk = self.sequence_length, self.logits_chunk
     if chunk is not None and (chunk < 1 or length % chunk):
       nearest = nearest_divisor(length, chunk)
@@ -137,6 +167,8 @@ class TrainConfig:
     z_loss: weight of log(Z)**2 per loss token.
     label_smoothing: share of a target's probability that is spread evenly over the
       vocabulary.
+    loss: loss in place of the cross-entropy, as @my.focal: a function of (logits,
+      targets, mask), and of arguments that gin binds, that returns the sum over tokens.
     freeze: parameters that stay as they are: names or groups of the model's, as
       'embedding', 'layers/query' or, of every group, 'attention_norm'; `*` stands for
       any letters.
@@ -156,6 +188,7 @@ class TrainConfig:
     loss_spike: a loss above this multiple of its running average is a spike; None for
       none.
     writers: metric writers, or one of them, by the names they are registered with.
+    hooks: further hooks between steps, as (@my.Hook(),), after those of every run.
     optimizer: @Optimizer(), Adafactor with its schedule; or a function that returns an
       optax.GradientTransformation, as @optax.adamw().
     hang_s: seconds without a step after which every thread's stack is dumped; 0 never.
@@ -190,6 +223,7 @@ class TrainConfig:
   accumulation: int = setting(1, rule=at_least(1))
   z_loss: float = setting(0.0, rule=at_least(0))
   label_smoothing: float = setting(0.0, rule=share)
+  loss: Recipe | None = setting(None, rule=_of_three)
   freeze: tuple[str, ...] = ()
   logits_chunk: int | None = None
   attention_kernel: str = setting('xla', rule=one_of('xla', 'splash', 'cudnn'))
@@ -202,6 +236,7 @@ class TrainConfig:
   bad_step: str = setting('stop', rule=one_of('stop', 'skip'))
   loss_spike: float | None = setting(None, rule=_loss_spike)
   writers: str | tuple[str, ...] = setting(('jsonl', 'tensorboard'), macro='WRITERS')
+  hooks: tuple[Recipe, ...] = setting((), rule=_called)
   hang_s: float = setting(1_800.0, rule=at_least(0))
   mesh: MeshConfig = MeshConfig()
   optimizer: OptimizerConfig | Recipe = setting(OptimizerConfig(), rule=_complete)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog import continuation_prompts, options_style
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import stable_hash
@@ -26,9 +26,9 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   Clock,
   LanguageModel,
   Predictor,
-  PromptSpec,
   Warnings,
 )
+from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.evaluate.task_metrics import TaskResult
 
 SPLITS = ('dev', 'test')
@@ -76,6 +76,7 @@ class DatasetResult:
     num_fewshot: requested exemplars before each prompt.
     prompt_style: prompt style of the tuned model.
     base_prompt_style: prompt style of the base model.
+    options_style: style of the OPTIONS block, of both.
   """
 
   dataset: Dataset
@@ -85,6 +86,13 @@ class DatasetResult:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str = 'instructions'
+  options_style: str = options_style.DEFAULT
+
+  @property
+  def own_style(self) -> dict[str, str]:
+    """`options_style` of a result; {} for the usual one."""
+    usual = self.options_style == options_style.DEFAULT or not self.dataset.has_options
+    return {} if usual else {'options_style': self.options_style}
 
   @property
   def split(self) -> str:
@@ -149,6 +157,7 @@ class Protocol:
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
       an untuned model continues.
     base_prompt_style: prompt style of the base model; None for the same.
+    options_style: style of the OPTIONS block, of both.
     limits: limit on the tokens of the inputs; longer prompts have their fields cut, and
       are counted in a warning.
     max_tokens: limit on the tokens of a generated answer; None for limits.targets.
@@ -161,6 +170,7 @@ class Protocol:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str | None = None
+  options_style: str = options_style.DEFAULT
   limits: Limits = Limits()
   max_tokens: int | None = None
   seed: int = 0
@@ -287,6 +297,7 @@ def _evaluate(
     num_fewshot=protocol.num_fewshot,
     prompt_style=protocol.prompt_styles['tuned'],
     base_prompt_style=protocol.prompt_styles['base'],
+    options_style=protocol.options_style,
   )
 
 
@@ -397,7 +408,8 @@ def _prompt_spec(
     styled = continuation_prompts.apply(dataset)
     how = continuation_prompts.delimiters(dataset)
   else:
-    styled, how = PromptStyle(prompt_style=prompt_style).apply(dataset), {}
+    style = PromptStyle(prompt_style=prompt_style, options_style=protocol.options_style)
+    styled, how = style.apply(dataset), {}
   few_shot = None
   if protocol.num_fewshot:
     encode = model.tokenizer.encode_batch
@@ -421,7 +433,7 @@ def _by_split(
 ) -> dict[str, SplitResult]:
   """Joins the blocks, which hold the examples of all splits in turn; cuts by split."""
   joined = {
-    model: Block(*(np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+    model: Block(*map(_joined, zip(*found, strict=True)))
     for model in blocks[0]
     for found in [[block[model] for block in blocks]]
   }
@@ -439,6 +451,15 @@ def _by_split(
     )
     start += len(some)
   return parts
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+  """Joins arrays [T, N, ...] of blocks; one without any statistics has one column."""
+  width = max(part.shape[-1] for part in parts)
+  if parts[0].ndim == 3:
+    parts = [np.resize(p, (*p.shape[:2], width)) if p.shape[2] < width else p
+             for p in parts]  # fmt: skip
+  return np.concatenate(parts, axis=1)
 
 
 def _templates(

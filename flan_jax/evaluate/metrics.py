@@ -9,9 +9,11 @@ numpy only; sacrebleu and rouge-score are imported when their metric is first us
 """
 
 import collections
+import inspect
 import re
 import string
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import drop
 from flan_jax.evaluate.metric import BaseMetric, MeanMetric, Metric, MultiMetric
 from flan_jax.evaluate.text_metrics import Bleu, Rouge
+from flan_jax.evaluate.value_metric import FunctionMetric
+from flan_jax.runtime import modules
 
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
@@ -212,7 +216,71 @@ class F1A(BaseMetric):
 _SQUAD = 'after SQuAD normalization: no case, punctuation or articles'
 _TRIVIA = "after TriviaQA normalization: like SQuAD's, but punctuation separates words"
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric] = {}
+"""Registered metrics by name."""
+
+_places: dict[str, str] = {}
+
+
+def metric(found: Any = None, *, name: str | None = None) -> Any:
+  """Registers a metric; `Dataset.metric` names it.
+
+  A function of one example returns a number, or several by name, which are averaged as
+  they are:
+
+  ```python
+  @flan_jax.metric
+  def cents_off(reference, prediction) -> float:
+    return abs(100 * float(reference) - 100 * float(prediction or 0))
+  ```
+
+  Args:
+    found: the function, called as (reference, prediction), with the highest value of
+      several references, or as (references, prediction); a subclass of
+      `flan_jax.Metric`; or a metric. None for a decorator with a name.
+    name: name of the metric; None for that of the function or class.
+
+  Raises:
+    InputError: if the name is taken by another, or `found` is no metric.
+  """
+  if found is None:
+    return lambda found: metric(found, name=name)
+  name = str(name or getattr(found, '__name__', getattr(found, 'name', found)))
+  made = _made(found, name)
+  place = getattr(found, '__qualname__', type(found).__name__)
+  place = f'{getattr(found, "__module__", "")}.{place}'
+  if _places.setdefault(name, place) != place:
+    raise InputError(
+      f'metric {name!r}: registered twice, as {_places[name]} and as {place}; must '
+      'have another name'
+    )
+  METRICS[name] = made
+  return found
+
+
+def _made(found: Any, name: str) -> Any:
+  """Makes a metric of what a user registers."""
+  if isinstance(found, BaseMetric):
+    return found
+  if isinstance(found, type) and issubclass(found, BaseMetric):
+    made = found()
+    made.name = getattr(found, 'name', name)
+    made.description = getattr(found, 'description', _line(found))
+    return made
+  if isinstance(found, type) or not callable(found):
+    raise InputError(
+      f'metric {name!r}: got {found!r:.80}; must be a function of (reference, '
+      'prediction), or a subclass of flan_jax.Metric'
+    )
+  return FunctionMetric(name, found, _line(found))
+
+
+def _line(found: Any) -> str:
+  """First line of the documentation of a function or class."""
+  return (inspect.getdoc(found) or 'as its function returns it').splitlines()[0]
+
+
+for _name, _metric in {
   'accuracy': MeanMetric(
     'accuracy', _same, 'equal texts, surrounding blanks aside', graded=False
   ),
@@ -230,7 +298,8 @@ METRICS: dict[str, Metric] = {
     '1 minus the edit distance in characters over the longer length',
   ),
   'pearson': Pearson(),
-}
+}.items():
+  metric(_metric, name=_name)
 
 
 def get(name: str) -> Metric:
@@ -240,8 +309,10 @@ def get(name: str) -> Metric:
     InputError: if the name is unknown; names the nearest.
   """
   if name not in METRICS:
+    modules.load()  # one of them may register it
+  if name not in METRICS:
     raise InputError(
-      f'metric {name!r}: must be one of {", ".join(METRICS)}'
+      f'metric {name!r}: must be one of {", ".join(METRICS)}{modules.hint()}'
       + did_you_mean(name, METRICS)
     )
   return METRICS[name]

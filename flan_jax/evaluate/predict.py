@@ -10,16 +10,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from flan_jax.catalog import continuation_prompts
 from flan_jax.catalog.answers import Label
-from flan_jax.catalog.dataset import Dataset, Example
+from flan_jax.catalog.dataset import Example
 from flan_jax.data import batch, prompts
-from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.prompts import Fitted
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate import metric as metric_lib
-from flan_jax.evaluate import metrics
+from flan_jax.evaluate import metrics, value_metric
+from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
@@ -47,39 +46,6 @@ class LanguageModel(Protocol):
   def generate(
     self, prompts: Sequence[np.ndarray], *, max_tokens: int
   ) -> Generated: ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptSpec:
-  """Prompts of one model for one dataset.
-
-  Attributes:
-    dataset: declaration, in the prompt style of this model.
-    templates: indices of the evaluated templates.
-    pool: exemplars to show before each prompt; None for zero-shot.
-    target_delimiter: text between prompt and answer if both are one text, such as a
-      blank, which is dropped before a comma or another mark that joins the word before
-      it; '' if EOS separates two texts.
-    end: a generated answer ends before this text; None for the model's own end.
-  """
-
-  dataset: Dataset
-  templates: tuple[int, ...]
-  pool: FewShotPool | None = None
-  target_delimiter: str = ''
-  end: str | None = None
-
-  def options(self, example: Example) -> list[str]:
-    """Returns the options of an example, each with the delimiter before it."""
-    return [
-      continuation_prompts.delimited(self.target_delimiter, option)
-      for option in example.answer.options
-    ]
-
-  def answer(self, text: str) -> str:
-    """Extracts the answer from a generated text."""
-    text = text.strip()
-    return text if self.end is None else text.partition(self.end)[0].rstrip()
 
 
 class Block(NamedTuple):
@@ -197,7 +163,8 @@ class Predictor:
     answer = self._rank if dataset.has_options else self._generate
     predictions = answer(spec, requests, name)
     self.clocks[name].examples += len(requests)
-    found = _scores(predictions, metrics.get(dataset.metric))
+    metric = metrics.get(dataset.metric)
+    found = _scores(predictions, metric, dataset.label)
     scores = np.full((len(pairs), found.shape[1]), np.nan)
     confidence = np.full((len(pairs), 2), np.nan)
     shown = np.zeros(len(pairs), np.int64)
@@ -206,7 +173,8 @@ class Predictor:
       confidence[i] = prediction.confidence
       shown[i] = len(prompt.exemplars)
       if self.emit is not None:
-        self.emit(prediction.record, split=splits[i], model=name)
+        values = value_metric.of_example(metric, scores[i])
+        self.emit(prediction.record | values, split=splits[i], model=name)
     shape = (len(spec.templates), len(pairs) // len(spec.templates))
     return Block(
       scores.reshape(*shape, -1), confidence.reshape(*shape, 2), shown.reshape(shape)
@@ -224,15 +192,17 @@ class Predictor:
     max_length, bos_id = model.max_length, model.tokenizer.bos_id
     longest_scored = min(model.sequence_length, max_length or model.sequence_length)
     if dataset.has_options:
-      ids = _encoded(spec, [example for example, _ in pairs], model.tokenizer)
-      for example in {example.example_id: example for example, _ in pairs}.values():
-        if _has_no_tokens(spec, example, ids):
+      ids = _encoded(spec, pairs, model.tokenizer)
+      ranked = [spec.options(*pair) for pair in pairs]
+      each = {(example.example_id, *options): (example, options)
+              for (example, _), options in zip(pairs, ranked, strict=True)}  # fmt: skip
+      for example, options in each.values():
+        if _has_no_tokens(spec, example, options, ids):
           dropped[example.example_id] = 'left out: no option has a token'
         elif not spec.target_delimiter:
-          options = [ids[option] for option in spec.options(example)]
-          self._warn_if_alike(spec, example, options)
-      for i, (example, _) in enumerate(pairs):
-        longest = max((len(ids[option]) for option in spec.options(example)), default=0)
+          self._warn_if_alike(spec, example, options, [ids[o] for o in options])
+      for i, options in enumerate(ranked):
+        longest = max((len(ids[option]) for option in options), default=0)
         rooms[i] = min(rooms[i], batch.room(longest_scored, longest, bos_id))
     elif max_length is not None:
       room = batch.room(max_length, self.max_tokens, bos_id)
@@ -281,7 +251,7 @@ class Predictor:
     without_tokens = set()
     left = [(i, prompt) for i, prompt in enumerate(fitted) if prompt is not None]
     while left:
-      texts = [(prompt.text, spec.options(pairs[i][0])) for i, prompt in left]
+      texts = [(prompt.text, spec.options(*pairs[i])) for i, prompt in left]
       too_long = []
       for (i, prompt), joined in zip(
         left, joined_tokens.join(texts, tokenizer), strict=True
@@ -292,7 +262,8 @@ class Predictor:
         elif not all(map(len, joined.options)):
           without_tokens.add(pairs[i][0].example_id)
         else:
-          self._warn_if_alike(spec, pairs[i][0], joined.options)
+          ranked = spec.options(*pairs[i])
+          self._warn_if_alike(spec, pairs[i][0], ranked, joined.options)
       again = prompts.fit(
         spec.dataset,
         [pairs[i] for i in too_long],
@@ -308,11 +279,14 @@ class Predictor:
     return without_tokens
 
   def _warn_if_alike(
-    self, spec: PromptSpec, example: Example, ids: Sequence[np.ndarray]
+    self,
+    spec: PromptSpec,
+    example: Example,
+    options: Sequence[str],
+    ids: Sequence[np.ndarray],
   ) -> None:
     """Warns of an example with different options of equal tokens."""
-    texts = set(spec.options(example))
-    if len({option.tobytes() for option in ids}) < len(texts):
+    if len({option.tobytes() for option in ids}) < len({*options}):
       warning = 'options that tokenize alike, counted as tied'
       self.warnings.add(spec.dataset.label, warning, f'example {example.example_id}')
 
@@ -424,13 +398,17 @@ class _Prediction(NamedTuple):
 
 
 def _scores(
-  predictions: Sequence[_Prediction], metric: metric_lib.Metric
+  predictions: Sequence[_Prediction], metric: metric_lib.Metric, dataset: str
 ) -> np.ndarray:
   """Scores each prediction, float64 [N, S]; tied options count by their mean."""
   counts = np.array([len(prediction.texts) for prediction in predictions], np.int64)
-  each = metric.scores(
+  whole = [prediction for prediction in predictions for _ in prediction.texts]
+  each = value_metric.scores(
+    metric,
     [text for prediction in predictions for text in prediction.texts],
-    [prediction.references for prediction in predictions for _ in prediction.texts],
+    [prediction.references for prediction in whole],
+    dataset=dataset,
+    examples=[prediction.record['example_id'] for prediction in whole],
   )
   if not len(counts) or counts.max() == 1:
     return each
@@ -439,21 +417,22 @@ def _scores(
 
 
 def _has_no_tokens(
-  spec: PromptSpec, example: Example, ids: Mapping[str, np.ndarray]
+  spec: PromptSpec,
+  example: Example,
+  options: Sequence[str],
+  ids: Mapping[str, np.ndarray],
 ) -> bool:
   """Returns whether no option has a token, so that nothing can be ranked."""
   if spec.target_delimiter:  # a blank after a prompt may well be a token
     return not any(option.strip() for option in example.answer.options)
-  return not any(len(ids[option]) for option in spec.options(example))
+  return not any(len(ids[option]) for option in options)
 
 
 def _encoded(
-  spec: PromptSpec, examples: Sequence[Example], tokenizer: Tokenizer
+  spec: PromptSpec, pairs: Sequence[tuple[Example, int]], tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
-  """Tokenizes every distinct option of `examples`."""
-  distinct = list(
-    dict.fromkeys(o for example in examples for o in spec.options(example))
-  )
+  """Tokenizes every distinct option of (example, template) pairs."""
+  distinct = list(dict.fromkeys(o for pair in pairs for o in spec.options(*pair)))
   return dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
 
 
@@ -463,13 +442,14 @@ def _tokenized(
   tokenizer: Tokenizer,
 ) -> list[joined_tokens.Joined]:
   """Tokenizes each prompt with its options, joined if they are one text."""
+  asked = [((example, template), prompt) for example, template, prompt in fitted]
   if spec.target_delimiter:
-    texts = [(prompt.text, spec.options(example)) for example, _, prompt in fitted]
+    texts = [(prompt.text, spec.options(*pair)) for pair, prompt in asked]
     return joined_tokens.join(texts, tokenizer)
-  ids = _encoded(spec, [example for example, *_ in fitted], tokenizer)
+  ids = _encoded(spec, [pair for pair, _ in asked], tokenizer)
   return [
-    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in spec.options(example)))
-    for example, _, prompt in fitted
+    joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in spec.options(*pair)))
+    for pair, prompt in asked
   ]
 
 
@@ -478,6 +458,7 @@ def _record(
 ) -> dict[str, Any]:
   shown = {'exemplars': list(prompt.exemplars)} if prompt.exemplars else {}
   direction = spec.dataset.direction
+  labels = spec.labels(example, template)
   return {
     'example_id': example.example_id,
     'dataset': spec.dataset.name,
@@ -485,5 +466,6 @@ def _record(
     'template': template,
     'prompt': prompt.text,
     'options': spec.options(example),
+    **({'labels': list(labels)} if labels else {}),
     **shown,
   }

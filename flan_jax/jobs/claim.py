@@ -31,6 +31,7 @@ _MAY_CHANGE = (
   'bad_step',
   'loss_spike',
   'writers',
+  'hooks',
   'hang_s',
   'mesh',
   'evaluate',

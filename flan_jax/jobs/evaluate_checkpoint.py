@@ -101,9 +101,10 @@ def _set_up(
   evaluation: EvalJobConfig, *, progress: Progress
 ) -> tuple[_Leakage, list[Dataset]]:
   """Checks names and paths, and that nothing evaluated was trained on."""
-  metrics.check_declared()
   checkpoint = evaluation.checkpoint
   modules.expect(model_dir.modules(checkpoint), of=f'CHECKPOINT {checkpoint!r}')
+  metrics.check_declared()
+  measure.check_styles(evaluation.evaluate)
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )

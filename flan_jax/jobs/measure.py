@@ -7,17 +7,20 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flan_jax.catalog import continuation_prompts, options_style, prompt_style
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.source import SeqioTask
 from flan_jax.config import evaluation as evaluation_config
+from flan_jax.config import setting
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import did_you_mean
 from flan_jax.evaluate import contamination, evaluator, predictions
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.report import write
-from flan_jax.runtime import multihost
+from flan_jax.runtime import modules, multihost
 from flan_jax.runtime.progress import Progress
 
 _MAX_NAMED = 12
@@ -30,6 +33,25 @@ def prompt_styles(evaluate: evaluation_config.EvalConfig) -> dict[str, str]:
     'tuned': evaluate.prompt_style,
     'base': evaluate.base_prompt_style or evaluate.prompt_style,
   }
+
+
+def check_styles(evaluate: evaluation_config.EvalConfig) -> None:
+  """Checks that the prompt styles and the options style are registered.
+
+  Raises:
+    InputError: if one is not; names the nearest.
+  """
+  prompts = (*prompt_style.names(), continuation_prompts.STYLE)
+  for name, legal in (
+    ('prompt_style', prompts),
+    ('base_prompt_style', (*prompts, None)),
+    ('options_style', options_style.names()),
+  ):
+    value = getattr(evaluate, name)
+    if value not in legal:
+      known = [each for each in legal if each]
+      rule = f'must be one of {", ".join(known)}{modules.hint()}'
+      raise setting.refusal(evaluate, name, rule + did_you_mean(value, known))
 
 
 def report(
@@ -136,6 +158,7 @@ def run(
     'num_fewshot': evaluate.num_fewshot,
     'prompt_style': evaluate.prompt_style,
     'base_prompt_style': evaluate.base_prompt_style,
+    'options_style': evaluate.options_style,
     'limits': Limits(min(inputs, evaluate.sequence_length), evaluate.max_decode),
     'seed': seed,
   }

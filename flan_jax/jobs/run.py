@@ -1,6 +1,7 @@
 """A run as its stages see it: context, data, state."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.catalog.leakage import LeakageReport
@@ -15,6 +16,7 @@ from flan_jax.jobs.validation import Validation
 from flan_jax.runtime.preemption import Stop
 from flan_jax.runtime.progress import Progress
 from flan_jax.train.goodput import GoodputLog
+from flan_jax.train.hook import Hook
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.state import TrainState
 from flan_jax.train.trainer import Trainer
@@ -55,6 +57,7 @@ class Run:
     stop: request to stop, as after SIGTERM.
     goodput: log of the time spent.
     writers: metric writers.
+    hooks: hooks of the user's own.
     began: monotonic time of the start, in seconds.
     done: steps done.
   """
@@ -72,6 +75,7 @@ class Run:
   stop: Stop
   goodput: GoodputLog
   writers: Writers
+  hooks: Sequence[Hook]
   began: float
   done: int = 0
 

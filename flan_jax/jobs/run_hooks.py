@@ -7,7 +7,7 @@ from flan_jax.runtime import multihost
 from flan_jax.train import hooks, profiler
 from flan_jax.train import optimizer as optimizer_lib
 from flan_jax.train.checkpoint import Checkpoints
-from flan_jax.train.loop import Hook
+from flan_jax.train.hook import Hook
 from flan_jax.train.metric_writer import MetricWriter
 
 
@@ -79,4 +79,4 @@ def make(
       for evaluation in evaluations
       if evaluation is not None
     ]
-  return found
+  return [*found, *run.hooks]

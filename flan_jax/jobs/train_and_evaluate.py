@@ -20,6 +20,7 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.jobs import (
   claim,
+  measure,
   metric_writers,
   provenance,
   run_end,
@@ -35,7 +36,7 @@ from flan_jax.runtime import multihost
 from flan_jax.runtime.preemption import Stop, Stopped
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import checkpoint as checkpoint_lib
-from flan_jax.train import initial_model, profiler
+from flan_jax.train import initial_model, own_hooks, profiler
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.goodput import GoodputLog
 from flan_jax.train.loop import Feed, Loop
@@ -88,10 +89,11 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   """Checks the settings, and lays out the model on the mesh."""
   since, began = time.time(), time.monotonic()
   progress.stage(f'Set up: {config.model_dir}')
-  metrics.check_declared()
   if profile:
     profiler.check()
   claim.expect_modules(RunDir(config.model_dir))
+  metrics.check_declared()
+  measure.check_styles(config.evaluate)
   mixture = training_data.mixture(config)
   held_out = leakage.check(
     mixture, config.held_out, allow_overlap=config.allow_overlap
@@ -127,6 +129,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
     lineage=initial_model.lineage(config.initial_checkpoint),
     stop=Stop(),
     writers=metric_writers.of(config, progress=progress),
+    hooks=own_hooks.of(config.hooks),
     goodput=GoodputLog(folder.goodput, began=since, write=multihost.is_main_process()),
     began=began,
   )
@@ -205,6 +208,8 @@ def _model(run: Run) -> None:
       f'{trainer.trained_parameters:,} adapter parameters are trained, the model is '
       'frozen'
     )
+  if config.loss is not None:
+    run.progress.line(f'the loss is {config.loss.described}')
   checkpoint_lib.check_room(config.model_dir, trainer.layout, keep=config.keep)
 
 
@@ -298,6 +303,7 @@ def _train(
         end=end,
         hooks=run_hooks.make(run, bar, checkpoints, metadata, evaluations),
         record=run.goodput.add,
+        write=run.writers.write,
       )
       try:
         loop.run(step, feed, batch)

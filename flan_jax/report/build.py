@@ -11,7 +11,7 @@ from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.report import published, values
-from flan_jax.report.schema import SCHEMA, rounded
+from flan_jax.report.schema import SCHEMA, VALUE, rounded
 
 if TYPE_CHECKING:
   from flan_jax.evaluate.contamination import Found, Overlap
@@ -123,6 +123,7 @@ def _result(
     'n_declared': dataset.known_examples(measured.split) or None,
     'num_fewshot': measured.num_fewshot,
     'base_prompt_style': measured.base_prompt_style if base is not None else None,
+    **measured.own_style,
     'seeds': [seed],
     'chance': statistics.chance(answers, metric=metric),
     'majority': statistics.majority(answers, metric=metric),
@@ -152,6 +153,11 @@ def _result(
   if result['published'] and dataset.differs:
     result['differs'] = dataset.differs
   return result
+
+
+def _in_units(measured: 'DatasetResult') -> bool:
+  """Returns whether the dataset's metric is in units of its own."""
+  return metrics.get(measured.dataset.metric).kind == VALUE
 
 
 def _declared(measured: 'DatasetResult') -> int:
@@ -260,6 +266,7 @@ def build(
   found = [
     _result(measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label))
     for measured in results.datasets
+    if not _in_units(measured)
   ]
   own = [
     result
@@ -268,6 +275,9 @@ def build(
       measured, seed=about.seed, overlap=overlaps.get(measured.dataset.label)
     )
   ]
+  for measured in filter(_in_units, results.datasets):
+    overlap = overlaps.get(measured.dataset.label)
+    own += values.of_metric(measured, seed=about.seed, overlap=overlap)
   compared = [result for result in (*found, *own) if 'p' in result]
   corrected = statistics.holm([result['p'] for result in compared])
   for result, p in zip(compared, corrected, strict=True):
@@ -290,7 +300,12 @@ def build(
     'warnings': [
       *leakage.get('warnings', ()),
       *results.warnings,
-      *(line for measured in results.datasets for line in _chosen_by_few(measured)),
+      *(
+        line
+        for measured in results.datasets
+        if not _in_units(measured)
+        for line in _chosen_by_few(measured)
+      ),
       *(f'{name}: not in the store; left out' for name in about.missing),
     ],
   }

@@ -132,11 +132,13 @@ def _summary(card: Card) -> Iterator[str]:
   )
   manifest = card.manifest
   style = manifest['style']
+  own = style.get('options_style')
+  options = f', options style `{own}`' if own else ''
   yield (
     f'Instruction tuning data after FLAN (Wei et al. 2022, arXiv:2109.01652): '
     f'{counts} examples of mixture `{manifest["mixture"]}`, prompt style '
     f'`{style["prompt_style"]}`, {style["num_fewshot"] or "no"} few-shot exemplars'
-    f'{_own_styles(manifest)}, rendered by flan_jax {card.version}.'
+    f'{options}{_own_styles(manifest)}, rendered by flan_jax {card.version}.'
   )
   yield ''
   yield f'- {card.order}'

@@ -233,6 +233,8 @@ def prompts(report: Mapping[str, Any]) -> str:
     base_style = result.get('base', {}).get('prompt_style', style)
     if style != 'instructions':
       words.append(style.replace('_', ' '))
+    if 'options_style' in result:
+      words.append(f'options style {result["options_style"]}')
     if base_style != style:
       words.append(f'base: {base_style.replace("_", " ")}')
     found.append(', '.join(words))

@@ -12,6 +12,7 @@ import numpy as np
 
 from flan_jax.evaluate import predictions, task_metrics
 from flan_jax.evaluate.task_metrics import Figure
+from flan_jax.report import schema
 
 
 def compare(
@@ -68,8 +69,11 @@ def _values(
   """Reads (example id, right answer) -> value of the example; {} if it has none."""
   if 'no_interval' in result and result['no_interval'] != task_metrics.ALIKE:
     return {}
-  return {
-    (record['example_id'], *record['gold']): record['values'][result['metric']]
-    for _, record in predictions.records(folder / predictions.name(result['split']))
-    if record['dataset'] == result['dataset'] and result['metric'] in record['values']
-  }
+  found: dict[tuple[str, ...], list[float]] = {}
+  for _, record in predictions.records(folder / predictions.name(result['split'])):
+    of = schema.label({**result, 'kind': None}) == schema.label(record)
+    value = record.get('values', {}).get(result['metric']) if of else None
+    if value is not None:
+      key = record['example_id'], *map(str, record['gold'])
+      found.setdefault(key, []).append(value)
+  return {key: float(np.mean(values)) for key, values in found.items()}

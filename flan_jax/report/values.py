@@ -1,7 +1,8 @@
-"""Results by metrics of a dataset's own: values as the metric returns them.
+"""Results by metrics of a user's own: values as the metric returns them.
 
-One result for each named figure of a metric function, such as those of a seqio Task,
-with `kind` 'value'. It is in units of its own, so it is in no average and no plot.
+One result for each named figure of a metric, of a seqio Task or registered with
+`flan_jax.metric`, with `kind` 'value'. It is in units of its own, so it is in no
+average and no plot.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flan_jax.evaluate import task_metrics
-from flan_jax.evaluate.task_metrics import Figure, TaskResult
+from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics, task_metrics, value_metric
+from flan_jax.evaluate.task_metrics import Figure, TaskResult, TaskSplit
 from flan_jax.report import schema, statements
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
   from rich.table import Table
 
   from flan_jax.evaluate.contamination import Overlap
+  from flan_jax.evaluate.evaluator import DatasetResult
 
 STYLE = 'seqio_task'
 """Prompt style of the results: the prompts are those of a seqio Task."""
@@ -39,6 +42,93 @@ def results(
     _result(measured, name, figure, base.get(name), seed, overlap)
     for name, figure in by_model['tuned'].items()
   ]
+
+
+def of_metric(
+  measured: 'DatasetResult', *, seed: int, overlap: 'Overlap | None' = None
+) -> list[dict[str, Any]]:
+  """Returns the `results` on a dataset whose metric is in units of its own.
+
+  Args:
+    measured: statistics of the models.
+    seed: seed for the test of a difference.
+    overlap: examples that occur in suspect texts.
+
+  Raises:
+    InputError: if a figure is NaN or infinite; names the metric and the dataset.
+  """
+  dataset = measured.dataset
+  part = measured.reported
+  figures, by_template = {}, {}
+  for model in ('tuned', *(['base'] if part.base is not None else [])):
+    figures[model], by_template[model] = _of_templates(measured, model)
+  split = TaskSplit(
+    examples=part.examples,
+    total=dataset.known_examples(measured.split) or 0,
+    figures=figures,
+  )
+  whole = TaskResult(dataset=dataset, splits={measured.split: split})
+  found = results(whole, seed=seed, overlap=overlap)
+  for result in found:
+    name = result['metric']
+    result |= {
+      **({'direction': dataset.direction} if dataset.direction else {}),
+      'n_declared': split.total or None,
+      'num_fewshot': measured.num_fewshot,
+      'templates_declared': len(measured.templates),
+      **measured.own_style,
+      **by_template['tuned'][name],
+    }
+    if 'base' in result:
+      result['base_prompt_style'] = measured.base_prompt_style
+      result['base'] |= by_template['base'][name]
+  return found
+
+
+def _of_templates(
+  measured: 'DatasetResult', model: str
+) -> tuple[dict[str, Figure], dict[str, dict[str, Any]]]:
+  """Returns the figures of a model by name, and what results say of its templates."""
+  metric = metrics.get(measured.dataset.metric)
+  assert isinstance(metric, value_metric.Metric)
+  parts = {
+    split: value_metric.figures(getattr(part, model), metric=metric)
+    for split, part in measured.splits.items()
+  }
+  figures, reported = parts[measured.split]
+  templates, style = measured.templates, measured.prompt_style
+  if model == 'base':
+    templates, style = (
+      measured.base_templates or templates,
+      measured.base_prompt_style,
+    )
+  counts = (~np.isnan(getattr(measured.reported, model)).any(-1)).sum(1)
+  found = {}
+  for name, figure in figures.items():
+    if not np.isfinite(figure.value):
+      raise InputError(
+        f'metric {metric.name!r}, dataset {measured.dataset.label!r}: {name} of all '
+        f'examples is {figure.value}; must be a finite number'
+      )
+    values = {split: each[name] for split, (_, each) in parts.items() if name in each}
+    several = np.sum(~np.isnan(reported[name])) > 1
+    found[name] = {
+      'std_over_templates': float(np.nanstd(reported[name])) if several else None,
+      'per_template': [
+        {
+          'template': template,
+          **{split: _at(values.get(split), i) for split in ('dev', 'test')},
+          'n': int(counts[i]),
+        }
+        for i, template in enumerate(templates)
+      ],
+      'prompt_style': style,
+    }
+  return figures, found
+
+
+def _at(values: np.ndarray | None, i: int) -> float | None:
+  return None if values is None or np.isnan(values[i]) else float(values[i])
 
 
 def _result(
@@ -158,7 +248,8 @@ def headlines(
       + number(result['mean'])
       for result in some
     ]
-    claim = statements.claim(schema.seen(some[0]['cluster'], report), 0)
+    seen = schema.seen(some[0]['cluster'], report)
+    claim = statements.claim(seen, some[0]['num_fewshot'])
     what = dataset + statements.dev([some[0]['split']])
     models = f'base → {name}' if with_base else name
     lines.append(f'{what}, {claim}: {models} {", ".join(parts)}')
@@ -167,11 +258,17 @@ def headlines(
 
 def notes(values: Sequence[Mapping[str, Any]]) -> Iterator[str]:
   """Yields the caveats of values: their units, and why some have no interval."""
-  names = dict.fromkeys(result['dataset'] for result in values)
-  if names:
+  own = [result['dataset'] for result in values if result['prompt_style'] == STYLE]
+  if own:
     yield (
-      f'{", ".join(names)}: metrics of the seqio task itself, on its own prompts; '
-      'values as they return them, in their own units'
+      f'{", ".join(dict.fromkeys(own))}: metrics of the seqio task itself, on its own '
+      'prompts; values as they return them, in their own units'
+    )
+  others = [result['dataset'] for result in values if result['prompt_style'] != STYLE]
+  if others:
+    yield (
+      f'{", ".join(dict.fromkeys(others))}: values as the metric returns them, in '
+      'units of its own'
     )
   overlaps = {r['dataset']: r['contamination'] for r in values if 'contamination' in r}
   for name, found in overlaps.items():
@@ -246,7 +343,7 @@ def print_table(
   from rich.table import Table
 
   made = _lines(report, values)
-  title = f'{statements.title(report)}: metrics of seqio tasks, in their own units'
+  title = f'{statements.title(report)}: metrics in units of their own'
   table = Table(
     title=escape(title), box=box.SIMPLE, title_justify='left', pad_edge=False
   )

@@ -19,7 +19,8 @@ from flan_jax.train import metric_writer
 from flan_jax.train.checkpoint import Checkpoints
 from flan_jax.train.evaluation import Evaluation
 from flan_jax.train.goodput import GoodputLog
-from flan_jax.train.loop import Hook, Loop
+from flan_jax.train.hook import Hook
+from flan_jax.train.loop import Loop
 from flan_jax.train.metric_writer import MetricWriter
 from flan_jax.train.profiler import Profile as Trace
 

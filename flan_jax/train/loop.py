@@ -10,6 +10,7 @@ from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store.store import Store
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.preemption import Stopped
+from flan_jax.train.hook import Hook
 from flan_jax.train.state import TrainState
 from flan_jax.train.train_step import Metrics
 from flan_jax.train.trainer import Trainer
@@ -56,47 +57,6 @@ class Feed:
     return self._loader.digests(step, self._sequences)
 
 
-class Hook:
-  """Something that happens between steps; subclasses override what they need.
-
-  Hooks are called in their order, on every process.
-
-  Attributes:
-    every: number of steps between two calls of `act`; None calls it after the last
-      step alone.
-  """
-
-  every: int | None = None
-
-  def due(self, loop: 'Loop') -> bool:
-    """Returns whether to act after the step that was just done."""
-    return loop.ending or bool(self.every) and loop.done % self.every == 0
-
-  def start(self, loop: 'Loop') -> None:
-    """Called once before the first step."""
-
-  def around(self, step: int) -> contextlib.AbstractContextManager[None]:
-    """Context of the dispatch of a step, counted from 1."""
-    return contextlib.nullcontext()
-
-  def after(self, loop: 'Loop') -> None:
-    """Called after each step; acts if it is due."""
-    if self.due(loop):
-      self.act(loop)
-
-  def act(self, loop: 'Loop') -> None:
-    """Called after a step at which the hook is due."""
-
-  def aside(self, seconds: float) -> None:
-    """Called after `seconds` spent on something else, such as a save."""
-
-  def finish(self, loop: 'Loop') -> None:
-    """Called after the last step, even if SIGTERM interrupted the hooks after it."""
-
-  def close(self) -> None:
-    """Called at the end, also after an error."""
-
-
 class Loop:
   """Steps of a run from `done` to `end`, and what hooks see of them.
 
@@ -120,6 +80,7 @@ class Loop:
     end: int,
     hooks: Sequence[Hook],
     record: Callable[..., None] = lambda kind, seconds: None,
+    write: Callable[[int, dict[str, float]], None] = lambda step, values: None,
   ):
     """Sets the loop up.
 
@@ -130,6 +91,7 @@ class Loop:
       end: steps in the end.
       hooks: called between steps, in this order.
       record: called as record(kind, seconds) for time not spent on steps.
+      write: writes values by name after a number of steps, with the metric writers.
     """
     self.state, self.frozen = state, frozen
     self.done, self.end = start, end
@@ -138,7 +100,7 @@ class Loop:
     self.waited_s = 0.0
     self.ending = False
     self._hooks = tuple(hooks)
-    self._record = record
+    self._record, self._write = record, write
 
   def run(self, step: Callable[..., Any], feed: Feed, batch: Any) -> None:
     """Runs the steps; leaves `state` and `done` as they are after the last.
@@ -177,6 +139,10 @@ class Loop:
           self.ending = True
       for hook in self._hooks:
         hook.finish(self)
+
+  def write(self, values: Mapping[str, Any]) -> None:
+    """Writes values by name, as 'norms/params', after the steps that are done."""
+    self._write(self.done, {name: float(value) for name, value in values.items()})
 
   @contextlib.contextmanager
   def aside(self, kind: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from flan_jax.config.recipe import Recipe, failure
 from flan_jax.errors import InputError
 
 LossFunction = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -44,6 +45,11 @@ def cross_entropy(
   return jnp.sum(loss_BxP * mask_BxP)
 
 
+def of_recipe(recipe: Recipe | None) -> LossFunction | None:
+  """The loss of the setting `Run.loss`; None for the cross-entropy."""
+  return None if recipe is None else checked(str(recipe), recipe.build())
+
+
 def checked(name: str, loss: LossFunction) -> LossFunction:
   """Wraps a loss of the user's to refuse a result that is no scalar.
 
@@ -53,7 +59,12 @@ def checked(name: str, loss: LossFunction) -> LossFunction:
   """
 
   def function(logits_BxPxV, targets_BxP, mask_BxP):
-    found = loss(logits_BxPxV, targets_BxP, mask_BxP)
+    try:
+      found = loss(logits_BxPxV, targets_BxP, mask_BxP)
+    except InputError:
+      raise
+    except Exception as error:  # any, of a function of the user's
+      raise failure(f'loss {name}', error) from error
     shape = getattr(found, 'shape', None)
     if shape is None and isinstance(found, (int, float)):
       shape = ()

@@ -241,6 +241,7 @@ def options(step: StepConfig) -> dict[str, Any]:
     'loss': Loss(
       z_loss=step.z_loss,
       label_smoothing=step.label_smoothing,
+      function=losses.of_recipe(step.loss),
       logits_chunk=step.logits_chunk,
       tuning=tuning_lib.of(step.lora, freeze=step.freeze),
       attention_kernel=step.attention_kernel,

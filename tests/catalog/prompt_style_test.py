@@ -59,6 +59,7 @@ def test_fewer_templates_are_the_first(dataset):
     (PromptStyle(), ''),
     (PromptStyle(prompt_style='no_template'), '_no_template'),
     (PromptStyle(templates=4), '_4_templates'),
+    (PromptStyle(options_style='letters', templates=2), '_letters_options_2_templates'),
     (PromptStyle(num_fewshot=5), '_5_shot'),
     (PromptStyle(num_fewshot=16), '_multi_shot'),
     (PromptStyle(templates=2, num_fewshot=1), '_2_templates_1_shot'),
@@ -71,7 +72,6 @@ def test_a_style_names_its_tasks(style, suffix):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'prompt_style': 'no_templat'}, "did you mean 'no_template'"),
     ({'templates': 0}, 'templates 0: must be 1 or more'),
     ({'num_fewshot': 17}, 'num_fewshot 17: must be 0 to 16'),
   ],

@@ -6,10 +6,14 @@ import types
 import numpy as np
 import pytest
 
+from flan_jax.config import functions
+from flan_jax.config.recipe import Recipe
+from flan_jax.errors import InputError
 from flan_jax.runtime.preemption import Stopped
-from flan_jax.train import hooks
+from flan_jax.train import hooks, own_hooks
 from flan_jax.train.goodput import GoodputLog, read
-from flan_jax.train.loop import Hook, Loop
+from flan_jax.train.hook import Hook
+from flan_jax.train.loop import Loop
 from flan_jax.train.metric_writer import BadStep, MetricWriter
 from flan_jax.train.run_dir import RunDir
 from flan_jax.train.train_step import Metrics
@@ -250,3 +254,51 @@ def test_the_first_steps_of_a_start_are_not_traced():
   run(hooks.Profile(trace, progress=types.SimpleNamespace(line=lines.append)), end=3)
   assert begun == [1, 2, 3]
   assert lines == ['steps 1 to 2 traced: profile']
+
+
+class _Failing(Hook):
+  def act(self, loop: Loop) -> None:
+    raise ValueError('no\nway')
+
+
+class _Kept(Hook):
+  def act(self, loop: Loop) -> None:
+    loop.write({'own/state': loop.state})
+
+
+@pytest.fixture
+def registered(monkeypatch):
+  """Recipes of functions by name, as gin would find them."""
+  targets = {'kept': _Kept, 'failing': _Failing, 'dict': dict}
+
+  def find(name, **_):
+    return functions.Function(name, targets[name], registered=False)
+
+  monkeypatch.setattr(functions, 'find', find)
+
+
+def test_an_own_hook_acts_every_so_often_and_writes(registered):
+  written = []
+  (hook,) = own_hooks.of([Recipe('kept', (('every', 2),))])
+  loop = Loop(
+    0,
+    frozen=None,
+    start=0,
+    end=5,
+    hooks=[hook],
+    write=lambda step, values: written.append((step, values)),
+  )
+  feed = CountingFeed()
+  loop.run(step, feed, feed.next())
+  assert written == [(n, {'own/state': float(n)}) for n in (2, 4, 5)]
+
+
+def test_mistakes_of_own_hooks_are_one_line(registered):
+  with pytest.raises(InputError, match=r'^Run.hooks: @dict\(\) returns dict; must ret'):
+    own_hooks.of([Recipe('dict')])
+  with pytest.raises(InputError, match='every: got 0; must be 1 or more'):
+    own_hooks.of([Recipe('kept', (('every', 0),))])
+  with pytest.raises(
+    InputError, match=r'^hook @failing\(\): ValueError: no \(.*:\d+\)$'
+  ):
+    run(*own_hooks.of([Recipe('failing')]), end=1)

@@ -53,6 +53,12 @@ def test_a_loss_that_is_no_scalar_is_refused():
     loss(*logits_targets_mask())
 
 
+def test_an_error_of_a_loss_is_one_line_with_its_place():
+  loss = losses.checked('mine', lambda logits, targets, mask: logits @ targets)
+  with pytest.raises(InputError, match=r'^loss mine: TypeError: .*\(.*:\d+\)$'):
+    loss(*logits_targets_mask())
+
+
 def test_smoothing_reaches_the_step():
   smooth = train_step.Loss(label_smoothing=0.5)
   found = [

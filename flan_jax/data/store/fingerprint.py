@@ -1,5 +1,6 @@
 """Fingerprint: digests of a store's recipe, the same in every process."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,8 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from flan_jax.catalog import options_style
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.source import Source, Tfds
+from flan_jax.errors import InputError
 
 _HASHED = {'capitalized': 'capitalised', 'spelled': 'spelt'}
 """Function of a declaration -> the name that is hashed for it.
@@ -27,6 +30,15 @@ def digest(value: Any) -> str:
 def templates(dataset: Dataset) -> list[list[Any]]:
   """Templates of a dataset, as data."""
   return [[t.inputs, t.targets, t.inverted] for t in dataset.templates]
+
+
+def prompts(dataset: Dataset) -> list[Any]:
+  """Templates and options block of a dataset in a style of the user's own, as data."""
+  shown = []
+  for count in range(2, 6):
+    with contextlib.suppress(InputError):  # of a style for a certain number
+      shown.append(options_style.show(dataset.options_style, 'abcde'[:count]))
+  return [templates(dataset), data(shown)]
 
 
 def data(value: Any) -> Any:
@@ -131,6 +143,7 @@ class Recipe:
         'form': style['prompt_style'],
         'templates': style['templates'],
         'shots': style['num_fewshot'],
+        **({'options': style['options_style']} if 'options_style' in style else {}),
       },
       'declared': dict(self.declared),
       'trains': list(self.trains),

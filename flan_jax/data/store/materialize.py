@@ -253,7 +253,7 @@ def _recipe(
     },
     'limits': {**config.limits.as_json(), 'policy': preprocess.POLICY},
     'missing': sources.missing,
-    'style': dataclasses.asdict(mixture.style),
+    'style': mixture.style.as_json(),
     'shared_cap': mixture.shared_cap,
     **sources_lib.own_settings(mixture),
   }

@@ -1,6 +1,5 @@
 """Sources of a store: the datasets of a mixture, as they are prepared here."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, registry
@@ -100,17 +99,23 @@ def find(
 def own_settings(mixture: Mixture) -> dict[str, Any]:
   """The manifest's entries of a mixture with rates or styles of its own."""
   parts = {name: list(part.datasets) for name, part in mixture.parts.items()}
-  styles = {name: dataclasses.asdict(one) for name, one in mixture.styles.items()}
+  styles = {name: one.as_json() for name, one in mixture.styles.items()}
   functions = {
     one.name: fingerprint.data(one.rate_function)
     for one in (mixture, *mixture.parts.values())
     if one.rate_function is not None
+  }
+  own_prompts = {
+    name: fingerprint.prompts(mixture.style_of(name).apply(registry.get(name)))
+    for name in mixture.datasets
+    if mixture.style_of(name).is_own
   }
   own = {
     'rates': dict(mixture.rates),
     'parts': parts,
     'styles': styles,
     'rate_functions': functions,
+    'prompts': own_prompts,
   }
   return {name: value for name, value in own.items() if value}
 

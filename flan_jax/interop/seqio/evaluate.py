@@ -130,7 +130,7 @@ def check(
       task_data.check_vocabulary(dataset, tokenizer, model=model)
 
 
-_PROMPTS = ('num_fewshot', 'prompt_style', 'base_prompt_style')
+_PROMPTS = ('num_fewshot', 'prompt_style', 'base_prompt_style', 'options_style')
 """Settings that make prompts from templates."""
 
 

@@ -35,6 +35,7 @@ from flan_jax.data.tfds_source import (
 )
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
+from flan_jax.evaluate.value_metric import Metric
 
 # TFDS calls functions that TensorFlow has deprecated.
 tf.get_logger().setLevel('ERROR')
@@ -234,7 +235,10 @@ def _metric(dataset: Dataset):
   def compute(
     targets: Sequence[Sequence[str]], predictions: Sequence[str]
   ) -> dict[str, float]:
-    return {dataset.metric: metric.aggregate(metric.scores(predictions, targets))}
+    found = metric.scores(predictions, targets)
+    if isinstance(metric, Metric):
+      return metric.aggregates(found)
+    return {dataset.metric: metric.aggregate(found)}
 
   return compute
 

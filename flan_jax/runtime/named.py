@@ -1,0 +1,59 @@
+"""Things that modules register by name: ours, and a user's. Standard library only."""
+
+from typing import Any, Generic, TypeVar
+
+from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import modules
+
+T = TypeVar('T')
+
+
+class Named(Generic[T]):
+  """Registered things of one kind, by name."""
+
+  def __init__(self, kind: str):
+    """Starts empty; `kind` is their name in errors, as 'prompt style'."""
+    self._kind = kind
+    self._items: dict[str, T] = {}
+    self._places: dict[str, str] = {}
+
+  def add(self, name: str, item: T, source: Any) -> None:
+    """Registers a thing; a notebook may run its cell again.
+
+    Args:
+      name: its name.
+      item: the thing.
+      source: the function or class that the user gave, whose module is its place.
+
+    Raises:
+      InputError: if the name is another's.
+    """
+    place = f'{source.__module__}.{source.__qualname__}'
+    old = self._places.get(name, place)
+    if old != place:
+      raise InputError(
+        f'{self._kind} {name!r}: registered twice, as {old} and as {place}; must have '
+        'another name'
+      )
+    if not name.isidentifier():
+      raise InputError(f'{self._kind} {name!r}: must be a name, as in my_style')
+    self._items[name], self._places[name] = item, place
+
+  def names(self) -> tuple[str, ...]:
+    """Every name, after the user's modules have registered theirs."""
+    modules.load()
+    return tuple(self._items)
+
+  def get(self, name: str) -> T:
+    """The thing of that name.
+
+    Raises:
+      InputError: if not found; names the nearest.
+    """
+    if name not in self._items and name not in self.names():
+      legal = self.names()
+      raise InputError(
+        f'{self._kind} {name!r}: must be one of {", ".join(legal)}{modules.hint()}'
+        + did_you_mean(name, legal)
+      )
+    return self._items[name]
