@@ -86,27 +86,6 @@ def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(folder):
     assert f'{of} was made with acme.tasks, which is absent: give --module' in line
 
 
-def test_a_file_trains_without_a_declaration(folder, monkeypatch):
-  monkeypatch.chdir(folder)
-  with registry.restored():
-    code = dispatch.main(
-      ['train', *DEMO, '--gin.MODEL_DIR=file', '--gin.VALIDATION=0.1',
-       '--gin.MIXTURE_OR_TASK_NAME=train.jsonl']
-    )  # fmt: skip
-  assert code == 0
-  manifest = json.loads((folder / 'file' / 'store' / 'manifest.json').read_text())
-  (dataset,) = manifest['datasets'].values()
-  assert dataset['examples'] == 54
-  shard = next((folder / 'file' / 'store' / 'train').glob('*.array_record'))
-  whole = shard.read_bytes()
-  shard.write_bytes(whole[:100])
-  monkeypatch.chdir('/')
-  with registry.restored():  # nothing declares the file
-    store = str(folder / 'file' / 'store')
-    assert dispatch.main(['materialize', '--repair', f'--out={store}']) == 0
-  assert shard.read_bytes() == whole
-
-
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [

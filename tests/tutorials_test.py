@@ -66,26 +66,55 @@ def report(folder) -> dict:
   return json.loads((folder / 'report.json').read_text(encoding='utf-8'))
 
 
-FEW = ('--gin.TRAIN_STEPS=4', '--gin.EVAL_PERIOD=2', '--gin.Optimizer.warmup_steps=1')
+@pytest.fixture
+def here(monkeypatch, capfd):
+  """Returns a function: folder -> `flan` in it and in this process.
+
+  That one takes arguments, and returns what was printed.
+  """
+  monkeypatch.setattr(sys, 'path', [*sys.path])
+  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+
+  def call(words, *changes) -> str:
+    code = dispatch.main([*words, *changes])
+    out, err = capfd.readouterr()
+    assert code == 0, err
+    return out + err
+
+  def at(folder):
+    monkeypatch.chdir(folder)
+    return call
+
+  with registry.restored():
+    yield at
+
+
+FEW = ('TRAIN_STEPS=2', 'EVAL_PERIOD=1', 'Optimizer.warmup_steps=1',
+       'Run.log_period=1', 'Evaluate.max_examples=4', 'Evaluate.eval_examples=2',
+       'Evaluate.max_decode=4')  # fmt: skip
 
 
 @pytest.mark.parametrize(
-  'changes', [FEW, pytest.param((), marks=pytest.mark.slow)], ids=['few', 'whole']
+  'few', [FEW, pytest.param((), marks=pytest.mark.slow)], ids=['few', 'whole']
 )
-def test_a_file_is_tuned_on_and_measured(changes, tmp_path):
+def test_a_file_is_tuned_on_and_measured(few, tmp_path, here):
   """docs/tutorials/own_file.md, as it stands and with fewer steps."""
-  page = Page('own_file.md')
+  page, flan = Page('own_file.md'), here(tmp_path)
   (code,) = page.python
   subprocess.run([sys.executable, '-c', code], cwd=tmp_path, check=True)
-  shown = flan(tmp_path, page.command('show'))
-  assert 'Which comes first in the alphabet' in shown
-  log = flan(tmp_path, page.command('train'), *changes)
+  assert 'Which comes first in the alphabet' in flan(page.command('show'))
+  changes = [f'--gin.{setting}' for setting in few]
+  log = flan(page.command('train'), *changes)
   assert 'perplexity' in log
-  assert 'exact_match' in flan(tmp_path, page.command('report'))
-  few = ('--gin.MAX_EXAMPLES=4',) if changes else ()
-  flan(tmp_path, page.command('eval'), *few)
-  (result,) = report(tmp_path / 'runs' / 'animals' / 'again')['results']
-  assert (result['dataset'], result['metric']) == ('animals', 'exact_match')
+  run = tmp_path / 'runs' / 'animals'
+  manifest = json.loads((run / 'store' / 'manifest.json').read_text())
+  assert manifest['datasets']['animals']['examples'] == 180
+  assert 'exact_match' in flan(page.command('report'))
+  evaluation = [change for change in changes if '.Evaluate.m' in change]
+  flan(page.command('eval'), *evaluation)
+  (result,) = report(run / 'more')['results']
+  assert (result['dataset'], result['metric']) == ('more_animals', 'exact_match')
 
 
 @pytest.fixture(scope='module')
@@ -125,25 +154,10 @@ TINY = ('--gin.NUM_LAYERS=1', '--gin.DecoderConfig.d_model=32')
 
 
 @pytest.fixture
-def at_desk(desk, monkeypatch, capfd):
-  """Runs `flan` in that folder and this process; returns what it printed.
-
-  What the module of the page registers is forgotten.
-  """
+def at_desk(desk, here):
+  """Runs `flan` in that folder; what the module of the page registers is forgotten."""
   seqio = pytest.importorskip('seqio')
-  monkeypatch.chdir(desk)
-  monkeypatch.setattr(sys, 'path', [*sys.path])
-  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
-  monkeypatch.setenv('FLAN_JAX_MODULES', '')
-
-  def call(words, *changes) -> str:
-    code = dispatch.main([*words, *changes])
-    out, err = capfd.readouterr()
-    assert code == 0, err
-    return out + err
-
-  with registry.restored():
-    yield call
+  yield here(desk)
   for name in [name for name in sys.modules if name.startswith('acme')]:
     del sys.modules[name]
   seqio.TaskRegistry.remove('sums')

@@ -279,6 +279,7 @@ ALLOWED = {
   'runtime/atomic_file.py': {'os.replace': 'the atomic writer'},
   'train/checkpoint.py': {'.rename': 'puts a checkpoint aside, on gs:// too'},
   'data/fetch.py': {'tempfile.TemporaryDirectory': 'passes results between processes'},
+  'tpu/launch/launch.py': {'tempfile.TemporaryDirectory': 'wheels on their way'},
   'tpu/launch/source_bundle.py': {
     'tempfile.TemporaryDirectory': 'archives to send to a slice'
   },

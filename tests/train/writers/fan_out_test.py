@@ -43,7 +43,7 @@ def write(writers: Writers, run: RunInfo, steps, *, finished=True) -> None:
   writers.start(run)
   for step in steps:
     writers.write(step, {'train/loss': 1 / step, 'train/accuracy': None})
-    writers.write(step, {'validation/loss': 2 / step})
+    writers.write(step, {'probe/loss': 2 / step})
   report = run.folder / 'report.json'
   report.write_text('{}')
   writers.attach(report)
@@ -81,7 +81,7 @@ def test_a_users_writer_gets_everything_in_order(tmp_path, warnings, remote):
   assert notes == [
     ('start', 3, 'abc'),
     (4, {'train/loss': 0.25, 'train/accuracy': None}),
-    (4, {'validation/loss': 0.5}),
+    (4, {'probe/loss': 0.5}),
     'report.json',
     ('close', False),
   ]
@@ -106,7 +106,7 @@ def test_json_lines_have_each_step_once_however_often_it_is_computed(
   assert [line['step'] for line in log] == [*range(1, done + 1)]
   assert all(set(line) == {'step', 'loss', 'accuracy'} for line in log)
   if starts and starts[-1][1]:
-    steps = [line['step'] for line in read_lines(folder / 'validation.jsonl')]
+    steps = [line['step'] for line in read_lines(folder / 'probe.jsonl')]
     assert steps == [*range(1, done + 1)]
 
 
@@ -139,7 +139,7 @@ def test_tensorboard_has_the_scalars_and_purges_what_is_recomputed(tmp_path):
       else:
         kept[value.tag, event.step] = value.simple_value
   wanted = {('train/loss', step): 1 / step for step in (1, 2, 3, 4)}
-  wanted |= {('validation/loss', step): 2 / step for step in (1, 2, 3, 4)}
+  wanted |= {('probe/loss', step): 2 / step for step in (1, 2, 3, 4)}
   assert kept == pytest.approx(wanted)
   assert b'    SEED = 0' in texts
   assert b'abc' in texts
@@ -237,8 +237,8 @@ def test_the_example_of_the_page_runs(tmp_path, warnings):
   run = RunInfo(name='a', folder=tmp_path)
   write(Writers(['csv'], warn=warnings.append), run, [1, 2])
   assert (tmp_path / 'log.csv').read_text().splitlines() == [
-    '1,train/loss,1.0', '1,train/accuracy,', '1,validation/loss,2.0',
-    '2,train/loss,0.5', '2,train/accuracy,', '2,validation/loss,1.0',
+    '1,train/loss,1.0', '1,train/accuracy,', '1,probe/loss,2.0',
+    '2,train/loss,0.5', '2,train/accuracy,', '2,probe/loss,1.0',
   ]  # fmt: skip
   assert warnings == []
 
