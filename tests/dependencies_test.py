@@ -39,6 +39,7 @@ ANY = frozenset(
 )
 PERMITTED = {
   'flan_jax/data/': frozenset({'data', 'datasets', 'hf', 'beam', 'parquet'}),
+  'flan_jax/evaluate/predicted_file.py': frozenset({'parquet'}),
   'flan_jax/interop/': frozenset({'data', 'hf', 'torch', 't5x'}),
   'flan_jax/train/writers/': frozenset({'wandb', 'mlflow'}),
   'flan_jax/seqio_tasks.py': frozenset({'data'}),

@@ -198,7 +198,7 @@ def make_job(
 
 def host_command(words: Sequence[str], count: int) -> list[str]:
   """The command of each of `count` hosts: distributed verbs get --multihost."""
-  joins = words[:1] == ['flan'] and words[1:2] in (['train'], ['eval'], ['infer'])
+  joins = list(words[:2]) in [['flan', verb] for verb in ('train', 'eval', 'infer')]
   given = any(word.partition('=')[0] == MULTIHOST for word in words)
   return [*words, MULTIHOST] if count > 1 and joins and not given else list(words)
 
