@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.data.exported import COLUMNS, MESSAGES, Block
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 
 Write = Callable[[pathlib.Path, Iterable[Block], bool], int]
 """write(path, blocks, chat) writes a file; returns the number of its examples."""
@@ -182,7 +183,8 @@ def write_shards(
     format.write(path, (block for _, block in part), chat)
     made.append(path)
   for number, path in enumerate(made):
-    path.rename(folder / file_name(split, number, len(made), format.suffix))
+    name = file_name(split, number, len(made), format.suffix)
+    atomic_file.move(path, folder / name)
 
 
 def _numbered(blocks: Iterable[Block], size: int) -> Iterator[tuple[int, Block]]:
