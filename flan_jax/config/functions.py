@@ -23,6 +23,9 @@ from flan_jax.runtime import modules
 LIBRARIES = ('optax', 'optax.contrib')
 """Modules whose public functions have their own names in gin."""
 
+SHIPPED = ('flan_jax.train.matrices',)
+"""Modules of ours that register functions; imported when a name is not found."""
+
 _OWN = ('gin.macro', 'gin.constant', 'gin.singleton')
 """Functions that gin-config registers for itself."""
 
@@ -225,6 +228,8 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
   if name in library:
     return Function(name, library[name], registered=False)
   if not found:
+    for shipped in SHIPPED:
+      importlib.import_module(shipped)
     modules.load()  # those of entry points
     found = registry.matching_selectors(name)
   if len(found) > 1:

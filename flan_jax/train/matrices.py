@@ -6,6 +6,8 @@ from typing import Any
 from flax import traverse_util
 from optax import contrib
 
+from flan_jax.config import functions
+
 _BATCH = ('layers', 'stack')
 """Logical axes with one matrix per index."""
 
@@ -48,25 +50,18 @@ def _numbers(
   return contrib.MuonDimensionNumbers(tuple(own[:-1]), (own[-1],))
 
 
-def decayed(logical_axes: Any) -> Callable[[Any], Any]:
+@functions.configurable
+def without_norms(params: Any) -> Any:
   """Selects the parameters that weight decay is meant for: no norm and no bias.
 
+  It is a `mask` of optax, as `optax.adamw.mask = @without_norms`.
+
   Args:
-    logical_axes: tree of the logical axes of the parameters.
+    params: tree of parameters.
 
   Returns:
-    A function of a tree of parameters; returns the same tree of booleans, the `mask` of
-    `optax.adamw`.
+    The same tree of booleans.
   """
-  axes: dict[str, Any] = traverse_util.flatten_dict(logical_axes, sep='/')
-
-  def of(params: Any) -> Any:
-    flat = traverse_util.flatten_dict(params, sep='/')
-    found = {
-      name: len([axis for axis in tuple(axes[name]) if axis not in _BATCH]) > 1
-      and not name.endswith('_bias')
-      for name in flat
-    }
-    return traverse_util.unflatten_dict(found, sep='/')
-
-  return of
+  flat = traverse_util.flatten_dict(params, sep='/')
+  found = {name: not name.endswith(('norm', '_bias')) for name in flat}
+  return traverse_util.unflatten_dict(found, sep='/')

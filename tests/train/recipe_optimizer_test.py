@@ -217,3 +217,20 @@ def test_muon_gets_the_matrices_of_the_model_inside_a_chain_too(tmp_path):
   print(names)
   assert any('/muon/' in name and '/layers/' in name for name in names)
   assert any('/adam/' in name and 'embedding' in name for name in names)
+
+
+def test_weight_decay_is_kept_off_norms_by_name_in_gin():
+  parsed = gin.load(
+    ['gin/runs/demo.gin'],
+    [
+      'Run.optimizer=@optax.adamw()',
+      'optax.adamw.learning_rate=0.1',
+      'optax.adamw.mask=@without_norms',
+    ],
+  )
+  transform = parsed.build('Run').optimizer.build()
+  params = {'query': np.ones((2, 2), np.float32), 'final_norm': np.ones(2, np.float32)}
+  zeros = jax.tree.map(np.zeros_like, params)
+  updates, _ = transform.update(zeros, transform.init(params), params)
+  assert (updates['query'] < 0).all()
+  assert (updates['final_norm'] == 0).all()
