@@ -23,8 +23,8 @@ from flan_jax.runtime import modules
 LIBRARIES = ('optax', 'optax.contrib')
 """Modules whose public functions have their own names in gin."""
 
-SHIPPED = ('flan_jax.train.matrices',)
-"""Modules of ours that register functions; imported when a name is not found."""
+SHIPPED = {'without_norms': 'flan_jax.train.matrices'}
+"""Function of ours -> the module that registers it, imported for its name alone."""
 
 _OWN = ('gin.macro', 'gin.constant', 'gin.singleton')
 """Functions that gin-config registers for itself."""
@@ -228,8 +228,8 @@ def find(name: str, *, also: Iterable[str] = ()) -> Function:
   if name in library:
     return Function(name, library[name], registered=False)
   if not found:
-    for shipped in SHIPPED:
-      importlib.import_module(shipped)
+    if (last := name.rpartition('.')[2]) in SHIPPED:
+      importlib.import_module(SHIPPED[last])
     modules.load()  # those of entry points
     found = registry.matching_selectors(name)
   if len(found) > 1:

@@ -78,11 +78,11 @@ def test_a_mistake_or_an_interruption_does_not_end_the_dialogue(
   model, monkeypatch, capsys
 ):
   model.stopped_at = 2
-  assert talk(monkeypatch, '/optoins a|b', '/options a', 'x y z', 'last') == 0
+  assert talk(monkeypatch, '/choices a|b', '/options a', 'x y z', 'last') == 0
   captured = capsys.readouterr()
   assert captured.out == 'x y \nlast \n'
   first, second = [x for x in captured.err.splitlines() if x.startswith('flan: error')]
-  assert '/optoins: must be /options, /reset, /help or /quit' in first
+  assert '/choices: must be /options, /reset, /help or /quit' in first
   assert "/options: got 'a'; must be two or more different texts" in second
 
 
