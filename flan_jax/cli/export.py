@@ -2,7 +2,7 @@
 
 import argparse
 
-from flan_jax.cli import console, materialize
+from flan_jax.cli import console, export_flags, export_lm_eval, materialize
 from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
@@ -13,8 +13,15 @@ _FRESH = (
 
 
 def run(options: argparse.Namespace) -> int:
+  if options.lm_eval is not None:
+    return export_lm_eval.run(options)
   from flan_jax.config import checks
 
+  if options.out is None:
+    raise InputError('--out: not given, nor --lm-eval; must be a new folder')
+  for name in export_flags.LM_EVAL:
+    if getattr(options, name) is not None:
+      raise InputError(f'--{name.replace("_", "-")}: only with --lm-eval')
   for name, got, least in (
     ('--sampled', options.sampled, 1),
     ('--epochs', options.epochs, 1),

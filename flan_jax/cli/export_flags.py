@@ -8,7 +8,7 @@ def add(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--mixture', metavar='NAME', help='mixture, task or file (default: of --store)'
   )
-  parser.add_argument('--out', required=True, metavar='DIR', help='new folder')
+  parser.add_argument('--out', metavar='DIR', help='new folder')
   parser.add_argument(
     '--format', default='jsonl', metavar='F',
     help='jsonl (default), parquet, or hf: saved by `datasets`',
@@ -49,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     '--data-dir', metavar='DIR', help='TFDS data directory (default: $TFDS_DATA_DIR)'
   )
   _add_fresh(parser)
+  _add_lm_eval(parser)
   parser.add_argument(
     '--json', action='store_true', help='print JSON on standard output'
   )
@@ -76,3 +77,37 @@ def _add_fresh(parser: argparse.ArgumentParser) -> None:
     help='maximum tokens of a feature (default inputs=1024,targets=256)',
   )  # fmt: skip
   fresh.add_argument('--missing', choices=('refuse', 'skip'))
+
+
+LM_EVAL = (
+  'datasets', 'clusters', 'family', 'max_examples', 'templates', 'num_fewshot',
+  'prompt_style',
+)  # fmt: skip
+"""Options that only --lm-eval has."""
+
+
+def _add_lm_eval(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of an export to lm-eval."""
+  tasks = parser.add_argument_group(
+    'instead of --out, evaluation data as tasks of lm-eval, with the settings of '
+    '`flan eval`'
+  )
+  tasks.add_argument(
+    '--lm-eval',
+    metavar='DIR',
+    help='new folder; --mixture: the clusters that it holds out; --tokenizer: the '
+    'model that lm-eval will ask, ours or exported; --splits: dev or test; --seed',
+  )
+  for name, kind in (('datasets', 'dataset'), ('clusters', 'cluster')):
+    tasks.add_argument(f'--{name}', metavar='NAME,...', help=f'{kind}s')
+  tasks.add_argument('--family', metavar='NAME', help='of --clusters (default flan)')
+  tasks.add_argument(
+    '--max-examples', type=int, metavar='N', help='examples of a dataset (default: all)'
+  )
+  tasks.add_argument('--templates', type=int, metavar='N', help='the first N templates')
+  tasks.add_argument(
+    '--num-fewshot', type=int, metavar='N', help='exemplars before each prompt'
+  )
+  tasks.add_argument(
+    '--prompt-style', metavar='STYLE', help='as PROMPT_STYLE (default: instructions)'
+  )

@@ -26,6 +26,7 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   Clock,
   LanguageModel,
   Predictor,
+  Reader,
   Warnings,
 )
 from flan_jax.evaluate.prompt_spec import PromptSpec
@@ -176,6 +177,11 @@ class Protocol:
   seed: int = 0
 
   @property
+  def generated(self) -> int:
+    """Limit on the tokens of a generated answer."""
+    return self.max_tokens or self.limits.targets
+
+  @property
   def prompt_styles(self) -> dict[str, str]:
     """Prompt style by model, 'tuned' and 'base'."""
     base = self.base_prompt_style or self.prompt_style
@@ -232,15 +238,15 @@ def evaluate(
   predictor = Predictor(
     models=models,
     limits=protocol.limits,
-    max_tokens=protocol.max_tokens or protocol.limits.targets,
+    max_tokens=protocol.generated,
     emit=emit,
     clocks={name: Clock() for name in models},
     warnings=Warnings(),
   )
   found = []
-  for dataset in _directions(datasets, protocol.templates):
+  for dataset in directions(datasets, protocol.templates):
     count = functools.partial(progress, 'evaluate', dataset.label) if progress else None
-    read = _directed(dataset, examples)
+    read = directed(dataset, examples)
     result = _evaluate(predictor, protocol, dataset, read, count)
     if result is not None:
       found.append(result)
@@ -268,12 +274,12 @@ def _evaluate(
     progress: called as progress(examples done, examples in all), or None.
   """
   warnings = predictor.warnings
-  drawn = _drawn(protocol, dataset, examples, warnings)
+  drawn = draw(protocol, dataset, examples, warnings)
   if not drawn:
     splits = ' or '.join(protocol.splits)
     warnings.add(dataset.label, f'no examples in {splits}; left out')
     return None
-  pool = _few_shot_examples(dataset, examples) if protocol.num_fewshot else []
+  pool = few_shot_examples(dataset, examples) if protocol.num_fewshot else []
   if protocol.num_fewshot and not pool:
     warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
     return None
@@ -301,10 +307,10 @@ def _evaluate(
   )
 
 
-def _drawn(
+def draw(
   protocol: Protocol, dataset: Dataset, examples: Examples, warnings: Warnings
 ) -> dict[str, list[Example]]:
-  """Draws the examples of each split that has any."""
+  """Draws the examples of each split of the protocol that has any."""
   drawn = {
     split: sample(
       valid_examples(dataset, examples(dataset.name, split), warnings),
@@ -317,7 +323,7 @@ def _drawn(
   return {split: some for split, some in drawn.items() if some}
 
 
-def _directions(
+def directions(
   datasets: Sequence[Dataset], templates: int | Sequence[int] | None
 ) -> list[Dataset]:
   """Lists the datasets in each direction that `templates` cover.
@@ -334,7 +340,7 @@ def _directions(
   return found
 
 
-def _directed(dataset: Dataset, examples: Examples) -> Examples:
+def directed(dataset: Dataset, examples: Examples) -> Examples:
   """Wraps `examples` to give the answers of the dataset's direction."""
   return lambda name, split: (
     dataset.directed(example) for example in examples(name, split)
@@ -366,7 +372,7 @@ def valid_examples(
       yield example
 
 
-def _few_shot_examples(dataset: Dataset, examples: Examples) -> list[Example]:
+def few_shot_examples(dataset: Dataset, examples: Examples) -> list[Example]:
   """Returns the examples that exemplars are drawn from: the first of train."""
   if 'train' not in dataset.slices:
     return []
@@ -391,18 +397,19 @@ def _prompt_specs(
     prompt_style = protocol.prompt_styles[name]
     key = (prompt_style, model.tokenizer.digest if protocol.num_fewshot else '')
     if key not in made:
-      made[key] = _prompt_spec(dataset, model, protocol, prompt_style, pool)
+      made[key] = prompt_spec(dataset, model, protocol, prompt_style, pool)
     out[name] = made[key]
   return out
 
 
-def _prompt_spec(
+def prompt_spec(
   dataset: Dataset,
-  model: LanguageModel,
+  model: Reader,
   protocol: Protocol,
   prompt_style: str,
   pool: Sequence[Example],
 ) -> PromptSpec:
+  """Makes the prompt spec of a model in a prompt style, with exemplars from `pool`."""
   continued = prompt_style == continuation_prompts.STYLE
   if continued:
     styled = continuation_prompts.apply(dataset)

@@ -27,8 +27,8 @@ _MAX_NAMED = 3
 """Examples named in a warning; the others are counted."""
 
 
-class LanguageModel(Protocol):
-  """Interface of an evaluated model; inference.rank_options.Scorer implements it."""
+class Reader(Protocol):
+  """Interface that prompts are fitted to: a tokenizer and lengths."""
 
   @property
   def tokenizer(self) -> Tokenizer: ...
@@ -40,6 +40,10 @@ class LanguageModel(Protocol):
   def max_length(self) -> int | None:
     """Limit on the tokens of a prompt with its answer."""
     ...
+
+
+class LanguageModel(Reader, Protocol):
+  """Interface of an evaluated model; inference.rank_options.Scorer implements it."""
 
   def loglikelihood(self, requests: Sequence[Request]) -> Scored: ...
 
@@ -144,7 +148,7 @@ class Predictor:
       sizes = (model.sequence_length, model.max_length)
       key = (id(spec), model.tokenizer.digest, *sizes)
       if key not in fitted:
-        fitted[key] = self._fit(spec, pairs, model)
+        fitted[key] = self.fit(spec, pairs, model)
       splits = [split for _ in spec.templates for split, _ in examples]
       out[name] = self._answer(name, spec, pairs, splits, fitted[key])
     return out
@@ -180,12 +184,10 @@ class Predictor:
       scores.reshape(*shape, -1), confidence.reshape(*shape, 2), shown.reshape(shape)
     )
 
-  def _fit(
-    self,
-    spec: PromptSpec,
-    pairs: Sequence[tuple[Example, int]],
-    model: LanguageModel,
+  def fit(
+    self, spec: PromptSpec, pairs: Sequence[tuple[Example, int]], model: Reader
   ) -> list[Fitted | None]:
+    """Makes the prompt of each (example, template); None for one that is left out."""
     dataset = spec.dataset
     rooms = [self.limits.inputs - 1] * len(pairs)
     dropped: dict[str, str] = {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -109,7 +110,10 @@ def predict(
   config: DecoderConfig,
   sharding: NamedSharding | None = None,
 ) -> jax.Array:
-  """Computes log-probabilities of target tokens, float32 [E], in nats.
+  """Computes scores of target tokens, float32 [E, 2].
+
+  They are the log-probability in nats, and the logit less the greatest one: 0 for a
+  token that greedy decoding takes.
 
   Logits are computed after P tokens only: with a large vocabulary, those of a whole
   batch would cost more than its forward pass.
@@ -132,8 +136,10 @@ def predict(
   )
   logits_1xPxV = cast(jax.Array, logits_1xPxV)
   total_P = jax.nn.logsumexp(logits_1xPxV[0], axis=-1)
-  logp_E = logits_1xPxV[0, nth_E, tokens_E] - total_P[nth_E]
-  return replicated(logp_E, sharding)
+  best_P = logits_1xPxV[0].max(axis=-1)
+  own_E = logits_1xPxV[0, nth_E, tokens_E]
+  found_Ex2 = jnp.stack([own_E - total_P[nth_E], own_E - best_P[nth_E]], axis=-1)
+  return replicated(found_Ex2, sharding)
 
 
 class LogLikelihood:
@@ -181,7 +187,19 @@ class LogLikelihood:
       float64 [sequences], NaN if the model's output is not finite; tokens computed,
       padding included.
     """
-    out = np.full(len(sequences), np.nan)
+    out, computed = self.scores(sequences, progress=progress)
+    return out[:, 0], computed
+
+  def scores(
+    self, sequences: Sequence[ScoredSequence], *, progress: Progress | None = None
+  ) -> tuple[np.ndarray, int]:
+    """Does what `sums` does, and tells which answers greedy decoding gives.
+
+    Returns:
+      float64 [sequences, 2], the sum, and 0 for the greedy answer or less than that;
+      tokens computed, padding included.
+    """
+    out = np.full((len(sequences), 2), np.nan)
     done = computed = 0
 
     def take(found: Iterator[tuple[np.ndarray, np.ndarray, int]]) -> int:
@@ -208,12 +226,12 @@ class LogLikelihood:
         (fitting[members], sums, tokens)
         for members, sums, tokens in self._forward(prefix_trees, layout)
       )
-      for lone in self._alone(prefix_trees, layout, out[fitting]):
+      for lone in self._alone(prefix_trees, layout, out[fitting, 0]):
         take(
           (fitting[members], sums, tokens)
           for members, sums, tokens in self._forward(prefix_trees, lone)
         )
-        if np.isnan(out[fitting]).all():
+        if np.isnan(out[fitting, 0]).all():
           break
     take(self._in_parts(sequences, longer.tolist()))
     return out, computed
@@ -340,7 +358,7 @@ class LogLikelihood:
       cache = empty_cache(
         self.config, batch=B, length=parts * part, sharding=self.sharding
       )
-      total = np.zeros(len(group))
+      total = np.zeros((len(group), 2))
       for at in range(0, tokens.shape[1], part):
         window = slice(at, at + part)
         arrays = [array[:, window] for array in (tokens, positions, real, prefix)]
@@ -358,7 +376,7 @@ class LogLikelihood:
       yield np.array(group), total, tokens.size
 
   def _predicted(self, hidden_BxLxD: jax.Array, targets: Targets) -> np.ndarray:
-    """Computes the log-probability of each target, float32 [E]."""
+    """Computes the scores of each target, float32 [E, 2]."""
     parents, nth = np.unique(targets.parent, return_inverse=True)
     order = np.argsort(nth, kind='stable')
     nth = nth[order]
@@ -366,7 +384,7 @@ class LogLikelihood:
     P = min(P, 2 * _power_of_two(len(parents) - 1)) if len(parents) > 1 else 1
     P = -(-P // self._shards) * self._shards
     E = 4 * P
-    out = np.empty(len(order), np.float32)
+    out = np.empty((len(order), 2), np.float32)
     start = 0
     while start < len(order):
       first = nth[start]
@@ -439,10 +457,13 @@ def _targets_within(
   return Targets(*map(np.concatenate, (member, parent, token)))
 
 
-def _summed(targets: Targets, logp_E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the members of the targets, and each member's sum, float64."""
+def _summed(targets: Targets, scores_Ex2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the members of the targets, and each one's sums, float64 [members, 2]."""
   members, nth = np.unique(targets.member, return_inverse=True)
-  return members, np.bincount(nth, weights=logp_E, minlength=len(members))
+  sums = [
+    np.bincount(nth, weights=column, minlength=len(members)) for column in scores_Ex2.T
+  ]
+  return members, np.stack(sums, axis=-1)
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

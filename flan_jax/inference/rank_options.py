@@ -126,6 +126,18 @@ class Scorer:
         field='Evaluate.batch_size',
       )
 
+  @property
+  def likelihood(self) -> LogLikelihood:
+    """Scores of any token sequences, with the same batches."""
+    return LogLikelihood(
+      self.params,
+      config=self.config,
+      batch_size=self.batch_size,
+      sequence_length=self.sequence_length,
+      sharding=self.sharding,
+      on_batch=self.on_batch,
+    )
+
   def loglikelihood(
     self, requests: Sequence[Request], *, progress: Progress | None = None
   ) -> Scored:
@@ -155,15 +167,7 @@ class Scorer:
             )
           )
           unconditional.append(distinct.add(empty))
-    likelihood = LogLikelihood(
-      self.params,
-      config=self.config,
-      batch_size=self.batch_size,
-      sequence_length=self.sequence_length,
-      sharding=self.sharding,
-      on_batch=self.on_batch,
-    )
-    sums, computed = likelihood.sums(distinct.sequences, progress=progress)
+    sums, computed = self.likelihood.sums(distinct.sequences, progress=progress)
     scores = sums[conditional]
     if self.normalization == 'unconditional':
       scores = scores - sums[unconditional]

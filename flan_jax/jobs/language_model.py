@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from flan_jax.runtime.progress import Progress
 if TYPE_CHECKING:
   from flan_jax.inference.chat import ChatTemplate, Message
 
-CACHE = pathlib.Path('~/.cache/flan_jax/converted')
+CACHE = conversion_cache.FOLDER
 """Folder of converted models."""
 
 

@@ -126,6 +126,24 @@ def title(
   return f'{shots} on {", ".join(clusters)}: {names}'
 
 
+def protocol_of(
+  evaluate: evaluation_config.EvalConfig, seed: int, **changes: Any
+) -> evaluator.Protocol:
+  """Returns the protocol of some settings, with further fields replaced."""
+  inputs = Limits.of(evaluate.task_feature_lengths).inputs
+  settings = {
+    'templates': evaluate.templates,
+    'max_examples': evaluate.max_examples,
+    'num_fewshot': evaluate.num_fewshot,
+    'prompt_style': evaluate.prompt_style,
+    'base_prompt_style': evaluate.base_prompt_style,
+    'options_style': evaluate.options_style,
+    'limits': Limits(min(inputs, evaluate.sequence_length), evaluate.max_decode),
+    'seed': seed,
+  }
+  return evaluator.Protocol(**{**settings, **changes})
+
+
 def run(
   tuned: LanguageModel,
   *,
@@ -151,18 +169,7 @@ def run(
     emit: called as emit(prediction, split=, model=), or None.
     **changes: fields of the protocol that replace the settings.
   """
-  inputs = Limits.of(evaluate.task_feature_lengths).inputs
-  settings = {
-    'templates': evaluate.templates,
-    'max_examples': evaluate.max_examples,
-    'num_fewshot': evaluate.num_fewshot,
-    'prompt_style': evaluate.prompt_style,
-    'base_prompt_style': evaluate.base_prompt_style,
-    'options_style': evaluate.options_style,
-    'limits': Limits(min(inputs, evaluate.sequence_length), evaluate.max_decode),
-    'seed': seed,
-  }
-  protocol = evaluator.Protocol(**{**settings, **changes})
+  protocol = protocol_of(evaluate, seed, **changes)
   own = [dataset for dataset in datasets if is_task(dataset)]
   others = [dataset for dataset in datasets if dataset not in own]
   found = None

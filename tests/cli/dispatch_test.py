@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from flan_jax.cli import dispatch
+from flan_jax.cli import dispatch, lm_eval
 from flan_jax.runtime import platform
 
 
@@ -211,3 +211,33 @@ def test_a_missing_checkpoint_is_named_before_any_warning(capsys):
   printed = capsys.readouterr().err
   assert "checkpoint 'x': no such folder" in printed
   assert 'warning' not in printed
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'passed', 'modules'),
+  [
+    (
+      ['--tasks', 'piqa', '--', '--gin.X=1'],
+      ['--tasks', 'piqa', '--', '--gin.X=1'],
+      [],
+    ),
+    (['--module', 'json', 'ls', 'tasks'], ['ls', 'tasks'], ['json']),
+    (['run', '--module=json', '--help'], ['run', '--help'], ['json']),
+    ([], [], []),
+  ],
+)
+def test_lm_eval_gets_its_arguments_as_they_are(
+  arguments, passed, modules, monkeypatch
+):
+  seen = []
+  monkeypatch.setattr(lm_eval, 'run', lambda options: seen.append(options) or 0)
+  assert dispatch.main(['lm-eval', *arguments]) == 0
+  (options,) = seen
+  assert (options.passed, options.module) == (passed, modules)
+
+
+def test_lm_eval_that_is_not_installed_is_one_line(monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'lm_eval', None)
+  monkeypatch.setitem(sys.modules, 'lm_eval.__main__', None)
+  assert dispatch.main(['lm-eval', '--tasks', 'piqa']) == 2
+  assert "pip install 'flan_jax[lm-eval]'" in capsys.readouterr().err

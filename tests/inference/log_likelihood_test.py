@@ -83,6 +83,24 @@ def test_a_sum_is_that_of_the_sequence_run_by_itself(tiny_model, name):
   np.testing.assert_allclose(sums, by_themselves(model, found), rtol=1e-5)
 
 
+def test_the_answer_of_greedy_decoding_is_told(model):
+  """Whole sequences, and one that runs in parts."""
+  for length in (10, 70):
+    context = draw(np.random.default_rng(length), length)
+    whole = context
+    for _ in range(3):
+      following = model.logits(whole, prefix=len(whole), width=128)[-1].argmax()
+      whole = np.append(whole, np.int32(following))
+    answer = whole[length:]
+    found = [
+      ScoredSequence(context, answer),
+      ScoredSequence(context, np.append(answer[:-1], (answer[-1] + 1) % 200)),
+    ]
+    scores, _ = make(model).scores(found)
+    assert scores[0, 1] == 0 > scores[1, 1]
+    np.testing.assert_array_equal(scores[:, 0], make(model).sums(found)[0])
+
+
 def test_neither_order_nor_neighbors_matter(model):
   found = sequences()
   sums, _ = make(model).sums(found)

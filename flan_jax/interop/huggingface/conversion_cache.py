@@ -9,6 +9,9 @@ from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import packages
 from flan_jax.runtime.progress import Progress
 
+FOLDER = pathlib.Path('~/.cache/flan_jax/converted')
+"""Folder of converted models."""
+
 
 def needs_conversion(path: str | os.PathLike) -> bool:
   """Returns True for a Hugging Face folder, a GGUF file, or a name of SHIPPED."""

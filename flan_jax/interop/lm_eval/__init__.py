@@ -1,0 +1,1 @@
+"""lm-eval (lm-evaluation-harness): our prompts as its tasks, our models as its own."""

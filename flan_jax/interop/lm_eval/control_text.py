@@ -1,0 +1,66 @@
+"""Control tokens as text: `[BOS] prompt EOS` spelled out, as lm-eval passes it around.
+
+lm-eval hands a model plain strings, but a tuned model is asked with BOS and EOS: a mark
+such as `</s>` stands for the token. A prompt that spells a mark stays text, by the rule
+of the exported chat template (huggingface/chat_template.py).
+"""
+
+import re
+
+import numpy as np
+
+from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
+from flan_jax.interop.huggingface import chat_template
+
+_BYTES = {'eos': '</s>'}
+
+
+def mark(tokenizer: Tokenizer, role: str) -> str:
+  """Spells the token of a role, as `</s>` of 'eos', as `transformers` reads it."""
+  if isinstance(tokenizer, HuggingFace):
+    return tokenizer.roles[role]
+  if isinstance(tokenizer, SentencePiece):
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    return model.id_to_piece(tokenizer.bos_id if role == 'bos' else tokenizer.eos_id)
+  return _BYTES[role]
+
+
+class ControlText:
+  """Text with control tokens of one tokenizer.
+
+  Attributes:
+    tokenizer: the tokenizer.
+    bos: mark of BOS; '' if the model has none.
+    eos: mark of EOS.
+  """
+
+  def __init__(self, tokenizer: Tokenizer):
+    self.tokenizer = tokenizer
+    self.eos = mark(tokenizer, 'eos')
+    self.bos = '' if tokenizer.bos_id is None else mark(tokenizer, 'bos')
+    self._ids = {self.eos: tokenizer.eos_id}
+    if tokenizer.bos_id is not None:
+      self._ids[self.bos] = tokenizer.bos_id
+    self._split = re.compile(f'({"|".join(map(re.escape, self._ids))})')
+
+  def asked(self, prompt: str) -> str:
+    """Spells `[BOS] prompt EOS`; marks in the prompt are broken, so they stay text."""
+    return f'{self.bos}{chat_template.render(prompt, self._ids)}{self.eos}'
+
+  def encode(self, text: str) -> np.ndarray:
+    """Encodes a text to token ids, int32 [n]; its marks become control tokens.
+
+    The parts between marks are texts of their own, as in training.
+    """
+    parts = [part for part in self._split.split(text) if part]
+    plain = [
+      part.replace(chat_template.JOINT, '') for part in parts if part not in self._ids
+    ]
+    encoded = iter(self.tokenizer.encode_batch(plain))
+    ids = [
+      np.array([self._ids[part]], np.int32) if part in self._ids else next(encoded)
+      for part in parts
+    ]
+    return np.concatenate(ids) if ids else np.zeros(0, np.int32)
