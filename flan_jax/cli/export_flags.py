@@ -82,6 +82,7 @@ def _add_fresh(parser: argparse.ArgumentParser) -> None:
 LM_EVAL = (
   'datasets', 'clusters', 'family', 'max_examples', 'templates', 'num_fewshot',
   'prompt_style',
+  'options_style',
 )  # fmt: skip
 """Options that only --lm-eval has."""
 
@@ -108,6 +109,9 @@ def _add_lm_eval(parser: argparse.ArgumentParser) -> None:
   tasks.add_argument(
     '--num-fewshot', type=int, metavar='N', help='exemplars before each prompt'
   )
-  tasks.add_argument(
-    '--prompt-style', metavar='STYLE', help='as PROMPT_STYLE (default: instructions)'
-  )
+  for name, default in (('prompt', 'instructions'), ('options', 'bullets')):
+    tasks.add_argument(
+      f'--{name}-style',
+      metavar='STYLE',
+      help=f'as {name.upper()}_STYLE (default: {default})',
+    )

@@ -27,7 +27,13 @@ def run(options: argparse.Namespace) -> int:
 
   given = {
     name: getattr(options, name)
-    for name in ('max_examples', 'templates', 'num_fewshot', 'prompt_style')
+    for name in (
+      'max_examples',
+      'templates',
+      'num_fewshot',
+      'prompt_style',
+      'options_style',
+    )
     if getattr(options, name) is not None
   }
   lengths = materialize.feature_lengths(options.task_feature_lengths)

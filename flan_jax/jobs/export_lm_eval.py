@@ -85,6 +85,7 @@ def export(config: LmEvalConfig, *, progress: Progress) -> dict[str, Any]:
     raise InputError(f'--lm-eval {config.out!r}: must be a folder of this machine')
   if out.exists() and not (out.is_dir() and not any(out.iterdir())):
     raise InputError(f'--lm-eval {config.out!r}: exists; must be a new folder')
+  measure.check_styles(config.evaluate)
   store = None
   if config.store is not None:
     store = Store.open(str(object_store.here('--store', config.store)))

@@ -73,7 +73,12 @@ NAMES = ('pairs', 'stories', 'picks', 'twins')
 
 
 @pytest.mark.parametrize(
-  'settings', [{}, {'max_examples': 2, 'templates': 3}, {'num_fewshot': 2}]
+  'settings',
+  [
+    {},
+    {'max_examples': 2, 'templates': 3},
+    {'num_fewshot': 2, 'options_style': 'letters'},
+  ],
 )
 def test_rows_are_the_prompts_of_an_evaluation(tiny_datasets, tmp_path, settings):
   evaluate = EvalConfig(**settings)
