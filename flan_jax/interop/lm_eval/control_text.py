@@ -23,7 +23,9 @@ def mark(tokenizer: Tokenizer, role: str) -> str:
     import sentencepiece
 
     model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
-    return model.id_to_piece(tokenizer.bos_id if role == 'bos' else tokenizer.eos_id)
+    found = {'bos': tokenizer.bos_id, 'eos': tokenizer.eos_id}[role]
+    assert found is not None, role
+    return model.id_to_piece(found)
   return _BYTES[role]
 
 
