@@ -103,7 +103,8 @@ def test_rows_are_the_prompts_of_an_evaluation(tiny_datasets, tmp_path, settings
       assert row['example_id'] == record['example_id']
       assert row['num_fewshot'] == len(record.get('exemplars', ()))
       if record['options']:
-        assert row['choices'] == [f'{option}</s>' for option in record['options']]
+        ranked = record.get('labels', record['options'])
+        assert row['choices'] == [f'{option}</s>' for option in ranked]
         assert row['gold'] == record['gold']
       else:
         assert row['references'] == record['gold']
