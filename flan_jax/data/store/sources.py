@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage, mixing_rates, registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import SeqioTask
 from flan_jax.data import raw_records
@@ -73,7 +73,8 @@ def find(
   """Finds the datasets of a mixture and of clusters, with their sizes.
 
   Raises:
-    InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
+    InputError: if one is not prepared, unless `missing` is `skip`; if none is; or if
+      every rate is 0.
   """
   evaluated = registry.of_clusters(clusters, mixture.families)
   found = Sources(mixture, clusters, [], [], {})
@@ -92,6 +93,15 @@ def find(
     raise InputError(
       f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
       'prepared'
+    )
+  examples = {d.name: d.num_examples('train', sizes) for d, sizes in found.training}
+  rates = mixing_rates.rates(mixture, examples)
+  if rates.keys() == examples.keys() and not any(rates.values()):
+    why = '' if any(examples.values()) else ', and so is every number of examples'
+    raise InputError(
+      f'mixture {mixture.name!r}: every rate is 0{why}; must have one above 0, or '
+      'nothing is ever drawn',
+      field='Run.mixture',
     )
   return found
 
