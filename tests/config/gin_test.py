@@ -135,6 +135,11 @@ def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_pr
     ('Evaluate.max_decode=0', 'max_decode: got 0; must be 1 or more'),
     ("Mesh.rules=(('embed', 'modle'),)", "must be one of 'data'.*did you mean 'model'"),
     ("Mesh.rules=(('embd', 'model'),)", "did you mean 'embed'"),
+    (
+      "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': '32'}",
+      "a dictionary from a string to an integer or None; '32' of 'targets' is not an",
+    ),
+    ('WRITERS=("jsonl", 3)', 'must be .*; 3 is not a string'),
     ('VALIDATION=(1', r"--gin\.VALIDATION: got '\(1'; '\(' is never closed"),
     ("TASK_FEATURE_LENGTHS={'inputs': (64)", r"LENGTHS: got .*; '\{' is never closed"),
     ("MODEL_DIR='''x", 'a quote is never closed'),

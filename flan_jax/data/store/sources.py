@@ -1,5 +1,6 @@
 """Sources of a store: the datasets of a mixture, as they are prepared here."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, mixing_rates, registry
@@ -10,6 +11,12 @@ from flan_jax.data.store import fingerprint
 from flan_jax.data.store.manifest import Sized
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
+
+Counts = Mapping[str, int]
+"""Reason -> number of examples."""
+
+_NAMED = 5
+"""Maximum number of datasets in a line."""
 
 
 class Sources(NamedTuple):
@@ -104,6 +111,28 @@ def find(
       field='Run.mixture',
     )
   return found
+
+
+def nothing_left(mixture: Mixture, counts: Mapping[str, Counts]) -> InputError:
+  """The refusal of a mixture of whose examples none is left to train on.
+
+  Args:
+    mixture: the mixture.
+    counts: dataset -> number of examples read, and of those dropped by their reason.
+  """
+  words = {'empty': 'with an empty answer or prompt'}
+  lines = []
+  for name, found in list(counts.items())[:_NAMED]:
+    dropped = [
+      f'{n:,} {words.get(why, why)}' for why, n in found.items() if n and why != 'read'
+    ]
+    lines.append(f'{name}: {found["read"]:,} read, dropped {", ".join(dropped) or 0}')
+  more = f'; {len(counts) - _NAMED:,} more' if len(counts) > _NAMED else ''
+  return InputError(
+    f'mixture {mixture.name!r}: no training examples are left to draw from: '
+    f'{"; ".join(lines)}{more}',
+    field='Run.mixture',
+  )
 
 
 def own_settings(mixture: Mixture) -> dict[str, Any]:

@@ -160,3 +160,16 @@ def test_a_test_file_has_no_training_examples():
   dataset = file_task.declare(write('sums.jsonl'), split='test')
   assert dataset.slices == {'test': 'test'}
   assert sum(1 for _ in raw_records.records(dataset, 'test')) == 10
+
+
+def test_a_file_without_an_answer_says_how_many_examples_lack_one():
+  write('sums.jsonl', [{**example, 'targets': ' '} for example in EXAMPLES])
+  message = (
+    'left to draw from: sums: 10 read, dropped 10 with an empty answer or prompt'
+  )
+  with pytest.raises(InputError, match=message):
+    made()
+  (text,) = [example for example in EXAMPLES[:1]]
+  write('sums.jsonl', [{**text, 'targets': 'long ' * 200}])
+  with pytest.raises(InputError, match='1 read, dropped 1 too_long'):
+    made()
