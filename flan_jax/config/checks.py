@@ -140,7 +140,7 @@ def feature_lengths(value: Any) -> str:
 
 
 def lengths_above(lengths: Mapping[str, int] | None, longest: int | None) -> str:
-  """Which lengths of features no example can have; '' for none.
+  """Names the lengths of features that no example can have; '' for none.
 
   Args:
     lengths: feature -> its maximum tokens.

@@ -345,6 +345,7 @@ def _check_left(job: Job, sources: Sources) -> None:
   }
   if not any(one['kept'] for one in found.values()):
     counts = {name: one['filters'] for name, one in found.items()}
+    shutil.rmtree(job.path(WORK))  # no other run has a use for its parts
     raise sources_lib.nothing_left(sources.mixture, counts)
 
 
@@ -415,6 +416,7 @@ def _render(
     for one in trained:
       entry = one.entry(1)
       counts[one.dataset.name] = {'read': entry['examples_read'], **entry['filters']}
+    shutil.rmtree(job.path(WORK))  # no other run has a use for its parts
     raise sources_lib.nothing_left(sources.mixture, counts)
   return trained, needs
 

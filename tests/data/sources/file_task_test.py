@@ -162,14 +162,14 @@ def test_a_test_file_has_no_training_examples():
   assert sum(1 for _ in raw_records.records(dataset, 'test')) == 10
 
 
-def test_a_file_without_an_answer_says_how_many_examples_lack_one():
+def test_a_file_without_an_answer_says_how_many_examples_lack_one(folder):
   write('sums.jsonl', [{**example, 'targets': ' '} for example in EXAMPLES])
   message = (
     'left to draw from: sums: 10 read, dropped 10 with an empty answer or prompt'
   )
   with pytest.raises(InputError, match=message):
     made()
-  (text,) = [example for example in EXAMPLES[:1]]
-  write('sums.jsonl', [{**text, 'targets': 'long ' * 200}])
+  write('sums.jsonl', [{'inputs': 'Say it.', 'targets': 'long ' * 200}])
   with pytest.raises(InputError, match='1 read, dropped 1 too_long'):
     made()
+  assert [path.name for path in folder.iterdir()] == ['sums.jsonl']
