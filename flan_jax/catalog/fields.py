@@ -94,7 +94,7 @@ _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
 def not_unicode(text: str) -> str:
-  """Names what is wrong with a text that no file can hold, as JSON can escape; or ''."""
+  """Names what is wrong with a text that no file can hold, as JSON escapes; or ''."""
   found = None if text.isascii() else _SURROGATE.search(text)
   if found is None:
     return ''
