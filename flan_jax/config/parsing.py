@@ -122,7 +122,7 @@ def _unclosed(text: str, source: str) -> Exception:
 
   A flag's text that does not begin with them may be meant as it is.
   """
-  line, opened = 1, list[tuple[int, str]]()
+  line, opened, error = 1, list[tuple[int, str]](), ''
   try:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
       line = token.end[0]
@@ -130,11 +130,13 @@ def _unclosed(text: str, source: str) -> Exception:
         opened.append((line, repr(token.string)))
       elif token.string in (')', ']', '}') and opened:
         opened.pop()
-  except (tokenize.TokenError, SyntaxError) as error:
-    if not opened or 'string' in str(error.args[0]):
-      opened = [(error.args[1][0] if error.args[1:] else line, 'a quote')]
-  line, what = opened[0]
-  wrong = f'{what} is never closed'
+  except (tokenize.TokenError, SyntaxError) as found:
+    error = str(found.args[0])
+    line = found.args[1][0] if 'string' in error else line
+  wrong = 'a quote is never closed' if 'string' in error else error
+  if opened and 'EOF in multi-line statement' in error:
+    line, what = opened[0]
+    wrong = f'{what} is never closed'
   if not source.startswith('--gin.'):
     return InputError(f'{source}:{line}: {wrong}')
   value = text.partition('=')[2].strip()

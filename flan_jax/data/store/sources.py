@@ -103,11 +103,11 @@ def find(
     )
   examples = {d.name: d.num_examples('train', sizes) for d, sizes in found.training}
   rates = mixing_rates.rates(mixture, examples)
-  if rates.keys() == examples.keys() and not any(rates.values()):
-    why = '' if any(examples.values()) else ', and so is every number of examples'
+  known = rates.keys() == examples.keys()
+  if known and any(examples.values()) and not any(rates.values()):
     raise InputError(
-      f'mixture {mixture.name!r}: every rate is 0{why}; must have one above 0, or '
-      'nothing is ever drawn',
+      f'mixture {mixture.name!r}: every rate is 0; must have one above 0, or nothing '
+      'is ever drawn',
       field='Run.mixture',
     )
   return found
