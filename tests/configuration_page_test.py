@@ -75,6 +75,7 @@ def test_the_page_s_run_trains_and_its_config_gin_is_the_same_run(folder):
   [
     (['--gin_bindings', 'TRAIN_STEPS'], "--gin_bindings: got 'TRAIN_STEPS'; must be"),
     (['--gin_bindings'], "--gin_bindings: got ''; must be NAME=VALUE"),
+    (['--gin_bindings', 'TRAIN_STEPS = '], "got 'TRAIN_STEPS = '; must be NAME=VALUE"),
     (['--gin_bindings=TRAIN_STPES = 1'], "unknown macro 'TRAIN_STPES'; did you mean"),
     (['--gin_bindings="half_cosine.peak"=1'], 'must be --gin.NAME=VALUE'),
     (['--gin.half_cosine.peek=1'], "has no parameter 'peek'.*did you mean 'peak'"),

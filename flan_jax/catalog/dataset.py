@@ -6,8 +6,9 @@ Plain data: nothing here imports TensorFlow, seqio or jax.
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Answer, Choice, Label, Text
 from flan_jax.catalog.evidence import Evidence
-from flan_jax.catalog.fields import Clean, Field, Record
+from flan_jax.catalog.fields import Clean, Field, Record, not_unicode
 from flan_jax.catalog.source import UNKNOWN_SIZE, SeqioTask, Source, Tfds
 from flan_jax.errors import InputError, did_you_mean
 
@@ -236,7 +237,13 @@ class Dataset:
       flan_jax.catalog.fields.Unlabeled: if the example carries no label.
     """
     values = {name: self.cleaning(self.field(name)(record)) for name in self.fields}
+    for name, text in values.items():
+      if wrong := not_unicode(text):
+        raise InputError(f'field {name!r}: {wrong}')
     answer = self.answer(record, values).cleaned(self.cleaning)
+    for text in (answer.text, *answer.options, *answer.references):
+      if wrong := not_unicode(text):
+        raise InputError(f'answer: {wrong}')
     if self.evidence is not None:
       field = self.field(self.evidence.field)
       span = self.evidence(record, field, values, answer, clean=self.cleaning)
@@ -248,12 +255,29 @@ class Dataset:
 _NAME = re.compile(r'\w[\w.+:#-]*')
 
 
+def refuse_single(declared: Any, what: str) -> None:
+  """Refuses one item, as a text, where a tuple of them belongs.
+
+  Args:
+    declared: a dataclass whose tuples are annotated so.
+    what: kind and name of it, for messages.
+  """
+  for field in dataclasses.fields(declared):
+    value = getattr(declared, field.name)
+    several = isinstance(value, Collection) and not isinstance(value, (str, bytes))
+    if typing.get_origin(field.type) is tuple and not several:
+      shown = repr(value) if isinstance(value, str) else f'{type(value).__name__}(...)'
+      near = '' if value is None else f', as ({shown},)'
+      raise InputError(f'{what}: {field.name} {value!r:.60}; must be a tuple{near}')
+
+
 def _check(dataset: Dataset) -> None:
   """Refuses a declaration that cannot work; `flan_jax.catalog.lint` finds the rest.
 
   Raises:
     InputError: names the dataset, the declared value and the rule.
   """
+  refuse_single(dataset, f'dataset {dataset.name!r}')
   if dataset.evidence and dataset.evidence.field not in dataset.fields:
     raise InputError(
       f'dataset {dataset.name!r}: evidence in {dataset.evidence.field!r}; must be one '

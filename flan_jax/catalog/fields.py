@@ -90,6 +90,20 @@ class Field:
     return '' if value is None else str(value).strip()
 
 
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def not_unicode(text: str) -> str:
+  """Names what is wrong with a text that no file can hold, as JSON escapes; or ''."""
+  found = None if text.isascii() else _SURROGATE.search(text)
+  if found is None:
+    return ''
+  return (
+    f'{found[0]!r}, half of a surrogate pair, at character {found.start() + 1:,}; must '
+    'be Unicode text'
+  )
+
+
 def before(mark: str) -> Clean:
   """The text before the first `mark`."""
   return lambda text: text.split(mark, 1)[0]

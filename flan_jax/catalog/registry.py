@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from flan_jax.catalog import seqio_names
 from flan_jax.catalog.answers import Choice, Label, Text
-from flan_jax.catalog.dataset import CLUSTERS, Dataset
+from flan_jax.catalog.dataset import CLUSTERS, Dataset, refuse_single
 from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules
@@ -52,6 +52,9 @@ class Cluster:
 
   name: str
   too_near: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    refuse_single(self, f'cluster {self.name!r}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ class Mixture:
   parts: Mapping[str, 'Mixture'] = dataclasses.field(default_factory=dict, repr=False)
 
   def __post_init__(self):
+    refuse_single(self, f'mixture {self.name!r}')
     for setting in ('rates', 'styles'):
       for name in getattr(self, setting):
         if name not in self.datasets and name not in self.parts:

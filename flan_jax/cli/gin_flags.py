@@ -13,7 +13,7 @@ def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   They are `--gin.NAME=VALUE`, and t5x's `--gin_bindings="NAME = VALUE"`.
 
   Raises:
-    InputError: if --gin_bindings has no value.
+    InputError: if --gin_bindings, or the name in it, has no value.
   """
   rest, gin = [], []
   left = iter(arguments)
@@ -23,10 +23,11 @@ def split_gin(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
       gin.append(argument.removeprefix('--gin.'))
     elif name == _BINDINGS:
       value = value if equals else next(left, '')
-      bound, equals, value = value.partition('=')
-      if not equals:
+      given = value
+      bound, _, value = given.partition('=')
+      if not value.strip():
         raise InputError(
-          f'{_BINDINGS}: got {bound!r}; must be NAME=VALUE, as "TRAIN_STEPS = 100"'
+          f'{_BINDINGS}: got {given!r}; must be NAME=VALUE, as "TRAIN_STEPS = 100"'
         )
       gin.append(f'{bound.strip()}={value}')
     else:

@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
   progress = Progress()
   console.quiet_absl()
   progress.stage(f'Materializing {options.mixture}')
+  if line := checks.lengths_above(lengths, length):
+    progress.line(f'warning: --task-feature-lengths: {line}')
   from flan_jax.catalog import names, seqio_names
   from flan_jax.data import tokenizer_coverage
   from flan_jax.data.preprocess import Limits

@@ -67,6 +67,9 @@ def show(
   if split == 'train' and 'train' not in dataset.slices:
     split = 'test'
   examples = first_examples(dataset, split, count, data_dir=data_dir)
+  if not examples:
+    print(f'{dataset.name}: no example of {split!r} with a label to show')
+    return 0
   pool = _pool(dataset, found.style.num_fewshot, loaded, data_dir)
   console = console_lib.Console(
     soft_wrap=True, highlight=False, width=None if _sized() else _WIDTH

@@ -123,7 +123,7 @@ def mixture(found: Mixture) -> Listing:
   }  # fmt: skip
   rows = [
     (d.name, d.cluster, _shown(split_examples(d)), _shown(d.known_examples('train')),
-     _shown(rate.get(d.name)), f'{share[d.name]:.3%}' if whole else _UNKNOWN,
+     _shown(rate.get(d.name)), f'{share.get(d.name, 0):.3%}' if whole else _UNKNOWN,
      len(d.templates))
     for d in members
   ]  # fmt: skip
@@ -133,7 +133,7 @@ def mixture(found: Mixture) -> Listing:
     (f'total: {len(members)}', f'{len(found.trained_on)} clusters',
      _shown(_sum(split_examples(d) for d in members)),
      _shown(_sum(d.known_examples('train') for d in members)),
-     _shown(total), '100.000%' if whole else _UNKNOWN,
+     _shown(total), f'{min(total, 1):.3%}' if whole else _UNKNOWN,
      sum(len(d.templates) for d in members))
   )  # fmt: skip
   per = 'for all tasks of a paper dataset' if found.shared_cap else 'a task'
@@ -146,6 +146,7 @@ def mixture(found: Mixture) -> Listing:
       else f'at most {mixtures.CAP:,} examples a task, maximum rate '
       f'{mixtures.MAXIMUM_RATE:,} {per}'
     ),
+    *([] if total != 0 else ['every rate is 0: no example is ever drawn']),
     *([] if whole else [f'{_UNKNOWN}: known once the examples are read']),
     *(f'{cluster}: {why}' for cluster, why in left_out.items()),
     *report.warnings,

@@ -1,7 +1,7 @@
 """Rules of values: each returns '' or what is wrong, with the nearest legal value."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flan_jax.errors import InputError, did_you_mean
@@ -137,6 +137,20 @@ def feature_lengths(value: Any) -> str:
     if wrong := _whole(2)(length):
       return f'{name!r} {wrong}'
   return ''
+
+
+def lengths_above(lengths: Mapping[str, int] | None, longest: int | None) -> str:
+  """Names the lengths of features that no example can have; '' for none.
+
+  Args:
+    lengths: feature -> its maximum tokens.
+    longest: maximum tokens of an example; None for no maximum.
+  """
+  above = {n: at for n, at in (lengths or {}).items() if longest and at > longest}
+  if not above:
+    return ''
+  names = ' and '.join(f'{name} {length:,}' for name, length in above.items())
+  return f'{names}: above the {longest:,} tokens of a sequence, which are the limit'
 
 
 def switch(value: Any) -> str:

@@ -36,7 +36,7 @@ from flan_jax.config.parsing import (
 )
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.search import find, is_shipped, shipped, split_paths
-from flan_jax.config.value_types import describe, fits
+from flan_jax.config.value_types import fits, rule
 from flan_jax.config.written import flatten, written
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import modules
@@ -278,7 +278,7 @@ class Config:
       hint = function.hint(argument)
       if not fits(value, hint, late=True):
         raise InputError(
-          f'{at}: {key}.{argument} = {written(value)}; must be {describe(hint)}'
+          f'{at}: {key}.{argument} = {written(value)}; ' + rule(value, hint, late=True)
         )
       values[argument] = value
     return Recipe(function.name, tuple(values.items()), scope, reference.evaluate)
@@ -421,9 +421,7 @@ class Config:
       hint = hints[field.name]
       if not fits(value, hint):
         got = written(value)
-        raise InputError(
-          f'{origin}: {name}.{field.name} = {got}; must be {describe(hint)}'
-        )
+        raise InputError(f'{origin}: {name}.{field.name} = {got}; {rule(value, hint)}')
       values[field.name] = float(value) if hint is float else value
     return values
 

@@ -1,6 +1,8 @@
 """gin text, parsed by gin-config's own parser: macros, references, their scopes."""
 
 import dataclasses
+import io
+import tokenize
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -107,4 +109,37 @@ def statements(text: str, source: str, *, named: dict[str, str]) -> list[Any]:
   except SyntaxError as error:
     if source.startswith('--gin.'):
       raise
-    raise InputError(f'{source}:{error.lineno}: {error.msg}') from None
+    what = error.msg.splitlines()[0]
+    raise InputError(f'{source}:{error.lineno}: {what}') from None
+  except tokenize.TokenError:
+    raise _unclosed(text, source) from None
+  except TypeError as error:  # a list as the key of a dictionary
+    raise InputError(f'{source}: not gin: {error}') from None
+
+
+def _unclosed(text: str, source: str) -> Exception:
+  """The refusal of text that ends inside brackets or quotes; names what opened them.
+
+  A flag's text that does not begin with them may be meant as it is.
+  """
+  line, opened, error = 1, list[tuple[int, str]](), ''
+  try:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+      line = token.end[0]
+      if token.string in ('(', '[', '{'):
+        opened.append((line, repr(token.string)))
+      elif token.string in (')', ']', '}') and opened:
+        opened.pop()
+  except (tokenize.TokenError, SyntaxError) as found:
+    error = str(found.args[0])
+    line = found.args[1][0] if 'string' in error else line
+  wrong = 'a quote is never closed' if 'string' in error else error
+  if opened and 'EOF in multi-line statement' in error:
+    line, what = opened[0]
+    wrong = f'{what} is never closed'
+  if not source.startswith('--gin.'):
+    return InputError(f'{source}:{line}: {wrong}')
+  value = text.partition('=')[2].strip()
+  if value.startswith(('(', '[', '{', '@', "'''", '"""')):
+    return InputError(f'{source}: got {value!r}; {wrong}')
+  return SyntaxError(wrong)

@@ -91,6 +91,32 @@ def _items_fit(value: Any, cls: type, hints: tuple[Any, ...], *, late: bool) -> 
   return True
 
 
+def rule(value: Any, hint: Any, *, late: bool = False) -> str:
+  """Says what a value that does not fit must be, and which item of it is at fault."""
+  return f'must be {describe(hint)}{_at_fault(value, hint, late=late)}'
+
+
+def _at_fault(value: Any, hint: Any, *, late: bool) -> str:
+  """`; '64' of 'inputs' is not an integer`, or '' if no single item is at fault."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is typing.Annotated:
+    return _at_fault(value, arguments[0], late=late)
+  if origin in (typing.Union, types.UnionType):
+    return next(filter(None, (_at_fault(value, h, late=late) for h in arguments)), '')
+  if not isinstance(origin, type) or not arguments or not _is_instance(value, origin):
+    return ''
+  items: list[tuple[Any, Any, str]] = []  # item, its annotation, its place
+  if isinstance(value, dict) and len(arguments) == 2:
+    items += [(key, arguments[0], '') for key in value]
+    items += [(item, arguments[1], f' of {key!r}') for key, item in value.items()]
+  elif isinstance(value, (list, tuple)) and arguments[1:] in ((), (Ellipsis,)):
+    items += [(item, arguments[0], '') for item in value]
+  for item, wanted, place in items:
+    if not fits(item, wanted, late=late):
+      return f'; {item!r}{place} is not {describe(wanted)}'
+  return ''
+
+
 _WORDS = {
   int: 'an integer',
   float: 'a number',
@@ -124,8 +150,9 @@ def describe(hint: Any) -> str:
     return f'a tuple of {describe(arguments[0])}'
   if cls is list and arguments:
     return f'a list of {describe(arguments[0])}'
-  if cls is dict and len(arguments) == 2:
-    return f'a dictionary from {describe(arguments[0])} to {describe(arguments[1])}'
+  if cls in (dict, collections.abc.Mapping) and len(arguments) == 2:
+    key = describe(arguments[0]).partition(',')[0]
+    return f'a dictionary from {key} to {describe(arguments[1])}'
   if cls in _WORDS:
     return _WORDS[cls]
   if getattr(cls, '__module__', '').partition('.')[0] in _ARRAYS:

@@ -1,11 +1,13 @@
 """Files of prompts: JSON Lines, CSV, Parquet or plain text, and standard input."""
 
 import io
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from flan_jax.catalog.fields import not_unicode
 from flan_jax.data.sources import file_task
 from flan_jax.data.sources.files import Files, Json, Lines
 from flan_jax.errors import InputError
@@ -74,6 +76,8 @@ class Prompts:
         raise self._refused(place, column, prompt, 'a text')
       if not isinstance(options, list) or not all(map(_is_text, options)):
         raise self._refused(place, 'options', options, 'a list of texts, none empty')
+      if wrong := not_unicode(json.dumps(row, ensure_ascii=False, default=str)):
+        raise InputError(f'{self.where(place)}: {wrong}', field='PROMPTS')
       example_id = str(row.get('example_id', number))
       yield Asked(prompt, tuple(options), row, place, example_id)
 

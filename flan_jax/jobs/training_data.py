@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from flan_jax import __version__
 from flan_jax.catalog import names, registry
 from flan_jax.checkpoints import model_dir
-from flan_jax.config import training
+from flan_jax.config import checks, training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.setting import refusal
 from flan_jax.data import packing, tokenizer_coverage, tokenizers
@@ -84,6 +84,10 @@ def open_store(
     tokenizer = run.tokenizer
     if tokenizer is None and run.initial_checkpoint is not None:
       tokenizer = model_dir.tokenizer_file(run.initial_checkpoint)
+    longest = min(run.sequence_length, run.evaluate.sequence_length)
+    line = checks.lengths_above(run.task_feature_lengths, longest)
+    if line and multihost.is_main_process():
+      progress.line(f'warning: TASK_FEATURE_LENGTHS: {line}')
     with progress.counter() as count:
       materialize.materialize(
         mixture,
@@ -93,7 +97,7 @@ def open_store(
           seed=run.template_seed,
           steps=max(run.train_steps, 1),
           batch_tokens=run.batch_tokens,
-          sequence_length=min(run.sequence_length, run.evaluate.sequence_length),
+          sequence_length=longest,
           limits=Limits.of(run.task_feature_lengths),
           evaluate=held_out,
           missing=run.missing,

@@ -80,6 +80,33 @@ def mixture(**settings):
   return registry.mixture('mine')
 
 
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (
+      lambda: Mixture(name='m1', datasets='rte'),
+      r"mixture 'm1': datasets 'rte'; must be a tuple, as \('rte',\)",
+    ),
+    (
+      lambda: Mixture(name='m1', datasets=('rte',), held_out='nli'),
+      "held_out 'nli'; must be a tuple",
+    ),
+    (lambda: Cluster('c', too_near='nli'), "cluster 'c': too_near 'nli'; must be"),
+    (
+      lambda: dataclasses.replace(registry.get('rte'), derived_from='wikipedia'),
+      "dataset 'rte': derived_from 'wikipedia'; must be a tuple",
+    ),
+    (
+      lambda: dataclasses.replace(registry.get('rte'), templates=Template('{premise}')),
+      r"dataset 'rte': templates .*; must be a tuple, as \(Template\(...\),\)",
+    ),
+  ],
+)
+def test_one_item_where_a_tuple_belongs_is_refused(make, message):
+  with pytest.raises(InputError, match=message):
+    make()
+
+
 def test_a_dataset_without_a_template_is_refused():
   with pytest.raises(InputError, match=r"'tickets' \(.*\): no templates; must have"):
     register(dataclasses.replace(TICKETS, templates=()))

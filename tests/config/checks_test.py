@@ -51,3 +51,11 @@ def test_long_values_are_shortened():
 
 def test_the_nearest_divisor_divides():
   assert [checks.nearest_divisor(12, to=n) for n in (0, 5, 7, 100)] == [1, 4, 6, 12]
+
+
+def test_lengths_that_no_example_can_have_are_named():
+  lengths = {'inputs': 1_024, 'targets': 64}
+  assert checks.lengths_above(lengths, 1_024) == ''
+  assert checks.lengths_above(lengths, None) == checks.lengths_above(None, 8) == ''
+  found = checks.lengths_above(lengths, 512)
+  assert found.startswith('inputs 1,024: above the 512 tokens of a sequence')

@@ -52,6 +52,7 @@ def test_later_statements_win_and_flags_win_over_files(tmp_path):
 def test_unquoted_text_is_a_string():
   assert build('MODEL_DIR=runs/a-b').model_dir == 'runs/a-b'
   assert build("MODEL_DIR='runs/a'").model_dir == 'runs/a'
+  assert build("MODEL_DIR=it's (1").model_dir == "it's (1"
 
 
 def test_an_integer_serves_as_a_number():
@@ -134,6 +135,15 @@ def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_pr
     ('Evaluate.max_decode=0', 'max_decode: got 0; must be 1 or more'),
     ("Mesh.rules=(('embed', 'modle'),)", "must be one of 'data'.*did you mean 'model'"),
     ("Mesh.rules=(('embd', 'model'),)", "did you mean 'embed'"),
+    (
+      "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': '32'}",
+      "a dictionary from a string to an integer or None; '32' of 'targets' is not an",
+    ),
+    ('WRITERS=("jsonl", 3)', 'must be .*; 3 is not a string'),
+    ('VALIDATION=(1', r"--gin\.VALIDATION: got '\(1'; '\(' is never closed"),
+    ("TASK_FEATURE_LENGTHS={'inputs': (64)", r"LENGTHS: got .*; '\{' is never closed"),
+    ("MODEL_DIR='''x", 'a quote is never closed'),
+    ('Run.optimizer = @optax.adamw(', r"'@optax.adamw\('; '\(' is never closed"),
   ],
 )
 def test_a_mistake_is_named(flag, message):
@@ -328,6 +338,9 @@ def test_a_verb_refuses_a_typo_before_it_writes_anything(
 def test_a_syntax_error_has_its_line(tmp_path):
   with pytest.raises(InputError, match=r'run\.gin:2'):
     gin.load([write(tmp_path, 'A = 1\nB = = 2\n')], [])
+  for end in ('@optax.adamw(', "'''x", '{1: [2]', '{[1]: 2}'):
+    with pytest.raises(InputError, match=r'run\.gin:2: .*never|gin: .*unhashable'):
+      gin.load([write(tmp_path, f'A = 1\nB = {end}\n')], [])
 
 
 def test_a_file_that_is_binary_or_includes_itself_is_refused(tmp_path):

@@ -47,6 +47,7 @@ def test_standard_input_is_text_or_json_lines():
     ({'prompt': 3}, 'a.jsonl:2: prompt: got 3; must be a text'),
     ({'prompt': 'a', 'options': 'b|c'}, "options: got 'b|c'; must be a list of texts"),
     ({'prompt': 'a', 'options': ['']}, 'options: got .*; must be a list of texts'),
+    ({'prompt': 'a\ud83d'}, 'a.jsonl:2: .*half of a surrogate pair'),
   ],
 )
 def test_a_bad_row_is_named(row, message, tmp_path):

@@ -1,6 +1,7 @@
 """A file and nothing else: a dataset of two columns, without any declaration."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -130,18 +131,12 @@ def declare(
   elif isinstance(validation, str):
     source = _with_validation(kind, path, validation, folder=here)
   elif validation is not None:
-    size = source.sizes().get('train', 0)
-    count = validation if isinstance(validation, int) else round(size * validation)
-    if isinstance(validation, bool) or not 0 < count < size:
-      raise InputError(
-        f'VALIDATION {validation!r}: {count:,} of the {size:,} examples of {path!r}; '
-        'must leave some on both sides',
-        field='VALIDATION',
-      )
+    count = _set_aside(source, path, validation)
     train, dev = f'train[:-{count}]', f'train[-{count}:]'
   if not unread:
     named = dict(zip(columns, (inputs, targets), strict=True))
-    _check_columns(source, path, named, setting=setting)
+    apart = 'VALIDATION' if isinstance(validation, str) else setting
+    _check_columns(source, path, named, setting=setting, settings={'validation': apart})
   name = _name(path)
   if name not in _declared and registry.find(name) is not None:
     name = f'{name}_file'
@@ -173,7 +168,7 @@ def declare(
 
 @dataclasses.dataclass(frozen=True)
 class _NotNull:
-  """Refuses null, which other fields take as an empty text.
+  """Refuses null and NaN, which other fields take as a text.
 
   Attributes:
     column: name of the column, for the message.
@@ -184,6 +179,8 @@ class _NotNull:
   def __call__(self, value: Any) -> Any:
     if value is None:
       raise InputError(f'column {self.column!r}: null; must be a text')
+    if isinstance(value, float) and not math.isfinite(value):
+      raise InputError(f'column {self.column!r}: got {value}; must be a text')
     return value
 
 
@@ -192,6 +189,22 @@ def _is_there(source: Files) -> bool:
     return bool(source.files())
   except InputError:
     return False
+
+
+def _set_aside(source: Files, path: str, validation: float) -> int:
+  """Number of examples of a file that do not train."""
+  size = source.sizes().get('train', 0)
+  whole = isinstance(validation, int)
+  count = validation if whole else round(size * validation)
+  if isinstance(validation, bool) or not 0 < count < size:
+    stands = '' if whole or not 0 < validation < 1 else f', {count:,} examples'
+    raise InputError(
+      f'VALIDATION: got {validation}{stands}; {path!r} has {size:,} examples, of which '
+      'one or more must be set aside and one or more must train: a number, as 1, or a '
+      'share, as 0.05',
+      field='VALIDATION',
+    )
+  return count
 
 
 def _with_validation(
@@ -204,6 +217,10 @@ def _with_validation(
       'or the share of its examples, as 0.05',
       field='VALIDATION',
     )
+  try:
+    kind({'validation': validation}, folder=folder).files()
+  except InputError as error:
+    raise InputError(f'VALIDATION: {error}', field='VALIDATION') from None
   train = path.replace('{split}', 'train')
   source = kind({'train': train, 'validation': validation}, folder=folder)
   if not source.sizes()['validation']:
@@ -234,14 +251,28 @@ def _name(path: str) -> str:
 
 
 def _check_columns(
-  source: Files, path: str, columns: Mapping[str, str], *, setting: str
+  source: Files,
+  path: str,
+  columns: Mapping[str, str],
+  *,
+  setting: str,
+  settings: Mapping[str, str],
 ) -> None:
-  """Refuses columns that the first record of a split lacks."""
+  """Refuses columns that the first record of a split lacks.
+
+  Args:
+    source: the files.
+    path: path of the files, for messages.
+    columns: setting that names a column -> the column.
+    setting: setting that holds the path.
+    settings: split -> the setting that holds its path, if another one does.
+  """
   for split in source.files():
     example_id, record = next(source.records(split), ('', None))
+    holder = settings.get(split, setting)
     if record is None:
       raise InputError(
-        f'{path}: no record of {split}; must have at least one', field=setting
+        f'{path}: no record of {split}; must have at least one', field=holder
       )
     for macro, column in columns.items():
       if column not in record:
@@ -250,5 +281,5 @@ def _check_columns(
           f'{source.where(example_id)}: no column {column!r}; must be one of '
           f'{", ".join(map(str, record))}, named by {macro}'
           f'{did_you_mean(column, map(str, record))}{chat}',
-          field=setting if column in (INPUTS, TARGETS) else macro,
+          field=holder if column in (INPUTS, TARGETS) else macro,
         )

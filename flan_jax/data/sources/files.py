@@ -21,7 +21,7 @@ import os
 import pathlib
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple, cast
 
 from flan_jax.catalog.fields import Record
@@ -31,6 +31,9 @@ SPLITS = ('train', 'validation', 'valid', 'val', 'dev', 'test')
 """Names of splits that `{split}` stands for."""
 
 _BLOCK = 1 << 20
+
+_LONGEST_VALUE = 1 << 24
+"""Maximum characters of a value in CSV: more is a quote that nothing closes."""
 
 
 class _State(NamedTuple):
@@ -190,23 +193,38 @@ class Csv(Files):
       '\t' if '.tsv' in pathlib.PurePath(path.lower()).suffixes else ','
     )
     with _opened(path) as file, _text(file, path, newline='') as lines:
-      reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-      while True:
-        try:
-          row = next(reader)
-        except StopIteration:
-          return
-        except csv.Error as error:
-          raise InputError(f'{path}:{reader.line_num}: {error}') from None
-        if None in row or None in row.values():
-          columns = len(reader.fieldnames or ())
-          got = sum(v is not None for k, v in row.items() if k is not None)
-          got += len(row.get(None) or ())
-          raise InputError(
-            f'{path}:{reader.line_num}: {got} values; must be {columns}, as in the '
-            'header'
-          )
-        yield reader.line_num, row
+      yield from _rows(lines, path, delimiter)
+
+
+def _rows(
+  lines: Iterable[str], path: str, delimiter: str
+) -> Iterator[tuple[int, Record]]:
+  """Yields (line, record) of CSV; the line is that where the record begins."""
+  csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_VALUE))
+  reader = csv.reader(lines, delimiter=delimiter, strict=True)
+  header: list[str] = []
+  while True:
+    line = reader.line_num + 1
+    try:
+      row = next(reader)
+    except StopIteration:
+      return
+    except csv.Error as error:
+      raise InputError(f'{path}:{line}: {error}') from None
+    if not row:
+      continue
+    if not header:
+      header = row
+      if twice := [name for name in header if name and header.count(name) > 1]:
+        raise InputError(
+          f'{path}:{line}: two columns {twice[0]!r}; must have different names'
+        )
+      continue
+    if len(row) != len(header):
+      raise InputError(
+        f'{path}:{line}: {len(row)} values; must be {len(header)}, as in the header'
+      )
+    yield line, dict(zip(header, row, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,11 +337,29 @@ class _text(io.TextIOWrapper):
       raise InputError(f'{self._path}: not a whole gzip file ({error})') from None
 
 
+class _Twice(ValueError):
+  """A key that an object has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise _Twice(f'key {twice!r} twice in an object; must be there once')
+  return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
+
+
 def _object(text: str, path: str, number: int) -> Record:
   try:
-    found = json.loads(text)
+    found = _JSON.decode(text)
   except json.JSONDecodeError as error:
     raise InputError(f'{path}:{number}: not JSON: {error.msg}') from None
+  except _Twice as error:
+    raise InputError(f'{path}:{number}: {error}') from None
   if not isinstance(found, dict):
     raise InputError(
       f'{path}:{number}: got {str(found)[:40]!r}; must be an object, as '
@@ -334,7 +370,7 @@ def _object(text: str, path: str, number: int) -> Record:
 
 def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, Record]]:
   """Yields the objects of one array, without holding all of it."""
-  decoder, text, position, row = json.JSONDecoder(), first, 1, 0
+  text, position, row = first, 1, 0
   while True:
     while position < len(text) and text[position] in ' \t\r\n,':
       position += 1
@@ -343,13 +379,15 @@ def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, R
     try:
       if position == len(text):
         raise json.JSONDecodeError('the array does not end', '', 0)
-      found, position = decoder.raw_decode(text, position)
+      found, position = _JSON.raw_decode(text, position)
     except json.JSONDecodeError as error:
       more = ''.join(itertools.islice(lines, 256))
       if not more:
         raise InputError(f'{path}: object {row + 1}: not JSON: {error.msg}') from None
       text, position = text[position:] + more, 0
       continue
+    except _Twice as error:
+      raise InputError(f'{path}: element {row + 1}: {error}') from None
     row += 1
     if not isinstance(found, dict):
       raise InputError(f'{path}: element {row} {str(found)[:40]!r}; must be an object')

@@ -203,6 +203,7 @@ def materialize(
 
     # Read.
     builder.build(_read(job, sources))
+    _check_left(job, sources)
 
     # Tokenize.
     tokenizer, job = _tokenizer(job, tokenizer, sources.training, config.vocab_size)
@@ -336,6 +337,18 @@ def _read(job: Job, sources: Sources) -> Iterator[_Part]:
     yield _Part('evaluate', dataset.name, examples, call)
 
 
+def _check_left(job: Job, sources: Sources) -> None:
+  """Refuses a mixture of whose examples none is left once they are read."""
+  found = {
+    dataset.name: parts.finished(job, f'read.{dataset.name}', job.stamps[dataset.name])
+    for dataset, _ in sources.training
+  }
+  if not any(one['kept'] for one in found.values()):
+    counts = {name: one['filters'] for name, one in found.items()}
+    shutil.rmtree(job.path(WORK))  # no other run has a use for its parts
+    raise sources_lib.nothing_left(sources.mixture, counts)
+
+
 def _expected(dataset: Dataset, sizes: Mapping[str, int], *splits: str) -> int:
   """Number of examples of these splits, without those of unknown size."""
   counts = [dataset.num_examples(s, sizes) for s in splits if s in dataset.slices]
@@ -399,9 +412,12 @@ def _render(
     have = more
   trained = manifest_lib.collect(job, sources.mixture, datasets, have)
   if not any(dataset.rate for dataset in trained):
-    raise InputError(
-      f'mixture {sources.mixture.name!r}: no training examples are left to draw from'
-    )
+    counts = {}
+    for one in trained:
+      entry = one.entry(1)
+      counts[one.dataset.name] = {'read': entry['examples_read'], **entry['filters']}
+    shutil.rmtree(job.path(WORK))  # no other run has a use for its parts
+    raise sources_lib.nothing_left(sources.mixture, counts)
   return trained, needs
 
 

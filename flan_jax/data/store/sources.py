@@ -1,8 +1,9 @@
 """Sources of a store: the datasets of a mixture, as they are prepared here."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage, mixing_rates, registry
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import SeqioTask
 from flan_jax.data import raw_records
@@ -10,6 +11,12 @@ from flan_jax.data.store import fingerprint
 from flan_jax.data.store.manifest import Sized
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
+
+Counts = Mapping[str, int]
+"""Reason -> number of examples."""
+
+_NAMED = 5
+"""Maximum number of datasets in a line."""
 
 
 class Sources(NamedTuple):
@@ -73,7 +80,8 @@ def find(
   """Finds the datasets of a mixture and of clusters, with their sizes.
 
   Raises:
-    InputError: if one is not prepared, unless `missing` is `skip`; or if none is.
+    InputError: if one is not prepared, unless `missing` is `skip`; if none is; or if
+      every rate is 0.
   """
   evaluated = registry.of_clusters(clusters, mixture.families)
   found = Sources(mixture, clusters, [], [], {})
@@ -93,7 +101,38 @@ def find(
       f'mixture {mixture.name!r}: none of its {len(mixture.datasets)} datasets is '
       'prepared'
     )
+  examples = {d.name: d.num_examples('train', sizes) for d, sizes in found.training}
+  rates = mixing_rates.rates(mixture, examples)
+  known = rates.keys() == examples.keys()
+  if known and any(examples.values()) and not any(rates.values()):
+    raise InputError(
+      f'mixture {mixture.name!r}: every rate is 0; must have one above 0, or nothing '
+      'is ever drawn',
+      field='Run.mixture',
+    )
   return found
+
+
+def nothing_left(mixture: Mixture, counts: Mapping[str, Counts]) -> InputError:
+  """The refusal of a mixture of whose examples none is left to train on.
+
+  Args:
+    mixture: the mixture.
+    counts: dataset -> number of examples read, and of those dropped by their reason.
+  """
+  words = {'empty': 'with an empty answer or prompt'}
+  lines = []
+  for name, found in list(counts.items())[:_NAMED]:
+    dropped = [
+      f'{n:,} {words.get(why, why)}' for why, n in found.items() if n and why != 'read'
+    ]
+    lines.append(f'{name}: {found["read"]:,} read, dropped {", ".join(dropped) or 0}')
+  more = f'; {len(counts) - _NAMED:,} more' if len(counts) > _NAMED else ''
+  return InputError(
+    f'mixture {mixture.name!r}: no training examples are left to draw from: '
+    f'{"; ".join(lines)}{more}',
+    field='Run.mixture',
+  )
 
 
 def own_settings(mixture: Mixture) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def test_a_file_of_another_format_is_told_the_formats():
   ('value', 'message'),
   [
     (None, r"\(.*sums.jsonl:11\): column 'targets': null; must be a text"),
+    (float('nan'), r"\(.*sums.jsonl:11\): column 'targets': got nan; must be a text"),
     ({'text': '1'}, r"sums.jsonl:11.*an object of text; .* as 'targets/text'"),
   ],
 )
@@ -79,6 +80,24 @@ def test_the_columns_of_every_split_are_checked():
   write('other.jsonl', [{'inputs': 'Say 1.', 'answer': '1'}])
   with pytest.raises(InputError, match=r"other.jsonl:1: no column 'targets'"):
     file_task.declare('sums.jsonl', validation='other.jsonl')
+
+
+@pytest.mark.parametrize(
+  ('validation', 'message'),
+  [
+    (-3, r"got -3; 'sums.jsonl' has 10 examples, of which one or more must be set"),
+    (0.01, r'got 0\.01, 0 examples; '),
+    (10, r'got 10; '),
+    ('no.jsonl', r"VALIDATION: Json: no file 'no.jsonl'"),
+    ('wrong.jsonl', r"wrong.jsonl:1: no column 'inputs'"),
+  ],
+)
+def test_validation_examples_that_are_none_blame_that_setting(validation, message):
+  write('sums.jsonl')
+  write('wrong.jsonl', [{'a': '1', 'b': '2'}])
+  with pytest.raises(InputError, match=message) as error:
+    file_task.declare('sums.jsonl', validation=validation)
+  assert error.value.field == 'VALIDATION'
 
 
 def test_validation_examples_that_train_are_counted():
@@ -141,3 +160,16 @@ def test_a_test_file_has_no_training_examples():
   dataset = file_task.declare(write('sums.jsonl'), split='test')
   assert dataset.slices == {'test': 'test'}
   assert sum(1 for _ in raw_records.records(dataset, 'test')) == 10
+
+
+def test_a_file_without_an_answer_says_how_many_examples_lack_one(folder):
+  write('sums.jsonl', [{**example, 'targets': ' '} for example in EXAMPLES])
+  message = (
+    'left to draw from: sums: 10 read, dropped 10 with an empty answer or prompt'
+  )
+  with pytest.raises(InputError, match=message):
+    made()
+  write('sums.jsonl', [{'inputs': 'Say it.', 'targets': 'long ' * 200}])
+  with pytest.raises(InputError, match='1 read, dropped 1 too_long'):
+    made()
+  assert [path.name for path in folder.iterdir()] == ['sums.jsonl']

@@ -10,7 +10,9 @@ import pytest
 from pyarrow import parquet
 
 import flan_jax as flan
+from flan_jax.catalog import fields as flan_fields
 from flan_jax.data import raw_records
+from flan_jax.data.sources import files
 from flan_jax.data.sources.files import Csv, Json, Parquet
 from flan_jax.errors import InputError
 
@@ -135,6 +137,10 @@ def test_an_array_and_a_table_are_read_as_a_stream(tmp_path):
     (Json, '[{"a": 1}, 4]', r"a: element 2 '4'; must be an object"),
     (Csv, 'x,y\n1,2\n1\n', r'a:3: 1 values; must be 2, as in the header'),
     (Csv, 'x,y\n1,2,3\n', r'a:2: 3 values; must be 2, as in the header'),
+    (Csv, 'x,y\n"1\n2",3\n\n"4\n5"\n', r'a:5: 1 values; must be 2'),
+    (Csv, 'x,y,x\n1,2,3\n', r"a:1: two columns 'x'; must have different names"),
+    (Json, '{"a": 1}\n{"b": {"a": 1, "a": 2}}\n', r"a:2: key 'a' twice in an object"),
+    (Json, '[{"a": 1},\n{"a": 1, "a": 2}]\n', r"a: element 2: key 'a' twice"),
     (Parquet, 'no parquet', r'a: not Parquet'),
   ],
 )
@@ -189,3 +195,30 @@ def test_a_split_that_no_file_has_is_refused_with_the_nearest(tmp_path):
   sizes = {'train': 9, 'test': 9}
   whole = declared(tmp_path, train='train', test='test', sizes=sizes)
   assert raw_records.sizes(whole) == {'train': 1}
+
+
+def test_a_value_of_csv_may_be_long_up_to_one_that_nothing_closes(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / 'long.csv'
+  path.write_text(f'x,y\n1,2\n3,{"a" * 200_000}\n')
+  assert [len(row['y']) for row in read(Csv(str(path)))] == [1, 200_000]
+  monkeypatch.setattr(files, '_LONGEST_VALUE', 1_000)
+  before = csv.field_size_limit(1_000)
+  with pytest.raises(InputError, match=r'long\.csv:3: field larger than field limit'):
+    read(Csv(str(path)))
+  csv.field_size_limit(before)
+
+
+def test_half_of_a_character_is_refused_with_its_line(tmp_path):
+  path = tmp_path / 'surr.jsonl'
+  path.write_text('{"a": "\\ud83d\\ude00", "b": ""}\n{"a": "x\\ud83d", "b": ""}\n')
+  whole, half = read(Json(str(path)))
+  assert flan_fields.not_unicode(whole['a']) == ''
+  dataset = flan.Dataset(
+    name='surr', cluster='surr', source=Json(str(path)), fields={'a': 'a', 'b': 'b'},
+    answer=flan.Text('{b}'), metric='exact_match', templates=(flan.Template('{a}'),),
+  )  # fmt: skip
+  with pytest.raises(InputError, match=r"surr\.jsonl:2\): field 'a': '\\ud83d', half"):
+    raw_records.first_examples(dataset, 'train', 2, data_dir=None)
+  assert half['b'] == ''

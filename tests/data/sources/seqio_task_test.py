@@ -333,6 +333,19 @@ def test_held_out_examples_keep_their_tokens(tmp_path):
 
 
 @pytest.mark.usefixtures('declared')
+def test_a_mixture_that_draws_nothing_is_shown_and_not_built(tmp_path, capsys):
+  seqio.MixtureRegistry.add('never', [('counted', 0)])
+  try:
+    assert dispatch.main(['tasks', '--mixture', 'never']) == 0
+    assert 'every rate is 0: no example is ever drawn' in capsys.readouterr().out
+    with pytest.raises(InputError, match="'never': every rate is 0; must have one abo"):
+      store_of('never', tmp_path)
+  finally:
+    seqio.MixtureRegistry.remove('never')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures('declared')
 def test_the_verbs_know_a_task_by_its_name(capsys):
   assert dispatch.main(['show', 'plain', '--n', '1', '--tokenizer', 'bytes']) == 0
   shown = capsys.readouterr().out
