@@ -8,6 +8,7 @@ to worker processes in the environment.
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import sys
@@ -50,7 +51,8 @@ def admit(names: Iterable[str], *, setting: str = '--module') -> None:
     setting: name of the setting that holds them; for errors.
 
   Raises:
-    InputError: if one cannot be imported: its own error, in one line.
+    InputError: if one cannot be imported: its own error, in one line; or if another
+      module has the name of one in the current folder.
   """
   names = list(names)
   if not names:
@@ -62,6 +64,7 @@ def admit(names: Iterable[str], *, setting: str = '--module') -> None:
   if here not in paths:  # for processes that this one starts
     os.environ['PYTHONPATH'] = os.pathsep.join([*filter(None, paths), here])
   for name in names:
+    _refuse_another(name, setting)
     _import(name, setting)
   every = dict.fromkeys([*os.environ.get(_VARIABLE, '').split(os.pathsep), *names])
   os.environ[_VARIABLE] = os.pathsep.join(filter(None, every))
@@ -131,6 +134,37 @@ def _import(name: str, setting: str) -> types.ModuleType:
     raise _failed(name, setting, error) from error
   except (Exception, SystemExit) as error:
     raise _failed(name, setting, error) from error
+
+
+def _refuse_another(name: str, setting: str) -> None:
+  """Refuses the name of a module here that the import would find elsewhere."""
+  here, top = pathlib.Path.cwd(), name.partition('.')[0]
+  path = here.joinpath(*name.split('.'))
+  inside = [path.with_suffix('.py'), path / '__init__.py']
+  beside = next(filter(pathlib.Path.is_file, inside), None)
+  if beside is None:
+    return
+  try:
+    spec = importlib.util.find_spec(top)
+  except (ImportError, ValueError):
+    return  # the import says what is wrong
+  if spec is None:
+    return
+  places = list(spec.submodule_search_locations or [])  # of a namespace
+  if spec.origin:
+    places = [spec.origin]
+  own = here / beside.relative_to(here).parts[0]
+  if any(pathlib.Path(place).resolve() in _files(own) for place in places):
+    return
+  raise InputError(
+    f'{setting} {name!r}: {top!r} is {", ".join(places)}, and not {beside} of the '
+    f'current folder; must have a name of its own: rename {own.name}'
+  )
+
+
+def _files(own: pathlib.Path) -> list[pathlib.Path]:
+  """The places that a module or package can have that is imported from a path."""
+  return [place.resolve() for place in (own, own / '__init__.py')]
 
 
 def _beside() -> list[str]:

@@ -84,6 +84,31 @@ def test_a_name_that_is_none_names_the_nearest(name, message, folder):
     modules.admit([name])
 
 
+@pytest.mark.parametrize(
+  ('name', 'file', 'other'),
+  [
+    ('statistics', 'statistics.py', 'statistics.py'),
+    ('yaml_of_mine', 'yaml_of_mine.py', ''),
+    ('clu.tasks', 'clu/tasks.py', 'clu/__init__.py'),
+    ('clu', 'clu/__init__.py', 'clu/__init__.py'),
+    ('sys', 'sys.py', 'built-in'),
+  ],
+)
+def test_a_name_that_another_module_has_is_refused_with_both_places(
+  name, file, other, folder
+):
+  path = folder / file
+  path.parent.mkdir(exist_ok=True)
+  path.write_text('')
+  if not other:
+    modules.admit([name])
+    return
+  rename = f'{path} of the current folder.*rename {file.partition("/")[0]}'
+  with pytest.raises(InputError, match=f'{name!r}: .*{other}, and not {rename}'):
+    modules.admit([name])
+  assert name not in modules.named()
+
+
 def test_a_file_may_name_only_what_is_admitted(folder):
   (folder / 'sleeper.py').write_text('raise RuntimeError("ran")\n')
   with pytest.raises(InputError, match="'sleeper': not admitted.*--module sleeper"):
