@@ -1,6 +1,9 @@
 """InputError, the one exception for a user's mistake, and nearest legal values."""
 
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
 
 
@@ -32,3 +35,24 @@ def did_you_mean(got: str, legal: Iterable[str], *, max_names: int = 3) -> str:
     name for name, x in zip(near, likeness, strict=True) if x > likeness[0] - _SPREAD
   ]
   return f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
+
+
+def raised_at(error: BaseException) -> str:
+  """Returns file:line of the user's code that an error came out of.
+
+  That is the last file of its traceback that is neither of this package nor installed;
+  the last of all if there is none.
+  """
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [frame for frame in frames if not _is_installed(frame.filename)]
+  last = (own or frames)[-1]
+  return f'{last.filename}:{last.lineno}'
+
+
+def _is_installed(file: str) -> bool:
+  """True for a file of this package, of another one, or of Python itself."""
+  folders = (os.path.dirname(__file__), sysconfig.get_path('stdlib'))
+  return (
+    file.startswith(('<', *(folder + os.sep for folder in folders)))
+    or 'site-packages' in file
+  )

@@ -4,12 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flan_jax.config import functions
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, raised_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,11 +164,8 @@ def failure(what: str, error: Exception) -> InputError:
     what: name of what failed.
     error: its error.
   """
-  frame = traceback.extract_tb(error.__traceback__)[-1]
   text = (str(error) or type(error).__name__).splitlines()[0]
-  return InputError(
-    f'{what}: {type(error).__name__}: {text} ({frame.filename}:{frame.lineno})'
-  )
+  return InputError(f'{what}: {type(error).__name__}: {text} ({raised_at(error)})')
 
 
 def _offered(value: Any, values: Mapping[str, Any]) -> Any:

@@ -1,9 +1,11 @@
 """Optimizer of a run: Adafactor with its schedule, or any function that makes one."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,7 +13,7 @@ from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.recipe import Recipe, recipes_in
+from flan_jax.config.recipe import Recipe, failure, recipes_in
 from flan_jax.errors import InputError
 from flan_jax.train import adafactor, matrices
 from flan_jax.train.tuning import FULL, Subset, Tuning
@@ -58,6 +60,78 @@ def _rates(recipe: Recipe) -> Iterator[Any]:
   for _, value in recipe.arguments:
     for inner in recipes_in(value):
       yield from _rates(inner)
+
+
+def check(
+  optimizer: optimizer_config.OptimizerConfig | Recipe,
+  transform: optax.GradientTransformation,
+  *,
+  params: Any,
+) -> None:
+  """Traces the learning rates of a recipe and one update; computes nothing.
+
+  Args:
+    optimizer: the recipe; settings of Adafactor are not checked.
+    transform: the optimizer that it makes.
+    params: shapes of the parameters that it is given.
+
+  Raises:
+    InputError: if a rate is no number, or the optimizer fails or returns updates of
+      other parameters.
+  """
+  if not isinstance(optimizer, Recipe):
+    return
+  for rate in _rates(optimizer):
+    _check_rate(rate)
+  with _stated(str(optimizer)):
+    state = jax.eval_shape(transform.init, params)
+    found = jax.eval_shape(transform.update, params, state, params)
+  if not (isinstance(found, tuple) and len(found) == 2):
+    what = f'update returns {type(found).__name__}; must return (updates, state)'
+  elif _shapes(found[0]) != _shapes(params):
+    what = 'update returns no update of the shape of each parameter; must return them'
+  elif jax.tree.structure(found[1]) != jax.tree.structure(state):
+    what = 'update returns another kind of state than init; must return the same kind'
+  else:
+    return
+  raise InputError(f'Run.optimizer: {optimizer}: {what}', field='Run.optimizer')
+
+
+def _check_rate(rate: Any) -> None:
+  """Traces a learning rate at a step, and calls it as the log does."""
+  name = str(rate) if isinstance(rate, Recipe) else f'learning rate {rate!r}'
+  made = rate.build() if isinstance(rate, Recipe) else rate
+  if not callable(made):
+    made = optax.constant_schedule(cast(float, made))
+  got: list[Any] = []
+  with _stated(name):
+    jax.eval_shape(lambda step: got.append(made(step)), jnp.zeros((), jnp.int32))
+    got.append(made(0))
+  for value in got:
+    number = isinstance(value, (int, float, np.number, np.ndarray, jax.Array))
+    if not number or np.ndim(value):
+      what = f'an array of shape {np.shape(value)}' if number else repr(value)
+      raise InputError(
+        f'Run.optimizer: {name}: got {what} at a step; must return a number',
+        field='Run.optimizer',
+      )
+
+
+@contextlib.contextmanager
+def _stated(what: str) -> Iterator[None]:
+  """States an error of a recipe's function in one line."""
+  try:
+    yield
+  except InputError:
+    raise
+  except Exception as error:
+    raise failure(f'Run.optimizer: {what}', error) from error
+
+
+def _shapes(tree: Any) -> Any:
+  """The structure of a tree, and the shapes of its leaves."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, [np.shape(leaf) for leaf in leaves]
 
 
 Made = Callable[..., optax.GradientTransformation]

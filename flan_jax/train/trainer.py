@@ -40,8 +40,8 @@ class Trainer:
     """Lays the state out; computes nothing.
 
     Raises:
-      InputError: if mesh, model and batch do not divide evenly, or the attention kernel
-        does not support the model.
+      InputError: if mesh, model and batch do not divide evenly, the attention kernel
+        does not support the model, or the optimizer fails.
     """
     self.config, self.settings, self.mesh = config, settings, mesh
     self.tuning = tuning_lib.of(settings.lora, freeze=settings.freeze)
@@ -63,6 +63,7 @@ class Trainer:
     plain = optimizer_lib.make_optimizer(
       settings.optimizer, config=config, logical_axes=axes, tuning=self.tuning
     )
+    optimizer_lib.check(settings.optimizer, plain, params=shapes)
     guarded = loss_guard.guard(
       plain, loss_spike=settings.loss_spike, skip=settings.bad_step == 'skip'
     )

@@ -57,6 +57,21 @@ def matrices(params):
   return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
+@flan_jax.configurable
+def badsched(value):
+  return lambda step: value
+
+
+@flan_jax.configurable
+def failing(what: str = ''):
+  def update(grads, state, params=None):
+    if what:
+      return {'updates': grads, 'state': (grads, (1.0, 1.0))}[what]
+    raise KeyError('momentum')
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 @pytest.fixture(scope='module')
 def store(tmp_path_factory) -> pathlib.Path:
   out = tmp_path_factory.mktemp('data') / 'store'
@@ -202,6 +217,31 @@ def test_an_optimizer_that_does_not_build_is_one_line(text, message, tmp_path):
 
   with pytest.raises(InputError, match=message) as caught:
     make()
+  assert '\n' not in str(caught.value)
+
+
+SGD = 'Run.optimizer = @optax.sgd()\noptax.sgd.learning_rate = '
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (SGD + '@badsched()\nbadsched.value = "fast"',
+     r"@.*badsched\(\): got 'fast' at a step; must return a number"),
+    (SGD + '@badsched()\nbadsched.value = None', r'@.*badsched\(\): got None at a'),
+    (SGD + '@badsched()\nbadsched.value = (0.1,)', r'@.*badsched\(\): got \(0.1,\)'),
+    ('Run.optimizer = @failing()',
+     r"@.*failing\(\): KeyError: 'momentum' \(.*recipe_optimizer_test.py:\d+\)"),
+    ('Run.optimizer = @failing()\nfailing.what = "state"', 'another kind of state'),
+    ('Run.optimizer = @failing()\nfailing.what = "updates"', r'\(updates, state\)'),
+  ],
+)  # fmt: skip
+def test_an_optimizer_that_fails_at_a_step_is_refused_at_set_up(
+  text, message, tmp_path
+):
+  run = parse(text, tmp_path / 'run', tmp_path).build('Run')
+  with pytest.raises(InputError, match=message) as caught:
+    trainer.Trainer(run.model, run.step, mesh=mesh_lib.build(run.mesh))
   assert '\n' not in str(caught.value)
 
 
