@@ -157,7 +157,8 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
     replace: whether they take the place of what has the same names.
 
   Raises:
-    InputError: if a name is taken, and by another object; names both places.
+    InputError: if a name is taken, by another object or by one of another kind that is
+      looked up alike; names both places. An equal object is no other one.
   """
   place = _place()
   for item in items:
@@ -177,6 +178,11 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
 
 def _add(kind: str, new: _Entry) -> None:
   entries, name = _entries[kind], new.item.name
+  for taken, other, place in _of_the_other_kind(kind, new.item):
+    raise InputError(
+      f'{kind} {name!r} ({new.place}): {taken!r} is the name of {other} ({place}); '
+      'must have another name'
+    )
   old = entries.get(name)
   if old is not None and old.item != new.item and not new.replaces:
     if old.replaces:
@@ -186,6 +192,21 @@ def _add(kind: str, new: _Entry) -> None:
       'have another name, or be given to register(..., replace=True)'
     )
   entries[name] = new
+
+
+def _of_the_other_kind(kind: str, item: Any) -> Iterator[tuple[str, str, str]]:
+  """Yields the (name, item, place) of mixtures that a dataset is named as, or reverse.
+
+  A dataset has its short name and its task name.
+  """
+  if kind == 'dataset':
+    for name in (item.name, item.task):
+      if (entry := _entries['mixture'].get(name)) is not None:
+        yield name, 'a mixture', entry.place
+  elif kind == 'mixture':
+    for name, entry in _entries['dataset'].items():
+      if item.name in (name, entry.item.task):
+        yield item.name, f'dataset {name!r}', entry.place
 
 
 def _place() -> str:

@@ -69,6 +69,28 @@ def test_a_name_that_is_taken_is_refused_with_both_places():
   assert registry.get('tickets').cluster == 'help'
 
 
+@pytest.mark.parametrize('name', ['tickets', 'help_tickets'])
+def test_a_dataset_and_a_mixture_have_no_name_in_common(name):
+  tickets = dataclasses.replace(TICKETS, family='help')
+  both = Mixture(name=name, datasets=('rte',))
+  places = r"\(.*_test.py:\d+\): '{}' is the name of {} \(.*_test.py:\d+\); must have"
+  with registry.restored():
+    register(tickets)
+    message = places.format(name, "dataset 'tickets'")
+    with pytest.raises(InputError, match=f'mixture {name!r} {message}'):
+      register(both)
+  register(both)
+  with pytest.raises(
+    InputError, match=f"dataset 'tickets' {places.format(name, 'a mixture')}"
+  ):
+    register(tickets, replace=True)
+
+
+def test_a_mixture_is_not_named_as_a_task_that_ships():
+  with pytest.raises(InputError, match="mixture 'flan_rte' .* dataset 'rte' "):
+    register(Mixture(name='flan_rte', datasets=('rte',)))
+
+
 def test_what_is_no_declaration_is_refused():
   with pytest.raises(InputError, match="register: got 'tickets'; must be a Dataset"):
     register('tickets')

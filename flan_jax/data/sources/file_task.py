@@ -101,7 +101,7 @@ def declare(
   """Declares and registers a file, or several by a pattern, as a dataset.
 
   Its name is that of the file, or of its folder if the file is named after a split; of
-  a registered dataset's name, `NAME_file`.
+  a registered dataset's or mixture's name, `NAME_file`.
 
   Args:
     path: file or pattern, as `data/train.jsonl` or `data/own.{split}.csv`.
@@ -138,7 +138,8 @@ def declare(
     apart = 'VALIDATION' if isinstance(validation, str) else setting
     _check_columns(source, path, named, setting=setting, settings={'validation': apart})
   name = _name(path)
-  if name not in _declared and registry.find(name) is not None:
+  taken = registry.find(name) is not None or registry.is_mixture(name)
+  if name not in _declared and taken:
     name = f'{name}_file'
   dataset = Dataset(
     name=name,
