@@ -13,7 +13,7 @@ import numpy as np
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate.metric import BaseMetric
-from flan_jax.evaluate.task_metrics import NO_NUMBER, ONE_EXAMPLE, Figure, said
+from flan_jax.evaluate.task_metrics import NO_NUMBER, ONE_EXAMPLE, Figure, said_where
 
 
 class Metric(BaseMetric):
@@ -131,7 +131,8 @@ class FunctionMetric(Metric):
     try:
       made = self._function(given, prediction)
     except Exception as error:  # any, of a function of the user's
-      raise BadValueError(i, f'raised {said(error)}; must return a number') from error
+      raised = f'raised {said_where(error)}; must return a number'
+      raise BadValueError(i, raised) from error
     named = made if isinstance(made, Mapping) else {self.name: made}
     if self._names is None:
       if not named:
@@ -211,7 +212,7 @@ def scores(
       f'{where}, example {examples[error.example]!r}: {error}'
     ) from error
   except Exception as error:  # any, of a class of the user's
-    raise InputError(f'{where}: {said(error)}') from error
+    raise InputError(f'{where}: {said_where(error)}') from error
   if found.ndim != 2 or len(found) != len(predictions):
     raise InputError(
       f'{where}: scores returned shape {found.shape}; must be [examples, statistics], '

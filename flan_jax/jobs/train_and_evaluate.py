@@ -101,6 +101,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
   for line in names.families_taken(held_out, mixture.families):
     progress.line(line)
   training_data.check_length(config)
+  training_data.check_eval_period(config, mixture, held_out)
   folder = RunDir(config.model_dir)
   given, config = config, training_data.local(config)
   model = config.model

@@ -66,6 +66,30 @@ def _refuse_without_file(config: training.TrainConfig) -> None:
         )
 
 
+def check_eval_period(
+  config: training.TrainConfig,
+  mixture: registry.Mixture,
+  held_out: tuple[str, ...],
+) -> None:
+  """Refuses an EVAL_PERIOD that has nothing to evaluate on.
+
+  The examples of a store are not known yet, and not asked for.
+  """
+  if config.evaluate.eval_period is None or config.store is not None or held_out:
+    return
+  if any('dev' in dataset.slices for dataset in mixture.members):
+    return
+  give = 'VALIDATION=0.05 sets some aside'
+  if not file_task.is_file(config.mixture):
+    give = "a dataset's `dev` names them"
+  raise refusal(
+    config.evaluate,
+    'eval_period',
+    f'has no effect: no cluster is held out, and nothing that trains has dev examples '
+    f'({give}); must be None',
+  )
+
+
 def open_store(
   run: training.TrainConfig,
   mixture: registry.Mixture,

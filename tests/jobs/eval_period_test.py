@@ -15,8 +15,9 @@ import flan_jax
 from flan_jax.catalog import registry
 from flan_jax.config import gin
 from flan_jax.data.store import materialize
+from flan_jax.errors import InputError
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.jobs import train_and_evaluate
+from flan_jax.jobs import train_and_evaluate, training_data
 from flan_jax.runtime.progress import Progress
 
 SETTINGS = {
@@ -222,6 +223,28 @@ def test_a_step_after_which_a_run_was_killed_is_evaluated_by_the_next_start(
   train(out, store, EVAL_PERIOD=2)
   assert eval_steps(out) == eval_steps(evaluated)
   assert validation_steps(out) == validation_steps(evaluated)
+
+
+@pytest.mark.parametrize('validation', [None, 0.5])
+def test_one_with_nothing_to_evaluate_on_is_refused_before_anything_is_written(
+  validation, tmp_path
+):
+  path, out = tmp_path / 'own.jsonl', tmp_path / 'run'
+  path.write_text('{"inputs": "2 + 2", "targets": "4"}\n' * 4)
+  flags = {'MODEL_DIR': out, 'MIXTURE_OR_TASK_NAME': path, 'EVAL_PERIOD': 2}
+  flags |= {'TRAIN_STEPS': 2, 'VALIDATION': validation}
+  run = gin.load(small_run.FILES, small_run.flags(flags)).build('Run')
+  with registry.restored():
+    mixture = training_data.mixture(run)
+    if validation:
+      training_data.check_eval_period(run, mixture, ())
+      return
+    with pytest.raises(
+      InputError, match='EVAL_PERIOD: got 2; has no effect: no .*0.05'
+    ):
+      train_and_evaluate.train_and_evaluate(run, progress=Progress(quiet=True))
+    training_data.check_eval_period(run, mixture, ('nli',))
+  assert not out.exists()
 
 
 def test_a_store_without_dev_examples_of_its_training_datasets_is_used(

@@ -154,7 +154,7 @@ def figures(
     except InputError:
       raise
     except Exception as error:
-      raise InputError(f'{where}: {task_metrics.said(error)}') from error
+      raise InputError(f'{where}: {task_metrics.said_where(error)}') from error
     for name, figure in made.items():
       if name in out:
         raise InputError(f'{where}: {name!r} is the name of two values; must be of one')
@@ -166,8 +166,13 @@ def _numbers(metric: Metric, data: TaskData, others: list[str]) -> Compute:
   """Wraps a metric to return its numbers; names the other values in `others`."""
 
   def compute(indices: Sequence[int], answers: Sequence[Any]) -> dict[str, float]:
-    found = {}
-    for name, value in metric.call(data, indices, answers).items():
+    found, made = {}, metric.call(data, indices, answers)
+    if not isinstance(made, Mapping):
+      raise InputError(
+        f'seqio task {data.task.name!r}: metric {metric.name!r}: must return a '
+        f'dictionary of numbers, got {type(made).__name__}'
+      )
+    for name, value in made.items():
       number = _number(value)
       if number is None:
         others.append(name)

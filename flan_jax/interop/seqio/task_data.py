@@ -92,7 +92,7 @@ class TaskData:
       what = 'target' if is_target else 'prediction'
       raise InputError(
         f'seqio task {self.task.name!r}: postprocess_fn of the {what} {text[:40]!r} '
-        f'of example {self.ids[i]!r}: {task_metrics.said(error)}'
+        f'of example {self.ids[i]!r}: {task_metrics.said_where(error)}'
       ) from error
 
 

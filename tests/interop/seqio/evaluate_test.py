@@ -273,5 +273,13 @@ def test_a_failing_metric_is_one_line():
 
   seqio_task.register('broken', metric_fns=[broken])
   data = task_data.read(dataset('broken'), 'test', max_examples=2)
-  with pytest.raises(InputError, match="metric 'broken': KeyError: 'label'"):
+  place = r'\(.*evaluate_test.py:\d+\)'
+  with pytest.raises(InputError, match=f"metric 'broken': KeyError: 'label' {place}"):
+    own_metrics.figures(data, {'predictions': [[], []]})
+
+
+def test_a_metric_that_returns_no_dictionary_is_one_line():
+  seqio_task.register('listed', metric_fns=[lambda targets, predictions: [0.5]])
+  data = task_data.read(dataset('listed'), 'test', max_examples=2)
+  with pytest.raises(InputError, match='must return a dictionary of numbers, got list'):
     own_metrics.figures(data, {'predictions': [[], []]})
