@@ -32,15 +32,20 @@ CLAIMS = (NEVER, _RELATED, _UNRECORDED, _TRAINED_ON)
 """All claims for a cluster, from the best to the worst."""
 
 
+ITSELF = 'itself'
+"""`Overlap.by` of a dataset that is a cluster by itself, measured after it trained."""
+
+
 class Overlap(NamedTuple):
-  """Something that training and a held-out cluster share, and that was allowed.
+  """Something that training and a measured cluster share, and that was allowed.
 
   Attributes:
     dataset: the dataset that trains.
     cluster: its cluster.
     source: the shared dataset, text (by name) or cluster.
     held_out: the held-out cluster.
-    by: `mixture` if its declaration allows it, `run` if the settings do.
+    by: `mixture` if its declaration allows it, `run` if the settings do; ITSELF if
+      nothing is held out.
     model: the ancestor that it trained; '' for the current training.
   """
 
@@ -53,6 +58,9 @@ class Overlap(NamedTuple):
 
   def __str__(self) -> str:
     subject = f'{self.dataset} trained {self.model!r}' if self.model else self.dataset
+    if self.by == ITSELF:
+      how = '' if self.source == self.held_out else f' and shares {self.source} with it'
+      return f'{subject}{how}: the figures of {self.held_out} are no held-out ones'
     if registry.is_cluster(self.source):
       same = self.cluster == self.held_out
       relation = 'which is held out' if same else 'related to it'
@@ -124,7 +132,7 @@ class LeakageReport:
       return _TRAINED_ON
     if not self.lineage.known:
       return _UNRECORDED
-    if any(o.held_out == cluster and o.by == 'run' for o in self.allowed_overlap):
+    if any(o.held_out == cluster and o.by != 'mixture' for o in self.allowed_overlap):
       return _RELATED
     return NEVER
 
@@ -271,6 +279,7 @@ def check_checkpoint(
   *,
   family: str,
   allow_overlap: str | Sequence[str] | None = None,
+  itself: Sequence[str] = (),
   checkpoint_setting: str = 'CHECKPOINT',
   setting: str = 'CLUSTERS',
 ) -> LeakageReport:
@@ -281,6 +290,8 @@ def check_checkpoint(
     held_out: the clusters.
     family: dataset family of the clusters.
     allow_overlap: as for `check`; here it also lets a cluster be measured that trained.
+    itself: clusters of one dataset, which are measured although they trained: nothing
+      is held out.
     checkpoint_setting: name of the setting that holds the checkpoint; for errors.
     setting: name of the setting that holds the clusters; for errors.
 
@@ -294,6 +305,7 @@ def check_checkpoint(
     families=(family,),
     related=(),
     allow_overlap=allow_overlap,
+    itself=itself,
     refusal=lambda training, dataset, cluster, source: _checkpoint_error(
       training, dataset, cluster, source, setting, checkpoint_setting
     ),
@@ -332,6 +344,7 @@ def _allowed_overlap(
   related: Iterable[str],
   allow_overlap: str | Sequence[str] | None,
   refusal: Callable[[Training, Trained, str, str], InputError],
+  itself: Sequence[str] = (),
 ) -> tuple[Overlap, ...]:
   """Finds the overlap of any training with the held-out clusters; all was allowed.
 
@@ -342,6 +355,7 @@ def _allowed_overlap(
     related: clusters related to them, beside the paper's.
     allow_overlap: datasets or clusters that the run allows.
     refusal: makes the error for (training, dataset, held-out cluster, shared source).
+    itself: as for `check_checkpoint`.
 
   Raises:
     InputError: the refusal of the first overlap that was not allowed.
@@ -368,9 +382,9 @@ def _allowed_overlap(
           by_mixture = (
             source != cluster and (dataset.name, source) in training.allowed_overlap
           )
-          if not by_run and not by_mixture:
+          if not by_run and not by_mixture and cluster not in itself:
             raise refusal(training, dataset, cluster, source)
-          by = 'run' if by_run else 'mixture'
+          by = 'run' if by_run else 'mixture' if by_mixture else ITSELF
           found.append(
             Overlap(dataset.name, dataset.cluster, source, cluster, by, training.model)
           )

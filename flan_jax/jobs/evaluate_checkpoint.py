@@ -112,8 +112,6 @@ def _set_up(
   # A model may be measured on the task that it was trained on, such as a file or a
   # seqio Task, if that is a cluster by itself.
   own = [dataset.name for dataset in datasets if dataset.cluster == dataset.name]
-  allowed = evaluation.allow_overlap or ()
-  allowed = (allowed,) if isinstance(allowed, str) else allowed
   for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
     model_source.check(path)
   reports = {
@@ -121,7 +119,8 @@ def _set_up(
       provenance.lineage(path),
       tuple(dict.fromkeys(dataset.cluster for dataset in datasets)),
       family=registry.family_of(datasets),
-      allow_overlap=(*allowed, *own),
+      allow_overlap=evaluation.allow_overlap,
+      itself=own,
       checkpoint_setting=which,
     )
     for which, path in (

@@ -245,6 +245,20 @@ class TestLineage:
     ) in report.warnings
     assert report.seen == {'sentiment': 'trained on'}
 
+  @CHAINS
+  def test_a_cluster_of_one_dataset_is_measured_after_it_trained(self, chain):
+    """Nothing is held out, and nobody allowed anything."""
+    report = leakage.check_checkpoint(
+      chain, 'sentiment', family='flan', itself=('sentiment',)
+    )
+    (overlap,) = report.allowed_overlap
+    assert overlap.by == leakage.ITSELF
+    *_, line = report.warnings
+    assert line == (
+      "leakage: sst2 trained 'm': the figures of sentiment are no held-out ones"
+    )
+    assert report.seen == {'sentiment': 'trained on'}
+
   def test_related_clusters_and_shared_texts_are_inherited(self):
     with pytest.raises(InputError, match=r"'m' .* paraphrase, related to it \(glue_q"):
       leakage.check(NLI, lineage=trained_on('flan_glue_qqp'))
