@@ -161,6 +161,7 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
       looked up alike; names both places. An equal object is no other one.
   """
   place = _place()
+  modules.note(sys._getframe(1).f_globals['__name__'])
   for item in items:
     kind = _KINDS.get(type(item))
     if kind is None:

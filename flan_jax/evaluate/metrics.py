@@ -255,6 +255,7 @@ def metric(found: Any = None, *, name: str | None = None) -> Any:
       'have another name'
     )
   METRICS[name] = made
+  modules.note(place)
   return found
 
 

@@ -27,6 +27,9 @@ GROUP = 'flan_jax'
 
 _VARIABLE = 'FLAN_JAX_MODULES'
 
+_registrations: list[str] = []
+"""Module of each registration by one that is not of this package."""
+
 _expected: dict[str, str] = {}
 """Module -> what was made with it."""
 
@@ -65,9 +68,38 @@ def admit(names: Iterable[str], *, setting: str = '--module') -> None:
     os.environ['PYTHONPATH'] = os.pathsep.join([*filter(None, paths), here])
   for name in names:
     _refuse_another(name, setting)
+    before, known = _count(), set(sys.modules)
     _import(name, setting)
+    # One that another of the user's modules has imported registered then.
+    if (name not in known or _is_standard(name)) and _count() == before:
+      print(
+        f'warning: {setting} {name}: registered nothing that flan_jax knows of',
+        file=sys.stderr,
+      )
   every = dict.fromkeys([*os.environ.get(_VARIABLE, '').split(os.pathsep), *names])
   os.environ[_VARIABLE] = os.pathsep.join(filter(None, every))
+
+
+def note(module: str) -> None:
+  """Notes that a module registers something, for the warning of one that does not."""
+  if module.partition('.')[0] != __name__.partition('.')[0]:
+    _registrations.append(module)
+
+
+def _count() -> int:
+  """Counts what has been registered: here, with gin-config and with seqio."""
+  count = len(_registrations)
+  if gin_config := sys.modules.get('gin.config'):
+    count += sum(
+      not name.startswith('gin.') for name, _ in gin_config._REGISTRY.items()
+    )
+  if seqio := sys.modules.get('seqio'):
+    count += len(seqio.TaskRegistry.names()) + len(seqio.MixtureRegistry.names())
+  return count
+
+
+def _is_standard(name: str) -> bool:
+  return name.partition('.')[0] in sys.stdlib_module_names
 
 
 def require(names: Iterable[str], *, setting: str) -> None:

@@ -38,6 +38,7 @@ class Named(Generic[T]):
     if not name.isidentifier():
       raise InputError(f'{self._kind} {name!r}: must be a name, as in my_style')
     self._items[name], self._places[name] = item, place
+    modules.note(source.__module__)
 
   def names(self) -> tuple[str, ...]:
     """Every name, after the user's modules have registered theirs."""

@@ -109,6 +109,33 @@ def test_a_name_that_another_module_has_is_refused_with_both_places(
   assert name not in modules.named()
 
 
+@pytest.mark.parametrize(
+  'text',
+  [
+    '@flan_jax.metric\ndef counted(reference, prediction):\n  return 1.0\n',
+    '@flan_jax.configurable\ndef counted():\n  return 1.0\n',
+    '@flan_jax.metric_writer("counted")\nclass Counted(flan_jax.Writer):\n  pass\n',
+    'flan_jax.register(flan_jax.Cluster("counted"))\n',
+    'import gin\n@gin.configurable\ndef counted_by_gin():\n  return 1.0\n',
+  ],
+)
+def test_one_that_registers_something_is_not_warned_of(text, folder, capsys):
+  (folder / 'counted.py').write_text(f'import flan_jax\n{text}')
+  (folder / 'counted_first.py').write_text('import counted\n')
+  modules.admit(['counted_first', 'counted'])
+  assert 'registered nothing' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['json', 'nothing'])
+def test_one_that_registers_nothing_is_a_warning(name, folder, capsys):
+  (folder / 'nothing.py').write_text(
+    'import gin.config, flan_jax\nfrom flan_jax.evaluate import metrics\nx = 1\n'
+  )
+  modules.admit([name])
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f'warning: --module {name}: registered nothing')
+
+
 def test_a_file_may_name_only_what_is_admitted(folder):
   (folder / 'sleeper.py').write_text('raise RuntimeError("ran")\n')
   with pytest.raises(InputError, match="'sleeper': not admitted.*--module sleeper"):

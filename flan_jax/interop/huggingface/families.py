@@ -56,6 +56,7 @@ def register_model_family(*families: ModelFamily, replace: bool = False) -> None
         'register_model_family(..., replace=True)'
       )
     _entries[family.model_type] = _Entry(family, place)
+    modules.note(caller.f_globals['__name__'])
 
 
 register_model_family(

@@ -140,6 +140,7 @@ def metric_writer(
         'must have another name'
       )
     _entries[name] = _Entry(cls, dict(needs or {}), place)
+    modules.note(place)
     return cls
 
   return register
