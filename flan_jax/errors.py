@@ -40,8 +40,8 @@ def did_you_mean(got: str, legal: Iterable[str], *, max_names: int = 3) -> str:
 def raised_at(error: BaseException) -> str:
   """Returns file:line of the user's code that an error came out of.
 
-  That is the last file of its traceback that is neither of this package nor installed;
-  the last of all if there is none.
+  That is the last file of its traceback that is neither of this package nor installed,
+  or the last of all.
   """
   frames = traceback.extract_tb(error.__traceback__)
   own = [frame for frame in frames if not _is_installed(frame.filename)]

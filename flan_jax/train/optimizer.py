@@ -76,7 +76,7 @@ def check(
     params: shapes of the parameters that it is given.
 
   Raises:
-    InputError: if a rate is no number, or the optimizer fails or returns updates of
+    InputError: if a rate is not a number, or the optimizer fails or returns updates of
       other parameters.
   """
   if not isinstance(optimizer, Recipe):
