@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+from flan_jax.catalog import registry
 from flan_jax.errors import InputError
+from flan_jax.evaluate import metrics
 from flan_jax.runtime import modules
+from flan_jax.train.writers import writer
 
 
 @pytest.fixture
@@ -119,10 +122,16 @@ def test_a_name_that_another_module_has_is_refused_with_both_places(
     'import gin\n@gin.configurable\ndef counted_by_gin():\n  return 1.0\n',
   ],
 )
-def test_one_that_registers_something_is_not_warned_of(text, folder, capsys):
+def test_one_that_registers_something_is_not_warned_of(
+  text, folder, capsys, monkeypatch
+):
+  for module, names in ((metrics, ('METRICS', '_places')), (writer, ('_entries',))):
+    for name in names:
+      monkeypatch.setattr(module, name, dict(getattr(module, name)))
   (folder / 'counted.py').write_text(f'import flan_jax\n{text}')
   (folder / 'counted_first.py').write_text('import counted\n')
-  modules.admit(['counted_first', 'counted'])
+  with registry.restored():
+    modules.admit(['counted_first', 'counted'])
   assert 'registered nothing' not in capsys.readouterr().err
 
 
