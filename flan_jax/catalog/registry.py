@@ -161,7 +161,6 @@ def register(*items: Any, family: str = '', replace: bool = False) -> None:
       looked up alike; names both places. An equal object is no other one.
   """
   place = _place()
-  modules.note(sys._getframe(1).f_globals['__name__'])
   for item in items:
     kind = _KINDS.get(type(item))
     if kind is None:
@@ -196,14 +195,10 @@ def _add(kind: str, new: _Entry) -> None:
 
 
 def _of_the_other_kind(kind: str, item: Any) -> Iterator[tuple[str, str, str]]:
-  """Yields the (name, item, place) of mixtures that a dataset is named as, or reverse.
-
-  A dataset has its short name and its task name.
-  """
+  """Yields (name, item, place) of mixtures named as a dataset, or the reverse."""
   if kind == 'dataset':
-    for name in (item.name, item.task):
-      if (entry := _entries['mixture'].get(name)) is not None:
-        yield name, 'a mixture', entry.place
+    for name in {item.name, item.task} & _entries['mixture'].keys():
+      yield name, 'a mixture', _entries['mixture'][name].place
   elif kind == 'mixture':
     for name, entry in _entries['dataset'].items():
       if item.name in (name, entry.item.task):
@@ -211,8 +206,9 @@ def _of_the_other_kind(kind: str, item: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _place() -> str:
-  """Returns the place of the call of `register`: file:line."""
+  """Returns the place of the call of `register`, file:line; notes its module."""
   frame = sys._getframe(2)
+  modules.note(frame.f_globals['__name__'])
   return f'{frame.f_code.co_filename}:{frame.f_lineno}'
 
 
