@@ -92,6 +92,37 @@ def forgets_programs():
       trim(0)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forgets_registrations():
+  """Forgets what a module's tests registered: datasets, mixtures, files."""
+  before = {kind: dict(entries) for kind, entries in _registered().items()}
+  yield
+  for kind, entries in _registered().items():
+    kept = before.get(kind) or {
+      name: entry for name, entry in entries.items() if _ships(entry.place)
+    }
+    entries.clear()
+    entries.update(kept)
+  if declared := getattr(sys.modules.get(FILE_TASK), '_declared', None):
+    declared.clear()
+
+
+FILE_TASK = 'flan_jax.data.sources.file_task'
+
+
+def _registered() -> dict:
+  """Kind -> name -> entry of the registry; {} if nothing has imported it."""
+  registry = sys.modules.get('flan_jax.catalog.registry')
+  return {} if registry is None else registry._entries
+
+
+def _ships(place: str) -> bool:
+  path = pathlib.Path(place.rpartition(':')[0])
+  folders = ('flan_jax', 'tasks', 'mixtures')
+  inside = any(path.is_relative_to(ROOT / folder) for folder in folders)
+  return inside and path.stem != 'file_task'
+
+
 @pytest.fixture(autouse=True)
 def no_terminal(monkeypatch):
   """Makes tables as wide as they need, independent of the terminal."""

@@ -105,7 +105,7 @@ def test_a_mistake_is_one_line(arguments, message, folder):
   ('setting', 'message'),
   [
     ('INPUTS=input', r"train.jsonl:1: no column 'input'.*did you mean 'inputs'"),
-    ('VALIDATION=1.0', '60 of the 60 examples'),
+    ('VALIDATION=1.0', 'has 60 examples, of which one or more must be set aside'),
     ('VALIDATION=other.csv', 'must be a file of the same format'),
     ('VALIDATION=nowhere.jsonl', "no file 'nowhere.jsonl'"),
   ],
