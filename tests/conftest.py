@@ -94,7 +94,9 @@ def forgets_programs():
 
 @pytest.fixture(scope='module', autouse=True)
 def forgets_registrations():
-  """Forgets what a module's tests registered: datasets, mixtures, files."""
+  """Forgets what a module's tests registered, and the modules that they named."""
+  named = {name: os.environ.get(name) for name in ('FLAN_JAX_MODULES', 'PYTHONPATH')}
+  path = list(sys.path)
   before = {kind: dict(entries) for kind, entries in _registered().items()}
   yield
   for kind, entries in _registered().items():
@@ -105,6 +107,11 @@ def forgets_registrations():
     entries.update(kept)
   if declared := getattr(sys.modules.get(FILE_TASK), '_declared', None):
     declared.clear()
+  sys.path[:] = path
+  for name, value in named.items():
+    os.environ.pop(name, None)
+    if value is not None:
+      os.environ[name] = value
 
 
 FILE_TASK = 'flan_jax.data.sources.file_task'
