@@ -113,7 +113,8 @@ class LeakageReport:
       elif training.datasets and not training.may_share_data(self.evaluated_family):
         found.append(
           f'leakage: {training.model!r} was trained on datasets of {training.family}, '
-          f'which are unrelated to those of {self.evaluated_family}'
+          'which are unrelated to those of '
+          f'{self.evaluated_family or "the evaluated datasets"}'
         )
     return (
       *dict.fromkeys(found),

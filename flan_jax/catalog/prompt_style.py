@@ -12,7 +12,7 @@ from flan_jax.catalog import options_style
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.template import Template
 from flan_jax.config.evaluation import MAX_FEWSHOT
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, raised_at
 from flan_jax.runtime.named import Named
 
 _styles: Named[Callable[[Dataset], Iterable[Template]]] = Named('prompt style')
@@ -146,7 +146,15 @@ class PromptStyle:
       InputError: if a style is not registered, or one returns no templates.
     """
     self.check()
-    made = _styles.get(self.prompt_style)(dataset)
+    try:
+      made = _styles.get(self.prompt_style)(dataset)
+    except InputError:
+      raise
+    except Exception as error:  # of a user's function
+      raise InputError(
+        f'prompt style {self.prompt_style!r}, dataset {dataset.name!r}: '
+        f'{type(error).__name__}: {error} ({raised_at(error)})'
+      ) from error
     templates = tuple(made) if isinstance(made, Iterable) else ()
     if not templates or not all(isinstance(each, Template) for each in templates):
       raise InputError(

@@ -147,6 +147,8 @@ def describe(hint: Any) -> str:
     return f'one of {", ".join(map(repr, arguments))}'
   cls = hint if origin is None else origin
   if cls is tuple and arguments:
+    if arguments[0] is str:
+      return "a tuple of strings, as ('text',)"
     return f'a tuple of {describe(arguments[0])}'
   if cls is list and arguments:
     return f'a list of {describe(arguments[0])}'

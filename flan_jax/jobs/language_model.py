@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from flan_jax.checkpoints import model_dir, weights
+from flan_jax.config import checks
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.evaluation import EvalConfig
@@ -76,6 +77,11 @@ class LanguageModel:
     Raises:
       InputError: if a prompt with its option exceeds the model's length.
     """
+    for request in requests:
+      if isinstance(request, str) or len(request) != 2:
+        raise InputError(f'request {request!r:.80}: must be a prompt and its options')
+      _texts('prompt', [request[0]])
+      _texts('options', request[1])
     if not self._scorer.separator:
       joined = joined_tokens.join(requests, self.tokenizer)
       made = [Request(one.prompt, one.options) for one in joined]
@@ -118,6 +124,8 @@ class LanguageModel:
       temperature=temperature, top_k=top_k, top_p=top_p, beams=beams, seed=seed,
       stop=tuple(stop),
     )  # fmt: skip
+    checks.check('max_tokens', max_tokens, checks.whole)
+    _texts('prompts', prompts)
     scorer = dataclasses.replace(self._scorer, decoding=decoding)
     found = scorer.generate(self._ids(prompts), max_tokens=max_tokens)
     return list(found.texts)
@@ -174,6 +182,16 @@ class LanguageModel:
 
   def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
     return [np.asarray(ids, np.int32) for ids in self.tokenizer.encode_batch(texts)]
+
+
+def _texts(what: str, texts: Sequence[str]) -> None:
+  """Refuses what is no list of texts; a single text is one of its letters to Python.
+
+  Raises:
+    InputError: if it is none; says so.
+  """
+  if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    raise InputError(f'{what}: got {texts!r:.80}; must be a list of texts')
 
 
 def load_model(

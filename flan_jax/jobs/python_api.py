@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset, Example
+from flan_jax.catalog.fields import Unlabeled
 from flan_jax.catalog.prompt import Prompt
-from flan_jax.config import gin
+from flan_jax.config import checks, gin
 from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.config.training import TrainConfig
+from flan_jax.data import raw_records
 from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
 from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,8 +43,16 @@ def render(
     InputError: if there is no such dataset, or the record lacks a field.
   """
   found = registry.get(dataset) if isinstance(dataset, str) else dataset
+  last = len(found.templates) - 1
+  checks.check('template', template, checks.whole_or_zero)
+  checks.check('template', template, checks.between(0, last))
   if not isinstance(example, Example):
-    example = found.read(dict(example), 'example.0')
+    try:
+      example = found.read(dict(example), 'example.0')
+    except Unlabeled:
+      raise InputError(f'dataset {found.name!r}: the record has no label') from None
+    except raw_records.BAD as error:
+      raise raw_records.bad_example(found, 'example.0', error) from None
   return prompt_lib.render(found, template, example)
 
 
@@ -74,7 +85,8 @@ def load_config(
     InputError: at a wrong name or value; names the place and the nearest legal one.
   """
   files = [gin_files] if isinstance(gin_files, str) else list(gin_files)
-  parsed = gin.load(files, list(bindings))
+  given = [bindings] if isinstance(bindings, str) else list(bindings)
+  parsed = gin.load(files, given)
   trains = any(selector == 'Run' for selector, _ in parsed.bindings)
   config = parsed.build('Run' if trains else 'Evaluation')
   fields = parsed.bound('DecoderConfig') if trains else {}

@@ -5,15 +5,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from flan_jax.data.loader import Loader
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store.store import Store
+from flan_jax.errors import InputError
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.preemption import Stopped
 from flan_jax.train.hook import Hook
 from flan_jax.train.state import TrainState
 from flan_jax.train.train_step import Metrics
 from flan_jax.train.trainer import Trainer
+
+RESERVED = ('train', 'evaluation', 'validation')
+"""Groups of values that the run itself writes."""
 
 
 class Feed:
@@ -141,7 +147,20 @@ class Loop:
         hook.finish(self)
 
   def write(self, values: Mapping[str, Any]) -> None:
-    """Writes values by name, as 'norms/params', after the steps that are done."""
+    """Writes values by name, as 'norms/params', after the steps that are done.
+
+    Raises:
+      InputError: if a name has no group of its own, or a value is not a number.
+    """
+    for name, value in values.items():
+      group, slash, _ = str(name).partition('/')
+      if not slash or group in RESERVED or not isinstance(name, str):
+        raise InputError(
+          f'loop.write: name {name!r}: must be a group of your own and a name, as '
+          f"'norms/params'; {', '.join(RESERVED)} are the run's"
+        )
+      if np.ndim(value) or isinstance(value, (str, bytes)):
+        raise InputError(f'loop.write: {name!r}: got {value!r:.40}; must be a number')
     self._write(self.done, {name: float(value) for name, value in values.items()})
 
   @contextlib.contextmanager

@@ -205,7 +205,7 @@ def test_constants_of_gin_config(tmp_path):
     ('fn.x = True', '@fn()', r'theirs.fn.x = True; must be an integer'),
     ('fn.x = @inner', '@fn()', r'theirs.fn.x = @theirs.inner; must be an integer'),
     ('fn.names = "abc"', '@fn()', r"theirs.fn.names = 'abc'; must be a list or tuple"),
-    ('fn.rest = (1,)', '@fn()', r'theirs.fn.rest = \(1,\); must be a tuple of a s'),
+    ('fn.rest = (1,)', '@fn()', r'theirs.fn.rest = \(1,\); must be a tuple of strings'),
     ('s/fn.x = "a"', '@s/fn()', r"run.gin:1: s/theirs.fn.x = 'a'; must be an integer"),
     ('Data.extra = {"a": "b"}', '@Data()', 'must be a dictionary from a string'),
     ('inner.secret = 3', '@inner()', r'run.gin:1: theirs.inner.secret: must not be set '

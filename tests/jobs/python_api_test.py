@@ -82,3 +82,27 @@ def test_settings_of_a_run_and_of_an_evaluation(tmp_path):
   assert evaluation.checkpoint == 'microworld'
   with pytest.raises(InputError, match="did you mean 'TRAIN_STEPS'"):
     flan.load_config('gin/runs/demo.gin', ['TRAIN_STEP=7'])
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (
+      lambda m: m.generate('Is it?'),
+      r"got 'Is it\?'; must be a list of texts",
+    ),
+    (lambda m: m.generate(['a'], max_tokens=0), 'max_tokens: got 0; must be 1 or more'),
+    (lambda m: m.loglikelihood([('q', 'yes')]), "options: got 'yes'; must be a list"),
+    (
+      lambda m: m.loglikelihood(('q', ['yes'])),
+      'must be a prompt and its options',
+    ),
+    (
+      lambda _: flan.render('rte', {}, template=99),
+      'template: got 99; must be 0 to 10',
+    ),
+  ],
+)
+def test_a_mistake_in_python_is_one_line(model, call, message):
+  with pytest.raises(InputError, match=message):
+    call(model)

@@ -277,6 +277,20 @@ def registered(monkeypatch):
   monkeypatch.setattr(functions, 'find', find)
 
 
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'train/loss': 1.0}, "'train/loss': must be a group of your own"),
+    ({'norm': 1.0}, "'norm': must be a group of your own and a name"),
+    ({'own/text': 'much'}, "'own/text': got 'much'; must be a number"),
+  ],
+)
+def test_a_value_of_a_hook_has_a_group_of_its_own(values, message):
+  loop = Loop(0, frozen=None, start=0, end=1, hooks=[])
+  with pytest.raises(InputError, match=message):
+    loop.write(values)
+
+
 def test_an_own_hook_acts_every_so_often_and_writes(registered):
   written = []
   (hook,) = own_hooks.of([Recipe('kept', (('every', 2),))])
