@@ -49,6 +49,27 @@ def raised_at(error: BaseException) -> str:
   return f'{last.filename}:{last.lineno}'
 
 
+def said(error: BaseException) -> str:
+  """Describes an error of a user's function in one line."""
+  text = str(error).splitlines() or ['']
+  return f'{type(error).__name__}: {text[0]}'.rstrip(': ')
+
+
+def said_where(error: BaseException) -> str:
+  """Describes an error of a user's function, and its place, in one line."""
+  return f'{said(error)} ({raised_at(error)})'
+
+
+def failure(what: str, error: BaseException) -> InputError:
+  """The refusal that states an error of a user's function, and its place, in one line.
+
+  Args:
+    what: name of what failed.
+    error: its error.
+  """
+  return InputError(f'{what}: {said_where(error)}')
+
+
 def _is_installed(file: str) -> bool:
   """True for a file of this package, of another one, or of Python itself."""
   folders = (os.path.dirname(__file__), sysconfig.get_path('stdlib'))

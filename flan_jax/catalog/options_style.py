@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.catalog.template import options_block
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, failure
 from flan_jax.runtime.named import Named
 
 DEFAULT = 'bullets'
@@ -50,10 +50,7 @@ def options_style(function: Any = None, *, name: str | None = None) -> Any:
   Raises:
     InputError: if the name is another's.
   """
-  if function is None:
-    return lambda function: options_style(function, name=name)
-  _styles.add(name or function.__name__, function, function)
-  return function
+  return _styles.register(function, name=name)
 
 
 @options_style
@@ -121,10 +118,8 @@ def show(style: str, options: Sequence[str]) -> Shown:
   try:
     made = function(tuple(options))
   except Exception as error:  # any, of a function of the user's
-    text = (str(error).splitlines() or [''])[0]
-    raise InputError(
-      f'options style {style!r}, {len(options)} options: {type(error).__name__}: {text}'
-    ) from error
+    what = f'options style {style!r}, {len(options)} options'
+    raise failure(what, error) from error
   block: Any = made
   labels: Any = ()
   if isinstance(made, tuple) and len(made) == 2:

@@ -12,7 +12,7 @@ from flan_jax.catalog import options_style
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.template import Template
 from flan_jax.config.evaluation import MAX_FEWSHOT
-from flan_jax.errors import InputError, raised_at
+from flan_jax.errors import InputError, failure
 from flan_jax.runtime.named import Named
 
 _styles: Named[Callable[[Dataset], Iterable[Template]]] = Named('prompt style')
@@ -35,10 +35,7 @@ def prompt_style(function: Any = None, *, name: str | None = None) -> Any:
   Raises:
     InputError: if the name is another's.
   """
-  if function is None:
-    return lambda function: prompt_style(function, name=name)
-  _styles.add(name or function.__name__, function, function)
-  return function
+  return _styles.register(function, name=name)
 
 
 @prompt_style
@@ -151,10 +148,8 @@ class PromptStyle:
     except InputError:
       raise
     except Exception as error:  # of a user's function
-      raise InputError(
-        f'prompt style {self.prompt_style!r}, dataset {dataset.name!r}: '
-        f'{type(error).__name__}: {error} ({raised_at(error)})'
-      ) from error
+      what = f'prompt style {self.prompt_style!r}, dataset {dataset.name!r}'
+      raise failure(what, error) from error
     templates = tuple(made) if isinstance(made, Iterable) else ()
     if not templates or not all(isinstance(each, Template) for each in templates):
       raise InputError(

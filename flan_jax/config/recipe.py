@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flan_jax.config import functions
-from flan_jax.errors import InputError, raised_at
+from flan_jax.errors import InputError, failure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,17 +155,6 @@ class Recipe:
       raise
     except Exception as error:
       raise failure(str(self), error) from error
-
-
-def failure(what: str, error: Exception) -> InputError:
-  """The refusal that states an error of a user's function in one line.
-
-  Args:
-    what: name of what failed.
-    error: its error.
-  """
-  text = (str(error) or type(error).__name__).splitlines()[0]
-  return InputError(f'{what}: {type(error).__name__}: {text} ({raised_at(error)})')
 
 
 def _offered(value: Any, values: Mapping[str, Any]) -> Any:

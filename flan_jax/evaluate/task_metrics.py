@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flan_jax.catalog.dataset import Dataset, Example
-from flan_jax.errors import raised_at
+from flan_jax.errors import said
 from flan_jax.evaluate import intervals, statistics
 from flan_jax.evaluate.metric import BaseMetric
 from flan_jax.evaluate.statistics import Interval
@@ -209,17 +209,6 @@ def _holds(
 
 def _range(values: np.ndarray) -> tuple[float, float]:
   return float(np.nanmin(values)), float(np.nanmax(values))
-
-
-def said(error: Exception) -> str:
-  """Describes an error of a user's function in one line."""
-  text = str(error).splitlines() or ['']
-  return f'{type(error).__name__}: {text[0]}'.rstrip(': ')
-
-
-def said_where(error: Exception) -> str:
-  """Describes an error of a user's function, and its place, in one line."""
-  return f'{said(error)} ({raised_at(error)})'
 
 
 def mean_of(name: str, some: Sequence[Figure]) -> Mean:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, failure, said_where
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate.metric import BaseMetric
-from flan_jax.evaluate.task_metrics import NO_NUMBER, ONE_EXAMPLE, Figure, said_where
+from flan_jax.evaluate.task_metrics import NO_NUMBER, ONE_EXAMPLE, Figure
 
 
 class Metric(BaseMetric):
@@ -212,7 +212,7 @@ def scores(
       f'{where}, example {examples[error.example]!r}: {error}'
     ) from error
   except Exception as error:  # any, of a class of the user's
-    raise InputError(f'{where}: {said_where(error)}') from error
+    raise failure(where, error) from error
   if found.ndim != 2 or len(found) != len(predictions):
     raise InputError(
       f'{where}: scores returned shape {found.shape}; must be [examples, statistics], '

@@ -1,5 +1,6 @@
 """Things that modules register by name: ours, and a user's. Standard library only."""
 
+import functools
 from typing import Any, Generic, TypeVar
 
 from flan_jax.errors import InputError, did_you_mean
@@ -39,6 +40,21 @@ class Named(Generic[T]):
       raise InputError(f'{self._kind} {name!r}: must be a name, as in my_style')
     self._items[name], self._places[name] = item, place
     modules.note(source.__module__)
+
+  def register(self, item: Any, *, name: str | None) -> Any:
+    """Registers a function or class as a decorator does, and returns it.
+
+    Args:
+      item: the function or class; None for a decorator with a name.
+      name: its name; None for its own.
+
+    Raises:
+      InputError: if the name is another's.
+    """
+    if item is None:
+      return functools.partial(self.register, name=name)
+    self.add(name or item.__name__, item, item)
+    return item
 
   def names(self) -> tuple[str, ...]:
     """Every name, after the user's modules have registered theirs."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from flan_jax.config.recipe import Recipe, failure
-from flan_jax.errors import InputError
+from flan_jax.config.recipe import Recipe
+from flan_jax.errors import InputError, failure
 
 LossFunction = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """A loss of logits [B, P, V] float32, targets [B, P] int32 and a mask [B, P] float32.

@@ -1,8 +1,7 @@
 """Optimizer of a run: Adafactor with its schedule, or any function that makes one."""
 
 import contextlib
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import jax
@@ -13,8 +12,8 @@ from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.config.recipe import Recipe, failure, recipes_in
-from flan_jax.errors import InputError
+from flan_jax.config.recipe import Recipe, recipes_in
+from flan_jax.errors import InputError, failure
 from flan_jax.train import adafactor, matrices
 from flan_jax.train.tuning import FULL, Subset, Tuning
 
@@ -134,12 +133,8 @@ def _shapes(tree: Any) -> Any:
   return structure, [np.shape(leaf) for leaf in leaves]
 
 
-Made = Callable[..., optax.GradientTransformation]
-"""A function that makes an optimizer, as `functools.partial(optax.adamw, 1e-3)`."""
-
-
 def make_optimizer(
-  optimizer: optimizer_config.OptimizerConfig | Recipe | Made,
+  optimizer: optimizer_config.OptimizerConfig | Recipe,
   *,
   config: DecoderConfig,
   logical_axes: Any,
@@ -148,9 +143,9 @@ def make_optimizer(
   """Builds the optimizer of the trained parameters.
 
   Args:
-    optimizer: settings of Adafactor, or a recipe or function that makes another
-      optimizer; it gets those of `of_model`'s arguments that it has and that are not
-      given, and so do the recipes in a recipe.
+    optimizer: settings of Adafactor, or a recipe that makes another optimizer; it gets
+      those of `of_model`'s arguments that it has and that are not given, and so do the
+      recipes in it.
     config: decoder config.
     logical_axes: logical axes of the trained parameters.
     tuning: the strategy that names the trained parameters.
@@ -160,18 +155,10 @@ def make_optimizer(
   """
   if isinstance(optimizer, Recipe):
     transform = _built(optimizer.offered(of_model(logical_axes)))
-  elif isinstance(optimizer, optimizer_config.OptimizerConfig):
+  else:
     transform = _adafactor(
       optimizer, config=config, logical_axes=logical_axes, tuning=tuning
     )
-  else:
-    given = inspect.signature(optimizer).parameters
-    more = {
-      name: value
-      for name, value in of_model(logical_axes).items()
-      if name in given and given[name].default in (None, inspect.Parameter.empty)
-    }
-    transform = optimizer(**more)
   return _of_trained(transform, tuning)
 
 

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from flan_jax.config.recipe import Recipe, failure
-from flan_jax.errors import InputError
+from flan_jax.config.recipe import Recipe
+from flan_jax.errors import InputError, failure
 from flan_jax.runtime.preemption import Stopped
 from flan_jax.train.hook import Hook
 from flan_jax.train.loop import Loop

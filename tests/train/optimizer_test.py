@@ -1,7 +1,5 @@
 """Optimizers of optax: their state is sharded, saved and restored as Adafactor's is."""
 
-import functools
-
 import jax
 import numpy as np
 import optax
@@ -10,6 +8,7 @@ from flax import traverse_util
 
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config.mesh import MeshConfig
+from flan_jax.config.recipe import Recipe
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.train import checkpoint, matrices, train_step
 from flan_jax.train import optimizer as optimizer_lib
@@ -21,12 +20,20 @@ ONE, EIGHT, OTHER = (
   MeshConfig(data=2, fsdp=2, model=2),
   MeshConfig(fsdp=2, model=4),
 )
+
+
+def recipe(name: str, **arguments) -> Recipe:
+  """An optimizer of gin, with a learning rate of 0.01."""
+  given = {'learning_rate': 0.01, **arguments}
+  return Recipe(name, tuple(sorted(given.items())))
+
+
 OPTIMIZERS = {
   'adafactor': optimizer_config.OptimizerConfig(learning_rate=0.01),
-  'adamw': functools.partial(optax.adamw, 0.01),
-  'lion': functools.partial(optax.lion, 0.01),
-  'sgd': functools.partial(optax.sgd, 0.01, momentum=0.9),
-  'muon': functools.partial(optax.contrib.muon, 0.01),
+  'adamw': recipe('optax.adamw'),
+  'lion': recipe('optax.lion'),
+  'sgd': recipe('optax.sgd', momentum=0.9),
+  'muon': recipe('optax.contrib.muon'),
 }
 
 
@@ -151,7 +158,7 @@ def test_adamw_is_that_of_torch():
   grads = rng.normal(size=(3, 4, 3)).astype(np.float32)
   settings = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-8, 'weight_decay': 0.1}
   optimizer = optimizer_lib.make_optimizer(
-    functools.partial(optax.adamw, 0.01, **settings),
+    recipe('optax.adamw', **settings),
     config=TINY,
     logical_axes={'w': ('embed', 'mlp')},
   )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, failure
 from flan_jax.evaluate import task_metrics
 from flan_jax.evaluate.task_metrics import Compute, Figure
 from flan_jax.interop.seqio.task_data import TARGETS, TaskData
@@ -154,7 +154,7 @@ def figures(
     except InputError:
       raise
     except Exception as error:
-      raise InputError(f'{where}: {task_metrics.said_where(error)}') from error
+      raise failure(where, error) from error
     for name, figure in made.items():
       if name in out:
         raise InputError(f'{where}: {name!r} is the name of two values; must be of one')

@@ -16,8 +16,7 @@ from flan_jax.data import stable_hash
 from flan_jax.data.sources import seqio_task
 from flan_jax.data.sources.seqio_task import INPUTS, TARGETS
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import InputError
-from flan_jax.evaluate import task_metrics
+from flan_jax.errors import InputError, failure
 
 SEED = 42
 """Seed of `seqio.Evaluator` for preprocessors that draw."""
@@ -90,9 +89,9 @@ class TaskData:
       )
     except Exception as error:
       what = 'target' if is_target else 'prediction'
-      raise InputError(
-        f'seqio task {self.task.name!r}: postprocess_fn of the {what} {text[:40]!r} '
-        f'of example {self.ids[i]!r}: {task_metrics.said_where(error)}'
+      where = f'the {what} {text[:40]!r} of example {self.ids[i]!r}'
+      raise failure(
+        f'seqio task {self.task.name!r}: postprocess_fn of {where}', error
       ) from error
 
 
