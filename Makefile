@@ -53,10 +53,10 @@ format: $(READY)  ## ruff fixes what it can
 golden: $(READY)  ## rewrites the golden files; read the diff
 	$(BIN)/python -m pytest tests/golden_test.py tests/tpu/plan/plan_test.py --update-golden
 
-docs: $(READY)  ## docs/catalog.md from the declarations
-	$(BIN)/python docs/catalog.py
+docs: $(READY)  ## docs/reference/catalog.md from the declarations
+	$(BIN)/python docs/generate/catalog.py
 
-bench: $(READY)  ## data path and train step beside their peers; more: docs/performance.md
+bench: $(READY)  ## data path and train step beside their peers; more: docs/explanation/performance.md
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
 

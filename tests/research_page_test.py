@@ -1,4 +1,4 @@
-"""docs/research.md: its table of wishes and its examples train, are saved, resume."""
+"""docs/howto/research.md: its wishes and its examples train, are saved, resume."""
 
 import json
 import os
@@ -15,7 +15,9 @@ from flan_jax.cli import dispatch
 from flan_jax.evaluate import metrics
 from flan_jax.interop.huggingface import families
 
-PAGE = (pathlib.Path(__file__).parents[1] / 'docs' / 'research.md').read_text()
+PAGE = (
+  pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'research.md'
+).read_text()
 IMPORTS = (
   'import dataclasses\nimport jax\nimport jax.numpy as jnp\nimport numpy as np\n'
   'import optax\nimport flan_jax as flan\n\n'

@@ -4,7 +4,7 @@ Many datasets hold text that was split into tokens (`it 's a -lrb- new -rrb- day
 or that still has HTML and invisible characters of the page it was taken from. A
 declaration with `cleaning=prose` has every field, option and reference cleaned alike,
 so that a gold span is still found in its passage; clean text stays as it is.
-docs/data.md lists the repairs, and the flaws that stay as the dataset has them.
+docs/explanation/text_cleaning.md lists the repairs, and the flaws that stay.
 """
 
 import functools

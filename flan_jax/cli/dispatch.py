@@ -156,7 +156,7 @@ def _fetch(parser):
     dest='folder',
     metavar='DIR',
     help='read datasets of TFDS from DIR/<builder>/<config>/<split>.jsonl instead of '
-    'downloading them; other files are declared (docs/own_data.md)',
+    'downloading them; other files are declared (docs/howto/own_data.md)',
   )
   parser.add_argument(
     '--workers', type=int, default=4, metavar='N',
@@ -265,7 +265,7 @@ def _lm_eval(parser):
   parser.usage = 'flan lm-eval --model_args pretrained=MODEL --tasks TASKS [ARGS ...]'
   parser.epilog = (
     'ARGS are those of lm-eval: `flan lm-eval run --help` lists them, `flan lm-eval ls '
-    'tasks` the tasks. Without --model it is flan_jax. See docs/lm_eval.md.'
+    'tasks` the tasks. Without --model it is flan_jax. See docs/howto/lm_eval.md.'
   )
 
 

@@ -42,7 +42,7 @@ class Bucket:
     if f'{scheme}://' != SCHEME or not path.strip('/'):
       raise InputError(
         f'{name}: got {remote!r}; must be a folder or gs://BUCKET/PATH, as '
-        f"'{SCHEME}{path.strip('/') or 'bucket/run'}' (docs/tpu.md)",
+        f"'{SCHEME}{path.strip('/') or 'bucket/run'}' (docs/howto/tpu.md)",
         field=name,
       )
     cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'

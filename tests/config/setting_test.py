@@ -111,8 +111,8 @@ def listed(path: str, heading: str) -> set[str]:
   ('page', 'file', 'more'),
   [
     ('README.md', 'runs/base.gin', {'NUM_LAYERS'}),
-    ('docs/evaluation.md', 'evaluate/zero_shot.gin', set()),
-    ('docs/ask.md', 'infer.gin', set()),
+    ('docs/howto/evaluate.md', 'evaluate/zero_shot.gin', set()),
+    ('docs/howto/ask.md', 'infer.gin', set()),
   ],
 )
 def test_the_reference_table_lists_the_macros_of_the_fields(page, file, more):

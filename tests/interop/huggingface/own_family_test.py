@@ -1,4 +1,4 @@
-"""A model family that a package outside registers: docs/models.md, from end to end."""
+"""A model family that an outside package registers: docs/howto/model_family.md."""
 
 import dataclasses
 import json
@@ -25,7 +25,9 @@ from flan_jax.interop.huggingface import (
 )
 from flan_jax.interop.huggingface.family import ModelFamily
 
-PAGE = (pathlib.Path(__file__).parents[3] / 'docs' / 'models.md').read_text()
+PAGE = (
+  pathlib.Path(__file__).parents[3] / 'docs' / 'howto' / 'model_family.md'
+).read_text()
 (CODE,) = re.findall(r'```python\n(# acme.*?)```', PAGE, re.DOTALL)
 
 

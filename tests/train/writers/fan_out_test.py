@@ -230,7 +230,7 @@ def test_ids_are_kept_in_the_folder_of_the_run(tmp_path):
 
 
 def test_the_example_of_the_page_runs(tmp_path, warnings):
-  page = pathlib.Path(__file__).parents[3] / 'docs' / 'metrics.md'
+  page = pathlib.Path(__file__).parents[3] / 'docs' / 'howto' / 'track_metrics.md'
   (code,) = re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
   (tmp_path / 'page.py').write_text(code)
   runpy.run_path(str(tmp_path / 'page.py'))

@@ -1,8 +1,8 @@
-"""Writes docs/catalog.md from the declarations; `make docs` runs it.
+"""Writes docs/reference/catalog.md from the declarations; `make docs` runs it.
 
-`python docs/catalog.py --look` first reads prepared examples of every dataset through
-TFDS, renders them in every template, and records the counts in docs/examples_seen.json.
-It reads $TFDS_DATA_DIR, or the folder given by --data-dir.
+`python docs/generate/catalog.py --look` first reads prepared examples of every dataset
+through TFDS, renders them in every template, and records the counts in
+examples_seen.json beside it. It reads $TFDS_DATA_DIR, or the folder given by --data-dir.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from flan_jax.evaluate import metrics
 from flan_jax.report import statements
 
 HERE = pathlib.Path(__file__).parent
-PAGE = HERE / 'catalog.md'
+PAGE = HERE.parent / 'reference' / 'catalog.md'
 SEEN = HERE / 'examples_seen.json'
 MAX_EXAMPLES = 100
 """Maximum number of examples read of a split."""
