@@ -13,13 +13,13 @@ export CUDA_VISIBLE_DEVICES ?=
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
 
-setup: $(READY)  ## .venv with everything that tests and demo need
+setup: $(READY)  ## .venv with everything that tests, docs and demo need
 
 $(READY): setup.py constraints.txt
 	@echo "[setup] $(VENV) from setup.py, pinned by constraints.txt: some minutes once"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("setup: got Python %d.%d; must be 3.11 to 3.13: make PYTHON=python3.12" % v)'
 	@$(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,hf,tpu]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,docs,hf,tpu]'
 	@touch $@
 	@echo "[setup] done"
 
@@ -53,12 +53,13 @@ format: $(READY)  ## ruff fixes what it can
 golden: $(READY)  ## rewrites the golden files; read the diff
 	$(BIN)/python -m pytest tests/golden_test.py tests/tpu/plan/plan_test.py --update-golden
 
-docs: $(READY)  ## docs/reference/catalog.md from the declarations
+docs: $(READY)  ## the site into site/, and the generated files of docs/
 	$(BIN)/python docs/generate/catalog.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY)  ## data path and train step beside their peers; more: docs/explanation/performance.md
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
 
 clean:  ## removes build outputs and runs
-	rm -rf $(VENV) build *.egg-info runs
+	rm -rf $(VENV) build site *.egg-info runs

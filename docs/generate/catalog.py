@@ -2,7 +2,7 @@
 
 `python docs/generate/catalog.py --look` first reads prepared examples of every dataset
 through TFDS, renders them in every template, and records the counts in
-examples_seen.json beside it. It reads $TFDS_DATA_DIR, or the folder given by --data-dir.
+examples_seen.json beside it. It reads $TFDS_DATA_DIR, or the folder of --data-dir.
 """
 
 import argparse

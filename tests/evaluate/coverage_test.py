@@ -187,7 +187,7 @@ def test_the_average_of_four_datasets(rates, templates, n):
     )
     covered += low <= np.mean(rates) <= high
   # From the limits of 20 examples each, near 0 and 1, the average's are recovered a
-  # little too narrow or too wide: 90.7 to 98.8 % (docs/howto/evaluate.md).
+  # little too narrow or too wide: 90.7 to 98.8 % (docs/explanation/statistics.md).
   least, most = (0.90, 0.99) if n == 20 else (LEAST, MOST)
   assert least <= covered / draws <= most
 

@@ -1,4 +1,4 @@
-"""The seqio mixture of docs/howto/own_data.md trains, and resumes on another mesh."""
+"""The seqio mixture of docs/howto/seqio.md trains, and resumes on another mesh."""
 
 import json
 import pathlib
@@ -14,9 +14,7 @@ from flan_jax.cli import dispatch
 
 seqio = pytest.importorskip('seqio', reason='needs seqio', exc_type=ImportError)
 
-PAGE = (
-  pathlib.Path(__file__).parents[2] / 'docs' / 'howto' / 'own_data.md'
-).read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / 'docs' / 'howto' / 'seqio.md').read_text()
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""mkdocs hook: fills `<!-- generated: NAME -->` in pages from the code itself."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import changelog
+import command_line
+import contents
+import metrics_table
+import notebook
+import python_api
+import settings_tables
+
+GENERATORS: Mapping[str, Callable[[], str]] = {
+  'changelog': changelog.render,
+  'command line': command_line.render,
+  'metrics': metrics_table.render,
+  'notebook': notebook.render,
+  'python api': python_api.render,
+  'macros': settings_tables.render_macros,
+  'settings': settings_tables.render,
+}
+"""Name in the marker -> the Markdown that replaces it."""
+
+MARKER = re.compile(r'<!-- generated: (.*?) -->')
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_) -> str:
+  """Replaces the markers of a page; mkdocs calls it before it reads the Markdown."""
+
+  def generated(match: re.Match) -> str:
+    name = match.group(1)
+    return contents.render(page) if name == 'contents' else GENERATORS[name]()
+
+  return MARKER.sub(generated, markdown)
