@@ -7,7 +7,6 @@ tuned one, in the same prompt style or its own (FLAN section 2.4). No TensorFlow
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from flan_jax.evaluate.predict import (  # fmt: skip
 )
 from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.evaluate.task_metrics import TaskResult
+from flan_jax.runtime.progress import Progress
 
 SPLITS = ('dev', 'test')
 
@@ -214,7 +214,7 @@ def evaluate(
   examples: Examples,
   base: LanguageModel | None = None,
   emit: Callable[..., None] | None = None,
-  progress: Callable[[str, str, int, int], None] | None = None,
+  progress: Progress | None = None,
 ) -> Results:
   """Evaluates a model, and a base model beside it.
 
@@ -227,7 +227,7 @@ def evaluate(
     base: model before tuning, evaluated on the same examples.
     emit: called as emit(prediction, split=, model=) for every prediction, such as
       `predictions.Predictions`.
-    progress: called as progress(stage, dataset, examples done, examples in all).
+    progress: progress output; None for none.
 
   Raises:
     InputError: if a dataset has none of the templates, or an option does not fit in
@@ -245,9 +245,10 @@ def evaluate(
   )
   found = []
   for dataset in directions(datasets, protocol.templates):
-    count = functools.partial(progress, 'evaluate', dataset.label) if progress else None
     read = directed(dataset, examples)
-    result = _evaluate(predictor, protocol, dataset, read, count)
+    result = _evaluate(
+      predictor, protocol, dataset, read, progress or Progress(quiet=True)
+    )
     if result is not None:
       found.append(result)
   timing = predictor.clocks['tuned'].as_json()
@@ -262,7 +263,7 @@ def _evaluate(
   protocol: Protocol,
   dataset: Dataset,
   examples: Examples,
-  progress: Callable[[int, int], None] | None,
+  progress: Progress,
 ) -> DatasetResult | None:
   """Evaluates the models on one dataset; None, with a warning, if nothing was measured.
 
@@ -271,7 +272,7 @@ def _evaluate(
     protocol: settings of the evaluation.
     dataset: dataset, in one direction.
     examples: (dataset name, split) -> examples.
-    progress: called as progress(examples done, examples in all), or None.
+    progress: progress output.
   """
   warnings = predictor.warnings
   drawn = draw(protocol, dataset, examples, warnings)
@@ -287,10 +288,11 @@ def _evaluate(
   queue = [(split, example) for split, some in drawn.items() for example in some]
   block = max(1, _BLOCK // max(len(spec.templates) for spec in specs.values()))
   blocks = []
-  for start in range(0, len(queue), block):
-    blocks.append(predictor.predict(specs, queue[start : start + block]))
-    if progress is not None:
-      progress(min(start + block, len(queue)), len(queue))
+  prompts = sum(len(spec.templates) for spec in specs.values())  # of an example
+  with progress.work(f'evaluate {dataset.label}', prompts * len(queue)) as meter:
+    for start in range(0, len(queue), block):
+      blocks.append(predictor.predict(specs, queue[start : start + block]))
+      meter.reach(prompts * min(start + block, len(queue)))
   parts = _by_split(drawn, blocks)
   parts = {split: part for split, part in parts.items() if part.measured}
   if not parts:

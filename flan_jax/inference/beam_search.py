@@ -20,6 +20,7 @@ from flan_jax.inference.sampling import (
 )
 from flan_jax.model.decoder import Decoder
 from flan_jax.model.kv_cache import Cache
+from flan_jax.runtime import metering
 
 
 class Found(NamedTuple):
@@ -219,7 +220,9 @@ def search(
       )
     )
     prefilled += prompts_BxL.size
-    generated += num_prompts * decoding.beams * int(steps)
+    decoded = num_prompts * decoding.beams * int(steps)
+    generated += decoded
+    metering.computed(len(batch), prompts_BxL.size + decoded)
     for b, index in enumerate(batch):
       ids = out_BxN[b].tolist()
       tokens[index] = ids[: ids.index(eos_id)] if eos_id in ids else ids

@@ -33,6 +33,7 @@ from flan_jax.inference.sampling import (
 )
 from flan_jax.model import kv_cache
 from flan_jax.model.decoder import Decoder
+from flan_jax.runtime import metering
 
 _SLOTS_PER_INSERT = 4
 """Divides the slots: a quarter of them take new prompts together, in one program."""
@@ -340,6 +341,7 @@ class Scheduler:
     self._nan = [False] * len(sequences)
     self._prompt_of = [-1] * self._num_slots  # index of each slot's prompt
     self._prefilled = 0
+    self._reported = 0  # tokens
 
   def run(
     self, on_batch: Callable[[], None]
@@ -439,9 +441,10 @@ class Scheduler:
 
   def _collect(self, state: DecodeState) -> DecodeState:
     """Collects the answers of slots done by EOS, length or a stop string."""
-    tokens_BxN, count_B, done_B, nan_B = jax.device_get(
-      (state.tokens_BxN, state.count_B, state.done_B, state.nan_B)
+    tokens_BxN, count_B, done_B, nan_B, steps = jax.device_get(
+      (state.tokens_BxN, state.count_B, state.done_B, state.nan_B, state.steps)
     )
+    answered = 0
     stopped_B = np.zeros_like(done_B)
     for slot, i in enumerate(self._prompt_of):
       if i < 0:
@@ -457,6 +460,10 @@ class Scheduler:
         self._answers[i] = answer
         self._nan[i] = bool(nan_B[slot])
         self._prompt_of[slot] = -1
+        answered += 1
+    tokens = self._prefilled + self._num_slots * int(steps)
+    metering.computed(answered, tokens - self._reported)
+    self._reported = tokens
     if not (stopped_B & ~done_B).any():
       return state
     return state._replace(done_B=jnp.asarray(done_B | stopped_B))

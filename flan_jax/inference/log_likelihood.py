@@ -42,8 +42,8 @@ _MAX_PREDICTIONS = 128
 """Maximum number of tokens whose logits are computed together: small, since the last
 group is padded to a power of two, but enough to pay for reading the vocabulary."""
 
-Progress = Callable[[int, int], None]
-"""Called with (sequences done, sequences in all)."""
+Progress = Callable[[int, int, int], None]
+"""Called with (sequences done, sequences in all, tokens computed)."""
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'kernel'))
@@ -210,7 +210,7 @@ class LogLikelihood:
         computed += tokens
         taken += len(members)
         if progress is not None:
-          progress(min(done + taken, len(sequences)), len(sequences))
+          progress(min(done + taken, len(sequences)), len(sequences), computed)
       return taken
 
     lengths = np.array([sequence.length for sequence in sequences], np.int64)

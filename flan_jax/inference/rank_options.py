@@ -23,9 +23,10 @@ from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference import stream as stream_lib
 from flan_jax.inference.generate import Generated
-from flan_jax.inference.log_likelihood import LogLikelihood, Progress
+from flan_jax.inference.log_likelihood import LogLikelihood
 from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.sampling import context, shards
+from flan_jax.runtime import metering
 
 
 class Request(NamedTuple):
@@ -138,9 +139,7 @@ class Scorer:
       on_batch=self.on_batch,
     )
 
-  def loglikelihood(
-    self, requests: Sequence[Request], *, progress: Progress | None = None
-  ) -> Scored:
+  def loglikelihood(self, requests: Sequence[Request]) -> Scored:
     """Scores every option of every request, in the caller's order.
 
     Every batch has at most batch_size x sequence_length tokens, in one of a few shapes,
@@ -167,7 +166,9 @@ class Scorer:
             )
           )
           unconditional.append(distinct.add(empty))
-    sums, computed = self.likelihood.sums(distinct.sequences, progress=progress)
+    sums, computed = self.likelihood.sums(
+      distinct.sequences, progress=metering.reporter(len(requests))
+    )
     scores = sums[conditional]
     if self.normalization == 'unconditional':
       scores = scores - sums[unconditional]

@@ -168,7 +168,7 @@ class HeldOutEvaluation:
     evaluate = self._shared['evaluate']
     results = measure.run(
       self._scorer(params, prompt_style=evaluate.prompt_style),
-      **{**self._shared, 'progress': Progress(quiet=True)},
+      **{**self._shared, 'progress': self._shared['progress'].brief()},
       splits=('dev',),
       max_examples=evaluate.eval_examples,
       templates=1,

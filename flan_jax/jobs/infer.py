@@ -15,14 +15,12 @@ from flan_jax.config.inference import InferConfig
 from flan_jax.data import prompt_file
 from flan_jax.data.prompt_file import Asked, Prompts
 from flan_jax.data.sources import file_task
-from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import eval_data, load_model, predicted_file
 from flan_jax.evaluate.predict import Warnings
 from flan_jax.evaluate.response_cache import ResponseCache, fingerprint
 from flan_jax.inference import joined_tokens
-from flan_jax.inference.generate import Generated
-from flan_jax.inference.rank_options import Request, Scored, Scorer
+from flan_jax.inference.rank_options import Request, Scorer
 from flan_jax.jobs import measure, model_source
 from flan_jax.runtime import multihost
 from flan_jax.runtime.progress import Progress
@@ -61,8 +59,7 @@ def infer(
   scorer = _model(config, out=out, progress=progress, on_batch=on_batch)
   marks = {'predictions': (scorer, fingerprint(scorer.params))}
   with load_model.all_cached(marks, out, progress=progress) as cached:
-    model = _Metered(cached['predictions'])
-    progress.note = model.note
+    model = cached['predictions']
     with predicted_file.writing(out, config.format) as write:
       if prompts is None:
         _answer_tasks(config, datasets, model, write, progress=progress)
@@ -137,63 +134,13 @@ def _model(
   )
 
 
-class _Metered:
-  """A model that counts what it computes; what is replayed from a file is not."""
-
-  def __init__(self, model: ResponseCache):
-    self._model = model
-    self._prompts = self._tokens = 0
-    self._seconds = 0.0
-
-  @property
-  def tokenizer(self) -> Tokenizer:
-    return self._model.tokenizer
-
-  @property
-  def sequence_length(self) -> int:
-    return self._model.sequence_length
-
-  @property
-  def max_length(self) -> int | None:
-    return self._model.max_length
-
-  def loglikelihood(self, requests: Sequence[Request]) -> Scored:
-    replayed = self._model.replayed
-    scored = self._model.loglikelihood(requests)
-    if self._model.replayed == replayed:
-      self._count(len(requests), scored.tokens_scored, scored.seconds)
-    return scored
-
-  def generate(self, prompts: Sequence[np.ndarray], *, max_tokens: int) -> Generated:
-    replayed = self._model.replayed
-    found = self._model.generate(prompts, max_tokens=max_tokens)
-    if self._model.replayed == replayed:
-      tokens = found.prefill_tokens + found.generated_tokens
-      self._count(len(prompts), tokens, found.seconds)
-    return found
-
-  def _count(self, prompts: int, tokens: int, seconds: float) -> None:
-    self._prompts += prompts
-    self._tokens += tokens
-    self._seconds += seconds
-
-  def note(self, done: int, total: int) -> str:
-    """Tokens per second, and the time left at that speed."""
-    if not self._prompts or not self._seconds:
-      return ''
-    left = (total - done) * self._seconds / self._prompts
-    minutes, seconds = divmod(round(left), 60)
-    rate = f'{self._tokens / self._seconds:,.0f} tokens/s'
-    return f'{rate}, {minutes}:{seconds:02} left' if done < total else rate
-
-
 # Tasks.
 
 
 def _answer_tasks(
   config: InferConfig,
   datasets: Sequence[Dataset],
-  model: _Metered,
+  model: ResponseCache,
   write: Callable[[dict[str, Any]], None],
   *,
   progress: Progress,
@@ -230,7 +177,7 @@ def _answer_file(
   config: InferConfig,
   prompts: Prompts,
   scorer: Scorer,
-  model: _Metered,
+  model: ResponseCache,
   write: Callable[[dict[str, Any]], None],
   *,
   progress: Progress,
@@ -238,13 +185,14 @@ def _answer_file(
   progress.stage(f'Prompts of {config.prompts}: {prompts.size:,}')
   warnings = Warnings()
   block = _Block(scorer, model, config.max_tokens, warnings)
-  with progress.bar('predict', prompts.size, unit='prompts') as bar:
+  done = 0
+  with progress.work('predict', prompts.size) as meter:
     left = iter(prompts)
     while asked := list(itertools.islice(left, _BLOCK)):
       for one, answer in zip(asked, block.answers(asked), strict=True):
         write(_record(one, answer))
-      done = bar.done + len(asked)
-      bar.advance(len(asked), note=model.note(done, prompts.size))
+      done += len(asked)
+      meter.reach(done)
   for warning in warnings.lines():
     progress.line(f'warning: {warning}')
 
@@ -269,7 +217,7 @@ class _Block:
   """Answers prompts of a file, a block at a time."""
 
   scorer: Scorer
-  model: _Metered
+  model: ResponseCache
   max_tokens: int
   warnings: Warnings
 

@@ -173,27 +173,24 @@ def run(
   own = [dataset for dataset in datasets if is_task(dataset)]
   others = [dataset for dataset in datasets if dataset not in own]
   found = None
-  with progress.counter() as count:
-    if others or not own:
-      found = evaluator.evaluate(
-        tuned,
-        protocol,
-        datasets=others,
-        examples=examples,
-        base=base,
-        emit=emit,
-        progress=count,
-      )
-    if own:
-      from flan_jax.interop.seqio import (
-        evaluate as evaluate_tasks,
-      )  # imports TensorFlow
+  if others or not own:
+    found = evaluator.evaluate(
+      tuned,
+      protocol,
+      datasets=others,
+      examples=examples,
+      base=base,
+      emit=emit,
+      progress=progress,
+    )
+  if own:
+    from flan_jax.interop.seqio import evaluate as evaluate_tasks  # imports TensorFlow
 
-      models = {'tuned': tuned} | ({} if base is None else {'base': base})
-      tasks = evaluate_tasks.evaluate(
-        own, protocol, models=models, emit=emit, progress=count
-      )
-      found = tasks if found is None else found.plus(tasks)
+    models = {'tuned': tuned} | ({} if base is None else {'base': base})
+    tasks = evaluate_tasks.evaluate(
+      own, protocol, models=models, emit=emit, progress=progress
+    )
+    found = tasks if found is None else found.plus(tasks)
   assert found is not None
   return found
 

@@ -155,14 +155,12 @@ class Validation:
       self._store.validation_examples(name), max_examples=examples, seed=self._seed
     )
     wanted = {example.example_id for example in drawn}
-    return self._losses(
-      params,
-      [
-        e.tokens
-        for e in self._store.rendered_validation(name)
-        if e.example_id in wanted
-      ],
-    )
+    chosen = [
+      e.tokens for e in self._store.rendered_validation(name) if e.example_id in wanted
+    ]
+    progress = self._progress.brief()
+    with progress.work(f'validation loss {name}', len(chosen), unit='examples'):
+      return self._losses(params, chosen)
 
   def _metrics(
     self, params: Any, examples: int | None
@@ -178,7 +176,7 @@ class Validation:
       ],
       examples=lambda name, split: self._store.validation_examples(name),
       seed=self._seed,
-      progress=Progress(quiet=True),
+      progress=self._progress.brief(),
       splits=('dev',),
       max_examples=examples,
       templates=1,

@@ -4,9 +4,15 @@ Everything goes to standard error: standard output is for `--json` alone.
 """
 
 import contextlib
+import copy
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from flan_jax.runtime import metering
+from flan_jax.runtime.metering import Meter
 
 
 class Progress:
@@ -15,16 +21,26 @@ class Progress:
   Attributes:
     quiet: print nothing.
     period_s: seconds between two plain lines of one bar, off a terminal.
-    note: makes the note of a bar of `counter`, from its units done and in all.
+    first_s: seconds until the first plain line of `work`.
+    idle_s: seconds between two plain lines of `work` that is not getting on.
   """
 
   period_s = 10.0
+  first_s = 3.0
+  idle_s = 60.0
 
   def __init__(self, *, quiet: bool = False):
     self._start = time.monotonic()
     self.quiet = quiet
-    self.note: Callable[[int, int], str] = lambda done, total: ''
+    self._brief = False
     self._tty = sys.stderr.isatty()
+    self._open: Any = None
+
+  def brief(self) -> 'Progress':
+    """Returns progress for short work: only the lines of `work` that takes longer."""
+    out = copy.copy(self)
+    out._brief = True
+    return out
 
   def stage(self, name: str) -> None:
     """Prints a banner: `[  12.3 s] Compiling the train step`."""
@@ -44,9 +60,44 @@ class Progress:
       yield bar
       bar.finish()
       return
-    with self._screen(unit) as shown:
-      bar.attach(shown, shown.add_task(name, total=total, note=''))
+    with self._screen() as shown:
+      bar.attach(shown, unit)
       yield bar
+
+  @contextlib.contextmanager
+  def work(self, name: str, total: int, *, unit: str = 'prompts') -> Iterator[Meter]:
+    """Shows what models compute in the block: units done, tokens/s, time left.
+
+    The first line comes within seconds, even if the first batch is still compiling.
+    """
+    meter = Meter(total)
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(metering.listening(meter))
+      if self.quiet:
+        yield meter
+        return
+      bar = Bar(self, name, total, unit)
+      if self._tty:
+        bar.attach(stack.enter_context(self._screen()), unit, timed=False)
+      ended = threading.Event()
+      ticker = threading.Thread(
+        target=self._tick, args=(bar, meter, ended), daemon=True
+      )
+      ticker.start()
+      try:
+        yield meter
+      finally:
+        ended.set()
+        ticker.join()
+        bar.show(meter)
+        bar.finish(silent=self._brief and not bar.has_printed)
+
+  def _tick(self, bar: 'Bar', meter: Meter, ended: threading.Event) -> None:
+    """Shows a meter at intervals until its work has ended."""
+    while not ended.wait(0.5 if self._tty else bar.wait_s):
+      bar.show(meter)
+      if not self._tty:
+        bar.print_if_due()
 
   @contextlib.contextmanager
   def counter(self) -> Iterator[Callable[[str, str, int, int], None]]:
@@ -57,7 +108,7 @@ class Progress:
     with contextlib.ExitStack() as stack:
       shown = None
       if self._tty and not self.quiet:
-        shown = stack.enter_context(self._screen('examples'))
+        shown = stack.enter_context(self._screen())
       bars: dict[tuple[str, str], Bar] = {}
 
       def count(stage: str, name: str, done: int, total: int) -> None:
@@ -66,8 +117,8 @@ class Progress:
         if bar is None:
           bar = bars[stage, name] = Bar(self, title, total, 'examples')
           if shown is not None:
-            bar.attach(shown, shown.add_task(title, total=total, note=''))
-        bar.advance(done - bar.done, note=self.note(done, total))
+            bar.attach(shown, 'examples')
+        bar.advance(done - bar.done)
         if done == total:
           bar.finish()
 
@@ -75,18 +126,35 @@ class Progress:
       for bar in bars.values():
         bar.finish()
 
-  def _screen(self, unit: str):
-    from rich import console, progress
+  @contextlib.contextmanager
+  def _screen(self) -> Iterator[Any]:
+    """Opens the part of the terminal with the bars; a second one shares the first."""
+    if self._open is not None:
+      yield self._open
+      return
+    from rich import console, progress, text
+
+    class Left(progress.TimeRemainingColumn):
+      """Shows the time left of bars without a meter, whose note holds it."""
+
+      def render(self, task):
+        return super().render(task) if task.fields['timed'] else text.Text()
 
     columns = (
       progress.TextColumn('            {task.description}'),
       progress.BarColumn(),
-      progress.TextColumn('{task.completed:,.0f}/{task.total:,.0f} ' + unit),
-      progress.TimeRemainingColumn(),
+      progress.TextColumn(
+        '{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}'
+      ),
+      Left(),
       progress.TextColumn('{task.fields[note]}'),
     )
     screen = console.Console(stderr=True)
-    return progress.Progress(*columns, console=screen, transient=False)
+    with progress.Progress(*columns, console=screen, transient=False) as self._open:
+      try:
+        yield self._open
+      finally:
+        self._open = None
 
 
 class Bar:
@@ -104,8 +172,22 @@ class Bar:
     self._printed = -1
     self._shown = self._task = None
 
-  def attach(self, shown, task) -> None:
-    self._shown, self._task = shown, task
+  @property
+  def has_printed(self) -> bool:
+    """True if a plain line was printed."""
+    return self._printed >= 0
+
+  @property
+  def wait_s(self) -> float:
+    """Seconds to wait for the next plain line."""
+    return self._progress.period_s if self.has_printed else self._progress.first_s
+
+  def attach(self, shown: Any, unit: str, *, timed: bool = True) -> None:
+    """Shows the bar on a terminal; `timed` adds rich's time left."""
+    self._shown = shown
+    self._task = shown.add_task(
+      self._name, total=self._total, note='', unit=unit, timed=timed
+    )
 
   def advance(self, count: int = 1, note: str = '') -> None:
     self.done += count
@@ -118,13 +200,28 @@ class Bar:
       self._last = now
       self._print()
 
-  def finish(self) -> None:
+  def show(self, meter: Meter) -> None:
+    """Takes over the count and the note of a meter."""
+    self.done, self._note = int(meter.done), meter.note()
+    if self._shown is not None:
+      self._shown.update(self._task, completed=self.done, note=self._note)
+
+  def print_if_due(self) -> None:
+    """Prints a plain line if the count has moved, or a minute has passed."""
+    now = time.monotonic()
+    if self.done != self._printed or now - self._last >= self._progress.idle_s:
+      self._last = now
+      self._print()
+
+  def finish(self, *, silent: bool = False) -> None:
     """Prints the final count, once; on a terminal as a line above the open bars."""
-    if self.done == self._printed or not self.done or self._progress.quiet:
+    if self._shown is not None and self._task is not None:
+      self._shown.remove_task(self._task)
+      self._task = None
+    if self.done == self._printed or not self.done or self._progress.quiet or silent:
       return
     if self._shown is not None:
       self._printed = self.done
-      self._shown.remove_task(self._task)
       self._shown.console.print(f'            {self._text()}', highlight=False)
     else:
       self._print()

@@ -10,6 +10,7 @@ import numpy as np
 from flan_jax.data import batch as batch_lib
 from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.partitioning import mesh as mesh_lib
+from flan_jax.runtime import metering
 from flan_jax.train import train_step
 from flan_jax.train.train_step import Loss
 from flan_jax.train.trainer import Trainer
@@ -104,11 +105,12 @@ class LossEvaluator:
     fitting = [e for e in examples if self._length(e) <= length]
     sums = []
     with self._trainer.sharded():
-      for batch in self._batches(fitting):
+      for count, batch in self._batches(fitting):
         local = Batch(*(array[mine] for array in batch))
         device = mesh_lib.put_batch(local, self._sharding, shape=self._shape)
         sums.append(self._sums(params, device))
         jax.block_until_ready(sums[-2:-1])  # two batches on the devices at most
+        metering.computed(count, size * length)
         self._on_batch()
     found = EvalLoss(examples=len(fitting), too_long=len(examples) - len(fitting))
     for one in jax.device_get(sums):
@@ -121,15 +123,19 @@ class LossEvaluator:
 
   def _batches(
     self, examples: Sequence[TokenizedExample]
-  ) -> Iterator[Batch[np.ndarray]]:
-    """Yields whole batches of packed sequences; empty sequences fill the last."""
+  ) -> Iterator[tuple[int, Batch[np.ndarray]]]:
+    """Yields (examples, whole batch of packed sequences); empty ones fill the last."""
     size, length = self._shape
     sequences = list(_packed(examples, [self._length(e) for e in examples], length))
     for start in range(0, len(sequences), size):
       some = sequences[start : start + size]
+      count = sum(map(len, some))
       some += [[]] * (size - len(some))
-      yield batch_lib.stack(
-        [batch_lib.assemble(s, sequence_length=length, **self._ids) for s in some]
+      yield (
+        count,
+        batch_lib.stack(
+          [batch_lib.assemble(s, sequence_length=length, **self._ids) for s in some]
+        ),
       )
 
 

@@ -15,6 +15,7 @@ from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.inference import rank_options
 from flan_jax.inference.rank_options import Request, Scorer
+from flan_jax.runtime import metering
 
 BYTES = tokenizers.load('bytes')
 WITH_BOS = type('WithBos', (tokenizers.Bytes,), {'bos_id': 2})()
@@ -110,12 +111,10 @@ def test_counts_tokens(scorer):
 
 
 def test_reports_progress_to_the_end(scorer):
-  seen = []
-  found = requests(5)
-  scorer.loglikelihood(found, progress=lambda done, total: seen.append((done, total)))
-  options = sum(len(request.options) for request in found)
-  assert seen[-1] == (options, options)
-  assert seen == sorted(seen)
+  meter = metering.Meter(9)
+  with metering.listening(meter):
+    scored = scorer.loglikelihood(requests(5))
+  assert (round(meter.done, 6), meter.tokens) == (5, scored.tokens_scored)
 
 
 def test_nothing_to_score(scorer):

@@ -24,6 +24,7 @@ from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.interop.huggingface import chat_template, conversion_cache
 from flan_jax.interop.lm_eval.control_text import ControlText
+from flan_jax.runtime import metering
 from flan_jax.runtime.progress import Progress
 
 NAME = 'flan_jax'
@@ -187,9 +188,10 @@ class FlanJax(model_lib.TemplateLM):
     sequences = [self._sequence(*pair) for pair in pairs]
     if not sequences:
       return np.zeros((0, 2))
-    with Progress(quiet=quiet).counter() as count:
-      done = lambda n, total: count('score', NAME, n, total)  # noqa: E731
-      return self._scorer.likelihood.scores(sequences, progress=done)[0]
+    count = len(sequences)
+    with Progress(quiet=quiet).work(f'score {NAME}', count, unit='continuations'):
+      report = metering.reporter(count)
+      return self._scorer.likelihood.scores(sequences, progress=report)[0]
 
   def _sequence(self, context: list[int], answer: list[int]) -> ScoredSequence:
     if not answer:
@@ -208,26 +210,33 @@ class FlanJax(model_lib.TemplateLM):
     self, requests: Sequence[Any], disable_tqdm: bool = False
   ) -> list[str]:
     """Generates an answer to each context, with the settings of its request."""
-    del disable_tqdm
     alike: dict[str, list[int]] = {}
     for i, request in enumerate(requests):
       alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(i)
     out = [''] * len(requests)
-    for settings, members in alike.items():
-      max_tokens, decoding = generation(json.loads(settings))
-      room = self.max_length - max_tokens + 1
-      if room < 2:
-        raise InputError(
-          f'max_gen_toks {max_tokens}: must be less than the {self.max_length} tokens '
-          'that the model takes'
-        )
-      prompts = [self._prompt(requests[i].args[0], room) for i in members]
-      scorer = dataclasses.replace(self._scorer, decoding=decoding, separator=False)
-      texts = scorer.generate(prompts, max_tokens=max_tokens).texts
-      for i, text in zip(members, texts, strict=True):
-        out[i] = text
-        self.cache_hook.add_partial('generate_until', requests[i].args, text)
+    with Progress(quiet=disable_tqdm).work(f'generate {NAME}', len(requests)):
+      for settings, members in alike.items():
+        contexts = [requests[i].args[0] for i in members]
+        texts = self._generated(contexts, json.loads(settings))
+        for i, text in zip(members, texts, strict=True):
+          out[i] = text
+          self.cache_hook.add_partial('generate_until', requests[i].args, text)
     return out
+
+  def _generated(
+    self, contexts: Sequence[str], settings: Mapping[str, Any]
+  ) -> list[str]:
+    """Generates an answer to each context with the same settings."""
+    max_tokens, decoding = generation(settings)
+    room = self.max_length - max_tokens + 1
+    if room < 2:
+      raise InputError(
+        f'max_gen_toks {max_tokens}: must be less than the {self.max_length} tokens '
+        'that the model takes'
+      )
+    prompts = [self._prompt(context, room) for context in contexts]
+    scorer = dataclasses.replace(self._scorer, decoding=decoding, separator=False)
+    return scorer.generate(prompts, max_tokens=max_tokens).texts
 
   def _prompt(self, context: str, room: int) -> np.ndarray:
     """Tokens of a context, without the BOS that generation puts before it."""

@@ -5,7 +5,6 @@ The Task's preprocessors make the prompts, its vocabulary decodes the answers, a
 TensorFlow.
 """
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,8 @@ from flan_jax.evaluate.task_metrics import Figure, TaskResult, TaskSplit
 from flan_jax.inference.rank_options import Request
 from flan_jax.interop.seqio import own_metrics, task_data
 from flan_jax.interop.seqio.task_data import INPUTS, TARGETS, TaskData
+from flan_jax.runtime.metering import Meter
+from flan_jax.runtime.progress import Progress
 
 _REPORTED = ('test', 'dev')
 """Splits in order of preference: the first that there is, is reported."""
@@ -37,7 +38,7 @@ def evaluate(
   *,
   models: Mapping[str, LanguageModel],
   emit: Callable[..., None] | None = None,
-  progress: Callable[[str, str, int, int], None] | None = None,
+  progress: Progress | None = None,
 ) -> Results:
   """Evaluates models on datasets that are seqio Tasks, each by its own metrics.
 
@@ -46,7 +47,7 @@ def evaluate(
     protocol: settings of the evaluation.
     models: model by name, `tuned` and perhaps `base`.
     emit: called as emit(prediction, split=, model=) for every prediction.
-    progress: called as progress(stage, dataset, examples done, examples in all).
+    progress: progress output; None for none.
 
   Raises:
     InputError: as `check`.
@@ -74,11 +75,11 @@ def evaluate(
     outputs = own_metrics.outputs(data.task)
     figures = {}
     for name, model in models.items():
-      count = (
-        functools.partial(progress, 'evaluate', dataset.label) if progress else None
-      )
       asked = Asked(data, model, _max_tokens(dataset, protocol), clocks[name])
-      asked.answer(outputs, count)
+      what = f'evaluate {dataset.label}' + (', base model' if name == 'base' else '')
+      prompts = len(outputs) * len(data.examples)
+      with (progress or Progress(quiet=True)).work(what, prompts) as meter:
+        asked.answer(outputs, meter)
       figures[name], others = own_metrics.figures(data, asked.answers)
       _warn(warnings, dataset, asked, others, name)
       if emit is not None:
@@ -169,16 +170,14 @@ class Asked:
     self._max_tokens = max_tokens
     self._clock = clock
 
-  def answer(
-    self, outputs: Collection[str], progress: Callable[[int, int], None] | None = None
-  ) -> None:
+  def answer(self, outputs: Collection[str], meter: Meter | None = None) -> None:
     """Generates an answer to each example, or scores its target.
 
     The prompt is `[BOS] inputs EOS`, and the score that of the target and its EOS.
 
     Args:
       outputs: `predictions`, `scores`, or both.
-      progress: called as progress(examples done, examples in all).
+      meter: counts the prompts done, or None.
     """
     ask = {'predictions': self._generate, 'scores': self._score}
     self.answers = {output: [] for output in sorted(outputs)}
@@ -188,8 +187,8 @@ class Asked:
       for output, out in self.answers.items():
         out += ask[output](block)
       self._clock.examples += len(block)
-      if progress is not None:
-        progress(block[-1] + 1, len(every))
+      if meter is not None:
+        meter.reach(len(outputs) * (block[-1] + 1))
 
   def _generate(self, block: Sequence[int]) -> list[list[int]]:
     prompts = [self._fitted(i, self._max_tokens) for i in block]
