@@ -19,10 +19,11 @@ from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
+from flan_jax.evaluate import clock
+from flan_jax.evaluate.clock import Clocks
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.predict import (  # fmt: skip
   Block,
-  Clock,
   LanguageModel,
   Predictor,
   Reader,
@@ -125,21 +126,10 @@ class Results:
     """Adds the results of an evaluation of the same models."""
     return Results(
       datasets=self.datasets + other.datasets,
-      timing=_plus(self.timing, other.timing),
+      timing=clock.plus(self.timing, other.timing),
       warnings=self.warnings + other.warnings,
       own=self.own + other.own,
     )
-
-
-def _plus(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds two timings; the rate is that of all examples."""
-  found: dict[str, Any] = {
-    name: _plus(value, other[name]) if name == 'base' else value + other[name]
-    for name, value in one.items()
-  }
-  seconds = found['seconds']
-  found['examples_per_s'] = found['examples'] / seconds if seconds else 0.0
-  return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -235,12 +225,13 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   models = {'tuned': tuned} | ({} if base is None else {'base': base})
+  clocks = Clocks(models)
   predictor = Predictor(
     models=models,
     limits=protocol.limits,
     max_tokens=protocol.generated,
     emit=emit,
-    clocks={name: Clock() for name in models},
+    clocks=clocks.total,
     warnings=Warnings(),
   )
   found = []
@@ -249,13 +240,11 @@ def evaluate(
     result = _evaluate(
       predictor, protocol, dataset, read, progress or Progress(quiet=True)
     )
+    clocks.split(dataset.label)
     if result is not None:
       found.append(result)
-  timing = predictor.clocks['tuned'].as_json()
-  if base is not None:
-    timing['base'] = predictor.clocks['base'].as_json()
   warnings = predictor.warnings.lines()
-  return Results(datasets=tuple(found), timing=timing, warnings=warnings)
+  return Results(datasets=tuple(found), timing=clocks.timing(), warnings=warnings)
 
 
 def _evaluate(

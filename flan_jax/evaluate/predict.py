@@ -18,6 +18,7 @@ from flan_jax.data.prompts import Fitted
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate import metrics, value_metric
+from flan_jax.evaluate.clock import Clock
 from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
@@ -66,22 +67,6 @@ class Block(NamedTuple):
   scores: np.ndarray
   confidence: np.ndarray
   shown: np.ndarray
-
-
-@dataclasses.dataclass
-class Clock:
-  """Counts of one model's work, and its time."""
-
-  examples: int = 0
-  seconds: float = 0.0
-  tokens_scored: int = 0
-  tokens_naive: int = 0
-  prefill_tokens: int = 0
-  generated_tokens: int = 0
-
-  def as_json(self) -> dict[str, Any]:
-    rate = self.examples / self.seconds if self.seconds else 0.0
-    return {'examples_per_s': rate, **dataclasses.asdict(self)}
 
 
 class Warnings:
@@ -304,9 +289,7 @@ class Predictor:
       )
     ]
     scored = model.loglikelihood(requests)
-    self.clocks[name].seconds += scored.seconds
-    self.clocks[name].tokens_scored += scored.tokens_scored
-    self.clocks[name].tokens_naive += scored.tokens_naive
+    self.clocks[name].score(scored)
     return [
       self._ranked(spec, example, template, prompt, logp, name)
       for (example, template, prompt), logp in zip(
@@ -354,9 +337,7 @@ class Predictor:
     generated = model.generate(
       [prompt.ids for *_, prompt in fitted], max_tokens=self.max_tokens
     )
-    self.clocks[name].seconds += generated.seconds
-    self.clocks[name].prefill_tokens += generated.prefill_tokens
-    self.clocks[name].generated_tokens += generated.generated_tokens
+    self.clocks[name].generate(generated)
     out = []
     for (example, template, prompt), generation, nan in zip(
       fitted, generated.texts, generated.nan, strict=True

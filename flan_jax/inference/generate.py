@@ -53,6 +53,7 @@ class Generated(NamedTuple):
     prefill_tokens: prompt tokens computed, padding included.
     generated_tokens: tokens computed one at a time, idle slots included.
     seconds: wall time.
+    unpadded_tokens: tokens computed, without padding and idle slots.
   """
 
   tokens: list[list[int]]
@@ -61,6 +62,7 @@ class Generated(NamedTuple):
   prefill_tokens: int
   generated_tokens: int
   seconds: float = 0.0
+  unpadded_tokens: int = 0
 
 
 class DecodeState(NamedTuple):
@@ -275,7 +277,10 @@ def generate(
     answers, nan, prefilled, generated = scheduler.run(on_batch)
   texts = [decoding.trimmed(tokenizer.decode(answer)) for answer in answers]
   seconds = time.monotonic() - began
-  return Generated(answers, texts, nan, prefilled, generated, seconds)
+  # Prefill gives an answer's first token; decoding the others, and EOS.
+  decoded = sum(min(len(answer), max_tokens - 1) for answer in answers)
+  unpadded = sum(map(len, sequences)) + decoding.beams * decoded
+  return Generated(answers, texts, nan, prefilled, generated, seconds, unpadded)
 
 
 def static_arguments(

@@ -42,6 +42,22 @@ _MAX_PREDICTIONS = 128
 """Maximum number of tokens whose logits are computed together: small, since the last
 group is padded to a power of two, but enough to pay for reading the vocabulary."""
 
+
+class Computed(NamedTuple):
+  """Tokens that were computed.
+
+  Attributes:
+    padded: all of them, padding included.
+    unpadded: those of the texts.
+  """
+
+  padded: int
+  unpadded: int
+
+  def plus(self, padded: int, unpadded: int) -> 'Computed':
+    return Computed(self.padded + padded, self.unpadded + unpadded)
+
+
 Progress = Callable[[int, int, int], None]
 """Called with (sequences done, sequences in all, tokens computed)."""
 
@@ -176,7 +192,7 @@ class LogLikelihood:
 
   def sums(
     self, sequences: Sequence[ScoredSequence], *, progress: Progress | None = None
-  ) -> tuple[np.ndarray, int]:
+  ) -> tuple[np.ndarray, Computed]:
     """Sums the log-probability of each answer, in nats; counts the tokens computed.
 
     Every batch has at most batch_size x sequence_length tokens, in one of a few shapes,
@@ -184,33 +200,33 @@ class LogLikelihood:
     its packed sequence, so that it cannot spoil its neighbors.
 
     Returns:
-      float64 [sequences], NaN if the model's output is not finite; tokens computed,
-      padding included.
+      float64 [sequences], NaN if the model's output is not finite; tokens computed.
     """
     out, computed = self.scores(sequences, progress=progress)
     return out[:, 0], computed
 
   def scores(
     self, sequences: Sequence[ScoredSequence], *, progress: Progress | None = None
-  ) -> tuple[np.ndarray, int]:
+  ) -> tuple[np.ndarray, Computed]:
     """Does what `sums` does, and tells which answers greedy decoding gives.
 
     Returns:
       float64 [sequences, 2], the sum, and 0 for the greedy answer or less than that;
-      tokens computed, padding included.
+      tokens computed.
     """
     out = np.full((len(sequences), 2), np.nan)
-    done = computed = 0
+    done, computed = 0, Computed(0, 0)
 
-    def take(found: Iterator[tuple[np.ndarray, np.ndarray, int]]) -> int:
+    def take(found: Iterator[tuple[np.ndarray, np.ndarray, Computed]]) -> int:
       nonlocal computed
       taken = 0
       for members, sums, tokens in found:
         out[members] = sums
-        computed += tokens
+        computed = computed.plus(*tokens)
         taken += len(members)
         if progress is not None:
-          progress(min(done + taken, len(sequences)), len(sequences), computed)
+          counts = min(done + taken, len(sequences)), len(sequences)
+          progress(*counts, computed.padded)
       return taken
 
     lengths = np.array([sequence.length for sequence in sequences], np.int64)
@@ -304,13 +320,14 @@ class LogLikelihood:
 
   def _forward(
     self, prefix_trees: PrefixTrees, layout: '_Layout'
-  ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, Computed]]:
     """Yields (members, their sums, tokens computed) batch by batch."""
     start = 0
     for batch_size in layout.batches:
+      run = layout.packed[start : start + batch_size]
       batch = [
         [prefix_trees.tree(layout.trees[i], size=int(layout.sizes[i])) for i in trees]
-        for trees in layout.packed[start : start + batch_size]
+        for trees in run
       ]
       start += batch_size
       packed, targets = prefix_tree.pack_trees(
@@ -324,11 +341,12 @@ class LogLikelihood:
       kernel = self.sharding is None and _runs_kernel(self.config)
       hidden_BxLxD = forward(self._params, packed, config=self.config, kernel=kernel)
       members, sums = _summed(targets, self._predicted(hidden_BxLxD, targets))
-      yield members, sums, batch_size * layout.sequence_length
+      text = sum(int(layout.sizes[i]) for trees in run for i in trees)
+      yield members, sums, Computed(batch_size * layout.sequence_length, text)
 
   def _in_parts(
     self, sequences: Sequence[ScoredSequence], members: Sequence[int]
-  ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, Computed]]:
     """Does what `_forward` does for longer sequences, sequence_length tokens at a time.
 
     Earlier parts are in a cache. The context of a prefix model, where attention is
@@ -373,7 +391,7 @@ class LogLikelihood:
         if len(targets.member):
           found, sums = _summed(targets, self._predicted(hidden_BxLxD, targets))
           total[found] += sums
-      yield np.array(group), total, tokens.size
+      yield np.array(group), total, Computed(tokens.size, int(real.sum()))
 
   def _predicted(self, hidden_BxLxD: jax.Array, targets: Targets) -> np.ndarray:
     """Computes the scores of each target, float32 [E, 2]."""

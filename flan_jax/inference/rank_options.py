@@ -53,12 +53,14 @@ class Scored(NamedTuple):
     tokens_naive: tokens that one sequence per option would have taken, in batches of
       the same size, in order of length, each padded to its longest.
     seconds: wall time.
+    unpadded_tokens: tokens computed, without padding.
   """
 
   log_probabilities: list[np.ndarray]
   tokens_scored: int
   tokens_naive: int
   seconds: float = 0.0
+  unpadded_tokens: int = 0
 
 
 def alike(options: Sequence[np.ndarray]) -> list[tuple[int, ...]]:
@@ -180,7 +182,7 @@ class Scorer:
     naive = [distinct.sequences[i].length for i in conditional]
     naive += [distinct.sequences[i].length for i in set(unconditional)]
     seconds = time.monotonic() - began
-    return Scored(out, computed, self._naive(naive), seconds)
+    return Scored(out, computed.padded, self._naive(naive), seconds, computed.unpadded)
 
   def generate(self, prompts: Sequence[np.ndarray], *, max_tokens: int) -> Generated:
     """Generates continuations of `[BOS] prompt EOS`, in the caller's order.

@@ -34,7 +34,8 @@ FIGURES = {
 }  # fmt: skip
 TIMING = {
   'examples_per_s', 'examples', 'seconds', 'tokens_scored', 'tokens_naive',
-  'prefill_tokens', 'generated_tokens',
+  'prefill_tokens', 'generated_tokens', 'unpadded_tokens', 'written_tokens',
+  'tokens_scored_per_s', 'written_tokens_per_s', 'padding_share',
 }  # fmt: skip
 TRAINING = {
   'model', 'digest', 'trained_on', 'family', 'mixture', 'datasets', 'train_examples',
@@ -69,8 +70,10 @@ KEYS = {
   'results.base.calibration.bins': {'low', 'high', 'n', 'confidence', 'right'},
   'results.published.*': {'value', 'mark'},
   'results.contamination': {'judged', 'contaminated', 'clean', 'mean', 'ci95'},
-  'timing': TIMING | {'base'},
-  'timing.base': TIMING,
+  'timing': TIMING | {'base', 'by_dataset'},
+  'timing.base': TIMING | {'by_dataset'},
+  'timing.by_dataset.*': TIMING,
+  'timing.base.by_dataset.*': TIMING,
   'data': {'family', 'directory', 'digest', 'datasets'},
   'data.datasets': {'dataset', 'direction', 'tfds', 'digest', 'splits'},
   'data.datasets.splits.*': {'examples', 'declared'},
@@ -96,6 +99,7 @@ NAMED = {
   'published',
   'splits',
   'models',
+  'by_dataset',
   'also',
   'versions',
 }

@@ -16,8 +16,9 @@ from flan_jax.config.setting import label
 from flan_jax.data import batch
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
+from flan_jax.evaluate.clock import Clock, Clocks
 from flan_jax.evaluate.evaluator import Protocol, Results
-from flan_jax.evaluate.predict import Clock, LanguageModel, Warnings
+from flan_jax.evaluate.predict import LanguageModel, Warnings
 from flan_jax.evaluate.task_metrics import Figure, TaskResult, TaskSplit
 from flan_jax.inference.rank_options import Request
 from flan_jax.interop.seqio import own_metrics, task_data
@@ -52,7 +53,7 @@ def evaluate(
   Raises:
     InputError: as `check`.
   """
-  clocks = {name: Clock() for name in models}
+  clocks = Clocks(models)
   warnings = Warnings()
   found = []
   for dataset in datasets:
@@ -75,7 +76,7 @@ def evaluate(
     outputs = own_metrics.outputs(data.task)
     figures = {}
     for name, model in models.items():
-      asked = Asked(data, model, _max_tokens(dataset, protocol), clocks[name])
+      asked = Asked(data, model, _max_tokens(dataset, protocol), clocks.total[name])
       what = f'evaluate {dataset.label}' + (', base model' if name == 'base' else '')
       prompts = len(outputs) * len(data.examples)
       with (progress or Progress(quiet=True)).work(what, prompts) as meter:
@@ -85,13 +86,11 @@ def evaluate(
       if emit is not None:
         for record in _records(dataset, asked, figures[name]):
           emit(record, split=split, model=name)
+    clocks.split(dataset.label)
     part = TaskSplit(examples=tuple(data.rendered), total=data.total, figures=figures)
     found.append(TaskResult(dataset=dataset, splits={split: part}))
-  timing = clocks['tuned'].as_json()
-  if 'base' in clocks:
-    timing['base'] = clocks['base'].as_json()
   return Results(
-    datasets=(), own=tuple(found), timing=timing, warnings=warnings.lines()
+    datasets=(), own=tuple(found), timing=clocks.timing(), warnings=warnings.lines()
   )
 
 
@@ -193,9 +192,7 @@ class Asked:
   def _generate(self, block: Sequence[int]) -> list[list[int]]:
     prompts = [self._fitted(i, self._max_tokens) for i in block]
     found = self._model.generate(prompts, max_tokens=self._max_tokens)
-    self._clock.seconds += found.seconds
-    self._clock.prefill_tokens += found.prefill_tokens
-    self._clock.generated_tokens += found.generated_tokens
+    self._clock.generate(found)
     self.nan.update(i for i, nan in zip(block, found.nan, strict=True) if nan)
     return [
       [] if i in self.nan else tokens
@@ -213,9 +210,7 @@ class Asked:
       for i in block
     ]
     found = self._model.loglikelihood(requests)
-    self._clock.seconds += found.seconds
-    self._clock.tokens_scored += found.tokens_scored
-    self._clock.tokens_naive += found.tokens_naive
+    self._clock.score(found)
     scores = [float(values[0]) for values in found.log_probabilities]
     self.nan.update(
       i for i, score in zip(block, scores, strict=True) if np.isnan(score)
