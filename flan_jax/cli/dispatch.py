@@ -149,6 +149,10 @@ def _lint(parser):
 
 def _fetch(parser):
   """prepare raw datasets with TFDS, or from a folder of JSON Lines"""
+  parser.epilog = (
+    'exit code: 0 if every dataset is ready or partial; 1 if one is missing, has failed '
+    'or needs a manual download; 2 for bad usage or a bad record'
+  )
   parser.add_argument('datasets', nargs='*', metavar='DATASET', help='dataset, as rte')
   parser.add_argument('--all', action='store_true', help='all declared datasets')
   parser.add_argument(

@@ -45,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
     print(', '.join(counts))
     for line in _not_served(options.folder):
       print(line)
-  # With --from, a dataset missing from the folder is no failure; a failed download is.
-  return 1 if any(item.state == 'failed' for item in done) else 0
+  return 1 if any(item.standing == 'missing' for item in done) else 0
 
 
 def _named(given: Sequence[str], folder: str | None) -> 'list[Dataset]':

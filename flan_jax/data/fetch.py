@@ -16,18 +16,20 @@ import logging
 import pathlib
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from requests.adapters import HTTPAdapter
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.data.fetched import Fetched, place
 from flan_jax.errors import InputError
-from flan_jax.runtime import worker_pool
+from flan_jax.runtime import network, worker_pool
 from flan_jax.runtime.progress import Progress
 
 CAUSES = {
@@ -44,6 +46,12 @@ CAUSES = {
   'failed': 'pass a copy with --from DIR if you have one',
 }
 """Cause of a missing dataset -> remedy."""
+
+
+_DOWNLOADING = 'downloading'
+
+_CONNECTS = 2
+"""Retries of a connection that is refused or not answered."""
 
 
 def _missing(names: tuple[str, ...], tfds_name: str, cause: str, why: str) -> Fetched:
@@ -86,8 +94,15 @@ def fetch(
       groups.setdefault(dataset.tfds, []).append(dataset)
   done = itertools.count(1)
 
+  downloading: dict[str, None] = {}
+
   def report(state: str, name: str, _: int) -> None:
-    progress.line(f'{next(done)}/{len(groups)} {name}: {state}')
+    if state == _DOWNLOADING:
+      downloading[name] = None
+      progress.line(f'{name}: {state}')
+    else:
+      downloading.pop(name, None)
+      progress.line(f'{next(done)}/{len(groups)} {name}: {state}')
 
   with tempfile.TemporaryDirectory(prefix='flan-fetch-') as results:
     files = [pathlib.Path(results, f'{number}.json') for number in range(len(groups))]
@@ -98,7 +113,8 @@ def fetch(
       )
       for file, (name, members) in zip(files, groups.items(), strict=True)
     ]  # fmt: skip
-    worker_pool.run(calls, workers=workers, report=report)
+    with network.waiting(lambda: ', '.join(list(downloading))):
+      worker_pool.run(calls, workers=workers, report=report)
     out = [Fetched(**json.loads(file.read_text(encoding='utf-8'))) for file in files]
   return [one._replace(datasets=tuple(one.datasets)) for one in out]
 
@@ -116,12 +132,13 @@ def _fetch_to(
   # TFDS logs every file that it opens, urllib3 every retry.
   absl_logging.set_verbosity(absl_logging.ERROR)
   logging.getLogger('urllib3').setLevel(logging.ERROR)
-  found = _fetch_one(name, datasets, data_dir, folder)
+  begin = functools.partial(report, _DOWNLOADING, name, 0)
+  found = _fetch_one(name, datasets, data_dir, folder, begin)
   pathlib.Path(file).write_text(json.dumps(found._asdict()), encoding='utf-8')
   report(found.cause or found.state, name, 1)
 
 
-def _fetch_one(name, members, data_dir, folder) -> Fetched:
+def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
   names = tuple(dataset.name for dataset in members)
   try:
     builder = tfds.builder(name, data_dir=data_dir)
@@ -133,7 +150,8 @@ def _fetch_one(name, members, data_dir, folder) -> Fetched:
     _clear_interrupted(builder)
     if folder is None:
       try:
-        with _quiet():
+        begin()
+        with _quiet(), _impatient():
           builder.download_and_prepare()
       except Exception as error:  # a builder's own code may raise anything
         return _missing(names, name, *_why(builder, error))
@@ -169,6 +187,28 @@ def _quiet() -> Iterator[None]:
   tfds.disable_progress_bar()
   with contextlib.redirect_stdout(io.StringIO()):
     yield
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+  """Ends downloads from a server that does not answer; TFDS would wait for ever."""
+  limit = network.limit_s()
+  send, usual = HTTPAdapter.send, socket.getdefaulttimeout()
+
+  def limited(self, request, *args, timeout=None, **kwargs):
+    if timeout is None:
+      timeout = (limit / (1 + _CONNECTS), limit)
+      # The limit is for all tries: TFDS would take ten, of an answer with an error too.
+      self.max_retries = self.max_retries.new(connect=_CONNECTS, read=0)
+    return send(self, request, *args, timeout=timeout, **kwargs)
+
+  HTTPAdapter.send = limited
+  socket.setdefaulttimeout(limit)  # of FTP
+  try:
+    yield
+  finally:
+    HTTPAdapter.send = send
+    socket.setdefaulttimeout(usual)
 
 
 def _first_line(error: BaseException) -> str:

@@ -25,7 +25,11 @@ from jax.experimental import multihost_utils
 
 from flan_jax import __version__
 from flan_jax.errors import InputError
+from flan_jax.runtime import network
 from flan_jax.runtime.preemption import INTERRUPTED
+
+JOIN_S = 300.0
+"""Seconds that a process waits for the others at the start: hosts boot one by one."""
 
 HEARTBEAT_S = 30
 """Seconds without a heartbeat after which a process counts as lost."""
@@ -68,8 +72,18 @@ def initialize(where: str) -> None:
         f'--multihost: got {where!r}; must be ADDRESS:PORT,HOSTS,HOST, as '
         '10.0.0.2:8476,4,0, or no value on a cluster that assigns them'
       ) from None
+  limit = network.limit_s(JOIN_S)
+  others = 'the other processes'
+  if arguments:
+    others = f'process {index} of {count} at the coordinator {address}'
   try:
-    jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_S, **arguments)
+    with network.or_exit(f'--multihost: {others}', limit=limit):
+      jax.distributed.initialize(
+        heartbeat_timeout_seconds=HEARTBEAT_S,
+        # JAX aborts with a stack trace at its own limit.
+        initialization_timeout=int(limit) + 60,
+        **arguments,
+      )
   except ValueError as error:
     raise InputError(
       f'--multihost: no cluster found ({str(error).splitlines()[0]}); give '

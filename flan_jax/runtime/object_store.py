@@ -5,14 +5,16 @@ works on a copy under ~/.cache/flan_jax, downloaded at its start and uploaded wh
 it saves. Checkpoints do not pass through it: Orbax and TensorStore write them to gs://.
 """
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from etils import epath
 
 from flan_jax.errors import InputError
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, network
 
 SCHEME = 'gs://'
 
@@ -59,13 +61,14 @@ class Bucket:
     Raises:
       InputError: if the object store does not answer.
     """
-    with _Answers(self._name, self.remote):
+    with self._answers() as copying:
       there, here = _files(self.remote), _files(epath.Path(self.local))
       for path in here.keys() - there.keys():
         (self.local / path).unlink()
       self.local.mkdir(parents=True, exist_ok=True)
       for path, state in there.items():
         if here.get(path) != state or _grows(path):
+          copying(path)
           with atomic_file.replacing(self.local / path) as draft:
             draft.write_bytes((self.remote / path).read_bytes())
             os.utime(draft, (state.mtime, state.mtime))
@@ -79,11 +82,12 @@ class Bucket:
     Raises:
       InputError: if the object store does not answer.
     """
-    with _Answers(self._name, self.remote):
+    with self._answers() as copying:
       there = _files(self.remote)
       for path, state in _files(epath.Path(self.local)).items():
         if there.get(path) != state or _grows(path):
           # An object appears whole when its upload ends: no draft needed.
+          copying(path)
           (self.remote / path).parent.mkdir(parents=True, exist_ok=True)
           (self.remote / path).write_bytes((self.local / path).read_bytes())
           sent = (self.remote / path).stat().mtime
@@ -91,6 +95,29 @@ class Bucket:
       for path in there:
         if path.endswith('.journal.jsonl') and not (self.local / path).exists():
           (self.remote / path).unlink()
+
+  @contextlib.contextmanager
+  def _answers(self) -> Iterator[Callable[[str], None]]:
+    """Reaches the folder, and says what a slow block waits for.
+
+    Yields:
+      A function that takes the path of the file being copied.
+
+    Raises:
+      InputError: at any error of the object store, or if it does not answer.
+    """
+    now = [str(self.remote)]
+    with _Answers(self._name, self.remote):
+      network.within(f'{self._name} {str(self.remote)!r}', lambda: _reach(self.remote))
+      with network.waiting(lambda: now[0]):
+        yield lambda path: now.__setitem__(0, f'{self.remote}/{path}')
+
+
+def _reach(folder: epath.Path) -> None:
+  """Asks for a folder; raises if the object store cannot be reached."""
+  if not folder.is_dir():  # TensorFlow's answer, too, if nothing answers
+    with contextlib.suppress(FileNotFoundError):
+      folder.stat()
 
 
 def here(name: str, path: str | None) -> str | None:
@@ -149,7 +176,7 @@ class _Answers:
     pass
 
   def __exit__(self, kind, error, traceback) -> None:
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, network.NoAnswer):
       return
     if isinstance(error, ImportError):
       why = "gcsfs is not installed; pip install 'flan_jax[gs]'"

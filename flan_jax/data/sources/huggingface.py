@@ -20,6 +20,7 @@ from typing import Any
 from flan_jax.catalog.fields import Record
 from flan_jax.data.sources import files
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import network
 
 _BATCH = 256
 _HUB_NAME = re.compile(r'[\w-][\w.-]*(/[\w-][\w.-]*)?')
@@ -236,7 +237,11 @@ def _look_up(key: tuple[str, str | None, str | None]) -> Any:
     return _builders[key]
   path, config, revision = key
   with _refusals(key):
-    builder = _package().load_dataset_builder(path, config, revision=revision)
+    package = _package()
+    builder = network.within(
+      f'{path} of the Hugging Face hub',
+      lambda: package.load_dataset_builder(path, config, revision=revision),
+    )
   if revision is None and multiprocessing.parent_process() is None:
     logging.getLogger(__name__).warning(
       '%s: no revision is given; reads the newest, revision=%r', path, builder.hash
@@ -247,7 +252,7 @@ def _look_up(key: tuple[str, str | None, str | None]) -> Any:
 def _download(key: tuple[str, str | None, str | None], builder: Any) -> Any:
   """Split -> dataset of a builder, from its cache or the hub."""
   if key not in _downloaded:
-    with _refusals(key):
+    with _refusals(key), network.waiting(lambda: f'{key[0]} of the Hugging Face hub'):
       builder.download_and_prepare()
       _downloaded[key] = builder.as_dataset()
   return _downloaded[key]

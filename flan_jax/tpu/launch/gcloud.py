@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import network
 
 DROPPED = 255
 """Exit code of ssh, and therefore of gcloud, when the connection is lost."""
@@ -67,7 +68,8 @@ class Gcloud:
       print(shell(command))
       return Result(0, dry_output, '')
     try:
-      done = subprocess.run(command, capture_output=True, text=True, check=False)
+      with network.waiting(lambda: shell(command[:4])):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
       raise _missing(command[0]) from None
     return Result(done.returncode, done.stdout, done.stderr)

@@ -102,7 +102,7 @@ class Commit:
       ('mkdir', '-p', str(source)),
       ('tar', '-x', '-f', str(archive), '-C', str(source)),
       (sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
-       f'--wheel-dir={folder}', str(source)),
+       '--timeout=20', '--retries=2', f'--wheel-dir={folder}', str(source)),
     )  # fmt: skip
     for step in steps:
       result = self._gcloud.local(*step)
