@@ -150,7 +150,7 @@ def _lint(parser):
 def _fetch(parser):
   """prepare raw datasets with TFDS, or from a folder of JSON Lines"""
   parser.epilog = (
-    'exit code: 0 if every dataset is ready or partial; 1 if one is missing, has failed '
+    'exit code: 0 if every dataset is ready or partial; 1 if one is missing, failed '
     'or needs a manual download; 2 for bad usage or a bad record'
   )
   parser.add_argument('datasets', nargs='*', metavar='DATASET', help='dataset, as rte')

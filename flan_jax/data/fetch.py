@@ -191,14 +191,14 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-  """Ends downloads from a server that does not answer; TFDS would wait for ever."""
+  """Ends downloads from a server that does not answer; TFDS would wait forever."""
   limit = network.limit_s()
   send, usual = HTTPAdapter.send, socket.getdefaulttimeout()
 
   def limited(self, request, *args, timeout=None, **kwargs):
     if timeout is None:
       timeout = (limit / (1 + _CONNECTS), limit)
-      # The limit is for all tries: TFDS would take ten, of an answer with an error too.
+      # The limit is that of all tries together; TFDS tries ten times.
       self.max_retries = self.max_retries.new(connect=_CONNECTS, read=0)
     return send(self, request, *args, timeout=timeout, **kwargs)
 

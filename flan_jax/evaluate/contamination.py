@@ -9,12 +9,13 @@ on the length of the texts. numpy only.
 import functools
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from flan_jax.catalog.dataset import Example
 from flan_jax.data.store import store as store_lib
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
+from flan_jax.runtime.metering import Meter
 from flan_jax.runtime.progress import Progress
 
 MIN_WORDS = 8
@@ -32,6 +34,8 @@ TEXTS = ('.txt', '.md', '.jsonl')
 
 _BUFFER = 1 << 20
 """Characters of a file read at once."""
+
+_MB = 1 << 20
 
 _BATCH = 1024
 """Examples of a store read at once."""
@@ -70,11 +74,23 @@ class Found(NamedTuple):
 
 
 class StoreTexts:
-  """Texts of a store: its rendered examples, all epochs."""
+  """Texts of a store: its rendered examples, all epochs.
+
+  Attributes:
+    name: path of the store.
+    size, unit: how much there is to read.
+    done: how much has been read.
+  """
+
+  unit = 'examples'
 
   def __init__(self, path: str):
     self.name = path
+    self.done = 0
     self._store = Store.open(path)
+    counts = map(self._store.num_examples, self._store.datasets)
+    epochs = (self._store.rendered[dataset] for dataset in self._store.datasets)
+    self.size = sum(n * each for n, each in zip(counts, epochs, strict=True))
 
   def __iter__(self) -> Iterator[str]:
     store = self._store
@@ -86,13 +102,23 @@ class StoreTexts:
         for example in store.examples(dataset, entries):
           yield tokenizer.decode(example.tokens.inputs)
           yield tokenizer.decode(example.tokens.targets)
+          self.done += 1
 
 
 class FolderTexts:
-  """Texts below a folder: .txt, .md, .jsonl (every string in it), also gzipped."""
+  """Texts below a folder: .txt, .md, .jsonl (every string in it), also gzipped.
+
+  Attributes:
+    name: path of the folder.
+    size, unit: how much there is to read.
+    done: how much has been read.
+  """
+
+  unit = 'MB'
 
   def __init__(self, path: str):
     self.name = path
+    self.done = 0.0
     self._files = sorted(
       file
       for file in pathlib.Path(path).rglob('*')
@@ -104,16 +130,26 @@ class FolderTexts:
         f'{", ".join(TEXTS)}, optionally with .gz after it',
         field='Evaluation.contamination',
       )
+    self.size = -(-sum(file.stat().st_size for file in self._files) // _MB)
 
   def __iter__(self) -> Iterator[str]:
+    before = 0
     for path in self._files:
-      opened = gzip.open if path.suffix == '.gz' else open
-      with opened(path, 'rt', encoding='utf-8', errors='replace') as file:
-        if path.name.removesuffix('.gz').endswith('.jsonl'):
-          for number, line in enumerate(file, start=1):
-            yield from _strings(path, number, line)
-        else:
-          yield from _chunks(file)
+      with path.open('rb') as raw:
+        for text in self._texts(path, raw):
+          yield text
+          self.done = (before + raw.tell()) / _MB
+      before += path.stat().st_size
+
+  def _texts(self, path: pathlib.Path, raw: IO[bytes]) -> Iterator[str]:
+    """Yields the texts of one open file."""
+    plain = gzip.GzipFile(fileobj=raw) if path.suffix == '.gz' else raw
+    with io.TextIOWrapper(plain, encoding='utf-8', errors='replace') as file:
+      if path.name.removesuffix('.gz').endswith('.jsonl'):
+        for number, line in enumerate(file, start=1):
+          yield from _strings(path, number, line)
+      else:
+        yield from _chunks(file)
 
 
 def suspects(names: str | Sequence[str]) -> tuple[StoreTexts | FolderTexts, ...]:
@@ -249,7 +285,8 @@ def find_overlaps(
     progress.stage(
       f'Looking for {ngram}-grams of the evaluated examples in {suspect.name}'
     )
-    total += index.add(suspect)
+    with progress.work('search', suspect.size, unit=suspect.unit) as meter:
+      total += index.add(_counted(suspect, meter))
   whole = index.overlap()
   datasets = {}
   start = 0
@@ -258,6 +295,15 @@ def find_overlaps(
     datasets[name] = Overlap(*(values[at] for values in whole))
     start += len(some)
   return Found(ngram, tuple(s.name for s in suspects), total, datasets)
+
+
+def _counted(suspect: StoreTexts | FolderTexts, meter: Meter) -> Iterator[str]:
+  """Yields the texts of a suspect, and counts what has been read."""
+  began = suspect.done
+  for text in suspect:
+    yield text
+    meter.add(suspect.done - began - meter.done, 0)
+  meter.reach(suspect.size)
 
 
 def _strings(path: pathlib.Path, number: int, line: str) -> Iterator[str]:

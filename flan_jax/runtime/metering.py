@@ -57,19 +57,21 @@ class Meter:
 
   def note(self) -> str:
     """Tokens per second, and the time left at the speed of the last minute."""
-    now = self._clock()
-    if not self.tokens:
+    if not self._computed and not self.tokens:
       return ''
-    if self.done >= self.total:
-      seconds = max(now - self._began, 1e-9)
-      return f'{self.tokens / seconds:,.0f} tokens/s, in {duration(seconds)}'
-    began, prompts, tokens = self._samples[0]
+    now = self._clock()
+    ended = self.done >= self.total
+    began, prompts, tokens = (self._began, 0, 0) if ended else self._samples[0]
     seconds = max(now - began, 1e-9)
-    rate = f'{(self.tokens - tokens) / seconds:,.0f} tokens/s'
+    parts = []
+    if self.tokens:
+      parts.append(f'{(self.tokens - tokens) / seconds:,.0f} tokens/s')
     speed = (self._computed - prompts) / seconds
-    if not speed:
-      return rate
-    return f'{rate}, {duration((self.total - self.done) / speed)} left'
+    if ended:
+      parts.append(f'in {duration(seconds)}')
+    elif speed:
+      parts.append(f'{duration((self.total - self.done) / speed)} left')
+    return ', '.join(parts)
 
 
 def duration(seconds: float) -> str:

@@ -58,7 +58,7 @@ def waiting(what: Callable[[], str], *, limit: float | None = None) -> Iterator[
   """
   ended = threading.Event()
   began = time.monotonic()
-  ends = '' if limit is None else f'; ends after {limit:.0f} s ({SETTING})'
+  ends = '' if limit is None else f'; ends after {limit:g} s ({SETTING})'
 
   def tick() -> None:
     wait = FIRST_S
@@ -108,7 +108,7 @@ def within(what: str, call: Callable[[], T], *, limit: float | None = None) -> T
   with waiting(lambda: what, limit=limit):
     threading.Thread(target=run, daemon=True).start()
     if not done.wait(limit):
-      raise NoAnswer(f'{what}: no answer in {limit:.0f} s ({SETTING})')
+      raise NoAnswer(f'{what}: no answer in {limit:g} s ({SETTING})')
   if raised:
     raise raised[0]
   return found[0]
@@ -122,7 +122,7 @@ def or_exit(what: str, *, limit: float) -> Iterator[None]:
   """
 
   def end() -> None:
-    sys.stderr.write(f'flan: error: {what}: no answer in {limit:.0f} s ({SETTING})\n')
+    sys.stderr.write(f'flan: error: {what}: no answer in {limit:g} s ({SETTING})\n')
     sys.stderr.flush()
     os._exit(1)
 

@@ -7,6 +7,7 @@ import pytest
 import flan_jax as flan
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch, fetch
+from flan_jax.data.fetched import Fetched
 
 
 @pytest.fixture
@@ -40,6 +41,25 @@ def test_files_are_counted_where_they_are(own, capsys):
   (found,) = json.loads(capsys.readouterr().out)
   assert found['standing'] == 'missing'
   assert "no file 'own.train.jsonl'" in found['note']
+
+
+@pytest.mark.parametrize(
+  ('standing', 'state', 'code'),
+  [
+    ('ready', 'ready', 0),
+    ('partial', 'prepared', 0),
+    ('missing', 'absent', 1),  # not in the folder of --from
+    ('missing', 'failed', 1),  # a manual download, too
+  ],
+)
+def test_the_exit_code_tells_missing_from_ready(
+  standing, state, code, monkeypatch, capsys
+):
+  found = Fetched(('rte',), 'super_glue/rte:1.0.2', standing, state, {}, '', '')
+  monkeypatch.setattr(fetch, '_prepare', lambda *_: [found])
+  for flags in ([], ['--json']):
+    assert dispatch.main(['fetch', 'rte', *flags]) == code
+  assert standing in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

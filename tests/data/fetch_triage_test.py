@@ -8,6 +8,7 @@ import functools
 import hashlib
 import http.server
 import pathlib
+import socket
 import threading
 
 import pytest
@@ -20,7 +21,6 @@ fetch_lib = pytest.importorskip(
   'flan_jax.data.fetch', reason='needs tensorflow-datasets', exc_type=ImportError
 )
 import tensorflow_datasets as tfds  # noqa: E402
-from tensorflow_datasets.core.download import downloader  # noqa: E402
 
 TEXT = b'a line\nanother line\n'
 
@@ -131,11 +131,22 @@ def test_a_dead_link_is_named(server, run, monkeypatch):
 def test_a_server_that_does_not_answer_is_the_network(run, monkeypatch):
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('no_proxy', '127.0.0.1')
-  monkeypatch.setattr(downloader, 'MAX_RETRIES', 1)  # ten take three minutes
   monkeypatch.setattr(Lines, 'url', 'http://127.0.0.1:9/lines.txt')
   found = run('lines:1.0.0')
   assert found.cause == 'network'
   assert 'rerun' in found.note
+
+
+def test_a_server_that_accepts_and_never_answers_is_the_network(run, monkeypatch):
+  monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+  monkeypatch.setenv('no_proxy', '127.0.0.1')
+  monkeypatch.setenv('FLAN_NETWORK_TIMEOUT_S', '0.5')
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    address = f'127.0.0.1:{server.getsockname()[1]}'
+    monkeypatch.setattr(Lines, 'url', f'http://{address}/lines.txt')
+    found = run('lines:1.0.0')
+  assert found.cause == 'network'
+  assert 'Read timed out' in found.note
 
 
 def test_a_checksum_mismatch_is_named(server, run, monkeypatch):
