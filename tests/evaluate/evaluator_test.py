@@ -1,5 +1,6 @@
 """The evaluator: examples, templates, scores and predictions."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -13,6 +14,7 @@ from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, metrics, predictions
 from flan_jax.inference.rank_options import Scored, Scorer
+from flan_jax.runtime.progress import Progress
 
 
 def test_evaluates_every_template_that_asks_for_the_answer():
@@ -98,7 +100,15 @@ def test_a_real_model_end_to_end(tiny_model):
     batch_size=4,
     sequence_length=128,
   )
-  reports = []
+  shown = []
+
+  class Shown(Progress):
+    @contextlib.contextmanager
+    def work(self, name, total, *, unit='prompts'):
+      with super().work(name, total, unit=unit) as meter:
+        yield meter
+      shown.append((name, meter.done, total, unit, meter.tokens))
+
   found = evaluator.evaluate(
     scorer,
     evaluator.Protocol(max_tokens=4),
@@ -106,7 +116,7 @@ def test_a_real_model_end_to_end(tiny_model):
     examples=lambda name, split: examples(
       RANKED if name == RANKED.name else WRITTEN, 4
     )(name, split),
-    progress=lambda *state: reports.append(state),
+    progress=Shown(quiet=True),
   )
   ranked, written = found.datasets
   assert ranked.splits['dev'].tuned.shape == (2, 4, 1)
@@ -114,7 +124,18 @@ def test_a_real_model_end_to_end(tiny_model):
   assert found.timing['examples'] == 2 * (2 * 4) + 2 * 4
   assert found.timing['tokens_scored'] % 64 == 0
   assert found.timing['examples_per_s'] > 0
-  assert reports[-1] == ('evaluate', 'tiny_qa', 8, 8)
+  each = found.timing['by_dataset']
+  scored, written_ = (each[dataset.name] for dataset in (RANKED, WRITTEN))
+  assert shown == [
+    (f'evaluate {RANKED.name}', 16, 16, 'prompts', scored['tokens_scored']),
+    (f'evaluate {WRITTEN.name}', 8, 8, 'prompts',
+     written_['prefill_tokens'] + written_['generated_tokens']),
+  ]  # fmt: skip
+  assert scored['tokens_scored_per_s'] > 0
+  assert scored['written_tokens'] == 0
+  assert 0 < written_['written_tokens'] <= 8 * 4
+  for one in (scored, written_, found.timing):
+    assert 0 <= one['padding_share'] < 1
 
 
 def test_blocks_do_not_matter(monkeypatch):
