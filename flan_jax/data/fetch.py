@@ -23,7 +23,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
-from requests.adapters import HTTPAdapter
+from tensorflow_datasets.core.download import downloader
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.dataset import Dataset
@@ -193,7 +193,8 @@ def _quiet() -> Iterator[None]:
 def _impatient() -> Iterator[None]:
   """Ends downloads from a server that does not answer; TFDS would wait forever."""
   limit = network.limit_s()
-  send, usual = HTTPAdapter.send, socket.getdefaulttimeout()
+  adapter: Any = type(downloader.requests.Session().get_adapter('https://'))
+  send, usual = adapter.send, socket.getdefaulttimeout()
 
   def limited(self, request, *args, timeout=None, **kwargs):
     if timeout is None:
@@ -202,12 +203,12 @@ def _impatient() -> Iterator[None]:
       self.max_retries = self.max_retries.new(connect=_CONNECTS, read=0)
     return send(self, request, *args, timeout=timeout, **kwargs)
 
-  HTTPAdapter.send = limited
+  adapter.send = limited
   socket.setdefaulttimeout(limit)  # of FTP
   try:
     yield
   finally:
-    HTTPAdapter.send = send
+    adapter.send = send
     socket.setdefaulttimeout(usual)
 
 
