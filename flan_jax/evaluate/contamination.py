@@ -78,8 +78,9 @@ class StoreTexts:
 
   Attributes:
     name: path of the store.
-    size, unit: how much there is to read.
-    done: how much has been read.
+    size: amount of text to read, in units.
+    unit: name of the unit.
+    done: amount read so far.
   """
 
   unit = 'examples'
@@ -110,8 +111,9 @@ class FolderTexts:
 
   Attributes:
     name: path of the folder.
-    size, unit: how much there is to read.
-    done: how much has been read.
+    size: amount of text to read, in units.
+    unit: name of the unit.
+    done: amount read so far.
   """
 
   unit = 'MB'
