@@ -90,6 +90,8 @@ class Dataset:
     derived_from: datasets, or texts by name, that its examples are made of; training on
       it may reveal answers of other datasets made of them (flan_jax.catalog.leakage).
     options_style: style of its OPTIONS blocks (`catalog.options_style`).
+    messages: field that holds a conversation (`catalog.chats`), which the model's chat
+      template renders; '' for prompts and answers, which `templates` render.
     license, citation, note: shown in the catalog.
   """
 
@@ -115,6 +117,7 @@ class Dataset:
   differs: str = ''
   derived_from: tuple[str, ...] = ()
   options_style: str = 'bullets'
+  messages: str = ''
   license: str = ''
   citation: str = ''
   note: str = ''
@@ -149,7 +152,8 @@ class Dataset:
   @property
   def is_tokenized(self) -> bool:
     """True if its examples have tokens of their own, which no template makes."""
-    return isinstance(self.source, SeqioTask) and self.source.tokenized
+    task = isinstance(self.source, SeqioTask) and self.source.tokenized
+    return task or bool(self.messages)
 
   @property
   def slices(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from flan_jax.runtime.renamed_keys import upgraded
 PROVENANCE = 'training.json'
 """Written beside a model: its mixture, clusters, examples seen and lineage."""
 
+GENERATION = 'generation_config.json'
+"""Kept beside a model that answers in its own chat template: what stops it."""
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'microworld' / 'base'
 
@@ -195,6 +198,7 @@ def save(
   tokenizer: Tokenizer,
   provenance: Mapping[str, Any] | None = None,
   dtype: str | None = None,
+  beside: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
   """Writes a model folder; every process must call it, and process 0 writes.
 
@@ -209,6 +213,7 @@ def save(
     provenance: metadata of the training, written with the checksum of the weights,
       which is also put into the last training of its `lineage`. None if unknown.
     dtype: dtype of the stored tensors; None keeps the parameters' own.
+    beside: name -> text of further files.
 
   Returns:
     The checksum on process 0; '' on the others.
@@ -224,6 +229,8 @@ def save(
     tokenizer.save(folder / tokenizer.filename)
   else:
     (folder / 'tokenizer.bytes').touch()
+  for name, text in beside.items():
+    atomic_file.write_text(folder / name, text)
   with atomic_file.replacing(folder / 'model.safetensors') as draft:
     safetensors_writer.write(
       draft,

@@ -150,6 +150,10 @@ class TrainConfig:
     tfds_data_dir: raw data; None for TFDS's default.
     inputs: column of the prompt, if `mixture` is a file.
     targets: column of the answer, if `mixture` is a file.
+    messages: column of conversations, if `mixture` is a file of them; None for
+      `messages` if it has that column and lacks the two.
+    chat_template: file of the template that renders conversations, or 'chatml'; None
+      for the initial checkpoint's own.
     validation: the examples that do not train, if `mixture` is a file: another file, or
       the share or the number of the file's own, from its end; None for those of the
       files that `{split}` names.
@@ -212,6 +216,8 @@ class TrainConfig:
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
   inputs: str = setting('inputs', macro='INPUTS')
   targets: str = setting('targets', macro='TARGETS')
+  messages: str | None = setting(None, macro='MESSAGES')
+  chat_template: str | None = setting(None, macro='CHAT_TEMPLATE')
   validation: str | int | float | None = setting(None, macro='VALIDATION')
   task_feature_lengths: Mapping[str, int] | None = setting(
     None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths

@@ -4,11 +4,13 @@
 within a sentence.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flan_jax.catalog import chats
 from flan_jax.catalog import prompt as prompt_lib
 from flan_jax.catalog import template as template_lib
 from flan_jax.catalog.answers import Text
@@ -16,10 +18,14 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.catalog.excerpts import sentence_ends
 from flan_jax.catalog.prompt import Prompt
 from flan_jax.data import batch as batch_lib
-from flan_jax.data import prompts, stable_hash
-from flan_jax.data.batch import TokenizedExample
+from flan_jax.data import prompts, raw_records, stable_hash
+from flan_jax.data.batch import Packable, TokenizedExample
 from flan_jax.data.few_shot import FewShotPool
 from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.errors import InputError
+
+if TYPE_CHECKING:
+  from flan_jax.data.chat import ChatTemplate
 
 POLICY = (
   'inputs: the field that holds the answer is cut around it, where none does the '
@@ -64,16 +70,16 @@ class RenderedExample(NamedTuple):
   Attributes:
     template: index of the template used.
     prompt: text, cut to the limits.
-    tokens: token ids of the text.
+    tokens: token ids of the text, or of a conversation.
     cut_inputs: whether a field was cut to fit.
-    cut_targets: whether the target lost sentences to fit.
+    cut_targets: whether the target lost sentences to fit, a conversation turns.
     redrawn: whether the drawn template did not fit and another was used.
     exemplars: ids of the few-shot exemplars before it, in order.
   """
 
   template: int
   prompt: Prompt
-  tokens: TokenizedExample
+  tokens: Packable
   cut_inputs: bool
   cut_targets: bool
   redrawn: bool
@@ -95,6 +101,7 @@ class Renderer:
     limits: maximum tokens of inputs and targets.
     sequence_length: maximum tokens of a whole example; None for no further limit.
     pool: pool of few-shot exemplars; None for zero-shot.
+    chat_template: text of the model's chat template, for conversations.
   """
 
   def __init__(
@@ -106,6 +113,7 @@ class Renderer:
     limits: Limits,
     sequence_length: int | None = None,
     pool: FewShotPool | None = None,
+    chat_template: str = '',
   ):
     self.dataset = dataset
     self.tokenizer = tokenizer
@@ -113,6 +121,7 @@ class Renderer:
     self.limits = limits
     self.sequence_length = sequence_length
     self.pool = pool
+    self.chat_template = chat_template
 
   def __call__(
     self, batch: Sequence[Example], epoch: int
@@ -126,6 +135,8 @@ class Renderer:
     out: list[RenderedExample | None] = [None] * len(batch)
     if batch and batch[0].tokens is not None:
       return [self._tokenized(example) for example in batch]
+    if self.dataset.messages:
+      return [self._conversation(example) for example in batch]
     orders = [self._order(example, epoch) for example in batch]
     left = list(range(len(batch)))
     for step in range(len(self.dataset.templates)):
@@ -152,6 +163,28 @@ class Renderer:
     prompt = prompt_lib.render(self.dataset, 0, example)
     tokens = TokenizedExample(cut, targets)
     return RenderedExample(0, prompt, tokens, len(cut) < len(inputs), False, False)
+
+  @functools.cached_property
+  def _chat(self) -> 'ChatTemplate':
+    from flan_jax.data.chat import ChatTemplate  # imports Jinja
+
+    return ChatTemplate(self.chat_template, self.tokenizer)
+
+  def _conversation(self, example: Example) -> RenderedExample | None:
+    """A conversation, up to the last turn of the assistant with which it fits."""
+    turns = chats.of_json(example.values[self.dataset.messages])
+    ends = [i + 1 for i, turn in enumerate(turns) if turn['role'] == chats.ASSISTANT]
+    prompt = prompt_lib.render(self.dataset, 0, example)
+    limit = self.sequence_length
+    for end in reversed(ends):
+      try:
+        tokens = self._chat.conversation(turns[:end])
+      except InputError as error:
+        raise raw_records.bad_example(self.dataset, example.example_id, error) from None
+      size = batch_lib.packed_length(tokens, self.tokenizer.bos_id)
+      if (limit is None or size <= limit) and tokens.loss[1:].any():
+        return RenderedExample(0, prompt, tokens, False, end < ends[-1], False)
+    return None
 
   def _order(self, example: Example, epoch: int) -> tuple[int, ...]:
     """Templates in the order to try them in `epoch`; the drawn one first."""

@@ -342,6 +342,11 @@ class HuggingFace(Tokenizer):
     encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(one.ids, np.int32) for one in encoded]
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids, int32 [n], and the (first, last) character of each, int32 [n, 2]."""
+    one = self._tokenizer.encode(text, add_special_tokens=False)
+    return np.array(one.ids, np.int32), np.array(one.offsets, np.int32).reshape(-1, 2)
+
   def decode(self, ids: Iterable[int]) -> str:
     known = [
       int(i) for i in ids if 0 <= i < self.vocab_size and i not in self._left_out

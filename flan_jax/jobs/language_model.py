@@ -24,7 +24,7 @@ from flan_jax.interop.huggingface import chat_template, conversion_cache
 from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
-  from flan_jax.inference.chat import ChatTemplate, Message
+  from flan_jax.data.chat import ChatTemplate, Message
 
 CACHE = conversion_cache.FOLDER
 """Folder of converted models."""
@@ -164,7 +164,7 @@ class LanguageModel:
 
   @functools.cached_property
   def _chat(self) -> 'ChatTemplate':
-    from flan_jax.inference.chat import ChatTemplate  # imports Jinja
+    from flan_jax.data.chat import ChatTemplate  # imports Jinja
 
     if self._chat_template is None:
       raise InputError(

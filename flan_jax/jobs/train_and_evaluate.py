@@ -357,6 +357,7 @@ def _save(
       config=run.trainer.config,
       tokenizer=data.tokenizer,
       provenance=provenance,
+      beside=training_data.chat_files(run.config, data.store),
     )
   return tuned, run.lineage.then(dataclasses.replace(own, weights=checksum))
 

@@ -11,7 +11,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import checks, training
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.setting import refusal
-from flan_jax.data import packing, tokenizer_coverage, tokenizers
+from flan_jax.data import chat_template, packing, tokenizer_coverage, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, materialize
@@ -49,6 +49,7 @@ def mixture(config: training.TrainConfig) -> registry.Mixture:
     setting='MIXTURE_OR_TASK_NAME',
     inputs=config.inputs,
     targets=config.targets,
+    messages=config.messages,
     validation=config.validation,
     stored=config.store is not None,
   )
@@ -58,12 +59,47 @@ def mixture(config: training.TrainConfig) -> registry.Mixture:
 def _refuse_without_file(config: training.TrainConfig) -> None:
   """Refuses the settings of a file if the mixture is none."""
   for field in dataclasses.fields(config):
-    if field.name in ('inputs', 'targets', 'validation'):
+    if field.name in ('inputs', 'targets', 'messages', 'validation'):
       got = getattr(config, field.name)
       if got != field.default:
         raise refusal(
           config, field.name, f'has no effect: {config.mixture!r} is no file'
         )
+
+
+def _chat_template(
+  config: training.TrainConfig, mixture: registry.Mixture
+) -> str | None:
+  """The chat template of the run's conversations; None without conversations.
+
+  Raises:
+    InputError: if CHAT_TEMPLATE is no file, or there is nothing to render with it.
+  """
+  chats = any(dataset.messages for dataset in mixture.members)
+  if config.chat_template is not None:
+    if not chats:
+      raise refusal(
+        config, 'chat_template', 'has no effect: there are no conversations'
+      )
+    return chat_template.load(config.chat_template)
+  if not chats or config.initial_checkpoint is None or config.tokenizer is not None:
+    return None  # that beside the tokenizer, if any
+  return chat_template.beside(model_dir.tokenizer_file(config.initial_checkpoint))
+
+
+def chat_files(config: training.TrainConfig, store: Store) -> dict[str, str]:
+  """Name -> text of the files by which a model is asked as in its conversations.
+
+  Without conversations there are none: the model is asked as FLAN asks.
+  """
+  if store.chat_template is None:
+    return {}
+  found = {chat_template.FILE: store.chat_template}
+  if config.initial_checkpoint is not None:
+    path = model_dir.find(config.initial_checkpoint) / model_dir.GENERATION
+    if path.is_file():
+      found[path.name] = path.read_text(encoding='utf-8')
+  return found
 
 
 def check_eval_period(
@@ -125,6 +161,7 @@ def open_store(
           limits=Limits.of(run.task_feature_lengths),
           evaluate=held_out,
           missing=run.missing,
+          chat_template=_chat_template(run, mixture),
         ),
         out=path,
         data_dir=run.tfds_data_dir,
@@ -264,12 +301,26 @@ def check_tokenizer(
   return tokenizer
 
 
+_OF_CHATS = {
+  'unlabeled': 'without a turn of the assistant',
+  'empty': 'whose assistant says nothing',
+  'too_long': 'whose first answer does not fit',
+}
+"""Reasons to drop an example, in the words of conversations."""
+
+
 def store_warnings(store: Store) -> Iterator[str]:
   """Lines on a store's missing datasets, dropped and cut examples, and lost text."""
   for name, why in store.manifest['missing'].items():
     yield f'missing: {name} ({why})'
   for name, entry in store.manifest['datasets'].items():
-    dropped = [f'{count:,} {why}' for why, count in entry['filters'].items() if count]
+    dataset = registry.find(name)
+    words = _OF_CHATS if dataset is not None and dataset.messages else {}
+    dropped = [
+      f'{count:,} {words.get(why, why)}'
+      for why, count in entry['filters'].items()
+      if count
+    ]
     cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
     parts = [f'dropped {", ".join(dropped)}'] if dropped else []
     parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []

@@ -172,7 +172,7 @@ class Validation:
       datasets=[
         eval_data.of_store(dataset, {'dev': self._held(dataset.name)})
         for dataset in map(registry.get, self._names)
-        if not measure.is_task(dataset)
+        if not measure.is_task(dataset) and not dataset.messages
       ],
       examples=lambda name, split: self._store.validation_examples(name),
       seed=self._seed,

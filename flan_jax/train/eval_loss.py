@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from flan_jax.data import batch as batch_lib
-from flan_jax.data.batch import Batch, TokenizedExample
+from flan_jax.data.batch import Batch, Packable
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime import metering
 from flan_jax.train import train_step
@@ -92,7 +92,7 @@ class LossEvaluator:
       in_shardings=(None, self._sharding),
     )
 
-  def __call__(self, params: Any, examples: Sequence[TokenizedExample]) -> EvalLoss:
+  def __call__(self, params: Any, examples: Sequence[Packable]) -> EvalLoss:
     """The loss of a model on some examples; every process calls it alike.
 
     Args:
@@ -117,12 +117,11 @@ class LossEvaluator:
       found += EvalLoss(float(one.loss), float(one.correct), float(one.weight))
     return found
 
-  def _length(self, example: TokenizedExample) -> int:
-    inputs, targets = map(len, example)
-    return int(batch_lib.length(inputs, targets, self._ids['bos_id']))
+  def _length(self, example: Packable) -> int:
+    return batch_lib.packed_length(example, self._ids['bos_id'])
 
   def _batches(
-    self, examples: Sequence[TokenizedExample]
+    self, examples: Sequence[Packable]
   ) -> Iterator[tuple[int, Batch[np.ndarray]]]:
     """Yields (examples, whole batch of packed sequences); empty ones fill the last."""
     size, length = self._shape
@@ -140,8 +139,8 @@ class LossEvaluator:
 
 
 def _packed(
-  examples: Sequence[TokenizedExample], lengths: Sequence[int], length: int
-) -> Iterator[list[TokenizedExample]]:
+  examples: Sequence[Packable], lengths: Sequence[int], length: int
+) -> Iterator[list[Packable]]:
   """Yields the examples of each sequence, in their order: as many as fit."""
   held, room = [], length
   for example, needed in zip(examples, lengths, strict=True):

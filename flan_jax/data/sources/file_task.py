@@ -1,6 +1,10 @@
-"""A file and nothing else: a dataset of two columns, without any declaration."""
+"""A file and nothing else: a dataset without any declaration.
+
+It has two columns, prompts and answers, or one of conversations (`catalog.chats`).
+"""
 
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
@@ -8,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flan_jax.catalog import registry
+from flan_jax.catalog import chats, registry
 from flan_jax.catalog.answers import Text
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field
@@ -92,10 +96,11 @@ def declare(
   *,
   inputs: str = INPUTS,
   targets: str = TARGETS,
+  messages: str | None = None,
   validation: str | float | None = None,
   split: str = 'train',
   setting: str = 'MIXTURE_OR_TASK_NAME',
-  columns: Sequence[str] = ('INPUTS', 'TARGETS'),
+  columns: Sequence[str] = ('INPUTS', 'TARGETS', 'MESSAGES'),
   stored: bool = False,
 ) -> Dataset:
   """Declares and registers a file, or several by a pattern, as a dataset.
@@ -107,6 +112,8 @@ def declare(
     path: file or pattern, as `data/train.jsonl` or `data/own.{split}.csv`.
     inputs: column of the prompt.
     targets: column of the answer.
+    messages: column of conversations, in place of the two; None for `messages` if the
+      first record has that and lacks the two.
     validation: file or pattern of the examples that do not train; or the share of the
       examples of `path`, or their number, taken from its end; None for those that
       `{split}` finds.
@@ -133,28 +140,23 @@ def declare(
   elif validation is not None:
     count = _set_aside(source, path, validation)
     train, dev = f'train[:-{count}]', f'train[-{count}:]'
+  if not unread and messages is None:
+    messages = _messages(source, (inputs, targets))
   if not unread:
-    named = dict(zip(columns, (inputs, targets), strict=True))
+    named = dict(zip(columns, (inputs, targets), strict=False))
+    if messages is not None:
+      named = {columns[-1]: messages}
     apart = 'VALIDATION' if isinstance(validation, str) else setting
     _check_columns(source, path, named, setting=setting, settings={'validation': apart})
   name = _name(path)
   taken = registry.find(name) is not None or registry.is_mixture(name)
   if name not in _declared and taken:
     name = f'{name}_file'
-  dataset = Dataset(
-    name=name,
-    cluster=name,
-    source=source,
-    fields={
-      name: Field(column, _NotNull(column))
-      for name, column in (('inputs', inputs), ('targets', targets))
-    },
-    answer=Text('{targets}'),
-    metric='exact_match',
-    templates=(Template('{inputs}', '{targets}'),),
-    train=train,
-    dev=dev,
-  )
+  shared: dict[str, Any] = {'name': name, 'source': source, 'train': train, 'dev': dev}
+  if messages is not None:
+    dataset = chats.chat(messages=messages, **shared)
+  else:
+    dataset = _of_columns(inputs, targets, **shared)
   registry.register(dataset, replace=True)
   _declared[name] = dataset
   others = validation if isinstance(validation, str) else None
@@ -163,8 +165,34 @@ def declare(
     'inputs': inputs,
     'targets': targets,
     'validation': validation if others is None else _absolute(others),
+    **({} if messages is None else {'messages': messages}),
   }
   return dataset
+
+
+def _of_columns(inputs: str, targets: str, *, name: str, **shared: Any) -> Dataset:
+  """The dataset of a column of prompts and one of answers."""
+  return Dataset(
+    name=name,
+    cluster=name,
+    fields={
+      name: Field(column, _NotNull(column))
+      for name, column in (('inputs', inputs), ('targets', targets))
+    },
+    answer=Text('{targets}'),
+    metric='exact_match',
+    templates=(Template('{inputs}', '{targets}'),),
+    **shared,
+  )
+
+
+def _messages(source: Files, columns: Sequence[str]) -> str | None:
+  """`messages` if the first record has that column and none of `columns`."""
+  for split in source.files():
+    for _, record in itertools.islice(source.records(split), 1):
+      if chats.MESSAGES in record and not any(column in record for column in columns):
+        return chats.MESSAGES
+  return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,10 +305,9 @@ def _check_columns(
       )
     for macro, column in columns.items():
       if column not in record:
-        chat = '; chats are not read yet' if 'messages' in record else ''
         raise InputError(
           f'{source.where(example_id)}: no column {column!r}; must be one of '
           f'{", ".join(map(str, record))}, named by {macro}'
-          f'{did_you_mean(column, map(str, record))}{chat}',
+          f'{did_you_mean(column, map(str, record))}',
           field=holder if column in (INPUTS, TARGETS) else macro,
         )

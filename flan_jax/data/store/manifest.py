@@ -45,7 +45,7 @@ class RenderedDataset:
   Attributes:
     dataset: the declaration.
     epochs: number of epochs rendered.
-    index: int32 [epochs * n, 2], number of input and target tokens of each entry.
+    index: int32 [epochs * n, 2 or 3], the `counts` of each entry.
     examples: number of training examples per epoch, n.
     rate: mixing rate; it may depend on the other datasets of the mixture.
   """
@@ -67,7 +67,7 @@ class RenderedDataset:
 
   def lengths(self, bos_id: int | None) -> np.ndarray:
     """Packed length of every entry in tokens, int32 [epochs * n]."""
-    return batch.length(self.index[:, 0], self.index[:, 1], bos_id)
+    return batch.lengths(self.index, bos_id)
 
   def entry(self, needed: int) -> dict[str, Any]:
     """Entry of the dataset in the manifest; `needed` is the number of epochs wanted."""
@@ -105,7 +105,7 @@ class RenderedDataset:
       ),
       'clamped': clamped(self.dataset, sizes),
       'tokens': dict(
-        zip(('inputs', 'targets'), self.index.sum(0).tolist(), strict=True)
+        zip(('inputs', 'targets'), self.index[:, :2].sum(0).tolist(), strict=True)
       ),
       'losses': tokenizer_coverage.total(found['losses'] for found in self._metadata),
       'digest': fingerprint.digest(digests),

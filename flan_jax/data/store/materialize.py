@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import UNKNOWN_SIZE
-from flan_jax.data import packing, preprocess, raw_records, tokenizers
+from flan_jax.data import chat_template, packing, preprocess, raw_records, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, parts, work_folder
@@ -69,6 +69,8 @@ class StoreConfig:
     limits: maximum tokens of inputs and of targets, each with its EOS.
     evaluate: clusters whose dev and test examples are kept; None for the held-out ones.
     missing: `refuse`, or `skip` datasets that are not prepared.
+    chat_template: text of the model's chat template, which renders conversations; None
+      for the one beside the tokenizer.
   """
 
   tokenizer: str | os.PathLike = TRAIN
@@ -82,6 +84,7 @@ class StoreConfig:
   limits: Limits = Limits()
   evaluate: Sequence[str] | None = None
   missing: str = 'refuse'
+  chat_template: str | None = None
 
   def __post_init__(self):
     if self.missing not in ('refuse', 'skip'):
@@ -190,6 +193,7 @@ def materialize(
     mixture, clusters, data_dir=data_dir, missing=config.missing
   )
   tokenizer = sources_lib.checked_tokenizer(sources, tokenizer)
+  config = dataclasses.replace(config, chat_template=_chat_template(config, sources))
   recipe = _recipe(config, sources, tokenizer)
   if (done := _finished(out, recipe)) is not None:
     return done
@@ -213,6 +217,9 @@ def materialize(
     builder.build(_dev(job, sources))
 
     # Manifest.
+    if config.chat_template:
+      text = config.chat_template.encode('utf-8')
+      (folder / chat_template.FILE).write_bytes(text)
     manifest = manifest_lib.assemble(
       recipe, job=job, tokenizer=tokenizer, training=trained, needs=needs,
       evaluated=sources.evaluated, validated=manifest_lib.validated(sources.training),
@@ -230,6 +237,24 @@ def materialize(
 # Sources and recipe.
 
 
+def _chat_template(config: StoreConfig, sources: Sources) -> str | None:
+  """The chat template of the conversations; None if there are none.
+
+  Raises:
+    InputError: if there are some, and no template.
+  """
+  if not sources.chats:
+    return None
+  found = config.chat_template or chat_template.beside(config.tokenizer)
+  if found is None:
+    raise InputError(
+      f'CHAT_TEMPLATE: got None; {sources.chats[0].name!r} has conversations, and the '
+      "model keeps no chat template; must be a file with one, or 'chatml'",
+      field='CHAT_TEMPLATE',
+    )
+  return found
+
+
 def _recipe(
   config: StoreConfig, sources: Sources, tokenizer: Tokenizer | None
 ) -> fingerprint.Recipe:
@@ -237,7 +262,7 @@ def _recipe(
   mixture = sources.mixture
   whole = config.epochs is None and config.steps is None and config.draws is None
   head = {
-    'version': store_lib.VERSION,
+    'version': store_lib.CHAT_VERSION if sources.chats else store_lib.VERSION,
     'mixture': mixture.name,
     'family': mixture.family,
     'held_out': list(mixture.held_out),
@@ -257,6 +282,11 @@ def _recipe(
     'style': mixture.style.as_json(),
     'shared_cap': mixture.shared_cap,
     **sources_lib.own_settings(mixture),
+    **(
+      {'chat_template': fingerprint.digest(config.chat_template)}
+      if config.chat_template
+      else {}
+    ),
   }
   declared = {
     dataset.name: fingerprint.declaration(dataset, sizes)
@@ -309,6 +339,7 @@ def _job(
     styles=dict(sources.mixture.styles),
     modules=modules.named(),
     declared=file_task.carried(),
+    chat_template=config.chat_template or '',
     seed=config.seed,
     limits=config.limits,
     sequence_length=config.sequence_length,

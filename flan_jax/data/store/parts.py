@@ -70,6 +70,7 @@ class Job(NamedTuple):
     threads: number of tokenizer threads of a part; None for one per core.
     modules: the user's modules, which register the datasets.
     declared: datasets that no module registers.
+    chat_template: text of the chat template; '' without conversations.
   """
 
   folder: str
@@ -86,6 +87,7 @@ class Job(NamedTuple):
   threads: int | None = None
   modules: tuple[str, ...] = ()
   declared: tuple[Dataset, ...] = ()
+  chat_template: str = ''
 
   def path(self, *names: str) -> pathlib.Path:
     return pathlib.Path(self.folder, *names)
@@ -339,7 +341,7 @@ def render(job: Job, name: str, epoch: int, stage: str, report: Report) -> None:
         if found is None:
           too_long += 1
           continue
-        coverage.add(found, texts=example.tokens is None)
+        coverage.add(found, texts=not renderer.dataset.is_tokenized)
         truncated['inputs'] += found.cut_inputs
         truncated['targets'] += found.cut_targets
         truncated['redrawn'] += found.redrawn
@@ -379,7 +381,7 @@ def _renderer(job: Job, name: str) -> Renderer:
     )  # fmt: skip
   return Renderer(
     dataset, tokenizer=tokenizer, seed=job.seed, limits=job.limits,
-    sequence_length=job.sequence_length, pool=pool,
+    sequence_length=job.sequence_length, pool=pool, chat_template=job.chat_template,
   )  # fmt: skip
 
 

@@ -145,6 +145,7 @@ def repair(
       stamps=dict.fromkeys(names, ''),
       tokenizer=file or tokenizers.BYTES,
       tokenizer_digest=manifest['tokenizer']['digest'],
+      chat_template=store.chat_template or '',
     )
     _rebuild(job, found, manifest, worker_pool.Tally(progress or (lambda *_: None)))
     for damage in found:

@@ -1,7 +1,8 @@
 """Shard: one epoch of one dataset, rendered and tokenized. Two files:
 
   DATASET.EPOCH.array_record   one record per example
-  DATASET.EPOCH.index.npy      int32 [n, 2], number of input and of target tokens
+  DATASET.EPOCH.index.npy      int32 [n, 2], number of input and of target tokens; of
+                               conversations [n, 3] (`Conversation.counts`)
 
 The record file has a hash for every record, so damage is traced to single examples.
 """
@@ -16,7 +17,7 @@ import array_record.python.array_record_module as array_record_module
 import msgpack
 import numpy as np
 
-from flan_jax.data.batch import TokenizedExample
+from flan_jax.data.batch import Conversation, Packable, TokenizedExample
 from flan_jax.runtime import atomic_file
 
 _WRITER = 'group_size:1'
@@ -31,7 +32,7 @@ class StoredExample(NamedTuple):
   """One rendered example, as a shard stores it.
 
   Attributes:
-    tokens: token ids of inputs and targets.
+    tokens: token ids of inputs and targets, or of a conversation.
     template: index of the template that it was rendered with.
     example_id: id of the example in the raw data.
     epoch: epoch that it was rendered for.
@@ -39,7 +40,7 @@ class StoredExample(NamedTuple):
     exemplars: ids of the few-shot exemplars before it; empty for zero-shot.
   """
 
-  tokens: TokenizedExample
+  tokens: Packable
   template: int
   example_id: str
   epoch: int
@@ -48,18 +49,33 @@ class StoredExample(NamedTuple):
 
 
 def encode(example: StoredExample) -> bytes:
-  """Encodes a record of the shard: msgpack, token ids as little-endian int32."""
-  inputs, targets = (np.asarray(ids, '<i4').tobytes() for ids in example.tokens)
-  fields = (inputs, targets, example.template, example.example_id, example.epoch)
+  """Encodes a record of the shard: msgpack, token ids as little-endian int32.
+
+  A conversation has a list of its spans with a loss in place of the targets.
+  """
+  tokens = example.tokens
+  first = np.asarray(tokens[0], '<i4').tobytes()
+  if isinstance(tokens, Conversation):
+    second = tokens.spans()
+  else:
+    second = np.asarray(tokens.targets, '<i4').tobytes()
+  fields = (first, second, example.template, example.example_id, example.epoch)
   shown = (example.exemplars,) if example.exemplars else ()
   return cast(bytes, msgpack.packb((*fields, example.options, *shown)))
 
 
 def decode(data: bytes) -> StoredExample:
   """Decodes a record; the inverse of `encode`."""
-  inputs, targets, *fields = msgpack.unpackb(data)
+  first, second, *fields = msgpack.unpackb(data)
   template, example_id, epoch, options, *shown = fields
-  tokens = TokenizedExample(np.frombuffer(inputs, '<i4'), np.frombuffer(targets, '<i4'))
+  ids = np.frombuffer(first, '<i4')
+  if isinstance(second, list):
+    loss = np.zeros(len(ids), bool)
+    for start, stop in second:
+      loss[start:stop] = True
+    tokens = Conversation(ids, loss)
+  else:
+    tokens = TokenizedExample(ids, np.frombuffer(second, '<i4'))
   return StoredExample(
     tokens, template, example_id, epoch, tuple(options), tuple(*shown)
   )
@@ -79,7 +95,7 @@ class ShardWriter:
   Both files appear under their names only when the shard is closed.
 
   Attributes:
-    index: number of (input, target) tokens of each example so far.
+    index: the `counts` of each example so far.
   """
 
   def __init__(self, folder: pathlib.Path, dataset: str, epoch: int):
@@ -89,14 +105,13 @@ class ShardWriter:
       str(self._drafts[0].path), _WRITER
     )
     self._digest = hashlib.sha256()
-    self.index: list[tuple[int, int]] = []
+    self.index: list[tuple[int, ...]] = []
 
   def write(self, example: StoredExample) -> None:
     data = encode(example)
     self._writer.write(data)
     self._digest.update(data)
-    inputs, targets = example.tokens
-    self.index.append((len(inputs), len(targets)))
+    self.index.append(example.tokens.counts)
 
   def close(self) -> str:
     """Finishes both files; returns the digest (hex) of their content.
@@ -109,7 +124,7 @@ class ShardWriter:
     except RuntimeError as error:
       raise OSError(str(error).splitlines()[0]) from None
     with self._drafts[1].path.open('wb') as file:
-      np.save(file, np.array(self.index, np.int32).reshape(-1, 2))
+      np.save(file, _array(self.index))
     for draft in self._drafts:
       draft.keep()
     return self._digest.hexdigest()
@@ -146,7 +161,7 @@ class ShardReader:
 
 
 def read_index(folder: pathlib.Path, dataset: str, epoch: int) -> np.ndarray:
-  """Number of input and of target tokens of each example, int32 [n, 2]."""
+  """The `counts` of each example, int32 [n, 2], or [n, 3] of conversations."""
   return np.load(folder / index_file(dataset, epoch))
 
 
@@ -180,11 +195,15 @@ def digest(folder: pathlib.Path, dataset: str, epoch: int) -> str | None:
     for number in range(len(reader)):
       (data,) = reader.data([number])
       found.update(data)
-      sizes.append(tuple(map(len, decode(data).tokens)))
+      sizes.append(decode(data).tokens.counts)
   except DAMAGE:
     return None
-  whole = np.array_equal(np.array(sizes, np.int32).reshape(-1, 2), index)
+  whole = np.array_equal(_array(sizes), index)
   return found.hexdigest() if whole else None
+
+
+def _array(counts: Sequence[tuple[int, ...]]) -> np.ndarray:
+  return np.array(counts, np.int32).reshape(len(counts), -1 if counts else 2)
 
 
 def spans(numbers: Sequence[int], *, max_spans: int = 6) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.catalog import leakage, mixing_rates, registry
+from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.registry import Mixture
 from flan_jax.catalog.source import SeqioTask
 from flan_jax.data import raw_records
@@ -37,6 +38,11 @@ class Sources(NamedTuple):
   missing: dict[str, str]
 
   @property
+  def chats(self) -> list[Dataset]:
+    """Training datasets of conversations."""
+    return [dataset for dataset, _ in self.training if dataset.messages]
+
+  @property
   def tokenized(self) -> list[SeqioTask]:
     """Sources whose examples are tokens."""
     found = [dataset.source for dataset, _ in self.training + self.evaluated]
@@ -64,8 +70,8 @@ def check(mixture: Mixture, clusters: tuple[str, ...]) -> None:
     style = mixture.style_of(dataset.name)
     if dataset.is_tokenized and style.suffix:
       raise InputError(
-        f'mixture {mixture.name!r}: prompt style {style.suffix.strip("_")!r} of the '
-        f'seqio task {dataset.name!r}, whose prompts are its own; must be the plain '
+        f'mixture {mixture.name!r}: prompt style {style.suffix.strip("_")!r} of '
+        f'{dataset.name!r}, whose prompts are its own; must be the plain '
         f'one: styles={{{dataset.name!r}: PromptStyle()}}'
       )
     if 'train' not in dataset.slices:

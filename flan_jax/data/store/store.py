@@ -2,8 +2,9 @@
 
   STORE/manifest.json                       its content and digests
   STORE/tokenizer.model or tokenizer.json   absent if the tokenizer is bytes
+  STORE/chat_template.jinja                 of a store with conversations
   STORE/train/DATASET.EPOCH.array_record    a shard: one record per example
-  STORE/train/DATASET.EPOCH.index.npy       int32 [n, 2], input and target tokens
+  STORE/train/DATASET.EPOCH.index.npy       int32 [n, 2 or 3], `counts` of tokens
   STORE/evaluation/DATASET.SPLIT.jsonl      one evaluation example a line, as fields
   STORE/validation/DATASET.dev.jsonl        dev examples of a training dataset
   STORE/validation/DATASET.00.*             the same, rendered: a shard
@@ -24,7 +25,7 @@ import numpy as np
 
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
-from flan_jax.data import batch, tokenizers
+from flan_jax.data import batch, chat_template, tokenizers
 from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
@@ -35,6 +36,8 @@ from flan_jax.runtime.renamed_keys import upgraded
 
 VERSION = 4
 """Version of the format and of the rules by which examples are rendered and cut."""
+CHAT_VERSION = 5
+"""That of a store with conversations; without them a store is as before."""
 MANIFEST = 'manifest.json'
 
 READERS = 128
@@ -110,9 +113,10 @@ class Store:
       version = found['version']
     except (ValueError, KeyError, TypeError):
       raise InputError(f'store {str(path)!r}: manifest.json is truncated') from None
-    if version != VERSION:
+    if version not in (VERSION, CHAT_VERSION):
       raise InputError(
-        f'store {str(path)!r}: format {version}; this version reads {VERSION}: '
+        f'store {str(path)!r}: format {version}; this version reads {VERSION} and '
+        f'{CHAT_VERSION}: '
         'materialize again, into a new directory or after deleting this one'
       )
     store = cls(path, found)
@@ -180,7 +184,7 @@ class Store:
         f'({str(error).splitlines()[0]}); {self._cure()}'
       ) from None
     index = np.concatenate(parts)
-    return batch.length(index[:, 0], index[:, 1], self.bos_id)
+    return batch.lengths(index, self.bos_id)
 
   def examples(self, dataset: str, entries: Sequence[int]) -> list[StoredExample]:
     """The examples of `entries`, in their order; one read for all of them.
@@ -276,6 +280,12 @@ class Store:
         f'store {str(self.path)!r}: validation/{shard_lib.records_file(dataset, 0)} is '
         f'corrupt ({str(error).splitlines()[0]}); {self._cure()}'
       ) from None
+
+  @property
+  def chat_template(self) -> str | None:
+    """The chat template of its conversations; None if it has none."""
+    file = self.path / chat_template.FILE
+    return file.read_text(encoding='utf-8') if file.is_file() else None
 
   def tokenizer(self) -> tokenizers.Tokenizer:
     """The tokenizer that the store was written with."""
@@ -382,8 +392,7 @@ def describe(store: Store, plan: PackingPlan, k: int) -> dict[str, Any]:
   start = 0
   for dataset, entry in plan.sequence(k):
     example = store.example(dataset, entry)
-    n_inputs, n_targets = map(len, example.tokens)
-    size = batch.length(n_inputs, n_targets, store.bos_id)
+    size = batch.packed_length(example.tokens, store.bos_id)
     segments.append(
       {
         'dataset': dataset,

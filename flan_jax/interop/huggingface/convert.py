@@ -308,6 +308,8 @@ def export_model(
     )
   lineage = model_dir.lineage(path)
   tuned = bool(lineage.trainings and lineage.trainings[-1].datasets)
+  # One that was tuned on conversations is asked as they were: by its own template.
+  asked = tuned and not (path / chat_template.FILE).exists()
   tokenizer = tokenizers.from_model_folder(path)
   _check_disk_space(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
@@ -347,7 +349,7 @@ def export_model(
       _write_json(generation, _generation(tokenizer))
     if tokenizer is not None:
       export_tokenizer.save(
-        tokenizer, folder, source=path, tuned=tuned, progress=progress
+        tokenizer, folder, source=path, tuned=asked, progress=progress
       )
     else:
       progress.line(_NO_TOKENIZER)

@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from flan_jax.checkpoints import weights
+from flan_jax.checkpoints import model_dir, weights
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece
 from flan_jax.interop.huggingface import chat_template, gguf
 from flan_jax.interop.huggingface.source import Source, inside, read_json
 
 CARD = 'README.md'
-GENERATION = 'generation_config.json'
+GENERATION = model_dir.GENERATION
 TEMPLATES = 'additional_chat_templates'
 PATTERNS = (GENERATION, CARD, 'LICENSE*', 'NOTICE*')
 """Names of the files that are kept as they are."""

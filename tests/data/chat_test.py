@@ -7,7 +7,7 @@ import small_tokenizers
 
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
-from flan_jax.inference.chat import ChatTemplate
+from flan_jax.data.chat import ChatTemplate
 from flan_jax.inference.sampling import context
 
 MARKS = ('<|im_start|>', '<|im_end|>', '<|pad|>')

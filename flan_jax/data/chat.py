@@ -1,0 +1,263 @@
+"""Chat templates: a conversation as the tokens of a model's own template.
+
+A template is Jinja, rendered in a sandbox by the rules of `transformers`. Control
+tokens are those that the template writes: a message that spells one stays text.
+"""
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from jinja2 import ext, nodes, sandbox
+from sentencepiece import SentencePieceProcessor
+
+from flan_jax.catalog.chats import ASSISTANT
+from flan_jax.data.batch import Conversation
+from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
+from flan_jax.errors import InputError
+
+Message = Mapping[str, str]
+"""A turn: `role`, as 'user' or 'assistant', and `content`."""
+
+_JOINT = '\ue0fc\ue0fe'
+"""Private-use characters that break a control token in a message."""
+
+_OPEN, _CLOSE = '\ue0fc\ue0f0', '\ue0fc\ue0f1'
+"""Private-use characters around what a template has in a `generation` block."""
+
+_Span = tuple[int, int]
+"""First and last character or token of a part, the last one exclusive."""
+
+
+class ChatTemplate:
+  """The chat template of a model."""
+
+  def __init__(self, text: str, tokenizer: Tokenizer):
+    """Compiles the template.
+
+    Raises:
+      InputError: if it is not a template, or the tokenizer has no control tokens.
+    """
+    self._tokenizer = tokenizer
+    self._vocabulary = _vocabulary(tokenizer)
+    self._control = sorted(self._vocabulary.control, key=len, reverse=True)
+    self._marks = re.compile(
+      f'({"|".join(map(re.escape, (*self._control, _OPEN, _CLOSE)))})'
+    )
+    try:
+      self._template = _environment().from_string(text)
+    except jinja2.TemplateError as error:
+      raise InputError(f'chat template: not a Jinja template ({error})') from None
+
+  def encode(self, messages: Sequence[Message]) -> np.ndarray:
+    """Encodes a conversation, up to where the assistant answers, int32 [n].
+
+    BOS is there if the template writes it.
+
+    Raises:
+      InputError: if the template refuses the conversation.
+    """
+    return self.encode_rendered(self.render(messages))
+
+  def render(
+    self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+  ) -> str:
+    """Renders a conversation; control tokens that a message spells are broken.
+
+    Args:
+      messages: the turns.
+      add_generation_prompt: whether it ends where the assistant answers.
+
+    Raises:
+      InputError: as `encode`.
+    """
+    broken = [
+      {**message, 'content': self._break(message['content'])} for message in messages
+    ]
+    roles = {f'{name}_token': token for name, token in self._vocabulary.roles.items()}
+    try:
+      return self._template.render(
+        messages=broken, add_generation_prompt=add_generation_prompt, **roles
+      )
+    except (jinja2.TemplateError, TypeError) as error:
+      raise InputError(f'chat template: refused the conversation ({error})') from None
+
+  def encode_rendered(self, text: str) -> np.ndarray:
+    """Encodes a text of `render`, or a part of one, int32 [n]."""
+    return self._vocabulary.encode(*self._split(text))[0]
+
+  def conversation(self, messages: Sequence[Message]) -> Conversation:
+    """Encodes a whole conversation, with the loss on the turns of the assistant.
+
+    Such a turn is what the template has in a `generation` block; without one, what it
+    adds for the turn to the conversation before, up to the mark that ends the turn.
+
+    Raises:
+      InputError: if the template refuses the conversation; or if it has no
+        `generation` block, and a turn changes what stands before it.
+    """
+    text = self.render(messages, add_generation_prompt=False)
+    if _OPEN not in text:
+      text = self._with_turns_marked(text, messages)
+    parts, spans = self._split(text)
+    ids, learnt = self._vocabulary.encode(parts, spans)
+    loss = np.zeros(len(ids), bool)
+    for first, last in learnt:
+      loss[first:last] = True
+    return Conversation(ids, loss)
+
+  def _with_turns_marked(self, text: str, messages: Sequence[Message]) -> str:
+    """Marks the assistant's turns in a rendered conversation as `generation` does."""
+    out, done = [], 0
+    for i, message in enumerate(messages):
+      if message['role'] != ASSISTANT:
+        continue
+      before = self.render(messages[:i])
+      after = self.render(messages[: i + 1], add_generation_prompt=False)
+      if after.rstrip().endswith(tuple(self._control)):
+        after = after.rstrip()  # the mark ends the turn, not the newline after it
+      if not (text.startswith(after) and after.startswith(before)):
+        raise InputError(
+          f'chat template: turn {i + 1} changes what stands before it, so that the '
+          "assistant's part is not known; must have {% generation %} around it"
+        )
+      out += [text[done : len(before)], _OPEN, after[len(before) :], _CLOSE]
+      done = len(after)
+    return ''.join((*out, text[done:]))
+
+  def _split(self, text: str) -> tuple[list[str], list[_Span]]:
+    """Splits a rendered text at its control tokens.
+
+    Returns:
+      (parts, each second of which is a control token; (first, last) character of the
+      assistant's turns, in the parts as `_Vocabulary.encode` counts them).
+    """
+    parts, spans, length, first = [''], [], 0, 0
+    for i, part in enumerate(self._marks.split(text)):
+      if part == _OPEN:
+        first = length
+      elif part == _CLOSE:
+        spans.append((first, length))
+      elif i % 2:
+        parts += [part, '']
+        length += len(self._vocabulary.control[part])
+      else:
+        plain = part.replace(_JOINT, '')
+        parts[-1] += plain
+        length += len(plain)
+    return parts, spans
+
+  def _break(self, content: str) -> str:
+    for token in (_JOINT, _OPEN, _CLOSE, *self._control):
+      content = content.replace(token, token[:1] + _JOINT + token[1:])
+    return content
+
+
+class _Vocabulary(NamedTuple):
+  """A tokenizer as a chat template knows it.
+
+  Attributes:
+    roles: role, as 'bos', -> its token.
+    control: token that a template writes and no message becomes -> its spelling, in
+      which `encode` counts characters.
+    encode: encodes a text in parts, each second of which is one of `control`; turns
+      spans of characters into those of the tokens that have one of them.
+  """
+
+  roles: Mapping[str, str]
+  control: Mapping[str, str]
+  encode: Callable[[Sequence[str], Sequence[_Span]], tuple[np.ndarray, list[_Span]]]
+
+
+def _vocabulary(tokenizer: Tokenizer) -> _Vocabulary:
+  if isinstance(tokenizer, HuggingFace):
+    control = tokenizer.control
+
+    def joined(parts: Sequence[str], spans: Sequence[_Span]):
+      named = (control[part] if i % 2 else part for i, part in enumerate(parts))
+      ids, offsets = tokenizer.encode_with_offsets(''.join(named))
+      return ids, [_touched(offsets, *span) for span in spans]
+
+    return _Vocabulary(tokenizer.roles, control, joined)
+  if not isinstance(tokenizer, SentencePiece):
+    raise InputError(
+      f'chat template: the tokenizer is {tokenizer.name!r}; must be SentencePiece or '
+      'a tokenizer.json, whose control tokens a template writes'
+    )
+  pieces = SentencePieceProcessor(model_proto=tokenizer.model)
+  ids = {'bos': tokenizer.bos_id, 'eos': tokenizer.eos_id}
+  roles = {role: pieces.id_to_piece(i) for role, i in ids.items() if i is not None}
+
+  def apart(parts: Sequence[str], spans: Sequence[_Span]):
+    found, token_at, length, count = [], {0: 0}, 0, 0
+    texts = iter(tokenizer.encode_batch(parts[::2]))
+    edges = {edge for span in spans for edge in span}
+    for i, part in enumerate(parts):
+      ids = [pieces.piece_to_id(part)] if i % 2 else next(texts)
+      for edge in edges:
+        if length < edge < length + len(part):
+          before = tokenizer.encode(part[: edge - length])
+          token_at[edge] = count + _shared(before, ids)
+      found.append(ids)
+      length, count = length + len(part), count + len(ids)
+      token_at[length] = count
+    tokens = np.concatenate(found).astype(np.int32)
+    return tokens, [(token_at[first], token_at[last]) for first, last in spans]
+
+  return _Vocabulary(roles, {token: token for token in roles.values()}, apart)
+
+
+def _touched(offsets: np.ndarray, first: int, last: int) -> _Span:
+  """Tokens of which a character is in [first, last)."""
+  starts, stops = offsets[:, 0], offsets[:, 1]
+  # A token of blanks alone may have no width, and stands at its end.
+  ahead = (starts < last) | ((starts == stops) & (stops <= last))
+  (found,) = np.nonzero((stops > first) & ahead)
+  return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> int:
+  """Number of first tokens that two texts share."""
+  n = min(len(a), len(b))
+  return n if np.array_equal(a[:n], b[:n]) else int(np.argmin(a[:n] == b[:n]))
+
+
+class _Generation(ext.Extension):
+  """The block that marks the assistant's turns; it renders as its content, marked."""
+
+  tags = {'generation'}
+
+  def parse(self, parser):
+    line = next(parser.stream).lineno
+    body = parser.parse_statements(('name:endgeneration',), drop_needle=True)
+    call = self.call_method('_marked')
+    return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+  def _marked(self, caller: Callable[[], str]) -> str:
+    return f'{_OPEN}{caller()}{_CLOSE}'
+
+
+def _environment() -> jinja2.Environment:
+  environment = sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=[_Generation, ext.loopcontrols],
+  )
+  environment.filters['tojson'] = _to_json
+  environment.globals['raise_exception'] = _refuse
+  environment.globals['strftime_now'] = lambda form: datetime.datetime.now().strftime(
+    form
+  )
+  return environment
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+  return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> None:
+  raise jinja2.TemplateError(message)
