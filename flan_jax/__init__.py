@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from flan_jax.catalog.answers import Choice as Choice
   from flan_jax.catalog.answers import Label as Label
   from flan_jax.catalog.answers import Text as Text
+  from flan_jax.catalog.chats import chat as chat
   from flan_jax.catalog.dataset import Dataset as Dataset
   from flan_jax.catalog.fields import Field as Field
   from flan_jax.catalog.options_style import options_style as options_style
@@ -73,6 +74,7 @@ _PUBLIC = {
   'Text': 'catalog.answers',
   'Tfds': 'catalog.source',
   'Writer': 'train.writers.writer',
+  'chat': 'catalog.chats',
   'configurable': 'config.functions',
   'evaluate_checkpoint': 'jobs.python_api',
   'load_config': 'jobs.python_api',

@@ -121,12 +121,22 @@ def _columns(parser):
     )
 
 
+def _messages(parser):
+  parser.add_argument(
+    '--messages',
+    metavar='COLUMN',
+    help='column of conversations, in place of the two (default: messages, if they '
+    'are not there)',
+  )
+
+
 def _show(parser):
   """render prompts of a task, with fields, options and token counts"""
   parser.add_argument(
     'task', metavar='TASK', nargs='?', help='task, as flan_rte; or a file of examples'
   )
   _columns(parser)
+  _messages(parser)
   parser.add_argument(
     '--n', type=int, default=1, metavar='N', help='examples (default 1)'
   )
@@ -176,6 +186,12 @@ def _materialize(parser):
     '--mixture', metavar='NAME', help='mixture, task, or a file of examples'
   )
   _columns(parser)
+  _messages(parser)
+  parser.add_argument(
+    '--chat-template',
+    metavar='FILE',
+    help='template of conversations, or chatml (default: that beside the tokenizer)',
+  )
   parser.add_argument('--out', required=True, metavar='DIR')
   parser.add_argument(
     '--repair',

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
   if line := checks.lengths_above(lengths, length):
     progress.line(f'warning: --task-feature-lengths: {line}')
   from flan_jax.catalog import names, seqio_names
-  from flan_jax.data import tokenizer_coverage
+  from flan_jax.data import chat_template, tokenizer_coverage
   from flan_jax.data.preprocess import Limits
   from flan_jax.data.sources import file_task
   from flan_jax.data.store import materialize as materialize_lib
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
       setting='--mixture',
       inputs=options.inputs,
       targets=options.targets,
-      columns=('--inputs', '--targets'),
+      messages=options.messages,
+      columns=('--inputs', '--targets', '--messages'),
     )
   )
   with progress.counter() as count:
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         sequence_length=options.sequence_length,
         limits=Limits.of(lengths),
         missing=options.missing,
+        chat_template=chat_template.load(options.chat_template),
       ),
       out=options.out,
       data_dir=options.data_dir,

@@ -2,15 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from flan_jax.errors import InputError
-
-if TYPE_CHECKING:
-  import numpy as np
-
-  from flan_jax.data.batch import Packable
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,21 +53,7 @@ def run(options: argparse.Namespace) -> int:
       print(
         f'  {name} [{part["cluster"]}] template {part["template"]} {part["example_id"]}'
       )
-      for title, ids in _parts(example):
+      for learnt, ids in example.runs():
         text = tokenizer.decode(ids).replace('\n', '\n           ')
-        print(f'  {title:>7}: {text}')
+        print(f'  {"targets" if learnt else "inputs":>7}: {text}')
   return 0
-
-
-def _parts(example: 'Packable') -> 'Iterator[tuple[str, np.ndarray]]':
-  """Yields (title, tokens) of an example; of a conversation, turn by turn."""
-  if not hasattr(example, 'spans'):
-    yield from zip(('inputs', 'targets'), example, strict=True)
-    return
-  done = 0
-  for start, stop in example.spans():
-    yield 'inputs', example.tokens[done:start]
-    yield 'targets', example.tokens[start:stop]
-    done = stop
-  if done < len(example.tokens):
-    yield 'inputs', example.tokens[done:]

@@ -21,7 +21,8 @@ def run(options: argparse.Namespace) -> int:
       setting='TASK',
       inputs=options.inputs,
       targets=options.targets,
-      columns=('--inputs', '--targets'),
+      messages=options.messages,
+      columns=('--inputs', '--targets', '--messages'),
     )
   if options.html is None:
     if options.task is None:

@@ -43,6 +43,10 @@ class TokenizedExample(NamedTuple):
     tokens = np.concatenate([head, inputs, separator, targets, end])
     return tokens, np.arange(len(tokens)) >= len(tokens) - len(targets) - 1
 
+  def runs(self) -> list[tuple[bool, np.ndarray]]:
+    """(whether it is learnt, tokens) of its parts, in order."""
+    return [(False, self.inputs), (True, self.targets)]
+
 
 class Conversation(NamedTuple):
   """Token ids of a conversation, as its chat template gives them, marks included.
@@ -66,6 +70,18 @@ class Conversation(NamedTuple):
     del bos_id, eos_id  # the template has written them
     return self
 
+  def runs(self) -> list[tuple[bool, np.ndarray]]:
+    """(whether it is learnt, tokens) of its parts, in order."""
+    edges = np.flatnonzero(np.diff(self.loss)) + 1
+    parts = np.split(self.tokens, edges)
+    learnt = bool(len(self.loss) and self.loss[0])
+    return [(learnt ^ bool(i % 2), part) for i, part in enumerate(parts)]
+
+  def spans(self) -> list[tuple[int, int]]:
+    """(first, last) token of each run with a loss, `last` exclusive."""
+    edges = np.flatnonzero(np.diff(self.loss, prepend=False, append=False))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
   @property
   def inputs(self) -> np.ndarray:
     """The tokens without a loss."""
@@ -75,11 +91,6 @@ class Conversation(NamedTuple):
   def targets(self) -> np.ndarray:
     """The tokens with a loss."""
     return self.tokens[self.loss]
-
-  def spans(self) -> list[tuple[int, int]]:
-    """(first, last) token of each run with a loss, `last` exclusive."""
-    edges = np.flatnonzero(np.diff(self.loss, prepend=False, append=False))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 Packable = TokenizedExample | Conversation

@@ -6,6 +6,7 @@ tokens are those that the template writes: a message that spells one stays text.
 
 import datetime
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class ChatTemplate:
     self._marks = re.compile(
       f'({"|".join(map(re.escape, (*self._control, _OPEN, _CLOSE)))})'
     )
+    self._edges = re.compile(f'{self._marks.pattern}|\n')
     try:
       self._template = _environment().from_string(text)
     except jinja2.TemplateError as error:
@@ -93,12 +95,12 @@ class ChatTemplate:
   def conversation(self, messages: Sequence[Message]) -> Conversation:
     """Encodes a whole conversation, with the loss on the turns of the assistant.
 
-    Such a turn is what the template has in a `generation` block; without one, what it
-    adds for the turn to the conversation before, up to the mark that ends the turn.
+    Such a turn is what the template has in a `generation` block; without one, what
+    follows the prompt to answer, up to the mark that ends the turn.
 
     Raises:
       InputError: if the template refuses the conversation; or if it has no
-        `generation` block, and a turn changes what stands before it.
+        `generation` block, and rewrites a turn.
     """
     text = self.render(messages, add_generation_prompt=False)
     if _OPEN not in text:
@@ -114,20 +116,33 @@ class ChatTemplate:
     """Marks the assistant's turns in a rendered conversation as `generation` does."""
     out, done = [], 0
     for i, message in enumerate(messages):
-      if message['role'] != ASSISTANT:
-        continue
-      before = self.render(messages[:i])
-      after = self.render(messages[: i + 1], add_generation_prompt=False)
-      if after.rstrip().endswith(tuple(self._control)):
-        after = after.rstrip()  # the mark ends the turn, not the newline after it
-      if not (text.startswith(after) and after.startswith(before)):
-        raise InputError(
-          f'chat template: turn {i + 1} changes what stands before it, so that the '
-          "assistant's part is not known; must have {% generation %} around it"
-        )
-      out += [text[done : len(before)], _OPEN, after[len(before) :], _CLOSE]
-      done = len(after)
+      if message['role'] == ASSISTANT:
+        first, last = self._turn(text, messages, i)
+        out += [text[done:first], _OPEN, text[first:last], _CLOSE]
+        done = last
     return ''.join((*out, text[done:]))
+
+  def _turn(self, text: str, messages: Sequence[Message], i: int) -> _Span:
+    """Finds turn `i` in a rendered conversation, by what is rendered up to it."""
+    asked = self.render(messages[:i])
+    first = len(os.path.commonprefix([text, asked]))
+    if first < len(asked):  # it is asked for more than it has, as for its thoughts
+      first = max((m.end() for m in self._edges.finditer(text[:first])), default=0)
+      whole = text.startswith(self.render(messages[:i], add_generation_prompt=False))
+      first = first if whole else len(text)
+    answered = self.render(messages[: i + 1], add_generation_prompt=False)
+    if answered.rstrip().endswith(tuple(self._control)):
+      answered = answered.rstrip()  # the mark ends the turn, not the newline after it
+    if text.startswith(answered) and first <= len(answered):
+      return first, len(answered)
+    said = self._break(messages[i]['content']).strip()
+    for mark in self._marks.finditer(text, first):  # a later turn changes this one
+      if text[first : mark.start()].rstrip().endswith(said):
+        return first, mark.end()
+    raise InputError(
+      f"chat template: the assistant's part of turn {i + 1} cannot be told from the "
+      'rest; must have {% generation %} around it'
+    )
 
   def _split(self, text: str) -> tuple[list[str], list[_Span]]:
     """Splits a rendered text at its control tokens.
@@ -197,7 +212,7 @@ def _vocabulary(tokenizer: Tokenizer) -> _Vocabulary:
     texts = iter(tokenizer.encode_batch(parts[::2]))
     edges = {edge for span in spans for edge in span}
     for i, part in enumerate(parts):
-      ids = [pieces.piece_to_id(part)] if i % 2 else next(texts)
+      ids = np.array([pieces.piece_to_id(part)]) if i % 2 else next(texts)
       for edge in edges:
         if length < edge < length + len(part):
           before = tokenizer.encode(part[: edge - length])

@@ -47,12 +47,14 @@ def beside(tokenizer: str | os.PathLike) -> str | None:
   return found
 
 
-def load(name: str) -> str:
-  """The text of a chat template: `chatml`, or a file.
+def load(name: str | None) -> str | None:
+  """The text of a chat template: `chatml`, or a file; None for None.
 
   Raises:
     InputError: if there is no such file.
   """
+  if name is None:
+    return None
   if name == CHATML:
     return _CHATML
   if not pathlib.Path(name).is_file():

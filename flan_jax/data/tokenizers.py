@@ -348,11 +348,7 @@ class HuggingFace(Tokenizer):
     return np.array(one.ids, np.int32), np.array(one.offsets, np.int32).reshape(-1, 2)
 
   def decode(self, ids: Iterable[int]) -> str:
-    known = [
-      int(i) for i in ids if 0 <= i < self.vocab_size and i not in self._left_out
-    ]
-    text = self._tokenizer.decode(known, skip_special_tokens=False)
-    return text if self._unk is None else text.replace(self._unk, UNKNOWN)
+    return self.decode_batch([np.array(list(ids), np.int64)])[0]
 
   def decode_batch(self, batch: Sequence[np.ndarray]) -> list[str]:
     known = [

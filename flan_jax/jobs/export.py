@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from flan_jax import __version__
-from flan_jax.catalog import names, registry
+from flan_jax.catalog import names
 from flan_jax.catalog.registry import Mixture
 from flan_jax.data import (
   export_files,
@@ -104,6 +104,8 @@ def _find_store(given: str) -> tuple[dict[str, Any], str]:
 
 
 def _check_mixture(config: ExportConfig, store: Store) -> None:
+  if store.chat_template is not None:
+    raise _conversations(store.manifest['mixture'])
   if config.store is None or config.mixture is None:
     return
   held, name = store.manifest['mixture'], _mixture(config).name
@@ -114,17 +116,25 @@ def _check_mixture(config: ExportConfig, store: Store) -> None:
     )
 
 
+def _conversations(name: str) -> InputError:
+  return InputError(
+    f'--mixture {name!r}: has conversations, which are messages already; must be '
+    'prompts with answers'
+  )
+
+
 # Rendering afresh.
 
 
 def _mixture(config: ExportConfig) -> Mixture:
   assert config.mixture is not None
-  if not file_task.is_file(config.mixture):
-    return names.mixture(config.mixture)
-  dataset = file_task.declare(
-    config.mixture, inputs=config.inputs, targets=config.targets
-  )
-  return registry.mixture(dataset.name)
+  name = config.mixture
+  if file_task.is_file(name):
+    name = file_task.declare(name, inputs=config.inputs, targets=config.targets).name
+  mixture = names.mixture(name)
+  if any(dataset.messages for dataset in mixture.members):
+    raise _conversations(config.mixture)
+  return mixture
 
 
 def _render(

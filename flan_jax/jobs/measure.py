@@ -14,7 +14,7 @@ from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config import setting
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.errors import did_you_mean
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.evaluate import contamination, evaluator, predictions
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
@@ -206,10 +206,19 @@ def configured(
   *,
   data_dir: str | None,
 ) -> list[Dataset]:
-  """Gives seqio tasks the limits of their features, and their data directory."""
+  """Gives seqio tasks the limits of their features, and their data directory.
+
+  Raises:
+    InputError: if a dataset is one of conversations, which have no metric.
+  """
   lengths = tuple(Limits.of(evaluate.task_feature_lengths).lengths.items())
   found = []
   for dataset in datasets:
+    if dataset.messages:
+      raise InputError(
+        f'dataset {dataset.name!r}: conversations; must be prompts with answers: the '
+        'loss on conversations is that of VALIDATION in a run'
+      )
     if isinstance(dataset.source, SeqioTask) and is_task(dataset):
       source = dataclasses.replace(dataset.source, lengths=lengths, data_dir=data_dir)
       dataset = dataclasses.replace(dataset, source=source)

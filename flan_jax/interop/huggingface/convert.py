@@ -24,7 +24,7 @@ from flax import traverse_util
 from flan_jax.checkpoints import model_dir, safetensors_writer, weights
 from flan_jax.checkpoints.weights import TensorInfo
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.data.tokenizers import Tokenizer
+from flan_jax.data.tokenizers import HuggingFace, Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import (
   chat_template,
@@ -308,9 +308,10 @@ def export_model(
     )
   lineage = model_dir.lineage(path)
   tuned = bool(lineage.trainings and lineage.trainings[-1].datasets)
-  # One that was tuned on conversations is asked as they were: by its own template.
-  asked = tuned and not (path / chat_template.FILE).exists()
   tokenizer = tokenizers.from_model_folder(path)
+  # Conversations are tokenized by the model's tokenizer.json as it is; SentencePiece
+  # tokenizes what is between control tokens apart, as a prompt and its answer.
+  kept = (path / chat_template.FILE).exists() and isinstance(tokenizer, HuggingFace)
   _check_disk_space(destination, stored, shapes)
   progress.line(f'{family.model_type}, {_count(shapes):,} parameters')
   hf_config = {
@@ -349,7 +350,7 @@ def export_model(
       _write_json(generation, _generation(tokenizer))
     if tokenizer is not None:
       export_tokenizer.save(
-        tokenizer, folder, source=path, tuned=asked, progress=progress
+        tokenizer, folder, source=path, tuned=tuned and not kept, progress=progress
       )
     else:
       progress.line(_NO_TOKENIZER)

@@ -13,7 +13,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import Lineage, Training
 from flan_jax.checkpoints import model_dir, weights
 from flan_jax.data.tokenizers import Tokenizer
-from flan_jax.interop.huggingface import source_files
+from flan_jax.interop.huggingface import chat_template, source_files
 from flan_jax.report import schema, statements
 from flan_jax.runtime import renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
@@ -175,7 +175,9 @@ def _asking(card: _Card) -> Iterator[str]:
   yield '## Ask it'
   code = (_ASK if card.chat else _PLAIN).format(path=card.path)
   yield f'```python\n{code}```'
-  if card.tuned:
+  if card.tuned and (card.folder / chat_template.FILE).exists():
+    yield 'It was tuned on conversations in its chat template, on their answers.'
+  elif card.tuned:
     bos = '' if card.tokenizer.bos_id is None else 'BOS '
     yield (
       f'One prompt and one answer are `{bos}prompt EOS answer EOS`: the chat template '
