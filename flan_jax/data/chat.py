@@ -124,25 +124,26 @@ class ChatTemplate:
 
   def _turn(self, text: str, messages: Sequence[Message], i: int) -> _Span:
     """Finds turn `i` in a rendered conversation, by what is rendered up to it."""
+    refusal = InputError(
+      f"chat template: the assistant's part of turn {i + 1} cannot be told from the "
+      'rest; must have {% generation %} around it'
+    )
     asked = self.render(messages[:i])
     first = len(os.path.commonprefix([text, asked]))
     if first < len(asked):  # it is asked for more than it has, as for its thoughts
+      if not text.startswith(self.render(messages[:i], add_generation_prompt=False)):
+        raise refusal
       first = max((m.end() for m in self._edges.finditer(text[:first])), default=0)
-      whole = text.startswith(self.render(messages[:i], add_generation_prompt=False))
-      first = first if whole else len(text)
     answered = self.render(messages[: i + 1], add_generation_prompt=False)
     if answered.rstrip().endswith(tuple(self._control)):
       answered = answered.rstrip()  # the mark ends the turn, not the newline after it
-    if text.startswith(answered) and first <= len(answered):
+    if text.startswith(answered) and first < len(answered):
       return first, len(answered)
     said = self._break(messages[i]['content']).strip()
     for mark in self._marks.finditer(text, first):  # a later turn changes this one
       if text[first : mark.start()].rstrip().endswith(said):
         return first, mark.end()
-    raise InputError(
-      f"chat template: the assistant's part of turn {i + 1} cannot be told from the "
-      'rest; must have {% generation %} around it'
-    )
+    raise refusal
 
   def _split(self, text: str) -> tuple[list[str], list[_Span]]:
     """Splits a rendered text at its control tokens.

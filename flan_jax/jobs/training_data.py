@@ -215,6 +215,14 @@ def check_store(
       )
   if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
     store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
+  template = _chat_template(run, mixture)
+  if run.store is not None and template not in (None, store.chat_template):
+    raise InputError(
+      f'STORE {str(path)!r}: was made with another chat template than that of the '
+      'model or of CHAT_TEMPLATE; they must be the same: give its chat_template.jinja '
+      'as CHAT_TEMPLATE, or materialize again',
+      field='STORE',
+    )
   absent = [c for c in held_out if c not in store.manifest['evaluate']]
   if absent:
     raise InputError(
