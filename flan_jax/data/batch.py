@@ -44,7 +44,7 @@ class TokenizedExample(NamedTuple):
     return tokens, np.arange(len(tokens)) >= len(tokens) - len(targets) - 1
 
   def runs(self) -> list[tuple[bool, np.ndarray]]:
-    """(whether it is learnt, tokens) of its parts, in order."""
+    """Its parts, in order, as (whether it is learnt, tokens)."""
     return [(False, self.inputs), (True, self.targets)]
 
 
@@ -71,7 +71,7 @@ class Conversation(NamedTuple):
     return self
 
   def runs(self) -> list[tuple[bool, np.ndarray]]:
-    """(whether it is learnt, tokens) of its parts, in order."""
+    """Its parts, in order, as (whether it is learnt, tokens)."""
     edges = np.flatnonzero(np.diff(self.loss)) + 1
     parts = np.split(self.tokens, edges)
     learnt = bool(len(self.loss) and self.loss[0])
@@ -94,7 +94,7 @@ class Conversation(NamedTuple):
 
 
 Packable = TokenizedExample | Conversation
-"""What a sequence is packed of."""
+"""An example of a sequence."""
 
 
 class Batch(NamedTuple, Generic[A]):

@@ -32,7 +32,7 @@ _CHATML = """\
 
 
 def beside(tokenizer: str | os.PathLike) -> str | None:
-  """The chat template in the folder of a tokenizer's file; None if there is none."""
+  """The chat template in the folder of a tokenizer's file; None if not found."""
   if not pathlib.Path(tokenizer).is_file():
     return None
   folder = pathlib.Path(tokenizer).parent

@@ -90,7 +90,7 @@ def _chat_template(
 def chat_files(config: training.TrainConfig, store: Store) -> dict[str, str]:
   """Name -> text of the files by which a model is asked as in its conversations.
 
-  Without conversations there are none: the model is asked as FLAN asks.
+  {} without conversations: the model is asked as FLAN asks.
   """
   if store.chat_template is None:
     return {}

@@ -238,7 +238,7 @@ def materialize(
 
 
 def _chat_template(config: StoreConfig, sources: Sources) -> str | None:
-  """The chat template of the conversations; None if there are none.
+  """The chat template of the conversations; None without conversations.
 
   Raises:
     InputError: if there are some, and no template.

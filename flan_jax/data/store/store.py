@@ -37,7 +37,7 @@ from flan_jax.runtime.renamed_keys import upgraded
 VERSION = 4
 """Version of the format and of the rules by which examples are rendered and cut."""
 CHAT_VERSION = 5
-"""That of a store with conversations; without them a store is as before."""
+"""Version of a store with conversations; any other has VERSION."""
 MANIFEST = 'manifest.json'
 
 READERS = 128

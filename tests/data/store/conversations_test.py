@@ -28,7 +28,7 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 
 def conversations(count: int) -> list[list[dict[str, str]]]:
-  """Of one to four pairs of turns; the longest do not fit in LENGTH tokens."""
+  """Random ones of one to four pairs; the longest do not fit in LENGTH tokens."""
   rng = random.Random(0)
   words = ('the', 'cat', 'is', 'on', 'mat', 'dog', 'eats', 'bread', 'yes', 'no')
   said = lambda: ' '.join(rng.choices(words, k=rng.randint(1, 6)))  # noqa: E731
