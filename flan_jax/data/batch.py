@@ -44,7 +44,7 @@ class TokenizedExample(NamedTuple):
     return tokens, np.arange(len(tokens)) >= len(tokens) - len(targets) - 1
 
   def runs(self) -> list[tuple[bool, np.ndarray]]:
-    """Its parts, in order, as (whether it is learnt, tokens)."""
+    """Returns its parts in order, each as (whether it is learnt, tokens)."""
     return [(False, self.inputs), (True, self.targets)]
 
 
@@ -71,7 +71,7 @@ class Conversation(NamedTuple):
     return self
 
   def runs(self) -> list[tuple[bool, np.ndarray]]:
-    """Its parts, in order, as (whether it is learnt, tokens)."""
+    """Returns its parts in order, each as (whether it is learnt, tokens)."""
     edges = np.flatnonzero(np.diff(self.loss)) + 1
     parts = np.split(self.tokens, edges)
     learnt = bool(len(self.loss) and self.loss[0])

@@ -77,9 +77,9 @@ class ChatTemplate:
     Raises:
       InputError: as `encode`.
     """
-    broken = [
-      {**message, 'content': self._break(message['content'])} for message in messages
-    ]
+    return self._render(self._broken(messages), add_generation_prompt)
+
+  def _render(self, broken: Sequence[Message], add_generation_prompt: bool) -> str:
     roles = {f'{name}_token': token for name, token in self._vocabulary.roles.items()}
     try:
       return self._template.render(
@@ -102,9 +102,10 @@ class ChatTemplate:
       InputError: if the template refuses the conversation; or if it has no
         `generation` block, and rewrites a turn.
     """
-    text = self.render(messages, add_generation_prompt=False)
+    broken = self._broken(messages)
+    text = self._render(broken, False)
     if _OPEN not in text:
-      text = self._with_turns_marked(text, messages)
+      text = self._with_turns_marked(text, broken)
     parts, spans = self._split(text)
     ids, learnt = self._vocabulary.encode(parts, spans)
     loss = np.zeros(len(ids), bool)
@@ -112,34 +113,36 @@ class ChatTemplate:
       loss[first:last] = True
     return Conversation(ids, loss)
 
-  def _with_turns_marked(self, text: str, messages: Sequence[Message]) -> str:
+  def _with_turns_marked(self, text: str, broken: Sequence[Message]) -> str:
     """Marks the assistant's turns in a rendered conversation as `generation` does."""
     out, done = [], 0
-    for i, message in enumerate(messages):
+    for i, message in enumerate(broken):
       if message['role'] == ASSISTANT:
-        first, last = self._turn(text, messages, i)
+        first, last = self._turn(text, broken, i)
         out += [text[done:first], _OPEN, text[first:last], _CLOSE]
         done = last
     return ''.join((*out, text[done:]))
 
-  def _turn(self, text: str, messages: Sequence[Message], i: int) -> _Span:
+  def _turn(self, text: str, broken: Sequence[Message], i: int) -> _Span:
     """Finds turn `i` in a rendered conversation, by what is rendered up to it."""
     refusal = InputError(
       f"chat template: the assistant's part of turn {i + 1} cannot be told from the "
       'rest; must have {% generation %} around it'
     )
-    asked = self.render(messages[:i])
-    first = len(os.path.commonprefix([text, asked]))
-    if first < len(asked):  # it is asked for more than it has, as for its thoughts
-      if not text.startswith(self.render(messages[:i], add_generation_prompt=False)):
+    asked = self._render(broken[:i], True)
+    first = len(asked)
+    if not text.startswith(asked):
+      # It is asked for more than it has, as for its thoughts.
+      if not text.startswith(self._render(broken[:i], False)):
         raise refusal
+      first = len(os.path.commonprefix([text, asked]))
       first = max((m.end() for m in self._edges.finditer(text[:first])), default=0)
-    answered = self.render(messages[: i + 1], add_generation_prompt=False)
+    answered = self._render(broken[: i + 1], False)
     if answered.rstrip().endswith(tuple(self._control)):
       answered = answered.rstrip()  # the mark ends the turn, not the newline after it
     if text.startswith(answered) and first < len(answered):
       return first, len(answered)
-    said = self._break(messages[i]['content']).strip()
+    said = broken[i]['content'].strip()
     for mark in self._marks.finditer(text, first):  # a later turn changes this one
       if text[first : mark.start()].rstrip().endswith(said):
         return first, mark.end()
@@ -166,6 +169,11 @@ class ChatTemplate:
         parts[-1] += plain
         length += len(plain)
     return parts, spans
+
+  def _broken(self, messages: Sequence[Message]) -> list[Message]:
+    return [
+      {**message, 'content': self._break(message['content'])} for message in messages
+    ]
 
   def _break(self, content: str) -> str:
     for token in (_JOINT, _OPEN, _CLOSE, *self._control):

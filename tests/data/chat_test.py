@@ -45,7 +45,17 @@ def chat(plain, tmp_path_factory):
 def conversations():
   """Random ones of one to four pairs; none ends with a letter of several bytes."""
   rng = random.Random(0)
-  parts = ['the cat', '  two', ' ', '\n', '\n\n', 'é', '😀 dogs', 'no,', '"x"', '<|im']
+  parts = [
+    'the cat',
+    '  two',
+    ' ',
+    '\n',
+    '\n\n',
+    'é',
+    '😀 dogs',
+    '"x"',
+    '\ue0fc\ue0f0x',
+  ]
 
   def said():
     return ''.join(rng.choices(parts, k=rng.randint(0, 4))) + rng.choice('s.\n ')
