@@ -318,7 +318,7 @@ def test_members_with_two_vocabularies_are_refused_with_both_digests(
 def test_a_prompt_style_of_a_task_is_refused(tmp_path):
   style = flan.PromptStyle(num_fewshot=2)
   flan.register(flan.Mixture(name='shots', datasets=('plain',), style=style))
-  with pytest.raises(InputError, match="'2_shot' of the seqio task 'plain'"):
+  with pytest.raises(InputError, match="'2_shot' of 'plain', whose prompts"):
     store_of('shots', tmp_path)
 
 

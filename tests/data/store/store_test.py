@@ -113,7 +113,7 @@ def test_a_store_of_an_older_format_is_refused(out, version):
   found = json.loads(manifest.read_text())
   manifest.write_text(json.dumps({**found, 'version': version}))
   with pytest.raises(
-    InputError, match=f'format {version}; .* 4: materialize again'
+    InputError, match=f'format {version}; .* 4 and 5: materialize again'
   ) as e:
     Store.open(out)
   assert '\n' not in str(e.value)
