@@ -170,6 +170,7 @@ def open_store(
     if bucket:
       bucket.push()
   store = Store.open(path)
+  file_task.as_stored(store.manifest)
   if kept and multihost.is_main_process():
     field = 'Run.model_dir' if run.store is None else 'Run.store'
     check_unchanged(store, field=field, warn=progress.line)

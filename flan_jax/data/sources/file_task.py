@@ -49,6 +49,14 @@ def restore(manifest: Mapping[str, Any]) -> None:
       declare(**arguments)
 
 
+def as_stored(manifest: Mapping[str, Any]) -> None:
+  """Declares a file that is not here as conversations, if a store holds it as those."""
+  for name, arguments in manifest.get('file_tasks', {}).items():
+    found = _declared.get(name)
+    if 'messages' in arguments and found is not None and not found.messages:
+      declare(**arguments, stored=True)
+
+
 FORMATS: dict[str, type[Files]] = {
   '.jsonl': Json,
   '.json': Json,

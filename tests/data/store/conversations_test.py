@@ -139,6 +139,15 @@ def test_which_files_are_conversations(tokenizer):
     file_task.declare('talk.jsonl', messages='talks')
 
 
+def test_a_store_tells_what_a_file_held_that_is_gone(tokenizer, folder):
+  write('chats.jsonl', [{'messages': each} for each in conversations(8)])
+  store = made(tokenizer, validation=2)
+  (folder / 'chats.jsonl').unlink()
+  assert not file_task.declare('chats.jsonl', stored=True).messages
+  file_task.as_stored(store.manifest)
+  assert registry.get('chats').messages
+
+
 def test_conversations_train_beside_prompts_and_answers(tokenizer):
   """A dataset of a module, from any source; each example is as it is alone."""
   write('own.jsonl', [{'messages': each} for each in conversations(6)])
