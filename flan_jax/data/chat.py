@@ -35,7 +35,13 @@ _Span = tuple[int, int]
 
 
 class ChatTemplate:
-  """The chat template of a model."""
+  """The chat template of a model.
+
+  Attributes:
+    source: its Jinja text.
+    tokenizer: tokenizer of the model.
+    control: tokens that a template writes and no message becomes.
+  """
 
   def __init__(self, text: str, tokenizer: Tokenizer):
     """Compiles the template.
@@ -43,11 +49,12 @@ class ChatTemplate:
     Raises:
       InputError: if it is not a template, or the tokenizer has no control tokens.
     """
-    self._tokenizer = tokenizer
+    self.source = text
+    self.tokenizer = tokenizer
     self._vocabulary = _vocabulary(tokenizer)
-    self._control = sorted(self._vocabulary.control, key=len, reverse=True)
+    self.control = sorted(self._vocabulary.control, key=len, reverse=True)
     self._marks = re.compile(
-      f'({"|".join(map(re.escape, (*self._control, _OPEN, _CLOSE)))})'
+      f'({"|".join(map(re.escape, (*self.control, _OPEN, _CLOSE)))})'
     )
     self._edges = re.compile(f'{self._marks.pattern}|\n')
     try:
@@ -77,9 +84,11 @@ class ChatTemplate:
     Raises:
       InputError: as `encode`.
     """
-    return self._render(self._broken(messages), add_generation_prompt)
+    text = self._render(self._broken(messages), add_generation_prompt)
+    return text.replace(_OPEN, '').replace(_CLOSE, '')
 
   def _render(self, broken: Sequence[Message], add_generation_prompt: bool) -> str:
+    """Renders turns in which control tokens are broken; marks `generation` blocks."""
     roles = {f'{name}_token': token for name, token in self._vocabulary.roles.items()}
     try:
       return self._template.render(
@@ -138,7 +147,7 @@ class ChatTemplate:
       first = len(os.path.commonprefix([text, asked]))
       first = max((m.end() for m in self._edges.finditer(text[:first])), default=0)
     answered = self._render(broken[: i + 1], False)
-    if answered.rstrip().endswith(tuple(self._control)):
+    if answered.rstrip().endswith(tuple(self.control)):
       answered = answered.rstrip()  # the mark ends the turn, not the newline after it
     if text.startswith(answered) and first < len(answered):
       return first, len(answered)
@@ -176,7 +185,7 @@ class ChatTemplate:
     ]
 
   def _break(self, content: str) -> str:
-    for token in (_JOINT, _OPEN, _CLOSE, *self._control):
+    for token in (_JOINT, _OPEN, _CLOSE, *self.control):
       content = content.replace(token, token[:1] + _JOINT + token[1:])
     return content
 
