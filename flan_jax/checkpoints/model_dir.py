@@ -224,6 +224,33 @@ def save(
       for chunk in chunks[name]:
         _gather(chunk)
     return ''
+  return write(
+    folder,
+    params,
+    config=config,
+    tokenizer=tokenizer,
+    provenance=provenance,
+    dtype=dtype,
+    beside=beside,
+  )
+
+
+def write(
+  folder: pathlib.Path,
+  params: Any,
+  *,
+  config: DecoderConfig,
+  tokenizer: Tokenizer,
+  provenance: Mapping[str, Any] | None = None,
+  dtype: str | None = None,
+  beside: Mapping[str, str] = types.MappingProxyType({}),
+) -> str:
+  """Writes a model folder from this process; `save` describes the arguments.
+
+  Returns:
+    The checksum.
+  """
+  tensors, chunks = _chunked(params, dtype)
   folder.mkdir(parents=True, exist_ok=True)
   if tokenizer.filename:
     tokenizer.save(folder / tokenizer.filename)

@@ -6,7 +6,10 @@ import argparse
 def add(parser: argparse.ArgumentParser) -> None:
   """ask a model, once or in a dialogue"""
   parser.add_argument(
-    'model', metavar='MODEL', help='any checkpoint, as in `flan eval`, or `microworld`'
+    'model',
+    metavar='MODEL',
+    help='any checkpoint, as in `flan eval` (`runs/x`, its step `runs/x@200`), or '
+    '`microworld`',
   )
   parser.add_argument(
     'prompt', metavar='PROMPT', nargs='?',

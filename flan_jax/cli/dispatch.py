@@ -266,7 +266,7 @@ def _convert(parser):
     'source',
     metavar='SRC',
     help='Hugging Face folder, .gguf file, the name `smollm2`, or (--to hf) a '
-    'model of ours',
+    'model of ours, as `runs/x` or its step `runs/x@200`',
   )
   parser.add_argument('destination', metavar='DST', help='new folder')
   parser.add_argument(

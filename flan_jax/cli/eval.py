@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from flan_jax.cli import console
@@ -28,29 +30,37 @@ def _eval(options: argparse.Namespace, progress: Progress) -> int:
   for warning in parsed.refuse_unused('eval'):
     progress.line(f'warning: {warning}')
   with parsed.located():
-    return _evaluate(settings, parsed.text(settings), progress)
+    return _evaluate(settings, parsed.text, progress)
 
 
-def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
-  from flan_jax.jobs import evaluate_checkpoint
+def _evaluate(
+  settings: 'EvalJobConfig', text: Callable[['EvalJobConfig'], str], progress: Progress
+) -> int:
+  from flan_jax.jobs import evaluate_checkpoint, model_source
   from flan_jax.report import terminal
   from flan_jax.runtime import multihost, object_store, preemption
 
-  given = settings.output_dir
+  given, resolved = settings.output_dir, text(settings)
   for warning in multihost.assert_same_on_all(multihost.facts(settings)):
     progress.line(f'warning: {warning}')
   with multihost.main_process_first():
     settings = dataclasses.replace(
       settings,
-      checkpoint=object_store.here('CHECKPOINT', settings.checkpoint),
+      checkpoint=model_source.here('CHECKPOINT', settings.checkpoint),
+      checkpoints=tuple(
+        str(model_source.here('CHECKPOINTS', path))
+        for path in model_source.expanded(settings.checkpoints)
+      ),
       store=object_store.here('STORE', settings.store),
     )
   with preemption.Stop() as stop, console.local_folder(given) as out:
     settings = dataclasses.replace(settings, output_dir=out)
     try:
       with stop.at_once():
+        if settings.checkpoints:
+          return _several(settings, text, given, progress, on_batch=stop.on_batch)
         found = evaluate_checkpoint.evaluate_checkpoint(
-          settings, text=text, progress=progress, on_batch=stop.on_batch
+          settings, text=resolved, progress=progress, on_batch=stop.on_batch
         )
     except preemption.Stopped:
       progress.stage(
@@ -61,3 +71,40 @@ def _evaluate(settings: 'EvalJobConfig', text: str, progress: Progress) -> int:
     terminal.print_table(found)
   progress.stage(f'Done: {given.rstrip("/")}/report.html')
   return 0
+
+
+def _several(
+  settings: 'EvalJobConfig',
+  text: Callable[['EvalJobConfig'], str],
+  given: str,
+  progress: Progress,
+  *,
+  on_batch: Callable[[], None],
+) -> int:
+  """Evaluates CHECKPOINTS; returns 1 if one of them failed."""
+  from flan_jax.jobs import evaluate_checkpoints
+
+  found = evaluate_checkpoints.evaluate_checkpoints(
+    settings, text=text, progress=progress, on_batch=on_batch
+  )
+  _compare(found.finished, given, progress)
+  for path, why in found.failed.items():
+    progress.stage(f'failed: {path}: {why}')
+  if found.failed:
+    progress.stage(
+      f'{len(found.failed)} of {len(found.failed) + len(found.finished)} checkpoints '
+      'failed; rerun the same command to evaluate these alone'
+    )
+  return int(bool(found.failed))
+
+
+def _compare(
+  folders: Mapping[str, pathlib.Path], given: str, progress: Progress
+) -> None:
+  """Prints the reports of several checkpoints side by side."""
+  from flan_jax.report import schema, terminal
+
+  for path, folder in folders.items():
+    if not progress.quiet:
+      terminal.print_table(schema.load(folder))
+    progress.stage(f'Done: {path}: {given.rstrip("/")}/{folder.name}/report.html')

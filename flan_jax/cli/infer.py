@@ -32,14 +32,14 @@ def _configured(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _infer(settings: 'InferConfig', progress: Progress) -> int:
-  from flan_jax.jobs import infer
-  from flan_jax.runtime import multihost, object_store, preemption
+  from flan_jax.jobs import infer, model_source
+  from flan_jax.runtime import multihost, preemption
 
   given = settings.output_dir
   for warning in multihost.assert_same_on_all(multihost.facts(settings)):
     progress.line(f'warning: {warning}')
   with multihost.main_process_first():
-    checkpoint = object_store.here('CHECKPOINT', settings.checkpoint)
+    checkpoint = model_source.here('CHECKPOINT', settings.checkpoint)
   assert checkpoint is not None
   with preemption.Stop() as stop, console.local_folder(given) as out:
     settings = dataclasses.replace(settings, checkpoint=checkpoint, output_dir=out)

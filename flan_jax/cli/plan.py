@@ -86,9 +86,9 @@ def _plan(
   from flan_jax.tpu.plan import topology as topology_lib
 
   if run.model is None and run.initial_checkpoint is not None:
-    from flan_jax.checkpoints import model_dir
+    from flan_jax.train import initial_model
 
-    shape = model_dir.config(run.initial_checkpoint, requested=None)
+    shape = initial_model.config(run.initial_checkpoint)
     run = dataclasses.replace(run, model=shape)
   progress.stage(f'Loading the TPU compiler for {topology.name}')
   from flan_jax.tpu.plan import plan as plan_lib

@@ -153,6 +153,19 @@ def lengths_above(lengths: Mapping[str, int] | None, longest: int | None) -> str
   return f'{names}: above the {longest:,} tokens of a sequence, which are the limit'
 
 
+def count_or_indices(value: int | tuple[int, ...] | list[int]) -> str:
+  """A count of 1 or more, or different indices of 0 or more."""
+  if isinstance(value, int):
+    return at_least(1)(value)
+  nearest = tuple(dict.fromkeys(index for index in value if index >= 0)) or (0,)
+  if tuple(value) == nearest:
+    return ''
+  return (
+    'must be a count, as 2, or a tuple of different indices from 0; the nearest is '
+    f'{nearest}'
+  )
+
+
 def switch(value: Any) -> str:
   """True or False."""
   return '' if isinstance(value, bool) else 'must be True or False'

@@ -7,6 +7,7 @@ from typing import ClassVar
 from flan_jax.config.checks import (
   at_least,
   between,
+  count_or_indices,
   feature_lengths,
   folder,
   one_of,
@@ -30,8 +31,8 @@ class EvalConfig:
 
   Attributes:
     max_examples: maximum examples of test, and of dev, per dataset; None for all.
-    templates: maximum templates per dataset, in each direction of a translation; None
-      for all that are not inverted.
+    templates: maximum templates per dataset, in each direction of a translation; or a
+      tuple of indices of templates, as (0, 3); None for all that are not inverted.
     batch_size: sequences of one scoring batch; rounded up to a multiple that the mesh
       divides.
     sequence_length: tokens of one scoring sequence; prompts are truncated so that their
@@ -66,7 +67,9 @@ class EvalConfig:
   max_examples: int | None = setting(
     None, macro='MAX_EXAMPLES', rule=or_none(at_least(1))
   )
-  templates: int | None = setting(None, macro='TEMPLATES', rule=or_none(at_least(1)))
+  templates: int | tuple[int, ...] | list[int] | None = setting(
+    None, macro='TEMPLATES', rule=or_none(count_or_indices)
+  )
   batch_size: int = setting(8, rule=at_least(1))
   sequence_length: int = setting(2048, rule=at_least(1))
   max_decode: int = setting(256, rule=at_least(1))
@@ -96,10 +99,13 @@ class EvalJobConfig:
   """One evaluation of a checkpoint, apart from any run.
 
   Attributes:
-    checkpoint: a model folder, the MODEL_DIR of a finished run, a Hugging Face folder
-      or a GGUF file; the latter two are converted once, into `converted` beside
-      output_dir.
-    output_dir: folder of report.json, report.html and predictions.jsonl.
+    checkpoint: a model folder, the MODEL_DIR of a finished run, a step of a run as
+      'runs/x@200', a Hugging Face folder or a GGUF file; the latter two are converted
+      once, into `converted` beside output_dir.
+    checkpoints: several of them, evaluated in one start; 'runs/x@*' stands for every
+      step that the run keeps. () if `checkpoint` names one.
+    output_dir: folder of report.json, report.html and predictions.jsonl; of several
+      checkpoints, each has a folder of its own in it.
     clusters: clusters to evaluate; () if `datasets` names them one by one.
     datasets: datasets to evaluate, in addition to those of `clusters`; or files of
       examples, as 'test.jsonl'.
@@ -123,7 +129,8 @@ class EvalJobConfig:
 
   SELECTOR: ClassVar[str] = 'Evaluation'
 
-  checkpoint: str = setting(macro='CHECKPOINT')
+  checkpoint: str | None = setting(None, macro='CHECKPOINT')
+  checkpoints: str | tuple[str, ...] = setting((), macro='CHECKPOINTS')
   output_dir: str = setting(macro='OUTPUT_DIR', rule=folder)
   clusters: str | tuple[str, ...] = setting((), macro='CLUSTERS')
   datasets: str | tuple[str, ...] = setting((), macro='DATASETS')
@@ -144,6 +151,15 @@ class EvalJobConfig:
 
   def __post_init__(self):
     check_fields(self)
+    if (self.checkpoint is None) == (not self.checkpoints):
+      one, several = (
+        label(EvalJobConfig, name) for name in ('checkpoint', 'checkpoints')
+      )
+      given = 'both set' if self.checkpoint else 'not set'
+      raise InputError(
+        f'{one}, {several}: {given}; set one of them, as in --gin.{one}=runs/x',
+        field='Evaluation.checkpoint',
+      )
     if not self.clusters and not self.datasets:
       clusters, datasets = (
         label(EvalJobConfig, name) for name in ('clusters', 'datasets')

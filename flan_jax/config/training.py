@@ -138,7 +138,8 @@ class TrainConfig:
     batch_tokens: tokens per step; batch_tokens / sequence_length sequences.
     sequence_length: tokens per packed sequence.
     pack: pack several examples into one sequence.
-    initial_checkpoint: model folder to start from; None starts from random parameters.
+    initial_checkpoint: model folder, run or step of a run (as 'runs/x@200') to start
+      from; None starts from random parameters.
     held_out: clusters to evaluate at the end, or one of them; () for no evaluation,
       None for those that the mixture holds out.
     allow_overlap: datasets or clusters that may train although they share something

@@ -149,6 +149,8 @@ def describe(hint: Any) -> str:
   if cls is tuple and arguments:
     if arguments[0] is str:
       return "a tuple of strings, as ('text',)"
+    if arguments[0] is int:
+      return 'a tuple of integers, as (0, 1)'
     return f'a tuple of {describe(arguments[0])}'
   if cls is list and arguments:
     return f'a list of {describe(arguments[0])}'

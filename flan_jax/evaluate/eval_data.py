@@ -1,6 +1,7 @@
 """Evaluation data: the requested datasets, and the source of their examples."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -110,6 +111,16 @@ def stored(store: Store, *, data_dir: str | None, progress: Progress) -> Example
     return store.evaluation_examples(dataset, split)
 
   return examples
+
+
+def remembered(examples: Examples) -> Examples:
+  """Wraps `examples` to read each split once, for several evaluations."""
+
+  @functools.cache
+  def read(dataset: str, split: str) -> tuple[Example, ...]:
+    return tuple(examples(dataset, split))
+
+  return read
 
 
 def raw(*, data_dir: str | None, progress: Progress) -> Examples:

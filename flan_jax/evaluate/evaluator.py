@@ -7,6 +7,7 @@ tuned one, in the same prompt style or its own (FLAN section 2.4). No TensorFlow
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,7 @@ from flan_jax.catalog.prompt_style import PromptStyle
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
-from flan_jax.errors import InputError
-from flan_jax.evaluate import clock
+from flan_jax.evaluate import clock, template_choice
 from flan_jax.evaluate.clock import Clocks
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.predict import (  # fmt: skip
@@ -29,6 +29,7 @@ from flan_jax.evaluate.predict import (  # fmt: skip
   Reader,
   Warnings,
 )
+from flan_jax.evaluate.prompt_cache import PromptCache
 from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.evaluate.task_metrics import TaskResult
 from flan_jax.runtime.progress import Progress
@@ -205,6 +206,7 @@ def evaluate(
   base: LanguageModel | None = None,
   emit: Callable[..., None] | None = None,
   progress: Progress | None = None,
+  prompts: PromptCache | None = None,
 ) -> Results:
   """Evaluates a model, and a base model beside it.
 
@@ -218,10 +220,10 @@ def evaluate(
     emit: called as emit(prediction, split=, model=) for every prediction, such as
       `predictions.Predictions`.
     progress: progress output; None for none.
+    prompts: prompts that evaluations of other models share, or None.
 
   Raises:
-    InputError: if a dataset has none of the templates, or an option does not fit in
-      the model's sequence length.
+    InputError: if an option does not fit in the model's sequence length.
   """
   protocol = protocol or Protocol()
   models = {'tuned': tuned} | ({} if base is None else {'base': base})
@@ -233,9 +235,12 @@ def evaluate(
     emit=emit,
     clocks=clocks.total,
     warnings=Warnings(),
+    prompts=prompts,
   )
   found = []
-  for dataset in directions(datasets, protocol.templates):
+  for dataset in template_choice.directions(
+    datasets, protocol.templates, predictor.warnings
+  ):
     read = directed(dataset, examples)
     result = _evaluate(
       predictor, protocol, dataset, read, progress or Progress(quiet=True)
@@ -273,7 +278,7 @@ def _evaluate(
   if protocol.num_fewshot and not pool:
     warnings.add(dataset.label, 'no training examples to show as exemplars; left out')
     return None
-  specs = _prompt_specs(dataset, predictor.models, protocol, pool)
+  specs = _prompt_specs(dataset, predictor, protocol, pool)
   queue = [(split, example) for split, some in drawn.items() for example in some]
   block = max(1, _BLOCK // max(len(spec.templates) for spec in specs.values()))
   blocks = []
@@ -312,23 +317,6 @@ def draw(
     if split in dataset.slices
   }
   return {split: some for split, some in drawn.items() if some}
-
-
-def directions(
-  datasets: Sequence[Dataset], templates: int | Sequence[int] | None
-) -> list[Dataset]:
-  """Lists the datasets in each direction that `templates` cover.
-
-  Raises:
-    InputError: if a dataset has none of the templates.
-  """
-  found = []
-  for dataset in datasets:
-    chosen = _templates(dataset, templates)  # refuses before anything is computed
-    for directed in dataset.by_direction:
-      if isinstance(templates, int) or set(chosen) & set(directed.evaluated_templates):
-        found.append(directed)
-  return found
 
 
 def directed(dataset: Dataset, examples: Examples) -> Examples:
@@ -377,19 +365,20 @@ def few_shot_examples(dataset: Dataset, examples: Examples) -> list[Example]:
 
 def _prompt_specs(
   dataset: Dataset,
-  models: Mapping[str, LanguageModel],
+  predictor: Predictor,
   protocol: Protocol,
   pool: Sequence[Example],
 ) -> dict[str, PromptSpec]:
   """Makes the prompt spec of each model; models with equal settings share one."""
-  made: dict[tuple[str, str], PromptSpec] = {}
+  made = predictor.prompts or PromptCache()
   out = {}
-  for name, model in models.items():
+  for name, model in predictor.models.items():
     prompt_style = protocol.prompt_styles[name]
-    key = (prompt_style, model.tokenizer.digest if protocol.num_fewshot else '')
-    if key not in made:
-      made[key] = prompt_spec(dataset, model, protocol, prompt_style, pool)
-    out[name] = made[key]
+    tokens = model.tokenizer.digest if protocol.num_fewshot else ''
+    out[name] = made.spec(
+      (dataset.label, prompt_style, tokens),
+      functools.partial(prompt_spec, dataset, model, protocol, prompt_style, pool),
+    )
   return out
 
 
@@ -420,7 +409,7 @@ def prompt_spec(
       **({'exemplar': continuation_prompts.exemplar} if continued else {}),
     )
   if len(styled.templates) == len(dataset.templates):
-    indices = _templates(styled, protocol.templates)
+    indices = template_choice.of(styled, protocol.templates)
   else:
     indices = styled.evaluated_templates
   return PromptSpec(dataset=styled, templates=indices, pool=few_shot, **how)
@@ -458,20 +447,3 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     parts = [np.resize(p, (*p.shape[:2], width)) if p.shape[2] < width else p
              for p in parts]  # fmt: skip
   return np.concatenate(parts, axis=1)
-
-
-def _templates(
-  dataset: Dataset, templates: int | Sequence[int] | None
-) -> tuple[int, ...]:
-  legal = dataset.evaluated_templates
-  if templates is None:
-    return legal
-  kept = legal[:templates] if isinstance(templates, int) else tuple(templates)
-  kept = tuple(index for index in kept if index in legal)
-  if not kept:
-    raise InputError(
-      f'templates: got {templates!r}; none asks for the answer of dataset '
-      f'{dataset.label!r}; those that do are {", ".join(map(str, legal))}',
-      field='Evaluate.templates',
-    )
-  return kept

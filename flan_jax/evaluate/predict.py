@@ -5,7 +5,7 @@ generated, scored by the metric, and emitted.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.evaluate import metrics, value_metric
 from flan_jax.evaluate.clock import Clock
+from flan_jax.evaluate.prompt_cache import PromptCache
 from flan_jax.evaluate.prompt_spec import PromptSpec
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
@@ -78,6 +79,10 @@ class Warnings:
   def add(self, dataset: str, warning: str, example: str = '') -> None:
     self._examples.setdefault((dataset, warning), {})[example] = None
 
+  def update(self, other: 'Warnings') -> None:
+    for key, examples in other._examples.items():
+      self._examples.setdefault(key, {}).update(examples)
+
   def lines(self) -> tuple[str, ...]:
     out = []
     for (dataset, warning), examples in self._examples.items():
@@ -99,6 +104,7 @@ class Predictor:
     emit: called as emit(prediction, split=, model=), or None.
     clocks: clock of each model.
     warnings: warnings about all datasets.
+    prompts: prompts that other evaluations share, or None.
   """
 
   models: Mapping[str, LanguageModel]
@@ -107,6 +113,7 @@ class Predictor:
   emit: Callable[..., None] | None
   clocks: Mapping[str, Clock]
   warnings: Warnings
+  prompts: PromptCache | None = None
 
   def predict(
     self, specs: Mapping[str, PromptSpec], examples: Sequence[tuple[str, Example]]
@@ -133,7 +140,8 @@ class Predictor:
       sizes = (model.sequence_length, model.max_length)
       key = (id(spec), model.tokenizer.digest, *sizes)
       if key not in fitted:
-        fitted[key] = self.fit(spec, pairs, model)
+        names = tuple(example.example_id for _, example in examples)
+        fitted[key] = self._shared((*key, names), spec, pairs, model)
       splits = [split for _ in spec.templates for split, _ in examples]
       out[name] = self._answer(name, spec, pairs, splits, fitted[key])
     return out
@@ -168,6 +176,25 @@ class Predictor:
     return Block(
       scores.reshape(*shape, -1), confidence.reshape(*shape, 2), shown.reshape(shape)
     )
+
+  def _shared(
+    self,
+    key: Hashable,
+    spec: PromptSpec,
+    pairs: Sequence[tuple[Example, int]],
+    model: Reader,
+  ) -> list[Fitted | None]:
+    """Makes the prompts of a block, unless another evaluation has made them."""
+    if self.prompts is None:
+      return self.fit(spec, pairs, model)
+
+    def make():
+      alone = dataclasses.replace(self, warnings=Warnings())
+      return alone.fit(spec, pairs, model), alone.warnings
+
+    fitted, warnings = self.prompts.block(key, make)
+    self.warnings.update(warnings)
+    return fitted
 
   def fit(
     self, spec: PromptSpec, pairs: Sequence[tuple[Example, int]], model: Reader

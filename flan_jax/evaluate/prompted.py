@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data.prompts import Fitted
-from flan_jax.evaluate import evaluator
+from flan_jax.evaluate import evaluator, template_choice
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.predict import Predictor, Reader, Warnings
 from flan_jax.evaluate.prompt_spec import PromptSpec
@@ -40,15 +40,12 @@ def prompts(
     datasets: datasets of the held-out clusters.
     examples: (dataset name, split) -> examples.
     warnings: receives what is left out, or cut.
-
-  Raises:
-    InputError: if a dataset has none of the templates.
   """
   predictor = Predictor(
     models={}, limits=protocol.limits, max_tokens=protocol.generated, emit=None,
     clocks={}, warnings=warnings,
   )  # fmt: skip
-  for dataset in evaluator.directions(datasets, protocol.templates):
+  for dataset in template_choice.directions(datasets, protocol.templates, warnings):
     read = evaluator.directed(dataset, examples)
     drawn = evaluator.draw(protocol, dataset, read, warnings)
     pool = evaluator.few_shot_examples(dataset, read) if protocol.num_fewshot else []

@@ -7,7 +7,7 @@ from typing import Any
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import training
 from flan_jax.config.decoder import DecoderConfig
-from flan_jax.runtime import object_store
+from flan_jax.train import initial_model
 
 
 def with_decoder_fields(
@@ -29,7 +29,7 @@ def with_decoder_fields(
   fields = {name: value for name, value in fields.items() if value != default[name]}
   if run.model is not None or run.initial_checkpoint is None or not fields:
     return run
-  path = object_store.here('INITIAL_CHECKPOINT_PATH', run.initial_checkpoint)
+  path = initial_model.here(run.initial_checkpoint)
   assert path is not None  # the run has an initial checkpoint
   initial = model_dir.config(path)
   requested = dataclasses.replace(initial, **fields)

@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog import leakage, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
-from flan_jax.checkpoints import model_dir
 from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.config.setting import refusal
 from flan_jax.data.sources import file_task
@@ -22,6 +21,8 @@ from flan_jax.evaluate import (
   measured_data,
   metrics,
 )
+from flan_jax.evaluate.prompt_cache import PromptCache
+from flan_jax.evaluate.response_cache import ResponseCache
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import measure, model_source, provenance
 from flan_jax.runtime import modules, multihost
@@ -29,7 +30,7 @@ from flan_jax.runtime.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
-class _Leakage:
+class Leakage:
   """Result of the leakage checks: lineage of the model, report on it and its base."""
 
   lineage: Lineage
@@ -37,7 +38,7 @@ class _Leakage:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Data:
+class Data:
   """Examples to evaluate.
 
   Attributes:
@@ -59,10 +60,37 @@ class _Data:
 
 @dataclasses.dataclass(frozen=True)
 class _Models:
-  """Models by name, `tuned` and `base`: scorers, and their part of the provenance."""
+  """Models by name, `tuned` and `base`: scorers, and their part of the provenance.
+
+  Attributes:
+    scorers, described: by name.
+    tuned: model folder of the evaluated model.
+  """
 
   scorers: dict[str, Scorer]
   described: dict[str, dict[str, Any]]
+  tuned: str
+
+
+@dataclasses.dataclass
+class Shared:
+  """Parts shared by the evaluations of several checkpoints in one start.
+
+  Attributes:
+    datasets: datasets that were asked for.
+    data: the examples.
+    leakage: checkpoint -> result of its leakage checks.
+    prompts: the prompts, by tokenizer and lengths.
+    answers: answers of the base, once it has any.
+    base: the base and its part of the provenance, once it is loaded.
+  """
+
+  datasets: list[Dataset]
+  data: Data
+  leakage: Mapping[str | None, Leakage]
+  prompts: PromptCache = dataclasses.field(default_factory=PromptCache)
+  answers: ResponseCache | None = None
+  base: tuple[Scorer, dict[str, Any]] | None = None
 
 
 def evaluate_checkpoint(
@@ -71,6 +99,7 @@ def evaluate_checkpoint(
   text: str = '',
   progress: Progress,
   on_batch: Callable[[], None] = lambda: None,
+  shared: Shared | None = None,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint, and a base beside it; `flan eval`.
 
@@ -82,38 +111,56 @@ def evaluate_checkpoint(
     text: resolved configuration with its origins, for the report.
     progress: progress output.
     on_batch: called between two batches, equally often on every process.
+    shared: parts that evaluations of other checkpoints share with this one, or None.
 
   Raises:
     InputError: at an unknown cluster or dataset, a path that is not a checkpoint, a
       dataset that is not prepared, or different data or models on two processes.
   """
-  leakage_report, datasets = _set_up(evaluation, progress=progress)
-  data = _data(evaluation, datasets, progress=progress)
-  models = _models(evaluation, data, progress=progress, on_batch=on_batch)
-  metadata = _metadata(evaluation, data, models, leakage_report, text=text)
-  return _evaluate(evaluation, data, models, metadata, progress=progress)
+  datasets = shared.datasets if shared else requested(evaluation)
+  leakages = shared.leakage if shared else {}
+  found = leakages.get(evaluation.checkpoint) or check_leakage(evaluation, datasets)
+  for warning in found.report['warnings']:
+    progress.line(f'warning: {warning}')
+  data = shared.data if shared else open_data(evaluation, datasets, progress=progress)
+  models = _models(
+    evaluation, data, progress=progress, on_batch=on_batch, shared=shared
+  )
+  metadata = _metadata(evaluation, data, models, found, text=text)
+  return _evaluate(evaluation, data, models, metadata, progress=progress, shared=shared)
 
 
 # Set up.
 
 
-def _set_up(
-  evaluation: EvalJobConfig, *, progress: Progress
-) -> tuple[_Leakage, list[Dataset]]:
-  """Checks names and paths, and that nothing evaluated was trained on."""
-  checkpoint = evaluation.checkpoint
-  modules.expect(model_dir.modules(checkpoint), of=f'CHECKPOINT {checkpoint!r}')
+def requested(
+  evaluation: EvalJobConfig, checkpoints: Sequence[str] = ()
+) -> list[Dataset]:
+  """Checks names and paths; returns the datasets asked for.
+
+  Args:
+    evaluation: settings.
+    checkpoints: the checkpoints, if there are several.
+  """
+  tuned = checkpoints or tuple(filter(None, [evaluation.checkpoint]))
+  for path in tuned:
+    modules.expect(model_source.modules(path), of=f'CHECKPOINT {path!r}')
   metrics.check_declared()
   measure.check_styles(evaluation.evaluate)
   datasets = eval_data.requested(
     evaluation.family, evaluation.clusters, _dataset_names(evaluation)
   )
   measure.check(datasets, evaluation.evaluate, {})
+  for path in filter(None, (*tuned, evaluation.base_checkpoint)):
+    model_source.check(path)
+  return datasets
+
+
+def check_leakage(evaluation: EvalJobConfig, datasets: list[Dataset]) -> Leakage:
+  """Checks that nothing evaluated was trained on, by the model or its base."""
   # A model may be measured on the task that it was trained on, such as a file or a
   # seqio Task, if that is a cluster by itself.
   own = [dataset.name for dataset in datasets if dataset.cluster == dataset.name]
-  for path in filter(None, (evaluation.checkpoint, evaluation.base_checkpoint)):
-    model_source.check(path)
   reports = {
     which: leakage.check_checkpoint(
       provenance.lineage(path),
@@ -130,12 +177,9 @@ def _set_up(
     if path is not None
   }
   tuned = reports['CHECKPOINT']
-  found = _Leakage(
+  return Leakage(
     tuned.lineage, leakage.with_base(tuned, reports.get('BASE_CHECKPOINT'))
   )
-  for warning in found.report['warnings']:
-    progress.line(f'warning: {warning}')
-  return found, datasets
 
 
 def _dataset_names(evaluation: EvalJobConfig) -> tuple[str, ...]:
@@ -171,9 +215,9 @@ def _dataset_names(evaluation: EvalJobConfig) -> tuple[str, ...]:
 # Data.
 
 
-def _data(
+def open_data(
   evaluation: EvalJobConfig, datasets: list[Dataset], *, progress: Progress
-) -> _Data:
+) -> Data:
   """Opens the store or the raw data, and the texts to search for its examples."""
   data_dir = evaluation.tfds_data_dir
   datasets = measure.configured(datasets, evaluation.evaluate, data_dir=data_dir)
@@ -205,7 +249,7 @@ def _data(
       field='Evaluation.clusters',
     )
   suspects = contamination.suspects(evaluation.contamination)
-  return _Data(datasets, examples, digest, missing, where, suspects)
+  return Data(datasets, examples, digest, missing, where, suspects)
 
 
 # Model.
@@ -213,10 +257,11 @@ def _data(
 
 def _models(
   evaluation: EvalJobConfig,
-  data: _Data,
+  data: Data,
   *,
   progress: Progress,
   on_batch: Callable[[], None],
+  shared: Shared | None,
 ) -> _Models:
   """Loads the model and the base, alike on every process."""
   out = pathlib.Path(evaluation.output_dir)
@@ -237,8 +282,11 @@ def _models(
       'the models': [*map(load_model.digest, folders.values())],
     }
   )
+  loaded = {} if not shared or not shared.base else {'base': shared.base}
   scorers = {
-    name: load_model.load(
+    name: loaded[name][0]
+    if name in loaded
+    else load_model.load(
       folder,
       evaluate=evaluation.evaluate,
       mesh=evaluation.mesh,
@@ -255,25 +303,33 @@ def _models(
     {names[name]: scorer.tokenizer for name, scorer in scorers.items()},
   )
   described = {
-    name: provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
+    name: loaded[name][1]
+    if name in loaded
+    else provenance.of_model(s.params, config=s.config, tokenizer=s.tokenizer)
     | provenance.of_conversion(folders[name])
     for name, s in scorers.items()
   }
-  return _Models(scorers, described)
+  if shared and 'base' in scorers:
+    shared.base = scorers['base'], described['base']
+  return _Models(scorers, described, folders['tuned'])
 
 
 # Evaluate.
 
 
 def _metadata(
-  evaluation: EvalJobConfig, data: _Data, models: _Models, found: _Leakage, *, text: str
+  evaluation: EvalJobConfig, data: Data, models: _Models, found: Leakage, *, text: str
 ) -> dict[str, Any]:
   """Metadata of the report."""
+  assert evaluation.checkpoint is not None
+  lineage = found.lineage
+  if model_source.is_step(evaluation.checkpoint):
+    lineage = provenance.lineage(models.tuned)  # with the digest of its weights
   return {
     'model': pathlib.Path(evaluation.checkpoint).name,
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
-    **found.lineage.summary(registry.family_of(data.datasets)),
+    **lineage.summary(registry.family_of(data.datasets)),
     'data_digest': data.digest,
     'data': data.where,
     'base': evaluation.base_checkpoint,
@@ -286,11 +342,12 @@ def _metadata(
 
 def _evaluate(
   evaluation: EvalJobConfig,
-  data: _Data,
+  data: Data,
   models: _Models,
   metadata: Mapping[str, Any],
   *,
   progress: Progress,
+  shared: Shared | None,
 ) -> dict[str, Any]:
   """Evaluates the models, and writes the report."""
   out = pathlib.Path(evaluation.output_dir)
@@ -302,14 +359,23 @@ def _evaluate(
       ngram=evaluation.ngram,
       progress=progress,
     )
-  scorers, described = models.scorers, models.described
-  with load_model.all_cached(
-    {name: (s, described[name]['fingerprint']) for name, s in scorers.items()},
-    out,
-    progress=progress,
-  ) as cached:
+  marks = {
+    name: (scorer, models.described[name]['fingerprint'])
+    for name, scorer in models.scorers.items()
+  }
+  answers = {}
+  if shared and 'base' in marks:
+    scorer, fingerprint = marks.pop('base')
+    if shared.answers is None:
+      path = out.parent / load_model.RESPONSES.format('base')
+      shared.answers = load_model.cached(
+        scorer, path, fingerprint=fingerprint, progress=progress
+      )
+    answers['base'] = shared.answers
+  with load_model.all_cached(marks, out, progress=progress) as cached:
     return measure.report(
       **cached,
+      **answers,
       evaluate=evaluation.evaluate,
       datasets=data.datasets,
       examples=data.examples,
@@ -318,4 +384,5 @@ def _evaluate(
       out=out,
       progress=progress,
       find_overlaps=find_overlaps,
+      prompts=shared.prompts if shared else None,
     )

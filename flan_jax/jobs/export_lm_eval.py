@@ -24,6 +24,7 @@ from flan_jax.interop.lm_eval import control_text, tasks
 from flan_jax.jobs import measure
 from flan_jax.runtime import atomic_file, object_store
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import step_model
 
 SUMMARY = 'export.json'
 
@@ -110,6 +111,8 @@ def _reader(config: LmEvalConfig, store: Store | None) -> _Reader:
   if given is None:
     assert store is not None
     tokenizer = store.tokenizer()
+  elif (step := step_model.find(given)) is not None:
+    tokenizer, longest = step_model.tokenizer(step), step_model.config(step).context
   elif pathlib.Path(given).is_dir():
     tokenizer, longest = _of_model(pathlib.Path(given))
   else:

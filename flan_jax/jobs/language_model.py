@@ -210,8 +210,9 @@ def load_model(
 
   Args:
     path: anything that `flan eval` takes as CHECKPOINT: a model folder, the MODEL_DIR
-      of a finished run, a Hugging Face folder or a GGUF file (converted once, under
-      ~/.cache/flan_jax), or `microworld`, the model that ships.
+      of a finished run, a step of a run as 'runs/x@200', a Hugging Face folder or a
+      GGUF file (these are copied once, under ~/.cache/flan_jax), or `microworld`, the
+      model that ships.
     continues: whether prompt and answer are one text; False puts EOS between them, as
       in FLAN's training.
     batch_size: prompts of a batch.

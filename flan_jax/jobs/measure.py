@@ -15,10 +15,11 @@ from flan_jax.config import setting
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.evaluate import contamination, evaluator, predictions
+from flan_jax.evaluate import contamination, evaluator, predictions, template_choice
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
+from flan_jax.evaluate.prompt_cache import PromptCache
 from flan_jax.report import write
 from flan_jax.runtime import modules, multihost
 from flan_jax.runtime.progress import Progress
@@ -154,6 +155,7 @@ def run(
   progress: Progress,
   base: LanguageModel | None = None,
   emit: Callable[..., None] | None = None,
+  prompts: PromptCache | None = None,
   **changes: Any,
 ) -> Results:
   """Evaluates models with the settings of `evaluate`.
@@ -167,6 +169,7 @@ def run(
     progress: progress output.
     base: base model, or None.
     emit: called as emit(prediction, split=, model=), or None.
+    prompts: prompts that evaluations of other models share, or None.
     **changes: fields of the protocol that replace the settings.
   """
   protocol = protocol_of(evaluate, seed, **changes)
@@ -182,6 +185,7 @@ def run(
       base=base,
       emit=emit,
       progress=progress,
+      prompts=prompts,
     )
   if own:
     from flan_jax.interop.seqio import evaluate as evaluate_tasks  # imports TensorFlow
@@ -239,9 +243,11 @@ def check(
     tokenizers: name of a model -> its tokenizer.
 
   Raises:
-    InputError: as `interop.seqio.evaluate.check`.
+    InputError: as `template_choice.check` and `interop.seqio.evaluate.check`.
   """
   own = [dataset for dataset in datasets if is_task(dataset)]
+  others = [dataset for dataset in datasets if dataset not in own]
+  template_choice.check(others, evaluate.templates)
   if own:
     from flan_jax.interop.seqio import evaluate as evaluate_tasks  # imports TensorFlow
 

@@ -16,6 +16,7 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate.response_cache import fingerprint
 from flan_jax.interop.huggingface import conversion_cache, packages, training_history
 from flan_jax.runtime import modules, multihost
+from flan_jax.train import step_model
 
 CONVERSION = 'conversion.json'
 """File in which `flan_jax.interop.huggingface.convert` describes its conversion."""
@@ -94,8 +95,8 @@ def lineage(checkpoint: str) -> Lineage:
   """Reads the training history of a model and its ancestors; every process calls it.
 
   Args:
-    checkpoint: model folder, Hugging Face folder, GGUF file, or the name of a shipped
-      model.
+    checkpoint: model folder, step of a run, Hugging Face folder, GGUF file, or the
+      name of a shipped model.
 
   Raises:
     InputError: if the record of its training is damaged.
@@ -104,6 +105,8 @@ def lineage(checkpoint: str) -> Lineage:
   def read() -> list[dict[str, Any]]:
     if conversion_cache.needs_conversion(checkpoint):
       return training_history.read(packages.find(checkpoint)).as_json()
+    if (step := step_model.find(checkpoint)) is not None:
+      return step_model.lineage(step).as_json()
     return model_dir.lineage(checkpoint).as_json()
 
   return lineage_lib.of_json(multihost.broadcast_from_main(read), where=checkpoint)

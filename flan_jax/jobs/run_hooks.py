@@ -1,5 +1,6 @@
 """Hooks of a run, in the order in which they act."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flan_jax.jobs.run import Evaluations, Run
@@ -17,6 +18,7 @@ def make(
   checkpoints: Checkpoints,
   metadata: dict[str, Any],
   evaluations: Evaluations,
+  of_step: Callable[[int], dict[str, Any]],
 ) -> list[Hook]:
   """Makes the hooks of a start.
 
@@ -26,6 +28,7 @@ def make(
     checkpoints: checkpoints of the run.
     metadata: metadata of every checkpoint.
     evaluations: evaluations of the run.
+    of_step: step -> further metadata of its checkpoint.
   """
   config, trainer = run.config, run.trainer
   main = multihost.is_main_process()
@@ -50,6 +53,7 @@ def make(
     checkpoints,
     every=config.checkpoint_period,
     metadata=metadata,
+    of_step=of_step,
     push=run.folder.push if main else lambda: None,
   )
   log = hooks.Log(

@@ -9,13 +9,11 @@ from typing import Any
 import jax
 
 from flan_jax.catalog import leakage, names, seqio_names
-from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.leakage import LeakageReport
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import decoder
 from flan_jax.config.training import TrainConfig
-from flan_jax.data.loader import Loader
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.jobs import (
@@ -26,6 +24,7 @@ from flan_jax.jobs import (
   run_end,
   run_evaluations,
   run_hooks,
+  run_model,
   run_report,
   training_data,
 )
@@ -302,7 +301,14 @@ def _train(
         frozen=start.frozen,
         start=run.done,
         end=end,
-        hooks=run_hooks.make(run, bar, checkpoints, metadata, evaluations),
+        hooks=run_hooks.make(
+          run,
+          bar,
+          checkpoints,
+          metadata,
+          evaluations,
+          of_step=lambda step: {'model': run_model.described(run, data, step)},
+        ),
         record=run.goodput.add,
         write=run.writers.write,
       )
@@ -329,26 +335,10 @@ def _save(
 ) -> tuple[Any, Lineage]:
   """Writes MODEL_DIR/model; returns the tuned parameters and their lineage."""
   run.progress.stage(f'Save: {run.folder.model}')
-  loader = Loader(
-    data.store,
-    data.plan,
-    batch_size=run.config.batch_size,
-    process_index=0,
-    process_count=1,
-  )
-  train_examples = loader.examples_seen(run.done)
-  own = lineage_lib.of_mixture(
-    run.mixture,
-    data.store.datasets,
-    model=run.folder.name,
-    train_examples=train_examples,
-  )
-  provenance = {
-    **metadata,
-    'step': run.done,
-    'train_examples': train_examples,
-    'lineage': run.lineage.then(own).as_json(),
-  }
+  described = run_model.described(run, data, run.done)
+  del described['config']
+  beside = described.pop('beside')
+  provenance = {**metadata, **described, 'step': run.done}
   tuned = run.trainer.merge(state, frozen)
   with run.goodput.span('save'):
     checksum = model_dir.save(
@@ -357,8 +347,9 @@ def _save(
       config=run.trainer.config,
       tokenizer=data.tokenizer,
       provenance=provenance,
-      beside=training_data.chat_files(run.config, data.store),
+      beside=beside,
     )
+  own = run_model.training(run, data, run.done)
   return tuned, run.lineage.then(dataclasses.replace(own, weights=checksum))
 
 

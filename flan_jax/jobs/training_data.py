@@ -21,6 +21,7 @@ from flan_jax.errors import InputError
 from flan_jax.runtime import multihost, object_store
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import initial_model
 from flan_jax.train.run_dir import RunDir
 
 
@@ -30,9 +31,7 @@ def local(config: training.TrainConfig) -> training.TrainConfig:
     return dataclasses.replace(
       config,
       store=object_store.here('STORE', config.store),
-      initial_checkpoint=object_store.here(
-        'INITIAL_CHECKPOINT_PATH', config.initial_checkpoint
-      ),
+      initial_checkpoint=initial_model.here(config.initial_checkpoint),
     )
 
 

@@ -271,12 +271,12 @@ def checksums(tree: Any) -> dict[str, int]:
   flat, _ = jax.tree_util.tree_flatten_with_path(tree)
   leaves = [leaf for _, leaf in flat]
   on_cpu = jax.default_backend() == 'cpu' and multihost.is_single_process()
-  sums = map(_sum, leaves) if on_cpu else jax.device_get(_sums(leaves))
+  sums = map(bit_sum, leaves) if on_cpu else jax.device_get(_sums(leaves))
   names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in flat]
   return {name: int(total) for name, total in zip(names, sums, strict=True)}
 
 
-def _sum(leaf: jax.Array) -> np.uint32:
+def bit_sum(leaf: jax.Array | np.ndarray) -> np.uint32:
   """Like `_sums`, in numpy: a program of all sums compiles slowly on a CPU."""
   bits = np.asarray(leaf).view(f'uint{8 * leaf.dtype.itemsize}')
   return np.sum(bits, dtype=np.uint32)

@@ -207,6 +207,7 @@ class Checkpoint(Periodic):
     *,
     every: int,
     metadata: dict[str, Any],
+    of_step: Callable[[int], dict[str, Any]] = lambda step: {},
     push: Callable[[], None] = lambda: None,
   ):
     """Sets the checkpoints up.
@@ -215,15 +216,17 @@ class Checkpoint(Periodic):
       checkpoints: checkpoints of the run.
       every: steps between two checkpoints.
       metadata: metadata of every checkpoint.
+      of_step: step -> further metadata of its checkpoint.
       push: called before a save; it sends out the log, which may be ahead.
     """
     super().__init__(every)
     self._checkpoints, self._metadata, self._push = checkpoints, metadata, push
+    self._of_step = of_step
 
   def act(self, loop: Loop) -> None:
     with loop.aside('save'):
       self._push()
-      metadata = {**self._metadata, 'step': loop.done}
+      metadata = {**self._metadata, **self._of_step(loop.done), 'step': loop.done}
       self._checkpoints.save(loop.state, step=loop.done, metadata=metadata)
 
 

@@ -5,9 +5,25 @@ from typing import Any
 from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir
+from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model import params as params_lib
-from flan_jax.runtime import multihost
+from flan_jax.runtime import multihost, object_store
+from flan_jax.runtime.progress import Progress
+from flan_jax.train import step_model
 from flan_jax.train.trainer import Trainer
+
+
+def here(path: str | None, progress: Progress | None = None) -> str | None:
+  """Returns a local path of INITIAL_CHECKPOINT_PATH; of a step, its model folder."""
+  if path is not None and step_model.find(path) is not None:
+    return step_model.model_folder(path, progress=progress or Progress(quiet=True))
+  return object_store.here('INITIAL_CHECKPOINT_PATH', path)
+
+
+def config(path: str) -> DecoderConfig:
+  """The decoder config of INITIAL_CHECKPOINT_PATH, without a look at its weights."""
+  step = step_model.find(path)
+  return model_dir.config(path) if step is None else step_model.config(step)
 
 
 def lineage(checkpoint: str | None) -> Lineage:

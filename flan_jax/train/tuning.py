@@ -6,6 +6,7 @@ methods.
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -221,3 +222,15 @@ def of(lora: optimizer_config.Lora, *, freeze: tuple[str, ...] = ()) -> Tuning:
   if lora.rank:
     return LowRank(lora)
   return Subset(freeze) if freeze else FULL
+
+
+def of_metadata(metadata: Mapping[str, Any]) -> Tuning:
+  """Returns the strategy of a checkpoint, by what `Tuning.metadata` said of it."""
+  saved = metadata.get('lora')
+  if saved is None:
+    return FULL  # which parameters were frozen does not matter any more
+  names = (field.name for field in dataclasses.fields(optimizer_config.Lora))
+  values = {name: saved[name] for name in names if name in saved}
+  if values.get('targets') is not None:
+    values['targets'] = tuple(values['targets'])
+  return LowRank(optimizer_config.Lora(**values))

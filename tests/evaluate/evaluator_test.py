@@ -12,7 +12,7 @@ from flan_jax.catalog.answers import Answer, Label
 from flan_jax.catalog.dataset import Example
 from flan_jax.data.preprocess import Limits
 from flan_jax.errors import InputError
-from flan_jax.evaluate import evaluator, metrics, predictions
+from flan_jax.evaluate import evaluator, metrics, predictions, template_choice
 from flan_jax.inference.rank_options import Scored, Scorer
 from flan_jax.runtime.progress import Progress
 
@@ -182,12 +182,21 @@ def test_templates_can_be_fewer():
     protocol = evaluator.Protocol(templates=some)
     read = examples(RANKED, 2)
     found = evaluator.evaluate(says('yes'), protocol, datasets=[RANKED], examples=read)
-    return found.datasets[0].templates
+    return [result.templates for result in found.datasets], found.warnings
 
-  assert ask(1) == (0,)
-  assert ask([1, 2]) == (2,)
-  with pytest.raises(InputError, match="of dataset 'tiny_nli'; those that do are 0, 2"):
-    ask([1])
+  assert ask(1) == ([(0,)], ())
+  without = 'tiny_nli: evaluated without template 1 of TEMPLATES: it has 0, 2'
+  assert ask([1, 2]) == ([(2,)], (without,))
+  none = 'tiny_nli: left out, without template 1, 9 of TEMPLATES: it has 0, 2'
+  assert ask([1, 9]) == ([], (none,))
+
+
+def test_a_template_that_no_dataset_has_is_refused():
+  more = dataclasses.replace(RANKED, name='more', templates=RANKED.templates * 3)
+  template_choice.check([RANKED, more], [2, 8])
+  rule = 'must be one of .* answer of tiny_nli, more: 0, 2, 3, 5, 6, 8; .* is 6'
+  with pytest.raises(InputError, match=f'TEMPLATES: got index 7; {rule}'):
+    template_choice.check([RANKED, more], [0, 7])
 
 
 def test_long_prompts_are_cut_and_counted():

@@ -140,9 +140,10 @@ def test_a_number_of_templates_is_of_each_direction(templates, measured):
   assert {r.dataset.direction: r.templates for r in found.datasets} == measured
 
 
-def test_templates_of_no_direction_are_refused():
-  with pytest.raises(InputError, match='templates'):
-    evaluate(templates=(10,))
+def test_templates_of_no_direction_are_left_out():
+  found, _ = evaluate(templates=(10,))
+  assert found.datasets == ()
+  assert found.warnings[0].endswith('template 10 of TEMPLATES: it has 0 to 9')
 
 
 def test_the_prompt_of_an_untuned_model_names_the_language():

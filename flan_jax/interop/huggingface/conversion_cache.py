@@ -30,10 +30,11 @@ def needs_conversion(path: str | os.PathLike) -> bool:
 def import_cached(
   path: str | os.PathLike, *, cache: pathlib.Path, progress: Progress
 ) -> pathlib.Path:
-  """Returns a model folder for `path`, converting it if necessary.
+  """Returns a model folder for `path`: the one resolver of all verbs.
 
   Args:
-    path: a model of any format; a flan_jax model folder is returned as it is.
+    path: a model of any format, converted if necessary, or a step of a run, as
+      `runs/x@200`; a flan_jax model folder is returned as it is.
     cache: folder of conversions. Each is keyed by the names, sizes and modification
       times of the source's files.
     progress: receiver of status lines.
@@ -43,12 +44,14 @@ def import_cached(
       conversion differ.
   """
   if not needs_conversion(path):
-    return pathlib.Path(path)
+    from flan_jax.train import step_model  # imports Orbax
+
+    return pathlib.Path(step_model.model_folder(str(path), progress=progress))
   from flan_jax.interop.huggingface import convert
 
   source = packages.find(str(path))
   name = source.stem if source.is_file() else source.name
-  folder = cache / f'{name}-{_digest(source)}'
+  folder = cache / f'{name}-{digest(source)}'
   if not (folder / 'config.json').is_file():
     progress.stage(f'Converting {path}')
     found = convert.import_model(source, folder, progress=progress).agreement
@@ -60,12 +63,12 @@ def import_cached(
   return folder
 
 
-def _digest(source: pathlib.Path) -> str:
+def digest(source: pathlib.Path) -> str:
   """A short digest of the files' names, sizes and modification times."""
   files = sorted(source.iterdir()) if source.is_dir() else [source]
   stats = [(file, file.stat()) for file in files if file.is_file()]
   seen = [(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
-  digest = hashlib.blake2b(
+  found = hashlib.blake2b(
     json.dumps([str(source.resolve()), seen]).encode(), digest_size=6
   )
-  return digest.hexdigest()
+  return found.hexdigest()

@@ -44,6 +44,7 @@ from flan_jax.interop.huggingface.tensor_map import Tensor
 from flan_jax.model.decoder import Decoder
 from flan_jax.runtime import atomic_file
 from flan_jax.runtime.progress import Progress
+from flan_jax.train import step_model
 
 PROVENANCE = 'conversion.json'
 """File in a converted folder that records its source and the logit check."""
@@ -276,7 +277,7 @@ def export_model(
   """Exports a model to a folder that `transformers` loads.
 
   Args:
-    path: a flan_jax model folder, or the MODEL_DIR of a finished run.
+    path: a flan_jax model folder, the MODEL_DIR of a finished run, or a step of a run.
     destination: a folder that does not exist yet, or an empty one.
     progress: receiver of status lines.
     model_type: family to export to; None: the first that has the architecture.
@@ -285,7 +286,8 @@ def export_model(
   Raises:
     InputError: if no Hugging Face family has the model's architecture.
   """
-  path, destination = model_dir.find(path), pathlib.Path(destination)
+  path = model_dir.find(step_model.model_folder(os.fspath(path), progress=progress))
+  destination = pathlib.Path(destination)
   _check_destination(destination)
   if (path / 'config.json').is_file() and 'model_type' in read_json(
     path / 'config.json'

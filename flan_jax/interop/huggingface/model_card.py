@@ -17,6 +17,7 @@ from flan_jax.interop.huggingface import chat_template, source_files
 from flan_jax.report import schema, statements
 from flan_jax.runtime import renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
+from flan_jax.train import step_model
 
 SHIPPED_LICENSE = 'apache-2.0'
 """License of the models that ship with flan_jax: its own."""
@@ -116,10 +117,12 @@ def _origin(folder: pathlib.Path) -> Mapping[str, Any]:
     if folder == model_dir.SHIPPED:
       return {'license': SHIPPED_LICENSE}
     base = _settings(folder).get('initial_checkpoint')
-    base = base or _record(folder).get('lora', {}).get('base')
+    record = _record(folder)
+    base = base or record.get('initial_checkpoint')
+    base = base or record.get('lora', {}).get('base')
     if not base:
       return source_files.recorded(folder)
-    folder = model_dir.find(base)
+    folder = model_dir.find(step_model.run_of(base) or base)
   return {}
 
 
