@@ -153,7 +153,8 @@ def describe(hint: Any) -> str:
       return 'a tuple of integers, as (0, 1)'
     return f'a tuple of {describe(arguments[0])}'
   if cls is list and arguments:
-    return f'a list of {describe(arguments[0])}'
+    item = 'integers' if arguments[0] is int else describe(arguments[0])
+    return f'a list of {item}'
   if cls in (dict, collections.abc.Mapping) and len(arguments) == 2:
     key = describe(arguments[0]).partition(',')[0]
     return f'a dictionary from {key} to {describe(arguments[1])}'
