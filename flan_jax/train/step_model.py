@@ -143,7 +143,7 @@ def _last_step(run: RunDir) -> int | None:
 
 
 def _rule(step: str, saved: list[int]) -> str:
-  """What a step must be, with the nearest ones that are there."""
+  """The rule for a step, with the nearest ones that are there."""
   kept = ', '.join(map(str, saved))
   if len(saved) > _MAX_NAMED:
     kept = f'{len(saved)} from {saved[0]} to {saved[-1]}'
