@@ -77,7 +77,7 @@ def pytest_unconfigure(config):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-FIRST = {'tests': 0, 'train': 1, 'jobs': 1}
+FIRST = {'tests': 0, 'train': 1, 'jobs': 1, 'launch': 1, 'plan': 1}
 """Folders with the longest files: a long one at the end leaves a core idle."""
 
 
