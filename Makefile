@@ -29,13 +29,22 @@ torch: $(READY)  ## adds torch and transformers, to compare against them
 demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin
 
+# Those of TensorFlow have a process of their own beside the others, and share what is
+# compiled; what they print follows at the end.
+define pytest
+	@made=$$(mktemp -d) && export JAX_COMPILATION_CACHE_DIR=$$made/compiled; \
+	$(BIN)/python -m pytest $(1) --durations=10 --tensorflow=only >$$made/log 2>&1 & half=$$!; \
+	trap 'kill $$half 2>/dev/null; rm -rf $$made' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/python -m pytest $(1) --durations=25 --tensorflow=without \
+	  -n 2 --dist loadfile --no-loadscope-reorder; code=$$?; \
+	wait $$half || code=$$?; cat $$made/log; exit $$code
+endef
+
 test: $(READY)  ## the default tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 --tensorflow=without
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 --tensorflow=only
+	$(call pytest)
 
 test-slow: $(READY)  ## the slow tests too
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m 'slow or not slow' --tensorflow=without
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m 'slow or not slow' --tensorflow=only
+	$(call pytest,-m 'slow or not slow')
 
 lint: $(READY)  ## ruff and types on the code, spelling and wording, flan lint on the templates
 	$(BIN)/ruff format --check .

@@ -77,6 +77,24 @@ def pytest_unconfigure(config):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+FIRST = {'tests': 0, 'train': 1, 'jobs': 1, 'launch': 1, 'plan': 1}
+"""Folders with the longest files: a long one at the end leaves a core idle."""
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: FIRST.get(item.path.parent.name, 2))
+
+
+def pytest_collection_finish():
+  """Collects garbage less often: searching what is never garbage took a tenth of all.
+
+  Nothing that was imported is searched again.
+  """
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(20_000, 20, 100)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def forgets_programs():
   """Frees the compiled programs of a module: all of them together take gigabytes.
@@ -87,6 +105,7 @@ def forgets_programs():
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()
     gc.collect()
+    gc.freeze()  # what is left was imported, or is used again
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     if trim is not None:
       trim(0)

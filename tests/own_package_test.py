@@ -1,12 +1,14 @@
 """A package of a user's own, in an empty folder: docs/howto/own_data.md."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+import small_run
 
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
@@ -14,14 +16,16 @@ from flan_jax.cli import dispatch
 PAGE = (
   pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'own_data.md'
 ).read_text()
-DEMO = [
-  '--gin_file=gin/runs/demo.gin',
-  '--gin.TRAIN_STEPS=2',
-  '--gin.Run.log_period=1',
-  '--gin.BATCH_TOKENS=2048',
-  '--gin.Evaluate.max_examples=4',
-  '--gin.Evaluate.templates=1',
-]
+SMALL = [
+  *(f'--gin_file={file}' for file in small_run.FILES),
+  *(
+    f'--gin.{setting}'
+    for setting in small_run.flags({
+      'TRAIN_STEPS': 2, 'TOKENIZER': 'bytes', 'Run.log_period': 1,
+      'Evaluate.base': False, 'Evaluate.max_examples': 4, 'Evaluate.templates': 1,
+    })
+  ),
+]  # fmt: skip
 QUEUES = (('invoice', 'refund'), ('crash', 'error'), ('hello', 'thanks'))
 
 
@@ -54,9 +58,24 @@ def folder(tmp_path_factory):
   return out
 
 
-def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(folder):
+@pytest.fixture
+def here(folder, monkeypatch):
+  """Runs `flan` in that folder and in this process; forgets the package after."""
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, 'path', [*sys.path])
+  monkeypatch.setenv('PYTHONPATH', os.environ.get('PYTHONPATH', ''))
+  monkeypatch.setenv('FLAN_JAX_MODULES', '')
+  with registry.restored():
+    yield dispatch.main
+  for name in [name for name in sys.modules if name.partition('.')[0] == 'acme']:
+    del sys.modules[name]
+
+
+def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(
+  folder, here, capsys
+):
   done = flan(
-    folder, 'train', '--module', 'acme.tasks', *DEMO, '--gin.MODEL_DIR=run',
+    folder, 'train', '--module', 'acme.tasks', *SMALL, '--gin.MODEL_DIR=run',
     '--gin.MIXTURE_OR_TASK_NAME=mine', '--gin.HELD_OUT=commonsense',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
@@ -68,24 +87,25 @@ def test_a_dataset_of_a_package_trains_beside_ours_and_is_measured(folder):
   (module,) = report['provenance']['modules']
   assert module['module'] == 'acme.tasks'
 
-  done = flan(
-    folder, 'eval', '--module', 'acme.tasks', '--gin.CHECKPOINT=microworld',
-    '--gin.DATASETS=tickets', '--gin.OUTPUT_DIR=eval',
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  report = json.loads((folder / 'eval' / 'report.json').read_text())
-  (result,) = report['results']
-  assert (result['cluster'], result['split'], result['n']) == ('support', 'test', 9)
-  assert report['data']['sources'] == {'tickets': 'data/tickets.{split}.jsonl'}
-
-  train = ['train', *DEMO, '--gin.MODEL_DIR=run', '--gin.MIXTURE_OR_TASK_NAME=mine']
+  train = ['train', *SMALL, '--gin.MODEL_DIR=run', '--gin.MIXTURE_OR_TASK_NAME=mine']
   evaluate = ['eval', '--gin.CHECKPOINT=run', '--gin.DATASETS=tickets']
   for arguments, of in (
     (train, "the run in 'run'"),
     ([*evaluate, '--gin.OUTPUT_DIR=eval'], "CHECKPOINT 'run'"),
   ):
-    *_, line = flan(folder, *arguments).stderr.splitlines()
+    assert here(arguments) == 2
+    *_, line = capsys.readouterr().err.splitlines()
     assert f'{of} was made with acme.tasks, which is absent: give --module' in line
+
+  code = here(
+    [*evaluate, '--module', 'acme.tasks', '--gin.OUTPUT_DIR=eval',
+     '--gin.ALLOW_OVERLAP=support', '--gin.Evaluate.sequence_length=256']
+  )  # fmt: skip
+  assert code == 0, capsys.readouterr().err
+  report = json.loads((folder / 'eval' / 'report.json').read_text())
+  (result,) = report['results']
+  assert (result['cluster'], result['split'], result['n']) == ('support', 'test', 9)
+  assert report['data']['sources'] == {'tickets': 'data/tickets.{split}.jsonl'}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +138,7 @@ def test_a_file_that_does_not_fit_is_one_line(
   monkeypatch.chdir(folder)
   with registry.restored():
     code = dispatch.main(
-      ['train', *DEMO, '--gin.MODEL_DIR=bad', f'--gin.{setting}',
+      ['train', *SMALL, '--gin.MODEL_DIR=bad', f'--gin.{setting}',
        '--gin.MIXTURE_OR_TASK_NAME=train.jsonl']
     )  # fmt: skip
   assert code == 2

@@ -48,7 +48,7 @@ def table() -> dict[str, tuple[str, str]]:
 
 
 WISHES = table()
-QUICK = ('a frozen embedding', 'a metric')
+QUICK = ('a frozen embedding',)
 
 
 def blocks(language: str) -> str:

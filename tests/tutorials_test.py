@@ -93,6 +93,8 @@ def here(monkeypatch, capfd):
 FEW = ('TRAIN_STEPS=2', 'EVAL_PERIOD=1', 'Optimizer.warmup_steps=1',
        'Run.log_period=1', 'Evaluate.max_examples=4', 'Evaluate.eval_examples=2',
        'Evaluate.max_decode=4')  # fmt: skip
+AS_IN_TRAINING = ('--gin.Evaluate.sequence_length=256', '--gin.Evaluate.batch_size=16')
+"""Shapes of `flan eval` for which training has compiled."""
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,7 @@ def test_a_file_is_tuned_on_and_measured(few, tmp_path, here):
   assert manifest['datasets']['animals']['examples'] == 180
   assert 'exact_match' in flan(page.command('report'))
   evaluation = [change for change in changes if '.Evaluate.m' in change]
+  evaluation += AS_IN_TRAINING if few else ()
   flan(page.command('eval'), *evaluation)
   (result,) = report(run / 'more')['results']
   assert (result['dataset'], result['metric']) == ('more_animals', 'exact_match')

@@ -25,6 +25,19 @@ from flan_jax.train.state import Layout, TrainState
 BROKEN = 'checkpoints.broken'
 """Folder for unreadable checkpoints, beside `checkpoints`."""
 
+SHARED_BYTES = 2**20
+"""Size from which the replicas of an array share its writing.
+
+To take its share, a replica compiles a program for each shape: of small arrays, that
+takes longer than to write them.
+"""
+
+ocp.type_handlers.register_type_handler(
+  jax.Array,
+  ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=SHARED_BYTES),
+  override=True,
+)
+
 
 def newest_step(model_dir: str) -> int | None:
   """The newest finished step under MODEL_DIR, or None; creates nothing there."""

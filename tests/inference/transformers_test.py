@@ -132,6 +132,7 @@ def test_options_that_continue_a_prompt_score_as_in_the_joined_text(
       assert got == pytest.approx(total, abs=1e-4)
 
 
+@pytest.mark.slow  # the sums above are of the same logits
 def test_greedy_texts_differ_only_at_a_tie(hf_model, scorer):
   """Eleven prompts in four slots, each against `transformers` on its own."""
   prompts = draw(2, range(2, 33, 3))

@@ -106,7 +106,7 @@ def assert_same_weights(one, other) -> None:
 def test_evaluation_steps_are_written_and_do_not_change_the_weights(
   store, evaluated, tmp_path
 ):
-  train(tmp_path / 'plain', store)
+  train(tmp_path / 'plain', store, HELD_OUT='()')
   assert_same_weights(tmp_path / 'plain', evaluated)
   for name in ('evaluations.jsonl', 'validation.jsonl'):
     assert not (tmp_path / 'plain' / name).exists()

@@ -97,7 +97,7 @@ def test_the_other_seeds_change_the_evaluation_or_the_store_only(
   assert weights(measured) == weights(first)
   assert prompts(measured) != prompts(first)
   rendered = train(
-    tmp_path / 'rendered', initial, TEMPLATE_SEED=5, TRAIN_STEPS=1, HELD_OUT=()
+    tmp_path / 'rendered', initial, TEMPLATE_SEED=5, TRAIN_STEPS=0, HELD_OUT=()
   )
   digest = Store.open(rendered / 'store').digest
   assert digest != Store.open(first / 'store').digest

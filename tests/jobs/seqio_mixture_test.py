@@ -1,4 +1,4 @@
-"""The seqio mixture of docs/howto/seqio.md trains, and resumes on another mesh."""
+"""The seqio mixture of docs/howto/seqio.md: its store, its training, another mesh."""
 
 import json
 import pathlib
@@ -46,12 +46,24 @@ def train(out, **settings):
   return {one['step']: one for one in map(json.loads, lines) if 'sequences' in one}
 
 
-def test_the_seqio_mixture_of_the_page_trains(folder):
-  train(folder / 'run', TRAIN_STEPS=1)
-  manifest = json.loads((folder / 'run' / 'store' / 'manifest.json').read_text())
+def check(store: pathlib.Path) -> None:
+  manifest = json.loads((store / 'manifest.json').read_text())
   assert manifest['tokenizer']['name'] == 'bytes'
   assert manifest['datasets']['sums']['examples'] == 50
   assert manifest['trained_on'] == ['sums']
+
+
+def test_the_seqio_mixture_of_the_page_makes_a_store(folder):
+  """tests/tutorials_test.py trains on another page's seqio tasks."""
+  command = ['materialize', '--module', 'page_of_sums', '--mixture', 'arithmetic']
+  assert dispatch.main([*command, '--epochs=1', '--out=store']) == 0
+  check(folder / 'store')
+
+
+@pytest.mark.slow
+def test_the_seqio_mixture_of_the_page_trains(folder):
+  train(folder / 'run', TRAIN_STEPS=1)
+  check(folder / 'run' / 'store')
 
 
 @pytest.mark.slow

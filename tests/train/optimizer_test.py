@@ -73,7 +73,7 @@ class Steps:
 @pytest.mark.parametrize(
   'name',
   [
-    name if name == 'muon' else pytest.param(name, marks=pytest.mark.slow)
+    name if name == 'adamw' else pytest.param(name, marks=pytest.mark.slow)
     for name in OPTIMIZERS
   ],
 )

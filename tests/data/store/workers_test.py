@@ -58,6 +58,7 @@ def test_two_workers_give_the_bytes_of_one(by_one, tmp_path):
     assert ('render', name, 2 * examples, 2 * examples) in calls
 
 
+@pytest.mark.slow  # the test above has no exemplars
 def test_two_workers_show_the_exemplars_of_one(tmp_path):
   """Every epoch of a dataset draws from one pool, whichever process renders it."""
   few = dataclasses.replace(

@@ -110,7 +110,7 @@ def compare(names, *, out, family='flan', data_dir=None, style=PLAIN, **settings
 @pytest.mark.parametrize(
   ('names', 'style'),
   [
-    (('mini_cb',), PromptStyle(num_fewshot=2)),
+    (('mini_cb',), PLAIN),
     *(
       pytest.param(('mini_copa', 'mini_cb'), style, marks=pytest.mark.slow)
       for style in (
