@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
   Attributes:
     by_seed: the figure under each seed, float64 [S].
-    examples: 95 % interval of the mean over seeds, over examples alone.
+    examples: 95 % interval of the mean over seeds, over examples alone; NaN if unknown.
     drawn: deviation of the mean over seeds on resamples of the examples, float64 [R];
       None if the examples' scores are not at hand.
   """
@@ -47,7 +47,7 @@ def figure(
   base: Sequence[np.ndarray] | None = None,
   *,
   metric: Metric,
-  seed: int,
+  seed: int | Sequence[int],
   resamples: int = statistics.RESAMPLES,
 ) -> Figure:
   """Computes the mean over templates under each seed, and resamples the examples.
@@ -102,9 +102,7 @@ def average(figures: Sequence[Sequence[Figure]]) -> Figure:
   return Figure(by_seed, statistics.average_interval(means, bounds), drawn)
 
 
-def reported(
-  by_seed: Sequence[float], intervals: Sequence[Sequence[float]]
-) -> Figure:
+def reported(by_seed: Sequence[float], intervals: Sequence[Sequence[float]]) -> Figure:
   """Makes a figure from reported figures and intervals, without the examples' scores.
 
   The seeds share their examples, with an unknown correlation: the intervals over
@@ -133,7 +131,7 @@ def interval(of: Figure, *, limits: tuple[float, float] | None = None) -> Interv
 
   Without resamples the two are combined by MOVER (Zou and Donner 2008): the distance of
   a limit from m is the root of (its distance in the interval over examples)^2 +
-  (t_0.975 sqrt(v / S))^2.
+  (t_0.975 sqrt(v / S))^2. It is the t interval alone if that interval is unknown.
 
   Args:
     of: figure under each seed. With one seed it is the interval over the examples.
@@ -163,8 +161,8 @@ def solve(
   half_B = stdtrit(freedom, (1 + LEVEL) / 2) * error_B
   if drawn_BxR is None:
     return (
-      mean_B - np.hypot(mean_B - low, half_B),
-      mean_B + np.hypot(high - mean_B, half_B),
+      mean_B - np.hypot(np.nan_to_num(mean_B - low), half_B),
+      mean_B + np.hypot(np.nan_to_num(high - mean_B), half_B),
     )
   error_B = np.maximum(error_B, _NOTHING)
   found = []
@@ -187,7 +185,7 @@ def _means(scores: Sequence[np.ndarray], metric: Metric) -> np.ndarray:
   )
 
 
-def _counts(examples: int, resamples: int, seed: int) -> np.ndarray:
+def _counts(examples: int, resamples: int, seed: int | Sequence[int]) -> np.ndarray:
   """Draws how often each resample has each example, float32 [R, N]."""
   generator = np.random.default_rng(seed)
   share = np.full(examples, 1 / examples)

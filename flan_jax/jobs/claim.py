@@ -20,24 +20,6 @@ from flan_jax.train.run_dir import RunDir
 _MODULES = 'modules'
 """Entry of run.json about the user's modules, which is no setting."""
 
-_MAY_CHANGE = (
-  'train_steps',
-  'eval_seed',
-  'tfds_data_dir',
-  'store',
-  'log_period',
-  'checkpoint_period',
-  'keep',
-  'bad_step',
-  'loss_spike',
-  'writers',
-  'hooks',
-  'hang_s',
-  'mesh',
-  'evaluate',
-)
-"""Settings that do not change what a step computes: a run may resume with others."""
-
 
 def check(folder: RunDir, run: training.TrainConfig) -> bool:
   """Checks that MODEL_DIR is free, or holds this run.
@@ -63,7 +45,8 @@ def check(folder: RunDir, run: training.TrainConfig) -> bool:
     different = [
       f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
       for name in dict.fromkeys([*before, *now])
-      if before.get(name) != now.get(name) and name not in (*_MAY_CHANGE, _MODULES)
+      if before.get(name) != now.get(name)
+      and name not in (*training.CHANGES_NO_STEP, _MODULES)
     ]
     if different:
       raise InputError(

@@ -1,0 +1,244 @@
+"""One table of many reports: models as columns, datasets and cluster means as rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flan_jax.catalog import registry
+from flan_jax.report import runs, schema, seeds, statements, tables
+from flan_jax.report.runs import Column, Report
+from flan_jax.report.seeds import Cell, Reader
+from flan_jax.report.values import plain
+from flan_jax.runtime import atomic_file
+from flan_jax.train import eval_log
+
+SCHEMA = 1
+"""Version of the keys of the JSON."""
+
+
+def build(reports: Sequence[Report]) -> dict[str, Any]:
+  """Returns the content of the page: what `flan report A B --json` prints.
+
+  Args:
+    reports: the reports, in the order of their columns.
+
+  Returns:
+    {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'step',
+    'series', 'method'}], 'rows': [{'dataset', 'direction', 'cluster', 'metric', 'kind',
+    'chance', 'majority', 'cells'}], 'averages': [{'cluster', 'rows', 'cells'}],
+    'steps': [{'name', 'columns'}], 'history': [{'name', 'seed', 'train',
+    'validation', 'metrics', 'held_out'}], 'settings': [[name, [value of each
+    column]]], 'remarks': [line]}.
+
+    `cells` has an entry for each column, None if it was not measured: {'mean', 'ci95',
+    'by_seed', 'std_over_seeds', 'n', 'templates', 'split', 'seeds', 'delta'}. With
+    several seeds `ci95` is over the seeds and the examples (evaluate.seeds.interval);
+    `unpaired_reason` says why the examples could not be resampled for all seeds
+    together. `delta` is the model minus its base: {'mean', 'ci95', 'by_seed',
+    'std_over_seeds', 'p_holm'}. 'steps' names the columns that are steps of one run,
+    and 'history' has the figures that runs logged while they trained.
+  """
+  columns, remarks = runs.columns(reports)
+  reader = Reader()
+  by_row: dict[tuple, dict[str, Cell]] = {}
+  first: dict[tuple, Mapping[str, Any]] = {}
+  for row, result in _results(reports):
+    first.setdefault(row, result)
+  for row in first:
+    for column in columns:
+      found, remark = seeds.cell(column, row, reader)
+      if found is not None:
+        by_row.setdefault(row, {})[column.name] = found
+      if remark:
+        remarks.append(f'{column.name}, {schema.label(first[row])}: {remark}')
+  rows = [_row(first[row], by_row.get(row, {}), columns) for row in _in_order(first)]
+  content = {
+    'schema': SCHEMA,
+    'columns': [_column(column) for column in columns],
+    'rows': rows,
+    'averages': _averages(first, by_row, columns),
+    'steps': _steps(columns),
+    'history': _history(columns),
+    'settings': _settings(columns),
+    'remarks': [*remarks, *_remarks(rows)],
+  }
+  return plain(content)
+
+
+def _results(reports: Iterable[Report]) -> Iterable[tuple[tuple, Mapping[str, Any]]]:
+  for report in reports:
+    for result in report.content['results']:
+      yield runs.row_key(result), result
+
+
+def _in_order(first: Mapping[tuple, Mapping[str, Any]]) -> list[tuple]:
+  """Sorts rows by cluster, the paper's first; values in units of their own last."""
+  clusters = registry.in_order(result['cluster'] for result in first.values())
+  place = {cluster: i for i, cluster in enumerate(clusters)}
+  return sorted(
+    first,
+    key=lambda row: (schema.is_value(first[row]), place[first[row]['cluster']]),
+  )
+
+
+def _row(
+  result: Mapping[str, Any], cells: Mapping[str, Cell], columns: Sequence[Column]
+) -> dict[str, Any]:
+  named = ('dataset', 'direction', 'cluster', 'metric', 'kind', 'chance', 'majority')
+  found = {name: result[name] for name in named if name in result}
+  return found | {'cells': _cells(cells, columns)}
+
+
+def _cells(
+  cells: Mapping[str, Cell], columns: Sequence[Column]
+) -> dict[str, dict[str, Any] | None]:
+  return {
+    column.name: seeds.as_json(cells[column.name]) if column.name in cells else None
+    for column in columns
+  }
+
+
+def _averages(
+  first: Mapping[tuple, Mapping[str, Any]],
+  by_row: Mapping[tuple, Mapping[str, Cell]],
+  columns: Sequence[Column],
+) -> list[dict[str, Any]]:
+  """Averages the rows in percent of each cluster, each column over its own."""
+  in_percent = [row for row in _in_order(first) if not schema.is_value(first[row])]
+  found = []
+  for cluster in dict.fromkeys(first[row]['cluster'] for row in in_percent):
+    rows = [row for row in in_percent if first[row]['cluster'] == cluster]
+    cells, counts = {}, {}
+    for column in columns:
+      own = {row: by_row[row][column.name] for row in rows
+             if column.name in by_row.get(row, {})}  # fmt: skip
+      average = seeds.average(own)
+      if average is not None:
+        cells[column.name], counts[column.name] = average, len(own)
+    made = _cells(cells, columns)
+    for name, count in counts.items():
+      made[name] = {**(made[name] or {}), 'rows': count}
+    found.append({'cluster': cluster, 'rows': len(rows), 'cells': made})
+  return found
+
+
+def _column(column: Column) -> dict[str, Any]:
+  first = column.models[0].first.content
+  names = statements.models(first)
+  known = column.models[0].first.training
+  sources = [source for model in column.models for source in model.sources]
+  return {
+    'name': column.name,
+    'model': names[column.which],
+    'title': 'base' if column.which == 'base' else statements.title(first),
+    'reports': [str(source.given) for source in sources],
+    'seeds': column.seeds if column.which == 'tuned' else (),
+    'models': len(column.models),
+    'step': None if known is None or column.which == 'base' else known.step,
+    'series': column.series,
+    'method': tables.method(first),
+  }
+
+
+def _steps(columns: Sequence[Column]) -> list[dict[str, Any]]:
+  """Returns the series that have several steps, each with its columns by step."""
+  by_series: dict[str, list[Column]] = {}
+  for column in columns:
+    if column.step is not None:
+      by_series.setdefault(column.series, []).append(column)
+  return [
+    {
+      'name': several[0].name.rpartition('@')[0] or several[0].name,
+      'columns': [column.name for column in several],
+      'steps': [column.step for column in several],
+    }
+    for several in by_series.values()
+    if len(several) > 1
+  ]
+
+
+def _history(columns: Sequence[Column]) -> list[dict[str, Any]]:
+  """Returns the figures that runs logged while they trained, a run each."""
+  found: dict[tuple, dict[str, Any]] = {}
+  for column in columns:
+    for model in column.models if column.which == 'tuned' else ():
+      curves = _curves(model.first)
+      if not curves:
+        continue
+      known = model.first.training
+      name = column.name.rpartition('@')[0] or column.name
+      seed = None if known is None else known.seed
+      found[column.series, seed] = {
+        'name': name,
+        'seed': seed,
+        **curves,
+      }  # the last step's report has the longest
+  return list(found.values())
+
+
+def _curves(report: Report) -> dict[str, Any]:
+  """Returns the curves of a report; of an older one, those in its run's logs."""
+  curves = report.content.get('curves')
+  if curves is not None or report.given == report.folder:
+    return dict(curves or {})
+  held_out: dict[str, list[list[float]]] = {}
+  for step, entry in eval_log.read(report.given / 'evaluations.jsonl').items():
+    for cluster, mean in entry.get('clusters', {}).items():
+      held_out.setdefault(cluster, []).append([step, mean])
+  train = [
+    [step, entry['loss']]
+    for step, entry in eval_log.read(report.given / 'log.jsonl').items()
+    if entry.get('loss') is not None
+  ]
+  found = {'train': train, 'held_out': held_out}
+  return {name: curve for name, curve in found.items() if curve}
+
+
+_NO_DIFFERENCE = ('model_dir', 'output_dir', 'Run.seed', 'checkpoint')
+"""Ends of the names of settings that the columns themselves say."""
+
+
+def _settings(columns: Sequence[Column]) -> list[list[Any]]:
+  """Returns the settings that differ between models: [name, value of each]."""
+  tuned = [column for column in columns if column.which == 'tuned']
+  given = [runs.settings(column.models[0].first.content) for column in tuned]
+  if not all(given):
+    return []
+  found = []
+  for name in dict.fromkeys(name for some in given for name in some):
+    values = [some.get(name) for some in given]
+    if len(set(values)) > 1 and not name.endswith(_NO_DIFFERENCE):
+      found.append([name, values])
+  return found
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+  """Yields the caveats of the rows: unlike examples, and seeds that are not paired."""
+  unlike: dict[str, list[str]] = {}
+  reasons: dict[str, list[str]] = {}
+  for row in rows:
+    cells = [cell for cell in row['cells'].values() if cell is not None]
+    for what, values in (
+      ('numbers of examples', {cell['n'] for cell in cells}),
+      ('splits', {cell['split'] for cell in cells}),
+      ('numbers of templates', {cell['templates'] for cell in cells}),
+    ):
+      if len(values) > 1:
+        unlike.setdefault(what, []).append(schema.label(row))
+    for cell in cells:
+      if 'unpaired_reason' in cell:
+        reasons.setdefault(cell['unpaired_reason'], []).append(schema.label(row))
+  for what, names in unlike.items():
+    yield f'{", ".join(names)}: the columns have different {what}'
+  for reason, names in reasons.items():
+    named = ', '.join(dict.fromkeys(names))
+    yield (
+      f'{named}: {reason}, so the interval over seeds takes the examples from each '
+      "report's own interval"
+    )
+
+
+def write_html(path: Any, content: Mapping[str, Any]) -> None:
+  """Writes the page."""
+  from flan_jax.report import many_page
+
+  atomic_file.write_text(path, many_page.render(content))
