@@ -50,7 +50,7 @@ def render(
     plots: SVG documents from `plots.draw`.
     examples: label of a result -> its predictions, from `examples`.
   """
-  template = _template('report.html')
+  page = template('report.html')
   report, values = schema.divided(report)
   averages = schema.averages(report)
   names = statements.models(report)
@@ -64,7 +64,7 @@ def render(
     )
     for name, svg in plots.items()
   }
-  return template.render(
+  return page.render(
     report=report,
     averages=averages,
     headlines=headlines,
@@ -168,7 +168,7 @@ def _lineage(
 
 def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
-  return _template('compare.html').render(
+  return template('compare.html').render(
     found=found,
     verdicts=tables.verdicts(found),
     differences=list(values_lib.differences(found)),
@@ -184,7 +184,8 @@ def _verdict(result: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+  """Returns a page's template, with the filters and the style of every page."""
   here = pathlib.Path(__file__).parent
   environment = jinja2.Environment(
     autoescape=True,

@@ -8,7 +8,6 @@ from flan_jax.report import runs, schema, seeds, statements, tables
 from flan_jax.report.runs import Column, Report
 from flan_jax.report.seeds import Cell, Reader
 from flan_jax.report.values import plain
-from flan_jax.runtime import atomic_file
 from flan_jax.train import eval_log
 
 SCHEMA = 1
@@ -22,12 +21,12 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
     reports: the reports, in the order of their columns.
 
   Returns:
-    {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'step',
-    'series', 'method'}], 'rows': [{'dataset', 'direction', 'cluster', 'metric', 'kind',
-    'chance', 'majority', 'cells'}], 'averages': [{'cluster', 'rows', 'cells'}],
-    'steps': [{'name', 'columns'}], 'history': [{'name', 'seed', 'train',
-    'validation', 'metrics', 'held_out'}], 'settings': [[name, [value of each
-    column]]], 'remarks': [line]}.
+    {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'models',
+    'step', 'base', 'series', 'method'}], 'rows': [{'dataset', 'direction', 'cluster',
+    'metric', 'kind', 'chance', 'majority', 'cells'}], 'averages': [{'cluster', 'rows',
+    'cells'}], 'steps': [{'name', 'columns', 'steps'}], 'history': [{'name', 'seed',
+    'train', 'validation', 'metrics', 'held_out'}], 'settings': [[name, [value of each
+    column but the bases]]], 'remarks': [line]}.
 
     `cells` has an entry for each column, None if it was not measured: {'mean', 'ci95',
     'by_seed', 'std_over_seeds', 'n', 'templates', 'split', 'seeds', 'delta'}. With
@@ -40,9 +39,12 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
   columns, remarks = runs.columns(reports)
   reader = Reader()
   by_row: dict[tuple, dict[str, Cell]] = {}
-  first: dict[tuple, Mapping[str, Any]] = {}
+  first: dict[tuple, dict[str, Any]] = {}
   for row, result in _results(reports):
-    first.setdefault(row, result)
+    known = first.setdefault(row, dict(result))
+    for baseline in ('chance', 'majority'):
+      if known[baseline] != result[baseline]:
+        known[baseline] = None  # of other examples
   for row in first:
     for column in columns:
       found, remark = seeds.cell(column, row, reader)
@@ -134,6 +136,7 @@ def _column(column: Column) -> dict[str, Any]:
     'seeds': column.seeds if column.which == 'tuned' else (),
     'models': len(column.models),
     'step': None if known is None or column.which == 'base' else known.step,
+    'base': column.which == 'base',
     'series': column.series,
     'method': tables.method(first),
   }
@@ -235,10 +238,3 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
       f'{named}: {reason}, so the interval over seeds takes the examples from each '
       "report's own interval"
     )
-
-
-def write_html(path: Any, content: Mapping[str, Any]) -> None:
-  """Writes the page."""
-  from flan_jax.report import many_page
-
-  atomic_file.write_text(path, many_page.render(content))

@@ -149,7 +149,7 @@ def _nested(
   reader: Reader,
   metric: Metric,
 ) -> tuple[Figure, Figure | None] | str:
-  """Returns the figure and the difference with resampled examples, or why there is none."""
+  """Returns the figure and the difference with resampled examples, or why not."""
   label = schema.label(results[0])
   seed = np.frombuffer(results[0]['dataset'].encode(), np.uint8).tolist()
   draws = {'metric': metric, 'seed': [reports[0].content['seed'], *seed]}
