@@ -18,8 +18,8 @@ def run(options: argparse.Namespace) -> int:
   given = pathlib.Path(local[0])
   if given.name == 'report.json' and given.is_file():
     given = given.parent
-  many = len(local) > 1 or (not _has_report(given) and any(given.rglob('report.json')))
-  if options.against is None and (many or options.csv or options.latex or options.html):
+  files = options.html or options.csv or options.latex
+  if options.against is None and (files or len(local) > 1 or _holds_many(given)):
     return _many(local, options)
   if options.against is not None:
     _check_alone(options)
@@ -77,8 +77,9 @@ def _many(local: Sequence[str], options: argparse.Namespace) -> int:
   from flan_jax.runtime import atomic_file
 
   content = many.build(runs.load(runs.find(local)))
-  alone = pathlib.Path(local[0]) if len(local) == 1 else pathlib.Path()
-  page = alone if alone.is_dir() else alone.parent
+  beside = len(local) == 1 and '://' not in options.folders[0]
+  page = pathlib.Path(local[0]) if beside else pathlib.Path()
+  page = page if page.is_dir() else page.parent
   page = page / 'reports.html' if options.html is None else pathlib.Path(options.html)
   texts = {page: many_page.render(content)}
   if options.latex is not None:
@@ -113,6 +114,14 @@ def _print_goodput(spent: Any) -> None:
 
 def _has_report(given: pathlib.Path) -> bool:
   return any((place / 'report.json').is_file() for place in (given, given / 'report'))
+
+
+def _holds_many(given: pathlib.Path) -> bool:
+  """Returns whether a folder is no run and no evaluation, but holds some."""
+  from flan_jax.train import goodput
+
+  alone = _has_report(given) or (given / goodput.FILE).exists()
+  return not alone and any(given.rglob('report.json'))
 
 
 def _report_folder(name: str) -> pathlib.Path:

@@ -59,10 +59,16 @@ class _Data:
 
 @dataclasses.dataclass(frozen=True)
 class _Models:
-  """Models by name, `tuned` and `base`: scorers, and their part of the provenance."""
+  """Models by name, `tuned` and `base`: scorers, and their part of the provenance.
+
+  Attributes:
+    scorers, described: by name.
+    tuned: model folder of the evaluated model.
+  """
 
   scorers: dict[str, Scorer]
   described: dict[str, dict[str, Any]]
+  tuned: str
 
 
 def evaluate_checkpoint(
@@ -259,7 +265,7 @@ def _models(
     | provenance.of_conversion(folders[name])
     for name, s in scorers.items()
   }
-  return _Models(scorers, described)
+  return _Models(scorers, described, folders['tuned'])
 
 
 # Evaluate.
@@ -274,6 +280,7 @@ def _metadata(
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
     **found.lineage.summary(registry.family_of(data.datasets)),
+    'training': provenance.training(models.tuned, found.lineage),
     'data_digest': data.digest,
     'data': data.where,
     'base': evaluation.base_checkpoint,

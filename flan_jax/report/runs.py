@@ -21,7 +21,7 @@ class Training(NamedTuple):
     run: name of the run; '' if unknown.
     seed: its SEED.
     step: steps done; None if unknown.
-    settings: digest of the settings that its steps depend on, but SEED.
+    settings: digest of all that its steps depend on, but SEED.
   """
 
   run: str
