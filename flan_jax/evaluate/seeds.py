@@ -14,7 +14,7 @@ from flan_jax.evaluate.metric import Metric, is_measured
 from flan_jax.evaluate.statistics import Interval
 
 _BLOCK = 4_000_000  # resampled counts held at once: 32 MB
-_HALVINGS = 48
+_HALVINGS = 26
 _NOTHING = 1e-9
 
 

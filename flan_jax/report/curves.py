@@ -81,20 +81,26 @@ def means(content: Mapping[str, Any]) -> str:
   rows = content['averages']
   if len(rows) == 1:
     rows = [row for row in content['rows'] if row.get('kind') != 'value'] + rows
-  columns = content['columns']
+  columns = many_tables.main(content)
   lanes = [
     [column['name'] for column in columns if row['cells'][column['name']]]
     for row in rows
   ]
-  height = 0.9 + 0.24 * len(columns) + sum(0.24 + 0.26 * len(lane) for lane in lanes)
-  figure, axes = _canvas(height)
-  ticks, labels, place = [], [], 0.0
-  for row, lane in zip(rows, lanes, strict=True):
-    ticks.append(place + max(len(lane) - 1, 0) / 2)
-    name = many_tables.name_of(row)
-    if len(content['averages']) > 1:
-      name = statements.cluster_name(row['cluster'])
-    labels.append(_wrapped(name))
+  if len(content['averages']) > 1:
+    names = [statements.cluster_name(row['cluster']) for row in rows]
+  else:
+    names = [many_tables.name_of(row) for row in rows]
+  labels = [_wrapped(name) for name in names]
+  # A lane is less high than a line of text.
+  rooms = [
+    max(len(lane), 0.9 * (label.count('\n') + 1))
+    for lane, label in zip(lanes, labels, strict=True)
+  ]
+  figure, axes = _canvas(0.9 + 0.24 * len(columns) + 0.26 * (sum(rooms) + len(rooms)))
+  ticks, place = [], 0.0
+  for row, lane, room in zip(rows, lanes, rooms, strict=True):
+    ticks.append(place + (room - 1) / 2)
+    place += (room - len(lane)) / 2
     for column in lane:
       cell = row['cells'][column]
       color, marker = _look(columns, column)
@@ -106,14 +112,13 @@ def means(content: Mapping[str, Any]) -> str:
       axes.plot(cell['mean'], place, marker, markersize=7, color=color, zorder=4,
                 clip_on=False)  # fmt: skip
       place += 1
-    place += 1
+    place += (room - len(lane)) / 2 + 1
   axes.set_xlim(min([0.0, *_ends(rows, min)]), 100)
   axes.set_yticks(ticks, labels)
   axes.set_ylim(place - 1.3, -0.8)
   axes.set_xlabel('percent')
   handles = [
-    _handle(content['columns'], column['name'], many_tables.heading(column))
-    for column in columns
+    _handle(columns, column['name'], many_tables.heading(column)) for column in columns
   ]
   return _finish(figure, handles)
 

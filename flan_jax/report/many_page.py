@@ -22,19 +22,24 @@ def render(content: Mapping[str, Any]) -> str:
   }
   return html.template('many.html').render(
     content=content,
-    columns=columns,
+    columns=many_tables.main(content),
+    all_columns=columns,
     models=models,
     groups=list(many_tables.groups(content)),
     figures=[(drawn[name], caption) for name, caption in _captions(content)
              if name in drawn],
     over_seeds=any(column['models'] > 1 for column in columns),
-    steps=[_by_step(content, series) for series in content['steps']],
+    steps=list(many_tables.by_step(content)),
     heading=many_tables.heading,
     name_of=many_tables.name_of,
     figure=many_tables.figure,
     interval=many_tables.interval,
     delta=many_tables.delta,
     count=_count,
+    at_step=lambda column: f'step {column["step"]:,}',
+    with_delta=any(
+      cell and cell['delta'] for row in content['rows'] for cell in row['cells'].values()
+    ),
   )  # fmt: skip
 
 
@@ -77,19 +82,6 @@ def _alternative(name: str, content: Mapping[str, Any]) -> str:
     if any(kind in label for kind in kinds)
   ]
   return f'Curves by training step: {name}. ' + '. '.join(parts)
-
-
-def _by_step(content: Mapping[str, Any], series: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the table of a run's steps: a row per step, a column per cluster."""
-  averages = content['averages']
-  return {
-    'name': series['name'],
-    'clusters': [statements.cluster_name(row['cluster']) for row in averages],
-    'rows': [
-      (step, [(row, row['cells'][column]) for row in averages])
-      for step, column in zip(series['steps'], series['columns'], strict=True)
-    ],
-  }
 
 
 def _count(row: Mapping[str, Any], cell: Mapping[str, Any]) -> str:

@@ -3,12 +3,15 @@
 import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from flan_jax.report import schema, statements
 from flan_jax.report.schema import bounds, is_value, points
 from flan_jax.report.values import number
 from flan_jax.runtime.atomic_file import writing
+
+if TYPE_CHECKING:
+  from rich.table import Table
 
 COLUMNS: tuple[str, ...] = (
   'model', 'step', 'cluster', 'dataset', 'direction', 'metric', 'kind', 'split', 'n',
@@ -100,6 +103,21 @@ def groups(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, 
     yield 'Metrics in units of their own', values
 
 
+def main(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """Returns the columns of the main table: of the steps of a run, the last."""
+  earlier = {name for series in content['steps'] for name in series['columns'][:-1]}
+  return [column for column in content['columns'] if column['name'] not in earlier]
+
+
+def by_step(
+  content: Mapping[str, Any],
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+  """Yields (run, its columns by step) for each run with several steps."""
+  columns = {column['name']: column for column in content['columns']}
+  for series in content['steps']:
+    yield series['name'], [columns[name] for name in series['columns']]
+
+
 def figure(row: Mapping[str, Any], value: float) -> str:
   """Formats a figure of a row: `41.7`, or a value as `0.4213`."""
   return number(value) if is_value(row) else f'{value:.1f}'
@@ -137,7 +155,7 @@ def heading(column: Mapping[str, Any]) -> str:
 
 def latex(content: Mapping[str, Any]) -> str:
   """Returns the main table in LaTeX with booktabs: mean and interval of each model."""
-  columns = content['columns']
+  columns = main(content)
   lines = [
     '% 95 % intervals: over the examples; over seeds and examples for several seeds',
     *(f'% {heading(column)}: {column["method"]}' for column in columns),
@@ -174,38 +192,53 @@ def _tex_cell(row: Mapping[str, Any], cell: Mapping[str, Any] | None) -> str:
 
 
 def print_table(content: Mapping[str, Any], *, file: IO[str] | None = None) -> None:
-  """Prints the table: a line for each row, and one below for its differences.
+  """Prints the table, and one for the steps of each run.
 
   Args:
     content: content of the page.
     file: output; standard error if None.
   """
-  from rich import box
   from rich.console import Console
+
+  tables = [('', main(content)), *by_step(content)]
+  made = [
+    _table(content, columns, title=f'Steps of {name}' if name else '')
+    for name, columns in tables
+  ]
+  console = Console(file=file, stderr=file is None)
+  if not console.is_terminal and not os.environ.get('COLUMNS', '').isdigit():
+    measure = Console(file=file, width=1000).measure
+    whole = max(measure(table).maximum for table in made)
+    console = Console(file=file, stderr=file is None, width=max(120, whole))
+  for table in made:
+    console.print(table)
+  for line in content['remarks']:
+    console.print(line, markup=False, highlight=False)
+
+
+def _table(
+  content: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], *, title: str
+) -> 'Table':
+  """Returns a table: a line for each row, and one below for its differences."""
+  from rich import box
   from rich.markup import escape
   from rich.table import Table
 
-  table = Table(box=box.SIMPLE, pad_edge=False)
+  table = Table(
+    title=escape(title) or None, box=box.SIMPLE, title_justify='left', pad_edge=False
+  )
   table.add_column('dataset', no_wrap=True)
-  for column in content['columns']:
+  for column in columns:
     table.add_column(escape(heading(column)), justify='right', overflow='fold')
   for _, rows in groups(content):
     table.add_section()
     for row in rows:
-      cells = row['cells'].values()
+      cells = [row['cells'][column['name']] for column in columns]
       table.add_row(escape(name_of(row)), *(escape(text(row, cell)) for cell in cells))
-      if any(cell and cell['delta'] for cell in cells):
+      deltas = [cell['delta'] if cell else None for cell in cells]
+      if any(deltas):
         table.add_row(
           '  from the base',
-          *(
-            escape(delta(row, cell['delta'])) if cell and cell['delta'] else ''
-            for cell in cells
-          ),
+          *(escape(delta(row, each)) if each else '' for each in deltas),
         )
-  console = Console(file=file, stderr=file is None)
-  if not console.is_terminal and not os.environ.get('COLUMNS', '').isdigit():
-    whole = Console(file=file, width=1000).measure(table).maximum
-    console = Console(file=file, stderr=file is None, width=max(120, whole))
-  console.print(table)
-  for line in content['remarks']:
-    console.print(line, markup=False, highlight=False)
+  return table
