@@ -150,7 +150,7 @@ def steps(content: Mapping[str, Any]) -> str:
       panels.append((statements.cluster_name(average['cluster']), curves))
   figure, axes = _panels(len(panels))
   for place, (title, curves) in zip(axes, panels, strict=True):
-    place.set_title(title, loc='left')
+    place.set_title(title, loc='left', fontsize=13)
     for i, _, found in curves:
       color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
       at = [step for step, _ in found]
@@ -201,7 +201,7 @@ def held_out(content: Mapping[str, Any]) -> str:
   clusters = list(dict.fromkeys(name for run in runs for name in run['held_out']))
   figure, axes = _panels(len(clusters))
   for place, cluster in zip(axes, clusters, strict=True):
-    place.set_title(statements.cluster_name(cluster), loc='left')
+    place.set_title(statements.cluster_name(cluster), loc='left', fontsize=13)
     place.set_ylabel('percent')
     for run in runs:
       points = run['held_out'].get(cluster, ())

@@ -37,9 +37,7 @@ def render(content: Mapping[str, Any]) -> str:
     delta=many_tables.delta,
     count=_count,
     at_step=lambda column: f'step {column["step"]:,}',
-    with_delta=any(
-      cell and cell['delta'] for row in content['rows'] for cell in row['cells'].values()
-    ),
+    with_delta=any(column['base'] for column in columns),
   )  # fmt: skip
 
 

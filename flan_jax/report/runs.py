@@ -1,6 +1,7 @@
 """Reports of many models: which are seeds of one run, and which are its steps."""
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -245,17 +246,15 @@ def columns(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
     known, how = model.first.training, manner(model.first.content)
     series = f'model {i}' if known is None else digest([known.settings, how])
     step, seed = (None, 0) if known is None else (known.step, known.seed)
-    other = groups.get((series, step), {}).get(seed)
-    if other is not None:
-      differs = 'other weights'
-      if _weights(model.first, 'tuned') == _weights(other.first, 'tuned'):
-        differs = 'other examples'
-      remarks.append(
-        f'{model.first.given}: SEED and settings of {other.first.given}, with '
-        f'{differs}; a column by itself'
-      )
-      series = f'model {i}'
-    groups.setdefault((series, step), {})[seed] = model
+    reason = ''
+    for count in itertools.count():
+      group = groups.setdefault((f'{series} {count}', step), {})
+      reason = reason or _apart(model, seed, group)
+      if not _apart(model, seed, group):
+        group[seed] = model
+        break
+    if reason:
+      remarks.append(f'{model.first.given}: {reason}; a column by itself')
   by_series: dict[str, list[tuple[int | None, tuple[Model, ...]]]] = {}
   for (series, step), by_seed in groups.items():
     ordered = tuple(by_seed[seed] for seed in sorted(by_seed))
@@ -267,6 +266,21 @@ def columns(reports: Sequence[Report]) -> tuple[list[Column], list[str]]:
       at = f'@{step}' if len(several) > 1 else ''
       found.append(Column(name + at, models, series, step))
   return _distinct([*_bases(reports, found), *found]), remarks
+
+
+def _apart(model: Model, seed: int, group: Mapping[int, Model]) -> str:
+  """Says why a model is no further seed of a column; '' if it is one."""
+  if seed in group:
+    other = group[seed].first
+    same = _weights(model.first, 'tuned') == _weights(other, 'tuned')
+    differs = 'measured on other examples' if same else 'with other weights'
+    return f'SEED and settings of {other.given}, {differs}'
+  for other in group.values():
+    before = other.rows
+    shared = [row for row in model.rows if row in before]
+    if not shared or any(before[row] != model.rows[row] for row in shared):
+      return f'settings of {other.first.given}, measured on other examples'
+  return ''
 
 
 def _models(reports: Sequence[Report], which: str) -> tuple[list[Model], list[str]]:
@@ -332,13 +346,13 @@ def _weights(report: Report, which: str) -> str:
 def _common(reports: Sequence[Report]) -> str:
   """Names reports of one run: their common folder name, less the seed's or the step."""
   names = [report.given.name.partition('@')[0] for report in reports]
-  name = os.path.commonprefix(names)
-  if len(set(names)) > 1:
-    name = name.rstrip('0123456789').rstrip('-_.= ')
-    for word in ('seed', 'step', 's'):
-      shorter = name.removesuffix(word)
-      name = shorter.rstrip('-_.= ') if shorter[-1:] in ('-', '_', '.') else name
-  return name if len(name) > 1 else reports[0].content['model'] or names[0]
+  if len(set(names)) == 1:
+    return names[0]
+  name = os.path.commonprefix(names).rstrip('0123456789').rstrip('-_.= ')
+  for word in ('seed', 'step', 's'):
+    shorter = name.removesuffix(word)
+    name = shorter.rstrip('-_.= ') if shorter[-1:] in ('-', '_', '.') else name
+  return name or reports[0].content['model'] or names[0]
 
 
 def _distinct(found: Sequence[Column]) -> list[Column]:

@@ -70,16 +70,12 @@ def cell(column: Column, row: tuple, reader: Reader) -> tuple[Cell | None, str]:
     reader: reads predictions.
 
   Returns:
-    The cell, None if the row was not measured, or measured on other examples under
-    another seed; and a remark, '' for none.
+    The cell, None if the row was not measured; and a remark, '' for none.
   """
   sources = [model.source(row) for model in column.models]
   reports = [source for source in sources if source is not None]
   if not reports:
     return None, ''
-  measured = {model.rows[row] for model in column.models if row in model.rows}
-  if len(measured) > 1:
-    return None, 'its seeds were measured on other examples or templates'
   results = [_result(report, row) for report in reports]
   remark = ''
   if len(reports) < len(sources):
