@@ -95,9 +95,8 @@ def average(figures: Sequence[Sequence[Figure]]) -> Figure:
     low, high = weight * np.mean([part.examples for part in parts], axis=0)
     bounds.append(Interval(float(low), float(high)))
     means.append(float(weight * np.mean([part.mean for part in parts])))
-  drawn = None
-  if all(part.drawn is not None for part in flat):
-    drawn = np.mean([part.drawn for part in flat], axis=0)
+  known = [part.drawn for part in flat if part.drawn is not None]
+  drawn = np.mean(known, axis=0) if len(known) == len(flat) else None
   by_seed = np.mean([part.by_seed for part in flat], axis=0)
   return Figure(by_seed, statistics.average_interval(means, bounds), drawn)
 

@@ -80,7 +80,8 @@ def means(content: Mapping[str, Any]) -> str:
   """
   rows = content['averages']
   if len(rows) == 1:
-    rows = [row for row in content['rows'] if row.get('kind') != 'value'] + rows
+    of_datasets = [row for row in content['rows'] if row.get('kind') != 'value']
+    rows = of_datasets if len(of_datasets) == 1 else of_datasets + rows
   columns = many_tables.main(content)
   lanes = [
     [column['name'] for column in columns if row['cells'][column['name']]]
@@ -105,8 +106,8 @@ def means(content: Mapping[str, Any]) -> str:
       cell = row['cells'][column]
       color, marker = _look(columns, column)
       seeds = cell['by_seed'] if cell['seeds'] > 1 else []
-      axes.plot(seeds, [place] * len(seeds), 'o', markersize=4, alpha=0.5, color=color,
-                markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
+      axes.plot(seeds, [place + 0.3] * len(seeds), 'o', markersize=3.5, alpha=0.6,
+                color=color, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
       if cell['ci95']:
         axes.plot(cell['ci95'], [place, place], color=color, linewidth=2, zorder=3)
       axes.plot(cell['mean'], place, marker, markersize=7, color=color, zorder=4,
@@ -185,11 +186,10 @@ def loss(content: Mapping[str, Any]) -> str:
   axes.set_ylabel('loss of a target token, nats')
   axes.set_xlabel('training step')
   handles = _runs(names)
-  words = {'train': ('-', 1.0, 'training'), 'validation': ('--', 2.2, 'dev')}
   if len(kinds) > 1:
     handles += [
-      Line2D([], [], color=_QUIET, linestyle=style, linewidth=width, label=label)
-      for style, width, label in words.values()
+      Line2D([], [], color=_QUIET, linestyle='-', linewidth=1, label='training'),
+      Line2D([], [], color=_QUIET, linestyle='--', linewidth=2.2, label='dev'),
     ]
   return _finish(figure, handles)
 

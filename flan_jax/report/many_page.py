@@ -25,6 +25,10 @@ def render(content: Mapping[str, Any]) -> str:
     columns=many_tables.main(content),
     all_columns=columns,
     models=models,
+    reports=len({path for column in models for path in column['reports']}),
+    names=list(
+      dict.fromkeys(many_tables.run_of(content, column) for column in models)
+    ),
     groups=list(many_tables.groups(content)),
     figures=[(drawn[name], caption) for name, caption in _captions(content)
              if name in drawn],

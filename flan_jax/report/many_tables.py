@@ -118,6 +118,14 @@ def by_step(
     yield series['name'], [columns[name] for name in series['columns']]
 
 
+def run_of(content: Mapping[str, Any], column: Mapping[str, Any]) -> str:
+  """Names the run of a column: its name, less the step if there are several."""
+  for series in content['steps']:
+    if column['name'] in series['columns']:
+      return series['name']
+  return column['name']
+
+
 def figure(row: Mapping[str, Any], value: float) -> str:
   """Formats a figure of a row: `41.7`, or a value as `0.4213`."""
   return number(value) if is_value(row) else f'{value:.1f}'
