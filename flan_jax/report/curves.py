@@ -88,7 +88,7 @@ def means(content: Mapping[str, Any]) -> str:
     for row in rows
   ]
   if len(content['averages']) > 1:
-    names = [statements.cluster_name(row['cluster']) for row in rows]
+    names = [many_tables.cluster(row) for row in rows]
   else:
     names = [many_tables.name_of(row) for row in rows]
   labels = [_wrapped(name) for name in names]
@@ -148,7 +148,7 @@ def steps(content: Mapping[str, Any]) -> str:
       if len(found) > 1:
         curves.append((i, series['name'], found))
     if curves:
-      panels.append((statements.cluster_name(average['cluster']), curves))
+      panels.append((many_tables.cluster(average), curves))
   figure, axes = _panels(len(panels))
   for place, (title, curves) in zip(axes, panels, strict=True):
     place.set_title(title, loc='left', fontsize=13)
@@ -280,5 +280,9 @@ def _finish(figure: Figure, handles: Sequence[Line2D]) -> str:
     if handles:
       figure.legend(handles=handles, loc='outside upper left', ncols=1, frameon=False)
     out = io.StringIO()
-    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+    # The layout leaves room below a tall figure.
+    figure.savefig(
+      out, format='svg', transparent=True, metadata={'Date': None},
+      bbox_inches='tight', pad_inches=0.03,
+    )  # fmt: skip
   return out.getvalue()

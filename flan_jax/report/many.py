@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog import registry
-from flan_jax.report import runs, schema, seeds, statements, tables
+from flan_jax.report import many_tables, runs, schema, seeds, statements, tables
 from flan_jax.report.runs import Column, Report
 from flan_jax.report.seeds import Cell, Reader
 from flan_jax.report.values import plain
@@ -23,10 +23,10 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
   Returns:
     {'schema', 'columns': [{'name', 'title', 'model', 'reports', 'seeds', 'models',
     'step', 'base', 'series', 'method'}], 'rows': [{'dataset', 'direction', 'cluster',
-    'metric', 'kind', 'chance', 'majority', 'cells'}], 'averages': [{'cluster', 'rows',
-    'cells'}], 'steps': [{'name', 'columns', 'steps'}], 'history': [{'name', 'seed',
-    'train', 'validation', 'metrics', 'held_out'}], 'settings': [[name, [value of each
-    column but the bases]]], 'remarks': [line]}.
+    'family', 'metric', 'kind', 'chance', 'majority', 'cells'}], 'averages':
+    [{'cluster', 'family', 'rows', 'cells'}], 'steps': [{'name', 'columns', 'steps'}],
+    'history': [{'name', 'seed', 'train', 'validation', 'metrics', 'held_out'}],
+    'settings': [[name, [value of each column but the bases]]], 'remarks': [line]}.
 
     `cells` has an entry for each column, None if it was not measured: {'mean', 'ci95',
     'by_seed', 'std_over_seeds', 'n', 'templates', 'split', 'seeds', 'delta'}. With
@@ -41,7 +41,7 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
   by_row: dict[tuple, dict[str, Cell]] = {}
   first: dict[tuple, dict[str, Any]] = {}
   for row, result in _results(reports):
-    known = first.setdefault(row, dict(result))
+    known = first.setdefault(row, result)
     for baseline in ('chance', 'majority'):
       if known[baseline] != result[baseline]:
         known[baseline] = None  # of other examples
@@ -53,39 +53,55 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
       if remark:
         remarks.append(f'{column.name}, {schema.label(first[row])}: {remark}')
   rows = [_row(first[row], by_row.get(row, {}), columns) for row in _in_order(first)]
+  averages = _averages(first, by_row, columns)
   content = {
     'schema': SCHEMA,
     'columns': [_column(column) for column in columns],
     'rows': rows,
-    'averages': _averages(first, by_row, columns),
+    'averages': averages,
     'steps': _steps(columns),
     'history': _history(columns),
     'settings': _settings(columns),
-    'remarks': [*remarks, *_remarks(rows)],
+    'remarks': [*remarks, *_remarks(rows, averages)],
   }
   return plain(content)
 
 
-def _results(reports: Iterable[Report]) -> Iterable[tuple[tuple, Mapping[str, Any]]]:
+def _results(reports: Iterable[Report]) -> Iterable[tuple[tuple, dict[str, Any]]]:
+  """Yields (row, result) of every report, with the dataset family."""
   for report in reports:
     for result in report.content['results']:
-      yield runs.row_key(result), result
+      declared = registry.find(result['dataset'])
+      of_report = report.content['data'].get('family')
+      family = declared.family if declared else of_report
+      yield runs.row_key(result), {**result, 'family': family}
+
+
+def _cluster(result: Mapping[str, Any]) -> tuple[str, str | None]:
+  """Returns what rows are averaged by: clusters of two families share only a name."""
+  return result['cluster'], result['family']
 
 
 def _in_order(first: Mapping[tuple, Mapping[str, Any]]) -> list[tuple]:
   """Sorts rows by cluster, the paper's first; values in units of their own last."""
-  clusters = registry.in_order(result['cluster'] for result in first.values())
-  place = {cluster: i for i, cluster in enumerate(clusters)}
-  return sorted(
-    first,
-    key=lambda row: (schema.is_value(first[row]), place[first[row]['cluster']]),
-  )
+  order = registry.in_order(result['cluster'] for result in first.values())
+  place = {cluster: i for i, cluster in enumerate(order)}
+  families = list(dict.fromkeys(result['family'] for result in first.values()))
+
+  def key(row: tuple) -> tuple:
+    result = first[row]
+    family = families.index(result['family'])
+    return schema.is_value(result), family, place[result['cluster']]
+
+  return sorted(first, key=key)
 
 
 def _row(
   result: Mapping[str, Any], cells: Mapping[str, Cell], columns: Sequence[Column]
 ) -> dict[str, Any]:
-  named = ('dataset', 'direction', 'cluster', 'metric', 'kind', 'chance', 'majority')
+  named = (
+    'dataset', 'direction', 'cluster', 'family', 'metric', 'kind', 'chance', 'majority',
+  )  # fmt: skip
   found = {name: result[name] for name in named if name in result}
   return found | {'cells': _cells(cells, columns)}
 
@@ -107,8 +123,8 @@ def _averages(
   """Averages the rows in percent of each cluster, each column over its own."""
   in_percent = [row for row in _in_order(first) if not schema.is_value(first[row])]
   found = []
-  for cluster in dict.fromkeys(first[row]['cluster'] for row in in_percent):
-    rows = [row for row in in_percent if first[row]['cluster'] == cluster]
+  for cluster, family in dict.fromkeys(_cluster(first[row]) for row in in_percent):
+    rows = [row for row in in_percent if _cluster(first[row]) == (cluster, family)]
     cells, counts = {}, {}
     for column in columns:
       own = {row: by_row[row][column.name] for row in rows
@@ -119,7 +135,9 @@ def _averages(
     made = _cells(cells, columns)
     for name, count in counts.items():
       made[name] = {**(made[name] or {}), 'rows': count}
-    found.append({'cluster': cluster, 'rows': len(rows), 'cells': made})
+    found.append(
+      {'cluster': cluster, 'family': family, 'rows': len(rows), 'cells': made}
+    )
   return found
 
 
@@ -214,7 +232,9 @@ def _settings(columns: Sequence[Column]) -> list[list[Any]]:
   return found
 
 
-def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _remarks(
+  rows: Sequence[Mapping[str, Any]], averages: Sequence[Mapping[str, Any]]
+) -> Iterable[str]:
   """Yields the caveats of the rows: unlike examples, and seeds that are not paired."""
   unlike: dict[str, list[str]] = {}
   reasons: dict[str, list[str]] = {}
@@ -230,6 +250,10 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for cell in cells:
       if 'unpaired_reason' in cell:
         reasons.setdefault(cell['unpaired_reason'], []).append(schema.label(row))
+  for average in averages:
+    counts = {cell['rows'] for cell in average['cells'].values() if cell is not None}
+    if counts - {average['rows']}:
+      unlike.setdefault('datasets', []).append(many_tables.name_of(average))
   for what, names in unlike.items():
     yield f'{", ".join(names)}: the columns have different {what}'
   for reason, names in reasons.items():

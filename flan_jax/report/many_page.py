@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flan_jax.report import curves, html, many_tables, plots, statements
+from flan_jax.report import curves, html, many_tables, plots
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ def _alternative(name: str, content: Mapping[str, Any]) -> str:
   """Returns the text alternative of a figure, for screen readers."""
   if name in ('means', 'steps'):
     parts = [
-      f'{statements.cluster_name(row["cluster"])}: '
+      f'{many_tables.cluster(row)}: '
       + ', '.join(
         f'{column} {many_tables.text(row, cell)}'
         for column, cell in row['cells'].items()

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
   from rich.table import Table
 
 COLUMNS: tuple[str, ...] = (
-  'model', 'step', 'cluster', 'dataset', 'direction', 'metric', 'kind', 'split', 'n',
-  'templates', 'seeds', 'seed', 'mean', 'std_over_seeds', 'ci95_low', 'ci95_high',
-  'delta', 'delta_std_over_seeds', 'delta_ci95_low', 'delta_ci95_high',
+  'model', 'step', 'family', 'cluster', 'dataset', 'direction', 'metric', 'kind',
+  'split', 'n', 'templates', 'seeds', 'seed', 'mean', 'std_over_seeds', 'ci95_low',
+  'ci95_high', 'delta', 'delta_std_over_seeds', 'delta_ci95_low', 'delta_ci95_high',
   'delta_p_holm', 'chance', 'majority', 'unpaired_reason',
 )  # fmt: skip
 """Columns of the CSV.
@@ -87,17 +87,24 @@ def name_of(row: Mapping[str, Any]) -> str:
   """Names a row: a result, or the average of a cluster."""
   if 'dataset' in row:
     return schema.label(row)
-  return f'mean of {statements.cluster_name(row["cluster"])}'
+  return f'mean of {cluster(row)}'
+
+
+def cluster(row: Mapping[str, Any]) -> str:
+  """Names the cluster of a row: `NLI`, `Commonsense of the microworld`."""
+  return statements.cluster_name(row['cluster']) + statements.of_family(row['family'])
 
 
 def groups(content: Mapping[str, Any]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
   """Yields (cluster in words, its rows and their average); values come last."""
-  averages = {average['cluster']: average for average in content['averages']}
-  in_percent = [row for row in content['rows'] if not is_value(row)]
-  for cluster in dict.fromkeys(row['cluster'] for row in in_percent):
-    rows = [row for row in in_percent if row['cluster'] == cluster]
-    average = [averages[cluster]] if len(rows) > 1 else []
-    yield statements.cluster_name(cluster), [*rows, *average]
+  for average in content['averages']:
+    rows = [
+      row
+      for row in content['rows']
+      if not is_value(row)
+      and (row['cluster'], row['family']) == (average['cluster'], average['family'])
+    ]
+    yield cluster(average), [*rows, *([average] if len(rows) > 1 else [])]
   values = [row for row in content['rows'] if is_value(row)]
   if values:
     yield 'Metrics in units of their own', values
