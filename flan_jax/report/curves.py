@@ -105,9 +105,10 @@ def means(content: Mapping[str, Any]) -> str:
     for column in lane:
       cell = row['cells'][column]
       color, marker = _look(columns, column)
-      seeds = cell['by_seed'] if cell['seeds'] > 1 else []
-      axes.plot(seeds, [place + 0.3] * len(seeds), 'o', markersize=3.5, alpha=0.6,
-                color=color, markeredgewidth=0, zorder=2, clip_on=False)  # fmt: skip
+      if cell['seeds'] > 1:  # an empty line would take room in the layout
+        axes.plot(cell['by_seed'], [place + 0.3] * cell['seeds'], 'o', markersize=3.5,
+                  alpha=0.6, color=color, markeredgewidth=0, zorder=2,
+                  clip_on=False)  # fmt: skip
       if cell['ci95']:
         axes.plot(cell['ci95'], [place, place], color=color, linewidth=2, zorder=3)
       axes.plot(cell['mean'], place, marker, markersize=7, color=color, zorder=4,
@@ -280,9 +281,5 @@ def _finish(figure: Figure, handles: Sequence[Line2D]) -> str:
     if handles:
       figure.legend(handles=handles, loc='outside upper left', ncols=1, frameon=False)
     out = io.StringIO()
-    # The layout leaves room below a tall figure.
-    figure.savefig(
-      out, format='svg', transparent=True, metadata={'Date': None},
-      bbox_inches='tight', pad_inches=0.03,
-    )  # fmt: skip
+    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
   return out.getvalue()
