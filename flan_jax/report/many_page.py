@@ -15,6 +15,7 @@ def render(content: Mapping[str, Any]) -> str:
     content: content of the page, from `many.build`.
   """
   columns = content['columns']
+  main, steps = many_tables.main(content), list(many_tables.by_step(content))
   models = [column for column in columns if not column['base']]
   drawn = {
     name: Markup(plots.inline(svg, name=name, title=_alternative(name, content)))
@@ -22,7 +23,7 @@ def render(content: Mapping[str, Any]) -> str:
   }
   return html.template('many.html').render(
     content=content,
-    columns=many_tables.main(content),
+    columns=main,
     all_columns=columns,
     models=models,
     reports=len({path for column in models for path in column['reports']}),
@@ -33,7 +34,8 @@ def render(content: Mapping[str, Any]) -> str:
     figures=[(drawn[name], caption) for name, caption in _captions(content)
              if name in drawn],
     over_seeds=any(column['models'] > 1 for column in columns),
-    steps=list(many_tables.by_step(content)),
+    steps=steps,
+    widths=sorted({len(main), *(len(some) for _, some in steps)}),
     heading=many_tables.heading,
     name_of=many_tables.name_of,
     figure=many_tables.figure,
