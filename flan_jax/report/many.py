@@ -1,6 +1,6 @@
 """One table of many reports: models as columns, datasets and cluster means as rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flan_jax.catalog import registry
@@ -26,15 +26,18 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
     'family', 'metric', 'kind', 'chance', 'majority', 'cells'}], 'averages':
     [{'cluster', 'family', 'rows', 'cells'}], 'steps': [{'name', 'columns', 'steps'}],
     'history': [{'name', 'seed', 'train', 'validation', 'metrics', 'held_out'}],
-    'settings': [[name, [value of each column but the bases]]], 'remarks': [line]}.
+    'settings': [[name, [value of each column but the bases]]], 'remarks': [line],
+    'notes': [line]}.
 
     `cells` has an entry for each column, None if it was not measured: {'mean', 'ci95',
     'by_seed', 'std_over_seeds', 'n', 'templates', 'split', 'seeds', 'delta'}. With
     several seeds `ci95` is over the seeds and the examples (evaluate.seeds.interval);
     `unpaired_reason` says why the examples could not be resampled for all seeds
-    together. `delta` is the model minus its base: {'mean', 'ci95', 'by_seed',
-    'std_over_seeds', 'p_holm'}. 'steps' names the columns that are steps of one run,
-    and 'history' has the figures that runs logged while they trained.
+    together, and `over` is 'seeds' if nothing is known of the examples. `delta` is the
+    model minus its base: {'mean', 'ci95', 'by_seed', 'std_over_seeds', 'p_holm'}.
+    'steps' names the columns that are steps of one run, and 'history' has the figures
+    that runs logged while they trained. 'remarks' are caveats of the columns, 'notes'
+    say how some intervals are made.
   """
   columns, remarks = runs.columns(reports)
   reader = Reader()
@@ -63,14 +66,15 @@ def build(reports: Sequence[Report]) -> dict[str, Any]:
     'history': _history(columns),
     'settings': _settings(columns),
     'remarks': [*remarks, *_remarks(rows, averages)],
+    'notes': list(_notes(rows)),
   }
   return plain(content)
 
 
-def _results(reports: Iterable[Report]) -> Iterable[tuple[tuple, dict[str, Any]]]:
+def _results(reports: Iterable[Report]) -> Iterator[tuple[tuple, dict[str, Any]]]:
   """Yields (row, result) of every report, with the dataset family."""
   for report in reports:
-    for result in report.content['results']:
+    for result in runs.results(report.content):
       declared = registry.find(result['dataset'])
       of_report = report.content['data'].get('family')
       family = declared.family if declared else of_report
@@ -91,7 +95,8 @@ def _in_order(first: Mapping[tuple, Mapping[str, Any]]) -> list[tuple]:
   def key(row: tuple) -> tuple:
     result = first[row]
     family = families.index(result['family'])
-    return schema.is_value(result), family, place[result['cluster']]
+    last = schema.is_value(result), runs.is_validation(result)
+    return *last, family, place[result['cluster']]
 
   return sorted(first, key=key)
 
@@ -234,31 +239,42 @@ def _settings(columns: Sequence[Column]) -> list[list[Any]]:
 
 def _remarks(
   rows: Sequence[Mapping[str, Any]], averages: Sequence[Mapping[str, Any]]
-) -> Iterable[str]:
-  """Yields the caveats of the rows: unlike examples, and seeds that are not paired."""
+) -> Iterator[str]:
+  """Yields a line on each way in which the columns of a row are unlike."""
   unlike: dict[str, list[str]] = {}
-  reasons: dict[str, list[str]] = {}
   for row in rows:
     cells = [cell for cell in row['cells'].values() if cell is not None]
-    for what, values in (
-      ('numbers of examples', {cell['n'] for cell in cells}),
-      ('splits', {cell['split'] for cell in cells}),
-      ('numbers of templates', {cell['templates'] for cell in cells}),
+    for what, key in (
+      ('numbers of examples', 'n'),
+      ('splits', 'split'),
+      ('numbers of templates', 'templates'),
     ):
-      if len(values) > 1:
+      if len({cell[key] for cell in cells}) > 1:
         unlike.setdefault(what, []).append(schema.label(row))
-    for cell in cells:
-      if 'unpaired_reason' in cell:
-        reasons.setdefault(cell['unpaired_reason'], []).append(schema.label(row))
   for average in averages:
     counts = {cell['rows'] for cell in average['cells'].values() if cell is not None}
     if counts - {average['rows']}:
       unlike.setdefault('datasets', []).append(many_tables.name_of(average))
   for what, names in unlike.items():
     yield f'{", ".join(names)}: the columns have different {what}'
-  for reason, names in reasons.items():
-    named = ', '.join(dict.fromkeys(names))
-    yield (
-      f'{named}: {reason}, so the interval over seeds takes the examples from each '
-      "report's own interval"
-    )
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+  """Yields a line on each interval over seeds that is made in another way."""
+  own = "so the interval over seeds takes the examples from each report's own interval"
+  found: dict[str, list[str]] = {}
+  for row in rows:
+    for cell in filter(None, row['cells'].values()):
+      if cell.get('over') == 'seeds':
+        reason = (
+          'no interval over the examples, so that over seeds holds the seeds alone'
+        )
+      elif 'unpaired_reason' in cell:
+        reason = f'{cell["unpaired_reason"]}, {own}'
+      else:
+        continue
+      inside = runs.is_validation(row) and not schema.is_value(row)
+      name = many_tables.cluster(row) if inside else schema.label(row)
+      found.setdefault(reason, []).append(name)
+  for reason, names in found.items():
+    yield f'{", ".join(dict.fromkeys(names))}: {reason}'

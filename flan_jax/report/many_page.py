@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from flan_jax.report import curves, html, many_tables, plots
+from flan_jax.report.runs import is_validation
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -103,6 +104,6 @@ def _count(row: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     parts.append(f'{cell["n"]:,} examples')
   if len({each['templates'] for each in cells}) > 1:
     parts.append(f'{cell["templates"]} template{"s" if cell["templates"] > 1 else ""}')
-  if cell['split'] == 'dev':
+  if cell['split'] == 'dev' and not is_validation(row):
     parts.append('dev')
   return ', '.join(parts)

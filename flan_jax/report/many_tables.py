@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from flan_jax.report import schema, statements
+from flan_jax.report.runs import is_validation
 from flan_jax.report.schema import bounds, is_value, points
 from flan_jax.report.values import number
 from flan_jax.runtime.atomic_file import writing
@@ -92,6 +93,8 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 def cluster(row: Mapping[str, Any]) -> str:
   """Names the cluster of a row: `NLI`, `Commonsense of the microworld`."""
+  if is_validation(row):
+    return f'training datasets{statements.of_family(row["family"])}, dev'
   return statements.cluster_name(row['cluster']) + statements.of_family(row['family'])
 
 
@@ -174,7 +177,7 @@ def latex(content: Mapping[str, Any]) -> str:
   lines = [
     '% 95 % intervals: over the examples; over seeds and examples for several seeds',
     *(f'% {heading(column)}: {column["method"]}' for column in columns),
-    *(f'% {line}' for line in content['remarks']),
+    *(f'% {line}' for line in (*content['remarks'], *content['notes'])),
     '% needs \\usepackage{booktabs}',
     f'\\begin{{tabular}}{{l{"r" * len(columns)}}}',
     '\\toprule',
@@ -227,7 +230,7 @@ def print_table(content: Mapping[str, Any], *, file: IO[str] | None = None) -> N
     console = Console(file=file, stderr=file is None, width=max(120, whole))
   for table in made:
     console.print(table)
-  for line in content['remarks']:
+  for line in (*content['remarks'], *content['notes']):
     console.print(line, markup=False, highlight=False)
 
 

@@ -132,6 +132,39 @@ def digest(values: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+VALIDATION = 'validation'
+"""`cluster` of the figures on dev of the training datasets."""
+
+
+def results(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the results of a report, those of its validation in the same form."""
+  found = [*report['results']]
+  validation = report.get('validation')
+  if validation is None:
+    return found
+  common = {
+    'cluster': VALIDATION, 'split': 'dev', 'num_fewshot': 0, 'prompt_style': '',
+    'chance': None, 'majority': None, 'per_template': [],
+  }  # fmt: skip
+  for dataset, figures in validation['datasets'].items():
+    for label, metric in figures['metrics'].items():
+      direction = label.removeprefix(dataset).strip()
+      named = {'direction': direction} if direction else {}
+      named |= {'dataset': dataset, 'metric': metric['metric'], 'n': metric['n']}
+      ends = {'mean': metric['value'], 'ci95': metric['ci95']}
+      found.append({**common, **named, **ends})
+  if validation['loss'] is not None:
+    named = {'dataset': 'dev', 'metric': 'loss in nats', 'kind': schema.VALUE}
+    figure = {'n': validation['examples'], 'mean': validation['loss'], 'ci95': None}
+    found.append({**common, **named, **figure})
+  return found
+
+
+def is_validation(result: Mapping[str, Any]) -> bool:
+  """Returns whether a result is on dev of a training dataset."""
+  return result['cluster'] == VALIDATION
+
+
 def manner(report: Mapping[str, Any], model: str = 'tuned') -> str:
   """Returns a digest of how a model was measured: prompts, answers, EVAL_SEED.
 
@@ -142,6 +175,7 @@ def manner(report: Mapping[str, Any], model: str = 'tuned') -> str:
   styles = {
     (result['num_fewshot'], figures['prompt_style'], result.get('options_style'))
     for result, figures in _measured(report, model)
+    if not is_validation(result)
   }
   return digest([sorted(map(str, styles)), report.get('answers'), report['seed']])
 
@@ -155,15 +189,18 @@ def rows(report: Mapping[str, Any], model: str = 'tuned') -> dict[tuple, str]:
   digests = {schema.label(part): part['digest'] for part in data or ()}
   found = {}
   for result, figures in _measured(report, model):
-    source = digests.get(schema.label(result)) if data else report['data_digest']
+    source = report['data_digest']
+    if data and not is_validation(result):
+      source = digests.get(schema.label(result))
     templates = [entry['template'] for entry in figures['per_template']]
     found[row_key(result)] = digest([result['split'], result['n'], templates, source])
   return found
 
 
-def row_key(result: Mapping[str, Any]) -> tuple[str, str, str]:
+def row_key(result: Mapping[str, Any]) -> tuple[str, str, str, bool]:
   """Returns what makes a result a row of its own: dataset, direction, metric."""
-  return result['dataset'], result.get('direction', ''), result['metric']
+  named = result['dataset'], result.get('direction', ''), result['metric']
+  return (*named, is_validation(result))
 
 
 def _measured(
@@ -171,7 +208,7 @@ def _measured(
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
   """Returns the results that a model was measured on, each with its figures."""
   if model == 'tuned':
-    return [(result, result) for result in report['results']]
+    return [(result, result) for result in results(report)]
   return [(result, result['base']) for result in report['results'] if 'base' in result]
 
 

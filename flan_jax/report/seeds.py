@@ -8,7 +8,7 @@ import numpy as np
 from flan_jax.evaluate import metrics, seeds
 from flan_jax.evaluate.metric import Metric
 from flan_jax.evaluate.seeds import Figure
-from flan_jax.report import compare, schema
+from flan_jax.report import compare, runs, schema
 from flan_jax.report.runs import Column, Report
 
 _SAME = 0.01
@@ -84,11 +84,8 @@ def cell(column: Column, row: tuple, reader: Reader) -> tuple[Cell | None, str]:
 
 
 def _result(report: Report, row: tuple) -> dict[str, Any]:
-  return next(
-    result
-    for result in report.content['results']
-    if (result['dataset'], result.get('direction', ''), result['metric']) == row
-  )
+  every = runs.results(report.content)
+  return next(result for result in every if runs.row_key(result) == row)
 
 
 def _cell(
@@ -107,7 +104,9 @@ def _cell(
   if not kind:
     metric = metrics.of(first['dataset'], headline=first['metric'])
     kind = metric.kind
-    if len(results) > 1:
+    if len(results) > 1 and runs.is_validation(first):
+      reason = 'validation keeps no predictions'
+    elif len(results) > 1:
       nested = _nested(reports, results, which, reader, metric)
       if isinstance(nested, str):
         reason = nested
@@ -233,6 +232,8 @@ def as_json(found: Cell) -> dict[str, Any]:
   }
   if found.reason:
     content['unpaired_reason'] = found.reason
+  if found.seeds > 1 and np.isnan(found.figure.examples.low):
+    content['over'] = 'seeds'
   if found.delta is not None:
     reach = None if found.limits is None else found.limits[1] - found.limits[0]
     limits = None if reach is None else (-reach, reach)

@@ -105,7 +105,7 @@ def test_seeds_are_one_column_and_steps_are_several(sweep, content):
   ]
   assert [c['name'] for c in many_tables.main(content)] == ['base', 'lr@100', 'other']
   assert content['settings'] == [['Run.loss', ["'one'", "'one'", "'two'"]]]
-  assert content['remarks'] == []
+  assert content['remarks'] == content['notes'] == []
 
 
 def test_the_figure_of_seeds_is_their_mean_with_the_nested_interval(sweep, content):
@@ -151,7 +151,8 @@ def test_without_predictions_the_page_says_how_the_interval_is_made(sweep, tmp_p
   assert cell['ci95'][1] - cell['ci95'][0] == pytest.approx(
     whole['ci95'][1] - whole['ci95'][0], rel=0.1
   )
-  assert found['remarks'] == [
+  assert found['remarks'] == []
+  assert found['notes'] == [
     'rte: a report has no predictions, so the interval over seeds takes the examples '
     "from each report's own interval"
   ]
@@ -198,6 +199,53 @@ def test_evaluations_of_one_model_on_several_datasets_are_one_column(tmp_path):
   assert [row['cells'][made['name']]['mean'] for row in found['rows']] == [75, 50]
   (average,) = found['averages']
   assert average['cells'][made['name']]['mean'] == 62.5
+
+
+def test_validation_and_values_have_rows_of_their_own(sweep, tmp_path):
+  for seed in range(2):
+    shutil.copytree(sweep / f'lr_s{seed}@100', tmp_path / f's{seed}')
+    path = tmp_path / f's{seed}' / 'report.json'
+    report = json.loads(path.read_text())
+    metric = {'metric': 'accuracy', 'value': 40 + seed, 'ci95': [30, 50], 'n': 9}
+    report['validation'] = {
+      'step': 100, 'examples': 9, 'loss': 1.0 + seed,
+      'datasets': {'rte': {'metrics': {'rte': metric}}},
+    }  # fmt: skip
+    report['results'].append(
+      {**report['results'][0], 'kind': 'value', 'metric': 'words', 'mean': 300 + seed}
+    )
+    path.write_text(json.dumps(report))
+  found = many.build(runs.load(runs.find([tmp_path])))
+  rows = [(schema.label(row), row['cells']['s']) for row in found['rows']]
+  names = [name for name, _ in rows]
+  assert names == ['rte', 'rte', 'rte words', 'dev loss in nats']
+  assert [cell['mean'] for _, cell in rows] == [30, 40.5, 300.5, 1.5]
+  low, high = rows[3][1]['ci95']
+  assert (low, high) == pytest.approx((1.5 - 6.353, 1.5 + 6.353), abs=1e-3)
+  own = "so the interval over seeds takes the examples from each report's own interval"
+  assert found['notes'] == [
+    f'training datasets, dev: validation keeps no predictions, {own}',
+    f'rte words: the metric is in units of its own, {own}',
+    'dev loss in nats: no interval over the examples, so that over seeds holds the '
+    'seeds alone',
+  ]
+  assert [average['cluster'] for average in found['averages']] == ['nli', 'validation']
+  assert 'training datasets, dev' in many_page.render(found)
+
+
+def test_reports_of_older_versions_are_columns_too():
+  """Reports in the docs: two share a base, two say nothing of their training."""
+  found = many.build(runs.load(runs.find(['docs/results'])))
+  names = [made['name'] for made in found['columns']]
+  assert names[:2] == ['base', 'gemma3_270m (base)']
+  assert set(names[2:]) == {'first_real_run', 'nli', 'sentiment', 'smollm2_zero_shot'}
+  folder = 'docs/results/gemma3_270m'
+  (result, *_) = schema.load(f'{folder}/sentiment')['results']
+  row = next(row for row in found['rows'] if row['dataset'] == result['dataset'])
+  cells = row['cells']
+  assert cells['gemma3_270m (base)']['mean'] == result['base']['mean']
+  assert cells['sentiment']['delta']['ci95'] == result['delta_ci95']
+  assert cells['nli'] is None
 
 
 def test_an_older_report_of_a_run_has_the_settings_of_its_run():
