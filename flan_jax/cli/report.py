@@ -77,11 +77,8 @@ def _many(local: Sequence[str], options: argparse.Namespace) -> int:
   from flan_jax.runtime import atomic_file
 
   content = many.build(runs.load(runs.find(local)))
-  beside = len(local) == 1 and '://' not in options.folders[0]
-  page = pathlib.Path(local[0]) if beside else pathlib.Path()
-  page = page if page.is_dir() else page.parent
-  page = page / 'reports.html' if options.html is None else pathlib.Path(options.html)
-  texts = {page: many_page.render(content)}
+  page = _page(local, options)
+  texts = {} if page is None else {page: many_page.render(content)}
   if options.latex is not None:
     texts[pathlib.Path(options.latex)] = many_tables.latex(content)
   for path, text in texts.items():
@@ -94,6 +91,17 @@ def _many(local: Sequence[str], options: argparse.Namespace) -> int:
   many_tables.print_table(content)
   print(page)
   return 0
+
+
+def _page(local: Sequence[str], options: argparse.Namespace) -> pathlib.Path | None:
+  """Returns the file of the page of many reports; None for --json alone."""
+  if options.html is not None:
+    return pathlib.Path(options.html)
+  if options.json:
+    return None
+  beside = len(local) == 1 and '://' not in options.folders[0]
+  folder = pathlib.Path(local[0]) if beside else pathlib.Path()
+  return (folder if folder.is_dir() else folder.parent) / 'reports.html'
 
 
 def _print_goodput(spent: Any) -> None:
