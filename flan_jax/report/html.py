@@ -50,7 +50,7 @@ def render(
     plots: SVG documents from `plots.draw`.
     examples: label of a result -> its predictions, from `examples`.
   """
-  page = template('report.html')
+  template = _template('report.html')
   report, values = schema.divided(report)
   averages = schema.averages(report)
   names = statements.models(report)
@@ -64,7 +64,7 @@ def render(
     )
     for name, svg in plots.items()
   }
-  return page.render(
+  return template.render(
     report=report,
     averages=averages,
     headlines=headlines,
@@ -168,7 +168,7 @@ def _lineage(
 
 def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
-  return template('compare.html').render(
+  return _template('compare.html').render(
     found=found,
     verdicts=tables.verdicts(found),
     differences=list(values_lib.differences(found)),
@@ -184,8 +184,7 @@ def _verdict(result: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def template(name: str) -> jinja2.Template:
-  """Returns a page's template, with the filters and the style of every page."""
+def _template(name: str) -> jinja2.Template:
   here = pathlib.Path(__file__).parent
   environment = jinja2.Environment(
     autoescape=True,
@@ -211,6 +210,11 @@ def template(name: str) -> jinja2.Template:
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
+
+
+def page(name: str, **values: Any) -> str:
+  """Returns a page in the style of every page, from a template beside this module."""
+  return _template(name).render(**values)
 
 
 def _range(result: Mapping[str, Any]) -> str:

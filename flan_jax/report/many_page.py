@@ -22,7 +22,8 @@ def render(content: Mapping[str, Any]) -> str:
     name: Markup(plots.inline(svg, name=name, title=_alternative(name, content)))
     for name, svg in curves.draw(content).items()
   }
-  return html.template('many.html').render(
+  return html.page(
+    'many.html',
     content=content,
     columns=main,
     all_columns=columns,
