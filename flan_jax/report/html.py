@@ -166,6 +166,11 @@ def _lineage(
   return found
 
 
+def page(name: str, **values: Any) -> str:
+  """Returns a page in the style of every page, from a template beside this module."""
+  return _template(name).render(**values)
+
+
 def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
   return _template('compare.html').render(
@@ -210,11 +215,6 @@ def _template(name: str) -> jinja2.Template:
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
-
-
-def page(name: str, **values: Any) -> str:
-  """Returns a page in the style of every page, from a template beside this module."""
-  return _template(name).render(**values)
 
 
 def _range(result: Mapping[str, Any]) -> str:
