@@ -250,13 +250,26 @@ def _rows(parser):
 
 
 def _report(parser):
-  """print the table of a report, or its difference from another; write the page"""
-  parser.add_argument('folder', metavar='DIR', help='MODEL_DIR or its report/')
+  """print the table of a report, of many side by side, or of the change from another"""
+  parser.add_argument(
+    'folders',
+    metavar='DIR',
+    nargs='+',
+    help='MODEL_DIR, an evaluation, its report.json, or a folder that holds several; '
+    'many are one table',
+  )
   parser.add_argument(
     '--against',
     metavar='OLD',
     help='compare with another report: print the changes from OLD to DIR',
   )
+  parser.add_argument(
+    '--html',
+    metavar='FILE',
+    help='page of many reports (default: reports.html in DIR, or, of several, here)',
+  )
+  parser.add_argument('--csv', metavar='FILE', help='write every number of the table')
+  parser.add_argument('--latex', metavar='FILE', help='write the table for a paper')
   _json(parser)
 
 

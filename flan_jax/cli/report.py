@@ -1,7 +1,8 @@
-"""`flan report`: prints and renders a report, or a difference of two."""
+"""`flan report`: prints and renders a report, many, or a difference of two."""
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from flan_jax.cli import console
@@ -13,9 +14,15 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.runtime import object_store
   from flan_jax.train import goodput
 
-  local = object_store.here('MODEL_DIR', options.folder)
-  assert local is not None  # the folder is given
-  given = pathlib.Path(local)
+  local = [str(object_store.here('MODEL_DIR', each)) for each in options.folders]
+  given = pathlib.Path(local[0])
+  if given.name == 'report.json' and given.is_file():
+    given = given.parent
+  files = options.html or options.csv or options.latex
+  if options.against is None and (files or len(local) > 1 or _holds_many(given)):
+    return _many(local, options)
+  if options.against is not None:
+    _check_alone(options)
   spent = goodput.summarize(goodput.read(given / goodput.FILE))
   if spent is not None and options.against is None and not _has_report(given):
     if options.json:
@@ -46,6 +53,57 @@ def run(options: argparse.Namespace) -> int:
   return 0
 
 
+def _check_alone(options: argparse.Namespace) -> None:
+  """Checks that --against has one report to compare, and nothing else to write.
+
+  Raises:
+    InputError: if it has several, or an option of many reports.
+  """
+  if len(options.folders) > 1:
+    raise InputError(
+      f'--against: got {len(options.folders)} reports; must be one, or leave it out to '
+      'have all in one table'
+    )
+  for name in ('html', 'csv', 'latex'):
+    if getattr(options, name) is not None:
+      raise InputError(
+        f'--{name}: has no effect with --against, which writes difference.{name}'
+      )
+
+
+def _many(local: Sequence[str], options: argparse.Namespace) -> int:
+  """Prints the table of many reports, and writes the page and the files asked for."""
+  from flan_jax.report import many, many_page, many_tables, runs
+  from flan_jax.runtime import atomic_file
+
+  content = many.build(runs.load(runs.find(local)))
+  page = _page(local, options)
+  texts = {} if page is None else {page: many_page.render(content)}
+  if options.latex is not None:
+    texts[pathlib.Path(options.latex)] = many_tables.latex(content)
+  for path, text in texts.items():
+    atomic_file.write_text(path, text)
+  if options.csv is not None:
+    many_tables.write_csv(pathlib.Path(options.csv), content)
+  if options.json:
+    console.print_json(content)
+    return 0
+  many_tables.print_table(content)
+  print(page)
+  return 0
+
+
+def _page(local: Sequence[str], options: argparse.Namespace) -> pathlib.Path | None:
+  """Returns the file of the page of many reports; None for --json alone."""
+  if options.html is not None:
+    return pathlib.Path(options.html)
+  if options.json:
+    return None
+  beside = len(local) == 1 and '://' not in options.folders[0]
+  folder = pathlib.Path(local[0]) if beside else pathlib.Path()
+  return (folder if folder.is_dir() else folder.parent) / 'reports.html'
+
+
 def _print_goodput(spent: Any) -> None:
   """Prints a `goodput.Summary` as a table."""
   rows = [
@@ -64,6 +122,14 @@ def _print_goodput(spent: Any) -> None:
 
 def _has_report(given: pathlib.Path) -> bool:
   return any((place / 'report.json').is_file() for place in (given, given / 'report'))
+
+
+def _holds_many(given: pathlib.Path) -> bool:
+  """Returns whether a folder is no run and no evaluation, but holds some."""
+  from flan_jax.train import goodput
+
+  alone = _has_report(given) or (given / goodput.FILE).exists()
+  return not alone and any(given.rglob('report.json'))
 
 
 def _report_folder(name: str) -> pathlib.Path:

@@ -22,6 +22,24 @@ from flan_jax.config.optimizer import OF_MODEL, Lora, OptimizerConfig
 from flan_jax.config.recipe import Recipe
 from flan_jax.config.setting import check_fields, label, refusal, setting
 
+CHANGES_NO_STEP = (
+  'train_steps',
+  'eval_seed',
+  'tfds_data_dir',
+  'store',
+  'log_period',
+  'checkpoint_period',
+  'keep',
+  'bad_step',
+  'loss_spike',
+  'writers',
+  'hooks',
+  'hang_s',
+  'mesh',
+  'evaluate',
+)
+"""Settings that do not change what a step computes: a run may resume with others."""
+
 
 def _loss_spike(value: float | None) -> str:
   legal = value is None or value > 1

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import weights
 from flan_jax.config import optimizer as optimizer_config
 from flan_jax.config import training
@@ -19,24 +21,6 @@ from flan_jax.train.run_dir import RunDir
 
 _MODULES = 'modules'
 """Entry of run.json about the user's modules, which is no setting."""
-
-_MAY_CHANGE = (
-  'train_steps',
-  'eval_seed',
-  'tfds_data_dir',
-  'store',
-  'log_period',
-  'checkpoint_period',
-  'keep',
-  'bad_step',
-  'loss_spike',
-  'writers',
-  'hooks',
-  'hang_s',
-  'mesh',
-  'evaluate',
-)
-"""Settings that do not change what a step computes: a run may resume with others."""
 
 
 def check(folder: RunDir, run: training.TrainConfig) -> bool:
@@ -63,7 +47,8 @@ def check(folder: RunDir, run: training.TrainConfig) -> bool:
     different = [
       f'{name} was {before.get(name)!r}, is {now.get(name)!r}'
       for name in dict.fromkeys([*before, *now])
-      if before.get(name) != now.get(name) and name not in (*_MAY_CHANGE, _MODULES)
+      if before.get(name) != now.get(name)
+      and name not in (*training.CHANGES_NO_STEP, _MODULES)
     ]
     if different:
       raise InputError(
@@ -76,6 +61,23 @@ def check(folder: RunDir, run: training.TrainConfig) -> bool:
   except OSError as error:
     raise _not_writable(folder, error) from None
   return resumes
+
+
+def digest(run: training.TrainConfig, *, store: str, initial: Lineage) -> str:
+  """Returns a digest of all that the steps of a run depend on, but SEED.
+
+  Two runs with one digest differ in their seed alone, wherever their files are.
+
+  Args:
+    run: settings of the run.
+    store: digest of the store.
+    initial: lineage of the initial model.
+  """
+  elsewhere = ('seed', 'store', 'initial_checkpoint', *training.CHANGES_NO_STEP)
+  kept = {n: value for n, value in _values(run).items() if n not in elsewhere}
+  weights_of = [each.weights for each in initial.trainings]
+  text = json.dumps([kept, store, weights_of], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -330,6 +330,7 @@ def _metadata(
     'checkpoint': evaluation.checkpoint,
     'held_out': list(dict.fromkeys(d.cluster for d in data.datasets)),
     **lineage.summary(registry.family_of(data.datasets)),
+    'training': provenance.training(models.tuned, lineage),
     'data_digest': data.digest,
     'data': data.where,
     'base': evaluation.base_checkpoint,

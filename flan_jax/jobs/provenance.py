@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import pathlib
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -88,6 +89,33 @@ def of_conversion(folder: str) -> dict[str, Any]:
       'family': found['family'],
       'logits_of': found['check']['method'],
     }
+  }
+
+
+def training(folder: str | pathlib.Path, lineage: Lineage) -> dict[str, Any] | None:
+  """Reads the training that made the model in a folder, from its training.json.
+
+  Args:
+    folder: the model folder.
+    lineage: lineage of the model, which knows whether its weights are those recorded.
+
+  Returns:
+    'run', 'seed', 'step' and 'settings', a digest of all that its steps depend on but
+    the seed (`claim.digest`); None if unknown, and on a process that writes no report.
+  """
+  path = model_dir.find(folder) / model_dir.PROVENANCE
+  known = lineage.trainings and lineage.trainings[-1].datasets is not None
+  if not (multihost.is_main_process() and known and path.is_file()):
+    return None
+  found = weights.read_object(path)
+  if 'settings_digest' not in found:
+    return None
+  step = found['step']
+  return {
+    'run': found['lineage'][-1]['model'].removesuffix(f'@{step}'),
+    'seed': found['seed'],
+    'step': step,
+    'settings': found['settings_digest'],
   }
 
 

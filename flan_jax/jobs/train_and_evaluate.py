@@ -220,6 +220,9 @@ def _metadata(run: Run, data: Data) -> dict[str, Any]:
     'plan': data.plan.stream,
     'store': data.store.digest,
     'seed': config.seed,
+    'settings_digest': claim.digest(
+      run.given, store=data.store.digest, initial=run.lineage
+    ),
     'template_seed': config.template_seed,
     'mixture': run.mixture.name,
     'held_out': list(run.held_out),
@@ -376,6 +379,7 @@ def _evaluate(
     metadata = {
       'model': run.config.mixture,
       'checkpoint': str(run.folder.model),
+      'training': provenance.training(run.folder.model, lineage),
       'leakage': data.leakage.as_json(),
       **lineage.summary(run.mixture.family),
     }

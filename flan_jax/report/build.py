@@ -226,6 +226,8 @@ class Metadata:
       the model names it.
     validation: figures on dev of the training datasets (jobs.validation), or None.
     curves: curves of the training run (jobs.run_report), or None.
+    training: training of the model: its run, seed, step, and a digest of its other
+      settings; None if not recorded.
   """
 
   model: str
@@ -243,6 +245,7 @@ class Metadata:
   base: str | None = None
   validation: Mapping[str, Any] | None = None
   curves: Mapping[str, Any] | None = None
+  training: Mapping[str, Any] | None = None
 
 
 def build(
@@ -315,6 +318,8 @@ def build(
     report['answers'] = dict(answers)
   if about.validation:
     report['validation'] = dict(about.validation)
+  if about.training:
+    report['training'] = dict(about.training)
   if about.curves:
     report['curves'] = dict(about.curves)
   if about.provenance:

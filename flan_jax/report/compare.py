@@ -23,7 +23,7 @@ _EQUAL = 1e-9
 """Two values of a metric that differ by no more than this are equal."""
 
 
-class _Predictions(NamedTuple):
+class Predictions(NamedTuple):
   """Predictions for one dataset, or one direction of a translation.
 
   Attributes:
@@ -91,7 +91,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   own = [name for name in common if schema.is_value(by_name[0][name])]
   common = [name for name in common if name not in own]
   predicted = [
-    _read_predictions(folder, {name: results[name] for name in common})
+    read_predictions(folder, {name: results[name] for name in common})
     for folder, results in zip(folders, by_name, strict=True)
   ]
   compared = []
@@ -179,8 +179,8 @@ def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
 def _result(
   new: Mapping[str, Any],
   old: Mapping[str, Any],
-  new_predictions: _Predictions | None,
-  old_predictions: _Predictions | None,
+  new_predictions: Predictions | None,
+  old_predictions: Predictions | None,
   *,
   seed: int,
 ) -> dict[str, Any]:
@@ -293,21 +293,22 @@ def _independent(
   }
 
 
-def _read_predictions(
-  folder: pathlib.Path, results: Mapping[str, Mapping[str, Any]]
-) -> dict[str, _Predictions]:
+def read_predictions(
+  folder: pathlib.Path, results: Mapping[str, Mapping[str, Any]], model: str = 'tuned'
+) -> dict[str, Predictions]:
   """Reads the predictions of an evaluation; a result without any is left out.
 
   Args:
     folder: folder of the report.
     results: label -> result of the report, which names the metric and the split.
+    model: `tuned` or `base`.
 
   Returns:
     Label -> predictions.
   """
-  out: dict[str, _Predictions] = {}
+  out: dict[str, Predictions] = {}
   for split in dict.fromkeys(result['split'] for result in results.values()):
-    path = folder / predictions.name(split)
+    path = folder / predictions.name(split, model)
     if path.is_file():
       some = {
         name: result for name, result in results.items() if result['split'] == split
@@ -318,7 +319,7 @@ def _read_predictions(
 
 def _read_file(
   path: pathlib.Path, results: Mapping[str, Mapping[str, Any]]
-) -> dict[str, _Predictions]:
+) -> dict[str, Predictions]:
   lines: dict[str, dict[tuple[str, int], int]] = {name: {} for name in results}
   scores: dict[str, dict[tuple[str, int], np.ndarray]] = {name: {} for name in results}
   gold: dict[str, dict[str, str]] = {name: {} for name in results}
@@ -344,12 +345,12 @@ def _read_file(
     whole = np.full((len(templates), len(example_ids), size), np.nan)
     for (example_id, template), score in scores[name].items():
       whole[templates.index(template), place[example_id]] = score
-    out[name] = _Predictions(whole, templates, example_ids, gold[name], found, path)
+    out[name] = Predictions(whole, templates, example_ids, gold[name], found, path)
   return out
 
 
 def _part(
-  found: _Predictions, example_ids: Sequence[str], templates: Sequence[int]
+  found: Predictions, example_ids: Sequence[str], templates: Sequence[int]
 ) -> np.ndarray:
   place = {example_id: i for i, example_id in enumerate(found.example_ids)}
   at = [place[example_id] for example_id in example_ids]
@@ -378,7 +379,7 @@ def _changed(
 
 def _examples(
   changed: Mapping[str, Sequence[tuple[str, int | None]]],
-  pair: Sequence[_Predictions],
+  pair: Sequence[Predictions],
   *,
   seed: int,
 ) -> list[dict[str, Any]]:

@@ -166,6 +166,11 @@ def _lineage(
   return found
 
 
+def page(name: str, **values: Any) -> str:
+  """Returns a page in the style of every page, from a template beside this module."""
+  return _template(name).render(**values)
+
+
 def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
   return _template('compare.html').render(

@@ -7,10 +7,13 @@ import pytest
 import small_run
 from safetensors.numpy import load_file
 
+from flan_jax.catalog import lineage
+from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
-from flan_jax.jobs import train_and_evaluate
+from flan_jax.jobs import claim, provenance, train_and_evaluate
+from flan_jax.report import schema
 from flan_jax.runtime.progress import Progress
 from tests.run_log import read_lines
 
@@ -79,6 +82,25 @@ def test_two_seeds_from_one_checkpoint_end_in_different_weights(first, other):
   assert set(trained(other)) != set(trained(first))
   assert Store.open(other / 'store').digest == Store.open(first / 'store').digest
   assert prompts(other) == prompts(first) != []
+
+
+def test_reports_of_two_seeds_record_that_they_differ_in_it_alone(first, other):
+  """So does the model folder, for an evaluation of its own."""
+  recorded = [schema.load(run / 'report')['training'] for run in (first, other)]
+  assert [each['seed'] for each in recorded] == [0, 977]
+  assert recorded[0]['settings'] == recorded[1]['settings']
+  assert (recorded[0]['run'], recorded[0]['step']) == ('run', 2)
+  model = first / 'model'
+  assert provenance.training(model, model_dir.lineage(model)) == recorded[0]
+  unknown = lineage.Lineage((lineage.unknown('run'),))
+  assert provenance.training(model, unknown) is None
+  made = claim.digest(build(first, 'x'), store='a', initial=unknown)
+  same = build(other, 'y', SEED=3, EVAL_SEED=3, TRAIN_STEPS=9)
+  assert claim.digest(same, store='a', initial=unknown) == made
+  for others in ({'TEMPLATE_SEED': 1}, {'Optimizer.learning_rate': 0.5}):
+    changed = build(first, 'x', **others)
+    assert claim.digest(changed, store='a', initial=unknown) != made
+  assert claim.digest(same, store='b', initial=unknown) != made
 
 
 def test_a_given_store_serves_every_seed(initial, first, other, tmp_path):

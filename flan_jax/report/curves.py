@@ -1,0 +1,285 @@
+"""Figures of many reports as SVG: means with intervals, steps of a run, its history."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from flan_jax.report import many_tables, statements
+
+if TYPE_CHECKING:
+  from matplotlib.typing import RcKeyType
+
+_INK, _QUIET, _GRID = '#1c2126', '#5f6973', '#dfe3e7'
+_COLORS = (
+  '#0b6e99', '#b5622e', '#5b3a8c', '#2e7d32', '#a3305a', '#7a5f00', '#4b5563',
+  '#00796b',
+)  # fmt: skip
+_MARKERS = 'osD^vP*X'
+
+_WIDTH = 5.2  # inches: a phone shows a point as about a pixel
+_STYLE: 'dict[RcKeyType, Any]' = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'flan_jax',
+  'font.family': 'sans-serif',
+  'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
+  'font.size': 13,
+  'text.parse_math': False,
+  'axes.edgecolor': _GRID,
+  'axes.labelcolor': _INK,
+  'axes.labelsize': 13,
+  'axes.titlesize': 13,
+  'legend.fontsize': 13,
+  'xtick.labelsize': 13,
+  'ytick.labelsize': 13,
+  'text.color': _INK,
+  'xtick.color': _INK,
+  'ytick.color': _INK,
+}
+
+_LONGEST = 34
+"""Letters of a legend's entry that a phone has room for."""
+
+
+def draw(content: Mapping[str, Any]) -> dict[str, str]:
+  """Draws every figure of the page: name -> SVG document.
+
+  Args:
+    content: content of the page, from `many.build`.
+  """
+  drawn = {}
+  if content['averages']:
+    drawn['means'] = means(content)
+  if content['steps'] and content['averages']:
+    drawn['steps'] = steps(content)
+  for name, key in (
+    ('loss', 'validation'),
+    ('loss', 'train'),
+    ('held_out', 'held_out'),
+  ):
+    if name not in drawn and any(_long(run.get(key)) for run in content['history']):
+      drawn[name] = loss(content) if name == 'loss' else held_out(content)
+  return drawn
+
+
+def _long(curve: Any) -> bool:
+  """Returns whether a curve, or one of several by name, has two points."""
+  if isinstance(curve, Mapping):
+    return any(map(_long, curve.values()))
+  return curve is not None and len(curve) > 1
+
+
+def means(content: Mapping[str, Any]) -> str:
+  """Draws the mean of each cluster, or of each dataset of a single cluster.
+
+  A lane for each model: its mean with the 95 % interval, and a small dot per seed.
+  """
+  rows = content['averages']
+  if len(rows) == 1:
+    of_datasets = [row for row in content['rows'] if row.get('kind') != 'value']
+    rows = of_datasets if len(of_datasets) == 1 else of_datasets + rows
+  columns = many_tables.main(content)
+  lanes = [
+    [column['name'] for column in columns if row['cells'][column['name']]]
+    for row in rows
+  ]
+  if len(content['averages']) > 1:
+    names = [many_tables.cluster(row) for row in rows]
+  else:
+    names = [many_tables.name_of(row) for row in rows]
+  labels = [_wrapped(name) for name in names]
+  # A lane is less high than a line of text.
+  rooms = [
+    max(len(lane), 0.9 * (label.count('\n') + 1))
+    for lane, label in zip(lanes, labels, strict=True)
+  ]
+  figure, axes = _canvas(0.9 + 0.24 * len(columns) + 0.26 * (sum(rooms) + len(rooms)))
+  ticks, place = [], 0.0
+  for row, lane, room in zip(rows, lanes, rooms, strict=True):
+    ticks.append(place + (room - 1) / 2)
+    place += (room - len(lane)) / 2
+    for column in lane:
+      cell = row['cells'][column]
+      color, marker = _look(columns, column)
+      if cell['seeds'] > 1:  # an empty line would take room in the layout
+        axes.plot(cell['by_seed'], [place + 0.3] * cell['seeds'], 'o', markersize=3.5,
+                  alpha=0.6, color=color, markeredgewidth=0, zorder=2,
+                  clip_on=False)  # fmt: skip
+      if cell['ci95']:
+        axes.plot(cell['ci95'], [place, place], color=color, linewidth=2, zorder=3)
+      axes.plot(cell['mean'], place, marker, markersize=7, color=color, zorder=4,
+                clip_on=False)  # fmt: skip
+      place += 1
+    place += (room - len(lane)) / 2 + 1
+  axes.set_xlim(min([0.0, *_ends(rows, min)]), 100)
+  axes.set_yticks(ticks, labels)
+  axes.set_ylim(place - 1.3, -0.8)
+  axes.set_xlabel('percent')
+  handles = [
+    _handle(columns, column['name'], many_tables.heading(column)) for column in columns
+  ]
+  return _finish(figure, handles)
+
+
+def _ends(
+  rows: Sequence[Mapping[str, Any]], which: Callable[[Sequence[float]], float]
+) -> Iterator[float]:
+  for row in rows:
+    for cell in row['cells'].values():
+      if cell is not None:
+        yield which(cell['ci95'] or [cell['mean']])
+
+
+def steps(content: Mapping[str, Any]) -> str:
+  """Draws the mean of each cluster by training step, with its 95 % interval."""
+  panels = []
+  several = len(content['steps']) > 1
+  for average in content['averages']:
+    curves = []
+    for i, series in enumerate(content['steps']):
+      found = [
+        (step, average['cells'][name])
+        for step, name in zip(series['steps'], series['columns'], strict=True)
+        if average['cells'][name]
+      ]
+      if len(found) > 1:
+        curves.append((i, series['name'], found))
+    if curves:
+      panels.append((many_tables.cluster(average), curves))
+  figure, axes = _panels(len(panels))
+  for place, (title, curves) in zip(axes, panels, strict=True):
+    place.set_title(title, loc='left', fontsize=13)
+    for i, _, found in curves:
+      color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
+      at = [step for step, _ in found]
+      place.plot(at, [cell['mean'] for _, cell in found], color=color, marker=marker,
+                 linewidth=1.8, zorder=3)  # fmt: skip
+      ends = [cell['ci95'] or [cell['mean']] * 2 for _, cell in found]
+      low, high = zip(*ends, strict=True)
+      place.fill_between(at, low, high, color=color, alpha=0.16, linewidth=0, zorder=1)
+    place.set_ylabel('percent')
+  if axes:
+    axes[-1].set_xlabel('training step')
+  handles = [
+    Line2D([], [], color=_COLORS[i % len(_COLORS)], marker=_MARKERS[i % len(_MARKERS)],
+           label=_short(series['name']))
+    for i, series in enumerate(content['steps'])
+  ]  # fmt: skip
+  return _finish(figure, handles if several else [])
+
+
+def loss(content: Mapping[str, Any]) -> str:
+  """Draws the losses of each run by step: a line per seed, bold on dev."""
+  figure, (axes,) = _panels(1, height=3.2)
+  names = list(dict.fromkeys(run['name'] for run in content['history']))
+  kinds = set()
+  for run in content['history']:
+    color = _COLORS[names.index(run['name']) % len(_COLORS)]
+    for key, width, style in (('train', 1.0, '-'), ('validation', 2.2, '--')):
+      if _long(run.get(key)):
+        axes.plot(*zip(*run[key], strict=True), style, color=color, linewidth=width,
+                  alpha=0.85, zorder=3)  # fmt: skip
+        kinds.add(key)
+  axes.set_ylabel('loss of a target token, nats')
+  axes.set_xlabel('training step')
+  handles = _runs(names)
+  if len(kinds) > 1:
+    handles += [
+      Line2D([], [], color=_QUIET, linestyle='-', linewidth=1, label='training'),
+      Line2D([], [], color=_QUIET, linestyle='--', linewidth=2.2, label='dev'),
+    ]
+  return _finish(figure, handles)
+
+
+def held_out(content: Mapping[str, Any]) -> str:
+  """Draws the evaluation steps of each run on dev: a panel per held-out cluster."""
+  runs = [run for run in content['history'] if _long(run.get('held_out'))]
+  names = list(dict.fromkeys(run['name'] for run in runs))
+  clusters = list(dict.fromkeys(name for run in runs for name in run['held_out']))
+  figure, axes = _panels(len(clusters))
+  for place, cluster in zip(axes, clusters, strict=True):
+    place.set_title(statements.cluster_name(cluster), loc='left', fontsize=13)
+    place.set_ylabel('percent')
+    for run in runs:
+      points = run['held_out'].get(cluster, ())
+      if points:
+        color = _COLORS[names.index(run['name']) % len(_COLORS)]
+        place.plot(*zip(*points, strict=True), 'o-', color=color, linewidth=1.4,
+                   markersize=4, alpha=0.85)  # fmt: skip
+  axes[-1].set_xlabel('training step')
+  return _finish(figure, _runs(names))
+
+
+def _runs(names: Sequence[str]) -> list[Line2D]:
+  return [
+    Line2D([], [], color=_COLORS[i % len(_COLORS)], linewidth=2, label=_short(name))
+    for i, name in enumerate(names)
+  ]
+
+
+def _look(columns: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
+  """Returns the color and the marker of a column."""
+  i = [column['name'] for column in columns].index(name)
+  turn = i // len(_COLORS)
+  return _COLORS[i % len(_COLORS)], _MARKERS[(i + turn) % len(_MARKERS)]
+
+
+def _handle(columns: Sequence[Mapping[str, Any]], name: str, label: str) -> Line2D:
+  color, marker = _look(columns, name)
+  return Line2D([], [], color=color, marker=marker, linewidth=2, label=_short(label))
+
+
+def _short(name: str) -> str:
+  return name if len(name) <= _LONGEST else f'{name[: _LONGEST - 1]}…'
+
+
+def _wrapped(name: str, width: int = 15) -> str:
+  lines = ['']
+  for word in name.replace('_', '_ ').split(' '):
+    joint = '' if not lines[-1] or lines[-1].endswith('_') else ' '
+    if lines[-1] and len(lines[-1] + joint + word) > width:
+      lines.append(word)
+    else:
+      lines[-1] += joint + word
+  return '\n'.join(lines)
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(figsize=(_WIDTH, height), layout='constrained')
+    axes = figure.add_subplot()
+  _plain(axes, 'x')
+  return figure, axes
+
+
+def _panels(count: int, height: float = 2.3) -> tuple[Figure, list[Axes]]:
+  """Returns a column of axes that share their steps."""
+  with matplotlib.rc_context(_STYLE):
+    figure = Figure(
+      figsize=(_WIDTH, 0.9 + height * max(count, 1)), layout='constrained'
+    )
+    axes = list(figure.subplots(max(count, 1), 1, sharex=True, squeeze=False)[:, 0])
+  for each in axes:
+    _plain(each, 'y')
+  return figure, axes
+
+
+def _plain(axes: Axes, grid: Any) -> None:
+  axes.grid(axis=grid, color=_GRID, linewidth=0.8, zorder=0)
+  axes.set_axisbelow(True)
+  axes.tick_params(length=0)
+  for side in ('top', 'right', 'left'):
+    axes.spines[side].set_visible(False)
+
+
+def _finish(figure: Figure, handles: Sequence[Line2D]) -> str:
+  with matplotlib.rc_context(_STYLE):
+    if handles:
+      figure.legend(handles=handles, loc='outside upper left', ncols=1, frameon=False)
+    out = io.StringIO()
+    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
+  return out.getvalue()
