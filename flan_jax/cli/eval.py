@@ -101,10 +101,16 @@ def _several(
 def _compare(
   folders: Mapping[str, pathlib.Path], given: str, progress: Progress
 ) -> None:
-  """Prints the reports of several checkpoints side by side."""
-  from flan_jax.report import schema, terminal
+  """Prints one table of several checkpoints and writes their common page."""
+  from flan_jax.report import many, many_page, many_tables, runs
+  from flan_jax.runtime import atomic_file
 
   for path, folder in folders.items():
-    if not progress.quiet:
-      terminal.print_table(schema.load(folder))
     progress.stage(f'Done: {path}: {given.rstrip("/")}/{folder.name}/report.html')
+  if len(folders) < 2 or progress.quiet:
+    return
+  content = many.build(runs.load(folders.values()))
+  page = next(iter(folders.values())).parent / 'reports.html'
+  atomic_file.write_text(page, many_page.render(content))
+  many_tables.print_table(content)
+  progress.stage(f'Done: {given.rstrip("/")}/reports.html')

@@ -1,12 +1,14 @@
 """Several checkpoints in one start: shared parts, resumption, failures."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
 from flan_jax.checkpoints import model_dir
+from flan_jax.cli import dispatch
 from flan_jax.config import gin
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
@@ -51,10 +53,13 @@ def one_device(monkeypatch):
   )
 
 
-def settings(out, **more):
+def flags(out, **more):
   values = {**SMALL, 'OUTPUT_DIR': out, **more}
-  flags = [f'{name}={value}' for name, value in values.items()]
-  return gin.load(['gin/evaluate/zero_shot.gin'], flags)
+  return [f'{name}={value}' for name, value in values.items()]
+
+
+def settings(out, **more):
+  return gin.load(['gin/evaluate/zero_shot.gin'], flags(out, **more))
 
 
 def evaluate(out, *paths, **more):
@@ -99,7 +104,7 @@ def test_each_report_is_that_of_an_evaluation_alone(models, tmp_path, monkeypatc
 
 
 def test_a_failure_loses_no_finished_report_and_is_made_up_for(
-  models, tmp_path, monkeypatch
+  models, tmp_path, monkeypatch, capsys
 ):
   load = load_model.load
 
@@ -118,6 +123,13 @@ def test_a_failure_loses_no_finished_report_and_is_made_up_for(
   monkeypatch.setattr(load_model, 'load', load)
   found = evaluate(tmp_path, *reversed(names), **small)
   assert [folder.name for folder in found.finished.values()] == ['c', 'b', 'a']
+  assert (tmp_path / 'a' / 'report.json').stat().st_mtime_ns == before
+  given = flags(tmp_path, CHECKPOINTS=repr(tuple(map(str, names))), **small)
+  files = ['--gin_file=gin/evaluate/zero_shot.gin', *(f'--gin.{each}' for each in given)]
+  assert dispatch.main(['eval', *files]) == 0
+  table = capsys.readouterr().err
+  assert re.search(r'dataset +a +b +c \n', table) and 'mini_arc' in table
+  assert (tmp_path / 'reports.html').exists()
   assert (tmp_path / 'a' / 'report.json').stat().st_mtime_ns == before
   evaluate(tmp_path, models / 'a', **{**small, 'MAX_EXAMPLES': 2})
   assert schema.load(tmp_path / 'a')['results'][0]['n'] == 2
