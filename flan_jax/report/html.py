@@ -13,8 +13,8 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.data import stable_hash
 from flan_jax.evaluate import calibration, metrics, predictions
+from flan_jax.report import canvas, published, schema, statements, tables, validation
 from flan_jax.report import plots as plots_lib
-from flan_jax.report import published, schema, statements, tables, validation
 from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
 
@@ -60,7 +60,7 @@ def render(
   with_base = any('base' in result for result in results)
   inline = {
     name: Markup(
-      plots_lib.inline(svg, name=name, title=_alternative(name, report, averages))
+      canvas.inline(svg, name=name, title=_alternative(name, report, averages))
     )
     for name, svg in plots.items()
   }
