@@ -5,9 +5,10 @@ by its name, and a few-shot result is never called zero-shot.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flan_jax.catalog import options_style as options_style_lib
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.config.decoding import GREEDY
 
@@ -268,6 +269,51 @@ def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
         f'{label(result)}: {shown:.1f} of {asked} exemplars on average; the prompts '
         'have room for no more'
       )
+
+
+def share(results: Sequence[Mapping[str, Any]]) -> str:
+  """Counts the examples of results: `240 examples`, `12 of 300 examples (4 %)`."""
+  n = sum(result['n'] for result in results)
+  declared = [result.get('n_declared') for result in results]
+  plural = '' if n == 1 else 's'
+  if None in declared or sum(declared) <= n:
+    return f'{n:,} example{plural}'
+  whole = sum(declared)
+  percent = f'{100 * n / whole:.2g}' if n < 0.995 * whole else '99+'
+  return f'{n:,} of {whole:,} examples ({percent} %)'
+
+
+def options_style(result: Mapping[str, Any]) -> str:
+  """Names the style of the OPTIONS block; `–` without options."""
+  usual = '–' if result['chance'] is None else options_style_lib.DEFAULT
+  return result.get('options_style', usual)
+
+
+def has_options_styles(report: Mapping[str, Any]) -> bool:
+  """Returns whether the results have different styles of the OPTIONS block."""
+  results = report['results']
+  own = any('options_style' in result for result in results)
+  return own and len(set(map(options_style, results))) > 1
+
+
+def leakage(report: Mapping[str, Any]) -> str:
+  """States the outcome of the leakage check, of the model's last training."""
+  found = report['leakage']
+  if found['datasets'] is None:
+    return 'the training data is unknown'
+  lineage = report['lineage']
+  last = 'last ' if lineage != UNKNOWN and len(lineage) > 1 else ''
+  count = len(found['datasets'])
+  if not count:
+    return f'{last}trained on no dataset'
+  mixture = f' of {found["mixture"]}' if found['mixture'] else ''
+  parts = [f'{last}trained on {count} dataset{"s" if count > 1 else ""}{mixture}']
+  if found['excluded']:
+    names = ', '.join(map(cluster_name, found['excluded']))
+    parts.append(f'related clusters excluded: {names}')
+  overlaps = [one for one in found['allowed_overlap'] if one['by'] != 'itself']
+  parts.append(f'allowed overlaps: {len(overlaps) or "none"}')
+  return '; '.join(parts)
 
 
 def source(report: Mapping[str, Any]) -> str:

@@ -198,7 +198,8 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
     measured = measured_templates(result)
     declared = result.get('templates_declared', 0)
     if measured < declared:
-      line = f'mean over {measured} of {declared} templates'
+      mean = 'mean over ' if measured > 1 else ''
+      line = f'{mean}{measured} of {declared} templates'
       some.setdefault(line, []).append(label(result))
     if result.get('differs'):
       differ.setdefault(result['differs'], []).append(label(result))

@@ -15,8 +15,7 @@ from flan_jax.catalog.template import Template
 from flan_jax.errors import InputError
 from flan_jax.evaluate import evaluator, predictions
 from flan_jax.report import build as build_lib
-from flan_jax.report import html as html_lib
-from flan_jax.report import schema, tables, terminal
+from flan_jax.report import schema, shown_answers, tables, terminal
 from flan_jax.report import write as write_lib
 
 LABELS = ('yes', 'no')
@@ -458,13 +457,13 @@ class TestFiles:
     found = self.write(tmp_path, records=[record(0, predicted=0)])
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert found['results'][0]['p'] < 0.001
-    assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
+    assert '] p &lt; 0.001</span>' in html, 'of one result there is no correction'
     assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
     one = {'test': split(RIGHT[:1], WRONG[:1])}
     write_lib.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
     html = (tmp_path / 'report.html').read_text(encoding='utf-8')
     assert '±' not in html.partition('<tbody>')[2].partition('</tbody>')[0]
-    assert 'mean over 1 of 3 templates' in html
+    assert '>1 of 3 templates<' in html
 
   def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
     with predictions.Predictions(tmp_path):
@@ -479,8 +478,8 @@ def test_at_most_one_template_of_an_example_is_shown(tmp_path):
     for i in range(4):
       for template in range(5):
         emit(record(i, predicted=0, template=template), split='test', model='tuned')
-  of = {'seed': 0, 'results': [{'dataset': 'rte', 'split': 'test'}]}
-  found = html_lib.examples(tmp_path, of, each=3)
+  of = {'seed': 0, 'results': [{'dataset': 'rte', 'split': 'test', 'prompt_style': ''}]}
+  found = shown_answers.draw(tmp_path, of, each=3)
   assert len({one['example_id'] for one in found['rte']}) == len(found['rte']) == 3
 
 
@@ -489,8 +488,9 @@ def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
     for i, said in enumerate(('-5', '5')):
       one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
       emit(one | {'options': []}, split='test', model='tuned')
-  of = {'seed': 0, 'results': [{'dataset': 'math_dataset', 'split': 'test'}]}
-  found = html_lib.examples(tmp_path, of)
+  result = {'dataset': 'math_dataset', 'split': 'test', 'prompt_style': ''}
+  of = {'seed': 0, 'results': [result]}
+  found = shown_answers.draw(tmp_path, of)
   assert {one['text']: one['right'] for one in found['math_dataset']} == {
     '-5': False,
     '5': True,

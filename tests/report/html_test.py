@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from made_report import DATASETS, record
 
-from flan_jax.report import compare, schema, write
+from flan_jax.report import compare, schema, shown_answers, write
 from flan_jax.report import html as html_lib
 from flan_jax.report import plots as plots_lib
 
@@ -30,12 +30,12 @@ REPORT = made_report.report(
 RTE, _, AESLC = DATASETS
 EXAMPLES = {
   'rte': [
-    record(RTE, 0) | {'right': True, 'choices': [
+    record(RTE, 0) | {'right': True, 'expected': ['yes'], 'choices': [
       {'option': 'yes', 'score': -1.5, 'base': None, 'gold': True, 'predicted': True}]}
   ],
   'aeslc': [
-    record(AESLC, 1) | {'right': None, 'choices': [], 'score': 50.0,
-                        'metric': 'edit_similarity'}
+    record(AESLC, 1) | {'right': None, 'choices': [], 'expected': ['yes'],
+                        'score': 50.0, 'metric': 'edit_similarity'}
   ],
 }  # fmt: skip
 VOID = {'meta', 'br', 'wbr', 'link', 'img', 'input', 'hr'}
@@ -104,9 +104,10 @@ NAMES = ('split', 'cluster', 'trained_on', 'lineage', 'family', 'prompt_style', 
 """Keys whose values are words of the program, by which it looks something up."""
 
 TEXTS = st.text(
-  st.sampled_from('<>&"\'{}%#/=- \nabi') | st.characters(exclude_categories=('Cs',)),
+  st.sampled_from('<>&"\'{}%#/=- \nabi')
+  | st.characters(exclude_categories=('Cs', 'Cc')),
   max_size=20,
-).filter(lambda text: '\r' not in text and '\0' not in text)
+)
 
 
 @hypothesis.settings(max_examples=6)
@@ -120,10 +121,12 @@ def test_every_text_from_outside_is_shown_as_it_is(text):
   found = Page(html_lib.render(report, plots=drawn(), examples=shown))
   for wanted in (
     report['model'], report['checkpoint'], report['warnings'][0],
-    report['results'][0]['metric'], report['contamination']['against'][0],
+    report['results'][0]['metric'],
+    report['results'][0]['per_template'][0]['text'],
+    report['contamination']['against'][0],
     shown['rte'][0]['prompt'], shown['rte'][0]['example_id'],
     shown['rte'][0]['choices'][0]['option'], shown['aeslc'][0]['text'],
-    shown['aeslc'][0]['gold'][0], report['data']['datasets'][0]['tfds'],
+    shown['aeslc'][0]['expected'][0], report['data']['datasets'][0]['tfds'],
     report['provenance']['versions']['jax'],
   ):  # fmt: skip
     assert wanted in found.text
@@ -135,6 +138,13 @@ def test_every_text_from_outside_is_shown_as_it_is(text):
   }
 
 
+def test_a_control_character_of_an_answer_is_a_picture():
+  examples = {'aeslc': [EXAMPLES['aeslc'][0] | {'text': 'a\x07b\x1b[31m\x7f\n\tc'}]}
+  text = Page(html_lib.render(REPORT, plots=drawn(), examples=examples)).text
+  assert 'a\u2407b\u241b[31m\u2421\n\tc' in text
+  assert not set(text) & {'\x07', '\x1b', '\x7f'}
+
+
 def test_every_link_of_the_page_leads_somewhere(page):
   found = Page(page)
   assert len(found.ids) == len(set(found.ids))
@@ -142,6 +152,7 @@ def test_every_link_of_the_page_leads_somewhere(page):
   assert {link[1:] for link in inside} <= set(found.ids)
   assert set(found.links) - set(inside) == {
     'report.json', 'report.csv', 'templates.csv', 'report.tex', 'predictions.jsonl',
+    'predictions.base.jsonl',
   }  # fmt: skip
 
 
@@ -158,7 +169,7 @@ def test_the_page_asks_for_no_other_file(page):
 
 SECTIONS = {
   'figures', 'datasets', 'by-template', 'calibration', 'contamination', 'examples',
-  'provenance',
+  'data', 'provenance',
 }  # fmt: skip
 
 
@@ -214,7 +225,7 @@ class TestExamples:
     for name, found in (('', lines), ('.base', base)):
       text = ''.join(json.dumps(line) + '\n' for line in found)
       (out / f'predictions{name}.jsonl').write_text(text, encoding='utf-8')
-    return html_lib.examples(out, REPORT, **changes)
+    return shown_answers.draw(out, REPORT, **changes)
 
   def test_as_many_right_ones_as_wrong_ones_and_of_different_examples(self, tmp_path):
     found = self.drawn(tmp_path, self.LINES, each=2)
@@ -248,7 +259,7 @@ class TestExamples:
       assert (one['base']['example_id'], one['base']['template']) == key
 
   def test_without_predictions_there_are_none(self, tmp_path):
-    assert html_lib.examples(tmp_path, REPORT) == {}
+    assert shown_answers.draw(tmp_path, REPORT) == {}
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.errors import InputError
 from flan_jax.evaluate import contamination, evaluator, measured_data, predictions
-from flan_jax.report import compare, html, schema, terminal
+from flan_jax.report import compare, schema, shown_answers, terminal
 from flan_jax.report import write as write_lib
 from flan_jax.runtime.progress import Progress
 
@@ -59,12 +59,12 @@ KEYS = {
     'chance', 'majority', 'templates_declared', 'base', 'delta', 'delta_ci95', 'p',
     'p_holm', 'detectable', 'published', 'contamination',
   },
-  'results.per_template': {'template', 'dev', 'test', 'n'},
+  'results.per_template': {'template', 'text', 'dev', 'test', 'n'},
   'results.best_dev_template': {'template', 'dev', 'test'},
   'results.calibration': {'ece', 'n', 'bins'},
   'results.calibration.bins': {'low', 'high', 'n', 'confidence', 'right'},
   'results.base': FIGURES,
-  'results.base.per_template': {'template', 'dev', 'test', 'n'},
+  'results.base.per_template': {'template', 'text', 'dev', 'test', 'n'},
   'results.base.best_dev_template': {'template', 'dev', 'test'},
   'results.base.calibration': {'ece', 'n', 'bins'},
   'results.base.calibration.bins': {'low', 'high', 'n', 'confidence', 'right'},
@@ -377,9 +377,9 @@ class TestRefused:
 
 def test_an_old_prediction_is_shown_and_a_torn_one_is_refused(tmp_path):
   out = copied('an evaluation', tmp_path / 'report')
-  (example, *_) = html.examples(out, schema.load(out))['mini_sst2']
+  (example, *_) = shown_answers.draw(out, schema.load(out))['mini_sst2']
   assert example['example_id'].startswith('mini_sst2-test-')
   with (out / 'predictions.jsonl').open('a', encoding='utf-8') as file:
     file.write('{"row_id": "r"}\n')
   with pytest.raises(InputError, match='is not a whole prediction'):
-    html.examples(out, schema.load(out))
+    shown_answers.draw(out, schema.load(out))
