@@ -12,6 +12,7 @@ from flan_jax.catalog import registry
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
+from flan_jax.evaluate.metric import Metric
 from flan_jax.report import schema, statements, tables, value_comparison
 from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
@@ -149,17 +150,23 @@ def _other_examples(
 def _titles(
   new: Mapping[str, Any], old: Mapping[str, Any], settings: Sequence[Sequence[str]]
 ) -> tuple[str, str]:
-  """Returns a title for each report: its model, and the first difference."""
+  """Returns a title for each report: its model, and what tells the two apart.
+
+  That is the prompts, and of one model the checkpoint. If they are equal, it is the
+  first setting that differs, with the number of the others.
+  """
   parts = [(statements.title(new), statements.title(old))]
-  methods = tables.method(new), tables.method(old)
-  if methods[0] != methods[1]:
-    parts.append(methods)
-  elif new['model'] == old['model'] and new['checkpoint'] != old['checkpoint']:
-    parts.append((new['checkpoint'], old['checkpoint']))
-  elif new['model'] == old['model'] and settings:
+  named = parts[0][0] != parts[0][1]
+  of_both = [(tables.method(new), tables.method(old))]
+  if not named:
+    of_both.append((new['checkpoint'], old['checkpoint']))
+  parts += [pair for pair in of_both if pair[0] != pair[1]]
+  if len(parts) == 1 and not named and settings:
     name, *values = settings[0]
+    others = len(settings) - 1
+    more = f' and {others} more' if others else ''
     old_value, new_value = (value or '-' for value in values)
-    parts.append((f'{name} {new_value}', f'{name} {old_value}'))
+    parts.append((f'{name} {new_value}{more}', f'{name} {old_value}{more}'))
   new_title, old_title = (', '.join(part) for part in zip(*parts, strict=True))
   return new_title, old_title
 
@@ -244,7 +251,7 @@ def _result(
   if not np.isnan(gain).all():
     changed = _changed(gain, example_ids, shared or [None])
     counts = {name: len(entries) for name, entries in changed.items()}
-    counts['examples'] = _examples(changed, pair, seed=seed)
+    counts['examples'] = _examples(changed, pair, seed=seed, metric=metric)
   else:
     found['unpaired_reason'] = 'no prompt has a score in both'
   return result | found | {'unit': 'template' if shared else 'example'} | counts
@@ -381,13 +388,17 @@ def _examples(
   pair: Sequence[_Predictions],
   *,
   seed: int,
+  metric: Metric,
 ) -> list[dict[str, Any]]:
   """Draws some of the changed predictions by a seeded hash, one per example.
+
+  Generated answers have their `scores` in percent, if the metric grades them.
 
   Args:
     changed: predictions by kind, from `_changed`.
     pair: all predictions, new and old.
     seed: seed for the draw.
+    metric: metric of the dataset.
   """
   out = []
   for kind, entries in changed.items():
@@ -407,9 +418,23 @@ def _examples(
           'expected': _right(new),
           'new': _answer(new),
           'old': _answer(old),
+          **_scores(new, old, metric),
         }
       )
   return out
+
+
+def _scores(
+  new: Mapping[str, Any], old: Mapping[str, Any], metric: Metric
+) -> dict[str, Any]:
+  """Returns `scores` of two generated answers in percent; {} for right and wrong."""
+  if not metric.graded or 'text' not in new:
+    return {}
+  scores = {
+    which: 100 * float(metric.value(predictions.statistics(record, metric)))
+    for which, record in (('new', new), ('old', old))
+  }
+  return {'scores': scores}
 
 
 def _template_text(record: Mapping[str, Any]) -> str | None:

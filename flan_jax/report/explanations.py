@@ -291,3 +291,34 @@ def validation(report: Report) -> str:
     'The loss is the mean negative log-likelihood of a target token, its EOS included; '
     f'perplexity is e to the loss.{metric}'
   )
+
+
+def comparison(found: Report, *, significant: float) -> Iterator[str]:
+  """Yields the sentences below the table of a comparison.
+
+  Args:
+    found: content of difference.json.
+    significant: limit of a corrected p-value below which a difference is colored.
+  """
+  results = found['results']
+  yield '[ ] is a 95 % interval over examples.'
+  tested = [r for r in (*results, *found.get('values', ())) if r['p'] is not None]
+  if any(result['p'] is not None for result in results):
+    yield (
+      'p is from a permutation test that swaps the two models example by example; '
+      f'beside it, p is corrected for {_count(len(tested), "result")} (Holm). A '
+      f'difference is colored if the latter is below {significant}.'
+    )
+  counted = {
+    'template': 'answers, one per template of an example',
+    'example': 'examples, each by the mean over its templates',
+  }
+  units = [counted[unit] for unit in counted if any(r['unit'] == unit for r in results)]
+  if units:
+    yield f'Better and worse are by the metric, and count {", or ".join(units)}.'
+  if any(result['unpaired_reason'] for result in results):
+    yield '– if the predictions cannot be paired.'
+
+
+def _count(n: int, noun: str) -> str:
+  return f'{n} {noun}{"" if n == 1 else "s"}'

@@ -214,6 +214,8 @@ def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
   return _template('compare.html').render(
     found=found,
+    title=statements.comparison(found),
+    explanations=explanations,
     verdicts=tables.verdicts(found),
     differences=list(values_lib.differences(found)),
     remarks=statements.remarks(found, schema.label),

@@ -1,6 +1,6 @@
 """Plots of an evaluation as SVG: FLAN's figure 1, templates, calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from matplotlib.lines import Line2D
@@ -41,10 +41,10 @@ def averages(report: Mapping[str, Any]) -> str:
   """
   groups = [_with_published(group) for group in schema.averages(report)]
   models = _models(report)
-  known = any(group['flan'] for group in groups)
+  known = [group['flan'] for group in groups]
   bars = [
     *models,
-    *([('flan', PUBLISHED, _published(report))] if known else []),
+    *([('flan', PUBLISHED, _published(report, known))] if any(known) else []),
     ('majority', MAJORITY, 'majority class'),
     ('chance', CHANCE, 'chance'),
   ]
@@ -83,8 +83,13 @@ def averages(report: Mapping[str, Any]) -> str:
   return finish(figure, handles)
 
 
-def _published(report: Mapping[str, Any]) -> str:
-  return f'{published.model(report["results"][0]["num_fewshot"])} (hollow: unverified)'
+def _published(
+  report: Mapping[str, Any], figures: Iterable[Mapping[str, Any] | None]
+) -> str:
+  """Names the published figures; says that hollow ones are unverified, if any is."""
+  hollow = any(figure and figure['mark'] != 'confirmed' for figure in figures)
+  named = published.model(report['results'][0]['num_fewshot'])
+  return f'{named} (hollow: unverified)' if hollow else named
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,10 +157,11 @@ def templates(report: Mapping[str, Any]) -> str:
   for key, style, text in marks:
     if any(result[key] is not None for result in results):
       handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
-  if any(map(published.beside, results)):
+  known = list(map(published.beside, results))
+  if any(known):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
-             label=_published(report))
+             label=_published(report, known))
     )  # fmt: skip
   return finish(figure, handles)
 

@@ -159,6 +159,14 @@ def dev_of_pair(result: Mapping[str, Any]) -> str:
   return dev([old]) if old == new else f' (old {old}, new {new})'
 
 
+def comparison(found: Mapping[str, Any]) -> str:
+  """Returns the title of a comparison: the two evaluations, by what differs."""
+  old, new = found['old']['title'], found['new']['title']
+  if old != new:
+    return f'{old} → {new}'
+  return f'{old}, twice: no recorded setting differs'
+
+
 def unpaired(result: Mapping[str, Any]) -> str:
   """Says why the predictions of two reports could not be paired; '' if they were."""
   reason = result['unpaired_reason']
@@ -229,7 +237,10 @@ def prompts(report: Mapping[str, Any]) -> str:
   """Describes the prompts of the models: `zero-shot`, `5-shot, no options`."""
   found = []
   for result in report['results']:
-    words = [num_fewshot(result['num_fewshot'])]
+    shots = result['num_fewshot']
+    # Zero-shot would mean that the cluster is unseen.
+    trained = result['cluster'] in report.get('trained_on', ()) and not shots
+    words = ['no exemplars' if trained else num_fewshot(shots)]
     style = result['prompt_style']
     base_style = result.get('base', {}).get('prompt_style', style)
     if style != 'instructions':
@@ -274,11 +285,10 @@ def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
 def share(results: Sequence[Mapping[str, Any]]) -> str:
   """Counts the examples of results: `240 examples`, `12 of 300 examples (4 %)`."""
   n = sum(result['n'] for result in results)
-  declared = [result.get('n_declared') for result in results]
-  plural = '' if n == 1 else 's'
-  if None in declared or sum(declared) <= n:
-    return f'{n:,} example{plural}'
+  declared = [result['n_declared'] or 0 for result in results]
   whole = sum(declared)
+  if 0 in declared or whole <= n:
+    return f'{n:,} example{"" if n == 1 else "s"}'
   percent = f'{100 * n / whole:.2g}' if n < 0.995 * whole else '99+'
   return f'{n:,} of {whole:,} examples ({percent} %)'
 

@@ -382,8 +382,8 @@ def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
     tmp_path / 'old', lambda i: True, config='Evaluate.max_examples = 9  # flag'
   )
   found = compare.compare(tmp_path / 'new', tmp_path / 'old')
-  assert found['old']['title'] == 'm, Evaluate.max_examples 9'
-  assert found['new']['title'] == 'm, Evaluate.max_examples -'
+  assert found['old']['title'] == 'm, Evaluate.max_examples 9 and 1 more'
+  assert found['new']['title'] == 'm, Evaluate.max_examples - and 1 more'
 
 
 def test_without_predictions_two_figures_stand_apart(tmp_path):

@@ -3,7 +3,6 @@
 import functools
 import html.parser
 import json
-import random
 
 import hypothesis
 import made_report
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from made_report import DATASETS, record
 
-from flan_jax.report import compare, schema, shown_answers, write
+from flan_jax.report import compare, schema, write
 from flan_jax.report import html as html_lib
 from flan_jax.report import plots as plots_lib
 
@@ -211,55 +210,6 @@ def test_every_plot_has_its_figures_in_words(page):
     figures = [entry['test'] for entry in result['per_template']]
     words = f'{result["dataset"]}: {min(figures):.1f} to {max(figures):.1f}'
     assert words in found.text
-
-
-class TestExamples:
-  LINES = [
-    record(of, i, template=template, right=(i + template) % 3 > 0)
-    for of in (RTE, AESLC)
-    for i in range(12)
-    for template in (0, 1)
-  ]
-
-  def drawn(self, out, lines, *, base=(), **changes):
-    for name, found in (('', lines), ('.base', base)):
-      text = ''.join(json.dumps(line) + '\n' for line in found)
-      (out / f'predictions{name}.jsonl').write_text(text, encoding='utf-8')
-    return shown_answers.draw(out, REPORT, **changes)
-
-  def test_as_many_right_ones_as_wrong_ones_and_of_different_examples(self, tmp_path):
-    found = self.drawn(tmp_path, self.LINES, each=2)
-    assert [one['right'] for one in found['rte']] == [True, True, False, False]
-    assert [one['right'] for one in found['aeslc']] == [None] * 4
-    for right in (True, False):
-      ids = [one['example_id'] for one in found['rte'] if one['right'] is right]
-      assert len(ids) == len(set(ids))
-    assert 'anli_r1' not in found
-
-  def test_the_order_of_the_file_does_not_matter(self, tmp_path):
-    found = self.drawn(tmp_path, self.LINES)
-    for seed in range(3):
-      lines = random.Random(seed).sample(self.LINES, len(self.LINES))
-      assert self.drawn(tmp_path, lines) == found
-
-  def test_a_graded_answer_has_its_score_and_a_ranked_one_its_options(self, tmp_path):
-    found = self.drawn(tmp_path, self.LINES)
-    scores = {one['text']: one['score'] for one in found['aeslc']}
-    assert scores['yes'] == 100
-    assert scores['nay'] < 100
-    for one in found['rte']:
-      assert [choice['option'] for choice in one['choices']] == one['options']
-      (predicted,) = [c['option'] for c in one['choices'] if c['predicted']]
-      assert predicted == one['options'][one['predicted']]
-
-  def test_the_answer_of_the_base_to_the_same_prompt_stands_beside(self, tmp_path):
-    found = self.drawn(tmp_path, self.LINES, base=self.LINES[::-1])
-    for one in (*found['rte'], *found['aeslc']):
-      key = one['example_id'], one['template']
-      assert (one['base']['example_id'], one['base']['template']) == key
-
-  def test_without_predictions_there_are_none(self, tmp_path):
-    assert shown_answers.draw(tmp_path, REPORT) == {}
 
 
 @pytest.fixture(scope='module')
