@@ -210,7 +210,7 @@ def contaminated(found: Mapping[str, Any], *, min_words: int) -> str:
   """Explains which examples are contaminated."""
   ngram = found['ngram']
   short = (
-    f', or a shorter field of at least {min_words} words' if min_words < ngram else ''
+    f', or a shorter field of at least {min_words} words,' if min_words < ngram else ''
   )
   return (
     f'An example is contaminated if {ngram} consecutive words of it{short} occur in '
@@ -261,21 +261,12 @@ def loss(report: Report) -> str:
 
 def evaluation_steps(report: Report) -> str:
   """Captions the figure of the metrics of a run."""
-  limit = _setting(report, 'Evaluate.eval_examples')
+  limit = statements.setting(report, 'Evaluate.eval_examples')
   some = f'at most {limit} dev examples' if limit else 'dev examples'
   return (
     f'Evaluation steps: {some} of a dataset, in its first template. Nothing is '
     'selected by them, and test is not evaluated.'
   )
-
-
-def _setting(report: Report, name: str) -> str:
-  """Returns the value of a setting of the configuration; '' if it is unknown."""
-  for line in report.get('provenance', {}).get('config', '').splitlines():
-    setting, _, value = line.rpartition('  # ')[0].partition(' = ')
-    if setting == name:
-      return value
-  return ''
 
 
 def validation(report: Report) -> str:

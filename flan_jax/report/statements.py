@@ -282,6 +282,15 @@ def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
       )
 
 
+def setting(report: Mapping[str, Any], name: str) -> str:
+  """Returns the value of a setting of the configuration; '' if it is unknown."""
+  for line in report.get('provenance', {}).get('config', '').splitlines():
+    found, _, value = line.rpartition('  # ')[0].partition(' = ')
+    if found == name:
+      return value
+  return ''
+
+
 def share(results: Sequence[Mapping[str, Any]]) -> str:
   """Counts the examples of results: `240 examples`, `12 of 300 examples (4 %)`."""
   n = sum(result['n'] for result in results)

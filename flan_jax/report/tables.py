@@ -121,7 +121,7 @@ def latex(report: Mapping[str, Any]) -> str:
     [published.model(report['results'][0]['num_fewshot'])] if with_published else []
   )
   lines = [
-    f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
+    f'% {report["model"]}, {report["checkpoint"]}, evaluation seed {report["seed"]}',
     f'% {method(report)}',
     *(f'% {line}' for line in data(report)),
     '% needs \\usepackage{booktabs}',
