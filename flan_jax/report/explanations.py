@@ -219,6 +219,25 @@ def contaminated(found: Mapping[str, Any], *, min_words: int) -> str:
   )
 
 
+def values(results: Sequence[Mapping[str, Any]], *, tested: int) -> str:
+  """Explains the table of results in units of their own.
+
+  Args:
+    results: the results.
+    tested: number of results that p-values are corrected for.
+  """
+  lines = []
+  if any(of['ci95'] for result in results for of in _models(result)):
+    lines.append('[ ] is a 95 % interval over examples.')
+  if any('p' in result for result in results):
+    holm = f'; Holm is p corrected for the {tested} results' if tested > 1 else ''
+    lines.append(
+      'p is from a paired permutation test that swaps the models example by '
+      f'example{holm}.'
+    )
+  return ' '.join(lines)
+
+
 def shown_answers(shown: Sequence[Mapping[str, Any]]) -> str:
   """Counts the answers that a page shows of a result: `3 right and 3 wrong shown`."""
   right = [one['right'] for one in shown if one['right'] is not None]
@@ -264,7 +283,7 @@ def evaluation_steps(report: Report) -> str:
   limit = statements.setting(report, 'Evaluate.eval_examples')
   some = f'at most {limit} dev examples' if limit else 'dev examples'
   return (
-    f'Evaluation steps: {some} of a dataset, in its first template. Nothing is '
+    f'Evaluation steps: {some} of each dataset, in its first template. Nothing is '
     'selected by them, and test is not evaluated.'
   )
 

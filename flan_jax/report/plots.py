@@ -187,7 +187,7 @@ def reliability(report: Mapping[str, Any]) -> str:
     axes.plot(*zip(*places, strict=True), color=color, linewidth=1.4, zorder=2)
     axes.scatter(*zip(*places, strict=True), s=sizes, color=color, alpha=0.55,
                  linewidths=0, zorder=3, clip_on=False)  # fmt: skip
-    text = f'{label}: off by {found["ece"]:.1f} points'
+    text = f'{short(label, 20)}: off by {found["ece"]:.1f} points'
     handles.append(Line2D([], [], color=color, marker='o', label=text))
   axes.set_xlabel('confidence, percent')
   axes.set_ylabel('right, percent')

@@ -79,7 +79,12 @@ def table(report: Mapping[str, Any]) -> 'Table':
   heads = 'dataset', 'examples', 'loss (nats)', 'perplexity', 'tokens right', 'metric'
   for name in heads:
     left = name in ('dataset', 'metric')
-    made.add_column(name, justify='left' if left else 'right', no_wrap=left)
+    made.add_column(
+      name,
+      justify='left' if left else 'right',
+      no_wrap=left,
+      min_width=max(map(len, name.split())),  # a heading is broken between words
+    )
   for row in rows(report):
     metrics = ', '.join(
       f'{name} {value:.1f} % [{low:.1f}, {high:.1f}]'

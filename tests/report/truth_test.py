@@ -26,8 +26,9 @@ from evaluated_report import (
 )
 
 from flan_jax.catalog.lineage import Lineage
+from flan_jax.evaluate import evaluator
+from flan_jax.report import build, plots, schema, terminal
 from flan_jax.report import html as html_lib
-from flan_jax.report import plots, schema, terminal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,9 @@ MADE = {
     dataclasses.replace(THREE, curves=True, validated=True, configured=True),
   ),
   'another seed of training': (
-    {'provenance': configured('Run.seed = 7  # --gin.SEED')}, {}, dataclasses.replace(THREE, configured=True),
+    {'provenance': configured('Run.seed = 7  # --gin.SEED')},
+    {},
+    dataclasses.replace(THREE, configured=True),
   ),
   'several processes': ({}, {'timing': {'examples_per_s': 2.0, 'examples': 40}}, THREE),
   'chat': ({}, {'prompt_style': 'chat'}, THREE),
@@ -241,7 +244,7 @@ RULES = {
     lambda of: of.curves
   ),
   r'On dev each example has its template of the first epoch': lambda of: of.curves,
-  r'Evaluation steps: at most 4 dev examples of a dataset, in its first template': (
+  r'Evaluation steps: at most 4 dev examples of each dataset, in its first template': (
     lambda of: of.curves
   ),
   r'Nothing is selected by them, and test is not evaluated': lambda of: of.curves,
@@ -352,6 +355,24 @@ def test_every_sentence_of_an_evaluation_is_true(kind, tmp_path):
   report = evaluated(tmp_path, **changes)
   check(page(tmp_path), facts)
   check_words(kind, page(tmp_path), report)
+
+
+def test_a_run_without_held_out_clusters_claims_none():
+  metadata = {'held_out': [], 'curves': CURVES, 'validation': VALIDATION}
+  report = build.build(
+    evaluator.Results(datasets=(), timing={}, warnings=()),
+    build.Metadata(**made_report.METADATA | metadata),
+  )
+  written = html_lib.render(report, plots=drawn(True), examples={})
+  assert '<h1>Validation at step 20: loss 2.200 nats, perplexity 9.00' in written
+  for words in ('held-out cluster', 'zero-shot', 'predictions', 'Datasets', 'base'):
+    assert words not in written.partition('</style>')[2].partition('<svg')[0]
+    assert words not in re.sub(r'<svg.*?</svg>', '', written.partition('<main')[2])
+  rows = re.findall(r'<tr><th scope="row">\d+</th>.*?</tr>', written)
+  assert [re.sub(r'<[^>]+>', ' ', row).split() for row in rows] == [
+    ['10', '3.100', '22.20', '40.0', '60.0'],
+    ['20', '2.200', '9.03', '50.0', '70.0'],
+  ]
 
 
 @functools.cache
