@@ -161,3 +161,39 @@ def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
     '-5': False,
     '5': True,
   }
+
+
+class TestUnitsOfTheirOwn:
+  """A metric in units of its own has values, and neither right nor wrong."""
+
+  RESULT = {
+    'dataset': 'rte', 'kind': 'value', 'metric': 'words', 'split': 'test',
+    'prompt_style': 'instructions', 'base': {'prompt_style': 'instructions'},
+  }  # fmt: skip
+
+  def drawn(self, out, **changes):
+    for name in ('', '.base'):
+      lines = [
+        scored(i, predicted=i % 2, template=template, values={'words': 1.0})
+        for i in range(9)
+        for template in (0, 1)
+      ]
+      text = ''.join(json.dumps(line) + '\n' for line in lines)
+      (out / f'predictions{name}.jsonl').write_text(text, encoding='utf-8')
+    of = {'seed': 0, 'results': [self.RESULT | changes]}
+    return shown_answers.draw(out, of)['rte']
+
+  def test_one_template_of_an_example_stands_beside_the_base_s_same_prompt(
+    self, tmp_path
+  ):
+    shown = self.drawn(tmp_path)
+    assert len({one['example_id'] for one in shown}) == len(shown) == 6
+    for one in shown:
+      assert (one['right'], one['expected']) == (None, ['yes'])
+      assert 'score' not in one
+      assert one['base']['template'] == one['template']
+      assert [choice['gold'] for choice in one['choices']] == [True, False]
+
+  def test_a_seqio_task_has_no_templates(self, tmp_path):
+    shown = self.drawn(tmp_path, prompt_style='seqio_task', base={'prompt_style': 'x'})
+    assert {one['template'] for one in shown} == {None}
