@@ -89,7 +89,7 @@ def _print_percent(
     cells = {head: cell for head, cell in cells.items() if head not in empty}
     if not table.columns:
       for head in cells:
-        name = head in ('dataset', 'metric')
+        name = head in ('dataset', 'metric', 'options style')
         side = 'left' if name else 'right'
         # Names are never wrapped: a search would not find a wrapped one.
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)

@@ -1,8 +1,11 @@
 """The report's page: every text as it was given, every section, no other file."""
 
+import copy
 import functools
 import html.parser
+import io
 import json
+import re
 
 import hypothesis
 import made_report
@@ -10,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from made_report import DATASETS, record
 
-from flan_jax.report import compare, schema, write
+from flan_jax.report import compare, schema, terminal, write
 from flan_jax.report import html as html_lib
 from flan_jax.report import plots as plots_lib
 
@@ -258,3 +261,37 @@ class TestDifference:
     assert not tags & {'script', 'link', 'img', 'iframe', 'object', 'base'}
     outside = [link for link in found.links if not link.startswith('#')]
     assert all('//' not in link for link in outside)
+
+
+class TestColumns:
+  """A column stands where its values differ, or where there are any."""
+
+  def heads(self, report):
+    page = html_lib.render(report, plots=drawn(), examples={})
+    head = page.partition('id="caption-datasets"')[2].partition('</thead>')[0]
+    return re.findall(r'<th[^>]*>(.*?)</th>', head)
+
+  def test_styles_of_options_have_one_if_there_are_several(self):
+    report = copy.deepcopy(REPORT)
+    assert 'options style' not in self.heads(report)
+    report['results'][0]['options_style'] = 'letters'
+    assert self.heads(report)[1] == 'options style'
+    page = html_lib.render(report, plots=drawn(), examples={})
+    assert '<td class="text">letters</td>' in page
+    assert '<td class="text">bullets</td>' in page
+    out = io.StringIO()
+    terminal.print_table(report, file=out)
+    assert re.search(r'rte +accuracy +letters +40 of 400', out.getvalue())
+    for result in report['results']:
+      result['options_style'] = 'letters'
+    assert 'options style' not in self.heads(report)
+
+  def test_what_no_result_has_has_none(self):
+    report = copy.deepcopy(REPORT)
+    del report['results'][:2]
+    assert not {'chance', 'majority', 'FLAN 137B'} & set(self.heads(report))
+
+  def test_the_text_of_a_template_stands_beside_its_scores(self, page):
+    (entry, *_) = REPORT['results'][0]['per_template']
+    row = rf'<th[^>]*>{entry["template"]}.*?{{premise}}</code></th><td>{entry["dev"]}'
+    assert re.search(row, page)
