@@ -28,7 +28,7 @@ from oracle import Oracle
 
 from flan_jax.catalog import leakage, lineage
 from flan_jax.catalog.lineage import Lineage
-from flan_jax.report import compare, schema, statements, tables, terminal
+from flan_jax.report import compare, schema, settings, statements, tables, terminal
 
 BASE = {'base': NO, 'name': 'tiny'}
 KINDS = {
@@ -151,7 +151,7 @@ def test_a_model_that_was_not_tuned_is_never_called_tuned(kind, tmp_path):
 
 def test_a_difference_names_the_weights_of_the_model_and_of_the_base():
   of = {'fingerprint': 'f', 'tokenizer': {'digest': 'd'}}
-  flat = compare._flat({'models': {'tuned': of, 'base': of}})
+  flat = settings.flat({'models': {'tuned': of, 'base': of}})
   assert [name for name in flat if name.startswith('weights')] == [
     'weights of the model',
     'weights of the base',
