@@ -264,7 +264,7 @@ class TestDifference:
 
 
 class TestColumns:
-  """A column stands where its values differ, or where there are any."""
+  """A column stands if its values differ, or if a result has one."""
 
   def heads(self, report):
     page = html_lib.render(report, plots=drawn(), examples={})

@@ -346,12 +346,12 @@ def test_no_setting_differs_by_its_name_alone(tmp_path):
 
 
 def test_a_comparison_of_then_is_made_again(tmp_path):
-  """Its figures and the settings that differ are those of the old program."""
+  """Its figures are those of the old program, and so are the settings of both."""
   path = OLD / 'expected' / 'finished.difference.json'
   wanted = json.loads(path.read_text(encoding='utf-8'))
   found = compare.compare(SCHEMA_1['a run'], SCHEMA_1['an evaluation of a store'])
   assert [values for _, *values in found['settings']] == [
-    values for _, *values in wanted['settings']
+    values for _, *values in wanted['settings'] if all(values)
   ]
   assert found['other_examples'] == wanted['other_rows']
   for one, other in zip(found['results'], wanted['rows'], strict=True):

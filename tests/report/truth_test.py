@@ -33,7 +33,7 @@ from flan_jax.report import html as html_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-  """What is true of an evaluation, stated independently of its report."""
+  """Facts about an evaluation, stated independently of its report."""
 
   name: str = 'tuned'  # of the model beside the base
   base: bool = True
