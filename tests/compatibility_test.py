@@ -57,6 +57,16 @@ def read_lines(path):
   return [json.loads(line) for line in text.splitlines()]
 
 
+def figures(results):
+  """The results without the words of their templates, which older reports lack."""
+  found = json.loads(json.dumps(results))
+  for result in found:
+    for of in (result, result.get('base', {})):
+      for entry in of.get('per_template', ()):
+        entry.pop('text', None)
+  return found
+
+
 def keys(value) -> set[str]:
   """Every key of a JSON value, at any depth."""
   if isinstance(value, dict):
@@ -283,7 +293,7 @@ class TestRun:
     pathlib.Path('wanted').mkdir()
     shutil.copy('expected/stopped.report.json', 'wanted/report.json')
     found, wanted = map(schema.load, ('runs/stopped/report', 'wanted'))
-    assert found['results'] == wanted['results']
+    assert figures(found['results']) == wanted['results']
 
   @pytest.mark.slow  # its programs take long to compile
   def test_one_with_adapters_and_a_loss_guard_resumes(self, old):
@@ -348,7 +358,7 @@ class TestEvaluation:
         assert line == {'example_id': other.pop('row_id'), **other}
     done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
     wanted = [result for result in done['results'] if result['dataset'] in datasets]
-    for result, other in zip(found['results'], wanted, strict=True):
+    for result, other in zip(figures(found['results']), wanted, strict=True):
       if len(wanted) < len(done['results']):  # it depends on the number of results
         del result['p_holm'], other['p_holm']
       assert result == other

@@ -63,6 +63,7 @@ def results(*, with_base: bool = True, warnings=()) -> evaluator.Results:
       templates=(0, 1, 2),
       splits={'dev': _split(each, 'dev', 20, models),
               'test': _split(each, 'test', 40, models)},
+      template_texts=dict.fromkeys(models, ('{premise}',) * 3),
     )
     for each in DATASETS
   )  # fmt: skip

@@ -80,6 +80,7 @@ class DatasetResult:
     prompt_style: prompt style of the tuned model.
     base_prompt_style: prompt style of the base model.
     options_style: style of the OPTIONS block, of both.
+    template_texts: model -> inputs of its templates, as they are declared.
   """
 
   dataset: Dataset
@@ -90,6 +91,7 @@ class DatasetResult:
   prompt_style: str = 'instructions'
   base_prompt_style: str = 'instructions'
   options_style: str = options_style.DEFAULT
+  template_texts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   @property
   def own_style(self) -> dict[str, str]:
@@ -300,6 +302,7 @@ def _evaluate(
     prompt_style=protocol.prompt_styles['tuned'],
     base_prompt_style=protocol.prompt_styles['base'],
     options_style=protocol.options_style,
+    template_texts={name: spec.texts for name, spec in specs.items()},
   )
 
 

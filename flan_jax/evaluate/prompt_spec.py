@@ -28,6 +28,11 @@ class PromptSpec:
   target_delimiter: str = ''
   end: str | None = None
 
+  @property
+  def texts(self) -> tuple[str, ...]:
+    """Inputs of the evaluated templates, with {fields}, as they are declared."""
+    return tuple(self.dataset.templates[i].inputs for i in self.templates)
+
   def options(self, example: Example, template: int | None = None) -> list[str]:
     """Returns the options of an example, each with the delimiter before it.
 

@@ -52,9 +52,11 @@ def _figures(measured: 'DatasetResult', model: str) -> dict[str, Any]:
   templates = measured.templates
   if model == 'base' and measured.base_templates is not None:
     templates = measured.base_templates
+  texts = measured.template_texts.get(model)
   per_template = [
     {
       'template': template,
+      **({'text': texts[i]} if texts else {}),
       'dev': _figure(figures, 'dev', i),
       'test': _figure(figures, 'test', i),
       'n': int(counts[i]),

@@ -12,7 +12,8 @@ from flan_jax.catalog import registry
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
-from flan_jax.report import schema, statements, tables, value_comparison
+from flan_jax.evaluate.metric import Metric
+from flan_jax.report import schema, settings, statements, tables, value_comparison
 from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
 
@@ -112,8 +113,8 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
   for result, p in zip(tested, corrected, strict=True):
     result['p_holm'] = p
   keys = ('model', 'checkpoint', 'data_digest', 'seed')
-  settings = _settings(*reports)
-  titles = _titles(*reports, settings)
+  differing = settings.differing(*reports)
+  titles = _titles(*reports, differing)
   measured = dict.fromkeys([*common, *(result['dataset'] for result in values)])
   found = schema.rounded(
     {
@@ -125,7 +126,7 @@ def compare(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
       'only_new': [name for name in by_name[0] if name not in by_name[1]],
       'only_old': [name for name in by_name[1] if name not in by_name[0]],
       'other_examples': _other_examples(*reports, list(measured)),
-      'settings': settings,
+      'settings': differing,
     }
   )
   return found | ({'values': values_lib.plain(values)} if values else {})
@@ -147,21 +148,37 @@ def _other_examples(
 
 
 def _titles(
-  new: Mapping[str, Any], old: Mapping[str, Any], settings: Sequence[Sequence[str]]
+  new: Mapping[str, Any], old: Mapping[str, Any], differing: Sequence[Sequence[str]]
 ) -> tuple[str, str]:
-  """Returns a title for each report: its model, and the first difference."""
+  """Returns a title for each report: its model, and what tells the two apart.
+
+  That is the prompts, and of one model the checkpoint. If they are equal, it is the
+  first setting that differs, with the number of the others. Equal weights are one model
+  of one checkpoint.
+  """
   parts = [(statements.title(new), statements.title(old))]
-  methods = tables.method(new), tables.method(old)
-  if methods[0] != methods[1]:
-    parts.append(methods)
-  elif new['model'] == old['model'] and new['checkpoint'] != old['checkpoint']:
-    parts.append((new['checkpoint'], old['checkpoint']))
-  elif new['model'] == old['model'] and settings:
-    name, *values = settings[0]
+  weights = _weights(new), _weights(old)
+  if weights[0] and weights[0] == weights[1]:
+    parts = [(parts[0][0], parts[0][0])]
+  named = parts[0][0] != parts[0][1]
+  of_both = [(tables.method(new), tables.method(old))]
+  if not named and (not weights[0] or weights[0] != weights[1]):
+    of_both.append((new['checkpoint'], old['checkpoint']))
+  parts += [pair for pair in of_both if pair[0] != pair[1]]
+  if len(parts) == 1 and not named and differing:
+    name, *values = differing[0]
+    others = len(differing) - 1
+    more = f' and {others} more' if others else ''
     old_value, new_value = (value or '-' for value in values)
-    parts.append((f'{name} {new_value}', f'{name} {old_value}'))
+    parts.append((f'{name} {new_value}{more}', f'{name} {old_value}{more}'))
   new_title, old_title = (', '.join(part) for part in zip(*parts, strict=True))
   return new_title, old_title
+
+
+def _weights(report: Mapping[str, Any]) -> str | None:
+  """Returns the fingerprint of the measured weights, if it is known."""
+  models = report.get('provenance', {}).get('models', {})
+  return models.get('tuned', {}).get('fingerprint')
 
 
 def write(new: str | os.PathLike, old: str | os.PathLike) -> dict[str, Any]:
@@ -244,7 +261,7 @@ def _result(
   if not np.isnan(gain).all():
     changed = _changed(gain, example_ids, shared or [None])
     counts = {name: len(entries) for name, entries in changed.items()}
-    counts['examples'] = _examples(changed, pair, seed=seed)
+    counts['examples'] = _examples(changed, pair, seed=seed, metric=metric)
   else:
     found['unpaired_reason'] = 'no prompt has a score in both'
   return result | found | {'unit': 'template' if shared else 'example'} | counts
@@ -382,13 +399,17 @@ def _examples(
   pair: Sequence[Predictions],
   *,
   seed: int,
+  metric: Metric,
 ) -> list[dict[str, Any]]:
   """Draws some of the changed predictions by a seeded hash, one per example.
+
+  Generated answers have their `scores` in percent, if the metric grades them.
 
   Args:
     changed: predictions by kind, from `_changed`.
     pair: all predictions, new and old.
     seed: seed for the draw.
+    metric: metric of the dataset.
   """
   out = []
   for kind, entries in changed.items():
@@ -408,9 +429,23 @@ def _examples(
           'expected': _right(new),
           'new': _answer(new),
           'old': _answer(old),
+          **_scores(new, old, metric),
         }
       )
   return out
+
+
+def _scores(
+  new: Mapping[str, Any], old: Mapping[str, Any], metric: Metric
+) -> dict[str, Any]:
+  """Returns `scores` of two generated answers in percent; {} for right and wrong."""
+  if not metric.graded or 'text' not in new:
+    return {}
+  scores = {
+    which: 100 * float(metric.value(predictions.statistics(record, metric)))
+    for which, record in (('new', new), ('old', old))
+  }
+  return {'scores': scores}
 
 
 def _template_text(record: Mapping[str, Any]) -> str | None:
@@ -436,32 +471,3 @@ def _answer(record: Mapping[str, Any]) -> str:
 
 def _right(record: Mapping[str, Any]) -> str:
   return ' / '.join(predictions.right(record))
-
-
-def _settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[list[str]]:
-  """Returns the settings that differ: [name, old, new]; [] if one has no provenance."""
-  if not all(report.get('provenance') for report in (new, old)):
-    return []
-  both = [_flat(report.get('provenance', {})) for report in (new, old)]
-  names = dict.fromkeys([*both[1], *both[0]])
-  return [
-    [name, both[1].get(name, ''), both[0].get(name, '')]
-    for name in names
-    if both[0].get(name) != both[1].get(name)
-  ]
-
-
-def _flat(found: Mapping[str, Any]) -> dict[str, str]:
-  """Returns settings, versions and weights by name, but for output folders."""
-  out = {}
-  for line in found.get('config', '').splitlines():
-    name, _, value = line.rpartition('  # ')[0].partition(' = ')
-    if not name.endswith(('output_dir', 'model_dir')):
-      out[name] = value
-  for name, version in found.get('versions', {}).items():
-    out[f'version of {name}'] = version
-  for name, model in found.get('models', {}).items():
-    which = 'the base' if name == 'base' else 'the model'
-    out[f'weights of {which}'] = model['fingerprint']
-    out[f'tokenizer of {which}'] = model['tokenizer']['digest'][:12]
-  return out

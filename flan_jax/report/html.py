@@ -3,7 +3,8 @@
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -11,28 +12,33 @@ from markupsafe import Markup, escape
 
 from flan_jax.catalog import registry
 from flan_jax.catalog.lineage import UNKNOWN
-from flan_jax.data import stable_hash
-from flan_jax.evaluate import calibration, metrics, predictions
+from flan_jax.evaluate import calibration, contamination, predictions
+from flan_jax.report import (
+  canvas,
+  explanations,
+  published,
+  schema,
+  shown_answers,
+  statements,
+  tables,
+  validation,
+)
 from flan_jax.report import plots as plots_lib
-from flan_jax.report import published, schema, statements, tables, validation
 from flan_jax.report import values as values_lib
 from flan_jax.runtime import atomic_file
-
-EXAMPLES = 3
-"""Right examples shown per result, and as many wrong ones."""
 
 
 def write(out: str | os.PathLike) -> None:
   """Writes OUT/report.html and OUT/plots/*.svg from OUT/report.json.
 
-  The examples are read from OUT/predictions.jsonl if it exists.
+  The examples are read from the predictions in OUT, if there are any.
   """
   out = pathlib.Path(out)
   report = schema.load(out)
   drawn = plots_lib.draw(schema.divided(report)[0])
   for name, svg in drawn.items():
     atomic_file.write_text(out / 'plots' / f'{name}.svg', svg)
-  shown = examples(out, schema.divided(report)[0]) | _answers(out, report)
+  shown = shown_answers.draw(out, report)
   text = render(report, plots=drawn, examples=shown)
   atomic_file.write_text(out / 'report.html', text)
 
@@ -48,19 +54,20 @@ def render(
   Args:
     report: content of report.json.
     plots: SVG documents from `plots.draw`.
-    examples: label of a result -> its predictions, from `examples`.
+    examples: label of a result -> its predictions, from `shown_answers.draw`.
   """
   template = _template('report.html')
+  tested = sum('p_holm' in result for result in report['results'])
   report, values = schema.divided(report)
   averages = schema.averages(report)
   names = statements.models(report)
   headlines = [schema.headline(average) for average in averages]
   headlines += values_lib.headlines(values, report)
   results = report['results']
-  with_base = any('base' in result for result in results)
+  with_base = explanations.has_base(report)
   inline = {
     name: Markup(
-      plots_lib.inline(svg, name=name, title=_alternative(name, report, averages))
+      canvas.inline(svg, name=name, title=_alternative(name, report, averages))
     )
     for name, svg in plots.items()
   }
@@ -83,22 +90,25 @@ def render(
     figure=values_lib.figure,
     change=values_lib.change,
     names=names,
+    statements=statements,
+    explanations=explanations,
+    columns=_columns(report, with_base),
+    tested=tested,
+    each=shown_answers.EXAMPLES,
+    min_words=contamination.MIN_WORDS,
+    steps=validation.by_step(report),
+    predictions=_predictions([*results, *values]),
     title=statements.title(report),
     validation=validation,
     with_training='validation' in report or {'loss', 'metrics'} & plots.keys(),
     method=tables.method(report),
     on=statements.on(report),
-    claims=_claims(report, averages),
+    claims=_claims(report, values),
     source=statements.source(report),
     scores=statements.scores(report),
-    sizes=statements.sizes,
     footnotes=tables.footnotes(report),
-    some_templates=any(
-      schema.measured_templates(result) < result.get('templates_declared', 0)
-      for result in results
-    ),
     strip=lambda result: Markup(plots_lib.strip(result)),
-    same_prompts=_same_prompts,
+    same_prompts=schema.same_prompts,
     calibrations=calibration.of_models(report),
     significant=tables.SIGNIFICANT,
     sources=_sources(report),
@@ -112,15 +122,49 @@ def render(
   )
 
 
-def _claims(report: Mapping[str, Any], averages: Sequence[Mapping[str, Any]]) -> str:
-  """Lists the claim on each held-out cluster."""
-  seen = dict(report['leakage'].get('seen', {}))
-  seen |= {average['cluster']: average['seen'] for average in averages}
-  num_fewshot = averages[0]['num_fewshot'] if averages else 0
+def _claims(report: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> str:
+  """Lists the claim on each measured cluster."""
+  shots = {
+    result['cluster']: result['num_fewshot'] for result in (*report['results'], *values)
+  }
   return '; '.join(
-    f'{statements.cluster_name(cluster)}: {statements.claim(claim, num_fewshot)}'
-    for cluster, claim in seen.items()
+    f'{statements.cluster_name(cluster)}: '
+    + statements.claim(schema.seen(cluster, report), num_fewshot)
+    for cluster, num_fewshot in shots.items()
   )
+
+
+def _columns(report: Mapping[str, Any], with_base: bool) -> list[str]:
+  """Lists the columns of the table of results that have a value."""
+  several = explanations.has_several_templates(report)
+  results = report['results']
+  known = any(map(published.beside, results))
+  model = statements.models(report)['tuned']
+  wanted = {
+    'dataset': True,
+    'options style': statements.has_options_styles(report),
+    'base': with_base,
+    model if with_base else 'mean': True,
+    'difference': with_base,
+    'templates': several,
+    'best dev template': several
+    and explanations.some_have(report, 'best_dev_template'),
+    **{
+      key: explanations.some_have(report, key)
+      for key in ('detectable', 'majority', 'chance')
+    },
+    published.model(results[0]['num_fewshot'] if results else 0): known,
+    'examples': True,
+    'metric': True,
+  }
+  return [name for name, has in wanted.items() if has]
+
+
+def _predictions(results: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Lists the files with the answers that the figures of results are made of."""
+  models = ['tuned', *(['base'] if any('base' in r for r in results) else [])]
+  splits = dict.fromkeys(result['split'] for result in results)
+  return [predictions.name(split, model) for model in models for split in splits]
 
 
 def _trained_on(report: Mapping[str, Any]) -> str:
@@ -175,6 +219,8 @@ def difference(found: Mapping[str, Any]) -> str:
   """Returns the page of a comparison, from the content of difference.json."""
   return _template('compare.html').render(
     found=found,
+    title=statements.comparison(found),
+    explanations=explanations,
     verdicts=tables.verdicts(found),
     differences=list(values_lib.differences(found)),
     remarks=statements.remarks(found, schema.label),
@@ -209,12 +255,22 @@ def _template(name: str) -> jinja2.Template:
     'thousands': lambda value: f'{value:,}',
     'p': lambda value: '< 0.001' if value < 0.001 else f'{value:.3f}',
     'range': _range,
+    'visible': visible,
     'verdict': _verdict,
     'pair': lambda result: schema.label(result) + statements.dev_of_pair(result),
     'pair_examples': statements.pair_examples,
   }
   environment.globals['style'] = Markup((here / 'page.css').read_text(encoding='utf-8'))
   return environment.from_string((here / name).read_text(encoding='utf-8'))
+
+
+def visible(text: str) -> str:
+  """Replaces control characters of a text by pictures, but not \\n and \\t."""
+  return re.sub(
+    r'[\x00-\x08\x0b-\x1f\x7f]',
+    lambda found: '\u2421' if found[0] == '\x7f' else chr(0x2400 + ord(found[0])),
+    text,
+  )
 
 
 def _range(result: Mapping[str, Any]) -> str:
@@ -227,12 +283,6 @@ def _by_template(result: Mapping[str, Any]) -> list[float]:
   """Returns the figures of the templates that were measured on the reported split."""
   figures = (entry[result['split']] for entry in result['per_template'])
   return [figure for figure in figures if figure is not None]
-
-
-def _same_prompts(result: Mapping[str, Any]) -> bool:
-  """Returns whether the base had the prompts of the tuned model."""
-  style = result.get('prompt_style')
-  return 'base' in result and result['base'].get('prompt_style') == style
 
 
 def _sources(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -276,147 +326,3 @@ def _alternative(
     f'Dot plot of every template that was measured, lowest to highest, in {unit}. '
     + '. '.join(parts)
   )
-
-
-def examples(
-  out: str | os.PathLike, report: Mapping[str, Any], *, each: int = EXAMPLES
-) -> dict[str, list[dict[str, Any]]]:
-  """Draws predictions to show per result: up to `each` right ones, then as many wrong.
-
-  They are drawn by a seeded hash, at most one per example. A generated answer is right
-  if it equals a reference after the metric's normalization. If the metric grades
-  answers, an answer is neither right nor wrong and has its `score` in percent. The base
-  model's scores of the same prompt stand beside, if it was measured.
-
-  Returns:
-    Label of a result -> its predictions.
-  """
-  out = pathlib.Path(out)
-  drawn: dict[tuple[str, bool | None], dict[str, tuple[int, dict[str, Any]]]] = {}
-  for record in _lines(out, report, 'tuned'):
-    name = schema.label(record)
-    key = (name, record['example_id'], record['template'])
-    rank = stable_hash.key('example', report['seed'], *key)
-    kept = drawn.setdefault((name, _right(record)), {})
-    rival = kept.get(record['example_id'])
-    if rival is None or rank < rival[0]:
-      kept[record['example_id']] = rank, record
-    if len(kept) > (2 * each if _right(record) is None else each):
-      del kept[max(kept, key=lambda example_id: kept[example_id][0])]
-  chosen = {
-    (schema.label(record), record['example_id'], record['template']): record
-    for kept in drawn.values()
-    for _, record in kept.values()
-  }
-  results = report['results']
-  own_prompts = {
-    schema.label(result) for result in results if not _same_prompts(result)
-  }
-  by_example: dict[tuple[str, str], list[dict[str, Any]]] = {}
-  for (name, example_id, _), record in chosen.items():
-    by_example.setdefault((name, example_id), []).append(record)
-  for record in _lines(out, report, 'base'):
-    key = (schema.label(record), record['example_id'], record['template'])
-    if key[0] in own_prompts:  # the base's one prompt stands beside every template
-      for shown in by_example.get(key[:2], ()):
-        shown['base'] = record
-    elif key in chosen:
-      chosen[key]['base'] = record
-  found: dict[str, list[dict[str, Any]]] = {}
-  for result in results:
-    name = schema.label(result)
-    for right in (True, False, None):
-      kept = drawn.get((name, right), {})
-      for _, record in sorted(kept.values(), key=lambda pair: pair[0]):
-        shown = {**record, 'right': right, 'choices': _choices(record)}
-        if right is None:
-          shown |= _graded(record)
-        found.setdefault(name, []).append(shown)
-  return found
-
-
-def _lines(
-  out: pathlib.Path, report: Mapping[str, Any], model: str
-) -> Iterator[dict[str, Any]]:
-  """Yields the predictions of a model that the figures of a report are made of."""
-  splits = {schema.label(result): result['split'] for result in report['results']}
-  for split in dict.fromkeys(splits.values()):
-    for _, record in predictions.records(out / predictions.name(split, model)):
-      if splits.get(schema.label(record)) == split:
-        yield record
-
-
-def _answers(
-  out: pathlib.Path, report: Mapping[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
-  """Draws answers of datasets with metrics of their own, by a seeded hash.
-
-  Returns:
-    Dataset -> its predictions, with `values` of single examples by name.
-  """
-  _, values = schema.divided(report)
-  splits = {result['dataset']: result['split'] for result in values}
-  drawn: dict[str, list[tuple[int, dict[str, Any]]]] = {name: [] for name in splits}
-  found: dict[str, list[dict[str, Any]]] = {}
-  for split in dict.fromkeys(splits.values()):
-    for _, record in predictions.records(out / predictions.name(split)):
-      name = record['dataset']
-      if splits.get(name) == split:
-        rank = stable_hash.key('example', report['seed'], name, record['example_id'])
-        drawn[name] = sorted([*drawn[name], (rank, record)], key=lambda pair: pair[0])
-        del drawn[name][2 * EXAMPLES :]
-    for name, kept in drawn.items():
-      if splits[name] == split and kept:
-        found[name] = [{**record, 'right': None, 'choices': []} for _, record in kept]
-    shown = {
-      (r['dataset'], r['example_id']): r for some in found.values() for r in some
-    }
-    for _, record in predictions.records(out / predictions.name(split, 'base')):
-      key = record['dataset'], record['example_id']
-      if key in shown:
-        shown[key]['base'] = record
-  return found
-
-
-def _graded(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns an answer's score by its metric, in percent, and the base model's."""
-  metric = metrics.of(record['dataset'])
-
-  def score(prediction: Mapping[str, Any]) -> float:
-    return 100 * float(metric.value(predictions.statistics(prediction, metric)))
-
-  found = {'score': score(record), 'metric': metric.name}
-  if 'base' in record:
-    found['base_score'] = score(record['base'])
-  return found
-
-
-def _right(record: Mapping[str, Any]) -> bool | None:
-  """Returns whether an answer is right; None if the metric grades it."""
-  predicted, gold = record['predicted'], record['gold']
-  if 'text' in record:
-    metric = metrics.of(record['dataset'])
-    if metric.graded:
-      return None
-    return predicted is not None and metric.same(predicted, gold)
-  if predicted is None:
-    return False
-  options = record['options']
-  return options[predicted] in [options[i] for i in gold]
-
-
-def _choices(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Returns every option of a ranked example with its scores."""
-  if 'text' in record:
-    return []
-  base = record.get('base', {}).get('log_probabilities')
-  return [
-    {
-      'option': option,
-      'score': record['log_probabilities'][i],
-      'base': base[i] if base else None,
-      'gold': i in record['gold'],
-      'predicted': i == record['predicted'],
-    }
-    for i, option in enumerate(record['options'])
-  ]

@@ -1,44 +1,26 @@
-"""Plots of a report as SVG: FLAN's figure 1, spread, calibration, curves.
+"""Plots of an evaluation as SVG: FLAN's figure 1, templates, calibration."""
 
-They are drawn with matplotlib's object interface: no display, no global state, and the
-same bytes for the same report.
-"""
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-import io
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flan_jax.evaluate import calibration
-from flan_jax.report import published, schema, statements
-
-if TYPE_CHECKING:
-  from matplotlib.typing import RcKeyType
-
-TUNED, BASE, CHANCE, MAJORITY = '#0b6e99', '#b5622e', '#8b949d', '#5f6973'
-PUBLISHED = '#5b3a8c'
-_INK, _GRID = '#1c2126', '#dfe3e7'
-
-_WIDTH = 5.2  # inches: text stays legible when a phone shows it at two thirds
-
-_STYLE: 'dict[RcKeyType, Any]' = {
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'flan_jax',
-  'font.family': 'sans-serif',
-  'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
-  'font.size': 11,
-  'text.parse_math': False,  # a model's name may hold dollar signs
-  'axes.edgecolor': _GRID,
-  'axes.labelcolor': _INK,
-  'text.color': _INK,
-  'xtick.color': _INK,
-  'ytick.color': _INK,
-}
+from flan_jax.report import published, schema, statements, training_plots
+from flan_jax.report.canvas import (
+  BASE,
+  CHANCE,
+  FONT_SIZE,
+  GRID,
+  INK,
+  MAJORITY,
+  PUBLISHED,
+  TUNED,
+  canvas,
+  finish,
+  short,
+  wrapped,
+)
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
@@ -46,14 +28,9 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
   drawn = {}
   if report['results']:
     drawn = {'averages': averages(report), 'templates': templates(report)}
-  curves = report.get('curves', {})
-  if any(len(curves.get(name, ())) > 1 for name in ('train', 'validation')):
-    drawn['loss'] = loss(report)
-  if any(len(points) > 1 for _, points in _metrics(report)):
-    drawn['metrics'] = metrics(report)
   if calibration.of_models(report):
     drawn['calibration'] = reliability(report)
-  return drawn
+  return drawn | training_plots.draw(report)
 
 
 def averages(report: Mapping[str, Any]) -> str:
@@ -64,10 +41,10 @@ def averages(report: Mapping[str, Any]) -> str:
   """
   groups = [_with_published(group) for group in schema.averages(report)]
   models = _models(report)
-  known = any(group['flan'] for group in groups)
+  known = [group['flan'] for group in groups]
   bars = [
     *models,
-    *([('flan', PUBLISHED, _published(report))] if known else []),
+    *([('flan', PUBLISHED, _published(report, known))] if any(known) else []),
     ('majority', MAJORITY, 'majority class'),
     ('chance', CHANCE, 'chance'),
   ]
@@ -80,12 +57,12 @@ def averages(report: Mapping[str, Any]) -> str:
     (group, [bar for bar in bars if bar[0] == 'tuned' or group.get(bar[0]) is not None])
     for group in groups
   ]
-  figure, axes = _canvas(1.1 + sum(0.25 + 0.27 * len(some) for _, some in shown))
+  figure, axes = canvas(0.9 + sum(0.25 + 0.27 * len(some) for _, some in shown))
   ticks, labels, place = [], [], 0.0
   for group, some in shown:
     ticks.append(place + (len(some) - 1) / 2)
     name = statements.cluster_name(group['cluster'])
-    labels.append(_wrapped(name + statements.dev(group['splits'])))
+    labels.append(wrapped(name + statements.dev(group['splits'])))
     for key, color, _ in some:
       measured = group if key == 'tuned' else group[key]
       if key in ('tuned', 'base'):
@@ -103,11 +80,16 @@ def averages(report: Mapping[str, Any]) -> str:
   handles = [
     Line2D([], [], color=color, linewidth=7, label=label) for _, color, label in bars
   ]
-  return _finish(figure, axes, handles)
+  return finish(figure, handles)
 
 
-def _published(report: Mapping[str, Any]) -> str:
-  return f'{published.model(report["results"][0]["num_fewshot"])} (hollow: unverified)'
+def _published(
+  report: Mapping[str, Any], figures: Iterable[Mapping[str, Any] | None]
+) -> str:
+  """Names the published figures; says that hollow ones are unverified, if any is."""
+  hollow = any(figure and figure['mark'] != 'confirmed' for figure in figures)
+  named = published.model(report['results'][0]['num_fewshot'])
+  return f'{named} (hollow: unverified)' if hollow else named
 
 
 def _with_published(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,10 +103,10 @@ def _bar(axes, place: float, value: float, interval, color: str, text='') -> Non
   end = value
   if interval is not None:
     low, high = interval
-    axes.plot([low, high], [place, place], color=_INK, linewidth=1.2, zorder=3)
+    axes.plot([low, high], [place, place], color=INK, linewidth=1.2, zorder=3)
     end = max(value, high)
   text = text or f'{value:.1f}'
-  axes.text(end + 1.2, place, text, va='center', fontsize=9.5, zorder=4)
+  axes.text(end + 1.2, place, text, va='center', fontsize=FONT_SIZE, zorder=4)
 
 
 def templates(report: Mapping[str, Any]) -> str:
@@ -132,7 +114,7 @@ def templates(report: Mapping[str, Any]) -> str:
   results = report['results']
   models = _models(report)
   lanes = len(models)
-  figure, axes = _canvas(1.2 + len(results) * (0.34 + 0.26 * lanes))
+  figure, axes = canvas(1.0 + len(results) * (0.34 + 0.26 * lanes))
   for i, result in enumerate(results):
     for lane, (key, color, _) in enumerate(models):
       measured = result if key == 'tuned' else result.get('base')
@@ -155,7 +137,7 @@ def templates(report: Mapping[str, Any]) -> str:
       filled = 'full' if known['mark'] == 'confirmed' else 'none'
       axes.plot(known['value'], i, 'D', markersize=5.5, color=PUBLISHED, zorder=5,
                 fillstyle=filled)  # fmt: skip
-  labels = [_wrapped(schema.shown(result), 16) for result in results]
+  labels = [wrapped(schema.shown(result), 16) for result in results]
   axes.set_yticks(range(len(results)), labels)
   axes.set_ylim(len(results) - 0.4, -0.6)
   axes.set_xlabel(_percent(report))
@@ -175,12 +157,13 @@ def templates(report: Mapping[str, Any]) -> str:
   for key, style, text in marks:
     if any(result[key] is not None for result in results):
       handles.append(Line2D([], [], color=MAJORITY, linestyle=style, label=text))
-  if any(map(published.beside, results)):
+  known = list(map(published.beside, results))
+  if any(known):
     handles.append(
       Line2D([], [], color=PUBLISHED, marker='D', linestyle='', markersize=5.5,
-             label=_published(report))
+             label=_published(report, known))
     )  # fmt: skip
-  return _finish(figure, axes, handles)
+  return finish(figure, handles)
 
 
 def reliability(report: Mapping[str, Any]) -> str:
@@ -189,7 +172,7 @@ def reliability(report: Mapping[str, Any]) -> str:
   All ranked datasets are pooled. The area of a dot is its number of answers; a dot
   below the diagonal is overconfident.
   """
-  figure, axes = _canvas(4.6)
+  figure, axes = canvas(4.0)
   axes.set_ylim(0, 100)
   axes.set_aspect('equal')
   axes.plot([0, 100], [0, 100], color=MAJORITY, linewidth=1, linestyle=':', zorder=1)
@@ -204,82 +187,11 @@ def reliability(report: Mapping[str, Any]) -> str:
     axes.plot(*zip(*places, strict=True), color=color, linewidth=1.4, zorder=2)
     axes.scatter(*zip(*places, strict=True), s=sizes, color=color, alpha=0.55,
                  linewidths=0, zorder=3, clip_on=False)  # fmt: skip
-    text = f'{label}: off by {found["ece"]:.1f} points'
+    text = f'{short(label, 20)}: off by {found["ece"]:.1f} points'
     handles.append(Line2D([], [], color=color, marker='o', label=text))
   axes.set_xlabel('confidence, percent')
   axes.set_ylabel('right, percent')
-  return _finish(figure, axes, handles, columns=1)
-
-
-def loss(report: Mapping[str, Any]) -> str:
-  """Draws the loss of a training run by step: of training, and on dev."""
-  curves = report['curves']
-  figure, axes = _by_step('loss of a target token, nats')
-  handles = []
-  for name, color, marker in (('train', BASE, ''), ('validation', TUNED, 'o')):
-    if name in curves:
-      label = 'training' if name == 'train' else 'dev of the training datasets'
-      handles += _curve(axes, curves[name], label, color=color, marker=marker)
-  return _finish(figure, axes, handles)
-
-
-def metrics(report: Mapping[str, Any]) -> str:
-  """Draws the evaluation steps of a training run on dev, by step.
-
-  Held-out clusters are solid lines, training datasets dashed ones.
-  """
-  figure, axes = _by_step('percent')
-  axes.set_ylim(0, 100)
-  handles = []
-  held_out = report['curves'].get('held_out', {})
-  for i, (label, points) in enumerate(_metrics(report)):
-    handles += _curve(
-      axes, points, label, color=_LINES[i % len(_LINES)], marker='o',
-      linestyle='-' if i < len(held_out) else '--',
-    )  # fmt: skip
-  return _finish(figure, axes, handles, columns=1)
-
-
-def _metrics(report: Mapping[str, Any]) -> list[tuple[str, list[list[float]]]]:
-  """Returns the curves of evaluation steps, the held-out clusters' first.
-
-  Of more training datasets than colors, the mean is one curve.
-  """
-  curves = report.get('curves', {})
-  found = [
-    (f'{statements.cluster_name(cluster)} (held out)', points)
-    for cluster, points in curves.get('held_out', {}).items()
-  ]
-  own = curves.get('metrics', {})
-  if len(found) + len(own) <= len(_LINES):
-    return found + [(f'{label} (trained on)', points) for label, points in own.items()]
-  by_step: dict[float, list[float]] = {}
-  for points in own.values():
-    for step, value in points:
-      by_step.setdefault(step, []).append(value)
-  mean = [[step, sum(some) / len(some)] for step, some in sorted(by_step.items())]
-  return [*found, (f'mean of {len(own)} training datasets', mean)]
-
-
-_LINES = (TUNED, BASE, PUBLISHED, '#2e7d32', '#8a6d00', '#a3305a')
-
-
-def _by_step(label: str) -> tuple[Figure, Axes]:
-  """Returns a canvas of figures by training step."""
-  figure, axes = _canvas(3.4)
-  axes.autoscale(axis='x')
-  axes.grid(axis='y', color=_GRID, linewidth=0.8, zorder=0)
-  axes.set_xlabel('training step')
-  axes.set_ylabel(label)
-  return figure, axes
-
-
-def _curve(axes: Axes, points: Sequence, label: str, **style: Any) -> list[Line2D]:
-  steps, values = zip(*points, strict=True)
-  axes.plot(steps, values, linewidth=1.6, markersize=4.5, zorder=3, **style)
-  return [
-    Line2D([], [], linewidth=1.6, markersize=4.5, label=_short(label, 40), **style)
-  ]
+  return finish(figure, handles)
 
 
 _STRIP = (112, 22)
@@ -294,7 +206,7 @@ def strip(result: Mapping[str, Any]) -> str:
   width, height = _STRIP
   middle = height / 2
   place = lambda value: f'{4 + value / 100 * (width - 8):.1f}'  # noqa: E731
-  parts = [f'<path d="M4 {middle}H{width - 4}" stroke="{_GRID}"/>']
+  parts = [f'<path d="M4 {middle}H{width - 4}" stroke="{GRID}"/>']
   if result['chance'] is not None:
     at = place(result['chance'])
     parts.append(f'<path d="M{at} 3V{height - 3}" stroke="{MAJORITY}"/>')
@@ -317,80 +229,17 @@ def strip(result: Mapping[str, Any]) -> str:
 def _models(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   """Returns (key, color, label) of each measured model."""
   names = statements.models(report)
-  model = ('tuned', TUNED, _short(names['tuned']))
+  model = ('tuned', TUNED, short(names['tuned']))
   if any('base' in result for result in report['results']):
     return [('base', BASE, names['base']), model]
   return [model]
 
 
-def _short(name: str, max_length: int = 28) -> str:
-  return name if len(name) <= max_length else f'{name[: max_length - 1]}…'
-
-
 def _percent(report: Mapping[str, Any]) -> str:
   """Returns the axis label: the unit, the prompts and the dataset family."""
-  return f'percent, {statements.prompts(report)}{statements.on(report)}'
+  unit = f'percent, {statements.prompts(report)}{statements.on(report)}'
+  return wrapped(unit, _AXIS)
 
 
-def _wrapped(text: str | None, width: int = 16) -> str:
-  """Breaks a long name at blanks or underscores, to fit the margin on a phone."""
-  lines, line = [], ''
-  for word in re.split(r'(?<=[ _])', text or ''):
-    if line and len(line) + len(word.rstrip()) > width:
-      lines.append(line.rstrip())
-      line = ''
-    line += word
-  return '\n'.join([*lines, line])
-
-
-def _canvas(height: float) -> tuple[Figure, Axes]:
-  with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(_WIDTH, height), layout='constrained')
-    axes = figure.add_subplot()
-  axes.set_xlim(0, 100)
-  axes.grid(axis='x', color=_GRID, linewidth=0.8, zorder=0)
-  axes.set_axisbelow(True)
-  axes.tick_params(length=0)
-  for side in ('top', 'right', 'left'):
-    axes.spines[side].set_visible(False)
-  axes.set_xlabel('percent')
-  return figure, axes
-
-
-def _finish(
-  figure: Figure, axes: Axes, handles: Sequence[Line2D], columns: int = 2
-) -> str:
-  with matplotlib.rc_context(_STYLE):
-    figure.legend(
-      handles=handles,
-      loc='outside upper left',
-      ncols=columns,
-      frameon=False,
-      fontsize=9.5,
-    )
-    out = io.StringIO()
-    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
-  return out.getvalue()
-
-
-def inline(svg: str, *, name: str, title: str) -> str:
-  """Turns an SVG document into an element of an HTML page.
-
-  The prologue, the metadata and the namespaces are removed, since HTML needs none.
-
-  Args:
-    svg: the document.
-    name: prefix that makes its ids unique on the page.
-    title: text alternative, for screen readers.
-  """
-  body = svg[svg.index('<svg') :]
-  body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
-  body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', body)
-  body = re.sub(r'\bid="', f'id="{name}-', body)
-  body = re.sub(r'url\(#', f'url(#{name}-', body)
-  body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
-  opening = f'<svg role="img" aria-labelledby="{name}-title" '
-  body = re.sub(r'<svg\s', lambda _: opening, body, count=1)
-  end = body.index('>') + 1
-  escaped = title.replace('&', '&amp;').replace('<', '&lt;')
-  return f'{body[:end]}<title id="{name}-title">{escaped}</title>{body[end:]}'
+_AXIS = 44
+"""Letters of a line below an axis."""

@@ -238,6 +238,12 @@ def measured_templates(result: Mapping[str, Any]) -> int:
   return sum(entry[result['split']] is not None for entry in result['per_template'])
 
 
+def same_prompts(result: Mapping[str, Any]) -> bool:
+  """Returns whether a result has a base model that had the same prompts."""
+  style = result.get('prompt_style')
+  return 'base' in result and result['base'].get('prompt_style') == style
+
+
 def bounds(interval: Sequence[float]) -> str:
   """Formats an interval: `5.2, 10.0`; never `-0.0`."""
   return ', '.join(f'{round(bound, 1) + 0.0:.1f}' for bound in interval)

@@ -5,9 +5,10 @@ by its name, and a few-shot result is never called zero-shot.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from flan_jax.catalog import options_style as options_style_lib
 from flan_jax.catalog.lineage import UNKNOWN
 from flan_jax.config.decoding import GREEDY
 
@@ -158,6 +159,14 @@ def dev_of_pair(result: Mapping[str, Any]) -> str:
   return dev([old]) if old == new else f' (old {old}, new {new})'
 
 
+def comparison(found: Mapping[str, Any]) -> str:
+  """Returns the title of a comparison: the two evaluations, by what differs."""
+  old, new = found['old']['title'], found['new']['title']
+  if old != new:
+    return f'{old} → {new}'
+  return f'{old}, twice: no recorded setting differs'
+
+
 def unpaired(result: Mapping[str, Any]) -> str:
   """Says why the predictions of two reports could not be paired; '' if they were."""
   reason = result['unpaired_reason']
@@ -228,7 +237,10 @@ def prompts(report: Mapping[str, Any]) -> str:
   """Describes the prompts of the models: `zero-shot`, `5-shot, no options`."""
   found = []
   for result in report['results']:
-    words = [num_fewshot(result['num_fewshot'])]
+    shots = result['num_fewshot']
+    # Zero-shot would mean that the cluster is unseen.
+    trained = result['cluster'] in report.get('trained_on', ()) and not shots
+    words = ['no exemplars' if trained else num_fewshot(shots)]
     style = result['prompt_style']
     base_style = result.get('base', {}).get('prompt_style', style)
     if style != 'instructions':
@@ -268,6 +280,59 @@ def exemplars(report: Mapping[str, Any], label: Any) -> Iterator[str]:
         f'{label(result)}: {shown:.1f} of {asked} exemplars on average; the prompts '
         'have room for no more'
       )
+
+
+def setting(report: Mapping[str, Any], name: str) -> str:
+  """Returns the value of a setting of the configuration; '' if it is unknown."""
+  for line in report.get('provenance', {}).get('config', '').splitlines():
+    found, _, value = line.rpartition('  # ')[0].partition(' = ')
+    if found == name:
+      return value
+  return ''
+
+
+def share(results: Sequence[Mapping[str, Any]]) -> str:
+  """Counts the examples of results: `240 examples`, `12 of 300 examples (4 %)`."""
+  n = sum(result['n'] for result in results)
+  declared = [result['n_declared'] or 0 for result in results]
+  whole = sum(declared)
+  if 0 in declared or whole <= n:
+    return f'{n:,} example{"" if n == 1 else "s"}'
+  percent = f'{100 * n / whole:.2g}' if n < 0.995 * whole else '99+'
+  return f'{n:,} of {whole:,} examples ({percent} %)'
+
+
+def options_style(result: Mapping[str, Any]) -> str:
+  """Names the style of the OPTIONS block; `–` without options."""
+  usual = '–' if result['chance'] is None else options_style_lib.DEFAULT
+  return result.get('options_style', usual)
+
+
+def has_options_styles(report: Mapping[str, Any]) -> bool:
+  """Returns whether the results have different styles of the OPTIONS block."""
+  results = report['results']
+  own = any('options_style' in result for result in results)
+  return own and len(set(map(options_style, results))) > 1
+
+
+def leakage(report: Mapping[str, Any]) -> str:
+  """States the outcome of the leakage check, of the model's last training."""
+  found = report['leakage']
+  if found['datasets'] is None:
+    return 'the training data is unknown'
+  lineage = report['lineage']
+  last = 'last ' if lineage != UNKNOWN and len(lineage) > 1 else ''
+  count = len(found['datasets'])
+  if not count:
+    return f'{last}trained on no dataset'
+  mixture = f' of {found["mixture"]}' if found['mixture'] else ''
+  parts = [f'{last}trained on {count} dataset{"s" if count > 1 else ""}{mixture}']
+  if found['excluded']:
+    names = ', '.join(map(cluster_name, found['excluded']))
+    parts.append(f'related clusters excluded: {names}')
+  overlaps = [one for one in found['allowed_overlap'] if one['by'] != 'itself']
+  parts.append(f'allowed overlaps: {len(overlaps) or "none"}')
+  return '; '.join(parts)
 
 
 def source(report: Mapping[str, Any]) -> str:

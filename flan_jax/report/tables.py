@@ -121,7 +121,7 @@ def latex(report: Mapping[str, Any]) -> str:
     [published.model(report['results'][0]['num_fewshot'])] if with_published else []
   )
   lines = [
-    f'% {report["model"]}, {report["checkpoint"]}, seed {report["seed"]}',
+    f'% {report["model"]}, {report["checkpoint"]}, evaluation seed {report["seed"]}',
     f'% {method(report)}',
     *(f'% {line}' for line in data(report)),
     '% needs \\usepackage{booktabs}',
@@ -198,7 +198,8 @@ def footnotes(report: Mapping[str, Any]) -> list[str]:
     measured = measured_templates(result)
     declared = result.get('templates_declared', 0)
     if measured < declared:
-      line = f'mean over {measured} of {declared} templates'
+      mean = 'mean over ' if measured > 1 else ''
+      line = f'{mean}{measured} of {declared} templates'
       some.setdefault(line, []).append(label(result))
     if result.get('differs'):
       differ.setdefault(result['differs'], []).append(label(result))

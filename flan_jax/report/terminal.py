@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from flan_jax.report import published, statements, tables, validation
+from flan_jax.report import explanations, published, statements, tables, validation
 from flan_jax.report import values as values_lib
 from flan_jax.report.schema import (
   averages,
@@ -37,7 +37,8 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     validation.print_table(report, file=file)
   in_percent, values = divided(report)
   if in_percent['results'] or not values:
-    console = _print_percent(in_percent, file)
+    tested = sum('p_holm' in result for result in report['results'])
+    console = _print_percent(in_percent, file, tested=tested)
   if values:
     console = values_lib.print_table(
       in_percent, values, lambda table: _console(file, table)
@@ -49,8 +50,16 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
     console.print(f'warning: {warning}', markup=False, highlight=False)
 
 
-def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console':
-  """Prints the results in percent, the headlines and the caveats."""
+def _print_percent(
+  report: Mapping[str, Any], file: IO[str] | None, *, tested: int
+) -> 'Console':
+  """Prints the results in percent, the headlines and the caveats.
+
+  Args:
+    report: the report, with its results in percent.
+    file: output; standard error if None.
+    tested: number of results that p-values are corrected for.
+  """
   from rich import box
   from rich.markup import escape
   from rich.table import Table
@@ -61,6 +70,7 @@ def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console'
     result['std_over_templates'] is not None for result in report['results']
   )
   model = statements.models(report)['tuned']
+  empty = _empty(report)
   table = Table(
     title=escape(
       f'{statements.title(report)}{statements.on(report)}: {method(report)}, percent'
@@ -76,9 +86,10 @@ def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console'
       result, model=model, with_base=with_base, with_spread=with_spread,
       with_published=with_published,
     )  # fmt: skip
+    cells = {head: cell for head, cell in cells.items() if head not in empty}
     if not table.columns:
       for head in cells:
-        name = head in ('dataset', 'metric')
+        name = head in ('dataset', 'metric', 'options style')
         side = 'left' if name else 'right'
         # Names are never wrapped: a search would not find a wrapped one.
         table.add_column(escape(head), justify=side, overflow='fold', no_wrap=name)
@@ -91,10 +102,9 @@ def _print_percent(report: Mapping[str, Any], file: IO[str] | None) -> 'Console'
     console.print(table)
   for average in averages(report):
     console.print(headline(average), markup=False, highlight=False)
-  compared = [result['p_holm'] for result in report['results'] if 'p_holm' in result]
-  if any(p < tables.SIGNIFICANT for p in compared):
-    for_all = f'for {len(compared)} result{"s" if len(compared) > 1 else ""}'
-    console.print(f'* differs at 5 %, Holm-corrected {for_all}', markup=False)
+  if any(r.get('p_holm', 1) < tables.SIGNIFICANT for r in report['results']):
+    holm = f', Holm-corrected for {tested} results' if tested > 1 else ''
+    console.print(f'* differs at 5 %{holm}', markup=False)
   for line in tables.footnotes(report):
     console.print(line, markup=False, highlight=False)
   return console
@@ -125,7 +135,7 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   from rich.markup import escape
   from rich.table import Table
 
-  title = f'{found["old"]["title"]} to {found["new"]["title"]}, percent'
+  title = f'{statements.comparison(found)}; percent'
   table = Table(title=escape(title), box=box.SIMPLE, title_justify='left')
   heads = (
     'dataset', 'examples', 'old', 'new', 'delta [95 %]', 'p', 'p (Holm)', 'better',
@@ -151,11 +161,26 @@ def print_difference(found: Mapping[str, Any], *, file: IO[str] | None = None) -
   console = _console(file, table)
   if found['results']:
     console.print(table)
+  else:
+    console.print(statements.comparison(found), markup=False, highlight=False)
   caveats = (*values_lib.differences(found), *statements.remarks(found, label))
   for line in (tables.verdicts(found), *caveats):
     console.print(line, markup=False, highlight=False)
   for name, old, new in found['settings']:
     console.print(f'{name}: {old or "-"} -> {new or "-"}', markup=False)
+
+
+def _empty(report: Mapping[str, Any]) -> set[str]:
+  """Returns the headings of columns that say nothing of the report."""
+  found = {
+    key for key in ('chance', 'majority') if not explanations.some_have(report, key)
+  }
+  if not statements.has_options_styles(report):
+    found.add('options style')
+  several = explanations.has_several_templates(report)
+  if not several or not explanations.some_have(report, 'best_dev_template'):
+    found.add('best dev')
+  return found
 
 
 def _cells(
@@ -175,6 +200,7 @@ def _cells(
   cells = {
     'dataset': shown(result),
     'metric': result['metric'],
+    'options style': statements.options_style(result),
     'n': examples_of(result),
     'chance': number(result['chance']),
     'majority': number(result['majority']),

@@ -1,5 +1,6 @@
 """Validation in a report: figures on dev of the training datasets, in words."""
 
+import math
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
@@ -78,7 +79,12 @@ def table(report: Mapping[str, Any]) -> 'Table':
   heads = 'dataset', 'examples', 'loss (nats)', 'perplexity', 'tokens right', 'metric'
   for name in heads:
     left = name in ('dataset', 'metric')
-    made.add_column(name, justify='left' if left else 'right', no_wrap=left)
+    made.add_column(
+      name,
+      justify='left' if left else 'right',
+      no_wrap=left,
+      min_width=max(map(len, name.split())),  # a heading is broken between words
+    )
   for row in rows(report):
     metrics = ', '.join(
       f'{name} {value:.1f} % [{low:.1f}, {high:.1f}]'
@@ -101,6 +107,40 @@ def print_table(report: Mapping[str, Any], *, file: IO[str] | None = None) -> No
 
 
 _WIDTH = 120
+
+
+def by_step(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Lists the figures of each evaluation step of a run.
+
+  Returns:
+    Dicts of 'step' and 'figures', name -> figure in words; every step has the same
+    names. Of more than `MAX_NAMED` metrics of training datasets none is listed.
+  """
+  curves = report.get('curves', {})
+  named: dict[str, tuple[str, dict[int, float]]] = {}
+  losses = dict(curves.get('validation', ()))
+  if losses:
+    named['loss, nats'] = '{:.3f}', losses
+    perplexities = {step: math.exp(loss) for step, loss in losses.items()}
+    named['perplexity'] = '{:,.2f}', perplexities
+  for cluster, points in curves.get('held_out', {}).items():
+    name = f'{statements.cluster_name(cluster)} (held out)'
+    named[name] = '{:.1f}', dict(points)
+  metrics = curves.get('metrics', {})
+  if len(metrics) <= MAX_NAMED:
+    for label, points in metrics.items():
+      named[f'{label} (trained on)'] = '{:.1f}', dict(points)
+  steps = sorted({step for _, figures in named.values() for step in figures})
+  return [
+    {
+      'step': step,
+      'figures': {
+        name: form.format(figures[step]) if step in figures else '–'
+        for name, (form, figures) in named.items()
+      },
+    }
+    for step in steps
+  ]
 
 
 def alternative(name: str, report: Mapping[str, Any]) -> str:

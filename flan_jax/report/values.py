@@ -103,6 +103,7 @@ def _of_templates(
       measured.base_prompt_style,
     )
   counts = (~np.isnan(getattr(measured.reported, model)).any(-1)).sum(1)
+  texts = measured.template_texts.get(model)
   found = {}
   for name, figure in figures.items():
     if not np.isfinite(figure.value):
@@ -117,6 +118,7 @@ def _of_templates(
       'per_template': [
         {
           'template': template,
+          **({'text': texts[i]} if texts else {}),
           **{split: _at(values.get(split), i) for split in ('dev', 'test')},
           'n': int(counts[i]),
         }

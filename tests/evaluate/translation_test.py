@@ -20,9 +20,9 @@ from flan_jax.evaluate import contamination, evaluator, metrics, predictions
 from flan_jax.report import (  # fmt: skip
   build,
   compare,
-  html,
   published,
   schema,
+  shown_answers,
   terminal,
   write,
 )
@@ -354,7 +354,7 @@ class TestReport:
 
   def test_the_page_names_it_and_shows_examples_of_both(self, out):
     made = schema.load(out)
-    shown = html.examples(out, made)
+    shown = shown_answers.draw(out, made)
     assert set(shown) == {'wmt14_enfr fr-en', 'wmt14_enfr en-fr'}
     assert all(e['base']['prompt'] for found in shown.values() for e in found)
     text = (out / 'report.html').read_text(encoding='utf-8')

@@ -7,73 +7,28 @@ import math
 
 import numpy as np
 import pytest
+from scored_report import (
+  ABOUT,
+  RIGHT,
+  WRONG,
+  build,
+  dataset,
+  results,
+  split,
+)
 
 from flan_jax.catalog import leakage, lineage, registry
-from flan_jax.catalog.answers import Answer, Label, Text
-from flan_jax.catalog.dataset import Dataset, Example
-from flan_jax.catalog.template import Template
-from flan_jax.errors import InputError
-from flan_jax.evaluate import evaluator, predictions
+from flan_jax.catalog.answers import Answer, Text
+from flan_jax.catalog.dataset import Example
+from flan_jax.evaluate import evaluator
 from flan_jax.report import build as build_lib
-from flan_jax.report import html as html_lib
 from flan_jax.report import schema, tables, terminal
 from flan_jax.report import write as write_lib
-
-LABELS = ('yes', 'no')
-ABOUT = {
-  'model': 'tiny',
-  'checkpoint': 'runs/tiny',
-  'held_out': ['nli'],
-  'trained_on': ['sentiment'],
-  'train_examples': {'sentiment': 100},
-  'data_digest': 'abc',
-  'seed': 3,
-}
-
-
-def dataset(name='rte', cluster='nli', metric='accuracy', answer=None, **changes):
-  return Dataset(
-    name=name, cluster=cluster, train='', dev='dev', test='test', metric=metric,
-    fields={'premise': 'premise'}, answer=answer or Label('label', LABELS),
-    templates=(Template('{premise}'),) * 3, **{'family': 'flan', **changes},
-  )  # fmt: skip
-
-
-def split(tuned, base=None, options=LABELS):
-  """A split of N examples whose gold is always the first option."""
-  tuned = np.asarray(tuned, float)[..., None]
-  examples = tuple(
-    Example(
-      f'test.0.{i}', {}, Answer('yes', options, (0,) if options else (), ('yes',))
-    )
-    for i in range(tuned.shape[1])
-  )
-  base = None if base is None else np.asarray(base, float)[..., None]
-  return evaluator.SplitResult(examples=examples, tuned=tuned, base=base)
-
-
-def results(*parts, warnings=(), templates=(0, 1, 2)):
-  found = tuple(
-    evaluator.DatasetResult(dataset=d, templates=templates, splits=splits)
-    for d, splits in parts
-  )
-  timing = {'examples_per_s': 1.0, 'tokens_scored': 10, 'tokens_naive': 20}
-  return evaluator.Results(datasets=found, timing=timing, warnings=warnings)
-
 
 TUNED = lineage.RANDOM.then(
   lineage.of_mixture(registry.mixture('flan_sst2'), model='m')
 )
 UNKNOWN = lineage.Lineage((lineage.unknown('gemma'),))
-GENERATOR = np.random.default_rng(0)
-RIGHT = (GENERATOR.random((3, 40)) < 0.7).astype(float)
-WRONG = RIGHT * (GENERATOR.random((3, 40)) < 0.6)
-
-
-def build(*parts, templates=(0, 1, 2), **changes):
-  return build_lib.build(
-    results(*parts, templates=templates), build_lib.Metadata(**(ABOUT | changes))
-  )
 
 
 def test_it_is_json_without_nan():
@@ -356,171 +311,6 @@ class TestAverages:
 def test_a_generated_world_has_none():
   (result,) = build((dataset(family='microworld'), {'test': split(RIGHT)}))['results']
   assert result['published'] == {}
-
-
-def record(i, *, predicted, **changes):
-  return {
-    'example_id': f'test.0.{i}', 'dataset': 'rte', 'template': 0,
-    'prompt': f'Premise {i}', 'options': list(LABELS),
-    'log_probabilities': [-1.5, -2.25], 'gold': [0], 'predicted': predicted,
-  } | changes  # fmt: skip
-
-
-class TestFiles:
-  def write(self, out, *, records=(), warnings=()):
-    with predictions.Predictions(out) as emit:
-      for one in records:
-        emit(one, split='test', model='tuned')
-        emit(one, split='test', model='base')
-      emit(record(99, predicted=0), split='dev', model='tuned')
-    parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
-    return write_lib.write(out, results(parts, warnings=warnings), **ABOUT)
-
-  def test_everything_is_there_and_nothing_else(self, tmp_path):
-    found = self.write(tmp_path, records=[record(0, predicted=0)])
-    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
-    assert names == {
-      'report.json', 'report.html', 'predictions.jsonl', 'predictions.dev.jsonl',
-      'predictions.base.jsonl', 'plots/averages.svg', 'plots/templates.svg',
-      'report.csv', 'templates.csv', 'report.tex',
-    }  # fmt: skip
-    assert schema.load(tmp_path) == found
-
-  def test_predictions_hold_the_reported_examples_of_the_tuned_model(self, tmp_path):
-    self.write(tmp_path, records=[record(i, predicted=0) for i in range(3)])
-    lines = (tmp_path / 'predictions.jsonl').read_text(encoding='utf-8').splitlines()
-    assert [json.loads(line) for line in lines] == [
-      record(i, predicted=0) for i in range(3)
-    ]
-
-  def fill_the_disk(self, out):
-    with predictions.Predictions(out) as emit:
-      emit(record(1, predicted=1), split='test', model='tuned')
-      raise OSError(28, 'No space left on device')
-
-  def test_predictions_of_an_earlier_base_model_do_not_stay(self, tmp_path):
-    self.write(tmp_path, records=[record(0, predicted=0)])
-    with predictions.Predictions(tmp_path) as emit:
-      emit(record(0, predicted=0), split='test', model='tuned')
-    assert [p.name for p in tmp_path.glob('*.jsonl')] == ['predictions.jsonl']
-
-  def test_a_truncated_report_is_refused(self, tmp_path):
-    (tmp_path / 'report.json').write_text('{"model": ', encoding='utf-8')
-    with pytest.raises(InputError, match='not a report'):
-      schema.load(tmp_path)
-
-  def test_a_failure_leaves_what_was_there(self, tmp_path):
-    self.write(tmp_path, records=[record(0, predicted=0)])
-    before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
-    with pytest.raises(OSError, match='No space left'):
-      self.fill_the_disk(tmp_path)
-    assert {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()} == before
-
-  def test_the_same_evaluation_gives_the_same_bytes(self, tmp_path):
-    for name in ('one', 'two'):
-      self.write(tmp_path / name, records=[record(0, predicted=0)])
-    for path in (tmp_path / 'one').rglob('*.*'):
-      other = tmp_path / 'two' / path.relative_to(tmp_path / 'one')
-      assert path.read_bytes() == other.read_bytes(), path
-
-  def test_the_page_reaches_for_nothing_outside(self, tmp_path):
-    records = [record(i, predicted=i % 2, prompt='See <b>x</b>') for i in range(6)]
-    self.write(tmp_path, records=records)
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    for outside in ('http:', 'https:', '//', '<script', '<link', '@import', 'src='):
-      assert outside not in html, outside
-
-  def test_the_page_is_accessible(self, tmp_path):
-    self.write(tmp_path, records=[record(i, predicted=i % 2) for i in range(6)])
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert '<html lang="en">' in html
-    assert 'name="viewport"' in html
-    assert html.count('<h1') == 1
-    assert html.count('<svg role="img" aria-labelledby=') == 2
-    assert html.count('<svg aria-hidden="true"') == html.count('<svg') - 2 == 1
-    assert html.count('<table') <= html.count('<caption') + html.count(
-      'aria-label="Opt'
-    )
-    ids = [part.split('"')[0] for part in html.split(' id="')[1:]]
-    assert len(ids) == len(set(ids))
-
-  def test_the_page_shows_headline_examples_and_warnings(self, tmp_path):
-    records = [record(i, predicted=i % 2, prompt='Is 1 < 2?') for i in range(6)]
-    found = self.write(tmp_path, records=records, warnings=('rte: something odd',))
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert schema.headline(schema.averages(found)[0]) in html
-    assert 'rte: something odd' in html
-    assert 'Is 1 &lt; 2?' in html
-    assert html.count('class="right"') == html.count('class="wrong"') == 3
-    assert '-2.250' in html
-
-  def test_the_page_shows_raw_p_and_holms_and_no_spread_of_one_template(self, tmp_path):
-    found = self.write(tmp_path, records=[record(0, predicted=0)])
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert found['results'][0]['p'] < 0.001
-    assert '] p &lt; 0.001, Holm &lt; 0.001</span>' in html
-    assert '±' in html.partition('<tbody>')[2].partition('</tbody>')[0]
-    one = {'test': split(RIGHT[:1], WRONG[:1])}
-    write_lib.write(tmp_path, results((dataset(), one), templates=(0,)), **ABOUT)
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert '±' not in html.partition('<tbody>')[2].partition('</tbody>')[0]
-    assert 'mean over 1 of 3 templates' in html
-
-  def test_an_evaluation_of_nothing_still_makes_a_page(self, tmp_path):
-    with predictions.Predictions(tmp_path):
-      pass
-    write_lib.write(tmp_path, results(), **ABOUT)
-    html = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert 'nothing was measured' in html
-
-
-def test_at_most_one_template_of_an_example_is_shown(tmp_path):
-  with predictions.Predictions(tmp_path) as emit:
-    for i in range(4):
-      for template in range(5):
-        emit(record(i, predicted=0, template=template), split='test', model='tuned')
-  of = {'seed': 0, 'results': [{'dataset': 'rte', 'split': 'test'}]}
-  found = html_lib.examples(tmp_path, of, each=3)
-  assert len({one['example_id'] for one in found['rte']}) == len(found['rte']) == 3
-
-
-def test_an_example_is_right_by_the_metric_of_its_dataset(tmp_path):
-  with predictions.Predictions(tmp_path) as emit:
-    for i, said in enumerate(('-5', '5')):
-      one = record(i, predicted=said, dataset='math_dataset', text=said, gold=['5'])
-      emit(one | {'options': []}, split='test', model='tuned')
-  of = {'seed': 0, 'results': [{'dataset': 'math_dataset', 'split': 'test'}]}
-  found = html_lib.examples(tmp_path, of)
-  assert {one['text']: one['right'] for one in found['math_dataset']} == {
-    '-5': False,
-    '5': True,
-  }
-
-
-def test_the_terminal_table_fits_in_lines(monkeypatch):
-  monkeypatch.setenv('COLUMNS', '120')
-  parts = (dataset(), {'dev': split(RIGHT, WRONG), 'test': split(RIGHT, WRONG)})
-  out = io.StringIO()
-  found = build(parts)
-  terminal.print_table(found, file=out)
-  text = out.getvalue()
-  assert schema.headline(schema.averages(found)[0]) in text
-  assert f'{found["results"][0]["mean"]:.1f}' in text
-  assert max(map(len, text.splitlines())) <= 120
-
-
-def test_the_terminal_table_marks_what_nobody_has_confirmed():
-  """RTE's published mean is from memory, ANLI's was seen in a second source."""
-  parts = [
-    (dataset(name=name), {'test': split(RIGHT, WRONG)}) for name in ('rte', 'anli_r1')
-  ]
-  out = io.StringIO()
-  terminal.print_table(build(*parts), file=out)
-  lines = {
-    line.split()[0]: line for line in out.getvalue().splitlines() if line.split()
-  }
-  assert lines['rte'].rstrip().endswith('78.3 ?')
-  assert lines['anli_r1'].rstrip().endswith('47.7')
 
 
 def test_the_leakage_report_is_in_the_report_and_its_warnings():

@@ -382,8 +382,38 @@ def test_one_model_set_otherwise_is_told_apart_by_name(tmp_path):
     tmp_path / 'old', lambda i: True, config='Evaluate.max_examples = 9  # flag'
   )
   found = compare.compare(tmp_path / 'new', tmp_path / 'old')
-  assert found['old']['title'] == 'm, Evaluate.max_examples 9'
-  assert found['new']['title'] == 'm, Evaluate.max_examples -'
+  assert found['old']['title'] == 'm, Evaluate.max_examples 9 and 1 more'
+  assert found['new']['title'] == 'm, Evaluate.max_examples - and 1 more'
+
+
+def test_the_title_says_what_differs(tmp_path):
+  """The prompts and the checkpoint; without either, a setting; or that nothing does."""
+  made = evaluated(tmp_path / 'old', lambda i: True)
+  evaluated(tmp_path / 'new', lambda i: True)
+  again = compare.compare(tmp_path / 'new', tmp_path / 'old')
+  assert statements.comparison(again) == 'm, twice: no recorded setting differs'
+  made['checkpoint'] = 'runs/other'
+  made['results'][0]['num_fewshot'] = 2
+  (tmp_path / 'old' / 'report.json').write_text(json.dumps(made), encoding='utf-8')
+  found = compare.write(tmp_path / 'new', tmp_path / 'old')
+  title = 'm, 2-shot, runs/other → m, zero-shot, c'
+  assert statements.comparison(found) == title
+  page = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
+  assert f'<h1>{title}</h1>' in page
+  out = io.StringIO()
+  terminal.print_difference(found, file=out)
+  assert title in out.getvalue()
+
+
+def test_answers_that_a_metric_grades_have_their_scores(tmp_path):
+  summaries(tmp_path / 'new', ['the red house'], 'the red house')
+  summaries(tmp_path / 'old', ['the old house'], 'the red house')
+  found = compare.write(tmp_path / 'new', tmp_path / 'old')
+  ((example,),) = (result['examples'] for result in found['results'])
+  assert example['scores']['new'] == 100
+  assert example['scores']['old'] == pytest.approx(200 / 3, abs=1e-3)
+  page = (tmp_path / 'new' / 'difference.html').read_text(encoding='utf-8')
+  assert '<dt>old (66.7)</dt><dd>the old house</dd><dt>new (100.0)</dt>' in page
 
 
 def test_without_predictions_two_figures_stand_apart(tmp_path):

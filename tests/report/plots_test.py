@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from flan_jax.evaluate import calibration
-from flan_jax.report import plots, schema
+from flan_jax.report import canvas, plots, schema
 
 REPORT = made_report.report()
 SVG = '{http://www.w3.org/2000/svg}'
@@ -206,7 +206,7 @@ def test_a_strip_has_a_dot_at_every_figure(tuned, base, chance):
 def test_plots_on_one_page_share_no_id_and_keep_their_references(drawn, title):
   ids: list[str] = []
   for name, svg in drawn.items():
-    text = plots.inline(svg, name=name, title=title)
+    text = canvas.inline(svg, name=name, title=title)
     root = ET.fromstring(text)
     own = [e.get('id') for e in root.iter() if e.get('id')]
     used = re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', text)

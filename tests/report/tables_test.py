@@ -5,8 +5,9 @@ import io
 import json
 
 import pytest
+from evaluated_report import NO, evaluated
 
-from flan_jax.report import schema, tables, terminal
+from flan_jax.report import compare, schema, tables, terminal
 
 FIGURES = {
   'mean': 51.25, 'std_over_templates': 1.5, 'ci95': [40.0, 60.0],
@@ -174,3 +175,19 @@ class TestTheTerminal:
 def test_the_average_of_a_table_is_that_of_the_report():
   nli = schema.averages(WHOLE)[0]
   assert f'{nli["mean"]:.1f} &' in tables.latex(WHOLE)
+
+
+def test_a_difference_has_a_table_for_a_paper_and_one_for_a_program(tmp_path):
+  evaluated(tmp_path / 'new')
+  evaluated(tmp_path / 'old', model=NO)
+  (result,) = compare.write(tmp_path / 'new', tmp_path / 'old')['results']
+  with (tmp_path / 'new' / 'difference.csv').open(encoding='utf-8', newline='') as file:
+    (line,) = csv.DictReader(file)
+  assert (line['dataset'], line['old'], line['new']) == ('rte', '50.0', '75.0')
+  assert [line['gained'], line['lost'], line['p']] == [
+    str(result[name]) for name in ('gained', 'lost', 'p')
+  ]
+  text = (tmp_path / 'new' / 'difference.tex').read_text(encoding='utf-8')
+  assert 'rte & 20 & 50.0 & 75.0 & ' in text
+  assert text.count('{') == text.count('}')
+  assert len({line.count('&') for line in text.splitlines() if '&' in line}) == 1
