@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from flan_jax.report import curves, html, many_tables, plots
+from flan_jax.report import canvas, curves, html, many_tables
 from flan_jax.report.runs import is_validation
 
 
@@ -19,7 +19,7 @@ def render(content: Mapping[str, Any]) -> str:
   main, steps = many_tables.main(content), list(many_tables.by_step(content))
   models = [column for column in columns if not column['base']]
   drawn = {
-    name: Markup(plots.inline(svg, name=name, title=_alternative(name, content)))
+    name: Markup(canvas.inline(svg, name=name, title=_alternative(name, content)))
     for name, svg in curves.draw(content).items()
   }
   return html.page(
