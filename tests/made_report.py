@@ -1,5 +1,8 @@
 """A made evaluation of two models on three datasets, and its report."""
 
+import re
+import xml.etree.ElementTree as ET
+
 import numpy as np
 
 from flan_jax.catalog.answers import Answer, Label, Text
@@ -108,3 +111,14 @@ def record(of: Dataset, i: int, *, template: int = 0, right: bool = True, **chan
     text = 'yes' if right else 'nay'
     found |= {'text': text, 'gold': ['yes'], 'predicted': text}
   return found | changes
+
+
+PHONE, PADDING = 390, 2 * 16
+"""Width of a phone, and of what a page leaves free at its sides, in px."""
+
+
+def text_on_a_phone(svg):
+  """Returns the size of the smallest text of a figure on a phone, in px."""
+  width = float(ET.fromstring(svg).get('width').removesuffix('pt'))
+  sizes = re.findall(r'font-size: ([\d.]+)px', svg)
+  return min(map(float, sizes)) * (PHONE - PADDING) / width

@@ -7,7 +7,7 @@ the same bytes for the same report.
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ _STYLE: 'dict[RcKeyType, Any]' = {
   'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
   'font.size': FONT_SIZE,
   'axes.labelsize': FONT_SIZE,
+  'axes.titlesize': FONT_SIZE,
   'xtick.labelsize': FONT_SIZE,
   'ytick.labelsize': FONT_SIZE,
   'legend.fontsize': FONT_SIZE,
@@ -62,17 +63,26 @@ def wrapped(text: str | None, width: int = 16) -> str:
   return '\n'.join([*lines, line])
 
 
-def canvas(height: float) -> tuple[Figure, Axes]:
-  """Returns a figure with one pair of axes, 0 to 100 percent from left to right."""
+def panels(
+  count: int, height: float, *, grid: Literal['x', 'y'] = 'y'
+) -> tuple[Figure, list[Axes]]:
+  """Returns a figure with a column of axes, which share what is on the horizontal."""
   with matplotlib.rc_context(_STYLE):
     figure = Figure(figsize=(WIDTH, height), layout='constrained')
-    axes = figure.add_subplot()
+    column = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+  for axes in column:
+    axes.grid(axis=grid, color=GRID, linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    for side in ('top', 'right', 'left'):
+      axes.spines[side].set_visible(False)
+  return figure, column
+
+
+def canvas(height: float) -> tuple[Figure, Axes]:
+  """Returns a figure with one pair of axes, 0 to 100 percent from left to right."""
+  figure, (axes,) = panels(1, height, grid='x')
   axes.set_xlim(0, 100)
-  axes.grid(axis='x', color=GRID, linewidth=0.8, zorder=0)
-  axes.set_axisbelow(True)
-  axes.tick_params(length=0)
-  for side in ('top', 'right', 'left'):
-    axes.spines[side].set_visible(False)
   axes.set_xlabel('percent')
   return figure, axes
 
@@ -84,14 +94,15 @@ def finish(figure: Figure, handles: Sequence[Line2D]) -> str:
   rows = -(-len(handles) // columns)
   figure.set_figheight(figure.get_figheight() + _ROW * rows)
   with matplotlib.rc_context(_STYLE):
-    figure.legend(
-      handles=handles,
-      loc='outside upper left',
-      ncols=columns,
-      frameon=False,
-      handlelength=1.5,
-      columnspacing=1.2,
-    )
+    if handles:
+      figure.legend(
+        handles=handles,
+        loc='outside upper left',
+        ncols=columns,
+        frameon=False,
+        handlelength=1.5,
+        columnspacing=1.2,
+      )
     out = io.StringIO()
     figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
   return out.getvalue()

@@ -1,48 +1,22 @@
 """Figures of many reports as SVG: means with intervals, steps of a run, its history."""
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from flan_jax.report import many_tables, statements
+from flan_jax.report.canvas import canvas, finish, panels, short, wrapped
 
-if TYPE_CHECKING:
-  from matplotlib.typing import RcKeyType
-
-_INK, _QUIET, _GRID = '#1c2126', '#5f6973', '#dfe3e7'
+_QUIET = '#5f6973'
 _COLORS = (
   '#0b6e99', '#b5622e', '#5b3a8c', '#2e7d32', '#a3305a', '#7a5f00', '#4b5563',
   '#00796b',
 )  # fmt: skip
 _MARKERS = 'osD^vP*X'
 
-_WIDTH = 5.2  # inches: a phone shows a point as about a pixel
-_STYLE: 'dict[RcKeyType, Any]' = {
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'flan_jax',
-  'font.family': 'sans-serif',
-  'font.sans-serif': ['system-ui', 'Segoe UI', 'Roboto', 'Arial', 'DejaVu Sans'],
-  'font.size': 13,
-  'text.parse_math': False,
-  'axes.edgecolor': _GRID,
-  'axes.labelcolor': _INK,
-  'axes.labelsize': 13,
-  'axes.titlesize': 13,
-  'legend.fontsize': 13,
-  'xtick.labelsize': 13,
-  'ytick.labelsize': 13,
-  'text.color': _INK,
-  'xtick.color': _INK,
-  'ytick.color': _INK,
-}
-
-_LONGEST = 34
-"""Letters of a legend's entry that a phone has room for."""
+_PANEL = 2.2
+"""Height of a panel in inches."""
 
 
 def draw(content: Mapping[str, Any]) -> dict[str, str]:
@@ -91,13 +65,13 @@ def means(content: Mapping[str, Any]) -> str:
     names = [many_tables.cluster(row) for row in rows]
   else:
     names = [many_tables.name_of(row) for row in rows]
-  labels = [_wrapped(name) for name in names]
+  labels = [wrapped(name) for name in names]
   # A lane is less high than a line of text.
   rooms = [
     max(len(lane), 0.9 * (label.count('\n') + 1))
     for lane, label in zip(lanes, labels, strict=True)
   ]
-  figure, axes = _canvas(0.9 + 0.24 * len(columns) + 0.26 * (sum(rooms) + len(rooms)))
+  figure, axes = canvas(0.9 + 0.26 * (sum(rooms) + len(rooms)))
   ticks, place = [], 0.0
   for row, lane, room in zip(rows, lanes, rooms, strict=True):
     ticks.append(place + (room - 1) / 2)
@@ -118,11 +92,10 @@ def means(content: Mapping[str, Any]) -> str:
   axes.set_xlim(min([0.0, *_ends(rows, min)]), 100)
   axes.set_yticks(ticks, labels)
   axes.set_ylim(place - 1.3, -0.8)
-  axes.set_xlabel('percent')
   handles = [
     _handle(columns, column['name'], many_tables.heading(column)) for column in columns
   ]
-  return _finish(figure, handles)
+  return finish(figure, handles)
 
 
 def _ends(
@@ -136,7 +109,7 @@ def _ends(
 
 def steps(content: Mapping[str, Any]) -> str:
   """Draws the mean of each cluster by training step, with its 95 % interval."""
-  panels = []
+  shown = []
   several = len(content['steps']) > 1
   for average in content['averages']:
     curves = []
@@ -149,10 +122,10 @@ def steps(content: Mapping[str, Any]) -> str:
       if len(found) > 1:
         curves.append((i, series['name'], found))
     if curves:
-      panels.append((many_tables.cluster(average), curves))
-  figure, axes = _panels(len(panels))
-  for place, (title, curves) in zip(axes, panels, strict=True):
-    place.set_title(title, loc='left', fontsize=13)
+      shown.append((many_tables.cluster(average), curves))
+  figure, axes = panels(max(len(shown), 1), 0.6 + _PANEL * len(shown))
+  for place, (title, curves) in zip(axes, shown, strict=True):
+    place.set_title(title, loc='left')
     for i, _, found in curves:
       color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
       at = [step for step, _ in found]
@@ -162,19 +135,18 @@ def steps(content: Mapping[str, Any]) -> str:
       low, high = zip(*ends, strict=True)
       place.fill_between(at, low, high, color=color, alpha=0.16, linewidth=0, zorder=1)
     place.set_ylabel('percent')
-  if axes:
-    axes[-1].set_xlabel('training step')
+  axes[-1].set_xlabel('training step')
   handles = [
     Line2D([], [], color=_COLORS[i % len(_COLORS)], marker=_MARKERS[i % len(_MARKERS)],
-           label=_short(series['name']))
+           label=short(series['name']))
     for i, series in enumerate(content['steps'])
   ]  # fmt: skip
-  return _finish(figure, handles if several else [])
+  return finish(figure, handles if several else [])
 
 
 def loss(content: Mapping[str, Any]) -> str:
   """Draws the losses of each run by step: a line per seed, bold on dev."""
-  figure, (axes,) = _panels(1, height=3.2)
+  figure, (axes,) = panels(1, 3.8)
   names = list(dict.fromkeys(run['name'] for run in content['history']))
   kinds = set()
   for run in content['history']:
@@ -192,7 +164,7 @@ def loss(content: Mapping[str, Any]) -> str:
       Line2D([], [], color=_QUIET, linestyle='-', linewidth=1, label='training'),
       Line2D([], [], color=_QUIET, linestyle='--', linewidth=2.2, label='dev'),
     ]
-  return _finish(figure, handles)
+  return finish(figure, handles)
 
 
 def held_out(content: Mapping[str, Any]) -> str:
@@ -200,9 +172,9 @@ def held_out(content: Mapping[str, Any]) -> str:
   runs = [run for run in content['history'] if _long(run.get('held_out'))]
   names = list(dict.fromkeys(run['name'] for run in runs))
   clusters = list(dict.fromkeys(name for run in runs for name in run['held_out']))
-  figure, axes = _panels(len(clusters))
+  figure, axes = panels(len(clusters), 0.6 + _PANEL * len(clusters))
   for place, cluster in zip(axes, clusters, strict=True):
-    place.set_title(statements.cluster_name(cluster), loc='left', fontsize=13)
+    place.set_title(statements.cluster_name(cluster), loc='left')
     place.set_ylabel('percent')
     for run in runs:
       points = run['held_out'].get(cluster, ())
@@ -211,12 +183,12 @@ def held_out(content: Mapping[str, Any]) -> str:
         place.plot(*zip(*points, strict=True), 'o-', color=color, linewidth=1.4,
                    markersize=4, alpha=0.85)  # fmt: skip
   axes[-1].set_xlabel('training step')
-  return _finish(figure, _runs(names))
+  return finish(figure, _runs(names))
 
 
 def _runs(names: Sequence[str]) -> list[Line2D]:
   return [
-    Line2D([], [], color=_COLORS[i % len(_COLORS)], linewidth=2, label=_short(name))
+    Line2D([], [], color=_COLORS[i % len(_COLORS)], linewidth=2, label=short(name))
     for i, name in enumerate(names)
   ]
 
@@ -230,56 +202,4 @@ def _look(columns: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
 
 def _handle(columns: Sequence[Mapping[str, Any]], name: str, label: str) -> Line2D:
   color, marker = _look(columns, name)
-  return Line2D([], [], color=color, marker=marker, linewidth=2, label=_short(label))
-
-
-def _short(name: str) -> str:
-  return name if len(name) <= _LONGEST else f'{name[: _LONGEST - 1]}…'
-
-
-def _wrapped(name: str, width: int = 15) -> str:
-  lines = ['']
-  for word in name.replace('_', '_ ').split(' '):
-    joint = '' if not lines[-1] or lines[-1].endswith('_') else ' '
-    if lines[-1] and len(lines[-1] + joint + word) > width:
-      lines.append(word)
-    else:
-      lines[-1] += joint + word
-  return '\n'.join(lines)
-
-
-def _canvas(height: float) -> tuple[Figure, Axes]:
-  with matplotlib.rc_context(_STYLE):
-    figure = Figure(figsize=(_WIDTH, height), layout='constrained')
-    axes = figure.add_subplot()
-  _plain(axes, 'x')
-  return figure, axes
-
-
-def _panels(count: int, height: float = 2.3) -> tuple[Figure, list[Axes]]:
-  """Returns a column of axes that share their steps."""
-  with matplotlib.rc_context(_STYLE):
-    figure = Figure(
-      figsize=(_WIDTH, 0.9 + height * max(count, 1)), layout='constrained'
-    )
-    axes = list(figure.subplots(max(count, 1), 1, sharex=True, squeeze=False)[:, 0])
-  for each in axes:
-    _plain(each, 'y')
-  return figure, axes
-
-
-def _plain(axes: Axes, grid: Any) -> None:
-  axes.grid(axis=grid, color=_GRID, linewidth=0.8, zorder=0)
-  axes.set_axisbelow(True)
-  axes.tick_params(length=0)
-  for side in ('top', 'right', 'left'):
-    axes.spines[side].set_visible(False)
-
-
-def _finish(figure: Figure, handles: Sequence[Line2D]) -> str:
-  with matplotlib.rc_context(_STYLE):
-    if handles:
-      figure.legend(handles=handles, loc='outside upper left', ncols=1, frameon=False)
-    out = io.StringIO()
-    figure.savefig(out, format='svg', transparent=True, metadata={'Date': None})
-  return out.getvalue()
+  return Line2D([], [], color=color, marker=marker, linewidth=2, label=short(label))

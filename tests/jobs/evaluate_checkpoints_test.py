@@ -125,10 +125,14 @@ def test_a_failure_loses_no_finished_report_and_is_made_up_for(
   assert [folder.name for folder in found.finished.values()] == ['c', 'b', 'a']
   assert (tmp_path / 'a' / 'report.json').stat().st_mtime_ns == before
   given = flags(tmp_path, CHECKPOINTS=repr(tuple(map(str, names))), **small)
-  files = ['--gin_file=gin/evaluate/zero_shot.gin', *(f'--gin.{each}' for each in given)]
+  files = [
+    '--gin_file=gin/evaluate/zero_shot.gin',
+    *(f'--gin.{each}' for each in given),
+  ]
   assert dispatch.main(['eval', *files]) == 0
   table = capsys.readouterr().err
-  assert re.search(r'dataset +a +b +c \n', table) and 'mini_arc' in table
+  assert re.search(r'dataset +a +b +c \n', table)
+  assert 'mini_arc' in table
   assert (tmp_path / 'reports.html').exists()
   assert (tmp_path / 'a' / 'report.json').stat().st_mtime_ns == before
   evaluate(tmp_path, models / 'a', **{**small, 'MAX_EXAMPLES': 2})

@@ -10,7 +10,6 @@ import pytest
 
 from flan_jax.report import canvas, plots, training_plots
 
-PHONE, PADDING = 390, 2 * 16
 CSS = pathlib.Path(canvas.__file__).with_name('page.css').read_text(encoding='utf-8')
 CURVES = {
   'train': [[10, 3.0], [20, 2.0]],
@@ -30,12 +29,9 @@ def drawn():
 
 def test_every_text_is_at_least_12_px(drawn):
   assert len(drawn) == 5
-  assert f'padding: 1.25rem {PADDING / 32:.0f}rem' in CSS
+  assert f'padding: 1.25rem {made_report.PADDING / 32:.0f}rem' in CSS
   for name, svg in drawn.items():
-    width = float(ET.fromstring(svg).get('width').removesuffix('pt'))
-    sizes = [float(size) for size in re.findall(r'font-size: ([\d.]+)px', svg)]
-    assert sizes
-    assert min(sizes) * (PHONE - PADDING) / width >= 12, name
+    assert made_report.text_on_a_phone(svg) >= 12, name
 
 
 def test_every_text_is_inside_its_figure(drawn):

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 
+import made_report
 import numpy as np
 import pytest
 from oracle import LABELS, Oracle, examples
@@ -304,9 +305,8 @@ def test_the_page_names_every_figure_and_every_column(content):
   assert 'src=' not in page
   assert 'href="http' not in page
   assert 'a t interval on the seeds' in page
-  texts = re.findall(r'font(?:-size)?: ?(?:[^;"]*? )?([\d.]+)px', page)
-  assert texts
-  assert min(map(float, texts)) >= 13
+  for svg in curves.draw(content).values():
+    assert made_report.text_on_a_phone(svg) >= 12
 
 
 def test_one_model_alone_claims_nothing_about_seeds_or_a_base(sweep):
