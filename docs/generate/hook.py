@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import architecture
 import changelog
 import command_line
 import contents
@@ -13,6 +14,9 @@ import python_api
 import settings_tables
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
+  'house': architecture.render_house,
+  'imports': architecture.render_imports,
+  'way of the data': architecture.render_way,
   'changelog': changelog.render,
   'command line': command_line.render,
   'metrics': metrics_table.render,
