@@ -34,6 +34,12 @@ def test_its_imports_are_those_of_the_house(script):
   assert drawn == {(one, other) for one, other in pairs if one != other}
 
 
+def test_every_mark_lies_on_one_side(script):
+  order = [name for layer in script.LAYERS for name in layer]
+  for name, used in script.imports().items():
+    assert all(order.index(name) < order.index(other) for other in used), name
+
+
 def test_a_folder_in_no_layer_is_named(script):
   with pytest.raises(KeyError, match=r'attic\.box: in no layer'):
     script.folder('attic.box')

@@ -23,11 +23,11 @@ LAYERS: Sequence[Mapping[str, str]] = (
   {'cli': 'the command line: one module for each verb of `flan`'},
   {'jobs': 'whole jobs: train and evaluate, evaluate a checkpoint, infer, export'},
   {
+    'seqio_tasks': 'importing it registers every task with seqio',
+    'interop': 'Hugging Face, seqio, t5x and lm-eval, both ways',
     'report': 'report.json, tables, plots, the HTML page, comparisons',
     'tpu': 'compile for a TPU slice without one; launch on its hosts',
-    'interop': 'Hugging Face, seqio, t5x and lm-eval, both ways',
     'microworld.pretrain': 'training of the base model that ships with the package',
-    'seqio_tasks': 'importing it registers every task with seqio',
   },
   {
     'evaluate': 'held-out evaluation, metrics, statistics, contamination',
@@ -42,7 +42,7 @@ LAYERS: Sequence[Mapping[str, str]] = (
   {'data': 'sources, prompts, tokens, the store, packing, the loader'},
   {
     'microworld': 'the small generated datasets of the demo',
-    'tasks': 'declarations of the 62 datasets, a file for each cluster',
+    'tasks': "FLAN's datasets and their templates, a file for each cluster",
     'mixtures': 'names, caps, rates and held-out splits',
   },
   {'catalog': 'what a dataset, template and mixture are; leakage check'},
@@ -52,7 +52,10 @@ LAYERS: Sequence[Mapping[str, str]] = (
     'errors': 'the error that names a bad input',
   },
 )
-"""Layers of the house, the highest first: folder or module -> its purpose."""
+"""Layers of the house, the highest first: folder or module -> its purpose.
+
+Inside a layer, too, a folder stands before those that it imports.
+"""
 
 EVERYWHERE = ('runtime', 'errors')
 """The ground floor: every layer may use it, so boxes do not list it."""
@@ -336,7 +339,7 @@ def _module_lines(module: str, width: float) -> list[str]:
 def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
   """An arrow to the right or down, two pixels short of both ends."""
   if y1 == y2:
-    shaft, head = f'M{x1 + 2:g} {y1:g}H{x2 - 2:g}', 'l-6 -4v8z'
+    shaft, head = f'M{x1 + 2:g} {y1:g}H{x2 - 2:g}', 'm0 0l-6 -4v8z'
   else:
-    shaft, head = f'M{x1:g} {y1 + 2:g}V{y2 - 2:g}', 'l-4 -6h8z'
+    shaft, head = f'M{x1:g} {y1 + 2:g}V{y2 - 2:g}', 'm0 0l-4 -6h8z'
   return f'<path class="arrow" d="{shaft}{head}"/>'
