@@ -11,6 +11,7 @@ import contents
 import metrics_table
 import notebook
 import python_api
+import report_keys
 import settings_tables
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
@@ -21,6 +22,8 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
   'command line': command_line.render,
   'metrics': metrics_table.render,
   'notebook': notebook.render,
+  'report keys': report_keys.render,
+  'published marks': report_keys.render_marks,
   'python api': python_api.render,
   'macros': settings_tables.render_macros,
   'settings': settings_tables.render,
