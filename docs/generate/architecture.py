@@ -246,7 +246,7 @@ def _box_lines(
 def _matrix(width: int) -> tuple[list[str], float]:
   """A triangle of marks: a row's folder imports the one at the foot of the column.
 
-  Names stand on the diagonal, where there are no marks; a line leads up from each.
+  Names stand left of the diagonal, which has no marks; a line leads up from each.
   """
   graph = imports()
   names = [name for layer in LAYERS for name in layer]
