@@ -28,6 +28,9 @@ flan.register(
   ),
 )
 
+# Conversations, which the model's chat template renders.
+flan.chat('talks', flan.Json('data/talks.jsonl'), messages='messages')
+
 # Answers: fixed words, the record's own options, or free text.
 flan.Label('label', ('yes', 'no'))
 flan.Choice('answer_index', 'choices')

@@ -95,11 +95,18 @@ KEYS: Mapping[str, Mapping[str, str]] = {
   'timing': {
     'examples_per_s': 'prompts answered in a second',
     'examples†': 'prompts answered',
-    'seconds†': 'seconds that took',
-    'tokens_scored': 'tokens computed for ranked options, padding included',
+    'seconds†': 'time of the model, compilation included',
+    'tokens_scored': 'tokens computed to rank options, padding included',
+    'tokens_scored_per_s†': 'the same in a second',
     'tokens_naive': 'tokens that one sequence for each option would have taken',
-    'prefill_tokens†': 'tokens of prompts that were generated from',
-    'generated_tokens†': 'tokens generated',
+    'prefill_tokens†': 'prompt tokens computed to generate, padding included',
+    'generated_tokens†': 'tokens computed one at a time, idle slots included',
+    'written_tokens†': 'tokens of the generated answers',
+    'written_tokens_per_s†': 'the same in a second',
+    'unpadded_tokens†': 'tokens computed, without padding and idle slots',
+    'padding_share†': 'share of the computed tokens that are padding or of an idle slot; '
+    'null if nothing was computed',
+    'by_dataset†': 'the same for each dataset',
     'base†': 'the same of the base model',
   },
 }
