@@ -104,8 +104,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     'written_tokens†': 'tokens of the generated answers',
     'written_tokens_per_s†': 'the same in a second',
     'unpadded_tokens†': 'tokens computed, without padding and idle slots',
-    'padding_share†': 'share of the computed tokens that are padding or of an idle slot; '
-    'null if nothing was computed',
+    'padding_share†': 'share of the computed tokens that are padding or of an idle '
+    'slot; null if nothing was computed',
     'by_dataset†': 'the same for each dataset',
     'base†': 'the same of the base model',
   },
