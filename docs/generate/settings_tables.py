@@ -68,7 +68,7 @@ def render_macros() -> str:
   tables: dict[str, list[str]] = {heading: [] for heading in (*VERBS, OTHERS)}
   for macro, places in sorted(fields.items()):
     names = ', '.join(f'[`{s}.{f}`](#{anchor(s)})' for s, f, _ in places)
-    row = f'| `{macro}` | {escaped(places[0][2])} Sets {names}. |'
+    row = f'| `{macro}` | {_sentence(places[0][2])} Sets {names}. |'
     tables[_heading({selector for selector, _, _ in places})].append(row)
   return '\n\n'.join(
     '\n'.join([f'### {heading}', '', '| macro | meaning |', '|---|---|', *rows])
@@ -100,12 +100,17 @@ def _section(selector: str, cls: type) -> str:
       heading = starts[field.name]
       lines += ['', f'### {heading}'] if heading else []
       lines += ['', '| field | meaning |', '|---|---|']
-    parts = [escaped(texts.get(field.name, '')), f'{_type(cls, field.name)},']
+    parts = [_sentence(texts.get(field.name, '')), f'{_type(cls, field.name)},']
     parts.append(_default(field) + '.')
     if field.name in macros:
       parts.append(f'Macro `{macros[field.name]}`.')
     lines.append(f'| `{field.name}` | {" ".join(filter(None, parts))} |')
   return '\n'.join(lines)
+
+
+def _sentence(text: str) -> str:
+  text = escaped(text)
+  return text[:1].upper() + text[1:]
 
 
 def anchor(selector: str) -> str:
@@ -118,7 +123,7 @@ def _type(cls: type, name: str) -> str:
     hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
   )
   shown = re.sub(r'\b(?:\w+\.)+(?=\w)', '', shown)
-  return f'`{shown}`'.replace('|', r'\|')
+  return f'`{shown}`'  # no escapes in code: a table keeps its pipes
 
 
 def _default(field: dataclasses.Field) -> str:
@@ -131,7 +136,7 @@ def _default(field: dataclasses.Field) -> str:
   if dataclasses.is_dataclass(value):
     name = setting.selector(type(value))
     return f'[`@{name}()`](#{anchor(name)})'
-  return f'`{value!r}`'.replace('|', r'\|')
+  return f'`{value!r}`'
 
 
 def escaped(text: str) -> str:
