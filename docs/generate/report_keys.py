@@ -31,6 +31,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     'timing': 'speed and tokens of the evaluation ([below](#timing))',
     'warnings': 'lines that stand at the head of the report',
     'answers†': 'how answers were found: `normalization` of scores, `decoding`',
+    'training†': 'training of the model: its run, seed, step, and a digest of all else '
+    'that its steps depend on',
     'validation†': 'loss and metrics on dev of the training datasets',
     'curves†': 'curves of the training run, as lists of [step, value]: `train`, '
     '`validation`, `metrics`, `held_out`',
