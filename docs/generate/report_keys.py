@@ -64,7 +64,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     'mean': 'mean over templates',
     'std_over_templates': 'standard deviation over templates; null for one template',
     'ci95': '95 % interval of `mean` over examples: [low, high]',
-    'per_template': 'each template: `template`, `dev`, `test`, `n`',
+    'per_template': 'each template: `template`, its `text`, `dev`, `test`, `n`',
     'best_dev_template': 'the template with the best dev figure: `template`, `dev`, '
     '`test`; null without dev',
     'also†': 'further figures of the metric, by name',
