@@ -31,7 +31,8 @@ def every(keys):
 @pytest.mark.parametrize('with_base', [True, False])
 def test_every_key_of_a_report_has_its_line_and_the_other_way_round(keys, with_base):
   report = made_report.report(with_base=with_base, validation={'step': 1}, base='b',
-                              curves={'train': [[1, 2.0]]}, training={'seed': 1})  # fmt: skip
+                              curves={'train': [[1, 2.0]]},
+                              training={'seed': 1})  # fmt: skip
   objects = {
     'report': [report],
     'results': report['results'],
