@@ -14,7 +14,17 @@ def render() -> str:
   (verbs,) = (
     action for action in top._actions if isinstance(action, argparse._SubParsersAction)
   )
-  return '\n'.join(_section(verb, parser) for verb, parser in verbs.choices.items())
+  sections = (_section(verb, parser) for verb, parser in verbs.choices.items())
+  return '\n'.join([_overview(verbs), *sections])
+
+
+def _overview(verbs: argparse._SubParsersAction) -> str:
+  lines = ['| verb | does |', '|---|---|']
+  for action in verbs._choices_actions:
+    lines.append(
+      f'| [`flan {action.dest}`](#flan-{action.dest}) | {_sentence(action.help)} |'
+    )
+  return '\n'.join([*lines, ''])
 
 
 def _section(verb: str, parser: argparse.ArgumentParser) -> str:
@@ -35,19 +45,35 @@ def _sentence(text: str | None) -> str:
 
 
 def _table(parser: argparse.ArgumentParser) -> Iterator[str]:
-  yield '| argument | meaning | default |'
-  yield '|---|---|---|'
-  for action in parser._actions:
-    if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+  """The arguments of a verb; a group with a title has a table of its own."""
+  for group in parser._action_groups:
+    rows = list(filter(None, map(_row, group._group_actions)))
+    if not rows:
       continue
-    names = ', '.join(f'`{name}`' for name in action.option_strings)
-    value = '' if action.nargs == 0 else _value(action)
-    meaning = _escaped(' '.join((action.help or '').split()).replace('%%', '%'))
-    default = (
-      '' if action.default in (None, False, [], '==SUPPRESS==') else action.default
-    )
-    shown = f'`{default}`' if default != '' else ''
-    yield f'| {" ".join(filter(None, (names, value)))} | {meaning} | {shown} |'
+    if group.title not in ('options', 'positional arguments'):
+      yield from ('', f'{_sentence(group.title)}', '')
+    elif group.title == 'options' and _positional(parser):
+      yield ''
+    yield '| argument | meaning |'
+    yield '|---|---|'
+    yield from rows
+
+
+def _positional(parser: argparse.ArgumentParser) -> bool:
+  return any(not action.option_strings for action in parser._actions)
+
+
+def _row(action: argparse.Action) -> str | None:
+  if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
+    return None
+  names = ', '.join(f'`{name}`' for name in action.option_strings)
+  value = '' if action.nargs == 0 else _value(action)
+  meaning = _sentence(' '.join((action.help or '').split()).replace('%%', '%'))
+  if action.default not in (None, False, [], '==SUPPRESS==') and (
+    '(default' not in meaning
+  ):
+    meaning += f' Default `{action.default}`.'
+  return f'| {" ".join(filter(None, (names, value)))} | {meaning} |'
 
 
 def _value(action: argparse.Action) -> str:

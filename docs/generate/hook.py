@@ -4,19 +4,26 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import architecture
 import changelog
 import command_line
 import contents
 import metrics_table
 import notebook
 import python_api
+import report_keys
 import settings_tables
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
+  'house': architecture.render_house,
+  'imports': architecture.render_imports,
+  'way of the data': architecture.render_way,
   'changelog': changelog.render,
   'command line': command_line.render,
   'metrics': metrics_table.render,
   'notebook': notebook.render,
+  'report keys': report_keys.render,
+  'published marks': report_keys.render_marks,
   'python api': python_api.render,
   'macros': settings_tables.render_macros,
   'settings': settings_tables.render,

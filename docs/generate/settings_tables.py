@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Collection, Mapping
 
 from flan_jax.config import gin, setting
 
@@ -25,17 +26,60 @@ def meanings(cls: type) -> dict[str, str]:
   return found
 
 
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+  'Run': {
+    'model_dir': 'The run',
+    'held_out': 'Held-out clusters',
+    'store': 'Data',
+    'seed': 'Seeds',
+    'accumulation': 'The train step',
+    'log_period': 'Log, checkpoints and interruptions',
+    'mesh': 'Parts with settings of their own',
+  },
+  'DecoderConfig': {
+    'vocab_size': 'Sizes and activation',
+    'positions': 'Positions',
+    'norm': 'Norms and residuals',
+    'attention_bias': 'Attention',
+    'tied_embedding': 'Embedding and output',
+    'attention': 'Mask, memory and precision',
+  },
+}
+"""Selector with many fields -> first field of each table -> heading of the table."""
+
+VERBS = {
+  'Training': ('Run', 'Mesh', 'Optimizer', 'Lora', 'DecoderConfig'),
+  'How models are evaluated': ('Evaluate', 'Decoding'),
+  'Evaluating a checkpoint': ('Evaluation',),
+  'Inference': ('Infer',),
+}
+"""Heading of a table of macros -> selectors; a macro stands in the first that fits."""
+
+OTHERS = 'More'
+"""Heading of the macros of all other selectors."""
+
+
 def render_macros() -> str:
-  """A table of every macro: the fields that it sets, and what it means."""
+  """Tables of the macros: the fields that each sets, and what it means."""
   fields: dict[str, list[tuple[str, str, str]]] = {}
   for selector, cls in gin.CLASSES.items():
     for field, macro in setting.macros(cls).items():
       fields.setdefault(macro, []).append((selector, field, meanings(cls)[field]))
-  lines = ['| macro | meaning |', '|---|---|']
+  tables: dict[str, list[str]] = {heading: [] for heading in (*VERBS, OTHERS)}
   for macro, places in sorted(fields.items()):
     names = ', '.join(f'[`{s}.{f}`](#{anchor(s)})' for s, f, _ in places)
-    lines.append(f'| `{macro}` | {escaped(places[0][2])} Sets {names}. |')
-  return '\n'.join(lines)
+    row = f'| `{macro}` | {_sentence(places[0][2])} Sets {names}. |'
+    tables[_heading({selector for selector, _, _ in places})].append(row)
+  return '\n\n'.join(
+    '\n'.join([f'### {heading}', '', '| macro | meaning |', '|---|---|', *rows])
+    for heading, rows in tables.items()
+    if rows
+  )
+
+
+def _heading(selectors: Collection[str]) -> str:
+  fits = (name for name, known in VERBS.items() if not selectors.isdisjoint(known))
+  return next(fits, OTHERS)
 
 
 def render() -> str:
@@ -45,16 +89,28 @@ def render() -> str:
 
 def _section(selector: str, cls: type) -> str:
   about = inspect.getdoc(cls).partition('\n')[0]
-  lines = [f'## `{selector}` {{#{anchor(selector)}}}', '', about, '']
-  lines += ['| field | meaning |', '|---|---|']
+  lines = [f'## `{selector}` {{#{anchor(selector)}}}', '', about]
   texts, macros = meanings(cls), setting.macros(cls)
+  starts = SECTIONS.get(selector) or {dataclasses.fields(cls)[0].name: ''}
+  missing = set(starts) - {field.name for field in dataclasses.fields(cls)}
+  if missing:
+    raise KeyError(f'{selector}: {sorted(missing)} of SECTIONS are no fields')
   for field in dataclasses.fields(cls):
-    parts = [escaped(texts.get(field.name, '')), f'{_type(cls, field.name)},']
+    if field.name in starts:
+      heading = starts[field.name]
+      lines += ['', f'### {heading}'] if heading else []
+      lines += ['', '| field | meaning |', '|---|---|']
+    parts = [_sentence(texts.get(field.name, '')), f'{_type(cls, field.name)},']
     parts.append(_default(field) + '.')
     if field.name in macros:
       parts.append(f'Macro `{macros[field.name]}`.')
     lines.append(f'| `{field.name}` | {" ".join(filter(None, parts))} |')
   return '\n'.join(lines)
+
+
+def _sentence(text: str) -> str:
+  text = escaped(text)
+  return text[:1].upper() + text[1:]
 
 
 def anchor(selector: str) -> str:
@@ -67,7 +123,7 @@ def _type(cls: type, name: str) -> str:
     hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
   )
   shown = re.sub(r'\b(?:\w+\.)+(?=\w)', '', shown)
-  return f'`{shown}`'.replace('|', r'\|')
+  return f'`{shown}`'  # no escapes in code: a table keeps its pipes
 
 
 def _default(field: dataclasses.Field) -> str:
@@ -80,7 +136,7 @@ def _default(field: dataclasses.Field) -> str:
   if dataclasses.is_dataclass(value):
     name = setting.selector(type(value))
     return f'[`@{name}()`](#{anchor(name)})'
-  return f'`{value!r}`'.replace('|', r'\|')
+  return f'`{value!r}`'
 
 
 def escaped(text: str) -> str:
