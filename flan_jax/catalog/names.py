@@ -42,7 +42,7 @@ _TEMPLATE = re.compile(r'_template_(0|[1-9]\d*)')
 def _style_pattern() -> str:
   """Pattern of the suffix of a prompt style."""
   styles, options = (
-    '|'.join(module.names()) for module in (prompt_style, options_style)
+    '|'.join(names) for names in (prompt_style.stored_names(), options_style.names())
   )
   return (
     rf'(?:_({styles}))?(?:_({options})_options)?(?:_(\d+)_templates)?'

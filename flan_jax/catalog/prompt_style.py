@@ -5,6 +5,7 @@ renders a styled one: seqio Tasks, the store, the evaluator.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,8 +18,13 @@ from flan_jax.runtime.named import Named
 
 _styles: Named[Callable[[Dataset], Iterable[Template]]] = Named('prompt style')
 
+_chats: set[str] = set()
+"""Names of the styles whose prompts go through a model's chat template."""
 
-def prompt_style(function: Any = None, *, name: str | None = None) -> Any:
+
+def prompt_style(
+  function: Any = None, *, name: str | None = None, chat: bool = False
+) -> Any:
   """Registers a prompt style: a function of a dataset that returns its templates.
 
   ```python
@@ -31,11 +37,18 @@ def prompt_style(function: Any = None, *, name: str | None = None) -> Any:
   Args:
     function: the function; None for a decorator with a name.
     name: name of the style; None for that of the function.
+    chat: whether a prompt is a user's turn in the model's own chat template, and its
+      answer the assistant's. Such a style is for evaluation and inference.
 
   Raises:
     InputError: if the name is another's.
   """
-  return _styles.register(function, name=name)
+  if function is None:
+    return functools.partial(prompt_style, name=name, chat=chat)
+  _styles.register(function, name=name)
+  if chat:
+    _chats.add(name or function.__name__)
+  return function
 
 
 @prompt_style
@@ -62,6 +75,15 @@ def dataset_name(dataset: Dataset) -> Iterable[Template]:
   return _only(dataset, f'{title(dataset)}\n{bare(dataset)}')
 
 
+@prompt_style(name='chat', chat=True)
+def own_chat(dataset: Dataset) -> Iterable[Template]:
+  """The dataset's own templates, in the model's chat template."""
+  return dataset.templates
+
+
+WITH_OWN_TEMPLATES = ('instructions', 'no_options', 'chat')
+"""Names of the styles in which a template's number is that of the declaration."""
+
 SHIPPED = ('instructions', 'no_options', 'no_template', 'dataset_name')
 """Names of the styles that ship; their code is that of this version."""
 
@@ -69,6 +91,16 @@ SHIPPED = ('instructions', 'no_options', 'no_template', 'dataset_name')
 def names() -> tuple[str, ...]:
   """Names of the registered styles."""
   return _styles.names()
+
+
+def is_chat(name: str) -> bool:
+  """Returns whether a style's prompts go through the model's chat template."""
+  return name in names() and name in _chats
+
+
+def stored_names() -> tuple[str, ...]:
+  """Names of the registered styles that need no model's chat template."""
+  return tuple(name for name in names() if name not in _chats)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +167,18 @@ class PromptStyle:
     """
     _styles.get(self.prompt_style)
     options_style.check(self.options_style)
+
+  def check_stored(self) -> None:
+    """Checks that its prompts can be rendered without a model.
+
+    Raises:
+      InputError: if they go through a model's chat template.
+    """
+    if self.prompt_style in _chats:
+      raise InputError(
+        f"prompt style {self.prompt_style!r}: needs a model's chat template; must be "
+        'another in a mixture; an evaluation takes it as PROMPT_STYLE'
+      )
 
   def apply(self, dataset: Dataset) -> Dataset:
     """Returns the dataset with the templates of this style.

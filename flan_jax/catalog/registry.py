@@ -104,12 +104,12 @@ class Mixture:
             f'mixture {self.name!r}: {setting} of {name!r}; must be one of its '
             f'datasets, {", ".join(self.datasets)}{did_you_mean(name, self.datasets)}'
           )
+    for style in (self.style, *self.styles.values()):
+      style.check_stored()
     for name, rate in self.rates.items():
       if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
-        raise InputError(
-          f'mixture {self.name!r}: rate of {name!r}: got {rate!r}; must be a number '
-          'above 0'
-        )
+        what = f'mixture {self.name!r}: rate of {name!r}'
+        raise InputError(f'{what}: got {rate!r}; must be a number above 0')
 
   def style_of(self, name: str) -> PromptStyle:
     """The prompt style of one of its datasets."""

@@ -17,6 +17,7 @@ from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import safetensors_writer, weights
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import chat_template as chat_template_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -90,6 +91,12 @@ def load(
   params = weights.load(find(path), config)
   weights.check(params, shapes, where=path)
   return params
+
+
+def chat_template(path: str | os.PathLike) -> str | None:
+  """The chat template of the model at `path`; None if it keeps none."""
+  file = find(path) / chat_template_lib.FILE
+  return file.read_text(encoding='utf-8') if file.is_file() else None
 
 
 def digest(path: str | None) -> str | None:

@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
   split = None if options.splits == 'train' else options.splits
   if split not in (None, 'dev', 'test'):
     raise InputError(f'--splits {split!r}: with --lm-eval must be dev or test')
+  from flan_jax.catalog import prompt_style
   from flan_jax.cli import materialize
   from flan_jax.config.evaluation import EvalConfig
 
@@ -37,9 +38,10 @@ def run(options: argparse.Namespace) -> int:
     if getattr(options, name) is not None
   }
   lengths = materialize.feature_lengths(options.task_feature_lengths)
-  if given.get('prompt_style') == 'continuation':
+  style = given.get('prompt_style', 'instructions')
+  if style == 'continuation' or prompt_style.is_chat(style):
     raise InputError(
-      "--prompt-style 'continuation': has no end mark between prompt and answer, which "
+      f'--prompt-style {style!r}: has no end mark between prompt and answer, which '
       'these tasks are made for; give another'
     )
   evaluate = EvalConfig(**given, task_feature_lengths=lengths)

@@ -45,10 +45,16 @@ class EvalConfig:
     num_fewshot: maximum exemplars before each prompt (FLAN section 4.4); 0 for
       zero-shot.
     prompt_style: 'instructions', or 'no_options', 'no_template', 'dataset_name' (the
-      ablations of section 4.3), 'continuation', or a registered one.
+      ablations of section 4.3), 'continuation', 'chat' (a user's turn in the model's
+      own chat template), or a registered one.
     base_prompt_style: prompt style of the untuned model; None for the same.
       'continuation' is a prompt that the answer continues, for a model never tuned to
       follow instructions.
+    separator: 'eos' between prompt and answer, as in FLAN's training; 'none' if they
+      are one text. None for the style's own: 'none' of 'continuation' and 'chat', which
+      have no other, and 'eos' of all others.
+    eos: whether the EOS after an answer is scored; None if EOS separates it from its
+      prompt. In the style 'chat' it is the template's end mark that is scored.
     options_style: style of the OPTIONS block: 'bullets', 'letters', 'numbers', 'none',
       or a registered one; labeled options are ranked by their labels.
     task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
@@ -81,6 +87,10 @@ class EvalConfig:
   num_fewshot: int = setting(0, macro='NUM_FEWSHOT', rule=between(0, MAX_FEWSHOT))
   prompt_style: str = setting('instructions', macro='PROMPT_STYLE')
   base_prompt_style: str | None = setting(None, macro='BASE_PROMPT_STYLE')
+  separator: str | None = setting(
+    None, macro='SEPARATOR', rule=or_none(one_of('eos', 'none'))
+  )
+  eos: bool | None = setting(None, macro='EOS')
   options_style: str = setting('bullets', macro='OPTIONS_STYLE')
   task_feature_lengths: Mapping[str, int] | None = setting(
     None, macro='TASK_FEATURE_LENGTHS', rule=feature_lengths

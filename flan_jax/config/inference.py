@@ -25,8 +25,6 @@ class InferConfig:
     mixture: a task or mixture whose prompts are answered instead.
     split: split of the task; None for test, or dev without a test split.
     max_tokens: maximum tokens of a generated answer.
-    separator: 'eos' between prompt and answer, as in FLAN's training; 'none' if they
-      are one text.
     format: format of the predictions.
     tokenizer: None for the checkpoint's own.
     tfds_data_dir: raw data; None for TFDS's default.
@@ -44,7 +42,6 @@ class InferConfig:
   mixture: str | None = setting(None, macro='MIXTURE_OR_TASK_NAME')
   split: str | None = setting(None, macro='SPLIT', rule=or_none(one_of('dev', 'test')))
   max_tokens: int = setting(256, macro='MAX_TOKENS', rule=at_least(1))
-  separator: str = setting('eos', macro='SEPARATOR', rule=one_of('eos', 'none'))
   format: str = setting('jsonl', macro='FORMAT', rule=one_of(*FORMATS))
   tokenizer: str | None = setting(None, macro='TOKENIZER')
   tfds_data_dir: str | None = setting(None, macro='TFDS_DATA_DIR')
@@ -64,16 +61,3 @@ class InferConfig:
       )
     if self.prompts and self.mixture:
       raise refusal(self, 'prompts', f'must be None beside {mixture}')
-    style = self.evaluate.prompt_style
-    if self.mixture and self.separator == 'none' and style != 'continuation':
-      raise refusal(
-        self,
-        'separator',
-        f"must be 'eos' with {mixture}, whose instructions end with EOS; "
-        "PROMPT_STYLE='continuation' has prompts that the answer continues",
-      )
-
-  @property
-  def continues(self) -> bool:
-    """Returns whether prompt and answer are one text."""
-    return self.separator == 'none' or self.evaluate.prompt_style == 'continuation'

@@ -15,7 +15,7 @@ import numpy as np
 
 from flan_jax.catalog import continuation_prompts, options_style
 from flan_jax.catalog.dataset import Dataset, Example
-from flan_jax.catalog.prompt_style import PromptStyle
+from flan_jax.catalog.prompt_style import PromptStyle, is_chat
 from flan_jax.data import stable_hash
 from flan_jax.data.few_shot import POOL_SIZE, FewShotPool
 from flan_jax.data.preprocess import Limits
@@ -151,6 +151,8 @@ class Protocol:
       `no_template` and `dataset_name` (FLAN section 4.3); `continuation`, a prompt that
       an untuned model continues.
     base_prompt_style: prompt style of the base model; None for the same.
+    separator: 'eos' or 'none' between prompt and answer, in all styles but
+      `continuation` and those of a chat template, which have their own.
     options_style: style of the OPTIONS block, of both.
     limits: limit on the tokens of the inputs; longer prompts have their fields cut, and
       are counted in a warning.
@@ -164,6 +166,7 @@ class Protocol:
   num_fewshot: int = 0
   prompt_style: str = 'instructions'
   base_prompt_style: str | None = None
+  separator: str = 'eos'
   options_style: str = options_style.DEFAULT
   limits: Limits = Limits()
   max_tokens: int | None = None
@@ -394,12 +397,18 @@ def prompt_spec(
 ) -> PromptSpec:
   """Makes the prompt spec of a model in a prompt style, with exemplars from `pool`."""
   continued = prompt_style == continuation_prompts.STYLE
+  how: dict[str, Any] = {}
   if continued:
     styled = continuation_prompts.apply(dataset)
     how = continuation_prompts.delimiters(dataset)
   else:
     style = PromptStyle(prompt_style=prompt_style, options_style=protocol.options_style)
-    styled, how = style.apply(dataset), {}
+    styled = style.apply(dataset)
+    if is_chat(prompt_style):
+      how = {'chat': model.chat}
+    elif protocol.separator == 'none':
+      continued = True
+      how = {'target_delimiter': continuation_prompts.TARGET_DELIMITER}
   few_shot = None
   if protocol.num_fewshot:
     encode = model.tokenizer.encode_batch
@@ -415,7 +424,9 @@ def prompt_spec(
     indices = template_choice.of(styled, protocol.templates)
   else:
     indices = styled.evaluated_templates
-  return PromptSpec(dataset=styled, templates=indices, pool=few_shot, **how)
+  return PromptSpec(
+    dataset=styled, templates=indices, pool=few_shot, prompt_style=prompt_style, **how
+  )
 
 
 def _by_split(

@@ -3,12 +3,13 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.sharding import NamedSharding
 
 from flan_jax.catalog import continuation_prompts
+from flan_jax.catalog import prompt_style as prompt_styles
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
@@ -23,6 +24,9 @@ from flan_jax.model import params as params_lib
 from flan_jax.partitioning import mesh as mesh_lib
 from flan_jax.runtime.progress import Progress
 
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts
+
 RESPONSES = '{}.journal.jsonl'
 """File name of a model's response cache, beside the report until it is written."""
 
@@ -34,6 +38,7 @@ def scorer(
   tokenizer: Tokenizer,
   evaluate: evaluation_config.EvalConfig,
   prompt_style: str,
+  chat_template: str | None = None,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
 ) -> Scorer:
@@ -41,7 +46,13 @@ def scorer(
 
   In the continuation style no EOS separates prompt and answer, and none is scored after
   the answer: an untuned model has seen neither (Brown et al. 2020, 2.4).
+
+  Raises:
+    InputError: if the style needs a chat template and the model has none.
   """
+  chat = None
+  if prompt_styles.is_chat(prompt_style):
+    chat = _chat(prompt_style, chat_template, tokenizer)
   shards = 1  # number of devices that a batch is split over
   if sharding is not None:
     shards = sharding.mesh.size // sharding.mesh.shape['model']
@@ -52,8 +63,9 @@ def scorer(
     batch_size=-(-evaluate.batch_size // shards) * shards,
     sequence_length=evaluate.sequence_length,
     max_length=config.context,
-    separator=prompt_style != continuation_prompts.STYLE,
-    eos=prompt_style != continuation_prompts.STYLE,
+    separator=separator(evaluate, prompt_style) == 'eos',
+    eos=scores_eos(evaluate, prompt_style),
+    chat=chat,
     normalization=evaluate.normalization,
     decoding=evaluate.decoding,
     sharding=sharding,
@@ -61,11 +73,56 @@ def scorer(
   )
 
 
+def has_own_form(prompt_style: str) -> bool:
+  """Returns whether a style puts prompt and answer together in a way of its own."""
+  return prompt_styles.is_chat(prompt_style) or prompt_style == (
+    continuation_prompts.STYLE
+  )
+
+
+def separator(evaluate: evaluation_config.EvalConfig, prompt_style: str) -> str:
+  """Returns what stands between prompt and answer in a style: 'eos' or 'none'."""
+  if has_own_form(prompt_style):
+    return 'none'
+  return evaluate.separator or 'eos'
+
+
+def scores_eos(evaluate: evaluation_config.EvalConfig, prompt_style: str) -> bool:
+  """Returns whether EOS is scored after an answer in a style."""
+  if has_own_form(prompt_style):
+    return False
+  if evaluate.eos is not None:
+    return evaluate.eos
+  return separator(evaluate, prompt_style) == 'eos'
+
+
+def _chat(prompt_style: str, text: str | None, tokenizer: Tokenizer) -> 'ChatPrompts':
+  """Compiles the chat template of a model.
+
+  Raises:
+    InputError: if it has no template.
+  """
+  from flan_jax.data.chat import ChatTemplate  # imports Jinja
+  from flan_jax.inference.chat_prompts import ChatPrompts
+
+  if text is None:
+    raise InputError(
+      f'PROMPT_STYLE {prompt_style!r}: the checkpoint keeps no chat template; must be '
+      "another style, as 'instructions'",
+      field='Evaluate.prompt_style',
+    )
+  return ChatPrompts(ChatTemplate(text, tokenizer))
+
+
 def cached(
   model: Scorer, path: pathlib.Path, *, fingerprint: str, progress: Progress
 ) -> ResponseCache:
   """Wraps a model in its response cache, valid for its weights and settings."""
-  settings = (model.tokenizer.digest, model.separator, model.eos, model.normalization)
+  settings: tuple[Any, ...] = (
+    model.tokenizer.digest, model.separator, model.eos, model.normalization,
+  )  # fmt: skip
+  if model.chat is not None:
+    settings += ('chat', model.chat.end_id)
   if model.decoding != GREEDY:
     settings += (model.decoding,)
   model_id = '/'.join(map(str, (fingerprint, *settings)))
@@ -121,7 +178,8 @@ def load(
     on_batch: called between two batches, equally often on every process.
 
   Raises:
-    InputError: if it is not a model folder, or the mesh does not divide the model.
+    InputError: if it is not a model folder, the mesh does not divide the model, or the
+      style needs a chat template that the model does not keep.
   """
   config = model_dir.config(path)
   shapes, axes = params_lib.abstract_params(config)
@@ -146,6 +204,7 @@ def load(
     tokenizer=loaded,
     evaluate=evaluate,
     prompt_style=prompt_style,
+    chat_template=model_dir.chat_template(path),
     sharding=sharding,
     on_batch=on_batch,
   )

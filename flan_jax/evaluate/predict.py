@@ -6,7 +6,7 @@ generated, scored by the metric, and emitted.
 
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from flan_jax.inference import joined_tokens
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
 
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts  # imports Jinja
+
 _MAX_NAMED = 3
 """Examples named in a warning; the others are counted."""
 
@@ -41,6 +44,11 @@ class Reader(Protocol):
   @property
   def max_length(self) -> int | None:
     """Limit on the tokens of a prompt with its answer."""
+    ...
+
+  @property
+  def chat(self) -> 'ChatPrompts | None':
+    """Chat template by which the model is asked, if it is."""
     ...
 
 
@@ -213,19 +221,23 @@ class Predictor:
       for example, options in each.values():
         if _has_no_tokens(spec, example, options, ids):
           dropped[example.example_id] = 'left out: no option has a token'
-        elif not spec.target_delimiter:
+        elif not spec.is_joined:
           self._warn_if_alike(spec, example, options, [ids[o] for o in options])
       for i, options in enumerate(ranked):
         longest = max((len(ids[option]) for option in options), default=0)
-        rooms[i] = min(rooms[i], batch.room(longest_scored, longest, bos_id))
+        rooms[i] = min(rooms[i], spec.room(longest_scored, longest, bos_id))
     elif max_length is not None:
-      room = batch.room(max_length, self.max_tokens, bos_id)
+      room = spec.room(max_length, self.max_tokens, bos_id)
       rooms = [min(rooms[0], room)] * len(pairs)
     fitted = prompts.fit(
       dataset, pairs, tokenizer=model.tokenizer, max_tokens=rooms, pool=spec.pool
     )
-    if dataset.has_options and spec.target_delimiter:
+    room = None
+    if dataset.has_options and spec.is_joined:
       room = batch.room(longest_scored, 0, bos_id)
+    elif max_length is not None and spec.chat is not None:
+      room = batch.room(max_length, self.max_tokens, bos_id)
+    if room is not None:
       for example_id in self._fit_joined(
         spec, pairs, fitted, rooms, room, model.tokenizer
       ):
@@ -267,9 +279,7 @@ class Predictor:
     while left:
       texts = [(prompt.text, spec.options(*pairs[i])) for i, prompt in left]
       too_long = []
-      for (i, prompt), joined in zip(
-        left, joined_tokens.join(texts, tokenizer), strict=True
-      ):
+      for (i, prompt), joined in zip(left, spec.join(texts, tokenizer), strict=True):
         if joined.max_length > room:
           rooms[i] = min(rooms[i], len(prompt.ids)) - (joined.max_length - room)
           too_long.append(i)
@@ -362,7 +372,8 @@ class Predictor:
   ) -> list['_Prediction']:
     model = self.models[name]
     generated = model.generate(
-      [prompt.ids for *_, prompt in fitted], max_tokens=self.max_tokens
+      [spec.context(prompt.text, prompt.ids) for *_, prompt in fitted],
+      max_tokens=self.max_tokens,
     )
     self.clocks[name].generate(generated)
     out = []
@@ -433,7 +444,7 @@ def _has_no_tokens(
   ids: Mapping[str, np.ndarray],
 ) -> bool:
   """Returns whether no option has a token, so that nothing can be ranked."""
-  if spec.target_delimiter:  # a blank after a prompt may well be a token
+  if spec.is_joined:  # a blank after a prompt may well be a token
     return not any(option.strip() for option in example.answer.options)
   return not any(len(ids[option]) for option in options)
 
@@ -453,9 +464,9 @@ def _tokenized(
 ) -> list[joined_tokens.Joined]:
   """Tokenizes each prompt with its options, joined if they are one text."""
   asked = [((example, template), prompt) for example, template, prompt in fitted]
-  if spec.target_delimiter:
+  if spec.is_joined:
     texts = [(prompt.text, spec.options(*pair)) for pair, prompt in asked]
-    return joined_tokens.join(texts, tokenizer)
+    return spec.join(texts, tokenizer)
   ids = _encoded(spec, [pair for pair, _ in asked], tokenizer)
   return [
     joined_tokens.Joined(prompt.ids, tuple(ids[o] for o in spec.options(*pair)))
@@ -474,6 +485,7 @@ def _record(
     'dataset': spec.dataset.name,
     **({'direction': direction} if direction else {}),
     'template': template,
+    **spec.form,
     'prompt': prompt.text,
     'options': spec.options(example),
     **({'labels': list(labels)} if labels else {}),

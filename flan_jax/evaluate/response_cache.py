@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
 from flan_jax.runtime import multihost, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
+
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts
 
 
 def _sums(params: Any) -> jax.Array:
@@ -115,6 +118,10 @@ class ResponseCache:
   @property
   def max_length(self) -> int | None:
     return self._model.max_length
+
+  @property
+  def chat(self) -> 'ChatPrompts | None':
+    return self._model.chat
 
   def loglikelihood(self, requests: Sequence[Request]) -> Scored:
     """Calls the model's `loglikelihood`, or replays it."""

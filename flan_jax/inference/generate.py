@@ -7,9 +7,10 @@ EOS or `max_tokens` goes to a waiting prompt (Yu et al. 2022, Orca, 3.1).
 
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,9 @@ from flan_jax.inference.sampling import (
 from flan_jax.model import kv_cache
 from flan_jax.model.decoder import Decoder
 from flan_jax.runtime import metering
+
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts  # imports Jinja
 
 _SLOTS_PER_INSERT = 4
 """Divides the slots: a quarter of them take new prompts together, in one program."""
@@ -232,6 +236,7 @@ def generate(
   max_tokens: int,
   decoding: Decoding = GREEDY,
   separator: bool = True,
+  chat: 'ChatPrompts | None' = None,
   batch_size: int = 8,
   sharding: NamedSharding | None = None,
   on_batch: Callable[[], None] = lambda: None,
@@ -246,6 +251,8 @@ def generate(
     max_tokens: limit on the tokens of an answer, EOS included.
     decoding: greedy, sampling or beam search, and stop strings.
     separator: puts EOS between prompt and answer, if there is a prompt.
+    chat: chat template of the prompts; they are whole as they come, and an answer ends
+      at its end mark, too.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
       CPU decodes with a second copy of the layers (weights.unstack_layers).
@@ -254,11 +261,13 @@ def generate(
   began = time.monotonic()
   sequences = [
     context(prompt, tokenizer, separator=separator and len(prompt) > 0)
+    if chat is None
+    else np.asarray(prompt, np.int32)
     for prompt in prompts
   ]
   if sharding is None and jax.default_backend() == 'cpu':
     params, config = weights.unstack_layers(params, config)
-  settings = static_arguments(config, tokenizer, decoding, sharding)
+  settings = static_arguments(config, end_id(tokenizer, chat), decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(
       params,
@@ -268,7 +277,8 @@ def generate(
       on_batch=on_batch,
       **settings,
     )
-    answers = [_until_stop(tokens, decoding, tokenizer) for tokens in found.tokens]
+    ended = [_until_end(tokens, {tokenizer.eos_id}) for tokens in found.tokens]
+    answers = [_until_stop(tokens, decoding, tokenizer) for tokens in ended]
     nan, prefilled, generated = found.nan, found.prefill_tokens, found.generated_tokens
   else:
     scheduler = Scheduler(
@@ -283,16 +293,21 @@ def generate(
   return Generated(answers, texts, nan, prefilled, generated, seconds, unpadded)
 
 
+def end_id(tokenizer: Tokenizer, chat: 'ChatPrompts | None') -> int:
+  """Id of the token that ends an answer: EOS, or the end mark of a chat template."""
+  return tokenizer.eos_id if chat is None else chat.end_id
+
+
 def static_arguments(
   config: DecoderConfig,
-  tokenizer: Tokenizer,
+  end_id: int,
   decoding: Decoding,
   sharding: NamedSharding | None,
 ) -> dict[str, Any]:
   """Static arguments of `insert` and `decode`, and of beam search."""
   return {
     'config': config,
-    'eos_id': tokenizer.eos_id,
+    'eos_id': end_id,
     # A program serves every seed and every stop string.
     'decoding': dataclasses.replace(decoding, seed=0, stop=()),
     'sharding': sharding,
@@ -313,6 +328,10 @@ def _until_stop(
     else:
       low = middle
   return tokens[:high]
+
+
+def _until_end(tokens: list[int], ends: Container[int]) -> list[int]:
+  return list(itertools.takewhile(lambda token: token not in ends, tokens))
 
 
 def _has_stop(tokens: list[int], decoding: Decoding, tokenizer: Tokenizer) -> bool:
@@ -455,8 +474,7 @@ class Scheduler:
       if i < 0:
         continue
       answer = tokens_BxN[slot, : count_B[slot]].tolist()
-      if self._tokenizer.eos_id in answer:
-        answer = answer[: answer.index(self._tokenizer.eos_id)]
+      answer = _until_end(answer, {self._tokenizer.eos_id, self._settings['eos_id']})
       if self._decoding.stop:
         kept = _until_stop(answer, self._decoding, self._tokenizer)
         stopped_B[slot] = _has_stop(kept, self._decoding, self._tokenizer)

@@ -49,10 +49,14 @@ def join(
   out = []
   for _, options in requests:
     alone = next(encoded)
-    whole = [next(encoded) for _ in options]
-    shared = min((_common_prefix(alone, ids) for ids in whole), default=len(alone))
-    out.append(Joined(alone[:shared], tuple(ids[shared:] for ids in whole)))
+    out.append(of_tokens(alone, [next(encoded) for _ in options]))
   return out
+
+
+def of_tokens(alone: np.ndarray, whole: Sequence[np.ndarray]) -> Joined:
+  """Cuts the tokens of joined texts where the prompt, tokenized alone, ends."""
+  shared = min((_common_prefix(alone, ids) for ids in whole), default=len(alone))
+  return Joined(alone[:shared], tuple(ids[shared:] for ids in whole))
 
 
 def _common_prefix(first: np.ndarray, second: np.ndarray) -> int:

@@ -10,7 +10,7 @@ the log-probabilities of the option and its EOS, by default not normalized by le
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax.sharding import NamedSharding
@@ -27,6 +27,9 @@ from flan_jax.inference.log_likelihood import LogLikelihood
 from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.sampling import context, shards
 from flan_jax.runtime import metering
+
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts  # imports Jinja
 
 
 class Request(NamedTuple):
@@ -88,6 +91,9 @@ class Scorer:
     eos: scores the EOS after an option (FLAN), or leaves it out (lm-eval).
     separator: puts EOS between prompt and option, as in FLAN's training; a model that
       never saw it there may do better without.
+    chat: chat template by which the model is asked; then prompts and options are whole
+      as they come, with the template's tokens, nothing is added to them, and an answer
+      ends at the template's end mark.
     normalization: 'none'; 'token' and 'byte' divide by the length of the option, EOS
       counting as one token and no byte; 'unconditional' subtracts the score of the
       option after an empty prompt (Brown et al. 2020, arXiv 2005.14165, 2.4).
@@ -110,6 +116,7 @@ class Scorer:
   max_length: int | None = None
   eos: bool = True
   separator: bool = True
+  chat: 'ChatPrompts | None' = None
   normalization: str = 'none'
   decoding: Decoding = GREEDY
   sharding: NamedSharding | None = None
@@ -162,11 +169,7 @@ class Scorer:
         sequence = self._sequence(prompt, option, name, k)
         conditional.append(distinct.add(sequence))
         if self.normalization == 'unconditional':
-          empty = sequence._replace(
-            context=context(
-              request.prompt[:0], self.tokenizer, separator=self.separator
-            )
-          )
+          empty = sequence._replace(context=self._nothing)
           unconditional.append(distinct.add(empty))
     sums, computed = self.likelihood.sums(
       distinct.sequences, progress=metering.reporter(len(requests))
@@ -201,6 +204,7 @@ class Scorer:
       max_tokens=max_tokens,
       decoding=self.decoding,
       separator=self.separator,
+      chat=self.chat,
       batch_size=self.batch_size,
       sharding=self.sharding,
       on_batch=self.on_batch,
@@ -230,19 +234,29 @@ class Scorer:
       tokenizer=self.tokenizer,
       max_tokens=max_tokens,
       decoding=self.decoding,
+      chat=self.chat,
       sharding=self.sharding,
     )
     return stream_lib.text(tokens, self.tokenizer)
 
   def _context(self, prompt: np.ndarray) -> np.ndarray:
     """Returns `[BOS] prompt EOS`; an answer to no prompt is a text of its own."""
+    if self.chat is not None:
+      return np.asarray(prompt, np.int32)
     separator = self.separator and len(prompt) > 0
     return context(prompt, self.tokenizer, separator=separator)
+
+  @property
+  def _nothing(self) -> np.ndarray:
+    """The context of an empty prompt."""
+    if self.chat is not None:
+      return self.chat.prompt('')
+    return context(np.zeros(0, np.int32), self.tokenizer, separator=self.separator)
 
   def _sequence(
     self, prompt: np.ndarray, option: np.ndarray, name: str, k: int
   ) -> ScoredSequence:
-    end = [self.tokenizer.eos_id] if self.eos else []
+    end = [self.tokenizer.eos_id] if self.eos and self.chat is None else []
     answer = np.concatenate([option, end]).astype(np.int32)
     if not len(answer):
       raise InputError(
@@ -264,7 +278,7 @@ class Scorer:
   def _size(self, option: np.ndarray) -> int:
     """Returns the divisor of an option's score."""
     if self.normalization == 'token':
-      return len(option) + self.eos
+      return len(option) + (self.eos and self.chat is None)
     return max(1, len(self.tokenizer.decode(option.tolist()).encode('utf-8')))
 
   def _naive(self, lengths: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ pieces of a stream make up its text.
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,6 +17,9 @@ from flan_jax.config.decoding import Decoding
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.inference import generate
+
+if TYPE_CHECKING:
+  from flan_jax.inference.chat_prompts import ChatPrompts  # imports Jinja
 
 _SHORTEST = 128
 """Minimum padded length: one program serves the short prompts."""
@@ -36,6 +39,7 @@ def tokens(
   tokenizer: Tokenizer,
   max_tokens: int,
   decoding: Decoding,
+  chat: 'ChatPrompts | None' = None,
   sharding: NamedSharding | None = None,
 ) -> Iterator[int]:
   """Yields the tokens of one answer, each before the next is computed.
@@ -47,12 +51,14 @@ def tokens(
     tokenizer: tokenizer of the model.
     max_tokens: limit on the tokens of the answer, EOS included.
     decoding: greedy or sampling; without stop strings or beams.
+    chat: chat template, at whose end mark the answer ends, too.
     sharding: sharding of [batch, length] arrays on the mesh of `params`.
 
   Raises:
     InputError: if the logits are NaN.
   """
-  settings = generate.static_arguments(config, tokenizer, decoding, sharding)
+  end_id = generate.end_id(tokenizer, chat)
+  settings = generate.static_arguments(config, end_id, decoding, sharding)
   scheduler = _One(params, [sequence], tokenizer, decoding, settings, max_tokens, 1)
   yield from scheduler.tokens()
 
@@ -76,7 +82,7 @@ class _One(generate.Scheduler):
           'logits: got NaN; must be finite: the checkpoint is damaged, or its training '
           'diverged'
         )
-      if token == self._tokenizer.eos_id:
+      if token in (self._tokenizer.eos_id, self._settings['eos_id']):
         return
       yield int(token)
       if done_B[slot]:

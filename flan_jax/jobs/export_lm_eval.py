@@ -65,11 +65,12 @@ class LmEvalConfig:
 
 
 class _Reader(NamedTuple):
-  """Tokenizer and lengths of the model that will be asked."""
+  """Tokenizer and lengths of the model that will be asked, in FLAN's form."""
 
   tokenizer: Tokenizer
   sequence_length: int
   max_length: int | None
+  chat: None = None
 
 
 def export(config: LmEvalConfig, *, progress: Progress) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class HeldOut:
     data_dir: TFDS data directory of the exemplars; None for TFDS's default.
     text: resolved configuration with its origins, for the report.
     untrained: leakage report of the model that the run starts from, or None.
+    chat_template: chat template of that model, or None.
   """
 
   clusters: tuple[str, ...]
@@ -43,6 +44,7 @@ class HeldOut:
   data_dir: str | None = None
   text: str = ''
   untrained: leakage.LeakageReport | None = None
+  chat_template: str | None = None
 
 
 class HeldOutEvaluation:
@@ -88,6 +90,7 @@ class HeldOutEvaluation:
       config=config,
       tokenizer=self._tokenizer,
       evaluate=evaluate,
+      chat_template=held_out.chat_template,
       sharding=sharding,
       on_batch=on_batch,
     )

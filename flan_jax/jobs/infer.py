@@ -16,7 +16,7 @@ from flan_jax.data import prompt_file
 from flan_jax.data.prompt_file import Asked, Prompts
 from flan_jax.data.sources import file_task
 from flan_jax.errors import InputError
-from flan_jax.evaluate import eval_data, load_model, predicted_file
+from flan_jax.evaluate import eval_data, load_model, predicted_file, prompt_spec
 from flan_jax.evaluate.predict import Warnings
 from flan_jax.evaluate.response_cache import ResponseCache, fingerprint
 from flan_jax.inference import joined_tokens
@@ -53,6 +53,7 @@ def infer(
       the prompts.
   """
   model_source.check(config.checkpoint)
+  measure.check_styles(config.evaluate)
   datasets = _datasets(config, progress=progress) if config.mixture else []
   prompts = None if config.mixture else _prompts(config.prompts or '')
   out = pathlib.Path(config.output_dir)
@@ -127,9 +128,7 @@ def _model(
     evaluate=config.evaluate,
     mesh=config.mesh,
     tokenizer=config.tokenizer,
-    prompt_style=(
-      continuation_prompts.STYLE if config.continues else config.evaluate.prompt_style
-    ),
+    prompt_style=config.evaluate.prompt_style,
     on_batch=on_batch,
   )
 
@@ -185,12 +184,17 @@ def _answer_file(
   progress.stage(f'Prompts of {config.prompts}: {prompts.size:,}')
   warnings = Warnings()
   block = _Block(scorer, model, config.max_tokens, warnings)
+  style = config.evaluate.prompt_style
+  form = prompt_spec.form(
+    style if load_model.has_own_form(style) else 'instructions',
+    load_model.separator(config.evaluate, style),
+  )
   done = 0
   with progress.work('predict', prompts.size) as meter:
     left = iter(prompts)
     while asked := list(itertools.islice(left, _BLOCK)):
       for one, answer in zip(asked, block.answers(asked), strict=True):
-        write(_record(one, answer))
+        write(_record(one, form | answer))
       done += len(asked)
       meter.reach(done)
   for warning in warnings.lines():
@@ -248,16 +252,19 @@ class _Block:
       yield answer | ({'tied': tied} if len(tied) > 1 else {})
 
   def _requests(self, asked: Sequence[Asked]) -> list[Request]:
-    tokenizer = self.scorer.tokenizer
+    tokenizer, chat = self.scorer.tokenizer, self.scorer.chat
     if not self.scorer.separator:
-      texts = [
-        (
-          one.prompt,
-          [continuation_prompts.continuing(one.prompt, o) for o in one.options],
-        )
-        for one in asked
-      ]
-      joined = joined_tokens.join(texts, tokenizer)
+      if chat is not None:
+        joined = chat.join([(one.prompt, one.options) for one in asked])
+      else:
+        texts = [
+          (
+            one.prompt,
+            [continuation_prompts.continuing(one.prompt, o) for o in one.options],
+          )
+          for one in asked
+        ]
+        joined = joined_tokens.join(texts, tokenizer)
       return [
         Request(one.prompt, one.options, f'prompt {each.example_id}')
         for each, one in zip(asked, joined, strict=True)
@@ -274,7 +281,11 @@ class _Block:
     ]
 
   def _generate(self, asked: Sequence[Asked]) -> Iterator[dict[str, Any]]:
-    ids = self.scorer.tokenizer.encode_batch([one.prompt for one in asked])
+    chat = self.scorer.chat
+    if chat is not None:
+      ids = [chat.prompt(one.prompt) for one in asked]
+    else:
+      ids = self.scorer.tokenizer.encode_batch([one.prompt for one in asked])
     fits = self._fit(asked, ids, [self.max_tokens - self.scorer.eos] * len(asked))
     kept = [each for each, fit in zip(ids, fits, strict=True) if fit]
     texts = iter(())
@@ -292,7 +303,7 @@ class _Block:
     """Tells which prompts fit with `added` tokens; warns of the others."""
     limits = [self.scorer.max_length, self.scorer.config.longest]
     limit = min((n for n in limits if n is not None), default=None)
-    bos = self.scorer.tokenizer.bos_id is not None
+    bos = self.scorer.tokenizer.bos_id is not None and self.scorer.chat is None
     out = []
     for one, prompt, more in zip(asked, ids, added, strict=True):
       length = bos + len(prompt) + self.scorer.separator + more + self.scorer.eos - 1

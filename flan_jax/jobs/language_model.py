@@ -20,11 +20,12 @@ from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model as load_model_lib
 from flan_jax.inference import joined_tokens
 from flan_jax.inference.rank_options import Request, Scorer
-from flan_jax.interop.huggingface import chat_template, conversion_cache
+from flan_jax.interop.huggingface import conversion_cache
 from flan_jax.runtime.progress import Progress
 
 if TYPE_CHECKING:
-  from flan_jax.data.chat import ChatTemplate, Message
+  from flan_jax.data.chat import Message
+  from flan_jax.inference.chat_prompts import ChatPrompts
 
 CACHE = conversion_cache.FOLDER
 """Folder of converted models."""
@@ -159,18 +160,20 @@ class LanguageModel:
     scorer = dataclasses.replace(self._decoder, decoding=decoding)
     if isinstance(prompt, str):
       return scorer.stream(self._ids([prompt])[0], max_tokens=max_tokens)
-    context = self._chat.encode(prompt)
-    return scorer.stream_after(context, max_tokens=max_tokens)
+    chat = self._chat
+    scorer = dataclasses.replace(scorer, chat=chat)
+    return scorer.stream(chat.template.encode(prompt), max_tokens=max_tokens)
 
   @functools.cached_property
-  def _chat(self) -> 'ChatTemplate':
+  def _chat(self) -> 'ChatPrompts':
     from flan_jax.data.chat import ChatTemplate  # imports Jinja
+    from flan_jax.inference.chat_prompts import ChatPrompts
 
     if self._chat_template is None:
       raise InputError(
         'chat: the model keeps no chat template; ask it by prompts, as it was tuned'
       )
-    return ChatTemplate(self._chat_template, self.tokenizer)
+    return ChatPrompts(ChatTemplate(self._chat_template, self.tokenizer))
 
   @functools.cached_property
   def _decoder(self) -> Scorer:
@@ -233,6 +236,4 @@ def load_model(
     tokenizer=None,
     prompt_style='continuation' if continues else 'instructions',
   )
-  template = model_dir.find(folder) / chat_template.FILE
-  text = template.read_text(encoding='utf-8') if template.is_file() else None
-  return LanguageModel(scorer, chat_template=text)
+  return LanguageModel(scorer, chat_template=model_dir.chat_template(folder))

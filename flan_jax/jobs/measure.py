@@ -15,7 +15,13 @@ from flan_jax.config import setting
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.evaluate import contamination, evaluator, predictions, template_choice
+from flan_jax.evaluate import (
+  contamination,
+  evaluator,
+  load_model,
+  predictions,
+  template_choice,
+)
 from flan_jax.evaluate.eval_data import Examples
 from flan_jax.evaluate.evaluator import Results
 from flan_jax.evaluate.predict import LanguageModel
@@ -53,6 +59,13 @@ def check_styles(evaluate: evaluation_config.EvalConfig) -> None:
       known = [each for each in legal if each]
       rule = f'must be one of {", ".join(known)}{modules.hint()}'
       raise setting.refusal(evaluate, name, rule + did_you_mean(value, known))
+  styles = set(prompt_styles(evaluate).values())
+  if all(map(load_model.has_own_form, styles)):
+    for name in ('separator', 'eos'):
+      if getattr(evaluate, name) is not None:
+        raise setting.refusal(
+          evaluate, name, f'has no effect on prompts of style {", ".join(styles)}'
+        )
 
 
 def report(
@@ -104,6 +117,7 @@ def report(
     answers = {
       'normalization': evaluate.normalization,
       'decoding': dataclasses.asdict(evaluate.decoding),
+      **_form(evaluate, tuned, base),
     }
     made = write.write(
       out, results, contamination=overlaps, answers=answers, **metadata
@@ -112,6 +126,24 @@ def report(
   sent = multihost.broadcast(encoded)
   assert sent is not None  # the main process sends its report
   return json.loads(sent)
+
+
+def _form(
+  evaluate: evaluation_config.EvalConfig,
+  tuned: LanguageModel,
+  base: LanguageModel | None,
+) -> dict[str, str]:
+  """Returns the separator and the end of a scored answer, of each model."""
+  found = {}
+  for name, model, mark in (('tuned', tuned, ''), ('base', base, 'base_')):
+    if model is not None:
+      style = prompt_styles(evaluate)[name]
+      found[f'{mark}separator'] = load_model.separator(evaluate, style)
+      end = 'eos' if load_model.scores_eos(evaluate, style) else 'none'
+      if prompt_style.is_chat(style) and (chat := model.chat) is not None:
+        end = chat.end_mark or 'none'
+      found[f'{mark}end'] = end
+  return found
 
 
 def title(
@@ -138,6 +170,7 @@ def protocol_of(
     'num_fewshot': evaluate.num_fewshot,
     'prompt_style': evaluate.prompt_style,
     'base_prompt_style': evaluate.base_prompt_style,
+    'separator': evaluate.separator or 'eos',
     'options_style': evaluate.options_style,
     'limits': Limits(min(inputs, evaluate.sequence_length), evaluate.max_decode),
     'seed': seed,

@@ -1,6 +1,9 @@
 """Evaluations of a run: validation on its training datasets, held-out clusters."""
 
-from flan_jax.catalog import leakage
+from flan_jax.catalog import leakage, prompt_style
+from flan_jax.checkpoints import model_dir
+from flan_jax.config import setting
+from flan_jax.config.training import TrainConfig
 from flan_jax.data.sources import file_task
 from flan_jax.jobs import validation
 from flan_jax.jobs.held_out import HeldOut, HeldOutEvaluation
@@ -39,10 +42,35 @@ def _validation(run: Run, data: Data) -> Validation | None:
     store=data.store,
     evaluate=config.evaluate,
     seed=config.eval_seed,
+    chat_template=data.store.chat_template or chat_template(config),
     log=EvalLog(run.folder.validation),
     progress=run.progress,
     on_batch=run.stop.on_batch,
   )
+
+
+def check_chat(config: TrainConfig) -> None:
+  """Checks that there is a chat template if a prompt style needs one.
+
+  Raises:
+    InputError: if the model that the run starts from has none.
+  """
+  for name in ('prompt_style', 'base_prompt_style'):
+    style = getattr(config.evaluate, name)
+    if not style or not prompt_style.is_chat(style):
+      continue
+    if config.chat_template is None and chat_template(config) is None:
+      raise setting.refusal(
+        config.evaluate,
+        name,
+        'must be another: the model at INITIAL_CHECKPOINT_PATH keeps no chat template',
+      )
+
+
+def chat_template(config: TrainConfig) -> str | None:
+  """Chat template of the model that a run starts from; None if it has none."""
+  initial = config.initial_checkpoint
+  return None if initial is None else model_dir.chat_template(initial)
 
 
 def _held_out(run: Run, data: Data) -> HeldOutEvaluation | None:
@@ -63,6 +91,7 @@ def _held_out(run: Run, data: Data) -> HeldOutEvaluation | None:
       allow_overlap=config.allow_overlap,
       setting='HELD_OUT',
     ),
+    chat_template=data.store.chat_template or chat_template(config),
   )
   return HeldOutEvaluation(
     held_out,

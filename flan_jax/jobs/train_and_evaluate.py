@@ -116,6 +116,7 @@ def _set_up(config: TrainConfig, *, text: str, profile: int, progress: Progress)
     {**multihost.facts(given), 'Run.model': model}
   ):
     progress.line(f'warning: {warning}')
+  run_evaluations.check_chat(config)
   run = Run(
     config=config,
     given=given,

@@ -38,6 +38,7 @@ class Validation:
     seed: int,
     log: EvalLog,
     progress: Progress,
+    chat_template: str | None = None,
     on_batch: Callable[[], None] = lambda: None,
   ):
     """Sets up what the evaluations share.
@@ -49,6 +50,7 @@ class Validation:
       seed: seed for the sample of examples.
       log: log of the evaluation steps.
       progress: progress output.
+      chat_template: chat template of the model that the run starts from, or None.
       on_batch: called between two batches, equally often on every process.
     """
     self._store, self._evaluate, self._seed = store, evaluate, seed
@@ -64,6 +66,7 @@ class Validation:
       tokenizer=store.tokenizer(),
       evaluate=evaluate,
       prompt_style=evaluate.prompt_style,
+      chat_template=chat_template,
       sharding=mesh_lib.batch_sharding(trainer.mesh, trainer.settings.mesh.rules),
       on_batch=on_batch,
     )

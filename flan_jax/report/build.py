@@ -8,6 +8,7 @@ import numpy as np
 
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.lineage import UNKNOWN
+from flan_jax.catalog.prompt_style import WITH_OWN_TEMPLATES
 from flan_jax.evaluate import calibration, measured_data, metrics, statistics
 from flan_jax.evaluate import metric as metric_lib
 from flan_jax.report import published, values
@@ -164,7 +165,7 @@ def _in_units(measured: 'DatasetResult') -> bool:
 
 def _declared(measured: 'DatasetResult') -> int:
   """Counts the templates declared for the prompt style of the tuned model."""
-  if measured.prompt_style in ('instructions', 'no_options'):
+  if measured.prompt_style in WITH_OWN_TEMPLATES:
     return len(measured.dataset.evaluated_templates)
   return len(measured.templates)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flan_jax.catalog import registry
+from flan_jax.catalog.prompt_style import WITH_OWN_TEMPLATES
 from flan_jax.data import stable_hash
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics, predictions, statistics
@@ -274,7 +275,7 @@ def _templated(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
   prompt styles have one prompt in their place.
   """
   styles = {result.get('prompt_style', 'instructions') for result in (new, old)}
-  return len(styles) == 1 or styles <= {'instructions', 'no_options'}
+  return len(styles) == 1 or styles <= {*WITH_OWN_TEMPLATES}
 
 
 def _mean(values_TxN: np.ndarray) -> np.ndarray:

@@ -259,6 +259,11 @@ def answers(report: Mapping[str, Any]) -> Iterator[str]:
   by = settings.get('normalization', 'none')
   if by != 'none':
     yield f'scores {by}' if by == 'unconditional' else f'scores by {by}'
+  if settings.get('separator', 'eos') != 'eos':
+    yield 'no EOS between prompt and answer'
+  end = settings.get('end', 'eos')
+  if end != 'eos':
+    yield 'no EOS scored' if end == 'none' else f'answers end with {end}'
   default = dataclasses.asdict(GREEDY) | {'stop': []}
   for name, value in settings.get('decoding', {}).items():
     if value != default.get(name) and value != ():

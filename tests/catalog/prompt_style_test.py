@@ -2,7 +2,7 @@
 
 import pytest
 
-from flan_jax.catalog import lint, prompt, registry
+from flan_jax.catalog import lint, names, prompt, registry
 from flan_jax.catalog.answers import Answer
 from flan_jax.catalog.dataset import Example
 from flan_jax.catalog.prompt_style import PromptStyle
@@ -79,3 +79,11 @@ def test_a_style_names_its_tasks(style, suffix):
 def test_bad_styles_are_refused(given, message):
   with pytest.raises(InputError, match=message):
     PromptStyle(**given)
+
+
+def test_a_style_of_a_chat_template_is_for_evaluation_alone():
+  chat = PromptStyle(prompt_style='chat')
+  assert chat.apply(registry.get('rte')) == registry.get('rte')
+  with pytest.raises(InputError, match="'chat': needs a model's chat template"):
+    registry.Mixture(name='mine', datasets=('rte',), style=chat)
+  assert names.find('rte_chat') is None

@@ -97,6 +97,20 @@ def test_a_mixture_gets_the_answers_of_an_evaluation(evaluated, tmp_path):
   assert records(found.decode()) == plain(evaluated)
 
 
+def test_without_a_separator_a_file_and_a_mixture_have_the_same_answers(tmp_path):
+  """As one text, with EOS scored after the answer; the predictions say so."""
+  form = {'SEPARATOR': 'none', 'EOS': True}
+  with registry.restored():
+    registry.register(Mixture(name='own_pair', datasets=DATASETS))
+    answer(tmp_path / 'task', MIXTURE_OR_TASK_NAME='own_pair', **form)
+  first = plain(tmp_path / 'task' / 'predictions.jsonl')
+  assert {line['separator'] for line in first} == {'none'}
+  again = answer(
+    tmp_path / 'file', PROMPTS=tmp_path / 'task' / 'predictions.jsonl', **form
+  )
+  assert records(again.decode()) == first
+
+
 @pytest.fixture(scope='module')
 def whole(evaluated, tmp_path_factory) -> bytes:
   """Answers to the evaluated prompts as a file."""
@@ -180,9 +194,14 @@ def test_standard_input_and_prompts_that_do_not_fit(
       "PROMPTS: got 'x.txt'; must be None beside MIXTURE_OR_TASK_NAME",
     ),
     (
-      {'MIXTURE_OR_TASK_NAME': 'microworld_mini_arc', 'SEPARATOR': 'none'},
-      "SEPARATOR: got 'none'; must be 'eos' with MIXTURE_OR_TASK_NAME",
+      {'PROMPTS': 'x.txt', 'PROMPT_STYLE': 'continuation', 'SEPARATOR': 'eos'},
+      "SEPARATOR: got 'eos'; has no effect on prompts of style continuation",
     ),
+    (
+      {'PROMPTS': 'x.txt', 'EOS': 'yes'},
+      "Evaluate.eos = 'yes'; must be True or False or None",
+    ),
+    ({'PROMPTS': 'x.txt', 'PROMPT_STYLE': 'chats'}, "'chats'; .*; did you mean 'chat'"),
     ({'MIXTURE_OR_TASK_NAME': 'data/x.jsonl'}, 'a file; give it as PROMPTS'),
     ({'PROMPTS': 'x.docx'}, "PROMPTS 'x.docx': must end in .jsonl, .*, .txt, or be -"),
     ({'PROMPTS': 'nowhere.txt'}, "no file 'nowhere.txt'"),

@@ -9,10 +9,10 @@ and its tokens are those of the prompt.
 import re
 from collections.abc import Iterable
 
+from flan_jax.data.chat_template import FILE as FILE
+
 JOINT = '\ue0fb\ue0fd'
 """Private-use characters that break a control token, and that no tokenizer sees."""
-
-FILE = 'chat_template.jinja'
 
 _TEMPLATE = """\
 {{%- macro text(content) -%}}

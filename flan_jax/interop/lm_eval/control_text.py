@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
+from flan_jax.data.chat import ChatTemplate
 from flan_jax.interop.huggingface import chat_template
 
 _BYTES = {'eos': '</s>'}
@@ -38,8 +39,16 @@ class ControlText:
     eos: mark of EOS.
   """
 
-  def __init__(self, tokenizer: Tokenizer):
+  def __init__(self, tokenizer: Tokenizer, chat: ChatTemplate | None = None):
+    """Prepares the marks.
+
+    Args:
+      tokenizer: the tokenizer.
+      chat: chat template of the model, whose control tokens are marks, too; texts are
+        then tokenized as `chat.encode_rendered` does. None if it has none of its own.
+    """
     self.tokenizer = tokenizer
+    self._chat = chat
     self.eos = mark(tokenizer, 'eos')
     self.bos = '' if tokenizer.bos_id is None else mark(tokenizer, 'bos')
     self._ids = {self.eos: tokenizer.eos_id}
@@ -56,6 +65,8 @@ class ControlText:
 
     The parts between marks are texts of their own, as in training.
     """
+    if self._chat is not None:
+      return self._chat.encode_rendered(text)
     parts = [part for part in self._split.split(text) if part]
     plain = [
       part.replace(chat_template.JOINT, '') for part in parts if part not in self._ids

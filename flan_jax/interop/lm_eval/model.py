@@ -15,14 +15,17 @@ from lm_eval.api import model as model_lib
 from lm_eval.api import registry
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from flan_jax.checkpoints import model_dir
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.evaluation import EvalConfig
 from flan_jax.config.mesh import MeshConfig
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
+from flan_jax.data.chat import ChatTemplate
+from flan_jax.inference.chat_prompts import ChatPrompts
 from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.rank_options import Scorer
-from flan_jax.interop.huggingface import chat_template, conversion_cache
+from flan_jax.interop.huggingface import conversion_cache
 from flan_jax.interop.lm_eval.control_text import ControlText
 from flan_jax.runtime import metering
 from flan_jax.runtime.progress import Progress
@@ -83,12 +86,14 @@ class FlanJax(model_lib.TemplateLM):
         'sequence_length, max_length'
       )
     if isinstance(pretrained, Scorer):
-      self._scorer, self._chat = pretrained, True
+      self._scorer, template = pretrained, None
     else:
       size = int(batch_size) if str(batch_size).isdecimal() else _BATCH_SIZE
-      self._scorer, self._chat = _load(pretrained, size, sequence_length)
+      self._scorer, template = _load(pretrained, size, sequence_length)
     self._tokenizer = self._scorer.tokenizer
-    self._text = ControlText(self._tokenizer)
+    self._own = None if template is None else ChatTemplate(template, self._tokenizer)
+    self._chat = None if self._own is None else ChatPrompts(self._own)
+    self._text = ControlText(self._tokenizer, self._own)
     self.max_length = max_length or self._scorer.max_length or _MAX_LENGTH
     self._last: tuple[str, list[int]] = ('', [])
 
@@ -119,22 +124,21 @@ class FlanJax(model_lib.TemplateLM):
     return [bos_id, *ids] if add_special_tokens and bos_id is not None else ids
 
   def chat_template(self, chat_template: bool | str = False) -> str:
-    return self._text.asked('{prompt}') if chat_template else ''
+    if not chat_template:
+      return ''
+    return self._text.asked('{prompt}') if self._own is None else self._own.source
 
   def apply_chat_template(
     self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
   ) -> str:
-    """Spells `[BOS] prompt EOS`.
+    """Renders a conversation by the model's own template, or `[BOS] prompt EOS`.
 
     Raises:
-      InputError: if it is not one user's message, or the model has a form of its own.
+      InputError: if the template refuses it; without one, if it is not one user's
+        message.
     """
-    del add_generation_prompt
-    if not self._chat:
-      raise InputError(
-        '--apply_chat_template: this model was not tuned here and has a chat template '
-        'of its own; leave it out, or ask its own folder with --model hf'
-      )
+    if self._own is not None:
+      return self._own.render(chat_history, add_generation_prompt=add_generation_prompt)
     if [message['role'] for message in chat_history] != ['user']:
       roles = ', '.join(message['role'] for message in chat_history)
       raise InputError(
@@ -235,13 +239,15 @@ class FlanJax(model_lib.TemplateLM):
         'that the model takes'
       )
     prompts = [self._prompt(context, room) for context in contexts]
-    scorer = dataclasses.replace(self._scorer, decoding=decoding, separator=False)
+    scorer = dataclasses.replace(
+      self._scorer, decoding=decoding, separator=False, chat=self._chat
+    )
     return scorer.generate(prompts, max_tokens=max_tokens).texts
 
   def _prompt(self, context: str, room: int) -> np.ndarray:
     """Tokens of a context, without the BOS that generation puts before it."""
     ids = self.tok_encode(context)
-    if self._tokenizer.bos_id is not None:
+    if self._own is None and self._tokenizer.bos_id is not None:
       return np.array(ids[1:][-(room - 1) :], np.int32)
     return np.array(ids[-room:], np.int32)
 
@@ -275,8 +281,8 @@ def generation(settings: Mapping[str, Any]) -> tuple[int, Decoding]:
 
 def _load(
   path: str, batch_size: int, sequence_length: int | None
-) -> tuple[Scorer, bool]:
-  """Loads a model; tells if FLAN's form is its own."""
+) -> tuple[Scorer, str | None]:
+  """Loads a model, and its chat template; None if it is asked in FLAN's form."""
   progress = Progress()
   folder = conversion_cache.import_cached(
     path, cache=conversion_cache.FOLDER.expanduser(), progress=progress
@@ -291,4 +297,4 @@ def _load(
     tokenizer=None,
     prompt_style='instructions',
   )
-  return scorer, not (folder / chat_template.FILE).exists()
+  return scorer, model_dir.chat_template(folder)

@@ -130,7 +130,10 @@ def check(
       task_data.check_vocabulary(dataset, tokenizer, model=model)
 
 
-_PROMPTS = ('num_fewshot', 'prompt_style', 'base_prompt_style', 'options_style')
+_PROMPTS = (
+  'num_fewshot', 'prompt_style', 'base_prompt_style', 'separator', 'eos',
+  'options_style',
+)  # fmt: skip
 """Settings that make prompts from templates."""
 
 

@@ -12,7 +12,7 @@ import yaml
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'huggingface'))
 
 import small_tokenizers
-from small_models import by_numpy_alone, tuned_model
+from small_models import by_numpy_alone, random_model, tuned_model
 
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
@@ -185,6 +185,55 @@ def test_answers_are_those_of_hf_on_the_export(both, chat):
   assert own.keys() == theirs.keys()
   for key, value in theirs.items():
     assert math.isclose(own[key], value, rel_tol=1e-4), key
+
+
+TEMPLATE = """\
+{%- for message in messages %}
+  {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+  {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+@pytest.fixture(scope='module')
+def chat_model(tmp_path_factory):
+  """A Hugging Face folder with a chat template of its own, and a folder of tasks."""
+  folder = tmp_path_factory.mktemp('chat')
+  names = {'eos_token': '<|im_end|>', 'pad_token': '<|pad|>', 'add_bos_token': False}
+  text = small_tokenizers.byte_level(special=('<|im_start|>', '<|im_end|>', '<|pad|>'))
+  own = tokenizers.HuggingFace(text.to_str().encode(), names, name='own')
+  random_model(
+    folder / 'flan', tokenizer=False, vocab_size=own.vocab_size, num_layers=1
+  )
+  own.save(folder / 'flan' / 'tokenizer.json')
+  with by_numpy_alone():
+    convert.export_model(folder / 'flan', folder / 'hf', progress=Progress(quiet=True))
+  settings = names | {'tokenizer_class': 'PreTrainedTokenizerFast'}
+  (folder / 'hf' / 'tokenizer.json').write_text(text.to_str())
+  (folder / 'hf' / 'tokenizer_config.json').write_text(json.dumps(settings))
+  (folder / 'hf' / 'chat_template.jinja').write_text(TEMPLATE)
+  write_tasks(folder / 'tasks')
+  return folder / 'hf', folder / 'tasks'
+
+
+def test_a_model_uses_the_chat_template_it_came_with(chat_model, tmp_path, monkeypatch):
+  """Also with a system message, which the template takes."""
+  hf, tasks = chat_model
+  monkeypatch.setattr(model.conversion_cache, 'FOLDER', tmp_path)
+  names = ['continued', 'last_word', 'written']
+  here, own = evaluate(model.NAME, hf, tasks, chat=True, names=names)
+  there, theirs = evaluate('hf', hf, tasks, chat=True, names=names, dtype='float32')
+  assert here.keys() == there.keys()
+  for key, answers in there.items():
+    compare(here[key], answers)
+  assert own == pytest.approx(theirs, rel=1e-4)
+  made = model.FlanJax(str(hf), batch_size=4)
+  turns = [
+    {'role': 'system', 'content': 'Be short.'},
+    {'role': 'user', 'content': 'Hi'},
+  ]
+  assert '<|im_start|>system\nBe short.<|im_end|>' in made.apply_chat_template(turns)
 
 
 def test_a_system_message_and_unknown_settings_are_refused(both):
