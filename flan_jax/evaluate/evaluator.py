@@ -381,6 +381,8 @@ def _prompt_specs(
   for name, model in predictor.models.items():
     prompt_style = protocol.prompt_styles[name]
     tokens = model.tokenizer.digest if protocol.num_fewshot else ''
+    if is_chat(prompt_style) and model.chat is not None:
+      tokens = f'{model.tokenizer.digest} {model.chat.template.source}'
     out[name] = made.spec(
       (dataset.label, prompt_style, tokens),
       functools.partial(prompt_spec, dataset, model, protocol, prompt_style, pool),
