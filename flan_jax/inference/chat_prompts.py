@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flan_jax.data.chat import ChatTemplate, Message
 from flan_jax.errors import InputError
 from flan_jax.inference import joined_tokens
-from flan_jax.data.chat import ChatTemplate, Message
 from flan_jax.inference.joined_tokens import Joined
 
 _PROBE = 'flanjaxprobe'

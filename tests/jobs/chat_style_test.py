@@ -11,9 +11,9 @@ import small_tokenizers
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.data import chat_template, tokenizers
+from flan_jax.data.chat import ChatTemplate
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
-from flan_jax.data.chat import ChatTemplate
 from flan_jax.inference.chat_prompts import ChatPrompts
 from flan_jax.inference.rank_options import Scorer
 from flan_jax.jobs import (

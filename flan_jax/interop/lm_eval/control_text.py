@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 
-from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
 from flan_jax.data.chat import ChatTemplate
+from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
 from flan_jax.interop.huggingface import chat_template
 
 _BYTES = {'eos': '</s>'}

@@ -19,9 +19,9 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config.decoding import Decoding
 from flan_jax.config.evaluation import EvalConfig
 from flan_jax.config.mesh import MeshConfig
+from flan_jax.data.chat import ChatTemplate
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
-from flan_jax.data.chat import ChatTemplate
 from flan_jax.inference.chat_prompts import ChatPrompts
 from flan_jax.inference.prefix_tree import ScoredSequence
 from flan_jax.inference.rank_options import Scorer
