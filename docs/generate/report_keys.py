@@ -30,7 +30,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     '([below](#results))',
     'timing': 'speed and tokens of the evaluation ([below](#timing))',
     'warnings': 'lines that stand at the head of the report',
-    'answers†': 'how answers were found: `normalization` of scores, `decoding`',
+    'answers†': 'how answers were found: `normalization` of scores, `decoding`, '
+    'the `separator` before them and their `end`',
     'training†': 'training of the model: its run, seed, step, and a digest of all else '
     'that its steps depend on',
     'validation†': 'loss and metrics on dev of the training datasets',
