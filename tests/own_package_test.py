@@ -1,4 +1,4 @@
-"""A package of a user's own, in an empty folder: docs/howto/own_data.md."""
+"""A package of a user's own, in an empty folder: docs/howto/own_tasks.md."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
 
 PAGE = (
-  pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'own_data.md'
+  pathlib.Path(__file__).parents[1] / 'docs' / 'howto' / 'own_tasks.md'
 ).read_text()
 SMALL = [
   *(f'--gin_file={file}' for file in small_run.FILES),
