@@ -170,7 +170,7 @@ def _fetch(parser):
     dest='folder',
     metavar='DIR',
     help='read datasets of TFDS from DIR/<builder>/<config>/<split>.jsonl instead of '
-    'downloading them; other files are declared (docs/howto/own_data.md)',
+    'downloading them; other files are declared (docs/howto/own_tasks.md)',
   )
   parser.add_argument(
     '--workers', type=int, default=4, metavar='N',
