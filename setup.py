@@ -1,6 +1,7 @@
 """Packaging: extras, the `flan` command, and the three folders that move on install."""
 
 import pathlib
+import re
 
 import setuptools
 from setuptools.command.build_py import build_py
@@ -26,6 +27,13 @@ def data(folder: str) -> list[str]:
     and path.suffix not in ('.py', '.pyc')
     and not any(part.startswith('.') for part in path.relative_to(root).parts)
   )
+
+
+def description() -> str:
+  """README for an index of packages, which has no pages to link to: they are named."""
+  text = (HERE / 'README.md').read_text(encoding='utf-8')
+  text = re.sub(r'!\[([^]]*)\]\((?!https:)[^)]*\)', r'(Figure: \1.)', text)
+  return re.sub(r'\[([^]]*)\]\((?!https:)([^)]*)\)', r'\1 (\2)', text)
 
 
 class BuildPy(build_py):
@@ -115,9 +123,9 @@ TEST = [
 
 setuptools.setup(
   name='flan_jax',
-  version='0.1.0',
+  version='0.2.0',
   description='FLAN instruction tuning in JAX, for TPU pods',
-  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description=description(),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11,<3.14',

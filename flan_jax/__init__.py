@@ -44,7 +44,7 @@ if TYPE_CHECKING:
   from flan_jax.train.writers.writer import Writer as Writer
   from flan_jax.train.writers.writer import metric_writer as metric_writer
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _BESIDE = pathlib.Path(__file__).parents[1]
 if (_BESIDE / 'setup.py').is_file() and (_BESIDE / 'tasks').is_dir():

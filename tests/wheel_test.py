@@ -201,11 +201,11 @@ def test_a_dry_run_from_the_wheel_names_what_would_be_shipped(python, own):
   )
   assert done.returncode == 0, done.stderr
   log = done.stderr.splitlines()
-  assert re.search(r'Ships flan_jax: version 0.1.0 \(digest [0-9a-f]{12}\)', log[0])
+  assert re.search(r'Ships flan_jax: version 0.2.0 \(digest [0-9a-f]{12}\)', log[0])
   assert 'Ships acme 0+sha' in log[1]
   assert 'data: acme/data/test.jsonl, acme/data/train.jsonl' in log[1]
   assert 'Ships files beside it: own.gin, steps.gin' in log[3]
-  assert '# flan_jax-0.1.0-py3-none-any.whl: of the installed files' in done.stdout
+  assert '# flan_jax-0.2.0-py3-none-any.whl: of the installed files' in done.stdout
   assert 'git' not in done.stdout.replace('github', '')
 
 

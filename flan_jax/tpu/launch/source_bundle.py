@@ -110,7 +110,7 @@ class Commit:
         last = (result.err.strip().splitlines() or ['no message'])[-1]
         raise Failed(f'wheel of commit {self.name}: {" ".join(step[:2])}: {last}')
     wheels = sorted(map(str, folder.glob('*.whl')))
-    built = wheels[0] if wheels else str(folder / 'flan_jax-0.1.0-py3-none-any.whl')
+    built = wheels[0] if wheels else str(folder / 'flan_jax-0.2.0-py3-none-any.whl')
     return built, str(source / 'constraints.txt')
 
   def _git(self, *arguments: str):

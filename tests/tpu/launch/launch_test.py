@@ -87,7 +87,7 @@ def cloud(tmp_path, monkeypatch):
   monkeypatch.setenv('STAND_IN', str(root))
 
   def wheel(self, folder):
-    files = folder / 'flan_jax-0.1.0-py3-none-any.whl', folder / 'constraints.txt'
+    files = folder / 'flan_jax-0.2.0-py3-none-any.whl', folder / 'constraints.txt'
     for file in files:
       file.touch()
     return tuple(map(str, files))
@@ -403,9 +403,9 @@ git = source_bundle.Commit._git
 source_bundle.Commit._git = lambda self, *a: (
   git(self, *a)._replace(out='') if a[0] == 'status' else git(self, *a))
 def wheel(self, folder):
-  for name in ('flan_jax-0.1.0-py3-none-any.whl', 'constraints.txt'):
+  for name in ('flan_jax-0.2.0-py3-none-any.whl', 'constraints.txt'):
     (folder / name).touch()
-  return tuple(str(folder / n) for n in ('flan_jax-0.1.0-py3-none-any.whl',
+  return tuple(str(folder / n) for n in ('flan_jax-0.2.0-py3-none-any.whl',
                                          'constraints.txt'))
 source_bundle.Commit.wheel = wheel
 g = gcloud.Gcloud()
@@ -553,7 +553,7 @@ def test_a_bundle_holds_all_that_another_engine_installs(cloud, tmp_path, capsys
     assert dispatch.main([*name, *more, *command]) == 0
     text = capsys.readouterr().out
     (wheel,) = (path.name for path in folder.glob('small_run-*.whl'))
-    assert 'flan_jax-0.1.0-py3-none-any.whl[tpu,data]' in text
+    assert 'flan_jax-0.2.0-py3-none-any.whl[tpu,data]' in text
     assert wheel in text
     assert (folder / 'constraints.txt').is_file()
     assert (folder / 'files' / 'own.gin').is_file()
