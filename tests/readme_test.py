@@ -62,7 +62,8 @@ def folder(tmp_path_factory):
   """A folder with the files that the commands name."""
   out = tmp_path_factory.mktemp('readme')
   pairs = [
-    {'inputs': f'Which is more, {n} or 7?', 'targets': str(max(n, 7))} for n in range(40)
+    {'inputs': f'Which is more, {n} or 7?', 'targets': str(max(n, 7))}
+    for n in range(40)
   ]
   for name in ('train.jsonl', 'prompts.jsonl'):
     lines = pairs if name == 'train.jsonl' else pairs[:2]
