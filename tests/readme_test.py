@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def flan(folder):
-  """Returns a function: runs a command of README there, quickly, and in this process."""
+  """Returns a function: runs a command of README there, quickly, in this process."""
   done = set()
 
   def call(verb: str, number: int = 0) -> None:
