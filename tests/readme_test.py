@@ -1,5 +1,6 @@
 """README: every command in it is run, and its links work wherever it is read."""
 
+import functools
 import json
 import os
 import pathlib
@@ -10,11 +11,13 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import pytest
 import setuptools
 
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
+from flan_jax.partitioning import mesh
 from flan_jax.tpu.launch.source_bundle import Commit
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -84,7 +87,9 @@ def flan(folder):
     changes = [f'--gin.{change}' for change in CHANGES.get(verb, ())]
     assert dispatch.main([*words, *changes]) == 0
 
+  one_device = functools.partial(mesh.build, devices=jax.devices()[:1])
   with pytest.MonkeyPatch.context() as patch, registry.restored():
+    patch.setattr(mesh, 'build', one_device)
     patch.chdir(folder)
     yield call
 
