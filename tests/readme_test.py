@@ -106,7 +106,7 @@ def test_every_line_is_a_command_that_a_test_runs():
   assert '```' not in README, 'its blocks are indented'
 
 
-def test_a_run_is_trained_reported_and_asked(flan, folder, capsys):
+def test_a_run_is_trained_reported_and_asked(flan, capsys):
   flan('train')
   flan('report')
   assert 'Commonsense of the microworld' in ''.join(capsys.readouterr())
@@ -114,6 +114,11 @@ def test_a_run_is_trained_reported_and_asked(flan, folder, capsys):
   out = capsys.readouterr().out
   assert 'yes' in out
   assert 'no' in out
+
+
+@pytest.mark.slow
+def test_a_file_of_prompts_is_answered(flan, folder):
+  flan('train')
   flan('infer')
   lines = (folder / 'answers' / 'predictions.jsonl').read_text().splitlines()
   assert len(lines) == 2
