@@ -16,6 +16,7 @@ from compile_flags import QUICK
 
 from flan_jax.catalog import registry
 from flan_jax.cli import dispatch
+from flan_jax.config import gin as gin_lib
 
 DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'tutorials'
 
@@ -88,6 +89,29 @@ def here(monkeypatch, capfd):
 
   with registry.restored():
     yield at
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['../start/install.md', '../start/demo.md', 'add_task.md', 'real_model.md',
+   'evaluate_huggingface.md'],
+)  # fmt: skip
+def test_commands_of_pages_that_need_models_and_data_are_understood(name, monkeypatch):
+  """Arguments and settings are those that exist; the commands are not run."""
+  monkeypatch.chdir(DOCS.parents[1])
+  page = Page(name)
+  assert page.commands
+  for words in page.commands:
+    words = words[: words.index('#')] if '#' in words else words
+    if words[0] not in ('train', 'eval'):
+      if words != ['--version']:
+        dispatch.parser().parse_args(words)
+      continue
+    files = [x.partition('=')[2] for x in words if x.startswith('--gin_file=')]
+    settings = [x.removeprefix('--gin.') for x in words if x.startswith('--gin.')]
+    parsed = gin_lib.load(files, settings)
+    assert parsed.build({'train': 'Run', 'eval': 'Evaluation'}[words[0]])
+    parsed.refuse_unused(words[0])
 
 
 FEW = ('TRAIN_STEPS=2', 'EVAL_PERIOD=1', 'Optimizer.warmup_steps=1',
