@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.model import parameters
+from flan_jax.model.initial_values import ONES, ZEROS, Initial
 
 
 class Norm(nn.Module):
@@ -29,13 +30,13 @@ class Norm(nn.Module):
 
   def setup(self):
     config = self.config
-    first = nn.initializers.zeros if config.norm_plus_one else nn.initializers.ones
+    first = ZEROS if config.norm_plus_one else ONES
     scale_D = self._vector(self.title, first)
     if config.norm_plus_one:
       scale_D = 1 + scale_D.astype(jnp.float32)
     self.scale_D = scale_D
     if config.norm != 'rms':
-      self.bias_D = self._vector(f'{self.title}_bias', nn.initializers.zeros)
+      self.bias_D = self._vector(f'{self.title}_bias', ZEROS)
 
   def declare(self) -> None:
     """Draws the parameters now; otherwise the first call does."""
@@ -48,7 +49,7 @@ class Norm(nn.Module):
       return rms_norm(x_BxLxD, scale_D, epsilon=epsilon)
     return layer_norm(x_BxLxD, scale_D, self.bias_D.reshape(shape), epsilon=epsilon)
 
-  def _vector(self, name: str, first: nn.initializers.Initializer) -> jax.Array:
+  def _vector(self, name: str, first: Initial) -> jax.Array:
     return parameters.draw(self, name, first, (self.size,), ('norm',), self.config)
 
 

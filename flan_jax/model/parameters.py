@@ -8,9 +8,9 @@ from flax import linen as nn
 from flax.linen import spmd
 
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.model.initial_values import ZEROS, Box, Initial
 
 M = TypeVar('M', bound=nn.Module)
-_TRUNCATED_STDDEV = 0.8796  # of a standard normal cut at two standard deviations
 
 
 def share(module: nn.Module, child: M) -> M:
@@ -25,13 +25,16 @@ def share(module: nn.Module, child: M) -> M:
 def draw(
   module: nn.Module,
   name: str,
-  init: nn.initializers.Initializer,
+  initial: Initial,
   shape: tuple[int, ...],
   axes: tuple[str, ...],
   config: DecoderConfig,
 ) -> jax.Array:
   """A parameter in config.param_dtype, boxed with its logical axes where it is kept."""
-  boxed = spmd.with_logical_partitioning(init, axes)
+
+  def boxed(*arguments):
+    return Box(initial(*arguments), axes, initial=initial)
+
   drawn = module.param(name, boxed, shape, config.param_dtype)
   return cast(jax.Array, drawn)  # `param` takes it out of the box
 
@@ -50,9 +53,8 @@ def matrix(
   Its variance of 1 / fan_in keeps activations of order one, so that training starts
   near the loss of a uniform guess, ln(vocab_size).
   """
-  stddev = fan_in**-0.5 / _TRUNCATED_STDDEV
-  init = nn.initializers.truncated_normal(stddev)
-  return draw(module, name, init, shape, axes, config).astype(config.dtype)
+  initial = Initial(stddev=fan_in**-0.5)
+  return draw(module, name, initial, shape, axes, config).astype(config.dtype)
 
 
 def adapt(
@@ -80,8 +82,7 @@ def bias(
   config: DecoderConfig,
 ) -> jax.Array:
   """The bias of the matrix `name`, in config.dtype."""
-  zeros = nn.initializers.zeros
-  return draw(module, f'{name}_bias', zeros, shape, axes, config).astype(config.dtype)
+  return draw(module, f'{name}_bias', ZEROS, shape, axes, config).astype(config.dtype)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
