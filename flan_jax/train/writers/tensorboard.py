@@ -1,7 +1,9 @@
 """TensorBoard: event files in MODEL_DIR/tensorboard."""
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flan_jax.train.writers.writer import RunInfo, Writer, metric_writer
@@ -28,7 +30,8 @@ class TensorBoard(Writer):
 
   def _opened(self) -> Any:
     if self._writer is None:  # imported after the first steps, since it is slow
-      from tensorboardX import SummaryWriter
+      with _absent('torch', 'boto3', 'google.cloud.storage'):
+        from tensorboardX import SummaryWriter
 
       folder: pathlib.Path = self._run.folder / 'tensorboard'
       self._writer = SummaryWriter(
@@ -40,6 +43,22 @@ class TensorBoard(Writer):
       if self._run.commit:
         self._writer.add_text('git commit', self._run.commit, self._run.step)
     return self._writer
+
+
+@contextlib.contextmanager
+def _absent(*names: str) -> Iterator[None]:
+  """Makes imports of modules fail, unless they are imported already.
+
+  tensorboardX imports them wherever they are installed, for what is not written here:
+  seconds for torch alone.
+  """
+  names = tuple(name for name in names if name not in sys.modules)
+  sys.modules.update(dict.fromkeys(names))  # pyright: ignore  # None: no such module
+  try:
+    yield
+  finally:
+    for name in names:
+      del sys.modules[name]
 
 
 def _indented(text: str) -> str:
