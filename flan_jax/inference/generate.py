@@ -407,19 +407,20 @@ class Scheduler:
 
   def _empty(self, cache_length: int) -> DecodeState:
     B = self._num_slots
-    return DecodeState(
+    state = DecodeState(
       cache=empty_cache(
         self._config, batch=B, length=cache_length, sharding=self._sharding
       ),
-      prompt_B=jnp.zeros(B, jnp.int32),
-      length_B=jnp.zeros(B, jnp.int32),
-      count_B=jnp.zeros(B, jnp.int32),
-      tokens_BxN=jnp.zeros((B, self._max_tokens), jnp.int32),
-      done_B=jnp.ones(B, bool),
-      nan_B=jnp.zeros(B, bool),
-      steps=jnp.int32(0),
-      seed=jnp.uint32(self._decoding.seed % 2**32),
+      prompt_B=np.zeros(B, np.int32),
+      length_B=np.zeros(B, np.int32),
+      count_B=np.zeros(B, np.int32),
+      tokens_BxN=np.zeros((B, self._max_tokens), np.int32),
+      done_B=np.ones(B, bool),
+      nan_B=np.zeros(B, bool),
+      steps=np.int32(0),
+      seed=np.uint32(self._decoding.seed % 2**32),
     )
+    return jax.device_put(state)  # compiles nothing, unlike jnp.zeros
 
   def _insert(self, state: DecodeState) -> DecodeState:
     """Inserts waiting prompts into idle slots."""

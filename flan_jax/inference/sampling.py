@@ -69,7 +69,7 @@ def empty_cache(
   the whole cache.
   """
   if sharding is None:
-    return kv_cache.init(config, batch=batch, length=length)
+    return _empty_cache(config, batch, length, None)()
   mesh, batch_axes = sharding.mesh, (sharding.spec or (None,))[0]
   heads = 'model' if config.num_kv_heads % mesh.shape.get('model', 1) == 0 else None
   over = NamedSharding(mesh, PartitionSpec(None, batch_axes, heads))
@@ -81,7 +81,7 @@ def empty_cache(
 
 @functools.lru_cache(maxsize=64)
 def _empty_cache(
-  config: DecoderConfig, batch: int, length: int, shardings: Cache
+  config: DecoderConfig, batch: int, length: int, shardings: Cache | None
 ) -> Callable[[], Cache]:
   init = functools.partial(kv_cache.init, config, batch=batch, length=length)
   return jax.jit(init, out_shardings=shardings)

@@ -78,7 +78,7 @@ def _array(name: str, box: Box, seed: int, sharding: Any) -> jax.Array:
     program = _program(shape, dtype, initial, sharding)
     return program(_keys(name, box, seed=seed))
   if sharding is None:
-    return jnp.asarray(np.full(shape, initial.mean, dtype))
+    return jax.device_put(np.full(shape, initial.mean, dtype))
   return jax.make_array_from_callback(
     shape, sharding, lambda part: np.full(shape, initial.mean, dtype)[part]
   )

@@ -42,7 +42,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
   return {
     _FOLDER: str(folder),
     'JAX_COMPILATION_CACHE_MAX_SIZE': str(LARGEST),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
   }
 
 

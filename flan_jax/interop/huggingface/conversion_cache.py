@@ -44,7 +44,9 @@ def import_cached(
       conversion differ.
   """
   if not needs_conversion(path):
-    from flan_jax.train import step_model  # imports Orbax
+    if '@' not in str(path):
+      return pathlib.Path(path)
+    from flan_jax.train import step_model  # imports Orbax, which takes a while
 
     return pathlib.Path(step_model.model_folder(str(path), progress=progress))
   from flan_jax.interop.huggingface import convert
