@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WARM ?= yes
 READY := $(VENV)/.ready
 PROSE := flan_jax tasks mixtures gin tests benchmarks docs setup.py Makefile $(wildcard *.md)
 export CUDA_VISIBLE_DEVICES ?=
@@ -21,6 +22,8 @@ $(READY): setup.py constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,docs,hf,tpu]'
 	@touch $@
+	@[ -z "$(WARM)" ] || { echo "[setup] the demo's first answer, compiled into the cache (~/.cache/flan_jax/xla)"; \
+	  $(BIN)/flan ask microworld 'Who is hungry?' >/dev/null 2>&1 || true; }
 	@echo "[setup] done"
 
 torch: $(READY)  ## adds torch and transformers, to compare against them

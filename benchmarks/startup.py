@@ -79,9 +79,9 @@ def run(options: argparse.Namespace) -> None:
     (folder / 't5x.gin').write_text(T5X_MODEL)
     for turn in range(options.rounds):
       for name in STARTS:
-        command = _start_command(name, folder, turn, options)
+        command = start_command(name, folder, turn, options)
         environment = {**os.environ, 'XDG_CACHE_HOME': str(folder / f'cache{turn}')}
-        marks = _watch(command, STARTS[name], environment)
+        marks = watch(command, STARTS[name], environment)
         found[name].append(marks)
         times = ', '.join(f'{wall:.1f} s ({cpu:.1f} CPU s)' for wall, cpu in marks)
         print(f'{name:<18} ready, stepped: {times or "failed"}', flush=True)
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
       )
 
 
-def _start_command(
+def start_command(
   name: str, folder: pathlib.Path, turn: int, options: argparse.Namespace
 ) -> list[str]:
   engine, kind = name.split(', ')
@@ -124,7 +124,7 @@ def _start_command(
   return [sys.executable, *files, *(f'--gin.{k}={v}' for k, v in flags.items())]
 
 
-def _watch(
+def watch(
   command: list[str], words: tuple[str, ...], environment: dict[str, str]
 ) -> list[tuple[float, float]]:
   """(wall, CPU) seconds from launch to each of `words` on standard error, in order."""

@@ -407,20 +407,21 @@ class Scheduler:
 
   def _empty(self, cache_length: int) -> DecodeState:
     B = self._num_slots
-    state = DecodeState(
-      cache=empty_cache(
-        self._config, batch=B, length=cache_length, sharding=self._sharding
-      ),
-      prompt_B=np.zeros(B, np.int32),
-      length_B=np.zeros(B, np.int32),
-      count_B=np.zeros(B, np.int32),
-      tokens_BxN=np.zeros((B, self._max_tokens), np.int32),
-      done_B=np.ones(B, bool),
-      nan_B=np.zeros(B, bool),
-      steps=np.int32(0),
-      seed=np.uint32(self._decoding.seed % 2**32),
+    cache = empty_cache(
+      self._config, batch=B, length=cache_length, sharding=self._sharding
     )
-    return jax.device_put(state)  # compiles nothing, unlike jnp.zeros
+    empty = {
+      'prompt_B': np.zeros(B, np.int32),
+      'length_B': np.zeros(B, np.int32),
+      'count_B': np.zeros(B, np.int32),
+      'tokens_BxN': np.zeros((B, self._max_tokens), np.int32),
+      'done_B': np.ones(B, bool),
+      'nan_B': np.zeros(B, bool),
+      'steps': np.int32(0),
+      'seed': np.uint32(self._decoding.seed % 2**32),
+    }
+    # Unlike jnp.zeros, device_put compiles nothing.
+    return DecodeState(cache=cache, **jax.device_put(empty))
 
   def _insert(self, state: DecodeState) -> DecodeState:
     """Inserts waiting prompts into idle slots."""
