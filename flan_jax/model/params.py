@@ -1,5 +1,6 @@
 """Parameters of a decoder: shapes, logical axes and initial values."""
 
+import functools
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ def init_params(config: DecoderConfig, *, seed: int, shardings: Any = None) -> A
   return initial_values.draw(_boxed(config), seed=seed, shardings=shardings)
 
 
+@functools.lru_cache(8)
 def _boxed(config: DecoderConfig) -> Any:
   """Shapes of the parameters, boxed with their axes and distributions."""
 
