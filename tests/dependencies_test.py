@@ -70,7 +70,6 @@ NOT_IMPORTED = {
   'pytest-timeout': 'the plugin behind `timeout` in pyproject.toml',
   'pytest-xdist': 'the plugin behind `-n 2` in the Makefile',
   'ruff': 'a command of `make lint`',
-  'setuptools': 'builds the wheel that a test installs',
   'sqlalchemy': 'MLflow loads it for a sqlite database',
   'sqlparse': 'MLflow loads it for a sqlite database',
 }
