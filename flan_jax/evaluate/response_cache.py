@@ -22,7 +22,7 @@ from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.evaluate.predict import LanguageModel
 from flan_jax.inference.generate import Generated
 from flan_jax.inference.rank_options import Request, Scored
-from flan_jax.runtime import multihost, renamed_keys
+from flan_jax.runtime import atomic_file, multihost, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class ResponseCache:
       return
     end = self._read(model_id, log)
     self._path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_file.check_output(self._path)
     self._file = self._path.open('r+b' if end else 'w+b')
     self._file.truncate(end)
     if not end:

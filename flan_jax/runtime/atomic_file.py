@@ -7,6 +7,9 @@ The draft of `NAME` is called `.NAME.PID.tmp`, and its process keeps it locked. 
 process that writes `NAME` removes the drafts that killed processes left. Where a file
 system has no locks, such drafts stay.
 
+A draft is created exclusively and no link is followed. A device, a FIFO, a socket or a
+link at the path is refused, never replaced.
+
 Nothing is flushed to the device (no fsync): this holds for killed processes, not for
 machines that lose power. Standard library only.
 """
@@ -19,8 +22,11 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import IO, Any
+
+from flan_jax.errors import InputError
 
 SUFFIX = '.tmp'
 """Ends every temporary name."""
@@ -32,6 +38,34 @@ def is_temporary(name: str | os.PathLike) -> bool:
   Drafts of earlier versions, `NAME.tmp`, count too.
   """
   return os.fspath(name).endswith(SUFFIX)
+
+
+_KINDS = {
+  stat.S_IFLNK: 'a link',
+  stat.S_IFIFO: 'a FIFO',
+  stat.S_IFSOCK: 'a socket',
+  stat.S_IFCHR: 'a device',
+  stat.S_IFBLK: 'a device',
+}
+"""File types that no output replaces."""
+
+
+def check_output(path: str | os.PathLike) -> None:
+  """Checks that an output replaces a file, a folder, or nothing.
+
+  Raises:
+    InputError: if `path` is a device, a FIFO, a socket or a link.
+  """
+  try:
+    kind = _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode))
+  except OSError:  # absent, or under a file: creating it says so
+    return
+  if kind is not None:
+    to = f' to {os.readlink(path)!r}' if kind == 'a link' else ''
+    raise InputError(
+      f'output {os.fspath(path)!r}: is {kind}{to}, which is never replaced; must be a '
+      'file or a new path' + (', as that which the link names' if to else '')
+    )
 
 
 class Draft:
@@ -50,8 +84,12 @@ class Draft:
     Args:
       target: path to replace.
       folder: whether the draft is a folder rather than a file.
+
+    Raises:
+      InputError: if `target` is a device, a FIFO, a socket or a link.
     """
     self.target = pathlib.Path(target).absolute()
+    check_output(self.target)
     _clear(self.target)
     self.path, self._lock = _create(self.target, folder)
 
@@ -102,9 +140,29 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 def writing(path: str | os.PathLike) -> Iterator[IO[str]]:
   """Opens a UTF-8 text file that replaces `path` as `replacing` does."""
   with Draft(path) as draft:
-    with draft.path.open('w', encoding='utf-8', newline='\n') as file:
+    with _opened(draft.path, os.O_WRONLY) as file:
       yield file
     draft.keep()
+
+
+def appending(path: str | os.PathLike) -> IO[str]:
+  """Opens a UTF-8 text file to append to; creates it if absent.
+
+  Raises:
+    InputError: if it is a device, a FIFO, a socket or a link.
+  """
+  check_output(path)
+  return _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def _opened(path: str | os.PathLike, flags: int) -> IO[str]:
+  """Opens a text file, and follows no link that was put in its place."""
+
+  def opener(name: str, _: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+  mode = 'a' if flags & os.O_APPEND else 'w'
+  return open(path, mode, encoding='utf-8', newline='\n', opener=opener)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -131,7 +189,12 @@ def write_json(path: str | os.PathLike, value: Any, **options: Any) -> None:
 
 
 def move(finished: str | os.PathLike, target: str | os.PathLike) -> None:
-  """Renames a finished file or folder, which lies on the same file system."""
+  """Renames a finished file or folder, which lies on the same file system.
+
+  Raises:
+    InputError: if `target` is a device, a FIFO, a socket or a link.
+  """
+  check_output(target)
   os.replace(finished, target)
 
 
@@ -143,17 +206,27 @@ def _create(target: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
     # A thread, or a process of another container, may have the same PID.
     again = f'-{number}' if number else ''
     path = target.with_name(f'.{target.name}.{os.getpid()}{again}{SUFFIX}')
-    try:
-      path.mkdir() if folder else path.touch(exist_ok=False)
-    except FileExistsError:
+    lock = _new(path, folder)
+    if lock is None:
       continue
     # Before it is locked, another process may take it for a leftover.
-    with contextlib.suppress(FileNotFoundError):
-      lock = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-      if _locked(lock) is not False and _is_at(lock, path):
-        return path, lock
-      os.close(lock)
+    if _locked(lock) is not False and _is_at(lock, path):
+      return path, lock
+    os.close(lock)
   raise AssertionError('unreachable')
+
+
+def _new(path: pathlib.Path, folder: bool) -> int | None:
+  """Creates a draft and opens it; None if another process has or takes the name."""
+  try:
+    if not folder:
+      return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    path.mkdir()
+  except FileExistsError:
+    return None
+  with contextlib.suppress(FileNotFoundError):
+    return _descriptor(path)
+  return None
 
 
 def _locked(descriptor: int) -> bool | None:
@@ -167,6 +240,12 @@ def _locked(descriptor: int) -> bool | None:
   return True
 
 
+def _descriptor(path: pathlib.Path) -> int:
+  """Opens a draft to lock it; an OSError if it is a link."""
+  flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+  return os.open(path, flags | (os.O_RDONLY if path.is_dir() else os.O_RDWR))
+
+
 def _clear(target: pathlib.Path) -> None:
   """Removes the drafts of `target` that no process has locked."""
   draft = re.compile(rf'\.{re.escape(target.name)}\.\d+(-\d+)?{re.escape(SUFFIX)}')
@@ -175,7 +254,7 @@ def _clear(target: pathlib.Path) -> None:
     names = os.listdir(target.parent)
   for path in map(target.with_name, filter(draft.fullmatch, names)):
     with contextlib.suppress(OSError):  # gone already, or not ours to remove
-      lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+      lock = _descriptor(path)
       try:
         if _locked(lock) and _is_at(lock, path):
           _remove(path)
@@ -185,13 +264,13 @@ def _clear(target: pathlib.Path) -> None:
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
   try:
-    return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return os.path.samestat(os.fstat(descriptor), os.lstat(path))
   except FileNotFoundError:
     return False
 
 
 def _remove(path: pathlib.Path) -> None:
-  if path.is_dir():
+  if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path, ignore_errors=True)
   else:
     path.unlink(missing_ok=True)

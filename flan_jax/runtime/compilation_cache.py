@@ -6,9 +6,11 @@ settings are environment variables, set before jax is imported.
 """
 
 import hashlib
+import logging
 import os
 import pathlib
 import platform
+import stat
 from collections.abc import Mapping
 
 LARGEST = 2 * 2**30
@@ -22,8 +24,9 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
   The folder is $XDG_CACHE_HOME/flan_jax/xla/MACHINE (~/.cache without XDG_CACHE_HOME),
   MACHINE being a digest of the processor's features: in a shared home folder, machine
-  code of another processor might not run here. The folder is created if absent; if
-  that fails, there is no cache.
+  code of another processor might not run here. The folder is created if absent, for
+  the user alone (mode 0700); if that fails, there is no cache. If somebody else could
+  put machine code there, it is not used, and one warning says so.
 
   Args:
     given: environment of the process.
@@ -34,9 +37,17 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
   root = pathlib.Path(given.get('XDG_CACHE_HOME') or '~/.cache')
   try:
     folder = root.expanduser() / 'flan_jax' / 'xla' / _machine()
-    folder.mkdir(parents=True, exist_ok=True)
+    _create(folder)
     if not os.access(folder, os.W_OK):
       return {}
+    if why := _not_ours(folder.resolve()):
+      logging.getLogger(__name__).warning(
+        'compiled programs are not cached: %s; must be a folder that only you can '
+        'write to, as that of another XDG_CACHE_HOME',
+        why,
+      )
+      return {}
+    folder.chmod(0o700)
   except (OSError, RuntimeError):  # RuntimeError: no home folder
     return {}
   return {
@@ -44,6 +55,27 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     'JAX_COMPILATION_CACHE_MAX_SIZE': str(LARGEST),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
   }
+
+
+def _create(folder: pathlib.Path) -> None:
+  """Creates a folder and those above it, each for the user alone."""
+  for path in (*reversed(folder.parents), folder):
+    if not path.is_dir():
+      path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _not_ours(folder: pathlib.Path) -> str:
+  """Says who else could replace a folder or its files; '' for nobody but root."""
+  for path in (folder, *folder.parents):
+    status = path.stat()
+    shown = f'{str(path)!r}'
+    if status.st_uid != os.geteuid() and (status.st_uid or path == folder):
+      return f'{shown} belongs to user {status.st_uid}'
+    # In a sticky folder, as /tmp, only the owner of a name may replace it.
+    sticky = status.st_mode & stat.S_ISVTX and path != folder
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+      return f'{shown} has mode {stat.S_IMODE(status.st_mode):04o}'
+  return ''
 
 
 def _machine() -> str:

@@ -38,7 +38,8 @@ class Bucket:
       remote: gs://BUCKET/PATH.
 
     Raises:
-      InputError: if the scheme is another, or the bucket is missing.
+      InputError: if the scheme is another, the bucket is missing, or the path has a
+        part `.` or `..`.
     """
     scheme, _, path = remote.partition('://')
     if f'{scheme}://' != SCHEME or not path.strip('/'):
@@ -47,10 +48,17 @@ class Bucket:
         f"'{SCHEME}{path.strip('/') or 'bucket/run'}' (docs/howto/tpu.md)",
         field=name,
       )
+    if outside := [part for part in path.split('/') if part in ('.', '..')]:
+      raise InputError(
+        f'{name}: got {remote!r}; must have no {outside[0]!r} in it, as '
+        f'{SCHEME + os.path.normpath("/" + path).strip("/")!r}',
+        field=name,
+      )
     cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     self._name = name
     self.remote = epath.Path(remote.rstrip('/'))
-    self.local = pathlib.Path(cache, 'flan_jax', 'gs', path.strip('/'))
+    self._cache = pathlib.Path(cache, 'flan_jax', 'gs')
+    self.local = self._cache / path.strip('/')
 
   def pull(self) -> pathlib.Path:
     """Makes the copy equal to the folder, except for APART; deletes extra files.
@@ -59,17 +67,18 @@ class Bucket:
       The copy; empty if the folder does not exist yet.
 
     Raises:
-      InputError: if the object store does not answer.
+      InputError: if the object store does not answer, or a link or a name leads out
+        of the copy.
     """
     with self._answers() as copying:
       there, here = _files(self.remote), _files(epath.Path(self.local))
       for path in here.keys() - there.keys():
-        (self.local / path).unlink()
-      self.local.mkdir(parents=True, exist_ok=True)
+        self._inside(path).unlink()
+      self._inside('.').mkdir(parents=True, exist_ok=True)
       for path, state in there.items():
         if here.get(path) != state or _grows(path):
           copying(path)
-          with atomic_file.replacing(self.local / path) as draft:
+          with atomic_file.replacing(self._inside(path)) as draft:
             draft.write_bytes((self.remote / path).read_bytes())
             os.utime(draft, (state.mtime, state.mtime))
     return self.local
@@ -95,6 +104,23 @@ class Bucket:
       for path in there:
         if path.endswith('.journal.jsonl') and not (self.local / path).exists():
           (self.remote / path).unlink()
+
+  def _inside(self, path: str) -> pathlib.Path:
+    """The local copy of a file, whose folder is inside the copy.
+
+    Raises:
+      InputError: if it is not, by a link or by its name.
+    """
+    found = self.local / path
+    folder = self.local if path == '.' else found.parent
+    top = self._cache if path == '.' else self.local
+    if '..' in path.split('/') or not folder.resolve().is_relative_to(top.resolve()):
+      raise InputError(
+        f'{self._name} {str(self.remote)!r}: {path!r} leads out of the local copy '
+        f'{str(self.local)!r}, to {str(folder.resolve())!r}; must stay inside it',
+        field=self._name,
+      )
+    return found
 
   @contextlib.contextmanager
   def _answers(self) -> Iterator[Callable[[str], None]]:
@@ -176,7 +202,7 @@ class _Answers:
     pass
 
   def __exit__(self, kind, error, traceback) -> None:
-    if not isinstance(error, Exception) or isinstance(error, network.NoAnswer):
+    if not isinstance(error, Exception) or isinstance(error, InputError):
       return
     if isinstance(error, ImportError):
       why = "gcsfs is not installed; pip install 'flan_jax[gs]'"

@@ -78,7 +78,7 @@ class GoodputLog:
       self.add(kind, time.monotonic() - began)
 
   def _append(self, record: dict[str, Any]) -> None:
-    with self._path.open('a', encoding='utf-8') as file:
+    with atomic_file.appending(self._path) as file:
       file.write(json.dumps(record) + '\n')
 
 

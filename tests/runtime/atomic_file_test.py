@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import threading
 import pytest
 
 import flan_jax
+from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
 from flan_jax.runtime.atomic_file import Draft
 
@@ -42,6 +44,7 @@ def killed(code: str, *arguments) -> None:
 
 KILLED_IN_A_FILE = """
 import sys, time
+from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
 with atomic_file.writing(sys.argv[1]) as file:
   file.write('half')
@@ -136,6 +139,7 @@ def test_a_value_that_is_no_json_leaves_the_old_content(path):
 def test_a_full_disk_leaves_the_old_content_and_no_draft(path):
   code = """
 import resource, signal, sys
+from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -228,6 +232,7 @@ def test_of_two_writers_at_once_the_last_wins_whole(path):
 def test_processes_that_write_at_once_leave_one_whole_content(path):
   code = """
 import sys
+from flan_jax.errors import InputError
 from flan_jax.runtime import atomic_file
 for _ in range(200):
   atomic_file.write_text(sys.argv[1], sys.argv[2] * 50_000)
@@ -334,3 +339,59 @@ def test_no_other_module_renames_files_or_names_temporary_ones():
   assert {n: calls for n, calls in found.items() if calls} == {
     name: set(why) for name, why in ALLOWED.items()
   }
+
+
+def special(folder: pathlib.Path) -> list[pathlib.Path]:
+  """A FIFO, a socket, links to a file, a folder, a device and to nothing."""
+  os.mkfifo(folder / 'fifo')
+  with socket.socket(socket.AF_UNIX) as bound:
+    bound.bind(str(folder / 'socket'))
+  (folder / 'file').write_text(OLD)
+  (folder / 'folder').mkdir()
+  links = {'to_file': 'file', 'to_folder': 'folder', 'to_device': '/dev/null'}
+  for name, target in {**links, 'to_nothing': 'nothing'}.items():
+    (folder / name).symlink_to(target)
+  return [folder / name for name in ('fifo', 'socket', *links, 'to_nothing')]
+
+
+@pytest.mark.parametrize(
+  'write',
+  [
+    lambda path: atomic_file.write_text(path, NEW),
+    lambda path: atomic_file.write_bytes(path, b'new'),
+    lambda path: Draft(path, folder=True),
+    lambda path: atomic_file.move(path.with_name('file'), path),
+    atomic_file.appending,
+  ],
+)
+def test_devices_fifos_and_links_are_never_replaced(tmp_path, write):
+  paths = [*special(tmp_path), pathlib.Path('/dev/null')]
+  before = [os.lstat(path) for path in paths], names(tmp_path)
+  for path in paths:
+    with pytest.raises(InputError, match='never replaced') as error:
+      write(path)
+    assert '\n' not in str(error.value)
+  assert ([os.lstat(path) for path in paths], names(tmp_path)) == before
+  assert (tmp_path / 'file').read_text() == OLD
+
+
+def test_a_link_named_like_a_draft_is_not_followed(path):
+  victim = path.with_name('victim')
+  victim.write_text(OLD)
+  draft = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  draft.symlink_to(victim)
+  atomic_file.write_text(path, NEW)
+  assert path.read_text() == NEW
+  assert victim.read_text() == OLD
+  assert draft.is_symlink()
+
+
+def test_a_link_put_in_the_place_of_a_draft_is_not_followed(path):
+  victim = path.with_name('victim')
+  victim.write_text(OLD)
+  with pytest.raises(OSError, match='symbolic'), Draft(path) as draft:
+    draft.path.unlink()
+    draft.path.symlink_to(victim)
+    with atomic_file._opened(draft.path, os.O_WRONLY):
+      pass
+  assert victim.read_text() == path.read_text() == OLD

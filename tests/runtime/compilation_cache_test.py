@@ -90,3 +90,37 @@ def test_settings_of_the_user_win(setting, tmp_path):
 def test_without_a_writable_folder_the_cache_is_off(tmp_path):
   (tmp_path / 'file').touch()
   assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path / 'file')}) == {}
+
+
+def folder_of(root: pathlib.Path) -> pathlib.Path:
+  found = compilation_cache.environment({'XDG_CACHE_HOME': str(root)})
+  return pathlib.Path(found['JAX_COMPILATION_CACHE_DIR'])
+
+
+def test_the_folder_is_the_users_alone(tmp_path):
+  folder = folder_of(tmp_path)
+  assert folder.stat().st_mode & 0o777 == 0o700
+  folder.chmod(0o755)  # of an earlier version: nobody else could write there
+  assert folder_of(tmp_path) == folder
+  assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize('level', [0, 1, 2, 3])
+@pytest.mark.parametrize('mode', [0o777, 0o770])
+def test_a_folder_that_others_write_to_is_not_used(tmp_path, caplog, level, mode):
+  root = tmp_path / 'cache'
+  folder = folder_of(root)
+  opened = [folder, *folder.parents][level]
+  opened.chmod(mode)
+  assert compilation_cache.environment({'XDG_CACHE_HOME': str(root)}) == {}
+  (warning,) = caplog.messages
+  assert str(opened) in warning
+  assert f'{mode:04o}' in warning
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='changes the owner')
+def test_a_folder_of_somebody_else_is_not_used(tmp_path, caplog):
+  folder = folder_of(tmp_path)
+  os.chown(folder.parent, 65534, -1)
+  assert compilation_cache.environment({'XDG_CACHE_HOME': str(tmp_path)}) == {}
+  assert 'belongs to user 65534' in caplog.text

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from flan_jax.catalog import registry
 from flan_jax.data.store import materialize
 from flan_jax.errors import InputError
+from flan_jax.runtime import object_store
 from flan_jax.runtime.object_store import Bucket
 from flan_jax.runtime.preemption import INTERRUPTED
 from tests.run_log import read_lines
@@ -200,3 +201,37 @@ def test_a_change_of_equal_size_is_uploaded_and_downloaded(tmp_path, monkeypatch
 def test_other_schemes_are_refused(path):
   with pytest.raises(InputError, match='MODEL_DIR: got .* gs://BUCKET/PATH, as'):
     Bucket('MODEL_DIR', path)
+
+
+@pytest.mark.parametrize('path', ['bkt/../../../../thesis', 'bkt/./run', '..', '../x'])
+def test_a_path_out_of_the_bucket_is_refused(monkeypatch, tmp_path, path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  with pytest.raises(InputError, match="must have no '[.]+' in it, as 'gs://"):
+    Bucket('MODEL_DIR', f'gs://{path}')
+
+
+def test_a_download_stays_in_the_copy(monkeypatch, tmp_path):
+  """Neither names in the bucket nor links in the copy lead out of it."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  remote, thesis = tmp_path / 'remote', tmp_path / 'thesis'
+  for folder in (remote, thesis):
+    folder.mkdir()
+    (folder / 'chapter.tex').write_text('mine')
+  bucket = Bucket('MODEL_DIR', 'gs://bkt/run')
+  bucket.remote = epath.Path(remote)
+  bucket.pull()
+  (bucket.local / 'sub').symlink_to(thesis)
+  with pytest.raises(InputError, match='leads out of the local copy'):
+    bucket.pull()
+  (bucket.local / 'sub').unlink()
+  monkeypatch.setattr(object_store, '_files', lambda root: (
+    {'../x/chapter.tex': object_store._State(4, 0)} if root == bucket.remote else {}
+  ))  # fmt: skip
+  with pytest.raises(InputError, match='leads out of the local copy'):
+    bucket.pull()
+  (bucket.local.parent / 'link').symlink_to(thesis)
+  linked = Bucket('MODEL_DIR', 'gs://bkt/link')
+  linked.remote = epath.Path(remote)
+  with pytest.raises(InputError, match='leads out of the local copy'):
+    linked.pull()
+  assert (thesis / 'chapter.tex').read_text() == 'mine'

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from flan_jax.data.store import parts
 from flan_jax.errors import InputError
+from flan_jax.runtime import atomic_file
 
 _RECIPE = 'recipe'
 """File of the digest of the recipe that the parts were built by."""
@@ -26,14 +27,17 @@ def opened(out: pathlib.Path, recipe: str) -> Iterator[pathlib.Path]:
   a part in it is finished; half-written files are removed.
 
   Raises:
-    InputError: if another process holds the lock, or a file cannot be written.
+    InputError: if another process holds the lock, a file cannot be written, or a link
+      is in the way.
   """
+  atomic_file.check_output(out)
   out.parent.mkdir(parents=True, exist_ok=True)
   # A work folder rather than a draft: a killed run resumes from it, so its name is
   # fixed, and only a finished run or another recipe clears it.
   folder = out.parent / f'.{out.name}.partial'
+  atomic_file.check_output(folder)
   folder.mkdir(exist_ok=True)
-  descriptor = os.open(folder, os.O_RDONLY)
+  descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   try:
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

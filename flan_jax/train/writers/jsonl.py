@@ -58,7 +58,7 @@ class JsonlFile:
       atomic_file.write_text(path, ''.join(f'{line}\n' for line in kept))
 
   def add(self, entry: Mapping[str, Any]) -> None:
-    with self._path.open('a', encoding='utf-8') as file:
+    with atomic_file.appending(self._path) as file:
       file.write(json.dumps(entry) + '\n')
 
 
