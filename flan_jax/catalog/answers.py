@@ -1,6 +1,7 @@
 """Answers: the expected output of an example: a class, a choice or free text."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,23 @@ class Answer:
     )
 
 
+def class_id(value: Any) -> int | None:
+  """The class that a value names; None if it names none: nothing is rounded.
+
+  >>> class_id(1), class_id(1.0), class_id('1'), class_id(True)
+  (1, 1, 1, 1)
+  >>> class_id(1.9), class_id('1.9'), class_id(float('nan')), class_id(None)
+  (None, None, None, None)
+  """
+  if isinstance(value, str):
+    return int(value) if re.fullmatch(r'\s*-?[0-9]{1,18}\s*', value) else None
+  try:
+    found = int(value)
+  except (TypeError, ValueError, OverflowError):
+    return None
+  return found if found == value else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Label:
   """A class id of the record, put into words; the options are all the words.
@@ -72,12 +90,15 @@ class Label:
   def __call__(self, record: Record, values: Mapping[str, str]) -> Answer:
     del values
     value = at(record, self.path)
-    label = self.read(value)
+    label = class_id(value) if self.read is int else self.read(value)
     if label == -1:
       raise Unlabeled(self.path)
-    if not 0 <= label < len(self.words):
+    # true and false are two classes, and name none of three
+    is_third = isinstance(value, bool) and self.read is int and len(self.words) != 2
+    if label is None or is_third or not 0 <= label < len(self.words):
       raise InputError(
-        f'label {self.path!r}: got {label}; must be 0 to {len(self.words) - 1} '
+        f'label {self.path!r}: got {value!r:.40}; must be a whole number, 0 to '
+        f'{len(self.words) - 1} '
         f'({", ".join(self.words)})'
       )
     word = self.words[label]
@@ -132,13 +153,13 @@ class Choice:
       if not gold:
         raise Unlabeled(f'{self.path}: none of the options')
       return gold
-    label = int(value)
+    label = None if isinstance(value, bool) else class_id(value)
     if label == -1:
       raise Unlabeled(self.path)
-    index = label - self.first
+    index = -1 if label is None else label - self.first
     if not 0 <= index < len(options):
       raise InputError(
-        f'choice {self.path!r}: got {label}; must be {self.first} to '
+        f'choice {self.path!r}: got {value!r:.40}; must be {self.first} to '
         f'{self.first + len(options) - 1} (the example has {len(options)} options)'
       )
     return (index,)

@@ -6,7 +6,6 @@ stacked (`layers/query` [N, D, H, C]) whatever layout the run uses.
 
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -23,7 +22,7 @@ from safetensors.numpy import save_file
 
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, input_file
 
 DTYPES = {
   'F32': np.dtype(np.float32),
@@ -141,7 +140,7 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
       f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
       '(model.safetensors, config.json) or the MODEL_DIR of a run'
     )
-  values = read_object(path)
+  values = input_file.read_object(path, finite=True)
   if 'model_type' in values or 'architectures' in values:
     raise InputError(_foreign(path.parent, 'a Hugging Face folder'))
   legal = {field.name for field in dataclasses.fields(DecoderConfig)}
@@ -177,13 +176,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   Raises:
     InputError: if the file holds anything else.
   """
-  try:
-    values = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:  # neither JSON nor text
-    raise InputError(f'{path}: not readable as JSON ({error})') from None
-  if not isinstance(values, dict):
-    raise InputError(f'{path}: got {values!r:.40}; must be a JSON object')
-  return values
+  return input_file.read_object(path)
 
 
 class TensorInfo(NamedTuple):
@@ -191,6 +184,35 @@ class TensorInfo(NamedTuple):
 
   shape: tuple[int, ...]
   dtype: np.dtype
+
+
+def open_safetensors(path: pathlib.Path) -> tuple[Any, dict[str, TensorInfo]]:
+  """Opens a safetensors file: (the open file, name -> header of every tensor).
+
+  Raises:
+    InputError: if it is damaged, has dtypes other than DTYPES, or an empty tensor: such
+      a one takes no bytes, so that the length of the file does not bound its shape.
+  """
+  try:
+    file = safe_open(path, framework='numpy')
+    names = list(file.keys())
+  except Exception as error:  # safetensors raises no narrower class
+    raise InputError(f'{path}: not readable, or truncated ({error})') from None
+  tensors = {}
+  for name in names:
+    found = file.get_slice(name)
+    kind, shape = found.get_dtype(), tuple(found.get_shape())
+    if kind not in DTYPES:
+      raise InputError(
+        f'{path}: tensor {name!r} is {kind}; must be one of {", ".join(DTYPES)}: a '
+        'quantized model must be a GGUF file'
+      )
+    if 0 in shape:
+      raise InputError(
+        f'{path}: tensor {name!r} has shape {list(shape)}; must have values'
+      )
+    tensors[name] = TensorInfo(shape, DTYPES[kind])
+  return file, tensors
 
 
 class SafetensorsFile:
@@ -207,22 +229,7 @@ class SafetensorsFile:
     path = pathlib.Path(folder) / 'model.safetensors'
     if not path.is_file():
       raise InputError(f'checkpoint {str(folder)!r}: no model.safetensors')
-    try:
-      self._file = safe_open(path, framework='numpy')
-      names = list(self._file.keys())
-    except Exception as error:  # safetensors raises no narrower class
-      raise InputError(f'{path}: not readable ({error})') from None
-    self.tensors: dict[str, TensorInfo] = {}
-    for name in names:
-      found = self._file.get_slice(name)
-      if found.get_dtype() not in DTYPES:
-        raise InputError(
-          f'{path}: tensor {name!r} is {found.get_dtype()}; must be one of '
-          f'{", ".join(DTYPES)}'
-        )
-      self.tensors[name] = TensorInfo(
-        tuple(found.get_shape()), DTYPES[found.get_dtype()]
-      )
+    self._file, self.tensors = open_safetensors(path)
 
   def read(
     self, name: str, layer: int | None = None, part: tuple[slice, ...] | None = None

@@ -1,13 +1,18 @@
 """The text of a chat template: the model's own, a file, or `chatml`."""
 
-import json
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import input_file
 
 FILE = 'chat_template.jinja'
 """File of a template, beside a tokenizer."""
+
+MAX_BYTES = 1 << 20
+"""Maximum size of a template."""
 
 CHATML = 'chatml'
 """Name of the template that any tokenizer can have."""
@@ -37,14 +42,21 @@ def beside(tokenizer: str | os.PathLike) -> str | None:
     return None
   folder = pathlib.Path(tokenizer).parent
   if (folder / FILE).is_file():
-    return (folder / FILE).read_text(encoding='utf-8')
+    return input_file.read_text(folder / FILE, max_bytes=MAX_BYTES)
   settings = folder / 'tokenizer_config.json'
   if not settings.is_file():
     return None
-  found = json.loads(settings.read_text(encoding='utf-8')).get('chat_template')
-  if isinstance(found, list):
-    found = {one['name']: one['template'] for one in found}.get('default')
-  return found
+  found = named(input_file.read_object(settings).get('chat_template'))
+  return found.get('default')
+
+
+def named(value: Any) -> dict[str, str]:
+  """Name -> template, of the entry `chat_template`; what is no text is left out."""
+  if isinstance(value, list):
+    pairs = [one for one in value if isinstance(one, Mapping)]
+    value = {str(one.get('name')): one.get('template') for one in pairs}
+  found = value if isinstance(value, Mapping) else {'default': value}
+  return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
 def load(name: str | None) -> str | None:
@@ -62,4 +74,4 @@ def load(name: str | None) -> str | None:
       f"CHAT_TEMPLATE: no file {name!r}; must be one with a template, or 'chatml'",
       field='CHAT_TEMPLATE',
     )
-  return pathlib.Path(name).read_text(encoding='utf-8')
+  return input_file.read_text(name, max_bytes=MAX_BYTES)

@@ -13,22 +13,26 @@ import io
 import itertools
 import json
 import logging
+import os
 import pathlib
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from tensorflow_datasets.core.download import downloader
 
 from flan_jax.catalog import registry
+from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.data.fetched import Fetched, place
-from flan_jax.errors import InputError
+from flan_jax.data.sources.files import Json
+from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import network, worker_pool
 from flan_jax.runtime.progress import Progress
 
@@ -145,6 +149,8 @@ def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
   except (AssertionError, ValueError, tfds.core.DatasetNotFoundError) as error:
     return _missing(names, name, 'version', _first_line(error))
   state = 'ready'
+  if folder is not None and builder.is_prepared():
+    _check_prepared(builder, split_files(name, pathlib.Path(folder)))
   if not builder.is_prepared():
     state = 'prepared'
     _clear_interrupted(builder)
@@ -161,12 +167,27 @@ def _fetch_one(name, members, data_dir, folder, begin=lambda: None) -> Fetched:
         where = pathlib.Path(folder) / place(name)
         why = f'no {where}/<split>.jsonl'
         return _missing(names, name, 'not in the folder', why)
+      check_names(name, members, files)
       prepare(builder, files)
       builder = tfds.builder(name, data_dir=data_dir)
   examples = {key: split.num_examples for key, split in builder.info.splits.items()}
   short = '; '.join(clamped(members, examples))
   standing = 'partial' if short else 'ready'
   return Fetched(names, name, standing, state, examples, '', short)
+
+
+def _check_prepared(builder: tfds.core.DatasetBuilder, files: Collection[str]) -> None:
+  """Refuses a prepared dataset that lacks a split which the folder has.
+
+  Raises:
+    InputError: names the folder to delete.
+  """
+  lacking = sorted(set(files) - set(builder.info.splits or files))
+  if lacking:
+    raise InputError(
+      f'{builder.info.full_name}: was prepared before, from other files, without '
+      f'{", ".join(lacking)}; delete {str(builder.data_path)!r}, then rerun'
+    )
 
 
 def clamped(members: Iterable[Dataset], examples: dict[str, int]) -> Iterator[str]:
@@ -252,32 +273,40 @@ def split_files(name: str, folder: pathlib.Path) -> dict[str, pathlib.Path]:
   return {f.stem: f for f in sorted((folder / place(name)).glob('*.jsonl'))}
 
 
+def check_names(name: str, members: Iterable[Dataset], files: Collection[str]) -> None:
+  """Refuses a file that no declaration reads, where one that it reads is absent.
+
+  Args:
+    name: the TFDS dataset.
+    members: declarations that read it.
+    files: names of the splits that have a file.
+
+  Raises:
+    InputError: names the nearest split.
+  """
+  needed = {
+    splits_lib.parse(text).split for one in members for text in one.slices.values()
+  }
+  absent = sorted(needed - set(files))
+  if absent and (unread := sorted(set(files) - needed)):
+    raise InputError(
+      f'{place(name)}/{unread[0]}.jsonl: no dataset reads a split {unread[0]!r} of '
+      f'{name}, and {", ".join(absent)} is absent; must be one of '
+      f'{", ".join(sorted(needed))}{did_you_mean(unread[0], absent)}'
+    )
+
+
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields (line number, record); skips blank lines."""
-  with path.open(encoding='utf-8') as file:
-    number = 0
-    try:
-      for number, line in enumerate(file, 1):
-        if line.strip():
-          record = json.loads(line)
-          if not isinstance(record, dict):
-            raise InputError(
-              f'{path}:{number}: a JSON {type(record).__name__}; must be an object'
-            )
-          yield number, record
-    except json.JSONDecodeError as error:
-      raise InputError(f'{path}:{number}: not JSON ({error})') from None
-    except UnicodeDecodeError as error:
-      raise InputError(f'{path}:{number + 1}: not UTF-8 ({error})') from None
+  return Json(str(path), folder=os.getcwd()).read(str(path))
 
 
 def _keys(spec: Any, value: Any, path: str = '') -> Iterator[str]:
   """Yields a message for each missing or unknown field of `value`."""
   if isinstance(spec, tfds.features.Sequence):
     spec = spec.feature
-    if not isinstance(spec, tfds.features.FeaturesDict):
-      return
   if not isinstance(spec, tfds.features.FeaturesDict):
+    yield from _wrong_values(spec, value, path.rstrip('/'))
     return
   if isinstance(value, list):
     for item in value:
@@ -294,6 +323,35 @@ def _keys(spec: Any, value: Any, path: str = '') -> Iterator[str]:
   for key in value:
     if key not in spec:
       yield f'field {path + key!r} is not in the builder; it has {", ".join(spec)}'
+
+
+def _wrong_values(spec: Any, value: Any, path: str) -> Iterator[str]:
+  """Yields a message for each value that TFDS would round or convert."""
+  if isinstance(value, list):
+    for item in value:
+      yield from _wrong_values(spec, item, path)
+    return
+  if isinstance(spec, tfds.features.ClassLabel):
+    names = spec.names or []
+    if type(value) is not int and value not in names:
+      near = did_you_mean(str(value), names)
+      yield (
+        f'field {path!r} is {value!r:.40}; must be a whole number below '
+        f'{spec.num_classes}, or one of {", ".join(names)}{near}'
+      )
+  elif isinstance(spec, tfds.features.Tensor):
+    kinds = _KINDS.get(np.dtype(spec.np_dtype).kind)
+    if kinds is not None and type(value) not in kinds[1]:
+      yield f'field {path!r} is {value!r:.40}; must be {kinds[0]}'
+
+
+_KINDS = {
+  'i': ('a whole number', (int,)),
+  'u': ('a whole number', (int,)),
+  'b': ('true or false', (bool,)),
+  'f': ('a number', (int, float)),
+}
+"""Kind of a numpy dtype -> (its name, types of its values in JSON)."""
 
 
 def check(features: Any, record: dict[str, Any], where: str) -> None:

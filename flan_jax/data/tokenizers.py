@@ -21,7 +21,7 @@ import sentencepiece
 from flan_jax.data import control_tokens
 from flan_jax.data.piece_table import PieceTable, known_ids
 from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import atomic_file
+from flan_jax.runtime import atomic_file, input_file
 
 BYTES = 'bytes'
 
@@ -272,7 +272,7 @@ class HuggingFace(Tokenizer):
         f"tokenizer {name!r}: needs `tokenizers`: pip install 'flan_jax[hf]'"
       ) from None
     try:
-      file = json.loads(model)
+      file = input_file.parse(model, finite=True)
       known = control_tokens.vocabulary(file)
     except (ValueError, LookupError, TypeError) as error:
       raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
@@ -419,10 +419,10 @@ def load(path: str | os.PathLike) -> Tokenizer:
       f'tokenizer {str(path)!r}: no such file{did_you_mean(file.name, near)}'
     )
   if file.suffix == '.model':
-    return SentencePiece(file.read_bytes(), name=file.name)
+    return SentencePiece(input_file.read_bytes(file), name=file.name)
   config = file.with_name('tokenizer_config.json')
-  beside = json.loads(config.read_text(encoding='utf-8')) if config.is_file() else {}
-  return HuggingFace(file.read_bytes(), beside, name=file.name)
+  beside = input_file.read_object(config) if config.is_file() else {}
+  return HuggingFace(input_file.read_bytes(file), beside, name=file.name)
 
 
 def trained_name(vocab_size: int) -> str:

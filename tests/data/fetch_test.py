@@ -1,6 +1,7 @@
 """`flan fetch --from`: JSON Lines become real TFDS datasets, or nothing at all."""
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -86,7 +87,7 @@ def test_smaller_data_is_clamped_and_reported(tmp_path):
   ('line', 'message'),
   [
     ('{"premise": "a"', r'train\.jsonl:3: not JSON'),
-    ('[1, 2]', r'train\.jsonl:3: a JSON list; must be an object'),
+    ('[1, 2]', r'train\.jsonl:3: got .\[1, 2\].; must be an object'),
     (json.dumps({**RTE, 'label': 7}), r'train\.jsonl:3: .*7'),
     (
       json.dumps({k: v for k, v in RTE.items() if k != 'idx'}),
@@ -94,7 +95,7 @@ def test_smaller_data_is_clamped_and_reported(tmp_path):
     ),
     (json.dumps({**RTE, 'extra': 1}), r":3: field 'extra' is not in the builder"),
     (json.dumps({**RTE, 'premise': 5}), r'train\.jsonl:3: '),
-    ('\udcff', r'train\.jsonl:\d+: not UTF-8'),
+    ('\udcff', r'train\.jsonl: not text in UTF-8'),
   ],
   ids=['syntax', 'list', 'label', 'missing', 'extra', 'type', 'encoding'],
 )
@@ -120,3 +121,66 @@ def test_a_nested_field_is_named_by_its_path(tmp_path):
   write(tmp_path / 'raw', 'openbookqa/default', 'train', [example])
   with pytest.raises(InputError, match="field 'question/choice_C' is missing"):
     run(['openbookqa'], tmp_path / 'raw', tmp_path / 'tfds')
+
+
+@pytest.mark.parametrize(
+  ('name', 'record', 'message'),
+  [
+    ('super_glue/rte', {**RTE, 'label': 1.9}, "'label' is 1.9; must be a whole number"),
+    ('super_glue/rte', {**RTE, 'label': True}, "'label' is True; must be a whole num"),
+    ('super_glue/rte', {**RTE, 'label': '1'}, "'label' is '1'; must be a whole number"),
+    ('super_glue/rte', {**RTE, 'label': 'entailmemt'}, "did you mean 'entailment'"),
+    ('super_glue/rte', {**RTE, 'idx': 0.4}, "'idx' is 0.4; must be a whole number"),
+    (
+      'openbookqa/default',
+      {**OBQA, 'clarity': True},
+      "'clarity' is True; must be a nu",
+    ),
+  ],
+)
+def test_values_are_refused_not_rounded(name, record, message, tmp_path):
+  write(tmp_path / 'raw', name, 'train', [json.dumps(record)])
+  with pytest.raises(InputError, match=message) as error:
+    run([name.split('/')[name.endswith('rte')]], tmp_path / 'raw', tmp_path / 'tfds')
+  assert '\n' not in str(error.value)
+  assert not (tmp_path / 'tfds' / name.split('/')[0]).exists()
+
+
+def test_a_misnamed_split_is_refused_until_it_is_renamed(tmp_path):
+  """It is never prepared: the corrected folder is, by the same command."""
+  raw = tmp_path / 'raw'
+  write(raw, 'super_glue/rte', 'training', rte_examples(20))
+  for _ in range(2):
+    with pytest.raises(InputError, match="a split 'training' .*did you mean 'train'"):
+      run(['rte'], raw, tmp_path / 'tfds')
+  folder = raw / 'super_glue' / 'rte'
+  (folder / 'training.jsonl').rename(folder / 'train.jsonl')
+  (done,) = run(['rte'], raw, tmp_path / 'tfds')
+  assert done.examples == {'train': 20}
+  write(raw, 'super_glue/rte', 'validation', rte_examples(4))
+  with pytest.raises(InputError, match='without validation; delete'):
+    run(['rte'], raw, tmp_path / 'tfds')
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    (b'{"premise": ' + b'[' * 100_000, 'deeper than 100'),
+    (b'{"premise": ' + b'[' * 200 + b']' * 200 + b'}', 'deeper than 100'),
+    (b'{"idx": ' + b'9' * 5_000 + b'}', 'a number of 5,000 digits'),
+    (b'{"idx": ' + b'9' * 400 + b'}', 'a number of 400 digits'),
+    (None, 'is a FIFO'),
+  ],
+  ids=['unclosed', 'deep', 'long', 'no float', 'fifo'],
+)
+def test_json_out_of_bounds_is_refused(line, message, tmp_path):
+  folder = tmp_path / 'raw' / 'super_glue' / 'rte'
+  folder.mkdir(parents=True)
+  if line is None:
+    os.mkfifo(folder / 'train.jsonl')
+  else:
+    (folder / 'train.jsonl').write_bytes(line + b'\n')
+  with pytest.raises(InputError, match=message) as error:
+    run(['rte'], tmp_path / 'raw', tmp_path / 'tfds')
+  assert len(str(error.value)) < 1_000

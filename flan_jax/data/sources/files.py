@@ -26,6 +26,8 @@ from typing import IO, Any, NamedTuple, cast
 
 from flan_jax.catalog.fields import Record
 from flan_jax.errors import InputError
+from flan_jax.runtime import input_file
+from flan_jax.runtime.input_file import NotJson
 
 SPLITS = ('train', 'validation', 'valid', 'val', 'dev', 'test')
 """Names of splits that `{split}` stands for."""
@@ -34,6 +36,9 @@ _BLOCK = 1 << 20
 
 _LONGEST_VALUE = 1 << 24
 """Maximum characters of a value in CSV: more is a quote that nothing closes."""
+
+_LONGEST_LINE = 1 << 26
+"""Maximum characters of a line, or of an object in an array of JSON."""
 
 
 class _State(NamedTuple):
@@ -102,14 +107,14 @@ class Files(abc.ABC):
   def records(self, split: str) -> Iterator[tuple[str, Record]]:
     """Yields (id, record) of a split; the id is `split.file.row`."""
     for index, file in enumerate(self.files()[split]):
-      for row, (_, record) in enumerate(self._read(file.path)):
+      for row, (_, record) in enumerate(self.read(file.path)):
         yield f'{split}.{index}.{row}', record
 
   def where(self, example_id: str) -> str:
     """File and line (of Parquet, row) of a record."""
     split, index, row = example_id.split('.')
     file = self.files()[split][int(index)]
-    for number, (line, _) in enumerate(self._read(file.path)):
+    for number, (line, _) in enumerate(self.read(file.path)):
       if number == int(row):
         return f'{file.path}:{line}'
     return file.path
@@ -132,7 +137,7 @@ class Files(abc.ABC):
     return ()
 
   @abc.abstractmethod
-  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+  def read(self, path: str) -> Iterator[tuple[int, Record]]:
     """Yields (line or row, record) of a file; both count from 1."""
 
 
@@ -140,7 +145,7 @@ class Files(abc.ABC):
 class Json(Files):
   """JSON Lines, or JSON files that hold one array of objects."""
 
-  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+  def read(self, path: str) -> Iterator[tuple[int, Record]]:
     with _opened(path) as file, _text(file, path) as lines:
       yield from self.parsed(lines, path)
 
@@ -158,7 +163,7 @@ class Json(Files):
 class Lines(Files):
   """Plain text, one prompt a line; empty lines are left out."""
 
-  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+  def read(self, path: str) -> Iterator[tuple[int, Record]]:
     with _opened(path) as file, _text(file, path) as lines:
       yield from self.parsed(lines, path)
 
@@ -188,7 +193,7 @@ class Csv(Files):
   def _options(self) -> tuple:
     return (self.delimiter,)
 
-  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+  def read(self, path: str) -> Iterator[tuple[int, Record]]:
     delimiter = self.delimiter or (
       '\t' if '.tsv' in pathlib.PurePath(path.lower()).suffixes else ','
     )
@@ -215,9 +220,9 @@ def _rows(
       continue
     if not header:
       header = row
-      if twice := [name for name in header if name and header.count(name) > 1]:
+      if twice := _first_twice(filter(None, header)):
         raise InputError(
-          f'{path}:{line}: two columns {twice[0]!r}; must have different names'
+          f'{path}:{line}: two columns {twice!r}; must have different names'
         )
       continue
     if len(row) != len(header):
@@ -231,28 +236,54 @@ def _rows(
 class Parquet(Files):
   """Parquet, read in batches."""
 
-  def _read(self, path: str) -> Iterator[tuple[int, Record]]:
+  def read(self, path: str) -> Iterator[tuple[int, Record]]:
     row = 0
     with _opened(path, decompress=False) as file:
-      for batch in _parquet(file, path).iter_batches(batch_size=1024):
-        for record in batch.to_pylist():
+      opened = _parquet(file, path)
+      batches = opened.iter_batches(batch_size=1024)
+      while True:
+        with _whole(path):
+          batch = next(batches, None)
+          records = [] if batch is None else batch.to_pylist()
+        if batch is None:
+          break
+        for record in records:
           row += 1
           yield row, record
+      if row != opened.metadata.num_rows:
+        raise InputError(
+          f'{path}: has {row:,} rows; must have the {opened.metadata.num_rows:,} that '
+          'its own header says'
+        )
 
 
 def _parquet(file: IO[bytes], path: str) -> Any:
   try:
-    import pyarrow
     from pyarrow import parquet
   except ModuleNotFoundError as error:
     raise InputError(
       f'module {error.name!r}: not installed; Parquet needs it: pip install '
       "'flan_jax[parquet]'"
     ) from None
-  try:
+  with _whole(path):
     return parquet.ParquetFile(file)
-  except pyarrow.ArrowInvalid as error:
-    raise InputError(f'{path}: not Parquet ({str(error).splitlines()[0]})') from None
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[None]:
+  """Turns what pyarrow raises about a damaged file into one line."""
+  try:
+    yield
+  except (
+    ValueError,
+    OSError,
+    NotImplementedError,
+    ArithmeticError,
+    MemoryError,
+    LookupError,
+  ) as error:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    raise InputError(f'{path}: not Parquet, or damaged ({why:.200})') from None
 
 
 def state(path: str) -> _State:
@@ -288,6 +319,8 @@ def _matching(pattern: str, folder: str) -> list[_State]:
     files = sorted(path for path in paths if os.path.isfile(path))
     if files:
       return [state(path) for path in files]
+    for one in paths if not os.path.lexists(path) else [path]:
+      input_file.check_plain(one)
   return []
 
 
@@ -315,7 +348,7 @@ def _opened(path: str, *, decompress: bool = True) -> Iterator[IO[bytes]]:
 
       file: Any = stack.enter_context(cast(Any, fsspec.open(path, 'rb')))
     else:
-      file = stack.enter_context(open(path, 'rb'))
+      file = stack.enter_context(input_file.opened(path))
     if decompress and path.lower().endswith('.gz'):
       file = stack.enter_context(gzip.GzipFile(fileobj=file))
     yield file
@@ -330,24 +363,33 @@ class _text(io.TextIOWrapper):
 
   def __next__(self) -> str:
     try:
-      return super().__next__()
+      line = self.readline(_LONGEST_LINE + 1)
     except UnicodeDecodeError as error:
       raise InputError(f'{self._path}: not text in UTF-8 ({error})') from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
       raise InputError(f'{self._path}: not a whole gzip file ({error})') from None
-
-
-class _Twice(ValueError):
-  """A key that an object has twice."""
+    if not line:
+      raise StopIteration
+    if len(line) > _LONGEST_LINE:
+      raise InputError(
+        f'{self._path}: a line of more than {_LONGEST_LINE:,} characters; must be '
+        'shorter'
+      )
+    return line
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   found = dict(pairs)
   if len(found) < len(pairs):
-    keys = [key for key, _ in pairs]
-    twice = next(key for key in keys if keys.count(key) > 1)
-    raise _Twice(f'key {twice!r} twice in an object; must be there once')
+    twice = _first_twice(key for key, _ in pairs)
+    raise NotJson(f'key {twice!r} twice in an object; must be there once')
   return found
+
+
+def _first_twice(names: Iterable[str]) -> str | None:
+  """The first name that was there before; None if all differ."""
+  seen = set()
+  return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_unique)
@@ -355,10 +397,12 @@ _JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 def _object(text: str, path: str, number: int) -> Record:
   try:
-    found = _JSON.decode(text)
+    found, end = input_file.parse_next(text, 0, _JSON)
+    if end < len(text):
+      raise json.JSONDecodeError('Extra data', text, end)
   except json.JSONDecodeError as error:
     raise InputError(f'{path}:{number}: not JSON: {error.msg}') from None
-  except _Twice as error:
+  except NotJson as error:
     raise InputError(f'{path}:{number}: {error}') from None
   if not isinstance(found, dict):
     raise InputError(
@@ -370,7 +414,7 @@ def _object(text: str, path: str, number: int) -> Record:
 
 def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, Record]]:
   """Yields the objects of one array, without holding all of it."""
-  text, position, row = first, 1, 0
+  text, position, row, ahead = first, 1, 0, 256
   while True:
     while position < len(text) and text[position] in ' \t\r\n,':
       position += 1
@@ -379,14 +423,15 @@ def _array(first: str, lines: Iterator[str], path: str) -> Iterator[tuple[int, R
     try:
       if position == len(text):
         raise json.JSONDecodeError('the array does not end', '', 0)
-      found, position = _JSON.raw_decode(text, position)
+      found, position = input_file.parse_next(text, position, _JSON)
+      ahead = 256
     except json.JSONDecodeError as error:
-      more = ''.join(itertools.islice(lines, 256))
-      if not more:
+      more = ''.join(itertools.islice(lines, ahead))
+      text, position, ahead = text[position:] + more, 0, 2 * ahead
+      if not more or len(text) > _LONGEST_LINE:
         raise InputError(f'{path}: object {row + 1}: not JSON: {error.msg}') from None
-      text, position = text[position:] + more, 0
       continue
-    except _Twice as error:
+    except NotJson as error:
       raise InputError(f'{path}: element {row + 1}: {error}') from None
     row += 1
     if not isinstance(found, dict):
@@ -402,7 +447,7 @@ def _count(kind: type[Files], options: tuple, file: _State) -> int:
   if isinstance(reader, Parquet):
     with _opened(file.path, decompress=False) as opened:
       return _parquet(opened, file.path).metadata.num_rows
-  return sum(1 for _ in reader._read(file.path))
+  return sum(1 for _ in reader.read(file.path))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,6 +7,7 @@ import pathlib
 
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import packages
+from flan_jax.runtime import input_file
 from flan_jax.runtime.progress import Progress
 
 FOLDER = pathlib.Path('~/.cache/flan_jax/converted')
@@ -21,9 +22,8 @@ def needs_conversion(path: str | os.PathLike) -> bool:
   ):
     return True
   try:
-    text = (source / 'config.json').read_text(encoding='utf-8')
-    return 'model_type' in json.loads(text)
-  except (OSError, ValueError, TypeError):
+    return 'model_type' in input_file.read_object(source / 'config.json')
+  except (OSError, InputError):
     return False
 
 

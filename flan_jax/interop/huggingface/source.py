@@ -4,15 +4,16 @@ A source knows every tensor's shape and dtype from the headers alone, so that er
 found before the first byte of weights is read.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
-from flan_jax.checkpoints.weights import DTYPES, TensorInfo
+from flan_jax.checkpoints import weights
+from flan_jax.checkpoints.weights import TensorInfo
 from flan_jax.errors import InputError
+from flan_jax.runtime import input_file
 
 
 class Source(Protocol):
@@ -54,18 +55,12 @@ def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a JSON object.
+  """Reads a JSON object of finite numbers.
 
   Raises:
     InputError: if the file does not hold one.
   """
-  try:
-    value = json.loads(path.read_text(encoding='utf-8'))
-  except (ValueError, OSError) as error:
-    raise InputError(f'{path}: not readable as JSON ({error})') from None
-  if not isinstance(value, dict):
-    raise InputError(f'{path}: must hold a JSON object')
-  return value
+  return input_file.read_object(path, finite=True)
 
 
 class Folder:
@@ -87,25 +82,11 @@ class Folder:
       self._check_index(read_json(index).get('weight_map', {}))
 
   def _open(self, path: pathlib.Path) -> None:
-    from safetensors import safe_open
-
-    try:
-      file = safe_open(path, framework='numpy')
-      names = list(file.keys())
-    except Exception as error:  # safetensors raises no narrower class
-      raise InputError(f'{path}: broken or truncated ({error})') from None
-    for name in names:
-      found = file.get_slice(name)
-      kind = found.get_dtype()
-      if kind not in DTYPES:
-        raise InputError(
-          f'{path}: tensor {name!r} is {kind}; must be one of {", ".join(DTYPES)}: a '
-          'quantized model must be a GGUF file'
-        )
-      if name in self.tensors:
-        raise InputError(f'{path}: tensor {name!r} is in another file too')
-      self.tensors[name] = TensorInfo(tuple(found.get_shape()), DTYPES[kind])
-      self._files[name] = file
+    file, tensors = weights.open_safetensors(path)
+    if twice := sorted(tensors.keys() & self.tensors.keys()):
+      raise InputError(f'{path}: tensor {twice[0]!r} is in another file too')
+    self.tensors |= tensors
+    self._files |= dict.fromkeys(tensors, file)
 
   def _check_index(self, names: Mapping[str, str]) -> None:
     missing = sorted(set(names) - set(self.tensors))

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.checkpoints import model_dir, weights
+from flan_jax.data import chat_template as chat_templates
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece
 from flan_jax.interop.huggingface import chat_template, gguf
 from flan_jax.interop.huggingface.source import Source, inside, read_json
+from flan_jax.runtime import input_file
 
 CARD = 'README.md'
 GENERATION = model_dir.GENERATION
@@ -80,22 +82,17 @@ def _keep_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def _templates(path: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, str]:
   """Name -> chat template, from any of the files that have held them."""
-  found = settings.get('chat_template')
-  if isinstance(found, list):
-    found = {one['name']: one['template'] for one in found}
-  elif isinstance(found, str):
-    found = {'default': found}
+  out = chat_templates.named(settings.get('chat_template'))
   older = inside(path, 'chat_template.json')
   if older.is_file():
-    found = {'default': read_json(older).get('chat_template')}
-  out = dict(found or {})
+    out = chat_templates.named(read_json(older).get('chat_template'))
   files = [path / chat_template.FILE, *sorted((path / TEMPLATES).glob('*.jinja'))]
   for file in files:
     if file.is_file():
       name = 'default' if file.name == chat_template.FILE else file.stem
       within = inside(path, str(file.relative_to(path)))
-      out[name] = within.read_text(encoding='utf-8')
-  return {k: v for k, v in out.items() if isinstance(v, str)}
+      out[name] = input_file.read_text(within, max_bytes=chat_templates.MAX_BYTES)
+  return out
 
 
 def _write_templates(folder: pathlib.Path, templates: Mapping[str, str]) -> None:
