@@ -197,7 +197,7 @@ def open_safetensors(path: pathlib.Path) -> tuple[Any, dict[str, TensorInfo]]:
     file = safe_open(path, framework='numpy')
     names = list(file.keys())
   except Exception as error:  # safetensors raises no narrower class
-    raise InputError(f'{path}: not readable, or truncated ({error})') from None
+    raise InputError(f'{path}: broken or truncated ({error})') from None
   tensors = {}
   for name in names:
     found = file.get_slice(name)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 from flan_jax.config.checks import (
+  between,
   fraction,
   nearest_divisor,
   one_of,
@@ -18,6 +19,18 @@ from flan_jax.errors import InputError
 
 GATED = ('geglu', 'swiglu')
 """Activations with a gate: their feed-forward layer has three matrices, not two."""
+
+
+MAX_LAYERS = 10_000
+"""Maximum number of layers, of which some settings are listed one by one."""
+
+
+def _size(value: object) -> str:
+  return whole(value) or between(1, 2**31 - 1)(value)
+
+
+def _layers(value: object) -> str:
+  return whole(value) or between(1, MAX_LAYERS)(value)
 
 
 def _pattern(value: object) -> str:
@@ -97,13 +110,13 @@ class DecoderConfig:
     InputError: a field has the wrong type or an illegal value.
   """
 
-  vocab_size: int = setting(rule=whole)
-  num_layers: int = setting(rule=whole)
-  d_model: int = setting(rule=whole)
-  d_ff: int = setting(rule=whole)
-  num_heads: int = setting(rule=whole)
-  num_kv_heads: int = setting(rule=whole)
-  head_dim: int = setting(rule=whole)
+  vocab_size: int = setting(rule=_size)
+  num_layers: int = setting(rule=_layers)
+  d_model: int = setting(rule=_size)
+  d_ff: int = setting(rule=_size)
+  num_heads: int = setting(rule=_size)
+  num_kv_heads: int = setting(rule=_size)
+  head_dim: int = setting(rule=_size)
   activation: str = setting(
     'geglu', rule=one_of('geglu', 'swiglu', 'gelu', 'gelu_exact', 'relu')
   )
@@ -115,10 +128,10 @@ class DecoderConfig:
   rope_factor: float = setting(1.0, rule=positive)
   rope_low_factor: float = setting(1.0, rule=positive)
   rope_high_factor: float = setting(4.0, rule=positive)
-  rope_original_length: int = setting(8192, rule=whole)
-  relative_buckets: int = setting(32, rule=whole)
-  relative_max_distance: int = setting(128, rule=whole)
-  max_positions: int = setting(2048, rule=whole)
+  rope_original_length: int = setting(8192, rule=_size)
+  relative_buckets: int = setting(32, rule=_size)
+  relative_max_distance: int = setting(128, rule=_size)
+  max_positions: int = setting(2048, rule=_size)
   position_offset: int = setting(0, rule=whole_or_zero)
   norm: str = setting('rms', rule=one_of('rms', 'layer'))
   norm_epsilon: float = setting(1e-6, rule=positive)
@@ -131,7 +144,7 @@ class DecoderConfig:
   attention_bias: str = setting('none', rule=one_of('none', 'qkv', 'all'))
   mlp_bias: bool = setting(False, rule=switch)
   layer_pattern: str = setting('G', rule=_pattern)
-  window: int | None = setting(None, rule=or_none(whole))
+  window: int | None = setting(None, rule=or_none(_size))
   query_scale: float | None = setting(None, rule=or_none(positive))
   attention_softcap: float | None = setting(None, rule=or_none(positive))
   logit_softcap: float | None = setting(None, rule=or_none(positive))

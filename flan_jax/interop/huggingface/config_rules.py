@@ -5,6 +5,7 @@ it may change the math. Fields that cannot change it (dropout, token ids, librar
 version) are listed in HARMLESS; fields that are off (null or false) are accepted.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,7 +66,11 @@ def same(field: str, key: str, default: Any = ..., kind: type = int) -> Rule:
     value = take(hf_config, key, default)
     value = default(fields) if callable(value) else value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    legal = isinstance(value, bool) if kind is bool else number and kind(value) == value
+    legal = (
+      isinstance(value, bool)
+      if kind is bool
+      else number and abs(value) < math.inf and kind(value) == value
+    )
     if value is not None and not legal:
       raise InputError(f'config.json: {key}: got {value!r}; must be {_KINDS[kind]}')
     return {field: value if value is None else kind(value)}
@@ -81,7 +86,7 @@ def choice(field: str, key: str, meaning: dict[Any, Any], default: Any = ...) ->
 
   def read(hf_config, fields):
     value = take(hf_config, key, default)
-    if value not in meaning:
+    if isinstance(value, (list, dict)) or value not in meaning:
       legal = ', '.join(map(repr, meaning))
       near = did_you_mean(str(value), [k for k in meaning if isinstance(k, str)])
       raise InputError(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flan_jax.config.decoder import DecoderConfig
-from flan_jax.errors import InputError, did_you_mean
+from flan_jax.config.decoder import MAX_LAYERS, DecoderConfig
+from flan_jax.errors import InputError, did_you_mean, said
 from flan_jax.interop.huggingface import window_rules
 from flan_jax.interop.huggingface.config_rules import (
   Rule,
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 Reference = Callable[['Files', Sequence[np.ndarray], int], list[np.ndarray]]
 """(files, sequences of token ids, kept) -> logits [kept, V] of last tokens."""
+
+
+_ODD = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+"""Errors of a rule on values of another type than its family has."""
 
 
 class ModelFamily(NamedTuple):
@@ -51,12 +55,28 @@ class ModelFamily(NamedTuple):
     """Returns the DecoderConfig of a Hugging Face config.
 
     Raises:
-      InputError: if a field is missing, unknown, or not supported by the decoder.
+      InputError: if a field is missing, unknown, of another type, or not supported by
+        the decoder.
     """
     refuse_unknown(hf_config, self.rules)
     fields: dict[str, Any] = {}
     for rule in self.rules:
-      fields |= rule.read(hf_config, fields)
+      try:
+        fields |= rule.read(hf_config, fields)
+      except InputError:
+        raise
+      except _ODD as error:
+        got = {key: hf_config[key] for key in rule.keys if key in hf_config}
+        shown = ', '.join(f'{key}={value!r:.60}' for key, value in got.items())
+        raise InputError(
+          f'config.json: {shown or "its sizes"}: not as {self.model_type!r} has it '
+          f'({said(error)})'
+        ) from None
+      layers = fields.get('num_layers')
+      if isinstance(layers, int) and layers > MAX_LAYERS:
+        raise InputError(
+          f'config.json: {layers:,} layers; must have {MAX_LAYERS:,} at most'
+        )
     self._check_fields(fields)
     return canonical(DecoderConfig(**fields))
 

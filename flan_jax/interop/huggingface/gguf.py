@@ -5,6 +5,7 @@ rotate pairs of neighboring channels, and Gemma's norms already contain the 1 th
 code adds.
 """
 
+import importlib.util
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from flan_jax.checkpoints.weights import TensorInfo
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.interop.huggingface import gguf_header
 from flan_jax.interop.huggingface.tensor_map import Tensor
 
 ARCHITECTURES = {
@@ -70,6 +72,16 @@ _FIELDS = {
   },
 }
 _HARMLESS = ('attention.value_length', 'rope.dimension_count', 'vocab_size')
+
+_OPTIONAL = ('head_dim', 'num_key_value_heads', 'rope.dimension_count')
+_SIZES = (
+  *_OPTIONAL,
+  *('hidden_size', 'num_hidden_layers', 'num_attention_heads'),
+  *('n_embd', 'n_layer', 'n_head'),
+)
+"""Fields of config.json that sizes are computed from."""
+
+_MAX_SIZE = 1 << 31
 
 _LAYER = {
   'attention_norm': ('attn_norm', ''),
@@ -137,34 +149,23 @@ class File:
   """A `.gguf` file; tensors are read as float32 from any storage type."""
 
   def __init__(self, path: pathlib.Path):
-    try:
-      import gguf
-    except ModuleNotFoundError:
+    if importlib.util.find_spec('gguf') is None:
       raise InputError(f"{path}: needs `gguf`: pip install 'flan_jax[hf]'") from None
     self.where = str(path)
     if not path.is_file():
       raise InputError(f'{path}: no such file')
-    try:
-      reader = gguf.GGUFReader(path)
-      # Read once: the reader keeps one array per token of the vocabulary.
-      self._fields = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as error:  # a short file may raise anything in the parser
-      raise InputError(
-        f'{path}: not a GGUF file, or a truncated one ({error})'
-      ) from None
-    self._by_name = {tensor.name: tensor for tensor in reader.tensors}
-    self._check_length(path)
+    self._fields, self._by_name = gguf_header.read(path)
     self.architecture = self.field('general.architecture')
-    if self.architecture not in ARCHITECTURES:
+    if str(self.architecture) not in ARCHITECTURES:
       near = did_you_mean(str(self.architecture), ARCHITECTURES)
       raise InputError(
         f'{path}: general.architecture: got {self.architecture!r}; must be one of '
         f'{", ".join(ARCHITECTURES)}{near}'
       )
-    self.tensors: dict[str, TensorInfo] = {}
-    for name, tensor in self._by_name.items():
-      shape = tuple(int(n) for n in reversed(tensor.shape))
-      self.tensors[name] = TensorInfo(shape, np.dtype(np.float32))
+    self.tensors = {
+      name: TensorInfo(tensor.shape, np.dtype(np.float32))
+      for name, tensor in self._by_name.items()
+    }
     self._check_types()
     self.config = self._config()
 
@@ -178,25 +179,14 @@ class File:
     from gguf import quants
 
     tensor = self._by_name[name]
-    out = quants.dequantize(tensor.data, tensor.tensor_type)
+    out = quants.dequantize(tensor.data, tensor.kind)
     return np.ascontiguousarray(out, np.float32).reshape(self.tensors[name].shape)
-
-  def _check_length(self, path: pathlib.Path) -> None:
-    ends = [
-      (int(t.data_offset) + int(t.n_bytes), t.name) for t in self._by_name.values()
-    ]
-    end, name = max(ends, default=(0, ''))
-    if path.stat().st_size < end:
-      raise InputError(
-        f'{path}: truncated: {path.stat().st_size:,} bytes; tensor {name!r} ends at '
-        f'{end:,}'
-      )
 
   def _check_types(self) -> None:
     """Dequantizes one row of every storage type, so that an unsupported one fails."""
     from gguf import quants
 
-    for kind, name in {t.tensor_type: n for n, t in self._by_name.items()}.items():
+    for kind, name in {t.kind: n for n, t in self._by_name.items()}.items():
       data = self._by_name[name].data
       try:
         quants.dequantize(data.reshape(-1, data.shape[-1])[:1], kind)
@@ -227,6 +217,7 @@ class File:
           'field that may change the math is never ignored'
         )
     rotary = self.field(f'{prefix}rope.dimension_count')
+    self._check_sizes(out, names)
     heads = out.get('num_attention_heads')
     if rotary is not None and heads and architecture != 'gptneox':
       whole = out.get('head_dim', out['hidden_size'] // heads)
@@ -245,6 +236,21 @@ class File:
       key = 'pad' if name == 'padding' else name
       out[f'{key}_token_id'] = value
     return {**out, **self._implied_fields(out)}
+
+  def _check_sizes(self, config: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Checks the sizes that others are computed from: whole numbers, 1 or more."""
+    sizes = {key: ours for key, ours in names.items() if ours in _SIZES}
+    sizes['rope.dimension_count'] = 'rope.dimension_count'
+    for key, ours in sizes.items():
+      name = f'{self.architecture}.{key}'
+      value = config.get(ours, self.field(name))
+      if value is None and ours in _OPTIONAL:
+        continue
+      if type(value) is not int or not 0 < value < _MAX_SIZE:
+        raise InputError(
+          f'{self.where}: {name}: got {value!r:.40}; must be a whole number, 1 to '
+          f'{_MAX_SIZE - 1:,}'
+        )
 
   def _implied_fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that llama.cpp keeps in its code, not in the file."""
