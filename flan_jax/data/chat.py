@@ -4,22 +4,21 @@ A template is Jinja, rendered in a sandbox by the rules of `transformers`. Contr
 tokens are those that the template writes: a message that spells one stays text.
 """
 
-import datetime
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
-from jinja2 import ext, nodes, sandbox
+from jinja2 import ext, nodes
 from sentencepiece import SentencePieceProcessor
 
 from flan_jax.catalog.chats import ASSISTANT
+from flan_jax.data import chat_sandbox
 from flan_jax.data.batch import Conversation
 from flan_jax.data.tokenizers import HuggingFace, SentencePiece, Tokenizer
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, said
 
 Message = Mapping[str, str]
 """A turn: `role`, as 'user' or 'assistant', and `content`."""
@@ -57,10 +56,11 @@ class ChatTemplate:
       f'({"|".join(map(re.escape, (*self.control, _OPEN, _CLOSE)))})'
     )
     self._edges = re.compile(f'{self._marks.pattern}|\n')
+    self._environment = chat_sandbox.Environment([_Generation])
     try:
-      self._template = _environment().from_string(text)
-    except jinja2.TemplateError as error:
-      raise InputError(f'chat template: not a Jinja template ({error})') from None
+      self._template = self._environment.from_string(text)
+    except Exception as error:  # Jinja compiles it to Python, which may refuse it too
+      raise InputError(f'chat template: not a Jinja template ({said(error)})') from None
 
   def encode(self, messages: Sequence[Message]) -> np.ndarray:
     """Encodes a conversation, up to where the assistant answers, int32 [n].
@@ -91,11 +91,15 @@ class ChatTemplate:
     """Renders turns in which control tokens are broken; marks `generation` blocks."""
     roles = {f'{name}_token': token for name, token in self._vocabulary.roles.items()}
     try:
-      return self._template.render(
-        messages=broken, add_generation_prompt=add_generation_prompt, **roles
+      return self._environment.rendered(
+        self._template,
+        messages=broken,
+        add_generation_prompt=add_generation_prompt,
+        **roles,
       )
-    except (jinja2.TemplateError, TypeError) as error:
-      raise InputError(f'chat template: refused the conversation ({error})') from None
+    except Exception as error:  # the template's own code may raise anything
+      why = error if isinstance(error, jinja2.TemplateError) else said(error)
+      raise InputError(f'chat template: refused the conversation ({why})') from None
 
   def encode_rendered(self, text: str) -> np.ndarray:
     """Encodes a text of `render`, or a part of one, int32 [n]."""
@@ -272,25 +276,3 @@ class _Generation(ext.Extension):
 
   def _marked(self, caller: Callable[[], str]) -> str:
     return f'{_OPEN}{caller()}{_CLOSE}'
-
-
-def _environment() -> jinja2.Environment:
-  environment = sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True,
-    lstrip_blocks=True,
-    extensions=[_Generation, ext.loopcontrols],
-  )
-  environment.filters['tojson'] = _to_json
-  environment.globals['raise_exception'] = _refuse
-  environment.globals['strftime_now'] = lambda form: datetime.datetime.now().strftime(
-    form
-  )
-  return environment
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-  return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> None:
-  raise jinja2.TemplateError(message)
