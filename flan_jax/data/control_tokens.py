@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from flan_jax.errors import InputError, did_you_mean
+
 ROLES = ('bos', 'eos', 'pad', 'unk', 'sep', 'cls', 'mask')
 """Roles that a tokenizer_config.json gives to tokens, as `eos_token`."""
 
@@ -48,12 +50,42 @@ def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
     ids = {piece: i for i, (piece, _) in enumerate(pieces)}
     unk = None if model.get('unk_id') is None else pieces[model['unk_id']][0]
   added = file.get('added_tokens') or []
+  if any(
+    type(i) is not int or not 0 <= i < 1 << 31
+    for i in (*ids.values(), *(token['id'] for token in added))
+  ):
+    raise ValueError('a token whose id is no whole number, 0 or more')
   return Vocabulary(
     ids | {token['content']: token['id'] for token in added},
     frozenset(ids),
     frozenset(token['content'] for token in added if token['special']),
     unk if unk in ids else None,
   )
+
+
+def roles(
+  config: Mapping[str, Any], ids: Mapping[str, int], *, name: str
+) -> dict[str, str]:
+  """Role -> token, for the tokens named in a tokenizer_config.json.
+
+  Roles that are not needed here may name a token that is not in the vocabulary.
+
+  Raises:
+    InputError: if EOS, or a BOS that is added, is not in the vocabulary.
+  """
+  out = {}
+  needed = {'eos': True, 'bos': config.get('add_bos_token') is True}
+  for role in ROLES:
+    token = config.get(f'{role}_token')
+    token = token.get('content') if isinstance(token, Mapping) else token
+    if isinstance(token, str) and token in ids:
+      out[role] = token
+    elif token is not None and needed.get(role):
+      raise InputError(
+        f'tokenizer {name!r}: "{role}_token" in tokenizer_config.json is {token!r}; '
+        'must be a token of its vocabulary' + did_you_mean(str(token), ids)
+      )
+  return out
 
 
 def find(known: Vocabulary, roles: Iterable[str]) -> frozenset[str]:

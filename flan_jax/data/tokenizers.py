@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from flan_jax.data import control_tokens
+from flan_jax.data import control_tokens, token_patterns
 from flan_jax.data.piece_table import PieceTable, known_ids
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import atomic_file, input_file
@@ -274,10 +274,10 @@ class HuggingFace(Tokenizer):
     try:
       file = input_file.parse(model, finite=True)
       known = control_tokens.vocabulary(file)
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
       raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
     ids = known.ids
-    self._roles = _roles(config, ids, name=name)
+    self._roles = control_tokens.roles(config, ids, name=name)
     if 'eos' not in self._roles:
       eos = next((token for token in _EOS_NAMES if token in ids), None)
       if eos is None:
@@ -290,6 +290,7 @@ class HuggingFace(Tokenizer):
     control = control_tokens.find(known, self._roles.values())
     hidden, names = control_tokens.hide(file, control, ids)
     self._tokenizer = self._loaded(tokenizers, hidden)
+    token_patterns.check(self._tokenizer, file, name=name)
     self.bos_id = self._bos(config, ids)
     if self.bos_id not in (None, self._role_id('bos', ids)):
       # The post-processor's BOS overrides the config's.
@@ -318,7 +319,10 @@ class HuggingFace(Tokenizer):
 
   def _loaded(self, library, file: Mapping[str, Any]):
     try:
-      found = library.Tokenizer.from_str(json.dumps(file))
+      with token_patterns.guarded(self.name):
+        found = library.Tokenizer.from_str(json.dumps(file))
+    except InputError:
+      raise
     except Exception as error:  # tokenizers raises no narrower class
       raise InputError(
         f'tokenizer {self.name!r}: not a tokenizer.json ({error})'
@@ -339,12 +343,14 @@ class HuggingFace(Tokenizer):
     return full[0] if full[:1] != plain[:1] else None
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    with token_patterns.guarded(self.name):
+      encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     return [np.array(one.ids, np.int32) for one in encoded]
 
   def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Token ids, int32 [n], and the (first, last) character of each, int32 [n, 2]."""
-    one = self._tokenizer.encode(text, add_special_tokens=False)
+    with token_patterns.guarded(self.name):
+      one = self._tokenizer.encode(text, add_special_tokens=False)
     return np.array(one.ids, np.int32), np.array(one.offsets, np.int32).reshape(-1, 2)
 
   def decode(self, ids: Iterable[int]) -> str:
@@ -368,31 +374,6 @@ class HuggingFace(Tokenizer):
     config |= {f'{role}_token': token for role, token in self._roles.items()}
     beside = path.with_name('tokenizer_config.json')
     atomic_file.write_json(beside, config, sort_keys=True, ensure_ascii=False)
-
-
-def _roles(
-  config: Mapping[str, Any], ids: Mapping[str, int], *, name: str
-) -> dict[str, str]:
-  """Role -> token, for the tokens named in a tokenizer_config.json.
-
-  Roles that are not needed here may name a token that is not in the vocabulary.
-
-  Raises:
-    InputError: if EOS, or a BOS that is added, is not in the vocabulary.
-  """
-  out = {}
-  needed = {'eos': True, 'bos': config.get('add_bos_token') is True}
-  for role in control_tokens.ROLES:
-    token = config.get(f'{role}_token')
-    token = token.get('content') if isinstance(token, Mapping) else token
-    if isinstance(token, str) and token in ids:
-      out[role] = token
-    elif token is not None and needed.get(role):
-      raise InputError(
-        f'tokenizer {name!r}: "{role}_token" in tokenizer_config.json is {token!r}; '
-        'must be a token of its vocabulary' + did_you_mean(str(token), ids)
-      )
-  return out
 
 
 def load(path: str | os.PathLike) -> Tokenizer:

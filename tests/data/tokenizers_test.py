@@ -331,3 +331,22 @@ def test_a_batch_decodes_as_its_ids_one_by_one(kinds):
     ]
     assert tokenizer.decode_batch(batch) == [tokenizer.decode(ids) for ids in batch]
     assert tokenizer.decode_batch([]) == []
+
+
+@pytest.mark.parametrize(
+  'pattern', [r'(a+)+$', r'(x|xx)+$', r'(?:[a-z]|q)*$', r'(\d|1)*$']
+)
+def test_a_pattern_that_backtracks_without_end_is_refused(pattern, tmp_path, capfd):
+  library = pytest.importorskip('tokenizers')
+  tokenizer = small_tokenizers.byte_level(special=['</s>'])
+  tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
+    [
+      library.pre_tokenizers.Split(library.Regex(pattern), 'isolated'),
+      tokenizer.pre_tokenizer,
+    ]
+  )
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(tokenizer.to_str())
+  with pytest.raises(InputError, match='must not backtrack so'):
+    tokenizers_lib.load(path)
+  assert not capfd.readouterr().err
