@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flan_jax.errors import InputError, did_you_mean
+from flan_jax.runtime import input_file
 
 ROLES = ('bos', 'eos', 'pad', 'unk', 'sep', 'cls', 'mask')
 """Roles that a tokenizer_config.json gives to tokens, as `eos_token`."""
@@ -34,6 +35,19 @@ class Vocabulary(NamedTuple):
   pieces: frozenset[str]
   special: frozenset[str]
   unk: str | None
+
+
+def parse(model: bytes, *, name: str) -> tuple[dict[str, Any], Vocabulary]:
+  """Parses the bytes of a tokenizer.json: (its content, its tokens).
+
+  Raises:
+    InputError: if it is none.
+  """
+  try:
+    file = input_file.parse(model, finite=True)
+    return file, vocabulary(file)
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
 
 
 def vocabulary(file: Mapping[str, Any]) -> Vocabulary:

@@ -271,11 +271,7 @@ class HuggingFace(Tokenizer):
       raise InputError(
         f"tokenizer {name!r}: needs `tokenizers`: pip install 'flan_jax[hf]'"
       ) from None
-    try:
-      file = input_file.parse(model, finite=True)
-      known = control_tokens.vocabulary(file)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-      raise InputError(f'tokenizer {name!r}: not a tokenizer.json ({error})') from None
+    file, known = control_tokens.parse(model, name=name)
     ids = known.ids
     self._roles = control_tokens.roles(config, ids, name=name)
     if 'eos' not in self._roles:

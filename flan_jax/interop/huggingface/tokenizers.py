@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from flan_jax.checkpoints import model_dir
+from flan_jax.data import control_tokens
 from flan_jax.data import tokenizers as tokenizers_lib
 from flan_jax.data.tokenizers import Bytes, HuggingFace, SentencePiece, Tokenizer
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.interop.huggingface.gguf import File
 from flan_jax.interop.huggingface.source import inside, read_json
+from flan_jax.runtime import input_file
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _MODERN = (
@@ -174,9 +176,11 @@ def from_folder(folder: pathlib.Path, config: Mapping[str, Any]) -> Tokenizer | 
   }
   have = {name for name, path in files.items() if path.is_file()}
   if 'tokenizer.model' in have and ('tokenizer.json' not in have or saved == 'model'):
-    return SentencePiece(files['tokenizer.model'].read_bytes(), name='tokenizer.model')
+    return SentencePiece(
+      input_file.read_bytes(files['tokenizer.model']), name='tokenizer.model'
+    )
   if 'tokenizer.json' in have:
-    model = files['tokenizer.json'].read_bytes()
+    model = input_file.read_bytes(files['tokenizer.json'])
   elif {'vocab.json', 'merges.txt'} <= have:
     model = _from_merges(files['vocab.json'], files['merges.txt'])
   else:
@@ -194,12 +198,13 @@ def _with_special_tokens(
   model: bytes, names: dict[str, Any], config: Mapping[str, Any]
 ):
   """Adds the special tokens that `names` lacks, by the token ids of `config`."""
-  tokenizer = _library().Tokenizer.from_str(model.decode('utf-8'))
+  _, known = control_tokens.parse(model, name='tokenizer.json')
+  token_of = {i: token for token, i in known.ids.items()}
   for name in ('bos', 'eos', 'pad'):
     i = config.get(f'{name}_token_id')
     i = i[0] if isinstance(i, list) and i else i
     if isinstance(i, int) and names.get(f'{name}_token') is None:
-      names[f'{name}_token'] = tokenizer.id_to_token(i)
+      names[f'{name}_token'] = token_of.get(i)
   return names
 
 
