@@ -64,6 +64,13 @@ def vocabulary(file: Mapping[str, Any]) -> Vocabulary:
     ids = {piece: i for i, (piece, _) in enumerate(pieces)}
     unk = None if model.get('unk_id') is None else pieces[model['unk_id']][0]
   added = file.get('added_tokens') or []
+  texts = [*ids, *(token['content'] for token in added)]
+  if not all(isinstance(text, str) for text in texts):
+    raise ValueError('a token that is no text')
+  for pair in model.get('merges') or ():
+    parts = pair.split(' ', 1) if isinstance(pair, str) else pair
+    if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+      raise ValueError(f'merges has {pair!r:.40}; must be pairs of tokens')
   if any(
     type(i) is not int or not 0 <= i < 1 << 31
     for i in (*ids.values(), *(token['id'] for token in added))

@@ -30,8 +30,8 @@ from flan_jax.data.batch import Batch, TokenizedExample
 from flan_jax.data.packing import PackingPlan
 from flan_jax.data.store import shard as shard_lib
 from flan_jax.data.store.shard import ShardReader, StoredExample
-from flan_jax.errors import InputError, did_you_mean
-from flan_jax.runtime import renamed_keys
+from flan_jax.errors import InputError, did_you_mean, said
+from flan_jax.runtime import input_file, renamed_keys
 from flan_jax.runtime.renamed_keys import upgraded
 
 VERSION = 4
@@ -60,6 +60,49 @@ def evaluation_line(example: Example) -> str:
   if example.tokens is not None:
     fields['tokens'] = [ids.tolist() for ids in example.tokens]
   return json.dumps(fields, ensure_ascii=False) + '\n'
+
+
+_ENTRIES: Mapping[str, Mapping[str, Any]] = {
+  'datasets': {'rate': int, 'cluster': str, 'examples': int, 'epochs': int},
+  'evaluation': {'cluster': str, 'examples': dict},
+}
+"""Entry of a manifest -> what it says of each dataset."""
+
+_VALUES: Mapping[str, Mapping[str, Any]] = {
+  'tokenizer': {
+    'bos_id': int | None, 'eos_id': int, 'file': str | None, 'name': str,
+  },
+  'digests': {'tokenizer': str, 'templates': str},
+}  # fmt: skip
+
+
+def _check_manifest(path: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+  """Checks that a manifest has the entries that every store needs.
+
+  Raises:
+    InputError: names the first that it lacks, or that is of another type.
+  """
+  wanted: list[tuple[str, Any, str, Any]] = [('', manifest, 'digest', str)]
+  wanted += [('', manifest, name, dict) for name in (*_ENTRIES, *_VALUES, 'files')]
+  for name, types in _ENTRIES.items():
+    for dataset, entry in _items(manifest.get(name)):
+      wanted += [(f'{name}/{dataset}/', entry, key, types[key]) for key in types]
+  for name, types in _VALUES.items():
+    wanted += [(f'{name}/', manifest.get(name), key, types[key]) for key in types]
+  wanted += [('files/', manifest['files'], name, int) for name, _ in
+             _items(manifest.get('files'))]  # fmt: skip
+  for where, parent, key, kind in wanted:
+    there = isinstance(parent, Mapping) and key in parent
+    if not there or not isinstance(parent[key], kind):
+      got = f'is {parent[key]!r:.40}' if there else 'is missing'
+      raise InputError(
+        f'store {str(path)!r}: manifest.json: {where + key!r} {got}; it is damaged, or '
+        'was not written by `flan materialize`'
+      )
+
+
+def _items(value: Any) -> Iterable[tuple[str, Any]]:
+  return value.items() if isinstance(value, Mapping) else ()
 
 
 class Store:
@@ -108,17 +151,20 @@ class Store:
         f'store {str(path)!r}: {why}; `flan materialize --out {path}` makes one'
       )
     try:
-      found = json.loads(manifest.read_text(encoding='utf-8'))
+      found = input_file.read_object(manifest)
       found = upgraded(found, renamed_keys.MANIFEST)
       version = found['version']
-    except (ValueError, KeyError, TypeError):
-      raise InputError(f'store {str(path)!r}: manifest.json is truncated') from None
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
+      raise InputError(
+        f'store {str(path)!r}: manifest.json is truncated ({said(error):.200})'
+      ) from None
     if version not in (VERSION, CHAT_VERSION):
       raise InputError(
         f'store {str(path)!r}: format {version}; this version reads {VERSION} and '
         f'{CHAT_VERSION}: '
         'materialize again, into a new directory or after deleting this one'
       )
+    _check_manifest(path, found)
     store = cls(path, found)
     if check_files:
       for name in found['files']:
