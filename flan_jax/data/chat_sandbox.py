@@ -32,7 +32,7 @@ MAX_NUMBER = 1 << 20
 _MAX_BITS = 1 << 12
 _COUNTED = '_counted'
 _WIDE = re.compile(r'[0-9]{5}|%[^a-zA-Z%]*[*]')
-"""What a format may have that pads a value to any width."""
+"""Part of a format that pads a value to any width."""
 
 
 class Environment(sandbox.ImmutableSandboxedEnvironment):

@@ -30,6 +30,7 @@ from tensorflow_datasets.core.download import downloader
 from flan_jax.catalog import registry
 from flan_jax.catalog import splits as splits_lib
 from flan_jax.catalog.dataset import Dataset
+from flan_jax.catalog.fields import Record
 from flan_jax.data.fetched import Fetched, place
 from flan_jax.data.sources.files import Json
 from flan_jax.errors import InputError, did_you_mean
@@ -296,7 +297,7 @@ def check_names(name: str, members: Iterable[Dataset], files: Collection[str]) -
     )
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, Record]]:
   """Yields (line number, record); skips blank lines."""
   return Json(str(path), folder=os.getcwd()).read(str(path))
 
@@ -340,7 +341,8 @@ def _wrong_values(spec: Any, value: Any, path: str) -> Iterator[str]:
         f'{spec.num_classes}, or one of {", ".join(names)}{near}'
       )
   elif isinstance(spec, tfds.features.Tensor):
-    kinds = _KINDS.get(np.dtype(spec.np_dtype).kind)
+    dtype: Any = spec.np_dtype
+    kinds = _KINDS.get(np.dtype(dtype).kind)
     if kinds is not None and type(value) not in kinds[1]:
       yield f'field {path!r} is {value!r:.40}; must be {kinds[0]}'
 
@@ -354,7 +356,7 @@ _KINDS = {
 """Kind of a numpy dtype -> (its name, types of its values in JSON)."""
 
 
-def check(features: Any, record: dict[str, Any], where: str) -> None:
+def check(features: Any, record: Record, where: str) -> None:
   """Checks one record against the builder's features.
 
   Raises:

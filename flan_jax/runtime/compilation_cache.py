@@ -65,7 +65,7 @@ def _create(folder: pathlib.Path) -> None:
 
 
 def _not_ours(folder: pathlib.Path) -> str:
-  """Says who else could replace a folder or its files; '' for nobody but root."""
+  """Says why others could replace a folder or its files; '' if only root could."""
   for path in (folder, *folder.parents):
     status = path.stat()
     shown = f'{str(path)!r}'

@@ -157,7 +157,7 @@ def parse_next(
     decoder: decoder to use; None for that of `json.loads`.
 
   Raises:
-    json.JSONDecodeError: if there is none.
+    json.JSONDecodeError: if the text is not JSON there.
     NotJson: if it exceeds the bounds.
   """
   try:

@@ -49,7 +49,7 @@ BOMBS = (
 """Values of JSON that no reader expects."""
 
 NEVER = re.compile(rb'[0-9]{301}|\[{101}')
-"""What no JSON may have, wherever it is: if it is taken, that is silent damage."""
+"""A part that no JSON may have: taking it is silent damage."""
 
 VALUE = re.compile(
   rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|true|false|null'
@@ -251,7 +251,7 @@ def one_mutation(data: bytes, kind: str, rng: random.Random) -> bytes:
 
 
 def outcome(door, path: pathlib.Path) -> str:
-  """What became of a case: 'refused', 'taken', or a fault and its place."""
+  """Outcome of a case: 'refused', 'taken', or a fault and its place."""
 
   def on_alarm(*_):
     raise Hang
