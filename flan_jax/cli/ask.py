@@ -58,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> 'LanguageModel':
   from flan_jax.jobs import language_model
+  from flan_jax.runtime import compilation_cache
 
+  compilation_cache.seal()
   return language_model.load_model(
     options.model, continues=options.continues, progress=Progress()
   )

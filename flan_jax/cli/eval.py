@@ -38,8 +38,9 @@ def _evaluate(
 ) -> int:
   from flan_jax.jobs import evaluate_checkpoint, model_source
   from flan_jax.report import terminal
-  from flan_jax.runtime import multihost, object_store, preemption
+  from flan_jax.runtime import compilation_cache, multihost, object_store, preemption
 
+  compilation_cache.seal()
   given, resolved = settings.output_dir, text(settings)
   for warning in multihost.assert_same_on_all(multihost.facts(settings)):
     progress.line(f'warning: {warning}')

@@ -33,8 +33,9 @@ def _configured(options: argparse.Namespace, progress: Progress) -> int:
 
 def _infer(settings: 'InferConfig', progress: Progress) -> int:
   from flan_jax.jobs import infer, model_source
-  from flan_jax.runtime import multihost, preemption
+  from flan_jax.runtime import compilation_cache, multihost, preemption
 
+  compilation_cache.seal()
   given = settings.output_dir
   for warning in multihost.assert_same_on_all(multihost.facts(settings)):
     progress.line(f'warning: {warning}')

@@ -31,8 +31,9 @@ def _train(options: argparse.Namespace, progress: Progress) -> int:
   for warning in parsed.refuse_unused('train'):
     progress.line(f'warning: {warning}')
   from flan_jax.jobs import train_and_evaluate
-  from flan_jax.runtime import preemption
+  from flan_jax.runtime import compilation_cache, preemption
 
+  compilation_cache.seal()
   with parsed.located():
     run = decoder_fields.with_decoder_fields(run, fields)
     progress.line(

@@ -1,8 +1,8 @@
 """Turns on JAX's persistent compilation cache, unless the user turned it off.
 
 The key of a program is a digest of the program, the versions, the flags and the
-devices; a hit returns the machine code compiled before. Standard library only: all
-settings are environment variables, set before jax is imported.
+devices; a hit returns the machine code compiled before. All settings are environment
+variables, set before jax is imported.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import pathlib
 import platform
 import stat
 from collections.abc import Mapping
+from typing import Any
 
 LARGEST = 2 * 2**30
 """Size limit in bytes; the least recently used programs are deleted first."""
@@ -48,6 +49,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
       )
       return {}
     folder.chmod(0o700)
+    _own.append(folder)
   except (OSError, RuntimeError):  # RuntimeError: no home folder
     return {}
   return {
@@ -55,6 +57,65 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     'JAX_COMPILATION_CACHE_MAX_SIZE': str(LARGEST),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
   }
+
+
+_own: list[pathlib.Path] = []
+"""Folders that `environment` has given to JAX."""
+
+
+def seal() -> None:
+  """Lets JAX load no entry that was written under another name, version or folder.
+
+  JAX loads any entry that has the name of a program. Here each begins with a digest of
+  the name, JAX's version and the content; one that does not is removed, and the program
+  is compiled again. A folder that the user has set is left to JAX.
+  """
+  if not _own:
+    return
+  from jax._src import compilation_cache
+
+  opened = compilation_cache.get_file_cache
+
+  def sealed(path: str):
+    found = opened(path)
+    return None if found is None else (_Sealed(found[0]), found[1])
+
+  compilation_cache.get_file_cache = sealed
+  _own.clear()
+
+
+class _Sealed:
+  """JAX's cache of compiled programs, with a seal before each."""
+
+  def __init__(self, cache: Any):
+    self._cache = cache
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._cache, name)
+
+  def get(self, key: str) -> bytes | None:
+    found = self._cache.get(key)
+    if found is None:
+      return None
+    value = found[_SEAL_BYTES:]
+    if found[:_SEAL_BYTES] == _sealed(key, value):
+      return value
+    for suffix in ('cache', 'atime'):
+      pathlib.Path(self._cache.path, f'{key}-{suffix}').unlink(missing_ok=True)
+    return None
+
+  def put(self, key: str, value: bytes) -> None:
+    self._cache.put(key, _sealed(key, value) + value)
+
+
+_SEAL_BYTES = 32
+
+
+def _sealed(key: str, value: bytes) -> bytes:
+  """Digest of an entry of this version of JAX."""
+  import jax
+
+  return hashlib.sha256(f'{jax.__version__}\0{key}\0'.encode() + value).digest()
 
 
 def _create(folder: pathlib.Path) -> None:
