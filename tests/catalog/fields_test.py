@@ -3,7 +3,7 @@
 import pytest
 
 from flan_jax.catalog import fields
-from flan_jax.catalog.answers import Answer
+from flan_jax.catalog.answers import Answer, Label
 from flan_jax.catalog.fields import Field
 from flan_jax.errors import InputError
 
@@ -142,3 +142,14 @@ def test_nothing_is_an_empty_text_unless_the_cleaning_says_otherwise():
   """Files and tables may have null where TFDS has an empty text."""
   assert Field('x')({'x': None}) == ''
   assert Field('x', fields.recode({None: 'unknown'}))({'x': None}) == 'unknown'
+
+
+@pytest.mark.parametrize('value', [1.9, 0.4, '1.9', True, None, 3, float('nan'), [1]])
+def test_a_label_is_refused_not_rounded(value):
+  with pytest.raises(InputError, match='must be a whole number, 0 to 2'):
+    Label('label', ('a', 'b', 'c'))({'label': value}, {})
+
+
+@pytest.mark.parametrize('value', [1, 1.0, '1', True])
+def test_a_label_names_a_class(value):
+  assert Label('label', ('no', 'yes'))({'label': value}, {}).text == 'yes'
