@@ -183,18 +183,26 @@ def _too_long(text: str) -> str:
 
 def _check_bounds(text: str, value: Any) -> None:
   """Checks the depth and the integers of parsed JSON; quick if the text shows none."""
-  long = _LONG.search(text) is not None
-  if not long and text.count('[') + text.count('{') <= MAX_DEPTH:
+  if _LONG.search(text):
+    _STRICT.raw_decode(text)
+  if text.count('[') + text.count('{') <= MAX_DEPTH:
     return
   level, depth = [value], 0
   while level:
     depth += 1
     if depth > MAX_DEPTH + 1:
       raise NotJson(_TOO_DEEP)
-    found = [child for parent in level for child in _children(parent)]
-    if long and any(type(x) is int and abs(x) >= 10**MAX_DIGITS for x in level):
-      raise NotJson(_too_long(text))
-    level = found if long else [x for x in found if isinstance(x, (dict, list))]
+    found = (child for parent in level for child in _children(parent))
+    level = [child for child in found if isinstance(child, (dict, list))]
+
+
+def _integer(digits: str) -> int:
+  if len(digits.lstrip('-')) > MAX_DIGITS:
+    raise NotJson(_too_long(digits))
+  return int(digits)
+
+
+_STRICT = json.JSONDecoder(parse_int=_integer)
 
 
 def _children(value: Any) -> Iterable[Any]:

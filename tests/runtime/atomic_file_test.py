@@ -307,7 +307,11 @@ def renames(tree: ast.AST) -> set[str]:
       found |= {f'{node.module}.{alias.name}' for alias in node.names}
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
       found.add(f'{node.value.id}.{node.attr}')
-    match node:  # a string's `replace` takes two arguments, a dataclass's keywords
+    match (
+      node
+    ):  # a string's `replace` takes two arguments, a dataclass none or keywords
+      case ast.Call(func=ast.Attribute(value=ast.Name('dataclasses'))):
+        pass
       case ast.Call(
         func=ast.Attribute(attr='rename' | 'replace' as name), args=[_], keywords=[]
       ):
