@@ -74,7 +74,9 @@ def seal() -> None:
     return
   from jax._src import compilation_cache
 
-  opened = compilation_cache.get_file_cache
+  opened = getattr(compilation_cache, 'get_file_cache', None)
+  if opened is None:  # not public: another version of JAX may have none
+    return
 
   def sealed(path: str):
     found = opened(path)
