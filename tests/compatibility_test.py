@@ -292,8 +292,13 @@ class TestRun:
     ]  # fmt: skip
     pathlib.Path('wanted').mkdir()
     shutil.copy('expected/stopped.report.json', 'wanted/report.json')
-    found, wanted = map(schema.load, ('runs/stopped/report', 'wanted'))
-    assert figures(found['results']) == wanted['results']
+    found, wanted = (
+      figures(schema.load(folder)['results'])
+      for folder in ('runs/stopped/report', 'wanted')
+    )
+    for result in (*found, *wanted):
+      del result['base']['calibration']  # the base is drawn again, by today's names
+    assert found == wanted
 
   @pytest.mark.slow  # its programs take long to compile
   def test_one_with_adapters_and_a_loss_guard_resumes(self, old):
@@ -355,6 +360,9 @@ class TestEvaluation:
         assert line.pop('log_probabilities', None) == pytest.approx(
           other.pop('log_probabilities', None), abs=1e-4
         )
+        if name == 'predictions.base':  # older ones did not say it
+          assert line.pop('prompt_style') == 'continuation'
+          assert line.pop('separator') == 'none'
         assert line == {'example_id': other.pop('row_id'), **other}
     done, found = map(schema.load, ('evals/done', 'evals/interrupted'))
     wanted = [result for result in done['results'] if result['dataset'] in datasets]
