@@ -255,7 +255,7 @@ def generate(
       at its end mark, too.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
-      CPU decodes with a second copy of the layers (weights.unstack_layers).
+      CPU decodes with a second copy of the layers (weights.for_decoding).
     on_batch: called before each program that is run.
   """
   began = time.monotonic()
@@ -266,7 +266,7 @@ def generate(
     for prompt in prompts
   ]
   if sharding is None and jax.default_backend() == 'cpu':
-    params, config = weights.unstack_layers(params, config)
+    params, config = weights.for_decoding(params, config)
   settings = static_arguments(config, end_id(tokenizer, chat), decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(
