@@ -70,7 +70,9 @@ def by_rows(
   rows_OxI = module.get_variable('params', f'{name}_rows')
   x_IxN = x.reshape(-1, x.shape[-1]).T
   out_OxN = jnp.matmul(rows_OxI, x_IxN, preferred_element_type=dtype)
-  return out_OxN.T.reshape(*x.shape[:-1], len(rows_OxI))
+  # The barrier keeps XLA from transposing the product back.
+  out_NxO = jax.lax.optimization_barrier(out_OxN).T
+  return out_NxO.reshape(*x.shape[:-1], len(rows_OxI))
 
 
 def adapt(
