@@ -89,7 +89,15 @@ def for_decoding(params: Any, config: DecoderConfig) -> tuple[Any, DecoderConfig
   return out, dataclasses.replace(config, scan_layers=False, remat='none')
 
 
-_MATRICES = {'query': 1, 'key': 1, 'value': 1, 'output': 2, 'gate': 1, 'up': 1, 'down': 1}
+_MATRICES = {
+  'query': 1,
+  'key': 1,
+  'value': 1,
+  'output': 2,
+  'gate': 1,
+  'up': 1,
+  'down': 1,
+}
 """Axes of a layer's matrices that its input has."""
 
 

@@ -253,7 +253,7 @@ def generate(
       at its end mark, too.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
-      CPU decodes with a second copy of the layers (weights.for_decoding).
+      CPU decodes with a second copy of the matrices (weights.for_decoding).
     on_batch: called before each program that is run.
   """
   began = time.monotonic()

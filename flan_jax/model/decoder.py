@@ -63,8 +63,8 @@ class Decoder(nn.Module):
     )
     self.last_norm = Norm(config, 'final_norm', D)
     parameters.share(self, self.last_norm).declare()  # drawn in this place
-    self.head_by_rows = self.has_variable('params', 'head_rows')
-    if not config.tied_embedding and not self.head_by_rows:
+    by_rows = self.has_variable('params', 'head_rows')  # see parameters.by_rows
+    if not config.tied_embedding and not by_rows:
       self.head_kernel = parameters.matrix(
         self, 'head', (D, V), ('embed', 'vocab'), fan_in=D, config=config
       )
@@ -213,9 +213,7 @@ class Decoder(nn.Module):
     config = self.config
     if config.tied_embedding and config.scaled_head:
       hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
-    logits_BxLxV = parameters.by_rows(
-      self, 'head', hidden_BxLxD, dtype=jnp.float32
-    )
+    logits_BxLxV = parameters.by_rows(self, 'head', hidden_BxLxD, dtype=jnp.float32)
     if logits_BxLxV is None:
       kernel_DxV = self.embedding.T if config.tied_embedding else self.head_kernel
       logits_BxLxV = jnp.einsum(
