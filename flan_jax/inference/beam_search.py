@@ -107,9 +107,7 @@ def search_batch(
     ended_BxWxN = jnp.concatenate([state.ended_BxWxN, tokens_BxCxN], axis=1)
     logp_BxW, on_BxW = jax.lax.top_k(jnp.where(ends_BxC, -jnp.inf, best_BxC), W)
     source_R = (batch_Bx1 * W + beam_BxC[batch_Bx1, on_BxW]).reshape(-1)
-    cache = Cache(
-      keys=state.cache.keys[:, source_R],
-      values=state.cache.values[:, source_R],
+    cache = state.cache.map(lambda x: x[:, source_R])._replace(
       positions=state.cache.positions[source_R],
     )
     broken_B = jnp.isnan(logits_BxWxV).any((1, 2)) & ~finished(state) & ~empty_B
@@ -146,9 +144,7 @@ def search_batch(
   logits_BxV, cache = prefill(
     params, prompts_BxL, lengths_B, config=config, cache_length=L + N
   )
-  cache = Cache(
-    keys=jnp.repeat(cache.keys, W, axis=1),
-    values=jnp.repeat(cache.values, W, axis=1),
+  cache = cache.map(lambda x: jnp.repeat(x, W, axis=1))._replace(
     positions=jnp.repeat(cache.positions, W, axis=0),
   )
   first_W = jnp.where(jnp.arange(W) == 0, 0.0, -jnp.inf)  # one beam to begin with

@@ -143,11 +143,9 @@ def insert(
   def put(old, new):
     return old.at[slots_R].set(new, mode='drop')
 
-  cache = kv_cache.Cache(
-    keys=state.cache.keys.at[:, slots_R, :, :L].set(filled.keys, mode='drop'),
-    values=state.cache.values.at[:, slots_R, :, :L].set(filled.values, mode='drop'),
-    positions=put(state.cache.positions, positions_RxS),
-  )
+  cache = state.cache.map(
+    lambda old, new: old.at[:, slots_R, :, :L].set(new, mode='drop'), filled
+  )._replace(positions=put(state.cache.positions, positions_RxS))
   rest = state._replace(
     cache=None,
     prompt_B=put(state.prompt_B, prompt_R),
@@ -255,7 +253,7 @@ def generate(
       at its end mark, too.
     batch_size: decode slots; with beam search, beams.
     sharding: sharding of [batch, length] arrays on the mesh of `params`. Without one, a
-      CPU decodes with a second copy of the layers (weights.unstack_layers).
+      CPU decodes with a second copy of the matrices (weights.for_decoding).
     on_batch: called before each program that is run.
   """
   began = time.monotonic()
@@ -266,7 +264,7 @@ def generate(
     for prompt in prompts
   ]
   if sharding is None and jax.default_backend() == 'cpu':
-    params, config = weights.unstack_layers(params, config)
+    params, config = weights.for_decoding(params, config)
   settings = static_arguments(config, end_id(tokenizer, chat), decoding, sharding)
   if decoding.beams > 1:
     found = beam_search.search(
@@ -458,9 +456,7 @@ class Scheduler:
     length = self._cache_length()
     if 2 * length > state.cache.positions.shape[1]:
       return state
-    cache = kv_cache.Cache(
-      keys=state.cache.keys[:, :, :, :length],
-      values=state.cache.values[:, :, :, :length],
+    cache = state.cache.map(lambda x: x[:, :, :, :length])._replace(
       positions=state.cache.positions[:, :length],
     )
     return state._replace(cache=cache)

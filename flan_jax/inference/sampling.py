@@ -83,8 +83,13 @@ def empty_cache(
 def _empty_cache(
   config: DecoderConfig, batch: int, length: int, shardings: Cache | None
 ) -> Callable[[], Cache]:
-  init = functools.partial(kv_cache.init, config, batch=batch, length=length)
+  init = functools.partial(_new_cache, config, batch=batch, length=length)
   return jax.jit(init, out_shardings=shardings)
+
+
+def _new_cache(config: DecoderConfig, *, batch: int, length: int) -> Cache:
+  by_layer = not config.scan_layers
+  return kv_cache.init(config, batch=batch, length=length, by_layer=by_layer)
 
 
 def padded_length(length: int) -> int:
@@ -126,7 +131,7 @@ def prefill(
     positions_BxL=positions_BxL,
     segment_ids_BxL=real_BxL.astype(jnp.int32),
     prefix_BxL=real_BxL if config.attention == 'prefix' else None,
-    cache=kv_cache.init(config, batch=B, length=cache_length),
+    cache=_new_cache(config, batch=B, length=cache_length),
     method='hidden',
   )
   hidden_BxLxD, cache = cast(tuple[jax.Array, Cache], out)

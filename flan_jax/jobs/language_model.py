@@ -180,7 +180,7 @@ class LanguageModel:
     """The scorer, on a CPU with its layers laid out for decoding."""
     if self._scorer.sharding is not None or jax.default_backend() != 'cpu':
       return self._scorer
-    params, config = weights.unstack_layers(self.params, self.config)
+    params, config = weights.for_decoding(self.params, self.config)
     return dataclasses.replace(self._scorer, params=params, config=config)
 
   def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:

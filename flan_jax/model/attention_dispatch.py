@@ -144,7 +144,7 @@ def attend(
       softcap=softcap,
     )
   if cache is not None:
-    heads_first = cache.keys[layer], cache.values[layer]
+    heads_first = cache.layer(layer)
   else:
     heads_first = key_BxLxKxC.swapaxes(1, 2), value_BxLxKxC.swapaxes(1, 2)
   return blockwise.attend(

@@ -34,11 +34,14 @@ class Attention(nn.Module):
     H, K = config.num_heads, config.num_kv_heads
 
     def project(name, heads, axis):
-      axes = ('embed', axis, 'kv')
-      kernel = parameters.matrix(
-        self, name, (D, heads, C), axes, fan_in=D, config=config
-      )
-      out_BxLxHxC = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out = parameters.by_rows(self, name, x_BxLxD)
+      if out is None:
+        axes = ('embed', axis, 'kv')
+        kernel = parameters.matrix(
+          self, name, (D, heads, C), axes, fan_in=D, config=config
+        )
+        out = jnp.einsum('BLD,DHC->BLHC', x_BxLxD, kernel)
+      out_BxLxHxC = out.reshape(*x_BxLxD.shape[:2], heads, C)
       out_BxLxHxC = parameters.adapt(self, name, x_BxLxD, out_BxLxHxC)
       if config.attention_bias == 'none':
         return out_BxLxHxC
@@ -72,11 +75,14 @@ class Attention(nn.Module):
     mixed_BxLxHxC = attention_dispatch.attend(
       query_BxLxHxC, key_BxSxKxC, value_BxSxKxC, cache, layer, shared, config
     )
-    axes = ('heads', 'kv', 'embed')
-    output_HxCxD = parameters.matrix(
-      self, 'output', (H, C, D), axes, fan_in=H * C, config=config
-    )
-    output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
+    flat_BxLxHC = mixed_BxLxHxC.reshape(*x_BxLxD.shape[:2], H * C)
+    output_BxLxD = parameters.by_rows(self, 'output', flat_BxLxHC)
+    if output_BxLxD is None:
+      axes = ('heads', 'kv', 'embed')
+      output_HxCxD = parameters.matrix(
+        self, 'output', (H, C, D), axes, fan_in=H * C, config=config
+      )
+      output_BxLxD = jnp.einsum('BLHC,HCD->BLD', mixed_BxLxHxC, output_HxCxD)
     output_BxLxD = parameters.adapt(self, 'output', mixed_BxLxHxC, output_BxLxD, over=2)
     if config.attention_bias == 'all':
       output_BxLxD += parameters.bias(self, 'output', (D,), ('norm',), config=config)

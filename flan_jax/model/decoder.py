@@ -63,7 +63,8 @@ class Decoder(nn.Module):
     )
     self.last_norm = Norm(config, 'final_norm', D)
     parameters.share(self, self.last_norm).declare()  # drawn in this place
-    if not config.tied_embedding:
+    by_rows = self.has_variable('params', 'head_rows')  # see parameters.by_rows
+    if not config.tied_embedding and not by_rows:
       self.head_kernel = parameters.matrix(
         self, 'head', (D, V), ('embed', 'vocab'), fan_in=D, config=config
       )
@@ -210,15 +211,14 @@ class Decoder(nn.Module):
   def head(self, hidden_BxLxD: jax.Array) -> jax.Array:
     """Logits, float32 [B, L, V], of normed states; L may be part of a sequence."""
     config = self.config
-    if config.tied_embedding:
-      if config.scaled_head:
-        hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
-      kernel_DxV = self.embedding.T
-    else:
-      kernel_DxV = self.head_kernel
-    logits_BxLxV = jnp.einsum(
-      'BLD,DV->BLV', hidden_BxLxD, kernel_DxV, preferred_element_type=jnp.float32
-    )
+    if config.tied_embedding and config.scaled_head:
+      hidden_BxLxD = hidden_BxLxD * config.d_model**-0.5
+    logits_BxLxV = parameters.by_rows(self, 'head', hidden_BxLxD, dtype=jnp.float32)
+    if logits_BxLxV is None:
+      kernel_DxV = self.embedding.T if config.tied_embedding else self.head_kernel
+      logits_BxLxV = jnp.einsum(
+        'BLD,DV->BLV', hidden_BxLxD, kernel_DxV, preferred_element_type=jnp.float32
+      )
     if config.logit_softcap is not None:
       logits_BxLxV = config.logit_softcap * jnp.tanh(
         logits_BxLxV / config.logit_softcap

@@ -1,6 +1,7 @@
 """The key-value cache: keys and values of the tokens prefilled so far."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,23 +20,50 @@ class Cache(NamedTuple):
   Attributes:
     keys: [N, B, K, S, C] in config.dtype, already rotated if positions are rotary. A
       head's slots are contiguous, so that attention is one matrix product per head.
-    values: [N, B, K, S, C] in config.dtype.
+      With `by_layer`, N arrays [1, B, K, S, C]: no step copies a layer out of the
+      whole.
+    values: as `keys`.
     positions: int32 [B, S], position of the token in each slot; -1 in unused slots.
   """
 
-  keys: jax.Array
-  values: jax.Array
+  keys: Any
+  values: Any
   positions: jax.Array
 
+  def map(self, change: Callable[..., jax.Array], *others: 'Cache') -> 'Cache':
+    """Applies `change` to keys and values, and to those of others with them."""
+    keys = jax.tree.map(change, self.keys, *(other.keys for other in others))
+    values = jax.tree.map(change, self.values, *(other.values for other in others))
+    return self._replace(keys=keys, values=values)
 
-def init(config: DecoderConfig, *, batch: int, length: int) -> Cache:
-  """An empty cache for `batch` sequences of `length` tokens, prompt and answer."""
-  shape = (config.num_layers, batch, config.num_kv_heads, length, config.head_dim)
-  return Cache(
-    keys=jnp.zeros(shape, config.dtype),
-    values=jnp.zeros(shape, config.dtype),
-    positions=jnp.full((batch, length), -1, jnp.int32),
-  )
+  def layer(self, layer: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of one layer, [B, K, S, C]."""
+    if isinstance(self.keys, tuple):
+      assert isinstance(layer, int)  # no scan has a cache by layer
+      return self.keys[layer][0], self.values[layer][0]
+    return self.keys[layer], self.values[layer]
+
+
+def init(
+  config: DecoderConfig, *, batch: int, length: int, by_layer: bool = False
+) -> Cache:
+  """An empty cache for `batch` sequences of `length` tokens, prompt and answer.
+
+  Args:
+    config: decoder config; `by_layer` needs one without scan_layers.
+    batch: sequences.
+    length: tokens of each.
+    by_layer: gives each layer arrays of its own.
+  """
+  N = config.num_layers
+  shape = (batch, config.num_kv_heads, length, config.head_dim)
+
+  def zeros():
+    if by_layer:
+      return tuple(jnp.zeros((1, *shape), config.dtype) for _ in range(N))
+    return jnp.zeros((N, *shape), config.dtype)
+
+  return Cache(zeros(), zeros(), jnp.full((batch, length), -1, jnp.int32))
 
 
 def reserve(cache: Cache, new: Layout) -> tuple[Cache, jax.Array]:
@@ -86,10 +114,18 @@ def write(
   slots_BxL: jax.Array,
 ) -> Cache:
   """Writes the new keys and values of one layer to their slots."""
-  at = (layer, _rows(slots_BxL.shape[0]), slice(None), slots_BxL)  # [B, L, K, C]
+  by_layer = isinstance(cache.keys, tuple)
+  index = 0 if by_layer else layer
+  at = (index, _rows(slots_BxL.shape[0]), slice(None), slots_BxL)  # [B, L, K, C]
+
+  def put(whole, new):
+    if not by_layer:
+      return whole.at[at].set(new, mode='drop')
+    written = whole[layer].at[at].set(new, mode='drop')
+    return (*whole[:layer], written, *whole[layer + 1 :])
+
   return cache._replace(
-    keys=cache.keys.at[at].set(keys_BxLxKxC, mode='drop'),
-    values=cache.values.at[at].set(values_BxLxKxC, mode='drop'),
+    keys=put(cache.keys, keys_BxLxKxC), values=put(cache.values, values_BxLxKxC)
   )
 
 

@@ -34,10 +34,12 @@ class MLP(nn.Module):
     D, F = config.d_model, config.d_ff
 
     def linear(x, name, shape, axes, bias_axis):
-      matrix = parameters.matrix(
-        self, name, shape, axes, fan_in=shape[0], config=config
-      )
-      out = dispatch.matmul(x, matrix)
+      out = parameters.by_rows(self, name, x)
+      if out is None:
+        matrix = parameters.matrix(
+          self, name, shape, axes, fan_in=shape[0], config=config
+        )
+        out = dispatch.matmul(x, matrix)
       out = parameters.adapt(self, name, x, out)
       if config.mlp_bias:
         out += parameters.bias(self, name, shape[1:], (bias_axis,), config=config)

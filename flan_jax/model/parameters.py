@@ -57,6 +57,24 @@ def matrix(
   return draw(module, name, initial, shape, axes, config).astype(config.dtype)
 
 
+def by_rows(
+  module: nn.Module, name: str, x: jax.Array, *, dtype: jnp.dtype | None = None
+) -> jax.Array | None:
+  """x @ matrix over the last axis, [..., O], if the matrix is kept by rows [O, I].
+
+  A CPU decodes with such copies (checkpoints.weights.by_rows): with the long axis
+  first, a product with few tokens reads the matrix in place; otherwise XLA packs it.
+  """
+  if not module.has_variable('params', f'{name}_rows'):
+    return None
+  rows_OxI = module.get_variable('params', f'{name}_rows')
+  x_IxN = x.reshape(-1, x.shape[-1]).T
+  out_OxN = jnp.matmul(rows_OxI, x_IxN, preferred_element_type=dtype)
+  # The barrier keeps XLA from transposing the product back.
+  out_NxO = jax.lax.optimization_barrier(out_OxN).T
+  return out_NxO.reshape(*x.shape[:-1], len(rows_OxI))
+
+
 def adapt(
   module: nn.Module, name: str, x: jax.Array, out: jax.Array, *, over: int = 1
 ) -> jax.Array:

@@ -3,16 +3,19 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from flan_jax.checkpoints import weights
 from flan_jax.config.decoding import GREEDY, Decoding
 from flan_jax.data import tokenizers
 from flan_jax.errors import InputError
 from flan_jax.inference import generate as generate_lib
 from flan_jax.inference.sampling import choose, likely, padded_length
+from flan_jax.model.decoder import Decoder
 
 BYTES = tokenizers.load('bytes')
 EOS = BYTES.eos_id
@@ -81,6 +84,26 @@ def test_equals_the_argmax_of_full_forward_passes(
   found = generate(model, given)
   assert found.tokens == [by_full_forward(model, prompt) for prompt in given]
   assert found.nan == [False] * 5
+
+
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_the_layout_for_decoding_changes_no_logits(tiny_model, scan_layers):
+  model = tiny_model(
+    tied_embedding=False, attention_bias='all', mlp_bias=True, scan_layers=scan_layers
+  )
+  laid_out = weights.for_decoding(model.params, model.config)
+  tokens_BxL = jnp.asarray([[3, 4, 5, 6]])
+  kept, other = (
+    Decoder(config).apply(
+      {'params': params},
+      tokens_BxL,
+      positions_BxL=jnp.arange(4)[None],
+      segment_ids_BxL=jnp.ones_like(tokens_BxL),
+    )
+    for params, config in ((model.params, model.config), laid_out)
+  )
+  np.testing.assert_allclose(other, kept, atol=1e-5)
+  assert weights.for_decoding(*laid_out)[0] is laid_out[0]
 
 
 def test_a_slot_that_is_done_takes_a_waiting_prompt(model):
