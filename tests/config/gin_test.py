@@ -120,6 +120,7 @@ def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_pr
     ('BATCH_TOKENS=5000', 'must be sequences x SEQUENCE_LENGTH.*nearest is 4,096'),
     ('Run.accumulation=3', 'must divide the 4 sequences of a step; the nearest is 2'),
     ('TRAIN_STEPS=%STEPS', "unknown macro 'STEPS'"),
+    ('MAX_EXAMPLES=16', r'write --gin\.Evaluate\.max_examples=VALUE$'),
     ('Run.model=@Decoder()', "did you mean 'DecoderConfig'"),
     ('scope/Run.seed=1', 'scopes are not supported'),
     ("MISSING='ignore'", "must be one of 'refuse', 'skip'"),
