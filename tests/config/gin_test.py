@@ -292,7 +292,7 @@ def test_a_file_may_set_known_macros_for_several_verbs(tmp_path):
   assert unused('eval', 'NUM_FEWSHOT = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
   warnings = unused('train', 'NUM_FEWSHOT = 3', 'SEED = 3', tmp_path=tmp_path)
   assert [w.partition('run.gin:')[2] for w in warnings] == [
-    '7: NUM_FEWSHOT has no effect on `flan train`'
+    '7: NUM_FEWSHOT has no effect on `flan train`; write Evaluate.num_fewshot = VALUE'
   ]
   with pytest.raises(
     InputError, match=r'^--gin\.NUM_FEWSHOT: NUM_FEWSHOT has no effect on `flan train`'
