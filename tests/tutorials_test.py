@@ -147,33 +147,12 @@ def test_a_file_is_tuned_on_and_measured(few, tmp_path, here):
 @pytest.fixture(scope='module')
 def desk(tmp_path_factory):
   """The folder of docs/tutorials/own_package.md."""
-  spm = pytest.importorskip('sentencepiece')
   out = tmp_path_factory.mktemp('desk')
   page = Page('own_package.md')
-  data = out / 'acme' / 'data'
-  data.mkdir(parents=True)
-  (code,), (gin,) = page.python, page.gin
+  (data, code), (gin,) = page.python, page.gin
+  subprocess.run([sys.executable, '-c', data], cwd=out, check=True)
   (out / 'acme' / 'tasks.py').write_text(code)
   (out / 'desk.gin').write_text(gin)
-  texts = ('the invoice is wrong', 'it crashes at night', 'many thanks to you')
-  for split, n in (('train', 30), ('valid', 6)):
-    with (data / f'tickets.{split}.jsonl').open('w') as file:
-      for i in range(n):
-        file.write(json.dumps({'text': f'{texts[i % 3]} {i}', 'queue': i % 3}) + '\n')
-  words = [f'What is {n} and one? {n + 1}' for n in range(70)]
-  spm.SentencePieceTrainer.train(
-    sentence_iterator=iter([*words, *texts, 'Which queue is this for? OPTIONS: bug']),
-    model_prefix=str(out / 'acme' / 'words'),
-    vocab_size=120,
-    byte_fallback=False,
-    hard_vocab_limit=False,
-    character_coverage=1.0,
-    pad_id=0,
-    eos_id=1,
-    unk_id=2,
-    bos_id=-1,
-    minloglevel=2,
-  )
   return out
 
 

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import architecture
 import changelog
 import command_line
-import contents
 import metrics_table
 import notebook
 import python_api
@@ -33,11 +31,6 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
 MARKER = re.compile(r'<!-- generated: (.*?) -->')
 
 
-def on_page_markdown(markdown: str, *, page: Any, **_) -> str:
+def on_page_markdown(markdown: str, **_) -> str:
   """Replaces the markers of a page; mkdocs calls it before it reads the Markdown."""
-
-  def generated(match: re.Match) -> str:
-    name = match.group(1)
-    return contents.render(page) if name == 'contents' else GENERATORS[name]()
-
-  return MARKER.sub(generated, markdown)
+  return MARKER.sub(lambda match: GENERATORS[match.group(1)](), markdown)

@@ -6,7 +6,7 @@ import re
 import typing
 from collections.abc import Collection, Mapping
 
-from flan_jax.config import gin, setting
+from flan_jax.config import gin, search, setting
 
 ATTRIBUTE = re.compile(r'^  (\w+): (.*)$')
 
@@ -55,6 +55,13 @@ VERBS = {
 }
 """Heading of a table of macros -> selectors; a macro stands in the first that fits."""
 
+GIN_FILES: Mapping[str, str] = {
+  'train': 'runs/base.gin',
+  'eval': 'evaluate/zero_shot.gin',
+  'infer': 'infer.gin',
+}
+"""Verb -> the file in gin/ that binds its macros."""
+
 OTHERS = 'More'
 """Heading of the macros of all other selectors."""
 
@@ -65,13 +72,20 @@ def render_macros() -> str:
   for selector, cls in gin.CLASSES.items():
     for field, macro in setting.macros(cls).items():
       fields.setdefault(macro, []).append((selector, field, meanings(cls)[field]))
+  verbs = {
+    verb: gin.load([str(search.shipped() / path)]).macros
+    for verb, path in GIN_FILES.items()
+  }
   tables: dict[str, list[str]] = {heading: [] for heading in (*VERBS, OTHERS)}
   for macro, places in sorted(fields.items()):
     names = ', '.join(f'[`{s}.{f}`](#{anchor(s)})' for s, f, _ in places)
-    row = f'| `{macro}` | {_sentence(places[0][2])} Sets {names}. |'
+    uses = ', '.join(f'`{verb}`' for verb, known in verbs.items() if macro in known)
+    row = f'| `{macro}` | {uses or "-"} | {_sentence(places[0][2])} Sets {names}. |'
     tables[_heading({selector for selector, _, _ in places})].append(row)
   return '\n\n'.join(
-    '\n'.join([f'### {heading}', '', '| macro | meaning |', '|---|---|', *rows])
+    '\n'.join(
+      [f'### {heading}', '', '| macro | verbs | meaning |', '|---|---|---|', *rows]
+    )
     for heading, rows in tables.items()
     if rows
   )

@@ -168,7 +168,8 @@ def load_config(folder: str | os.PathLike) -> DecoderConfig:
     lacking = 'no config.json' if path.parent.is_dir() else 'no such folder'
     raise InputError(
       f'checkpoint {str(folder)!r}: {lacking}; must be a model folder '
-      '(model.safetensors, config.json) or the MODEL_DIR of a run'
+      '(model.safetensors, config.json) or the MODEL_DIR of a run; `flan convert` '
+      'makes a model folder from a Hugging Face folder or a .gguf file'
     )
   values = input_file.read_object(path, finite=True)
   if 'model_type' in values or 'architectures' in values:

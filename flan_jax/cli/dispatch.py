@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from flan_jax import __version__
-from flan_jax.cli import ask_flags, export_flags, launch_flags
+from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags
 from flan_jax.cli.gin_flags import split_gin
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
@@ -226,29 +226,6 @@ def _materialize(parser):
   _data(parser)
 
 
-def _rows(parser):
-  """print any packed sequence of a run"""
-  parser.add_argument('store', metavar='STORE')
-  parser.add_argument('--seed', type=int, default=0, help='SEED of the run (default 0)')
-  parser.add_argument('--start', type=int, default=0, metavar='K')
-  parser.add_argument('--count', type=int, default=1, metavar='N')
-  parser.add_argument('--sequence-length', type=int, default=2048, metavar='N')
-  parser.add_argument(
-    '--unpacked', action='store_true', help='one example per sequence'
-  )
-  parser.add_argument('--hosts', type=int, default=1, metavar='H')
-  parser.add_argument('--host', type=int, default=0, metavar='I')
-  parser.add_argument('--batch-size', type=int, metavar='N', help='default: hosts')
-  how = parser.add_mutually_exclusive_group()
-  how.add_argument(
-    '--digest', action='store_true', help='print the sha256 of each sequence'
-  )
-  how.add_argument(
-    '--json', action='store_true', help='print one JSON object per sequence'
-  )
-  how.add_argument('--text', action='store_true', help='print text (default)')
-
-
 def _report(parser):
   """print the table of a report, of many side by side, or of the change from another"""
   parser.add_argument(
@@ -351,7 +328,7 @@ VERBS = {
   'lint': _lint,
   'fetch': _fetch,
   'materialize': _materialize,
-  'rows': _rows,
+  'rows': rows_flags.add,
   'report': _report,
   'convert': _convert,
   'export': export_flags.add,

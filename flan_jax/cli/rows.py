@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import pathlib
+from typing import Any
 
 from flan_jax.errors import InputError
 
@@ -11,7 +13,8 @@ def run(options: argparse.Namespace) -> int:
   from flan_jax.data import batch as batch_lib
   from flan_jax.data.store import store as store_lib
 
-  batch = options.hosts if options.batch_size is None else options.batch_size
+  path = _fill(options)
+  batch = options.batch_size
   for name, got, least in (
     ('--start', options.start, 0),
     ('--count', options.count, 1),
@@ -21,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
   ):
     checks.check(name, got, checks.at_least(least))
   checks.check('--host', options.host, checks.between(0, options.hosts - 1))
-  store = store_lib.Store.open(options.store)
+  store = store_lib.Store.open(path)
   plan = store.plan(
     seed=options.seed,
     sequences=options.start + options.count,
@@ -57,3 +60,62 @@ def run(options: argparse.Namespace) -> int:
         text = tokenizer.decode(ids).replace('\n', '\n           ')
         print(f'  {"targets" if learnt else "inputs":>7}: {text}')
   return 0
+
+
+def _fill(options: argparse.Namespace) -> str:
+  """Sets the options that were not given; returns the path of the store.
+
+  Those of a MODEL_DIR are its run's.
+  """
+  run, path = _find(options.store)
+  length = run.get('sequence_length', 2048)
+  defaults = {
+    'seed': run.get('seed', 0),
+    'sequence_length': length,
+    'batch_size': run['batch_tokens'] // length if run else options.hosts,
+  }
+  for name, value in defaults.items():
+    if getattr(options, name) is None:
+      setattr(options, name, value)
+  options.unpacked = options.unpacked or not run.get('pack', True)
+  if options.step is not None:
+    _fill_step(options, known=bool(run))
+  options.start = options.start or 0
+  options.count = 1 if options.count is None else options.count
+  return path
+
+
+def _fill_step(options: argparse.Namespace, *, known: bool) -> None:
+  """Sets the sequences of a step.
+
+  Args:
+    options: the command's.
+    known: whether the run is known, so that `batch_size` is its own.
+  """
+  from flan_jax.config import checks
+
+  checks.check('--step', options.step, checks.at_least(1))
+  for flag, value in (('--start', options.start), ('--count', options.count)):
+    if value is not None:
+      raise InputError(f'--step: got {flag} too; give one of them')
+  if not known:
+    raise InputError(
+      f'--step: {options.store!r} is a store; a step needs the MODEL_DIR of a run'
+    )
+  options.start = (options.step - 1) * options.batch_size
+  options.count = options.batch_size
+
+
+def _find(given: str) -> tuple[dict[str, Any], str]:
+  """(settings of a run, path of its store); ({}, `given`) if it is no MODEL_DIR."""
+  from flan_jax.checkpoints import weights
+  from flan_jax.runtime import object_store, renamed_keys
+  from flan_jax.train.run_dir import RunDir
+
+  if '://' in given or not (pathlib.Path(given) / 'run.json').is_file():
+    return {}, given
+  folder = RunDir(given)
+  run = renamed_keys.upgraded(weights.read_object(folder.settings), renamed_keys.RUN)
+  if run.get('store') is None:
+    return run, str(folder.store)
+  return run, str(object_store.here('STORE', run['store']))

@@ -193,10 +193,28 @@ class Config:
 
   def _bind_macro(self, name: str, bound: Bound, *, flag: bool) -> None:
     if flag and name not in self.macros and name not in self._named:
+      if field := self._unbound_field(
+        name, {selector for selector, _ in self.bindings}
+      ):
+        raise InputError(
+          f'{bound.origin}: no macro of these gin files; write --gin.{field}=VALUE'
+        )
       classes = [f'{selector}.' for selector in CLASSES]
       unknown = _unknown_macro(name, self.macros, near=classes)
       raise InputError(f'{bound.origin}: {unknown}')
     self.macros[name] = bound
+
+  def _unbound_field(self, macro: str, selectors: Iterable[str]) -> str | None:
+    """The field of these selectors that a macro sets in the files of other verbs."""
+    fields = (
+      (selector, field)
+      for selector in sorted(set(selectors) & set(CLASSES))
+      for field, name in setting.macros(CLASSES[selector]).items()
+      if name == macro
+    )
+    return next(
+      ('.'.join(field) for field in fields if field not in self.bindings), None
+    )
 
   def give(self, values: Mapping[str, Any], *, origin: str) -> None:
     """Sets those of these macros that are %gin.REQUIRED."""
@@ -376,7 +394,9 @@ class Config:
         continue
       known, flag = name in known_macros(), bound.origin.startswith('--')
       if known and not flag:
-        warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`')
+        field = self._unbound_field(name, built)
+        write = f'; write {field} = VALUE' if field else ''
+        warnings.append(f'{bound.origin}: {name} has no effect on `flan {verb}`{write}')
         continue
       if not known:
         raise InputError(f'{bound.origin}: {_unknown_macro(name, used)}')

@@ -258,13 +258,15 @@ def _restore(
   if found is not None:
     run.done, state = found
     progress.stage(f'Resuming at step {run.done:,}')
+  else:
+    progress.stage('Starting at step 0')
   run.goodput.start(run.done)
   run.goodput.add('init', time.monotonic() - run.began)
   if run.goodput.recomputed[0]:
-    progress.line(f'{run.goodput.recomputed[0]:,} later steps are recomputed')
+    last = run.done + run.goodput.recomputed[0]
+    progress.line(f'Steps {run.done + 1:,} to {last:,} are done again')
   if found is not None:
     return Restored(state, load() if trainer.tuning.freezes else None)
-  progress.stage('Starting at step 0')
   params = load()
   if evaluation is not None and run.config.evaluate.base:
     with run.stop.at_once(), run.goodput.span('evaluation'):
@@ -299,7 +301,7 @@ def _train(
       step = compiling.result()
       multihost.barrier('compiled')
     progress.stage(f'Training steps {run.done + 1:,} to {end:,}')
-    with progress.bar('train', end - run.done, unit='steps') as bar:
+    with progress.bar('train', end, unit='steps', start=run.done) as bar:
       loop = Loop(
         start.state,
         frozen=start.frozen,

@@ -53,9 +53,12 @@ class Progress:
       print(f'            {text}', file=sys.stderr, flush=True)
 
   @contextlib.contextmanager
-  def bar(self, name: str, total: int, *, unit: str) -> Iterator['Bar']:
-    """Shows a bar of `total` units; `advance` moves it and may add a note."""
-    bar = Bar(self, name, total, unit)
+  def bar(self, name: str, total: int, *, unit: str, start: int = 0) -> Iterator['Bar']:
+    """Shows a bar of `total` units; `advance` moves it and may add a note.
+
+    `start` of them are done already.
+    """
+    bar = Bar(self, name, total, unit, start=start)
     if self.quiet or not self._tty:
       yield bar
       bar.finish()
@@ -164,9 +167,11 @@ class Bar:
     done: units done.
   """
 
-  def __init__(self, progress: Progress, name: str, total: int, unit: str):
+  def __init__(
+    self, progress: Progress, name: str, total: int, unit: str, *, start: int = 0
+  ):
     self._progress, self._name, self._total, self._unit = progress, name, total, unit
-    self.done = 0
+    self._start = self.done = start
     self._note = ''
     self._last = time.monotonic()
     self._printed = -1
@@ -186,7 +191,12 @@ class Bar:
     """Shows the bar on a terminal; `timed` adds rich's time left."""
     self._shown = shown
     self._task = shown.add_task(
-      self._name, total=self._total, note='', unit=unit, timed=timed
+      self._name,
+      total=self._total,
+      completed=self.done,
+      note='',
+      unit=unit,
+      timed=timed,
     )
 
   def advance(self, count: int = 1, note: str = '') -> None:
@@ -218,7 +228,7 @@ class Bar:
     if self._shown is not None and self._task is not None:
       self._shown.remove_task(self._task)
       self._task = None
-    if self.done == self._printed or not self.done or self._progress.quiet or silent:
+    if self.done in (self._printed, self._start) or self._progress.quiet or silent:
       return
     if self._shown is not None:
       self._printed = self.done

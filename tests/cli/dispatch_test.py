@@ -72,6 +72,8 @@ def flan(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
       "OUTPUT_DIR: got 's3://b/x'; must be a folder or gs://BUCKET/PATH",
     ),
     (['rows', 'nowhere'], "store 'nowhere': no such directory"),
+    (['rows', 'x', '--step=0'], '--step: got 0; must be 1 or more'),
+    (['rows', 'x', '--step=2'], "'x' is a store; a step needs the MODEL_DIR of a run"),
     (['export', '--out=x', '--sampled=0'], '--sampled: got 0; must be 1 or more'),
     (['export', '--out=x'], '--mixture: not given, nor --store'),
     (['export', '--out=x', '--mixture=flan_al'], "'flan_al'.*'flan_all'"),

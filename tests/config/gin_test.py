@@ -120,6 +120,7 @@ def test_the_paper_s_run_trains_its_62_datasets_and_prompts_the_base_in_plain_pr
     ('BATCH_TOKENS=5000', 'must be sequences x SEQUENCE_LENGTH.*nearest is 4,096'),
     ('Run.accumulation=3', 'must divide the 4 sequences of a step; the nearest is 2'),
     ('TRAIN_STEPS=%STEPS', "unknown macro 'STEPS'"),
+    ('MAX_EXAMPLES=16', r'write --gin\.Evaluate\.max_examples=VALUE$'),
     ('Run.model=@Decoder()', "did you mean 'DecoderConfig'"),
     ('scope/Run.seed=1', 'scopes are not supported'),
     ("MISSING='ignore'", "must be one of 'refuse', 'skip'"),
@@ -291,7 +292,7 @@ def test_a_file_may_set_known_macros_for_several_verbs(tmp_path):
   assert unused('eval', 'NUM_FEWSHOT = 3', 'EVAL_SEED = 3', tmp_path=tmp_path) == []
   warnings = unused('train', 'NUM_FEWSHOT = 3', 'SEED = 3', tmp_path=tmp_path)
   assert [w.partition('run.gin:')[2] for w in warnings] == [
-    '7: NUM_FEWSHOT has no effect on `flan train`'
+    '7: NUM_FEWSHOT has no effect on `flan train`; write Evaluate.num_fewshot = VALUE'
   ]
   with pytest.raises(
     InputError, match=r'^--gin\.NUM_FEWSHOT: NUM_FEWSHOT has no effect on `flan train`'

@@ -82,6 +82,14 @@ def test_short_work_beside_something_else_is_silent(capsys):
   assert 'evaluate rte: 2/2 prompts' in capsys.readouterr().err
 
 
+def test_a_resumed_bar_counts_what_was_done_before(capsys):
+  with Progress().bar('train', 100, unit='steps', start=60) as bar:
+    bar.advance(20)
+  with Progress().bar('train', 100, unit='steps', start=100):
+    pass
+  assert capsys.readouterr().err.split() == ['train:', '80/100', 'steps']
+
+
 def test_quiet_is_quiet(capsys):
   with Progress(quiet=True).work('evaluate rte', 2) as meter:
     meter.add(2, 5)

@@ -174,6 +174,9 @@ def test_the_sequences_that_a_run_logs_are_those_of_flan_rows(
   options = ['--digest', '--sequence-length=256', f'--count={7 * run.batch_size}']
   assert dispatch.main(['rows', str(store), *options]) == 0
   assert capsys.readouterr().out.splitlines() == logged
+  assert dispatch.main(['rows', str(tmp_path), '--digest', '--step=2']) == 0
+  printed = capsys.readouterr().out.splitlines()
+  assert printed == logged[run.batch_size : 2 * run.batch_size]
 
 
 def test_a_store_of_another_tokenizer_than_the_checkpoint_is_refused(
