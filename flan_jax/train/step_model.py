@@ -210,7 +210,7 @@ def identity(found: RunStep) -> str:
 
 
 def discard(found: RunStep, private: pathlib.Path) -> None:
-  """Removes the private copy of a step; a copy in the cache may be in use, and stays."""
+  """Removes the private copy of a step; one in the cache may be in use, and stays."""
   if not _is_last(found):
     shutil.rmtree(_private(found, private).parent, ignore_errors=True)
     with contextlib.suppress(OSError):  # absent, or holds other models
