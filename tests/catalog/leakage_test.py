@@ -167,7 +167,7 @@ class TestCheckpoint:
 
   def test_a_training_without_a_family_is_named_by_its_datasets(self):
     other = lineage.Lineage((on_undeclared_data(family=''),))
-    report = leakage.check_checkpoint(other, 'reasoning', family='microworld')
+    report = leakage.check_checkpoint(other, 'commonsense', family='microworld')
     assert report.warnings == (
       "leakage: 'm' was trained on the dataset mine, which is unrelated to the "
       'datasets of microworld',
