@@ -161,6 +161,9 @@ def test_a_checkpoint_without_a_chat_template_is_refused_first(models, tmp_path)
   ) as caught:
     evaluate(out, paths[0], **base)
   assert caught.value.field == 'Evaluate.base_prompt_style'
+  other = model_dir.tokenizer_file('microworld')
+  with pytest.raises(InputError, match='^TOKENIZER: got .*; the checkpoint .*b'):
+    evaluate(out, models / 'b', TOKENIZER=other)
   assert not out.exists()
 
 
