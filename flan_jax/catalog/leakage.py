@@ -111,11 +111,7 @@ class LeakageReport:
           'cluster may have been seen'
         )
       elif training.datasets and not training.may_share_data(self.evaluated_family):
-        found.append(
-          f'leakage: {training.model!r} was trained on datasets of {training.family}, '
-          'which are unrelated to those of '
-          f'{self.evaluated_family or "the evaluated datasets"}'
-        )
+        found.append(_unrelated(training, self.evaluated_family))
     return (
       *dict.fromkeys(found),
       *(f'leakage: {overlap}' for overlap in self.allowed_overlap),
@@ -150,6 +146,27 @@ class LeakageReport:
       'seen': self.seen,
       'warnings': list(self.warnings),
     }
+
+
+_MAX_NAMED = 4
+"""Maximum number of datasets that a line names one by one."""
+
+
+def _unrelated(training: Training, evaluated: str) -> str:
+  """The line on a training that shares nothing with the evaluated family."""
+  trained, others = f'datasets of {training.family}', f'those of {evaluated}'
+  if not training.family:  # as of a file
+    names = list(dict.fromkeys(dataset.name for dataset in training.datasets or ()))
+    kind = 'dataset' if len(names) == 1 else 'datasets'
+    count = f'{len(names)} {kind}' if len(names) > _MAX_NAMED else f'the {kind}'
+    listed = '' if len(names) > _MAX_NAMED else f' {", ".join(names)}'
+    trained, others = f'{count}{listed}', f'the datasets of {evaluated}'
+  if not evaluated:
+    others = 'the evaluated datasets'
+  return (
+    f'leakage: {training.model!r} was trained on {trained}, which '
+    f'{"is" if trained.startswith("the dataset ") else "are"} unrelated to {others}'
+  )
 
 
 def with_base(report: LeakageReport, base: LeakageReport | None) -> dict[str, Any]:

@@ -76,8 +76,9 @@ def _many(local: Sequence[str], options: argparse.Namespace) -> int:
   from flan_jax.report import many, many_page, many_tables, runs
   from flan_jax.runtime import atomic_file
 
-  content = many.build(runs.load(runs.find(local)))
   page = _page(local, options)
+  _check_files(options, page)
+  content = many.build(runs.load(runs.find(local)))
   texts = {} if page is None else {page: many_page.render(content)}
   if options.latex is not None:
     texts[pathlib.Path(options.latex)] = many_tables.latex(content)
@@ -89,8 +90,31 @@ def _many(local: Sequence[str], options: argparse.Namespace) -> int:
     console.print_json(content)
     return 0
   many_tables.print_table(content)
-  print(page)
+  for path in filter(None, (page, options.csv, options.latex)):
+    print(path)
   return 0
+
+
+def _check_files(options: argparse.Namespace, page: pathlib.Path | None) -> None:
+  """Checks the files to write: none is a folder, and no two are one.
+
+  Raises:
+    InputError: if one is, or two are.
+  """
+  seen: dict[pathlib.Path, str] = {}
+  for option, path in (
+    ('--html', page), ('--csv', options.csv), ('--latex', options.latex),
+  ):  # fmt: skip
+    if path is None:
+      continue
+    given = pathlib.Path(path)
+    if given.is_dir():
+      raise InputError(f'{option}: {str(path)!r} is a folder; must be a file')
+    first = seen.setdefault(given.resolve(), option)
+    if first != option:
+      raise InputError(
+        f'{option}: {str(path)!r} is the file of {first} too; must be another one'
+      )
 
 
 def _page(local: Sequence[str], options: argparse.Namespace) -> pathlib.Path | None:

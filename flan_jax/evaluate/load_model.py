@@ -15,6 +15,7 @@ from flan_jax.config import evaluation as evaluation_config
 from flan_jax.config.decoder import DecoderConfig
 from flan_jax.config.decoding import GREEDY
 from flan_jax.config.mesh import MeshConfig
+from flan_jax.config.setting import label, qualified
 from flan_jax.data import tokenizers
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -52,7 +53,8 @@ def scorer(
   """
   chat = None
   if prompt_styles.is_chat(prompt_style):
-    chat = _chat(prompt_style, chat_template, tokenizer)
+    expect_chat_template(chat_template, prompt_style)
+    chat = _chat(chat_template or '', tokenizer)
   shards = 1  # number of devices that a batch is split over
   if sharding is not None:
     shards = sharding.mesh.size // sharding.mesh.shape['model']
@@ -96,21 +98,38 @@ def scores_eos(evaluate: evaluation_config.EvalConfig, prompt_style: str) -> boo
   return separator(evaluate, prompt_style) == 'eos'
 
 
-def _chat(prompt_style: str, text: str | None, tokenizer: Tokenizer) -> 'ChatPrompts':
-  """Compiles the chat template of a model.
+def expect_chat_template(
+  text: str | None,
+  prompt_style: str,
+  *,
+  setting: str = 'prompt_style',
+  of: str = 'the checkpoint',
+) -> None:
+  """Checks that a model keeps the chat template that a style needs.
+
+  Args:
+    text: its chat template, or None.
+    prompt_style: prompt style that the model is asked in.
+    setting: field of EvalConfig that holds the style.
+    of: the model, for errors.
 
   Raises:
-    InputError: if it has no template.
+    InputError: if it keeps none.
   """
+  if text is None and prompt_styles.is_chat(prompt_style):
+    cls = evaluation_config.EvalConfig
+    raise InputError(
+      f'{label(cls, setting)} {prompt_style!r}: {of} keeps no chat template; must be '
+      "another style, as 'instructions'",
+      field=qualified(cls, setting),
+    )
+
+
+def _chat(text: str, tokenizer: Tokenizer) -> 'ChatPrompts':
+  """Compiles the chat template of a model."""
   from flan_jax.data.chat import ChatTemplate  # imports Jinja
   from flan_jax.inference.chat_prompts import ChatPrompts
 
-  if text is None:
-    raise InputError(
-      f'PROMPT_STYLE {prompt_style!r}: the checkpoint keeps no chat template; must be '
-      "another style, as 'instructions'",
-      field='Evaluate.prompt_style',
-    )
   return ChatPrompts(ChatTemplate(text, tokenizer))
 
 
@@ -183,7 +202,7 @@ def load(
   """
   config = model_dir.config(path)
   shapes, axes = params_lib.abstract_params(config)
-  loaded = _tokenizer(path, tokenizer, config=config)
+  loaded = open_tokenizer(path, tokenizer)
   devices = mesh_lib.build(mesh)
   sharding = None
   if devices.size == 1:
@@ -210,12 +229,13 @@ def load(
   )
 
 
-def _tokenizer(path: str, given: str | None, *, config: DecoderConfig) -> Tokenizer:
+def open_tokenizer(path: str, given: str | None) -> Tokenizer:
   """Loads the model's own tokenizer, or the given one if it has none.
 
   Raises:
     InputError: if the model has another one, or its vocabulary exceeds the embedding.
   """
+  config = model_dir.config(path)
   tokenizer = tokenizers.load(given or model_dir.tokenizer_file(path))
   own = model_dir.tokenizer_digest(path) if given else None
   if own is not None and own != tokenizer.digest:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flan_jax.catalog import leakage, registry
+from flan_jax.catalog import leakage, prompt_style, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.config.evaluation import EvalJobConfig
@@ -153,7 +153,27 @@ def requested(
   measure.check(datasets, evaluation.evaluate, {})
   for path in filter(None, (*tuned, evaluation.base_checkpoint)):
     model_source.check(path)
+  _check_chat_templates(evaluation, tuned)
   return datasets
+
+
+def _check_chat_templates(evaluation: EvalJobConfig, tuned: Sequence[str]) -> None:
+  """Checks that every model keeps the chat template that its prompt style needs.
+
+  Raises:
+    InputError: if one does not.
+  """
+  styles = measure.prompt_styles(evaluation.evaluate)
+  setting = 'base_prompt_style' if evaluation.evaluate.base_prompt_style else None
+  base = [evaluation.base_checkpoint] if evaluation.base_checkpoint else []
+  for style, paths, field, of in (
+    (styles['tuned'], tuned, 'prompt_style', 'checkpoint'),
+    (styles['base'], base, setting or 'prompt_style', 'base checkpoint'),
+  ):
+    for path in paths if prompt_style.is_chat(style) else ():
+      load_model.expect_chat_template(
+        model_source.chat_template(path), style, setting=field, of=f'the {of} {path!r}'
+      )
 
 
 def check_leakage(evaluation: EvalJobConfig, datasets: list[Dataset]) -> Leakage:
@@ -272,7 +292,9 @@ def _models(
   prompt_styles = measure.prompt_styles(evaluation.evaluate)
   folders = {'tuned': evaluation.checkpoint, 'base': evaluation.base_checkpoint}
   folders = {
-    name: model_source.model_folder(path, out=out, progress=progress)
+    name: model_source.model_folder(
+      path, out=out, progress=progress, private=shared is not None and name == 'tuned'
+    )
     for name, path in folders.items()
     if path is not None
   }

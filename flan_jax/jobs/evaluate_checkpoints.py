@@ -11,7 +11,7 @@ from flan_jax.checkpoints import weights
 from flan_jax.config.evaluation import EvalJobConfig
 from flan_jax.errors import InputError
 from flan_jax.evaluate import eval_data
-from flan_jax.jobs import evaluate_checkpoint, model_source
+from flan_jax.jobs import evaluate_checkpoint, measure, model_source
 from flan_jax.jobs.evaluate_checkpoint import Leakage, Shared
 from flan_jax.runtime import atomic_file, multihost
 from flan_jax.runtime.preemption import Stopped
@@ -87,7 +87,7 @@ def evaluate_checkpoints(
       progress.line(f'failed: {path}: {failed[path]}')
       continue
     finally:
-      model_source.discard(path)
+      model_source.discard(path, out=out)
     if multihost.is_main_process():
       atomic_file.write_json(out / STAMP, stamp)
     finished[path] = out
@@ -113,6 +113,11 @@ def _shared(
     for path in checkpoints
   }
   data = evaluate_checkpoint.open_data(evaluation, datasets, progress=progress)
+  for path in (*checkpoints, *filter(None, [evaluation.base_checkpoint])):
+    tokenizer = model_source.tokenizer(path, evaluation.tokenizer)
+    if tokenizer is not None:
+      found = {f'model {path!r}': tokenizer}
+      measure.check(data.datasets, evaluation.evaluate, found)
   examples = eval_data.remembered(data.examples)
   return Shared(datasets, dataclasses.replace(data, examples=examples), leakage)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flan_jax.catalog import continuation_prompts, names, registry
+from flan_jax.catalog import continuation_prompts, names, prompt_style, registry
 from flan_jax.catalog.dataset import Dataset
 from flan_jax.config.inference import InferConfig
 from flan_jax.data import prompt_file
@@ -54,6 +54,11 @@ def infer(
   """
   model_source.check(config.checkpoint)
   measure.check_styles(config.evaluate)
+  style = config.evaluate.prompt_style
+  if prompt_style.is_chat(style):
+    load_model.expect_chat_template(
+      model_source.chat_template(config.checkpoint), style
+    )
   datasets = _datasets(config, progress=progress) if config.mixture else []
   prompts = None if config.mixture else _prompts(config.prompts or '')
   out = pathlib.Path(config.output_dir)

@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Sequence
 
 from flan_jax.checkpoints import model_dir
+from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
 from flan_jax.evaluate import load_model
-from flan_jax.interop.huggingface import conversion_cache, packages
+from flan_jax.interop.huggingface import conversion_cache, packages, source_files
 from flan_jax.runtime import atomic_file, multihost, object_store
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import step_model
@@ -48,10 +49,10 @@ def identity(path: str) -> str:
   return load_model.digest(path) if step is None else step_model.identity(step)
 
 
-def discard(path: str) -> None:
-  """Removes what `model_folder` copied of a step; anything else stays."""
+def discard(path: str, *, out: pathlib.Path) -> None:
+  """Removes the private copy of a step that `model_folder` made; all else stays."""
   if (step := step_model.find(path)) is not None:
-    step_model.discard(step)
+    step_model.discard(step, _converted(out))
 
 
 def here(name: str, path: str | None) -> str | None:
@@ -74,18 +75,58 @@ def modules(path: str) -> list[str]:
   return model_dir.modules(path) if step is None else step_model.modules(step)
 
 
-def model_folder(path: str, *, out: pathlib.Path, progress: Progress) -> str:
+def chat_template(path: str) -> str | None:
+  """The chat template of the model at `path`; None if it keeps none."""
+  if conversion_cache.needs_conversion(path):
+    return source_files.template_of(packages.find(path))
+  step = step_model.find(path)
+  return (
+    model_dir.chat_template(path) if step is None else step_model.chat_template(step)
+  )
+
+
+def tokenizer(path: str, given: str | None) -> Tokenizer | None:
+  """The tokenizer that the model at `path` is evaluated with, before it is loaded.
+
+  None if only the conversion of the model tells.
+
+  Raises:
+    InputError: if TOKENIZER, `given`, is another one than the model's.
+  """
+  if conversion_cache.needs_conversion(path):
+    return None
+  step = step_model.find(path)
+  if step is not None:
+    return step_model.tokenizer(step)
+  return load_model.open_tokenizer(path, given)
+
+
+def model_folder(
+  path: str, *, out: pathlib.Path, progress: Progress, private: bool = False
+) -> str:
   """Returns a model folder for `path`: a step or a foreign model is copied first.
 
   A Hugging Face folder or a GGUF file is converted once, into `converted` beside `out`.
   Processes with a shared disk use what the main process wrote.
 
+  Args:
+    path: a model of any format.
+    out: folder of the report.
+    progress: progress output.
+    private: whether a step is copied there too, for `discard`; else into the cache.
+
   Raises:
     InputError: if the model cannot be converted.
   """
   with multihost.main_process_first():
-    cache = out.absolute().parent / CONVERTED
+    cache = _converted(out)
+    if private and is_step(path):
+      return step_model.model_folder(path, progress=progress, private=cache)
     return str(conversion_cache.import_cached(path, cache=cache, progress=progress))
+
+
+def _converted(out: pathlib.Path) -> pathlib.Path:
+  return out.absolute().parent / CONVERTED
 
 
 def make_writable(out: pathlib.Path) -> None:

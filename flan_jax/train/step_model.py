@@ -4,6 +4,7 @@ The parameters of an Orbax checkpoint are written once, as a model folder in a c
 every verb then reads a step as it reads any model.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -24,6 +25,7 @@ from flan_jax.catalog import lineage as lineage_lib
 from flan_jax.catalog.lineage import Lineage
 from flan_jax.checkpoints import model_dir, weights
 from flan_jax.config.decoder import DecoderConfig
+from flan_jax.data import chat_template as chat_template_lib
 from flan_jax.data import tokenizers
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizers import Tokenizer
@@ -37,7 +39,10 @@ from flan_jax.train import checkpoint as checkpoint_lib
 from flan_jax.train import lora, tuning
 from flan_jax.train.run_dir import RunDir
 
-_FORM = re.compile(r'(.+)@([^@/]+)')
+_FORM = re.compile(r'(.+)@([^@/]*)')
+_STEP = re.compile('0|[1-9][0-9]*')
+"""A step as it is written: without leading zeros, so that it has one name."""
+
 _MAX_NAMED = 8
 """Maximum number of steps that a message names one by one."""
 
@@ -82,7 +87,7 @@ def find(path: str | os.PathLike) -> RunStep | None:
   step = path.rstrip('/').removeprefix(f'{folder}@')
   RunDir(folder).pull()
   if not epath.Path(folder).is_dir():
-    if not step.isdigit():
+    if not _STEP.fullmatch(step):
       return None
     raise InputError(
       f'checkpoint {path!r}: no such folder {folder!r}; must be MODEL_DIR@STEP of a run'
@@ -93,10 +98,11 @@ def find(path: str | os.PathLike) -> RunStep | None:
       f'checkpoint {path!r}: {folder!r} has saved no step; must be MODEL_DIR@STEP of a '
       'run that has'
     )
-  if not step.isdigit() or int(step) not in saved:
+  if not _STEP.fullmatch(step) or int(step) not in saved:
+    got = f'step {step}' if step else 'no step after the @ of MODEL_DIR@STEP'
     raise InputError(
-      f'checkpoint {path!r}: got step {step}; {_rule(step, saved)}; to keep the N '
-      'newest, train with --gin.Run.keep=N'
+      f'checkpoint {path!r}: got {got}; {_rule(step, saved)}; to keep the N newest, '
+      'train with --gin.Run.keep=N'
     )
   return RunStep(path, folder, int(step))
 
@@ -148,9 +154,9 @@ def _rule(step: str, saved: list[int]) -> str:
   if len(saved) > _MAX_NAMED:
     kept = f'{len(saved)} from {saved[0]} to {saved[-1]}'
   rule = f'must be one that the run keeps ({kept})'
-  if not step.isdigit():
+  if not step.isdecimal():
     return rule
-  below = [each for each in saved if each < int(step)][-1:]
+  below = [each for each in saved if each <= int(step)][-1:]
   near = below + [each for each in saved if each > int(step)][:1]
   verb = 'nearest are' if len(near) > 1 else 'nearest is'
   return f'{rule}; the {verb} {" and ".join(map(str, near))}'
@@ -168,8 +174,16 @@ def modules(found: RunStep) -> list[str]:
   return [entry['module'] for entry in _metadata(found).get('modules', ())]
 
 
-def model_folder(path: str, *, progress: Progress) -> str:
+def model_folder(
+  path: str, *, progress: Progress, private: pathlib.Path | None = None
+) -> str:
   """Returns a model folder for `path`: of a step, its copy; else `path` itself.
+
+  Args:
+    path: a step, or a model folder.
+    progress: receiver of status lines.
+    private: folder for a copy that the caller discards; None for the cache, whose
+      copies every process shares. A copy that the cache has is used.
 
   Raises:
     InputError: if the run has not saved the step, or its parameters cannot be read.
@@ -180,6 +194,8 @@ def model_folder(path: str, *, progress: Progress) -> str:
   if _is_last(found):
     return str(RunDir(found.folder).model)
   folder = _copy(found)
+  if private is not None and not (folder / 'config.json').is_file():
+    folder = _private(found, private)
   if not (folder / 'config.json').is_file():
     progress.stage(f'Reading step {found.step:,} of {found.folder}')
     _write(found, folder, progress=progress)
@@ -193,10 +209,12 @@ def identity(found: RunStep) -> str:
   return _copy(found).parent.name
 
 
-def discard(found: RunStep) -> None:
-  """Removes the copy of a step from the cache; it can be made again."""
+def discard(found: RunStep, private: pathlib.Path) -> None:
+  """Removes the private copy of a step; one in the cache may be in use, and stays."""
   if not _is_last(found):
-    shutil.rmtree(_copy(found).parent, ignore_errors=True)
+    shutil.rmtree(_private(found, private).parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # absent, or holds other models
+      private.rmdir()
 
 
 def _is_last(found: RunStep) -> bool:
@@ -209,6 +227,11 @@ def _copy(found: RunStep) -> pathlib.Path:
   identity = json.dumps([str(found.checkpoint), _metadata(found)], sort_keys=True)
   key = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
   return pathlib.Path(cache, 'flan_jax', 'steps', key, found.name)
+
+
+def _private(found: RunStep, folder: pathlib.Path) -> pathlib.Path:
+  """Path of a copy that other processes do not use."""
+  return folder.joinpath(*_copy(found).parts[-2:])
 
 
 # Metadata.
@@ -258,12 +281,20 @@ def tokenizer(found: RunStep) -> Tokenizer:
     InputError: if both are gone.
   """
   run = RunDir(found.folder)
-  if (run.model / 'config.json').is_file():
-    return tokenizers.load(model_dir.tokenizer_file(str(run.model)))
+  for model in (run.model, _copy(found)):
+    if (model / 'config.json').is_file():
+      return tokenizers.load(model_dir.tokenizer_file(str(model)))
   store = weights.read_object(run.settings).get('store') or str(run.store)
   if run.bucket and store == str(run.store):
     Bucket('STORE', f'{found.folder}/store').pull()
   return Store.open(store).tokenizer()
+
+
+def chat_template(found: RunStep) -> str | None:
+  """The chat template that the model at a step keeps; None if it keeps none."""
+  if _is_last(found):
+    return model_dir.chat_template(RunDir(found.folder).model)
+  return _metadata(found).get('model', {}).get('beside', {}).get(chat_template_lib.FILE)
 
 
 # Weights.
@@ -290,8 +321,8 @@ def _write(found: RunStep, folder: pathlib.Path, *, progress: Progress) -> None:
   except OSError as error:
     if not (folder / 'config.json').is_file():  # written by another process meanwhile
       raise InputError(
-        f'{folder}: cannot be written to ({error.strerror}); the copy of a step lies '
-        'under XDG_CACHE_HOME'
+        f'{folder}: the copy of {found.path!r} cannot be written ({error.strerror}); '
+        'must be on a disk with room: set XDG_CACHE_HOME, or OUTPUT_DIR'
       ) from None
 
 

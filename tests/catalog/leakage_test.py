@@ -165,6 +165,14 @@ class TestCheckpoint:
     )
     assert report.lineage.summary('flan')['trained_on'] == []
 
+  def test_a_training_without_a_family_is_named_by_its_datasets(self):
+    other = lineage.Lineage((on_undeclared_data(family=''),))
+    report = leakage.check_checkpoint(other, 'commonsense', family='microworld')
+    assert report.warnings == (
+      "leakage: 'm' was trained on the dataset mine, which is unrelated to the "
+      'datasets of microworld',
+    )
+
   def test_undeclared_datasets_are_checked_by_their_record(self):
     other = lineage.Lineage((on_undeclared_data(),))
     report = leakage.check_checkpoint(other, 'nli', family='flan')

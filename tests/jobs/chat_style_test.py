@@ -163,6 +163,11 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path):
       parsed.build('Infer'), out=tmp_path, progress=Progress(quiet=True),
       on_batch=lambda: None,
     )  # fmt: skip
+  out = tmp_path / 'out'
+  parsed = settings('gin/infer.gin', 'microworld', out, PROMPTS='-')
+  with pytest.raises(InputError, match='keeps no chat template'):
+    infer.infer(parsed.build('Infer'), progress=Progress(quiet=True))
+  assert not out.exists()
 
 
 def test_a_run_asks_by_the_template_of_the_model_that_it_starts_from(checkpoint):

@@ -147,6 +147,26 @@ def test_a_bad_checkpoint_is_refused_before_the_first_is_evaluated(models, tmp_p
   assert not (tmp_path / 'out').exists()
 
 
+def test_a_checkpoint_without_a_chat_template_is_refused_first(models, tmp_path):
+  (tmp_path / 'chats').mkdir()
+  for file in (models / 'a').iterdir():
+    (tmp_path / 'chats' / file.name).symlink_to(file)
+  (tmp_path / 'chats' / 'chat_template.jinja').write_text('{{ messages[0].content }}')
+  paths, out = [tmp_path / 'chats', models / 'b'], tmp_path / 'out'
+  with pytest.raises(InputError, match="^PROMPT_STYLE 'chat': the checkpoint '.*b' "):
+    evaluate(out, *paths, PROMPT_STYLE='chat')
+  base = {'BASE_CHECKPOINT': models / 'b', 'BASE_PROMPT_STYLE': 'chat'}
+  with pytest.raises(
+    InputError, match="^BASE_PROMPT_STYLE 'chat': the base "
+  ) as caught:
+    evaluate(out, paths[0], **base)
+  assert caught.value.field == 'Evaluate.base_prompt_style'
+  other = model_dir.tokenizer_file('microworld')
+  with pytest.raises(InputError, match='^TOKENIZER: got .*; the checkpoint .*b'):
+    evaluate(out, models / 'b', TOKENIZER=other)
+  assert not out.exists()
+
+
 @pytest.mark.parametrize(
   ('given', 'wrong'),
   [({}, 'not set'), ({'CHECKPOINT': 'a', 'CHECKPOINTS': 'b'}, 'both set')],

@@ -287,6 +287,25 @@ def test_every_number_is_in_the_csv(content, tmp_path):
   assert {float(line['mean']) for line in of_seed} == {100 * 13 / 40}
 
 
+@pytest.mark.parametrize('option', ['--html', '--csv', '--latex'])
+def test_a_folder_is_no_file_to_write(option, sweep, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'x').mkdir()
+  assert dispatch.main(['report', *map(str, sweep.glob('lr*')), option, 'x']) == 2
+  assert f"{option}: 'x' is a folder; must be a file\n" in capsys.readouterr().err
+  assert [path.name for path in tmp_path.rglob('*')] == ['x']
+
+
+def test_two_files_to_write_are_two(sweep, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  given = ['report', str(sweep / 'other'), '--csv', 'x', '--latex']
+  assert dispatch.main([*given, './x']) == 2
+  assert "--latex: './x' is the file of --csv too" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+  assert dispatch.main([*given, 'y']) == 0
+  assert capsys.readouterr().out.splitlines()[-2:] == ['x', 'y']
+
+
 def test_latex_has_a_column_a_model(content):
   text = many_tables.latex(content)
   assert '\\begin{tabular}{lrrr}' in text

@@ -1,6 +1,7 @@
 """A step of a run as a model: real runs of three steps, full and of adapters."""
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -13,7 +14,7 @@ from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
 from flan_jax.errors import InputError
 from flan_jax.interop.huggingface import conversion_cache
-from flan_jax.jobs import language_model, train_and_evaluate
+from flan_jax.jobs import language_model, model_source, train_and_evaluate
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import initial_model, step_model
 
@@ -116,6 +117,21 @@ def test_a_step_is_loaded_from_python(runs):
   assert len(found.loglikelihood([('a', ['b', 'c'])])[0]) == 2
 
 
+def test_only_a_private_copy_is_discarded(runs, tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  path, out = f'{runs}/full@1', tmp_path / 'out' / 'full@1'
+  own = {'out': out, 'progress': QUIET, 'private': True}
+  private = pathlib.Path(model_source.model_folder(path, **own))
+  assert private.is_relative_to(tmp_path / 'out')
+  assert not (tmp_path / 'cache').exists()
+  shared = step_model.model_folder(path, progress=QUIET)
+  model_source.discard(path, out=out)
+  assert not private.parent.parent.exists()
+  assert model_source.model_folder(path, **own) == shared
+  model_source.discard(path, out=out)
+  assert pathlib.Path(shared, 'config.json').is_file()
+
+
 @pytest.mark.parametrize(
   ('step', 'rule'),
   [
@@ -123,6 +139,8 @@ def test_a_step_is_loaded_from_python(runs):
     ('0', 'the nearest is 1; to keep the N newest, train with --gin.Run.keep=N$'),
     ('two', r'got step two; must be one that the run keeps \(1, 2, 3\); to keep'),
     ('*', r'got step \*; must be one'),
+    ('', r'got no step after the @ of MODEL_DIR@STEP; must be one .*\(1, 2, 3\)'),
+    ('02', r'got step 02; must be one .*the nearest are 2 and 3;'),
   ],
 )
 def test_a_step_that_is_not_there_is_refused(runs, step, rule):

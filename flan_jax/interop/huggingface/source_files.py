@@ -71,6 +71,13 @@ def tokenizer_settings(folder: pathlib.Path) -> dict[str, Any]:
   return settings
 
 
+def template_of(path: pathlib.Path) -> str | None:
+  """The chat template of a Hugging Face folder or a GGUF file; None for none."""
+  if path.is_dir():
+    return _templates(path, tokenizer_settings(path)).get('default')
+  return gguf.File(path).field('tokenizer.chat_template')
+
+
 def _keep_settings(path: pathlib.Path, settings: dict[str, Any]) -> None:
   """Adds the source's settings to those that were saved with the tokenizer."""
   own = read_json(path) if path.is_file() else {}
