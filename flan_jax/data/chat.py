@@ -95,6 +95,8 @@ class ChatTemplate:
         self._template,
         messages=broken,
         add_generation_prompt=add_generation_prompt,
+        tools=None,  # defined, as in `transformers`
+        documents=None,
         **roles,
       )
     except Exception as error:  # the template's own code may raise anything

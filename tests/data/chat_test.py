@@ -116,6 +116,11 @@ def test_what_a_template_refuses_is_one_line(chat):
     ChatTemplate(TEMPLATE, tokenizers.load('bytes'))
 
 
+def test_a_template_may_ask_whether_there_are_tools(chat):
+  asks = '{% if tools is not none or documents is not none %}x{% endif %}'
+  assert ChatTemplate(asks, chat.tokenizer).render([]) == ''
+
+
 CHATML = chat_template.load('chatml')
 APART = """\
 {%- for m in messages -%}
