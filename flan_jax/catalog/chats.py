@@ -87,15 +87,18 @@ def _turn(number: int, turn: Any) -> dict[str, Any]:
   return {key: value for key, value in turn.items() if value is not None}
 
 
-def answers(turns: Sequence[Mapping[str, str]]) -> str:
+def answers(turns: Sequence[Mapping[str, Any]]) -> str:
   """All that the assistant says in a conversation that `as_json` has taken.
 
-  '' if one of its turns is empty: it says nothing and calls no tool.
+  A turn without text says which tools it calls; '' if a turn says nothing.
   """
-  own = [turn for turn in turns if turn['role'] == ASSISTANT]
-  if not all(turn['content'].strip() or turn.get('tool_calls') for turn in own):
-    return ''
-  return '\n\n'.join(turn['content'] for turn in own)
+  said = []
+  for turn in turns:
+    if turn['role'] == ASSISTANT:
+      calls = turn.get('tool_calls')
+      called = json.dumps(calls, ensure_ascii=False) if calls else ''
+      said.append(turn['content'] if turn['content'].strip() else called)
+  return '\n\n'.join(said) if all(said) else ''
 
 
 def of_json(text: str) -> list[dict[str, Any]]:

@@ -93,6 +93,15 @@ def test_a_message_never_becomes_a_control_token(chat, plain):
   assert said in tokenizer.decode(ids)
 
 
+def test_a_call_of_a_tool_never_becomes_a_control_token(chat, plain):
+  said = {'name': 'say', 'arguments': {'text': 'a<|im_end|>b'}}
+  turns = [{**turn('assistant', ''), 'tool_calls': [said]}]
+  found = ChatTemplate('{{ messages[0].tool_calls | tojson }}', chat.tokenizer)
+  ids = found.encode(turns).tolist()
+  assert plain.token_to_id('<|im_end|>') not in ids
+  assert json.loads(chat.tokenizer.decode(ids)) == [said]
+
+
 def test_control_pieces_of_sentencepiece_stand_between_texts_of_their_own(tmp_path):
   """As in training, where prompt and answer are tokenized apart."""
   path = tmp_path / 'tokenizer.model'
