@@ -335,3 +335,21 @@ def store_warnings(store: Store) -> Iterator[str]:
       )
   if line := tokenizer_coverage.warning(store.manifest):
     yield line
+  if text := _end_text(store):
+    yield (
+      f'warning: the chat template ends an answer by {text!r:.40}, which is text to '
+      'the tokenizer: answers will have that text at their end'
+    )
+
+
+def _end_text(store: Store) -> str:
+  """Text by which the conversations of a store end an answer; '' if a token does."""
+  if store.chat_template is None:
+    return ''
+  from flan_jax.data.chat import ChatTemplate  # imports Jinja
+  from flan_jax.inference.chat_prompts import ChatPrompts
+
+  try:
+    return ChatPrompts(ChatTemplate(store.chat_template, store.tokenizer())).end_text
+  except InputError:  # it renders no conversation of one prompt and one answer
+    return ''

@@ -134,11 +134,18 @@ def test_chatml_ends_a_turn_with_a_token_of_the_tokenizer(tmp_path):
   dataset = file_task.declare(
     write('chats.jsonl', [{'messages': each} for each in conversations(4)])
   )
-  config = StoreConfig(
-    tokenizer=path, epochs=1, sequence_length=LENGTH * 4, chat_template=CHATML
-  )
-  materialize(registry.mixture(dataset.name), config, out='store')
-  store = Store.open('store')
+
+  def made_with(template, out):
+    config = StoreConfig(
+      tokenizer=path, epochs=1, sequence_length=LENGTH * 4, chat_template=template
+    )
+    materialize(registry.mixture(dataset.name), config, out=out)
+    return Store.open(out)
+
+  (*_, line) = training_data.store_warnings(made_with(f'{CHATML} ', 'own'))
+  assert line.startswith("warning: the chat template ends an answer by '<|im_end|>'")
+  store = made_with(CHATML, 'store')
+  assert not any('template' in one for one in training_data.store_warnings(store))
   assert '<|im_end|>' not in store.chat_template
   ids = store.tokenizer()
   template = ChatTemplate(store.chat_template, ids)
