@@ -9,13 +9,16 @@ from flan_jax.catalog.dataset import Dataset
 from flan_jax.catalog.fields import Field, Unlabeled
 from flan_jax.catalog.source import Source
 from flan_jax.catalog.template import Template
-from flan_jax.errors import InputError
+from flan_jax.errors import InputError, did_you_mean
 
 MESSAGES = 'messages'
 """Usual name of the column of a conversation, and the field that holds it as JSON."""
 
 ASSISTANT = 'assistant'
 """Role of the turns that are learnt."""
+
+ROLES = ('system', 'developer', 'user', ASSISTANT, 'tool')
+"""Roles of turns."""
 
 
 def chat(
@@ -76,13 +79,26 @@ def _turn(number: int, turn: Any) -> dict[str, Any]:
     if not isinstance(turn.get(key), str):
       got = repr(turn[key])[:40] if key in turn else f'none, but {", ".join(turn)}'
       raise InputError(f'messages: turn {number}, {key!r}: got {got}; must be a text')
+  if (role := turn['role']) not in ROLES:
+    raise InputError(
+      f"messages: turn {number}, 'role': got {role!r:.40}; must be one of "
+      f'{", ".join(ROLES)}{did_you_mean(role[:40], ROLES)}'
+    )
   return {key: value for key, value in turn.items() if value is not None}
 
 
-def answers(turns: Sequence[Mapping[str, str]]) -> str:
-  """All that the assistant says in a conversation that `as_json` has taken."""
-  said = [turn['content'] for turn in turns if turn['role'] == ASSISTANT]
-  return '\n\n'.join(said)
+def answers(turns: Sequence[Mapping[str, Any]]) -> str:
+  """All that the assistant says in a conversation that `as_json` has taken.
+
+  A turn without text says which tools it calls; '' if a turn says nothing.
+  """
+  said = []
+  for turn in turns:
+    if turn['role'] == ASSISTANT:
+      calls = turn.get('tool_calls')
+      called = json.dumps(calls, ensure_ascii=False) if calls else ''
+      said.append(turn['content'] if turn['content'].strip() else called)
+  return '\n\n'.join(said) if all(said) else ''
 
 
 def of_json(text: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ tokens are those that the template writes: a message that spells one stays text.
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -95,6 +95,8 @@ class ChatTemplate:
         self._template,
         messages=broken,
         add_generation_prompt=add_generation_prompt,
+        tools=None,  # defined, as in `transformers`
+        documents=None,
         **roles,
       )
     except Exception as error:  # the template's own code may raise anything
@@ -184,14 +186,18 @@ class ChatTemplate:
     return parts, spans
 
   def _broken(self, messages: Sequence[Message]) -> list[Message]:
-    return [
-      {**message, 'content': self._break(message['content'])} for message in messages
-    ]
+    return [self._break(message) for message in messages]
 
-  def _break(self, content: str) -> str:
-    for token in (_JOINT, _OPEN, _CLOSE, *self.control):
-      content = content.replace(token, token[:1] + _JOINT + token[1:])
-    return content
+  def _break(self, value: Any) -> Any:
+    """Breaks the control tokens in all texts of a value, as the calls of tools."""
+    if isinstance(value, Mapping):
+      return {self._break(key): self._break(one) for key, one in value.items()}
+    if isinstance(value, list):
+      return [self._break(one) for one in value]
+    if isinstance(value, str):
+      for token in (_JOINT, _OPEN, _CLOSE, *self.control):
+        value = value.replace(token, token[:1] + _JOINT + token[1:])
+    return value
 
 
 class _Vocabulary(NamedTuple):

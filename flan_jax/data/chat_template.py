@@ -3,10 +3,13 @@
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flan_jax.errors import InputError
 from flan_jax.runtime import input_file
+
+if TYPE_CHECKING:
+  from flan_jax.data.tokenizers import Tokenizer
 
 FILE = 'chat_template.jinja'
 """File of a template, beside a tokenizer."""
@@ -34,6 +37,24 @@ _CHATML = """\
   {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+
+_EOS_CHATML = """\
+{%- for message in messages %}
+  {{- '<|im_start|>' + message['role'] + '\\n' }}
+  {%- if message['role'] == 'assistant' %}
+    {%- generation %}
+      {{- message['content'] + eos_token }}
+    {%- endgeneration %}
+  {%- else %}
+    {{- message['content'] + eos_token }}
+  {%- endif %}
+  {{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+  {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+"""`chatml` for a tokenizer without `<|im_end|>`, which a model would write as text."""
 
 
 def beside(tokenizer: str | os.PathLike) -> str | None:
@@ -75,3 +96,14 @@ def load(name: str | None) -> str | None:
       field='CHAT_TEMPLATE',
     )
   return input_file.read_text(name, max_bytes=MAX_BYTES)
+
+
+def suited(text: str | None, tokenizer: 'Tokenizer | None') -> str | None:
+  """A chat template in the form that a tokenizer needs: its turns end with a token.
+
+  Args:
+    text: the template; each but `chatml` stays as it is.
+    tokenizer: the tokenizer; None for one that will be trained.
+  """
+  control = getattr(tokenizer, 'control', ())
+  return _EOS_CHATML if text == _CHATML and '<|im_end|>' not in control else text

@@ -55,6 +55,11 @@ class ChatPrompts:
     found = self._marks.search(self._after_answer)
     return '' if found is None else found[0]
 
+  @property
+  def end_text(self) -> str:
+    """The text that the template writes between an answer and its end mark."""
+    return self._after_answer.partition(self.end_mark or '\0')[0].strip()
+
   @functools.cached_property
   def end_id(self) -> int:
     """Id of the end mark; of EOS if the template writes none."""

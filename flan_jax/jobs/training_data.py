@@ -15,6 +15,7 @@ from flan_jax.data import chat_template, packing, tokenizer_coverage, tokenizers
 from flan_jax.data.preprocess import Limits
 from flan_jax.data.sources import file_task
 from flan_jax.data.store import fingerprint, materialize
+from flan_jax.data.store import sources as sources_lib
 from flan_jax.data.store.store import Store
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.errors import InputError
@@ -215,7 +216,7 @@ def check_store(
       )
   if run.store is not None and run.tokenizer not in (None, materialize.TRAIN):
     store.require({'tokenizer': tokenizers.load(run.tokenizer).digest}, of='TOKENIZER')
-  template = _chat_template(run, mixture)
+  template = chat_template.suited(_chat_template(run, mixture), store.tokenizer())
   if run.store is not None and template not in (None, store.chat_template):
     raise InputError(
       f'STORE {str(path)!r}: was made with another chat template than that of the '
@@ -309,29 +310,21 @@ def check_tokenizer(
   return tokenizer
 
 
-_OF_CHATS = {
-  'unlabeled': 'without a turn of the assistant',
-  'empty': 'whose assistant says nothing',
-  'too_long': 'whose first answer does not fit',
-}
-"""Reasons to drop an example, in the words of conversations."""
-
-
 def store_warnings(store: Store) -> Iterator[str]:
   """Lines on a store's missing datasets, dropped and cut examples, and lost text."""
   for name, why in store.manifest['missing'].items():
     yield f'missing: {name} ({why})'
   for name, entry in store.manifest['datasets'].items():
-    dataset = registry.find(name)
-    words = _OF_CHATS if dataset is not None and dataset.messages else {}
-    dropped = [
-      f'{count:,} {words.get(why, why)}'
-      for why, count in entry['filters'].items()
-      if count
-    ]
-    cut = [f'{count:,} {why}' for why, count in entry['truncated'].items() if count]
+    dropped = sources_lib.dropped(name, entry['filters'])
     parts = [f'dropped {", ".join(dropped)}'] if dropped else []
-    parts += [f'cut or redrawn {", ".join(cut)}'] if cut else []
+    if cut := {why: n for why, n in entry['truncated'].items() if n}:
+      words = ', '.join(f'{n:,} {why}' for why, n in cut.items())
+      chats = sources_lib.is_chats(name)
+      parts.append(
+        f'cut {sum(cut.values()):,} after the last turn that fits'
+        if chats
+        else f'cut or redrawn {words}'
+      )
     if parts:
       yield f'{name}: {entry["examples"]:,} examples; {"; ".join(parts)}'
   for name, entry in (store.validation or {}).items():
@@ -342,3 +335,21 @@ def store_warnings(store: Store) -> Iterator[str]:
       )
   if line := tokenizer_coverage.warning(store.manifest):
     yield line
+  if text := _end_text(store):
+    yield (
+      f'warning: the chat template ends an answer by {text!r:.40}, which is text to '
+      'the tokenizer: answers will have that text at their end'
+    )
+
+
+def _end_text(store: Store) -> str:
+  """Text by which the conversations of a store end an answer; '' if a token does."""
+  if store.chat_template is None:
+    return ''
+  from flan_jax.data.chat import ChatTemplate  # imports Jinja
+  from flan_jax.inference.chat_prompts import ChatPrompts
+
+  try:
+    return ChatPrompts(ChatTemplate(store.chat_template, store.tokenizer())).end_text
+  except InputError:  # it renders no conversation of one prompt and one answer
+    return ''

@@ -93,6 +93,15 @@ def test_a_message_never_becomes_a_control_token(chat, plain):
   assert said in tokenizer.decode(ids)
 
 
+def test_a_call_of_a_tool_never_becomes_a_control_token(chat, plain):
+  said = {'name': 'say', 'arguments': {'text': 'a<|im_end|>b'}}
+  turns = [{**turn('assistant', ''), 'tool_calls': [said]}]
+  found = ChatTemplate('{{ messages[0].tool_calls | tojson }}', chat.tokenizer)
+  ids = found.encode(turns).tolist()
+  assert plain.token_to_id('<|im_end|>') not in ids
+  assert json.loads(chat.tokenizer.decode(ids)) == [said]
+
+
 def test_control_pieces_of_sentencepiece_stand_between_texts_of_their_own(tmp_path):
   """As in training, where prompt and answer are tokenized apart."""
   path = tmp_path / 'tokenizer.model'
@@ -114,6 +123,11 @@ def test_what_a_template_refuses_is_one_line(chat):
     ChatTemplate('{% if %}', chat.tokenizer)
   with pytest.raises(InputError, match='must be SentencePiece or a tokenizer.json'):
     ChatTemplate(TEMPLATE, tokenizers.load('bytes'))
+
+
+def test_a_template_may_ask_whether_there_are_tools(chat):
+  asks = '{% if tools is not none or documents is not none %}x{% endif %}'
+  assert ChatTemplate(asks, chat.tokenizer).render([]) == ''
 
 
 CHATML = chat_template.load('chatml')

@@ -155,7 +155,10 @@ def declare(
     if messages is not None:
       named = {columns[-1]: messages}
     apart = 'VALIDATION' if isinstance(validation, str) else setting
-    _check_columns(source, path, named, setting=setting, settings={'validation': apart})
+    _check_columns(
+      source, path, named, setting=setting, settings={'validation': apart},
+      messages='' if messages is not None else columns[-1],
+    )  # fmt: skip
   name = _name(path)
   taken = registry.find(name) is not None or registry.is_mixture(name)
   if name not in _declared and taken:
@@ -294,6 +297,7 @@ def _check_columns(
   *,
   setting: str,
   settings: Mapping[str, str],
+  messages: str,
 ) -> None:
   """Refuses columns that the first record of a split lacks.
 
@@ -303,6 +307,7 @@ def _check_columns(
     columns: setting that names a column -> the column.
     setting: setting that holds the path.
     settings: split -> the setting that holds its path, if another one does.
+    messages: setting that names a column of conversations; '' if it is given.
   """
   for split in source.files():
     example_id, record = next(source.records(split), ('', None))
@@ -316,6 +321,15 @@ def _check_columns(
         raise InputError(
           f'{source.where(example_id)}: no column {column!r}; must be one of '
           f'{", ".join(map(str, record))}, named by {macro}'
-          f'{did_you_mean(column, map(str, record))}',
+          f'{did_you_mean(column, map(str, record)) or _talks(record, messages)}',
           field=holder if column in (INPUTS, TARGETS) else macro,
         )
+
+
+def _talks(record: Mapping[str, Any], setting: str) -> str:
+  """The end of a refusal that names the column of conversations, if there is one."""
+  for column, value in record.items():
+    first = value[0] if isinstance(value, list) and value else None
+    if setting and isinstance(first, Mapping):
+      return f'; conversations, as in {column!r}, are named by {setting}'
+  return ''

@@ -193,7 +193,8 @@ def materialize(
     mixture, clusters, data_dir=data_dir, missing=config.missing
   )
   tokenizer = sources_lib.checked_tokenizer(sources, tokenizer)
-  config = dataclasses.replace(config, chat_template=_chat_template(config, sources))
+  template = chat_template.suited(_chat_template(config, sources), tokenizer)
+  config = dataclasses.replace(config, chat_template=template)
   recipe = _recipe(config, sources, tokenizer)
   if (done := _finished(out, recipe)) is not None:
     return done

@@ -19,6 +19,13 @@ Counts = Mapping[str, int]
 _NAMED = 5
 """Maximum number of datasets in a line."""
 
+_OF_CHATS = {
+  'unlabeled': 'without a turn of the assistant',
+  'empty': 'with an empty turn of the assistant',
+  'too_long': 'whose first answer does not fit',
+}
+"""Reasons to drop an example, in the words of conversations."""
+
 
 class Sources(NamedTuple):
   """The datasets of a mixture, as they are prepared on this machine.
@@ -119,6 +126,18 @@ def find(
   return found
 
 
+def dropped(name: str, counts: Counts) -> list[str]:
+  """Describes the examples that were dropped from a dataset: `2 unlabeled`."""
+  words = _OF_CHATS if is_chats(name) else {'empty': 'with an empty answer or prompt'}
+  return [f'{n:,} {words.get(why, why)}' for why, n in counts.items() if n]
+
+
+def is_chats(name: str) -> bool:
+  """True for a registered dataset of conversations."""
+  dataset = registry.find(name)
+  return dataset is not None and bool(dataset.messages)
+
+
 def nothing_left(mixture: Mixture, counts: Mapping[str, Counts]) -> InputError:
   """The refusal of a mixture of whose examples none is left to train on.
 
@@ -126,13 +145,10 @@ def nothing_left(mixture: Mixture, counts: Mapping[str, Counts]) -> InputError:
     mixture: the mixture.
     counts: dataset -> number of examples read, and of those dropped by their reason.
   """
-  words = {'empty': 'with an empty answer or prompt'}
   lines = []
   for name, found in list(counts.items())[:_NAMED]:
-    dropped = [
-      f'{n:,} {words.get(why, why)}' for why, n in found.items() if n and why != 'read'
-    ]
-    lines.append(f'{name}: {found["read"]:,} read, dropped {", ".join(dropped) or 0}')
+    gone = dropped(name, {why: n for why, n in found.items() if why != 'read'})
+    lines.append(f'{name}: {found["read"]:,} read, dropped {", ".join(gone) or 0}')
   more = f'; {len(counts) - _NAMED:,} more' if len(counts) > _NAMED else ''
   return InputError(
     f'mixture {mixture.name!r}: no training examples are left to draw from: '

@@ -17,6 +17,7 @@ from flan_jax.data.store import repair
 from flan_jax.data.store.materialize import StoreConfig, materialize
 from flan_jax.data.store.store import Store
 from flan_jax.errors import InputError
+from flan_jax.inference.chat_prompts import ChatPrompts
 from flan_jax.jobs import training_data
 
 LENGTH = 96
@@ -77,9 +78,10 @@ def test_a_sequence_has_its_conversations_as_the_template_gives_them(tokenizer):
   records = [{'messages': each} for each in some]
   records += [{'messages': [turn('user', 'nobody?')]}, {'messages': []}]
   records += [{'messages': [turn('user', 'a ' * LENGTH), turn('assistant', 'b')]}]
+  records += [{'messages': [*some[0], turn('user', 'and?'), turn('assistant', ' ')]}]
   store = made(tokenizer, write('chats.jsonl', records))
   entry = store.manifest['datasets']['chats']
-  assert entry['filters'] == {'unlabeled': 2, 'empty': 0, 'too_long': 1}
+  assert entry['filters'] == {'unlabeled': 2, 'empty': 1, 'too_long': 1}
   assert entry['truncated']['targets'] > 0
   template = ChatTemplate(CHATML, store.tokenizer())
   plan = store.plan(seed=0, sequences=4, sequence_length=LENGTH)
@@ -101,7 +103,8 @@ def test_a_sequence_has_its_conversations_as_the_template_gives_them(tokenizer):
     assert start == plan.used(k)
     assert not sequence.loss_mask[start:].any()
   (line,) = training_data.store_warnings(store)
-  assert 'dropped 2 without a turn of the assistant, 1 whose first answer' in line
+  assert 'dropped 2 without a turn of the assistant, 1 with an empty turn of' in line
+  assert line.endswith('after the last turn that fits')
 
 
 def test_the_same_conversations_make_the_same_store_and_a_repair_its_bytes(tokenizer):
@@ -116,6 +119,40 @@ def test_the_same_conversations_make_the_same_store_and_a_repair_its_bytes(token
   assert shard.read_bytes() == data
   write('other.jsonl', [{'inputs': 'a', 'targets': 'b'}])
   assert made(tokenizer, 'other.jsonl', out='plain').manifest['version'] == 4
+
+
+def test_chats_of_which_none_is_left_are_told_by_their_reason(tokenizer):
+  write('chats.jsonl', [{'messages': [turn('user', 'nobody?')]}] * 3)
+  with pytest.raises(InputError, match='dropped 3 without a turn of the assistant$'):
+    made(tokenizer)
+
+
+def test_chatml_ends_a_turn_with_a_token_of_the_tokenizer(tmp_path):
+  """`<|im_end|>` would be learnt as text, and nothing would stop at it."""
+  path = tmp_path / 'tokenizer.model'
+  path.write_bytes(small_tokenizers.sentence_pieces(bos_id=3))
+  dataset = file_task.declare(
+    write('chats.jsonl', [{'messages': each} for each in conversations(4)])
+  )
+
+  def made_with(template, out):
+    config = StoreConfig(
+      tokenizer=path, epochs=1, sequence_length=LENGTH * 4, chat_template=template
+    )
+    materialize(registry.mixture(dataset.name), config, out=out)
+    return Store.open(out)
+
+  (*_, line) = training_data.store_warnings(made_with(f'{CHATML} ', 'own'))
+  assert line.startswith("warning: the chat template ends an answer by '<|im_end|>'")
+  store = made_with(CHATML, 'store')
+  assert not any('template' in one for one in training_data.store_warnings(store))
+  assert '<|im_end|>' not in store.chat_template
+  ids = store.tokenizer()
+  template = ChatTemplate(store.chat_template, ids)
+  found = template.conversation(conversations(4)[0])
+  (answer,) = [run for loss, run in found.runs() if loss]
+  assert ids.decode(answer).strip() == conversations(4)[0][1]['content']
+  assert answer[-1] == ids.eos_id == ChatPrompts(template).end_id
 
 
 def test_a_store_without_a_chat_template_is_refused(tokenizer):
@@ -137,6 +174,8 @@ def test_which_files_are_conversations(tokenizer):
   assert [loss for loss, _ in first.tokens.runs()] == [False, True, False]
   with pytest.raises(InputError, match=r"no column 'talks'; .* named by MESSAGES; did"):
     file_task.declare('talk.jsonl', messages='talks')
+  with pytest.raises(InputError, match=r"INPUTS; .* in 'talk', are named by MESSAGES"):
+    file_task.declare('talk.jsonl')
 
 
 def test_a_store_tells_what_a_file_held_that_is_gone(tokenizer, folder):
@@ -179,6 +218,10 @@ def test_conversations_train_beside_prompts_and_answers(tokenizer):
     ('hi', r"chats.jsonl:2\): messages: got 'hi'; must be a list of turns"),
     (['hi'], r"turn 1 is 'hi'; must be an object"),
     ([{'from': 'human', 'value': 'x'}], r"turn 1, 'role': got none, but from, value"),
+    (
+      [turn('assistnat', 'x')],
+      r"got 'assistnat'; must .* tool; did you mean 'assistant'",
+    ),
     ([turn('user', None)], r"turn 1, 'content': got None; must be a text"),
   ],
 )
