@@ -10,15 +10,9 @@ from collections.abc import Sequence
 from flan_jax import __version__
 from flan_jax.cli import ask_flags, export_flags, launch_flags, rows_flags
 from flan_jax.cli.gin_flags import split_gin
+from flan_jax.cli.parsers import Parser
 from flan_jax.errors import InputError, did_you_mean
 from flan_jax.runtime import compilation_cache, malloc, modules, platform
-
-
-class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line, with exit code 2."""
-
-  def error(self, message):
-    raise InputError(f'{message}; see `{self.prog} --help`')
 
 
 def _gin(parser: argparse.ArgumentParser) -> None:
@@ -340,7 +334,7 @@ VERBS = {
 
 def parser() -> argparse.ArgumentParser:
   """Returns the parser of every verb."""
-  top = _Parser(
+  top = Parser(
     prog='flan',
     description='FLAN instruction tuning in JAX: tune on all clusters but one, '
     'then measure zero-shot on the one never seen.',

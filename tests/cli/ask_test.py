@@ -55,6 +55,13 @@ def test_a_prompt_is_answered_once(model, monkeypatch, capsys):
   assert found == {'prompt': 'from standard input', 'answer': 'from standard input '}
 
 
+def test_a_prompt_may_stand_behind_the_flags(model, capsys):
+  assert dispatch.main(['ask', 'x', '--max-tokens', '2', 'a b c']) == 0
+  assert capsys.readouterr().out == 'a b \n'
+  assert dispatch.main(['ask', 'x', '--max-tokens', '2', 'a b c', 'd']) == 2
+  assert 'unrecognized arguments' in capsys.readouterr().err
+
+
 def test_options_have_the_softmax_of_their_log_likelihoods(model, capsys):
   assert dispatch.main(['ask', 'x', 'p', '--options', 'a| abc |ab', '--json']) == 0
   found = json.loads(capsys.readouterr().out)
