@@ -101,7 +101,7 @@ class DecoderConfig:
     scan_layers: compile one layer and scan it over stacked parameters; False unrolls
       the layers, each with its own parameters and code (slower to compile).
     remat: matrix products that the backward pass recomputes: 'none', 'dots' (all but
-      products with weights) or 'full'. Each saves memory and costs time.
+      products with weights) or 'full'. The last two save memory and cost time.
     dtype: dtype of activations; norms, softmax and logits are always float32.
     param_dtype: dtype of stored parameters; training updates 'bfloat16' ones by
       stochastic rounding, so that small steps are not lost.

@@ -39,7 +39,7 @@ class EvalConfig:
       options fit.
     max_decode: maximum tokens of a generated answer.
     normalization: divisor of the score of an option: 'none', 'token' or 'byte';
-      'unconditional' subtracts its score without the prompt (rank_options.Scorer).
+      'unconditional' subtracts its score without the prompt.
     decoding: generation settings of free-text answers; greedy by default.
     base: evaluate the untuned model beside the tuned one.
     num_fewshot: maximum exemplars before each prompt (FLAN section 4.4); 0 for

@@ -149,8 +149,8 @@ class TrainConfig:
 
   Attributes:
     model_dir: folder of checkpoints, logs and the report.
-    mixture: mixture or single task to train on; or a file of two columns, as
-      'data/train.jsonl'.
+    mixture: mixture or single task to train on; or a file of prompts and answers, or
+      of conversations, as 'data/train.jsonl'.
     model: architecture of the decoder; None takes it from `initial_checkpoint`.
     train_steps: optimizer steps.
     batch_tokens: tokens per step; batch_tokens / sequence_length sequences.
@@ -167,15 +167,15 @@ class TrainConfig:
       takes the initial checkpoint's own, or trains one.
     vocab_size: vocabulary size of a tokenizer that is trained.
     tfds_data_dir: raw data; None for TFDS's default.
-    inputs: column of the prompt, if `mixture` is a file.
-    targets: column of the answer, if `mixture` is a file.
-    messages: column of conversations, if `mixture` is a file of them; None for
-      `messages` if it has that column and lacks the two.
+    inputs: column of the prompt, if MIXTURE_OR_TASK_NAME is a file.
+    targets: column of the answer, if MIXTURE_OR_TASK_NAME is a file.
+    messages: column of conversations, if MIXTURE_OR_TASK_NAME is a file of them; None
+      for `messages`, unless the file also has `inputs` or `targets`.
     chat_template: file of the template that renders conversations, or 'chatml'; None
       for the initial checkpoint's own.
-    validation: the examples that do not train, if `mixture` is a file: another file, or
-      the share or the number of the file's own, from its end; None for those of the
-      files that `{split}` names.
+    validation: the examples that do not train, if MIXTURE_OR_TASK_NAME is a file:
+      another file, or the share or the number of the file's own, from its end; None for
+      those of the files that `{split}` names.
     task_feature_lengths: feature ('inputs', 'targets') -> its maximum tokens, EOS
       included, for every task; None for 1024 and 256. A feature that it lacks keeps
       its own. A seqio task without inputs has the sum, unless it names 'targets'.
