@@ -34,3 +34,11 @@ MARKER = re.compile(r'<!-- generated: (.*?) -->')
 def on_page_markdown(markdown: str, **_) -> str:
   """Replaces the markers of a page; mkdocs calls it before it reads the Markdown."""
   return MARKER.sub(lambda match: GENERATORS[match.group(1)](), markdown)
+
+
+NAME = re.compile(r'(?<=<td><code>)[^<\s]+(?=</code>)')
+
+
+def on_post_page(output: str, **_) -> str:
+  """Lets a name in a table break after `_` and `.` alone; the search index is made."""
+  return NAME.sub(lambda name: re.sub(r'([_.])', r'\1<wbr>', name.group()), output)
