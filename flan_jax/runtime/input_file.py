@@ -78,7 +78,7 @@ def read_bytes(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> bytes:
   """
   with opened(path) as file:
     size = os.fstat(file.fileno()).st_size
-    found = b'' if size > max_bytes else file.read(max_bytes + 1)
+    found = b'' if size > max_bytes else file.read()
   if max(size, len(found)) > max_bytes:
     raise InputError(
       f'{os.fspath(path)}: has {size:,} bytes; must be {max_bytes:,} at most'

@@ -187,6 +187,7 @@ def test_the_curves_of_the_report_are_those_of_the_logs(evaluated):
   }
 
 
+@pytest.mark.slow  # a SIGTERM between steps: interruption_test
 def test_sigterm_in_an_evaluation_step_saves_and_the_step_is_evaluated_again(
   store, evaluated, tmp_path, monkeypatch
 ):

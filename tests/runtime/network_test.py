@@ -77,7 +77,7 @@ WAITS = {
 @pytest.mark.parametrize(
   'name',
   [
-    'coordinator',
+    pytest.param('coordinator', marks=pytest.mark.slow),
     pytest.param('hub', marks=pytest.mark.slow),
     pytest.param('object store', marks=pytest.mark.slow),
   ],

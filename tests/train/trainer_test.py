@@ -221,6 +221,7 @@ def held_out_nli():
     yield found
 
 
+@pytest.mark.slow  # the runs of README and of the tutorials end in one
 def test_a_run_ends_in_the_held_out_report(held_out_nli, tmp_path, monkeypatch):
   """`train_examples` is recounted from the sequences; no held-out example is in them.
 
