@@ -77,7 +77,7 @@ WAITS = {
 @pytest.mark.parametrize(
   'name',
   [
-    pytest.param('coordinator', marks=pytest.mark.slow),
+    'coordinator',
     pytest.param('hub', marks=pytest.mark.slow),
     pytest.param('object store', marks=pytest.mark.slow),
   ],
