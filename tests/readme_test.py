@@ -31,10 +31,15 @@ COMMANDS = [shlex.split(line) for line in LINES if re.match(r'flan |make |git ',
 
 OUTPUT = [line for line in LINES if line.startswith('Commonsense of')]
 
-FEW = ('TRAIN_STEPS=2', 'Optimizer.warmup_steps=1', 'Run.log_period=1',
-       'Evaluate.max_examples=4', 'Evaluate.templates=1', 'Evaluate.max_decode=4',
-       'MIXTURE_OR_TASK_NAME=microworld_mini_rte',
-       'HELD_OUT=commonsense')  # fmt: skip
+FEW = (
+  'TRAIN_STEPS=2',
+  'Optimizer.warmup_steps=1',
+  'Run.log_period=1',
+  'Evaluate.max_examples=4',
+  'Evaluate.templates=1',
+  'Evaluate.max_decode=4',
+)
+SMALL = ('MIXTURE_OR_TASK_NAME=microworld_mini_rte', 'HELD_OUT=commonsense')
 EVALUATION = ('MAX_EXAMPLES=4', 'TEMPLATES=1', 'Evaluate.sequence_length=256',
               'Evaluate.batch_size=16')  # fmt: skip
 CHANGES = {
@@ -84,8 +89,10 @@ def flan(folder):
       return
     done.add((verb, number))
     words = command(verb, number)
-    changes = [f'--gin.{change}' for change in CHANGES.get(verb, ())]
-    assert dispatch.main([*words, *changes]) == 0
+    changes = CHANGES.get(verb, ())
+    if verb == 'train' and not any('MIXTURE' in word for word in words):
+      changes += SMALL
+    assert dispatch.main([*words, *(f'--gin.{change}' for change in changes)]) == 0
 
   one_device = functools.partial(mesh.build, devices=jax.devices()[:1])
   with pytest.MonkeyPatch.context() as patch, registry.restored():
