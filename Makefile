@@ -22,6 +22,7 @@ $(READY): setup.py constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,docs,hf,tpu]'
 	@touch $@
+	@# only faster: a setup without it is as good
 	@[ -z "$(WARM)" ] || { echo "[setup] the demo's first answer, compiled into the cache (~/.cache/flan_jax/xla)"; \
 	  $(BIN)/flan ask microworld 'Who is hungry?' >/dev/null 2>&1 || true; }
 	@echo "[setup] done"

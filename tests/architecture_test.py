@@ -1,20 +1,15 @@
 """docs/generate/architecture.py draws the house that tests/house_test.py holds."""
 
-import importlib.util
 import xml.etree.ElementTree as ET
 
 import house_test
+import page_script
 import pytest
-
-SCRIPT = house_test.ROOT / 'docs' / 'generate' / 'architecture.py'
 
 
 @pytest.fixture(scope='module')
 def script():
-  spec = importlib.util.spec_from_file_location('architecture', SCRIPT)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return page_script.load('architecture')
 
 
 def test_its_layers_are_those_of_the_house(script):

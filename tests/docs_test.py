@@ -1,9 +1,9 @@
 """The committed pages agree with the declarations."""
 
-import importlib.util
 import pathlib
 import re
 
+import page_script
 import pytest
 
 from flan_jax.catalog import registry
@@ -16,12 +16,7 @@ DATASETS = registry.datasets('flan')
 
 @pytest.fixture(scope='module')
 def page():
-  spec = importlib.util.spec_from_file_location(
-    'page', DOCS / 'generate' / 'catalog.py'
-  )
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return page_script.load('catalog')
 
 
 def test_the_catalog_page_is_current(page):

@@ -1,11 +1,11 @@
 """docs/generate/python_examples.py: each public name has an example, and they run."""
 
 import ast
-import importlib.util
 import pathlib
 import subprocess
 import sys
 
+import page_script
 import pytest
 
 import flan_jax
@@ -21,11 +21,7 @@ START = (
 
 @pytest.fixture(scope='module')
 def examples():
-  path = ROOT / 'docs' / 'generate' / 'python_examples.py'
-  spec = importlib.util.spec_from_file_location('python_examples', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.EXAMPLES
+  return page_script.load('python_examples').EXAMPLES
 
 
 def test_every_public_name_has_an_example_in_its_group(examples):

@@ -1,11 +1,11 @@
 """A field states its macro and its rule; gin files, docs and messages agree with it."""
 
 import ast
-import importlib.util
 import pathlib
 import re
 import typing
 
+import page_script
 import pytest
 
 from flan_jax.cli import dispatch
@@ -121,11 +121,7 @@ def test_the_table_of_a_page_lists_the_macros_of_its_file(page, file):
 
 def test_the_reference_has_every_macro_with_its_meaning_and_links_that_lead_there():
   """Its table and sections are made of the settings classes."""
-  spec = importlib.util.spec_from_file_location(
-    'settings_tables', ROOT / 'docs' / 'generate' / 'settings_tables.py'
-  )
-  tables = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tables)
+  tables = page_script.load('settings_tables')
   rows = re.findall(r'^\| `(\w+)` \| (.+?) Sets (.+) \|$', tables.render_macros(), re.M)
   declared = {macro for cls in gin.CLASSES.values() for macro in macros(cls).values()}
   assert {name for name, _, _ in rows} == declared

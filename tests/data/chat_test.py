@@ -5,25 +5,12 @@ import random
 
 import pytest
 import small_tokenizers
+from chat_templates import MARKED, MARKS
 
 from flan_jax.data import chat_template, tokenizers
 from flan_jax.data.chat import ChatTemplate
 from flan_jax.errors import InputError
 from flan_jax.inference.sampling import context
-
-MARKS = ('<|im_start|>', '<|im_end|>', '<|pad|>')
-TEMPLATE = """\
-{%- for message in messages %}
-  {%- if message['role'] not in ('user', 'assistant') %}
-    {{- raise_exception('no ' + message['role']) }}
-  {%- endif %}
-  {{- '<|im_start|>' + message['role'] + '\\n' }}
-  {%- generation %}{{ message['content'] | trim }}{% endgeneration -%}
-  {{- eos_token + '\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-  {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
 
 
 @pytest.fixture(scope='module')
@@ -38,7 +25,7 @@ def chat(plain, tmp_path_factory):
   path.write_text(plain.to_str())
   names = {'eos_token': '<|im_end|>', 'pad_token': '<|pad|>', 'add_bos_token': False}
   path.with_name('tokenizer_config.json').write_text(json.dumps(names))
-  return ChatTemplate(TEMPLATE, tokenizers.load(path))
+  return ChatTemplate(MARKED, tokenizers.load(path))
 
 
 @pytest.fixture(scope='module')
@@ -122,7 +109,7 @@ def test_what_a_template_refuses_is_one_line(chat):
   with pytest.raises(InputError, match='not a Jinja template'):
     ChatTemplate('{% if %}', chat.tokenizer)
   with pytest.raises(InputError, match='must be SentencePiece or a tokenizer.json'):
-    ChatTemplate(TEMPLATE, tokenizers.load('bytes'))
+    ChatTemplate(MARKED, tokenizers.load('bytes'))
 
 
 def test_a_template_may_ask_whether_there_are_tools(chat):

@@ -5,25 +5,12 @@ import json
 import numpy as np
 import pytest
 import small_tokenizers
+from chat_templates import MARKED, MARKS
 
 from flan_jax.data import tokenizers
 from flan_jax.data.chat import ChatTemplate
 from flan_jax.inference.chat_prompts import ChatPrompts
 from flan_jax.inference.rank_options import Request, Scorer
-
-MARKS = ('<|im_start|>', '<|im_end|>', '<|pad|>')
-TEMPLATE = """\
-{%- for message in messages %}
-  {%- if message['role'] not in ('user', 'assistant') %}
-    {{- raise_exception('no ' + message['role']) }}
-  {%- endif %}
-  {{- '<|im_start|>' + message['role'] + '\\n' }}
-  {%- generation %}{{ message['content'] | trim }}{% endgeneration -%}
-  {{- eos_token + '\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-  {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
 
 INST = """\
 {{- bos_token }}
@@ -46,7 +33,7 @@ def plain():
 @pytest.fixture(scope='module')
 def chat(plain, tmp_path_factory):
   path = tmp_path_factory.mktemp('chat') / 'tokenizer.json'
-  return made(TEMPLATE, plain, path, eos='<|im_end|>')
+  return made(MARKED, plain, path, eos='<|im_end|>')
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +63,7 @@ def test_a_prompt_and_its_answers_are_whole_conversations(kind, plain, request):
   roles = found.template.tokenizer.roles
   theirs = transformers.PreTrainedTokenizerFast(
     tokenizer_object=plain,
-    chat_template=TEMPLATE if kind == 'chat' else INST,
+    chat_template=MARKED if kind == 'chat' else INST,
     **{f'{role}_token': token for role, token in roles.items()},
   )
   prompt, options = 'is the cat on the mat?\n\n- yes', ('yes', 'no 10 dogs', '12', 'y')

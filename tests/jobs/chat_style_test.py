@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import small_tokenizers
+from chat_templates import MARKS, PLAIN
 
 from flan_jax.checkpoints import model_dir
 from flan_jax.config import gin
@@ -24,14 +25,6 @@ from flan_jax.jobs import (
 )
 from flan_jax.runtime.progress import Progress
 
-MARKS = ('<|im_start|>', '<|im_end|>', '<|pad|>')
-TEMPLATE = """\
-{%- for message in messages %}
-  {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-  {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
 DATASETS = ('mini_arc', 'mini_squad')
 """Datasets that are ranked and generated."""
 
@@ -65,7 +58,7 @@ def checkpoint(tmp_path_factory, tiny_model) -> pathlib.Path:
   tokenizer = tokenizers.load(path)
   model = tiny_model(vocab_size=tokenizer.vocab_size, num_layers=1)
   model_dir.save(folder, model.params, config=model.config, tokenizer=tokenizer)
-  (folder / chat_template.FILE).write_text(TEMPLATE)
+  (folder / chat_template.FILE).write_text(PLAIN)
   return folder
 
 
@@ -108,7 +101,7 @@ def test_options_are_scored_as_the_turn_of_the_assistant(
   checkpoint, evaluated, tiny_model
 ):
   tokenizer = tokenizers.load(checkpoint / 'tokenizer.json')
-  chat = ChatTemplate(TEMPLATE, tokenizer)
+  chat = ChatTemplate(PLAIN, tokenizer)
   model = tiny_model(vocab_size=tokenizer.vocab_size, num_layers=1)
   record = next(line for line in lines(evaluated) if line['options'])
   for option, score in zip(record['options'], record['log_probabilities'], strict=True):
@@ -125,7 +118,7 @@ def test_a_long_prompt_loses_text_of_its_own_and_none_of_the_template(
   checkpoint, evaluated, asked
 ):
   tokenizer = tokenizers.load(checkpoint / 'tokenizer.json')
-  chat = ChatPrompts(ChatTemplate(TEMPLATE, tokenizer))
+  chat = ChatPrompts(ChatTemplate(PLAIN, tokenizer))
   empty, said = chat.prompt(''), chat.prompt('x').tolist()
   at = next(i for i, id in enumerate(said) if id != empty[i])
   before, after = np.split(empty, [at])
@@ -181,7 +174,7 @@ def test_a_run_asks_by_the_template_of_the_model_that_it_starts_from(checkpoint)
         run_evaluations.check_chat(config)
     else:
       run_evaluations.check_chat(config)
-      assert run_evaluations.chat_template(config) == TEMPLATE
+      assert run_evaluations.chat_template(config) == PLAIN
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """docs/generate/report_keys.py has the keys of the reports that are made."""
 
-import importlib.util
 import pathlib
 
 import made_report
+import page_script
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,11 +13,7 @@ PARTS = 'report', 'evaluate', 'jobs'
 
 @pytest.fixture(scope='module')
 def keys():
-  path = ROOT / 'docs' / 'generate' / 'report_keys.py'
-  spec = importlib.util.spec_from_file_location('report_keys', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.KEYS
+  return page_script.load('report_keys').KEYS
 
 
 def always(keys):

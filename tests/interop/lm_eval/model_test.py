@@ -8,6 +8,7 @@ import sys
 import jax
 import pytest
 import yaml
+from chat_templates import PLAIN
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'huggingface'))
 
@@ -187,15 +188,6 @@ def test_answers_are_those_of_hf_on_the_export(both, chat):
     assert math.isclose(own[key], value, rel_tol=1e-4), key
 
 
-TEMPLATE = """\
-{%- for message in messages %}
-  {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-  {{- '<|im_start|>assistant\\n' }}
-{%- endif %}"""
-
-
 @pytest.fixture(scope='module')
 def chat_model(tmp_path_factory):
   """A Hugging Face folder with a chat template of its own, and a folder of tasks."""
@@ -212,7 +204,7 @@ def chat_model(tmp_path_factory):
   settings = names | {'tokenizer_class': 'PreTrainedTokenizerFast'}
   (folder / 'hf' / 'tokenizer.json').write_text(text.to_str())
   (folder / 'hf' / 'tokenizer_config.json').write_text(json.dumps(settings))
-  (folder / 'hf' / 'chat_template.jinja').write_text(TEMPLATE)
+  (folder / 'hf' / 'chat_template.jinja').write_text(PLAIN)
   write_tasks(folder / 'tasks')
   return folder / 'hf', folder / 'tasks'
 
