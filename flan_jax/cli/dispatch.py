@@ -403,6 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs one verb; returns the exit code: 0 done, 1 failed, 2 bad input."""
   arguments = sys.argv[1:] if arguments is None else list(arguments)
   platform.prepare()
+  modules.forget_expected()
   if arguments[:1] == ['plan']:
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # plan compiles and runs nothing
   try:

@@ -136,6 +136,11 @@ def expect(names: Iterable[str], *, of: str) -> None:
   _expected.update(dict.fromkeys(names, of))
 
 
+def forget_expected() -> None:
+  """Forgets what `expect` noted: a command says nothing of those before it."""
+  _expected.clear()
+
+
 def hint() -> str:
   """Says what to do about a name that is not registered; '' for nothing."""
   absent = {name: of for name, of in _expected.items() if name not in named()}

@@ -358,6 +358,12 @@ def special(folder: pathlib.Path) -> list[pathlib.Path]:
   return [folder / name for name in ('fifo', 'socket', *links, 'to_nothing')]
 
 
+def kept(path: pathlib.Path) -> tuple:
+  """What a write would change; looking through a link may set its access time."""
+  of = os.lstat(path)
+  return of.st_mode, of.st_dev, of.st_ino, of.st_nlink, of.st_size
+
+
 @pytest.mark.parametrize(
   'write',
   [
@@ -370,12 +376,12 @@ def special(folder: pathlib.Path) -> list[pathlib.Path]:
 )
 def test_devices_fifos_and_links_are_never_replaced(tmp_path, write):
   paths = [*special(tmp_path), pathlib.Path('/dev/null')]
-  before = [os.lstat(path) for path in paths], names(tmp_path)
+  before = [kept(path) for path in paths], names(tmp_path)
   for path in paths:
     with pytest.raises(InputError, match='never replaced') as error:
       write(path)
     assert '\n' not in str(error.value)
-  assert ([os.lstat(path) for path in paths], names(tmp_path)) == before
+  assert ([kept(path) for path in paths], names(tmp_path)) == before
   assert (tmp_path / 'file').read_text() == OLD
 
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from flan_jax.catalog import registry
+from flan_jax.cli import dispatch
 from flan_jax.errors import InputError
 from flan_jax.evaluate import metrics
 from flan_jax.runtime import modules
@@ -150,3 +151,9 @@ def test_a_file_may_name_only_what_is_admitted(folder):
   with pytest.raises(InputError, match="'sleeper': not admitted.*--module sleeper"):
     modules.require(['sleeper'], setting='run.gin:1: import of')
   assert 'sleeper' not in os.environ['FLAN_JAX_MODULES']
+
+
+def test_a_command_says_nothing_of_the_modules_of_one_before(capsys):
+  modules.expect(['acme.gone'], of="the run in 'old'")
+  assert dispatch.main(['tasks', '--mixture', 'nothing_like_it']) == 2
+  assert 'acme.gone' not in capsys.readouterr().err
