@@ -33,10 +33,12 @@ torch: $(READY)  ## adds torch and transformers, to compare against them
 demo: $(READY)  ## base LM -> zero-shot -> instruction tuning -> zero-shot, under 10 minutes
 	$(BIN)/flan train --gin_file=gin/runs/demo.gin
 
+# An environment may forbid bytecode; without it each process compiles the whole package.
 # Those of TensorFlow have a process of their own beside the others, and share what is
 # compiled; what they print follows at the end.
 define pytest
-	@made=$$(mktemp -d) && export JAX_COMPILATION_CACHE_DIR=$$made/compiled; \
+	@made=$$(mktemp -d) && export JAX_COMPILATION_CACHE_DIR=$$made/compiled \
+	  PYTHONDONTWRITEBYTECODE=; \
 	$(BIN)/python -m pytest $(1) --durations=10 --tensorflow=only >$$made/log 2>&1 & half=$$!; \
 	trap 'kill $$half 2>/dev/null; rm -rf $$made' EXIT; trap 'exit 130' INT TERM; \
 	$(BIN)/python -m pytest $(1) --durations=25 --tensorflow=without \

@@ -56,7 +56,7 @@ def check(store: pathlib.Path) -> None:
 def test_the_seqio_mixture_of_the_page_makes_a_store(folder):
   """tests/tutorials_test.py trains on another page's seqio tasks."""
   command = ['materialize', '--module', 'page_of_sums', '--mixture', 'arithmetic']
-  assert dispatch.main([*command, '--epochs=1', '--out=store']) == 0
+  assert dispatch.main([*command, '--epochs=1', '--workers=1', '--out=store']) == 0
   check(folder / 'store')
 
 
