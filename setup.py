@@ -70,6 +70,7 @@ BASE = [
   'numpy>=2.0',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
+  'pyyaml',
   'rich',
   'rouge-score',
   'sacrebleu',
@@ -116,7 +117,6 @@ TEST = [
   'pytest',
   'pytest-timeout',
   'pytest-xdist',
-  'pyyaml',
   'ruff',
   'setuptools>=77',  # builds the wheel that a test installs
 ]

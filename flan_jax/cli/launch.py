@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from flan_jax.errors import InputError, did_you_mean
 
 def run(options: argparse.Namespace) -> int:
   from flan_jax.config import checks
+  from flan_jax.tpu.launch import cloud_names, tpu_slice
   from flan_jax.tpu.launch import gcloud as gcloud_lib
   from flan_jax.tpu.launch import launch as launch_lib
-  from flan_jax.tpu.launch import tpu_slice
 
   if options.module:
     raise InputError(
@@ -26,10 +25,9 @@ def run(options: argparse.Namespace) -> int:
     ('--grace', options.grace),
   ):
     checks.check(name, got, checks.at_least(0))
-  if not re.fullmatch('[a-z]([-a-z0-9]{0,61}[a-z0-9])?', options.tpu):
-    raise InputError(
-      f'--tpu: got {options.tpu!r}; must be 1 to 63 of a-z, 0-9 and -, a letter first'
-    )
+  flags = ('tpu', 'zone', 'project', 'cluster', 'image', 'runtime')
+  cloud_names.check_all((f'--{name}', getattr(options, name)) for name in flags)
+  cloud_names.check_arguments(options.create_arg)
   if options.bundle and options.engine == 'tpu-vm':
     raise InputError('--bundle: belongs to --engine=xpk and --engine=skypilot')
   type = tpu_slice.accelerator_type(options.type) if options.type else None

@@ -19,12 +19,13 @@ import shlex
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
-from flan_jax.tpu.launch import own_code, own_files
+from flan_jax.tpu.launch import installer, own_code, own_files, quoting
 from flan_jax.tpu.launch.gcloud import Gcloud, NoCapacity, failure
 from flan_jax.tpu.launch.source_bundle import EXTRAS, Bundle, scratch, source
 from flan_jax.tpu.launch.tpu_slice import NoSlice, Slice
@@ -37,16 +38,12 @@ _ABORTED = 134
 """Exit code of the other hosts if host 0 is killed: JAX aborts them (SIGABRT)."""
 
 MULTIHOST = '--multihost'
-PYTHON = '3.12'
 
 _INSTALL = """\
 set -e
 cd ~/flan/{bundle}
 if [ ! -f ready ]; then
-  if [ ! -x ~/.local/bin/uv ]; then curl -LsSf https://astral.sh/uv/install.sh | sh; fi
-  ~/.local/bin/uv venv --quiet --clear --python {python} venv
-  ~/.local/bin/uv pip install --quiet --python venv/bin/python \
---constraint constraints.txt {requirements}
+{install}
   touch ready
 fi
 venv/bin/flan --version"""
@@ -60,18 +57,16 @@ if [ -f pid ] && [ ! -f exit ] && kill -0 "$(cat pid)" 2>/dev/null; then
   exit 0
 fi
 rm -f exit
-[ ! -f files ] || xargs -d '\\n' rm -f < files
+[ ! -f files ] || xargs -d '\\n' rm -f -- < files
 {unpack}
 echo {id} > id
 export PATH="$HOME/flan/{bundle}/venv/bin:$PATH"
-cat > command <<'FLAN-END'
-{command}
-FLAN-END
+{command} > command
 setsid nohup bash -c {inner} > log 2>&1 < /dev/null &
 echo $! > pid
 echo flan-started"""
 
-_UNPACK = 'tar -x -v -f ~/flan/{bundle}/{archive} > files'
+_UNPACK = 'tar -x -v --quoting-style=literal -f ~/flan/{bundle}/{archive} > files'
 
 # SIGTERM goes to the process group: the shell outlives the job to write its exit code.
 _INNER = 'trap : TERM; . ./command; echo $? > exit.tmp; mv exit.tmp exit'
@@ -177,14 +172,15 @@ def make_job(
     extras: extras of flan_jax to install.
 
   Raises:
-    InputError: if there is no command, a gin file does not exist, `check` fails, or
-      something cannot be shipped.
+    InputError: if there is no command, a word cannot be passed, a gin file does not
+      exist, `check` fails, or something cannot be shipped.
   """
   if not words:
     raise InputError(
       'launch: no command; pass it after --, as in `flan launch --tpu NAME --zone Z '
       '--type v3-128 -- flan train --gin_file=gin/runs/flan_137b.gin`'
     )
+  quoting.check(words)
   ours = source(gcloud)
   request = check(words)
   packages = own_code.find(request.modules, extras=extras)
@@ -312,10 +308,10 @@ class Launch:
     made = bundle.write(place)
     copied = self._copy(*made, to=f'~/flan/{bundle.name}/')
     self._checked(copied, 'scp of the wheels')
-    wanted = bundle.requirements(made).items()
-    each = (f'"{name} @ file://$PWD/{file}"' for file, name in wanted)
+    wheels = installer.quoted(bundle.requirements(made), './')
     script = _INSTALL.format(
-      bundle=bundle.name, requirements=' '.join(each), python=PYTHON
+      bundle=bundle.name,
+      install=textwrap.indent(installer.install(wheels, 'venv'), '  '),
     )
     self._checked(self._retry(script), 'pip install')
 
@@ -327,7 +323,7 @@ class Launch:
 
   def _start(self, job: Job) -> None:
     bundle = job.bundle
-    command = shlex.join(host_command(job.command, self._slice.hosts))
+    command = quoting.command_line(host_command(job.command, self._slice.hosts))
     self._log(f'Starting on {self._slice.hosts} host(s): {command}')
     told = f'{bundle.name} {command}{job.files.digest}'
     unpack = _UNPACK.format(bundle=bundle.name, archive=job.files.archive)
@@ -336,7 +332,7 @@ class Launch:
       id=identity,
       bundle=bundle.name,
       unpack=unpack if job.files.places else 'rm -f files',
-      command=command,
+      command=quoting.echoed([command]),
       inner=shlex.quote(_INNER),
     )
     result = self._checked(self._retry(script), 'start')

@@ -1,18 +1,19 @@
 """Manifests of a job for other engines: an xpk script for GKE, a SkyPilot task.
 
 Both are text for the user to pass to the engine; this module does not contact it. Flags
-and fields are those of xpk 1.16 and SkyPilot 0.14. Standard library only.
+and fields are those of xpk 1.16 and SkyPilot 0.14. Values are quoted by `shlex`, `json`
+and PyYAML, never by hand. Standard library until a task is written.
 """
 
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flan_jax.errors import InputError
-from flan_jax.tpu.launch import tpu_slice
-from flan_jax.tpu.launch.launch import PYTHON, RESTART, host_command
+from flan_jax.tpu.launch import installer, quoting, tpu_slice
+from flan_jax.tpu.launch.launch import RESTART, host_command
 
 
 class Folder(NamedTuple):
@@ -25,13 +26,6 @@ class Folder(NamedTuple):
 
   path: str
   wheels: Mapping[str, str]
-
-  def arguments(self, start: str) -> str:
-    """The wheels as arguments of pip, quoted for a shell; paths begin with `start`."""
-    return shlex.join(
-      start + file + name.removeprefix(name.partition('[')[0])
-      for file, name in self.wheels.items()
-    )
 
 
 class Workload(NamedTuple):
@@ -59,8 +53,12 @@ class Workload(NamedTuple):
 
   @property
   def host_command(self) -> str:
-    """The command of one host, quoted for a shell."""
-    return shlex.join(host_command(self.command, tpu_slice.hosts(self.accelerator)))
+    """The command of one host: one line of ASCII for bash.
+
+    xpk copies it into YAML and Kubernetes expands it, both without quoting.
+    """
+    hosts = tpu_slice.hosts(self.accelerator)
+    return quoting.command_line(host_command(self.command, hosts))
 
 
 def _check_name(text: str) -> str:
@@ -127,29 +125,39 @@ def xpk(
   )
   kind = f'{accelerator} spot' if workload.spot else accelerator
   folder = workload.folder
-  context, tools = _COMMIT_CONTEXT.format(commit=workload.commit), 'git, docker'
-  installed, then = "'/flan[tpu]'", ''
+  context = _COMMIT_CONTEXT.format(commit=shlex.quote(workload.commit))
   if folder:
-    context, tools = f'context={shlex.quote(folder.path)}', 'docker'
-    installed, then = folder.arguments('/flan/'), '\nWORKDIR /flan/files'
+    context = f'context={shlex.quote(folder.path)}'
+  tools = 'docker' if folder else 'git, docker'
+  about = f'{workload.name}: one workload on a {kind} slice of a GKE cluster.'
+  dockerfile = ' \\\n  '.join(map(shlex.quote, _dockerfile(folder)))
   return f"""\
 #!/usr/bin/env bash
-# {workload.name}: one workload on a {kind} slice of the GKE cluster {cluster}.
+{quoting.comment(about)}
 # Needs {tools} and xpk (pip install xpk), signed in to the project.
 set -euo pipefail
 
 {context}
-cat > "$context/Dockerfile" <<'END'
-FROM python:{PYTHON}-slim
-COPY . /flan
-RUN pip install --no-cache-dir --constraint /flan/constraints.txt {installed}{then}
-END
+printf '%s\\n' \\
+  {dockerfile} > "$context/Dockerfile"
 docker build --tag {shlex.quote(tagged)} "$context"
 docker push {shlex.quote(tagged)}
 
 xpk workload create \\
 {lines}
 """
+
+
+def _dockerfile(folder: Folder | None) -> list[str]:
+  """Lines of a Dockerfile; pip gets a JSON list, which no shell reads."""
+  wheels = installer.arguments(folder.wheels, '/flan/') if folder else ['/flan[tpu]']
+  pip = ['pip', 'install', '--no-cache-dir', '--constraint', '/flan/constraints.txt']
+  lines = [
+    f'FROM python:{installer.PYTHON}-slim',
+    'COPY . /flan',
+    f'RUN {json.dumps([*pip, *wheels])}',
+  ]
+  return [*lines, 'WORKDIR /flan/files'] if folder else lines
 
 
 def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
@@ -166,36 +174,46 @@ def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
   generation = workload.accelerator.rpartition('-')[0]
   region = workload.zone.rpartition('-')[0]
   folder = workload.folder
+  wheels = "'.[tpu]'"
+  about = f'{name}: commit {commit}; `sky jobs launch FILE` from the checkout at it.'
   if folder:
-    comment, path = f'{commit}; `sky jobs launch FILE`.', json.dumps(folder.path)
-    installed, then = folder.arguments('./'), 'cd files\n  '
-  else:
-    comment = (
-      f'commit {commit}; `sky jobs launch FILE` from the checkout at that commit.'
-    )
-    path, installed, then = '.', "'.[tpu]'", ''
-  runtime = runtime or tpu_slice.GENERATIONS[generation].runtime
-  return f"""\
-# {name}: {comment}
-name: {json.dumps(_check_name(name))}
-workdir: {path}
-resources:
-  infra: {json.dumps(f'gcp/{region}/{workload.zone}')}
-  accelerators: {json.dumps(f'tpu-{workload.accelerator}:1')}
-  accelerator_args:
-    runtime_version: {json.dumps(runtime)}
-    tpu_vm: true
-  use_spot: {json.dumps(workload.spot)}
-  job_recovery:
-    max_restarts_on_errors: {workload.max_restarts}
-    recover_on_exit_codes: [{RESTART}]
-setup: |
-  set -e
-  if [ ! -x ~/.local/bin/uv ]; then curl -LsSf https://astral.sh/uv/install.sh | sh; fi
-  ~/.local/bin/uv venv --quiet --clear --python {PYTHON} ~/flan-venv
-  ~/.local/bin/uv pip install --quiet --python ~/flan-venv/bin/python \\
-    --constraint constraints.txt {installed}
-run: |
-  export PATH="$HOME/flan-venv/bin:$PATH"
-  {then}{workload.host_command}
-"""
+    wheels = installer.quoted(folder.wheels, './')
+    about = f'{name}: {commit}; `sky jobs launch FILE`.'
+  into = 'cd files\n' if folder else ''
+  task = {
+    'name': _check_name(name),
+    'workdir': folder.path if folder else '.',
+    'resources': {
+      'infra': f'gcp/{region}/{workload.zone}',
+      'accelerators': f'tpu-{workload.accelerator}:1',
+      'accelerator_args': {
+        'runtime_version': runtime or tpu_slice.GENERATIONS[generation].runtime,
+        'tpu_vm': True,
+      },
+      'use_spot': workload.spot,
+      'job_recovery': {
+        'max_restarts_on_errors': workload.max_restarts,
+        'recover_on_exit_codes': [RESTART],
+      },
+    },
+    'setup': f'set -e\n{installer.install(wheels, "~/flan-venv")}\n',
+    'run': f'export PATH="$HOME/flan-venv/bin:$PATH"\n{into}{workload.host_command}\n',
+  }
+  return f'{quoting.comment(about)}\n{_yaml(task)}'
+
+
+def _yaml(task: Mapping[str, Any]) -> str:
+  """Writes YAML; scripts stand as blocks wherever YAML can hold them so."""
+  import yaml
+
+  class Dumper(yaml.SafeDumper):
+    """Writes text of several lines as a block."""
+
+  def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = '|' if '\n' in value else None
+    return dumper.represent_scalar('tag:yaml.org,2002:str', value, style=style)
+
+  Dumper.add_representer(str, text)
+  return yaml.dump(
+    dict(task), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=2**31
+  )

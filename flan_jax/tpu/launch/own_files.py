@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from flan_jax.errors import InputError
-from flan_jax.tpu.launch import own_code, wheels
+from flan_jax.tpu.launch import own_code, quoting, wheels
 from flan_jax.tpu.launch.own_code import listed
 
 _INCLUDE = re.compile(r'^include\s+([\'"])(.+?)\1', re.MULTILINE)
 _FLAG = '--gin_file'
 _SEARCH = '--gin_search_paths'
+
+LAUNCHER = frozenset({'command', 'exit', 'exit.tmp', 'files', 'id', 'log', 'pid'})
+"""Names that the launcher writes in the working directory of the job."""
 
 
 class Files(NamedTuple):
@@ -128,8 +131,7 @@ def find(
     new[index] = f'{flag}{place}'
   dropped = set(searched) | {i - 1 for i in searched if words[i - 1] == _SEARCH}
   new = [word for index, word in enumerate(new) if index not in dropped]
-  local = {place: path for path, place in places.items()}
-  local |= dict(data)
+  local = _joined([*((place, path) for path, place in places.items()), *data])
   own_code.check_size('files of the command', local.values())
   return Files(tuple(new), local)
 
@@ -156,10 +158,48 @@ def _places(paths: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
   if outside:
     root = os.path.commonpath([path.parent for path in outside])
     others = {path: path.relative_to(root).as_posix() for path in outside}
-    if set(others.values()) & set(places.values()):
+    taken = list(places.values())
+    while any(_clash(place, own) for place in others.values() for own in taken):
       others = {path: f'outside/{place}' for path, place in others.items()}
     places |= others
   return places
+
+
+def _clash(one: str, two: str) -> bool:
+  """Returns True for the same place, or a file where the other needs a folder."""
+  return one == two or one.startswith(f'{two}/') or two.startswith(f'{one}/')
+
+
+def _joined(
+  files: Iterable[tuple[str, pathlib.Path]],
+) -> dict[str, pathlib.Path]:
+  """Place -> file.
+
+  Raises:
+    InputError: if two files would have one place, a place is a file of the launcher,
+      or a name has characters that no listing shows.
+  """
+  joined: dict[str, pathlib.Path] = {}
+  for place, path in files:
+    if not place.isprintable() or not quoting.is_unicode(place):
+      raise InputError(
+        f'launch: the file {str(path)!a} has a name with characters that cannot '
+        'be printed; rename it'
+      )
+    if place.partition('/')[0] in LAUNCHER:
+      raise InputError(
+        f'launch: {place!r} would be in the place of a file of the launcher '
+        f'({", ".join(sorted(LAUNCHER))}); rename it, or put it into a folder'
+      )
+    for other in joined:
+      same = place == other and os.path.samefile(path, joined[other])
+      if _clash(place, other) and not same:
+        raise InputError(
+          f'launch: {str(path)!r} and {str(joined[other])!r} would have one place on '
+          f'the hosts, {place!r}; rename one'
+        )
+    joined.setdefault(place, path)
+  return joined
 
 
 def _check_include(include: _Include, places: Mapping[pathlib.Path, str]) -> None:

@@ -22,6 +22,8 @@ from flan_jax.errors import InputError
 Content = bytes | pathlib.Path
 """Content of a file in a wheel, or the local file that has it."""
 
+_NAME = r'[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?'
+_VERSION = r'[\w.+!-]+'
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
 _INSTALLED = {
   'INSTALLER', 'RECORD', 'RECORD.jws', 'RECORD.p7s', 'REQUESTED', 'direct_url.json',
@@ -44,6 +46,21 @@ class Wheel:
   version: str
   files: Mapping[str, Content]
   tag: str = 'py3-none-any'
+
+  def __post_init__(self):
+    """Refuses a name or a version that no installer takes.
+
+    Raises:
+      InputError: if it is not one; both stand in file names and commands.
+    """
+    for what, pattern, got in (('name', _NAME, self.name),
+                               ('version', _VERSION, self.version)):  # fmt: skip
+      if not re.fullmatch(pattern, got, re.ASCII):
+        raise InputError(
+          f'launch: {got!a} is no {what} of a distribution, so {self.name!a} '
+          'cannot be installed on the hosts; must be of letters, digits and '
+          f'{"-_." if what == "name" else "-_.+!"}'
+        )
 
   @property
   def file_name(self) -> str:

@@ -18,8 +18,8 @@ import yaml
 
 from flan_jax.cli import dispatch
 from flan_jax.cli import launch as launch_cli
+from flan_jax.tpu.launch import installer, tpu_slice
 from flan_jax.tpu.launch import launch as launch_lib
-from flan_jax.tpu.launch import tpu_slice
 from flan_jax.tpu.launch.gcloud import Gcloud
 from flan_jax.tpu.launch.source_bundle import Commit
 
@@ -74,7 +74,7 @@ class Cloud:
 @pytest.fixture
 def cloud(tmp_path, monkeypatch):
   root = tmp_path / 'cloud'
-  uv = root / 'image' / '.local' / 'bin' / 'uv'
+  uv = root / 'image' / 'flan' / f'uv-{installer.UV_VERSION}' / 'bin' / 'uv'
   uv.parent.mkdir(parents=True)
   uv.write_text(UV)
   uv.chmod(0o755)
@@ -216,7 +216,7 @@ def test_a_package_is_installed_beside_ours(cloud, tmp_path, monkeypatch):
   assert done.code == 0
   assert any(line.startswith('Ships acme_launched 0+sha') for line in done.log)
   (install,) = [call for call in cloud.calls if 'uv pip install' in ' '.join(call)]
-  assert '"acme_launched @ file://$PWD/acme_launched-0+sha' in ' '.join(install)
+  assert ' ./acme_launched-0+sha' in ' '.join(install)
   (wheel,) = cloud.host(1).parent.glob('*/acme_launched-*.whl')
   with zipfile.ZipFile(wheel) as archive:
     assert 'acme_launched/tasks.py' in archive.namelist()
