@@ -12,7 +12,7 @@ from flan_jax.errors import InputError
 
 
 class Rule(NamedTuple):
-  """What a name must be.
+  """A rule of names.
 
   Attributes:
     pattern: regular expression of the whole name.
