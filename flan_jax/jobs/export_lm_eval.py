@@ -22,7 +22,7 @@ from flan_jax.evaluate.predict import Warnings
 from flan_jax.interop.huggingface import conversion_cache
 from flan_jax.interop.lm_eval import control_text, tasks
 from flan_jax.jobs import measure
-from flan_jax.runtime import atomic_file, object_store
+from flan_jax.runtime import atomic_file, object_store, yaml_text
 from flan_jax.runtime.progress import Progress
 from flan_jax.train import step_model
 
@@ -228,7 +228,7 @@ def _write(
   if not made:
     raise InputError('--lm-eval: no dataset has an example of that split')
   for path, content in tasks.groups(made).items():
-    (folder / path).write_text(tasks.yaml(content), encoding='utf-8')
+    (folder / path).write_text(yaml_text.dump(content), encoding='utf-8')
   for line in warnings.lines():
     progress.line(f'warning: {line}')
   summary = {

@@ -1,7 +1,6 @@
 """Dataset card: README.md of an export, as `datasets` and the hub read it."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from flan_jax.catalog import registry
 from flan_jax.catalog.source import Generator
 from flan_jax.data.export_files import HUB_SPLITS
 from flan_jax.data.exported import COLUMNS, MESSAGES
+from flan_jax.runtime import yaml_text
 
 _SIZES = (
   (10**3, 'n<1K'),
@@ -100,30 +100,35 @@ def _spaced(lines: Sequence[str] | Iterator[str]) -> list[str]:
 
 
 def _header(card: Card) -> Iterator[str]:
-  """Yields the YAML header; its strings are JSON, which YAML contains."""
-  yield '---'
-  yield f'pretty_name: {json.dumps(card.manifest["mixture"])}'
-  yield 'license: other'
-  yield 'task_categories:\n- text-generation'
-  yield 'tags:\n- instruction-tuning\n- flan'
+  """Yields the YAML header."""
   size = next((name for most, name in _SIZES if card.num_examples < most), 'n>10M')
-  yield f'size_categories:\n- {size}'
+  fields: dict[str, Any] = {
+    'pretty_name': card.manifest['mixture'],
+    'license': 'other',
+    'task_categories': ['text-generation'],
+    'tags': ['instruction-tuning', 'flan'],
+    'size_categories': [size],
+  }
   if card.format != 'hf':
-    yield 'configs:\n- config_name: default\n  data_files:'
-    for split in card.examples:
-      name = HUB_SPLITS[split]
-      yield f'  - split: {name}\n    path: data/{name}-*'
-  yield 'dataset_info:\n  features:'
-  for name in card.columns:
-    yield f'  - name: {name}'
-    if name == MESSAGES:
-      yield '    list:\n    - name: role\n      dtype: string'
-      yield '    - name: content\n      dtype: string'
-    elif COLUMNS[name] == 'list':
-      yield '    list: string'
-    else:
-      yield f'    dtype: {COLUMNS[name]}'
+    files = [
+      {'split': HUB_SPLITS[split], 'path': f'data/{HUB_SPLITS[split]}-*'}
+      for split in card.examples
+    ]
+    fields['configs'] = [{'config_name': 'default', 'data_files': files}]
+  fields['dataset_info'] = {'features': [_feature(name) for name in card.columns]}
   yield '---'
+  yield yaml_text.dump(fields).rstrip('\n')
+  yield '---'
+
+
+def _feature(column: str) -> dict[str, Any]:
+  """A column, as `datasets` describes it."""
+  if column == MESSAGES:
+    fields = [{'name': name, 'dtype': 'string'} for name in ('role', 'content')]
+    return {'name': column, 'list': fields}
+  if COLUMNS[column] == 'list':
+    return {'name': column, 'list': 'string'}
+  return {'name': column, 'dtype': COLUMNS[column]}
 
 
 def _summary(card: Card) -> Iterator[str]:

@@ -15,7 +15,7 @@ from flan_jax.checkpoints import model_dir, weights
 from flan_jax.data.tokenizers import Tokenizer
 from flan_jax.interop.huggingface import chat_template, source_files
 from flan_jax.report import schema, statements
-from flan_jax.runtime import renamed_keys
+from flan_jax.runtime import renamed_keys, yaml_text
 from flan_jax.runtime.renamed_keys import upgraded
 from flan_jax.train import step_model
 
@@ -149,13 +149,8 @@ def _header(card: _Card) -> str:
     'pipeline_tag': 'text-generation',
     'tags': ['flan', 'instruction-tuning', 'flan_jax'] if card.tuned else ['flan_jax'],
   }
-  lines = ['---']
-  for key, value in fields.items():
-    if isinstance(value, list) and value:
-      lines += [f'{key}:', *(f'- {json.dumps(item)}' for item in value)]
-    elif value:
-      lines.append(f'{key}: {json.dumps(value)}')
-  return '\n'.join([*lines, '---'])
+  given = {key: value for key, value in fields.items() if value}
+  return f'---\n{yaml_text.dump(given)}---'
 
 
 def _summary(card: _Card) -> str:

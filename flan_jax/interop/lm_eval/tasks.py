@@ -14,7 +14,7 @@ import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flan_jax import __version__
@@ -22,6 +22,7 @@ from flan_jax.catalog.dataset import Dataset, Example
 from flan_jax.data.export_files import HUB_SPLITS
 from flan_jax.data.prompts import Fitted
 from flan_jax.evaluate.prompted import Prompted
+from flan_jax.runtime import yaml_text
 
 CHOICE = 'acc'
 TEXT = 'exact_match'
@@ -69,7 +70,7 @@ def write(
   rows = (row(prompted, *pair, settings.eos) for pair in prompted.prompts)
   with (folder / f'{path}.jsonl').open('w', encoding='utf-8', newline='\n') as file:
     file.writelines(json.dumps(one, ensure_ascii=False) + '\n' for one in rows)
-  content = yaml(task(prompted, out / f'{path}.jsonl', settings))
+  content = yaml_text.dump(task(prompted, out / f'{path}.jsonl', settings))
   (folder / f'{path}.yaml').write_text(content, encoding='utf-8')
 
 
@@ -208,11 +209,3 @@ def _names(dataset: Dataset) -> Sequence[str]:
   if dataset.has_options:
     return (CHOICE,)
   return (TEXT, BLEU) if dataset.metric == BLEU else (TEXT,)
-
-
-def yaml(content: Mapping[str, Any]) -> str:
-  """Writes YAML: a line for each key, its value in JSON, which YAML contains."""
-  lines = (
-    f'{key}: {json.dumps(value, ensure_ascii=False)}' for key, value in content.items()
-  )
-  return '\n'.join(lines) + '\n'

@@ -9,9 +9,10 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flan_jax.errors import InputError
+from flan_jax.runtime import yaml_text
 from flan_jax.tpu.launch import installer, quoting, tpu_slice
 from flan_jax.tpu.launch.launch import RESTART, host_command
 
@@ -199,21 +200,4 @@ def skypilot(workload: Workload, *, runtime: str | None = None) -> str:
     'setup': f'set -e\n{installer.install(wheels, "~/flan-venv")}\n',
     'run': f'export PATH="$HOME/flan-venv/bin:$PATH"\n{into}{workload.host_command}\n',
   }
-  return f'{quoting.comment(about)}\n{_yaml(task)}'
-
-
-def _yaml(task: Mapping[str, Any]) -> str:
-  """Writes YAML; scripts stand as blocks wherever YAML can hold them so."""
-  import yaml
-
-  class Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block."""
-
-  def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = '|' if '\n' in value else None
-    return dumper.represent_scalar('tag:yaml.org,2002:str', value, style=style)
-
-  Dumper.add_representer(str, text)
-  return yaml.dump(
-    dict(task), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=2**31
-  )
+  return f'{quoting.comment(about)}\n{yaml_text.dump(task)}'

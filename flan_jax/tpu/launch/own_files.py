@@ -183,7 +183,7 @@ def _joined(
   for place, path in files:
     if not place.isprintable() or not quoting.is_unicode(place):
       raise InputError(
-        f'launch: the file {str(path)!a} has a name with characters that cannot '
+        f'launch: the file {place!a} has a name with characters that cannot '
         'be printed; rename it'
       )
     if place.partition('/')[0] in LAUNCHER:

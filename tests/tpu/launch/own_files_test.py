@@ -64,6 +64,50 @@ def test_gin_files_of_another_folder_keep_their_places_to_each_other(folder, tmp
   assert set(found.places) == {'outside/runs/a.gin', 'outside/base.gin', 'runs/a.gin'}
 
 
+def test_gin_files_of_one_name_stay_apart(folder, tmp_path):
+  write(
+    tmp_path,
+    {
+      'here/g1/x.gin': '',
+      'here/g2/x.gin': '',
+      'here/x.gin': '',
+      'here/outside/x.gin': '',
+      'there/x.gin': '',
+    },
+  )
+  names = ('g1/x.gin', 'g2/x.gin', 'x.gin', 'outside/x.gin', '../there/x.gin')
+  found = find(*(f'--gin_file={name}' for name in names))
+  places = [word.partition('=')[2] for word in found.words[2:]]
+  assert places == [*names[:4], 'outside/outside/x.gin']
+  for name, place in zip(names, places, strict=True):
+    assert found.places[place].samefile(name)
+
+
+@pytest.mark.parametrize(
+  ('place', 'local', 'message'),
+  [
+    ('own.gin', 'b.jsonl', "'b.jsonl' and .*own.gin' would have one place"),
+    ('own.gin/b', 'b.jsonl', 'would have one place'),
+    ('log', 'b.jsonl', "'log' would be in the place of a file of the launcher"),
+    ('a\nb', 'b.jsonl', 'a name with characters that cannot be printed; rename it'),
+  ],
+)
+def test_a_file_never_takes_the_place_of_another(place, local, message, folder):
+  write(folder, {'own.gin': '', 'b.jsonl': '{}'})
+  with pytest.raises(InputError, match=message):
+    own_files.find(
+      ('flan', 'train', '--gin_file=own.gin'),
+      ships=lambda name: False,
+      data=[(place, pathlib.Path(local))],
+    )
+  same = own_files.find(
+    ('flan', 'train', '--gin_file=own.gin'),
+    ships=lambda name: False,
+    data=[('own.gin', pathlib.Path('own.gin'))],
+  )
+  assert list(same.places) == ['own.gin']
+
+
 def test_a_gin_file_of_the_shipped_folder_that_is_not_shipped_travels(folder):
   from flan_jax.config import gin
 
