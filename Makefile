@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PROSE := flan_jax tasks mixtures gin tests benchmarks docs setup.py Makefile $(wildcard *.md)
 export CUDA_VISIBLE_DEVICES ?=
 
-.PHONY: help setup torch demo test test-slow lint format golden docs bench clean
+.PHONY: help setup torch demo test test-slow lint format golden docs audit bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -75,6 +75,9 @@ docs: $(READY)  ## the site into site/, and the generated files of docs/
 bench: $(READY)  ## data path and train step beside their peers; more: docs/explanation/performance.md
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/train.py
+
+audit: $(READY)  ## known vulnerabilities of the pins; else their list, with dates
+	$(BIN)/python .ci/audit.py
 
 clean:  ## removes build outputs and runs
 	rm -rf $(VENV) build site *.egg-info runs

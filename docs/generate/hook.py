@@ -1,5 +1,6 @@
 """mkdocs hook: fills `<!-- generated: NAME -->` in pages from the code itself."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 
@@ -24,6 +25,7 @@ GENERATORS: Mapping[str, Callable[[], str]] = {
   'published marks': report_keys.render_marks,
   'python api': python_api.render,
   'macros': settings_tables.render_macros,
+  'security': functools.partial(changelog.render, 'SECURITY.md'),
   'settings': settings_tables.render,
 }
 """Name in the marker -> the Markdown that replaces it."""

@@ -52,7 +52,7 @@ TEXT = st.one_of(
 WORDS = st.lists(TEXT, max_size=4)
 MORE = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 FEW = settings(MORE, max_examples=20)
-MANY = settings(MORE, max_examples=1_000)
+MANY = settings(MORE, max_examples=200)
 
 RECORDER = """\
 #!/bin/bash
