@@ -1,8 +1,9 @@
 """Audits the pins of constraints.txt: `make audit`.
 
-pip-audit, in an environment of its own, asks the advisories of the Python package index
-about every pin; a pin with a known vulnerability fails. Where that cannot run, or leaves
-a pin out, nothing is claimed: the pins are listed with the day on which each was set.
+pip-audit, in an environment of its own, asks the advisories of the Python package
+index about every pin; a pin with a known vulnerability fails. Where that cannot run, or
+leaves a pin out, nothing is claimed: the pins are listed, each with the day on which it
+was set.
 """
 
 import argparse
@@ -30,7 +31,7 @@ class Finding(NamedTuple):
 
 
 class Audit(NamedTuple):
-  """What pip-audit says.
+  """The answer of pip-audit.
 
   Attributes:
     audited: pins that it looked up.

@@ -23,8 +23,8 @@ def runs_text(text: str) -> list[str]:
   for node in ast.walk(ast.parse(text)):
     if isinstance(node, ast.Call):
       flags = {word.arg for word in node.keywords if not is_false(word.value)}
-      names = [name for name in (ast.unparse(node.func), *(flags & FLAGS))]
-      found += [(node.lineno, name) for name in names if name in CALLS | FLAGS]
+      names = {ast.unparse(node.func)} & CALLS | flags & FLAGS
+      found += [(node.lineno, name) for name in sorted(names)]
     elif isinstance(node, (ast.Import, ast.ImportFrom)):
       names = [name.name for name in node.names]
       tops = [node.module or ''] if isinstance(node, ast.ImportFrom) else names
