@@ -3,12 +3,12 @@
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[2]
+PAGES = {'](docs/': '](', '](SECURITY.md': '](security.md'}
+"""Beginning of a link in the repository -> in the site."""
 
 
 def render(name: str = 'CHANGELOG.md') -> str:
-  text = (ROOT / name).read_text(encoding='utf-8')
-  return (
-    text.partition('\n')[2]
-    .replace('](docs/', '](')
-    .replace('](SECURITY.md', '](security.md')
-  )
+  text = (ROOT / name).read_text(encoding='utf-8').partition('\n')[2]
+  for link, page in PAGES.items():
+    text = text.replace(link, page)
+  return text
